@@ -1,0 +1,60 @@
+# Two commands for a newcomer: `make demo` and `make test`. Everything they need, they install.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Both cores for the suite; tests of one file stay on one worker, since they share servers.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+
+.PHONY: demo test check bench stubs lock clean real
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    watch requests move between grids (about two minutes, no network needed)"
+	@echo "make test    every check and test"
+	@echo "make check   lint, types, import contracts, generated stubs"
+	@echo "make bench   the benchmarks, with the machine named"
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "carbon-router needs Python >= 3.11; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/carbon-router demo
+
+test: check real
+	$(PYTEST)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/generate_stubs --check
+
+# Servers and clients that nobody here wrote, each in a virtual environment of its own.
+real:
+	tests/real/install || echo "REAL PARTS NOT INSTALLED: their tests will say so"
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/decide.py
+	$(BIN)/python benchmarks/gateway_cost.py
+
+stubs: $(VENV)/.dev
+	$(BIN)/python tools/generate_stubs
+
+# Pins for every Python from 3.11 on; run after changing a dependency.
+lock: $(VENV)/.dev
+	$(PIP) install uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf $(VENV) .venv-real .venv-kserve out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,43 @@
+"""Configuration: text in, values out, no side effects but reading the files that are named.
+
+``load(path)`` is all that callers need.
+"""
+
+from router.config.build import load
+from router.config.fields import format_time, parse_time, split_address
+from router.config.loading import shipped_policies, shipped_profiles
+from router.config.settings import (
+    CarbonSettings,
+    ClimatologySpec,
+    ClockSettings,
+    Config,
+    HealthSettings,
+    LoadSettings,
+    RetrySettings,
+    ServerSettings,
+    Settings,
+    SourceSpec,
+    StaticSpec,
+    TraceSpec,
+)
+
+__all__ = [
+    "CarbonSettings",
+    "ClimatologySpec",
+    "ClockSettings",
+    "Config",
+    "HealthSettings",
+    "LoadSettings",
+    "RetrySettings",
+    "ServerSettings",
+    "Settings",
+    "SourceSpec",
+    "StaticSpec",
+    "TraceSpec",
+    "format_time",
+    "load",
+    "parse_time",
+    "shipped_policies",
+    "shipped_profiles",
+    "split_address",
+]

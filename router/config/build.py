@@ -1,0 +1,206 @@
+"""Schemas -> the values of ``router.model`` and ``router.config.settings``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from router.config import checks
+from router.config.feasibility import check_feasible
+from router.config.loading import Parsed, parse_config, shipped_profiles
+from router.config.profiles import build_profiles
+from router.config.rtt import Matrix, rtt_matrix
+from router.config.schema import (
+    CarbonSchema,
+    ClimatologySchema,
+    ConfigSchema,
+    EndpointSchema,
+    SourceSchema,
+    TraceSchema,
+)
+from router.config.settings import (
+    CarbonSettings,
+    ClimatologySpec,
+    ClockSettings,
+    Config,
+    HealthSettings,
+    LoadSettings,
+    RetrySettings,
+    ServerSettings,
+    Settings,
+    SourceSpec,
+    StaticSpec,
+    TraceSpec,
+)
+from router.errors import ConfigError
+from router.model import (
+    UNLIMITED,
+    Basis,
+    Endpoint,
+    Factors,
+    Fleet,
+    Kind,
+    LengthPrior,
+    Profile,
+    Region,
+    ServedModel,
+    Signal,
+    TokenProfile,
+)
+
+_TENSOR_PRIOR = LengthPrior(input_tokens=1.0, output_tokens=1.0, output_tokens_p95=1.0)
+_QUEUE_NOTE = 4
+# exp(1.645 ** 2 / 2): the largest 95th percentile over mean that a log-normal can have.
+_MAX_SKEW = 3.87
+
+
+def load(path: str | Path) -> Config:
+    """Read and check a configuration file and everything it names.
+
+    Raises ConfigError with every problem found: first those of single keys (unknown, missing,
+    mistyped, out of bounds), then those between keys (references, files, feasibility).
+    """
+    return build(parse_config(Path(path)))
+
+
+def build(parsed: Parsed) -> Config:
+    """Values of a parsed configuration. Reads the RTT table; raises ConfigError as `load`."""
+    schema, folder = parsed.schema, parsed.file.parent
+    shipped = shipped_profiles()
+    profiles = {**build_profiles(schema.profiles), **shipped}
+    rtt_ms, problems = rtt_matrix(schema, folder)
+    problems += checks.check_references(schema, profiles)
+    problems += checks.check_origins(schema, rtt_ms)
+    problems += checks.check_profiles(schema.profiles, shipped)
+    problems += checks.check_carbon(schema.carbon, folder)
+    problems += checks.check_residency(schema)
+    problems += checks.check_numbers(schema)
+    problems += checks.check_signal(parsed.policy, schema.carbon)
+    if problems:
+        raise ConfigError(str(parsed.file), problems)
+    fleet = _fleet(schema, profiles, rtt_ms)
+    settings = _settings(schema, folder)
+    policy = parsed.policy.build(parsed.policy_name, settings.carbon.signal)
+    problems, notes = check_feasible(policy, fleet)
+    if problems:
+        raise ConfigError(str(parsed.file), problems)
+    return Config(parsed.file, fleet, policy, settings, (*notes, *_notes(fleet)))
+
+
+def _fleet(schema: ConfigSchema, profiles: Mapping[str, Profile], rtt_ms: Matrix) -> Fleet:
+    served = {model.name for endpoint in schema.endpoints for model in endpoint.models}
+    return Fleet(
+        regions={
+            name: Region(
+                name, region.grid_zone, region.pue, region.pue_source, frozenset(region.residency)
+            )
+            for name, region in schema.regions.items()
+        },
+        endpoints=tuple(_endpoint(endpoint, profiles) for endpoint in schema.endpoints),
+        priors={
+            name: LengthPrior(**schema.models[name].model_dump())
+            if name in schema.models
+            else _TENSOR_PRIOR
+            for name in sorted(served)
+        },
+        rtt_ms=rtt_ms,
+        default_origin=schema.default_origin,
+        gateway_origin=schema.server.origin,
+    )
+
+
+def _endpoint(endpoint: EndpointSchema, profiles: Mapping[str, Profile]) -> Endpoint:
+    metrics = endpoint.metrics
+    models = tuple(
+        ServedModel(
+            name=model.name,
+            version=model.version,
+            profile=_capped(profiles[model.profile], endpoint.max_in_flight),
+            context_tokens=UNLIMITED if model.context_tokens is None else model.context_tokens,
+        )
+        for model in endpoint.models
+    )
+    return Endpoint(
+        name=endpoint.name,
+        region=endpoint.region,
+        address=endpoint.address,
+        models=models,
+        max_in_flight=endpoint.max_in_flight,
+        metrics_url=metrics.url if metrics else "",
+        engine=metrics.engine if metrics else "",
+        emulated=endpoint.emulated,
+    )
+
+
+def _capped(profile: Profile, max_in_flight: int) -> Profile:
+    """``profile`` priced at a load that the endpoint's cap lets it reach."""
+    if isinstance(profile, TokenProfile) and profile.target_batch > max_in_flight:
+        return replace(profile, target_batch=max_in_flight)
+    return profile
+
+
+def _settings(schema: ConfigSchema, folder: Path) -> Settings:
+    return Settings(
+        server=ServerSettings(**schema.server.model_dump(exclude={"origin"})),
+        clock=ClockSettings(**schema.clock.model_dump()) if schema.clock else None,
+        carbon=_carbon(schema.carbon, folder),
+        load=LoadSettings(**schema.load.model_dump()),
+        health=HealthSettings(**schema.health.model_dump()),
+        retry=RetrySettings(**schema.retry.model_dump()),
+        network_kwh_per_gb=schema.network.kwh_per_gb,
+    )
+
+
+def _carbon(carbon: CarbonSchema, folder: Path) -> CarbonSettings:
+    signal = Signal(Basis(carbon.basis), Factors(carbon.factors))
+    return CarbonSettings(
+        signal=signal,
+        refresh_s=carbon.refresh_s,
+        sources=tuple(_source(source, signal, folder) for source in carbon.sources),
+    )
+
+
+def _source(source: SourceSchema, signal: Signal, folder: Path) -> SourceSpec:
+    if isinstance(source, TraceSchema):
+        return TraceSpec(
+            file=folder / source.file,
+            kind=Kind(source.value_kind),
+            lag_s=source.lag_s,
+            hour_ending=source.hour_ending,
+        )
+    if isinstance(source, ClimatologySchema):
+        return ClimatologySpec()
+    shipped_table = signal == Signal(Basis.AVERAGE, Factors.LIFECYCLE)
+    return StaticSpec(g_per_kwh=dict(source.g_per_kwh), shipped_table=shipped_table)
+
+
+def _notes(fleet: Fleet) -> list[str]:
+    notes = []
+    used = {endpoint.region for endpoint in fleet.endpoints}
+    for name in fleet.regions:
+        if name not in used:
+            notes.append(f"regions.{name}: no endpoint runs there")
+    for name, prior in fleet.priors.items():
+        if prior.output_tokens_p95 > _MAX_SKEW * prior.output_tokens:
+            notes.append(
+                f"models.{name}: lengths are taken as log-normal, whose 95th percentile is at "
+                f"most {_MAX_SKEW} times the mean; {_MAX_SKEW * prior.output_tokens:.0f} stands "
+                f"in for output_tokens_p95 {prior.output_tokens_p95:g}"
+            )
+    for endpoint in fleet.endpoints:
+        for model in endpoint.models:
+            batch = model.profile.max_batch
+            if endpoint.max_in_flight > _QUEUE_NOTE * batch:
+                notes.append(
+                    f"{endpoint.name}: max_in_flight {endpoint.max_in_flight} is over "
+                    f"{_QUEUE_NOTE} times the {batch} that {model.profile.name} runs at once; "
+                    "the rest waits in the server's queue"
+                )
+            if isinstance(model.profile, TokenProfile) and math.isinf(model.context_tokens):
+                notes.append(
+                    f"{endpoint.name}: {model.name} has no context_tokens, so over-long requests "
+                    "are forwarded and fail there"
+                )
+    return notes

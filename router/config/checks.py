@@ -1,0 +1,164 @@
+"""What one key of the configuration means for another: references, uniqueness, files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from router.config.policy import PolicySchema
+from router.config.problems import Problem, key_path, unknown
+from router.config.schema import (
+    CarbonSchema,
+    ClimatologySchema,
+    ConfigSchema,
+    StaticSchema,
+    TraceSchema,
+)
+from router.model import Profile, TokenProfile
+
+MAX_JURISDICTIONS = 62
+
+
+def check_references(schema: ConfigSchema, profiles: Mapping[str, Profile]) -> list[Problem]:
+    """Every name that is used exists, and every name that is given is given once."""
+    problems: list[Problem] = []
+    names: dict[str, int] = {}
+    addresses: dict[str, int] = {}
+    for index, endpoint in enumerate(schema.endpoints):
+        at = f"endpoints[{index}]"
+        if endpoint.region not in schema.regions:
+            problems.append((f"{at}.region", unknown("region", endpoint.region, schema.regions)))
+        problems += _given_once(f"{at}.name", endpoint.name, names, index)
+        shared = _given_once(f"{at}.address", endpoint.address, addresses, index)
+        if shared:
+            text = f"{shared[0][1]}; list both models under one endpoint"
+            problems.append((f"{at}.address", text))
+        problems += _check_models(schema, index, profiles)
+    served = {model.name for endpoint in schema.endpoints for model in endpoint.models}
+    for name in schema.models:
+        if name not in served:
+            text = f"no endpoint serves it; {unknown('model', name, served)}"
+            problems.append((key_path(["models", name]), text))
+    return problems
+
+
+def _given_once(where: str, value: str, seen: dict[str, int], index: int) -> list[Problem]:
+    first = seen.setdefault(value, index)
+    if first == index:
+        return []
+    return [(where, f"{value!r} is already used by endpoints[{first}]")]
+
+
+def _check_models(
+    schema: ConfigSchema, index: int, profiles: Mapping[str, Profile]
+) -> list[Problem]:
+    problems: list[Problem] = []
+    seen: set[tuple[str, str]] = set()
+    for place, model in enumerate(schema.endpoints[index].models):
+        at = f"endpoints[{index}].models[{place}]"
+        profile = profiles.get(model.profile)
+        if profile is None:
+            problems.append((f"{at}.profile", unknown("profile", model.profile, profiles)))
+        elif isinstance(profile, TokenProfile) and model.name not in schema.models:
+            hint = unknown("model", model.name, schema.models)
+            text = (
+                f"{hint}; a token profile needs models.{model.name} with input_tokens, "
+                "output_tokens and output_tokens_p95"
+            )
+            problems.append((f"{at}.name", text))
+        if (model.name, model.version) in seen:
+            version = f" version {model.version!r}" if model.version else ""
+            problems.append((f"{at}.name", f"{model.name!r}{version} is listed twice here"))
+        seen.add((model.name, model.version))
+    return problems
+
+
+def check_origins(schema: ConfigSchema, origins: Iterable[str]) -> list[Problem]:
+    """``default_origin`` and ``server.origin`` name a known origin or none."""
+    known = set(origins)
+    given = (("default_origin", schema.default_origin), ("server.origin", schema.server.origin))
+    wrong = ((key, name) for key, name in given if name and name not in known)
+    return [(key, unknown("origin", name, known)) for key, name in wrong]
+
+
+def check_profiles(own: Iterable[str], shipped: Mapping[str, Profile]) -> list[Problem]:
+    """No own profile takes the name of a shipped one: a name means one thing on every receipt."""
+    return [
+        (key_path(["profiles", name]), "is the name of a shipped profile; choose another")
+        for name in own
+        if name in shipped
+    ]
+
+
+def check_carbon(carbon: CarbonSchema, folder: Path) -> list[Problem]:
+    """Trace files exist and shipped tables fit the basis."""
+    problems: list[Problem] = []
+    lifecycle = carbon.basis == "average" and carbon.factors == "lifecycle"
+    for index, source in enumerate(carbon.sources):
+        at = f"carbon.sources[{index}]"
+        if isinstance(source, TraceSchema):
+            path = folder / source.file
+            if not path.is_file():
+                problems.append((f"{at}.file", f"{path}: no such file"))
+        elif isinstance(source, ClimatologySchema) and not lifecycle:
+            text = (
+                "the shipped climatology is average/lifecycle and cannot stand in for "
+                f"{carbon.basis}/{carbon.factors}; remove it"
+            )
+            problems.append((at, text))
+        elif isinstance(source, StaticSchema):
+            problems += _check_static(source, index, lifecycle)
+    return problems
+
+
+def _check_static(source: StaticSchema, index: int, lifecycle: bool) -> list[Problem]:
+    if not lifecycle and not source.g_per_kwh:
+        text = "the shipped annual means are average/lifecycle; give your own g_per_kwh here"
+        return [(f"carbon.sources[{index}]", text)]
+    return [
+        (
+            key_path(["carbon", "sources", index, "g_per_kwh", zone]),
+            "0 g/kWh lifecycle does not exist; give the annual mean or remove the grid zone",
+        )
+        for zone, value in source.g_per_kwh.items()
+        if lifecycle and value == 0.0
+    ]
+
+
+def check_residency(schema: ConfigSchema) -> list[Problem]:
+    """No more jurisdictions than a decision can tell apart."""
+    names = {name for region in schema.regions.values() for name in region.residency}
+    if len(names) <= MAX_JURISDICTIONS:
+        return []
+    text = f"{len(names)} different residency names; at most {MAX_JURISDICTIONS} are told apart"
+    return [("regions", text)]
+
+
+def check_numbers(schema: ConfigSchema) -> list[Problem]:
+    """Pairs of numbers that contradict each other."""
+    problems: list[Problem] = []
+    server, load, health = schema.server, schema.load, schema.health
+    if server.listen == server.admin and not server.listen.endswith(":0"):
+        problems.append(("server.admin", f"{server.admin!r} is server.listen too; choose another"))
+    if load.stale_after_s < load.scrape_s:
+        text = f"must be at least load.scrape_s ({load.scrape_s:g} s), got {load.stale_after_s:g}"
+        problems.append(("load.stale_after_s", text))
+    if health.max_ejection_s < health.base_ejection_s:
+        text = (
+            f"must be at least health.base_ejection_s ({health.base_ejection_s:g} s), "
+            f"got {health.max_ejection_s:g}"
+        )
+        problems.append(("health.max_ejection_s", text))
+    return problems
+
+
+def check_signal(policy: PolicySchema, carbon: CarbonSchema) -> list[Problem]:
+    """A policy written for one signal is not run on another."""
+    wanted = policy.signal
+    if wanted is None or (wanted.basis, wanted.factors) == (carbon.basis, carbon.factors):
+        return []
+    text = (
+        f"written for {wanted.basis}/{wanted.factors} intensities, but carbon provides "
+        f"{carbon.basis}/{carbon.factors}; change carbon.basis and carbon.factors, or the policy"
+    )
+    return [("policy.signal", text)]

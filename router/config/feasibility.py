@@ -1,0 +1,80 @@
+"""Whether a policy's latency budgets can ever be met by this fleet, before any request came."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from router.config.problems import Problem
+from router.model import Endpoint, Fleet, Policy, Profile, Relax, TaskProfile
+
+
+class Floor(NamedTuple):
+    """The least latency that is physically possible, with where it is reached, ms."""
+
+    ms: float
+    endpoint: str
+
+
+def check_feasible(policy: Policy, fleet: Fleet) -> tuple[list[Problem], list[str]]:
+    """(problems, notes): budgets below what an idle fleet takes for a mean request.
+
+    The floor of a model is its fastest endpoint, idle, from its nearest origin. A budget below
+    the floor of every model is a problem. Below that of some models only, it is a note where the
+    policy may relax its own latency budgets, and a problem where it may not.
+    """
+    problems: list[Problem] = []
+    notes: list[str] = []
+    budgets = {"ttft_ms": policy.budget.ttft_ms, "tpot_ms": policy.budget.tpot_ms}
+    budgets["e2e_ms"] = policy.budget.e2e_ms
+    models = sorted({model.name for endpoint in fleet.endpoints for model in endpoint.models})
+    for key, budget_ms in budgets.items():
+        if math.isinf(budget_ms):
+            continue
+        floors = {model: _floor(fleet, model, key) for model in models}
+        below = {model: floor for model, floor in floors.items() if floor.ms > budget_ms}
+        never = len(below) == len(models) or Relax.POLICY_LATENCY not in policy.ladder
+        for model, floor in below.items():
+            text = (
+                f"{budget_ms:g} ms can never be met for {model}: its fastest endpoint "
+                f"({floor.endpoint}, idle, from the nearest origin) takes {floor.ms:.0f} ms"
+            )
+            if never:
+                problems.append((f"policy.budget.{key}", f"{text}; raise it"))
+            else:
+                notes.append(f"policy.budget.{key}: {text}; it will always be relaxed")
+    return problems, notes
+
+
+def _floor(fleet: Fleet, model: str, key: str) -> Floor:
+    least = Floor(math.inf, "")
+    for endpoint, profile in _serving(fleet, model):
+        rtt_ms = min(row[endpoint.region] for row in fleet.rtt_ms.values())
+        prior = fleet.priors[model]
+        value_ms = _idle_ms(profile, key, rtt_ms, prior.input_tokens, prior.output_tokens)
+        if value_ms < least.ms:
+            least = Floor(value_ms, endpoint.name)
+    return least
+
+
+def _serving(fleet: Fleet, model: str) -> Iterator[tuple[Endpoint, Profile]]:
+    for endpoint in fleet.endpoints:
+        for served in endpoint.models:
+            if served.name == model:
+                yield endpoint, served.profile
+
+
+def _idle_ms(
+    profile: Profile, key: str, rtt_ms: float, input_tokens: float, output_tokens: float
+) -> float:
+    """TTFT, TPOT or end-to-end of an idle replica: no queue, a batch of one, mean lengths."""
+    if isinstance(profile, TaskProfile):
+        return 0.0 if key == "tpot_ms" else rtt_ms + profile.service_ms
+    tpot_ms = profile.tpot_base_ms + profile.tpot_ms_per_sequence
+    ttft_ms = rtt_ms + profile.prefill_base_ms + profile.prefill_ms_per_token * input_tokens
+    return {
+        "tpot_ms": tpot_ms,
+        "ttft_ms": ttft_ms,
+        "e2e_ms": ttft_ms + output_tokens * tpot_ms,
+    }[key]

@@ -1,0 +1,111 @@
+"""Field types shared by the schemas: names, addresses, times, bounded numbers."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
+_MAX_PORT = 65535
+
+
+class Strict(BaseModel):
+    """Base of every schema: unknown keys refused, no coercion between types, no NaN."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, populate_by_name=False
+    )
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """(host, port) of ``host:port`` or ``[ipv6]:port``. Raises ValueError saying what is wrong."""
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        raise ValueError(f"{text!r} has no port; write host:port, such as 127.0.0.1:8500")
+    if "://" in text:
+        raise ValueError(f"{text!r} is a URL; write host:port without a scheme")
+    bracketed = host.startswith("[") and host.endswith("]")
+    well_formed = _IPV6.fullmatch(host[1:-1]) if bracketed else _HOST.fullmatch(host)
+    if not well_formed:
+        raise ValueError(f"{text!r} has no usable host; write host:port (IPv6 as [::1]:8500)")
+    if not (port.isascii() and port.isdigit()) or int(port) > _MAX_PORT:
+        raise ValueError(f"port {port!r} is not a number from 0 to {_MAX_PORT}")
+    return (host[1:-1] if bracketed else host), int(port)
+
+
+def _listen(text: str) -> str:
+    split_address(text)
+    return text
+
+
+def _remote(text: str) -> str:
+    if split_address(text)[1] == 0:
+        raise ValueError("port 0 cannot be connected to; give the server's port")
+    return text
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{text!r} is not a URL; write http://host:port/metrics")
+    return text
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is not a usable name; use ASCII letters, digits and . _ : @ / + - "
+            "(names travel in gRPC metadata and metric labels)"
+        )
+    return text
+
+
+def _name_or_empty(text: str) -> str:
+    return _name(text) if text else text
+
+
+def parse_time(value: str | datetime) -> float:
+    """Unix seconds of an ISO 8601 time in UTC. Raises ValueError for another or no zone."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not a time; write UTC as 2022-05-14T00:00Z") from None
+    offset = value.utcoffset()
+    if offset is None:
+        raise ValueError(f"{value.isoformat()} has no zone; times are UTC, so append Z")
+    if offset.total_seconds() != 0:
+        in_utc = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+        raise ValueError(f"{value.isoformat()} is not UTC; write {in_utc}")
+    return value.timestamp()
+
+
+def format_time(unix_s: float) -> str:
+    """``2022-05-14T00:00Z``, with seconds where they are not 0."""
+    when = datetime.fromtimestamp(unix_s, UTC)
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ" if unix_s % 60 else "%Y-%m-%dT%H:%MZ")
+
+
+def _time(value: object) -> object:
+    return parse_time(value) if isinstance(value, str | datetime) else value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)]
+NameOrEmpty = Annotated[str, Field(max_length=128), AfterValidator(_name_or_empty)]
+Text = Annotated[str, Field(min_length=1, max_length=500)]
+PathText = Annotated[str, Field(min_length=1, max_length=4096)]
+Listen = Annotated[str, AfterValidator(_listen)]
+Address = Annotated[str, AfterValidator(_remote)]
+Url = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
+UnixTime = Annotated[float, BeforeValidator(_time), Field(ge=0, le=4102444800)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+Milliseconds = Annotated[float, Field(gt=0, le=3_600_000)]
+RttMs = Annotated[float, Field(ge=0, le=10_000)]
+GPerKwh = Annotated[float, Field(ge=0, le=5_000)]

@@ -1,0 +1,196 @@
+"""The Protocols behind which every vendor, store and clock stands. Imports nothing outward."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+from router.model import Endpoint, Forecast, Intensity, Load, Receipt, Signal
+
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+
+
+class Clock(Protocol):
+    """The only way to learn the time. Built once, in app."""
+
+    def now(self) -> float:
+        """Unix seconds UTC; a replay may run it faster than the wall."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never step back, always at wall speed, for measuring durations."""
+        ...
+
+
+class Rng(Protocol):
+    """The only way to be random. ``random.Random`` satisfies it."""
+
+    def random(self) -> float:
+        """Uniform in [0, 1)."""
+        ...
+
+
+class CarbonSource(Protocol):
+    """Intensity as a source knows it; never invents a value."""
+
+    name: str
+    signal: Signal
+
+    async def read(self, grid_zones: Sequence[str], now: float) -> Mapping[str, Intensity]:
+        """The latest value per grid zone known at ``now``; a zone without one is left out.
+
+        Raises DataError when the source as a whole cannot answer.
+        """
+        ...
+
+
+class ForecastSource(Protocol):
+    """A published forecast, as the publisher issued it."""
+
+    name: str
+    signal: Signal
+
+    async def forecast(
+        self, grid_zones: Sequence[str], now: float, horizon_h: int
+    ) -> Mapping[str, Forecast]:
+        """The newest forecast per grid zone covering ``now`` .. ``now + horizon_h`` hours."""
+        ...
+
+
+class Forecaster(Protocol):
+    """Turns what was observed into now and the coming hours; pure, no I/O."""
+
+    def observe(self, grid_zone: str, intensity: Intensity) -> None:
+        """Take in one observation; an older or repeated one changes nothing."""
+        ...
+
+    def forecast(self, grid_zone: str, now: float, horizon_h: int) -> Forecast:
+        """Slots from the one containing ``now`` on. Raises MissingIntensityError without data."""
+        ...
+
+
+class UnaryReply(NamedTuple):
+    """A backend's answer, as bytes. ``ttfb_ms``: until the first byte of it (= all of it)."""
+
+    payload: bytes
+    initial_metadata: Metadata
+    trailers: Metadata
+
+
+class UpstreamStream(Protocol):
+    """One request's answers from one backend."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Messages in order; ends when the backend ends. Raises UpstreamError leaves."""
+        ...
+
+    def trailers(self) -> Metadata:
+        """Trailing metadata; empty before the end."""
+        ...
+
+    def cancel(self) -> None:
+        """Stop upstream work at once. Safe to call twice and after the end."""
+        ...
+
+
+class Backend(Protocol):
+    """The transport to endpoints of one protocol. Cancelling a call cancels it upstream."""
+
+    async def unary(
+        self, endpoint: Endpoint, method: str, payload: bytes, metadata: Metadata, timeout_s: float
+    ) -> UnaryReply:
+        """One request, one answer. ``method``: e.g. ``ModelInfer``. Raises UpstreamError leaves."""
+        ...
+
+    def stream(
+        self, endpoint: Endpoint, payload: bytes, metadata: Metadata, timeout_s: float
+    ) -> UpstreamStream:
+        """One request, 0..n answers."""
+        ...
+
+    async def ready(self, endpoint: Endpoint, timeout_s: float) -> bool:
+        """Whether the server says that it is ready; False when it cannot be reached."""
+        ...
+
+    async def close(self) -> None:
+        """Close every channel."""
+        ...
+
+
+class LoadSource(Protocol):
+    """What endpoints say of their own load."""
+
+    async def read(self, endpoint: Endpoint, now: float) -> Load:
+        """Raises DataError when the endpoint's metrics cannot be read: never a zero instead."""
+        ...
+
+
+class StateStore(Protocol):
+    """What several gateways share. Memory is the embedded default; Redis slots in here."""
+
+    async def put(self, key: str, value: bytes, ttl_s: float, now: float) -> None:
+        """Store until ``now + ttl_s``."""
+        ...
+
+    async def get(self, key: str, now: float) -> bytes | None:
+        """The value, or None when absent or expired."""
+        ...
+
+    async def scan(self, prefix: str, now: float) -> Mapping[str, bytes]:
+        """Every live key that starts with ``prefix``."""
+        ...
+
+    async def acquire(self, name: str, holder: str, ttl_s: float, now: float) -> bool:
+        """Become or stay the only holder of ``name`` for ``ttl_s``; False when another holds it."""
+        ...
+
+    async def release(self, name: str, holder: str) -> None:
+        """Give ``name`` up if ``holder`` holds it; else nothing."""
+        ...
+
+
+class Ledger(Protocol):
+    """Where receipts go. Must not block: it is called on the hot path."""
+
+    def record(self, receipt: Receipt) -> None:
+        """Take one receipt."""
+        ...
+
+
+class BackendReport(NamedTuple):
+    """What a backend said of one request's cost; NaN where it said nothing usable.
+
+    ``energy_j``: attributional IT joules; ``marginal_energy_j``: short-run marginal IT joules.
+    """
+
+    energy_j: float
+    marginal_energy_j: float
+    output_tokens: float
+
+
+class ReportReader(Protocol):
+    """Finds a backend's own report in its trailing metadata; never raises."""
+
+    def read(self, trailers: Metadata) -> BackendReport:
+        """All NaN when there is none."""
+        ...
+
+
+class Observer(Protocol):
+    """Who is told of what happens to requests. Must not block: called on the hot path."""
+
+    def decided(self, seconds: float) -> None:
+        """A decision took ``seconds``."""
+        ...
+
+    def finished(self, receipt: Receipt, added_latency_s: float) -> None:
+        """A request was answered; ``added_latency_s`` is this gateway's own part of its time."""
+        ...
+
+    def retried(self, reason: str) -> None:
+        """A request moves on to another endpoint because of an error with this reason."""
+        ...
+
+    def ejected(self, endpoint: str) -> None:
+        """An endpoint was taken out."""
+        ...

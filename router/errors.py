@@ -1,0 +1,197 @@
+"""The whole error tree. Every leaf carries a stable, machine-readable ``reason``.
+
+    CarbonRouterError
+    ├── ConfigError                  config_invalid         an operator's file is wrong
+    ├── DataError
+    │   ├── TraceError               trace_invalid          a carbon or RTT table is malformed
+    │   ├── MissingIntensityError    intensity_missing      no source knows this grid zone now
+    │   └── MixedBasisError          basis_mixed            average met marginal, or such
+    ├── RequestError                 the caller's request is wrong; never retried
+    │   ├── MalformedRequestError    request_malformed
+    │   ├── InvalidMetadataError     metadata_invalid       budget, origin, residency or tenant
+    │   └── UnknownModelError        model_unknown
+    ├── RefusedError                 the request is right, the fleet or the policy says no
+    │   ├── NothingFeasibleError     no_feasible_endpoint   no healthy endpoint
+    │   ├── ShedError                shed                   every feasible endpoint is full
+    │   ├── ResidencyError           residency_excluded     no endpoint in the allowed jurisdictions
+    │   ├── PolicyExcludesError      policy_excludes_all    carbon budget or context length
+    │   ├── BudgetImpossibleError    budget_impossible      no endpoint can meet the latency budget
+    │   └── DrainingError            draining               this gateway is shutting down
+    └── UpstreamError                a backend failed
+        ├── UpstreamFaultError       upstream_fault         broken: may eject, retryable
+        ├── UpstreamInternalError    upstream_internal      it says INTERNAL itself: passed on
+        ├── UpstreamBusyError        upstream_busy          backpressure, retryable
+        ├── UpstreamRejectedError    upstream_rejected      it blames the request: passed on
+        └── UpstreamTimeoutError     upstream_timeout       out of time: a fault, not retryable
+
+The mapping to gRPC status codes is one table in ``router.gateway.status``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CarbonRouterError(Exception):
+    """Root of the tree. ``str(error)`` is safe to show to a caller: no payload, no secret."""
+
+    reason: str = "internal"
+
+
+class ConfigError(CarbonRouterError):
+    """An operator's file is wrong. ``problems`` lists every defect found, not just the first."""
+
+    reason = "config_invalid"
+
+    def __init__(self, file: str, problems: Sequence[tuple[str, str]]) -> None:
+        """``problems``: (key path such as ``endpoints[2].url``, what is wrong and its fix)."""
+        self.file = file
+        self.problems = tuple(problems)
+        lines = [f"{file}: {key}: {text}" if key else f"{file}: {text}" for key, text in problems]
+        super().__init__("\n".join(lines))
+
+
+class DataError(CarbonRouterError):
+    """A figure that the product needs is missing, malformed or not comparable."""
+
+
+class TraceError(DataError):
+    """A carbon, RTT or workload table is malformed; names file, row and column."""
+
+    reason = "trace_invalid"
+
+
+class MissingIntensityError(DataError):
+    """No source in the chain knows this grid zone at this time."""
+
+    reason = "intensity_missing"
+
+
+class MixedBasisError(DataError):
+    """Two intensities of different basis or emission factors met in one comparison."""
+
+    reason = "basis_mixed"
+
+
+class RequestError(CarbonRouterError):
+    """The caller's request is wrong; the same request will fail again."""
+
+
+class MalformedRequestError(RequestError):
+    """The bytes are not a ModelInferRequest, or lack what routing needs."""
+
+    reason = "request_malformed"
+
+
+class InvalidMetadataError(RequestError):
+    """A routing header (budget, origin, residency, tenant) has an unusable value."""
+
+    reason = "metadata_invalid"
+
+
+class UnknownModelError(RequestError):
+    """No endpoint of the fleet serves this model (or this version of it)."""
+
+    reason = "model_unknown"
+
+
+class RefusedError(CarbonRouterError):
+    """The request is well formed; the fleet's state or the policy refuses it now."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        """``retry_after_s``: a hint for the caller, None when waiting will not help."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NothingFeasibleError(RefusedError):
+    """No healthy endpoint serves the model."""
+
+    reason = "no_feasible_endpoint"
+
+
+class ShedError(RefusedError):
+    """Every endpoint that could serve the request is at its concurrency cap."""
+
+    reason = "shed"
+
+
+class ResidencyError(RefusedError):
+    """No endpoint lies in a jurisdiction that the request allows."""
+
+    reason = "residency_excluded"
+
+
+class PolicyExcludesError(RefusedError):
+    """The policy's own constraints (carbon budget, context length) exclude every endpoint."""
+
+    reason = "policy_excludes_all"
+
+
+class BudgetImpossibleError(RefusedError):
+    """No endpoint is predicted to meet the request's latency budget."""
+
+    reason = "budget_impossible"
+
+
+class DrainingError(RefusedError):
+    """This gateway is shutting down and takes no new work."""
+
+    reason = "draining"
+
+
+class UpstreamError(CarbonRouterError):
+    """A backend failed. ``code`` is the upstream gRPC status name, e.g. ``UNAVAILABLE``.
+
+    ``endpoint``, ``region`` and ``attempts`` are filled in by whoever sent the request there.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        trailers: Sequence[tuple[str, str | bytes]] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.trailers = tuple(trailers)
+        self.retry_after_s = retry_after_s
+        self.endpoint = ""
+        self.region = ""
+        self.attempts = 0
+
+
+class UpstreamFaultError(UpstreamError):
+    """Broken connection or crash: counts towards ejection, retryable."""
+
+    reason = "upstream_fault"
+
+
+class UpstreamInternalError(UpstreamError):
+    """The server itself answered INTERNAL or UNKNOWN.
+
+    Some servers say so of a caller's bad tensor: it is passed on, not retried, and counts towards
+    the failure percentage only, so that one caller cannot eject endpoints by a streak.
+    """
+
+    reason = "upstream_internal"
+
+
+class UpstreamBusyError(UpstreamError):
+    """Backpressure (RESOURCE_EXHAUSTED, HTTP 429/503): not a fault; marked busy, retryable."""
+
+    reason = "upstream_busy"
+
+
+class UpstreamRejectedError(UpstreamError):
+    """The backend blames the request (INVALID_ARGUMENT, NOT_FOUND, ...): neutral, passed on."""
+
+    reason = "upstream_rejected"
+
+
+class UpstreamTimeoutError(UpstreamError):
+    """The backend did not answer within the request's time: a fault, and no time to retry."""
+
+    reason = "upstream_timeout"

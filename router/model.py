@@ -1,0 +1,380 @@
+"""Frozen values that every room speaks in. Times are unix seconds UTC; no I/O, no clock.
+
+Values on the hot path are NamedTuples (cheap to build); values built at refresh or load time are
+frozen dataclasses, validated at construction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from router.errors import DataError, MixedBasisError
+
+UNLIMITED = math.inf
+
+
+class Basis(StrEnum):
+    """Which question an intensity answers: attribution (average) or consequence (marginal)."""
+
+    AVERAGE = "average"
+    MARGINAL = "marginal"
+
+
+class Factors(StrEnum):
+    """Which emissions the factors count; NONE where the signal defines its own (MOER)."""
+
+    LIFECYCLE = "lifecycle"
+    DIRECT = "direct"
+    NONE = "none"
+
+
+class Kind(StrEnum):
+    """How a carbon intensity came to be, from the best known to the least."""
+
+    MEASURED = "measured"
+    ESTIMATED = "estimated"
+    FORECAST = "forecast"
+    CLIMATOLOGY = "climatology"
+    ANNUAL_MEAN = "annual_mean"
+
+
+class Provenance(StrEnum):
+    """How an energy or latency figure came to be."""
+
+    MEASURED = "measured"
+    ESTIMATED = "estimated"
+    EMULATED = "emulated"
+
+
+class Signal(NamedTuple):
+    """What makes two intensities comparable: same basis and same factors."""
+
+    basis: Basis
+    factors: Factors
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """Carbon intensity of one grid zone over one slot, gCO2e/kWh, with where it came from.
+
+    ``low``/``high`` bound a 90 % interval. ``observed_at``: when the value was known (end of the
+    slot it was measured in, or issue time of a forecast). ``expires_at``: after this it is stale.
+    Raises DataError when the value is not a finite number >= 0 inside its interval.
+    """
+
+    g_per_kwh: float
+    low_g_per_kwh: float
+    high_g_per_kwh: float
+    signal: Signal
+    kind: Kind
+    source: str
+    observed_at: float
+    expires_at: float
+
+    def __post_init__(self) -> None:
+        ordered = 0.0 <= self.low_g_per_kwh <= self.g_per_kwh <= self.high_g_per_kwh
+        if not (ordered and math.isfinite(self.high_g_per_kwh)):
+            raise DataError(
+                f"intensity from {self.source} must satisfy 0 <= low <= value <= high < inf, got "
+                f"{self.low_g_per_kwh} <= {self.g_per_kwh} <= {self.high_g_per_kwh} g/kWh"
+            )
+
+    def age_s(self, now: float) -> float:
+        """Seconds since the value was known; 0 for a value issued ahead of ``now``."""
+        return max(0.0, now - self.observed_at)
+
+
+def require_same_signal(*values: Intensity) -> Signal:
+    """The one signal that all ``values`` share; raises MixedBasisError when they differ."""
+    signals = {value.signal for value in values}
+    if len(signals) != 1:
+        seen = ", ".join(
+            sorted(f"{v.signal.basis}/{v.signal.factors} from {v.source}" for v in values)
+        )
+        raise MixedBasisError(f"intensities of different bases cannot be compared: {seen}")
+    return signals.pop()
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Intensity of one grid zone over consecutive equal slots, oldest first, never empty."""
+
+    grid_zone: str
+    start: float
+    step_s: float
+    slots: tuple[Intensity, ...]
+
+    def __post_init__(self) -> None:
+        if not self.slots or self.step_s <= 0:
+            raise DataError(f"forecast for {self.grid_zone} needs at least one slot of length > 0")
+        require_same_signal(*self.slots)
+
+    def at(self, when: float) -> Intensity:
+        """The slot that covers ``when``; the first or last one outside the covered span."""
+        index = int((when - self.start) // self.step_s)
+        return self.slots[min(max(index, 0), len(self.slots) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenProfile:
+    """A replica under continuous batching (SCIENCE: affine power, affine inter-token latency).
+
+    Power P = ``base_w`` + ``w_per_token_s`` * (output tokens/s) while at least one sequence runs,
+    ``idle_w`` when none does. TPOT(b) = ``tpot_base_ms`` + ``tpot_ms_per_sequence`` * b at batch b.
+    Prefill takes ``prefill_base_ms`` + ``prefill_ms_per_token`` * input tokens.
+    ``target_batch`` is the load the replica is meant to run at: it prices long-run energy.
+    ``host_fraction``: CPU and DRAM energy as a fraction of GPU energy.
+    """
+
+    name: str
+    idle_w: float
+    base_w: float
+    w_per_token_s: float
+    tpot_base_ms: float
+    tpot_ms_per_sequence: float
+    prefill_base_ms: float
+    prefill_ms_per_token: float
+    max_batch: int
+    target_batch: int
+    host_fraction: float
+    provenance: Provenance
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProfile:
+    """A backend that is no language model: fixed energy and time per request.
+
+    A request takes ``service_ms`` + ``service_ms_per_in_flight`` * (others in flight); beyond
+    ``max_batch`` requests queue. ``energy_j`` is GPU (or device) energy of one request.
+    """
+
+    name: str
+    energy_j: float
+    service_ms: float
+    service_ms_per_in_flight: float
+    max_batch: int
+    host_fraction: float
+    provenance: Provenance
+    source: str
+
+
+Profile = TokenProfile | TaskProfile
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where part of the fleet runs: its grid zone, its PUE and the jurisdictions it lies in."""
+
+    name: str
+    grid_zone: str
+    pue: float
+    pue_source: str
+    residency: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One model on one endpoint. ``version`` empty: any. ``context_tokens`` inf: no limit."""
+
+    name: str
+    version: str
+    profile: Profile
+    context_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One addressable model server. ``emulated``: its energy and latency are not real hardware."""
+
+    name: str
+    region: str
+    address: str
+    models: tuple[ServedModel, ...]
+    max_in_flight: int
+    metrics_url: str
+    engine: str
+    emulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LengthPrior:
+    """What to expect of a model's requests before any was seen, in tokens (1 for tensors)."""
+
+    input_tokens: float
+    output_tokens: float
+    output_tokens_p95: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Everything that can be routed to. ``rtt_ms[origin][region]`` is complete for every pair.
+
+    ``default_origin``: stands in for an origin that the table does not know; "" when none.
+    ``gateway_origin``: the origin at which this gateway itself sits; "" when it is the caller's.
+    """
+
+    regions: dict[str, Region]
+    endpoints: tuple[Endpoint, ...]
+    priors: dict[str, LengthPrior]
+    rtt_ms: dict[str, dict[str, float]]
+    default_origin: str
+    gateway_origin: str
+
+
+class Budget(NamedTuple):
+    """Latency limits in ms, inf where unbounded. ``explicit``: the caller set at least one."""
+
+    ttft_ms: float = UNLIMITED
+    tpot_ms: float = UNLIMITED
+    e2e_ms: float = UNLIMITED
+    explicit: bool = False
+
+
+class Request(NamedTuple):
+    """What routing needs of one inference request. Token counts are NaN where unknown."""
+
+    model: str
+    version: str = ""
+    request_id: str = ""
+    sequence_id: str = ""
+    origin: str = ""
+    tenant: str = ""
+    residency: frozenset[str] = frozenset()
+    budget: Budget = Budget()
+    input_tokens: float = math.nan
+    max_output_tokens: float = UNLIMITED
+    payload_bytes: int = 0
+
+
+class Weights(NamedTuple):
+    """The score's terms: cost = sum of weight * term, each in its own unit."""
+
+    per_gco2e: float = 0.0
+    per_ttft_ms: float = 0.0
+    per_e2e_ms: float = 0.0
+    per_load: float = 0.0
+    per_turn: float = 0.0
+
+
+class Energy(StrEnum):
+    """Which joules decide: priced at the load a replica is meant for, or short-run marginal."""
+
+    LONG_RUN = "long_run"
+    SHORT_RUN = "short_run"
+
+
+class Spread(StrEnum):
+    """Inside a near-tie: fill the fullest replica, or take the emptiest."""
+
+    PACK = "pack"
+    SPREAD = "spread"
+
+
+class Relax(StrEnum):
+    """One rung of the fallback ladder: the constraint dropped when nothing is feasible."""
+
+    CARBON = "carbon"
+    POLICY_LATENCY = "policy_latency"
+
+
+class StaleCarbon(StrEnum):
+    """What to do with a grid zone whose best intensity is stale or mere climatology."""
+
+    USE_FLAGGED = "use_flagged"
+    EXCLUDE = "exclude"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """An operator's policy as values; every field is documented in policies/README.md."""
+
+    name: str
+    weights: Weights
+    energy: Energy
+    annual_mean: bool
+    signal: Signal
+    near_tie: float
+    spread: Spread
+    pack_until: float
+    quantile: float
+    budget: Budget
+    max_gco2e: float
+    max_g_per_kwh: float
+    ladder: tuple[Relax, ...]
+    stale_carbon: StaleCarbon
+    stale_after_s: float
+
+
+class Load(NamedTuple):
+    """What a model server says of itself. ``observed_at``: when it was scraped."""
+
+    running: float
+    queued: float
+    kv_fraction: float
+    observed_at: float
+
+
+class Decision(NamedTuple):
+    """Where one request goes and why. Latencies are predicted at the policy's quantile.
+
+    ``energy_j`` is IT energy (GPU and host) as the policy prices it; ``gco2e`` includes PUE and
+    network. ``run_g_per_kwh`` is the intensity averaged over the predicted run.
+    ``latency_first_*``: what the nearest feasible endpoint would have done (the counterfactual).
+    ``intensity`` is None (and grams NaN) only when no source knows the grid zone and the ladder
+    dropped the carbon constraint. ``relaxed``: rungs of the ladder that were taken.
+    ``batch_cap``: concurrency beyond which this request's own budget would break (inf: none).
+    """
+
+    endpoint: Endpoint
+    served: ServedModel
+    intensity: Intensity | None
+    run_g_per_kwh: float
+    rtt_ms: float
+    ttft_ms: float
+    tpot_ms: float
+    e2e_ms: float
+    energy_j: float
+    gco2e: float
+    latency_first_endpoint: str
+    latency_first_gco2e: float
+    batch_cap: float
+    relaxed: tuple[Relax, ...]
+    flags: tuple[str, ...]
+
+
+class Outcome(StrEnum):
+    """How a lease ended. IGNORED says nothing about the endpoint (client abort, 4xx)."""
+
+    SUCCEEDED = "succeeded"
+    IGNORED = "ignored"
+    DROPPED = "dropped"
+
+
+class Receipt(NamedTuple):
+    """What one answered request emitted; both energies, GPU plus host, before and after PUE.
+
+    ``energy_j`` is attributional IT energy (GPU and host); ``facility_energy_j`` includes PUE;
+    ``gco2e`` counts facility energy at the intensity of the run. ``ttft_ms`` and ``e2e_ms`` are
+    measured at the gateway. NaN where not known.
+    """
+
+    decision_id: str
+    request: Request
+    decision: Decision
+    policy: str
+    region: str
+    grid_zone: str
+    attempts: int
+    output_tokens: float
+    energy_j: float
+    energy_kind: Provenance
+    marginal_energy_j: float
+    facility_energy_j: float
+    gco2e: float
+    ttft_ms: float
+    e2e_ms: float
+    finished_at: float

@@ -1,0 +1,105 @@
+"""The shipped policies: each loads, is what its page says, and the page names every field."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from router.config.loading import parse_policy, shipped_policies
+from router.config.policy import PolicySchema, WeightsSchema
+from router.model import (
+    Basis,
+    Energy,
+    Factors,
+    Policy,
+    Relax,
+    Signal,
+    Spread,
+    StaleCarbon,
+    Weights,
+)
+
+SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
+PAGE = Path(__file__).resolve().parents[2] / "policies" / "README.md"
+
+
+def policy(name: str) -> Policy:
+    schema, default_name = parse_policy(name, Path("config.yaml"))
+    return schema.build(default_name, SIGNAL)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "spread", "near_tie"),
+    [
+        ("carbon-first", Weights(per_gco2e=1.0), Spread.PACK, 0.01),
+        ("latency-first", Weights(per_e2e_ms=1.0), Spread.SPREAD, 0.05),
+        ("least-loaded", Weights(per_load=1.0), Spread.SPREAD, 0.0),
+        ("round-robin", Weights(per_turn=1.0), Spread.SPREAD, 0.0),
+        ("static-greenest", Weights(per_gco2e=1.0), Spread.SPREAD, 0.0),
+        ("balanced", Weights(per_gco2e=1.0, per_e2e_ms=2e-5), Spread.PACK, 0.02),
+    ],
+)
+def test_what_each_shipped_policy_weighs(
+    name: str, weights: Weights, spread: Spread, near_tie: float
+) -> None:
+    built = policy(name)
+    assert built.name == name
+    assert built.weights == weights
+    assert built.spread is spread
+    assert built.near_tie == near_tie
+    assert built.quantile == 0.95
+    assert built.annual_mean is (name == "static-greenest")
+
+
+def test_these_are_all() -> None:
+    assert set(shipped_policies()) == {
+        "balanced",
+        "carbon-first",
+        "latency-first",
+        "least-loaded",
+        "round-robin",
+        "static-greenest",
+    }
+
+
+def test_baselines_differ_from_carbon_first_in_weights_and_ties_only() -> None:
+    ours = policy("carbon-first")
+    assert ours.energy is Energy.LONG_RUN
+    assert ours.pack_until == 0.9
+    assert ours.ladder == (Relax.CARBON, Relax.POLICY_LATENCY)
+    assert ours.stale_carbon is StaleCarbon.USE_FLAGGED
+    for name in shipped_policies():
+        other = policy(name)
+        assert (other.quantile, other.budget, other.ladder) == (
+            ours.quantile,
+            ours.budget,
+            ours.ladder,
+        )
+        assert (other.max_gco2e, other.max_g_per_kwh) == (ours.max_gco2e, ours.max_g_per_kwh)
+
+
+def test_the_defaults_are_those_of_carbon_first() -> None:
+    bare = PolicySchema(weights=WeightsSchema(per_gco2e=1.0)).build("carbon-first", SIGNAL)
+    assert bare == policy("carbon-first")
+
+
+def test_the_page_has_a_row_for_every_field_and_a_section_for_every_policy() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    rows = {name for line in page.splitlines() for name in re.findall(r"^\| (.+?) \|", line)}
+    named = set(re.findall(r"`([a-z_0-9.]+)`", " ".join(rows)))
+    wanted = set()
+    for name, field in PolicySchema.model_fields.items():
+        inner = {"weights": 5, "budget": 3, "signal": 2}.get(name)
+        if inner is None:
+            wanted.add(name)
+        else:
+            listed = {row for row in named if row.startswith(f"{name}.")}
+            assert len(listed) == inner, field
+    assert wanted <= named
+    for name in shipped_policies():
+        assert f"### {name}\n" in page
+        section = page.split(f"### {name}\n")[1].split("\n#")[0]
+        for part in ("**Formula:**", "**Inputs:**", "**Parameters:**", "**Limitations:**"):
+            assert part in section

@@ -1,0 +1,55 @@
+"""docs/config.md says what the schemas say, and what it shows is valid."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from router.config import load
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "config.md"
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    path = ROOT / "tools" / "config_reference.py"
+    spec = importlib.util.spec_from_file_location("config_reference", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_schema_has_its_table(reference: ModuleType) -> None:
+    assert reference.undocumented(PAGE.read_text(encoding="utf-8")) == set()
+
+
+def test_every_table_is_up_to_date(reference: ModuleType) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert reference.fill(text) == text
+
+
+def test_every_field_has_a_row_and_a_meaning(reference: ModuleType) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for name, schema in reference.schemas().items():
+        if name == "ProfilesFile":
+            continue
+        block = text.split(f"<!-- fields {name} -->")[1].split("<!-- end -->")[0]
+        for field, info in schema.model_fields.items():
+            assert f"| `{field}` |" in block
+            assert info.description, f"{name}.{field}"
+
+
+def test_the_example_is_valid(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "config.yaml").write_text(example, encoding="utf-8")
+    (tmp_path / "grid.csv").write_text("datetime,US-CAL-CISO,US-MIDA-PJM\n", encoding="utf-8")
+    config = load(tmp_path / "config.yaml")
+    assert len(config.fleet.endpoints) == 2
+    assert config.notes == ()

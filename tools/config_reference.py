@@ -1,0 +1,139 @@
+"""Fill the field tables of docs/config.md from the schemas; `--check` compares instead.
+
+A table stands between ``<!-- fields SchemaName -->`` and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel, BeforeValidator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from router.config import policy, profiles, schema
+
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "config.md"
+BLOCK = re.compile(r"(<!-- fields (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+TYPES: dict[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Any: "text or mapping",
+}
+BOUNDS = {annotated_types.Ge: ("ge", ">="), annotated_types.Gt: ("gt", ">")}
+BOUNDS |= {annotated_types.Le: ("le", "<="), annotated_types.Lt: ("lt", "<")}
+
+
+def schemas() -> dict[str, type[BaseModel]]:
+    """Every schema by class name."""
+    found = {}
+    for module in (schema, policy, profiles):
+        for name, value in vars(module).items():
+            if isinstance(value, type) and issubclass(value, BaseModel) and value.model_fields:
+                found[name] = value
+    return found
+
+
+def describe(annotation: Any) -> str:
+    """A field's type in words."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        limits = bounds(arguments[1:])
+        return describe(arguments[0]) + (f", {limits}" if limits else "")
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin is list:
+        return f"list of {describe(arguments[0])}"
+    if origin is dict:
+        return f"mapping of {describe(arguments[0])} to {describe(arguments[1])}"
+    if arguments:
+        words = [describe(argument) for argument in arguments if argument is not NoneType]
+        return " or ".join(dict.fromkeys(words))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        kind = annotation.model_fields.get("kind")
+        tag = f" with `kind: {get_args(kind.annotation)[0]}`" if kind else ""
+        return f"mapping{tag}"
+    return TYPES[annotation]
+
+
+def default(field: FieldInfo) -> str:
+    """A field's default as YAML, or that it is required."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is PydanticUndefined or value is None:
+        return "none"
+    if isinstance(value, BaseModel) or value == {}:
+        return "see below" if isinstance(value, BaseModel) else "none"
+    if isinstance(value, list) and any(isinstance(item, BaseModel) for item in value):
+        return ", ".join(str(getattr(item, "kind", "")) for item in value)
+    if isinstance(value, list):
+        return f"`[{', '.join(value)}]`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`" if value != "" else "empty"
+
+
+def bounds(metadata: Iterable[Any]) -> str:
+    """Numeric bounds, such as ``>= 1, <= 256``."""
+    found = []
+    for item in metadata:
+        for part in getattr(item, "metadata", [item]):
+            for kind, (attribute, sign) in BOUNDS.items():
+                if isinstance(part, kind):
+                    limit = getattr(part, attribute)
+                    found.append(f"{sign} {limit:,.15g}".replace(",", " "))
+    return ", ".join(dict.fromkeys(found))
+
+
+def table(model: type[BaseModel]) -> str:
+    """The Markdown table of one schema."""
+    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        limits = bounds(field.metadata)
+        value = describe(field.annotation) + (f", {limits}" if limits else "")
+        if any(isinstance(item, BeforeValidator) for item in field.metadata):
+            value = "UTC time"
+        meaning = field.description or ""
+        lines.append(f"| `{name}` | {value} | {default(field)} | {meaning} |")
+    return "\n".join(lines).replace(" |  |", " | |") + "\n"
+
+
+def fill(text: str) -> str:
+    """``text`` with every table rewritten. Raises KeyError for an unknown schema."""
+    known = schemas()
+    return BLOCK.sub(lambda m: f"{m[1]}{table(known[m[2]])}{m[3]}", text)
+
+
+def undocumented(text: str) -> set[str]:
+    """Schemas whose table ``text`` does not ask for."""
+    return set(schemas()) - {match[2] for match in BLOCK.finditer(text)} - {"ProfilesFile"}
+
+
+def main() -> int:
+    """Rewrite docs/config.md, or with ``--check`` say whether it is up to date."""
+    text = TARGET.read_text(encoding="utf-8")
+    filled = fill(text)
+    missing = undocumented(text)
+    if missing:
+        print(f"{TARGET}: no table for {', '.join(sorted(missing))}", file=sys.stderr)
+        return 1
+    if "--check" not in sys.argv[1:]:
+        TARGET.write_text(filled, encoding="utf-8")
+        return 0
+    if filled != text:
+        print(f"{TARGET} is out of date; run tools/config_reference.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
