@@ -1,0 +1,46 @@
+"""What a carbon source may be besides a CarbonSource; the chain and the nowcast look for these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from router.contract import ForecastSource
+from router.model import Intensity, Signal
+
+
+@runtime_checkable
+class Publisher(ForecastSource, Protocol):
+    """A ForecastSource, recognisable at run time."""
+
+
+@runtime_checkable
+class HistorySource(Protocol):
+    """A source that can also say what it published before; fills the forecaster's gaps."""
+
+    async def history(
+        self, grid_zones: Sequence[str], now: float, hours: int
+    ) -> Mapping[str, Sequence[Intensity]]:
+        """Observations of the last ``hours`` known at ``now``, oldest first."""
+        ...
+
+
+@runtime_checkable
+class SlotSource(Protocol):
+    """A source that knows what is usual at any time, without I/O."""
+
+    signal: Signal
+
+    def slots(self, grid_zone: str, start: float, hours: int) -> Sequence[Intensity]:
+        """``hours`` values from the hour containing ``start``; empty for an unknown zone."""
+        ...
+
+
+class AnnualMeans(Protocol):
+    """The last resort."""
+
+    signal: Signal
+
+    def mean(self, grid_zone: str) -> Intensity | None:
+        """The annual mean of a zone, None when unknown."""
+        ...

@@ -1,0 +1,422 @@
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.carbon.chain import CarbonChain, Hop
+from router.carbon.climatology import Climatology
+from router.carbon.forecast import Nowcast
+from router.carbon.static import StaticSource
+from router.carbon.table import TraceTable
+from router.carbon.trace import TraceForecastSource, TraceSource
+from router.errors import DataError, MixedBasisError, TraceError
+from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
+
+SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
+DIRECT = Signal(Basis.AVERAGE, Factors.DIRECT)
+HOUR = 3600.0
+NOW = datetime(2022, 5, 14, 12, 20, tzinfo=UTC).timestamp()
+START = NOW - 20 * 60.0
+ZONE = "US-CAL-CISO"
+OTHER = "US-TEX-ERCO"
+
+
+def a_value(
+    g_per_kwh: float = 123.0,
+    kind: Kind = Kind.MEASURED,
+    observed_at: float = START,
+    signal: Signal = SIGNAL,
+    source: str = "fake",
+) -> Intensity:
+    expires_at = observed_at + 2 * HOUR
+    return Intensity(g_per_kwh, g_per_kwh, g_per_kwh, signal, kind, source, observed_at, expires_at)
+
+
+@pytest.fixture(autouse=True)
+def defects(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """A defect is logged and passed over, so it would hide: what is logged must be expected."""
+    expected: list[str] = []
+    yield expected
+    logged = [r for phase in ("setup", "call") for r in caplog.get_records(phase)]
+    seen = {str(r.exc_info[1]) if r.exc_info else r.getMessage() for r in logged}
+    assert seen <= set(expected)
+
+
+class Fake:
+    """Answers every zone with ``value``; raises what ``error`` is; hangs on request."""
+
+    def __init__(
+        self,
+        value: Intensity | None = None,
+        *,
+        name: str = "fake",
+        error: BaseException | None = None,
+        hangs: bool = False,
+    ) -> None:
+        self.name, self.signal = name, SIGNAL
+        self.value, self.error, self.hangs = value, error, hangs
+        self.asked: list[tuple[str, ...]] = []
+        self.cancelled = 0
+
+    async def read(self, grid_zones: Sequence[str], now: float) -> Mapping[str, Intensity]:
+        self.asked.append(tuple(grid_zones))
+        if self.hangs:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled += 1
+        if self.error is not None:
+            raise self.error
+        return {} if self.value is None else dict.fromkeys(grid_zones, self.value)
+
+
+def grid(hours: int = 240, ahead: int = 0, blank: Sequence[int] = ()) -> TraceTable:
+    """Two zones; rows end ``ahead`` hours after START; ``blank``: rows counted from the last."""
+    index = np.arange(-hours, 0.0)
+    values = np.column_stack([index + 500.0, index + 900.0])
+    for row in blank:
+        values[-row] = np.nan
+    return TraceTable("grid.csv", (ZONE, OTHER), START + (ahead - hours) * HOUR, HOUR, values)
+
+
+def trace(**options: object) -> TraceSource:
+    return TraceSource(grid(**options), signal=SIGNAL, kind=Kind.MEASURED)  # type: ignore[arg-type]
+
+
+def static() -> StaticSource:
+    return StaticSource.load(SIGNAL, {}, as_of=START)
+
+
+def chain(*sources: object, annual: StaticSource | None = None) -> CarbonChain:
+    climatology = Climatology.load()
+    return CarbonChain(sources, Nowcast(climatology), annual, timeout_s=0.02)  # type: ignore[arg-type]
+
+
+async def refreshed(*sources: object, annual: StaticSource | None = None) -> CarbonChain:
+    built = chain(*sources, annual=annual)
+    await built.refresh([ZONE, OTHER], NOW)
+    return built
+
+
+def kinds(forecast: Forecast) -> list[Kind]:
+    return [slot.kind for slot in forecast.slots]
+
+
+def test_sources_of_one_chain_share_one_signal() -> None:
+    direct = TraceSource(grid(), signal=DIRECT, kind=Kind.MEASURED)
+    with pytest.raises(MixedBasisError, match=r"trace:grid\.csv is average/direct"):
+        chain(Climatology.load(), direct)
+    with pytest.raises(MixedBasisError, match="annual means"):
+        chain(direct, annual=static())
+    with pytest.raises(DataError, match="at least one source"):
+        chain()
+    assert chain(direct).signal == DIRECT
+
+
+async def test_a_fresh_observation_becomes_a_nowcast_with_its_age() -> None:
+    view = (await refreshed(trace(), Climatology.load())).view([ZONE, OTHER], NOW, 24)
+    assert list(view) == [ZONE, OTHER]
+    forecast = view[ZONE]
+    assert (forecast.start, forecast.step_s, len(forecast.slots)) == (START, HOUR, 24)
+    assert set(kinds(forecast)) == {Kind.FORECAST}
+    assert forecast.slots[0].source == "nowcast(trace:grid.csv)"
+    assert forecast.slots[0].age_s(NOW) == NOW - START
+    assert forecast.slots[0].expires_at > NOW
+
+
+async def test_history_fills_the_forecaster_at_the_first_refresh() -> None:
+    once = await refreshed(trace())
+    steady = chain(trace())
+    for hours in range(-230, 1):
+        await steady.refresh([ZONE, OTHER], NOW + hours * HOUR)
+    assert once.view([ZONE, OTHER], NOW, 48) == steady.view([ZONE, OTHER], NOW, 48)
+
+
+async def test_a_steady_chain_is_fed_without_asking_for_history() -> None:
+    class Counting(TraceSource):
+        asked = 0
+
+        async def history(
+            self, grid_zones: Sequence[str], now: float, hours: int
+        ) -> Mapping[str, Sequence[Intensity]]:
+            self.asked += 1
+            return await super().history(grid_zones, now, hours)
+
+    source = Counting(grid(), signal=SIGNAL, kind=Kind.MEASURED)
+    built = chain(source)
+    for minutes in range(-600, 1, 20):
+        await built.refresh([ZONE, OTHER], NOW + minutes * 60.0)
+        assert [hop.ok for hop in built.hops[ZONE]] == [True]
+    assert source.asked == 1
+    assert built.view([ZONE], NOW, 1)[ZONE].slots[0].observed_at == START
+
+
+async def test_a_gap_between_refreshes_is_filled() -> None:
+    gappy = chain(trace())
+    for hours in (-230, -100, -99, -30, 0):
+        await gappy.refresh([ZONE], NOW + hours * HOUR)
+    assert gappy.view([ZONE], NOW, 48) == (await refreshed(trace())).view([ZONE], NOW, 48)
+
+
+async def test_a_published_forecast_comes_first_where_it_reaches() -> None:
+    published = TraceForecastSource(grid(ahead=6), signal=SIGNAL)
+    built = await refreshed(published, trace(), Climatology.load())
+    slots = built.view([ZONE], NOW, 24)[ZONE].slots
+    assert [slot.source for slot in slots[:6]] == ["trace:grid.csv"] * 6
+    assert {slot.source for slot in slots[6:]} == {"nowcast(trace:grid.csv)"}
+    assert [slot.g_per_kwh for slot in slots[:6]] == [494.0, 495.0, 496.0, 497.0, 498.0, 499.0]
+
+
+async def test_an_observed_value_whose_slot_contains_now_is_used_as_it_is() -> None:
+    current = a_value(kind=Kind.ESTIMATED, observed_at=START + HOUR)
+    slots = (await refreshed(Fake(current))).view([ZONE], NOW, 3)[ZONE].slots
+    assert slots[0] is current
+    assert [slot.kind for slot in slots[1:]] == [Kind.FORECAST] * 2
+    assert (await refreshed(Fake(current))).view([ZONE], NOW - 9 * HOUR, 3) == {}
+
+
+async def test_a_forecast_reading_serves_its_hour_only() -> None:
+    built = await refreshed(Fake(a_value(kind=Kind.FORECAST)), Climatology.load())
+    assert kinds(built.view([ZONE], NOW, 2)[ZONE]) == [Kind.FORECAST, Kind.CLIMATOLOGY]
+    assert kinds(built.view([ZONE], NOW + HOUR, 1)[ZONE]) == [Kind.CLIMATOLOGY]
+
+
+async def test_an_observation_fades_into_climatology_then_nothing_is_left() -> None:
+    built = await refreshed(trace(), Climatology.load(), annual=static())
+    bare = await refreshed(trace())
+    before = built.view([ZONE], NOW, 1)[ZONE].slots[0]
+    widths = [before.high_g_per_kwh / before.g_per_kwh]
+    for hours in (6, 24, 47):
+        slot = built.view([ZONE], NOW + hours * HOUR, 1)[ZONE].slots[0]
+        assert slot.kind is Kind.FORECAST and slot.observed_at == START
+        widths.append(slot.high_g_per_kwh / slot.g_per_kwh)
+        assert slot.expires_at < NOW + hours * HOUR
+    assert widths == sorted(widths) and widths[0] < widths[-1]
+    assert kinds(built.view([ZONE], NOW + 48 * HOUR, 2)[ZONE]) == [Kind.CLIMATOLOGY] * 2
+    assert bare.view([ZONE], NOW + 48 * HOUR, 2) == {}
+
+
+async def test_climatology_before_annual_mean_whatever_the_order() -> None:
+    built = await refreshed(static(), Climatology.load(), annual=static())
+    view = built.view([ZONE, "SG", "nowhere"], NOW, 5)
+    assert set(kinds(view[ZONE])) == {Kind.CLIMATOLOGY}
+    assert set(kinds(view["SG"])) == {Kind.ANNUAL_MEAN}
+    assert "nowhere" not in view
+    mean = built.annual_mean("SG")
+    assert mean is not None and mean.g_per_kwh == 497.1
+    assert built.annual_mean("nowhere") is None
+    assert chain(Climatology.load()).annual_mean("SG") is None
+
+
+async def test_annual_means_among_the_sources_serve_too() -> None:
+    built = chain(static())
+    await built.refresh(["SG"], NOW)
+    assert kinds(built.view(["SG"], NOW, 3)["SG"]) == [Kind.ANNUAL_MEAN] * 3
+
+
+async def test_the_next_source_is_asked_only_for_what_is_still_open() -> None:
+    second = Fake(a_value())
+    table = grid()
+    table.g_per_kwh[:, 1] = np.nan
+    first = TraceSource(table, signal=SIGNAL, kind=Kind.MEASURED)
+    built = await refreshed(first, second)
+    assert second.asked == [(OTHER,)]
+    assert built.hops[ZONE] == (Hop("trace:grid.csv", True, ""),)
+    assert built.hops[OTHER] == (
+        Hop("trace:grid.csv", False, "no value for this grid zone"),
+        Hop("fake", True, ""),
+    )
+
+
+async def test_a_stale_answer_lets_the_next_source_speak() -> None:
+    old = Fake(a_value(400.0, observed_at=NOW - 9 * HOUR), name="old")
+    built = await refreshed(old, Fake(a_value(200.0)))
+    assert [(hop.source, hop.why) for hop in built.hops[ZONE]] == [("old", "stale"), ("fake", "")]
+    assert built.view([ZONE], NOW, 1)[ZONE].slots[0].source == "nowcast(fake)"
+
+
+async def test_an_older_observation_does_not_replace_a_newer_one() -> None:
+    current = a_value(200.0, kind=Kind.ESTIMATED, observed_at=START + HOUR)
+    lively = Fake(current, name="lively")
+    lagging = Fake(a_value(400.0, observed_at=START - HOUR))
+    built = await refreshed(lively, lagging)
+    before = built.view([ZONE], NOW, 24)
+    lively.error = OSError("gone")
+    await built.refresh([ZONE], NOW + 60.0)
+    assert lagging.asked == [(ZONE,)]
+    assert built.view([ZONE], NOW, 24) == before
+    assert before[ZONE].slots[0] is current
+
+
+async def test_a_history_is_held_to_the_same_rules_as_a_reading() -> None:
+    class WithHistory(Fake):
+        async def history(
+            self, grid_zones: Sequence[str], now: float, hours: int
+        ) -> Mapping[str, Sequence[Intensity]]:
+            past = [
+                a_value(0.0, observed_at=START - 3 * HOUR),
+                a_value(999.0, observed_at=START - 2 * HOUR, signal=DIRECT),
+            ]
+            return dict.fromkeys(grid_zones, past)
+
+    clean = await refreshed(Fake(a_value(300.0)))
+    dirty = await refreshed(WithHistory(a_value(300.0)))
+    assert dirty.view([ZONE], NOW, 24) == clean.view([ZONE], NOW, 24)
+
+
+FAILURES = {
+    "data": (Fake(error=TraceError("grid.csv: gone")), "TraceError: grid.csv: gone"),
+    "os": (
+        Fake(error=ConnectionResetError("reset by peer")),
+        "ConnectionResetError: reset by peer",
+    ),
+    "timeout": (Fake(error=TimeoutError()), "no answer within 0.02 s"),
+    "hangs": (Fake(hangs=True), "no answer within 0.02 s"),
+    "cancels itself": (Fake(error=asyncio.CancelledError()), "cancelled itself"),
+    "defect": (Fake(error=KeyError("secret")), "internal error: KeyError"),
+    "wrong signal": (Fake(a_value(signal=DIRECT)), "answered in average/direct"),
+    "zero": (Fake(a_value(0.0)), "taken for a missing value"),
+    "silent": (Fake(), "no value for this grid zone"),
+}
+
+
+@pytest.mark.parametrize("failure", sorted(FAILURES))
+@pytest.mark.parametrize("position", [0, 1, 2])
+async def test_a_failing_source_is_noted_and_passed_over(
+    failure: str, position: int, defects: list[str]
+) -> None:
+    defects.append("'secret'")
+    broken, why = FAILURES[failure]
+    # Stale, so that every later source is asked too.
+    first = Fake(a_value(321.0, observed_at=NOW - 5 * HOUR), name="first")
+    sources: list[object] = [first, Climatology.load()]
+    sources.insert(position, broken)
+    built = await refreshed(*sources, annual=static())
+    for zone in (ZONE, OTHER):
+        hops = {hop.source: hop for hop in built.hops[zone]}
+        assert not hops["fake"].ok and why in hops["fake"].why
+        assert "secret" not in hops["fake"].why
+        assert hops["climatology"].ok and "first" in hops
+    slot = built.view([ZONE], NOW, 1)[ZONE].slots[0]
+    assert slot.source == "nowcast(fake)" and slot.observed_at == NOW - 5 * HOUR
+    assert broken.cancelled == len(broken.asked) * broken.hangs
+
+
+@pytest.mark.parametrize("failure", sorted(FAILURES))
+async def test_the_last_good_value_outlives_its_source(failure: str, defects: list[str]) -> None:
+    defects.append("'secret'")
+    source = Fake(a_value(321.0))
+    built = await refreshed(source, Climatology.load())
+    before = built.view([ZONE], NOW, 24)
+    broken, why = FAILURES[failure]
+    source.value, source.error, source.hangs = broken.value, broken.error, broken.hangs
+    await built.refresh([ZONE, OTHER], NOW)
+    assert why in built.hops[ZONE][0].why
+    assert built.view([ZONE], NOW, 24) == before
+
+
+@pytest.mark.parametrize("failure", sorted(FAILURES))
+async def test_all_dead_is_climatology_with_its_interval_then_the_annual_mean(
+    failure: str, defects: list[str]
+) -> None:
+    defects.append("'secret'")
+    broken, _ = FAILURES[failure]
+    built = chain(broken, Climatology.load(), annual=static())
+    await built.refresh([ZONE, "SG"], NOW)
+    view = built.view([ZONE, "SG", "nowhere"], NOW, 24)
+    assert kinds(view[ZONE]) == [Kind.CLIMATOLOGY] * 24
+    assert kinds(view["SG"]) == [Kind.ANNUAL_MEAN] * 24
+    assert list(view) == [ZONE, "SG"]
+    for forecast in view.values():
+        assert all(s.low_g_per_kwh < s.g_per_kwh < s.high_g_per_kwh for s in forecast.slots)
+
+
+async def test_without_any_refresh_the_embedded_tables_still_answer() -> None:
+    view = chain(trace(), Climatology.load(), annual=static()).view([ZONE, "SG"], NOW, 2)
+    assert kinds(view[ZONE]) == [Kind.CLIMATOLOGY] * 2
+    assert kinds(view["SG"]) == [Kind.ANNUAL_MEAN] * 2
+
+
+async def test_a_publisher_that_dies_leaves_its_last_forecast() -> None:
+    published = TraceForecastSource(grid(ahead=12), signal=SIGNAL)
+    built = await refreshed(published, Climatology.load())
+    before = built.view([ZONE], NOW, 12)
+
+    async def dead(*_: object) -> Mapping[str, Forecast]:
+        raise OSError("gone")
+
+    published.forecast = dead  # type: ignore[method-assign, assignment]
+    await built.refresh([ZONE], NOW + HOUR)
+    assert any(hop.why == "OSError: gone" for hop in built.hops[ZONE])
+    assert built.view([ZONE], NOW, 12) == before
+    later = built.view([ZONE], NOW + 11 * HOUR, 2)[ZONE]
+    assert kinds(later) == [Kind.FORECAST, Kind.CLIMATOLOGY]
+
+
+async def test_cancelling_a_refresh_cancels_the_source_and_is_not_swallowed() -> None:
+    source = Fake(hangs=True)
+    built = CarbonChain([source], Nowcast(), timeout_s=60.0)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(built.refresh([ZONE], NOW))
+        while not source.asked:
+            await asyncio.sleep(0)
+        task.cancel()
+    assert task.cancelled() and source.cancelled == 1
+
+
+async def test_the_view_is_pure() -> None:
+    built = await refreshed(trace(), Climatology.load())
+    first = built.view([ZONE], NOW, 24)
+    built.view([OTHER, "nowhere"], NOW + 99 * HOUR, 96)
+    built.view([ZONE], NOW - 99 * HOUR, 96)
+    assert built.view([ZONE], NOW, 24) == first
+    assert built.view([ZONE], NOW, 0) == {} == built.view([], NOW, 24)
+
+
+async def test_the_future_of_a_trace_cannot_be_seen() -> None:
+    honest, poisoned = grid(ahead=48), grid(ahead=48)
+    poisoned.g_per_kwh[-48:] = 4999.0
+    views = []
+    for table in (honest, poisoned):
+        source = TraceSource(table, signal=SIGNAL, kind=Kind.MEASURED)
+        views.append((await refreshed(source, Climatology.load())).view([ZONE], NOW, 96))
+    assert views[0] == views[1]
+
+
+@given(
+    blank=st.sets(st.integers(1, 60), max_size=60),
+    lag_h=st.integers(0, 30),
+    later_h=st.integers(0, 80),
+    with_climatology=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+async def test_a_missing_value_is_never_a_zero(
+    blank: set[int], lag_h: int, later_h: int, with_climatology: bool
+) -> None:
+    source = TraceSource(
+        grid(blank=sorted(blank)), signal=SIGNAL, kind=Kind.MEASURED, lag_s=lag_h * HOUR
+    )
+    built = chain(source, *([Climatology.load()] if with_climatology else []))
+    now = NOW + later_h * HOUR
+    await built.refresh([ZONE], now)
+    view = built.view([ZONE], now, 30)
+    values = source._table.g_per_kwh[:, 0]
+    last = max(i for i, v in enumerate(values) if not math.isnan(v) and i < 240 + later_h - lag_h)
+    age_h = (now - START) / HOUR + 239 - last
+    if age_h > 48 and not with_climatology:
+        assert view == {}
+        return
+    slots = view[ZONE].slots
+    assert len(slots) == 30
+    for slot in slots:
+        assert slot.g_per_kwh > 50.0
+        if slot.kind is Kind.FORECAST:
+            assert slot.observed_at == START - (239 - last) * HOUR
+    assert (slots[0].kind is Kind.FORECAST) == (age_h <= 48)
