@@ -1,0 +1,101 @@
+"""What a finished request emitted: from the decision, the clock and the backend's own report."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from router.contract import BackendReport
+from router.core.energy import J_PER_KWH, estimate_run
+from router.model import Decision, Provenance, Receipt, Region, Request, TaskProfile
+
+
+class Run(NamedTuple):
+    """How a request went, as the gateway saw it. ``messages``: streamed answers, 0 for a unary
+    call; ``batch``: mean requests on the endpoint while it ran, itself included.
+
+    ``ttft_ms`` is NaN where the first token cannot be told from the last (a unary LLM call).
+    """
+
+    messages: int
+    batch: float
+    ttft_ms: float
+    e2e_ms: float
+
+
+def output_tokens(decision: Decision, run: Run, report: BackendReport) -> float:
+    """Output tokens of a finished request; NaN when neither backend nor stream tells."""
+    if isinstance(decision.served.profile, TaskProfile):
+        return 1.0
+    if report.output_tokens >= 1.0:
+        return report.output_tokens
+    return float(run.messages) if run.messages > 1 else math.nan
+
+
+class Account(NamedTuple):
+    """IT energy of a finished request, both ways of counting, and how it is known."""
+
+    output_tokens: float
+    energy_j: float
+    marginal_energy_j: float
+    kind: Provenance
+
+
+def account(
+    decision: Decision, run: Run, report: BackendReport, expected_output_tokens: float
+) -> Account:
+    """The backend's own joules where it reports them, else the profile's estimate.
+
+    An emulated endpoint's figures are called emulated, whoever computed them.
+    """
+    tokens = output_tokens(decision, run, report)
+    counted = tokens if tokens == tokens else expected_output_tokens
+    estimate = estimate_run(decision.served.profile, counted, run.batch, run.e2e_ms / 1000.0)
+    reported = report.energy_j == report.energy_j
+    if decision.endpoint.emulated:
+        kind = Provenance.EMULATED
+    else:
+        kind = Provenance.MEASURED if reported else Provenance.ESTIMATED
+    marginal = report.marginal_energy_j
+    return Account(
+        tokens,
+        report.energy_j if reported else estimate.attributional_j,
+        marginal if marginal == marginal else estimate.marginal_j,
+        kind,
+    )
+
+
+def build_receipt(
+    *,
+    decision_id: str,
+    request: Request,
+    decision: Decision,
+    policy: str,
+    region: Region,
+    attempts: int,
+    account: Account,
+    run: Run,
+    network_j: float,
+    g_per_kwh: float,
+    finished_at: float,
+) -> Receipt:
+    """``g_per_kwh``: intensity averaged over the run; NaN (then so are the grams) if unknown."""
+    facility_j = account.energy_j * region.pue + network_j
+    return Receipt(
+        decision_id=decision_id,
+        request=request,
+        decision=decision,
+        policy=policy,
+        region=region.name,
+        grid_zone=region.grid_zone,
+        attempts=attempts,
+        output_tokens=account.output_tokens,
+        energy_j=account.energy_j,
+        energy_kind=account.kind,
+        marginal_energy_j=account.marginal_energy_j,
+        facility_energy_j=facility_j,
+        gco2e=facility_j / J_PER_KWH * g_per_kwh,
+        ttft_ms=run.ttft_ms,
+        e2e_ms=run.e2e_ms,
+        finished_at=finished_at,
+    )

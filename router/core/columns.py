@@ -1,0 +1,237 @@
+"""Snapshot -> the float64 columns that the kernel reads.
+
+Built at every refresh of carbon data and at every reload, never on a request's way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.core import kernel as k
+from router.core.energy import J_PER_KWH, long_run_energy, short_run_energy
+from router.core.layout import Candidates, Layout
+from router.model import (
+    Energy,
+    Forecast,
+    Intensity,
+    Kind,
+    Policy,
+    Profile,
+    Spread,
+    StaleCarbon,
+    TaskProfile,
+    require_same_signal,
+)
+
+CI_HOURS = 6
+_UNCERTAIN = (Kind.CLIMATOLOGY, Kind.ANNUAL_MEAN)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelColumns:
+    """What the kernel reads of one model: ``table`` (rows, n) as `kernel` lays it out.
+
+    ``origin_rows``: row of the RTT from each origin. ``scratch`` (regions,): the kernel's own.
+    """
+
+    candidates: Candidates
+    table: NDArray[np.float64]
+    origin_rows: Mapping[str, int]
+    scratch: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """Everything immutable that a decision reads. ``hour_ends_at`` bounds the first CI slot.
+
+    ``forecasts`` by grid zone, from the current hour on; zones that no source knows are absent.
+    ``params`` as the policy says; ``relaxed_params`` with the carbon rung of the ladder taken:
+    no carbon limit, least end-to-end latency.
+    """
+
+    version: int
+    built_at: float
+    layout: Layout
+    policy: Policy
+    forecasts: Mapping[str, Forecast]
+    columns: Mapping[tuple[str, str], ModelColumns]
+    params: NDArray[np.float64]
+    relaxed_params: NDArray[np.float64]
+    hour_ends_at: float
+
+    def intensity(self, region: str, when: float) -> Intensity | None:
+        """Intensity of a region's grid zone at ``when``; None when no source knows it."""
+        forecast = self.forecasts.get(self.layout.fleet.regions[region].grid_zone)
+        return None if forecast is None else forecast.at(when)
+
+    def mean_g_per_kwh(self, region: str, when: float, run_s: float) -> float:
+        """Intensity averaged over a run, g/kWh; NaN when no source knows the grid zone."""
+        forecast = self.forecasts.get(self.layout.fleet.regions[region].grid_zone)
+        return math.nan if forecast is None else mean_over(forecast, when, run_s)
+
+
+def mean_over(forecast: Forecast, start: float, run_s: float) -> float:
+    """Intensity averaged over ``start`` .. ``start + run_s``, g/kWh."""
+    total, at, end = 0.0, start, start + run_s
+    if not start < end:
+        return forecast.at(start).g_per_kwh
+    slot, last = math.floor((start - forecast.start) / forecast.step_s), len(forecast.slots) - 1
+    while at < end:
+        # Counted, not computed from `at`: rounding must not find the same slot twice.
+        until = max(at, min(end, forecast.start + forecast.step_s * (slot + 1)))
+        total += forecast.slots[min(max(slot, 0), last)].g_per_kwh * (until - at)
+        at, slot = until, slot + 1
+    return total / (end - start)
+
+
+def build_snapshot(
+    layout: Layout,
+    policy: Policy,
+    forecasts: Mapping[str, Forecast],
+    annual_means: Mapping[str, Intensity],
+    now: float,
+    version: int,
+) -> Snapshot:
+    """Columns of every model at ``now``. Raises MixedBasisError when signals differ.
+
+    ``annual_means`` by grid zone: what a policy with ``annual_mean`` decides by.
+    """
+    deciding = [forecast.slots[0] for forecast in forecasts.values()]
+    if policy.annual_mean:
+        deciding += annual_means.values()
+    if deciding:
+        require_same_signal(*deciding)
+    return Snapshot(
+        version=version,
+        built_at=now,
+        layout=layout,
+        policy=policy,
+        forecasts=forecasts,
+        columns={
+            key: _columns(layout, candidates, policy, forecasts, annual_means, now)
+            for key, candidates in layout.candidates.items()
+        },
+        params=_params(policy),
+        relaxed_params=_relaxed(policy),
+        hour_ends_at=(math.floor(now / 3600.0) + 1) * 3600.0,
+    )
+
+
+def _columns(
+    layout: Layout,
+    candidates: Candidates,
+    policy: Policy,
+    forecasts: Mapping[str, Forecast],
+    annual_means: Mapping[str, Intensity],
+    now: float,
+) -> ModelColumns:
+    fleet = layout.fleet
+    origins = sorted(fleet.rtt_ms)
+    origins_from = k.CI_FROM + CI_HOURS
+    table = np.zeros((origins_from + len(origins), len(candidates.endpoints)))
+    for row, (endpoint, served) in enumerate(
+        zip(candidates.endpoints, candidates.served, strict=True)
+    ):
+        region = fleet.regions[endpoint.region]
+        table[: k.CI_FROM, row] = _static(
+            served.profile, endpoint.max_in_flight, served.context_tokens, region.pue, policy
+        )
+        for column, origin in enumerate(origins):
+            table[origins_from + column, row] = fleet.rtt_ms[origin][endpoint.region]
+    for index, name in enumerate(candidates.regions):
+        rows = slice(candidates.starts[index], candidates.starts[index + 1])
+        zone = fleet.regions[name].grid_zone
+        hours = _deciding_hours(policy, forecasts.get(zone), annual_means.get(zone), now)
+        table[k.CI_FROM : origins_from, rows] = np.array(hours)[:, None]
+    rows_of = {origin: origins_from + column for column, origin in enumerate(origins)}
+    return ModelColumns(candidates, table, rows_of, np.empty(len(candidates.regions)))
+
+
+def _static(
+    profile: Profile, max_in_flight: int, context_tokens: float, pue: float, policy: Policy
+) -> list[float]:
+    joules = (
+        long_run_energy(profile) if policy.energy is Energy.LONG_RUN else short_run_energy(profile)
+    )
+    if isinstance(profile, TaskProfile):
+        # A tensor answer has one "token": all of its time is time to the first byte.
+        latency = [profile.service_ms, 0.0, profile.service_ms_per_in_flight, 0.0, 0.0]
+    else:
+        latency = [
+            profile.prefill_base_ms,
+            profile.prefill_ms_per_token,
+            0.0,
+            profile.tpot_base_ms,
+            profile.tpot_ms_per_sequence,
+        ]
+    return [
+        *latency,
+        float(profile.max_batch),
+        1.0 / profile.max_batch,
+        float(max_in_flight),
+        1.0 / max_in_flight,
+        joules.j_per_token,
+        joules.j_per_request,
+        joules.wake_w,
+        pue / J_PER_KWH,
+        context_tokens,
+    ]
+
+
+def _deciding_hours(
+    policy: Policy, forecast: Forecast | None, annual: Intensity | None, now: float
+) -> list[float]:
+    """CI of the current and the coming hours as the policy wants them, UNKNOWN_CI if excluded."""
+    if policy.annual_mean:
+        return [k.UNKNOWN_CI if annual is None else annual.g_per_kwh] * CI_HOURS
+    if forecast is None:
+        return [k.UNKNOWN_CI] * CI_HOURS
+    if policy.stale_carbon is StaleCarbon.EXCLUDE and is_stale(policy, forecast.at(now), now):
+        return [k.UNKNOWN_CI] * CI_HOURS
+    hour = math.floor(now / 3600.0) * 3600.0
+    starts = [max(now, hour + 3600.0 * ahead) for ahead in range(CI_HOURS)]
+    return [
+        mean_over(forecast, start, hour + 3600.0 * (ahead + 1) - start)
+        for ahead, start in enumerate(starts)
+    ]
+
+
+def is_stale(policy: Policy, intensity: Intensity, now: float) -> bool:
+    """Whether the policy counts a value as stale: old, expired, or only climatology."""
+    old = intensity.age_s(now) > policy.stale_after_s or now > intensity.expires_at
+    return old or intensity.kind in _UNCERTAIN
+
+
+def _params(policy: Policy) -> NDArray[np.float64]:
+    weights = policy.weights
+    weighs_carbon = weights.per_gco2e != 0.0
+    limited = policy.max_gco2e < math.inf or policy.max_g_per_kwh < math.inf
+    # A policy for which carbon counts must not route to a zone that no source knows.
+    ceiling = k.KNOWN_CI if weighs_carbon or limited else k.ANY_CI
+    params = np.zeros(k.PARAMS)
+    params[k.W_GCO2E] = weights.per_gco2e
+    params[k.W_TTFT] = weights.per_ttft_ms
+    params[k.W_E2E] = weights.per_e2e_ms
+    params[k.W_LOAD] = weights.per_load
+    params[k.W_TURN] = weights.per_turn
+    params[k.NEAR_TIE] = policy.near_tie
+    params[k.PACK] = 1.0 if policy.spread is Spread.PACK else 0.0
+    params[k.PACK_UNTIL] = policy.pack_until
+    params[k.MAX_GCO2E] = policy.max_gco2e
+    params[k.MAX_G_PER_KWH] = min(policy.max_g_per_kwh, ceiling)
+    params[k.CI_HOURS] = CI_HOURS
+    return params
+
+
+def _relaxed(policy: Policy) -> NDArray[np.float64]:
+    params = _params(policy)
+    params[k.W_GCO2E] = 0.0
+    params[k.W_E2E] = 1.0
+    params[k.MAX_GCO2E] = math.inf
+    params[k.MAX_G_PER_KWH] = k.ANY_CI
+    return params

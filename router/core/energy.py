@@ -1,0 +1,107 @@
+"""Joules and grams of one request on one replica, from its profile (SCIENCE, sections 1 and 2).
+
+GPU figures come from the profile; ``host_fraction`` adds CPU and DRAM; PUE is applied by callers
+through ``facility_grams``. All functions are pure.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from router.model import Profile, TaskProfile, TokenProfile
+
+J_PER_KWH = 3.6e6
+MS_PER_S = 1000.0
+
+
+class UnitEnergy(NamedTuple):
+    """IT energy (GPU and host) of one more request, as the cost kernel takes it.
+
+    Joules = ``j_per_token`` * output tokens + ``j_per_request`` + ``wake_w`` * run seconds when
+    the replica would otherwise be idle.
+    """
+
+    j_per_token: float
+    j_per_request: float
+    wake_w: float
+
+
+def tpot_ms(profile: TokenProfile, batch: float) -> float:
+    """Time per output token at ``batch`` running sequences, ms: affine in the batch."""
+    return profile.tpot_base_ms + profile.tpot_ms_per_sequence * batch
+
+
+def token_rate(profile: TokenProfile, batch: float) -> float:
+    """Output tokens per second of the whole replica at ``batch``."""
+    return batch * MS_PER_S / tpot_ms(profile, batch)
+
+
+def power_w(profile: TokenProfile, batch: float) -> float:
+    """GPU power at ``batch`` running sequences, W: idle draw at 0, affine in tokens/s above."""
+    if batch <= 0:
+        return profile.idle_w
+    return profile.base_w + profile.w_per_token_s * token_rate(profile, batch)
+
+
+def attributional_j_per_token(profile: TokenProfile, batch: float) -> float:
+    """A request's share of GPU energy per output token at a steady ``batch``: P(x) / x."""
+    return power_w(profile, batch) / token_rate(profile, batch)
+
+
+def short_run_j_per_token(profile: TokenProfile) -> float:
+    """GPU energy that one more output token adds on a replica that is busy anyway.
+
+    Its dynamic energy, plus the awake power above idle for the time by which it prolongs the
+    busy period: N tokens at batch b take N * (base / b + slope) ms, so one token adds ``slope``.
+    """
+    awake_w = profile.base_w - profile.idle_w
+    return profile.w_per_token_s + awake_w * profile.tpot_ms_per_sequence / MS_PER_S
+
+
+def long_run_energy(profile: Profile) -> UnitEnergy:
+    """Priced at the load the replica is meant to run at, fixed draw included (section 4)."""
+    host = 1.0 + profile.host_fraction
+    if isinstance(profile, TaskProfile):
+        return UnitEnergy(0.0, profile.energy_j * host, 0.0)
+    return UnitEnergy(attributional_j_per_token(profile, profile.target_batch) * host, 0.0, 0.0)
+
+
+def short_run_energy(profile: Profile) -> UnitEnergy:
+    """What the next request alone adds, waking included."""
+    host = 1.0 + profile.host_fraction
+    if isinstance(profile, TaskProfile):
+        return UnitEnergy(0.0, profile.energy_j * host, 0.0)
+    return UnitEnergy(
+        short_run_j_per_token(profile) * host, 0.0, (profile.base_w - profile.idle_w) * host
+    )
+
+
+class RunEnergy(NamedTuple):
+    """Estimated IT joules of one finished request, both ways of counting."""
+
+    attributional_j: float
+    marginal_j: float
+
+
+def estimate_run(profile: Profile, output_tokens: float, batch: float, run_s: float) -> RunEnergy:
+    """Both energies of a finished request that ran ``run_s`` at a mean ``batch`` (itself included).
+
+    Used when the backend does not report joules itself.
+    """
+    host = 1.0 + profile.host_fraction
+    if isinstance(profile, TaskProfile):
+        return RunEnergy(profile.energy_j * host, profile.energy_j * host)
+    batch = min(max(batch, 1.0), float(profile.max_batch))
+    attributional = attributional_j_per_token(profile, batch) * output_tokens
+    # Alone it keeps the replica awake for its whole run, in company for the time that it adds.
+    alone = max(0.0, 2.0 - batch)
+    added_s = profile.tpot_ms_per_sequence * output_tokens / MS_PER_S
+    awake_s = alone * run_s + (1.0 - alone) * added_s
+    awake_w = profile.base_w - profile.idle_w
+    marginal = profile.w_per_token_s * output_tokens + awake_w * awake_s
+    return RunEnergy(attributional * host, marginal * host)
+
+
+def facility_grams(it_energy_j: float, pue: float, g_per_kwh: float) -> float:
+    """gCO2e of IT joules: E / 3.6e6 * PUE * CI (SCIENCE, section 2)."""
+    return it_energy_j / J_PER_KWH * pue * g_per_kwh

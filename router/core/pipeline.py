@@ -1,0 +1,301 @@
+"""filter -> score -> pick -> Decision, over an immutable snapshot and the live board.
+
+Pure: `now` and `rng` are arguments, nothing is awaited, the caller acts on what comes back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.contract import Rng
+from router.core import kernel as k
+from router.core.board import Board
+from router.core.columns import ModelColumns, Snapshot, is_stale, mean_over
+from router.core.energy import J_PER_KWH
+from router.core.lengths import Expected
+from router.errors import (
+    BudgetImpossibleError,
+    InvalidMetadataError,
+    NothingFeasibleError,
+    PolicyExcludesError,
+    RefusedError,
+    ResidencyError,
+    ShedError,
+)
+from router.model import UNLIMITED, Budget, Decision, Intensity, Relax, Request, TokenProfile
+
+ORIGIN_UNKNOWN = "origin_unknown"
+CARBON_STALE = "carbon_stale"
+CARBON_UNKNOWN = "carbon_unknown"
+
+_SHED_RETRY_S = 1.0
+_UNKNOWN_INTENSITY = (None, math.nan)
+
+
+class Question(NamedTuple):
+    """A request in the kernel's terms: what is the same for every candidate."""
+
+    columns: ModelColumns
+    rtt_row: int
+    expected: Expected
+    network_j: float
+    residency: int
+    slot_left_s: float
+    flags: tuple[str, ...]
+
+
+def decide(
+    request: Request,
+    snapshot: Snapshot,
+    board: Board,
+    expected: Expected,
+    now: float,
+    rng: Rng,
+    network_j: float = 0.0,
+    tried: Collection[str] = (),
+    pinned: str = "",
+) -> Decision:
+    """Where ``request`` goes at ``now``. ``network_j``: joules to carry it; ``tried``: endpoints
+    that failed it already; ``pinned``: the only endpoint allowed (it holds a sequence's state).
+
+    Raises UnknownModelError, InvalidMetadataError (origin), or the RefusedError leaf that says
+    what stood in the way, after the policy's ladder is exhausted.
+    """
+    question = ask(request, snapshot, expected, now, network_j)
+    columns = question.columns
+    candidates = question.columns.candidates
+    live = board.live(candidates.model, candidates.version)
+    if tried or pinned:
+        live = _without(live, columns, tried, pinned)
+    policy = snapshot.policy
+    own = request.budget
+    budget = merge_budgets(own, policy.budget)
+    relaxed: tuple[Relax, ...] = ()
+    params = snapshot.params
+    rungs = iter(policy.ladder)
+    while True:
+        found = k.choose(
+            columns.table, live, columns.candidates.labels, columns.candidates.starts, params,
+            *_numbers(question, budget), rng.random(), columns.scratch,
+        )  # fmt: skip
+        if found[0] >= 0:
+            return _decision(found, question, snapshot, live, budget, now, relaxed)
+        rung = next(rungs, None)
+        if rung is None:
+            raise _refusal(request, question, live, params, budget)
+        relaxed = (*relaxed, rung)
+        if rung is Relax.CARBON:
+            params = snapshot.relaxed_params
+        else:
+            budget = own
+
+
+def ask(
+    request: Request, snapshot: Snapshot, expected: Expected, now: float, network_j: float
+) -> Question:
+    """The request in the kernel's terms. Raises UnknownModelError, InvalidMetadataError."""
+    layout = snapshot.layout
+    columns = snapshot.columns.get((request.model, request.version))
+    if columns is None:
+        found = layout.find(request.model, request.version)
+        columns = snapshot.columns[found.model, found.version]
+    rtt_row = columns.origin_rows.get(request.origin)
+    flags: tuple[str, ...] = ()
+    if rtt_row is None:
+        rtt_row = columns.origin_rows.get(layout.fleet.default_origin)
+        if rtt_row is None:
+            known = ", ".join(sorted(columns.origin_rows))
+            raise InvalidMetadataError(
+                f"x-origin {request.origin!r} has no RTT table and no default_origin is set; "
+                f"known origins: {known}"
+            )
+        if request.origin:
+            flags = (ORIGIN_UNKNOWN,)
+    return Question(
+        columns,
+        rtt_row,
+        expected,
+        network_j,
+        layout.residency_mask(request.residency) if request.residency else 0,
+        snapshot.hour_ends_at - now,
+        flags,
+    )
+
+
+def _numbers(question: Question, budget: Budget) -> tuple[float, ...]:
+    """The request's scalars, in the order in which the kernels take them."""
+    expected = question.expected
+    return (
+        question.rtt_row,
+        expected.input_tokens,
+        expected.output_tokens,
+        expected.output_tokens_quantile,
+        question.network_j,
+        budget.ttft_ms,
+        budget.tpot_ms,
+        budget.e2e_ms,
+        question.residency,
+        question.slot_left_s,
+    )
+
+
+def merge_budgets(own: Budget, fallback: Budget) -> Budget:
+    """Each limit from the caller where it set one, else from the policy."""
+    if fallback.ttft_ms == fallback.tpot_ms == fallback.e2e_ms == UNLIMITED:
+        return own
+    return Budget(
+        own.ttft_ms if own.ttft_ms < UNLIMITED else fallback.ttft_ms,
+        own.tpot_ms if own.tpot_ms < UNLIMITED else fallback.tpot_ms,
+        own.e2e_ms if own.e2e_ms < UNLIMITED else fallback.e2e_ms,
+        own.explicit,
+    )
+
+
+def _without(
+    live: NDArray[np.float64], columns: ModelColumns, tried: Collection[str], pinned: str
+) -> NDArray[np.float64]:
+    copy = live.copy()
+    for row, endpoint in enumerate(columns.candidates.endpoints):
+        if endpoint.name in tried or (pinned and endpoint.name != pinned):
+            copy[k.ELIGIBLE, row] = 0.0
+    return copy
+
+
+def _decision(
+    found: Sequence[float],
+    question: Question,
+    snapshot: Snapshot,
+    live: NDArray[np.float64],
+    budget: Budget,
+    now: float,
+    relaxed: tuple[Relax, ...],
+) -> Decision:
+    row, ttft_ms, tpot_ms, e2e_ms, energy_j, run_s, fastest, first_energy_j, first_run_s = found
+    columns = question.columns
+    candidates = columns.candidates
+    endpoint, served = candidates.endpoints[int(row)], candidates.served[int(row)]
+    intensity, mean = _over_run(snapshot, endpoint.region, now, run_s)
+    first = candidates.endpoints[int(fastest)]
+    _, first_mean = _over_run(snapshot, first.region, now, first_run_s)
+    kwh_per_j = columns.table[k.KWH_PER_J]
+    network_kwh = question.network_j / J_PER_KWH
+    flags = question.flags
+    if intensity is None:
+        flags = (*flags, CARBON_UNKNOWN)
+    elif is_stale(snapshot.policy, intensity, now):
+        flags = (*flags, CARBON_STALE)
+    return Decision(
+        endpoint,
+        served,
+        intensity,
+        mean,
+        float(columns.table[question.rtt_row, int(row)]),
+        ttft_ms,
+        tpot_ms,
+        e2e_ms,
+        energy_j,
+        (energy_j * float(kwh_per_j[int(row)]) + network_kwh) * mean,
+        first.name,
+        (first_energy_j * float(kwh_per_j[int(fastest)]) + network_kwh) * first_mean,
+        batch_cap(
+            served.profile, budget, ttft_ms, float(live[k.TPOT_FACTOR, int(row)]), question.expected
+        )
+        if isinstance(served.profile, TokenProfile)
+        else UNLIMITED,
+        relaxed,
+        flags,
+    )
+
+
+def _over_run(
+    snapshot: Snapshot, region: str, now: float, run_s: float
+) -> tuple[Intensity | None, float]:
+    forecast = snapshot.forecasts.get(snapshot.layout.fleet.regions[region].grid_zone)
+    if forecast is None:
+        return _UNKNOWN_INTENSITY
+    intensity = forecast.at(now)
+    if (now - forecast.start) % forecast.step_s + run_s <= forecast.step_s:
+        return intensity, intensity.g_per_kwh
+    return intensity, mean_over(forecast, now, run_s)
+
+
+def batch_cap(
+    profile: TokenProfile, budget: Budget, ttft_ms: float, tpot_factor: float, expected: Expected
+) -> float:
+    """Concurrency beyond which a request placed now would break its own TPOT or e2e budget.
+
+    The e2e budget leaves (e2e - ttft) / n_out for each token. At least 1: the request itself.
+    """
+    allowed_ms = budget.tpot_ms
+    if budget.e2e_ms < UNLIMITED:
+        left_ms = (budget.e2e_ms - ttft_ms) / max(expected.output_tokens_quantile, 1.0)
+        allowed_ms = min(allowed_ms, left_ms)
+    if allowed_ms == UNLIMITED or profile.tpot_ms_per_sequence <= 0.0:
+        return UNLIMITED
+    room_ms = allowed_ms / tpot_factor - profile.tpot_base_ms
+    cap = max(1.0, math.floor(room_ms / profile.tpot_ms_per_sequence))
+    # Requests beyond max_batch wait and slow nobody down.
+    return cap if cap < profile.max_batch else UNLIMITED
+
+
+def _refusal(
+    request: Request,
+    question: Question,
+    live: NDArray[np.float64],
+    params: NDArray[np.float64],
+    budget: Budget,
+) -> RefusedError:
+    """Why nothing is feasible: the obstacle of the candidates that came closest."""
+    terms, reasons = evaluate(question, live, params, budget)
+    labels = question.columns.candidates.labels
+    seen = set(reasons.tolist())
+    model = request.model
+    down = reasons == k.UNHEALTHY
+    if question.residency:
+        down &= (labels & question.residency) != 0
+    if k.FULL in seen:
+        return ShedError(
+            f"every endpoint that could serve {model!r} is at its concurrency cap", _SHED_RETRY_S
+        )
+    for reason, column, name, limit in (
+        (k.E2E_BUDGET, k.E_E2E, "end-to-end", budget.e2e_ms),
+        (k.TPOT_BUDGET, k.E_TPOT, "TPOT", budget.tpot_ms),
+        (k.TTFT_BUDGET, k.E_TTFT, "TTFT", budget.ttft_ms),
+    ):
+        if reason in seen:
+            best = float(terms[reasons == reason, column].min())
+            return BudgetImpossibleError(
+                f"no endpoint of {model!r} meets the {name} budget of {limit:g} ms: the best "
+                f"prediction is {best:.0f} ms"
+            )
+    if down.any():
+        return NothingFeasibleError(
+            f"no healthy endpoint serves {model!r} now ({int(down.sum())} out)", _SHED_RETRY_S
+        )
+    for reason, text in (
+        (k.CARBON_BUDGET, "exceeds the policy's carbon budget"),
+        (k.CARBON_UNKNOWN, "lies in a grid zone whose carbon intensity is unknown or stale"),
+        (k.CONTEXT, "has too short a context for this request"),
+    ):
+        if reason in seen:
+            return PolicyExcludesError(f"every endpoint of {model!r} {text}")
+    allowed = ", ".join(sorted(request.residency))
+    return ResidencyError(f"no endpoint of {model!r} lies in: {allowed}")
+
+
+def evaluate(
+    question: Question, live: NDArray[np.float64], params: NDArray[np.float64], budget: Budget
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Every term (n, kernel.EVALUATED) and the exclusion reason (n,) of every candidate."""
+    n = live.shape[1]
+    terms, reasons = np.empty((n, k.EVALUATED)), np.empty(n, np.int64)
+    k.evaluate(
+        question.columns.table, live, question.columns.candidates.labels, params,
+        *_numbers(question, budget), terms, reasons,
+    )  # fmt: skip
+    return terms, reasons

@@ -1,0 +1,187 @@
+"""One request's story: decide, lease, forward, learn, receipt. Names no vendor and no policy.
+
+A failed attempt moves to the next endpoint while the deadline lasts and retries are not throttled,
+and never after the first byte reached the caller. A caller that goes away cancels upstream.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator
+from typing import NamedTuple
+
+from router.contract import Metadata, UnaryReply
+from router.core import kernel
+from router.core.explanation import Explanation, explain
+from router.director.dispatcher import Dispatcher, Limits, Parts, View
+from router.director.journey import Journey
+from router.errors import (
+    NothingFeasibleError,
+    UpstreamBusyError,
+    UpstreamError,
+    UpstreamFaultError,
+)
+from router.model import Decision, Receipt, Request
+
+__all__ = ["Answer", "Director", "Limits", "Parts", "RoutedStream", "View"]
+
+_ASK_ATTEMPTS = 3
+
+
+class Answer(NamedTuple):
+    """A routed unary answer: the backend's bytes untouched, and the receipt."""
+
+    payload: bytes
+    initial_metadata: Metadata
+    trailers: Metadata
+    receipt: Receipt
+
+
+class RoutedStream:
+    """One request's routed answers. Iterate once; then read ``receipt`` and ``trailers``.
+
+    Cancelling the iterating task, or `aclose`, cancels upstream and closes the lease at once.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        request: Request,
+        payload: bytes,
+        metadata: Metadata,
+        deadline_s: float | None,
+    ) -> None:
+        self.receipt: Receipt | None = None
+        self.trailers: Metadata = ()
+        self._answers = self._route(dispatcher, request, payload, metadata, deadline_s)
+
+    def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        return self._answers
+
+    async def aclose(self) -> None:
+        """Stop, wherever it is; needed when the iteration was left early."""
+        await self._answers.aclose()
+
+    async def _route(
+        self,
+        dispatcher: Dispatcher,
+        request: Request,
+        payload: bytes,
+        metadata: Metadata,
+        deadline_s: float | None,
+    ) -> AsyncGenerator[bytes, None]:
+        parts = dispatcher.parts
+        journey = Journey(dispatcher, request, deadline_s)
+        while True:
+            left_s = journey.depart()
+            messages, first_at = 0, math.nan
+            endpoint = journey.decision.endpoint
+            upstream = parts.backend.stream(endpoint, payload, metadata, left_s)
+            try:
+                async for message in upstream:
+                    if not messages:
+                        first_at = parts.clock.monotonic()
+                    messages += 1
+                    yield message
+            except UpstreamError as error:
+                if messages:
+                    # Another endpoint's answers after these would be a second answer.
+                    journey.lose(error)
+                    raise
+                if not journey.fail(error):
+                    raise
+                continue
+            except BaseException:
+                journey.abandon()
+                upstream.cancel()
+                raise
+            self.trailers = upstream.trailers()
+            self.receipt = journey.arrive(self.trailers, messages, first_at)
+            return
+
+
+class Director(Dispatcher):
+    """Routes requests over the current view. One instance serves every request of a process."""
+
+    async def infer(
+        self, request: Request, payload: bytes, metadata: Metadata, deadline_s: float | None
+    ) -> Answer:
+        """Route one unary ModelInfer. ``deadline_s``: seconds the caller still waits, or None.
+
+        Raises RequestError, RefusedError or UpstreamError leaves.
+        """
+        journey = Journey(self, request, deadline_s)
+        while True:
+            left_s = journey.depart()
+            try:
+                reply = await self.parts.backend.unary(
+                    journey.decision.endpoint, "ModelInfer", payload, metadata, left_s
+                )
+            except UpstreamError as error:
+                if not journey.fail(error):
+                    raise
+                continue
+            except BaseException:
+                journey.abandon()
+                raise
+            receipt = journey.arrive(reply.trailers, messages=0, first_at=math.nan)
+            return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
+
+    def stream(
+        self, request: Request, payload: bytes, metadata: Metadata, deadline_s: float | None
+    ) -> RoutedStream:
+        """Route one request of a ModelStreamInfer; raises while iterating, as `infer` does."""
+        return RoutedStream(self, request, payload, metadata, deadline_s)
+
+    async def ask(
+        self,
+        model: str,
+        version: str,
+        method: str,
+        payload: bytes,
+        metadata: Metadata,
+        deadline_s: float | None,
+    ) -> UnaryReply:
+        """Proxy a question about a model (ModelMetadata, ModelConfig) to a healthy endpoint."""
+        self.require_open()
+        candidates = self.view.snapshot.layout.find(model, version)
+        live = self.view.board.live(candidates.model, candidates.version)
+        healthy = [
+            endpoint
+            for row, endpoint in enumerate(candidates.endpoints)
+            if live[kernel.ELIGIBLE, row]
+        ]
+        started = self.parts.clock.monotonic()
+        timeout_s = self.timeout_s(deadline_s)
+        failure: UpstreamError | NothingFeasibleError = NothingFeasibleError(
+            f"no healthy endpoint serves {model!r} now", 1.0
+        )
+        for endpoint in healthy[:_ASK_ATTEMPTS]:
+            left_s = timeout_s - (self.parts.clock.monotonic() - started)
+            try:
+                return await self.parts.backend.unary(endpoint, method, payload, metadata, left_s)
+            except (UpstreamFaultError, UpstreamBusyError) as error:
+                failure = error
+        raise failure
+
+    def decide(self, request: Request) -> Decision:
+        """The decision that `infer` would take now, without forwarding."""
+        return self.pick(self.view, request, self.expect(request))
+
+    def explain(self, request: Request) -> Explanation:
+        """Every term of that decision, for every candidate. Raises RequestError leaves only."""
+        return explain(
+            request,
+            self.view.snapshot,
+            self.view.board,
+            self.expect(request),
+            self.parts.clock.now(),
+            self.parts.rng,
+            self.network_j(request.payload_bytes),
+        )
+
+    def model_ready(self, model: str, version: str) -> bool:
+        """Whether at least one endpoint that serves the model takes requests now."""
+        candidates = self.view.snapshot.layout.find(model, version)
+        live = self.view.board.live(candidates.model, candidates.version)
+        return not self.draining and bool(live[kernel.ELIGIBLE].any())

@@ -1,0 +1,125 @@
+"""What every request needs of the gateway: the current view, the limits, the decision itself."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from router.contract import Backend, Clock, Observer, ReportReader, Rng
+from router.core.board import Board
+from router.core.columns import Snapshot
+from router.core.energy import J_PER_KWH
+from router.core.lengths import Expected, LengthModel
+from router.core.pipeline import decide
+from router.core.retry import RetryThrottle
+from router.errors import DrainingError, NothingFeasibleError
+from router.model import Decision, Request
+
+BYTES_PER_GB = 1e9
+_MAX_SEQUENCES = 10_000
+
+
+class Limits(NamedTuple):
+    """Bounds of one request's story. ``timeout_s`` applies where the caller set no deadline;
+    ``margin_s`` is kept of the caller's deadline for the way back; ``kwh_per_gb`` of network."""
+
+    max_attempts: int
+    timeout_s: float
+    margin_s: float
+    kwh_per_gb: float
+
+
+class View(NamedTuple):
+    """What decisions are taken on: replaced as a whole, never changed in place."""
+
+    snapshot: Snapshot
+    board: Board
+
+
+class Parts(NamedTuple):
+    """What requests are served with; built by the composition root."""
+
+    backend: Backend
+    reports: ReportReader
+    observer: Observer
+    lengths: LengthModel
+    throttle: RetryThrottle
+    clock: Clock
+    rng: Rng
+
+
+class Dispatcher:
+    """Takes decisions on the current view. ``view`` and ``limits`` may be replaced at any time."""
+
+    def __init__(self, view: View, parts: Parts, limits: Limits, identity: str) -> None:
+        """``identity``: what makes this gateway's decision ids unique."""
+        self.view = view
+        self.limits = limits
+        self.parts = parts
+        self.draining = False
+        self._identity = identity
+        self._count = 0
+        self._pins: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def require_open(self) -> None:
+        """Raises DrainingError once the gateway shuts down."""
+        if self.draining:
+            raise DrainingError("this gateway is shutting down", 0.0)
+
+    def expect(self, request: Request) -> Expected:
+        """Tokens to expect of ``request``. Raises UnknownModelError."""
+        if (request.model, request.version) not in self.view.snapshot.columns:
+            self.view.snapshot.layout.find(request.model, request.version)
+        return self.parts.lengths.expect(
+            request.model, request.tenant, request.input_tokens, request.max_output_tokens
+        )
+
+    def pick(
+        self, view: View, request: Request, expected: Expected, tried: tuple[str, ...] = ()
+    ) -> Decision:
+        """Decide on ``view``; a sequence stays on the endpoint where it began.
+
+        Raises RequestError and RefusedError leaves.
+        """
+        key = (request.model, request.sequence_id)
+        pinned = self._pins.get(key, "") if request.sequence_id else ""
+        try:
+            decision = decide(
+                request,
+                view.snapshot,
+                view.board,
+                expected,
+                self.parts.clock.now(),
+                self.parts.rng,
+                self.network_j(request.payload_bytes),
+                tried,
+                pinned,
+            )
+        except NothingFeasibleError:
+            # The endpoint that held the sequence's state is gone: a restarted one is free to move.
+            self._pins.pop(key, None)
+            raise
+        if request.sequence_id:
+            self._pin(key, decision.endpoint.name)
+        return decision
+
+    def network_j(self, payload_bytes: int) -> float:
+        """Joules to carry a request's bytes (SCIENCE, section 1: kWh per GB)."""
+        return payload_bytes / BYTES_PER_GB * self.limits.kwh_per_gb * J_PER_KWH
+
+    def timeout_s(self, deadline_s: float | None) -> float:
+        """Seconds that upstream work may take."""
+        if deadline_s is None:
+            return self.limits.timeout_s
+        return max(0.0, deadline_s - self.limits.margin_s)
+
+    def next_id(self) -> str:
+        """A decision id, unique to this gateway."""
+        self._count += 1
+        return f"{self._identity}-{self._count:x}"
+
+    def _pin(self, key: tuple[str, str], endpoint: str) -> None:
+        self._pins[key] = endpoint
+        self._pins.move_to_end(key)
+        if len(self._pins) > _MAX_SEQUENCES:
+            self._pins.popitem(last=False)

@@ -1,0 +1,174 @@
+"""One request's attempts: the decision in force, its lease, the time left, and how it ended."""
+
+from __future__ import annotations
+
+from router.contract import BackendReport, Metadata
+from router.core.accounting import Run, account, build_receipt, output_tokens
+from router.core.board import Seat
+from router.core.learning import prediction_of, teach_latency
+from router.core.lease import Lease
+from router.director.dispatcher import Dispatcher
+from router.errors import (
+    RefusedError,
+    UpstreamBusyError,
+    UpstreamError,
+    UpstreamFaultError,
+    UpstreamInternalError,
+    UpstreamRejectedError,
+    UpstreamTimeoutError,
+)
+from router.model import Outcome, Receipt, Request, TaskProfile
+
+
+class Journey:
+    """From admission to receipt. `depart` begins an attempt; `fail`, `lose`, `abandon` or `arrive`
+    ends it, and every attempt is ended exactly once."""
+
+    __slots__ = (
+        "_decided_s", "_departed", "_dispatcher", "_expected", "_lease", "_prediction",
+        "_request", "_started", "_timeout_s", "_tried", "_view", "decision",
+    )  # fmt: skip
+
+    def __init__(self, dispatcher: Dispatcher, request: Request, deadline_s: float | None) -> None:
+        """Take the first decision. Raises RequestError and RefusedError leaves."""
+        clock = dispatcher.parts.clock
+        dispatcher.require_open()
+        self._dispatcher = dispatcher
+        self._request = request
+        self._started = clock.monotonic()
+        self._timeout_s = dispatcher.timeout_s(deadline_s)
+        self._tried: tuple[str, ...] = ()
+        # A reload may replace the view while the request runs; its own decision keeps its own.
+        self._view = dispatcher.view
+        self._expected = dispatcher.expect(request)
+        self.decision = dispatcher.pick(self._view, request, self._expected)
+        self._decided_s = clock.monotonic() - self._started
+        dispatcher.parts.observer.decided(self._decided_s)
+
+    def depart(self) -> float:
+        """Take a place on the decided endpoint; seconds left for upstream work."""
+        seat = self._view.board.seats[self.decision.endpoint.name]
+        self._prediction = prediction_of(self.decision, seat)
+        self._lease = Lease(seat, self.decision.batch_cap)
+        self._departed = self._dispatcher.parts.clock.monotonic()
+        return self._left_s()
+
+    def fail(self, error: UpstreamError) -> bool:
+        """End the attempt before any answer; True when another endpoint is to be tried now."""
+        self.lose(error)
+        if not isinstance(error, UpstreamFaultError | UpstreamBusyError):
+            return False
+        dispatcher = self._dispatcher
+        dispatcher.parts.throttle.fail()
+        tried = (*self._tried, self.decision.endpoint.name)
+        spent_s = dispatcher.parts.clock.monotonic() - self._started
+        may_retry = (
+            len(tried) < dispatcher.limits.max_attempts
+            and dispatcher.parts.throttle.allows
+            and spent_s < self._timeout_s
+        )
+        if not may_retry:
+            return False
+        # The next endpoint must meet what is left of the caller's budgets.
+        budget = self._request.budget
+        left = budget._replace(
+            ttft_ms=budget.ttft_ms - spent_s * 1e3, e2e_ms=budget.e2e_ms - spent_s * 1e3
+        )
+        self._view = dispatcher.view
+        try:
+            self.decision = dispatcher.pick(
+                self._view, self._request._replace(budget=left), self._expected, tried
+            )
+        except RefusedError:
+            return False
+        self._tried = tried
+        dispatcher.parts.observer.retried(error.reason)
+        return True
+
+    def lose(self, error: UpstreamError) -> None:
+        """End the attempt; the endpoint's health learns what the error says about it."""
+        board, parts = self._view.board, self._dispatcher.parts
+        error.endpoint = self.decision.endpoint.name
+        error.region = self.decision.endpoint.region
+        error.attempts = len(self._tried) + 1
+        now = parts.clock.monotonic()
+        seat = self._lease.seat
+        outcome, ejected = Outcome.DROPPED, False
+        if isinstance(error, UpstreamRejectedError):
+            outcome = Outcome.IGNORED
+        elif isinstance(error, UpstreamBusyError):
+            seat.health.mark_busy(now, error.retry_after_s)
+        elif isinstance(error, UpstreamTimeoutError):
+            # A caller that waits less than the prediction says nothing about the endpoint.
+            if self._left_s() * 1e3 < self.decision.e2e_ms:
+                outcome = Outcome.IGNORED
+            else:
+                ejected = seat.health.fail(now, board.may_eject())
+        else:
+            answered = isinstance(error, UpstreamInternalError)
+            ejected = seat.health.fail(now, board.may_eject(), answered)
+        self._lease.close(outcome)
+        if ejected:
+            parts.observer.ejected(seat.name)
+
+    def abandon(self) -> None:
+        """End the attempt because the caller went away: says nothing about the endpoint."""
+        self._lease.close(Outcome.IGNORED)
+
+    def arrive(self, trailers: Metadata, messages: int, first_at: float) -> Receipt:
+        """End the attempt well: learn from it and write the receipt.
+
+        ``messages``: streamed answers, 0 for a unary call. ``first_at``: monotonic time of the
+        first of them, else NaN.
+        """
+        parts = self._dispatcher.parts
+        ended = parts.clock.monotonic()
+        seat = self._lease.seat
+        batch = (self._lease.batch_at_start + seat.batch) / 2.0
+        seat.health.succeed(ended)
+        self._lease.close(Outcome.SUCCEEDED)
+        parts.throttle.succeed()
+        report = parts.reports.read(trailers)
+        attempt_ms = (ended - self._departed) * 1e3
+        task = isinstance(self.decision.served.profile, TaskProfile)
+        ttft_ms = attempt_ms if task else (first_at - self._departed) * 1e3
+        run = Run(messages, batch, ttft_ms, attempt_ms)
+        self._learn(seat, run, report)
+        receipt = self._receipt(run, report, ended)
+        parts.observer.finished(receipt, self._decided_s)
+        return receipt
+
+    def _left_s(self) -> float:
+        return self._timeout_s - (self._departed - self._started)
+
+    def _learn(self, seat: Seat, run: Run, report: BackendReport) -> None:
+        request = self._request
+        tokens = output_tokens(self.decision, run, report)
+        fleet = self._view.snapshot.layout.fleet
+        seen_rtt_ms = self.decision.rtt_ms
+        if fleet.gateway_origin:
+            seen_rtt_ms = fleet.rtt_ms[fleet.gateway_origin][self.decision.endpoint.region]
+        teach_latency(seat, self._prediction, run, tokens, seen_rtt_ms)
+        self._dispatcher.parts.lengths.observe(
+            request.model, request.tenant, request.input_tokens, tokens
+        )
+
+    def _receipt(self, run: Run, report: BackendReport, ended: float) -> Receipt:
+        dispatcher, snapshot = self._dispatcher, self._view.snapshot
+        now = dispatcher.parts.clock.now()
+        region = self.decision.endpoint.region
+        waited_ms = (self._departed - self._started) * 1e3
+        run_s = run.e2e_ms / 1e3
+        return build_receipt(
+            decision_id=dispatcher.next_id(),
+            request=self._request,
+            decision=self.decision,
+            policy=snapshot.policy.name,
+            region=snapshot.layout.fleet.regions[region],
+            attempts=len(self._tried) + 1,
+            account=account(self.decision, run, report, self._expected.output_tokens),
+            run=run._replace(ttft_ms=run.ttft_ms + waited_ms, e2e_ms=(ended - self._started) * 1e3),
+            network_j=dispatcher.network_j(self._request.payload_bytes),
+            g_per_kwh=snapshot.mean_g_per_kwh(region, now - run_s, run_s),
+            finished_at=now,
+        )

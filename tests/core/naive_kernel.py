@@ -1,0 +1,168 @@
+"""The slow, obvious twin of the cost kernel: its docstring's formulas over dictionaries and lists.
+
+A world is ``{"regions": [{"rtt", "pue", "ci", "label", "candidates": [...]}], "rule": {...}}``;
+rows number the candidates of all regions in order. ``ci``: g/kWh of the current and the coming
+hours, None when no source knows it.
+"""
+
+import math
+
+J_PER_KWH = 3_600_000.0
+UNKNOWN = 1e30
+
+
+def rows_of(world):
+    """(row, region index, region, candidate) of every candidate, in row order."""
+    found = []
+    for index, region in enumerate(world["regions"]):
+        for candidate in region["candidates"]:
+            found.append((len(found), index, region, candidate))
+    return found
+
+
+def mean_ci(hours, slot_left_s, run_s):
+    """Mean of a step function over the run: cut it at every hour, weigh each piece by its length.
+
+    The run starts ``slot_left_s`` before the end of ``hours[0]``; the last hour holds ever after.
+    """
+    if hours is None:
+        return UNKNOWN
+
+    def ci_at(t):
+        return hours[min(max(0, math.floor((t - slot_left_s) / 3600.0) + 1), len(hours) - 1)]
+
+    if run_s == 0.0:
+        return ci_at(0.0)
+    turns = [slot_left_s + 3600.0 * hour for hour in range(len(hours))]
+    cuts = [0.0, *[t for t in turns if 0.0 < t < run_s], run_s]
+    pieces = [(b - a, ci_at((a + b) / 2.0)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return sum(length * ci for length, ci in pieces) / run_s
+
+
+def figures(region, c, ask, rule):
+    """Every figure of one candidate."""
+    b = c["batch"]
+    prefill = (
+        c["prefill_base"] + c["prefill_per_token"] * ask["n_in"] + c["prefill_per_in_flight"] * b
+    ) * c["ttft_factor"]
+    tpot = c["tpot_base"] + c["tpot_slope"] * min(b + 1, c["max_batch"])
+    run = prefill + ask["n_out"] * tpot
+    queue = max(0.0, b + 1 - c["max_batch"]) * run / c["max_batch"]
+    ttft = region["rtt"][ask["origin"]] + queue + prefill
+    e2e = ttft + ask["n_out_q"] * tpot * c["tpot_factor"]
+    energy = c["j_per_token"] * ask["n_out"] + c["j_per_request"]
+    if b < 1:
+        energy += c["wake_w"] * run / 1000.0
+    ci = mean_ci(region["ci"], ask["slot_left_s"], run / 1000.0)
+    grams = (energy * region["pue"] + ask["network_j"]) / J_PER_KWH * ci
+    weights = rule["weights"]
+    return {
+        "batch": b,
+        "rtt": region["rtt"][ask["origin"]],
+        "ttft": ttft,
+        "tpot": tpot * c["tpot_factor"],
+        "e2e": e2e,
+        "run_s": run / 1000.0,
+        "energy": energy,
+        "ci": ci,
+        "grams": grams,
+        "cost": weights["grams"] * grams
+        + weights["ttft"] * ttft
+        + weights["e2e"] * e2e
+        + weights["load"] * b / c["max_in_flight"]
+        + weights["turn"] * c["turns"],
+    }
+
+
+def obstacles(region, c, ask, rule, f):
+    """(name, figure, limit): excluded when figure > limit, by the first in this order."""
+    allowed = ask["residency"]
+    known = f["ci"] < UNKNOWN / 2.0
+    return [
+        ("unhealthy", 0 if c["eligible"] else 1, 0),
+        ("residency", 1 if allowed and not region["label"] & allowed else 0, 0),
+        ("context", ask["n_in"] + ask["n_out"], c["context"]),
+        ("carbon_unknown", UNKNOWN if not known else 0.0, rule["max_ci"]),
+        ("carbon_budget", f["ci"], rule["max_ci"]),
+        ("carbon_budget", f["grams"], rule["max_grams"]),
+        ("full", c["batch"] + 1, c["max_in_flight"]),
+        ("full", c["batch"] + 1, c["batch_cap"]),
+        ("ttft", f["ttft"], ask["ttft_budget"]),
+        ("tpot", f["tpot"], ask["tpot_budget"]),
+        ("e2e", f["e2e"], ask["e2e_budget"]),
+    ]
+
+
+def reason(region, c, ask, rule):
+    """The name of the first obstacle, or "feasible"."""
+    f = figures(region, c, ask, rule)
+    for name, figure, limit in obstacles(region, c, ask, rule, f):
+        if figure > limit:
+            return name
+    return "feasible"
+
+
+def on_the_edge(region, c, ask, rule):
+    """Whether rounding alone may decide: a figure that all but equals its limit."""
+    f = figures(region, c, ask, rule)
+    return any(
+        figure != limit and math.isclose(figure, limit, rel_tol=1e-9)
+        for _, figure, limit in obstacles(region, c, ask, rule, f)
+    )
+
+
+def shares(best, limit):
+    """Odds of each region: 1 at the least cost, falling linearly to 0 at ``limit``.
+
+    ``best``: the least cost of each region, None where nothing is feasible.
+    """
+    least = min(cost for cost in best if cost is not None)
+    odds = []
+    for cost in best:
+        if cost is None or cost > limit:
+            odds.append(0.0)
+        elif limit == least:
+            odds.append(1.0)
+        else:
+            odds.append(1.0 - (cost - least) / (limit - least))
+    return [one / sum(odds) for one in odds]
+
+
+def preference(c, rule):
+    """Inside a region, more is better: the fullest below the pack line, else the emptiest."""
+    fill = c["batch"] / c["max_in_flight"]
+    if rule["pack"] and c["batch"] + 1 <= rule["pack_until"] * c["max_in_flight"]:
+        return (1, fill)
+    return (0, -fill)
+
+
+def choose(world, figures, u, slack=1e-9):
+    """(rows that may be chosen, latency-first row), given every row's figures and "reason".
+
+    More than one row only where ``u`` lies within ``slack`` of a boundary between two regions;
+    (set(), None) when nothing is feasible.
+    """
+    rule = world["rule"]
+    feasible = [one for one in rows_of(world) if figures[one[0]]["reason"] == "feasible"]
+    if not feasible:
+        return set(), None
+    fastest = min(feasible, key=lambda one: figures[one[0]]["e2e"])[0]
+
+    best = [None] * len(world["regions"])
+    for row, index, _, _ in feasible:
+        cost = figures[row]["cost"]
+        best[index] = cost if best[index] is None else min(best[index], cost)
+    least = min(cost for cost in best if cost is not None)
+    limit = least + rule["near_tie"] * least
+
+    rows, at = set(), 0.0
+    for index, share in enumerate(shares(best, limit)):
+        if share > 0.0 and at - slack <= u <= at + share + slack:
+            tied = [
+                (preference(c, rule), -row)
+                for row, where, _, c in feasible
+                if where == index and figures[row]["cost"] <= limit
+            ]
+            rows.add(-max(tied)[1])
+        at += share
+    return rows, fastest

@@ -1,0 +1,426 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from router.core import kernel as k
+from tests.core import naive_kernel as naive
+
+NAMES = {
+    k.FEASIBLE: "feasible",
+    k.UNHEALTHY: "unhealthy",
+    k.RESIDENCY: "residency",
+    k.CONTEXT: "context",
+    k.CARBON_UNKNOWN: "carbon_unknown",
+    k.CARBON_BUDGET: "carbon_budget",
+    k.FULL: "full",
+    k.TTFT_BUDGET: "ttft",
+    k.TPOT_BUDGET: "tpot",
+    k.E2E_BUDGET: "e2e",
+}
+EVALUATED = {
+    "cost": k.E_COST, "rtt": k.E_RTT, "ttft": k.E_TTFT, "tpot": k.E_TPOT, "e2e": k.E_E2E,
+    "energy": k.E_ENERGY, "ci": k.E_CI, "grams": k.E_GRAMS, "batch": k.E_BATCH,
+}  # fmt: skip
+
+# ---- worlds ------------------------------------------------------------------------------------
+
+LLAMA = {
+    "prefill_base": 8.0, "prefill_per_token": 0.0625, "prefill_per_in_flight": 0.0,
+    "tpot_base": 6.25, "tpot_slope": 0.125, "max_batch": 64, "j_per_token": 0.125,
+    "j_per_request": 0.0, "wake_w": 512.0,
+}  # fmt: skip
+BIG = {**LLAMA, "tpot_base": 30.0, "j_per_token": 4.0, "max_batch": 4, "wake_w": 0.0}
+TASK = {
+    "prefill_base": 800.0, "prefill_per_token": 0.0, "prefill_per_in_flight": 100.0,
+    "tpot_base": 0.0, "tpot_slope": 0.0, "max_batch": 4, "j_per_token": 0.0,
+    "j_per_request": 2282.0, "wake_w": 0.0,
+}  # fmt: skip
+# Coarse values make exact ties and exact hits of a limit likely; fine ones make them impossible.
+factors = st.sampled_from([0.5, 1.0, 1.0, 1.25]) | st.floats(0.1, 10.0)
+ci_values = st.sampled_from([0.0, 20.0, 100.0, 101.0, 800.0]) | st.floats(0.0, 2000.0)
+
+
+@st.composite
+def candidates(draw):
+    return {
+        **draw(st.sampled_from([LLAMA, LLAMA, BIG, TASK])),
+        "max_in_flight": draw(st.sampled_from([1, 2, 8, 100, 128])),
+        "context": draw(st.sampled_from([math.inf, math.inf, 300.0, 4096.0])),
+        "batch": draw(st.sampled_from([0.0, 0.5, 1.0, 2.0, 4.0, 63.0, 64.0, 99.0, 150.0])),
+        "eligible": draw(st.sampled_from([True, True, True, False])),
+        "batch_cap": draw(st.sampled_from([math.inf, math.inf, 1.0, 2.0, 64.0])),
+        "ttft_factor": draw(factors),
+        "tpot_factor": draw(factors),
+        "turns": draw(st.integers(0, 5)),
+    }
+
+
+def regions(hours):
+    return st.fixed_dictionaries({
+        "rtt": st.tuples(*[st.sampled_from([0.0, 10.0, 10.5, 80.0, 250.0])] * 2),
+        "pue": st.sampled_from([1.0, 1.0, 1.25, 1.6]),
+        "ci": st.lists(ci_values, min_size=hours, max_size=hours) | st.none(),
+        "label": st.integers(0, 7),
+        "candidates": st.lists(candidates(), min_size=1, max_size=4),
+    })  # fmt: skip
+
+
+limits = st.just(math.inf)
+weights = st.sampled_from([0.0, 0.0, 1.0]) | st.floats(0.0, 1e6)
+RULES = st.fixed_dictionaries({
+    "weights": st.fixed_dictionaries(
+        {name: weights for name in ("grams", "ttft", "e2e", "load", "turn")}
+    ),
+    "near_tie": st.sampled_from([0.0, 0.0, 0.01, 0.05, 1.0]),
+    "pack": st.booleans(),
+    "pack_until": st.sampled_from([0.5, 0.9, 1.0]),
+    "max_grams": limits | limits | st.sampled_from([0.0, 0.01, 0.1]),
+    "max_ci": limits | st.sampled_from([k.KNOWN_CI, k.KNOWN_CI, 100.0]),
+})  # fmt: skip
+
+
+@st.composite
+def worlds(draw):
+    hours = draw(st.integers(1, 6))
+    drawn = draw(st.lists(regions(hours), min_size=1, max_size=5))
+    return {"regions": drawn, "rule": {**draw(RULES), "hours": hours}}
+
+
+# A run lasts from 8 ms to hours: long answers on a slow replica, or a short rest of the hour.
+ASKS = st.fixed_dictionaries({
+    "origin": st.integers(0, 1),
+    "n_in": st.sampled_from([0.0, 64.0, 256.0, 4000.0]),
+    "n_out": st.sampled_from([1.0, 44.0, 200.0, 200_000.0]),
+    "n_out_q": st.sampled_from([1.0, 200.0, 1000.0]),
+    "network_j": st.sampled_from([0.0, 3.6]),
+    "ttft_budget": limits | limits | st.sampled_from([18.0, 100.0, 900.0]),
+    "tpot_budget": limits | limits | st.sampled_from([6.375, 7.0, 40.0]),
+    "e2e_budget": limits | limits | st.sampled_from([1300.0, 5000.0, 50_000.0]),
+    "residency": st.sampled_from([0, 0, 0, 1, 6, -1 << 62]),
+    "slot_left_s": st.sampled_from([3600.0, 3000.0, 1.0, 0.0, -1.0, -3600.0, -9000.0])
+    | st.floats(-30_000.0, 3600.0),
+})  # fmt: skip
+UNIFORM = st.floats(0.0, 1.0, exclude_max=True) | st.sampled_from([0.0, 0.5])
+
+
+def arrays(world):
+    """The kernel's view of a world: (table, live, labels, starts, params, best)."""
+    rows = naive.rows_of(world)
+    n, rule = len(rows), world["rule"]
+    hours, origins = rule["hours"], len(world["regions"][0]["rtt"])
+    table = np.zeros((k.CI_FROM + hours + origins, n))
+    live = np.zeros((k.LIVE_ROWS, n))
+    static = {
+        k.PREFILL_BASE_MS: "prefill_base", k.PREFILL_MS_PER_TOKEN: "prefill_per_token",
+        k.PREFILL_MS_PER_IN_FLIGHT: "prefill_per_in_flight", k.TPOT_BASE_MS: "tpot_base",
+        k.TPOT_MS_PER_SEQUENCE: "tpot_slope", k.MAX_BATCH: "max_batch",
+        k.MAX_IN_FLIGHT: "max_in_flight", k.J_PER_TOKEN: "j_per_token",
+        k.J_PER_REQUEST: "j_per_request", k.WAKE_W: "wake_w", k.CONTEXT_TOKENS: "context",
+    }  # fmt: skip
+    moving = {
+        k.BATCH: "batch", k.ELIGIBLE: "eligible", k.BATCH_CAP: "batch_cap",
+        k.TTFT_FACTOR: "ttft_factor", k.TPOT_FACTOR: "tpot_factor", k.TURNS: "turns",
+    }  # fmt: skip
+    for row, _, region, c in rows:
+        for at, name in static.items():
+            table[at, row] = c[name]
+        for at, name in moving.items():
+            live[at, row] = c[name]
+        table[k.PER_MAX_BATCH, row] = 1.0 / c["max_batch"]
+        table[k.PER_MAX_IN_FLIGHT, row] = 1.0 / c["max_in_flight"]
+        table[k.KWH_PER_J, row] = region["pue"] / 3.6e6
+        table[k.CI_FROM : k.CI_FROM + hours, row] = region["ci"] or [k.UNKNOWN_CI] * hours
+        table[k.CI_FROM + hours :, row] = region["rtt"]
+    sizes = [len(region["candidates"]) for region in world["regions"]]
+    starts = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+    labels = np.array([region["label"] for _, _, region, _ in rows], np.int64)
+    params = np.zeros(k.PARAMS)
+    for at, name in (
+        (k.W_GCO2E, "grams"), (k.W_TTFT, "ttft"), (k.W_E2E, "e2e"), (k.W_LOAD, "load"),
+        (k.W_TURN, "turn"),
+    ):  # fmt: skip
+        params[at] = rule["weights"][name]
+    for at, name in (
+        (k.NEAR_TIE, "near_tie"), (k.PACK, "pack"), (k.PACK_UNTIL, "pack_until"),
+        (k.MAX_GCO2E, "max_grams"), (k.MAX_G_PER_KWH, "max_ci"), (k.CI_HOURS, "hours"),
+    ):  # fmt: skip
+        params[at] = rule[name]
+    return table, live, labels, starts, params, np.full(len(sizes), np.nan)
+
+
+def numbers(world, ask):
+    return (
+        k.CI_FROM + world["rule"]["hours"] + ask["origin"], ask["n_in"], ask["n_out"],
+        ask["n_out_q"], ask["network_j"], ask["ttft_budget"], ask["tpot_budget"],
+        ask["e2e_budget"], ask["residency"], ask["slot_left_s"],
+    )  # fmt: skip
+
+
+def choose(world, ask, u):
+    table, live, labels, starts, params, best = arrays(world)
+    return k.choose(table, live, labels, starts, params, *numbers(world, ask), u, best)
+
+
+def evaluate(world, ask):
+    """Figures of every row by name, with its "reason"."""
+    table, live, labels, _, params, _ = arrays(world)
+    n = live.shape[1]
+    out, reasons = np.full((n, k.EVALUATED), np.nan), np.full(n, -1)
+    k.evaluate(table, live, labels, params, *numbers(world, ask), out, reasons)
+    return [
+        {**{name: row[at] for name, at in EVALUATED.items()}, "reason": NAMES[int(reason)]}
+        for row, reason in zip(out, reasons, strict=True)
+    ]
+
+
+# ---- the kernel and its twin -------------------------------------------------------------------
+
+
+@settings(max_examples=400, deadline=None)
+@given(worlds(), ASKS)
+def test_evaluate_gives_the_twins_figures_and_reasons(world, ask):
+    found = evaluate(world, ask)
+    for row, _, region, c in naive.rows_of(world):
+        expected = naive.figures(region, c, ask, world["rule"])
+        for name in EVALUATED:
+            assert found[row][name] == pytest.approx(expected[name], rel=1e-9, abs=1e-300), name
+        assume(not naive.on_the_edge(region, c, ask, world["rule"]))
+        assert found[row]["reason"] == naive.reason(region, c, ask, world["rule"])
+
+
+@settings(max_examples=600, deadline=None)
+@given(worlds(), ASKS, UNIFORM)
+def test_choose_agrees_with_the_twin(world, ask, u):
+    figures = evaluate(world, ask)
+    rows, fastest = naive.choose(world, figures, u)
+    row, ttft, tpot, e2e, energy, run_s, first, first_energy, first_run_s = choose(world, ask, u)
+    if not rows:
+        assert (row, first) == (-1, -1)
+        assert all(math.isnan(x) for x in (ttft, tpot, e2e, energy, run_s, first_energy))
+        return
+    assert row in rows
+    assert first == fastest
+    mine = figures[row]
+    assert (ttft, tpot, e2e, energy) == (mine["ttft"], mine["tpot"], mine["e2e"], mine["energy"])
+    assert first_energy == figures[first]["energy"]
+    twins = {
+        at: naive.figures(region, c, ask, world["rule"])["run_s"]
+        for at, _, region, c in naive.rows_of(world)
+    }
+    assert run_s == pytest.approx(twins[row], rel=1e-9)
+    assert first_run_s == pytest.approx(twins[first], rel=1e-9)
+
+
+@settings(max_examples=300, deadline=None)
+@given(worlds(), ASKS, UNIFORM)
+def test_no_weight_overrides_a_constraint(world, ask, u):
+    row, *_, first, _, _ = choose(world, ask, u)
+    reasons = [one["reason"] for one in evaluate(world, ask)]
+    assert (row >= 0) == (first >= 0) == ("feasible" in reasons)
+    if row >= 0:
+        assert reasons[row] == reasons[first] == "feasible"
+
+
+@settings(max_examples=200, deadline=None)
+@given(worlds(), ASKS, UNIFORM)
+def test_the_same_inputs_choose_the_same_row(world, ask, u):
+    assert choose(world, ask, u)[0] == choose(world, ask, u)[0]
+
+
+def test_the_order_of_reasons():
+    """Each constraint hides the ones behind it: peel them off one by one."""
+    broken = {
+        **LLAMA, "max_in_flight": 2, "context": 10.0, "batch": 2.0, "eligible": False,
+        "batch_cap": math.inf, "ttft_factor": 1.0, "tpot_factor": 1.0, "turns": 0,
+    }  # fmt: skip
+    region = {"rtt": (500.0,), "pue": 1.0, "ci": None, "label": 1, "candidates": [broken]}
+    rule = {
+        "weights": dict.fromkeys(("grams", "ttft", "e2e", "load", "turn"), 1.0),
+        "near_tie": 0.0, "pack": False, "pack_until": 0.9, "max_grams": 0.0, "max_ci": 100.0,
+        "hours": 1,
+    }  # fmt: skip
+    ask = {
+        "origin": 0, "n_in": 64.0, "n_out": 200.0, "n_out_q": 400.0, "network_j": 0.0,
+        "ttft_budget": 1.0, "tpot_budget": 1.0, "e2e_budget": 1.0, "residency": 2,
+        "slot_left_s": 3600.0,
+    }  # fmt: skip
+    world = {"regions": [region], "rule": rule}
+    peel = (
+        ("unhealthy", lambda: broken.update(eligible=True)),
+        ("residency", lambda: ask.update(residency=3)),
+        ("context", lambda: broken.update(context=264.0)),
+        ("carbon_unknown", lambda: region.update(ci=[101.0])),
+        ("carbon_budget", lambda: region.update(ci=[100.0])),
+        ("carbon_budget", lambda: rule.update(max_grams=math.inf)),
+        ("full", lambda: broken.update(batch=1.0, batch_cap=1.0)),
+        ("full", lambda: broken.update(batch_cap=2.0)),
+        ("ttft", lambda: ask.update(ttft_budget=512.0)),
+        ("tpot", lambda: ask.update(tpot_budget=6.5)),
+        ("e2e", lambda: ask.update(e2e_budget=512.0 + 400 * 6.5)),
+    )
+    for reason, mend in peel:
+        assert evaluate(world, ask)[0]["reason"] == reason
+        assert choose(world, ask, 0.0)[0] == -1
+        mend()
+    # Every limit is now met exactly, and a limit that is met is not broken.
+    assert evaluate(world, ask)[0]["reason"] == "feasible"
+    assert choose(world, ask, 0.0)[0] == 0
+
+
+# ---- intensity over the run --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("slot_left_s", "run_s", "expected"),
+    [
+        (600.0, 300.0, 100.0),
+        (600.0, 600.0, 100.0),
+        (600.0, 1200.0, (600 * 100 + 600 * 200) / 1200),
+        (600.0, 5000.0, (600 * 100 + 3600 * 200 + 800 * 400) / 5000),
+        (600.0, 20000.0, (600 * 100 + 3600 * 200 + 15800 * 400) / 20000),  # the last one holds
+        (0.0, 10.0, 200.0),
+        (-600.0, 10.0, 200.0),  # columns older than the hour: the hour that it is now
+        (-600.0, 3600.0, (3000 * 200 + 600 * 400) / 3600),
+        (-3700.0, 10.0, 400.0),
+        (-90000.0, 10.0, 400.0),
+    ],
+)
+def test_intensity_over_the_run(slot_left_s, run_s, expected):
+    world, ask = _one_run(run_s, [100.0, 200.0, 400.0], slot_left_s)
+    figures = evaluate(world, ask)[0]
+    assert figures["ci"] == pytest.approx(expected, rel=1e-12)
+    assert figures["grams"] == pytest.approx(3.6e6 / 3.6e6 * expected, rel=1e-12)
+
+
+def _one_run(run_s, ci, slot_left_s):
+    candidate = {
+        **TASK, "prefill_base": run_s * 1e3, "prefill_per_in_flight": 0.0, "j_per_request": 3.6e6,
+        "max_in_flight": 1, "context": math.inf, "batch": 0.0, "eligible": True,
+        "batch_cap": math.inf, "ttft_factor": 1.0, "tpot_factor": 1.0, "turns": 0,
+    }  # fmt: skip
+    region = {"rtt": (0.0,), "pue": 1.0, "ci": ci, "label": 0, "candidates": [candidate]}
+    ask = {
+        "origin": 0, "n_in": 0.0, "n_out": 1.0, "n_out_q": 1.0, "network_j": 0.0,
+        "ttft_budget": math.inf, "tpot_budget": math.inf, "e2e_budget": math.inf, "residency": 0,
+        "slot_left_s": slot_left_s,
+    }  # fmt: skip
+    rule = {
+        "weights": {"grams": 1.0, "ttft": 0.0, "e2e": 0.0, "load": 0.0, "turn": 0.0},
+        "near_tie": 0.0, "pack": False, "pack_until": 1.0, "max_grams": math.inf,
+        "max_ci": k.KNOWN_CI, "hours": len(ci),
+    }  # fmt: skip
+    return {"regions": [region], "rule": rule}, ask
+
+
+# ---- the draw among near-tied regions ----------------------------------------------------------
+
+GRID = 4000
+POINTS = [(i + 0.5) / GRID for i in range(GRID)]
+
+
+def crossing(ci, near_tie):
+    """One candidate a region, alike but for the region's intensity; 1 kWh a request."""
+    world, ask = _one_run(1.0, [ci[0]], 3600.0)
+    world["rule"]["near_tie"] = near_tie
+    template = world["regions"][0]
+    world["regions"] = [{**template, "ci": [value]} for value in ci]
+    return world, ask
+
+
+def traffic(ci, near_tie):
+    """Share of each region over a fine, even sweep of u."""
+    world, ask = crossing(ci, near_tie)
+    table, live, labels, starts, params, best = arrays(world)
+    counts = [0] * len(ci)
+    for u in POINTS:
+        found = k.choose(table, live, labels, starts, params, *numbers(world, ask), u, best)
+        counts[found[0]] += 1
+    assert sum(counts) == GRID
+    return [count / GRID for count in counts]
+
+
+def test_shares_fall_linearly_with_the_distance_from_the_best():
+    ci = [100.0, 104.0, 108.0, 112.0, 116.0, 119.9, 120.0, 120.1, 500.0]
+    odds = [1.0, 0.8, 0.6, 0.4, 0.2, 0.005, 0.0, 0.0, 0.0]
+    shares = traffic(ci, 0.2)
+    assert sum(shares) == 1.0
+    for share, weight in zip(shares, odds, strict=True):
+        assert share == pytest.approx(weight / sum(odds), abs=2 / GRID)
+    assert shares[6:] == [0.0, 0.0, 0.0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.floats(1.0, 1000.0), min_size=1, max_size=6),
+    st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]),
+)
+def test_no_region_beyond_the_near_tie_is_ever_drawn(ci, near_tie):
+    limit = min(ci) * (1.0 + near_tie)
+    for value, share in zip(ci, traffic(ci, near_tie), strict=True):
+        if value > limit * (1.0 + 1e-9):
+            assert share == 0.0
+        if value == min(ci):
+            assert share > 0.0
+
+
+def test_exact_ties_share_evenly_even_without_a_near_tie():
+    assert traffic([200.0, 200.0, 300.0, 200.0], 0.0) == pytest.approx(
+        [1 / 3, 1 / 3, 0.0, 1 / 3], abs=2 / GRID
+    )
+    assert traffic([0.0, 0.0], 0.1) == [0.5, 0.5]
+
+
+def test_traffic_moves_gradually_while_two_regions_cross():
+    """At 100 g/kWh with a near-tie of 10 %, 0.1 g/kWh moves at most about 1 % of the traffic."""
+    steps = [85.0 + 0.1 * step for step in range(301)]
+    shares = [traffic([100.0, ci], 0.1)[1] for ci in steps]
+    assert shares[0] == 1.0
+    assert shares[-1] == 0.0
+    assert shares[150] == 0.5
+    moves = [a - b for a, b in zip(shares, shares[1:], strict=False)]
+    assert min(moves) >= 0.0
+    assert max(moves) <= 0.011
+    # Without a near-tie the same crossing moves everything at once.
+    sharp = [traffic([100.0, ci], 0.0)[1] for ci in (99.9, 100.1)]
+    assert sharp == [1.0, 0.0]
+
+
+# ---- inside a region ---------------------------------------------------------------------------
+
+
+def replicas(*batches, pack, pack_until=0.9, **changes):
+    world, ask = _one_run(1.0, [100.0], 3600.0)
+    template = world["regions"][0]["candidates"][0]
+    world["regions"][0]["candidates"] = [
+        {**template, "max_batch": 100, "max_in_flight": 10, "batch": float(b), **changes}
+        for b in batches
+    ]
+    world["rule"].update(pack=pack, pack_until=pack_until)
+    return choose(world, ask, 0.3)[0]
+
+
+def test_pack_takes_the_fullest_below_the_line_and_spread_the_emptiest():
+    assert replicas(3, 8, 5, 0, pack=True) == 1
+    assert replicas(3, 8, 5, 0, pack=False) == 3
+    # A ninth request would reach 0.9; a tenth would pass it.
+    assert replicas(3, 9, 5, 0, pack=True) == 2
+    assert replicas(9, 9, pack=True) == 0
+    assert replicas(9, 9.5, 9, pack=True, max_in_flight=20, pack_until=0.3) == 0
+    # Beyond the line the emptiest is best, and what is full is out of the question.
+    assert replicas(9, 10, pack=True, pack_until=0.5) == 0
+    assert replicas(10, 10, pack=True) == -1
+
+
+def test_packing_never_passes_over_the_batch_cap_of_those_already_there():
+    world, ask = _one_run(1.0, [100.0], 3600.0)
+    template = world["regions"][0]["candidates"][0]
+    fuller = {**template, "max_in_flight": 10, "batch": 4.0, "batch_cap": 4.0}
+    emptier = {**template, "max_in_flight": 10, "batch": 1.0}
+    world["regions"][0]["candidates"] = [fuller, emptier]
+    world["rule"]["pack"] = True
+    assert choose(world, ask, 0.0)[0] == 1
+    fuller["batch_cap"] = 5.0
+    assert choose(world, ask, 0.0)[0] == 0
