@@ -1,0 +1,108 @@
+"""The gateway's background work, supervised: a task that dies is restarted, and said to be dead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from router.app.runtime import Runtime
+from router.contract import Backend, Clock, LoadSource, Rng
+from router.load.poller import LoadPoller, PollTimes
+from router.telemetry.metrics import Metrics
+
+_TICK_S = 0.1
+_RESTART_S = (0.2, 5.0)
+_HOUR_S = 3600.0
+_PROBE_TIMEOUT_S = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+async def supervise(
+    name: str, work: Callable[[], Awaitable[None]], runtime: Runtime, metrics: Metrics, rng: Rng
+) -> None:
+    """Run ``work`` for ever. A failure is logged, counted, shown in readiness, and retried."""
+    pause_s, longest_s = _RESTART_S
+    while True:
+        try:
+            await work()
+        except Exception:
+            runtime.dead_tasks.add(name)
+            metrics.restarted(name)
+            _log.exception("background task died, restarting", extra={"task": name})
+            await asyncio.sleep(pause_s * (0.5 + rng.random()))
+            pause_s = min(2.0 * pause_s, longest_s)
+        else:
+            runtime.dead_tasks.discard(name)
+            pause_s = _RESTART_S[0]
+
+
+class Rounds:
+    """One round of each background job; `supervise` repeats them."""
+
+    def __init__(
+        self, runtime: Runtime, backend: Backend, metrics: Metrics, clock: Clock, rng: Rng
+    ) -> None:
+        self._runtime = runtime
+        self._backend = backend
+        self._metrics = metrics
+        self._clock = clock
+        self._rng = rng
+
+    async def carbon(self) -> None:
+        """Refresh carbon data and the snapshot, then wait: at most until the hour turns."""
+        await self._runtime.refresh()
+        settings = self._runtime.config.settings
+        speed = settings.clock.speed if settings.clock else 1.0
+        to_the_hour_s = (_HOUR_S - self._clock.now() % _HOUR_S) / speed
+        # Just past the hour rather than just before it.
+        await asyncio.sleep(max(min(settings.carbon.refresh_s, to_the_hour_s + 0.01), 0.02))
+
+    async def tick(self) -> None:
+        """Let busy marks and ejections expire."""
+        self._runtime.board.tick(self._clock.monotonic())
+        await asyncio.sleep(_TICK_S)
+
+    async def probe(self) -> None:
+        """Ask every endpoint whether it is ready, all at once, then rest with jitter."""
+        runtime = self._runtime
+        endpoints = runtime.config.fleet.endpoints
+        board = runtime.board
+        interval_s = runtime.config.settings.health.probe_s
+        timeout_s = min(_PROBE_TIMEOUT_S, interval_s)
+        answers = await asyncio.gather(
+            *(self._backend.ready(endpoint, timeout_s) for endpoint in endpoints)
+        )
+        now = self._clock.monotonic()
+        for endpoint, ready in zip(endpoints, answers, strict=True):
+            seat = board.seats[endpoint.name]
+            if seat.health.readiness(now, ready, board.may_eject()):
+                self._metrics.ejected(endpoint.name)
+                _log.warning("endpoint is not ready: ejected", extra={"endpoint": endpoint.name})
+            seat.publish_load()
+        await asyncio.sleep(interval_s * (0.9 + 0.2 * self._rng.random()))
+
+    def loads(self, source: LoadSource) -> Callable[[], Awaitable[None]]:
+        """Poll the endpoints' own metrics until the fleet changes."""
+
+        async def run() -> None:
+            runtime = self._runtime
+            fleet = runtime.config.fleet
+            settings = runtime.config.settings.load
+            poller = LoadPoller(
+                source,
+                fleet.endpoints,
+                runtime.take_load,
+                self._clock,
+                self._rng,
+                PollTimes(settings.scrape_s, settings.timeout_ms / 1e3),
+                lambda endpoint, _: self._metrics.scrape_failed(endpoint),
+            )
+            async with asyncio.TaskGroup() as group:
+                polling = group.create_task(poller.run(), name="load polls")
+                while runtime.config.fleet is fleet:
+                    await asyncio.sleep(settings.scrape_s)
+                polling.cancel()
+
+        return run

@@ -1,0 +1,182 @@
+"""The gateway process: sockets, signals, drain; and the parent of several workers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+from router.app.background import Rounds, supervise
+from router.app.compose import build_clock, build_limits, build_rng
+from router.app.control import ControlDesk
+from router.app.failures import FailureDesk
+from router.app.runtime import Runtime
+from router.app.workers import run_workers
+from router.backends.grpc import ChannelOptions, GrpcBackend
+from router.config import load
+from router.config.settings import Config
+from router.core.lengths import LengthModel
+from router.core.retry import RetryThrottle
+from router.director import Director, Parts
+from router.errors import CarbonRouterError
+from router.gateway.server import Gateway, ServerOptions
+from router.load.orca import OrcaReader
+from router.load.prometheus import PrometheusLoad, open_session
+from router.telemetry import logs
+from router.telemetry.admin import AdminServer
+from router.telemetry.exposition import new_registry
+from router.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+
+def serve(config_path: Path, workers: int | None = None) -> int:
+    """Run the gateway until SIGTERM or SIGINT; SIGHUP reads the file again. Returns an exit code.
+
+    Raises ConfigError or TraceError before anything listens.
+    """
+    config = load(config_path)
+    count = workers or config.settings.server.workers
+    if count > 1:
+        return run_workers(config_path, count, _serve_worker)
+    return _serve_one(config, config_path, 1)
+
+
+def _serve_worker(config_path: Path, workers: int) -> int:
+    return _serve_one(load(config_path), config_path, workers)
+
+
+def _serve_one(config: Config, config_path: Path, workers: int) -> int:
+    output = logs.install()
+    try:
+        return asyncio.run(_Process(config, config_path, workers).run())
+    finally:
+        output.close()
+
+
+class _Process:
+    """One gateway process, from the first carbon reading to the last drained request."""
+
+    def __init__(self, config: Config, config_path: Path, workers: int) -> None:
+        server = replace(config.settings.server, workers=workers)
+        self._config_path = config_path
+        self._workers = workers
+        self._registry = new_registry()
+        self._metrics = Metrics(self._registry, workers)
+        self._metrics.know(config.fleet)
+        self._rng = build_rng()
+        self._request_log = logs.RequestLog()
+        self._clock = build_clock(config.settings.clock)
+        self._runtime = Runtime(config, self._clock)
+        self._server_settings = server
+        self._stop = asyncio.Event()
+        self._hangup = asyncio.Event()
+
+    async def run(self) -> int:
+        """Serve until told to stop; the exit code."""
+        settings = self._runtime.config.settings
+        backend = GrpcBackend(
+            ChannelOptions(max_message_bytes=settings.server.max_message_mib * 2**20)
+        )
+        director = await self._direct(backend)
+        rounds = Rounds(self._runtime, backend, self._metrics, self._clock, self._rng)
+        gateway = self._gateway(director)
+        admin = AdminServer(self._runtime, self._metrics, self._registry)
+        self._catch_signals()
+        async with open_session() as session, asyncio.TaskGroup() as group:
+            scrape = PrometheusLoad(session, settings.load.timeout_ms / 1e3)
+            work = {
+                "carbon": rounds.carbon,
+                "tick": rounds.tick,
+                "probe": rounds.probe,
+                "load": rounds.loads(scrape),
+            }
+            tasks = [
+                group.create_task(
+                    supervise(name, job, self._runtime, self._metrics, self._rng), name=name
+                )
+                for name, job in work.items()
+            ]
+            tasks.append(group.create_task(self._reload_on_hangup(backend), name="reload"))
+            try:
+                port = await gateway.start()
+                admin_port = await self._open_admin(admin)
+                _log.info("serving", extra={"port": port, "admin_port": admin_port})
+                await self._stop.wait()
+                director.draining = True
+                _log.info("draining", extra={"at_most_s": settings.server.drain_s})
+                await gateway.drain(settings.server.drain_s)
+            finally:
+                await admin.stop()
+                for task in tasks:
+                    task.cancel()
+        await backend.close()
+        self._request_log.close()
+        return 0
+
+    async def _direct(self, backend: GrpcBackend) -> Director:
+        runtime, config = self._runtime, self._runtime.config
+        retry = config.settings.retry
+        director = Director(
+            await runtime.refresh(),
+            Parts(
+                backend,
+                OrcaReader(self._metrics.orca_malformed),
+                self._metrics,
+                LengthModel(config.fleet.priors, config.policy.quantile),
+                RetryThrottle(retry.throttle_tokens, retry.token_ratio),
+                self._clock,
+                self._rng,
+            ),
+            build_limits(config.settings),
+            identity=f"{os.getpid():x}{secrets.token_hex(3)}",
+        )
+        runtime.director = director
+        return director
+
+    def _gateway(self, director: Director) -> Gateway:
+        server = self._server_settings
+        return Gateway(
+            ServerOptions(
+                listen=server.listen,
+                max_message_bytes=server.max_message_mib * 2**20,
+                deadline_margin_ms=server.deadline_margin_ms,
+                reuse_port=self._workers > 1,
+            ),
+            director,
+            ControlDesk(director, self._runtime),
+            lambda: self._runtime.readiness().ready,
+            self._runtime.models_ready,
+            FailureDesk(self._metrics, self._request_log, self._clock),
+        )
+
+    async def _open_admin(self, admin: AdminServer) -> int:
+        host, _, port = self._server_settings.admin.rpartition(":")
+        return await admin.start(host.strip("[]"), int(port), reuse_port=self._workers > 1)
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
+
+    async def _reload_on_hangup(self, backend: GrpcBackend) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            try:
+                ignored = await self._runtime.reload(self._config_path)
+            except (CarbonRouterError, OSError) as error:
+                _log.error("reload refused, the old configuration stays: %s", error)
+                continue
+            fleet = self._runtime.config.fleet
+            self._metrics.know(fleet)
+            await backend.prune({endpoint.address for endpoint in fleet.endpoints})
+            _log.info(
+                "reloaded",
+                extra={"policy": self._runtime.config.policy.name, "needs_restart": list(ignored)},
+            )

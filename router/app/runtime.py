@@ -1,0 +1,185 @@
+"""The running gateway's state: the configuration in force and the view decisions are taken on.
+
+Everything changes here by replacement: a refresh swaps the snapshot, a reload swaps configuration,
+board and snapshot together; requests under way keep what they started with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+
+from router.app.compose import (
+    Carbon,
+    build_board,
+    build_carbon,
+    build_limits,
+    build_view,
+    grid_zones,
+)
+from router.app.inspect import require_coverage
+from router.config import load
+from router.config.settings import Config
+from router.contract import Clock
+from router.core.board import Board
+from router.core.layout import Layout
+from router.director import Director, View
+from router.errors import ConfigError
+from router.model import Load
+from router.telemetry.admin import Readiness, assess
+from router.telemetry.view import EndpointView, FleetView, RegionView
+
+_RESTART_ONLY = ("listen", "admin", "workers", "max_message_mib")
+
+
+class Runtime:
+    """Owns the view. ``director`` is attached once, after the first `refresh`."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        """Raises ConfigError and TraceError for what the configuration names."""
+        self.config = config
+        self.clock = clock
+        self.director: Director | None = None
+        self.dead_tasks: set[str] = set()
+        self._version = 0
+        self._carbon = self._build_carbon(config)
+        self._layout = Layout(config.fleet)
+        self._board = build_board(config, self._layout)
+        self._loads: dict[str, tuple[Load | None, float]] = {}
+
+    @property
+    def board(self) -> Board:
+        """The live board in force."""
+        return self._board
+
+    @property
+    def carbon(self) -> Carbon:
+        """The carbon chain in force."""
+        return self._carbon
+
+    async def refresh(self) -> View:
+        """Ask the carbon sources and swap the snapshot."""
+        await self._carbon.chain.refresh(grid_zones(self.config.fleet), self.clock.now())
+        return self.rebuild()
+
+    def rebuild(self) -> View:
+        """Swap the snapshot for one of what is known now; asks nobody."""
+        self._version += 1
+        view = build_view(
+            self.config,
+            self._layout,
+            self._board,
+            self._carbon.chain,
+            self.clock.now(),
+            self._version,
+        )
+        if self.director is not None:
+            self.director.view = view
+        return view
+
+    async def reload(self, path: Path) -> tuple[str, ...]:
+        """Put a changed file in force; notes what needs a restart.
+
+        Raises ConfigError or TraceError and changes nothing when the new file is wrong.
+        """
+        # A large fleet takes a second to check: requests go on meanwhile.
+        config = await asyncio.to_thread(load, path)
+        old = self.config.settings
+        if config.settings.clock != old.clock:
+            raise ConfigError(str(path), [("clock", "cannot change in a reload: restart")])
+        ignored = tuple(
+            f"server.{key}: takes a restart"
+            for key in _RESTART_ONLY
+            if getattr(config.settings.server, key) != getattr(old.server, key)
+        )
+        carbon = await asyncio.to_thread(self._build_carbon, config)
+        await carbon.chain.refresh(grid_zones(config.fleet), self.clock.now())
+        # From here on nothing awaits: requests see all of the change or none of it.
+        self.config = config
+        self._carbon = carbon
+        self._layout = Layout(config.fleet)
+        self._board = build_board(config, self._layout, self._board)
+        if self.director is not None:
+            self.director.limits = build_limits(config.settings)
+            self.director.parts.lengths.adopt(config.fleet.priors, config.policy.quantile)
+        self.rebuild()
+        return ignored
+
+    def take_load(self, endpoint: str, load: Load | None, age_s: float) -> None:
+        """A poll's result: foreign requests there, as long as it is not stale.
+
+        What the server counts includes this gateway's own; those are known better here. A reading
+        that is too old is dropped, so that a dead scrape cannot exclude an endpoint for ever.
+        """
+        self._loads[endpoint] = (load, self.clock.monotonic() - age_s)
+        seat = self._board.seats.get(endpoint)
+        if seat is None:
+            return
+        fresh = load is not None and age_s <= self.config.settings.load.stale_after_s
+        foreign = load.running + load.queued - seat.in_flight if load and fresh else 0.0
+        seat.set_others(max(0.0, foreign))
+
+    def models_ready(self) -> dict[str, bool]:
+        """Model name -> whether a healthy endpoint serves it."""
+        director = self.director
+        return {
+            name: director is not None and director.model_ready(name, "")
+            for name in sorted(self.config.fleet.priors)
+        }
+
+    def readiness(self) -> Readiness:
+        """Whether requests are taken now, and why not."""
+        served = self.models_ready()
+        director = self.director
+        return assess(
+            draining=director is not None and director.draining,
+            has_snapshot=director is not None,
+            dead_tasks=sorted(self.dead_tasks),
+            models=list(served),
+            models_without_endpoint=[name for name, ready in served.items() if not ready],
+        )
+
+    def fleet(self) -> FleetView | None:
+        """The fleet as this process sees it; None before the first snapshot."""
+        if self.director is None:
+            return None
+        snapshot = self.director.view.snapshot
+        now = self.clock.now()
+        return FleetView(
+            now=now,
+            policy=snapshot.policy.name,
+            snapshot_version=snapshot.version,
+            snapshot_age_s=max(0.0, now - snapshot.built_at),
+            regions=tuple(
+                RegionView(r.name, r.grid_zone, r.pue, snapshot.intensity(r.name, now))
+                for r in self.config.fleet.regions.values()
+            ),
+            endpoints=tuple(self._endpoint_views()),
+        )
+
+    def _endpoint_views(self) -> list[EndpointView]:
+        views = []
+        for endpoint in self.config.fleet.endpoints:
+            seat = self._board.seats[endpoint.name]
+            load, read_at = self._loads.get(endpoint.name, (None, -math.inf))
+            age_s = self.clock.monotonic() - read_at
+            views.append(
+                EndpointView(
+                    name=endpoint.name,
+                    region=endpoint.region,
+                    address=endpoint.address,
+                    models=tuple(served.name for served in endpoint.models),
+                    state=seat.health.state,
+                    in_flight=seat.in_flight,
+                    load=load,
+                    load_age_s=age_s if endpoint.metrics_url else math.nan,
+                    emulated=endpoint.emulated,
+                )
+            )
+        return views
+
+    def _build_carbon(self, config: Config) -> Carbon:
+        carbon = build_carbon(config.settings.carbon, self.clock.now())
+        require_coverage(config, carbon)
+        return carbon

@@ -1,0 +1,265 @@
+"""Open Inference Protocol servers over pooled grpc.aio channels; messages travel as bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import re
+from collections.abc import AsyncIterator, Collection, Iterator
+from typing import Any, NamedTuple
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from router._pb.inference_pb2 import ServerReadyResponse
+from router.contract import Metadata, UnaryReply
+from router.errors import (
+    UpstreamBusyError,
+    UpstreamError,
+    UpstreamFaultError,
+    UpstreamInternalError,
+    UpstreamRejectedError,
+    UpstreamTimeoutError,
+)
+from router.model import Endpoint
+
+_SERVICE = "/inference.GRPCInferenceService/"
+
+# What the transport of each hop writes for itself; grpc-* is dropped by prefix.
+_HOP_BY_HOP = frozenset(("te", "content-type", "user-agent", "host", "connection"))
+
+_FAULTS = frozenset(
+    (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.CANCELLED,
+    )
+)
+
+# What a server says of itself, unless the words are those of a transport that broke.
+_INTERNAL = frozenset((grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN))
+_BROKEN = re.compile(r"RST_STREAM|stream removed|connection|transport", re.IGNORECASE)
+
+# RESOURCE_EXHAUSTED that no other replica would lift: the wording of C-core, grpc-go, grpc-java.
+_TOO_LARGE = re.compile(
+    r"larger than max|exceeds maximum size|metadata size exceeds", re.IGNORECASE
+)
+_MAX_DETAILS = 500
+
+
+class ChannelOptions(NamedTuple):
+    """How channels to endpoints behave.
+
+    ``keepalive_ms``: servers of every gRPC implementation tolerate one ping in 5 minutes by
+    default and drop connections that ping more often. ``keepalive_timeout_ms`` also bounds how
+    long written data may stay unacknowledged (TCP_USER_TIMEOUT). ``max_backoff_ms``: longest wait
+    between attempts to reconnect; gRPC's own 2 minutes would outlast an ejection.
+    """
+
+    channels_per_endpoint: int = 1
+    max_message_bytes: int = 64 * 2**20
+    keepalive_ms: int = 330_000
+    keepalive_timeout_ms: int = 20_000
+    max_backoff_ms: int = 5_000
+
+    def as_arguments(self) -> list[tuple[str, int]]:
+        """The arguments of one grpc.aio channel."""
+        return [
+            ("grpc.max_send_message_length", self.max_message_bytes),
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.keepalive_time_ms", self.keepalive_ms),
+            ("grpc.keepalive_timeout_ms", self.keepalive_timeout_ms),
+            ("grpc.initial_reconnect_backoff_ms", min(200, self.max_backoff_ms)),
+            ("grpc.min_reconnect_backoff_ms", self.max_backoff_ms),
+            ("grpc.max_reconnect_backoff_ms", self.max_backoff_ms),
+            # The director retries, on another endpoint; a channel that also does would hide faults
+            # from it and keep a second copy of every message.
+            ("grpc.enable_retries", 0),
+            # One connection a channel, closed with it.
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.service_config_disable_resolution", 1),
+            ("grpc.enable_http_proxy", 0),
+        ]
+
+
+class GrpcBackend:
+    """``contract.Backend`` over gRPC. Channels open lazily, one pool an address."""
+
+    def __init__(self, options: ChannelOptions | None = None) -> None:
+        self._options = options or ChannelOptions()
+        self._channels: dict[str, list[grpc.aio.Channel]] = {}
+        self._unary: dict[tuple[str, str], Iterator[Any]] = {}
+        self._streams: dict[str, Iterator[Any]] = {}
+        self._closed = False
+
+    async def unary(
+        self, endpoint: Endpoint, method: str, payload: bytes, metadata: Metadata, timeout_s: float
+    ) -> UnaryReply:
+        """One request, one answer. Raises UpstreamError leaves."""
+        calls = self._unary.get((endpoint.address, method))
+        if calls is None:
+            calls = self._open_unary(endpoint, method)
+        call = next(calls)(payload, metadata=_forwarded(metadata), timeout=_timeout(timeout_s))
+        try:
+            reply = await call
+            initial_metadata = await call.initial_metadata()
+            trailers = await call.trailing_metadata()
+        except grpc.aio.AioRpcError as error:
+            raise _from_status(endpoint, error) from error
+        except asyncio.CancelledError:
+            _raise_unless_cancelled_here(endpoint)
+            raise
+        if reply is None:
+            raise UpstreamFaultError(
+                f"{endpoint.name}: {method} ended without an answer", code="INTERNAL"
+            )
+        return UnaryReply(reply, tuple(initial_metadata), tuple(trailers))
+
+    def stream(
+        self, endpoint: Endpoint, payload: bytes, metadata: Metadata, timeout_s: float
+    ) -> GrpcStream:
+        """One ModelStreamInfer with ``payload`` as its only message, then half-closed."""
+        calls = self._streams.get(endpoint.address)
+        if calls is None:
+            calls = self._open_streams(endpoint)
+        call = next(calls)(payload, metadata=_forwarded(metadata), timeout=_timeout(timeout_s))
+        return GrpcStream(endpoint, call)
+
+    async def ready(self, endpoint: Endpoint, timeout_s: float) -> bool:
+        """Whether ServerReady says so; False for any failure to answer."""
+        try:
+            reply = await self.unary(endpoint, "ServerReady", b"", (), timeout_s)
+            return ServerReadyResponse.FromString(reply.payload).ready
+        except (UpstreamError, DecodeError):
+            return False
+
+    async def prune(self, addresses: Collection[str]) -> None:
+        """Close the channels to every address that is not among ``addresses``."""
+        gone = [address for address in self._channels if address not in addresses]
+        channels = [channel for address in gone for channel in self._channels.pop(address)]
+        for key in [key for key in self._unary if key[0] in gone]:
+            del self._unary[key]
+        for address in gone:
+            self._streams.pop(address, None)
+        await asyncio.gather(*(channel.close() for channel in channels))
+
+    async def close(self) -> None:
+        """Close every channel; calls in flight end with UpstreamFaultError."""
+        self._closed = True
+        await self.prune(())
+
+    def _pool(self, endpoint: Endpoint) -> list[grpc.aio.Channel]:
+        if self._closed:
+            raise UpstreamFaultError(
+                f"{endpoint.name}: this gateway has closed its channels", code="UNAVAILABLE"
+            )
+        pool = self._channels.get(endpoint.address)
+        if pool is None:
+            arguments = self._options.as_arguments()
+            pool = [
+                grpc.aio.insecure_channel(endpoint.address, options=arguments)
+                for _ in range(self._options.channels_per_endpoint)
+            ]
+            self._channels[endpoint.address] = pool
+        return pool
+
+    def _open_unary(self, endpoint: Endpoint, method: str) -> Iterator[Any]:
+        pool = self._pool(endpoint)
+        calls: Iterator[Any] = itertools.cycle(
+            [channel.unary_unary(_SERVICE + method) for channel in pool]
+        )
+        self._unary[endpoint.address, method] = calls
+        return calls
+
+    def _open_streams(self, endpoint: Endpoint) -> Iterator[Any]:
+        # One message and a half-close look the same on the wire from a unary-stream stub, which
+        # sends them in one operation; a bidirectional stub needs a task and four.
+        pool = self._pool(endpoint)
+        method = _SERVICE + "ModelStreamInfer"
+        calls: Iterator[Any] = itertools.cycle([channel.unary_stream(method) for channel in pool])
+        self._streams[endpoint.address] = calls
+        return calls
+
+
+class GrpcStream:
+    """``contract.UpstreamStream`` of one call. Iterate once."""
+
+    def __init__(self, endpoint: Endpoint, call: Any) -> None:
+        self._endpoint = endpoint
+        self._call = call
+        self._trailers: Metadata = ()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        call = self._call
+        try:
+            async for message in call:
+                yield message
+            self._trailers = tuple(await call.trailing_metadata())
+        except grpc.aio.AioRpcError as error:
+            raise _from_status(self._endpoint, error) from error
+        except asyncio.CancelledError:
+            _raise_unless_cancelled_here(self._endpoint)
+            raise
+        finally:
+            call.cancel()
+
+    def trailers(self) -> Metadata:
+        """Trailing metadata; empty before the end."""
+        return self._trailers
+
+    def cancel(self) -> None:
+        """Stop upstream work at once. Safe to call twice and after the end."""
+        self._call.cancel()
+
+
+def _forwarded(metadata: Metadata) -> list[tuple[str, str | bytes]]:
+    return [
+        item
+        for item in metadata
+        if item[0] not in _HOP_BY_HOP and not item[0].startswith(("grpc-", ":"))
+    ]
+
+
+def _timeout(timeout_s: float) -> float | None:
+    return None if timeout_s == math.inf else timeout_s
+
+
+def _raise_unless_cancelled_here(endpoint: Endpoint) -> None:
+    """A closed channel cancels its calls; nobody asked this task to stop."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling() == 0:
+        raise UpstreamFaultError(
+            f"{endpoint.name}: the channel was closed during the call", code="CANCELLED"
+        ) from None
+
+
+def _from_status(endpoint: Endpoint, error: grpc.aio.AioRpcError) -> UpstreamError:
+    """The leaf of the error tree for an upstream status."""
+    code = error.code()
+    details = error.details() or ""
+    trailers = tuple(error.trailing_metadata() or ())
+    cls: type[UpstreamError]
+    if code in _FAULTS or (code in _INTERNAL and _BROKEN.search(details)):
+        cls = UpstreamFaultError
+    elif code in _INTERNAL:
+        return UpstreamInternalError(details or code.name, code=code.name, trailers=trailers)
+    elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        cls = UpstreamTimeoutError
+    elif code is grpc.StatusCode.RESOURCE_EXHAUSTED and not _TOO_LARGE.search(details):
+        cls = UpstreamBusyError
+    else:
+        # The backend's own words: they are about the request, and its sender should read them.
+        return UpstreamRejectedError(details or code.name, code=code.name, trailers=trailers)
+    message = f"{endpoint.name}: {code.name}: {details[:_MAX_DETAILS]}"
+    return cls(message, code=code.name, trailers=trailers, retry_after_s=_retry_after_s(trailers))
+
+
+def _retry_after_s(trailers: Metadata) -> float | None:
+    """The backend's hint; None without one, and for a negative pushback, which is no time."""
+    for key, unit_s in (("grpc-retry-pushback-ms", 1e-3), ("retry-after", 1.0)):
+        for name, value in trailers:
+            if name == key and isinstance(value, str) and value.isascii() and value.isdigit():
+                return int(value[:9]) * unit_s
+    return None

@@ -1,0 +1,185 @@
+"""The demo's callers: real gRPC requests, open loop, each at its own time whatever came before."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
+
+import grpc
+import grpc.aio
+
+from router._pb import inference_pb2 as pb
+from router.demo.fleet import STREAM_EVERY
+from router.model import UNLIMITED
+from router.sim.records import Record, meets
+from router.sim.workload import TimedRequest
+
+PROMPT = b"Why does the same question emit differently in California and in West Virginia?"
+DEADLINE_S = 60.0
+_SERVICE = "/inference.GRPCInferenceService"
+_METHOD_UNARY = f"{_SERVICE}/ModelInfer"
+_METHOD_STREAM = f"{_SERVICE}/ModelStreamInfer"
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Receipt(NamedTuple):
+    """What the gateway's trailing metadata said of one request. Grams as the gateway knew them."""
+
+    serial: int
+    region: str
+    energy_j: float
+    gco2e: float
+    g_per_kwh: float
+    latency_first_gco2e: float
+    ended_s: float
+
+
+class Outcome:
+    """What came of the requests so far. Grams in ``records`` are the receipts'."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.in_flight = 0
+        self.records: list[Record] = []
+        self.receipts: list[Receipt] = []
+        self.refused: Counter[str] = Counter()
+
+
+class Callers:
+    """Sends timed requests to a gateway. ``target``: ``host:port``."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._calls: dict[str, tuple[Any, Any]] = {}
+        self._loop = asyncio.get_running_loop()
+        self.outcome = Outcome()
+
+    async def drive(self, requests: Sequence[TimedRequest], start: float) -> None:
+        """Send each request at ``start + at_s`` (loop seconds); ends when all are answered."""
+        async with AsyncExitStack() as stack:
+            for origin in sorted({timed.request.origin for timed in requests}):
+                # Channels of equal arguments share one connection; callers do not.
+                options = [("grpc.primary_user_agent", f"demo-{origin}")]
+                channel = grpc.aio.insecure_channel(self._target, options)
+                await stack.enter_async_context(channel)
+                self._calls[origin] = (
+                    channel.unary_unary(_METHOD_UNARY),
+                    channel.stream_stream(_METHOD_STREAM),
+                )
+            async with asyncio.TaskGroup() as tasks:
+                for serial, timed in enumerate(requests):
+                    delay_s = start + timed.at_s - self._loop.time()
+                    if delay_s > 0.0:
+                        await asyncio.sleep(delay_s)
+                    self.outcome.sent += 1
+                    tasks.create_task(self._one(serial, timed))
+
+    async def _one(self, serial: int, timed: TimedRequest) -> None:
+        outcome = self.outcome
+        unary, stream = self._calls[timed.request.origin]
+        payload, metadata = payload_of(timed), metadata_of(timed)
+        outcome.in_flight += 1
+        began = self._loop.time()
+        try:
+            if timed.streamed:
+                call = stream(iter((payload,)), metadata=metadata, timeout=DEADLINE_S)
+                first = await _first_token_at(call, self._loop)
+            else:
+                call = unary(payload, metadata=metadata, timeout=DEADLINE_S)
+                await call
+                first = math.nan
+        except grpc.aio.AioRpcError as error:
+            trailers = dict(error.trailing_metadata() or ())
+            outcome.refused[str(trailers.get("x-carbon-reason", error.code().name))] += 1
+            return
+        except StreamFailedError as error:
+            outcome.refused[str(error)] += 1
+            return
+        finally:
+            outcome.in_flight -= 1
+        ended = self._loop.time()
+        self._note(serial, timed, dict(await call.trailing_metadata()), began, first, ended)
+
+    def _note(
+        self,
+        serial: int,
+        timed: TimedRequest,
+        trailers: Mapping[str, Any],
+        began: float,
+        first: float,
+        ended: float,
+    ) -> None:
+        ttft_ms, e2e_ms = (first - began) * 1e3, (ended - began) * 1e3
+        region = str(trailers.get("x-carbon-region", "?"))
+        energy_j = _figure(trailers, "x-carbon-energy-j")
+        gco2e = _figure(trailers, "x-carbon-gco2e")
+        budget = timed.request.budget
+        record = Record(
+            serial, timed.label, timed.request.origin, region,
+            str(trailers.get("x-carbon-endpoint", "?")), timed.at_s, ttft_ms, e2e_ms,
+            float(timed.output_tokens), energy_j, _figure(trailers, "x-carbon-marginal-energy-j"),
+            gco2e, meets(budget, ttft_ms, e2e_ms, timed.output_tokens),
+        )  # fmt: skip
+        self.outcome.records.append(record)
+        g_per_kwh = _figure(trailers, "x-carbon-run-g-per-kwh")
+        counterfactual_g = _figure(trailers, "x-carbon-latency-first-gco2e")
+        receipt = Receipt(serial, region, energy_j, gco2e, g_per_kwh, counterfactual_g, ended)
+        self.outcome.receipts.append(receipt)
+
+
+class StreamFailedError(Exception):
+    """The stream reported a failure in-band, or ended without a message."""
+
+
+async def _first_token_at(call: Any, loop: asyncio.AbstractEventLoop) -> float:
+    """Read a stream to its end; loop seconds of its first message."""
+    first = last = b""
+    first_at = math.nan
+    while (message := await call.read()) is not grpc.aio.EOF:
+        if not first:
+            first, first_at = message, loop.time()
+        last = message
+    if not first:
+        raise StreamFailedError("empty_stream")
+    error = pb.ModelStreamInferResponse.FromString(last).error_message
+    if error:
+        raise StreamFailedError(error.partition(":")[0])
+    return first_at
+
+
+def payload_of(timed: TimedRequest) -> bytes:
+    """The request as bytes. ``output_tokens`` is for the emulated server; no router reads it."""
+    request = timed.request
+    message = pb.ModelInferRequest(model_name=request.model, id=request.request_id)
+    message.parameters["max_tokens"].int64_param = int(request.max_output_tokens)
+    message.parameters["input_tokens"].int64_param = int(request.input_tokens)
+    message.parameters["output_tokens"].int64_param = timed.output_tokens
+    if timed.streamed:
+        message.parameters["stream_every"].int64_param = STREAM_EVERY
+    message.inputs.add(name="text_input", datatype="BYTES", shape=[1])
+    message.raw_input_contents.append(len(PROMPT).to_bytes(4, "little") + PROMPT)
+    return bytes(message.SerializeToString())
+
+
+def metadata_of(timed: TimedRequest) -> Metadata:
+    """The routing headers of a request."""
+    budget = timed.request.budget
+    limits = (
+        ("x-ttft-budget-ms", budget.ttft_ms),
+        ("x-tpot-budget-ms", budget.tpot_ms),
+        ("x-latency-budget-ms", budget.e2e_ms),
+    )
+    given = tuple((key, f"{limit:g}") for key, limit in limits if limit < UNLIMITED)
+    return (("x-origin", timed.request.origin), *given)
+
+
+def _figure(trailers: Mapping[str, Any], key: str) -> float:
+    try:
+        return float(trailers[key])
+    except (KeyError, ValueError):
+        return math.nan

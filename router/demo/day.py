@@ -1,0 +1,106 @@
+"""The demo's day when it is over: what ran live, what would have run otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from router.config import Config
+from router.config.loading import parse_policy
+from router.core.columns import mean_over
+from router.core.energy import J_PER_KWH
+from router.demo.client import Outcome, Receipt
+from router.demo.grid import Grid
+from router.demo.watch import Sight
+from router.model import Fleet, Forecast, Policy, Spread
+from router.sim.records import FleetEnergy, Record, Run
+from router.sim.replay import Scenario, replay
+from router.sim.workload import Period, TimedRequest
+
+PRODUCT = "carbon-first"
+NO_PACKING = "carbon-first, spread"
+BASELINES = ("latency-first", "least-loaded", "round-robin", "static-greenest")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Day:
+    """``live``: through the gateway, grams settled at the actual intensity. ``receipts``: as the
+    gateway said at once. ``replays``: every policy in virtual time, the product first.
+
+    ``cpu_s``: CPU seconds by process. ``offsets``: wall seconds of each sight after the start.
+    """
+
+    fleet: Fleet
+    period: Period
+    requests: Sequence[TimedRequest]
+    actual: Mapping[str, Forecast]
+    live: Run
+    receipts: Sequence[Receipt]
+    sights: Sequence[Sight]
+    replays: Sequence[Run]
+    cpu_s: Mapping[str, float]
+    wall_s: float
+
+
+def settle(
+    outcome: Outcome, offered: int, fleet: Fleet, grid: Grid, period: Period, drawn: FleetEnergy
+) -> Run:
+    """The live run with grams at the intensity that really was while each request ran."""
+    records = []
+    for record in outcome.records:
+        region = fleet.regions[record.region]
+        g_per_kwh = mean_over(
+            grid.actual[region.grid_zone],
+            period.carbon_time(record.at_s),
+            record.e2e_ms / 1e3 * period.speed,
+        )
+        gco2e = record.energy_j * region.pue / J_PER_KWH * g_per_kwh
+        records.append(record._replace(gco2e=gco2e))
+    records.sort(key=lambda record: record.serial)
+    return Run(f"{PRODUCT} (live)", offered, tuple(records), dict(outcome.refused), drawn)
+
+
+def replay_all(
+    config: Config, requests: Sequence[TimedRequest], period: Period, grid: Grid
+) -> list[Run]:
+    """The same requests under the product, the product without packing, and every baseline."""
+    scenario = Scenario(
+        config.fleet,
+        requests,
+        period,
+        grid.views,
+        grid.annual_means,
+        grid.actual,
+        config.settings.health,
+    )
+    product = _policy(PRODUCT, config)
+    unpacked = replace(product, name=NO_PACKING, spread=Spread.SPREAD)
+    policies = [product, unpacked, *(_policy(name, config) for name in BASELINES)]
+    return [replay(scenario, policy) for policy in policies]
+
+
+def _policy(name: str, config: Config) -> Policy:
+    schema, _ = parse_policy(name, Path(config.file))
+    return schema.build(name, config.settings.carbon.signal)
+
+
+def by_region(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records grouped by region, every list in the order of the requests."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.region, []).append(record)
+    return found
+
+
+def intensity_range(day: Day, region: str) -> tuple[float, float]:
+    """Least and greatest actual intensity of a region's grid zone over the day, g/kWh."""
+    forecast = day.actual[day.fleet.regions[region].grid_zone]
+    hours = [0.0, *day.period.boundaries()[:-1]]
+    values = [forecast.at(day.period.carbon_time(at_s) + 1.0).g_per_kwh for at_s in hours]
+    return min(values), max(values)
+
+
+def saving(product: float, baseline: float) -> float:
+    """Fraction of ``baseline`` that ``product`` avoids; negative where it costs more."""
+    return 1.0 - product / baseline

@@ -1,0 +1,76 @@
+"""An emulated endpoint's load and energy as Prometheus text, with vLLM's metric names."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from router.emulator.machine import Machine
+from router.model import Endpoint
+
+Machines = Callable[[], Mapping[str, Machine]]
+
+_GAUGES = (
+    ("vllm:num_requests_running", "gauge", "Requests that hold a slot (emulated)."),
+    ("vllm:num_requests_waiting", "gauge", "Requests that wait for a slot (emulated)."),
+    ("vllm:kv_cache_usage_perc", "gauge", "Slots in use, 0 to 1 (emulated)."),
+    ("emulated:energy_joules_total", "counter", "GPU and host energy, idle draw included."),
+    ("emulated:idle_joules_total", "counter", "GPU and host energy drawn with no request."),
+    ("emulated:busy_seconds_total", "counter", "Time with at least one request."),
+)
+
+
+def render(machines: Mapping[str, Machine]) -> str:
+    """Prometheus text exposition of the endpoint's models."""
+    rows: list[tuple[str, tuple[float, ...]]] = []
+    for model, machine in machines.items():
+        replica = machine.settle()
+        host = 1.0 + replica.physics.host_fraction
+        values = (
+            replica.running,
+            replica.queued,
+            replica.running / replica.physics.max_batch,
+            replica.gpu_energy_j * host,
+            replica.gpu_idle_energy_j * host,
+            replica.busy_s,
+        )
+        rows.append((model.replace("\\", "\\\\").replace('"', '\\"'), values))
+    lines = []
+    for i, (name, kind, text) in enumerate(_GAUGES):
+        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+        lines += [f'{name}{{model_name="{model}"}} {values[i]:.17g}' for model, values in rows]
+    return "\n".join(lines) + "\n"
+
+
+async def start(sites: Mapping[str, tuple[Endpoint, Machines]]) -> list[web.AppRunner]:
+    """Serve every endpoint's ``metrics_url``; several may share a host and port, not a path.
+
+    Raises OSError where a port is taken. The caller cleans the runners up.
+    """
+    by_address: dict[tuple[str, int], web.Application] = {}
+    for endpoint, machines in sites.values():
+        url = urlsplit(endpoint.metrics_url)
+        address = (url.hostname or "127.0.0.1", url.port or 80)
+        app = by_address.setdefault(address, web.Application())
+        app.router.add_get(url.path or "/", _handler(machines))
+    runners: list[web.AppRunner] = []
+    try:
+        for (host, port), app in by_address.items():
+            runner = web.AppRunner(app, access_log=None)
+            runners.append(runner)
+            await runner.setup()
+            await web.TCPSite(runner, host, port).start()
+    except BaseException:
+        for runner in runners:
+            await runner.cleanup()
+        raise
+    return runners
+
+
+def _handler(machines: Machines) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def metrics(request: web.Request) -> web.StreamResponse:
+        return web.Response(text=render(machines()))
+
+    return metrics

@@ -1,0 +1,191 @@
+"""protobuf <-> model for the control API; a figure that is not known leaves its field out."""
+
+from __future__ import annotations
+
+import math
+
+from router._pb import router_pb2 as pb
+from router.core.explanation import Candidate, Explanation
+from router.errors import InvalidMetadataError, MalformedRequestError
+from router.gateway.metadata import MAX_BUDGET_MS
+from router.model import UNLIMITED, Budget, Decision, Endpoint, Fleet, Intensity, Request
+from router.telemetry.view import EndpointView, FleetView, RegionView
+
+
+def read_request(message: pb.RouteRequest) -> Request:
+    """Raises MalformedRequestError and InvalidMetadataError, naming the field."""
+    if not message.model:
+        raise MalformedRequestError("request.model is empty: say which model the request is for")
+    ttft_ms = _positive(message, "ttft_budget_ms", UNLIMITED, MAX_BUDGET_MS)
+    tpot_ms = _positive(message, "tpot_budget_ms", UNLIMITED, MAX_BUDGET_MS)
+    e2e_ms = _positive(message, "e2e_budget_ms", UNLIMITED, MAX_BUDGET_MS)
+    return Request(
+        model=message.model,
+        version=message.version,
+        sequence_id=message.sequence_id,
+        origin=message.origin,
+        tenant=message.tenant,
+        residency=frozenset(message.residency),
+        budget=Budget(ttft_ms, tpot_ms, e2e_ms, min(ttft_ms, tpot_ms, e2e_ms) < UNLIMITED),
+        input_tokens=_positive(message, "input_tokens", math.nan, math.inf),
+        max_output_tokens=_positive(message, "max_output_tokens", UNLIMITED, math.inf),
+        payload_bytes=message.payload_bytes,
+    )
+
+
+def _positive(message: pb.RouteRequest, name: str, missing: float, most: float) -> float:
+    if not message.HasField(name):
+        return missing
+    value = float(getattr(message, name))
+    if not (0.0 < value <= most and math.isfinite(value)):
+        raise InvalidMetadataError(f"request.{name}: give a number above 0 and up to {most:g}")
+    return value
+
+
+def _known(value: float) -> float | None:
+    """None, which leaves a field out, for what is not known."""
+    return value if math.isfinite(value) else None
+
+
+def _intensity(intensity: Intensity | None, now: float) -> pb.Intensity | None:
+    if intensity is None:
+        return None
+    return pb.Intensity(
+        g_per_kwh=intensity.g_per_kwh,
+        low_g_per_kwh=intensity.low_g_per_kwh,
+        high_g_per_kwh=intensity.high_g_per_kwh,
+        basis=f"BASIS_{intensity.signal.basis.name}",
+        factors=f"FACTORS_{intensity.signal.factors.name}",
+        kind=f"INTENSITY_KIND_{intensity.kind.name}",
+        source=intensity.source,
+        observed_at_unix_s=intensity.observed_at,
+        expires_at_unix_s=intensity.expires_at,
+        age_s=intensity.age_s(now),
+    )
+
+
+def _predicted(emulated: bool) -> pb.Provenance:
+    """A prediction is an estimate even from a measured profile."""
+    return pb.PROVENANCE_EMULATED if emulated else pb.PROVENANCE_ESTIMATED
+
+
+def decision_message(decision: Decision, now: float) -> pb.Decision:
+    """``now``: on the clock that dates intensities, for their age."""
+    provenance = _predicted(decision.endpoint.emulated)
+    return pb.Decision(
+        endpoint=decision.endpoint.name,
+        address=decision.endpoint.address,
+        region=decision.endpoint.region,
+        profile=decision.served.profile.name,
+        intensity=_intensity(decision.intensity, now),
+        run_g_per_kwh=_known(decision.run_g_per_kwh),
+        rtt_ms=decision.rtt_ms,
+        predicted_ttft_ms=decision.ttft_ms,
+        predicted_tpot_ms=decision.tpot_ms,
+        predicted_e2e_ms=decision.e2e_ms,
+        latency_provenance=provenance,
+        energy_j=decision.energy_j,
+        energy_provenance=provenance,
+        gco2e=_known(decision.gco2e),
+        latency_first_endpoint=decision.latency_first_endpoint,
+        latency_first_gco2e=_known(decision.latency_first_gco2e),
+        relaxed=decision.relaxed,
+        flags=decision.flags,
+    )
+
+
+def explanation_message(explanation: Explanation) -> pb.ExplainResponse:
+    """Candidates keep their order; only feasible ones have a rank."""
+    decision = explanation.decision
+    return pb.ExplainResponse(
+        at_unix_s=explanation.at,
+        snapshot_version=explanation.snapshot_version,
+        policy=explanation.policy,
+        weights=pb.Weights(**explanation.weights._asdict()),
+        quantile=explanation.quantile,
+        ttft_budget_ms=_known(explanation.budget.ttft_ms),
+        tpot_budget_ms=_known(explanation.budget.tpot_ms),
+        e2e_budget_ms=_known(explanation.budget.e2e_ms),
+        decision=None if decision is None else decision_message(decision, explanation.at),
+        refusal_reason=explanation.refusal_reason,
+        refusal_message=explanation.refusal,
+        candidates=[
+            _candidate(candidate, rank, explanation.at)
+            for rank, candidate in enumerate(explanation.candidates, start=1)
+        ],
+    )
+
+
+def _candidate(candidate: Candidate, rank: int, at: float) -> pb.Candidate:
+    provenance = _predicted(candidate.profile_provenance == "emulated")
+    return pb.Candidate(
+        rank=0 if candidate.excluded else rank,
+        endpoint=candidate.endpoint,
+        region=candidate.region,
+        grid_zone=candidate.grid_zone,
+        excluded_by=candidate.excluded,
+        cost=candidate.cost,
+        intensity=_intensity(candidate.intensity, at),
+        run_g_per_kwh=_known(candidate.g_per_kwh),
+        pue=candidate.pue,
+        rtt_ms=candidate.rtt_ms,
+        predicted_ttft_ms=candidate.ttft_ms,
+        predicted_tpot_ms=candidate.tpot_ms,
+        predicted_e2e_ms=candidate.e2e_ms,
+        latency_provenance=provenance,
+        energy_j=candidate.energy_j,
+        energy_provenance=provenance,
+        gco2e=_known(candidate.gco2e),
+        profile=candidate.profile,
+        batch=candidate.batch,
+        max_in_flight=candidate.max_in_flight,
+    )
+
+
+def endpoint_message(view: EndpointView, endpoint: Endpoint, fleet: Fleet) -> pb.EndpointStatus:
+    """What is known of an endpoint now, with what the configuration says of it."""
+    load = view.load
+    return pb.EndpointStatus(
+        name=view.name,
+        region=view.region,
+        grid_zone=fleet.regions[endpoint.region].grid_zone,
+        address=view.address,
+        models=view.models,
+        engine=endpoint.engine,
+        emulated=view.emulated,
+        state=f"ENDPOINT_STATE_{view.state.name}",
+        in_flight=view.in_flight,
+        max_in_flight=endpoint.max_in_flight,
+        load=load
+        and pb.Load(
+            running=_known(load.running),
+            queued=_known(load.queued),
+            kv_fraction=_known(load.kv_fraction),
+            age_s=view.load_age_s,
+        ),
+    )
+
+
+def regions_message(view: FleetView, fleet: Fleet) -> pb.WatchRegionsResponse:
+    """Every region of one view."""
+    return pb.WatchRegionsResponse(
+        at_unix_s=view.now,
+        snapshot_version=view.snapshot_version,
+        regions=[_region(region, view, fleet) for region in view.regions],
+    )
+
+
+def _region(region: RegionView, view: FleetView, fleet: Fleet) -> pb.RegionStatus:
+    endpoints = [endpoint for endpoint in view.endpoints if endpoint.region == region.name]
+    known = fleet.regions.get(region.name)
+    return pb.RegionStatus(
+        name=region.name,
+        grid_zone=region.grid_zone,
+        pue=region.pue,
+        pue_source=known.pue_source if known else "",
+        residency=sorted(known.residency) if known else (),
+        intensity=_intensity(region.intensity, view.now),
+        endpoints=len(endpoints),
+        ready_endpoints=sum(endpoint.state == "healthy" for endpoint in endpoints),
+        in_flight=sum(endpoint.in_flight for endpoint in endpoints),
+    )

@@ -1,0 +1,122 @@
+"""Request metadata -> what routing needs to know of the caller; builds ``router.model.Request``.
+
+    x-latency-budget-ms   end-to-end latency the caller accepts, ms
+    x-ttft-budget-ms      time to first token, ms
+    x-tpot-budget-ms      time per output token, ms
+    x-origin              where the caller is, a name of the operator's RTT table
+    x-residency           jurisdictions the request may run in, comma-separated
+    x-tenant              on whose account
+
+A gRPC deadline is a latency budget too: the smaller of it, less a margin, and the header counts.
+"""
+
+from __future__ import annotations
+
+from router.contract import Metadata
+from router.errors import InvalidMetadataError
+from router.gateway.wire import Prefix
+from router.model import UNLIMITED, Budget, Request
+
+MAX_BUDGET_MS = 3.6e6
+_MAX_NUMBER = 32
+_MAX_NAME = 128
+_MAX_LIST = 512
+_RESIDENCY = "x-residency"
+_BUDGETS = frozenset(("x-latency-budget-ms", "x-ttft-budget-ms", "x-tpot-budget-ms"))
+_ROUTING = _BUDGETS | {"x-origin", "x-tenant", _RESIDENCY}
+
+
+class Caller:
+    """The routing headers of one call; a stream reads them once and routes every message by them.
+
+    Raises InvalidMetadataError, naming the header, for a value that is unusable.
+    """
+
+    __slots__ = ("e2e_ms", "explicit", "origin", "residency", "tenant", "tpot_ms", "ttft_ms")
+
+    def __init__(self, metadata: Metadata) -> None:
+        self.e2e_ms = self.ttft_ms = self.tpot_ms = UNLIMITED
+        self.origin = self.tenant = ""
+        self.residency: frozenset[str] = frozenset()
+        self.explicit = False
+        for key, value in metadata:
+            if key in _ROUTING:
+                self._read(key, value)
+
+    def request(
+        self, prefix: Prefix, payload_bytes: int, remaining_s: float | None, margin_ms: float
+    ) -> Request:
+        """What routing needs of one message. ``remaining_s``: until the deadline, None without."""
+        e2e_ms = self.e2e_ms
+        explicit = self.explicit
+        if remaining_s is not None:
+            explicit = True
+            left_ms = remaining_s * 1e3 - margin_ms
+            if left_ms < e2e_ms:
+                e2e_ms = left_ms if left_ms > 0.0 else 0.0
+        return Request(
+            prefix.model,
+            prefix.version,
+            prefix.request_id,
+            prefix.sequence_id,
+            self.origin,
+            self.tenant,
+            self.residency,
+            Budget(self.ttft_ms, self.tpot_ms, e2e_ms, explicit),
+            prefix.input_tokens,
+            prefix.max_output_tokens,
+            payload_bytes,
+        )
+
+    def _read(self, key: str, value: str | bytes) -> None:
+        limit = _MAX_NUMBER if key in _BUDGETS else _MAX_LIST if key == _RESIDENCY else _MAX_NAME
+        text = _plain(key, value, limit)
+        if key == _RESIDENCY:
+            self.residency |= _names(text)
+        elif key == "x-origin":
+            self.origin = _once(key, self.origin, text)
+        elif key == "x-tenant":
+            self.tenant = _once(key, self.tenant, text)
+        else:
+            self.explicit = True
+            budget_ms = _budget_ms(key, text)
+            if key == "x-latency-budget-ms":
+                self.e2e_ms = min(self.e2e_ms, budget_ms)
+            elif key == "x-ttft-budget-ms":
+                self.ttft_ms = min(self.ttft_ms, budget_ms)
+            else:
+                self.tpot_ms = min(self.tpot_ms, budget_ms)
+
+
+def _plain(key: str, value: str | bytes, limit: int) -> str:
+    if isinstance(value, bytes) or not (value.isascii() and value.isprintable()):
+        raise InvalidMetadataError(f"{key}: use printable ASCII")
+    if len(value) > limit:
+        raise InvalidMetadataError(f"{key}: longer than {limit} characters")
+    return value.strip()
+
+
+def _once(key: str, before: str, text: str) -> str:
+    if before and before != text:
+        raise InvalidMetadataError(f"{key}: given twice, with different values")
+    return text
+
+
+def _names(text: str) -> frozenset[str]:
+    names = frozenset(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        # Read as "anywhere", an empty list would lift a restriction that somebody meant to set.
+        raise InvalidMetadataError(f"{_RESIDENCY}: names no jurisdiction; leave it out for any")
+    return names
+
+
+def _budget_ms(key: str, text: str) -> float:
+    try:
+        budget_ms = float(text) if "_" not in text else -1.0
+    except ValueError:
+        budget_ms = -1.0
+    if not 0.0 < budget_ms <= MAX_BUDGET_MS:
+        raise InvalidMetadataError(
+            f"{key}: give a number of milliseconds above 0 and up to {MAX_BUDGET_MS:.0f}"
+        )
+    return budget_ms

@@ -1,0 +1,68 @@
+"""Server reflection, v1 and v1alpha, so that grpcurl and its like need no .proto files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from router._pb import inference_pb2, router_pb2
+from router.gateway.draining import Watchers
+
+V1 = "grpc.reflection.v1.ServerReflection"
+V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
+
+
+class ReflectionService:
+    """Describes ``services`` out of a pool of its own: ours plus health and reflection."""
+
+    def __init__(self, services: tuple[str, ...], watchers: Watchers) -> None:
+        self._watchers = watchers
+        servicer = reflection.aio.ReflectionServicer  # type: ignore[attr-defined]
+        self._answers = servicer((*services, V1, V1ALPHA), _pool())
+
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """The same service under both names: v1 is v1alpha renamed, equal on the wire."""
+        method = grpc.stream_stream_rpc_method_handler(
+            self._info,
+            reflection_pb2.ServerReflectionRequest.FromString,
+            reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        return tuple(
+            grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method})
+            for name in (V1, V1ALPHA)
+        )
+
+    async def _info(self, requests: Any, context: Any) -> None:
+        await self._watchers.while_open(self._answer(requests, context))
+
+    async def _answer(self, requests: Any, context: Any) -> None:
+        async for answer in self._answers.ServerReflectionInfo(requests, context):
+            await context.write(answer)
+
+
+def _pool() -> DescriptorPool:
+    pool = DescriptorPool()
+    for module in (inference_pb2, router_pb2, health_pb2, reflection_pb2):
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(_reflection_v1().SerializeToString())
+    return pool
+
+
+def _reflection_v1() -> FileDescriptorProto:
+    """The description of v1, of which the installed package has only the alpha."""
+    file = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
+    file.name = "grpc/reflection/v1/reflection.proto"
+    file.package = "grpc.reflection.v1"
+    for message in file.message_type:
+        for field in message.field:
+            if field.type_name:
+                field.type_name = field.type_name.replace(".v1alpha.", ".v1.")
+    for method in file.service[0].method:
+        method.input_type = method.input_type.replace(".v1alpha.", ".v1.")
+        method.output_type = method.output_type.replace(".v1alpha.", ".v1.")
+    return file

@@ -1,0 +1,101 @@
+"""The gRPC server: every service on one port, and its orderly end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import grpc
+
+from router.errors import ConfigError
+from router.gateway import control, health, servicer
+from router.gateway.control import Control, ControlService
+from router.gateway.draining import Watchers
+from router.gateway.health import HealthService
+from router.gateway.ports import Director
+from router.gateway.reflection import ReflectionService
+from router.gateway.refusal import Failures, LoggedFailures
+from router.gateway.servicer import InferenceService
+
+
+class ServerOptions(NamedTuple):
+    """``listen``: ``host:port``, port 0 for any free one. ``reuse_port``: several processes share
+    the port. ``keepalive_ms``: how soon a client that vanished is noticed, so that its requests
+    stop upstream. ``max_age_ms``: connections are renewed after it, so that clients spread over
+    workers and replicas anew; calls in flight finish first."""
+
+    listen: str
+    max_message_bytes: int = 64 * 2**20
+    deadline_margin_ms: float = 5.0
+    reuse_port: bool = False
+    keepalive_ms: int = 30_000
+    keepalive_timeout_ms: int = 10_000
+    max_age_ms: int = 30 * 60_000
+
+    def as_arguments(self) -> list[tuple[str, int]]:
+        """The arguments of the grpc.aio server."""
+        return [
+            # gRPC's default is 1: a second gateway would share the port in silence.
+            ("grpc.so_reuseport", int(self.reuse_port)),
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.max_send_message_length", self.max_message_bytes),
+            ("grpc.keepalive_time_ms", self.keepalive_ms),
+            ("grpc.keepalive_timeout_ms", self.keepalive_timeout_ms),
+            # Clients may ping as often themselves; by default the second ping within 5 minutes
+            # would cost them the connection.
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.max_connection_age_ms", self.max_age_ms),
+        ]
+
+
+class Gateway:
+    """One listening server. Build it inside a running event loop."""
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        director: Director,
+        control_source: Control,
+        ready: Callable[[], bool],
+        models: Callable[[], Mapping[str, bool]],
+        failures: Failures | None = None,
+    ) -> None:
+        """``ready``: whether requests are taken now; ``models``: name -> whether it is served."""
+        told = failures or LoggedFailures()
+        services = (servicer.SERVICE, control.SERVICE)
+        self._options = options
+        self._watchers = Watchers()
+        self._inference = InferenceService(director, told, ready, options.deadline_margin_ms)
+        self._server = grpc.aio.server(options=options.as_arguments())
+        self._server.add_generic_rpc_handlers(
+            (
+                self._inference.handlers(),
+                ControlService(control_source, told, self._watchers).handlers(),
+                HealthService(ready, models, services, self._watchers).handlers(),
+                *ReflectionService((*services, health.SERVICE), self._watchers).handlers(),
+            )
+        )
+
+    async def start(self) -> int:
+        """Listen; returns the port. Raises ConfigError when the address cannot be had."""
+        try:
+            port = self._server.add_insecure_port(self._options.listen)
+        except RuntimeError as error:
+            problem = f"cannot listen on {self._options.listen}: is it taken, or not of this host?"
+            raise ConfigError("", [("server.listen", problem)]) from error
+        await self._server.start()
+        return port
+
+    async def drain(self, grace_s: float) -> None:
+        """Say not ready, take no new calls, let those in flight finish, cut them after ``grace_s``.
+
+        Streams on which nothing runs, and watchers, end at once. Safe to call twice.
+        """
+        self._inference.drain()
+        self._watchers.drain()
+        await self._server.stop(grace_s)
+
+    async def wait(self) -> None:
+        """Return when the server has stopped."""
+        await self._server.wait_for_termination()

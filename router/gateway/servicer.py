@@ -1,0 +1,158 @@
+"""The Open Inference Protocol service: protobuf <-> model, nothing else.
+
+ModelInfer and ModelStreamInfer take and give bytes; no tensor is ever decoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import grpc
+from google.protobuf.message import DecodeError
+
+import router
+from router._pb import inference_pb2 as pb
+from router.errors import MalformedRequestError
+from router.gateway.metadata import Caller
+from router.gateway.ports import Context, Director
+from router.gateway.receipts import trailers
+from router.gateway.refusal import Failures, cancelled, refuse
+from router.gateway.status import passable
+from router.gateway.stream import StreamSession
+from router.gateway.wire import scan
+from router.model import Request
+
+SERVICE = "inference.GRPCInferenceService"
+EXTENSIONS = ("sequence", "model_configuration", "parameters", "carbon_receipts")
+
+
+class InferenceService:
+    """Serves one director. ``ready``: whether the gateway takes requests now."""
+
+    def __init__(
+        self,
+        director: Director,
+        failures: Failures,
+        ready: Callable[[], bool],
+        deadline_margin_ms: float,
+    ) -> None:
+        self._director = director
+        self._failures = failures
+        self._ready = ready
+        self._margin_ms = deadline_margin_ms
+        self._sessions: set[StreamSession] = set()
+        self._draining = False
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """The service's methods; bytes in and out where no codec is named."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "ModelInfer": grpc.unary_unary_rpc_method_handler(self._model_infer),
+                "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream_infer),
+                "ModelMetadata": grpc.unary_unary_rpc_method_handler(self._model_metadata),
+                "ModelConfig": grpc.unary_unary_rpc_method_handler(self._model_config),
+                "ModelReady": grpc.unary_unary_rpc_method_handler(self._model_ready),
+                "ServerLive": grpc.unary_unary_rpc_method_handler(self._server_live),
+                "ServerReady": grpc.unary_unary_rpc_method_handler(self._server_ready),
+                "ServerMetadata": grpc.unary_unary_rpc_method_handler(self._server_metadata),
+            },
+        )
+
+    def drain(self) -> None:
+        """Say not ready from now on, and end every stream as soon as nothing runs on it."""
+        self._draining = True
+        for session in self._sessions:
+            session.drain()
+
+    async def _model_infer(self, payload: bytes, context: Context) -> bytes:
+        metadata = context.invocation_metadata()
+        remaining_s = context.time_remaining()
+        request: Request | None = None
+        try:
+            caller = Caller(metadata)
+            request = caller.request(scan(payload), len(payload), remaining_s, self._margin_ms)
+            answer = await self._director.infer(request, payload, metadata, remaining_s)
+        except asyncio.CancelledError as gone:
+            cancelled(self._failures, "ModelInfer", request, gone)
+            raise
+        except Exception as error:
+            await refuse(context, self._failures, "ModelInfer", request, error)
+        if answer.initial_metadata:
+            initial_metadata = passable(answer.initial_metadata)
+            if initial_metadata:
+                await context.send_initial_metadata(tuple(initial_metadata))
+        context.set_trailing_metadata((*passable(answer.trailers), *trailers(answer.receipt)))
+        return answer.payload
+
+    async def _stream_infer(self, requests: object, context: Context) -> None:
+        try:
+            session = StreamSession(self._director, context, self._failures, self._margin_ms)
+            self._sessions.add(session)
+            if self._draining:
+                session.drain()
+            try:
+                await session.run()
+            finally:
+                self._sessions.discard(session)
+        except Exception as error:
+            await refuse(context, self._failures, "ModelStreamInfer", None, error)
+
+    async def _model_metadata(self, payload: bytes, context: Context) -> bytes:
+        return await self._ask("ModelMetadata", payload, context)
+
+    async def _model_config(self, payload: bytes, context: Context) -> bytes:
+        return await self._ask("ModelConfig", payload, context)
+
+    async def _ask(self, method: str, payload: bytes, context: Context) -> bytes:
+        metadata = context.invocation_metadata()
+        request: Request | None = None
+        try:
+            request = _named(payload)
+            reply = await self._director.ask(
+                request.model,
+                request.version,
+                method,
+                payload,
+                metadata,
+                context.time_remaining(),
+            )
+        except Exception as error:
+            await refuse(context, self._failures, method, request, error)
+        context.set_trailing_metadata(tuple(passable(reply.trailers)))
+        return reply.payload
+
+    async def _model_ready(self, payload: bytes, context: Context) -> bytes:
+        request: Request | None = None
+        try:
+            request = _named(payload)
+            ready = self._director.model_ready(request.model, request.version)
+        except Exception as error:
+            await refuse(context, self._failures, "ModelReady", request, error)
+        return pb.ModelReadyResponse(ready=ready and not self._draining).SerializeToString()
+
+    async def _server_live(self, payload: bytes, context: Context) -> bytes:
+        return pb.ServerLiveResponse(live=True).SerializeToString()
+
+    async def _server_ready(self, payload: bytes, context: Context) -> bytes:
+        ready = self._ready() and not self._draining
+        return pb.ServerReadyResponse(ready=ready).SerializeToString()
+
+    async def _server_metadata(self, payload: bytes, context: Context) -> bytes:
+        return pb.ServerMetadataResponse(
+            name="carbon-router", version=router.__version__, extensions=EXTENSIONS
+        ).SerializeToString()
+
+
+def _named(payload: bytes) -> Request:
+    """Fields 1 and 2 of a ModelReadyRequest, ModelMetadataRequest or ModelConfigRequest."""
+    try:
+        asked = pb.ModelReadyRequest.FromString(payload)
+    except DecodeError:
+        raise MalformedRequestError(
+            "the request cannot be decoded: send name and version"
+        ) from None
+    if not asked.name:
+        raise MalformedRequestError("name is empty: say which model is meant")
+    return Request(asked.name, asked.version)

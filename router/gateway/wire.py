@@ -1,0 +1,283 @@
+"""Reads what routing needs from a serialized ModelInferRequest, without decoding its tensors.
+
+Only the top level of the message is walked: tensors are skipped by their length, so the cost
+depends on the number of fields, not on their size. Wire format: protobuf.dev/programming-guides/
+encoding; the accepted set is that of protobuf's own decoder at the top level.
+"""
+
+from __future__ import annotations
+
+import math
+from struct import unpack_from
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from router._pb.inference_pb2 import InferParameter, ModelInferRequest
+from router.errors import MalformedRequestError
+from router.model import UNLIMITED
+
+# Far above any real request (inputs + outputs + tensors + parameters); bounds the time that one
+# message of nothing but tiny fields can hold the event loop.
+MAX_FIELDS = 65_536
+_MAX_LENGTH = 2**31 - 1
+_MAX_TAG = 2**32 - 1
+_MAX_VARINT = 2**70 - 1
+_MAX_NAME = 1024
+_MAX_SEQUENCE_ID = 256
+# Two length bytes; an entry of such a size holds no token count and no sequence id.
+_MAX_ENTRY = 0x3FFF
+
+_OUTPUT_LIMITS = frozenset(("max_tokens", "max_output_tokens", "max_new_tokens"))
+_INPUT_COUNTS = frozenset(("input_tokens", "prompt_tokens"))
+_WANTED = {
+    name.encode(): name
+    for name in (*_OUTPUT_LIMITS, *_INPUT_COUNTS, "sequence_id", "sequence_start", "sequence_end")
+}
+
+Parameter = bool | int | float | str
+
+
+class Prefix(NamedTuple):
+    """The routing fields of one request. Token counts: NaN or inf where the caller gave none.
+
+    ``max_output_tokens`` is the smallest of the limits given under its several usual names,
+    ``input_tokens`` the largest count given. ``sequence_id`` is "" outside a sequence.
+    """
+
+    model: str
+    version: str
+    request_id: str
+    sequence_id: str = ""
+    sequence_start: bool = False
+    sequence_end: bool = False
+    input_tokens: float = math.nan
+    max_output_tokens: float = UNLIMITED
+
+
+def scan(data: bytes) -> Prefix:
+    """The routing fields of a serialized ModelInferRequest.
+
+    Repeated singular fields: the last one wins, as in protobuf. Raises MalformedRequestError that
+    names the byte for anything ill-formed at the top level, and for an empty model name.
+    """
+    model = version = request_id = ""
+    parameters: dict[str, Parameter | None] | None = None
+    end = len(data)
+    pos = 0
+    try:
+        for _ in range(MAX_FIELDS):
+            if pos >= end:
+                break
+            start = pos
+            tag = data[pos]
+            pos += 1
+            if tag > 0x7F:
+                tag, pos = _varint(data, start, 5, _MAX_TAG)
+            kind = tag & 7
+            if kind == 2:
+                size = data[pos]
+                pos += 1
+                if size > 0x7F:
+                    size, pos = _varint(data, pos - 1, 5, _MAX_LENGTH)
+                body = pos
+                pos += size
+                if pos > end:
+                    raise _malformed(start, f"field {tag >> 3} is longer than the message")
+                if tag == 0x0A:
+                    model = data[body:pos].decode()
+                elif tag == 0x12:
+                    version = data[body:pos].decode()
+                elif tag == 0x1A:
+                    request_id = data[body:pos].decode()
+                elif tag == 0x22:
+                    named = _parameter(data, body, pos)
+                    if named is not None:
+                        if parameters is None:
+                            parameters = {}
+                        parameters[named[0]] = named[1]
+                elif tag < 8:
+                    raise _malformed(start, "field number 0")
+            elif kind == 3:
+                # Groups are long deprecated and no client sends them; protobuf can skip them.
+                return _decoded(data)
+            else:
+                pos = _skip(data, tag, start, pos)
+        else:
+            if pos < end:
+                raise _malformed(pos, f"more than {MAX_FIELDS} top-level fields")
+    except IndexError:
+        raise _malformed(end, "the message ends inside a field") from None
+    except UnicodeDecodeError:
+        raise _malformed(start, f"field {tag >> 3} is not valid UTF-8") from None
+    if pos > end:
+        raise _malformed(end, "the message ends inside a field")
+    return _prefix(model, version, request_id, parameters)
+
+
+def _malformed(pos: int, problem: str) -> MalformedRequestError:
+    return MalformedRequestError(f"ModelInferRequest, byte {pos}: {problem}")
+
+
+def _varint(data: bytes, pos: int, longest: int, most: int) -> tuple[int, int]:
+    """The varint at ``pos`` and the position after it. IndexError at the end of the data."""
+    start = pos
+    value = 0
+    for shift in range(0, 7 * longest, 7):
+        byte = data[pos]
+        pos += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value > most:
+                break
+            return value, pos
+    raise _malformed(start, "a number is too large")
+
+
+def _skip(data: bytes, tag: int, start: int, pos: int) -> int:
+    """The position after a field of fixed size or a varint, which routing has no use for."""
+    kind = tag & 7
+    if tag < 8:
+        raise _malformed(start, "field number 0")
+    if kind == 0:
+        return _varint(data, pos, 10, _MAX_VARINT)[1]
+    if kind == 1:
+        return pos + 8
+    if kind == 5:
+        return pos + 4
+    raise _malformed(start, f"wire type {kind} is not valid here")
+
+
+def _parameter(data: bytes, start: int, end: int) -> tuple[str, Parameter | None] | None:
+    """A wanted parameter from one entry of the map: its name and value; None for the others.
+
+    Takes the layout that every encoder writes (key, value holding one field) apart by hand and
+    leaves any other to protobuf.
+    """
+    if end - start > 4 and data[start] == 0x0A:
+        key_end = start + 2 + data[start + 1]
+        if key_end + 2 < end and data[key_end] == 0x12:
+            size = data[key_end + 1]
+            body = key_end + 2
+            if size > 0x7F:
+                size, body = _varint(data, key_end + 1, 5, _MAX_LENGTH)
+            if body + size == end:
+                name = _WANTED.get(data[start + 2 : key_end])
+                if name is None:
+                    return None
+                value = _value(data, body, end)
+                if value is not None:
+                    return name, value
+    return _decoded_parameter(data[start:end])
+
+
+def _value(data: bytes, pos: int, end: int) -> Parameter | None:
+    """An InferParameter that holds exactly one field, else None."""
+    tag = data[pos]
+    if tag == 0x10 or tag == 0x28 or tag == 0x08:
+        number = data[pos + 1]
+        after = pos + 2
+        if number > 0x7F:
+            number, after = _varint(data, pos + 1, 10, _MAX_VARINT)
+            number &= 2**64 - 1  # what overflows is dropped, as every decoder does
+        if after != end:
+            return None
+        if tag == 0x08:
+            return number != 0
+        return number - 2**64 if tag == 0x10 and number >= 2**63 else number
+    if tag == 0x1A and end - pos < 0x82 and data[pos + 1] == end - pos - 2:
+        return data[pos + 2 : end].decode()
+    if tag == 0x21 and end - pos == 9:
+        return float(unpack_from("<d", data, pos + 1)[0])
+    return None
+
+
+def _decoded_parameter(entry: bytes) -> tuple[str, Parameter | None] | None:
+    if len(entry) > _MAX_ENTRY:
+        return None
+    head = bytes((0x22, len(entry) & 0x7F | 0x80, len(entry) >> 7))
+    try:
+        parameters = ModelInferRequest.FromString(head + entry).parameters
+    except DecodeError:
+        raise MalformedRequestError("ModelInferRequest.parameters cannot be decoded") from None
+    for name in parameters:
+        if name.encode() in _WANTED:
+            return name, _chosen(parameters[name])
+    return None
+
+
+def _chosen(parameter: InferParameter) -> Parameter | None:
+    choice = parameter.WhichOneof("parameter_choice")
+    value: Parameter | None = getattr(parameter, choice) if choice else None
+    return value
+
+
+def _decoded(data: bytes) -> Prefix:
+    """What ``scan`` returns, from protobuf's own decoder: for layouts nobody writes."""
+    try:
+        request = ModelInferRequest.FromString(data)
+    except DecodeError:
+        raise MalformedRequestError("ModelInferRequest cannot be decoded") from None
+    wanted: dict[str, Parameter | None] = {
+        name: _chosen(request.parameters[name])
+        for name in _WANTED.values()
+        if name in request.parameters
+    }
+    return _prefix(request.model_name, request.model_version, request.id, wanted)
+
+
+def _prefix(
+    model: str, version: str, request_id: str, parameters: dict[str, Parameter | None] | None
+) -> Prefix:
+    if len(model) > _MAX_NAME or len(version) > _MAX_NAME:
+        raise MalformedRequestError(
+            f"ModelInferRequest: model_name and model_version may have {_MAX_NAME} characters"
+        )
+    if not model:
+        raise MalformedRequestError(
+            "ModelInferRequest.model_name is empty: say which model the request is for"
+        )
+    if not parameters:
+        return Prefix(model, version, request_id)
+    sequence_id = ""
+    input_tokens, max_output_tokens = math.nan, UNLIMITED
+    for name, value in parameters.items():
+        if name in _OUTPUT_LIMITS:
+            limit = _count(value)
+            if limit < max_output_tokens:
+                max_output_tokens = limit
+        elif name in _INPUT_COUNTS:
+            count = _count(value)
+            if count > input_tokens or math.isnan(input_tokens):
+                input_tokens = count
+        elif name == "sequence_id" and value:
+            sequence_id = _sequence_id(value)
+    return Prefix(
+        model,
+        version,
+        request_id,
+        sequence_id,
+        bool(parameters.get("sequence_start")),
+        bool(parameters.get("sequence_end")),
+        input_tokens,
+        max_output_tokens,
+    )
+
+
+def _sequence_id(value: Parameter) -> str:
+    """Triton takes integers (0: none) and strings; any other type is for the backend to judge."""
+    if isinstance(value, (bool, float)):
+        return ""
+    text = str(value)
+    if len(text) > _MAX_SEQUENCE_ID:
+        raise MalformedRequestError(
+            f"ModelInferRequest.parameters: sequence_id exceeds {_MAX_SEQUENCE_ID} characters"
+        )
+    return text
+
+
+def _count(value: Parameter | None) -> float:
+    """A positive number of tokens, or NaN: the backend judges the parameter, routing ignores it."""
+    if value is None or isinstance(value, (bool, str)):
+        return math.nan
+    return float(value) if 0 < value < math.inf else math.nan

@@ -1,0 +1,1 @@
+"""What endpoints say of their own load: Prometheus scrape, its poller, and ORCA reports."""

@@ -1,0 +1,76 @@
+"""LoadSource over HTTP: one bounded GET of an endpoint's Prometheus page."""
+
+from __future__ import annotations
+
+import aiohttp
+
+from router.errors import DataError
+from router.load.exposition import scan
+from router.model import Endpoint, Load
+
+DEFAULT_MAX_BYTES = 4 * 1024 * 1024
+
+_TEXT_TYPES = ("text/plain", "application/openmetrics-text")
+# Uncompressed text is cheaper to read over a local network than to inflate on the event loop.
+_HEADERS = {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "identity"}
+
+
+def open_session(max_connections: int = 256) -> aiohttp.ClientSession:
+    """A session for scraping only: keeps connections, no cookies, no proxy from the environment.
+
+    Must be called inside a running event loop; the caller closes it.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=max_connections, limit_per_host=0, ttl_dns_cache=30),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    )
+
+
+class PrometheusLoad:
+    """Reads ``endpoint.metrics_url`` in the dialect of ``endpoint.engine``."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        timeout_s: float,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        """``timeout_s`` bounds the whole scrape; a page over ``max_bytes`` is refused."""
+        self._session = session
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+
+    async def read(self, endpoint: Endpoint, now: float) -> Load:
+        """One reading, stamped ``now``. Raises DataError naming endpoint, URL and cause."""
+        where = f"load of {endpoint.name} from {endpoint.metrics_url or '(no metrics url)'}"
+        if not endpoint.metrics_url:
+            raise DataError(f"{where}: set metrics.url of the endpoint")
+        try:
+            return scan(await self._get(endpoint.metrics_url), endpoint.engine, now)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
+        except TimeoutError as error:
+            raise DataError(f"{where}: no answer within {self._timeout_s:g} s") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise DataError(f"{where}: {type(error).__name__}: {error}") from error
+
+    async def _get(self, url: str) -> bytes:
+        # A redirect would scrape a machine that the operator did not name.
+        async with self._session.get(
+            url, headers=_HEADERS, timeout=self._timeout, allow_redirects=False
+        ) as reply:
+            if reply.status != 200:
+                raise DataError(f"answered HTTP {reply.status}, expected 200")
+            if "Content-Type" in reply.headers and reply.content_type not in _TEXT_TYPES:
+                raise DataError(f"answered {reply.content_type}, expected Prometheus text")
+            return await self._body(reply)
+
+    async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for chunk in reply.content.iter_any():
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise DataError(f"page is larger than {self._max_bytes} bytes")
+        return bytes(body)

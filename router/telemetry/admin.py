@@ -1,0 +1,154 @@
+"""The admin port: /metrics, /healthz, /readyz and /snapshot, for operators and orchestrators."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from router.telemetry.exposition import exposition
+from router.telemetry.metrics import Metrics
+from router.telemetry.view import FleetView, Json, as_json
+
+
+class Reason(NamedTuple):
+    """Why the gateway is not quite ready. Only a ``blocking`` one asks for no new traffic."""
+
+    reason: str
+    detail: str
+    blocking: bool
+
+
+class Readiness(NamedTuple):
+    """Ready unless a blocking reason stands; degraded when only others do."""
+
+    reasons: tuple[Reason, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether this process should get new requests."""
+        return not any(reason.blocking for reason in self.reasons)
+
+    @property
+    def status(self) -> str:
+        """``ready``, ``degraded`` or ``not_ready``."""
+        if not self.reasons:
+            return "ready"
+        return "degraded" if self.ready else "not_ready"
+
+
+def assess(
+    *,
+    draining: bool,
+    has_snapshot: bool,
+    dead_tasks: Sequence[str],
+    models: Sequence[str],
+    models_without_endpoint: Sequence[str],
+) -> Readiness:
+    """Readiness from what the gateway knows of itself.
+
+    A dead background task does not block: the gateway keeps serving on its last snapshot. A model
+    without a healthy endpoint blocks only when no model has one: the others must stay reachable.
+    """
+    reasons: list[Reason] = []
+    if draining:
+        reasons.append(Reason("draining", "shutting down, takes no new requests", True))
+    if not has_snapshot:
+        reasons.append(Reason("no_snapshot", "carbon and load were not read yet", True))
+    for task in dead_tasks:
+        detail = f"{task} died and is being restarted; its last figures are in use"
+        reasons.append(Reason("background_task_dead", detail, False))
+    nothing_served = set(models) <= set(models_without_endpoint)
+    for model in models_without_endpoint:
+        detail = f"no healthy endpoint serves {model}"
+        reasons.append(Reason("no_healthy_endpoint", detail, nothing_served))
+    return Readiness(tuple(reasons))
+
+
+class AdminSource(Protocol):
+    """What the admin port asks the gateway; both answers must be quick and never raise."""
+
+    def readiness(self) -> Readiness:
+        """Whether the gateway takes requests now, and why not."""
+        ...
+
+    def fleet(self) -> FleetView | None:
+        """The fleet as this process sees it; None before the first snapshot."""
+        ...
+
+
+class AdminServer:
+    """The admin port of one process.
+
+    With several workers, every worker binds the same port (``reuse_port``) and whichever the
+    kernel picks answers: /metrics for all of them, the rest for itself.
+    """
+
+    def __init__(self, source: AdminSource, metrics: Metrics, registry: CollectorRegistry) -> None:
+        self._source = source
+        self._metrics = metrics
+        self._registry = registry
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
+        """Listen; returns the port (a free one for 0). Raises OSError when it is taken."""
+        app = web.Application(client_max_size=1024)
+        app.router.add_get("/metrics", self._metrics_page)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/snapshot", self._snapshot)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port, reuse_port=reuse_port or None).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        bound: int = runner.addresses[0][1]
+        return bound
+
+    async def stop(self) -> None:
+        """Close the port. Safe to call twice, and before `start`."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _metrics_page(self, _: web.Request) -> web.Response:
+        view = self._source.fleet()
+        if view is not None:
+            self._metrics.show(view)
+        # Rendering takes milliseconds for a large fleet; requests need not wait behind it.
+        page, content_type = await asyncio.to_thread(exposition, self._registry)
+        return web.Response(body=page, headers={"Content-Type": content_type})
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        readiness = self._source.readiness()
+        reasons: list[Json] = [dict(reason._asdict()) for reason in readiness.reasons]
+        return _json(
+            {"ready": readiness.ready, "status": readiness.status, "reasons": reasons},
+            status=200 if readiness.ready else 503,
+        )
+
+    async def _snapshot(self, _: web.Request) -> web.Response:
+        view = self._source.fleet()
+        if view is None:
+            return _json({"error": "no snapshot yet"}, status=503)
+        return _json(as_json(view), status=200)
+
+
+def _json(value: dict[str, Json], status: int) -> web.Response:
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    return web.Response(
+        text=text,
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )

@@ -1,0 +1,74 @@
+"""The /metrics page of one process, or of all worker processes together.
+
+Worker processes share figures through memory-mapped files of prometheus_client, which chooses
+its storage from PROMETHEUS_MULTIPROC_DIR when it is imported: the parent calls
+`prepare_workers` before it starts a worker, and a worker must be a fresh interpreter, no fork.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector, values
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def prepare_workers(directory: Path) -> None:
+    """Make ``directory`` the workers' shared, empty room; called by the parent, before any worker.
+
+    Left-over files of an earlier run are removed: their totals would be counted again.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for file in directory.glob("*.db"):
+        file.unlink()
+    os.environ[DIRECTORY_VARIABLE] = str(directory)
+
+
+def forget_worker(pid: int) -> None:
+    """Drop the live gauges of a worker that has ended; its counters stay in the totals."""
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def shares_files() -> bool:
+    """Whether metrics built in this process go to the workers' shared files."""
+    return bool(values.ValueClass._multiprocess)
+
+
+def new_registry() -> CollectorRegistry:
+    """A registry for one process's Metrics, with its own CPU, memory and descriptors."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def exposition(registry: CollectorRegistry) -> tuple[bytes, str]:
+    """(page, content type): of all workers when they share files, else of ``registry``."""
+    if shares_files():
+        merged = CollectorRegistry()
+        files = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+        merged.register(_Shared(files))
+        registry = merged
+    return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+
+class _Shared(Collector):
+    """The merged files without gauge series that are gone.
+
+    A series cannot be taken out of a shared file, so the gauges set it to NaN instead.
+    """
+
+    def __init__(self, files: MultiProcessCollector) -> None:
+        self._files = files
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._files.collect():  # type: ignore[no-untyped-call]
+            if metric.type == "gauge":
+                metric.samples = [s for s in metric.samples if not math.isnan(s.value)]
+            yield metric

@@ -1,0 +1,247 @@
+"""The counters and histograms of the gateway; its gauges are beside it in gauges.py.
+
+Recording is on the hot path, so label children are looked up once and kept. Units are in the
+names; energy is IT energy (GPU and host) at its attributional share, grams count facility energy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+
+from router.errors import ConfigError
+from router.model import Fleet, Provenance, Receipt
+from router.telemetry.exposition import DIRECTORY_VARIABLE, shares_files
+from router.telemetry.gauges import FleetGauges
+from router.telemetry.labels import GRPC_CODES, LabelGuard, error_reasons
+from router.telemetry.view import FleetView
+
+_DECISION_S = (5e-6, 1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4, 6.4e-4, 1.3e-3, 5e-3, 2e-2)
+_ADDED_S = (2e-4, 4e-4, 6e-4, 8e-4, 1e-3, 1.5e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 5e-2, 0.2, 1.0)
+# A bound at 1 tells the share of requests that took longer than predicted: at a policy quantile
+# of 0.95 that share should be 5 %.
+_RATIO = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+
+# The kind of an intensity that no source knows; such requests have no grams either.
+UNKNOWN = "unknown"
+
+_Add = Callable[[float], None]
+
+
+class _Row(NamedTuple):
+    """The counters that one kind of finished request adds to."""
+
+    requests: _Add
+    unaccounted: _Add
+    energy_j: _Add
+    gco2e: _Add
+    saved_gco2e: _Add
+    excess_gco2e: _Add
+
+
+class Metrics:
+    """The gateway's metrics on one registry; build it once a process.
+
+    Raises ConfigError when ``workers`` > 1 and this process does not share its figures.
+    """
+
+    def __init__(self, registry: CollectorRegistry, workers: int = 1) -> None:
+        if workers > 1 and not shares_files():
+            raise ConfigError(
+                "metrics",
+                [("server.workers", f"set {DIRECTORY_VARIABLE} before a worker process starts")],
+            )
+        # One more series per counter, of no use to a scraper that keeps history itself.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._models = LabelGuard()
+        self._regions = LabelGuard([""])
+        self._codes = LabelGuard(GRPC_CODES)
+        self._reasons = LabelGuard(error_reasons())
+        self._tasks = LabelGuard()
+        self._endpoints = LabelGuard(limit=20_000)
+        self._rows: dict[tuple[str, str, str, str, bool], _Row] = {}
+        self._unanswered: dict[tuple[str, str, str], _Add] = {}
+        self._refusals: dict[str, _Add] = {}
+        self._build_counters(registry)
+        self._build_histograms(registry)
+        self._gauges = FleetGauges(registry)
+
+    def _build_counters(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"carbon_router_{name}", text, labels, registry=registry)
+
+        self._requests = counter(
+            "requests_total",
+            "Requests by gRPC code; region is empty where none answered.",
+            "region", "model", "code",
+        )  # fmt: skip
+        self._refused = counter(
+            "refused_total", "Requests refused before any endpoint was asked.", "reason"
+        )
+        self._energy = counter(
+            "energy_joules_total",
+            "IT energy (GPU and host) of answered requests; kind says how it is known.",
+            "region", "model", "kind",
+        )  # fmt: skip
+        self._grams = counter(
+            "gco2e_grams_total",
+            "Emissions of answered requests at facility energy; kind is of the grid intensity, "
+            "energy_kind of the joules.",
+            "region", "model", "kind", "energy_kind",
+        )  # fmt: skip
+        self._saved = counter(
+            "saved_gco2e_grams_total",
+            "Predicted grams by which latency-first would have emitted more; the net saving is "
+            "this minus carbon_router_excess_gco2e_grams_total.",
+            "region", "model", "kind",
+        )  # fmt: skip
+        self._excess = counter(
+            "excess_gco2e_grams_total",
+            "Predicted grams by which latency-first would have emitted less.",
+            "region", "model", "kind",
+        )  # fmt: skip
+        self._unaccounted = counter(
+            "unaccounted_requests_total",
+            "Answered requests whose joules or grams are not known; missing from those totals.",
+            "region", "model",
+        )  # fmt: skip
+        self._ejections = counter("ejections_total", "Outlier ejections.", "endpoint")
+        self._retries = counter("retries_total", "Retries by the failure that caused it.", "reason")
+        self._restarts = counter(
+            "background_restarts_total", "Background tasks that died and were restarted.", "task"
+        )
+        self._scrape_failures = counter(
+            "load_scrape_failures_total", "Load scrapes without a usable answer.", "endpoint"
+        )
+        self._orca_malformed = counter(
+            "orca_malformed_total", "Unusable load reports in backend trailers."
+        )
+
+    def _build_histograms(self, registry: CollectorRegistry) -> None:
+        self._decision = Histogram(
+            "carbon_router_decision_seconds",
+            "Time to decide where one request goes.",
+            buckets=_DECISION_S,
+            registry=registry,
+        )
+        self._added = Histogram(
+            "carbon_router_added_latency_seconds",
+            "Time of a request inside the gateway, upstream not counted.",
+            buckets=_ADDED_S,
+            registry=registry,
+        )
+        ratio = Histogram(
+            "carbon_router_predicted_over_actual",
+            "Latency predicted at the policy's quantile over the measured one.",
+            ["quantity"],
+            buckets=_RATIO,
+            registry=registry,
+        )
+        self._ttft_ratio = ratio.labels("ttft")
+        self._e2e_ratio = ratio.labels("e2e")
+
+    def know(self, fleet: Fleet) -> None:
+        """Let this fleet's names become labels; anything else is ``other``."""
+        self._models.learn(model.name for endpoint in fleet.endpoints for model in endpoint.models)
+        self._regions.learn(fleet.regions)
+        self._endpoints.learn(endpoint.name for endpoint in fleet.endpoints)
+
+    def finished(self, receipt: Receipt, added_latency_s: float = math.nan) -> None:
+        """Count one answered request; NaN figures are left out and counted as unaccounted."""
+        decision = receipt.decision
+        intensity = decision.intensity
+        key = (
+            receipt.region,
+            receipt.request.model,
+            receipt.energy_kind,
+            UNKNOWN if intensity is None else intensity.kind,
+            decision.endpoint.emulated,
+        )
+        row = self._rows.get(key) or self._row(key)
+        row.requests(1.0)
+        energy_known = 0.0 <= receipt.energy_j < math.inf
+        if energy_known:
+            row.energy_j(receipt.energy_j)
+        grams_known = 0.0 <= receipt.gco2e < math.inf
+        if grams_known:
+            row.gco2e(receipt.gco2e)
+        if not (energy_known and grams_known):
+            row.unaccounted(1.0)
+        saved_g = decision.latency_first_gco2e - decision.gco2e
+        if 0.0 < saved_g < math.inf:
+            row.saved_gco2e(saved_g)
+        elif -math.inf < saved_g < 0.0:
+            row.excess_gco2e(-saved_g)
+        if receipt.ttft_ms > 0.0 and 0.0 < decision.ttft_ms < math.inf:
+            self._ttft_ratio.observe(decision.ttft_ms / receipt.ttft_ms)
+        if receipt.e2e_ms > 0.0 and 0.0 < decision.e2e_ms < math.inf:
+            self._e2e_ratio.observe(decision.e2e_ms / receipt.e2e_ms)
+        if added_latency_s >= 0.0:
+            self._added.observe(added_latency_s)
+
+    def decided(self, seconds: float) -> None:
+        """Take in how long one decision took."""
+        self._decision.observe(seconds)
+
+    def refused(self, model: str, code: str, reason: str) -> None:
+        """Count a request that no endpoint was asked for: refused, or wrong."""
+        self.failed("", model, code)
+        add = self._refusals.get(reason)
+        if add is None:
+            label = self._reasons(reason)
+            add = self._refusals[label] = self._refused.labels(label).inc
+        add(1.0)
+
+    def failed(self, region: str, model: str, code: str) -> None:
+        """Count a request without an answer; ``region``: the last one asked, "" when none."""
+        add = self._unanswered.get((region, model, code))
+        if add is None:
+            labels = (self._regions(region), self._models(model), self._codes(code))
+            add = self._unanswered[labels] = self._requests.labels(*labels).inc
+        add(1.0)
+
+    def retried(self, reason: str) -> None:
+        """Count one retry, by the ``reason`` of the error that caused it."""
+        self._retries.labels(self._reasons(reason)).inc()
+
+    def ejected(self, endpoint: str) -> None:
+        """Count one outlier ejection."""
+        self._ejections.labels(self._endpoints(endpoint)).inc()
+
+    def restarted(self, task: str) -> None:
+        """Count one background task that died and was started again."""
+        self._tasks.learn([task])
+        self._restarts.labels(self._tasks(task)).inc()
+
+    def scrape_failed(self, endpoint: str) -> None:
+        """Count one load scrape without a usable answer."""
+        self._scrape_failures.labels(self._endpoints(endpoint)).inc()
+
+    def orca_malformed(self) -> None:
+        """Count one unusable load report in a backend's trailers."""
+        self._orca_malformed.inc()
+
+    def show(self, view: FleetView) -> None:
+        """Set every gauge. Called before each scrape, and now and then in each worker."""
+        self._gauges.show(view)
+
+    def _row(self, key: tuple[str, str, str, str, bool]) -> _Row:
+        region, model = self._regions(key[0]), self._models(key[1])
+        energy_kind, intensity_kind, emulated = key[2:]
+        # A prediction is at best an estimate, whatever the joules turned out to be.
+        predicted = Provenance.EMULATED if emulated else Provenance.ESTIMATED
+        row = _Row(
+            self._requests.labels(region, model, "OK").inc,
+            self._unaccounted.labels(region, model).inc,
+            self._energy.labels(region, model, energy_kind).inc,
+            self._grams.labels(region, model, intensity_kind, energy_kind).inc,
+            self._saved.labels(region, model, predicted).inc,
+            self._excess.labels(region, model, predicted).inc,
+        )
+        # Only names that are labels as they stand: the cache is as bounded as the series are.
+        if (region, model) == key[:2]:
+            self._rows[key] = row
+        return row

@@ -1,0 +1,108 @@
+"""What the gateway looks like at one moment: read by the gauges and by the admin port."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, TypeAlias
+
+from router.core.health import State
+from router.model import Intensity, Load
+
+
+class RegionView(NamedTuple):
+    """A region with its grid zone's intensity; None where no source knows it."""
+
+    name: str
+    grid_zone: str
+    pue: float
+    intensity: Intensity | None
+
+
+class EndpointView(NamedTuple):
+    """An endpoint as this process sees it.
+
+    ``in_flight``: this process's own requests there. ``load_age_s``: seconds since the server
+    last told its load, inf when it never did, NaN when it is not asked.
+    """
+
+    name: str
+    region: str
+    address: str
+    models: tuple[str, ...]
+    state: State
+    in_flight: int
+    load: Load | None
+    load_age_s: float
+    emulated: bool
+
+
+class FleetView(NamedTuple):
+    """The whole of it. ``now``: on the clock that dates intensities (a replay may run fast)."""
+
+    now: float
+    policy: str
+    snapshot_version: int
+    snapshot_age_s: float
+    regions: tuple[RegionView, ...]
+    endpoints: tuple[EndpointView, ...]
+
+
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+
+
+def as_json(view: FleetView) -> dict[str, Json]:
+    """The view as JSON values with units in the keys; null where a figure is not known."""
+    return {
+        "now": view.now,
+        "policy": view.policy,
+        "snapshot": {"version": view.snapshot_version, "age_s": _figure(view.snapshot_age_s)},
+        "regions": [_region(region, view.now) for region in view.regions],
+        "endpoints": [_endpoint(endpoint) for endpoint in view.endpoints],
+    }
+
+
+def _region(region: RegionView, now: float) -> Json:
+    known = region.intensity
+    return {
+        "name": region.name,
+        "grid_zone": region.grid_zone,
+        "pue": region.pue,
+        "intensity": None
+        if known is None
+        else {
+            "g_per_kwh": known.g_per_kwh,
+            "low_g_per_kwh": known.low_g_per_kwh,
+            "high_g_per_kwh": known.high_g_per_kwh,
+            "basis": known.signal.basis.value,
+            "factors": known.signal.factors.value,
+            "kind": known.kind.value,
+            "source": known.source,
+            "age_s": known.age_s(now),
+            "stale": now >= known.expires_at,
+        },
+    }
+
+
+def _endpoint(endpoint: EndpointView) -> Json:
+    load = endpoint.load
+    return {
+        "name": endpoint.name,
+        "region": endpoint.region,
+        "address": endpoint.address,
+        "models": list(endpoint.models),
+        "state": endpoint.state.value,
+        "in_flight": endpoint.in_flight,
+        "emulated": endpoint.emulated,
+        "load": None
+        if load is None
+        else {
+            "running": _figure(load.running),
+            "queued": _figure(load.queued),
+            "kv_fraction": _figure(load.kv_fraction),
+            "age_s": _figure(endpoint.load_age_s),
+        },
+    }
+
+
+def _figure(value: float) -> float | None:
+    return value if math.isfinite(value) else None

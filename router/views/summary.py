@@ -1,0 +1,121 @@
+"""``carbon-router check``: what a configuration does, at a glance."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from router.config import (
+    CarbonSettings,
+    ClimatologySpec,
+    Config,
+    SourceSpec,
+    TraceSpec,
+    format_time,
+)
+from router.model import Fleet, Policy, Provenance
+
+
+def render_summary(config: Config, notes: Sequence[str]) -> RenderableType:
+    """Regions, models, policy and carbon sources of ``config``, then ``notes``, deduplicated."""
+    parts: list[RenderableType] = [
+        Text(f"{config.file}: valid", style="bold green"),
+        _regions(config.fleet),
+        _models(config.fleet),
+        policy_line(config.policy),
+        carbon_lines(config.settings.carbon),
+    ]
+    clock = config.settings.clock
+    if clock is not None:
+        text = f"clock: replays carbon data from {format_time(clock.start)} at {clock.speed:g}x"
+        parts.append(Text(text))
+    parts += [Text(f"note: {note}", style="yellow") for note in dict.fromkeys(notes)]
+    return Group(*parts)
+
+
+def _regions(fleet: Fleet) -> Table:
+    table = Table(title="Regions", title_justify="left")
+    for column in ("region", "grid zone"):
+        table.add_column(column)
+    for column in ("PUE", "endpoints", "in flight, at most", "RTT, ms"):
+        table.add_column(column, justify="right")
+    table.add_column("residency")
+    for region in fleet.regions.values():
+        endpoints = [endpoint for endpoint in fleet.endpoints if endpoint.region == region.name]
+        rtts = [row[region.name] for row in fleet.rtt_ms.values()]
+        table.add_row(
+            region.name,
+            region.grid_zone,
+            f"{region.pue:.2f}",
+            str(len(endpoints)),
+            str(sum(endpoint.max_in_flight for endpoint in endpoints)),
+            f"{min(rtts):.0f}-{max(rtts):.0f}" if len(rtts) > 1 else f"{rtts[0]:.0f}",
+            ", ".join(sorted(region.residency)) or "any",
+        )
+    return table
+
+
+def _models(fleet: Fleet) -> Table:
+    table = Table(title="Models", title_justify="left")
+    for column in ("model", "profile", "figures"):
+        table.add_column(column)
+    for column in ("endpoints", "regions"):
+        table.add_column(column, justify="right")
+    served: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for endpoint in fleet.endpoints:
+        for model in endpoint.models:
+            kind = Provenance.EMULATED if endpoint.emulated else model.profile.provenance
+            served[model.name, model.profile.name, kind.value].append(endpoint.region)
+    for (model_name, profile, figures), regions in sorted(served.items()):
+        table.add_row(model_name, profile, figures, str(len(regions)), str(len(set(regions))))
+    return table
+
+
+def policy_line(policy: Policy) -> Text:
+    """The policy in one line: weights, budgets, fallback."""
+    weights = ", ".join(f"{k} {v:g}" for k, v in policy.weights._asdict().items() if v)
+    limits = {
+        "TTFT": policy.budget.ttft_ms,
+        "TPOT": policy.budget.tpot_ms,
+        "end-to-end": policy.budget.e2e_ms,
+    }
+    budgets = [f"{name} {ms:g} ms" for name, ms in limits.items() if math.isfinite(ms)]
+    if math.isfinite(policy.max_gco2e):
+        budgets.append(f"{policy.max_gco2e:g} g a request")
+    if math.isfinite(policy.max_g_per_kwh):
+        budgets.append(f"{policy.max_g_per_kwh:g} g/kWh")
+    held = f"{', '.join(budgets)} at p{policy.quantile * 100:g}" if budgets else "the caller's only"
+    ladder = ", ".join(policy.ladder) or "nothing, refuse"
+    return Text(
+        f"policy: {policy.name} ({weights}; {policy.spread} within {policy.near_tie:.0%}); "
+        f"budgets: {held}; drops when nothing is feasible: {ladder}"
+    )
+
+
+def carbon_lines(carbon: CarbonSettings) -> Text:
+    """The carbon sources in their order."""
+    lines = [
+        f"carbon: {carbon.signal.basis} intensity, {carbon.signal.factors} factors, "
+        f"read every {carbon.refresh_s:g} s"
+    ]
+    for number, source in enumerate(carbon.sources, start=1):
+        lines.append(f"  {number}. {_source(source)}")
+    return Text("\n".join(lines))
+
+
+def _source(source: SourceSpec) -> str:
+    if isinstance(source, TraceSpec):
+        lag = f", known {source.lag_s:g} s after each slot" if source.lag_s else ""
+        return f"trace {source.file}: {source.kind} values{lag}"
+    if isinstance(source, ClimatologySpec):
+        return "climatology: month-by-hour means that ship with the package"
+    own = ", ".join(sorted(source.g_per_kwh))
+    tables = [f"yours for {own}"] if own else []
+    if source.shipped_table:
+        tables.append("those that ship with the package")
+    return f"static: annual means, {' and '.join(tables)}"

@@ -1,0 +1,118 @@
+"""What a receipt tells, what it leaves out, and that gRPC can carry it."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.gateway.receipts import StreamReceipts, trailers
+from router.model import Relax
+from tests.factories import NOW, endpoint, intensity
+from tests.gateway.support import decision, receipt
+
+
+def test_everything_that_is_known_is_told():
+    assert dict(trailers(receipt())) == {
+        "x-carbon-decision-id": "gw-1",
+        "x-carbon-policy": "carbon-first",
+        "x-carbon-region": "west",
+        "x-carbon-grid-zone": "grid-west",
+        "x-carbon-endpoint": "west-0",
+        "x-carbon-attempts": "1",
+        "x-carbon-energy-j": "215.5",
+        "x-carbon-energy-kind": "emulated",
+        "x-carbon-marginal-energy-j": "101",
+        "x-carbon-facility-energy-j": "258.6",
+        "x-carbon-gco2e": "0.0086",
+        "x-carbon-run-g-per-kwh": "120",
+        "x-carbon-predicted-ttft-ms": "80.2",
+        "x-carbon-predicted-e2e-ms": "1700.0",
+        "x-carbon-actual-ttft-ms": "81.0",
+        "x-carbon-actual-e2e-ms": "1712.0",
+        "x-carbon-latency-first-endpoint": "east-0",
+        "x-carbon-latency-first-gco2e": "0.031",
+        "x-carbon-g-per-kwh": "123.4",
+        "x-carbon-g-per-kwh-low": "123.4",
+        "x-carbon-g-per-kwh-high": "123.4",
+        "x-carbon-basis": "average",
+        "x-carbon-factors": "lifecycle",
+        "x-carbon-intensity-kind": "measured",
+        "x-carbon-intensity-source": "test",
+        "x-carbon-intensity-age-s": "30",
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "key"),
+    [
+        ("energy_j", "energy-j"),
+        ("marginal_energy_j", "marginal-energy-j"),
+        ("facility_energy_j", "facility-energy-j"),
+        ("gco2e", "gco2e"),
+        ("ttft_ms", "actual-ttft-ms"),
+        ("e2e_ms", "actual-e2e-ms"),
+    ],
+)
+def test_a_figure_that_is_not_known_has_no_key(field, key):
+    told = dict(trailers(receipt(**{field: math.nan})))
+    assert f"x-carbon-{key}" not in told
+    assert len(told) == len(trailers(receipt())) - 1
+
+
+def test_an_unknown_grid_is_not_told_as_a_clean_one():
+    unknown = decision(
+        intensity=None, run_g_per_kwh=math.nan, latency_first_gco2e=math.nan,
+        latency_first_endpoint="", flags=("carbon_unknown",), relaxed=(Relax.CARBON,),
+    )  # fmt: skip
+    told = dict(trailers(receipt(decision=unknown, gco2e=math.nan)))
+    assert not {key for key in told if "g-per-kwh" in key or "gco2e" in key}
+    assert told["x-carbon-flags"] == "carbon_unknown"
+    assert told["x-carbon-relaxed"] == "carbon"
+    assert "x-carbon-latency-first-endpoint" not in told
+
+
+def test_a_forecast_made_ahead_has_no_negative_age():
+    ahead = decision(intensity=intensity(100.0, observed_at=NOW + 600.0))
+    assert dict(trailers(receipt(decision=ahead)))["x-carbon-intensity-age-s"] == "0"
+
+
+names = st.text(max_size=300)
+
+
+@given(names, names, names, st.lists(names, max_size=3), st.floats(allow_nan=True))
+def test_any_name_and_figure_becomes_metadata_that_grpc_takes(region, source, flag, flags, figure):
+    odd = decision(
+        endpoint=endpoint(region),
+        intensity=intensity(1.0, source=source),
+        flags=tuple(flags),
+        latency_first_endpoint=flag,
+    )
+    for key, value in trailers(receipt(region=region, decision=odd, energy_j=figure)):
+        assert key == key.lower() and key.startswith("x-carbon-")
+        assert value.isascii() and value.isprintable()
+        assert value not in ("nan", "inf", "-inf")
+
+
+def test_a_stream_tells_totals_and_the_last_request():
+    receipts = StreamReceipts()
+    receipts.add(receipt(decision_id="gw-1", energy_j=100.0, gco2e=0.01))
+    receipts.add(receipt(decision_id="gw-2", energy_j=50.0, gco2e=0.02, region="east"))
+    told = dict(receipts.trailers())
+    assert told["x-carbon-requests"] == "2"
+    assert (told["x-carbon-energy-j"], told["x-carbon-gco2e"]) == ("150", "0.03")
+    assert told["x-carbon-latency-first-gco2e"] == "0.062"
+    assert (told["x-carbon-decision-id"], told["x-carbon-region"]) == ("gw-2", "east")
+
+
+def test_a_total_with_an_unknown_part_is_unknown():
+    receipts = StreamReceipts()
+    receipts.add(receipt(gco2e=math.nan))
+    receipts.add(receipt())
+    told = dict(receipts.trailers())
+    assert "x-carbon-gco2e" not in told
+    assert told["x-carbon-energy-j"] == "431"
+
+
+def test_a_stream_of_nothing_tells_just_that():
+    assert StreamReceipts().trailers() == [("x-carbon-requests", "0")]

@@ -1,0 +1,237 @@
+"""Scraping over real sockets: every way in which a server can be unusable is a DataError."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from router.contract import LoadSource
+from router.errors import DataError
+from router.load.prometheus import PrometheusLoad, open_session
+from router.model import Endpoint
+
+GOOD = "tgi_queue_size 3\ntgi_batch_current_size 7\n"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def endpoint(url: str, engine: str = "tgi") -> Endpoint:
+    return Endpoint("here-0", "here", "127.0.0.1:1", (), 8, url, engine, False)
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_get("/metrics", handler)
+    # Handlers that hang on purpose are cancelled at once on the way out.
+    runner = web.AppRunner(app, shutdown_timeout=0.01, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        yield f"http://{host}:{port}/metrics"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with open_session() as opened:
+        yield opened
+
+
+def answering(text: str, status: int = 200, content_type: str = "text/plain") -> Handler:
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(text=text, status=status, content_type=content_type)
+
+    return handle
+
+
+async def test_reads_a_page(session: aiohttp.ClientSession) -> None:
+    source: LoadSource = PrometheusLoad(session, timeout_s=5.0)
+    async with serving(answering(GOOD)) as url:
+        load = await source.read(endpoint(url), 1234.5)
+    assert load[:2] == (7.0, 3.0)
+    assert load.observed_at == 1234.5
+
+
+async def test_openmetrics_and_missing_content_type_are_text(
+    session: aiohttp.ClientSession,
+) -> None:
+    async def untyped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(GOOD) + GOOD.encode())
+        await writer.drain()
+        writer.close()
+
+    source = PrometheusLoad(session, timeout_s=5.0)
+    async with serving(answering(GOOD, content_type="application/openmetrics-text")) as url:
+        assert (await source.read(endpoint(url), 0.0)).queued == 3.0
+    server = await asyncio.start_server(untyped, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}/metrics"
+        assert (await source.read(endpoint(url), 0.0)).queued == 3.0
+
+
+async def test_a_compressed_page_is_read(session: aiohttp.ClientSession) -> None:
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(
+            body=gzip.compress(GOOD.encode()),
+            headers={"Content-Encoding": "gzip", "Content-Type": "text/plain"},
+        )
+
+    async with serving(handle) as url:
+        assert (await PrometheusLoad(session, 5.0).read(endpoint(url), 0.0)).running == 7.0
+
+
+@pytest.mark.parametrize(
+    ("handler", "problem"),
+    [
+        (answering(GOOD, status=500), "HTTP 500"),
+        (answering("", status=404), "HTTP 404"),
+        (answering(GOOD, content_type="text/html"), "text/html"),
+        (answering("{}", content_type="application/json"), "application/json"),
+        (answering("garbage\n"), "no tgi_queue_size"),
+        (answering(""), "cut off"),
+        (answering("tgi_queue_size 3\n"), "tgi_batch_current_size"),
+        (answering("tgi_queue_size NaN\ntgi_batch_current_size 7\n"), "finite"),
+    ],
+)
+async def test_unusable_answers(
+    session: aiohttp.ClientSession, handler: Handler, problem: str
+) -> None:
+    async with serving(handler) as url:
+        with pytest.raises(DataError, match=problem) as caught:
+            await PrometheusLoad(session, 5.0).read(endpoint(url), 0.0)
+    assert "here-0" in str(caught.value)
+    assert url in str(caught.value)
+
+
+async def test_a_redirect_is_not_followed(session: aiohttp.ClientSession) -> None:
+    async def handle(_: web.Request) -> web.Response:
+        raise web.HTTPFound("http://127.0.0.1:1/elsewhere")
+
+    async with serving(handle) as url:
+        with pytest.raises(DataError, match="HTTP 302"):
+            await PrometheusLoad(session, 5.0).read(endpoint(url), 0.0)
+
+
+async def test_a_dead_server(session: aiohttp.ClientSession) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/metrics"
+        with pytest.raises(DataError, match="ClientConnectorError"):
+            await PrometheusLoad(session, 5.0).read(endpoint(url), 0.0)
+
+
+async def test_a_hanging_server(session: aiohttp.ClientSession) -> None:
+    async def handle(_: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(handle) as url:
+        with pytest.raises(DataError, match=r"no answer within 0\.05 s"):
+            await PrometheusLoad(session, 0.05).read(endpoint(url), 0.0)
+
+
+async def test_a_server_that_hangs_half_way(session: aiohttp.ClientSession) -> None:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        reply = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await reply.prepare(request)
+        await reply.write(b"tgi_queue_size 3\n")
+        await asyncio.Event().wait()
+        return reply
+
+    async with serving(handle) as url:
+        with pytest.raises(DataError, match="no answer within"):
+            await PrometheusLoad(session, 0.05).read(endpoint(url), 0.0)
+
+
+async def test_a_server_that_cuts_the_page_off(session: aiohttp.ClientSession) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\nContent-Type: text/plain\r\n\r\n")
+        writer.write(GOOD.encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics"
+        with pytest.raises(DataError, match="ClientPayloadError"):
+            await PrometheusLoad(session, 5.0).read(endpoint(url), 0.0)
+
+
+async def test_a_server_that_speaks_no_http(session: aiohttp.ClientSession) -> None:
+    async def handle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\x00\xff" * 50 + b"\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics"
+        with pytest.raises(DataError):
+            await PrometheusLoad(session, 5.0).read(endpoint(url), 0.0)
+
+
+async def test_an_endless_page_is_refused_at_its_bound(session: aiohttp.ClientSession) -> None:
+    ended = asyncio.Event()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        reply = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await reply.prepare(request)
+        try:
+            while True:
+                await reply.write(b"x" * 65536)
+        finally:
+            ended.set()
+
+    async with serving(handle) as url:
+        with pytest.raises(DataError, match="larger than 100000 bytes"):
+            await PrometheusLoad(session, 5.0, max_bytes=100_000).read(endpoint(url), 0.0)
+        async with asyncio.timeout(5):
+            await ended.wait()
+
+
+async def test_a_compressed_bomb_is_refused_at_its_bound(session: aiohttp.ClientSession) -> None:
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(
+            body=gzip.compress(b"x" * 20_000_000),
+            headers={"Content-Encoding": "gzip", "Content-Type": "text/plain"},
+        )
+
+    async with serving(handle) as url:
+        with pytest.raises(DataError, match="larger than"):
+            await PrometheusLoad(session, 5.0, max_bytes=100_000).read(endpoint(url), 0.0)
+
+
+@pytest.mark.parametrize("url", ["", "not a url", "ftp://127.0.0.1/metrics", "http://"])
+async def test_an_unusable_url(session: aiohttp.ClientSession, url: str) -> None:
+    with pytest.raises(DataError):
+        await PrometheusLoad(session, 5.0).read(endpoint(url), 0.0)
+
+
+async def test_cancelling_a_read_propagates(session: aiohttp.ClientSession) -> None:
+    entered = asyncio.Event()
+
+    async def handle(_: web.Request) -> web.Response:
+        entered.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(handle) as url:
+        source = PrometheusLoad(session, 5.0)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(source.read(endpoint(url), 0.0))
+            await entered.wait()
+            task.cancel()
+        assert task.cancelled()

