@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from router.model import Endpoint, Forecast, Intensity, Load, Receipt, Signal
 
@@ -44,6 +44,7 @@ class CarbonSource(Protocol):
         ...
 
 
+@runtime_checkable
 class ForecastSource(Protocol):
     """A published forecast, as the publisher issued it."""
 
@@ -184,7 +185,7 @@ class Observer(Protocol):
         ...
 
     def finished(self, receipt: Receipt, added_latency_s: float) -> None:
-        """A request was answered; ``added_latency_s`` is this gateway's own part of its time."""
+        """A request was answered; ``added_latency_s``: from its arrival until it went upstream."""
         ...
 
     def retried(self, reason: str) -> None:

@@ -143,7 +143,8 @@ class DrainingError(RefusedError):
 class UpstreamError(CarbonRouterError):
     """A backend failed. ``code`` is the upstream gRPC status name, e.g. ``UNAVAILABLE``.
 
-    ``endpoint``, ``region`` and ``attempts`` are filled in by whoever sent the request there.
+    ``endpoint``, ``region``, ``attempts`` and ``decision_id`` are filled in by whoever sent the
+    request there.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class UpstreamError(CarbonRouterError):
         self.endpoint = ""
         self.region = ""
         self.attempts = 0
+        self.decision_id = ""
 
 
 class UpstreamFaultError(UpstreamError):

@@ -40,10 +40,12 @@ class FailureDesk:
         self._log.write(
             event,
             RequestLine(
-                decision_id="",
                 reason=reason,
                 code=code,
                 model=model,
+                decision_id=upstream.decision_id if upstream else "",
+                request_id=request.request_id if request else "",
+                method=method,
                 origin=request.origin if request else "",
                 endpoint=upstream.endpoint if upstream else "",
                 attempts=upstream.attempts if upstream else 0,

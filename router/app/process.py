@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -94,6 +95,7 @@ class _Process:
                 "tick": rounds.tick,
                 "probe": rounds.probe,
                 "load": rounds.loads(scrape),
+                "gauges": admin.refresh,
             }
             tasks = [
                 group.create_task(
@@ -105,6 +107,10 @@ class _Process:
             try:
                 port = await gateway.start()
                 admin_port = await self._open_admin(admin)
+                # What was imported and built so far stays: full collections need not walk it.
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(20_000, 20, 20)
                 _log.info("serving", extra={"port": port, "admin_port": admin_port})
                 await self._stop.wait()
                 director.draining = True

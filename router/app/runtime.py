@@ -43,6 +43,7 @@ class Runtime:
         self.director: Director | None = None
         self.dead_tasks: set[str] = set()
         self._version = 0
+        self._built_at = -math.inf
         self._carbon = self._build_carbon(config)
         self._layout = Layout(config.fleet)
         self._board = build_board(config, self._layout)
@@ -60,22 +61,16 @@ class Runtime:
 
     async def refresh(self) -> View:
         """Ask the carbon sources and swap the snapshot."""
-        await self._carbon.chain.refresh(grid_zones(self.config.fleet), self.clock.now())
-        return self.rebuild()
-
-    def rebuild(self) -> View:
-        """Swap the snapshot for one of what is known now; asks nobody."""
+        config, layout, board, carbon = self.config, self._layout, self._board, self._carbon
+        await carbon.chain.refresh(grid_zones(config.fleet), self.clock.now())
         self._version += 1
-        view = build_view(
-            self.config,
-            self._layout,
-            self._board,
-            self._carbon.chain,
-            self.clock.now(),
-            self._version,
+        # Hundreds of grid zones or thousands of endpoints take a while: requests go on meanwhile.
+        view = await asyncio.to_thread(
+            build_view, config, layout, board, carbon.chain, self.clock.now(), self._version
         )
-        if self.director is not None:
-            self.director.view = view
+        # A reload may have come in between; then its own view, of the new fleet, is in force.
+        if self.config is config:
+            self._install(view)
         return view
 
     async def reload(self, path: Path) -> tuple[str, ...]:
@@ -103,7 +98,12 @@ class Runtime:
         if self.director is not None:
             self.director.limits = build_limits(config.settings)
             self.director.parts.lengths.adopt(config.fleet.priors, config.policy.quantile)
-        self.rebuild()
+        self._version += 1
+        self._install(
+            build_view(
+                config, self._layout, self._board, carbon.chain, self.clock.now(), self._version
+            )
+        )
         return ignored
 
     def take_load(self, endpoint: str, load: Load | None, age_s: float) -> None:
@@ -116,9 +116,12 @@ class Runtime:
         seat = self._board.seats.get(endpoint)
         if seat is None:
             return
-        fresh = load is not None and age_s <= self.config.settings.load.stale_after_s
-        foreign = load.running + load.queued - seat.in_flight if load and fresh else 0.0
-        seat.set_others(max(0.0, foreign))
+        if load is None or age_s > self.config.settings.load.stale_after_s:
+            seat.set_others(0.0)
+            return
+        # NaN where an engine has no such gauge: what it does tell still counts.
+        told = sum(count for count in (load.running, load.queued) if not math.isnan(count))
+        seat.set_others(max(0.0, told - seat.in_flight))
 
     def models_ready(self) -> dict[str, bool]:
         """Model name -> whether a healthy endpoint serves it."""
@@ -150,7 +153,7 @@ class Runtime:
             now=now,
             policy=snapshot.policy.name,
             snapshot_version=snapshot.version,
-            snapshot_age_s=max(0.0, now - snapshot.built_at),
+            snapshot_age_s=self.clock.monotonic() - self._built_at,
             regions=tuple(
                 RegionView(r.name, r.grid_zone, r.pue, snapshot.intensity(r.name, now))
                 for r in self.config.fleet.regions.values()
@@ -178,6 +181,11 @@ class Runtime:
                 )
             )
         return views
+
+    def _install(self, view: View) -> None:
+        self._built_at = self.clock.monotonic()
+        if self.director is not None:
+            self.director.view = view
 
     def _build_carbon(self, config: Config) -> Carbon:
         carbon = build_carbon(config.settings.carbon, self.clock.now())

@@ -47,6 +47,7 @@ _TOO_LARGE = re.compile(
     r"larger than max|exceeds maximum size|metadata size exceeds", re.IGNORECASE
 )
 _MAX_DETAILS = 500
+_WHOLE = re.compile(r"[0-9]{1,9}")
 
 
 class ChannelOptions(NamedTuple):
@@ -260,6 +261,6 @@ def _retry_after_s(trailers: Metadata) -> float | None:
     """The backend's hint; None without one, and for a negative pushback, which is no time."""
     for key, unit_s in (("grpc-retry-pushback-ms", 1e-3), ("retry-after", 1.0)):
         for name, value in trailers:
-            if name == key and isinstance(value, str) and value.isascii() and value.isdigit():
-                return int(value[:9]) * unit_s
+            if name == key and isinstance(value, str) and _WHOLE.fullmatch(value):
+                return int(value) * unit_s
     return None

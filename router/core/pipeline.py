@@ -68,7 +68,7 @@ def decide(
     """
     question = ask(request, snapshot, expected, now, network_j)
     columns = question.columns
-    candidates = question.columns.candidates
+    candidates = columns.candidates
     live = board.live(candidates.model, candidates.version)
     if tried or pinned:
         live = _without(live, columns, tried, pinned)
@@ -80,7 +80,7 @@ def decide(
     rungs = iter(policy.ladder)
     while True:
         found = k.choose(
-            columns.table, live, columns.candidates.labels, columns.candidates.starts, params,
+            columns.table, live, candidates.labels, candidates.starts, params,
             *_numbers(question, budget), rng.random(), columns.scratch,
         )  # fmt: skip
         if found[0] >= 0:

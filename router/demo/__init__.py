@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 if TYPE_CHECKING:
     from router.demo.day import Day
@@ -49,17 +51,28 @@ async def _play(out: Path, seconds: float, seed: int, console: Console) -> int:
         played = await stage.play_day(out, seconds, seed, console)
     except stage.FAILURES as failure:
         for error in stage.leaves(failure):
-            console.print(f"[red]The demo failed:[/red] {error}", highlight=False)
+            text = escape(str(error) or type(error).__name__)
+            console.print(f"[red]The demo failed:[/red] {text}", highlight=False)
         return 1
     fleet = played.config.fleet
     offered = len(played.requests)
     live = demo_day.settle(played.outcome, offered, fleet, played.grid, played.period, played.drawn)
     console.print("Replaying the same requests under every policy ...")
     replays = demo_day.replay_all(played.config, played.requests, played.period, played.grid)
+    told = (r.gco2e for r in played.outcome.records if not math.isnan(r.gco2e))
+    kinds = {kind for sight in played.sights for kind in sight.kinds.values()}
     day = demo_day.Day(
-        fleet, played.period, played.requests, played.grid.actual, live,
-        played.outcome.receipts, played.sights, replays, played.cpu_s, seconds,
-    )  # fmt: skip
+        fleet=fleet,
+        period=played.period,
+        requests=played.requests,
+        actual=played.grid.actual,
+        live=live,
+        receipts_g=math.fsum(told),
+        known_as=", ".join(sorted(kinds)),
+        replays=replays,
+        cpu_s=played.cpu_s,
+        wall_s=seconds,
+    )
     console.print()
     console.print(report.render(day))
     (out / "results.json").write_text(json.dumps(report.as_json(day), indent=1), encoding="utf-8")

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -27,26 +27,13 @@ _METHOD_STREAM = f"{_SERVICE}/ModelStreamInfer"
 Metadata = tuple[tuple[str, str], ...]
 
 
-class Receipt(NamedTuple):
-    """What the gateway's trailing metadata said of one request. Grams as the gateway knew them."""
-
-    serial: int
-    region: str
-    energy_j: float
-    gco2e: float
-    g_per_kwh: float
-    latency_first_gco2e: float
-    ended_s: float
-
-
 class Outcome:
-    """What came of the requests so far. Grams in ``records`` are the receipts'."""
+    """What came of the requests so far. Joules and grams in ``records`` are the receipts'."""
 
     def __init__(self) -> None:
         self.sent = 0
         self.in_flight = 0
         self.records: list[Record] = []
-        self.receipts: list[Receipt] = []
         self.refused: Counter[str] = Counter()
 
 
@@ -103,33 +90,29 @@ class Callers:
         finally:
             outcome.in_flight -= 1
         ended = self._loop.time()
-        self._note(serial, timed, dict(await call.trailing_metadata()), began, first, ended)
-
-    def _note(
-        self,
-        serial: int,
-        timed: TimedRequest,
-        trailers: Mapping[str, Any],
-        began: float,
-        first: float,
-        ended: float,
-    ) -> None:
+        trailers = dict(await call.trailing_metadata())
         ttft_ms, e2e_ms = (first - began) * 1e3, (ended - began) * 1e3
-        region = str(trailers.get("x-carbon-region", "?"))
-        energy_j = _figure(trailers, "x-carbon-energy-j")
-        gco2e = _figure(trailers, "x-carbon-gco2e")
-        budget = timed.request.budget
-        record = Record(
-            serial, timed.label, timed.request.origin, region,
-            str(trailers.get("x-carbon-endpoint", "?")), timed.at_s, ttft_ms, e2e_ms,
-            float(timed.output_tokens), energy_j, _figure(trailers, "x-carbon-marginal-energy-j"),
-            gco2e, meets(budget, ttft_ms, e2e_ms, timed.output_tokens),
-        )  # fmt: skip
-        self.outcome.records.append(record)
-        g_per_kwh = _figure(trailers, "x-carbon-run-g-per-kwh")
-        counterfactual_g = _figure(trailers, "x-carbon-latency-first-gco2e")
-        receipt = Receipt(serial, region, energy_j, gco2e, g_per_kwh, counterfactual_g, ended)
-        self.outcome.receipts.append(receipt)
+        outcome.records.append(_record(serial, timed, trailers, ttft_ms, e2e_ms))
+
+
+def _record(
+    serial: int, timed: TimedRequest, trailers: Mapping[str, Any], ttft_ms: float, e2e_ms: float
+) -> Record:
+    return Record(
+        serial,
+        timed.label,
+        timed.request.origin,
+        str(trailers.get("x-carbon-region", "?")),
+        str(trailers.get("x-carbon-endpoint", "?")),
+        timed.at_s,
+        ttft_ms,
+        e2e_ms,
+        float(timed.output_tokens),
+        _figure(trailers, "x-carbon-energy-j"),
+        _figure(trailers, "x-carbon-marginal-energy-j"),
+        _figure(trailers, "x-carbon-gco2e"),
+        meets(timed.request.budget, ttft_ms, e2e_ms, timed.output_tokens),
+    )
 
 
 class StreamFailedError(Exception):

@@ -10,9 +10,8 @@ from router.config import Config
 from router.config.loading import parse_policy
 from router.core.columns import mean_over
 from router.core.energy import J_PER_KWH
-from router.demo.client import Outcome, Receipt
+from router.demo.client import Outcome
 from router.demo.grid import Grid
-from router.demo.watch import Sight
 from router.model import Fleet, Forecast, Policy, Spread
 from router.sim.records import FleetEnergy, Record, Run
 from router.sim.replay import Scenario, replay
@@ -25,10 +24,9 @@ BASELINES = ("latency-first", "least-loaded", "round-robin", "static-greenest")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Day:
-    """``live``: through the gateway, grams settled at the actual intensity. ``receipts``: as the
-    gateway said at once. ``replays``: every policy in virtual time, the product first.
-
-    ``cpu_s``: CPU seconds by process. ``offsets``: wall seconds of each sight after the start.
+    """``live``: through the gateway, grams settled at the actual intensity. ``receipts_g``: grams
+    as the gateway said at once, ``known_as`` how it knew the grid. ``replays``: every policy in
+    virtual time, the product first. ``cpu_s``: CPU seconds by process.
     """
 
     fleet: Fleet
@@ -36,8 +34,8 @@ class Day:
     requests: Sequence[TimedRequest]
     actual: Mapping[str, Forecast]
     live: Run
-    receipts: Sequence[Receipt]
-    sights: Sequence[Sight]
+    receipts_g: float
+    known_as: str
     replays: Sequence[Run]
     cpu_s: Mapping[str, float]
     wall_s: float

@@ -86,23 +86,14 @@ class Progress:
             )
         e2e = sorted(record.e2e_ms for record in recent)
         met = sum(record.met for record in recent) / max(1, len(recent))
-        ours, theirs = self._grams()
+        grams = math.fsum(r.gco2e for r in outcome.records if not math.isnan(r.gco2e))
         text = (
             f"{len(outcome.records)}/{self._offered} answered, {outcome.in_flight} in flight, "
             f"{outcome.refused.total()} refused; p95 {percentile(e2e, 0.95):.0f} ms, SLO met "
-            f"{met:.1%}; {ours:.1f} gCO2e so far (receipts), latency-first would have been "
-            f"expected at {theirs:.1f} g"
+            f"{met:.1%}; {grams:.1f} gCO2e so far (receipts)"
         )
         return Group(table, Text(text))
 
     def _clock(self, at_s: float) -> str:
         now = datetime.fromtimestamp(self._period.carbon_time(max(0.0, at_s)), UTC)
         return f"{now:%d %b %Y %H:%M} UTC"
-
-    def _grams(self) -> tuple[float, float]:
-        pairs = [
-            (receipt.gco2e, receipt.latency_first_gco2e)
-            for receipt in self._outcome.receipts
-            if not math.isnan(receipt.gco2e + receipt.latency_first_gco2e)
-        ]
-        return math.fsum(ours for ours, _ in pairs), math.fsum(theirs for _, theirs in pairs)

@@ -15,7 +15,6 @@ from router.demo import fleet as demo_fleet
 from router.demo.day import Day, by_region, intensity_range, saving
 from router.sim.records import Record, Run, Summary, summarise
 
-
 SLO_TOLERANCE = 0.005
 
 
@@ -132,18 +131,17 @@ def _same_question(day: Day) -> list[str]:
         return []
     least = min(asked, key=lambda record: record.gco2e)
     most = max(asked, key=lambda record: record.gco2e)
-    counterfactual = {receipt.serial: receipt.latency_first_gco2e for receipt in day.receipts}
-    elsewhere = [counterfactual[r.serial] for r in asked if r.serial in counterfactual]
-    known = [g for g in elsewhere if not math.isnan(g)]
     lines = [
         f"[bold]The same question by place and hour[/bold] ({demo_fleet.SMALL}, "
         f"{demo_fleet.SAME_TOKENS} tokens, asked {len(asked)} times): least "
         f"{_asked(day, least)}; most {_asked(day, most)}."
     ]
-    if known:
+    nearest = next((run for run in day.replays if run.policy == "latency-first"), None)
+    elsewhere = [r.gco2e for r in (nearest.records if nearest else ()) if r.label == least.label]
+    if elsewhere:
         lines.append(
-            f"Had each gone to the nearest server, the gateway expected "
-            f"{min(known) * 1e3:.2f} to {max(known) * 1e3:.2f} mg."
+            f"Under latency-first (replayed) the same questions emit {min(elsewhere) * 1e3:.2f} to "
+            f"{max(elsewhere) * 1e3:.2f} mg."
         )
     ranges = {name: intensity_range(day, name) for name in day.fleet.regions}
     clean = min(ranges, key=lambda name: ranges[name][0])
@@ -168,11 +166,10 @@ def _asked(day: Day, record: Record) -> str:
 
 
 def _notes(day: Day) -> list[str]:
-    told = math.fsum(r.gco2e for r in day.receipts if not math.isnan(r.gco2e))
-    settled = day.live.summary().gco2e
+    told, settled = day.receipts_g, day.live.summary().gco2e
     refused = sum(day.live.refused.values())
     lines = [
-        f"Receipts said {told:.2f} g at once, with what was known of the grid then; settled at the "
+        f"Receipts said {told:.2f} g at once, the grid known as {day.known_as}; settled at the "
         f"measured intensity it was {settled:.2f} g ({told / settled - 1.0:+.1%})."
         if settled
         else "No request was answered.",
@@ -254,4 +251,10 @@ def _run_json(run: Run) -> dict[str, Any]:
         for name, value in run.summary()._asdict().items()
     }
     fleet = None if run.fleet is None else asdict(run.fleet)
-    return {"policy": run.policy, **summary, "refused": dict(run.refused), "fleet": fleet}
+    return {
+        "policy": run.policy,
+        **summary,
+        "refused": dict(run.refused),
+        "shares": run.shares(),
+        "fleet": fleet,
+    }

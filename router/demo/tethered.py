@@ -1,4 +1,4 @@
-"""``carbon-router`` as a child that does not outlive its parent: ``python -m router.demo.tethered``.
+"""``carbon-router`` as a child that does not outlive its parent.
 
 On Linux the kernel sends SIGTERM when the parent dies, even by SIGKILL; elsewhere the parent's own
 clean-up has to do.

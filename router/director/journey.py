@@ -25,7 +25,7 @@ class Journey:
     ends it, and every attempt is ended exactly once."""
 
     __slots__ = (
-        "_decided_s", "_departed", "_dispatcher", "_expected", "_lease", "_prediction",
+        "_decision_id", "_departed", "_dispatcher", "_expected", "_lease", "_prediction",
         "_request", "_started", "_timeout_s", "_tried", "_view", "decision",
     )  # fmt: skip
 
@@ -42,8 +42,8 @@ class Journey:
         self._view = dispatcher.view
         self._expected = dispatcher.expect(request)
         self.decision = dispatcher.pick(self._view, request, self._expected)
-        self._decided_s = clock.monotonic() - self._started
-        dispatcher.parts.observer.decided(self._decided_s)
+        self._decision_id = dispatcher.next_id()
+        dispatcher.parts.observer.decided(clock.monotonic() - self._started)
 
     def depart(self) -> float:
         """Take a place on the decided endpoint; seconds left for upstream work."""
@@ -91,6 +91,7 @@ class Journey:
         error.endpoint = self.decision.endpoint.name
         error.region = self.decision.endpoint.region
         error.attempts = len(self._tried) + 1
+        error.decision_id = self._decision_id
         now = parts.clock.monotonic()
         seat = self._lease.seat
         outcome, ejected = Outcome.DROPPED, False
@@ -135,7 +136,7 @@ class Journey:
         run = Run(messages, batch, ttft_ms, attempt_ms)
         self._learn(seat, run, report)
         receipt = self._receipt(run, report, ended)
-        parts.observer.finished(receipt, self._decided_s)
+        parts.observer.finished(receipt, self._departed - self._started)
         return receipt
 
     def _left_s(self) -> float:
@@ -160,7 +161,7 @@ class Journey:
         waited_ms = (self._departed - self._started) * 1e3
         run_s = run.e2e_ms / 1e3
         return build_receipt(
-            decision_id=dispatcher.next_id(),
+            decision_id=self._decision_id,
             request=self._request,
             decision=self.decision,
             policy=snapshot.policy.name,

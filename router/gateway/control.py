@@ -18,7 +18,7 @@ from router.model import Decision, Fleet, Request
 from router.telemetry.view import FleetView
 
 SERVICE = "carbonrouter.v1.CarbonRouter"
-_POLL_S = 0.5
+POLL_S = 0.5
 
 
 class Control(Protocol):
@@ -48,13 +48,10 @@ class Control(Protocol):
 class ControlService:
     """Serves one ``Control``."""
 
-    def __init__(
-        self, control: Control, failures: Failures, watchers: Watchers, poll_s: float = _POLL_S
-    ) -> None:
+    def __init__(self, control: Control, failures: Failures, watchers: Watchers) -> None:
         self._control = control
         self._failures = failures
         self._watchers = watchers
-        self._poll_s = poll_s
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods."""
@@ -120,7 +117,7 @@ class ControlService:
             if view is not None and self._control.version() != version:
                 version = self._control.version()
                 yield messages.regions_message(view, self._control.fleet())
-            await self._watchers.pause(self._poll_s)
+            await self._watchers.pause(POLL_S)
 
     def _require_view(self) -> FleetView:
         view = self._control.view()

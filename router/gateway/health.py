@@ -15,14 +15,14 @@ from router.gateway.draining import Watchers
 from router.gateway.ports import Context
 
 SERVICE = "grpc.health.v1.Health"
+POLL_S = 1.0
 _Response = health_pb2.HealthCheckResponse
-_POLL_S = 1.0
 
 
 class HealthService:
     """``ready``: whether the gateway takes requests. ``models``: name -> whether one is served.
 
-    Both are asked anew for every answer, and once a second for every watcher.
+    Both are asked anew for every answer, and every POLL_S for every watcher.
     """
 
     def __init__(
@@ -31,13 +31,11 @@ class HealthService:
         models: Callable[[], Mapping[str, bool]],
         services: tuple[str, ...],
         watchers: Watchers,
-        poll_s: float = _POLL_S,
     ) -> None:
         self._ready = ready
         self._models = models
         self._services = services
         self._watchers = watchers
-        self._poll_s = poll_s
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods."""
@@ -90,6 +88,6 @@ class HealthService:
             if status != last:
                 await context.write(_Response(status=status))
                 last = status
-            await self._watchers.pause(self._poll_s)
+            await self._watchers.pause(POLL_S)
         if last != _Response.NOT_SERVING:
             await context.write(_Response(status=_Response.NOT_SERVING))

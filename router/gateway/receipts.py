@@ -34,6 +34,8 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         ("x-carbon-predicted-e2e-ms", f"{decision.e2e_ms:.1f}"),
         ("x-carbon-actual-ttft-ms", f"{receipt.ttft_ms:.1f}"),
         ("x-carbon-actual-e2e-ms", f"{receipt.e2e_ms:.1f}"),
+        # Comparable with each other: both are predictions, made at once and alike.
+        ("x-carbon-predicted-gco2e", f"{decision.gco2e:.6g}"),
         ("x-carbon-latency-first-endpoint", _ascii(decision.latency_first_endpoint)),
         ("x-carbon-latency-first-gco2e", f"{decision.latency_first_gco2e:.6g}"),
     ]
@@ -56,6 +58,7 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         + decision.run_g_per_kwh
         + decision.ttft_ms
         + decision.e2e_ms
+        + decision.gco2e
         + decision.latency_first_gco2e
     )
     if math.isfinite(known) and decision.latency_first_endpoint:

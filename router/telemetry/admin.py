@@ -118,10 +118,22 @@ class AdminServer:
         if runner is not None:
             await runner.cleanup()
 
-    async def _metrics_page(self, _: web.Request) -> web.Response:
+    async def refresh(self, interval_s: float = 2.0) -> None:
+        """One round of setting this process's gauges, then a rest; repeat it in every worker.
+
+        A scrape reaches one worker, which sets its own gauges and reads the others' from their
+        files; without these rounds those would be as old as the last scrape that they answered.
+        """
+        self._show()
+        await asyncio.sleep(interval_s)
+
+    def _show(self) -> None:
         view = self._source.fleet()
         if view is not None:
             self._metrics.show(view)
+
+    async def _metrics_page(self, _: web.Request) -> web.Response:
+        self._show()
         # Rendering takes milliseconds for a large fleet; requests need not wait behind it.
         page, content_type = await asyncio.to_thread(exposition, self._registry)
         return web.Response(body=page, headers={"Content-Type": content_type})

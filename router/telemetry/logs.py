@@ -68,7 +68,7 @@ def sanitised(text: str) -> str:
 
 
 class RequestLog:
-    """Writes request lines, throttled by (event, reason, code, endpoint, model)."""
+    """Writes request lines, throttled where event, reason, code, endpoint and model repeat."""
 
     def __init__(self, throttle: LineThrottle | None = None) -> None:
         self._throttle = throttle or LineThrottle()
@@ -86,8 +86,11 @@ class RequestLog:
         if not self._log.isEnabledFor(level):
             return
         model = sanitised(line.model)
+        # A caller can invent model names: were each a kind of its own, they would use up the lines
+        # that a real failure needs.
+        subject = "" if event == "invalid" else model
         suppressed = self._throttle.admit(
-            (event, line.reason, line.code, line.endpoint, model), now
+            (event, line.reason, line.code, line.endpoint, subject), now
         )
         if suppressed is None:
             return

@@ -5,6 +5,7 @@ rows number the candidates of all regions in order. ``ci``: g/kWh of the current
 hours, None when no source knows it.
 """
 
+import itertools
 import math
 
 J_PER_KWH = 3_600_000.0
@@ -35,7 +36,7 @@ def mean_ci(hours, slot_left_s, run_s):
         return ci_at(0.0)
     turns = [slot_left_s + 3600.0 * hour for hour in range(len(hours))]
     cuts = [0.0, *[t for t in turns if 0.0 < t < run_s], run_s]
-    pieces = [(b - a, ci_at((a + b) / 2.0)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    pieces = [(b - a, ci_at((a + b) / 2.0)) for a, b in itertools.pairwise(cuts)]
     return sum(length * ci for length, ci in pieces) / run_s
 
 

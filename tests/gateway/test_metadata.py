@@ -67,8 +67,10 @@ def test_the_deadline_is_a_budget(headers, remaining_s, e2e_ms, explicit):
 @pytest.mark.parametrize("key", ["x-latency-budget-ms", "x-ttft-budget-ms", "x-tpot-budget-ms"])
 @pytest.mark.parametrize(
     "value",
-    ["", "0", "-1", "nan", "inf", "-inf", "3600001", "1e400", "ten", "1_000", "0x10", "1,5"]
-    + ["1" * 33, "٣", "5\n", b"\x01", "5 5"],
+    [
+        *("", "0", "-1", "nan", "inf", "-inf", "3600001", "1e400", "ten", "1_000", "0x10"),
+        *("1,5", "1" * 33, "٣", "5\n", b"\x01", "5 5"),
+    ],
 )
 def test_unusable_budgets_are_refused_by_name(key, value):
     with pytest.raises(InvalidMetadataError, match=key):

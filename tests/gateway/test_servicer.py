@@ -78,12 +78,14 @@ async def test_routing_headers_and_deadline_reach_the_director():
         request, _, _, deadline_s = gateway.director.calls[0]
     assert request.budget.ttft_ms == 250.0
     assert request.budget.explicit
-    assert 0.0 < request.budget.e2e_ms < 5000.0
-    assert 0.0 < deadline_s <= 5.0
+    assert 0.0 < request.budget.e2e_ms < 5500.0  # gRPC rounds up
+    assert 0.0 < deadline_s < 5.5
     assert (request.origin, request.residency) == ("eu", frozenset(("eu", "ch")))
 
 
 def an_instance(cls):
+    if cls is errors.UpstreamInternalError:
+        return cls("said why", code="UNKNOWN")
     if issubclass(cls, errors.UpstreamError):
         return cls("said why", code="INVALID_ARGUMENT")
     if issubclass(cls, errors.ConfigError):
@@ -101,7 +103,8 @@ async def test_every_error_has_its_code_and_reason(cls):
         expected = grpc.StatusCode.INVALID_ARGUMENT
     assert code is expected
     assert trailers["x-carbon-reason"] == cls.reason
-    assert details == ("internal error" if code is grpc.StatusCode.INTERNAL else "said why")
+    ours_to_fix = code is grpc.StatusCode.INTERNAL and cls is not errors.UpstreamInternalError
+    assert details == ("internal error" if ours_to_fix else "said why")
     assert told == [("ModelInfer", "llama", code.name, cls.reason)]
 
 

@@ -69,6 +69,18 @@ async def test_metrics_are_fresh_at_every_scrape(
     assert 'carbon_router_grid_intensity_age_seconds{grid_zone="US-CAL-CISO"} 100.0' in page
 
 
+async def test_a_round_sets_the_gauges_without_a_scrape(
+    gateway: FakeGateway, view: FleetView
+) -> None:
+    registry = CollectorRegistry()
+    server = AdminServer(gateway, Metrics(registry), registry)
+    await server.refresh(interval_s=0.0)
+    assert registry.get_sample_value("carbon_router_snapshot_version") is None
+    gateway.seen = view
+    await server.refresh(interval_s=0.0)
+    assert registry.get_sample_value("carbon_router_snapshot_version") == 7.0
+
+
 async def test_healthz_does_not_depend_on_readiness(
     client: aiohttp.ClientSession, gateway: FakeGateway
 ) -> None:

@@ -109,6 +109,16 @@ def test_repeats_are_held_back_and_counted(sink: Sink, output: LogOutput) -> Non
     assert [line.get("suppressed") for line in sink.lines] == [None, 999, 1]
 
 
+def test_invented_model_names_do_not_use_up_the_lines(sink: Sink, output: LogOutput) -> None:
+    log = RequestLog()
+    for number in range(1000):
+        log.write("invalid", RequestLine("model_unknown", "NOT_FOUND", f"x{number}"), now=0.0)
+    for model in ("a", "b"):
+        log.write("failed", LINE._replace(model=model), now=0.0)
+    output.close()
+    assert [line["model"] for line in sink.lines] == ["x0", "a", "b"]
+
+
 def test_an_internal_fault_logs_type_and_stack_but_not_the_text(
     sink: Sink, output: LogOutput
 ) -> None:

@@ -1,0 +1,230 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.core import kernel as k
+from router.core.columns import CI_HOURS, is_stale, mean_over
+from router.core.energy import long_run_energy, short_run_energy
+from router.errors import MixedBasisError
+from router.model import Basis, Budget, Energy, Factors, Kind, Signal, Spread, StaleCarbon, Weights
+from tests.factories import (
+    HOUR,
+    NOW,
+    endpoint,
+    fleet,
+    forecast,
+    forecasts,
+    intensity,
+    policy,
+    region,
+    served,
+    snapshot,
+    task_profile,
+    token_profile,
+)
+
+RTT = {"home": {"east": 90.0, "west": 15.0}, "far": {"east": 5.0, "west": 150.0}}
+TOKENS = token_profile(max_batch=100)
+TASK = task_profile()
+FLEET = fleet(
+    endpoint("w", "west", served(TOKENS, context_tokens=8192.0), served(TASK, "image")),
+    endpoint("e", "east", served(TOKENS), max_in_flight=40),
+    regions=[region("east", pue=1.5), region("west", pue=1.1)],
+    rtt_ms=RTT,
+)
+CARBON = forecasts(east=(500, 400, 300), west=(250, 150, 50))
+
+
+def hours(a_snapshot, row, model="llama"):
+    table = a_snapshot.columns[model, ""].table
+    return table[k.CI_FROM : k.CI_FROM + CI_HOURS, row].tolist()
+
+
+@pytest.mark.parametrize("energy", [Energy.LONG_RUN, Energy.SHORT_RUN])
+def test_the_rows_of_a_token_model(energy):
+    built = snapshot(FLEET, policy(energy=energy), CARBON)
+    columns = built.columns["llama", ""]
+    joules = (long_run_energy if energy is Energy.LONG_RUN else short_run_energy)(TOKENS)
+    assert [one.name for one in columns.candidates.endpoints] == ["e", "w"]
+    assert columns.table.flags.c_contiguous
+    assert columns.table.dtype == np.float64
+    for row, (name, max_in_flight, context, pue) in enumerate(
+        [("east", 40, math.inf, 1.5), ("west", 64, 8192.0, 1.1)]
+    ):
+        column = columns.table[:, row]
+        assert column[k.PREFILL_BASE_MS] == TOKENS.prefill_base_ms
+        assert column[k.PREFILL_MS_PER_TOKEN] == TOKENS.prefill_ms_per_token
+        assert column[k.PREFILL_MS_PER_IN_FLIGHT] == 0.0
+        assert column[k.TPOT_BASE_MS] == TOKENS.tpot_base_ms
+        assert column[k.TPOT_MS_PER_SEQUENCE] == TOKENS.tpot_ms_per_sequence
+        assert (column[k.MAX_BATCH], column[k.PER_MAX_BATCH]) == (100.0, 0.01)
+        assert column[k.MAX_IN_FLIGHT] == max_in_flight
+        assert column[k.PER_MAX_IN_FLIGHT] == 1.0 / max_in_flight
+        assert column[k.J_PER_TOKEN] == joules.j_per_token
+        assert column[k.J_PER_REQUEST] == 0.0
+        assert column[k.WAKE_W] == joules.wake_w
+        assert column[k.KWH_PER_J] == pytest.approx(pue / 3.6e6, rel=1e-15)
+        assert column[k.CONTEXT_TOKENS] == context
+        for origin, at in columns.origin_rows.items():
+            assert column[at] == RTT[origin][name]
+    assert sorted(columns.origin_rows) == ["far", "home"]
+
+
+def test_the_rows_of_a_task():
+    columns = snapshot(FLEET, carbon=CARBON).columns["image", ""]
+    assert columns.table.shape[1] == 1
+    column = columns.table[:, 0]
+    assert column[k.PREFILL_BASE_MS] == TASK.service_ms
+    assert column[k.PREFILL_MS_PER_IN_FLIGHT] == TASK.service_ms_per_in_flight
+    assert column[k.J_PER_REQUEST] == TASK.energy_j * (1 + TASK.host_fraction)
+    for zero in (k.PREFILL_MS_PER_TOKEN, k.TPOT_BASE_MS, k.TPOT_MS_PER_SEQUENCE, k.J_PER_TOKEN):
+        assert column[zero] == 0.0
+
+
+def test_the_hours_of_each_region_from_now_on():
+    built = snapshot(FLEET, carbon=CARBON)
+    # The last known slot stands for the hours beyond it.
+    assert hours(built, 0) == [500.0, 400.0, 300.0, 300.0, 300.0, 300.0]
+    assert hours(built, 1) == [250.0, 150.0, 50.0, 50.0, 50.0, 50.0]
+    assert hours(built, 0, "image") == hours(built, 1)
+    assert built.hour_ends_at == NOW // HOUR * HOUR + HOUR
+    later = snapshot(FLEET, carbon=CARBON, now=NOW + HOUR)
+    assert hours(later, 0)[:2] == [400.0, 300.0]
+    assert later.hour_ends_at == built.hour_ends_at + HOUR
+
+
+def test_half_hour_slots_count_for_what_is_left_of_the_hour():
+    start = NOW // HOUR * HOUR
+    halves = forecast("grid-west", 100.0, 400.0, 200.0, 300.0, start=start, step_s=1800.0)
+    carbon = {**CARBON, "grid-west": halves}
+    # Ten minutes in: 20 minutes of the first half hour and 30 of the second are left.
+    first = (20 * 100 + 30 * 400) / 50
+    assert hours(snapshot(FLEET, carbon=carbon), 1)[:2] == pytest.approx([first, 250.0])
+    late = snapshot(FLEET, carbon=carbon, now=start + 2400.0)
+    assert hours(late, 1)[0] == 400.0
+
+
+def test_a_grid_zone_that_no_source_knows_is_unknown_and_never_zero():
+    built = snapshot(FLEET, carbon=forecasts(west=250))
+    assert hours(built, 0) == [k.UNKNOWN_CI] * CI_HOURS
+    assert built.intensity("east", NOW) is None
+    assert math.isnan(built.mean_g_per_kwh("east", NOW, 10.0))
+    assert built.intensity("west", NOW).g_per_kwh == 250.0
+
+
+def test_an_annual_mean_policy_decides_by_annual_means_alone():
+    means = {"grid-east": intensity(333.0, kind=Kind.ANNUAL_MEAN)}
+    built = snapshot(FLEET, policy(annual_mean=True), CARBON, means)
+    assert hours(built, 0) == [333.0] * CI_HOURS
+    # No annual mean for the west: the hourly values must not slip in.
+    assert hours(built, 1) == [k.UNKNOWN_CI] * CI_HOURS
+    assert built.intensity("east", NOW).g_per_kwh == 500.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "stale"),
+    [
+        ({}, False),
+        ({"observed_at": NOW - 7200.0}, False),
+        ({"observed_at": NOW - 7201.0}, True),
+        ({"expires_at": NOW}, False),
+        ({"expires_at": NOW - 1.0}, True),
+        ({"kind": Kind.FORECAST}, False),
+        ({"kind": Kind.CLIMATOLOGY}, True),
+        ({"kind": Kind.ANNUAL_MEAN}, True),
+    ],
+)
+def test_what_counts_as_stale_and_its_exclusion(changes, stale):
+    carbon = {**CARBON, "grid-west": forecast("grid-west", 250.0, **changes)}
+    used = policy(stale_carbon=StaleCarbon.USE_FLAGGED)
+    excluded = policy(stale_carbon=StaleCarbon.EXCLUDE)
+    assert is_stale(used, carbon["grid-west"].at(NOW), NOW) == stale
+    assert hours(snapshot(FLEET, used, carbon), 1)[0] == 250.0
+    found = hours(snapshot(FLEET, excluded, carbon), 1)
+    assert found == [k.UNKNOWN_CI if stale else 250.0] * CI_HOURS
+    assert hours(snapshot(FLEET, excluded, carbon), 0)[0] == 500.0
+
+
+MARGINAL = Signal(Basis.MARGINAL, Factors.NONE)
+DIRECT = Signal(Basis.AVERAGE, Factors.DIRECT)
+
+
+@pytest.mark.parametrize("other", [MARGINAL, DIRECT])
+def test_signals_of_different_bases_never_meet(other):
+    mixed = {**CARBON, "grid-west": forecast("grid-west", 250.0, signal=other)}
+    with pytest.raises(MixedBasisError):
+        snapshot(FLEET, carbon=mixed)
+    means = {"grid-east": intensity(333.0, signal=other)}
+    with pytest.raises(MixedBasisError):
+        snapshot(FLEET, policy(annual_mean=True), CARBON, means)
+    # Annual means that decide nothing are nobody's concern.
+    snapshot(FLEET, policy(), CARBON, means)
+
+
+def test_the_policys_parameters():
+    chosen = policy(
+        weights=Weights(1.0, 2.0, 3.0, 4.0, 5.0), near_tie=0.02, spread=Spread.PACK,
+        pack_until=0.7, max_gco2e=0.5, max_g_per_kwh=400.0, budget=Budget(ttft_ms=9.0),
+    )  # fmt: skip
+    params = snapshot(FLEET, chosen, CARBON).params
+    assert params[[k.W_GCO2E, k.W_TTFT, k.W_E2E, k.W_LOAD, k.W_TURN]].tolist() == [1, 2, 3, 4, 5]
+    assert params[[k.NEAR_TIE, k.PACK, k.PACK_UNTIL]].tolist() == [0.02, 1.0, 0.7]
+    assert params[[k.MAX_GCO2E, k.MAX_G_PER_KWH, k.CI_HOURS]].tolist() == [0.5, 400.0, CI_HOURS]
+    relaxed = snapshot(FLEET, chosen, CARBON).relaxed_params
+    assert (relaxed[k.W_GCO2E], relaxed[k.MAX_GCO2E], relaxed[k.MAX_G_PER_KWH]) == (
+        0.0, math.inf, math.inf,
+    )  # fmt: skip
+    assert relaxed[k.W_E2E] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "unknown_may_be_used"),
+    [
+        ({"weights": Weights(per_gco2e=1.0)}, False),
+        ({"weights": Weights(per_e2e_ms=1.0)}, True),
+        ({"weights": Weights(per_e2e_ms=1.0), "max_gco2e": 5.0}, False),
+        ({"weights": Weights(per_e2e_ms=1.0), "max_g_per_kwh": 1e6}, False),
+    ],
+)
+def test_an_unknown_intensity_is_usable_only_where_carbon_does_not_count(
+    changes, unknown_may_be_used
+):
+    limit = snapshot(FLEET, policy(**changes), CARBON).params[k.MAX_G_PER_KWH]
+    assert (limit >= k.UNKNOWN_CI) == unknown_may_be_used
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.floats(0.0, 1000.0), min_size=1, max_size=8),
+    st.sampled_from([300, 900, 1800, 3600]),
+    st.integers(-5000, 30_000),
+    st.integers(1, 20_000),
+)
+def test_the_mean_over_a_run_is_the_sum_over_its_seconds(values, step_s, offset_s, run_s):
+    start = int(NOW)
+    one = forecast("grid-west", *values, start=float(start), step_s=float(step_s))
+    begin = start + offset_s
+    brute = sum(one.at(second + 0.5).g_per_kwh for second in range(begin, begin + run_s)) / run_s
+    assert mean_over(one, float(begin), float(run_s)) == pytest.approx(brute, rel=1e-9, abs=1e-9)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.floats(0.0, 2e9),
+    st.floats(0.1, 1e4),
+    st.floats(-1.0, 20.0),
+    st.floats(0.0, 30.0),
+)
+def test_the_mean_over_any_run_ends_and_stays_inside_the_values(start, step_s, at, length):
+    """Starts and steps that no float holds exactly must neither hang nor lose a slot."""
+    one = forecast("grid-west", 10.0, 20.0, 40.0, start=start, step_s=step_s)
+    assert 10.0 <= mean_over(one, start + at * step_s, length * step_s) <= 40.0 * (1 + 1e-12)
+
+
+def test_the_mean_over_no_time_is_the_value_of_the_moment():
+    one = forecast("grid-west", 10.0, 20.0)
+    assert mean_over(one, NOW, 0.0) == 10.0
+    assert mean_over(one, NOW + HOUR, 1e-12) == 20.0

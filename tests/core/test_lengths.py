@@ -1,0 +1,130 @@
+import math
+import random
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core import lengths
+from router.core.lengths import LengthModel
+from router.model import UNLIMITED, LengthPrior
+
+PRIOR = LengthPrior(input_tokens=100.0, output_tokens=200.0, output_tokens_p95=500.0)
+Z95 = 1.6448536
+
+
+def model(quantile=0.95, **priors):
+    return LengthModel(priors or {"llama": PRIOR}, quantile)
+
+
+def expect(lengths, tenant="", input_tokens=math.nan, max_tokens=UNLIMITED, name="llama"):
+    return lengths.expect(name, tenant, input_tokens, max_tokens)
+
+
+def test_before_any_request_the_prior_speaks():
+    expected = expect(model())
+    assert (expected.input_tokens, expected.output_tokens) == (100.0, 200.0)
+    assert expected.output_tokens_quantile == pytest.approx(500.0)
+
+
+def test_a_prior_without_spread_or_with_too_much():
+    flat = model(llama=LengthPrior(1.0, 1.0, 1.0))
+    assert expect(flat) == (1.0, 1.0, 1.0)
+    wild = expect(model(llama=LengthPrior(1.0, 10.0, 1e6)))
+    # No log-normal has its 95 % quantile beyond 3.87 times its mean.
+    assert wild.output_tokens_quantile == pytest.approx(10.0 * math.exp(Z95**2 / 2))
+
+
+@pytest.mark.parametrize(("mu", "sigma"), [(5.0, 0.5), (6.0, 1.0), (3.0, 0.2)])
+@pytest.mark.parametrize("quantile", [0.5, 0.95])
+def test_mean_and_quantile_converge_on_log_normal_lengths(mu, sigma, quantile):
+    rng, learned = random.Random(11), model(quantile)
+    sums = [0.0, 0.0]
+    z = {0.5: 0.0, 0.95: Z95}[quantile]
+    for seen in range(12_000):
+        learned.observe("llama", "", math.nan, max(1.0, rng.lognormvariate(mu, sigma)))
+        if seen >= 2_000:
+            one = expect(learned)
+            sums[0] += one.output_tokens
+            sums[1] += math.log(one.output_tokens_quantile)
+    # With a memory of 50 requests each estimate is noisy; their averages must be right.
+    assert sums[0] / 10_000 == pytest.approx(math.exp(mu + sigma**2 / 2), rel=0.05)
+    assert sums[1] / 10_000 == pytest.approx(mu + z * sigma, abs=0.05)
+
+
+def test_the_requests_own_figures_win():
+    learned = model()
+    for _ in range(50):
+        learned.observe("llama", "", 900.0, 400.0)
+    assert expect(learned).input_tokens > 500.0
+    assert expect(learned, input_tokens=7.0).input_tokens == 7.0
+
+
+@given(st.floats(1.0, 1e6), st.lists(st.floats(1.0, 1e6), max_size=20))
+def test_max_tokens_bounds_both_figures(max_tokens, seen):
+    learned = model()
+    for tokens in seen:
+        learned.observe("llama", "t", math.nan, tokens)
+    free, bound = expect(learned, "t"), expect(learned, "t", max_tokens=max_tokens)
+    assert bound.output_tokens == min(free.output_tokens, max_tokens)
+    assert bound.output_tokens_quantile == min(free.output_tokens_quantile, max_tokens)
+
+
+@given(st.lists(st.tuples(st.floats(), st.floats()), max_size=30))
+def test_no_report_breaks_the_expectation(reports):
+    learned = model()
+    for _, output in reports:
+        learned.observe("llama", "", math.nan, output)
+    for figure in expect(learned):
+        assert 0.0 < figure < math.inf
+
+
+def test_tenants_learn_apart_and_a_new_one_starts_from_the_model():
+    learned = model()
+    for _ in range(300):
+        learned.observe("llama", "short", math.nan, 20.0)
+        learned.observe("llama", "long", math.nan, 2000.0)
+    assert expect(learned, "short").output_tokens == pytest.approx(20.0, rel=0.05)
+    assert expect(learned, "long").output_tokens == pytest.approx(2000.0, rel=0.05)
+    shared = expect(learned).output_tokens
+    assert 500.0 < shared < 1500.0
+    assert expect(learned, "new").output_tokens == shared
+    # Its first request moves it from there, not from the prior.
+    learned.observe("llama", "new", math.nan, shared)
+    assert expect(learned, "new").output_tokens == pytest.approx(shared, rel=0.01)
+
+
+def test_models_do_not_mix():
+    learned = model(llama=PRIOR, other=PRIOR)
+    learned.observe("llama", "t", 5.0, 5.0)
+    assert expect(learned, name="other") == expect(model())
+
+
+def test_tenants_are_bounded(monkeypatch):
+    monkeypatch.setattr(lengths, "_MAX_TENANTS", 50)
+    learned = model()
+    for number in range(500):
+        learned.observe("llama", f"t{number}", math.nan, 1000.0)
+    one = sys.getsizeof(learned._known)
+    for number in range(500, 5000):
+        learned.observe("llama", f"t{number}", math.nan, 1000.0)
+    assert len(learned._known) == 50
+    assert sys.getsizeof(learned._known) == one
+    # The model's own entry is the last to go; forgotten tenants fall back to it.
+    assert expect(learned, "t0") == expect(learned)
+    assert expect(learned).output_tokens == pytest.approx(1000.0, rel=0.01)
+
+
+def test_a_reload_keeps_what_was_learned_and_drops_models_that_went():
+    learned = model(llama=PRIOR, gone=PRIOR)
+    for _ in range(300):
+        learned.observe("llama", "t", math.nan, 50.0)
+        learned.observe("gone", "t", math.nan, 50.0)
+    learned.adopt({"llama": LengthPrior(1.0, 9.0, 9.0), "fresh": LengthPrior(1.0, 9.0, 9.0)}, 0.5)
+    assert expect(learned, "t").output_tokens == pytest.approx(50.0, rel=0.05)
+    assert expect(learned, "t").output_tokens_quantile == pytest.approx(50.0, rel=0.05)
+    assert expect(learned, name="fresh") == pytest.approx((1.0, 9.0, 9.0))
+    # A request that was in flight when its model went still ends, and teaches nobody.
+    learned.observe("gone", "t", math.nan, 50.0)
+    assert all(key[0] != "gone" for key in learned._known)

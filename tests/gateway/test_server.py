@@ -1,0 +1,120 @@
+"""The whole server: what strange clients do to it, how it starts, how it ends."""
+
+import asyncio
+import socket
+
+import grpc
+import pytest
+
+from router._pb import inference_pb2 as pb
+from router.errors import ConfigError
+from router.gateway.server import Gateway, ServerOptions
+from tests.gateway.raw_http2 import END_HEADERS, HEADERS, exchange, frame, grpc_request, literal
+from tests.gateway.support import Script, error_of, infer_request, running, soon
+
+INFER = b"/inference.GRPCInferenceService/ModelInfer"
+
+
+async def alive(gateway):
+    return (await soon(gateway.stub.ServerLive(pb.ServerLiveRequest()))).live
+
+
+async def test_non_ascii_metadata_is_refused_by_name():
+    async with running(Script()) as gateway:
+        sent = grpc_request(INFER, b"\x0a\x05llama", [(b"x-origin", "zürich".encode())])
+        blocks = await soon(exchange(gateway.port, sent))
+        assert b"grpc-status\x013" in blocks
+        assert b"metadata_invalid" in blocks
+        assert b"x-origin" in blocks
+        assert await alive(gateway)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"x-tenant", b"\xff\xfe")],
+        [(b"ce-source", "é".encode())],
+        [(b"blob-bin", b"not base64!")],
+        [(b"grpc-timeout", b"forever")],
+        [(b"grpc-encoding", b"nonsense")],
+    ],
+)
+async def test_strange_headers_do_not_stop_the_server(headers):
+    async with running(Script()) as gateway:
+        await soon(exchange(gateway.port, grpc_request(INFER, b"\x0a\x05llama", headers)))
+        assert await alive(gateway)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"\x00" * 200,
+        frame(HEADERS, END_HEADERS, 1, b"\xff" * 50),
+        frame(HEADERS, END_HEADERS, 1, literal(b":path", INFER)),
+    ],
+)
+async def test_garbage_on_the_wire_does_not_stop_the_server(data):
+    async with running(Script()) as gateway:
+        _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(data)
+        writer.write_eof()
+        await writer.drain()
+        assert await alive(gateway)
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_taken_port_is_a_configuration_error():
+    async with running(Script()) as gateway:
+        second = Gateway(
+            ServerOptions(f"127.0.0.1:{gateway.port}"), Script(), None, lambda: True, dict
+        )
+        with pytest.raises(ConfigError, match=r"server.listen: cannot listen on 127.0.0.1"):
+            await second.start()
+        await second.drain(0.0)
+        assert await alive(gateway)
+
+
+async def test_several_processes_may_share_a_port_when_told_to():
+    async with running(Script(), reuse_port=True) as first:
+        second = Gateway(
+            ServerOptions(f"127.0.0.1:{first.port}", reuse_port=True),
+            Script(),
+            None,
+            lambda: True,
+            dict,
+        )
+        assert await second.start() == first.port
+        await second.drain(0.0)
+
+
+async def test_draining_finishes_what_runs_and_takes_nothing_new():
+    director = Script()
+    director.release = asyncio.Event()
+    async with running(director) as gateway:
+        call = gateway.stub.ModelInfer(infer_request())
+        await soon(director.started.wait())
+        async with asyncio.TaskGroup() as tasks:
+            drained = tasks.create_task(gateway.gateway.drain(3600.0))
+            await asyncio.sleep(0)
+            assert not drained.done()
+            director.release.set()
+            await soon(call)
+            await soon(drained)
+        with pytest.raises(ConnectionRefusedError), socket.socket() as probe:
+            probe.connect(("127.0.0.1", gateway.port))
+
+
+async def test_draining_cuts_what_does_not_end_in_time():
+    director = Script()
+    director.release = asyncio.Event()
+    async with running(director) as gateway:
+        call = gateway.stub.ModelInfer(infer_request())
+        await soon(director.started.wait())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(gateway.gateway.drain(0.01))
+            code, _, _ = await error_of(call)
+        await soon(director.cancelled.wait())
+        await soon(gateway.gateway.wait())
+    assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
