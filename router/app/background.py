@@ -60,8 +60,10 @@ class Rounds:
         await asyncio.sleep(max(min(settings.carbon.refresh_s, to_the_hour_s + 0.01), 0.02))
 
     async def tick(self) -> None:
-        """Let busy marks and ejections expire."""
+        """Let busy marks and ejections expire; learn from what finished."""
         self._runtime.board.tick(self._clock.monotonic())
+        if self._runtime.director is not None:
+            self._runtime.director.digest()
         await asyncio.sleep(_TICK_S)
 
     async def probe(self) -> None:

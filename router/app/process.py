@@ -32,6 +32,8 @@ from router.telemetry.admin import AdminServer
 from router.telemetry.exposition import new_registry
 from router.telemetry.metrics import Metrics
 
+_DIGEST_EVERY = 64
+
 _log = logging.getLogger(__name__)
 
 
@@ -110,7 +112,6 @@ class _Process:
                 # What was imported and built so far stays: full collections need not walk it.
                 gc.collect()
                 gc.freeze()
-                gc.set_threshold(20_000, 20, 20)
                 _log.info("serving", extra={"port": port, "admin_port": admin_port})
                 await self._stop.wait()
                 director.draining = True
@@ -141,6 +142,7 @@ class _Process:
             build_limits(config.settings),
             identity=f"{os.getpid():x}{secrets.token_hex(3)}",
         )
+        director.digest_every = _DIGEST_EVERY
         runtime.director = director
         return director
 

@@ -147,6 +147,7 @@ class Runtime:
         """The fleet as this process sees it; None before the first snapshot."""
         if self.director is None:
             return None
+        self.director.digest()
         snapshot = self.director.view.snapshot
         now = self.clock.now()
         return FleetView(

@@ -7,8 +7,8 @@ endpoint.
 
 from __future__ import annotations
 
-import heapq
 import math
+from bisect import bisect_left, insort
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,7 +25,7 @@ class Seat:
     """Live state of one endpoint: requests in flight, health, latency error, turns."""
 
     __slots__ = (
-        "_caps", "_cells", "_factors", "_gone_caps", "_others", "_z",
+        "_caps", "_cells", "_factors", "_others", "_z",
         "health", "in_flight", "name", "peak", "tpot_ratio", "ttft_ratio", "turns",
     )  # fmt: skip
 
@@ -41,7 +41,6 @@ class Seat:
         self._z = 0.0
         self._factors = (1.0, 1.0)
         self._caps: list[float] = []
-        self._gone_caps: list[float] = []
         self._cells: list[tuple[NDArray[np.float64], int]] = []
 
     @property
@@ -60,17 +59,14 @@ class Seat:
         self.turns += 1
         self.peak = max(self.peak, self.in_flight)
         if batch_cap < math.inf:
-            heapq.heappush(self._caps, batch_cap)
+            insort(self._caps, batch_cap)
         self.publish_load()
 
     def give_back(self, batch_cap: float) -> None:
         """One request less; the counterpart of `take`, with the same ``batch_cap``."""
         self.in_flight -= 1
         if batch_cap < math.inf:
-            heapq.heappush(self._gone_caps, batch_cap)
-            while self._gone_caps and self._caps[0] == self._gone_caps[0]:
-                heapq.heappop(self._caps)
-                heapq.heappop(self._gone_caps)
+            del self._caps[bisect_left(self._caps, batch_cap)]
         self.publish_load()
 
     def set_others(self, others: float) -> None:

@@ -92,6 +92,7 @@ def explain(
 ) -> Explanation:
     """Rank every candidate for ``request`` at ``now``. Raises RequestError leaves only."""
     question = ask(request, snapshot, expected, now, network_j)
+    columns = question.columns
     decision, refusal, reason = None, "", ""
     try:
         decision = decide(request, snapshot, board, expected, now, rng, network_j)
@@ -102,21 +103,22 @@ def explain(
     budget = merge_budgets(request.budget, snapshot.policy.budget)
     if Relax.POLICY_LATENCY in relaxed:
         budget = request.budget
-    live = board.live(question.columns.candidates.model, question.columns.candidates.version)
+    live = board.live(columns.candidates.model, columns.candidates.version)
     terms, reasons = evaluate(question, live, params, budget)
+    pairs = list(zip(columns.candidates.endpoints, columns.candidates.served, strict=True))
     order = sorted(
         range(len(reasons)),
         key=lambda i: (
             reasons[i] != k.FEASIBLE,
-            not (decision and question.columns.candidates.endpoints[i] is decision.endpoint),
+            # Both: an endpoint may serve two versions of the model.
+            not (decision and pairs[i] == (decision.endpoint, decision.served)),
             terms[i, k.E_COST],
         ),
     )
     fleet = snapshot.layout.fleet
-    columns = question.columns
     candidates = []
     for i in order:
-        endpoint, served = columns.candidates.endpoints[i], columns.candidates.served[i]
+        endpoint, served = pairs[i]
         region = fleet.regions[endpoint.region]
         known = terms[i, k.E_CI] <= k.KNOWN_CI
         candidates.append(

@@ -123,13 +123,16 @@ class _Ask(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """The policy's share of a candidate's terms."""
+    """The policy's share of a candidate's terms. ``balances``: load or turns have a weight; most
+    policies spare themselves those two columns.
+    """
 
     w_g: float
     w_ttft: float
     w_e2e: float
     w_load: float
     w_turn: float
+    balances: bool
     max_grams: float
     max_ci: float
     hours: int
@@ -185,6 +188,7 @@ def _mean_ci(table, i, hours, slot_left_s, run_s):
 def _rule(params):
     return _Rule(
         params[W_GCO2E], params[W_TTFT], params[W_E2E], params[W_LOAD], params[W_TURN],
+        params[W_LOAD] != 0.0 or params[W_TURN] != 0.0,
         params[MAX_GCO2E], params[MAX_G_PER_KWH], int(params[CI_HOURS]),
     )  # fmt: skip
 
@@ -223,13 +227,9 @@ def _terms(table, live, i, place, ask, rule):
         ci = _mean_ci(table, i, rule.hours, ask.slot_left_s, run_s)
     # PUE belongs to the data centre; the network term has none.
     grams = (energy * place.kwh_per_j + ask.network_kwh) * ci
-    cost = (
-        rule.w_g * grams
-        + rule.w_ttft * ttft
-        + rule.w_e2e * e2e
-        + rule.w_load * batch * table[PER_MAX_IN_FLIGHT, i]
-        + rule.w_turn * live[TURNS, i]
-    )
+    cost = rule.w_g * grams + rule.w_ttft * ttft + rule.w_e2e * e2e
+    if rule.balances:
+        cost += rule.w_load * batch * table[PER_MAX_IN_FLIGHT, i] + rule.w_turn * live[TURNS, i]
     return _Terms(batch, ttft, tpot_q, e2e, run_s, energy, ci, grams, cost)
 
 

@@ -21,9 +21,10 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 def run(out: Path, seconds: float, seed: int = DEFAULT_SEED) -> int:
-    """Play the demo into the folder ``out``; an exit code: 0 when every request was answered.
+    """Play the demo into the folder ``out``; an exit code: 0 when the day was played to its end.
 
-    Nothing is left running, whichever way it ends.
+    1 when a process failed, or fewer than half of the requests were answered; what was refused is
+    in the report. Nothing is left running, whichever way it ends.
     """
     console = Console()
     if not console.is_terminal:
@@ -77,7 +78,7 @@ async def _play(out: Path, seconds: float, seed: int, console: Console) -> int:
     console.print(report.render(day))
     (out / "results.json").write_text(json.dumps(report.as_json(day), indent=1), encoding="utf-8")
     _plot(day, out / "demo.png", console)
-    return 0 if len(live.records) == offered else 1
+    return 0 if 2 * len(live.records) >= offered else 1
 
 
 def _plot(day: Day, path: Path, console: Console) -> None:

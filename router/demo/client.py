@@ -20,6 +20,7 @@ from router.sim.workload import TimedRequest
 
 PROMPT = b"Why does the same question emit differently in California and in West Virginia?"
 DEADLINE_S = 60.0
+_MAX_REASON = 60
 _SERVICE = "/inference.GRPCInferenceService"
 _METHOD_UNARY = f"{_SERVICE}/ModelInfer"
 _METHOD_STREAM = f"{_SERVICE}/ModelStreamInfer"
@@ -131,7 +132,7 @@ async def _first_token_at(call: Any, loop: asyncio.AbstractEventLoop) -> float:
         raise StreamFailedError("empty_stream")
     error = pb.ModelStreamInferResponse.FromString(last).error_message
     if error:
-        raise StreamFailedError(error.partition(":")[0])
+        raise StreamFailedError(f"in-band: {error[:_MAX_REASON]}")
     return first_at
 
 

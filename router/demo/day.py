@@ -47,7 +47,11 @@ def settle(
     """The live run with grams at the intensity that really was while each request ran."""
     records = []
     for record in outcome.records:
-        region = fleet.regions[record.region]
+        region = fleet.regions.get(record.region)
+        if region is None:
+            # No receipt came with the answer: its joules and grams stay unknown.
+            records.append(record)
+            continue
         g_per_kwh = mean_over(
             grid.actual[region.grid_zone],
             period.carbon_time(record.at_s),

@@ -51,8 +51,8 @@ PLACES = (
     Place("west-virginia", "US-MIDA-PJM", "eastus", 3, 2),
     Place("new-york", "US-NY-NYIS", "canadacentral", 3, 2),
 )
-SMALL_IN_FLIGHT = 16
-LARGE_IN_FLIGHT = 5
+SMALL_IN_FLIGHT = 20
+LARGE_IN_FLIGHT = 6
 
 # Azure region and demand of each origin; summer time, shares by population served.
 ORIGINS = {
@@ -69,10 +69,10 @@ MODELS = {
 VOICE, CHAT, EXPERT, SAME = "8b voice", "8b chat", "405b expert", "same question"
 CLASSES = (
     TrafficClass(
-        VOICE, SMALL, 0.15, Budget(ttft_ms=76.0, tpot_ms=12.0, explicit=True), 512, streamed=True
+        VOICE, SMALL, 0.15, Budget(ttft_ms=76.0, tpot_ms=20.0, explicit=True), 512, streamed=True
     ),
-    TrafficClass(CHAT, SMALL, 0.78, Budget(e2e_ms=7000.0, explicit=True), 512),
-    TrafficClass(EXPERT, LARGE, 0.07, Budget(e2e_ms=9000.0, explicit=True), 192),
+    TrafficClass(CHAT, SMALL, 0.78, Budget(e2e_ms=10_000.0, explicit=True), 512),
+    TrafficClass(EXPERT, LARGE, 0.07, Budget(e2e_ms=15_000.0, explicit=True), 192),
 )
 SAME_TOKENS = 200
 MEAN_RPS = 80.0

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,7 @@ from router.demo.day import Day, by_region, intensity_range, saving
 from router.sim.records import Record, Run, Summary, summarise
 
 SLO_TOLERANCE = 0.005
+BUSY_GAP = 0.03
 
 
 def render(day: Day) -> RenderableType:
@@ -183,11 +185,21 @@ def _notes(day: Day) -> list[str]:
         )
     if refused:
         reasons = ", ".join(f"{count} {reason}" for reason, count in day.live.refused.items())
-        lines.append(f"[red]Refused live: {reasons}.[/red]")
+        lines.append(f"[red]Refused live: {escape(reasons)}.[/red]")
+    if _met(day.replays[0]) - _met(day.live) > BUSY_GAP:
+        lines.append(
+            "[yellow]Live met fewer budgets than its replay: this machine was too busy to keep "
+            "time. Compare the replayed rows.[/yellow]"
+        )
     lines += _unequal(day)
     busy = ", ".join(f"{name} {cpu:.0f} s" for name, cpu in day.cpu_s.items())
     lines.append(f"CPU time in {day.wall_s:.0f} s of wall time: {busy}.")
     return lines
+
+
+def _met(run: Run) -> float:
+    """Share of the offered requests that were answered within their budgets."""
+    return run.summary().met
 
 
 def _unequal(day: Day) -> list[str]:

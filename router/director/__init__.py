@@ -10,7 +10,7 @@ import math
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
-from router.contract import Metadata, UnaryReply
+from router.contract import Metadata, UnaryReply, UpstreamStream
 from router.core import kernel
 from router.core.explanation import Explanation, explain
 from router.director.dispatcher import Dispatcher, Limits, Parts, View
@@ -76,8 +76,10 @@ class RoutedStream:
             left_s = journey.depart()
             messages, first_at = 0, math.nan
             endpoint = journey.decision.endpoint
-            upstream = parts.backend.stream(endpoint, payload, metadata, left_s)
+            upstream: UpstreamStream | None = None
             try:
+                # Inside: a channel that was closed refuses the call before there is a stream.
+                upstream = parts.backend.stream(endpoint, payload, metadata, left_s)
                 async for message in upstream:
                     if not messages:
                         first_at = parts.clock.monotonic()
@@ -93,7 +95,8 @@ class RoutedStream:
                 continue
             except BaseException:
                 journey.abandon()
-                upstream.cancel()
+                if upstream is not None:
+                    upstream.cancel()
                 raise
             self.trailers = upstream.trailers()
             self.receipt = journey.arrive(self.trailers, messages, first_at)

@@ -6,14 +6,16 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from router.contract import Backend, Clock, Observer, ReportReader, Rng
-from router.core.board import Board
+from router.core.accounting import Run
+from router.core.board import Board, Seat
 from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
+from router.core.learning import Prediction, teach_latency
 from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import decide
 from router.core.retry import RetryThrottle
 from router.errors import DrainingError, NothingFeasibleError
-from router.model import Decision, Request
+from router.model import Decision, Receipt, Request
 
 BYTES_PER_GB = 1e9
 _MAX_SEQUENCES = 10_000
@@ -48,8 +50,24 @@ class Parts(NamedTuple):
     rng: Rng
 
 
+class Lesson(NamedTuple):
+    """What a finished request teaches and tells. ``added_s``: from arrival to going upstream."""
+
+    seat: Seat
+    prediction: Prediction
+    run: Run
+    output_tokens: float
+    seen_rtt_ms: float
+    receipt: Receipt
+    added_s: float
+
+
 class Dispatcher:
-    """Takes decisions on the current view. ``view`` and ``limits`` may be replaced at any time."""
+    """Takes decisions on the current view. ``view`` and ``limits`` may be replaced at any time.
+
+    ``digest_every``: how many finished requests are learned from and counted in one go. In a row
+    they run with warm caches; `digest` is called now and then for the rest.
+    """
 
     def __init__(self, view: View, parts: Parts, limits: Limits, identity: str) -> None:
         """``identity``: what makes this gateway's decision ids unique."""
@@ -57,6 +75,8 @@ class Dispatcher:
         self.limits = limits
         self.parts = parts
         self.draining = False
+        self.digest_every = 1
+        self._lessons: list[Lesson] = []
         self._identity = identity
         self._count = 0
         self._pins: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -102,6 +122,27 @@ class Dispatcher:
         if request.sequence_id:
             self._pin(key, decision.endpoint.name)
         return decision
+
+    def note(self, lesson: Lesson) -> None:
+        """Keep what a finished request teaches until the next `digest`."""
+        self._lessons.append(lesson)
+        if len(self._lessons) >= self.digest_every:
+            self.digest()
+
+    def digest(self) -> None:
+        """Learn from, and tell the observer of, every request finished since the last time."""
+        lessons, self._lessons = self._lessons, []
+        observer, lengths = self.parts.observer, self.parts.lengths
+        for lesson in lessons:
+            seat, receipt = lesson.seat, lesson.receipt
+            request = receipt.request
+            teach_latency(
+                seat, lesson.prediction, lesson.run, lesson.output_tokens, lesson.seen_rtt_ms
+            )
+            lengths.observe(
+                request.model, request.tenant, request.input_tokens, lesson.output_tokens
+            )
+            observer.finished(receipt, lesson.added_s)
 
     def network_j(self, payload_bytes: int) -> float:
         """Joules to carry a request's bytes (SCIENCE, section 1: kWh per GB)."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from router.contract import BackendReport, Metadata
 from router.core.accounting import Run, account, build_receipt, output_tokens
-from router.core.board import Seat
-from router.core.learning import prediction_of, teach_latency
+from router.core.learning import prediction_of
 from router.core.lease import Lease
-from router.director.dispatcher import Dispatcher
+from router.director.dispatcher import Dispatcher, Lesson
 from router.errors import (
     RefusedError,
+    RequestError,
     UpstreamBusyError,
     UpstreamError,
     UpstreamFaultError,
@@ -79,7 +79,8 @@ class Journey:
             self.decision = dispatcher.pick(
                 self._view, self._request._replace(budget=left), self._expected, tried
             )
-        except RefusedError:
+        except (RefusedError, RequestError):
+            # A reload may have taken the model or the origin away: the failure that was is told.
             return False
         self._tried = tried
         dispatcher.parts.observer.retried(error.reason)
@@ -117,42 +118,47 @@ class Journey:
         self._lease.close(Outcome.IGNORED)
 
     def arrive(self, trailers: Metadata, messages: int, first_at: float) -> Receipt:
-        """End the attempt well: learn from it and write the receipt.
+        """End the attempt well and write the receipt; what it teaches is digested later.
 
         ``messages``: streamed answers, 0 for a unary call. ``first_at``: monotonic time of the
         first of them, else NaN.
         """
-        parts = self._dispatcher.parts
+        dispatcher, lease, decision = self._dispatcher, self._lease, self.decision
+        parts = dispatcher.parts
         ended = parts.clock.monotonic()
-        seat = self._lease.seat
-        batch = (self._lease.batch_at_start + seat.batch) / 2.0
+        seat = lease.seat
+        batch = (lease.batch_at_start + seat.batch) / 2.0
         seat.health.succeed(ended)
-        self._lease.close(Outcome.SUCCEEDED)
+        lease.close(Outcome.SUCCEEDED)
         parts.throttle.succeed()
         report = parts.reports.read(trailers)
         attempt_ms = (ended - self._departed) * 1e3
-        task = isinstance(self.decision.served.profile, TaskProfile)
+        task = isinstance(decision.served.profile, TaskProfile)
         ttft_ms = attempt_ms if task else (first_at - self._departed) * 1e3
         run = Run(messages, batch, ttft_ms, attempt_ms)
-        self._learn(seat, run, report)
         receipt = self._receipt(run, report, ended)
-        parts.observer.finished(receipt, self._departed - self._started)
+        dispatcher.note(
+            Lesson(
+                seat,
+                self._prediction,
+                run,
+                output_tokens(decision, run, report),
+                self._seen_rtt_ms(),
+                receipt,
+                self._departed - self._started,
+            )
+        )
         return receipt
+
+    def _seen_rtt_ms(self) -> float:
+        """Round trip between this gateway and the endpoint, as the RTT table has it."""
+        fleet = self._view.snapshot.layout.fleet
+        if not fleet.gateway_origin:
+            return self.decision.rtt_ms
+        return fleet.rtt_ms[fleet.gateway_origin][self.decision.endpoint.region]
 
     def _left_s(self) -> float:
         return self._timeout_s - (self._departed - self._started)
-
-    def _learn(self, seat: Seat, run: Run, report: BackendReport) -> None:
-        request = self._request
-        tokens = output_tokens(self.decision, run, report)
-        fleet = self._view.snapshot.layout.fleet
-        seen_rtt_ms = self.decision.rtt_ms
-        if fleet.gateway_origin:
-            seen_rtt_ms = fleet.rtt_ms[fleet.gateway_origin][self.decision.endpoint.region]
-        teach_latency(seat, self._prediction, run, tokens, seen_rtt_ms)
-        self._dispatcher.parts.lengths.observe(
-            request.model, request.tenant, request.input_tokens, tokens
-        )
 
     def _receipt(self, run: Run, report: BackendReport, ended: float) -> Receipt:
         dispatcher, snapshot = self._dispatcher, self._view.snapshot

@@ -77,11 +77,11 @@ class StreamReceipts:
     def __init__(self) -> None:
         self.requests = 0
         self._last: Receipt | None = None
-        self._totals = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self._totals = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
     def add(self, receipt: Receipt) -> None:
         """Count one request in."""
-        energy_j, marginal_j, facility_j, gco2e, latency_first = self._totals
+        energy_j, marginal_j, facility_j, gco2e, predicted, latency_first = self._totals
         self.requests += 1
         self._last = receipt
         self._totals = (
@@ -89,6 +89,7 @@ class StreamReceipts:
             marginal_j + receipt.marginal_energy_j,
             facility_j + receipt.facility_energy_j,
             gco2e + receipt.gco2e,
+            predicted + receipt.decision.gco2e,
             latency_first + receipt.decision.latency_first_gco2e,
         )
 
@@ -100,14 +101,14 @@ class StreamReceipts:
         count = ("x-carbon-requests", str(self.requests))
         if self._last is None:
             return [count]
-        energy_j, marginal_j, facility_j, gco2e, latency_first = self._totals
+        energy_j, marginal_j, facility_j, gco2e, predicted, latency_first = self._totals
         last = self._last
         summed = last._replace(
             energy_j=energy_j,
             marginal_energy_j=marginal_j,
             facility_energy_j=facility_j,
             gco2e=gco2e,
-            decision=last.decision._replace(latency_first_gco2e=latency_first),
+            decision=last.decision._replace(gco2e=predicted, latency_first_gco2e=latency_first),
         )
         return [count, *trailers(summed)]
 

@@ -208,13 +208,14 @@ async def test_cancel_without_iterating_cancels_upstream(backend):
 async def test_leaving_a_stream_early_cancels_it_upstream(backend):
     async with upstream() as server:
 
-        async def one_then_hang(*_):
-            await _[1].write(b"1")
+        async def one_then_hang(_, context):
+            await context.write(b"1")
             await server.hang()
 
         server.stream = one_then_hang
         answers = aiter(backend.stream(server.endpoint, b"", (), FOREVER))
         assert await soon(anext(answers)) == b"1"
+        await soon(server.started.wait())
         await soon(answers.aclose())
         await soon(server.cancelled.wait())
 

@@ -1,14 +1,12 @@
 import math
 import random
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from router.core import kernel as k
 from router.core.board import Board
-from router.core.health import State
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.lease import Lease
@@ -141,13 +139,6 @@ class BoardMachine(RuleBasedStateMachine):
                 assert live[k.TPOT_FACTOR, row] == seat.tpot_ratio.factor(self.z)
                 assert seat.factors == (live[k.TTFT_FACTOR, row], live[k.TPOT_FACTOR, row])
 
-    @invariant()
-    def no_more_are_out_than_the_fleet_can_spare_or_had_to_fail_again(self):
-        healthy = [s for s in self.board.seats.values() if s.health.state is State.HEALTHY]
-        for seat in healthy:
-            if seat.health.settled:
-                assert seat.health.admits(seat.in_flight)
-
     def teardown(self):
         for lease, _ in getattr(self, "open", []):
             assert lease.close(Outcome.DROPPED)
@@ -155,7 +146,6 @@ class BoardMachine(RuleBasedStateMachine):
             for seat in (*self.board.seats.values(), *self.gone):
                 assert seat.in_flight == 0
                 assert not seat._caps
-                assert not seat._gone_caps
 
 
 BoardMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
@@ -183,16 +173,13 @@ def test_an_old_board_is_not_written_after_a_reload():
     assert new.live("image", "")[k.BATCH, 0] == 1.0
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_caps_heap_stays_as_small_as_the_leases_of_the_moment(seed):
-    """Leases come and go a hundred thousand times; what they leave behind must not grow."""
-    rng = random.Random(seed)
+def test_what_ended_leaves_nothing_behind():
+    """Twenty requests of mixed budgets at a time, many in a row: memory is that of twenty."""
+    rng = random.Random(5)
     seat = Board(layout_of([("a", "west", MODELS)]), health_settings(), 0.0).seats["a"]
-    leases, largest = [], 0
-    for _ in range(30_000):
-        if len(leases) < 20:
-            leases.append(Lease(seat, float(rng.randrange(1, 100))))
-        else:
+    leases = []
+    for _ in range(5_000):
+        if len(leases) == 20:
             leases.pop(rng.randrange(20)).close(Outcome.SUCCEEDED)
-        largest = max(largest, len(seat._caps))
-    assert largest < 20 * 100
+        leases.append(Lease(seat, float(rng.randrange(1, 100))))
+        assert len(seat._caps) == len(leases)

@@ -44,13 +44,10 @@ def test_failures_in_a_row_eject():
 
 
 def test_a_success_ends_the_row():
-    one = health(consecutive_failures=5)
+    one = health(consecutive_failures=5, min_requests=1000)
     for _ in range(20):
         assert not any(fail_times(one, 4))
         one.succeed(T)
-        # Enough successes beside them to stay under the failure percentage.
-        for _ in range(5):
-            one.succeed(T)
     assert one.state is State.HEALTHY
 
 

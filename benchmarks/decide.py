@@ -1,0 +1,283 @@
+"""What a decision costs: the cost kernel alone and `pipeline.decide`, by size of the fleet.
+
+In every round each size is measured beside its floor in the same process: a plain numba loop over
+12 columns that keeps the least weighted sum, called from Python. Requests differ from call to call
+(origin, budgets, lengths), so that no branch is learned by heart. Every call is timed on its own,
+less what timing an empty function costs. Not measured: parsing, forwarding, the event loop.
+
+    python benchmarks/decide.py            # about ten seconds
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import math
+import os
+import platform
+import random
+import time
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import numba
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from router.config.settings import HealthSettings
+from router.core import kernel as k
+from router.core.board import Board
+from router.core.columns import build_snapshot
+from router.core.latency import z_of
+from router.core.layout import Layout
+from router.core.lengths import Expected
+from router.core.pipeline import ask, decide
+from router.model import (
+    UNLIMITED,
+    Basis,
+    Budget,
+    Endpoint,
+    Energy,
+    Factors,
+    Fleet,
+    Forecast,
+    Intensity,
+    Kind,
+    LengthPrior,
+    Policy,
+    Provenance,
+    Region,
+    Request,
+    ServedModel,
+    Signal,
+    Spread,
+    StaleCarbon,
+    TokenProfile,
+    Weights,
+)
+
+REGIONS = 34
+ORIGINS = 34
+REQUESTS = 256
+NOW = 1_700_000_600.0
+SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
+# Microseconds at the median, by (what, endpoints).
+TARGETS_US = {("kernel", 64): 1.5, ("decide", 64): 10.0, ("decide", 10_000): 60.0}
+WHATS = {
+    "floor": "12-column numba loop (floor)",
+    "kernel": "kernel.choose",
+    "decide": "pipeline.decide",
+}
+
+Call = Callable[[], object]
+
+
+@numba.njit("i8(f8[:,::1], f8[::1])", error_model="numpy")
+def floor_loop(columns, weights):  # type: ignore[no-untyped-def]
+    """Row of the least weighted sum of 12 columns: the least that any cost kernel must do."""
+    best, best_cost = -1, np.inf
+    for i in range(columns.shape[1]):
+        cost = 0.0
+        for row in range(12):
+            cost += weights[row] * columns[row, i]
+        if cost < best_cost:
+            best, best_cost = i, cost
+    return best
+
+
+def fleet(endpoints: int, rng: random.Random) -> Fleet:
+    """Two kinds of replica spread over at most REGIONS regions."""
+    regions = [f"region-{number:02d}" for number in range(min(endpoints, REGIONS))]
+    served = [ServedModel("llama", "", profile, 131_072.0) for profile in profiles()]
+    return Fleet(
+        regions={
+            name: Region(name, f"grid-{name}", rng.uniform(1.05, 1.6), "benchmark", frozenset())
+            for name in regions
+        },
+        endpoints=tuple(
+            Endpoint(
+                f"endpoint-{number:05d}", regions[number % len(regions)], "127.0.0.1:1",
+                (rng.choice(served),), 128, "", "", True,
+            )
+            for number in range(endpoints)
+        ),
+        priors={"llama": LengthPrior(300.0, 200.0, 500.0)},
+        rtt_ms={
+            f"origin-{number:02d}": {name: rng.uniform(2.0, 300.0) for name in regions}
+            for number in range(ORIGINS)
+        },
+        default_origin="origin-00",
+        gateway_origin="",
+    )  # fmt: skip
+
+
+def profiles() -> tuple[TokenProfile, ...]:
+    """An 8B model on one H100 and on something slower."""
+    measured = TokenProfile(
+        "llama-3.1-8b@1xh100", 90.0, 477.0, 0.0236, 6.19, 0.0926, 7.6, 0.0386, 768, 256, 0.3,
+        Provenance.MEASURED, "router/data/profiles.yaml",
+    )  # fmt: skip
+    slower = TokenProfile(
+        "slower", 90.0, 420.0, 0.05, 9.0, 0.19, 12.0, 0.06, 256, 128, 0.3, Provenance.ESTIMATED,
+        "benchmark",
+    )  # fmt: skip
+    return measured, slower
+
+
+def policy() -> Policy:
+    """The shipped carbon-first, with a default budget."""
+    return Policy(
+        "carbon-first", Weights(per_gco2e=1.0), Energy.LONG_RUN, False, SIGNAL, 0.01, Spread.PACK,
+        0.9, 0.95, Budget(e2e_ms=20_000.0), math.inf, math.inf, (), StaleCarbon.USE_FLAGGED, 7200.0,
+    )  # fmt: skip
+
+
+def forecasts(of: Fleet, rng: random.Random) -> dict[str, Forecast]:
+    """A day of hourly values for every grid zone."""
+    return {
+        region.grid_zone: Forecast(
+            region.grid_zone, NOW // 3600.0 * 3600.0, 3600.0,
+            tuple(
+                Intensity(g, g, g, SIGNAL, Kind.FORECAST, "benchmark", NOW, NOW + 1e6)
+                for g in (rng.uniform(20.0, 800.0) for _ in range(24))
+            ),
+        )
+        for region in of.regions.values()
+    }  # fmt: skip
+
+
+class Subject:
+    """One fleet size with what is called on it, each call with the next of the requests."""
+
+    def __init__(self, endpoints: int) -> None:
+        rng = random.Random(endpoints)
+        one = fleet(endpoints, rng)
+        layout = Layout(one)
+        self.endpoints = endpoints
+        self._rng = rng
+        self._snapshot = build_snapshot(layout, policy(), forecasts(one, rng), {}, NOW, 1)
+        health = HealthSettings(5.0, 5, 50.0, 20, 30.0, 300.0, 0.5, 1.0)
+        self._board = Board(layout, health, z_of(0.95))
+        for seat in self._board.seats.values():
+            for _ in range(rng.randrange(100)):
+                seat.take(rng.choice([UNLIMITED, UNLIMITED, 120.0]))
+        self._asked = [self._request() for _ in range(REQUESTS)]
+        self.calls: dict[str, Call] = {
+            "floor": self._floor(),
+            "kernel": self._kernel(),
+            "decide": self._decide(),
+        }
+
+    def _request(self) -> tuple[Request, Expected]:
+        rng = self._rng
+        budget = Budget(
+            ttft_ms=rng.choice([UNLIMITED, 400.0, 800.0]),
+            tpot_ms=rng.choice([UNLIMITED, 25.0, 40.0]),
+            explicit=True,
+        )
+        request = Request("llama", origin=f"origin-{rng.randrange(ORIGINS):02d}", budget=budget)
+        out = rng.uniform(50.0, 400.0)
+        return request, Expected(rng.uniform(20.0, 2000.0), out, 2.5 * out)
+
+    def _floor(self) -> Call:
+        generator = np.random.default_rng(1)
+        columns, weights = generator.random((12, self.endpoints)), generator.random(12)
+        return lambda: floor_loop(columns, weights)
+
+    def _kernel(self) -> Call:
+        every = cycle([self._kernel_arguments(*one) for one in self._asked])
+        return lambda: k.choose(*next(every))
+
+    def _kernel_arguments(self, request: Request, expected: Expected) -> tuple[object, ...]:
+        question = ask(request, self._snapshot, expected, NOW, 0.0)
+        columns = question.columns
+        return (
+            columns.table, self._board.live("llama", ""), columns.candidates.labels,
+            columns.candidates.starts, self._snapshot.params, question.rtt_row, *expected, 0.0,
+            *request.budget[:3], question.residency, question.slot_left_s, self._rng.random(),
+            columns.scratch,
+        )  # fmt: skip
+
+    def _decide(self) -> Call:
+        every, snapshot, board, rng = cycle(self._asked), self._snapshot, self._board, self._rng
+
+        def call() -> object:
+            request, expected = next(every)
+            return decide(request, snapshot, board, expected, NOW, rng)
+
+        return call
+
+
+def timed(call: Call, count: int) -> list[int]:
+    """Nanoseconds of each of ``count`` calls, timing included."""
+    clock, out = time.perf_counter_ns, []
+    for _ in range(count):
+        before = clock()
+        call()
+        out.append(clock() - before)
+    return out
+
+
+def microseconds(sample: Sequence[int], empty_ns: float, quantile: float) -> float:
+    """The sample's quantile, less what timing costs."""
+    return (float(np.quantile(sample, quantile)) - empty_ns) / 1e3
+
+
+def machine() -> str:
+    """The machine and versions that a figure belongs to."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else []
+    models = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    return (
+        f"{models[0] if models else platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, numba {numba.__version__}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--endpoints", type=int, nargs="+", default=[8, 64, 1000, 10_000])
+    parser.add_argument("--rounds", type=int, default=10)
+    wanted = parser.parse_args()
+    subjects = [Subject(endpoints) for endpoints in wanted.endpoints]
+    samples: dict[tuple[str, int], list[int]] = {}
+    empty: list[int] = []
+    gc.collect()
+    gc.disable()
+    for warm in (False, *[True] * wanted.rounds):
+        empty += timed(lambda: None, 2000)
+        for subject in subjects:
+            for what in WHATS:
+                sample = timed(subject.calls[what], 2000 if subject.endpoints <= 64 else 500)
+                if warm:
+                    samples.setdefault((what, subject.endpoints), []).extend(sample)
+    gc.enable()
+
+    console = Console()
+    console.print(machine(), highlight=False)
+    console.print(f"at most {REGIONS} regions, {ORIGINS} origins", highlight=False)
+    console.print(table(samples, float(np.median(empty))))
+
+
+def table(samples: dict[tuple[str, int], list[int]], empty_ns: float) -> Table:
+    """One row a subject and what was called, with its floor first."""
+    out = Table(title="Microseconds a call", title_justify="left")
+    out.add_column("endpoints", justify="right")
+    out.add_column("what")
+    for heading in ("p50", "p99", "target"):
+        out.add_column(heading, justify="right")
+    out.add_column("")
+    for (what, endpoints), sample in samples.items():
+        p50, p99 = (microseconds(sample, empty_ns, quantile) for quantile in (0.5, 0.99))
+        target = TARGETS_US.get((what, endpoints))
+        verdict = "" if target is None else "met" if p50 <= target else "MISSED"
+        out.add_row(
+            f"{endpoints:,}" if what == "floor" else "", WHATS[what], f"{p50:.2f}", f"{p99:.2f}",
+            "" if target is None else f"{target:g}", verdict, end_section=what == "decide",
+        )  # fmt: skip
+    return out
+
+
+if __name__ == "__main__":
+    main()

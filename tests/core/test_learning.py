@@ -1,0 +1,85 @@
+import math
+
+import pytest
+
+from router.core import kernel as k
+from router.core.accounting import Run
+from router.core.learning import Prediction, prediction_of, teach_latency
+from router.core.lengths import Expected
+from tests.core.worlds import World
+from tests.factories import request
+
+RTT_MS = 80.0
+TRUE = Prediction(15.0, 6.1)  # 10 + 0.05 * 100 ms of prompt, 6 + 0.1 ms a token
+
+
+def teach(world, times, ttft_ms, tpot_ms, tokens=200.0, streamed=True):
+    """Requests that go as given, each predicted at the moment that it is decided."""
+    seat = world.seat("w")
+    for _ in range(times):
+        prediction = prediction_of(world.decide(), seat)
+        assert prediction == pytest.approx(TRUE)
+        e2e_ms = RTT_MS + ttft_ms + (tokens - 1.0) * tpot_ms
+        seen_ttft = RTT_MS + ttft_ms if streamed else math.nan
+        teach_latency(seat, prediction, Run(0, 1.0, seen_ttft, e2e_ms), tokens, RTT_MS)
+
+
+def middle(seat):
+    return seat.ttft_ratio.factor(0.0), seat.tpot_ratio.factor(0.0)
+
+
+def test_a_prediction_is_the_models_own_whatever_was_learned():
+    world = World()
+    assert prediction_of(world.decide(), world.seat("w")) == pytest.approx(TRUE)
+    teach(world, 50, 45.0, 12.2)
+
+
+def test_a_stream_teaches_both_apart():
+    world = World()
+    teach(world, 300, 45.0, 12.2)
+    assert middle(world.seat("w")) == pytest.approx((3.0, 2.0), rel=0.01)
+
+
+def test_a_unary_call_teaches_both_by_the_whole():
+    world = World()
+    whole_ms = 15.0 + 200.0 * 6.1
+    teach(world, 300, 2.0 * whole_ms - 199.0 * 6.1, 6.1, streamed=False)
+    assert middle(world.seat("w")) == pytest.approx((2.0, 2.0), rel=0.01)
+
+
+def test_what_was_learned_counts_in_the_next_decision():
+    world = World()
+    before = world.decide()
+    teach(world, 300, 45.0, 12.2)
+    after = world.decide()
+    assert after.rtt_ms == before.rtt_ms == RTT_MS
+    assert after.ttft_ms == pytest.approx(RTT_MS + 45.0, rel=0.02)
+    assert after.tpot_ms == pytest.approx(12.2, rel=0.02)
+    live = world.board.live("llama", "")
+    row = [one.name for one in world.snapshot.layout.find("llama", "").endpoints].index("w")
+    assert (live[k.TTFT_FACTOR, row], live[k.TPOT_FACTOR, row]) == world.seat("w").factors
+
+
+@pytest.mark.parametrize(
+    ("run", "tokens"),
+    [
+        (Run(0, 1.0, math.nan, 2000.0), math.nan),  # how long was the answer?
+        (Run(0, 1.0, math.nan, 40.0), 200.0),  # quicker than the round trip: a clock's error
+        (Run(0, 1.0, math.nan, math.nan), 200.0),
+    ],
+)
+def test_what_cannot_be_told_teaches_nothing(run, tokens):
+    world = World()
+    seat = world.seat("w")
+    before = seat.factors
+    teach_latency(seat, TRUE, run, tokens, RTT_MS)
+    assert seat.factors == before
+
+
+def test_a_task_teaches_its_service_time():
+    world = World()
+    seat = world.seat("w")
+    for _ in range(300):
+        teach_latency(seat, Prediction(800.0, 0.0), Run(0, 1.0, math.nan, 1680.0), 1.0, RTT_MS)
+    assert seat.ttft_ratio.factor(0.0) == pytest.approx(2.0, rel=0.01)
+    assert world.decide(request(), expected=Expected(1.0, 1.0, 1.0)).ttft_ms > RTT_MS

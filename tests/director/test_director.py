@@ -1,0 +1,521 @@
+"""One request's story, told to scripted upstreams."""
+
+import asyncio
+import gc
+import math
+
+import pytest
+
+from router.core.board import Board
+from router.core.health import State
+from router.core.latency import z_of
+from router.core.retry import RetryThrottle
+from router.director import View
+from router.errors import (
+    BudgetImpossibleError,
+    DrainingError,
+    InvalidMetadataError,
+    NothingFeasibleError,
+    ShedError,
+    UnknownModelError,
+    UpstreamFaultError,
+    UpstreamInternalError,
+    UpstreamRejectedError,
+    UpstreamTimeoutError,
+)
+from router.model import Budget, Outcome
+from tests.director.support import ANSWER, LADDER, LEAVES, Room, Says, fails, leaf, three
+from tests.factories import (
+    endpoint,
+    fleet,
+    health_settings,
+    request,
+    served,
+    snapshot,
+    task_profile,
+)
+
+RETRIED = ["fault", "busy"]
+FINAL = ["internal", "rejected", "timeout"]
+
+
+def swap(room, the_fleet, carbon=None):
+    """Put another fleet in force, as a reload does: seats that stay are taken over."""
+    other = snapshot(the_fleet, carbon=LADDER if carbon is None else carbon)
+    live = Board(other.layout, health_settings(), z_of(0.95), room.director.view.board)
+    room.director.view = View(other, live)
+    return live
+
+
+# A good answer
+
+
+async def test_the_first_answer_is_passed_on_untouched():
+    says = Says(b"\x00back", trailers=(("ce-id", "1"),), initial=(("i", b"\xff"),))
+    room = Room({"a": says})
+    metadata = (("x-origin", "home"), ("k-bin", b"\x00"))
+    answer = await room.infer(10.0, b"\xff\x00sent", metadata)
+    assert answer[:3] == (b"\x00back", says.initial, says.trailers)
+    assert answer.receipt is room.watch.receipts[0][0]
+    (call,) = room.backend.calls
+    assert (call.endpoint, call.method, call.payload) == ("a", "ModelInfer", b"\xff\x00sent")
+    assert call.metadata is metadata
+    assert call.timeout_s == pytest.approx(10.0 - 0.005)
+    assert len(room.watch.decisions) == 1
+    assert not room.in_flight
+
+
+async def test_without_a_deadline_the_gateways_own_bound_applies():
+    room = Room({"a": ANSWER}, limits={"timeout_s": 77.0})
+    await room.infer(None)
+    assert room.backend.calls[0].timeout_s == 77.0
+
+
+async def test_a_stream_is_relayed_in_order_and_has_its_receipt_at_the_end():
+    room = Room({"a": Says(b"1", b"", b"3", trailers=(("t", "x"),))})
+    routed = room.stream(10.0)
+    seen = []
+    async for message in routed:
+        seen.append((message, routed.receipt, routed.trailers))
+        assert room.in_flight == {"a": 1}
+    assert seen == [(b"1", None, ()), (b"", None, ()), (b"3", None, ())]
+    assert routed.trailers == (("t", "x"),)
+    assert routed.receipt is room.watch.receipts[0][0]
+    assert room.backend.calls[0].method == "ModelStreamInfer"
+    assert not room.in_flight
+
+
+async def test_a_stream_may_end_without_a_message():
+    room = Room({"a": Says()})
+    routed, messages = await room.collect()
+    assert messages == []
+    assert routed.receipt is not None
+    assert math.isnan(routed.receipt.ttft_ms)
+    assert not room.in_flight
+
+
+# Retries
+
+
+@pytest.mark.parametrize("kind", RETRIED)
+async def test_a_failure_before_any_answer_moves_to_the_next_endpoint(kind):
+    room = Room({"a": fails(kind, end_s=2.0), "b": ANSWER})
+    answer = await room.infer(10.0)
+    assert room.backend.asked == ["a", "b"]
+    assert (answer.receipt.attempts, answer.receipt.region) == (2, "mid")
+    assert [call.timeout_s for call in room.backend.calls] == pytest.approx([9.995, 7.995])
+    assert room.watch.retries == [LEAVES[kind].reason]
+    assert not room.in_flight
+
+
+@pytest.mark.parametrize("kind", RETRIED)
+async def test_a_stream_that_fails_before_its_first_message_moves_on(kind):
+    room = Room({"a": fails(kind, end_s=2.0), "b": Says(b"1", b"2")})
+    routed, messages = await room.collect(10.0)
+    assert messages == [b"1", b"2"]
+    assert (routed.receipt.attempts, routed.receipt.region) == (2, "mid")
+    assert room.backend.calls[1].timeout_s == pytest.approx(7.995)
+    assert not room.in_flight
+
+
+@pytest.mark.parametrize("kind", LEAVES)
+async def test_a_stream_that_fails_after_a_message_is_never_retried(kind):
+    room = Room({"a": Says(b"1", error=leaf(kind)), "b": ANSWER})
+    routed, seen = room.stream(), []
+    with pytest.raises(type(LEAVES[kind])) as caught:
+        async for message in routed:
+            seen.append(message)
+    assert (seen, room.backend.asked) == ([b"1"], ["a"])
+    assert routed.receipt is None
+    assert (caught.value.endpoint, caught.value.attempts) == ("a", 1)
+    assert not (room.in_flight or room.watch.receipts or room.watch.retries)
+
+
+@pytest.mark.parametrize("kind", FINAL)
+@pytest.mark.parametrize("streams", [False, True])
+async def test_what_another_endpoint_would_not_mend_is_not_retried(kind, streams):
+    room = Room({"a": fails(kind), "b": ANSWER})
+    with pytest.raises(type(LEAVES[kind])):
+        await (room.collect() if streams else room.infer())
+    assert room.backend.asked == ["a"]
+    assert not room.in_flight
+
+
+async def test_a_failed_request_says_where_it_was():
+    room = Room({"a": fails("fault"), "b": fails("rejected")})
+    with pytest.raises(UpstreamRejectedError) as caught:
+        await room.infer()
+    error = caught.value
+    assert (error.endpoint, error.region, error.attempts) == ("b", "mid", 2)
+    assert error.decision_id == "gw-1"
+
+
+@pytest.mark.parametrize(("attempts", "asked"), [(1, "a"), (2, "ab"), (3, "abc"), (9, "abc")])
+async def test_no_more_endpoints_are_tried_than_allowed(attempts, asked):
+    room = Room(dict.fromkeys("abc", fails("fault")), limits={"max_attempts": attempts})
+    with pytest.raises(UpstreamFaultError) as caught:
+        await room.infer()
+    assert room.backend.asked == list(asked)
+    assert caught.value.attempts == len(asked)
+    assert not room.in_flight
+
+
+async def test_retries_stop_while_too_many_requests_fail():
+    room = Room(dict.fromkeys("abc", fails("fault")), throttle=RetryThrottle(4.0, 0.5))
+    with pytest.raises(UpstreamFaultError):
+        await room.infer()
+    assert room.backend.asked == ["a", "b"]  # two of four tokens are gone: half is not more
+    with pytest.raises(UpstreamFaultError):
+        await room.infer()
+    assert room.backend.asked[2:] == ["a"]
+    room.backend.script["a"] = [ANSWER]
+    for _ in range(5):
+        await room.infer()
+    room.backend.script["a"] = [fails("fault")]
+    room.backend.calls.clear()
+    with pytest.raises(UpstreamFaultError):
+        await room.infer()
+    assert room.backend.asked == ["a", "b"]
+
+
+async def test_the_time_spent_is_taken_off_the_callers_budget():
+    """b needs 20 ms of network and about 1.3 s: it fits a fresh budget but not what is left."""
+    budget = Budget(e2e_ms=8000.0, explicit=True)
+    fresh = Room({"a": fails("fault", end_s=1.0), "b": ANSWER})
+    await fresh.infer(budget=budget)
+    assert fresh.backend.asked == ["a", "b"]
+    late = Room({"a": fails("fault", end_s=7.9), "b": ANSWER})
+    with pytest.raises(UpstreamFaultError) as caught:
+        await late.infer(budget=budget)
+    assert late.backend.asked == ["a"]
+    assert (caught.value.endpoint, caught.value.attempts) == ("a", 1)
+
+
+async def test_the_first_token_budget_shrinks_too():
+    room = Room({"a": fails("fault", end_s=0.5), "b": ANSWER})
+    with pytest.raises(UpstreamFaultError):
+        await room.infer(budget=Budget(ttft_ms=520.0))
+    assert room.backend.asked == ["a"]
+
+
+async def test_no_retry_once_the_deadline_has_passed():
+    room = Room({"a": fails("fault", end_s=10.0), "b": ANSWER})
+    with pytest.raises(UpstreamFaultError):
+        await room.infer(10.0)
+    assert room.backend.asked == ["a"]
+
+
+async def test_the_last_failure_is_told_when_nobody_else_is_left():
+    room = Room({"a": fails("fault")}, the_fleet=fleet(endpoint("a", "near")))
+    with pytest.raises(UpstreamFaultError):
+        await room.infer()
+    assert not room.in_flight
+
+
+async def test_an_endpoint_is_not_asked_twice_for_one_request():
+    room = Room({"a": fails("busy"), "b": ANSWER})
+    room.backend.on_call = lambda name: room.board.tick(math.inf)  # every mark expires at once
+    await room.infer()
+    assert room.backend.asked == ["a", "b"]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_transport_that_refuses_the_call_outright_leaks_nothing(streams):
+    """`stream` may raise before there is anything to iterate: a closed or unusable channel."""
+    room = Room({"a": leaf("fault"), "b": ANSWER})
+    if streams:
+        routed, messages = await room.collect()
+        assert (messages, routed.receipt.attempts) == ([b"answer"], 2)
+    else:
+        assert (await room.infer()).payload == b"answer"
+    assert room.backend.asked == ["a", "b"]
+    assert not room.in_flight
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("error", [ValueError("metadata"), RuntimeError("a defect")])
+async def test_a_defect_says_nothing_about_the_endpoint_and_leaks_nothing(streams, error):
+    for says in (error, Says(error=error)):
+        room = Room({"a": says}, health={"consecutive_failures": 1})
+        with pytest.raises(type(error)):
+            await (room.collect() if streams else room.infer())
+        assert room.seat("a").health.state is State.HEALTHY
+        assert not room.in_flight
+
+
+# The view is replaced while a request runs
+
+
+async def test_a_request_ends_on_the_view_on_which_it_was_decided():
+    room = Room({"a": ANSWER})
+    room.backend.on_call = lambda name: swap(room, fleet(endpoint("z", "far")))
+    answer = await room.infer()
+    assert (answer.receipt.region, answer.receipt.grid_zone) == ("near", "grid-near")
+    assert room.seat("a").in_flight == 0
+    assert set(room.director.view.board.seats) == {"z"}
+
+
+async def test_a_seat_that_survives_a_reload_gets_its_place_back():
+    room = Room({"a": ANSWER})
+    boards = []
+    room.backend.on_call = lambda name: boards.append(swap(room, three()))
+    await room.infer()
+    assert boards[0].seats["a"] is room.seat("a")
+    assert boards[0].seats["a"].in_flight == 0
+    assert boards[0].live("llama", "")[0].tolist() == [0.0, 0.0, 0.0]
+
+
+async def test_a_retry_takes_the_view_in_force_by_then():
+    room = Room({"a": fails("fault"), "z": ANSWER})
+    the_fleet = fleet(endpoint("z", "far"), endpoint("a", "near"))
+    room.backend.on_call = lambda name: name == "a" and swap(room, the_fleet)
+    answer = await room.infer()
+    assert room.backend.asked == ["a", "z"]
+    assert answer.receipt.region == "far"
+    assert not any(seat.in_flight for seat in room.director.view.board.seats.values())
+
+
+async def test_a_model_that_a_reload_took_away_ends_in_the_failure_that_was():
+    """The caller asked for a model that was there: the endpoint failed, not the request."""
+    image = served(task_profile(), "image")
+    room = Room({"a": fails("fault")})
+    room.backend.on_call = lambda name: swap(room, fleet(endpoint("z", "far", image)))
+    with pytest.raises(UpstreamFaultError):
+        await room.infer()
+    assert room.seat("a").in_flight == 0
+
+
+async def test_an_origin_that_a_reload_took_away_ends_in_the_failure_that_was():
+    room = Room({"a": fails("fault")})
+    moved = fleet(endpoint("z", "far"), rtt_ms={"moon": {"far": 1.0}}, default_origin="")
+    room.backend.on_call = lambda name: swap(room, moved)
+    with pytest.raises(UpstreamFaultError):
+        await room.infer()
+
+
+# Refusals
+
+
+async def test_a_refused_request_takes_no_place():
+    room = Room({})
+    for error, changes in (
+        (UnknownModelError, {"model": "gpt"}),
+        (BudgetImpossibleError, {"budget": Budget(ttft_ms=1.0)}),
+    ):
+        with pytest.raises(error):
+            await room.infer(**changes)
+        with pytest.raises(error):
+            await room.collect(**changes)
+    assert not (room.backend.calls or room.in_flight or room.watch.decisions)
+
+
+async def test_an_unknown_origin_without_a_default_is_the_callers_mistake():
+    lost = fleet(endpoint("a"), rtt_ms={"home": {"west": 1.0}}, default_origin="")
+    with pytest.raises(InvalidMetadataError):
+        await Room({}, the_fleet=lost, carbon={}).infer(origin="moon")
+
+
+async def test_a_full_fleet_sheds():
+    room = Room({"a": ANSWER}, the_fleet=fleet(endpoint("a", "near", max_in_flight=1)))
+    room.seat("a").take(math.inf)
+    with pytest.raises(ShedError):
+        await room.infer()
+
+
+async def test_draining_refuses_new_work_and_lets_old_work_finish():
+    room = Room({"a": Says(b"1", b"2")})
+    routed = room.stream()
+    answers = aiter(routed)
+    assert await anext(answers) == b"1"
+    room.director.draining = True
+    for refused in (room.infer(), room.collect(), ask(room)):
+        with pytest.raises(DrainingError):
+            await refused
+    assert [message async for message in answers] == [b"2"]
+    assert routed.receipt is not None
+    assert not room.in_flight
+    assert not room.director.model_ready("llama", "")
+
+
+async def test_draining_does_not_stop_a_retry_of_what_was_admitted():
+    room = Room({"a": fails("fault"), "b": ANSWER})
+    room.backend.on_call = lambda name: setattr(room.director, "draining", True)
+    assert (await room.infer()).payload == b"answer"
+
+
+# Streams that are left early
+
+
+async def test_leaving_a_stream_cancels_upstream_and_frees_the_place():
+    room = Room({"a": Says(b"1", b"2")})
+    routed = room.stream()
+    assert await anext(aiter(routed)) == b"1"
+    await routed.aclose()
+    (stream,) = room.backend.streams
+    assert stream.cancelled
+    assert routed.receipt is None
+    assert not (room.in_flight or room.watch.receipts)
+    await routed.aclose()
+
+
+async def test_a_stream_that_was_never_started_is_nothing():
+    room = Room({})
+    routed = room.stream()
+    await routed.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(aiter(routed))
+    assert not (room.backend.calls or room.in_flight or room.watch.decisions)
+
+
+async def test_a_consumer_that_fails_frees_the_place_once_it_closes():
+    room = Room({"a": Says(b"1", b"2")})
+    routed = room.stream()
+    with pytest.raises(ZeroDivisionError):
+        try:
+            async for message in routed:
+                message / 0 if isinstance(message, int) else 1 / 0
+        finally:
+            await routed.aclose()
+    assert room.backend.streams[0].cancelled
+    assert not room.in_flight
+
+
+async def test_a_stream_that_everybody_forgot_frees_its_place():
+    room = Room({"a": Says(b"1", b"2")})
+    routed = room.stream()
+    assert await anext(aiter(routed)) == b"1"
+    del routed
+    gc.collect()
+    async with asyncio.timeout(10.0):
+        while room.in_flight:
+            await asyncio.sleep(0)
+    assert room.backend.streams[0].cancelled
+    assert len(asyncio.all_tasks()) == 1
+
+
+@pytest.mark.parametrize("messages", [(), (b"1",)])
+async def test_a_stream_that_was_closed_leaves_no_task_behind(messages):
+    room = Room({"a": Says(*messages, b"2")})
+    routed = room.stream()
+    answers = aiter(routed)
+    for _ in range(len(messages) + 1):
+        await anext(answers)
+    await routed.aclose()
+    gc.collect()
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_stream_is_iterated_once():
+    room = Room({"a": Says(b"1")})
+    routed, _ = await room.collect()
+    assert [message async for message in routed] == []
+    assert room.backend.asked == ["a"]
+
+
+async def test_the_outcome_of_a_lease_is_what_happened(monkeypatch):
+    outcomes = []
+    from router.core import lease
+
+    close = lease.Lease.close
+    monkeypatch.setattr(
+        lease.Lease, "close", lambda self, outcome: outcomes.append(outcome) or close(self, outcome)
+    )
+    kinds = {
+        "fault": Outcome.DROPPED, "internal": Outcome.DROPPED, "busy": Outcome.DROPPED,
+        "timeout": Outcome.DROPPED, "rejected": Outcome.IGNORED,
+    }  # fmt: skip
+    for kind, outcome in kinds.items():
+        with pytest.raises(type(LEAVES[kind])):
+            await Room({"a": fails(kind)}, limits={"max_attempts": 1}).infer()
+        assert outcomes.pop() is outcome
+    await Room({"a": ANSWER}).infer()
+    assert outcomes == [Outcome.SUCCEEDED]
+
+
+# Questions about a model
+
+
+async def ask(room, model="llama", deadline_s=None, version=""):
+    return await room.director.ask(model, version, "ModelMetadata", b"q", (), deadline_s)
+
+
+async def test_a_question_goes_to_a_healthy_endpoint_and_takes_no_place():
+    room = Room({"c": Says(b"meta")})
+    room.backend.on_call = lambda name: room.in_flight and pytest.fail("took a place")
+    assert (await ask(room, deadline_s=5.0)).payload == b"meta"
+    (call,) = room.backend.calls
+    assert (call.method, call.payload) == ("ModelMetadata", b"q")
+    assert call.timeout_s == pytest.approx(4.995)
+    assert room.seat("c").turns == 0
+
+
+@pytest.mark.parametrize("kind", RETRIED)
+async def test_a_question_tries_the_next_endpoint_with_the_time_that_is_left(kind):
+    room = Room({"c": fails(kind, end_s=1.0), "b": fails(kind, end_s=1.0), "a": Says(b"meta")})
+    assert (await ask(room, deadline_s=5.0)).payload == b"meta"
+    assert room.backend.asked == ["c", "b", "a"]
+    assert [call.timeout_s for call in room.backend.calls] == pytest.approx([4.995, 3.995, 2.995])
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("rejected", UpstreamRejectedError), ("internal", UpstreamInternalError),
+     ("timeout", UpstreamTimeoutError)],
+)  # fmt: skip
+async def test_a_question_that_was_answered_badly_is_not_asked_again(kind, error):
+    room = Room(dict.fromkeys("abc", fails(kind)))
+    with pytest.raises(error):
+        await ask(room)
+    assert len(room.backend.asked) == 1
+
+
+async def test_a_question_skips_endpoints_that_are_out():
+    room = Room({"b": Says(b"meta")})
+    for name in "ac":
+        room.seat(name).health.readiness(0.0, False, True)
+        room.seat(name).publish_load()
+    assert (await ask(room)).payload == b"meta"
+    room.seat("b").health.readiness(0.0, False, True)
+    room.seat("b").publish_load()
+    with pytest.raises(NothingFeasibleError):
+        await ask(room)
+
+
+async def test_a_question_about_an_unknown_model_is_an_error():
+    with pytest.raises(UnknownModelError):
+        await ask(Room({}), "gpt")
+    with pytest.raises(UnknownModelError):
+        await ask(
+            Room({}, the_fleet=fleet(endpoint("a", "near", served(version="1")))), version="2"
+        )
+
+
+async def test_the_last_failure_of_a_question_is_told():
+    room = Room(dict.fromkeys("abc", fails("fault")))
+    with pytest.raises(UpstreamFaultError):
+        await ask(room)
+    assert len(room.backend.asked) == 3
+
+
+# Looking without touching
+
+
+async def test_decide_takes_no_place_and_explain_agrees():
+    room = Room({})
+    decision = room.director.decide(request())
+    explanation = room.director.explain(request())
+    assert decision.endpoint.name == "a"
+    assert explanation.decision == decision
+    assert [candidate.endpoint for candidate in explanation.candidates] == ["a", "b", "c"]
+    assert not (room.in_flight or room.backend.calls or room.watch.decisions)
+
+
+def test_a_model_is_ready_while_an_endpoint_takes_requests():
+    room = Room({})
+    assert room.director.model_ready("llama", "")
+    for name in "abc":
+        room.seat(name).health.readiness(0.0, False, True)
+        room.seat(name).publish_load()
+    assert not room.director.model_ready("llama", "")
+    with pytest.raises(UnknownModelError):
+        room.director.model_ready("gpt", "")
