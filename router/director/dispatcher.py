@@ -10,6 +10,7 @@ from router.core.accounting import Run
 from router.core.board import Board, Seat
 from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
+from router.core.health import State
 from router.core.learning import Prediction, teach_latency
 from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import decide
@@ -51,7 +52,8 @@ class Parts(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What a finished request teaches and tells. ``added_s``: from arrival to going upstream."""
+    """What a finished request teaches and tells. ``decided_s``: its first decision took;
+    ``added_s``: from its arrival to its going upstream."""
 
     seat: Seat
     prediction: Prediction
@@ -59,6 +61,7 @@ class Lesson(NamedTuple):
     output_tokens: float
     seen_rtt_ms: float
     receipt: Receipt
+    decided_s: float
     added_s: float
 
 
@@ -116,8 +119,9 @@ class Dispatcher:
                 pinned,
             )
         except NothingFeasibleError:
-            # The endpoint that held the sequence's state is gone: a restarted one is free to move.
-            self._pins.pop(key, None)
+            if not _rests(view.board.seats.get(pinned)):
+                # The endpoint cannot go on with the sequence: begun anew, it is free to move.
+                self._pins.pop(key, None)
             raise
         if request.sequence_id:
             self._pin(key, decision.endpoint.name)
@@ -142,6 +146,7 @@ class Dispatcher:
             lengths.observe(
                 request.model, request.tenant, request.input_tokens, lesson.output_tokens
             )
+            observer.decided(lesson.decided_s)
             observer.finished(receipt, lesson.added_s)
 
     def network_j(self, payload_bytes: int) -> float:
@@ -164,3 +169,10 @@ class Dispatcher:
         self._pins.move_to_end(key)
         if len(self._pins) > _MAX_SEQUENCES:
             self._pins.popitem(last=False)
+
+
+def _rests(seat: Seat | None) -> bool:
+    """Whether an endpoint is only busy or on probation: what it holds of a sequence is not lost."""
+    if seat is None or seat.health.state is State.EJECTED:
+        return False
+    return not seat.health.admits(seat.in_flight)

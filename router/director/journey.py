@@ -25,7 +25,7 @@ class Journey:
     ends it, and every attempt is ended exactly once."""
 
     __slots__ = (
-        "_decision_id", "_departed", "_dispatcher", "_expected", "_lease", "_prediction",
+        "_decided_s", "_decision_id", "_departed", "_dispatcher", "_expected", "_lease", "_prediction",
         "_request", "_started", "_timeout_s", "_tried", "_view", "decision",
     )  # fmt: skip
 
@@ -43,7 +43,7 @@ class Journey:
         self._expected = dispatcher.expect(request)
         self.decision = dispatcher.pick(self._view, request, self._expected)
         self._decision_id = dispatcher.next_id()
-        dispatcher.parts.observer.decided(clock.monotonic() - self._started)
+        self._decided_s = clock.monotonic() - self._started
 
     def depart(self) -> float:
         """Take a place on the decided endpoint; seconds left for upstream work."""
@@ -145,6 +145,7 @@ class Journey:
                 output_tokens(decision, run, report),
                 self._seen_rtt_ms(),
                 receipt,
+                self._decided_s,
                 self._departed - self._started,
             )
         )

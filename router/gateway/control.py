@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import grpc
 
@@ -11,9 +11,10 @@ from router._pb import router_pb2 as pb
 from router.core.explanation import Explanation
 from router.errors import NothingFeasibleError
 from router.gateway import control_messages as messages
+from router.gateway.calls import server_stream, unary
 from router.gateway.draining import Watchers
 from router.gateway.ports import Context
-from router.gateway.refusal import Failures, refuse
+from router.gateway.refusal import Failures
 from router.model import Decision, Fleet, Request
 from router.telemetry.view import FleetView
 
@@ -55,61 +56,43 @@ class ControlService:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods."""
-
-        def unary(method: Any, request: Any) -> grpc.RpcMethodHandler[Any, Any]:
-            return grpc.unary_unary_rpc_method_handler(method, request.FromString, _serialize)
-
+        told = self._failures
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Decide": unary(self._decide, pb.DecideRequest),
-                "Explain": unary(self._explain, pb.ExplainRequest),
-                "ListEndpoints": unary(self._list_endpoints, pb.ListEndpointsRequest),
-                "WatchRegions": grpc.unary_stream_rpc_method_handler(
-                    self._watch_regions, pb.WatchRegionsRequest.FromString, _serialize
-                ),
+                "Decide": unary(pb.DecideRequest, self._decide, told),
+                "Explain": unary(pb.ExplainRequest, self._explain, told),
+                "ListEndpoints": unary(pb.ListEndpointsRequest, self._list_endpoints, told),
+                "WatchRegions": server_stream(pb.WatchRegionsRequest, self._watch_regions, told),
             },
         )
 
-    async def _decide(self, message: pb.DecideRequest, context: Context) -> pb.DecideResponse:
-        request: Request | None = None
-        try:
-            request = messages.read_request(message.request)
-            decision = self._control.decide(request)
-            return pb.DecideResponse(
-                decision=messages.decision_message(decision, self._require_view().now)
-            )
-        except Exception as error:
-            await refuse(context, self._failures, "Decide", request, error)
+    async def _decide(self, message: pb.DecideRequest, _: Context) -> pb.DecideResponse:
+        decision = self._control.decide(messages.read_request(message.request))
+        now = self._require_view().now
+        return pb.DecideResponse(decision=messages.decision_message(decision, now))
 
-    async def _explain(self, message: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
-        request: Request | None = None
-        try:
-            request = messages.read_request(message.request)
-            return messages.explanation_message(self._control.explain(request))
-        except Exception as error:
-            await refuse(context, self._failures, "Explain", request, error)
+    async def _explain(self, message: pb.ExplainRequest, _: Context) -> pb.ExplainResponse:
+        explanation = self._control.explain(messages.read_request(message.request))
+        return messages.explanation_message(explanation)
 
     async def _list_endpoints(
-        self, message: pb.ListEndpointsRequest, context: Context
+        self, message: pb.ListEndpointsRequest, _: Context
     ) -> pb.ListEndpointsResponse:
-        try:
-            fleet = self._control.fleet()
-            known = {endpoint.name: endpoint for endpoint in fleet.endpoints}
-            return pb.ListEndpointsResponse(
-                endpoints=[
-                    messages.endpoint_message(view, known[view.name], fleet)
-                    for view in self._require_view().endpoints
-                    if view.name in known
-                    and message.region in ("", view.region)
-                    and (not message.model or message.model in view.models)
-                ]
-            )
-        except Exception as error:
-            await refuse(context, self._failures, "ListEndpoints", None, error)
+        fleet = self._control.fleet()
+        known = {endpoint.name: endpoint for endpoint in fleet.endpoints}
+        return pb.ListEndpointsResponse(
+            endpoints=[
+                messages.endpoint_message(view, known[view.name], fleet)
+                for view in self._require_view().endpoints
+                if view.name in known
+                and message.region in ("", view.region)
+                and (not message.model or message.model in view.models)
+            ]
+        )
 
     async def _watch_regions(
-        self, message: pb.WatchRegionsRequest, context: Context
+        self, _: pb.WatchRegionsRequest
     ) -> AsyncIterator[pb.WatchRegionsResponse]:
         version = None
         while not self._watchers.draining:
@@ -124,8 +107,3 @@ class ControlService:
         if view is None:
             raise NothingFeasibleError("carbon and load were not read yet", 1.0)
         return view
-
-
-def _serialize(message: Any) -> bytes:
-    data: bytes = message.SerializeToString()
-    return data

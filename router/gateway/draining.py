@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from typing import Any
+
+import grpc
+
+from router.gateway.ports import Context
 
 
 class Watchers:
@@ -22,6 +25,8 @@ class Watchers:
     def drain(self) -> None:
         """End every stream now and let none begin."""
         self._drained.set()
+        # Only while they read: a write that is cancelled would still be under way in gRPC, and
+        # keep the call from ending.
         for task in self._reading:
             task.cancel()
 
@@ -33,18 +38,19 @@ class Watchers:
         except TimeoutError:
             pass
 
-    async def while_open(self, reading: Coroutine[Any, Any, None]) -> None:
-        """Run ``reading``, which waits for the client, to its end or until `drain`."""
+    async def read(self, context: Context) -> bytes | None:
+        """The client's next message; None when there are no more, or the server drains."""
         task = asyncio.current_task()
         if self.draining or task is None:
-            reading.close()
-            return
+            return None
         self._reading.add(task)
         try:
-            await reading
+            message = await context.read()
         except asyncio.CancelledError:
             # Ours from `drain`, unless the client went away at the same time.
             if not self.draining or task.uncancel() > 0:
                 raise
+            return None
         finally:
             self._reading.discard(task)
+        return None if message is grpc.aio.EOF else bytes(message)

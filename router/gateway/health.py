@@ -5,14 +5,16 @@ Names: "" and each service for the gateway as a whole, ``model/NAME`` for a mode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2
 
+from router.gateway.calls import server_stream, unary
 from router.gateway.draining import Watchers
 from router.gateway.ports import Context
+from router.gateway.refusal import Failures
 
 SERVICE = "grpc.health.v1.Health"
 POLL_S = 1.0
@@ -31,30 +33,23 @@ class HealthService:
         models: Callable[[], Mapping[str, bool]],
         services: tuple[str, ...],
         watchers: Watchers,
+        failures: Failures,
     ) -> None:
         self._ready = ready
         self._models = models
         self._services = services
         self._watchers = watchers
+        self._failures = failures
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods."""
-
-        def unary(method: Any, request: Any) -> grpc.RpcMethodHandler[Any, Any]:
-            return grpc.unary_unary_rpc_method_handler(
-                method, request.FromString, lambda message: message.SerializeToString()
-            )
-
+        check = health_pb2.HealthCheckRequest
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Check": unary(self._check, health_pb2.HealthCheckRequest),
-                "List": unary(self._list, health_pb2.HealthListRequest),
-                "Watch": grpc.unary_stream_rpc_method_handler(
-                    self._watch,
-                    health_pb2.HealthCheckRequest.FromString,
-                    _Response.SerializeToString,
-                ),
+                "Check": unary(check, self._check, self._failures),
+                "List": unary(health_pb2.HealthListRequest, self._list, self._failures),
+                "Watch": server_stream(check, self._watch, self._failures),
             },
         )
 
@@ -80,14 +75,14 @@ class HealthService:
         statuses = {name: _Response(status=status) for name, status in self._statuses().items()}
         return health_pb2.HealthListResponse(statuses=statuses)
 
-    async def _watch(self, request: Any, context: Any) -> None:
+    async def _watch(self, request: Any) -> AsyncIterator[Any]:
         last = None
         while last is None or not self._watchers.draining:
             # The protocol keeps the stream of an unknown name open: the name may come to be.
             status = self._statuses().get(request.service, _Response.SERVICE_UNKNOWN)
             if status != last:
-                await context.write(_Response(status=status))
+                yield _Response(status=status)
                 last = status
             await self._watchers.pause(POLL_S)
         if last != _Response.NOT_SERVING:
-            await context.write(_Response(status=_Response.NOT_SERVING))
+            yield _Response(status=_Response.NOT_SERVING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -11,7 +12,10 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from router._pb import inference_pb2, router_pb2
+from router.gateway.calls import decode
 from router.gateway.draining import Watchers
+from router.gateway.ports import Context
+from router.gateway.refusal import Failures, refuse
 
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
@@ -20,29 +24,34 @@ V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 class ReflectionService:
     """Describes ``services`` out of a pool of its own: ours plus health and reflection."""
 
-    def __init__(self, services: tuple[str, ...], watchers: Watchers) -> None:
+    def __init__(self, services: tuple[str, ...], watchers: Watchers, failures: Failures) -> None:
         self._watchers = watchers
+        self._failures = failures
         servicer = reflection.aio.ReflectionServicer  # type: ignore[attr-defined]
         self._answers = servicer((*services, V1, V1ALPHA), _pool())
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """The same service under both names: v1 is v1alpha renamed, equal on the wire."""
-        method = grpc.stream_stream_rpc_method_handler(
-            self._info,
-            reflection_pb2.ServerReflectionRequest.FromString,
-            reflection_pb2.ServerReflectionResponse.SerializeToString,
-        )
+        method: Any = grpc.stream_stream_rpc_method_handler(self._info)
         return tuple(
             grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method})
             for name in (V1, V1ALPHA)
         )
 
-    async def _info(self, requests: Any, context: Any) -> None:
-        await self._watchers.while_open(self._answer(requests, context))
+    async def _info(self, _: object, context: Context) -> None:
+        try:
+            async for answer in self._answers.ServerReflectionInfo(self._asked(context), context):
+                await context.write(answer.SerializeToString())
+        except grpc.aio.BaseError:
+            raise
+        except Exception as error:
+            await refuse(context, self._failures, "ServerReflectionInfo", None, error)
 
-    async def _answer(self, requests: Any, context: Any) -> None:
-        async for answer in self._answers.ServerReflectionInfo(requests, context):
-            await context.write(answer)
+    async def _asked(
+        self, context: Context
+    ) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+        while (payload := await self._watchers.read(context)) is not None:
+            yield decode(reflection_pb2.ServerReflectionRequest, payload)
 
 
 def _pool() -> DescriptorPool:

@@ -72,8 +72,8 @@ class Gateway:
             (
                 self._inference.handlers(),
                 ControlService(control_source, told, self._watchers).handlers(),
-                HealthService(ready, models, services, self._watchers).handlers(),
-                *ReflectionService((*services, health.SERVICE), self._watchers).handlers(),
+                HealthService(ready, models, services, self._watchers, told).handlers(),
+                *ReflectionService((*services, health.SERVICE), self._watchers, told).handlers(),
             )
         )
 

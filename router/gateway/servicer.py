@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Callable
 
 import grpc
-from google.protobuf.message import DecodeError
 
 import router
 from router._pb import inference_pb2 as pb
 from router.errors import MalformedRequestError
+from router.gateway.calls import decode, unary
 from router.gateway.metadata import Caller
 from router.gateway.ports import Context, Director
 from router.gateway.receipts import trailers
@@ -46,6 +46,7 @@ class InferenceService:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods; bytes in and out where no codec is named."""
+        told = self._failures
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
@@ -53,10 +54,10 @@ class InferenceService:
                 "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream_infer),
                 "ModelMetadata": grpc.unary_unary_rpc_method_handler(self._model_metadata),
                 "ModelConfig": grpc.unary_unary_rpc_method_handler(self._model_config),
-                "ModelReady": grpc.unary_unary_rpc_method_handler(self._model_ready),
-                "ServerLive": grpc.unary_unary_rpc_method_handler(self._server_live),
-                "ServerReady": grpc.unary_unary_rpc_method_handler(self._server_ready),
-                "ServerMetadata": grpc.unary_unary_rpc_method_handler(self._server_metadata),
+                "ModelReady": unary(pb.ModelReadyRequest, self._model_ready, told),
+                "ServerLive": unary(pb.ServerLiveRequest, self._server_live, told),
+                "ServerReady": unary(pb.ServerReadyRequest, self._server_ready, told),
+                "ServerMetadata": unary(pb.ServerMetadataRequest, self._server_metadata, told),
             },
         )
 
@@ -109,7 +110,8 @@ class InferenceService:
         metadata = context.invocation_metadata()
         request: Request | None = None
         try:
-            request = _named(payload)
+            # ModelMetadataRequest and ModelConfigRequest have the same two fields.
+            request = _about(decode(pb.ModelReadyRequest, payload))
             reply = await self._director.ask(
                 request.model,
                 request.version,
@@ -123,36 +125,26 @@ class InferenceService:
         context.set_trailing_metadata(tuple(passable(reply.trailers)))
         return reply.payload
 
-    async def _model_ready(self, payload: bytes, context: Context) -> bytes:
-        request: Request | None = None
-        try:
-            request = _named(payload)
-            ready = self._director.model_ready(request.model, request.version)
-        except Exception as error:
-            await refuse(context, self._failures, "ModelReady", request, error)
-        return pb.ModelReadyResponse(ready=ready and not self._draining).SerializeToString()
+    async def _model_ready(self, asked: pb.ModelReadyRequest, _: Context) -> pb.ModelReadyResponse:
+        request = _about(asked)
+        ready = self._director.model_ready(request.model, request.version)
+        return pb.ModelReadyResponse(ready=ready and not self._draining)
 
-    async def _server_live(self, payload: bytes, context: Context) -> bytes:
-        return pb.ServerLiveResponse(live=True).SerializeToString()
+    async def _server_live(self, _: pb.ServerLiveRequest, __: Context) -> pb.ServerLiveResponse:
+        return pb.ServerLiveResponse(live=True)
 
-    async def _server_ready(self, payload: bytes, context: Context) -> bytes:
-        ready = self._ready() and not self._draining
-        return pb.ServerReadyResponse(ready=ready).SerializeToString()
+    async def _server_ready(self, _: pb.ServerReadyRequest, __: Context) -> pb.ServerReadyResponse:
+        return pb.ServerReadyResponse(ready=self._ready() and not self._draining)
 
-    async def _server_metadata(self, payload: bytes, context: Context) -> bytes:
+    async def _server_metadata(
+        self, _: pb.ServerMetadataRequest, __: Context
+    ) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(
             name="carbon-router", version=router.__version__, extensions=EXTENSIONS
-        ).SerializeToString()
+        )
 
 
-def _named(payload: bytes) -> Request:
-    """Fields 1 and 2 of a ModelReadyRequest, ModelMetadataRequest or ModelConfigRequest."""
-    try:
-        asked = pb.ModelReadyRequest.FromString(payload)
-    except DecodeError:
-        raise MalformedRequestError(
-            "the request cannot be decoded: send name and version"
-        ) from None
+def _about(asked: pb.ModelReadyRequest) -> Request:
     if not asked.name:
         raise MalformedRequestError("name is empty: say which model is meant")
     return Request(asked.name, asked.version)

@@ -65,6 +65,7 @@ class StreamSession:
         self._active = 0
         self._reader: asyncio.Task[object] | None = None
         self._draining = False
+        self._cut = False
 
     async def run(self) -> None:
         """Serve the stream to its end and set its trailers. Raises DrainingError when cut short."""
@@ -78,7 +79,7 @@ class StreamSession:
         self._context.set_trailing_metadata(
             (*passable(self._upstream_trailers), *self._receipts.trailers())
         )
-        if self._draining:
+        if self._cut:
             raise DrainingError("this gateway is shutting down: open the stream again elsewhere")
 
     def drain(self) -> None:
@@ -93,6 +94,7 @@ class StreamSession:
     async def _read(self) -> bytes | None:
         """The next message; None when the client has half-closed or an idle stream drains."""
         if self._draining and not self._active:
+            self._cut = True
             return None
         self._reader = reader = asyncio.current_task()
         try:
@@ -100,6 +102,7 @@ class StreamSession:
         except asyncio.CancelledError:
             # Ours from ``_end_if_idle``, unless somebody else cancelled as well.
             if self._draining and not self._active and reader and reader.uncancel() == 0:
+                self._cut = True
                 return None
             raise
         finally:

@@ -34,7 +34,7 @@ def policy(name: str) -> Policy:
     ("name", "weights", "spread", "near_tie"),
     [
         ("carbon-first", Weights(per_gco2e=1.0), Spread.PACK, 0.01),
-        ("latency-first", Weights(per_e2e_ms=1.0), Spread.SPREAD, 0.05),
+        ("latency-first", Weights(per_ttft_ms=1.0), Spread.SPREAD, 0.05),
         ("least-loaded", Weights(per_load=1.0), Spread.SPREAD, 0.0),
         ("round-robin", Weights(per_turn=1.0), Spread.SPREAD, 0.0),
         ("static-greenest", Weights(per_gco2e=1.0), Spread.SPREAD, 0.0),

@@ -184,6 +184,7 @@ class Stream:
     def __init__(self, upstreams, says):
         self._upstreams = upstreams
         self._says = says
+        self._trailers = ()
         self._ended = False
         self.cancelled = False
         self.started = False
@@ -203,13 +204,15 @@ class Stream:
             await self._upstreams._wait(says, says.end_s)
             if says.error is not None:
                 raise says.error
+            self._trailers = says.trailers
         except asyncio.CancelledError:
             self.cancelled = True
             raise
-        self._ended = True
+        finally:
+            self._ended = True
 
     def trailers(self):
-        return self._says.trailers if self._ended else ()
+        return self._trailers
 
     def cancel(self):
         self.cancelled = True

@@ -118,3 +118,32 @@ async def test_draining_cuts_what_does_not_end_in_time():
         await soon(director.cancelled.wait())
         await soon(gateway.gateway.wait())
     assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "carbonrouter.v1.CarbonRouter/Decide",
+        "carbonrouter.v1.CarbonRouter/WatchRegions",
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/List",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "inference.GRPCInferenceService/ModelReady",
+    ],
+)
+async def test_malformed_messages_never_end_in_unknown(path):
+    async with running(Script()) as gateway:
+        call = gateway.channel.stream_stream(f"/{path}")(iter([b"\x0a\xff\xff"]))
+        code, details, trailers = await error_of(call.read())
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "cannot be decoded" in details
+    assert trailers["x-carbon-reason"] == "request_malformed"
+
+
+async def test_a_fault_of_our_own_in_a_small_call_is_internal_and_told():
+    async with running(Script(), ready=lambda: 1 / 0) as gateway:
+        call = gateway.channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
+        code, details, _ = await error_of(call)
+        assert gateway.told.seen == [("HealthCheck", None, "INTERNAL", "internal")]
+    assert (code, details) == (grpc.StatusCode.INTERNAL, "internal error")

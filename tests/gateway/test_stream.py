@@ -8,8 +8,8 @@ import pytest
 
 from router import errors
 from router._pb import inference_pb2 as pb
-from router.gateway.stream import MAX_CONCURRENT, REASON_PARAMETER
-from tests.gateway.support import Script, error_of, infer_request, running, soon
+from router.gateway.stream import MAX_CONCURRENT, REASON_PARAMETER, StreamSession
+from tests.gateway.support import Script, Told, error_of, infer_request, running, soon
 
 
 def answer(request, number):
@@ -284,3 +284,45 @@ async def test_draining_lets_a_running_request_finish():
             code, _, _ = await error_of(call.read())
             await soon(drained)
     assert code is grpc.StatusCode.UNAVAILABLE
+
+
+class HalfClosed:
+    """The server's end of a stream on which the client sent one message and closed its side."""
+
+    def __init__(self):
+        self.messages = [infer_request(request_id="a").SerializeToString(), grpc.aio.EOF]
+        self.written = []
+        self.closed = asyncio.Event()
+        self.trailers = ()
+
+    def invocation_metadata(self):
+        return ()
+
+    def time_remaining(self):
+        return None
+
+    async def read(self):
+        if len(self.messages) == 1:
+            self.closed.set()
+        return self.messages.pop(0)
+
+    async def write(self, message):
+        self.written.append(message)
+
+    def set_trailing_metadata(self, trailers):
+        self.trailers = trailers
+
+
+async def test_a_finished_stream_ends_well_even_while_draining():
+    upstream = Upstream(gated=True)
+    context = HalfClosed()
+    session = StreamSession(script(upstream), context, Told(), 5.0)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(session.run())
+        await soon(upstream.events.get())
+        await soon(context.closed.wait())
+        session.drain()
+        upstream.gates["a"].set()
+        await soon(running)
+    assert len(context.written) == 1
+    assert dict(context.trailers)["x-carbon-requests"] == "1"

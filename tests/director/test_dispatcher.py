@@ -1,0 +1,225 @@
+"""What every request needs: expected lengths, bounds of time, ids, and sequences that stay."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core.health import State
+from router.director import dispatcher
+from router.director.dispatcher import BYTES_PER_GB, Limits, View
+from router.errors import (
+    BudgetImpossibleError,
+    NothingFeasibleError,
+    ShedError,
+    UnknownModelError,
+    UpstreamBusyError,
+    UpstreamFaultError,
+)
+from router.model import Budget
+from tests.director.support import ANSWER, LADDER, Room, Says, fails, three
+from tests.factories import board, endpoint, fleet, forecasts, request, served, snapshot
+
+
+def test_the_network_costs_what_the_operator_says():
+    room = Room({}, limits={"kwh_per_gb": 0.002})
+    assert room.director.network_j(0) == 0.0
+    assert room.director.network_j(int(BYTES_PER_GB)) == pytest.approx(0.002 * 3.6e6)
+
+
+@given(deadline_s=st.floats(-10.0, 1e6), margin_s=st.floats(0.0, 1.0))
+def test_upstream_gets_the_deadline_less_the_margin_and_never_less_than_nothing(
+    deadline_s, margin_s
+):
+    director = SHARED.director
+    director.limits = Limits(3, 900.0, margin_s, 0.0)
+    left_s = director.timeout_s(deadline_s)
+    assert 0.0 <= left_s <= max(0.0, deadline_s)
+    assert director.timeout_s(None) == 900.0
+
+
+SHARED = Room({})
+
+
+def test_ids_are_unique_and_name_their_gateway():
+    director = Room({}).director
+    ids = [director.next_id() for _ in range(300)]
+    assert len(set(ids)) == 300
+    assert all(one.startswith("gw-") for one in ids)
+
+
+def test_what_to_expect_is_learned_by_tenant():
+    room = Room({})
+    for _ in range(400):
+        room.lengths.observe("llama", "acme", 100.0, 20.0)
+    acme = room.director.expect(request(tenant="acme"))
+    assert acme.output_tokens == pytest.approx(20.0, rel=0.01)
+    assert room.director.expect(request(tenant="acme", max_output_tokens=3.0)).output_tokens == 3.0
+    assert math.isclose(room.director.expect(request(input_tokens=7.0)).input_tokens, 7.0)
+
+
+def test_expecting_of_an_unknown_model_or_version_is_an_error():
+    only_one = three()
+    one = Room({}, the_fleet=fleet(endpoint("a", "near", served(version="1"))))
+    with pytest.raises(UnknownModelError):
+        Room({}, the_fleet=only_one).director.expect(request(model="gpt"))
+    with pytest.raises(UnknownModelError):
+        one.director.expect(request(version="2"))
+    assert one.director.expect(request(version="1")).output_tokens == 200.0
+
+
+# Sequences
+
+
+UPSIDE_DOWN = forecasts(near=300, mid=200, far=100)
+
+
+async def ask(room, sequence_id="s", **changes):
+    answer = await room.infer(sequence_id=sequence_id, **changes)
+    return answer.receipt.decision.endpoint.name
+
+
+async def test_a_sequence_stays_where_it_began():
+    room = Room(dict.fromkeys("abc", ANSWER))
+    assert await ask(room) == "a"
+    room.director.view = View(snapshot(room.fleet, carbon=UPSIDE_DOWN), room.board)
+    assert await ask(room) == "a"
+    assert await ask(room, "another") == "c"
+    assert await ask(room, "") == "c"
+
+
+async def test_sequences_of_two_models_are_two_sequences():
+    models = (served(), served(name="other"))
+    the_fleet = fleet(endpoint("a", "near", *models), endpoint("b", "mid", *models))
+    room = Room(dict.fromkeys("ab", ANSWER), the_fleet=the_fleet)
+    assert await ask(room) == "a"
+    room.seat("a").health.readiness(0.0, False, True)
+    room.seat("a").publish_load()
+    assert await ask(room, model="other") == "b"
+
+
+async def test_a_sequence_is_not_retried_elsewhere():
+    """No other endpoint has its state."""
+    room = Room({"a": [ANSWER, fails("fault")], "b": ANSWER})
+    assert await ask(room) == "a"
+    with pytest.raises(UpstreamFaultError):
+        await ask(room)
+    assert room.backend.asked == ["a", "a"]
+    assert not room.in_flight
+
+
+async def test_the_first_request_of_a_sequence_may_not_move_either_but_frees_it():
+    """It may have reached the endpoint: the caller begins anew, and then anywhere."""
+    room = Room({"a": [fails("fault"), fails("fault")], "b": ANSWER})
+    with pytest.raises(UpstreamFaultError):
+        await ask(room)
+    room.seat("a").health.readiness(room.clock.monotonic(), False, True)
+    room.seat("a").publish_load()
+    assert await ask(room) == "b"
+
+
+async def test_a_sequence_whose_endpoint_failed_it_is_free_to_begin_anew():
+    room = Room({"a": [ANSWER, fails("fault")], "b": ANSWER}, health={"consecutive_failures": 1})
+    assert await ask(room) == "a"
+    with pytest.raises(UpstreamFaultError):
+        await ask(room)
+    assert room.seat("a").health.state is State.EJECTED
+    assert await ask(room) == "b"
+    assert await ask(room) == "b"
+
+
+async def test_a_sequence_whose_endpoint_was_taken_out_is_told_once_and_free_then():
+    room = Room(dict.fromkeys("ab", ANSWER))
+    assert await ask(room) == "a"
+    room.seat("a").health.readiness(room.clock.monotonic(), False, True)
+    room.seat("a").publish_load()
+    with pytest.raises(NothingFeasibleError):
+        await ask(room)
+    assert await ask(room) == "b"
+
+
+async def test_a_sequence_whose_endpoint_a_reload_removed_is_free():
+    room = Room(dict.fromkeys("abc", ANSWER))
+    assert await ask(room) == "a"
+    rest = snapshot(fleet(*room.fleet.endpoints[1:], rtt_ms=room.fleet.rtt_ms), carbon=LADDER)
+    room.director.view = View(rest, board(rest))
+    with pytest.raises(NothingFeasibleError):
+        await ask(room)
+    assert await ask(room) == "b"
+
+
+async def test_a_sequence_whose_model_a_reload_moved_is_free():
+    room = Room(dict.fromkeys("ab", ANSWER))
+    assert await ask(room) == "a"
+    other = endpoint("a", "near", served(name="other"))
+    moved = snapshot(fleet(other, *room.fleet.endpoints[1:], rtt_ms=room.fleet.rtt_ms))
+    room.director.view = View(moved, board(moved))
+    with pytest.raises(NothingFeasibleError):
+        await ask(room)
+    assert await ask(room) == "b"
+
+
+async def test_an_endpoint_that_asks_for_a_pause_keeps_its_sequences():
+    """Its state is not lost: elsewhere the sequence would go on without it."""
+    room = Room({"a": [ANSWER, fails("busy"), ANSWER], "b": ANSWER})
+    assert await ask(room) == "a"
+    with pytest.raises(UpstreamBusyError):
+        await ask(room)
+    with pytest.raises(NothingFeasibleError):
+        await ask(room)
+    assert pinned(room) == "a"
+    room.clock.advance(10.0)
+    room.board.tick(room.clock.monotonic())
+    assert await ask(room) == "a"
+
+
+async def test_an_endpoint_on_probation_keeps_its_sequences():
+    room = Room({"a": ANSWER, "b": ANSWER})
+    assert await ask(room) == "a"
+    health = room.seat("a").health
+    health.readiness(room.clock.monotonic(), False, True)
+    health.readiness(room.clock.monotonic(), True, True)
+    assert health.state is State.PROBING
+    room.seat("a").take(math.inf)
+    with pytest.raises(NothingFeasibleError):
+        await ask(room)
+    assert pinned(room) == "a"
+    room.seat("a").give_back(math.inf)
+    assert await ask(room) == "a"
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "error"),
+    [
+        (lambda room: [room.seat("a").take(math.inf) for _ in range(64)], ShedError),
+        (lambda room: None, BudgetImpossibleError),
+    ],
+    ids=["full", "too slow"],
+)
+async def test_a_sequence_waits_for_an_endpoint_that_cannot_now(obstacle, error):
+    room = Room(dict.fromkeys("ab", ANSWER))
+    assert await ask(room) == "a"
+    obstacle(room)
+    budget = Budget(ttft_ms=1.0) if error is BudgetImpossibleError else Budget()
+    with pytest.raises(error):
+        await ask(room, budget=budget)
+    assert pinned(room) == "a"
+
+
+def pinned(room):
+    return next(iter(room.director._pins.values()))
+
+
+async def test_a_streamed_sequence_is_pinned_too():
+    room = Room({"a": Says(b"1"), "b": Says(b"1")})
+    await room.collect(sequence_id="s")
+    assert pinned(room) == "a"
+
+
+async def test_the_oldest_sequences_are_forgotten_before_memory_is(monkeypatch):
+    monkeypatch.setattr(dispatcher, "_MAX_SEQUENCES", 10)
+    room = Room({"a": ANSWER})
+    for name in (*map(str, range(10)), "0", "new"):
+        room.director.decide(request(sequence_id=name))
+    assert [name for _, name in room.director._pins] == [*map(str, range(2, 10)), "0", "new"]

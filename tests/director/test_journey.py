@@ -1,0 +1,395 @@
+"""How an attempt ends: what health, latency and lengths learn, and what the receipt says."""
+
+import dataclasses
+import math
+
+import pytest
+
+from router.core.health import State
+from router.core.latency import z_of
+from router.errors import CarbonRouterError, NothingFeasibleError, UpstreamBusyError, UpstreamError
+from router.model import Budget, Provenance
+from tests.director.support import ANSWER, LADDER, LEAVES, Room, Says, fails, leaf, report, three
+from tests.factories import (
+    HOUR,
+    LATENCY_FIRST,
+    NOW,
+    endpoint,
+    fleet,
+    forecasts,
+    policy,
+    region,
+    request,
+    served,
+    task_profile,
+    token_profile,
+)
+
+FIRST_FAULT = {"consecutive_failures": 1, "max_ejected_fraction": 1.0}
+
+
+def alone(*models, emulated=False, **changes):
+    """One endpoint, so that nothing is retried; 10 ms away, PUE 1.2, 100 g/kWh."""
+    one = endpoint("a", "near", *models, emulated=emulated)
+    return fleet(one, regions=[region("near", pue=1.2)], rtt_ms={"home": {"near": 10.0}}, **changes)
+
+
+async def failing(room, streams=False, **changes):
+    with pytest.raises(CarbonRouterError) as caught:
+        await (room.collect(**changes) if streams else room.infer(**changes))
+    return caught.value
+
+
+# Health
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_fault_counts_and_ejects_at_the_limit(streams):
+    room = Room({"a": fails("fault")}, alone(), health={**FIRST_FAULT, "consecutive_failures": 3})
+    for expected in (State.HEALTHY, State.HEALTHY, State.EJECTED):
+        await failing(room, streams)
+        assert room.seat("a").health.state is expected
+    assert room.watch.ejections == ["a"]
+    assert isinstance(await failing(room, streams), NothingFeasibleError)
+
+
+async def test_a_success_ends_the_streak():
+    script = [fails("fault"), fails("fault"), ANSWER, fails("fault"), fails("fault")]
+    room = Room({"a": script}, alone(), health={**FIRST_FAULT, "consecutive_failures": 3})
+    for says in list(script):
+        await (room.infer() if says is ANSWER else failing(room))
+    assert room.seat("a").health.state is State.HEALTHY
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_request_that_is_blamed_says_nothing_about_the_endpoint(streams):
+    room = Room({"a": fails("rejected")}, alone(), health=FIRST_FAULT)
+    for _ in range(30):
+        await failing(room, streams)
+    health = room.seat("a").health
+    assert (health.state, health.settled) == (State.HEALTHY, True)
+    assert not room.watch.ejections
+
+
+async def test_a_blamed_request_does_not_end_a_probation():
+    room = Room({"a": fails("rejected")}, alone(), health=FIRST_FAULT)
+    health = room.seat("a").health
+    health.readiness(room.clock.monotonic(), False, True)
+    health.readiness(room.clock.monotonic(), True, True)
+    room.seat("a").publish_load()
+    await failing(room)
+    assert health.state is State.PROBING
+    room.backend.script["a"] = [ANSWER]
+    await room.infer()
+    assert health.state is State.HEALTHY
+
+
+async def test_what_a_server_says_of_itself_never_ejects_by_a_streak():
+    """Some servers say INTERNAL of a caller's bad tensor: one caller must not take a fleet out."""
+    room = Room({"a": fails("internal")}, alone(), health={**FIRST_FAULT, "min_requests": 40})
+    for _ in range(39):
+        await failing(room)
+    assert room.seat("a").health.state is State.HEALTHY
+    await failing(room)  # the fortieth: now the percentage says something
+    assert room.seat("a").health.state is State.EJECTED
+
+
+async def test_busy_rests_the_endpoint_for_as_long_as_it_asked_and_no_longer():
+    room = Room({"a": fails("busy")}, alone(), health={**FIRST_FAULT, "busy_s": 1.0})
+    room.backend.script["a"][0].error.retry_after_s = 4.0
+    assert isinstance(await failing(room), UpstreamBusyError)
+    assert room.seat("a").health.state is State.HEALTHY
+    for _ in range(2):
+        assert isinstance(await failing(room), NothingFeasibleError)
+    room.clock.advance(3.9)
+    room.board.tick(room.clock.monotonic())
+    assert isinstance(await failing(room), NothingFeasibleError)
+    room.clock.advance(0.2)
+    room.board.tick(room.clock.monotonic())
+    room.backend.script["a"] = [ANSWER]
+    await room.infer()
+
+
+async def test_busy_without_a_hint_rests_for_the_configured_time():
+    room = Room({"a": fails("busy")}, alone(), health={"busy_s": 2.0})
+    await failing(room)
+    for seconds, settled in ((1.9, False), (0.2, True)):
+        room.clock.advance(seconds)
+        room.board.tick(room.clock.monotonic())
+        assert room.seat("a").health.settled is settled
+
+
+@pytest.mark.parametrize(
+    ("patience_s", "state"),
+    [(0.5, State.HEALTHY), (60.0, State.EJECTED), (None, State.EJECTED)],
+    ids=["impatient", "patient", "endless"],
+)
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_timeout_counts_only_when_the_caller_waited_for_the_prediction(
+    streams, patience_s, state
+):
+    """An answer takes 3 s and more by the prediction; who waits half a second proves nothing."""
+    room = Room({"a": fails("timeout")}, alone(), health=FIRST_FAULT)
+    await failing(room, streams, deadline_s=patience_s)
+    assert room.seat("a").health.state is state
+
+
+async def test_a_retry_that_had_too_little_time_left_proves_nothing_either():
+    script = {"a": fails("fault", end_s=58.0), "b": fails("timeout")}
+    room = Room(script, health={**FIRST_FAULT, "consecutive_failures": 2})
+    await failing(room, deadline_s=60.0)
+    assert room.backend.asked == ["a", "b"]
+    room.seat("b").health.fail(room.clock.monotonic(), True)
+    assert room.seat("b").health.state is State.HEALTHY
+
+
+async def test_the_fleet_keeps_enough_endpoints():
+    room = Room(dict.fromkeys("abc", fails("fault")), health={"consecutive_failures": 1})
+    for _ in range(3):
+        await failing(room)
+    states = [room.seat(name).health.state for name in "abc"]
+    assert states.count(State.EJECTED) == 1
+    assert room.watch.ejections == ["a"]
+
+
+async def test_a_fault_after_some_answers_counts_too():
+    room = Room({"a": Says(b"1", error=leaf("fault"))}, alone(), health=FIRST_FAULT)
+    await failing(room, streams=True)
+    assert room.seat("a").health.state is State.EJECTED
+
+
+async def test_a_caller_that_left_says_nothing():
+    room = Room({"a": Says(b"1", b"2")}, alone(), health=FIRST_FAULT)
+    for _ in range(30):
+        routed = room.stream()
+        await anext(aiter(routed))
+        await routed.aclose()
+    assert room.seat("a").health.settled
+    assert not room.watch.ejections
+
+
+# Receipts, by hand
+
+
+async def receipt_of(room, streams=False, **changes):
+    if streams:
+        return (await room.collect(**changes))[0].receipt
+    return (await room.infer(**changes)).receipt
+
+
+async def test_what_the_backend_reports_is_measured():
+    says = Says(b"x", trailers=report(energy_j=500.0, marginal_energy_j=300.0, output_tokens=50.0))
+    room = Room({"a": says}, alone())
+    receipt = await receipt_of(room, payload_bytes=2_000_000_000)
+    network_j = 2.0 * 0.001 * 3.6e6  # 2 GB at 0.001 kWh/GB; it has no PUE
+    assert receipt.energy_kind is Provenance.MEASURED
+    assert (receipt.energy_j, receipt.marginal_energy_j) == (500.0, 300.0)
+    assert receipt.output_tokens == 50.0
+    assert receipt.facility_energy_j == pytest.approx(500.0 * 1.2 + network_j)
+    assert receipt.gco2e == pytest.approx((500.0 * 1.2 + network_j) / 3.6e6 * 100.0)
+    assert (receipt.region, receipt.grid_zone, receipt.policy) == ("near", "grid-near", "test")
+    assert receipt.attempts == 1
+    assert receipt.decision_id == "gw-1"
+
+
+async def test_what_the_backend_leaves_out_is_estimated_from_the_profile():
+    """Alone at batch 1: 6.1 ms a token, so 163.934 tokens/s; P = 477 + 0.024 * 163.934 W."""
+    room = Room({"a": Says(*[b"t"] * 50, end_s=2.0)}, alone())
+    receipt = await receipt_of(room, streams=True)
+    per_token_j = 477.0 * 0.0061 + 0.024
+    assert receipt.energy_kind is Provenance.ESTIMATED
+    assert receipt.output_tokens == 50.0
+    assert receipt.energy_j == pytest.approx(per_token_j * 50.0 * 1.3)
+    # Alone it keeps the replica awake: the power above idle for its 2 s.
+    assert receipt.marginal_energy_j == pytest.approx((0.024 * 50.0 + (477.0 - 90.0) * 2.0) * 1.3)
+    assert receipt.gco2e == pytest.approx(receipt.energy_j * 1.2 / 3.6e6 * 100.0)
+
+
+async def test_a_unary_answer_without_a_count_is_estimated_at_the_expected_length():
+    room = Room({"a": ANSWER}, alone())
+    receipt = await receipt_of(room)
+    assert math.isnan(receipt.output_tokens)
+    assert receipt.energy_j == pytest.approx((477.0 * 0.0061 + 0.024) * 200.0 * 1.3)
+    assert math.isnan(receipt.ttft_ms)
+
+
+async def test_a_reported_total_keeps_the_estimate_of_what_was_not_reported():
+    says = Says(b"x", end_s=1.0, trailers=report(energy_j=500.0, output_tokens=50.0))
+    receipt = await receipt_of(Room({"a": says}, alone()))
+    assert receipt.energy_j == 500.0
+    assert receipt.marginal_energy_j == pytest.approx((0.024 * 50.0 + 387.0 * 1.0) * 1.3)
+
+
+@pytest.mark.parametrize("told", [{}, {"energy_j": 500.0}])
+async def test_an_emulated_endpoint_is_called_emulated_whoever_counted(told):
+    room = Room({"a": Says(b"x", trailers=report(**told))}, alone(emulated=True))
+    assert (await receipt_of(room)).energy_kind is Provenance.EMULATED
+
+
+async def test_others_on_the_replica_share_its_energy():
+    """Two before it and two after: at batch 3, 6.3 ms a token are three tokens."""
+    room = Room({"a": Says(b"x", trailers=report(output_tokens=50.0))}, alone())
+    for _ in range(2):
+        room.seat("a").take(math.inf)
+    receipt = await receipt_of(room)
+    rate = 3 * 1000.0 / 6.3
+    assert receipt.energy_j == pytest.approx((477.0 / rate + 0.024) * 50.0 * 1.3)
+
+
+async def test_a_tensor_costs_what_its_profile_says():
+    image = served(task_profile(energy_j=2282.0, host_fraction=0.25), "image")
+    room = Room({"a": Says(b"x", end_s=0.8)}, alone(image))
+    receipt = await receipt_of(room, model="image")
+    assert receipt.output_tokens == 1.0
+    assert receipt.energy_j == receipt.marginal_energy_j == 2282.0 * 1.25
+    assert receipt.ttft_ms == receipt.e2e_ms == pytest.approx(800.0)
+
+
+async def test_without_an_intensity_there_are_joules_but_no_grams():
+    says = Says(b"x", trailers=report(energy_j=500.0))
+    room = Room({"a": says}, alone(), policy(weights=LATENCY_FIRST), carbon={})
+    receipt = await receipt_of(room)
+    assert receipt.decision.intensity is None
+    assert receipt.facility_energy_j == pytest.approx(600.0)
+    assert math.isnan(receipt.gco2e)
+    assert math.isnan(receipt.decision.gco2e)
+
+
+async def test_grams_are_counted_at_the_hours_in_which_it_ran():
+    """It ends one second into the next hour, after four: 3 s at 100 and 1 s at 300 g/kWh."""
+    says = Says(b"x", end_s=4.0, trailers=report(energy_j=3.6e6))
+    room = Room({"a": says}, alone(), carbon=forecasts(near=(100, 300)))
+    room.clock.wall = (NOW // HOUR + 1) * HOUR - 3.0
+    receipt = await receipt_of(room)
+    assert receipt.gco2e == pytest.approx(1.2 * 150.0)
+    assert receipt.finished_at == room.clock.wall
+
+
+async def test_latencies_are_the_callers_and_count_what_was_lost_on_the_way():
+    script = {
+        "a": fails("fault", end_s=2.0),
+        "b": Says(b"1", b"2", b"3", pauses_s=(0.5, 0.25, 0.25), end_s=0.5),
+    }
+    room = Room(script)
+    receipt = (await room.collect())[0].receipt
+    assert receipt.ttft_ms == pytest.approx(2500.0)
+    assert receipt.e2e_ms == pytest.approx(3500.0)
+    (_, added_s) = room.watch.receipts[0]
+    assert added_s == pytest.approx(2.0)
+
+
+async def test_a_retry_is_accounted_at_the_endpoint_that_answered():
+    room = Room({"a": fails("fault"), "b": Says(b"x", trailers=report(energy_j=3.6e6))})
+    receipt = (await room.infer()).receipt
+    assert receipt.gco2e == pytest.approx(1.2 * 200.0)
+    assert receipt.decision.endpoint.name == "b"
+
+
+# What is learned
+
+
+def tokens_at(tpot_s, ttft_s, count=50):
+    return Says(*[b"t"] * count, pauses_s=(ttft_s, *[tpot_s] * (count - 1)), end_s=0.0, turns=0)
+
+
+async def test_a_stream_teaches_first_token_and_pace_apart():
+    """Twice as long as predicted to the first token, three times the pace, by the tenth request."""
+    room = Room({"a": ANSWER}, alone())
+    seat = room.seat("a")
+    for _ in range(400):
+        decision = room.director.decide(request())
+        wait_ms = (decision.ttft_ms - decision.rtt_ms) / seat.factors[0]
+        tpot_ms = decision.tpot_ms / seat.factors[1]
+        says = tokens_at(3.0 * tpot_ms / 1e3, (decision.rtt_ms + 2.0 * wait_ms) / 1e3)
+        room.backend.script["a"] = [says]
+        await room.collect()
+    assert seat.ttft_ratio.factor(0.0) == pytest.approx(2.0, rel=0.01)
+    assert seat.tpot_ratio.factor(0.0) == pytest.approx(3.0, rel=0.01)
+    z = z_of(0.95)
+    assert seat.factors == (seat.ttft_ratio.factor(z), seat.tpot_ratio.factor(z))
+
+
+async def test_a_unary_answer_teaches_both_by_the_whole():
+    room = Room({"a": Says(b"x", end_s=0.010 + 2.0 * (0.015 + 50 * 0.0061),
+                           trailers=report(output_tokens=50.0))}, alone())  # fmt: skip
+    for _ in range(400):
+        await room.infer()
+    seat = room.seat("a")
+    assert seat.ttft_ratio.factor(0.0) == pytest.approx(2.0, rel=0.01)
+    assert seat.tpot_ratio.factor(0.0) == pytest.approx(2.0, rel=0.01)
+
+
+async def test_the_round_trip_that_counts_is_the_gateways_own():
+    """40 ms from the gateway: an answer 40 ms later than served is right on time."""
+    far = alone()
+    rtt_ms = {**far.rtt_ms, "gateway": {"near": 40.0}}
+    here = dataclasses.replace(far, rtt_ms=rtt_ms, gateway_origin="gateway")
+    room = Room({"a": Says(b"x", end_s=0.040 + 0.015 + 50 * 0.0061,
+                           trailers=report(output_tokens=50.0))}, here)  # fmt: skip
+    for _ in range(200):
+        await room.infer()
+    assert room.seat("a").ttft_ratio.factor(0.0) == pytest.approx(1.0, abs=1e-6)
+
+
+async def test_lengths_are_learned_by_model_and_tenant():
+    room = Room({"a": Says(b"x", trailers=report(output_tokens=20.0))}, alone())
+    for _ in range(400):
+        await room.infer(tenant="acme", input_tokens=7.0)
+    expected = room.director.expect(request()._replace(tenant="acme"))
+    assert expected.output_tokens == pytest.approx(20.0, rel=0.01)
+    assert expected.input_tokens == pytest.approx(7.0, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", LEAVES)
+async def test_failures_teach_nothing_about_latency_or_lengths(kind):
+    """A fast failure must not make an endpoint look quick."""
+    room = Room({"a": Says(b"1", b"2", error=leaf(kind))}, alone())
+    before = (room.seat("a").factors, room.director.expect(request()))
+    for _ in range(3):
+        with pytest.raises(UpstreamError):
+            await room.collect(deadline_s=0.1)
+        room.clock.advance(60.0)
+        room.board.tick(room.clock.monotonic())
+    assert (room.seat("a").factors, room.director.expect(request())) == before
+    assert not room.watch.receipts
+
+
+async def test_a_learned_slowness_moves_traffic():
+    """a is greenest but ten times slower than its profile: a budget that b meets goes to b."""
+    room = Room({"a": ANSWER, "b": ANSWER}, three())
+    budget = Budget(tpot_ms=20.0)
+    assert (await room.infer(budget=budget)).receipt.region == "near"
+    slow = Says(b"x", end_s=10.0 * (0.015 + 50 * 0.0061), trailers=report(output_tokens=50.0))
+    room.backend.script["a"] = [slow]
+    for _ in range(100):
+        await room.infer()
+    assert (await room.infer(budget=budget)).receipt.region == "mid"
+
+
+# Digestion
+
+
+async def test_lessons_wait_for_their_batch_or_for_a_digest():
+    says = Says(b"x", end_s=1.0, trailers=report(output_tokens=20.0))
+    room = Room({"a": says}, alone())
+    room.director.digest_every = 3
+    before = room.seat("a").factors
+    receipts = [await receipt_of(room) for _ in range(2)]
+    assert not room.watch.receipts
+    assert room.seat("a").factors == before
+    receipts.append(await receipt_of(room))
+    assert [receipt for receipt, _ in room.watch.receipts] == receipts
+    assert room.seat("a").factors != before
+    await receipt_of(room)
+    assert len(room.watch.receipts) == 3
+    room.director.digest()
+    room.director.digest()
+    assert len(room.watch.receipts) == 4
+
+
+def test_the_profile_of_these_figures_is_the_one_they_were_computed_for():
+    profile = token_profile()
+    assert (profile.base_w, profile.w_per_token_s, profile.idle_w) == (477.0, 0.024, 90.0)
+    assert (profile.tpot_base_ms, profile.tpot_ms_per_sequence) == (6.0, 0.1)
+    assert (profile.prefill_base_ms, profile.prefill_ms_per_token) == (10.0, 0.05)
+    assert LADDER["grid-near"].slots[0].g_per_kwh == 100
