@@ -39,6 +39,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_stubs --check
+	$(BIN)/python tools/config_reference.py --check
 
 # Servers and clients that nobody here wrote, each in a virtual environment of its own.
 real:

@@ -183,8 +183,12 @@ class _Process:
                 continue
             fleet = self._runtime.config.fleet
             self._metrics.know(fleet)
-            await backend.prune({endpoint.address for endpoint in fleet.endpoints})
             _log.info(
                 "reloaded",
                 extra={"policy": self._runtime.config.policy.name, "needs_restart": list(ignored)},
+            )
+            # Requests under way to an endpoint that is gone from the file may finish.
+            await backend.prune(
+                {endpoint.address for endpoint in fleet.endpoints},
+                self._server_settings.drain_s,
             )

@@ -25,8 +25,8 @@ class Journey:
     ends it, and every attempt is ended exactly once."""
 
     __slots__ = (
-        "_decided_s", "_decision_id", "_departed", "_dispatcher", "_expected", "_lease", "_prediction",
-        "_request", "_started", "_timeout_s", "_tried", "_view", "decision",
+        "_decided_s", "_decision_id", "_departed", "_dispatcher", "_expected", "_lease",
+        "_prediction", "_request", "_started", "_timeout_s", "_tried", "_view", "decision",
     )  # fmt: skip
 
     def __init__(self, dispatcher: Dispatcher, request: Request, deadline_s: float | None) -> None:

@@ -67,6 +67,10 @@ def status_of(error: BaseException) -> Status:
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None and math.isfinite(retry_after_s) and retry_after_s >= 0.0:
         trailers.append(("grpc-retry-pushback-ms", str(math.ceil(retry_after_s * 1e3))))
+    if isinstance(error, errors.UpstreamError) and error.decision_id:
+        # The same id is in the operator's log.
+        trailers.append(("x-carbon-decision-id", error.decision_id))
+        trailers.append(("x-carbon-attempts", str(error.attempts)))
     return _status(code, str(error), error.reason, trailers)
 
 

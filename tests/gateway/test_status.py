@@ -88,3 +88,11 @@ def test_what_a_client_may_see_of_a_backend():
     ]
     assert passable(metadata) == [("ce-id", "1"), ("blob-bin", b"\xff")]
     assert ("grpc-status-details-bin", b"d") in passable(metadata, ("grpc-status-details-bin",))
+
+
+def test_a_failure_upstream_names_the_decision_that_the_log_names():
+    fault = errors.UpstreamFaultError("w: gone", code="UNAVAILABLE")
+    fault.decision_id, fault.attempts = "gw-7", 3
+    trailers = status_of(fault).trailers
+    assert ("x-carbon-decision-id", "gw-7") in trailers
+    assert ("x-carbon-attempts", "3") in trailers
