@@ -24,18 +24,28 @@ async def supervise(
 ) -> None:
     """Run ``work`` for ever. A failure is logged, counted, shown in readiness, and retried."""
     pause_s, longest_s = _RESTART_S
+    me = asyncio.current_task()
+    loop = asyncio.get_running_loop()
     while True:
+        # Some work returns after each round, some only when the fleet changes.
+        recovered = loop.call_later(longest_s, runtime.dead_tasks.discard, name)
         try:
             await work()
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and (me is None or me.cancelling()):
+                raise
+            # Not told to stop: a CancelledError of the work's own would end this task unseen.
             runtime.dead_tasks.add(name)
             metrics.restarted(name)
             _log.exception("background task died, restarting", extra={"task": name})
+            recovered.cancel()
             await asyncio.sleep(pause_s * (0.5 + rng.random()))
             pause_s = min(2.0 * pause_s, longest_s)
         else:
             runtime.dead_tasks.discard(name)
             pause_s = _RESTART_S[0]
+        finally:
+            recovered.cancel()
 
 
 class Rounds:

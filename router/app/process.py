@@ -15,6 +15,7 @@ from router.app.background import Rounds, supervise
 from router.app.compose import build_clock, build_limits, build_rng
 from router.app.control import ControlDesk
 from router.app.failures import FailureDesk
+from router.app.retirement import Retirement
 from router.app.runtime import Runtime
 from router.app.workers import run_workers
 from router.backends.grpc import ChannelOptions, GrpcBackend
@@ -23,7 +24,7 @@ from router.config.settings import Config
 from router.core.lengths import LengthModel
 from router.core.retry import RetryThrottle
 from router.director import Director, Parts
-from router.errors import CarbonRouterError
+from router.errors import CarbonRouterError, ConfigError
 from router.gateway.server import Gateway, ServerOptions
 from router.load.orca import OrcaReader
 from router.load.prometheus import PrometheusLoad, open_session
@@ -43,10 +44,17 @@ def serve(config_path: Path, workers: int | None = None) -> int:
     Raises ConfigError or TraceError before anything listens.
     """
     config = load(config_path)
+    clock = build_clock(config.settings.clock)
     count = workers or config.settings.server.workers
-    if count > 1:
-        return run_workers(config_path, count, _serve_worker)
-    return _serve_one(config, config_path, 1)
+    if count == 1:
+        return _serve_one(config, config_path, 1)
+    # The carbon tables are read by each worker; what is wrong with them is told once, here.
+    Runtime(config, clock)
+    output = logs.install()
+    try:
+        return run_workers(config_path, count, _serve_worker, clock)
+    finally:
+        output.close()
 
 
 def _serve_worker(config_path: Path, workers: int) -> int:
@@ -54,9 +62,13 @@ def _serve_worker(config_path: Path, workers: int) -> int:
 
 
 def _serve_one(config: Config, config_path: Path, workers: int) -> int:
+    # A reload that is asked for before the handler stands waits until it does.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     output = logs.install()
     try:
         return asyncio.run(_Process(config, config_path, workers).run())
+    except BaseExceptionGroup as group:
+        raise _cause(group) from None
     finally:
         output.close()
 
@@ -107,7 +119,7 @@ class _Process:
             ]
             tasks.append(group.create_task(self._reload_on_hangup(backend), name="reload"))
             try:
-                port = await gateway.start()
+                port = await self._open_gateway(gateway)
                 admin_port = await self._open_admin(admin)
                 # What was imported and built so far stays: full collections need not walk it.
                 gc.collect()
@@ -115,8 +127,9 @@ class _Process:
                 _log.info("serving", extra={"port": port, "admin_port": admin_port})
                 await self._stop.wait()
                 director.draining = True
-                _log.info("draining", extra={"at_most_s": settings.server.drain_s})
-                await gateway.drain(settings.server.drain_s)
+                drain_s = self._drain_s
+                _log.info("draining", extra={"at_most_s": drain_s})
+                await gateway.drain(drain_s)
             finally:
                 await admin.stop()
                 for task in tasks:
@@ -162,9 +175,24 @@ class _Process:
             FailureDesk(self._metrics, self._request_log, self._clock),
         )
 
+    @property
+    def _drain_s(self) -> float:
+        return self._runtime.config.settings.server.drain_s
+
+    async def _open_gateway(self, gateway: Gateway) -> int:
+        try:
+            return await gateway.start()
+        except ConfigError as error:
+            raise ConfigError(str(self._config_path), error.problems) from error
+
     async def _open_admin(self, admin: AdminServer) -> int:
-        host, _, port = self._server_settings.admin.rpartition(":")
-        return await admin.start(host.strip("[]"), int(port), reuse_port=self._workers > 1)
+        address = self._server_settings.admin
+        host, _, port = address.rpartition(":")
+        try:
+            return await admin.start(host.strip("[]"), int(port), reuse_port=self._workers > 1)
+        except OSError as error:
+            problem = f"cannot listen on {address}: {error.strerror or error}"
+            raise ConfigError(str(self._config_path), [("server.admin", problem)]) from error
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -173,22 +201,35 @@ class _Process:
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
 
     async def _reload_on_hangup(self, backend: GrpcBackend) -> None:
-        while True:
-            await self._hangup.wait()
-            self._hangup.clear()
-            try:
-                ignored = await self._runtime.reload(self._config_path)
-            except (CarbonRouterError, OSError) as error:
-                _log.error("reload refused, the old configuration stays: %s", error)
-                continue
-            fleet = self._runtime.config.fleet
-            self._metrics.know(fleet)
-            _log.info(
-                "reloaded",
-                extra={"policy": self._runtime.config.policy.name, "needs_restart": list(ignored)},
-            )
-            # Requests under way to an endpoint that is gone from the file may finish.
-            await backend.prune(
-                {endpoint.address for endpoint in fleet.endpoints},
-                self._server_settings.drain_s,
-            )
+        retirement = Retirement(backend, self._runtime)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._hangup.wait()
+                self._hangup.clear()
+                before, seats = self._runtime.config.fleet, self._runtime.board.seats
+                if await self._reload():
+                    group.create_task(retirement.see_off(before, seats), name="retirement")
+
+    async def _reload(self) -> bool:
+        """Put the file in force as it is now; False when it is refused."""
+        try:
+            ignored = await self._runtime.reload(self._config_path)
+        except (CarbonRouterError, OSError) as error:
+            _log.error("reload refused, the old configuration stays: %s", error)
+            return False
+        except Exception:
+            # Whatever a file may provoke, requests are served as before.
+            _log.exception("reload failed, the old configuration stays")
+            return False
+        config = self._runtime.config
+        self._metrics.know(config.fleet)
+        _log.info("reloaded", extra={"policy": config.policy.name, "needs_restart": list(ignored)})
+        return True
+
+
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error in a group; the group itself when it holds several."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -30,7 +30,12 @@ from router.model import Load
 from router.telemetry.admin import Readiness, assess
 from router.telemetry.view import EndpointView, FleetView, RegionView
 
-_RESTART_ONLY = ("listen", "admin", "workers", "max_message_mib")
+# What sockets, channels and long-lived parts were built with.
+_RESTART_ONLY = (
+    ("server", ("listen", "admin", "workers", "max_message_mib", "deadline_margin_ms")),
+    ("retry", ("throttle_tokens", "token_ratio")),
+    ("load", ("timeout_ms",)),
+)
 
 
 class Runtime:
@@ -47,6 +52,7 @@ class Runtime:
         self._carbon = self._build_carbon(config)
         self._layout = Layout(config.fleet)
         self._board = build_board(config, self._layout)
+        self._asked = _asked(config)
         self._loads: dict[str, tuple[Load | None, float]] = {}
 
     @property
@@ -84,26 +90,28 @@ class Runtime:
         if config.settings.clock != old.clock:
             raise ConfigError(str(path), [("clock", "cannot change in a reload: restart")])
         ignored = tuple(
-            f"server.{key}: takes a restart"
-            for key in _RESTART_ONLY
-            if getattr(config.settings.server, key) != getattr(old.server, key)
+            f"{part}.{key}: takes a restart"
+            for part, keys in _RESTART_ONLY
+            for key in keys
+            if getattr(getattr(config.settings, part), key) != getattr(getattr(old, part), key)
         )
         carbon = await asyncio.to_thread(self._build_carbon, config)
         await carbon.chain.refresh(grid_zones(config.fleet), self.clock.now())
-        # From here on nothing awaits: requests see all of the change or none of it.
+        layout = Layout(config.fleet)
+        self._version += 1
+        view = await asyncio.to_thread(
+            build_view, config, layout, self._board, carbon.chain, self.clock.now(), self._version
+        )
+        # From here on nothing awaits or fails: requests see all of the change or none of it.
         self.config = config
         self._carbon = carbon
-        self._layout = Layout(config.fleet)
-        self._board = build_board(config, self._layout, self._board)
+        self._layout = layout
+        self._board = build_board(config, layout, self._board)
+        self._forget_loads()
         if self.director is not None:
             self.director.limits = build_limits(config.settings)
             self.director.parts.lengths.adopt(config.fleet.priors, config.policy.quantile)
-        self._version += 1
-        self._install(
-            build_view(
-                config, self._layout, self._board, carbon.chain, self.clock.now(), self._version
-            )
-        )
+        self._install(View(view.snapshot, self._board))
         return ignored
 
     def take_load(self, endpoint: str, load: Load | None, age_s: float) -> None:
@@ -112,10 +120,11 @@ class Runtime:
         What the server counts includes this gateway's own; those are known better here. A reading
         that is too old is dropped, so that a dead scrape cannot exclude an endpoint for ever.
         """
-        self._loads[endpoint] = (load, self.clock.monotonic() - age_s)
-        seat = self._board.seats.get(endpoint)
-        if seat is None:
+        if endpoint not in self._asked:
+            # The poller of the fleet before a reload has a moment to live.
             return
+        self._loads[endpoint] = (load, self.clock.monotonic() - age_s)
+        seat = self._board.seats[endpoint]
         if load is None or age_s > self.config.settings.load.stale_after_s:
             seat.set_others(0.0)
             return
@@ -183,6 +192,14 @@ class Runtime:
             )
         return views
 
+    def _forget_loads(self) -> None:
+        """Drop what was told by endpoints that are no longer asked: nobody would correct it."""
+        self._asked = _asked(self.config)
+        for name in self._loads.keys() - self._asked:
+            del self._loads[name]
+            if name in self._board.seats:
+                self._board.seats[name].set_others(0.0)
+
     def _install(self, view: View) -> None:
         self._built_at = self.clock.monotonic()
         if self.director is not None:
@@ -192,3 +209,8 @@ class Runtime:
         carbon = build_carbon(config.settings.carbon, self.clock.now())
         require_coverage(config, carbon)
         return carbon
+
+
+def _asked(config: Config) -> frozenset[str]:
+    """The endpoints that are asked for their load."""
+    return frozenset(endpoint.name for endpoint in config.fleet.endpoints if endpoint.metrics_url)

@@ -49,24 +49,21 @@ def account(
     An emulated endpoint's figures are called emulated, whoever computed them.
     """
     tokens = output_tokens(decision, run, report)
-    counted = tokens if tokens == tokens else expected_output_tokens
-    estimate = estimate_run(decision.served.profile, counted, run.batch, run.e2e_ms / 1000.0)
-    reported = report.energy_j == report.energy_j
+    energy_j, marginal_j = report.energy_j, report.marginal_energy_j
+    kind = Provenance.MEASURED
+    if energy_j != energy_j or marginal_j != marginal_j:
+        counted = tokens if tokens == tokens else expected_output_tokens
+        estimate = estimate_run(decision.served.profile, counted, run.batch, run.e2e_ms / 1000.0)
+        if energy_j != energy_j:
+            energy_j, kind = estimate.attributional_j, Provenance.ESTIMATED
+        if marginal_j != marginal_j:
+            marginal_j = estimate.marginal_j
     if decision.endpoint.emulated:
         kind = Provenance.EMULATED
-    else:
-        kind = Provenance.MEASURED if reported else Provenance.ESTIMATED
-    marginal = report.marginal_energy_j
-    return Account(
-        tokens,
-        report.energy_j if reported else estimate.attributional_j,
-        marginal if marginal == marginal else estimate.marginal_j,
-        kind,
-    )
+    return Account(tokens, energy_j, marginal_j, kind)
 
 
 def build_receipt(
-    *,
     decision_id: str,
     request: Request,
     decision: Decision,
@@ -74,28 +71,32 @@ def build_receipt(
     region: Region,
     attempts: int,
     account: Account,
-    run: Run,
+    ttft_ms: float,
+    e2e_ms: float,
     network_j: float,
     g_per_kwh: float,
     finished_at: float,
 ) -> Receipt:
-    """``g_per_kwh``: intensity averaged over the run; NaN (then so are the grams) if unknown."""
+    """``g_per_kwh``: intensity averaged over the run; NaN (then so are the grams) if unknown.
+
+    ``ttft_ms``, ``e2e_ms``: from the request's arrival at the gateway.
+    """
     facility_j = account.energy_j * region.pue + network_j
     return Receipt(
-        decision_id=decision_id,
-        request=request,
-        decision=decision,
-        policy=policy,
-        region=region.name,
-        grid_zone=region.grid_zone,
-        attempts=attempts,
-        output_tokens=account.output_tokens,
-        energy_j=account.energy_j,
-        energy_kind=account.kind,
-        marginal_energy_j=account.marginal_energy_j,
-        facility_energy_j=facility_j,
-        gco2e=facility_j / J_PER_KWH * g_per_kwh,
-        ttft_ms=run.ttft_ms,
-        e2e_ms=run.e2e_ms,
-        finished_at=finished_at,
+        decision_id,
+        request,
+        decision,
+        policy,
+        region.name,
+        region.grid_zone,
+        attempts,
+        account.output_tokens,
+        account.energy_j,
+        account.kind,
+        account.marginal_energy_j,
+        facility_j,
+        facility_j / J_PER_KWH * g_per_kwh,
+        ttft_ms,
+        e2e_ms,
+        finished_at,
     )

@@ -51,7 +51,8 @@ class Snapshot:
 
     ``forecasts`` by grid zone, from the current hour on; zones that no source knows are absent.
     ``params`` as the policy says; ``relaxed_params`` with the carbon rung of the ladder taken:
-    no carbon limit, least end-to-end latency.
+    no carbon limit, least end-to-end latency. ``current`` by region: the intensity that holds from
+    ``built_at`` until ``hour_ends_at``, so that most requests need no look into a forecast.
     """
 
     version: int
@@ -63,6 +64,7 @@ class Snapshot:
     params: NDArray[np.float64]
     relaxed_params: NDArray[np.float64]
     hour_ends_at: float
+    current: Mapping[str, Intensity]
 
     def intensity(self, region: str, when: float) -> Intensity | None:
         """Intensity of a region's grid zone at ``when``; None when no source knows it."""
@@ -71,6 +73,10 @@ class Snapshot:
 
     def mean_g_per_kwh(self, region: str, when: float, run_s: float) -> float:
         """Intensity averaged over a run, g/kWh; NaN when no source knows the grid zone."""
+        if self.built_at <= when and when + run_s <= self.hour_ends_at:
+            current = self.current.get(region)
+            if current is not None:
+                return current.g_per_kwh
         forecast = self.forecasts.get(self.layout.fleet.regions[region].grid_zone)
         return math.nan if forecast is None else mean_over(forecast, when, run_s)
 
@@ -106,6 +112,7 @@ def build_snapshot(
         deciding += annual_means.values()
     if deciding:
         require_same_signal(*deciding)
+    hour_ends_at = (math.floor(now / 3600.0) + 1) * 3600.0
     return Snapshot(
         version=version,
         built_at=now,
@@ -118,7 +125,13 @@ def build_snapshot(
         },
         params=_params(policy),
         relaxed_params=_relaxed(policy),
-        hour_ends_at=(math.floor(now / 3600.0) + 1) * 3600.0,
+        hour_ends_at=hour_ends_at,
+        current={
+            region.name: forecast.at(now)
+            for region in layout.fleet.regions.values()
+            if (forecast := forecasts.get(region.grid_zone))
+            and forecast.at(now) is forecast.at(math.nextafter(hour_ends_at, 0.0))
+        },
     )
 
 
@@ -134,20 +147,24 @@ def _columns(
     origins = sorted(fleet.rtt_ms)
     origins_from = k.CI_FROM + CI_HOURS
     table = np.zeros((origins_from + len(origins), len(candidates.endpoints)))
-    for row, (endpoint, served) in enumerate(
-        zip(candidates.endpoints, candidates.served, strict=True)
-    ):
-        region = fleet.regions[endpoint.region]
-        table[: k.CI_FROM, row] = _static(
-            served.profile, endpoint.max_in_flight, served.context_tokens, region.pue, policy
+    static = [
+        _static(
+            served.profile,
+            endpoint.max_in_flight,
+            served.context_tokens,
+            fleet.regions[endpoint.region].pue,
+            policy,
         )
-        for column, origin in enumerate(origins):
-            table[origins_from + column, row] = fleet.rtt_ms[origin][endpoint.region]
+        for endpoint, served in zip(candidates.endpoints, candidates.served, strict=True)
+    ]
+    table[: k.CI_FROM] = np.array(static).T
     for index, name in enumerate(candidates.regions):
         rows = slice(candidates.starts[index], candidates.starts[index + 1])
         zone = fleet.regions[name].grid_zone
         hours = _deciding_hours(policy, forecasts.get(zone), annual_means.get(zone), now)
         table[k.CI_FROM : origins_from, rows] = np.array(hours)[:, None]
+        rtt_ms = [fleet.rtt_ms[origin][name] for origin in origins]
+        table[origins_from:, rows] = np.array(rtt_ms)[:, None]
     rows_of = {origin: origins_from + column for column, origin in enumerate(origins)}
     return ModelColumns(candidates, table, rows_of, np.empty(len(candidates.regions)))
 

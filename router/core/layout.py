@@ -24,7 +24,8 @@ class Candidates:
     """The endpoints that serve one model, sorted by region; row i of every column is one of them.
 
     ``starts`` (regions + 1,): rows of region r are ``starts[r]:starts[r + 1]``. ``labels`` (n,):
-    jurisdiction bits.
+    jurisdiction bits. ``rows``: those of each endpoint by name, several where it has several
+    versions.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Candidates:
     regions: tuple[str, ...]
     starts: NDArray[np.int64]
     labels: NDArray[np.int64]
+    rows: Mapping[str, Sequence[int]]
 
 
 class Layout:
@@ -84,6 +86,9 @@ class Layout:
             if served.name == model and (not version or served.version in ("", version))
         ]
         regions = tuple(dict.fromkeys(endpoint.region for endpoint, _ in mine))
+        rows: dict[str, list[int]] = {}
+        for row, (endpoint, _) in enumerate(mine):
+            rows.setdefault(endpoint.name, []).append(row)
         counts = [sum(endpoint.region == region for endpoint, _ in mine) for region in regions]
         return Candidates(
             model=model,
@@ -93,6 +98,7 @@ class Layout:
             regions=regions,
             starts=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
             labels=np.array([self._label(endpoint.region) for endpoint, _ in mine], np.int64),
+            rows=rows,
         )
 
     def _label(self, region: str) -> int:

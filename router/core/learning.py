@@ -19,9 +19,9 @@ class Prediction(NamedTuple):
     tpot_ms: float
 
 
-def prediction_of(decision: Decision, seat: Seat) -> Prediction:
-    """Take the error factors back out of a decision's quantiles."""
-    ttft_factor, tpot_factor = seat.factors
+def prediction_of(decision: Decision, factors: tuple[float, float]) -> Prediction:
+    """Take the error factors (TTFT, TPOT) of decision time back out of the quantiles."""
+    ttft_factor, tpot_factor = factors
     return Prediction(
         (decision.ttft_ms - decision.rtt_ms) / ttft_factor, decision.tpot_ms / tpot_factor
     )

@@ -159,10 +159,13 @@ def merge_budgets(own: Budget, fallback: Budget) -> Budget:
 def _without(
     live: NDArray[np.float64], columns: ModelColumns, tried: Collection[str], pinned: str
 ) -> NDArray[np.float64]:
-    copy = live.copy()
-    for row, endpoint in enumerate(columns.candidates.endpoints):
-        if endpoint.name in tried or (pinned and endpoint.name != pinned):
-            copy[k.ELIGIBLE, row] = 0.0
+    copy, rows = live.copy(), columns.candidates.rows
+    if pinned:
+        copy[k.ELIGIBLE] = 0.0
+        mine = rows.get(pinned, [])
+        copy[k.ELIGIBLE, mine] = live[k.ELIGIBLE, mine]
+    for name in tried:
+        copy[k.ELIGIBLE, rows.get(name, [])] = 0.0
     return copy
 
 
@@ -215,6 +218,10 @@ def _decision(
 def _over_run(
     snapshot: Snapshot, region: str, now: float, run_s: float
 ) -> tuple[Intensity | None, float]:
+    if snapshot.built_at <= now and now + run_s <= snapshot.hour_ends_at:
+        current = snapshot.current.get(region)
+        if current is not None:
+            return current, current.g_per_kwh
     forecast = snapshot.forecasts.get(snapshot.layout.fleet.regions[region].grid_zone)
     if forecast is None:
         return _UNKNOWN_INTENSITY

@@ -11,12 +11,12 @@ from router.core.board import Board, Seat
 from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
 from router.core.health import State
-from router.core.learning import Prediction, teach_latency
+from router.core.learning import prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import decide
 from router.core.retry import RetryThrottle
 from router.errors import DrainingError, NothingFeasibleError
-from router.model import Decision, Receipt, Request
+from router.model import Decision, Fleet, Receipt, Request
 
 BYTES_PER_GB = 1e9
 _MAX_SEQUENCES = 10_000
@@ -52,15 +52,15 @@ class Parts(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What a finished request teaches and tells. ``decided_s``: its first decision took;
-    ``added_s``: from its arrival to its going upstream."""
+    """What a finished request teaches and tells. ``factors``: of the seat's latency error when the
+    request went upstream; ``fleet``: the one it was decided on; ``decided_s``: its first decision
+    took; ``added_s``: from its arrival to its going upstream."""
 
-    seat: Seat
-    prediction: Prediction
-    run: Run
-    output_tokens: float
-    seen_rtt_ms: float
     receipt: Receipt
+    seat: Seat
+    factors: tuple[float, float]
+    run: Run
+    fleet: Fleet
     decided_s: float
     added_s: float
 
@@ -138,14 +138,16 @@ class Dispatcher:
         lessons, self._lessons = self._lessons, []
         observer, lengths = self.parts.observer, self.parts.lengths
         for lesson in lessons:
-            seat, receipt = lesson.seat, lesson.receipt
-            request = receipt.request
+            receipt = lesson.receipt
+            request, decision, tokens = receipt.request, receipt.decision, receipt.output_tokens
             teach_latency(
-                seat, lesson.prediction, lesson.run, lesson.output_tokens, lesson.seen_rtt_ms
+                lesson.seat,
+                prediction_of(decision, lesson.factors),
+                lesson.run,
+                tokens,
+                _seen_rtt_ms(decision, lesson.fleet),
             )
-            lengths.observe(
-                request.model, request.tenant, request.input_tokens, lesson.output_tokens
-            )
+            lengths.observe(request.model, request.tenant, request.input_tokens, tokens)
             observer.decided(lesson.decided_s)
             observer.finished(receipt, lesson.added_s)
 
@@ -176,3 +178,10 @@ def _rests(seat: Seat | None) -> bool:
     if seat is None or seat.health.state is State.EJECTED:
         return False
     return not seat.health.admits(seat.in_flight)
+
+
+def _seen_rtt_ms(decision: Decision, fleet: Fleet) -> float:
+    """Round trip between this gateway and the endpoint, as the RTT table has it."""
+    if not fleet.gateway_origin:
+        return decision.rtt_ms
+    return fleet.rtt_ms[fleet.gateway_origin][decision.endpoint.region]

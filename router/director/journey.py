@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from router.contract import BackendReport, Metadata
-from router.core.accounting import Run, account, build_receipt, output_tokens
-from router.core.learning import prediction_of
+from router.core.accounting import Run, account, build_receipt
 from router.core.lease import Lease
 from router.director.dispatcher import Dispatcher, Lesson
 from router.errors import (
@@ -25,8 +24,19 @@ class Journey:
     ends it, and every attempt is ended exactly once."""
 
     __slots__ = (
-        "_decided_s", "_decision_id", "_departed", "_dispatcher", "_expected", "_lease",
-        "_prediction", "_request", "_started", "_timeout_s", "_tried", "_view", "decision",
+        "_decided_s",
+        "_decision_id",
+        "_departed",
+        "_dispatcher",
+        "_expected",
+        "_factors",
+        "_lease",
+        "_request",
+        "_started",
+        "_timeout_s",
+        "_tried",
+        "_view",
+        "decision",
     )  # fmt: skip
 
     def __init__(self, dispatcher: Dispatcher, request: Request, deadline_s: float | None) -> None:
@@ -48,7 +58,7 @@ class Journey:
     def depart(self) -> float:
         """Take a place on the decided endpoint; seconds left for upstream work."""
         seat = self._view.board.seats[self.decision.endpoint.name]
-        self._prediction = prediction_of(self.decision, seat)
+        self._factors = seat.factors
         self._lease = Lease(seat, self.decision.batch_cap)
         self._departed = self._dispatcher.parts.clock.monotonic()
         return self._left_s()
@@ -139,24 +149,16 @@ class Journey:
         receipt = self._receipt(run, report, ended)
         dispatcher.note(
             Lesson(
-                seat,
-                self._prediction,
-                run,
-                output_tokens(decision, run, report),
-                self._seen_rtt_ms(),
                 receipt,
+                seat,
+                self._factors,
+                run,
+                self._view.snapshot.layout.fleet,
                 self._decided_s,
                 self._departed - self._started,
             )
         )
         return receipt
-
-    def _seen_rtt_ms(self) -> float:
-        """Round trip between this gateway and the endpoint, as the RTT table has it."""
-        fleet = self._view.snapshot.layout.fleet
-        if not fleet.gateway_origin:
-            return self.decision.rtt_ms
-        return fleet.rtt_ms[fleet.gateway_origin][self.decision.endpoint.region]
 
     def _left_s(self) -> float:
         return self._timeout_s - (self._departed - self._started)
@@ -168,15 +170,16 @@ class Journey:
         waited_ms = (self._departed - self._started) * 1e3
         run_s = run.e2e_ms / 1e3
         return build_receipt(
-            decision_id=self._decision_id,
-            request=self._request,
-            decision=self.decision,
-            policy=snapshot.policy.name,
-            region=snapshot.layout.fleet.regions[region],
-            attempts=len(self._tried) + 1,
-            account=account(self.decision, run, report, self._expected.output_tokens),
-            run=run._replace(ttft_ms=run.ttft_ms + waited_ms, e2e_ms=(ended - self._started) * 1e3),
-            network_j=dispatcher.network_j(self._request.payload_bytes),
-            g_per_kwh=snapshot.mean_g_per_kwh(region, now - run_s, run_s),
-            finished_at=now,
+            self._decision_id,
+            self._request,
+            self.decision,
+            snapshot.policy.name,
+            snapshot.layout.fleet.regions[region],
+            len(self._tried) + 1,
+            account(self.decision, run, report, self._expected.output_tokens),
+            run.ttft_ms + waited_ms,
+            (ended - self._started) * 1e3,
+            dispatcher.network_j(self._request.payload_bytes),
+            snapshot.mean_g_per_kwh(region, now - run_s, run_s),
+            now,
         )

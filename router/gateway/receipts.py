@@ -23,13 +23,11 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
     items = [
         ("x-carbon-decision-id", decision_id if decision_id.isascii() else _ascii(decision_id)),
         *_place(receipt.policy, receipt.region, receipt.grid_zone, decision.endpoint.name),
-        ("x-carbon-attempts", str(receipt.attempts)),
         ("x-carbon-energy-j", f"{receipt.energy_j:.6g}"),
         ("x-carbon-energy-kind", receipt.energy_kind),
         ("x-carbon-marginal-energy-j", f"{receipt.marginal_energy_j:.6g}"),
         ("x-carbon-facility-energy-j", f"{receipt.facility_energy_j:.6g}"),
         ("x-carbon-gco2e", f"{receipt.gco2e:.6g}"),
-        ("x-carbon-run-g-per-kwh", f"{decision.run_g_per_kwh:.6g}"),
         ("x-carbon-predicted-ttft-ms", f"{decision.ttft_ms:.1f}"),
         ("x-carbon-predicted-e2e-ms", f"{decision.e2e_ms:.1f}"),
         ("x-carbon-actual-ttft-ms", f"{receipt.ttft_ms:.1f}"),
@@ -39,8 +37,13 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         ("x-carbon-latency-first-endpoint", _ascii(decision.latency_first_endpoint)),
         ("x-carbon-latency-first-gco2e", f"{decision.latency_first_gco2e:.6g}"),
     ]
+    if receipt.attempts > 1:
+        items.append(("x-carbon-attempts", str(receipt.attempts)))
     intensity = decision.intensity
     if intensity is not None:
+        # Said only of a run that leaves the hour: each key costs a microsecond inside gRPC.
+        if decision.run_g_per_kwh != intensity.g_per_kwh:
+            items.append(("x-carbon-run-g-per-kwh", f"{decision.run_g_per_kwh:.6g}"))
         items += _intensity(intensity)
         age_s = receipt.finished_at - intensity.observed_at
         items.append(("x-carbon-intensity-age-s", f"{age_s:.0f}" if age_s > 0.0 else "0"))
@@ -118,8 +121,10 @@ def _intensity(intensity: Intensity) -> tuple[tuple[str, str], ...]:
     """The grid's figure and where it is from: the same for all requests until the next refresh."""
     return (
         ("x-carbon-g-per-kwh", f"{intensity.g_per_kwh:.6g}"),
-        ("x-carbon-g-per-kwh-low", f"{intensity.low_g_per_kwh:.6g}"),
-        ("x-carbon-g-per-kwh-high", f"{intensity.high_g_per_kwh:.6g}"),
+        (
+            "x-carbon-g-per-kwh-interval",
+            f"{intensity.low_g_per_kwh:.6g}-{intensity.high_g_per_kwh:.6g}",
+        ),
         ("x-carbon-basis", intensity.signal.basis),
         ("x-carbon-factors", intensity.signal.factors),
         ("x-carbon-intensity-kind", intensity.kind),

@@ -140,7 +140,7 @@ class _Replay:
             self._refused[error.reason] += 1
             return
         seat = self._board.seats[decision.endpoint.name]
-        prediction = prediction_of(decision, seat)
+        prediction = prediction_of(decision, seat.factors)
         lease = Lease(seat, decision.batch_cap)
         flight = _InFlight(serial, timed, decision, prediction, lease, decision.rtt_ms / 2e3)
         self._in_flight[serial] = flight

@@ -74,8 +74,8 @@ def test_the_receipt_counts_facility_energy_and_a_network_without_pue():
     found = account(one, RUN, BackendReport(3600.0, 900.0, 200.0), 1.0)
     receipt = build_receipt(
         decision_id="d1", request=request(), decision=one, policy="test",
-        region=region("west", pue=1.5), attempts=2, account=found, run=RUN, network_j=360.0,
-        g_per_kwh=250.0, finished_at=5.0,
+        region=region("west", pue=1.5), attempts=2, account=found,
+        ttft_ms=RUN.ttft_ms, e2e_ms=RUN.e2e_ms, network_j=360.0, g_per_kwh=250.0, finished_at=5.0,
     )  # fmt: skip
     assert (receipt.energy_j, receipt.marginal_energy_j) == (3600.0, 900.0)
     assert receipt.facility_energy_j == 3600.0 * 1.5 + 360.0
@@ -84,8 +84,8 @@ def test_the_receipt_counts_facility_energy_and_a_network_without_pue():
     assert (receipt.region, receipt.grid_zone, receipt.attempts) == ("west", "grid-west", 2)
     unknown = build_receipt(
         decision_id="d1", request=request(), decision=one, policy="test",
-        region=region("west"), attempts=1, account=found, run=RUN, network_j=0.0,
-        g_per_kwh=math.nan, finished_at=5.0,
+        region=region("west"), attempts=1, account=found,
+        ttft_ms=RUN.ttft_ms, e2e_ms=RUN.e2e_ms, network_j=0.0, g_per_kwh=math.nan, finished_at=5.0,
     )  # fmt: skip
     assert math.isnan(unknown.gco2e)
     assert unknown.facility_energy_j > 0.0

@@ -159,7 +159,10 @@ def test_a_removed_endpoint_takes_its_leases_along_and_a_namesake_starts_afresh(
     again = Board(layout_of([("a", "east", MODELS)]), health_settings(), 0.0, without)
     assert again.seats["a"] is not lease.seat
     assert again.live("image", "")[k.BATCH, 0] == 0.0
+    before = old.live("image", "").copy()
     assert lease.close(Outcome.SUCCEEDED)
+    # Nobody reads the old columns any more; the seat must not keep them alive either.
+    assert (old.live("image", "") == before).all()
     assert again.live("image", "")[k.BATCH, 0] == 0.0
     assert (lease.seat.in_flight, again.seats["a"].in_flight) == (0, 0)
 

@@ -17,7 +17,7 @@ def teach(world, times, ttft_ms, tpot_ms, tokens=200.0, streamed=True):
     """Requests that go as given, each predicted at the moment that it is decided."""
     seat = world.seat("w")
     for _ in range(times):
-        prediction = prediction_of(world.decide(), seat)
+        prediction = prediction_of(world.decide(), seat.factors)
         assert prediction == pytest.approx(TRUE)
         e2e_ms = RTT_MS + ttft_ms + (tokens - 1.0) * tpot_ms
         seen_ttft = RTT_MS + ttft_ms if streamed else math.nan
@@ -30,7 +30,7 @@ def middle(seat):
 
 def test_a_prediction_is_the_models_own_whatever_was_learned():
     world = World()
-    assert prediction_of(world.decide(), world.seat("w")) == pytest.approx(TRUE)
+    assert prediction_of(world.decide(), world.seat("w").factors) == pytest.approx(TRUE)
     teach(world, 50, 45.0, 12.2)
 
 

@@ -2,11 +2,13 @@
 
 import math
 
+import pytest
 from hypothesis import strategies as st
 
 from router.core.lease import Lease
 from router.core.lengths import Expected
 from router.core.pipeline import decide
+from router.errors import RefusedError
 from router.model import UNLIMITED, Budget, Energy, Relax, Spread, StaleCarbon, Weights
 from tests.factories import (
     BOTH_RUNGS,
@@ -62,6 +64,13 @@ class World:
             for _ in range(5):
                 self.seat(name).health.fail(NOW, True)
             self.seat(name).publish_load()
+
+
+def refusal(world, a_request=None, **options):
+    """The RefusedError that a decision raises."""
+    with pytest.raises(RefusedError) as caught:
+        world.decide(a_request, **options)
+    return caught.value
 
 
 jurisdictions = st.frozensets(st.sampled_from(["eu", "us", "ca", "de"]), max_size=3)

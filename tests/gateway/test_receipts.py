@@ -19,7 +19,6 @@ def test_everything_that_is_known_is_told():
         "x-carbon-region": "west",
         "x-carbon-grid-zone": "grid-west",
         "x-carbon-endpoint": "west-0",
-        "x-carbon-attempts": "1",
         "x-carbon-energy-j": "215.5",
         "x-carbon-energy-kind": "emulated",
         "x-carbon-marginal-energy-j": "101",
@@ -34,8 +33,7 @@ def test_everything_that_is_known_is_told():
         "x-carbon-latency-first-endpoint": "east-0",
         "x-carbon-latency-first-gco2e": "0.031",
         "x-carbon-g-per-kwh": "123.4",
-        "x-carbon-g-per-kwh-low": "123.4",
-        "x-carbon-g-per-kwh-high": "123.4",
+        "x-carbon-g-per-kwh-interval": "123.4-123.4",
         "x-carbon-basis": "average",
         "x-carbon-factors": "lifecycle",
         "x-carbon-intensity-kind": "measured",
@@ -59,6 +57,12 @@ def test_a_figure_that_is_not_known_has_no_key(field, key):
     told = dict(trailers(receipt(**{field: math.nan})))
     assert f"x-carbon-{key}" not in told
     assert len(told) == len(trailers(receipt())) - 1
+
+
+def test_what_is_as_usual_is_left_out():
+    usual = dict(trailers(receipt(decision=decision(run_g_per_kwh=123.4))))
+    assert "x-carbon-run-g-per-kwh" not in usual
+    assert dict(trailers(receipt(attempts=2)))["x-carbon-attempts"] == "2"
 
 
 def test_an_unknown_grid_is_not_told_as_a_clean_one():

@@ -1,0 +1,175 @@
+"""Failed requests: the right metric, the right line, and nothing of the payload in either."""
+
+import asyncio
+import logging
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from router import errors
+from router.app.failures import FailureDesk
+from router.telemetry.logs import REQUESTS, RequestLog
+from router.telemetry.metrics import Metrics
+from tests.director.support import Hands
+from tests.factories import endpoint, fleet, request
+
+SECRET = "my-social-security-number"
+
+
+class Desk:
+    """A FailureDesk whose metrics and lines can be looked at."""
+
+    def __init__(self, caplog):
+        self.registry = CollectorRegistry()
+        metrics = Metrics(self.registry)
+        metrics.know(fleet(endpoint("a", "near")))
+        self.clock = Hands()
+        self.caplog = caplog
+        self.desk = FailureDesk(metrics, RequestLog(), self.clock)
+
+    def failed(self, error, code, reason, asked=None, method="ModelInfer"):
+        self.desk.failed(method, asked, code, reason, error)
+
+    def count(self, name, **labels):
+        return self.registry.get_sample_value(f"carbon_router_{name}", labels) or 0.0
+
+    def requests(self, code, region="", model="llama"):
+        return self.count("requests_total", region=region, model=model, code=code)
+
+    @property
+    def lines(self):
+        return [record for record in self.caplog.records if record.name == REQUESTS]
+
+
+@pytest.fixture
+def desk(caplog):
+    caplog.set_level(logging.INFO)
+    return Desk(caplog)
+
+
+def upstream(cls, code, text="broken"):
+    error = cls(text, code=code)
+    error.endpoint, error.region, error.attempts, error.decision_id = "a", "near", 2, "gw-7"
+    return error
+
+
+REFUSED = {
+    errors.NothingFeasibleError("none"): "UNAVAILABLE",
+    errors.ShedError("full"): "RESOURCE_EXHAUSTED",
+    errors.ResidencyError("nowhere"): "FAILED_PRECONDITION",
+    errors.PolicyExcludesError("too dirty"): "FAILED_PRECONDITION",
+    errors.BudgetImpossibleError("too fast"): "DEADLINE_EXCEEDED",
+    errors.DrainingError("closing"): "UNAVAILABLE",
+}
+WRONG = {
+    errors.MalformedRequestError("byte 3"): "INVALID_ARGUMENT",
+    errors.InvalidMetadataError("x-origin"): "INVALID_ARGUMENT",
+    errors.UnknownModelError("gpt"): "NOT_FOUND",
+}
+UPSTREAM = {
+    upstream(errors.UpstreamFaultError, "UNAVAILABLE"): "failed",
+    upstream(errors.UpstreamInternalError, "INTERNAL"): "failed",
+    upstream(errors.UpstreamBusyError, "RESOURCE_EXHAUSTED"): "failed",
+    upstream(errors.UpstreamTimeoutError, "DEADLINE_EXCEEDED"): "failed",
+    upstream(errors.UpstreamRejectedError, "INVALID_ARGUMENT"): "invalid",
+}
+
+
+@pytest.mark.parametrize(("error", "code"), REFUSED.items(), ids=lambda one: type(one).__name__)
+def test_a_refused_request(desk, error, code):
+    desk.failed(error, code, error.reason, request(request_id="r1", origin="home"))
+    assert desk.count("refused_total", reason=error.reason) == 1.0
+    assert desk.requests(code) == 1.0
+    (line,) = desk.lines
+    assert (line.event, line.reason, line.code) == ("refused", error.reason, code)
+    assert (line.model, line.request_id, line.origin) == ("llama", "r1", "home")
+    assert line.levelname == "WARNING"
+
+
+@pytest.mark.parametrize(("error", "code"), WRONG.items(), ids=lambda one: type(one).__name__)
+def test_a_wrong_request(desk, error, code):
+    desk.failed(error, code, error.reason, request(model="gpt"))
+    assert desk.count("refused_total", reason=error.reason) == 1.0
+    assert desk.requests(code, model="other") == 1.0
+    (line,) = desk.lines
+    assert (line.event, line.levelname) == ("invalid", "INFO")
+
+
+def test_a_request_that_was_not_understood_has_no_model(desk):
+    error = errors.MalformedRequestError("byte 0")
+    desk.failed(error, "INVALID_ARGUMENT", error.reason)
+    (line,) = desk.lines
+    assert line.model == ""
+    assert desk.requests("INVALID_ARGUMENT", model="other") == 1.0
+
+
+@pytest.mark.parametrize(("error", "event"), UPSTREAM.items(), ids=lambda one: type(one).__name__)
+def test_a_failed_request_names_where_it_was(desk, error, event):
+    desk.failed(error, error.code, error.reason, request(), "ModelStreamInfer")
+    assert desk.requests(error.code, region="near") == 1.0
+    assert desk.count("refused_total", reason=error.reason) == 0.0
+    (line,) = desk.lines
+    assert (line.event, line.endpoint, line.attempts) == (event, "a", 2)
+    assert (line.decision_id, line.method) == ("gw-7", "ModelStreamInfer")
+    assert not hasattr(line, "stack")
+
+
+def test_a_caller_that_left_is_counted_and_not_logged(desk):
+    desk.failed(asyncio.CancelledError(), "CANCELLED", "cancelled", request())
+    assert desk.requests("CANCELLED") == 1.0
+    assert desk.lines == []
+
+
+def test_a_fault_of_the_gateways_own_is_logged_with_its_stack(desk):
+    try:
+        raise ZeroDivisionError(SECRET)
+    except ZeroDivisionError as error:
+        desk.failed(error, "INTERNAL", "internal", request())
+    assert desk.requests("INTERNAL") == 1.0
+    (line,) = desk.lines
+    assert (line.event, line.error, line.levelname) == ("failed", "ZeroDivisionError", "ERROR")
+    assert any(__file__ in frame for frame in line.stack)
+    assert SECRET not in repr(line.__dict__)
+
+
+def test_repeated_failures_are_counted_each_and_logged_now_and_then(desk):
+    error = upstream(errors.UpstreamFaultError, "UNAVAILABLE")
+    for _ in range(50):
+        desk.failed(error, error.code, error.reason, request())
+    assert desk.requests("UNAVAILABLE", region="near") == 50.0
+    assert len(desk.lines) == 1
+    desk.clock.advance(60.0)
+    desk.failed(error, error.code, error.reason, request())
+    assert desk.lines[1].suppressed == 49
+
+
+def test_neither_texts_nor_metadata_reach_the_log(desk):
+    """An upstream quotes the request in its error; a caller puts things into headers and ids."""
+    cases = [
+        upstream(cls, "INTERNAL", f"bad tensor {SECRET}")
+        for cls in (errors.UpstreamFaultError, errors.UpstreamRejectedError)
+    ]
+    cases += [errors.InvalidMetadataError(SECRET), errors.ShedError(SECRET), ValueError(SECRET)]
+    for error in cases:
+        error.trailers = (("x-secret", SECRET),)
+        asked = request(tenant=SECRET, residency=frozenset({SECRET}))
+        desk.failed(error, "INTERNAL", getattr(error, "reason", "internal"), asked)
+        desk.clock.advance(60.0)
+    assert len(desk.lines) == len(cases)
+    for line in desk.lines:
+        assert SECRET not in repr(line.__dict__)
+        assert SECRET not in line.getMessage()
+    assert SECRET not in generate_latest(desk.registry).decode()
+
+
+def test_what_a_caller_invents_becomes_no_time_series_and_no_control_character(desk):
+    error = errors.UnknownModelError("?")
+    for number in range(100):
+        name = f"model-{number}\n\x1b[31m" + "x" * 5000
+        desk.failed(error, "NOT_FOUND", error.reason, request(model=name, request_id=name))
+        desk.clock.advance(60.0)
+    assert desk.requests("NOT_FOUND", model="other") == 100.0
+    for line in desk.lines:
+        assert len(line.model) <= 128
+        assert line.model.isprintable()
+        assert line.request_id.isprintable()
