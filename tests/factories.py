@@ -126,7 +126,7 @@ def policy(**changes) -> Policy:
     return Policy(**{**values, **changes})
 
 
-LATENCY_FIRST = Weights(per_e2e_ms=1.0)
+LATENCY_FIRST = Weights(per_ttft_ms=1.0)
 BOTH_RUNGS = (Relax.CARBON, Relax.POLICY_LATENCY)
 
 

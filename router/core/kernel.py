@@ -304,25 +304,30 @@ def choose(
     )  # fmt: skip
     rule = _rule(params)
     best_cost = np.inf
-    fastest, fastest_e2e, fastest_energy, fastest_run_s = -1, np.inf, np.nan, np.nan
+    nearest, nearest_ttft, nearest_e2e = -1, np.inf, np.inf
+    nearest_energy, nearest_run_s = np.nan, np.nan
     for r in range(best.size):
         best_here = np.inf
         place = _place(table, labels, np.uint64(starts[r]), rtt_row)
         # Unsigned rows spare numba's check for negative indices.
         for i in range(np.uint64(starts[r]), np.uint64(starts[r + 1])):
             terms = _terms(table, live, i, place, ask, rule)
+            # As the latency-first policy: near before little loaded.
+            nearer = terms.ttft < nearest_ttft or (
+                terms.ttft == nearest_ttft and terms.e2e < nearest_e2e
+            )
             # Most candidates improve nothing: their constraints need no look.
-            if terms.cost < best_here or terms.e2e < fastest_e2e:
+            if terms.cost < best_here or nearer:
                 reason = _reason(table, live, i, place, ask, rule, terms)
                 if reason == FEASIBLE:
                     if terms.cost < best_here:
                         best_here = terms.cost
-                    if terms.e2e < fastest_e2e:
-                        fastest, fastest_e2e = np.int64(i), terms.e2e
-                        fastest_energy, fastest_run_s = terms.energy, terms.run_s
+                    if nearer:
+                        nearest, nearest_ttft, nearest_e2e = np.int64(i), terms.ttft, terms.e2e
+                        nearest_energy, nearest_run_s = terms.energy, terms.run_s
         best[r] = best_here
         best_cost = min(best_cost, best_here)
-    if fastest < 0 or best_cost == np.inf:
+    if nearest < 0 or best_cost == np.inf:
         return -1, np.nan, np.nan, np.nan, np.nan, np.nan, -1, np.nan, np.nan
     limit = best_cost + params[NEAR_TIE] * abs(best_cost)
     region = _draw_region(best, best_cost, limit, u)
@@ -343,7 +348,7 @@ def choose(
                 row, best_key = np.int64(i), key
                 ttft, tpot, e2e = terms.ttft, terms.tpot, terms.e2e
                 energy, run_s = terms.energy, terms.run_s
-    return row, ttft, tpot, e2e, energy, run_s, fastest, fastest_energy, fastest_run_s
+    return row, ttft, tpot, e2e, energy, run_s, nearest, nearest_energy, nearest_run_s
 
 
 @numba.njit(

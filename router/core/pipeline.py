@@ -178,12 +178,12 @@ def _decision(
     now: float,
     relaxed: tuple[Relax, ...],
 ) -> Decision:
-    row, ttft_ms, tpot_ms, e2e_ms, energy_j, run_s, fastest, first_energy_j, first_run_s = found
+    row, ttft_ms, tpot_ms, e2e_ms, energy_j, run_s, nearest, first_energy_j, first_run_s = found
     columns = question.columns
     candidates = columns.candidates
     endpoint, served = candidates.endpoints[int(row)], candidates.served[int(row)]
     intensity, mean = _over_run(snapshot, endpoint.region, now, run_s)
-    first = candidates.endpoints[int(fastest)]
+    first = candidates.endpoints[int(nearest)]
     _, first_mean = _over_run(snapshot, first.region, now, first_run_s)
     kwh_per_j = columns.table[k.KWH_PER_J]
     network_kwh = question.network_j / J_PER_KWH
@@ -204,7 +204,7 @@ def _decision(
         energy_j,
         (energy_j * float(kwh_per_j[int(row)]) + network_kwh) * mean,
         first.name,
-        (first_energy_j * float(kwh_per_j[int(fastest)]) + network_kwh) * first_mean,
+        (first_energy_j * float(kwh_per_j[int(nearest)]) + network_kwh) * first_mean,
         batch_cap(
             served.profile, budget, ttft_ms, float(live[k.TPOT_FACTOR, int(row)]), question.expected
         )

@@ -107,8 +107,8 @@ def _answer(explanation: Explanation) -> Text:
 def _counterfactual(decision: Decision) -> str:
     first = decision.latency_first_endpoint
     if first == decision.endpoint.name:
-        return "it is the fastest, too"
-    return f"the fastest, {first}, would emit {_number(decision.latency_first_gco2e, 3)}"
+        return "it is the nearest, too"
+    return f"the nearest, {first}, would emit {_number(decision.latency_first_gco2e, 3)}"
 
 
 def _table(explanation: Explanation) -> Table:

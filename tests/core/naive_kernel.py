@@ -147,7 +147,7 @@ def choose(world, figures, u, slack=1e-9):
     feasible = [one for one in rows_of(world) if figures[one[0]]["reason"] == "feasible"]
     if not feasible:
         return set(), None
-    fastest = min(feasible, key=lambda one: figures[one[0]]["e2e"])[0]
+    near = min(feasible, key=lambda one: (figures[one[0]]["ttft"], figures[one[0]]["e2e"]))[0]
 
     best = [None] * len(world["regions"])
     for row, index, _, _ in feasible:
@@ -166,4 +166,4 @@ def choose(world, figures, u, slack=1e-9):
             ]
             rows.add(-max(tied)[1])
         at += share
-    return rows, fastest
+    return rows, near

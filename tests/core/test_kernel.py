@@ -191,14 +191,14 @@ def test_evaluate_gives_the_twins_figures_and_reasons(world, ask):
 @given(worlds(), ASKS, UNIFORM)
 def test_choose_agrees_with_the_twin(world, ask, u):
     figures = evaluate(world, ask)
-    rows, fastest = naive.choose(world, figures, u)
+    rows, near = naive.choose(world, figures, u)
     row, ttft, tpot, e2e, energy, run_s, first, first_energy, first_run_s = choose(world, ask, u)
     if not rows:
         assert (row, first) == (-1, -1)
         assert all(math.isnan(x) for x in (ttft, tpot, e2e, energy, run_s, first_energy))
         return
     assert row in rows
-    assert first == fastest
+    assert first == near
     mine = figures[row]
     assert (ttft, tpot, e2e, energy) == (mine["ttft"], mine["tpot"], mine["e2e"], mine["energy"])
     assert first_energy == figures[first]["energy"]

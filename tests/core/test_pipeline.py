@@ -75,7 +75,7 @@ def test_a_latency_first_policy_is_its_own_counterfactual():
     assert decision.gco2e == decision.latency_first_gco2e
 
 
-def test_the_counterfactual_is_the_fastest_feasible_endpoint():
+def test_the_counterfactual_is_the_nearest_feasible_endpoint():
     world = World()
     world.fill("e")
     assert world.decide().latency_first_endpoint == "w"

@@ -66,7 +66,7 @@ def test_the_chosen_endpoint_leads_and_every_term_is_there(tmp_path: Path) -> No
     best, other = explanation.candidates
     assert best.endpoint == "west-0"
     assert "goes to west-0" in text
-    assert "the fastest, east-0, would emit" in text
+    assert "the nearest, east-0, would emit" in text
     assert "policy carbon-first: cost = 1 x gCO2e" in text
     assert "llama-3.1-8b from east, at 2022-05-14T00:10Z" in text
     assert "budgets at p95: none" in text
@@ -92,7 +92,7 @@ def test_an_excluded_candidate_has_its_reason_and_no_rank(tmp_path: Path) -> Non
     request = Request("llama-3.1-8b", origin="east", budget=Budget(ttft_ms=40.0, explicit=True))
     text = shown(explained(tmp_path, request))
     assert "goes to east-0" in text
-    assert "it is the fastest, too" in text
+    assert "it is the nearest, too" in text
     assert "ttft_budget" in rows(text)["west-0"]
     assert rows(text)["west-0"].lstrip().startswith("west-0")
     assert "budgets at p95: TTFT 40 ms" in text
