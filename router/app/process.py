@@ -119,8 +119,7 @@ class _Process:
             ]
             tasks.append(group.create_task(self._reload_on_hangup(backend), name="reload"))
             try:
-                port = await self._open_gateway(gateway)
-                admin_port = await self._open_admin(admin)
+                port, admin_port = await self._open(gateway, admin)
                 # What was imported and built so far stays: full collections need not walk it.
                 gc.collect()
                 gc.freeze()
@@ -179,11 +178,17 @@ class _Process:
     def _drain_s(self) -> float:
         return self._runtime.config.settings.server.drain_s
 
-    async def _open_gateway(self, gateway: Gateway) -> int:
+    async def _open(self, gateway: Gateway, admin: AdminServer) -> tuple[int, int]:
+        """Listen; the ports. Raises ConfigError for an address that cannot be had."""
         try:
-            return await gateway.start()
+            port = await gateway.start()
         except ConfigError as error:
             raise ConfigError(str(self._config_path), error.problems) from error
+        try:
+            return port, await self._open_admin(admin)
+        except ConfigError:
+            await gateway.drain(0.0)
+            raise
 
     async def _open_admin(self, admin: AdminServer) -> int:
         address = self._server_settings.admin

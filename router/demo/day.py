@@ -18,7 +18,9 @@ from router.sim.replay import Scenario, replay
 from router.sim.workload import Period, TimedRequest
 
 PRODUCT = "carbon-first"
+# What the hour and the packing are worth each, by taking one away.
 NO_PACKING = "carbon-first, spread"
+NO_HOURS = "static-greenest, packed"
 BASELINES = ("latency-first", "least-loaded", "round-robin", "static-greenest")
 
 
@@ -66,7 +68,8 @@ def settle(
 def replay_all(
     config: Config, requests: Sequence[TimedRequest], period: Period, grid: Grid
 ) -> list[Run]:
-    """The same requests under the product, the product without packing, and every baseline."""
+    """The same requests under the product, the product without its packing or without the hour's
+    intensity, and every baseline."""
     scenario = Scenario(
         config.fleet,
         requests,
@@ -78,7 +81,9 @@ def replay_all(
     )
     product = _policy(PRODUCT, config)
     unpacked = replace(product, name=NO_PACKING, spread=Spread.SPREAD)
-    policies = [product, unpacked, *(_policy(name, config) for name in BASELINES)]
+    hourless = replace(product, name=NO_HOURS, annual_mean=True)
+    baselines = (_policy(name, config) for name in BASELINES)
+    policies = [product, unpacked, hourless, *baselines]
     return [replay(scenario, policy) for policy in policies]
 
 

@@ -176,12 +176,14 @@ def _notes(day: Day) -> list[str]:
         if settled
         else "No request was answered.",
     ]
-    product, unpacked = day.replays[0], day.replays[1]
-    if product.fleet is not None and unpacked.fleet is not None:
-        packing = saving(product.fleet.busy_g, unpacked.fleet.busy_g)
+    product, unpacked, hourless = (run.fleet for run in day.replays[:3])
+    if product and unpacked and hourless:
+        packing = saving(product.busy_g, unpacked.busy_g)
+        hours = saving(product.busy_g, hourless.busy_g)
         lines.append(
-            f"Packing: filling replicas one after the other saves {packing:.0%} against spreading "
-            "the load inside each region (replayed, idle replicas released)."
+            f"Of it, packing replicas saves {packing:.0%} (against spreading inside each region), "
+            f"following the hours {hours:.0%} (against annual means, packed as well): replayed, "
+            "idle replicas released."
         )
     if refused:
         reasons = ", ".join(f"{count} {reason}" for reason, count in day.live.refused.items())

@@ -1,0 +1,342 @@
+"""The whole product as processes on loopback: emulated endpoints, the gateway, a gRPC client."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import grpc
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from router._pb import inference_pb2 as pb
+
+ROOT = Path(__file__).parents[2]
+SERVICE = "/inference.GRPCInferenceService/"
+PATIENCE_S = 30.0
+POLL_S = 0.02
+MODEL = "tiny"
+GREEN, NEAR, OLD = "green-0", "near-0", "old-0"
+QUICK = (
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 100),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+def free_ports(count):
+    """Ports on 127.0.0.1 that nobody listens on now."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(closing(socket.socket())) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def http(address, path):
+    """(status, body) of one GET."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{address}{path}", timeout=PATIENCE_S) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+async def get(address, path):
+    """`http` beside the event loop."""
+    return await asyncio.to_thread(http, address, path)
+
+
+async def until(condition, what="it"):
+    """Poll an async ``condition`` until it holds; its value. A failure, not a hang, if never."""
+    for _ in range(int(PATIENCE_S / POLL_S)):
+        value = await condition()
+        if value:
+            return value
+        await asyncio.sleep(POLL_S)
+    raise AssertionError(f"{what} did not happen within {PATIENCE_S:g} s")
+
+
+class Child:
+    """One command of the product as a process, with its log."""
+
+    def __init__(self, folder, name, *arguments):
+        self.log = folder / f"{name}.log"
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "router.cli", *arguments],
+                cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
+                env={**os.environ, "no_grpc_proxy": "127.0.0.1", "GRPC_VERBOSITY": "ERROR"},
+            )  # fmt: skip
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def wait_for(self, ready):
+        """Return once ``ready()``; a failure with the log when it ends or takes too long."""
+        for _ in range(int(3 * PATIENCE_S / POLL_S)):
+            if ready():
+                return self
+            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.tail}"
+            time.sleep(POLL_S)
+        raise AssertionError(f"not ready: {self.tail}")
+
+    @property
+    def tail(self):
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def events(self, message):
+        """The log's JSON lines with this message."""
+        lines = [json.loads(one) for one in self.log.read_text().splitlines() if one[:1] == "{"]
+        return [line for line in lines if line["message"] == message]
+
+    def tell(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, timeout_s=PATIENCE_S):
+        return self.process.wait(timeout_s)
+
+    def stop(self):
+        """End it, by force if need be; the exit code."""
+        if self.process.poll() is None:
+            self.tell(signal.SIGTERM)
+            try:
+                self.wait()
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.process.wait()
+
+
+class Gateway(Child):
+    """``carbon-router serve``; ready once constructed."""
+
+    def __init__(self, folder, config, *arguments):
+        self.path = folder / "gateway.yaml"
+        self.config = config
+        self.write()
+        self.address = config["server"]["listen"]
+        self.admin = config["server"]["admin"]
+        super().__init__(folder, "gateway", "serve", str(self.path), *arguments)
+        self.wait_for(self._is_ready)
+
+    def write(self, **changes):
+        """Put the configuration with ``changes`` on disk, as a whole."""
+        aside = self.path.with_suffix(".new")
+        aside.write_text(yaml.safe_dump({**self.config, **changes}))
+        aside.replace(self.path)
+
+    def _is_ready(self):
+        try:
+            return http(self.admin, "/readyz")[0] == 200
+        except OSError:
+            return False
+
+    async def readiness(self):
+        status, body = await get(self.admin, "/readyz")
+        return status, json.loads(body)
+
+    async def endpoints(self):
+        """What /snapshot says, by endpoint name."""
+        _, body = await get(self.admin, "/snapshot")
+        return {one["name"]: one for one in json.loads(body)["endpoints"]}
+
+    async def in_flight(self):
+        return sum(one["in_flight"] for one in (await self.endpoints()).values())
+
+    async def idle(self):
+        return await self.in_flight() == 0
+
+    async def metrics(self):
+        """{name: [(labels, value)]} of /metrics."""
+        _, body = await get(self.admin, "/metrics")
+        found = {}
+        for family in text_string_to_metric_families(body):
+            for sample in family.samples:
+                found.setdefault(sample.name, []).append((sample.labels, sample.value))
+        return found
+
+    async def total(self, name, **labels):
+        """Sum of a metric's series that have these labels."""
+        rows = (await self.metrics()).get(f"carbon_router_{name}", [])
+        return sum(value for own, value in rows if labels.items() <= own.items())
+
+    def open_files(self):
+        """(connections of clients, connections to endpoints, other descriptors but files)."""
+        links = []
+        for path in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                links.append(str(path.readlink()))
+        sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
+        upstream = {port_of(one["address"]) for one in self.config["endpoints"]}
+        clients = servers = 0
+        for local, remote, inode in established(self.pid):
+            if inode in sockets:
+                clients += local == port_of(self.address)
+                servers += remote in upstream
+        return clients, servers, len([one for one in links if one.startswith("anon_inode:")])
+
+    def threads(self):
+        return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
+
+    @contextlib.asynccontextmanager
+    async def client(self):
+        """A client with a connection of its own."""
+        async with grpc.aio.insecure_channel(self.address, options=QUICK) as channel:
+            yield Client(channel)
+
+
+def port_of(address):
+    return int(address.rpartition(":")[2])
+
+
+def established(pid):
+    """(local port, remote port, inode) of the TCP connections in a process's network."""
+    found = []
+    for table in ("tcp", "tcp6"):
+        for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, remote, state, *rest = row.split()
+            if state == "01":
+                ports = (int(end.rpartition(":")[2], 16) for end in (local, remote))
+                found.append((*ports, rest[5]))
+    return found
+
+
+class Client:
+    """Calls as bytes, so that a test decides what goes over the wire."""
+
+    def __init__(self, channel):
+        self.channel = channel
+        self._infer = channel.unary_unary(SERVICE + "ModelInfer")
+        self._stream = channel.stream_stream(SERVICE + "ModelStreamInfer")
+
+    def infer(self, payload, metadata=(), timeout=PATIENCE_S):
+        return self._infer(payload, metadata=metadata, timeout=timeout)
+
+    def stream(self, *payloads, metadata=(), timeout=PATIENCE_S):
+        return self._stream(iter(payloads), metadata=metadata, timeout=timeout)
+
+    async def receipt(self, payload=None, timeout=PATIENCE_S, **headers):
+        """Trailing metadata of one answered request, without the prefix."""
+        call = self.infer(payload or ask(), metadata_of(headers), timeout)
+        await call
+        trailers = await call.trailing_metadata()
+        return {key.removeprefix("x-carbon-"): value for key, value in trailers}
+
+    async def refusal(self, payload=None, metadata=(), timeout=PATIENCE_S, **headers):
+        """(code name, reason, details) of one request that must fail."""
+        call = self.infer(payload or ask(), (*metadata, *metadata_of(headers)), timeout)
+        try:
+            await call
+        except grpc.aio.AioRpcError as error:
+            trailers = dict(error.trailing_metadata() or ())
+            return error.code().name, trailers.get("x-carbon-reason"), error.details()
+        raise AssertionError("the request was answered")
+
+
+def metadata_of(headers):
+    """``x_ttft_budget_ms=5`` as metadata."""
+    return tuple((key.replace("_", "-"), str(value)) for key, value in headers.items())
+
+
+def ask(model=MODEL, request_id="r1", **parameters):
+    """A serialized ModelInferRequest; 4 output tokens unless ``output_tokens`` says otherwise."""
+    request = pb.ModelInferRequest(model_name=model, id=request_id)
+    for name, value in {"output_tokens": 4, **parameters}.items():
+        request.parameters[name].int64_param = value
+    request.inputs.add(name="text_input", datatype="BYTES", shape=[1])
+    request.raw_input_contents.append(b"\x05\x00\x00\x00hello")
+    return request.SerializeToString()
+
+
+def answers(messages):
+    """Streamed messages, decoded."""
+    return [pb.ModelStreamInferResponse.FromString(message) for message in messages]
+
+
+# The fleet: one endpoint a region, a millisecond a token.
+
+PROFILE = {
+    "kind": "token", "idle_w": 80, "base_w": 400, "w_per_token_s": 0.02, "tpot_base_ms": 1,
+    "tpot_ms_per_sequence": 0.01, "prefill_base_ms": 2, "prefill_ms_per_token": 0,
+    "max_batch": 64, "target_batch": 16, "host_fraction": 0.3,
+}  # fmt: skip
+REGIONS = {
+    "north": {"grid_zone": "GREEN", "pue": 1.1, "residency": ["eu"]},
+    "here": {"grid_zone": "BROWN", "pue": 1.2, "residency": ["us", "here"]},
+}
+RTT_MS = {"north": 60, "here": 2}
+CLEAN = {"GREEN": 20, "BROWN": 600}
+
+
+def endpoint(name, region, address, **changes):
+    made = {
+        "name": name, "region": region, "address": address,
+        "models": [{"name": MODEL, "profile": "fast@test", "context_tokens": 10_000_000}],
+        "max_in_flight": 64, "emulated": True,
+    }  # fmt: skip
+    return {**made, **changes}
+
+
+def base(endpoints, **changes):
+    """A configuration of two regions: green but 60 ms away, and near but dirty."""
+    listen, admin = free_ports(2)
+    config = {
+        "version": 1,
+        "server": {"listen": f"127.0.0.1:{listen}", "admin": f"127.0.0.1:{admin}"},
+        "policy": "carbon-first",
+        "carbon": {"sources": [{"kind": "static", "g_per_kwh": CLEAN}]},
+        "origins": {"home": {"rtt_ms": RTT_MS}},
+        "default_origin": "home",
+        "regions": REGIONS,
+        "models": {MODEL: {"input_tokens": 20, "output_tokens": 4, "output_tokens_p95": 12}},
+        "profiles": {"fast@test": PROFILE},
+        "endpoints": endpoints,
+    }
+    return {**config, **changes}
+
+
+def pair(**changes):
+    """The two endpoints of `base` on free ports."""
+    green, near = free_ports(2)
+    return [
+        endpoint(GREEN, "north", f"127.0.0.1:{green}", **changes),
+        endpoint(NEAR, "here", f"127.0.0.1:{near}", **changes),
+    ]
+
+
+def emulator(folder, config, name="emulator"):
+    """``carbon-router emulate`` for a configuration; every endpoint listens on return."""
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    child = Child(folder, name, "emulate", str(path))
+    return child.wait_for(lambda: "emulating" in child.tail)
+
+
+async def running(url):
+    """Requests that run or wait on an emulated endpoint, by its own metrics."""
+    _, _, rest = url.partition("//")
+    address, _, path = rest.partition("/")
+    _, body = await get(address, "/" + path)
+    wanted = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(body)
+        for sample in family.samples
+        if sample.name in wanted
+    )
