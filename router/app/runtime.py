@@ -142,10 +142,12 @@ class Runtime:
 
     def readiness(self) -> Readiness:
         """Whether requests are taken now, and why not."""
-        served = self.models_ready()
         director = self.director
+        draining = director is not None and director.draining
+        # A gateway that drains serves no model; that says nothing about the endpoints.
+        served = {} if draining else self.models_ready()
         return assess(
-            draining=director is not None and director.draining,
+            draining=draining,
             has_snapshot=director is not None,
             dead_tasks=sorted(self.dead_tasks),
             models=list(served),

@@ -371,7 +371,7 @@ async def test_draining_is_not_ready(place):
     place.director.draining = True
     state = place.runtime.readiness()
     assert not state.ready
-    assert "draining" in [reason.reason for reason in state.reasons]
+    assert [reason.reason for reason in state.reasons] == ["draining"]
 
 
 async def test_the_fleet_as_it_is(place):

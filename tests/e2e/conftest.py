@@ -68,7 +68,11 @@ def fleet(tmp_path_factory):
         **LENIENT,
         clock={"start": "2022-05-14T12:00Z"},
         carbon={"sources": [old_grid(folder), {"kind": "static", "g_per_kwh": CLEAN}]},
-        origins={"home": {"rtt_ms": {**RTT_MS, "yonder": 90}}},
+        origins={
+            "home": {"rtt_ms": {**RTT_MS, "yonder": 90}},
+            # From here a budget tells green and near apart however busy the machine is.
+            "far": {"rtt_ms": {"north": 8000, "here": 2, "yonder": 8000}},
+        },
         regions={**REGIONS, "yonder": {"grid_zone": "STALE", "pue": 1.0, "residency": ["old"]}},
         load={"scrape_s": 0.1},
     )

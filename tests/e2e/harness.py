@@ -29,7 +29,6 @@ GREEN, NEAR, OLD = "green-0", "near-0", "old-0"
 QUICK = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 100),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -64,12 +63,13 @@ async def get(address, path):
 
 async def until(condition, what="it"):
     """Poll an async ``condition`` until it holds; its value. A failure, not a hang, if never."""
-    for _ in range(int(PATIENCE_S / POLL_S)):
-        value = await condition()
-        if value:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not (value := await condition()):
+                await asyncio.sleep(POLL_S)
             return value
-        await asyncio.sleep(POLL_S)
-    raise AssertionError(f"{what} did not happen within {PATIENCE_S:g} s")
+    except TimeoutError:
+        raise AssertionError(f"{what} did not happen within {PATIENCE_S:g} s") from None
 
 
 class Child:
@@ -230,6 +230,10 @@ class Client:
 
     def stream(self, *payloads, metadata=(), timeout=PATIENCE_S):
         return self._stream(iter(payloads), metadata=metadata, timeout=timeout)
+
+    def stream_kept_open(self):
+        """A stream on which nothing is sent and that the client does not end."""
+        return self._stream(timeout=None)
 
     async def receipt(self, payload=None, timeout=PATIENCE_S, **headers):
         """Trailing metadata of one answered request, without the prefix."""
