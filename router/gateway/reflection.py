@@ -27,7 +27,7 @@ class ReflectionService:
     def __init__(self, services: tuple[str, ...], watchers: Watchers, failures: Failures) -> None:
         self._watchers = watchers
         self._failures = failures
-        servicer = reflection.aio.ReflectionServicer  # type: ignore[attr-defined]
+        servicer = reflection.aio.ReflectionServicer
         self._answers = servicer((*services, V1, V1ALPHA), _pool())
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
