@@ -63,7 +63,7 @@ def _serve_worker(config_path: Path, workers: int) -> int:
 
 def _serve_one(config: Config, config_path: Path, workers: int) -> int:
     # A reload that is asked for before the handler stands waits until it does.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     output = logs.install()
     try:
         return asyncio.run(_Process(config, config_path, workers).run())
@@ -71,6 +71,7 @@ def _serve_one(config: Config, config_path: Path, workers: int) -> int:
         raise _cause(group) from None
     finally:
         output.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 class _Process:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from router.contract import Metadata, UnaryReply, UpstreamStream
 from router.core import kernel
 from router.core.explanation import Explanation, explain
+from router.core.health import State
 from router.director.dispatcher import Dispatcher, Limits, Parts, View
 from router.director.journey import Journey
 from router.errors import (
@@ -184,7 +185,13 @@ class Director(Dispatcher):
         )
 
     def model_ready(self, model: str, version: str) -> bool:
-        """Whether at least one endpoint that serves the model takes requests now."""
+        """Whether at least one endpoint that serves the model is in service.
+
+        One that is busy for a moment counts: a fleet under load sheds, it does not go away.
+        """
         candidates = self.view.snapshot.layout.find(model, version)
-        live = self.view.board.live(candidates.model, candidates.version)
-        return not self.draining and bool(live[kernel.ELIGIBLE].any())
+        seats = self.view.board.seats
+        return not self.draining and any(
+            seats[endpoint.name].health.state is not State.EJECTED
+            for endpoint in candidates.endpoints
+        )

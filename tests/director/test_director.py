@@ -512,7 +512,7 @@ async def test_decide_takes_no_place_and_explain_agrees():
     assert not (room.in_flight or room.backend.calls or room.watch.decisions)
 
 
-def test_a_model_is_ready_while_an_endpoint_takes_requests():
+def test_a_model_is_ready_while_an_endpoint_is_in_service():
     room = Room({})
     assert room.director.model_ready("llama", "")
     for name in "abc":
@@ -521,3 +521,18 @@ def test_a_model_is_ready_while_an_endpoint_takes_requests():
     assert not room.director.model_ready("llama", "")
     with pytest.raises(UnknownModelError):
         room.director.model_ready("gpt", "")
+
+
+def test_a_model_whose_endpoints_are_all_busy_or_on_probation_is_ready():
+    """Were it not, every gateway would leave the rotation at once when a fleet is saturated."""
+    room = Room({})
+    for name in "ab":
+        room.seat(name).health.mark_busy(0.0, 5.0)
+        room.seat(name).publish_load()
+    health = room.seat("c").health
+    health.readiness(0.0, False, True)
+    health.readiness(0.0, True, True)
+    room.seat("c").take(math.inf)
+    with pytest.raises(NothingFeasibleError):
+        room.director.decide(request())
+    assert room.director.model_ready("llama", "")

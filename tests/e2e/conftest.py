@@ -76,7 +76,7 @@ def fleet(tmp_path_factory):
         regions={**REGIONS, "yonder": {"grid_zone": "STALE", "pue": 1.0, "residency": ["old"]}},
         load={"scrape_s": 0.1},
     )
-    config["server"] |= {"max_message_mib": 1, "deadline_margin_ms": 150, "drain_s": 5}
+    config["server"] |= {"max_message_mib": 1, "deadline_margin_ms": 400, "drain_s": 5}
     with closing_children() as children:
         children.append(emulator(folder, config))
         gateway = Gateway(folder, config)

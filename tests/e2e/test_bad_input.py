@@ -76,12 +76,12 @@ async def test_an_unknown_model_or_version_is_refused(client):
     assert odd[:2] == ("NOT_FOUND", "model_unknown")
 
 
-@pytest.mark.parametrize("header", HEADERS)
 @pytest.mark.parametrize("budget", [one for one in BUDGETS if one.isascii()])
-async def test_an_absurd_budget_is_refused_and_named(client, header, budget):
-    code, reason, details = await client.refusal(metadata=((header, budget),))
-    assert (code, reason) == ("INVALID_ARGUMENT", "metadata_invalid")
-    assert header in details
+async def test_an_absurd_budget_is_refused_and_named(client, budget):
+    for header in HEADERS:
+        code, reason, details = await client.refusal(metadata=((header, budget),))
+        assert (code, reason) == ("INVALID_ARGUMENT", "metadata_invalid")
+        assert header in details
 
 
 async def test_a_budget_that_is_only_tiny_is_impossible_not_invalid(client):

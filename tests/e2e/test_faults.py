@@ -48,12 +48,12 @@ async def test_in_a_stream_the_same_is_told_in_band(client, code, told):
 
 
 async def test_a_server_that_hangs_costs_the_deadline_and_not_more(client):
-    told = await client.refusal(timeout=0.5, **{FAULT: "hang"})
+    told = await client.refusal(timeout=0.8, **{FAULT: "hang"})
     assert told[:2] == ("DEADLINE_EXCEEDED", "upstream_timeout")
 
 
 async def test_a_stream_that_hangs_is_told_before_the_deadline(client):
-    _, last, reason = await in_band(client, "hang", timeout=0.5)
+    _, last, reason = await in_band(client, "hang", timeout=0.8)
     assert reason == "upstream_timeout"
     assert last.error_message
 

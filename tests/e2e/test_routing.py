@@ -13,17 +13,17 @@ async def test_without_a_budget_the_greener_region_answers(client):
     assert (receipt["endpoint"], receipt["region"], receipt["grid-zone"]) == (
         GREEN, "north", "GREEN",
     )  # fmt: skip
-    assert receipt["latency-first-endpoint"] == NEAR
+    assert receipt["latency-first-endpoint"] in (NEAR, OLD)  # both nearer, both dirtier
     assert float(receipt["latency-first-gco2e"]) > 20.0 * float(receipt["predicted-gco2e"])
 
 
 @pytest.mark.parametrize(
     "budget",
-    [{"x_ttft_budget_ms": 6000}, {"x_latency_budget_ms": 7000}, {"timeout": 8.1}],
+    [{"x_ttft_budget_ms": 6000}, {"x_latency_budget_ms": 7000}, {"timeout": 8.2}],
     ids=["first token", "end to end", "gRPC deadline"],
 )
 async def test_a_budget_that_the_greener_region_cannot_meet_takes_the_nearer_one(client, budget):
-    """The deadline counts less the margin that is kept for the way back: 150 ms here."""
+    """The deadline counts less the margin that is kept for the way back: 400 ms here."""
     receipt = await client.receipt(x_origin="far", **budget)
     assert receipt["endpoint"] == NEAR
 
