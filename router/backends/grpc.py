@@ -136,18 +136,15 @@ class GrpcBackend:
         except (UpstreamError, DecodeError):
             return False
 
-    async def prune(self, addresses: Collection[str], grace_s: float = 0.0) -> None:
-        """Close the channels to every address that is not among ``addresses``.
-
-        No call can begin on them any more; those in flight have ``grace_s`` to finish.
-        """
+    async def prune(self, addresses: Collection[str]) -> None:
+        """Close the channels to every address that is not among ``addresses``, at once."""
         gone = [address for address in self._channels if address not in addresses]
         channels = [channel for address in gone for channel in self._channels.pop(address)]
         for key in [key for key in self._unary if key[0] in gone]:
             del self._unary[key]
         for address in gone:
             self._streams.pop(address, None)
-        await asyncio.gather(*(channel.close(grace_s or None) for channel in channels))
+        await asyncio.gather(*(channel.close() for channel in channels))
 
     async def close(self) -> None:
         """Close every channel; calls in flight end with UpstreamFaultError."""

@@ -29,7 +29,6 @@ BUDGETS = [
     "abc",
     "",
     "1_000",
-    "٣",
     "5ms",
 ]
 HEADERS = ["x-latency-budget-ms", "x-ttft-budget-ms", "x-tpot-budget-ms"]
@@ -37,7 +36,7 @@ HEADERS = ["x-latency-budget-ms", "x-ttft-budget-ms", "x-tpot-budget-ms"]
 
 @pytest.mark.parametrize("payload", MALFORMED.values(), ids=MALFORMED)
 async def test_malformed_protobuf_is_refused(client, payload):
-    # Empty bytes would be replaced by the helper's own request.
+    # `refusal` would send a good request in place of empty bytes.
     call = client.infer(payload)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
