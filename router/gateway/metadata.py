@@ -42,6 +42,13 @@ class Caller:
         for key, value in metadata:
             if key in _ROUTING:
                 self._read(key, value)
+            elif not key.endswith("-bin") and not (
+                isinstance(value, str) and value.isascii() and value.isprintable()
+            ):
+                # Forwarding it would fail inside gRPC, which takes printable ASCII only.
+                raise InvalidMetadataError(
+                    f"{key[:_MAX_NAME]} is not printable ASCII: use a -bin key for other bytes"
+                )
 
     def request(
         self, prefix: Prefix, payload_bytes: int, remaining_s: float | None, margin_ms: float
