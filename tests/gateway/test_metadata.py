@@ -128,3 +128,10 @@ def test_any_metadata_gives_a_usable_request_or_one_error(metadata, remaining_s)
     assert made.budget.ttft_ms > 0.0
     assert not math.isnan(made.budget.e2e_ms + made.budget.ttft_ms)
     assert made.origin.isascii()
+
+
+@pytest.mark.parametrize("value", ["caf\u00e9", "tab\there", b"\xff"])
+def test_a_header_that_cannot_be_forwarded_is_refused_and_named(value):
+    with pytest.raises(InvalidMetadataError, match="x-note"):
+        Caller((("x-note", value),))
+    Caller((("x-note-bin", b"\xff"), ("x-note", "plain")))
