@@ -5,7 +5,14 @@
     ├── DataError
     │   ├── TraceError               trace_invalid          a carbon or RTT table is malformed
     │   ├── MissingIntensityError    intensity_missing      no source knows this grid zone now
-    │   └── MixedBasisError          basis_mixed            average met marginal, or such
+    │   ├── MixedBasisError          basis_mixed            average met marginal, or such
+    │   └── ProviderError            a carbon provider gave no usable answer
+    │       ├── ProviderRefusedError      provider_refused      key wrong, or outside the plan
+    │       ├── ProviderBusyError         provider_busy         too many calls: wait
+    │       ├── ProviderUnavailableError  provider_unavailable  timeout, connection, TLS or 5xx
+    │       ├── ProviderAnswerError       provider_answer       malformed, or for something else
+    │       ├── NoDataError               provider_no_data      nothing for this zone and time
+    │       └── CallBudgetError           call_budget_spent     our own limit on calls: not asked
     ├── RequestError                 the caller's request is wrong; never retried
     │   ├── MalformedRequestError    request_malformed
     │   ├── InvalidMetadataError     metadata_invalid       budget, origin, residency or tenant
@@ -71,6 +78,56 @@ class MixedBasisError(DataError):
     """Two intensities of different basis or emission factors met in one comparison."""
 
     reason = "basis_mixed"
+
+
+class ProviderError(DataError):
+    """A carbon provider gave no usable answer. Messages never hold a key or a full URL."""
+
+
+class ProviderRefusedError(ProviderError):
+    """401 or 403: the key is wrong, or the plan does not include this zone or endpoint."""
+
+    reason = "provider_refused"
+
+
+class ProviderBusyError(ProviderError):
+    """429: called too often."""
+
+    reason = "provider_busy"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        """``retry_after_s``: what the provider asked for, None when it did not say."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ProviderUnavailableError(ProviderError):
+    """No answer: timeout, connection, TLS, or a 5xx."""
+
+    reason = "provider_unavailable"
+
+
+class ProviderAnswerError(ProviderError):
+    """An answer that is not what was asked for: malformed, another zone, another unit, frozen."""
+
+    reason = "provider_answer"
+
+
+class NoDataError(ProviderError):
+    """The provider answers, but has nothing for this grid zone and time."""
+
+    reason = "provider_no_data"
+
+
+class CallBudgetError(ProviderError):
+    """The operator's limit on calls to this provider is spent; it was not asked."""
+
+    reason = "call_budget_spent"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        """``retry_after_s``: until one more call is allowed."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class RequestError(CarbonRouterError):
