@@ -40,6 +40,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_stubs --check
 	$(BIN)/python tools/config_reference.py --check
+	$(BIN)/python tools/scenario_reference.py --check
 
 # Servers and clients that nobody here wrote, each in a virtual environment of its own.
 real:
@@ -58,4 +59,4 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-real .venv-kserve out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-real .venv-kserve .venv-carbon .venv-ray out .mypy_cache .ruff_cache .pytest_cache .hypothesis

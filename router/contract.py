@@ -65,6 +65,10 @@ class Forecaster(Protocol):
         """Take in one observation; an older or repeated one changes nothing."""
         ...
 
+    def learn(self, grid_zone: str, past: Sequence[Intensity]) -> None:
+        """Take in a history, oldest first: cheaper than to observe one after the other."""
+        ...
+
     def forecast(self, grid_zone: str, now: float, horizon_h: int) -> Forecast:
         """Slots from the one containing ``now`` on. Raises MissingIntensityError without data."""
         ...

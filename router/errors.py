@@ -89,6 +89,11 @@ class ProviderRefusedError(ProviderError):
 
     reason = "provider_refused"
 
+    def __init__(self, message: str, status: int = 403) -> None:
+        """``status``: 401 where a login's token may merely have expired."""
+        super().__init__(message)
+        self.status = status
+
 
 class ProviderBusyError(ProviderError):
     """429: called too often."""

@@ -307,6 +307,8 @@ class Policy:
     ladder: tuple[Relax, ...]
     stale_carbon: StaleCarbon
     stale_after_s: float
+    wake_share: float = 0.0
+    scarcity: float = 0.0
 
 
 class Load(NamedTuple):
@@ -360,6 +362,10 @@ class Receipt(NamedTuple):
     ``energy_j`` is attributional IT energy (GPU and host); ``facility_energy_j`` includes PUE;
     ``gco2e`` counts facility energy at the intensity of the run. ``ttft_ms`` and ``e2e_ms`` are
     measured at the gateway. NaN where not known.
+
+    ``marginal``: marginal intensity of the hour in which the run began, None where none is asked
+    for or known; ``marginal_gco2e``: facility energy at it, an estimate of what the request caused,
+    never to be added to ``gco2e``.
     """
 
     decision_id: str
@@ -378,3 +384,5 @@ class Receipt(NamedTuple):
     ttft_ms: float
     e2e_ms: float
     finished_at: float
+    marginal: Intensity | None = None
+    marginal_gco2e: float = math.nan

@@ -11,6 +11,7 @@ import pytest
 
 import router
 from router import cli
+from router.app.inspect import Explained
 from router.errors import ConfigError, UnknownModelError
 from router.model import Budget, Request
 from tests.config.samples import write
@@ -40,7 +41,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_a_command_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 2
     captured = capsys.readouterr()
-    for command in ("serve", "check", "explain", "demo", "emulate"):
+    for command in ("serve", "check", "explain", "zones", "grid", "demo", "emulate", "simulate",
+                    "bound", "schema", "tune"):  # fmt: skip
         assert command in captured.out + captured.err
 
 
@@ -110,7 +112,7 @@ def test_explain_builds_the_request(tmp_path: Path, room: SimpleNamespace) -> No
 
     def explain(path: Path, request: Request, at: float | None) -> Any:
         calls.append((request, at))
-        return explained(tmp_path, Request("llama-3.1-8b", origin="east"))
+        return Explained(explained(tmp_path, Request("llama-3.1-8b", origin="east")), {}, {})
 
     room.explain = explain
     options = "--model m --model-version 2 --origin o --tenant t --residency eu,us --ttft-ms 500"
@@ -136,7 +138,8 @@ def test_explain_builds_the_request(tmp_path: Path, room: SimpleNamespace) -> No
 def test_explain_prints_a_table_or_json(
     tmp_path: Path, room: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    room.explain = lambda *_: explained(tmp_path, Request("llama-3.1-8b", origin="east"))
+    request = Request("llama-3.1-8b", origin="east")
+    room.explain = lambda *_: Explained(explained(tmp_path, request), {}, {})
     assert run("explain", "c.yaml", "--model", "m") == 0
     assert "goes to west-0" in capsys.readouterr().out
     assert run("explain", "c.yaml", "--model", "m", "--json") == 0
@@ -198,3 +201,36 @@ def test_the_module_runs_as_a_program_and_help_loads_no_room() -> None:
         cwd=Path(__file__).resolve().parents[1],
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_zones_lists_ids_as_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("zones", "--grid-zone", "US-CAL-CISO") == 0
+    assert "CISO" in capsys.readouterr().out
+    assert run("zones", "--provider", "entsoe", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"DE", "SE-SE3"} <= {row["grid_zone"] for row in rows}
+    assert all(row["ids"]["entsoe"] for row in rows)
+
+
+def test_zones_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("zones", "--provider", "weather") == 2
+    assert "electricity_maps" in capsys.readouterr().err
+    assert run("zones", "--grid-zone", "MARS") == 1
+
+
+def test_grid_shows_draws_and_prints_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="LOUD: matplotlib is not installed")
+    picture = tmp_path / "grid.png"
+    assert run("grid", "DE", "DE", "US-CAL-CISO", "--plot", str(picture), "--json") == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert [one["grid_zone"] for one in plain] == ["DE", "US-CAL-CISO"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert run("grid", "DE", "--hours", "6") == 0
+    assert "climatology" in capsys.readouterr().out
+
+
+def test_grid_of_an_unknown_zone_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("grid", "MARS") == 1
+    assert "MARS" in capsys.readouterr().err

@@ -76,6 +76,14 @@ RTT_REGIONS = (
 )
 RTT_DIAGONAL_MS = 1
 
+# Indian zones were merged by grid region since the curated file's; the newer names are those that
+# Electricity Maps answers to.
+RENAMED_ZONES = {"IN-MH": "IN-WE", "IN-UP": "IN-NO"}
+PUE_SOURCES = {
+    "provider fleet average": "provider's fleet average, 2024",
+    "site trailing-12-month": "site, trailing twelve months, 2024",
+}
+
 HOURS = tuple(f"h{hour:02d}" for hour in range(24))
 MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
@@ -260,6 +268,18 @@ class Tables:
             rows.append([origin, *cells])
         return _csv(["from_region", *RTT_REGIONS], rows)
 
+    def cloud_regions(self) -> str:
+        """``cloud_regions.csv``: without the columns that derive from ODbL data."""
+        path = self.shared / "data/regions/cloud_region_to_zone_curated.csv"
+        rows: list[list[object]] = []
+        for row in rows_of(path):
+            zone = RENAMED_ZONES.get(row["zone_2022"], row["zone_2022"])
+            source = PUE_SOURCES[row["pue_basis"]]
+            key = f"{row['provider']}:{row['region']}"
+            rows.append([key, row["place"], zone, row["lat"], row["lon"], row["pue"], source])
+        header = ["cloud", "place", "grid_zone", "lat", "lon", "pue", "pue_source"]
+        return _csv(header, sorted(rows, key=str))
+
     def all(self) -> dict[str, str]:
         """File name to text."""
         return {
@@ -267,6 +287,7 @@ class Tables:
             "annual_means.csv": self.annual_means(),
             "demo_grid.csv": self.demo_grid(),
             "rtt_azure_ms.csv": self.rtt_azure_ms(),
+            "cloud_regions.csv": self.cloud_regions(),
         }
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from router.config import policy, profiles, schema
+from router.config import policy, profiles, providers, schema, sources
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "config.md"
 BLOCK = re.compile(r"(<!-- fields (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -28,6 +28,7 @@ TYPES: dict[Any, str] = {
     bool: "true or false",
     Any: "text or mapping",
 }
+TAGGED = "mapping with `kind:` "
 BOUNDS = {annotated_types.Ge: ("ge", ">="), annotated_types.Gt: ("gt", ">")}
 BOUNDS |= {annotated_types.Le: ("le", "<="), annotated_types.Lt: ("lt", "<")}
 
@@ -35,8 +36,10 @@ BOUNDS |= {annotated_types.Le: ("le", "<="), annotated_types.Lt: ("lt", "<")}
 def schemas() -> dict[str, type[BaseModel]]:
     """Every schema by class name."""
     found = {}
-    for module in (schema, policy, profiles):
+    for module in (schema, sources, providers, policy, profiles):
         for name, value in vars(module).items():
+            if name.startswith("_"):
+                continue
             if isinstance(value, type) and issubclass(value, BaseModel) and value.model_fields:
                 found[name] = value
     return found
@@ -56,11 +59,13 @@ def describe(annotation: Any) -> str:
         return f"mapping of {describe(arguments[0])} to {describe(arguments[1])}"
     if arguments:
         words = [describe(argument) for argument in arguments if argument is not NoneType]
+        tags = [word.removeprefix(TAGGED) for word in words if word.startswith(TAGGED)]
+        if len(tags) > 1 and len(tags) == len(words):
+            return f"{TAGGED}{', '.join(tags)}"
         return " or ".join(dict.fromkeys(words))
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         kind = annotation.model_fields.get("kind")
-        tag = f" with `kind: {get_args(kind.annotation)[0]}`" if kind else ""
-        return f"mapping{tag}"
+        return f"{TAGGED}`{get_args(kind.annotation)[0]}`" if kind else "mapping"
     return TYPES[annotation]
 
 

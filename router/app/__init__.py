@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from router.app.inspect import check, explain
 
-__all__ = ["check", "explain", "serve"]
+if TYPE_CHECKING:
+    from router.app.surveying import GridSurvey
+
+__all__ = ["check", "explain", "serve", "survey"]
+
+
+def survey(zones: Sequence[str], config_path: Path | None, hours: int) -> list[GridSurvey]:
+    """What every source says of ``zones``; see `router.app.surveying.survey`."""
+    from router.app import surveying
+
+    return surveying.survey(zones, config_path, hours)
 
 
 def serve(config_path: Path, workers: int | None = None) -> int:
     """Run the gateway; see `router.app.process.serve`."""
-    # gRPC and aiohttp are not needed to check or explain a configuration.
+    # gRPC is not needed to check or explain a configuration.
     from router.app import process
 
     return process.serve(config_path, workers)

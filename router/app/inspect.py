@@ -1,22 +1,22 @@
-"""What `check` and `explain` do: the same objects as `serve`, without sockets."""
+"""What `check` and `explain` do: the same objects as `serve`, without its sockets."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from router.app.compose import (
-    Carbon,
-    build_board,
-    build_carbon,
-    build_clock,
-    build_rng,
-    build_view,
-    coverage,
-    grid_zones,
-)
+from router.app.carbon import configured_carbon, coverage, grid_zones
+from router.app.chains import Carbon
+from router.app.compose import build_board, build_clock, build_rng, build_view
+from router.app.live import Outside, Sessions
+from router.app.outlook import call_notes, region_notes
+from router.carbon.chain import Hop
 from router.config import load
 from router.config.settings import Config
+from router.contract import Clock
 from router.core.columns import is_stale
 from router.core.energy import J_PER_KWH
 from router.core.explanation import Explanation
@@ -24,54 +24,61 @@ from router.core.explanation import explain as explain_request
 from router.core.layout import Layout
 from router.core.lengths import LengthModel
 from router.errors import ConfigError
-from router.model import Request
+from router.model import Intensity, Request
+
+
+class Explained(NamedTuple):
+    """A decision's reasons, and the carbon data behind them by grid zone.
+
+    ``hops``: who was asked, and how it went. ``marginal``: reported beside, never decided by.
+    """
+
+    explanation: Explanation
+    hops: Mapping[str, tuple[Hop, ...]]
+    marginal: Mapping[str, Intensity]
 
 
 def check(config_path: Path) -> list[str]:
     """Validate a configuration and the data it names. Returns notes: legal, but worth a look.
 
-    Raises ConfigError, and TraceError for a carbon table.
+    No live provider is asked. Raises ConfigError, and TraceError for a carbon table.
     """
     config = load(config_path)
-    now = build_clock(config.settings.clock).now()
-    carbon = build_carbon(config.settings.carbon, now)
-    require_coverage(config, carbon)
-    asyncio.run(carbon.chain.refresh(grid_zones(config.fleet), now))
-    covered = coverage(carbon.sources, grid_zones(config.fleet))
-    return [
-        *(f"{zone}: known to {', '.join(names)}" for zone, names in covered.items()),
-        *config.notes,
-        *_carbon_notes(config, carbon, now),
-    ]
+    clock = build_clock(config.settings.clock)
+    carbon = configured_carbon(config, clock.now(), outside(clock, config.settings.server.workers))
+    zones = grid_zones(config.fleet)
+    covered = coverage(carbon.sources, zones)
+    notes = [f"{zone}: known to {', '.join(names)}" for zone, names in covered.items()]
+    if carbon.live:
+        notes += region_notes(config, carbon)
+        notes += call_notes(config, carbon)
+        return [*notes, *config.notes]
+    now = clock.now()
+    asyncio.run(carbon.refresh(zones, now))
+    return [*notes, *config.notes, *_carbon_notes(config, carbon, now)]
 
 
-def require_coverage(config: Config, carbon: Carbon) -> None:
-    """Raises ConfigError naming every region whose grid zone no configured source knows."""
-    covered = coverage(carbon.sources, grid_zones(config.fleet))
-    problems = [
-        (
-            f"regions.{region.name}.grid_zone",
-            f"no carbon source knows {region.grid_zone!r}; add a trace with that column, or its "
-            "annual mean under a static source's g_per_kwh",
-        )
-        for region in config.fleet.regions.values()
-        if not covered[region.grid_zone]
-    ]
-    if problems:
-        raise ConfigError(str(config.file), problems)
+def outside(clock: Clock, processes: int = 1) -> Outside:
+    """What live providers need, on a session that is not open yet; keys are in the environment."""
+    return Outside(clock, build_rng(), os.environ, Sessions(), processes)
 
 
-def explain(config_path: Path, request: Request, at: float | None) -> Explanation:
+def explain(config_path: Path, request: Request, at: float | None) -> Explained:
     """Rank every candidate for ``request`` at ``at`` (unix s; None: the configured clock's now).
 
     No load is known to a process that serves nothing: every replica is taken as idle and healthy.
-    Raises ConfigError, TraceError and RequestError leaves.
+    Live providers are asked, once. Raises ConfigError, TraceError and RequestError leaves.
     """
     config = load(config_path)
-    now = build_clock(config.settings.clock).now() if at is None else at
-    carbon = build_carbon(config.settings.carbon, now)
-    require_coverage(config, carbon)
-    asyncio.run(carbon.chain.refresh(grid_zones(config.fleet), now))
+    clock = build_clock(config.settings.clock)
+    now = clock.now() if at is None else at
+    world = outside(clock)
+    carbon = configured_carbon(config, now, world)
+    if carbon.live and at is not None:
+        fix = "answers for now only; leave --at out, or explain with a trace"
+        raise ConfigError(str(config_path), [(carbon.live[0].at, fix)])
+    zones = grid_zones(config.fleet)
+    asyncio.run(_ask_once(carbon, zones, now, world))
     layout = Layout(config.fleet)
     view = build_view(config, layout, build_board(config, layout), carbon.chain, now, 1)
     layout.find(request.model, request.version)
@@ -80,9 +87,17 @@ def explain(config_path: Path, request: Request, at: float | None) -> Explanatio
         request.model, request.tenant, request.input_tokens, request.max_output_tokens
     )
     network_j = request.payload_bytes / 1e9 * config.settings.network_kwh_per_gb * J_PER_KWH
-    return explain_request(
+    explanation = explain_request(
         request, view.snapshot, view.board, expected, now, build_rng(0), network_j
     )
+    return Explained(explanation, carbon.hops(), carbon.marginals(zones, now))
+
+
+async def _ask_once(carbon: Carbon, zones: list[str], now: float, world: Outside) -> None:
+    try:
+        await carbon.refresh(zones, now)
+    finally:
+        await world.sessions.close()
 
 
 def _carbon_notes(config: Config, carbon: Carbon, now: float) -> list[str]:

@@ -15,6 +15,7 @@ from router.app.background import Rounds, supervise
 from router.app.compose import build_clock, build_limits, build_rng
 from router.app.control import ControlDesk
 from router.app.failures import FailureDesk
+from router.app.live import Outside, Sessions
 from router.app.retirement import Retirement
 from router.app.runtime import Runtime
 from router.app.workers import run_workers
@@ -49,7 +50,7 @@ def serve(config_path: Path, workers: int | None = None) -> int:
     if count == 1:
         return _serve_one(config, config_path, 1)
     # The carbon tables are read by each worker; what is wrong with them is told once, here.
-    Runtime(config, clock)
+    Runtime(config, clock, Outside(clock, build_rng(), os.environ, Sessions(), count))
     output = logs.install()
     try:
         return run_workers(config_path, count, _serve_worker, clock)
@@ -83,17 +84,41 @@ class _Process:
         self._workers = workers
         self._registry = new_registry()
         self._metrics = Metrics(self._registry, workers)
-        self._metrics.know(config.fleet)
+        self._know(config)
         self._rng = build_rng()
         self._request_log = logs.RequestLog()
         self._clock = build_clock(config.settings.clock)
-        self._runtime = Runtime(config, self._clock)
+        self._sessions = Sessions()
+        self._runtime = Runtime(
+            config,
+            self._clock,
+            Outside(
+                clock=self._clock,
+                rng=self._rng,
+                environ=os.environ,
+                sessions=self._sessions,
+                processes=workers,
+                on_call=self._metrics.carbon.called,
+            ),
+        )
         self._server_settings = server
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
 
+    def _know(self, config: Config) -> None:
+        carbon = config.settings.carbon
+        self._metrics.know(config.fleet)
+        self._metrics.carbon.know(spec.name for spec in (*carbon.sources, *carbon.marginal))
+
     async def run(self) -> int:
         """Serve until told to stop; the exit code."""
+        try:
+            return await self._serve()
+        finally:
+            await self._runtime.close()
+            await self._sessions.close()
+
+    async def _serve(self) -> int:
         settings = self._runtime.config.settings
         backend = GrpcBackend(
             ChannelOptions(max_message_bytes=settings.server.max_message_mib * 2**20)
@@ -142,7 +167,7 @@ class _Process:
         runtime, config = self._runtime, self._runtime.config
         retry = config.settings.retry
         director = Director(
-            await runtime.refresh(),
+            await runtime.start(),
             Parts(
                 backend,
                 OrcaReader(self._metrics.orca_malformed),
@@ -229,7 +254,7 @@ class _Process:
             _log.exception("reload failed, the old configuration stays")
             return False
         config = self._runtime.config
-        self._metrics.know(config.fleet)
+        self._know(config)
         _log.info("reloaded", extra={"policy": config.policy.name, "needs_restart": list(ignored)})
         return True
 

@@ -7,18 +7,14 @@ board and snapshot together; requests under way keep what they started with.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from pathlib import Path
 
-from router.app.compose import (
-    Carbon,
-    build_board,
-    build_carbon,
-    build_limits,
-    build_view,
-    grid_zones,
-)
-from router.app.inspect import require_coverage
+from router.app.carbon import configured_carbon, grid_zones
+from router.app.chains import Carbon
+from router.app.compose import build_board, build_limits, build_view
+from router.app.live import Outside
 from router.config import load
 from router.config.settings import Config
 from router.contract import Clock
@@ -29,6 +25,11 @@ from router.errors import ConfigError
 from router.model import Load
 from router.telemetry.admin import Readiness, assess
 from router.telemetry.view import EndpointView, FleetView, RegionView
+
+# A snapshot of what answered by then; the rest follows with the next refresh.
+_FIRST_ASK_S = 10.0
+
+_log = logging.getLogger(__name__)
 
 # What sockets, channels and long-lived parts were built with.
 _RESTART_ONLY = (
@@ -41,15 +42,18 @@ _RESTART_ONLY = (
 class Runtime:
     """Owns the view. ``director`` is attached once, after the first `refresh`."""
 
-    def __init__(self, config: Config, clock: Clock) -> None:
-        """Raises ConfigError and TraceError for what the configuration names."""
+    def __init__(self, config: Config, clock: Clock, outside: Outside | None = None) -> None:
+        """``outside``: what live carbon providers need. Raises ConfigError and TraceError for what
+        the configuration names.
+        """
         self.config = config
         self.clock = clock
+        self._outside = outside
         self.director: Director | None = None
         self.dead_tasks: set[str] = set()
         self._version = 0
         self._built_at = -math.inf
-        self._carbon = self._build_carbon(config)
+        self._carbon = self._build_carbon(config, None)
         self._layout = Layout(config.fleet)
         self._board = build_board(config, self._layout)
         self._asked = _asked(config)
@@ -65,19 +69,28 @@ class Runtime:
         """The carbon chain in force."""
         return self._carbon
 
-    async def refresh(self) -> View:
-        """Ask the carbon sources and swap the snapshot."""
+    async def refresh(self, within_s: float | None = None) -> View:
+        """Ask the carbon sources, for ``within_s`` at most, and swap the snapshot."""
         config, layout, board, carbon = self.config, self._layout, self._board, self._carbon
-        await carbon.chain.refresh(grid_zones(config.fleet), self.clock.now())
+        await self._ask(carbon, config, within_s)
         self._version += 1
         # Hundreds of grid zones or thousands of endpoints take a while: requests go on meanwhile.
         view = await asyncio.to_thread(
-            build_view, config, layout, board, carbon.chain, self.clock.now(), self._version
-        )
+            build_view, config, layout, board, carbon.chain, self.clock.now(), self._version,
+            carbon.marginal,
+        )  # fmt: skip
         # A reload may have come in between; then its own view, of the new fleet, is in force.
         if self.config is config:
             self._install(view)
         return view
+
+    async def start(self) -> View:
+        """The first snapshot: providers that hang do not keep the gateway from serving."""
+        return await self.refresh(_FIRST_ASK_S)
+
+    async def close(self) -> None:
+        """Give up what is shared with other gateways."""
+        await self._carbon.close()
 
     async def reload(self, path: Path) -> tuple[str, ...]:
         """Put a changed file in force; notes what needs a restart.
@@ -95,23 +108,25 @@ class Runtime:
             for key in keys
             if getattr(getattr(config.settings, part), key) != getattr(getattr(old, part), key)
         )
-        carbon = await asyncio.to_thread(self._build_carbon, config)
-        await carbon.chain.refresh(grid_zones(config.fleet), self.clock.now())
+        carbon = await asyncio.to_thread(self._build_carbon, config, self._carbon)
+        await self._ask(carbon, config, _FIRST_ASK_S)
         layout = Layout(config.fleet)
         self._version += 1
         view = await asyncio.to_thread(
-            build_view, config, layout, self._board, carbon.chain, self.clock.now(), self._version
-        )
+            build_view, config, layout, self._board, carbon.chain, self.clock.now(), self._version,
+            carbon.marginal,
+        )  # fmt: skip
         # From here on nothing awaits or fails: requests see all of the change or none of it.
         self.config = config
-        self._carbon = carbon
+        replaced, self._carbon = self._carbon, carbon
         self._layout = layout
         self._board = build_board(config, layout, self._board)
         self._forget_loads()
         if self.director is not None:
             self.director.limits = build_limits(config.settings)
             self.director.parts.lengths.adopt(config.fleet.priors, config.policy.quantile)
-        self._install(View(view.snapshot, self._board))
+        self._install(view._replace(board=self._board))
+        await replaced.close(stays=carbon)
         return ignored
 
     def take_load(self, endpoint: str, load: Load | None, age_s: float) -> None:
@@ -207,10 +222,15 @@ class Runtime:
         if self.director is not None:
             self.director.view = view
 
-    def _build_carbon(self, config: Config) -> Carbon:
-        carbon = build_carbon(config.settings.carbon, self.clock.now())
-        require_coverage(config, carbon)
-        return carbon
+    async def _ask(self, carbon: Carbon, config: Config, within_s: float | None) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                await carbon.refresh(grid_zones(config.fleet), self.clock.now())
+        except TimeoutError:
+            _log.warning("carbon sources took over %g s; serving with what is known", within_s)
+
+    def _build_carbon(self, config: Config, before: Carbon | None) -> Carbon:
+        return configured_carbon(config, self.clock.now(), self._outside, before)
 
 
 def _asked(config: Config) -> frozenset[str]:

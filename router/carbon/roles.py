@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from router.carbon.provider import Want
 from router.contract import ForecastSource
 from router.model import Intensity, Signal
 
@@ -44,3 +45,26 @@ class AnnualMeans(Protocol):
     def mean(self, grid_zone: str) -> Intensity | None:
         """The annual mean of a zone, None when unknown."""
         ...
+
+
+class Trouble(NamedTuple):
+    """What went wrong: a ``reason`` of the error tree, and words for an operator; no secret."""
+
+    code: str
+    text: str
+
+
+@runtime_checkable
+class Troubled(Protocol):
+    """A source that serves what it last knew, and tells separately why it knows no better."""
+
+    def trouble(self, grid_zone: str, want: Want) -> Trouble | None:
+        """Of the last time the zone was asked for; None when that went well."""
+        ...
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """A source that bounds its own calls and needs the chain to wait for that long."""
+
+    timeout_s: float

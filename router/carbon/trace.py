@@ -9,19 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
+from router.carbon.bands import RELATIVE_HALF_WIDTH
 from router.carbon.table import TraceTable, read_table
 from router.errors import ConfigError
 from router.model import Forecast, Intensity, Kind, Signal
-
-# Half-width of the 90 % interval relative to the value. Forecast: 90 % quantile of the relative
-# error of published day-ahead forecasts, six grids, 2021-H2 (DACF). Estimated: no published error
-# is at hand; as for a value 3 h old (persistence MAPE 6.5 %; 90 % quantile of a Laplace error is
-# ln 10 = 2.3 times its mean).
-RELATIVE_HALF_WIDTH: Final = {Kind.MEASURED: 0.0, Kind.ESTIMATED: 0.15, Kind.FORECAST: 0.142}
 
 
 class TraceSource:

@@ -8,21 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from router.config import checks
+from router.config.carbon_checks import check_carbon
 from router.config.feasibility import check_feasible
 from router.config.loading import Parsed, parse_config, shipped_profiles
 from router.config.profiles import build_profiles
+from router.config.regions import Resolved, resolve_regions
 from router.config.rtt import Matrix, rtt_matrix
-from router.config.schema import (
-    CarbonSchema,
-    ClimatologySchema,
-    ConfigSchema,
-    EndpointSchema,
-    SourceSchema,
-    TraceSchema,
-)
+from router.config.schema import ConfigSchema, EndpointSchema
 from router.config.settings import (
-    CarbonSettings,
-    ClimatologySpec,
     ClockSettings,
     Config,
     HealthSettings,
@@ -30,23 +23,17 @@ from router.config.settings import (
     RetrySettings,
     ServerSettings,
     Settings,
-    SourceSpec,
-    StaticSpec,
-    TraceSpec,
 )
+from router.config.specs import carbon_settings
+from router.config.zones import shipped_places
 from router.errors import ConfigError
 from router.model import (
     UNLIMITED,
-    Basis,
     Endpoint,
-    Factors,
     Fleet,
-    Kind,
     LengthPrior,
     Profile,
-    Region,
     ServedModel,
-    Signal,
     TokenProfile,
 )
 
@@ -70,34 +57,35 @@ def build(parsed: Parsed) -> Config:
     schema, folder = parsed.schema, parsed.file.parent
     shipped = shipped_profiles()
     profiles = {**build_profiles(schema.profiles), **shipped}
+    resolved = resolve_regions(schema.regions, shipped_places())
     rtt_ms, problems = rtt_matrix(schema, folder)
+    problems += resolved.problems
     problems += checks.check_references(schema, profiles)
     problems += checks.check_origins(schema, rtt_ms)
     problems += checks.check_profiles(schema.profiles, shipped)
-    problems += checks.check_carbon(schema.carbon, folder)
+    problems += check_carbon(schema.carbon, folder, replayed=schema.clock is not None)
     problems += checks.check_residency(schema)
     problems += checks.check_numbers(schema)
     problems += checks.check_signal(parsed.policy, schema.carbon)
     if problems:
         raise ConfigError(str(parsed.file), problems)
-    fleet = _fleet(schema, profiles, rtt_ms)
-    settings = _settings(schema, folder)
+    fleet = _fleet(schema, profiles, rtt_ms, resolved)
+    settings = _settings(schema, folder, resolved)
     policy = parsed.policy.build(parsed.policy_name, settings.carbon.signal)
     problems, notes = check_feasible(policy, fleet)
     if problems:
         raise ConfigError(str(parsed.file), problems)
-    return Config(parsed.file, fleet, policy, settings, (*notes, *_notes(fleet)))
+    free = {name: str(wanted) for name, wanted in parsed.policy.free.items()}
+    notes = [*resolved.notes, *notes, *_notes(fleet)]
+    return Config(parsed.file, fleet, policy, settings, tuple(notes), free)
 
 
-def _fleet(schema: ConfigSchema, profiles: Mapping[str, Profile], rtt_ms: Matrix) -> Fleet:
+def _fleet(
+    schema: ConfigSchema, profiles: Mapping[str, Profile], rtt_ms: Matrix, resolved: Resolved
+) -> Fleet:
     served = {model.name for endpoint in schema.endpoints for model in endpoint.models}
     return Fleet(
-        regions={
-            name: Region(
-                name, region.grid_zone, region.pue, region.pue_source, frozenset(region.residency)
-            )
-            for name, region in schema.regions.items()
-        },
+        regions=resolved.regions,
         endpoints=tuple(_endpoint(endpoint, profiles) for endpoint in schema.endpoints),
         priors={
             name: LengthPrior(**schema.models[name].model_dump())
@@ -141,39 +129,16 @@ def _capped(profile: Profile, max_in_flight: int) -> Profile:
     return profile
 
 
-def _settings(schema: ConfigSchema, folder: Path) -> Settings:
+def _settings(schema: ConfigSchema, folder: Path, resolved: Resolved) -> Settings:
     return Settings(
         server=ServerSettings(**schema.server.model_dump(exclude={"origin"})),
         clock=ClockSettings(**schema.clock.model_dump()) if schema.clock else None,
-        carbon=_carbon(schema.carbon, folder),
+        carbon=carbon_settings(schema.carbon, folder, resolved.coordinates),
         load=LoadSettings(**schema.load.model_dump()),
         health=HealthSettings(**schema.health.model_dump()),
         retry=RetrySettings(**schema.retry.model_dump()),
         network_kwh_per_gb=schema.network.kwh_per_gb,
     )
-
-
-def _carbon(carbon: CarbonSchema, folder: Path) -> CarbonSettings:
-    signal = Signal(Basis(carbon.basis), Factors(carbon.factors))
-    return CarbonSettings(
-        signal=signal,
-        refresh_s=carbon.refresh_s,
-        sources=tuple(_source(source, signal, folder) for source in carbon.sources),
-    )
-
-
-def _source(source: SourceSchema, signal: Signal, folder: Path) -> SourceSpec:
-    if isinstance(source, TraceSchema):
-        return TraceSpec(
-            file=folder / source.file,
-            kind=Kind(source.value_kind),
-            lag_s=source.lag_s,
-            hour_ending=source.hour_ending,
-        )
-    if isinstance(source, ClimatologySchema):
-        return ClimatologySpec()
-    shipped_table = signal == Signal(Basis.AVERAGE, Factors.LIFECYCLE)
-    return StaticSpec(g_per_kwh=dict(source.g_per_kwh), shipped_table=shipped_table)
 
 
 def _notes(fleet: Fleet) -> list[str]:

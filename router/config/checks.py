@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from router.config.policy import PolicySchema
 from router.config.problems import Problem, key_path, unknown
-from router.config.schema import (
-    CarbonSchema,
-    ClimatologySchema,
-    ConfigSchema,
-    StaticSchema,
-    TraceSchema,
-)
+from router.config.schema import ConfigSchema
+from router.config.sources import CarbonSchema
 from router.model import Profile, TokenProfile
 
 MAX_JURISDICTIONS = 62
@@ -87,41 +81,6 @@ def check_profiles(own: Iterable[str], shipped: Mapping[str, Profile]) -> list[P
         (key_path(["profiles", name]), "is the name of a shipped profile; choose another")
         for name in own
         if name in shipped
-    ]
-
-
-def check_carbon(carbon: CarbonSchema, folder: Path) -> list[Problem]:
-    """Trace files exist and shipped tables fit the basis."""
-    problems: list[Problem] = []
-    lifecycle = carbon.basis == "average" and carbon.factors == "lifecycle"
-    for index, source in enumerate(carbon.sources):
-        at = f"carbon.sources[{index}]"
-        if isinstance(source, TraceSchema):
-            path = folder / source.file
-            if not path.is_file():
-                problems.append((f"{at}.file", f"{path}: no such file"))
-        elif isinstance(source, ClimatologySchema) and not lifecycle:
-            text = (
-                "the shipped climatology is average/lifecycle and cannot stand in for "
-                f"{carbon.basis}/{carbon.factors}; remove it"
-            )
-            problems.append((at, text))
-        elif isinstance(source, StaticSchema):
-            problems += _check_static(source, index, lifecycle)
-    return problems
-
-
-def _check_static(source: StaticSchema, index: int, lifecycle: bool) -> list[Problem]:
-    if not lifecycle and not source.g_per_kwh:
-        text = "the shipped annual means are average/lifecycle; give your own g_per_kwh here"
-        return [(f"carbon.sources[{index}]", text)]
-    return [
-        (
-            key_path(["carbon", "sources", index, "g_per_kwh", zone]),
-            "0 g/kWh lifecycle does not exist; give the annual mean or remove the grid zone",
-        )
-        for zone, value in source.g_per_kwh.items()
-        if lifecycle and value == 0.0
     ]
 
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_PORT = 65535
 
 
@@ -66,6 +67,28 @@ def _name(text: str) -> str:
     return text
 
 
+def _base_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        bare = not (parts.username or parts.password or parts.query or parts.fragment)
+    except ValueError:
+        usable, bare = False, True
+    if not bare:
+        # Not repeated: it may hold a key.
+        raise ValueError("must be scheme, host and path alone, without a key or a query")
+    if not usable:
+        raise ValueError(f"{text!r} is not a URL; write https://host/path")
+    return text.rstrip("/")
+
+
+def _env_name(text: str) -> str:
+    # What does not look like a variable is not repeated: it may be the key itself.
+    if not _ENV_NAME.fullmatch(text):
+        raise ValueError("is not a variable's name; give the name, not what it holds")
+    return text
+
+
 def _name_or_empty(text: str) -> str:
     return _name(text) if text else text
 
@@ -98,11 +121,13 @@ def _time(value: object) -> object:
 
 Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)]
 NameOrEmpty = Annotated[str, Field(max_length=128), AfterValidator(_name_or_empty)]
+EnvName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_env_name)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 PathText = Annotated[str, Field(min_length=1, max_length=4096)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Address = Annotated[str, AfterValidator(_remote)]
 Url = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
+BaseUrl = Annotated[str, Field(max_length=2048), AfterValidator(_base_url)]
 UnixTime = Annotated[float, BeforeValidator(_time), Field(ge=0, le=4102444800)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from router.config.fields import Fraction, Milliseconds, Name, Strict
+from router.config.free import FreeSchema, check_free
 from router.model import (
     UNLIMITED,
     Basis,
@@ -83,14 +84,20 @@ class PolicySchema(Strict):
         default=False, description="price carbon at annual means, not at the hour"
     )
     signal: SignalSchema | None = Field(default=None, description="left out: that of `carbon`")
+    wake_share: Fraction = Field(
+        default=0.01, description="of the watts of waking an idle replica, as a premium"
+    )
+    scarcity: Fraction = Field(
+        default=0.9, description="of what a full region's room is worth to others, as its premium"
+    )
     near_tie: Fraction = Field(
-        default=0.01, description="costs within this fraction of the least tie"
+        default=0.002, description="costs within this fraction of the least tie"
     )
     spread: Literal["pack", "spread"] = Field(
         default="pack", description="inside a region: which replica"
     )
     pack_until: float = Field(
-        default=0.9, gt=0, le=1, description="of max_in_flight, then the emptiest"
+        default=1.0, gt=0, le=1, description="of max_in_flight, then the emptiest"
     )
     quantile: float = Field(
         default=0.95, gt=0.5, lt=1, description="at which latency budgets must hold"
@@ -113,12 +120,24 @@ class PolicySchema(Strict):
         default=7200.0, gt=0, le=30 * 86400, description="age at which carbon data count as old, s"
     )
 
+    # Last: its check needs the fields above.
+    free: dict[str, FreeSchema] = Field(
+        default_factory=dict, description="what `tune` may change, and in which range"
+    )
+
     @field_validator("ladder")
     @classmethod
     def _each_rung_once(cls, ladder: list[RelaxName]) -> list[RelaxName]:
         if len(set(ladder)) != len(ladder):
             raise ValueError("names a constraint twice; each can be dropped once")
         return ladder
+
+    @field_validator("free")
+    @classmethod
+    def _free_fits(cls, free: dict[str, FreeSchema], info: ValidationInfo) -> dict[str, FreeSchema]:
+        if "weights" in info.data:
+            check_free(cls, info.data, free)
+        return free
 
     def build(self, default_name: str, carbon: Signal) -> Policy:
         """The policy as the core reads it; ``carbon``: the signal of the configured sources."""
@@ -138,6 +157,8 @@ class PolicySchema(Strict):
             ladder=tuple(Relax(rung) for rung in self.ladder),
             stale_carbon=StaleCarbon(self.stale_carbon),
             stale_after_s=self.stale_after_s,
+            wake_share=self.wake_share,
+            scarcity=self.scarcity,
         )
 
 

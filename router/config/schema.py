@@ -13,7 +13,6 @@ from pydantic import AfterValidator, Field, model_validator
 from router.config.fields import (
     Address,
     Fraction,
-    GPerKwh,
     Listen,
     Name,
     NameOrEmpty,
@@ -26,6 +25,7 @@ from router.config.fields import (
     Url,
 )
 from router.config.profiles import ProfileSchema
+from router.config.sources import CarbonSchema as CarbonSchema
 
 Engine = Literal["triton", "vllm", "sglang", "llamacpp", "trtllm", "tgi"]
 
@@ -64,71 +64,6 @@ class ClockSchema(Strict):
 
     start: UnixTime = Field(description="first moment, UTC, such as 2022-05-14T00:00Z")
     speed: float = Field(default=1.0, gt=0, le=1e6, description="carbon seconds per wall second")
-
-
-class TraceSchema(Strict):
-    """A CSV or Parquet table: first column UTC time, one column a grid zone, g/kWh."""
-
-    kind: Literal["trace"] = Field(description="selects this source")
-    file: PathText = Field(description="the table, relative to the configuration file")
-    value_kind: Literal["measured", "estimated", "forecast"] = Field(
-        default="measured", description="what the values are; receipts repeat it"
-    )
-    lag_s: float = Field(
-        default=0.0,
-        ge=0,
-        le=30 * 86400,
-        description="from a slot's end until its value is known, s",
-    )
-    hour_ending: bool = Field(
-        default=False, description="stamps mark the end of a slot, not its start"
-    )
-
-
-class ClimatologySchema(Strict):
-    """The month-by-hour means that ship with the package (average, lifecycle)."""
-
-    kind: Literal["climatology"] = Field(description="selects this source")
-
-
-class StaticSchema(Strict):
-    """Annual means: yours by grid zone, then the shipped table (average, lifecycle)."""
-
-    kind: Literal["static"] = Field(description="selects this source")
-    g_per_kwh: dict[Name, GPerKwh] = Field(
-        default_factory=dict, description="grid zone to annual mean, gCO2e/kWh"
-    )
-
-
-SourceSchema = Annotated[
-    TraceSchema | ClimatologySchema | StaticSchema, Field(discriminator="kind")
-]
-
-
-def _default_sources() -> list[SourceSchema]:
-    return [ClimatologySchema(kind="climatology"), StaticSchema(kind="static")]
-
-
-class CarbonSchema(Strict):
-    """Where carbon intensity comes from. All sources share one basis and one set of factors."""
-
-    basis: Literal["average", "marginal"] = Field(
-        default="average", description="attribution (average) or consequence (marginal)"
-    )
-    factors: Literal["lifecycle", "direct", "none"] = Field(
-        default="lifecycle",
-        description="emissions counted; none: the signal defines its own (MOER)",
-    )
-    refresh_s: Seconds = Field(default=60.0, description="how often sources are read, wall seconds")
-    sources: list[SourceSchema] = Field(
-        default_factory=_default_sources, min_length=1, description="in order of preference"
-    )
-
-    @model_validator(mode="after")
-    def _factors_fit_basis(self) -> CarbonSchema:
-        if self.basis == "average" and self.factors == "none":
-            raise ValueError("factors: none goes with basis: marginal; name lifecycle or direct")
-        return self
 
 
 class LoadSchema(Strict):
@@ -202,12 +137,35 @@ class RttSchema(Strict):
     )
 
 
-class RegionSchema(Strict):
-    """Where part of the fleet runs."""
+class LocationSchema(Strict):
+    """A point on Earth, in degrees."""
 
-    grid_zone: Name = Field(description="carbon-data area, such as US-CAL-CISO")
-    pue: float = Field(ge=1.0, le=3.0, description="power usage effectiveness, facility over IT")
-    pue_source: Text = Field(default="operator", description="where the PUE comes from")
+    lat: float = Field(ge=-90, le=90, description="north positive")
+    lon: float = Field(ge=-180, le=180, description="east positive")
+
+
+class RegionSchema(Strict):
+    """Where part of the fleet runs: by `cloud`, `grid_zone` or `location`, one at least."""
+
+    cloud: Name | None = Field(
+        default=None,
+        description="cloud region, such as gcp:europe-west4: gives grid_zone, pue and location",
+    )
+    location: LocationSchema | None = Field(
+        default=None, description="gives grid_zone where a shipped cloud region is within 100 km"
+    )
+    grid_zone: Name | None = Field(
+        default=None, description="carbon-data area, such as US-CAL-CISO; over those two"
+    )
+    pue: float | None = Field(
+        default=None,
+        ge=1.0,
+        le=3.0,
+        description="power usage effectiveness, facility over IT; needed without `cloud`",
+    )
+    pue_source: Text | None = Field(
+        default=None, description="where the PUE comes from; left out: operator, or the shipped's"
+    )
     residency: list[Name] = Field(
         default_factory=list, description="jurisdictions, matched against x-residency"
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from router.model import Fleet, Kind, Policy, Signal
 
@@ -36,11 +38,14 @@ class TraceSpec:
     kind: Kind
     lag_s: float
     hour_ending: bool
+    name: str = "trace"
 
 
 @dataclass(frozen=True, slots=True)
 class ClimatologySpec:
     """The month-by-hour means that ship with the package (average, lifecycle)."""
+
+    name: str = "climatology"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +59,71 @@ class StaticSpec:
     g_per_kwh: dict[str, float]
     shipped_table: bool
 
+    name: str = "static"
 
-SourceSpec = TraceSpec | ClimatologySpec | StaticSpec
+
+class SecretSpec(NamedTuple):
+    """Where a key is to be read from: an environment variable or a file, never both."""
+
+    env: str = ""
+    file: Path | None = None
+
+
+class LimitSpec(NamedTuple):
+    """At most ``calls`` in any ``per_s`` seconds."""
+
+    calls: int
+    per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSpec:
+    """A live provider. ``kind``: as in the file; ``at``: its key path there, for messages.
+
+    ``zones``: grid zone to the provider's id, shipped ones overridden. ``secrets``: by what they
+    are (``key``, or ``user`` and ``password``). ``api``: version where there are several, else "".
+    """
+
+    kind: str
+    name: str
+    at: str
+    signal: Signal
+    base_url: str
+    api: str
+    timeout_s: float
+    forecast_refresh_s: float
+    limits: tuple[LimitSpec, ...]
+    roles: frozenset[str]
+    zones: Mapping[str, str]
+    secrets: Mapping[str, SecretSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySpec:
+    """Past values for the forecaster, of the configured signal."""
+
+    file: Path
+    hour_ending: bool
+
+
+SourceSpec = TraceSpec | ClimatologySpec | StaticSpec | LiveSpec
 
 
 @dataclass(frozen=True, slots=True)
 class CarbonSettings:
-    """Where carbon intensity comes from; ``sources`` in order of preference, never empty."""
+    """Where carbon intensity comes from; ``sources`` in order of preference, never empty.
+
+    ``orders``: grid zone to source names, where it has an order of its own. ``marginal``: sources
+    of the second chain, often none. ``coordinates``: grid zone to (lat, lon) of a region there.
+    """
 
     signal: Signal
     refresh_s: float
     sources: tuple[SourceSpec, ...]
+    orders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    marginal: tuple[SourceSpec, ...] = ()
+    history: HistorySpec | None = None
+    coordinates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +173,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One configuration file as values. ``notes``: legal, but worth an operator's look."""
+    """One configuration file as values. ``notes``: legal, but worth an operator's look.
+
+    ``free``: what `tune` may change of the policy, by field, in words; serving does not.
+    """
 
     file: Path
     fleet: Fleet
     policy: Policy
     settings: Settings
     notes: tuple[str, ...]
+    free: Mapping[str, str] = field(default_factory=dict)

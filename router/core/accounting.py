@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from router.contract import BackendReport
 from router.core.energy import J_PER_KWH, estimate_run
-from router.model import Decision, Provenance, Receipt, Region, Request, TaskProfile
+from router.model import Decision, Intensity, Provenance, Receipt, Region, Request, TaskProfile
 
 
 class Run(NamedTuple):
@@ -100,3 +100,11 @@ def build_receipt(
         e2e_ms,
         finished_at,
     )
+
+
+def with_marginal(receipt: Receipt, marginal: Intensity | None) -> Receipt:
+    """``receipt`` with what its facility energy means at a ``marginal`` intensity, if known."""
+    if marginal is None:
+        return receipt
+    grams = receipt.facility_energy_j / J_PER_KWH * marginal.g_per_kwh
+    return receipt._replace(marginal=marginal, marginal_gco2e=grams)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from router.contract import Backend, Clock, Observer, ReportReader, Rng
@@ -16,7 +18,7 @@ from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import decide
 from router.core.retry import RetryThrottle
 from router.errors import DrainingError, NothingFeasibleError
-from router.model import Decision, Fleet, Receipt, Request
+from router.model import Decision, Fleet, Intensity, Receipt, Request
 
 BYTES_PER_GB = 1e9
 _MAX_SEQUENCES = 10_000
@@ -33,10 +35,14 @@ class Limits(NamedTuple):
 
 
 class View(NamedTuple):
-    """What decisions are taken on: replaced as a whole, never changed in place."""
+    """What decisions are taken on: replaced as a whole, never changed in place.
+
+    ``marginal``: per grid zone the marginal intensity now, for receipts alone.
+    """
 
     snapshot: Snapshot
     board: Board
+    marginal: Mapping[str, Intensity] = MappingProxyType({})
 
 
 class Parts(NamedTuple):
@@ -142,7 +148,7 @@ class Dispatcher:
             request, decision, tokens = receipt.request, receipt.decision, receipt.output_tokens
             teach_latency(
                 lesson.seat,
-                prediction_of(decision, lesson.factors),
+                prediction_of(decision, lesson.factors, lesson.run.batch),
                 lesson.run,
                 tokens,
                 _seen_rtt_ms(decision, lesson.fleet),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from router.contract import BackendReport, Metadata
-from router.core.accounting import Run, account, build_receipt
+from router.core.accounting import Run, account, build_receipt, with_marginal
 from router.core.lease import Lease
 from router.director.dispatcher import Dispatcher, Lesson
 from router.errors import (
@@ -169,7 +169,7 @@ class Journey:
         region = self.decision.endpoint.region
         waited_ms = (self._departed - self._started) * 1e3
         run_s = run.e2e_ms / 1e3
-        return build_receipt(
+        receipt = build_receipt(
             self._decision_id,
             self._request,
             self.decision,
@@ -183,3 +183,5 @@ class Journey:
             snapshot.mean_g_per_kwh(region, now - run_s, run_s),
             now,
         )
+        beside = self._view.marginal
+        return with_marginal(receipt, beside.get(receipt.grid_zone)) if beside else receipt

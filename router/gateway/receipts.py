@@ -37,6 +37,8 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         ("x-carbon-latency-first-endpoint", _ascii(decision.latency_first_endpoint)),
         ("x-carbon-latency-first-gco2e", f"{decision.latency_first_gco2e:.6g}"),
     ]
+    if receipt.marginal is not None and math.isfinite(receipt.marginal_gco2e):
+        items.append(("x-carbon-marginal", _marginal(receipt.marginal, receipt.marginal_gco2e)))
     if receipt.attempts > 1:
         items.append(("x-carbon-attempts", str(receipt.attempts)))
     intensity = decision.intensity
@@ -75,18 +77,20 @@ _UNKNOWN = frozenset(("", "nan", "inf", "-inf"))
 class StreamReceipts:
     """The receipts of one stream: grams and joules in total, everything else of the last one."""
 
-    __slots__ = ("_last", "_totals", "requests")
+    __slots__ = ("_last", "_marginal_g", "_totals", "requests")
 
     def __init__(self) -> None:
         self.requests = 0
         self._last: Receipt | None = None
         self._totals = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        self._marginal_g = 0.0
 
     def add(self, receipt: Receipt) -> None:
         """Count one request in."""
         energy_j, marginal_j, facility_j, gco2e, predicted, latency_first = self._totals
         self.requests += 1
         self._last = receipt
+        self._marginal_g += receipt.marginal_gco2e
         self._totals = (
             energy_j + receipt.energy_j,
             marginal_j + receipt.marginal_energy_j,
@@ -111,9 +115,18 @@ class StreamReceipts:
             marginal_energy_j=marginal_j,
             facility_energy_j=facility_j,
             gco2e=gco2e,
+            marginal_gco2e=self._marginal_g,
             decision=last.decision._replace(gco2e=predicted, latency_first_gco2e=latency_first),
         )
         return [count, *trailers(summed)]
+
+
+def _marginal(intensity: Intensity, grams: float) -> str:
+    """A consequential estimate, in one key: each costs a microsecond inside gRPC."""
+    return (
+        f"gco2e={grams:.6g}; g-per-kwh={intensity.g_per_kwh:.6g}; kind={intensity.kind}; "
+        f"source={_ascii(intensity.source)}; estimate=consequential"
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -24,6 +24,18 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
     errors.TraceError: _CODE.INTERNAL,
     errors.MissingIntensityError: _CODE.UNAVAILABLE,
     errors.MixedBasisError: _CODE.INTERNAL,
+    # Providers are asked in the background: no caller waits for one.
+    **dict.fromkeys(
+        (
+            errors.ProviderRefusedError,
+            errors.ProviderBusyError,
+            errors.ProviderUnavailableError,
+            errors.ProviderAnswerError,
+            errors.NoDataError,
+            errors.CallBudgetError,
+        ),
+        _CODE.INTERNAL,
+    ),
     errors.MalformedRequestError: _CODE.INVALID_ARGUMENT,
     errors.InvalidMetadataError: _CODE.INVALID_ARGUMENT,
     errors.UnknownModelError: _CODE.NOT_FOUND,

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 
 from router.errors import ConfigError
 from router.model import Fleet, Provenance, Receipt
+from router.telemetry.carbon import CarbonMetrics
 from router.telemetry.exposition import DIRECTORY_VARIABLE, shares_files
 from router.telemetry.gauges import FleetGauges
 from router.telemetry.labels import GRPC_CODES, LabelGuard, error_reasons
@@ -68,6 +69,7 @@ class Metrics:
         self._build_counters(registry)
         self._build_histograms(registry)
         self._gauges = FleetGauges(registry)
+        self.carbon = CarbonMetrics(registry)
 
     def _build_counters(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:

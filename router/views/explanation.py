@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from router.app.inspect import Explained
 from router.config import format_time
 from router.core.explanation import Candidate, Explanation
 from router.model import Budget, Decision, Intensity, Kind
@@ -31,11 +32,43 @@ _COLUMNS = (
     ("e2e", "right"),
     ("J", "right"),
     ("gCO2e", "right"),
+    ("premium", "right"),
     ("cost", "right"),
     ("", "left"),
 )
 _HOUR_S = 3600.0
 _MINUTE_S = 60.0
+
+
+def render_explained(explained: Explained) -> RenderableType:
+    """The decision, then what went wrong on the way to its intensities, and marginal ones."""
+    notes = []
+    for zone, hops in explained.hops.items():
+        for hop in hops:
+            if hop.why:
+                told = "used, but " if hop.ok else ""
+                notes.append(Text(f"{zone}: {hop.source}: {told}{hop.why}", style="yellow"))
+    at = explained.explanation.at
+    for zone, value in explained.marginal.items():
+        text = (
+            f"{zone}: marginal {value.g_per_kwh:.0f} g/kWh ({value.low_g_per_kwh:.0f}-"
+            f"{value.high_g_per_kwh:.0f}), {value.kind}, {_age(value, at)}, from {value.source}; "
+            "not decided by"
+        )
+        notes.append(Text(text, style="dim"))
+    return Group(render_explanation(explained.explanation), *notes)
+
+
+def explained_json(explained: Explained) -> str:
+    """Everything that was explained; figures that are unknown or unbounded are null.
+
+    ``hops`` and ``marginal``: by grid zone.
+    """
+    plain = _plain(explained.explanation)
+    plain["at"] = format_time(explained.explanation.at)
+    plain["hops"] = _plain(explained.hops)
+    plain["marginal"] = _plain(explained.marginal)
+    return json.dumps(plain, indent=2, allow_nan=False)
 
 
 def render_explanation(explanation: Explanation) -> RenderableType:
@@ -44,13 +77,6 @@ def render_explanation(explanation: Explanation) -> RenderableType:
     parts.append(_table(explanation))
     parts += [Text(line, style="dim") for line in _legend(explanation)]
     return Group(*parts)
-
-
-def explanation_json(explanation: Explanation) -> str:
-    """Everything that the explanation holds; figures that are unknown or unbounded are null."""
-    plain = _plain(explanation)
-    plain["at"] = format_time(explanation.at)
-    return json.dumps(plain, indent=2, allow_nan=False)
 
 
 def _question(explanation: Explanation) -> list[Text]:
@@ -113,8 +139,10 @@ def _counterfactual(decision: Decision) -> str:
 
 def _table(explanation: Explanation) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
+    scarce = _scarce(explanation)
     for title, side in _COLUMNS:
-        table.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
+        if scarce or title != "premium":
+            table.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
     chosen = explanation.decision.endpoint.name if explanation.decision else None
     for rank, candidate in enumerate(explanation.candidates, start=1):
         style = "green" if candidate.endpoint == chosen else "dim" if candidate.excluded else ""
@@ -140,6 +168,7 @@ def _row(rank: int, candidate: Candidate, explanation: Explanation) -> list[str]
         f"{candidate.e2e_ms:.0f}",
         f"{_number(candidate.energy_j, 3)}{_MARKS[candidate.profile_provenance]}",
         _number(candidate.gco2e, 3),
+        *([_number(candidate.premium_g, 3)] if _scarce(explanation) else []),
         "" if candidate.cost is None else _number(candidate.cost, 4),
         verdict,
     ]
@@ -151,6 +180,10 @@ _MARK_MEANINGS: Mapping[str, str] = {
     "estimated": "J*: estimated by an estimated profile",
     "emulated": "J': emulated endpoint, no real hardware",
 }
+
+
+def _scarce(explanation: Explanation) -> bool:
+    return any(candidate.premium_g for candidate in explanation.candidates)
 
 
 def _known(candidate: Candidate, at: float) -> str:
@@ -184,6 +217,8 @@ def _legend(explanation: Explanation) -> list[str]:
     if sources:
         lines.append(f"intensity: {', '.join(sorted(signals))}, from {'; '.join(sources)}")
     lines.append("gCO2e = J x PUE / 3.6e6 x g/kWh, plus the network's")
+    if _scarce(explanation):
+        lines.append("premium: g that scarce room and waking cost in the choice; nobody emits them")
     return lines
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,10 +14,12 @@ from router.config import (
     CarbonSettings,
     ClimatologySpec,
     Config,
+    LiveSpec,
     SourceSpec,
     TraceSpec,
     format_time,
 )
+from router.config.specs import NO_FORECAST
 from router.model import Fleet, Policy, Provenance
 
 
@@ -28,6 +30,7 @@ def render_summary(config: Config, notes: Sequence[str]) -> RenderableType:
         _regions(config.fleet),
         _models(config.fleet),
         policy_line(config.policy),
+        *_free_line(config.free),
         carbon_lines(config.settings.carbon),
     ]
     clock = config.settings.clock
@@ -92,9 +95,15 @@ def policy_line(policy: Policy) -> Text:
     held = f"{', '.join(budgets)} at p{policy.quantile * 100:g}" if budgets else "the caller's only"
     ladder = ", ".join(policy.ladder) or "nothing, refuse"
     return Text(
-        f"policy: {policy.name} ({weights}; {policy.spread} within {policy.near_tie:.0%}); "
+        f"policy: {policy.name} ({weights}; {policy.spread} within {policy.near_tie * 100:g}%); "
         f"budgets: {held}; drops when nothing is feasible: {ladder}"
     )
+
+
+def _free_line(free: Mapping[str, str]) -> list[Text]:
+    """What the policy leaves to the tuner; serving does not change it."""
+    ranges = ", ".join(f"{name} {limits}" for name, limits in free.items())
+    return [Text(f"free for `tune` (not used by serve): {ranges}")] if free else []
 
 
 def carbon_lines(carbon: CarbonSettings) -> Text:
@@ -105,6 +114,12 @@ def carbon_lines(carbon: CarbonSettings) -> Text:
     ]
     for number, source in enumerate(carbon.sources, start=1):
         lines.append(f"  {number}. {_source(source)}")
+    for zone, order in carbon.orders.items():
+        lines.append(f"  for {zone}: {', then '.join(order)}")
+    for number, source in enumerate(carbon.marginal, start=1):
+        lines.append(f"  marginal, beside: {number}. {_source(source)}")
+    if carbon.history is not None:
+        lines.append(f"  the forecaster starts with {carbon.history.file}")
     return Text("\n".join(lines))
 
 
@@ -114,6 +129,10 @@ def _source(source: SourceSpec) -> str:
         return f"trace {source.file}: {source.kind} values{lag}"
     if isinstance(source, ClimatologySpec):
         return "climatology: month-by-hour means that ship with the package"
+    if isinstance(source, LiveSpec):
+        asked = source.roles - {"forecast"} if source.kind in NO_FORECAST else source.roles
+        roles = " and ".join(sorted(asked, reverse=True)) or "nothing"
+        return f"{source.name}: live ({roles}), {'/'.join(source.signal)}"
     own = ", ".join(sorted(source.g_per_kwh))
     tables = [f"yours for {own}"] if own else []
     if source.shipped_table:

@@ -78,7 +78,7 @@ def test_check_refuses_a_malformed_trace_and_names_it(tmp_path):
 
 
 def explained(path, at=NOW, **changes):
-    return inspect.explain(path, Request(MODEL, origin="west", **changes), at)
+    return inspect.explain(path, Request(MODEL, origin="west", **changes), at).explanation
 
 
 def test_explain_ranks_by_grams_at_the_time_asked_for(tmp_path):
@@ -91,7 +91,7 @@ def test_explain_ranks_by_grams_at_the_time_asked_for(tmp_path):
 
 
 def test_explain_without_a_time_takes_the_configured_clock(tmp_path):
-    found = inspect.explain(replaying(tmp_path), Request(MODEL, origin="west"), None)
+    found = inspect.explain(replaying(tmp_path), Request(MODEL, origin="west"), None).explanation
     assert NOW <= found.at < NOW + 60.0
     assert found.candidates[0].g_per_kwh == 100.0
 

@@ -4,20 +4,23 @@ import asyncio
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.carbon.chain import CarbonChain, Hop
+from router.carbon.chain import NOWCAST_MAX_AGE_S, CarbonChain, Hop, Order
 from router.carbon.climatology import Climatology
+from router.carbon.combine import EVIDENCE, Combiner
 from router.carbon.forecast import Nowcast
 from router.carbon.static import StaticSource
 from router.carbon.table import TraceTable
 from router.carbon.trace import TraceForecastSource, TraceSource
 from router.errors import DataError, MixedBasisError, TraceError
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
+from tests.carbon.carried import Carried
 
 SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 DIRECT = Signal(Basis.AVERAGE, Factors.DIRECT)
@@ -94,13 +97,20 @@ def static() -> StaticSource:
     return StaticSource.load(SIGNAL, {}, as_of=START)
 
 
-def chain(*sources: object, annual: StaticSource | None = None) -> CarbonChain:
-    climatology = Climatology.load()
-    return CarbonChain(sources, Nowcast(climatology), annual, timeout_s=0.02)  # type: ignore[arg-type]
+def chain(
+    *sources: object,
+    annual: StaticSource | None = None,
+    forecaster: Carried | None = None,
+    **options: object,
+) -> CarbonChain:
+    told = forecaster or Carried()
+    return CarbonChain(sources, told, annual, timeout_s=0.02, **options)  # type: ignore[arg-type]
 
 
-async def refreshed(*sources: object, annual: StaticSource | None = None) -> CarbonChain:
-    built = chain(*sources, annual=annual)
+async def refreshed(
+    *sources: object, annual: StaticSource | None = None, forecaster: Carried | None = None
+) -> CarbonChain:
+    built = chain(*sources, annual=annual, forecaster=forecaster)
     await built.refresh([ZONE, OTHER], NOW)
     return built
 
@@ -132,14 +142,18 @@ async def test_a_fresh_observation_becomes_a_nowcast_with_its_age() -> None:
 
 
 async def test_history_fills_the_forecaster_at_the_first_refresh() -> None:
-    once = await refreshed(trace())
-    steady = chain(trace())
-    for hours in range(-230, 1):
+    at_once, hourly = Carried(), Carried()
+    await refreshed(trace(), forecaster=at_once)
+    steady = chain(trace(), forecaster=hourly)
+    for hours in range(-20, 1):
         await steady.refresh([ZONE, OTHER], NOW + hours * HOUR)
-    assert once.view([ZONE, OTHER], NOW, 48) == steady.view([ZONE, OTHER], NOW, 48)
+    for zone in (ZONE, OTHER):
+        assert len(at_once.told[zone]) == 216
+        assert at_once.by_slot(zone).items() <= hourly.by_slot(zone).items()
+        assert len(hourly.told[zone]) == len(hourly.by_slot(zone)) == 236
 
 
-async def test_a_steady_chain_is_fed_without_asking_for_history() -> None:
+async def test_a_steady_chain_asks_for_history_only_now_and_then() -> None:
     class Counting(TraceSource):
         asked = 0
 
@@ -154,15 +168,18 @@ async def test_a_steady_chain_is_fed_without_asking_for_history() -> None:
     for minutes in range(-600, 1, 20):
         await built.refresh([ZONE, OTHER], NOW + minutes * 60.0)
         assert [hop.ok for hop in built.hops[ZONE]] == [True]
-    assert source.asked == 1
+    # Once to fill up, then every third hour for what was revised.
+    assert source.asked == 1 + 3
     assert built.view([ZONE], NOW, 1)[ZONE].slots[0].observed_at == START
 
 
 async def test_a_gap_between_refreshes_is_filled() -> None:
-    gappy = chain(trace())
+    told = Carried()
+    gappy = chain(trace(), forecaster=told)
     for hours in (-230, -100, -99, -30, 0):
         await gappy.refresh([ZONE], NOW + hours * HOUR)
-    assert gappy.view([ZONE], NOW, 48) == (await refreshed(trace())).view([ZONE], NOW, 48)
+    slots = [value.observed_at for value in told.told[ZONE]]
+    assert slots == [START - hours * HOUR for hours in range(239, -1, -1)]
 
 
 async def test_a_published_forecast_comes_first_where_it_reaches() -> None:
@@ -193,14 +210,17 @@ async def test_an_observation_fades_into_climatology_then_nothing_is_left() -> N
     bare = await refreshed(trace())
     before = built.view([ZONE], NOW, 1)[ZONE].slots[0]
     widths = [before.high_g_per_kwh / before.g_per_kwh]
-    for hours in (6, 24, 47):
+    for hours in (6, 24, 48, 95):
         slot = built.view([ZONE], NOW + hours * HOUR, 1)[ZONE].slots[0]
         assert slot.kind is Kind.FORECAST and slot.observed_at == START
         widths.append(slot.high_g_per_kwh / slot.g_per_kwh)
         assert slot.expires_at < NOW + hours * HOUR
     assert widths == sorted(widths) and widths[0] < widths[-1]
-    assert kinds(built.view([ZONE], NOW + 48 * HOUR, 2)[ZONE]) == [Kind.CLIMATOLOGY] * 2
-    assert bare.view([ZONE], NOW + 48 * HOUR, 2) == {}
+    usual = built.view([ZONE], NOW + 96 * HOUR, 2)[ZONE]
+    assert kinds(usual) == [Kind.CLIMATOLOGY] * 2
+    # What is usual is not known better for the observation's being too old.
+    assert usual.slots[0].high_g_per_kwh / usual.slots[0].g_per_kwh >= widths[-1]
+    assert bare.view([ZONE], NOW + 96 * HOUR, 2) == {}
 
 
 async def test_climatology_before_annual_mean_whatever_the_order() -> None:
@@ -228,10 +248,10 @@ async def test_the_next_source_is_asked_only_for_what_is_still_open() -> None:
     first = TraceSource(table, signal=SIGNAL, kind=Kind.MEASURED)
     built = await refreshed(first, second)
     assert second.asked == [(OTHER,)]
-    assert built.hops[ZONE] == (Hop("trace:grid.csv", True, ""),)
+    assert built.hops[ZONE] == (Hop("trace:grid.csv", True, "", "", 1200.0),)
     assert built.hops[OTHER] == (
-        Hop("trace:grid.csv", False, "no value for this grid zone"),
-        Hop("fake", True, ""),
+        Hop("trace:grid.csv", False, "no value for this grid zone", "provider_no_data"),
+        Hop("fake", True, "", "", 1200.0),
     )
 
 
@@ -362,7 +382,7 @@ async def test_a_publisher_that_dies_leaves_its_last_forecast() -> None:
 
 async def test_cancelling_a_refresh_cancels_the_source_and_is_not_swallowed() -> None:
     source = Fake(hangs=True)
-    built = CarbonChain([source], Nowcast(), timeout_s=60.0)
+    built = CarbonChain([source], Carried(), timeout_s=60.0)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(built.refresh([ZONE], NOW))
         while not source.asked:
@@ -410,7 +430,7 @@ async def test_a_missing_value_is_never_a_zero(
     values = source._table.g_per_kwh[:, 0]
     last = max(i for i, v in enumerate(values) if not math.isnan(v) and i < 240 + later_h - lag_h)
     age_h = (now - START) / HOUR + 239 - last
-    if age_h > 48 and not with_climatology:
+    if age_h > 96 and not with_climatology:
         assert view == {}
         return
     slots = view[ZONE].slots
@@ -419,4 +439,161 @@ async def test_a_missing_value_is_never_a_zero(
         assert slot.g_per_kwh > 50.0
         if slot.kind is Kind.FORECAST:
             assert slot.observed_at == START - (239 - last) * HOUR
-    assert (slots[0].kind is Kind.FORECAST) == (age_h <= 48)
+    assert (slots[0].kind is Kind.FORECAST) == (age_h <= 96)
+
+
+class Feed(Fake):
+    """Observed values by slot, which may be revised; also a published forecast on request."""
+
+    def __init__(self, name: str = "feed", publishes: float | None = None) -> None:
+        super().__init__(name=name)
+        self.past: dict[float, Intensity] = {}
+        self.publishes = publishes
+
+    async def read(self, grid_zones: Sequence[str], now: float) -> Mapping[str, Intensity]:
+        past = [end for end in self.past if end <= now]
+        return dict.fromkeys(grid_zones, self.past[max(past)]) if past else {}
+
+    async def history(
+        self, grid_zones: Sequence[str], now: float, hours: int
+    ) -> Mapping[str, Sequence[Intensity]]:
+        past = [v for end, v in sorted(self.past.items()) if now - hours * HOUR < end <= now]
+        return dict.fromkeys(grid_zones, past)
+
+    async def forecast(
+        self, grid_zones: Sequence[str], now: float, horizon_h: int
+    ) -> Mapping[str, Forecast]:
+        if self.publishes is None:
+            return {}
+        start = math.floor(now / HOUR) * HOUR
+        slot = Intensity(
+            self.publishes, 1.0, 999.0, SIGNAL, Kind.FORECAST, self.name, start, start + 30 * HOUR
+        )
+        return {zone: Forecast(zone, start, HOUR, (slot,) * 24) for zone in grid_zones}
+
+
+async def test_a_late_revision_reaches_the_books_and_the_forecaster() -> None:
+    told, feed = Carried(), Feed()
+    built = chain(feed, forecaster=told)
+    for hours in range(-10, 1):
+        end = START + hours * HOUR
+        feed.past[end] = a_value(300.0, Kind.ESTIMATED, end, source="feed")
+        await built.refresh([ZONE], end + 60.0)
+    old = START - 9 * HOUR
+    before = built.settled(ZONE, old - HOUR, old)
+    assert before is not None and (before.g_per_kwh, before.kind) == (300.0, Kind.ESTIMATED)
+    feed.past[old] = a_value(270.0, Kind.MEASURED, old, source="feed")
+    for hours in range(1, 4):
+        await built.refresh([ZONE], START + hours * HOUR)
+    after = built.settled(ZONE, old - HOUR, old)
+    assert after is not None
+    assert (after.g_per_kwh, after.first_g_per_kwh, after.kind) == (270.0, 300.0, Kind.MEASURED)
+    assert after.revised_at > START
+    assert told.by_slot(ZONE)[old] == 270.0
+    assert built.settled(ZONE, START, START + HOUR) is None
+
+
+async def test_each_zone_asks_in_its_own_order_for_each_role() -> None:
+    north, south = Feed("north", publishes=100.0), Feed("south", publishes=200.0)
+    north.past[START] = a_value(10.0, source="north")
+    south.past[START] = a_value(20.0, source="south")
+    orders = {OTHER: Order(("south",), ("south", "north")), "Z": Order(("north",), ())}
+    built = chain(north, south, orders=orders)
+    await built.refresh([ZONE, OTHER, "Z"], NOW)
+    names = {zone: [hop.source for hop in hops] for zone, hops in built.hops.items()}
+    assert names == {
+        ZONE: ["north", "north forecast"],
+        OTHER: ["south", "south forecast"],
+        "Z": ["north"],
+    }
+    view = built.view([ZONE, OTHER, "Z"], NOW, 1)
+    assert [view[zone].slots[0].source for zone in (ZONE, OTHER, "Z")] == [
+        "north",
+        "south",
+        "nowcast(north)",
+    ]
+    with pytest.raises(DataError, match="'west'; its chain has north, south"):
+        chain(north, south, orders={"Z": Order(("west",), ())})
+
+
+async def test_a_hanging_source_holds_up_only_those_who_wait_for_it() -> None:
+    hanging, good = Fake(name="hanging", hangs=True), Feed("good")
+    good.past[START] = a_value(10.0, source="good")
+    patient = chain(hanging, good, orders={OTHER: Order(("good",), ("good",))})
+    patient._timeout_s = 60.0
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(patient.refresh([ZONE, OTHER], NOW))
+        while not patient.view([OTHER], NOW, 1):
+            await asyncio.sleep(0)
+        assert not task.done() and ZONE not in patient.view([ZONE], NOW, 1)
+        task.cancel()
+
+
+async def test_the_provenance_tells_who_serves_which_hours() -> None:
+    published = TraceForecastSource(grid(ahead=6), signal=SIGNAL)
+    built = await refreshed(published, trace(), Climatology.load())
+    told = built.provenance(ZONE, NOW, 24)
+    assert told.grid_zone == ZONE and told.hops == built.hops[ZONE]
+    assert sum(part.hours for part in told.served) == 24
+    last = told.served[-1]
+    assert last == (START + 6 * HOUR, 18, "nowcast(trace:grid.csv)", Kind.FORECAST, 1200.0, False)
+    stale = built.provenance(ZONE, NOW + 10 * HOUR, 2).served
+    assert [(part.hours, part.stale) for part in stale] == [(2, True)]
+    assert built.provenance("nowhere", NOW).served == ()
+
+
+async def test_an_outage_goes_over_to_what_is_usual_once_by_age_and_never_narrower() -> None:
+    usual = Climatology.load()
+    built = chain(trace(), usual, forecaster=Carried(growth=0.12))
+    limit_h = NOWCAST_MAX_AGE_S / HOUR
+    await built.refresh([ZONE], NOW)
+    widths, served = [], []
+    for hours in range(0, 120):
+        (slot,) = built.view([ZONE], NOW + hours * HOUR, 1)[ZONE].slots
+        served.append(slot.kind)
+        widths.append((slot.high_g_per_kwh - slot.low_g_per_kwh) / slot.g_per_kwh)
+    carried = served.count(Kind.FORECAST)
+    assert carried == limit_h
+    assert served == [Kind.FORECAST] * carried + [Kind.CLIMATOLOGY] * (120 - carried)
+    assert widths[:carried] == sorted(widths[:carried])
+    # As wide as the last nowcast, though climatology by itself would be surer.
+    (normal,) = usual.slots(ZONE, NOW, 1)
+    assert (normal.high_g_per_kwh - normal.low_g_per_kwh) / normal.g_per_kwh < widths[carried - 1]
+    assert min(widths[carried:]) >= widths[carried - 1] - 1e-9
+
+
+async def test_a_published_forecast_is_weighed_against_the_own_one_that_did_better() -> None:
+    feed = Feed(publishes=500.0)
+    built = chain(feed, combiner=Combiner())
+    for hours in range(EVIDENCE + 4):
+        end = START + hours * HOUR
+        feed.past[end] = a_value(200.0, observed_at=end, source="feed")
+        await built.refresh([ZONE], end + 60.0)
+        slot = built.view([ZONE], end + 60.0, 1)[ZONE].slots[0]
+        assert slot.source == ("feed" if hours < EVIDENCE else "feed+own (0.0/1.0)")
+    assert slot.g_per_kwh == pytest.approx(200.0)
+    # The provider's own number again once ours is made of stale observations.
+    later = START + (EVIDENCE + 6.5) * HOUR
+    assert built.view([ZONE], later, 1)[ZONE].slots[0].source == "feed"
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_interval_of_an_ageing_observation_never_shrinks(seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(0.0, 15.0, (240, 2))
+    day = 300.0 + 80.0 * np.sin(np.arange(240.0) / 24.0 * 2.0 * math.pi)
+    table = TraceTable(
+        "grid.csv", (ZONE, OTHER), START - 240 * HOUR, HOUR, np.maximum(day[:, None] + noise, 20.0)
+    )
+    source = TraceSource(table, signal=SIGNAL, kind=Kind.MEASURED)
+    built = CarbonChain([source], Nowcast())
+    await built.refresh([ZONE], NOW)
+    below, above = [], []
+    for hours in range(48):
+        now = NOW - 20 * 60.0 + hours * HOUR
+        slot = built.view([ZONE], now, 1)[ZONE].slots[0]
+        assert (slot.kind, slot.age_s(now)) == (Kind.FORECAST, hours * HOUR)
+        below.append(slot.low_g_per_kwh / slot.g_per_kwh)
+        above.append(slot.high_g_per_kwh / slot.g_per_kwh)
+    assert all(later <= earlier + 1e-9 for earlier, later in pairwise(below))
+    assert all(later >= earlier - 1e-9 for earlier, later in pairwise(above))
+    assert above[-1] > above[0]

@@ -50,5 +50,23 @@ def test_the_mean_keeps_the_oldest_origin_and_the_first_expiry() -> None:
     assert (slot.kind, slot.source) == (Kind.FORECAST, "f")
 
 
+def test_what_is_over_of_an_hour_counts_as_observed_or_else_as_forecast() -> None:
+    now = T0 + 0.6 * HOUR
+    seen = {T0 + HOUR / 4: Intensity(90.0, 90.0, 90.0, SIGNAL, Kind.MEASURED, "m", T0 + 900.0, now)}
+    # The first quarter was observed, the second was not, and the third is not over.
+    whole = hourly(forecast(T0, HOUR / 4, 10, 20, 30, 40), T0, now, 1, seen.get)[0]
+    assert whole is not None
+    assert whole.g_per_kwh == (90 + 20 + 30 + 40) / 4
+    assert (whole.kind, whole.source) == (Kind.FORECAST, "f")
+    assert (whole.observed_at, whole.expires_at) == (T0 - 3, T0 + 9 * HOUR)
+    # Issued in the middle of the hour: what was not forecast is known all the same.
+    late = hourly(forecast(T0 + HOUR / 2, HOUR / 4, 30, 40), T0, now, 1, seen.get)[0]
+    assert late is not None
+    assert late.g_per_kwh == (90 + 30 + 40) / 3
+    # What is said to be observed of the time to come is not for this.
+    seen[T0 + HOUR] = seen[T0 + HOUR / 4]
+    assert hourly(forecast(T0, HOUR / 4, 10, 20, 30, 40), T0, now, 1, seen.get)[0] == whole
+
+
 def test_what_expired_is_not_served() -> None:
     assert values(forecast(T0, HOUR, 10, 20), T0, T0 + 9 * HOUR, 2) == [None, 20]

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.carbon.bands import RELATIVE_HALF_WIDTH
 from router.carbon.table import TraceTable
-from router.carbon.trace import RELATIVE_HALF_WIDTH, TraceForecastSource, TraceSource
+from router.carbon.trace import TraceForecastSource, TraceSource
 from router.errors import ConfigError, TraceError
 from router.model import Basis, Factors, Intensity, Kind, Signal
 

@@ -33,7 +33,7 @@ def policy(name: str) -> Policy:
 @pytest.mark.parametrize(
     ("name", "weights", "spread", "near_tie"),
     [
-        ("carbon-first", Weights(per_gco2e=1.0), Spread.PACK, 0.01),
+        ("carbon-first", Weights(per_gco2e=1.0), Spread.PACK, 0.002),
         ("latency-first", Weights(per_ttft_ms=1.0), Spread.SPREAD, 0.05),
         ("least-loaded", Weights(per_load=1.0), Spread.SPREAD, 0.0),
         ("round-robin", Weights(per_turn=1.0), Spread.SPREAD, 0.0),
@@ -67,7 +67,10 @@ def test_these_are_all() -> None:
 def test_baselines_differ_from_carbon_first_in_weights_and_ties_only() -> None:
     ours = policy("carbon-first")
     assert ours.energy is Energy.LONG_RUN
-    assert ours.pack_until == 0.9
+    assert ours.pack_until == 1.0
+    assert (ours.wake_share, ours.scarcity) == (0.01, 0.9)
+    greenest = policy("static-greenest")
+    assert (greenest.wake_share, greenest.scarcity) == (0.0, 0.0)
     assert ours.ladder == (Relax.CARBON, Relax.POLICY_LATENCY)
     assert ours.stale_carbon is StaleCarbon.USE_FLAGGED
     for name in shipped_policies():

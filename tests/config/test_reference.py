@@ -13,6 +13,7 @@ from router.config import load
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "config.md"
+CARBON = ROOT / "docs" / "carbon.md"
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +54,20 @@ def test_the_example_is_valid(tmp_path: Path) -> None:
     config = load(tmp_path / "config.yaml")
     assert len(config.fleet.endpoints) == 2
     assert config.notes == ()
+
+
+def test_the_examples_of_live_carbon_are_valid(tmp_path: Path) -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", CARBON.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        (tmp_path / "config.yaml").write_text(example, encoding="utf-8")
+        config = load(tmp_path / "config.yaml")
+        assert len(config.fleet.endpoints) == 2
+        assert config.notes == ()
+
+
+def test_every_live_provider_is_explained(reference: ModuleType) -> None:
+    text = CARBON.read_text(encoding="utf-8")
+    kinds = reference.describe(reference.sources.SourceSchema)
+    for kind in re.findall(r"`(\w+)`", kinds):
+        assert f"`{kind}`" in text, kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -11,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.carbon.climatology import Climatology
+from router.carbon.poll import PolledSource
 from router.carbon.static import StaticSource
 from router.carbon.table import TraceTable
 from router.carbon.trace import TraceForecastSource, TraceSource
 from router.contract import CarbonSource, ForecastSource
 from router.model import Basis, Factors, Intensity, Kind, Signal
+from tests.carbon.stub_provider import StubProvider
 
 SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 T0 = 1_652_486_400.0  # 2022-05-14T00:00Z
@@ -44,6 +47,10 @@ def published() -> TraceForecastSource:
 
 def static() -> StaticSource:
     return StaticSource.load(SIGNAL, {"NA": 250.0}, as_of=T0)
+
+
+def polled() -> PolledSource:
+    return PolledSource(StubProvider((ZONE, "NA"), name="polled"), random.Random(1))
 
 
 SOURCES: dict[str, Callable[[], CarbonSource]] = {

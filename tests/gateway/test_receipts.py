@@ -1,6 +1,7 @@
 """What a receipt tells, what it leaves out, and that gRPC can carry it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -63,6 +64,23 @@ def test_what_is_as_usual_is_left_out():
     usual = dict(trailers(receipt(decision=decision(run_g_per_kwh=123.4))))
     assert "x-carbon-run-g-per-kwh" not in usual
     assert dict(trailers(receipt(attempts=2)))["x-carbon-attempts"] == "2"
+
+
+def test_a_marginal_figure_is_one_key_that_says_what_it_is():
+    beside = replace(intensity(420.0), source="watttime")
+    told = dict(trailers(receipt(marginal=beside, marginal_gco2e=0.03)))
+    assert told.pop("x-carbon-marginal") == (
+        "gco2e=0.03; g-per-kwh=420; kind=measured; source=watttime; estimate=consequential"
+    )
+    assert told == dict(trailers(receipt()))
+    assert "x-carbon-marginal" not in dict(trailers(receipt(marginal=beside)))
+    stream = StreamReceipts()
+    for grams in (0.03, 0.01):
+        stream.add(receipt(marginal=beside, marginal_gco2e=grams))
+    assert "gco2e=0.04;" in dict(stream.trailers())["x-carbon-marginal"]
+    # A total with a part that is not known is not told.
+    stream.add(receipt(marginal=beside))
+    assert "x-carbon-marginal" not in dict(stream.trailers())
 
 
 def test_an_unknown_grid_is_not_told_as_a_clean_one():

@@ -1,8 +1,8 @@
 """Real servers and clients, each a subprocess on 127.0.0.1, for tests in the product's venv.
 
-They live in .venv-real and .venv-kserve, made by ``tests/real/install``. Where those are missing or
-out of date the tests are skipped with the reason, or fail when CI=true or
-CARBON_ROUTER_REQUIRE_REAL=1.
+They live in .venv-real, .venv-kserve, .venv-carbon and .venv-ray, made by ``tests/real/install``.
+Where those are missing or out of date the tests are skipped with the reason, or fail when CI=true
+or CARBON_ROUTER_REQUIRE_REAL=1.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _venv_python(name: str, lock: Path) -> Path:
         return ROOT / name / "bin" / "python"
     why = (
         f"REAL PARTS NOT TESTED: {name} is {'out of date' if stamp.exists() else 'missing'}; "
-        "run tests/real/install (Python 3.11 or 3.12, about 1 minute and 1 GB)"
+        "run tests/real/install (Python 3.11 or 3.12, about 1 minute and 2 GB)"
     )
     if os.environ.get("CI") == "true" or os.environ.get("CARBON_ROUTER_REQUIRE_REAL") == "1":
         pytest.fail(why, pytrace=False)
@@ -119,6 +119,24 @@ def real_python() -> Path:
 def kserve_python() -> Path:
     """Python of the venv with the KServe client."""
     return _venv_python(".venv-kserve", HERE / "requirements-kserve.lock")
+
+
+@pytest.fixture(scope="session")
+def carbon_python() -> Path:
+    """Python of the venv with the clients of carbon APIs."""
+    return _venv_python(".venv-carbon", HERE / "requirements-carbon.lock")
+
+
+@pytest.fixture(scope="session")
+def ray_python() -> Path:
+    """Python of the venv with Ray, beside what the product's tuner needs."""
+    return _venv_python(".venv-ray", HERE / "requirements-ray.lock")
+
+
+@pytest.fixture(scope="session")
+def plain_environment() -> dict[str, str]:
+    """This process's environment, fit for another venv's Python."""
+    return _plain_environment()
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
+from router.app.inspect import Explained
 from router.core.board import Board
 from router.core.columns import build_snapshot
 from router.core.explanation import Explanation, explain
 from router.core.layout import Layout
 from router.core.lengths import LengthModel
 from router.model import Basis, Budget, Factors, Forecast, Intensity, Kind, Request, Signal
-from router.views.explanation import explanation_json, render_explanation
+from router.views.explanation import explained_json, render_explained
 from tests.config.samples import loaded
 
 NOW = 1652486400.0 + 600.0
@@ -50,7 +51,7 @@ def explained(
 
 def shown(explanation: Explanation) -> str:
     out = StringIO()
-    Console(file=out, width=200).print(render_explanation(explanation))
+    Console(file=out, width=200).print(render_explained(Explained(explanation, {}, {})))
     return out.getvalue()
 
 
@@ -117,7 +118,7 @@ def test_an_unknown_intensity_is_never_shown_as_a_number(tmp_path: Path) -> None
 def test_json_holds_everything_and_nothing_that_json_cannot_say(tmp_path: Path) -> None:
     request = Request("llama-3.1-8b", origin="east", residency=frozenset({"us"}))
     explanation = explained(tmp_path, request, know_east=False)
-    data = json.loads(explanation_json(explanation), parse_constant=_no_constant)
+    data = json.loads(explained_json(Explained(explanation, {}, {})), parse_constant=_no_constant)
     assert data["at"] == "2022-05-14T00:10Z"
     assert data["request"]["residency"] == ["us"]
     assert data["request"]["input_tokens"] is None

@@ -28,7 +28,7 @@ def test_regions_models_policy_and_sources_are_all_there(tmp_path: Path) -> None
     for part in ("us-west", "1.11", "512", "2-64", "us"):
         assert part in west
     assert "any" in line(text, "US-MIDA-PJM")
-    assert "policy: carbon-first (per_gco2e 1; pack within 1%)" in text
+    assert "policy: carbon-first (per_gco2e 1; pack within 0.2%)" in text
     assert "budgets: the caller's only" in text
     assert "drops when nothing is feasible: carbon, policy_latency" in text
     assert "carbon: average intensity, lifecycle factors, read every 60 s" in text

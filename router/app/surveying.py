@@ -1,0 +1,175 @@
+"""What `grid` shows: every source's past and coming hours of a grid zone, and who is used now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from router.app.carbon import build_carbon
+from router.app.chains import Carbon, Named, Source
+from router.app.compose import build_clock
+from router.app.inspect import outside
+from router.app.live import Outside
+from router.carbon.chain import CarbonChain, Hop, ZoneProvenance
+from router.carbon.roles import HistorySource, Publisher, SlotSource
+from router.carbon.static import StaticSource
+from router.config import load
+from router.config.settings import CarbonSettings, ClimatologySpec, StaticSpec
+from router.config.specs import LIFECYCLE
+from router.errors import ConfigError, DataError
+from router.model import Forecast, Intensity
+
+_HOUR_S = 3600.0
+
+
+class Point(NamedTuple):
+    """``at``: unix seconds, the start of the slot."""
+
+    at: float
+    g_per_kwh: float
+    low_g_per_kwh: float
+    high_g_per_kwh: float
+
+
+class Curve(NamedTuple):
+    """What one source says in one way. ``kind``: of its values; ``age_s``: of the newest."""
+
+    source: str
+    kind: str
+    age_s: float
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GridSurvey:
+    """One grid zone under one signal. ``used``: what decisions would use now, None when unknown."""
+
+    grid_zone: str
+    signal: str
+    now: float
+    used: Intensity | None
+    used_curve: Curve | None
+    curves: tuple[Curve, ...]
+    provenance: ZoneProvenance
+    hops: tuple[Hop, ...]
+
+
+def survey(zones: Sequence[str], config_path: Path | None, hours: int) -> list[GridSurvey]:
+    """Ask every source that ``config_path`` has for ``zones`` (None: what ships) once.
+
+    The marginal chain's survey of a zone follows that of the deciding one. Raises ConfigError,
+    TraceError, and DataError for a zone that no source knows.
+    """
+    config = load(config_path) if config_path else None
+    clock = build_clock(config.settings.clock if config else None)
+    now, world = clock.now(), outside(clock)
+    if config is None:
+        specs = (ClimatologySpec(), StaticSpec({}, shipped_table=True))
+        carbon = build_carbon(CarbonSettings(LIFECYCLE, 60.0, specs), now, None, zones)
+    else:
+        try:
+            carbon = build_carbon(config.settings.carbon, now, world, zones)
+        except ConfigError as error:
+            raise ConfigError(str(config.file), error.problems) from None
+    unknown = [zone for zone in zones if not any(carbon.asked[zone])]
+    if unknown:
+        where = str(config_path) if config_path else "the tables that ship"
+        raise DataError(
+            f"{', '.join(unknown)}: no source in {where} knows this grid zone; "
+            "carbon-router zones lists those that have an id at a provider"
+        )
+    return asyncio.run(_survey(zones, carbon, now, hours, world))
+
+
+async def _survey(
+    zones: Sequence[str], carbon: Carbon, now: float, hours: int, world: Outside
+) -> list[GridSurvey]:
+    chains = [(carbon.chain, carbon.members)]
+    if carbon.marginal is not None:
+        chains.append((carbon.marginal, carbon.marginal_members))
+    try:
+        await carbon.refresh(zones, now)
+        found = []
+        for zone in zones:
+            for chain, members in chains:
+                if any(zone in member.source.grid_zones for member in members):
+                    found.append(await _of_zone(zone, chain, members, now, hours))
+        return found
+    finally:
+        await world.sessions.close()
+
+
+async def _of_zone(
+    zone: str, chain: CarbonChain, members: Sequence[Named], now: float, hours: int
+) -> GridSurvey:
+    curves: list[Curve] = []
+    for member in members:
+        if zone in member.source.grid_zones:
+            curves += await _curves(zone, member.source, now, hours)
+    view = chain.view([zone], now, hours).get(zone)
+    used = view.at(now) if view else None
+    used_curve = _ahead("used", view, now) if view else None
+    return GridSurvey(
+        zone,
+        "/".join(chain.signal),
+        now,
+        used,
+        used_curve,
+        tuple(curves),
+        chain.provenance(zone, now, hours),
+        chain.hops.get(zone, ()),
+    )
+
+
+async def _curves(zone: str, source: Source, now: float, hours: int) -> list[Curve]:
+    if isinstance(source, StaticSource):
+        mean = source.mean(zone)
+        ends = (now - hours * _HOUR_S, now + hours * _HOUR_S)
+        points = tuple(_point(mean, at) for at in ends) if mean else ()
+        return [Curve(source.name, str(mean.kind), mean.age_s(now), points)] if mean else []
+    if isinstance(source, SlotSource):
+        start = (now // _HOUR_S - hours) * _HOUR_S
+        usual = source.slots(zone, start, 2 * hours + 1)
+        points = tuple(_point(slot, start + i * _HOUR_S) for i, slot in enumerate(usual))
+        return [Curve(source.name, str(usual[0].kind), usual[0].age_s(now), points)]
+    found = []
+    try:
+        if isinstance(source, HistorySource):
+            past = await source.history([zone], now, hours)
+            found += _past(source.name, past.get(zone, ()), now)
+        if isinstance(source, Publisher):
+            issue = (await source.forecast([zone], now, hours)).get(zone)
+            found += [_ahead(source.name, issue, now)] if issue else []
+    except DataError:
+        # Told by its hop; the others are shown.
+        return found
+    return found
+
+
+def _past(source: str, values: Sequence[Intensity], now: float) -> list[Curve]:
+    """A curve a kind, because measured and estimated values are told apart."""
+    found = []
+    for kind in dict.fromkeys(value.kind for value in values):
+        own = [value for value in values if value.kind is kind]
+        ends = [value.observed_at for value in values]
+        gaps = [late - early for early, late in pairwise(ends) if late > early]
+        step_s = min(gaps, default=_HOUR_S)
+        points = tuple(_point(value, value.observed_at - step_s) for value in own)
+        found.append(Curve(source, str(kind), own[-1].age_s(now), points))
+    return found
+
+
+def _ahead(source: str, issue: Forecast, now: float) -> Curve:
+    points = tuple(
+        _point(slot, issue.start + place * issue.step_s) for place, slot in enumerate(issue.slots)
+    )
+    first = issue.slots[0]
+    return Curve(source, str(first.kind), first.age_s(now), points)
+
+
+def _point(value: Intensity, at: float) -> Point:
+    return Point(at, value.g_per_kwh, value.low_g_per_kwh, value.high_g_per_kwh)

@@ -1,0 +1,75 @@
+"""Carbon sources in the metrics: calls and how they ended, and what each source is good for now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter
+
+from router.telemetry.gauges import SeriesGauge
+from router.telemetry.labels import LabelGuard, error_reasons
+
+# How a call ended, where not by an error of the tree.
+ANSWERED, CANCELLED = "answered", "cancelled"
+
+
+class HopView(Protocol):
+    """One source asked for one grid zone; ``age_s`` None where it gave nothing."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def age_s(self) -> float | None: ...
+
+
+class CarbonMetrics:
+    """On one registry. Labels are names from the operator's file and reasons of the error tree."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._sources = LabelGuard()
+        self._outcomes = LabelGuard((*error_reasons(), ANSWERED, CANCELLED))
+        self._calls = Counter(
+            "carbon_router_carbon_calls_total",
+            "Calls of live carbon providers by outcome: answered, or the reason of the failure; "
+            "call_budget_spent was not made.",
+            ("source", "outcome"),
+            registry=registry,
+        )
+        self._used = SeriesGauge(
+            registry,
+            "carbon_router_carbon_source_used",
+            "1 where a source's last answer for a grid zone can be used, 0 where it failed.",
+            "livemin",
+            ("grid_zone", "source"),
+        )
+        self._age = SeriesGauge(
+            registry,
+            "carbon_router_carbon_source_age_seconds",
+            "Age of what a source last told of a grid zone; +Inf where it told nothing.",
+            "livemax",
+            ("grid_zone", "source"),
+        )
+
+    def know(self, sources: Iterable[str]) -> None:
+        """Let these names become labels; anything else is ``other``."""
+        self._sources.learn(sources)
+
+    def called(self, source: str, reason: str, seconds: float) -> None:
+        """Count one call; ``reason`` as `router.carbon.http` tells it, "" when answered."""
+        labels = (self._sources(source), self._outcomes(reason or ANSWERED))
+        self._calls.labels(*labels).inc()
+
+    def show(self, hops: Mapping[str, Iterable[HopView]]) -> None:
+        """Set both gauges to the last refresh, per grid zone."""
+        used: dict[tuple[str, ...], float] = {}
+        ages_s: dict[tuple[str, ...], float] = {}
+        for zone, asked in hops.items():
+            for hop in asked:
+                used[zone, hop.source] = float(hop.ok)
+                ages_s[zone, hop.source] = math.inf if hop.age_s is None else hop.age_s
+        self._used.show(used)
+        self._age.show(ages_s)

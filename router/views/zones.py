@@ -1,0 +1,82 @@
+"""``carbon-router zones``: which grid zone a cloud region lies in, and what providers call it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from router.config.zones import CloudRegion, GridZone, Places
+
+PROVIDERS = (
+    "electricity_maps", "watttime", "gb_carbon_intensity", "energy_charts", "eia", "entsoe",
+)  # fmt: skip
+# WattTime has no public list of its regions; a place in the zone finds the region.
+BY_LOCATION = "by location"
+
+
+def zone_rows(places: Places, provider: str, grid_zone: str) -> list[dict[str, Any]]:
+    """A row a grid zone, of those that ``provider`` can be asked about and that is ``grid_zone``.
+
+    Either empty: all.
+    """
+    rows = []
+    for zone in places.zones.values():
+        regions = [r for r in places.regions.values() if r.grid_zone == zone.name]
+        ids = {name: _id(zone, regions, name) for name in PROVIDERS}
+        if (not provider or ids[provider]) and grid_zone in ("", zone.name):
+            rows.append(_row(zone, regions, ids))
+    return rows
+
+
+def zones_json(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as they are; an id that is not known is null."""
+    return json.dumps(rows, indent=2, ensure_ascii=False)
+
+
+def render_zones(rows: Sequence[dict[str, Any]]) -> RenderableType:
+    """A table of the rows, with each cloud region and its PUE."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("grid zone", "", *PROVIDERS, "cloud regions (PUE)"):
+        table.add_column(title, no_wrap=title != "cloud regions (PUE)")
+    for row in rows:
+        clouds = ", ".join(f"{r['cloud']} ({r['pue']:.2f})" for r in row["cloud_regions"])
+        ids = (row["ids"][name] or "" for name in PROVIDERS)
+        table.add_row(row["grid_zone"], row["name"], *ids, clouds)
+    legend = (
+        "empty: not known, or not offered; carbon.sources[].zones adds and overrides. "
+        "gb_carbon_intensity also takes regions 1 to 17. PUE: router/data/README.md"
+    )
+    return Group(table, Text(legend, style="dim"))
+
+
+def _id(zone: GridZone, regions: Sequence[CloudRegion], provider: str) -> str | None:
+    if provider == "watttime" and provider not in zone.ids and regions:
+        return BY_LOCATION
+    return zone.ids.get(provider)
+
+
+def _row(
+    zone: GridZone, regions: Sequence[CloudRegion], ids: dict[str, str | None]
+) -> dict[str, Any]:
+    return {
+        "grid_zone": zone.name,
+        "name": zone.title,
+        "part_of": zone.part_of or None,
+        "ids": ids,
+        "cloud_regions": [
+            {
+                "cloud": region.cloud,
+                "place": region.place,
+                "lat": region.lat,
+                "lon": region.lon,
+                "pue": region.pue,
+                "pue_source": region.pue_source,
+            }
+            for region in regions
+        ],
+    }

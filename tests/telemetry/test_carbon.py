@@ -1,0 +1,53 @@
+"""Carbon sources in the metrics."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from router.errors import ProviderBusyError
+from router.telemetry.carbon import CarbonMetrics
+
+
+class Asked(NamedTuple):
+    source: str
+    ok: bool
+    age_s: float | None
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(f"carbon_router_carbon_{name}", labels)
+
+
+def test_calls_are_counted_by_outcome(registry: CollectorRegistry) -> None:
+    metrics = CarbonMetrics(registry)
+    metrics.know(["eia"])
+    metrics.called("eia", "", 0.1)
+    metrics.called("eia", "", 0.2)
+    metrics.called("eia", ProviderBusyError.reason, 0.1)
+    metrics.called("eia", "made up", 0.1)
+    metrics.called("invented", "", 0.1)
+    assert value(registry, "calls_total", source="eia", outcome="answered") == 2.0
+    assert value(registry, "calls_total", source="eia", outcome="provider_busy") == 1.0
+    assert value(registry, "calls_total", source="eia", outcome="other") == 1.0
+    assert value(registry, "calls_total", source="other", outcome="answered") == 1.0
+
+
+def test_each_hop_shows_whether_it_is_used_and_how_old_it_is(registry: CollectorRegistry) -> None:
+    metrics = CarbonMetrics(registry)
+    metrics.show({"DE": [Asked("eia", True, 60.0), Asked("static", False, None)]})
+    assert value(registry, "source_used", grid_zone="DE", source="eia") == 1.0
+    assert value(registry, "source_used", grid_zone="DE", source="static") == 0.0
+    assert value(registry, "source_age_seconds", grid_zone="DE", source="eia") == 60.0
+    assert value(registry, "source_age_seconds", grid_zone="DE", source="static") == math.inf
+    metrics.show({"DE": [Asked("static", True, 5.0)]})
+    assert value(registry, "source_used", grid_zone="DE", source="eia") is None
+    assert value(registry, "source_used", grid_zone="DE", source="static") == 1.0
