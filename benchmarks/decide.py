@@ -129,8 +129,9 @@ def profiles() -> tuple[TokenProfile, ...]:
 def policy() -> Policy:
     """The shipped carbon-first, with a default budget."""
     return Policy(
-        "carbon-first", Weights(per_gco2e=1.0), Energy.LONG_RUN, False, SIGNAL, 0.01, Spread.PACK,
-        0.9, 0.95, Budget(e2e_ms=20_000.0), math.inf, math.inf, (), StaleCarbon.USE_FLAGGED, 7200.0,
+        "carbon-first", Weights(per_gco2e=1.0), Energy.LONG_RUN, False, SIGNAL, 0.002, Spread.PACK,
+        1.0, 0.95, Budget(e2e_ms=20_000.0), math.inf, math.inf, (), StaleCarbon.USE_FLAGGED, 7200.0,
+        wake_share=0.01, scarcity=0.9,
     )  # fmt: skip
 
 

@@ -36,7 +36,8 @@ _UNCERTAIN = (Kind.CLIMATOLOGY, Kind.ANNUAL_MEAN)
 class ModelColumns:
     """What the kernel reads of one model: ``table`` (rows, n) as `kernel` lays it out.
 
-    ``origin_rows``: row of the RTT from each origin. ``scratch`` (regions,): the kernel's own.
+    ``origin_rows``: row of the RTT from each origin. ``scratch`` (k.SCRATCH_ROWS, n): the
+    kernel's own.
     """
 
     candidates: Candidates
@@ -153,6 +154,7 @@ def _columns(
             endpoint.max_in_flight,
             served.context_tokens,
             fleet.regions[endpoint.region].pue,
+            sum(one.max_in_flight for one in candidates.endpoints),
             policy,
         )
         for endpoint, served in zip(candidates.endpoints, candidates.served, strict=True)
@@ -166,15 +168,19 @@ def _columns(
         rtt_ms = [fleet.rtt_ms[origin][name] for origin in origins]
         table[origins_from:, rows] = np.array(rtt_ms)[:, None]
     rows_of = {origin: origins_from + column for column, origin in enumerate(origins)}
-    return ModelColumns(candidates, table, rows_of, np.empty(len(candidates.regions)))
+    return ModelColumns(candidates, table, rows_of, np.empty((k.SCRATCH_ROWS, table.shape[1])))
 
 
 def _static(
-    profile: Profile, max_in_flight: int, context_tokens: float, pue: float, policy: Policy
+    profile: Profile,
+    max_in_flight: int,
+    context_tokens: float,
+    pue: float,
+    capacity: int,
+    policy: Policy,
 ) -> list[float]:
-    joules = (
-        long_run_energy(profile) if policy.energy is Energy.LONG_RUN else short_run_energy(profile)
-    )
+    short = short_run_energy(profile)
+    joules = long_run_energy(profile) if policy.energy is Energy.LONG_RUN else short
     if isinstance(profile, TaskProfile):
         # A tensor answer has one "token": all of its time is time to the first byte.
         latency = [profile.service_ms, 0.0, profile.service_ms_per_in_flight, 0.0, 0.0]
@@ -194,9 +200,10 @@ def _static(
         1.0 / max_in_flight,
         joules.j_per_token,
         joules.j_per_request,
-        joules.wake_w,
+        short.wake_w,
         pue / J_PER_KWH,
         context_tokens,
+        1.0 / capacity,
     ]
 
 
@@ -242,6 +249,12 @@ def _params(policy: Policy) -> NDArray[np.float64]:
     params[k.MAX_GCO2E] = policy.max_gco2e
     params[k.MAX_G_PER_KWH] = min(policy.max_g_per_kwh, ceiling)
     params[k.CI_HOURS] = CI_HOURS
+    params[k.SCARCITY] = policy.scarcity
+    if policy.energy is Energy.LONG_RUN:
+        # A price, not joules: those of the long run pay for awake replicas already.
+        params[k.WAKE_PREMIUM] = policy.wake_share
+    else:
+        params[k.WAKE_ENERGY] = 1.0
     return params
 
 

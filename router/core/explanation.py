@@ -36,7 +36,9 @@ class Candidate(NamedTuple):
     value of REASONS; ``intensity`` None when no source knows the grid zone.
 
     ``g_per_kwh`` is what the policy decided by (its mean over the run, or an annual mean), NaN
-    where unknown; ``cost`` is in the policy's own unit, None when the candidate was excluded.
+    where unknown; ``premium_g``: the price of scarce room and of waking a replica there, in grams
+    that count in the cost and that nobody emits; ``cost`` is in the policy's own unit, None when
+    the candidate was excluded.
     """
 
     endpoint: str
@@ -55,6 +57,7 @@ class Candidate(NamedTuple):
     e2e_ms: float
     energy_j: float
     gco2e: float
+    premium_g: float
     cost: float | None
     excluded: str
 
@@ -95,7 +98,7 @@ def explain(
     columns = question.columns
     decision, refusal, reason = None, "", ""
     try:
-        decision = decide(request, snapshot, board, expected, now, rng, network_j)
+        decision = decide(request, snapshot, board, expected, now, rng, network_j, dry=True)
     except RefusedError as error:
         refusal, reason = str(error), error.reason
     relaxed = decision.relaxed if decision else snapshot.policy.ladder
@@ -141,6 +144,7 @@ def explain(
                 e2e_ms=float(terms[i, k.E_E2E]),
                 energy_j=float(terms[i, k.E_ENERGY]),
                 gco2e=float(terms[i, k.E_GRAMS]) if known else float("nan"),
+                premium_g=float(terms[i, k.E_PREMIUM]),
                 cost=float(terms[i, k.E_COST]) if reasons[i] == k.FEASIBLE else None,
                 excluded=REASONS[int(reasons[i])],
             )

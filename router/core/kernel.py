@@ -1,4 +1,4 @@
-"""The numba cost kernel: feasibility, latency quantile, grams and choice in one pass.
+"""The numba cost kernel: feasibility, latency quantile, grams and choice.
 
 Plain loops over float64 columns (``router.core.columns`` lays them out), explicit signatures,
 compiled when the module is imported and cached on disk. ``tests/core/naive_kernel.py`` is its slow,
@@ -12,9 +12,17 @@ For candidate i with b requests there (own and foreign), n_in and n_out expected
     queue    = max(0, b + 1 - max_batch) * run / max_batch
     ttft     = rtt + queue + prefill
     e2e      = ttft + n_out_quantile * tpot * tpot_factor
-    energy   = j_per_token * n_out + j_per_request (+ wake_w * run, when b < 1)
+    energy   = j_per_token * n_out + j_per_request (+ wake_energy * wake_w * run, when b < 1)
     grams    = (energy * PUE + network) / 3.6e6 * CI, CI averaged over the run
-    cost     = w_g * grams + w_ttft * ttft + w_e2e * e2e + w_load * b / cap + w_turn * turns
+    premium  = (energy * scarcity premium of the region (+ wake_premium * wake_w * run * CI, b < 1))
+               * PUE / 3.6e6
+    cost     = w_g * (grams + premium) + w_ttft * ttft + w_e2e * e2e + w_load * b / cap
+               + w_turn * turns
+
+The premium is a price, in grams that nobody emits: no receipt and no carbon limit counts it. The
+scarcity premium (g/kWh) is a shadow price on the room of a region, learned from the decisions
+themselves (`_learn_premiums`): who has a good alternative leaves room to who has none. The wake
+premium holds back from waking a replica for next to nothing.
 
 Sources: SCIENCE sections 1-4. ``*_factor`` carry the live error distribution to the quantile.
 Candidates are sorted by region, so that a region is a range of rows; no region is empty, and RTT,
@@ -23,10 +31,11 @@ PUE, CI and jurisdictions are the same throughout a region.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from numba.extending import intrinsic
 
 # Rows of the table, shape (CI_FROM + hours + origins, n): one column a candidate.
 PREFILL_BASE_MS = 0
@@ -43,7 +52,8 @@ J_PER_REQUEST = 10
 WAKE_W = 11
 KWH_PER_J = 12
 CONTEXT_TOKENS = 13
-CI_FROM = 14
+PER_CAPACITY = 14
+CI_FROM = 15
 
 # Rows of the live board, shape (LIVE_ROWS, n).
 BATCH = 0
@@ -52,7 +62,8 @@ BATCH_CAP = 2
 TTFT_FACTOR = 3
 TPOT_FACTOR = 4
 TURNS = 5
-LIVE_ROWS = 6
+PREMIUM = 6
+LIVE_ROWS = 7
 
 # The policy's parameters.
 W_GCO2E = 0
@@ -66,7 +77,10 @@ PACK_UNTIL = 7
 MAX_GCO2E = 8
 MAX_G_PER_KWH = 9
 CI_HOURS = 10
-PARAMS = 11
+SCARCITY = 11
+WAKE_ENERGY = 12
+WAKE_PREMIUM = 13
+PARAMS = 14
 
 # The CI of a grid zone that no source knows: finite, so that 0 * CI is 0 where a policy does not
 # weigh carbon, and beyond any limit, so that it can never look clean.
@@ -86,6 +100,13 @@ TTFT_BUDGET = 7
 TPOT_BUDGET = 8
 E2E_BUDGET = 9
 
+# Rows of the scratch that `choose` works in, shape (SCRATCH_ROWS, n).
+S_COST = 0
+S_TTFT = 1
+S_E2E = 2
+S_BEST = 3
+SCRATCH_ROWS = 4
+
 # Columns of what `evaluate` writes, shape (n, EVALUATED).
 E_COST = 0
 E_RTT = 1
@@ -96,7 +117,17 @@ E_ENERGY = 5
 E_CI = 6
 E_GRAMS = 7
 E_BATCH = 8
-EVALUATED = 9
+E_PREMIUM = 9
+EVALUATED = 10
+
+# A premium rises by RISE / capacity of the way with each request that misses the room, and falls by
+# (FALL + FALL_EMPTY * the region's free share) / capacity of itself with each that finds some, so
+# that no room is kept free for long; capacity: what the model's endpoints may have in flight. Both
+# thus go by how often the fleet turns over, not by its size. Below the least it is 0.
+RISE = 8.0
+FALL = 0.04
+FALL_EMPTY = 10.0
+LEAST_PREMIUM = 1e-3
 
 _S_PER_HOUR = 3600.0
 _KWH_PER_J = 1.0 / 3.6e6
@@ -106,6 +137,40 @@ _REQUEST = "i8, f8, f8, f8, f8, f8, f8, f8, i8, f8"
 # kernel cannot allocate, so callers hand in every array that is written to.
 _OPTIONS = {"error_model": "numpy", "_nrt": False}
 _inlined = numba.njit(inline="always", **_OPTIONS)
+
+
+def _alias_scope(module: Any) -> Any:
+    """Metadata that says: what `_read` reads, `_write` never writes."""
+    domain = module.add_metadata(["router.core.kernel"])
+    return module.add_metadata([module.add_metadata(["columns", domain])])
+
+
+@intrinsic
+def _read(typing_context, array, i):
+    """``array[i]`` of a column. Without the promise that no write of the loop changes it, the
+    compiler compares thirty address ranges before every sweep, which takes longer than a sweep.
+    """
+
+    def generate(context, builder, signature, arguments):
+        column = context.make_array(signature.args[0])(context, builder, arguments[0])
+        value = builder.load(builder.gep(column.data, [arguments[1]]))
+        value.set_metadata("alias.scope", _alias_scope(builder.module))
+        return value
+
+    return array.dtype(array, i), generate
+
+
+@intrinsic
+def _write(typing_context, array, i, value):
+    """``array[i] = value`` of scratch, which shares no memory with any column."""
+
+    def generate(context, builder, signature, arguments):
+        scratch = context.make_array(signature.args[0])(context, builder, arguments[0])
+        store = builder.store(arguments[2], builder.gep(scratch.data, [arguments[1]]))
+        store.set_metadata("noalias", _alias_scope(builder.module))
+        return context.get_dummy_value()
+
+    return numba.types.void(array, i, array.dtype), generate
 
 
 class _Ask(NamedTuple):
@@ -136,6 +201,8 @@ class _Rule(NamedTuple):
     max_grams: float
     max_ci: float
     hours: int
+    wake_energy: float
+    wake_premium: float
 
 
 class _Place(NamedTuple):
@@ -158,6 +225,7 @@ class _Terms(NamedTuple):
     energy: float
     ci: float
     grams: float
+    premium: float
     cost: float
 
 
@@ -190,6 +258,7 @@ def _rule(params):
         params[W_GCO2E], params[W_TTFT], params[W_E2E], params[W_LOAD], params[W_TURN],
         params[W_LOAD] != 0.0 or params[W_TURN] != 0.0,
         params[MAX_GCO2E], params[MAX_G_PER_KWH], int(params[CI_HOURS]),
+        params[WAKE_ENERGY], params[WAKE_PREMIUM],
     )  # fmt: skip
 
 
@@ -221,16 +290,19 @@ def _terms(table, live, i, place, ask, rule):
     run_s = run_ms * 1e-3
     energy = table[J_PER_TOKEN, i] * ask.n_out + table[J_PER_REQUEST, i]
     if batch < 1.0:
-        energy += table[WAKE_W, i] * run_s
+        energy += rule.wake_energy * table[WAKE_W, i] * run_s
     ci = place.ci
     if run_s > ask.slot_left_s:
         ci = _mean_ci(table, i, rule.hours, ask.slot_left_s, run_s)
     # PUE belongs to the data centre; the network term has none.
     grams = (energy * place.kwh_per_j + ask.network_kwh) * ci
-    cost = rule.w_g * grams + rule.w_ttft * ttft + rule.w_e2e * e2e
+    premium = energy * place.kwh_per_j * live[PREMIUM, i]
+    if batch < 1.0:
+        premium += rule.wake_premium * table[WAKE_W, i] * run_s * place.kwh_per_j * ci
+    cost = rule.w_g * (grams + premium) + rule.w_ttft * ttft + rule.w_e2e * e2e
     if rule.balances:
         cost += rule.w_load * batch * table[PER_MAX_IN_FLIGHT, i] + rule.w_turn * live[TURNS, i]
-    return _Terms(batch, ttft, tpot_q, e2e, run_s, energy, ci, grams, cost)
+    return _Terms(batch, ttft, tpot_q, e2e, run_s, energy, ci, grams, premium, cost)
 
 
 @_inlined
@@ -258,6 +330,65 @@ def _reason(table, live, i, place, ask, rule, terms):
     return reason
 
 
+@_inlined
+def _might(table, live, i, place, ask):
+    """Whether candidate i would meet every latency budget with nobody else running there."""
+    prefill = (
+        table[PREFILL_BASE_MS, i]
+        + table[PREFILL_MS_PER_TOKEN, i] * ask.n_in
+        + table[PREFILL_MS_PER_IN_FLIGHT, i] * live[BATCH, i]
+    ) * live[TTFT_FACTOR, i]
+    ttft = place.rtt + prefill
+    alone = (table[TPOT_BASE_MS, i] + table[TPOT_MS_PER_SEQUENCE, i]) * live[TPOT_FACTOR, i]
+    return (
+        ttft <= ask.ttft_budget
+        and alone <= ask.tpot_budget
+        and ttft + ask.n_out_q * alone <= ask.e2e_budget
+    )
+
+
+@_inlined
+def _learn_premiums(table, live, labels, starts, params, rtt_row, ask, rule, best, best_cost):
+    """Raise the premium of regions without room that this request would have gained by, and lower
+    that of regions with room.
+
+    What the room is worth to it, in g/kWh of its energy there: how much more it has to pay
+    elsewhere, premium there included. The premium stays below SCARCITY of that, so that where all
+    would gain alike nobody leaves.
+    """
+    for r in range(np.uint64(starts.size - 1)):
+        first, end = np.uint64(starts[r]), np.uint64(starts[r + np.uint64(1)])
+        premium = live[PREMIUM, first]
+        if best[r] < np.inf:
+            if premium == 0.0:
+                continue
+            inside, most = 0.0, 0.0
+            for i in range(first, end):
+                inside += live[BATCH, i]
+                most += table[MAX_IN_FLIGHT, i]
+            fall = FALL + FALL_EMPTY * max(0.0, 1.0 - inside / most)
+            premium *= 1.0 - min(1.0, fall * table[PER_CAPACITY, first])
+            if premium < LEAST_PREMIUM:
+                premium = 0.0
+        else:
+            least, at = np.inf, first
+            place = _place(table, labels, first, rtt_row)
+            for i in range(first, end):
+                terms = _terms(table, live, i, place, ask, rule)
+                if terms.cost < least and terms.cost < best_cost:
+                    reason = _reason(table, live, i, place, ask, rule, terms)
+                    if reason >= FULL and _might(table, live, i, place, ask):
+                        least, at = terms.cost, i
+            energy = table[J_PER_TOKEN, at] * ask.n_out + table[J_PER_REQUEST, at]
+            if least >= best_cost or energy <= 0.0:
+                continue
+            worth = (best_cost - least) / (rule.w_g * energy * table[KWH_PER_J, at]) + premium
+            missing = max(0.0, params[SCARCITY] * worth - premium)
+            premium += min(1.0, RISE * table[PER_CAPACITY, first]) * missing
+        for i in range(first, end):
+            live[PREMIUM, i] = premium
+
+
 @numba.njit("i8(f8[::1], f8, f8, f8)", cache=True, **_OPTIONS)
 def _draw_region(best, best_cost, limit, u):
     """One of the near-tied regions, with odds that fall linearly with distance from the best.
@@ -281,20 +412,102 @@ def _draw_region(best, best_cost, limit, u):
     return chosen
 
 
+@_inlined
+def _sweep(table, live, labels, rtt_row, ask, rule, scratch):
+    """Cost, TTFT and end-to-end of every candidate, inf where it is not feasible.
+
+    False when a run reaches into another hour: then the figures do not hold. Every candidate
+    gets the arithmetic of `_terms` and the constraints of `_reason`, without a branch, so that the
+    compiler does several at once.
+    """
+    costs, ttfts, e2es = scratch[S_COST], scratch[S_TTFT], scratch[S_E2E]
+    prefill_base, prefill_token = table[PREFILL_BASE_MS], table[PREFILL_MS_PER_TOKEN]
+    prefill_load = table[PREFILL_MS_PER_IN_FLIGHT]
+    tpot_base, tpot_slope = table[TPOT_BASE_MS], table[TPOT_MS_PER_SEQUENCE]
+    max_batch, per_max_batch = table[MAX_BATCH], table[PER_MAX_BATCH]
+    max_in_flight, per_max_in_flight = table[MAX_IN_FLIGHT], table[PER_MAX_IN_FLIGHT]
+    j_per_token, j_per_request, wake_w = table[J_PER_TOKEN], table[J_PER_REQUEST], table[WAKE_W]
+    kwh_per_j, context = table[KWH_PER_J], table[CONTEXT_TOKENS]
+    ci, rtt = table[CI_FROM], table[rtt_row]
+    batches, eligible, caps, turns = live[BATCH], live[ELIGIBLE], live[BATCH_CAP], live[TURNS]
+    ttft_factor, tpot_factor, premiums = live[TTFT_FACTOR], live[TPOT_FACTOR], live[PREMIUM]
+    total = ask.n_in + ask.n_out
+    late = 0
+    for i in range(np.uint64(table.shape[1])):
+        batch = _read(batches, i)
+        over = batch + 1.0 - _read(max_batch, i)
+        prefill = (
+            _read(prefill_base, i)
+            + _read(prefill_token, i) * ask.n_in
+            + _read(prefill_load, i) * batch
+        ) * _read(ttft_factor, i)
+        running = _read(max_batch, i) if over > 0.0 else batch + 1.0
+        tpot = _read(tpot_base, i) + _read(tpot_slope, i) * running
+        run_ms = prefill + ask.n_out * tpot
+        ttft = _read(rtt, i) + prefill
+        queued = ttft + over * run_ms * _read(per_max_batch, i)
+        ttft = queued if over > 0.0 else ttft
+        tpot_q = tpot * _read(tpot_factor, i)
+        e2e = ttft + ask.n_out_q * tpot_q
+        run_s = run_ms * 1e-3
+        late += int(run_s > ask.slot_left_s)
+        energy = _read(j_per_token, i) * ask.n_out + _read(j_per_request, i)
+        waking = _read(wake_w, i) * run_s
+        woken = energy + rule.wake_energy * waking
+        energy = woken if batch < 1.0 else energy
+        grams = (energy * _read(kwh_per_j, i) + ask.network_kwh) * _read(ci, i)
+        premium = energy * _read(kwh_per_j, i) * _read(premiums, i)
+        dearer = premium + rule.wake_premium * waking * _read(kwh_per_j, i) * _read(ci, i)
+        premium = dearer if batch < 1.0 else premium
+        cost = rule.w_g * (grams + premium) + rule.w_ttft * ttft + rule.w_e2e * e2e
+        cost += rule.w_load * batch * _read(per_max_in_flight, i) + rule.w_turn * _read(turns, i)
+        fits = (
+            (_read(eligible, i) != 0.0)
+            & ((ask.residency == 0) | ((_read(labels, i) & ask.residency) != 0))
+            & (total <= _read(context, i))
+            & (_read(ci, i) <= rule.max_ci)
+            & (grams <= rule.max_grams)
+            & (batch + 1.0 <= _read(max_in_flight, i))
+            & (batch + 1.0 <= _read(caps, i))
+            & (ttft <= ask.ttft_budget)
+            & (tpot_q <= ask.tpot_budget)
+            & (e2e <= ask.e2e_budget)
+        )
+        _write(costs, i, cost if fits else np.inf)
+        _write(ttfts, i, ttft if fits else np.inf)
+        _write(e2es, i, e2e if fits else np.inf)
+    return late == 0
+
+
+@_inlined
+def _sweep_hours(table, live, labels, starts, rtt_row, ask, rule, scratch):
+    """As `_sweep`, one by one, for runs that reach into another hour."""
+    for r in range(starts.size - 1):
+        place = _place(table, labels, np.uint64(starts[r]), rtt_row)
+        # Unsigned rows spare numba's check for negative indices.
+        for i in range(np.uint64(starts[r]), np.uint64(starts[r + 1])):
+            terms = _terms(table, live, i, place, ask, rule)
+            fits = _reason(table, live, i, place, ask, rule, terms) == FEASIBLE
+            scratch[S_COST, i] = terms.cost if fits else np.inf
+            scratch[S_TTFT, i] = terms.ttft if fits else np.inf
+            scratch[S_E2E, i] = terms.e2e if fits else np.inf
+
+
 @numba.njit(
     f"Tuple((i8, f8, f8, f8, f8, f8, i8, f8, f8))"
-    f"(f8[:,::1], f8[:,::1], i8[::1], i8[::1], f8[::1], {_REQUEST}, f8, f8[::1])",
+    f"(f8[:,::1], f8[:,::1], i8[::1], i8[::1], f8[::1], {_REQUEST}, f8, f8[:,::1])",
     cache=True,
     **_OPTIONS,
 )
 def choose(
     table, live, labels, starts, params, rtt_row, n_in, n_out, n_out_q, network_j,
-    ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, u, best,
+    ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, u, scratch,
 ):  # fmt: skip
     """Pick one candidate; ``u`` uniform in [0, 1) draws among near-tied regions.
 
     table (rows, n), live (LIVE_ROWS, n), labels (n,) jurisdiction bits, starts (regions + 1,) row
-    ranges, params (PARAMS,), best (regions,) scratch. Returns (row, ttft_ms, tpot_ms, e2e_ms,
+    ranges, params (PARAMS,), scratch (SCRATCH_ROWS, n). With SCARCITY, ``live[PREMIUM]`` learns
+    from the request; nothing else of it is written. Returns (row, ttft_ms, tpot_ms, e2e_ms,
     energy_j, run_s, latency_first_row, latency_first_energy_j, latency_first_run_s); rows are -1
     when nothing is feasible.
     """
@@ -303,52 +516,59 @@ def choose(
         ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s,
     )  # fmt: skip
     rule = _rule(params)
-    best_cost = np.inf
-    nearest, nearest_ttft, nearest_e2e = -1, np.inf, np.inf
-    nearest_energy, nearest_run_s = np.nan, np.nan
-    for r in range(best.size):
+    if not _sweep(table, live, labels, rtt_row, ask, rule, scratch):
+        _sweep_hours(table, live, labels, starts, rtt_row, ask, rule, scratch)
+    regions = starts.size - 1
+    best = scratch[S_BEST, :regions]
+    best_cost, best_region = np.inf, 0
+    nearest, nearest_ttft = np.uint64(0), np.inf
+    i = np.uint64(0)
+    for r in range(np.uint64(regions)):
         best_here = np.inf
-        place = _place(table, labels, np.uint64(starts[r]), rtt_row)
-        # Unsigned rows spare numba's check for negative indices.
-        for i in range(np.uint64(starts[r]), np.uint64(starts[r + 1])):
-            terms = _terms(table, live, i, place, ask, rule)
+        end = np.uint64(starts[r + np.uint64(1)])
+        while i < end:
+            best_here = min(best_here, scratch[S_COST, i])
+            ttft = scratch[S_TTFT, i]
             # As the latency-first policy: near before little loaded.
-            nearer = terms.ttft < nearest_ttft or (
-                terms.ttft == nearest_ttft and terms.e2e < nearest_e2e
-            )
-            # Most candidates improve nothing: their constraints need no look.
-            if terms.cost < best_here or nearer:
-                reason = _reason(table, live, i, place, ask, rule, terms)
-                if reason == FEASIBLE:
-                    if terms.cost < best_here:
-                        best_here = terms.cost
-                    if nearer:
-                        nearest, nearest_ttft, nearest_e2e = np.int64(i), terms.ttft, terms.e2e
-                        nearest_energy, nearest_run_s = terms.energy, terms.run_s
+            if ttft <= nearest_ttft and (
+                ttft < nearest_ttft or scratch[S_E2E, i] < scratch[S_E2E, nearest]
+            ):
+                nearest, nearest_ttft = i, ttft
+            i += np.uint64(1)
         best[r] = best_here
-        best_cost = min(best_cost, best_here)
-    if nearest < 0 or best_cost == np.inf:
+        if best_here < best_cost:
+            best_cost, best_region = best_here, np.int64(r)
+    if best_cost == np.inf:
         return -1, np.nan, np.nan, np.nan, np.nan, np.nan, -1, np.nan, np.nan
+    if params[SCARCITY] > 0.0 and rule.w_g > 0.0:
+        _learn_premiums(table, live, labels, starts, params, rtt_row, ask, rule, best, best_cost)
     limit = best_cost + params[NEAR_TIE] * abs(best_cost)
-    region = _draw_region(best, best_cost, limit, u)
-    place = _place(table, labels, np.uint64(starts[region]), rtt_row)
-    row, best_key = -1, -np.inf
-    ttft, tpot, e2e, energy, run_s = np.nan, np.nan, np.nan, np.nan, np.nan
+    tied = 0
+    for r in range(np.uint64(regions)):
+        tied += int(best[r] <= limit)
+    region = best_region
+    if tied > 1:
+        region = _draw_region(best, best_cost, limit, u)
+    row, best_key = np.uint64(0), -np.inf
     for i in range(np.uint64(starts[region]), np.uint64(starts[region + 1])):
-        terms = _terms(table, live, i, place, ask, rule)
-        fill = terms.batch * table[PER_MAX_IN_FLIGHT, i]
+        batch = live[BATCH, i]
+        fill = batch * table[PER_MAX_IN_FLIGHT, i]
         key = -fill
-        roomy = terms.batch + 1.0 <= params[PACK_UNTIL] * table[MAX_IN_FLIGHT, i]
+        roomy = batch + 1.0 <= params[PACK_UNTIL] * table[MAX_IN_FLIGHT, i]
         if params[PACK] != 0.0 and roomy:
             # Above every replica that is past the pack line, and the fuller the better.
             key = 1.0 + fill
-        if terms.cost <= limit and key > best_key:
-            reason = _reason(table, live, i, place, ask, rule, terms)
-            if reason == FEASIBLE:
-                row, best_key = np.int64(i), key
-                ttft, tpot, e2e = terms.ttft, terms.tpot, terms.e2e
-                energy, run_s = terms.energy, terms.run_s
-    return row, ttft, tpot, e2e, energy, run_s, nearest, nearest_energy, nearest_run_s
+        if scratch[S_COST, i] <= limit and key > best_key:
+            row, best_key = i, key
+    place = _place(table, labels, row, rtt_row)
+    found = _terms(table, live, row, place, ask, rule)
+    near = nearest
+    place = _place(table, labels, near, rtt_row)
+    first = _terms(table, live, near, place, ask, rule)
+    return (
+        np.int64(row), found.ttft, found.tpot, found.e2e, found.energy, found.run_s,
+        np.int64(nearest), first.energy, first.run_s,
+    )  # fmt: skip
 
 
 @numba.njit(
@@ -381,4 +601,5 @@ def evaluate(
         out[i, E_CI] = terms.ci
         out[i, E_GRAMS] = terms.grams
         out[i, E_BATCH] = terms.batch
+        out[i, E_PREMIUM] = terms.premium
         reasons[i] = _reason(table, live, i, place, ask, rule, terms)

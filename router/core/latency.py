@@ -29,14 +29,18 @@ class RatioTracker:
         self._mean = 0.0
         self._variance = _PRIOR_SD**2
 
-    def observe(self, actual_ms: float, predicted_ms: float) -> None:
-        """Take in one success. Unusable figures (not positive, not finite) teach nothing."""
+    def observe(self, actual_ms: float, predicted_ms: float, share: float = 1.0) -> None:
+        """Take in one success. Unusable figures (not positive, not finite) teach nothing.
+
+        ``share``: how much of a full observation it is, 0..1.
+        """
         if not (0.0 < actual_ms < math.inf and 0.0 < predicted_ms < math.inf):
             return
         low, high = _RATIO_BOUNDS
         error = math.log(min(max(actual_ms / predicted_ms, low), high)) - self._mean
-        self._mean += _WEIGHT * error
-        self._variance = (1.0 - _WEIGHT) * (self._variance + _WEIGHT * error * error)
+        weight = _WEIGHT * share
+        self._mean += weight * error
+        self._variance = (1.0 - weight) * (self._variance + weight * error * error)
 
     def factor(self, z: float) -> float:
         """The ratio at the quantile whose standard normal deviate is ``z``."""

@@ -1,6 +1,8 @@
 """What a success teaches: how wrong the latency model is on its endpoint, how long answers are.
 
-The round trip is known and not the endpoint's doing, so ratios are taken of the rest.
+The round trip is known and not the endpoint's doing, so ratios are taken of the rest. Nor is it the
+model's error that others came or went while a request ran: its TPOT is held against the model's at
+the load that there was. What later requests may add is limited by the batch cap of each.
 """
 
 from __future__ import annotations
@@ -9,22 +11,33 @@ from typing import NamedTuple
 
 from router.core.accounting import Run
 from router.core.board import Seat
-from router.model import Decision
+from router.core.energy import tpot_ms
+from router.model import Decision, TokenProfile
+
+# Answers of so many tokens and more tell TPOT in full, shorter ones in proportion: one pause, or
+# whether the first token counts, is all of a short answer's TPOT and little of a long one's.
+TELLING_TOKENS = 64.0
 
 
 class Prediction(NamedTuple):
-    """The latency model's own figures at decision time, without the error factors, ms."""
+    """The latency model's own figures, without the error factors, ms: the wait as of the decision,
+    TPOT at the load while the request ran.
+    """
 
     wait_ms: float
     tpot_ms: float
 
 
-def prediction_of(decision: Decision, factors: tuple[float, float]) -> Prediction:
-    """Take the error factors (TTFT, TPOT) of decision time back out of the quantiles."""
-    ttft_factor, tpot_factor = factors
-    return Prediction(
-        (decision.ttft_ms - decision.rtt_ms) / ttft_factor, decision.tpot_ms / tpot_factor
-    )
+def prediction_of(decision: Decision, factors: tuple[float, float], batch: float) -> Prediction:
+    """``factors``: (TTFT, TPOT) at decision time, taken back out of the quantile.
+
+    ``batch``: mean requests on the endpoint while it ran, itself included.
+    """
+    profile = decision.served.profile
+    running_ms = 0.0
+    if isinstance(profile, TokenProfile):
+        running_ms = tpot_ms(profile, min(batch, float(profile.max_batch)))
+    return Prediction((decision.ttft_ms - decision.rtt_ms) / factors[0], running_ms)
 
 
 def teach_latency(
@@ -35,15 +48,16 @@ def teach_latency(
     A stream tells TTFT and TPOT apart; a unary call teaches both by the ratio of the whole.
     """
     service_ms = run.e2e_ms - seen_rtt_ms
+    share = min(1.0, output_tokens / TELLING_TOKENS)
     if run.ttft_ms == run.ttft_ms and output_tokens > 1.0:
         seat.ttft_ratio.observe(run.ttft_ms - seen_rtt_ms, prediction.wait_ms)
         seat.tpot_ratio.observe(
-            (run.e2e_ms - run.ttft_ms) / (output_tokens - 1.0), prediction.tpot_ms
+            (run.e2e_ms - run.ttft_ms) / (output_tokens - 1.0), prediction.tpot_ms, share
         )
     elif output_tokens == output_tokens:
         whole_ms = prediction.wait_ms + output_tokens * prediction.tpot_ms
         seat.ttft_ratio.observe(service_ms, whole_ms)
-        seat.tpot_ratio.observe(service_ms, whole_ms)
+        seat.tpot_ratio.observe(service_ms, whole_ms, share)
     else:
         return
     seat.publish_latency()

@@ -59,9 +59,11 @@ def decide(
     network_j: float = 0.0,
     tried: Collection[str] = (),
     pinned: str = "",
+    dry: bool = False,
 ) -> Decision:
     """Where ``request`` goes at ``now``. ``network_j``: joules to carry it; ``tried``: endpoints
-    that failed it already; ``pinned``: the only endpoint allowed (it holds a sequence's state).
+    that failed it already; ``pinned``: the only endpoint allowed (it holds a sequence's state);
+    ``dry``: nothing is learned from the decision.
 
     Raises UnknownModelError, InvalidMetadataError (origin), or the RefusedError leaf that says
     what stood in the way, after the policy's ladder is exhausted.
@@ -72,6 +74,8 @@ def decide(
     live = board.live(candidates.model, candidates.version)
     if tried or pinned:
         live = _without(live, columns, tried, pinned)
+    elif dry:
+        live = live.copy()
     policy = snapshot.policy
     own = request.budget
     budget = merge_budgets(own, policy.budget)

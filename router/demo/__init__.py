@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+
+from router.loopback.ending import cancel_on_sigterm, conclude, open_console
 
 if TYPE_CHECKING:
     from router.demo.day import Day
 
 DEFAULT_SEED = 20220514
-PIPE_COLUMNS = 110
-INTERRUPTED, TERMINATED = 130, 143
 
 
 def run(out: Path, seconds: float, seed: int = DEFAULT_SEED) -> int:
@@ -26,35 +24,18 @@ def run(out: Path, seconds: float, seed: int = DEFAULT_SEED) -> int:
     1 when a process failed, or fewer than half of the requests were answered; what was refused is
     in the report. Nothing is left running, whichever way it ends.
     """
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPE_COLUMNS)
-    try:
-        return asyncio.run(_play(out, seconds, seed, console))
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except asyncio.CancelledError:
-        code = TERMINATED
-    console.print("Interrupted; everything that had been started was stopped.")
-    return code
+    console = open_console()
+    return conclude(lambda: asyncio.run(_play(out, seconds, seed, console)), console, "The demo")
 
 
 async def _play(out: Path, seconds: float, seed: int, console: Console) -> int:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    cancel_on_sigterm()
     # Imported here: they compile the cost kernel, once and for all, before the clock starts.
     from router.demo import day as demo_day
     from router.demo import report, stage
 
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        played = await stage.play_day(out, seconds, seed, console)
-    except stage.FAILURES as failure:
-        for error in stage.leaves(failure):
-            text = escape(str(error) or type(error).__name__)
-            console.print(f"[red]The demo failed:[/red] {text}", highlight=False)
-        return 1
+    played = await stage.play_day(out, seconds, seed, console)
     fleet = played.config.fleet
     offered = len(played.requests)
     live = demo_day.settle(played.outcome, offered, fleet, played.grid, played.period, played.drawn)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from router.config import Config
 from router.config.loading import parse_policy
-from router.core.columns import mean_over
-from router.core.energy import J_PER_KWH
-from router.demo.client import Outcome
 from router.demo.grid import Grid
+from router.loopback.client import Outcome
+from router.loopback.settle import settled
 from router.model import Fleet, Forecast, Policy, Spread
 from router.sim.records import FleetEnergy, Record, Run
 from router.sim.replay import Scenario, replay
@@ -47,21 +46,7 @@ def settle(
     outcome: Outcome, offered: int, fleet: Fleet, grid: Grid, period: Period, drawn: FleetEnergy
 ) -> Run:
     """The live run with grams at the intensity that really was while each request ran."""
-    records = []
-    for record in outcome.records:
-        region = fleet.regions.get(record.region)
-        if region is None:
-            # No receipt came with the answer: its joules and grams stay unknown.
-            records.append(record)
-            continue
-        g_per_kwh = mean_over(
-            grid.actual[region.grid_zone],
-            period.carbon_time(record.at_s),
-            record.e2e_ms / 1e3 * period.speed,
-        )
-        gco2e = record.energy_j * region.pue / J_PER_KWH * g_per_kwh
-        records.append(record._replace(gco2e=gco2e))
-    records.sort(key=lambda record: record.serial)
+    records = settled(outcome.records, fleet, grid.actual, period)
     return Run(f"{PRODUCT} (live)", offered, tuple(records), dict(outcome.refused), drawn)
 
 

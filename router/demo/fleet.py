@@ -18,12 +18,12 @@ from typing import Any
 
 import yaml
 
+from router.loopback.stage import LEAD_S
 from router.model import Budget, LengthPrior, Request
 from router.sim.workload import OriginDemand, Period, TimedRequest, TrafficClass, generate
 
 DAY_START = 1652511600.0  # 2022-05-14T07:00Z, midnight in California
 DAY_S = 86400.0
-LEAD_S = 5.0  # wall seconds that the gateway may take to come up before the day begins
 REFRESH_S = 0.5
 STREAM_EVERY = 16  # tokens per streamed response
 PUE = 1.185

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from router.app.compose import build_carbon, grid_zones
-from router.carbon.table import TraceTable, read_table
+from router.app.carbon import build_carbon, grid_zones
+from router.carbon.table import read_table
 from router.config.settings import Config, TraceSpec
-from router.model import Forecast, Intensity, Kind, Signal
+from router.loopback.settle import actual
+from router.model import Forecast, Intensity
 from router.sim.replay import CarbonView
 from router.sim.workload import Period
 
@@ -46,15 +47,3 @@ async def play(config: Config, period: Period) -> Grid:
     assert isinstance(trace, TraceSpec)
     table = read_table(trace.file, settings.signal.factors, trace.hour_ending)
     return Grid(views, means, actual(table, zones, settings.signal))
-
-
-def actual(table: TraceTable, zones: Sequence[str], signal: Signal) -> dict[str, Forecast]:
-    """Every slot of a table as it was measured, by grid zone. It must have no gap."""
-    found = {}
-    for zone in zones:
-        slots = []
-        for row, g in enumerate(table.g_per_kwh[:, table.grid_zones.index(zone)].tolist()):
-            end = table.start + (row + 1) * table.step_s
-            slots.append(Intensity(g, g, g, signal, Kind.MEASURED, table.name, end, end))
-        found[zone] = Forecast(zone, table.start, table.step_s, tuple(slots))
-    return found

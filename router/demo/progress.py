@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from router.demo.client import Outcome
-from router.demo.watch import GridWatch
+from router.loopback.client import Outcome
+from router.loopback.watch import GridWatch
 from router.model import Fleet
 from router.sim.records import percentile
 from router.sim.workload import Period

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from router.emulator.lag import EDGES_MS, LoopLag
 from router.emulator.machine import Machine
 from router.model import Endpoint
 
@@ -20,10 +22,11 @@ _GAUGES = (
     ("emulated:idle_joules_total", "counter", "GPU and host energy drawn with no request."),
     ("emulated:busy_seconds_total", "counter", "Time with at least one request."),
 )
+LAG = "emulated:loop_lag_seconds"
 
 
-def render(machines: Mapping[str, Machine]) -> str:
-    """Prometheus text exposition of the endpoint's models."""
+def render(machines: Mapping[str, Machine], lag: LoopLag) -> str:
+    """Prometheus text exposition of the endpoint's models; ``lag``: of the whole process."""
     rows: list[tuple[str, tuple[float, ...]]] = []
     for model, machine in machines.items():
         replica = machine.settle()
@@ -41,10 +44,19 @@ def render(machines: Mapping[str, Machine]) -> str:
     for i, (name, kind, text) in enumerate(_GAUGES):
         lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
         lines += [f'{name}{{model_name="{model}"}} {values[i]:.17g}' for model, values in rows]
+    lines += [f"# HELP {LAG} How late the process wakes up.", f"# TYPE {LAG} histogram"]
+    seen = 0
+    for edge_ms, count in zip((*EDGES_MS, math.inf), lag.counts, strict=True):
+        seen += count
+        edge = "+Inf" if edge_ms == math.inf else f"{edge_ms / 1e3:g}"
+        lines.append(f'{LAG}_bucket{{le="{edge}"}} {seen}')
+    lines += [f"{LAG}_sum {lag.total_s:.17g}", f"{LAG}_count {seen}"]
     return "\n".join(lines) + "\n"
 
 
-async def start(sites: Mapping[str, tuple[Endpoint, Machines]]) -> list[web.AppRunner]:
+async def start(
+    sites: Mapping[str, tuple[Endpoint, Machines]], lag: LoopLag
+) -> list[web.AppRunner]:
     """Serve every endpoint's ``metrics_url``; several may share a host and port, not a path.
 
     Raises OSError where a port is taken. The caller cleans the runners up.
@@ -54,7 +66,7 @@ async def start(sites: Mapping[str, tuple[Endpoint, Machines]]) -> list[web.AppR
         url = urlsplit(endpoint.metrics_url)
         address = (url.hostname or "127.0.0.1", url.port or 80)
         app = by_address.setdefault(address, web.Application())
-        app.router.add_get(url.path or "/", _handler(machines))
+        app.router.add_get(url.path or "/", _handler(machines, lag))
     runners: list[web.AppRunner] = []
     try:
         for (host, port), app in by_address.items():
@@ -69,8 +81,10 @@ async def start(sites: Mapping[str, tuple[Endpoint, Machines]]) -> list[web.AppR
     return runners
 
 
-def _handler(machines: Machines) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _handler(
+    machines: Machines, lag: LoopLag
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def metrics(request: web.Request) -> web.StreamResponse:
-        return web.Response(text=render(machines()))
+        return web.Response(text=render(machines(), lag))
 
     return metrics

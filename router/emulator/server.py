@@ -15,6 +15,7 @@ import grpc.aio
 from router import config
 from router.emulator import metrics
 from router.emulator.faults import Fault
+from router.emulator.lag import LoopLag
 from router.emulator.machine import Machine
 from router.emulator.service import EmulatedService
 from router.errors import ConfigError
@@ -111,13 +112,15 @@ async def serve_fleet(
         for emulated in endpoints
         if emulated.endpoint.metrics_url
     }
-    runners = await metrics.start(sites)
+    lag = LoopLag()
+    runners = await metrics.start(sites, lag)
     try:
         async with asyncio.TaskGroup() as tasks:
             serving = [tasks.create_task(emulated.serve()) for emulated in endpoints]
             for emulated in endpoints:
                 await emulated.ready.wait()
             on_started()
+            serving.append(tasks.create_task(lag.run()))
             await stop.wait()
             for task in serving:
                 task.cancel()

@@ -24,7 +24,7 @@ from router.core.columns import Snapshot, build_snapshot, mean_over
 from router.core.energy import J_PER_KWH
 from router.core.latency import z_of
 from router.core.layout import Layout
-from router.core.learning import Prediction, prediction_of, teach_latency
+from router.core.learning import prediction_of, teach_latency
 from router.core.lease import Lease
 from router.core.lengths import LengthModel
 from router.core.pipeline import decide
@@ -68,7 +68,7 @@ class _InFlight(NamedTuple):
     serial: int
     timed: TimedRequest
     decision: Decision
-    prediction: Prediction
+    factors: tuple[float, float]
     lease: Lease
     half_rtt_s: float
 
@@ -140,20 +140,21 @@ class _Replay:
             self._refused[error.reason] += 1
             return
         seat = self._board.seats[decision.endpoint.name]
-        prediction = prediction_of(decision, seat.factors)
+        factors = seat.factors
         lease = Lease(seat, decision.batch_cap)
-        flight = _InFlight(serial, timed, decision, prediction, lease, decision.rtt_ms / 2e3)
+        flight = _InFlight(serial, timed, decision, factors, lease, decision.rtt_ms / 2e3)
         self._in_flight[serial] = flight
         self._at(at_s + flight.half_rtt_s, partial(self._machines.admit, flight))
 
     def _answer(self, ended: Ended, at_s: float) -> None:
         flight = self._in_flight.pop(_serial(ended))
+        batch = (flight.lease.batch_at_start + flight.lease.seat.batch) / 2.0
         flight.lease.close(Outcome.SUCCEEDED)
         timed, decision = flight.timed, flight.decision
         request = timed.request
         e2e_ms = (at_s - timed.at_s) * 1e3
         ttft_ms = (ended.first_token_at + flight.half_rtt_s - timed.at_s) * 1e3
-        self._learn(flight, ended, ttft_ms, e2e_ms)
+        self._learn(flight, ended, batch, ttft_ms, e2e_ms)
         region = self._scenario.fleet.regions[decision.endpoint.region]
         g_per_kwh = self._machines.mean_g_per_kwh(region.grid_zone, ended.started_at, ended.at)
         gco2e = ended.energy_j * region.pue / J_PER_KWH * g_per_kwh
@@ -165,13 +166,16 @@ class _Replay:
         )  # fmt: skip
         self._records.append(record)
 
-    def _learn(self, flight: _InFlight, ended: Ended, ttft_ms: float, e2e_ms: float) -> None:
+    def _learn(
+        self, flight: _InFlight, ended: Ended, batch: float, ttft_ms: float, e2e_ms: float
+    ) -> None:
         """What a gateway learns of a success; a unary answer does not tell its TTFT."""
         tells = flight.timed.streamed or isinstance(flight.decision.served.profile, TaskProfile)
         seen_ttft_ms = ttft_ms if tells else math.nan
-        served = Served(0, flight.lease.batch_at_start, seen_ttft_ms, e2e_ms)
+        served = Served(0, batch, seen_ttft_ms, e2e_ms)
         rtt_ms = flight.decision.rtt_ms
-        teach_latency(flight.lease.seat, flight.prediction, served, ended.output_tokens, rtt_ms)
+        prediction = prediction_of(flight.decision, flight.factors, batch)
+        teach_latency(flight.lease.seat, prediction, served, ended.output_tokens, rtt_ms)
         request = flight.timed.request
         self._lengths.observe(
             request.model, request.tenant, request.input_tokens, ended.output_tokens

@@ -53,10 +53,13 @@ def figures(region, c, ask, rule):
     e2e = ttft + ask["n_out_q"] * tpot * c["tpot_factor"]
     energy = c["j_per_token"] * ask["n_out"] + c["j_per_request"]
     if b < 1:
-        energy += c["wake_w"] * run / 1000.0
+        energy += rule["wake_energy"] * c["wake_w"] * run / 1000.0
     ci = mean_ci(region["ci"], ask["slot_left_s"], run / 1000.0)
     grams = (energy * region["pue"] + ask["network_j"]) / J_PER_KWH * ci
     weights = rule["weights"]
+    premium = energy * region["pue"] / J_PER_KWH * region["premium"]
+    if b < 1:
+        premium += rule["wake_premium"] * c["wake_w"] * run / 1e3 * region["pue"] / J_PER_KWH * ci
     return {
         "batch": b,
         "rtt": region["rtt"][ask["origin"]],
@@ -67,7 +70,8 @@ def figures(region, c, ask, rule):
         "energy": energy,
         "ci": ci,
         "grams": grams,
-        "cost": weights["grams"] * grams
+        "premium": premium,
+        "cost": weights["grams"] * (grams + premium)
         + weights["ttft"] * ttft
         + weights["e2e"] * e2e
         + weights["load"] * b / c["max_in_flight"]
@@ -167,3 +171,55 @@ def choose(world, figures, u, slack=1e-9):
             rows.add(-max(tied)[1])
         at += share
     return rows, near
+
+
+def would_do(region, c, ask, rule):
+    """Whether a candidate that is not feasible would be, were nobody else there."""
+    obstacle = reason(region, c, ask, rule)
+    if obstacle not in ("full", "ttft", "tpot", "e2e"):
+        return False
+    # A task's wait for others is part of its prefill, and that stays.
+    prefill = (
+        c["prefill_base"]
+        + c["prefill_per_token"] * ask["n_in"]
+        + c["prefill_per_in_flight"] * c["batch"]
+    ) * c["ttft_factor"]
+    ttft = region["rtt"][ask["origin"]] + prefill
+    tpot = (c["tpot_base"] + c["tpot_slope"]) * c["tpot_factor"]
+    return (
+        ttft <= ask["ttft_budget"]
+        and tpot <= ask["tpot_budget"]
+        and ttft + ask["n_out_q"] * tpot <= ask["e2e_budget"]
+    )
+
+
+def premiums(world, figures, ask):
+    """Each region's premium after a decision, g/kWh; as it was where nothing is feasible."""
+    rule = world["rule"]
+    capacity = sum(c["max_in_flight"] for _, _, _, c in rows_of(world))
+    rise = min(1.0, 8.0 / capacity)
+    costs = [f["cost"] for f in figures if f["reason"] == "feasible"]
+    after = [region["premium"] for region in world["regions"]]
+    if not costs or not rule["scarcity"] or not rule["weights"]["grams"]:
+        return after
+    for index, region in enumerate(world["regions"]):
+        mine = [one for one in rows_of(world) if one[1] == index]
+        if any(figures[row]["reason"] == "feasible" for row, *_ in mine):
+            here = [c for *_, c in mine]
+            full = sum(c["batch"] for c in here) / sum(c["max_in_flight"] for c in here)
+            fall = 0.04 + 10.0 * max(0.0, 1.0 - full)
+            after[index] *= 1.0 - min(1.0, fall / capacity)
+            if after[index] < 1e-3:
+                after[index] = 0.0
+            continue
+        wanted = [one for one in mine if would_do(region, one[3], ask, rule)]
+        if not wanted:
+            continue
+        row, _, _, c = min(wanted, key=lambda one: figures[one[0]]["cost"])
+        gain = min(costs) - figures[row]["cost"]
+        energy = c["j_per_token"] * ask["n_out"] + c["j_per_request"]
+        if gain > 0.0 and energy > 0.0:
+            kwh = energy * region["pue"] / J_PER_KWH
+            worth = gain / (rule["weights"]["grams"] * kwh) + region["premium"]
+            after[index] += rise * max(0.0, rule["scarcity"] * worth - region["premium"])
+    return after

@@ -3,12 +3,12 @@ import math
 import pytest
 
 from router.contract import BackendReport
-from router.core.accounting import Run, account, build_receipt, output_tokens
+from router.core.accounting import Run, account, build_receipt, output_tokens, with_marginal
 from router.core.energy import estimate_run
 from router.core.lengths import Expected
 from router.model import Provenance
 from tests.core.worlds import World
-from tests.factories import endpoint, fleet, region, request, served, task_profile
+from tests.factories import endpoint, fleet, intensity, region, request, served, task_profile
 
 NOTHING = BackendReport(math.nan, math.nan, math.nan)
 RUN = Run(messages=0, batch=4.0, ttft_ms=math.nan, e2e_ms=1500.0)
@@ -87,5 +87,11 @@ def test_the_receipt_counts_facility_energy_and_a_network_without_pue():
         region=region("west"), attempts=1, account=found,
         ttft_ms=RUN.ttft_ms, e2e_ms=RUN.e2e_ms, network_j=0.0, g_per_kwh=math.nan, finished_at=5.0,
     )  # fmt: skip
+    beside = intensity(500.0)
+    told = with_marginal(receipt, beside)
+    assert (told.marginal, told.gco2e) == (beside, receipt.gco2e)
+    assert told.marginal_gco2e == pytest.approx(0.8)
+    assert with_marginal(receipt, None) is receipt
+    assert math.isnan(receipt.marginal_gco2e)
     assert math.isnan(unknown.gco2e)
     assert unknown.facility_energy_j > 0.0

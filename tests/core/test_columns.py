@@ -65,7 +65,7 @@ def test_the_rows_of_a_token_model(energy):
         assert column[k.PER_MAX_IN_FLIGHT] == 1.0 / max_in_flight
         assert column[k.J_PER_TOKEN] == joules.j_per_token
         assert column[k.J_PER_REQUEST] == 0.0
-        assert column[k.WAKE_W] == joules.wake_w
+        assert column[k.WAKE_W] == short_run_energy(TOKENS).wake_w > 0.0
         assert column[k.KWH_PER_J] == pytest.approx(pue / 3.6e6, rel=1e-15)
         assert column[k.CONTEXT_TOKENS] == context
         for origin, at in columns.origin_rows.items():
@@ -148,6 +148,27 @@ def test_what_counts_as_stale_and_its_exclusion(changes, stale):
     assert hours(snapshot(FLEET, excluded, carbon), 0)[0] == 500.0
 
 
+def test_scarcity_goes_by_the_capacity_of_the_model():
+    columns = snapshot(FLEET, carbon=CARBON).columns
+    assert columns["llama", ""].table[k.PER_CAPACITY].tolist() == [1 / 104, 1 / 104]
+    assert columns["image", ""].table[k.PER_CAPACITY].tolist() == [1 / 64]
+
+
+@pytest.mark.parametrize(
+    ("energy", "wake_energy", "wake_premium"),
+    [(Energy.LONG_RUN, 0.0, 0.25), (Energy.SHORT_RUN, 1.0, 0.0)],
+)
+def test_waking_counts_as_joules_in_the_short_run_and_as_a_price_in_the_long_run(
+    energy, wake_energy, wake_premium
+):
+    chosen = policy(wake_share=0.25, energy=energy)
+    for params in (
+        snapshot(FLEET, chosen, CARBON).params,
+        snapshot(FLEET, chosen, CARBON).relaxed_params,
+    ):
+        assert (params[k.WAKE_ENERGY], params[k.WAKE_PREMIUM]) == (wake_energy, wake_premium)
+
+
 MARGINAL = Signal(Basis.MARGINAL, Factors.NONE)
 DIRECT = Signal(Basis.AVERAGE, Factors.DIRECT)
 
@@ -168,10 +189,12 @@ def test_the_policys_parameters():
     chosen = policy(
         weights=Weights(1.0, 2.0, 3.0, 4.0, 5.0), near_tie=0.02, spread=Spread.PACK,
         pack_until=0.7, max_gco2e=0.5, max_g_per_kwh=400.0, budget=Budget(ttft_ms=9.0),
+        scarcity=0.6,
     )  # fmt: skip
     params = snapshot(FLEET, chosen, CARBON).params
     assert params[[k.W_GCO2E, k.W_TTFT, k.W_E2E, k.W_LOAD, k.W_TURN]].tolist() == [1, 2, 3, 4, 5]
     assert params[[k.NEAR_TIE, k.PACK, k.PACK_UNTIL]].tolist() == [0.02, 1.0, 0.7]
+    assert params[k.SCARCITY] == 0.6
     assert params[[k.MAX_GCO2E, k.MAX_G_PER_KWH, k.CI_HOURS]].tolist() == [0.5, 400.0, CI_HOURS]
     relaxed = snapshot(FLEET, chosen, CARBON).relaxed_params
     assert (relaxed[k.W_GCO2E], relaxed[k.MAX_GCO2E], relaxed[k.MAX_G_PER_KWH]) == (

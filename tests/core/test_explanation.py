@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from router.core.explanation import REASONS, explain
 from router.core.kernel import FEASIBLE
 from router.errors import InvalidMetadataError, RefusedError, UnknownModelError
-from router.model import UNLIMITED, Budget, Kind, Relax
+from router.model import UNLIMITED, Budget, Kind, Outcome, Relax
 from tests.core.worlds import EXPECTED, REGIONS, REQUESTS, RTT, World, two, worlds
 from tests.factories import (
     LATENCY_FIRST,
@@ -204,3 +204,18 @@ def test_an_explanation_agrees_with_the_decision(world, a_request, u):
     assert near.ttft_ms == min(
         one.ttft_ms for one in kept if one.endpoint == decision.latency_first_endpoint
     )
+
+
+def test_the_premium_of_a_full_region_is_told_and_asking_teaches_nothing():
+    world = World(the_policy=policy(near_tie=0.0, scarcity=0.5))
+    held = world.fill("w")
+    before = explained(world).candidates
+    assert {one.endpoint: one.premium_g for one in before} == {"e": 0.0, "w": 0.0}
+    assert explained(world).candidates == before
+    world.decide()
+    for lease in held[:1]:
+        lease.close(Outcome.SUCCEEDED)
+    told = {one.endpoint: one for one in explained(world).candidates}
+    assert told["e"].premium_g == 0.0
+    assert told["w"].premium_g > 0.0
+    assert told["w"].cost == pytest.approx(told["w"].gco2e + told["w"].premium_g)

@@ -24,6 +24,7 @@ NAMES = {
 EVALUATED = {
     "cost": k.E_COST, "rtt": k.E_RTT, "ttft": k.E_TTFT, "tpot": k.E_TPOT, "e2e": k.E_E2E,
     "energy": k.E_ENERGY, "ci": k.E_CI, "grams": k.E_GRAMS, "batch": k.E_BATCH,
+    "premium": k.E_PREMIUM,
 }  # fmt: skip
 
 LLAMA = {
@@ -63,6 +64,7 @@ def regions(hours):
         "pue": st.sampled_from([1.0, 1.0, 1.25, 1.6]),
         "ci": st.lists(ci_values, min_size=hours, max_size=hours) | st.none(),
         "label": st.integers(0, 7),
+        "premium": st.sampled_from([0.0, 0.0, 0.0005, 40.0]) | st.floats(0.0, 500.0),
         "candidates": st.lists(candidates(), min_size=1, max_size=4),
     })  # fmt: skip
 
@@ -76,6 +78,9 @@ RULES = st.fixed_dictionaries({
     "near_tie": st.sampled_from([0.0, 0.0, 0.01, 0.05, 1.0]),
     "pack": st.booleans(),
     "pack_until": st.sampled_from([0.5, 0.9, 1.0]),
+    "scarcity": st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    "wake_energy": st.sampled_from([0.0, 1.0]),
+    "wake_premium": st.sampled_from([0.0, 0.03125, 1.0]),
     "max_grams": limits | limits | st.sampled_from([0.0, 0.01, 0.1]),
     "max_ci": limits | st.sampled_from([k.KNOWN_CI, k.KNOWN_CI, 100.0]),
 })  # fmt: skip
@@ -106,7 +111,7 @@ UNIFORM = st.floats(0.0, 1.0, exclude_max=True) | st.sampled_from([0.0, 0.5])
 
 
 def arrays(world):
-    """The kernel's view of a world: (table, live, labels, starts, params, best)."""
+    """The kernel's view of a world: (table, live, labels, starts, params, scratch)."""
     rows = naive.rows_of(world)
     n, rule = len(rows), world["rule"]
     hours, origins = rule["hours"], len(world["regions"][0]["rtt"])
@@ -128,6 +133,8 @@ def arrays(world):
             table[at, row] = c[name]
         for at, name in moving.items():
             live[at, row] = c[name]
+        live[k.PREMIUM, row] = region["premium"]
+        table[k.PER_CAPACITY, row] = 1.0 / sum(one["max_in_flight"] for *_, one in rows)
         table[k.PER_MAX_BATCH, row] = 1.0 / c["max_batch"]
         table[k.PER_MAX_IN_FLIGHT, row] = 1.0 / c["max_in_flight"]
         table[k.KWH_PER_J, row] = region["pue"] / 3.6e6
@@ -145,9 +152,10 @@ def arrays(world):
     for at, name in (
         (k.NEAR_TIE, "near_tie"), (k.PACK, "pack"), (k.PACK_UNTIL, "pack_until"),
         (k.MAX_GCO2E, "max_grams"), (k.MAX_G_PER_KWH, "max_ci"), (k.CI_HOURS, "hours"),
+        (k.SCARCITY, "scarcity"), (k.WAKE_ENERGY, "wake_energy"), (k.WAKE_PREMIUM, "wake_premium"),
     ):  # fmt: skip
         params[at] = rule[name]
-    return table, live, labels, starts, params, np.full(len(sizes), np.nan)
+    return table, live, labels, starts, params, np.full((k.SCRATCH_ROWS, n), np.nan)
 
 
 def numbers(world, ask):
@@ -159,8 +167,8 @@ def numbers(world, ask):
 
 
 def choose(world, ask, u):
-    table, live, labels, starts, params, best = arrays(world)
-    return k.choose(table, live, labels, starts, params, *numbers(world, ask), u, best)
+    table, live, labels, starts, params, scratch = arrays(world)
+    return k.choose(table, live, labels, starts, params, *numbers(world, ask), u, scratch)
 
 
 def evaluate(world, ask):
@@ -232,10 +240,13 @@ def test_the_order_of_reasons():
         **LLAMA, "max_in_flight": 2, "context": 10.0, "batch": 2.0, "eligible": False,
         "batch_cap": math.inf, "ttft_factor": 1.0, "tpot_factor": 1.0, "turns": 0,
     }  # fmt: skip
-    region = {"rtt": (500.0,), "pue": 1.0, "ci": None, "label": 1, "candidates": [broken]}
+    region = {
+        "rtt": (500.0,), "pue": 1.0, "ci": None, "label": 1, "premium": 0.0, "candidates": [broken],
+    }  # fmt: skip
     rule = {
         "weights": dict.fromkeys(("grams", "ttft", "e2e", "load", "turn"), 1.0),
         "near_tie": 0.0, "pack": False, "pack_until": 0.9, "max_grams": 0.0, "max_ci": 100.0,
+        "scarcity": 0.0, "wake_energy": 1.0, "wake_premium": 0.0,
         "hours": 1,
     }  # fmt: skip
     ask = {
@@ -294,7 +305,9 @@ def _one_run(run_s, ci, slot_left_s):
         "max_in_flight": 1, "context": math.inf, "batch": 0.0, "eligible": True,
         "batch_cap": math.inf, "ttft_factor": 1.0, "tpot_factor": 1.0, "turns": 0,
     }  # fmt: skip
-    region = {"rtt": (0.0,), "pue": 1.0, "ci": ci, "label": 0, "candidates": [candidate]}
+    region = {
+        "rtt": (0.0,), "pue": 1.0, "ci": ci, "label": 0, "premium": 0.0, "candidates": [candidate],
+    }  # fmt: skip
     ask = {
         "origin": 0, "n_in": 0.0, "n_out": 1.0, "n_out_q": 1.0, "network_j": 0.0,
         "ttft_budget": math.inf, "tpot_budget": math.inf, "e2e_budget": math.inf, "residency": 0,
@@ -302,7 +315,8 @@ def _one_run(run_s, ci, slot_left_s):
     }  # fmt: skip
     rule = {
         "weights": {"grams": 1.0, "ttft": 0.0, "e2e": 0.0, "load": 0.0, "turn": 0.0},
-        "near_tie": 0.0, "pack": False, "pack_until": 1.0, "max_grams": math.inf,
+        "near_tie": 0.0, "pack": False, "pack_until": 1.0, "max_grams": math.inf, "scarcity": 0.0,
+        "wake_energy": 1.0, "wake_premium": 0.0,
         "max_ci": k.KNOWN_CI, "hours": len(ci),
     }  # fmt: skip
     return {"regions": [region], "rule": rule}, ask
@@ -324,10 +338,10 @@ def crossing(ci, near_tie):
 def traffic(ci, near_tie):
     """Share of each region over a fine, even sweep of u."""
     world, ask = crossing(ci, near_tie)
-    table, live, labels, starts, params, best = arrays(world)
+    table, live, labels, starts, params, scratch = arrays(world)
     counts = [0] * len(ci)
     for u in POINTS:
-        found = k.choose(table, live, labels, starts, params, *numbers(world, ask), u, best)
+        found = k.choose(table, live, labels, starts, params, *numbers(world, ask), u, scratch)
         counts[found[0]] += 1
     assert sum(counts) == GRID
     return [count / GRID for count in counts]
@@ -412,3 +426,76 @@ def test_packing_never_passes_over_the_batch_cap_of_those_already_there():
     assert choose(world, ask, 0.0)[0] == 1
     fuller["batch_cap"] = 5.0
     assert choose(world, ask, 0.0)[0] == 0
+
+
+def after(world, ask, u=0.5, times=1):
+    """The premium of every region after ``times`` like decisions; all of its rows agree."""
+    table, live, labels, starts, params, scratch = arrays(world)
+    before = live.copy()
+    for _ in range(times):
+        k.choose(table, live, labels, starts, params, *numbers(world, ask), u, scratch)
+    unchanged = [row for row in range(k.LIVE_ROWS) if row != k.PREMIUM]
+    assert (live[unchanged] == before[unchanged]).all()
+    found = []
+    for first, end in itertools.pairwise(starts.tolist()):
+        assert len(set(live[k.PREMIUM, first:end].tolist())) == 1
+        found.append(live[k.PREMIUM, first])
+    return found
+
+
+@settings(max_examples=600, deadline=None)
+@given(worlds(), ASKS)
+def test_premiums_agree_with_the_twin(world, ask):
+    rule = world["rule"]
+    for _, _, region, c in naive.rows_of(world):
+        assume(not naive.on_the_edge(region, c, ask, rule))
+        alone = {**c, "batch": 0.0}
+        assume(not naive.on_the_edge(region, alone, ask, rule))
+    expected = naive.premiums(world, evaluate(world, ask), ask)
+    assert after(world, ask) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def scarce(full, scarcity=0.9, **changes):
+    """A clean region of one place and a dirty one, 1 kWh a request; ``full``: it is taken."""
+    world, ask = crossing([100.0, 300.0], 0.0)
+    world["rule"]["scarcity"] = scarcity
+    clean = world["regions"][0]
+    clean["candidates"] = [{**clean["candidates"][0], "batch": float(full), **changes}]
+    return world, ask
+
+
+def test_a_premium_rises_towards_a_share_of_what_the_room_is_worth_to_those_without():
+    world, ask = scarce(full=True)
+    capacity = 2.0
+    assert after(world, ask) == pytest.approx([min(1.0, k.RISE / capacity) * 180.0, 0.0])
+    # 200 g/kWh are lost by going elsewhere, however often.
+    assert after(world, ask, times=50) == pytest.approx([180.0, 0.0])
+    assert after(*scarce(full=True, scarcity=0.0)) == [0.0, 0.0]
+
+
+def test_whoever_lacks_only_room_counts_and_nobody_else():
+    assert after(*scarce(full=True, eligible=False)) == [0.0, 0.0]
+    world, ask = scarce(full=True)
+    assert after(world, {**ask, "ttft_budget": 0.5}) == [0.0, 0.0]
+    # Full for this request, though not for others: those who run there tolerate no more.
+    assert after(*scarce(full=True, max_in_flight=5, batch_cap=1.0))[0] > 0.0
+
+
+def test_a_premium_falls_while_there_is_room():
+    for batch, free in ((99.0, 0.01), (50.0, 0.5), (0.0, 1.0)):
+        world, ask = scarce(full=False, max_in_flight=100, max_batch=100, batch=batch)
+        world["regions"][0]["premium"] = 100.0
+        fall = (k.FALL + k.FALL_EMPTY * free) / 101.0
+        assert after(world, ask)[0] == pytest.approx(100.0 * (1.0 - fall))
+    world["regions"][0]["premium"] = k.LEAST_PREMIUM
+    assert after(world, ask)[0] == 0.0
+
+
+def test_the_premium_sends_away_those_who_lose_least_by_it():
+    """Of 1 kWh at 100 g/kWh with a premium of 150: dearer than 240 elsewhere, cheaper than 300."""
+    for elsewhere, row in ((240.0, 1), (300.0, 0)):
+        world, ask = crossing([100.0, elsewhere], 0.0)
+        world["regions"][0]["premium"] = 150.0
+        assert choose(world, ask, 0.5)[0] == row
+        assert evaluate(world, ask)[0]["premium"] == pytest.approx(150.0)
+        assert evaluate(world, ask)[0]["grams"] == pytest.approx(100.0)

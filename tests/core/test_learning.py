@@ -4,7 +4,7 @@ import pytest
 
 from router.core import kernel as k
 from router.core.accounting import Run
-from router.core.learning import Prediction, prediction_of, teach_latency
+from router.core.learning import TELLING_TOKENS, Prediction, prediction_of, teach_latency
 from router.core.lengths import Expected
 from tests.core.worlds import World
 from tests.factories import request
@@ -17,7 +17,7 @@ def teach(world, times, ttft_ms, tpot_ms, tokens=200.0, streamed=True):
     """Requests that go as given, each predicted at the moment that it is decided."""
     seat = world.seat("w")
     for _ in range(times):
-        prediction = prediction_of(world.decide(), seat.factors)
+        prediction = prediction_of(world.decide(), seat.factors, 1.0)
         assert prediction == pytest.approx(TRUE)
         e2e_ms = RTT_MS + ttft_ms + (tokens - 1.0) * tpot_ms
         seen_ttft = RTT_MS + ttft_ms if streamed else math.nan
@@ -30,7 +30,7 @@ def middle(seat):
 
 def test_a_prediction_is_the_models_own_whatever_was_learned():
     world = World()
-    assert prediction_of(world.decide(), world.seat("w").factors) == pytest.approx(TRUE)
+    assert prediction_of(world.decide(), world.seat("w").factors, 1.0) == pytest.approx(TRUE)
     teach(world, 50, 45.0, 12.2)
 
 
@@ -83,3 +83,28 @@ def test_a_task_teaches_its_service_time():
         teach_latency(seat, Prediction(800.0, 0.0), Run(0, 1.0, math.nan, 1680.0), 1.0, RTT_MS)
     assert seat.ttft_ratio.factor(0.0) == pytest.approx(2.0, rel=0.01)
     assert world.decide(request(), expected=Expected(1.0, 1.0, 1.0)).ttft_ms > RTT_MS
+
+
+def test_tpot_is_held_against_the_load_that_there_was():
+    """A replica that fills up while a request runs is slower, and the model is not wrong."""
+    world = World()
+    seat, decision = world.seat("w"), world.decide()
+    assert prediction_of(decision, seat.factors, 41.0).tpot_ms == pytest.approx(6.0 + 0.1 * 41.0)
+    # What waits slows nobody down.
+    assert prediction_of(decision, seat.factors, 1e6).tpot_ms == pytest.approx(6.0 + 0.1 * 256.0)
+    for _ in range(300):
+        prediction = prediction_of(decision, seat.factors, 41.0)
+        run = Run(0, 41.0, RTT_MS + 15.0, RTT_MS + 15.0 + 199.0 * 10.1)
+        teach_latency(seat, prediction, run, 200.0, RTT_MS)
+    assert middle(seat)[1] == pytest.approx(1.0, rel=0.01)
+
+
+def test_short_answers_say_little_of_tpot_and_all_of_ttft():
+    short, long = World(), World()
+    for world, tokens in ((short, 2.0), (long, TELLING_TOKENS)):
+        teach(world, 10, 30.0, 12.2, tokens)
+    short_ttft, short_tpot = middle(short.seat("w"))
+    long_ttft, long_tpot = middle(long.seat("w"))
+    assert short_ttft == long_ttft > 1.1
+    assert math.log(long_tpot) > 0.2
+    assert math.log(short_tpot) == pytest.approx(math.log(long_tpot) / 32.0, rel=0.3)

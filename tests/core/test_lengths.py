@@ -53,6 +53,29 @@ def test_mean_and_quantile_converge_on_log_normal_lengths(mu, sigma, quantile):
     assert sums[1] / 10_000 == pytest.approx(mu + z * sigma, abs=0.05)
 
 
+def test_two_clusters_of_lengths_do_not_add_up_to_answers_nobody_gave():
+    # Half of the answers are a word, half fill a page: as one log-normal, 5 % are over 9,000.
+    rng, learned = random.Random(5), model()
+    seen = []
+    for number in range(6_000):
+        learned.observe("llama", "", math.nan, 5.0 if rng.random() < 0.5 else 500.0)
+        if number >= 2_000:
+            seen.append(expect(learned).output_tokens_quantile)
+    assert all(quantile <= 500.0 * (1.0 + 1e-9) for quantile in seen)
+    assert sum(seen) / len(seen) > 480.0
+
+
+def test_one_very_long_answer_is_forgotten():
+    learned = model()
+    for tokens in [5.0, 500.0] * 200 + [50_000.0]:
+        learned.observe("llama", "", math.nan, tokens)
+    shocked = expect(learned).output_tokens_quantile
+    for tokens in [5.0, 500.0] * 500:
+        learned.observe("llama", "", math.nan, tokens)
+    assert shocked > 2_000.0
+    assert expect(learned).output_tokens_quantile < 520.0
+
+
 def test_the_requests_own_figures_win():
     learned = model()
     for _ in range(50):

@@ -1,29 +1,14 @@
 import json
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from router.demo import TERMINATED
+from router.loopback.ending import INTERRUPTED, TERMINATED
+from tests.loopback.processes import processes_of
 
 LONG_S = 240.0
-
-
-def processes_of(folder):
-    """Processes whose command line names a folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if str(folder) in command and int(entry.name) != os.getpid():
-                found.append(command.replace("\0", " "))
-    return found
 
 
 def demo(out, seconds):
@@ -61,7 +46,9 @@ def test_the_demo_ends_by_itself_with_everything_answered(tmp_path):
     assert processes_of(tmp_path) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, TERMINATED), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, TERMINATED), (signal.SIGINT, INTERRUPTED)]
+)
 def test_an_interrupted_demo_leaves_nothing_running(tmp_path, number, code):
     process = subprocess.Popen(
         demo(tmp_path, "20"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

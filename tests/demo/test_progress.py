@@ -1,8 +1,8 @@
 from rich.console import Console
 
-from router.demo.client import Outcome
 from router.demo.progress import Progress
-from router.demo.watch import Sight
+from router.loopback.client import Outcome
+from router.loopback.watch import Sight
 from tests.demo.days import small_day
 
 

@@ -7,9 +7,9 @@ from aiohttp import web
 from router.config import load
 from router.core.energy import J_PER_KWH
 from router.demo import fleet as demo_fleet
-from router.demo.children import free_ports
 from router.demo.grid import play
-from router.demo.watch import Meter, joules
+from router.loopback.children import free_ports
+from router.loopback.watch import Meter, joules
 from router.sim.workload import Period
 
 TEXT = """\

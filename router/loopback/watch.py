@@ -1,9 +1,10 @@
-"""What the demo watches while it runs: the gateway's view of the grid, and the fleet's meters."""
+"""What is watched during a run: the gateway's view of the grid, and the fleet's meters."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -12,7 +13,8 @@ import grpc.aio
 from router._pb import router_pb2 as pb
 from router.core.columns import mean_over
 from router.core.energy import J_PER_KWH
-from router.demo.children import ChildError
+from router.emulator.metrics import LAG
+from router.loopback.children import ChildError
 from router.model import Fleet, Forecast
 from router.sim.records import FleetEnergy
 from router.sim.workload import Period
@@ -20,6 +22,7 @@ from router.sim.workload import Period
 _WATCH = "/carbonrouter.v1.CarbonRouter/WatchRegions"
 _TOTAL = "emulated:energy_joules_total{"
 _IDLE = "emulated:idle_joules_total{"
+_LAG = f"{LAG}_bucket{{"
 
 
 class Sight(NamedTuple):
@@ -75,6 +78,7 @@ class Meter:
         self._seen: dict[str, tuple[float, float]] = {}
         self._read_at_s = 0.0
         self._sums = [0.0, 0.0, 0.0, 0.0]
+        self._lags: list[list[int]] = []
 
     async def run(self, session: aiohttp.ClientSession, start: float) -> None:
         """Read at the end of every carbon hour of the period, from loop second ``start`` on."""
@@ -87,9 +91,11 @@ class Meter:
     async def read(self, session: aiohttp.ClientSession, at_s: float) -> None:
         """Book what was drawn since the last reading; after the period without idle draw."""
         count_idle = at_s <= self._period.seconds
+        text = ""
         for endpoint in self._fleet.endpoints:
             async with session.get(endpoint.metrics_url) as answer:
-                total_j, idle_j = joules(await answer.text())
+                text = await answer.text()
+            total_j, idle_j = joules(text)
             before = self._seen.get(endpoint.name)
             self._seen[endpoint.name] = (total_j, idle_j)
             if before is None or at_s <= self._read_at_s:
@@ -107,6 +113,13 @@ class Meter:
                 self._sums[place] += amount_j
                 self._sums[place + 2] += amount_j * g_per_kwh / J_PER_KWH
         self._read_at_s = at_s
+        self._lags.append(lag_counts(text))
+
+    def lag(self) -> list[int]:
+        """Counts of `router.emulator.lag` between the first and the last reading."""
+        if not self._lags:
+            return []
+        return [last - first for first, last in zip(self._lags[0], self._lags[-1], strict=True)]
 
     def energy(self) -> FleetEnergy:
         """What was booked so far."""
@@ -122,3 +135,9 @@ def joules(text: str) -> tuple[float, float]:
         elif line.startswith(_IDLE):
             idle_j += float(line.rpartition(" ")[2])
     return total_j, idle_j
+
+
+def lag_counts(text: str) -> list[int]:
+    """How late the emulating process woke up: samples by bin of `router.emulator.lag`."""
+    seen = [int(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(_LAG)]
+    return [after - before for before, after in pairwise([0, *seen])]

@@ -1,9 +1,9 @@
 import math
 
 from router._pb import inference_pb2 as pb
-from router.demo.client import metadata_of, payload_of
 from router.gateway.metadata import Caller
 from router.gateway.wire import scan
+from router.loopback.client import metadata_of, payload_of
 from router.model import Budget, Request
 from router.sim.workload import TimedRequest
 
@@ -17,7 +17,7 @@ def timed(streamed=False, budget=Budget(ttft_ms=76.0, tpot_ms=12.5)):  # noqa: B
 
 
 def test_the_gateway_reads_what_the_caller_meant():
-    payload = payload_of(timed())
+    payload = payload_of(timed(), 16)
     caller = Caller(metadata_of(timed()))
     request = caller.request(scan(payload), len(payload), None, 0.0)
     assert (request.model, request.request_id, request.origin) == ("m", "r7", "us-west")
@@ -27,8 +27,8 @@ def test_the_gateway_reads_what_the_caller_meant():
 
 
 def test_only_a_stream_asks_for_chunks():
-    assert "stream_every" not in pb.ModelInferRequest.FromString(payload_of(timed())).parameters
-    streamed = pb.ModelInferRequest.FromString(payload_of(timed(streamed=True)))
+    assert "stream_every" not in pb.ModelInferRequest.FromString(payload_of(timed(), 16)).parameters
+    streamed = pb.ModelInferRequest.FromString(payload_of(timed(streamed=True), 16))
     assert streamed.parameters["stream_every"].int64_param > 1
     assert streamed.parameters["output_tokens"].int64_param == 40
 

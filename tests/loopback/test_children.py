@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from router.demo.children import Child, ChildError, children, free_ports, wait_for_ports
+from router.loopback.children import Child, ChildError, children, free_ports, wait_for_ports
 from tests.demo.days import write_config
 
 LONG_S = 60.0
@@ -69,7 +69,7 @@ async def test_children_do_not_outlive_a_killed_parent(tmp_path):
         """
         import sys, time
         from pathlib import Path
-        from router.demo.children import Child
+        from router.loopback.children import Child
         child = Child("emulator", ["emulate", sys.argv[1]], Path(sys.argv[2]))
         while b"emulating" not in Path(sys.argv[2]).read_bytes():
             child.check()

@@ -1,4 +1,4 @@
-"""The demo's processes: started with a log each, watched, and ended whatever happens."""
+"""The stage's processes: started with a log each, watched, and ended whatever happens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOG_TAIL = 15
 
 
 class ChildError(RuntimeError):
-    """A process of the demo ended early or did not come up; the message has its last words."""
+    """A process of the stage ended early or did not come up; the message has its last words."""
 
 
 class Child:
@@ -28,11 +28,11 @@ class Child:
         self.log = log
         with log.open("wb") as sink:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "router.demo.tethered", *arguments],
+                [sys.executable, "-m", "router.loopback.tethered", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                # Its own session: Ctrl-C reaches the demo alone, which then ends it in order.
+                # Its own session: Ctrl-C reaches the parent alone, which then ends it in order.
                 start_new_session=True,
             )
 

@@ -1,4 +1,4 @@
-"""The demo's callers: real gRPC requests, open loop, each at its own time whatever came before."""
+"""Callers: real gRPC requests, open loop, each at its own time whatever came before."""
 
 from __future__ import annotations
 
@@ -7,25 +7,33 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
 
 from router._pb import inference_pb2 as pb
-from router.demo.fleet import STREAM_EVERY
+from router.emulator.messages import BYTES_PER_TOKEN
 from router.model import UNLIMITED
 from router.sim.records import Record, meets
 from router.sim.workload import TimedRequest
 
-PROMPT = b"Why does the same question emit differently in California and in West Virginia?"
-DEADLINE_S = 60.0
+_TEXT = b"Why does the same question emit differently in California and in West Virginia? "
 _MAX_REASON = 60
 _SERVICE = "/inference.GRPCInferenceService"
 _METHOD_UNARY = f"{_SERVICE}/ModelInfer"
 _METHOD_STREAM = f"{_SERVICE}/ModelStreamInfer"
 
 Metadata = tuple[tuple[str, str], ...]
+
+
+class Manner(NamedTuple):
+    """How callers call. ``deadline_s``: gRPC deadline, which is a latency budget too; None: none.
+    ``stream_every``: tokens per streamed response.
+    """
+
+    deadline_s: float | None
+    stream_every: int
 
 
 class Outcome:
@@ -41,8 +49,9 @@ class Outcome:
 class Callers:
     """Sends timed requests to a gateway. ``target``: ``host:port``."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, manner: Manner) -> None:
         self._target = target
+        self._manner = manner
         self._calls: dict[str, tuple[Any, Any]] = {}
         self._loop = asyncio.get_running_loop()
         self.outcome = Outcome()
@@ -52,7 +61,7 @@ class Callers:
         async with AsyncExitStack() as stack:
             for origin in sorted({timed.request.origin for timed in requests}):
                 # Channels of equal arguments share one connection; callers do not.
-                options = [("grpc.primary_user_agent", f"demo-{origin}")]
+                options = [("grpc.primary_user_agent", f"caller-{origin}")]
                 channel = grpc.aio.insecure_channel(self._target, options)
                 await stack.enter_async_context(channel)
                 self._calls[origin] = (
@@ -68,17 +77,18 @@ class Callers:
                     tasks.create_task(self._one(serial, timed))
 
     async def _one(self, serial: int, timed: TimedRequest) -> None:
-        outcome = self.outcome
+        outcome, timeout = self.outcome, self._manner.deadline_s
         unary, stream = self._calls[timed.request.origin]
-        payload, metadata = payload_of(timed), metadata_of(timed)
+        payload = payload_of(timed, self._manner.stream_every)
+        metadata = metadata_of(timed)
         outcome.in_flight += 1
         began = self._loop.time()
         try:
             if timed.streamed:
-                call = stream(iter((payload,)), metadata=metadata, timeout=DEADLINE_S)
+                call = stream(iter((payload,)), metadata=metadata, timeout=timeout)
                 first = await _first_token_at(call, self._loop)
             else:
-                call = unary(payload, metadata=metadata, timeout=DEADLINE_S)
+                call = unary(payload, metadata=metadata, timeout=timeout)
                 await call
                 first = math.nan
         except grpc.aio.AioRpcError as error:
@@ -136,30 +146,44 @@ async def _first_token_at(call: Any, loop: asyncio.AbstractEventLoop) -> float:
     return first_at
 
 
-def payload_of(timed: TimedRequest) -> bytes:
-    """The request as bytes. ``output_tokens`` is for the emulated server; no router reads it."""
+def payload_of(timed: TimedRequest, stream_every: int) -> bytes:
+    """The request as bytes, its prompt as long as its tokens.
+
+    ``output_tokens`` is for the emulated server; no router reads it.
+    """
     request = timed.request
-    message = pb.ModelInferRequest(model_name=request.model, id=request.request_id)
-    message.parameters["max_tokens"].int64_param = int(request.max_output_tokens)
+    message = pb.ModelInferRequest(
+        model_name=request.model, model_version=request.version, id=request.request_id
+    )
+    if request.max_output_tokens < UNLIMITED:
+        message.parameters["max_tokens"].int64_param = int(request.max_output_tokens)
     message.parameters["input_tokens"].int64_param = int(request.input_tokens)
     message.parameters["output_tokens"].int64_param = timed.output_tokens
     if timed.streamed:
-        message.parameters["stream_every"].int64_param = STREAM_EVERY
+        message.parameters["stream_every"].int64_param = stream_every
     message.inputs.add(name="text_input", datatype="BYTES", shape=[1])
-    message.raw_input_contents.append(len(PROMPT).to_bytes(4, "little") + PROMPT)
+    size = max(1, int(BYTES_PER_TOKEN * request.input_tokens))
+    prompt = (_TEXT * (size // len(_TEXT) + 1))[:size]
+    message.raw_input_contents.append(size.to_bytes(4, "little") + prompt)
     return bytes(message.SerializeToString())
 
 
 def metadata_of(timed: TimedRequest) -> Metadata:
     """The routing headers of a request."""
-    budget = timed.request.budget
+    request = timed.request
+    budget = request.budget
     limits = (
         ("x-ttft-budget-ms", budget.ttft_ms),
         ("x-tpot-budget-ms", budget.tpot_ms),
         ("x-latency-budget-ms", budget.e2e_ms),
     )
-    given = tuple((key, f"{limit:g}") for key, limit in limits if limit < UNLIMITED)
-    return (("x-origin", timed.request.origin), *given)
+    given = [("x-origin", request.origin)]
+    if request.tenant:
+        given.append(("x-tenant", request.tenant))
+    if request.residency:
+        given.append(("x-residency", ",".join(sorted(request.residency))))
+    given += [(key, f"{limit:.9g}") for key, limit in limits if limit < UNLIMITED]
+    return tuple(given)
 
 
 def _figure(trailers: Mapping[str, Any], key: str) -> float:

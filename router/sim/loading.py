@@ -1,0 +1,275 @@
+"""A scenario file -> the `Simulation` that engine, bound and tuner read.
+
+``load(path)`` is all that callers need. Reads the files that the scenario names, relative to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import ValidationError
+
+from router.carbon.climatology import Climatology
+from router.carbon.forecast import Nowcast
+from router.carbon.static import embedded
+from router.carbon.table import TraceTable, read_table
+from router.config import format_time
+from router.config.document import parse
+from router.config.problems import Problem, from_validation, unknown
+from router.errors import ConfigError
+from router.model import Basis, Factors, Fleet, Signal
+from router.sim import grid
+from router.sim.assemble import Assembled, assemble
+from router.sim.make_workload import make_workload
+from router.sim.scenario import (
+    Autoscaling,
+    Gateways,
+    GridSignal,
+    Outage,
+    Simulation,
+    Workload,
+)
+from router.sim.schema import FailureSchema, ScenarioSchema
+from router.sim.signals import Forecasted, Perfect, Persistence, Standing, Tabled
+from router.sim.workload_file import FileWorkload
+
+_YEAR_1980_S = 315532800.0
+
+
+class Loaded(NamedTuple):
+    """A scenario as values. ``notes``: legal, but worth an operator's look; ``notice``: attribution
+    that results must carry, "" where none.
+    """
+
+    file: Path
+    simulation: Simulation
+    notes: tuple[str, ...]
+    notice: str
+
+
+def load(path: str | Path, policies: Sequence[str] = (), seed: int | None = None) -> Loaded:
+    """Read and check a scenario and everything it names.
+
+    ``policies``: shipped names or paths (relative to the working folder), instead of the file's.
+    ``seed``: instead of the file's.
+    Raises ConfigError naming file, key and fix; TraceError naming file, row, column and fix.
+    """
+    file = Path(path)
+    schema = _schema(file)
+    if seed is not None:
+        schema = schema.model_copy(update={"seed": seed})
+    signal = Signal(Basis(schema.carbon.basis), Factors(schema.carbon.factors))
+    assembled = assemble(schema, file, policies, signal)
+    notes = [*assembled.notes, *_unused(schema)]
+    known = _grids(schema, file, assembled.fleet, signal, notes)
+    table, _ = grid.fill(known, int(schema.carbon.fill // grid.HOUR_S))
+    actual = grid.cut(table, schema.start, schema.duration)
+    notes += _filled(known, actual)
+    workload = _workload(schema, file, assembled.fleet, notes)
+    fleet = _with_origins(assembled.fleet, workload.names.origins)
+    simulation = Simulation(
+        name=schema.name or file.name.removesuffix(".yaml").removesuffix(".yml"),
+        fleet=fleet,
+        policies=assembled.policies,
+        health=assembled.health,
+        start=schema.start,
+        duration_s=schema.duration,
+        seed=schema.seed,
+        workload=workload,
+        carbon_signal=signal,
+        actual=actual,
+        annual_means=grid.annual_means(table, schema.carbon.annual_means, signal),
+        signal=_signal(schema, file, known, table, signal, notes),
+        gateways=Gateways(schema.gateways.count, schema.gateways.staleness),
+        outages=_outages(schema, file, assembled),
+        autoscaling=_autoscaling(schema),
+        network_kwh_per_gb=assembled.network_kwh_per_gb,
+        warm_up_s=schema.warm_up,
+    )
+    return Loaded(file, simulation, tuple(dict.fromkeys(notes)), schema.notice or "")
+
+
+def _schema(file: Path) -> ScenarioSchema:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(str(file), [("", "no such file")]) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(file), [("", f"cannot be read as UTF-8 text: {error}")]) from error
+    data: Any = parse(text, str(file))
+    if not isinstance(data, dict):
+        raise ConfigError(str(file), [("", "write a mapping: start, duration, regions, ...")])
+    try:
+        return ScenarioSchema.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(str(file), from_validation(error, ScenarioSchema, data)) from error
+
+
+def _unused(schema: ScenarioSchema) -> list[str]:
+    given = [key for key in ("server", "load", "retry") if getattr(schema, key) is not None]
+    return [f"{key}: not used by a simulation" for key in given]
+
+
+def _grids(
+    schema: ScenarioSchema, file: Path, fleet: Fleet, signal: Signal, notes: list[str]
+) -> TraceTable:
+    """The hourly columns of the fleet's grid zones, with their gaps."""
+    carbon = schema.carbon
+    table = _table(file.parent / carbon.file, signal, carbon.hour_ending)
+    zones = {region.grid_zone: name for name, region in fleet.regions.items()}
+    missing = [zone for zone in zones if zone not in table.grid_zones]
+    if missing:
+        problems: list[Problem] = [
+            (
+                f"regions.{zones[zone]}",
+                f"{carbon.file} has no such column: "
+                + unknown("grid zone", zone, table.grid_zones),
+            )
+            for zone in missing
+        ]
+        raise ConfigError(str(file), problems)
+    for zone in carbon.annual_means:
+        if zone not in zones:
+            text = unknown("grid zone", zone, zones)
+            raise ConfigError(str(file), [(f"carbon.annual_means.{zone}", text)])
+    hourly = grid.hourly(grid.select(table, zones))
+    if table.step_s != grid.HOUR_S or table.start % grid.HOUR_S:
+        notes.append(f"carbon.file: averaged over hours, from steps of {table.step_s:g} s")
+    return hourly
+
+
+def _filled(known: TraceTable, actual: TraceTable) -> list[str]:
+    """A note on the hours of the scenario that the file lacks."""
+    first = round((actual.start - known.start) / grid.HOUR_S)
+    missing = np.isnan(known.g_per_kwh[first : first + len(actual.g_per_kwh)])
+    gaps: list[bool] = np.any(missing, axis=0).tolist()
+    zones = [zone for zone, gap in zip(known.grid_zones, gaps, strict=True) if gap]
+    if not zones:
+        return []
+    return [
+        f"carbon.file: {int(missing.sum())} missing hours of {', '.join(zones)} were filled in "
+        "along a line"
+    ]
+
+
+def _table(path: Path, signal: Signal, hour_ending: bool) -> TraceTable:
+    return read_table(path, signal.factors, hour_ending)
+
+
+def _workload(schema: ScenarioSchema, file: Path, fleet: Fleet, notes: list[str]) -> Workload:
+    wanted = schema.workload
+    if wanted.generate is not None:
+        return make_workload(
+            wanted.generate, file, fleet, schema.start, schema.duration, schema.seed
+        )
+    path = file.parent / (wanted.file or "")
+    if not path.is_file():
+        raise ConfigError(str(file), [("workload.file", f"{path}: no such file")])
+    origins = None if fleet.default_origin else fleet.rtt_ms
+    models = {served.name for endpoint in fleet.endpoints for served in endpoint.models}
+    workload = FileWorkload(path, schema.duration, origins, models)
+    notes.extend(workload.notes)
+    strange = sorted(set(workload.names.origins) - set(fleet.rtt_ms))
+    if strange:
+        notes.append(
+            f"workload.file: origins without round-trip times are taken for "
+            f"{fleet.default_origin!r} (default_origin): {', '.join(strange[:12])}"
+        )
+    return workload
+
+
+def _with_origins(fleet: Fleet, origins: Sequence[str]) -> Fleet:
+    """``fleet`` with a row of round-trip times for every origin: the default one's where new."""
+    stand_in = {origin: fleet.rtt_ms[fleet.default_origin] for origin in origins
+                if origin not in fleet.rtt_ms}  # fmt: skip
+    return replace(fleet, rtt_ms={**fleet.rtt_ms, **stand_in}) if stand_in else fleet
+
+
+def _signal(
+    schema: ScenarioSchema,
+    file: Path,
+    known: TraceTable,
+    table: TraceTable,
+    signal: Signal,
+    notes: list[str],
+) -> GridSignal:
+    """``known`` has gaps: filling one takes the value after it, which is not published yet."""
+    wanted = schema.signal
+    lag_s = wanted.publication_lag
+    if wanted.kind == "perfect":
+        if "publication_lag" in wanted.model_fields_set and lag_s:
+            notes.append("signal.publication_lag: perfect knowledge has none; not used")
+        return Perfect(table, signal)
+    usual = Climatology.load()
+    standing = Standing(signal, usual, embedded())
+    known_from = table.start + grid.HOUR_S + lag_s
+    if wanted.kind != "file" and schema.start < known_from:
+        notes.append(
+            f"signal: nothing is published before {format_time(known_from)}; until then the "
+            "shipped climatology or annual mean of a grid zone stands in, where there is one"
+        )
+    if wanted.kind == "persistence":
+        return Persistence(known, signal, lag_s, standing)
+    if wanted.kind == "forecaster":
+        return Forecasted(known, signal, lag_s, standing, partial(Nowcast, usual), wanted.history)
+    forecasts = _table(file.parent / (wanted.file or ""), signal, hour_ending=False)
+    missing = [zone for zone in table.grid_zones if zone not in forecasts.grid_zones]
+    for zone in missing:
+        text = f"{wanted.file} has no such column: {unknown('grid zone', zone, table.grid_zones)}"
+        raise ConfigError(str(file), [("signal.file", text)])
+    chosen = grid.hourly(grid.select(forecasts, table.grid_zones))
+    return Tabled(chosen, signal, lag_s, standing)
+
+
+def _outages(schema: ScenarioSchema, file: Path, assembled: Assembled) -> tuple[Outage, ...]:
+    problems: list[Problem] = []
+    outages = []
+    for place, failure in enumerate(schema.failures):
+        at = f"failures[{place}]"
+        names, problem = _down(failure, at, assembled)
+        problems += problem
+        start_s, end_s = (_since(moment, schema.start) for moment in (failure.start, failure.end))
+        if not 0.0 <= start_s < end_s:
+            problems.append((f"{at}.end", "must come after its start, which lies in the scenario"))
+        elif start_s >= schema.duration:
+            problems.append((f"{at}.start", "comes after the end of the scenario"))
+        outages.append(Outage(names, start_s, end_s, failure.noticed_after))
+    if problems:
+        raise ConfigError(str(file), problems)
+    return tuple(outages)
+
+
+def _down(
+    failure: FailureSchema, at: str, assembled: Assembled
+) -> tuple[frozenset[str], list[Problem]]:
+    endpoints = assembled.fleet.endpoints
+    if failure.region is not None:
+        if failure.region not in assembled.fleet.regions:
+            text = unknown("region", failure.region, assembled.fleet.regions)
+            return frozenset(), [(f"{at}.region", text)]
+        return frozenset(e.name for e in endpoints if e.region == failure.region), []
+    wanted = failure.endpoint or ""
+    known: Mapping[str, tuple[str, ...]] = {
+        **{e.name: (e.name,) for e in endpoints},
+        **assembled.replicas,
+    }
+    if wanted not in known:
+        return frozenset(), [(f"{at}.endpoint", unknown("endpoint", wanted, known))]
+    return frozenset(known[wanted]), []
+
+
+def _since(moment: float, start: float) -> float:
+    """Seconds since the start of a moment given as such, or as a date."""
+    return moment - start if moment >= _YEAR_1980_S else moment
+
+
+def _autoscaling(schema: ScenarioSchema) -> Autoscaling | None:
+    wanted = schema.autoscaling
+    if wanted is None:
+        return None
+    return Autoscaling(wanted.release_after, wanted.wake, wanted.wake_w)

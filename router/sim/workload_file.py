@@ -1,0 +1,213 @@
+"""Requests from a file: CSV, gzipped CSV or Parquet, read in chunks.
+
+Columns, in any order: ``arrival_s, origin, model, input_tokens, output_tokens`` and optionally
+``ttft_budget_ms, tpot_budget_ms, e2e_budget_ms, tenant, residency, deadline_s``. A blank optional
+cell is "none"; other columns are left alone. ``residency`` holds jurisdictions separated by commas,
+semicolons, bars or blanks. The whole file is read once to check it; a file of up to ``KEPT_ROWS``
+requests stays in memory, a larger one is read again at every pass and must be sorted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.config.problems import nearest
+from router.errors import TraceError
+from router.sim.generate import CHUNK_ROWS, joined, rechunk
+from router.sim.request_rows import BUDGETS, NEEDED, OPTIONAL, Numbers, Rows, open_rows
+from router.sim.traffic import Names, Traffic
+
+KEPT_ROWS: Final = 4_000_000
+_MOST_TOKENS: Final = 10_000_000
+_SEPARATORS = re.compile(r"[,;|\s]+")
+
+
+class FileWorkload:
+    """Requests from a file; a Workload. ``notes``: legal, but worth an operator's look.
+
+    ``origins`` and ``models``: those that the fleet knows; ``duration_s``: later arrivals are left
+    out. Raises TraceError naming file, row, column and the fix; ConfigError without pyarrow.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        duration_s: float,
+        origins: Iterable[str] | None,
+        models: Iterable[str],
+        kept_rows: int = KEPT_ROWS,
+    ) -> None:
+        self._path = path
+        self._duration_s = duration_s
+        self._known = {"model": frozenset(models)}
+        if origins is not None:
+            self._known["origin"] = frozenset(origins)
+        self._tables: dict[str, dict[str, int]] = {
+            column: {} for column in ("origin", "model", "tenant")
+        }
+        self._residencies: dict[frozenset[str], int] = {frozenset(): 0}
+        self.notes: list[str] = []
+        self._late = 0
+        self.rows = 0
+        self._kept = self._check(kept_rows)
+        if not self.rows:
+            raise TraceError(f"{path.name}: no request arrives in the scenario's {duration_s:g} s")
+        names = {column: tuple(table) for column, table in self._tables.items()}
+        self.names = Names(
+            names["origin"], names["model"], names["tenant"], tuple(self._residencies)
+        )
+
+    def chunks(self) -> Iterator[Traffic]:
+        """Every request in order of arrival; a fresh pass at every call."""
+        if self._kept is not None:
+            return rechunk([self._kept], CHUNK_ROWS)
+        return rechunk((traffic for traffic, _ in self._parts(lambda _: None)), CHUNK_ROWS)
+
+    def _check(self, kept_rows: int) -> Traffic | None:
+        """One pass over the file: everything is looked at; what is small is kept and sorted."""
+        parts: list[Traffic] | None = []
+        last_s, unsorted_row = -math.inf, 0
+        for traffic, places in self._parts(self._note_columns):
+            self.rows += len(traffic)
+            at = traffic.arrival_s
+            falls = np.flatnonzero(np.diff(at, prepend=last_s) < 0.0)
+            if len(falls) and not unsorted_row:
+                unsorted_row = places[int(falls[0])]
+            last_s = float(at[-1])
+            if parts is not None:
+                parts.append(traffic)
+                parts = parts if self.rows <= kept_rows else None
+            if parts is None and unsorted_row:
+                text = "arrives before the row above it; sort the file by arrival_s"
+                raise self._error(unsorted_row, "arrival_s", text)
+        if self._late:
+            self.notes.append(
+                f"workload.file: {self._late} requests arrive at or after the end "
+                f"({self._duration_s:g} s) and are left out"
+            )
+        if parts is None or not parts:
+            return None
+        whole = joined(parts)
+        if unsorted_row:
+            self.notes.append(
+                f"workload.file: not in order of arrival (first at row {unsorted_row}); sorted"
+            )
+            order = np.argsort(whole.arrival_s, kind="stable")
+            whole = Traffic(*(getattr(whole, name)[order] for name in Traffic.__slots__))
+        return whole
+
+    def _parts(
+        self, header: Callable[[Sequence[str]], None]
+    ) -> Iterator[tuple[Traffic, Sequence[int]]]:
+        """The requests that arrive in time, and their rows in the file; none empty."""
+        for rows in open_rows(self._path, header):
+            traffic = self._traffic(rows)
+            inside = np.flatnonzero(traffic.arrival_s < self._duration_s)
+            self._late += len(traffic) - len(inside)
+            if len(inside) == len(traffic):
+                yield traffic, rows.places
+            elif len(inside):
+                kept = Traffic(*(getattr(traffic, name)[inside] for name in Traffic.__slots__))
+                yield kept, [rows.places[row] for row in inside.tolist()]
+
+    def _note_columns(self, columns: Sequence[str]) -> None:
+        for column in NEEDED:
+            if column not in columns:
+                guess = nearest(column, columns)
+                hint = f"; is it {guess!r}?" if guess else ""
+                raise self._error(1, column, f"required, but not in the header{hint}")
+        for column in columns:
+            if columns.count(column) > 1:
+                raise self._error(1, column, "stands in the header twice")
+        others = [c for c in columns if c not in (*NEEDED, *OPTIONAL)]
+        if others:
+            self.notes.append(f"workload.file: columns not used: {', '.join(others)}")
+
+    def _traffic(self, rows: Rows) -> Traffic:
+        at = rows.numbers["arrival_s"]
+        self._require(rows, "arrival_s", np.isfinite(at) & (at >= 0.0), "a time in s >= 0")
+        deadline = self._limits(rows, "deadline_s")
+        self._require(
+            rows, "deadline_s", deadline > at, "blank, or s after the start, past arrival"
+        )
+        ttft_ms, tpot_ms, e2e_ms = (self._limits(rows, column) for column in BUDGETS)
+        return Traffic(
+            at,
+            self._codes(rows, "origin"),
+            self._codes(rows, "model"),
+            self._codes(rows, "tenant"),
+            self._allowed(rows),
+            self._tokens(rows, "input_tokens"),
+            self._tokens(rows, "output_tokens"),
+            ttft_ms,
+            tpot_ms,
+            e2e_ms,
+            deadline,
+        )
+
+    def _tokens(self, rows: Rows, column: str) -> NDArray[np.int32]:
+        values = rows.numbers[column]
+        with np.errstate(invalid="ignore"):
+            good = (values >= 1.0) & (values <= _MOST_TOKENS) & (values == np.floor(values))
+        self._require(rows, column, good, f"a whole number from 1 to {_MOST_TOKENS}")
+        return values.astype(np.int32)
+
+    def _limits(self, rows: Rows, column: str) -> Numbers:
+        values = rows.numbers.get(column)
+        if values is None:
+            return np.full(len(rows.places), np.inf)
+        limits = np.where(np.isnan(values), np.inf, values)
+        self._require(rows, column, limits > 0.0, "above 0, or blank for none")
+        return limits
+
+    def _codes(self, rows: Rows, column: str) -> NDArray[np.int32]:
+        table, known = self._tables[column], self._known.get(column)
+        texts = rows.texts.get(column)
+        if texts is None:
+            return np.full(len(rows.places), table.setdefault("", len(table)), np.int32)
+        for text in dict.fromkeys(texts):
+            if text in table:
+                continue
+            if (column != "tenant" and not text) or (known is not None and text not in known):
+                self._unknown(rows, column, text)
+            table[text] = len(table)
+        return np.array([table[text] for text in texts], np.int32)
+
+    def _unknown(self, rows: Rows, column: str, text: str) -> None:
+        row = rows.places[list(rows.texts[column]).index(text)]
+        known = sorted(self._known.get(column, ()))
+        if not text:
+            raise self._error(row, column, "is blank; every request needs one")
+        guess = nearest(text, known)
+        hint = f"did you mean {guess!r}?" if guess else f"known: {', '.join(known[:12])}"
+        fix = "; or set default_origin" if column == "origin" else ""
+        raise self._error(row, column, f"unknown {column} {text[:60]!r}; {hint}{fix}")
+
+    def _allowed(self, rows: Rows) -> NDArray[np.int32]:
+        texts = rows.texts.get("residency")
+        if texts is None:
+            return np.zeros(len(rows.places), np.int32)
+        table = self._residencies
+        code = {}
+        for text in dict.fromkeys(texts):
+            names = frozenset(name for name in _SEPARATORS.split(text) if name)
+            code[text] = table.setdefault(names, len(table))
+        return np.array([code[text] for text in texts], np.int32)
+
+    def _require(self, rows: Rows, column: str, good: NDArray[np.bool_], what: str) -> None:
+        if good.all():
+            return
+        place = int(np.argmin(good))
+        value = rows.numbers[column][place]
+        shown = "nothing" if math.isnan(value) else f"{value:g}"
+        raise self._error(rows.places[place], column, f"must be {what}, got {shown}")
+
+    def _error(self, row: int, column: str, text: str) -> TraceError:
+        return TraceError(f"{self._path.name}: row {row}, column {column}: {text}")

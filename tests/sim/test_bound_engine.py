@@ -1,0 +1,31 @@
+"""No run of the compiled engine, under any policy, emits less than the bound."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.sim.bound import bound
+from router.sim.run import simulate
+from tests.sim.test_bound import cases
+
+pytest.importorskip("scipy")
+
+
+@given(cases(), st.sampled_from([3600.0, 20.0]))
+@settings(max_examples=40, deadline=None)
+def test_no_run_of_the_engine_is_below_it(case, slot_s):
+    of, requests, chosen = case
+    run = simulate(of, chosen)
+    if run.completed < len(requests) or run.met < 1.0:
+        return
+    least = bound(of, chosen, slot_s)
+    slack = 1.0 + 1e-6
+    assert least.requests == len(requests) and not least.impossible
+    assert least.busy_g <= run.fleet.busy_g * slack
+    assert least.busy_g <= math.fsum(run.by_region.gco2e) * slack
+    if of.autoscaling is None:
+        assert least.fleet_g <= run.fleet.total_g * slack
+    else:
+        assert least.busy_g <= run.fleet.total_g * slack

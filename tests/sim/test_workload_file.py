@@ -1,0 +1,197 @@
+import gzip
+import math
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.errors import TraceError
+from router.sim.generate import joined
+from router.sim.traffic import Traffic
+from router.sim.workload_file import FileWorkload
+
+NEEDED = "arrival_s,origin,model,input_tokens,output_tokens"
+ALL = f"{NEEDED},ttft_budget_ms,tpot_budget_ms,e2e_budget_ms,tenant,residency,deadline_s"
+
+
+def read(path, duration_s=100.0, origins=("x", "y"), models=("m", "n"), **options):
+    return FileWorkload(path, duration_s, origins, models, **options)
+
+
+def write(folder, *rows, header=NEEDED, name="w.csv"):
+    path = folder / name
+    text = "\n".join([header, *rows]) + "\n"
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text, encoding="utf-8")
+    return path
+
+
+def whole(workload):
+    return joined(list(workload.chunks()))
+
+
+def test_every_column(tmp_path):
+    path = write(
+        tmp_path,
+        "0.5,x,m,100,20,300,,9000,acme,eu; uk,",
+        "2,y,n,1.0,5,,40,,,,60",
+        "2,x,m,7,8,,,,acme,\"uk,eu\",",
+        header=ALL,
+    )  # fmt: skip
+    found = read(path)
+    traffic = whole(found)
+    names = found.names
+    assert names.origins == ("x", "y") and names.models == ("m", "n")
+    assert [names.tenants[t] for t in traffic.tenant] == ["acme", "", "acme"]
+    assert [names.residencies[r] for r in traffic.residency] == [
+        {"eu", "uk"}, frozenset(), {"eu", "uk"},
+    ]  # fmt: skip
+    assert names.residencies[0] == frozenset()
+    assert traffic.arrival_s.tolist() == [0.5, 2.0, 2.0]
+    assert traffic.input_tokens.tolist() == [100, 1, 7]
+    assert traffic.ttft_budget_ms.tolist() == [300.0, math.inf, math.inf]
+    assert traffic.tpot_budget_ms.tolist() == [math.inf, 40.0, math.inf]
+    assert traffic.e2e_budget_ms.tolist() == [9000.0, math.inf, math.inf]
+    assert traffic.deadline_s.tolist() == [math.inf, 60.0, math.inf]
+    assert found.notes == []
+    kinds = {field.name: getattr(traffic, field.name).dtype for field in fields(Traffic)}
+    assert kinds["arrival_s"] == np.float64 and kinds["origin"] == np.int32
+
+
+def test_only_what_is_needed_in_any_order_with_columns_besides(tmp_path):
+    path = write(
+        tmp_path, "20,m,why,0,x,10", header="output_tokens,model,note,arrival_s,origin,input_tokens"
+    )
+    found = read(path)
+    traffic = whole(found)
+    assert (traffic.input_tokens[0], traffic.output_tokens[0]) == (10, 20)
+    assert math.isinf(traffic.e2e_budget_ms[0]) and math.isinf(traffic.deadline_s[0])
+    assert found.names.tenants == ("",) and found.names.residencies == (frozenset(),)
+    assert found.notes == ["workload.file: columns not used: note"]
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "text"),
+    [
+        ("-1,x,m,1,1", "arrival_s", "a time in s >= 0, got -1"),
+        ("nan,x,m,1,1", "arrival_s", "got nothing"),
+        ("soon,x,m,1,1", "arrival_s", "'soon' is not a number"),
+        (",x,m,1,1", "arrival_s", "got nothing"),
+        ("1,x,m,-5,1", "input_tokens", "whole number from 1 to 10000000, got -5"),
+        ("1,x,m,,1", "input_tokens", "got nothing"),
+        ("1,x,m,NaN,1", "input_tokens", "got nothing"),
+        ("1,x,m,1,0", "output_tokens", "got 0"),
+        ("1,x,m,1,1.5", "output_tokens", "got 1.5"),
+        ("1,x,m,1,inf", "output_tokens", "got inf"),
+        ("1,z,m,1,1", "origin", "unknown origin 'z'"),
+        ("1,,m,1,1", "origin", "is blank"),
+        ("1,x,mm,1,1", "model", "did you mean 'm'?"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, row, column, text):
+    with pytest.raises(TraceError) as caught:
+        read(write(tmp_path, "0,x,m,1,1", row))
+    message = str(caught.value)
+    assert message.startswith(f"w.csv: row 3, column {column}: ") and text in message
+
+
+@pytest.mark.parametrize(
+    ("cells", "column"),
+    [("0,,,,,", "ttft_budget_ms"), (",-1,,,,", "tpot_budget_ms"), (",,,,,0.5", "deadline_s")],
+)
+def test_bad_limits_are_named(tmp_path, cells, column):
+    with pytest.raises(TraceError, match=f"row 2, column {column}"):
+        read(write(tmp_path, f"1,x,m,1,1,{cells}", header=ALL))
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(TraceError, match=r"column output_tokens: required.*'output_token'"):
+        read(write(tmp_path, header="arrival_s,origin,model,input_tokens,output_token"))
+    with pytest.raises(TraceError, match="row 1, column model: stands in the header twice"):
+        read(write(tmp_path, header=f"{NEEDED},model"))
+    with pytest.raises(TraceError, match="row 2: 4 cells under a header of 5"):
+        read(write(tmp_path, "1,x,m,1"))
+    with pytest.raises(TraceError, match="no request arrives"):
+        read(write(tmp_path))
+    (tmp_path / "bytes.csv").write_bytes(NEEDED.encode() + b"\n1,\xff,m,1,1\n")
+    with pytest.raises(TraceError, match="not UTF-8"):
+        read(tmp_path / "bytes.csv")
+    (tmp_path / "no.csv.gz").write_bytes(b"no gzip")
+    with pytest.raises(TraceError, match="cannot be read"):
+        read(tmp_path / "no.csv.gz")
+    (tmp_path / "no.parquet").write_bytes(b"no parquet")
+    pytest.importorskip("pyarrow")
+    with pytest.raises(TraceError, match="not a readable Parquet"):
+        read(tmp_path / "no.parquet")
+
+
+def test_unsorted_rows_are_sorted_and_said_where_they_fit_and_refused_where_not(tmp_path):
+    path = write(tmp_path, "5,x,m,1,1", "3,y,m,2,2", "3,x,m,3,3", "4,x,m,4,4")
+    found = read(path)
+    assert whole(found).input_tokens.tolist() == [2, 3, 4, 1]
+    assert found.notes == ["workload.file: not in order of arrival (first at row 3); sorted"]
+    with pytest.raises(TraceError, match=r"row 3, column arrival_s: .*sort the file"):
+        read(path, kept_rows=2)
+
+
+def test_what_comes_after_the_end_is_left_out_and_said(tmp_path):
+    path = write(tmp_path, "1,x,m,1,1", "100,x,m,2,2", "99.9,x,m,3,3", "101,x,m,4,4")
+    found = read(path)
+    assert whole(found).input_tokens.tolist() == [1, 3] and found.rows == 2
+    assert found.notes == [
+        "workload.file: 2 requests arrive at or after the end (100 s) and are left out"
+    ]
+
+
+def test_a_large_file_is_read_again_at_every_pass(tmp_path):
+    rows = [f"{i / 10},{'xy'[i % 2]},m,{i + 1},{i + 2}" for i in range(500)]
+    path = write(tmp_path, *rows, name="w.csv.gz")
+    kept, reread = read(path), read(path, kept_rows=10)
+    for _ in range(2):
+        for field in fields(Traffic):
+            one, other = getattr(whole(kept), field.name), getattr(whole(reread), field.name)
+            assert (one == other).all()
+    assert reread.notes == []
+
+
+def test_parquet_holds_the_same(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "arrival_s": [0, 2, 3],
+        "origin": pyarrow.array(["x", "y", "x"]).dictionary_encode(),
+        "model": ["m", "m", "n"],
+        "input_tokens": pyarrow.array([5, 6, 7], pyarrow.int16()),
+        "output_tokens": [1.0, 2.0, 3.0],
+        "e2e_budget_ms": [None, math.nan, 50.0],
+        "tenant": [None, "t", ""],
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "w.parquet")
+    found = read(tmp_path / "w.parquet")
+    traffic = whole(found)
+    assert traffic.e2e_budget_ms.tolist() == [math.inf, math.inf, 50.0]
+    assert [found.names.tenants[t] for t in traffic.tenant] == ["", "t", ""]
+    assert traffic.input_tokens.tolist() == [5, 6, 7]
+    columns["output_tokens"] = [1, 2, None]
+    parquet.write_table(pyarrow.table(columns), tmp_path / "w.parquet")
+    with pytest.raises(TraceError, match=r"row 3, column output_tokens: .*got nothing"):
+        read(tmp_path / "w.parquet")
+    columns["output_tokens"] = [["a"], ["b"], ["c"]]
+    parquet.write_table(pyarrow.table(columns), tmp_path / "w.parquet")
+    with pytest.raises(TraceError, match="column output_tokens: holds list"):
+        read(tmp_path / "w.parquet")
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=150, deadline=None)
+def test_any_text_is_read_or_refused_with_a_trace_error(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("fuzz") / "w.csv"
+    path.write_text(f"{NEEDED}\n1,x,m,1,1\n{text}", encoding="utf-8")
+    try:
+        assert len(whole(read(path))) >= 1
+    except TraceError as error:
+        assert "w.csv" in str(error)
