@@ -371,19 +371,21 @@ def _learn_premiums(table, live, labels, starts, params, rtt_row, ask, rule, bes
             if premium < LEAST_PREMIUM:
                 premium = 0.0
         else:
-            least, at = np.inf, first
+            missing = 0.0
             place = _place(table, labels, first, rtt_row)
             for i in range(first, end):
                 terms = _terms(table, live, i, place, ask, rule)
-                if terms.cost < least and terms.cost < best_cost:
-                    reason = _reason(table, live, i, place, ask, rule, terms)
-                    if reason >= FULL and _might(table, live, i, place, ask):
-                        least, at = terms.cost, i
-            energy = table[J_PER_TOKEN, at] * ask.n_out + table[J_PER_REQUEST, at]
-            if least >= best_cost or energy <= 0.0:
+                if terms.cost >= best_cost or not _might(table, live, i, place, ask):
+                    continue
+                # The first will do: replicas of a region are much alike, and this is the hot path.
+                if _reason(table, live, i, place, ask, rule, terms) >= FULL:
+                    energy = table[J_PER_TOKEN, i] * ask.n_out + table[J_PER_REQUEST, i]
+                    if energy > 0.0:
+                        gain = (best_cost - terms.cost) / (rule.w_g * energy * place.kwh_per_j)
+                        missing = params[SCARCITY] * (gain + premium) - premium
+                    break
+            if missing <= 0.0:
                 continue
-            worth = (best_cost - least) / (rule.w_g * energy * table[KWH_PER_J, at]) + premium
-            missing = max(0.0, params[SCARCITY] * worth - premium)
             premium += min(1.0, RISE * table[PER_CAPACITY, first]) * missing
         for i in range(first, end):
             live[PREMIUM, i] = premium

@@ -58,7 +58,7 @@ async def test_who_is_told_to_wait_waits(case: Case, as_date: bool) -> None:
 
 
 async def test_a_slow_provider_is_not_waited_for(case: Case) -> None:
-    async with running(case, start=BEGIN, timeout_s=0.25) as rig:
+    async with running(case, start=BEGIN, timeout_s=1.0) as rig:
         await rig.refresh()
         good = await rig.newest()
         rig.fake.faults.append(Fault(What.SLOW))
@@ -67,7 +67,7 @@ async def test_a_slow_provider_is_not_waited_for(case: Case) -> None:
         assert rig.fake.slow_calls > 0
         hop, slot = rig.hop(), rig.slot()
         assert (hop.code, hop.age_s) == ("provider_unavailable", rig.now - good.observed_at)
-        assert "no answer within 0.25 s" in hop.why
+        assert "no answer within 1 s" in hop.why
         assert await rig.newest() == good
         assert slot.kind is Kind.FORECAST
         rig.fake.release.set()

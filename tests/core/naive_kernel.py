@@ -212,13 +212,17 @@ def premiums(world, figures, ask):
             if after[index] < 1e-3:
                 after[index] = 0.0
             continue
-        wanted = [one for one in mine if would_do(region, one[3], ask, rule)]
+        wanted = [
+            one
+            for one in mine
+            if would_do(region, one[3], ask, rule) and figures[one[0]]["cost"] < min(costs)
+        ]
         if not wanted:
             continue
-        row, _, _, c = min(wanted, key=lambda one: figures[one[0]]["cost"])
+        row, _, _, c = wanted[0]
         gain = min(costs) - figures[row]["cost"]
         energy = c["j_per_token"] * ask["n_out"] + c["j_per_request"]
-        if gain > 0.0 and energy > 0.0:
+        if energy > 0.0:
             kwh = energy * region["pue"] / J_PER_KWH
             worth = gain / (rule["weights"]["grams"] * kwh) + region["premium"]
             after[index] += rise * max(0.0, rule["scarcity"] * worth - region["premium"])

@@ -88,6 +88,8 @@ def an_instance(cls):
         return cls("said why", code="UNKNOWN")
     if issubclass(cls, errors.UpstreamError):
         return cls("said why", code="INVALID_ARGUMENT")
+    if cls is errors.CallBudgetError:
+        return cls("said why", retry_after_s=1.0)
     if issubclass(cls, errors.ConfigError):
         return cls("secret.yaml", [("key", "said why")])
     return cls("said why")
