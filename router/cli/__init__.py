@@ -1,0 +1,54 @@
+"""The command line: parse, call, exit code. 0 done, 1 failed, 2 a wrong file or argument.
+
+Rooms are imported inside the commands, so that ``--help`` and ``check`` stay quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from router import __version__
+from router.cli import carbon, gateway, study
+from router.cli.options import FAILED, WRONG
+from router.errors import CarbonRouterError, ConfigError
+
+app = typer.Typer(
+    name="carbon-router",
+    help="Sends each inference request to the lowest-carbon endpoint that meets its budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for room in (gateway, carbon, study):
+    app.add_typer(room.app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit. An error of the product is one short message on stderr."""
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except CarbonRouterError as error:
+        print(f"{type(error).reason}:\n{error}", file=sys.stderr)
+        sys.exit(WRONG if isinstance(error, ConfigError) else FAILED)
+    except OSError as error:
+        print(f"io: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"carbon-router {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,109 @@
+"""Commands of the gateway: serve, check, explain, and what needs no fleet, demo and emulate."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from router.cli.options import AsJson, ConfigPath, limit, parse_utc, show
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    config: ConfigPath,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Processes that share the port; overrides the file."),
+    ] = None,
+) -> None:
+    """Run the gateway until SIGTERM or SIGINT; SIGHUP reads the file again."""
+    from router import app as root
+
+    raise typer.Exit(root.serve(config, workers=workers))
+
+
+@app.command()
+def check(config: ConfigPath) -> None:
+    """Validate a configuration and everything it names, then say what it does."""
+    from router import app as root
+    from router.config import load
+    from router.views.summary import render_summary
+
+    loaded = load(config)
+    show(render_summary(loaded, root.check(config)))
+
+
+@app.command()
+def explain(
+    config: ConfigPath,
+    model: Annotated[str, typer.Option(help="Model, as callers name it.")],
+    model_version: Annotated[str, typer.Option(help="Empty: any.")] = "",
+    origin: Annotated[str, typer.Option(help="Where the request comes from.")] = "",
+    tenant: Annotated[str, typer.Option(help="Whose request it is.")] = "",
+    residency: Annotated[
+        str, typer.Option(help="Allowed jurisdictions, comma-separated; empty: all.")
+    ] = "",
+    ttft_ms: Annotated[float, limit("Budget to the first token, ms.")] = math.inf,
+    tpot_ms: Annotated[float, limit("Budget per output token, ms.")] = math.inf,
+    e2e_ms: Annotated[float, limit("Budget end to end, ms.")] = math.inf,
+    input_tokens: Annotated[
+        float | None, typer.Option(min=1, help="Prompt length; left out: the model's mean.")
+    ] = None,
+    max_output_tokens: Annotated[
+        float, typer.Option(min=1, help="Output limit.", show_default="none")
+    ] = math.inf,
+    at: Annotated[str, typer.Option(help="UTC time, such as 2022-05-14T18:00Z; empty: now.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Rank every candidate for one request, with each term of its score."""
+    from router import app as root
+    from router.model import Budget, Request
+    from router.views.explanation import explained_json, render_explained
+
+    when = parse_utc(at)
+    limits = (ttft_ms, tpot_ms, e2e_ms)
+    if not all(limit > 0 for limit in limits):
+        raise typer.BadParameter("a latency budget must be over 0 ms")
+    request = Request(
+        model=model,
+        version=model_version,
+        origin=origin,
+        tenant=tenant,
+        residency=frozenset(name.strip() for name in residency.split(",") if name.strip()),
+        budget=Budget(*limits, explicit=any(math.isfinite(limit) for limit in limits)),
+        input_tokens=math.nan if input_tokens is None else input_tokens,
+        max_output_tokens=max_output_tokens,
+    )
+    explained = root.explain(config, request, when)
+    if as_json:
+        print(explained_json(explained))
+    else:
+        show(render_explained(explained))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the report and the plot.")] = Path(
+        "out/demo"
+    ),
+    seconds: Annotated[
+        float, typer.Option(min=5, max=3600, help="Wall time in which a day of carbon passes.")
+    ] = 60.0,
+) -> None:
+    """Route real requests over an emulated fleet on loopback while a day of carbon passes."""
+    from router import demo as room
+
+    raise typer.Exit(room.run(out, seconds))
+
+
+@app.command()
+def emulate(config: ConfigPath) -> None:
+    """Run an emulated model server for each endpoint that the file marks `emulated: true`."""
+    from router.emulator import server
+
+    raise typer.Exit(server.run(config))
