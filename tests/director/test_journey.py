@@ -7,8 +7,9 @@ import pytest
 
 from router.core.health import State
 from router.core.latency import z_of
+from router.director import View
 from router.errors import CarbonRouterError, NothingFeasibleError, UpstreamBusyError, UpstreamError
-from router.model import Budget, Provenance
+from router.model import Basis, Budget, Factors, Provenance, Signal
 from tests.director.support import ANSWER, LADDER, LEAVES, Room, Says, fails, leaf, report, three
 from tests.factories import (
     HOUR,
@@ -17,6 +18,7 @@ from tests.factories import (
     endpoint,
     fleet,
     forecasts,
+    intensity,
     policy,
     region,
     request,
@@ -263,6 +265,19 @@ async def test_grams_are_counted_at_the_hours_in_which_it_ran():
     receipt = await receipt_of(room)
     assert receipt.gco2e == pytest.approx(1.2 * 150.0)
     assert receipt.finished_at == room.clock.wall
+
+
+async def test_a_marginal_intensity_stands_beside_and_changes_no_gram():
+    room = Room({"a": ANSWER}, alone())
+    plain = await receipt_of(room)
+    moer = intensity(700.0, signal=Signal(Basis.MARGINAL, Factors.NONE))
+    room.director.view = View(room.snapshot, room.board, {"grid-near": moer})
+    told = await receipt_of(room)
+    assert (plain.marginal, math.isnan(plain.marginal_gco2e)) == (None, True)
+    assert (told.marginal, told.gco2e) == (moer, plain.gco2e)
+    assert told.marginal_gco2e == pytest.approx(7.0 * told.gco2e)
+    room.director.view = View(room.snapshot, room.board, {"grid-far": moer})
+    assert (await receipt_of(room)).marginal is None
 
 
 async def test_latencies_are_the_callers_and_count_what_was_lost_on_the_way():
