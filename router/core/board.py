@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,14 @@ from router.core import kernel as k
 from router.core.health import Health, State
 from router.core.latency import RatioTracker
 from router.core.layout import Layout
+
+
+class Factors(NamedTuple):
+    """How wrong the latency model is, at the policy's quantile: factors, and a delay of TTFT."""
+
+    ttft: float
+    tpot: float
+    delay_ms: float
 
 
 class Seat:
@@ -39,7 +48,7 @@ class Seat:
         self.peak = 0
         self._others = 0.0
         self._z = 0.0
-        self._factors = (1.0, 1.0)
+        self._factors = Factors(1.0, 1.0, 0.0)
         self._caps: list[float] = []
         self._cells: list[tuple[NDArray[np.float64], int]] = []
 
@@ -49,8 +58,8 @@ class Seat:
         return self.in_flight + self._others
 
     @property
-    def factors(self) -> tuple[float, float]:
-        """Error factors (TTFT, TPOT) at the policy's quantile, as last published."""
+    def factors(self) -> Factors:
+        """The latency model's errors at the policy's quantile, as last published."""
         return self._factors
 
     def take(self, batch_cap: float) -> None:
@@ -86,12 +95,13 @@ class Seat:
             live[k.ELIGIBLE, row] = eligible
 
     def publish_latency(self) -> None:
-        """Write the error factors at the policy's quantile into every model's live columns."""
-        ttft, tpot = self.ttft_ratio.factor(self._z), self.tpot_ratio.factor(self._z)
-        self._factors = (ttft, tpot)
+        """Write the model's errors at the policy's quantile into every model's live columns."""
+        factors = Factors(self.ttft_ratio.factor(self._z), self.tpot_ratio.factor(self._z), 0.0)
+        self._factors = factors
         for live, row in self._cells:
-            live[k.TTFT_FACTOR, row] = ttft
-            live[k.TPOT_FACTOR, row] = tpot
+            live[k.TTFT_FACTOR, row] = factors.ttft
+            live[k.TPOT_FACTOR, row] = factors.tpot
+            live[k.TTFT_DELAY, row] = factors.delay_ms
 
     def settle(self, cells: list[tuple[NDArray[np.float64], int]], z: float) -> None:
         """Move to other columns (a reload); everything known is written there at once."""

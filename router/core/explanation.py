@@ -36,7 +36,8 @@ class Candidate(NamedTuple):
     value of REASONS; ``intensity`` None when no source knows the grid zone.
 
     ``g_per_kwh`` is what the policy decided by (its mean over the run, or an annual mean), NaN
-    where unknown; ``premium_g``: the price of scarce room and of waking a replica there, in grams
+    where unknown; ``delay_ms``: what the path adds to the RTT, as learned, part of ``ttft_ms``;
+    ``premium_g``: the price of scarce room and of waking a replica there, in grams
     that count in the cost and that nobody emits; ``cost`` is in the policy's own unit, None when
     the candidate was excluded.
     """
@@ -52,6 +53,7 @@ class Candidate(NamedTuple):
     batch: float
     max_in_flight: int
     rtt_ms: float
+    delay_ms: float
     ttft_ms: float
     tpot_ms: float
     e2e_ms: float
@@ -139,6 +141,7 @@ def explain(
                 batch=float(terms[i, k.E_BATCH]),
                 max_in_flight=endpoint.max_in_flight,
                 rtt_ms=float(terms[i, k.E_RTT]),
+                delay_ms=float(live[k.TTFT_DELAY, i]),
                 ttft_ms=float(terms[i, k.E_TTFT]),
                 tpot_ms=float(terms[i, k.E_TPOT]),
                 e2e_ms=float(terms[i, k.E_E2E]),

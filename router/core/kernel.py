@@ -10,7 +10,7 @@ For candidate i with b requests there (own and foreign), n_in and n_out expected
     tpot     = (tpot_base + tpot_slope * min(b + 1, max_batch))
     run      = prefill + n_out * tpot
     queue    = max(0, b + 1 - max_batch) * run / max_batch
-    ttft     = rtt + queue + prefill
+    ttft     = rtt + ttft_delay + queue + prefill
     e2e      = ttft + n_out_quantile * tpot * tpot_factor
     energy   = j_per_token * n_out + j_per_request (+ wake_energy * wake_w * run, when b < 1)
     grams    = (energy * PUE + network) / 3.6e6 * CI, CI averaged over the run
@@ -24,7 +24,8 @@ scarcity premium (g/kWh) is a shadow price on the room of a region, learned from
 themselves (`_learn_premiums`): who has a good alternative leaves room to who has none. The wake
 premium holds back from waking a replica for next to nothing.
 
-Sources: SCIENCE sections 1-4. ``*_factor`` carry the live error distribution to the quantile.
+Sources: SCIENCE sections 1-4. ``*_factor`` and ``ttft_delay`` (of the path, whatever the prompt)
+carry the live error distribution to the quantile.
 Candidates are sorted by region, so that a region is a range of rows; no region is empty, and RTT,
 PUE, CI and jurisdictions are the same throughout a region.
 """
@@ -63,7 +64,8 @@ TTFT_FACTOR = 3
 TPOT_FACTOR = 4
 TURNS = 5
 PREMIUM = 6
-LIVE_ROWS = 7
+TTFT_DELAY = 7
+LIVE_ROWS = 8
 
 # The policy's parameters.
 W_GCO2E = 0
@@ -278,7 +280,7 @@ def _terms(table, live, i, place, ask, rule):
         + table[PREFILL_MS_PER_IN_FLIGHT, i] * batch
     ) * live[TTFT_FACTOR, i]
     running = batch + 1.0
-    ttft = place.rtt + prefill
+    ttft = place.rtt + live[TTFT_DELAY, i] + prefill
     if over > 0.0:
         running = table[MAX_BATCH, i]
     tpot = table[TPOT_BASE_MS, i] + table[TPOT_MS_PER_SEQUENCE, i] * running
@@ -338,7 +340,7 @@ def _might(table, live, i, place, ask):
         + table[PREFILL_MS_PER_TOKEN, i] * ask.n_in
         + table[PREFILL_MS_PER_IN_FLIGHT, i] * live[BATCH, i]
     ) * live[TTFT_FACTOR, i]
-    ttft = place.rtt + prefill
+    ttft = place.rtt + live[TTFT_DELAY, i] + prefill
     alone = (table[TPOT_BASE_MS, i] + table[TPOT_MS_PER_SEQUENCE, i]) * live[TPOT_FACTOR, i]
     return (
         ttft <= ask.ttft_budget
@@ -433,6 +435,7 @@ def _sweep(table, live, labels, rtt_row, ask, rule, scratch):
     ci, rtt = table[CI_FROM], table[rtt_row]
     batches, eligible, caps, turns = live[BATCH], live[ELIGIBLE], live[BATCH_CAP], live[TURNS]
     ttft_factor, tpot_factor, premiums = live[TTFT_FACTOR], live[TPOT_FACTOR], live[PREMIUM]
+    ttft_delay = live[TTFT_DELAY]
     total = ask.n_in + ask.n_out
     late = 0
     for i in range(np.uint64(table.shape[1])):
@@ -446,7 +449,7 @@ def _sweep(table, live, labels, rtt_row, ask, rule, scratch):
         running = _read(max_batch, i) if over > 0.0 else batch + 1.0
         tpot = _read(tpot_base, i) + _read(tpot_slope, i) * running
         run_ms = prefill + ask.n_out * tpot
-        ttft = _read(rtt, i) + prefill
+        ttft = _read(rtt, i) + _read(ttft_delay, i) + prefill
         queued = ttft + over * run_ms * _read(per_max_batch, i)
         ttft = queued if over > 0.0 else ttft
         tpot_q = tpot * _read(tpot_factor, i)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from router.core.accounting import Run
-from router.core.board import Seat
+from router.core.board import Factors, Seat
 from router.core.energy import tpot_ms
 from router.model import Decision, TokenProfile
 
@@ -28,8 +28,8 @@ class Prediction(NamedTuple):
     tpot_ms: float
 
 
-def prediction_of(decision: Decision, factors: tuple[float, float], batch: float) -> Prediction:
-    """``factors``: (TTFT, TPOT) at decision time, taken back out of the quantile.
+def prediction_of(decision: Decision, factors: Factors, batch: float) -> Prediction:
+    """``factors``: at decision time, taken back out of the quantile.
 
     ``batch``: mean requests on the endpoint while it ran, itself included.
     """
@@ -37,7 +37,8 @@ def prediction_of(decision: Decision, factors: tuple[float, float], batch: float
     running_ms = 0.0
     if isinstance(profile, TokenProfile):
         running_ms = tpot_ms(profile, min(batch, float(profile.max_batch)))
-    return Prediction((decision.ttft_ms - decision.rtt_ms) / factors[0], running_ms)
+    wait_ms = (decision.ttft_ms - decision.rtt_ms - factors.delay_ms) / factors.ttft
+    return Prediction(wait_ms, running_ms)
 
 
 def teach_latency(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from router.contract import Backend, Clock, Observer, ReportReader, Rng
 from router.core.accounting import Run
-from router.core.board import Board, Seat
+from router.core.board import Board, Factors, Seat
 from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
 from router.core.health import State
@@ -64,7 +64,7 @@ class Lesson(NamedTuple):
 
     receipt: Receipt
     seat: Seat
-    factors: tuple[float, float]
+    factors: Factors
     run: Run
     fleet: Fleet
     decided_s: float

@@ -265,7 +265,7 @@ def _arrive(world, arrivals, i, seed, exact):
     f[slot, s.TTFT_BUDGET] = own_ttft
     f[slot, s.TPOT_BUDGET] = own_tpot
     f[slot, s.E2E_BUDGET] = own_e2e
-    f[slot, s.WAIT_MS] = (ttft_ms - rtt_ms) / live[k.TTFT_FACTOR, row]
+    f[slot, s.WAIT_MS] = (ttft_ms - rtt_ms - live[k.TTFT_DELAY, row]) / live[k.TTFT_FACTOR, row]
     f[slot, s.CAP] = cap
     f[slot, s.NETWORK_J] = network_j
     n[slot, s.REPLICA] = r

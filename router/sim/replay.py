@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from router.config.settings import HealthSettings
 from router.core.accounting import Run as Served
-from router.core.board import Board
+from router.core.board import Board, Factors
 from router.core.columns import Snapshot, build_snapshot, mean_over
 from router.core.energy import J_PER_KWH
 from router.core.latency import z_of
@@ -68,7 +68,7 @@ class _InFlight(NamedTuple):
     serial: int
     timed: TimedRequest
     decision: Decision
-    factors: tuple[float, float]
+    factors: Factors
     lease: Lease
     half_rtt_s: float
 

@@ -27,6 +27,7 @@ _COLUMNS = (
     ("PUE", "right"),
     ("load", "right"),
     ("RTT", "right"),
+    ("delay", "right"),
     ("TTFT", "right"),
     ("TPOT", "right"),
     ("e2e", "right"),
@@ -139,9 +140,9 @@ def _counterfactual(decision: Decision) -> str:
 
 def _table(explanation: Explanation) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    scarce = _scarce(explanation)
+    left_out = _left_out(explanation)
     for title, side in _COLUMNS:
-        if scarce or title != "premium":
+        if title not in left_out:
             table.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
     chosen = explanation.decision.endpoint.name if explanation.decision else None
     for rank, candidate in enumerate(explanation.candidates, start=1):
@@ -151,7 +152,7 @@ def _table(explanation: Explanation) -> Table:
 
 
 def _row(rank: int, candidate: Candidate, explanation: Explanation) -> list[str]:
-    chosen = explanation.decision
+    chosen, left_out = explanation.decision, _left_out(explanation)
     is_chosen = chosen is not None and candidate.endpoint == chosen.endpoint.name
     verdict = "chosen" if is_chosen else candidate.excluded
     return [
@@ -163,12 +164,13 @@ def _row(rank: int, candidate: Candidate, explanation: Explanation) -> list[str]
         f"{candidate.pue:.2f}",
         f"{candidate.batch:.0f}/{candidate.max_in_flight}",
         f"{candidate.rtt_ms:.0f}",
+        *([f"{candidate.delay_ms:.0f}"] if "delay" not in left_out else []),
         f"{candidate.ttft_ms:.0f}",
         f"{candidate.tpot_ms:.1f}",
         f"{candidate.e2e_ms:.0f}",
         f"{_number(candidate.energy_j, 3)}{_MARKS[candidate.profile_provenance]}",
         _number(candidate.gco2e, 3),
-        *([_number(candidate.premium_g, 3)] if _scarce(explanation) else []),
+        *([_number(candidate.premium_g, 3)] if "premium" not in left_out else []),
         "" if candidate.cost is None else _number(candidate.cost, 4),
         verdict,
     ]
@@ -182,8 +184,13 @@ _MARK_MEANINGS: Mapping[str, str] = {
 }
 
 
-def _scarce(explanation: Explanation) -> bool:
-    return any(candidate.premium_g for candidate in explanation.candidates)
+def _left_out(explanation: Explanation) -> set[str]:
+    """Columns that would hold nothing but zeros."""
+    figures = {
+        "delay": [candidate.delay_ms for candidate in explanation.candidates],
+        "premium": [candidate.premium_g for candidate in explanation.candidates],
+    }
+    return {title for title, values in figures.items() if not any(values)}
 
 
 def _known(candidate: Candidate, at: float) -> str:
@@ -217,7 +224,10 @@ def _legend(explanation: Explanation) -> list[str]:
     if sources:
         lines.append(f"intensity: {', '.join(sorted(signals))}, from {'; '.join(sources)}")
     lines.append("gCO2e = J x PUE / 3.6e6 x g/kWh, plus the network's")
-    if _scarce(explanation):
+    left_out = _left_out(explanation)
+    if "delay" not in left_out:
+        lines.append("delay: what the path adds to the RTT, as learned; part of TTFT and e2e")
+    if "premium" not in left_out:
         lines.append("premium: g that scarce room and waking cost in the choice; nobody emits them")
     return lines
 

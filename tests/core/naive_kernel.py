@@ -49,7 +49,7 @@ def figures(region, c, ask, rule):
     tpot = c["tpot_base"] + c["tpot_slope"] * min(b + 1, c["max_batch"])
     run = prefill + ask["n_out"] * tpot
     queue = max(0.0, b + 1 - c["max_batch"]) * run / c["max_batch"]
-    ttft = region["rtt"][ask["origin"]] + queue + prefill
+    ttft = region["rtt"][ask["origin"]] + c["ttft_delay"] + queue + prefill
     e2e = ttft + ask["n_out_q"] * tpot * c["tpot_factor"]
     energy = c["j_per_token"] * ask["n_out"] + c["j_per_request"]
     if b < 1:
@@ -184,7 +184,7 @@ def would_do(region, c, ask, rule):
         + c["prefill_per_token"] * ask["n_in"]
         + c["prefill_per_in_flight"] * c["batch"]
     ) * c["ttft_factor"]
-    ttft = region["rtt"][ask["origin"]] + prefill
+    ttft = region["rtt"][ask["origin"]] + c["ttft_delay"] + prefill
     tpot = (c["tpot_base"] + c["tpot_slope"]) * c["tpot_factor"]
     return (
         ttft <= ask["ttft_budget"]

@@ -137,7 +137,9 @@ class BoardMachine(RuleBasedStateMachine):
                 assert bool(live[k.ELIGIBLE, row]) == seat.health.admits(seat.in_flight)
                 assert live[k.TTFT_FACTOR, row] == seat.ttft_ratio.factor(self.z)
                 assert live[k.TPOT_FACTOR, row] == seat.tpot_ratio.factor(self.z)
-                assert seat.factors == (live[k.TTFT_FACTOR, row], live[k.TPOT_FACTOR, row])
+                assert seat.factors == tuple(
+                    live[[k.TTFT_FACTOR, k.TPOT_FACTOR, k.TTFT_DELAY], row]
+                )
 
     def teardown(self):
         for lease, _ in getattr(self, "open", []):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.core import kernel as k
 from router.core.explanation import REASONS, explain
 from router.core.kernel import FEASIBLE
 from router.errors import InvalidMetadataError, RefusedError, UnknownModelError
@@ -219,3 +220,16 @@ def test_the_premium_of_a_full_region_is_told_and_asking_teaches_nothing():
     assert told["e"].premium_g == 0.0
     assert told["w"].premium_g > 0.0
     assert told["w"].cost == pytest.approx(told["w"].gco2e + told["w"].premium_g)
+
+
+def test_the_delay_that_the_path_adds_is_told():
+    world = World()
+    before = {one.endpoint: one for one in explained(world).candidates}
+    assert {one.delay_ms for one in before.values()} == {0.0}
+    live = world.board.live("llama", "")
+    names = [one.name for one in world.snapshot.layout.find("llama", "").endpoints]
+    live[k.TTFT_DELAY, names.index("w")] = 7.0
+    after = {one.endpoint: one for one in explained(world).candidates}
+    assert after["e"] == before["e"]
+    assert after["w"].delay_ms == 7.0
+    assert after["w"].ttft_ms == pytest.approx(before["w"].ttft_ms + 7.0)

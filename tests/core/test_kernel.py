@@ -55,6 +55,7 @@ def candidates(draw):
         "ttft_factor": draw(factors),
         "tpot_factor": draw(factors),
         "turns": draw(st.integers(0, 5)),
+        "ttft_delay": draw(st.sampled_from([0.0, 0.0, 8.0]) | st.floats(0.0, 100.0)),
     }
 
 
@@ -127,6 +128,7 @@ def arrays(world):
     moving = {
         k.BATCH: "batch", k.ELIGIBLE: "eligible", k.BATCH_CAP: "batch_cap",
         k.TTFT_FACTOR: "ttft_factor", k.TPOT_FACTOR: "tpot_factor", k.TURNS: "turns",
+        k.TTFT_DELAY: "ttft_delay",
     }  # fmt: skip
     for row, _, region, c in rows:
         for at, name in static.items():
@@ -239,6 +241,7 @@ def test_the_order_of_reasons():
     broken = {
         **LLAMA, "max_in_flight": 2, "context": 10.0, "batch": 2.0, "eligible": False,
         "batch_cap": math.inf, "ttft_factor": 1.0, "tpot_factor": 1.0, "turns": 0,
+        "ttft_delay": 0.0,
     }  # fmt: skip
     region = {
         "rtt": (500.0,), "pue": 1.0, "ci": None, "label": 1, "premium": 0.0, "candidates": [broken],
@@ -304,6 +307,7 @@ def _one_run(run_s, ci, slot_left_s):
         **TASK, "prefill_base": run_s * 1e3, "prefill_per_in_flight": 0.0, "j_per_request": 3.6e6,
         "max_in_flight": 1, "context": math.inf, "batch": 0.0, "eligible": True,
         "batch_cap": math.inf, "ttft_factor": 1.0, "tpot_factor": 1.0, "turns": 0,
+        "ttft_delay": 0.0,
     }  # fmt: skip
     region = {
         "rtt": (0.0,), "pue": 1.0, "ci": ci, "label": 0, "premium": 0.0, "candidates": [candidate],

@@ -57,7 +57,20 @@ def test_what_was_learned_counts_in_the_next_decision():
     assert after.tpot_ms == pytest.approx(12.2, rel=0.02)
     live = world.board.live("llama", "")
     row = [one.name for one in world.snapshot.layout.find("llama", "").endpoints].index("w")
-    assert (live[k.TTFT_FACTOR, row], live[k.TPOT_FACTOR, row]) == world.seat("w").factors
+    told = tuple(live[[k.TTFT_FACTOR, k.TPOT_FACTOR, k.TTFT_DELAY], row])
+    assert told == world.seat("w").factors
+
+
+def test_a_delay_of_the_path_adds_to_the_first_token_and_to_the_end_and_to_no_energy():
+    world = World()
+    before = world.decide()
+    world.board.live("llama", "")[k.TTFT_DELAY] = 7.0
+    after = world.decide()
+    assert after.ttft_ms == pytest.approx(before.ttft_ms + 7.0)
+    assert after.e2e_ms == pytest.approx(before.e2e_ms + 7.0)
+    assert (after.energy_j, after.gco2e) == (before.energy_j, before.gco2e)
+    told = prediction_of(after, world.seat("w").factors._replace(delay_ms=7.0), 1.0)
+    assert told == pytest.approx(TRUE)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,15 @@ def test_figures_say_how_they_came_to_be(tmp_path: Path) -> None:
     assert "'" not in rows(text)["west-0"]
     assert "J': emulated endpoint, no real hardware" in text
     assert "average/lifecycle, from trace:grid.csv" in text
+
+
+def test_a_delay_that_was_learned_has_a_column_and_none_has_none(tmp_path: Path) -> None:
+    explanation = explained(tmp_path, Request("llama-3.1-8b", origin="east"))
+    assert "delay" not in shown(explanation)
+    west, east = explanation.candidates
+    learned = replace(explanation, candidates=(west._replace(delay_ms=77.0), east))
+    assert "77" in rows(shown(learned))["west-0"]
+    assert "delay: what the path adds to the RTT, as learned" in shown(learned)
 
 
 def test_an_excluded_candidate_has_its_reason_and_no_rank(tmp_path: Path) -> None:
