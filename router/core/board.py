@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from router.config.settings import HealthSettings
 from router.core import kernel as k
 from router.core.health import Health, State
-from router.core.latency import RatioTracker
+from router.core.latency import RatioTracker, WaitTracker
 from router.core.layout import Layout
 
 
@@ -35,13 +35,13 @@ class Seat:
 
     __slots__ = (
         "_caps", "_cells", "_factors", "_others", "_z",
-        "health", "in_flight", "name", "peak", "tpot_ratio", "ttft_ratio", "turns",
+        "health", "in_flight", "name", "peak", "tpot_ratio", "turns", "wait",
     )  # fmt: skip
 
     def __init__(self, name: str, health: HealthSettings) -> None:
         self.name = name
         self.health = Health(health)
-        self.ttft_ratio = RatioTracker()
+        self.wait = WaitTracker()
         self.tpot_ratio = RatioTracker()
         self.in_flight = 0
         self.turns = 0
@@ -96,7 +96,8 @@ class Seat:
 
     def publish_latency(self) -> None:
         """Write the model's errors at the policy's quantile into every model's live columns."""
-        factors = Factors(self.ttft_ratio.factor(self._z), self.tpot_ratio.factor(self._z), 0.0)
+        delay_ms, ttft = self.wait.errors()
+        factors = Factors(ttft, self.tpot_ratio.factor(self._z), delay_ms)
         self._factors = factors
         for live, row in self._cells:
             live[k.TTFT_FACTOR, row] = factors.ttft
@@ -107,6 +108,7 @@ class Seat:
         """Move to other columns (a reload); everything known is written there at once."""
         self._cells = cells
         self._z = z
+        self.wait.aim(z)
         self.publish_load()
         self.publish_latency()
 

@@ -1,8 +1,19 @@
-"""How wrong the latency model is on one endpoint: actual over predicted, learned from outcomes.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+"""How wrong the latency model is on one endpoint, learned from outcomes.
 
-The log of the ratio is tracked by an exponentially weighted mean and variance; the factor at a
-quantile is exp(mean + z * sd), so that "meets the budget" is a probability (SCIENCE, section 3).
-Only successes teach: a fast failure must not make an endpoint look quick.
+TPOT: the log of actual over predicted is tracked by an exponentially weighted mean and variance;
+the factor at a quantile is exp(mean + z * sd), so that "meets the budget" is a probability
+(SCIENCE, section 3). Only successes teach: a fast failure must not make an endpoint look quick.
+
+The wait for the first token, less the round trip, has two errors, which only requests of different
+prefill can tell apart:
+
+    wait ~ (delay + factor * prefill) * exp(level + sd * normal)
+
+The delay is the path's (an RTT table that is off, TLS, a proxy), the factor the hardware's. The
+level follows quickly, just as for TPOT. How the wait divides into delay and factor follows slowly,
+by least squares of relative errors; the level takes up what the division gains or loses, so that a
+new division alone moves no prediction of such a request as taught it.
 """
 
 from __future__ import annotations
@@ -10,9 +21,53 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
 _PRIOR_SD = 0.10  # of the log ratio; p95 over p50 inter-token latency is 1.1-1.3 in ML.ENERGY v3
 _WEIGHT = 0.05  # of one observation: a memory of about 20 requests
 _RATIO_BOUNDS = (0.02, 50.0)
+
+# The prior of the division. Requests that are all alike leave it at that: of their surplus a share
+# of 10**2 / (10**2 + (0.2 * prefill_ms)**2) is taken for a delay. Of a prefill of 50 ms that is
+# half; of shorter ones it is mostly delay, of longer ones mostly factor.
+_DELAY_SD_MS = 10.0
+_FACTOR_SD = 0.2
+_DIVISION_WEIGHT = 0.005  # a memory of about 200 requests
+# An observation moves the division by as much as its error is likely, at most: robust, not deaf.
+_CLIP_SDS = 2.5
+# Doubt in the first observations, beside the noise's variance: as the level, they count for 1/20.
+_DOUBT = 1.6
+_DOUBT_LEFT = 0.95
+_LEAST_NOISE = 0.01**2
+# Beyond, a prefill is a mistake, and its square no number.
+_PREFILL_BOUNDS_MS = (1e-3, 1e9)
+# A delay is never negative: predictions stay above the round trip, and a prefill that grows faster
+# than the prompt would pass for one.
+_MOST_DELAY_MS = 1000.0
+# Errors are not normal: the deviate of the quantile is moved until its share of the outcomes holds.
+_SHIFT_WEIGHT = 0.03
+_SHIFT_BOUNDS = (-3.0, 5.0)
+
+# Columns of the state of a wait's errors. *_SUM: of least squares over 1 and prefill, each relative
+# to the wait that was predicted; *_HIT: their products with what came.
+DELAY_MS = 0
+FACTOR = 1
+LEVEL = 2
+VARIANCE = 3
+SHIFT = 4
+DOUBT = 5
+ONE_SUM = 6
+BOTH_SUM = 7
+PREFILL_SUM = 8
+ONE_HIT = 9
+PREFILL_HIT = 10
+WAIT_ERRORS = 11
+
+_LOW, _HIGH = _RATIO_BOUNDS
+_LOG_HIGH = math.log(_HIGH)
+_OPTIONS = {"error_model": "numpy", "_nrt": False, "cache": True}
 
 
 def z_of(quantile: float) -> float:
@@ -21,7 +76,7 @@ def z_of(quantile: float) -> float:
 
 
 class RatioTracker:
-    """Distribution of actual / predicted for one figure (TTFT or TPOT) of one endpoint."""
+    """Distribution of actual / predicted for one figure of one endpoint."""
 
     __slots__ = ("_mean", "_variance")
 
@@ -45,3 +100,105 @@ class RatioTracker:
     def factor(self, z: float) -> float:
         """The ratio at the quantile whose standard normal deviate is ``z``."""
         return math.exp(self._mean + z * math.sqrt(self._variance))
+
+
+def wait_prior() -> NDArray[np.float64]:
+    """The state (WAIT_ERRORS,) before any outcome: the profile is right within the prior spread."""
+    state = np.zeros(WAIT_ERRORS)
+    state[FACTOR], state[VARIANCE], state[DOUBT] = 1.0, _PRIOR_SD**2, _DOUBT
+    return state
+
+
+@numba.njit("void(f8[::1], f8, f8)", **_OPTIONS)
+def _divide(state, clipped, prefill_ms):
+    """Take an observation into the least squares, and divide the wait anew.
+
+    ``clipped``: the wait relative to what delay and factor alone predict.
+    """
+    predicted_ms = state[DELAY_MS] + state[FACTOR] * prefill_ms
+    one, prefill = 1.0 / predicted_ms, prefill_ms / predicted_ms
+    kept = 1.0 - _DIVISION_WEIGHT
+    state[ONE_SUM] = kept * state[ONE_SUM] + one * one
+    state[BOTH_SUM] = kept * state[BOTH_SUM] + one * prefill
+    state[PREFILL_SUM] = kept * state[PREFILL_SUM] + prefill * prefill
+    state[ONE_HIT] = kept * state[ONE_HIT] + one * clipped
+    state[PREFILL_HIT] = kept * state[PREFILL_HIT] + prefill * clipped
+    noise = max(state[VARIANCE], _LEAST_NOISE) + state[DOUBT]
+    state[DOUBT] *= _DOUBT_LEFT
+    ones = state[ONE_SUM] + noise / _DELAY_SD_MS**2
+    prefills = state[PREFILL_SUM] + noise / _FACTOR_SD**2
+    hits = state[PREFILL_HIT] + noise / _FACTOR_SD**2
+    both = state[BOTH_SUM]
+    delay_ms = (state[ONE_HIT] * prefills - both * hits) / (ones * prefills - both * both)
+    delay_ms = min(max(delay_ms, 0.0), _MOST_DELAY_MS)
+    factor = (hits - both * delay_ms) / prefills
+    if factor < _LOW:
+        factor = _LOW
+        delay_ms = min(max((state[ONE_HIT] - both * factor) / ones, 0.0), _MOST_DELAY_MS)
+    state[DELAY_MS], state[FACTOR] = delay_ms, min(factor, _HIGH)
+
+
+@numba.njit("void(f8[::1], f8, f8, f8, b1)", **_OPTIONS)
+def observe_wait(state, actual_ms, prefill_ms, z, divides):
+    """Take in one success; see `WaitTracker.observe`. Also called by the compiled simulation."""
+    usable = _PREFILL_BOUNDS_MS[0] <= prefill_ms <= _PREFILL_BOUNDS_MS[1]
+    if not (usable and 0.0 < actual_ms < np.inf):
+        return
+    actual_ms = min(max(actual_ms, _LOW * prefill_ms), _HIGH * prefill_ms + _MOST_DELAY_MS)
+    before_ms = state[DELAY_MS] + state[FACTOR] * prefill_ms
+    log_ratio = min(max(math.log(actual_ms / before_ms), -_LOG_HIGH), _LOG_HIGH)
+    error, sd = log_ratio - state[LEVEL], math.sqrt(state[VARIANCE])
+    if divides:
+        limit = _CLIP_SDS * sd
+        missed = 1.0 if error > (z + state[SHIFT]) * sd else 0.0
+        shift = state[SHIFT] + _SHIFT_WEIGHT * (missed - 0.5 * math.erfc(z * math.sqrt(0.5)))
+        state[SHIFT] = min(max(shift, _SHIFT_BOUNDS[0]), _SHIFT_BOUNDS[1])
+        _divide(state, math.exp(state[LEVEL] + min(max(error, -limit), limit)), prefill_ms)
+        after_ms = state[DELAY_MS] + state[FACTOR] * prefill_ms
+        state[LEVEL] -= math.log(after_ms / before_ms)
+    level = state[LEVEL] + _WEIGHT * error
+    state[LEVEL] = min(max(level, -_LOG_HIGH), _LOG_HIGH)
+    state[VARIANCE] = (1.0 - _WEIGHT) * (state[VARIANCE] + _WEIGHT * error * error)
+
+
+@numba.njit("UniTuple(f8, 2)(f8[::1], f8)", **_OPTIONS)
+def wait_errors(state, z):
+    """(delay_ms, factor) at the quantile whose standard normal deviate is ``z``."""
+    level = math.exp(state[LEVEL] + (z + state[SHIFT]) * math.sqrt(state[VARIANCE]))
+    return state[DELAY_MS] * level, state[FACTOR] * level
+
+
+class WaitTracker:
+    """Distribution of the wait for the first token of one endpoint, round trip and queue apart.
+
+    One quantile is aimed at, that of ``z``; what was learned stays when it changes.
+    """
+
+    __slots__ = ("_state", "_z")
+
+    def __init__(self, z: float = 0.0) -> None:
+        self._state = wait_prior()
+        self._z = z
+
+    def aim(self, z: float) -> None:
+        """Tell from now on what holds at the quantile whose standard normal deviate is ``z``."""
+        if z != self._z:
+            self._z, self._state[SHIFT] = z, 0.0
+
+    def observe(self, actual_ms: float, prefill_ms: float, divides: bool = True) -> None:
+        """Take in one success: ``prefill_ms`` by the model. Unusable figures (not positive, not
+        finite, no prefill at all) teach nothing.
+
+        ``divides``: whether it tells delay and factor apart; else it moves the level alone.
+        """
+        observe_wait(self._state, actual_ms, prefill_ms, self._z, divides)
+
+    def errors(self) -> tuple[float, float]:
+        """(delay_ms, factor): a wait is at most delay + factor * prefill at the quantile."""
+        delay_ms, factor = wait_errors(self._state, self._z)
+        return delay_ms, factor
+
+    def middle(self) -> tuple[float, float]:
+        """(delay_ms, factor) in the middle of the distribution, as far as it is lognormal."""
+        level = math.exp(self._state[LEVEL])
+        return float(self._state[DELAY_MS]) * level, float(self._state[FACTOR]) * level

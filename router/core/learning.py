@@ -1,12 +1,14 @@
 """What a success teaches: how wrong the latency model is on its endpoint, how long answers are.
 
-The round trip is known and not the endpoint's doing, so ratios are taken of the rest. Nor is it the
+The round trip is known and not the endpoint's doing, so errors are taken of the rest. Nor is it the
 model's error that others came or went while a request ran: its TPOT is held against the model's at
-the load that there was. What later requests may add is limited by the batch cap of each.
+the load that there was. What later requests may add is limited by the batch cap of each. Where a
+request had to queue for its place, its wait is mostly others' doing and teaches nothing.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from router.core.accounting import Run
@@ -20,25 +22,30 @@ TELLING_TOKENS = 64.0
 
 
 class Prediction(NamedTuple):
-    """The latency model's own figures, without the error factors, ms: the wait as of the decision,
-    TPOT at the load while the request ran.
+    """The latency model's own figures, without its errors, ms: prefill as of the decision, NaN
+    where the request had to queue; TPOT at the load while it ran.
     """
 
-    wait_ms: float
+    prefill_ms: float
     tpot_ms: float
 
 
-def prediction_of(decision: Decision, factors: Factors, batch: float) -> Prediction:
+def prediction_of(
+    decision: Decision, factors: Factors, batch: float, batch_at_start: float
+) -> Prediction:
     """``factors``: at decision time, taken back out of the quantile.
 
-    ``batch``: mean requests on the endpoint while it ran, itself included.
+    ``batch``: mean requests on the endpoint while it ran, itself included; ``batch_at_start``:
+    those when it went there.
     """
     profile = decision.served.profile
+    prefill_ms = math.nan
+    if batch_at_start <= profile.max_batch:
+        prefill_ms = (decision.ttft_ms - decision.rtt_ms - factors.delay_ms) / factors.ttft
     running_ms = 0.0
     if isinstance(profile, TokenProfile):
         running_ms = tpot_ms(profile, min(batch, float(profile.max_batch)))
-    wait_ms = (decision.ttft_ms - decision.rtt_ms - factors.delay_ms) / factors.ttft
-    return Prediction(wait_ms, running_ms)
+    return Prediction(prefill_ms, running_ms)
 
 
 def teach_latency(
@@ -46,19 +53,20 @@ def teach_latency(
 ) -> None:
     """Learn from one success. ``seen_rtt_ms``: round trip between this gateway and the endpoint.
 
-    A stream tells TTFT and TPOT apart; a unary call teaches both by the ratio of the whole.
+    A stream tells TTFT and TPOT apart, and of TTFT what is delay and what is factor; a unary call
+    teaches both by the ratio of the whole.
     """
-    service_ms = run.e2e_ms - seen_rtt_ms
-    share = min(1.0, output_tokens / TELLING_TOKENS)
-    if run.ttft_ms == run.ttft_ms and output_tokens > 1.0:
-        seat.ttft_ratio.observe(run.ttft_ms - seen_rtt_ms, prediction.wait_ms)
-        seat.tpot_ratio.observe(
-            (run.e2e_ms - run.ttft_ms) / (output_tokens - 1.0), prediction.tpot_ms, share
-        )
-    elif output_tokens == output_tokens:
-        whole_ms = prediction.wait_ms + output_tokens * prediction.tpot_ms
-        seat.ttft_ratio.observe(service_ms, whole_ms)
-        seat.tpot_ratio.observe(service_ms, whole_ms, share)
-    else:
+    if not output_tokens >= 1.0:
         return
+    share = min(1.0, output_tokens / TELLING_TOKENS)
+    if run.ttft_ms == run.ttft_ms:
+        seat.wait.observe(run.ttft_ms - seen_rtt_ms, prediction.prefill_ms)
+        if output_tokens > 1.0:
+            pace_ms = (run.e2e_ms - run.ttft_ms) / (output_tokens - 1.0)
+            seat.tpot_ratio.observe(pace_ms, prediction.tpot_ms, share)
+    else:
+        service_ms = run.e2e_ms - seen_rtt_ms
+        whole_ms = prediction.prefill_ms + output_tokens * prediction.tpot_ms
+        seat.wait.observe(service_ms, whole_ms, divides=False)
+        seat.tpot_ratio.observe(service_ms, whole_ms, share)
     seat.publish_latency()

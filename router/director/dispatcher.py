@@ -59,12 +59,13 @@ class Parts(NamedTuple):
 
 class Lesson(NamedTuple):
     """What a finished request teaches and tells. ``factors``: of the seat's latency error when the
-    request went upstream; ``fleet``: the one it was decided on; ``decided_s``: its first decision
-    took; ``added_s``: from its arrival to its going upstream."""
+    request went upstream, ``batch_at_start`` its load then; ``fleet``: the one it was decided on;
+    ``decided_s``: its first decision took; ``added_s``: from its arrival to its going upstream."""
 
     receipt: Receipt
     seat: Seat
     factors: Factors
+    batch_at_start: float
     run: Run
     fleet: Fleet
     decided_s: float
@@ -148,7 +149,7 @@ class Dispatcher:
             request, decision, tokens = receipt.request, receipt.decision, receipt.output_tokens
             teach_latency(
                 lesson.seat,
-                prediction_of(decision, lesson.factors, lesson.run.batch),
+                prediction_of(decision, lesson.factors, lesson.run.batch, lesson.batch_at_start),
                 lesson.run,
                 tokens,
                 _seen_rtt_ms(decision, lesson.fleet),

@@ -152,6 +152,7 @@ class Journey:
                 receipt,
                 seat,
                 self._factors,
+                lease.batch_at_start,
                 run,
                 self._view.snapshot.layout.fleet,
                 self._decided_s,

@@ -17,6 +17,7 @@ import numba
 import numpy as np
 
 from router.core import kernel as k
+from router.core import latency
 from router.core.energy import J_PER_KWH
 from router.model import Relax
 from router.sim import engine_gateway as gw
@@ -47,7 +48,7 @@ def _sources_digest() -> int:
     which by itself would only notice a change of this very file.
     """
     digest = hashlib.blake2b(digest_size=7)
-    for module in (k, gw, rp, s):
+    for module in (k, latency, gw, rp, s):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest(), "big")
 
@@ -155,7 +156,8 @@ def _answer(world, slot, now, exact):
         replicas = world.plant.replicas
         tpot_ms = (replicas[r, s.TPOT_BASE] + replicas[r, s.TPOT_SLOPE] * running) * 1e3
     gw.give_back(world.gates, g, e, f[slot, s.CAP], exact)
-    gw.note(world.gates, world.flights, slot, e, one_unit, tpot_ms, now, scalars[s.Z])
+    max_batch = states[r, s.MAX_BATCH]
+    gw.note(world.gates, world.flights, slot, e, max_batch, tpot_ms, now, scalars[s.Z])
     if f[slot, s.ARRIVAL] >= scalars[s.WARM_UP]:
         ttft_ms = (f[slot, s.FIRST] + f[slot, s.HALF_RTT] - f[slot, s.ARRIVAL]) * 1e3
         e2e_ms = (now - f[slot, s.ARRIVAL]) * 1e3
@@ -265,7 +267,8 @@ def _arrive(world, arrivals, i, seed, exact):
     f[slot, s.TTFT_BUDGET] = own_ttft
     f[slot, s.TPOT_BUDGET] = own_tpot
     f[slot, s.E2E_BUDGET] = own_e2e
-    f[slot, s.WAIT_MS] = (ttft_ms - rtt_ms - live[k.TTFT_DELAY, row]) / live[k.TTFT_FACTOR, row]
+    prefill_ms = (ttft_ms - rtt_ms - live[k.TTFT_DELAY, row]) / live[k.TTFT_FACTOR, row]
+    f[slot, s.PREFILL_MS] = prefill_ms
     f[slot, s.CAP] = cap
     f[slot, s.NETWORK_J] = network_j
     n[slot, s.REPLICA] = r

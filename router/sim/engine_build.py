@@ -11,11 +11,19 @@ import numpy as np
 from router.core import kernel as k
 from router.core.columns import CI_HOURS, Snapshot
 from router.core.energy import J_PER_KWH
-from router.core.latency import _PRIOR_SD, RatioTracker, z_of
+from router.core.latency import (
+    _PRIOR_SD,
+    WAIT_ERRORS,
+    RatioTracker,
+    WaitTracker,
+    wait_prior,
+    z_of,
+)
 from router.core.layout import Candidates, Layout
 from router.core.lengths import _Lengths
 from router.errors import InvalidMetadataError, TraceError
 from router.model import Fleet, Policy, Profile, Relax
+from router.sim import engine_gateway as gw
 from router.sim import engine_state as s
 from router.sim.engine_state import Floats, Ints
 from router.sim.replica import Physics
@@ -212,16 +220,18 @@ def _gates(simulation: Simulation, policy: Policy, site: Site, digest_every: int
     n = max(len(one.endpoints) for one in site.candidates)
     live = np.zeros((count, models, k.LIVE_ROWS, n))
     live[:, :, k.BATCH_CAP] = math.inf
-    factor = RatioTracker().factor(z_of(policy.quantile))
-    live[:, :, k.TTFT_FACTOR] = live[:, :, k.TPOT_FACTOR] = factor
+    z = z_of(policy.quantile)
+    live[:, :, k.TTFT_DELAY], live[:, :, k.TTFT_FACTOR] = WaitTracker(z).errors()
+    live[:, :, k.TPOT_FACTOR] = RatioTracker().factor(z)
     cells: list[list[tuple[int, int]]] = [[] for _ in range(endpoints)]
     at = {name: e for e, name in enumerate(site.endpoints)}
     for m, one in enumerate(site.candidates):
         live[:, m, k.ELIGIBLE, : len(one.endpoints)] = 1.0
         for row, endpoint in enumerate(one.endpoints):
             cells[at[endpoint.name]].append((m, row))
-    errors = np.zeros((count, endpoints, 4))
-    errors[:, :, 1] = errors[:, :, 3] = _PRIOR_SD**2
+    errors = np.zeros((count, endpoints, gw.ERRORS))
+    errors[:, :, :WAIT_ERRORS] = wait_prior()
+    errors[:, :, gw.TPOT_VARIANCE] = _PRIOR_SD**2
     widest = max(Physics.of(profile).max_batch for _, _, profile, _ in site.replicas)
     staleness = simulation.gateways.staleness_s
     cell_starts, flat = _ragged(cells)

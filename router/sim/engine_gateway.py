@@ -13,7 +13,7 @@ import numpy as np
 
 from router.core import kernel as k
 from router.core.columns import CI_HOURS
-from router.core.latency import _RATIO_BOUNDS, _WEIGHT
+from router.core.latency import _RATIO_BOUNDS, _WEIGHT, WAIT_ERRORS, observe_wait, wait_errors
 from router.core.learning import TELLING_TOKENS
 from router.core.lengths import _FORGETTING
 from router.core.lengths import _WEIGHT as _LENGTH_WEIGHT
@@ -24,6 +24,8 @@ _LOW, _HIGH = _RATIO_BOUNDS
 _ORIGINS_FROM = k.CI_FROM + CI_HOURS
 OWN, TURNS, CAPPED, LEAST_CAP, DIRTY = range(5)
 TOTAL, PEAK = 0, 1
+TPOT_MEAN, TPOT_VARIANCE = WAIT_ERRORS, WAIT_ERRORS + 1
+ERRORS = WAIT_ERRORS + 2
 
 
 @inlined
@@ -119,13 +121,14 @@ def poll(gates, plant, g):
 
 
 @inlined
-def _observe(errors, g, e, at, actual_ms, predicted_ms, share):
+def _observe(errors, g, e, actual_ms, predicted_ms, share):
     """Twin of `RatioTracker.observe`."""
     if 0.0 < actual_ms < np.inf and 0.0 < predicted_ms < np.inf:
-        error = math.log(min(max(actual_ms / predicted_ms, _LOW), _HIGH)) - errors[g, e, at]
+        mean, variance = errors[g, e, TPOT_MEAN], errors[g, e, TPOT_VARIANCE]
+        error = math.log(min(max(actual_ms / predicted_ms, _LOW), _HIGH)) - mean
         weight = _WEIGHT * share
-        errors[g, e, at] += weight * error
-        errors[g, e, at + 1] = (1.0 - weight) * (errors[g, e, at + 1] + weight * error * error)
+        errors[g, e, TPOT_MEAN] = mean + weight * error
+        errors[g, e, TPOT_VARIANCE] = (1.0 - weight) * (variance + weight * error * error)
 
 
 @inlined
@@ -153,8 +156,8 @@ def digest(gates, g, z):
         e = int(lessons[g, i, s.L_ENDPOINT])
         gates.seats[g, e, DIRTY] = 1
         share = min(1.0, lessons[g, i, s.L_OUT] / TELLING_TOKENS)
-        _observe(errors, g, e, 0, lessons[g, i, s.L_TTFT], lessons[g, i, s.L_WAIT], 1.0)
-        _observe(errors, g, e, 2, lessons[g, i, s.L_TPOT], lessons[g, i, s.L_TPOT_EXPECTED], share)
+        observe_wait(errors[g, e], lessons[g, i, s.L_TTFT], lessons[g, i, s.L_PREFILL], z, True)
+        _observe(errors, g, e, lessons[g, i, s.L_TPOT], lessons[g, i, s.L_TPOT_EXPECTED], share)
         m, t = int(lessons[g, i, s.L_MODEL]), int(lessons[g, i, s.L_TENANT])
         out = lessons[g, i, s.L_OUT]
         log_out = math.log(out)
@@ -169,17 +172,18 @@ def digest(gates, g, z):
         if gates.seats[g, e, DIRTY] == 0:
             continue
         gates.seats[g, e, DIRTY] = 0
-        ttft = math.exp(errors[g, e, 0] + z * math.sqrt(errors[g, e, 1]))
-        tpot = math.exp(errors[g, e, 2] + z * math.sqrt(errors[g, e, 3]))
+        delay_ms, ttft = wait_errors(errors[g, e], z)
+        tpot = math.exp(errors[g, e, TPOT_MEAN] + z * math.sqrt(errors[g, e, TPOT_VARIANCE]))
         for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
             m, row = gates.cells[cell, 0], gates.cells[cell, 1]
             gates.live[g, m, k.TTFT_FACTOR, row] = ttft
+            gates.live[g, m, k.TTFT_DELAY, row] = delay_ms
             gates.live[g, m, k.TPOT_FACTOR, row] = tpot
     gates.lesson_counts[g] = 0
 
 
 @inlined
-def note(gates, flights, slot, e, one_unit, tpot_ms, answered_at, z):
+def note(gates, flights, slot, e, max_batch, tpot_ms, answered_at, z):
     """Twin of `teach_latency`'s and `Dispatcher.note`'s reading of one success.
 
     ``tpot_ms``: the model's, at the mean batch while it ran; 0 for one unit.
@@ -192,17 +196,14 @@ def note(gates, flights, slot, e, one_unit, tpot_ms, answered_at, z):
     out = f[slot, s.N_OUT]
     i = gates.lesson_counts[g]
     lessons = gates.lessons
-    if out > 1.0 and not one_unit:
-        lessons[g, i, s.L_TTFT] = ttft_ms - rtt_ms
-        lessons[g, i, s.L_WAIT] = f[slot, s.WAIT_MS]
+    lessons[g, i, s.L_TTFT] = ttft_ms - rtt_ms
+    lessons[g, i, s.L_PREFILL] = np.nan
+    if f[slot, s.BATCH_AT_START] <= max_batch:
+        lessons[g, i, s.L_PREFILL] = f[slot, s.PREFILL_MS]
+    lessons[g, i, s.L_TPOT] = np.nan
+    if out > 1.0:
         lessons[g, i, s.L_TPOT] = (e2e_ms - ttft_ms) / (out - 1.0)
-        lessons[g, i, s.L_TPOT_EXPECTED] = tpot_ms
-    else:
-        whole_ms = f[slot, s.WAIT_MS] + out * tpot_ms
-        lessons[g, i, s.L_TTFT] = e2e_ms - rtt_ms
-        lessons[g, i, s.L_WAIT] = whole_ms
-        lessons[g, i, s.L_TPOT] = e2e_ms - rtt_ms
-        lessons[g, i, s.L_TPOT_EXPECTED] = whole_ms
+    lessons[g, i, s.L_TPOT_EXPECTED] = tpot_ms
     lessons[g, i, s.L_ENDPOINT] = e
     lessons[g, i, s.L_MODEL] = n[slot, s.MODEL]
     lessons[g, i, s.L_TENANT] = n[slot, s.TENANT]

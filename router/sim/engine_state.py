@@ -23,7 +23,7 @@ N_OUT = 3
 TTFT_BUDGET = 4
 TPOT_BUDGET = 5
 E2E_BUDGET = 6
-WAIT_MS = 7
+PREFILL_MS = 7
 BATCH_AT_START = 8
 CAP = 9
 STARTED = 10
@@ -111,7 +111,7 @@ LENGTHS = 6
 # Lessons, columns.
 L_ENDPOINT = 0
 L_TTFT = 1
-L_WAIT = 2
+L_PREFILL = 2
 L_TPOT = 3
 L_TPOT_EXPECTED = 4
 L_MODEL = 5
@@ -246,9 +246,9 @@ class Gates(NamedTuple):
     whether something was learned that is not published yet.
     ``others`` (gateways, endpoints): foreign requests at the last poll. ``total`` (endpoints, 2):
     requests in flight to each endpoint, and the most there ever were. ``caps`` (gateways,
-    endpoints, caps): how many requests have each cap. ``errors`` (gateways, endpoints, 4): mean
-    and variance of the log ratio of TTFT and of TPOT. ``cells``: where an endpoint's candidates
-    lie, (model, row) from ``cell_starts``.
+    endpoints, caps): how many requests have each cap. ``errors`` (gateways, endpoints, columns):
+    the wait's, of `router.core.latency`, then mean and variance of the log ratio of TPOT.
+    ``cells``: where an endpoint's candidates lie, (model, row) from ``cell_starts``.
     """
 
     live: Floats

@@ -174,7 +174,9 @@ class _Replay:
         seen_ttft_ms = ttft_ms if tells else math.nan
         served = Served(0, batch, seen_ttft_ms, e2e_ms)
         rtt_ms = flight.decision.rtt_ms
-        prediction = prediction_of(flight.decision, flight.factors, batch)
+        prediction = prediction_of(
+            flight.decision, flight.factors, batch, flight.lease.batch_at_start
+        )
         teach_latency(flight.lease.seat, prediction, served, ended.output_tokens, rtt_ms)
         request = flight.timed.request
         self._lengths.observe(

@@ -106,7 +106,7 @@ class BoardMachine(RuleBasedStateMachine):
     def learn(self, at, ratio):
         names = sorted(self.board.seats)
         seat = self.board.seats[names[at % len(names)]]
-        seat.ttft_ratio.observe(ratio, 1.0)
+        seat.wait.observe(ratio, 1.0)
         seat.tpot_ratio.observe(1.0, ratio)
         seat.publish_latency()
 
@@ -135,7 +135,7 @@ class BoardMachine(RuleBasedStateMachine):
                 assert live[k.BATCH_CAP, row] == min(caps, default=math.inf)
                 assert live[k.TURNS, row] == seat.turns
                 assert bool(live[k.ELIGIBLE, row]) == seat.health.admits(seat.in_flight)
-                assert live[k.TTFT_FACTOR, row] == seat.ttft_ratio.factor(self.z)
+                assert (live[k.TTFT_DELAY, row], live[k.TTFT_FACTOR, row]) == seat.wait.errors()
                 assert live[k.TPOT_FACTOR, row] == seat.tpot_ratio.factor(self.z)
                 assert seat.factors == tuple(
                     live[[k.TTFT_FACTOR, k.TPOT_FACTOR, k.TTFT_DELAY], row]

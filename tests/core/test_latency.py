@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.latency import RatioTracker, z_of
+from router.core.latency import RatioTracker, WaitTracker, z_of
 
 Z95 = 1.6448536
 
@@ -21,6 +21,8 @@ def test_before_any_outcome_the_profile_is_right_within_the_prior_spread():
     tracker = RatioTracker()
     assert tracker.factor(0.0) == 1.0
     assert tracker.factor(Z95) == pytest.approx(math.exp(0.1 * Z95))
+    assert WaitTracker(0.0).errors() == WaitTracker(Z95).middle() == (0.0, 1.0)
+    assert WaitTracker(Z95).errors() == pytest.approx((0.0, math.exp(0.1 * Z95)))
 
 
 @pytest.mark.parametrize("actual", [0.5, 1.0, 3.0])
@@ -62,12 +64,31 @@ def test_one_outlier_moves_the_middle_little_but_widens_the_tail():
 @given(st.lists(st.tuples(st.floats(), st.floats()), max_size=30))
 def test_no_figure_breaks_it_and_unusable_ones_teach_nothing(pairs):
     tracker, twin = RatioTracker(), RatioTracker()
+    wait, wait_twin = WaitTracker(Z95), WaitTracker(Z95)
     for actual, predicted in pairs:
         tracker.observe(actual, predicted)
+        wait.observe(actual, predicted)
         if all(math.isfinite(x) and x > 0.0 for x in (actual, predicted)):
             twin.observe(actual, predicted)
+            wait_twin.observe(actual, predicted)
     assert tracker.factor(Z95) == twin.factor(Z95)
     assert 0.02 * 0.99 <= tracker.factor(0.0) <= 50.0 * 1.01
+    assert wait.errors() == wait_twin.errors()
+
+
+@given(
+    st.lists(st.tuples(st.floats(1e-3, 1e7), st.floats(1e-3, 1e6), st.booleans()), max_size=60),
+    st.floats(0.5, 0.99),
+)
+def test_delay_and_factor_stay_within_bounds(seen, quantile):
+    wait = WaitTracker(z_of(quantile))
+    for actual, prefill, divides in seen:
+        wait.observe(actual, prefill, divides)
+    delay_ms, factor = wait.middle()
+    # The division's bounds times the level's.
+    assert 0.0 <= delay_ms <= 1000.0 * 50.1
+    assert 0.02 / 50.1 <= factor <= 50.0 * 50.1
+    assert all(math.isfinite(figure) and figure >= 0.0 for figure in wait.errors())
 
 
 @given(st.lists(st.floats(0.01, 100.0), max_size=30), st.floats(0.5, 0.99), st.floats(0.5, 0.99))
@@ -77,3 +98,125 @@ def test_a_higher_quantile_is_never_faster(ratios, one, other):
         tracker.observe(ratio, 1.0)
     low, high = sorted((one, other))
     assert tracker.factor(NormalDist().inv_cdf(low)) <= tracker.factor(NormalDist().inv_cdf(high))
+
+
+# The wait: a delay of the path and a factor of the hardware
+
+
+def prompts(seed=3, least_ms=15.0, middle_ms=30.0, spread=0.8):
+    """Prefills by the model, ms: lengths of prompts are about lognormal."""
+    rng = random.Random(seed)
+    while True:
+        yield least_ms + rng.lognormvariate(math.log(middle_ms), spread)
+
+
+@pytest.mark.parametrize(
+    ("delay_ms", "factor"), [(10.0, 1.0), (0.0, 1.0), (0.0, 2.0), (40.0, 1.0), (10.0, 0.7)]
+)
+def test_requests_of_different_prefill_tell_delay_and_factor_apart(delay_ms, factor):
+    rng, wait = random.Random(5), WaitTracker()
+    for _, prefill in zip(range(1500), prompts(), strict=False):
+        wait.observe((delay_ms + factor * prefill) * rng.lognormvariate(0.0, 0.1), prefill)
+    found_ms, found = wait.middle()
+    assert found_ms == pytest.approx(delay_ms, abs=2.0)
+    assert found == pytest.approx(factor, rel=0.07)
+    # What they are for: prompts of lengths that hardly ever came.
+    for prefill in (10.0, 400.0):
+        assert found_ms + found * prefill == pytest.approx(delay_ms + factor * prefill, rel=0.12)
+
+
+@pytest.mark.parametrize(
+    ("prefill_ms", "share"), [(10.0, 100 / 104), (50.0, 0.5), (800.0, 100 / (100 + 160**2))]
+)
+def test_of_requests_that_are_all_alike_the_prior_divides_the_surplus(prefill_ms, share):
+    """10 ms of delay are as likely as 20 % of factor, so short prefills say delay, long factor."""
+    wait, surplus_ms = WaitTracker(), 0.2 * prefill_ms
+    for _ in range(2000):
+        wait.observe(prefill_ms + surplus_ms, prefill_ms)
+    delay_ms, factor = wait.middle()
+    assert delay_ms + factor * prefill_ms == pytest.approx(prefill_ms + surplus_ms, rel=1e-3)
+    assert delay_ms == pytest.approx(share * surplus_ms, rel=0.02)
+
+
+def test_a_wait_below_the_prediction_is_a_factor_and_never_a_negative_delay():
+    """An RTT table that is 8 ms too high: nothing is promised below the round trip."""
+    wait = WaitTracker()
+    for _, prefill in zip(range(1500), prompts(), strict=False):
+        wait.observe(prefill - 8.0, prefill)
+        assert wait.middle()[0] >= 0.0
+    delay_ms, factor = wait.middle()
+    assert delay_ms == pytest.approx(0.0, abs=0.1)
+    assert 0.7 < factor < 1.0
+
+
+def test_the_level_follows_as_quickly_as_a_ratio_and_the_division_slowly():
+    wait, lengths = WaitTracker(), prompts(spread=0.4)
+    for ratio in (1.0, 4.0, 1.0):
+        for _ in range(150):
+            prefill = next(lengths)
+            wait.observe(10.0 + ratio * prefill, prefill)
+        delay_ms, factor = wait.middle()
+        assert delay_ms + factor * 45.0 == pytest.approx(10.0 + ratio * 45.0, rel=0.1)
+    for _ in range(800):
+        prefill = next(lengths)
+        wait.observe(10.0 + prefill, prefill)
+    assert wait.middle() == pytest.approx((10.0, 1.0), rel=0.1)
+
+
+def test_one_outlier_moves_the_middle_of_waits_little():
+    wait, lengths = WaitTracker(Z95), prompts()
+    for _ in range(300):
+        prefill = next(lengths)
+        wait.observe(10.0 + prefill, prefill)
+    delay_ms, factor = wait.middle()
+    wait.observe(1e9, 50.0)
+    after_ms, after = wait.middle()
+    assert after_ms == pytest.approx(delay_ms, rel=0.25)
+    assert after == pytest.approx(factor, rel=0.25)
+
+
+def test_what_does_not_divide_moves_the_level_alone():
+    wait = WaitTracker()
+    for _ in range(400):
+        wait.observe(300.0, 100.0, divides=False)
+    assert wait.middle() == pytest.approx((0.0, 3.0), rel=1e-3)
+
+
+def test_another_quantile_forgets_nothing_but_its_own_correction():
+    rng, wait = random.Random(1), WaitTracker(Z95)
+    for _, prefill in zip(range(500), prompts(), strict=False):
+        wait.observe(10.0 + prefill + rng.expovariate(0.1), prefill)
+    middle, errors = wait.middle(), wait.errors()
+    wait.aim(Z95)
+    assert wait.errors() == errors
+    wait.aim(0.0)
+    assert wait.errors() == wait.middle() == middle
+
+
+SHAPES = {
+    "lognormal": lambda rng, x: (10.0 + x) * rng.lognormvariate(0.0, 0.2),
+    "of the hardware alone": lambda rng, x: 10.0 + x * rng.lognormvariate(0.0, 0.3),
+    "exponential jitter": lambda rng, x: x + rng.expovariate(0.1),
+    "even jitter, a scheduler's tick": lambda rng, x: x + rng.uniform(0.0, 20.0),
+    "now and then 30 ms": lambda rng, x: 5.0 + x + 30.0 * (rng.random() < 0.2) + rng.random(),
+    "now and then five times": lambda rng, x: (
+        (10.0 + x) * rng.lognormvariate(0.0, 0.1) * (5.0 if rng.random() < 0.02 else 1.0)
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("quantile", "off"), [(0.5, 0.03), (0.9, 0.02), (0.95, 0.015), (0.99, 0.012)]
+)
+def test_a_wait_keeps_to_its_quantile_whatever_the_shape_of_its_errors(shape, quantile, off):
+    """Predict, then see, on simulated truth."""
+    rng, wait, kept, counted = random.Random(11), WaitTracker(z_of(quantile)), 0, 0
+    for seen, prefill in zip(range(8000), prompts(), strict=False):
+        actual = SHAPES[shape](rng, prefill)
+        delay_ms, factor = wait.errors()
+        if seen >= 1000:
+            counted += 1
+            kept += actual <= delay_ms + factor * prefill
+        wait.observe(actual, prefill)
+    assert kept / counted == pytest.approx(quantile, abs=off)

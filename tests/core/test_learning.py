@@ -1,4 +1,5 @@
 import math
+import random
 
 import pytest
 
@@ -17,20 +18,22 @@ def teach(world, times, ttft_ms, tpot_ms, tokens=200.0, streamed=True):
     """Requests that go as given, each predicted at the moment that it is decided."""
     seat = world.seat("w")
     for _ in range(times):
-        prediction = prediction_of(world.decide(), seat.factors, 1.0)
+        prediction = prediction_of(world.decide(), seat.factors, 1.0, 1.0)
         assert prediction == pytest.approx(TRUE)
         e2e_ms = RTT_MS + ttft_ms + (tokens - 1.0) * tpot_ms
         seen_ttft = RTT_MS + ttft_ms if streamed else math.nan
         teach_latency(seat, prediction, Run(0, 1.0, seen_ttft, e2e_ms), tokens, RTT_MS)
 
 
-def middle(seat):
-    return seat.ttft_ratio.factor(0.0), seat.tpot_ratio.factor(0.0)
+def middle(seat, prefill_ms=15.0):
+    """Times the model's wait and TPOT, in the middle of their distributions."""
+    delay_ms, factor = seat.wait.middle()
+    return (delay_ms + factor * prefill_ms) / prefill_ms, seat.tpot_ratio.factor(0.0)
 
 
 def test_a_prediction_is_the_models_own_whatever_was_learned():
     world = World()
-    assert prediction_of(world.decide(), world.seat("w").factors, 1.0) == pytest.approx(TRUE)
+    assert prediction_of(world.decide(), world.seat("w").factors, 1.0, 1.0) == pytest.approx(TRUE)
     teach(world, 50, 45.0, 12.2)
 
 
@@ -69,7 +72,7 @@ def test_a_delay_of_the_path_adds_to_the_first_token_and_to_the_end_and_to_no_en
     assert after.ttft_ms == pytest.approx(before.ttft_ms + 7.0)
     assert after.e2e_ms == pytest.approx(before.e2e_ms + 7.0)
     assert (after.energy_j, after.gco2e) == (before.energy_j, before.gco2e)
-    told = prediction_of(after, world.seat("w").factors._replace(delay_ms=7.0), 1.0)
+    told = prediction_of(after, world.seat("w").factors._replace(delay_ms=7.0), 1.0, 1.0)
     assert told == pytest.approx(TRUE)
 
 
@@ -94,19 +97,55 @@ def test_a_task_teaches_its_service_time():
     seat = world.seat("w")
     for _ in range(300):
         teach_latency(seat, Prediction(800.0, 0.0), Run(0, 1.0, math.nan, 1680.0), 1.0, RTT_MS)
-    assert seat.ttft_ratio.factor(0.0) == pytest.approx(2.0, rel=0.01)
+    assert middle(seat, 800.0)[0] == pytest.approx(2.0, rel=0.01)
     assert world.decide(request(), expected=Expected(1.0, 1.0, 1.0)).ttft_ms > RTT_MS
+
+
+def test_streams_of_different_prompts_tell_a_delay_of_the_path_from_a_slow_prefill():
+    """10 ms that the RTT table does not have: a long prompt is late by 10 ms too, not by two
+    thirds.
+    """
+    world, rng = World(), random.Random(2)
+    seat = world.seat("w")
+    for _ in range(800):
+        expected = Expected(rng.choice([100.0, 400.0, 1600.0]), 200.0, 500.0)
+        prediction = prediction_of(world.decide(expected=expected), seat.factors, 1.0, 1.0)
+        ttft_ms = RTT_MS + 10.0 + prediction.prefill_ms
+        e2e_ms = ttft_ms + 199.0 * 6.1
+        teach_latency(seat, prediction, Run(0, 1.0, ttft_ms, e2e_ms), 200.0, RTT_MS)
+    assert seat.wait.middle() == pytest.approx((10.0, 1.0), rel=0.02)
+    long = world.decide(expected=Expected(16_000.0, 200.0, 500.0))
+    assert long.ttft_ms == pytest.approx(RTT_MS + 10.0 + 810.0, rel=0.03)
+    assert seat.factors.delay_ms == pytest.approx(10.0, rel=0.1)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_request_that_had_to_queue_teaches_nothing_of_the_wait(streamed):
+    """It waits for others' tokens, whatever the prefill."""
+    world = World()
+    seat, decision = world.seat("w"), world.decide()
+    prediction = prediction_of(decision, seat.factors, 300.0, 257.0)
+    assert math.isnan(prediction.prefill_ms)
+    before = seat.factors
+    run = Run(0, 300.0, RTT_MS + 900.0 if streamed else math.nan, RTT_MS + 900.0 + 199.0 * 31.6)
+    teach_latency(seat, prediction, run, 200.0, RTT_MS)
+    assert seat.wait.middle() == (0.0, 1.0)
+    assert (seat.factors.tpot == before.tpot) is not streamed
 
 
 def test_tpot_is_held_against_the_load_that_there_was():
     """A replica that fills up while a request runs is slower, and the model is not wrong."""
     world = World()
     seat, decision = world.seat("w"), world.decide()
-    assert prediction_of(decision, seat.factors, 41.0).tpot_ms == pytest.approx(6.0 + 0.1 * 41.0)
+    assert prediction_of(decision, seat.factors, 41.0, 41.0).tpot_ms == pytest.approx(
+        6.0 + 0.1 * 41.0
+    )
     # What waits slows nobody down.
-    assert prediction_of(decision, seat.factors, 1e6).tpot_ms == pytest.approx(6.0 + 0.1 * 256.0)
+    assert prediction_of(decision, seat.factors, 1e6, 1.0).tpot_ms == pytest.approx(
+        6.0 + 0.1 * 256.0
+    )
     for _ in range(300):
-        prediction = prediction_of(decision, seat.factors, 41.0)
+        prediction = prediction_of(decision, seat.factors, 41.0, 41.0)
         run = Run(0, 41.0, RTT_MS + 15.0, RTT_MS + 15.0 + 199.0 * 10.1)
         teach_latency(seat, prediction, run, 200.0, RTT_MS)
     assert middle(seat)[1] == pytest.approx(1.0, rel=0.01)

@@ -313,15 +313,17 @@ async def test_a_stream_teaches_first_token_and_pace_apart():
     seat = room.seat("a")
     for _ in range(400):
         decision = room.director.decide(request())
-        wait_ms = (decision.ttft_ms - decision.rtt_ms) / seat.factors[0]
-        tpot_ms = decision.tpot_ms / seat.factors[1]
-        says = tokens_at(3.0 * tpot_ms / 1e3, (decision.rtt_ms + 2.0 * wait_ms) / 1e3)
+        known = seat.factors
+        prefill_ms = (decision.ttft_ms - decision.rtt_ms - known.delay_ms) / known.ttft
+        tpot_ms = decision.tpot_ms / known.tpot
+        says = tokens_at(3.0 * tpot_ms / 1e3, (decision.rtt_ms + 2.0 * prefill_ms) / 1e3)
         room.backend.script["a"] = [says]
         await room.collect()
-    assert seat.ttft_ratio.factor(0.0) == pytest.approx(2.0, rel=0.01)
+    delay_ms, factor = seat.wait.middle()
+    assert delay_ms + factor * prefill_ms == pytest.approx(2.0 * prefill_ms, rel=0.01)
     assert seat.tpot_ratio.factor(0.0) == pytest.approx(3.0, rel=0.01)
-    z = z_of(0.95)
-    assert seat.factors[:2] == (seat.ttft_ratio.factor(z), seat.tpot_ratio.factor(z))
+    delay_ms, factor = seat.wait.errors()
+    assert seat.factors == (factor, seat.tpot_ratio.factor(z_of(0.95)), delay_ms)
 
 
 async def test_a_unary_answer_teaches_both_by_the_whole():
@@ -330,7 +332,7 @@ async def test_a_unary_answer_teaches_both_by_the_whole():
     for _ in range(400):
         await room.infer()
     seat = room.seat("a")
-    assert seat.ttft_ratio.factor(0.0) == pytest.approx(2.0, rel=0.01)
+    assert seat.wait.middle() == pytest.approx((0.0, 2.0), rel=0.01)
     assert seat.tpot_ratio.factor(0.0) == pytest.approx(2.0, rel=0.01)
 
 
@@ -343,7 +345,7 @@ async def test_the_round_trip_that_counts_is_the_gateways_own():
                            trailers=report(output_tokens=50.0))}, here)  # fmt: skip
     for _ in range(200):
         await room.infer()
-    assert room.seat("a").ttft_ratio.factor(0.0) == pytest.approx(1.0, abs=1e-6)
+    assert room.seat("a").wait.middle() == pytest.approx((0.0, 1.0), abs=1e-6)
 
 
 async def test_lengths_are_learned_by_model_and_tenant():
