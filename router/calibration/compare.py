@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,15 @@ from router import config
 from router.calibration import document, twin
 from router.calibration.comparison import Comparison, FleetFigures, Side, as_json
 from router.calibration.cut import MOST_RPS, Cut, cut
-from router.calibration.figures import Answers, checks, machine, rows, shortcomings
+from router.calibration.figures import (
+    Answers,
+    Loopback,
+    checks,
+    loopback,
+    machine,
+    rows,
+    shortcomings,
+)
 from router.calibration.known import known_table, longer
 from router.loopback.client import Manner
 from router.loopback.ending import cancel_on_sigterm
@@ -47,6 +56,7 @@ def compare_live(
     """Play the first hours of ``simulation`` live within about ``seconds``, then simulate them.
 
     Writes live.yaml, known.csv, logs and comparison.json into ``out``; ``tell`` hears how it goes.
+    The simulation is run without and with the delay that probes find of the loopback.
     Raises ConfigError, TraceError, and what `router.loopback.ending.FAILURES` names; nothing is
     left running then. SIGTERM while it plays raises CancelledError. ``most_rps``: the busiest
     twentieth of the time, requests/s.
@@ -62,12 +72,28 @@ def compare_live(
     )
     played = asyncio.run(_perform(_play(simulation, loaded, chosen, say), out))
     say(f"Simulating the same requests, {_DRAWS} draws of near-ties ...")
+    path = loopback(played.added_ms)
+
+    def draws_of(virtual: Simulation) -> list[tuple[Answers, FleetAccount]]:
+        return central([twin.run(virtual, loaded.policy, seed + draw) for draw in range(_DRAWS)])
+
     virtual = twin.twin_of(simulation, loaded.fleet, chosen, played.period, known)
-    runs = [twin.run(virtual, loaded.policy, seed + draw) for draw in range(_DRAWS)]
-    comparison = _compare(played, virtual, loaded, runs, chosen.notes)
+    unaware = draws_of(virtual)
+    virtual = replace(virtual, path_delay_ms=dict.fromkeys(loaded.fleet.regions, path.delay_ms))
+    runs = draws_of(virtual)
+    comparison = _compare(played, virtual, loaded, (runs, unaware), path, chosen.notes)
     text = json.dumps(as_json(comparison), indent=1, sort_keys=True, allow_nan=False)
     (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
     return comparison
+
+
+def central(
+    runs: Sequence[tuple[Answers, FleetAccount]],
+) -> list[tuple[Answers, FleetAccount]]:
+    """The draws by rising grams, but the middle one first: it is the one that is compared."""
+    ordered = sorted(runs, key=lambda one: math.fsum(one[0].gco2e.tolist()))
+    middle = len(ordered) // 2
+    return [ordered[middle], *ordered[:middle], *ordered[middle + 1 :]]
 
 
 async def _perform(play: Play, out: Path) -> Played:
@@ -79,11 +105,14 @@ def _compare(
     played: Played,
     virtual: Simulation,
     loaded: config.Config,
-    runs: Sequence[tuple[Answers, FleetAccount]],
+    sides: tuple[Sequence[tuple[Answers, FleetAccount]], Sequence[tuple[Answers, FleetAccount]]],
+    path: Loopback,
     notes: Sequence[str],
 ) -> Comparison:
+    """``sides``: draws of the simulation with the loopback's delay, and without."""
+    runs = sides[0]
     live, receipts_g = _live(played, loaded.fleet)
-    draws = [answers for answers, _ in runs]
+    draws, without = ([answers for answers, _ in one] for one in sides)
     regions = tuple(loaded.fleet.regions)
     offered = len(played.cast.requests)
     found = rows(regions, live, draws)
@@ -97,12 +126,14 @@ def _compare(
         draws=len(draws),
         rows=tuple(found),
         checks=tuple(checks(regions, live, draws, offered)),
+        unaware=tuple(checks(regions, live, without, offered)),
+        path=path,
         live=Side(live.refused, _fleet(played.drawn)),
         simulated=Side(draws[0].refused, _fleet(runs[0][1])),
         receipts_gco2e=receipts_g,
         known_off_g_per_kwh=_known_off(played, virtual),
         machine=kept,
-        shortcomings=shortcomings(kept, offered, found[-1]),
+        shortcomings=shortcomings(kept, offered, rows(regions, live, without)[-1]),
         notes=tuple(notes),
     )
 
@@ -124,7 +155,7 @@ def _play(simulation: Simulation, loaded: config.Config, chosen: Cut, say: Tell)
             )
 
     # No deadline: it would be a latency budget that the scenario does not have.
-    return Play(loaded, chosen.period, Manner(None, _STREAM_EVERY), cast, show)
+    return Play(loaded, chosen.period, Manner(None, _STREAM_EVERY), cast, show, probes=True)
 
 
 def _live(played: Played, fleet: Fleet) -> tuple[Answers, float]:

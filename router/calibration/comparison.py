@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from router.calibration.figures import Check, Machine, Row
+from router.calibration.figures import Check, Loopback, Machine, Row
 from router.sim.workload import Period
 
 
@@ -29,7 +29,9 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Live against simulated. ``draws``: of near-ties, simulated; the first one is compared.
+    """Live against simulated. ``draws``: of near-ties, simulated; that of the middle grams is
+    compared. ``path``: what the loopback adds, which the simulation is given; ``unaware``: the
+    checks of one that is not.
 
     ``receipts_gco2e``: grams as the gateway said at once; ``known_off_g_per_kwh``: most by which
     what the gateway knew of a grid differs from the scenario's signal. ``shortcomings``: what
@@ -44,6 +46,8 @@ class Comparison:
     draws: int
     rows: tuple[Row, ...]
     checks: tuple[Check, ...]
+    unaware: tuple[Check, ...]
+    path: Loopback
     live: Side
     simulated: Side
     receipts_gco2e: float
@@ -85,7 +89,16 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for row in comparison.rows
         ],
+        "loopback": {
+            "probes": comparison.path.probes,
+            "added_ms_p50": comparison.path.p50_ms,
+            "added_ms_p95": comparison.path.p95_ms,
+            "simulated_path_delay_ms": comparison.path.delay_ms,
+        },
         "checks": [{**check._asdict(), "ok": check.ok} for check in comparison.checks],
+        "checks_without_path_delay": [
+            {**check._asdict(), "ok": check.ok} for check in comparison.unaware
+        ],
         "refused": {
             "live": dict(comparison.live.refused),
             "simulated": dict(comparison.simulated.refused),

@@ -87,6 +87,8 @@ def _left_out(simulation: Simulation) -> list[str]:
         notes.append("Outages are left out on both sides: nothing fails here.")
     if simulation.autoscaling is not None:
         notes.append("Autoscaling is left out on both sides: idle replicas stay on.")
+    if simulation.path_delay_ms:
+        notes.append("The path's own delay is left out on both sides.")
     if simulation.warm_up_s:
         notes.append("No warm-up: every request counts, on both sides.")
     return notes

@@ -30,6 +30,8 @@ PUNCTUAL_MS: Final = 2.0
 MOST_ADDED_MS: Final = 5.0
 # Of one core: beyond it a queue of its own forms in a process.
 MOST_CPU: Final = 0.8
+# A median of fewer says little.
+LEAST_PROBES: Final = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +134,25 @@ class Machine(NamedTuple):
     callers_lag_ms: tuple[float, float, float]
     servers_lag_ms: tuple[float, float, float]
     cpu: Mapping[str, float]
+
+
+class Loopback(NamedTuple):
+    """What the loopback itself adds to a first token, by probes past the gateway. ``delay_ms``:
+    what the simulation is given of it, the probes' median; 0 of too few of them.
+    """
+
+    probes: int
+    p50_ms: float
+    p95_ms: float
+    delay_ms: float
+
+
+def loopback(added_ms: Sequence[float]) -> Loopback:
+    """From what each probe took beyond its emulated time."""
+    ordered = np.sort(np.array(added_ms, np.float64))
+    middle = _quantile(ordered, 0.5)
+    delay_ms = max(0.0, middle) if len(ordered) >= LEAST_PROBES else 0.0
+    return Loopback(len(ordered), middle, _quantile(ordered, 0.95), delay_ms)
 
 
 def machine(callers: Sequence[int], servers: Sequence[int], cpu: Mapping[str, float]) -> Machine:

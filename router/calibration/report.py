@@ -67,14 +67,16 @@ def _shown(one: Figures) -> list[str]:
 def _checks(comparison: Comparison) -> Table:
     table = Table(title="Held to", title_justify="left")
     table.add_column("figure")
-    for name in ("live", "simulated", "its draws", "difference", "tolerance"):
+    for name in ("live", "simulated", "its draws", "difference", "without", "tolerance"):
         table.add_column(name, justify="right")
     table.add_column("")
     shares = comparison.checks[: len(comparison.rows) - 1]
     furthest = max(shares, key=lambda check: (not check.ok, abs(check.difference)))
+    unaware = {check.what: check for check in comparison.unaware}
     for check in (furthest, *comparison.checks[len(shares) :]):
         style = "green" if check.ok else "red"
-        table.add_row(*_check_cells(check), Text("ok" if check.ok else "outside", style=style))
+        text = Text("ok" if check.ok else "outside", style=style)
+        table.add_row(*_check_cells(check, unaware[check.what]), text)
     table.caption = (
         f"Share: the furthest off of {len(shares)} regions. Its draws: least and greatest of "
         f"{comparison.draws} simulations that draw near-ties differently; the live run is one more "
@@ -84,7 +86,7 @@ def _checks(comparison: Comparison) -> Table:
     return table
 
 
-def _check_cells(check: Check) -> list[str]:
+def _check_cells(check: Check, unaware: Check) -> list[str]:
     def shown(value: float) -> str:
         if check.unit:
             return _number(value, "{:.4g}" if abs(value) < 1e4 else "{:.0f}")
@@ -97,6 +99,7 @@ def _check_cells(check: Check) -> list[str]:
         shown(check.simulated),
         f"{shown(check.low)} .. {shown(check.high)}",
         _number(check.difference * 100.0, "{:+.1f}") + scale,
+        _number(unaware.difference * 100.0, "{:+.1f}") + scale,
         f"{check.tolerance * 100.0:.0f}{scale}",
     ]
 
@@ -118,11 +121,16 @@ def _lines(comparison: Comparison) -> list[Text]:
             f"The gateway's view of a grid was up to {comparison.known_off_g_per_kwh:.0f} g/kWh "
             "off the scenario's signal for a moment."
         )
-    added_ms = comparison.rows[-1].added_ms
+    path, added_ms = comparison.path, comparison.rows[-1].added_ms
     lines.append(
-        f"Live, a first token took {_number(added_ms, '{:.1f}')} ms longer at the median: the "
-        "gateway's own time and this machine's, which the simulation leaves out and the gateway "
-        "learns from."
+        f"Loopback: {path.probes} probes past the gateway took {_number(path.p50_ms, '{:.1f}')} ms "
+        f"longer than emulated at the median ({_number(path.p95_ms, '{:.1f}')} ms for 5 %). The "
+        f"simulation is given {path.delay_ms:.1f} ms as a delay of every path, which its router "
+        "has to learn as the live one does; without: without it."
+    )
+    lines.append(
+        f"Beyond that, live, a first token took {_number(added_ms, '{:.1f}')} ms longer at the "
+        "median: the gateway's own time, and this machine's."
     )
     machine = comparison.machine
     used = ", ".join(f"{name} {share:.0%}" for name, share in machine.cpu.items())

@@ -49,6 +49,7 @@ def twin_of(
         outages=(),
         autoscaling=None,
         warm_up_s=0.0,
+        path_delay_ms={},
     )
 
 

@@ -22,7 +22,7 @@ _TEXT = b"Why does the same question emit differently in California and in West 
 _MAX_REASON = 60
 _SERVICE = "/inference.GRPCInferenceService"
 _METHOD_UNARY = f"{_SERVICE}/ModelInfer"
-_METHOD_STREAM = f"{_SERVICE}/ModelStreamInfer"
+METHOD_STREAM = f"{_SERVICE}/ModelStreamInfer"
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -66,7 +66,7 @@ class Callers:
                 await stack.enter_async_context(channel)
                 self._calls[origin] = (
                     channel.unary_unary(_METHOD_UNARY),
-                    channel.stream_stream(_METHOD_STREAM),
+                    channel.stream_stream(METHOD_STREAM),
                 )
             async with asyncio.TaskGroup() as tasks:
                 for serial, timed in enumerate(requests):
@@ -86,7 +86,7 @@ class Callers:
         try:
             if timed.streamed:
                 call = stream(iter((payload,)), metadata=metadata, timeout=timeout)
-                first = await _first_token_at(call, self._loop)
+                first = await first_token_at(call, self._loop)
             else:
                 call = unary(payload, metadata=metadata, timeout=timeout)
                 await call
@@ -130,7 +130,7 @@ class StreamFailedError(Exception):
     """The stream reported a failure in-band, or ended without a message."""
 
 
-async def _first_token_at(call: Any, loop: asyncio.AbstractEventLoop) -> float:
+async def first_token_at(call: Any, loop: asyncio.AbstractEventLoop) -> float:
     """Read a stream to its end; loop seconds of its first message."""
     first = last = b""
     first_at = math.nan

@@ -18,6 +18,7 @@ from router.config import Config
 from router.emulator.lag import LoopLag
 from router.loopback.children import Child, ChildError, children, wait_for_ports
 from router.loopback.client import Callers, Manner, Outcome
+from router.loopback.probe import PathProbe
 from router.loopback.watch import GridWatch, Meter, Sight
 from router.model import Forecast
 from router.sim.records import FleetEnergy
@@ -53,7 +54,7 @@ class Play:
     replay clock that reaches the start of ``nominal`` after LEAD_S.
 
     ``cast`` is asked once the period stands: a gateway that comes up late begins late. ``show``
-    runs beside it until it is cancelled.
+    runs beside it until it is cancelled. ``probes``: measure what the loopback adds, meanwhile.
     """
 
     config: Config
@@ -61,6 +62,7 @@ class Play:
     manner: Manner
     cast: Callable[[Period], Awaitable[Cast]]
     show: Callable[[Scene], Coroutine[None, None, None]]
+    probes: bool = False
 
 
 class Lags(NamedTuple):
@@ -71,7 +73,9 @@ class Lags(NamedTuple):
 
 
 class Played(NamedTuple):
-    """What is left when the processes are down. ``cpu_s``: CPU seconds by process."""
+    """What is left when the processes are down. ``cpu_s``: CPU seconds by process; ``added_ms``:
+    what each probe of the loopback took beyond its emulated time.
+    """
 
     period: Period
     cast: Cast
@@ -80,6 +84,7 @@ class Played(NamedTuple):
     drawn: FleetEnergy
     cpu_s: dict[str, float]
     lags: Lags
+    added_ms: Sequence[float]
 
 
 async def perform(play: Play, out: Path) -> Played:
@@ -119,6 +124,9 @@ async def _drive(play: Play, session: aiohttp.ClientSession, started: Sequence[C
         background.append(tasks.create_task(play.show(scene)))
         background.append(tasks.create_task(_guard(started)))
         background.append(tasks.create_task(lag.run()))
+        probe = PathProbe(play.config.fleet, sorted(play.config.fleet.rtt_ms))
+        if play.probes:
+            background.append(tasks.create_task(probe.run()))
         metering = tasks.create_task(meter.run(session, start))
         async with asyncio.timeout(period.seconds + _TAIL_S):
             await callers.drive(cast.requests, start)
@@ -129,7 +137,7 @@ async def _drive(play: Play, session: aiohttp.ClientSession, started: Sequence[C
             task.cancel()
     return Played(
         period, cast, callers.outcome, watch.sights, meter.energy(), cpu,
-        Lags(lag.counts, meter.lag()),
+        Lags(lag.counts, meter.lag()), probe.added_ms,
     )  # fmt: skip
 
 

@@ -156,8 +156,7 @@ def _answer(world, slot, now, exact):
         replicas = world.plant.replicas
         tpot_ms = (replicas[r, s.TPOT_BASE] + replicas[r, s.TPOT_SLOPE] * running) * 1e3
     gw.give_back(world.gates, g, e, f[slot, s.CAP], exact)
-    max_batch = states[r, s.MAX_BATCH]
-    gw.note(world.gates, world.flights, slot, e, max_batch, tpot_ms, now, scalars[s.Z])
+    gw.note(world.gates, world.flights, world.plant, slot, tpot_ms, now, scalars[s.Z])
     if f[slot, s.ARRIVAL] >= scalars[s.WARM_UP]:
         ttft_ms = (f[slot, s.FIRST] + f[slot, s.HALF_RTT] - f[slot, s.ARRIVAL]) * 1e3
         e2e_ms = (now - f[slot, s.ARRIVAL]) * 1e3
@@ -263,7 +262,7 @@ def _arrive(world, arrivals, i, seed, exact):
         f[slot, s.N_OUT] = 1.0
     else:
         cap = gw.batch_cap(columns, live, m, row, tpot_budget, e2e_budget, ttft_ms, n_out_q)
-    f[slot, s.HALF_RTT] = rtt_ms / 2e3
+    f[slot, s.HALF_RTT] = rtt_ms / 2e3 + world.plant.replicas[r, s.PATH_S] / 2.0
     f[slot, s.TTFT_BUDGET] = own_ttft
     f[slot, s.TPOT_BUDGET] = own_tpot
     f[slot, s.E2E_BUDGET] = own_e2e
@@ -283,7 +282,7 @@ def _arrive(world, arrivals, i, seed, exact):
             tally.counts[s.C_RELAXED_CARBON + columns.ladder[taken]] += 1
         hour = int((scalars[s.HOUR_ZERO] + now) / 3600.0)
         tally.hours[min(hour, tally.hours.shape[0] - 1), region] += 1
-    _send(world, slot, now + rtt_ms / 2e3)
+    _send(world, slot, now + f[slot, s.HALF_RTT])
 
 
 @inlined

@@ -130,6 +130,7 @@ def build_plant(simulation: Simulation, site: Site) -> s.Plant:
             (s.IDLE_W, physics.idle_w), (s.BASE_W, physics.base_w),
             (s.J_PER_TOKEN, physics.j_per_token), (s.HOST, 1.0 + physics.host_fraction),
             (s.PUE, region.pue),
+            (s.PATH_S, simulation.path_delay_ms.get(region.name, 0.0) / 1e3),
         ):  # fmt: skip
             replicas[r, column] = value
         for column, whole in (

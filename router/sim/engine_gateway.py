@@ -183,14 +183,15 @@ def digest(gates, g, z):
 
 
 @inlined
-def note(gates, flights, slot, e, max_batch, tpot_ms, answered_at, z):
+def note(gates, flights, plant, slot, tpot_ms, answered_at, z):
     """Twin of `teach_latency`'s and `Dispatcher.note`'s reading of one success.
 
     ``tpot_ms``: the model's, at the mean batch while it ran; 0 for one unit.
     """
     f, n = flights.floats, flights.ints
     g = n[slot, s.GATEWAY]
-    rtt_ms = f[slot, s.HALF_RTT] * 2e3
+    r = n[slot, s.REPLICA]
+    rtt_ms = f[slot, s.HALF_RTT] * 2e3 - plant.replicas[r, s.PATH_S] * 1e3
     e2e_ms = (answered_at - f[slot, s.ARRIVAL]) * 1e3
     ttft_ms = (f[slot, s.FIRST] + f[slot, s.HALF_RTT] - f[slot, s.ARRIVAL]) * 1e3
     out = f[slot, s.N_OUT]
@@ -198,13 +199,13 @@ def note(gates, flights, slot, e, max_batch, tpot_ms, answered_at, z):
     lessons = gates.lessons
     lessons[g, i, s.L_TTFT] = ttft_ms - rtt_ms
     lessons[g, i, s.L_PREFILL] = np.nan
-    if f[slot, s.BATCH_AT_START] <= max_batch:
+    if f[slot, s.BATCH_AT_START] <= plant.states[r, s.MAX_BATCH]:
         lessons[g, i, s.L_PREFILL] = f[slot, s.PREFILL_MS]
     lessons[g, i, s.L_TPOT] = np.nan
     if out > 1.0:
         lessons[g, i, s.L_TPOT] = (e2e_ms - ttft_ms) / (out - 1.0)
     lessons[g, i, s.L_TPOT_EXPECTED] = tpot_ms
-    lessons[g, i, s.L_ENDPOINT] = e
+    lessons[g, i, s.L_ENDPOINT] = plant.states[r, s.ENDPOINT]
     lessons[g, i, s.L_MODEL] = n[slot, s.MODEL]
     lessons[g, i, s.L_TENANT] = n[slot, s.TENANT]
     lessons[g, i, s.L_OUT] = out

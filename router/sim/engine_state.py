@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 
 # Slots, float columns.
 ARRIVAL = 0
-HALF_RTT = 1
+HALF_RTT = 1  # one way, the path's delay included
 N_IN = 2
 N_OUT = 3
 TTFT_BUDGET = 4
@@ -74,6 +74,7 @@ BASE_W = 17
 J_PER_TOKEN = 18
 HOST = 19
 PUE = 20
+PATH_S = 21  # what a round trip takes beyond the RTT that routers know
 REPLICA_FLOATS = 24
 
 # Replicas, integer columns.

@@ -194,7 +194,8 @@ def _build(sources: int):
             load[RATE] += rate
             load[PROMPT] += rate * prompt_s
             load[TOKENS] += rate * n_out
-            load[WIRE] += rate * columns.tables[m, flows.codes[f, 0], row] / 1e3
+            rtt_s = columns.tables[m, flows.codes[f, 0], row] / 1e3
+            load[WIRE] += rate * (rtt_s + plant.replicas[r, s.PATH_S])
             filled.counted[r, N_REQUESTS] += requests
             filled.counted[r, N_TOKENS] += requests * n_out
             filled.counted[r, N_NETWORK_J] += requests * ask[7]

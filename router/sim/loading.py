@@ -90,6 +90,7 @@ def load(path: str | Path, policies: Sequence[str] = (), seed: int | None = None
         autoscaling=_autoscaling(schema),
         network_kwh_per_gb=assembled.network_kwh_per_gb,
         warm_up_s=schema.warm_up,
+        path_delay_ms=_path_delay_ms(schema, file, assembled.fleet),
     )
     return Loaded(file, simulation, tuple(dict.fromkeys(notes)), schema.notice or "")
 
@@ -242,6 +243,18 @@ def _outages(schema: ScenarioSchema, file: Path, assembled: Assembled) -> tuple[
     if problems:
         raise ConfigError(str(file), problems)
     return tuple(outages)
+
+
+def _path_delay_ms(schema: ScenarioSchema, file: Path, fleet: Fleet) -> dict[str, float]:
+    given = schema.path_delay_ms
+    if isinstance(given, float):
+        return dict.fromkeys(fleet.regions, given) if given else {}
+    strange = sorted(set(given) - set(fleet.regions))
+    if strange:
+        problems = [(f"path_delay_ms.{name}", unknown("region", name, fleet.regions))
+                    for name in strange]  # fmt: skip
+        raise ConfigError(str(file), problems)
+    return dict(given)
 
 
 def _down(

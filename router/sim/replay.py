@@ -13,7 +13,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -47,7 +47,8 @@ class Scenario:
     """Everything that is the same for every policy.
 
     ``views``: in order, the first at or before the first request. ``actual``: the intensity that
-    grams are counted at, by grid zone, over the whole period and its tail.
+    grams are counted at, by grid zone, over the whole period and its tail. ``path_delay_ms``: by
+    region, what a round trip takes beyond the RTT that routers know.
     """
 
     fleet: Fleet
@@ -57,6 +58,7 @@ class Scenario:
     annual_means: Mapping[str, Intensity]
     actual: Mapping[str, Forecast]
     health: HealthSettings
+    path_delay_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 def replay(scenario: Scenario, policy: Policy, seed: int = 0) -> Run:
@@ -142,7 +144,9 @@ class _Replay:
         seat = self._board.seats[decision.endpoint.name]
         factors = seat.factors
         lease = Lease(seat, decision.batch_cap)
-        flight = _InFlight(serial, timed, decision, factors, lease, decision.rtt_ms / 2e3)
+        path_ms = self._scenario.path_delay_ms.get(decision.endpoint.region, 0.0)
+        half_rtt_s = decision.rtt_ms / 2e3 + path_ms / 1e3 / 2.0
+        flight = _InFlight(serial, timed, decision, factors, lease, half_rtt_s)
         self._in_flight[serial] = flight
         self._at(at_s + flight.half_rtt_s, partial(self._machines.admit, flight))
 

@@ -6,7 +6,7 @@ Built by ``router.sim.loading`` from a scenario file; read by the engine, the bo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from router.carbon.table import TraceTable
@@ -85,7 +85,8 @@ class Simulation:
     ``start``: unix seconds UTC; ``actual``: what each grid zone really emitted, hourly, without a
     gap from ``start`` to ``start + duration_s`` (its last value holds for what still runs then);
     ``policies``: those asked for, baselines not included; ``warm_up_s``: requests before it are
-    routed, but not counted.
+    routed, but not counted. ``path_delay_ms``: by region, what a round trip there takes beyond
+    ``fleet.rtt_ms``; no router is told.
     """
 
     name: str
@@ -105,3 +106,4 @@ class Simulation:
     autoscaling: Autoscaling | None
     network_kwh_per_gb: float
     warm_up_s: float
+    path_delay_ms: Mapping[str, float] = field(default_factory=dict)

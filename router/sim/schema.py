@@ -197,6 +197,10 @@ class ScenarioSchema(Strict):
         default_factory=dict, description="as for `serve`; needed unless `rtt` is given"
     )
     rtt: ScenarioRttSchema | None = Field(default=None, description="round-trip times as a table")
+    path_delay_ms: RttMs | dict[Name, RttMs] = Field(
+        default=0.0,
+        description="what round trips take beyond it, unknown to routers: one figure, or by region",
+    )
     default_origin: NameOrEmpty = Field(
         default="", description="stands in for an unknown origin; empty: refuse"
     )

@@ -7,11 +7,13 @@ import pytest
 from rich.console import Console
 
 from router.calibration import EXIT_CODES
+from router.calibration.compare import central
 from router.calibration.comparison import Comparison, FleetFigures, Side, as_json
 from router.calibration.figures import (
     Answers,
     checks,
     figures,
+    loopback,
     machine,
     rows,
     shortcomings,
@@ -46,7 +48,8 @@ def comparison(live, draws, offered=1000, lag=PUNCTUAL, cpu=None):
     fleet = FleetFigures(1e5, 2e4, 10.0, 2.0)
     return Comparison(
         "six", "carbon-first", Period(60.0, 1.65e9, 1440.0), offered, len(draws), tuple(found),
-        tuple(checks(REGIONS, live, draws, offered)), Side(live.refused, fleet),
+        tuple(checks(REGIONS, live, draws, offered)), tuple(checks(REGIONS, live, draws, offered)),
+        loopback([2.0] * 30), Side(live.refused, fleet),
         Side(draws[0].refused, fleet), 9.5, 0.0, kept,
         shortcomings(kept, offered, found[-1]), ("compressed",),
     )  # fmt: skip
@@ -101,6 +104,31 @@ def test_an_unknown_figure_is_outside():
     live = replace(answers(), gco2e=np.full(1000, math.nan))
     one = comparison(live, [answers()])
     assert not by_name(one)["emissions"].ok and one.verdict == "outside"
+
+
+def test_the_loopbacks_delay_is_the_probes_median_and_needs_enough_of_them():
+    assert loopback([9.0, 1.0, 3.0] * 7) == (21, 3.0, 9.0, 3.0)
+    assert loopback([3.0] * 19).delay_ms == loopback([-3.0] * 40).delay_ms == 0.0
+    few = loopback([])
+    assert few.probes == 0 and math.isnan(few.p50_ms) and few.delay_ms == 0.0
+
+
+def test_both_simulations_are_reported_and_the_one_with_the_loopbacks_delay_judged():
+    live = answers(slower=1.2)
+    one = replace(comparison(live, [live]), unaware=tuple(checks(REGIONS, live, [answers()], 1000)))
+    told = as_json(one)
+    assert one.verdict == "within"
+    off = {check["what"]: check["ok"] for check in told["checks_without_path_delay"]}
+    assert not off["p95 TTFT"] and off["emissions"]
+    assert all(check["ok"] for check in told["checks"])
+    assert told["loopback"] == {
+        "probes": 30, "added_ms_p50": 2.0, "added_ms_p95": 2.0, "simulated_path_delay_ms": 2.0,
+    }  # fmt: skip
+
+
+def test_the_draw_of_the_middle_grams_is_compared():
+    draws = [(answers(factor=factor), factor) for factor in (1.2, 0.9, 1.0, 1.1, 0.8)]
+    assert [factor for _, factor in central(draws)] == [1.0, 0.8, 0.9, 1.1, 1.2]
 
 
 def test_draws_give_the_range_and_the_first_one_is_compared():
@@ -169,7 +197,10 @@ def test_the_report_shows_both_sides_and_says_how_figures_came_to_be():
     text = shown(comparison(answers(refused={"shed": 3}), [answers(620, 380)]))
     assert "live / simulated" in text and "60.0 / 62.0" in text and "emulated" in text
     assert "Without an answer, live: 3 shed." in text and "compressed" in text
-    assert "share of west, % │ 60.0 │ 62.0 │ 62.0 .. 62.0 │ -2.0 points │ 3 points │ ok" in text
+    assert (
+        "share of west, % │ 60.0 │ 62.0 │ 62.0 .. 62.0 │ -2.0 points │ -2.0 points │ 3 points │ ok"
+        in text
+    )
     assert "Within tolerance" in text and "0.0 ms longer at the median" in text
 
 

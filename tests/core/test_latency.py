@@ -207,7 +207,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
-    ("quantile", "off"), [(0.5, 0.03), (0.9, 0.02), (0.95, 0.015), (0.99, 0.012)]
+    ("quantile", "off"), [(0.5, 0.01), (0.9, 0.01), (0.95, 0.005), (0.99, 0.01)]
 )
 def test_a_wait_keeps_to_its_quantile_whatever_the_shape_of_its_errors(shape, quantile, off):
     """Predict, then see, on simulated truth."""

@@ -123,7 +123,7 @@ def twin_scenario(simulation):
         simulation.fleet, timed, Period(simulation.duration_s, START, 1.0), views,
         simulation.annual_means,
         {zone: forecast(table, column) for column, zone in enumerate(table.grid_zones)},
-        simulation.health,
+        simulation.health, simulation.path_delay_ms,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import heapq
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -77,6 +78,7 @@ def simulations(draw):
         fleet, rows, values, duration_s=7200.0, models=("m", "i"), tenants=("", "x", "y"),
         residencies=(frozenset(), frozenset("a"), frozenset({"b", "nowhere"})),
         chunk=draw(st.sampled_from([1, 7, 1000])), seed=draw(st.integers(0, 5)),
+        path_delay_ms=draw(st.sampled_from([{}, {}, {"a": 7.0}, {"a": 40.0, "b": 3.0}])),
     )  # fmt: skip
 
 
@@ -196,6 +198,26 @@ def test_neither_chunks_nor_rows_nor_room_change_a_figure(monkeypatch):
     assert len(cramped.parts) > 100
     for name, column in rows.rows().items():
         assert column.tobytes() == cramped.rows()[name].tobytes(), name
+
+
+@pytest.mark.parametrize(("delay_ms", "stays"), [(0.0, True), (12.0, True), (40.0, False)])
+def test_a_delay_that_no_table_has_is_met_and_learned(delay_ms, stays):
+    """b is 17 ms farther than a, whose path takes longer than routers were told."""
+    fleet = w.fleet(("a", w.SMALL, "m"), ("b", w.SMALL, "m"))
+    rows = [(2.0 * i, 0, 0, 0, 0, 60 + i * 37 % 400, 20, Budget()) for i in range(250)]
+    nearest = f.policy(name="near", weights=Weights(per_ttft_ms=1.0), near_tie=0.0, quantile=0.5)
+    kept = w.Kept()
+    late = w.simulation(
+        fleet, rows, {"grid-a": 1.0, "grid-b": 1.0}, path_delay_ms={"a": delay_ms}
+    )  # fmt: skip
+    simulate(late, nearest, kept)
+    told = w.Kept()
+    simulate(replace(late, path_delay_ms={}), nearest, told)
+    found = kept.rows()
+    first_ms = [rows["ttft_s"][0] * 1e3 for rows in (found, told.rows())]
+    assert first_ms[0] == pytest.approx(first_ms[1] + delay_ms)
+    assert found["region"][0] == 0
+    assert (found["region"][-50:] == 0).all() == stays
 
 
 def test_another_seed_draws_otherwise():

@@ -65,6 +65,15 @@ def test_what_serve_has_besides_is_taken_and_said_to_be_unused(tmp_path):
     assert notes == tuple(f"{k}: not used by a simulation" for k in ("server", "load", "retry"))
 
 
+def test_a_delay_of_the_path_is_one_figure_or_by_region(tmp_path):
+    def delays(given):
+        return load(scenario(tmp_path, {"path_delay_ms": given})).simulation.path_delay_ms
+
+    assert load(scenario(tmp_path)).simulation.path_delay_ms == delays(0) == {}
+    assert delays(5) == {"a": 5.0, "b": 5.0}
+    assert delays({"b": 2.5}) == {"b": 2.5}
+
+
 def test_replicas_by_region(tmp_path):
     changes = {"endpoints/0/replicas": {"a": 2, "b": 1}, "endpoints/0/region": DELETE}
     found = load(scenario(tmp_path, changes)).simulation
@@ -113,6 +122,8 @@ def test_replicas_by_region(tmp_path):
         ({"failures": [{"region": "a", "start": 9, "end": 5}]}, "failures[0].end", "after its"),
         ({"failures": [{"region": "a", "start": "7h", "end": "8h"}]}, "failures[0].start", "end"),
         ({"failures": [{"start": 0, "end": 5}]}, "failures[0]", "one of region and endpoint"),
+        ({"path_delay_ms": {"c": 5}}, "path_delay_ms.c", "unknown region 'c'"),
+        ({"path_delay_ms": {"a": -5}}, "path_delay_ms.a", "greater than or equal to 0"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named_with_their_key_and_fix(tmp_path, changes, key, text):
