@@ -48,7 +48,7 @@ from router.model import (
 )
 from router.sim.run import simulate
 from router.sim.scenario import Gateways, Simulation
-from router.sim.traffic import Names, Traffic
+from router.sim.traffic import NO_OUTPUT_LIMIT, Names, Traffic
 
 REGIONS = 6
 START = 1_652_511_600.0
@@ -134,6 +134,7 @@ class Poisson:
             np.clip(tokens, 1, 2000).astype(np.int32),
             np.where(rng.random(requests) < 0.5, math.inf, 600.0),
             np.where(rng.random(requests) < 0.5, math.inf, 50.0), none, none,
+            np.full(requests, NO_OUTPUT_LIMIT, np.int32),
         )  # fmt: skip
 
     def chunks(self) -> Iterator[Traffic]:

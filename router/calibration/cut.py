@@ -16,10 +16,10 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from router.model import Budget, Endpoint, Profile, Request
+from router.model import UNLIMITED, Budget, Endpoint, Profile, Request
 from router.sim.replica import Physics
 from router.sim.scenario import Simulation
-from router.sim.traffic import Names, Traffic
+from router.sim.traffic import NO_OUTPUT_LIMIT, Names, Traffic
 from router.sim.workload import Period, TimedRequest
 
 # An hour of the carbon clock lasts at least this long: gateways refresh and queues follow.
@@ -172,7 +172,8 @@ def timed_requests(traffic: Traffic, names: Names) -> list[TimedRequest]:
     columns = [getattr(traffic, field.name).tolist() for field in fields(Traffic)]
     found = []
     for place, row in enumerate(zip(*columns, strict=True)):
-        at_s, origin, model, tenant, residency, n_in, n_out, ttft_ms, tpot_ms, e2e_ms, _ = row
+        at_s, origin, model, tenant, residency, n_in, n_out, *limits, _, longest = row
+        ttft_ms, tpot_ms, e2e_ms = limits
         explicit = min(ttft_ms, tpot_ms, e2e_ms) < math.inf
         budget = Budget(ttft_ms, tpot_ms, e2e_ms, explicit)
         request = Request(
@@ -183,6 +184,7 @@ def timed_requests(traffic: Traffic, names: Names) -> list[TimedRequest]:
             residency=names.residencies[residency],
             budget=budget,
             input_tokens=float(n_in),
+            max_output_tokens=UNLIMITED if longest == NO_OUTPUT_LIMIT else float(longest),
         )
         found.append(TimedRequest(at_s, request, n_out, names.models[model], streamed=True))
     return found

@@ -13,7 +13,7 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,17 +46,23 @@ class TraceTable:
 
 
 def parse_csv(
-    lines: Iterable[str], name: str, factors: Factors, hour_ending: bool = False
+    lines: Iterable[str],
+    name: str,
+    factors: Factors,
+    hour_ending: bool = False,
+    only: Collection[str] | None = None,
 ) -> TraceTable:
     """Parse a wide CSV. ``hour_ending``: stamps are the end of each slot and move back one step.
 
     ``factors``: under LIFECYCLE a 0 is refused (no grid has it; it stands for a missing value).
-    Raises TraceError naming file, row, column and the fix.
+    ``only``: columns that are wanted; others may hold anything, and come out as NaN. Raises
+    TraceError naming file, row, column and the fix.
     """
     reader = csv.reader(lines, strict=True)
     try:
         header = next(reader, [])
         grid_zones = _grid_zones(header, name)
+        wanted = [zone if only is None or zone in only else "" for zone in grid_zones]
         places: list[int] = []
         stamps: list[float] = []
         values: list[list[float]] = []
@@ -75,7 +81,10 @@ def parse_csv(
             places.append(row)
             stamps.append(_stamp(cells[0], name, row, header[0]))
             values.append(
-                [_value(c, name, row, z) for c, z in zip(cells[1:], grid_zones, strict=True)]
+                [
+                    _value(cell, name, row, zone) if zone else math.nan
+                    for cell, zone in zip(cells[1:], wanted, strict=True)
+                ]
             )
     except csv.Error as error:
         raise _error(name, reader.line_num, "", f"not CSV: {error}") from error
@@ -83,7 +92,9 @@ def parse_csv(
     return _table(name, grid_zones, stamps, places, matrix, factors, hour_ending)
 
 
-def read_parquet(path: Path, factors: Factors, hour_ending: bool = False) -> TraceTable:
+def read_parquet(
+    path: Path, factors: Factors, hour_ending: bool = False, only: Collection[str] | None = None
+) -> TraceTable:
     """Read a Parquet file of the same shape; nulls and NaN are missing. Raises as ``parse_csv``.
 
     The first column holds timestamps or ISO 8601 text. Raises ConfigError without pyarrow.
@@ -102,6 +113,8 @@ def read_parquet(path: Path, factors: Factors, hour_ending: bool = False) -> Tra
     stamps = _parquet_stamps(content.column(0), path.name, content.column_names[0])
     matrix = np.full((len(stamps), len(grid_zones)), np.nan)
     for index, zone in enumerate(grid_zones):
+        if only is not None and zone not in only:
+            continue
         column = content.column(index + 1)
         kind = column.type
         if not (pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind)):
@@ -112,11 +125,16 @@ def read_parquet(path: Path, factors: Factors, hour_ending: bool = False) -> Tra
     return _table(path.name, grid_zones, stamps, rows, matrix, factors, hour_ending)
 
 
-def read_table(path: Path, factors: Factors, hour_ending: bool = False) -> TraceTable:
-    """Read CSV, gzipped CSV or Parquet by the file's suffix. Raises TraceError or ConfigError."""
+def read_table(
+    path: Path, factors: Factors, hour_ending: bool = False, only: Collection[str] | None = None
+) -> TraceTable:
+    """Read CSV, gzipped CSV or Parquet by the file's suffix; ``only``: as for ``parse_csv``.
+
+    Raises TraceError or ConfigError.
+    """
     name = path.name
     if path.suffix == ".parquet":
-        return read_parquet(path, factors, hour_ending)
+        return read_parquet(path, factors, hour_ending, only)
     try:
         data = path.read_bytes()
         if path.suffix == ".gz":
@@ -126,7 +144,7 @@ def read_table(path: Path, factors: Factors, hour_ending: bool = False) -> Trace
         raise TraceError(f"{name}: cannot be read from {path}: {error}") from error
     except UnicodeDecodeError as error:
         raise TraceError(f"{name}: not UTF-8 text ({error}); save it as UTF-8 CSV") from error
-    return parse_csv(io.StringIO(text, newline=""), name, factors, hour_ending)
+    return parse_csv(io.StringIO(text, newline=""), name, factors, hour_ending, only)
 
 
 def _error(name: str, row: int, column: str, text: str) -> TraceError:
@@ -137,6 +155,8 @@ def _error(name: str, row: int, column: str, text: str) -> TraceError:
 def _grid_zones(header: Sequence[str], name: str) -> tuple[str, ...]:
     if len(header) < 2:
         fix = "needs a header: a datetime column, then one column a grid zone"
+        if header and (";" in header[0] or "\t" in header[0]):
+            fix += "; separate cells by commas, and write decimals with a point"
         raise _error(name, 1, "", fix)
     if _STAMP.fullmatch(header[0].strip()):
         raise _error(name, 1, "", "is data; put a header above it: datetime, then the grid zones")
@@ -187,7 +207,10 @@ def _parquet_stamps(column: Any, name: str, header: str) -> list[float]:
         elif isinstance(cell, str):
             stamps.append(_stamp(cell, name, row, header))
         else:
-            fix = f"{cell!r} is not a time; make the first column UTC timestamps without gaps"
+            fix = (
+                f"{cell!r} is not a time; make the first column UTC timestamps without gaps "
+                "(of a pandas index: reset_index() before to_parquet)"
+            )
             raise _error(name, row, header, fix)
     return stamps
 

@@ -205,6 +205,8 @@ def _arrive(world, arrivals, i, seed, exact):
         gw.digest(gates, g, scalars[s.Z])
     n_in = float(arrivals.input_tokens[i])
     n_out, n_out_q = gw.quantile_of(gates, g, m, tenant, scalars[s.Z])
+    limit = float(arrivals.max_output_tokens[i])
+    n_out, n_out_q = min(n_out, limit), min(n_out_q, limit)
     own_ttft, own_tpot = arrivals.ttft_budget_ms[i], arrivals.tpot_budget_ms[i]
     own_e2e = arrivals.e2e_budget_ms[i]
     ttft_budget = own_ttft if own_ttft < np.inf else scalars[s.POLICY_TTFT]

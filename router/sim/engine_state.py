@@ -300,6 +300,7 @@ class Arrivals(NamedTuple):
     ttft_budget_ms: Floats
     tpot_budget_ms: Floats
     e2e_budget_ms: Floats
+    max_output_tokens: NDArray[np.int32]
 
 
 class World(NamedTuple):

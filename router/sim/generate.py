@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from router.model import Budget
 from router.sim.demand import STEPS, Lengths
-from router.sim.traffic import Names, Traffic
+from router.sim.traffic import NO_OUTPUT_LIMIT, Names, Traffic
 
 CHUNK_ROWS = 262_144
 _BLOCK_ROWS = 131_072
@@ -152,6 +152,7 @@ class Generated:
             at, origin, of[kind, 0], tenant, of[kind, 1], input_tokens, output_tokens,
             np.ascontiguousarray(budgets[:, 0]), np.ascontiguousarray(budgets[:, 1]),
             np.ascontiguousarray(budgets[:, 2]), at + budgets[:, 3],
+            np.full(n, NO_OUTPUT_LIMIT, np.int32),
         )  # fmt: skip
 
 

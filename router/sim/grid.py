@@ -49,14 +49,21 @@ def _at(
     return np.array(columns).T
 
 
-def select(table: TraceTable, grid_zones: Iterable[str]) -> TraceTable:
-    """Only the columns of ``grid_zones``, in order. Raises TraceError naming one that is absent."""
+def select(
+    table: TraceTable, grid_zones: Iterable[str], columns: Mapping[str, str] | None = None
+) -> TraceTable:
+    """Only the columns of ``grid_zones``, in order; ``columns``: the name of a zone's column, where
+    it has another one. Raises TraceError naming one that is absent.
+    """
+    names = columns or {}
     places = {zone: place for place, zone in enumerate(table.grid_zones)}
     wanted = tuple(sorted(set(grid_zones)))
     for zone in wanted:
-        if zone not in places:
-            raise TraceError(f"{table.name}: {unknown('grid zone', zone, table.grid_zones)}")
-    values = np.ascontiguousarray(table.g_per_kwh[:, [places[zone] for zone in wanted]])
+        if names.get(zone, zone) not in places:
+            text = unknown("column", names.get(zone, zone), table.grid_zones)
+            raise TraceError(f"{table.name}: {text}")
+    chosen = [places[names.get(zone, zone)] for zone in wanted]
+    values = np.ascontiguousarray(table.g_per_kwh[:, chosen])
     return TraceTable(table.name, wanted, table.start, table.step_s, values)
 
 
@@ -105,6 +112,16 @@ def cut(table: TraceTable, start: float, duration_s: float) -> TraceTable:
             "all); fill them in, or let carbon.fill bridge gaps up to a length, such as 3h"
         )
     return TraceTable(table.name, table.grid_zones, first * HOUR_S, HOUR_S, values)
+
+
+def missing(table: TraceTable, start: float, duration_s: float) -> tuple[int, int]:
+    """Cells that lack a value from ``start`` to ``start + duration_s``, and all cells there."""
+    first = math.floor(start / HOUR_S)
+    stop = max(first + 1, math.ceil((start + duration_s) / HOUR_S))
+    offset = first - round(table.start / HOUR_S)
+    inside = table.g_per_kwh[max(offset, 0) : max(offset + stop - first, 0)]
+    cells = (stop - first) * table.g_per_kwh.shape[1]
+    return cells - int(np.isfinite(inside).sum()), cells
 
 
 def annual_means(

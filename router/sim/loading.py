@@ -71,6 +71,7 @@ def load(path: str | Path, policies: Sequence[str] = (), seed: int | None = None
     actual = grid.cut(table, schema.start, schema.duration)
     notes += _filled(known, actual)
     workload = _workload(schema, file, assembled.fleet, notes)
+    notes += _nowhere(workload, assembled.fleet)
     fleet = _with_origins(assembled.fleet, workload.names.origins)
     simulation = Simulation(
         name=schema.name or file.name.removesuffix(".yaml").removesuffix(".yml"),
@@ -121,26 +122,29 @@ def _grids(
 ) -> TraceTable:
     """The hourly columns of the fleet's grid zones, with their gaps."""
     carbon = schema.carbon
-    table = _table(file.parent / carbon.file, signal, carbon.hour_ending)
     zones = {region.grid_zone: name for name, region in fleet.regions.items()}
-    missing = [zone for zone in zones if zone not in table.grid_zones]
-    if missing:
-        problems: list[Problem] = [
-            (
-                f"regions.{zones[zone]}",
-                f"{carbon.file} has no such column: "
-                + unknown("grid zone", zone, table.grid_zones),
-            )
-            for zone in missing
-        ]
+    for key, named in (("annual_means", carbon.annual_means), ("columns", carbon.columns)):
+        for zone in named:
+            if zone not in zones:
+                text = unknown("grid zone", zone, zones)
+                raise ConfigError(str(file), [(f"carbon.{key}.{zone}", text)])
+    columns = {zone: carbon.columns.get(zone, zone) for zone in zones}
+    path = file.parent / carbon.file
+    table = read_table(path, signal.factors, carbon.hour_ending, columns.values())
+    problems: list[Problem] = [
+        (
+            f"carbon.columns.{zone}" if zone in carbon.columns else f"regions.{zones[zone]}",
+            f"{carbon.file} has no such column: {unknown('column', column, table.grid_zones)}",
+        )
+        for zone, column in columns.items()
+        if column not in table.grid_zones
+    ]
+    if problems:
         raise ConfigError(str(file), problems)
-    for zone in carbon.annual_means:
-        if zone not in zones:
-            text = unknown("grid zone", zone, zones)
-            raise ConfigError(str(file), [(f"carbon.annual_means.{zone}", text)])
-    hourly = grid.hourly(grid.select(table, zones))
+    hourly = grid.hourly(grid.select(table, zones, columns))
     if table.step_s != grid.HOUR_S or table.start % grid.HOUR_S:
-        notes.append(f"carbon.file: averaged over hours, from steps of {table.step_s:g} s")
+        how = "averaged over" if table.step_s <= grid.HOUR_S else "spread over"
+        notes.append(f"carbon.file: {how} hours, from steps of {table.step_s:g} s")
     return hourly
 
 
@@ -158,13 +162,11 @@ def _filled(known: TraceTable, actual: TraceTable) -> list[str]:
     ]
 
 
-def _table(path: Path, signal: Signal, hour_ending: bool) -> TraceTable:
-    return read_table(path, signal.factors, hour_ending)
-
-
 def _workload(schema: ScenarioSchema, file: Path, fleet: Fleet, notes: list[str]) -> Workload:
     wanted = schema.workload
     if wanted.generate is not None:
+        if any(one.deadline is not None for one in wanted.generate.classes):
+            notes.append("workload.generate: deadline is not used: no request is deferred")
         return make_workload(
             wanted.generate, file, fleet, schema.start, schema.duration, schema.seed
         )
@@ -179,9 +181,20 @@ def _workload(schema: ScenarioSchema, file: Path, fleet: Fleet, notes: list[str]
     if strange:
         notes.append(
             f"workload.file: origins without round-trip times are taken for "
-            f"{fleet.default_origin!r} (default_origin): {', '.join(strange[:12])}"
+            f"{fleet.default_origin!r} (default_origin): "
+            f"{', '.join(origin or '(blank)' for origin in strange[:12])}"
         )
     return workload
+
+
+def _nowhere(workload: Workload, fleet: Fleet) -> list[str]:
+    """A note on jurisdictions that no region lies in."""
+    known = frozenset().union(*(region.residency for region in fleet.regions.values()))
+    asked = frozenset().union(*workload.names.residencies)
+    strange = sorted(asked - known)
+    if not strange:
+        return []
+    return [f"workload: no region has residency {', '.join(strange[:12])}"]
 
 
 def _with_origins(fleet: Fleet, origins: Sequence[str]) -> Fleet:
@@ -218,13 +231,30 @@ def _signal(
         return Persistence(known, signal, lag_s, standing)
     if wanted.kind == "forecaster":
         return Forecasted(known, signal, lag_s, standing, partial(Nowcast, usual), wanted.history)
-    forecasts = _table(file.parent / (wanted.file or ""), signal, hour_ending=False)
-    missing = [zone for zone in table.grid_zones if zone not in forecasts.grid_zones]
-    for zone in missing:
-        text = f"{wanted.file} has no such column: {unknown('grid zone', zone, table.grid_zones)}"
-        raise ConfigError(str(file), [("signal.file", text)])
-    chosen = grid.hourly(grid.select(forecasts, table.grid_zones))
-    return Tabled(chosen, signal, lag_s, standing)
+    forecasts = _forecasts(schema, file, table.grid_zones, signal)
+    missing, hours = grid.missing(forecasts, schema.start, schema.duration)
+    if missing:
+        notes.append(
+            f"signal.file: no forecast for {missing} of {hours} hours (all grid zones); there "
+            "the shipped climatology or annual mean of a zone stands in, where there is one"
+        )
+    return Tabled(forecasts, signal, lag_s, standing)
+
+
+def _forecasts(
+    schema: ScenarioSchema, file: Path, grid_zones: Sequence[str], signal: Signal
+) -> TraceTable:
+    wanted = schema.signal
+    path = file.parent / (wanted.file or "")
+    if not path.is_file():
+        raise ConfigError(str(file), [("signal.file", f"{path}: no such file")])
+    columns = {zone: wanted.columns.get(zone, zone) for zone in grid_zones}
+    table = read_table(path, signal.factors, only=columns.values())
+    for column in columns.values():
+        if column not in table.grid_zones:
+            text = f"has no such column: {unknown('column', column, table.grid_zones)}"
+            raise ConfigError(str(file), [("signal.file", f"{wanted.file} {text}")])
+    return grid.hourly(grid.select(table, grid_zones, columns))
 
 
 def _outages(schema: ScenarioSchema, file: Path, assembled: Assembled) -> tuple[Outage, ...]:

@@ -19,8 +19,10 @@ from router.errors import ConfigError, TraceError
 
 NEEDED: Final = ("arrival_s", "origin", "model", "input_tokens", "output_tokens")
 BUDGETS: Final = ("ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms")
-OPTIONAL: Final = (*BUDGETS, "tenant", "residency", "deadline_s")
-NUMBERS: Final = ("arrival_s", "input_tokens", "output_tokens", *BUDGETS, "deadline_s")
+OPTIONAL: Final = (*BUDGETS, "tenant", "residency", "deadline_s", "max_output_tokens")
+NUMBERS: Final = (
+    "arrival_s", "input_tokens", "output_tokens", *BUDGETS, "deadline_s", "max_output_tokens",
+)  # fmt: skip
 _READ_ROWS: Final = 65_536
 
 Numbers = NDArray[np.float64]
@@ -96,7 +98,7 @@ def _parsed(cells: Sequence[str], places: Sequence[int], name: str, path: Path) 
         try:
             values[index] = float(cell) if cell.strip() else math.nan
         except ValueError:
-            text = f"{cell[:40]!r} is not a number"
+            text = f"{cell[:40]!r} is not a number; write it as 12.5, and leave a missing one blank"
             raise TraceError(f"{path.name}: row {places[index]}, column {name}: {text}") from None
     return values
 
@@ -130,6 +132,8 @@ def _of_batch(batch: Any, places: Sequence[int], path: Path) -> Rows:
         is_number = name in NUMBERS
         target = pyarrow.float64() if is_number else pyarrow.string()
         try:
+            if is_number and pyarrow.types.is_boolean(column.type):
+                raise pyarrow.ArrowInvalid("a truth value is no number")
             cast = column.cast(target, safe=False)
         except pyarrow.ArrowException as error:
             text = f"holds {column.type}, not {'numbers' if is_number else 'text'}"

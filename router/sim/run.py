@@ -7,11 +7,11 @@ end, a minute's row. Everything is a function of the simulation, the policy and 
 the size of the chunks nor the presence of a sink changes a figure.
 
 Otherwise than in a live gateway: the gateway sits with the caller, so that it sees the whole round
-trip; every answer of a token profile is streamed; requests state their input tokens and no limit
-on output tokens, and no tenant is forgotten; every gateway starts from the priors; a poll reads
-all endpoints at one moment, at an even cadence; a request that an outage costs is not tried again,
-and health follows the outage's notice instead of counting failures; nobody hangs up, no deadline
-passes, and a deferrable request runs at once; waking a released replica is no part of a
+trip; every answer of a token profile is streamed; requests state their input tokens, and made-up
+ones no limit on output tokens; no tenant is forgotten; every gateway starts from the priors; a poll
+reads all endpoints at one moment, at an even cadence; a request that an outage costs is not tried
+again, and health follows the outage's notice instead of counting failures; nobody hangs up, no
+deadline passes, and a deferrable request runs at once; waking a released replica is no part of a
 prediction until it was learned, nor of any request's energy: it is the fleet's.
 """
 
@@ -310,6 +310,8 @@ class _Codes:
                 raise TraceError(f"workload: {what} codes must lie in 0 .. {known - 1}")
         if traffic.input_tokens.min() < 0 or traffic.output_tokens.min() < 1:
             raise TraceError("workload: needs input_tokens >= 0 and output_tokens >= 1")
+        if traffic.max_output_tokens.min() < 1:
+            raise TraceError("workload: needs max_output_tokens >= 1")
         if not (np.diff(traffic.arrival_s, prepend=self._last_s) >= 0.0).all():
             raise TraceError("workload: arrival_s must rise from 0; sort the requests by arrival")
         self._last_s = float(traffic.arrival_s[-1])
@@ -317,11 +319,12 @@ class _Codes:
             traffic.arrival_s, traffic.origin, traffic.model, self._tenants[traffic.tenant],
             traffic.residency, traffic.input_tokens, traffic.output_tokens,
             traffic.ttft_budget_ms, traffic.tpot_budget_ms, traffic.e2e_budget_ms,
+            traffic.max_output_tokens,
         )  # fmt: skip
 
     def nobody(self) -> s.Arrivals:
         none, codes = np.empty(0), np.empty(0, np.int32)
-        return s.Arrivals(none, codes, codes, codes, codes, codes, codes, none, none, none)
+        return s.Arrivals(none, codes, codes, codes, codes, codes, codes, none, none, none, codes)
 
 
 def _every(

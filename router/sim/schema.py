@@ -73,6 +73,11 @@ class ScenarioRttSchema(RttSchema):
     )
 
 
+Columns = Annotated[
+    dict[Name, Text], Field(description="grid zone to column, where their names differ")
+]
+
+
 class GridSchema(Strict):
     """What the grids really emitted."""
 
@@ -88,6 +93,7 @@ class GridSchema(Strict):
     hour_ending: bool = Field(
         default=False, description="stamps mark the end of a slot, not its start"
     )
+    columns: Columns = Field(default_factory=dict)
     fill: Duration = Field(
         default=0.0,
         description="gaps up to this long are filled with the line between their ends, and noted",
@@ -120,6 +126,7 @@ class SignalSchema(Strict):
     file: PathText | None = Field(
         default=None, description="of kind `file`: as `carbon.file`, holding forecasts"
     )
+    columns: Columns = Field(default_factory=dict)
     history: Duration = Field(
         default=60 * 86400.0,
         description="of kind `forecaster`: what it has seen before the start, where in the file",
@@ -129,6 +136,8 @@ class SignalSchema(Strict):
     def _file_fits_kind(self) -> SignalSchema:
         if (self.kind == "file") != (self.file is not None):
             raise ValueError("file goes with kind: file, which needs one")
+        if self.columns and self.file is None:
+            raise ValueError("columns go with a file")
         return self
 
 

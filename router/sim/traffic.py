@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Of a request that states no limit on its answer; the longest answer is far below it.
+NO_OUTPUT_LIMIT: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +29,8 @@ class Traffic:
     ``arrival_s``: seconds since the start of the scenario. ``origin``, ``model``, ``tenant`` and
     ``residency``: codes into `Names`. Tokens are whole numbers >= 1. Budgets in ms, inf where
     unbounded. ``deadline_s``: seconds since the start by which a deferrable request must have
-    ended, inf for one that is to run now.
+    ended, inf for one that is to run now. ``max_output_tokens``: the caller's own limit, which
+    bounds what a router expects of the answer; `NO_OUTPUT_LIMIT` where it states none.
     """
 
     arrival_s: NDArray[np.float64]
@@ -39,6 +44,7 @@ class Traffic:
     tpot_budget_ms: NDArray[np.float64]
     e2e_budget_ms: NDArray[np.float64]
     deadline_s: NDArray[np.float64]
+    max_output_tokens: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.arrival_s)

@@ -1,10 +1,11 @@
 """Requests from a file: CSV, gzipped CSV or Parquet, read in chunks.
 
 Columns, in any order: ``arrival_s, origin, model, input_tokens, output_tokens`` and optionally
-``ttft_budget_ms, tpot_budget_ms, e2e_budget_ms, tenant, residency, deadline_s``. A blank optional
-cell is "none"; other columns are left alone. ``residency`` holds jurisdictions separated by commas,
-semicolons, bars or blanks. The whole file is read once to check it; a file of up to ``KEPT_ROWS``
-requests stays in memory, a larger one is read again at every pass and must be sorted.
+``ttft_budget_ms, tpot_budget_ms, e2e_budget_ms, tenant, residency, deadline_s,
+max_output_tokens``. A blank optional cell is "none"; other columns are left alone. ``residency``
+holds jurisdictions separated by commas, semicolons, bars or blanks. The whole file is read once to
+check it; a file of up to ``KEPT_ROWS`` requests stays in memory, a larger one is read again at
+every pass and must be sorted.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from router.config.problems import nearest
 from router.errors import TraceError
 from router.sim.generate import CHUNK_ROWS, joined, rechunk
 from router.sim.request_rows import BUDGETS, NEEDED, OPTIONAL, Numbers, Rows, open_rows
-from router.sim.traffic import Names, Traffic
+from router.sim.traffic import NO_OUTPUT_LIMIT, Names, Traffic
 
 KEPT_ROWS: Final = 4_000_000
 _MOST_TOKENS: Final = 10_000_000
@@ -32,8 +33,9 @@ _SEPARATORS = re.compile(r"[,;|\s]+")
 class FileWorkload:
     """Requests from a file; a Workload. ``notes``: legal, but worth an operator's look.
 
-    ``origins`` and ``models``: those that the fleet knows; ``duration_s``: later arrivals are left
-    out. Raises TraceError naming file, row, column and the fix; ConfigError without pyarrow.
+    ``origins`` and ``models``: those that the fleet knows, None: any origin, a blank one too;
+    ``duration_s``: later arrivals are left out. Raises TraceError naming file, row, column and the
+    fix; ConfigError without pyarrow.
     """
 
     def __init__(
@@ -54,11 +56,12 @@ class FileWorkload:
         }
         self._residencies: dict[frozenset[str], int] = {frozenset(): 0}
         self.notes: list[str] = []
-        self._late = 0
+        self._late = self._deferrable = 0
+        self._first_s, self._last_s = math.inf, -math.inf
         self.rows = 0
         self._kept = self._check(kept_rows)
         if not self.rows:
-            raise TraceError(f"{path.name}: no request arrives in the scenario's {duration_s:g} s")
+            raise TraceError(f"{path.name}: {self._nothing()}")
         names = {column: tuple(table) for column, table in self._tables.items()}
         self.names = Names(
             names["origin"], names["model"], names["tenant"], tuple(self._residencies)
@@ -90,7 +93,12 @@ class FileWorkload:
         if self._late:
             self.notes.append(
                 f"workload.file: {self._late} requests arrive at or after the end "
-                f"({self._duration_s:g} s) and are left out"
+                f"({self._duration_s:g} s) and are left out; the last one at {self._last_s:g} s"
+            )
+        if self._deferrable:
+            self.notes.append(
+                f"workload.file: {self._deferrable} requests have a deadline_s, which is not used: "
+                "no request is deferred"
             )
         if parts is None or not parts:
             return None
@@ -103,6 +111,15 @@ class FileWorkload:
             whole = Traffic(*(getattr(whole, name)[order] for name in Traffic.__slots__))
         return whole
 
+    def _nothing(self) -> str:
+        """Why no request is left."""
+        if not self._late:
+            return "holds no request, only a header"
+        return (
+            f"no request arrives in the scenario's {self._duration_s:g} s: arrival_s runs from "
+            f"{self._first_s:.15g} to {self._last_s:.15g}; write seconds since the scenario's start"
+        )
+
     def _parts(
         self, header: Callable[[Sequence[str]], None]
     ) -> Iterator[tuple[Traffic, Sequence[int]]]:
@@ -111,6 +128,9 @@ class FileWorkload:
             traffic = self._traffic(rows)
             inside = np.flatnonzero(traffic.arrival_s < self._duration_s)
             self._late += len(traffic) - len(inside)
+            self._deferrable += int((traffic.deadline_s[inside] < np.inf).sum())
+            self._first_s = min(self._first_s, float(traffic.arrival_s.min()))
+            self._last_s = max(self._last_s, float(traffic.arrival_s.max()))
             if len(inside) == len(traffic):
                 yield traffic, rows.places
             elif len(inside):
@@ -120,15 +140,17 @@ class FileWorkload:
     def _note_columns(self, columns: Sequence[str]) -> None:
         for column in NEEDED:
             if column not in columns:
-                guess = nearest(column, columns)
-                hint = f"; is it {guess!r}?" if guess else ""
-                raise self._error(1, column, f"required, but not in the header{hint}")
+                raise self._error(
+                    1, column, f"required, but not in the header{_hint(column, columns)}"
+                )
         for column in columns:
             if columns.count(column) > 1:
                 raise self._error(1, column, "stands in the header twice")
         others = [c for c in columns if c not in (*NEEDED, *OPTIONAL)]
         if others:
-            self.notes.append(f"workload.file: columns not used: {', '.join(others)}")
+            known = {other: nearest(other.lower(), OPTIONAL) for other in others}
+            told = [f"{o} (is it {guess}?)" if guess else o for o, guess in known.items()]
+            self.notes.append(f"workload.file: columns not used: {', '.join(told)}")
 
     def _traffic(self, rows: Rows) -> Traffic:
         at = rows.numbers["arrival_s"]
@@ -150,14 +172,27 @@ class FileWorkload:
             tpot_ms,
             e2e_ms,
             deadline,
+            self._output_limit(rows),
         )
 
     def _tokens(self, rows: Rows, column: str) -> NDArray[np.int32]:
         values = rows.numbers[column]
         with np.errstate(invalid="ignore"):
             good = (values >= 1.0) & (values <= _MOST_TOKENS) & (values == np.floor(values))
-        self._require(rows, column, good, f"a whole number from 1 to {_MOST_TOKENS}")
+        what = f"a whole number from 1 to {_MOST_TOKENS}"
+        if column == "output_tokens" and (values == 0.0).any():
+            what += " (leave out requests that got no answer)"
+        self._require(rows, column, good, what)
         return values.astype(np.int32)
+
+    def _output_limit(self, rows: Rows) -> NDArray[np.int32]:
+        if "max_output_tokens" not in rows.numbers:
+            return np.full(len(rows.places), NO_OUTPUT_LIMIT, np.int32)
+        limits = np.minimum(self._limits(rows, "max_output_tokens"), NO_OUTPUT_LIMIT)
+        good = limits >= rows.numbers["output_tokens"]
+        text = "blank, or at least output_tokens: an answer ends at the caller's limit"
+        self._require(rows, "max_output_tokens", good, text)
+        return limits.astype(np.int32)
 
     def _limits(self, rows: Rows, column: str) -> Numbers:
         values = rows.numbers.get(column)
@@ -175,7 +210,7 @@ class FileWorkload:
         for text in dict.fromkeys(texts):
             if text in table:
                 continue
-            if (column != "tenant" and not text) or (known is not None and text not in known):
+            if known is not None and text not in known:
                 self._unknown(rows, column, text)
             table[text] = len(table)
         return np.array([table[text] for text in texts], np.int32)
@@ -211,3 +246,12 @@ class FileWorkload:
 
     def _error(self, row: int, column: str, text: str) -> TraceError:
         return TraceError(f"{self._path.name}: row {row}, column {column}: {text}")
+
+
+def _hint(column: str, columns: Sequence[str]) -> str:
+    guess = nearest(column, columns)
+    if guess:
+        return f"; is it {guess!r}?"
+    if len(columns) == 1 and (";" in columns[0] or "\t" in columns[0]):
+        return "; separate cells by commas"
+    return f", which holds {', '.join(columns[:12])[:200] or 'nothing'}"

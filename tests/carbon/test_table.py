@@ -32,6 +32,28 @@ def test_a_blank_is_missing_and_na_is_a_zone() -> None:
     assert math.isnan(table.g_per_kwh[1, 0]) and table.g_per_kwh[1, 1] == 31.0
 
 
+def test_only_the_wanted_columns_are_looked_at(tmp_path: Path) -> None:
+    text = "datetime,source,DE,solar\n2022-05-14T00:00Z,EIA,412.5,-3\n2022-05-14T01:00Z,EIA,,0\n"
+    table = parse_csv(text.splitlines(), "grid.csv", Factors.LIFECYCLE, only={"DE"})
+    assert table.grid_zones == ("source", "DE", "solar")
+    assert table.g_per_kwh[0, 1] == 412.5
+    assert np.isnan(table.g_per_kwh[:, [0, 2]]).all() and math.isnan(table.g_per_kwh[1, 1])
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    stamps = ["2022-05-14T00:00Z", "2022-05-14T01:00Z"]
+    columns = {"t": stamps, "source": ["EIA", "EIA"], "DE": [412.5, None], "solar": [-3, 0]}
+    path = tmp_path / "grid.parquet"
+    parquet.write_table(pyarrow.table(columns), path)
+    stored = read_table(path, Factors.LIFECYCLE, only={"DE"})
+    np.testing.assert_array_equal(stored.g_per_kwh, table.g_per_kwh)
+
+
+def test_another_separator_is_named() -> None:
+    for mark in ";\t":
+        with pytest.raises(TraceError, match=r"row 1: needs a header.*separate cells by commas"):
+            parse(GOOD.replace(",", mark))
+
+
 def test_hour_ending_stamps_move_back_one_step() -> None:
     assert parse(GOOD, hour_ending=True).start == T0.timestamp() - 3600.0
 

@@ -12,7 +12,7 @@ from router.model import Forecast, Kind, LengthPrior, Request, TaskProfile
 from router.sim.replay import CarbonView, Scenario, _Replay
 from router.sim.run import Learning
 from router.sim.scenario import Gateways, Simulation
-from router.sim.traffic import Names, Traffic
+from router.sim.traffic import NO_OUTPUT_LIMIT, Names, Traffic
 from router.sim.workload import Period, TimedRequest
 from tests import factories as f
 
@@ -22,7 +22,8 @@ AT_ONCE = Learning(1, math.inf)
 
 
 class Requests:
-    """A workload of rows (arrival_s, origin, model, tenant, residency, input, output, budget)."""
+    """A workload of rows (arrival_s, origin, model, tenant, residency, input, output, budget
+    [, limit on output])."""
 
     def __init__(self, names, rows, chunk=1_000_000):
         self.names = names
@@ -34,8 +35,11 @@ class Requests:
             yield self._traffic(self.rows[first : first + self.chunk])
 
     def _traffic(self, rows):
-        columns = list(zip(*[(*row[:7], *row[7][:3], math.inf) for row in rows], strict=True))
-        kinds = [np.float64] + [np.int32] * 6 + [np.float64] * 4
+        whole = [
+            (*row[:7], *row[7][:3], math.inf, *(row[8:] or (NO_OUTPUT_LIMIT,))) for row in rows
+        ]
+        columns = list(zip(*whole, strict=True))
+        kinds = [np.float64] + [np.int32] * 6 + [np.float64] * 4 + [np.int32]
         return Traffic(*(np.array(c, kind) for c, kind in zip(columns, kinds, strict=True)))
 
 
@@ -128,10 +132,11 @@ def twin_scenario(simulation):
 
 
 def timed_request(names, row):
-    at_s, origin, model, tenant, residency, n_in, n_out, budget = row
+    at_s, origin, model, tenant, residency, n_in, n_out, budget, *limit = row
     request = Request(
         names.models[model], origin=names.origins[origin], tenant=names.tenants[tenant],
         residency=names.residencies[residency], budget=budget, input_tokens=float(n_in),
+        max_output_tokens=float(limit[0]) if limit else math.inf,
     )  # fmt: skip
     return TimedRequest(at_s, request, n_out, "", streamed=True)
 

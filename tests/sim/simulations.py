@@ -30,7 +30,7 @@ from router.model import (
 from router.sim.replay import CarbonView, Scenario
 from router.sim.scenario import Autoscaling, Gateways, Outage, Simulation
 from router.sim.signals import Perfect
-from router.sim.traffic import Names, Traffic
+from router.sim.traffic import NO_OUTPUT_LIMIT, Names, Traffic
 from router.sim.workload import Period, TimedRequest
 
 HOUR = 3600.0
@@ -124,6 +124,7 @@ def simulation(
         np.array([b.tpot_ms for b in limits], np.float64),
         np.array([b.e2e_ms for b in limits], np.float64),
         np.full(n, np.inf),
+        np.array([min(r.request.max_output_tokens, NO_OUTPUT_LIMIT) for r in requests], np.int32),
     )
     table = TraceTable(
         "test", tuple(hours), start // HOUR * HOUR, HOUR, np.array(list(hours.values())).T

@@ -68,7 +68,8 @@ def simulations(draw):
         rows.append((
             at_s, draw(st.integers(0, 1)), draw(st.integers(0, 1)), draw(st.integers(0, 2)),
             draw(st.sampled_from([0, 0, 0, 1, 2])), draw(st.integers(1, 400)),
-            draw(st.integers(1, 300)), draw(budgets),
+            out := draw(st.integers(1, 300)), draw(budgets),
+            *([out + draw(st.integers(0, 300))] if draw(st.booleans()) else []),
         ))  # fmt: skip
     zones = sorted({region.grid_zone for region in fleet.regions.values()})
     values = {

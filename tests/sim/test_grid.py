@@ -6,7 +6,7 @@ import pytest
 from router.carbon.table import TraceTable
 from router.errors import TraceError
 from router.model import Basis, Factors, Kind, Signal
-from router.sim.grid import HOUR_S, annual_means, cut, fill, hourly, select
+from router.sim.grid import HOUR_S, annual_means, cut, fill, hourly, missing, select
 
 SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 START = 1_652_313_600.0
@@ -43,8 +43,20 @@ def test_longer_slots_hold_for_every_hour():
 def test_select_orders_columns_and_names_a_missing_one():
     one = table([1, 2])
     assert select(one, ["B"]).g_per_kwh.tolist() == [[2.0]]
-    with pytest.raises(TraceError, match=r"t.csv: unknown grid zone 'C'; known: A, B"):
+    with pytest.raises(TraceError, match=r"t.csv: unknown column 'C'; known: A, B"):
         select(one, ["A", "C"])
+    named = select(one, ["A", "C"], {"C": "B"})
+    assert named.grid_zones == ("A", "C") and named.g_per_kwh.tolist() == [[1.0, 2.0]]
+
+
+def test_missing_counts_the_hours_that_a_table_lacks():
+    one = table([1, 2], [math.nan, 2], [3, 4])
+    hours = [one.start + HOUR_S * hour for hour in range(-1, 4)]
+    assert missing(one, hours[1], 3 * HOUR_S) == (1, 6)
+    assert missing(one, hours[0], 2 * HOUR_S) == (2, 4)
+    assert missing(one, hours[3] + 60.0, HOUR_S) == (2, 4)
+    assert missing(one, hours[4], HOUR_S) == (2, 2)
+    assert missing(one, one.start - 100 * HOUR_S, HOUR_S) == (2, 2)
 
 
 def test_short_gaps_are_bridged_long_ones_and_those_at_the_ends_are_not():

@@ -93,7 +93,7 @@ def test_replicas_by_region(tmp_path):
         ({"endpoints/0/replicas": {"a": 1}}, "endpoints[0]", "give either region"),
         ({"endpoints/1/region": "c"}, "endpoints[1].region", "unknown region 'c'"),
         ({"endpoints/1/models/0/profile": "x"}, "endpoints[1].models[0].profile", "unknown"),
-        ({"regions/a/grid_zone": "C"}, "regions.a", "no such column: unknown grid zone 'C'"),
+        ({"regions/a/grid_zone": "C"}, "regions.a", "no such column: unknown column 'C'"),
         ({"carbon/file": "grids.csv"}, "carbon.file", "no such file"),
         ({"carbon/annual_means": {"C": 5}}, "carbon.annual_means.C", "unknown grid zone"),
         ({"signal": {"kind": "file"}}, "signal", "needs one"),
@@ -241,6 +241,48 @@ def test_quarter_hours_are_averaged(tmp_path):
     first = loaded.simulation.actual.g_per_kwh[0]
     assert first.tolist() == pytest.approx([48 + 1 + 1.5, 100.0])
     assert "averaged over hours" in loaded.notes[0]
+
+
+def test_columns_of_other_names_and_columns_of_other_things(tmp_path):
+    """Of the file only the fleet's grid zones are looked at, under whatever names they have."""
+    rows = grid_csv().replace("datetime,A,B", "Time,Nord Pool (NO 1),b").splitlines()
+    text = "\n".join([f"{rows[0]},source,solar_mw", *(f"{row},EIA,-70000" for row in rows[1:])])
+    columns = {"A": "Nord Pool (NO 1)", "B": "b"}
+    (tmp_path / "forecast.csv").write_text(text, encoding="utf-8")
+    signal = {"kind": "file", "file": "forecast.csv", "columns": columns}
+    file = scenario(tmp_path, {"carbon/columns": columns, "signal": signal}, grid=text)
+    found = load(file).simulation
+    plain = load(scenario(tmp_path)).simulation
+    assert found.actual.grid_zones == ("A", "B")
+    assert (found.actual.g_per_kwh == plain.actual.g_per_kwh).all()
+    assert set(found.signal.view(found.start)) == {"A", "B"}
+    wrong = {"carbon/columns": {"A": "Nord Pool (NO 2)", "C": "b"}}
+    assert "unknown grid zone 'C'" in problems(scenario(tmp_path, wrong))["carbon.columns.C"]
+    wrong = {"carbon/columns": {"A": "AA"}}
+    assert "did you mean 'A'?" in problems(scenario(tmp_path, wrong))["carbon.columns.A"]
+    wrong = {"signal": {"kind": "persistence", "columns": {"A": "B"}}}
+    assert "columns go with a file" in problems(scenario(tmp_path, wrong))["signal"]
+
+
+def test_a_forecast_table_that_ends_too_early_is_said(tmp_path):
+    rows = grid_csv().splitlines()
+    (tmp_path / "forecast.csv").write_text("\n".join(rows[: 1 + 52]), encoding="utf-8")
+    signal = {"kind": "file", "file": "forecast.csv"}
+    notes = load(scenario(tmp_path, {"signal": signal})).notes
+    assert any(note.startswith("signal.file: no forecast for 4 of 12 hours") for note in notes)
+    signal["file"] = "nowhere.csv"
+    assert "no such file" in problems(scenario(tmp_path, {"signal": signal}))["signal.file"]
+    (tmp_path / "forecast.csv").write_text(grid_csv(zones="A"), encoding="utf-8")
+    signal["file"] = "forecast.csv"
+    text = problems(scenario(tmp_path, {"signal": signal}))["signal.file"]
+    assert "unknown column 'B'; known: A" in text
+
+
+def test_what_a_run_leaves_unused_is_said(tmp_path):
+    late = {"model": "m", "deadline": "2h", "residency": ["mars"]}
+    notes = load(scenario(tmp_path, {"workload/generate/classes/0": late})).notes
+    assert "workload.generate: deadline is not used: no request is deferred" in notes
+    assert "workload: no region has residency mars" in notes
 
 
 def test_the_json_schema_says_what_the_file_may_hold():

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from router.errors import TraceError
 from router.sim.generate import joined
-from router.sim.traffic import Traffic
+from router.sim.traffic import NO_OUTPUT_LIMIT, Traffic
 from router.sim.workload_file import FileWorkload
 
 NEEDED = "arrival_s,origin,model,input_tokens,output_tokens"
-ALL = f"{NEEDED},ttft_budget_ms,tpot_budget_ms,e2e_budget_ms,tenant,residency,deadline_s"
+LIMITS = "ttft_budget_ms,tpot_budget_ms,e2e_budget_ms"
+ALL = f"{NEEDED},{LIMITS},tenant,residency,deadline_s,max_output_tokens"
 
 
 def read(path, duration_s=100.0, origins=("x", "y"), models=("m", "n"), **options):
@@ -37,9 +38,9 @@ def whole(workload):
 def test_every_column(tmp_path):
     path = write(
         tmp_path,
-        "0.5,x,m,100,20,300,,9000,acme,eu; uk,",
-        "2,y,n,1.0,5,,40,,,,60",
-        "2,x,m,7,8,,,,acme,\"uk,eu\",",
+        "0.5,x,m,100,20,300,,9000,acme,eu; uk,,512",
+        "2,y,n,1.0,5,,40,,,,60,",
+        "2,x,m,7,8,,,,acme,\"uk,eu\",,8",
         header=ALL,
     )  # fmt: skip
     found = read(path)
@@ -57,7 +58,10 @@ def test_every_column(tmp_path):
     assert traffic.tpot_budget_ms.tolist() == [math.inf, 40.0, math.inf]
     assert traffic.e2e_budget_ms.tolist() == [9000.0, math.inf, math.inf]
     assert traffic.deadline_s.tolist() == [math.inf, 60.0, math.inf]
-    assert found.notes == []
+    assert traffic.max_output_tokens.tolist() == [512, NO_OUTPUT_LIMIT, 8]
+    assert found.notes == [
+        "workload.file: 1 requests have a deadline_s, which is not used: no request is deferred"
+    ]
     kinds = {field.name: getattr(traffic, field.name).dtype for field in fields(Traffic)}
     assert kinds["arrival_s"] == np.float64 and kinds["origin"] == np.int32
 
@@ -84,7 +88,7 @@ def test_only_what_is_needed_in_any_order_with_columns_besides(tmp_path):
         ("1,x,m,-5,1", "input_tokens", "whole number from 1 to 10000000, got -5"),
         ("1,x,m,,1", "input_tokens", "got nothing"),
         ("1,x,m,NaN,1", "input_tokens", "got nothing"),
-        ("1,x,m,1,0", "output_tokens", "got 0"),
+        ("1,x,m,1,0", "output_tokens", "(leave out requests that got no answer), got 0"),
         ("1,x,m,1,1.5", "output_tokens", "got 1.5"),
         ("1,x,m,1,inf", "output_tokens", "got inf"),
         ("1,z,m,1,1", "origin", "unknown origin 'z'"),
@@ -101,11 +105,30 @@ def test_bad_rows_are_named(tmp_path, row, column, text):
 
 @pytest.mark.parametrize(
     ("cells", "column"),
-    [("0,,,,,", "ttft_budget_ms"), (",-1,,,,", "tpot_budget_ms"), (",,,,,0.5", "deadline_s")],
+    [
+        ("0,,,,,,", "ttft_budget_ms"),
+        (",-1,,,,,", "tpot_budget_ms"),
+        (",,,,,0.5,", "deadline_s"),
+        (",,,,,,0", "max_output_tokens"),
+        (",,,,,,1", "max_output_tokens: must be blank, or at least output_tokens"),
+    ],
 )
 def test_bad_limits_are_named(tmp_path, cells, column):
     with pytest.raises(TraceError, match=f"row 2, column {column}"):
-        read(write(tmp_path, f"1,x,m,1,1,{cells}", header=ALL))
+        read(write(tmp_path, f"1,x,m,1,2,{cells}", header=ALL))
+
+
+def test_columns_that_look_like_known_ones_are_named(tmp_path):
+    found = read(write(tmp_path, "1,x,m,1,1,9,a,5", header=f"{NEEDED},e2e_budget,Tenant,zzz"))
+    assert found.notes == [
+        "workload.file: columns not used: e2e_budget (is it e2e_budget_ms?), Tenant "
+        "(is it tenant?), zzz"
+    ]
+
+
+def test_a_default_origin_stands_in_for_a_blank_one(tmp_path):
+    found = read(write(tmp_path, "1,,m,1,1", "2,x,m,1,1"), origins=None)
+    assert found.names.origins == ("", "x")
 
 
 def test_bad_files(tmp_path):
@@ -115,8 +138,16 @@ def test_bad_files(tmp_path):
         read(write(tmp_path, header=f"{NEEDED},model"))
     with pytest.raises(TraceError, match="row 2: 4 cells under a header of 5"):
         read(write(tmp_path, "1,x,m,1"))
-    with pytest.raises(TraceError, match="no request arrives"):
+    with pytest.raises(TraceError, match="holds no request, only a header"):
         read(write(tmp_path))
+    with pytest.raises(
+        TraceError, match="arrival_s runs from 1652313600 to 1652313700.5; write sec"
+    ):
+        read(write(tmp_path, "1652313600,x,m,1,1", "1652313700.5,x,m,1,1"))
+    with pytest.raises(TraceError, match=r"column arrival_s: required.*; separate cells by commas"):
+        read(write(tmp_path, header=NEEDED.replace(",", ";")))
+    with pytest.raises(TraceError, match="column arrival_s: required.*, which holds 1, x, m, 2, 3"):
+        read(write(tmp_path, header="1,x,m,2,3"))
     (tmp_path / "bytes.csv").write_bytes(NEEDED.encode() + b"\n1,\xff,m,1,1\n")
     with pytest.raises(TraceError, match="not UTF-8"):
         read(tmp_path / "bytes.csv")
@@ -143,7 +174,8 @@ def test_what_comes_after_the_end_is_left_out_and_said(tmp_path):
     found = read(path)
     assert whole(found).input_tokens.tolist() == [1, 3] and found.rows == 2
     assert found.notes == [
-        "workload.file: 2 requests arrive at or after the end (100 s) and are left out"
+        "workload.file: 2 requests arrive at or after the end (100 s) and are left out; "
+        "the last one at 101 s"
     ]
 
 
