@@ -267,7 +267,8 @@ def _step_s(name: str, stamps: Sequence[float], rows: Sequence[int]) -> float:
         if gap <= 0.0:
             fix = (
                 "does not come after the row before; stamps must be UTC and rise (in local time "
-                "the end of daylight saving repeats an hour)"
+                "the end of daylight saving repeats an hour; a long table, with a row a grid zone, "
+                "must be pivoted)"
             )
             raise _error(name, rows[index], "1", fix)
     step_s = min(gaps)

@@ -174,8 +174,10 @@ def _workload(schema: ScenarioSchema, file: Path, fleet: Fleet, notes: list[str]
     if not path.is_file():
         raise ConfigError(str(file), [("workload.file", f"{path}: no such file")])
     origins = None if fleet.default_origin else fleet.rtt_ms
-    models = {served.name for endpoint in fleet.endpoints for served in endpoint.models}
-    workload = FileWorkload(path, schema.duration, origins, models)
+    contexts: dict[str, float] = {}
+    for one in (one for endpoint in fleet.endpoints for one in endpoint.models):
+        contexts[one.name] = max(contexts.get(one.name, 0.0), one.context_tokens)
+    workload = FileWorkload(path, schema.duration, origins, contexts)
     notes.extend(workload.notes)
     strange = sorted(set(workload.names.origins) - set(fleet.rtt_ms))
     if strange:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,8 @@ _SEPARATORS = re.compile(r"[,;|\s]+")
 class FileWorkload:
     """Requests from a file; a Workload. ``notes``: legal, but worth an operator's look.
 
-    ``origins`` and ``models``: those that the fleet knows, None: any origin, a blank one too;
+    ``origins``: those that the fleet knows, None: any, a blank one too; ``models``: likewise, each
+    with the longest context, in tokens, that any endpoint offers;
     ``duration_s``: later arrivals are left out. Raises TraceError naming file, row, column and the
     fix; ConfigError without pyarrow.
     """
@@ -43,7 +44,7 @@ class FileWorkload:
         path: Path,
         duration_s: float,
         origins: Iterable[str] | None,
-        models: Iterable[str],
+        models: Mapping[str, float],
         kept_rows: int = KEPT_ROWS,
     ) -> None:
         self._path = path
@@ -56,7 +57,8 @@ class FileWorkload:
         }
         self._residencies: dict[frozenset[str], int] = {frozenset(): 0}
         self.notes: list[str] = []
-        self._late = self._deferrable = 0
+        self._contexts = models
+        self._late = self._deferrable = self._too_long = 0
         self._first_s, self._last_s = math.inf, -math.inf
         self.rows = 0
         self._kept = self._check(kept_rows)
@@ -100,6 +102,11 @@ class FileWorkload:
                 f"workload.file: {self._deferrable} requests have a deadline_s, which is not used: "
                 "no request is deferred"
             )
+        if self._too_long:
+            self.notes.append(
+                f"workload.file: {self._too_long} prompts are longer than the context_tokens of "
+                "every endpoint that serves their model; they will be refused"
+            )
         if parts is None or not parts:
             return None
         whole = joined(parts)
@@ -110,6 +117,11 @@ class FileWorkload:
             order = np.argsort(whole.arrival_s, kind="stable")
             whole = Traffic(*(getattr(whole, name)[order] for name in Traffic.__slots__))
         return whole
+
+    def _context(self, traffic: Traffic) -> NDArray[np.float64]:
+        """The longest context of each request's model."""
+        longest = np.array([self._contexts[model] for model in self._tables["model"]], np.float64)
+        return np.asarray(longest[traffic.model])
 
     def _nothing(self) -> str:
         """Why no request is left."""
@@ -128,6 +140,7 @@ class FileWorkload:
             traffic = self._traffic(rows)
             inside = np.flatnonzero(traffic.arrival_s < self._duration_s)
             self._late += len(traffic) - len(inside)
+            self._too_long += int((traffic.input_tokens > self._context(traffic))[inside].sum())
             self._deferrable += int((traffic.deadline_s[inside] < np.inf).sum())
             self._first_s = min(self._first_s, float(traffic.arrival_s.min()))
             self._last_s = max(self._last_s, float(traffic.arrival_s.max()))

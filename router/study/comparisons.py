@@ -78,7 +78,10 @@ def _distribution(histogram: Histogram) -> tuple[NDArray[np.float64], NDArray[np
     bins = np.unique(np.minimum(np.searchsorted(shares, wanted), len(shares) - 1))
     octaves, parts = bins // 256, bins % 256
     ms = np.ldexp(1.0 + (parts + 1.0) / 256.0, engine_state.LOWEST_EXPONENT + octaves)
-    return ms, shares[bins]
+    # From the lower end of the first bin on, which may hold most of them.
+    begins = np.ldexp(1.0 + parts[0] / 256.0, engine_state.LOWEST_EXPONENT + int(octaves[0]))
+    before = shares[bins[0] - 1] if bins[0] else 0.0
+    return np.append(begins, ms), np.append(before, shares[bins])
 
 
 def _thinned(values: list[float]) -> list[float]:

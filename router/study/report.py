@@ -41,10 +41,15 @@ def _head(summary: Mapping[str, Any]) -> str:
         f"<h1>{escape(scenario['name'])}: what {escape(asked)} would save</h1>"
         f'<p class="soft">{escape(scenario["description"])}</p>'
         f"<p>{summary['demand']['requests']:,} requests from {scenario['start']} for "
-        f"{figure(scenario['duration_s'] / 3600.0)} h over {replicas} replicas in {regions} "
-        f"regions, seed {scenario['seed']}. <b>Everything here is {how(summary)}</b> on the grid's "
-        "recorded intensities; the bound is an estimate of the best that anyone could do.</p>"
+        f"{figure(scenario['duration_s'] / 3600.0)} h over {_count(replicas, 'replica')} in "
+        f"{_count(regions, 'region')}, seed {scenario['seed']}. <b>Everything here is "
+        f"{how(summary)}</b> on the grid's recorded intensities; the bound is an estimate of the "
+        "best that anyone could do.</p>"
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _tiles(summary: Mapping[str, Any]) -> str:
@@ -67,9 +72,10 @@ def _tiles(summary: Mapping[str, Any]) -> str:
             f"{name} above the lower bound, attributional "
             f"({signed_percent(one['regret']['consequential'])} fleet)",
         ))  # fmt: skip
+        flows = summary["mode"] == "fluid"
         tiles.append((
-            percent(one["slo_attainment"], 2),
-            f"of requests within their budgets with {name}; "
+            percent(one["completed_share" if flows else "slo_attainment"], 2),
+            f"of requests {'answered' if flows else 'within their budgets'} with {name}; "
             f"{one['shed'] + one['failed']:,} not answered",
         ))  # fmt: skip
     inner = "".join(

@@ -76,7 +76,7 @@ def summarise(study: Study) -> dict[str, Any]:
         ],
         "kinds": kinds(study),
         "assumptions": list(assumptions(study)),
-        "notes": list(study.loaded.notes),
+        "notes": [*study.loaded.notes, *_nothing_to_do(study)],
         "notices": list(notices(study)),
         "asked": names[: study.asked],
         "baselines": [name for name in names if name in BASELINES],
@@ -102,6 +102,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _nothing_to_do(study: Study) -> list[str]:
+    if study.demand.requests:
+        return []
+    return ["workload: no request arrives after the warm-up, so there is nothing to compare"]
 
 
 def _policy(study: Study, place: int) -> dict[str, Any]:

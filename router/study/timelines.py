@@ -18,7 +18,11 @@ from router.study.units import figure, grams
 
 _MOST_BUCKETS: Final = 360
 _MOST_REGIONS: Final = 7
-_TICK_HOURS: Final = (1, 2, 3, 6, 12, 24, 48, 96, 168, 336, 744, 1488)
+_TICK_MINUTES: Final = (1, 2, 5, 10, 15, 30)
+_TICK_HOURS: Final = (
+    *(minutes / 60.0 for minutes in _TICK_MINUTES),
+    *(1, 2, 3, 6, 12, 24, 48, 96, 168, 336, 744, 1488),
+)
 _MOST_ROWS: Final = 80
 _LEVELS: Final = 12
 
@@ -182,16 +186,16 @@ def _clock(study: Study) -> list[tuple[float, str]]:
     hours = simulation.duration_s / 3600.0
     step = next((s for s in _TICK_HOURS if hours / s <= 10.0), _TICK_HOURS[-1])
     offset = simulation.start / 3600.0
-    at = math.ceil(offset / step) * step
+    tick = math.ceil(offset / step - 1e-9)
     found: list[tuple[float, str]] = []
-    while at - offset <= hours:
-        when = datetime.fromtimestamp(at * 3600.0, UTC)
-        first = not found or when.hour == 0
+    while (at := tick * step) - offset <= hours + 1e-9:
+        when = datetime.fromtimestamp(round(at * 3600.0), UTC)
+        first = not found or (when.hour == 0 and when.minute == 0)
         text = (
             f"{when:%d %b}" if step >= 24 else f"{when:%d %b %H:%M}" if first else f"{when:%H:%M}"
         )
         found.append((at - offset, text))
-        at += step
+        tick += 1
     return found
 
 
@@ -267,10 +271,11 @@ def hourly_grams(study: Study) -> str:
         hours = [hour.busy_g for hour in run.outcome.fleet_hours][:count]
         values[: len(hours)] = hours
         series.append(values)
-    most = max(float(values.max()) for values in series) * 1.05 or 1.0
     span = linear(0.0, study.simulation.duration_s / 3600.0)
-    shown, rows = _rebinned(edges, np.array([bound_h, *series]).T, mean=True)
-    highest = max(float(rows.max()) * 1.05, 1e-12) if len(rows) else most
+    # The first and the last hour may be cut: grams an hour all the same.
+    widths = np.where(np.diff(edges) > 0.0, np.diff(edges), np.inf)
+    shown, rows = _rebinned(edges, (np.array([bound_h, *series]) / widths).T, mean=True)
+    highest = float(rows.max(initial=0.0)) * 1.05 or 1.0
     frame = Frame(LEFT + 20, 30, INNER - 20, 220, span, linear(0.0, highest))
     frame.y_axis([(v, grams(v)) for v in ticks(0.0, highest, 4)],
                  "gCO2e an hour of replicas with work, and the bound")  # fmt: skip

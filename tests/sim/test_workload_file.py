@@ -17,8 +17,11 @@ LIMITS = "ttft_budget_ms,tpot_budget_ms,e2e_budget_ms"
 ALL = f"{NEEDED},{LIMITS},tenant,residency,deadline_s,max_output_tokens"
 
 
-def read(path, duration_s=100.0, origins=("x", "y"), models=("m", "n"), **options):
-    return FileWorkload(path, duration_s, origins, models, **options)
+MODELS = {"m": math.inf, "n": 50.0}
+
+
+def read(path, duration_s=100.0, origins=("x", "y"), **options):
+    return FileWorkload(path, duration_s, origins, MODELS, **options)
 
 
 def write(folder, *rows, header=NEEDED, name="w.csv"):
@@ -126,6 +129,12 @@ def test_columns_that_look_like_known_ones_are_named(tmp_path):
     ]
 
 
+def test_prompts_that_no_endpoint_takes_are_counted(tmp_path):
+    rows = ["1,x,m,9999,1", "2,x,n,50,1", "3,x,n,51,1", "101,x,n,51,1"]
+    notes = read(write(tmp_path, *rows)).notes
+    assert notes[1].startswith("workload.file: 1 prompts are longer than the context_tokens of ")
+
+
 def test_a_default_origin_stands_in_for_a_blank_one(tmp_path):
     found = read(write(tmp_path, "1,,m,1,1", "2,x,m,1,1"), origins=None)
     assert found.names.origins == ("", "x")
@@ -141,12 +150,12 @@ def test_bad_files(tmp_path):
     with pytest.raises(TraceError, match="holds no request, only a header"):
         read(write(tmp_path))
     with pytest.raises(
-        TraceError, match="arrival_s runs from 1652313600 to 1652313700.5; write sec"
+        TraceError, match=r"arrival_s runs from 1652313600 to 1652313700.5; write sec"
     ):
         read(write(tmp_path, "1652313600,x,m,1,1", "1652313700.5,x,m,1,1"))
     with pytest.raises(TraceError, match=r"column arrival_s: required.*; separate cells by commas"):
         read(write(tmp_path, header=NEEDED.replace(",", ";")))
-    with pytest.raises(TraceError, match="column arrival_s: required.*, which holds 1, x, m, 2, 3"):
+    with pytest.raises(TraceError, match=r"arrival_s: required.*, which holds 1, x, m, 2, 3"):
         read(write(tmp_path, header="1,x,m,2,3"))
     (tmp_path / "bytes.csv").write_bytes(NEEDED.encode() + b"\n1,\xff,m,1,1\n")
     with pytest.raises(TraceError, match="not UTF-8"):

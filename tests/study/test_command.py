@@ -237,6 +237,8 @@ def test_a_single_request_is_a_study_even_when_it_is_not_counted(
     one = summary["policies"]["carbon-first"]
     assert one["requests"] == one["completed"] == counted
     assert (one["slo_attainment"] is None) == (counted == 0)
+    told = any("nothing to compare" in note for note in summary["notes"])
+    assert told == (counted == 0)
     assert summary["demand"]["budgets"] == {"ttft_ms": [], "tpot_ms": [], "e2e_ms": []}
     assert [source["role"] for source in summary["scenario"]["files"]][-1] == "workload.file"
     assert "<svg" in (done.folder / "report.html").read_text()

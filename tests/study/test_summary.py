@@ -11,6 +11,7 @@ import pytest
 from router.sim.bound import Bound
 from router.sim.engine_state import BINS
 from router.sim.outcome import FleetAccount, Histogram, Outcome, RegionSums
+from router.study.comparisons import _distribution
 from router.study.summary import dumps, nearest_rank, plain, regrets, saving
 from router.study.terminal import warnings
 
@@ -132,3 +133,13 @@ def test_warnings_name_what_was_lost_relaxed_or_unequal() -> None:
     assert found[2].startswith("* mine: not all of the work")
     assert "mine against round-robin is no saving at equal work: completed 90.00 %" in found[3]
     assert len(found) == 4
+
+
+def test_a_distribution_begins_where_its_first_bin_does() -> None:
+    """One bin may hold nearly all; the curve still comes from 0."""
+    counts = np.zeros(BINS, np.int64)
+    counts[17 * 256], counts[17 * 256 + 9] = 990, 10
+    ms, shares = _distribution(Histogram(counts))
+    assert (ms[0], shares[0]) == (128.0, 0.0)
+    assert (ms[1], shares[1]) == (128.5, 0.99)
+    assert (ms[-1], shares[-1]) == (133.0, 1.0)
