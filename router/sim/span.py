@@ -15,6 +15,7 @@ from router.sim.scenario import GridSignal, Outage, Simulation, Workload
 from router.sim.traffic import Traffic
 
 HOUR_S: Final = 3600.0
+DAY_S: Final = 86_400.0
 # Requests of a span that are kept in memory (64 bytes each); more are read or made at every pass.
 KEPT_ROWS: Final = 2_000_000
 
@@ -29,12 +30,16 @@ class Spans(NamedTuple):
 
 
 def split(simulation: Simulation, train_share: float) -> Spans:
-    """The first ``train_share`` of the duration, to the nearest hour where there are two, and the
-    rest. Raises ConfigError when a part would not outlast the warm-up.
+    """The first ``train_share`` of the duration, and the rest: cut at the nearest whole day where
+    there are two, so that both see every hour of the day, else at the nearest hour where there are
+    two. Raises ConfigError when a part would not outlast the warm-up.
     """
     duration_s = simulation.duration_s
     at_s = duration_s * train_share
-    if duration_s >= 2.0 * HOUR_S:
+    if duration_s >= 2.0 * DAY_S:
+        days = math.floor(at_s / DAY_S + 0.5)
+        at_s = DAY_S * min(max(1, days), math.floor(duration_s / DAY_S) - 1)
+    elif duration_s >= 2.0 * HOUR_S:
         hours = math.floor(at_s / HOUR_S + 0.5)
         at_s = HOUR_S * min(max(1, hours), math.ceil(duration_s / HOUR_S) - 1)
     if min(at_s, duration_s - at_s) <= simulation.warm_up_s:

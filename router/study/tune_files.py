@@ -18,6 +18,7 @@ from router.config.policy import PolicySchema
 from router.errors import CarbonRouterError, ConfigError
 from router.sim.figures import FIGURES, Figures
 from router.sim.scenario import Simulation
+from router.sim.span import DAY_S
 from router.sim.tune import Search, Trial, front
 
 if TYPE_CHECKING:
@@ -143,6 +144,11 @@ def verdict(tuning: Tuning) -> list[str]:
         other = tuning.test[tuning.untuned][demand.figure]
         lines.append(
             f"NOT FIT TO SERVE: {demand} does not hold there ({value:.6g}; untuned {other:.6g})."
+        )
+    if min(span.duration_s for span in tuning.spans) < DAY_S:
+        lines.append(
+            "The spans hold other hours of the day: the search did not see all of them. A scenario "
+            "of two days or more is cut at whole days."
         )
     return lines
 

@@ -44,7 +44,12 @@ def test_a_large_span_is_not_kept(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("count", "share", "train_h"), [(5, 0.5, 3), (5, 0.01, 1), (5, 0.99, 4), (24, 0.6, 14)]
+    ("count", "share", "train_h"),
+    [
+        *[(5, 0.5, 3), (5, 0.01, 1), (5, 0.99, 4), (24, 0.6, 14), (47, 0.6, 28)],
+        # Whole days where there are two: both spans see every hour of the day.
+        *[(48, 0.6, 24), (60, 0.6, 24), (72, 0.6, 48), (72, 0.99, 48), (240, 0.6, 144)],
+    ],
 )
 def test_spans_meet_at_full_hours(count, share, train_h):
     train, test = split(hours(count), share)

@@ -75,6 +75,7 @@ def test_the_tuned_policy_is_a_policy_with_its_evidence(once: Tuning) -> None:
         "Trained on 2022-05-12T00:00Z + 3 h; reported on 2022-05-12T03:00Z + 3 h",
         "annual_mean true -> false", "# later span", "# training span", "static-greenest",
         "less gco2e than the untuned policy", "Every demand holds there", "emulated",
+        "The spans hold other hours of the day",
     ):  # fmt: skip
         assert piece in head, piece
 
