@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.carbon.forecast.conformal import Bands
-from router.carbon.forecast.zone import REACH_H, ZoneModel
+from router.carbon.forecast.regressions import REACH_H
+from router.carbon.forecast.zone import ZoneModel
 
 Array = NDArray[np.float64]
 Hours = NDArray[np.int64]

@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.core import kernel as k
-from router.core.columns import build_snapshot
 from router.core.latency import z_of
 from router.model import Policy, Spread
 from router.sim import engine_state as s
-from router.sim.engine_build import build_world, show, survey
+from router.sim.engine_build import build_world, survey
+from router.sim.engine_carbon import CarbonViews
 from router.sim.fluid_account import FluidAccount
 from router.sim.fluid_demand import Demand, Lengths, SlotDemand, gather
 from router.sim.fluid_fill import (
@@ -95,21 +95,18 @@ class _Run:
         self._together = self._groups()
         self._account = FluidAccount(simulation, policy, self._site, self._world.plant)
         self._lengths = self._expected()
-        self._draws = self._version = 0
+        self._draws = 0
+        self._views = CarbonViews(simulation, policy, self._site)
         self._params = np.zeros(k.PARAMS)
 
     def run(self) -> Outcome:
         """Slot by slot."""
         simulation, edges = self._simulation, self._demand.edges
-        start = simulation.start
-        updates = [
-            at - start for at in simulation.signal.updates(start, start + simulation.duration_s)
-        ]
-        due = 0
+        updates, due = self._views.at_s, 0
         for at, slot in enumerate(self._demand.slots):
             begin_s, end_s = float(edges[at]), float(edges[at + 1])
             while due < len(updates) and updates[due] <= begin_s + 1e-6:
-                self._update(updates[due])
+                self._update(due)
                 due += 1
             self._outages(begin_s)
             filled = self._fill(slot, begin_s, end_s)
@@ -119,19 +116,12 @@ class _Run:
                 self._progress(end_s / simulation.duration_s)
         return self._account.outcome()
 
-    def _update(self, at_s: float) -> None:
+    def _update(self, update: int) -> None:
         """A new carbon view comes into force."""
-        simulation = self._simulation
-        now = simulation.start + at_s
-        self._version += 1
-        snapshot = build_snapshot(
-            self._site.layout, self._policy, simulation.signal.view(now),
-            simulation.annual_means, now, self._version,
-        )  # fmt: skip
-        show(self._world, self._site, snapshot)
-        self._params = snapshot.params.copy()
+        self._views.show(self._world, update)
+        self._params = self._world.columns.params.copy()
         self._params[k.SCARCITY] = 0.0
-        self._account.moved(at_s)
+        self._account.moved(self._views.at_s[update])
 
     def _outages(self, at_s: float) -> None:
         """Who is down from ``at_s`` on, in truth and as gateways know it."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,6 @@ import numpy as np
 from pydantic import ValidationError
 
 from router.carbon.climatology import Climatology
-from router.carbon.forecast import Nowcast
 from router.carbon.static import embedded
 from router.carbon.table import TraceTable, read_table
 from router.config import format_time
@@ -25,6 +23,7 @@ from router.errors import ConfigError
 from router.model import Basis, Factors, Fleet, Signal
 from router.sim import grid
 from router.sim.assemble import Assembled, assemble
+from router.sim.forecasted import Forecasted
 from router.sim.make_workload import make_workload
 from router.sim.scenario import (
     Autoscaling,
@@ -35,7 +34,7 @@ from router.sim.scenario import (
     Workload,
 )
 from router.sim.schema import FailureSchema, ScenarioSchema
-from router.sim.signals import Forecasted, Perfect, Persistence, Standing, Tabled
+from router.sim.signals import Perfect, Persistence, Standing, Tabled
 from router.sim.workload_file import FileWorkload
 
 _YEAR_1980_S = 315532800.0
@@ -232,7 +231,7 @@ def _signal(
     if wanted.kind == "persistence":
         return Persistence(known, signal, lag_s, standing)
     if wanted.kind == "forecaster":
-        return Forecasted(known, signal, lag_s, standing, partial(Nowcast, usual), wanted.history)
+        return Forecasted(known, signal, lag_s, standing, usual, wanted.history)
     forecasts = _forecasts(schema, file, table.grid_zones, signal)
     missing, hours = grid.missing(forecasts, schema.start, schema.duration)
     if missing:

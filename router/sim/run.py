@@ -28,12 +28,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.columns import build_snapshot
 from router.errors import TraceError
 from router.model import Policy
 from router.sim import engine
 from router.sim import engine_state as s
-from router.sim.engine_build import Site, build_world, grow, show, survey
+from router.sim.engine_build import Site, build_world, grow, survey
+from router.sim.engine_carbon import CarbonViews
 from router.sim.fleet_account import BATCH, BUSY, FleetMeter
 from router.sim.outcome import Histogram, Outcome, RegionSums, RowNames, Sink
 from router.sim.scenario import Outage, Simulation
@@ -114,7 +114,8 @@ class _Run:
         self._seed = _seed(simulation, policy)
         self._meter = FleetMeter(simulation, self._world.plant)
         self._minute = self._meter.read(0.0)
-        self._version = 0
+        self._views = CarbonViews(simulation, policy, self._site)
+        self._updates = 0
         self._moved: list[tuple[float, float]] = []
         self._shares: NDArray[np.float64] | None = None
         self._opened_s = 0.0
@@ -163,10 +164,7 @@ class _Run:
         """Everything rare, in order of time, without end."""
         simulation = self._simulation
         start, duration_s = simulation.start, simulation.duration_s
-        updates = (
-            _Turn(at - start, 2, i, self._update)
-            for i, at in enumerate(simulation.signal.updates(start, start + duration_s))
-        )
+        updates = (_Turn(at_s, 2, i, self._update) for i, at_s in enumerate(self._views.at_s))
         stretch_s = min(_HOUR_S, simulation.actual.step_s)
         stretches = _every(stretch_s, stretch_s - start % stretch_s, math.inf, 0, self._meter.book)
         spans = sorted(
@@ -201,18 +199,12 @@ class _Run:
 
     def _update(self, at_s: float) -> None:
         """A new carbon view comes into force."""
-        simulation = self._simulation
-        now = simulation.start + at_s
-        self._version += 1
-        snapshot = build_snapshot(
-            self._site.layout, self._policy, simulation.signal.view(now),
-            simulation.annual_means, now, self._version,
-        )  # fmt: skip
-        show(self._world, self._site, snapshot)
-        if self._version > 1:
+        self._views.show(self._world, self._updates)
+        self._updates += 1
+        if self._updates > 1:
             self._moves(at_s)
         if self._progress:
-            self._progress(min(1.0, at_s / simulation.duration_s))
+            self._progress(min(1.0, at_s / self._simulation.duration_s))
 
     def _moves(self, at_s: float) -> None:
         """Close an interval between updates: which share of its traffic went elsewhere."""

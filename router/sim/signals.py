@@ -1,5 +1,7 @@
 """What a router can know of the grid while it decides: four ways, none of which looks ahead.
 
+The fourth is `router.sim.forecasted`.
+
 Every view is made of what was published by then, but for `Perfect`, which is there to tell what
 knowing everything would be worth. The table is hourly (``router.sim.grid``) and may reach back
 before the scenario's start and past its end; what has not been published yet is never read.
@@ -8,8 +10,7 @@ before the scenario's start and past its end; what has not been published yet is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,6 @@ from numpy.typing import NDArray
 from router.carbon.bands import RELATIVE_HALF_WIDTH
 from router.carbon.roles import SlotSource
 from router.carbon.table import TraceTable
-from router.contract import Forecaster
-from router.errors import MissingIntensityError
 from router.model import Forecast, Intensity, Kind, Signal
 from router.sim.grid import HOUR_S
 
@@ -26,7 +25,7 @@ HORIZON_H = 24
 _NAMES = {Kind.FORECAST: "forecast table", Kind.MEASURED: "truth"}
 
 
-class _Hourly:
+class Hourly:
     """An hourly table, what signal it is, and when its values become known."""
 
     def __init__(self, table: TraceTable, signal: Signal, lag_s: float) -> None:
@@ -97,7 +96,7 @@ class Perfect:
     """The true values, past and coming; a GridSignal."""
 
     def __init__(self, table: TraceTable, signal: Signal) -> None:
-        self._known = _Hourly(table, signal, 0.0)
+        self._known = Hourly(table, signal, 0.0)
         self._source = f"{_NAMES[Kind.MEASURED]}({table.name})"
 
     def updates(self, start: float, end: float) -> Iterable[float]:
@@ -117,26 +116,26 @@ class Tabled:
     """
 
     def __init__(self, table: TraceTable, signal: Signal, lag_s: float, standing: Standing) -> None:
-        self._known = _Hourly(table, signal, lag_s)
+        self._known = Hourly(table, signal, lag_s)
         self._standing = standing
         self._source = f"{_NAMES[Kind.FORECAST]}({table.name})"
 
     def updates(self, start: float, end: float) -> Iterable[float]:
         """``start`` and every full hour."""
-        return _Hourly(self._known.table, self._known.signal, 0.0).updates(start, end)
+        return Hourly(self._known.table, self._known.signal, 0.0).updates(start, end)
 
     def view(self, now: float) -> Mapping[str, Forecast]:
         """The hours from ``now`` to the horizon or the first blank."""
         lag_s = self._known.lag_s
         found = _rows_ahead(self._known, now, Kind.FORECAST, self._source, 3 * HOUR_S, lag_s)
-        return _with_standing(found, self._known.table.grid_zones, self._standing, now)
+        return with_standing(found, self._known.table.grid_zones, self._standing, now)
 
 
 class Persistence:
     """The last published value holds; a GridSignal."""
 
     def __init__(self, table: TraceTable, signal: Signal, lag_s: float, standing: Standing) -> None:
-        self._known = _Hourly(table, signal, lag_s)
+        self._known = Hourly(table, signal, lag_s)
         self._standing = standing
         self._source = f"persistence({table.name})"
 
@@ -161,114 +160,11 @@ class Persistence:
                 observed_at + known.lag_s + 2 * HOUR_S,
             )  # fmt: skip
             found[zone] = Forecast(zone, start, HOUR_S, (slot,) * HORIZON_H)
-        return _with_standing(found, known.table.grid_zones, self._standing, now)
-
-
-class _Packed(NamedTuple):
-    """A forecast without its objects: ``bands`` (3, hours) value, low, high; the rest from slot 0.
-
-    A year of hours times tens of zones is kept for the policies that come after the first.
-    """
-
-    bands: NDArray[np.float64]
-    first: Intensity
-
-    @classmethod
-    def of(cls, forecast: Forecast) -> _Packed:
-        slots = forecast.slots
-        bands = [(s.g_per_kwh, s.low_g_per_kwh, s.high_g_per_kwh) for s in slots]
-        return cls(np.array(bands).T, slots[0])
-
-    def forecast(self, grid_zone: str, start: float) -> Forecast:
-        first = self.first
-        slots = tuple(
-            Intensity(
-                value,
-                low,
-                high,
-                first.signal,
-                first.kind,
-                first.source,
-                first.observed_at,
-                first.expires_at,
-            )
-            for value, low, high in self.bands.T.tolist()
-        )
-        return Forecast(grid_zone, start, HOUR_S, slots)
-
-
-class Forecasted:
-    """The product's own forecaster, fed with every value once it is published; a GridSignal.
-
-    ``make`` builds a forecaster that knows nothing. ``history_s``: how far back it is fed before
-    the first view. Views are kept, so that only the first pass pays for them.
-    """
-
-    def __init__(
-        self,
-        table: TraceTable,
-        signal: Signal,
-        lag_s: float,
-        standing: Standing,
-        make: Callable[[], Forecaster],
-        history_s: float,
-    ) -> None:
-        self._known = _Hourly(table, signal, lag_s)
-        self._standing = standing
-        self._make = make
-        self._history_h = math.ceil(history_s / HOUR_S)
-        self._source = f"trace:{table.name}"
-        self._views: dict[float, dict[str, _Packed]] = {}
-        self._forecaster = make()
-        self._fed: int | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Travels to other processes with its views; a forecaster is made anew where needed."""
-        return {**self.__dict__, "_forecaster": None, "_fed": None}
-
-    def updates(self, start: float, end: float) -> Iterable[float]:
-        """``start``, every full hour and every publication."""
-        return self._known.updates(start, end)
-
-    def view(self, now: float) -> Mapping[str, Forecast]:
-        """HORIZON_H hours as the forecaster sees them at ``now``."""
-        packed = self._views.get(now)
-        if packed is None:
-            packed = self._views[now] = self._look(now)
-        start = math.floor(now / HOUR_S) * HOUR_S
-        found = {zone: one.forecast(zone, start) for zone, one in packed.items()}
-        return _with_standing(found, self._known.table.grid_zones, self._standing, now)
-
-    def _look(self, now: float) -> dict[str, _Packed]:
-        known = self._known
-        rows = known.published(now)
-        if self._fed is None or rows < self._fed:
-            self._forecaster = self._make()
-            self._fed = max(0, rows - self._history_h)
-        for row in range(self._fed, rows):
-            self._feed(row)
-        self._fed = rows
-        found = {}
-        for zone in known.table.grid_zones:
-            try:
-                found[zone] = _Packed.of(self._forecaster.forecast(zone, now, HORIZON_H))
-            except MissingIntensityError:
-                continue
-        return found
-
-    def _feed(self, row: int) -> None:
-        known = self._known
-        end = (known.first_h + row + 1) * HOUR_S
-        values = known.table.g_per_kwh[row].tolist()
-        for zone, value in zip(known.table.grid_zones, values, strict=True):
-            if value == value:
-                expires_at = end + known.lag_s + 2 * HOUR_S
-                observed = known.intensity(value, Kind.MEASURED, self._source, end, expires_at)
-                self._forecaster.observe(zone, observed)
+        return with_standing(found, known.table.grid_zones, self._standing, now)
 
 
 def _rows_ahead(
-    known: _Hourly,
+    known: Hourly,
     now: float,
     kind: Kind,
     source: str,
@@ -296,9 +192,10 @@ def _rows_ahead(
     return found
 
 
-def _with_standing(
+def with_standing(
     found: dict[str, Forecast], grid_zones: Iterable[str], standing: Standing, now: float
 ) -> dict[str, Forecast]:
+    """``found``, and what stands in for zones that are not in it."""
     for zone in grid_zones:
         if zone not in found and (usual := standing.forecast(zone, now)) is not None:
             found[zone] = usual

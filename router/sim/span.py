@@ -11,6 +11,7 @@ import numpy as np
 
 from router.errors import ConfigError
 from router.sim.generate import part
+from router.sim.outlook import outlook
 from router.sim.scenario import GridSignal, Outage, Simulation, Workload
 from router.sim.traffic import Traffic
 
@@ -68,14 +69,9 @@ def cut(simulation: Simulation, from_s: float, to_s: float) -> Simulation:
 
 
 def look_ahead(signal: GridSignal, spans: Spans) -> None:
-    """Have a signal that keeps its views make all of them once, in order of time."""
-    times = {
-        at
-        for span in spans
-        for at in signal.updates(span.start, span.start + span.duration_s)
-    }  # fmt: skip
-    for at in sorted(times):
-        signal.view(at)
+    """Have a signal that keeps what it told of a span tell of all of them once, in order."""
+    for span in spans:
+        outlook(signal, span.start, span.start + span.duration_s)
 
 
 def _shifted(outages: Iterable[Outage], from_s: float, to_s: float) -> Iterator[Outage]:

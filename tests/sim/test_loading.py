@@ -7,10 +7,11 @@ import pytest
 from router.errors import ConfigError, TraceError
 from router.model import Basis, Factors, Signal
 from router.sim.assemble import BASELINES, baseline_policies
+from router.sim.forecasted import Forecasted
 from router.sim.loading import load
 from router.sim.scenario import Autoscaling, Gateways
 from router.sim.schema import ScenarioSchema, json_schema
-from router.sim.signals import Forecasted, Perfect, Persistence, Tabled
+from router.sim.signals import Perfect, Persistence, Tabled
 from tests.sim.scenarios import DELETE, grid_csv, scenario
 
 LIFECYCLE = Signal(Basis.AVERAGE, Factors.LIFECYCLE)

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from router.carbon.climatology import Climatology
-from router.carbon.forecast import Nowcast
 from router.carbon.static import embedded
 from router.carbon.table import TraceTable
 from router.core.columns import build_snapshot
 from router.core.layout import Layout
 from router.model import Basis, Factors, Kind, Signal
+from router.sim.forecasted import Forecasted
 from router.sim.grid import HOUR_S
-from router.sim.signals import HORIZON_H, Forecasted, Perfect, Persistence, Standing, Tabled
+from router.sim.signals import HORIZON_H, Perfect, Persistence, Standing, Tabled
 from tests.factories import endpoint, fleet, policy, region
 
 SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
@@ -31,7 +31,7 @@ def make(kind, of, lag_s=HOUR_S, standing=NOTHING):
         return Persistence(of, SIGNAL, lag_s, standing)
     if kind == "file":
         return Tabled(of, SIGNAL, lag_s, standing)
-    return Forecasted(of, SIGNAL, lag_s, standing, Nowcast, 3 * 86400.0)
+    return Forecasted(of, SIGNAL, lag_s, standing, None, 3 * 86400.0)
 
 
 def passes(signal, start, end):

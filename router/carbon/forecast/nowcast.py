@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from router.carbon.forecast.conformal import LEVELS
 from router.carbon.forecast.design import Array
-from router.carbon.forecast.zone import REACH_H, ZoneModel
+from router.carbon.forecast.regressions import REACH_H
+from router.carbon.forecast.zone import ZoneModel
 from router.carbon.roles import SlotSource
 from router.errors import MissingIntensityError, MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
@@ -81,7 +82,7 @@ class Nowcast:
             model = ZoneModel(
                 hour,
                 offset_g=OFFSET_G[intensity.signal.factors],
-                usual=self._usual(grid_zone, intensity.signal),
+                usual=usual_of(self._prior, grid_zone, intensity.signal),
             )
             zone = self._zones[grid_zone] = _Zone(intensity.signal, intensity, model)
         elif intensity.signal != zone.signal:
@@ -146,16 +147,25 @@ class Nowcast:
         )
         return Forecast(grid_zone, first_h * _HOUR_S, _HOUR_S, slots)
 
-    def _usual(self, grid_zone: str, signal: Signal) -> Callable[[int, int], Array] | None:
-        prior = self._prior
-        if prior is None or prior.signal != signal:
-            return None
 
-        def usual(first_h: int, count: int) -> Array:
-            slots = prior.slots(grid_zone, first_h * _HOUR_S, count)
-            return np.array([slot.g_per_kwh for slot in slots])
+def usual_of(
+    prior: SlotSource | None, grid_zone: str, signal: Signal
+) -> Callable[[int, int], Array] | None:
+    """What ``prior`` says of a zone, as `ZoneModel` asks; None where its signal differs."""
+    if prior is None or prior.signal != signal:
+        return None
 
-        return usual
+    def usual(first_h: int, count: int) -> Array:
+        slots = prior.slots(grid_zone, first_h * _HOUR_S, count)
+        return np.array([slot.g_per_kwh for slot in slots])
+
+    return usual
+
+
+def widened(lead_h: NDArray[np.int64]) -> Array:
+    """By how much bands widen past the last lead."""
+    wider: Array = np.maximum(lead_h / REACH_H, 1.0) ** _WIDENING
+    return wider
 
 
 def _hour(intensity: Intensity) -> int:
@@ -167,7 +177,7 @@ def _band(zone: _Zone, lead_h: NDArray[np.int64]) -> tuple[Array, Array, Array]:
     """Values and 90 % bounds at leads >= 0; lead 0 is the newest hour itself."""
     issue = zone.model.issue()
     place = zone.model.place(np.maximum(lead_h, 1))
-    wider = np.maximum(lead_h / REACH_H, 1.0) ** _WIDENING
+    wider = widened(lead_h)
     last = zone.last
     # The observation's own uncertainty, where it is an estimate.
     own = (last.high_g_per_kwh - last.low_g_per_kwh) / 2.0

@@ -11,6 +11,7 @@ hours of history where a regression needs weeks, and leads until they have been 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -32,37 +33,47 @@ _DAYS_BACK: Final = np.arange(1, DAYS + 7)[:, None]
 def predict(window: Array, usual: Array, lead_h: NDArray[np.int64]) -> Array:
     """f(t) of the module's docstring for leads >= 0 after the last hour of ``window``.
 
-    ``window``: (WINDOW_H,) g/kWh, NaN where nothing was observed, the last hour known. ``usual``:
-    what the climatology says over the window and the hours ahead, NaN where nothing.
+    ``window``: (..., WINDOW_H) g/kWh, NaN where nothing was observed, the last hour known.
+    ``usual``: (..., WINDOW_H + leads) what the climatology says over the window and the hours
+    ahead, NaN where nothing. Shape (..., leads).
     """
     last = WINDOW_H - 1
-    seen = window[~np.isnan(window)]
-    profile = _profile(window, usual, last + np.append(lead_h, 0))
-    profile = np.where(np.isnan(profile), seen.mean(), profile)
-    departure = window[last] - profile[-1]
-    values = profile[:-1] + departure * DECAY**lead_h
-    plausible = np.concatenate([seen, usual[~np.isnan(usual)]])
-    bounded: Array = np.clip(values, 0.5 * plausible.min(), 1.5 * plausible.max())
-    return np.where(lead_h == 0, window[last], bounded)
+    known = ~np.isnan(window)
+    seen = np.where(known, window, 0.0)
+    mean = (seen.sum(axis=-1) / known.sum(axis=-1))[..., None]
+    profile = _profile(known, seen, usual, last + np.append(lead_h, 0))
+    profile = np.where(np.isnan(profile), mean, profile)
+    departure = window[..., last:] - profile[..., -1:]
+    values = profile[..., :-1] + departure * DECAY**lead_h
+    plausible = np.concatenate([window, usual], axis=-1)
+    least, most = (np.where(np.isnan(plausible), fill, plausible) for fill in (np.inf, -np.inf))
+    bounded: Array = np.clip(
+        values,
+        0.5 * least.min(axis=-1, keepdims=True),
+        1.5 * most.max(axis=-1, keepdims=True),
+    )
+    return np.where(lead_h == 0, window[..., last:], bounded)
 
 
-def _profile(window: Array, usual: Array, at: NDArray[np.int64]) -> Array:
-    """Weighted mean of the same hour on earlier days of ``window`` and of ``usual``.
+def _profile(known: NDArray[np.bool_], seen: Array, usual: Array, at: NDArray[np.int64]) -> Array:
+    """Weighted mean of the same hour on earlier days of a window and of ``usual``.
 
-    ``at``: indices into ``window``, past its end for hours ahead. NaN where nothing is known.
+    ``at``: indices into the window, past its end for hours ahead. NaN where nothing is known.
     """
-    weights, weighted = _same_hour(window, at)
-    return _blend(weights.sum(axis=0), weighted.sum(axis=0), usual[at])
+    weights = _same_hour(tuple(at.tolist()))
+    return _blend(known.astype(np.float64) @ weights, seen @ weights, usual[..., at])
 
 
-def _same_hour(window: Array, at: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Weights, and weights times values, of 1, 2, ... days before each index; shape (days, at)."""
-    earlier = at[None, :] - 24 * _DAYS_BACK
-    inside = (earlier >= 0) & (earlier < WINDOW_H)
-    values = window[np.where(inside, earlier, 0)]
-    known = inside & ~np.isnan(values)
-    weights = np.where(known, DAY_WEIGHT**_DAYS_BACK, 0.0)
-    return weights, weights * np.where(known, values, 0.0)
+@lru_cache(maxsize=16)
+def _same_hour(at: tuple[int, ...]) -> Array:
+    """Shape (WINDOW_H, at): what each hour of a window weighs 1, 2, ... days before an index."""
+    columns = np.arange(len(at))
+    earlier = np.array(at) - 24 * _DAYS_BACK
+    weights = np.zeros((WINDOW_H, len(at)))
+    for days_back, rows in zip(_DAYS_BACK[:, 0].tolist(), earlier, strict=True):
+        inside = (rows >= 0) & (rows < WINDOW_H)
+        weights[rows[inside], columns[inside]] = DAY_WEIGHT**days_back
+    return weights
 
 
 def _blend(weight: Array, weighted: Array, usual: Array) -> Array:
@@ -73,11 +84,15 @@ def _blend(weight: Array, weighted: Array, usual: Array) -> Array:
 
 
 def at_level(usual: Array, window: Array) -> Array:
-    """``usual`` moved to the level of what ``window`` saw; a day seen weighs as its own level."""
-    seen = ~np.isnan(window) & ~np.isnan(usual[:WINDOW_H])
-    if not seen.any():
-        return usual
-    observed_days = int(seen.sum()) / 24.0
-    level = float(window[seen].mean() / max(usual[:WINDOW_H][seen].mean(), 1e-9))
-    scaled: Array = usual * (1.0 + observed_days * level) / (1.0 + observed_days)
+    """``usual`` moved to the level of what ``window`` saw; a day seen weighs as its own level.
+
+    Shapes as for ``predict``.
+    """
+    seen = ~np.isnan(window) & ~np.isnan(usual[..., :WINDOW_H])
+    count = seen.sum(axis=-1, keepdims=True)
+    observed = np.where(seen, window, 0.0).sum(axis=-1, keepdims=True)
+    expected = np.where(seen, usual[..., :WINDOW_H], 0.0).sum(axis=-1, keepdims=True)
+    days = count / 24.0
+    level = observed / np.maximum(expected, 1e-9 * np.maximum(count, 1))
+    scaled: Array = usual * (1.0 + days * level) / (1.0 + days)
     return scaled

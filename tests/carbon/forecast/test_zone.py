@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.carbon.forecast.mixing import EXPERTS, REGRESSIONS
-from router.carbon.forecast.zone import LEADS_H, RING_H, Issue, ZoneModel, bridge
+from router.carbon.forecast.regressions import LEADS_H, RING_H
+from router.carbon.forecast.zone import Issue, ZoneModel, bridge
 from tests.carbon.forecast.series import H0, grid
 
 FEW = np.array([1, 6, 24, 96])
@@ -152,7 +153,9 @@ def test_zeros_of_a_signal_with_an_offset_stay_finite() -> None:
 
 def test_memory_does_not_grow(year: np.ndarray) -> None:
     def size(model: ZoneModel) -> int:
-        held = [*(model._sums or ()), model._bands, model._mix]
+        fits = model._regressions
+        sums = [part for part in (fits.hourly, fits.level, fits.plain) if part is not None]
+        held = [*sums, model._bands, model._mix]
         arrays = [getattr(part, name) for part in held for name in type(part).__slots__]
         arrays += [model._ring, model._pending, model._issued_h]
         return sum(part.nbytes for part in arrays if isinstance(part, np.ndarray))
