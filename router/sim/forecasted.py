@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,6 +24,8 @@ from router.sim.signals import HORIZON_H, Hourly, Standing, with_standing
 Floats = NDArray[np.float64]
 # Beyond the lag and the horizon: the hours at both ends that are under way.
 _MARGIN_H: Final = 2
+# Grid zones whose forecasts are made together: more are quicker, fewer keep more cores busy.
+_TOGETHER: Final = 12
 
 
 class _Look(NamedTuple):
@@ -66,29 +68,31 @@ class Forecasted:
         if reach < len(LEADS_H) and not _gaps(table.g_per_kwh).any():
             # Each lead is forecast as it would be alone, and no more are asked for.
             self._leads_h = LEADS_H[:reach]
+        self._apart: Sequence[Forecasted] = ()
         self._rolling: Rolling | None = None
         self._first_row = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Travels to other processes with what it keeps; a forecaster is made anew where needed."""
-        return {**self.__dict__, "_rolling": None}
-
-    def part(self, grid_zones: Iterable[str]) -> Forecasted:
-        """The same signal on some of its grid zones, which do not depend on each other."""
-        known = self._known
-        return Forecasted(
-            select(known.table, grid_zones), known.signal, known.lag_s, self._standing,
-            self._prior, self._history_h * HOUR_S,
-        )  # fmt: skip
+        return {**self.__dict__, "_rolling": None, "_apart": ()}
 
     @property
     def grid_zones(self) -> tuple[str, ...]:
         """Of the table."""
         return self._known.table.grid_zones
 
-    def keep(self, start: float, end: float, parts: list[Outlook]) -> None:
-        """Take for granted what ``part``s told of [start, end)."""
-        self._outlooks[start, end] = side_by_side(parts)
+    def parts(self) -> Sequence[Forecasted]:
+        """The same signal on some of its grid zones each: how many together depends on the table
+        alone, as the last bits of a figure may depend on it.
+        """
+        known, count = self._known, math.ceil(len(self.grid_zones) / _TOGETHER)
+        return [
+            Forecasted(
+                select(known.table, zones.tolist()), known.signal, known.lag_s, self._standing,
+                self._prior, self._history_h * HOUR_S,
+            )
+            for zones in np.array_split(np.array(self.grid_zones), count)
+        ]  # fmt: skip
 
     def updates(self, start: float, end: float) -> Iterable[float]:
         """``start``, every full hour and every publication."""
@@ -105,7 +109,12 @@ class Forecasted:
         """The views at every update in [start, end); see `router.sim.outlook`."""
         found = self._outlooks.get((start, end))
         if found is None:
-            found = self._outlooks[start, end] = self._tell(list(self.updates(start, end)))
+            if len(self.grid_zones) > _TOGETHER:
+                self._apart = self._apart or self.parts()
+                found = side_by_side([part.outlook(start, end) for part in self._apart])
+            else:
+                found = self._tell(list(self.updates(start, end)))
+            self._outlooks[start, end] = found
         return found
 
     def _tell(self, at: list[float]) -> Outlook:

@@ -8,7 +8,7 @@ here by update and grid zone: a year of 34 zones in 20 MB, to be kept, pickled o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -72,6 +72,15 @@ class Foreseen(Protocol):
         ...
 
 
+@runtime_checkable
+class Parted(Protocol):
+    """A signal whose grid zones do not depend on each other."""
+
+    def parts(self) -> Sequence[GridSignal]:
+        """Signals of some of its grid zones each, always the same ones."""
+        ...
+
+
 def outlook(signal: GridSignal, start: float, end: float) -> Outlook:
     """Over the updates in [start, end), unix seconds; no view holds what is published after it."""
     if isinstance(signal, Foreseen):
@@ -117,13 +126,42 @@ class Pages:
         """What was put in."""
         names = tuple(self._zones)
         zones = list(self._zones.values()) or [self.zone("")]
+        # Of nothing the shapes still hold.
         g_per_kwh, observed_at, expires_at, uncertain = (
-            np.stack(column, axis=1) for column in zip(*zones, strict=True)
+            np.stack(column, axis=1)[:, : len(names)] for column in zip(*zones, strict=True)
         )
         return Outlook(
             names, np.array(self.at, np.float64), self.first,
             g_per_kwh, observed_at, expires_at, uncertain.astype(np.bool_),
         )  # fmt: skip
+
+
+def parts_of(signal: GridSignal) -> Sequence[GridSignal]:
+    """Signals that can be told apart, in other processes too; `side_by_side` puts them together."""
+    return signal.parts() if isinstance(signal, Parted) else (signal,)
+
+
+class Told:
+    """A GridSignal of which one span was told already."""
+
+    def __init__(self, signal: GridSignal, start: float, end: float, told: Outlook) -> None:
+        self._signal = signal
+        self._span = start, end
+        self._told = told
+
+    def updates(self, start: float, end: float) -> Iterable[float]:
+        """The signal's."""
+        return self._signal.updates(start, end)
+
+    def view(self, now: float) -> Mapping[str, Forecast]:
+        """The signal's."""
+        return self._signal.view(now)
+
+    def outlook(self, start: float, end: float) -> Outlook:
+        """What was told, or the signal's."""
+        if (start, end) == self._span:
+            return self._told
+        return outlook(self._signal, start, end)
 
 
 def side_by_side(parts: Sequence[Outlook]) -> Outlook:

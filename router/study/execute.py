@@ -7,41 +7,38 @@ on the scenario, the policy and the seed alone.
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 from router.errors import CarbonRouterError
-from router.model import Budget, Policy, Relax
-from router.sim.assemble import baseline_policies
-from router.sim.bound import Bound, bound
-from router.sim.fluid import HOUR_S, run_fluid
-from router.sim.fluid_demand import Demand as FlowDemand
-from router.sim.fluid_demand import gather
-from router.sim.loading import Loaded, load
-from router.sim.outcome import Outcome
-from router.sim.run import row_names, simulate
+from router.model import Policy
+from router.sim.bound import Bound
+from router.sim.loading import Loaded
 from router.sim.scenario import Simulation
-from router.study.demand import Demand, Observed
+from router.study.demand import Demand
+from router.study.desk import (
+    NEEDED,
+    Desk,
+    Order,
+    Run,
+    Shelf,
+    Task,
+    do,
+    limits_of,
+    name_of,
+    open_desk,
+    tasks_of,
+    worth,
+)
 from router.study.inputs import Inputs, read_inputs
-from router.study.rows import Occupancy, ParquetSink, folder_of, require_pyarrow
+from router.study.rows import require_pyarrow
 
-# Fewer requests are done sooner than another process has started.
-_WORTH_A_PROCESS: Final = 3_000_000
 _POLL_S: Final = 0.2
-
-
-class Run(NamedTuple):
-    """One policy over the scenario."""
-
-    outcome: Outcome
-    occupancy: Occupancy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,27 +69,6 @@ class Progress(NamedTuple):
     show: Callable[[Sequence[float]], None] = lambda shares: None
 
 
-class _Order(NamedTuple):
-    """What a process needs to know to do any task; ``folder`` None: nothing is written."""
-
-    file: Path
-    policies: tuple[str, ...]
-    seed: int | None
-    folder: Path | None
-    rows: bool
-    fluid: bool
-
-
-class _Desk(NamedTuple):
-    """An order with everything loaded."""
-
-    order: _Order
-    loaded: Loaded
-    policies: tuple[Policy, ...]
-    share: Callable[[int, float], None]
-    flows: Callable[[], FlowDemand]
-
-
 def run_study(
     file: Path,
     policies: Sequence[str] = (),
@@ -114,130 +90,87 @@ def run_study(
     rows = rows and folder is not None and not fluid
     if rows:
         require_pyarrow()
-    order = _Order(file, tuple(policies), seed, folder, rows, fluid)
-    shares: list[float] = []
-    desk = _desk(order, lambda task, share: None)
-    tasks = _tasks(desk.policies)
-    names = [f"bound {desk.policies[at].name}" if what == "bound" else desk.policies[at].name
-             for what, at in tasks]  # fmt: skip
-    progress.begin(["bound" if name.startswith("bound ") and at == 0 else name
-                    for at, name in enumerate(names)])  # fmt: skip
+    order = Order(file, tuple(policies), seed, folder, rows, fluid)
+    desk = open_desk(order, Shelf())
+    tasks = tasks_of(desk)
+    progress.begin([name_of(desk, task) for task in tasks])
     shares = [0.0] * len(tasks)
-    count = jobs or _worth(desk.loaded.simulation)
-    if min(count, len(tasks)) == 1:
+    count = min(jobs or worth(desk), len(tasks))
+    if count == 1:
 
         def told(task: int, share: float) -> None:
             shares[task] = share
             progress.show(shares)
 
         here = desk._replace(share=told)
-        done = [_do(here, task, *what) for task, what in enumerate(tasks)]
+        done = [do(here, place, task) for place, task in enumerate(tasks)]
     else:
-        done = _share_out(order, tasks, min(count, len(tasks)), progress)
+        done = _share_out(order, tasks, count, progress)
     return _study(desk, tasks, done)
 
 
-def _desk(order: _Order, share: Callable[[int, float], None]) -> _Desk:
-    loaded = load(order.file, order.policies, seed=order.seed)
-    asked = loaded.simulation.policies
-    baselines = baseline_policies(asked, loaded.simulation.carbon_signal)
-    flows = cache(lambda: gather(loaded.simulation, HOUR_S))
-    return _Desk(order, loaded, (*asked, *baselines), share, flows)
-
-
-def _tasks(policies: Sequence[Policy]) -> list[tuple[str, int]]:
-    """Bounds first: they take longest. Of policies with equal limits, only the first is bounded."""
-    firsts = {_limits(policy): at for at, policy in reversed(list(enumerate(policies)))}
-    bounds = [("bound", at) for at in sorted(firsts.values())]
-    return [*bounds, *(("run", at) for at in range(len(policies)))]
-
-
-def _limits(policy: Policy) -> tuple[Budget, bool]:
-    """What of a policy a bound depends on."""
-    return policy.budget, Relax.POLICY_LATENCY in policy.ladder
-
-
-def _worth(simulation: Simulation) -> int:
-    """Processes that a study is worth: one for a small workload, else one a core."""
-    count = 0
-    for traffic in simulation.workload.chunks():
-        count += len(traffic)
-        if count >= _WORTH_A_PROCESS:
-            return os.cpu_count() or 1
-    return 1
-
-
-def _do(desk: _Desk, task: int, what: str, at: int) -> tuple[Bound, Demand] | Run:
-    policy, simulation = desk.policies[at], desk.loaded.simulation
-
-    def share(done: float) -> None:
-        desk.share(task, done)
-
-    if what == "bound":
-        observed = Observed(simulation)
-        found = bound(replace(simulation, workload=observed), policy, progress=share)
-        share(1.0)
-        return found, observed.demand()
-    if desk.order.fluid:
-        flowed = run_fluid(simulation, policy, desk.flows(), progress=share)
-        share(1.0)
-        return Run(flowed, Occupancy(simulation.duration_s))
-    with ExitStack() as stack:
-        sink = None
-        if desk.order.rows and desk.order.folder is not None:
-            folder = desk.order.folder / folder_of(policy.name)
-            sink = stack.enter_context(ParquetSink(folder, row_names(simulation)))
-        occupancy = Occupancy(simulation.duration_s, sink)
-        outcome = simulate(simulation, policy, occupancy, share)
-    share(1.0)
-    return Run(outcome, occupancy.alone())
-
-
-def _study(desk: _Desk, tasks: Sequence[tuple[str, int]], done: Sequence[Any]) -> Study:
+def _study(desk: Desk, tasks: Sequence[Task], done: Sequence[Any]) -> Study:
+    found = dict(zip(tasks, done, strict=True))
     bounds = {
-        _limits(desk.policies[at]): result[0]
-        for (what, at), result in zip(tasks, done, strict=True)
-        if what == "bound"
+        limits_of(desk.policies[task.at]): result
+        for task, result in found.items()
+        if task.what == "bound"
     }
     return Study(
         loaded=desk.loaded,
         inputs=read_inputs(desk.order.file),
         policies=desk.policies,
         asked=len(desk.loaded.simulation.policies),
-        runs=tuple(result for (what, _), result in zip(tasks, done, strict=True) if what == "run"),
-        bounds=tuple(bounds[_limits(policy)] for policy in desk.policies),
-        demand=done[0][1],
+        runs=tuple(result for task, result in found.items() if task.what == "run"),
+        bounds=tuple(bounds[limits_of(policy)][0] for policy in desk.policies),
+        demand=next(iter(bounds.values()))[1],
         fluid=desk.order.fluid,
     )
 
 
 # In a child process: its desk, set once when it starts.
-_here: list[_Desk] = []
+_here: list[Desk] = []
 
 
-def _start(order: _Order, shares: Any) -> None:
+def _start(order: Order, shelf: Path, shares: Any) -> None:
     def share(task: int, done: float) -> None:
         shares[task] = done
 
-    _here.append(_desk(order, share))
+    _here.append(open_desk(order, Shelf(shelf), share))
 
 
-def _do_here(task: int, what: str, at: int) -> tuple[Bound, Demand] | Run:
-    return _do(_here[0], task, what, at)
+def _do_here(place: int, task: Task) -> Any:
+    return do(_here[0], place, task)
 
 
-def _share_out(
-    order: _Order, tasks: Sequence[tuple[str, int]], jobs: int, progress: Progress
-) -> list[Any]:
+def _share_out(order: Order, tasks: Sequence[Task], jobs: int, progress: Progress) -> list[Any]:
     """Every task's result in order, from ``jobs`` child processes."""
     # Forking a process that holds threads (a progress bar's, numpy's) may hang its child.
     context = multiprocessing.get_context("spawn")
     shares = context.Array("d", len(tasks), lock=False)
-    with ProcessPoolExecutor(jobs, context, _start, (order, shares)) as pool:
-        futures = [pool.submit(_do_here, task, *what) for task, what in enumerate(tasks)]
+    with (
+        TemporaryDirectory(prefix="carbon-router-") as shelf,
+        ProcessPoolExecutor(jobs, context, _start, (order, Path(shelf), shares)) as pool,
+    ):
+        futures: dict[Task, Future[Any]] = {}
+
+        def begin(wanted: Callable[[str], bool]) -> None:
+            for place, task in enumerate(tasks):
+                if wanted(task.what):
+                    futures[task] = pool.submit(_do_here, place, task)
+
+        def watch(wanted: Callable[[str], bool]) -> None:
+            mine = [future for task, future in futures.items() if wanted(task.what)]
+            _watch(mine, lambda: progress.show(list(shares)))
+            for future in mine:
+                future.result()
+
         try:
-            _watch(futures, lambda: progress.show(list(shares)))
-            return [future.result() for future in futures]
+            begin(lambda what: what != "run")
+            watch(lambda what: what in NEEDED)
+            begin(lambda what: what == "run")
+            watch(lambda what: True)
+            return [futures[task].result() for task in tasks]
         except BrokenProcessPool as error:
             text = "a process of the simulation ended early (out of memory?); try --jobs 1"
             raise CarbonRouterError(text) from error

@@ -17,7 +17,7 @@ from router.sim.engine_build import build_world, show, survey
 from router.sim.engine_carbon import CarbonViews
 from router.sim.forecasted import Forecasted
 from router.sim.grid import HOUR_S
-from router.sim.outlook import outlook, side_by_side
+from router.sim.outlook import Told, outlook, parts_of, side_by_side
 from router.sim.signals import Perfect, Persistence, Standing, Tabled
 from tests.factories import policy
 from tests.sim.simulations import ask, fleet, simulation
@@ -97,13 +97,24 @@ def test_what_stands_in_is_told_as_such(kind: str):
 
 def test_zones_told_apart_are_told_as_together():
     start = 1_652_313_600.0
-    whole = signal("forecaster", table(start, ("a", "b", "c")))
-    assert isinstance(whole, Forecasted)
-    span = start + 4 * 86400.0, start + 6 * 86400.0
-    parts = [whole.part(zones).outlook(*span) for zones in (("a",), ("b", "c"))]
-    together, one = side_by_side(parts), whole.outlook(*span)
-    assert together.grid_zones == one.grid_zones
-    assert together.g_per_kwh == pytest.approx(one.g_per_kwh, rel=1e-9)
+    zones = tuple(f"z{number:02d}" for number in range(14))
+    whole = signal("forecaster", table(start, zones))
+    span = start + 4 * 86400.0, start + 5 * 86400.0
+    parts = parts_of(whole)
+    assert len(parts) == 2
+    together, one = side_by_side([outlook(p, *span) for p in parts]), outlook(whole, *span)
+    assert together.grid_zones == one.grid_zones == zones
+    assert np.array_equal(together.g_per_kwh, one.g_per_kwh)
     assert np.array_equal(together.observed_at, one.observed_at)
-    whole.keep(*span, parts)
-    assert np.array_equal(whole.outlook(*span).g_per_kwh, together.g_per_kwh)
+    views = [whole.view(at)["z13"].slots[0].g_per_kwh for at in one.at]
+    assert one.g_per_kwh[:, 13, 0] == pytest.approx(views, rel=1e-9)
+    told = Told(whole, *span, together)
+    assert outlook(told, *span) is together
+    assert list(told.updates(*span)) == one.at.tolist()
+    assert parts_of(signal("perfect", table(start, zones)))[0].view(start)["z00"].slots
+
+
+def test_a_signal_of_nothing_tells_nothing():
+    of = table(1_652_313_600.0, ("a",))
+    found = outlook(signal("persistence", of), 1_600_000_000.0, 1_600_007_200.0)
+    assert found.grid_zones == () and found.g_per_kwh.shape[1:] == (0, CI_HOURS)
