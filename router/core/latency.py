@@ -67,12 +67,19 @@ WAIT_ERRORS = 11
 
 _LOW, _HIGH = _RATIO_BOUNDS
 _LOG_HIGH = math.log(_HIGH)
+_PER_DELAY_VARIANCE = 1.0 / _DELAY_SD_MS**2
+_PER_FACTOR_VARIANCE = 1.0 / _FACTOR_SD**2
 _OPTIONS = {"error_model": "numpy", "_nrt": False, "cache": True}
 
 
 def z_of(quantile: float) -> float:
     """Standard normal deviate of ``quantile`` in (0, 1)."""
     return NormalDist().inv_cdf(quantile)
+
+
+def miss_of(z: float) -> float:
+    """The share of a normal distribution beyond the deviate ``z``."""
+    return 0.5 * math.erfc(z * math.sqrt(0.5))
 
 
 class RatioTracker:
@@ -109,14 +116,12 @@ def wait_prior() -> NDArray[np.float64]:
     return state
 
 
-@numba.njit("void(f8[::1], f8, f8)", **_OPTIONS)
-def _divide(state, clipped, prefill_ms):
+@numba.njit("void(f8[::1], f8, f8, f8)", **_OPTIONS)
+def _divide(state, clipped, one, prefill):
     """Take an observation into the least squares, and divide the wait anew.
 
-    ``clipped``: the wait relative to what delay and factor alone predict.
+    Relative to what delay and factor alone predicted: the wait, 1 and the prefill.
     """
-    predicted_ms = state[DELAY_MS] + state[FACTOR] * prefill_ms
-    one, prefill = 1.0 / predicted_ms, prefill_ms / predicted_ms
     kept = 1.0 - _DIVISION_WEIGHT
     state[ONE_SUM] = kept * state[ONE_SUM] + one * one
     state[BOTH_SUM] = kept * state[BOTH_SUM] + one * prefill
@@ -125,37 +130,44 @@ def _divide(state, clipped, prefill_ms):
     state[PREFILL_HIT] = kept * state[PREFILL_HIT] + prefill * clipped
     noise = max(state[VARIANCE], _LEAST_NOISE) + state[DOUBT]
     state[DOUBT] *= _DOUBT_LEFT
-    ones = state[ONE_SUM] + noise / _DELAY_SD_MS**2
-    prefills = state[PREFILL_SUM] + noise / _FACTOR_SD**2
-    hits = state[PREFILL_HIT] + noise / _FACTOR_SD**2
-    both = state[BOTH_SUM]
-    delay_ms = (state[ONE_HIT] * prefills - both * hits) / (ones * prefills - both * both)
-    delay_ms = min(max(delay_ms, 0.0), _MOST_DELAY_MS)
-    factor = (hits - both * delay_ms) / prefills
+    both, one_hit = state[BOTH_SUM], state[ONE_HIT]
+    ones = state[ONE_SUM] + noise * _PER_DELAY_VARIANCE
+    prefills = state[PREFILL_SUM] + noise * _PER_FACTOR_VARIANCE
+    hits = state[PREFILL_HIT] + noise * _PER_FACTOR_VARIANCE
+    scale = 1.0 / (ones * prefills - both * both)
+    delay_ms = (one_hit * prefills - both * hits) * scale
+    factor = (hits * ones - both * one_hit) * scale
+    if not 0.0 <= delay_ms <= _MOST_DELAY_MS:
+        delay_ms = min(max(delay_ms, 0.0), _MOST_DELAY_MS)
+        factor = (hits - both * delay_ms) / prefills
     if factor < _LOW:
         factor = _LOW
-        delay_ms = min(max((state[ONE_HIT] - both * factor) / ones, 0.0), _MOST_DELAY_MS)
+        delay_ms = min(max((one_hit - both * factor) / ones, 0.0), _MOST_DELAY_MS)
     state[DELAY_MS], state[FACTOR] = delay_ms, min(factor, _HIGH)
 
 
-@numba.njit("void(f8[::1], f8, f8, f8, b1)", **_OPTIONS)
-def observe_wait(state, actual_ms, prefill_ms, z, divides):
-    """Take in one success; see `WaitTracker.observe`. Also called by the compiled simulation."""
+@numba.njit("void(f8[::1], f8, f8, f8, f8, b1)", **_OPTIONS)
+def observe_wait(state, actual_ms, prefill_ms, z, miss, divides):
+    """Take in one success; see `WaitTracker.observe`. Also called by the compiled simulation.
+
+    ``miss``: the share of outcomes beyond the quantile of ``z``.
+    """
     usable = _PREFILL_BOUNDS_MS[0] <= prefill_ms <= _PREFILL_BOUNDS_MS[1]
     if not (usable and 0.0 < actual_ms < np.inf):
         return
     actual_ms = min(max(actual_ms, _LOW * prefill_ms), _HIGH * prefill_ms + _MOST_DELAY_MS)
-    before_ms = state[DELAY_MS] + state[FACTOR] * prefill_ms
-    log_ratio = min(max(math.log(actual_ms / before_ms), -_LOG_HIGH), _LOG_HIGH)
-    error, sd = log_ratio - state[LEVEL], math.sqrt(state[VARIANCE])
+    one = 1.0 / (state[DELAY_MS] + state[FACTOR] * prefill_ms)
+    ratio = min(max(actual_ms * one, _LOW), _HIGH)
+    error, sd = math.log(ratio) - state[LEVEL], math.sqrt(state[VARIANCE])
     if divides:
-        limit = _CLIP_SDS * sd
         missed = 1.0 if error > (z + state[SHIFT]) * sd else 0.0
-        shift = state[SHIFT] + _SHIFT_WEIGHT * (missed - 0.5 * math.erfc(z * math.sqrt(0.5)))
+        shift = state[SHIFT] + _SHIFT_WEIGHT * (missed - miss)
         state[SHIFT] = min(max(shift, _SHIFT_BOUNDS[0]), _SHIFT_BOUNDS[1])
-        _divide(state, math.exp(state[LEVEL] + min(max(error, -limit), limit)), prefill_ms)
-        after_ms = state[DELAY_MS] + state[FACTOR] * prefill_ms
-        state[LEVEL] -= math.log(after_ms / before_ms)
+        limit = _CLIP_SDS * sd
+        if abs(error) > limit:
+            ratio = math.exp(state[LEVEL] + math.copysign(limit, error))
+        _divide(state, ratio, one, prefill_ms * one)
+        state[LEVEL] -= math.log((state[DELAY_MS] + state[FACTOR] * prefill_ms) * one)
     level = state[LEVEL] + _WEIGHT * error
     state[LEVEL] = min(max(level, -_LOG_HIGH), _LOG_HIGH)
     state[VARIANCE] = (1.0 - _WEIGHT) * (state[VARIANCE] + _WEIGHT * error * error)
@@ -174,16 +186,16 @@ class WaitTracker:
     One quantile is aimed at, that of ``z``; what was learned stays when it changes.
     """
 
-    __slots__ = ("_state", "_z")
+    __slots__ = ("_miss", "_state", "_z")
 
     def __init__(self, z: float = 0.0) -> None:
         self._state = wait_prior()
-        self._z = z
+        self._z, self._miss = z, miss_of(z)
 
     def aim(self, z: float) -> None:
         """Tell from now on what holds at the quantile whose standard normal deviate is ``z``."""
         if z != self._z:
-            self._z, self._state[SHIFT] = z, 0.0
+            self._z, self._miss, self._state[SHIFT] = z, miss_of(z), 0.0
 
     def observe(self, actual_ms: float, prefill_ms: float, divides: bool = True) -> None:
         """Take in one success: ``prefill_ms`` by the model. Unusable figures (not positive, not
@@ -191,7 +203,7 @@ class WaitTracker:
 
         ``divides``: whether it tells delay and factor apart; else it moves the level alone.
         """
-        observe_wait(self._state, actual_ms, prefill_ms, self._z, divides)
+        observe_wait(self._state, actual_ms, prefill_ms, self._z, self._miss, divides)
 
     def errors(self) -> tuple[float, float]:
         """(delay_ms, factor): a wait is at most delay + factor * prefill at the quantile."""

@@ -152,11 +152,13 @@ def digest(gates, g, z):
     """Twin of `Dispatcher.digest`: learn from every request finished since the last time."""
     lessons, lengths, errors = gates.lessons, gates.lengths, gates.errors
     count = gates.lesson_counts[g]
+    miss = 0.5 * math.erfc(z * math.sqrt(0.5))
     for i in range(count):
         e = int(lessons[g, i, s.L_ENDPOINT])
         gates.seats[g, e, DIRTY] = 1
         share = min(1.0, lessons[g, i, s.L_OUT] / TELLING_TOKENS)
-        observe_wait(errors[g, e], lessons[g, i, s.L_TTFT], lessons[g, i, s.L_PREFILL], z, True)
+        actual_ms, prefill_ms = lessons[g, i, s.L_TTFT], lessons[g, i, s.L_PREFILL]
+        observe_wait(errors[g, e], actual_ms, prefill_ms, z, miss, True)
         _observe(errors, g, e, lessons[g, i, s.L_TPOT], lessons[g, i, s.L_TPOT_EXPECTED], share)
         m, t = int(lessons[g, i, s.L_MODEL]), int(lessons[g, i, s.L_TENANT])
         out = lessons[g, i, s.L_OUT]
