@@ -29,6 +29,7 @@ from router.sim.schema import ReplicasSchema, ScenarioSchema
 
 BASELINES = ("latency-first", "least-loaded", "round-robin", "static-greenest")
 _ENDPOINT = re.compile(r"endpoints\[(\d+)\]")
+_RTT_OF = re.compile(r"origins\.(.+)\.rtt_ms")
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -59,7 +60,7 @@ def assemble(
         config = build(Parsed(file=file, schema=config_schema, policy=first, policy_name=name))
     except ConfigError as error:
         raise ConfigError(
-            str(file), [_renamed(one, places, key) for one in error.problems]
+            str(file), [_of_table(_renamed(one, places, key), schema) for one in error.problems]
         ) from error
     built = [config.policy]
     problems: list[Problem] = []
@@ -247,3 +248,15 @@ def _renamed(problem: Problem, places: Sequence[int], policy_key: str) -> Proble
     if key.startswith("policy") and policy_key != "policy":
         key = f"{policy_key}[0]{key.removeprefix('policy')}"
     return key, _ENDPOINT.sub(entry, text)
+
+
+def _of_table(problem: Problem, schema: ScenarioSchema) -> Problem:
+    """A blank cell of the table of round-trip times has other remedies than one of `origins`."""
+    key, text = problem
+    found = _RTT_OF.fullmatch(key)
+    if schema.rtt is None or found is None or found[1] in schema.origins:
+        return problem
+    fix = f"{text}; or let rtt.origins name the rows of {schema.rtt.file} that are wanted"
+    if schema.rtt.within_region_ms is None and found[1] in schema.regions:
+        fix += ", and rtt.within_region_ms stand for a blank diagonal"
+    return key, fix

@@ -250,7 +250,7 @@ def _forecasts(
     if not path.is_file():
         raise ConfigError(str(file), [("signal.file", f"{path}: no such file")])
     columns = {zone: wanted.columns.get(zone, zone) for zone in grid_zones}
-    table = read_table(path, signal.factors, only=columns.values())
+    table = read_table(path, signal.factors, wanted.hour_ending, columns.values())
     for column in columns.values():
         if column not in table.grid_zones:
             text = f"has no such column: {unknown('column', column, table.grid_zones)}"

@@ -127,6 +127,9 @@ class SignalSchema(Strict):
         default=None, description="of kind `file`: as `carbon.file`, holding forecasts"
     )
     columns: Columns = Field(default_factory=dict)
+    hour_ending: bool = Field(
+        default=False, description="stamps of the file mark the end of a slot, not its start"
+    )
     history: Duration = Field(
         default=60 * 86400.0,
         description="of kind `forecaster`: what it has seen before the start, where in the file",
@@ -136,8 +139,8 @@ class SignalSchema(Strict):
     def _file_fits_kind(self) -> SignalSchema:
         if (self.kind == "file") != (self.file is not None):
             raise ValueError("file goes with kind: file, which needs one")
-        if self.columns and self.file is None:
-            raise ValueError("columns go with a file")
+        if (self.columns or self.hour_ending) and self.file is None:
+            raise ValueError("columns and hour_ending go with a file")
         return self
 
 

@@ -212,7 +212,11 @@ def test_a_table_of_round_trip_times_may_lack_its_diagonal(tmp_path):
         "workload/generate/origins": {"a": {}, "b": {}},
         "rtt": {"file": "rtt.csv", "origins": ["a", "b"]},
     }
-    assert "no round-trip time to a" in problems(scenario(tmp_path, base))["origins.a.rtt_ms"]
+    text = problems(scenario(tmp_path, base))["origins.a.rtt_ms"]
+    assert text == (
+        "no round-trip time to a; add it in ms; or let rtt.origins name the rows of rtt.csv that "
+        "are wanted, and rtt.within_region_ms stand for a blank diagonal"
+    )
     found = load(scenario(tmp_path, {**base, "rtt/within_region_ms": 1.5})).simulation
     assert found.fleet.rtt_ms == {"a": {"a": 1.5, "b": 40.0}, "b": {"a": 41.0, "b": 1.5}}
     named = {**base, "rtt/within_region_ms": 1.5, "rtt/origins": ["a", "b", "c"]}
@@ -262,15 +266,18 @@ def test_columns_of_other_names_and_columns_of_other_things(tmp_path):
     wrong = {"carbon/columns": {"A": "AA"}}
     assert "did you mean 'A'?" in problems(scenario(tmp_path, wrong))["carbon.columns.A"]
     wrong = {"signal": {"kind": "persistence", "columns": {"A": "B"}}}
-    assert "columns go with a file" in problems(scenario(tmp_path, wrong))["signal"]
+    assert "columns and hour_ending go with a file" in problems(scenario(tmp_path, wrong))["signal"]
 
 
 def test_a_forecast_table_that_ends_too_early_is_said(tmp_path):
     rows = grid_csv().splitlines()
     (tmp_path / "forecast.csv").write_text("\n".join(rows[: 1 + 52]), encoding="utf-8")
-    signal = {"kind": "file", "file": "forecast.csv"}
+    signal: dict[str, object] = {"kind": "file", "file": "forecast.csv"}
     notes = load(scenario(tmp_path, {"signal": signal})).notes
     assert any(note.startswith("signal.file: no forecast for 4 of 12 hours") for note in notes)
+    signal["hour_ending"] = True
+    notes = load(scenario(tmp_path, {"signal": signal})).notes
+    assert any(note.startswith("signal.file: no forecast for 6 of 12 hours") for note in notes)
     signal["file"] = "nowhere.csv"
     assert "no such file" in problems(scenario(tmp_path, {"signal": signal}))["signal.file"]
     (tmp_path / "forecast.csv").write_text(grid_csv(zones="A"), encoding="utf-8")
