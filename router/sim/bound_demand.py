@@ -228,6 +228,8 @@ def _budget_keys(traffic: Traffic, rows: Codes, fallback: Budget) -> Codes:
     key = np.zeros(len(rows), np.int64)
     for column in (traffic.ttft_budget_ms, traffic.tpot_budget_ms, traffic.e2e_budget_ms):
         limits = column[rows]
+        if len(rows) and (limits == limits[0]).all():
+            limits = limits[:1]
         bounded = limits < UNLIMITED
         # From a millisecond on: shorter budgets cannot be met anyway.
         steps = np.ceil(np.log(np.where(bounded, limits, 1.0)) / _BUDGET_STEP - 1e-6)

@@ -43,7 +43,7 @@ RUNG_POLICY_LATENCY = 1
 RUNGS = {Relax.CARBON: RUNG_CARBON, Relax.POLICY_LATENCY: RUNG_POLICY_LATENCY}
 
 
-def _sources_digest() -> int:
+def sources_digest() -> int:
     """Of everything that is compiled into the entry points: part of the key of their cache,
     which by itself would only notice a change of this very file.
     """
@@ -405,4 +405,4 @@ def _build(sources: int):
     return run, befall
 
 
-run, befall = _build(_sources_digest())
+run, befall = _build(sources_digest())

@@ -44,7 +44,7 @@ from router.sim.fluid_fill import (
 )
 from router.sim.outcome import Outcome
 from router.sim.replica import Physics
-from router.sim.run import _require_actual
+from router.sim.run import require_actual
 from router.sim.scenario import Simulation
 
 HOUR_S: Final = 3600.0
@@ -79,6 +79,16 @@ def run_fluid(
     return _Run(simulation, policy, demand, progress).run()
 
 
+def make_ready(simulation: Simulation, policy: Policy) -> None:
+    """Have what is compiled at hand, as `router.sim.run.make_ready` does."""
+    none, nothing = np.zeros(0), np.zeros(0, np.int64)
+    _Run(simulation, policy, Demand(none, (), (), {}), None).place(
+        Flows(np.zeros((0, 4), np.int64), np.zeros((0, 8))),
+        Steps(nothing, none, none, nothing),
+        0.0,
+    )
+
+
 class _Run:
     def __init__(
         self, simulation: Simulation, policy: Policy, demand: Demand, progress: Progress | None
@@ -89,24 +99,24 @@ class _Run:
         self._progress = progress
         self._site = survey(simulation)
         self._world = build_world(simulation, policy, self._site, (1, 0, 1))
-        _require_actual(simulation, self._world.plant)
+        require_actual(simulation, self._world.plant)
         self._tpot_factor = math.exp(z_of(policy.quantile) * LEARNED_SD)
         self._limits = np.array([float(e.max_in_flight) for e in simulation.fleet.endpoints])
         self._together = self._groups()
         self._account = FluidAccount(simulation, policy, self._site, self._world.plant)
         self._lengths = self._expected()
         self._draws = 0
-        self._views = CarbonViews(simulation, policy, self._site)
         self._params = np.zeros(k.PARAMS)
 
     def run(self) -> Outcome:
         """Slot by slot."""
         simulation, edges = self._simulation, self._demand.edges
-        updates, due = self._views.at_s, 0
+        views = CarbonViews(simulation, self._policy, self._site)
+        updates, due = views.at_s, 0
         for at, slot in enumerate(self._demand.slots):
             begin_s, end_s = float(edges[at]), float(edges[at + 1])
             while due < len(updates) and updates[due] <= begin_s + 1e-6:
-                self._update(due)
+                self._update(views, due)
                 due += 1
             self._outages(begin_s)
             filled = self._fill(slot, begin_s, end_s)
@@ -116,12 +126,12 @@ class _Run:
                 self._progress(end_s / simulation.duration_s)
         return self._account.outcome()
 
-    def _update(self, update: int) -> None:
+    def _update(self, views: CarbonViews, update: int) -> None:
         """A new carbon view comes into force."""
-        self._views.show(self._world, update)
+        views.show(self._world, update)
         self._params = self._world.columns.params.copy()
         self._params[k.SCARCITY] = 0.0
-        self._account.moved(self._views.at_s[update])
+        self._account.moved(views.at_s[update])
 
     def _outages(self, at_s: float) -> None:
         """Who is down from ``at_s`` on, in truth and as gateways know it."""
@@ -142,16 +152,21 @@ class _Run:
             states[states[:, s.ENDPOINT] == e, s.STATE] = s.DOWN if name in down else s.UP
 
     def _fill(self, slot: SlotDemand, begin_s: float, end_s: float) -> Filled:
-        world, filled = self._world, self._empty()
-        if len(slot.flow):
-            flows = self._flows(slot)
-            steps = self._steps(slot, flows, end_s - begin_s)
-            middle = self._simulation.start + (begin_s + end_s) / 2.0
-            left_s = float(world.scalars[s.HOUR_ENDS_AT]) - middle
-            self._draws = fill(
-                world, self._limits, flows, steps, filled, self._draws, left_s,
-                self._tpot_factor, self._params,
-            )  # fmt: skip
+        if not len(slot.flow):
+            return self._empty()
+        flows = self._flows(slot)
+        steps = self._steps(slot, flows, end_s - begin_s)
+        middle = self._simulation.start + (begin_s + end_s) / 2.0
+        left_s = float(self._world.scalars[s.HOUR_ENDS_AT]) - middle
+        return self.place(flows, steps, left_s)
+
+    def place(self, flows: Flows, steps: Steps, left_s: float) -> Filled:
+        """Fill empty replicas; ``left_s``: of the hour."""
+        filled = self._empty()
+        self._draws = fill(
+            self._world, self._limits, flows, steps, filled, self._draws, left_s,
+            self._tpot_factor, self._params,
+        )  # fmt: skip
         return filled
 
     def _empty(self) -> Filled:

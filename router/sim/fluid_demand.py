@@ -137,10 +137,12 @@ class _Gathering:
         self._windows += np.bincount(minutes, minlength=len(self._windows))
         first = int(slots[0])
         flow = _keys(traffic)
-        keys, where, inverse = np.unique(
-            flow * np.uint64(_MIX[3]) + (slots - first).astype(np.uint64),
-            return_index=True, return_inverse=True,
-        )  # fmt: skip
+        keys, inverse = np.unique(
+            flow * np.uint64(_MIX[3]) + (slots - first).astype(np.uint64), return_inverse=True
+        )
+        where = np.empty(len(keys), np.int64)
+        # Where each is met first: backwards, as what is written last stays.
+        where[inverse[::-1]] = np.arange(len(flow))[::-1]
         sums = np.column_stack([
             np.bincount(inverse, weights, len(keys))
             for weights in (None, traffic.input_tokens, traffic.output_tokens)
@@ -204,7 +206,8 @@ def _keys(traffic: Traffic) -> NDArray[np.uint64]:
     ):  # fmt: skip
         codes = codes * np.uint64(factor) + column.astype(np.uint64)
     budgets = (traffic.ttft_budget_ms, traffic.tpot_budget_ms, traffic.e2e_budget_ms)
-    for limits, mix in zip(budgets, _MIX, strict=False):
+    for each, mix in zip(budgets, _MIX, strict=False):
+        limits = each[:1] if (each == each[0]).all() else each
         bounded = np.isfinite(limits)
         steps = np.log(np.where(bounded, np.maximum(limits, 1e-3), 1.0)) / _BUDGET_STEP
         step = np.where(bounded, np.floor(steps + 1e-9) + 4096.0, 0.0)

@@ -213,7 +213,7 @@ def _build(sources: int):
     return fill
 
 
-fill = _build(engine._sources_digest())
+fill = _build(engine.sources_digest())
 
 
 @numba.njit(error_model="numpy")

@@ -106,7 +106,7 @@ class Generated:
         per_window = counts.sum(axis=1)
         n = int(per_window.sum())
         at = np.repeat(starts, per_window) + rng.random(n) * np.repeat(widths, per_window)
-        order = np.argsort(at, kind="stable")
+        order = _rising(at)
         codes = np.arange(counts.size, dtype=np.int32) % np.int32(len(recipe.origins))
         origin = np.repeat(codes, counts.ravel())
         return self._traffic(at[order], origin[order], rng)
@@ -178,6 +178,15 @@ def _names(recipe: Recipe) -> tuple[Names, list[_Codes]]:
         for kind in recipe.kinds
     ]
     return names, codes
+
+
+def _rising(at: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The stable order of times, by the quicker sort that is not stable unless two are equal."""
+    order = np.argsort(at)
+    rising = at[order]
+    if (rising[1:] == rising[:-1]).any():
+        return np.argsort(at, kind="stable")
+    return order
 
 
 def _draw(shares: Sequence[float], n: int, rng: np.random.Generator) -> NDArray[np.int32]:

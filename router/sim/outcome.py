@@ -15,20 +15,24 @@ from router.sim import engine_state as s
 Columns = Mapping[str, NDArray[np.float64] | NDArray[np.int64]]
 
 
-class Sink(Protocol):
-    """Takes rows as they come, in columns of equal length; arrays are the sink's to keep."""
+class MinuteSink(Protocol):
+    """Takes rows of replicas as they come, in columns of equal length; arrays are its to keep."""
+
+    def replicas(self, columns: Columns) -> None:
+        """One row a replica and minute: ``minute_s``, ``endpoint``, ``model`` (codes), mean
+        ``batch``, mean ``power_w`` (IT) and ``active``, the share of the minute with work.
+        """
+        ...
+
+
+class Sink(MinuteSink, Protocol):
+    """Takes rows of requests too."""
 
     def requests(self, columns: Columns) -> None:
         """Requests in order of their end. Integer columns ``origin``, ``model``, ``region``,
         ``endpoint`` and ``shed_reason`` are codes into `RowNames` (-1: none); times are seconds
         since the start, ``ttft_s`` a duration from arrival; energies are IT joules (GPU and
         host); grams are facility grams. NaN where a request had no answer.
-        """
-        ...
-
-    def replicas(self, columns: Columns) -> None:
-        """One row a replica and minute: ``minute_s``, ``endpoint``, ``model`` (codes), mean
-        ``batch``, mean ``power_w`` (IT) and ``active``, the share of the minute with work.
         """
         ...
 

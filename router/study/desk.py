@@ -9,28 +9,26 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from router.model import Budget, Policy, Relax
+from router.sim import fluid, run
 from router.sim.assemble import baseline_policies
 from router.sim.bound import bound
-from router.sim.fluid import HOUR_S, run_fluid
 from router.sim.fluid_demand import Demand as FlowDemand
 from router.sim.fluid_demand import gather
 from router.sim.loading import Loaded, load
 from router.sim.outcome import Outcome
 from router.sim.outlook import Told, outlook, parts_of, side_by_side
-from router.sim.run import row_names, simulate
 from router.sim.scenario import GridSignal
 from router.study.demand import Observed
 from router.study.rows import Occupancy, ParquetSink, folder_of
 
 # Fewer requests are done sooner than another process has started.
 _WORTH_A_PROCESS: Final = 3_000_000
-NEEDED: Final = ("signal", "flows")
+NEEDED: Final = ("engine", "signal", "flows")
 """Kinds of tasks that runs wait for."""
 
 
@@ -53,7 +51,7 @@ class Order(NamedTuple):
 
 
 class Task(NamedTuple):
-    """``what``: signal (part ``at`` of it), flows, bound or run (of policy number ``at``)."""
+    """``what``: engine, signal (part ``at`` of it), flows, bound or run (of policy ``at``)."""
 
     what: str
     at: int
@@ -116,6 +114,7 @@ def tasks_of(desk: Desk) -> list[Task]:
     """
     firsts = {limits_of(policy): at for at, policy in reversed(list(enumerate(desk.policies)))}
     return [
+        Task("engine", 0),
         *(Task("signal", part) for part in range(len(desk.parts))),
         *([Task("flows", 0)] if desk.order.fluid else []),
         *(Task("bound", at) for at in sorted(firsts.values())),
@@ -125,6 +124,8 @@ def tasks_of(desk: Desk) -> list[Task]:
 
 def name_of(desk: Desk, task: Task) -> str:
     """For a progress bar."""
+    if task.what == "engine":
+        return "engine (compiled once)"
     if task.what == "signal":
         number = f" {task.at + 1}" if len(desk.parts) > 1 else ""
         return f"carbon signal{number}"
@@ -158,11 +159,14 @@ def do(desk: Desk, place: int, task: Task) -> Any:
 
     simulation = desk.loaded.simulation
     found: Any = None
-    if task.what == "signal":
+    if task.what == "engine":
+        ready = fluid.make_ready if desk.order.fluid else run.make_ready
+        ready(simulation, desk.policies[0])
+    elif task.what == "signal":
         start, end = simulation.start, simulation.start + simulation.duration_s
         desk.shelf.put(task, outlook(desk.parts[task.at], start, end))
     elif task.what == "flows":
-        desk.shelf.put(task, gather(simulation, HOUR_S, share))
+        desk.shelf.put(task, gather(simulation, fluid.HOUR_S, share))
     elif task.what == "bound":
         observed = Observed(simulation)
         policy = desk.policies[task.at]
@@ -182,13 +186,14 @@ def _run(desk: Desk, policy: Policy, share: Callable[[float], None]) -> Run:
     simulation = replace(simulation, signal=signal)
     if desk.order.fluid:
         flows: FlowDemand = desk.shelf.get(Task("flows", 0))
-        flowed = run_fluid(simulation, policy, flows, progress=share)
+        flowed = fluid.run_fluid(simulation, policy, flows, progress=share)
         return Run(flowed, Occupancy(simulation.duration_s))
-    with ExitStack() as stack:
-        sink = None
-        if desk.order.rows and desk.order.folder is not None:
-            folder = desk.order.folder / folder_of(policy.name)
-            sink = stack.enter_context(ParquetSink(folder, row_names(simulation)))
+    if not desk.order.rows or desk.order.folder is None:
+        occupancy = Occupancy(simulation.duration_s)
+        outcome = run.simulate(simulation, policy, progress=share, minutes=occupancy)
+        return Run(outcome, occupancy)
+    folder = desk.order.folder / folder_of(policy.name)
+    with ParquetSink(folder, run.row_names(simulation)) as sink:
         occupancy = Occupancy(simulation.duration_s, sink)
-        outcome = simulate(simulation, policy, occupancy, share)
+        outcome = run.simulate(simulation, policy, occupancy, share)
     return Run(outcome, occupancy.alone())

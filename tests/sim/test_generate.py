@@ -20,7 +20,7 @@ from router.sim.demand import (
     shape_named,
     shapes,
 )
-from router.sim.generate import Generated, Kind, Origin, Recipe, joined, rechunk
+from router.sim.generate import Generated, Kind, Origin, Recipe, _rising, joined, rechunk
 from router.sim.traffic import Traffic
 
 START = 1_652_659_200.0  # Monday, 2022-05-16T00:00Z
@@ -175,3 +175,9 @@ def test_lengths():
             lengths_of_quantiles(bad)
     with pytest.raises(ValueError, match="unknown lengths table"):
         lengths_named("servegen-m-huge", INPUT)
+
+
+def test_times_that_are_equal_stay_in_order() -> None:
+    rng = np.random.default_rng(3)
+    for values in (rng.random(500), np.floor(40.0 * rng.random(500)), np.empty(0)):
+        assert np.array_equal(_rising(values), np.argsort(values, kind="stable"))

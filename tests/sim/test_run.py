@@ -8,7 +8,8 @@ import pytest
 
 from router.errors import InvalidMetadataError, TraceError, UnknownModelError
 from router.model import Budget, Spread, Weights
-from router.sim.run import row_names, simulate
+from router.sim import engine
+from router.sim.run import make_ready, row_names, simulate
 from router.sim.scenario import Autoscaling, Gateways, Outage
 from router.sim.traffic import Names
 from tests import factories as f
@@ -285,3 +286,23 @@ class TestRefusals:
 def test_the_command_line_does_not_load_the_engine():
     code = "import sys, router.cli; sys.exit('router.sim.engine' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_rows_of_replicas_alone_are_those_of_a_sink():
+    sink, minutes = w.Kept(), w.Kept()
+    simulation = w.simulation(fleet(), [one(1.0), one(70.0)], TWO)
+    simulate(simulation, GREEN, sink)
+    alone = simulate(simulation, GREEN, minutes=minutes)
+    assert alone.offered == 2 and not minutes.parts
+    assert len(sink.minutes) == len(minutes.minutes) > 0
+    for mine, other in zip(sink.minutes, minutes.minutes, strict=True):
+        assert all(np.array_equal(mine[name], other[name]) for name in mine)
+
+
+def test_the_engine_is_compiled_once_for_whatever_it_is_given():
+    simulation = w.simulation(fleet(), [one(1.0)], TWO)
+    make_ready(simulation, GREEN)
+    before = len(engine.run.signatures)
+    run([one(1.0), one(2.0)])
+    simulate(simulation, GREEN)
+    assert len(engine.run.signatures) == before

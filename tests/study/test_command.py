@@ -159,7 +159,7 @@ def test_rows_change_no_figure_and_none_of_another_run_stay(
     assert not list(tmp_path.rglob("*.parquet"))
     for name in (command.SUMMARY, command.REPORT):
         assert (tmp_path / name).read_bytes() == (written.folder / name).read_bytes()
-    assert shares[-1] == [1.0] * 7
+    assert shares[-1] == [1.0] * 8
 
 
 def test_another_seed_gives_other_requests(
