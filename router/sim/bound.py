@@ -160,7 +160,9 @@ class _Plan:
 
     def add(self, arrived: _Slot) -> None:
         """Solve one slot and take its figures into the totals."""
-        begin_s, end_s = self.edges[arrived.slot], self.edges[arrived.slot + 1]
+        # What is counted arrives after the warm-up: no room before it serves any of that.
+        begin_s = max(float(self.edges[arrived.slot]), self._simulation.warm_up_s)
+        end_s = float(self.edges[arrived.slot + 1])
         overloaded = False
         for code, amounts in arrived.amounts.items():
             terms = self._terms(self._groupings[code], amounts, begin_s, end_s)

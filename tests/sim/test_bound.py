@@ -184,6 +184,21 @@ def test_released_replicas_draw_nothing_and_warm_up_does_not_count():
     assert found.fleet_g < grams(90 * 2800.0, CLEAN) + found.busy_g
 
 
+def test_room_before_the_end_of_the_warm_up_serves_nothing_that_counts():
+    # Waves of four fill the clean replica for the half hour that counts; half as many go elsewhere.
+    _, wave_s = together(4)
+    waves = int(HOUR / 2 / wave_s)
+    requests = sorted(
+        (ask(HOUR / 2 + w * wave_s) for w in range(waves) for _ in range(6)), key=lambda r: r.at_s
+    )
+    the_fleet = fleet({"clean": 1, "dirty": 2})
+    warm = simulation(requests, the_fleet, FLAT, POLICY, warm_up_s=HOUR / 2)
+    assert bound(warm, POLICY).share["dirty"] == pytest.approx(1 / 3, abs=0.01)
+    # Nothing is asked for in the first half; but there it might have been served, as the hour goes.
+    assert bound(simulation(requests, the_fleet, FLAT, POLICY), POLICY).share["clean"] == 1.0
+    assert bound(warm, POLICY, slot_s=60.0).share["dirty"] == pytest.approx(1 / 3, abs=0.02)
+
+
 def test_tasks_have_joules_of_their_own():
     task = TaskProfile("image", 2000.0, 800.0, 100.0, 4, 0.3, Provenance.ESTIMATED, "test")
     the_fleet = fleet({"clean": 1, "dirty": 1}, one=task, max_in_flight=8)
