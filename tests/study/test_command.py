@@ -269,3 +269,17 @@ def test_lost_requests_and_released_replicas_are_told(tmp_path: Path) -> None:
     assert "lost with their replica" in text
     assert "fleet: waking up" in text
     assert "released after 30 s" in text
+
+
+def test_a_caller_that_limits_its_answer_is_expected_to_get_no_longer_one(tmp_path: Path) -> None:
+    """As live: only the limit tells that the answer will be short enough for the budget."""
+    head = "arrival_s,origin,model,input_tokens,output_tokens,e2e_budget_ms,max_output_tokens"
+    lines = [f"{at},us-west2,llama-3.1-70b,500,20,3000,{limit}" for at, limit in
+             ((70, ""), (80, 60), (90, 1000))]  # fmt: skip
+    (tmp_path / "requests.csv").write_text("\n".join([head, *lines]) + "\n")
+    file = short_scenario(tmp_path, workload={"file": "requests.csv"}, duration="5m")
+    done = command.simulate(file, folder=tmp_path / "out", jobs=1)
+    table = rows(done, "carbon-first")
+    order = np.argsort(table["request"])
+    reasons = table["shed_reason"][order].tolist()
+    assert reasons == ["budget_impossible", "", "budget_impossible"]
