@@ -14,7 +14,7 @@ import typer
 from router import __version__
 from router.cli import carbon, gateway, study
 from router.cli.options import FAILED, WRONG
-from router.errors import CarbonRouterError, ConfigError
+from router.errors import CarbonRouterError, ConfigError, TraceError
 
 app = typer.Typer(
     name="carbon-router",
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=list(arguments) if arguments is not None else None)
     except CarbonRouterError as error:
         print(f"{type(error).reason}:\n{error}", file=sys.stderr)
-        sys.exit(WRONG if isinstance(error, ConfigError) else FAILED)
+        sys.exit(WRONG if isinstance(error, ConfigError | TraceError) else FAILED)
     except OSError as error:
         print(f"io: {error}", file=sys.stderr)
         sys.exit(FAILED)

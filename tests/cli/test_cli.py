@@ -69,6 +69,16 @@ def test_check_names_every_problem_on_stderr_and_exits_2(
     assert "Traceback" not in captured.err
 
 
+def test_wrong_contents_of_a_table_are_the_files_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "grid.csv"
+    table.write_text("datetime,DE\n2023-01-01T00:00Z,400\n2023-01-01T01:00Z,much\n")
+    assert run("forecast-eval", "--data", str(table), "--train-until", "2023-01-01") == 2
+    told = capsys.readouterr().err
+    assert "trace_invalid:\ngrid.csv: row 3, column DE" in told
+
+
 def test_serve_passes_its_options_on_and_exits_as_told(
     tmp_path: Path, room: SimpleNamespace
 ) -> None:

@@ -91,7 +91,7 @@ def test_a_malformed_carbon_table_is_named_once(tmp_path, workers):
     path = tmp_path / "gateway.yaml"
     path.write_text(text_of(carbon={"sources": [{"kind": "trace", "file": "grid.csv"}]}))
     code, _, error = run("serve", str(path), "--workers", workers)
-    assert code == 1
+    assert code == 2
     assert error.startswith("trace_invalid:\ngrid.csv")
     assert error.count("grid.csv") == 1
     assert "Traceback" not in error
