@@ -131,7 +131,7 @@ def policy() -> Policy:
     return Policy(
         "carbon-first", Weights(per_gco2e=1.0), Energy.LONG_RUN, False, SIGNAL, 0.002, Spread.PACK,
         1.0, 0.95, Budget(e2e_ms=20_000.0), math.inf, math.inf, (), StaleCarbon.USE_FLAGGED, 7200.0,
-        wake_share=0.01, scarcity=0.9,
+        wake_share=0.03, scarcity=0.9,
     )  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def policy() -> Policy:
     return Policy(
         "carbon-first", Weights(per_gco2e=1.0), Energy.LONG_RUN, False, SIGNAL, 0.002, Spread.PACK,
         1.0, 0.95, Budget(), math.inf, math.inf, (Relax.CARBON, Relax.POLICY_LATENCY),
-        StaleCarbon.USE_FLAGGED, 7200.0, wake_share=0.01, scarcity=0.9,
+        StaleCarbon.USE_FLAGGED, 7200.0, wake_share=0.03, scarcity=0.9,
     )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ class PolicySchema(Strict):
     )
     signal: SignalSchema | None = Field(default=None, description="left out: that of `carbon`")
     wake_share: Fraction = Field(
-        default=0.01, description="of the watts of waking an idle replica, as a premium"
+        default=0.03, description="of the watts of waking an idle replica, as a premium"
     )
     scarcity: Fraction = Field(
         default=0.9, description="of what a full region's room is worth to others, as its premium"

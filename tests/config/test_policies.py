@@ -68,7 +68,9 @@ def test_baselines_differ_from_carbon_first_in_weights_and_ties_only() -> None:
     ours = policy("carbon-first")
     assert ours.energy is Energy.LONG_RUN
     assert ours.pack_until == 1.0
-    assert (ours.wake_share, ours.scarcity) == (0.01, 0.9)
+    assert (ours.wake_share, ours.scarcity) == (0.03, 0.9)
+    # Latency has a weight there, and an empty replica is the fastest.
+    assert (policy("balanced").wake_share, policy("balanced").scarcity) == (0.2, 0.9)
     greenest = policy("static-greenest")
     assert (greenest.wake_share, greenest.scarcity) == (0.0, 0.0)
     assert ours.ladder == (Relax.CARBON, Relax.POLICY_LATENCY)
