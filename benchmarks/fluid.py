@@ -5,7 +5,7 @@
 
 ``year`` makes up requests for the regions of a scenario (docs/scenarios/global-100ms.yaml, whose
 intensities are read from beside the repository) over ``--hours`` and plans them. CPU seconds of the
-process, once each: requests are counted first, then each policy runs.
+process, once each: what is known of the grid and the demand first, then each policy.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from router.sim.bound import bound, regret
 from router.sim.fluid import run_fluid
 from router.sim.fluid_demand import gather
 from router.sim.loading import load
+from router.sim.outlook import outlook
 from router.sim.run import simulate
 from router.sim.span import cut
 
@@ -43,6 +44,9 @@ def year(wanted: argparse.Namespace, console: Console) -> None:
         simulation = load(file, policies=wanted.policies).simulation
     finally:
         file.unlink(missing_ok=True)
+    began = time.process_time()
+    outlook(simulation.signal, simulation.start, simulation.start + simulation.duration_s)
+    console.print(f"carbon signal: {time.process_time() - began:.1f} s", highlight=False)
     began = time.process_time()
     demand = gather(simulation, wanted.slot_s)
     console.print(f"requests counted: {time.process_time() - began:.1f} s", highlight=False)

@@ -11,9 +11,9 @@ Demand varies within a slot, so five levels of it are taken, a fifth of the time
 An `Outcome` as `router.sim.run` gives it, with these differences. Every figure is an estimate.
 There are no single requests, so latencies are empty and ``met`` and ``peak_over_cap`` are NaN.
 Gateways are one, exact, and have learned: latency predictions hold, lengths are known. Left out
-are queues, what runs across a slot's end, premiums on scarce room (``scarcity`` of a policy),
-requests lost in flight when a replica goes down, and wake-up times. Fleet energy and grams,
-attributional and short-run marginal figures, shares and refusals are counted as in a simulation.
+are queues, what runs across a slot's end, requests lost in flight when a replica goes down, and
+wake-up times. Fleet energy and grams, attributional and short-run marginal figures, shares and
+refusals are counted as in a simulation.
 """
 
 from __future__ import annotations
@@ -161,8 +161,19 @@ class _Run:
         return self.place(flows, steps, left_s)
 
     def place(self, flows: Flows, steps: Steps, left_s: float) -> Filled:
-        """Fill empty replicas; ``left_s``: of the hour."""
+        """Fill empty replicas; ``left_s``: of the hour.
+
+        With premiums on scarce room twice: first to learn them, starting from those of the slot
+        before, then at what was learned, as they stand when requests meet replicas that are full
+        already. Were they learned while replicas fill, they would fall before they count.
+        """
         filled = self._empty()
+        learning = self._world.columns.params
+        if learning[k.SCARCITY] > 0.0:
+            fill(
+                self._world, self._limits, flows, steps, self._empty(), self._draws, left_s,
+                self._tpot_factor, learning,
+            )  # fmt: skip
         self._draws = fill(
             self._world, self._limits, flows, steps, filled, self._draws, left_s,
             self._tpot_factor, self._params,

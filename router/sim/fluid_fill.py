@@ -149,8 +149,7 @@ def _build(sources: int):
 
         ``limits`` (endpoints,): max_in_flight. ``draws``: draws of near-ties so far; returns it.
         ``tpot_factor``: of regions that ever had requests; others keep their prior factors.
-        ``params``: the policy's, without scarcity: a premium is learned from the order in which
-        requests meet full regions, which steps do not have.
+        ``params``: the policy's; with scarcity, premiums are learned, else those learned hold.
         """
         digest = sources  # noqa: F841
         plant, gates, columns = world.plant, world.gates, world.columns
