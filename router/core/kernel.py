@@ -125,10 +125,12 @@ EVALUATED = 10
 # A premium rises by RISE / capacity of the way with each request that misses the room, and falls by
 # (FALL + FALL_EMPTY * the region's free share) / capacity of itself with each that finds some, so
 # that no room is kept free for long; capacity: what the model's endpoints may have in flight. Both
-# thus go by how often the fleet turns over, not by its size. Below the least it is 0.
-RISE = 8.0
-FALL = 0.04
-FALL_EMPTY = 10.0
+# thus go by how often the fleet turns over, not by its size. Below the least it is 0. Of all
+# requests, this share teaches (those with a draw below it): as much is learned, in less time.
+TEACHES = 0.25
+RISE = 32.0
+FALL = 0.16
+FALL_EMPTY = 40.0
 LEAST_PREMIUM = 1e-3
 
 _S_PER_HOUR = 3600.0
@@ -512,9 +514,9 @@ def choose(
 
     table (rows, n), live (LIVE_ROWS, n), labels (n,) jurisdiction bits, starts (regions + 1,) row
     ranges, params (PARAMS,), scratch (SCRATCH_ROWS, n). With SCARCITY, ``live[PREMIUM]`` learns
-    from the request; nothing else of it is written. Returns (row, ttft_ms, tpot_ms, e2e_ms,
-    energy_j, run_s, latency_first_row, latency_first_energy_j, latency_first_run_s); rows are -1
-    when nothing is feasible.
+    from requests with ``u`` below TEACHES; nothing else of it is written. Returns (row, ttft_ms,
+    tpot_ms, e2e_ms, energy_j, run_s, latency_first_row, latency_first_energy_j,
+    latency_first_run_s); rows are -1 when nothing is feasible.
     """
     ask = _Ask(
         n_in, n_out, n_out_q, network_j * _KWH_PER_J,
@@ -545,7 +547,7 @@ def choose(
             best_cost, best_region = best_here, np.int64(r)
     if best_cost == np.inf:
         return -1, np.nan, np.nan, np.nan, np.nan, np.nan, -1, np.nan, np.nan
-    if params[SCARCITY] > 0.0 and rule.w_g > 0.0:
+    if u < TEACHES and params[SCARCITY] > 0.0 and rule.w_g > 0.0:
         _learn_premiums(table, live, labels, starts, params, rtt_row, ask, rule, best, best_cost)
     limit = best_cost + params[NEAR_TIE] * abs(best_cost)
     tied = 0

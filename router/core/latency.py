@@ -34,7 +34,7 @@ _RATIO_BOUNDS = (0.02, 50.0)
 # half; of shorter ones it is mostly delay, of longer ones mostly factor.
 _DELAY_SD_MS = 10.0
 _FACTOR_SD = 0.2
-_DIVISION_WEIGHT = 0.005  # a memory of about 200 requests
+_DIVISION_WEIGHT = 0.005  # a memory of about 400 requests, of which half divide
 # An observation moves the division by as much as its error is likely, at most: robust, not deaf.
 _CLIP_SDS = 2.5
 # Doubt in the first observations, beside the noise's variance: as the level, they count for 1/20.
@@ -46,6 +46,9 @@ _PREFILL_BOUNDS_MS = (1e-3, 1e9)
 # A delay is never negative: predictions stay above the round trip, and a prefill that grows faster
 # than the prompt would pass for one.
 _MOST_DELAY_MS = 1000.0
+# Every second observation divides, which is enough. Which one follows the golden ratio, so that
+# it cannot fall in step with the requests (long and short prompts by turns, say).
+_GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 # Errors are not normal: the deviate of the quantile is moved until its share of the outcomes holds.
 _SHIFT_WEIGHT = 0.03
 _SHIFT_BOUNDS = (-3.0, 5.0)
@@ -63,7 +66,8 @@ BOTH_SUM = 7
 PREFILL_SUM = 8
 ONE_HIT = 9
 PREFILL_HIT = 10
-WAIT_ERRORS = 11
+PHASE = 11
+WAIT_ERRORS = 12
 
 _LOW, _HIGH = _RATIO_BOUNDS
 _LOG_HIGH = math.log(_HIGH)
@@ -163,11 +167,14 @@ def observe_wait(state, actual_ms, prefill_ms, z, miss, divides):
         missed = 1.0 if error > (z + state[SHIFT]) * sd else 0.0
         shift = state[SHIFT] + _SHIFT_WEIGHT * (missed - miss)
         state[SHIFT] = min(max(shift, _SHIFT_BOUNDS[0]), _SHIFT_BOUNDS[1])
-        limit = _CLIP_SDS * sd
-        if abs(error) > limit:
-            ratio = math.exp(state[LEVEL] + math.copysign(limit, error))
-        _divide(state, ratio, one, prefill_ms * one)
-        state[LEVEL] -= math.log((state[DELAY_MS] + state[FACTOR] * prefill_ms) * one)
+        phase = state[PHASE] + _GOLDEN
+        state[PHASE] = phase - 1.0 if phase >= 1.0 else phase
+        if state[PHASE] >= 0.5:
+            limit = _CLIP_SDS * sd
+            if abs(error) > limit:
+                ratio = math.exp(state[LEVEL] + math.copysign(limit, error))
+            _divide(state, ratio, one, prefill_ms * one)
+            state[LEVEL] -= math.log((state[DELAY_MS] + state[FACTOR] * prefill_ms) * one)
     level = state[LEVEL] + _WEIGHT * error
     state[LEVEL] = min(max(level, -_LOG_HIGH), _LOG_HIGH)
     state[VARIANCE] = (1.0 - _WEIGHT) * (state[VARIANCE] + _WEIGHT * error * error)

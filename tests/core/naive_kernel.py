@@ -193,21 +193,22 @@ def would_do(region, c, ask, rule):
     )
 
 
-def premiums(world, figures, ask):
-    """Each region's premium after a decision, g/kWh; as it was where nothing is feasible."""
+def premiums(world, figures, ask, u):
+    """Each region's premium after a decision, g/kWh; as it was where nothing is feasible, and after
+    three of four decisions."""
     rule = world["rule"]
     capacity = sum(c["max_in_flight"] for _, _, _, c in rows_of(world))
-    rise = min(1.0, 8.0 / capacity)
+    rise = min(1.0, 32.0 / capacity)
     costs = [f["cost"] for f in figures if f["reason"] == "feasible"]
     after = [region["premium"] for region in world["regions"]]
-    if not costs or not rule["scarcity"] or not rule["weights"]["grams"]:
+    if not costs or not rule["scarcity"] or not rule["weights"]["grams"] or u >= 0.25:
         return after
     for index, region in enumerate(world["regions"]):
         mine = [one for one in rows_of(world) if one[1] == index]
         if any(figures[row]["reason"] == "feasible" for row, *_ in mine):
             here = [c for *_, c in mine]
             full = sum(c["batch"] for c in here) / sum(c["max_in_flight"] for c in here)
-            fall = 0.04 + 10.0 * max(0.0, 1.0 - full)
+            fall = 0.16 + 40.0 * max(0.0, 1.0 - full)
             after[index] *= 1.0 - min(1.0, fall / capacity)
             if after[index] < 1e-3:
                 after[index] = 0.0

@@ -213,7 +213,7 @@ def test_the_premium_of_a_full_region_is_told_and_asking_teaches_nothing():
     before = explained(world).candidates
     assert {one.endpoint: one.premium_g for one in before} == {"e": 0.0, "w": 0.0}
     assert explained(world).candidates == before
-    world.decide()
+    world.decide(u=0.0)
     for lease in held[:1]:
         lease.close(Outcome.SUCCEEDED)
     told = {one.endpoint: one for one in explained(world).candidates}

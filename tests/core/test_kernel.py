@@ -432,7 +432,7 @@ def test_packing_never_passes_over_the_batch_cap_of_those_already_there():
     assert choose(world, ask, 0.0)[0] == 0
 
 
-def after(world, ask, u=0.5, times=1):
+def after(world, ask, u=0.0, times=1):
     """The premium of every region after ``times`` like decisions; all of its rows agree."""
     table, live, labels, starts, params, scratch = arrays(world)
     before = live.copy()
@@ -448,15 +448,15 @@ def after(world, ask, u=0.5, times=1):
 
 
 @settings(max_examples=600, deadline=None)
-@given(worlds(), ASKS)
-def test_premiums_agree_with_the_twin(world, ask):
+@given(worlds(), ASKS, st.sampled_from([0.0, 0.125, 0.2499, 0.25, 0.75]))
+def test_premiums_agree_with_the_twin(world, ask, u):
     rule = world["rule"]
     for _, _, region, c in naive.rows_of(world):
         assume(not naive.on_the_edge(region, c, ask, rule))
         alone = {**c, "batch": 0.0}
         assume(not naive.on_the_edge(region, alone, ask, rule))
-    expected = naive.premiums(world, evaluate(world, ask), ask)
-    assert after(world, ask) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    expected = naive.premiums(world, evaluate(world, ask), ask, u)
+    assert after(world, ask, u) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def scarce(full, scarcity=0.9, **changes):
@@ -477,6 +477,11 @@ def test_a_premium_rises_towards_a_share_of_what_the_room_is_worth_to_those_with
     assert after(*scarce(full=True, scarcity=0.0)) == [0.0, 0.0]
 
 
+def test_one_decision_in_four_teaches():
+    assert after(*scarce(full=True), u=k.TEACHES) == [0.0, 0.0]
+    assert after(*scarce(full=True), u=k.TEACHES - 1e-9)[0] > 0.0
+
+
 def test_whoever_lacks_only_room_counts_and_nobody_else():
     assert after(*scarce(full=True, eligible=False)) == [0.0, 0.0]
     world, ask = scarce(full=True)
@@ -489,7 +494,7 @@ def test_a_premium_falls_while_there_is_room():
     for batch, free in ((99.0, 0.01), (50.0, 0.5), (0.0, 1.0)):
         world, ask = scarce(full=False, max_in_flight=100, max_batch=100, batch=batch)
         world["regions"][0]["premium"] = 100.0
-        fall = (k.FALL + k.FALL_EMPTY * free) / 101.0
+        fall = min(1.0, (k.FALL + k.FALL_EMPTY * free) / 101.0)
         assert after(world, ask)[0] == pytest.approx(100.0 * (1.0 - fall))
     world["regions"][0]["premium"] = k.LEAST_PREMIUM
     assert after(world, ask)[0] == 0.0

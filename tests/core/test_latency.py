@@ -157,7 +157,7 @@ def test_the_level_follows_as_quickly_as_a_ratio_and_the_division_slowly():
             wait.observe(10.0 + ratio * prefill, prefill)
         delay_ms, factor = wait.middle()
         assert delay_ms + factor * 45.0 == pytest.approx(10.0 + ratio * 45.0, rel=0.1)
-    for _ in range(800):
+    for _ in range(1600):
         prefill = next(lengths)
         wait.observe(10.0 + prefill, prefill)
     assert wait.middle() == pytest.approx((10.0, 1.0), rel=0.1)
