@@ -50,8 +50,9 @@ from router.sim.scenario import Simulation
 HOUR_S: Final = 3600.0
 # Standard normal quantiles at 0.1, 0.3, ... 0.9, scaled to a variance of 1.
 NODES: Final = (-1.4633, -0.5988, 0.0, 0.5988, 1.4633)
-# Of the log of actual over predicted TPOT, as the engine's gateways learn it: 0.03 to 0.09.
-LEARNED_SD: Final = 0.06
+PEAK: Final = 2.5
+# Of the log of actual over predicted TPOT, as the engine's gateways learn it: 0.01 to 0.02.
+LEARNED_SD: Final = 0.0125
 _MOST_SPREAD: Final = 0.6
 _LEAST_STEPS, _MOST_STEPS = 400, 6000
 _STEPS_PER_REPLICA: Final = 40
@@ -106,6 +107,9 @@ class _Run:
         self._account = FluidAccount(simulation, policy, self._site, self._world.plant)
         self._lengths = self._expected()
         self._draws = 0
+        self._lasting = 0.0
+        self._fresh = True
+        self._usual = np.zeros(len(self._limits))
         self._params = np.zeros(k.PARAMS)
 
     def run(self) -> Outcome:
@@ -163,21 +167,23 @@ class _Run:
     def place(self, flows: Flows, steps: Steps, left_s: float) -> Filled:
         """Fill empty replicas; ``left_s``: of the hour.
 
-        With premiums on scarce room twice: first to learn them, starting from those of the slot
-        before, then at what was learned, as they stand when requests meet replicas that are full
-        already. Were they learned while replicas fill, they would fall before they count.
+        The first slot once more than others, as it takes requests from everywhere to learn how
+        quick endpoints are. Where waking has a price, or room, twice: first to see who is awake
+        and to learn premiums, from how the slot before ended, then at those, as they stand when
+        requests meet replicas in use. Were premiums learned while replicas fill, they would fall
+        before they count.
         """
-        filled = self._empty()
         learning = self._world.columns.params
-        if learning[k.SCARCITY] > 0.0:
-            fill(
-                self._world, self._limits, flows, steps, self._empty(), self._draws, left_s,
-                self._tpot_factor, learning,
+        waking = learning[k.WAKE_ENERGY] + learning[k.WAKE_PREMIUM] > 0.0
+        prices = bool(learning[k.W_GCO2E] > 0.0 and (waking or learning[k.SCARCITY] > 0.0))
+        rounds = [(learning, 0.05, 0.0)] * self._fresh + [(learning, 0.0, 0.0)] * prices
+        for params, least, last in [*rounds, (self._params, 0.0, 1.0)]:
+            filled = self._empty()
+            self._draws = fill(
+                self._world, self._limits, flows, steps, filled, self._usual, self._draws, left_s,
+                (self._tpot_factor, least, last), params,
             )  # fmt: skip
-        self._draws = fill(
-            self._world, self._limits, flows, steps, filled, self._draws, left_s,
-            self._tpot_factor, self._params,
-        )  # fmt: skip
+        self._fresh = False
         return filled
 
     def _empty(self) -> Filled:
@@ -219,8 +225,9 @@ class _Run:
         count = min(max(_LEAST_STEPS, total), most)
         parts = np.maximum(_LEAST_STEPS_OF_FLOW, np.rint(count * in_flight / total))
         spread = min(_MOST_SPREAD, math.sqrt(1.0 / max(total, 1e-9) + slot.burst))
+        self._lasting = min(1.0, slot.burst / spread**2)
         levels = 1.0 + spread * np.array(NODES)
-        taken = np.ceil(parts * levels[-1]).astype(np.int64)
+        taken = np.ceil(parts * (1.0 + spread * PEAK)).astype(np.int64)
         flow = np.repeat(np.arange(len(parts)), taken)
         index = np.arange(len(flow)) - np.repeat(np.cumsum(taken) - taken, taken)
         phase = (0.5 + 0.6180339887498949 * flow) % 1.0
@@ -248,7 +255,9 @@ class _Run:
         weights = self._policy.weights
         states = self._world.plant.states
         models = np.array([model for _, _, _, model in self._site.replicas])
-        if weights.per_load or weights.per_turn:
+        if weights.per_turn:
+            return np.full(len(models), 2.0)
+        if weights.per_load:
             return np.array(np.bincount(models)[models], np.float64)
         if self._policy.spread is Spread.PACK:
             return np.ones(len(models))
@@ -270,5 +279,7 @@ class _Run:
         """Shares of time busy and added, and requests/s, by replica."""
         count = len(filled.loads)
         busy, added, rate = np.zeros(count), np.zeros(count), np.zeros(count)
-        occupancies(self._world.plant, filled.noted, self._together, busy, added, rate)
+        occupancies(
+            self._world.plant, filled.noted, self._together, self._lasting, busy, added, rate
+        )
         return busy, added, rate

@@ -12,6 +12,7 @@ the same at every step, what a part of the steps fills is also what a lower dema
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numba
@@ -81,8 +82,8 @@ def batch_of(plant, r, load):
 
 
 @numba.njit(error_model="numpy")
-def _publish(world, loads, limits, e):
-    """What a gateway sees of an endpoint: all that is in flight to it."""
+def _in_flight(world, loads, limits, e):
+    """Requests in flight to an endpoint; at its limit where a replica of it is full."""
     in_flight = 0.0
     for at in range(world.gates.endpoint_starts[e], world.gates.endpoint_starts[e + 1]):
         r = world.gates.endpoint_replicas[at]
@@ -90,6 +91,22 @@ def _publish(world, loads, limits, e):
         in_flight += batch + loads[r, WIRE]
         if full:
             in_flight = max(in_flight, limits[e])
+    return in_flight
+
+
+@numba.njit(error_model="numpy")
+def _publish(world, loads, limits, usual, e, draw):
+    """What a gateway sees of an endpoint: all that is in flight to it.
+
+    To a policy that holds back from waking replicas (``draw`` in [0, 1), else NaN) an endpoint has
+    whole requests, one at the least, or none, as often as a Poisson count is 0 of what is there or
+    usually is: less than one on the mean is no idle replica.
+    """
+    in_flight = _in_flight(world, loads, limits, e)
+    if draw == draw:
+        seen = max(in_flight, usual[e])
+        if seen > 0.0:
+            in_flight = 0.0 if draw < math.exp(-seen) else max(1.0, in_flight)
     for cell in range(world.gates.cell_starts[e], world.gates.cell_starts[e + 1]):
         m, row = world.gates.cells[cell, 0], world.gates.cells[cell, 1]
         world.gates.live[0, m, k.BATCH, row] = in_flight
@@ -129,35 +146,42 @@ def _choose(world, flows, f, draw, slot_left_s, params, relaxed, amount):
 
 
 @numba.njit(error_model="numpy")
-def _learn(columns, live, m, row, tpot_factor):
-    """The first request of a region: the factors that its endpoints soon learn."""
-    starts = columns.starts[m]
-    region = 0
-    while starts[region + 1] <= row:
-        region += 1
-    for other in range(starts[region], starts[region + 1]):
-        live[k.TTFT_FACTOR, other] = 1.0
-        live[k.TPOT_FACTOR, other] = tpot_factor
+def _learn(columns, live, loads, tpot_factor, least):
+    """The latency factors that endpoints learn from requests, more than ``least`` of the most."""
+    most = least * loads[:, RATE].max()
+    for m in range(live.shape[0]):
+        for row in range(columns.sizes[m, 0]):
+            if loads[columns.row_replicas[m, row], RATE] > most:
+                live[m, k.TTFT_FACTOR, row] = 1.0
+                live[m, k.TPOT_FACTOR, row] = tpot_factor
 
 
 def _build(sources: int):
     """The entry point; ``sources`` is in the closure so that it is in its cache's key."""
 
     @numba.njit(cache=True, error_model="numpy")
-    def fill(world, limits, flows, steps, filled, draws, slot_left_s, tpot_factor, params):
+    def fill(world, limits, flows, steps, filled, usual, draws, slot_left_s, learn, params):
         """Place every step, in order, on replicas that are empty before the first.
 
-        ``limits`` (endpoints,): max_in_flight. ``draws``: draws of near-ties so far; returns it.
-        ``tpot_factor``: of regions that ever had requests; others keep their prior factors.
+        ``limits`` (endpoints,): max_in_flight. ``usual`` (endpoints,): what was in flight at the
+        end of the fill before, and then of this one: who is awake already. ``draws``: draws of near-ties so far; returns it.
+        ``tpot_factor``: from now on of endpoints that had requests; others keep prior factors.
         ``params``: the policy's; with scarcity, premiums are learned, else those learned hold.
         """
         digest = sources  # noqa: F841
+        tpot_factor, least, last = learn
         plant, gates, columns = world.plant, world.gates, world.columns
         live = gates.live[0]
         live[:, k.BATCH] = 0.0
         live[:, k.BATCH_CAP] = np.inf
+        endpoints = limits.size
+        waking = params[k.WAKE_ENERGY] + params[k.WAKE_PREMIUM]
+        wakes = params[k.W_GCO2E] > 0.0 and waking > 0.0
+        if wakes:
+            for e in range(endpoints):
+                _publish(world, filled.loads, limits, usual, e, gw.uniform(e + 1, draws))
         node = 0
-        for i in range(steps.flow.size):
+        for i in range(steps.flow.size if last == 0.0 else steps.ends[-1]):
             while node < steps.ends.size and steps.ends[node] <= i:
                 filled.noted[node] = filled.loads
                 node += 1
@@ -165,6 +189,9 @@ def _build(sources: int):
             m, ask = flows.codes[f, 1], flows.asks[f]
             draws += 1
             draw = gw.uniform(0, draws)
+            if wakes:
+                e = draws % endpoints
+                _publish(world, filled.loads, limits, usual, e, gw.uniform(e + 1, draws))
             row, ttft_ms, tpot, e2e, reason = _choose(
                 world, flows, f, draw, slot_left_s, params, filled.relaxed, requests
             )
@@ -198,15 +225,17 @@ def _build(sources: int):
             filled.counted[r, N_REQUESTS] += requests
             filled.counted[r, N_TOKENS] += requests * n_out
             filled.counted[r, N_NETWORK_J] += requests * ask[7]
-            _publish(world, filled.loads, limits, e)
+            seen = gw.uniform(e + 1, draws) if wakes else np.nan
+            _publish(world, filled.loads, limits, usual, e, seen)
             for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
                 at = gates.cells[cell]
                 live[at[0], k.TURNS, at[1]] += requests
-            if live[m, k.TTFT_FACTOR, row] != 1.0:
-                _learn(columns, live[m], m, row, tpot_factor)
         while node < steps.ends.size:
             filled.noted[node] = filled.loads
             node += 1
+        for e in range(endpoints):
+            usual[e] = _in_flight(world, filled.loads, limits, e)
+        _learn(columns, live, filled.loads, tpot_factor, least)
         return draws
 
     return fill
@@ -259,13 +288,31 @@ def occupancy(plant, r, load, together):
 
 
 @numba.njit(error_model="numpy", cache=True)
-def occupancies(plant, noted, together, busy, added, rate):
-    """Means over the noted loads: of `occupancy`'s two figures, and of requests/s; (replicas,)."""
+def occupancies(plant, noted, together, lasting, busy, added, rate):
+    """Means over the noted loads: of `occupancy`'s two figures, and of requests/s; (replicas,).
+
+    Loads at the levels of demand vary as counts of requests do, which `occupancy` brings with it
+    too: they are drawn towards their mean until both together vary as they should, by no less
+    than ``lasting``, the share of their variance that is the rate's own.
+    """
     busy[:], added[:], rate[:] = 0.0, 0.0, 0.0
-    for node in range(noted.shape[0]):
-        for r in range(noted.shape[1]):
-            if noted[node, r, RATE] > 0.0:
-                b, a = occupancy(plant, r, noted[node, r], together[r])
-                busy[r] += b / noted.shape[0]
-                added[r] += a / noted.shape[0]
-                rate[r] += noted[node, r, RATE] / noted.shape[0]
+    nodes = noted.shape[0]
+    load = np.empty(LOADS)
+    for r in range(noted.shape[1]):
+        mean, square = 0.0, 0.0
+        for node in range(nodes):
+            batch, _ = batch_of(plant, r, noted[node, r])
+            mean += batch / nodes
+            square += batch * batch / nodes
+            rate[r] += noted[node, r, RATE] / nodes
+        if rate[r] <= 0.0:
+            continue
+        variance = together[r] * max(square - mean * mean, 0.0)
+        kept = math.sqrt(max(lasting, 1.0 - mean / variance)) if variance > 0.0 else 1.0
+        for node in range(nodes):
+            for at in range(LOADS):
+                usual = noted[:, r, at].mean()
+                load[at] = usual + kept * (noted[node, r, at] - usual)
+            b, a = occupancy(plant, r, load, together[r])
+            busy[r] += b / nodes
+            added[r] += a / nodes
