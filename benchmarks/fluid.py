@@ -1,16 +1,18 @@
 """Fluid planning: seconds for a year of 34 regions, and how close it comes to the engine.
 
     python benchmarks/fluid.py year [--hours 8760] [--requests 100000000] [--policies ...]
-    python benchmarks/fluid.py agree docs/scenarios/us-six-grids-50.yaml [--hours 24]
+    python benchmarks/fluid.py agree docs/scenarios/us-six-grids-50.yaml [--hours 24] [--loads ...]
 
 ``year`` makes up requests for the regions of a scenario (docs/scenarios/global-100ms.yaml, whose
 intensities are read from beside the repository) over ``--hours`` and plans them. CPU seconds of the
-process, once each: what is known of the grid and the demand first, then each policy.
+process, once each: what is known of the grid and the demand first, then each policy. ``--loads``:
+that much of the fleet's capacity, one after the other, instead of the scenario's own.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from router.sim.fluid_demand import gather
 from router.sim.loading import load
 from router.sim.outlook import outlook
 from router.sim.run import simulate
+from router.sim.scenario import Simulation
 from router.sim.span import cut
 
 POLICIES = ("carbon-first", "latency-first", "least-loaded", "round-robin", "static-greenest")
@@ -37,13 +40,7 @@ def year(wanted: argparse.Namespace, console: Console) -> None:
     text = text.replace("start: 2022-05-18T00:00Z", "start: 2022-01-01T00:00Z")
     text = text.replace("duration: 24h", f"duration: {wanted.hours}h")
     text = text.replace("load: 0.5", f"mean_rps: {rps:.6f}")
-    # Beside the original, as the files that it names are relative to it.
-    file = wanted.scenario.with_name(".fluid-benchmark.yaml")
-    try:
-        file.write_text(text, "utf-8")
-        simulation = load(file, policies=wanted.policies).simulation
-    finally:
-        file.unlink(missing_ok=True)
+    simulation = _load(text, wanted)
     began = time.process_time()
     outlook(simulation.signal, simulation.start, simulation.start + simulation.duration_s)
     console.print(f"carbon signal: {time.process_time() - began:.1f} s", highlight=False)
@@ -69,13 +66,30 @@ def year(wanted: argparse.Namespace, console: Console) -> None:
         console.print(f"bound: {least.busy_g / 1e3:,.1f} kg, {seconds:.1f} s", highlight=False)
 
 
+def _load(text: str, wanted: argparse.Namespace) -> Simulation:
+    """A scenario of this text, beside the original: the files that it names are relative to it."""
+    file = wanted.scenario.with_name(".fluid-benchmark.yaml")
+    try:
+        file.write_text(text, "utf-8")
+        return load(file, policies=wanted.policies).simulation
+    finally:
+        file.unlink(missing_ok=True)
+
+
 def agree(wanted: argparse.Namespace, console: Console) -> None:
-    """Engine and plan side by side over the scenario's first hours."""
-    whole = load(wanted.scenario, policies=wanted.policies).simulation
+    """Engine and plan side by side over the scenario's first hours, at every load."""
+    text = wanted.scenario.read_text("utf-8")
+    for share in wanted.loads or [None]:
+        at = text if share is None else re.sub(r"load: [\d.]+", f"load: {share}", text)
+        title = wanted.scenario.name + ("" if share is None else f", load {share:g}")
+        _agree(_load(at, wanted), title, wanted, console)
+
+
+def _agree(whole: Simulation, title: str, wanted: argparse.Namespace, console: Console) -> None:
     simulation = replace(cut(whole, 0.0, wanted.hours * 3600.0), warm_up_s=0.0)
     demand = gather(simulation, wanted.slot_s)
     least = bound(simulation, simulation.policies[0]).busy_g if wanted.bound else 0.0
-    out = Table(title=wanted.scenario.name, title_justify="left")
+    out = Table(title=title, title_justify="left")
     for heading in ("policy", "g", "marginal g", "fleet g", "share, points", "regret", "engine's"):
         out.add_column(heading, justify="right", no_wrap=heading == "policy")
     for policy in simulation.policies:
@@ -100,6 +114,7 @@ def main() -> None:
     parser.add_argument("--requests", type=float, default=1e8)
     parser.add_argument("--slot-s", type=float, default=3600.0)
     parser.add_argument("--policies", nargs="+", default=list(POLICIES))
+    parser.add_argument("--loads", type=float, nargs="+", default=None)
     parser.add_argument("--no-bound", dest="bound", action="store_false")
     wanted = parser.parse_args()
     wanted.hours = wanted.hours or (8760 if wanted.what == "year" else 24)

@@ -10,9 +10,11 @@ Demand varies within a slot, so five levels of it are taken, a fifth of the time
 
 An `Outcome` as `router.sim.run` gives it, with these differences. Every figure is an estimate.
 There are no single requests, so latencies are empty and ``met`` and ``peak_over_cap`` are NaN.
-Gateways are one, exact, and have learned: latency predictions hold, lengths are known. Left out
-are queues, what runs across a slot's end, requests lost in flight when a replica goes down, and
-wake-up times. Fleet energy and grams, attributional and short-run marginal figures, shares and
+Gateways are one, exact, and have learned where they sent requests: latency predictions hold,
+lengths are known. Where a policy holds back from waking replicas, several states last by
+themselves, and which one a simulation is in depends on what came before; a plan takes one. Left
+out are queues, what runs across a slot's end, requests lost in flight when a replica goes down,
+and wake-up times. Fleet energy and grams, attributional and short-run marginal figures, shares and
 refusals are counted as in a simulation.
 """
 
@@ -50,6 +52,7 @@ from router.sim.scenario import Simulation
 HOUR_S: Final = 3600.0
 # Standard normal quantiles at 0.1, 0.3, ... 0.9, scaled to a variance of 1.
 NODES: Final = (-1.4633, -0.5988, 0.0, 0.5988, 1.4633)
+# Replicas wake and room gets scarce at peaks beyond those levels, in standard deviations.
 PEAK: Final = 2.5
 # Of the log of actual over predicted TPOT, as the engine's gateways learn it: 0.01 to 0.02.
 LEARNED_SD: Final = 0.0125
@@ -125,7 +128,8 @@ class _Run:
             self._outages(begin_s)
             filled = self._fill(slot, begin_s, end_s)
             counts = float(slot.requests.sum())
-            self._account.book(begin_s, end_s, counts, filled, *self._occupied(filled))
+            occupied = self._occupied(filled, slot.active)
+            self._account.book(begin_s, end_s, counts, filled, *occupied)
             if self._progress and at % 64 == 0:
                 self._progress(end_s / simulation.duration_s)
         return self._account.outcome()
@@ -157,9 +161,10 @@ class _Run:
 
     def _fill(self, slot: SlotDemand, begin_s: float, end_s: float) -> Filled:
         if not len(slot.flow):
+            self._usual[:] = 0.0
             return self._empty()
         flows = self._flows(slot)
-        steps = self._steps(slot, flows, end_s - begin_s)
+        steps = self._steps(slot, flows, (end_s - begin_s) * slot.active)
         middle = self._simulation.start + (begin_s + end_s) / 2.0
         left_s = float(self._world.scalars[s.HOUR_ENDS_AT]) - middle
         return self.place(flows, steps, left_s)
@@ -167,21 +172,23 @@ class _Run:
     def place(self, flows: Flows, steps: Steps, left_s: float) -> Filled:
         """Fill empty replicas; ``left_s``: of the hour.
 
-        The first slot once more than others, as it takes requests from everywhere to learn how
-        quick endpoints are. Where waking has a price, or room, twice: first to see who is awake
-        and to learn premiums, from how the slot before ended, then at those, as they stand when
-        requests meet replicas in use. Were premiums learned while replicas fill, they would fall
-        before they count.
+        The first slot once more than others, as it takes requests to learn how quick endpoints
+        are, and callers' first choices are learned before others are tried. Where waking or room
+        has a price, twice: first to see who is awake and to learn premiums, from how the slot
+        before ended, then at those, as they stand when requests meet replicas in use. Were
+        premiums learned while replicas fill, they would fall before they count.
         """
         learning = self._world.columns.params
         waking = learning[k.WAKE_ENERGY] + learning[k.WAKE_PREMIUM] > 0.0
         prices = bool(learning[k.W_GCO2E] > 0.0 and (waking or learning[k.SCARCITY] > 0.0))
-        rounds = [(learning, 0.05, 0.0)] * self._fresh + [(learning, 0.0, 0.0)] * prices
-        for params, least, last in [*rounds, (self._params, 0.0, 1.0)]:
+        first = learning.copy()
+        first[k.NEAR_TIE] = 0.0
+        rounds = [(first, 0.0)] * self._fresh + [(learning, 0.0)] * prices
+        for params, last in [*rounds, (self._params, 1.0)]:
             filled = self._empty()
             self._draws = fill(
                 self._world, self._limits, flows, steps, filled, self._usual, self._draws, left_s,
-                (self._tpot_factor, least, last), params,
+                (self._tpot_factor, last), params,
             )  # fmt: skip
         self._fresh = False
         return filled
@@ -256,6 +263,7 @@ class _Run:
         states = self._world.plant.states
         models = np.array([model for _, _, _, model in self._site.replicas])
         if weights.per_turn:
+            # Their arrivals are as regular as a pair's that shares them, not their batches.
             return np.full(len(models), 2.0)
         if weights.per_load:
             return np.array(np.bincount(models)[models], np.float64)
@@ -275,11 +283,11 @@ class _Run:
                 known[key] = self._demand.expected(prior, flow, self._policy.quantile)
         return [known[flow.model, flow.tenant] for flow in self._demand.flows]
 
-    def _occupied(self, filled: Filled) -> tuple[Floats, Floats, Floats]:
+    def _occupied(self, filled: Filled, active: float) -> tuple[Floats, Floats, Floats]:
         """Shares of time busy and added, and requests/s, by replica."""
         count = len(filled.loads)
         busy, added, rate = np.zeros(count), np.zeros(count), np.zeros(count)
         occupancies(
             self._world.plant, filled.noted, self._together, self._lasting, busy, added, rate
         )
-        return busy, added, rate
+        return busy * active, added * active, rate * active

@@ -28,6 +28,8 @@ Codes = NDArray[np.int64]
 WINDOW_S: Final = 60.0
 # Answers of each model and tenant from which the expected length and its quantile are learned.
 _SAMPLE: Final = 4000
+# Of mean intervals between requests: longer silence at an end of a slot is no chance (e**-10).
+_SILENCE: Final = 10.0
 # Budgets closer than this, in log, share a flow, which has the first one's.
 _BUDGET_STEP: Final = 0.02
 _MIX: Final = (
@@ -51,7 +53,8 @@ class SlotDemand(NamedTuple):
     """The flows of one slot; arrays of shape (flows of the slot,).
 
     ``burst``: variance over squared mean of the rate within the slot, by minutes, Poisson noise
-    taken off.
+    taken off. ``active``: the share of the slot in which there is demand: less than 1 where it
+    begins late or ends early, as in a trace that is shorter than the scenario.
     """
 
     flow: Codes
@@ -59,6 +62,7 @@ class SlotDemand(NamedTuple):
     input_tokens: Floats
     output_tokens: Floats
     burst: float
+    active: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +133,8 @@ class _Gathering:
         self._flows: list[Flow] = []
         self._sums: list[dict[int, Floats]] = [{} for _ in range(len(self._edges) - 1)]
         self._windows = np.zeros(math.ceil(simulation.duration_s / WINDOW_S) + 1, np.int64)
+        self._first_s = np.full(len(self._edges) - 1, math.inf)
+        self._last_s = np.full(len(self._edges) - 1, -math.inf)
         self._answers: dict[tuple[int, int], Codes] = {}
 
     def add(self, traffic: Traffic) -> None:
@@ -136,6 +142,10 @@ class _Gathering:
         minutes = (traffic.arrival_s / WINDOW_S).astype(np.int64)
         self._windows += np.bincount(minutes, minlength=len(self._windows))
         first = int(slots[0])
+        met, begins = np.unique(slots, return_index=True)
+        ends = np.append(begins[1:], len(slots)) - 1
+        self._first_s[met] = np.minimum(self._first_s[met], traffic.arrival_s[begins])
+        self._last_s[met] = np.maximum(self._last_s[met], traffic.arrival_s[ends])
         flow = _keys(traffic)
         keys, inverse = np.unique(
             flow * np.uint64(_MIX[3]) + (slots - first).astype(np.uint64), return_inverse=True
@@ -183,13 +193,26 @@ class _Gathering:
             flow = np.array(sorted(sums), np.int64)
             amounts = np.array([sums[place] for place in flow.tolist()]).reshape(-1, 3).T.copy()
             requests, n_in, n_out = amounts
-            slots.append(SlotDemand(flow, requests, n_in, n_out, self._burst(at)))
+            span = self._span(at, float(requests.sum()))
+            burst = self._burst(*span)
+            active = (span[1] - span[0]) / (self._edges[at + 1] - self._edges[at])
+            slots.append(SlotDemand(flow, requests, n_in, n_out, burst, float(active)))
         return Demand(self._edges, tuple(self._flows), tuple(slots), self._answers)
 
-    def _burst(self, slot: int) -> float:
-        """From the whole minutes of the slot; 0 where there are less than four."""
-        first = math.ceil(self._edges[slot] / WINDOW_S)
-        counts = self._windows[first : math.floor(self._edges[slot + 1] / WINDOW_S)]
+    def _span(self, slot: int, requests: float) -> tuple[float, float]:
+        """When demand begins and ends: with the slot, unless silence there cannot be chance."""
+        begin_s, end_s = float(self._edges[slot]), float(self._edges[slot + 1])
+        first_s, last_s = float(self._first_s[slot]), float(self._last_s[slot])
+        chance_s = _SILENCE * (last_s - first_s) / max(requests - 1.0, 1.0)
+        if requests > 2.0 * _SILENCE:
+            begin_s = first_s if first_s - begin_s > chance_s else begin_s
+            end_s = last_s if end_s - last_s > chance_s else end_s
+        return begin_s, end_s
+
+    def _burst(self, begin_s: float, end_s: float) -> float:
+        """From the whole minutes of the span; 0 where there are less than four."""
+        first = math.ceil(begin_s / WINDOW_S)
+        counts = self._windows[first : math.floor(end_s / WINDOW_S)]
         mean = float(counts.mean()) if len(counts) else 0.0
         if len(counts) < 4 or mean == 0.0:
             return 0.0

@@ -104,9 +104,10 @@ def _publish(world, loads, limits, usual, e, draw):
     """
     in_flight = _in_flight(world, loads, limits, e)
     if draw == draw:
-        seen = max(in_flight, usual[e])
-        if seen > 0.0:
-            in_flight = 0.0 if draw < math.exp(-seen) else max(1.0, in_flight)
+        if usual[e] > 0.0:
+            in_flight = 0.0 if draw < math.exp(-usual[e]) else max(1.0, in_flight)
+        elif in_flight > 0.0:
+            in_flight = max(1.0, in_flight)
     for cell in range(world.gates.cell_starts[e], world.gates.cell_starts[e + 1]):
         m, row = world.gates.cells[cell, 0], world.gates.cells[cell, 1]
         world.gates.live[0, m, k.BATCH, row] = in_flight
@@ -146,12 +147,11 @@ def _choose(world, flows, f, draw, slot_left_s, params, relaxed, amount):
 
 
 @numba.njit(error_model="numpy")
-def _learn(columns, live, loads, tpot_factor, least):
-    """The latency factors that endpoints learn from requests, more than ``least`` of the most."""
-    most = least * loads[:, RATE].max()
+def _learn(columns, live, loads, tpot_factor):
+    """The latency factors that endpoints learn from requests."""
     for m in range(live.shape[0]):
         for row in range(columns.sizes[m, 0]):
-            if loads[columns.row_replicas[m, row], RATE] > most:
+            if loads[columns.row_replicas[m, row], RATE] > 0.0:
                 live[m, k.TTFT_FACTOR, row] = 1.0
                 live[m, k.TPOT_FACTOR, row] = tpot_factor
 
@@ -164,12 +164,14 @@ def _build(sources: int):
         """Place every step, in order, on replicas that are empty before the first.
 
         ``limits`` (endpoints,): max_in_flight. ``usual`` (endpoints,): what was in flight at the
-        end of the fill before, and then of this one: who is awake already. ``draws``: draws of near-ties so far; returns it.
-        ``tpot_factor``: from now on of endpoints that had requests; others keep prior factors.
-        ``params``: the policy's; with scarcity, premiums are learned, else those learned hold.
+        end of the fill before, who is awake already; then of this one. ``draws``: draws of
+        near-ties so far; returns it. ``learn``: the TPOT factor that endpoints have once they had
+        requests, others keep their prior ones; and 1 to end with the highest level of demand, 0
+        to take the steps beyond it too. ``params``: the policy's; with scarcity, premiums are
+        learned, else those learned hold.
         """
         digest = sources  # noqa: F841
-        tpot_factor, least, last = learn
+        tpot_factor, last = learn
         plant, gates, columns = world.plant, world.gates, world.columns
         live = gates.live[0]
         live[:, k.BATCH] = 0.0
@@ -181,7 +183,10 @@ def _build(sources: int):
             for e in range(endpoints):
                 _publish(world, filled.loads, limits, usual, e, gw.uniform(e + 1, draws))
         node = 0
-        for i in range(steps.flow.size if last == 0.0 else steps.ends[-1]):
+        count = steps.flow.size
+        if last != 0.0 and steps.ends.size > 0:
+            count = steps.ends[-1]
+        for i in range(count):
             while node < steps.ends.size and steps.ends[node] <= i:
                 filled.noted[node] = filled.loads
                 node += 1
@@ -235,7 +240,7 @@ def _build(sources: int):
             node += 1
         for e in range(endpoints):
             usual[e] = _in_flight(world, filled.loads, limits, e)
-        _learn(columns, live, filled.loads, tpot_factor, least)
+        _learn(columns, live, filled.loads, tpot_factor)
         return draws
 
     return fill

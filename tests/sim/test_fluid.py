@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -45,6 +46,63 @@ def test_it_comes_to_what_the_engine_comes_to(name: str) -> None:
     assert fluid.fleet.total_g == pytest.approx(exact.fleet.total_g, rel=0.03)
     shares = exact.shares()
     assert all(abs(share - shares[region]) < 0.04 for region, share in fluid.shares().items())
+
+
+# Load to the largest gaps that were measured, and some: of grams, of marginal grams, of shares.
+GAPS = {0.02: (0.06, 0.14, 0.02), 0.1: (0.06, 0.19, 0.02), 0.3: (0.12, 0.05, 0.03),
+        0.5: (0.04, 0.09, 0.03), 0.7: (0.04, 0.03, 0.02)}  # fmt: skip
+
+
+@cache
+def loaded(share: float) -> Simulation:
+    """Twenty minutes of six grids with ten replicas, at this share of what they can serve."""
+    text = (SCENARIOS / "us-six-grids-30.yaml").read_text("utf-8")
+    for old, new in (
+        ("data/", f"{SCENARIOS}/data/"), ("duration: 24h", "duration: 20m"),
+        ("kind: forecaster", "kind: persistence"), ("load: 0.3", f"load: {share}"),
+        ("california: 4, texas: 4, iowa: 4, virginia: 4, new-york: 4, georgia: 4",
+         "california: 2, texas: 2, iowa: 2, virginia: 2, new-york: 1, georgia: 1"),
+        ("max_in_flight: 200", "max_in_flight: 64"), ("05-14T07", "05-14T19"),
+    ):  # fmt: skip
+        assert old in text
+        text = text.replace(old, new)
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "scenario.yaml")
+        file.write_text(text, "utf-8")
+        return load(file, policies=POLICIES).simulation
+
+
+@pytest.mark.parametrize("share", GAPS)
+@pytest.mark.parametrize("name", POLICIES)
+def test_it_holds_from_an_idle_fleet_to_a_full_one(name: str, share: float) -> None:
+    simulation = loaded(share)
+    policy = next(one for one in simulation.policies if one.name == name)
+    exact, fluid = simulate(simulation, policy), run_fluid(simulation, policy)
+    grams, marginal, apart = GAPS[share]
+    assert fluid.gco2e == pytest.approx(exact.gco2e, rel=grams)
+    assert fluid.marginal_gco2e == pytest.approx(exact.marginal_gco2e, rel=marginal)
+    assert fluid.fleet.total_g == pytest.approx(exact.fleet.total_g, rel=grams)
+    shares = exact.shares()
+    assert all(abs(share - shares[region]) < apart for region, share in fluid.shares().items())
+
+
+def test_part_of_a_request_is_no_idle_replica() -> None:
+    """A policy that pays for waking packs a few requests a second on one replica."""
+    simulation = loaded(0.02)
+    policy = next(one for one in simulation.policies if one.name == "carbon-first")
+    exact = simulate(simulation, policy)
+    for wake_share in (0.03, 0.3):
+        fluid = run_fluid(simulation, replace(policy, wake_share=wake_share))
+        assert fluid.marginal_energy_j == pytest.approx(exact.marginal_energy_j, rel=0.02)
+
+
+def test_a_trace_may_end_before_the_scenario_does() -> None:
+    policy = next(one for one in scenario().policies if one.name == "latency-first")
+    short = cut(scenario(), 0.0, 600.0)
+    exact = run_fluid(short, policy)
+    longer = replace(short, duration_s=900.0)
+    assert gather(longer, 900.0).slots[-1].active == pytest.approx(540.0 / 840.0, abs=0.01)
+    assert run_fluid(longer, policy).energy_j == pytest.approx(exact.energy_j, rel=0.02)
 
 
 def test_it_claims_no_latency() -> None:
