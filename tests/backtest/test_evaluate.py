@@ -105,7 +105,7 @@ def test_a_date_outside_the_file_says_what_is_inside(
 ) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["forecast-eval", "--data", str(holed), "--train-until", until])
-    assert stop.value.code == 1
+    assert stop.value.code == 2
     assert "--train-until must lie between 2022-03-01T01Z and" in capsys.readouterr().err
 
 
