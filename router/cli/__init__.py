@@ -5,6 +5,9 @@ Rooms are imported inside the commands, so that ``--help`` and ``check`` stay qu
 
 from __future__ import annotations
 
+import router.cli.blas  # noqa: F401
+
+# isort: split
 import sys
 from collections.abc import Sequence
 from typing import Annotated
