@@ -16,14 +16,15 @@ from pathlib import Path
 import numba
 import numpy as np
 
+from router.core import columns as core_columns
 from router.core import kernel as k
-from router.core import latency
-from router.core.energy import J_PER_KWH
+from router.core import latency, learning, lengths
 from router.model import Relax
+from router.sim import engine_ending as ending
 from router.sim import engine_gateway as gw
 from router.sim import engine_replica as rp
 from router.sim import engine_state as s
-from router.sim.engine_replica import compiled, inlined
+from router.sim.engine_replica import inlined
 
 # Why `run` came back.
 REACHED = 0
@@ -48,143 +49,9 @@ def sources_digest() -> int:
     which by itself would only notice a change of this very file.
     """
     digest = hashlib.blake2b(digest_size=7)
-    for module in (k, latency, gw, rp, s):
+    for module in (k, core_columns, latency, learning, lengths, ending, gw, rp, s):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest(), "big")
-
-
-@inlined
-def mean_actual(actual, zone, start_s, end_s, scalars):
-    """Twin of `columns.mean_over` on the table of what really was, g/kWh; its last row holds."""
-    last = actual.shape[0] - 1
-    begin = scalars[s.START] + start_s - scalars[s.ACTUAL_START]
-    until = scalars[s.START] + end_s - scalars[s.ACTUAL_START]
-    step = scalars[s.ACTUAL_STEP]
-    slot = math.floor(begin / step)
-    if until <= step * (slot + 1) or slot >= last:
-        return actual[min(slot, last), zone]
-    total, at = 0.0, begin
-    while at < until:
-        edge = max(at, min(until, step * (slot + 1)))
-        total += actual[min(slot, last), zone] * (edge - at)
-        at = edge
-        slot += 1
-    return total / (until - begin)
-
-
-@inlined
-def _bin(tally, value_ms):
-    tally.cell[0] = value_ms
-    found = (tally.cell_bits[0] >> 44) - ((1023 + s.LOWEST_EXPONENT) << 8)
-    return min(max(found, 0), s.BINS - 1)
-
-
-@compiled
-def _write_row(world, slot, end_s, g_per_kwh, attributional_g, marginal_g, met, reason):
-    tally, registers = world.tally, world.registers
-    f, n = world.flights.floats, world.flights.ints
-    row = registers[s.ROWS]
-    registers[s.ROWS] = row + 1
-    out, codes = tally.row_floats, tally.row_ints
-    r = n[slot, s.REPLICA]
-    out[row, 0] = f[slot, s.ARRIVAL]
-    for at in range(1, 9):
-        out[row, at] = np.nan
-    codes[row, 0] = n[slot, s.REQUEST]
-    codes[row, 1] = n[slot, s.ORIGIN]
-    codes[row, 2] = n[slot, s.MODEL]
-    codes[row, 3] = -1
-    codes[row, 4] = -1
-    if r >= 0:
-        codes[row, 3] = world.plant.states[r, s.REGION]
-        codes[row, 4] = world.plant.states[r, s.ENDPOINT]
-    if reason == s.SERVED:
-        out[row, 1] = f[slot, s.STARTED]
-        out[row, 2] = f[slot, s.FIRST] + f[slot, s.HALF_RTT] - f[slot, s.ARRIVAL]
-        out[row, 3] = end_s
-        out[row, 4] = f[slot, s.SHARE]
-        out[row, 5] = f[slot, s.AWAKE]
-        out[row, 6] = attributional_g
-        out[row, 7] = marginal_g
-        out[row, 8] = g_per_kwh
-    codes[row, 5] = int(f[slot, s.N_IN])
-    codes[row, 6] = int(f[slot, s.N_OUT])
-    codes[row, 7] = met
-    codes[row, 8] = reason
-
-
-@inlined
-def _release(world, slot):
-    world.flights.ints[slot, s.PHASE] = s.FREE
-    world.flights.ints[slot, s.NEXT] = world.registers[s.FREE_HEAD]
-    world.registers[s.FREE_HEAD] = slot
-    world.registers[s.IN_FLIGHT] -= 1
-
-
-@compiled
-def _miss(world, slot, reason):
-    """A request that gets no answer."""
-    if world.flights.floats[slot, s.ARRIVAL] >= world.scalars[s.WARM_UP]:
-        world.tally.reasons[reason] += 1
-        if world.tally.row_ints.shape[0] > 0:
-            _write_row(world, slot, np.nan, np.nan, np.nan, np.nan, 0, reason)
-    _release(world, slot)
-
-
-@compiled
-def _lose(world, slot, exact):
-    """A request whose replica is gone, once its gateway knows."""
-    f, n = world.flights.floats, world.flights.ints
-    e = world.plant.states[n[slot, s.REPLICA], s.ENDPOINT]
-    gw.give_back(world.gates, n[slot, s.GATEWAY], e, f[slot, s.CAP], exact)
-    _miss(world, slot, s.FAULT)
-
-
-@inlined
-def _answer(world, slot, now, exact):
-    """The answer is back with its caller: twin of `Replay._answer`."""
-    f, n, tally, scalars = world.flights.floats, world.flights.ints, world.tally, world.scalars
-    states = world.plant.states
-    r = n[slot, s.REPLICA]
-    e = states[r, s.ENDPOINT]
-    g = n[slot, s.GATEWAY]
-    one_unit = states[r, s.ONE_UNIT] != 0
-    tpot_ms = 0.0
-    if not one_unit:
-        batch = (f[slot, s.BATCH_AT_START] + gw.batch(world.gates, g, e)) / 2.0
-        running = min(batch, float(states[r, s.MAX_BATCH]))
-        replicas = world.plant.replicas
-        tpot_ms = (replicas[r, s.TPOT_BASE] + replicas[r, s.TPOT_SLOPE] * running) * 1e3
-    gw.give_back(world.gates, g, e, f[slot, s.CAP], exact)
-    gw.note(world.gates, world.flights, world.plant, slot, tpot_ms, now, scalars[s.Z])
-    if f[slot, s.ARRIVAL] >= scalars[s.WARM_UP]:
-        ttft_ms = (f[slot, s.FIRST] + f[slot, s.HALF_RTT] - f[slot, s.ARRIVAL]) * 1e3
-        e2e_ms = (now - f[slot, s.ARRIVAL]) * 1e3
-        tpot_ms = (e2e_ms - ttft_ms) / f[slot, s.N_OUT]
-        met = 1
-        if ttft_ms > f[slot, s.TTFT_BUDGET] or e2e_ms > f[slot, s.E2E_BUDGET]:
-            met = 0
-        if tpot_ms > f[slot, s.TPOT_BUDGET]:
-            met = 0
-        ci = mean_actual(
-            tally.actual, states[r, s.ZONE], f[slot, s.STARTED], f[slot, s.ENDED], scalars
-        )
-        pue = world.plant.replicas[r, s.PUE]
-        g_per_j = ci / J_PER_KWH
-        attributional_g = (f[slot, s.SHARE] * pue + f[slot, s.NETWORK_J]) * g_per_j
-        marginal_g = (f[slot, s.AWAKE] * pue + f[slot, s.NETWORK_J]) * g_per_j
-        region = states[r, s.REGION]
-        tally.sums[region, s.SUM_COMPLETED] += 1.0
-        tally.sums[region, s.SUM_J] += f[slot, s.SHARE]
-        tally.sums[region, s.SUM_MARGINAL_J] += f[slot, s.AWAKE]
-        tally.sums[region, s.SUM_G] += attributional_g
-        tally.sums[region, s.SUM_MARGINAL_G] += marginal_g
-        tally.sums[region, s.SUM_MET] += met
-        tally.latencies[0, _bin(tally, ttft_ms)] += 1
-        tally.latencies[1, _bin(tally, e2e_ms)] += 1
-        if tally.row_ints.shape[0] > 0:
-            _write_row(world, slot, now, ci, attributional_g, marginal_g, met, s.SERVED)
-    _release(world, slot)
 
 
 @inlined
@@ -253,7 +120,7 @@ def _arrive(world, arrivals, i, seed, exact):
             columns, live, m, params, rtt_row, n_in, n_out, n_out_q, network_j,
             ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s,
         )  # fmt: skip
-        _miss(world, slot, reason)
+        ending.miss(world, slot, reason)
         return
     r = columns.row_replicas[m, row]
     states = world.plant.states
@@ -302,14 +169,14 @@ def _land(world, now, exact):
     rp.pop(flights.wire_keys, flights.wire_slots, 0, registers[s.WIRE])
     registers[s.WIRE] -= 1
     if flights.ints[slot, s.PHASE] == s.INBOUND:
-        _answer(world, slot, now, exact)
+        ending.answer(world, slot, now, exact)
         return
     r = flights.ints[slot, s.REPLICA]
     states = world.plant.states
     if states[r, s.STATE] != s.DOWN:
         rp.admit(world.plant, flights, r, slot, now, scalars[s.RELEASE_AFTER], scalars[s.WAKE_FOR])
     elif states[r, s.NOTICED] != 0:
-        _lose(world, slot, exact)
+        ending.lose(world, slot, exact)
     else:
         flights.ints[slot, s.PHASE] = s.LOST
 
@@ -399,7 +266,7 @@ def _build(sources: int):
                     if n[slot, s.REPLICA] == r and n[slot, s.PHASE] == s.LOST:
                         if row_limit > 0 and world.registers[s.ROWS] >= row_limit:
                             return False
-                        _lose(world, slot, exact)
+                        ending.lose(world, slot, exact)
         return True
 
     return run, befall
