@@ -148,13 +148,14 @@ def _columns(
     origins = sorted(fleet.rtt_ms)
     origins_from = k.CI_FROM + CI_HOURS
     table = np.zeros((origins_from + len(origins), len(candidates.endpoints)))
+    capacity = sum(endpoint.max_in_flight for endpoint in candidates.endpoints)
     static = [
         _static(
             served.profile,
             endpoint.max_in_flight,
             served.context_tokens,
             fleet.regions[endpoint.region].pue,
-            sum(one.max_in_flight for one in candidates.endpoints),
+            capacity,
             policy,
         )
         for endpoint, served in zip(candidates.endpoints, candidates.served, strict=True)
