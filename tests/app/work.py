@@ -53,7 +53,9 @@ def _serve(folder: Path) -> int:
         signal.signal(number, lambda got, _: caught.append(got))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     me = str(os.getpid())
-    (folder / f"{me}.ready").write_text(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    written = folder / f"{me}.written"
+    written.write_text(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    written.rename(folder / f"{me}.ready")  # never seen half written
     while signal.SIGTERM not in caught:
         if signal.SIGHUP in caught:
             caught.remove(signal.SIGHUP)
