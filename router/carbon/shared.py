@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -90,12 +90,7 @@ class SharedReadings:
 
     async def index(self, now: float) -> Index | None:
         """What the last holder stored; None when nobody did, or the store fails."""
-        data = await self._get("index", now)
-        try:
-            return None if data is None else decode_index(data)
-        except DataError as error:
-            _log.warning("%s: %s", self._key, error)
-            return None
+        return await self._read("index", decode_index, now)
 
     async def follow(self, now: float) -> tuple[Part, Index | None]:
         """What the holder has stored; ALONE when it has been silent for three leases."""
@@ -115,21 +110,11 @@ class SharedReadings:
 
     async def observed(self, grid_zone: str, now: float) -> Sequence[Intensity]:
         """The observed values that the holder stored; empty when there are none."""
-        data = await self._get(f"observed/{grid_zone}", now)
-        try:
-            return () if data is None else decode_values(data)
-        except DataError as error:
-            _log.warning("%s of %s: %s", self._key, grid_zone, error)
-            return ()
+        return await self._read(f"observed/{grid_zone}", decode_values, now) or ()
 
     async def forecast(self, grid_zone: str, now: float) -> Forecast | None:
         """The forecast that the holder stored."""
-        data = await self._get(f"forecast/{grid_zone}", now)
-        try:
-            return None if data is None else decode_forecast(data)
-        except DataError as error:
-            _log.warning("%s of %s: %s", self._key, grid_zone, error)
-            return None
+        return await self._read(f"forecast/{grid_zone}", decode_forecast, now)
 
     async def publish(
         self,
@@ -152,11 +137,7 @@ class SharedReadings:
 
     async def wanted(self, now: float) -> frozenset[str]:
         """The grid zones that followers want, whoever they are."""
-        data = await self._get("wanted", now)
-        try:
-            return frozenset() if data is None else frozenset(decode_zones(data))
-        except DataError:
-            return frozenset()
+        return frozenset(await self._read("wanted", decode_zones, now) or ())
 
     async def want(self, grid_zones: Iterable[str], now: float) -> None:
         """Let the holder know of these grid zones."""
@@ -175,11 +156,19 @@ class SharedReadings:
         except Exception as error:
             _log.warning("%s: lease not released: %s", self._key, type(error).__name__)
 
-    async def _get(self, key: str, now: float) -> bytes | None:
+    async def _read(self, key: str, decode: Callable[[bytes], _T], now: float) -> _T | None:
+        """What is stored under ``key``; None for nothing, for what cannot be read, and when the
+        store fails.
+        """
         try:
-            return await self._within(self._store.get(f"{self._key}/{key}", now))
+            data = await self._within(self._store.get(f"{self._key}/{key}", now))
         except Exception as error:
             self._without(f"the state store fails: {type(error).__name__}", now)
+            return None
+        try:
+            return None if data is None else decode(data)
+        except DataError as error:
+            _log.warning("%s/%s: %s", self._key, key, error)
             return None
 
     async def _put(self, key: str, data: bytes, ttl_s: float, now: float) -> None:
