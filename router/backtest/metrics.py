@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -63,10 +64,11 @@ def _scores(
     """``quantiles`` (n, 7), ``actual`` (n,). Values of 0 have no percentage and are left out."""
     count = len(actual)
     if not count:
-        return (0, *[float("nan")] * 6)  # type: ignore[return-value]
+        nan = math.nan
+        return (0, nan, nan, nan, nan, nan, nan)
     error = np.abs(quantiles[:, _POINT] - actual)
     above = actual > 0.0
-    mape = 100.0 * float((error[above] / actual[above]).mean()) if above.any() else float("nan")
+    mape = 100.0 * float((error[above] / actual[above]).mean()) if above.any() else math.nan
     gap = actual[:, None] - quantiles
     levels = np.array(QUANTILES)
     pinball = np.maximum(levels * gap, (levels - 1.0) * gap).mean()
@@ -94,6 +96,6 @@ def regret(runs: Sequence[ZoneRun]) -> list[Regret]:
         for index, method in enumerate(METHODS):
             pick = points[:, index, rows, place].argmin(axis=0)
             picked = float(truth[pick, np.arange(truth.shape[1])].mean())
-            over = 100.0 * (picked / best - 1.0) if best > 0.0 else float("nan")
+            over = 100.0 * (picked / best - 1.0) if best > 0.0 else math.nan
             found.append(Regret(horizon_h, method, int(rows.sum()), picked, best, over))
     return found

@@ -12,6 +12,7 @@ from router.model import Policy
 from router.sim import engine_state as s
 from router.sim.engine_build import Site
 from router.sim.fluid_fill import N_NETWORK_J, N_REQUESTS, N_TOKENS, Filled
+from router.sim.moved import Moves
 from router.sim.outcome import FleetAccount, Histogram, Outcome, RegionSums
 from router.sim.scenario import Simulation
 
@@ -39,9 +40,7 @@ class FluidAccount:
         self._reasons = np.zeros(len(s.REASONS))
         self._relaxed = np.zeros(2)
         self._placed = np.zeros((len(names.origins), len(names.models), regions))
-        self._shares: Floats | None = None
-        self._opened_s = 0.0
-        self._moved: list[tuple[float, float]] = []
+        self._moved = Moves()
         scaling = simulation.autoscaling
         self._release_s = scaling.release_after_s if scaling else math.inf
         self._wake_j = scaling.wake_s * scaling.wake_w if scaling else 0.0
@@ -110,21 +109,9 @@ class FluidAccount:
         return np.where(down, 0.0, idle_s), np.where(down, 0.0, wakes)
 
     def moved(self, at_s: float) -> None:
-        """The carbon signal changes at ``at_s``: twin of `router.sim.run`'s own."""
-        counts = self._placed.copy()
+        """The carbon signal changes at ``at_s``."""
+        self._moved.close(self._placed.copy(), at_s)
         self._placed[:] = 0.0
-        if self._shares is not None:
-            before, now = self._shares.sum(axis=2), counts.sum(axis=2)
-            both = (before > 0.0) & (now > 0.0)
-            if both.any():
-                change = (
-                    counts[both] / now[both][:, None] - self._shares[both] / before[both][:, None]
-                )
-                share = 0.5 * np.abs(change).sum(axis=1)
-                self._moved.append((self._opened_s, float(np.average(share, weights=now[both]))))
-        if at_s > 0.0:
-            self._shares = counts
-        self._opened_s = at_s
 
     def outcome(self) -> Outcome:
         """Everything so far."""
@@ -147,7 +134,7 @@ class FluidAccount:
             hourly_requests=np.rint(self._hourly).astype(np.int64),
             fleet=_account(self._fleet.sum(axis=0)),
             fleet_hours=tuple(_account(hour) for hour in self._fleet),
-            moved=tuple(self._moved),
+            moved=self._moved.found,
             peak_over_cap=math.nan,
             relaxed={
                 "carbon": round(float(self._relaxed[0])),

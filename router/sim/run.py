@@ -35,6 +35,7 @@ from router.sim import engine_state as s
 from router.sim.engine_build import Site, build_world, grow, survey
 from router.sim.engine_carbon import CarbonViews
 from router.sim.fleet_account import BATCH, BUSY, FleetMeter
+from router.sim.moved import Moves
 from router.sim.outcome import Histogram, MinuteSink, Outcome, RegionSums, RowNames, Sink
 from router.sim.scenario import Outage, Simulation
 from router.sim.traffic import Names, Traffic
@@ -127,9 +128,7 @@ class _Run:
         self._minute = self._meter.read(0.0)
         self._views = CarbonViews(simulation, policy, self._site)
         self._updates = 0
-        self._moved: list[tuple[float, float]] = []
-        self._shares: NDArray[np.float64] | None = None
-        self._opened_s = 0.0
+        self._moved = Moves()
         self._places = {name: e for e, name in enumerate(self._site.endpoints)}
         self._outages_on: Counter[tuple[str, bool]] = Counter()
         self._codes = _Codes(simulation)
@@ -221,16 +220,7 @@ class _Run:
         """Close an interval between updates: which share of its traffic went elsewhere."""
         counts = self._world.tally.moves.astype(np.float64)
         self._world.tally.moves[:] = 0
-        if self._shares is not None:
-            before, now = self._shares.sum(axis=2), counts.sum(axis=2)
-            both = (before > 0.0) & (now > 0.0)
-            if both.any():
-                change = (
-                    counts[both] / now[both][:, None] - self._shares[both] / before[both][:, None]
-                )
-                moved = 0.5 * np.abs(change).sum(axis=1)
-                self._moved.append((self._opened_s, float(np.average(moved, weights=now[both]))))
-        self._shares, self._opened_s = counts, at_s
+        self._moved.close(counts, at_s)
 
     def _write_minute(self, at_s: float) -> None:
         assert self._minutes is not None
@@ -281,7 +271,7 @@ class _Run:
             hourly_requests=tally.hours,
             fleet=fleet,
             fleet_hours=hours,
-            moved=tuple(self._moved),
+            moved=self._moved.found,
             peak_over_cap=float((gates.total[:, 1] / limits - 1.0).max()),
             relaxed={
                 "carbon": int(tally.counts[s.C_RELAXED_CARBON]),
