@@ -58,11 +58,6 @@ class Places:
         self.regions = {region.cloud: region for region in regions}
         self.zones = {zone.name: zone for zone in zones}
 
-    def zone_id(self, provider: str, grid_zone: str) -> str:
-        """What ``provider`` calls ``grid_zone``; "" when not known."""
-        zone = self.zones.get(grid_zone)
-        return zone.ids.get(provider, "") if zone else ""
-
     def nearest(self, lat: float, lon: float) -> tuple[CloudRegion, float]:
         """The nearest cloud region and its distance in km; of equals the first by name."""
         distances = (

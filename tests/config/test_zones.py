@@ -37,16 +37,16 @@ def test_every_zone_with_a_climatology_or_an_annual_mean_is_listed() -> None:
 
 def test_ids_are_those_of_the_providers() -> None:
     places = shipped_places()
-    assert places.zone_id("eia", "US-CAL-CISO") == "CISO"
-    assert places.zone_id("entsoe", "SE-SE3") == "SE_3"
-    assert places.zone_id("entsoe", "DE") == "DE_LU"
-    assert places.zone_id("energy_charts", "DE") == "de"
-    assert places.zone_id("gb_carbon_intensity", "GB") == "national"
-    assert places.zone_id("electricity_maps", "IN-WE") == "IN-WE"
+    assert places.zones["US-CAL-CISO"].ids["eia"] == "CISO"
+    assert places.zones["SE-SE3"].ids["entsoe"] == "SE_3"
+    assert places.zones["DE"].ids["entsoe"] == "DE_LU"
+    assert places.zones["DE"].ids["energy_charts"] == "de"
+    assert places.zones["GB"].ids["gb_carbon_intensity"] == "national"
+    assert places.zones["IN-WE"].ids["electricity_maps"] == "IN-WE"
     # WattTime publishes no list of its regions: none is guessed.
     assert not any("watttime" in zone.ids for zone in places.zones.values())
-    assert places.zone_id("eia", "DE") == ""
-    assert places.zone_id("eia", "MARS") == ""
+    assert "eia" not in places.zones["DE"].ids
+    assert "MARS" not in places.zones
     assert {kind for zone in places.zones.values() for kind in zone.ids} == PROVIDERS
 
 
