@@ -16,10 +16,8 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from router.core import columns as core_columns
 from router.core import kernel as k
 from router.core import latency, learning, lengths
-from router.model import Relax
 from router.sim import engine_ending as ending
 from router.sim import engine_gateway as gw
 from router.sim import engine_replica as rp
@@ -39,17 +37,13 @@ DOWN_IS_NOTICED = 1
 COMES_UP = 2
 UP_IS_NOTICED = 3
 
-RUNG_CARBON = 0
-RUNG_POLICY_LATENCY = 1
-RUNGS = {Relax.CARBON: RUNG_CARBON, Relax.POLICY_LATENCY: RUNG_POLICY_LATENCY}
-
 
 def sources_digest() -> int:
     """Of everything that is compiled into the entry points: part of the key of their cache,
     which by itself would only notice a change of this very file.
     """
     digest = hashlib.blake2b(digest_size=7)
-    for module in (k, core_columns, latency, learning, lengths, ending, gw, rp, s):
+    for module in (k, latency, learning, lengths, ending, gw, rp, s):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest(), "big")
 
@@ -98,7 +92,7 @@ def _arrive(world, arrivals, i, seed, exact):
         )  # fmt: skip
         if row >= 0 or rung == columns.ladder.size:
             break
-        if columns.ladder[rung] == RUNG_CARBON:
+        if columns.ladder[rung] == s.RUNG_CARBON:
             params = columns.relaxed
         else:
             ttft_budget, tpot_budget, e2e_budget = own_ttft, own_tpot, own_e2e

@@ -22,7 +22,7 @@ from router.core.latency import (
 from router.core.layout import Candidates, Layout
 from router.core.lengths import _Lengths
 from router.errors import InvalidMetadataError, TraceError
-from router.model import Fleet, Policy, Profile, Relax
+from router.model import Fleet, Policy, Profile
 from router.sim import engine_gateway as gw
 from router.sim import engine_state as s
 from router.sim.engine_state import Floats, Ints
@@ -33,7 +33,6 @@ BYTES_PER_TOKEN = 4.0  # of text; only for the network's energy
 # Of inf, beyond the entries that a heap can have.
 HEAP_MARGIN = 4
 _BYTES_PER_GB = 1e9
-_RUNGS = (Relax.CARBON, Relax.POLICY_LATENCY)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,7 +193,7 @@ def _columns(simulation: Simulation, policy: Policy, site: Site) -> s.Columns:
     return s.Columns(
         np.zeros((models, rows, n)), labels, starts, row_replicas, sizes,
         np.zeros(k.PARAMS), np.zeros(k.PARAMS),
-        np.array([_RUNGS.index(rung) for rung in policy.ladder], np.int64),
+        np.array([s.RUNGS[rung] for rung in policy.ladder], np.int64),
         _origin_rows(fleet, names.origins),
         np.array([site.layout.residency_mask(r) for r in names.residencies], np.int64),
         np.empty((k.SCRATCH_ROWS, n)), np.empty((n, k.EVALUATED)), np.empty(n, np.int64),

@@ -12,7 +12,6 @@ import math
 import numpy as np
 
 from router.core import kernel as k
-from router.core.columns import CI_HOURS
 from router.core.latency import _RATIO_BOUNDS, _WEIGHT, WAIT_ERRORS, observe_wait, wait_errors
 from router.core.learning import TELLING_TOKENS
 from router.core.lengths import _FORGETTING
@@ -21,7 +20,6 @@ from router.sim import engine_state as s
 from router.sim.engine_replica import compiled, inlined
 
 _LOW, _HIGH = _RATIO_BOUNDS
-_ORIGINS_FROM = k.CI_FROM + CI_HOURS
 OWN, TURNS, CAPPED, LEAST_CAP, DIRTY = range(5)
 TOTAL, PEAK = 0, 1
 TPOT_MEAN, TPOT_VARIANCE = WAIT_ERRORS, WAIT_ERRORS + 1

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from router.model import Relax
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -179,8 +181,12 @@ SUMS = 6
 C_OFFERED = 0
 C_RELAXED_CARBON = 1
 C_RELAXED_LATENCY = 2
-C_DECIDED = 3
-COUNTS = 4
+COUNTS = 3
+
+# Rungs of a policy's ladder.
+RUNG_CARBON = 0
+RUNG_POLICY_LATENCY = 1
+RUNGS = {Relax.CARBON: RUNG_CARBON, Relax.POLICY_LATENCY: RUNG_POLICY_LATENCY}
 
 # Rows of requests, float and integer columns.
 ROW_FLOATS = (

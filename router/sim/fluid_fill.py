@@ -132,7 +132,7 @@ def _choose(world, flows, f, draw, slot_left_s, params, relaxed, amount):
         if found[0] >= 0 or rung == columns.ladder.size:
             break
         relaxed[columns.ladder[rung]] += amount
-        if columns.ladder[rung] == engine.RUNG_CARBON:
+        if columns.ladder[rung] == s.RUNG_CARBON:
             params = columns.relaxed
         else:
             ttft, tpot, e2e = ask[0], ask[1], ask[2]
