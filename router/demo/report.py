@@ -51,8 +51,8 @@ def _live_table(day: Day) -> Table:
     table.add_section()
     table.add_row("all", "", "", "100%" if summary.completed else "-", *_figures(summary))
     table.caption = (
-        "Grid: measured (EIA-930), least and greatest hour of the day. Latency and J (GPU and host, "
-        "a request): emulated; mgCO2e: J times PUE and the measured intensity while it ran."
+        "Grid: measured (EIA-930), least and greatest hour of the day. Latency and J (GPU and "
+        "host, a request): emulated; mgCO2e: J times PUE and the measured intensity while it ran."
     )
     table.caption_justify = "left"
     return table
@@ -96,9 +96,9 @@ def _policy_table(day: Day) -> Table:
         table.add_row(*_policy_row(run, None if run is product else product))
     table.caption = (
         "All emulated. First row: live, fleet energy from the emulated meters. Others: replayed in "
-        "virtual time by the same router code. In brackets: what carbon-first (replayed) saves against that "
-        "row. mg/request is attributional; fleet g is consequential: all that the fleet drew, with "
-        "idle replicas kept on, or released."
+        "virtual time by the same router code. In brackets: what carbon-first (replayed) saves "
+        "against that row. mg/request is attributional; fleet g is consequential: all that the "
+        "fleet drew, with idle replicas kept on, or released."
     )
     table.caption_justify = "left"
     return table
