@@ -159,7 +159,7 @@ class Subject:
         self.endpoints = endpoints
         self._rng = rng
         self._snapshot = build_snapshot(layout, policy(), forecasts(one, rng), {}, NOW, 1)
-        health = HealthSettings(5.0, 5, 50.0, 20, 30.0, 300.0, 0.5, 1.0)
+        health = HealthSettings(5.0, 2.0, 5, 10.0, 20, 10.0, 300.0, 0.5, 1.0, 5.0)
         self._board = Board(layout, health, z_of(0.95))
         for seat in self._board.seats.values():
             for _ in range(rng.randrange(100)):

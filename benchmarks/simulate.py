@@ -151,7 +151,7 @@ def scenario(endpoints: int, requests: int, load: float) -> Simulation:
     table = TraceTable("benchmark", tuple(of.regions), START, 3600.0, values)
     return Simulation(
         name="benchmark", fleet=of, policies=(), start=START, duration_s=duration_s, seed=1,
-        health=HealthSettings(5.0, 5, 85.0, 50, 10.0, 300.0, 0.5, 1.0),
+        health=HealthSettings(5.0, 2.0, 5, 10.0, 20, 10.0, 300.0, 0.5, 1.0, 5.0),
         workload=Poisson(of, requests, duration_s), carbon_signal=SIGNAL, actual=table,
         annual_means={}, signal=Perfect(table), gateways=Gateways(1, 0.0), outages=(),
         autoscaling=None, network_kwh_per_gb=0.001, warm_up_s=0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from router.model import Endpoint, Forecast, Intensity, Load, Receipt, Signal
@@ -74,8 +75,18 @@ class Forecaster(Protocol):
         ...
 
 
+class Probe(StrEnum):
+    """What came of asking a server whether it is ready. UNKNOWN: it answered, but not that."""
+
+    READY = "ready"
+    NOT_READY = "not_ready"
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+    SILENT = "silent"
+
+
 class UnaryReply(NamedTuple):
-    """A backend's answer, as bytes. ``ttfb_ms``: until the first byte of it (= all of it)."""
+    """A backend's answer, as bytes."""
 
     payload: bytes
     initial_metadata: Metadata
@@ -113,8 +124,19 @@ class Backend(Protocol):
         """One request, 0..n answers."""
         ...
 
-    async def ready(self, endpoint: Endpoint, timeout_s: float) -> bool:
-        """Whether the server says that it is ready; False when it cannot be reached."""
+    async def probe(self, endpoint: Endpoint, timeout_s: float) -> Probe:
+        """Ask the server whether it is ready."""
+        ...
+
+    async def probe_model(
+        self, endpoint: Endpoint, model: str, version: str, timeout_s: float
+    ) -> Probe:
+        """Ask the server whether it has a model ready."""
+        ...
+
+    async def reset(self, endpoint: Endpoint) -> None:
+        """Give up the connections to an endpoint: calls there end with UpstreamLostError, later
+        ones connect anew."""
         ...
 
     async def close(self) -> None:

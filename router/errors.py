@@ -25,11 +25,15 @@
     │   ├── BudgetImpossibleError    budget_impossible      no endpoint can meet the latency budget
     │   └── DrainingError            draining               this gateway is shutting down
     └── UpstreamError                a backend failed
-        ├── UpstreamFaultError       upstream_fault         broken: may eject, retryable
-        ├── UpstreamInternalError    upstream_internal      it says INTERNAL itself: passed on
-        ├── UpstreamBusyError        upstream_busy          backpressure, retryable
+        ├── UpstreamUnreachedError   upstream_unreached     it never reached a server: repeated
+        ├── UpstreamLostError        upstream_lost          the connection broke under it: retried
+        ├── UpstreamFaultError       upstream_fault         it says that it is broken: retried
+        ├── UpstreamBusyError        upstream_busy          backpressure: retried, and left alone
+        ├── UpstreamInternalError    upstream_internal      it failed, or the request is bad: tried
+        │                                                   elsewhere once, then passed on
+        ├── UpstreamDeniedError      upstream_denied        it has no such model, or such: likewise
         ├── UpstreamRejectedError    upstream_rejected      it blames the request: passed on
-        └── UpstreamTimeoutError     upstream_timeout       out of time: a fault, not retryable
+        └── UpstreamTimeoutError     upstream_timeout       no answer in the request's time
 
 The mapping to gRPC status codes is one table in ``router.gateway.status``.
 """
@@ -227,8 +231,25 @@ class UpstreamError(CarbonRouterError):
         self.decision_id = ""
 
 
+class UpstreamUnreachedError(UpstreamError):
+    """No server has seen the request: connection or stream refused, or closed before it."""
+
+    reason = "upstream_unreached"
+
+    def __init__(self, message: str, *, code: str, refused: bool) -> None:
+        """``refused``: no connection could be had at all; else another one may serve it."""
+        super().__init__(message, code=code)
+        self.refused = refused
+
+
+class UpstreamLostError(UpstreamError):
+    """The connection broke, or was given up, while the server had the request."""
+
+    reason = "upstream_lost"
+
+
 class UpstreamFaultError(UpstreamError):
-    """Broken connection or crash: counts towards ejection, retryable."""
+    """The server says that it cannot serve (UNAVAILABLE and the like)."""
 
     reason = "upstream_fault"
 
@@ -236,11 +257,17 @@ class UpstreamFaultError(UpstreamError):
 class UpstreamInternalError(UpstreamError):
     """The server itself answered INTERNAL or UNKNOWN.
 
-    Some servers say so of a caller's bad tensor: it is passed on, not retried, and counts towards
-    the failure percentage only, so that one caller cannot eject endpoints by a streak.
+    Some say so of a caller's bad tensor, some of a broken GPU: another endpoint's answer to the
+    same request tells which.
     """
 
     reason = "upstream_internal"
+
+
+class UpstreamDeniedError(UpstreamError):
+    """NOT_FOUND, PERMISSION_DENIED and the like: of this endpoint, or of the request."""
+
+    reason = "upstream_denied"
 
 
 class UpstreamBusyError(UpstreamError):
@@ -250,12 +277,12 @@ class UpstreamBusyError(UpstreamError):
 
 
 class UpstreamRejectedError(UpstreamError):
-    """The backend blames the request (INVALID_ARGUMENT, NOT_FOUND, ...): neutral, passed on."""
+    """The backend blames the request (INVALID_ARGUMENT, OUT_OF_RANGE, ...): passed on."""
 
     reason = "upstream_rejected"
 
 
 class UpstreamTimeoutError(UpstreamError):
-    """The backend did not answer within the request's time: a fault, and no time to retry."""
+    """The backend did not answer within the request's time."""
 
     reason = "upstream_timeout"

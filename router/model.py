@@ -235,7 +235,10 @@ class Budget(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What routing needs of one inference request. Token counts are NaN where unknown."""
+    """What routing needs of one inference request. Token counts are NaN where unknown.
+
+    ``sequence_start``, ``sequence_end``: whether it begins, or ends, a stateful sequence.
+    """
 
     model: str
     version: str = ""
@@ -248,6 +251,8 @@ class Request(NamedTuple):
     input_tokens: float = math.nan
     max_output_tokens: float = UNLIMITED
     payload_bytes: int = 0
+    sequence_start: bool = False
+    sequence_end: bool = False
 
 
 class Weights(NamedTuple):

@@ -159,9 +159,9 @@ def request(**changes) -> Request:
 
 def health_settings(**changes) -> HealthSettings:
     values = {
-        "probe_s": 5.0, "consecutive_failures": 5, "failure_percentage": 50.0,
+        "probe_s": 5.0, "detect_s": 2.0, "consecutive_failures": 5, "failure_percentage": 50.0,
         "min_requests": 20, "base_ejection_s": 30.0, "max_ejection_s": 300.0,
-        "max_ejected_fraction": 0.5, "busy_s": 1.0,
+        "max_ejected_fraction": 0.5, "busy_s": 1.0, "max_busy_s": 5.0,
     }  # fmt: skip
     return HealthSettings(**{**values, **changes})
 

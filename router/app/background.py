@@ -7,14 +7,13 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from router.app.runtime import Runtime
-from router.contract import Backend, Clock, LoadSource, Rng
+from router.contract import Clock, LoadSource, Rng
 from router.load.poller import LoadPoller, PollTimes
 from router.telemetry.metrics import Metrics
 
 _TICK_S = 0.1
 _RESTART_S = (0.2, 5.0)
 _HOUR_S = 3600.0
-_PROBE_TIMEOUT_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -51,11 +50,8 @@ async def supervise(
 class Rounds:
     """One round of each background job; `supervise` repeats them."""
 
-    def __init__(
-        self, runtime: Runtime, backend: Backend, metrics: Metrics, clock: Clock, rng: Rng
-    ) -> None:
+    def __init__(self, runtime: Runtime, metrics: Metrics, clock: Clock, rng: Rng) -> None:
         self._runtime = runtime
-        self._backend = backend
         self._metrics = metrics
         self._clock = clock
         self._rng = rng
@@ -71,30 +67,12 @@ class Rounds:
         await asyncio.sleep(max(min(settings.carbon.refresh_s, to_the_hour_s + 0.01), 0.02))
 
     async def tick(self) -> None:
-        """Let busy marks and ejections expire; learn from what finished."""
-        self._runtime.board.tick(self._clock.monotonic())
-        if self._runtime.director is not None:
-            self._runtime.director.digest()
+        """Let unspent retries melt; learn from what finished."""
+        director = self._runtime.director
+        if director is not None:
+            director.parts.budget.tick(self._clock.monotonic())
+            director.digest()
         await asyncio.sleep(_TICK_S)
-
-    async def probe(self) -> None:
-        """Ask every endpoint whether it is ready, all at once, then rest with jitter."""
-        runtime = self._runtime
-        endpoints = runtime.config.fleet.endpoints
-        board = runtime.board
-        interval_s = runtime.config.settings.health.probe_s
-        timeout_s = min(_PROBE_TIMEOUT_S, interval_s)
-        answers = await asyncio.gather(
-            *(self._backend.ready(endpoint, timeout_s) for endpoint in endpoints)
-        )
-        now = self._clock.monotonic()
-        for endpoint, ready in zip(endpoints, answers, strict=True):
-            seat = board.seats[endpoint.name]
-            if seat.health.readiness(now, ready, board.may_eject()):
-                self._metrics.ejected(endpoint.name)
-                _log.warning("endpoint is not ready: ejected", extra={"endpoint": endpoint.name})
-            seat.publish_load()
-        await asyncio.sleep(interval_s * (0.9 + 0.2 * self._rng.random()))
 
     def loads(self, source: LoadSource) -> Callable[[], Awaitable[None]]:
         """Poll the endpoints' own metrics until the fleet changes."""

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from router.contract import Clock
-from router.errors import RefusedError, RequestError, UpstreamError, UpstreamRejectedError
+from router.errors import (
+    RefusedError,
+    RequestError,
+    UpstreamDeniedError,
+    UpstreamError,
+    UpstreamRejectedError,
+)
 from router.model import Request
 from router.telemetry.logs import Event, RequestLine, RequestLog
 from router.telemetry.metrics import Metrics
@@ -34,7 +40,7 @@ class FailureDesk:
         event: Event = "failed"
         if isinstance(error, RefusedError):
             event = "refused"
-        elif isinstance(error, RequestError | UpstreamRejectedError):
+        elif isinstance(error, RequestError | UpstreamRejectedError | UpstreamDeniedError):
             event = "invalid"
         known = isinstance(error, RefusedError | RequestError | UpstreamError)
         self._log.write(

@@ -16,6 +16,7 @@ from router.app.compose import build_clock, build_limits, build_rng
 from router.app.control import ControlDesk
 from router.app.failures import FailureDesk
 from router.app.live import Outside, Sessions
+from router.app.probing import Prober
 from router.app.retirement import Retirement
 from router.app.runtime import Runtime
 from router.app.workers import run_workers
@@ -23,7 +24,7 @@ from router.backends.grpc import ChannelOptions, GrpcBackend
 from router.config import load
 from router.config.settings import Config
 from router.core.lengths import LengthModel
-from router.core.retry import RetryThrottle
+from router.core.retry import RetryBudget
 from router.director import Director, Parts
 from router.errors import CarbonRouterError, ConfigError
 from router.gateway.server import Gateway, ServerOptions
@@ -124,7 +125,8 @@ class _Process:
             ChannelOptions(max_message_bytes=settings.server.max_message_mib * 2**20)
         )
         director = await self._direct(backend)
-        rounds = Rounds(self._runtime, backend, self._metrics, self._clock, self._rng)
+        rounds = Rounds(self._runtime, self._metrics, self._clock, self._rng)
+        prober = Prober(self._runtime, backend, self._metrics, self._clock, self._rng)
         gateway = self._gateway(director)
         admin = AdminServer(self._runtime, self._metrics, self._registry)
         self._catch_signals()
@@ -133,7 +135,7 @@ class _Process:
             work = {
                 "carbon": rounds.carbon,
                 "tick": rounds.tick,
-                "probe": rounds.probe,
+                "probe": prober.run,
                 "load": rounds.loads(scrape),
                 "gauges": admin.refresh,
             }
@@ -173,7 +175,7 @@ class _Process:
                 OrcaReader(self._metrics.orca_malformed),
                 self._metrics,
                 LengthModel(config.fleet.priors, config.policy.quantile),
-                RetryThrottle(retry.throttle_tokens, retry.token_ratio),
+                RetryBudget(retry.budget_ratio, retry.budget_reserve),
                 self._clock,
                 self._rng,
             ),

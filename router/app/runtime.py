@@ -34,7 +34,6 @@ _log = logging.getLogger(__name__)
 # What sockets, channels and long-lived parts were built with.
 _RESTART_ONLY = (
     ("server", ("listen", "admin", "workers", "max_message_mib", "deadline_margin_ms")),
-    ("retry", ("throttle_tokens", "token_ratio")),
     ("load", ("timeout_ms",)),
 )
 
@@ -123,7 +122,9 @@ class Runtime:
         self._board = build_board(config, layout, self._board)
         self._forget_loads()
         if self.director is not None:
+            retry = config.settings.retry
             self.director.limits = build_limits(config.settings)
+            self.director.parts.budget.adopt(retry.budget_ratio, retry.budget_reserve)
             self.director.parts.lengths.adopt(config.fleet.priors, config.policy.quantile)
         self._install(view._replace(board=self._board))
         await replaced.close(stays=carbon)
@@ -200,11 +201,12 @@ class Runtime:
                     region=endpoint.region,
                     address=endpoint.address,
                     models=tuple(served.name for served in endpoint.models),
-                    state=seat.health.state,
+                    state=seat.state,
                     in_flight=seat.in_flight,
                     load=load,
                     load_age_s=age_s if endpoint.metrics_url else math.nan,
                     emulated=endpoint.emulated,
+                    cause=seat.cause,
                 )
             )
         return views

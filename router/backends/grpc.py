@@ -12,15 +12,18 @@ from typing import Any, NamedTuple
 import grpc
 from google.protobuf.message import DecodeError
 
-from router._pb.inference_pb2 import ServerReadyResponse
-from router.contract import Metadata, UnaryReply
+from router._pb.inference_pb2 import ModelReadyRequest, ServerReadyResponse
+from router.contract import Metadata, Probe, UnaryReply
 from router.errors import (
     UpstreamBusyError,
+    UpstreamDeniedError,
     UpstreamError,
     UpstreamFaultError,
     UpstreamInternalError,
+    UpstreamLostError,
     UpstreamRejectedError,
     UpstreamTimeoutError,
+    UpstreamUnreachedError,
 )
 from router.model import Endpoint
 
@@ -29,18 +32,41 @@ _SERVICE = "/inference.GRPCInferenceService/"
 # What the transport of each hop writes for itself; grpc-* is dropped by prefix.
 _HOP_BY_HOP = frozenset(("te", "content-type", "user-agent", "host", "connection"))
 
-_FAULTS = frozenset(
+_LEAVES: dict[grpc.StatusCode, type[UpstreamError]] = {
+    grpc.StatusCode.UNAVAILABLE: UpstreamFaultError,
+    grpc.StatusCode.DATA_LOSS: UpstreamFaultError,
+    grpc.StatusCode.ABORTED: UpstreamFaultError,
+    grpc.StatusCode.CANCELLED: UpstreamFaultError,
+    grpc.StatusCode.INTERNAL: UpstreamInternalError,
+    grpc.StatusCode.UNKNOWN: UpstreamInternalError,
+    grpc.StatusCode.NOT_FOUND: UpstreamDeniedError,
+    grpc.StatusCode.PERMISSION_DENIED: UpstreamDeniedError,
+    grpc.StatusCode.UNAUTHENTICATED: UpstreamDeniedError,
+    grpc.StatusCode.UNIMPLEMENTED: UpstreamDeniedError,
+    grpc.StatusCode.FAILED_PRECONDITION: UpstreamDeniedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: UpstreamBusyError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: UpstreamTimeoutError,
+}
+# Whose own words travel on: they are about the request, and its sender should read them.
+_PASSED_ON = (UpstreamInternalError, UpstreamDeniedError, UpstreamRejectedError)
+
+# The words of C-core's transport, under these codes: no connection; a stream that no server saw
+# (REFUSED_STREAM, or beyond the last one of a GOAWAY); a connection that broke.
+_TRANSPORT = frozenset(
     (
         grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DATA_LOSS,
-        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
         grpc.StatusCode.CANCELLED,
     )
 )
-
-# What a server says of itself, unless the words are those of a transport that broke.
-_INTERNAL = frozenset((grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN))
-_BROKEN = re.compile(r"RST_STREAM|stream removed|connection|transport", re.IGNORECASE)
+_REFUSED = re.compile(r"^(failed to connect to all addresses|(DNS|name) resolution failed)", re.I)
+_UNSEEN = re.compile(r"RST_STREAM with error code 7\b|^Stream removed \(GOAWAY received")
+_LOST = re.compile(
+    r"^Stream removed \((?!RST_STREAM)|socket closed|connection reset|broken pipe|"
+    r"(keepalive|ping) timeout|^transport",
+    re.IGNORECASE,
+)
 
 # RESOURCE_EXHAUSTED that no other replica would lift: the wording of C-core, grpc-go, grpc-java.
 _TOO_LARGE = re.compile(
@@ -55,15 +81,17 @@ class ChannelOptions(NamedTuple):
 
     ``keepalive_ms``: servers of every gRPC implementation tolerate one ping in 5 minutes by
     default and drop connections that ping more often. ``keepalive_timeout_ms`` also bounds how
-    long written data may stay unacknowledged (TCP_USER_TIMEOUT). ``max_backoff_ms``: longest wait
-    between attempts to reconnect; gRPC's own 2 minutes would outlast an ejection.
+    long written data may stay unacknowledged (TCP_USER_TIMEOUT). ``connect_ms``: for one attempt to
+    connect. ``max_backoff_ms``: longest wait between attempts, so that a probe of a server that
+    came back finds it; gRPC's own 2 minutes would outlast an ejection.
     """
 
     channels_per_endpoint: int = 1
     max_message_bytes: int = 64 * 2**20
     keepalive_ms: int = 330_000
     keepalive_timeout_ms: int = 20_000
-    max_backoff_ms: int = 5_000
+    connect_ms: int = 5_000
+    max_backoff_ms: int = 1_000
 
     def as_arguments(self) -> list[tuple[str, int]]:
         """The arguments of one grpc.aio channel."""
@@ -73,7 +101,7 @@ class ChannelOptions(NamedTuple):
             ("grpc.keepalive_time_ms", self.keepalive_ms),
             ("grpc.keepalive_timeout_ms", self.keepalive_timeout_ms),
             ("grpc.initial_reconnect_backoff_ms", min(200, self.max_backoff_ms)),
-            ("grpc.min_reconnect_backoff_ms", self.max_backoff_ms),
+            ("grpc.min_reconnect_backoff_ms", self.connect_ms),
             ("grpc.max_reconnect_backoff_ms", self.max_backoff_ms),
             # The director retries, on another endpoint; a channel that also does would hide faults
             # from it and keep a second copy of every message.
@@ -128,13 +156,21 @@ class GrpcBackend:
         call = next(calls)(payload, metadata=_forwarded(metadata), timeout=_timeout(timeout_s))
         return GrpcStream(endpoint, call)
 
-    async def ready(self, endpoint: Endpoint, timeout_s: float) -> bool:
-        """Whether ServerReady says so; False for any failure to answer."""
-        try:
-            reply = await self.unary(endpoint, "ServerReady", b"", (), timeout_s)
-            return ServerReadyResponse.FromString(reply.payload).ready
-        except (UpstreamError, DecodeError):
-            return False
+    async def probe(self, endpoint: Endpoint, timeout_s: float) -> Probe:
+        """ServerReady, as far as it is answered."""
+        return await self._probe(endpoint, "ServerReady", b"", timeout_s)
+
+    async def probe_model(
+        self, endpoint: Endpoint, model: str, version: str, timeout_s: float
+    ) -> Probe:
+        """ModelReady, as far as it is answered."""
+        asked = ModelReadyRequest(name=model, version=version).SerializeToString()
+        return await self._probe(endpoint, "ModelReady", asked, timeout_s)
+
+    async def reset(self, endpoint: Endpoint) -> None:
+        """Give up the connections to an address: its calls end with UpstreamLostError."""
+        kept = [address for address in self._channels if address != endpoint.address]
+        await self.prune(kept)
 
     async def prune(self, addresses: Collection[str]) -> None:
         """Close the channels to every address that is not among ``addresses``, at once."""
@@ -147,14 +183,36 @@ class GrpcBackend:
         await asyncio.gather(*(channel.close() for channel in channels))
 
     async def close(self) -> None:
-        """Close every channel; calls in flight end with UpstreamFaultError."""
+        """Close every channel; calls in flight end with UpstreamLostError."""
         self._closed = True
         await self.prune(())
 
+    async def _probe(
+        self, endpoint: Endpoint, method: str, asked: bytes, timeout_s: float
+    ) -> Probe:
+        try:
+            reply = await self.unary(endpoint, method, asked, (), timeout_s)
+            # ServerReadyResponse and ModelReadyResponse have the same one field.
+            ready = ServerReadyResponse.FromString(reply.payload).ready
+        except UpstreamUnreachedError as error:
+            # A stream that was not taken, on a connection that ends in peace: it is there.
+            return Probe.REFUSED if error.refused else Probe.UNKNOWN
+        except UpstreamLostError:
+            return Probe.REFUSED
+        except UpstreamTimeoutError:
+            return Probe.SILENT
+        except (UpstreamFaultError, DecodeError):
+            return Probe.NOT_READY
+        except UpstreamError:
+            return Probe.UNKNOWN
+        return Probe.READY if ready else Probe.NOT_READY
+
     def _pool(self, endpoint: Endpoint) -> list[grpc.aio.Channel]:
         if self._closed:
-            raise UpstreamFaultError(
-                f"{endpoint.name}: this gateway has closed its channels", code="UNAVAILABLE"
+            raise UpstreamUnreachedError(
+                f"{endpoint.name}: this gateway has closed its channels",
+                code="UNAVAILABLE",
+                refused=False,
             )
         pool = self._channels.get(endpoint.address)
         if pool is None:
@@ -231,8 +289,8 @@ def _raise_unless_cancelled_here(endpoint: Endpoint) -> None:
     """A closed channel cancels its calls; nobody asked this task to stop."""
     task = asyncio.current_task()
     if task is not None and task.cancelling() == 0:
-        raise UpstreamFaultError(
-            f"{endpoint.name}: the channel was closed during the call", code="CANCELLED"
+        raise UpstreamLostError(
+            f"{endpoint.name}: the connection was given up during the call", code="UNAVAILABLE"
         ) from None
 
 
@@ -241,19 +299,19 @@ def _from_status(endpoint: Endpoint, error: grpc.aio.AioRpcError) -> UpstreamErr
     code = error.code()
     details = error.details() or ""
     trailers = tuple(error.trailing_metadata() or ())
-    cls: type[UpstreamError]
-    if code in _FAULTS or (code in _INTERNAL and _BROKEN.search(details)):
-        cls = UpstreamFaultError
-    elif code in _INTERNAL:
-        return UpstreamInternalError(details or code.name, code=code.name, trailers=trailers)
-    elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        cls = UpstreamTimeoutError
-    elif code is grpc.StatusCode.RESOURCE_EXHAUSTED and not _TOO_LARGE.search(details):
-        cls = UpstreamBusyError
-    else:
-        # The backend's own words: they are about the request, and its sender should read them.
-        return UpstreamRejectedError(details or code.name, code=code.name, trailers=trailers)
     message = f"{endpoint.name}: {code.name}: {details[:_MAX_DETAILS]}"
+    # A server that answers sends trailers of its own, often; the transport never does.
+    if code in _TRANSPORT and not trailers:
+        refused = _REFUSED.search(details) is not None
+        if refused or _UNSEEN.search(details):
+            return UpstreamUnreachedError(message, code="UNAVAILABLE", refused=refused)
+        if _LOST.search(details):
+            return UpstreamLostError(message, code="UNAVAILABLE")
+    cls = _LEAVES.get(code, UpstreamRejectedError)
+    if cls is UpstreamBusyError and _TOO_LARGE.search(details):
+        cls = UpstreamRejectedError
+    if cls in _PASSED_ON:
+        return cls(details or code.name, code=code.name, trailers=trailers)
     return cls(message, code=code.name, trailers=trailers, retry_after_s=_retry_after_s(trailers))
 
 

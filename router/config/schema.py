@@ -77,38 +77,54 @@ class LoadSchema(Strict):
 
 
 class HealthSchema(Strict):
-    """Outlier ejection: healthy, ejected, probing."""
+    """Ejection: healthy, ejected, probing. Dead servers are out at once, however many; outliers
+    (they fail what others answer) by the figures below."""
 
     probe_s: Seconds = Field(
-        default=5.0, description="between two readiness probes of an endpoint, s"
+        default=5.0, description="between two readiness probes of an endpoint in peace, s"
+    )
+    detect_s: float = Field(
+        default=2.0,
+        ge=1,
+        le=60,
+        description="a server that answers nothing any more is out within, s",
     )
     consecutive_failures: int = Field(
-        default=5, ge=1, le=1000, description="in a row, then ejected"
+        default=5, ge=1, le=1000, description="of one caller in a row, then an outlier"
     )
     failure_percentage: float = Field(
-        default=85.0, gt=0, le=100, description="of recent requests, %"
+        default=10.0, gt=0, le=100, description="of a caller's recent requests, answered elsewhere"
     )
     min_requests: int = Field(
-        default=50, ge=1, le=100_000, description="before failure_percentage says anything"
+        default=20, ge=1, le=40, description="before failure_percentage says anything"
     )
     base_ejection_s: Seconds = Field(
         default=10.0, description="first ejection; doubles each time, s"
     )
     max_ejection_s: Seconds = Field(default=300.0, description="longest ejection, s")
-    max_ejected_fraction: Fraction = Field(default=0.5, description="of all endpoints, at most")
+    max_ejected_fraction: Fraction = Field(
+        default=0.5,
+        description="of a model's endpoints, for failures that could not be tried elsewhere",
+    )
     busy_s: Seconds = Field(default=1.0, description="an endpoint that says busy is left alone, s")
+    max_busy_s: Seconds = Field(default=5.0, description="however long it asks for, at most, s")
 
 
 class RetrySchema(Strict):
-    """Retries before the first response byte, and their throttle (as gRPC's retryThrottling)."""
+    """Retries before the first response byte, and how many there may be.
+
+    What never reached a server, and all but one request of a connection that broke, cost nothing.
+    """
 
     max_attempts: int = Field(
-        default=3, ge=1, le=10, description="endpoints tried, the first included"
+        default=3, ge=1, le=10, description="servers that see a request, the first included"
     )
-    throttle_tokens: float = Field(
-        default=10.0, gt=0, le=1000, description="retry budget when full"
+    budget_ratio: float = Field(
+        default=0.2, ge=0, le=1, description="retries, as a share of all requests"
     )
-    token_ratio: float = Field(default=0.1, gt=0, le=1, description="token earned by one success")
+    budget_reserve: float = Field(
+        default=10.0, ge=0, le=1000, description="retries that a gateway begins with"
+    )
 
 
 class NetworkSchema(Strict):

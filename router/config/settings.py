@@ -137,9 +137,10 @@ class LoadSettings:
 
 @dataclass(frozen=True, slots=True)
 class HealthSettings:
-    """Outlier ejection: when an endpoint is taken out, for how long, and when it is tried again."""
+    """When an endpoint is taken out, for how long, and when it is tried again."""
 
     probe_s: float
+    detect_s: float
     consecutive_failures: int
     failure_percentage: float
     min_requests: int
@@ -147,15 +148,16 @@ class HealthSettings:
     max_ejection_s: float
     max_ejected_fraction: float
     busy_s: float
+    max_busy_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class RetrySettings:
-    """Retries and their throttle (gRFC A6: a failure costs a token, a success earns a fraction)."""
+    """Retries and their budget: a share of all requests, and a few at the start."""
 
     max_attempts: int
-    throttle_tokens: float
-    token_ratio: float
+    budget_ratio: float
+    budget_reserve: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,26 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.config.settings import HealthSettings
 from router.core import kernel as k
-from router.core.health import Health, State
+from router.core.health import Cause, Health, State
 from router.core.latency import RatioTracker, WaitTracker
 from router.core.layout import Layout
+from router.core.outlier import Avoidance, OutlierEjection
+
+if TYPE_CHECKING:
+    from router.core.lease import Lease
+
+# Failures so far apart are not of one trouble.
+_TROUBLE_S = 5.0
+
+# (name, version) of a model as an endpoint declares it.
+ModelKey: TypeAlias = tuple[str, str]
 
 
 class Factors(NamedTuple):
@@ -30,17 +40,33 @@ class Factors(NamedTuple):
     delay_ms: float
 
 
+class _Cell(NamedTuple):
+    """A column of a model's live columns that belongs to a seat."""
+
+    live: NDArray[np.float64]
+    row: int
+    outlier: OutlierEjection
+
+
 class Seat:
-    """Live state of one endpoint: requests in flight, health, latency error, turns."""
+    """Live state of one endpoint: requests in flight, health, latency error, turns.
+
+    ``signs``: raised by every sign of life that its requests see. ``leases``: those in flight,
+    oldest first. ``outliers``: by model, as the endpoint declares it.
+    """
 
     __slots__ = (
         "_caps", "_cells", "_factors", "_others", "_z",
-        "health", "in_flight", "name", "peak", "tpot_ratio", "turns", "wait",
+        "health", "in_flight", "leases", "name", "outliers", "peak", "signs", "tpot_ratio", "turns",
+        "wait",
     )  # fmt: skip
 
     def __init__(self, name: str, health: HealthSettings) -> None:
         self.name = name
         self.health = Health(health)
+        self.outliers: dict[ModelKey, OutlierEjection] = {}
+        self.leases: dict[Lease, None] = {}
+        self.signs = 0
         self.wait = WaitTracker()
         self.tpot_ratio = RatioTracker()
         self.in_flight = 0
@@ -50,7 +76,32 @@ class Seat:
         self._z = 0.0
         self._factors = Factors(1.0, 1.0, 0.0)
         self._caps: list[float] = []
-        self._cells: list[tuple[NDArray[np.float64], int]] = []
+        self._cells: list[_Cell] = []
+
+    @property
+    def state(self) -> State:
+        """Of the server; where that is healthy, of the best of its models."""
+        if self.health.state is not State.HEALTHY or not self.outliers:
+            return self.health.state
+        states = {o.state if o.ready else State.EJECTED for o in self.outliers.values()}
+        return next(s for s in (State.HEALTHY, State.PROBING, State.EJECTED) if s in states)
+
+    @property
+    def cause(self) -> Cause:
+        """Why it takes no traffic, or less than others."""
+        if self.health.cause is not Cause.NONE or self.state is State.HEALTHY:
+            return self.health.cause
+        ready = any(outlier.ready for outlier in self.outliers.values())
+        return Cause.OUTLIER if ready else Cause.NOT_READY
+
+    def serves_any_version(self, name: str) -> bool:
+        """Whether it is in service for a model of this name."""
+        return any(self.serves(model) for model in self.outliers if model[0] == name)
+
+    def serves(self, model: ModelKey) -> bool:
+        """Whether it is in service for a model; one that is busy for a moment is."""
+        outlier = self.outliers[model]
+        return self.health.is_there and outlier.ready and outlier.state is not State.EJECTED
 
     @property
     def batch(self) -> float:
@@ -61,6 +112,11 @@ class Seat:
     def factors(self) -> Factors:
         """The latency model's errors at the policy's quantile, as last published."""
         return self._factors
+
+    @property
+    def longest_run_s(self) -> float:
+        """The longest run that was predicted for a request in flight; 0 when there is none."""
+        return max((lease.run_s for lease in self.leases), default=0.0)
 
     def take(self, batch_cap: float) -> None:
         """One more request; ``batch_cap`` is the concurrency that its own budget tolerates."""
@@ -87,24 +143,24 @@ class Seat:
         """Write batch, cap, turns and eligibility into every model's live columns."""
         batch = self.in_flight + self._others
         cap = self._caps[0] if self._caps else math.inf
-        eligible = 1.0 if self.health.admits(self.in_flight) else 0.0
-        for live, row in self._cells:
+        admits = self.health.admits(self.in_flight)
+        for live, row, outlier in self._cells:
             live[k.BATCH, row] = batch
             live[k.BATCH_CAP, row] = cap
             live[k.TURNS, row] = self.turns
-            live[k.ELIGIBLE, row] = eligible
+            live[k.ELIGIBLE, row] = 1.0 if admits and outlier.admits else 0.0
 
     def publish_latency(self) -> None:
         """Write the model's errors at the policy's quantile into every model's live columns."""
         delay_ms, ttft = self.wait.errors()
         factors = Factors(ttft, self.tpot_ratio.factor(self._z), delay_ms)
         self._factors = factors
-        for live, row in self._cells:
+        for live, row, _ in self._cells:
             live[k.TTFT_FACTOR, row] = factors.ttft
             live[k.TPOT_FACTOR, row] = factors.tpot
             live[k.TTFT_DELAY, row] = factors.delay_ms
 
-    def settle(self, cells: list[tuple[NDArray[np.float64], int]], z: float) -> None:
+    def settle(self, cells: list[_Cell], z: float) -> None:
         """Move to other columns (a reload); everything known is written there at once."""
         self._cells = cells
         self._z = z
@@ -128,19 +184,24 @@ class Board:
         previous: Board | None = None,
     ) -> None:
         self.layout = layout
-        self._max_ejected = settings.max_ejected_fraction
+        self.avoidance: Avoidance = previous.avoidance if previous else Avoidance()
+        self._settings = settings
         old = previous.seats if previous else {}
         names = [endpoint.name for endpoint in layout.fleet.endpoints]
         self.seats: Mapping[str, Seat] = {
             name: old.get(name) or Seat(name, settings) for name in names
         }
+        self._servers: dict[str, list[tuple[Seat, OutlierEjection]]] = {}
         self._live: dict[tuple[str, str], NDArray[np.float64]] = {}
-        cells: dict[str, list[tuple[NDArray[np.float64], int]]] = {name: [] for name in names}
+        self._tell_models(layout, settings)
+        cells: dict[str, list[_Cell]] = {name: [] for name in names}
         for key, candidates in layout.candidates.items():
             live = np.zeros((k.LIVE_ROWS, len(candidates.endpoints)))
             self._live[key] = live
             for row, endpoint in enumerate(candidates.endpoints):
-                cells[endpoint.name].append((live, row))
+                served = candidates.served[row]
+                outlier = self.seats[endpoint.name].outliers[served.name, served.version]
+                cells[endpoint.name].append(_Cell(live, row, outlier))
         for name, seat in self.seats.items():
             seat.health.adopt(settings)
             seat.settle(cells[name], z)
@@ -152,14 +213,93 @@ class Board:
         """Live columns (LIVE_ROWS, n) of a model's candidates; the kernel's own, do not write."""
         return self._live[model, version]
 
-    def may_eject(self) -> bool:
-        """Whether the fleet can spare one more endpoint."""
-        out = sum(seat.health.state is State.EJECTED for seat in self.seats.values())
-        return out + 1 <= self._max_ejected * len(self.seats)
+    def strike(
+        self, seat: Seat, model: ModelKey, now: float, departed: float, caller: str, proven: bool
+    ) -> bool:
+        """The failure of a request that left at ``departed`` is the endpoint's; True when this
+        ejects it. See `router.core.outlier`.
+        """
+        outlier = seat.outliers.get(model)
+        if outlier is None or outlier.is_stale(departed):
+            return False
+        broken = outlier.strike(now, caller, proven)
+        if not self._has_other(seat, model[0]):
+            return False
+        if outlier.should_eject(now) and (proven or self._may_eject(model[0])):
+            outlier.eject(now)
+            seat.publish_load()
+            return True
+        if broken:
+            self.avoidance.add(model[0], caller, seat.name, outlier.avoided_until(now))
+        return False
+
+    def recall(self, model: str, now: float, failed: str = "") -> bool:
+        """Where no server of a model but the ``failed`` one is in service, those that are out as
+        outliers are tried again before their time; whether there were any.
+        """
+        servers = self._servers.get(model, ())
+        if any(seat.name != failed and seat.serves_any_version(model) for seat, _ in servers):
+            return False
+        recalled = False
+        for seat, outlier in servers:
+            if seat.health.is_there and outlier.ready and outlier.recall(now):
+                seat.publish_load()
+                recalled = True
+        return recalled
+
+    def troubled(self, model: str, now: float) -> bool:
+        """Whether most servers of a model failed of late: the fleet's trouble, not one server's."""
+        there = [seat for seat, _ in self._servers.get(model, ()) if seat.health.is_there]
+        failed = sum(seat.health.had_event(now - _TROUBLE_S) for seat in there)
+        return 2 * failed > len(there)
+
+    def rest(self, seat: Seat, now: float, retry_after_s: float | None) -> None:
+        """An endpoint pushed back. Where all that serve a model rest, none does."""
+        seat.health.mark_busy(now, retry_after_s)
+        for model in {name for name, _ in seat.outliers}:
+            serving = [
+                one for one, _ in self._servers.get(model, ()) if one.serves_any_version(model)
+            ]
+            if all(one.health.busy for one in serving):
+                for one in serving:
+                    one.health.end_rest()
+                    one.publish_load()
+        seat.publish_load()
 
     def tick(self, now: float) -> None:
-        """Let busy marks and ejections expire. Cheap: only unsettled seats are touched."""
+        """Let marks expire, and notice who is quiet. Cheap: most seats have nothing to tell."""
         for seat in self.seats.values():
-            if not seat.health.settled:
-                seat.health.tick(now)
+            health = seat.health
+            pending = not health.settled
+            health.watch(now, seat.in_flight, seat.turns, seat.signs)
+            for outlier in seat.outliers.values():
+                pending |= outlier.tick(now)
+            if pending:
                 seat.publish_load()
+        self.avoidance.tick(now)
+
+    def _tell_models(self, layout: Layout, settings: HealthSettings) -> None:
+        for endpoint in layout.fleet.endpoints:
+            seat = self.seats[endpoint.name]
+            before = seat.outliers
+            seat.outliers = {}
+            for served in endpoint.models:
+                key = (served.name, served.version)
+                outlier = before.get(key) or OutlierEjection(settings)
+                outlier.adopt(settings)
+                seat.outliers[key] = outlier
+                self._servers.setdefault(served.name, []).append((seat, outlier))
+
+    def _has_other(self, seat: Seat, model: str) -> bool:
+        """Whether requests of the model have anywhere else to go."""
+        return any(
+            one.health.is_there and outlier.ready and outlier.state is not State.EJECTED
+            for one, outlier in self._servers[model]
+            if one is not seat
+        )
+
+    def _may_eject(self, model: str) -> bool:
+        """Whether one more may be out on unproven failures."""
+        reachable = [outlier for seat, outlier in self._servers[model] if seat.health.is_there]
+        out = sum(outlier.state is State.EJECTED for outlier in reachable)
+        return out + 1 <= self._settings.max_ejected_fraction * len(reachable)

@@ -1,18 +1,37 @@
-"""Outlier ejection of one endpoint: healthy -> ejected -> probing -> healthy.
+"""Whether a model server is there: what its connections, its silence and its probes say.
 
-A fault counts, a success clears, backpressure only marks the endpoint busy for a while, and what
-is the caller's doing (4xx, client abort) never reaches this module. Every mark expires. Defaults
-after gRFC A50 and Envoy's outlier detection; `now` is always an argument.
+Only definite evidence counts here, so no cap holds: a server that is dead is out, however many
+others are. Whether one that is there answers as well as its peers do is the question of
+`router.core.outlier`. Every mark expires; `now` is always an argument (seconds, monotonic).
 """
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from router.config.settings import HealthSettings
+from router.contract import Probe
 
-_WINDOW_S = 30.0
+# Shares of ``detect_s``: quiet for so long with requests waiting, a server is probed; a probe may
+# take so long. The rest is for the ticks between.
+QUIET_SHARE = 0.25
+PROBE_SHARE = 0.45
+# Between two probes of one that is out, s; the pause grows up to half of ``probe_s``.
+_FIRST_PAUSE_S = 0.5
+_PAUSE_GROWTH = 1.5
+# One that stays in for so many base ejections is as good as new.
+CALM_EJECTIONS = 6.0
 _MAX_DOUBLINGS = 10
+# It answers probes, but no request for so long, or so many predicted runs; longer where it never
+# answered one and the prediction is but the profile's. Doubled each time that it happens without an
+# answer between, so that a server that is only much slower gets the time to tell so.
+_STUCK_S = 15.0
+_STUCK_UNKNOWN_S = 30.0
+_STUCK_RUNS = 20.0
+_MAX_STUCK_DOUBLINGS = 6
+# Longest silence that a server is forgiven after it came back from such silences.
+_MAX_PATIENCE_S = 30.0
 
 
 class State(StrEnum):
@@ -23,29 +42,69 @@ class State(StrEnum):
     PROBING = "probing"
 
 
+class Cause(StrEnum):
+    """Why an endpoint takes no traffic, or less than others."""
+
+    NONE = ""
+    UNREACHABLE = "unreachable"
+    SILENT = "silent"
+    NOT_READY = "not_ready"
+    OUTLIER = "outlier"
+
+
 class Health:
-    """The ejection state of one endpoint. All methods are O(1) and never raise."""
+    """The reachability of one endpoint. All methods are O(1) and never raise.
+
+    healthy -> ejected at a refused connection, a failed probe or silence; healthy -> probing when a
+    connection broke, until a probe tells more. Back at the first ready answer to a probe; after
+    repeated ejections not before a time that doubles, and then through one request at a time.
+    """
 
     __slots__ = (
-        "_busy_until", "_ejected_until", "_ejections", "_failures", "_settings",
-        "_streak", "_total", "_window_from", "state",
+        "_asked_at", "_busy_until", "_calm_from", "_ejected_at", "_ejections", "_event_at",
+        "_mute_from", "_next_probe_at", "_not_before", "_patience_s", "_pause_s", "_probe_clears",
+        "_quiet_from", "_settings", "_signs", "_stuck", "_turns", "_turns_heard", "_watched_at",
+        "cause", "probe_out", "state",
     )  # fmt: skip
 
     def __init__(self, settings: HealthSettings) -> None:
         self._settings = settings
         self.state = State.HEALTHY
-        self._streak = 0
-        self._failures = 0
-        self._total = 0
-        self._window_from = 0.0
-        self._ejections = 0
-        self._ejected_until = 0.0
+        self.cause = Cause.NONE
+        self.probe_out = False
+        self._asked_at = -math.inf
         self._busy_until = 0.0
+        self._calm_from = -math.inf
+        self._ejected_at = -math.inf
+        self._ejections = 0
+        self._event_at = -math.inf
+        self._mute_from: float | None = None
+        self._next_probe_at = -math.inf
+        self._not_before = 0.0
+        self._patience_s = 0.0
+        self._pause_s = _FIRST_PAUSE_S
+        self._probe_clears = True
+        self._quiet_from: float | None = None
+        self._signs = 0
+        self._stuck = 0
+        self._turns = 0
+        self._turns_heard = 0
+        self._watched_at: float | None = None
 
     @property
     def settled(self) -> bool:
         """True while nothing is pending that only the passing of time would change."""
         return self.state is State.HEALTHY and self._busy_until == 0.0
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is not ejected."""
+        return self.state is not State.EJECTED
+
+    @property
+    def busy(self) -> bool:
+        """Whether it pushed back and rests for a moment."""
+        return self._busy_until > 0.0
 
     def admits(self, in_flight: int) -> bool:
         """Whether the endpoint may take one more request, given its own requests in flight."""
@@ -53,79 +112,209 @@ class Health:
             return False
         return self.state is State.HEALTHY or in_flight == 0
 
-    def succeed(self, now: float) -> None:
-        """A request came back well: a probe that succeeds makes the endpoint healthy again."""
-        self._count(now)
-        self._streak = 0
-        if self.state is State.PROBING:
-            self.state = State.HEALTHY
-            self._ejections = max(0, self._ejections - 1)
-            self._failures = self._total = 0
+    def succeed(self, departed: float) -> None:
+        """A request that left at ``departed`` came back well. What left before a connection broke
+        or an ejection says nothing of now: old answers still arrive from a server that stops."""
+        if self.state is State.PROBING and departed > self._ejected_at:
+            self._recover(departed)
 
-    def fail(self, now: float, may_eject: bool, answered: bool = False) -> bool:
-        """A request failed by the endpoint's fault; True when this ejects it.
+    def lose(self, now: float) -> None:
+        """A connection broke. Servers restart and age connections: a probe will tell which."""
+        if self.state is State.HEALTHY:
+            self._forgive(now)
+            self.state, self.cause = State.PROBING, Cause.UNREACHABLE
+            self._ejected_at = now
+            self._probe_clears = True
+            self._next_probe_at = now
 
-        ``answered``: the server itself said INTERNAL or UNKNOWN. Some servers say so of a caller's
-        bad tensor, so this counts towards the failure percentage but not as a streak: one caller
-        must not take a fleet down. ``may_eject``: whether the fleet can spare one more endpoint; a
-        probe that fails ejects again in any case.
+    def refuse(self, now: float) -> bool:
+        """No connection could be had: True when this ejects it."""
+        return self._eject(now, Cause.UNREACHABLE)
+
+    def new_event(self, departed: float, now: float) -> bool:
+        """Whether the failure of a request that left at ``departed`` is the first of its event.
+
+        What was under way when the first one failed fails for the same reason.
         """
-        self._count(now)
-        self._failures += 1
-        self._streak += 0 if answered else 1
-        settings = self._settings
-        ratio_broken = (
-            self._total >= settings.min_requests
-            and 100.0 * self._failures >= settings.failure_percentage * self._total
-        )
-        outlier = self._streak >= settings.consecutive_failures or ratio_broken
-        if self.state is State.PROBING or (self.state is State.HEALTHY and outlier and may_eject):
-            self._eject(now)
-            return True
-        return False
+        if departed <= self._event_at:
+            return False
+        self._event_at = now
+        return True
+
+    def had_event(self, since: float) -> bool:
+        """Whether an event began at ``since`` or later."""
+        return self._event_at >= since
 
     def mark_busy(self, now: float, retry_after_s: float | None) -> None:
-        """The endpoint pushed back: rest it for as long as it asked, within bounds."""
+        """The endpoint pushed back: rest it for as long as it asked, within ``max_busy_s``."""
         rest_s = self._settings.busy_s if retry_after_s is None else retry_after_s
-        rest_s = min(max(rest_s, 0.0), self._settings.max_ejection_s)
+        rest_s = min(max(rest_s, 0.0), self._settings.max_busy_s)
         self._busy_until = max(self._busy_until, now + rest_s)
 
-    def readiness(self, now: float, ready: bool, may_eject: bool) -> bool:
-        """Take in an active readiness probe; True when it ejects the endpoint."""
-        if ready:
-            if self.state is State.EJECTED:
-                self.state = State.PROBING
-            return False
-        if self.state is not State.EJECTED and (may_eject or self.state is State.PROBING):
-            self._eject(now)
-            return True
-        if self.state is State.EJECTED:
-            self._ejected_until = max(self._ejected_until, now + self._settings.base_ejection_s)
-        return False
+    def end_rest(self) -> None:
+        """Let it be asked again at once."""
+        self._busy_until = 0.0
 
-    def tick(self, now: float) -> None:
-        """Let marks expire: busy ends, an ejection turns into probing."""
+    def watch(self, now: float, in_flight: int, turns: int, signs: int) -> None:
+        """Look at it, every tick. ``turns``: requests ever sent there; ``signs``: a count that
+        every sign of life raises. Callers that give up are no sign.
+        """
+        before = self._watched_at
+        if signs != self._signs or before is None:
+            self._signs, self._stuck = signs, 0 if before is not None else self._stuck
+            self._turns_heard = turns - in_flight if before is None else turns
+            self._quiet_from = self._mute_from = None
+        elif in_flight == 0 and turns == self._turns_heard:
+            self._quiet_from = None
+        elif self._quiet_from is None:
+            self._quiet_from = before
+        if in_flight == 0 and turns == self._turns:
+            self._mute_from = None
+        elif self._mute_from is None and self._quiet_from is not None:
+            self._mute_from = self._quiet_from
+        self._turns, self._watched_at = turns, now
         if self._busy_until and now >= self._busy_until:
             self._busy_until = 0.0
-        if self.state is State.EJECTED and now >= self._ejected_until:
-            self.state = State.PROBING
+
+    def probe_due(self, now: float) -> bool:
+        """Whether to probe it now: its turn has come, or requests wait there and it is quiet."""
+        return not self.probe_out and self.overdue_s(now) >= 0.0
+
+    def overdue_s(self, now: float) -> float:
+        """Seconds since it should have been probed; negative until then."""
+        quiet = self._quiet_from
+        if quiet is not None and self.state is not State.EJECTED:
+            since = max(quiet, self._asked_at)
+            return now - since - QUIET_SHARE * self._settings.detect_s
+        return now - self._next_probe_at
+
+    def probe_begins(self, now: float) -> None:
+        """A probe is on its way."""
+        self.probe_out = True
+        self._asked_at = now
+
+    def probe_ends(self, now: float, answer: Probe, jitter: float, longest_s: float) -> bool:
+        """Take in a probe's answer; True when it ejects the endpoint, or finds that requests are
+        stuck there.
+
+        ``jitter``: uniform in [0, 1), spreads the probes of a fleet. ``longest_s``: the longest
+        run predicted for a request there now: a server that works on it may answer nothing else.
+        """
+        self.probe_out = False
+        ejected = False
+        if answer in (Probe.READY, Probe.UNKNOWN):
+            self._answered(now, answer)
+        elif answer is Probe.NOT_READY:
+            ejected = self._eject(now, Cause.NOT_READY)
+        elif answer is Probe.REFUSED:
+            ejected = self._eject(now, Cause.UNREACHABLE)
+        elif now - self._silent_from() >= min(self._patience_s, 2.0 * longest_s):
+            ejected = self._eject(now, Cause.SILENT)
+        if self._is_stuck(now, longest_s):
+            self._eject(now, Cause.SILENT)
+            ejected = True
+        self._plan_probe(now, jitter)
+        return ejected
+
+    def probe_is_void(self, now: float) -> None:
+        """A probe says nothing, since the gateway itself stood still: ask again."""
+        self.probe_out = False
+        self._next_probe_at = now
+
+    def excuse(self, now: float) -> None:
+        """The gateway itself stood still: what seemed silence was not heard."""
+        if self._quiet_from is not None:
+            self._quiet_from = now
+        if self._mute_from is not None:
+            self._mute_from = now
 
     def adopt(self, settings: HealthSettings) -> None:
         """Use new settings from here on; marks already made keep their expiry."""
         self._settings = settings
 
-    def _count(self, now: float) -> None:
-        if now - self._window_from >= _WINDOW_S:
-            self._window_from = now
-            self._failures = self._total = 0
-        self._total += 1
+    def _plan_probe(self, now: float, jitter: float) -> None:
+        pause_s = self._settings.probe_s
+        if self.state is State.EJECTED:
+            pause_s = self._pause_s
+            self._pause_s = min(self._pause_s * _PAUSE_GROWTH, self._settings.probe_s / 2.0)
+        self._next_probe_at = now + pause_s * (0.9 + 0.2 * jitter)
 
-    def _eject(self, now: float) -> None:
-        settings = self._settings
-        doublings = min(self._ejections, _MAX_DOUBLINGS)
-        self._ejected_until = now + min(
-            settings.base_ejection_s * 2.0**doublings, settings.max_ejection_s
-        )
+    def _silent_from(self) -> float:
+        quiet = self._quiet_from
+        return self._asked_at if quiet is None else min(quiet, self._asked_at)
+
+    def _answered(self, now: float, answer: Probe) -> None:
+        if self._asked_at < self._ejected_at:
+            # It was asked before what happened since.
+            return
+        if self._quiet_from is not None:
+            self._quiet_from = now
+        self._turns_heard = self._turns
+        if self.state is State.PROBING and self._probe_clears:
+            self._recover(now)
+        elif self.state is State.EJECTED:
+            self._return(now, answer)
+
+    def _return(self, now: float, answer: Probe) -> None:
+        """Let an ejected one in again, unless it is too early or it says that it is not ready."""
+        if self.cause is Cause.SILENT and not self._stuck:
+            # It may be a server that answers nothing while it works.
+            silence_s = now - self._ejected_at + self._settings.detect_s
+            self._patience_s = min(1.5 * silence_s, _MAX_PATIENCE_S)
+        if now < self._not_before or (self.cause is Cause.NOT_READY and answer is Probe.UNKNOWN):
+            return
+        if self._ejections > 1 or self._stuck:
+            self.state = State.PROBING
+            self._ejected_at = now
+            self._probe_clears = False
+        else:
+            self._recover(now)
+
+    def _is_stuck(self, now: float, longest_s: float) -> bool:
+        """Whether it answers probes, but for very long no request."""
+        mute = self._mute_from
+        if mute is None:
+            return False
+        least_s = _STUCK_S if self._signs else _STUCK_UNKNOWN_S
+        patience_s = max(least_s, _STUCK_RUNS * longest_s)
+        if now - mute < patience_s * 2.0 ** min(self._stuck, _MAX_STUCK_DOUBLINGS):
+            return False
+        self._stuck += 1
+        self._mute_from = None
+        return True
+
+    def _recover(self, now: float) -> None:
+        self.state = State.HEALTHY
+        self.cause = Cause.NONE
+        self._calm_from = now
+        self._pause_s = _FIRST_PAUSE_S
+
+    def _eject(self, now: float, cause: Cause) -> bool:
+        if self.state is State.EJECTED:
+            self.cause = cause
+            return False
+        self._forgive(now)
+        before = self._ejections + (cause is Cause.SILENT and self._stuck > 0)
+        wait_s = ejection_s(before - 1, self._settings) if before else 0.0
         self._ejections += 1
-        self._streak = 0
-        self.state = State.EJECTED
+        self._ejected_at = now
+        self._not_before = now + wait_s
+        self._pause_s = _FIRST_PAUSE_S
+        self._quiet_from = self._mute_from = None
+        if cause is Cause.SILENT:
+            # What hangs there is given up with the ejection: one event.
+            self._event_at = now
+        self.state, self.cause = State.EJECTED, cause
+        self._plan_probe(now, 0.5)
+        return True
+
+    def _forgive(self, now: float) -> None:
+        if now - self._calm_from > CALM_EJECTIONS * self._settings.base_ejection_s:
+            self._ejections = 0
+            self._patience_s = 0.0
+
+
+def ejection_s(before: int, settings: HealthSettings) -> float:
+    """How long an ejection lasts after ``before`` recent ones: doubling, up to a limit (A50)."""
+    doublings = min(before, _MAX_DOUBLINGS)
+    return min(settings.base_ejection_s * 2.0**doublings, settings.max_ejection_s)

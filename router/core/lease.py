@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from router.core.board import Seat
+from router.core.outlier import OutlierEjection
 from router.model import Outcome
 
 
 class Lease:
-    """Holds one place on a seat from construction until `close`; closing twice does nothing."""
+    """Holds one place on a seat from construction until `close`; closing twice does nothing.
 
-    __slots__ = ("_batch_cap", "batch_at_start", "outcome", "seat")
+    ``departed``: monotonic seconds at which the request left; ``run_s``: how long it is predicted
+    to take; ``outlier``: of its model there, None where nobody keeps that.
+    """
 
-    def __init__(self, seat: Seat, batch_cap: float) -> None:
+    __slots__ = ("_batch_cap", "batch_at_start", "departed", "outcome", "outlier", "run_s", "seat")
+
+    def __init__(
+        self,
+        seat: Seat,
+        batch_cap: float,
+        outlier: OutlierEjection | None = None,
+        departed: float = 0.0,
+        run_s: float = 0.0,
+    ) -> None:
         """``batch_cap``: concurrency beyond which this request's own budget would break."""
         self.seat = seat
+        self.outlier = outlier
+        self.departed = departed
+        self.run_s = run_s
         self.outcome: Outcome | None = None
         self._batch_cap = batch_cap
+        seat.leases[self] = None
+        if outlier is not None:
+            outlier.in_flight += 1
         seat.take(batch_cap)
         self.batch_at_start = seat.batch
 
@@ -24,5 +42,8 @@ class Lease:
         if self.outcome is not None:
             return False
         self.outcome = outcome
+        del self.seat.leases[self]
+        if self.outlier is not None:
+            self.outlier.in_flight -= 1
         self.seat.give_back(self._batch_cap)
         return True

@@ -1,7 +1,7 @@
 """One request's story: decide, lease, forward, learn, receipt. Names no vendor and no policy.
 
-A failed attempt moves to the next endpoint while the deadline lasts and retries are not throttled,
-and never after the first byte reached the caller. A caller that goes away cancels upstream.
+A failed attempt moves to the next endpoint while the deadline and the retry budget last, and never
+after the first byte reached the caller. A caller that goes away cancels upstream.
 """
 
 from __future__ import annotations
@@ -13,15 +13,9 @@ from typing import NamedTuple
 from router.contract import Metadata, UnaryReply, UpstreamStream
 from router.core import kernel
 from router.core.explanation import Explanation, explain
-from router.core.health import State
 from router.director.dispatcher import Dispatcher, Limits, Parts, View
 from router.director.journey import Journey
-from router.errors import (
-    NothingFeasibleError,
-    UpstreamBusyError,
-    UpstreamError,
-    UpstreamFaultError,
-)
+from router.errors import NothingFeasibleError, UpstreamError, UpstreamRejectedError
 from router.model import Decision, Receipt, Request
 
 __all__ = ["Answer", "Director", "Limits", "Parts", "RoutedStream", "View"]
@@ -85,14 +79,16 @@ class RoutedStream:
                     if not messages:
                         first_at = parts.clock.monotonic()
                     messages += 1
+                    journey.heard()
                     yield message
             except UpstreamError as error:
                 if messages:
                     # Another endpoint's answers after these would be a second answer.
                     journey.lose(error)
                     raise
-                if not journey.fail(error):
-                    raise
+                told = journey.fail(error)
+                if told is not None:
+                    raise told from None
                 continue
             except BaseException:
                 journey.abandon()
@@ -122,8 +118,9 @@ class Director(Dispatcher):
                     journey.decision.endpoint, "ModelInfer", payload, metadata, left_s
                 )
             except UpstreamError as error:
-                if not journey.fail(error):
-                    raise
+                told = journey.fail(error)
+                if told is not None:
+                    raise told from None
                 continue
             except BaseException:
                 journey.abandon()
@@ -164,13 +161,15 @@ class Director(Dispatcher):
             left_s = timeout_s - (self.parts.clock.monotonic() - started)
             try:
                 return await self.parts.backend.unary(endpoint, method, payload, metadata, left_s)
-            except (UpstreamFaultError, UpstreamBusyError) as error:
+            except UpstreamRejectedError:
+                raise
+            except UpstreamError as error:
                 failure = error
         raise failure
 
     def decide(self, request: Request) -> Decision:
-        """The decision that `infer` would take now, without forwarding."""
-        return self.pick(self.view, request, self.expect(request))
+        """The decision that `infer` would take now, without forwarding; changes nothing."""
+        return self.pick(self.view, request, self.expect(request), dry=True)
 
     def explain(self, request: Request) -> Explanation:
         """Every term of that decision, for every candidate. Raises RequestError leaves only."""
@@ -192,6 +191,6 @@ class Director(Dispatcher):
         candidates = self.view.snapshot.layout.find(model, version)
         seats = self.view.board.seats
         return not self.draining and any(
-            seats[endpoint.name].health.state is not State.EJECTED
-            for endpoint in candidates.endpoints
+            seats[endpoint.name].serves((served.name, served.version))
+            for endpoint, served in zip(candidates.endpoints, candidates.served, strict=True)
         )

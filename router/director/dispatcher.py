@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -12,20 +11,22 @@ from router.core.accounting import Run
 from router.core.board import Board, Factors, Seat
 from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
-from router.core.health import State
 from router.core.learning import prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import decide
-from router.core.retry import RetryThrottle
-from router.errors import DrainingError, NothingFeasibleError
-from router.model import Decision, Fleet, Intensity, Receipt, Request
+from router.core.retry import RetryBudget, Trials
+from router.director.sequences import Sequences
+from router.errors import DrainingError, NothingFeasibleError, RefusedError, ShedError
+from router.model import UNLIMITED, Decision, Fleet, Intensity, Receipt, Request
 
 BYTES_PER_GB = 1e9
-_MAX_SEQUENCES = 10_000
+# Without any deadline: so many times the predicted run, and a constant for what nobody predicts.
+_PATIENT_RUNS = 10.0
+_PATIENT_S = 60.0
 
 
 class Limits(NamedTuple):
-    """Bounds of one request's story. ``timeout_s`` applies where the caller set no deadline;
+    """Bounds of one request's story. ``timeout_s``: the longest where the caller set no deadline;
     ``margin_s`` is kept of the caller's deadline for the way back; ``kwh_per_gb`` of network."""
 
     max_attempts: int
@@ -52,7 +53,7 @@ class Parts(NamedTuple):
     reports: ReportReader
     observer: Observer
     lengths: LengthModel
-    throttle: RetryThrottle
+    budget: RetryBudget
     clock: Clock
     rng: Rng
 
@@ -84,12 +85,13 @@ class Dispatcher:
         self.view = view
         self.limits = limits
         self.parts = parts
+        self.sequences = Sequences()
+        self.trials = Trials()
         self.draining = False
         self.digest_every = 1
         self._lessons: list[Lesson] = []
         self._identity = identity
         self._count = 0
-        self._pins: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def require_open(self) -> None:
         """Raises DrainingError once the gateway shuts down."""
@@ -105,16 +107,21 @@ class Dispatcher:
         )
 
     def pick(
-        self, view: View, request: Request, expected: Expected, tried: tuple[str, ...] = ()
+        self,
+        view: View,
+        request: Request,
+        expected: Expected,
+        excluded: Collection[str] = (),
+        dry: bool = False,
     ) -> Decision:
-        """Decide on ``view``; a sequence stays on the endpoint where it began.
+        """Decide on ``view``, without the ``excluded`` endpoints; nothing is changed by it. A
+        sequence that has begun stays where it is.
 
         Raises RequestError and RefusedError leaves.
         """
-        key = (request.model, request.sequence_id)
-        pinned = self._pins.get(key, "") if request.sequence_id else ""
+        pinned = self.sequences.endpoint(request)
         try:
-            decision = decide(
+            return decide(
                 request,
                 view.snapshot,
                 view.board,
@@ -122,17 +129,30 @@ class Dispatcher:
                 self.parts.clock.now(),
                 self.parts.rng,
                 self.network_j(request.payload_bytes),
-                tried,
+                excluded,
                 pinned,
+                dry,
             )
-        except NothingFeasibleError:
-            if not _rests(view.board.seats.get(pinned)):
-                # The endpoint cannot go on with the sequence: begun anew, it is free to move.
-                self._pins.pop(key, None)
+        except NothingFeasibleError as refusal:
+            seat = view.board.seats.get(pinned)
+            if seat is not None and seat.health.busy:
+                raise ShedError(
+                    f"the endpoint that holds sequence {request.sequence_id!r} is busy",
+                    refusal.retry_after_s,
+                ) from None
             raise
-        if request.sequence_id:
-            self._pin(key, decision.endpoint.name)
-        return decision
+
+    def pick_at_best(
+        self, view: View, request: Request, expected: Expected, *excluded: Collection[str]
+    ) -> Decision:
+        """`pick` without the first of ``excluded`` to leave an endpoint; raises as for the last."""
+        *better, last = excluded
+        for names in better:
+            try:
+                return self.pick(view, request, expected, names)
+            except RefusedError:
+                continue
+        return self.pick(view, request, expected, last)
 
     def note(self, lesson: Lesson) -> None:
         """Keep what a finished request teaches until the next `digest`."""
@@ -168,23 +188,22 @@ class Dispatcher:
             return self.limits.timeout_s
         return max(0.0, deadline_s - self.limits.margin_s)
 
+    def patience_s(self, view: View, request: Request, decision: Decision, most: float) -> float:
+        """Seconds that a request without a deadline may take: the policy's budget where it has
+        one, else many times the predicted run of ``most`` output tokens.
+        """
+        e2e_ms = view.snapshot.policy.budget.e2e_ms
+        if e2e_ms < UNLIMITED:
+            return min(e2e_ms / 1e3, self.limits.timeout_s)
+        if request.max_output_tokens < UNLIMITED:
+            most = max(most, request.max_output_tokens)
+        run_s = (decision.ttft_ms + most * decision.tpot_ms) / 1e3
+        return min(_PATIENT_S + _PATIENT_RUNS * run_s, self.limits.timeout_s)
+
     def next_id(self) -> str:
         """A decision id, unique to this gateway."""
         self._count += 1
         return f"{self._identity}-{self._count:x}"
-
-    def _pin(self, key: tuple[str, str], endpoint: str) -> None:
-        self._pins[key] = endpoint
-        self._pins.move_to_end(key)
-        if len(self._pins) > _MAX_SEQUENCES:
-            self._pins.popitem(last=False)
-
-
-def _rests(seat: Seat | None) -> bool:
-    """Whether an endpoint is only busy or on probation: what it holds of a sequence is not lost."""
-    if seat is None or seat.health.state is State.EJECTED:
-        return False
-    return not seat.health.admits(seat.in_flight)
 
 
 def _seen_rtt_ms(decision: Decision, fleet: Fleet) -> float:

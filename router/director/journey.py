@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from router.contract import BackendReport, Metadata
 from router.core.accounting import Run, account, build_receipt, with_marginal
+from router.core.board import ModelKey
 from router.core.lease import Lease
+from router.director.choice import first_choice, next_choice
 from router.director.dispatcher import Dispatcher, Lesson
+from router.director.suspicion import Suspicion
 from router.errors import (
-    RefusedError,
-    RequestError,
     UpstreamBusyError,
     UpstreamError,
     UpstreamFaultError,
-    UpstreamInternalError,
+    UpstreamLostError,
     UpstreamRejectedError,
     UpstreamTimeoutError,
+    UpstreamUnreachedError,
 )
 from router.model import Outcome, Receipt, Request, TaskProfile
+
+# Of endpoints that could not be reached, so many are tried at most: each costs a moment.
+_MOST_TRIED = 10
+# A server that says DEADLINE_EXCEEDED earlier than this before the deadline speaks of its own.
+_OWN_DEADLINE_S = 0.05
 
 
 class Journey:
@@ -27,101 +34,93 @@ class Journey:
         "_decided_s",
         "_decision_id",
         "_departed",
+        "_departures",
         "_dispatcher",
         "_expected",
         "_factors",
         "_lease",
         "_request",
         "_started",
+        "_suspicion",
         "_timeout_s",
         "_tried",
         "_view",
+        "_witnesses",
         "decision",
     )  # fmt: skip
 
     def __init__(self, dispatcher: Dispatcher, request: Request, deadline_s: float | None) -> None:
         """Take the first decision. Raises RequestError and RefusedError leaves."""
-        clock = dispatcher.parts.clock
+        parts = dispatcher.parts
         dispatcher.require_open()
         self._dispatcher = dispatcher
         self._request = request
-        self._started = clock.monotonic()
+        self._started = parts.clock.monotonic()
         self._timeout_s = dispatcher.timeout_s(deadline_s)
+        self._departures = 0
+        # Endpoints tried; of them, how many saw the request.
         self._tried: tuple[str, ...] = ()
+        self._witnesses = 0
+        self._suspicion: Suspicion | None = None
         # A reload may replace the view while the request runs; its own decision keeps its own.
         self._view = dispatcher.view
         self._expected = dispatcher.expect(request)
-        self.decision = dispatcher.pick(self._view, request, self._expected)
+        parts.budget.earn()
+        if dispatcher.trials:
+            dispatcher.trials.earn(request.model, request.tenant)
+        self.decision = first_choice(dispatcher, self._view, request, self._expected)
+        if deadline_s is None:
+            most = self._expected.output_tokens_quantile
+            self._timeout_s = dispatcher.patience_s(self._view, request, self.decision, most)
         self._decision_id = dispatcher.next_id()
-        self._decided_s = clock.monotonic() - self._started
+        self._decided_s = parts.clock.monotonic() - self._started
 
     def depart(self) -> float:
         """Take a place on the decided endpoint; seconds left for upstream work."""
-        seat = self._view.board.seats[self.decision.endpoint.name]
+        decision = self.decision
+        seat = self._view.board.seats[decision.endpoint.name]
+        self._departures += 1
+        if self._request.sequence_id:
+            self._dispatcher.sequences.place(self._request, decision.endpoint.name)
         self._factors = seat.factors
-        self._lease = Lease(seat, self.decision.batch_cap)
         self._departed = self._dispatcher.parts.clock.monotonic()
+        self._lease = Lease(
+            seat,
+            decision.batch_cap,
+            seat.outliers.get(self._model),
+            self._departed,
+            decision.e2e_ms / 1e3,
+        )
         return self._left_s()
 
-    def fail(self, error: UpstreamError) -> bool:
-        """End the attempt before any answer; True when another endpoint is to be tried now."""
-        self.lose(error)
-        if not isinstance(error, UpstreamFaultError | UpstreamBusyError):
-            return False
-        dispatcher = self._dispatcher
-        dispatcher.parts.throttle.fail()
-        tried = (*self._tried, self.decision.endpoint.name)
-        spent_s = dispatcher.parts.clock.monotonic() - self._started
-        may_retry = (
-            len(tried) < dispatcher.limits.max_attempts
-            and dispatcher.parts.throttle.allows
-            and spent_s < self._timeout_s
-        )
-        if not may_retry:
-            return False
-        # The next endpoint must meet what is left of the caller's budgets.
-        budget = self._request.budget
-        left = budget._replace(
-            ttft_ms=budget.ttft_ms - spent_s * 1e3, e2e_ms=budget.e2e_ms - spent_s * 1e3
-        )
-        self._view = dispatcher.view
-        try:
-            self.decision = dispatcher.pick(
-                self._view, self._request._replace(budget=left), self._expected, tried
-            )
-        except (RefusedError, RequestError):
-            # A reload may have taken the model or the origin away: the failure that was is told.
-            return False
-        self._tried = tried
-        dispatcher.parts.observer.retried(error.reason)
-        return True
+    def heard(self) -> None:
+        """A part of the answer came: the server lives."""
+        self._lease.seat.signs += 1
+
+    def fail(self, error: UpstreamError) -> UpstreamError | None:
+        """End the attempt before any answer: None when another endpoint is to be tried now, else
+        the error to tell the caller.
+        """
+        parts = self._dispatcher.parts
+        now = parts.clock.monotonic()
+        free, doubtful = self._end(error, now)
+        self._tried = (*self._tried, self.decision.endpoint.name)
+        self._witnesses += not isinstance(error, UpstreamUnreachedError)
+        affordable = free or parts.budget.balance >= 1.0
+        if not (affordable and self._may_move(error, doubtful, now) and self._move(error, now)):
+            bound = self._dispatcher.limits.max_attempts == 1 or self._has_begun
+            return self._suspect().given_up(error, now, bound)
+        if not free:
+            parts.budget.spend()
+        self._suspect().tries(error)
+        parts.observer.retried(error.reason)
+        return None
 
     def lose(self, error: UpstreamError) -> None:
-        """End the attempt; the endpoint's health learns what the error says about it."""
-        board, parts = self._view.board, self._dispatcher.parts
-        error.endpoint = self.decision.endpoint.name
-        error.region = self.decision.endpoint.region
-        error.attempts = len(self._tried) + 1
-        error.decision_id = self._decision_id
-        now = parts.clock.monotonic()
-        seat = self._lease.seat
-        outcome, ejected = Outcome.DROPPED, False
-        if isinstance(error, UpstreamRejectedError):
-            outcome = Outcome.IGNORED
-        elif isinstance(error, UpstreamBusyError):
-            seat.health.mark_busy(now, error.retry_after_s)
-        elif isinstance(error, UpstreamTimeoutError):
-            # A caller that waits less than the prediction says nothing about the endpoint.
-            if self._left_s() * 1e3 < self.decision.e2e_ms:
-                outcome = Outcome.IGNORED
-            else:
-                ejected = seat.health.fail(now, board.may_eject())
-        else:
-            answered = isinstance(error, UpstreamInternalError)
-            ejected = seat.health.fail(now, board.may_eject(), answered)
-        self._lease.close(outcome)
-        if ejected:
-            parts.observer.ejected(seat.name)
+        """End the attempt after an answer had begun: nobody else can be asked any more."""
+        now = self._dispatcher.parts.clock.monotonic()
+        self._end(error, now)
+        self._suspect().cut_short(error, now)
 
     def abandon(self) -> None:
         """End the attempt because the caller went away: says nothing about the endpoint."""
@@ -138,9 +137,15 @@ class Journey:
         ended = parts.clock.monotonic()
         seat = lease.seat
         batch = (lease.batch_at_start + seat.batch) / 2.0
-        seat.health.succeed(ended)
+        seat.signs += 1
+        seat.health.succeed(lease.departed)
+        if lease.outlier is not None:
+            lease.outlier.succeed(self._request.tenant, lease.departed)
         lease.close(Outcome.SUCCEEDED)
-        parts.throttle.succeed()
+        if self._suspicion is not None:
+            self._suspicion.answered(ended)
+        if self._request.sequence_id:
+            dispatcher.sequences.answered(self._request, seat.name)
         report = parts.reports.read(trailers)
         attempt_ms = (ended - self._departed) * 1e3
         task = isinstance(decision.served.profile, TaskProfile)
@@ -161,6 +166,107 @@ class Journey:
         )
         return receipt
 
+    @property
+    def _model(self) -> ModelKey:
+        served = self.decision.served
+        return served.name, served.version
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether an endpoint holds state that the request needs."""
+        return bool(self._request.sequence_id) and self._dispatcher.sequences.begun(self._request)
+
+    def _end(self, error: UpstreamError, now: float) -> tuple[bool, bool]:
+        """End the attempt; the endpoint's health learns what the error says about it.
+
+        Returns whether to move on costs nothing, and whether it is in doubt whose fault it was.
+        """
+        parts, lease = self._dispatcher.parts, self._lease
+        error.endpoint = self.decision.endpoint.name
+        error.region = self.decision.endpoint.region
+        error.attempts = self._departures
+        error.decision_id = self._decision_id
+        seat = lease.seat
+        free = doubtful = ejected = False
+        outcome = Outcome.DROPPED
+        try:
+            if isinstance(error, UpstreamUnreachedError):
+                free = True
+                ejected = error.refused and seat.health.refuse(now)
+            elif isinstance(error, UpstreamLostError):
+                # All that was under way there breaks at once: one event, charged once.
+                free = not seat.health.new_event(lease.departed, now)
+                doubtful = not free
+                seat.health.lose(now)
+            else:
+                free, doubtful = self._judge(error, now)
+                if isinstance(error, UpstreamRejectedError | UpstreamTimeoutError) and not doubtful:
+                    outcome = Outcome.IGNORED
+        finally:
+            lease.close(outcome)
+        if doubtful:
+            self._suspect().note(seat, self._model, lease.departed, error)
+        if ejected:
+            parts.observer.ejected(seat.name)
+        return free, doubtful
+
+    def _judge(self, error: UpstreamError, now: float) -> tuple[bool, bool]:
+        """As `_end`, of a server that answered, or did not in time."""
+        board, seat, request = self._view.board, self._lease.seat, self._request
+        if isinstance(error, UpstreamTimeoutError) and self._time_left_s(now) < _OWN_DEADLINE_S:
+            # No sign of life. One that waits less than the prediction says nothing of the endpoint.
+            return False, self._left_s() * 1e3 >= self.decision.e2e_ms
+        seat.signs += 1
+        if isinstance(error, UpstreamBusyError):
+            board.rest(seat, now, error.retry_after_s)
+            return False, False
+        if isinstance(error, UpstreamFaultError):
+            fresh = seat.health.new_event(self._lease.departed, now)
+            return not fresh and not board.troubled(request.model, now), True
+        if isinstance(error, UpstreamRejectedError):
+            outlier = self._lease.outlier
+            return False, outlier is not None and outlier.served(request.tenant, now)
+        return False, True
+
+    def _may_move(self, error: UpstreamError, doubtful: bool, now: float) -> bool:
+        """Whether another endpoint may be asked, cost aside."""
+        if self._time_left_s(now) <= 0.0:
+            return False
+        if (
+            self._witnesses >= self._dispatcher.limits.max_attempts
+            or len(self._tried) >= _MOST_TRIED
+        ):
+            return False
+        if self._has_begun:
+            return False
+        if isinstance(error, UpstreamRejectedError) and not doubtful:
+            return False
+        return self._suspect().may_try(error)
+
+    def _move(self, error: UpstreamError, now: float) -> bool:
+        """Decide anew, without what was tried; False when there is nowhere else."""
+        dispatcher, request = self._dispatcher, self._request
+        self._view = dispatcher.view
+        if request.sequence_id:
+            dispatcher.sequences.forget(request)
+        spent_ms = (now - self._started) * 1e3
+        decision = next_choice(dispatcher, request, self._expected, self._tried, error, spent_ms)
+        if decision is None:
+            return False
+        self.decision = decision
+        return True
+
+    def _suspect(self) -> Suspicion:
+        if self._suspicion is None:
+            dispatcher = self._dispatcher
+            self._suspicion = Suspicion(
+                self._request, self._view.board, dispatcher.trials, dispatcher.parts.observer
+            )
+        return self._suspicion
+
+    def _time_left_s(self, now: float) -> float:
+        return self._timeout_s - (now - self._started)
+
     def _left_s(self) -> float:
         return self._timeout_s - (self._departed - self._started)
 
@@ -176,7 +282,7 @@ class Journey:
             self.decision,
             snapshot.policy.name,
             snapshot.layout.fleet.regions[region],
-            len(self._tried) + 1,
+            self._departures,
             account(self.decision, run, report, self._expected.output_tokens),
             run.ttft_ms + waited_ms,
             (ended - self._started) * 1e3,

@@ -73,6 +73,8 @@ class Caller:
             prefix.input_tokens,
             prefix.max_output_tokens,
             payload_bytes,
+            prefix.sequence_start,
+            prefix.sequence_end,
         )
 
     def _read(self, key: str, value: str | bytes) -> None:

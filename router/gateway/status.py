@@ -45,13 +45,24 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
     errors.PolicyExcludesError: _CODE.FAILED_PRECONDITION,
     errors.BudgetImpossibleError: _CODE.DEADLINE_EXCEEDED,
     errors.DrainingError: _CODE.UNAVAILABLE,
+    errors.UpstreamUnreachedError: _CODE.UNAVAILABLE,
+    errors.UpstreamLostError: _CODE.UNAVAILABLE,
     errors.UpstreamFaultError: _CODE.UNAVAILABLE,
     errors.UpstreamBusyError: _CODE.RESOURCE_EXHAUSTED,
     # The backend's own code where it has one; see ``status_of``.
     errors.UpstreamInternalError: _CODE.INTERNAL,
+    errors.UpstreamDeniedError: _CODE.INTERNAL,
     errors.UpstreamRejectedError: _CODE.INTERNAL,
     errors.UpstreamTimeoutError: _CODE.DEADLINE_EXCEEDED,
 }
+
+
+# What the server said itself is passed on, in its words and under its code.
+_OWN_WORDS = (
+    errors.UpstreamInternalError,
+    errors.UpstreamDeniedError,
+    errors.UpstreamRejectedError,
+)
 
 
 class Status(NamedTuple):
@@ -69,7 +80,7 @@ def status_of(error: BaseException) -> Status:
         return _status(_CODE.INTERNAL, "internal error", "internal", ())
     code = next((CODES[cls] for cls in type(error).__mro__ if cls in CODES), _CODE.INTERNAL)
     kept: Metadata = ()
-    if isinstance(error, errors.UpstreamRejectedError | errors.UpstreamInternalError):
+    if isinstance(error, _OWN_WORDS):
         code = _passed_on(error.code)
         kept = passable(error.trailers, keep=("grpc-status-details-bin",))
     elif code is _CODE.INTERNAL:

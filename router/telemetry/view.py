@@ -22,7 +22,8 @@ class EndpointView(NamedTuple):
     """An endpoint as this process sees it.
 
     ``in_flight``: this process's own requests there. ``load_age_s``: seconds since the server
-    last told its load, inf when it never did, NaN when it is not asked.
+    last told its load, inf when it never did, NaN when it is not asked. ``cause``: why it takes
+    no traffic, or less than others; "" where it is healthy.
     """
 
     name: str
@@ -34,6 +35,7 @@ class EndpointView(NamedTuple):
     load: Load | None
     load_age_s: float
     emulated: bool
+    cause: str = ""
 
 
 class FleetView(NamedTuple):
@@ -93,6 +95,7 @@ def _endpoint(endpoint: EndpointView) -> Json:
         "state": endpoint.state.value,
         "in_flight": endpoint.in_flight,
         "emulated": endpoint.emulated,
+        "cause": endpoint.cause,
         "load": None
         if load is None
         else {

@@ -7,7 +7,7 @@ from router.app.compose import build_limits
 from router.app.runtime import Runtime
 from router.config import load
 from router.core.lengths import LengthModel
-from router.core.retry import RetryThrottle
+from router.core.retry import RetryBudget
 from router.director import Director, Parts
 from tests.config.samples import write
 from tests.director.support import Hands, Reports, Upstreams, Watch
@@ -59,7 +59,7 @@ class Place:
             Parts(
                 self.backend, Reports(), self.watch,
                 LengthModel(config.fleet.priors, config.policy.quantile),
-                RetryThrottle(10.0, 0.1), self.clock, Dice(),
+                RetryBudget(0.2, 10.0), self.clock, Dice(),
             ),
             build_limits(config.settings),
             "gw",

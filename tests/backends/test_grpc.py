@@ -1,17 +1,26 @@
 """Status codes into the error tree, and the channel pool."""
 
+import asyncio
+import contextlib
+from dataclasses import replace
+
 import grpc
 import pytest
 
 from router.backends.grpc import ChannelOptions, GrpcBackend
 from router.errors import (
     UpstreamBusyError,
+    UpstreamDeniedError,
     UpstreamFaultError,
     UpstreamInternalError,
+    UpstreamLostError,
     UpstreamRejectedError,
     UpstreamTimeoutError,
+    UpstreamUnreachedError,
 )
 from tests.backends.upstreams import soon, upstream
+from tests.factories import endpoint
+from tests.gateway.raw_http2 import GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame
 
 C = grpc.StatusCode
 LEAVES = {
@@ -24,12 +33,12 @@ LEAVES = {
     C.RESOURCE_EXHAUSTED: UpstreamBusyError,
     C.DEADLINE_EXCEEDED: UpstreamTimeoutError,
     C.INVALID_ARGUMENT: UpstreamRejectedError,
-    C.NOT_FOUND: UpstreamRejectedError,
-    C.FAILED_PRECONDITION: UpstreamRejectedError,
+    C.NOT_FOUND: UpstreamDeniedError,
+    C.FAILED_PRECONDITION: UpstreamDeniedError,
     C.OUT_OF_RANGE: UpstreamRejectedError,
-    C.UNIMPLEMENTED: UpstreamRejectedError,
-    C.PERMISSION_DENIED: UpstreamRejectedError,
-    C.UNAUTHENTICATED: UpstreamRejectedError,
+    C.UNIMPLEMENTED: UpstreamDeniedError,
+    C.PERMISSION_DENIED: UpstreamDeniedError,
+    C.UNAUTHENTICATED: UpstreamDeniedError,
     C.ALREADY_EXISTS: UpstreamRejectedError,
 }
 
@@ -72,7 +81,7 @@ async def test_each_code_becomes_its_leaf(backend, code, leaf):
     assert error.code == code.name
     assert ("ce-id", "1") in error.trailers
     assert "said why" in str(error)
-    if leaf is UpstreamRejectedError:
+    if leaf in (UpstreamRejectedError, UpstreamDeniedError, UpstreamInternalError):
         assert str(error) == "said why"
 
 
@@ -162,3 +171,82 @@ async def test_several_channels_take_turns():
             await soon(backend.unary(server.endpoint, "ModelInfer", b"", (), 15.0))
     await backend.close()
     assert len(peers) == 2
+
+
+# What the transport itself says, spoken by a server of raw frames
+
+
+@contextlib.asynccontextmanager
+async def frames(answer):
+    """An endpoint that says ``answer(stream)`` to every call, at None it hangs up; its backend."""
+
+    connections, done = [], asyncio.Event()
+
+    async def serve(reader, writer):
+        connections.append(writer.transport)
+        writer.write(frame(SETTINGS, 0, 0))
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readexactly(len(PREFACE))
+            while True:
+                head = await reader.readexactly(9)
+                await reader.readexactly(int.from_bytes(head[:3], "big"))
+                if head[3] == SETTINGS and not head[4]:
+                    writer.write(frame(SETTINGS, 1, 0))
+                elif head[3] == HEADERS:
+                    said = answer(int.from_bytes(head[5:], "big"))
+                    if said is None:
+                        break
+                    writer.write(said)
+                await writer.drain()
+        writer.close()
+        done.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        backend = GrpcBackend()
+        yield backend, replace(endpoint("raw"), address=f"127.0.0.1:{port}")
+        await backend.close()
+        for transport in connections:
+            transport.abort()
+        await done.wait()
+
+
+def reset(code):
+    return lambda stream: frame(RST_STREAM, 0, stream, code.to_bytes(4, "big"))
+
+
+def goaway(last):
+    said = last.to_bytes(4, "big") + (0).to_bytes(4, "big")
+    return lambda stream: frame(GOAWAY, 0, 0, said)
+
+
+@pytest.mark.parametrize("answer", [reset(7), goaway(0)], ids=["refused stream", "goaway"])
+async def test_a_stream_that_no_server_processed_was_not_reached(answer):
+    async with frames(answer) as (backend, one):
+        with pytest.raises(UpstreamUnreachedError) as caught:
+            await soon(backend.unary(one, "ModelInfer", b"", (), 15.0))
+    assert not caught.value.refused
+
+
+async def test_a_connection_that_breaks_under_a_call_is_lost():
+    async with frames(lambda stream: None) as (backend, one):
+        with pytest.raises(UpstreamLostError):
+            await soon(backend.unary(one, "ModelInfer", b"", (), 15.0))
+
+
+@pytest.mark.parametrize(("code", "leaf"), [
+    (2, UpstreamInternalError), (8, UpstreamFaultError), (11, UpstreamBusyError)
+])  # fmt: skip
+async def test_a_stream_that_the_server_resets_is_the_servers_word(code, leaf):
+    async with frames(reset(code)) as (backend, one):
+        with pytest.raises(leaf):
+            await soon(backend.unary(one, "ModelInfer", b"", (), 15.0))
+
+
+async def test_a_server_that_only_quotes_the_transport_answered(backend):
+    """A proxy, say, that could not reach the server behind it: it has trailers of its own."""
+    async with upstream() as server:
+        words = "failed to connect to all addresses; last error: connection refused"
+        error = await fail(backend, server, C.UNAVAILABLE, words, (("server", "proxy"),))
+    assert type(error) is UpstreamFaultError

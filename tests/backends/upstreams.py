@@ -55,6 +55,7 @@ class Upstream:
         handlers = {
             "ModelInfer": unary,
             "ServerReady": unary,
+            "ModelReady": unary,
             "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream),
             "Silent": grpc.stream_stream_rpc_method_handler(self._silent),
         }

@@ -9,7 +9,14 @@ import grpc
 import pytest
 
 from router.backends.grpc import ChannelOptions, GrpcBackend
-from router.errors import UpstreamError, UpstreamFaultError, UpstreamTimeoutError
+from router.contract import Probe
+from router.errors import (
+    UpstreamError,
+    UpstreamFaultError,
+    UpstreamLostError,
+    UpstreamTimeoutError,
+    UpstreamUnreachedError,
+)
 from tests.backends.upstreams import soon, tcp_server, unused, upstream
 
 IMPLEMENTATIONS = {
@@ -112,20 +119,21 @@ async def test_cancelling_a_unary_call_cancels_it_upstream(backend):
     ],
     ids=["reset", "http1", "garbage", "half-a-frame"],
 )
-async def test_a_broken_server_is_a_fault(backend, behaviour):
+async def test_a_server_that_does_not_speak_the_protocol_is_not_reached_or_lost(backend, behaviour):
+    broken = (UpstreamUnreachedError, UpstreamLostError)
     async with tcp_server(**behaviour) as endpoint:
-        with pytest.raises(UpstreamFaultError):
+        with pytest.raises(broken):
             await soon(backend.unary(endpoint, "ModelInfer", b"x", (), 15.0))
-        with pytest.raises(UpstreamFaultError):
+        with pytest.raises(broken):
             await soon(collect(backend.stream(endpoint, b"x", (), 15.0)))
-        assert not await soon(backend.ready(endpoint, 15.0))
+        assert await soon(backend.probe(endpoint, 15.0)) is Probe.REFUSED
 
 
-async def test_nobody_there_is_a_fault(backend):
+async def test_nobody_there_is_a_connection_refused(backend):
     endpoint = unused()
-    with pytest.raises(UpstreamFaultError) as caught:
+    with pytest.raises(UpstreamUnreachedError) as caught:
         await soon(backend.unary(endpoint, "ModelInfer", b"", (), 15.0))
-    assert caught.value.code == "UNAVAILABLE"
+    assert (caught.value.code, caught.value.refused) == ("UNAVAILABLE", True)
     assert endpoint.name in str(caught.value)
 
 
@@ -220,20 +228,63 @@ async def test_leaving_a_stream_early_cancels_it_upstream(backend):
         await soon(server.cancelled.wait())
 
 
-async def test_ready_is_what_the_server_says(backend):
+async def probes(backend, endpoint, timeout_s=15.0):
+    """What both probes say; they must agree."""
+    server = await soon(backend.probe(endpoint, timeout_s))
+    model = await soon(backend.probe_model(endpoint, "llama", "", timeout_s))
+    assert server is model
+    return server
+
+
+async def test_a_probe_tells_what_the_server_says(backend):
     async with upstream() as server:
-        for said, ready in ((READY, True), (b"", False), (b"\xff", False)):
+        for said, answer in (
+            (READY, Probe.READY),
+            (b"", Probe.NOT_READY),
+            (b"\xff", Probe.NOT_READY),
+        ):
             server.unary = answering(said)
-            assert await soon(backend.ready(server.endpoint, 15.0)) is ready
+            assert await probes(backend, server.endpoint) is answer
+
+
+async def test_a_probe_that_the_server_does_not_know_says_that_it_lives(backend):
+    async with upstream() as server:
 
         async def refuse(_, context):
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no")
 
         server.unary = refuse
-        assert not await soon(backend.ready(server.endpoint, 15.0))
+        assert await probes(backend, server.endpoint) is Probe.UNKNOWN
+
+
+async def test_a_probe_without_an_answer_is_silence_and_without_a_connection_refused(backend):
+    async with upstream() as server:
         server.unary = server.hang
-        assert not await soon(backend.ready(server.endpoint, 0.05))
-    assert not await soon(backend.ready(unused(), 15.0))
+        assert await probes(backend, server.endpoint, 0.05) is Probe.SILENT
+    assert await probes(backend, unused()) is Probe.REFUSED
+
+
+async def test_a_reset_gives_up_what_hangs_at_one_endpoint_and_connects_anew(backend):
+    async with upstream() as frozen, upstream() as other:
+        frozen.unary = frozen.stream = other.unary = frozen.hang
+        async with asyncio.TaskGroup() as tasks:
+            hanging = [
+                tasks.create_task(
+                    failure(backend.unary(frozen.endpoint, "ModelInfer", b"", (), FOREVER))
+                ),
+                tasks.create_task(failure(collect(backend.stream(frozen.endpoint, b"", (), 15)))),
+            ]
+            untouched = tasks.create_task(
+                failure(backend.unary(other.endpoint, "ModelInfer", b"", (), FOREVER))
+            )
+            while len(frozen.seen) + len(other.seen) < 3:
+                await asyncio.sleep(0.001)
+            await soon(backend.reset(frozen.endpoint))
+            assert [type(await one) for one in hanging] == [UpstreamLostError] * 2
+            assert not untouched.done()
+            frozen.unary = answering(READY)
+            assert await soon(backend.probe(frozen.endpoint, 15.0)) is Probe.READY
+            untouched.cancel()
 
 
 async def test_closing_ends_calls_in_flight_with_an_error_not_a_cancellation(backend):
@@ -251,8 +302,8 @@ async def test_closing_ends_calls_in_flight_with_an_error_not_a_cancellation(bac
             while len(server.seen) < 2:
                 await asyncio.sleep(0.001)
             await soon(backend.close())
-        assert [type(call.result()) for call in calls] == [UpstreamFaultError] * 2
-        with pytest.raises(UpstreamFaultError):
+        assert [type(call.result()) for call in calls] == [UpstreamLostError] * 2
+        with pytest.raises(UpstreamUnreachedError):
             await backend.unary(server.endpoint, "ModelInfer", b"", (), FOREVER)
 
 

@@ -4,16 +4,19 @@ import asyncio
 import math
 from types import SimpleNamespace
 
-from router.contract import BackendReport, UnaryReply
+from router.contract import BackendReport, Probe, UnaryReply
 from router.core.lengths import LengthModel
-from router.core.retry import RetryThrottle
+from router.core.retry import RetryBudget
 from router.director import Director, Limits, Parts, View
 from router.errors import (
     UpstreamBusyError,
+    UpstreamDeniedError,
     UpstreamFaultError,
     UpstreamInternalError,
+    UpstreamLostError,
     UpstreamRejectedError,
     UpstreamTimeoutError,
+    UpstreamUnreachedError,
 )
 from tests.factories import (
     NOW,
@@ -30,6 +33,8 @@ NOTHING_TOLD = BackendReport(math.nan, math.nan, math.nan)
 LEAVES = {
     "fault": UpstreamFaultError("broken", code="UNAVAILABLE"),
     "internal": UpstreamInternalError("sorry", code="INTERNAL"),
+    "lost": UpstreamLostError("gone", code="UNAVAILABLE"),
+    "denied": UpstreamDeniedError("no such model", code="NOT_FOUND"),
     "busy": UpstreamBusyError("later", code="RESOURCE_EXHAUSTED"),
     "rejected": UpstreamRejectedError("your tensor", code="INVALID_ARGUMENT"),
     "timeout": UpstreamTimeoutError("too late", code="DEADLINE_EXCEEDED"),
@@ -38,6 +43,8 @@ LEAVES = {
 
 def leaf(name):
     """A fresh error of the tree: the director writes on those it sees."""
+    if name in ("refused", "unseen"):
+        return UpstreamUnreachedError(name, code="UNAVAILABLE", refused=name == "refused")
     model = LEAVES[name]
     return type(model)(str(model), code=model.code)
 
@@ -151,8 +158,14 @@ class Upstreams:
         self.streams.append(stream)
         return stream
 
-    async def ready(self, the_endpoint, timeout_s):
-        return True
+    async def probe(self, the_endpoint, timeout_s):
+        return Probe.READY
+
+    async def probe_model(self, the_endpoint, model, version, timeout_s):
+        return Probe.READY
+
+    async def reset(self, the_endpoint):
+        pass
 
     async def close(self):
         pass
@@ -230,18 +243,34 @@ class Room:
         self.snapshot = snapshot(self.fleet, the_policy, LADDER if carbon is None else carbon)
         self.board = board(self.snapshot, **options.pop("health", {}))
         limits = Limits(3, 900.0, 0.005, 0.001)._replace(**options.pop("limits", {}))
-        throttle = options.pop("throttle", RetryThrottle(10.0, 0.1))
+        budget = options.pop("budget", RetryBudget(0.2, 10.0))
         assert not options, options
         self.lengths = LengthModel(self.fleet.priors, self.snapshot.policy.quantile)
         self.director = Director(
             View(self.snapshot, self.board),
-            Parts(self.backend, Reports(), self.watch, self.lengths, throttle, self.clock, Dice()),
+            Parts(self.backend, Reports(), self.watch, self.lengths, budget, self.clock, Dice()),
             limits,
             identity="gw",
         )
 
     def seat(self, name):
         return self.board.seats[name]
+
+    def out(self, name):
+        """Take an endpoint out as a probe does that finds it not ready."""
+        seat = self.seat(name)
+        seat.health.probe_ends(self.clock.monotonic(), Probe.NOT_READY, 0.5, 0.0)
+        seat.publish_load()
+
+    def on_probation(self, name):
+        """Let an endpoint prove itself, as after a connection that broke."""
+        self.seat(name).health.lose(self.clock.monotonic())
+        self.seat(name).publish_load()
+        self.clock.advance(0.01)
+
+    def outlier(self, name, model=("llama", "")):
+        """What is known of how an endpoint answers of a model."""
+        return self.seat(name).outliers[model]
 
     @property
     def in_flight(self):

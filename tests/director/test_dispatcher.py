@@ -6,8 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.health import State
-from router.director import dispatcher
 from router.director.dispatcher import BYTES_PER_GB, Limits, View
 from router.errors import (
     BudgetImpossibleError,
@@ -16,6 +14,7 @@ from router.errors import (
     UnknownModelError,
     UpstreamBusyError,
     UpstreamFaultError,
+    UpstreamLostError,
 )
 from router.model import Budget
 from tests.director.support import ANSWER, LADDER, Room, Says, fails, three
@@ -94,8 +93,7 @@ async def test_sequences_of_two_models_are_two_sequences():
     the_fleet = fleet(endpoint("a", "near", *models), endpoint("b", "mid", *models))
     room = Room(dict.fromkeys("ab", ANSWER), the_fleet=the_fleet)
     assert await ask(room) == "a"
-    room.seat("a").health.readiness(0.0, False, True)
-    room.seat("a").publish_load()
+    room.out("a")
     assert await ask(room, model="other") == "b"
 
 
@@ -109,31 +107,40 @@ async def test_a_sequence_is_not_retried_elsewhere():
     assert not room.in_flight
 
 
-async def test_the_first_request_of_a_sequence_may_not_move_either_but_frees_it():
-    """It may have reached the endpoint: the caller begins anew, and then anywhere."""
-    room = Room({"a": [fails("fault"), fails("fault")], "b": ANSWER})
-    with pytest.raises(UpstreamFaultError):
-        await ask(room)
-    room.seat("a").health.readiness(room.clock.monotonic(), False, True)
-    room.seat("a").publish_load()
+async def test_the_first_request_of_a_sequence_may_move():
+    """Nobody answered it: no endpoint has its state."""
+    room = Room({"a": fails("fault"), "b": ANSWER})
+    assert await ask(room) == "b"
     assert await ask(room) == "b"
 
 
-async def test_a_sequence_whose_endpoint_failed_it_is_free_to_begin_anew():
-    room = Room({"a": [ANSWER, fails("fault")], "b": ANSWER}, health={"consecutive_failures": 1})
+async def test_a_sequence_that_nobody_answered_goes_round_an_endpoint_that_is_out():
+    room = Room({"a": fails("lost"), "b": ANSWER}, limits={"max_attempts": 1})
+    with pytest.raises(UpstreamLostError):
+        await ask(room)
+    room.out("a")
+    assert await ask(room) == "b"
+
+
+async def test_a_message_that_starts_a_sequence_goes_where_it_is_best():
+    room = Room(dict.fromkeys("abc", ANSWER))
     assert await ask(room) == "a"
-    with pytest.raises(UpstreamFaultError):
-        await ask(room)
-    assert room.seat("a").health.state is State.EJECTED
-    assert await ask(room) == "b"
-    assert await ask(room) == "b"
+    room.director.view = View(snapshot(room.fleet, carbon=UPSIDE_DOWN), room.board)
+    assert await ask(room, sequence_start=True) == "c"
+    assert await ask(room) == "c"
+
+
+async def test_a_sequence_that_ended_is_forgotten():
+    room = Room(dict.fromkeys("abc", ANSWER))
+    assert await ask(room) == "a"
+    await ask(room, sequence_end=True)
+    assert pinned(room) == ""
 
 
 async def test_a_sequence_whose_endpoint_was_taken_out_is_told_once_and_free_then():
     room = Room(dict.fromkeys("ab", ANSWER))
     assert await ask(room) == "a"
-    room.seat("a").health.readiness(room.clock.monotonic(), False, True)
-    room.seat("a").publish_load()
+    room.out("a")
     with pytest.raises(NothingFeasibleError):
         await ask(room)
     assert await ask(room) == "b"
@@ -166,7 +173,7 @@ async def test_an_endpoint_that_asks_for_a_pause_keeps_its_sequences():
     assert await ask(room) == "a"
     with pytest.raises(UpstreamBusyError):
         await ask(room)
-    with pytest.raises(NothingFeasibleError):
+    with pytest.raises(ShedError):
         await ask(room)
     assert pinned(room) == "a"
     room.clock.advance(10.0)
@@ -177,10 +184,7 @@ async def test_an_endpoint_that_asks_for_a_pause_keeps_its_sequences():
 async def test_an_endpoint_on_probation_keeps_its_sequences():
     room = Room({"a": ANSWER, "b": ANSWER})
     assert await ask(room) == "a"
-    health = room.seat("a").health
-    health.readiness(room.clock.monotonic(), False, True)
-    health.readiness(room.clock.monotonic(), True, True)
-    assert health.state is State.PROBING
+    room.on_probation("a")
     room.seat("a").take(math.inf)
     with pytest.raises(NothingFeasibleError):
         await ask(room)
@@ -208,7 +212,7 @@ async def test_a_sequence_waits_for_an_endpoint_that_cannot_now(obstacle, error)
 
 
 def pinned(room):
-    return next(iter(room.director._pins.values()))
+    return room.director.sequences.endpoint(request(sequence_id="s"))
 
 
 async def test_a_streamed_sequence_is_pinned_too():
@@ -217,9 +221,7 @@ async def test_a_streamed_sequence_is_pinned_too():
     assert pinned(room) == "a"
 
 
-async def test_the_oldest_sequences_are_forgotten_before_memory_is(monkeypatch):
-    monkeypatch.setattr(dispatcher, "_MAX_SEQUENCES", 10)
-    room = Room({"a": ANSWER})
-    for name in (*map(str, range(10)), "0", "new"):
-        room.director.decide(request(sequence_id=name))
-    assert [name for _, name in room.director._pins] == [*map(str, range(2, 10)), "0", "new"]
+async def test_to_decide_pins_nothing():
+    room = Room({})
+    room.director.decide(request(sequence_id="s"))
+    assert pinned(room) == ""

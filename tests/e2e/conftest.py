@@ -20,15 +20,6 @@ from tests.e2e.harness import (
     until,
 )
 
-# Never out for what tests provoke, never out of retries, and metadata come in time.
-LENIENT = {
-    "health": {
-        "consecutive_failures": 1000, "min_requests": 100_000, "busy_s": 0.05, "probe_s": 60,
-        "max_ejected_fraction": 0,
-    },
-    "retry": {"throttle_tokens": 1000, "token_ratio": 1.0},
-}  # fmt: skip
-
 
 @contextlib.contextmanager
 def closing_children():
@@ -65,7 +56,6 @@ def fleet(tmp_path_factory):
     ]  # fmt: skip
     config = base(
         endpoints,
-        **LENIENT,
         clock={"start": "2022-05-14T12:00Z"},
         carbon={"sources": [old_grid(folder), {"kind": "static", "g_per_kwh": CLEAN}]},
         origins={

@@ -142,10 +142,13 @@ class Gateway(Child):
         aside.replace(self.path)
 
     def _is_ready(self):
+        """It takes requests, or would if any endpoint were up."""
         try:
-            return http(self.admin, "/readyz")[0] == 200
+            _, body = http(self.admin, "/readyz")
         except OSError:
             return False
+        reasons = {reason["reason"] for reason in json.loads(body)["reasons"]}
+        return reasons <= {"no_healthy_endpoint"}
 
     async def readiness(self):
         status, body = await get(self.admin, "/readyz")

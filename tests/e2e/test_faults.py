@@ -19,9 +19,9 @@ CODES = {
     "RESOURCE_EXHAUSTED": ("RESOURCE_EXHAUSTED", "upstream_busy"),
     "DEADLINE_EXCEEDED": ("DEADLINE_EXCEEDED", "upstream_timeout"),
     "INVALID_ARGUMENT": ("INVALID_ARGUMENT", "upstream_rejected"),
-    "NOT_FOUND": ("NOT_FOUND", "upstream_rejected"),
-    "PERMISSION_DENIED": ("PERMISSION_DENIED", "upstream_rejected"),
-    "UNIMPLEMENTED": ("UNIMPLEMENTED", "upstream_rejected"),
+    "NOT_FOUND": ("NOT_FOUND", "upstream_denied"),
+    "PERMISSION_DENIED": ("PERMISSION_DENIED", "upstream_denied"),
+    "UNIMPLEMENTED": ("UNIMPLEMENTED", "upstream_denied"),
 }
 
 

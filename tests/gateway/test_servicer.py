@@ -86,6 +86,8 @@ async def test_routing_headers_and_deadline_reach_the_director():
 def an_instance(cls):
     if cls is errors.UpstreamInternalError:
         return cls("said why", code="UNKNOWN")
+    if cls is errors.UpstreamUnreachedError:
+        return cls("said why", code="UNAVAILABLE", refused=True)
     if issubclass(cls, errors.UpstreamError):
         return cls("said why", code="INVALID_ARGUMENT")
     if cls is errors.CallBudgetError:
@@ -101,7 +103,7 @@ async def test_every_error_has_its_code_and_reason(cls):
         code, details, trailers = await error_of(gateway.stub.ModelInfer(infer_request()))
         told = gateway.told.seen
     expected = CODES[cls]
-    if cls is errors.UpstreamRejectedError:
+    if cls in (errors.UpstreamRejectedError, errors.UpstreamDeniedError):
         expected = grpc.StatusCode.INVALID_ARGUMENT
     assert code is expected
     assert trailers["x-carbon-reason"] == cls.reason

@@ -17,7 +17,7 @@ from router.sim.workload import Period, TimedRequest
 from tests import factories as f
 
 START = 1_652_511_600.0
-HEALTH = HealthSettings(5.0, 5, 85.0, 50, 10.0, 300.0, 0.5, 1.0)
+HEALTH = HealthSettings(5.0, 2.0, 5, 10.0, 20, 10.0, 300.0, 0.5, 1.0, 5.0)
 AT_ONCE = Learning(1, math.inf)
 
 

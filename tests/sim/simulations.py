@@ -36,7 +36,7 @@ from router.sim.workload import Period, TimedRequest
 HOUR = 3600.0
 START = 1_652_511_600.0
 SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
-HEALTH = HealthSettings(5.0, 5, 85.0, 50, 10.0, 300.0, 0.5, 1.0)
+HEALTH = HealthSettings(5.0, 2.0, 5, 10.0, 20, 10.0, 300.0, 0.5, 1.0, 5.0)
 ANYWHERE: frozenset[str] = frozenset()
 
 

@@ -38,7 +38,7 @@ PROFILE = TokenProfile(
     tpot_ms_per_sequence=0.1, prefill_base_ms=10.0, prefill_ms_per_token=0.0, max_batch=64,
     target_batch=32, host_fraction=0.3, provenance=Provenance.MEASURED, source="test",
 )  # fmt: skip
-HEALTH = HealthSettings(5.0, 5, 85.0, 50, 10.0, 300.0, 0.5, 1.0)
+HEALTH = HealthSettings(5.0, 2.0, 5, 10.0, 20, 10.0, 300.0, 0.5, 1.0, 5.0)
 PUE = 1.2
 
 

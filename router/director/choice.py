@@ -1,0 +1,104 @@
+"""Where a request goes first, and where it goes after an endpoint failed it."""
+
+from __future__ import annotations
+
+from router.core.lengths import Expected
+from router.director.dispatcher import Dispatcher, View
+from router.director.suspicion import BLAMING
+from router.errors import (
+    NothingFeasibleError,
+    RefusedError,
+    RequestError,
+    UpstreamError,
+    UpstreamUnreachedError,
+)
+from router.model import Budget, Decision, Request
+
+# On the receipt of a request that moved when its latency budget was already spent.
+BUDGET_MISSED = "budget_missed"
+
+
+def first_choice(
+    dispatcher: Dispatcher, view: View, request: Request, expected: Expected
+) -> Decision:
+    """Raises RequestError and RefusedError leaves."""
+    avoided = _avoided(dispatcher, view, request)
+    try:
+        if avoided:
+            return dispatcher.pick_at_best(view, request, expected, avoided, ())
+        return dispatcher.pick(view, request, expected)
+    except NothingFeasibleError:
+        freed = _freed(dispatcher, view, request)
+        if not (view.board.recall(request.model, dispatcher.parts.clock.monotonic()) or freed):
+            raise
+        return dispatcher.pick(view, request, expected)
+
+
+def _freed(dispatcher: Dispatcher, view: View, request: Request) -> bool:
+    """Whether ``request`` may leave the endpoint of its sequence, because that is out.
+
+    One that has begun ends here and is free to begin anew, one that has not may move at once.
+    """
+    sequences = dispatcher.sequences
+    seat = view.board.seats.get(sequences.endpoint(request))
+    if not request.sequence_id or (seat and seat.serves_any_version(request.model)):
+        return False
+    begun = sequences.begun(request)
+    sequences.forget(request)
+    return not begun
+
+
+def next_choice(
+    dispatcher: Dispatcher,
+    request: Request,
+    expected: Expected,
+    tried: tuple[str, ...],
+    error: UpstreamError,
+    spent_ms: float,
+) -> Decision | None:
+    """Where ``request`` goes after ``error`` of the last endpoint ``tried``; None for nowhere.
+
+    Within what is left of its latency budgets; where nobody can any more, an answer that is late
+    is still better than none. Never raises.
+    """
+    view = dispatcher.view
+    view.board.recall(request.model, dispatcher.parts.clock.monotonic(), tried[-1])
+    avoided = _avoided(dispatcher, view, request)
+    choices = [tried]
+    if avoided:
+        choices.insert(0, (*tried, *avoided))
+    if len(tried) > 1 or isinstance(error, BLAMING):
+        # Neighbours may share what is wrong: one more of them would tell little.
+        choices.insert(0, (*tried, *avoided, *_mates(view, tried)))
+    budget = request.budget
+    left = budget._replace(ttft_ms=budget.ttft_ms - spent_ms, e2e_ms=budget.e2e_ms - spent_ms)
+    late = [tried]
+    if isinstance(error, UpstreamUnreachedError) and not error.refused and len(tried) == 1:
+        # Its connection was closed, but it is there: a new one may be had.
+        late.append(())
+    for limits, names, flags in ((left, choices, ()), (Budget(), late, (BUDGET_MISSED,))):
+        try:
+            decision = dispatcher.pick_at_best(
+                view, request._replace(budget=limits), expected, *names
+            )
+        except (RefusedError, RequestError):
+            # A reload may have taken the model or the origin away.
+            continue
+        return decision._replace(flags=(*decision.flags, *flags)) if flags else decision
+    return None
+
+
+def _avoided(dispatcher: Dispatcher, view: View, request: Request) -> tuple[str, ...]:
+    """Endpoints that this caller goes round, because they fail it and not others."""
+    avoidance = view.board.avoidance
+    if not avoidance:
+        return ()
+    now = dispatcher.parts.clock.monotonic()
+    return avoidance.of(request.model, request.tenant, now)
+
+
+def _mates(view: View, tried: tuple[str, ...]) -> tuple[str, ...]:
+    """Every endpoint of the regions of those tried."""
+    endpoints = view.snapshot.layout.fleet.endpoints
+    regions = {one.region for one in endpoints if one.name in tried}
+    return tuple(one.name for one in endpoints if one.region in regions)

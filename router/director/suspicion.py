@@ -1,0 +1,93 @@
+"""Whose fault the failures of one request were: the endpoints', or the request's own.
+
+Only other endpoints' answers to the same request can tell. See `router.core.outlier`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from router.contract import Observer
+from router.core.board import Board, ModelKey, Seat
+from router.core.retry import Trials
+from router.errors import (
+    UpstreamDeniedError,
+    UpstreamError,
+    UpstreamInternalError,
+    UpstreamRejectedError,
+)
+from router.model import Request
+
+# What a bad request may bring upon itself: tried elsewhere, to know.
+BLAMING = (UpstreamInternalError, UpstreamDeniedError, UpstreamRejectedError)
+
+
+class _Suspect(NamedTuple):
+    seat: Seat
+    model: ModelKey
+    departed: float
+
+
+class Suspicion:
+    """The endpoints that failed a request, until it is known whose fault that was."""
+
+    def __init__(self, request: Request, board: Board, trials: Trials, observer: Observer) -> None:
+        self._request = request
+        self._board = board
+        self._trials = trials
+        self._observer = observer
+        self._suspects: list[_Suspect] = []
+        self._blaming: UpstreamError | None = None
+        self._trials_made = 0
+
+    def note(self, seat: Seat, model: ModelKey, departed: float, error: UpstreamError) -> None:
+        """An endpoint failed the request, which left at ``departed``, and it is in doubt why."""
+        self._suspects.append(_Suspect(seat, model, departed))
+        if isinstance(error, BLAMING):
+            self._blaming = self._blaming or error
+
+    def may_try(self, error: UpstreamError) -> bool:
+        """Whether the request may be tried elsewhere after ``error``, cost aside."""
+        if not isinstance(error, BLAMING):
+            return True
+        return self._trials.allowed(self._request.model, self._request.tenant)
+
+    def tries(self, error: UpstreamError) -> None:
+        """The request is tried elsewhere after ``error``."""
+        if isinstance(error, BLAMING):
+            self._trials_made += 1
+            self._trials.begin(self._request.model, self._request.tenant)
+
+    def answered(self, now: float) -> None:
+        """Another endpoint answered: the failures were the endpoints' own."""
+        for _ in range(self._trials_made):
+            self._trials.proven(self._request.model, self._request.tenant)
+        self._strike(now, proven=True)
+
+    def given_up(self, error: UpstreamError, now: float, bound: bool) -> UpstreamError:
+        """No endpoint answered, the last error was ``error``; the one to tell the caller.
+
+        ``bound``: by its nature the request could not be tried elsewhere.
+        """
+        if isinstance(error, BLAMING):
+            # Tried elsewhere and failed there, too, it is the request's doing as far as anybody
+            # can tell; not tried for want of trials or budget, nothing is known.
+            if bound:
+                self._strike(now, proven=False)
+            return error
+        self._strike(now, proven=False)
+        if self._blaming is None:
+            return error
+        self._blaming.attempts = error.attempts
+        return self._blaming
+
+    def cut_short(self, error: UpstreamError, now: float) -> None:
+        """An answer had begun and ended in ``error``: nobody else can be asked any more."""
+        if not isinstance(error, UpstreamRejectedError):
+            self._strike(now, proven=False)
+
+    def _strike(self, now: float, proven: bool) -> None:
+        suspects, self._suspects = self._suspects, []
+        for seat, model, departed in suspects:
+            if self._board.strike(seat, model, now, departed, self._request.tenant, proven):
+                self._observer.ejected(seat.name)
