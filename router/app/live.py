@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 
-from router.carbon.asking import Asked, PollTimes
+from router.carbon.asking import Asked, OnDropped, PollTimes
 from router.carbon.budget import CallBudget, CallLimit
 from router.carbon.eia import Eia
 from router.carbon.electricity_maps import ElectricityMaps
@@ -63,8 +63,8 @@ class Outside(NamedTuple):
     """What live providers need of the world.
 
     ``environ``: where keys may be. ``processes``: of this gateway, which share the limits on
-    calls. ``on_call``: told of every HTTP call. ``store``, ``holder``: None and "" when no other
-    gateway shares the calls.
+    calls. ``on_call``: told of every HTTP call. ``on_dropped``: of rows that could not be used.
+    ``store``, ``holder``: None and "" when no other gateway shares the calls.
     """
 
     clock: Clock
@@ -73,6 +73,7 @@ class Outside(NamedTuple):
     sessions: Sessions
     processes: int = 1
     on_call: OnCall | None = None
+    on_dropped: OnDropped = lambda source, rows: None
     store: StateStore | None = None
     holder: str = ""
 
@@ -235,6 +236,7 @@ def live_source(
         wants=wants(spec),
         shared=shared,
         asked=_told(outside) if spec.kind == "entsoe" else _nobody,
+        dropped=outside.on_dropped,
     )
     return source, provider
 

@@ -99,6 +99,7 @@ class _Process:
                 sessions=self._sessions,
                 processes=workers,
                 on_call=self._metrics.carbon.called,
+                on_dropped=self._metrics.carbon.dropped,
             ),
         )
         self._server_settings = server

@@ -15,6 +15,7 @@ from router.app.compose import build_clock
 from router.app.inspect import outside
 from router.app.live import Outside
 from router.carbon.chain import CarbonChain, Hop, ZoneProvenance
+from router.carbon.holes import is_stated
 from router.carbon.roles import HistorySource, Publisher, SlotSource
 from router.carbon.static import StaticSource
 from router.config import load
@@ -165,7 +166,9 @@ def _past(source: str, values: Sequence[Intensity], now: float) -> list[Curve]:
 
 def _ahead(source: str, issue: Forecast, now: float) -> Curve:
     points = tuple(
-        _point(slot, issue.start + place * issue.step_s) for place, slot in enumerate(issue.slots)
+        _point(slot, issue.start + place * issue.step_s)
+        for place, slot in enumerate(issue.slots)
+        if is_stated(slot)
     )
     first = issue.slots[0]
     return Curve(source, str(first.kind), first.age_s(now), points)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from router.carbon.combine import Combiner
+from router.carbon.holes import is_stated
 from router.carbon.outlook import Outlook
 from router.carbon.provenance import Served, ZoneProvenance, served
 from router.carbon.provider import Want
@@ -19,7 +20,7 @@ from router.carbon.revisions import Revisions, Settled
 from router.carbon.roles import AnnualMeans, HistorySource, Publisher, SlotSource
 from router.carbon.rounds import NO_TROUBLE, Hop, Round, judged, refused, told
 from router.contract import CarbonSource, Forecaster
-from router.errors import DataError, MixedBasisError
+from router.errors import DataError, MixedBasisError, NoDataError, ProviderAnswerError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
 
 __all__ = ["CarbonChain", "Hop", "Order", "Served", "ZoneProvenance"]
@@ -27,6 +28,8 @@ __all__ = ["CarbonChain", "Hop", "Order", "Served", "ZoneProvenance"]
 _HOUR_S: Final = 3600.0
 _OBSERVED: Final = frozenset({Kind.MEASURED, Kind.ESTIMATED})
 _HISTORY_H: Final = 216
+# A source that answered and had no usable value now may still know the hours before.
+_NOTHING_NOW: Final = frozenset({NoDataError.reason, ProviderAnswerError.reason})
 _HORIZON_H: Final = 96
 # As far as the forecaster learns its errors. Over a year of 11 grids that have a climatology, its
 # mean absolute percentage error was below climatology's at every age up to this (DE: level with it
@@ -212,7 +215,7 @@ class CarbonChain:
                 good[zone] = value
             if hop.ok and value.kind in _OBSERVED:
                 round_.answered.add(zone)
-        await self._catch_up(source, good, round_, rank)
+        await self._catch_up(source, good, zones, round_, rank)
         for zone, value in good.items():
             await self._take(zone, value, round_, rank)
 
@@ -225,7 +228,8 @@ class CarbonChain:
         )
         for zone, forecast in answer.items():
             first = forecast.slots[0]
-            why = next(filter(None, map(self._defect, forecast.slots)), "")
+            stated = filter(is_stated, forecast.slots)
+            why = next(filter(None, map(self._defect, stated)), "")
             if why:
                 round_.note(zone, Want.FORECAST, refused(name, why, first, now))
             else:
@@ -233,22 +237,34 @@ class CarbonChain:
                 round_.offer(zone, name, forecast, trouble)
 
     async def _catch_up(
-        self, source: CarbonSource, values: Mapping[str, Intensity], round_: Round, rank: int
+        self,
+        source: CarbonSource,
+        values: Mapping[str, Intensity],
+        zones: Sequence[str],
+        round_: Round,
+        rank: int,
     ) -> None:
-        """Feed what was published since the last observation, and at times what was revised."""
+        """Feed what was published since the last observation, and at times what was revised.
+
+        ``values``: what the source said of now; where it answered and said nothing, the newest
+        that it published before is the observation to go by.
+        """
         if not isinstance(source, HistorySource):
             return
         now = round_.now
+        silent = self._silent(source, values, zones)
         past: list[str] = []
         since = now - _REREAD_H * _HOUR_S
-        for zone, value in values.items():
-            if value.kind not in _OBSERVED:
+        for zone in (*values, *silent):
+            value, known = values.get(zone), self._outlook.observed.get(zone)
+            if value is not None and value.kind not in _OBSERVED:
                 continue
-            known = self._outlook.observed.get(zone)
             last = -math.inf if known is None else known.observed_at
-            if value.observed_at - last > _HOUR_S:
+            newest = now if value is None else value.observed_at
+            waits = now - self._reread_at.get(zone, -math.inf) < _REREAD_S
+            if newest - last > _HOUR_S and not (value is None and waits):
                 since = min(since, last)
-            elif now - self._reread_at.get(zone, -math.inf) < _REREAD_S:
+            elif waits:
                 continue
             past.append(zone)
         if not past:
@@ -261,7 +277,21 @@ class CarbonChain:
         for zone, observations in answer.items():
             usable = [value for value in observations if not self._defect(value)]
             await self._learn(zone, usable, round_, rank)
+            if zone in silent and usable:
+                newest_known = max(usable, key=lambda value: value.observed_at)
+                await self._take(zone, newest_known, round_, rank)
             self._reread_at[zone] = now
+
+    def _silent(
+        self, source: CarbonSource, values: Mapping[str, Intensity], zones: Sequence[str]
+    ) -> list[str]:
+        """The zones that ``source`` answered for without a usable value of now."""
+        found = []
+        for zone in zones:
+            trouble = None if zone in values else told(source, zone, Want.LATEST)
+            if trouble is not None and trouble.code in _NOTHING_NOW:
+                found.append(zone)
+        return found
 
     async def _learn(
         self, zone: str, values: Sequence[Intensity], round_: Round, rank: int

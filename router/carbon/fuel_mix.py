@@ -17,7 +17,15 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from router.carbon.bands import with_band
-from router.errors import ConfigError, NoDataError, ProviderAnswerError, ProviderError, TraceError
+from router.carbon.rows import Fault, RowReader
+from router.errors import (
+    ConfigError,
+    NoDataError,
+    ProviderAnswerError,
+    ProviderError,
+    ProviderRowError,
+    TraceError,
+)
 from router.model import Basis, Factors, Intensity, Kind, Signal
 
 
@@ -51,11 +59,15 @@ MIX_HALF_WIDTH: Final = 0.20
 # Of what is generated, at most this share may be of a fuel that nobody names: in New York a tenth
 # and more "other" was nuclear power misreported (560 hours of 2022).
 UNNAMED_SHARE: Final = 0.10
+# Of one fuel in one grid zone: no zone that is asked for generates a fifth of it in all.
+MOST_MW: Final = 1e6
 # Plants at rest draw a little power. More than this share below zero is no generation.
 _NEGATIVE_SHARE: Final = 0.02
 # A fuel with this share is missed when it is not reported.
 _DOMINATING_SHARE: Final = 0.10
 _LEAST_OF_USUAL: Final = 0.5
+# No zone as a whole generates so many times its usual output within the day: a slip of the decimal.
+_MOST_OF_USUAL: Final = 5.0
 _UNNAMED: Final = (Fuel.OTHER, Fuel.UNKNOWN)
 # These do not stop within the hour, all plants of a zone at once: a 0 is a missing report.
 _STEADY: Final = frozenset({Fuel.COAL, Fuel.GAS, Fuel.NUCLEAR, Fuel.HYDRO})
@@ -177,6 +189,8 @@ def defects(slots: Iterable[Slot]) -> dict[float, str]:
     for slot, total in zip(slots, totals, strict=True):
         if total < _LEAST_OF_USUAL * usual:
             found[slot.start] = f"only {total / usual:.0%} of the usual output is reported"
+        elif total > _MOST_OF_USUAL * usual:
+            found[slot.start] = f"{total / usual:.0f} times the usual output is reported"
     sound = [slot for slot in slots if slot.start not in found]
     for fuel in Fuel:
         if fuel is not Fuel.STORAGE and fuel not in _UNNAMED:
@@ -193,8 +207,11 @@ def observed(
     *,
     lag_s: float,
     unnamed_share: float = UNNAMED_SHARE,
+    reader: RowReader | None = None,
 ) -> tuple[Intensity, ...]:
     """The intensity of every slot with a complete report, oldest first.
+
+    ``reader``: counts the slots whose report cannot be true.
 
     Of kind ESTIMATED: output is measured (and later revised), what a kWh of a fuel emits is
     assumed. A value is stale ``lag_s`` and two slots after its slot's end. Raises the error of
@@ -206,11 +223,16 @@ def observed(
     problem: ProviderError = NoDataError(f"{source}: no generation is reported for this time")
     for slot in slots:
         try:
+            mixed = mix_intensity(slot.mix, factors, unnamed_share)
             if slot.start in refused:
                 raise NoDataError(refused[slot.start])
-            mixed = mix_intensity(slot.mix, factors, unnamed_share)
-        except ProviderError as error:
-            problem = type(error)(f"{source}: {error}")
+        except NoDataError as error:
+            problem = NoDataError(f"{source}: {refused.get(slot.start, error)}")
+            continue
+        except ProviderAnswerError as error:
+            problem = ProviderAnswerError(f"{source}: {error}")
+            if reader is not None:
+                reader.drop(ProviderRowError(str(error), Fault.OUT_OF_RANGE), f"slot {slot.start}")
             continue
         values.append(_with_band(slot, mixed, factors.signal, source, lag_s))
     if not values:

@@ -87,7 +87,7 @@ class Round:
         ahead[:] = [hop._replace(ok=False) for hop in ahead]
         self.note(zone, Want.FORECAST, Hop(name, True, trouble.text, trouble.code, age_s))
         self.ahead[zone] = issue
-        if not trouble.code:
+        if not trouble.failed:
             self.forecast.add(zone)
 
     async def call(
