@@ -24,6 +24,7 @@ from router.carbon.http import HttpClient, HttpLimits, OnCall, open_session
 from router.carbon.places import Coordinates
 from router.carbon.poll import PolledSource
 from router.carbon.provider import Http, Provider, Want
+from router.carbon.proxies import proxy_of
 from router.carbon.secrets import Secret, read_secret
 from router.carbon.shared import SharedReadings
 from router.carbon.watttime import WattTime
@@ -62,9 +63,9 @@ class Sessions:
 class Outside(NamedTuple):
     """What live providers need of the world.
 
-    ``environ``: where keys may be. ``processes``: of this gateway, which share the limits on
-    calls. ``on_call``: told of every HTTP call. ``on_dropped``: of rows that could not be used.
-    ``store``, ``holder``: None and "" when no other gateway shares the calls.
+    ``environ``: where keys and a proxy may be. ``processes``: of this gateway, which share the
+    limits on calls. ``on_call``: told of every HTTP call. ``on_dropped``: of rows that could not be
+    used. ``store``, ``holder``: None and "" when no other gateway shares the calls.
     """
 
     clock: Clock
@@ -86,6 +87,7 @@ class LateHttp:
         self._base_url = base_url
         self._budget = budget
         self._outside = outside
+        self._proxy = proxy_of(base_url, outside.environ)
         self._client: HttpClient | None = None
 
     async def get_json(
@@ -106,6 +108,7 @@ class LateHttp:
                 budget=self._budget,
                 limits=HttpLimits(timeout_s=self._spec.timeout_s),
                 on_call=self._outside.on_call,
+                proxy=self._proxy,
             )
         return await self._client.get_json(path, params=params, headers=headers, auth=auth)
 
