@@ -7,7 +7,7 @@ Two sources over a ``TraceTable``: ``TraceSource`` for measured or estimated val
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +51,13 @@ class TraceSource:
         kind: Kind = Kind.MEASURED,
         lag_s: float = 0.0,
         hour_ending: bool = False,
+        only: Collection[str] | None = None,
     ) -> TraceSource | TraceForecastSource:
-        """Read ``path`` once. Raises TraceError (the file) or ConfigError (the parameters)."""
-        table = read_table(path, signal.factors, hour_ending)
+        """Read ``path`` once; ``only``: as for ``read_table``.
+
+        Raises TraceError (the file) or ConfigError (the parameters).
+        """
+        table = read_table(path, signal.factors, hour_ending, only)
         if kind is Kind.FORECAST:
             return TraceForecastSource(table, signal=signal, lag_s=lag_s)
         return cls(table, signal=signal, kind=kind, lag_s=lag_s)
