@@ -259,9 +259,12 @@ class Asker:
             step_s = min(_HOUR_S, self._provider.publishes_every_s)
             after = [v.observed_at for v in observed if v.observed_at > before.observed_at]
             if after and min(after) - before.observed_at > 1.5 * step_s:
-                plan = self.plan(Want.HISTORY, zone)
-                if isinstance(plan, EveryPlan):
-                    plan.hasten(max(now, plan.asked_at + self._provider.publishes_every_s))
+                self._hasten_history(zone, now)
+
+    def _hasten_history(self, zone: str, now: float) -> None:
+        plan = self.plan(Want.HISTORY, zone)
+        if isinstance(plan, EveryPlan):
+            plan.hasten(max(now, plan.asked_at + self._provider.publishes_every_s))
 
     def _take_forecast(self, zone: str, forecast: Forecast, now: float) -> None:
         known = self.forecasts.get(zone)
@@ -300,6 +303,9 @@ class Asker:
             if told_s is None:
                 plan.failures += 1
             return
+        if want is Want.LATEST and isinstance(error, NoDataError | ProviderAnswerError):
+            # It may know the hours before.
+            self._hasten_history(zone, now)
         if isinstance(error, ProviderRefusedError):
             wait_s = self._times.refused_s * (0.9 + 0.2 * draw)
         plan.failed(wait_s, now)

@@ -252,19 +252,18 @@ class CarbonChain:
         if not isinstance(source, HistorySource):
             return
         now = round_.now
-        silent = self._silent(source, values, zones)
+        silent = self._silent(source, zones)
         past: list[str] = []
         since = now - _REREAD_H * _HOUR_S
-        for zone in (*values, *silent):
+        for zone in dict.fromkeys((*values, *silent)):
             value, known = values.get(zone), self._outlook.observed.get(zone)
             if value is not None and value.kind not in _OBSERVED:
                 continue
             last = -math.inf if known is None else known.observed_at
-            newest = now if value is None else value.observed_at
-            waits = now - self._reread_at.get(zone, -math.inf) < _REREAD_S
-            if newest - last > _HOUR_S and not (value is None and waits):
+            newest = now if zone in silent or value is None else value.observed_at
+            if newest - last > _HOUR_S:
                 since = min(since, last)
-            elif waits:
+            elif now - self._reread_at.get(zone, -math.inf) < _REREAD_S:
                 continue
             past.append(zone)
         if not past:
@@ -282,16 +281,10 @@ class CarbonChain:
                 await self._take(zone, newest_known, round_, rank)
             self._reread_at[zone] = now
 
-    def _silent(
-        self, source: CarbonSource, values: Mapping[str, Intensity], zones: Sequence[str]
-    ) -> list[str]:
-        """The zones that ``source`` answered for without a usable value of now."""
-        found = []
-        for zone in zones:
-            trouble = None if zone in values else told(source, zone, Want.LATEST)
-            if trouble is not None and trouble.code in _NOTHING_NOW:
-                found.append(zone)
-        return found
+    def _silent(self, source: CarbonSource, zones: Sequence[str]) -> list[str]:
+        """The zones that ``source`` was last asked for and had no usable newest value of."""
+        troubles = {zone: told(source, zone, Want.LATEST) for zone in zones}
+        return [zone for zone, why in troubles.items() if why and why.code in _NOTHING_NOW]
 
     async def _learn(
         self, zone: str, values: Sequence[Intensity], round_: Round, rank: int
