@@ -18,9 +18,9 @@ from router.carbon.provenance import Served, ZoneProvenance, served
 from router.carbon.provider import Want
 from router.carbon.revisions import Revisions, Settled
 from router.carbon.roles import AnnualMeans, HistorySource, Publisher, SlotSource
-from router.carbon.rounds import NO_TROUBLE, Hop, Round, judged, refused, told
+from router.carbon.rounds import NO_TROUBLE, Hop, Round, judged, refused, silent_of, told
 from router.contract import CarbonSource, Forecaster
-from router.errors import DataError, MixedBasisError, NoDataError, ProviderAnswerError
+from router.errors import DataError, MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
 
 __all__ = ["CarbonChain", "Hop", "Order", "Served", "ZoneProvenance"]
@@ -28,8 +28,6 @@ __all__ = ["CarbonChain", "Hop", "Order", "Served", "ZoneProvenance"]
 _HOUR_S: Final = 3600.0
 _OBSERVED: Final = frozenset({Kind.MEASURED, Kind.ESTIMATED})
 _HISTORY_H: Final = 216
-# A source that answered and had no usable value now may still know the hours before.
-_NOTHING_NOW: Final = frozenset({NoDataError.reason, ProviderAnswerError.reason})
 _HORIZON_H: Final = 96
 # As far as the forecaster learns its errors. Over a year of 11 grids that have a climatology, its
 # mean absolute percentage error was below climatology's at every age up to this (DE: level with it
@@ -252,7 +250,7 @@ class CarbonChain:
         if not isinstance(source, HistorySource):
             return
         now = round_.now
-        silent = self._silent(source, zones)
+        silent = silent_of(source, zones)
         past: list[str] = []
         since = now - _REREAD_H * _HOUR_S
         for zone in dict.fromkeys((*values, *silent)):
@@ -280,11 +278,6 @@ class CarbonChain:
                 newest_known = max(usable, key=lambda value: value.observed_at)
                 await self._take(zone, newest_known, round_, rank)
             self._reread_at[zone] = now
-
-    def _silent(self, source: CarbonSource, zones: Sequence[str]) -> list[str]:
-        """The zones that ``source`` was last asked for and had no usable newest value of."""
-        troubles = {zone: told(source, zone, Want.LATEST) for zone in zones}
-        return [zone for zone, why in troubles.items() if why and why.code in _NOTHING_NOW]
 
     async def _learn(
         self, zone: str, values: Sequence[Intensity], round_: Round, rank: int

@@ -299,7 +299,7 @@ class ElectricityMaps:
         if granularity is None:
             return self.publishes_every_s
         if not isinstance(granularity, str) or granularity not in _STEP_S:
-            raise ProviderAnswerError(f"{where}: temporalGranularity is none of {list(_STEP_S)}")
+            raise ProviderRowError(f"{where}: temporalGranularity is none of {list(_STEP_S)}")
         return _STEP_S[granularity]
 
     def _where(self, grid_zone: str) -> str:

@@ -252,17 +252,14 @@ async def _why_refused(reply: aiohttp.ClientResponse) -> str:
 def _decoded(where: str, body: bytes) -> Any:
     problem = "is no valid JSON"
     try:
-        return json.loads(body, parse_constant=_no_constant)
+        # NaN and Infinity, which are no JSON, cost the row that they stand in.
+        return json.loads(body)
     except RecursionError:
         problem = "is nested too deeply"
     except ValueError:
         if not body.strip():
             problem = "is empty"
     raise ProviderAnswerError(f"{where}: the answer {problem}")
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def _checked(base_url: str, provider: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import logging
+import math
 import socket
 import ssl
 import traceback
@@ -219,8 +220,6 @@ def test_any_retry_after_is_a_wait_or_nothing(header: str) -> None:
         (" \n", "is empty"),
         ('{"zone":"DE",', "no valid JSON"),
         ("<!DOCTYPE html>", "no valid JSON"),
-        ('{"v":NaN}', "no valid JSON"),
-        ('{"v":Infinity}', "no valid JSON"),
         ('{"v":' + "9" * 5000 + "}", "no valid JSON"),
         (b"\xff\xfe\xff", "no valid JSON"),
         ("[" * 100_000, "nested too deeply"),
@@ -516,3 +515,11 @@ async def test_a_proxy_that_fails_is_named_as_one_and_never_with_its_password(
     async with raw(refusal) as url:
         error = await failure(session, "https://em.invalid/v4", proxy=url)
         assert isinstance(error, ProviderUnavailableError) and "407" in str(error)
+
+
+async def test_what_is_no_number_is_left_to_the_reader_of_its_row(
+    session: aiohttp.ClientSession,
+) -> None:
+    async with serving(answering('{"v": [NaN, -Infinity]}')) as url:
+        found = (await client(session, url).get_json("/ci/latest"))["v"]
+    assert math.isnan(found[0]) and found[1] == -math.inf
