@@ -7,10 +7,8 @@ are consumption-based (imports traced to where they were generated).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 from router.carbon.answers import (
@@ -29,7 +27,7 @@ from router.carbon.answers import (
 from router.carbon.bands import with_band
 from router.carbon.places import Coordinates, DataCentre
 from router.carbon.provider import Http, Reading, Want
-from router.carbon.rows import Fault, RowReader
+from router.carbon.rows import Fault, RowReader, usual_step_s
 from router.carbon.secrets import Secret, shown
 from router.errors import (
     ConfigError,
@@ -235,7 +233,7 @@ class ElectricityMaps:
         series = reader.once(reader.each(found, read, "datetime"))
         step_s = self._step_s(answer, where)
         if answer.get("temporalGranularity") is None:
-            step_s = _usual_gap_s(list(series), step_s)
+            step_s = usual_step_s(series, _STEP_S.values()) or step_s
         updated = answer.get("updatedAt")
         issued_at = None if updated is None else stamp(updated, where, "updatedAt")
         issue = Issue(self.name, self.signal, step_s, issued_at, _FORECAST_FRESH_S)
@@ -309,13 +307,6 @@ class ElectricityMaps:
 def _completed(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Mapping[str, Any]:
     """``row`` with what the answer states for all rows, where the row itself is silent."""
     return {**shared, **{name: cell for name, cell in row.items() if cell is not None}}
-
-
-def _usual_gap_s(starts: Sequence[float], otherwise: float) -> float:
-    """What most gaps are, where that is the length of a slot."""
-    gaps = Counter(later - earlier for earlier, later in pairwise(starts))
-    usual = max(gaps, key=lambda gap: (gaps[gap], -gap), default=otherwise)
-    return usual if usual in _STEP_S.values() else otherwise
 
 
 def _locator(place: ElectricityMapsPlace) -> dict[str, str]:

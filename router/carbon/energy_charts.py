@@ -11,10 +11,8 @@ Which emissions its factors count is stated nowhere that could be checked: the o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any, Final
 
 from router.carbon.answers import (
@@ -29,7 +27,7 @@ from router.carbon.answers import (
 )
 from router.carbon.bands import with_band
 from router.carbon.provider import Http, Reading, Want
-from router.carbon.rows import RowReader
+from router.carbon.rows import RowReader, usual_step_s
 from router.errors import (
     ConfigError,
     NoDataError,
@@ -190,11 +188,10 @@ def _column(answer: Mapping[str, Any], what: str, length: int, where: str) -> li
 
 
 def _step_s(starts: Sequence[float], where: str) -> float:
-    """Length of a slot: what most gaps are, for slots may be missing."""
-    gaps = Counter(later - earlier for earlier, later in pairwise(starts))
-    step_s = min(gaps, key=lambda gap: (-gaps[gap], gap), default=_STEPS_S[0])
-    if step_s not in _STEPS_S:
-        raise ProviderAnswerError(f"{where}: slots of {step_s:g} s, or of unequal length")
+    """Length of a slot."""
+    step_s = usual_step_s(starts, _STEPS_S) if len(starts) > 1 else _STEPS_S[0]
+    if step_s is None:
+        raise ProviderAnswerError(f"{where}: slots of unequal length, or of a strange one")
     return step_s
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
 
 from router.carbon.secrets import Secret, shown
@@ -139,3 +140,14 @@ def summary(dropped: Iterable[Dropped]) -> str:
     listed = sorted(dropped, key=lambda one: -one.rows)
     rows = sum(one.rows for one in listed)
     return f"{rows} row{'s' * (rows != 1)} dropped: {listed[0].example}" if listed else ""
+
+
+def usual_step_s(starts: Iterable[float], steps_s: Iterable[float]) -> float | None:
+    """Which of ``steps_s`` a series has, of which slots may be missing or misplaced; None if none.
+
+    The shortest that a quarter of the gaps have: where every third slot is lost, half of the gaps
+    are two steps long.
+    """
+    gaps = Counter(later - earlier for earlier, later in pairwise(sorted(starts)))
+    often = [step for step in sorted(steps_s) if 4 * gaps[step] >= gaps.total() > 0]
+    return often[0] if often else None

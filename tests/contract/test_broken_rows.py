@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router.carbon.eia import Eia
@@ -295,6 +295,8 @@ def broken(name: str, answer: Any, places: set[int], rng: random.Random) -> None
 
 @pytest.mark.parametrize("name", sorted(CASES))
 @given(seed=st.integers(0, 2**32), places=st.sets(st.integers(0, ROWS - 1), max_size=ROWS // 3))
+@example(seed=0, places=set(range(1, 16, 2)))
+@example(seed=1, places=set(range(0, ROWS, 3)))
 @settings(deadline=None, max_examples=40)
 async def test_broken_rows_cost_their_slots_and_no_others(
     name: str, seed: int, places: set[int]
