@@ -226,13 +226,11 @@ def observed(
             mixed = mix_intensity(slot.mix, factors, unnamed_share)
             if slot.start in refused:
                 raise NoDataError(refused[slot.start])
-        except NoDataError as error:
-            problem = NoDataError(f"{source}: {refused.get(slot.start, error)}")
-            continue
-        except ProviderAnswerError as error:
-            problem = ProviderAnswerError(f"{source}: {error}")
-            if reader is not None:
-                reader.drop(ProviderRowError(str(error), Fault.OUT_OF_RANGE), f"slot {slot.start}")
+        except (NoDataError, ProviderAnswerError) as error:
+            told = refused.get(slot.start, error) if isinstance(error, NoDataError) else error
+            problem = type(error)(f"{source}: {told}")
+            if reader is not None and any(v is not None and v < 0.0 for v in _steady(slot.mix)):
+                reader.drop(ProviderRowError(str(told), Fault.OUT_OF_RANGE), f"slot {slot.start}")
             continue
         values.append(_with_band(slot, mixed, factors.signal, source, lag_s))
     if not values:
@@ -273,4 +271,9 @@ def _missing(fuel: Fuel, slots: list[Slot]) -> Iterable[tuple[float, float]]:
 
 def _reported(fuel: Fuel, mix: Mix) -> float | None:
     value = mix.get(fuel)
-    return None if value == 0.0 and fuel in _STEADY else value
+    # Plants at rest draw a little power: below 0 is no more of a report than 0.
+    return None if value is not None and value <= 0.0 and fuel in _STEADY else value
+
+
+def _steady(mix: Mix) -> Iterable[float | None]:
+    return (mix.get(fuel) for fuel in _STEADY)
