@@ -227,9 +227,10 @@ def observed(
             if slot.start in refused:
                 raise NoDataError(refused[slot.start])
         except (NoDataError, ProviderAnswerError) as error:
-            told = refused.get(slot.start, error) if isinstance(error, NoDataError) else error
+            untrue = not isinstance(error, NoDataError)
+            told = error if untrue else refused.get(slot.start, error)
             problem = type(error)(f"{source}: {told}")
-            if reader is not None and any(v is not None and v < 0.0 for v in _steady(slot.mix)):
+            if reader is not None and (untrue or _is_below_zero(slot.mix)):
                 reader.drop(ProviderRowError(str(told), Fault.OUT_OF_RANGE), f"slot {slot.start}")
             continue
         values.append(_with_band(slot, mixed, factors.signal, source, lag_s))
@@ -275,5 +276,6 @@ def _reported(fuel: Fuel, mix: Mix) -> float | None:
     return None if value is not None and value <= 0.0 and fuel in _STEADY else value
 
 
-def _steady(mix: Mix) -> Iterable[float | None]:
-    return (mix.get(fuel) for fuel in _STEADY)
+def _is_below_zero(mix: Mix) -> bool:
+    """Whether a fuel that does not stop is reported to take power."""
+    return any((mix.get(fuel) or 0.0) < 0.0 for fuel in _STEADY)
