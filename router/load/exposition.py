@@ -136,7 +136,7 @@ class PageScan:
         self._scanner = scanner
         # Per gauge on the page: by the labels of whoever has requests of its own, the value.
         self._values: dict[Gauge, dict[bytes, float]] = {}
-        self._samples = 0
+        self._lines: set[tuple[bytes, bytes]] = set()
         self._empty = True
         # What came after the last line feed; the first line of a page has one before it, too.
         self._rest = b"\n"
@@ -149,14 +149,16 @@ class PageScan:
         self._empty = self._empty and not piece
         if len(self._rest) > _MOST_LINE_BYTES:
             raise DataError(f"a line is longer than {_MOST_LINE_BYTES} bytes: no metrics page")
-        for found in self._scanner.lines.finditer(body, 0, end):
-            self._samples += 1
-            if self._samples > MOST_SAMPLES:
-                raise DataError(
-                    f"over {MOST_SAMPLES} samples of {found[1].decode()} and such: is the URL that "
-                    "of one server?"
-                )
-            self._take_sample(found[1], found[2])
+        # A line that is repeated tells nothing new.
+        for line in dict.fromkeys(self._scanner.lines.findall(body, 0, end)):
+            if line in self._lines:
+                continue
+            self._lines.add(line)
+            name, tail = line
+            if len(self._lines) > MOST_SAMPLES:
+                told = f"{name.decode()} and such: is the URL that of one server?"
+                raise DataError(f"over {MOST_SAMPLES} samples of {told}")
+            self._take_sample(name, tail)
 
     def load(self, now: float) -> Load:
         """The load on the page, read at ``now``.

@@ -234,9 +234,14 @@ def test_a_page_in_pieces_is_the_same_page(cuts: list[int]) -> None:
     assert page.load(0.0) == scan(PAGES["vllm"], "vllm", 0.0)
 
 
+def test_a_line_that_is_repeated_counts_once() -> None:
+    page = b"tgi_queue_size 1\n" * (MOST_SAMPLES + 1) + b"tgi_batch_current_size 2\n"
+    assert scan(page, "tgi", 0.0)[:2] == (2.0, 1.0)
+
+
 def test_a_page_of_too_many_samples_or_an_endless_line_is_refused() -> None:
     with pytest.raises(DataError, match="samples"):
-        scan(b"tgi_queue_size 1\n" * (MOST_SAMPLES + 1), "tgi", 0.0)
+        scan(b"".join(b"tgi_queue_size %d\n" % i for i in range(MOST_SAMPLES + 1)), "tgi", 0.0)
     with pytest.raises(DataError, match="longer"):
         PageScan("tgi").take(b"x" * 70_000)
 
