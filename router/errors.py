@@ -11,6 +11,7 @@
     │       ├── ProviderBusyError         provider_busy         too many calls: wait
     │       ├── ProviderUnavailableError  provider_unavailable  timeout, connection, TLS or 5xx
     │       ├── ProviderAnswerError       provider_answer       malformed, or for something else
+    │       │   └── ProviderRowError      provider_answer       one row of it: the others count
     │       ├── NoDataError               provider_no_data      nothing for this zone and time
     │       └── CallBudgetError           call_budget_spent     our own limit on calls: not asked
     ├── RequestError                 the caller's request is wrong; never retried
@@ -120,6 +121,18 @@ class ProviderAnswerError(ProviderError):
     """An answer that is not what was asked for: malformed, another zone, another unit, frozen."""
 
     reason = "provider_answer"
+
+
+class ProviderRowError(ProviderAnswerError):
+    """One row of an answer cannot be used; the rest of the answer can."""
+
+    def __init__(self, message: str, fault: str = "malformed", value: object = "") -> None:
+        """``fault``: a `router.carbon.rows.Fault`. ``value``: what was found, unchecked: it may
+        hold anything, a key too, and is not part of the message.
+        """
+        super().__init__(message)
+        self.fault = fault
+        self.value = value
 
 
 class NoDataError(ProviderError):

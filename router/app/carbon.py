@@ -26,6 +26,7 @@ from router.config.settings import (
     StaticSpec,
     TraceSpec,
 )
+from router.config.suggestions import meant
 from router.config.zones import shipped_places
 from router.errors import ConfigError, DataError
 from router.model import Basis, Factors, Fleet, Signal
@@ -70,7 +71,7 @@ def build_carbon(
     ``outside``: needed by live providers. ``zones``: those in use; each is asked only of sources
     that know it.
     """
-    builder = _Builder(settings, now, outside, before)
+    builder = _Builder(settings, now, outside, zones, before)
     members = builder.members(settings.sources, settings.signal)
     marginal_members = builder.members(settings.marginal, _MARGINAL)
     if builder.problems:
@@ -119,7 +120,7 @@ def _forecaster(
         forecaster = before.forecaster
         new = [zone for zone in zones if zone not in before.asked]
     if history is not None and new:
-        table = read_table(history.file, signal.factors, history.hour_ending)
+        table = read_table(history.file, signal.factors, history.hour_ending, new)
         warm(forecaster, table, signal, new, now, _WARM_H)
     return forecaster
 
@@ -128,7 +129,12 @@ class _Builder:
     """Builds sources; collects what is wrong with the live ones, to tell all of it at once."""
 
     def __init__(
-        self, settings: CarbonSettings, now: float, outside: Outside | None, before: Carbon | None
+        self,
+        settings: CarbonSettings,
+        now: float,
+        outside: Outside | None,
+        zones: Sequence[str],
+        before: Carbon | None,
     ) -> None:
         self.climatology: Climatology | None = None
         self.annual: StaticSource | None = None
@@ -136,6 +142,7 @@ class _Builder:
         self._settings = settings
         self._now = now
         self._outside = outside
+        self._zones = zones
         self._before = (*before.members, *before.marginal_members) if before else ()
 
     def members(self, specs: Iterable[SourceSpec], signal: Signal) -> tuple[Named, ...]:
@@ -172,6 +179,7 @@ class _Builder:
                 kind=spec.kind,
                 lag_s=spec.lag_s,
                 hour_ending=spec.hour_ending,
+                only=self._zones or None,
             )
         if isinstance(spec, ClimatologySpec):
             self.climatology = shipped_climatology()
@@ -245,7 +253,10 @@ def require_coverage(config: Config, carbon: Carbon) -> None:
 def _unknown(zone: str, carbon: Carbon, config: Config) -> str:
     order = config.settings.carbon.orders.get(zone)
     among = f" among {', '.join(order)} (carbon.zones.{zone}.sources)" if order else ""
-    text = f"no carbon source{among} knows {zone!r}; "
+    columns = (z for member in carbon.members for z in member.source.grid_zones)
+    places = shipped_places()
+    hint = "" if zone in places.zones else f"{meant(zone, places, columns)}; "
+    text = f"no carbon source{among} knows {zone!r}; {hint}"
     live = [m.spec for m in carbon.members if isinstance(m.spec, LiveSpec)]
     if live:
         keys = " or ".join(f"{spec.at}.zones.{zone} ({spec.kind})" for spec in live)

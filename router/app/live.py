@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 
-from router.carbon.asking import Asked, PollTimes
+from router.carbon.asking import Asked, OnDropped, PollTimes
 from router.carbon.budget import CallBudget, CallLimit
 from router.carbon.eia import Eia
 from router.carbon.electricity_maps import ElectricityMaps
@@ -24,6 +24,7 @@ from router.carbon.http import HttpClient, HttpLimits, OnCall, open_session
 from router.carbon.places import Coordinates
 from router.carbon.poll import PolledSource
 from router.carbon.provider import Http, Provider, Want
+from router.carbon.proxies import proxy_of
 from router.carbon.secrets import Secret, read_secret
 from router.carbon.shared import SharedReadings
 from router.carbon.watttime import WattTime
@@ -62,9 +63,9 @@ class Sessions:
 class Outside(NamedTuple):
     """What live providers need of the world.
 
-    ``environ``: where keys may be. ``processes``: of this gateway, which share the limits on
-    calls. ``on_call``: told of every HTTP call. ``store``, ``holder``: None and "" when no other
-    gateway shares the calls.
+    ``environ``: where keys and a proxy may be. ``processes``: of this gateway, which share the
+    limits on calls. ``on_call``: told of every HTTP call. ``on_dropped``: of rows that could not be
+    used. ``store``, ``holder``: None and "" when no other gateway shares the calls.
     """
 
     clock: Clock
@@ -73,6 +74,7 @@ class Outside(NamedTuple):
     sessions: Sessions
     processes: int = 1
     on_call: OnCall | None = None
+    on_dropped: OnDropped = lambda source, rows: None
     store: StateStore | None = None
     holder: str = ""
 
@@ -85,6 +87,7 @@ class LateHttp:
         self._base_url = base_url
         self._budget = budget
         self._outside = outside
+        self._proxy = proxy_of(base_url, outside.environ)
         self._client: HttpClient | None = None
 
     async def get_json(
@@ -105,6 +108,7 @@ class LateHttp:
                 budget=self._budget,
                 limits=HttpLimits(timeout_s=self._spec.timeout_s),
                 on_call=self._outside.on_call,
+                proxy=self._proxy,
             )
         return await self._client.get_json(path, params=params, headers=headers, auth=auth)
 
@@ -235,6 +239,7 @@ def live_source(
         wants=wants(spec),
         shared=shared,
         asked=_told(outside) if spec.kind == "entsoe" else _nobody,
+        dropped=outside.on_dropped,
     )
     return source, provider
 

@@ -100,6 +100,7 @@ class _Process:
                 sessions=self._sessions,
                 processes=workers,
                 on_call=self._metrics.carbon.called,
+                on_dropped=self._metrics.carbon.dropped,
             ),
         )
         self._server_settings = server
@@ -131,7 +132,11 @@ class _Process:
         admin = AdminServer(self._runtime, self._metrics, self._registry)
         self._catch_signals()
         async with open_session() as session, asyncio.TaskGroup() as group:
-            scrape = PrometheusLoad(session, settings.load.timeout_ms / 1e3)
+            scrape = PrometheusLoad(
+                session,
+                settings.load.timeout_ms / 1e3,
+                on_dropped=self._metrics.samples_dropped,
+            )
             work = {
                 "carbon": rounds.carbon,
                 "tick": rounds.tick,

@@ -15,12 +15,15 @@ from router.app.compose import build_clock
 from router.app.inspect import outside
 from router.app.live import Outside
 from router.carbon.chain import CarbonChain, Hop, ZoneProvenance
+from router.carbon.holes import is_stated
 from router.carbon.roles import HistorySource, Publisher, SlotSource
 from router.carbon.static import StaticSource
 from router.config import load
 from router.config.settings import CarbonSettings, ClimatologySpec, StaticSpec
 from router.config.specs import LIFECYCLE
-from router.errors import ConfigError, DataError
+from router.config.suggestions import meant
+from router.config.zones import shipped_places
+from router.errors import ConfigError, DataError, MissingIntensityError
 from router.model import Forecast, Intensity
 
 _HOUR_S = 3600.0
@@ -62,7 +65,7 @@ def survey(zones: Sequence[str], config_path: Path | None, hours: int) -> list[G
     """Ask every source that ``config_path`` has for ``zones`` (None: what ships) once.
 
     The marginal chain's survey of a zone follows that of the deciding one. Raises ConfigError,
-    TraceError, and DataError for a zone that no source knows.
+    TraceError, and MissingIntensityError for a zone that no source knows.
     """
     config = load(config_path) if config_path else None
     clock = build_clock(config.settings.clock if config else None)
@@ -78,9 +81,10 @@ def survey(zones: Sequence[str], config_path: Path | None, hours: int) -> list[G
     unknown = [zone for zone in zones if not any(carbon.asked[zone])]
     if unknown:
         where = str(config_path) if config_path else "the tables that ship"
-        raise DataError(
-            f"{', '.join(unknown)}: no source in {where} knows this grid zone; "
-            "carbon-router zones lists those that have an id at a provider"
+        columns = [zone for member in carbon.members for zone in member.source.grid_zones]
+        meanings = "; ".join(meant(zone, shipped_places(), columns) for zone in unknown)
+        raise MissingIntensityError(
+            f"{', '.join(unknown)}: no source in {where} knows this grid zone; {meanings}"
         )
     return asyncio.run(_survey(zones, carbon, now, hours, world))
 
@@ -165,7 +169,9 @@ def _past(source: str, values: Sequence[Intensity], now: float) -> list[Curve]:
 
 def _ahead(source: str, issue: Forecast, now: float) -> Curve:
     points = tuple(
-        _point(slot, issue.start + place * issue.step_s) for place, slot in enumerate(issue.slots)
+        _point(slot, issue.start + place * issue.step_s)
+        for place, slot in enumerate(issue.slots)
+        if is_stated(slot)
     )
     first = issue.slots[0]
     return Curve(source, str(first.kind), first.age_s(now), points)

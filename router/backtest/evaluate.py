@@ -57,7 +57,7 @@ def evaluate(
     forecasts.parquet and, with matplotlib, the plot; it is created. ``progress`` is told the grid
     zone at work and the share done. Raises TraceError (file, zones, dates), ConfigError.
     """
-    series = choose(hourly_series(read_table(data, factors)), grid_zones)
+    series = choose(hourly_series(read_table(data, factors, only=grid_zones or None)), grid_zones)
     origins = _origins(series, train_until, every)
     runs: list[ZoneRun] = []
     scores: list[Score] = []

@@ -1,4 +1,7 @@
-"""Reading what a provider answered: typed pieces of decoded JSON, or ProviderAnswerError.
+"""Reading what a provider answered: typed pieces of decoded JSON, or an error.
+
+ProviderAnswerError where the whole answer is not what was asked for, ProviderRowError where one
+row is not.
 
 ``where`` names provider and request in the error; the value found is shown only where it is short
 and cannot be a key.
@@ -11,21 +14,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from router.carbon.bands import half_width_g, with_band
+from router.carbon.holes import bridged
 from router.carbon.provider import Reading
-from router.errors import NoDataError, ProviderAnswerError, ProviderError
-from router.model import Factors, Forecast, Kind, Signal
+from router.carbon.rows import Fault, RowReader
+from router.errors import ProviderAnswerError, ProviderError, ProviderRowError
+from router.model import Factors, Forecast, Intensity, Kind, Signal
 
-# Above every grid's intensity: a unit was mistaken.
-MOST_G_PER_KWH: Final = 5_000.0
+# What an hour of a grid can have, g/kWh. Over: twice the highest figure for coal (910, IPCC AR5 WG3
+# Annex III, Table A.III.2), so another unit or a slip. Life-cycle below 1: less than any plant's
+# (wind's lowest is 7 there), so kg/kWh or a slip.
+MOST_G_PER_KWH: Final = 2_000.0
+LEAST_LIFECYCLE_G_PER_KWH: Final = 1.0
 # A provider's clock may run ahead of ours by this much.
 SKEW_S: Final = 300.0
-
-
-class Row(NamedTuple):
-    """One value of a series: ``start`` of its slot (unix s), g/kWh."""
-
-    start: float
-    g_per_kwh: float
 
 
 def mapping(value: Any, where: str, what: str) -> Mapping[str, Any]:
@@ -35,46 +36,62 @@ def mapping(value: Any, where: str, what: str) -> Mapping[str, Any]:
     return value
 
 
-def rows(value: Any, where: str, what: str) -> Sequence[Mapping[str, Any]]:
-    """``value`` as a JSON list of objects."""
+def listed(value: Any, where: str, what: str) -> list[Any]:
+    """``value`` as a JSON list; its items are read by a `RowReader`."""
     if not isinstance(value, list):
         raise ProviderAnswerError(f"{where}: {what} is {_type(value)}, not a list")
-    return [mapping(item, where, f"an item of {what}") for item in value]
+    return value
 
 
 def stamp(value: Any, where: str, what: str) -> float:
-    """An ISO 8601 time in UTC as unix seconds; one without a zone, or in another, is an error."""
+    """An ISO 8601 time in UTC as unix seconds; one without a zone, or in another, is an error.
+
+    Raises ProviderRowError, as all that follow.
+    """
     if not isinstance(value, str):
-        raise ProviderAnswerError(f"{where}: {what} is {_type(value)}, not a time")
+        raise ProviderRowError(f"{where}: {what} is {_type(value)}, not a time")
     try:
         when = datetime.fromisoformat(value)
-    except ValueError:
-        raise ProviderAnswerError(f"{where}: {what} is no ISO 8601 time") from None
-    if when.utcoffset() != timedelta(0):
-        raise ProviderAnswerError(f"{where}: {what} is not in UTC")
-    return when.timestamp()
+        if when.utcoffset() != timedelta(0):
+            raise ProviderRowError(f"{where}: {what} is not in UTC", value=value)
+        return when.timestamp()
+    except (ValueError, OverflowError):
+        raise ProviderRowError(f"{where}: {what} is no ISO 8601 time", value=value) from None
 
 
 def number(value: Any, where: str, what: str) -> float:
-    """A finite number >= 0."""
+    """A finite number from 0 to 1e12."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ProviderAnswerError(f"{where}: {what} is {_type(value)}, not a number")
+        raise ProviderRowError(f"{where}: {what} is {_type(value)}, not a number", value=value)
     if not 0.0 <= value <= 1e12:
-        raise ProviderAnswerError(f"{where}: {what} is no number between 0 and 1e12")
+        text = f"{where}: {what} is no number between 0 and 1e12"
+        raise ProviderRowError(text, Fault.OUT_OF_RANGE, value)
     return float(value)
+
+
+def flag(value: Any, where: str, what: str) -> bool | None:
+    """True, False, or None where it is missing."""
+    if not isinstance(value, bool | None):
+        raise ProviderRowError(f"{where}: {what} is neither true nor false", value=value)
+    return value
 
 
 def intensity_g(value: Any, where: str, what: str, factors: Factors) -> float | None:
     """A carbon intensity in g/kWh; None when missing, for which 0 with life-cycle factors stands.
 
-    Raises ProviderAnswerError for what no grid can have.
+    Raises ProviderRowError for what no grid can have.
     """
     if value is None:
         return None
     g_per_kwh = number(value, where, what)
-    if g_per_kwh > MOST_G_PER_KWH:
-        raise ProviderAnswerError(f"{where}: {what} is {g_per_kwh:g}, no grid's g/kWh")
-    return None if g_per_kwh == 0.0 and factors is Factors.LIFECYCLE else g_per_kwh
+    lifecycle = factors is Factors.LIFECYCLE
+    if lifecycle and g_per_kwh == 0.0:
+        return None
+    least = LEAST_LIFECYCLE_G_PER_KWH if lifecycle else 0.0
+    if not least <= g_per_kwh <= MOST_G_PER_KWH:
+        text = f"{where}: {what} is {g_per_kwh:g}, no grid's g/kWh"
+        raise ProviderRowError(text, Fault.OUT_OF_RANGE)
+    return g_per_kwh
 
 
 def iso(when: float) -> str:
@@ -105,39 +122,32 @@ class Issue(NamedTuple):
 
 
 def published_forecast(
-    grid_zone: str, series: Sequence[Row], issue: Issue, now: float, where: str
+    grid_zone: str, series: Mapping[float, float], issue: Issue, now: float, reader: RowReader
 ) -> Forecast:
-    """The forecast that ``series`` (ascending) is, from its start to the first gap in it.
+    """The forecast that ``series`` (g/kWh by start of slot) is, with holes where it says nothing.
 
-    What lies before a gap in the past is dropped. Raises NoDataError without a slot,
-    ProviderAnswerError when all of it is in the past.
+    Raises the reader's error without a slot, ProviderAnswerError when all of it is in the past.
     """
-    if not series:
-        raise NoDataError(f"{where}: no forecast for this zone")
-    issued_at = min(series[0].start if issue.issued_at is None else issue.issued_at, now)
-    run: list[Row] = []
-    for row in series:
-        end = run[-1].start + issue.step_s if run else row.start
-        if abs(row.start - end) > 1.0:
-            if end > now:
-                break
-            run = []
-        run.append(row)
-    if run[-1].start + issue.step_s <= now:
-        raise ProviderAnswerError(f"{where}: the forecast ended before now: frozen, or cut off")
-    slots = tuple(
-        with_band(
-            row.g_per_kwh,
+    stated = reader.in_step(series, issue.step_s, now)
+    if not stated:
+        raise reader.nothing("no forecast for this zone")
+    start, last = min(stated), max(stated)
+    if last + issue.step_s <= now:
+        text = "the forecast ended before now: frozen, or cut off"
+        raise ProviderAnswerError(f"{reader.where}: {text}")
+    issued_at = min(start if issue.issued_at is None else issue.issued_at, now)
+    slots: list[Intensity | None] = [None] * (round((last - start) / issue.step_s) + 1)
+    for at, g_per_kwh in stated.items():
+        slots[round((at - start) / issue.step_s)] = with_band(
+            g_per_kwh,
             issue.signal,
             Kind.FORECAST,
             issue.source,
             observed_at=issued_at,
             expires_at=issued_at + issue.fresh_s,
-            half_g=half_width_g(row.g_per_kwh, issue.signal, Kind.FORECAST, row.start - issued_at),
+            half_g=half_width_g(g_per_kwh, issue.signal, Kind.FORECAST, at - issued_at),
         )
-        for row in run
-    )
-    return Forecast(grid_zone, run[0].start, issue.step_s, slots)
+    return Forecast(grid_zone, start, issue.step_s, bridged(slots))
 
 
 async def fetch_each(

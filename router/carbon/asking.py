@@ -14,7 +14,8 @@ from typing import Final, NamedTuple, TypeAlias
 from router.carbon.codec import Seen
 from router.carbon.provider import Provider, Reading, Want
 from router.carbon.revisions import Revisions
-from router.carbon.roles import Trouble
+from router.carbon.roles import ROWS_DROPPED, Trouble
+from router.carbon.rows import Dropped, summary
 from router.carbon.schedule import EveryPlan, NewsPlan, Rest, backoff_s
 from router.contract import Rng
 from router.errors import (
@@ -33,12 +34,16 @@ _HOUR_S: Final = 3600.0
 _DAY_S: Final = 24 * _HOUR_S
 _LISTEN: Final = (Want.LATEST, Want.HISTORY)
 _OBSERVED: Final = (Kind.MEASURED, Kind.ESTIMATED)
+# Between two lines of the log on rows that a provider's answers lose; the metric has all of them.
+_LINE_S: Final = _HOUR_S
 
 _log = logging.getLogger(__name__)
 
 Plan: TypeAlias = NewsPlan | EveryPlan
 Asked: TypeAlias = Callable[[str, Want, str], None]
 """Told of every call of a provider: source, what for, and the reason of its failure or ""."""
+OnDropped: TypeAlias = Callable[[str, Dropped], None]
+"""Told of the rows of an answer that could not be used: source, and which."""
 
 
 class PollTimes(NamedTuple):
@@ -74,6 +79,7 @@ class Asker:
         times: PollTimes,
         wants: Collection[Want],
         asked: Asked,
+        dropped: OnDropped = lambda source, rows: None,
     ) -> None:
         self.name = provider.name
         self.signal = provider.signal
@@ -86,6 +92,8 @@ class Asker:
         self._rng = rng
         self._times = times
         self._asked = asked
+        self._dropped = dropped
+        self._line_at = -math.inf
         self._plans: dict[tuple[Want, str], Plan] = {}
         self._rest = Rest(*times.retry_s)
         self._gate = asyncio.Semaphore(times.concurrent)
@@ -190,6 +198,7 @@ class Asker:
             if isinstance(answer, Reading):
                 try:
                     self._take(want, zone, answer, now)
+                    self._lacks(want, zone, answer.dropped, now)
                     continue
                 except ProviderError as error:
                     answer = error
@@ -217,6 +226,18 @@ class Asker:
         if reading.observed:
             self._take_observed(want, zone, reading.observed, now)
 
+    def _lacks(self, want: Want, zone: str, dropped: Sequence[Dropped], now: float) -> None:
+        """Count and tell the rows that a good answer lost."""
+        if not dropped:
+            return
+        for rows in dropped:
+            self._dropped(self.name, rows)
+        text = summary(dropped)
+        self.troubles[want, zone] = Trouble(ROWS_DROPPED, text)
+        if now - self._line_at >= _LINE_S:
+            self._line_at = now
+            _log.warning("carbon provider %s, %s of %s: %s", self.name, want, zone, text)
+
     def _take_observed(
         self, want: Want, zone: str, observed: Sequence[Intensity], now: float
     ) -> None:
@@ -238,9 +259,12 @@ class Asker:
             step_s = min(_HOUR_S, self._provider.publishes_every_s)
             after = [v.observed_at for v in observed if v.observed_at > before.observed_at]
             if after and min(after) - before.observed_at > 1.5 * step_s:
-                plan = self.plan(Want.HISTORY, zone)
-                if isinstance(plan, EveryPlan):
-                    plan.hasten(max(now, plan.asked_at + self._provider.publishes_every_s))
+                self._hasten_history(zone, now)
+
+    def _hasten_history(self, zone: str, now: float) -> None:
+        plan = self.plan(Want.HISTORY, zone)
+        if isinstance(plan, EveryPlan):
+            plan.hasten(max(now, plan.asked_at + self._provider.publishes_every_s))
 
     def _take_forecast(self, zone: str, forecast: Forecast, now: float) -> None:
         known = self.forecasts.get(zone)
@@ -279,6 +303,9 @@ class Asker:
             if told_s is None:
                 plan.failures += 1
             return
+        if want is Want.LATEST and isinstance(error, NoDataError | ProviderAnswerError):
+            # It may know the hours before.
+            self._hasten_history(zone, now)
         if isinstance(error, ProviderRefusedError):
             wait_s = self._times.refused_s * (0.9 + 0.2 * draw)
         plan.failed(wait_s, now)

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from router.carbon.combine import Combiner
+from router.carbon.holes import is_stated
 from router.carbon.outlook import Outlook
 from router.carbon.provenance import Served, ZoneProvenance, served
 from router.carbon.provider import Want
 from router.carbon.revisions import Revisions, Settled
 from router.carbon.roles import AnnualMeans, HistorySource, Publisher, SlotSource
-from router.carbon.rounds import NO_TROUBLE, Hop, Round, judged, refused, told
+from router.carbon.rounds import NO_TROUBLE, Hop, Round, judged, refused, silent_of, told
 from router.contract import CarbonSource, Forecaster
 from router.errors import DataError, MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
@@ -212,7 +213,7 @@ class CarbonChain:
                 good[zone] = value
             if hop.ok and value.kind in _OBSERVED:
                 round_.answered.add(zone)
-        await self._catch_up(source, good, round_, rank)
+        await self._catch_up(source, good, zones, round_, rank)
         for zone, value in good.items():
             await self._take(zone, value, round_, rank)
 
@@ -225,7 +226,8 @@ class CarbonChain:
         )
         for zone, forecast in answer.items():
             first = forecast.slots[0]
-            why = next(filter(None, map(self._defect, forecast.slots)), "")
+            stated = filter(is_stated, forecast.slots)
+            why = next(filter(None, map(self._defect, stated)), "")
             if why:
                 round_.note(zone, Want.FORECAST, refused(name, why, first, now))
             else:
@@ -233,20 +235,31 @@ class CarbonChain:
                 round_.offer(zone, name, forecast, trouble)
 
     async def _catch_up(
-        self, source: CarbonSource, values: Mapping[str, Intensity], round_: Round, rank: int
+        self,
+        source: CarbonSource,
+        values: Mapping[str, Intensity],
+        zones: Sequence[str],
+        round_: Round,
+        rank: int,
     ) -> None:
-        """Feed what was published since the last observation, and at times what was revised."""
+        """Feed what was published since the last observation, and at times what was revised.
+
+        ``values``: what the source said of now; where it answered and said nothing, the newest
+        that it published before is the observation to go by.
+        """
         if not isinstance(source, HistorySource):
             return
         now = round_.now
+        silent = silent_of(source, zones)
         past: list[str] = []
         since = now - _REREAD_H * _HOUR_S
-        for zone, value in values.items():
-            if value.kind not in _OBSERVED:
+        for zone in dict.fromkeys((*values, *silent)):
+            value, known = values.get(zone), self._outlook.observed.get(zone)
+            if value is not None and value.kind not in _OBSERVED:
                 continue
-            known = self._outlook.observed.get(zone)
             last = -math.inf if known is None else known.observed_at
-            if value.observed_at - last > _HOUR_S:
+            newest = now if zone in silent or value is None else value.observed_at
+            if newest - last > _HOUR_S:
                 since = min(since, last)
             elif now - self._reread_at.get(zone, -math.inf) < _REREAD_S:
                 continue
@@ -261,6 +274,9 @@ class CarbonChain:
         for zone, observations in answer.items():
             usable = [value for value in observations if not self._defect(value)]
             await self._learn(zone, usable, round_, rank)
+            if zone in silent and usable:
+                newest_known = max(usable, key=lambda value: value.observed_at)
+                await self._take(zone, newest_known, round_, rank)
             self._reread_at[zone] = now
 
     async def _learn(

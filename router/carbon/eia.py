@@ -13,11 +13,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from router.carbon.answers import SKEW_S, mapping, rows
-from router.carbon.fuel_mix import UNNAMED_SHARE, Fuel, FuelFactors, observed, slots_of
+from router.carbon.answers import SKEW_S, listed, mapping
+from router.carbon.fuel_mix import (
+    MOST_MW,
+    UNNAMED_SHARE,
+    Fuel,
+    FuelFactors,
+    observed,
+    slots_of,
+)
 from router.carbon.provider import Http, Reading, Want
+from router.carbon.rows import Fault, RowReader
 from router.carbon.secrets import Secret, shown
-from router.errors import NoDataError, ProviderAnswerError, ProviderError
+from router.errors import NoDataError, ProviderAnswerError, ProviderError, ProviderRowError
 from router.model import Factors
 
 BASE_URL: Final = "https://api.eia.gov"
@@ -32,7 +40,7 @@ _WINDOW_H: Final = 48
 _LONGEST_HISTORY_H: Final = 31 * 24
 _LAG_S: Final = 24 * _HOUR_S
 _PERIOD = re.compile(r"\d{4}-\d\d-\d\dT\d\d", re.ASCII)
-_NUMBER = re.compile(r"[+-]?\d{1,12}(\.\d{1,6})?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d{1,12}(\.\d{0,40})?", re.ASCII)
 
 # EIA's codes. Solar and wind with a battery behind them count as what feeds the battery.
 _FUELS: Final = {
@@ -54,8 +62,6 @@ _FUELS: Final = {
     "OES": Fuel.STORAGE,
     "UES": Fuel.STORAGE,
 }
-
-_Reports = dict[str, dict[float, dict[str, float | None]]]
 
 
 class Eia:
@@ -111,25 +117,31 @@ class Eia:
             raise next(found for found in answers.values() if isinstance(found, ProviderError))
         return answers
 
-    def _reading(self, grid_zone: str, reports: _Reports, now: float) -> Reading | ProviderError:
-        source = f"{self.name} (production-based)"
-        hours = reports.get(self._places[grid_zone], {})
-        by_start = {end - _HOUR_S: codes for end, codes in hours.items() if end <= now + SKEW_S}
+    def _reading(
+        self, grid_zone: str, reports: Mapping[str, _Report], now: float
+    ) -> Reading | ProviderError:
+        where = f"{self.name}, grid zone {grid_zone}"
+        report = reports[self._places[grid_zone]]
+        hours = report.hours(now)
+        if not hours and report.reader.dropped:
+            return report.reader.nothing("")
         try:
-            return Reading(
-                observed(
-                    slots_of(by_start, _FUELS, _HOUR_S),
-                    self._factors,
-                    source,
-                    lag_s=_LAG_S,
-                    unnamed_share=self._unnamed_share,
-                )
+            values = observed(
+                slots_of(hours, _FUELS, _HOUR_S),
+                self._factors,
+                f"{self.name} (production-based)",
+                lag_s=_LAG_S,
+                unnamed_share=self._unnamed_share,
+                reader=report.reader,
             )
         except ProviderError as error:
-            return type(error)(f"{self.name}, grid zone {grid_zone}: {error}")
+            return type(error)(f"{where}: {error}")
+        return Reading(values, None, report.reader.dropped)
 
-    async def _reports(self, respondents: Iterable[str], now: float, depth_h: int) -> _Reports:
-        """MWh by respondent, end of hour and fuel code; None where null."""
+    async def _reports(
+        self, respondents: Iterable[str], now: float, depth_h: int
+    ) -> dict[str, _Report]:  # fmt: skip
+        """What was answered, by respondent."""
         asked = {
             "api_key": self._key.reveal(),
             "frequency": "hourly",
@@ -145,7 +157,10 @@ class Eia:
         }
         ordered = sorted(respondents)
         asked.update({f"facets[respondent][{i}]": place for i, place in enumerate(ordered)})
-        reports: _Reports = {place: {} for place in ordered}
+        reports = {
+            place: _Report(RowReader(f"{self.name}, respondent {place}", self._key))
+            for place in ordered
+        }
         for page in range(_MOST_PAGES):
             answer = await self._http.get_json(
                 _PATH, params={**asked, "offset": str(page * _PAGE_ROWS)}
@@ -154,10 +169,10 @@ class Eia:
                 return reports
         raise ProviderAnswerError(f"{self.name}: over {_MOST_PAGES} pages, without an end")
 
-    def _take(self, answer: Any, reports: _Reports) -> int:
+    def _take(self, answer: Any, reports: Mapping[str, _Report]) -> int:
         """Put one page into ``reports`` and tell its number of rows.
 
-        What was read first stays: rows move on to the next page when new ones come in between.
+        A row may come twice, as rows move on to the next page when new ones come in between.
         """
         body = mapping(answer, self.name, "the answer")
         if "response" not in body:
@@ -167,43 +182,112 @@ class Eia:
         if frequency != "hourly":
             told = shown(frequency, self._key)
             raise ProviderAnswerError(f"{self.name}: answered {told} values, asked for hourly")
-        listed = rows(response.get("data"), self.name, "data")
-        for row in listed:
-            place = row.get("respondent")
-            if not isinstance(place, str) or place not in reports:
+        found = listed(response.get("data"), self.name, "data")
+        for row in found:
+            place = row.get("respondent") if isinstance(row, dict) else None
+            if isinstance(place, str) and place not in reports:
                 told = shown(place, self._key)
                 raise ProviderAnswerError(f"{self.name}: answered for {told}, which was not asked")
-            unit = row.get("value-units", "megawatthours")
-            if unit != "megawatthours":
+            unit = row.get("value-units") if isinstance(row, dict) else None
+            if unit not in (None, "megawatthours"):
                 told = shown(unit, self._key)
                 raise ProviderAnswerError(f"{self.name}: values in {told}, not in megawatthours")
-            fuel = row.get("fueltype")
-            if not isinstance(fuel, str):
-                raise ProviderAnswerError(f"{self.name}: a row without a fueltype")
-            hour = reports[place].setdefault(self._end(row.get("period")), {})
-            hour.setdefault(fuel, self._mwh(row.get("value")))
-        return len(listed)
-
-    def _end(self, period: Any) -> float:
-        """Unix s at which the hour ends."""
-        if isinstance(period, str) and _PERIOD.fullmatch(period):
-            try:
-                return datetime.fromisoformat(f"{period}:00+00:00").timestamp()
-            except ValueError:
-                pass
-        raise ProviderAnswerError(f"{self.name}: {shown(period, self._key)} is no hour in UTC")
-
-    def _mwh(self, value: Any) -> float | None:
-        if value is None:
-            return None
-        if isinstance(value, str) and _NUMBER.fullmatch(value):
-            return float(value)
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e12:
-            return float(value)
-        raise ProviderAnswerError(f"{self.name}: {shown(value, self._key)} is no value in MWh")
+            # Whose hour a row without a respondent was, nobody knows.
+            for report in [reports[place]] if isinstance(place, str) else reports.values():
+                report.take(row)
+        return len(found)
 
     def _hour(self, when: float) -> str:
         try:
             return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H")
         except (ValueError, OverflowError, OSError):
             raise NoDataError(f"{self.name}: {when:g} is no time to ask for") from None
+
+
+class _Report:
+    """What was answered for one respondent: MWh by end of hour (unix s) and fuel code.
+
+    A mix that lacks a fuel can look clean, so a row that cannot be used costs the whole hour, and
+    one that does not tell its hour costs each hour that lacks what it may have stated.
+    """
+
+    def __init__(self, reader: RowReader) -> None:
+        self.reader = reader
+        self._cells: list[tuple[tuple[float, str], float]] = []
+        self._blank: set[tuple[float, str]] = set()
+        # (hour, fuel) of the rows that were dropped, None where not even that is known.
+        self._doubtful: set[tuple[float | None, str | None]] = set()
+
+    def take(self, row: Any) -> None:
+        """One row of the answer."""
+        before = self.reader.kept
+        for place, mwh in self.reader.each([row], _cell, "period"):
+            if mwh is None:
+                self._blank.add(place)
+            else:
+                self._cells.append((place, mwh))
+        if self.reader.kept == before:
+            self._doubtful.add(_place(row))
+
+    def hours(self, now: float) -> dict[float, dict[str, float | None]]:
+        """MWh by start of hour and fuel code, of the hours of which every row could be used."""
+        cells = self.reader.once(self._cells)
+        doubtful = self._doubtful | {place for place, _ in self._cells if place not in cells}
+        hours: dict[float, dict[str, float | None]] = {}
+        for end, fuel in sorted(self._blank | cells.keys()):
+            if end <= now + SKEW_S:
+                hours.setdefault(end, {})[fuel] = cells.get((end, fuel))
+        every = {fuel for _, fuel in cells}
+        lost_hours = {end for end, _ in doubtful if end is not None}
+        lost_fuels = {fuel for end, fuel in doubtful if end is None and fuel is not None}
+        if (None, None) in doubtful:
+            lost_fuels |= every
+        return {
+            end - _HOUR_S: mix
+            for end, mix in hours.items()
+            if end not in lost_hours and lost_fuels <= mix.keys()
+        }
+
+
+def _cell(row: Mapping[str, Any]) -> tuple[tuple[float, str], float | None]:
+    fuel = row.get("fueltype")
+    for name in ("respondent", "fueltype"):
+        if not isinstance(row.get(name), str):
+            raise ProviderRowError(f"no {name}")
+    if row.get("value-units", "") is None:
+        raise ProviderRowError("no unit")
+    return (_end(row.get("period")), str(fuel)), _mwh(row.get("value"))
+
+
+def _place(row: Any) -> tuple[float | None, str | None]:
+    """The hour and fuel of a row, None where it does not tell."""
+    if not isinstance(row, dict):
+        return None, None
+    fuel = row.get("fueltype")
+    try:
+        end = _end(row.get("period"))
+    except ProviderRowError:
+        return None, fuel if isinstance(fuel, str) else None
+    return end, fuel if isinstance(fuel, str) else None
+
+
+def _end(period: Any) -> float:
+    """Unix s at which the hour ends."""
+    if isinstance(period, str) and _PERIOD.fullmatch(period):
+        try:
+            return datetime.fromisoformat(f"{period}:00+00:00").timestamp()
+        except ValueError:
+            pass
+    raise ProviderRowError("no hour in UTC", value=period)
+
+
+def _mwh(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ProviderRowError("no value in MWh", value=value)
+    if not abs(value) <= MOST_MW:
+        raise ProviderRowError("no hour's output in MWh", Fault.OUT_OF_RANGE, value)
+    return float(value)

@@ -14,19 +14,20 @@ from typing import Any, Final, TypeAlias
 from router.carbon.answers import (
     SKEW_S,
     Issue,
-    Row,
     fetch_each,
+    flag,
     intensity_g,
     iso,
+    listed,
     mapping,
     published_forecast,
-    rows,
     spans,
     stamp,
 )
 from router.carbon.bands import with_band
 from router.carbon.places import Coordinates, DataCentre
 from router.carbon.provider import Http, Reading, Want
+from router.carbon.rows import Fault, RowReader, usual_step_s
 from router.carbon.secrets import Secret, shown
 from router.errors import (
     ConfigError,
@@ -34,6 +35,7 @@ from router.errors import (
     ProviderAnswerError,
     ProviderError,
     ProviderRefusedError,
+    ProviderRowError,
 )
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
 
@@ -117,15 +119,18 @@ class ElectricityMaps:
     async def _read(self, grid_zone: str, want: Want, now: float, hours: int) -> Reading:
         if grid_zone not in self._places:
             raise NoDataError(f"{self.name}: no place is configured for grid zone {grid_zone}")
+        reader = RowReader(self._where(grid_zone), self._key)
         if want is Want.FORECAST:
-            return Reading(forecast=await self._forecast(grid_zone, now, hours))
+            forecast = await self._forecast(grid_zone, now, hours, reader)
+            return Reading((), forecast, reader.dropped)
+        found: list[Any]
         if want is Want.LATEST:
             found = [await self._get(grid_zone, "latest", self._granularity)]
         else:
             found = await self._history(grid_zone, now, hours)
-        return Reading(observed=self._observed(grid_zone, found, now))
+        return Reading(self._observed(grid_zone, found, now, reader), None, reader.dropped)
 
-    async def _history(self, grid_zone: str, now: float, hours: int) -> list[Mapping[str, Any]]:
+    async def _history(self, grid_zone: str, now: float, hours: int) -> list[Any]:
         refused = False
         if hours > _DAY_H and grid_zone not in self._day_only:
             try:
@@ -138,8 +143,8 @@ class ElectricityMaps:
             self._day_only.add(grid_zone)
         return found
 
-    async def _past_range(self, grid_zone: str, now: float, hours: int) -> list[Mapping[str, Any]]:
-        found: list[Mapping[str, Any]] = []
+    async def _past_range(self, grid_zone: str, now: float, hours: int) -> list[Any]:
+        found: list[Any] = []
         start = (now // _HOUR_S - hours) * _HOUR_S
         for begin, end in spans(start, (now // _HOUR_S + 1) * _HOUR_S, _LONGEST_RANGE_S):
             span = {"start": iso(begin), "end": iso(end)}
@@ -148,43 +153,47 @@ class ElectricityMaps:
 
     async def _rows(
         self, grid_zone: str, what: str, key: str, granularity: Granularity, **params: str
-    ) -> list[Mapping[str, Any]]:
+    ) -> list[Any]:
         """The rows of one answer, each with what is stated once for all of them."""
         answer = await self._get(grid_zone, what, granularity, **params)
         shared = {name: answer[name] for name in _SHARED if answer.get(name) is not None}
         shared.setdefault("temporalGranularity", granularity.value)
-        return [{**shared, **row} for row in rows(answer.get(key), self._where(grid_zone), key)]
+        found = listed(answer.get(key), self._where(grid_zone), key)
+        return [_completed(row, shared) if isinstance(row, dict) else row for row in found]
 
     def _observed(
-        self, grid_zone: str, found: Iterable[Mapping[str, Any]], now: float
+        self, grid_zone: str, found: Iterable[Any], now: float, reader: RowReader
     ) -> tuple[Intensity, ...]:
-        where = self._where(grid_zone)
-        values: dict[float, Intensity] = {}
-        unusable = ""
-        for row in found:
-            self._verify_zone(grid_zone, row.get("zone"))
-            self._verify_factors(where, row.get("emissionFactorType"))
+        where = reader.where
+
+        def read(row: Mapping[str, Any]) -> tuple[float, Intensity] | None:
+            for statement in ("zone", "emissionFactorType"):
+                if row.get(statement) is None:
+                    raise ProviderRowError(f"{where}: a row without {statement}")
+            self._verify_zone(grid_zone, row["zone"])
+            self._verify_factors(where, row["emissionFactorType"])
             self._verify_tracing(where, row)
             start = stamp(row.get("datetime"), where, "datetime")
             if start > now + SKEW_S:
-                unusable = "is for a time to come"
-            elif _updated_at(row, where, start) < start - _FROZEN_S:
-                unusable = f"was last updated over {_FROZEN_S / _HOUR_S:g} h before its time"
-            elif value := self._intensity(row, where, start):
-                values[start] = value
+                text = f"{where}: the value is for a time to come"
+                raise ProviderRowError(text, Fault.MISPLACED)
+            if _updated_at(row, where, start) < start - _FROZEN_S:
+                late_h = _FROZEN_S / _HOUR_S
+                text = f"{where}: the value was last updated over {late_h:g} h before its time"
+                raise ProviderRowError(text, Fault.MISPLACED)
+            value = self._intensity(row, where, start)
+            return None if value is None else (start, value)
+
+        values = reader.once(reader.each(found, read, "datetime"))
         if not values:
-            if unusable:
-                raise ProviderAnswerError(f"{where}: the value {unusable}")
-            raise NoDataError(f"{where}: carbonIntensity is null or missing")
-        return tuple(values[start] for start in sorted(values))
+            raise reader.nothing("carbonIntensity is null or missing")
+        return tuple(values.values())
 
     def _intensity(self, row: Mapping[str, Any], where: str, start: float) -> Intensity | None:
         g_per_kwh = intensity_g(
             row.get("carbonIntensity"), where, "carbonIntensity", self.signal.factors
         )
-        estimated = row.get("isEstimated")
-        if not isinstance(estimated, bool | None):
-            raise ProviderAnswerError(f"{where}: isEstimated is neither true nor false")
+        estimated = flag(row.get("isEstimated"), where, "isEstimated")
         end = start + self._step_s(row, where)
         if g_per_kwh is None:
             return None
@@ -198,35 +207,37 @@ class ElectricityMaps:
             expires_at=end + _FRESH_S,
         )
 
-    async def _forecast(self, grid_zone: str, now: float, hours: int) -> Forecast:
+    async def _forecast(
+        self, grid_zone: str, now: float, hours: int, reader: RowReader
+    ) -> Forecast:  # fmt: skip
         horizon_h = next((h for h in _HORIZONS_H if h >= hours), _HORIZONS_H[-1])
         answer = await self._get(
             grid_zone, "forecast", self._granularity, horizonHours=str(horizon_h)
         )
-        where = self._where(grid_zone)
+        where = reader.where
         self._verify_tracing(where, answer)
         if answer.get("emissionFactorType") is not None:
             self._verify_factors(where, answer["emissionFactorType"])
         elif self.signal.factors is not Factors.LIFECYCLE:
             # Life-cycle is the API's default, so that is what it may be.
             raise ProviderAnswerError(f"{where}: the forecast does not say its emission factors")
-        series = {}
-        for row in rows(answer.get("forecast"), where, "forecast"):
+
+        def read(row: Mapping[str, Any]) -> tuple[float, float] | None:
             start = stamp(row.get("datetime"), where, "datetime")
             value = intensity_g(
                 row.get("carbonIntensity"), where, "carbonIntensity", self.signal.factors
             )
-            if value is not None:
-                series[start] = Row(start, value)
-        ordered = [series[start] for start in sorted(series)]
+            return None if value is None else (start, value)
+
+        found = listed(answer.get("forecast"), where, "forecast")
+        series = reader.once(reader.each(found, read, "datetime"))
         step_s = self._step_s(answer, where)
-        if answer.get("temporalGranularity") is None and len(ordered) > 1:
-            gap_s = ordered[1].start - ordered[0].start
-            step_s = gap_s if gap_s in _STEP_S.values() else step_s
+        if answer.get("temporalGranularity") is None:
+            step_s = usual_step_s(series, _STEP_S.values()) or step_s
         updated = answer.get("updatedAt")
         issued_at = None if updated is None else stamp(updated, where, "updatedAt")
         issue = Issue(self.name, self.signal, step_s, issued_at, _FORECAST_FRESH_S)
-        return published_forecast(grid_zone, ordered, issue, now, where)
+        return published_forecast(grid_zone, series, issue, now, reader)
 
     async def _get(
         self, grid_zone: str, what: str, granularity: Granularity, **params: str
@@ -286,11 +297,16 @@ class ElectricityMaps:
         if granularity is None:
             return self.publishes_every_s
         if not isinstance(granularity, str) or granularity not in _STEP_S:
-            raise ProviderAnswerError(f"{where}: temporalGranularity is none of {list(_STEP_S)}")
+            raise ProviderRowError(f"{where}: temporalGranularity is none of {list(_STEP_S)}")
         return _STEP_S[granularity]
 
     def _where(self, grid_zone: str) -> str:
         return f"{self.name}, grid zone {grid_zone}"
+
+
+def _completed(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``row`` with what the answer states for all rows, where the row itself is silent."""
+    return {**shared, **{name: cell for name, cell in row.items() if cell is not None}}
 
 
 def _locator(place: ElectricityMapsPlace) -> dict[str, str]:

@@ -13,27 +13,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any, Final
 
 from router.carbon.answers import (
     SKEW_S,
     Issue,
-    Row,
     fetch_each,
     intensity_g,
+    listed,
     mapping,
     number,
     published_forecast,
 )
 from router.carbon.bands import with_band
 from router.carbon.provider import Http, Reading, Want
-from router.errors import ConfigError, NoDataError, ProviderAnswerError, ProviderError
+from router.carbon.rows import RowReader, usual_step_s
+from router.errors import (
+    ConfigError,
+    NoDataError,
+    ProviderAnswerError,
+    ProviderError,
+)
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
 
 BASE_URL: Final = "https://api.energy-charts.info"
 
 _HOUR_S: Final = 3600.0
+_FIGURES: Final = ("co2eq", "co2eq_forecast")
 _STEPS_S: Final = (900.0, 1800.0, 3600.0)
 # Grid operators report within some hours; two hours later there should have been news.
 _FRESH_S: Final = 4 * _HOUR_S
@@ -84,33 +90,34 @@ class EnergyCharts:
         where = f"{self.name}, grid zone {grid_zone}"
         if grid_zone not in self._places:
             raise NoDataError(f"{where}: no country is configured for it")
+        reader = RowReader(where)
         if want is Want.HISTORY:
-            return Reading(observed=await self._past(grid_zone, now, hours, where))
+            return Reading(await self._past(grid_zone, now, hours, reader), None, reader.dropped)
         answer = await self._get(grid_zone, {})
-        series = _series(answer, where)
-        observed = self._observed(series, answer, now, where)
+        series = _Series(answer, self.signal.factors, now, reader)
+        observed = self._observed(series, now)
         forecast = None
         try:
-            forecast = self._forecast(grid_zone, series, answer, now, where)
+            forecast = self._forecast(grid_zone, series, now, reader)
         except ProviderError:
             if want is Want.FORECAST:
                 raise
         if want is Want.LATEST and not observed:
-            observed = await self._past(grid_zone, now, 24, where)
-        return Reading(observed, forecast)
+            observed = await self._past(grid_zone, now, 24, reader)
+        return Reading(observed, forecast, reader.dropped)
 
     async def _past(
-        self, grid_zone: str, now: float, hours: int, where: str
+        self, grid_zone: str, now: float, hours: int, reader: RowReader
     ) -> tuple[Intensity, ...]:
         depth_h = min(max(hours, 1), _LONGEST_HISTORY_H)
         asked = {
-            "start": _minute(now - depth_h * _HOUR_S, where),
-            "end": _minute(now, where),
+            "start": _minute(now - depth_h * _HOUR_S, reader.where),
+            "end": _minute(now, reader.where),
         }
         answer = await self._get(grid_zone, asked)
-        observed = self._observed(_series(answer, where), answer, now, where)
+        observed = self._observed(_Series(answer, self.signal.factors, now, reader), now)
         if not observed:
-            raise NoDataError(f"{where}: co2eq has no value in the last {depth_h} h")
+            raise reader.nothing(f"co2eq has no value in the last {depth_h} h")
         return observed
 
     async def _get(self, grid_zone: str, asked: Mapping[str, str]) -> Mapping[str, Any]:
@@ -119,71 +126,72 @@ class EnergyCharts:
         )
         return mapping(answer, f"{self.name}, grid zone {grid_zone}", "the answer")
 
-    def _observed(
-        self, starts: Sequence[float], answer: Mapping[str, Any], now: float, where: str
-    ) -> tuple[Intensity, ...]:
-        step_s = _step_s(starts, where)
+    def _observed(self, series: _Series, now: float) -> tuple[Intensity, ...]:
         return tuple(
             with_band(
-                row.g_per_kwh,
+                g_per_kwh,
                 self.signal,
                 Kind.ESTIMATED,
                 self.name,
-                observed_at=row.start + step_s,
-                expires_at=row.start + step_s + _FRESH_S,
+                observed_at=start + series.step_s,
+                expires_at=start + series.step_s + _FRESH_S,
             )
-            for row in self._rows(starts, answer.get("co2eq"), "co2eq", where)
-            if row.start <= now + SKEW_S
+            for start, g_per_kwh in series.actual.items()
+            if start <= now + SKEW_S
         )
 
     def _forecast(
-        self,
-        grid_zone: str,
-        starts: Sequence[float],
-        answer: Mapping[str, Any],
-        now: float,
-        where: str,
-    ) -> Forecast:
-        what = "co2eq_forecast"
-        found = self._rows(starts, answer.get(what), what, where)
+        self, grid_zone: str, series: _Series, now: float, reader: RowReader
+    ) -> Forecast:  # fmt: skip
         # It begins where values end, which is when it was made; what it said of this hour before
         # that is kept, and no older part.
         hour = now // _HOUR_S * _HOUR_S
-        series = [row for row in found if row.start >= hour] or found
-        issued_at = min(found[0].start, now) if found else None
-        issue = Issue(self.name, self.signal, _step_s(starts, where), issued_at, _FORECAST_FRESH_S)
-        return published_forecast(grid_zone, series, issue, now, where)
-
-    def _rows(self, starts: Sequence[float], values: Any, what: str, where: str) -> list[Row]:
-        if values is None:
-            return []
-        if not isinstance(values, list) or len(values) != len(starts):
-            raise ProviderAnswerError(f"{where}: {what} is not as long as unix_seconds")
-        parsed = [intensity_g(value, where, what, self.signal.factors) for value in values]
-        return [
-            Row(start, value)
-            for start, value in zip(starts, parsed, strict=True)
-            if value is not None
-        ]
+        found = series.forecast
+        ahead = {start: value for start, value in found.items() if start >= hour} or found
+        issued_at = min(min(found), now) if found else None
+        issue = Issue(self.name, self.signal, series.step_s, issued_at, _FORECAST_FRESH_S)
+        return published_forecast(grid_zone, ahead, issue, now, reader)
 
 
-def _series(answer: Mapping[str, Any], where: str) -> Sequence[float]:
-    """Starts of the slots, unix s, which rise."""
-    stamps = answer.get("unix_seconds")
-    if not isinstance(stamps, list):
-        raise ProviderAnswerError(f"{where}: unix_seconds is not a list")
-    starts = [number(stamp, where, "unix_seconds") for stamp in stamps]
-    if any(later <= earlier for earlier, later in pairwise(starts)):
-        raise ProviderAnswerError(f"{where}: unix_seconds do not rise")
-    return starts
+class _Series:
+    """Both figures by start of slot (unix s), rising; ``step_s``: length of a slot."""
+
+    def __init__(
+        self, answer: Mapping[str, Any], factors: Factors, now: float, reader: RowReader
+    ) -> None:
+        where = reader.where
+        stamps = listed(answer.get("unix_seconds"), where, "unix_seconds")
+        columns = [_column(answer, name, len(stamps), where) for name in _FIGURES]
+
+        def read(row: Mapping[str, Any]) -> tuple[float, tuple[float | None, ...]]:
+            start = number(row["unix_seconds"], where, "unix_seconds")
+            return start, tuple(intensity_g(row[name], where, name, factors) for name in _FIGURES)
+
+        cells = ("unix_seconds", *_FIGURES)
+        rows = [dict(zip(cells, row, strict=True)) for row in zip(stamps, *columns, strict=True)]
+        slots = reader.once(reader.each(rows, read, "unix_seconds"))
+        self.step_s = _step_s(list(slots), where)
+        slots = reader.in_step(slots, self.step_s, now)
+        self.actual, self.forecast = (
+            {start: value for start, found in slots.items() if (value := found[place]) is not None}
+            for place in range(len(_FIGURES))
+        )
+
+
+def _column(answer: Mapping[str, Any], what: str, length: int, where: str) -> list[Any]:
+    values = answer.get(what)
+    if values is None:
+        return [None] * length
+    if not isinstance(values, list) or len(values) != length:
+        raise ProviderAnswerError(f"{where}: {what} is not as long as unix_seconds")
+    return values
 
 
 def _step_s(starts: Sequence[float], where: str) -> float:
-    """Length of a slot: the shortest gap, for slots may be missing."""
-    gaps = [later - earlier for earlier, later in pairwise(starts)]
-    step_s = min(gaps, default=_STEPS_S[0])
-    if step_s not in _STEPS_S or any(gap % step_s for gap in gaps):
-        raise ProviderAnswerError(f"{where}: slots of {step_s:g} s, or of unequal length")
+    """Length of a slot."""
+    step_s = usual_step_s(starts, _STEPS_S) if len(starts) > 1 else _STEPS_S[0]
+    if step_s is None:
+        raise ProviderAnswerError(f"{where}: slots of unequal length, or of a strange one")
     return step_s
 
 

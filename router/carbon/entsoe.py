@@ -17,9 +17,18 @@ from xml.parsers import expat
 
 from router.carbon.answers import fetch_each
 from router.carbon.budget import CallBudget
+from router.carbon.entsoe_points import mark_lost
 from router.carbon.entsoe_transport import Transport
-from router.carbon.fuel_mix import UNNAMED_SHARE, Fuel, FuelFactors, observed, slots_of
+from router.carbon.fuel_mix import (
+    MOST_MW,
+    UNNAMED_SHARE,
+    Fuel,
+    FuelFactors,
+    observed,
+    slots_of,
+)
 from router.carbon.provider import Reading, Want
+from router.carbon.rows import RowReader
 from router.carbon.secrets import Secret, shown
 from router.contract import Clock
 from router.errors import (
@@ -38,6 +47,7 @@ _WINDOW_H: Final = 30
 _LONGEST_HISTORY_H: Final = 31 * 24
 # Due an hour after the hour (Regulation (EU) 543/2013), in practice some later.
 _LAG_S: Final = 3 * _HOUR_S
+_UNIT = re.compile(r"<quantity_Measure_Unit\.name[^>]*>\s*([^<\s]*)", re.ASCII)
 _DOMAIN = re.compile(r"<(?:in|out)BiddingZone_Domain\.mRID[^>]*>\s*([^<\s]+)\s*</", re.ASCII)
 
 # Names of entsoe-py for the codes B01 to B25. Peat and oil shale burn at least as dirty as coal.
@@ -125,7 +135,10 @@ class Entsoe:
         if wait_s > 0.0:
             problem = f"{where}: not asked: the limit of calls is spent for {wait_s:.0f} s"
             raise CallBudgetError(problem, wait_s)
-        reports = await asyncio.to_thread(self._reports, area, now, depth_h, where)
+        reader = RowReader(where)
+        reports = await asyncio.to_thread(self._reports, area, now, depth_h, reader)
+        if not reports and reader.dropped:
+            raise reader.nothing("")
         slots = slots_of({s: r for s, r in reports.items() if s < now}, _FUELS, _HOUR_S)
         try:
             values = observed(
@@ -134,15 +147,17 @@ class Entsoe:
                 f"{self.name} (production-based)",
                 lag_s=_LAG_S,
                 unnamed_share=self._unnamed_share,
+                reader=reader,
             )
         except ProviderError as error:
             raise type(error)(f"{where}: {error}") from None
-        return Reading(values)
+        return Reading(values, None, reader.dropped)
 
     def _reports(
-        self, area: Any, now: float, depth_h: int, where: str
+        self, area: Any, now: float, depth_h: int, reader: RowReader
     ) -> dict[float, dict[str, float | None]]:
         """Mean MW by start of hour and type; runs in a thread. Every failure is a ProviderError."""
+        where = reader.where
         entsoe, pandas = import_module("entsoe"), import_module("pandas")
         failure: ProviderError
         try:
@@ -154,7 +169,8 @@ class Entsoe:
             text = client.query_generation(area, start=start, end=end)
             _verify_area(text, area.code, where)
             _verify_whole(text, where)
-            return _hourly(entsoe.parsers.parse_generation(text))
+            _verify_unit(text, where)
+            return _hourly(entsoe.parsers.parse_generation(mark_lost(text, reader)))
         except ProviderError as error:
             failure = error
         except entsoe.exceptions.NoMatchingDataError:
@@ -194,6 +210,11 @@ def _verify_area(text: str, code: str, where: str) -> None:
         raise NoDataError(f"{where}: consumption of storage only, no generation")
 
 
+def _verify_unit(text: str, where: str) -> None:
+    if wrong := set(_UNIT.findall(text)) - {"MAW"}:
+        raise ProviderAnswerError(f"{where}: quantities in {shown(min(wrong))}, not in MAW")
+
+
 def _verify_whole(text: str, where: str) -> None:
     """entsoe-py reads with an HTML parser, which takes half a document for one with less fuels."""
     try:
@@ -211,13 +232,17 @@ def _hourly(frame: Any) -> dict[float, dict[str, float | None]]:
     if frame.index.tz is None or frame.columns.empty:
         raise ProviderAnswerError("no generation by type")
     reports: dict[float, dict[str, float | None]] = {}
+    hours = frame.index.floor("h")
+    # A mix that lacks a fuel can look clean: a lost point costs its hour.
+    lost: set[float] = set()
     for column in frame.columns:
         kind, metric = (column, "Actual Aggregated") if isinstance(column, str) else column
         if metric != "Actual Aggregated":
             continue
-        parts = frame[column].groupby(frame.index.floor("h"))
+        lost.update(hour.timestamp() for hour in hours[frame[column].abs() > MOST_MW])
+        parts = frame[column].groupby(hours)
         known = parts.count()
         for hour, mean, count in zip(known.index, parts.mean(), known, strict=True):
             whole = 0 < count == known.max()
             reports.setdefault(hour.timestamp(), {})[kind] = float(mean) if whole else None
-    return reports
+    return {hour: report for hour, report in reports.items() if hour not in lost}

@@ -17,7 +17,15 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from router.carbon.bands import with_band
-from router.errors import ConfigError, NoDataError, ProviderAnswerError, ProviderError, TraceError
+from router.carbon.rows import Fault, RowReader
+from router.errors import (
+    ConfigError,
+    NoDataError,
+    ProviderAnswerError,
+    ProviderError,
+    ProviderRowError,
+    TraceError,
+)
 from router.model import Basis, Factors, Intensity, Kind, Signal
 
 
@@ -51,11 +59,15 @@ MIX_HALF_WIDTH: Final = 0.20
 # Of what is generated, at most this share may be of a fuel that nobody names: in New York a tenth
 # and more "other" was nuclear power misreported (560 hours of 2022).
 UNNAMED_SHARE: Final = 0.10
+# Of one fuel in one grid zone: no zone that is asked for generates a fifth of it in all.
+MOST_MW: Final = 1e6
 # Plants at rest draw a little power. More than this share below zero is no generation.
 _NEGATIVE_SHARE: Final = 0.02
 # A fuel with this share is missed when it is not reported.
 _DOMINATING_SHARE: Final = 0.10
 _LEAST_OF_USUAL: Final = 0.5
+# No zone as a whole generates so many times its usual output within the day: a slip of the decimal.
+_MOST_OF_USUAL: Final = 5.0
 _UNNAMED: Final = (Fuel.OTHER, Fuel.UNKNOWN)
 # These do not stop within the hour, all plants of a zone at once: a 0 is a missing report.
 _STEADY: Final = frozenset({Fuel.COAL, Fuel.GAS, Fuel.NUCLEAR, Fuel.HYDRO})
@@ -177,6 +189,8 @@ def defects(slots: Iterable[Slot]) -> dict[float, str]:
     for slot, total in zip(slots, totals, strict=True):
         if total < _LEAST_OF_USUAL * usual:
             found[slot.start] = f"only {total / usual:.0%} of the usual output is reported"
+        elif total > _MOST_OF_USUAL * usual:
+            found[slot.start] = f"{total / usual:.0f} times the usual output is reported"
     sound = [slot for slot in slots if slot.start not in found]
     for fuel in Fuel:
         if fuel is not Fuel.STORAGE and fuel not in _UNNAMED:
@@ -193,8 +207,11 @@ def observed(
     *,
     lag_s: float,
     unnamed_share: float = UNNAMED_SHARE,
+    reader: RowReader | None = None,
 ) -> tuple[Intensity, ...]:
     """The intensity of every slot with a complete report, oldest first.
+
+    ``reader``: counts the slots whose report cannot be true.
 
     Of kind ESTIMATED: output is measured (and later revised), what a kWh of a fuel emits is
     assumed. A value is stale ``lag_s`` and two slots after its slot's end. Raises the error of
@@ -206,11 +223,15 @@ def observed(
     problem: ProviderError = NoDataError(f"{source}: no generation is reported for this time")
     for slot in slots:
         try:
+            mixed = mix_intensity(slot.mix, factors, unnamed_share)
             if slot.start in refused:
                 raise NoDataError(refused[slot.start])
-            mixed = mix_intensity(slot.mix, factors, unnamed_share)
-        except ProviderError as error:
-            problem = type(error)(f"{source}: {error}")
+        except (NoDataError, ProviderAnswerError) as error:
+            untrue = not isinstance(error, NoDataError)
+            told = error if untrue else refused.get(slot.start, error)
+            problem = type(error)(f"{source}: {told}")
+            if reader is not None and (untrue or _is_below_zero(slot.mix)):
+                reader.drop(ProviderRowError(str(told), Fault.OUT_OF_RANGE), f"slot {slot.start}")
             continue
         values.append(_with_band(slot, mixed, factors.signal, source, lag_s))
     if not values:
@@ -251,4 +272,10 @@ def _missing(fuel: Fuel, slots: list[Slot]) -> Iterable[tuple[float, float]]:
 
 def _reported(fuel: Fuel, mix: Mix) -> float | None:
     value = mix.get(fuel)
-    return None if value == 0.0 and fuel in _STEADY else value
+    # Plants at rest draw a little power: below 0 is no more of a report than 0.
+    return None if value is not None and value <= 0.0 and fuel in _STEADY else value
+
+
+def _is_below_zero(mix: Mix) -> bool:
+    """Whether a fuel that does not stop is reported to take power."""
+    return any((mix.get(fuel) or 0.0) < 0.0 for fuel in _STEADY)

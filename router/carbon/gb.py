@@ -10,27 +10,32 @@ values.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from router.carbon.answers import (
     SKEW_S,
     Issue,
-    Row,
     fetch_each,
     intensity_g,
+    listed,
     mapping,
     published_forecast,
-    rows,
     stamp,
 )
 from router.carbon.bands import with_band
 from router.carbon.provider import Http, Reading, Want
+from router.carbon.rows import RowReader
 from router.carbon.secrets import shown
-from router.errors import ConfigError, NoDataError, ProviderAnswerError, ProviderError
+from router.errors import (
+    ConfigError,
+    NoDataError,
+    ProviderAnswerError,
+    ProviderError,
+    ProviderRowError,
+)
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
 
 BASE_URL: Final = "https://api.carbonintensity.org.uk"
@@ -101,41 +106,46 @@ class GreatBritain:
             raise NoDataError(f"{where}: no region is configured for it")
         if want is not Want.FORECAST and place != NATIONAL:
             raise NoDataError(f"{where}: a region has forecasts, but no actual values")
+        reader = RowReader(where)
         if want is Want.HISTORY:
-            return Reading(observed=await self._history(where, now, hours))
+            return Reading(await self._history(reader, now, hours), None, reader.dropped)
         hour = now // _HOUR_S * _HOUR_S
         back_s = _LOOK_BACK_S if want is Want.LATEST else 0.0
-        found = await self._ahead(place, hour - back_s, where)
+        found = await self._ahead(place, hour - back_s, now, reader)
         observed = self._observed(found, now)
         if want is Want.FORECAST:
-            return Reading(observed, self._forecast(grid_zone, found, now, where))
+            forecast = self._forecast(grid_zone, found, now, reader)
+            return Reading(observed, forecast, reader.dropped)
         if not observed:
-            raise NoDataError(f"{where}: no actual value in the last {_LOOK_BACK_S / 3600:g} h")
+            raise reader.nothing(f"no actual value in the last {_LOOK_BACK_S / 3600:g} h")
         try:
-            forecast = self._forecast(grid_zone, found, now, where)
+            forecast = self._forecast(grid_zone, found, now, reader)
         except ProviderError:
-            forecast = None
-        return Reading(observed, forecast)
+            return Reading(observed, None, reader.dropped)
+        return Reading(observed, forecast, reader.dropped)
 
-    async def _ahead(self, place: str, start: float, where: str) -> list[_HalfHour]:
-        since = _within(start, where)
+    async def _ahead(
+        self, place: str, start: float, now: float, reader: RowReader
+    ) -> list[_HalfHour]:
+        since, where = _within(start, reader.where), reader.where
         if place == NATIONAL:
             answer = await self._http.get_json(f"/intensity/{since}/fw48h")
-            return _half_hours(_data(answer, where), where)
+            return _half_hours(_data(answer, where), now, reader)
         answer = await self._http.get_json(f"/regional/intensity/{since}/fw48h/regionid/{place}")
-        return _half_hours(_regional(_data(answer, where), place, where), where)
+        return _half_hours(_regional(_data(answer, where), place, where), now, reader)
 
-    async def _history(self, where: str, now: float, hours: int) -> tuple[Intensity, ...]:
+    async def _history(self, reader: RowReader, now: float, hours: int) -> tuple[Intensity, ...]:
         values: dict[float, Intensity] = {}
         depth_h = min(max(hours, 1), _LONGEST_HISTORY_H)
         end = now // _STEP_S * _STEP_S
         for day in range(math.ceil(depth_h / _DAY_H)):
-            until = _within(end - day * _DAY_H * _HOUR_S, where)
+            until = _within(end - day * _DAY_H * _HOUR_S, reader.where)
             answer = await self._http.get_json(f"/intensity/{until}/pt24h")
-            for value in self._observed(_half_hours(_data(answer, where), where), now):
+            found = _half_hours(_data(answer, reader.where), now, reader)
+            for value in self._observed(found, now):
                 values[value.observed_at] = value
         if not values:
-            raise NoDataError(f"{where}: no actual value in the last {depth_h} h")
+            raise reader.nothing(f"no actual value in the last {depth_h} h")
         return tuple(values[end] for end in sorted(values))
 
     def _observed(self, found: Sequence[_HalfHour], now: float) -> tuple[Intensity, ...]:
@@ -154,14 +164,14 @@ class GreatBritain:
         )
 
     def _forecast(
-        self, grid_zone: str, found: Sequence[_HalfHour], now: float, where: str
+        self, grid_zone: str, found: Sequence[_HalfHour], now: float, reader: RowReader
     ) -> Forecast:
         # Forecasts of past half-hours are answered too; those of this hour make up its mean.
         hour = now // _HOUR_S * _HOUR_S
         current = [h for h in found if h.start >= hour] or found
-        series = [Row(h.start, h.forecast) for h in current if h.forecast is not None]
+        series = {h.start: h.forecast for h in current if h.forecast is not None}
         issue = Issue(self.name, self.signal, _STEP_S, None, _FORECAST_FRESH_S)
-        published = published_forecast(grid_zone, series, issue, now, where)
+        published = published_forecast(grid_zone, series, issue, now, reader)
         return replace(published, slots=tuple(map(_with_band, published.slots)))
 
 
@@ -191,33 +201,35 @@ def _data(answer: Any, where: str) -> Any:
 
 def _regional(data: Any, place: str, where: str) -> Any:
     """The half-hours of region ``place``; ``data`` is documented as a list, and comes as either."""
-    regions = [data] if isinstance(data, dict) else rows(data, where, "data")
+    regions = [data] if isinstance(data, dict) else listed(data, where, "data")
     if len(regions) != 1:
         raise ProviderAnswerError(f"{where}: the answer is for {len(regions)} regions, not 1")
-    answered = regions[0].get("regionid")
+    region = mapping(regions[0], where, "the region")
+    answered = region.get("regionid")
     if isinstance(answered, bool) or str(answered) != place:
         raise ProviderAnswerError(
             f"{where}: answered for region {shown(answered)}, asked for {place}"
         )
-    return regions[0].get("data")
+    return region.get("data")
 
 
-def _half_hours(data: Any, where: str) -> list[_HalfHour]:
-    listed = [data] if isinstance(data, dict) else rows(data, where, "data")
-    found = sorted(_parsed(listed, where), key=lambda half_hour: half_hour.start)
-    if any(later.start == earlier.start for earlier, later in pairwise(found)):
-        raise ProviderAnswerError(f"{where}: two values for one half-hour")
-    return found
+def _half_hours(data: Any, now: float, reader: RowReader) -> list[_HalfHour]:
+    """The half-hours of ``data``, rising."""
+    where = reader.where
 
-
-def _parsed(listed: Sequence[Mapping[str, Any]], where: str) -> Iterator[_HalfHour]:
-    for row in listed:
+    def read(row: Mapping[str, Any]) -> _HalfHour:
         start, end = stamp(row.get("from"), where, "from"), stamp(row.get("to"), where, "to")
         if end - start != _STEP_S:
-            raise ProviderAnswerError(f"{where}: a slot of {end - start:g} s, not half an hour")
-        intensity = mapping(row.get("intensity"), where, "intensity")
-        yield _HalfHour(
+            raise ProviderRowError(f"{where}: a slot of {end - start:g} s, not half an hour")
+        intensity = row.get("intensity")
+        if not isinstance(intensity, dict):
+            raise ProviderRowError(f"{where}: intensity is no object", value=intensity)
+        return _HalfHour(
             start,
             intensity_g(intensity.get("forecast"), where, "forecast", Factors.DIRECT),
             intensity_g(intensity.get("actual"), where, "actual", Factors.DIRECT),
         )
+
+    rows = [data] if isinstance(data, dict) else listed(data, where, "data")
+    found = reader.once((one.start, one) for one in reader.each(rows, read, "from"))
+    return list(reader.in_step(found, _STEP_S, now).values())

@@ -60,16 +60,15 @@ class HttpLimits(NamedTuple):
     concurrency: int = 4
 
 
-def open_session(proxy_from_environment: bool = False) -> aiohttp.ClientSession:
+def open_session() -> aiohttp.ClientSession:
     """A session for all providers: keeps connections, no cookies; the caller closes it.
 
-    Must be called inside a running event loop. ``proxy_from_environment``: obey HTTPS_PROXY and
-    such (which makes aiohttp read ~/.netrc too).
+    Must be called inside a running event loop. Reads nothing from the environment.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=64, ttl_dns_cache=300),
         cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=proxy_from_environment,
+        trust_env=False,
     )
 
 
@@ -86,10 +85,13 @@ class HttpClient:
         budget: CallBudget | None = None,
         limits: HttpLimits = HttpLimits(),  # noqa: B008 (immutable)
         on_call: OnCall | None = None,
+        proxy: str | None = None,
     ) -> None:
-        """``on_call(provider, reason, seconds)`` after each call: reason "" when it succeeded,
-        else that of the error, or "cancelled"; a call that the budget forbade was not made, and is
-        told as "call_budget_spent". Raises ConfigError for a base URL that cannot be used.
+        """``proxy``: URL of the proxy to ask through, with user and password where it has them.
+
+        ``on_call(provider, reason, seconds)`` after each call: reason "" when it succeeded, else
+        that of the error, or "cancelled"; a call that the budget forbade was not made, and is told
+        as "call_budget_spent". Raises ConfigError for a base URL that cannot be used.
         """
         self._base_url = _checked(base_url, provider)
         self._session = session
@@ -100,6 +102,7 @@ class HttpClient:
         self._timeout = aiohttp.ClientTimeout(total=limits.timeout_s)
         self._slots = asyncio.Semaphore(limits.concurrency)
         self._on_call = on_call
+        self._proxy = proxy
 
     async def get_json(
         self,
@@ -156,6 +159,7 @@ class HttpClient:
                 headers=headers,
                 timeout=self._timeout,
                 allow_redirects=False,
+                proxy=self._proxy,
             ) as reply:
                 if reply.status != 200:
                     await self._refuse(where, reply)
@@ -174,6 +178,10 @@ class HttpClient:
                 text = f"no answer within {self._limits.timeout_s:g} s"
             case aiohttp.ClientSSLError() | aiohttp.ClientConnectorCertificateError():
                 text = f"TLS failed ({kind}); check base_url and the certificates of this machine"
+            case aiohttp.ClientProxyConnectionError():
+                text = "the proxy that the environment names cannot be reached"
+            case aiohttp.ClientHttpProxyError():
+                text = f"the proxy that the environment names answers HTTP {error.status}"
             case aiohttp.ClientConnectorDNSError():
                 text = "host name not found; check base_url and DNS"
             case aiohttp.ClientPayloadError():
@@ -244,17 +252,14 @@ async def _why_refused(reply: aiohttp.ClientResponse) -> str:
 def _decoded(where: str, body: bytes) -> Any:
     problem = "is no valid JSON"
     try:
-        return json.loads(body, parse_constant=_no_constant)
+        # NaN and Infinity, which are no JSON, cost the row that they stand in.
+        return json.loads(body)
     except RecursionError:
         problem = "is nested too deeply"
     except ValueError:
         if not body.strip():
             problem = "is empty"
     raise ProviderAnswerError(f"{where}: the answer {problem}")
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def _checked(base_url: str, provider: str) -> str:

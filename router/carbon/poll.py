@@ -15,8 +15,9 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from router.carbon.asking import Asked, Asker, PollTimes
+from router.carbon.asking import Asked, Asker, OnDropped, PollTimes
 from router.carbon.codec import Index, Seen
+from router.carbon.holes import is_stated
 from router.carbon.provider import Provider, Want
 from router.carbon.roles import Trouble
 from router.carbon.shared import Part, SharedReadings
@@ -45,15 +46,17 @@ class PolledSource:
         wants: Collection[Want] = tuple(Want),
         shared: SharedReadings | None = None,
         asked: Asked = lambda source, want, reason: None,
+        dropped: OnDropped = lambda source, rows: None,
     ) -> None:
         """``wants``: what the operator lets it be asked for, among what it offers. ``shared``:
-        None when no other gateway shares the calls. ``asked``: told of every call.
+        None when no other gateway shares the calls. ``asked``: told of every call. ``dropped``:
+        told of rows that could not be used.
         """
         self.name = provider.name
         self.signal = provider.signal
         self.grid_zones = provider.grid_zones
         self.timeout_s = times.round_s + _STORE_S
-        self._asker = Asker(provider, rng, times, wants, asked)
+        self._asker = Asker(provider, rng, times, wants, asked, dropped)
         self._shared = shared
         self._sharing = asyncio.Lock()
         self._part = Part.LEADS if shared is None else Part.FOLLOWS
@@ -85,7 +88,8 @@ class PolledSource:
         """
         if Want.LATEST not in self._asker.wants:
             ahead = await self.forecast(grid_zones, now, 1)
-            return {zone: forecast.at(now) for zone, forecast in ahead.items()}
+            slots = {zone: forecast.at(now) for zone, forecast in ahead.items()}
+            return {zone: slot for zone, slot in slots.items() if is_stated(slot)}
         await self._poll(Want.LATEST, grid_zones, now, 1)
         found = {zone: self._asker.known.newest(zone) for zone in grid_zones}
         return {zone: value for zone, value in found.items() if value is not None}
@@ -116,7 +120,10 @@ class PolledSource:
         return found
 
     def trouble(self, grid_zone: str, want: Want) -> Trouble | None:
-        """What went wrong when the zone was last asked for; None since it went well."""
+        """What went wrong when the zone was last asked for; None since it went well.
+
+        Of code ``rows_dropped`` when it went well but for some rows.
+        """
         return self._asker.troubles.get((want, grid_zone))
 
     def due_at(self, grid_zone: str, want: Want) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from router.carbon.rows import Dropped
 from router.errors import ProviderError
 from router.model import Forecast, Intensity, Signal
 
@@ -28,11 +29,13 @@ class Reading(NamedTuple):
     ``observed``: measured or estimated values, oldest first, ``observed_at`` the end of each slot;
     a slot that ends after ``now`` is allowed (it contains ``now``). ``forecast``: the newest issue,
     None where none was wanted or offered; its slots are of kind FORECAST, ``observed_at`` being
-    the time of issue, and may be shorter than an hour or fewer than asked.
+    the time of issue, and may be shorter than an hour or fewer than asked, with holes
+    (`router.carbon.holes`). ``dropped``: rows of the answer that could not be used.
     """
 
     observed: tuple[Intensity, ...] = ()
     forecast: Forecast | None = None
+    dropped: tuple[Dropped, ...] = ()
 
 
 class Provider(Protocol):

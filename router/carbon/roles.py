@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from router.carbon.provider import Want
 from router.contract import ForecastSource
@@ -47,11 +47,20 @@ class AnnualMeans(Protocol):
         ...
 
 
+# The code of a trouble that cost rows of an answer, and no more.
+ROWS_DROPPED: Final = "rows_dropped"
+
+
 class Trouble(NamedTuple):
-    """What went wrong: a ``reason`` of the error tree, and words for an operator; no secret."""
+    """What went wrong: a ``reason`` of the error tree or ROWS_DROPPED, and words; no secret."""
 
     code: str
     text: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether there was no usable answer; else there was, or it lacks rows."""
+        return self.code not in ("", ROWS_DROPPED)
 
 
 @runtime_checkable
@@ -59,7 +68,7 @@ class Troubled(Protocol):
     """A source that serves what it last knew, and tells separately why it knows no better."""
 
     def trouble(self, grid_zone: str, want: Want) -> Trouble | None:
-        """Of the last time the zone was asked for; None when that went well."""
+        """Of the last time the zone was asked for; None when that went well altogether."""
         ...
 
 

@@ -19,6 +19,7 @@ from router.errors import (
 from router.model import Forecast, Intensity
 
 _UNAVAILABLE: Final = ProviderUnavailableError.reason
+_NOTHING_NOW: Final = frozenset({NoDataError.reason, ProviderAnswerError.reason})
 NO_TROUBLE: Final = Trouble("", "")
 NO_VALUE: Final = Trouble(NoDataError.reason, "no value for this grid zone")
 
@@ -87,7 +88,7 @@ class Round:
         ahead[:] = [hop._replace(ok=False) for hop in ahead]
         self.note(zone, Want.FORECAST, Hop(name, True, trouble.text, trouble.code, age_s))
         self.ahead[zone] = issue
-        if not trouble.code:
+        if not trouble.failed:
             self.forecast.add(zone)
 
     async def call(
@@ -147,3 +148,12 @@ def refused(name: str, why: str, value: Intensity, now: float) -> Hop:
 def told(source: object, zone: str, want: Want) -> Trouble | None:
     """What a source says went wrong when it last asked for a zone."""
     return source.trouble(zone, want) if isinstance(source, Troubled) else None
+
+
+def silent_of(source: object, zones: Iterable[str]) -> list[str]:
+    """The zones that a source answered for when last asked, without a usable newest value.
+
+    It may know the hours before.
+    """
+    troubles = {zone: told(source, zone, Want.LATEST) for zone in zones}
+    return [zone for zone, why in troubles.items() if why and why.code in _NOTHING_NOW]

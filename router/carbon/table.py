@@ -2,6 +2,7 @@
 
 The first column is the start of each slot in UTC (ISO 8601; a stamp without an offset is taken as
 UTC), rising in equal steps; the others are gCO2e/kWh. A blank cell is a missing value, never 0.
+A file as Electricity Maps' portal gives it is a table of its grid zone (`router.carbon.download`).
 Parsing is pure; only ``read_table`` touches a file.
 """
 
@@ -22,6 +23,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from router.carbon.download import Download, download_of
 from router.errors import ConfigError, TraceError
 from router.model import Factors
 
@@ -55,17 +57,21 @@ def parse_csv(
     """Parse a wide CSV. ``hour_ending``: stamps are the end of each slot and move back one step.
 
     ``factors``: under LIFECYCLE a 0 is refused (no grid has it; it stands for a missing value).
-    ``only``: columns that are wanted; others may hold anything, and come out as NaN. Raises
-    TraceError naming file, row, column and the fix.
+    ``only``: columns that are wanted; others may hold anything, and come out as NaN. In a file of
+    Electricity Maps' portal, its grid zone is a column, too, and the only one unless asked for
+    others. Raises TraceError naming file, row, column and the fix.
     """
     reader = csv.reader(lines, strict=True)
     try:
         header = next(reader, [])
         grid_zones = _grid_zones(header, name)
-        wanted = [zone if only is None or zone in only else "" for zone in grid_zones]
+        own = download_of(header, factors)
+        wanted = [zone if _is_wanted(zone, only, own) else "" for zone in grid_zones]
+        zone_ids: set[str] = set()
         places: list[int] = []
         stamps: list[float] = []
         values: list[list[float]] = []
+        columns = wanted if own is None else [*wanted, header[own.g_per_kwh]]
         for cells in reader:
             row = reader.line_num
             if not cells:
@@ -80,15 +86,20 @@ def parse_csv(
                 )
             places.append(row)
             stamps.append(_stamp(cells[0], name, row, header[0]))
+            if own is not None:
+                zone_ids.add(zone := cells[own.zone_id].strip())
+                cells.append(cells[own.g_per_kwh] if only is None or zone in only else "")
             values.append(
                 [
                     _value(cell, name, row, zone) if zone else math.nan
-                    for cell, zone in zip(cells[1:], wanted, strict=True)
+                    for cell, zone in zip(cells[1:], columns, strict=True)
                 ]
             )
     except csv.Error as error:
         raise _error(name, reader.line_num, "", f"not CSV: {error}") from error
-    matrix = np.array(values, dtype=np.float64).reshape(len(values), len(grid_zones))
+    matrix = np.array(values, dtype=np.float64).reshape(len(values), len(columns))
+    if own is not None and places:
+        grid_zones, matrix = _with_own(own.zone(zone_ids, name), grid_zones, matrix, only)
     return _table(name, grid_zones, stamps, places, matrix, factors, hour_ending)
 
 
@@ -111,17 +122,24 @@ def read_parquet(
         raise TraceError(f"{path.name}: not a readable Parquet file: {error}") from error
     grid_zones = _grid_zones(content.column_names, path.name)
     stamps = _parquet_stamps(content.column(0), path.name, content.column_names[0])
-    matrix = np.full((len(stamps), len(grid_zones)), np.nan)
-    for index, zone in enumerate(grid_zones):
-        if only is not None and zone not in only:
-            continue
-        column = content.column(index + 1)
+    own = download_of(content.column_names, factors)
+    sources = {index: index + 1 for index, z in enumerate(grid_zones) if _is_wanted(z, only, own)}
+    own_zone = ""
+    if own is not None:
+        own_zone = own.zone(set(map(str, content.column(own.zone_id).to_pylist())), path.name)
+        if only is None or own_zone in only:
+            sources[len(grid_zones)] = own.g_per_kwh
+    matrix = np.full((len(stamps), len(grid_zones) + bool(own_zone)), np.nan)
+    for index, place in sources.items():
+        column, zone = content.column(place), content.column_names[place]
         kind = column.type
         if not (pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind)):
             fix = f"holds {kind}; store gCO2e/kWh as a float column, a missing value as null"
             raise _error(path.name, 1, zone, fix)
         matrix[:, index] = column.cast(pyarrow.float64(), safe=False).to_numpy()
     rows = range(1, len(stamps) + 1)
+    if own_zone:
+        grid_zones, matrix = _with_own(own_zone, grid_zones, matrix, only)
     return _table(path.name, grid_zones, stamps, rows, matrix, factors, hour_ending)
 
 
@@ -145,6 +163,22 @@ def read_table(
     except UnicodeDecodeError as error:
         raise TraceError(f"{name}: not UTF-8 text ({error}); save it as UTF-8 CSV") from error
     return parse_csv(io.StringIO(text, newline=""), name, factors, hour_ending, only)
+
+
+def _is_wanted(column: str, only: Collection[str] | None, own: Download | None) -> bool:
+    return own is None if only is None else column in only
+
+
+def _with_own(
+    zone: str,
+    columns: tuple[str, ...],
+    matrix: NDArray[np.float64],
+    only: Collection[str] | None,
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """The columns of a portal's file, and that of its grid zone, the last of ``matrix``."""
+    if only is None:
+        return (zone,), matrix[:, -1:]
+    return (columns, matrix[:, :-1]) if zone in columns else ((*columns, zone), matrix)
 
 
 def _error(name: str, row: int, column: str, text: str) -> TraceError:

@@ -7,12 +7,13 @@ Two sources over a ``TraceTable``: ``TraceSource`` for measured or estimated val
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from router.carbon.bands import RELATIVE_HALF_WIDTH
+from router.carbon.holes import bridged
 from router.carbon.table import TraceTable, read_table
 from router.errors import ConfigError
 from router.model import Forecast, Intensity, Kind, Signal
@@ -51,9 +52,13 @@ class TraceSource:
         kind: Kind = Kind.MEASURED,
         lag_s: float = 0.0,
         hour_ending: bool = False,
+        only: Collection[str] | None = None,
     ) -> TraceSource | TraceForecastSource:
-        """Read ``path`` once. Raises TraceError (the file) or ConfigError (the parameters)."""
-        table = read_table(path, signal.factors, hour_ending)
+        """Read ``path`` once; ``only``: as for ``read_table``.
+
+        Raises TraceError (the file) or ConfigError (the parameters).
+        """
+        table = read_table(path, signal.factors, hour_ending, only)
         if kind is Kind.FORECAST:
             return TraceForecastSource(table, signal=signal, lag_s=lag_s)
         return cls(table, signal=signal, kind=kind, lag_s=lag_s)
@@ -138,7 +143,10 @@ class TraceForecastSource:
     async def forecast(
         self, grid_zones: Sequence[str], now: float, horizon_h: int
     ) -> Mapping[str, Forecast]:
-        """Slots from the one containing ``now`` to ``now + horizon_h`` h or the first blank."""
+        """Slots from the one containing ``now`` to ``now + horizon_h`` h, a blank being a hole.
+
+        A zone that is blank now is left out.
+        """
         table = self._table
         first = math.floor((now - table.start) / table.step_s)
         stop = math.ceil((now + horizon_h * 3600.0 - table.start) / table.step_s)
@@ -149,10 +157,11 @@ class TraceForecastSource:
             column = self._column.get(zone)
             if column is None:
                 continue
-            slots = []
+            slots: list[Intensity | None] = []
             for row, value in enumerate(table.g_per_kwh[first:stop, column].tolist(), first):
                 if math.isnan(value):
-                    break
+                    slots.append(None)
+                    continue
                 start = table.start + row * table.step_s
                 slot = _with_band(
                     value,
@@ -163,9 +172,11 @@ class TraceForecastSource:
                     expires_at=start + 3 * table.step_s,
                 )
                 slots.append(slot)
-            if slots:
+            while slots and slots[-1] is None:
+                slots.pop()
+            if slots and slots[0] is not None:
                 start = table.start + first * table.step_s
-                found[zone] = Forecast(zone, start, table.step_s, tuple(slots))
+                found[zone] = Forecast(zone, start, table.step_s, bridged(slots))
         return found
 
 

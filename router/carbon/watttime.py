@@ -17,14 +17,13 @@ from typing import Any, Final, TypeAlias
 from router.carbon.answers import (
     SKEW_S,
     Issue,
-    Row,
     fetch_each,
-    intensity_g,
+    flag,
     iso,
+    listed,
     mapping,
     number,
     published_forecast,
-    rows,
     spans,
     stamp,
 )
@@ -32,6 +31,7 @@ from router.carbon.bands import half_width_g, with_band
 from router.carbon.login import TokenLogin
 from router.carbon.places import Coordinates
 from router.carbon.provider import Http, Reading, Want
+from router.carbon.rows import Fault, RowReader
 from router.carbon.secrets import Secret, shown
 from router.errors import (
     ConfigError,
@@ -39,6 +39,7 @@ from router.errors import (
     ProviderAnswerError,
     ProviderError,
     ProviderRefusedError,
+    ProviderRowError,
 )
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
 
@@ -49,6 +50,8 @@ WattTimePlace: TypeAlias = str | Coordinates
 G_PER_KWH_PER_LB_PER_MWH: Final = 0.45359237
 SIGNAL_TYPE: Final = "co2_moer"
 UNITS: Final = "lbs_co2_per_mwh"
+# No plant that follows demand: twice the highest figure for coal, as `MOST_G_PER_KWH`.
+MOST_LB_PER_MWH: Final = 4_400.0
 
 _HOUR_S: Final = 3600.0
 _STEP_S: Final = 300.0
@@ -109,11 +112,13 @@ class WattTime:
         if grid_zone not in self._places:
             raise NoDataError(f"{self.name}: no place is configured for grid zone {grid_zone}")
         region = await self._region(grid_zone, now)
+        reader = RowReader(self._where(grid_zone), self._password)
         if want is Want.FORECAST:
-            return Reading(forecast=await self._forecast(grid_zone, region, now, hours))
+            forecast = await self._forecast(grid_zone, region, now, hours, reader)
+            return Reading((), forecast, reader.dropped)
         depth_h = _LATEST_H if want is Want.LATEST else hours
-        values = await self._historical(grid_zone, region, now, depth_h)
-        return Reading(observed=values[-1:] if want is Want.LATEST else values)
+        values = await self._historical(region, now, depth_h, reader)
+        return Reading(values[-1:] if want is Want.LATEST else values, None, reader.dropped)
 
     async def _region(self, grid_zone: str, now: float) -> str:
         place = self._places[grid_zone]
@@ -137,9 +142,9 @@ class WattTime:
         return region
 
     async def _historical(
-        self, grid_zone: str, region: str, now: float, hours: int
+        self, region: str, now: float, hours: int, reader: RowReader
     ) -> tuple[Intensity, ...]:
-        where = self._where(grid_zone)
+        where = reader.where
         values: dict[float, Intensity] = {}
         for begin, end in spans(now - hours * _HOUR_S, now, _LONGEST_RANGE_S):
             answer = await self._get(
@@ -152,21 +157,28 @@ class WattTime:
                 include_imputed_marker="true",
             )
             found, meta = self._verified(answer, region, where)
-            step_s = _step_s(meta, where)
-            for row in found:
-                start = stamp(row.get("point_time"), where, "point_time")
-                value = self._intensity(row, start + step_s, where)
-                if value is not None and start <= now + SKEW_S:
-                    values[start] = value
+            slots = self._past(found, _step_s(meta, where), now, reader)
+            values.update(slots)
         if not values:
-            raise NoDataError(f"{where}: no value in the last {hours} h")
+            raise reader.nothing(f"no value in the last {hours} h")
         return tuple(values[start] for start in sorted(values))
+
+    def _past(
+        self, found: Sequence[Any], step_s: float, now: float, reader: RowReader
+    ) -> dict[float, Intensity]:
+        """Values by start of slot."""
+
+        def read(row: Mapping[str, Any]) -> tuple[float, Intensity] | None:
+            start = stamp(row.get("point_time"), reader.where, "point_time")
+            value = self._intensity(row, start + step_s, reader.where)
+            return (start, value) if value is not None and start <= now + SKEW_S else None
+
+        slots = reader.once(reader.each(found, read, "point_time"))
+        return reader.in_step(slots, step_s, now)
 
     def _intensity(self, row: Mapping[str, Any], end: float, where: str) -> Intensity | None:
         value = _rate(row, where)
-        imputed = row.get("imputed_data_used")
-        if not isinstance(imputed, bool | None):
-            raise ProviderAnswerError(f"{where}: imputed_data_used is neither true nor false")
+        imputed = flag(row.get("imputed_data_used"), where, "imputed_data_used")
         if value is None:
             return None
         half_g = half_width_g(value, self.signal, Kind.ESTIMATED)
@@ -180,8 +192,10 @@ class WattTime:
             half_g=half_g * _IMPUTED_FACTOR if imputed else half_g,
         )
 
-    async def _forecast(self, grid_zone: str, region: str, now: float, hours: int) -> Forecast:
-        where = self._where(grid_zone)
+    async def _forecast(
+        self, grid_zone: str, region: str, now: float, hours: int, reader: RowReader
+    ) -> Forecast:
+        where = reader.where
         answer = await self._get(
             "/v3/forecast",
             now,
@@ -190,21 +204,21 @@ class WattTime:
             horizon_hours=str(min(max(hours, 0), _MOST_HORIZON_H)),
         )
         found, meta = self._verified(answer, region, where)
-        series = {}
-        for row in found:
+
+        def read(row: Mapping[str, Any]) -> tuple[float, float] | None:
             start = stamp(row.get("point_time"), where, "point_time")
             value = _rate(row, where)
-            if value is not None:
-                series[start] = Row(start, value)
+            return None if value is None else (start, value)
+
+        series = reader.once(reader.each(found, read, "point_time"))
         generated = meta.get("generated_at")
         issued_at = None if generated is None else stamp(generated, where, "generated_at")
         issue = Issue(self.name, self.signal, _step_s(meta, where), issued_at, _FORECAST_FRESH_S)
-        ordered = [series[start] for start in sorted(series)]
-        return published_forecast(grid_zone, ordered, issue, now, where)
+        return published_forecast(grid_zone, series, issue, now, reader)
 
     def _verified(
         self, answer: Any, region: str, where: str
-    ) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]:
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """The rows and the meta data of an answer that is the rate of ``region`` in lb/MWh."""
         found = mapping(answer, where, "the answer")
         meta = mapping(found.get("meta"), where, "meta")
@@ -220,7 +234,7 @@ class WattTime:
                 f"{where}: answered for region {shown(meta.get('region'), self._password)}, asked "
                 f"for {shown(region, self._password)}"
             )
-        return rows(found.get("data"), where, "data"), meta
+        return listed(found.get("data"), where, "data"), meta
 
     async def _get(self, path: str, now: float, **params: str) -> Any:
         token = await self._login.token(now)
@@ -246,14 +260,19 @@ def _rate(row: Mapping[str, Any], where: str) -> float | None:
     value = row.get("value")
     if value is None:
         return None
-    g_per_kwh = number(value, where, "value") * G_PER_KWH_PER_LB_PER_MWH
-    return intensity_g(g_per_kwh, where, "value", Factors.NONE)
+    lb_per_mwh = number(value, where, "value")
+    if lb_per_mwh > MOST_LB_PER_MWH:
+        text = f"{where}: value is {lb_per_mwh:g}, no plant's lb/MWh"
+        raise ProviderRowError(text, Fault.OUT_OF_RANGE)
+    return lb_per_mwh * G_PER_KWH_PER_LB_PER_MWH
 
 
 def _step_s(meta: Mapping[str, Any], where: str) -> float:
-    value = number(
-        meta.get("data_point_period_seconds", _STEP_S), where, "data_point_period_seconds"
-    )
+    what = "data_point_period_seconds"
+    try:
+        value = number(meta.get(what, _STEP_S), where, what)
+    except ProviderRowError as error:
+        raise ProviderAnswerError(str(error)) from None
     if not 60.0 <= value <= _HOUR_S:
         raise ProviderAnswerError(f"{where}: data_point_period_seconds is {value:g}")
     return value

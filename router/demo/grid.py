@@ -45,5 +45,5 @@ async def play(config: Config, period: Period) -> Grid:
     means = {zone: mean for zone in zones if (mean := chain.annual_mean(zone)) is not None}
     trace = settings.sources[0]
     assert isinstance(trace, TraceSpec)
-    table = read_table(trace.file, settings.signal.factors, trace.hour_ending)
+    table = read_table(trace.file, settings.signal.factors, trace.hour_ending, zones)
     return Grid(views, means, actual(table, zones, settings.signal))

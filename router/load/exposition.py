@@ -1,7 +1,8 @@
 """Reads the few gauges that routing needs out of a Prometheus text page, by byte scan.
 
 A page of a busy server holds hundreds of histogram lines that routing never looks at, so only
-lines that start with a wanted name are ever split into labels and value.
+lines that start with a wanted name are ever split into labels and value. A page is read piece by
+piece as it comes, so that a large one never holds the event loop for long.
 """
 
 from __future__ import annotations
@@ -74,101 +75,170 @@ ENGINES: dict[str, Engine] = {
 
 # Rounding of a ratio may overshoot 1 a little; a percentage (up to 100) must not pass for one.
 _KV_CEILING = 1.001
+# More requests than any server holds at once.
+_MOST_REQUESTS = 1e6
+# Of wanted gauges on one page: thousands of models, and a bound on what one page may cost.
+MOST_SAMPLES = 10_000
+# A longer line is no sample.
+_MOST_LINE_BYTES = 64 * 1024
+# Ranks that share the work of one replica all tell the same requests (SGLang: tp_rank, pp_rank,
+# moe_ep_rank and such); those of data parallelism have requests of their own, and add up.
+_SHARED_RANK = re.compile(
+    rb'[ \t]*+(?!(?:attn_)?(?:dp|data_parallel)_rank\b)\w*rank[ \t]*+=[ \t]*+"[^"]*+"[ \t]*+'
+)
 
 _TAIL = re.compile(
     rb'[ \t]*+(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*+")*+)\})?+[ \t]*+([^ \t{}"]++)(?:[ \t].*+)?+'
 )
 
-_Samples = dict[str, list[tuple[bytes, float]]]
-
 
 class _Scanner(NamedTuple):
     engine: Engine
     lines: re.Pattern[bytes]
+    gauges: dict[bytes, tuple[Gauge, ...]]
 
 
 def _scanner(engine: Engine) -> _Scanner:
-    names = sorted({gauge.name for gauge in engine.queued + engine.running + engine.kv})
+    wanted = engine.queued + engine.running + engine.kv
+    names = sorted({gauge.name for gauge in wanted})
     # A literal prefix lets the regex engine skip to candidate lines instead of testing each one.
     prefix = commonprefix(names)  # noqa: RUF071 - no paths, characters are meant
     rest = "|".join(re.escape(name[len(prefix) :]) for name in names)
     pattern = rf"\n({re.escape(prefix)}(?:{rest}))(?=[ \t{{])([^\n]*+)"
-    return _Scanner(engine, re.compile(pattern.encode()))
+    gauges = {name.encode(): tuple(g for g in wanted if g.name == name) for name in names}
+    return _Scanner(engine, re.compile(pattern.encode()), gauges)
 
 
 _SCANNERS = {name: _scanner(engine) for name, engine in ENGINES.items()}
 
 
-def scan(body: bytes, engine: str, now: float) -> Load:
-    """The load on one text page of ``engine`` (a key of ENGINES), read at ``now``.
+class Dropped(NamedTuple):
+    """Samples of a page that could not be used; ``example``: the first of them."""
 
-    Counts add up over label sets (several models, several engine replicas); ``kv_fraction`` is
-    the fullest cache. A gauge that this engine does not have is NaN: ``running`` of plain Triton,
-    ``kv_fraction`` of servers without one. Raises DataError when a gauge that the engine always
-    has is missing, or when a wanted sample is malformed, negative or not finite.
+    samples: int
+    example: str
+
+
+class PageScan:
+    """Reads one text page of ``engine`` (a key of ENGINES), piece by piece.
+
+    ``dropped``: samples that are malformed, negative, not finite or out of range. Each costs
+    itself: it counts as if it were not on the page.
     """
-    scanner = _SCANNERS.get(engine)
-    if scanner is None:
-        raise DataError(f"unknown engine {engine!r}: use one of {', '.join(sorted(ENGINES))}")
-    if not body.endswith(b"\n"):
-        raise DataError("the page is cut off: its last line has no line feed")
-    samples: _Samples = {}
-    for name, tail in scanner.lines.findall(b"\n" + body):
-        text = name.decode()
-        samples.setdefault(text, []).append(_sample(text, tail))
-    spec = scanner.engine
-    queued = _total(samples, spec.queued)
-    running = _total(samples, spec.running)
-    if math.isnan(queued):
-        raise DataError(_missing(engine, spec.queued))
-    if math.isnan(running) and spec.running_known:
-        raise DataError(_missing(engine, spec.running))
-    return Load(running, queued, _fullest(samples, spec.kv), now)
 
+    def __init__(self, engine: str) -> None:
+        """Raises DataError for an engine that is not known."""
+        scanner = _SCANNERS.get(engine)
+        if scanner is None:
+            raise DataError(f"unknown engine {engine!r}: use one of {', '.join(sorted(ENGINES))}")
+        self.dropped = Dropped(0, "")
+        self._name = engine
+        self._scanner = scanner
+        # Per gauge on the page: by the labels of whoever has requests of its own, the value.
+        self._values: dict[Gauge, dict[bytes, float]] = {}
+        self._lines: set[tuple[bytes, bytes]] = set()
+        self._empty = True
+        # What came after the last line feed; the first line of a page has one before it, too.
+        self._rest = b"\n"
 
-def _sample(name: str, tail: bytes) -> tuple[bytes, float]:
-    match = _TAIL.fullmatch(tail)
-    if match is None:
-        raise DataError(f"malformed sample of {name}")
-    token = match[2]
-    try:
-        value = float(token)
-    except ValueError:
-        value = math.nan
-    # Python reads 1_000 as a number, the exposition format does not.
-    if not (math.isfinite(value) and value >= 0.0) or b"_" in token:
-        raise DataError(f"{name} must be a finite number >= 0, got {token[:32]!r}")
-    return match[1] or b"", value
+    def take(self, piece: bytes) -> None:
+        """The next bytes of the page. Raises DataError when it holds too much of what is wanted."""
+        body = self._rest + piece
+        end = body.rfind(b"\n")
+        self._rest = body[end:]
+        self._empty = self._empty and not piece
+        if len(self._rest) > _MOST_LINE_BYTES:
+            raise DataError(f"a line is longer than {_MOST_LINE_BYTES} bytes: no metrics page")
+        # A line that is repeated tells nothing new.
+        for line in dict.fromkeys(self._scanner.lines.findall(body, 0, end)):
+            if line in self._lines:
+                continue
+            self._lines.add(line)
+            name, tail = line
+            if len(self._lines) > MOST_SAMPLES:
+                told = f"{name.decode()} and such: is the URL that of one server?"
+                raise DataError(f"over {MOST_SAMPLES} samples of {told}")
+            self._take_sample(name, tail)
 
+    def load(self, now: float) -> Load:
+        """The load on the page, read at ``now``.
 
-def _values(samples: _Samples, alternatives: tuple[Gauge, ...]) -> list[float]:
-    for gauge in alternatives:
-        found = samples.get(gauge.name, ())
-        if gauge.label:
-            wanted = gauge.label.encode()
-            values = [value for labels, value in found if wanted in _pairs(labels)]
+        Counts add up over label sets (several models, data-parallel replicas), with one figure for
+        all ranks that share the work of a replica; ``kv_fraction`` is the fullest cache. A gauge
+        that this engine does not have, or of which no sample can be used, is NaN. Raises DataError
+        when the page is cut off, a gauge that the engine always has is not on it, or neither count
+        can be used.
+        """
+        if self._empty or self._rest != b"\n":
+            raise DataError("the page is cut off: its last line has no line feed")
+        spec = self._scanner.engine
+        queued, running = self._found(spec.queued), self._found(spec.running)
+        if queued is None:
+            raise DataError(_missing(self._name, spec.queued))
+        if running is None and spec.running_known:
+            raise DataError(_missing(self._name, spec.running))
+        if not queued and not running:
+            raise DataError(f"no usable count of requests: {self.dropped.example}")
+        kv = self._found(spec.kv)
+        fullest = min(max(kv), 1.0) if kv else math.nan
+        return Load(_total(running), _total(queued), fullest, now)
+
+    def _take_sample(self, name: bytes, tail: bytes) -> None:
+        gauges = self._scanner.gauges[name]
+        match = _TAIL.fullmatch(tail)
+        if match is None:
+            labels, value = b"", math.nan
+            pairs: list[bytes] = []
+            self._drop(f"malformed sample of {name.decode()}")
         else:
-            values = [value for _, value in found]
-        if values:
-            return values
-    return []
+            labels, value = match[1] or b"", _number(match[2])
+            # Quotes inside a value are escaped, so a comma inside one cannot fake a whole pair.
+            pairs = labels.split(b",")
+        for gauge in gauges:
+            if gauge.label and gauge.label.encode() not in map(bytes.strip, pairs):
+                continue
+            values = self._values.setdefault(gauge, {})
+            ceiling = _KV_CEILING if gauge in self._scanner.engine.kv else _MOST_REQUESTS
+            if 0.0 <= value <= ceiling:
+                who = _owner(labels, pairs)
+                values[who] = max(value, values.get(who, 0.0))
+            elif match is not None:
+                told = match[2][:32].decode("utf-8", "replace")
+                self._drop(f"{gauge.name} must be a number from 0 to {ceiling:g}, got {told!r}")
+
+    def _found(self, alternatives: tuple[Gauge, ...]) -> list[float] | None:
+        """The usable values of the first gauge that is on the page; None when none is."""
+        gauge = next((gauge for gauge in alternatives if gauge in self._values), None)
+        return None if gauge is None else list(self._values[gauge].values())
+
+    def _drop(self, why: str) -> None:
+        self.dropped = Dropped(self.dropped.samples + 1, self.dropped.example or why)
 
 
-def _pairs(labels: bytes) -> list[bytes]:
-    # Quotes inside a value are escaped, so a comma inside one cannot fake a whole pair.
-    return [pair.strip() for pair in labels.split(b",")]
+def scan(body: bytes, engine: str, now: float) -> Load:
+    """The load on a whole page at once; raises as `PageScan`."""
+    page = PageScan(engine)
+    page.take(body)
+    return page.load(now)
 
 
-def _total(samples: _Samples, alternatives: tuple[Gauge, ...]) -> float:
-    values = _values(samples, alternatives)
+def _owner(labels: bytes, pairs: list[bytes]) -> bytes:
+    """The labels without the ranks that share the work of one replica."""
+    if b"rank" not in labels:
+        return labels
+    return b",".join(pair for pair in pairs if not _SHARED_RANK.fullmatch(pair))
+
+
+def _number(token: bytes) -> float:
+    """NaN for what is none. Python reads 1_000 as a number, the exposition format does not."""
+    try:
+        return math.nan if b"_" in token else float(token)
+    except ValueError:
+        return math.nan
+
+
+def _total(values: list[float] | None) -> float:
     return math.fsum(values) if values else math.nan
-
-
-def _fullest(samples: _Samples, alternatives: tuple[Gauge, ...]) -> float:
-    fullest = max(_values(samples, alternatives), default=math.nan)
-    if fullest > _KV_CEILING:
-        raise DataError(f"KV cache use must be a fraction of 1, got {fullest}")
-    return min(fullest, 1.0) if not math.isnan(fullest) else fullest
 
 
 def _missing(engine: str, alternatives: tuple[Gauge, ...]) -> str:

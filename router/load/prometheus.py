@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Callable
+
 import aiohttp
 
 from router.errors import DataError
-from router.load.exposition import scan
+from router.load.exposition import Dropped, PageScan
 from router.model import Endpoint, Load
 
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
 
+OnDropped = Callable[[str, int], None]
+"""Told of samples of a page that could not be used: name of the endpoint, and how many."""
+
+_log = logging.getLogger(__name__)
+
+# Read at once; other work comes in between. Of wanted samples alone it takes some 2 ms.
+_PIECE_BYTES = 32 * 1024
 _TEXT_TYPES = ("text/plain", "application/openmetrics-text")
 # Uncompressed text is cheaper to read over a local network than to inflate on the event loop.
 _HEADERS = {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "identity"}
@@ -35,12 +46,18 @@ class PrometheusLoad:
         session: aiohttp.ClientSession,
         timeout_s: float,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        on_dropped: OnDropped = lambda endpoint, samples: None,
     ) -> None:
-        """``timeout_s`` bounds the whole scrape; a page over ``max_bytes`` is refused."""
+        """``timeout_s`` bounds the whole scrape; a page over ``max_bytes`` is refused.
+
+        ``on_dropped``: told of every page with samples that could not be used.
+        """
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
+        self._on_dropped = on_dropped
+        self._lacking: set[str] = set()
 
     async def read(self, endpoint: Endpoint, now: float) -> Load:
         """One reading, stamped ``now``. Raises DataError naming endpoint, URL and cause."""
@@ -48,15 +65,33 @@ class PrometheusLoad:
         if not endpoint.metrics_url:
             raise DataError(f"{where}: set metrics.url of the endpoint")
         try:
-            return scan(await self._get(endpoint.metrics_url), endpoint.engine, now)
+            page = PageScan(endpoint.engine)
+            await self._get(endpoint.metrics_url, page)
+            load = page.load(now)
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
         except TimeoutError as error:
             raise DataError(f"{where}: no answer within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise DataError(f"{where}: {type(error).__name__}: {error}") from error
+        self._tell(endpoint.name, page.dropped)
+        return load
 
-    async def _get(self, url: str) -> bytes:
+    def _tell(self, endpoint: str, dropped: Dropped) -> None:
+        """Count unusable samples; a line of the log when they begin, and one when they end."""
+        if dropped.samples:
+            self._on_dropped(endpoint, dropped.samples)
+        if bool(dropped.samples) == (endpoint in self._lacking):
+            return
+        if dropped.samples:
+            self._lacking.add(endpoint)
+            told = f"{dropped.samples} unusable samples: {dropped.example}"
+            _log.warning("endpoint's metrics page has %s", told, extra={"endpoint": endpoint})
+        else:
+            self._lacking.discard(endpoint)
+            _log.info("endpoint's metrics page is usable again", extra={"endpoint": endpoint})
+
+    async def _get(self, url: str, page: PageScan) -> None:
         # A redirect would scrape a machine that the operator did not name.
         async with self._session.get(
             url, headers=_HEADERS, timeout=self._timeout, allow_redirects=False
@@ -65,12 +100,14 @@ class PrometheusLoad:
                 raise DataError(f"answered HTTP {reply.status}, expected 200")
             if "Content-Type" in reply.headers and reply.content_type not in _TEXT_TYPES:
                 raise DataError(f"answered {reply.content_type}, expected Prometheus text")
-            return await self._body(reply)
+            await self._read(reply, page)
 
-    async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
+    async def _read(self, reply: aiohttp.ClientResponse, page: PageScan) -> None:
+        size = 0
         async for chunk in reply.content.iter_any():
-            body += chunk
-            if len(body) > self._max_bytes:
+            size += len(chunk)
+            if size > self._max_bytes:
                 raise DataError(f"page is larger than {self._max_bytes} bytes")
-        return bytes(body)
+            for first in range(0, len(chunk), _PIECE_BYTES):
+                page.take(chunk[first : first + _PIECE_BYTES])
+                await asyncio.sleep(0)

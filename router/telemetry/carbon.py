@@ -13,6 +13,8 @@ from router.telemetry.labels import LabelGuard, error_reasons
 
 # How a call ended, where not by an error of the tree.
 ANSWERED, CANCELLED = "answered", "cancelled"
+# As `router.carbon.rows.Fault`.
+ROW_FAULTS = ("malformed", "out_of_range", "contradicted", "misplaced")
 
 
 class HopView(Protocol):
@@ -26,6 +28,15 @@ class HopView(Protocol):
     def age_s(self) -> float | None: ...
 
 
+class RowsView(Protocol):
+    """Rows of an answer that could not be used, for one reason."""
+
+    @property
+    def fault(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+
+
 class CarbonMetrics:
     """On one registry. Labels are names from the operator's file and reasons of the error tree."""
 
@@ -37,6 +48,15 @@ class CarbonMetrics:
             "Calls of live carbon providers by outcome: answered, or the reason of the failure; "
             "call_budget_spent was not made.",
             ("source", "outcome"),
+            registry=registry,
+        )
+        self._faults = LabelGuard()
+        self._faults.learn(ROW_FAULTS)
+        self._dropped = Counter(
+            "carbon_router_carbon_rows_dropped_total",
+            "Rows of live providers' answers that could not be used, by fault; the other rows were "
+            "used.",
+            ("source", "fault"),
             registry=registry,
         )
         self._used = SeriesGauge(
@@ -62,6 +82,10 @@ class CarbonMetrics:
         """Count one call; ``reason`` as `router.carbon.http` tells it, "" when answered."""
         labels = (self._sources(source), self._outcomes(reason or ANSWERED))
         self._calls.labels(*labels).inc()
+
+    def dropped(self, source: str, rows: RowsView) -> None:
+        """Count the rows of one answer that were dropped for one reason."""
+        self._dropped.labels(self._sources(source), self._faults(rows.fault)).inc(rows.rows)
 
     def show(self, hops: Mapping[str, Iterable[HopView]]) -> None:
         """Set both gauges to the last refresh, per grid zone."""

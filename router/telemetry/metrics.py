@@ -118,6 +118,11 @@ class Metrics:
         self._scrape_failures = counter(
             "load_scrape_failures_total", "Load scrapes without a usable answer.", "endpoint"
         )
+        self._samples_dropped = counter(
+            "load_samples_dropped_total",
+            "Samples of backends' metrics pages that could not be used; the others were.",
+            "endpoint",
+        )
         self._orca_malformed = counter(
             "orca_malformed_total", "Unusable load reports in backend trailers."
         )
@@ -221,6 +226,10 @@ class Metrics:
     def scrape_failed(self, endpoint: str) -> None:
         """Count one load scrape without a usable answer."""
         self._scrape_failures.labels(self._endpoints(endpoint)).inc()
+
+    def samples_dropped(self, endpoint: str, samples: int) -> None:
+        """Count the samples of one page that could not be used."""
+        self._samples_dropped.labels(self._endpoints(endpoint)).inc(samples)
 
     def orca_malformed(self) -> None:
         """Count one unusable load report in a backend's trailers."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from router.carbon.provider import Reading, Want
+from router.carbon.rows import Dropped
 from router.errors import NoDataError, ProviderError
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
 
@@ -19,7 +20,8 @@ class StubProvider:
     """``lag_s``: from the end of a slot until its value is there. ``calls``: (now, want, zones).
 
     ``fails``: raised by every call. ``zone_errors``: what single zones map to. ``frozen_at``: the
-    time at which it stopped to know anything new. ``hangs``: calls never return.
+    time at which it stopped to know anything new. ``hangs``: calls never return. ``dropped``: rows
+    that its answers lose. ``null_latest``: the newest value is not there yet.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class StubProvider:
         self.hangs = False
         self.at_once = self.most_at_once = 0
         self.values: dict[tuple[str, float], float] = {}
+        self.dropped: tuple[Dropped, ...] = ()
+        self.null_latest = False
 
     def count(self, want: Want) -> int:
         return sum(1 for _, asked, _ in self.calls if asked is want)
@@ -92,4 +96,7 @@ class StubProvider:
             )
             return Reading((), Forecast(zone, start, HOUR, slots)) if slots else NoDataError("none")
         depth = 1 if want is Want.LATEST else int(hours * HOUR / step_s)
-        return Reading(tuple(self.value(zone, newest - i * step_s) for i in range(depth))[::-1])
+        if want is Want.LATEST and self.null_latest:
+            return NoDataError(f"{self.name}: the value is null")
+        observed = tuple(self.value(zone, newest - i * step_s) for i in range(depth))[::-1]
+        return Reading(observed, None, self.dropped)

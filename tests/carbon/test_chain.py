@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -15,12 +17,16 @@ from router.carbon.chain import NOWCAST_MAX_AGE_S, CarbonChain, Hop, Order
 from router.carbon.climatology import Climatology
 from router.carbon.combine import EVIDENCE, Combiner
 from router.carbon.forecast import Nowcast
+from router.carbon.holes import bridged
+from router.carbon.poll import PolledSource
+from router.carbon.provider import Want
 from router.carbon.static import StaticSource
 from router.carbon.table import TraceTable
 from router.carbon.trace import TraceForecastSource, TraceSource
-from router.errors import DataError, MixedBasisError, TraceError
+from router.errors import DataError, MixedBasisError, ProviderRefusedError, TraceError
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
 from tests.carbon.carried import Carried
+from tests.carbon.stub_provider import StubProvider
 
 SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 DIRECT = Signal(Basis.AVERAGE, Factors.DIRECT)
@@ -597,3 +603,52 @@ async def test_the_interval_of_an_ageing_observation_never_shrinks(seed: int) ->
     assert all(later <= earlier + 1e-9 for earlier, later in pairwise(below))
     assert all(later >= earlier - 1e-9 for earlier, later in pairwise(above))
     assert above[-1] > above[0]
+
+
+class Holed(TraceForecastSource):
+    """Publishes the hours of ``grid`` with a hole at the third."""
+
+    async def forecast(
+        self, grid_zones: Sequence[str], now: float, horizon_h: int
+    ) -> Mapping[str, Forecast]:
+        whole = await super().forecast(grid_zones, now, horizon_h)
+        return {
+            zone: replace(f, slots=bridged([*f.slots[:2], None, *f.slots[3:]]))
+            if len(f.slots) > 3
+            else f
+            for zone, f in whole.items()
+        }
+
+
+async def test_a_hole_in_a_published_forecast_is_filled_and_the_rest_of_it_counts() -> None:
+    built = await refreshed(Holed(grid(ahead=6), signal=SIGNAL), trace(), Climatology.load())
+    slots = built.view([ZONE], NOW, 8)[ZONE].slots
+    own, theirs = "nowcast(trace:grid.csv)", "trace:grid.csv"
+    assert [slot.source for slot in slots] == [theirs, theirs, own, *[theirs] * 3, own, own]
+    assert [slots[place].g_per_kwh for place in (0, 1, 3)] == [494.0, 495.0, 497.0]
+
+
+@pytest.mark.parametrize("known_before", [False, True])
+async def test_without_a_newest_hour_the_hours_before_it_are_carried_forward(
+    known_before: bool,
+) -> None:
+    provider = StubProvider((ZONE, OTHER), wants=frozenset({Want.LATEST, Want.HISTORY}))
+    source = PolledSource(provider, random.Random(1))
+    built = chain(source, annual=static())
+    if known_before:
+        await built.refresh([ZONE], NOW - 5 * HOUR)
+    provider.null_latest = True
+    await built.refresh([ZONE], NOW)
+    slots = built.view([ZONE], NOW, 24)[ZONE].slots
+    assert {slot.source for slot in slots} == {"nowcast(stub)"}
+    assert provider.count(Want.HISTORY) == 1 + known_before
+    await built.refresh([ZONE], NOW + 60.0)
+    assert provider.count(Want.HISTORY) == 1 + known_before
+
+
+async def test_a_source_that_refuses_is_not_asked_for_its_history_either() -> None:
+    provider = StubProvider((ZONE,))
+    provider.fails = ProviderRefusedError("stub: the key is wrong")
+    built = chain(PolledSource(provider, random.Random(1)), annual=static())
+    await built.refresh([ZONE], NOW)
+    assert provider.count(Want.HISTORY) == 0

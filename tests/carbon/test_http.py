@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import logging
+import math
 import socket
 import ssl
 import traceback
@@ -219,8 +220,6 @@ def test_any_retry_after_is_a_wait_or_nothing(header: str) -> None:
         (" \n", "is empty"),
         ('{"zone":"DE",', "no valid JSON"),
         ("<!DOCTYPE html>", "no valid JSON"),
-        ('{"v":NaN}', "no valid JSON"),
-        ('{"v":Infinity}', "no valid JSON"),
         ('{"v":' + "9" * 5000 + "}", "no valid JSON"),
         (b"\xff\xfe\xff", "no valid JSON"),
         ("[" * 100_000, "nested too deeply"),
@@ -485,3 +484,42 @@ async def test_a_base_url_that_cannot_be_used(session: aiohttp.ClientSession, ur
 async def test_a_path_with_a_query_is_a_defect(session: aiohttp.ClientSession, path: str) -> None:
     with pytest.raises(ValueError, match="has no query"):
         await client(session, "http://127.0.0.1:1").get_json(path)
+
+
+async def test_a_proxy_is_asked_in_the_provider_s_place(session: aiohttp.ClientSession) -> None:
+    asked: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        http = client(session, "http://em.invalid/v4", proxy=f"http://me:pass@127.0.0.1:{port}")
+        assert await http.get_json("/ci/latest") == {}
+    assert asked[0].startswith(b"GET http://em.invalid/v4/ci/latest HTTP/1.1")
+    assert b"Proxy-Authorization: Basic bWU6cGFzcw==" in asked[0]
+
+
+async def test_a_proxy_that_fails_is_named_as_one_and_never_with_its_password(
+    session: aiohttp.ClientSession,
+) -> None:
+    proxy = f"http://me:{SECRETS[2]}@127.0.0.1:9"
+    for url in ("http://em.invalid/v4", "https://em.invalid/v4"):
+        error = await failure(session, url, proxy=proxy)
+        assert isinstance(error, ProviderUnavailableError) and "the proxy" in str(error)
+    refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+    async with raw(refusal) as url:
+        error = await failure(session, "https://em.invalid/v4", proxy=url)
+        assert isinstance(error, ProviderUnavailableError) and "407" in str(error)
+
+
+async def test_what_is_no_number_is_left_to_the_reader_of_its_row(
+    session: aiohttp.ClientSession,
+) -> None:
+    async with serving(answering('{"v": [NaN, -Infinity]}')) as url:
+        found = (await client(session, url).get_json("/ci/latest"))["v"]
+    assert math.isnan(found[0]) and found[1] == -math.inf

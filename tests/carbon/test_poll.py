@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from router.carbon.asking import PollTimes
 from router.carbon.poll import PolledSource
 from router.carbon.provider import Reading, Want
+from router.carbon.rows import Dropped, Fault
 from router.errors import (
     CallBudgetError,
     NoDataError,
@@ -404,3 +405,26 @@ class Polling(RuleBasedStateMachine):
 
 TestPolling = Polling.TestCase
 TestPolling.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+
+
+async def test_rows_that_an_answer_lost_are_counted_told_and_forgotten_with_the_next_whole_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counted: list[tuple[str, Dropped]] = []
+    provider = StubProvider(("A", "B"))
+    provider.dropped = (Dropped(Fault.OUT_OF_RANGE, 2, "row 5: v is -1"),)
+    source = PolledSource(
+        provider, random.Random(1), dropped=lambda name, rows: counted.append((name, rows))
+    )
+    found = await source.read(["A", "B"], T0)
+    assert set(found) == {"A", "B"}
+    assert counted == [("stub", provider.dropped[0])] * 2
+    trouble = source.trouble("A", Want.LATEST)
+    assert trouble == ("rows_dropped", "2 rows dropped: row 5: v is -1")
+    assert trouble is not None and not trouble.failed
+    assert [r.getMessage() for r in caplog.records] == [
+        "carbon provider stub, latest of A: 2 rows dropped: row 5: v is -1"
+    ]
+    provider.dropped = ()
+    await source.read(["A", "B"], T0 + 2 * HOUR)
+    assert source.trouble("A", Want.LATEST) is None

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.carbon.bands import RELATIVE_HALF_WIDTH
+from router.carbon.holes import is_stated
 from router.carbon.table import TraceTable
 from router.carbon.trace import TraceForecastSource, TraceSource
 from router.errors import ConfigError, TraceError
@@ -94,14 +95,16 @@ async def test_history_is_what_was_published_in_the_span() -> None:
     assert (await source.history(["DE"], T0 + 500 * HOUR, 24))["DE"] == []
 
 
-async def test_a_forecast_trace_knows_now_and_ahead_until_a_blank() -> None:
+async def test_a_forecast_trace_knows_now_and_ahead_with_a_hole_for_a_blank() -> None:
     source = TraceForecastSource(
         table([10.0, 20.0, 30.0, math.nan, 50.0], [math.nan] * 5), signal=SIGNAL, lag_s=7200.0
     )
     now = T0 + 1.5 * HOUR
     answer = await source.forecast(["DE", "NA", "nowhere"], now, 24)
     assert list(answer) == ["DE"]
-    assert [slot.g_per_kwh for slot in answer["DE"].slots] == [20.0, 30.0]
+    slots = answer["DE"].slots
+    assert [slot.g_per_kwh for slot in slots if is_stated(slot)] == [20.0, 30.0, 50.0]
+    assert not is_stated(slots[2])
     assert answer["DE"].start == T0 + HOUR
     first = answer["DE"].slots[0]
     assert first.observed_at == T0 - HOUR and first.expires_at == T0 + 4 * HOUR

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from router.carbon.bands import MARGINAL_LEAST_HALF_WIDTH_G
 from router.carbon.budget import CallBudget, CallLimit
+from router.carbon.holes import is_stated
 from router.carbon.http import HttpClient, HttpLimits, open_session
 from router.carbon.places import Coordinates
 from router.carbon.provider import Provider, Reading, Want
@@ -153,12 +154,11 @@ async def test_the_forecast_starts_with_now_and_is_a_forecast_from_its_first_poi
     assert http.asked[0].params["horizon_hours"] == "72"
 
 
-async def test_a_forecast_ends_at_its_first_gap_and_ages_when_its_issue_is_not_said() -> None:
+async def test_a_forecast_has_holes_and_ages_when_its_issue_is_not_said() -> None:
     gap = answer([870, 860, None, 850, 840, 830])
     found = (await read(source(gap)[0], Want.FORECAST, now=T0 + 30.0)).forecast
-    assert found is not None and (found.start, len(found.slots)) == (T0, 2)
-    found = (await read(source(gap)[0], Want.FORECAST, now=T0 + 1000.0)).forecast
-    assert found is not None and (found.start, len(found.slots)) == (T0 + 900.0, 3)
+    assert found is not None and found.start == T0
+    assert [is_stated(slot) for slot in found.slots] == [True, True, False, True, True, True]
     long = answer([870] * 100)
     found = (await read(source(long)[0], Want.FORECAST, now=T0 + 5 * HOUR)).forecast
     assert found is not None and found.slots[0].age_s(T0 + 5 * HOUR) == 5 * HOUR
@@ -179,7 +179,7 @@ async def test_a_forecast_ends_at_its_first_gap_and_ages_when_its_issue_is_not_s
         (answer([870], data_point_period_seconds=0), ProviderAnswerError, "period_seconds is 0"),
         (answer([870], data_point_period_seconds="5"), ProviderAnswerError, "not a number"),
         (answer([-5]), ProviderAnswerError, "value is no number between"),
-        (answer([99_999]), ProviderAnswerError, "no grid's g/kWh"),
+        (answer([99_999]), ProviderAnswerError, "no plant's lb/MWh"),
         (answer(["870"]), ProviderAnswerError, "str, not a number"),
         (answer([None]), NoDataError, "grid zone US-CAL-CISO"),
         (answer([]), NoDataError, "grid zone US-CAL-CISO"),

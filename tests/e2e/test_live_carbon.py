@@ -146,3 +146,16 @@ async def test_a_wrong_source_is_refused_and_the_old_ones_stay(start):
         assert "none.key cannot be read" in gateway.log.read_text()
         async with gateway.client() as client:
             assert (await client.receipt())["intensity-source"] == "electricity_maps"
+
+
+async def test_a_provider_is_reached_through_the_proxy_that_the_environment_names(
+    start, monkeypatch
+):
+    async with provider() as (fake, url):
+        monkeypatch.setenv("HTTP_PROXY", url)
+        gateway = await start(configured("http://electricity-maps.invalid"))
+        async with gateway.client() as client:
+            receipt = await client.receipt()
+        assert receipt["endpoint"] == GREEN
+        assert receipt["intensity-source"] == "electricity_maps"
+        assert fake.calls

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import pytest
 from prometheus_client import CollectorRegistry
 
+from router.carbon.rows import Dropped, Fault
 from router.errors import ProviderBusyError
-from router.telemetry.carbon import CarbonMetrics
+from router.telemetry.carbon import ROW_FAULTS, CarbonMetrics
 
 
 class Asked(NamedTuple):
@@ -51,3 +52,11 @@ def test_each_hop_shows_whether_it_is_used_and_how_old_it_is(registry: Collector
     metrics.show({"DE": [Asked("static", True, 5.0)]})
     assert value(registry, "source_used", grid_zone="DE", source="eia") is None
     assert value(registry, "source_used", grid_zone="DE", source="static") == 1.0
+
+
+def test_rows_that_could_not_be_used_are_counted_by_fault(registry: CollectorRegistry) -> None:
+    metrics = CarbonMetrics(registry)
+    metrics.know(["eia"])
+    metrics.dropped("eia", Dropped(Fault.OUT_OF_RANGE, 3, "row 1: -5"))
+    assert value(registry, "rows_dropped_total", source="eia", fault="out_of_range") == 3.0
+    assert set(ROW_FAULTS) == set(Fault)
