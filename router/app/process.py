@@ -16,6 +16,7 @@ from router.app.compose import build_clock, build_limits, build_rng
 from router.app.control import ControlDesk
 from router.app.failures import FailureDesk
 from router.app.live import Outside, Sessions
+from router.app.observers import LoggedRequests
 from router.app.retirement import Retirement
 from router.app.runtime import Runtime
 from router.app.workers import run_workers
@@ -33,6 +34,7 @@ from router.telemetry import logs
 from router.telemetry.admin import AdminServer
 from router.telemetry.exposition import new_registry
 from router.telemetry.metrics import Metrics
+from router.telemetry.request_file import RequestFile
 
 _DIGEST_EVERY = 64
 
@@ -87,6 +89,9 @@ class _Process:
         self._know(config)
         self._rng = build_rng()
         self._request_log = logs.RequestLog()
+        self._request_file = RequestFile(
+            config.settings.request_log, build_rng(), self._metrics.logged
+        )
         self._clock = build_clock(config.settings.clock)
         self._sessions = Sessions()
         self._runtime = Runtime(
@@ -160,6 +165,8 @@ class _Process:
                 for task in tasks:
                     task.cancel()
         await backend.close()
+        director.digest()
+        self._request_file.close()
         self._request_log.close()
         return 0
 
@@ -171,7 +178,7 @@ class _Process:
             Parts(
                 backend,
                 OrcaReader(self._metrics.orca_malformed),
-                self._metrics,
+                LoggedRequests(self._metrics, self._request_file),
                 LengthModel(config.fleet.priors, config.policy.quantile),
                 RetryThrottle(retry.throttle_tokens, retry.token_ratio),
                 self._clock,
@@ -255,6 +262,7 @@ class _Process:
             return False
         config = self._runtime.config
         self._know(config)
+        self._request_file.configure(config.settings.request_log)
         _log.info("reloaded", extra={"policy": config.policy.name, "needs_restart": list(ignored)})
         return True
 

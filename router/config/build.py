@@ -14,12 +14,13 @@ from router.config.loading import Parsed, parse_config, shipped_profiles
 from router.config.profiles import build_profiles
 from router.config.regions import Resolved, resolve_regions
 from router.config.rtt import Matrix, rtt_matrix
-from router.config.schema import ConfigSchema, EndpointSchema, ModelSchema
+from router.config.schema import ConfigSchema, EndpointSchema, ModelSchema, RequestLogSchema
 from router.config.settings import (
     ClockSettings,
     Config,
     HealthSettings,
     LoadSettings,
+    RequestLogSettings,
     RetrySettings,
     ServerSettings,
     Settings,
@@ -67,6 +68,7 @@ def build(parsed: Parsed) -> Config:
     problems += check_carbon(schema.carbon, folder, replayed=schema.clock is not None)
     problems += checks.check_residency(schema, parsed.policy)
     problems += checks.check_numbers(schema)
+    problems += checks.check_log(schema, folder)
     problems += checks.check_signal(parsed.policy, schema.carbon)
     if problems:
         raise ConfigError(str(parsed.file), problems)
@@ -149,6 +151,19 @@ def _settings(schema: ConfigSchema, folder: Path, resolved: Resolved) -> Setting
         health=HealthSettings(**schema.health.model_dump()),
         retry=RetrySettings(**schema.retry.model_dump()),
         network_kwh_per_gb=schema.network.kwh_per_gb,
+        request_log=_request_log(schema.log.requests, folder),
+    )
+
+
+def _request_log(schema: RequestLogSchema | None, folder: Path) -> RequestLogSettings | None:
+    if schema is None:
+        return None
+    return RequestLogSettings(
+        file=folder / schema.file,
+        sample=schema.sample,
+        max_bytes=schema.max_mib * 2**20,
+        keep=schema.keep,
+        tenant=schema.tenant,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from router.config.policy import PolicySchema
 from router.config.problems import Problem, key_path, unknown
@@ -139,6 +140,19 @@ def check_numbers(schema: ConfigSchema) -> list[Problem]:
         )
         problems.append(("health.max_ejection_s", text))
     return problems
+
+
+def check_log(schema: ConfigSchema, folder: Path) -> list[Problem]:
+    """The file of requests has a folder to be in, and is a file."""
+    wanted = schema.log.requests
+    if wanted is None:
+        return []
+    path = folder / wanted.file
+    if not path.parent.is_dir():
+        return [("log.requests.file", f"{path.parent}: no such folder; make it")]
+    if path.exists() and not path.is_file():
+        return [("log.requests.file", f"{path}: not a file that can be rotated")]
+    return []
 
 
 def check_signal(policy: PolicySchema, carbon: CarbonSchema) -> list[Problem]:

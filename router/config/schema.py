@@ -111,6 +111,26 @@ class RetrySchema(Strict):
     token_ratio: float = Field(default=0.1, gt=0, le=1, description="token earned by one success")
 
 
+class RequestLogSchema(Strict):
+    """Successful requests as rows of a file that `simulate` reads as a workload."""
+
+    file: PathText = Field(description="CSV, relative to the configuration file")
+    sample: float = Field(default=1.0, gt=0, le=1, description="fraction of requests with a row")
+    max_mib: int = Field(default=100, ge=1, le=1_000_000, description="then it is rotated, MiB")
+    keep: int = Field(default=5, ge=0, le=1000, description="rotated files beside it, at most")
+    tenant: Literal["hash", "plain", "omit"] = Field(
+        default="hash", description="x-tenant in it: a hash, as it is, or left out"
+    )
+
+
+class LogSchema(Strict):
+    """What is written beside the lines on stderr."""
+
+    requests: RequestLogSchema | None = Field(
+        default=None, description="successful requests; left out: none are written"
+    )
+
+
 class NetworkSchema(Strict):
     """Energy of moving bytes between caller and region."""
 
@@ -268,6 +288,7 @@ class ConfigSchema(Strict):
     load: LoadSchema = Field(default_factory=LoadSchema, description="scraping model servers")
     health: HealthSchema = Field(default_factory=HealthSchema, description="outlier ejection")
     retry: RetrySchema = Field(default_factory=RetrySchema, description="retries, throttled")
+    log: LogSchema = Field(default_factory=LogSchema, description="requests as a file")
     network: NetworkSchema = Field(default_factory=NetworkSchema, description="transfer energy")
     origins: dict[Name, OriginSchema] = Field(
         default_factory=dict, description="where requests come from; needed unless `rtt` is given"

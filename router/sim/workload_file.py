@@ -6,6 +6,10 @@ max_output_tokens``. A blank optional cell is "none"; other columns are left alo
 holds jurisdictions separated by commas, semicolons, bars or blanks. The whole file is read once to
 check it; a file of up to ``KEPT_ROWS`` requests stays in memory, a larger one is read again at
 every pass and must be sorted.
+
+A log of requests, as ``serve`` writes it, has ``time`` (UTC) instead of ``arrival_s``: whole days
+are taken off, so that it begins on the scenario's first day and keeps its hours. Token counts that
+nobody knew are blank there, and the means of their model stand in.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -22,10 +27,22 @@ from numpy.typing import NDArray
 from router.config.problems import nearest
 from router.errors import TraceError
 from router.sim.generate import CHUNK_ROWS, joined, rechunk
-from router.sim.request_rows import BUDGETS, NEEDED, OPTIONAL, Numbers, Rows, open_rows
+from router.sim.log_time import LogTime
+from router.sim.request_rows import (
+    ARRIVAL,
+    BUDGETS,
+    NEEDED,
+    OPTIONAL,
+    TIME,
+    Numbers,
+    Rows,
+    open_rows,
+)
 from router.sim.traffic import NO_OUTPUT_LIMIT, Names, Traffic
+from router.telemetry.request_file import COLUMNS
 
 KEPT_ROWS: Final = 4_000_000
+_COUNTS: Final = ("input_tokens", "output_tokens")
 _MOST_TOKENS: Final = 10_000_000
 _SEPARATORS = re.compile(r"[,;|\s]+")
 
@@ -35,8 +52,9 @@ class FileWorkload:
 
     ``origins``: those that the fleet knows, None: any, a blank one too; ``models``: likewise, each
     with the longest context, in tokens, that any endpoint offers;
-    ``duration_s``: later arrivals are left out. Raises TraceError naming file, row, column and the
-    fix; ConfigError without pyarrow.
+    ``duration_s``: later arrivals are left out. Of a log: ``start``, unix s, is the scenario's, and
+    ``lengths`` the mean prompt and answer of each model, tokens. Raises TraceError naming file,
+    row, column and the fix; ConfigError without pyarrow.
     """
 
     def __init__(
@@ -46,8 +64,15 @@ class FileWorkload:
         origins: Iterable[str] | None,
         models: Mapping[str, float],
         kept_rows: int = KEPT_ROWS,
+        *,
+        start: float = 0.0,
+        lengths: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     ) -> None:
         self._path = path
+        self._log = LogTime(start)
+        self._lengths = lengths
+        self._assumed = dict.fromkeys(_COUNTS, 0)
+        self._sample = 1.0
         self._duration_s = duration_s
         self._known = {"model": frozenset(models)}
         if origins is not None:
@@ -58,12 +83,13 @@ class FileWorkload:
         self._residencies: dict[frozenset[str], int] = {frozenset(): 0}
         self.notes: list[str] = []
         self._contexts = models
-        self._late = self._deferrable = self._too_long = 0
+        self._early = self._late = self._deferrable = self._too_long = 0
         self._first_s, self._last_s = math.inf, -math.inf
         self.rows = 0
         self._kept = self._check(kept_rows)
         if not self.rows:
             raise TraceError(f"{path.name}: {self._nothing()}")
+        self._note_log()
         names = {column: tuple(table) for column, table in self._tables.items()}
         self.names = Names(
             names["origin"], names["model"], names["tenant"], tuple(self._residencies)
@@ -118,6 +144,28 @@ class FileWorkload:
             whole = Traffic(*(getattr(whole, name)[order] for name in Traffic.__slots__))
         return whole
 
+    def _note_log(self) -> None:
+        """What a log of requests does not say, or says of other hours."""
+        if self._log.days:
+            self.notes.append(
+                f"workload.file: times are moved by {self._log.days:+.0f} days to its start"
+            )
+        if self._early:
+            self.notes.append(
+                f"workload.file: {self._early} requests arrive before the start and are left out"
+            )
+        for column, count in self._assumed.items():
+            if count:
+                self.notes.append(
+                    f"workload.file: {count} requests have no {column}; the mean of their model "
+                    "(models) stands in"
+                )
+        if self._sample < 1.0:
+            self.notes.append(
+                f"workload.file: a sample of {self._sample:g} of the requests: the fleet sees that "
+                "much of its traffic"
+            )
+
     def _context(self, traffic: Traffic) -> NDArray[np.float64]:
         """The longest context of each request's model."""
         longest = np.array([self._contexts[model] for model in self._tables["model"]], np.float64)
@@ -138,8 +186,10 @@ class FileWorkload:
         """The requests that arrive in time, and their rows in the file; none empty."""
         for rows in open_rows(self._path, header):
             traffic = self._traffic(rows)
-            inside = np.flatnonzero(traffic.arrival_s < self._duration_s)
-            self._late += len(traffic) - len(inside)
+            early = traffic.arrival_s < 0.0
+            inside = np.flatnonzero((traffic.arrival_s < self._duration_s) & ~early)
+            self._early += int(early.sum())
+            self._late += len(traffic) - len(inside) - int(early.sum())
             self._too_long += int((traffic.input_tokens > self._context(traffic))[inside].sum())
             self._deferrable += int((traffic.deadline_s[inside] < np.inf).sum())
             self._first_s = min(self._first_s, float(traffic.arrival_s.min()))
@@ -151,23 +201,25 @@ class FileWorkload:
                 yield kept, [rows.places[row] for row in inside.tolist()]
 
     def _note_columns(self, columns: Sequence[str]) -> None:
+        self._log.used = TIME in columns and ARRIVAL not in columns
         for column in NEEDED:
-            if column not in columns:
+            if column not in columns and not (column == ARRIVAL and self._log.used):
                 raise self._error(
                     1, column, f"required, but not in the header{_hint(column, columns)}"
                 )
         for column in columns:
             if columns.count(column) > 1:
                 raise self._error(1, column, "stands in the header twice")
-        others = [c for c in columns if c not in (*NEEDED, *OPTIONAL)]
+        expected = (*NEEDED, *OPTIONAL, *(COLUMNS if self._log.used else ()))
+        others = [c for c in columns if c not in expected]
         if others:
             known = {other: nearest(other.lower(), OPTIONAL) for other in others}
             told = [f"{o} (is it {guess}?)" if guess else o for o, guess in known.items()]
             self.notes.append(f"workload.file: columns not used: {', '.join(told)}")
 
     def _traffic(self, rows: Rows) -> Traffic:
-        at = rows.numbers["arrival_s"]
-        self._require(rows, "arrival_s", np.isfinite(at) & (at >= 0.0), "a time in s >= 0")
+        at = self._arrivals(rows)
+        rows = self._completed(rows)
         deadline = self._limits(rows, "deadline_s")
         self._require(
             rows, "deadline_s", deadline > at, "blank, or s after the start, past arrival"
@@ -187,6 +239,35 @@ class FileWorkload:
             deadline,
             self._output_limit(rows),
         )
+
+    def _arrivals(self, rows: Rows) -> Numbers:
+        if self._log.used:
+            at, wrong = self._log.arrivals(rows.texts[TIME])
+            if wrong is not None:
+                text = f"{rows.texts[TIME][wrong][:40]!r} is not a time; write UTC as "
+                raise self._error(rows.places[wrong], TIME, f"{text}2022-05-14T00:00:00.000Z")
+            if "sample" in rows.numbers:
+                self._sample = min(self._sample, float(np.nanmin(self._limits(rows, "sample"))))
+            return at
+        at = rows.numbers[ARRIVAL]
+        self._require(rows, ARRIVAL, np.isfinite(at) & (at >= 0.0), "a time in s >= 0")
+        return at
+
+    def _completed(self, rows: Rows) -> Rows:
+        """``rows`` of a log with the means of the model where nobody knew a token count."""
+        if not self._log.used:
+            return rows
+        numbers = dict(rows.numbers)
+        for place, column in enumerate(_COUNTS):
+            blank = np.isnan(numbers[column])
+            if blank.any():
+                self._assumed[column] += int(blank.sum())
+                means = [self._lengths.get(m, (1.0, 1.0))[place] for m in rows.texts["model"]]
+                stand_in = np.maximum(1.0, np.rint(means))
+                if column == "output_tokens" and "max_output_tokens" in numbers:
+                    stand_in = np.fmin(stand_in, numbers["max_output_tokens"])
+                numbers[column] = np.where(blank, stand_in, numbers[column])
+        return rows._replace(numbers=numbers)
 
     def _tokens(self, rows: Rows, column: str) -> NDArray[np.int32]:
         values = rows.numbers[column]

@@ -118,6 +118,9 @@ class Metrics:
         self._scrape_failures = counter(
             "load_scrape_failures_total", "Load scrapes without a usable answer.", "endpoint"
         )
+        self._logged = counter(
+            "request_log_rows_total", "Rows of log.requests: written, or lost.", "outcome"
+        )
         self._orca_malformed = counter(
             "orca_malformed_total", "Unusable load reports in backend trailers."
         )
@@ -221,6 +224,11 @@ class Metrics:
     def scrape_failed(self, endpoint: str) -> None:
         """Count one load scrape without a usable answer."""
         self._scrape_failures.labels(self._endpoints(endpoint)).inc()
+
+    def logged(self, written: int, lost: int) -> None:
+        """Count rows of the file of requests."""
+        self._logged.labels("written").inc(written)
+        self._logged.labels("lost").inc(lost)
 
     def orca_malformed(self) -> None:
         """Count one unusable load report in a backend's trailers."""
