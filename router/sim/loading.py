@@ -60,6 +60,7 @@ def load(path: str | Path, policies: Sequence[str] = (), seed: int | None = None
     """
     file = Path(path)
     schema = _schema(file)
+    _obtained(schema, file)
     if seed is not None:
         schema = schema.model_copy(update={"seed": seed})
     signal = Signal(Basis(schema.carbon.basis), Factors(schema.carbon.factors))
@@ -112,6 +113,14 @@ def _schema(file: Path) -> ScenarioSchema:
         return ScenarioSchema.model_validate(data)
     except ValidationError as error:
         raise ConfigError(str(file), from_validation(error, ScenarioSchema, data)) from error
+
+
+def _obtained(schema: ScenarioSchema, file: Path) -> None:
+    """Raises ConfigError for a file of intensities that is to be had elsewhere, and says where."""
+    path = file.parent / schema.carbon.file
+    if schema.carbon.obtain and not path.is_file():
+        text = f"{path} is not there: {schema.carbon.obtain}"
+        raise ConfigError(str(file), [("carbon.file", text)])
 
 
 def _unused(schema: ScenarioSchema) -> list[str]:

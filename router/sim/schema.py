@@ -86,6 +86,9 @@ class GridSchema(Strict):
     file: PathText = Field(
         description="wide CSV(.gz) or Parquet: first column UTC time, one column a grid zone, g/kWh"
     )
+    obtain: Text | None = Field(
+        default=None, description="how the file is to be had; told when it is not there"
+    )
     basis: Literal["average", "marginal"] = Field(
         default="average", description="attribution (average) or consequence (marginal)"
     )
