@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from router.config.problems import nearest
 from router.errors import TraceError
 from router.sim.generate import CHUNK_ROWS, joined, rechunk
-from router.sim.log_time import LogTime
+from router.sim.request_log import RequestLog
 from router.sim.request_rows import (
     ARRIVAL,
     BUDGETS,
@@ -42,7 +42,6 @@ from router.sim.traffic import NO_OUTPUT_LIMIT, Names, Traffic
 from router.telemetry.request_file import COLUMNS
 
 KEPT_ROWS: Final = 4_000_000
-_COUNTS: Final = ("input_tokens", "output_tokens")
 _MOST_TOKENS: Final = 10_000_000
 _SEPARATORS = re.compile(r"[,;|\s]+")
 
@@ -69,10 +68,8 @@ class FileWorkload:
         lengths: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     ) -> None:
         self._path = path
-        self._log = LogTime(start)
-        self._lengths = lengths
-        self._assumed = dict.fromkeys(_COUNTS, 0)
-        self._sample = 1.0
+        self._log = RequestLog(start, lengths)
+        self._is_log = False
         self._duration_s = duration_s
         self._known = {"model": frozenset(models)}
         if origins is not None:
@@ -89,7 +86,8 @@ class FileWorkload:
         self._kept = self._check(kept_rows)
         if not self.rows:
             raise TraceError(f"{path.name}: {self._nothing()}")
-        self._note_log()
+        if self._is_log:
+            self.notes += self._log.notes()
         names = {column: tuple(table) for column, table in self._tables.items()}
         self.names = Names(
             names["origin"], names["model"], names["tenant"], tuple(self._residencies)
@@ -118,6 +116,10 @@ class FileWorkload:
             if parts is None and unsorted_row:
                 text = "arrives before the row above it; sort the file by arrival_s"
                 raise self._error(unsorted_row, "arrival_s", text)
+        if self._early:
+            self.notes.append(
+                f"workload.file: {self._early} requests arrive before the start and are left out"
+            )
         if self._late:
             self.notes.append(
                 f"workload.file: {self._late} requests arrive at or after the end "
@@ -143,28 +145,6 @@ class FileWorkload:
             order = np.argsort(whole.arrival_s, kind="stable")
             whole = Traffic(*(getattr(whole, name)[order] for name in Traffic.__slots__))
         return whole
-
-    def _note_log(self) -> None:
-        """What a log of requests does not say, or says of other hours."""
-        if self._log.days:
-            self.notes.append(
-                f"workload.file: times are moved by {self._log.days:+.0f} days to its start"
-            )
-        if self._early:
-            self.notes.append(
-                f"workload.file: {self._early} requests arrive before the start and are left out"
-            )
-        for column, count in self._assumed.items():
-            if count:
-                self.notes.append(
-                    f"workload.file: {count} requests have no {column}; the mean of their model "
-                    "(models) stands in"
-                )
-        if self._sample < 1.0:
-            self.notes.append(
-                f"workload.file: a sample of {self._sample:g} of the requests: the fleet sees that "
-                "much of its traffic"
-            )
 
     def _context(self, traffic: Traffic) -> NDArray[np.float64]:
         """The longest context of each request's model."""
@@ -201,16 +181,16 @@ class FileWorkload:
                 yield kept, [rows.places[row] for row in inside.tolist()]
 
     def _note_columns(self, columns: Sequence[str]) -> None:
-        self._log.used = TIME in columns and ARRIVAL not in columns
+        self._is_log = TIME in columns and ARRIVAL not in columns
         for column in NEEDED:
-            if column not in columns and not (column == ARRIVAL and self._log.used):
+            if column not in columns and not (column == ARRIVAL and self._is_log):
                 raise self._error(
                     1, column, f"required, but not in the header{_hint(column, columns)}"
                 )
         for column in columns:
             if columns.count(column) > 1:
                 raise self._error(1, column, "stands in the header twice")
-        expected = (*NEEDED, *OPTIONAL, *(COLUMNS if self._log.used else ()))
+        expected = (*NEEDED, *OPTIONAL, *(COLUMNS if self._is_log else ()))
         others = [c for c in columns if c not in expected]
         if others:
             known = {other: nearest(other.lower(), OPTIONAL) for other in others}
@@ -218,8 +198,15 @@ class FileWorkload:
             self.notes.append(f"workload.file: columns not used: {', '.join(told)}")
 
     def _traffic(self, rows: Rows) -> Traffic:
-        at = self._arrivals(rows)
-        rows = self._completed(rows)
+        if self._is_log:
+            rows, wrong = self._log.completed(rows)
+            if wrong is not None:
+                text = f"{rows.texts[TIME][wrong][:40]!r} is not a time; write UTC as "
+                raise self._error(rows.places[wrong], TIME, f"{text}2022-05-14T00:00:00.000Z")
+        at = rows.numbers[ARRIVAL]
+        self._require(
+            rows, ARRIVAL, np.isfinite(at) & ((at >= 0.0) | self._is_log), "a time in s >= 0"
+        )
         deadline = self._limits(rows, "deadline_s")
         self._require(
             rows, "deadline_s", deadline > at, "blank, or s after the start, past arrival"
@@ -239,35 +226,6 @@ class FileWorkload:
             deadline,
             self._output_limit(rows),
         )
-
-    def _arrivals(self, rows: Rows) -> Numbers:
-        if self._log.used:
-            at, wrong = self._log.arrivals(rows.texts[TIME])
-            if wrong is not None:
-                text = f"{rows.texts[TIME][wrong][:40]!r} is not a time; write UTC as "
-                raise self._error(rows.places[wrong], TIME, f"{text}2022-05-14T00:00:00.000Z")
-            if "sample" in rows.numbers:
-                self._sample = min(self._sample, float(np.nanmin(self._limits(rows, "sample"))))
-            return at
-        at = rows.numbers[ARRIVAL]
-        self._require(rows, ARRIVAL, np.isfinite(at) & (at >= 0.0), "a time in s >= 0")
-        return at
-
-    def _completed(self, rows: Rows) -> Rows:
-        """``rows`` of a log with the means of the model where nobody knew a token count."""
-        if not self._log.used:
-            return rows
-        numbers = dict(rows.numbers)
-        for place, column in enumerate(_COUNTS):
-            blank = np.isnan(numbers[column])
-            if blank.any():
-                self._assumed[column] += int(blank.sum())
-                means = [self._lengths.get(m, (1.0, 1.0))[place] for m in rows.texts["model"]]
-                stand_in = np.maximum(1.0, np.rint(means))
-                if column == "output_tokens" and "max_output_tokens" in numbers:
-                    stand_in = np.fmin(stand_in, numbers["max_output_tokens"])
-                numbers[column] = np.where(blank, stand_in, numbers[column])
-        return rows._replace(numbers=numbers)
 
     def _tokens(self, rows: Rows, column: str) -> NDArray[np.int32]:
         values = rows.numbers[column]
