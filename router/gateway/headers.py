@@ -48,11 +48,9 @@ def _verdict(key: str) -> str:
     plain = key.lower().replace("_", "-").replace(".", "-")
     if plain.startswith(_ANSWERS):
         return f"requests carry no {_ANSWERS} headers; theirs are {', '.join(sorted(KNOWN))}"
-    meant = _meant(plain.removesuffix("-bin"))
+    meant = _meant(plain)
     if not meant:
         return ""
-    if plain == f"{meant}-bin":
-        return f"is text: send it as {meant}"
     return f"is not a header of this gateway; did you mean {meant}?"
 
 
@@ -60,6 +58,9 @@ def _meant(plain: str) -> str:
     words = plain.split("-")
     if any(_is_residency(word) for word in words):
         return RESIDENCY
+    if plain.endswith("-bin"):
+        # Bytes are nobody's budget or origin: a tracing context, mostly.
+        return ""
     if plain.startswith("x-"):
         for header, word in _LATENCIES:
             # TTFT and TPOT mean nothing else; latency and e2e may be somebody's measurements.
