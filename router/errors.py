@@ -17,7 +17,8 @@
     ├── RequestError                 the caller's request is wrong; never retried
     │   ├── MalformedRequestError    request_malformed
     │   ├── InvalidMetadataError     metadata_invalid       budget, origin, residency or tenant
-    │   └── UnknownModelError        model_unknown
+    │   ├── UnknownModelError        model_unknown
+    │   └── UnsupportedMethodError   method_unsupported     an RPC that is not for a whole fleet
     ├── RefusedError                 the request is right, the fleet or the policy says no
     │   ├── NothingFeasibleError     no_feasible_endpoint   no healthy endpoint
     │   ├── ShedError                shed                   every feasible endpoint is full
@@ -172,6 +173,12 @@ class UnknownModelError(RequestError):
     """No endpoint of the fleet serves this model (or this version of it)."""
 
     reason = "model_unknown"
+
+
+class UnsupportedMethodError(RequestError):
+    """An RPC that acts on one server, and has no meaning for a fleet behind a gateway."""
+
+    reason = "method_unsupported"
 
 
 class RefusedError(CarbonRouterError):

@@ -7,7 +7,8 @@ frozen dataclasses, validated at construction.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -175,6 +176,10 @@ class Region:
     pue_source: str
     residency: frozenset[str]
 
+    def lies_in(self, jurisdictions: frozenset[str]) -> bool:
+        """Whether it lies in one of ``jurisdictions``; an empty set stands for anywhere."""
+        return not jurisdictions or not jurisdictions.isdisjoint(self.residency)
+
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
@@ -210,6 +215,18 @@ class LengthPrior:
 
 
 @dataclass(frozen=True, slots=True)
+class ResidencyRules:
+    """The operator's own limits: jurisdictions by model and by tenant, none of the sets empty.
+
+    ``serves_unlisted``: whether a tenant that is not in ``tenants`` is served where any is.
+    """
+
+    models: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    tenants: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    serves_unlisted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """Everything that can be routed to. ``rtt_ms[origin][region]`` is complete for every pair.
 
@@ -223,6 +240,7 @@ class Fleet:
     rtt_ms: dict[str, dict[str, float]]
     default_origin: str
     gateway_origin: str
+    residency: ResidencyRules = ResidencyRules()
 
 
 class Budget(NamedTuple):
@@ -314,6 +332,7 @@ class Policy:
     stale_after_s: float
     wake_share: float = 0.0
     scarcity: float = 0.0
+    residency: frozenset[str] = frozenset()
 
 
 class Load(NamedTuple):

@@ -51,6 +51,11 @@ class GRPCInferenceServiceStub:
             request_serializer=pb.ModelConfigRequest.SerializeToString,
             response_deserializer=pb.ModelConfigResponse.FromString,
         )
+        self.RepositoryIndex = channel.unary_unary(
+            "/inference.GRPCInferenceService/RepositoryIndex",
+            request_serializer=pb.RepositoryIndexRequest.SerializeToString,
+            response_deserializer=pb.RepositoryIndexResponse.FromString,
+        )
 
 
 class GRPCInferenceServiceServicer:
@@ -96,6 +101,11 @@ class GRPCInferenceServiceServicer:
         context.set_details("ModelConfig is not implemented")
         raise NotImplementedError("ModelConfig")
 
+    def RepositoryIndex(self, request: Any, context: Any) -> Any:
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details("RepositoryIndex is not implemented")
+        raise NotImplementedError("RepositoryIndex")
+
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: Any, server: Any) -> None:
     """Serve inference.GRPCInferenceService on a synchronous or an asyncio server."""
@@ -139,6 +149,11 @@ def add_GRPCInferenceServiceServicer_to_server(servicer: Any, server: Any) -> No
             servicer.ModelConfig,
             request_deserializer=pb.ModelConfigRequest.FromString,
             response_serializer=pb.ModelConfigResponse.SerializeToString,
+        ),
+        "RepositoryIndex": grpc.unary_unary_rpc_method_handler(
+            servicer.RepositoryIndex,
+            request_deserializer=pb.RepositoryIndexRequest.FromString,
+            response_serializer=pb.RepositoryIndexResponse.SerializeToString,
         ),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers),))

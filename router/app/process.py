@@ -16,6 +16,7 @@ from router.app.compose import build_clock, build_limits, build_rng
 from router.app.control import ControlDesk
 from router.app.failures import FailureDesk
 from router.app.live import Outside, Sessions
+from router.app.observers import LoggedRequests
 from router.app.probing import Prober
 from router.app.retirement import Retirement
 from router.app.runtime import Runtime
@@ -34,6 +35,7 @@ from router.telemetry import logs
 from router.telemetry.admin import AdminServer
 from router.telemetry.exposition import new_registry
 from router.telemetry.metrics import Metrics
+from router.telemetry.request_file import RequestFile
 
 _DIGEST_EVERY = 64
 
@@ -88,6 +90,9 @@ class _Process:
         self._know(config)
         self._rng = build_rng()
         self._request_log = logs.RequestLog()
+        self._request_file = RequestFile(
+            config.settings.request_log, build_rng(), self._metrics.logged
+        )
         self._clock = build_clock(config.settings.clock)
         self._sessions = Sessions()
         self._runtime = Runtime(
@@ -167,6 +172,8 @@ class _Process:
                 for task in tasks:
                     task.cancel()
         await backend.close()
+        director.digest()
+        self._request_file.close()
         self._request_log.close()
         return 0
 
@@ -178,7 +185,7 @@ class _Process:
             Parts(
                 backend,
                 OrcaReader(self._metrics.orca_malformed),
-                self._metrics,
+                LoggedRequests(self._metrics, self._request_file),
                 LengthModel(config.fleet.priors, config.policy.quantile),
                 RetryBudget(retry.budget_ratio, retry.budget_reserve),
                 self._clock,
@@ -262,6 +269,7 @@ class _Process:
             return False
         config = self._runtime.config
         self._know(config)
+        self._request_file.configure(config.settings.request_log)
         _log.info("reloaded", extra={"policy": config.policy.name, "needs_restart": list(ignored)})
         return True
 

@@ -80,7 +80,10 @@ def document(
             }
             for name, region in fleet.regions.items()
         },
-        "models": {name: asdict(prior) for name, prior in fleet.priors.items()},
+        "models": {
+            name: {**asdict(prior), **_held(fleet.residency.models.get(name))}
+            for name, prior in fleet.priors.items()
+        },
         "endpoints": endpoints,
         "profiles": profiles.found,
     }
@@ -104,7 +107,13 @@ def _plain(value: Any) -> Any:
         return {k: part for k, part in parts.items() if part is not None and k != "explicit"}
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
+    if isinstance(value, frozenset):
+        return sorted(value) or None
     return value
+
+
+def _held(residency: frozenset[str] | None) -> dict[str, list[str]]:
+    return {"residency": sorted(residency)} if residency else {}
 
 
 class _Profiles:

@@ -27,6 +27,7 @@ from router.carbon.download import Download, download_of
 from router.errors import ConfigError, TraceError
 from router.model import Factors
 
+FORMAT: Final = "format: docs/config.md, Tables of intensity"
 # No grid emits more per kWh; a larger number is another unit.
 _MOST_G_PER_KWH: Final = 5_000.0
 # A life-cycle column that never reaches this is in kg/kWh: the cleanest real grids are near 9 g.
@@ -159,7 +160,7 @@ def read_table(
             data = gzip.decompress(data)
         text = data.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
-        raise TraceError(f"{name}: cannot be read from {path}: {error}") from error
+        raise TraceError(f"{name}: cannot be read from {path}: {error}; {FORMAT}") from error
     except UnicodeDecodeError as error:
         raise TraceError(f"{name}: not UTF-8 text ({error}); save it as UTF-8 CSV") from error
     return parse_csv(io.StringIO(text, newline=""), name, factors, hour_ending, only)
@@ -188,12 +189,13 @@ def _error(name: str, row: int, column: str, text: str) -> TraceError:
 
 def _grid_zones(header: Sequence[str], name: str) -> tuple[str, ...]:
     if len(header) < 2:
-        fix = "needs a header: a datetime column, then one column a grid zone"
+        fix = f"needs a header: a datetime column, then one column a grid zone ({FORMAT})"
         if header and (";" in header[0] or "\t" in header[0]):
             fix += "; separate cells by commas, and write decimals with a point"
         raise _error(name, 1, "", fix)
     if _STAMP.fullmatch(header[0].strip()):
-        raise _error(name, 1, "", "is data; put a header above it: datetime, then the grid zones")
+        fix = f"is data; put a header above it: datetime, then the grid zones ({FORMAT})"
+        raise _error(name, 1, "", fix)
     zones = tuple(cell.strip() for cell in header[1:])
     for index, zone in enumerate(zones, 2):
         if not zone:

@@ -14,12 +14,13 @@ from router.config.loading import Parsed, parse_config, shipped_profiles
 from router.config.profiles import build_profiles
 from router.config.regions import Resolved, resolve_regions
 from router.config.rtt import Matrix, rtt_matrix
-from router.config.schema import ConfigSchema, EndpointSchema
+from router.config.schema import ConfigSchema, EndpointSchema, ModelSchema, RequestLogSchema
 from router.config.settings import (
     ClockSettings,
     Config,
     HealthSettings,
     LoadSettings,
+    RequestLogSettings,
     RetrySettings,
     ServerSettings,
     Settings,
@@ -33,6 +34,7 @@ from router.model import (
     Fleet,
     LengthPrior,
     Profile,
+    ResidencyRules,
     ServedModel,
     TokenProfile,
 )
@@ -64,8 +66,9 @@ def build(parsed: Parsed) -> Config:
     problems += checks.check_origins(schema, rtt_ms)
     problems += checks.check_profiles(schema.profiles, shipped)
     problems += check_carbon(schema.carbon, folder, replayed=schema.clock is not None)
-    problems += checks.check_residency(schema)
+    problems += checks.check_residency(schema, parsed.policy)
     problems += checks.check_numbers(schema)
+    problems += checks.check_log(schema, folder)
     problems += checks.check_signal(parsed.policy, schema.carbon)
     if problems:
         raise ConfigError(str(parsed.file), problems)
@@ -87,16 +90,26 @@ def _fleet(
     return Fleet(
         regions=resolved.regions,
         endpoints=tuple(_endpoint(endpoint, profiles) for endpoint in schema.endpoints),
-        priors={
-            name: LengthPrior(**schema.models[name].model_dump())
-            if name in schema.models
-            else _TENSOR_PRIOR
-            for name in sorted(served)
-        },
+        priors={name: _prior(schema.models.get(name)) for name in sorted(served)},
         rtt_ms=rtt_ms,
         default_origin=schema.default_origin,
         gateway_origin=schema.server.origin,
+        residency=ResidencyRules(
+            models={
+                name: frozenset(model.residency)
+                for name, model in schema.models.items()
+                if model.residency
+            },
+            tenants={name: frozenset(one.residency) for name, one in schema.tenants.items()},
+            serves_unlisted=schema.unlisted_tenants == "serve",
+        ),
     )
+
+
+def _prior(model: ModelSchema | None) -> LengthPrior:
+    """Lengths of a model; one "token" where a tensor model states none."""
+    lengths = model.lengths() if model else None
+    return _TENSOR_PRIOR if lengths is None else LengthPrior(*lengths)
 
 
 def _endpoint(endpoint: EndpointSchema, profiles: Mapping[str, Profile]) -> Endpoint:
@@ -138,6 +151,19 @@ def _settings(schema: ConfigSchema, folder: Path, resolved: Resolved) -> Setting
         health=HealthSettings(**schema.health.model_dump()),
         retry=RetrySettings(**schema.retry.model_dump()),
         network_kwh_per_gb=schema.network.kwh_per_gb,
+        request_log=_request_log(schema.log.requests, folder),
+    )
+
+
+def _request_log(schema: RequestLogSchema | None, folder: Path) -> RequestLogSettings | None:
+    if schema is None:
+        return None
+    return RequestLogSettings(
+        file=folder / schema.file,
+        sample=schema.sample,
+        max_bytes=schema.max_mib * 2**20,
+        keep=schema.keep,
+        tenant=schema.tenant,
     )
 
 

@@ -17,6 +17,8 @@ from router.config.sources import (
 from router.config.specs import LIFECYCLE, MARGINAL, published_signal, source_names
 from router.model import Basis, Factors, Signal
 
+_FORMAT = "format: docs/config.md, Tables of intensity"
+
 
 def check_carbon(carbon: CarbonSchema, folder: Path, replayed: bool) -> list[Problem]:
     """Sources fit the signal and each other, and their files exist; ``replayed``: not by now."""
@@ -35,7 +37,8 @@ def check_carbon(carbon: CarbonSchema, folder: Path, replayed: bool) -> list[Pro
                 at = f"{key_path(['carbon', 'zones', zone, 'sources'])}[{index}]"
                 problems.append((at, f"{name!r} is listed twice"))
     if carbon.history is not None and not (folder / carbon.history.file).is_file():
-        problems.append(("carbon.history.file", f"{folder / carbon.history.file}: no such file"))
+        text = f"{folder / carbon.history.file}: no such file; {_FORMAT}"
+        problems.append(("carbon.history.file", text))
     return problems
 
 
@@ -53,7 +56,7 @@ def _check_sources(
         if isinstance(source, TraceSchema):
             path = folder / source.file
             if not path.is_file():
-                yield f"{here}.file", f"{path}: no such file"
+                yield f"{here}.file", f"{path}: no such file; {_FORMAT}"
         elif isinstance(source, ClimatologySchema):
             if signal != LIFECYCLE:
                 text = "the shipped climatology is average/lifecycle and cannot stand in for "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from router.config.policy import PolicySchema
 from router.config.problems import Problem, key_path, unknown
@@ -10,7 +11,8 @@ from router.config.schema import ConfigSchema
 from router.config.sources import CarbonSchema
 from router.model import Profile, TokenProfile
 
-MAX_JURISDICTIONS = 62
+# As many as a decision tells apart (``router.core.layout``).
+MAX_RESIDENCY_SETS = 62
 
 
 def check_references(schema: ConfigSchema, profiles: Mapping[str, Profile]) -> list[Problem]:
@@ -53,8 +55,11 @@ def _check_models(
         profile = profiles.get(model.profile)
         if profile is None:
             problems.append((f"{at}.profile", unknown("profile", model.profile, profiles)))
-        elif isinstance(profile, TokenProfile) and model.name not in schema.models:
-            hint = unknown("model", model.name, schema.models)
+        elif isinstance(profile, TokenProfile) and not _has_lengths(schema, model.name):
+            known = model.name in schema.models
+            hint = (
+                "its lengths are missing" if known else unknown("model", model.name, schema.models)
+            )
             text = (
                 f"{hint}; a token profile needs models.{model.name} with input_tokens, "
                 "output_tokens and output_tokens_p95"
@@ -84,13 +89,39 @@ def check_profiles(own: Iterable[str], shipped: Mapping[str, Profile]) -> list[P
     ]
 
 
-def check_residency(schema: ConfigSchema) -> list[Problem]:
-    """No more jurisdictions than a decision can tell apart."""
-    names = {name for region in schema.regions.values() for name in region.residency}
-    if len(names) <= MAX_JURISDICTIONS:
-        return []
-    text = f"{len(names)} different residency names; at most {MAX_JURISDICTIONS} are told apart"
-    return [("regions", text)]
+def check_residency(schema: ConfigSchema, policy: PolicySchema) -> list[Problem]:
+    """Every jurisdiction that limits something is one that a region lies in."""
+    sets = {frozenset(region.residency) for region in schema.regions.values()}
+    problems: list[Problem] = []
+    if len(sets) > MAX_RESIDENCY_SETS:
+        text = (
+            f"{len(sets)} different residency lists; at most {MAX_RESIDENCY_SETS} are told apart: "
+            "leave out jurisdictions that no request and no rule names, so that regions share lists"
+        )
+        problems.append(("regions", text))
+    known = {name for one in sets for name in one}
+    for where, names in _limits(schema, policy):
+        for place, name in enumerate(names):
+            if name not in known:
+                text = (
+                    unknown("jurisdiction", name, known)
+                    if known
+                    else (f"{name!r}: no region has a residency; give it under regions")
+                )
+                problems.append((f"{where}[{place}]", text))
+    return problems
+
+
+def _limits(schema: ConfigSchema, policy: PolicySchema) -> Iterator[tuple[str, Sequence[str]]]:
+    yield "policy.residency", policy.residency or ()
+    for name, model in schema.models.items():
+        yield key_path(["models", name, "residency"]), model.residency or ()
+    for name, tenant in schema.tenants.items():
+        yield key_path(["tenants", name, "residency"]), tenant.residency
+
+
+def _has_lengths(schema: ConfigSchema, model: str) -> bool:
+    return model in schema.models and schema.models[model].input_tokens is not None
 
 
 def check_numbers(schema: ConfigSchema) -> list[Problem]:
@@ -109,6 +140,19 @@ def check_numbers(schema: ConfigSchema) -> list[Problem]:
         )
         problems.append(("health.max_ejection_s", text))
     return problems
+
+
+def check_log(schema: ConfigSchema, folder: Path) -> list[Problem]:
+    """The file of requests has a folder to be in, and is a file."""
+    wanted = schema.log.requests
+    if wanted is None:
+        return []
+    path = folder / wanted.file
+    if not path.parent.is_dir():
+        return [("log.requests.file", f"{path.parent}: no such folder; make it")]
+    if path.exists() and not path.is_file():
+        return [("log.requests.file", f"{path}: not a file that can be rotated")]
+    return []
 
 
 def check_signal(policy: PolicySchema, carbon: CarbonSchema) -> list[Problem]:

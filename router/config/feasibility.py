@@ -1,4 +1,4 @@
-"""Whether a policy's latency budgets can ever be met by this fleet, before any request came."""
+"""Whether a policy's limits can ever be met by this fleet, before any request came."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from router.config.problems import Problem
+from router.config.problems import Problem, key_path
 from router.model import Endpoint, Fleet, Policy, Profile, Relax, TaskProfile
 
 
@@ -18,14 +18,14 @@ class Floor(NamedTuple):
 
 
 def check_feasible(policy: Policy, fleet: Fleet) -> tuple[list[Problem], list[str]]:
-    """(problems, notes): budgets below what an idle fleet takes for a mean request.
+    """(problems, notes): residency that leaves a model no endpoint, and budgets below what an idle
+    fleet takes for a mean request.
 
     The floor of a model is its fastest endpoint, idle, from its nearest origin. A budget below
     the floor of every model is a problem. Below that of some models only, it is a note where the
     policy may relax its own latency budgets, and a problem where it may not.
     """
-    problems: list[Problem] = []
-    notes: list[str] = []
+    problems, notes = _residency(policy, fleet)
     budgets = {"ttft_ms": policy.budget.ttft_ms, "tpot_ms": policy.budget.tpot_ms}
     budgets["e2e_ms"] = policy.budget.e2e_ms
     models = sorted({model.name for endpoint in fleet.endpoints for model in endpoint.models})
@@ -44,6 +44,39 @@ def check_feasible(policy: Policy, fleet: Fleet) -> tuple[list[Problem], list[st
                 problems.append((f"policy.budget.{key}", f"{text}; raise it"))
             else:
                 notes.append(f"policy.budget.{key}: {text}; it will always be relaxed")
+    return problems, notes
+
+
+def _residency(policy: Policy, fleet: Fleet) -> tuple[list[Problem], list[str]]:
+    """A model that the operator's own limits leave no endpoint; a tenant that they leave no model
+    is a problem, too, and a note where they leave it some."""
+    open_to = {
+        model: [
+            region
+            for name in dict.fromkeys(endpoint.region for endpoint, _ in _serving(fleet, model))
+            if (region := fleet.regions[name]).lies_in(policy.residency)
+            and region.lies_in(fleet.residency.models.get(model, frozenset()))
+        ]
+        for model in sorted(fleet.priors)
+    }
+    problems: list[Problem] = []
+    notes: list[str] = []
+    for model, regions in open_to.items():
+        if not regions:
+            rule = fleet.residency.models.get(model)
+            where = "policy.residency" if policy.residency else f"models.{model}.residency"
+            both = " and the policy" if rule and policy.residency else ""
+            held = "policy" if not rule else f"model{both}"
+            problems.append((where, f"no endpoint of {model} lies where the {held} may run"))
+    for tenant, names in fleet.residency.tenants.items():
+        closed = [m for m, regions in open_to.items() if not any(r.lies_in(names) for r in regions)]
+        where = key_path(["tenants", tenant, "residency"])
+        if closed and len(closed) == len(open_to):
+            problems.append(
+                (where, "no endpoint of any model lies where this, model and policy allow")
+            )
+        elif closed:
+            notes.append(f"{where}: leaves no endpoint of {', '.join(closed)}")
     return problems, notes
 
 

@@ -109,6 +109,11 @@ class PolicySchema(Strict):
     max_g_per_kwh: float | None = Field(
         default=None, gt=0, le=5_000, description="dirtiest grid to be used; left out: no limit"
     )
+    residency: list[Name] | None = Field(
+        default=None,
+        min_length=1,
+        description="jurisdictions to keep to, whatever the caller says; left out: any",
+    )
     ladder: list[RelaxName] = Field(
         default_factory=_default_ladder,
         description="constraints dropped in this order when nothing is feasible",
@@ -159,6 +164,7 @@ class PolicySchema(Strict):
             stale_after_s=self.stale_after_s,
             wake_share=self.wake_share,
             scarcity=self.scarcity,
+            residency=frozenset(self.residency or ()),
         )
 
 

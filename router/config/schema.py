@@ -127,6 +127,26 @@ class RetrySchema(Strict):
     )
 
 
+class RequestLogSchema(Strict):
+    """Successful requests as rows of a file that `simulate` reads as a workload."""
+
+    file: PathText = Field(description="CSV, relative to the configuration file")
+    sample: float = Field(default=1.0, gt=0, le=1, description="fraction of requests with a row")
+    max_mib: int = Field(default=100, ge=1, le=1_000_000, description="then it is rotated, MiB")
+    keep: int = Field(default=5, ge=0, le=1000, description="rotated files beside it, at most")
+    tenant: Literal["hash", "plain", "omit"] = Field(
+        default="hash", description="x-tenant in it: a hash, as it is, or left out"
+    )
+
+
+class LogSchema(Strict):
+    """What is written beside the lines on stderr."""
+
+    requests: RequestLogSchema | None = Field(
+        default=None, description="successful requests; left out: none are written"
+    )
+
+
 class NetworkSchema(Strict):
     """Energy of moving bytes between caller and region."""
 
@@ -183,25 +203,50 @@ class RegionSchema(Strict):
         default=None, description="where the PUE comes from; left out: operator, or the shipped's"
     )
     residency: list[Name] = Field(
-        default_factory=list, description="jurisdictions, matched against x-residency"
+        default_factory=list, description="jurisdictions it lies in, matched against x-residency"
     )
 
 
-class ModelSchema(Strict):
-    """What to expect of a model's requests before any was seen."""
+_LENGTHS = ("input_tokens", "output_tokens", "output_tokens_p95")
+Tokens = Annotated[float, Field(gt=0, le=10_000_000)]
+# An empty list could be read as "anywhere" and as "nowhere".
+Residency = Annotated[list[Name], Field(min_length=1)]
 
-    input_tokens: float = Field(gt=0, le=10_000_000, description="mean prompt, tokens")
-    output_tokens: float = Field(gt=0, le=10_000_000, description="mean answer, tokens")
-    output_tokens_p95: float = Field(gt=0, le=10_000_000, description="95th percentile, tokens")
+
+class ModelSchema(Strict):
+    """What to expect of a model's requests before any was seen, and where they may run."""
+
+    input_tokens: Tokens | None = Field(default=None, description="mean prompt, tokens")
+    output_tokens: Tokens | None = Field(default=None, description="mean answer, tokens")
+    output_tokens_p95: Tokens | None = Field(default=None, description="95th percentile, tokens")
+    residency: Residency | None = Field(
+        default=None, description="jurisdictions it may run in; left out: any"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> ModelSchema:
-        if self.output_tokens_p95 < self.output_tokens:
+        mean, p95 = self.output_tokens, self.output_tokens_p95
+        if mean is not None and p95 is not None and p95 < mean:
             raise ValueError(
-                f"output_tokens_p95 ({self.output_tokens_p95:g}) must be at least output_tokens "
-                f"({self.output_tokens:g})"
+                f"output_tokens_p95 ({p95:g}) must be at least output_tokens ({mean:g})"
             )
+        missing = [name for name in _LENGTHS if getattr(self, name) is None]
+        if missing and (len(missing) < len(_LENGTHS) or self.residency is None):
+            raise ValueError(f"{', '.join(missing)}: required, but missing; lengths come together")
         return self
+
+    def lengths(self) -> tuple[float, float, float] | None:
+        """Mean prompt, mean answer and its 95th percentile, tokens; None where not stated."""
+        mean_in, mean, p95 = self.input_tokens, self.output_tokens, self.output_tokens_p95
+        if mean_in is None or mean is None or p95 is None:
+            return None
+        return mean_in, mean, p95
+
+
+class TenantSchema(Strict):
+    """What the operator holds one tenant to."""
+
+    residency: Residency = Field(description="jurisdictions its requests may run in")
 
 
 class ServedSchema(Strict):
@@ -259,6 +304,7 @@ class ConfigSchema(Strict):
     load: LoadSchema = Field(default_factory=LoadSchema, description="scraping model servers")
     health: HealthSchema = Field(default_factory=HealthSchema, description="outlier ejection")
     retry: RetrySchema = Field(default_factory=RetrySchema, description="retries, throttled")
+    log: LogSchema = Field(default_factory=LogSchema, description="requests as a file")
     network: NetworkSchema = Field(default_factory=NetworkSchema, description="transfer energy")
     origins: dict[Name, OriginSchema] = Field(
         default_factory=dict, description="where requests come from; needed unless `rtt` is given"
@@ -270,6 +316,12 @@ class ConfigSchema(Strict):
     regions: dict[Name, RegionSchema] = Field(min_length=1, description="where the fleet runs")
     models: dict[Name, ModelSchema] = Field(
         default_factory=dict, description="request lengths to expect; needed by token profiles"
+    )
+    tenants: dict[Name, TenantSchema] = Field(
+        default_factory=dict, description="by x-tenant: what each is held to"
+    )
+    unlisted_tenants: Literal["refuse", "serve"] = Field(
+        default="refuse", description="where `tenants` lists any: requests of others, or of none"
     )
     endpoints: list[EndpointSchema] = Field(min_length=1, description="the model servers")
     profiles: dict[Name, ProfileSchema] = Field(

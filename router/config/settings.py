@@ -161,6 +161,19 @@ class RetrySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestLogSettings:
+    """Where successful requests are written. ``sample``: fraction that gets a row; ``max_bytes`` of
+    the file before it is rotated, ``keep`` rotated ones beside it; ``tenant``: hash, plain, omit.
+    """
+
+    file: Path
+    sample: float
+    max_bytes: int
+    keep: int
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything an operator sets that is neither fleet nor policy. ``clock`` None: the wall."""
 
@@ -171,6 +184,7 @@ class Settings:
     health: HealthSettings
     retry: RetrySettings
     network_kwh_per_gb: float
+    request_log: RequestLogSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

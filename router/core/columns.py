@@ -54,6 +54,7 @@ class Snapshot:
     ``params`` as the policy says; ``relaxed_params`` with the carbon rung of the ladder taken:
     no carbon limit, least end-to-end latency. ``current`` by region: the intensity that holds from
     ``built_at`` until ``hour_ends_at``, so that most requests need no look into a forecast.
+    ``residency``: the policy's own mask.
     """
 
     version: int
@@ -66,6 +67,7 @@ class Snapshot:
     relaxed_params: NDArray[np.float64]
     hour_ends_at: float
     current: Mapping[str, Intensity]
+    residency: int
 
     def intensity(self, region: str, when: float) -> Intensity | None:
         """Intensity of a region's grid zone at ``when``; None when no source knows it."""
@@ -133,6 +135,7 @@ def build_snapshot(
             if (forecast := forecasts.get(region.grid_zone))
             and forecast.at(now) is forecast.at(math.nextafter(hour_ends_at, 0.0))
         },
+        residency=layout.residency_mask(policy.residency),
     )
 
 

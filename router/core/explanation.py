@@ -14,6 +14,7 @@ from router.core.board import Board
 from router.core.columns import Snapshot
 from router.core.lengths import Expected
 from router.core.pipeline import ask, decide, evaluate, merge_budgets
+from router.core.residency import Party, parties
 from router.errors import RefusedError
 from router.model import Budget, Decision, Intensity, Relax, Request, Weights
 
@@ -69,6 +70,7 @@ class Explanation:
     """What `decide` would do at ``at``, with its reasons; candidates by rank, excluded ones last.
 
     Exactly one of ``decision`` and ``refusal`` is set. ``refusal_reason`` is machine-readable.
+    ``residency``: everybody who limits where the request may run.
     """
 
     request: Request
@@ -84,6 +86,7 @@ class Explanation:
     decision: Decision | None
     refusal: str
     refusal_reason: str
+    residency: tuple[Party, ...] = ()
 
 
 def explain(
@@ -166,4 +169,5 @@ def explain(
         decision=decision,
         refusal=refusal,
         refusal_reason=reason,
+        residency=parties(request, snapshot.policy, fleet),
     )

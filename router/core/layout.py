@@ -11,10 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from router.errors import UnknownModelError
+from router.errors import InvalidMetadataError, UnknownModelError
 from router.model import Endpoint, Fleet, ServedModel
 
-MAX_JURISDICTIONS = 62
+# A bit each in a signed 64-bit mask, but for the sign and for `_NOWHERE`.
+MAX_RESIDENCY_SETS = 62
+ANYWHERE = -1
+# In every other mask, so that none is 0, which the kernels take for anywhere; no region has it.
+_NOWHERE = 1 << MAX_RESIDENCY_SETS
 # Stands for a version that no endpoint names: those that declare none may have it.
 UNNAMED_VERSION = "*"
 
@@ -24,8 +28,8 @@ class Candidates:
     """The endpoints that serve one model, sorted by region; row i of every column is one of them.
 
     ``starts`` (regions + 1,): rows of region r are ``starts[r]:starts[r + 1]``. ``labels`` (n,):
-    jurisdiction bits. ``rows``: those of each endpoint by name, several where it has several
-    versions.
+    the bit of what the row's region lies in, 0 where the model may not run there. ``rows``: those
+    of each endpoint by name, several where it has several versions.
     """
 
     model: str
@@ -40,12 +44,23 @@ class Candidates:
 
 class Layout:
     """Candidates of every (model, version) of a fleet; version "" asks for any, and an endpoint
-    that declares version "" is taken to have every version."""
+    that declares version "" is taken to have every version.
+
+    Regions that lie in the same jurisdictions share one bit, so that "lies in one of these" is one
+    mask, and masks of several parties meet by a bitwise and.
+    """
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
-        jurisdictions = sorted({name for r in fleet.regions.values() for name in r.residency})
-        self._bits = {name: 1 << i for i, name in enumerate(jurisdictions[:MAX_JURISDICTIONS])}
+        sets = sorted({region.residency for region in fleet.regions.values()}, key=sorted)
+        self._bits = {residency: 1 << place for place, residency in enumerate(sets)}
+        self._masks: dict[str, int] = {}
+        for residency, bit in self._bits.items():
+            for name in residency:
+                self._masks[name] = self._masks.get(name, _NOWHERE) | bit
+        self.tenants = {
+            tenant: self.residency_mask(names) for tenant, names in fleet.residency.tenants.items()
+        }
         pairs = sorted(
             ((endpoint, served) for endpoint in fleet.endpoints for served in endpoint.models),
             key=lambda pair: (pair[0].region, pair[0].name),
@@ -68,13 +83,36 @@ class Layout:
         return found
 
     def residency_mask(self, residency: frozenset[str]) -> int:
-        """Bits of the allowed jurisdictions: 0 for anywhere, -1 << 62 when none is known here."""
+        """Bits of the regions that lie in one of these jurisdictions; never 0, `ANYWHERE` for none.
+
+        Masks meet by ``&``.
+        """
         if not residency:
-            return 0
-        mask = 0
+            return ANYWHERE
+        mask = _NOWHERE
         for name in residency:
-            mask |= self._bits.get(name, 0)
-        return mask or -1 << MAX_JURISDICTIONS
+            mask |= self._masks.get(name, _NOWHERE)
+        return mask
+
+    def tenant_mask(self, tenant: str) -> int:
+        """As `residency_mask`, of what the operator allows a tenant.
+
+        Raises InvalidMetadataError for one that is not listed, where only listed ones are served: a
+        caller could leave its name out to lift its limit.
+        """
+        mask = self.tenants.get(tenant)
+        if mask is not None:
+            return mask
+        if not self.tenants or self.fleet.residency.serves_unlisted:
+            return ANYWHERE
+        what = f"{tenant!r} is not a tenant of this gateway" if tenant else "missing"
+        raise InvalidMetadataError(
+            f"x-tenant: {what}; only tenants that the operator lists are served"
+        )
+
+    def known(self, residency: frozenset[str]) -> frozenset[str]:
+        """Those of these jurisdictions in which a region lies."""
+        return residency & self._masks.keys()
 
     def _candidates(
         self, key: tuple[str, str], pairs: Sequence[tuple[Endpoint, ServedModel]]
@@ -97,9 +135,11 @@ class Layout:
             served=tuple(served for _, served in mine),
             regions=regions,
             starts=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-            labels=np.array([self._label(endpoint.region) for endpoint, _ in mine], np.int64),
+            labels=np.array([self._label(model, endpoint) for endpoint, _ in mine], np.int64),
             rows=rows,
         )
 
-    def _label(self, region: str) -> int:
-        return sum(self._bits.get(name, 0) for name in self.fleet.regions[region].residency)
+    def _label(self, model: str, endpoint: Endpoint) -> int:
+        region = self.fleet.regions[endpoint.region]
+        allowed = self.fleet.residency.models.get(model, frozenset())
+        return self._bits[region.residency] if region.lies_in(allowed) else 0

@@ -18,6 +18,7 @@ from router.core.board import Board
 from router.core.columns import ModelColumns, Snapshot, is_stale, mean_over
 from router.core.energy import J_PER_KWH
 from router.core.lengths import Expected
+from router.core.residency import listed, parties
 from router.errors import (
     BudgetImpossibleError,
     InvalidMetadataError,
@@ -65,8 +66,8 @@ def decide(
     that failed it already; ``pinned``: the only endpoint allowed (it holds a sequence's state);
     ``dry``: nothing is learned from the decision.
 
-    Raises UnknownModelError, InvalidMetadataError (origin), or the RefusedError leaf that says
-    what stood in the way, after the policy's ladder is exhausted.
+    Raises UnknownModelError, InvalidMetadataError (origin, tenant), or the RefusedError leaf that
+    says what stood in the way, after the policy's ladder is exhausted.
     """
     question = ask(request, snapshot, expected, now, network_j)
     columns = question.columns
@@ -91,7 +92,7 @@ def decide(
             return _decision(found, question, snapshot, live, budget, now, relaxed)
         rung = next(rungs, None)
         if rung is None:
-            raise _refusal(request, question, live, params, budget)
+            raise _refusal(request, question, snapshot, live, params, budget)
         relaxed = (*relaxed, rung)
         if rung is Relax.CARBON:
             params = snapshot.relaxed_params
@@ -120,12 +121,17 @@ def ask(
             )
         if request.origin:
             flags = (ORIGIN_UNKNOWN,)
+    residency = snapshot.residency
+    if request.residency:
+        residency &= layout.residency_mask(request.residency)
+    if layout.tenants:
+        residency &= layout.tenant_mask(request.tenant)
     return Question(
         columns,
         rtt_row,
         expected,
         network_j,
-        layout.residency_mask(request.residency) if request.residency else 0,
+        residency,
         snapshot.hour_ends_at - now,
         flags,
     )
@@ -257,6 +263,7 @@ def batch_cap(
 def _refusal(
     request: Request,
     question: Question,
+    snapshot: Snapshot,
     live: NDArray[np.float64],
     params: NDArray[np.float64],
     budget: Budget,
@@ -266,9 +273,7 @@ def _refusal(
     labels = question.columns.candidates.labels
     seen = set(reasons.tolist())
     model = request.model
-    down = reasons == k.UNHEALTHY
-    if question.residency:
-        down &= (labels & question.residency) != 0
+    down = (reasons == k.UNHEALTHY) & ((labels & question.residency) != 0)
     if k.FULL in seen:
         return ShedError(
             f"every endpoint that could serve {model!r} is at its concurrency cap", _SHED_RETRY_S
@@ -295,8 +300,15 @@ def _refusal(
     ):
         if reason in seen:
             return PolicyExcludesError(f"every endpoint of {model!r} {text}")
-    allowed = ", ".join(sorted(request.residency))
-    return ResidencyError(f"no endpoint of {model!r} lies in: {allowed}")
+    return ResidencyError(_nowhere(request, snapshot))
+
+
+def _nowhere(request: Request, snapshot: Snapshot) -> str:
+    layout = snapshot.layout
+    limits = parties(request, snapshot.policy, layout.fleet)
+    unknown = sorted(request.residency - layout.known(request.residency))
+    hint = f"; no region here lies in {', '.join(unknown)}" if unknown else ""
+    return f"no endpoint of {request.model!r} lies in: {listed(limits)}{hint}"
 
 
 def evaluate(

@@ -8,12 +8,15 @@
     x-tenant              on whose account
 
 A gRPC deadline is a latency budget too: the smaller of it, less a margin, and the header counts.
+A limit that is given twice, by a proxy and by its client, holds twice: the smaller budget, and the
+jurisdictions that both name. What is nearly one of these is refused (``router.gateway.headers``).
 """
 
 from __future__ import annotations
 
 from router.contract import Metadata
-from router.errors import InvalidMetadataError
+from router.errors import InvalidMetadataError, ResidencyError
+from router.gateway import headers
 from router.gateway.wire import Prefix
 from router.model import UNLIMITED, Budget, Request
 
@@ -21,15 +24,14 @@ MAX_BUDGET_MS = 3.6e6
 _MAX_NUMBER = 32
 _MAX_NAME = 128
 _MAX_LIST = 512
-_RESIDENCY = "x-residency"
-_BUDGETS = frozenset(("x-latency-budget-ms", "x-ttft-budget-ms", "x-tpot-budget-ms"))
-_ROUTING = _BUDGETS | {"x-origin", "x-tenant", _RESIDENCY}
+_ROUTING = headers.KNOWN
 
 
 class Caller:
     """The routing headers of one call; a stream reads them once and routes every message by them.
 
-    Raises InvalidMetadataError, naming the header, for a value that is unusable.
+    Raises InvalidMetadataError, naming the header, for a value that is unusable and for a name
+    that is nearly one of ours; ResidencyError where two lists of jurisdictions share none.
     """
 
     __slots__ = ("e2e_ms", "explicit", "origin", "residency", "tenant", "tpot_ms", "ttft_ms")
@@ -42,7 +44,11 @@ class Caller:
         for key, value in metadata:
             if key in _ROUTING:
                 self._read(key, value)
-            elif not key.endswith("-bin") and not (
+                continue
+            wrong = headers.misspelt(key)
+            if wrong:
+                raise InvalidMetadataError(f"{key[:_MAX_NAME]}: {wrong}")
+            if not key.endswith("-bin") and not (
                 isinstance(value, str) and value.isascii() and value.isprintable()
             ):
                 # Forwarding it would fail inside gRPC, which takes printable ASCII only.
@@ -78,20 +84,24 @@ class Caller:
         )
 
     def _read(self, key: str, value: str | bytes) -> None:
-        limit = _MAX_NUMBER if key in _BUDGETS else _MAX_LIST if key == _RESIDENCY else _MAX_NAME
+        limit = _MAX_NAME
+        if key in headers.BUDGETS:
+            limit = _MAX_NUMBER
+        elif key == headers.RESIDENCY:
+            limit = _MAX_LIST
         text = _plain(key, value, limit)
-        if key == _RESIDENCY:
-            self.residency |= _names(text)
-        elif key == "x-origin":
+        if key == headers.RESIDENCY:
+            self.residency = _in_both(self.residency, _names(text))
+        elif key == headers.ORIGIN:
             self.origin = _once(key, self.origin, text)
-        elif key == "x-tenant":
+        elif key == headers.TENANT:
             self.tenant = _once(key, self.tenant, text)
         else:
             self.explicit = True
             budget_ms = _budget_ms(key, text)
-            if key == "x-latency-budget-ms":
+            if key == headers.E2E_BUDGET:
                 self.e2e_ms = min(self.e2e_ms, budget_ms)
-            elif key == "x-ttft-budget-ms":
+            elif key == headers.TTFT_BUDGET:
                 self.ttft_ms = min(self.ttft_ms, budget_ms)
             else:
                 self.tpot_ms = min(self.tpot_ms, budget_ms)
@@ -115,8 +125,22 @@ def _names(text: str) -> frozenset[str]:
     names = frozenset(name.strip() for name in text.split(",") if name.strip())
     if not names:
         # Read as "anywhere", an empty list would lift a restriction that somebody meant to set.
-        raise InvalidMetadataError(f"{_RESIDENCY}: names no jurisdiction; leave it out for any")
+        raise InvalidMetadataError(
+            f"{headers.RESIDENCY}: names no jurisdiction; leave it out for any"
+        )
     return names
+
+
+def _in_both(before: frozenset[str], names: frozenset[str]) -> frozenset[str]:
+    if not before:
+        return names
+    both = before & names
+    if not both:
+        lists = " and ".join(", ".join(sorted(one)) for one in (before, names))
+        raise ResidencyError(
+            f"{headers.RESIDENCY} is given more than once and no jurisdiction is in all: {lists}"
+        )
+    return both
 
 
 def _budget_ms(key: str, text: str) -> float:

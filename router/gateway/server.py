@@ -66,7 +66,9 @@ class Gateway:
         services = (servicer.SERVICE, control.SERVICE)
         self._options = options
         self._watchers = Watchers()
-        self._inference = InferenceService(director, told, ready, options.deadline_margin_ms)
+        self._inference = InferenceService(
+            director, told, ready, models, options.deadline_margin_ms
+        )
         self._server = grpc.aio.server(options=options.as_arguments())
         self._server.add_generic_rpc_handlers(
             (

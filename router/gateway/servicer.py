@@ -6,13 +6,14 @@ ModelInfer and ModelStreamInfer take and give bytes; no tensor is ever decoded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
 
 import grpc
 
 import router
 from router._pb import inference_pb2 as pb
-from router.errors import MalformedRequestError
+from router.errors import MalformedRequestError, UnsupportedMethodError
 from router.gateway.calls import decode, unary
 from router.gateway.metadata import Caller
 from router.gateway.ports import Context, Director
@@ -24,22 +25,39 @@ from router.gateway.wire import scan
 from router.model import Request
 
 SERVICE = "inference.GRPCInferenceService"
-EXTENSIONS = ("sequence", "model_configuration", "parameters", "carbon_receipts")
+EXTENSIONS = (
+    "sequence", "model_configuration", "parameters", "statistics",
+    "carbon_receipts",
+)  # fmt: skip
+# Answered by one endpoint that serves the model; each names it in the same two fields.
+ASKED: Final = ("ModelMetadata", "ModelConfig", "ModelStatistics")
+# Triton's RPCs that change a server, read its memory or set what it logs: whose server, here?
+UNSUPPORTED: Final = (
+    "RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings",
+    *(
+        f"{kind}SharedMemory{verb}"
+        for kind in ("System", "Cuda")
+        for verb in ("Status", "Register", "Unregister")
+    ),
+)  # fmt: skip
 
 
 class InferenceService:
-    """Serves one director. ``ready``: whether the gateway takes requests now."""
+    """Serves one director. ``ready``: whether the gateway takes requests now; ``models``: name ->
+    whether a healthy endpoint serves it."""
 
     def __init__(
         self,
         director: Director,
         failures: Failures,
         ready: Callable[[], bool],
+        models: Callable[[], Mapping[str, bool]],
         deadline_margin_ms: float,
     ) -> None:
         self._director = director
         self._failures = failures
         self._ready = ready
+        self._models = models
         self._margin_ms = deadline_margin_ms
         self._sessions: set[StreamSession] = set()
         self._draining = False
@@ -52,8 +70,9 @@ class InferenceService:
             {
                 "ModelInfer": grpc.unary_unary_rpc_method_handler(self._model_infer),
                 "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream_infer),
-                "ModelMetadata": grpc.unary_unary_rpc_method_handler(self._model_metadata),
-                "ModelConfig": grpc.unary_unary_rpc_method_handler(self._model_config),
+                **{method: self._proxied(method) for method in ASKED},
+                **{method: self._unsupported(method) for method in UNSUPPORTED},
+                "RepositoryIndex": unary(pb.RepositoryIndexRequest, self._repository_index, told),
                 "ModelReady": unary(pb.ModelReadyRequest, self._model_ready, told),
                 "ServerLive": unary(pb.ServerLiveRequest, self._server_live, told),
                 "ServerReady": unary(pb.ServerReadyRequest, self._server_ready, told),
@@ -100,17 +119,23 @@ class InferenceService:
         except Exception as error:
             await refuse(context, self._failures, "ModelStreamInfer", None, error)
 
-    async def _model_metadata(self, payload: bytes, context: Context) -> bytes:
-        return await self._ask("ModelMetadata", payload, context)
+    def _proxied(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        async def handle(payload: bytes, context: Context) -> bytes:
+            return await self._ask(method, payload, context)
 
-    async def _model_config(self, payload: bytes, context: Context) -> bytes:
-        return await self._ask("ModelConfig", payload, context)
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def _unsupported(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        async def handle(_: bytes, context: Context) -> NoReturn:
+            text = f"{method} acts on one model server: call that server, not the gateway"
+            await refuse(context, self._failures, method, None, UnsupportedMethodError(text))
+
+        return grpc.unary_unary_rpc_method_handler(handle)
 
     async def _ask(self, method: str, payload: bytes, context: Context) -> bytes:
         metadata = context.invocation_metadata()
         request: Request | None = None
         try:
-            # ModelMetadataRequest and ModelConfigRequest have the same two fields.
             request = _about(decode(pb.ModelReadyRequest, payload))
             reply = await self._director.ask(
                 request.model,
@@ -129,6 +154,25 @@ class InferenceService:
         request = _about(asked)
         ready = self._director.model_ready(request.model, request.version)
         return pb.ModelReadyResponse(ready=ready and not self._draining)
+
+    async def _repository_index(
+        self, asked: pb.RepositoryIndexRequest, _: Context
+    ) -> pb.RepositoryIndexResponse:
+        index = pb.RepositoryIndexResponse.ModelIndex
+        models = self._models()
+        if self._draining:
+            models = dict.fromkeys(models, False)
+        return pb.RepositoryIndexResponse(
+            models=[
+                index(name=name, state="READY")
+                if ready
+                else index(
+                    name=name, state="UNAVAILABLE", reason="no healthy endpoint serves it now"
+                )
+                for name, ready in models.items()
+                if ready or not asked.ready
+            ]
+        )
 
     async def _server_live(self, _: pb.ServerLiveRequest, __: Context) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)

@@ -39,6 +39,7 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
     errors.MalformedRequestError: _CODE.INVALID_ARGUMENT,
     errors.InvalidMetadataError: _CODE.INVALID_ARGUMENT,
     errors.UnknownModelError: _CODE.NOT_FOUND,
+    errors.UnsupportedMethodError: _CODE.UNIMPLEMENTED,
     errors.NothingFeasibleError: _CODE.UNAVAILABLE,
     errors.ShedError: _CODE.RESOURCE_EXHAUSTED,
     errors.ResidencyError: _CODE.FAILED_PRECONDITION,

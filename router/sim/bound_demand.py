@@ -48,11 +48,12 @@ class Pool:
 
 
 def pools_of(fleet: Fleet, model: str) -> list[Pool]:
-    """The pools that serve ``model``, in order of region."""
+    """The pools that serve ``model`` where it may run, in order of region."""
     found: dict[tuple[str, Physics, int], list[str]] = {}
+    may = fleet.residency.models.get(model, frozenset())
     for endpoint in fleet.endpoints:
         for served in endpoint.models:
-            if served.name == model:
+            if served.name == model and fleet.regions[endpoint.region].lies_in(may):
                 key = endpoint.region, Physics.of(served.profile), endpoint.max_in_flight
                 found.setdefault(key, []).append(endpoint.name)
     return [
@@ -179,9 +180,10 @@ class Grouping:
         self, budget: Budget, origin: int, allowed: frozenset[str], n_in: float, n_out: float
     ) -> tuple[float, ...]:
         rtt_s = self._rtt_s[origin].tolist()
+        mine = self._policy.residency
         return tuple(
             self._step(pool, largest_batch(pool, budget, rtt, n_in, n_out))
-            if not allowed or allowed & pool.residency
+            if (not allowed or allowed & pool.residency) and (not mine or mine & pool.residency)
             else 0.0
             for pool, rtt in zip(self.pools, rtt_s, strict=True)
         )

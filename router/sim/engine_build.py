@@ -195,7 +195,13 @@ def _columns(simulation: Simulation, policy: Policy, site: Site) -> s.Columns:
         np.zeros(k.PARAMS), np.zeros(k.PARAMS),
         np.array([s.RUNGS[rung] for rung in policy.ladder], np.int64),
         _origin_rows(fleet, names.origins),
-        np.array([site.layout.residency_mask(r) for r in names.residencies], np.int64),
+        np.array(
+            [
+                site.layout.residency_mask(r) & site.layout.residency_mask(policy.residency)
+                for r in names.residencies
+            ],
+            np.int64,
+        ),
         np.empty((k.SCRATCH_ROWS, n)), np.empty((n, k.EVALUATED)), np.empty(n, np.int64),
     )  # fmt: skip
 

@@ -60,10 +60,14 @@ def load(path: str | Path, policies: Sequence[str] = (), seed: int | None = None
     """
     file = Path(path)
     schema = _schema(file)
+    _obtained(schema, file)
     if seed is not None:
         schema = schema.model_copy(update={"seed": seed})
     signal = Signal(Basis(schema.carbon.basis), Factors(schema.carbon.factors))
     assembled = assemble(schema, file, policies, signal)
+    if schema.tenants:
+        fix = "is not simulated: give the requests of each a residency in the workload"
+        raise ConfigError(str(file), [("tenants", fix)])
     notes = [*assembled.notes, *_unused(schema)]
     known = _grids(schema, file, assembled.fleet, signal, notes)
     table, _ = grid.fill(known, int(schema.carbon.fill // grid.HOUR_S))
@@ -111,8 +115,20 @@ def _schema(file: Path) -> ScenarioSchema:
         raise ConfigError(str(file), from_validation(error, ScenarioSchema, data)) from error
 
 
+def _obtained(schema: ScenarioSchema, file: Path) -> None:
+    """Raises ConfigError for a file of intensities that is to be had elsewhere, and says where."""
+    path = file.parent / schema.carbon.file
+    if schema.carbon.obtain and not path.is_file():
+        text = f"{path} is not there: {schema.carbon.obtain}"
+        raise ConfigError(str(file), [("carbon.file", text)])
+
+
 def _unused(schema: ScenarioSchema) -> list[str]:
-    given = [key for key in ("server", "load", "retry") if getattr(schema, key) is not None]
+    given = [
+        key
+        for key in ("server", "load", "retry", "log", "unlisted_tenants")
+        if getattr(schema, key) is not None
+    ]
     return [f"{key}: not used by a simulation" for key in given]
 
 
@@ -176,7 +192,10 @@ def _workload(schema: ScenarioSchema, file: Path, fleet: Fleet, notes: list[str]
     contexts: dict[str, float] = {}
     for one in (one for endpoint in fleet.endpoints for one in endpoint.models):
         contexts[one.name] = max(contexts.get(one.name, 0.0), one.context_tokens)
-    workload = FileWorkload(path, schema.duration, origins, contexts)
+    means = {name: (one.input_tokens, one.output_tokens) for name, one in fleet.priors.items()}
+    workload = FileWorkload(
+        path, schema.duration, origins, contexts, start=schema.start, lengths=means
+    )
     notes.extend(workload.notes)
     strange = sorted(set(workload.names.origins) - set(fleet.rtt_ms))
     if strange:

@@ -17,11 +17,17 @@ from numpy.typing import NDArray
 
 from router.errors import ConfigError, TraceError
 
-NEEDED: Final = ("arrival_s", "origin", "model", "input_tokens", "output_tokens")
+# A log of requests has `TIME` instead of `ARRIVAL`: UTC, for an hour of another day than the
+# scenario's.
+ARRIVAL: Final = "arrival_s"
+TIME: Final = "time"
+NEEDED: Final = (ARRIVAL, "origin", "model", "input_tokens", "output_tokens")
 BUDGETS: Final = ("ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms")
-OPTIONAL: Final = (*BUDGETS, "tenant", "residency", "deadline_s", "max_output_tokens")
+OPTIONAL: Final = (
+    TIME, *BUDGETS, "tenant", "residency", "deadline_s", "max_output_tokens", "sample",
+)  # fmt: skip
 NUMBERS: Final = (
-    "arrival_s", "input_tokens", "output_tokens", *BUDGETS, "deadline_s", "max_output_tokens",
+    ARRIVAL, "input_tokens", "output_tokens", *BUDGETS, "deadline_s", "max_output_tokens", "sample",
 )  # fmt: skip
 _READ_ROWS: Final = 65_536
 

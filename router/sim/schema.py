@@ -24,6 +24,7 @@ from router.config.profiles import ProfileSchema
 from router.config.schema import (
     HealthSchema,
     LoadSchema,
+    LogSchema,
     MetricsSchema,
     ModelSchema,
     NetworkSchema,
@@ -33,6 +34,7 @@ from router.config.schema import (
     RttSchema,
     ServedSchema,
     ServerSchema,
+    TenantSchema,
 )
 from router.sim.fields import Duration, Moment, Period, Start
 from router.sim.schema_workload import WorkloadSchema
@@ -83,6 +85,9 @@ class GridSchema(Strict):
 
     file: PathText = Field(
         description="wide CSV(.gz) or Parquet: first column UTC time, one column a grid zone, g/kWh"
+    )
+    obtain: Text | None = Field(
+        default=None, description="how the file is to be had; told when it is not there"
     )
     basis: Literal["average", "marginal"] = Field(
         default="average", description="attribution (average) or consequence (marginal)"
@@ -225,6 +230,13 @@ class ScenarioSchema(Strict):
     server: ServerSchema | None = Field(default=None, description="not used by a simulation")
     load: LoadSchema | None = Field(default=None, description="not used by a simulation")
     retry: RetrySchema | None = Field(default=None, description="not used by a simulation")
+    log: LogSchema | None = Field(default=None, description="not used by a simulation")
+    tenants: dict[Name, TenantSchema] = Field(
+        default_factory=dict, description="not simulated: give requests a `residency` instead"
+    )
+    unlisted_tenants: Literal["refuse", "serve"] | None = Field(
+        default=None, description="not used by a simulation"
+    )
     notice: Text | None = Field(default=None, description="attribution that results must carry")
 
     @model_validator(mode="after")

@@ -6,6 +6,10 @@ max_output_tokens``. A blank optional cell is "none"; other columns are left alo
 holds jurisdictions separated by commas, semicolons, bars or blanks. The whole file is read once to
 check it; a file of up to ``KEPT_ROWS`` requests stays in memory, a larger one is read again at
 every pass and must be sorted.
+
+A log of requests, as ``serve`` writes it, has ``time`` (UTC) instead of ``arrival_s``: whole days
+are taken off, so that it begins on the scenario's first day and keeps its hours. Token counts that
+nobody knew are blank there, and the means of their model stand in.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -22,8 +27,19 @@ from numpy.typing import NDArray
 from router.config.problems import nearest
 from router.errors import TraceError
 from router.sim.generate import CHUNK_ROWS, joined, rechunk
-from router.sim.request_rows import BUDGETS, NEEDED, OPTIONAL, Numbers, Rows, open_rows
+from router.sim.request_log import RequestLog
+from router.sim.request_rows import (
+    ARRIVAL,
+    BUDGETS,
+    NEEDED,
+    OPTIONAL,
+    TIME,
+    Numbers,
+    Rows,
+    open_rows,
+)
 from router.sim.traffic import NO_OUTPUT_LIMIT, Names, Traffic
+from router.telemetry.request_file import COLUMNS
 
 KEPT_ROWS: Final = 4_000_000
 _MOST_TOKENS: Final = 10_000_000
@@ -35,8 +51,9 @@ class FileWorkload:
 
     ``origins``: those that the fleet knows, None: any, a blank one too; ``models``: likewise, each
     with the longest context, in tokens, that any endpoint offers;
-    ``duration_s``: later arrivals are left out. Raises TraceError naming file, row, column and the
-    fix; ConfigError without pyarrow.
+    ``duration_s``: later arrivals are left out. Of a log: ``start``, unix s, is the scenario's, and
+    ``lengths`` the mean prompt and answer of each model, tokens. Raises TraceError naming file,
+    row, column and the fix; ConfigError without pyarrow.
     """
 
     def __init__(
@@ -46,8 +63,13 @@ class FileWorkload:
         origins: Iterable[str] | None,
         models: Mapping[str, float],
         kept_rows: int = KEPT_ROWS,
+        *,
+        start: float = 0.0,
+        lengths: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     ) -> None:
         self._path = path
+        self._log = RequestLog(start, lengths)
+        self._is_log = False
         self._duration_s = duration_s
         self._known = {"model": frozenset(models)}
         if origins is not None:
@@ -58,12 +80,14 @@ class FileWorkload:
         self._residencies: dict[frozenset[str], int] = {frozenset(): 0}
         self.notes: list[str] = []
         self._contexts = models
-        self._late = self._deferrable = self._too_long = 0
+        self._early = self._late = self._deferrable = self._too_long = 0
         self._first_s, self._last_s = math.inf, -math.inf
         self.rows = 0
         self._kept = self._check(kept_rows)
         if not self.rows:
             raise TraceError(f"{path.name}: {self._nothing()}")
+        if self._is_log:
+            self.notes += self._log.notes()
         names = {column: tuple(table) for column, table in self._tables.items()}
         self.names = Names(
             names["origin"], names["model"], names["tenant"], tuple(self._residencies)
@@ -92,6 +116,10 @@ class FileWorkload:
             if parts is None and unsorted_row:
                 text = "arrives before the row above it; sort the file by arrival_s"
                 raise self._error(unsorted_row, "arrival_s", text)
+        if self._early:
+            self.notes.append(
+                f"workload.file: {self._early} requests arrive before the start and are left out"
+            )
         if self._late:
             self.notes.append(
                 f"workload.file: {self._late} requests arrive at or after the end "
@@ -138,8 +166,10 @@ class FileWorkload:
         """The requests that arrive in time, and their rows in the file; none empty."""
         for rows in open_rows(self._path, header):
             traffic = self._traffic(rows)
-            inside = np.flatnonzero(traffic.arrival_s < self._duration_s)
-            self._late += len(traffic) - len(inside)
+            early = traffic.arrival_s < 0.0
+            inside = np.flatnonzero((traffic.arrival_s < self._duration_s) & ~early)
+            self._early += int(early.sum())
+            self._late += len(traffic) - len(inside) - int(early.sum())
             self._too_long += int((traffic.input_tokens > self._context(traffic))[inside].sum())
             self._deferrable += int((traffic.deadline_s[inside] < np.inf).sum())
             self._first_s = min(self._first_s, float(traffic.arrival_s.min()))
@@ -151,23 +181,32 @@ class FileWorkload:
                 yield kept, [rows.places[row] for row in inside.tolist()]
 
     def _note_columns(self, columns: Sequence[str]) -> None:
+        self._is_log = TIME in columns and ARRIVAL not in columns
         for column in NEEDED:
-            if column not in columns:
+            if column not in columns and not (column == ARRIVAL and self._is_log):
                 raise self._error(
                     1, column, f"required, but not in the header{_hint(column, columns)}"
                 )
         for column in columns:
             if columns.count(column) > 1:
                 raise self._error(1, column, "stands in the header twice")
-        others = [c for c in columns if c not in (*NEEDED, *OPTIONAL)]
+        expected = (*NEEDED, *OPTIONAL, *(COLUMNS if self._is_log else ()))
+        others = [c for c in columns if c not in expected]
         if others:
             known = {other: nearest(other.lower(), OPTIONAL) for other in others}
             told = [f"{o} (is it {guess}?)" if guess else o for o, guess in known.items()]
             self.notes.append(f"workload.file: columns not used: {', '.join(told)}")
 
     def _traffic(self, rows: Rows) -> Traffic:
-        at = rows.numbers["arrival_s"]
-        self._require(rows, "arrival_s", np.isfinite(at) & (at >= 0.0), "a time in s >= 0")
+        if self._is_log:
+            rows, wrong = self._log.completed(rows)
+            if wrong is not None:
+                text = f"{rows.texts[TIME][wrong][:40]!r} is not a time; write UTC as "
+                raise self._error(rows.places[wrong], TIME, f"{text}2022-05-14T00:00:00.000Z")
+        at = rows.numbers[ARRIVAL]
+        self._require(
+            rows, ARRIVAL, np.isfinite(at) & ((at >= 0.0) | self._is_log), "a time in s >= 0"
+        )
         deadline = self._limits(rows, "deadline_s")
         self._require(
             rows, "deadline_s", deadline > at, "blank, or s after the start, past arrival"

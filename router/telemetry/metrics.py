@@ -123,6 +123,9 @@ class Metrics:
             "Samples of backends' metrics pages that could not be used; the others were.",
             "endpoint",
         )
+        self._logged = counter(
+            "request_log_rows_total", "Rows of log.requests: written, or lost.", "outcome"
+        )
         self._orca_malformed = counter(
             "orca_malformed_total", "Unusable load reports in backend trailers."
         )
@@ -230,6 +233,11 @@ class Metrics:
     def samples_dropped(self, endpoint: str, samples: int) -> None:
         """Count the samples of one page that could not be used."""
         self._samples_dropped.labels(self._endpoints(endpoint)).inc(samples)
+
+    def logged(self, written: int, lost: int) -> None:
+        """Count rows of the file of requests."""
+        self._logged.labels("written").inc(written)
+        self._logged.labels("lost").inc(lost)
 
     def orca_malformed(self) -> None:
         """Count one unusable load report in a backend's trailers."""

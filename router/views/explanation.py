@@ -16,6 +16,7 @@ from rich.text import Text
 from router.app.inspect import Explained
 from router.config import format_time
 from router.core.explanation import Candidate, Explanation
+from router.core.residency import listed
 from router.model import Budget, Decision, Intensity, Kind
 
 _COLUMNS = (
@@ -84,7 +85,7 @@ def _question(explanation: Explanation) -> list[Text]:
     request, expected = explanation.request, explanation.expected
     model = request.model + (f" version {request.version}" if request.version else "")
     where = f" from {request.origin}" if request.origin else ""
-    only = f", only in {', '.join(sorted(request.residency))}" if request.residency else ""
+    only = f", only in {listed(explanation.residency)}" if explanation.residency else ""
     formula = " + ".join(
         f"{weight:g} x {_TERMS[name]}"
         for name, weight in explanation.weights._asdict().items()

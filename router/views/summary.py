@@ -30,6 +30,7 @@ def render_summary(config: Config, notes: Sequence[str]) -> RenderableType:
         _regions(config.fleet),
         _models(config.fleet),
         policy_line(config.policy),
+        *_residency_lines(config),
         *_free_line(config.free),
         carbon_lines(config.settings.carbon),
     ]
@@ -58,7 +59,7 @@ def _regions(fleet: Fleet) -> Table:
             str(len(endpoints)),
             str(sum(endpoint.max_in_flight for endpoint in endpoints)),
             f"{min(rtts):.0f}-{max(rtts):.0f}" if len(rtts) > 1 else f"{rtts[0]:.0f}",
-            ", ".join(sorted(region.residency)) or "any",
+            ", ".join(sorted(region.residency)) or "none stated",
         )
     return table
 
@@ -98,6 +99,22 @@ def policy_line(policy: Policy) -> Text:
         f"policy: {policy.name} ({weights}; {policy.spread} within {policy.near_tie * 100:g}%); "
         f"budgets: {held}; drops when nothing is feasible: {ladder}"
     )
+
+
+def _residency_lines(config: Config) -> list[Text]:
+    """The operator's own limits on where requests may run."""
+    rules = config.fleet.residency
+    limits = [(f"policy {config.policy.name}", config.policy.residency)] * bool(
+        config.policy.residency
+    )
+    limits += [(f"model {name}", names) for name, names in sorted(rules.models.items())]
+    limits += [(f"tenant {name}", names) for name, names in sorted(rules.tenants.items())]
+    if not limits:
+        return []
+    told = "; ".join(f"{who}: {', '.join(sorted(names))}" for who, names in limits)
+    others = "served" if rules.serves_unlisted else "refused"
+    end = f"; requests of other tenants, or of none, are {others}" if rules.tenants else ""
+    return [Text(f"residency, held beside x-residency: {told}{end}")]
 
 
 def _free_line(free: Mapping[str, str]) -> list[Text]:

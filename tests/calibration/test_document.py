@@ -102,3 +102,11 @@ def test_every_shipped_policy_comes_back_as_it_was(tmp_path, name):
     policy = schema.build(name, f.SIGNAL)
     _, loaded = written(small(), policy, tmp_path)
     assert loaded.policy == policy
+
+
+def test_a_policys_residency_is_written_as_its_file_has_it():
+    assert document.policy_document(f.policy(residency=frozenset({"uk", "eu"})))["residency"] == [
+        "eu",
+        "uk",
+    ]
+    assert "residency" not in document.policy_document(f.policy())

@@ -106,9 +106,42 @@ def trace(folder: Path) -> dict[str, Any]:
             "carbon provides average/lifecycle",
         ),
         (
-            {"regions/us-west/residency": [f"j{i}" for i in range(63)]},
+            {
+                f"regions/r{i}": {"grid_zone": "US-CAL-CISO", "pue": 1.1, "residency": [f"j{i}"]}
+                for i in range(62)
+            },
             "regions",
             "at most 62 are told apart",
+        ),
+        (
+            {"models/llama-3.1-8b/residency": ["uss"]},
+            "models.'llama-3.1-8b'.residency[0]",
+            "did you mean 'us'?",
+        ),
+        (
+            {"tenants": {"acme": {"residency": ["us", "su"]}}},
+            "tenants.acme.residency[1]",
+            "unknown jurisdiction 'su'",
+        ),
+        (
+            {"policy": {"weights": {"per_gco2e": 1}, "residency": ["USA"]}},
+            "policy.residency[0]",
+            "unknown jurisdiction 'USA'",
+        ),
+        (
+            {"tenants": {"acme": {"residency": []}}},
+            "tenants.acme.residency",
+            "must not be empty",
+        ),
+        (
+            {"models/llama-3.1-8b": {"residency": ["us"]}},
+            "endpoints[0].models[0].name",
+            "its lengths are missing",
+        ),
+        (
+            {"models/llama-3.1-8b": {"input_tokens": 1}},
+            "models.'llama-3.1-8b'",
+            "output_tokens, output_tokens_p95: required, but missing",
         ),
     ],
 )

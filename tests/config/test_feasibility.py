@@ -71,3 +71,28 @@ def test_the_fastest_replica_counts_not_the_first(tmp_path: Path) -> None:
         {"name": "llama-3.1-8b", "profile": "llama-3.1-8b@1xh100"},
     ]
     assert loaded(tmp_path, varied).policy.budget.ttft_ms == 50.0
+
+
+EU_ONLY = {"weights": {"per_gco2e": 1}, "residency": ["eu"]}
+BOTH = {"regions/us-east/residency": ["eu"], "regions/us-west/residency": ["us"]}
+
+
+def test_a_model_that_residency_leaves_no_endpoint_is_a_problem(tmp_path):
+    found = problems(tmp_path, {**BOTH, "models/classifier": {"residency": ["us"]}})
+    assert "no endpoint of classifier" in found["models.classifier.residency"]
+    both = {**BOTH, "policy": EU_ONLY, "models/llama-3.1-8b/residency": ["us"]}
+    assert "model and the policy may run" in problems(tmp_path, both)["policy.residency"]
+
+
+def test_a_tenant_without_any_model_is_a_problem_and_without_some_a_note(tmp_path):
+    tenant = {"tenants": {"acme": {"residency": ["us"]}}}
+    found = problems(tmp_path, {**BOTH, **tenant, "policy": EU_ONLY})
+    assert "no endpoint of any model" in found["tenants.acme.residency"]
+    notes = loaded(tmp_path, {**BOTH, **tenant}).notes
+    assert "tenants.acme.residency: leaves no endpoint of classifier" in notes
+
+
+def test_a_tensor_model_may_have_a_residency_without_lengths(tmp_path):
+    config = loaded(tmp_path, {**BOTH, "models/classifier": {"residency": ["eu"]}})
+    assert config.fleet.residency.models == {"classifier": frozenset({"eu"})}
+    assert config.fleet.priors["classifier"].output_tokens == 1.0

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.layout import Layout
+from router.core.layout import ANYWHERE, Layout
 from router.errors import UnknownModelError
 from tests.factories import endpoint, fleet, region, served, token_profile
 
@@ -82,11 +82,11 @@ def test_bits_mean_the_same_as_sets(lies_in, allowed):
     found = layout.find("llama", "")
     mask = layout.residency_mask(allowed)
     for one, label in zip(found.endpoints, found.labels.tolist(), strict=True):
-        passes = mask == 0 or bool(label & mask)
+        passes = bool(label & mask)
         assert passes == (not allowed or bool(lies_in[one.region] & allowed))
 
 
-def test_sixty_two_jurisdictions_keep_apart():
+def test_sixty_two_lists_of_jurisdictions_keep_apart():
     regions = [region(f"r{number:02d}", [f"j{number:02d}"]) for number in range(62)]
     layout = Layout(
         fleet(*[endpoint(f"e{one.name}", one.name) for one in regions], regions=regions)
@@ -97,3 +97,11 @@ def test_sixty_two_jurisdictions_keep_apart():
         assert [bool(label & mask) for label in labels] == [n == number for n in range(62)]
     unknown = layout.residency_mask(frozenset(["nowhere"]))
     assert not any(label & unknown for label in labels)
+    assert all(label & ANYWHERE for label in labels)
+
+
+def test_regions_that_share_a_list_share_a_bit_so_jurisdictions_may_be_many():
+    many = [f"j{number}" for number in range(200)]
+    layout = Layout(fleet(endpoint("a", "west"), regions=[region("west", many)]))
+    (label,) = layout.find("llama", "").labels.tolist()
+    assert all(label & layout.residency_mask(frozenset([name])) for name in many)

@@ -7,6 +7,7 @@ import pytest
 
 from router import errors
 from router._pb import inference_pb2 as pb
+from router.gateway.servicer import ASKED, UNSUPPORTED
 from router.gateway.status import CODES
 from tests.gateway.support import Script, error_of, infer_request, receipt, running, soon
 
@@ -231,7 +232,7 @@ async def test_questions_about_no_model(payload, code):
         assert (await error_of(gateway.bytes_call("ModelReady")(payload)))[0] is code
 
 
-@pytest.mark.parametrize("method", ["ModelMetadata", "ModelConfig"])
+@pytest.mark.parametrize("method", ASKED)
 async def test_questions_about_a_model_are_proxied_as_bytes(method):
     sent = pb.ModelMetadataRequest(name="llama", version="2").SerializeToString() + UNKNOWN_FIELD
     director = Script(b"\x0a\x03cfg" + UNKNOWN_FIELD, trailers=(("ce-id", "1"),))
@@ -247,10 +248,28 @@ async def test_questions_about_a_model_are_proxied_as_bytes(method):
     assert director.calls[0] == ("llama", "2", method, sent)
 
 
-async def test_methods_that_are_not_served_say_so():
-    async with running(Script()) as gateway:
-        code, _, _ = await error_of(gateway.bytes_call("RepositoryIndex")(b""))
+@pytest.mark.parametrize("method", UNSUPPORTED)
+async def test_what_acts_on_one_server_is_refused_with_a_reason(method):
+    director = Script()
+    async with running(director) as gateway:
+        code, details, trailers = await error_of(gateway.bytes_call(method)(b"\x0a\x01m"))
     assert code is grpc.StatusCode.UNIMPLEMENTED
+    assert method in details
+    assert trailers["x-carbon-reason"] == "method_unsupported"
+    assert director.calls == []
+
+
+async def test_the_repository_holds_what_the_gateway_routes_to():
+    director = Script()
+    director.models = {"llama": True, "image": False}
+    async with running(director) as gateway:
+        index = await soon(gateway.stub.RepositoryIndex(pb.RepositoryIndexRequest()))
+        ready = await soon(gateway.stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True)))
+    assert {one.name: one.state for one in index.models} == {
+        "llama": "READY",
+        "image": "UNAVAILABLE",
+    }
+    assert [one.name for one in ready.models] == ["llama"]
 
 
 async def test_the_receipt_of_one_request_is_in_its_trailers():

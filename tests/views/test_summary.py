@@ -27,7 +27,7 @@ def test_regions_models_policy_and_sources_are_all_there(tmp_path: Path) -> None
     west = line(text, "US-CAL-CISO")
     for part in ("us-west", "1.11", "512", "2-64", "us"):
         assert part in west
-    assert "any" in line(text, "US-MIDA-PJM")
+    assert "none stated" in line(text, "US-MIDA-PJM")
     assert "policy: carbon-first (per_gco2e 1; pack within 0.2%)" in text
     assert "budgets: the caller's only" in text
     assert "drops when nothing is feasible: carbon, policy_latency" in text
@@ -73,3 +73,14 @@ def test_what_a_policy_demands_and_where_data_come_from(tmp_path: Path) -> None:
 
 def test_a_note_is_shown_once(tmp_path: Path) -> None:
     assert shown(tmp_path, None, "twice", "twice").count("twice") == 1
+
+
+def test_limits_on_where_requests_may_run_are_told(tmp_path: Path) -> None:
+    changes = {
+        "models/llama-3.1-8b/residency": ["us"],
+        "tenants": {"acme": {"residency": ["us"]}},
+    }
+    told = line(shown(tmp_path, changes), "residency, held")
+    assert "model llama-3.1-8b: us; tenant acme: us" in told
+    assert "requests of other tenants, or of none, are refused" in told
+    assert "residency, held" not in shown(tmp_path)
