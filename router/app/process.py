@@ -27,7 +27,7 @@ from router.core.retry import RetryThrottle
 from router.director import Director, Parts
 from router.errors import CarbonRouterError, ConfigError
 from router.gateway.server import Gateway, ServerOptions
-from router.load.orca import OrcaReader
+from router.load.answers import ServerReports
 from router.load.prometheus import PrometheusLoad, open_session
 from router.telemetry import logs
 from router.telemetry.admin import AdminServer
@@ -170,7 +170,7 @@ class _Process:
             await runtime.start(),
             Parts(
                 backend,
-                OrcaReader(self._metrics.orca_malformed),
+                ServerReports(self._metrics.orca_malformed),
                 self._metrics,
                 LengthModel(config.fleet.priors, config.policy.quantile),
                 RetryThrottle(retry.throttle_tokens, retry.token_ratio),

@@ -85,6 +85,7 @@ class RoutedStream:
                     if not messages:
                         first_at = parts.clock.monotonic()
                     messages += 1
+                    journey.size(message, streamed=True)
                     yield message
             except UpstreamError as error:
                 if messages:
@@ -128,6 +129,7 @@ class Director(Dispatcher):
             except BaseException:
                 journey.abandon()
                 raise
+            journey.size(reply.payload, streamed=False)
             receipt = journey.arrive(reply.trailers, messages=0, first_at=math.nan)
             return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
 

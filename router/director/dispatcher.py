@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -17,11 +18,14 @@ from router.core.learning import prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import decide
 from router.core.retry import RetryThrottle
+from router.core.tokens import TokenBytesModel
 from router.errors import DrainingError, NothingFeasibleError
-from router.model import Decision, Fleet, Intensity, Receipt, Request
+from router.model import Decision, Fleet, Intensity, Receipt, Request, TokensKind
 
 BYTES_PER_GB = 1e9
 _MAX_SEQUENCES = 10_000
+# What counts as seen: an estimate would teach a model what the model itself was used for.
+_SEEN = (TokensKind.REPORTED, TokensKind.COUNTED)
 
 
 class Limits(NamedTuple):
@@ -86,6 +90,7 @@ class Dispatcher:
         self.parts = parts
         self.draining = False
         self.digest_every = 1
+        self.token_bytes = TokenBytesModel()
         self._lessons: list[Lesson] = []
         self._identity = identity
         self._count = 0
@@ -146,14 +151,16 @@ class Dispatcher:
         observer, lengths = self.parts.observer, self.parts.lengths
         for lesson in lessons:
             receipt = lesson.receipt
-            request, decision, tokens = receipt.request, receipt.decision, receipt.output_tokens
+            request, decision = receipt.request, receipt.decision
+            tokens = receipt.output_tokens if receipt.tokens_kind in _SEEN else math.nan
             teach_latency(
                 lesson.seat,
                 prediction_of(decision, lesson.factors, lesson.run.batch, lesson.batch_at_start),
                 lesson.run,
                 tokens,
-                _seen_rtt_ms(decision, lesson.fleet),
+                lesson.run.rtt_ms,
             )
+            self.token_bytes.observe(request.model, lesson.run.answer.output_bytes, tokens)
             lengths.observe(request.model, request.tenant, request.input_tokens, tokens)
             observer.decided(lesson.decided_s)
             observer.finished(receipt, lesson.added_s)
@@ -187,7 +194,7 @@ def _rests(seat: Seat | None) -> bool:
     return not seat.health.admits(seat.in_flight)
 
 
-def _seen_rtt_ms(decision: Decision, fleet: Fleet) -> float:
+def seen_rtt_ms(decision: Decision, fleet: Fleet) -> float:
     """Round trip between this gateway and the endpoint, as the RTT table has it."""
     if not fleet.gateway_origin:
         return decision.rtt_ms

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from router.contract import BackendReport, Metadata
-from router.core.accounting import Run, account, build_receipt, with_marginal
+import math
+
+from router.contract import AnswerSize, BackendReport, Metadata
+from router.core.accounting import Run, account, build_receipt, predict, with_marginal
 from router.core.lease import Lease
-from router.director.dispatcher import Dispatcher, Lesson
+from router.director.dispatcher import Dispatcher, Lesson, seen_rtt_ms
 from router.errors import (
     RefusedError,
     RequestError,
@@ -17,6 +19,9 @@ from router.errors import (
     UpstreamTimeoutError,
 )
 from router.model import Outcome, Receipt, Request, TaskProfile
+
+# Messages of a stream that are looked into: enough to tell their mean size.
+_SIZED_MESSAGES = 8
 
 
 class Journey:
@@ -32,7 +37,10 @@ class Journey:
         "_factors",
         "_lease",
         "_request",
+        "_sized",
+        "_sized_bytes",
         "_started",
+        "_stated_tokens",
         "_timeout_s",
         "_tried",
         "_view",
@@ -61,7 +69,20 @@ class Journey:
         self._factors = seat.factors
         self._lease = Lease(seat, self.decision.batch_cap)
         self._departed = self._dispatcher.parts.clock.monotonic()
+        self._sized, self._sized_bytes, self._stated_tokens = 0, 0.0, math.nan
         return self._left_s()
+
+    def size(self, message: bytes, streamed: bool) -> None:
+        """Note how long an answer is, of as many of them as tell; of a task none does."""
+        if self._sized >= _SIZED_MESSAGES:
+            return
+        if isinstance(self.decision.served.profile, TaskProfile):
+            self._sized = _SIZED_MESSAGES
+            return
+        size = self._dispatcher.parts.reports.size(message, streamed)
+        self._sized += 1
+        self._sized_bytes += size.output_bytes
+        self._stated_tokens = size.output_tokens
 
     def fail(self, error: UpstreamError) -> bool:
         """End the attempt before any answer; True when another endpoint is to be tried now."""
@@ -145,7 +166,9 @@ class Journey:
         attempt_ms = (ended - self._departed) * 1e3
         task = isinstance(decision.served.profile, TaskProfile)
         ttft_ms = attempt_ms if task else (first_at - self._departed) * 1e3
-        run = Run(messages, batch, ttft_ms, attempt_ms)
+        rtt_ms = seen_rtt_ms(decision, self._view.snapshot.layout.fleet)
+        pace = 1.0 if task else seat.tpot_ratio.factor(0.0)
+        run = Run(messages, batch, ttft_ms, attempt_ms, rtt_ms, pace, self._answer(messages))
         receipt = self._receipt(run, report, ended)
         dispatcher.note(
             Lesson(
@@ -161,26 +184,45 @@ class Journey:
         )
         return receipt
 
+    def _answer(self, messages: int) -> AnswerSize:
+        """The size of the whole answer, from the messages that were looked into."""
+        if not self._sized:
+            return AnswerSize(math.nan, math.nan)
+        whole = self._sized_bytes * max(messages, 1) / self._sized
+        # What the first messages of a stream state is not of the whole.
+        return AnswerSize(whole, self._stated_tokens if messages <= 1 else math.nan)
+
     def _left_s(self) -> float:
         return self._timeout_s - (self._departed - self._started)
 
     def _receipt(self, run: Run, report: BackendReport, ended: float) -> Receipt:
         dispatcher, snapshot = self._dispatcher, self._view.snapshot
         now = dispatcher.parts.clock.now()
-        region = self.decision.endpoint.region
+        decision = self.decision
+        region = decision.endpoint.region
         waited_ms = (self._departed - self._started) * 1e3
         run_s = run.e2e_ms / 1e3
+        regions = snapshot.layout.fleet.regions
+        network_j = dispatcher.network_j(self._request.payload_bytes)
         receipt = build_receipt(
             self._decision_id,
             self._request,
-            self.decision,
+            decision,
             snapshot.policy.name,
-            snapshot.layout.fleet.regions[region],
+            regions[region],
             len(self._tried) + 1,
-            account(self.decision, run, report, self._expected.output_tokens),
+            account(
+                self._request,
+                decision,
+                run,
+                report,
+                self._expected,
+                dispatcher.token_bytes.of(self._request.model),
+            ),
+            predict(decision, self._expected, self._lease.batch_at_start, network_j, regions),
             run.ttft_ms + waited_ms,
             (ended - self._started) * 1e3,
-            dispatcher.network_j(self._request.payload_bytes),
+            network_j,
             snapshot.mean_g_per_kwh(region, now - run_s, run_s),
             now,
         )
