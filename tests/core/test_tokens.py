@@ -26,8 +26,8 @@ def estimated(output_bytes=math.nan, learned=UNLEARNED, decode_ms=700.0, most=ma
 def test_time_alone_is_an_assumption_with_a_range():
     found = estimated()
     assert (found.tokens, found.kind) == (pytest.approx(100.0), TokensKind.ASSUMED)
-    assert found.low == pytest.approx(100.0 / math.exp(1.645 * 0.35), rel=1e-3)
-    assert found.high == pytest.approx(100.0 * math.exp(1.645 * 0.35), rel=1e-3)
+    assert found.low == pytest.approx(100.0 / math.exp(1.645 * 0.45), rel=1e-3)
+    assert found.high == pytest.approx(100.0 * math.exp(1.645 * 0.45), rel=1e-3)
 
 
 def test_where_bytes_and_time_agree_the_surer_counts_for_more():
