@@ -4,7 +4,8 @@ Two witnesses, each with a log-normal error: the bytes of the answer over the by
 learned per model, and the time it took over the time of a token. Where they agree, the count is
 their mean by precision. Where they contradict each other, bytes are no measure of this model's
 answers (an embedding, an envelope of fixed size), and time decides alone: it is what energy is
-made of. `benchmarks/receipts.py` measures how far both are from the truth.
+made of. Unless bytes have proved to be a measure, and are too few: an answer can be held up, but
+not be made in no time. `benchmarks/receipts.py` measures how far both are from the truth.
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ _SD_BOUNDS = (0.1, 3.0)
 _TIME_SD = 0.45
 # Beyond so many standard deviations between the two, one of them measures something else.
 _CONTRADICTION_SDS = 3.0
+# Bytes that scatter no more than this have proved to be a measure.
+_PROVEN_SD = 0.2
 _Z95 = 1.6448536269514722
 
 # A running median takes a step towards each observation, however far off that is: one answer, or
-# less than half of them, cannot carry it away. First steps are long, later ones a memory.
+# less than half of them, cannot carry it away. First steps are long, later ones a memory; those of
+# the scatter are never long, for a few answers prove nothing.
 _FIRST_STEP = 1.0
 _STEP = 0.02
+_MOST_SCATTER_STEP = 0.1
 _LOG_BOUNDS = (math.log(0.25), math.log(1e7))
 _SD_OF_MEDIAN_DEVIATION = 1.4826  # of a normal distribution
 # Of shorter answers a sign more or less is much of their bytes.
@@ -79,7 +84,8 @@ class TokenBytesModel:
         low, high = _LOG_BOUNDS
         log_median = min(max(log_median + min(max(error, -step), step), low), high)
         wide = abs(error) * _SD_OF_MEDIAN_DEVIATION > sd
-        sd *= math.exp(step if wide else -step)
+        scatter_step = min(step, _MOST_SCATTER_STEP)
+        sd *= math.exp(scatter_step if wide else -scatter_step)
         sd = min(max(sd, _SD_BOUNDS[0]), _SD_BOUNDS[1])
         self._known[model] = (TokenBytes(log_median, sd), seen + 1)
         self._known.move_to_end(model)
@@ -117,6 +123,9 @@ def estimate_tokens(
             sd *= bytes_per_token.sd / math.sqrt(variance)
             kind = TokensKind.ESTIMATED
             log_ceiling = log_count
+        elif difference < 0.0 and bytes_per_token.sd <= _PROVEN_SD:
+            log_count = log_ceiling = max(log_count + difference, 0.0)
+            sd, kind = bytes_per_token.sd, TokensKind.ESTIMATED
     spread = _Z95 * sd
     count = min(math.exp(log_count), most)
     return TokenCount(

@@ -43,6 +43,14 @@ def test_bytes_that_contradict_the_time_are_no_measure(output_bytes):
     assert estimated(output_bytes) == estimated()
 
 
+def test_an_answer_that_was_held_up_is_as_long_as_its_proven_bytes_say():
+    held_up = estimated(500.0, LEARNED, decode_ms=60_000.0)
+    assert (held_up.tokens, held_up.kind) == (pytest.approx(100.0), TokensKind.ESTIMATED)
+    assert estimated(500.0, decode_ms=60_000.0).kind is TokensKind.ASSUMED
+    # But none is made in no time.
+    assert estimated(50_000.0, LEARNED).kind is TokensKind.ASSUMED
+
+
 def test_a_tenth_of_a_second_has_no_five_hundred_tokens():
     assert estimated(50_000.0, decode_ms=110.0).high < 50.0
     assert estimated(2_000.0, decode_ms=110.0).high < 50.0
@@ -93,6 +101,10 @@ def test_the_bytes_of_a_token_are_learned(bytes_per_token):
     found = learned_from(*[(bytes_per_token * 100.0, 100.0)] * 400)
     assert math.exp(found.log_median) == pytest.approx(bytes_per_token, rel=0.05)
     assert found.sd == pytest.approx(0.1)
+
+
+def test_a_few_answers_prove_nothing():
+    assert learned_from(*[(500.0, 100.0)] * 5).sd > 0.2 > learned_from(*[(500.0, 100.0)] * 10).sd
 
 
 def test_answers_of_one_size_whatever_their_tokens_teach_that_bytes_tell_nothing():

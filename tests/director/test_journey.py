@@ -7,6 +7,7 @@ import pytest
 
 from router.core.health import State
 from router.core.latency import z_of
+from router.core.tokens import UNLEARNED
 from router.director import View
 from router.errors import CarbonRouterError, NothingFeasibleError, UpstreamBusyError, UpstreamError
 from router.model import Basis, Budget, Factors, Provenance, Signal, TokensKind
@@ -331,6 +332,29 @@ async def test_a_retry_is_accounted_at_the_endpoint_that_answered():
 
 
 # What is learned
+
+
+async def test_what_is_counted_teaches_how_many_bytes_a_token_has():
+    room = Room({"a": Says(*[b"ninebytes"] * 50, end_s=0.5)}, alone())
+    for _ in range(60):
+        await receipt_of(room, streams=True)
+    learned = room.director.token_bytes.of("llama")
+    assert math.exp(learned.log_median) == pytest.approx(9.0, rel=0.1)
+
+
+async def test_the_bytes_of_a_long_stream_are_those_of_its_first_messages():
+    room = Room({"a": Says(*[b"four"] * 8, *[b""] * 92, end_s=0.6)}, alone())
+    await receipt_of(room, streams=True)
+    assert math.exp(room.director.token_bytes.of("llama").log_median) == pytest.approx(4.0)
+
+
+async def test_what_is_assumed_or_estimated_teaches_nothing():
+    room = Room({"a": [Says(b"x", end_s=0.635), Says(b"four" * 100, end_s=0.635)]}, alone())
+    before, factors = room.director.expect(request()), room.seat("a").factors
+    for kind in (TokensKind.ASSUMED, TokensKind.ESTIMATED):
+        assert (await receipt_of(room)).tokens_kind is kind
+    assert (room.director.expect(request()), room.seat("a").factors) == (before, factors)
+    assert room.director.token_bytes.of("llama") == UNLEARNED
 
 
 def tokens_at(tpot_s, ttft_s, count=50):
