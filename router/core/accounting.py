@@ -128,12 +128,12 @@ def account(
         doubts += found
     kind, low_j, high_j = Provenance.MEASURED, math.nan, math.nan
     if energy_j != energy_j or marginal_j != marginal_j:
-        estimate = _estimate(profile, run, expected, tokens.tokens)
+        estimate, low, high = _estimates(profile, run, expected, tokens)
         if marginal_j != marginal_j:
             marginal_j = estimate.marginal_j
         if energy_j != energy_j:
             energy_j, kind = estimate.attributional_j, Provenance.ESTIMATED
-            low_j, high_j = _interval(profile, run, expected, tokens, energy_j)
+            low_j, high_j = low, high
     if decision.endpoint.emulated:
         kind = Provenance.EMULATED
     return Account(tokens, energy_j, marginal_j, kind, low_j, high_j, doubts)
@@ -166,25 +166,19 @@ def _count_tokens(
     return count, doubts
 
 
-def _estimate(profile: Profile, run: Run, expected: Expected, output_tokens: float) -> RunEnergy:
-    prefill_s = 0.0
-    if isinstance(profile, TokenProfile):
-        prefill_s = prefill_ms(profile, expected.input_tokens) / MS_PER_S
+def _estimates(
+    profile: Profile, run: Run, expected: Expected, tokens: TokenCount
+) -> tuple[RunEnergy, float, float]:
+    """Energy by the profile, and a 90 % interval of its attributional J; NaN of a task's."""
     service_s = run.service_ms / MS_PER_S
-    return estimate_run(profile, output_tokens, run.sharing_batch, service_s, prefill_s)
-
-
-def _interval(
-    profile: Profile, run: Run, expected: Expected, tokens: TokenCount, energy_j: float
-) -> tuple[float, float]:
-    """90 % bounds of an estimate, J; NaN of a task, whose profile has none."""
     if isinstance(profile, TaskProfile):
-        return math.nan, math.nan
-    if tokens.low == tokens.high:
-        return energy_j * _ENERGY_LOW, energy_j * _ENERGY_HIGH
-    low = _estimate(profile, run, expected, tokens.low)
-    high = _estimate(profile, run, expected, tokens.high)
-    return low.attributional_j * _ENERGY_LOW, high.attributional_j * _ENERGY_HIGH
+        return estimate_run(profile, tokens.tokens, run.batch, service_s, 0.0), math.nan, math.nan
+    batch, prefill_s = run.sharing_batch, prefill_ms(profile, expected.input_tokens) / MS_PER_S
+    middle = low = high = estimate_run(profile, tokens.tokens, batch, service_s, prefill_s)
+    if tokens.low < tokens.high:
+        low = estimate_run(profile, tokens.low, batch, service_s, prefill_s)
+        high = estimate_run(profile, tokens.high, batch, service_s, prefill_s)
+    return middle, low.attributional_j * _ENERGY_LOW, high.attributional_j * _ENERGY_HIGH
 
 
 def predict(
@@ -205,7 +199,9 @@ def predict(
     kwh = energy_j * regions[decision.endpoint.region].pue / J_PER_KWH + network_kwh
     first, first_g = decision.latency_first, math.nan
     if first is not None:
-        first_j = predict_run(first.served.profile, n_in, n_out, batch)
+        first_j = energy_j
+        if first.served.profile is not decision.served.profile:
+            first_j = predict_run(first.served.profile, n_in, n_out, batch)
         first_kwh = first_j * regions[first.endpoint.region].pue / J_PER_KWH + network_kwh
         first_g = first_kwh * first.g_per_kwh
     return Predicted(energy_j, kwh * decision.run_g_per_kwh, first_g)

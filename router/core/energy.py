@@ -107,29 +107,30 @@ def estimate_run(
     if isinstance(profile, TaskProfile):
         return RunEnergy(profile.energy_j * host, profile.energy_j * host)
     batch = max(batch, 1.0)
-    running = min(batch, float(profile.max_batch))
+    running = min(batch, profile.max_batch)
     usual_s = prefill_s + output_tokens * tpot_ms(profile, running) / MS_PER_S
     # Of those beyond max_batch each waits its turn: all hold a place for an equal share of time.
     held_s = min(service_s * running / batch, _MOST_OF_PROFILE * usual_s)
     tokens_j = profile.w_per_token_s * output_tokens
-    attributional = profile.base_w * held_s / running + tokens_j
+    attributional_j = profile.base_w * held_s / running + tokens_j
     # Alone it keeps the replica awake for its whole run, in company for the time that it adds.
     alone = max(0.0, 2.0 - batch)
     added_s = min(profile.tpot_ms_per_sequence * output_tokens / MS_PER_S, held_s)
     awake_s = alone * held_s + (1.0 - alone) * added_s
-    marginal = tokens_j + (profile.base_w - profile.idle_w) * awake_s
+    marginal_j = tokens_j + (profile.base_w - profile.idle_w) * awake_s
     most_j = power_w(profile, profile.max_batch) * service_s
-    return RunEnergy(min(attributional, most_j) * host, min(marginal, most_j) * host)
+    return RunEnergy(min(attributional_j, most_j) * host, min(marginal_j, most_j) * host)
 
 
 def predict_run(profile: Profile, input_tokens: float, output_tokens: float, batch: float) -> float:
     """Attributional IT joules of a request that is still to run at a steady ``batch``."""
+    host = 1.0 + profile.host_fraction
     if isinstance(profile, TaskProfile):
-        return profile.energy_j * (1.0 + profile.host_fraction)
-    prefill_s = prefill_ms(profile, input_tokens) / MS_PER_S
-    running = min(max(batch, 1.0), float(profile.max_batch))
-    service_s = prefill_s + output_tokens * tpot_ms(profile, running) / MS_PER_S
-    return estimate_run(profile, output_tokens, running, service_s, prefill_s).attributional_j
+        return profile.energy_j * host
+    running = min(max(batch, 1.0), profile.max_batch)
+    run_ms = prefill_ms(profile, input_tokens) + output_tokens * tpot_ms(profile, running)
+    share_j = profile.base_w * run_ms / MS_PER_S / running
+    return (share_j + profile.w_per_token_s * output_tokens) * host
 
 
 def facility_grams(it_energy_j: float, pue: float, g_per_kwh: float) -> float:

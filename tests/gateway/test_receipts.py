@@ -1,12 +1,16 @@
 """What a receipt tells, what it leaves out, and that gRPC can carry it."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.core import pipeline
+from router.core.reports import Doubt
 from router.gateway.receipts import StreamReceipts, trailers
 from router.model import Predicted, Provenance, Relax, TokensKind
 from tests.factories import NOW, endpoint, intensity, served, task_profile
@@ -181,3 +185,22 @@ def test_a_stream_is_known_as_its_worst_known_request_is():
 
 def test_a_stream_of_nothing_tells_just_that():
     assert StreamReceipts().trailers() == [("x-carbon-requests", "0")]
+
+
+# The page that names them all
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "receipts.md").read_text("utf-8")
+CODE = "".join(path.read_text("utf-8") for path in (ROOT / "router" / "gateway").glob("*.py"))
+
+
+def test_every_key_has_a_row_and_every_row_a_key():
+    rows = set(re.findall(r"^\| `(x-carbon-[a-z0-9-]+)` \|", DOCUMENT, re.MULTILINE))
+    written = set(re.findall(r'"(x-carbon-[a-z0-9-]+)"', CODE))
+    assert len(rows) > 30
+    assert rows == written - {"x-carbon-"}
+
+
+def test_every_flag_is_named():
+    flags = {pipeline.ORIGIN_UNKNOWN, pipeline.CARBON_STALE, pipeline.CARBON_UNKNOWN, *Doubt}
+    assert {flag for flag in flags if f"`{flag}`" not in DOCUMENT} == set()
