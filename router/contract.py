@@ -188,18 +188,34 @@ class BackendReport(NamedTuple):
     """What a backend said of one request's cost; NaN where it said nothing usable.
 
     ``energy_j``: attributional IT joules; ``marginal_energy_j``: short-run marginal IT joules.
+    Figures are as they came, checked by nobody. ``malformed``: something in it was no figure.
     """
 
     energy_j: float
     marginal_energy_j: float
     output_tokens: float
+    malformed: bool = False
+
+
+class AnswerSize(NamedTuple):
+    """What an answer tells of its length without being decoded; NaN where it does not.
+
+    ``output_bytes``: of its output tensors; ``output_tokens``: as its own parameters state.
+    """
+
+    output_bytes: float
+    output_tokens: float
 
 
 class ReportReader(Protocol):
-    """Finds a backend's own report in its trailing metadata; never raises."""
+    """Finds what a backend itself says of a request's cost and length; never raises."""
 
     def read(self, trailers: Metadata) -> BackendReport:
         """All NaN when there is none."""
+        ...
+
+    def size(self, message: bytes, streamed: bool) -> AnswerSize:
+        """Of one answer, in a time that does not depend on its bytes."""
         ...
 
 

@@ -50,6 +50,19 @@ class Provenance(StrEnum):
     EMULATED = "emulated"
 
 
+class TokensKind(StrEnum):
+    """How a count of output tokens came to be, from the best known to the least.
+
+    REPORTED by the server; COUNTED messages of a stream; ESTIMATED from the answer's bytes, which
+    its time bears out; ASSUMED from its time alone.
+    """
+
+    REPORTED = "reported"
+    COUNTED = "counted"
+    ESTIMATED = "estimated"
+    ASSUMED = "assumed"
+
+
 class Signal(NamedTuple):
     """What makes two intensities comparable: same basis and same factors."""
 
@@ -344,12 +357,22 @@ class Load(NamedTuple):
     observed_at: float
 
 
+class Alternative(NamedTuple):
+    """An endpoint that a request did not go to. ``g_per_kwh``: averaged over its predicted run."""
+
+    endpoint: Endpoint
+    served: ServedModel
+    g_per_kwh: float
+
+
 class Decision(NamedTuple):
     """Where one request goes and why. Latencies are predicted at the policy's quantile.
 
-    ``energy_j`` is IT energy (GPU and host) as the policy prices it; ``gco2e`` includes PUE and
-    network. ``run_g_per_kwh`` is the intensity averaged over the predicted run.
-    ``latency_first_*``: what the nearest feasible endpoint would have done (the counterfactual).
+    ``energy_j`` is IT energy (GPU and host) as the policy prices it, and ``gco2e`` what follows
+    with PUE and network: prices to choose by. What a request is predicted to be receipted with is
+    ``Receipt.predicted``.
+    ``run_g_per_kwh`` is the intensity averaged over the predicted run. ``latency_first_*``: what
+    the nearest feasible endpoint would have done (the counterfactual).
     ``intensity`` is None (and grams NaN) only when no source knows the grid zone and the ladder
     dropped the carbon constraint. ``relaxed``: rungs of the ladder that were taken.
     ``batch_cap``: concurrency beyond which this request's own budget would break (inf: none).
@@ -370,6 +393,7 @@ class Decision(NamedTuple):
     batch_cap: float
     relaxed: tuple[Relax, ...]
     flags: tuple[str, ...]
+    latency_first: Alternative | None = None
 
 
 class Outcome(StrEnum):
@@ -378,6 +402,20 @@ class Outcome(StrEnum):
     SUCCEEDED = "succeeded"
     IGNORED = "ignored"
     DROPPED = "dropped"
+
+
+class Predicted(NamedTuple):
+    """What a request was predicted to be receipted with, attributional as the receipt is, at the
+    load that it met: IT joules, grams, and the grams of the same request, at the same load, on the
+    endpoint that latency-first would have taken. NaN where not known.
+    """
+
+    energy_j: float
+    gco2e: float
+    latency_first_gco2e: float
+
+
+UNPREDICTED = Predicted(math.nan, math.nan, math.nan)
 
 
 class Receipt(NamedTuple):
@@ -390,6 +428,10 @@ class Receipt(NamedTuple):
     ``marginal``: marginal intensity of the hour in which the run began, None where none is asked
     for or known; ``marginal_gco2e``: facility energy at it, an estimate of what the request caused,
     never to be added to ``gco2e``.
+
+    ``output_tokens`` lies between ``tokens_low`` and ``tokens_high``, ``energy_j`` between
+    ``energy_low_j`` and ``energy_high_j``; bounds that are NaN are not known or not needed.
+    ``doubts``: what the server reported and was not believed, by reason.
     """
 
     decision_id: str
@@ -410,3 +452,10 @@ class Receipt(NamedTuple):
     finished_at: float
     marginal: Intensity | None = None
     marginal_gco2e: float = math.nan
+    tokens_kind: TokensKind = TokensKind.REPORTED
+    tokens_low: float = math.nan
+    tokens_high: float = math.nan
+    energy_low_j: float = math.nan
+    energy_high_j: float = math.nan
+    predicted: Predicted = UNPREDICTED
+    doubts: tuple[str, ...] = ()

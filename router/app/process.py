@@ -29,7 +29,7 @@ from router.core.retry import RetryBudget
 from router.director import Director, Parts
 from router.errors import CarbonRouterError, ConfigError
 from router.gateway.server import Gateway, ServerOptions
-from router.load.orca import OrcaReader
+from router.load.answers import ServerReports
 from router.load.prometheus import PrometheusLoad, open_session
 from router.telemetry import logs
 from router.telemetry.admin import AdminServer
@@ -184,7 +184,7 @@ class _Process:
             await runtime.start(),
             Parts(
                 backend,
-                OrcaReader(self._metrics.orca_malformed),
+                ServerReports(self._metrics.orca_malformed),
                 LoggedRequests(self._metrics, self._request_file),
                 LengthModel(config.fleet.priors, config.policy.quantile),
                 RetryBudget(retry.budget_ratio, retry.budget_reserve),

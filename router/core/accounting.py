@@ -1,18 +1,61 @@
-"""What a finished request emitted: from the decision, the clock and the backend's own report."""
+"""What a finished request emitted: from the decision, the clock and the backend's own report.
+
+Receipts count attributional energy (SCIENCE, section 1): a request's share of what the replica
+drew while it ran, at the load that there was. Predictions on receipts are made alike.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from router.contract import BackendReport
-from router.core.energy import J_PER_KWH, estimate_run
-from router.model import Decision, Intensity, Provenance, Receipt, Region, Request, TaskProfile
+from router.contract import AnswerSize, BackendReport
+from router.core.energy import (
+    J_PER_KWH,
+    MS_PER_S,
+    RunEnergy,
+    estimate_run,
+    predict_run,
+    prefill_ms,
+    tpot_ms,
+)
+from router.core.lengths import Expected
+from router.core.reports import Doubt, believed_energy, believed_tokens, energy_band, most_tokens
+from router.core.tokens import UNLEARNED, TokenBytes, TokenCount, estimate_tokens, known_count
+from router.model import (
+    Decision,
+    Intensity,
+    Predicted,
+    Profile,
+    Provenance,
+    Receipt,
+    Region,
+    Request,
+    TaskProfile,
+    TokenProfile,
+    TokensKind,
+)
+
+UNSIZED = AnswerSize(math.nan, math.nan)
+
+# A round trip by the table is at most this share of a run, for tables are somewhat off and what is
+# left must not come out at nothing. A run that is shorter than its round trip proves the table
+# wrong: then all of it counts.
+_MOST_ROUND_TRIP = 0.75
+_LEAST_SERVICE_MS = 1.0
+# Where the truth lies from an estimate at the right tokens, 5th to 95th percentile: the load at
+# the ends of a run is not the load throughout. `benchmarks/receipts.py`, mean batch 0.05 to 64.
+_ENERGY_LOW, _ENERGY_HIGH = 0.75, 1.5
+_ONE_ANSWER = known_count(1.0, TokensKind.COUNTED)
 
 
 class Run(NamedTuple):
     """How a request went, as the gateway saw it. ``messages``: streamed answers, 0 for a unary
-    call; ``batch``: mean requests on the endpoint while it ran, itself included.
+    call; ``batch``: mean requests on the endpoint while it ran, itself included; ``rtt_ms``:
+    between this gateway and the endpoint, part of the others; ``pace``: how many times longer than
+    by its profile a token takes there, as learned; ``answer``: its size; ``share``: mean of
+    1 / batch at its two ends, NaN for that of the mean batch.
 
     ``ttft_ms`` is NaN where the first token cannot be told from the last (a unary LLM call).
     """
@@ -21,46 +64,147 @@ class Run(NamedTuple):
     batch: float
     ttft_ms: float
     e2e_ms: float
+    rtt_ms: float = 0.0
+    pace: float = 1.0
+    answer: AnswerSize = UNSIZED
+    share: float = math.nan
 
+    @property
+    def service_ms(self) -> float:
+        """What the endpoint took, round trip apart."""
+        round_trip_ms = 0.0
+        if self.rtt_ms < self.e2e_ms:
+            round_trip_ms = min(self.rtt_ms, _MOST_ROUND_TRIP * self.e2e_ms)
+        return max(self.e2e_ms - round_trip_ms, _LEAST_SERVICE_MS)
 
-def output_tokens(decision: Decision, run: Run, report: BackendReport) -> float:
-    """Output tokens of a finished request; NaN when neither backend nor stream tells."""
-    if isinstance(decision.served.profile, TaskProfile):
-        return 1.0
-    if report.output_tokens >= 1.0:
-        return report.output_tokens
-    return float(run.messages) if run.messages > 1 else math.nan
+    @property
+    def sharing_batch(self) -> float:
+        """The steady batch at which a request would have had the share that it had."""
+        return 1.0 / self.share if 0.0 < self.share <= 1.0 else self.batch
 
 
 class Account(NamedTuple):
-    """IT energy of a finished request, both ways of counting, and how it is known."""
+    """Tokens and IT energy of a finished request, both ways of counting, and how they are known.
 
-    output_tokens: float
+    ``energy_low_j``, ``energy_high_j``: a 90 % interval of an estimate; NaN of anything else.
+    ``doubts``: what the backend reported and was not believed.
+    """
+
+    tokens: TokenCount
     energy_j: float
     marginal_energy_j: float
     kind: Provenance
+    energy_low_j: float = math.nan
+    energy_high_j: float = math.nan
+    doubts: tuple[Doubt, ...] = ()
 
 
 def account(
-    decision: Decision, run: Run, report: BackendReport, expected_output_tokens: float
+    request: Request,
+    decision: Decision,
+    run: Run,
+    report: BackendReport,
+    expected: Expected,
+    bytes_per_token: TokenBytes = UNLEARNED,
 ) -> Account:
-    """The backend's own joules where it reports them, else the profile's estimate.
+    """The backend's own figures where it reports them and the run bears them out, else estimates.
 
-    An emulated endpoint's figures are called emulated, whoever computed them.
+    An emulated endpoint's joules are called emulated, whoever computed them.
     """
-    tokens = output_tokens(decision, run, report)
+    profile = decision.served.profile
+    tokens = _ONE_ANSWER
+    doubts: tuple[Doubt, ...] = ()
+    if isinstance(profile, TokenProfile):
+        most = most_tokens(request, decision.served, profile, expected, run.e2e_ms)
+        tokens, doubts = _count_tokens(
+            profile, run, report.output_tokens, expected, bytes_per_token, most
+        )
+    if report.malformed:
+        doubts = (*doubts, Doubt.MALFORMED)
     energy_j, marginal_j = report.energy_j, report.marginal_energy_j
-    kind = Provenance.MEASURED
+    if energy_j == energy_j or marginal_j == marginal_j:
+        band = energy_band(profile, run.e2e_ms, run.service_ms, tokens.low)
+        energy_j, marginal_j, found = believed_energy(report, band)
+        doubts += found
+    kind, low_j, high_j = Provenance.MEASURED, math.nan, math.nan
     if energy_j != energy_j or marginal_j != marginal_j:
-        counted = tokens if tokens == tokens else expected_output_tokens
-        estimate = estimate_run(decision.served.profile, counted, run.batch, run.e2e_ms / 1000.0)
-        if energy_j != energy_j:
-            energy_j, kind = estimate.attributional_j, Provenance.ESTIMATED
+        estimate, low, high = _estimates(profile, run, expected, tokens)
         if marginal_j != marginal_j:
             marginal_j = estimate.marginal_j
+        if energy_j != energy_j:
+            energy_j, kind = estimate.attributional_j, Provenance.ESTIMATED
+            low_j, high_j = low, high
     if decision.endpoint.emulated:
         kind = Provenance.EMULATED
-    return Account(tokens, energy_j, marginal_j, kind)
+    return Account(tokens, energy_j, marginal_j, kind, low_j, high_j, doubts)
+
+
+def _count_tokens(
+    profile: TokenProfile,
+    run: Run,
+    reported: float,
+    expected: Expected,
+    bytes_per_token: TokenBytes,
+    most: float,
+) -> tuple[TokenCount, tuple[Doubt, ...]]:
+    """What the backend reports, else its answer states, else a stream shows, else an estimate."""
+    told, doubts = believed_tokens(reported, most)
+    if told != told:
+        told, more = believed_tokens(run.answer.output_tokens, most)
+        doubts += more
+    if told == told:
+        return known_count(told, TokensKind.REPORTED), doubts
+    if run.messages > 1:
+        return known_count(min(float(run.messages), most), TokensKind.COUNTED), doubts
+    prefill = prefill_ms(profile, expected.input_tokens)
+    token_ms = tpot_ms(profile, min(max(run.batch, 1.0), float(profile.max_batch))) * run.pace
+    # Of those beyond max_batch each waits its turn.
+    held_ms = run.service_ms * min(1.0, profile.max_batch / max(run.batch, 1.0))
+    count = estimate_tokens(
+        run.answer.output_bytes, bytes_per_token, token_ms, held_ms - prefill, run.e2e_ms, most
+    )
+    return count, doubts
+
+
+def _estimates(
+    profile: Profile, run: Run, expected: Expected, tokens: TokenCount
+) -> tuple[RunEnergy, float, float]:
+    """Energy by the profile, and a 90 % interval of its attributional J; NaN of a task's."""
+    service_s = run.service_ms / MS_PER_S
+    if isinstance(profile, TaskProfile):
+        return estimate_run(profile, tokens.tokens, run.batch, service_s, 0.0), math.nan, math.nan
+    batch, prefill_s = run.sharing_batch, prefill_ms(profile, expected.input_tokens) / MS_PER_S
+    middle = low = high = estimate_run(profile, tokens.tokens, batch, service_s, prefill_s)
+    if tokens.low < tokens.high:
+        low = estimate_run(profile, tokens.low, batch, service_s, prefill_s)
+        high = estimate_run(profile, tokens.high, batch, service_s, prefill_s)
+    return middle, low.attributional_j * _ENERGY_LOW, high.attributional_j * _ENERGY_HIGH
+
+
+def predict(
+    decision: Decision,
+    expected: Expected,
+    batch: float,
+    network_j: float,
+    regions: Mapping[str, Region],
+) -> Predicted:
+    """What the receipt of a request will say, by its profile at ``batch`` (itself included).
+
+    The same for the endpoint that latency-first would have taken, at the same batch: so that the
+    difference is where the request ran, not how full the one or the other happened to be.
+    """
+    n_in, n_out = expected.input_tokens, expected.output_tokens
+    network_kwh = network_j / J_PER_KWH
+    energy_j = predict_run(decision.served.profile, n_in, n_out, batch)
+    kwh = energy_j * regions[decision.endpoint.region].pue / J_PER_KWH + network_kwh
+    first, first_g = decision.latency_first, math.nan
+    if first is not None:
+        first_j = energy_j
+        if first.served.profile is not decision.served.profile:
+            first_j = predict_run(first.served.profile, n_in, n_out, batch)
+        first_kwh = first_j * regions[first.endpoint.region].pue / J_PER_KWH + network_kwh
+        first_g = first_kwh * first.g_per_kwh
+    return Predicted(energy_j, kwh * decision.run_g_per_kwh, first_g)
 
 
 def build_receipt(
@@ -71,6 +215,7 @@ def build_receipt(
     region: Region,
     attempts: int,
     account: Account,
+    predicted: Predicted,
     ttft_ms: float,
     e2e_ms: float,
     network_j: float,
@@ -82,6 +227,7 @@ def build_receipt(
     ``ttft_ms``, ``e2e_ms``: from the request's arrival at the gateway.
     """
     facility_j = account.energy_j * region.pue + network_j
+    tokens = account.tokens
     return Receipt(
         decision_id,
         request,
@@ -90,7 +236,7 @@ def build_receipt(
         region.name,
         region.grid_zone,
         attempts,
-        account.output_tokens,
+        tokens.tokens,
         account.energy_j,
         account.kind,
         account.marginal_energy_j,
@@ -99,6 +245,13 @@ def build_receipt(
         ttft_ms,
         e2e_ms,
         finished_at,
+        tokens_kind=tokens.kind,
+        tokens_low=tokens.low,
+        tokens_high=tokens.high,
+        energy_low_j=account.energy_low_j,
+        energy_high_j=account.energy_high_j,
+        predicted=predicted,
+        doubts=account.doubts,
     )
 
 

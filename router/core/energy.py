@@ -31,6 +31,11 @@ def tpot_ms(profile: TokenProfile, batch: float) -> float:
     return profile.tpot_base_ms + profile.tpot_ms_per_sequence * batch
 
 
+def prefill_ms(profile: TokenProfile, input_tokens: float) -> float:
+    """Time to read a prompt, ms: affine in its tokens."""
+    return profile.prefill_base_ms + profile.prefill_ms_per_token * input_tokens
+
+
 def token_rate(profile: TokenProfile, batch: float) -> float:
     """Output tokens per second of the whole replica at ``batch``."""
     return batch * MS_PER_S / tpot_ms(profile, batch)
@@ -77,29 +82,55 @@ def short_run_energy(profile: Profile) -> UnitEnergy:
 
 
 class RunEnergy(NamedTuple):
-    """Estimated IT joules of one finished request, both ways of counting."""
+    """IT joules of one request, both ways of counting."""
 
     attributional_j: float
     marginal_j: float
 
 
-def estimate_run(profile: Profile, output_tokens: float, batch: float, run_s: float) -> RunEnergy:
-    """Both energies of a finished request that ran ``run_s`` at a mean ``batch`` (itself included).
+# A request that took longer than so many times the profile's time for its tokens was held up by
+# something that is not its own work.
+_MOST_OF_PROFILE = 3.0
 
-    Used when the backend does not report joules itself.
+
+def estimate_run(
+    profile: Profile, output_tokens: float, batch: float, service_s: float, prefill_s: float
+) -> RunEnergy:
+    """Both energies of a finished request that took ``service_s`` (round trip apart) at a mean
+    ``batch`` (itself included). Used when the backend does not report joules itself.
+
+    Its share of the awake power for as long as it held a place, plus the dynamic energy of its
+    tokens: at a steady batch P(x) / x times the tokens, but true to the time that it took. Never
+    above the replica's greatest power over that time. ``prefill_s`` as the profile has it.
     """
     host = 1.0 + profile.host_fraction
     if isinstance(profile, TaskProfile):
         return RunEnergy(profile.energy_j * host, profile.energy_j * host)
-    batch = min(max(batch, 1.0), float(profile.max_batch))
-    attributional = attributional_j_per_token(profile, batch) * output_tokens
+    batch = max(batch, 1.0)
+    running = min(batch, profile.max_batch)
+    usual_s = prefill_s + output_tokens * tpot_ms(profile, running) / MS_PER_S
+    # Of those beyond max_batch each waits its turn: all hold a place for an equal share of time.
+    held_s = min(service_s * running / batch, _MOST_OF_PROFILE * usual_s)
+    tokens_j = profile.w_per_token_s * output_tokens
+    attributional_j = profile.base_w * held_s / running + tokens_j
     # Alone it keeps the replica awake for its whole run, in company for the time that it adds.
     alone = max(0.0, 2.0 - batch)
-    added_s = profile.tpot_ms_per_sequence * output_tokens / MS_PER_S
-    awake_s = alone * run_s + (1.0 - alone) * added_s
-    awake_w = profile.base_w - profile.idle_w
-    marginal = profile.w_per_token_s * output_tokens + awake_w * awake_s
-    return RunEnergy(attributional * host, marginal * host)
+    added_s = min(profile.tpot_ms_per_sequence * output_tokens / MS_PER_S, held_s)
+    awake_s = alone * held_s + (1.0 - alone) * added_s
+    marginal_j = tokens_j + (profile.base_w - profile.idle_w) * awake_s
+    most_j = power_w(profile, profile.max_batch) * service_s
+    return RunEnergy(min(attributional_j, most_j) * host, min(marginal_j, most_j) * host)
+
+
+def predict_run(profile: Profile, input_tokens: float, output_tokens: float, batch: float) -> float:
+    """Attributional IT joules of a request that is still to run at a steady ``batch``."""
+    host = 1.0 + profile.host_fraction
+    if isinstance(profile, TaskProfile):
+        return profile.energy_j * host
+    running = min(max(batch, 1.0), profile.max_batch)
+    run_ms = prefill_ms(profile, input_tokens) + output_tokens * tpot_ms(profile, running)
+    share_j = profile.base_w * run_ms / MS_PER_S / running
+    return (share_j + profile.w_per_token_s * output_tokens) * host
 
 
 def facility_grams(it_energy_j: float, pue: float, g_per_kwh: float) -> float:

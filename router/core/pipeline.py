@@ -28,7 +28,16 @@ from router.errors import (
     ResidencyError,
     ShedError,
 )
-from router.model import UNLIMITED, Budget, Decision, Intensity, Relax, Request, TokenProfile
+from router.model import (
+    UNLIMITED,
+    Alternative,
+    Budget,
+    Decision,
+    Intensity,
+    Relax,
+    Request,
+    TokenProfile,
+)
 
 ORIGIN_UNKNOWN = "origin_unknown"
 CARBON_STALE = "carbon_stale"
@@ -222,6 +231,7 @@ def _decision(
         else UNLIMITED,
         relaxed,
         flags,
+        Alternative(first, candidates.served[int(nearest)], first_mean),
     )
 
 

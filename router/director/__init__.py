@@ -79,7 +79,7 @@ class RoutedStream:
                     if not messages:
                         first_at = parts.clock.monotonic()
                     messages += 1
-                    journey.heard()
+                    journey.heard(message, streamed=True)
                     yield message
             except UpstreamError as error:
                 if messages:
@@ -125,6 +125,7 @@ class Director(Dispatcher):
             except BaseException:
                 journey.abandon()
                 raise
+            journey.heard(reply.payload, streamed=False)
             receipt = journey.arrive(reply.trailers, messages=0, first_at=math.nan)
             return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
 

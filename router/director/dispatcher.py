@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,14 +16,17 @@ from router.core.learning import prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import decide
 from router.core.retry import RetryBudget, Trials
+from router.core.tokens import TokenBytesModel
 from router.director.sequences import Sequences
 from router.errors import DrainingError, NothingFeasibleError, RefusedError, ShedError
-from router.model import UNLIMITED, Decision, Fleet, Intensity, Receipt, Request
+from router.model import UNLIMITED, Decision, Fleet, Intensity, Receipt, Request, TokensKind
 
 BYTES_PER_GB = 1e9
 # Without any deadline: so many times the predicted run, and a constant for what nobody predicts.
 _PATIENT_RUNS = 10.0
 _PATIENT_S = 60.0
+# What counts as seen: an estimate would teach a model what the model itself was used for.
+_SEEN = (TokensKind.REPORTED, TokensKind.COUNTED)
 
 
 class Limits(NamedTuple):
@@ -89,6 +93,7 @@ class Dispatcher:
         self.trials = Trials()
         self.draining = False
         self.digest_every = 1
+        self.token_bytes = TokenBytesModel()
         self._lessons: list[Lesson] = []
         self._identity = identity
         self._count = 0
@@ -166,14 +171,16 @@ class Dispatcher:
         observer, lengths = self.parts.observer, self.parts.lengths
         for lesson in lessons:
             receipt = lesson.receipt
-            request, decision, tokens = receipt.request, receipt.decision, receipt.output_tokens
+            request, decision = receipt.request, receipt.decision
+            tokens = receipt.output_tokens if receipt.tokens_kind in _SEEN else math.nan
             teach_latency(
                 lesson.seat,
                 prediction_of(decision, lesson.factors, lesson.run.batch, lesson.batch_at_start),
                 lesson.run,
                 tokens,
-                _seen_rtt_ms(decision, lesson.fleet),
+                lesson.run.rtt_ms,
             )
+            self.token_bytes.observe(request.model, lesson.run.answer.output_bytes, tokens)
             lengths.observe(request.model, request.tenant, request.input_tokens, tokens)
             observer.decided(lesson.decided_s)
             observer.finished(receipt, lesson.added_s)
@@ -206,7 +213,7 @@ class Dispatcher:
         return f"{self._identity}-{self._count:x}"
 
 
-def _seen_rtt_ms(decision: Decision, fleet: Fleet) -> float:
+def seen_rtt_ms(decision: Decision, fleet: Fleet) -> float:
     """Round trip between this gateway and the endpoint, as the RTT table has it."""
     if not fleet.gateway_origin:
         return decision.rtt_ms

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from router.contract import BackendReport, Metadata
-from router.core.accounting import Run, account, build_receipt, with_marginal
+from router.core.accounting import Run, account, build_receipt, predict, with_marginal
 from router.core.board import ModelKey
 from router.core.lease import Lease
+from router.director.answer_meter import AnswerMeter
 from router.director.choice import first_choice, next_choice
-from router.director.dispatcher import Dispatcher, Lesson
+from router.director.dispatcher import Dispatcher, Lesson, seen_rtt_ms
 from router.director.suspicion import Suspicion
 from router.errors import (
     UpstreamBusyError,
@@ -39,6 +40,7 @@ class Journey:
         "_expected",
         "_factors",
         "_lease",
+        "_meter",
         "_request",
         "_started",
         "_suspicion",
@@ -91,11 +93,13 @@ class Journey:
             self._departed,
             decision.e2e_ms / 1e3,
         )
+        self._meter = AnswerMeter(self._dispatcher.parts.reports, decision.served.profile)
         return self._left_s()
 
-    def heard(self) -> None:
-        """A part of the answer came: the server lives."""
+    def heard(self, message: bytes, streamed: bool) -> None:
+        """A message of the answer came: the server lives."""
         self._lease.seat.signs += 1
+        self._meter.add(message, streamed)
 
     def fail(self, error: UpstreamError) -> UpstreamError | None:
         """End the attempt before any answer: None when another endpoint is to be tried now, else
@@ -136,7 +140,8 @@ class Journey:
         parts = dispatcher.parts
         ended = parts.clock.monotonic()
         seat = lease.seat
-        batch = (lease.batch_at_start + seat.batch) / 2.0
+        batch_at_end = seat.batch
+        batch = (lease.batch_at_start + batch_at_end) / 2.0
         seat.signs += 1
         seat.health.succeed(lease.departed)
         if lease.outlier is not None:
@@ -150,7 +155,12 @@ class Journey:
         attempt_ms = (ended - self._departed) * 1e3
         task = isinstance(decision.served.profile, TaskProfile)
         ttft_ms = attempt_ms if task else (first_at - self._departed) * 1e3
-        run = Run(messages, batch, ttft_ms, attempt_ms)
+        rtt_ms = seen_rtt_ms(decision, self._view.snapshot.layout.fleet)
+        pace = 1.0 if task else seat.tpot_ratio.factor(0.0)
+        # Not 1 / the mean: of two loads the lighter one costs a request more.
+        share = (1.0 / max(lease.batch_at_start, 1.0) + 1.0 / max(batch_at_end, 1.0)) / 2.0
+        answer = self._meter.size(messages)
+        run = Run(messages, batch, ttft_ms, attempt_ms, rtt_ms, pace, answer, share)
         receipt = self._receipt(run, report, ended)
         dispatcher.note(
             Lesson(
@@ -273,20 +283,31 @@ class Journey:
     def _receipt(self, run: Run, report: BackendReport, ended: float) -> Receipt:
         dispatcher, snapshot = self._dispatcher, self._view.snapshot
         now = dispatcher.parts.clock.now()
-        region = self.decision.endpoint.region
+        decision = self.decision
+        region = decision.endpoint.region
         waited_ms = (self._departed - self._started) * 1e3
         run_s = run.e2e_ms / 1e3
+        regions = snapshot.layout.fleet.regions
+        network_j = dispatcher.network_j(self._request.payload_bytes)
         receipt = build_receipt(
             self._decision_id,
             self._request,
-            self.decision,
+            decision,
             snapshot.policy.name,
-            snapshot.layout.fleet.regions[region],
+            regions[region],
             self._departures,
-            account(self.decision, run, report, self._expected.output_tokens),
+            account(
+                self._request,
+                decision,
+                run,
+                report,
+                self._expected,
+                dispatcher.token_bytes.of(self._request.model),
+            ),
+            predict(decision, self._expected, self._lease.batch_at_start, network_j, regions),
             run.ttft_ms + waited_ms,
             (ended - self._started) * 1e3,
-            dispatcher.network_j(self._request.payload_bytes),
+            network_j,
             snapshot.mean_g_per_kwh(region, now - run_s, run_s),
             now,
         )

@@ -1,8 +1,8 @@
 """Receipt -> trailing metadata (``x-carbon-*``): what the caller learns of its request.
 
 Values are ASCII; a figure that is not known has no key. Joules are of IT equipment (GPU and host)
-unless the key says ``facility``; ``x-carbon-energy-kind`` says how they came to be, and the
-``intensity-*`` keys how the grid's figure did. Predicted latency is at the policy's quantile.
+unless the key says ``facility``. ``docs/receipts.md`` has every key with its unit, and what can be
+compared with what; a test holds it to what is written here.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import math
 from functools import lru_cache
 
 from router.contract import Metadata
-from router.model import Intensity, Receipt
+from router.model import Intensity, Predicted, Provenance, Receipt, TaskProfile, TokensKind
 
 _MAX_TEXT = 256
+# How energy and grams are shared out among the requests of a replica; of predictions, too.
+ACCOUNTING = ("x-carbon-accounting", "attributional")
 
 
 def trailers(receipt: Receipt) -> list[tuple[str, str]]:
     """The receipt of one request as metadata, in one pass: it is on the hot path."""
     decision = receipt.decision
     decision_id = receipt.decision_id
+    predicted = receipt.predicted
     items = [
         ("x-carbon-decision-id", decision_id if decision_id.isascii() else _ascii(decision_id)),
         *_place(receipt.policy, receipt.region, receipt.grid_zone, decision.endpoint.name),
+        ACCOUNTING,
         ("x-carbon-energy-j", f"{receipt.energy_j:.6g}"),
         ("x-carbon-energy-kind", receipt.energy_kind),
         ("x-carbon-marginal-energy-j", f"{receipt.marginal_energy_j:.6g}"),
@@ -32,11 +36,13 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         ("x-carbon-predicted-e2e-ms", f"{decision.e2e_ms:.1f}"),
         ("x-carbon-actual-ttft-ms", f"{receipt.ttft_ms:.1f}"),
         ("x-carbon-actual-e2e-ms", f"{receipt.e2e_ms:.1f}"),
-        # Comparable with each other: both are predictions, made at once and alike.
-        ("x-carbon-predicted-gco2e", f"{decision.gco2e:.6g}"),
+        # Comparable with each other and with what came of it.
+        ("x-carbon-predicted-gco2e", f"{predicted.gco2e:.6g}"),
         ("x-carbon-latency-first-endpoint", _ascii(decision.latency_first_endpoint)),
-        ("x-carbon-latency-first-gco2e", f"{decision.latency_first_gco2e:.6g}"),
+        ("x-carbon-latency-first-gco2e", f"{predicted.latency_first_gco2e:.6g}"),
     ]
+    if not isinstance(decision.served.profile, TaskProfile):
+        items += _lengths(receipt)
     if receipt.marginal is not None and math.isfinite(receipt.marginal_gco2e):
         items.append(("x-carbon-marginal", _marginal(receipt.marginal, receipt.marginal_gco2e)))
     if receipt.attempts > 1:
@@ -49,8 +55,8 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         items += _intensity(intensity)
         age_s = receipt.finished_at - intensity.observed_at
         items.append(("x-carbon-intensity-age-s", f"{age_s:.0f}" if age_s > 0.0 else "0"))
-    if decision.flags:
-        items.append(("x-carbon-flags", ",".join(map(_ascii, decision.flags))))
+    if decision.flags or receipt.doubts:
+        items.append(("x-carbon-flags", ",".join(map(_ascii, (*decision.flags, *receipt.doubts)))))
     if decision.relaxed:
         items.append(("x-carbon-relaxed", ",".join(decision.relaxed)))
     known = (
@@ -63,8 +69,8 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         + decision.run_g_per_kwh
         + decision.ttft_ms
         + decision.e2e_ms
-        + decision.gco2e
-        + decision.latency_first_gco2e
+        + predicted.gco2e
+        + predicted.latency_first_gco2e
     )
     if math.isfinite(known) and decision.latency_first_endpoint:
         return items
@@ -74,31 +80,43 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
 _UNKNOWN = frozenset(("", "nan", "inf", "-inf"))
 
 
-class StreamReceipts:
-    """The receipts of one stream: grams and joules in total, everything else of the last one."""
+def _lengths(receipt: Receipt) -> list[tuple[str, str]]:
+    """Tokens and how they are known; intervals where they or the joules are estimates."""
+    if not math.isfinite(receipt.output_tokens):
+        return []
+    items = [
+        ("x-carbon-output-tokens", f"{receipt.output_tokens:.0f}"),
+        ("x-carbon-tokens-kind", receipt.tokens_kind),
+    ]
+    if receipt.tokens_low < receipt.tokens_high < math.inf:
+        interval = f"{receipt.tokens_low:.0f}-{receipt.tokens_high:.0f}"
+        items.append(("x-carbon-output-tokens-interval", interval))
+    if receipt.energy_low_j < receipt.energy_high_j < math.inf:
+        interval = f"{receipt.energy_low_j:.6g}-{receipt.energy_high_j:.6g}"
+        items.append(("x-carbon-energy-j-interval", interval))
+    return items
 
-    __slots__ = ("_last", "_marginal_g", "_totals", "requests")
+
+# Of figures that are known differently, the whole is known as the worst of them.
+_ENERGY_KINDS = (Provenance.MEASURED, Provenance.ESTIMATED, Provenance.EMULATED)
+_TOKENS_KINDS = tuple(TokensKind)
+
+
+class StreamReceipts:
+    """The receipts of one stream: grams, joules and tokens in total, known as the worst of them is;
+    everything else of the last one."""
+
+    __slots__ = ("_sum", "requests")
 
     def __init__(self) -> None:
         self.requests = 0
-        self._last: Receipt | None = None
-        self._totals = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        self._marginal_g = 0.0
+        self._sum: Receipt | None = None
 
     def add(self, receipt: Receipt) -> None:
         """Count one request in."""
-        energy_j, marginal_j, facility_j, gco2e, predicted, latency_first = self._totals
         self.requests += 1
-        self._last = receipt
-        self._marginal_g += receipt.marginal_gco2e
-        self._totals = (
-            energy_j + receipt.energy_j,
-            marginal_j + receipt.marginal_energy_j,
-            facility_j + receipt.facility_energy_j,
-            gco2e + receipt.gco2e,
-            predicted + receipt.decision.gco2e,
-            latency_first + receipt.decision.latency_first_gco2e,
-        )
+        total = self._sum
+        self._sum = receipt if total is None else _added(total, receipt)
 
     def trailers(self) -> Metadata:
         """Metadata for the end of the stream; ``x-carbon-requests`` says how many it sums up.
@@ -106,19 +124,42 @@ class StreamReceipts:
         A total with a part that is not known has no key.
         """
         count = ("x-carbon-requests", str(self.requests))
-        if self._last is None:
-            return [count]
-        energy_j, marginal_j, facility_j, gco2e, predicted, latency_first = self._totals
-        last = self._last
-        summed = last._replace(
-            energy_j=energy_j,
-            marginal_energy_j=marginal_j,
-            facility_energy_j=facility_j,
-            gco2e=gco2e,
-            marginal_gco2e=self._marginal_g,
-            decision=last.decision._replace(gco2e=predicted, latency_first_gco2e=latency_first),
-        )
-        return [count, *trailers(summed)]
+        return [count] if self._sum is None else [count, *trailers(self._sum)]
+
+
+def _added(total: Receipt, last: Receipt) -> Receipt:
+    ahead, then = total.predicted, last.predicted
+    return last._replace(
+        output_tokens=total.output_tokens + last.output_tokens,
+        tokens_low=total.tokens_low + last.tokens_low,
+        tokens_high=total.tokens_high + last.tokens_high,
+        tokens_kind=max(total.tokens_kind, last.tokens_kind, key=_TOKENS_KINDS.index),
+        energy_j=total.energy_j + last.energy_j,
+        energy_low_j=_low(total) + _low(last),
+        energy_high_j=_high(total) + _high(last),
+        energy_kind=max(total.energy_kind, last.energy_kind, key=_ENERGY_KINDS.index),
+        marginal_energy_j=total.marginal_energy_j + last.marginal_energy_j,
+        facility_energy_j=total.facility_energy_j + last.facility_energy_j,
+        gco2e=total.gco2e + last.gco2e,
+        marginal_gco2e=total.marginal_gco2e + last.marginal_gco2e,
+        predicted=Predicted(
+            ahead.energy_j + then.energy_j,
+            ahead.gco2e + then.gco2e,
+            ahead.latency_first_gco2e + then.latency_first_gco2e,
+        ),
+        doubts=tuple(dict.fromkeys((*total.doubts, *last.doubts))),
+    )
+
+
+def _low(receipt: Receipt) -> float:
+    """A figure without an interval is its own."""
+    low_j = receipt.energy_low_j
+    return low_j if low_j == low_j else receipt.energy_j
+
+
+def _high(receipt: Receipt) -> float:
+    high_j = receipt.energy_high_j
+    return high_j if high_j == high_j else receipt.energy_j
 
 
 def _marginal(intensity: Intensity, grams: float) -> str:

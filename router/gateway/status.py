@@ -31,6 +31,7 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
             errors.ProviderBusyError,
             errors.ProviderUnavailableError,
             errors.ProviderAnswerError,
+            errors.ProviderRowError,
             errors.NoDataError,
             errors.CallBudgetError,
         ),

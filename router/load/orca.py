@@ -21,7 +21,7 @@ BINARY_KEY = "endpoint-load-metrics-bin"
 TEXT_KEY = "endpoint-load-metrics"
 
 # A report names a handful of metrics; anything longer is not worth the event loop's time.
-MAX_BYTES = 16 * 1024
+MAX_BYTES = 4 * 1024
 
 _REQUEST_COST = 4
 _NAMED_METRICS = 8
@@ -31,10 +31,11 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 NOTHING = BackendReport(math.nan, math.nan, math.nan)
+UNREADABLE = NOTHING._replace(malformed=True)
 
 
 class MalformedReportError(ValueError):
-    """The value is no report. OrcaReader turns it into NOTHING and a count."""
+    """The value is no report. OrcaReader turns it into UNREADABLE and a count."""
 
 
 class Figures(NamedTuple):
@@ -45,7 +46,7 @@ class Figures(NamedTuple):
 
 
 class OrcaReader:
-    """A ReportReader of ORCA trailers that counts what it could not use; never raises.
+    """Reads ORCA trailers and counts what it could not use; never raises.
 
     Of the report's ``request_cost``, else its ``named_metrics``, it takes ``energy_j`` (> 0),
     ``marginal_energy_j`` (>= 0) and ``output_tokens`` (>= 0).
@@ -56,7 +57,7 @@ class OrcaReader:
         self._on_malformed = on_malformed
 
     def read(self, trailers: Metadata) -> BackendReport:
-        """The report in ``trailers``; NOTHING when there is none or it is malformed."""
+        """The report in ``trailers``; NOTHING when there is none, UNREADABLE when it is none."""
         for key, value in trailers:
             if key == BINARY_KEY:
                 return self._parse(parse_binary, value)
@@ -65,11 +66,12 @@ class OrcaReader:
         return NOTHING
 
     def _parse(self, parse: Callable[[str | bytes], Figures], value: str | bytes) -> BackendReport:
+        before = self.malformed
         try:
             figures = parse(value)
         except MalformedReportError:
             self._count()
-            return NOTHING
+            return UNREADABLE
         energy_j = self._figure(figures, b"energy_j")
         # No request is served without energy: a zero is a counter that nobody filled in.
         if energy_j == 0.0:
@@ -79,6 +81,7 @@ class OrcaReader:
             energy_j,
             self._figure(figures, b"marginal_energy_j"),
             self._figure(figures, b"output_tokens"),
+            self.malformed > before,
         )
 
     def _figure(self, figures: Figures, key: bytes) -> float:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
+from router.core.reports import Doubt
 from router.errors import ConfigError
 from router.model import Fleet, Provenance, Receipt
 from router.telemetry.carbon import CarbonMetrics
@@ -96,13 +97,16 @@ class Metrics:
         )  # fmt: skip
         self._saved = counter(
             "saved_gco2e_grams_total",
-            "Predicted grams by which latency-first would have emitted more; the net saving is "
-            "this minus carbon_router_excess_gco2e_grams_total.",
+            "Grams by which these requests would have emitted more where latency-first would have "
+            "sent them, at the same load and for the joules that they took; the net saving is this "
+            "minus carbon_router_excess_gco2e_grams_total, and its share that over itself plus "
+            "carbon_router_gco2e_grams_total.",
             "region", "model", "kind",
         )  # fmt: skip
         self._excess = counter(
             "excess_gco2e_grams_total",
-            "Predicted grams by which latency-first would have emitted less.",
+            "Grams by which these requests would have emitted less where latency-first would have "
+            "sent them; counted as the savings are.",
             "region", "model", "kind",
         )  # fmt: skip
         self._unaccounted = counter(
@@ -129,6 +133,13 @@ class Metrics:
         self._orca_malformed = counter(
             "orca_malformed_total", "Unusable load reports in backend trailers."
         )
+        doubted = counter(
+            "reported_figures_ignored_total",
+            "Figures that servers reported of a request and that its run cannot bear out, by "
+            "reason; estimates took their place.",
+            "reason",
+        )
+        self._doubted = {doubt: doubted.labels(doubt).inc for doubt in Doubt}
 
     def _build_histograms(self, registry: CollectorRegistry) -> None:
         self._decision = Histogram(
@@ -180,11 +191,13 @@ class Metrics:
             row.gco2e(receipt.gco2e)
         if not (energy_known and grams_known):
             row.unaccounted(1.0)
-        saved_g = decision.latency_first_gco2e - decision.gco2e
+        saved_g = _saved_g(receipt)
         if 0.0 < saved_g < math.inf:
             row.saved_gco2e(saved_g)
         elif -math.inf < saved_g < 0.0:
             row.excess_gco2e(-saved_g)
+        for doubt in receipt.doubts:
+            self._doubted[Doubt(doubt)]()
         if receipt.ttft_ms > 0.0 and 0.0 < decision.ttft_ms < math.inf:
             self._ttft_ratio.observe(decision.ttft_ms / receipt.ttft_ms)
         if receipt.e2e_ms > 0.0 and 0.0 < decision.e2e_ms < math.inf:
@@ -264,3 +277,12 @@ class Metrics:
         if (region, model) == key[:2]:
             self._rows[key] = row
         return row
+
+
+def _saved_g(receipt: Receipt) -> float:
+    """What was predicted to be saved, for the joules that it took in the end; NaN if unknown."""
+    predicted = receipt.predicted
+    if not predicted.energy_j > 0.0:
+        return math.nan
+    took = receipt.energy_j / predicted.energy_j
+    return (predicted.latency_first_gco2e - predicted.gco2e) * took

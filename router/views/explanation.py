@@ -224,7 +224,10 @@ def _legend(explanation: Explanation) -> list[str]:
     ]
     if sources:
         lines.append(f"intensity: {', '.join(sorted(signals))}, from {'; '.join(sources)}")
-    lines.append("gCO2e = J x PUE / 3.6e6 x g/kWh, plus the network's")
+    lines.append(
+        "gCO2e = J x PUE / 3.6e6 x g/kWh, plus the network's; J as the policy prices them: "
+        "a receipt counts those at the load that there was"
+    )
     left_out = _left_out(explanation)
     if "delay" not in left_out:
         lines.append("delay: what the path adds to the RTT, as learned; part of TTFT and e2e")

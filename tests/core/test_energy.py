@@ -1,4 +1,4 @@
-import math
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -15,6 +15,7 @@ from router.core.energy import (
     facility_grams,
     long_run_energy,
     power_w,
+    predict_run,
     short_run_energy,
     short_run_j_per_token,
     token_rate,
@@ -127,42 +128,74 @@ def test_task_energy_is_per_request_both_ways():
     profile = task_profile(energy_j=2282.0, host_fraction=0.25)
     for price in (long_run_energy(profile), short_run_energy(profile)):
         assert price == (0.0, 2282.0 * 1.25, 0.0)
-    assert estimate_run(profile, 1.0, 3.0, 2.0) == (2282.0 * 1.25, 2282.0 * 1.25)
+    assert estimate_run(profile, 1.0, 3.0, 2.0, 0.0) == (2282.0 * 1.25, 2282.0 * 1.25)
+    assert predict_run(profile, 1.0, 1.0, 3.0) == 2282.0 * 1.25
 
 
 def test_estimate_of_a_run_alone_and_in_company():
     profile = token_profile(host_fraction=0.0)  # 477 W, 90 W idle, 0.024 W/(token/s), 6 + 0.1 b ms
     run_s = 0.02 + 150 * 6.1e-3
-    alone = estimate_run(profile, 150.0, 1.0, run_s)
+    alone = estimate_run(profile, 150.0, 1.0, run_s, 0.02)
     # Everything above idle is its own doing, the pauses included.
     assert alone.marginal_j == pytest.approx((477 - 90) * run_s + 0.024 * 150)
-    assert alone.attributional_j == pytest.approx(477 * 150 * 6.1e-3 + 0.024 * 150)
-    company = estimate_run(profile, 150.0, 64.0, 150 * 12.4e-3)
+    assert alone.attributional_j == pytest.approx(477 * run_s + 0.024 * 150)
+    company = estimate_run(profile, 150.0, 64.0, 150 * 12.4e-3, 0.0)
     assert company.marginal_j == pytest.approx((387 * 0.1e-3 + 0.024) * 150)
     assert company.attributional_j == pytest.approx(150 * (477 * 12.4e-3 / 64 + 0.024))
     assert company.marginal_j < company.attributional_j
 
 
-@given(profiles(), st.floats(1.0, 5000.0), st.floats(-3.0, 3000.0), st.floats(0.001, 3600.0))
-def test_estimates_are_positive_finite_and_bounded_by_the_profile(profile, tokens, batch, run_s):
-    one = estimate_run(profile, tokens, batch, run_s)
-    assert 0.0 <= one.marginal_j < math.inf
-    assert 0.0 < one.attributional_j < math.inf
-    # Outside 1 .. max_batch the curve was never measured.
-    inside = min(max(batch, 1.0), profile.max_batch)
-    assert one == estimate_run(profile, tokens, inside, run_s)
+def test_an_estimate_is_true_to_the_time_that_a_run_took():
+    profile = token_profile(host_fraction=0.0)
+    quick = estimate_run(profile, 200.0, 1.0, 0.11, 0.0)  # a cache, or a far better machine
+    assert quick.attributional_j == pytest.approx(477 * 0.11 + 0.024 * 200)
+    assert estimate_run(profile, 1e5, 1.0, 0.11, 0.0).attributional_j <= 0.11 * power_w(
+        profile, 256
+    )
+    # What holds a request up beyond three times its own work is not its work.
+    stuck = estimate_run(profile, 100.0, 1.0, 900.0, 0.0)
+    assert stuck.attributional_j == pytest.approx(477 * 3 * 0.61 + 0.024 * 100)
+
+
+def test_requests_beyond_the_batch_share_the_power_of_those_that_run():
+    profile = token_profile(host_fraction=0.0, max_batch=4)
+    own = estimate_run(profile, 100.0, 4.0, 0.64, 0.0).attributional_j
+    # Eight there: twice as long, half of it in the queue.
+    assert estimate_run(profile, 100.0, 8.0, 1.28, 0.0).attributional_j == pytest.approx(own)
+
+
+@given(
+    profiles(), st.floats(1.0, 1e9), st.floats(-3.0, 3000.0), st.floats(0.001, 3600.0),
+    st.floats(0.0, 1e6),
+)  # fmt: skip
+def test_estimates_are_positive_and_within_the_greatest_power(
+    profile, tokens, batch, service_s, prefill_s
+):
+    one = estimate_run(profile, tokens, batch, service_s, prefill_s)
+    most_j = power_w(profile, profile.max_batch) * (1.0 + profile.host_fraction) * service_s
+    assert 0.0 <= one.marginal_j <= most_j * (1.0 + 1e-9)
+    assert 0.0 < one.attributional_j <= most_j * (1.0 + 1e-9)
 
 
 @given(profiles(), st.floats(1.0, 5000.0), st.floats(0.0, 1.0))
 def test_the_estimate_has_no_step_between_alone_and_in_company(profile, tokens, part):
     run_s = tokens * tpot_ms(profile, 1) / 1000.0
-    ends = [estimate_run(profile, tokens, batch, run_s).marginal_j for batch in (1.0, 2.0)]
-    between = (
-        estimate_run(profile, tokens, 1.0 + part, run_s).marginal_j
-        if (profile.max_batch > 1)
-        else ends[0]
-    )
+
+    def at(batch):
+        return estimate_run(profile, tokens, batch, run_s, 0.0).marginal_j
+
+    ends = [at(1.0), at(2.0)]
+    between = at(1.0 + part) if profile.max_batch > 1 else ends[0]
     assert min(ends) * (1 - 1e-9) <= between <= max(ends) * (1 + 1e-9)
+
+
+@given(profiles(), st.floats(1.0, 5000.0), st.floats(1.0, 300.0))
+def test_a_prediction_is_the_estimate_of_a_run_that_goes_as_predicted(profile, tokens, batch):
+    running = min(batch, profile.max_batch)
+    steady = attributional_j_per_token(profile, running) * tokens * (1.0 + profile.host_fraction)
+    without_prompt = replace(profile, prefill_base_ms=0.0)
+    assert predict_run(without_prompt, 0.0, tokens, batch) == pytest.approx(steady)
+    assert predict_run(profile, 100.0, tokens, batch) >= steady * (1.0 - 1e-9)
 
 
 def test_a_kilowatt_hour_at_one_gram_is_one_gram():

@@ -4,7 +4,7 @@ import asyncio
 import math
 from types import SimpleNamespace
 
-from router.contract import BackendReport, Probe, UnaryReply
+from router.contract import AnswerSize, BackendReport, Probe, UnaryReply
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Limits, Parts, View
@@ -90,10 +90,14 @@ class Watch:
 
 
 class Reports:
-    """What backends report, by the trailer ``joules``; nothing without it."""
+    """What backends report, by the trailer ``report``; nothing without it. Answers are bytes of
+    text that state no count."""
 
     def read(self, trailers):
         return next((value for key, value in trailers if key == "report"), NOTHING_TOLD)
+
+    def size(self, message, streamed):
+        return AnswerSize(float(len(message)), math.nan)
 
 
 def report(energy_j=math.nan, marginal_energy_j=math.nan, output_tokens=math.nan):

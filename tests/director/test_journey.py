@@ -7,6 +7,7 @@ import pytest
 
 from router.core.health import State
 from router.core.latency import z_of
+from router.core.tokens import UNLEARNED
 from router.director import View
 from router.errors import (
     CarbonRouterError,
@@ -16,7 +17,7 @@ from router.errors import (
     UpstreamFaultError,
     UpstreamUnreachedError,
 )
-from router.model import Basis, Budget, Factors, Provenance, Signal
+from router.model import Basis, Budget, Factors, Provenance, Signal, TokensKind
 from tests.director.support import ANSWER, LADDER, LEAVES, Room, Says, fails, leaf, report, three
 from tests.factories import (
     HOUR,
@@ -215,8 +216,8 @@ async def receipt_of(room, streams=False, **changes):
 
 
 async def test_what_the_backend_reports_is_measured():
-    says = Says(b"x", trailers=report(energy_j=500.0, marginal_energy_j=300.0, output_tokens=50.0))
-    room = Room({"a": says}, alone())
+    told = report(energy_j=500.0, marginal_energy_j=300.0, output_tokens=50.0)
+    room = Room({"a": Says(b"x", end_s=2.0, trailers=told)}, alone())
     receipt = await receipt_of(room, payload_bytes=2_000_000_000)
     network_j = 2.0 * 0.001 * 3.6e6  # 2 GB at 0.001 kWh/GB; it has no PUE
     assert receipt.energy_kind is Provenance.MEASURED
@@ -230,31 +231,62 @@ async def test_what_the_backend_reports_is_measured():
 
 
 async def test_what_the_backend_leaves_out_is_estimated_from_the_profile():
-    """Alone at batch 1: 6.1 ms a token, so 163.934 tokens/s; P = 477 + 0.024 * 163.934 W."""
-    room = Room({"a": Says(*[b"t"] * 50, end_s=2.0)}, alone())
+    """Alone for half a second less 10 ms of round trip, at 477 W and 24 mJ a token."""
+    room = Room({"a": Says(*[b"t"] * 50, end_s=0.5)}, alone())
     receipt = await receipt_of(room, streams=True)
-    per_token_j = 477.0 * 0.0061 + 0.024
     assert receipt.energy_kind is Provenance.ESTIMATED
-    assert receipt.output_tokens == 50.0
-    assert receipt.energy_j == pytest.approx(per_token_j * 50.0 * 1.3)
-    # Alone it keeps the replica awake: the power above idle for its 2 s.
-    assert receipt.marginal_energy_j == pytest.approx((0.024 * 50.0 + (477.0 - 90.0) * 2.0) * 1.3)
+    assert (receipt.output_tokens, receipt.tokens_kind) == (50.0, TokensKind.COUNTED)
+    assert receipt.energy_j == pytest.approx((477.0 * 0.49 + 0.024 * 50.0) * 1.3)
+    # Alone it keeps the replica awake: the power above idle for as long.
+    assert receipt.marginal_energy_j == pytest.approx((0.024 * 50.0 + (477.0 - 90.0) * 0.49) * 1.3)
     assert receipt.gco2e == pytest.approx(receipt.energy_j * 1.2 / 3.6e6 * 100.0)
 
 
-async def test_a_unary_answer_without_a_count_is_estimated_at_the_expected_length():
-    room = Room({"a": ANSWER}, alone())
+async def test_a_unary_answer_without_a_count_is_as_long_as_its_bytes_and_its_time_say():
+    """Less 10 ms of round trip and 15 ms of prefill, 100 tokens of 6.1 ms, of 4 bytes each."""
+    room = Room({"a": Says(b"four" * 100, end_s=0.635)}, alone())
     receipt = await receipt_of(room)
-    assert math.isnan(receipt.output_tokens)
-    assert receipt.energy_j == pytest.approx((477.0 * 0.0061 + 0.024) * 200.0 * 1.3)
+    assert receipt.output_tokens == pytest.approx(100.0)
+    assert receipt.tokens_kind is TokensKind.ESTIMATED
+    assert receipt.energy_j == pytest.approx((477.0 * 0.625 + 0.024 * 100.0) * 1.3)
     assert math.isnan(receipt.ttft_ms)
+
+
+async def test_a_unary_answer_whose_bytes_tell_nothing_is_as_long_as_its_time_says():
+    room = Room({"a": Says(b"x", end_s=0.635)}, alone())
+    receipt = await receipt_of(room)
+    assert receipt.output_tokens == pytest.approx(100.0)
+    assert receipt.tokens_kind is TokensKind.ASSUMED
+    assert receipt.tokens_low < 60.0 < 170.0 < receipt.tokens_high
+
+
+async def test_a_figure_that_the_run_cannot_bear_out_is_ignored_flagged_and_teaches_nothing():
+    told = report(energy_j=1e308, marginal_energy_j=1e300, output_tokens=1e308)
+    room = Room({"a": Says(b"x", end_s=0.635, trailers=told)}, alone())
+    before = room.director.expect(request())
+    receipt = await receipt_of(room)
+    assert receipt.energy_kind is Provenance.ESTIMATED
+    assert receipt.energy_j < 700.0
+    assert len(receipt.doubts) == 3
+    assert room.director.expect(request()) == before
+
+
+async def test_the_prediction_on_a_receipt_is_made_as_the_receipt_is():
+    """Alone there, both; and the nearer endpoint is as dirty as the grid that it is on."""
+    room = Room({"a": Says(b"four" * 200, end_s=1.245)}, alone())
+    receipt = await receipt_of(room)
+    assert receipt.predicted.gco2e == pytest.approx(receipt.gco2e, rel=0.01)
+    assert receipt.predicted.latency_first_gco2e == receipt.predicted.gco2e
+    assert receipt.decision.gco2e < 0.1 * receipt.gco2e  # a price, at the load it is meant for
 
 
 async def test_a_reported_total_keeps_the_estimate_of_what_was_not_reported():
     says = Says(b"x", end_s=1.0, trailers=report(energy_j=500.0, output_tokens=50.0))
     receipt = await receipt_of(Room({"a": says}, alone()))
     assert receipt.energy_j == 500.0
-    assert receipt.marginal_energy_j == pytest.approx((0.024 * 50.0 + 387.0 * 1.0) * 1.3)
+    # Of a second 50 tokens and the prompt take 0.32 s: at most three times that is its own work.
+    held_s = 3.0 * (0.015 + 50.0 * 0.0061)
+    assert receipt.marginal_energy_j == pytest.approx((0.024 * 50.0 + 387.0 * held_s) * 1.3)
 
 
 @pytest.mark.parametrize("told", [{}, {"energy_j": 500.0}])
@@ -264,13 +296,12 @@ async def test_an_emulated_endpoint_is_called_emulated_whoever_counted(told):
 
 
 async def test_others_on_the_replica_share_its_energy():
-    """Two before it and two after: at batch 3, 6.3 ms a token are three tokens."""
-    room = Room({"a": Says(b"x", trailers=report(output_tokens=50.0))}, alone())
+    """Two before it and two after: a third of the power is its own."""
+    room = Room({"a": Says(b"x", end_s=0.34, trailers=report(output_tokens=50.0))}, alone())
     for _ in range(2):
         room.seat("a").take(math.inf)
     receipt = await receipt_of(room)
-    rate = 3 * 1000.0 / 6.3
-    assert receipt.energy_j == pytest.approx((477.0 / rate + 0.024) * 50.0 * 1.3)
+    assert receipt.energy_j == pytest.approx((477.0 * 0.33 / 3.0 + 0.024 * 50.0) * 1.3)
 
 
 async def test_a_tensor_costs_what_its_profile_says():
@@ -283,7 +314,7 @@ async def test_a_tensor_costs_what_its_profile_says():
 
 
 async def test_without_an_intensity_there_are_joules_but_no_grams():
-    says = Says(b"x", trailers=report(energy_j=500.0))
+    says = Says(b"x", end_s=2.0, trailers=report(energy_j=500.0))
     room = Room({"a": says}, alone(), policy(weights=LATENCY_FIRST), carbon={})
     receipt = await receipt_of(room)
     assert receipt.decision.intensity is None
@@ -294,11 +325,11 @@ async def test_without_an_intensity_there_are_joules_but_no_grams():
 
 async def test_grams_are_counted_at_the_hours_in_which_it_ran():
     """It ends one second into the next hour, after four: 3 s at 100 and 1 s at 300 g/kWh."""
-    says = Says(b"x", end_s=4.0, trailers=report(energy_j=3.6e6))
+    says = Says(b"x", end_s=4.0, trailers=report(energy_j=3.6e3))
     room = Room({"a": says}, alone(), carbon=forecasts(near=(100, 300)))
     room.clock.wall = (NOW // HOUR + 1) * HOUR - 3.0
     receipt = await receipt_of(room)
-    assert receipt.gco2e == pytest.approx(1.2 * 150.0)
+    assert receipt.gco2e == pytest.approx(1.2 * 0.150)
     assert receipt.finished_at == room.clock.wall
 
 
@@ -329,13 +360,36 @@ async def test_latencies_are_the_callers_and_count_what_was_lost_on_the_way():
 
 
 async def test_a_retry_is_accounted_at_the_endpoint_that_answered():
-    room = Room({"a": fails("fault"), "b": Says(b"x", trailers=report(energy_j=3.6e6))})
+    room = Room({"a": fails("fault"), "b": Says(b"x", end_s=4.0, trailers=report(energy_j=3.6e3))})
     receipt = (await room.infer()).receipt
-    assert receipt.gco2e == pytest.approx(1.2 * 200.0)
+    assert receipt.gco2e == pytest.approx(1.2 * 0.200)
     assert receipt.decision.endpoint.name == "b"
 
 
 # What is learned
+
+
+async def test_what_is_counted_teaches_how_many_bytes_a_token_has():
+    room = Room({"a": Says(*[b"ninebytes"] * 50, end_s=0.5)}, alone())
+    for _ in range(60):
+        await receipt_of(room, streams=True)
+    learned = room.director.token_bytes.of("llama")
+    assert math.exp(learned.log_median) == pytest.approx(9.0, rel=0.1)
+
+
+async def test_the_bytes_of_a_long_stream_are_those_of_its_first_messages():
+    room = Room({"a": Says(*[b"four"] * 8, *[b""] * 92, end_s=0.6)}, alone())
+    await receipt_of(room, streams=True)
+    assert math.exp(room.director.token_bytes.of("llama").log_median) == pytest.approx(4.0)
+
+
+async def test_what_is_assumed_or_estimated_teaches_nothing():
+    room = Room({"a": [Says(b"x", end_s=0.635), Says(b"four" * 100, end_s=0.635)]}, alone())
+    before, factors = room.director.expect(request()), room.seat("a").factors
+    for kind in (TokensKind.ASSUMED, TokensKind.ESTIMATED):
+        assert (await receipt_of(room)).tokens_kind is kind
+    assert (room.director.expect(request()), room.seat("a").factors) == (before, factors)
+    assert room.director.token_bytes.of("llama") == UNLEARNED
 
 
 def tokens_at(tpot_s, ttft_s, count=50):

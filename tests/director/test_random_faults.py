@@ -52,8 +52,11 @@ taken = []
 @examples(max(4, STEPS // 15_000))
 @given(SEEDS)
 def test_no_request_is_lost_while_others_could_serve_it_but_for_its_allowance(seed):
-    """The allowance: three attempts, the retry budget, and its caller's trials. Of six servers two at most are broken at a time, in any way but one: what answers probes and
-    no request is found out by time alone."""
+    """The allowance: three attempts, the retry budget, and its caller's trials.
+
+    Of six servers two at most are broken at a time, in any way but one: what answers probes and no
+    request is found out by time alone.
+    """
     world = World(seed)
     run(a_day(world, minutes=12, modes=(*GONE, *SILENT, *ANSWERING)))
     taken.append(world.backend.steps)

@@ -55,6 +55,8 @@ async def test_a_receipts_figures_hang_together(client):
     assert float(receipt["gco2e"]) == pytest.approx(energy_j * pue / 3.6e6 * ci, rel=1e-3)
     assert 20.0 <= float(receipt["actual-e2e-ms"]) < 20_000.0
     assert (receipt["basis"], receipt["factors"]) == ("average", "lifecycle")
+    assert (receipt["output-tokens"], receipt["tokens-kind"]) == ("20", "reported")
+    assert "report" not in receipt.get("flags", "")
 
 
 async def test_a_stream_is_receipted_at_its_end(client):

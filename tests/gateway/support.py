@@ -12,7 +12,7 @@ from router.contract import UnaryReply
 from router.director import Answer
 from router.errors import UnknownModelError
 from router.gateway.server import Gateway, ServerOptions
-from router.model import Decision, Provenance, Receipt, Request
+from router.model import Decision, Predicted, Provenance, Receipt, Request
 from tests.factories import NOW, endpoint, intensity, served
 
 SERVICE = "/inference.GRPCInferenceService/"
@@ -42,6 +42,7 @@ def receipt(**changes):
         "output_tokens": 200.0, "energy_j": 215.5, "energy_kind": Provenance.EMULATED,
         "marginal_energy_j": 101.0, "facility_energy_j": 258.6, "gco2e": 0.0086,
         "ttft_ms": 81.0, "e2e_ms": 1712.0, "finished_at": NOW + 30.0,
+        "predicted": Predicted(210.0, 0.0082, 0.031),
     }  # fmt: skip
     return Receipt(**{**values, **changes})
 

@@ -1,15 +1,19 @@
 """What a receipt tells, what it leaves out, and that gRPC can carry it."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.core import pipeline
+from router.core.reports import Doubt
 from router.gateway.receipts import StreamReceipts, trailers
-from router.model import Relax
-from tests.factories import NOW, endpoint, intensity
+from router.model import Predicted, Provenance, Relax, TokensKind
+from tests.factories import NOW, endpoint, intensity, served, task_profile
 from tests.gateway.support import decision, receipt
 
 
@@ -20,6 +24,7 @@ def test_everything_that_is_known_is_told():
         "x-carbon-region": "west",
         "x-carbon-grid-zone": "grid-west",
         "x-carbon-endpoint": "west-0",
+        "x-carbon-accounting": "attributional",
         "x-carbon-energy-j": "215.5",
         "x-carbon-energy-kind": "emulated",
         "x-carbon-marginal-energy-j": "101",
@@ -33,6 +38,8 @@ def test_everything_that_is_known_is_told():
         "x-carbon-predicted-gco2e": "0.0082",
         "x-carbon-latency-first-endpoint": "east-0",
         "x-carbon-latency-first-gco2e": "0.031",
+        "x-carbon-output-tokens": "200",
+        "x-carbon-tokens-kind": "reported",
         "x-carbon-g-per-kwh": "123.4",
         "x-carbon-g-per-kwh-interval": "123.4-123.4",
         "x-carbon-basis": "average",
@@ -88,7 +95,8 @@ def test_an_unknown_grid_is_not_told_as_a_clean_one():
         intensity=None, run_g_per_kwh=math.nan, gco2e=math.nan, latency_first_gco2e=math.nan,
         latency_first_endpoint="", flags=("carbon_unknown",), relaxed=(Relax.CARBON,),
     )  # fmt: skip
-    told = dict(trailers(receipt(decision=unknown, gco2e=math.nan)))
+    predicted = Predicted(210.0, math.nan, math.nan)
+    told = dict(trailers(receipt(decision=unknown, gco2e=math.nan, predicted=predicted)))
     assert not {key for key in told if "g-per-kwh" in key or "gco2e" in key}
     assert told["x-carbon-flags"] == "carbon_unknown"
     assert told["x-carbon-relaxed"] == "carbon"
@@ -139,5 +147,60 @@ def test_a_total_with_an_unknown_part_is_unknown():
     assert told["x-carbon-energy-j"] == "431"
 
 
+ASSUMED = {
+    "tokens_kind": TokensKind.ASSUMED, "tokens_low": 112.0, "tokens_high": 356.0,
+    "energy_kind": Provenance.ESTIMATED, "energy_low_j": 150.0, "energy_high_j": 300.5,
+}  # fmt: skip
+
+
+def test_an_estimate_is_told_with_its_kind_and_its_interval():
+    told = dict(trailers(receipt(**ASSUMED)))
+    assert (told["x-carbon-output-tokens"], told["x-carbon-tokens-kind"]) == ("200", "assumed")
+    assert told["x-carbon-output-tokens-interval"] == "112-356"
+    assert told["x-carbon-energy-j-interval"] == "150-300.5"
+
+
+def test_a_task_has_no_tokens_to_tell():
+    image = decision(served=served(task_profile()))
+    assert not [key for key, _ in trailers(receipt(decision=image)) if "tokens" in key]
+
+
+def test_figures_that_were_not_believed_are_flagged_beside_the_decisions_own():
+    doubted = receipt(decision=decision(flags=("carbon_stale",)), doubts=("report_malformed",))
+    assert dict(trailers(doubted))["x-carbon-flags"] == "carbon_stale,report_malformed"
+
+
+def test_a_stream_is_known_as_its_worst_known_request_is():
+    receipts = StreamReceipts()
+    measured = receipt(energy_kind=Provenance.MEASURED, tokens_low=200.0, tokens_high=200.0)
+    for one in (measured, receipt(**ASSUMED, doubts=("report_malformed",)), measured):
+        receipts.add(one)
+    told = dict(receipts.trailers())
+    assert (told["x-carbon-output-tokens"], told["x-carbon-tokens-kind"]) == ("600", "assumed")
+    assert told["x-carbon-output-tokens-interval"] == "512-756"
+    assert told["x-carbon-energy-kind"] == "estimated"
+    assert told["x-carbon-energy-j-interval"] == "581-731.5"
+    assert told["x-carbon-flags"] == "report_malformed"
+
+
 def test_a_stream_of_nothing_tells_just_that():
     assert StreamReceipts().trailers() == [("x-carbon-requests", "0")]
+
+
+# The page that names them all
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "receipts.md").read_text("utf-8")
+CODE = "".join(path.read_text("utf-8") for path in (ROOT / "router" / "gateway").glob("*.py"))
+
+
+def test_every_key_has_a_row_and_every_row_a_key():
+    rows = set(re.findall(r"^\| `(x-carbon-[a-z0-9-]+)` \|", DOCUMENT, re.MULTILINE))
+    written = set(re.findall(r'"(x-carbon-[a-z0-9-]+)"', CODE))
+    assert len(rows) > 30
+    assert rows == written - {"x-carbon-"}
+
+
+def test_every_flag_is_named():
+    flags = {pipeline.ORIGIN_UNKNOWN, pipeline.CARBON_STALE, pipeline.CARBON_UNKNOWN, *Doubt}
+    assert {flag for flag in flags if f"`{flag}`" not in DOCUMENT} == set()

@@ -17,6 +17,7 @@ from router.load.orca import (
     MAX_BYTES,
     NOTHING,
     TEXT_KEY,
+    UNREADABLE,
     MalformedReportError,
     OrcaReader,
     parse_binary,
@@ -67,7 +68,7 @@ def test_named_metrics_stand_in_for_request_cost() -> None:
 def test_without_a_report_everything_is_unknown() -> None:
     reader: ReportReader = OrcaReader()
     assert reader.read([]) is NOTHING
-    assert all(math.isnan(value) for value in NOTHING)
+    assert all(math.isnan(value) for value in NOTHING[:3]) and not NOTHING.malformed
     report, malformed = read(message(cpu_utilization=0.5))
     assert same(report, NOTHING)
     assert malformed == 0
@@ -77,7 +78,7 @@ def test_without_a_report_everything_is_unknown() -> None:
 def test_an_impossible_energy_is_unknown_and_counted(value: float) -> None:
     report, malformed = read(message(request_cost={"energy_j": value, "marginal_energy_j": 2.0}))
     assert math.isnan(report.energy_j)
-    assert report.marginal_energy_j == 2.0
+    assert (report.marginal_energy_j, report.malformed) == (2.0, True)
     assert malformed == 1
 
 
@@ -155,7 +156,7 @@ def test_binary_over_http_is_base64_without_padding() -> None:
 def test_malformed_reports_are_ignored_and_counted(key: str, value: str | bytes) -> None:
     calls: list[int] = []
     reader = OrcaReader(on_malformed=lambda: calls.append(1))
-    assert reader.read([(key, value)]) is NOTHING
+    assert reader.read([(key, value)]) is UNREADABLE
     assert reader.malformed == len(calls) == 1
 
 

@@ -16,6 +16,7 @@ from router.model import (
     Intensity,
     Kind,
     Load,
+    Predicted,
     Provenance,
     Receipt,
     Region,
@@ -60,6 +61,7 @@ def receipt(endpoint: Endpoint, intensity: Intensity) -> Receipt:
         region="west", grid_zone="US-CAL-CISO", attempts=1, output_tokens=200.0, energy_j=120.0,
         energy_kind=Provenance.MEASURED, marginal_energy_j=20.0, facility_energy_j=132.0,
         gco2e=0.6, ttft_ms=200.0, e2e_ms=2500.0, finished_at=2000.0,
+        predicted=Predicted(60.0, 0.5, 0.75),
     )  # fmt: skip
 
 

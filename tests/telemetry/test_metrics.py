@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from router.core.reports import Doubt
 from router.errors import ConfigError
-from router.model import Fleet, Kind, Provenance, Receipt
+from router.model import Fleet, Kind, Predicted, Provenance, Receipt
 from router.telemetry.exposition import exposition, new_registry
 from router.telemetry.metrics import Metrics
 from router.telemetry.view import FleetView
@@ -49,7 +50,8 @@ def test_a_finished_request_is_counted_with_its_energy_and_grams(
     assert value(registry, "energy_joules_total", kind="measured", **where) == 360.0
     grams = value(registry, "gco2e_grams_total", kind="measured", energy_kind="measured", **where)
     assert grams == pytest.approx(1.8)
-    assert value(registry, "saved_gco2e_grams_total", kind="estimated", **where) == 0.75
+    # A quarter of a gram was predicted for 60 J a request, and 120 J it took.
+    assert value(registry, "saved_gco2e_grams_total", kind="estimated", **where) == 1.5
     assert value(registry, "excess_gco2e_grams_total", kind="estimated", **where) == 0.0
     assert value(registry, "unaccounted_requests_total", **where) == 0.0
     assert value(registry, "added_latency_seconds_bucket", le="0.0006") == 0.0
@@ -71,10 +73,38 @@ def test_predicted_over_actual_is_a_ratio_with_a_bound_at_one(
 def test_a_dirtier_choice_than_latency_first_is_excess_not_negative_saving(
     registry: CollectorRegistry, metrics: Metrics, receipt: Receipt
 ) -> None:
-    metrics.finished(receipt._replace(decision=receipt.decision._replace(gco2e=1.0)))
+    metrics.finished(receipt._replace(predicted=Predicted(120.0, 1.0, 0.75)))
     where = {"region": "west", "model": "llama", "kind": "estimated"}
     assert value(registry, "saved_gco2e_grams_total", **where) == 0.0
     assert value(registry, "excess_gco2e_grams_total", **where) == 0.25
+
+
+def test_the_share_that_was_saved_is_a_ratio_of_two_counters(
+    registry: CollectorRegistry, metrics: Metrics, receipt: Receipt
+) -> None:
+    """Half of what latency-first would have emitted, whatever the joules turned out to be."""
+    for energy_j in (30.0, 60.0, 600.0):
+        grams = 0.5 * energy_j / 60.0
+        metrics.finished(
+            receipt._replace(energy_j=energy_j, gco2e=grams, predicted=Predicted(60.0, 0.5, 1.0))
+        )
+    where = {"region": "west", "model": "llama", "kind": "estimated"}
+    saved_g = value(registry, "saved_gco2e_grams_total", **where)
+    labels = {**where, "kind": "measured", "energy_kind": "measured"}
+    grams_g = value(registry, "gco2e_grams_total", **labels)
+    assert saved_g is not None and grams_g is not None
+    assert saved_g / (saved_g + grams_g) == pytest.approx(0.5)
+
+
+def test_figures_that_were_not_believed_are_counted_by_reason(
+    registry: CollectorRegistry, metrics: Metrics, receipt: Receipt
+) -> None:
+    metrics.finished(receipt._replace(doubts=(Doubt.ENERGY_HIGH, Doubt.TOKENS_HIGH)))
+    metrics.finished(receipt._replace(doubts=(Doubt.ENERGY_HIGH,)))
+    name = "reported_figures_ignored_total"
+    assert value(registry, name, reason="report_energy_too_high") == 2.0
+    assert value(registry, name, reason="report_tokens_too_high") == 1.0
+    assert value(registry, name, reason="report_malformed") == 0.0
 
 
 def test_what_is_emulated_says_so(
@@ -92,7 +122,7 @@ def test_what_is_emulated_says_so(
     assert value(
         registry, "gco2e_grams_total", kind="measured", energy_kind="emulated", **where
     ) == pytest.approx(0.6)
-    assert value(registry, "saved_gco2e_grams_total", kind="emulated", **where) == 0.25
+    assert value(registry, "saved_gco2e_grams_total", kind="emulated", **where) == 0.5
 
 
 def test_unknown_energy_or_grams_are_flagged_and_never_added_as_zero(
@@ -115,20 +145,19 @@ figures = st.floats(allow_nan=True, allow_infinity=True)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.tuples(*[figures] * 10))
+@given(st.tuples(*[figures] * 11))
 def test_no_receipt_can_poison_a_total(
     receipt: Receipt, fleet: Fleet, drawn: tuple[float, ...]
 ) -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     metrics.know(fleet)
-    energy, grams, ttft, e2e, chosen, latency_first, ttft_p, e2e_p, added, marginal = drawn
+    energy, grams, ttft, e2e, chosen, latency_first, ttft_p, e2e_p, added, marginal, joules = drawn
     metrics.finished(
         receipt._replace(
             energy_j=energy, gco2e=grams, ttft_ms=ttft, e2e_ms=e2e, marginal_energy_j=marginal,
-            decision=receipt.decision._replace(
-                gco2e=chosen, latency_first_gco2e=latency_first, ttft_ms=ttft_p, e2e_ms=e2e_p
-            ),
+            decision=receipt.decision._replace(ttft_ms=ttft_p, e2e_ms=e2e_p),
+            predicted=Predicted(joules, chosen, latency_first),
         ),
         added,
     )  # fmt: skip

@@ -1,0 +1,126 @@
+"""The gate for what servers report of a request: no figure passes that the run cannot bear out.
+
+A report may correct a profile, which is what it is for, so the bands are wide: a server whose
+profile is wrong threefold keeps its figures. They are there for what is no measurement of this
+request at all: another unit, a counter that was never filled in or has wrapped, a lie.
+
+    tokens   1 .. what the request and the context allow, a hundred of the model's long answers,
+             and ten times the pace of a lone sequence (an answer from a cache comes at once:
+             up to a thousand are believed whatever their time)
+    joules   a tenth of the least share of the replica's power .. five times its greatest power
+             over the run (token profiles); a tenth .. five times the profile's joules, more where
+             the run took longer than the profile says, less where shorter (task profiles)
+
+A figure outside is ignored as a whole, not clipped: half of a wrong number is no better. What
+takes its place is estimated, and the receipt says so.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import NamedTuple
+
+from router.contract import BackendReport
+from router.core.energy import MS_PER_S, attributional_j_per_token, power_w, tpot_ms
+from router.core.lengths import Expected
+from router.model import Request, ServedModel, TaskProfile, TokenProfile
+
+# Three for a profile that is wrong, the rest for what no profile has: power supplies and fans, a
+# prompt that runs at the power limit, an engine that charges the whole machine to each request.
+MOST_POWERS = 5.0
+# Three for a profile that is wrong, three for a replica that batches more than its profile or
+# lets the request wait.
+LEAST_SHARE = 0.1
+# Three for a profile that is wrong, three for speculative decoding.
+FASTEST = 10.0
+# The energy counters of A100 and H100 move every 100 ms (arXiv 2312.02741): a short run may be
+# charged a whole tick.
+COUNTER_TICK_S = 0.1
+# A model that has been terse so far may begin to talk.
+LONGEST, LEAST_LIMIT = 100.0, 1000.0
+
+
+class Doubt(StrEnum):
+    """Why a reported figure was ignored: a flag of the receipt and a label of the metric."""
+
+    MALFORMED = "report_malformed"
+    TOKENS_LOW = "report_tokens_too_low"
+    TOKENS_HIGH = "report_tokens_too_high"
+    ENERGY_LOW = "report_energy_too_low"
+    ENERGY_HIGH = "report_energy_too_high"
+    MARGINAL_HIGH = "report_marginal_energy_too_high"
+
+
+class EnergyBand(NamedTuple):
+    """IT joules that a report of one run may state."""
+
+    least_j: float
+    most_j: float
+
+
+def most_tokens(
+    request: Request, served: ServedModel, profile: TokenProfile, expected: Expected, run_ms: float
+) -> float:
+    """The most output tokens that a request can have had in ``run_ms``; at least 1."""
+    usual = max(expected.output_tokens, expected.output_tokens_quantile)
+    return max(
+        1.0,
+        min(
+            request.max_output_tokens,
+            served.context_tokens,
+            max(LONGEST * usual, LEAST_LIMIT),
+            LEAST_LIMIT + FASTEST * run_ms / tpot_ms(profile, 1.0),
+        ),
+    )
+
+
+def energy_band(
+    profile: TokenProfile | TaskProfile, run_ms: float, service_ms: float, tokens_low: float
+) -> EnergyBand:
+    """What a report may state of a run. ``service_ms``: ``run_ms`` less the round trip;
+    ``tokens_low``: the fewest tokens that it can have had.
+    """
+    host = 1.0 + profile.host_fraction
+    ticked_s = run_ms / MS_PER_S + COUNTER_TICK_S
+    if isinstance(profile, TaskProfile):
+        usual_s = profile.service_ms / MS_PER_S
+        return EnergyBand(
+            LEAST_SHARE * profile.energy_j * min(1.0, service_ms / profile.service_ms),
+            MOST_POWERS * profile.energy_j * host * max(1.0, ticked_s / usual_s),
+        )
+    full = float(profile.max_batch)
+    greatest_w = power_w(profile, full)
+    # Whichever is less: a request may have waited long for few tokens.
+    least_j = min(
+        greatest_w / full * service_ms / MS_PER_S,
+        attributional_j_per_token(profile, full) * tokens_low,
+    )
+    return EnergyBand(LEAST_SHARE * least_j, MOST_POWERS * greatest_w * host * ticked_s)
+
+
+def believed_tokens(reported: float, most: float) -> tuple[float, tuple[Doubt, ...]]:
+    """A reported count, NaN where it says nothing or is not believed (then with the reason)."""
+    if 1.0 <= reported <= most:
+        return reported, ()
+    if reported > most:
+        return math.nan, (Doubt.TOKENS_HIGH,)
+    # A zero is a counter that nobody filled in.
+    return math.nan, (Doubt.TOKENS_LOW,) if reported < 1.0 and reported != 0.0 else ()
+
+
+def believed_energy(
+    report: BackendReport, band: EnergyBand
+) -> tuple[float, float, tuple[Doubt, ...]]:
+    """(attributional J, marginal J, reasons): NaN where nothing is said or it is not believed."""
+    energy_j, marginal_j = report.energy_j, report.marginal_energy_j
+    doubts: tuple[Doubt, ...] = ()
+    if energy_j < band.least_j:
+        energy_j, doubts = math.nan, (Doubt.ENERGY_LOW,)
+    elif energy_j > band.most_j:
+        energy_j, doubts = math.nan, (Doubt.ENERGY_HIGH,)
+    if marginal_j > band.most_j:
+        marginal_j, doubts = math.nan, (*doubts, Doubt.MARGINAL_HIGH)
+    elif marginal_j < 0.0:
+        marginal_j, doubts = math.nan, (*doubts, Doubt.MALFORMED)
+    return energy_j, marginal_j, doubts

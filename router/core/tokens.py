@@ -1,0 +1,136 @@
+"""How many tokens an answer had, where the server does not say.
+
+Two witnesses, each with a log-normal error: the bytes of the answer over the bytes of a token,
+learned per model, and the time it took over the time of a token. Where they agree, the count is
+their mean by precision. Where they contradict each other, bytes are no measure of this model's
+answers (an embedding, an envelope of fixed size), and time decides alone: it is what energy is
+made of. Unless bytes have proved to be a measure, and are too few: an answer can be held up, but
+not be made in no time. `benchmarks/receipts.py` measures how far both are from the truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import NamedTuple
+
+from router.model import TokensKind
+
+# Four bytes a token is the common rule of thumb for English text (OpenAI help centre, "What are
+# tokens and how to count them?"), and what an int32 token id takes. Other languages, code and
+# other tokenizers lie between 2 and 8.
+PRIOR_BYTES = 4.0
+_PRIOR_SD = 0.4
+_SD_BOUNDS = (0.1, 3.0)
+# Time per token of an answer about what is predicted at its load: within 5 % where the profile is
+# right (`benchmarks/receipts.py`). The interval is for profiles that are not: twofold either way.
+_TIME_SD = 0.45
+# Beyond so many standard deviations between the two, one of them measures something else.
+_CONTRADICTION_SDS = 3.0
+# Bytes that scatter no more than this have proved to be a measure.
+_PROVEN_SD = 0.2
+_Z95 = 1.6448536269514722
+
+# A running median takes a step towards each observation, however far off that is: one answer, or
+# less than half of them, cannot carry it away. First steps are long, later ones a memory; those of
+# the scatter are never long, for a few answers prove nothing.
+_FIRST_STEP = 1.0
+_STEP = 0.02
+_MOST_SCATTER_STEP = 0.1
+_LOG_BOUNDS = (math.log(0.25), math.log(1e7))
+_SD_OF_MEDIAN_DEVIATION = 1.4826  # of a normal distribution
+# Of shorter answers a sign more or less is much of their bytes.
+_TELLING_TOKENS = 8.0
+_MAX_MODELS = 4096
+
+
+class TokenCount(NamedTuple):
+    """Output tokens of a request, with a 90 % interval, and how they are known."""
+
+    tokens: float
+    low: float
+    high: float
+    kind: TokensKind
+
+
+class TokenBytes(NamedTuple):
+    """Bytes of output per token: median and standard deviation of its logarithm."""
+
+    log_median: float
+    sd: float
+
+
+UNLEARNED = TokenBytes(math.log(PRIOR_BYTES), _PRIOR_SD)
+
+
+class TokenBytesModel:
+    """`TokenBytes` of every model, learned from answers whose tokens were reported or counted."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[TokenBytes, int]] = OrderedDict()
+
+    def of(self, model: str) -> TokenBytes:
+        """As learned so far, else the prior."""
+        known = self._known.get(model)
+        return UNLEARNED if known is None else known[0]
+
+    def observe(self, model: str, output_bytes: float, output_tokens: float) -> None:
+        """Take in one answer; unusable figures and very short answers teach nothing."""
+        if not (0.0 < output_bytes < math.inf and _TELLING_TOKENS <= output_tokens < math.inf):
+            return
+        (log_median, sd), seen = self._known.get(model) or (UNLEARNED, 0)
+        step = max(_STEP, _FIRST_STEP / (seen + 1))
+        error = math.log(output_bytes) - math.log(output_tokens) - log_median
+        low, high = _LOG_BOUNDS
+        log_median = min(max(log_median + min(max(error, -step), step), low), high)
+        wide = abs(error) * _SD_OF_MEDIAN_DEVIATION > sd
+        scatter_step = min(step, _MOST_SCATTER_STEP)
+        sd *= math.exp(scatter_step if wide else -scatter_step)
+        sd = min(max(sd, _SD_BOUNDS[0]), _SD_BOUNDS[1])
+        self._known[model] = (TokenBytes(log_median, sd), seen + 1)
+        self._known.move_to_end(model)
+        if len(self._known) > _MAX_MODELS:
+            self._known.popitem(last=False)
+
+
+def known_count(count: float, kind: TokensKind) -> TokenCount:
+    """A count that needs no interval."""
+    return TokenCount(count, count, count, kind)
+
+
+def estimate_tokens(
+    output_bytes: float,
+    bytes_per_token: TokenBytes,
+    token_ms: float,
+    decode_ms: float,
+    most_decode_ms: float,
+    most: float,
+) -> TokenCount:
+    """From the answer's bytes (NaN: not known) and its time. 1 to ``most`` tokens.
+
+    ``token_ms``: predicted time per token; ``decode_ms``: what is left of the answer's time after
+    round trip and prefill, ``most_decode_ms`` if those took nothing.
+    """
+    by_time = max(decode_ms / token_ms, 1.0)
+    sd, kind = _TIME_SD, TokensKind.ASSUMED
+    log_count = math.log(by_time)
+    log_ceiling = max(log_count, math.log(max(most_decode_ms / token_ms, 1.0)))
+    if output_bytes > 0.0:
+        difference = math.log(output_bytes) - bytes_per_token.log_median - log_count
+        variance = _TIME_SD**2 + bytes_per_token.sd**2
+        if difference * difference <= _CONTRADICTION_SDS**2 * variance:
+            log_count += difference * (_TIME_SD**2 / variance)
+            sd *= bytes_per_token.sd / math.sqrt(variance)
+            kind = TokensKind.ESTIMATED
+            log_ceiling = log_count
+        elif difference < 0.0 and bytes_per_token.sd <= _PROVEN_SD:
+            log_count = log_ceiling = max(log_count + difference, 0.0)
+            sd, kind = bytes_per_token.sd, TokensKind.ESTIMATED
+    spread = _Z95 * sd
+    count = min(math.exp(log_count), most)
+    return TokenCount(
+        max(count, 1.0),
+        max(min(math.exp(log_count - spread), most), 1.0),
+        max(min(math.exp(max(log_count, log_ceiling) + spread), most), 1.0),
+        kind,
+    )

@@ -1,0 +1,100 @@
+"""The size of an answer, without its decoding."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router._pb import inference_pb2 as pb
+from router.load.answers import MAX_FIELDS, ServerReports, size_of
+from router.load.orca import NOTHING
+
+
+def answer(*raw: bytes, inline: tuple[bytes, ...] = (), **parameters: object):
+    message = pb.ModelInferResponse(model_name="llama", model_version="1", id="r1")
+    for name, value in parameters.items():
+        kind = {int: "int64_param", float: "double_param", str: "string_param"}[type(value)]
+        setattr(message.parameters[name], kind, value)
+    for tensor in raw:
+        message.outputs.add(name="text_output", datatype="BYTES", shape=[1])
+        message.raw_output_contents.append(tensor)
+    for tensor in inline:
+        output = message.outputs.add(name="text_output", datatype="BYTES", shape=[1])
+        output.contents.bytes_contents.append(tensor)
+    return message
+
+
+def size(message, streamed: bool = False):
+    if streamed:
+        message = pb.ModelStreamInferResponse(infer_response=message)
+    return size_of(message.SerializeToString(), streamed)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_bytes_of_every_raw_tensor_count(streamed: bool) -> None:
+    found = size(answer(b"x" * 300, b"y" * 20), streamed)
+    assert found.output_bytes == 320.0
+    assert math.isnan(found.output_tokens)
+
+
+def test_tensors_inside_the_outputs_count_too() -> None:
+    found = size(answer(inline=(b"x" * 300, b"y" * 300)))
+    assert 600.0 <= found.output_bytes <= 610.0
+
+
+@pytest.mark.parametrize("name", ["output_tokens", "completion_tokens", "generated_tokens"])
+@pytest.mark.parametrize("value", [217, 217.0, "217"])
+def test_a_count_in_the_parameters_is_read(name: str, value: object) -> None:
+    found = size(answer(b"x", **{"triton_final_response": 1, name: value, "other": "text"}))
+    assert found == (1.0, 217.0)
+
+
+@pytest.mark.parametrize("value", ["", "many", "-1", "1e308", "9" * 100])
+def test_a_count_that_is_none_is_not_read_as_one(value: str) -> None:
+    tokens = size(answer(b"x", output_tokens=value)).output_tokens
+    assert math.isnan(tokens) or tokens > 1e9
+
+
+def test_an_answer_of_nothing_has_no_size() -> None:
+    assert all(map(math.isnan, size(answer())))
+    assert all(map(math.isnan, size(answer(), streamed=True)))
+    assert all(map(math.isnan, size_of(b"")))
+
+
+def test_no_more_than_so_many_fields_are_looked_at() -> None:
+    assert size_of(b"\x32\x01x" * MAX_FIELDS).output_bytes == MAX_FIELDS
+    assert math.isnan(size_of(b"\x32\x01x" * (MAX_FIELDS + 1)).output_bytes)
+    outputs = b"\x2a\x03\x2a\x01x" * (MAX_FIELDS // 2 + 1)
+    assert math.isnan(size_of(outputs).output_bytes)
+
+
+def test_the_bytes_of_a_tensor_are_not_looked_at() -> None:
+    assert size(answer(b"\xff" * 10_000_000)).output_bytes == 10_000_000.0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x32\x05x", b"\x32", b"\x32\xff", b"\x33\x00", b"\x0d\x00", b"\x08", b"\x22\x7f\x0a", b"<"],
+)
+def test_what_is_malformed_has_no_size(data: bytes) -> None:
+    assert all(map(math.isnan, size_of(data)))
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_arbitrary_bytes_never_raise(data: bytes, streamed: bool) -> None:
+    found = size_of(data, streamed)
+    assert math.isnan(found.output_bytes) or 0.0 < found.output_bytes <= len(data)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.booleans())
+def test_the_size_is_that_of_the_decoded_message(raw: list[bytes], streamed: bool) -> None:
+    whole = sum(map(len, raw))
+    found = size(answer(*raw), streamed).output_bytes
+    assert found == whole if whole else math.isnan(found)
+
+
+def test_one_reader_reads_reports_and_sizes() -> None:
+    reader = ServerReports()
+    assert reader.read(()) is NOTHING
+    assert reader.size(answer(b"text").SerializeToString(), streamed=False).output_bytes == 4.0
