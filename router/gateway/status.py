@@ -30,7 +30,6 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
             errors.ProviderRefusedError,
             errors.ProviderBusyError,
             errors.ProviderUnavailableError,
-            errors.ProviderAnswerError,
             errors.ProviderRowError,
             errors.NoDataError,
             errors.CallBudgetError,
