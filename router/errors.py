@@ -15,7 +15,10 @@
     │       └── CallBudgetError           call_budget_spent     our own limit on calls: not asked
     ├── RequestError                 the caller's request is wrong; never retried
     │   ├── MalformedRequestError    request_malformed
+    │   ├── MessageTooLargeError     message_too_large
     │   ├── InvalidMetadataError     metadata_invalid       budget, origin, residency or tenant
+    │   ├── MetadataTooLargeError    metadata_too_large
+    │   ├── UnknownMethodError       method_unknown         this server has no such method
     │   └── UnknownModelError        model_unknown
     ├── RefusedError                 the request is right, the fleet or the policy says no
     │   ├── NothingFeasibleError     no_feasible_endpoint   no healthy endpoint
@@ -23,6 +26,7 @@
     │   ├── ResidencyError           residency_excluded     no endpoint in the allowed jurisdictions
     │   ├── PolicyExcludesError      policy_excludes_all    carbon budget or context length
     │   ├── BudgetImpossibleError    budget_impossible      no endpoint can meet the latency budget
+    │   ├── GatewayFullError         gateway_full           too many calls or bytes held here
     │   └── DrainingError            draining               this gateway is shutting down
     └── UpstreamError                a backend failed
         ├── UpstreamFaultError       upstream_fault         broken: may eject, retryable
@@ -145,6 +149,24 @@ class MalformedRequestError(RequestError):
     reason = "request_malformed"
 
 
+class MessageTooLargeError(RequestError):
+    """A message beyond the limit in the configuration."""
+
+    reason = "message_too_large"
+
+
+class MetadataTooLargeError(RequestError):
+    """Headers beyond the limit in the configuration."""
+
+    reason = "metadata_too_large"
+
+
+class UnknownMethodError(RequestError):
+    """This server has no such method."""
+
+    reason = "method_unknown"
+
+
 class InvalidMetadataError(RequestError):
     """A routing header (budget, origin, residency, tenant) has an unusable value."""
 
@@ -194,6 +216,12 @@ class BudgetImpossibleError(RefusedError):
     """No endpoint is predicted to meet the request's latency budget."""
 
     reason = "budget_impossible"
+
+
+class GatewayFullError(RefusedError):
+    """This process holds as many calls, or as many bytes of requests, as it may."""
+
+    reason = "gateway_full"
 
 
 class DrainingError(RefusedError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from router.app.background import Rounds, supervise
 from router.app.compose import build_clock, build_limits, build_rng
 from router.app.control import ControlDesk
+from router.app.descriptors import affordable, raise_limit
 from router.app.failures import FailureDesk
 from router.app.live import Outside, Sessions
 from router.app.retirement import Retirement
@@ -65,6 +66,7 @@ def _serve_worker(config_path: Path, workers: int) -> int:
 def _serve_one(config: Config, config_path: Path, workers: int) -> int:
     # A reload that is asked for before the handler stands waits until it does.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    raise_limit(config.settings.server.max_connections)
     output = logs.install()
     try:
         return asyncio.run(_Process(config, config_path, workers).run())
@@ -192,6 +194,13 @@ class _Process:
                 max_message_bytes=server.max_message_mib * 2**20,
                 deadline_margin_ms=server.deadline_margin_ms,
                 reuse_port=self._workers > 1,
+                max_buffered_bytes=server.max_buffered_mib * 2**20,
+                max_calls=server.max_requests,
+                max_streams=server.max_streams,
+                max_connections=affordable(server.max_connections),
+                max_metadata_bytes=server.max_metadata_kib * 2**10,
+                max_idle_ms=int(server.idle_s * 1e3),
+                max_age_ms=int(server.max_age_s * 1e3),
             ),
             director,
             ControlDesk(director, self._runtime),

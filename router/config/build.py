@@ -14,7 +14,7 @@ from router.config.loading import Parsed, parse_config, shipped_profiles
 from router.config.profiles import build_profiles
 from router.config.regions import Resolved, resolve_regions
 from router.config.rtt import Matrix, rtt_matrix
-from router.config.schema import ConfigSchema, EndpointSchema
+from router.config.schema import ConfigSchema, EndpointSchema, ServerSchema
 from router.config.settings import (
     ClockSettings,
     Config,
@@ -131,7 +131,7 @@ def _capped(profile: Profile, max_in_flight: int) -> Profile:
 
 def _settings(schema: ConfigSchema, folder: Path, resolved: Resolved) -> Settings:
     return Settings(
-        server=ServerSettings(**schema.server.model_dump(exclude={"origin"})),
+        server=_server(schema.server),
         clock=ClockSettings(**schema.clock.model_dump()) if schema.clock else None,
         carbon=carbon_settings(schema.carbon, folder, resolved.coordinates),
         load=LoadSettings(**schema.load.model_dump()),
@@ -139,6 +139,12 @@ def _settings(schema: ConfigSchema, folder: Path, resolved: Resolved) -> Setting
         retry=RetrySettings(**schema.retry.model_dump()),
         network_kwh_per_gb=schema.network.kwh_per_gb,
     )
+
+
+def _server(schema: ServerSchema) -> ServerSettings:
+    values = schema.model_dump(exclude={"origin"})
+    values["max_buffered_mib"] = schema.max_buffered_mib or 4 * schema.max_message_mib
+    return ServerSettings(**values)
 
 
 def _notes(fleet: Fleet) -> list[str]:

@@ -13,11 +13,12 @@ import grpc
 import router
 from router._pb import inference_pb2 as pb
 from router.errors import MalformedRequestError
-from router.gateway.calls import decode, unary
+from router.gateway.calls import Desk, decode, only_message, unary
+from router.gateway.intake import SMALL_BYTES, Call
 from router.gateway.metadata import Caller
 from router.gateway.ports import Context, Director
 from router.gateway.receipts import trailers
-from router.gateway.refusal import Failures, cancelled, refuse
+from router.gateway.refusal import cancelled, refuse
 from router.gateway.status import passable
 from router.gateway.stream import StreamSession
 from router.gateway.wire import scan
@@ -33,12 +34,13 @@ class InferenceService:
     def __init__(
         self,
         director: Director,
-        failures: Failures,
+        desk: Desk,
         ready: Callable[[], bool],
         deadline_margin_ms: float,
     ) -> None:
         self._director = director
-        self._failures = failures
+        self._desk = desk
+        self._failures = desk.failures
         self._ready = ready
         self._margin_ms = deadline_margin_ms
         self._sessions: set[StreamSession] = set()
@@ -46,18 +48,18 @@ class InferenceService:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods; bytes in and out where no codec is named."""
-        told = self._failures
+        desk = self._desk
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "ModelInfer": grpc.unary_unary_rpc_method_handler(self._model_infer),
+                "ModelInfer": grpc.stream_unary_rpc_method_handler(self._model_infer),
                 "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream_infer),
-                "ModelMetadata": grpc.unary_unary_rpc_method_handler(self._model_metadata),
-                "ModelConfig": grpc.unary_unary_rpc_method_handler(self._model_config),
-                "ModelReady": unary(pb.ModelReadyRequest, self._model_ready, told),
-                "ServerLive": unary(pb.ServerLiveRequest, self._server_live, told),
-                "ServerReady": unary(pb.ServerReadyRequest, self._server_ready, told),
-                "ServerMetadata": unary(pb.ServerMetadataRequest, self._server_metadata, told),
+                "ModelMetadata": grpc.stream_unary_rpc_method_handler(self._model_metadata),
+                "ModelConfig": grpc.stream_unary_rpc_method_handler(self._model_config),
+                "ModelReady": unary(pb.ModelReadyRequest, self._model_ready, desk),
+                "ServerLive": unary(pb.ServerLiveRequest, self._server_live, desk),
+                "ServerReady": unary(pb.ServerReadyRequest, self._server_ready, desk),
+                "ServerMetadata": unary(pb.ServerMetadataRequest, self._server_metadata, desk),
             },
         )
 
@@ -67,19 +69,27 @@ class InferenceService:
         for session in self._sessions:
             session.drain()
 
-    async def _model_infer(self, payload: bytes, context: Context) -> bytes:
+    async def _model_infer(self, _: object, context: Context) -> bytes:
         metadata = context.invocation_metadata()
-        remaining_s = context.time_remaining()
         request: Request | None = None
+        call: Call | None = None
+        payload = b""
         try:
+            call = self._desk.intake.enter(context, metadata)
             caller = Caller(metadata)
+            payload = await only_message(call)
+            remaining_s = context.time_remaining()
             request = caller.request(scan(payload), len(payload), remaining_s, self._margin_ms)
             answer = await self._director.infer(request, payload, metadata, remaining_s)
         except asyncio.CancelledError as gone:
             cancelled(self._failures, "ModelInfer", request, gone)
             raise
         except Exception as error:
+            payload = b""  # this frame stays in memory for as long as gRPC's abort
             await refuse(context, self._failures, "ModelInfer", request, error)
+        finally:
+            if call is not None:
+                call.leave()
         if answer.initial_metadata:
             initial_metadata = passable(answer.initial_metadata)
             if initial_metadata:
@@ -88,8 +98,10 @@ class InferenceService:
         return answer.payload
 
     async def _stream_infer(self, requests: object, context: Context) -> None:
+        call: Call | None = None
         try:
-            session = StreamSession(self._director, context, self._failures, self._margin_ms)
+            call = self._desk.intake.enter(context, context.invocation_metadata())
+            session = StreamSession(self._director, context, call, self._failures, self._margin_ms)
             self._sessions.add(session)
             if self._draining:
                 session.drain()
@@ -99,17 +111,23 @@ class InferenceService:
                 self._sessions.discard(session)
         except Exception as error:
             await refuse(context, self._failures, "ModelStreamInfer", None, error)
+        finally:
+            if call is not None:
+                call.leave()
 
-    async def _model_metadata(self, payload: bytes, context: Context) -> bytes:
-        return await self._ask("ModelMetadata", payload, context)
+    async def _model_metadata(self, _: object, context: Context) -> bytes:
+        return await self._ask("ModelMetadata", context)
 
-    async def _model_config(self, payload: bytes, context: Context) -> bytes:
-        return await self._ask("ModelConfig", payload, context)
+    async def _model_config(self, _: object, context: Context) -> bytes:
+        return await self._ask("ModelConfig", context)
 
-    async def _ask(self, method: str, payload: bytes, context: Context) -> bytes:
+    async def _ask(self, method: str, context: Context) -> bytes:
         metadata = context.invocation_metadata()
         request: Request | None = None
+        call: Call | None = None
         try:
+            call = self._desk.intake.enter(context, metadata, SMALL_BYTES)
+            payload = await only_message(call)
             # ModelMetadataRequest and ModelConfigRequest have the same two fields.
             request = _about(decode(pb.ModelReadyRequest, payload))
             reply = await self._director.ask(
@@ -122,6 +140,9 @@ class InferenceService:
             )
         except Exception as error:
             await refuse(context, self._failures, method, request, error)
+        finally:
+            if call is not None:
+                call.leave()
         context.set_trailing_metadata(tuple(passable(reply.trailers)))
         return reply.payload
 
