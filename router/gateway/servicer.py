@@ -21,6 +21,7 @@ from router.gateway.receipts import trailers
 from router.gateway.refusal import cancelled, refuse
 from router.gateway.status import passable
 from router.gateway.stream import StreamSession
+from router.gateway.trailers import with_receipt
 from router.gateway.wire import scan
 from router.model import Request
 
@@ -94,7 +95,9 @@ class InferenceService:
             initial_metadata = passable(answer.initial_metadata)
             if initial_metadata:
                 await context.send_initial_metadata(tuple(initial_metadata))
-        context.set_trailing_metadata((*passable(answer.trailers), *trailers(answer.receipt)))
+        context.set_trailing_metadata(
+            with_receipt(passable(answer.trailers), trailers(answer.receipt))
+        )
         return answer.payload
 
     async def _stream_infer(self, requests: object, context: Context) -> None:

@@ -23,6 +23,7 @@ from router.gateway.ports import Context, Director
 from router.gateway.receipts import StreamReceipts
 from router.gateway.refusal import Failures, cancelled
 from router.gateway.status import passable, status_of
+from router.gateway.trailers import with_receipt
 from router.gateway.wire import Prefix, scan
 from router.model import Request
 
@@ -88,7 +89,7 @@ class StreamSession:
                 await self._room.acquire()
                 requests.create_task(self._serve(turn))
         self._context.set_trailing_metadata(
-            (*passable(self._upstream_trailers), *self._receipts.trailers())
+            with_receipt(passable(self._upstream_trailers), self._receipts.trailers())
         )
         if self._cut is not None:
             raise self._cut
