@@ -52,7 +52,7 @@ def serve(config_path: Path, workers: int | None = None) -> int:
         return _serve_one(config, config_path, 1)
     # The carbon tables are read by each worker; what is wrong with them is told once, here.
     Runtime(config, clock, Outside(clock, build_rng(), os.environ, Sessions(), count))
-    output = logs.install()
+    output = logs.install(now=clock.monotonic)
     try:
         return run_workers(config_path, count, _serve_worker, clock)
     finally:
@@ -67,7 +67,7 @@ def _serve_one(config: Config, config_path: Path, workers: int) -> int:
     # A reload that is asked for before the handler stands waits until it does.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     raise_limit(config.settings.server.max_connections)
-    output = logs.install()
+    output = logs.install(now=build_clock(config.settings.clock).monotonic)
     try:
         return asyncio.run(_Process(config, config_path, workers).run())
     except BaseExceptionGroup as group:
