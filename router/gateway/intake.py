@@ -141,7 +141,7 @@ class Intake:
             self._receiving[connection] = None
         connection.reading[call] = None
         if self._timer is None:
-            self._timer = self.loop.call_later(CHECK_S, self._check)
+            self._timer = self.loop.call_later(CHECK_S, self.check)
 
     def end_reading(self, call: Call, delivered_bytes: int) -> None:
         """The opposite. ``delivered_bytes``: 0 when there was no message."""
@@ -210,9 +210,11 @@ class Intake:
         for peer in idle[: max(1, len(idle) // 2)]:
             del self._known[peer]
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Look at the messages under way; refuse some where they are too much together."""
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._receiving:
             return
         for connection in self._receiving:
@@ -228,7 +230,7 @@ class Intake:
             if excess <= 0:
                 break
             excess -= _cut(connection, excess - connection.unread_bytes)
-        self._timer = self.loop.call_later(CHECK_S, self._check)
+        self._timer = self.loop.call_later(CHECK_S, self.check)
 
 
 def _cut(connection: Connection, excess_without: int) -> int:
