@@ -14,7 +14,12 @@ from typing import Any, NamedTuple, Protocol
 import grpc
 
 from router.contract import Metadata
-from router.errors import GatewayFullError, MessageTooLargeError, MetadataTooLargeError
+from router.errors import (
+    GatewayFullError,
+    MessageTooLargeError,
+    MetadataTooLargeError,
+    RefusedError,
+)
 from router.gateway.inflate import inflate, is_compressed
 from router.gateway.ports import Context
 from router.gateway.resets import ResetCount
@@ -109,6 +114,7 @@ class Intake:
         self._sockets = sockets
         self.loop = asyncio.get_running_loop()
         self._known: dict[str, Connection] = {}
+        self._under_way: set[Call] = set()
         self._receiving: dict[Connection, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._freed: set[asyncio.Future[None]] = set()
@@ -132,7 +138,18 @@ class Intake:
             raise MetadataTooLargeError(
                 f"the request's headers take {size} bytes, more than {limits.metadata_bytes}"
             )
-        return Call(self, self._connection(plain(context.peer())), context, most_bytes)
+        call = Call(self, self._connection(plain(context.peer())), context, most_bytes)
+        self._under_way.add(call)
+        return call
+
+    def end_all(self, reason: RefusedError) -> None:
+        """Cancel every call, which is then to be refused with ``reason``, see `Call.refusal`."""
+        for call in self._under_way:
+            call.end(reason)
+
+    def leave(self, call: Call) -> None:
+        """See `Call.leave`."""
+        self._under_way.discard(call)
 
     def begin_reading(self, call: Call) -> None:
         """Watch the call's connection while it waits for a message."""
@@ -262,8 +279,8 @@ def full() -> GatewayFullError:
 class Call:
     """One call's part in it: from `Intake.enter` to `leave`."""
 
-    __slots__ = ("_context", "_held_bytes", "_intake", "_limit_bytes", "_reader", "_started",
-                 "connection", "half_closed", "is_cut")  # fmt: skip
+    __slots__ = ("_context", "_held_bytes", "_intake", "_limit_bytes", "_reader", "_refusal",
+                 "_started", "_task", "connection", "half_closed", "is_cut")  # fmt: skip
 
     def __init__(
         self, intake: Intake, connection: Connection, context: Context, most_bytes: int
@@ -276,7 +293,9 @@ class Call:
         self._context = context
         self._limit_bytes = most_bytes or intake.limits.message_bytes
         self._held_bytes = 0
+        self._task = asyncio.current_task()
         self._reader: asyncio.Task[object] | None = None
+        self._refusal: RefusedError | None = None
         self._started = intake.loop.time()
         intake.calls += 1
         connection.calls += 1
@@ -325,6 +344,18 @@ class Call:
             self.is_cut = True
             self._reader.cancel()
 
+    def end(self, reason: RefusedError) -> None:
+        """Cancel whatever the call is at."""
+        if self._task is not None and self._refusal is None:
+            self._refusal = reason
+            self._task.cancel()
+
+    def refusal(self) -> RefusedError | None:
+        """Of a call that was cancelled: what `end` said, None when it was the client's doing."""
+        if self._refusal is None or self._task is None or self._task.uncancel() > 0:
+            return None
+        return self._refusal
+
     def leave(self) -> None:
         """The call has ended; nothing of it is held any more."""
         intake, connection = self._intake, self.connection
@@ -332,8 +363,8 @@ class Call:
             self._hold(-self._held_bytes)
         intake.calls -= 1
         connection.calls -= 1
-        task = asyncio.current_task()
-        reset = task is not None and task.cancelling() > 0
+        intake.leave(self)
+        reset = self._task is not None and self._task.cancelling() > 0
         intake.judge(connection, intake.loop.time() - self._started, reset=reset)
 
     async def _read(self) -> bytes | None:

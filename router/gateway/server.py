@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import grpc
 
-from router.errors import ConfigError
+from router.errors import ConfigError, DrainingError
 from router.gateway import control, health, servicer
 from router.gateway.calls import Desk, UnknownMethods
 from router.gateway.control import Control, ControlService
@@ -22,6 +22,8 @@ from router.gateway.sockets import Sockets
 
 _MAX_INT = 2**31 - 1
 _MAX_PENDING = 65_536
+# For the refusals of calls that are cut to reach their callers.
+_CUT_S = 0.5
 
 
 class ServerOptions(NamedTuple):
@@ -106,7 +108,8 @@ class Gateway:
         services = (servicer.SERVICE, control.SERVICE)
         self._options = options
         self._watchers = Watchers()
-        desk = Desk(Intake(options.as_limits(), Sockets()), told)
+        self.intake = Intake(options.as_limits(), Sockets())
+        desk = Desk(self.intake, told)
         self._inference = InferenceService(director, desk, ready, options.deadline_margin_ms)
         self._server = grpc.aio.server(options=options.as_arguments())
         self._server.add_generic_rpc_handlers(
@@ -136,8 +139,17 @@ class Gateway:
         """
         self._inference.drain()
         self._watchers.drain()
-        await self._server.stop(grace_s)
+        # gRPC would cut calls without a reason: it gets to do so only where ours is not taken.
+        cutting = self.intake.loop.call_later(grace_s, self.intake.end_all, _shutting_down())
+        try:
+            await self._server.stop(grace_s + _CUT_S)
+        finally:
+            cutting.cancel()
 
     async def wait(self) -> None:
         """Return when the server has stopped."""
         await self._server.wait_for_termination()
+
+
+def _shutting_down() -> DrainingError:
+    return DrainingError("this gateway is shutting down: the call did not end in time")

@@ -83,8 +83,12 @@ class InferenceService:
             request = caller.request(scan(payload), len(payload), remaining_s, self._margin_ms)
             answer = await self._director.infer(request, payload, metadata, remaining_s)
         except asyncio.CancelledError as gone:
-            cancelled(self._failures, "ModelInfer", request, gone)
-            raise
+            refusal = call.refusal() if call is not None else None
+            if refusal is None:
+                cancelled(self._failures, "ModelInfer", request, gone)
+                raise
+            payload = b""
+            await refuse(context, self._failures, "ModelInfer", request, refusal)
         except Exception as error:
             payload = b""  # this frame stays in memory for as long as gRPC's abort
             await refuse(context, self._failures, "ModelInfer", request, error)
@@ -112,6 +116,11 @@ class InferenceService:
                 await session.run()
             finally:
                 self._sessions.discard(session)
+        except asyncio.CancelledError:
+            refusal = call.refusal() if call is not None else None
+            if refusal is None:
+                raise
+            await refuse(context, self._failures, "ModelStreamInfer", None, refusal)
         except Exception as error:
             await refuse(context, self._failures, "ModelStreamInfer", None, error)
         finally:

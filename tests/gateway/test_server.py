@@ -15,6 +15,11 @@ from tests.gateway.support import Script, error_of, infer_request, running, soon
 INFER = b"/inference.GRPCInferenceService/ModelInfer"
 
 
+async def endless(_):
+    yield b"\x0a\x00"
+    await asyncio.Event().wait()
+
+
 async def alive(gateway):
     return (await soon(gateway.stub.ServerLive(pb.ServerLiveRequest()))).live
 
@@ -114,10 +119,22 @@ async def test_draining_cuts_what_does_not_end_in_time():
         await soon(director.started.wait())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(gateway.gateway.drain(0.01))
-            code, _, _ = await error_of(call)
+            code, _, trailers = await error_of(call)
         await soon(director.cancelled.wait())
         await soon(gateway.gateway.wait())
-    assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    assert (code, trailers["x-carbon-reason"]) == (grpc.StatusCode.UNAVAILABLE, "draining")
+
+
+async def test_a_stream_that_does_not_end_in_time_is_told_why():
+    director = Script()
+    director.streams = endless
+    async with running(director) as gateway:
+        call = gateway.bytes_stream()(iter([infer_request().SerializeToString()]))
+        await soon(call.read())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(gateway.gateway.drain(0.01))
+            code, _, trailers = await error_of(call.read())
+    assert (code, trailers["x-carbon-reason"]) == (grpc.StatusCode.UNAVAILABLE, "draining")
 
 
 @pytest.mark.parametrize(
@@ -147,3 +164,59 @@ async def test_a_fault_of_our_own_in_a_small_call_is_internal_and_told():
         code, details, _ = await error_of(call)
         assert gateway.told.seen == [("HealthCheck", None, "INTERNAL", "internal")]
     assert (code, details) == (grpc.StatusCode.INTERNAL, "internal error")
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "reason"),
+    [
+        (
+            "/inference.GRPCInferenceService/Nonsense",
+            grpc.StatusCode.UNIMPLEMENTED,
+            "method_unknown",
+        ),
+        ("/no.such.Service/Method", grpc.StatusCode.UNIMPLEMENTED, "method_unknown"),
+        ("/nonsense", grpc.StatusCode.UNIMPLEMENTED, "method_unknown"),
+        ("/grpc.health.v1.Health/Check", grpc.StatusCode.NOT_FOUND, "service_unknown"),
+    ],
+)
+async def test_what_is_not_there_is_refused_with_a_reason(path, code, reason):
+    async with running(Script()) as gateway:
+        call = gateway.channel.unary_unary(path)(b"\x0a\x06nobody")
+        found, _, trailers = await error_of(call)
+    assert (found, trailers["x-carbon-reason"]) == (code, reason)
+
+
+async def test_a_call_without_a_message_is_malformed():
+    async with running(Script()) as gateway:
+        call = gateway.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")(iter(()))
+        code, _, trailers = await error_of(call)
+    assert (code, trailers["x-carbon-reason"]) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "request_malformed",
+    )
+
+
+async def test_calls_beyond_the_limit_are_refused_at_once():
+    director = Script()
+    director.release = asyncio.Event()
+    async with running(director, max_calls=1) as gateway:
+        first = gateway.stub.ModelInfer(infer_request())
+        await soon(director.started.wait())
+        code, _, trailers = await error_of(gateway.stub.ModelInfer(infer_request()))
+        director.release.set()
+        await soon(first)
+    assert (code, trailers["x-carbon-reason"]) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "gateway_full",
+    )
+    assert int(trailers["grpc-retry-pushback-ms"]) > 0
+
+
+async def test_nothing_is_held_once_every_call_has_ended():
+    async with running(Script(), max_buffered_bytes=1 << 20, max_message_bytes=1 << 20) as gateway:
+        big = infer_request()
+        big.raw_input_contents.append(bytes(300_000))
+        for _ in range(10):
+            await soon(gateway.stub.ModelInfer(big))
+        intake = gateway.gateway.intake
+        assert (intake.held_bytes, intake.calls) == (0, 0)
