@@ -211,6 +211,7 @@ async def test_connections_beyond_the_limit_are_closed_and_those_before_live_on(
         ("ModelReady", (), b"\x0a\x80\x80\x08" + bytes(2**17), (FULL, "message_too_large")),
         ("RepositoryUnload", (), b"", ("UNIMPLEMENTED", "method_unknown")),
     ],
+    ids=["message", "headers", "question", "method"],
 )
 async def test_every_refusal_says_why(gateway, method, metadata, payload, expected):
     async with gateway.client() as client:
