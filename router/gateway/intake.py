@@ -8,7 +8,6 @@ come in, so while one is under way the kernel is asked what its connection has r
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Any, NamedTuple, Protocol
 
 import grpc
@@ -20,9 +19,9 @@ from router.errors import (
     MetadataTooLargeError,
     RefusedError,
 )
+from router.gateway.connection import Connection
 from router.gateway.inflate import inflate, is_compressed
 from router.gateway.ports import Context
-from router.gateway.resets import ResetCount
 from router.gateway.sockets import plain
 
 # For questions about a server or a model: whatever they hold, decoding it takes a moment.
@@ -61,47 +60,6 @@ class Sockets(Protocol):
     def received_bytes(self, peer: str) -> int | None: ...
 
     def close(self, peer: str) -> bool: ...
-
-
-class Connection:
-    """What one client connection has under way."""
-
-    __slots__ = ("calls", "delivered_bytes", "held_bytes", "peer", "reading", "resets",
-                 "start_bytes", "unread_bytes")  # fmt: skip
-
-    def __init__(self, peer: str) -> None:
-        self.peer = peer
-        self.calls = 0
-        self.held_bytes = 0
-        self.resets = ResetCount()
-        # Calls that wait for a message, oldest first.
-        self.reading: dict[Call, None] = {}
-        # Since `start_bytes` were received: delivered to us, and still inside gRPC.
-        self.start_bytes: int | None = None
-        self.delivered_bytes = 0
-        self.unread_bytes = 0
-
-    def measure(self, received_bytes: int) -> None:
-        """Work out ``unread_bytes`` from all that this connection has received."""
-        if self.start_bytes is None:
-            self.start_bytes, self.delivered_bytes = received_bytes, 0
-        unread = received_bytes - self.start_bytes - self.delivered_bytes
-        if unread < 0:
-            self.delivered_bytes += unread
-            unread = 0
-        self.unread_bytes = unread
-
-    def stop_reading(self, call: Call, delivered_bytes: int) -> None:
-        """``call`` has its message, of this size, or wants it no longer."""
-        if not delivered_bytes:
-            # gRPC lets go of what it had of this one: an equal part, for want of anything better.
-            delivered_bytes = self.unread_bytes // len(self.reading)
-        del self.reading[call]
-        self.delivered_bytes += delivered_bytes
-        self.unread_bytes = max(0, self.unread_bytes - delivered_bytes)
-        if not self.reading:
-            self.start_bytes = None
-            self.unread_bytes = 0
 
 
 class Intake:
@@ -208,8 +166,6 @@ class Intake:
     def judge(self, connection: Connection, lifetime_s: float, *, reset: bool) -> None:
         """Note how a call ended; close the connection of a client that only resets them."""
         if connection.resets.ended(lifetime_s, reset=reset):
-            # What it sent before is worked off meanwhile, without being judged again.
-            connection.resets = ResetCount()
             self._sockets.close(connection.peer)
 
     def _connection(self, peer: str) -> Connection:
@@ -240,32 +196,14 @@ class Intake:
                 connection.measure(received_bytes)
         limits = self.limits
         for connection in self._receiving:
-            _cut(connection, connection.held_bytes - limits.share_bytes)
-        others = sum(connection.unread_bytes for connection in self._receiving)
-        excess = self.held_bytes + others - limits.buffered_bytes
+            connection.cut(connection.held_bytes + connection.unread_bytes - limits.share_bytes)
+        under_way = sum(connection.unread_bytes for connection in self._receiving)
+        excess = self.held_bytes + under_way - limits.buffered_bytes
         for connection in sorted(self._receiving, key=lambda one: -one.unread_bytes):
             if excess <= 0:
                 break
-            excess -= _cut(connection, excess - connection.unread_bytes)
+            excess -= connection.cut(excess)
         self._timer = self.loop.call_later(CHECK_S, self.check)
-
-
-def _cut(connection: Connection, excess_without: int) -> int:
-    """Refuse the youngest messages of a connection until the rest fits; the bytes that go.
-
-    ``excess_without``: what there would be too much of if it had none under way, below 0 for room.
-    """
-    excess = excess_without + connection.unread_bytes
-    if excess <= 0 or not connection.unread_bytes:
-        return 0
-    under_way = [call for call in connection.reading if not call.is_cut]
-    if not under_way:
-        return connection.unread_bytes
-    each = connection.unread_bytes / len(under_way)
-    count = min(len(under_way), math.ceil(excess / each))
-    for call in under_way[len(under_way) - count :]:
-        call.cut()
-    return int(each * count)
 
 
 def full() -> GatewayFullError:
@@ -324,7 +262,7 @@ class Call:
         if self._intake.too_full(self.connection):
             self.release(len(message))
             raise full()
-        return bytes(message)
+        return message
 
     async def room(self) -> None:
         """Wait while messages of this call are held and more than half of the room is taken.

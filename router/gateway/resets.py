@@ -23,7 +23,10 @@ class ResetCount:
         self._premature = 0
 
     def ended(self, lifetime_s: float, *, reset: bool) -> bool:
-        """Count one call; whether the connection is to be closed: most are premature resets."""
+        """Count one call; whether to close the connection now: most are premature resets.
+
+        Counting begins anew then: what was sent before is worked off without being judged again.
+        """
         if self._calls >= 2 * JUDGED_AFTER:
             self._calls //= 2
             self._premature //= 2
@@ -31,4 +34,7 @@ class ResetCount:
         if not reset or lifetime_s >= MIN_LIFETIME_S:
             return False
         self._premature += 1
-        return self._calls >= JUDGED_AFTER and 2 * self._premature > self._calls
+        if self._calls < JUDGED_AFTER or 2 * self._premature <= self._calls:
+            return False
+        self._calls = self._premature = 0
+        return True

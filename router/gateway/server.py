@@ -21,7 +21,8 @@ from router.gateway.servicer import InferenceService
 from router.gateway.sockets import Sockets
 
 _MAX_INT = 2**31 - 1
-_MAX_PENDING = 65_536
+# Calls that nobody has looked at yet, some 75 KiB each at most with what gRPC takes in of them.
+_MAX_PENDING = 16_384
 # For the refusals of calls that are cut to reach their callers.
 _CUT_S = 0.5
 

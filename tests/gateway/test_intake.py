@@ -5,8 +5,6 @@ import zlib
 
 import grpc
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from router.errors import (
     GatewayFullError,
@@ -14,7 +12,7 @@ from router.errors import (
     MessageTooLargeError,
     MetadataTooLargeError,
 )
-from router.gateway.intake import Connection, Intake, Limits
+from router.gateway.intake import Intake, Limits
 from router.gateway.resets import JUDGED_AFTER
 from tests.gateway.support import soon
 
@@ -221,19 +219,3 @@ async def test_a_connection_that_takes_back_most_of_its_calls_is_closed(intake, 
         task.cancel()
         await asyncio.wait([task])
     assert kernel.closed == ["ipv4:10.0.0.9:9"]
-
-
-@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000)), max_size=20))
-def test_what_is_unread_is_what_was_received_less_what_was_delivered(steps):
-    connection, received = Connection("p"), 5_000
-    connection.reading = {object(): None, object(): None}
-    connection.measure(received)
-    expected = 0
-    for more, delivered in steps:
-        received += more
-        call = object()
-        connection.reading[call] = None
-        connection.stop_reading(call, delivered + 1)
-        expected = max(0, expected + more - delivered - 1)
-        connection.measure(received)
-        assert connection.unread_bytes == expected
