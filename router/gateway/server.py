@@ -82,6 +82,9 @@ class ServerOptions(NamedTuple):
             ("grpc.server_handshake_timeout_ms", self.handshake_ms),
             ("grpc.max_allowed_incoming_connections", self.max_connections),
             ("grpc.max_concurrent_streams", self.max_streams),
+            # It counts streams that have ended but are not cleared away yet, and so refuses clients
+            # that keep to the limit.
+            ("grpc.http.overload_protection", 0),
             # What waits for its first look would be cancelled at random from 1,000 calls on.
             ("grpc.server.max_pending_requests", _MAX_PENDING),
             ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),

@@ -9,7 +9,16 @@ import pytest
 from router._pb import inference_pb2 as pb
 from router.errors import ConfigError
 from router.gateway.server import Gateway, ServerOptions
-from tests.gateway.raw_http2 import END_HEADERS, HEADERS, exchange, frame, grpc_request, literal
+from tests.gateway.raw_http2 import (
+    END_HEADERS,
+    HEADERS,
+    PREFACE,
+    SETTINGS,
+    exchange,
+    frame,
+    grpc_request,
+    literal,
+)
 from tests.gateway.support import Script, error_of, infer_request, running, soon
 
 INFER = b"/inference.GRPCInferenceService/ModelInfer"
@@ -220,3 +229,43 @@ async def test_nothing_is_held_once_every_call_has_ended():
             await soon(gateway.stub.ModelInfer(big))
         intake = gateway.gateway.intake
         assert (intake.held_bytes, intake.calls) == (0, 0)
+
+
+async def closed(reader):
+    while await reader.read(4096):
+        pass
+    return True
+
+
+async def test_a_connection_without_a_call_is_closed_and_its_client_calls_on():
+    async with running(Script(), max_idle_ms=100) as gateway:
+        assert await alive(gateway)
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(PREFACE + frame(SETTINGS, 0, 0))
+        assert await soon(closed(reader))
+        assert await alive(gateway)
+        writer.close()
+
+
+async def test_a_connection_that_says_nothing_is_closed():
+    async with running(Script(), handshake_ms=100) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        assert await soon(closed(reader))
+        writer.close()
+
+
+async def test_a_connection_beyond_the_limit_is_closed_and_makes_room_later():
+    async with running(Script(), max_connections=1) as gateway:
+        assert await alive(gateway)
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        assert await soon(closed(reader))
+        assert await alive(gateway)
+        writer.close()
+
+
+async def test_a_client_keeps_to_the_streams_it_is_told_and_loses_none():
+    director = Script()
+    async with running(director, max_streams=2) as gateway:
+        calls = [gateway.stub.ModelInfer(infer_request()) for _ in range(50)]
+        await soon(asyncio.gather(*calls))
+    assert len(director.calls) == 50
