@@ -201,6 +201,7 @@ class _Process:
                 max_metadata_bytes=server.max_metadata_kib * 2**10,
                 max_idle_ms=int(server.idle_s * 1e3),
                 max_age_ms=int(server.max_age_s * 1e3),
+                show_addresses=server.show_addresses,
             ),
             director,
             ControlDesk(director, self._runtime),

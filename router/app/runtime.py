@@ -37,6 +37,7 @@ _RESTART_ONLY = (
         "server",
         (
             *("listen", "admin", "workers", "deadline_margin_ms", "idle_s", "max_age_s"),
+            "show_addresses",
             *("max_message_mib", "max_buffered_mib", "max_metadata_kib"),
             *("max_requests", "max_streams", "max_connections"),
         ),

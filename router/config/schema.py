@@ -66,6 +66,9 @@ class ServerSchema(Strict):
     max_age_s: float = Field(
         default=1800.0, ge=1, le=86_400, description="a connection is renewed, calls finish, s"
     )
+    show_addresses: bool = Field(
+        default=False, description="whether the control API tells callers the endpoints' addresses"
+    )
     drain_s: float = Field(
         default=30.0,
         ge=0,

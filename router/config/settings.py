@@ -29,6 +29,7 @@ class ServerSettings:
     max_metadata_kib: int
     idle_s: float
     max_age_s: float
+    show_addresses: bool
     drain_s: float
     deadline_margin_ms: float
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import grpc
 
@@ -19,6 +19,7 @@ from router.telemetry.view import FleetView
 
 SERVICE = "carbonrouter.v1.CarbonRouter"
 POLL_S = 0.5
+Decided = TypeVar("Decided", pb.DecideResponse, pb.ExplainResponse)
 # Each is asked for and encodes the whole view.
 MAX_WATCHING = 256
 
@@ -48,12 +49,15 @@ class Control(Protocol):
 
 
 class ControlService:
-    """Serves one ``Control``."""
+    """Serves one ``Control``. ``show_addresses``: whether callers learn those of endpoints."""
 
-    def __init__(self, control: Control, desk: Desk, watchers: Watchers) -> None:
+    def __init__(
+        self, control: Control, desk: Desk, watchers: Watchers, show_addresses: bool = False
+    ) -> None:
         self._control = control
         self._desk = desk
         self._watchers = watchers
+        self._show_addresses = show_addresses
         self._watching = 0
 
     def handlers(self) -> grpc.GenericRpcHandler:
@@ -72,26 +76,28 @@ class ControlService:
     async def _decide(self, message: pb.DecideRequest, _: Context) -> pb.DecideResponse:
         decision = self._control.decide(messages.read_request(message.request))
         now = self._require_view().now
-        return pb.DecideResponse(decision=messages.decision_message(decision, now))
+        return self._told(pb.DecideResponse(decision=messages.decision_message(decision, now)))
 
     async def _explain(self, message: pb.ExplainRequest, _: Context) -> pb.ExplainResponse:
         explanation = self._control.explain(messages.read_request(message.request))
-        return messages.explanation_message(explanation)
+        return self._told(messages.explanation_message(explanation))
 
     async def _list_endpoints(
         self, message: pb.ListEndpointsRequest, _: Context
     ) -> pb.ListEndpointsResponse:
         fleet = self._control.fleet()
         known = {endpoint.name: endpoint for endpoint in fleet.endpoints}
-        return pb.ListEndpointsResponse(
-            endpoints=[
-                messages.endpoint_message(view, known[view.name], fleet)
-                for view in self._require_view().endpoints
-                if view.name in known
-                and message.region in ("", view.region)
-                and (not message.model or message.model in view.models)
-            ]
-        )
+        found = [
+            messages.endpoint_message(view, known[view.name], fleet)
+            for view in self._require_view().endpoints
+            if view.name in known
+            and message.region in ("", view.region)
+            and (not message.model or message.model in view.models)
+        ]
+        if not self._show_addresses:
+            for endpoint in found:
+                endpoint.ClearField("address")
+        return pb.ListEndpointsResponse(endpoints=found)
 
     async def _watch_regions(
         self, _: pb.WatchRegionsRequest
@@ -110,6 +116,11 @@ class ControlService:
                 await self._watchers.pause(POLL_S)
         finally:
             self._watching -= 1
+
+    def _told(self, answer: Decided) -> Decided:
+        if not self._show_addresses and answer.HasField("decision"):
+            answer.decision.ClearField("address")
+        return answer
 
     def _require_view(self) -> FleetView:
         view = self._control.view()

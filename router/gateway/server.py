@@ -34,7 +34,8 @@ class ServerOptions(NamedTuple):
     workers and replicas anew; calls in flight finish first. ``max_idle_ms``: without a call.
     ``handshake_ms``: a new connection that has not begun to speak HTTP/2 by then is closed.
     ``max_buffered_bytes``, ``max_calls``: of this process, see `router.gateway.intake.Limits`.
-    ``max_streams``: concurrent calls of one connection; clients keep to it and queue."""
+    ``max_streams``: concurrent calls of one connection; clients keep to it and queue.
+    ``show_addresses``: of endpoints, to whoever asks the control API."""
 
     listen: str
     max_message_bytes: int = 64 * 2**20
@@ -50,6 +51,7 @@ class ServerOptions(NamedTuple):
     max_streams: int = 1_024
     max_connections: int = 8_192
     max_metadata_bytes: int = 16 * 2**10
+    show_addresses: bool = False
 
     def as_limits(self) -> Limits:
         """What our own intake holds to."""
@@ -116,10 +118,11 @@ class Gateway:
         desk = Desk(self.intake, told)
         self._inference = InferenceService(director, desk, ready, options.deadline_margin_ms)
         self._server = grpc.aio.server(options=options.as_arguments())
+        controlled = ControlService(control_source, desk, self._watchers, options.show_addresses)
         self._server.add_generic_rpc_handlers(
             (
                 self._inference.handlers(),
-                ControlService(control_source, desk, self._watchers).handlers(),
+                controlled.handlers(),
                 HealthService(ready, models, services, self._watchers, desk).handlers(),
                 *ReflectionService((*services, health.SERVICE), self._watchers, desk).handlers(),
                 UnknownMethods(told),
