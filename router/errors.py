@@ -16,15 +16,19 @@
     │       └── CallBudgetError           call_budget_spent     our own limit on calls: not asked
     ├── RequestError                 the caller's request is wrong; never retried
     │   ├── MalformedRequestError    request_malformed
+    │   ├── MessageTooLargeError     message_too_large
     │   ├── InvalidMetadataError     metadata_invalid       budget, origin, residency or tenant
-    │   ├── UnknownModelError        model_unknown
-    │   └── UnsupportedMethodError   method_unsupported     an RPC that is not for a whole fleet
+    │   ├── MetadataTooLargeError    metadata_too_large
+    │   ├── UnknownMethodError       method_unknown         this server has no such method
+    │   ├── UnsupportedMethodError   method_unsupported     an RPC that is not for a whole fleet
+    │   └── UnknownModelError        model_unknown
     ├── RefusedError                 the request is right, the fleet or the policy says no
     │   ├── NothingFeasibleError     no_feasible_endpoint   no healthy endpoint
     │   ├── ShedError                shed                   every feasible endpoint is full
     │   ├── ResidencyError           residency_excluded     no endpoint in the allowed jurisdictions
     │   ├── PolicyExcludesError      policy_excludes_all    carbon budget or context length
     │   ├── BudgetImpossibleError    budget_impossible      no endpoint can meet the latency budget
+    │   ├── GatewayFullError         gateway_full           too many calls or bytes held here
     │   └── DrainingError            draining               this gateway is shutting down
     └── UpstreamError                a backend failed
         ├── UpstreamUnreachedError   upstream_unreached     it never reached a server: repeated
@@ -163,6 +167,24 @@ class MalformedRequestError(RequestError):
     reason = "request_malformed"
 
 
+class MessageTooLargeError(RequestError):
+    """A message beyond the limit in the configuration."""
+
+    reason = "message_too_large"
+
+
+class MetadataTooLargeError(RequestError):
+    """Headers beyond the limit in the configuration."""
+
+    reason = "metadata_too_large"
+
+
+class UnknownMethodError(RequestError):
+    """This server has no such method."""
+
+    reason = "method_unknown"
+
+
 class InvalidMetadataError(RequestError):
     """A routing header (budget, origin, residency, tenant) has an unusable value."""
 
@@ -218,6 +240,12 @@ class BudgetImpossibleError(RefusedError):
     """No endpoint is predicted to meet the request's latency budget."""
 
     reason = "budget_impossible"
+
+
+class GatewayFullError(RefusedError):
+    """This process holds as many calls, or as many bytes of requests, as it may."""
+
+    reason = "gateway_full"
 
 
 class DrainingError(RefusedError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from router.app.background import Rounds, supervise
 from router.app.compose import build_clock, build_limits, build_rng
 from router.app.control import ControlDesk
+from router.app.descriptors import affordable, raise_limit
 from router.app.failures import FailureDesk
 from router.app.live import Outside, Sessions
 from router.app.observers import LoggedRequests
@@ -54,7 +55,7 @@ def serve(config_path: Path, workers: int | None = None) -> int:
         return _serve_one(config, config_path, 1)
     # The carbon tables are read by each worker; what is wrong with them is told once, here.
     Runtime(config, clock, Outside(clock, build_rng(), os.environ, Sessions(), count))
-    output = logs.install()
+    output = logs.install(now=clock.monotonic)
     try:
         return run_workers(config_path, count, _serve_worker, clock)
     finally:
@@ -68,7 +69,8 @@ def _serve_worker(config_path: Path, workers: int) -> int:
 def _serve_one(config: Config, config_path: Path, workers: int) -> int:
     # A reload that is asked for before the handler stands waits until it does.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    output = logs.install()
+    raise_limit(config.settings.server.max_connections)
+    output = logs.install(now=build_clock(config.settings.clock).monotonic)
     try:
         return asyncio.run(_Process(config, config_path, workers).run())
     except BaseExceptionGroup as group:
@@ -206,6 +208,14 @@ class _Process:
                 max_message_bytes=server.max_message_mib * 2**20,
                 deadline_margin_ms=server.deadline_margin_ms,
                 reuse_port=self._workers > 1,
+                max_buffered_bytes=server.max_buffered_mib * 2**20,
+                max_calls=server.max_requests,
+                max_streams=server.max_streams,
+                max_connections=affordable(server.max_connections),
+                max_metadata_bytes=server.max_metadata_kib * 2**10,
+                max_idle_ms=int(server.idle_s * 1e3),
+                max_age_ms=int(server.max_age_s * 1e3),
+                show_addresses=server.show_addresses,
             ),
             director,
             ControlDesk(director, self._runtime),

@@ -33,7 +33,15 @@ _log = logging.getLogger(__name__)
 
 # What sockets, channels and long-lived parts were built with.
 _RESTART_ONLY = (
-    ("server", ("listen", "admin", "workers", "max_message_mib", "deadline_margin_ms")),
+    (
+        "server",
+        (
+            *("listen", "admin", "workers", "deadline_margin_ms", "idle_s", "max_age_s"),
+            "show_addresses",
+            *("max_message_mib", "max_buffered_mib", "max_metadata_kib"),
+            *("max_requests", "max_streams", "max_connections"),
+        ),
+    ),
     ("load", ("timeout_ms",)),
 )
 

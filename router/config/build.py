@@ -14,7 +14,13 @@ from router.config.loading import Parsed, parse_config, shipped_profiles
 from router.config.profiles import build_profiles
 from router.config.regions import Resolved, resolve_regions
 from router.config.rtt import Matrix, rtt_matrix
-from router.config.schema import ConfigSchema, EndpointSchema, ModelSchema, RequestLogSchema
+from router.config.schema import (
+    ConfigSchema,
+    EndpointSchema,
+    ModelSchema,
+    RequestLogSchema,
+    ServerSchema,
+)
 from router.config.settings import (
     ClockSettings,
     Config,
@@ -144,7 +150,7 @@ def _capped(profile: Profile, max_in_flight: int) -> Profile:
 
 def _settings(schema: ConfigSchema, folder: Path, resolved: Resolved) -> Settings:
     return Settings(
-        server=ServerSettings(**schema.server.model_dump(exclude={"origin"})),
+        server=_server(schema.server),
         clock=ClockSettings(**schema.clock.model_dump()) if schema.clock else None,
         carbon=carbon_settings(schema.carbon, folder, resolved.coordinates),
         load=LoadSettings(**schema.load.model_dump()),
@@ -165,6 +171,12 @@ def _request_log(schema: RequestLogSchema | None, folder: Path) -> RequestLogSet
         keep=schema.keep,
         tenant=schema.tenant,
     )
+
+
+def _server(schema: ServerSchema) -> ServerSettings:
+    values = schema.model_dump(exclude={"origin"})
+    values["max_buffered_mib"] = schema.max_buffered_mib or 4 * schema.max_message_mib
+    return ServerSettings(**values)
 
 
 def _notes(fleet: Fleet) -> list[str]:

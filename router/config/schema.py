@@ -41,6 +41,34 @@ class ServerSchema(Strict):
     )
     workers: int = Field(default=1, ge=1, le=256, description="processes that share `listen`")
     max_message_mib: int = Field(default=64, ge=1, le=2047, description="largest gRPC message, MiB")
+    max_buffered_mib: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_048_576,
+        description="request bytes held at once by a process, MiB; left out: 4 max_message_mib",
+    )
+    max_requests: int = Field(
+        default=16_384, ge=1, le=1_000_000, description="calls at once in a process, of any kind"
+    )
+    max_streams: int = Field(
+        default=1_024, ge=1, le=1_000_000, description="calls at once on one connection"
+    )
+    max_connections: int = Field(
+        default=8_192,
+        ge=1,
+        le=1_000_000,
+        description="of clients to a process; fewer where it may not have the descriptors",
+    )
+    max_metadata_kib: int = Field(default=16, ge=1, le=1024, description="headers of a call, KiB")
+    idle_s: float = Field(
+        default=300.0, ge=1, le=86_400, description="a connection without a call is closed, s"
+    )
+    max_age_s: float = Field(
+        default=1800.0, ge=1, le=86_400, description="a connection is renewed, calls finish, s"
+    )
+    show_addresses: bool = Field(
+        default=False, description="whether the control API tells callers the endpoints' addresses"
+    )
     drain_s: float = Field(
         default=30.0,
         ge=0,
@@ -57,6 +85,15 @@ class ServerSchema(Strict):
         default="",
         description="origin at which this gateway sits; empty: the caller's",
     )
+
+    @model_validator(mode="after")
+    def _buffers_a_message(self) -> ServerSchema:
+        if self.max_buffered_mib is not None and self.max_buffered_mib < self.max_message_mib:
+            raise ValueError(
+                f"max_buffered_mib ({self.max_buffered_mib}) must be at least max_message_mib "
+                f"({self.max_message_mib}): one message would not fit"
+            )
+        return self
 
 
 class ClockSchema(Strict):

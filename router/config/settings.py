@@ -12,12 +12,24 @@ from router.model import Fleet, Kind, Policy, Signal
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The gateway's own sockets and limits. ``listen``/``admin``: ``host:port``."""
+    """The gateway's own sockets and limits. ``listen``/``admin``: ``host:port``.
+
+    ``max_buffered_mib``, ``max_requests`` and ``max_connections``: of one process;
+    ``max_streams``: of one connection.
+    """
 
     listen: str
     admin: str
     workers: int
     max_message_mib: int
+    max_buffered_mib: int
+    max_requests: int
+    max_streams: int
+    max_connections: int
+    max_metadata_kib: int
+    idle_s: float
+    max_age_s: float
+    show_addresses: bool
     drain_s: float
     deadline_margin_ms: float
 

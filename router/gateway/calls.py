@@ -1,21 +1,30 @@
-"""Handlers of small messages: decode, answer, encode; every failure by the one table.
+"""Handlers of small messages: take in, decode, answer, encode; every failure by the one table.
 
-gRPC's own codecs would answer a malformed message, and any exception, with UNKNOWN.
+gRPC's own codecs would answer a malformed message, and any exception, with UNKNOWN. All methods
+are served as if the client streamed: only so are messages read by us, when there is room for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from router.errors import MalformedRequestError
+from router.errors import MalformedRequestError, UnknownMethodError
+from router.gateway.intake import SMALL_BYTES, Call, Intake
 from router.gateway.ports import Context
 from router.gateway.refusal import Failures, refuse
 
 Request = TypeVar("Request", bound=Message)
+
+
+class Desk(NamedTuple):
+    """What every handler needs: where calls come in, and who is told of those that fail."""
+
+    intake: Intake
+    failures: Failures
 
 
 def decode(request: type[Request], payload: bytes) -> Request:
@@ -27,40 +36,84 @@ def decode(request: type[Request], payload: bytes) -> Request:
         raise MalformedRequestError(f"the message cannot be decoded as {name}") from None
 
 
+async def only_message(call: Call) -> bytes:
+    """The message of a call that has one. Raises what `Call.message` does."""
+    payload = await call.message()
+    if payload is None:
+        raise MalformedRequestError("the call ended before its message")
+    return payload
+
+
 def unary(
     request: type[Request],
     answer: Callable[[Request, Context], Awaitable[Message]],
-    failures: Failures,
+    desk: Desk,
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """A method with one answer; ``answer`` raises leaves of ``router.errors``, or aborts."""
     name = request.DESCRIPTOR.name.removesuffix("Request")
 
-    async def handle(payload: bytes, context: Context) -> bytes:
+    async def handle(_: object, context: Context) -> bytes:
+        call: Call | None = None
         try:
-            return (await answer(decode(request, payload), context)).SerializeToString()
+            call = desk.intake.enter(context, context.invocation_metadata(), SMALL_BYTES)
+            message = decode(request, await only_message(call))
+            return (await answer(message, context)).SerializeToString()
         except grpc.aio.BaseError:
             raise
         except Exception as error:
-            await refuse(context, failures, name, None, error)
+            await refuse(context, desk.failures, name, None, error)
+        finally:
+            if call is not None:
+                call.leave()
 
-    return grpc.unary_unary_rpc_method_handler(handle)
+    return grpc.stream_unary_rpc_method_handler(handle)
 
 
 def server_stream(
     request: type[Request],
     answers: Callable[[Request], AsyncIterator[Message]],
-    failures: Failures,
+    desk: Desk,
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """A method with any number of answers."""
     name = request.DESCRIPTOR.name.removesuffix("Request")
 
-    async def handle(payload: bytes, context: Context) -> None:
+    async def handle(_: object, context: Context) -> None:
+        call: Call | None = None
         try:
-            async for message in answers(decode(request, payload)):
+            call = desk.intake.enter(context, context.invocation_metadata(), SMALL_BYTES)
+            async for message in answers(decode(request, await only_message(call))):
                 await context.write(message.SerializeToString())
         except grpc.aio.BaseError:
             raise  # the client is gone: gRPC knows, and keeps silent
         except Exception as error:
-            await refuse(context, failures, name, None, error)
+            await refuse(context, desk.failures, name, None, error)
+        finally:
+            if call is not None:
+                call.leave()
 
-    return grpc.unary_stream_rpc_method_handler(handle)
+    return grpc.stream_stream_rpc_method_handler(handle)
+
+
+class UnknownMethods(grpc.GenericRpcHandler):
+    """Answers what no other handler does, so that this refusal too says its reason."""
+
+    def __init__(self, failures: Failures) -> None:
+        self._failures = failures
+        handler: grpc.RpcMethodHandler[Any, Any]
+        handler = grpc.stream_unary_rpc_method_handler(self._refuse)
+        self._handler = handler
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """The same for every method."""
+        return self._handler
+
+    async def _refuse(self, _: object, context: Context) -> None:
+        await refuse(
+            context,
+            self._failures,
+            "unknown",
+            None,
+            UnknownMethodError("this server has no such method: see its reflection service"),
+        )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import grpc
-
-from router.gateway.ports import Context
+from router.gateway.intake import Call
 
 
 class Watchers:
@@ -38,14 +36,14 @@ class Watchers:
         except TimeoutError:
             pass
 
-    async def read(self, context: Context) -> bytes | None:
+    async def read(self, call: Call) -> bytes | None:
         """The client's next message; None when there are no more, or the server drains."""
         task = asyncio.current_task()
         if self.draining or task is None:
             return None
         self._reading.add(task)
         try:
-            message = await context.read()
+            return await call.message()
         except asyncio.CancelledError:
             # Ours from `drain`, unless the client went away at the same time.
             if not self.draining or task.uncancel() > 0:
@@ -53,4 +51,3 @@ class Watchers:
             return None
         finally:
             self._reading.discard(task)
-        return None if message is grpc.aio.EOF else bytes(message)

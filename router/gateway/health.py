@@ -11,14 +11,14 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
-from router.gateway.calls import server_stream, unary
+from router.gateway.calls import Desk, server_stream, unary
 from router.gateway.draining import Watchers
 from router.gateway.ports import Context
-from router.gateway.refusal import Failures
 
 SERVICE = "grpc.health.v1.Health"
 POLL_S = 1.0
 _Response = health_pb2.HealthCheckResponse
+_UNKNOWN = (("x-carbon-reason", "service_unknown"),)
 
 
 class HealthService:
@@ -33,13 +33,13 @@ class HealthService:
         models: Callable[[], Mapping[str, bool]],
         services: tuple[str, ...],
         watchers: Watchers,
-        failures: Failures,
+        desk: Desk,
     ) -> None:
         self._ready = ready
         self._models = models
         self._services = services
         self._watchers = watchers
-        self._failures = failures
+        self._desk = desk
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods."""
@@ -47,9 +47,9 @@ class HealthService:
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Check": unary(check, self._check, self._failures),
-                "List": unary(health_pb2.HealthListRequest, self._list, self._failures),
-                "Watch": server_stream(check, self._watch, self._failures),
+                "Check": unary(check, self._check, self._desk),
+                "List": unary(health_pb2.HealthListRequest, self._list, self._desk),
+                "Watch": server_stream(check, self._watch, self._desk),
             },
         )
 
@@ -68,7 +68,7 @@ class HealthService:
     async def _check(self, request: Any, context: Context) -> Any:
         status = self._statuses().get(request.service)
         if status is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service", ())
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service", _UNKNOWN)
         return _Response(status=status)
 
     async def _list(self, request: Any, context: Context) -> Any:

@@ -17,6 +17,10 @@ class Context(Protocol):
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]: ...
 
+    def peer(self) -> str:
+        """The client's address, such as ``ipv4:10.0.0.7:40122``: one a connection."""
+        ...
+
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline; None without one."""
         ...

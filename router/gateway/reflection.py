@@ -12,10 +12,11 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from router._pb import inference_pb2, router_pb2
-from router.gateway.calls import decode
+from router.gateway.calls import Desk, decode
 from router.gateway.draining import Watchers
+from router.gateway.intake import SMALL_BYTES, Call
 from router.gateway.ports import Context
-from router.gateway.refusal import Failures, refuse
+from router.gateway.refusal import refuse
 
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
@@ -24,9 +25,9 @@ V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 class ReflectionService:
     """Describes ``services`` out of a pool of its own: ours plus health and reflection."""
 
-    def __init__(self, services: tuple[str, ...], watchers: Watchers, failures: Failures) -> None:
+    def __init__(self, services: tuple[str, ...], watchers: Watchers, desk: Desk) -> None:
         self._watchers = watchers
-        self._failures = failures
+        self._desk = desk
         servicer = reflection.aio.ReflectionServicer
         self._answers = servicer((*services, V1, V1ALPHA), _pool())
 
@@ -39,18 +40,22 @@ class ReflectionService:
         )
 
     async def _info(self, _: object, context: Context) -> None:
+        call: Call | None = None
         try:
-            async for answer in self._answers.ServerReflectionInfo(self._asked(context), context):
+            call = self._desk.intake.enter(context, context.invocation_metadata(), SMALL_BYTES)
+            async for answer in self._answers.ServerReflectionInfo(self._asked(call), context):
                 await context.write(answer.SerializeToString())
         except grpc.aio.BaseError:
             raise
         except Exception as error:
-            await refuse(context, self._failures, "ServerReflectionInfo", None, error)
+            await refuse(context, self._desk.failures, "ServerReflectionInfo", None, error)
+        finally:
+            if call is not None:
+                call.leave()
 
-    async def _asked(
-        self, context: Context
-    ) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
-        while (payload := await self._watchers.read(context)) is not None:
+    async def _asked(self, call: Call) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+        while (payload := await self._watchers.read(call)) is not None:
+            call.release(len(payload))
             yield decode(reflection_pb2.ServerReflectionRequest, payload)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import NoReturn, Protocol
 
 from router.gateway.ports import Context
@@ -43,10 +44,23 @@ async def refuse(
     """End the call with the status of ``error``; trailers that were set before are kept."""
     status = status_of(error)
     failures.failed(method, request, status.code.name, status.reason, error)
+    let_go(error)
     await context.abort(
         status.code, status.message, (*context.trailing_metadata(), *status.trailers)
     )
     raise AssertionError("abort returned")
+
+
+def let_go(error: BaseException) -> None:
+    """Clear the variables of the frames that ``error`` came through.
+
+    gRPC keeps the abort of a call, and with it this error, in a cycle with the call: until the next
+    full collection every message that was refused would stay in memory.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen = seen.__cause__ or seen.__context__
 
 
 def cancelled(

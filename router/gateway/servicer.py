@@ -14,13 +14,15 @@ import grpc
 import router
 from router._pb import inference_pb2 as pb
 from router.errors import MalformedRequestError, UnsupportedMethodError
-from router.gateway.calls import decode, unary
+from router.gateway.calls import Desk, decode, only_message, unary
+from router.gateway.intake import SMALL_BYTES, Call
 from router.gateway.metadata import Caller
 from router.gateway.ports import Context, Director
 from router.gateway.receipts import trailers
-from router.gateway.refusal import Failures, cancelled, refuse
+from router.gateway.refusal import cancelled, refuse
 from router.gateway.status import passable
 from router.gateway.stream import StreamSession
+from router.gateway.trailers import with_receipt
 from router.gateway.wire import scan
 from router.model import Request
 
@@ -49,13 +51,14 @@ class InferenceService:
     def __init__(
         self,
         director: Director,
-        failures: Failures,
+        desk: Desk,
         ready: Callable[[], bool],
         models: Callable[[], Mapping[str, bool]],
         deadline_margin_ms: float,
     ) -> None:
         self._director = director
-        self._failures = failures
+        self._desk = desk
+        self._failures = desk.failures
         self._ready = ready
         self._models = models
         self._margin_ms = deadline_margin_ms
@@ -64,19 +67,19 @@ class InferenceService:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods; bytes in and out where no codec is named."""
-        told = self._failures
+        desk = self._desk
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "ModelInfer": grpc.unary_unary_rpc_method_handler(self._model_infer),
+                "ModelInfer": grpc.stream_unary_rpc_method_handler(self._model_infer),
                 "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream_infer),
                 **{method: self._proxied(method) for method in ASKED},
                 **{method: self._unsupported(method) for method in UNSUPPORTED},
-                "RepositoryIndex": unary(pb.RepositoryIndexRequest, self._repository_index, told),
-                "ModelReady": unary(pb.ModelReadyRequest, self._model_ready, told),
-                "ServerLive": unary(pb.ServerLiveRequest, self._server_live, told),
-                "ServerReady": unary(pb.ServerReadyRequest, self._server_ready, told),
-                "ServerMetadata": unary(pb.ServerMetadataRequest, self._server_metadata, told),
+                "RepositoryIndex": unary(pb.RepositoryIndexRequest, self._repository_index, desk),
+                "ModelReady": unary(pb.ModelReadyRequest, self._model_ready, desk),
+                "ServerLive": unary(pb.ServerLiveRequest, self._server_live, desk),
+                "ServerReady": unary(pb.ServerReadyRequest, self._server_ready, desk),
+                "ServerMetadata": unary(pb.ServerMetadataRequest, self._server_metadata, desk),
             },
         )
 
@@ -86,29 +89,45 @@ class InferenceService:
         for session in self._sessions:
             session.drain()
 
-    async def _model_infer(self, payload: bytes, context: Context) -> bytes:
+    async def _model_infer(self, _: object, context: Context) -> bytes:
         metadata = context.invocation_metadata()
-        remaining_s = context.time_remaining()
         request: Request | None = None
+        call: Call | None = None
+        payload = b""
         try:
+            call = self._desk.intake.enter(context, metadata)
             caller = Caller(metadata)
+            payload = await only_message(call)
+            remaining_s = context.time_remaining()
             request = caller.request(scan(payload), len(payload), remaining_s, self._margin_ms)
             answer = await self._director.infer(request, payload, metadata, remaining_s)
         except asyncio.CancelledError as gone:
-            cancelled(self._failures, "ModelInfer", request, gone)
-            raise
+            refusal = call.refusal() if call is not None else None
+            if refusal is None:
+                cancelled(self._failures, "ModelInfer", request, gone)
+                raise
+            payload = b""
+            await refuse(context, self._failures, "ModelInfer", request, refusal)
         except Exception as error:
+            payload = b""  # this frame stays in memory for as long as gRPC's abort
             await refuse(context, self._failures, "ModelInfer", request, error)
+        finally:
+            if call is not None:
+                call.leave()
         if answer.initial_metadata:
             initial_metadata = passable(answer.initial_metadata)
             if initial_metadata:
                 await context.send_initial_metadata(tuple(initial_metadata))
-        context.set_trailing_metadata((*passable(answer.trailers), *trailers(answer.receipt)))
+        context.set_trailing_metadata(
+            with_receipt(passable(answer.trailers), trailers(answer.receipt))
+        )
         return answer.payload
 
     async def _stream_infer(self, requests: object, context: Context) -> None:
+        call: Call | None = None
         try:
-            session = StreamSession(self._director, context, self._failures, self._margin_ms)
+            call = self._desk.intake.enter(context, context.invocation_metadata())
+            session = StreamSession(self._director, context, call, self._failures, self._margin_ms)
             self._sessions.add(session)
             if self._draining:
                 session.drain()
@@ -116,26 +135,37 @@ class InferenceService:
                 await session.run()
             finally:
                 self._sessions.discard(session)
+        except asyncio.CancelledError:
+            refusal = call.refusal() if call is not None else None
+            if refusal is None:
+                raise
+            await refuse(context, self._failures, "ModelStreamInfer", None, refusal)
         except Exception as error:
             await refuse(context, self._failures, "ModelStreamInfer", None, error)
+        finally:
+            if call is not None:
+                call.leave()
 
     def _proxied(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
-        async def handle(payload: bytes, context: Context) -> bytes:
-            return await self._ask(method, payload, context)
+        async def handle(_: object, context: Context) -> bytes:
+            return await self._ask(method, context)
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     def _unsupported(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
-        async def handle(_: bytes, context: Context) -> NoReturn:
+        async def handle(_: object, context: Context) -> NoReturn:
             text = f"{method} acts on one model server: call that server, not the gateway"
             await refuse(context, self._failures, method, None, UnsupportedMethodError(text))
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.stream_unary_rpc_method_handler(handle)
 
-    async def _ask(self, method: str, payload: bytes, context: Context) -> bytes:
+    async def _ask(self, method: str, context: Context) -> bytes:
         metadata = context.invocation_metadata()
         request: Request | None = None
+        call: Call | None = None
         try:
+            call = self._desk.intake.enter(context, metadata, SMALL_BYTES)
+            payload = await only_message(call)
             request = _about(decode(pb.ModelReadyRequest, payload))
             reply = await self._director.ask(
                 request.model,
@@ -147,6 +177,9 @@ class InferenceService:
             )
         except Exception as error:
             await refuse(context, self._failures, method, request, error)
+        finally:
+            if call is not None:
+                call.leave()
         context.set_trailing_metadata(tuple(passable(reply.trailers)))
         return reply.payload
 

@@ -16,12 +16,14 @@ import grpc
 
 from router._pb.inference_pb2 import ModelInferResponse, ModelStreamInferResponse
 from router.contract import Metadata
-from router.errors import DrainingError, MalformedRequestError
+from router.errors import DrainingError, GatewayFullError, RequestError
+from router.gateway.intake import Call
 from router.gateway.metadata import Caller
 from router.gateway.ports import Context, Director
 from router.gateway.receipts import StreamReceipts
 from router.gateway.refusal import Failures, cancelled
 from router.gateway.status import passable, status_of
+from router.gateway.trailers import with_receipt
 from router.gateway.wire import Prefix, scan
 from router.model import Request
 
@@ -37,7 +39,7 @@ class _Turn(NamedTuple):
     """One message: what it asks for, whom it waits for, and what it sets when it has ended."""
 
     payload: bytes
-    prefix: Prefix | MalformedRequestError
+    prefix: Prefix | RequestError
     earlier: list[asyncio.Event]
     lines: list[str]
     ended: asyncio.Event
@@ -47,11 +49,17 @@ class StreamSession:
     """One open stream. ``run`` returns or raises when it has ended; nothing outlives it."""
 
     def __init__(
-        self, director: Director, context: Context, failures: Failures, margin_ms: float
+        self,
+        director: Director,
+        context: Context,
+        call: Call,
+        failures: Failures,
+        margin_ms: float,
     ) -> None:
         """Raises InvalidMetadataError for unusable routing headers, which fail the whole stream."""
         self._director = director
         self._context = context
+        self._call = call
         self._failures = failures
         self._margin_ms = margin_ms
         self._metadata = context.invocation_metadata()
@@ -65,22 +73,26 @@ class StreamSession:
         self._active = 0
         self._reader: asyncio.Task[object] | None = None
         self._draining = False
-        self._cut = False
+        self._cut: GatewayFullError | DrainingError | None = None
 
     async def run(self) -> None:
-        """Serve the stream to its end and set its trailers. Raises DrainingError when cut short."""
+        """Serve the stream to its end and set its trailers.
+
+        Raises DrainingError or GatewayFullError when it was cut short; what ran has ended then.
+        """
         async with asyncio.TaskGroup() as requests:
             while True:
-                payload = await self._read()
-                if payload is None:
+                await self._call.room()
+                turn = await self._next_turn()
+                if turn is None:
                     break
                 await self._room.acquire()
-                requests.create_task(self._serve(self._line_up(payload)))
+                requests.create_task(self._serve(turn))
         self._context.set_trailing_metadata(
-            (*passable(self._upstream_trailers), *self._receipts.trailers())
+            with_receipt(passable(self._upstream_trailers), self._receipts.trailers())
         )
-        if self._cut:
-            raise DrainingError("this gateway is shutting down: open the stream again elsewhere")
+        if self._cut is not None:
+            raise self._cut
 
     def drain(self) -> None:
         """Finish what runs; end the stream once nothing does, without waiting for the client."""
@@ -94,31 +106,37 @@ class StreamSession:
     async def _read(self) -> bytes | None:
         """The next message; None when the client has half-closed or an idle stream drains."""
         if self._draining and not self._active:
-            self._cut = True
+            self._cut = _draining()
             return None
         self._reader = reader = asyncio.current_task()
         try:
-            message = await self._context.read()
+            return await self._call.message()
+        except GatewayFullError as error:
+            self._cut = error
+            return None
         except asyncio.CancelledError:
             # Ours from ``_end_if_idle``, unless somebody else cancelled as well.
             if self._draining and not self._active and reader and reader.uncancel() == 0:
-                self._cut = True
+                self._cut = None if self._call.half_closed else _draining()
                 return None
             raise
         finally:
             self._reader = None
-        return None if message is grpc.aio.EOF else message
 
-    def _line_up(self, payload: bytes) -> _Turn:
-        prefix: Prefix | MalformedRequestError
+    async def _next_turn(self) -> _Turn | None:
+        payload: bytes | None = b""
+        prefix: Prefix | RequestError
         lines = []
         try:
+            payload = await self._read()
+            if payload is None:
+                return None
             prefix = scan(payload)
             if not prefix.request_id:
                 lines.append(_NO_ID)
             if prefix.sequence_id:
                 lines.append(prefix.sequence_id)
-        except MalformedRequestError as error:
+        except RequestError as error:
             prefix = error
             lines.append(_NO_ID)
         earlier = [self._tails[line] for line in lines if line in self._tails]
@@ -126,7 +144,7 @@ class StreamSession:
         for line in lines:
             self._tails[line] = ended
         self._active += 1
-        return _Turn(payload, prefix, earlier, lines, ended)
+        return _Turn(payload or b"", prefix, earlier, lines, ended)
 
     def _leave(self, turn: _Turn) -> None:
         turn.ended.set()
@@ -134,6 +152,7 @@ class StreamSession:
             if self._tails[line] is turn.ended:
                 del self._tails[line]
         self._active -= 1
+        self._call.release(len(turn.payload))
         self._room.release()
         self._end_if_idle()
 
@@ -142,7 +161,7 @@ class StreamSession:
         try:
             for event in turn.earlier:
                 await event.wait()
-            if isinstance(turn.prefix, MalformedRequestError):
+            if isinstance(turn.prefix, RequestError):
                 raise turn.prefix
             remaining_s = self._context.time_remaining()
             request = self._caller.request(
@@ -186,3 +205,7 @@ class StreamSession:
         message = ModelStreamInferResponse(error_message=status.message, infer_response=response)
         async with self._writing:
             await self._context.write(message.SerializeToString())
+
+
+def _draining() -> DrainingError:
+    return DrainingError("this gateway is shutting down: open the stream again elsewhere")

@@ -2,12 +2,14 @@
 
 Only the top level of the message is walked: tensors are skipped by their length, so the cost
 depends on the number of fields, not on their size. Wire format: protobuf.dev/programming-guides/
-encoding; the accepted set is that of protobuf's own decoder at the top level.
+encoding; the accepted set is that of protobuf's own decoder at the top level, within limits far
+above any real request that keep the worst message to a few milliseconds of the event loop.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from struct import unpack_from
 from typing import NamedTuple
 
@@ -17,14 +19,19 @@ from router._pb.inference_pb2 import InferParameter, ModelInferRequest
 from router.errors import MalformedRequestError
 from router.model import UNLIMITED
 
-# Far above any real request (inputs + outputs + tensors + parameters); bounds the time that one
-# message of nothing but tiny fields can hold the event loop.
-MAX_FIELDS = 65_536
+# Inputs + outputs + tensors + parameters, and what is inside groups.
+MAX_FIELDS = 4_096
+# Entries of the parameter map in a layout that no encoder writes, which protobuf takes apart.
+MAX_ODD_PARAMETERS = 16
+# Names and ids together, should they be given again and again.
+MAX_TEXT_BYTES = 65_536
 _MAX_LENGTH = 2**31 - 1
 _MAX_TAG = 2**32 - 1
 _MAX_VARINT = 2**70 - 1
 _MAX_NAME = 1024
 _MAX_SEQUENCE_ID = 256
+# As in protobuf's decoders.
+_MAX_DEPTH = 100
 # Two length bytes; an entry of such a size holds no token count and no sequence id.
 _MAX_ENTRY = 0x3FFF
 
@@ -59,14 +66,16 @@ def scan(data: bytes) -> Prefix:
     """The routing fields of a serialized ModelInferRequest.
 
     Repeated singular fields: the last one wins, as in protobuf. Raises MalformedRequestError that
-    names the byte for anything ill-formed at the top level, and for an empty model name.
+    names the byte for anything ill-formed at the top level, beyond a limit, and for an empty model
+    name.
     """
     model = version = request_id = ""
     parameters: dict[str, Parameter | None] | None = None
     end = len(data)
-    pos = 0
+    pos = text_bytes = odd = 0
+    fields = iter(range(MAX_FIELDS))
     try:
-        for _ in range(MAX_FIELDS):
+        for _ in fields:
             if pos >= end:
                 break
             start = pos
@@ -84,14 +93,24 @@ def scan(data: bytes) -> Prefix:
                 pos += size
                 if pos > end:
                     raise _malformed(start, f"field {tag >> 3} is longer than the message")
-                if tag == 0x0A:
-                    model = data[body:pos].decode()
-                elif tag == 0x12:
-                    version = data[body:pos].decode()
-                elif tag == 0x1A:
-                    request_id = data[body:pos].decode()
+                if tag == 0x0A or tag == 0x12 or tag == 0x1A:
+                    text_bytes += size
+                    if text_bytes > MAX_TEXT_BYTES:
+                        raise _malformed(start, _TOO_MUCH_TEXT)
+                    text = data[body:pos].decode()
+                    if tag == 0x0A:
+                        model = text
+                    elif tag == 0x12:
+                        version = text
+                    else:
+                        request_id = text
                 elif tag == 0x22:
                     named = _parameter(data, body, pos)
+                    if named is _ODD:
+                        odd += 1
+                        if odd > MAX_ODD_PARAMETERS:
+                            raise _malformed(start, _TOO_MANY_ODD)
+                        named = _decoded_parameter(data[body:pos])
                     if named is not None:
                         if parameters is None:
                             parameters = {}
@@ -99,13 +118,12 @@ def scan(data: bytes) -> Prefix:
                 elif tag < 8:
                     raise _malformed(start, "field number 0")
             elif kind == 3:
-                # Groups are long deprecated and no client sends them; protobuf can skip them.
-                return _decoded(data)
+                pos = _skip_group(data, tag, start, pos, fields)
             else:
                 pos = _skip(data, tag, start, pos)
         else:
             if pos < end:
-                raise _malformed(pos, f"more than {MAX_FIELDS} top-level fields")
+                raise _malformed(pos, _TOO_MANY_FIELDS)
     except IndexError:
         raise _malformed(end, "the message ends inside a field") from None
     except UnicodeDecodeError:
@@ -113,6 +131,12 @@ def scan(data: bytes) -> Prefix:
     if pos > end:
         raise _malformed(end, "the message ends inside a field")
     return _prefix(model, version, request_id, parameters)
+
+
+_ODD = ("", None)
+_TOO_MANY_FIELDS = f"more than {MAX_FIELDS} top-level fields"
+_TOO_MUCH_TEXT = f"names and ids of more than {MAX_TEXT_BYTES} bytes together"
+_TOO_MANY_ODD = f"more than {MAX_ODD_PARAMETERS} parameters that are encoded in an unusual way"
 
 
 def _malformed(pos: int, problem: str) -> MalformedRequestError:
@@ -148,13 +172,45 @@ def _skip(data: bytes, tag: int, start: int, pos: int) -> int:
     raise _malformed(start, f"wire type {kind} is not valid here")
 
 
+def _skip_group(data: bytes, tag: int, start: int, pos: int, fields: Iterator[int]) -> int:
+    """The position after a group, long deprecated; what it holds counts against ``fields``.
+
+    Inside, protobuf does not look at field numbers, not even at 0.
+    """
+    end = len(data)
+    opened = [tag >> 3]
+    if tag < 8:
+        raise _malformed(start, "field number 0")
+    while opened:
+        if next(fields, None) is None:
+            raise _malformed(pos, _TOO_MANY_FIELDS)
+        start = pos
+        tag, pos = _varint(data, start, 5, _MAX_TAG)
+        kind = tag & 7
+        if kind == 4:
+            if opened.pop() != tag >> 3:
+                raise _malformed(start, f"field {tag >> 3} ends a group that it did not begin")
+        elif kind == 3:
+            opened.append(tag >> 3)
+            if len(opened) > _MAX_DEPTH:
+                raise _malformed(start, "groups are nested too deep")
+        elif kind == 2:
+            size, pos = _varint(data, pos, 5, _MAX_LENGTH)
+            pos += size
+        else:
+            pos = _skip(data, tag | 8, start, pos)
+        if pos > end:
+            raise _malformed(start, f"field {tag >> 3} is longer than the message")
+    return pos
+
+
 def _parameter(data: bytes, start: int, end: int) -> tuple[str, Parameter | None] | None:
     """A wanted parameter from one entry of the map: its name and value; None for the others.
 
-    Takes the layout that every encoder writes (key, value holding one field) apart by hand and
-    leaves any other to protobuf.
+    Takes the layout that every encoder writes (key, value holding one field) apart by hand;
+    _ODD for any other, which is left to protobuf.
     """
-    if end - start > 4 and data[start] == 0x0A:
+    if end - start > 4 and data[start] == 0x0A and data[start + 1] < 0x80:
         key_end = start + 2 + data[start + 1]
         if key_end + 2 < end and data[key_end] == 0x12:
             size = data[key_end + 1]
@@ -168,7 +224,7 @@ def _parameter(data: bytes, start: int, end: int) -> tuple[str, Parameter | None
                 value = _value(data, body, end)
                 if value is not None:
                     return name, value
-    return _decoded_parameter(data[start:end])
+    return _ODD
 
 
 def _value(data: bytes, pos: int, end: int) -> Parameter | None:
@@ -212,26 +268,12 @@ def _chosen(parameter: InferParameter) -> Parameter | None:
     return value
 
 
-def _decoded(data: bytes) -> Prefix:
-    """What ``scan`` returns, from protobuf's own decoder: for layouts nobody writes."""
-    try:
-        request = ModelInferRequest.FromString(data)
-    except DecodeError:
-        raise MalformedRequestError("ModelInferRequest cannot be decoded") from None
-    wanted: dict[str, Parameter | None] = {
-        name: _chosen(request.parameters[name])
-        for name in _WANTED.values()
-        if name in request.parameters
-    }
-    return _prefix(request.model_name, request.model_version, request.id, wanted)
-
-
 def _prefix(
     model: str, version: str, request_id: str, parameters: dict[str, Parameter | None] | None
 ) -> Prefix:
-    if len(model) > _MAX_NAME or len(version) > _MAX_NAME:
+    if len(model) > _MAX_NAME or len(version) > _MAX_NAME or len(request_id) > _MAX_NAME:
         raise MalformedRequestError(
-            f"ModelInferRequest: model_name and model_version may have {_MAX_NAME} characters"
+            f"ModelInferRequest: model_name, model_version and id may have {_MAX_NAME} characters"
         )
     if not model:
         raise MalformedRequestError(

@@ -14,6 +14,9 @@ from router.telemetry.exposition import exposition
 from router.telemetry.metrics import Metrics
 from router.telemetry.view import FleetView, Json, as_json
 
+# Scrapers, probes and people need a handful; the oldest go first, so that a new one is answered.
+MAX_CONNECTIONS = 64
+
 
 class Reason(NamedTuple):
     """Why the gateway is not quite ready. Only a ``blocking`` one asks for no new traffic."""
@@ -123,9 +126,17 @@ class AdminServer:
 
         A scrape reaches one worker, which sets its own gauges and reads the others' from their
         files; without these rounds those would be as old as the last scrape that they answered.
+        Connections beyond MAX_CONNECTIONS are closed, too: idle ones must not use up descriptors.
         """
         self._show()
+        self._close_the_oldest()
         await asyncio.sleep(interval_s)
+
+    def _close_the_oldest(self) -> None:
+        server = self._runner.server if self._runner is not None else None
+        if server is not None:
+            for connection in server.connections[:-MAX_CONNECTIONS]:
+                connection.force_close()
 
     def _show(self) -> None:
         view = self._source.fleet()

@@ -29,6 +29,9 @@ REQUESTS = "router.requests"
 MAX_FIELD = 128
 
 _STDERR = 2
+_OWN = "router"
+# Of a message, before what a caller can vary in it.
+_KIND_CHARACTERS = 24
 
 Write = Callable[[bytes], object]
 Event = Literal["refused", "invalid", "failed"]
@@ -129,6 +132,29 @@ def _stack(error: BaseException) -> list[str]:
     return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
 
 
+class ForeignLines(logging.Filter):
+    """Throttles what libraries log: strangers can make some of them complain of every request."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """``now``: seconds on a clock that does not step back."""
+        super().__init__()
+        self._now = now
+        self._throttle = LineThrottle()
+        # Libraries log from threads of their own.
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write it; one that ends a silence says how many were ``suppressed``."""
+        if record.name == _OWN or record.name.startswith(_OWN + "."):
+            return True
+        kind = (record.name, record.levelname, str(record.msg)[:_KIND_CHARACTERS])
+        with self._lock:
+            suppressed = self._throttle.admit(kind, self._now())
+        if suppressed:
+            record.suppressed = suppressed
+        return suppressed is not None
+
+
 class QueueWriter(logging.Handler):
     """Hands records to one writer thread; counts what does not fit instead of waiting."""
 
@@ -206,15 +232,23 @@ class LogOutput:
 
 
 def install(
-    level: int = logging.INFO, write: Write | None = None, max_lines: int = 10_000
+    level: int = logging.INFO,
+    write: Write | None = None,
+    max_lines: int = 10_000,
+    now: Callable[[], float] | None = None,
 ) -> LogOutput:
-    """Send every logger's records to ``write`` (stderr) as JSON lines; call once a process."""
+    """Send every logger's records to ``write`` (stderr) as JSON lines; call once a process.
+
+    ``now``: throttles what is not our own, see `ForeignLines`.
+    """
     formatter = JsonFormatter(
         ["levelname", "name", "message"],
         timestamp=True,
         rename_fields={"levelname": "level", "name": "logger"},
     )
     writer = QueueWriter(formatter, write or _to_stderr, max_lines)
+    if now is not None:
+        writer.addFilter(ForeignLines(now))
     root = logging.getLogger()
     root.addHandler(writer)
     root.setLevel(level)

@@ -16,7 +16,7 @@ from router.model import (
     TaskProfile,
     TokenProfile,
 )
-from tests.config.samples import loaded
+from tests.config.samples import loaded, problems
 
 
 def test_the_fleet(tmp_path: Path) -> None:
@@ -123,3 +123,15 @@ def test_lengths_too_skewed_for_a_log_normal_are_noted(tmp_path: Path) -> None:
     (note,) = loaded(tmp_path, {"models/llama-3.1-8b/output_tokens_p95": 775}).notes
     assert "774 stands in for output_tokens_p95 775" in note
     assert loaded(tmp_path, {"models/llama-3.1-8b/output_tokens_p95": 773}).notes == ()
+
+
+def test_a_process_buffers_four_messages_unless_told_otherwise(tmp_path: Path) -> None:
+    assert loaded(tmp_path).settings.server.max_buffered_mib == 256
+    assert loaded(tmp_path, {"server/max_message_mib": 8}).settings.server.max_buffered_mib == 32
+    told = loaded(tmp_path, {"server/max_buffered_mib": 100}).settings.server
+    assert told.max_buffered_mib == 100
+
+
+def test_a_buffer_that_holds_no_message_is_refused(tmp_path: Path) -> None:
+    found = problems(tmp_path, {"server/max_buffered_mib": 63})
+    assert "max_message_mib (64)" in str(found)

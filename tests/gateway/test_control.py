@@ -235,3 +235,28 @@ async def test_draining_ends_the_watching_of_regions(known):
         await soon(watch.read())
         await soon(gateway.gateway.drain(3600.0))
         assert await soon(watch.read()) is grpc.aio.EOF
+
+
+@pytest.mark.parametrize("shown", [False, True])
+async def test_addresses_are_told_only_where_the_operator_says_so(known, shown):
+    async with running(Script(), known, show_addresses=shown) as gateway:
+        stub = CarbonRouterStub(gateway.channel)
+        listed = await soon(stub.ListEndpoints(pb.ListEndpointsRequest()))
+        decided = await soon(stub.Decide(pb.DecideRequest(request=route())))
+        explained = await soon(stub.Explain(pb.ExplainRequest(request=route())))
+    told = [*listed.endpoints, decided.decision, explained.decision]
+    assert [bool(one.address) for one in told] == [shown] * 4
+
+
+async def test_only_so_many_clients_watch_at_once(known, monkeypatch):
+    monkeypatch.setattr(control, "MAX_WATCHING", 1)
+    async with running(Script(), known) as gateway:
+        stub = CarbonRouterStub(gateway.channel)
+        first = stub.WatchRegions(pb.WatchRegionsRequest())
+        await soon(first.read())
+        code, _, trailers = await error_of(stub.WatchRegions(pb.WatchRegionsRequest()).read())
+        first.cancel()
+    assert (code, trailers["x-carbon-reason"]) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "gateway_full",
+    )

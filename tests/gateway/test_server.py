@@ -9,10 +9,24 @@ import pytest
 from router._pb import inference_pb2 as pb
 from router.errors import ConfigError
 from router.gateway.server import Gateway, ServerOptions
-from tests.gateway.raw_http2 import END_HEADERS, HEADERS, exchange, frame, grpc_request, literal
+from tests.gateway.raw_http2 import (
+    END_HEADERS,
+    HEADERS,
+    PREFACE,
+    SETTINGS,
+    exchange,
+    frame,
+    grpc_request,
+    literal,
+)
 from tests.gateway.support import Script, error_of, infer_request, running, soon
 
 INFER = b"/inference.GRPCInferenceService/ModelInfer"
+
+
+async def endless(_):
+    yield b"\x0a\x00"
+    await asyncio.Event().wait()
 
 
 async def alive(gateway):
@@ -114,10 +128,22 @@ async def test_draining_cuts_what_does_not_end_in_time():
         await soon(director.started.wait())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(gateway.gateway.drain(0.01))
-            code, _, _ = await error_of(call)
+            code, _, trailers = await error_of(call)
         await soon(director.cancelled.wait())
         await soon(gateway.gateway.wait())
-    assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    assert (code, trailers["x-carbon-reason"]) == (grpc.StatusCode.UNAVAILABLE, "draining")
+
+
+async def test_a_stream_that_does_not_end_in_time_is_told_why():
+    director = Script()
+    director.streams = endless
+    async with running(director) as gateway:
+        call = gateway.bytes_stream()(iter([infer_request().SerializeToString()]))
+        await soon(call.read())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(gateway.gateway.drain(0.01))
+            code, _, trailers = await error_of(call.read())
+    assert (code, trailers["x-carbon-reason"]) == (grpc.StatusCode.UNAVAILABLE, "draining")
 
 
 @pytest.mark.parametrize(
@@ -147,3 +173,99 @@ async def test_a_fault_of_our_own_in_a_small_call_is_internal_and_told():
         code, details, _ = await error_of(call)
         assert gateway.told.seen == [("HealthCheck", None, "INTERNAL", "internal")]
     assert (code, details) == (grpc.StatusCode.INTERNAL, "internal error")
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "reason"),
+    [
+        (
+            "/inference.GRPCInferenceService/Nonsense",
+            grpc.StatusCode.UNIMPLEMENTED,
+            "method_unknown",
+        ),
+        ("/no.such.Service/Method", grpc.StatusCode.UNIMPLEMENTED, "method_unknown"),
+        ("/nonsense", grpc.StatusCode.UNIMPLEMENTED, "method_unknown"),
+        ("/grpc.health.v1.Health/Check", grpc.StatusCode.NOT_FOUND, "service_unknown"),
+    ],
+)
+async def test_what_is_not_there_is_refused_with_a_reason(path, code, reason):
+    async with running(Script()) as gateway:
+        call = gateway.channel.unary_unary(path)(b"\x0a\x06nobody")
+        found, _, trailers = await error_of(call)
+    assert (found, trailers["x-carbon-reason"]) == (code, reason)
+
+
+async def test_a_call_without_a_message_is_malformed():
+    async with running(Script()) as gateway:
+        call = gateway.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")(iter(()))
+        code, _, trailers = await error_of(call)
+    assert (code, trailers["x-carbon-reason"]) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "request_malformed",
+    )
+
+
+async def test_calls_beyond_the_limit_are_refused_at_once():
+    director = Script()
+    director.release = asyncio.Event()
+    async with running(director, max_calls=1) as gateway:
+        first = gateway.stub.ModelInfer(infer_request())
+        await soon(director.started.wait())
+        code, _, trailers = await error_of(gateway.stub.ModelInfer(infer_request()))
+        director.release.set()
+        await soon(first)
+    assert (code, trailers["x-carbon-reason"]) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "gateway_full",
+    )
+    assert int(trailers["grpc-retry-pushback-ms"]) > 0
+
+
+async def test_nothing_is_held_once_every_call_has_ended():
+    async with running(Script(), max_buffered_bytes=1 << 20, max_message_bytes=1 << 20) as gateway:
+        big = infer_request()
+        big.raw_input_contents.append(bytes(300_000))
+        for _ in range(10):
+            await soon(gateway.stub.ModelInfer(big))
+        intake = gateway.gateway.intake
+        assert (intake.held_bytes, intake.calls) == (0, 0)
+
+
+async def closed(reader):
+    while await reader.read(4096):
+        pass
+    return True
+
+
+async def test_a_connection_without_a_call_is_closed_and_its_client_calls_on():
+    async with running(Script(), max_idle_ms=100) as gateway:
+        assert await alive(gateway)
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(PREFACE + frame(SETTINGS, 0, 0))
+        assert await soon(closed(reader))
+        assert await alive(gateway)
+        writer.close()
+
+
+async def test_a_connection_that_says_nothing_is_closed():
+    async with running(Script(), handshake_ms=100) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        assert await soon(closed(reader))
+        writer.close()
+
+
+async def test_a_connection_beyond_the_limit_is_closed_and_makes_room_later():
+    async with running(Script(), max_connections=1) as gateway:
+        assert await alive(gateway)
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        assert await soon(closed(reader))
+        assert await alive(gateway)
+        writer.close()
+
+
+async def test_a_client_keeps_to_the_streams_it_is_told_and_loses_none():
+    director = Script()
+    async with running(director, max_streams=2) as gateway:
+        calls = [gateway.stub.ModelInfer(infer_request()) for _ in range(50)]
+        await soon(asyncio.gather(*calls))
+    assert len(director.calls) == 50

@@ -168,10 +168,11 @@ async def test_a_message_over_the_limit_is_refused_and_the_next_one_served():
     async with running(Script(), max_message_bytes=1 << 20) as gateway:
         big = infer_request()
         big.raw_input_contents.append(bytes(1 << 20))
-        code, details, _ = await error_of(gateway.stub.ModelInfer(big))
+        code, details, trailers = await error_of(gateway.stub.ModelInfer(big))
         assert await soon(gateway.bytes_call("ModelInfer")(b"\x0a\x01m")) == b""
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "larger than max" in details
+    assert "more than 1048576" in details
+    assert trailers["x-carbon-reason"] == "message_too_large"
 
 
 async def test_messages_above_the_default_of_grpc_pass():

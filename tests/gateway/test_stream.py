@@ -8,6 +8,9 @@ import pytest
 
 from router import errors
 from router._pb import inference_pb2 as pb
+from router.gateway.intake import Intake
+from router.gateway.server import ServerOptions
+from router.gateway.sockets import Sockets
 from router.gateway.stream import MAX_CONCURRENT, REASON_PARAMETER, StreamSession
 from tests.gateway.support import Script, Told, error_of, infer_request, running, soon
 
@@ -301,6 +304,9 @@ class HalfClosed:
     def time_remaining(self):
         return None
 
+    def peer(self):
+        return "ipv4:127.0.0.1:1"
+
     async def read(self):
         if len(self.messages) == 1:
             self.closed.set()
@@ -316,7 +322,8 @@ class HalfClosed:
 async def test_a_finished_stream_ends_well_even_while_draining():
     upstream = Upstream(gated=True)
     context = HalfClosed()
-    session = StreamSession(script(upstream), context, Told(), 5.0)
+    call = Intake(ServerOptions("").as_limits(), Sockets()).enter(context, ())
+    session = StreamSession(script(upstream), context, call, Told(), 5.0)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(session.run())
         await soon(upstream.events.get())

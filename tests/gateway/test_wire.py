@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from router._pb.inference_pb2 import InferParameter, ModelInferRequest
 from router.errors import MalformedRequestError
-from router.gateway.wire import MAX_FIELDS, scan
+from router.gateway.wire import MAX_FIELDS, MAX_ODD_PARAMETERS, MAX_TEXT_BYTES, scan
 
 WANTED = ["max_tokens", "max_output_tokens", "max_new_tokens", "input_tokens", "prompt_tokens"]
 SEQUENCE = ["sequence_id", "sequence_start", "sequence_end"]
@@ -181,6 +181,7 @@ def test_odd_fields_are_accepted_or_refused_as_protobuf_does(parts):
         (b"\x0a\x01m\x1a\x01\xff", "byte 3: field 3 is not valid UTF-8"),
         (b"\x0a\x01\xff\x0a\x01m", "byte 0: field 1 is not valid UTF-8"),
         (b"\x0a\x81\x08" + b"m" * 1025, "1024 characters"),
+        (b"\x0a\x01m\x1a\x81\x08" + b"i" * 1025, "1024 characters"),
     ],
 )
 def test_says_where_a_message_is_malformed(data, where):
@@ -188,10 +189,56 @@ def test_says_where_a_message_is_malformed(data, where):
         scan(data)
 
 
-def test_unknown_groups_are_skipped_as_protobuf_does():
-    assert scan(b"\x0a\x01m\x53\x08\x01\x54").model == "m"
-    with pytest.raises(MalformedRequestError):
-        scan(b"\x0a\x01m\x53\x08\x01")
+def tag(number, kind):
+    value, out = number << 3 | kind, b""
+    while value > 0x7F:
+        out += bytes((value & 0x7F | 0x80,))
+        value >>= 7
+    return out + bytes((value,))
+
+
+inside = st.recursive(
+    st.lists(
+        st.one_of(
+            st.builds(lambda n: tag(n, 0) + b"\x05", st.integers(0, 40)),
+            st.builds(lambda n: tag(n, 1) + bytes(8), st.integers(0, 40)),
+            st.builds(lambda n: tag(n, 5) + bytes(4), st.integers(0, 40)),
+            st.builds(lambda n: tag(n, 2) + b"\x02\xff\xfe", st.integers(0, 40)),
+            st.builds(lambda n: tag(n, 0) + b"\xff" * 9 + b"\x7f", st.integers(1, 40)),
+        ),
+        max_size=3,
+    ).map(b"".join),
+    lambda body: st.builds(
+        lambda n, b, off: tag(n, 3) + b + tag(n + off, 4),
+        st.integers(0, 40),
+        body,
+        st.sampled_from((0, 0, 0, 1)),
+    ),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from((1, 4, 5, 9, 20, 40)), inside, st.integers(0, 60))
+def test_groups_are_skipped_or_refused_as_protobuf_does(number, body, cut):
+    whole = b"\x0a\x01m" + tag(number, 3) + body + tag(number, 4)
+    for data in (whole, whole[: 3 + cut]):
+        try:
+            ModelInferRequest.FromString(data)
+        except DecodeError:
+            with pytest.raises(MalformedRequestError):
+                scan(data)
+        else:
+            assert scan(data).model == "m"
+
+
+@pytest.mark.parametrize("depth", [100, 101])
+def test_groups_nest_as_deep_as_protobuf_takes_them(depth):
+    data = b"\x0a\x01m" + b"\x4b" * depth + b"\x4c" * depth
+    if depth == 100:
+        assert scan(data).model == ModelInferRequest.FromString(data).model_name
+    else:
+        with pytest.raises(MalformedRequestError, match="too deep"):
+            scan(data)
 
 
 def test_long_sequence_id_is_refused():
@@ -201,11 +248,28 @@ def test_long_sequence_id_is_refused():
         scan(request.SerializeToString())
 
 
-def test_tiny_fields_cannot_hold_the_loop():
-    allowed = b"\x0a\x01m" + b"\x3a\x00" * (MAX_FIELDS - 1)
-    assert scan(allowed).model == "m"
-    with pytest.raises(MalformedRequestError, match="more than"):
-        scan(allowed + b"\x3a\x00")
+ODD = b"\x22\x10" + b"\x12\x02\x10\x05" + b"\x0a\x0amax_tokens"  # the value before its key
+NAME = b"\x0a\x80\x08" + b"m" * 1024
+
+
+@pytest.mark.parametrize(
+    ("allowed", "one_more", "why"),
+    [
+        (b"\x3a\x00" * (MAX_FIELDS - 1), b"\x3a\x00", "top-level fields"),
+        (b"\x4b" + b"\x3a\x00" * (MAX_FIELDS - 3) + b"\x4c", b"\x4b\x4c", "top-level fields"),
+        (ODD * MAX_ODD_PARAMETERS, ODD, "unusual way"),
+        (NAME * (MAX_TEXT_BYTES // 1024 - 1), NAME, "together"),
+    ],
+)
+def test_what_costs_time_is_limited(allowed, one_more, why):
+    assert scan(b"\x0a\x01m" + allowed).model
+    with pytest.raises(MalformedRequestError, match=why):
+        scan(b"\x0a\x01m" + allowed + one_more)
+
+
+def test_a_name_that_is_too_large_is_refused_before_it_is_decoded():
+    with pytest.raises(MalformedRequestError, match="together"):
+        scan(b"\x0a\xff\xff\x07" + b"\xff" * 0x1FFFF)
 
 
 def test_key_order_and_duplicate_names_do_not_matter():

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from router.telemetry.admin import AdminServer, Readiness, Reason, assess
+from router.telemetry.admin import MAX_CONNECTIONS, AdminServer, Readiness, Reason, assess
 from router.telemetry.metrics import Metrics
 from router.telemetry.view import FleetView
 
@@ -202,3 +202,23 @@ def test_readiness_blocks_only_for_what_stops_all_service(
     clean = readiness.ready and not dead and not without
     expected = "ready" if clean else "degraded" if readiness.ready else "not_ready"
     assert readiness.status == expected
+
+
+async def test_idle_connections_beyond_a_few_are_closed_the_oldest_first(
+    client: aiohttp.ClientSession, server: AdminServer
+) -> None:
+    url = client._base_url
+    assert url is not None
+    opened = [
+        await asyncio.open_connection("127.0.0.1", url.port) for _ in range(MAX_CONNECTIONS + 5)
+    ]
+    async with client.get("/healthz") as reply:  # accepted last, so all others are by now
+        assert reply.status == 200
+    await server.refresh(0.0)
+    for reader, _ in opened[:5]:
+        assert await reader.read() == b""
+    assert not any(reader.at_eof() for reader, _ in opened[6:])
+    async with client.get("/healthz") as reply:
+        assert reply.status == 200
+    for _, writer in opened:
+        writer.close()

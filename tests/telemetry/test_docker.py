@@ -117,7 +117,39 @@ def test_the_fleet_lives_in_the_services(compose: dict[str, Any], fleet: config.
 def test_everything_mounted_is_there(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         for volume in service.get("volumes", []):
-            assert (DOCKER / volume.split(":")[0]).exists()
+            source = volume.split(":")[0]
+            assert source in compose["volumes"] or (DOCKER / source).exists()
+
+
+@pytest.mark.parametrize("name", ["gateway", "models"])
+def test_our_containers_are_bounded_and_write_to_named_places_only(
+    compose: dict[str, Any], name: str
+) -> None:
+    service = compose["services"][name]
+    assert service["read_only"] is True
+    assert {"mem_limit", "pids_limit"} <= service.keys()
+
+
+@pytest.mark.parametrize("has_answered", [False, True])
+def test_a_gateway_that_hangs_is_killed_only_if_it_ever_answered(
+    compose: dict[str, Any], tmp_path: Path, has_answered: bool
+) -> None:
+    """The probe itself, by the shell; what it asks and kills with are stand-ins."""
+    probe = compose["services"]["gateway"]["healthcheck"]["test"][1].replace("/tmp", str(tmp_path))
+    stand_ins = 'python() { false; }; sleep() { :; }; kill() { echo "kill $*"; }; '
+    if has_answered:
+        (tmp_path / "alive").touch()
+    done = subprocess.run(
+        ["sh", "-c", stand_ins + probe], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == ("kill -9 -1\n" if has_answered else "")
+
+
+def test_a_gateway_that_answers_is_left_alone(compose: dict[str, Any], tmp_path: Path) -> None:
+    probe = compose["services"]["gateway"]["healthcheck"]["test"][1].replace("/tmp", str(tmp_path))
+    subprocess.run(["sh", "-c", "python() { :; }; " + probe], timeout=20, check=True)
+    assert (tmp_path / "alive").exists()
 
 
 def test_the_gateway_may_drain_before_it_is_killed(

@@ -225,3 +225,30 @@ def test_lines_reach_stderr_and_a_stalled_stderr_does_not_hang_the_exit(tmp_path
         os.close(writing)
     assert ended.returncode == 0
     assert ended.stdout == b"ended\n"
+
+
+def test_what_libraries_repeat_is_throttled_and_counted() -> None:
+    sink, times = Sink(), iter([0.0, 1.0, 2.0, 30.0])
+    output = install(write=sink.write, now=lambda: next(times))
+    try:
+        for number in range(4):
+            logging.getLogger("grpc._cython.cygrpc").error("Invalid encoding of byte %d", number)
+        for _ in range(4):
+            logging.getLogger("router.app").warning("our own")
+    finally:
+        output.close()
+    lines = sink.lines
+    theirs = [line for line in lines if line["logger"].startswith("grpc")]
+    assert [line.get("suppressed") for line in theirs] == [None, 2]
+    assert len(lines) - len(theirs) == 4
+
+
+def test_what_libraries_vary_is_bounded_altogether() -> None:
+    sink = Sink()
+    output = install(write=sink.write, now=lambda: 0.0)
+    try:
+        for number in range(1000):
+            logging.getLogger("grpc").error(f"{number} is odd")
+    finally:
+        output.close()
+    assert len(sink.raw) <= 100
