@@ -20,6 +20,11 @@ from router.core import kernel as k
 from router.core.health import Health, State
 from router.core.latency import RatioTracker, WaitTracker
 from router.core.layout import Layout
+from router.model import Load
+
+# That others keep an endpoint awake is believed for so many readings of its load after it had a
+# request of this gateway: a server that merely claims to be busy attracts nobody.
+BELIEVED_FOR = 10
 
 
 class Factors(NamedTuple):
@@ -30,11 +35,21 @@ class Factors(NamedTuple):
     delay_ms: float
 
 
+def foreign_requests(load: Load, own: int, max_in_flight: int) -> float:
+    """Requests of others on an endpoint, by what it says of itself: 0 .. ``max_in_flight``.
+
+    What it counts includes the ``own`` of this gateway, which are known better here. A gauge that
+    its engine lacks is NaN and counts nothing. Beyond the cap more is no fuller than full.
+    """
+    told = sum(count for count in (load.running, load.queued) if count > 0.0)
+    return min(max(0.0, told - own), float(max_in_flight))
+
+
 class Seat:
     """Live state of one endpoint: requests in flight, health, latency error, turns."""
 
     __slots__ = (
-        "_caps", "_cells", "_factors", "_others", "_z",
+        "_caps", "_cells", "_factors", "_others", "_unused", "_z",
         "health", "in_flight", "name", "peak", "tpot_ratio", "turns", "wait",
     )  # fmt: skip
 
@@ -47,6 +62,7 @@ class Seat:
         self.turns = 0
         self.peak = 0
         self._others = 0.0
+        self._unused = BELIEVED_FOR
         self._z = 0.0
         self._factors = Factors(1.0, 1.0, 0.0)
         self._caps: list[float] = []
@@ -66,6 +82,7 @@ class Seat:
         """One more request; ``batch_cap`` is the concurrency that its own budget tolerates."""
         self.in_flight += 1
         self.turns += 1
+        self._unused = 0
         self.peak = max(self.peak, self.in_flight)
         if batch_cap < math.inf:
             insort(self._caps, batch_cap)
@@ -79,8 +96,9 @@ class Seat:
         self.publish_load()
 
     def set_others(self, others: float) -> None:
-        """Requests that other gateways or callers have there (0 when nobody says)."""
+        """Requests that others have there, once a reading; 0 when nobody says."""
         self._others = others
+        self._unused += 1
         self.publish_load()
 
     def publish_load(self) -> None:
@@ -88,8 +106,12 @@ class Seat:
         batch = self.in_flight + self._others
         cap = self._caps[0] if self._caps else math.inf
         eligible = 1.0 if self.health.admits(self.in_flight) else 0.0
+        believed = self._others >= 1.0 and self._unused <= BELIEVED_FOR
+        awake = 1.0 if self.in_flight or believed else 0.0
         for live, row in self._cells:
             live[k.BATCH, row] = batch
+            live[k.OWN, row] = self.in_flight
+            live[k.AWAKE, row] = awake
             live[k.BATCH_CAP, row] = cap
             live[k.TURNS, row] = self.turns
             live[k.ELIGIBLE, row] = eligible

@@ -22,6 +22,7 @@ REASONS = {
     k.UNHEALTHY: "unhealthy",
     k.RESIDENCY: "residency",
     k.CONTEXT: "context_length",
+    k.NOT_FINITE: "not_finite",
     k.CARBON_UNKNOWN: "carbon_unknown",
     k.CARBON_BUDGET: "carbon_budget",
     k.FULL: "full",
@@ -100,7 +101,7 @@ def explain(
     columns = question.columns
     decision, refusal, reason = None, "", ""
     try:
-        decision = decide(request, snapshot, board, expected, now, rng, network_j, dry=True)
+        decision = decide(request, snapshot, board, expected, now, rng, network_j)
     except RefusedError as error:
         refusal, reason = str(error), error.reason
     relaxed = decision.relaxed if decision else snapshot.policy.ladder

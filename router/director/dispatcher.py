@@ -15,7 +15,7 @@ from router.core.energy import J_PER_KWH
 from router.core.health import State
 from router.core.learning import prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
-from router.core.pipeline import decide
+from router.core.pipeline import decide, decide_and_teach
 from router.core.retry import RetryThrottle
 from router.errors import DrainingError, NothingFeasibleError
 from router.model import Decision, Fleet, Intensity, Receipt, Request
@@ -104,34 +104,53 @@ class Dispatcher:
             request.model, request.tenant, request.input_tokens, request.max_output_tokens
         )
 
-    def pick(
+    def look(
         self, view: View, request: Request, expected: Expected, tried: tuple[str, ...] = ()
     ) -> Decision:
-        """Decide on ``view``; a sequence stays on the endpoint where it began.
+        """What is decided on ``view`` now; changes nothing. A sequence stays where it began.
 
         Raises RequestError and RefusedError leaves.
         """
-        key = (request.model, request.sequence_id)
-        pinned = self._pins.get(key, "") if request.sequence_id else ""
+        return decide(
+            request,
+            view.snapshot,
+            view.board,
+            expected,
+            self.parts.clock.now(),
+            self.parts.rng,
+            self.network_j(request.payload_bytes),
+            tried,
+            self._pinned(request),
+        )
+
+    def pick(
+        self, view: View, request: Request, expected: Expected, tried: tuple[str, ...] = ()
+    ) -> Decision:
+        """Decide for a request that is forwarded: pins its sequence, and teaches what it tells.
+
+        Raises RequestError and RefusedError leaves.
+        """
+        pinned = self._pinned(request)
         try:
-            decision = decide(
-                request,
-                view.snapshot,
-                view.board,
-                expected,
-                self.parts.clock.now(),
-                self.parts.rng,
-                self.network_j(request.payload_bytes),
-                tried,
-                pinned,
-            )
+            if tried or pinned:
+                decision = self.look(view, request, expected, tried)
+            else:
+                decision = decide_and_teach(
+                    request,
+                    view.snapshot,
+                    view.board,
+                    expected,
+                    self.parts.clock.now(),
+                    self.parts.rng,
+                    self.network_j(request.payload_bytes),
+                )
         except NothingFeasibleError:
             if not _rests(view.board.seats.get(pinned)):
                 # The endpoint cannot go on with the sequence: begun anew, it is free to move.
-                self._pins.pop(key, None)
+                self._pins.pop((request.model, request.sequence_id), None)
             raise
         if request.sequence_id:
-            self._pin(key, decision.endpoint.name)
+            self._pin((request.model, request.sequence_id), decision.endpoint.name)
         return decision
 
     def note(self, lesson: Lesson) -> None:
@@ -172,6 +191,12 @@ class Dispatcher:
         """A decision id, unique to this gateway."""
         self._count += 1
         return f"{self._identity}-{self._count:x}"
+
+    def _pinned(self, request: Request) -> str:
+        """The endpoint where the request's sequence began; "" for none."""
+        if not request.sequence_id:
+            return ""
+        return self._pins.get((request.model, request.sequence_id), "")
 
     def _pin(self, key: tuple[str, str], endpoint: str) -> None:
         self._pins[key] = endpoint

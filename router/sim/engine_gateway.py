@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from router.core import kernel as k
+from router.core.board import BELIEVED_FOR
 from router.core.latency import _RATIO_BOUNDS, _WEIGHT, WAIT_ERRORS, observe_wait, wait_errors
 from router.core.learning import TELLING_TOKENS
 from router.core.lengths import _FORGETTING
@@ -20,7 +21,8 @@ from router.sim import engine_state as s
 from router.sim.engine_replica import compiled, inlined
 
 _LOW, _HIGH = _RATIO_BOUNDS
-OWN, TURNS, CAPPED, LEAST_CAP, DIRTY = range(5)
+OWN, TURNS, CAPPED, LEAST_CAP, DIRTY, UNUSED = range(6)
+SEAT = 6
 TOTAL, PEAK = 0, 1
 TPOT_MEAN, TPOT_VARIANCE = WAIT_ERRORS, WAIT_ERRORS + 1
 ERRORS = WAIT_ERRORS + 2
@@ -35,9 +37,12 @@ def _publish(gates, g, e):
     if gates.seats[g, e, CAPPED] > 0:
         cap = float(gates.seats[g, e, LEAST_CAP])
     turns = gates.seats[g, e, TURNS]
+    awake = own > 0 or (gates.others[g, e] >= 1.0 and gates.seats[g, e, UNUSED] <= BELIEVED_FOR)
     for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
         m, row = gates.cells[cell, 0], gates.cells[cell, 1]
         gates.live[g, m, k.BATCH, row] = batch
+        gates.live[g, m, k.OWN, row] = own
+        gates.live[g, m, k.AWAKE, row] = awake
         gates.live[g, m, k.BATCH_CAP, row] = cap
         gates.live[g, m, k.TURNS, row] = turns
 
@@ -63,6 +68,7 @@ def take(gates, g, e, cap, exact):
     seats, total = gates.seats, gates.total
     seats[g, e, OWN] += 1
     seats[g, e, TURNS] += 1
+    seats[g, e, UNUSED] = 0
     total[e, TOTAL] += 1
     total[e, PEAK] = max(total[e, PEAK], total[e, TOTAL])
     if cap < np.inf:
@@ -115,6 +121,7 @@ def poll(gates, plant, g):
             r = gates.endpoint_replicas[at]
             told += n[r, s.RUNNING] + n[r, s.QUEUED]
         gates.others[g, e] = float(max(0, told - gates.seats[g, e, OWN]))
+        gates.seats[g, e, UNUSED] += 1
         _publish(gates, g, e)
 
 
@@ -232,8 +239,10 @@ def batch_cap(columns, live, m, row, tpot_budget, e2e_budget, ttft_ms, n_out_q):
     slope = columns.tables[m, k.TPOT_MS_PER_SEQUENCE, row]
     if allowed == np.inf or slope <= 0.0:
         return np.inf
-    room = allowed / live[k.TPOT_FACTOR, row] - columns.tables[m, k.TPOT_BASE_MS, row]
-    cap = max(1.0, math.floor(room / slope))
+    room = (allowed / live[k.TPOT_FACTOR, row] - columns.tables[m, k.TPOT_BASE_MS, row]) / slope
+    if room >= columns.tables[m, k.MAX_BATCH, row]:
+        return np.inf
+    cap = max(1.0, math.floor(room))
     return cap if cap < columns.tables[m, k.MAX_BATCH, row] else np.inf
 
 

@@ -249,8 +249,8 @@ class Columns(NamedTuple):
 class Gates(NamedTuple):
     """What each gateway knows. ``live`` (gateways, models, rows, n): the boards.
 
-    ``seats`` (gateways, endpoints, 5): own requests, turns, capped requests, least cap, and
-    whether something was learned that is not published yet.
+    ``seats`` (gateways, endpoints, 6): own requests, turns, capped requests, least cap, whether
+    something was learned that is not published yet, and polls since its last own request.
     ``others`` (gateways, endpoints): foreign requests at the last poll. ``total`` (endpoints, 2):
     requests in flight to each endpoint, and the most there ever were. ``caps`` (gateways,
     endpoints, caps): how many requests have each cap. ``errors`` (gateways, endpoints, columns):

@@ -1,16 +1,16 @@
 import math
 import random
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from router.core import kernel as k
-from router.core.board import Board
+from router.core.board import BELIEVED_FOR, Board, foreign_requests
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.lease import Lease
-from router.model import Outcome
+from router.model import Load, Outcome
 from tests.factories import NOW, endpoint, fleet, health_settings, served
 
 NAMES = ["a", "b", "c", "d"]
@@ -44,6 +44,7 @@ class BoardMachine(RuleBasedStateMachine):
         self.open = []
         self.closed = []
         self.others = {}
+        self.readings = {}
         self.gone = []
 
     @rule(at=st.integers(0, 100), cap=CAPS)
@@ -51,6 +52,7 @@ class BoardMachine(RuleBasedStateMachine):
         names = sorted(self.board.seats)
         seat = self.board.seats[names[at % len(names)]]
         self.open.append((Lease(seat, cap), cap))
+        self.readings[seat.name] = 0
 
     @precondition(lambda self: self.open)
     @rule(at=st.integers(0, 100), outcome=OUTCOMES)
@@ -75,6 +77,7 @@ class BoardMachine(RuleBasedStateMachine):
             else:
                 self.gone.append(seat)
                 self.others.pop(name, None)
+                self.readings.pop(name, None)
 
     @rule(at=st.integers(0, 100), others=st.sampled_from([0.0, 0.5, 3.0]))
     def foreign_load(self, at, others):
@@ -82,6 +85,7 @@ class BoardMachine(RuleBasedStateMachine):
         name = names[at % len(names)]
         self.board.seats[name].set_others(others)
         self.others[name] = others
+        self.readings[name] = self.readings.get(name, BELIEVED_FOR) + 1
 
     @rule(
         at=st.integers(0, 100),
@@ -132,6 +136,10 @@ class BoardMachine(RuleBasedStateMachine):
                 caps = [cap for lease, cap in self.open if lease.seat is seat]
                 assert live[k.BATCH, row] == seat.in_flight + self.others.get(one.name, 0.0)
                 assert live[k.BATCH, row] == seat.batch
+                assert live[k.OWN, row] == seat.in_flight
+                lately = self.readings.get(one.name, BELIEVED_FOR) <= BELIEVED_FOR
+                believed = lately and self.others.get(one.name, 0.0) >= 1.0
+                assert bool(live[k.AWAKE, row]) == (seat.in_flight > 0 or believed)
                 assert live[k.BATCH_CAP, row] == min(caps, default=math.inf)
                 assert live[k.TURNS, row] == seat.turns
                 assert bool(live[k.ELIGIBLE, row]) == seat.health.admits(seat.in_flight)
@@ -188,3 +196,23 @@ def test_what_ended_leaves_nothing_behind():
             leases.pop(rng.randrange(20)).close(Outcome.SUCCEEDED)
         leases.append(Lease(seat, float(rng.randrange(1, 100))))
         assert len(seat._caps) == len(leases)
+
+
+@given(st.floats(), st.floats(), st.integers(0, 500), st.integers(1, 500))
+def test_whatever_a_server_says_of_its_load_it_has_between_nobody_and_its_cap(
+    running, queued, own, cap
+):
+    assert 0.0 <= foreign_requests(Load(running, queued, 0.0, 0.0), own, cap) <= cap
+
+
+def test_a_server_that_claims_to_be_busy_is_not_taken_for_awake():
+    board = Board(layout_of([("a", "east", MODELS[:1])]), health_settings(), 0.0)
+    seat, awake = board.seats["a"], board.live("llama", "")[k.AWAKE]
+    seat.set_others(40.0)
+    assert awake[0] == 0.0
+    Lease(seat, math.inf).close(Outcome.SUCCEEDED)
+    for _ in range(BELIEVED_FOR):
+        seat.set_others(40.0)
+        assert awake[0] == 1.0
+    seat.set_others(40.0)
+    assert awake[0] == 0.0

@@ -221,5 +221,5 @@ async def test_the_oldest_sequences_are_forgotten_before_memory_is(monkeypatch):
     monkeypatch.setattr(dispatcher, "_MAX_SEQUENCES", 10)
     room = Room({"a": ANSWER})
     for name in (*map(str, range(10)), "0", "new"):
-        room.director.decide(request(sequence_id=name))
+        await ask(room, sequence_id=name)
     assert [name for _, name in room.director._pins] == [*map(str, range(2, 10)), "0", "new"]
