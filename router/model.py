@@ -235,7 +235,10 @@ class Budget(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What routing needs of one inference request. Token counts are NaN where unknown."""
+    """What routing needs of one inference request. Token counts are NaN where unknown.
+
+    ``ignored``: flags of what the caller said and routing cannot use (`router.core.claims`).
+    """
 
     model: str
     version: str = ""
@@ -248,6 +251,7 @@ class Request(NamedTuple):
     input_tokens: float = math.nan
     max_output_tokens: float = UNLIMITED
     payload_bytes: int = 0
+    ignored: tuple[str, ...] = ()
 
 
 class Weights(NamedTuple):

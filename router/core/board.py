@@ -27,12 +27,30 @@ from router.model import Load
 BELIEVED_FOR = 10
 
 
+# An endpoint that looks slow gets no requests, and without requests it would look slow for ever.
+# So when nothing was learned of it for QUIET_S, its profile is believed again: half of the excess
+# is forgotten every HALF_LIFE_S, until a request goes there and tells. While it is slow indeed that
+# is about one request a minute.
+QUIET_S = 60.0
+HALF_LIFE_S = 60.0
+_RELAX_EVERY_S = 1.0
+_RELAX_KEEPS = 0.5 ** (_RELAX_EVERY_S / HALF_LIFE_S)
+# A prefill by which delay and factor of a wait are compared with those of the prior, ms.
+_USUAL_PREFILL_MS = 100.0
+
+
 class Factors(NamedTuple):
     """How wrong the latency model is, at the policy's quantile: factors, and a delay of TTFT."""
 
     ttft: float
     tpot: float
     delay_ms: float
+
+
+def prior_factors(z: float) -> Factors:
+    """Before any outcome, at the quantile whose standard normal deviate is ``z``."""
+    delay_ms, ttft = WaitTracker(z).errors()
+    return Factors(ttft, RatioTracker().factor(z), delay_ms)
 
 
 def foreign_requests(load: Load, own: int, max_in_flight: int) -> float:
@@ -49,7 +67,7 @@ class Seat:
     """Live state of one endpoint: requests in flight, health, latency error, turns."""
 
     __slots__ = (
-        "_caps", "_cells", "_factors", "_others", "_unused", "_z",
+        "_caps", "_cells", "_factors", "_others", "_prior", "_quiet_since", "_unused", "_z",
         "health", "in_flight", "name", "peak", "tpot_ratio", "turns", "wait",
     )  # fmt: skip
 
@@ -63,8 +81,9 @@ class Seat:
         self.peak = 0
         self._others = 0.0
         self._unused = BELIEVED_FOR
+        self._quiet_since = math.nan
         self._z = 0.0
-        self._factors = Factors(1.0, 1.0, 0.0)
+        self._factors = self._prior = Factors(1.0, 1.0, 0.0)
         self._caps: list[float] = []
         self._cells: list[tuple[NDArray[np.float64], int]] = []
 
@@ -117,7 +136,29 @@ class Seat:
             live[k.ELIGIBLE, row] = eligible
 
     def publish_latency(self) -> None:
-        """Write the model's errors at the policy's quantile into every model's live columns."""
+        """Something was learned: write the model's errors at the policy's quantile into every
+        model's live columns."""
+        self._quiet_since = math.nan
+        self._publish_errors()
+
+    def relax(self, now: float) -> None:
+        """Once every _RELAX_EVERY_S: forget some of what makes a quiet endpoint look slow."""
+        if not self._quiet_since <= now:
+            self._quiet_since = now
+        if now - self._quiet_since < QUIET_S:
+            return
+        factors, prior = self._factors, self._prior
+        wait_ms = factors.delay_ms + factors.ttft * _USUAL_PREFILL_MS
+        slow_to_begin = wait_ms > prior.ttft * _USUAL_PREFILL_MS
+        slow_to_go_on = factors.tpot > prior.tpot
+        if slow_to_begin:
+            self.wait.relax(_RELAX_KEEPS)
+        if slow_to_go_on:
+            self.tpot_ratio.relax(_RELAX_KEEPS)
+        if slow_to_begin or slow_to_go_on:
+            self._publish_errors()
+
+    def _publish_errors(self) -> None:
         delay_ms, ttft = self.wait.errors()
         factors = Factors(ttft, self.tpot_ratio.factor(self._z), delay_ms)
         self._factors = factors
@@ -129,7 +170,7 @@ class Seat:
     def settle(self, cells: list[tuple[NDArray[np.float64], int]], z: float) -> None:
         """Move to other columns (a reload); everything known is written there at once."""
         self._cells = cells
-        self._z = z
+        self._z, self._prior = z, prior_factors(z)
         self.wait.aim(z)
         self.publish_load()
         self.publish_latency()
@@ -151,6 +192,7 @@ class Board:
     ) -> None:
         self.layout = layout
         self._max_ejected = settings.max_ejected_fraction
+        self._relax_at = -math.inf
         old = previous.seats if previous else {}
         names = [endpoint.name for endpoint in layout.fleet.endpoints]
         self.seats: Mapping[str, Seat] = {
@@ -180,7 +222,14 @@ class Board:
         return out + 1 <= self._max_ejected * len(self.seats)
 
     def tick(self, now: float) -> None:
-        """Let busy marks and ejections expire. Cheap: only unsettled seats are touched."""
+        """Let busy marks and ejections expire, and quiet endpoints be believed again.
+
+        Cheap: but for once a second, only unsettled seats are touched.
+        """
+        if now >= self._relax_at:
+            self._relax_at = now + _RELAX_EVERY_S
+            for seat in self.seats.values():
+                seat.relax(now)
         for seat in self.seats.values():
             if not seat.health.settled:
                 seat.health.tick(now)

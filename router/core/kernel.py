@@ -569,11 +569,12 @@ def _worth(table, live, labels, first, end, rtt_row, ask, rule, best_cost, premi
         if terms.cost >= best_cost or not _might(table, live, i, place, ask):
             continue
         # The first will do: replicas of a region are much alike, and this is the hot path.
-        energy = table[J_PER_TOKEN, i] * ask.n_out + table[J_PER_REQUEST, i]
-        if _reason(table, live, i, place, ask, rule, terms) >= FULL and energy > 0.0:
-            gain = (best_cost - terms.cost) / (rule.w_g * energy * place.kwh_per_j)
-            worth = min(gain + premium, table[MAX_PREMIUM, i])
-        break
+        if _reason(table, live, i, place, ask, rule, terms) >= FULL:
+            energy = table[J_PER_TOKEN, i] * ask.n_out + table[J_PER_REQUEST, i]
+            if energy > 0.0:
+                gain = (best_cost - terms.cost) / (rule.w_g * energy * place.kwh_per_j)
+                worth = min(gain + premium, table[MAX_PREMIUM, i])
+            break
     return worth
 
 

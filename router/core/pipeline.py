@@ -155,7 +155,7 @@ def ask(
         found = layout.find(request.model, request.version)
         columns = snapshot.columns[found.model, found.version]
     rtt_row = columns.origin_rows.get(request.origin)
-    flags: tuple[str, ...] = ()
+    flags = request.ignored
     if rtt_row is None:
         rtt_row = columns.origin_rows.get(layout.fleet.default_origin)
         if rtt_row is None:
@@ -165,7 +165,7 @@ def ask(
                 f"known origins: {known}"
             )
         if request.origin:
-            flags = (ORIGIN_UNKNOWN,)
+            flags = (*flags, ORIGIN_UNKNOWN)
     return Question(
         columns,
         rtt_row,

@@ -10,14 +10,22 @@ from typing import NamedTuple
 from router.contract import Backend, Clock, Observer, ReportReader, Rng
 from router.core.accounting import Run
 from router.core.board import Board, Factors, Seat
+from router.core.claims import fits_payload
 from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
 from router.core.health import State
-from router.core.learning import prediction_of, teach_latency
+from router.core.learning import most_output_tokens, prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import decide, decide_and_teach
 from router.core.retry import RetryThrottle
-from router.errors import DrainingError, NothingFeasibleError
+from router.errors import (
+    BudgetImpossibleError,
+    DrainingError,
+    NothingFeasibleError,
+    PolicyExcludesError,
+    RefusedError,
+    RequestError,
+)
 from router.model import Decision, Fleet, Intensity, Receipt, Request
 
 BYTES_PER_GB = 1e9
@@ -149,6 +157,9 @@ class Dispatcher:
                 # The endpoint cannot go on with the sequence: begun anew, it is free to move.
                 self._pins.pop((request.model, request.sequence_id), None)
             raise
+        except (BudgetImpossibleError, PolicyExcludesError):
+            self._doubt(view, request)
+            raise
         if request.sequence_id:
             self._pin((request.model, request.sequence_id), decision.endpoint.name)
         return decision
@@ -168,12 +179,20 @@ class Dispatcher:
             request, decision, tokens = receipt.request, receipt.decision, receipt.output_tokens
             teach_latency(
                 lesson.seat,
-                prediction_of(decision, lesson.factors, lesson.run.batch, lesson.batch_at_start),
+                prediction_of(
+                    decision,
+                    lesson.factors,
+                    lesson.run.batch,
+                    lesson.batch_at_start,
+                    # Behind an emulated server there is no prompt: it takes the caller's word.
+                    decision.endpoint.emulated or fits_payload(request),
+                ),
                 lesson.run,
                 tokens,
                 _seen_rtt_ms(decision, lesson.fleet),
             )
-            lengths.observe(request.model, request.tenant, request.input_tokens, tokens)
+            most = most_output_tokens(request, decision, lesson.run)
+            lengths.observe(request.model, request.tenant, request.input_tokens, tokens, most)
             observer.decided(lesson.decided_s)
             observer.finished(receipt, lesson.added_s)
 
@@ -191,6 +210,17 @@ class Dispatcher:
         """A decision id, unique to this gateway."""
         self._count += 1
         return f"{self._identity}-{self._count:x}"
+
+    def _doubt(self, view: View, request: Request) -> None:
+        """Where lengths as learned refuse what the prior would not: they may be wrong, and nothing
+        that succeeds is left to say so."""
+        lengths = self.parts.lengths
+        prior = lengths.prior(request.model, request.input_tokens, request.max_output_tokens)
+        try:
+            self.look(view, request, prior)
+        except (RefusedError, RequestError):
+            return
+        lengths.doubt(request.model, request.tenant)
 
     def _pinned(self, request: Request) -> str:
         """The endpoint where the request's sequence began; "" for none."""

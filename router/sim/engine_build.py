@@ -21,7 +21,7 @@ from router.core.latency import (
     z_of,
 )
 from router.core.layout import Candidates, Layout
-from router.core.lengths import _Lengths
+from router.core.lengths import _MOST_PRIORS, _Lengths
 from router.errors import InvalidMetadataError, TraceError
 from router.model import Fleet, Policy, Profile
 from router.sim import engine_gateway as gw
@@ -266,6 +266,7 @@ def _lengths(simulation: Simulation, site: Site) -> Floats:
         prior = _Lengths(simulation.fleet.priors[one.model])
         lengths[:, m, 0] = (
             prior.mean, prior.log_mean, prior.log_variance, prior.log_top, math.nan, 1.0,
+            max(1.0, _MOST_PRIORS * prior.mean), 0.0,
         )  # fmt: skip
     return lengths
 

@@ -15,7 +15,7 @@ from router.core import kernel as k
 from router.core.board import BELIEVED_FOR
 from router.core.latency import _RATIO_BOUNDS, _WEIGHT, WAIT_ERRORS, observe_wait, wait_errors
 from router.core.learning import TELLING_TOKENS
-from router.core.lengths import _FORGETTING
+from router.core.lengths import _FORGETTING, _LEAST_SD, _REACH_SDS, _SHARED_LESSONS
 from router.core.lengths import _WEIGHT as _LENGTH_WEIGHT
 from router.sim import engine_state as s
 from router.sim.engine_replica import compiled, inlined
@@ -139,8 +139,13 @@ def _observe(errors, g, e, actual_ms, predicted_ms, share):
 @inlined
 def _learn_length(lengths, g, m, t, log_out, out):
     """Twin of `LengthModel`'s `observe` for one of its entries."""
-    lengths[g, m, t, s.MEAN] += _LENGTH_WEIGHT * (out - lengths[g, m, t, s.MEAN])
     error = log_out - lengths[g, m, t, s.LOG_MEAN]
+    reach = _REACH_SDS * max(math.sqrt(lengths[g, m, t, s.LOG_VARIANCE]), _LEAST_SD)
+    if abs(error) > reach:
+        error = math.copysign(reach, error)
+        log_out = lengths[g, m, t, s.LOG_MEAN] + error
+        out = math.exp(log_out)
+    lengths[g, m, t, s.MEAN] += _LENGTH_WEIGHT * (out - lengths[g, m, t, s.MEAN])
     lengths[g, m, t, s.LOG_MEAN] += _LENGTH_WEIGHT * error
     lengths[g, m, t, s.LOG_VARIANCE] = (1.0 - _LENGTH_WEIGHT) * (
         lengths[g, m, t, s.LOG_VARIANCE] + _LENGTH_WEIGHT * error * error
@@ -166,14 +171,15 @@ def digest(gates, g, z):
         observe_wait(errors[g, e], actual_ms, prefill_ms, z, miss, True)
         _observe(errors, g, e, lessons[g, i, s.L_TPOT], lessons[g, i, s.L_TPOT_EXPECTED], share)
         m, t = int(lessons[g, i, s.L_MODEL]), int(lessons[g, i, s.L_TENANT])
-        out = lessons[g, i, s.L_OUT]
+        out = min(lessons[g, i, s.L_OUT], lengths[g, m, 0, s.MOST])
         log_out = math.log(out)
-        if t > 0:
-            if lengths[g, m, t, s.KNOWN] == 0.0:
-                for at in range(s.LENGTHS):
-                    lengths[g, m, t, at] = lengths[g, m, 0, at]
-            _learn_length(lengths, g, m, t, log_out, out)
-        _learn_length(lengths, g, m, 0, log_out, out)
+        if lengths[g, m, t, s.KNOWN] == 0.0:
+            for at in range(s.LENGTHS):
+                lengths[g, m, t, at] = lengths[g, m, 0, at]
+        _learn_length(lengths, g, m, t, log_out, out)
+        if lengths[g, m, t, s.TAUGHT] < _SHARED_LESSONS:
+            lengths[g, m, t, s.TAUGHT] += 1.0
+            _learn_length(lengths, g, m, 0, log_out, out)
     for i in range(count):
         e = int(lessons[g, i, s.L_ENDPOINT])
         if gates.seats[g, e, DIRTY] == 0:

@@ -102,14 +102,17 @@ UP = 0
 WAKING = 1
 DOWN = 2
 
-# Learned lengths, columns; of (gateway, model, tenant + 1), 0 for the model as a whole.
+# Learned lengths, columns; of (gateway, model, tenant + 1), 0 for what unknown tenants start from.
+# MOST: tokens that an answer counts for at most. TAUGHT: lessons to those unknown.
 MEAN = 0
 LOG_MEAN = 1
 LOG_VARIANCE = 2
 LOG_TOP = 3
 QUANTILE = 4
 KNOWN = 5
-LENGTHS = 6
+MOST = 6
+TAUGHT = 7
+LENGTHS = 8
 
 # Lessons, columns.
 L_ENDPOINT = 0

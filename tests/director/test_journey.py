@@ -349,7 +349,7 @@ async def test_the_round_trip_that_counts_is_the_gateways_own():
 
 
 async def test_lengths_are_learned_by_model_and_tenant():
-    room = Room({"a": Says(b"x", trailers=report(output_tokens=20.0))}, alone())
+    room = Room({"a": Says(b"x", end_s=0.2, trailers=report(output_tokens=20.0))}, alone())
     for _ in range(400):
         await room.infer(tenant="acme", input_tokens=7.0)
     expected = room.director.expect(request()._replace(tenant="acme"))
