@@ -31,8 +31,11 @@ _WEIGHT = 0.02  # a memory of about 50 requests
 _FORGETTING = 0.005
 # Before any request the prior's quantile is to be believed, whichever is asked for.
 _PRIOR_TOP_SD = 4.0
-# One answer in 30,000 of a log-normal lies beyond; the least spread is for priors that have none.
+# An answer in 2 million of a log-normal lies beyond. Of what unknown tenants start from, one in 22:
+# there it is better to know less than to believe one of them. The least spread is for priors
+# without any.
 _REACH_SDS = 5.0
+_SHARED_REACH_SDS = 2.0
 _LEAST_SD = 0.5
 # A prompt counts for so many times the usual one at most, or at least for one part in so many.
 _INPUT_REACH = 4.0
@@ -67,11 +70,13 @@ class _Lengths:
         self.log_top = self.log_mean + _PRIOR_TOP_SD * sd
         self.lessons = 0
 
-    def observe(self, input_tokens: float, output_tokens: float) -> None:
+    def observe(
+        self, input_tokens: float, output_tokens: float, reach_sds: float = _REACH_SDS
+    ) -> None:
         """Take in one answer; ``input_tokens`` NaN where unknown."""
         log_tokens = math.log(output_tokens)
         error = log_tokens - self.log_mean
-        reach = _REACH_SDS * max(math.sqrt(self.log_variance), _LEAST_SD)
+        reach = reach_sds * max(math.sqrt(self.log_variance), _LEAST_SD)
         if abs(error) > reach:
             error = math.copysign(reach, error)
             log_tokens = self.log_mean + error
@@ -140,7 +145,7 @@ class LengthModel:
         if lengths.lessons < _SHARED_LESSONS:
             lengths.lessons += 1
             shared.lessons += 1
-            shared.observe(input_tokens, output_tokens)
+            shared.observe(input_tokens, output_tokens, _SHARED_REACH_SDS)
 
     def doubt(self, model: str, tenant: str) -> None:
         """Take in one refusal that the prior would not have given."""

@@ -15,7 +15,13 @@ from router.core import kernel as k
 from router.core.board import BELIEVED_FOR
 from router.core.latency import _RATIO_BOUNDS, _WEIGHT, WAIT_ERRORS, observe_wait, wait_errors
 from router.core.learning import TELLING_TOKENS
-from router.core.lengths import _FORGETTING, _LEAST_SD, _REACH_SDS, _SHARED_LESSONS
+from router.core.lengths import (
+    _FORGETTING,
+    _LEAST_SD,
+    _REACH_SDS,
+    _SHARED_LESSONS,
+    _SHARED_REACH_SDS,
+)
 from router.core.lengths import _WEIGHT as _LENGTH_WEIGHT
 from router.sim import engine_state as s
 from router.sim.engine_replica import compiled, inlined
@@ -137,10 +143,10 @@ def _observe(errors, g, e, actual_ms, predicted_ms, share):
 
 
 @inlined
-def _learn_length(lengths, g, m, t, log_out, out):
+def _learn_length(lengths, g, m, t, log_out, out, reach_sds):
     """Twin of `LengthModel`'s `observe` for one of its entries."""
     error = log_out - lengths[g, m, t, s.LOG_MEAN]
-    reach = _REACH_SDS * max(math.sqrt(lengths[g, m, t, s.LOG_VARIANCE]), _LEAST_SD)
+    reach = reach_sds * max(math.sqrt(lengths[g, m, t, s.LOG_VARIANCE]), _LEAST_SD)
     if abs(error) > reach:
         error = math.copysign(reach, error)
         log_out = lengths[g, m, t, s.LOG_MEAN] + error
@@ -176,10 +182,10 @@ def digest(gates, g, z):
         if lengths[g, m, t, s.KNOWN] == 0.0:
             for at in range(s.LENGTHS):
                 lengths[g, m, t, at] = lengths[g, m, 0, at]
-        _learn_length(lengths, g, m, t, log_out, out)
+        _learn_length(lengths, g, m, t, log_out, out, _REACH_SDS)
         if lengths[g, m, t, s.TAUGHT] < _SHARED_LESSONS:
             lengths[g, m, t, s.TAUGHT] += 1.0
-            _learn_length(lengths, g, m, 0, log_out, out)
+            _learn_length(lengths, g, m, 0, log_out, out, _SHARED_REACH_SDS)
     for i in range(count):
         e = int(lessons[g, i, s.L_ENDPOINT])
         if gates.seats[g, e, DIRTY] == 0:
