@@ -38,6 +38,8 @@ def reporting(server):
     """What a scripted server does: a short pause, and a report of ``server.tokens``."""
 
     async def answer(payload, context):
+        if not payload:
+            return pb.ServerReadyResponse(ready=True).SerializeToString()
         await asyncio.sleep(0.01)
         if server.tokens:
             told = f"TEXT request_cost.output_tokens={server.tokens}"
