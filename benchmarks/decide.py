@@ -1,4 +1,5 @@
-"""What a decision costs: the cost kernel alone and `pipeline.decide`, by size of the fleet.
+"""What a decision costs: the cost kernel alone, `pipeline.decide` (a question) and
+`pipeline.decide_and_teach` (a request that is forwarded), by size of the fleet.
 
 In every round each size is measured beside its floor in the same process: a plain numba loop over
 12 columns that keeps the least weighted sum, called from Python. Requests differ from call to call
@@ -33,7 +34,7 @@ from router.core.columns import build_snapshot
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.lengths import Expected
-from router.core.pipeline import ask, decide
+from router.core.pipeline import ask, decide, decide_and_teach
 from router.model import (
     UNLIMITED,
     Basis,
@@ -64,11 +65,12 @@ REQUESTS = 256
 NOW = 1_700_000_600.0
 SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 # Microseconds at the median, by (what, endpoints).
-TARGETS_US = {("kernel", 64): 1.5, ("decide", 64): 10.0, ("decide", 10_000): 60.0}
+TARGETS_US = {("kernel", 64): 1.5, ("forward", 64): 10.0, ("forward", 10_000): 60.0}
 WHATS = {
     "floor": "12-column numba loop (floor)",
     "kernel": "kernel.choose",
     "decide": "pipeline.decide",
+    "forward": "pipeline.decide_and_teach",
 }
 
 Call = Callable[[], object]
@@ -168,7 +170,8 @@ class Subject:
         self.calls: dict[str, Call] = {
             "floor": self._floor(),
             "kernel": self._kernel(),
-            "decide": self._decide(),
+            "decide": self._call(decide),
+            "forward": self._call(decide_and_teach),
         }
 
     def _request(self) -> tuple[Request, Expected]:
@@ -201,12 +204,12 @@ class Subject:
             columns.scratch,
         )  # fmt: skip
 
-    def _decide(self) -> Call:
+    def _call(self, deciding: Callable[..., object]) -> Call:
         every, snapshot, board, rng = cycle(self._asked), self._snapshot, self._board, self._rng
 
         def call() -> object:
             request, expected = next(every)
-            return decide(request, snapshot, board, expected, NOW, rng)
+            return deciding(request, snapshot, board, expected, NOW, rng)
 
         return call
 
@@ -275,7 +278,7 @@ def table(samples: dict[tuple[str, int], list[int]], empty_ns: float) -> Table:
         verdict = "" if target is None else "met" if p50 <= target else "MISSED"
         out.add_row(
             f"{endpoints:,}" if what == "floor" else "", WHATS[what], f"{p50:.2f}", f"{p99:.2f}",
-            "" if target is None else f"{target:g}", verdict, end_section=what == "decide",
+            "" if target is None else f"{target:g}", verdict, end_section=what == "forward",
         )  # fmt: skip
     return out
 

@@ -269,6 +269,7 @@ class Request(NamedTuple):
     """What routing needs of one inference request. Token counts are NaN where unknown.
 
     ``sequence_start``, ``sequence_end``: whether it begins, or ends, a stateful sequence.
+    ``ignored``: flags of what the caller said and routing cannot use (`router.core.claims`).
     """
 
     model: str
@@ -284,6 +285,7 @@ class Request(NamedTuple):
     payload_bytes: int = 0
     sequence_start: bool = False
     sequence_end: bool = False
+    ignored: tuple[str, ...] = ()
 
 
 class Weights(NamedTuple):

@@ -18,7 +18,7 @@ from router.app.live import Outside
 from router.config import load
 from router.config.settings import Config
 from router.contract import Clock
-from router.core.board import Board
+from router.core.board import Board, foreign_requests
 from router.core.layout import Layout
 from router.director import Director, View
 from router.errors import ConfigError
@@ -141,10 +141,10 @@ class Runtime:
     def take_load(self, endpoint: str, load: Load | None, age_s: float) -> None:
         """A poll's result: foreign requests there, as long as it is not stale.
 
-        What the server counts includes this gateway's own; those are known better here. A reading
-        that is too old is dropped, so that a dead scrape cannot exclude an endpoint for ever.
+        A reading that is too old is dropped: a dead scrape cannot exclude an endpoint for ever.
         """
-        if endpoint not in self._asked:
+        max_in_flight = self._asked.get(endpoint)
+        if max_in_flight is None:
             # The poller of the fleet before a reload has a moment to live.
             return
         self._loads[endpoint] = (load, self.clock.monotonic() - age_s)
@@ -152,9 +152,7 @@ class Runtime:
         if load is None or age_s > self.config.settings.load.stale_after_s:
             seat.set_others(0.0)
             return
-        # NaN where an engine has no such gauge: what it does tell still counts.
-        told = sum(count for count in (load.running, load.queued) if not math.isnan(count))
-        seat.set_others(max(0.0, told - seat.in_flight))
+        seat.set_others(foreign_requests(load, seat.in_flight, max_in_flight))
 
     def models_ready(self) -> dict[str, bool]:
         """Model name -> whether a healthy endpoint serves it."""
@@ -222,7 +220,7 @@ class Runtime:
     def _forget_loads(self) -> None:
         """Drop what was told by endpoints that are no longer asked: nobody would correct it."""
         self._asked = _asked(self.config)
-        for name in self._loads.keys() - self._asked:
+        for name in self._loads.keys() - self._asked.keys():
             del self._loads[name]
             if name in self._board.seats:
                 self._board.seats[name].set_others(0.0)
@@ -243,6 +241,10 @@ class Runtime:
         return configured_carbon(config, self.clock.now(), self._outside, before)
 
 
-def _asked(config: Config) -> frozenset[str]:
-    """The endpoints that are asked for their load."""
-    return frozenset(endpoint.name for endpoint in config.fleet.endpoints if endpoint.metrics_url)
+def _asked(config: Config) -> dict[str, int]:
+    """The endpoints that are asked for their load, and what each may have in flight."""
+    return {
+        endpoint.name: endpoint.max_in_flight
+        for endpoint in config.fleet.endpoints
+        if endpoint.metrics_url
+    }

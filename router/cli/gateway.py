@@ -62,6 +62,7 @@ def explain(
 ) -> None:
     """Rank every candidate for one request, with each term of its score."""
     from router import app as root
+    from router.core import claims
     from router.model import Budget, Request
     from router.views.explanation import explained_json, render_explained
 
@@ -69,6 +70,9 @@ def explain(
     limits = (ttft_ms, tpot_ms, e2e_ms)
     if not all(limit > 0 for limit in limits):
         raise typer.BadParameter("a latency budget must be over 0 ms")
+    counts = [count for count in (input_tokens, max_output_tokens) if count not in (None, math.inf)]
+    if any(math.isnan(claims.tokens(count)) for count in counts):
+        raise typer.BadParameter(f"token counts lie between 1 and {claims.MAX_TOKENS:g}")
     request = Request(
         model=model,
         version=model_version,

@@ -20,9 +20,11 @@ class TokenProfileSchema(Strict):
 
     kind: Literal["token"] = Field(description="selects this kind")
     idle_w: float = Field(ge=0, le=_WATTS, description="GPU draw of a loaded, idle replica, W")
-    base_w: float = Field(gt=0, le=_WATTS, description="power at 0 tokens/s while running, W")
+    base_w: float = Field(ge=0.01, le=_WATTS, description="power at 0 tokens/s while running, W")
     w_per_token_s: float = Field(ge=0, le=1000, description="W per output token/s")
-    tpot_base_ms: float = Field(gt=0, le=_MS, description="time per output token at batch 0, ms")
+    tpot_base_ms: float = Field(
+        ge=0.001, le=_MS, description="time per output token at batch 0, ms"
+    )
     tpot_ms_per_sequence: float = Field(ge=0, le=_MS, description="added by each sequence, ms")
     prefill_base_ms: float = Field(ge=0, le=_MS, description="of any prompt, ms")
     prefill_ms_per_token: float = Field(ge=0, le=_MS, description="added by each input token, ms")
@@ -57,8 +59,8 @@ class TaskProfileSchema(Strict):
     """Any other backend: energy and time per request; see ``router.model.TaskProfile``."""
 
     kind: Literal["task"] = Field(description="selects this kind")
-    energy_j: float = Field(gt=0, le=1e9, description="device energy of one request, J")
-    service_ms: float = Field(gt=0, le=_MS, description="time of one request alone, ms")
+    energy_j: float = Field(ge=1e-6, le=1e9, description="device energy of one request, J")
+    service_ms: float = Field(ge=0.001, le=_MS, description="time of one request alone, ms")
     service_ms_per_in_flight: float = Field(
         default=0.0, ge=0, le=_MS, description="added by each other request in flight, ms"
     )

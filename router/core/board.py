@@ -21,6 +21,7 @@ from router.core.health import Cause, Health, State
 from router.core.latency import RatioTracker, WaitTracker
 from router.core.layout import Layout
 from router.core.outlier import Avoidance, OutlierEjection
+from router.model import Load
 
 if TYPE_CHECKING:
     from router.core.lease import Lease
@@ -31,6 +32,21 @@ _TROUBLE_S = 5.0
 # (name, version) of a model as an endpoint declares it.
 ModelKey: TypeAlias = tuple[str, str]
 
+# That others keep an endpoint awake is believed for so many readings of its load after it had a
+# request of this gateway: a server that merely claims to be busy attracts nobody.
+BELIEVED_FOR = 10
+
+# An endpoint that looks slow gets no requests, and without requests it would look slow for ever.
+# So when nothing was learned of it for QUIET_S, its profile is believed again: half of the excess
+# is forgotten every HALF_LIFE_S, until a request goes there and tells. While it is slow indeed that
+# is about one request a minute.
+QUIET_S = 60.0
+HALF_LIFE_S = 60.0
+_RELAX_EVERY_S = 1.0
+_RELAX_KEEPS = 0.5 ** (_RELAX_EVERY_S / HALF_LIFE_S)
+# A prefill by which delay and factor of a wait are compared with those of the prior, ms.
+_USUAL_PREFILL_MS = 100.0
+
 
 class Factors(NamedTuple):
     """How wrong the latency model is, at the policy's quantile: factors, and a delay of TTFT."""
@@ -38,6 +54,22 @@ class Factors(NamedTuple):
     ttft: float
     tpot: float
     delay_ms: float
+
+
+def prior_factors(z: float) -> Factors:
+    """Before any outcome, at the quantile whose standard normal deviate is ``z``."""
+    delay_ms, ttft = WaitTracker(z).errors()
+    return Factors(ttft, RatioTracker().factor(z), delay_ms)
+
+
+def foreign_requests(load: Load, own: int, max_in_flight: int) -> float:
+    """Requests of others on an endpoint, by what it says of itself: 0 .. ``max_in_flight``.
+
+    What it counts includes the ``own`` of this gateway, which are known better here. A gauge that
+    its engine lacks is NaN and counts nothing. Beyond the cap more is no fuller than full.
+    """
+    told = sum(count for count in (load.running, load.queued) if count > 0.0)
+    return min(max(0.0, told - own), float(max_in_flight))
 
 
 class _Cell(NamedTuple):
@@ -56,7 +88,7 @@ class Seat:
     """
 
     __slots__ = (
-        "_caps", "_cells", "_factors", "_others", "_z",
+        "_caps", "_cells", "_factors", "_others", "_prior", "_quiet_since", "_unused", "_z",
         "health", "in_flight", "leases", "name", "outliers", "peak", "signs", "tpot_ratio", "turns",
         "wait",
     )  # fmt: skip
@@ -73,8 +105,10 @@ class Seat:
         self.turns = 0
         self.peak = 0
         self._others = 0.0
+        self._unused = BELIEVED_FOR
+        self._quiet_since = math.nan
         self._z = 0.0
-        self._factors = Factors(1.0, 1.0, 0.0)
+        self._factors = self._prior = Factors(1.0, 1.0, 0.0)
         self._caps: list[float] = []
         self._cells: list[_Cell] = []
 
@@ -122,6 +156,7 @@ class Seat:
         """One more request; ``batch_cap`` is the concurrency that its own budget tolerates."""
         self.in_flight += 1
         self.turns += 1
+        self._unused = 0
         self.peak = max(self.peak, self.in_flight)
         if batch_cap < math.inf:
             insort(self._caps, batch_cap)
@@ -135,8 +170,9 @@ class Seat:
         self.publish_load()
 
     def set_others(self, others: float) -> None:
-        """Requests that other gateways or callers have there (0 when nobody says)."""
+        """Requests that others have there, once a reading; 0 when nobody says."""
         self._others = others
+        self._unused += 1
         self.publish_load()
 
     def publish_load(self) -> None:
@@ -144,14 +180,40 @@ class Seat:
         batch = self.in_flight + self._others
         cap = self._caps[0] if self._caps else math.inf
         admits = self.health.admits(self.in_flight)
+        believed = self._others >= 1.0 and self._unused <= BELIEVED_FOR
+        awake = 1.0 if self.in_flight or believed else 0.0
         for live, row, outlier in self._cells:
             live[k.BATCH, row] = batch
+            live[k.OWN, row] = self.in_flight
+            live[k.AWAKE, row] = awake
             live[k.BATCH_CAP, row] = cap
             live[k.TURNS, row] = self.turns
             live[k.ELIGIBLE, row] = 1.0 if admits and outlier.admits else 0.0
 
     def publish_latency(self) -> None:
-        """Write the model's errors at the policy's quantile into every model's live columns."""
+        """Something was learned: write the model's errors at the policy's quantile into every
+        model's live columns."""
+        self._quiet_since = math.nan
+        self._publish_errors()
+
+    def relax(self, now: float) -> None:
+        """Once every _RELAX_EVERY_S: forget some of what makes a quiet endpoint look slow."""
+        if not self._quiet_since <= now:
+            self._quiet_since = now
+        if now - self._quiet_since < QUIET_S:
+            return
+        factors, prior = self._factors, self._prior
+        wait_ms = factors.delay_ms + factors.ttft * _USUAL_PREFILL_MS
+        slow_to_begin = wait_ms > prior.ttft * _USUAL_PREFILL_MS
+        slow_to_go_on = factors.tpot > prior.tpot
+        if slow_to_begin:
+            self.wait.relax(_RELAX_KEEPS)
+        if slow_to_go_on:
+            self.tpot_ratio.relax(_RELAX_KEEPS)
+        if slow_to_begin or slow_to_go_on:
+            self._publish_errors()
+
+    def _publish_errors(self) -> None:
         delay_ms, ttft = self.wait.errors()
         factors = Factors(ttft, self.tpot_ratio.factor(self._z), delay_ms)
         self._factors = factors
@@ -163,7 +225,7 @@ class Seat:
     def settle(self, cells: list[_Cell], z: float) -> None:
         """Move to other columns (a reload); everything known is written there at once."""
         self._cells = cells
-        self._z = z
+        self._z, self._prior = z, prior_factors(z)
         self.wait.aim(z)
         self.publish_load()
         self.publish_latency()
@@ -186,6 +248,7 @@ class Board:
         self.layout = layout
         self.avoidance: Avoidance = previous.avoidance if previous else Avoidance()
         self._settings = settings
+        self._relax_at = -math.inf
         old = previous.seats if previous else {}
         names = [endpoint.name for endpoint in layout.fleet.endpoints]
         self.seats: Mapping[str, Seat] = {
@@ -267,7 +330,13 @@ class Board:
         seat.publish_load()
 
     def tick(self, now: float) -> None:
-        """Let marks expire, and notice who is quiet. Cheap: most seats have nothing to tell."""
+        """Let marks expire, notice who is quiet, and let those that nothing was learned of for long
+        be believed again. Cheap: most seats have nothing to tell, and once a second is enough.
+        """
+        if now >= self._relax_at:
+            self._relax_at = now + _RELAX_EVERY_S
+            for seat in self.seats.values():
+                seat.relax(now)
         for seat in self.seats.values():
             health = seat.health
             pending = not health.settled

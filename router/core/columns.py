@@ -85,17 +85,25 @@ class Snapshot:
 
 
 def mean_over(forecast: Forecast, start: float, run_s: float) -> float:
-    """Intensity averaged over ``start`` .. ``start + run_s``, g/kWh."""
-    total, at, end = 0.0, start, start + run_s
+    """Intensity averaged over ``start`` .. ``start + run_s``, g/kWh.
+
+    At most as many steps as there are slots, however long the run: the first slot also holds
+    before it, the last one ever after.
+    """
+    end = start + run_s
+    slots, last = forecast.slots, len(forecast.slots) - 1
     if not start < end:
         return forecast.at(start).g_per_kwh
-    slot, last = math.floor((start - forecast.start) / forecast.step_s), len(forecast.slots) - 1
-    while at < end:
+    if end == math.inf:
+        return slots[last].g_per_kwh
+    slot = min(max(math.floor((start - forecast.start) / forecast.step_s), -1), last)
+    total, at, length_s = 0.0, start, end - start
+    while at < end and slot < last:
         # Counted, not computed from `at`: rounding must not find the same slot twice.
         until = max(at, min(end, forecast.start + forecast.step_s * (slot + 1)))
-        total += forecast.slots[min(max(slot, 0), last)].g_per_kwh * (until - at)
+        total += slots[max(slot, 0)].g_per_kwh * (until - at)
         at, slot = until, slot + 1
-    return total / (end - start)
+    return total / length_s + slots[last].g_per_kwh * ((end - at) / length_s)
 
 
 def build_snapshot(
@@ -171,6 +179,7 @@ def _columns(
         table[k.CI_FROM : origins_from, rows] = np.array(hours)[:, None]
         rtt_ms = [fleet.rtt_ms[origin][name] for origin in origins]
         table[origins_from:, rows] = np.array(rtt_ms)[:, None]
+    table[k.MAX_PREMIUM] = _max_premiums(table)
     rows_of = {origin: origins_from + column for column, origin in enumerate(origins)}
     return ModelColumns(candidates, table, rows_of, np.empty((k.SCRATCH_ROWS, table.shape[1])))
 
@@ -208,7 +217,23 @@ def _static(
         pue / J_PER_KWH,
         context_tokens,
         1.0 / capacity,
+        0.0,
     ]
+
+
+def _max_premiums(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The most that room at a candidate can be worth, in g/kWh of its energy; (n,).
+
+    Twice what the same work emits at the dirtiest candidate: its intensity, the worst of the hours
+    known, times how much more energy the hardware there takes. Twice, because room there may have
+    its price too. 0 where the work takes no energy.
+    """
+    kwh = (table[k.J_PER_TOKEN] + table[k.J_PER_REQUEST]) * table[k.KWH_PER_J]
+    hours = table[k.CI_FROM : k.CI_FROM + CI_HOURS]
+    worst_g = (kwh * np.where(hours <= k.KNOWN_CI, hours, 0.0)).max()
+    most: NDArray[np.float64] = np.zeros_like(kwh)
+    np.divide(2.0 * worst_g, kwh, out=most, where=kwh > 0.0)
+    return most
 
 
 def _deciding_hours(

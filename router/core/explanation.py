@@ -23,6 +23,7 @@ REASONS = {
     k.UNHEALTHY: "unhealthy",
     k.RESIDENCY: "residency",
     k.CONTEXT: "context_length",
+    k.NOT_FINITE: "not_finite",
     k.CARBON_UNKNOWN: "carbon_unknown",
     k.CARBON_BUDGET: "carbon_budget",
     k.FULL: "full",
@@ -103,7 +104,7 @@ def explain(
     columns = question.columns
     decision, refusal, reason = None, "", ""
     try:
-        decision = decide(request, snapshot, board, expected, now, rng, network_j, dry=True)
+        decision = decide(request, snapshot, board, expected, now, rng, network_j)
     except RefusedError as error:
         refusal, reason = str(error), error.reason
     relaxed = decision.relaxed if decision else snapshot.policy.ladder

@@ -12,17 +12,22 @@ For candidate i with b requests there (own and foreign), n_in and n_out expected
     queue    = max(0, b + 1 - max_batch) * run / max_batch
     ttft     = rtt + ttft_delay + queue + prefill
     e2e      = ttft + n_out_quantile * tpot * tpot_factor
-    energy   = j_per_token * n_out + j_per_request (+ wake_energy * wake_w * run, when b < 1)
+    energy   = j_per_token * n_out + j_per_request (+ wake_energy * wake_w * run, when asleep)
     grams    = (energy * PUE + network) / 3.6e6 * CI, CI averaged over the run
-    premium  = (energy * scarcity premium of the region (+ wake_premium * wake_w * run * CI, b < 1))
-               * PUE / 3.6e6
+    premium  = (energy * scarcity premium of the region
+                (+ wake_premium * wake_w * run * CI, when asleep)) * PUE / 3.6e6
     cost     = w_g * (grams + premium) + w_ttft * ttft + w_e2e * e2e + w_load * b / cap
                + w_turn * turns
 
 The premium is a price, in grams that nobody emits: no receipt and no carbon limit counts it. The
-scarcity premium (g/kWh) is a shadow price on the room of a region, learned from the decisions
-themselves (`_learn_premiums`): who has a good alternative leaves room to who has none. The wake
+scarcity premium (g/kWh) is a shadow price on the room of a region, learned from requests that are
+forwarded (`learn_premiums`): who has a good alternative leaves room to who has none. The wake
 premium holds back from waking a replica for next to nothing.
+
+What a server says of its load (the foreign part of b) may only repel: it takes room and time. What
+attracts goes by what this gateway knows itself: the fuller one to fill up by OWN, and AWAKE as
+`router.core.board` has it. A candidate whose figures are not all finite is excluded: its cost is a
+sum over every term, so that this one comparison holds for all that leaves here.
 
 Sources: SCIENCE sections 1-4. ``*_factor`` and ``ttft_delay`` (of the path, whatever the prompt)
 carry the live error distribution to the quantile.
@@ -54,7 +59,8 @@ WAKE_W = 11
 KWH_PER_J = 12
 CONTEXT_TOKENS = 13
 PER_CAPACITY = 14
-CI_FROM = 15
+MAX_PREMIUM = 15
+CI_FROM = 16
 
 # Rows of the live board, shape (LIVE_ROWS, n).
 BATCH = 0
@@ -65,7 +71,9 @@ TPOT_FACTOR = 4
 TURNS = 5
 PREMIUM = 6
 TTFT_DELAY = 7
-LIVE_ROWS = 8
+OWN = 8
+AWAKE = 9
+LIVE_ROWS = 10
 
 # The policy's parameters.
 W_GCO2E = 0
@@ -95,12 +103,13 @@ FEASIBLE = 0
 UNHEALTHY = 1
 RESIDENCY = 2
 CONTEXT = 3
-CARBON_UNKNOWN = 4
-CARBON_BUDGET = 5
-FULL = 6
-TTFT_BUDGET = 7
-TPOT_BUDGET = 8
-E2E_BUDGET = 9
+NOT_FINITE = 4
+CARBON_UNKNOWN = 5
+CARBON_BUDGET = 6
+FULL = 7
+TTFT_BUDGET = 8
+TPOT_BUDGET = 9
+E2E_BUDGET = 10
 
 # Rows of the scratch that `choose` works in, shape (SCRATCH_ROWS, n).
 S_COST = 0
@@ -127,6 +136,8 @@ EVALUATED = 10
 # that no room is kept free for long; capacity: what the model's endpoints may have in flight. Both
 # thus go by how often the fleet turns over, not by its size. Below the least it is 0. Of all
 # requests, this share teaches (those with a draw below it): as much is learned, in less time.
+# No room is worth more than MAX_PREMIUM of its row (see `router.core.columns`): a gain over next to
+# no energy is no price.
 TEACHES = 0.25
 RISE = 32.0
 FALL = 0.16
@@ -239,11 +250,10 @@ def _mean_ci(table, i, hours, slot_left_s, run_s):
 
     Not positive where the columns are older than that. The last hour's CI holds ever after.
     """
-    hour = 0
-    while slot_left_s <= 0.0:
+    hour, last = 0, hours - 1
+    while slot_left_s <= 0.0 and hour < last:
         slot_left_s += _S_PER_HOUR
         hour += 1
-    last = hours - 1
     if run_s <= slot_left_s or hour >= last:
         return table[CI_FROM + min(hour, last), i]
     total = 0.0
@@ -293,7 +303,7 @@ def _terms(table, live, i, place, ask, rule):
     e2e = ttft + ask.n_out_q * tpot_q
     run_s = run_ms * 1e-3
     energy = table[J_PER_TOKEN, i] * ask.n_out + table[J_PER_REQUEST, i]
-    if batch < 1.0:
+    if live[AWAKE, i] == 0.0:
         energy += rule.wake_energy * table[WAKE_W, i] * run_s
     ci = place.ci
     if run_s > ask.slot_left_s:
@@ -301,7 +311,7 @@ def _terms(table, live, i, place, ask, rule):
     # PUE belongs to the data centre; the network term has none.
     grams = (energy * place.kwh_per_j + ask.network_kwh) * ci
     premium = energy * place.kwh_per_j * live[PREMIUM, i]
-    if batch < 1.0:
+    if live[AWAKE, i] == 0.0:
         premium += rule.wake_premium * table[WAKE_W, i] * run_s * place.kwh_per_j * ci
     cost = rule.w_g * (grams + premium) + rule.w_ttft * ttft + rule.w_e2e * e2e
     if rule.balances:
@@ -319,6 +329,8 @@ def _reason(table, live, i, place, ask, rule, terms):
         reason = RESIDENCY
     elif ask.n_in + ask.n_out > table[CONTEXT_TOKENS, i]:
         reason = CONTEXT
+    elif not terms.cost < np.inf:
+        reason = NOT_FINITE
     elif terms.ci > rule.max_ci:
         reason = CARBON_UNKNOWN if terms.ci > KNOWN_CI else CARBON_BUDGET
     elif terms.grams > rule.max_grams:
@@ -349,50 +361,6 @@ def _might(table, live, i, place, ask):
         and alone <= ask.tpot_budget
         and ttft + ask.n_out_q * alone <= ask.e2e_budget
     )
-
-
-@_inlined
-def _learn_premiums(table, live, labels, starts, params, rtt_row, ask, rule, best, best_cost):
-    """Raise the premium of regions without room that this request would have gained by, and lower
-    that of regions with room.
-
-    What the room is worth to it, in g/kWh of its energy there: how much more it has to pay
-    elsewhere, premium there included. The premium stays below SCARCITY of that, so that where all
-    would gain alike nobody leaves.
-    """
-    for r in range(np.uint64(starts.size - 1)):
-        first, end = np.uint64(starts[r]), np.uint64(starts[r + np.uint64(1)])
-        premium = live[PREMIUM, first]
-        if best[r] < np.inf:
-            if premium == 0.0:
-                continue
-            inside, most = 0.0, 0.0
-            for i in range(first, end):
-                inside += live[BATCH, i]
-                most += table[MAX_IN_FLIGHT, i]
-            fall = FALL + FALL_EMPTY * max(0.0, 1.0 - inside / most)
-            premium *= 1.0 - min(1.0, fall * table[PER_CAPACITY, first])
-            if premium < LEAST_PREMIUM:
-                premium = 0.0
-        else:
-            missing = 0.0
-            place = _place(table, labels, first, rtt_row)
-            for i in range(first, end):
-                terms = _terms(table, live, i, place, ask, rule)
-                if terms.cost >= best_cost or not _might(table, live, i, place, ask):
-                    continue
-                # The first will do: replicas of a region are much alike, and this is the hot path.
-                if _reason(table, live, i, place, ask, rule, terms) >= FULL:
-                    energy = table[J_PER_TOKEN, i] * ask.n_out + table[J_PER_REQUEST, i]
-                    if energy > 0.0:
-                        gain = (best_cost - terms.cost) / (rule.w_g * energy * place.kwh_per_j)
-                        missing = params[SCARCITY] * (gain + premium) - premium
-                    break
-            if missing <= 0.0:
-                continue
-            premium += min(1.0, RISE * table[PER_CAPACITY, first]) * missing
-        for i in range(first, end):
-            live[PREMIUM, i] = premium
 
 
 @numba.njit("i8(f8[::1], f8, f8, f8)", cache=True, **_OPTIONS)
@@ -437,7 +405,7 @@ def _sweep(table, live, labels, rtt_row, ask, rule, scratch):
     ci, rtt = table[CI_FROM], table[rtt_row]
     batches, eligible, caps, turns = live[BATCH], live[ELIGIBLE], live[BATCH_CAP], live[TURNS]
     ttft_factor, tpot_factor, premiums = live[TTFT_FACTOR], live[TPOT_FACTOR], live[PREMIUM]
-    ttft_delay = live[TTFT_DELAY]
+    ttft_delay, awake = live[TTFT_DELAY], live[AWAKE]
     total = ask.n_in + ask.n_out
     late = 0
     for i in range(np.uint64(table.shape[1])):
@@ -461,17 +429,19 @@ def _sweep(table, live, labels, rtt_row, ask, rule, scratch):
         energy = _read(j_per_token, i) * ask.n_out + _read(j_per_request, i)
         waking = _read(wake_w, i) * run_s
         woken = energy + rule.wake_energy * waking
-        energy = woken if batch < 1.0 else energy
+        asleep = _read(awake, i) == 0.0
+        energy = woken if asleep else energy
         grams = (energy * _read(kwh_per_j, i) + ask.network_kwh) * _read(ci, i)
         premium = energy * _read(kwh_per_j, i) * _read(premiums, i)
         dearer = premium + rule.wake_premium * waking * _read(kwh_per_j, i) * _read(ci, i)
-        premium = dearer if batch < 1.0 else premium
+        premium = dearer if asleep else premium
         cost = rule.w_g * (grams + premium) + rule.w_ttft * ttft + rule.w_e2e * e2e
         cost += rule.w_load * batch * _read(per_max_in_flight, i) + rule.w_turn * _read(turns, i)
         fits = (
             (_read(eligible, i) != 0.0)
             & ((ask.residency == 0) | ((_read(labels, i) & ask.residency) != 0))
             & (total <= _read(context, i))
+            & (cost < np.inf)
             & (_read(ci, i) <= rule.max_ci)
             & (grams <= rule.max_grams)
             & (batch + 1.0 <= _read(max_in_flight, i))
@@ -513,9 +483,8 @@ def choose(
     """Pick one candidate; ``u`` uniform in [0, 1) draws among near-tied regions.
 
     table (rows, n), live (LIVE_ROWS, n), labels (n,) jurisdiction bits, starts (regions + 1,) row
-    ranges, params (PARAMS,), scratch (SCRATCH_ROWS, n). With SCARCITY, ``live[PREMIUM]`` learns
-    from requests with ``u`` below TEACHES; nothing else of it is written. Returns (row, ttft_ms,
-    tpot_ms, e2e_ms, energy_j, run_s, latency_first_row, latency_first_energy_j,
+    ranges, params (PARAMS,), scratch (SCRATCH_ROWS, n), which alone is written. Returns (row,
+    ttft_ms, tpot_ms, e2e_ms, energy_j, run_s, latency_first_row, latency_first_energy_j,
     latency_first_run_s); rows are -1 when nothing is feasible.
     """
     ask = _Ask(
@@ -547,8 +516,6 @@ def choose(
             best_cost, best_region = best_here, np.int64(r)
     if best_cost == np.inf:
         return -1, np.nan, np.nan, np.nan, np.nan, np.nan, -1, np.nan, np.nan
-    if u < TEACHES and params[SCARCITY] > 0.0 and rule.w_g > 0.0:
-        _learn_premiums(table, live, labels, starts, params, rtt_row, ask, rule, best, best_cost)
     limit = best_cost + params[NEAR_TIE] * abs(best_cost)
     tied = 0
     for r in range(np.uint64(regions)):
@@ -559,12 +526,11 @@ def choose(
     row, best_key = np.uint64(0), -np.inf
     for i in range(np.uint64(starts[region]), np.uint64(starts[region + 1])):
         batch = live[BATCH, i]
-        fill = batch * table[PER_MAX_IN_FLIGHT, i]
-        key = -fill
+        key = -batch * table[PER_MAX_IN_FLIGHT, i]
         roomy = batch + 1.0 <= params[PACK_UNTIL] * table[MAX_IN_FLIGHT, i]
         if params[PACK] != 0.0 and roomy:
             # Above every replica that is past the pack line, and the fuller the better.
-            key = 1.0 + fill
+            key = 1.0 + live[OWN, i] * table[PER_MAX_IN_FLIGHT, i]
         if scratch[S_COST, i] <= limit and key > best_key:
             row, best_key = i, key
     place = _place(table, labels, row, rtt_row)
@@ -576,6 +542,80 @@ def choose(
         np.int64(row), found.ttft, found.tpot, found.e2e, found.energy, found.run_s,
         np.int64(nearest), first.energy, first.run_s,
     )  # fmt: skip
+
+
+@_inlined
+def _fallen(table, live, first, end, premium):
+    """The premium of a region (rows ``first`` to ``end``) in which somebody just found room."""
+    left = 0.0
+    if premium > 0.0:
+        inside, most = 0.0, 0.0
+        for i in range(first, end):
+            inside += live[BATCH, i]
+            most += table[MAX_IN_FLIGHT, i]
+        fall = FALL + FALL_EMPTY * max(0.0, 1.0 - inside / most)
+        left = premium * (1.0 - min(1.0, fall * table[PER_CAPACITY, first]))
+    return left if left >= LEAST_PREMIUM else 0.0
+
+
+@_inlined
+def _worth(table, live, labels, first, end, rtt_row, ask, rule, best_cost, premium):
+    """What room in a region without would be worth to a request that has to pay ``best_cost``
+    elsewhere, g/kWh of its energy there; 0 where it is not room alone that it lacks."""
+    worth = 0.0
+    place = _place(table, labels, first, rtt_row)
+    for i in range(first, end):
+        terms = _terms(table, live, i, place, ask, rule)
+        if terms.cost >= best_cost or not _might(table, live, i, place, ask):
+            continue
+        # The first will do: replicas of a region are much alike, and this is the hot path.
+        if _reason(table, live, i, place, ask, rule, terms) >= FULL:
+            energy = table[J_PER_TOKEN, i] * ask.n_out + table[J_PER_REQUEST, i]
+            if energy > 0.0:
+                gain = (best_cost - terms.cost) / (rule.w_g * energy * place.kwh_per_j)
+                worth = min(gain + premium, table[MAX_PREMIUM, i])
+            break
+    return worth
+
+
+@numba.njit(
+    f"void(f8[:,::1], f8[:,::1], i8[::1], i8[::1], f8[::1], {_REQUEST}, f8[:,::1])",
+    cache=True,
+    **_OPTIONS,
+)
+def learn_premiums(
+    table, live, labels, starts, params, rtt_row, n_in, n_out, n_out_q, network_j,
+    ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, scratch,
+):  # fmt: skip
+    """What a forwarded request teaches of scarcity, into ``live[PREMIUM]``, which alone is written.
+
+    ``scratch``: as `choose` left it for the same request, which was feasible. Raises the premium of
+    regions without room that the request would have gained by, and lowers that of regions with
+    room. The premium stays below SCARCITY of what the room is worth: how much more has to be paid
+    elsewhere, premium there included. So where all would gain alike nobody leaves.
+    """
+    rule = _rule(params)
+    if not (params[SCARCITY] > 0.0 and rule.w_g > 0.0):
+        return
+    ask = _Ask(
+        n_in, n_out, n_out_q, network_j * _KWH_PER_J,
+        ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s,
+    )  # fmt: skip
+    best = scratch[S_BEST]
+    best_cost = np.inf
+    for r in range(np.uint64(starts.size - 1)):
+        best_cost = min(best_cost, best[r])
+    for r in range(np.uint64(starts.size - 1)):
+        first, end = np.uint64(starts[r]), np.uint64(starts[r + np.uint64(1)])
+        premium = live[PREMIUM, first]
+        if best[r] < np.inf:
+            premium = _fallen(table, live, first, end, premium)
+        else:
+            worth = _worth(table, live, labels, first, end, rtt_row, ask, rule, best_cost, premium)
+            missing = params[SCARCITY] * worth - premium
+            premium += min(1.0, RISE * table[PER_CAPACITY, first]) * max(0.0, missing)
+        for i in range(first, end):
+            live[PREMIUM, i] = premium
 
 
 @numba.njit(

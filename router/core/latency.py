@@ -108,6 +108,11 @@ class RatioTracker:
         self._mean += weight * error
         self._variance = (1.0 - weight) * (self._variance + weight * error * error)
 
+    def relax(self, kept: float) -> None:
+        """Keep a share of what was learned, and believe the profile for the rest."""
+        self._mean *= kept
+        self._variance = _PRIOR_SD**2 + kept * (self._variance - _PRIOR_SD**2)
+
     def factor(self, z: float) -> float:
         """The ratio at the quantile whose standard normal deviate is ``z``."""
         return math.exp(self._mean + z * math.sqrt(self._variance))
@@ -211,6 +216,11 @@ class WaitTracker:
         ``divides``: whether it tells delay and factor apart; else it moves the level alone.
         """
         observe_wait(self._state, actual_ms, prefill_ms, self._z, self._miss, divides)
+
+    def relax(self, kept: float) -> None:
+        """Keep a share of what was learned, and believe the profile for the rest."""
+        prior = wait_prior()
+        self._state[:PHASE] = prior[:PHASE] + kept * (self._state[:PHASE] - prior[:PHASE])
 
     def errors(self) -> tuple[float, float]:
         """(delay_ms, factor): a wait is at most delay + factor * prefill at the quantile."""

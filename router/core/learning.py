@@ -14,16 +14,19 @@ from typing import NamedTuple
 from router.core.accounting import Run
 from router.core.board import Factors, Seat
 from router.core.energy import tpot_ms
-from router.model import Decision, TokenProfile
+from router.model import Decision, Request, TokenProfile
 
 # Answers of so many tokens and more tell TPOT in full, shorter ones in proportion: one pause, or
 # whether the first token counts, is all of a short answer's TPOT and little of a long one's.
 TELLING_TOKENS = 64.0
+# Beyond that a report of tokens is a mistake: no hardware beats its measured profile so far.
+_QUICKER = 10.0
 
 
 class Prediction(NamedTuple):
     """The latency model's own figures, without its errors, ms: prefill as of the decision, NaN
-    where the request had to queue; TPOT at the load while it ran.
+    where the request had to queue or the prompt's length is not known; TPOT at the load while it
+    ran.
     """
 
     prefill_ms: float
@@ -31,21 +34,37 @@ class Prediction(NamedTuple):
 
 
 def prediction_of(
-    decision: Decision, factors: Factors, batch: float, batch_at_start: float
+    decision: Decision,
+    factors: Factors,
+    batch: float,
+    batch_at_start: float,
+    prompt_known: bool = True,
 ) -> Prediction:
     """``factors``: at decision time, taken back out of the quantile.
 
     ``batch``: mean requests on the endpoint while it ran, itself included; ``batch_at_start``:
-    those when it went there.
+    those when it went there; ``prompt_known``: no false length of the prompt was decided by.
     """
     profile = decision.served.profile
     prefill_ms = math.nan
-    if batch_at_start <= profile.max_batch:
+    if prompt_known and batch_at_start <= profile.max_batch:
         prefill_ms = (decision.ttft_ms - decision.rtt_ms - factors.delay_ms) / factors.ttft
     running_ms = 0.0
     if isinstance(profile, TokenProfile):
         running_ms = tpot_ms(profile, min(batch, float(profile.max_batch)))
     return Prediction(prefill_ms, running_ms)
+
+
+def most_output_tokens(request: Request, decision: Decision, run: Run) -> float:
+    """More cannot have come of ``request``, whatever is reported: its own limit, the context, and
+    what a replica ten times as quick as its profile makes in that time.
+    """
+    most = min(request.max_output_tokens, decision.served.context_tokens)
+    profile = decision.served.profile
+    if isinstance(profile, TokenProfile):
+        quickest_ms = tpot_ms(profile, 1.0) / _QUICKER
+        most = min(most, 1.0 + run.e2e_ms / quickest_ms)
+    return most
 
 
 def teach_latency(

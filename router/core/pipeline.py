@@ -69,23 +69,68 @@ def decide(
     network_j: float = 0.0,
     tried: Collection[str] = (),
     pinned: str = "",
-    dry: bool = False,
 ) -> Decision:
-    """Where ``request`` goes at ``now``. ``network_j``: joules to carry it; ``tried``: endpoints
-    that failed it already; ``pinned``: the only endpoint allowed (it holds a sequence's state);
-    ``dry``: nothing is learned from the decision.
+    """Where ``request`` goes at ``now``; changes nothing. ``network_j``: joules to carry it;
+    ``tried``: endpoints that failed it already; ``pinned``: the only endpoint allowed (it holds a
+    sequence's state).
 
     Raises UnknownModelError, InvalidMetadataError (origin, tenant), or the RefusedError leaf that
     says what stood in the way, after the policy's ladder is exhausted.
     """
     question = ask(request, snapshot, expected, now, network_j)
     columns = question.columns
-    candidates = columns.candidates
-    live = board.live(candidates.model, candidates.version)
+    live = board.live(columns.candidates.model, columns.candidates.version)
     if tried or pinned:
         live = _without(live, columns, tried, pinned)
-    elif dry:
-        live = live.copy()
+    choice = _choose(request, question, snapshot, live, rng)
+    return _decision(choice, question, snapshot, live, now)
+
+
+def decide_and_teach(
+    request: Request,
+    snapshot: Snapshot,
+    board: Board,
+    expected: Expected,
+    now: float,
+    rng: Rng,
+    network_j: float = 0.0,
+) -> Decision:
+    """As `decide`, for a request that is forwarded: its need teaches ``board`` what room is worth.
+
+    A retry or a pinned request is no free choice and tells nothing: `decide` does for those.
+    """
+    question = ask(request, snapshot, expected, now, network_j)
+    columns = question.columns
+    candidates = columns.candidates
+    live = board.live(candidates.model, candidates.version)
+    choice = _choose(request, question, snapshot, live, rng)
+    if choice.draw < k.TEACHES:
+        k.learn_premiums(
+            columns.table, live, candidates.labels, candidates.starts, choice.params,
+            *_numbers(question, choice.budget), columns.scratch,
+        )  # fmt: skip
+    return _decision(choice, question, snapshot, live, now)
+
+
+class _Choice(NamedTuple):
+    """What the kernel found, and on which rung of the ladder, with which draw."""
+
+    found: Sequence[float]
+    params: NDArray[np.float64]
+    budget: Budget
+    relaxed: tuple[Relax, ...]
+    draw: float
+
+
+def _choose(
+    request: Request,
+    question: Question,
+    snapshot: Snapshot,
+    live: NDArray[np.float64],
+    rng: Rng,
+) -> _Choice:
+    columns = question.columns
+    candidates = columns.candidates
     policy = snapshot.policy
     own = request.budget
     budget = merge_budgets(own, policy.budget)
@@ -93,12 +138,13 @@ def decide(
     params = snapshot.params
     rungs = iter(policy.ladder)
     while True:
+        draw = rng.random()
         found = k.choose(
             columns.table, live, candidates.labels, candidates.starts, params,
-            *_numbers(question, budget), rng.random(), columns.scratch,
+            *_numbers(question, budget), draw, columns.scratch,
         )  # fmt: skip
         if found[0] >= 0:
-            return _decision(found, question, snapshot, live, budget, now, relaxed)
+            return _Choice(found, params, budget, relaxed, draw)
         rung = next(rungs, None)
         if rung is None:
             raise _refusal(request, question, snapshot, live, params, budget)
@@ -119,7 +165,7 @@ def ask(
         found = layout.find(request.model, request.version)
         columns = snapshot.columns[found.model, found.version]
     rtt_row = columns.origin_rows.get(request.origin)
-    flags: tuple[str, ...] = ()
+    flags = request.ignored
     if rtt_row is None:
         rtt_row = columns.origin_rows.get(layout.fleet.default_origin)
         if rtt_row is None:
@@ -129,7 +175,7 @@ def ask(
                 f"known origins: {known}"
             )
         if request.origin:
-            flags = (ORIGIN_UNKNOWN,)
+            flags = (*flags, ORIGIN_UNKNOWN)
     residency = snapshot.residency
     if request.residency:
         residency &= layout.residency_mask(request.residency)
@@ -189,15 +235,15 @@ def _without(
 
 
 def _decision(
-    found: Sequence[float],
+    choice: _Choice,
     question: Question,
     snapshot: Snapshot,
     live: NDArray[np.float64],
-    budget: Budget,
     now: float,
-    relaxed: tuple[Relax, ...],
 ) -> Decision:
-    row, ttft_ms, tpot_ms, e2e_ms, energy_j, run_s, nearest, first_energy_j, first_run_s = found
+    row, ttft_ms, tpot_ms, e2e_ms, energy_j, run_s, nearest, first_energy_j, first_run_s = (
+        choice.found
+    )
     columns = question.columns
     candidates = columns.candidates
     endpoint, served = candidates.endpoints[int(row)], candidates.served[int(row)]
@@ -225,11 +271,15 @@ def _decision(
         first.name,
         (first_energy_j * float(kwh_per_j[int(nearest)]) + network_kwh) * first_mean,
         batch_cap(
-            served.profile, budget, ttft_ms, float(live[k.TPOT_FACTOR, int(row)]), question.expected
+            served.profile,
+            choice.budget,
+            ttft_ms,
+            float(live[k.TPOT_FACTOR, int(row)]),
+            question.expected,
         )
         if isinstance(served.profile, TokenProfile)
         else UNLIMITED,
-        relaxed,
+        choice.relaxed,
         flags,
         Alternative(first, candidates.served[int(nearest)], first_mean),
     )
@@ -265,8 +315,11 @@ def batch_cap(
     if allowed_ms == UNLIMITED or profile.tpot_ms_per_sequence <= 0.0:
         return UNLIMITED
     room_ms = allowed_ms / tpot_factor - profile.tpot_base_ms
-    cap = max(1.0, math.floor(room_ms / profile.tpot_ms_per_sequence))
+    sequences = room_ms / profile.tpot_ms_per_sequence
     # Requests beyond max_batch wait and slow nobody down.
+    if sequences >= profile.max_batch:
+        return UNLIMITED
+    cap = max(1.0, math.floor(sequences))
     return cap if cap < profile.max_batch else UNLIMITED
 
 
@@ -302,6 +355,10 @@ def _refusal(
     if down.any():
         return NothingFeasibleError(
             f"no healthy endpoint serves {model!r} now ({int(down.sum())} out)", _SHED_RETRY_S
+        )
+    if k.NOT_FINITE in seen:
+        return NothingFeasibleError(
+            f"no endpoint of {model!r} has finite predictions for this request: check its profile"
         )
     for reason, text in (
         (k.CARBON_BUDGET, "exceeds the policy's carbon budget"),

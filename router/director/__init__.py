@@ -169,8 +169,8 @@ class Director(Dispatcher):
         raise failure
 
     def decide(self, request: Request) -> Decision:
-        """The decision that `infer` would take now, without forwarding; changes nothing."""
-        return self.pick(self.view, request, self.expect(request), dry=True)
+        """The decision that `infer` would take now, without forwarding: changes nothing."""
+        return self.look(self.view, request, self.expect(request))
 
     def explain(self, request: Request) -> Explanation:
         """Every term of that decision, for every candidate. Raises RequestError leaves only."""

@@ -6,7 +6,9 @@ from router.core.lengths import Expected
 from router.director.dispatcher import Dispatcher, View
 from router.director.suspicion import BLAMING
 from router.errors import (
+    BudgetImpossibleError,
     NothingFeasibleError,
+    PolicyExcludesError,
     RefusedError,
     RequestError,
     UpstreamError,
@@ -22,16 +24,23 @@ def first_choice(
     dispatcher: Dispatcher, view: View, request: Request, expected: Expected
 ) -> Decision:
     """Raises RequestError and RefusedError leaves."""
-    avoided = _avoided(dispatcher, view, request)
     try:
-        if avoided:
-            return dispatcher.pick_at_best(view, request, expected, avoided, ())
-        return dispatcher.pick(view, request, expected)
+        return _chosen(dispatcher, view, request, expected)
     except NothingFeasibleError:
         freed = _freed(dispatcher, view, request)
         if not (view.board.recall(request.model, dispatcher.parts.clock.monotonic()) or freed):
             raise
-        return dispatcher.pick(view, request, expected)
+        return _chosen(dispatcher, view, request, expected)
+    except (BudgetImpossibleError, PolicyExcludesError):
+        dispatcher.doubt_lengths(view, request)
+        raise
+
+
+def _chosen(dispatcher: Dispatcher, view: View, request: Request, expected: Expected) -> Decision:
+    avoided = _avoided(dispatcher, view, request)
+    if avoided or dispatcher.sequences.endpoint(request):
+        return dispatcher.look_in_order(view, request, expected, avoided, ())
+    return dispatcher.pick(view, request, expected)
 
 
 def _freed(dispatcher: Dispatcher, view: View, request: Request) -> bool:
@@ -78,7 +87,7 @@ def next_choice(
         late.append(())
     for limits, names, flags in ((left, choices, ()), (Budget(), late, (BUDGET_MISSED,))):
         try:
-            decision = dispatcher.pick_at_best(
+            decision = dispatcher.look_in_order(
                 view, request._replace(budget=limits), expected, *names
             )
         except (RefusedError, RequestError):

@@ -10,15 +10,22 @@ from typing import NamedTuple
 from router.contract import Backend, Clock, Observer, ReportReader, Rng
 from router.core.accounting import Run
 from router.core.board import Board, Factors, Seat
+from router.core.claims import fits_payload
 from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
-from router.core.learning import prediction_of, teach_latency
+from router.core.learning import most_output_tokens, prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
-from router.core.pipeline import decide
+from router.core.pipeline import decide, decide_and_teach
 from router.core.retry import RetryBudget, Trials
 from router.core.tokens import TokenBytesModel
 from router.director.sequences import Sequences
-from router.errors import DrainingError, NothingFeasibleError, RefusedError, ShedError
+from router.errors import (
+    DrainingError,
+    NothingFeasibleError,
+    RefusedError,
+    RequestError,
+    ShedError,
+)
 from router.model import UNLIMITED, Decision, Fleet, Intensity, Receipt, Request, TokensKind
 
 BYTES_PER_GB = 1e9
@@ -111,16 +118,11 @@ class Dispatcher:
             request.model, request.tenant, request.input_tokens, request.max_output_tokens
         )
 
-    def pick(
-        self,
-        view: View,
-        request: Request,
-        expected: Expected,
-        excluded: Collection[str] = (),
-        dry: bool = False,
+    def look(
+        self, view: View, request: Request, expected: Expected, excluded: Collection[str] = ()
     ) -> Decision:
-        """Decide on ``view``, without the ``excluded`` endpoints; nothing is changed by it. A
-        sequence that has begun stays where it is.
+        """What is decided on ``view`` now, without the ``excluded`` endpoints; changes nothing. A
+        sequence stays where it began.
 
         Raises RequestError and RefusedError leaves.
         """
@@ -136,7 +138,6 @@ class Dispatcher:
                 self.network_j(request.payload_bytes),
                 excluded,
                 pinned,
-                dry,
             )
         except NothingFeasibleError as refusal:
             seat = view.board.seats.get(pinned)
@@ -147,17 +148,44 @@ class Dispatcher:
                 ) from None
             raise
 
-    def pick_at_best(
+    def look_in_order(
         self, view: View, request: Request, expected: Expected, *excluded: Collection[str]
     ) -> Decision:
-        """`pick` without the first of ``excluded`` to leave an endpoint; raises as for the last."""
+        """`look` without the first of ``excluded`` to leave an endpoint; raises as for the last."""
         *better, last = excluded
         for names in better:
             try:
-                return self.pick(view, request, expected, names)
+                return self.look(view, request, expected, names)
             except RefusedError:
                 continue
-        return self.pick(view, request, expected, last)
+        return self.look(view, request, expected, last)
+
+    def pick(self, view: View, request: Request, expected: Expected) -> Decision:
+        """Decide for a request that is forwarded and free to go anywhere: its need teaches what
+        room is worth.
+
+        Raises RequestError and RefusedError leaves.
+        """
+        return decide_and_teach(
+            request,
+            view.snapshot,
+            view.board,
+            expected,
+            self.parts.clock.now(),
+            self.parts.rng,
+            self.network_j(request.payload_bytes),
+        )
+
+    def doubt_lengths(self, view: View, request: Request) -> None:
+        """Where lengths as learned refuse what the prior would not: they may be wrong, and nothing
+        that succeeds is left to say so."""
+        lengths = self.parts.lengths
+        prior = lengths.prior(request.model, request.input_tokens, request.max_output_tokens)
+        try:
+            self.look(view, request, prior)
+        except (RefusedError, RequestError):
+            return
+        lengths.doubt(request.model, request.tenant)
 
     def note(self, lesson: Lesson) -> None:
         """Keep what a finished request teaches until the next `digest`."""
@@ -175,13 +203,21 @@ class Dispatcher:
             tokens = receipt.output_tokens if receipt.tokens_kind in _SEEN else math.nan
             teach_latency(
                 lesson.seat,
-                prediction_of(decision, lesson.factors, lesson.run.batch, lesson.batch_at_start),
+                prediction_of(
+                    decision,
+                    lesson.factors,
+                    lesson.run.batch,
+                    lesson.batch_at_start,
+                    # Behind an emulated server there is no prompt: it takes the caller's word.
+                    decision.endpoint.emulated or fits_payload(request),
+                ),
                 lesson.run,
                 tokens,
                 lesson.run.rtt_ms,
             )
             self.token_bytes.observe(request.model, lesson.run.answer.output_bytes, tokens)
-            lengths.observe(request.model, request.tenant, request.input_tokens, tokens)
+            most = most_output_tokens(request, decision, lesson.run)
+            lengths.observe(request.model, request.tenant, request.input_tokens, tokens, most)
             observer.decided(lesson.decided_s)
             observer.finished(receipt, lesson.added_s)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from router._pb import router_pb2 as pb
+from router.core import claims
 from router.core.explanation import Candidate, Explanation
 from router.errors import InvalidMetadataError, MalformedRequestError
-from router.gateway.metadata import MAX_BUDGET_MS
 from router.model import UNLIMITED, Budget, Decision, Endpoint, Fleet, Intensity, Request
 from router.telemetry.view import EndpointView, FleetView, RegionView
 
@@ -16,9 +16,9 @@ def read_request(message: pb.RouteRequest) -> Request:
     """Raises MalformedRequestError and InvalidMetadataError, naming the field."""
     if not message.model:
         raise MalformedRequestError("request.model is empty: say which model the request is for")
-    ttft_ms = _positive(message, "ttft_budget_ms", UNLIMITED, MAX_BUDGET_MS)
-    tpot_ms = _positive(message, "tpot_budget_ms", UNLIMITED, MAX_BUDGET_MS)
-    e2e_ms = _positive(message, "e2e_budget_ms", UNLIMITED, MAX_BUDGET_MS)
+    ttft_ms, tpot_ms, e2e_ms = (
+        _budget_ms(message, name) for name in ("ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms")
+    )
     return Request(
         model=message.model,
         version=message.version,
@@ -27,19 +27,38 @@ def read_request(message: pb.RouteRequest) -> Request:
         tenant=message.tenant,
         residency=frozenset(message.residency),
         budget=Budget(ttft_ms, tpot_ms, e2e_ms, min(ttft_ms, tpot_ms, e2e_ms) < UNLIMITED),
-        input_tokens=_positive(message, "input_tokens", math.nan, math.inf),
-        max_output_tokens=_positive(message, "max_output_tokens", UNLIMITED, math.inf),
-        payload_bytes=message.payload_bytes,
+        input_tokens=_tokens(message, "input_tokens", math.nan),
+        max_output_tokens=_tokens(message, "max_output_tokens", UNLIMITED),
+        payload_bytes=_payload_bytes(message),
     )
 
 
-def _positive(message: pb.RouteRequest, name: str, missing: float, most: float) -> float:
+def _tokens(message: pb.RouteRequest, name: str, missing: float) -> float:
     if not message.HasField(name):
         return missing
-    value = float(getattr(message, name))
-    if not (0.0 < value <= most and math.isfinite(value)):
-        raise InvalidMetadataError(f"request.{name}: give a number above 0 and up to {most:g}")
-    return value
+    count = claims.tokens(getattr(message, name))
+    if math.isnan(count):
+        raise InvalidMetadataError(f"request.{name}: give a number from 1 to {claims.MAX_TOKENS:g}")
+    return count
+
+
+def _budget_ms(message: pb.RouteRequest, name: str) -> float:
+    if not message.HasField(name):
+        return UNLIMITED
+    budget_ms = claims.budget_ms(getattr(message, name))
+    if math.isnan(budget_ms):
+        raise InvalidMetadataError(
+            f"request.{name}: give a number above 0 and up to {claims.MAX_BUDGET_MS:g}"
+        )
+    return budget_ms
+
+
+def _payload_bytes(message: pb.RouteRequest) -> int:
+    if message.payload_bytes > claims.MAX_PAYLOAD_BYTES:
+        raise InvalidMetadataError(
+            f"request.payload_bytes: give a number up to {claims.MAX_PAYLOAD_BYTES}"
+        )
+    return message.payload_bytes
 
 
 def _known(value: float) -> float | None:
@@ -129,6 +148,7 @@ def _candidate(candidate: Candidate, rank: int, at: float) -> pb.Candidate:
         run_g_per_kwh=_known(candidate.g_per_kwh),
         pue=candidate.pue,
         rtt_ms=candidate.rtt_ms,
+        delay_ms=candidate.delay_ms,
         predicted_ttft_ms=candidate.ttft_ms,
         predicted_tpot_ms=candidate.tpot_ms,
         predicted_e2e_ms=candidate.e2e_ms,
@@ -136,6 +156,7 @@ def _candidate(candidate: Candidate, rank: int, at: float) -> pb.Candidate:
         energy_j=candidate.energy_j,
         energy_provenance=provenance,
         gco2e=_known(candidate.gco2e),
+        premium_g=candidate.premium_g,
         profile=candidate.profile,
         batch=candidate.batch,
         max_in_flight=candidate.max_in_flight,

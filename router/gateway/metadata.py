@@ -14,13 +14,15 @@ jurisdictions that both name. What is nearly one of these is refused (``router.g
 
 from __future__ import annotations
 
+import math
+
 from router.contract import Metadata
+from router.core import claims
 from router.errors import InvalidMetadataError, ResidencyError
 from router.gateway import headers
 from router.gateway.wire import Prefix
 from router.model import UNLIMITED, Budget, Request
 
-MAX_BUDGET_MS = 3.6e6
 _MAX_NUMBER = 32
 _MAX_NAME = 128
 _MAX_LIST = 512
@@ -81,6 +83,7 @@ class Caller:
             payload_bytes,
             prefix.sequence_start,
             prefix.sequence_end,
+            prefix.ignored,
         )
 
     def _read(self, key: str, value: str | bytes) -> None:
@@ -145,11 +148,11 @@ def _in_both(before: frozenset[str], names: frozenset[str]) -> frozenset[str]:
 
 def _budget_ms(key: str, text: str) -> float:
     try:
-        budget_ms = float(text) if "_" not in text else -1.0
+        budget_ms = claims.budget_ms(float(text) if "_" not in text else math.nan)
     except ValueError:
-        budget_ms = -1.0
-    if not 0.0 < budget_ms <= MAX_BUDGET_MS:
+        budget_ms = math.nan
+    if math.isnan(budget_ms):
         raise InvalidMetadataError(
-            f"{key}: give a number of milliseconds above 0 and up to {MAX_BUDGET_MS:.0f}"
+            f"{key}: give a number of milliseconds above 0 and up to {claims.MAX_BUDGET_MS:.0f}"
         )
     return budget_ms

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from router._pb.inference_pb2 import InferParameter, ModelInferRequest
+from router.core import claims
 from router.errors import MalformedRequestError
 from router.model import UNLIMITED
 
@@ -50,6 +51,7 @@ class Prefix(NamedTuple):
 
     ``max_output_tokens`` is the smallest of the limits given under its several usual names,
     ``input_tokens`` the largest count given. ``sequence_id`` is "" outside a sequence.
+    ``ignored``: of `claims.IGNORED`, where a count is none that routing can use.
     """
 
     model: str
@@ -60,6 +62,7 @@ class Prefix(NamedTuple):
     sequence_end: bool = False
     input_tokens: float = math.nan
     max_output_tokens: float = UNLIMITED
+    ignored: tuple[str, ...] = ()
 
 
 def scan(data: bytes) -> Prefix:
@@ -283,15 +286,20 @@ def _prefix(
         return Prefix(model, version, request_id)
     sequence_id = ""
     input_tokens, max_output_tokens = math.nan, UNLIMITED
+    ignored: tuple[str, ...] = ()
     for name, value in parameters.items():
         if name in _OUTPUT_LIMITS:
-            limit = _count(value)
+            limit = claims.tokens(value)
             if limit < max_output_tokens:
                 max_output_tokens = limit
+            elif math.isnan(limit):
+                ignored = (*ignored, claims.OUTPUT_LIMIT_IGNORED)
         elif name in _INPUT_COUNTS:
-            count = _count(value)
+            count = claims.tokens(value)
             if count > input_tokens or math.isnan(input_tokens):
                 input_tokens = count
+            if math.isnan(count):
+                ignored = (*ignored, claims.INPUT_TOKENS_IGNORED)
         elif name == "sequence_id" and value:
             sequence_id = _sequence_id(value)
     return Prefix(
@@ -303,6 +311,7 @@ def _prefix(
         bool(parameters.get("sequence_end")),
         input_tokens,
         max_output_tokens,
+        tuple(dict.fromkeys(ignored)),
     )
 
 
@@ -316,10 +325,3 @@ def _sequence_id(value: Parameter) -> str:
             f"ModelInferRequest.parameters: sequence_id exceeds {_MAX_SEQUENCE_ID} characters"
         )
     return text
-
-
-def _count(value: Parameter | None) -> float:
-    """A positive number of tokens, or NaN: the backend judges the parameter, routing ignores it."""
-    if value is None or isinstance(value, (bool, str)):
-        return math.nan
-    return float(value) if 0 < value < math.inf else math.nan

@@ -85,11 +85,18 @@ def _arrive(world, arrivals, i, seed, exact):
         draw = registers[s.DRAWS]
         registers[s.DRAWS] = draw + 1
         regions = columns.sizes[m, 1]
+        u = gw.uniform(seed, draw + 1)
         row, ttft_ms, _, _, _, _, _, _, _ = k.choose(
             columns.tables[m], live, columns.labels[m], columns.starts[m, : regions + 1], params,
             rtt_row, n_in, n_out, n_out_q, network_j, ttft_budget, tpot_budget, e2e_budget,
-            residency, slot_left_s, gw.uniform(seed, draw + 1), columns.scratch,
+            residency, slot_left_s, u, columns.scratch,
         )  # fmt: skip
+        if row >= 0 and u < k.TEACHES:
+            k.learn_premiums(
+                columns.tables[m], live, columns.labels[m], columns.starts[m, : regions + 1],
+                params, rtt_row, n_in, n_out, n_out_q, network_j, ttft_budget, tpot_budget,
+                e2e_budget, residency, slot_left_s, columns.scratch,
+            )  # fmt: skip
         if row >= 0 or rung == columns.ladder.size:
             break
         if columns.ladder[rung] == s.RUNG_CARBON:

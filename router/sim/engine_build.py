@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from router.core import kernel as k
+from router.core.board import BELIEVED_FOR
 from router.core.columns import CI_HOURS, Snapshot
 from router.core.energy import J_PER_KWH
 from router.core.latency import (
@@ -20,7 +21,7 @@ from router.core.latency import (
     z_of,
 )
 from router.core.layout import Candidates, Layout
-from router.core.lengths import _Lengths
+from router.core.lengths import _MOST_PRIORS, _Lengths
 from router.errors import InvalidMetadataError, TraceError
 from router.model import Fleet, Policy, Profile
 from router.sim import engine_gateway as gw
@@ -235,6 +236,10 @@ def _gates(simulation: Simulation, policy: Policy, site: Site, digest_every: int
         live[:, m, k.ELIGIBLE, : len(one.endpoints)] = 1.0
         for row, endpoint in enumerate(one.endpoints):
             cells[at[endpoint.name]].append((m, row))
+    seats = np.zeros((count, endpoints, gw.SEAT), np.int64)
+    if simulation.gateways.staleness_s > 0.0:
+        # Else gateways know of each other at first hand: there is nothing to believe.
+        seats[:, :, gw.UNUSED] = BELIEVED_FOR
     errors = np.zeros((count, endpoints, gw.ERRORS))
     errors[:, :, :WAIT_ERRORS] = wait_prior()
     errors[:, :, gw.TPOT_VARIANCE] = _PRIOR_SD**2
@@ -244,7 +249,7 @@ def _gates(simulation: Simulation, policy: Policy, site: Site, digest_every: int
     mine = [[r for r, one in enumerate(site.replicas) if one[0] == e] for e in range(endpoints)]
     replica_starts, replicas = _ragged(mine)
     return s.Gates(
-        live, np.zeros((count, endpoints, 5), np.int64), np.zeros((count, endpoints)),
+        live, seats, np.zeros((count, endpoints)),
         np.zeros((endpoints, 2), np.int64), np.zeros((count, endpoints, widest + 1), np.int32),
         errors, _lengths(simulation, site), np.zeros((count, digest_every, s.LESSON)),
         np.zeros(count, np.int64), np.full(count, math.inf),
@@ -267,6 +272,7 @@ def _lengths(simulation: Simulation, site: Site) -> Floats:
         prior = _Lengths(simulation.fleet.priors[one.model])
         lengths[:, m, 0] = (
             prior.mean, prior.log_mean, prior.log_variance, prior.log_top, math.nan, 1.0,
+            max(1.0, _MOST_PRIORS * prior.mean), 0.0,
         )  # fmt: skip
     return lengths
 

@@ -24,12 +24,12 @@ def mean_actual(actual, zone, start_s, end_s, scalars):
     if until <= step * (slot + 1) or slot >= last:
         return actual[min(slot, last), zone]
     total, at = 0.0, begin
-    while at < until:
+    while at < until and slot < last:
         edge = max(at, min(until, step * (slot + 1)))
-        total += actual[min(slot, last), zone] * (edge - at)
+        total += actual[slot, zone] * (edge - at)
         at = edge
         slot += 1
-    return total / (until - begin)
+    return total / (until - begin) + actual[last, zone] * ((until - at) / (until - begin))
 
 
 @inlined

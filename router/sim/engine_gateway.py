@@ -12,15 +12,23 @@ import math
 import numpy as np
 
 from router.core import kernel as k
+from router.core.board import BELIEVED_FOR
 from router.core.latency import _RATIO_BOUNDS, _WEIGHT, WAIT_ERRORS, observe_wait, wait_errors
 from router.core.learning import TELLING_TOKENS
-from router.core.lengths import _FORGETTING
+from router.core.lengths import (
+    _FORGETTING,
+    _LEAST_SD,
+    _REACH_SDS,
+    _SHARED_LESSONS,
+    _SHARED_REACH_SDS,
+)
 from router.core.lengths import _WEIGHT as _LENGTH_WEIGHT
 from router.sim import engine_state as s
 from router.sim.engine_replica import compiled, inlined
 
 _LOW, _HIGH = _RATIO_BOUNDS
-OWN, TURNS, CAPPED, LEAST_CAP, DIRTY = range(5)
+OWN, TURNS, CAPPED, LEAST_CAP, DIRTY, UNUSED = range(6)
+SEAT = 6
 TOTAL, PEAK = 0, 1
 TPOT_MEAN, TPOT_VARIANCE = WAIT_ERRORS, WAIT_ERRORS + 1
 ERRORS = WAIT_ERRORS + 2
@@ -35,9 +43,12 @@ def _publish(gates, g, e):
     if gates.seats[g, e, CAPPED] > 0:
         cap = float(gates.seats[g, e, LEAST_CAP])
     turns = gates.seats[g, e, TURNS]
+    awake = own > 0 or (gates.others[g, e] >= 1.0 and gates.seats[g, e, UNUSED] <= BELIEVED_FOR)
     for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
         m, row = gates.cells[cell, 0], gates.cells[cell, 1]
         gates.live[g, m, k.BATCH, row] = batch
+        gates.live[g, m, k.OWN, row] = own
+        gates.live[g, m, k.AWAKE, row] = awake
         gates.live[g, m, k.BATCH_CAP, row] = cap
         gates.live[g, m, k.TURNS, row] = turns
 
@@ -63,6 +74,7 @@ def take(gates, g, e, cap, exact):
     seats, total = gates.seats, gates.total
     seats[g, e, OWN] += 1
     seats[g, e, TURNS] += 1
+    seats[g, e, UNUSED] = 0
     total[e, TOTAL] += 1
     total[e, PEAK] = max(total[e, PEAK], total[e, TOTAL])
     if cap < np.inf:
@@ -115,6 +127,7 @@ def poll(gates, plant, g):
             r = gates.endpoint_replicas[at]
             told += n[r, s.RUNNING] + n[r, s.QUEUED]
         gates.others[g, e] = float(max(0, told - gates.seats[g, e, OWN]))
+        gates.seats[g, e, UNUSED] += 1
         _publish(gates, g, e)
 
 
@@ -130,10 +143,15 @@ def _observe(errors, g, e, actual_ms, predicted_ms, share):
 
 
 @inlined
-def _learn_length(lengths, g, m, t, log_out, out):
+def _learn_length(lengths, g, m, t, log_out, out, reach_sds):
     """Twin of `LengthModel`'s `observe` for one of its entries."""
-    lengths[g, m, t, s.MEAN] += _LENGTH_WEIGHT * (out - lengths[g, m, t, s.MEAN])
     error = log_out - lengths[g, m, t, s.LOG_MEAN]
+    reach = reach_sds * max(math.sqrt(lengths[g, m, t, s.LOG_VARIANCE]), _LEAST_SD)
+    if abs(error) > reach:
+        error = math.copysign(reach, error)
+        log_out = lengths[g, m, t, s.LOG_MEAN] + error
+        out = math.exp(log_out)
+    lengths[g, m, t, s.MEAN] += _LENGTH_WEIGHT * (out - lengths[g, m, t, s.MEAN])
     lengths[g, m, t, s.LOG_MEAN] += _LENGTH_WEIGHT * error
     lengths[g, m, t, s.LOG_VARIANCE] = (1.0 - _LENGTH_WEIGHT) * (
         lengths[g, m, t, s.LOG_VARIANCE] + _LENGTH_WEIGHT * error * error
@@ -159,14 +177,15 @@ def digest(gates, g, z):
         observe_wait(errors[g, e], actual_ms, prefill_ms, z, miss, True)
         _observe(errors, g, e, lessons[g, i, s.L_TPOT], lessons[g, i, s.L_TPOT_EXPECTED], share)
         m, t = int(lessons[g, i, s.L_MODEL]), int(lessons[g, i, s.L_TENANT])
-        out = lessons[g, i, s.L_OUT]
+        out = min(lessons[g, i, s.L_OUT], lengths[g, m, 0, s.MOST])
         log_out = math.log(out)
-        if t > 0:
-            if lengths[g, m, t, s.KNOWN] == 0.0:
-                for at in range(s.LENGTHS):
-                    lengths[g, m, t, at] = lengths[g, m, 0, at]
-            _learn_length(lengths, g, m, t, log_out, out)
-        _learn_length(lengths, g, m, 0, log_out, out)
+        if lengths[g, m, t, s.KNOWN] == 0.0:
+            for at in range(s.LENGTHS):
+                lengths[g, m, t, at] = lengths[g, m, 0, at]
+        _learn_length(lengths, g, m, t, log_out, out, _REACH_SDS)
+        if lengths[g, m, t, s.TAUGHT] < _SHARED_LESSONS:
+            lengths[g, m, t, s.TAUGHT] += 1.0
+            _learn_length(lengths, g, m, 0, log_out, out, _SHARED_REACH_SDS)
     for i in range(count):
         e = int(lessons[g, i, s.L_ENDPOINT])
         if gates.seats[g, e, DIRTY] == 0:
@@ -232,8 +251,10 @@ def batch_cap(columns, live, m, row, tpot_budget, e2e_budget, ttft_ms, n_out_q):
     slope = columns.tables[m, k.TPOT_MS_PER_SEQUENCE, row]
     if allowed == np.inf or slope <= 0.0:
         return np.inf
-    room = allowed / live[k.TPOT_FACTOR, row] - columns.tables[m, k.TPOT_BASE_MS, row]
-    cap = max(1.0, math.floor(room / slope))
+    room = (allowed / live[k.TPOT_FACTOR, row] - columns.tables[m, k.TPOT_BASE_MS, row]) / slope
+    if room >= columns.tables[m, k.MAX_BATCH, row]:
+        return np.inf
+    cap = max(1.0, math.floor(room))
     return cap if cap < columns.tables[m, k.MAX_BATCH, row] else np.inf
 
 

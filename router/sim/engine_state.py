@@ -102,14 +102,17 @@ UP = 0
 WAKING = 1
 DOWN = 2
 
-# Learned lengths, columns; of (gateway, model, tenant + 1), 0 for the model as a whole.
+# Learned lengths, columns; of (gateway, model, tenant + 1), 0 for what unknown tenants start from.
+# MOST: tokens that an answer counts for at most. TAUGHT: lessons to those unknown.
 MEAN = 0
 LOG_MEAN = 1
 LOG_VARIANCE = 2
 LOG_TOP = 3
 QUANTILE = 4
 KNOWN = 5
-LENGTHS = 6
+MOST = 6
+TAUGHT = 7
+LENGTHS = 8
 
 # Lessons, columns.
 L_ENDPOINT = 0
@@ -249,8 +252,8 @@ class Columns(NamedTuple):
 class Gates(NamedTuple):
     """What each gateway knows. ``live`` (gateways, models, rows, n): the boards.
 
-    ``seats`` (gateways, endpoints, 5): own requests, turns, capped requests, least cap, and
-    whether something was learned that is not published yet.
+    ``seats`` (gateways, endpoints, 6): own requests, turns, capped requests, least cap, whether
+    something was learned that is not published yet, and polls since its last own request.
     ``others`` (gateways, endpoints): foreign requests at the last poll. ``total`` (endpoints, 2):
     requests in flight to each endpoint, and the most there ever were. ``caps`` (gateways,
     endpoints, caps): how many requests have each cap. ``errors`` (gateways, endpoints, columns):

@@ -111,6 +111,8 @@ def _publish(world, loads, limits, usual, e, draw):
     for cell in range(world.gates.cell_starts[e], world.gates.cell_starts[e + 1]):
         m, row = world.gates.cells[cell, 0], world.gates.cells[cell, 1]
         world.gates.live[0, m, k.BATCH, row] = in_flight
+        world.gates.live[0, m, k.OWN, row] = in_flight
+        world.gates.live[0, m, k.AWAKE, row] = in_flight >= 1.0
 
 
 @numba.njit(error_model="numpy")
@@ -129,6 +131,12 @@ def _choose(world, flows, f, draw, slot_left_s, params, relaxed, amount):
             columns.starts[m, : regions + 1], params, flows.codes[f, 0], ask[3], ask[5], ask[6],
             ask[7], ttft, tpot, e2e, flows.codes[f, 2], slot_left_s, draw, columns.scratch,
         )  # fmt: skip
+        if found[0] >= 0 and draw < k.TEACHES:
+            k.learn_premiums(
+                columns.tables[m], world.gates.live[0, m], columns.labels[m],
+                columns.starts[m, : regions + 1], params, flows.codes[f, 0], ask[3], ask[5],
+                ask[6], ask[7], ttft, tpot, e2e, flows.codes[f, 2], slot_left_s, columns.scratch,
+            )  # fmt: skip
         if found[0] >= 0 or rung == columns.ladder.size:
             break
         relaxed[columns.ladder[rung]] += amount
@@ -175,6 +183,8 @@ def _build(sources: int):
         plant, gates, columns = world.plant, world.gates, world.columns
         live = gates.live[0]
         live[:, k.BATCH] = 0.0
+        live[:, k.OWN] = 0.0
+        live[:, k.AWAKE] = 0.0
         live[:, k.BATCH_CAP] = np.inf
         endpoints = limits.size
         waking = params[k.WAKE_ENERGY] + params[k.WAKE_PREMIUM]

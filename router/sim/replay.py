@@ -27,7 +27,7 @@ from router.core.layout import Layout
 from router.core.learning import prediction_of, teach_latency
 from router.core.lease import Lease
 from router.core.lengths import LengthModel
-from router.core.pipeline import decide
+from router.core.pipeline import decide_and_teach
 from router.errors import RefusedError
 from router.model import Decision, Fleet, Forecast, Intensity, Outcome, Policy, TaskProfile
 from router.sim.records import FleetEnergy, Record, Run, meets
@@ -137,7 +137,9 @@ class _Replay:
             raise ValueError("the first carbon view must not be later than the first request")
         now = self._scenario.period.carbon_time(at_s)
         try:
-            decision = decide(request, self._snapshot, self._board, expected, now, self._rng)
+            decision = decide_and_teach(
+                request, self._snapshot, self._board, expected, now, self._rng
+            )
         except RefusedError as error:
             self._refused[error.reason] += 1
             return

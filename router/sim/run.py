@@ -285,10 +285,6 @@ class _Codes:
 
     def __init__(self, simulation: Simulation) -> None:
         self._names: Names = simulation.workload.names
-        # Requests of no tenant teach and use their model's lengths only.
-        self._tenants = np.array(
-            [-1 if not name else at for at, name in enumerate(self._names.tenants)], np.int32
-        )
         self._last_s = 0.0
 
     def arrivals(self, traffic: Traffic) -> s.Arrivals:
@@ -309,7 +305,7 @@ class _Codes:
             raise TraceError("workload: arrival_s must rise from 0; sort the requests by arrival")
         self._last_s = float(traffic.arrival_s[-1])
         return s.Arrivals(
-            traffic.arrival_s, traffic.origin, traffic.model, self._tenants[traffic.tenant],
+            traffic.arrival_s, traffic.origin, traffic.model, traffic.tenant,
             traffic.residency, traffic.input_tokens, traffic.output_tokens,
             traffic.ttft_budget_ms, traffic.tpot_budget_ms, traffic.e2e_budget_ms,
             traffic.max_output_tokens,

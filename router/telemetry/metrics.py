@@ -114,6 +114,11 @@ class Metrics:
             "Answered requests whose joules or grams are not known; missing from those totals.",
             "region", "model",
         )  # fmt: skip
+        self._ignored = counter(
+            "ignored_claims_total",
+            "Answered requests with a count of tokens that routing could not use.",
+            "claim",
+        )
         self._ejections = counter("ejections_total", "Outlier ejections.", "endpoint")
         self._retries = counter("retries_total", "Retries by the failure that caused it.", "reason")
         self._restarts = counter(
@@ -172,6 +177,8 @@ class Metrics:
 
     def finished(self, receipt: Receipt, added_latency_s: float = math.nan) -> None:
         """Count one answered request; NaN figures are left out and counted as unaccounted."""
+        for claim in receipt.request.ignored:
+            self._ignored.labels(claim).inc()
         decision = receipt.decision
         intensity = decision.intensity
         key = (

@@ -160,6 +160,12 @@ def test_explain_builds_the_request(tmp_path: Path, room: SimpleNamespace) -> No
     assert calls[1][1] is None
 
 
+@pytest.mark.parametrize("option", ["--input-tokens", "--max-output-tokens"])
+@pytest.mark.parametrize("count", ["1e300", "9e18", "1.1e8", "nan", "0.5", "-1"])
+def test_explain_refuses_counts_that_no_request_can_have(option: str, count: str) -> None:
+    assert run("explain", "c.yaml", "--model", "m", option, count) == 2
+
+
 def test_explain_prints_a_table_or_json(
     tmp_path: Path, room: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:

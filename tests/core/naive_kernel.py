@@ -52,13 +52,13 @@ def figures(region, c, ask, rule):
     ttft = region["rtt"][ask["origin"]] + c["ttft_delay"] + queue + prefill
     e2e = ttft + ask["n_out_q"] * tpot * c["tpot_factor"]
     energy = c["j_per_token"] * ask["n_out"] + c["j_per_request"]
-    if b < 1:
+    if not c["awake"]:
         energy += rule["wake_energy"] * c["wake_w"] * run / 1000.0
     ci = mean_ci(region["ci"], ask["slot_left_s"], run / 1000.0)
     grams = (energy * region["pue"] + ask["network_j"]) / J_PER_KWH * ci
     weights = rule["weights"]
     premium = energy * region["pue"] / J_PER_KWH * region["premium"]
-    if b < 1:
+    if not c["awake"]:
         premium += rule["wake_premium"] * c["wake_w"] * run / 1e3 * region["pue"] / J_PER_KWH * ci
     return {
         "batch": b,
@@ -83,10 +83,12 @@ def obstacles(region, c, ask, rule, f):
     """(name, figure, limit): excluded when figure > limit, by the first in this order."""
     allowed = ask["residency"]
     known = f["ci"] < UNKNOWN / 2.0
+    finite = all(math.isfinite(figure) for figure in f.values())
     return [
         ("unhealthy", 0 if c["eligible"] else 1, 0),
         ("residency", 1 if allowed and not region["label"] & allowed else 0, 0),
         ("context", ask["n_in"] + ask["n_out"], c["context"]),
+        ("not_finite", 0 if finite else 1, 0),
         ("carbon_unknown", UNKNOWN if not known else 0.0, rule["max_ci"]),
         ("carbon_budget", f["ci"], rule["max_ci"]),
         ("carbon_budget", f["grams"], rule["max_grams"]),
@@ -134,11 +136,11 @@ def shares(best, limit):
 
 
 def preference(c, rule):
-    """Inside a region, more is better: the fullest below the pack line, else the emptiest."""
-    fill = c["batch"] / c["max_in_flight"]
+    """Inside a region, more is better: the one that is fullest by this gateway's own requests below
+    the pack line, else the emptiest."""
     if rule["pack"] and c["batch"] + 1 <= rule["pack_until"] * c["max_in_flight"]:
-        return (1, fill)
-    return (0, -fill)
+        return (1, c["own"] / c["max_in_flight"])
+    return (0, -c["batch"] / c["max_in_flight"])
 
 
 def choose(world, figures, u, slack=1e-9):
@@ -193,15 +195,14 @@ def would_do(region, c, ask, rule):
     )
 
 
-def premiums(world, figures, ask, u):
-    """Each region's premium after a decision, g/kWh; as it was where nothing is feasible, and after
-    three of four decisions."""
+def premiums(world, figures, ask):
+    """Each region's premium after a forwarded request, g/kWh; as it was where none is feasible."""
     rule = world["rule"]
     capacity = sum(c["max_in_flight"] for _, _, _, c in rows_of(world))
     rise = min(1.0, 32.0 / capacity)
     costs = [f["cost"] for f in figures if f["reason"] == "feasible"]
     after = [region["premium"] for region in world["regions"]]
-    if not costs or not rule["scarcity"] or not rule["weights"]["grams"] or u >= 0.25:
+    if not costs or not rule["scarcity"] or not rule["weights"]["grams"]:
         return after
     for index, region in enumerate(world["regions"]):
         mine = [one for one in rows_of(world) if one[1] == index]
@@ -226,5 +227,6 @@ def premiums(world, figures, ask, u):
         if energy > 0.0:
             kwh = energy * region["pue"] / J_PER_KWH
             worth = gain / (rule["weights"]["grams"] * kwh) + region["premium"]
+            worth = min(worth, c["max_premium"])
             after[index] += rise * max(0.0, rule["scarcity"] * worth - region["premium"])
     return after

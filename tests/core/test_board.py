@@ -1,16 +1,17 @@
 import math
 import random
 
-from hypothesis import settings
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from router.core import kernel as k
-from router.core.board import Board
+from router.core.board import BELIEVED_FOR, QUIET_S, Board, foreign_requests
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.lease import Lease
-from router.model import Outcome
+from router.model import Load, Outcome
 from tests.factories import NOW, endpoint, fleet, health_settings, served
 
 NAMES = ["a", "b", "c", "d"]
@@ -44,6 +45,7 @@ class BoardMachine(RuleBasedStateMachine):
         self.open = []
         self.closed = []
         self.others = {}
+        self.readings = {}
         self.gone = []
 
     @rule(at=st.integers(0, 100), cap=CAPS)
@@ -51,6 +53,7 @@ class BoardMachine(RuleBasedStateMachine):
         names = sorted(self.board.seats)
         seat = self.board.seats[names[at % len(names)]]
         self.open.append((Lease(seat, cap), cap))
+        self.readings[seat.name] = 0
 
     @precondition(lambda self: self.open)
     @rule(at=st.integers(0, 100), outcome=OUTCOMES)
@@ -75,6 +78,7 @@ class BoardMachine(RuleBasedStateMachine):
             else:
                 self.gone.append(seat)
                 self.others.pop(name, None)
+                self.readings.pop(name, None)
 
     @rule(at=st.integers(0, 100), others=st.sampled_from([0.0, 0.5, 3.0]))
     def foreign_load(self, at, others):
@@ -82,6 +86,7 @@ class BoardMachine(RuleBasedStateMachine):
         name = names[at % len(names)]
         self.board.seats[name].set_others(others)
         self.others[name] = others
+        self.readings[name] = self.readings.get(name, BELIEVED_FOR) + 1
 
     @rule(
         at=st.integers(0, 100),
@@ -132,6 +137,10 @@ class BoardMachine(RuleBasedStateMachine):
                 caps = [cap for lease, cap in self.open if lease.seat is seat]
                 assert live[k.BATCH, row] == seat.in_flight + self.others.get(one.name, 0.0)
                 assert live[k.BATCH, row] == seat.batch
+                assert live[k.OWN, row] == seat.in_flight
+                lately = self.readings.get(one.name, BELIEVED_FOR) <= BELIEVED_FOR
+                believed = lately and self.others.get(one.name, 0.0) >= 1.0
+                assert bool(live[k.AWAKE, row]) == (seat.in_flight > 0 or believed)
                 assert live[k.BATCH_CAP, row] == min(caps, default=math.inf)
                 assert live[k.TURNS, row] == seat.turns
                 assert bool(live[k.ELIGIBLE, row]) == seat.health.admits(seat.in_flight)
@@ -188,3 +197,65 @@ def test_what_ended_leaves_nothing_behind():
             leases.pop(rng.randrange(20)).close(Outcome.SUCCEEDED)
         leases.append(Lease(seat, float(rng.randrange(1, 100))))
         assert len(seat._caps) == len(leases)
+
+
+@given(st.floats(), st.floats(), st.integers(0, 500), st.integers(1, 500))
+def test_whatever_a_server_says_of_its_load_it_has_between_nobody_and_its_cap(
+    running, queued, own, cap
+):
+    assert 0.0 <= foreign_requests(Load(running, queued, 0.0, 0.0), own, cap) <= cap
+
+
+def test_a_server_that_claims_to_be_busy_is_not_taken_for_awake():
+    board = Board(layout_of([("a", "east", MODELS[:1])]), health_settings(), 0.0)
+    seat, awake = board.seats["a"], board.live("llama", "")[k.AWAKE]
+    seat.set_others(40.0)
+    assert awake[0] == 0.0
+    Lease(seat, math.inf).close(Outcome.SUCCEEDED)
+    for _ in range(BELIEVED_FOR):
+        seat.set_others(40.0)
+        assert awake[0] == 1.0
+    seat.set_others(40.0)
+    assert awake[0] == 0.0
+
+
+def slow(seat, ratio=40.0, times=200):
+    for prompt in range(1, times):
+        seat.wait.observe(ratio * prompt, float(prompt))
+        seat.tpot_ratio.observe(ratio, 1.0)
+    seat.publish_latency()
+
+
+def test_a_quiet_endpoint_that_looks_slow_is_believed_again_within_minutes():
+    board = Board(layout_of([("a", "east", MODELS[:1])]), health_settings(), z_of(0.95))
+    seat, prior = board.seats["a"], board.seats["a"].factors
+    slow(seat)
+    learned = seat.factors
+    for second in range(int(QUIET_S)):
+        board.tick(NOW + second)
+    assert seat.factors == learned
+    for second in range(int(QUIET_S), 900):
+        board.tick(NOW + second)
+    assert seat.factors == pytest.approx(prior, rel=0.02, abs=0.1)
+
+
+def test_an_endpoint_that_is_slow_indeed_is_tried_about_once_a_minute():
+    board = Board(layout_of([("a", "east", MODELS[:1])]), health_settings(), z_of(0.95))
+    seat, tried = board.seats["a"], 0
+    slow(seat)
+    for second in range(7200):
+        board.tick(NOW + second)
+        if seat.factors.tpot < 20.0:
+            tried += 1
+            seat.tpot_ratio.observe(40.0, 1.0)
+            seat.publish_latency()
+    assert 1 <= tried <= 7200 / QUIET_S
+
+
+def test_what_looks_quick_is_not_forgotten():
+    board = Board(layout_of([("a", "east", MODELS[:1])]), health_settings(), z_of(0.95))
+    slow(board.seats["a"], ratio=0.5)
+    learned = board.seats["a"].factors
+    for second in range(2000):
+        board.tick(NOW + second)
+    assert board.seats["a"].factors == learned

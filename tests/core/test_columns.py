@@ -252,3 +252,28 @@ def test_the_mean_over_no_time_is_the_value_of_the_moment():
     one = forecast("grid-west", 10.0, 20.0)
     assert mean_over(one, NOW, 0.0) == 10.0
     assert mean_over(one, NOW + HOUR, 1e-12) == 20.0
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.floats(0.0, allow_nan=False), st.floats(-1e12, 1e12), st.sampled_from([1, 24, 300]))
+def test_the_mean_over_a_run_of_any_length_takes_no_more_steps_than_slots(run_s, ahead_s, slots):
+    one = forecast("grid-west", *[10.0, 20.0] * slots)
+    assert 10.0 * (1 - 1e-12) <= mean_over(one, NOW + ahead_s, run_s) <= 20.0 * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("run_s", [1e12, 1e297, 1e308, math.inf])
+def test_an_endless_run_is_priced_at_the_last_value(run_s):
+    assert mean_over(forecast("grid-west", 10.0, 20.0), NOW, run_s) == pytest.approx(20.0)
+
+
+def test_room_is_worth_at_most_twice_what_the_same_work_emits_at_the_dirtiest_place():
+    carbon = forecasts(clean=(20.0, 50.0), dirty=(300.0, 600.0, 100.0))
+    one = fleet(endpoint("c", "clean"), endpoint("d", "dirty"))
+    assert snapshot(one, None, carbon).columns["llama", ""].table[k.MAX_PREMIUM] == pytest.approx(
+        [1200.0, 1200.0]
+    )
+    thirsty = served(token_profile(w_per_token_s=1.0))
+    mixed = fleet(endpoint("c", "clean"), endpoint("d", "dirty", thirsty))
+    clean, dirty = snapshot(mixed, None, carbon).columns["llama", ""].table[k.MAX_PREMIUM]
+    assert dirty == pytest.approx(1200.0)
+    assert clean > 5 * dirty

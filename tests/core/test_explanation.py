@@ -109,7 +109,7 @@ def test_exclusions_of_single_endpoints_and_zones():
 
 def test_every_reason_has_a_name_of_its_own():
     assert REASONS[FEASIBLE] == ""
-    assert len(set(REASONS.values())) == len(REASONS) == 10
+    assert len(set(REASONS.values())) == len(REASONS) == 11
 
 
 def test_a_refusal_is_explained_with_all_that_stood_in_the_way():
@@ -214,6 +214,8 @@ def test_the_premium_of_a_full_region_is_told_and_asking_teaches_nothing():
     assert {one.endpoint: one.premium_g for one in before} == {"e": 0.0, "w": 0.0}
     assert explained(world).candidates == before
     world.decide(u=0.0)
+    assert explained(world).candidates == before
+    world.forward(u=0.0)
     for lease in held[:1]:
         lease.close(Outcome.SUCCEEDED)
     told = {one.endpoint: one for one in explained(world).candidates}

@@ -220,3 +220,16 @@ def test_a_wait_keeps_to_its_quantile_whatever_the_shape_of_its_errors(shape, qu
             kept += actual <= delay_ms + factor * prefill
         wait.observe(actual, prefill)
     assert kept / counted == pytest.approx(quantile, abs=off)
+
+
+@pytest.mark.parametrize("ratio", [0.03, 0.5, 1.0, 3.0, 40.0])
+def test_to_relax_leads_to_the_prior_from_either_side(ratio):
+    wait, tracker = WaitTracker(Z95), RatioTracker()
+    for prompt in range(1, 200):
+        wait.observe(ratio * prompt, float(prompt))
+        tracker.observe(ratio, 1.0)
+    for _ in range(600):
+        wait.relax(0.98)
+        tracker.relax(0.98)
+    assert wait.errors() == pytest.approx(WaitTracker(Z95).errors(), rel=1e-3, abs=1e-2)
+    assert tracker.factor(Z95) == pytest.approx(RatioTracker().factor(Z95), rel=1e-3)

@@ -5,10 +5,16 @@ import pytest
 
 from router.core import kernel as k
 from router.core.accounting import Run
-from router.core.learning import TELLING_TOKENS, Prediction, prediction_of, teach_latency
+from router.core.learning import (
+    TELLING_TOKENS,
+    Prediction,
+    most_output_tokens,
+    prediction_of,
+    teach_latency,
+)
 from router.core.lengths import Expected
 from tests.core.worlds import World
-from tests.factories import request
+from tests.factories import endpoint, fleet, request, served
 
 RTT_MS = 80.0
 TRUE = Prediction(15.0, 6.1)  # 10 + 0.05 * 100 ms of prompt, 6 + 0.1 ms a token
@@ -160,3 +166,29 @@ def test_short_answers_say_little_of_tpot_and_all_of_ttft():
     assert short_ttft == long_ttft > 1.1
     assert math.log(long_tpot) > 0.2
     assert math.log(short_tpot) == pytest.approx(math.log(long_tpot) / 32.0, rel=0.3)
+
+
+def test_a_false_length_of_the_prompt_teaches_nothing_of_the_wait():
+    world = World()
+    seat, before = world.seat("w"), world.seat("w").factors
+    for _ in range(600):
+        long = Expected(8182.0, 200.0, 500.0)
+        decision = world.decide(expected=long)
+        prediction = prediction_of(decision, seat.factors, 1.0, 1.0, prompt_known=False)
+        run = Run(0, 1.0, RTT_MS + 15.0, RTT_MS + 15.0 + 199.0 * 6.1)
+        teach_latency(seat, prediction, run, 200.0, RTT_MS)
+    assert (seat.factors.ttft, seat.factors.delay_ms) == (before.ttft, before.delay_ms)
+
+
+@pytest.mark.parametrize(
+    ("limit", "e2e_ms", "most"),
+    [(math.inf, 610.0, 1001.0), (40.0, 610.0, 40.0), (math.inf, 0.0, 1.0), (1e8, 61e6, 4096.0)],
+)
+def test_no_more_came_than_limit_context_and_time_allow(limit, e2e_ms, most):
+    """6.1 ms a token alone: ten times as quick makes 1,000 in 610 ms."""
+    world = World(fleet(endpoint("w", "west", served(context_tokens=4096.0))))
+    decision = world.decide()
+    run = Run(0, 1.0, math.nan, e2e_ms)
+    assert most_output_tokens(request(max_output_tokens=limit), decision, run) == pytest.approx(
+        most
+    )

@@ -103,19 +103,86 @@ def test_no_report_breaks_the_expectation(reports):
         assert 0.0 < figure < math.inf
 
 
-def test_tenants_learn_apart_and_a_new_one_starts_from_the_model():
+def test_tenants_learn_apart_and_a_new_one_starts_from_what_new_ones_had():
     learned = model()
     for _ in range(300):
         learned.observe("llama", "short", math.nan, 20.0)
         learned.observe("llama", "long", math.nan, 2000.0)
     assert expect(learned, "short").output_tokens == pytest.approx(20.0, rel=0.05)
     assert expect(learned, "long").output_tokens == pytest.approx(2000.0, rel=0.05)
-    shared = expect(learned).output_tokens
-    assert 500.0 < shared < 1500.0
-    assert expect(learned, "new").output_tokens == shared
+    shared = expect(learned, "new").output_tokens
     # Its first request moves it from there, not from the prior.
     learned.observe("llama", "new", math.nan, shared)
     assert expect(learned, "new").output_tokens == pytest.approx(shared, rel=0.01)
+
+
+def test_many_tenants_of_a_few_requests_teach_the_next_one():
+    learned = model()
+    for number in range(100):
+        learned.observe("llama", f"t{number}", 700.0, 900.0)
+        learned.observe("llama", f"t{number}", 700.0, 900.0)
+    assert expect(learned, "new").output_tokens == pytest.approx(900.0, rel=0.1)
+    assert expect(learned, "new").input_tokens == pytest.approx(700.0, rel=0.1)
+
+
+@pytest.mark.parametrize("times", [60, 600])
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_one_tenant_moves_the_others_expectations_little(times, anonymous):
+    learned = model()
+    for _ in range(30):
+        learned.observe("llama", "alice", 100.0, 200.0)
+    before, new = expect(learned, "alice"), expect(learned, "bob")
+    for _ in range(times):
+        learned.observe("llama", "" if anonymous else "mallory", 8182.0, 8192.0)
+    assert expect(learned, "alice") == before
+    assert expect(learned, "bob").input_tokens < 1.3 * new.input_tokens
+    assert expect(learned, "bob").output_tokens < 1.3 * new.output_tokens
+
+
+@pytest.mark.parametrize("tokens", [1e5, 1e18, 1e308])
+def test_one_answer_moves_the_mean_little_whatever_a_server_says_of_it(tokens):
+    learned = model()
+    for _ in range(100):
+        learned.observe("llama", "t", math.nan, 200.0)
+    learned.observe("llama", "t", math.nan, tokens)
+    assert expect(learned, "t").output_tokens < 1.6 * 200.0
+
+
+def test_no_answer_is_longer_than_its_request_allows():
+    learned = model()
+    for _ in range(400):
+        learned.observe("llama", "t", math.nan, 1e308, at_most=64.0)
+    assert expect(learned, "t").output_tokens == pytest.approx(64.0, rel=0.01)
+    for _ in range(4000):
+        learned.observe("llama", "u", math.nan, 1e308)
+    assert expect(learned, "u").output_tokens <= 100.0 * PRIOR.output_tokens
+
+
+def test_doubts_lead_back_to_the_prior_and_never_beyond():
+    learned = model()
+    for number in range(4000):
+        learned.observe("llama", f"t{number % 50}", 1e8, 1e308)
+    assert expect(learned, "t7").output_tokens > 10.0 * PRIOR.output_tokens
+    for _ in range(400):
+        learned.doubt("llama", "t7")
+    for tenant in ("t7", "new"):
+        for figure, prior in zip(expect(learned, tenant), expect(model()), strict=True):
+            assert figure <= 1.05 * prior
+    short = model()
+    short.observe("llama", "t", 1.0, 1.0)
+    brief = expect(short, "t").output_tokens
+    short.doubt("llama", "t")
+    assert expect(short, "t").output_tokens == brief
+
+
+def test_expecting_changes_nothing():
+    learned = model()
+    learned.observe("llama", "t", 5.0, 5.0)
+    before = list(learned._known)
+    for number in range(100):
+        expect(learned, f"t{number}")
+        learned.prior("llama", math.nan, math.inf)
+    assert list(learned._known) == before
 
 
 def test_models_do_not_mix():
@@ -134,9 +201,9 @@ def test_tenants_are_bounded(monkeypatch):
         learned.observe("llama", f"t{number}", math.nan, 1000.0)
     assert len(learned._known) == 50
     assert sys.getsizeof(learned._known) == one
-    # The model's own entry is the last to go; forgotten tenants fall back to it.
-    assert expect(learned, "t0") == expect(learned)
-    assert expect(learned).output_tokens == pytest.approx(1000.0, rel=0.01)
+    # Tenants that were forgotten are new ones.
+    assert expect(learned, "t0") == expect(learned, "new")
+    assert expect(learned, "t0").output_tokens == pytest.approx(1000.0, rel=0.01)
 
 
 def test_a_reload_keeps_what_was_learned_and_drops_models_that_went():

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.board import Board
-from router.core.energy import facility_grams, long_run_energy
+from router.core.claims import MAX_PAYLOAD_BYTES, MAX_TOKENS
+from router.core.energy import J_PER_KWH, facility_grams, long_run_energy
 from router.core.latency import z_of
 from router.core.lease import Lease
 from router.core.lengths import Expected
@@ -224,3 +225,29 @@ def test_every_version_of_an_endpoint_that_was_tried_is_out():
     assert world.decide().endpoint.name == "both"
     assert world.decide(tried=["both"]).endpoint.name == "other"
     assert world.decide(pinned="both").endpoint.name == "both"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    worlds(),
+    st.floats(1.0, MAX_TOKENS),
+    st.floats(1.0, MAX_TOKENS),
+    st.integers(0, MAX_PAYLOAD_BYTES),
+    st.floats(0.0, 1.0, exclude_max=True),
+)
+def test_whatever_a_caller_may_say_every_figure_of_a_decision_is_finite(
+    world, input_tokens, output_tokens, payload_bytes, u
+):
+    expected = Expected(input_tokens, output_tokens, MAX_TOKENS)
+    network_j = payload_bytes / 1e9 * 0.1 * J_PER_KWH
+    try:
+        decision = world.decide(u=u, expected=expected, network_j=network_j)
+    except RefusedError:
+        return
+    assert not any(math.isinf(value) for value in decision[:-3] if isinstance(value, float))
+    latency = (decision.rtt_ms, decision.ttft_ms, decision.tpot_ms, decision.e2e_ms)
+    assert all(math.isfinite(figure) for figure in (*latency, decision.energy_j))
+    if decision.intensity is not None:
+        assert math.isfinite(decision.gco2e)
+        assert math.isfinite(decision.run_g_per_kwh)
+    assert decision.batch_cap >= 1.0

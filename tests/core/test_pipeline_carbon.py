@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from router.core.claims import IGNORED
 from router.core.columns import mean_over
 from router.core.energy import facility_grams, long_run_energy
 from router.core.latency import z_of
@@ -93,6 +94,11 @@ def test_flags_add_up():
         request(origin="atlantis"), now=NOW + 9000.0
     )
     assert decision.flags == (ORIGIN_UNKNOWN, CARBON_STALE)
+
+
+def test_what_was_ignored_of_the_request_is_a_flag():
+    decision = World().decide(request(ignored=IGNORED, origin="atlantis"))
+    assert decision.flags == (*IGNORED, ORIGIN_UNKNOWN)
 
 
 def test_an_annual_mean_policy_decides_by_the_year_and_reports_the_hour():

@@ -266,3 +266,18 @@ def test_the_batch_cap_is_the_last_batch_that_keeps_both_budgets(
         assert 1.0 <= cap < max_batch
         assert kept(cap, 1 + 1e-9)
         assert not kept(cap + 1, 1 - 1e-9)
+
+
+@pytest.mark.parametrize("slope_ms", [1e-300, 5e-324])
+def test_a_slope_of_next_to_nothing_caps_nobody(slope_ms):
+    profile = token_profile(tpot_ms_per_sequence=slope_ms)
+    assert batch_cap(profile, Budget(tpot_ms=40.0), 10.0, 1.0, EXPECTED) == UNLIMITED
+
+
+def test_figures_that_are_not_finite_are_refused_with_a_reason():
+    endless = served(token_profile(tpot_base_ms=1e308, w_per_token_s=1e308))
+    world = World(fleet(endpoint("w", "west", endless), regions=REGIONS, rtt_ms=RTT))
+    error = refusal(world)
+    assert isinstance(error, NothingFeasibleError)
+    assert error.retry_after_s is None
+    assert "check its profile" in str(error)

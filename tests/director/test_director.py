@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from router.core import kernel as k
 from router.core.board import Board
 from router.core.health import State
 from router.core.latency import z_of
@@ -614,3 +615,23 @@ def test_a_model_whose_endpoints_are_all_busy_or_on_probation_is_ready():
     with pytest.raises(NothingFeasibleError):
         room.director.decide(request())
     assert room.director.model_ready("llama", "")
+
+
+async def test_asking_changes_nothing():
+    """Though the first choice is full, room has a price, and the questions name a sequence."""
+    scarce = policy(near_tie=0.0, scarcity=0.9)
+    room = Room(dict.fromkeys("abc", ANSWER), the_policy=scarce)
+    for _ in range(64):
+        room.seat("a").take(math.inf)
+    board, rng = room.board.live("llama", ""), room.director.parts.rng
+    before, expected = board.copy(), room.director.expect(request())
+    rng.u = 0.0
+    for number in range(50):
+        one = request(sequence_id=f"s{number % 2}", input_tokens=1e8, tenant=f"t{number}")
+        assert room.director.decide(one).endpoint.name == "b"
+        assert room.director.explain(one).decision.endpoint.name == "b"
+    assert board.tobytes() == before.tobytes()
+    assert not room.director.sequences.endpoint(request(sequence_id="s"))
+    assert room.director.expect(request()) == expected
+    await room.infer()
+    assert board[k.PREMIUM].any()

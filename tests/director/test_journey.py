@@ -1,15 +1,17 @@
 """How an attempt ends: what health, latency and lengths learn, and what the receipt says."""
 
+import contextlib
 import dataclasses
 import math
 
 import pytest
 
 from router.core.health import State
-from router.core.latency import z_of
+from router.core.latency import RatioTracker, WaitTracker, z_of
 from router.core.tokens import UNLEARNED
 from router.director import View
 from router.errors import (
+    BudgetImpossibleError,
     CarbonRouterError,
     NothingFeasibleError,
     UpstreamBusyError,
@@ -438,7 +440,7 @@ async def test_the_round_trip_that_counts_is_the_gateways_own():
 
 
 async def test_lengths_are_learned_by_model_and_tenant():
-    room = Room({"a": Says(b"x", trailers=report(output_tokens=20.0))}, alone())
+    room = Room({"a": Says(b"x", end_s=0.2, trailers=report(output_tokens=20.0))}, alone())
     for _ in range(400):
         await room.infer(tenant="acme", input_tokens=7.0)
     expected = room.director.expect(request()._replace(tenant="acme"))
@@ -499,3 +501,41 @@ def test_the_profile_of_these_figures_is_the_one_they_were_computed_for():
     assert (profile.tpot_base_ms, profile.tpot_ms_per_sequence) == (6.0, 0.1)
     assert (profile.prefill_base_ms, profile.prefill_ms_per_token) == (10.0, 0.05)
     assert LADDER["grid-near"].slots[0].g_per_kwh == 100
+
+
+async def test_refusals_lead_back_from_lengths_that_one_server_made_up():
+    """Nothing succeeds any more and only successes teach, unless a refusal is a lesson too."""
+    lie = Says(b"x", end_s=400.0, trailers=report(output_tokens=1e308))
+    room = Room({"a": [lie] * 300 + [ANSWER]}, alone())
+    for _ in range(300):
+        await room.infer(tenant="acme")
+    room.seat("a").wait, room.seat("a").tpot_ratio = WaitTracker(z_of(0.95)), RatioTracker()
+    room.seat("a").publish_latency()
+    budget = Budget(e2e_ms=10_000.0)
+    with pytest.raises(BudgetImpossibleError):
+        await room.infer(tenant="acme", budget=budget)
+    for _ in range(100):
+        with contextlib.suppress(BudgetImpossibleError):
+            await room.infer(tenant="acme", budget=budget)
+    await room.infer(tenant="acme", budget=budget)
+
+
+async def test_a_budget_that_no_length_would_meet_is_no_doubt():
+    room = Room({"a": Says(b"x", end_s=9.0, trailers=report(output_tokens=900.0))}, alone())
+    for _ in range(50):
+        await room.infer(tenant="acme")
+    expected = room.director.expect(request(tenant="acme"))
+    for _ in range(50):
+        with pytest.raises(BudgetImpossibleError):
+            await room.infer(tenant="acme", budget=Budget(ttft_ms=0.1))
+    assert room.director.expect(request(tenant="acme")) == expected
+
+
+async def test_prompts_that_cannot_be_as_long_as_said_teach_no_speed():
+    room = Room({"a": Says(b"1", b"2", pauses_s=(0.1,), end_s=0.1)}, alone())
+    for _ in range(60):
+        await room.collect(tenant="mallory", input_tokens=8182.0, payload_bytes=60)
+    assert room.seat("a").wait.middle() == (0.0, 1.0)
+    for _ in range(60):
+        await room.collect(tenant="alice", input_tokens=20.0, payload_bytes=60)
+    assert room.seat("a").wait.middle() != (0.0, 1.0)

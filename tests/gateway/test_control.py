@@ -162,7 +162,16 @@ async def test_what_no_source_knows_is_missing_not_zero(stub, known):
         (route(model="nope"), grpc.StatusCode.NOT_FOUND, "model_unknown"),
         (route(ttft_budget_ms=-1.0), grpc.StatusCode.INVALID_ARGUMENT, "metadata_invalid"),
         (route(e2e_budget_ms=math.nan), grpc.StatusCode.INVALID_ARGUMENT, "metadata_invalid"),
-        (route(input_tokens=math.inf), grpc.StatusCode.INVALID_ARGUMENT, "metadata_invalid"),
+        *[
+            (route(**{name: value}), grpc.StatusCode.INVALID_ARGUMENT, "metadata_invalid")
+            for name in ("input_tokens", "max_output_tokens")
+            for value in (math.inf, math.nan, -1.0, 0.0, 1e-300, 0.5, 1e9, 9e18, 1e300, 1e308)
+        ],
+        *[
+            (route(e2e_budget_ms=value), grpc.StatusCode.INVALID_ARGUMENT, "metadata_invalid")
+            for value in (0.0, -1.0, math.nan, math.inf, 1e300, 4e6)
+        ],
+        (route(payload_bytes=2**64 - 1), grpc.StatusCode.INVALID_ARGUMENT, "metadata_invalid"),
     ],
 )
 async def test_bad_questions_have_the_codes_of_bad_requests(stub, method, asked, code, reason):

@@ -76,12 +76,15 @@ def expected(request):
         return getattr(parameter, choice) if choice else None
 
     def tokens(names):
-        found = [value(name) for name in names]
-        return [
+        found = [value(name) for name in names if name in request.parameters]
+        good = [
             float(v)
             for v in found
-            if isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < math.inf
+            if isinstance(v, int | float) and not isinstance(v, bool) and 1 <= v <= 1e8
         ]
+        return good, len(good) < len(found)
+
+    (counts, odd_count), (limits, odd_limit) = tokens(WANTED[3:]), tokens(WANTED[:3])
 
     sequence = value("sequence_id")
     is_id = isinstance(sequence, int | str) and not isinstance(sequence, bool)
@@ -92,20 +95,34 @@ def expected(request):
         str(sequence) if is_id and sequence else "",
         bool(value("sequence_start")),
         bool(value("sequence_end")),
-        max(tokens(WANTED[3:]), default=math.nan),
-        min(tokens(WANTED[:3]), default=math.inf),
+        max(counts, default=math.nan),
+        min(limits, default=math.inf),
+        {
+            name
+            for name, odd in (
+                ("input_tokens_ignored", odd_count),
+                ("output_limit_ignored", odd_limit),
+            )
+            if odd
+        },
     )
+
+
+def found(data):
+    *facts, ignored = scan(data)
+    assert len(set(ignored)) == len(ignored)
+    return (*facts, set(ignored))
 
 
 @given(requests)
 def test_agrees_with_protobuf_on_any_message(request):
-    assert repr(tuple(scan(request.SerializeToString()))) == repr(expected(request))
+    assert repr(found(request.SerializeToString())) == repr(expected(request))
 
 
 @given(st.lists(requests, min_size=2, max_size=4))
 def test_concatenated_messages_merge_as_protobuf_merges_them(parts):
     data = b"".join(part.SerializeToString() for part in parts)
-    assert repr(tuple(scan(data))) == repr(expected(ModelInferRequest.FromString(data)))
+    assert repr(found(data)) == repr(expected(ModelInferRequest.FromString(data)))
 
 
 def check_against_shallow(data):
@@ -279,3 +296,18 @@ def test_key_order_and_duplicate_names_do_not_matter():
     request.parameters["prompt_tokens"].uint64_param = 7
     assert scan(request.SerializeToString()).max_output_tokens == 100.0
     assert scan(request.SerializeToString()).input_tokens == 7.0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0.0, -1.0, 0.5, 1e-300, 1.1e8, 9e18, 1e300, 1e308, math.inf, -math.inf, math.nan],
+)
+def test_a_count_outside_what_can_be_is_ignored_and_said_so(value):
+    request = ModelInferRequest(model_name="m")
+    request.parameters["max_tokens"].double_param = value
+    request.parameters["input_tokens"].double_param = value
+    request.parameters["max_new_tokens"].int64_param = 40
+    prefix = scan(request.SerializeToString())
+    assert math.isnan(prefix.input_tokens)
+    assert prefix.max_output_tokens == 40.0
+    assert set(prefix.ignored) == {"input_tokens_ignored", "output_limit_ignored"}

@@ -272,3 +272,12 @@ def test_promtool_finds_nothing_to_complain_of(
         [promtool, "check", "metrics"], input=page, capture_output=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_counts_that_routing_could_not_use_are_counted(
+    registry: CollectorRegistry, metrics: Metrics, receipt: Receipt
+) -> None:
+    odd = receipt.request._replace(ignored=("input_tokens_ignored",))
+    metrics.finished(receipt._replace(request=odd))
+    metrics.finished(receipt)
+    assert value(registry, "ignored_claims_total", claim="input_tokens_ignored") == 1.0

@@ -1,0 +1,47 @@
+"""What a caller says of its own request: one gate for every way in, before it can steer or teach.
+
+Nobody can check such a figure when it comes, so it has to lie within what there can be. Where the
+figure is a parameter of the model server's (``max_tokens``), it is for that server to refuse:
+routing ignores it and says so in the decision's flags. Where it is the gateway's own field, the
+request is refused.
+"""
+
+from __future__ import annotations
+
+import math
+
+from router.model import Request
+
+# A hundred times the longest context that models have.
+MAX_TOKENS = 1e8
+# What one protobuf message can hold.
+MAX_PAYLOAD_BYTES = 2**31 - 1
+MAX_BUDGET_MS = 3.6e6
+
+INPUT_TOKENS_IGNORED = "input_tokens_ignored"
+OUTPUT_LIMIT_IGNORED = "output_limit_ignored"
+IGNORED = (INPUT_TOKENS_IGNORED, OUTPUT_LIMIT_IGNORED)
+
+# A token of text takes a byte at least; raw pixels take two or three thousand.
+_MOST_BYTES_PER_TOKEN = 4096.0
+
+
+def tokens(value: object) -> float:
+    """``value`` as a number of tokens, 1 to MAX_TOKENS; NaN for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value) if 1 <= value <= MAX_TOKENS else math.nan
+
+
+def budget_ms(value: float) -> float:
+    """``value`` as a latency budget in ms, above 0 and up to MAX_BUDGET_MS; NaN for another."""
+    return value if 0.0 < value <= MAX_BUDGET_MS else math.nan
+
+
+def fits_payload(request: Request) -> bool:
+    """Whether the prompt can be as long as the caller says, or nothing is said of it.
+
+    What cannot be does not teach how quick a prefill is: it would be believed by everybody.
+    """
+    said, size = request.input_tokens, request.payload_bytes
+    return not (said > size or said * _MOST_BYTES_PER_TOKEN < size)

@@ -1,0 +1,41 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core import claims
+from router.model import Request
+
+anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+
+
+@given(anything)
+def test_a_count_is_within_its_bounds_or_none_at_all(value):
+    count = claims.tokens(value)
+    assert math.isnan(count) or (1.0 <= count <= claims.MAX_TOKENS and count == value)
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, 0.999, 1e-300, 1e8 + 1, 2**64 - 1, 9e18, 1e308, math.inf, math.nan, True, "7"]
+)
+def test_what_no_request_can_have_is_no_count(value):
+    assert math.isnan(claims.tokens(value))
+
+
+@given(st.floats())
+def test_a_budget_is_within_its_bounds_or_none_at_all(value):
+    budget_ms = claims.budget_ms(value)
+    assert math.isnan(budget_ms) or 0.0 < budget_ms == value <= claims.MAX_BUDGET_MS
+
+
+@pytest.mark.parametrize(
+    ("input_tokens", "payload_bytes", "fits"),
+    [
+        (math.nan, 60, True), (10.0, 60, True), (60.0, 60, True), (8182.0, 60, False),
+        (1.0, 4096, True), (1.0, 4097, False), (576.0, 1_350_000, True),
+    ],
+)  # fmt: skip
+def test_a_prompt_has_at_least_a_byte_a_token_and_not_megabytes(input_tokens, payload_bytes, fits):
+    request = Request("m", input_tokens=input_tokens, payload_bytes=payload_bytes)
+    assert claims.fits_payload(request) == fits
