@@ -145,7 +145,7 @@ class Runtime:
             return
         # NaN where an engine has no such gauge: what it does tell still counts.
         told = sum(count for count in (load.running, load.queued) if not math.isnan(count))
-        seat.set_others(max(0.0, told - seat.in_flight))
+        seat.set_others(max(0.0, told - seat.in_flight - seat.peers))
 
     def models_ready(self) -> dict[str, bool]:
         """Model name -> whether a healthy endpoint serves it."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from router.contract import Backend, Clock, Observer, ReportReader, Rng
+from router.contract import Backend, Claims, Clock, Observer, ReportReader, Rng, SequencePins
 from router.core.accounting import Run
 from router.core.board import Board, Factors, Seat
 from router.core.columns import Snapshot
@@ -15,13 +14,16 @@ from router.core.energy import J_PER_KWH
 from router.core.health import State
 from router.core.learning import prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
+from router.core.pins import Pins
 from router.core.pipeline import decide
 from router.core.retry import RetryThrottle
-from router.errors import DrainingError, NothingFeasibleError
+from router.errors import DrainingError, NothingFeasibleError, ShedError
 from router.model import Decision, Fleet, Intensity, Receipt, Request
 
 BYTES_PER_GB = 1e9
-_MAX_SEQUENCES = 10_000
+# Each that is lost to another worker leaves an endpoint out that has no room.
+_MAX_CLAIMS = 16
+_SHED_RETRY_S = 1.0
 
 
 class Limits(NamedTuple):
@@ -76,7 +78,8 @@ class Dispatcher:
     """Takes decisions on the current view. ``view`` and ``limits`` may be replaced at any time.
 
     ``digest_every``: how many finished requests are learned from and counted in one go. In a row
-    they run with warm caches; `digest` is called now and then for the rest.
+    they run with warm caches; `digest` is called now and then for the rest. ``pins``, ``claims``:
+    of all workers where there are several; a process alone has no claims to make.
     """
 
     def __init__(self, view: View, parts: Parts, limits: Limits, identity: str) -> None:
@@ -89,7 +92,8 @@ class Dispatcher:
         self._lessons: list[Lesson] = []
         self._identity = identity
         self._count = 0
-        self._pins: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self.pins: SequencePins = Pins()
+        self.claims: Claims | None = None
 
     def require_open(self) -> None:
         """Raises DrainingError once the gateway shuts down."""
@@ -104,6 +108,26 @@ class Dispatcher:
             request.model, request.tenant, request.input_tokens, request.max_output_tokens
         )
 
+    def admit(
+        self, view: View, request: Request, expected: Expected, tried: tuple[str, ...] = ()
+    ) -> Decision:
+        """Decide on ``view`` for a request that is to go there now: its sequence stays there, and
+        the other workers see its place as taken, so the caller takes the seat before it waits.
+
+        Raises RequestError and RefusedError leaves.
+        """
+        try:
+            decision = self._claimed(view, request, expected, tried)
+        except NothingFeasibleError:
+            pinned = self._pinned(request)
+            if pinned and not _rests(view.board.seats.get(pinned)):
+                # The endpoint cannot go on with the sequence: begun anew, it is free to move.
+                self.pins.drop(request.model, request.sequence_id)
+            raise
+        if request.sequence_id:
+            self.pins.keep(request.model, request.sequence_id, decision.endpoint.name)
+        return decision
+
     def pick(
         self, view: View, request: Request, expected: Expected, tried: tuple[str, ...] = ()
     ) -> Decision:
@@ -111,28 +135,17 @@ class Dispatcher:
 
         Raises RequestError and RefusedError leaves.
         """
-        key = (request.model, request.sequence_id)
-        pinned = self._pins.get(key, "") if request.sequence_id else ""
-        try:
-            decision = decide(
-                request,
-                view.snapshot,
-                view.board,
-                expected,
-                self.parts.clock.now(),
-                self.parts.rng,
-                self.network_j(request.payload_bytes),
-                tried,
-                pinned,
-            )
-        except NothingFeasibleError:
-            if not _rests(view.board.seats.get(pinned)):
-                # The endpoint cannot go on with the sequence: begun anew, it is free to move.
-                self._pins.pop(key, None)
-            raise
-        if request.sequence_id:
-            self._pin(key, decision.endpoint.name)
-        return decision
+        return decide(
+            request,
+            view.snapshot,
+            view.board,
+            expected,
+            self.parts.clock.now(),
+            self.parts.rng,
+            self.network_j(request.payload_bytes),
+            tried,
+            self._pinned(request),
+        )
 
     def note(self, lesson: Lesson) -> None:
         """Keep what a finished request teaches until the next `digest`."""
@@ -173,11 +186,25 @@ class Dispatcher:
         self._count += 1
         return f"{self._identity}-{self._count:x}"
 
-    def _pin(self, key: tuple[str, str], endpoint: str) -> None:
-        self._pins[key] = endpoint
-        self._pins.move_to_end(key)
-        if len(self._pins) > _MAX_SEQUENCES:
-            self._pins.popitem(last=False)
+    def _pinned(self, request: Request) -> str:
+        if not request.sequence_id:
+            return ""
+        return self.pins.find(request.model, request.sequence_id)
+
+    def _claimed(
+        self, view: View, request: Request, expected: Expected, tried: tuple[str, ...]
+    ) -> Decision:
+        claims = self.claims
+        if claims is None:
+            return self.pick(view, request, expected, tried)
+        claims.refresh(self.parts.clock.monotonic())
+        for _ in range(_MAX_CLAIMS):
+            decision = self.pick(view, request, expected, tried)
+            if claims.claim(decision.endpoint.name, decision.endpoint.max_in_flight):
+                return decision
+        raise ShedError(
+            f"other workers took every place for {request.model!r} meanwhile", _SHED_RETRY_S
+        )
 
 
 def _rests(seat: Seat | None) -> bool:

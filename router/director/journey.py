@@ -51,7 +51,7 @@ class Journey:
         # A reload may replace the view while the request runs; its own decision keeps its own.
         self._view = dispatcher.view
         self._expected = dispatcher.expect(request)
-        self.decision = dispatcher.pick(self._view, request, self._expected)
+        self.decision = dispatcher.admit(self._view, request, self._expected)
         self._decision_id = dispatcher.next_id()
         self._decided_s = clock.monotonic() - self._started
 
@@ -86,7 +86,7 @@ class Journey:
         )
         self._view = dispatcher.view
         try:
-            self.decision = dispatcher.pick(
+            self.decision = dispatcher.admit(
                 self._view, self._request._replace(budget=left), self._expected, tried
             )
         except (RefusedError, RequestError):

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.health import State
-from router.director import dispatcher
 from router.director.dispatcher import BYTES_PER_GB, Limits, View
 from router.errors import (
     BudgetImpossibleError,
@@ -207,8 +206,8 @@ async def test_a_sequence_waits_for_an_endpoint_that_cannot_now(obstacle, error)
     assert pinned(room) == "a"
 
 
-def pinned(room):
-    return next(iter(room.director._pins.values()))
+def pinned(room, name="s"):
+    return room.director.pins.find(request().model, name)
 
 
 async def test_a_streamed_sequence_is_pinned_too():
@@ -217,9 +216,53 @@ async def test_a_streamed_sequence_is_pinned_too():
     assert pinned(room) == "a"
 
 
-async def test_the_oldest_sequences_are_forgotten_before_memory_is(monkeypatch):
-    monkeypatch.setattr(dispatcher, "_MAX_SEQUENCES", 10)
+async def test_a_question_pins_nothing():
+    room = Room(dict.fromkeys("ab", ANSWER))
+    assert room.director.decide(request(sequence_id="s")).endpoint.name == "a"
+    assert pinned(room) == ""
+
+
+class Shared:
+    """Claims of which the first ``lost`` are lost to another worker, which has the place then."""
+
+    def __init__(self, room, lost, told=True):
+        self.room = room
+        self.lost = lost
+        self.told = told
+        self.asked = []
+
+    def refresh(self, now):
+        self.asked.append(now)
+
+    def claim(self, endpoint, max_in_flight):
+        self.asked.append((endpoint, max_in_flight))
+        if self.lost:
+            self.lost -= 1
+            if self.told:
+                self.room.seat(endpoint).set_peers(max_in_flight)
+            return False
+        return True
+
+
+async def test_a_place_that_another_worker_took_sends_a_new_sequence_elsewhere():
+    room = Room(dict.fromkeys("ab", ANSWER))
+    room.director.claims = Shared(room, lost=1)
+    assert await ask(room) == "b"
+    assert pinned(room) == "b"
+
+
+async def test_a_begun_sequence_waits_for_the_place_that_another_worker_took():
+    room = Room(dict.fromkeys("ab", ANSWER))
+    assert await ask(room) == "a"
+    room.director.claims = Shared(room, lost=1)
+    with pytest.raises(ShedError):
+        await ask(room)
+    assert pinned(room) == "a"
+
+
+async def test_claims_that_are_always_lost_come_to_an_end():
     room = Room({"a": ANSWER})
-    for name in (*map(str, range(10)), "0", "new"):
-        room.director.decide(request(sequence_id=name))
-    assert [name for _, name in room.director._pins] == [*map(str, range(2, 10)), "0", "new"]
+    room.director.claims = claims = Shared(room, lost=10**9, told=False)
+    with pytest.raises(ShedError, match="other workers"):
+        await ask(room)
+    assert len(claims.asked) < 100
