@@ -12,7 +12,11 @@ from router.model import Fleet, Kind, Policy, Signal
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The gateway's own sockets and limits. ``listen``/``admin``: ``host:port``."""
+    """The gateway's own sockets and limits. ``listen``/``admin``: ``host:port``.
+
+    ``frozen_after_s``: None for 5 s where there are workers, which are replaced at once, and 30 s
+    for a process alone, which somebody else has to start again.
+    """
 
     listen: str
     admin: str
@@ -20,6 +24,8 @@ class ServerSettings:
     max_message_mib: int
     drain_s: float
     deadline_margin_ms: float
+    share_port: bool = False
+    frozen_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
