@@ -173,8 +173,8 @@ class SequencePins(Protocol):
 class Claims(Protocol):
     """Places at endpoints that several processes share; on the hot path, so nothing waits."""
 
-    def refresh(self, now: float) -> None:
-        """Take in what the others hold; ``now``: monotonic, s."""
+    def refresh(self, now: float, at_once: bool = False) -> None:
+        """Take in what the others hold, a moment old or ``at_once``; ``now``: monotonic, s."""
         ...
 
     def claim(self, endpoint: str, max_in_flight: int) -> bool:

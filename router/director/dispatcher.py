@@ -17,7 +17,7 @@ from router.core.lengths import Expected, LengthModel
 from router.core.pins import Pins
 from router.core.pipeline import decide
 from router.core.retry import RetryThrottle
-from router.errors import DrainingError, NothingFeasibleError, ShedError
+from router.errors import DrainingError, NothingFeasibleError, RefusedError, ShedError
 from router.model import Decision, Fleet, Intensity, Receipt, Request
 
 BYTES_PER_GB = 1e9
@@ -197,9 +197,15 @@ class Dispatcher:
         claims = self.claims
         if claims is None:
             return self.pick(view, request, expected, tried)
-        claims.refresh(self.parts.clock.monotonic())
+        now = self.parts.clock.monotonic()
+        claims.refresh(now)
         for _ in range(_MAX_CLAIMS):
-            decision = self.pick(view, request, expected, tried)
+            try:
+                decision = self.pick(view, request, expected, tried)
+            except RefusedError:
+                # What was full a moment ago may not be: nobody is refused on an old view.
+                claims.refresh(now, at_once=True)
+                decision = self.pick(view, request, expected, tried)
             if claims.claim(decision.endpoint.name, decision.endpoint.max_in_flight):
                 return decision
         raise ShedError(

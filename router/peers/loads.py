@@ -19,7 +19,7 @@ from router.core.board import Board, Seat
 from router.peers.rows import PARENT, Rows, name_key
 
 # What the others hold is read anew at most this often; claims look for themselves.
-_REFRESH_S: Final = 0.005
+_REFRESH_S: Final = 0.001
 
 
 class PeerLoads:
@@ -64,9 +64,10 @@ class PeerLoads:
         self._told = (np.full(len(keys), -1, np.int64), np.full(len(keys), -1.0))
         self._read_all()
 
-    def refresh(self, now: float) -> None:
-        """Read what the others hold, unless that was done a moment ago; ``now``: monotonic, s."""
-        if now - self._read_at >= _REFRESH_S:
+    def refresh(self, now: float, at_once: bool = False) -> None:
+        """Read what the others hold, unless that was done within a millisecond; ``at_once``: even
+        then. ``now``: monotonic, s."""
+        if at_once or now - self._read_at >= _REFRESH_S:
             self._read_at = now
             self._read_all()
 
@@ -82,14 +83,18 @@ class PeerLoads:
         seat = self._seats[place]
         wanted = seat.in_flight + 1
         counts = self._rows.counts[self._row]
-        counts[place] = wanted
-        with self._fence:
-            # Taking a lock keeps the processor from reading the others' counts before ours stands.
-            pass
         others, cap = self._at(place)
+        # Nothing is written for a place that is seen to be taken: it would look so to the others.
         if wanted + others <= min(max_in_flight, cap):
-            return True
-        counts[place] = seat.in_flight
+            counts[place] = wanted
+            with self._fence:
+                # Taking a lock keeps the processor from reading the others' counts before ours
+                # stands.
+                pass
+            others, cap = self._at(place)
+            if wanted + others <= min(max_in_flight, cap):
+                return True
+            counts[place] = seat.in_flight
         seat.set_peers(others, cap)
         self._told[0][place], self._told[1][place] = others, cap
         return False

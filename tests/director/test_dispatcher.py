@@ -229,10 +229,12 @@ class Shared:
         self.room = room
         self.lost = lost
         self.told = told
+        self.leaves = ""
         self.asked = []
 
-    def refresh(self, now):
-        self.asked.append(now)
+    def refresh(self, now, at_once=False):
+        if at_once and self.leaves:
+            self.room.seat(self.leaves).set_peers(0)
 
     def claim(self, endpoint, max_in_flight):
         self.asked.append((endpoint, max_in_flight))
@@ -258,6 +260,17 @@ async def test_a_begun_sequence_waits_for_the_place_that_another_worker_took():
     with pytest.raises(ShedError):
         await ask(room)
     assert pinned(room) == "a"
+
+
+async def test_nobody_is_refused_because_of_what_another_worker_has_given_back():
+    room = Room(dict.fromkeys("ab", ANSWER))
+    assert await ask(room) == "a"
+    room.director.claims = claims = Shared(room, lost=0)
+    room.seat("a").set_peers(10**6)
+    with pytest.raises(ShedError):
+        await ask(room)
+    claims.leaves = "a"
+    assert await ask(room) == "a"
 
 
 async def test_claims_that_are_always_lost_come_to_an_end():
