@@ -9,6 +9,8 @@ from router.contract import Clock
 from router.director import Director
 from router.peers.loads import PeerLoads
 from router.peers.rows import Phase, Reload
+from router.telemetry.admin import Liveness, Reason
+from router.telemetry.shared_files import unshared
 
 
 class Membership:
@@ -28,7 +30,7 @@ class Membership:
         self._know(runtime)
         director.claims = peers
         director.pins = self._pins
-        runtime.processes = self._siblings.liveness
+        runtime.processes = self._liveness
 
     def beat(self) -> None:
         """The event loop turns: show it, and look at the others."""
@@ -43,6 +45,16 @@ class Membership:
         """Show how a reload went here."""
         self._rows.reloaded(self._row, how)
         self._know(runtime)
+
+    def _liveness(self) -> Liveness:
+        liveness = self._siblings.liveness()
+        if not unshared():
+            return liveness
+        detail = (
+            "the disk for temporary files is full: /metrics of the other workers lacks this one"
+        )
+        note = Reason("metrics_not_shared", detail, False)
+        return liveness._replace(notes=(*liveness.notes, note))
 
     def _know(self, runtime: Runtime) -> None:
         self._pins.know(endpoint.name for endpoint in runtime.config.fleet.endpoints)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 
 import grpc
 import pytest
@@ -225,3 +226,46 @@ async def test_a_refused_file_is_told_and_counted_by_all_until_a_good_one_comes(
     gateway.tell(signal.SIGHUP)
     await until(lambda: counted("applied"), "both workers taking the good file")
     assert await quiet(gateway)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MiB, for temporary files."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+        pytest.skip("LOUD: file systems cannot be mounted here, full disks were not tried")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_full_disk_costs_shared_metrics_and_no_worker(
+    small_disk, spawn, config, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(small_disk))
+    spawn(emulator, config)
+    gateway = spawn(Gateway, config, "--workers", "2")
+    both, _ = await settled(gateway)
+    with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    victim = next(iter(both))
+    os.kill(victim, signal.SIGKILL)
+
+    async def buried():
+        return not alive(victim)
+
+    await until(buried, "the dead worker being taken away")
+
+    async def replaced():
+        workers, _ = await ask_around(gateway)
+        return workers.keys() - both.keys()
+
+    await until(replaced, "a worker serving without files")
+
+    async def said():
+        return "metrics_not_shared" in await told(gateway)
+
+    await until(said, "the new worker saying what it lacks")
+    assert len(gateway.events("a worker ended")) == 1
