@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import secrets
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from router.app.background import Rounds, supervise
@@ -24,6 +25,7 @@ from router.app.runtime import Runtime
 from router.app.watchdog import beat_for_ever, frozen_after_s
 from router.app.workers import Plan, WorkerOrder, run_workers
 from router.backends.grpc import ChannelOptions, GrpcBackend
+from router.backends.names import NameWatch, SystemResolver
 from router.config import load
 from router.config.settings import Config, ServerSettings
 from router.core.lengths import LengthModel
@@ -105,6 +107,7 @@ class _Process:
         self._clock = build_clock(config.settings.clock)
         self._membership = Membership(order, self._clock) if order else None
         self._sessions = Sessions()
+        self._resolver = SystemResolver()
         self._runtime = Runtime(
             config,
             self._clock,
@@ -153,6 +156,7 @@ class _Process:
         async with open_session() as session, asyncio.TaskGroup() as group:
             scrape = PrometheusLoad(session, settings.load.timeout_ms / 1e3)
             work = {
+                "names": self._follow_names(backend),
                 "carbon": rounds.carbon,
                 "tick": rounds.tick,
                 "probe": rounds.probe,
@@ -184,9 +188,15 @@ class _Process:
                 await admin.stop()
                 for task in tasks:
                     task.cancel()
+        self._resolver.close()
         await backend.close()
         self._request_log.close()
         return 0
+
+    def _follow_names(self, backend: GrpcBackend) -> Callable[[], Awaitable[None]]:
+        names = NameWatch(self._resolver, backend, self._clock)
+        runtime = self._runtime
+        return lambda: names.run(lambda: [e.address for e in runtime.config.fleet.endpoints])
 
     async def _direct(self, backend: GrpcBackend) -> Director:
         runtime, config = self._runtime, self._runtime.config
