@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.errors import ConfigError, TraceError
+from router.extras import missing
 from router.model import Factors
 
 # No grid emits more per kWh; a larger number is another unit.
@@ -103,7 +104,7 @@ def read_parquet(
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        fix = "reading Parquet needs pyarrow: pip install 'carbon-router[parquet]', or use CSV"
+        fix = missing("reading Parquet", "parquet", "use CSV")
         raise ConfigError(str(path), [("", fix)]) from error
     try:
         content = pyarrow.parquet.ParquetFile(path).read()

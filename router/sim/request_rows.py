@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.errors import ConfigError, TraceError
+from router.extras import missing
 
 NEEDED: Final = ("arrival_s", "origin", "model", "input_tokens", "output_tokens")
 BUDGETS: Final = ("ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms")
@@ -108,7 +109,7 @@ def _parquet(path: Path, columns: Callable[[Sequence[str]], None]) -> Iterator[R
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        fix = "reading Parquet needs pyarrow: pip install 'carbon-router[parquet]', or use CSV"
+        fix = missing("reading Parquet", "parquet", "use CSV")
         raise ConfigError(str(path), [("", fix)]) from error
     try:
         file = pyarrow.parquet.ParquetFile(path)
