@@ -176,6 +176,34 @@ class StateStore(Protocol):
         ...
 
 
+class SequencePins(Protocol):
+    """Which endpoint holds the state of which sequence; on the hot path, so nothing waits."""
+
+    def find(self, model: str, sequence_id: str) -> str:
+        """The endpoint that holds a sequence; "" when none does."""
+        ...
+
+    def keep(self, model: str, sequence_id: str, endpoint: str) -> None:
+        """From now on ``endpoint`` holds the sequence."""
+        ...
+
+    def drop(self, model: str, sequence_id: str) -> None:
+        """Nobody holds the sequence any more."""
+        ...
+
+
+class Claims(Protocol):
+    """Places at endpoints that several processes share; on the hot path, so nothing waits."""
+
+    def refresh(self, now: float, at_once: bool = False) -> None:
+        """Take in what the others hold, a moment old or ``at_once``; ``now``: monotonic, s."""
+        ...
+
+    def claim(self, endpoint: str, max_in_flight: int) -> bool:
+        """Whether there is room for one more request; if so it is taken at once."""
+        ...
+
+
 class Ledger(Protocol):
     """Where receipts go. Must not block: it is called on the hot path."""
 

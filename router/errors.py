@@ -47,12 +47,26 @@ The mapping to gRPC status codes is one table in ``router.gateway.status``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class CarbonRouterError(Exception):
     """Root of the tree. ``str(error)`` is safe to show to a caller: no payload, no secret."""
 
     reason: str = "internal"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception's own way calls the class with the message alone; a child process's error
+        # that its parent cannot build takes the whole pool down.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[CarbonRouterError], args: tuple[Any, ...], state: dict[str, Any]
+) -> CarbonRouterError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(CarbonRouterError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import multiprocessing
 import os
 import secrets
 import signal
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from router.app.background import Rounds, supervise
@@ -16,22 +17,28 @@ from router.app.compose import build_clock, build_limits, build_rng
 from router.app.control import ControlDesk
 from router.app.descriptors import affordable, raise_limit
 from router.app.failures import FailureDesk
+from router.app.listening import held
 from router.app.live import Outside, Sessions
+from router.app.membership import Membership
 from router.app.observers import LoggedRequests
 from router.app.probing import Prober
+from router.app.reloading import Reloader
 from router.app.retirement import Retirement
 from router.app.runtime import Runtime
-from router.app.workers import run_workers
+from router.app.watchdog import beat_for_ever, frozen_after_s
+from router.app.workers import Plan, WorkerOrder, run_workers
 from router.backends.grpc import ChannelOptions, GrpcBackend
+from router.backends.names import NameWatch, SystemResolver
 from router.config import load
-from router.config.settings import Config
+from router.config.settings import Config, ServerSettings
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Parts
-from router.errors import CarbonRouterError, ConfigError
+from router.errors import ConfigError
 from router.gateway.server import Gateway, ServerOptions
 from router.load.answers import ServerReports
 from router.load.prometheus import PrometheusLoad, open_session
+from router.peers.rows import Phase, Reload
 from router.telemetry import logs
 from router.telemetry.admin import AdminServer
 from router.telemetry.exposition import new_registry
@@ -50,29 +57,39 @@ def serve(config_path: Path, workers: int | None = None) -> int:
     """
     config = load(config_path)
     clock = build_clock(config.settings.clock)
-    count = workers or config.settings.server.workers
+    server = config.settings.server
+    count = workers or server.workers
     if count == 1:
-        return _serve_one(config, config_path, 1)
+        return _serve_one(config, config_path)
     # The carbon tables are read by each worker; what is wrong with them is told once, here.
     Runtime(config, clock, Outside(clock, build_rng(), os.environ, Sessions(), count))
+    plan = Plan(config, config_path, count, frozen_after_s(server, count))
     output = logs.install(now=clock.monotonic)
     try:
-        return run_workers(config_path, count, _serve_worker, clock)
+        with held(str(config_path), _addresses(server)):
+            return run_workers(plan, _serve_worker, clock)
     finally:
         output.close()
 
 
-def _serve_worker(config_path: Path, workers: int) -> int:
-    return _serve_one(load(config_path), config_path, workers)
+def _addresses(server: ServerSettings) -> list[tuple[str, str]]:
+    """What no other gateway may listen on, by configuration key."""
+    if server.share_port:
+        return []
+    return [("server.listen", server.listen), ("server.admin", server.admin)]
 
 
-def _serve_one(config: Config, config_path: Path, workers: int) -> int:
+def _serve_worker(order: WorkerOrder) -> int:
+    return _serve_one(order.config, order.config_path, order)
+
+
+def _serve_one(config: Config, config_path: Path, order: WorkerOrder | None = None) -> int:
     # A reload that is asked for before the handler stands waits until it does.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     raise_limit(config.settings.server.max_connections)
     output = logs.install(now=build_clock(config.settings.clock).monotonic)
     try:
-        return asyncio.run(_Process(config, config_path, workers).run())
+        return asyncio.run(_Process(config, config_path, order).run())
     except BaseExceptionGroup as group:
         raise _cause(group) from None
     finally:
@@ -83,10 +100,10 @@ def _serve_one(config: Config, config_path: Path, workers: int) -> int:
 class _Process:
     """One gateway process, from the first carbon reading to the last drained request."""
 
-    def __init__(self, config: Config, config_path: Path, workers: int) -> None:
-        server = replace(config.settings.server, workers=workers)
+    def __init__(self, config: Config, config_path: Path, order: WorkerOrder | None) -> None:
+        """``order``: what the parent says where there are several; None for a process alone."""
+        workers = order.workers if order else 1
         self._config_path = config_path
-        self._workers = workers
         self._registry = new_registry()
         self._metrics = Metrics(self._registry, workers)
         self._know(config)
@@ -96,7 +113,9 @@ class _Process:
             config.settings.request_log, build_rng(), self._metrics.logged
         )
         self._clock = build_clock(config.settings.clock)
+        self._membership = Membership(order, self._clock) if order else None
         self._sessions = Sessions()
+        self._resolver = SystemResolver()
         self._runtime = Runtime(
             config,
             self._clock,
@@ -110,9 +129,11 @@ class _Process:
                 on_dropped=self._metrics.carbon.dropped,
             ),
         )
-        self._server_settings = server
+        self._server_settings = config.settings.server
+        self._frozen_after_s = frozen_after_s(self._server_settings, workers)
+        self._reuse_port = order is not None or self._server_settings.share_port
         self._stop = asyncio.Event()
-        self._hangup = asyncio.Event()
+        self._reloader = Reloader(self._runtime, config_path, self._metrics, self._reloaded)
 
     def _know(self, config: Config) -> None:
         carbon = config.settings.carbon
@@ -121,11 +142,15 @@ class _Process:
 
     async def run(self) -> int:
         """Serve until told to stop; the exit code."""
-        try:
-            return await self._serve()
-        finally:
-            await self._runtime.close()
-            await self._sessions.close()
+        async with asyncio.TaskGroup() as group:
+            beats = beat_for_ever(self._frozen_after_s, self._beat)
+            beating = group.create_task(beats, name="beats")
+            try:
+                return await self._serve()
+            finally:
+                await self._runtime.close()
+                await self._sessions.close()
+                beating.cancel()
 
     async def _serve(self) -> int:
         settings = self._runtime.config.settings
@@ -145,6 +170,7 @@ class _Process:
                 on_dropped=self._metrics.samples_dropped,
             )
             work = {
+                "names": self._follow_names(backend),
                 "carbon": rounds.carbon,
                 "tick": rounds.tick,
                 "probe": prober.run,
@@ -157,15 +183,18 @@ class _Process:
                 )
                 for name, job in work.items()
             ]
-            tasks.append(group.create_task(self._reload_on_hangup(backend), name="reload"))
+            retirement = Retirement(backend, self._runtime)
+            tasks.append(group.create_task(self._reloader.run(retirement), name="reload"))
             try:
                 port, admin_port = await self._open(gateway, admin)
                 # What was imported and built so far stays: full collections need not walk it.
                 gc.collect()
                 gc.freeze()
+                self._enter(Phase.SERVING)
                 _log.info("serving", extra={"port": port, "admin_port": admin_port})
                 await self._stop.wait()
                 director.draining = True
+                self._enter(Phase.DRAINING)
                 drain_s = self._drain_s
                 _log.info("draining", extra={"at_most_s": drain_s})
                 await gateway.drain(drain_s)
@@ -173,11 +202,17 @@ class _Process:
                 await admin.stop()
                 for task in tasks:
                     task.cancel()
+        self._resolver.close()
         await backend.close()
         director.digest()
         self._request_file.close()
         self._request_log.close()
         return 0
+
+    def _follow_names(self, backend: GrpcBackend) -> Callable[[], Awaitable[None]]:
+        names = NameWatch(self._resolver, backend, self._clock)
+        runtime = self._runtime
+        return lambda: names.run(lambda: [e.address for e in runtime.config.fleet.endpoints])
 
     async def _direct(self, backend: GrpcBackend) -> Director:
         runtime, config = self._runtime, self._runtime.config
@@ -198,6 +233,8 @@ class _Process:
         )
         director.digest_every = _DIGEST_EVERY
         runtime.director = director
+        if self._membership is not None:
+            self._membership.join(runtime, director)
         return director
 
     def _gateway(self, director: Director) -> Gateway:
@@ -207,7 +244,7 @@ class _Process:
                 listen=server.listen,
                 max_message_bytes=server.max_message_mib * 2**20,
                 deadline_margin_ms=server.deadline_margin_ms,
-                reuse_port=self._workers > 1,
+                reuse_port=self._reuse_port,
                 max_buffered_bytes=server.max_buffered_mib * 2**20,
                 max_calls=server.max_requests,
                 max_streams=server.max_streams,
@@ -244,7 +281,7 @@ class _Process:
         address = self._server_settings.admin
         host, _, port = address.rpartition(":")
         try:
-            return await admin.start(host.strip("[]"), int(port), reuse_port=self._workers > 1)
+            return await admin.start(host.strip("[]"), int(port), reuse_port=self._reuse_port)
         except OSError as error:
             problem = f"cannot listen on {address}: {error.strerror or error}"
             raise ConfigError(str(self._config_path), [("server.admin", problem)]) from error
@@ -253,35 +290,33 @@ class _Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        parent = multiprocessing.parent_process()
+        if self._membership is not None and parent is not None:
+            # A pipe that ends with the parent, where the kernel sends no signal.
+            loop.add_reader(parent.sentinel, self._orphaned, parent.sentinel)
 
-    async def _reload_on_hangup(self, backend: GrpcBackend) -> None:
-        retirement = Retirement(backend, self._runtime)
-        async with asyncio.TaskGroup() as group:
-            while True:
-                await self._hangup.wait()
-                self._hangup.clear()
-                before, seats = self._runtime.config.fleet, self._runtime.board.seats
-                if await self._reload():
-                    group.create_task(retirement.see_off(before, seats), name="retirement")
+    def _orphaned(self, sentinel: int) -> None:
+        asyncio.get_running_loop().remove_reader(sentinel)
+        if not self._stop.is_set():
+            _log.error("the parent process has ended: this worker ends as well")
+            self._stop.set()
 
-    async def _reload(self) -> bool:
-        """Put the file in force as it is now; False when it is refused."""
-        try:
-            ignored = await self._runtime.reload(self._config_path)
-        except (CarbonRouterError, OSError) as error:
-            _log.error("reload refused, the old configuration stays: %s", error)
-            return False
-        except Exception:
-            # Whatever a file may provoke, requests are served as before.
-            _log.exception("reload failed, the old configuration stays")
-            return False
+    def _beat(self) -> None:
+        if self._membership is not None:
+            self._membership.beat()
+
+    def _enter(self, phase: Phase) -> None:
+        if self._membership is not None:
+            self._membership.enter(phase)
+
+    def _reloaded(self, how: Reload) -> None:
         config = self._runtime.config
         self._know(config)
         self._request_file.configure(config.settings.request_log)
-        _log.info("reloaded", extra={"policy": config.policy.name, "needs_restart": list(ignored)})
-        return True
+        if self._membership is not None:
+            self._membership.reloaded(how, self._runtime)
 
 
 def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

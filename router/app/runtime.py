@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from router.app.carbon import configured_carbon, grid_zones
 from router.app.chains import Carbon
 from router.app.compose import build_board, build_limits, build_view
 from router.app.live import Outside
+from router.app.restart import as_started, needs_restart
 from router.config import load
 from router.config.settings import Config
 from router.contract import Clock
@@ -23,27 +25,14 @@ from router.core.layout import Layout
 from router.director import Director, View
 from router.errors import ConfigError
 from router.model import Load
-from router.telemetry.admin import Readiness, assess
+from router.peers.loads import PeerLoads
+from router.telemetry.admin import Liveness, Readiness, assess
 from router.telemetry.view import EndpointView, FleetView, RegionView
 
 # A snapshot of what answered by then; the rest follows with the next refresh.
 _FIRST_ASK_S = 10.0
 
 _log = logging.getLogger(__name__)
-
-# What sockets, channels and long-lived parts were built with.
-_RESTART_ONLY = (
-    (
-        "server",
-        (
-            *("listen", "admin", "workers", "deadline_margin_ms", "idle_s", "max_age_s"),
-            "show_addresses",
-            *("max_message_mib", "max_buffered_mib", "max_metadata_kib"),
-            *("max_requests", "max_streams", "max_connections"),
-        ),
-    ),
-    ("load", ("timeout_ms",)),
-)
 
 
 class Runtime:
@@ -58,6 +47,12 @@ class Runtime:
         self._outside = outside
         self.director: Director | None = None
         self.dead_tasks: set[str] = set()
+        # Why the file was refused at the last reload, "" when it was not.
+        self.reload_refused = ""
+        # What is known of this gateway's other processes, and of what this one lacks.
+        self.processes: Callable[[], Liveness] = _alive
+        self.peers: PeerLoads | None = None
+        self._started = config
         self._version = 0
         self._built_at = -math.inf
         self._carbon = self._build_carbon(config, None)
@@ -106,15 +101,10 @@ class Runtime:
         """
         # A large fleet takes a second to check: requests go on meanwhile.
         config = await asyncio.to_thread(load, path)
-        old = self.config.settings
-        if config.settings.clock != old.clock:
+        if config.settings.clock != self._started.settings.clock:
             raise ConfigError(str(path), [("clock", "cannot change in a reload: restart")])
-        ignored = tuple(
-            f"{part}.{key}: takes a restart"
-            for part, keys in _RESTART_ONLY
-            for key in keys
-            if getattr(getattr(config.settings, part), key) != getattr(getattr(old, part), key)
-        )
+        ignored = needs_restart(config, self._started)
+        config = as_started(config, self._started)
         carbon = await asyncio.to_thread(self._build_carbon, config, self._carbon)
         await self._ask(carbon, config, _FIRST_ASK_S)
         layout = Layout(config.fleet)
@@ -128,6 +118,8 @@ class Runtime:
         replaced, self._carbon = self._carbon, carbon
         self._layout = layout
         self._board = build_board(config, layout, self._board)
+        if self.peers is not None:
+            self.peers.adopt(self._board)
         self._forget_loads()
         if self.director is not None:
             retry = config.settings.retry
@@ -152,7 +144,8 @@ class Runtime:
         if load is None or age_s > self.config.settings.load.stale_after_s:
             seat.set_others(0.0)
             return
-        seat.set_others(foreign_requests(load, seat.in_flight, max_in_flight))
+        own = seat.in_flight + seat.peers
+        seat.set_others(foreign_requests(load, own, max_in_flight))
 
     def models_ready(self) -> dict[str, bool]:
         """Model name -> whether a healthy endpoint serves it."""
@@ -174,7 +167,13 @@ class Runtime:
             dead_tasks=sorted(self.dead_tasks),
             models=list(served),
             models_without_endpoint=[name for name, ready in served.items() if not ready],
+            reload_refused=self.reload_refused,
+            notes=self.processes().notes,
         )
+
+    def liveness(self) -> Liveness:
+        """Whether the processes of this gateway live, as far as this one knows."""
+        return self.processes()
 
     def fleet(self) -> FleetView | None:
         """The fleet as this process sees it; None before the first snapshot."""
@@ -239,6 +238,10 @@ class Runtime:
 
     def _build_carbon(self, config: Config, before: Carbon | None) -> Carbon:
         return configured_carbon(config, self.clock.now(), self._outside, before)
+
+
+def _alive() -> Liveness:
+    return Liveness(True, ())
 
 
 def _asked(config: Config) -> dict[str, int]:

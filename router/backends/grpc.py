@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import math
 import re
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -73,6 +73,9 @@ _TOO_LARGE = re.compile(
     r"larger than max|exceeds maximum size|metadata size exceeds", re.IGNORECASE
 )
 _MAX_DETAILS = 500
+# Calls on channels to an address that a name has left: as long as any may take without a deadline.
+_LEAVE_S = 900.0
+_CHECK_S = 0.1
 _WHOLE = re.compile(r"[0-9]{1,9}")
 
 
@@ -119,6 +122,9 @@ class GrpcBackend:
     def __init__(self, options: ChannelOptions | None = None) -> None:
         self._options = options or ChannelOptions()
         self._channels: dict[str, list[grpc.aio.Channel]] = {}
+        self._targets: dict[str, str] = {}
+        self._busy: dict[str, _Busy] = {}
+        self._leaving: list[grpc.aio.Channel] = []
         self._unary: dict[tuple[str, str], Iterator[Any]] = {}
         self._streams: dict[str, Iterator[Any]] = {}
         self._closed = False
@@ -130,7 +136,9 @@ class GrpcBackend:
         calls = self._unary.get((endpoint.address, method))
         if calls is None:
             calls = self._open_unary(endpoint, method)
+        busy = self._busy[endpoint.address]
         call = next(calls)(payload, metadata=_forwarded(metadata), timeout=_timeout(timeout_s))
+        busy.calls += 1
         try:
             reply = await call
             initial_metadata = await call.initial_metadata()
@@ -140,6 +148,8 @@ class GrpcBackend:
         except asyncio.CancelledError:
             _raise_unless_cancelled_here(endpoint)
             raise
+        finally:
+            busy.calls -= 1
         if reply is None:
             raise UpstreamFaultError(
                 f"{endpoint.name}: {method} ended without an answer", code="INTERNAL"
@@ -154,7 +164,7 @@ class GrpcBackend:
         if calls is None:
             calls = self._open_streams(endpoint)
         call = next(calls)(payload, metadata=_forwarded(metadata), timeout=_timeout(timeout_s))
-        return GrpcStream(endpoint, call)
+        return GrpcStream(endpoint, call, self._busy[endpoint.address])
 
     async def probe(self, endpoint: Endpoint, timeout_s: float) -> Probe:
         """ServerReady, as far as it is answered."""
@@ -175,16 +185,30 @@ class GrpcBackend:
     async def prune(self, addresses: Collection[str]) -> None:
         """Close the channels to every address that is not among ``addresses``, at once."""
         gone = [address for address in self._channels if address not in addresses]
-        channels = [channel for address in gone for channel in self._channels.pop(address)]
-        for key in [key for key in self._unary if key[0] in gone]:
-            del self._unary[key]
-        for address in gone:
-            self._streams.pop(address, None)
+        for address in self._targets.keys() - set(addresses):
+            del self._targets[address]
+        channels = [channel for address in gone for channel in self._forget(address)]
         await asyncio.gather(*(channel.close() for channel in channels))
+
+    async def redirect(self, address: str, hosts: Sequence[str]) -> None:
+        """The name in ``address`` stands for other IP addresses now: calls from here on go there,
+        those under way finish where they are. Returns when they have, or after a while."""
+        self._targets[address] = _target(address, hosts)
+        busy = self._busy.get(address)
+        leaving = self._forget(address)
+        self._leaving += leaving
+        waited_s = 0.0
+        while busy is not None and busy.calls and waited_s < _LEAVE_S:
+            await asyncio.sleep(_CHECK_S)
+            waited_s += _CHECK_S
+        await asyncio.gather(*(channel.close() for channel in leaving))
+        self._leaving = [channel for channel in self._leaving if channel not in leaving]
 
     async def close(self) -> None:
         """Close every channel; calls in flight end with UpstreamLostError."""
         self._closed = True
+        leaving, self._leaving = self._leaving, []
+        await asyncio.gather(*(channel.close() for channel in leaving))
         await self.prune(())
 
     async def _probe(
@@ -207,6 +231,14 @@ class GrpcBackend:
             return Probe.UNKNOWN
         return Probe.READY if ready else Probe.NOT_READY
 
+    def _forget(self, address: str) -> list[grpc.aio.Channel]:
+        """The next call opens channels anew; those so far are the caller's to close."""
+        for key in [key for key in self._unary if key[0] == address]:
+            del self._unary[key]
+        self._streams.pop(address, None)
+        self._busy.pop(address, None)
+        return self._channels.pop(address, [])
+
     def _pool(self, endpoint: Endpoint) -> list[grpc.aio.Channel]:
         if self._closed:
             raise UpstreamUnreachedError(
@@ -216,12 +248,17 @@ class GrpcBackend:
             )
         pool = self._channels.get(endpoint.address)
         if pool is None:
-            arguments = self._options.as_arguments()
+            arguments: list[tuple[str, int | str]] = [*self._options.as_arguments()]
+            target = self._targets.get(endpoint.address, endpoint.address)
+            if target != endpoint.address:
+                # Servers and proxies still hear the name.
+                arguments.append(("grpc.default_authority", endpoint.address))
             pool = [
-                grpc.aio.insecure_channel(endpoint.address, options=arguments)
+                grpc.aio.insecure_channel(target, options=arguments)
                 for _ in range(self._options.channels_per_endpoint)
             ]
             self._channels[endpoint.address] = pool
+            self._busy[endpoint.address] = _Busy()
         return pool
 
     def _open_unary(self, endpoint: Endpoint, method: str) -> Iterator[Any]:
@@ -242,13 +279,24 @@ class GrpcBackend:
         return calls
 
 
+class _Busy:
+    """How many calls run on the channels to one address."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+
 class GrpcStream:
     """``contract.UpstreamStream`` of one call. Iterate once."""
 
-    def __init__(self, endpoint: Endpoint, call: Any) -> None:
+    def __init__(self, endpoint: Endpoint, call: Any, busy: _Busy) -> None:
         self._endpoint = endpoint
         self._call = call
+        self._busy: _Busy | None = busy
         self._trailers: Metadata = ()
+        busy.calls += 1
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         call = self._call
@@ -262,7 +310,7 @@ class GrpcStream:
             _raise_unless_cancelled_here(self._endpoint)
             raise
         finally:
-            call.cancel()
+            self.cancel()
 
     def trailers(self) -> Metadata:
         """Trailing metadata; empty before the end."""
@@ -271,6 +319,19 @@ class GrpcStream:
     def cancel(self) -> None:
         """Stop upstream work at once. Safe to call twice and after the end."""
         self._call.cancel()
+        if self._busy is not None:
+            self._busy.calls -= 1
+            self._busy = None
+
+
+def _target(address: str, hosts: Sequence[str]) -> str:
+    """A gRPC target for IP addresses: those of one family, or the name where there are both."""
+    port = address.rpartition(":")[2]
+    if all(":" not in host for host in hosts):
+        return "ipv4:" + ",".join(f"{host}:{port}" for host in hosts)
+    if all(":" in host for host in hosts):
+        return "ipv6:" + ",".join(f"[{host}]:{port}" for host in hosts)
+    return address
 
 
 def _forwarded(metadata: Metadata) -> list[tuple[str, str | bytes]]:

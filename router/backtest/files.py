@@ -18,6 +18,7 @@ import numpy as np
 from router.backtest.metrics import QUANTILES, Regret, Score
 from router.backtest.rolling import HORIZONS_H, METHODS, ZoneRun
 from router.errors import ConfigError
+from router.extras import missing
 
 METRICS: Final = "metrics.csv"
 REGRET: Final = "regret.csv"
@@ -65,7 +66,7 @@ class ForecastWriter:
             import pyarrow
             import pyarrow.parquet
         except ImportError as error:
-            fix = "writing forecasts needs pyarrow: pip install 'carbon-router[parquet]'"
+            fix = missing("writing forecasts", "parquet")
             raise ConfigError(str(path), [("--out", fix)]) from error
         self._arrow = pyarrow
         stamp = pyarrow.timestamp("us", tz="UTC")

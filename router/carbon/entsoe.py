@@ -38,6 +38,7 @@ from router.errors import (
     ProviderAnswerError,
     ProviderError,
 )
+from router.extras import missing
 from router.model import Factors
 
 BASE_URL: Final = "https://web-api.tp.entsoe.eu/api"
@@ -187,7 +188,7 @@ def _areas(places: Mapping[str, str], file: str) -> dict[str, Any]:
     try:
         area = import_module("entsoe").Area
     except ImportError as error:
-        fix = "needs entsoe-py: pip install 'carbon-router[entsoe]'"
+        fix = missing("entsoe", "entsoe")
         raise ConfigError(file, [("kind", fix)]) from error
     unknown = [
         (f"zones.{zone}", f"{place!r} is no Area of entsoe-py; write one such as DE_LU or SE_3")

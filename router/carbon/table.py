@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from router.carbon.download import Download, download_of
 from router.errors import ConfigError, TraceError
+from router.extras import missing
 from router.model import Factors
 
 FORMAT: Final = "format: docs/config.md, Tables of intensity"
@@ -115,7 +116,7 @@ def read_parquet(
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        fix = "reading Parquet needs pyarrow: pip install 'carbon-router[parquet]', or use CSV"
+        fix = missing("reading Parquet", "parquet", "use CSV")
         raise ConfigError(str(path), [("", fix)]) from error
     try:
         content = pyarrow.parquet.ParquetFile(path).read()

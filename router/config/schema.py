@@ -81,6 +81,17 @@ class ServerSchema(Strict):
         le=1000,
         description="taken off the caller's deadline when it travels on, ms",
     )
+    share_port: bool = Field(
+        default=False,
+        description="let other gateways of this host listen on the same addresses",
+    )
+    frozen_after_s: float | None = Field(
+        default=None,
+        ge=1,
+        le=86_400,
+        description="an event loop that stands still for so long is ended, s; left out: 5 for a "
+        "worker, which is replaced, 30 for a process alone, which ends with code 1",
+    )
     origin: NameOrEmpty = Field(
         default="",
         description="origin at which this gateway sits; empty: the caller's",

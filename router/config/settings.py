@@ -16,6 +16,8 @@ class ServerSettings:
 
     ``max_buffered_mib``, ``max_requests`` and ``max_connections``: of one process;
     ``max_streams``: of one connection.
+    ``frozen_after_s``: None for 5 s where there are workers, which are replaced at once, and 30 s
+    for a process alone, which somebody else has to start again.
     """
 
     listen: str
@@ -32,6 +34,8 @@ class ServerSettings:
     show_addresses: bool
     drain_s: float
     deadline_margin_ms: float
+    share_port: bool = False
+    frozen_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -88,9 +88,9 @@ class Seat:
     """
 
     __slots__ = (
-        "_caps", "_cells", "_factors", "_others", "_prior", "_quiet_since", "_unused", "_z",
-        "health", "in_flight", "leases", "name", "outliers", "peak", "signs", "tpot_ratio", "turns",
-        "wait",
+        "_caps", "_cells", "_factors", "_others", "_peer_cap", "_prior", "_quiet_since", "_shown",
+        "_unused", "_z", "health", "in_flight", "leases", "name", "outliers", "peak", "peers",
+        "signs", "tpot_ratio", "turns", "wait",
     )  # fmt: skip
 
     def __init__(self, name: str, health: HealthSettings) -> None:
@@ -104,6 +104,9 @@ class Seat:
         self.in_flight = 0
         self.turns = 0
         self.peak = 0
+        self.peers = 0
+        self._peer_cap = math.inf
+        self._shown: Callable[[int, float], None] | None = None
         self._others = 0.0
         self._unused = BELIEVED_FOR
         self._quiet_since = math.nan
@@ -139,8 +142,9 @@ class Seat:
 
     @property
     def batch(self) -> float:
-        """Requests on the endpoint, as far as this gateway knows: its own and foreign ones."""
-        return self.in_flight + self._others
+        """Requests on the endpoint, as far as this gateway knows: of this process, of the other
+        workers, and foreign ones."""
+        return self.in_flight + self.peers + self._others
 
     @property
     def factors(self) -> Factors:
@@ -175,16 +179,33 @@ class Seat:
         self._unused += 1
         self.publish_load()
 
+    def set_peers(self, in_flight: int, batch_cap: float = math.inf) -> None:
+        """Requests that this gateway's other workers have there, counted as surely as its own, and
+        the least concurrency that one of their budgets tolerates."""
+        self.peers = in_flight
+        self._peer_cap = batch_cap
+        self.publish_load()
+
+    def show_to(self, shown: Callable[[int, float], None] | None) -> None:
+        """Tell ``shown`` (in flight, batch cap) of this process at each change; None: nobody."""
+        self._shown = shown
+        self.publish_load()
+
     def publish_load(self) -> None:
         """Write batch, cap, turns and eligibility into every model's live columns."""
-        batch = self.in_flight + self._others
+        batch = self.in_flight + self.peers + self._others
         cap = self._caps[0] if self._caps else math.inf
+        if self._shown is not None:
+            self._shown(self.in_flight, cap)
+            cap = min(cap, self._peer_cap)
         admits = self.health.admits(self.in_flight)
+        # The other workers of this gateway are known as surely as its own requests are.
+        own = self.in_flight + self.peers
         believed = self._others >= 1.0 and self._unused <= BELIEVED_FOR
-        awake = 1.0 if self.in_flight or believed else 0.0
+        awake = 1.0 if own or believed else 0.0
         for live, row, outlier in self._cells:
             live[k.BATCH, row] = batch
-            live[k.OWN, row] = self.in_flight
+            live[k.OWN, row] = own
             live[k.AWAKE, row] = awake
             live[k.BATCH_CAP, row] = cap
             live[k.TURNS, row] = self.turns
@@ -270,6 +291,7 @@ class Board:
             seat.settle(cells[name], z)
         for name, seat in old.items():
             if name not in self.seats:
+                seat.show_to(None)
                 seat.settle([], z)
 
     def live(self, model: str, version: str) -> NDArray[np.float64]:

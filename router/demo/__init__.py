@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from router.extras import missing
 from router.loopback.ending import cancel_on_sigterm, conclude, open_console
 
 if TYPE_CHECKING:
@@ -68,4 +69,4 @@ def _plot(day: Day, path: Path, console: Console) -> None:
 
         console.print(f"Plot: {draw(day, path)}", highlight=False, soft_wrap=True)
     except ImportError:
-        console.print("No plot: it needs matplotlib (pip install 'carbon-router[plot]').")
+        console.print(f"No plot: {missing('it', 'plots')}", markup=False)

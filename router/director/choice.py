@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from router.core.lengths import Expected
 from router.director.dispatcher import Dispatcher, View
 from router.director.suspicion import BLAMING
@@ -24,13 +26,14 @@ def first_choice(
     dispatcher: Dispatcher, view: View, request: Request, expected: Expected
 ) -> Decision:
     """Raises RequestError and RefusedError leaves."""
+    chosen = partial(_chosen, dispatcher, view, request, expected)
     try:
-        return _chosen(dispatcher, view, request, expected)
+        return dispatcher.claimed(request, chosen)
     except NothingFeasibleError:
         freed = _freed(dispatcher, view, request)
         if not (view.board.recall(request.model, dispatcher.parts.clock.monotonic()) or freed):
             raise
-        return _chosen(dispatcher, view, request, expected)
+        return dispatcher.claimed(request, chosen)
     except (BudgetImpossibleError, PolicyExcludesError):
         dispatcher.doubt_lengths(view, request)
         raise
@@ -87,9 +90,9 @@ def next_choice(
         late.append(())
     for limits, names, flags in ((left, choices, ()), (Budget(), late, (BUDGET_MISSED,))):
         try:
-            decision = dispatcher.look_in_order(
-                view, request._replace(budget=limits), expected, *names
-            )
+            asked = request._replace(budget=limits)
+            chosen = partial(dispatcher.look_in_order, view, asked, expected, *names)
+            decision = dispatcher.claimed(request, chosen)
         except (RefusedError, RequestError):
             # A reload may have taken the model or the origin away.
             continue

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from router.contract import Backend, Clock, Observer, ReportReader, Rng
+from router.contract import Backend, Claims, Clock, Observer, ReportReader, Rng
 from router.core.accounting import Run
 from router.core.board import Board, Factors, Seat
 from router.core.claims import fits_payload
@@ -34,6 +34,9 @@ _PATIENT_RUNS = 10.0
 _PATIENT_S = 60.0
 # What counts as seen: an estimate would teach a model what the model itself was used for.
 _SEEN = (TokensKind.REPORTED, TokensKind.COUNTED)
+# Each that is lost to another worker leaves an endpoint out that has no room.
+_MAX_CLAIMS = 16
+_SHED_RETRY_S = 1.0
 
 
 class Limits(NamedTuple):
@@ -88,7 +91,8 @@ class Dispatcher:
     """Takes decisions on the current view. ``view`` and ``limits`` may be replaced at any time.
 
     ``digest_every``: how many finished requests are learned from and counted in one go. In a row
-    they run with warm caches; `digest` is called now and then for the rest.
+    they run with warm caches; `digest` is called now and then for the rest. ``sequences`` and
+    ``claims`` are of all workers where there are several; a process alone makes no claims.
     """
 
     def __init__(self, view: View, parts: Parts, limits: Limits, identity: str) -> None:
@@ -104,6 +108,7 @@ class Dispatcher:
         self._lessons: list[Lesson] = []
         self._identity = identity
         self._count = 0
+        self.claims: Claims | None = None
 
     def require_open(self) -> None:
         """Raises DrainingError once the gateway shuts down."""
@@ -247,6 +252,30 @@ class Dispatcher:
         """A decision id, unique to this gateway."""
         self._count += 1
         return f"{self._identity}-{self._count:x}"
+
+    def claimed(self, request: Request, decided: Callable[[], Decision]) -> Decision:
+        """A decision whose place the other workers see as taken, so the caller takes the seat
+        before it waits. ``decided``: decides anew each time.
+
+        Raises RequestError and RefusedError leaves.
+        """
+        claims = self.claims
+        if claims is None:
+            return decided()
+        now = self.parts.clock.monotonic()
+        claims.refresh(now)
+        for _ in range(_MAX_CLAIMS):
+            try:
+                decision = decided()
+            except RefusedError:
+                # What was full a moment ago may not be: nobody is refused on an old view.
+                claims.refresh(now, at_once=True)
+                decision = decided()
+            if claims.claim(decision.endpoint.name, decision.endpoint.max_in_flight):
+                return decision
+        raise ShedError(
+            f"other workers took every place for {request.model!r} meanwhile", _SHED_RETRY_S
+        )
 
 
 def seen_rtt_ms(decision: Decision, fleet: Fleet) -> float:

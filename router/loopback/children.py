@@ -28,7 +28,7 @@ class Child:
         self.log = log
         with log.open("wb") as sink:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "router.loopback.tethered", *arguments],
+                [sys.executable, "-m", "router.loopback.tethered", str(os.getpid()), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,

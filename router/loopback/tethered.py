@@ -1,22 +1,18 @@
 """``carbon-router`` as a child that does not outlive its parent.
 
-On Linux the kernel sends SIGTERM when the parent dies, even by SIGKILL; elsewhere the parent's own
-clean-up has to do.
+The first argument is the parent's process id, the rest is the command line.
 """
 
 from __future__ import annotations
 
-import ctypes
-import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1
+from router.parent import end_with_parent
 
 
 def main() -> None:
     """Tie this process to its parent, then run the command line."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent(int(sys.argv.pop(1)))
     # After the tie: the imports take longest.
     from router.cli import main as run
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from router.core.energy import J_PER_KWH
 from router.errors import ConfigError
+from router.extras import missing
 from router.sim.bound_demand import Floats, Pool
 
 # What is left undone costs more than anything that could be done.
@@ -202,6 +203,6 @@ def _scipy() -> tuple[Any, Any]:
     try:
         from scipy import optimize, sparse
     except ImportError as error:
-        fix = "the bound needs scipy: pip install 'carbon-router[sim]'"
+        fix = missing("the bound", "sim")
         raise ConfigError("carbon-router bound", [("", fix)]) from error
     return optimize, sparse

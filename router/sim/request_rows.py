@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.errors import ConfigError, TraceError
+from router.extras import missing
 
 # A log of requests has `TIME` instead of `ARRIVAL`: UTC, for an hour of another day than the
 # scenario's.
@@ -114,7 +115,7 @@ def _parquet(path: Path, columns: Callable[[Sequence[str]], None]) -> Iterator[R
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        fix = "reading Parquet needs pyarrow: pip install 'carbon-router[parquet]', or use CSV"
+        fix = missing("reading Parquet", "parquet", "use CSV")
         raise ConfigError(str(path), [("", fix)]) from error
     try:
         file = pyarrow.parquet.ParquetFile(path)

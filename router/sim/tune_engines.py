@@ -20,6 +20,7 @@ from typing import Any
 
 from router import __version__
 from router.errors import CarbonRouterError, ConfigError
+from router.extras import missing
 from router.sim.figures import Figures, figures
 from router.sim.run import simulate
 from router.sim.span import Spans
@@ -128,7 +129,7 @@ class OnRay:
         try:
             self._ray: Any = importlib.import_module("ray")
         except ImportError as error:
-            fix = "--engine ray needs ray: pip install 'carbon-router[ray]'"
+            fix = missing("--engine ray", "ray")
             raise ConfigError("tune", [("--engine", fix)]) from error
         ray = self._ray
         options: dict[str, Any] = {"num_cpus": jobs, "include_dashboard": False}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from router.config.free import FreeSchema
 from router.errors import ConfigError
+from router.extras import missing
 
 if TYPE_CHECKING:
     from router.sim.tune import Goal, Trial
@@ -26,7 +27,7 @@ class Proposals:
         try:
             import optuna
         except ImportError as error:
-            fix = "tuning needs optuna: pip install 'carbon-router[sim]'"
+            fix = missing("tuning", "sim")
             raise ConfigError("tune", [("", fix)]) from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._free = free

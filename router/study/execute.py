@@ -128,19 +128,26 @@ def _study(desk: Desk, tasks: Sequence[Task], done: Sequence[Any]) -> Study:
     )
 
 
-# In a child process: its desk, set once when it starts.
-_here: list[Desk] = []
+# In a child process: its desk, set once when it starts, or why it has none.
+_here: list[Desk | Exception] = []
 
 
 def _start(order: Order, shelf: Path, shares: Any) -> None:
     def share(task: int, done: float) -> None:
         shares[task] = done
 
-    _here.append(open_desk(order, Shelf(shelf), share))
+    try:
+        _here.append(open_desk(order, Shelf(shelf), share))
+    except Exception as error:
+        # Told by the first task: an error here would only be known as a process that ended.
+        _here.append(error)
 
 
 def _do_here(place: int, task: Task) -> Any:
-    return do(_here[0], place, task)
+    desk = _here[0]
+    if isinstance(desk, Exception):
+        raise desk
+    return do(desk, place, task)
 
 
 def _share_out(order: Order, tasks: Sequence[Task], jobs: int, progress: Progress) -> list[Any]:

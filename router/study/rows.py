@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.errors import ConfigError
+from router.extras import missing
 from router.sim.outcome import Columns, RowNames
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def require_pyarrow() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
-        fix = "writing rows needs pyarrow: pip install 'carbon-router[parquet]', or pass --no-rows"
+        fix = missing("writing rows", "parquet", "pass --no-rows")
         raise ConfigError("--out", [("", fix)]) from error
 
 

@@ -16,6 +16,7 @@ from router.config.document import parse
 from router.config.free import value_of
 from router.config.policy import PolicySchema
 from router.errors import CarbonRouterError, ConfigError
+from router.extras import missing
 from router.sim.figures import FIGURES, Figures
 from router.sim.scenario import Simulation
 from router.sim.span import DAY_S
@@ -34,7 +35,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        fix = "the Pareto plot needs matplotlib: pip install 'carbon-router[sim]'"
+        fix = missing("the Pareto plot", "plots")
         raise ConfigError("tune", [("", fix)]) from error
 
 

@@ -17,6 +17,9 @@ from router.telemetry.view import FleetView, Json, as_json
 # Scrapers, probes and people need a handful; the oldest go first, so that a new one is answered.
 MAX_CONNECTIONS = 64
 
+# A configuration of many endpoints may have many defects.
+_MAX_DETAIL = 2000
+
 
 class Reason(NamedTuple):
     """Why the gateway is not quite ready. Only a ``blocking`` one asks for no new traffic."""
@@ -24,6 +27,14 @@ class Reason(NamedTuple):
     reason: str
     detail: str
     blocking: bool
+
+
+class Liveness(NamedTuple):
+    """Whether the gateway lives: not when only its restart would mend it. ``notes``: what is wrong
+    with its other processes, which mend themselves."""
+
+    alive: bool
+    notes: tuple[Reason, ...]
 
 
 class Readiness(NamedTuple):
@@ -51,11 +62,14 @@ def assess(
     dead_tasks: Sequence[str],
     models: Sequence[str],
     models_without_endpoint: Sequence[str],
+    reload_refused: str = "",
+    notes: Sequence[Reason] = (),
 ) -> Readiness:
     """Readiness from what the gateway knows of itself.
 
     A dead background task does not block: the gateway keeps serving on its last snapshot. A model
     without a healthy endpoint blocks only when no model has one: the others must stay reachable.
+    ``reload_refused``: why the file on disk is not in force; ``notes``: what else is to be told.
     """
     reasons: list[Reason] = []
     if draining:
@@ -69,14 +83,21 @@ def assess(
     for model in models_without_endpoint:
         detail = f"no healthy endpoint serves {model}"
         reasons.append(Reason("no_healthy_endpoint", detail, nothing_served))
-    return Readiness(tuple(reasons))
+    if reload_refused:
+        detail = f"the file on disk was refused, the configuration before stays: {reload_refused}"
+        reasons.append(Reason("reload_refused", detail[:_MAX_DETAIL], False))
+    return Readiness((*reasons, *notes))
 
 
 class AdminSource(Protocol):
-    """What the admin port asks the gateway; both answers must be quick and never raise."""
+    """What the admin port asks the gateway; every answer must be quick and never raise."""
 
     def readiness(self) -> Readiness:
         """Whether the gateway takes requests now, and why not."""
+        ...
+
+    def liveness(self) -> Liveness:
+        """Whether the gateway lives, and what is wrong with its processes."""
         ...
 
     def fleet(self) -> FleetView | None:
@@ -88,7 +109,8 @@ class AdminServer:
     """The admin port of one process.
 
     With several workers, every worker binds the same port (``reuse_port``) and whichever the
-    kernel picks answers: /metrics for all of them, the rest for itself.
+    kernel picks answers: /metrics for all of them, /healthz and /readyz for itself with what is
+    wrong with the others, /snapshot for itself.
     """
 
     def __init__(self, source: AdminSource, metrics: Metrics, registry: CollectorRegistry) -> None:
@@ -150,7 +172,10 @@ class AdminServer:
         return web.Response(body=page, headers={"Content-Type": content_type})
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        liveness = self._source.liveness()
+        said = [f"{note.reason}: {note.detail}" for note in liveness.notes]
+        words = ["ok" if liveness.alive else "dead", *said]
+        return web.Response(text="\n".join(words) + "\n", status=200 if liveness.alive else 503)
 
     async def _readyz(self, _: web.Request) -> web.Response:
         readiness = self._source.readiness()

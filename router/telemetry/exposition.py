@@ -17,6 +17,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from router.telemetry.shared_files import reserve_room
+
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -43,6 +45,8 @@ def shares_files() -> bool:
 
 def new_registry() -> CollectorRegistry:
     """A registry for one process's Metrics, with its own CPU, memory and descriptors."""
+    if shares_files():
+        reserve_room()
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     return registry

@@ -10,7 +10,13 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 
 from router.core.reports import Doubt
 from router.errors import ConfigError
@@ -70,6 +76,13 @@ class Metrics:
         self._build_counters(registry)
         self._build_histograms(registry)
         self._gauges = FleetGauges(registry)
+        self._reloaded_at = Gauge(
+            "carbon_router_last_reload_timestamp_seconds",
+            "When a reload last ended with this outcome; the latest of all workers.",
+            ["outcome"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self.carbon = CarbonMetrics(registry)
 
     def _build_counters(self, registry: CollectorRegistry) -> None:
@@ -134,6 +147,9 @@ class Metrics:
         )
         self._logged = counter(
             "request_log_rows_total", "Rows of log.requests: written, or lost.", "outcome"
+        )
+        self._reloads = counter(
+            "reloads_total", "Reloads of the configuration, by process and outcome.", "outcome"
         )
         self._orca_malformed = counter(
             "orca_malformed_total", "Unusable load reports in backend trailers."
@@ -245,6 +261,11 @@ class Metrics:
         """Count one background task that died and was started again."""
         self._tasks.learn([task])
         self._restarts.labels(self._tasks(task)).inc()
+
+    def reloaded(self, outcome: str, at: float) -> None:
+        """Count one reload that was ``applied`` or ``refused`` at ``at``, unix s."""
+        self._reloads.labels(outcome).inc()
+        self._reloaded_at.labels(outcome).set(at)
 
     def scrape_failed(self, endpoint: str) -> None:
         """Count one load scrape without a usable answer."""

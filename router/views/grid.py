@@ -18,6 +18,7 @@ from rich.text import Text
 from router.app.surveying import Curve, GridSurvey
 from router.config import format_time
 from router.errors import ConfigError
+from router.extras import missing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ def plot_grid(surveys: Sequence[GridSurvey], path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        fix = "needs matplotlib: pip install 'carbon-router[plots]'"
+        fix = missing("a chart", "plots")
         raise ConfigError("--plot", [("", fix)]) from error
     figure = Figure(figsize=(10.0, 4.8 * len(surveys)), layout="constrained")
     FigureCanvasAgg(figure)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -124,7 +125,17 @@ async def test_a_reload_says_what_takes_a_restart(place, tmp_path):
     assert [note.partition(":")[0] for note in notes] == [
         "server.listen", "server.workers", "retry.throttle_tokens", "load.timeout_ms",
     ]  # fmt: skip
-    assert place.runtime.config.settings.server.drain_s == 1.0
+    settings = place.runtime.config.settings
+    assert settings.server.drain_s == 1.0
+    # What is in force is what runs.
+    assert (settings.server.listen, settings.load.timeout_ms) != ("127.0.0.1:1", 10.0)
+
+
+async def test_what_takes_a_restart_is_told_against_what_runs(place, tmp_path):
+    other = {"server": {"workers": 3}}
+    assert await place.runtime.reload(configured(tmp_path, other))
+    assert await place.runtime.reload(configured(tmp_path, {**other, "policy": "balanced"}))
+    assert await place.runtime.reload(configured(tmp_path)) == ()
 
 
 BAD = {
@@ -273,6 +284,22 @@ async def test_others_are_what_the_server_counts_less_our_own(place):
     assert batch(place) == 1.0 + 6.0
     place.runtime.take_load("west-0", load(0.0, 0.0), 0.1)
     assert batch(place) == 1.0
+
+
+async def test_requests_of_other_workers_are_not_foreign(place):
+    place.seat("west-0").take(math.inf)
+    place.seat("west-0").set_peers(3)
+    place.runtime.take_load("west-0", load(5.0), 0.1)
+    assert batch(place) == 5.0
+    place.seat("west-0").set_peers(0)
+    assert batch(place) == 2.0
+
+
+async def test_a_reload_is_shown_to_the_other_workers(place, tmp_path):
+    adopted = []
+    place.runtime.peers = SimpleNamespace(adopt=adopted.append)
+    await place.runtime.reload(configured(tmp_path, SOLO))
+    assert adopted == [place.runtime.board]
 
 
 @pytest.mark.parametrize(

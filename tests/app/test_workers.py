@@ -126,6 +126,39 @@ def test_a_worker_that_ends_by_itself_is_replaced_too(parent):
     assert running.end()[0] == 0
 
 
+def test_a_worker_that_stands_still_is_killed_and_replaced(parent):
+    running = parent("frozen")
+    everybody = running.wait_for("ready", 3)
+    assert len([pid for pid in everybody if alive(pid)]) == 2
+    running.tell(signal.SIGTERM)
+    code, said = running.end()
+    assert code == 0
+    assert "a worker stands still: killed" in said
+
+
+def test_a_worker_that_is_stopped_is_replaced_too(parent):
+    running = parent("steady")
+    first = running.wait_for("ready", 2)
+    os.kill(min(first), signal.SIGSTOP)
+    running.wait_for("ready", 3)
+    assert not alive(min(first))
+
+
+def test_a_slow_worker_that_turns_is_left_alone(parent):
+    running = parent("slow")
+    first = running.wait_for("ready", 2)
+    # Five beats take it longer than a frozen one lives.
+    assert running.wait_for("beaten_5", 2) == first
+    assert running.pids() == first
+
+
+def test_workers_end_with_a_parent_that_is_killed(parent):
+    running = parent("steady")
+    pids = running.wait_for("ready", 2)
+    running.process.kill()
+    assert running.wait_for("ended", 2) == pids
+
+
 def test_a_stop_during_the_start_is_heard(parent):
     running = parent("slow_start")
     running.wait_for("starting", 1)

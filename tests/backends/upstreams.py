@@ -49,7 +49,7 @@ class Upstream:
         async for _ in requests:
             pass
 
-    async def start(self):
+    async def start(self, host="127.0.0.1", port=0):
         self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         unary = grpc.unary_unary_rpc_method_handler(self._unary)
         handlers = {
@@ -62,21 +62,21 @@ class Upstream:
         self.server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, handlers),)
         )
-        port = self.server.add_insecure_port("127.0.0.1:0")
+        port = self.server.add_insecure_port(f"{host}:{port}")
         await self.server.start()
-        self.endpoint = at(port)
+        self.endpoint = at(port, host)
 
 
-def at(port):
+def at(port, host="127.0.0.1"):
     """The endpoint on this port of the loopback interface."""
-    return dataclasses.replace(endpoint("west-0"), address=f"127.0.0.1:{port}")
+    return dataclasses.replace(endpoint("west-0"), address=f"{host}:{port}")
 
 
 @contextlib.asynccontextmanager
-async def upstream():
+async def upstream(host="127.0.0.1", port=0):
     """A running `Upstream`."""
     made = Upstream()
-    await made.start()
+    await made.start(host, port)
     try:
         yield made
     finally:

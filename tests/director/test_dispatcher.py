@@ -211,8 +211,8 @@ async def test_a_sequence_waits_for_an_endpoint_that_cannot_now(obstacle, error)
     assert pinned(room) == "a"
 
 
-def pinned(room):
-    return room.director.sequences.endpoint(request(sequence_id="s"))
+def pinned(room, name="s"):
+    return room.director.sequences.endpoint(request(sequence_id=name))
 
 
 async def test_a_streamed_sequence_is_pinned_too():
@@ -221,7 +221,66 @@ async def test_a_streamed_sequence_is_pinned_too():
     assert pinned(room) == "a"
 
 
-async def test_to_decide_pins_nothing():
-    room = Room({})
-    room.director.decide(request(sequence_id="s"))
+async def test_a_question_pins_nothing():
+    room = Room(dict.fromkeys("ab", ANSWER))
+    assert room.director.decide(request(sequence_id="s")).endpoint.name == "a"
     assert pinned(room) == ""
+
+
+class Shared:
+    """Claims of which the first ``lost`` are lost to another worker, which has the place then."""
+
+    def __init__(self, room, lost, told=True):
+        self.room = room
+        self.lost = lost
+        self.told = told
+        self.leaves = ""
+        self.asked = []
+
+    def refresh(self, now, at_once=False):
+        if at_once and self.leaves:
+            self.room.seat(self.leaves).set_peers(0)
+
+    def claim(self, endpoint, max_in_flight):
+        self.asked.append((endpoint, max_in_flight))
+        if self.lost:
+            self.lost -= 1
+            if self.told:
+                self.room.seat(endpoint).set_peers(max_in_flight)
+            return False
+        return True
+
+
+async def test_a_place_that_another_worker_took_sends_a_new_sequence_elsewhere():
+    room = Room(dict.fromkeys("ab", ANSWER))
+    room.director.claims = Shared(room, lost=1)
+    assert await ask(room) == "b"
+    assert pinned(room) == "b"
+
+
+async def test_a_begun_sequence_waits_for_the_place_that_another_worker_took():
+    room = Room(dict.fromkeys("ab", ANSWER))
+    assert await ask(room) == "a"
+    room.director.claims = Shared(room, lost=1)
+    with pytest.raises(ShedError):
+        await ask(room)
+    assert pinned(room) == "a"
+
+
+async def test_nobody_is_refused_because_of_what_another_worker_has_given_back():
+    room = Room(dict.fromkeys("ab", ANSWER))
+    assert await ask(room) == "a"
+    room.director.claims = claims = Shared(room, lost=0)
+    room.seat("a").set_peers(10**6)
+    with pytest.raises(ShedError):
+        await ask(room)
+    claims.leaves = "a"
+    assert await ask(room) == "a"
+
+
+async def test_claims_that_are_always_lost_come_to_an_end():
+    room = Room({"a": ANSWER})
+    room.director.claims = claims = Shared(room, lost=10**9, told=False)
+    with pytest.raises(ShedError, match="other workers"):
+        await ask(room)
+    assert len(claims.asked) < 100

@@ -1,10 +1,15 @@
-"""``--workers 2``: both serve, a killed one is replaced, and metrics are of all of them."""
+"""``--workers 2``: processes that are one gateway, whatever becomes of one, or of the parent."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import subprocess
 
-from tests.e2e.harness import GREEN, Gateway, base, emulator, pair, until
+import grpc
+import pytest
+
+from tests.e2e.harness import GREEN, Child, Gateway, ask, base, emulator, pair, until
 
 LOOKS = 60  # connections until both workers were seen: a fair coin fails once in 10^18
 
@@ -80,3 +85,187 @@ async def test_two_workers(spawn):
     assert await asyncio.to_thread(gateway.wait) == 0
     assert not alive(survivor)
     assert not alive(successor)
+
+
+@pytest.fixture
+def config():
+    return base(pair())
+
+
+@pytest.fixture
+def gateway(spawn, config):
+    """Two workers, shipped defaults."""
+    spawn(emulator, config)
+    return spawn(Gateway, config, "--workers", "2")
+
+
+async def told(gateway):
+    """Reasons that whichever worker answers gives for not being quite ready."""
+    status, body = await gateway.readiness()
+    assert status == 200
+    return {reason["reason"] for reason in body["reasons"]}
+
+
+async def settled(gateway):
+    """Both workers, once both serve."""
+    await until(lambda: quiet(gateway), "both workers being ready")
+    return await ask_around(gateway)
+
+
+async def quiet(gateway):
+    # Whichever answers each time: one of two is not heard once in 10^3.
+    return not any([await told(gateway) for _ in range(10)])
+
+
+async def test_a_frozen_worker_is_told_of_by_the_other_and_replaced(gateway):
+    both, _ = await settled(gateway)
+    victim, survivor = both
+    os.kill(victim, signal.SIGSTOP)
+
+    async def gone():
+        # A request may reach the frozen one; it is cut with it.
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async with gateway.client() as client:
+                await client.receipt(timeout=1.0)
+        return not alive(victim)
+
+    await until(gone, "the frozen worker being ended")
+    assert gateway.events("a worker stands still: killed")[0]["worker"] == victim
+    after, _ = await settled(gateway)
+    assert survivor in after
+    assert len(after.keys() - both.keys()) == 1
+
+
+async def test_workers_end_with_their_parent(gateway):
+    both, _ = await settled(gateway)
+    gateway.tell(signal.SIGKILL)
+    gateway.wait()
+
+    async def ended():
+        return not any(alive(pid) for pid in both)
+
+    await until(ended, "the workers ending")
+    gateway.process.returncode = 0  # it was told to
+
+
+async def test_a_second_gateway_on_the_same_port_is_refused_in_clear_words(gateway, spawn):
+    second = Child(gateway.path.parent, "second", "serve", str(gateway.path), "--workers", "2")
+    assert await asyncio.to_thread(second.wait) == 2
+    assert "server.listen: cannot listen on" in second.tail
+    assert "share_port" in second.tail
+
+
+async def test_a_second_gateway_may_share_the_port_when_it_says_so(spawn, config):
+    config["server"]["share_port"] = True
+    spawn(emulator, config)
+    first = spawn(Gateway, config)
+    second = spawn(Gateway, config)
+    seen, _ = await ask_around(first)
+    assert seen.keys() == {first.pid, second.pid}
+
+
+async def test_the_cap_of_an_endpoint_is_that_of_all_workers(spawn, config):
+    (green, _) = config["endpoints"]
+    config["endpoints"] = [{**green, "max_in_flight": 2}]
+    spawn(emulator, config)
+    gateway = spawn(Gateway, config, "--workers", "2")
+    await settled(gateway)
+
+    async def one():
+        async with gateway.client() as client:
+            try:
+                return (await client.receipt(ask(output_tokens=1500)))["endpoint"]
+            except grpc.aio.AioRpcError as error:
+                return dict(error.trailing_metadata())["x-carbon-reason"]
+
+    ended = await asyncio.gather(*(one() for _ in range(12)))
+    assert ended.count(GREEN) == 2
+    assert ended.count("shed") == 10
+    await until(gateway.idle, "in-flight back to zero")
+
+
+async def test_a_sequence_stays_whichever_worker_its_requests_reach(gateway):
+    await settled(gateway)
+
+    async def one(sequence):
+        async with gateway.client() as client:
+            receipt = await client.receipt(ask(sequence_id=sequence))
+        return worker_of(receipt), receipt["endpoint"]
+
+    for sequence in range(1, 9):
+        seen = [await one(sequence) for _ in range(8)]
+        assert len({endpoint for _, endpoint in seen}) == 1
+
+
+async def test_a_refused_file_is_told_and_counted_by_all_until_a_good_one_comes(gateway):
+    both, _ = await settled(gateway)
+    good = gateway.path.read_text()
+    gateway.path.write_text("nonsense: {")
+    gateway.tell(signal.SIGHUP)
+
+    async def counted(outcome):
+        return await gateway.total("reloads_total", outcome=outcome) == 2.0
+
+    await until(lambda: counted("refused"), "both workers refusing the file")
+    assert await told(gateway) == {"reload_refused"}
+    # One that is replaced meanwhile gets what is in force, not what lies on disk.
+    victim = next(iter(both))
+    os.kill(victim, signal.SIGKILL)
+
+    async def buried():
+        return not alive(victim)
+
+    await until(buried, "the dead worker being taken away")
+
+    async def replaced():
+        workers, _ = await ask_around(gateway)
+        return workers.keys() - both.keys()
+
+    await until(replaced, "a new worker answering")
+    gateway.path.write_text(good)
+    gateway.tell(signal.SIGHUP)
+    await until(lambda: counted("applied"), "both workers taking the good file")
+    assert await quiet(gateway)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MiB, for temporary files."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+        pytest.skip("LOUD: file systems cannot be mounted here, full disks were not tried")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_full_disk_costs_shared_metrics_and_no_worker(
+    small_disk, spawn, config, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(small_disk))
+    spawn(emulator, config)
+    gateway = spawn(Gateway, config, "--workers", "2")
+    both, _ = await settled(gateway)
+    with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    victim = next(iter(both))
+    os.kill(victim, signal.SIGKILL)
+
+    async def buried():
+        return not alive(victim)
+
+    await until(buried, "the dead worker being taken away")
+
+    async def replaced():
+        workers, _ = await ask_around(gateway)
+        return workers.keys() - both.keys()
+
+    await until(replaced, "a worker serving without files")
+
+    async def said():
+        return "metrics_not_shared" in await told(gateway)
+
+    await until(said, "the new worker saying what it lacks")
+    assert len(gateway.events("a worker ended")) == 1

@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from router.telemetry.admin import MAX_CONNECTIONS, AdminServer, Readiness, Reason, assess
+from router.telemetry.admin import (
+    MAX_CONNECTIONS,
+    AdminServer,
+    Liveness,
+    Readiness,
+    Reason,
+    assess,
+)
 from router.telemetry.metrics import Metrics
 from router.telemetry.view import FleetView
 
@@ -26,6 +33,10 @@ class FakeGateway:
     def __init__(self) -> None:
         self.state = READY
         self.seen: FleetView | None = None
+        self.life = Liveness(True, ())
+
+    def liveness(self) -> Liveness:
+        return self.life
 
     def readiness(self) -> Readiness:
         return self.state
@@ -87,6 +98,31 @@ async def test_healthz_does_not_depend_on_readiness(
     gateway.state = Readiness((Reason("draining", "", True),))
     async with client.get("/healthz") as reply:
         assert (reply.status, await reply.text()) == (200, "ok\n")
+
+
+async def test_healthz_tells_of_the_other_processes_and_fails_only_without_a_parent(
+    client: aiohttp.ClientSession, gateway: FakeGateway
+) -> None:
+    frozen = Reason("worker_frozen", "worker 2 stands still", False)
+    gateway.life = Liveness(True, (frozen,))
+    async with client.get("/healthz") as reply:
+        told = await reply.text()
+        assert (reply.status, told) == (200, "ok\nworker_frozen: worker 2 stands still\n")
+    gateway.life = Liveness(False, ())
+    async with client.get("/healthz") as reply:
+        assert (reply.status, await reply.text()) == (503, "dead\n")
+
+
+def test_a_refused_file_and_notes_degrade_and_do_not_block() -> None:
+    state = assess(
+        draining=False, has_snapshot=True, dead_tasks=[], models=["a"], models_without_endpoint=[],
+        reload_refused="gateway.yaml: line 3: " + "x" * 10_000,
+        notes=[Reason("worker_down", "worker 2", False)],
+    )  # fmt: skip
+    assert (state.ready, state.status) == (True, "degraded")
+    assert [reason.reason for reason in state.reasons] == ["reload_refused", "worker_down"]
+    assert "gateway.yaml: line 3" in state.reasons[0].detail
+    assert len(state.reasons[0].detail) <= 2000
 
 
 async def test_readyz_gives_every_reason(

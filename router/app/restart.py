@@ -1,0 +1,46 @@
+"""What a reload cannot change: settings that sockets, channels and processes were built with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from router.config.settings import Config
+
+_RESTART_ONLY: Final = (
+    (
+        "server",
+        (
+            "listen", "admin", "workers", "max_message_mib", "deadline_margin_ms", "share_port",
+            "frozen_after_s",
+        ),
+    ),
+    ("retry", ("throttle_tokens", "token_ratio")),
+    ("load", ("timeout_ms",)),
+)  # fmt: skip
+
+
+def needs_restart(config: Config, started: Config) -> tuple[str, ...]:
+    """Where ``config`` differs from what runs, in what takes a restart.
+
+    ``started``: what the gateway was started with.
+    """
+    return tuple(
+        f"{part}.{key}: takes a restart"
+        for part, keys in _RESTART_ONLY
+        for key in keys
+        if getattr(getattr(config.settings, part), key)
+        != getattr(getattr(started.settings, part), key)
+    )
+
+
+def as_started(config: Config, started: Config) -> Config:
+    """``config`` with what takes a restart as it was at the start: what is in force."""
+    parts: dict[str, Any] = {
+        part: replace(
+            getattr(config.settings, part),
+            **{key: getattr(getattr(started.settings, part), key) for key in keys},
+        )
+        for part, keys in _RESTART_ONLY
+    }
+    return replace(config, settings=replace(config.settings, **parts))
