@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from router.app.runtime import Runtime
 from router.contract import Backend, Clock, Observer, Probe, Rng
-from router.core.board import Seat
 from router.core.health import PROBE_SHARE, Cause
+from router.core.seat import Seat
 from router.model import Endpoint
 
 TICK_S = 0.1

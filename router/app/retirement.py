@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from router.app.runtime import Runtime
-from router.core.board import Seat
+from router.core.seat import Seat
 from router.model import Fleet
 
 _CHECK_S = 0.1

@@ -20,8 +20,9 @@ from router.app.restart import as_started, needs_restart
 from router.config import load
 from router.config.settings import Config
 from router.contract import Clock
-from router.core.board import Board, foreign_requests
+from router.core.board import Board
 from router.core.layout import Layout
+from router.core.seat import foreign_requests
 from router.director import Director, View
 from router.errors import ConfigError
 from router.model import Load

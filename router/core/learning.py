@@ -12,8 +12,8 @@ import math
 from typing import NamedTuple
 
 from router.core.accounting import Run
-from router.core.board import Factors, Seat
 from router.core.energy import tpot_ms
+from router.core.seat import Factors, Seat
 from router.model import Decision, Request, TokenProfile
 
 # Answers of so many tokens and more tell TPOT in full, shorter ones in proportion: one pause, or

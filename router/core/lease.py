@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from router.core.board import Seat
 from router.core.outlier import OutlierEjection
+from router.core.seat import Seat
 from router.model import Outcome
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from router.contract import Backend, Claims, Clock, Observer, ReportReader, Rng
 from router.core.accounting import Run
-from router.core.board import Board, Factors, Seat
+from router.core.board import Board
 from router.core.claims import fits_payload
 from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
@@ -17,6 +17,7 @@ from router.core.learning import most_output_tokens, prediction_of, teach_latenc
 from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import decide, decide_and_teach
 from router.core.retry import RetryBudget, Trials
+from router.core.seat import Factors, Seat
 from router.core.tokens import TokenBytesModel
 from router.director.sequences import Sequences
 from router.errors import (

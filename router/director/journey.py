@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from router.contract import BackendReport, Metadata
 from router.core.accounting import Run, account, build_receipt, predict, with_marginal
-from router.core.board import ModelKey
 from router.core.lease import Lease
+from router.core.seat import ModelKey
 from router.director.answer_meter import AnswerMeter
 from router.director.choice import first_choice, next_choice
 from router.director.dispatcher import Dispatcher, Lesson, seen_rtt_ms

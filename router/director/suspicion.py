@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from router.contract import Observer
-from router.core.board import Board, ModelKey, Seat
+from router.core.board import Board
 from router.core.retry import Trials
+from router.core.seat import ModelKey, Seat
 from router.errors import (
     UpstreamDeniedError,
     UpstreamError,

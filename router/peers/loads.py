@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.board import Board, Seat
+from router.core.board import Board
+from router.core.seat import Seat
 from router.peers.rows import PARENT, Rows, name_key
 
 # What the others hold is read anew at most this often; claims look for themselves.

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from router.core import kernel as k
-from router.core.board import BELIEVED_FOR
 from router.core.columns import CI_HOURS, Snapshot
 from router.core.energy import J_PER_KWH
 from router.core.latency import (
@@ -22,6 +21,7 @@ from router.core.latency import (
 )
 from router.core.layout import Candidates, Layout
 from router.core.lengths import _MOST_PRIORS, _Lengths
+from router.core.seat import BELIEVED_FOR
 from router.errors import InvalidMetadataError, TraceError
 from router.model import Fleet, Policy, Profile
 from router.sim import engine_gateway as gw

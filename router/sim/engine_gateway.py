@@ -12,7 +12,6 @@ import math
 import numpy as np
 
 from router.core import kernel as k
-from router.core.board import BELIEVED_FOR
 from router.core.latency import _RATIO_BOUNDS, _WEIGHT, WAIT_ERRORS, observe_wait, wait_errors
 from router.core.learning import TELLING_TOKENS
 from router.core.lengths import (
@@ -23,6 +22,7 @@ from router.core.lengths import (
     _SHARED_REACH_SDS,
 )
 from router.core.lengths import _WEIGHT as _LENGTH_WEIGHT
+from router.core.seat import BELIEVED_FOR
 from router.sim import engine_state as s
 from router.sim.engine_replica import compiled, inlined
 

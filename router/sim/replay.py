@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from router.config.settings import HealthSettings
 from router.core.accounting import Run as Served
-from router.core.board import Board, Factors
+from router.core.board import Board
 from router.core.columns import Snapshot, build_snapshot, mean_over
 from router.core.energy import J_PER_KWH
 from router.core.latency import z_of
@@ -28,6 +28,7 @@ from router.core.learning import prediction_of, teach_latency
 from router.core.lease import Lease
 from router.core.lengths import LengthModel
 from router.core.pipeline import decide_and_teach
+from router.core.seat import Factors
 from router.errors import RefusedError
 from router.model import Decision, Fleet, Forecast, Intensity, Outcome, Policy, TaskProfile
 from router.sim.records import FleetEnergy, Record, Run, meets

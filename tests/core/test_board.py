@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from router.core import kernel as k
-from router.core.board import BELIEVED_FOR, QUIET_S, Board, foreign_requests
+from router.core.board import Board
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.lease import Lease
+from router.core.seat import BELIEVED_FOR, QUIET_S, foreign_requests
 from router.model import Load, Outcome
 from tests.factories import NOW, endpoint, fleet, health_settings, served
 
