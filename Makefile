@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Both cores for the suite; tests of one file stay on one worker, since they share servers.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test check bench stubs lock clean real
+.PHONY: demo test check bench faults stubs lock clean real
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test    every check and test"
 	@echo "make check   lint, types, import contracts, generated stubs"
 	@echo "make bench   the benchmarks, with the machine named"
+	@echo "make faults  a million steps of random faults, and every outage over real processes"
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "carbon-router needs Python >= 3.11; set PYTHON=")'
@@ -49,6 +50,11 @@ real:
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/decide.py
 	$(BIN)/python benchmarks/gateway_cost.py
+
+# More of what `make test` does in part: faults in virtual time, and real processes that break.
+faults: $(VENV)/.dev
+	RANDOM_FAULT_STEPS=1100000 $(BIN)/pytest --timeout 900 tests/director/test_random_faults.py
+	$(BIN)/pytest tests/e2e
 
 stubs: $(VENV)/.dev
 	$(BIN)/python tools/generate_stubs
