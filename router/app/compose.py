@@ -64,6 +64,7 @@ def build_limits(settings: Settings) -> Limits:
         timeout_s=NO_DEADLINE_TIMEOUT_S,
         margin_s=settings.server.deadline_margin_ms / 1e3,
         kwh_per_gb=settings.network_kwh_per_gb,
+        max_wait_s=settings.server.max_wait_ms / 1e3,
     )
 
 

@@ -92,6 +92,12 @@ class ServerSchema(Strict):
         description="an event loop that stands still for so long is ended, s; left out: 5 for a "
         "worker, which is replaced, 30 for a process alone, which ends with code 1",
     )
+    max_wait_ms: float = Field(
+        default=250.0,
+        ge=0,
+        le=10_000,
+        description="a request waits so long for a place before it is shed, ms",
+    )
     origin: NameOrEmpty = Field(
         default="",
         description="origin at which this gateway sits; empty: the caller's",

@@ -34,6 +34,7 @@ class ServerSettings:
     show_addresses: bool
     drain_s: float
     deadline_margin_ms: float
+    max_wait_ms: float
     share_port: bool = False
     frozen_after_s: float | None = None
 

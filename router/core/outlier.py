@@ -86,9 +86,11 @@ class OutlierEjection:
             self._callers.clear()
 
     def served(self, caller: str, now: float) -> bool:
-        """Whether it lately answered this caller well, and nothing ill came since."""
+        """Whether it lately answered this caller well, or was shown to be at fault: then what it
+        blames a request for is to be doubted.
+        """
         row = self._callers.get(caller)
-        return row is not None and row.ok_at > max(row.struck_at, now - self._memory_s)
+        return row is not None and max(row.ok_at, row.struck_at) > now - self._memory_s
 
     def strike(self, now: float, caller: str, proven: bool) -> bool:
         """A failure is the endpoint's: True when this caller finds it broken.

@@ -67,6 +67,7 @@ class RoutedStream:
     ) -> AsyncGenerator[bytes, None]:
         parts = dispatcher.parts
         journey = Journey(dispatcher, request, deadline_s)
+        await journey.admit()
         while True:
             left_s = journey.depart()
             messages, first_at = 0, math.nan
@@ -86,7 +87,7 @@ class RoutedStream:
                     # Another endpoint's answers after these would be a second answer.
                     journey.lose(error)
                     raise
-                told = journey.fail(error)
+                told = await journey.fail(error)
                 if told is not None:
                     raise told from None
                 continue
@@ -111,6 +112,7 @@ class Director(Dispatcher):
         Raises RequestError, RefusedError or UpstreamError leaves.
         """
         journey = Journey(self, request, deadline_s)
+        await journey.admit()
         while True:
             left_s = journey.depart()
             try:
@@ -118,7 +120,7 @@ class Director(Dispatcher):
                     journey.decision.endpoint, "ModelInfer", payload, metadata, left_s
                 )
             except UpstreamError as error:
-                told = journey.fail(error)
+                told = await journey.fail(error)
                 if told is not None:
                     raise told from None
                 continue

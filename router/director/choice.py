@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 from router.core.lengths import Expected
@@ -12,7 +13,6 @@ from router.errors import (
     NothingFeasibleError,
     PolicyExcludesError,
     RefusedError,
-    RequestError,
     UpstreamError,
     UpstreamUnreachedError,
 )
@@ -67,11 +67,11 @@ def next_choice(
     tried: tuple[str, ...],
     error: UpstreamError,
     spent_ms: float,
-) -> Decision | None:
-    """Where ``request`` goes after ``error`` of the last endpoint ``tried``; None for nowhere.
+) -> Decision:
+    """Where ``request`` goes after ``error`` of the last endpoint ``tried``.
 
     Within what is left of its latency budgets; where nobody can any more, an answer that is late
-    is still better than none. Never raises.
+    is still better than none. Raises RequestError and RefusedError leaves where it goes nowhere.
     """
     view = dispatcher.view
     view.board.recall(request.model, dispatcher.parts.clock.monotonic(), tried[-1])
@@ -82,22 +82,27 @@ def next_choice(
     if len(tried) > 1 or isinstance(error, BLAMING):
         # Neighbours may share what is wrong: one more of them would tell little.
         choices.insert(0, (*tried, *avoided, *_mates(view, tried)))
-    budget = request.budget
-    left = budget._replace(ttft_ms=budget.ttft_ms - spent_ms, e2e_ms=budget.e2e_ms - spent_ms)
     late = [tried]
     if isinstance(error, UpstreamUnreachedError) and not error.refused and len(tried) == 1:
         # Its connection was closed, but it is there: a new one may be had.
         late.append(())
-    for limits, names, flags in ((left, choices, ()), (Budget(), late, (BUDGET_MISSED,))):
-        try:
-            asked = request._replace(budget=limits)
-            chosen = partial(dispatcher.look_in_order, view, asked, expected, *names)
-            decision = dispatcher.claimed(request, chosen)
-        except (RefusedError, RequestError):
-            # A reload may have taken the model or the origin away.
-            continue
-        return decision._replace(flags=(*decision.flags, *flags)) if flags else decision
-    return None
+    with contextlib.suppress(RefusedError):
+        asked = with_budget_left(request, spent_ms)
+        return dispatcher.claimed(
+            request, partial(dispatcher.look_in_order, view, asked, expected, *choices)
+        )
+    asked = request._replace(budget=Budget())
+    decision = dispatcher.claimed(
+        request, partial(dispatcher.look_in_order, view, asked, expected, *late)
+    )
+    return decision._replace(flags=(*decision.flags, BUDGET_MISSED))
+
+
+def with_budget_left(request: Request, spent_ms: float) -> Request:
+    """``request`` with what is left of its latency budgets after ``spent_ms``."""
+    budget = request.budget
+    left = budget._replace(ttft_ms=budget.ttft_ms - spent_ms, e2e_ms=budget.e2e_ms - spent_ms)
+    return request._replace(budget=left)
 
 
 def _avoided(dispatcher: Dispatcher, view: View, request: Request) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from router.core.retry import RetryBudget, Trials
 from router.core.seat import Factors, Seat
 from router.core.tokens import TokenBytesModel
 from router.director.sequences import Sequences
+from router.director.waiting import Waiting
 from router.errors import (
     DrainingError,
     NothingFeasibleError,
@@ -42,12 +43,14 @@ _SHED_RETRY_S = 1.0
 
 class Limits(NamedTuple):
     """Bounds of one request's story. ``timeout_s``: the longest where the caller set no deadline;
-    ``margin_s`` is kept of the caller's deadline for the way back; ``kwh_per_gb`` of network."""
+    ``margin_s`` is kept of the caller's deadline for the way back; ``kwh_per_gb`` of network;
+    ``max_wait_s``: for a place, before the request is shed."""
 
     max_attempts: int
     timeout_s: float
     margin_s: float
     kwh_per_gb: float
+    max_wait_s: float = 0.0
 
 
 class View(NamedTuple):
@@ -103,6 +106,7 @@ class Dispatcher:
         self.parts = parts
         self.sequences = Sequences()
         self.trials = Trials()
+        self.waiting = Waiting()
         self.draining = False
         self.digest_every = 1
         self.token_bytes = TokenBytesModel()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from router.contract import BackendReport, Metadata
 from router.core.accounting import Run, account, build_receipt, predict, with_marginal
 from router.core.lease import Lease
 from router.core.seat import ModelKey
 from router.director.answer_meter import AnswerMeter
-from router.director.choice import first_choice, next_choice
+from router.director.choice import first_choice, next_choice, with_budget_left
 from router.director.dispatcher import Dispatcher, Lesson, seen_rtt_ms
 from router.director.suspicion import Suspicion
 from router.errors import (
+    RefusedError,
+    RequestError,
+    ShedError,
     UpstreamBusyError,
     UpstreamError,
     UpstreamFaultError,
@@ -19,7 +24,7 @@ from router.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachedError,
 )
-from router.model import Outcome, Receipt, Request, TaskProfile
+from router.model import Decision, Outcome, Receipt, Request, TaskProfile
 
 # Of endpoints that could not be reached, so many are tried at most: each costs a moment.
 _MOST_TRIED = 10
@@ -28,10 +33,11 @@ _OWN_DEADLINE_S = 0.05
 
 
 class Journey:
-    """From admission to receipt. `depart` begins an attempt; `fail`, `lose`, `abandon` or `arrive`
-    ends it, and every attempt is ended exactly once."""
+    """From admission to receipt. `admit` comes first. `depart` begins an attempt; `fail`, `lose`,
+    `abandon` or `arrive` ends it, and every attempt is ended exactly once."""
 
     __slots__ = (
+        "_deadline_s",
         "_decided_s",
         "_decision_id",
         "_departed",
@@ -52,7 +58,7 @@ class Journey:
     )  # fmt: skip
 
     def __init__(self, dispatcher: Dispatcher, request: Request, deadline_s: float | None) -> None:
-        """Take the first decision. Raises RequestError and RefusedError leaves."""
+        """Raises DrainingError and UnknownModelError."""
         parts = dispatcher.parts
         dispatcher.require_open()
         self._dispatcher = dispatcher
@@ -67,11 +73,23 @@ class Journey:
         # A reload may replace the view while the request runs; its own decision keeps its own.
         self._view = dispatcher.view
         self._expected = dispatcher.expect(request)
+        self._deadline_s = deadline_s
+
+    async def admit(self) -> None:
+        """Take the first decision; waits for a place, a moment at most.
+
+        Raises RequestError and RefusedError leaves.
+        """
+        dispatcher, request = self._dispatcher, self._request
+        try:
+            self.decision = first_choice(dispatcher, self._view, request, self._expected)
+        except ShedError:
+            self.decision = await dispatcher.waiting.for_room(self._decide_late, self._wait_s())
+        parts = dispatcher.parts
         parts.budget.earn()
         if dispatcher.trials:
             dispatcher.trials.earn(request.model, request.tenant)
-        self.decision = first_choice(dispatcher, self._view, request, self._expected)
-        if deadline_s is None:
+        if self._deadline_s is None:
             most = self._expected.output_tokens_quantile
             self._timeout_s = dispatcher.patience_s(self._view, request, self.decision, most)
         self._decision_id = dispatcher.next_id()
@@ -101,7 +119,7 @@ class Journey:
         self._lease.seat.signs += 1
         self._meter.add(message, streamed)
 
-    def fail(self, error: UpstreamError) -> UpstreamError | None:
+    async def fail(self, error: UpstreamError) -> UpstreamError | None:
         """End the attempt before any answer: None when another endpoint is to be tried now, else
         the error to tell the caller.
         """
@@ -111,7 +129,8 @@ class Journey:
         self._tried = (*self._tried, self.decision.endpoint.name)
         self._witnesses += not isinstance(error, UpstreamUnreachedError)
         affordable = free or parts.budget.balance >= 1.0
-        if not (affordable and self._may_move(error, doubtful, now) and self._move(error, now)):
+        may_move = affordable and self._may_move(error, doubtful, now)
+        if not (may_move and await self._move(error, now)):
             bound = self._dispatcher.limits.max_attempts == 1 or self._has_begun
             return self._suspect().given_up(error, now, bound)
         if not free:
@@ -253,18 +272,41 @@ class Journey:
             return False
         return self._suspect().may_try(error)
 
-    def _move(self, error: UpstreamError, now: float) -> bool:
+    async def _move(self, error: UpstreamError, now: float) -> bool:
         """Decide anew, without what was tried; False when there is nowhere else."""
         dispatcher, request = self._dispatcher, self._request
         self._view = dispatcher.view
         if request.sequence_id:
             dispatcher.sequences.forget(request)
-        spent_ms = (now - self._started) * 1e3
-        decision = next_choice(dispatcher, request, self._expected, self._tried, error, spent_ms)
-        if decision is None:
+        chosen = partial(
+            next_choice,
+            dispatcher,
+            request,
+            self._expected,
+            self._tried,
+            error,
+            self._spent_ms(now),
+        )
+        try:
+            self.decision = await dispatcher.waiting.for_room(chosen, self._wait_s())
+        except (RefusedError, RequestError):
+            # A reload may have taken the model or the origin away.
             return False
-        self.decision = decision
         return True
+
+    def _decide_late(self) -> Decision:
+        """The first decision after a wait: on the view of now, within what is left."""
+        self._view = self._dispatcher.view
+        spent_ms = self._spent_ms(self._dispatcher.parts.clock.monotonic())
+        request = with_budget_left(self._request, spent_ms)
+        return first_choice(self._dispatcher, self._view, request, self._expected)
+
+    def _wait_s(self) -> float:
+        """How long it may wait for a place."""
+        return min(self._dispatcher.limits.max_wait_s, self._timeout_s)
+
+    def _spent_ms(self, now: float) -> float:
+        return (now - self._started) * 1e3
 
     def _suspect(self) -> Suspicion:
         if self._suspicion is None:

@@ -1,5 +1,6 @@
 """How an attempt ends: what health, latency and lengths learn, and what the receipt says."""
 
+import asyncio
 import contextlib
 import dataclasses
 import math
@@ -21,6 +22,7 @@ from router.errors import (
 )
 from router.model import Basis, Budget, Factors, Provenance, Signal, TokensKind
 from tests.director.support import ANSWER, LADDER, LEAVES, Room, Says, fails, leaf, report, three
+from tests.director.virtual_time import run
 from tests.factories import (
     HOUR,
     LATENCY_FIRST,
@@ -539,3 +541,55 @@ async def test_prompts_that_cannot_be_as_long_as_said_teach_no_speed():
     for _ in range(60):
         await room.collect(tenant="alice", input_tokens=20.0, payload_bytes=60)
     assert room.seat("a").wait.middle() != (0.0, 1.0)
+
+
+# A moment's wait for a place
+
+
+async def full(room, name, until_turn):
+    """Take every place of an endpoint, and give one back after so many turns of the loop."""
+    seat = room.seat(name)
+    for _ in range(64):
+        seat.take(math.inf)
+    for _ in range(until_turn):
+        await asyncio.sleep(0.01)
+    seat.give_back(math.inf)
+
+
+def test_a_request_waits_for_a_place_for_a_moment():
+    async def story():
+        room = Room({"a": ANSWER}, alone(), limits={"max_wait_s": 0.25})
+        async with asyncio.TaskGroup() as group:
+            group.create_task(full(room, "a", 5))
+            await asyncio.sleep(0)
+            answer = group.create_task(room.infer())
+        return answer.result().receipt.attempts
+
+    assert run(story()) == 1
+
+
+def test_a_request_that_moves_waits_for_a_place_too():
+    async def story():
+        room = Room({"a": fails("lost"), "b": ANSWER}, limits={"max_wait_s": 0.25})
+        async with asyncio.TaskGroup() as group:
+            for name in "bc":
+                group.create_task(full(room, name, 5 if name == "b" else 500))
+            await asyncio.sleep(0)
+            answer = group.create_task(room.infer())
+        return answer.result().receipt.decision.endpoint.name
+
+    assert run(story()) == "b"
+
+
+def test_what_the_wait_took_is_taken_off_the_budget():
+    async def story():
+        room = Room({"a": ANSWER}, alone(), limits={"max_wait_s": 0.25})
+        needed = room.director.decide(request()).ttft_ms
+        room.clock.monotonic = asyncio.get_running_loop().time
+        async with asyncio.TaskGroup() as group:
+            group.create_task(full(room, "a", 5))
+            await asyncio.sleep(0)
+            with pytest.raises(BudgetImpossibleError):
+                await room.infer(budget=Budget(ttft_ms=needed + 20.0))
+
+    run(story())
