@@ -85,12 +85,13 @@ class Prober:
     async def _probe(self, endpoint: Endpoint, seat: Seat) -> None:
         timeout_s = PROBE_SHARE * self._runtime.config.settings.health.detect_s
         asked_at = self._clock.monotonic()
-        answer = Probe.UNKNOWN
         try:
             try:
                 answer = await self._backend.probe(endpoint, timeout_s)
-            finally:
-                await self._take(endpoint, seat, answer, asked_at)
+            except BaseException:
+                seat.health.probe_is_void(self._clock.monotonic())
+                raise
+            await self._take(endpoint, seat, answer, asked_at)
             if answer in (Probe.READY, Probe.UNKNOWN):
                 await self._probe_model(endpoint, seat, timeout_s)
         finally:

@@ -11,11 +11,11 @@ _RESTART_ONLY: Final = (
     (
         "server",
         (
-            "listen", "admin", "workers", "max_message_mib", "deadline_margin_ms", "share_port",
-            "frozen_after_s",
+            "listen", "admin", "workers", "share_port", "frozen_after_s", "deadline_margin_ms",
+            "max_message_mib", "max_buffered_mib", "max_metadata_kib", "max_requests",
+            "max_streams", "max_connections", "idle_s", "max_age_s", "show_addresses",
         ),
     ),
-    ("retry", ("throttle_tokens", "token_ratio")),
     ("load", ("timeout_ms",)),
 )  # fmt: skip
 

@@ -184,8 +184,8 @@ class Health:
         """Seconds since it should have been probed; negative until then."""
         quiet = self._quiet_from
         if quiet is not None and self.state is not State.EJECTED:
-            since = max(quiet, self._asked_at)
-            return now - since - QUIET_SHARE * self._settings.detect_s
+            since = max(quiet, self._asked_at) + QUIET_SHARE * self._settings.detect_s
+            return now - min(since, self._next_probe_at)
         return now - self._next_probe_at
 
     def probe_begins(self, now: float) -> None:
@@ -208,7 +208,7 @@ class Health:
             ejected = self._eject(now, Cause.NOT_READY)
         elif answer is Probe.REFUSED:
             ejected = self._eject(now, Cause.UNREACHABLE)
-        elif now - self._silent_from() >= min(self._patience_s, 2.0 * longest_s):
+        elif now - self._silent_from() >= min(self._patience(now), 2.0 * longest_s):
             ejected = self._eject(now, Cause.SILENT)
         if self._is_stuck(now, longest_s):
             self._eject(now, Cause.SILENT)
@@ -263,6 +263,7 @@ class Health:
             self._patience_s = min(1.5 * silence_s, _MAX_PATIENCE_S)
         if now < self._not_before or (self.cause is Cause.NOT_READY and answer is Probe.UNKNOWN):
             return
+        self._calm_from = now
         if self._ejections > 1 or self._stuck:
             self.state = State.PROBING
             self._ejected_at = now
@@ -286,7 +287,6 @@ class Health:
     def _recover(self, now: float) -> None:
         self.state = State.HEALTHY
         self.cause = Cause.NONE
-        self._calm_from = now
         self._pause_s = _FIRST_PAUSE_S
 
     def _eject(self, now: float, cause: Cause) -> bool:
@@ -308,8 +308,14 @@ class Health:
         self._plan_probe(now, 0.5)
         return True
 
+    def _patience(self, now: float) -> float:
+        return 0.0 if self._is_calm(now) else self._patience_s
+
+    def _is_calm(self, now: float) -> bool:
+        return now - self._calm_from > CALM_EJECTIONS * self._settings.base_ejection_s
+
     def _forgive(self, now: float) -> None:
-        if now - self._calm_from > CALM_EJECTIONS * self._settings.base_ejection_s:
+        if self._is_calm(now):
             self._ejections = 0
             self._patience_s = 0.0
 

@@ -32,13 +32,23 @@ _AVOIDED_EJECTIONS = 2.0
 class _Caller:
     """What one caller met of late: failures in a row, and decayed counts of proven ones and all."""
 
-    __slots__ = ("broken", "failures", "ok_at", "outcomes", "row", "since", "struck_at")
+    __slots__ = (
+        "broken",
+        "failures",
+        "ok_at",
+        "outcomes",
+        "row",
+        "row_since",
+        "since",
+        "struck_at",
+    )
 
     def __init__(self) -> None:
         self.row = 0
         self.failures = 0.0
         self.outcomes = 0.0
         self.ok_at = -math.inf
+        self.row_since = math.inf
         self.since = math.inf
         self.struck_at = -math.inf
         self.broken = False
@@ -75,7 +85,7 @@ class OutlierEjection:
     def succeed(self, caller: str, departed: float) -> None:
         """A request that left at ``departed`` was answered well."""
         row = self._callers.get(caller) or self._meet(caller)
-        row.ok_at = departed
+        row.ok_at = max(row.ok_at, departed)
         if row.outcomes:
             row.row = 0
             row.failures *= _KEPT
@@ -98,8 +108,10 @@ class OutlierEjection:
         ``proven``: the same request was answered elsewhere.
         """
         row = self._callers.get(caller) or self._meet(caller)
-        if row.row == 0 and row.failures < _FORGOTTEN:
-            row.since = now
+        if row.row == 0:
+            row.row_since = now
+            if row.failures < _FORGOTTEN:
+                row.since = now
         row.struck_at = now
         row.row += 1
         row.failures = _KEPT * row.failures + proven
@@ -118,7 +130,8 @@ class OutlierEjection:
         broken = [row for row in self._callers.values() if row.broken and row.struck_at > lately]
         if not broken and len(failing) < self._settings.consecutive_failures:
             return False
-        began = min(row.since for row in (broken or failing))
+        a_row = self._settings.consecutive_failures
+        began = min(r.row_since if r.row >= a_row else r.since for r in (broken or failing))
         well = sum(r.ok_at > max(began, r.struck_at, lately) for r in self._callers.values())
         return len(broken) > well if broken else well == 0
 

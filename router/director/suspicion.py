@@ -27,6 +27,7 @@ class _Suspect(NamedTuple):
     seat: Seat
     model: ModelKey
     departed: float
+    blames: bool
 
 
 class Suspicion:
@@ -43,7 +44,7 @@ class Suspicion:
 
     def note(self, seat: Seat, model: ModelKey, departed: float, error: UpstreamError) -> None:
         """An endpoint failed the request, which left at ``departed``, and it is in doubt why."""
-        self._suspects.append(_Suspect(seat, model, departed))
+        self._suspects.append(_Suspect(seat, model, departed, isinstance(error, BLAMING)))
         if isinstance(error, BLAMING):
             self._blaming = self._blaming or error
 
@@ -76,6 +77,7 @@ class Suspicion:
             if bound:
                 self._strike(now, proven=False)
             return error
+        self._suspects = [one for one in self._suspects if not one.blames]
         self._strike(now, proven=False)
         if self._blaming is None:
             return error
@@ -89,6 +91,6 @@ class Suspicion:
 
     def _strike(self, now: float, proven: bool) -> None:
         suspects, self._suspects = self._suspects, []
-        for seat, model, departed in suspects:
+        for seat, model, departed, _ in suspects:
             if self._board.strike(seat, model, now, departed, self._request.tenant, proven):
                 self._observer.ejected(seat.name)

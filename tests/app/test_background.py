@@ -9,12 +9,11 @@ from prometheus_client import CollectorRegistry
 
 from router.app import background
 from router.app.background import Rounds, supervise
-from router.core.health import State
 from router.errors import DataError
 from router.model import Load
 from router.telemetry.metrics import Metrics
 from tests.app.support import Place, configured
-from tests.director.support import ANSWER, fails
+from tests.director.support import ANSWER
 from tests.factories import HOUR, NOW, Dice
 
 MODEL = "llama-3.1-8b"
@@ -150,88 +149,31 @@ async def test_restarts_are_spaced_ever_further(place, metrics, monkeypatch):
 # Rounds
 
 
-class Asked(Place):
-    """A place whose endpoints answer readiness probes as told."""
-
-    def __init__(self, path, script=None):
-        super().__init__(path, script)
-        self.answers = {"west-0": True, "east-0": True}
-        self.asked = []
-        self.backend.ready = self.ready
-
-    async def ready(self, endpoint, timeout_s):
-        self.asked.append((endpoint.name, timeout_s))
-        answer = self.answers[endpoint.name]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def rounds(self, metrics):
-        return Rounds(self.runtime, self.backend, metrics, self.clock, Dice())
+def rounds_of(place, metrics):
+    return Rounds(place.runtime, metrics, place.clock, Dice())
 
 
-@pytest.fixture
-async def asked(tmp_path):
-    path = configured(tmp_path, {"health": {"probe_s": 0.001, "base_ejection_s": 10}})
-    return await Asked(path, {"west-0": ANSWER, "east-0": ANSWER}).open()
+async def test_a_tick_digests_what_finished(place, metrics):
+    place.director.digest_every = 100
+    await place.infer()
+    await place.infer()
+    assert not place.watch.receipts
+    await rounds_of(place, metrics).tick()
+    assert len(place.watch.receipts) == 2
 
 
-async def test_an_endpoint_that_is_not_ready_is_ejected_and_comes_back(asked, registry, metrics):
-    metrics.know(asked.runtime.config.fleet)
-    rounds = asked.rounds(metrics)
-    asked.answers["west-0"] = False
-    await rounds.probe()
-    assert asked.seat("west-0").health.state is State.EJECTED
-    assert (await asked.infer()).receipt.region == "us-east"
-    ejections = registry.get_sample_value("carbon_router_ejections_total", {"endpoint": "west-0"})
-    assert ejections == 1.0
-    asked.answers["west-0"] = True
-    await rounds.probe()
-    assert asked.seat("west-0").health.state is State.PROBING
-    assert (await asked.infer()).receipt.region == "us-west"
-    assert asked.seat("west-0").health.state is State.HEALTHY
-
-
-async def test_a_probe_takes_no_longer_than_its_interval(asked, metrics):
-    await asked.rounds(metrics).probe()
-    assert asked.asked == [("west-0", 0.001), ("east-0", 0.001)]
-
-
-async def test_probes_follow_the_fleet(asked, metrics, tmp_path):
-    changes = {"endpoints/0/name": "new-0", "health": {"probe_s": 0.001}}
-    asked.answers["new-0"] = True
-    await asked.runtime.reload(configured(tmp_path, changes))
-    await asked.rounds(metrics).probe()
-    assert [name for name, _ in asked.asked] == ["new-0", "east-0"]
-
-
-async def test_a_reload_during_a_probe_does_no_harm(asked, metrics, tmp_path):
-    original = asked.backend.ready
-
-    async def ready(endpoint, timeout_s):
-        await asked.runtime.reload(configured(tmp_path, {"endpoints/0/name": "new-0"}))
-        return await original(endpoint, timeout_s)
-
-    asked.backend.ready = ready
-    asked.answers["west-0"] = False
-    await asked.rounds(metrics).probe()
-    assert asked.seat("new-0").health.state is State.HEALTHY
-
-
-async def test_a_tick_ends_what_has_run_out_and_digests(asked, metrics):
-    asked.director.digest_every = 100
-    asked.backend.script["west-0"] = [fails("busy"), ANSWER]
-    assert (await asked.infer()).receipt.region == "us-east"
-    asked.clock.advance(2.0)
-    assert (await asked.infer()).receipt.region == "us-east"
-    assert not asked.watch.receipts
-    await asked.rounds(metrics).tick()
-    assert len(asked.watch.receipts) == 2
-    assert (await asked.infer()).receipt.region == "us-west"
+async def test_calm_saves_up_no_retries(place, metrics):
+    rounds, budget = rounds_of(place, metrics), place.director.parts.budget
+    await rounds.tick()
+    for _ in range(1000):
+        budget.earn()
+    place.clock.advance(100.0)
+    await rounds.tick()
+    assert budget.balance == pytest.approx(10.0, abs=0.1)
 
 
 async def test_the_carbon_round_swaps_the_snapshot_and_wakes_when_the_hour_turns(
-    asked, metrics, monkeypatch
+    place, metrics, monkeypatch
 ):
     pauses = []
 
@@ -239,17 +181,17 @@ async def test_the_carbon_round_swaps_the_snapshot_and_wakes_when_the_hour_turns
         pauses.append(seconds)
 
     monkeypatch.setattr(background.asyncio, "sleep", noted)
-    rounds = asked.rounds(metrics)
-    version = asked.view.snapshot.version
+    rounds = rounds_of(place, metrics)
+    version = place.view.snapshot.version
     await rounds.carbon()
-    asked.clock.wall = (NOW // HOUR + 1) * HOUR - 5.0
+    place.clock.wall = (NOW // HOUR + 1) * HOUR - 5.0
     await rounds.carbon()
-    asked.clock.wall = (NOW // HOUR + 1) * HOUR
+    place.clock.wall = (NOW // HOUR + 1) * HOUR
     await rounds.carbon()
     own = [pause for pause in pauses if pause > 0.0]
     assert own == pytest.approx([60.0, 5.01, 60.0])
-    assert asked.view.snapshot.version == version + 3
-    assert (await asked.infer()).receipt.region == "us-east"
+    assert place.view.snapshot.version == version + 3
+    assert (await place.infer()).receipt.region == "us-east"
 
 
 async def test_a_replayed_hour_turns_sooner(tmp_path, metrics, monkeypatch):
@@ -259,9 +201,9 @@ async def test_a_replayed_hour_turns_sooner(tmp_path, metrics, monkeypatch):
         pauses.append(seconds)
 
     path = configured(tmp_path, {"clock": {"start": "2023-11-14T22:10Z", "speed": 3600}})
-    place = await Asked(path).open()
+    place = await Place(path).open()
     monkeypatch.setattr(background.asyncio, "sleep", noted)
-    await place.rounds(metrics).carbon()
+    await rounds_of(place, metrics).carbon()
     assert [pause for pause in pauses if pause > 0.0] == pytest.approx([3000.0 / 3600.0 + 0.01])
 
 
@@ -284,18 +226,18 @@ class Source:
 
 async def test_load_is_polled_and_reaches_the_board(tmp_path, metrics):
     path = configured(tmp_path, {"load": {"scrape_s": 0.05}})
-    place = await Asked(path).open()
+    place = await Place(path).open()
     source = Source(west_0=7.0)
-    async with running(place.rounds(metrics).loads(source)()):
+    async with running(rounds_of(place, metrics).loads(source)()):
         while place.seat("west-0").batch != 7.0:
             await asyncio.sleep(0.001)
 
 
 async def test_polling_begins_anew_with_another_fleet(tmp_path, registry, metrics):
     path = configured(tmp_path, {"load": {"scrape_s": 0.05}})
-    place = await Asked(path).open()
+    place = await Place(path).open()
     source = Source(west_0=7.0, new_0=3.0)
-    work = place.rounds(metrics).loads(source)
+    work = rounds_of(place, metrics).loads(source)
     async with running(supervise("load", work, place.runtime, metrics, Dice())):
         await source.read_once.wait()
         changes = {"load": {"scrape_s": 0.05}, "endpoints/0/name": "new-0"}
@@ -307,11 +249,11 @@ async def test_polling_begins_anew_with_another_fleet(tmp_path, registry, metric
 
 async def test_a_dead_scrape_is_counted_and_blocks_nobody(tmp_path, registry, metrics):
     path = configured(tmp_path, {"load": {"scrape_s": 0.05}})
-    place = await Asked(path, {"west-0": ANSWER}).open()
+    place = await Place(path, {"west-0": ANSWER}).open()
     source = Source(west_0=DataError("connection refused"))
     labels = {"endpoint": "west-0"}
     metrics.know(place.runtime.config.fleet)
-    async with running(place.rounds(metrics).loads(source)()):
+    async with running(rounds_of(place, metrics).loads(source)()):
         while not registry.get_sample_value("carbon_router_load_scrape_failures_total", labels):
             await asyncio.sleep(0.001)
         assert (await place.infer()).receipt.region == "us-west"

@@ -63,11 +63,11 @@ def test_a_board_takes_the_policys_quantile_and_the_seats_before_it(tmp_path):
 
 def test_limits_are_what_the_operator_set(tmp_path):
     changes = {
-        "retry": {"max_attempts": 5}, "server": {"deadline_margin_ms": 20},
+        "retry": {"max_attempts": 5}, "server": {"deadline_margin_ms": 20, "max_wait_ms": 70},
         "network": {"kwh_per_gb": 0.003},
     }  # fmt: skip
     limits = compose.build_limits(loaded(tmp_path, changes).settings)
-    assert limits == (5, compose.NO_DEADLINE_TIMEOUT_S, 0.02, 0.003)
+    assert limits == (5, compose.NO_DEADLINE_TIMEOUT_S, 0.02, 0.003, 0.07)
 
 
 def test_randomness_can_be_repeated():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from router.app import runtime as module
-from router.core.health import State
+from router.core.health import Cause, State
 from router.errors import CarbonRouterError, ConfigError, MixedBasisError, TraceError
 from router.model import Load
 from tests.app.support import START, ZONES, Place, configured, trace
@@ -25,7 +25,7 @@ SOLO = {"endpoints": [{
 def out(place, *names):
     """Take endpoints out of service."""
     for name in names:
-        place.seat(name).health.readiness(place.clock.monotonic(), False, True)
+        place.seat(name).health.refuse(place.clock.monotonic())
         place.seat(name).publish_load()
 
 
@@ -116,15 +116,34 @@ async def test_an_ejection_survives_a_reload(place, tmp_path):
     assert (await place.infer()).receipt.region == "us-east"
 
 
+async def test_what_one_caller_avoids_it_avoids_after_a_reload(place, tmp_path):
+    until = place.clock.monotonic() + 60.0
+    place.runtime.board.avoidance.add(MODEL, "acme", "west-0", until)
+    await place.runtime.reload(configured(tmp_path, {"policy": "balanced"}))
+    assert (await place.infer(tenant="acme")).receipt.region == "us-east"
+    assert (await place.infer(tenant="other")).receipt.region == "us-west"
+
+
+async def test_a_reload_changes_what_retries_may_cost(place, tmp_path):
+    changes = {"retry": {"budget_ratio": 1.0, "budget_reserve": 3}}
+    await place.runtime.reload(configured(tmp_path, changes))
+    budget = place.director.parts.budget
+    before = budget.balance
+    budget.earn()
+    assert budget.balance == before + 1.0
+
+
 async def test_a_reload_says_what_takes_a_restart(place, tmp_path):
     changes = {
         "server": {"listen": "127.0.0.1:1", "workers": 3, "drain_s": 1},
-        "retry": {"throttle_tokens": 3}, "load": {"timeout_ms": 10, "scrape_s": 3},
+        "retry": {"budget_reserve": 3}, "load": {"timeout_ms": 10, "scrape_s": 3},
     }  # fmt: skip
     notes = await place.runtime.reload(configured(tmp_path, changes))
     assert [note.partition(":")[0] for note in notes] == [
-        "server.listen", "server.workers", "retry.throttle_tokens", "load.timeout_ms",
-    ]  # fmt: skip
+        "server.listen",
+        "server.workers",
+        "load.timeout_ms",
+    ]
     settings = place.runtime.config.settings
     assert settings.server.drain_s == 1.0
     # What is in force is what runs.
@@ -389,9 +408,28 @@ async def test_a_model_without_an_endpoint_degrades_and_all_of_them_block(tmp_pa
     assert place.runtime.models_ready() == {"classifier": False, MODEL: True}
     assert place.runtime.readiness().status == "degraded"
     out(place, "west-0")
-    place.seat("west-0").health._eject(0.0)
-    place.seat("west-0").publish_load()
     assert not place.runtime.readiness().ready
+
+
+async def test_a_fleet_that_is_dead_is_not_ready_and_one_that_is_busy_is(place):
+    for name in ("west-0", "east-0"):
+        place.runtime.board.rest(place.seat(name), place.clock.monotonic(), 3.0)
+    assert place.runtime.readiness().status == "ready"
+    out(place, "west-0", "east-0")
+    state = place.runtime.readiness()
+    assert (state.ready, state.status) == (False, "not_ready")
+    assert not any(place.runtime.models_ready().values())
+
+
+async def test_an_outlier_says_so(place):
+    seat, model = place.seat("west-0"), (MODEL, "")
+    now = place.clock.monotonic()
+    for _ in range(5):
+        place.runtime.board.strike(seat, model, now, now - 0.1, "acme", proven=True)
+    west, east = place.runtime.fleet().endpoints
+    assert (west.state, west.cause) == (State.EJECTED, Cause.OUTLIER)
+    assert (east.state, east.cause) == (State.HEALTHY, Cause.NONE)
+    assert place.runtime.readiness().ready
 
 
 async def test_draining_is_not_ready(place):
@@ -411,7 +449,7 @@ async def test_the_fleet_as_it_is(place):
     west, east = view.endpoints
     assert (west.name, west.in_flight, west.state) == ("west-0", 1, State.HEALTHY)
     assert (west.load.running, west.load_age_s) == (5.0, 5.0)
-    assert (east.state, east.emulated) == (State.EJECTED, True)
+    assert (east.state, east.cause, east.emulated) == (State.EJECTED, Cause.UNREACHABLE, True)
     assert math.isnan(east.load_age_s)  # it is not asked
     assert {r.grid_zone: r.intensity.g_per_kwh for r in view.regions} == dict(
         zip(ZONES, (100.0, 200.0), strict=True)

@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from router.contract import Probe
 from router.core import kernel as k
 from router.core.board import Board
+from router.core.health import Cause, State
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.lease import Lease
@@ -19,6 +21,8 @@ NAMES = ["a", "b", "c", "d"]
 MODELS = [served(name="llama"), served(name="llama", version="2"), served(name="image")]
 CAPS = st.sampled_from([math.inf, 1.0, 2.0, 2.0, 3.0, 64.0])
 OUTCOMES = st.sampled_from(list(Outcome))
+CALLERS = st.sampled_from(["acme", "bmce", "cmae"])
+LLAMA = ("llama", "")
 FLEETS = st.lists(
     st.tuples(
         st.sampled_from(NAMES),
@@ -49,17 +53,27 @@ class BoardMachine(RuleBasedStateMachine):
         self.readings = {}
         self.gone = []
 
-    @rule(at=st.integers(0, 100), cap=CAPS)
-    def take(self, at, cap):
+    def seat(self, at):
         names = sorted(self.board.seats)
-        seat = self.board.seats[names[at % len(names)]]
-        self.open.append((Lease(seat, cap), cap))
+        return self.board.seats[names[at % len(names)]]
+
+    def model(self, seat, at):
+        return sorted(seat.outliers)[at % len(seat.outliers)]
+
+    @rule(at=st.integers(0, 100), which=st.integers(0, 2), cap=CAPS)
+    def take(self, at, which, cap):
+        seat = self.seat(at)
+        outlier = seat.outliers[self.model(seat, which)]
+        self.open.append((Lease(seat, cap, outlier, self.now, 1.0), cap))
         self.readings[seat.name] = 0
 
     @precondition(lambda self: self.open)
-    @rule(at=st.integers(0, 100), outcome=OUTCOMES)
-    def close(self, at, outcome):
+    @rule(at=st.integers(0, 100), outcome=OUTCOMES, caller=CALLERS)
+    def close(self, at, outcome, caller):
         lease, cap = self.open.pop(at % len(self.open))
+        if outcome is Outcome.SUCCEEDED:
+            lease.seat.health.succeed(lease.departed)
+            lease.outlier.succeed(caller, lease.departed)
         assert lease.close(outcome)
         self.closed.append((lease, cap))
 
@@ -83,35 +97,70 @@ class BoardMachine(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 100), others=st.sampled_from([0.0, 0.5, 3.0]))
     def foreign_load(self, at, others):
-        names = sorted(self.board.seats)
-        name = names[at % len(names)]
-        self.board.seats[name].set_others(others)
-        self.others[name] = others
-        self.readings[name] = self.readings.get(name, BELIEVED_FOR) + 1
+        seat = self.seat(at)
+        seat.set_others(others)
+        self.others[seat.name] = others
+        self.readings[seat.name] = self.readings.get(seat.name, BELIEVED_FOR) + 1
+
+    @rule(at=st.integers(0, 100), what=st.sampled_from(["lose", "refuse", "void", *Probe]))
+    def health_event(self, at, what):
+        seat = self.seat(at)
+        health = seat.health
+        if what == "void":
+            health.probe_is_void(self.now)
+        elif isinstance(what, Probe):
+            health.probe_begins(self.now)
+            health.probe_ends(self.now, what, 0.5, seat.longest_run_s)
+        else:
+            getattr(health, what)(self.now)
+        seat.publish_load()
 
     @rule(
         at=st.integers(0, 100),
-        what=st.sampled_from(["fail", "succeed", "busy", "ready", "not_ready"]),
+        which=st.integers(0, 2),
+        caller=CALLERS,
+        proven=st.booleans(),
         times=st.integers(1, 6),
+        took_s=st.sampled_from([0.1, 60.0]),
     )
-    def health_event(self, at, what, times):
-        names = sorted(self.board.seats)
-        seat = self.board.seats[names[at % len(names)]]
+    def strike(self, at, which, caller, proven, times, took_s):
+        seat = self.seat(at)
+        model = self.model(seat, which)
+        served = self.in_service(model[0])
         for _ in range(times):
-            if what == "fail":
-                seat.health.fail(self.now, self.board.may_eject())
-            elif what == "succeed":
-                seat.health.succeed(self.now)
-            elif what == "busy":
-                seat.health.mark_busy(self.now, 3.0)
-            else:
-                seat.health.readiness(self.now, what == "ready", self.board.may_eject())
+            self.board.strike(seat, model, self.now, self.now - took_s, caller, proven)
+        assert self.in_service(model[0]) >= min(served, 1)
+
+    @rule(at=st.integers(0, 100), retry_after_s=st.none() | st.floats())
+    def rest(self, at, retry_after_s):
+        self.board.rest(self.seat(at), self.now, retry_after_s)
+        for model in {name for name, _ in self.seat(at).outliers}:
+            serving = [one for one in self.servers(model) if one.serves_any_version(model)]
+            assert not serving or not all(one.health.busy for one in serving)
+
+    @rule(at=st.integers(0, 100), which=st.integers(0, 2), ready=st.booleans())
+    def model_ready(self, at, which, ready):
+        seat = self.seat(at)
+        seat.outliers[self.model(seat, which)].ready = ready
         seat.publish_load()
+
+    def servers(self, model):
+        return [
+            seat
+            for seat in self.board.seats.values()
+            if any(name == model for name, _ in seat.outliers)
+        ]
+
+    def in_service(self, model):
+        """How many servers of the model are in service for it."""
+        return sum(
+            any(seat.serves(key) for key in seat.outliers if key[0] == model)
+            for seat in self.servers(model)
+        )
 
     @rule(at=st.integers(0, 100), ratio=st.floats(0.1, 10.0))
     def learn(self, at, ratio):
-        names = sorted(self.board.seats)
-        seat = self.board.seats[names[at % len(names)]]
+        seat = self.seat(at)
         seat.wait.observe(ratio, 1.0)
         seat.tpot_ratio.observe(1.0, ratio)
         seat.publish_latency()
@@ -126,6 +175,10 @@ class BoardMachine(RuleBasedStateMachine):
         for seat in (*self.board.seats.values(), *self.gone):
             assert seat.in_flight == sum(lease.seat is seat for lease, _ in self.open)
             assert seat.peak >= seat.in_flight >= 0
+            assert list(seat.leases) == [lease for lease, _ in self.open if lease.seat is seat]
+            for outlier in seat.outliers.values():
+                open_there = sum(lease.outlier is outlier for lease, _ in self.open)
+                assert outlier.in_flight == open_there
 
     @invariant()
     def columns_of_every_model_agree_with_the_seats(self):
@@ -144,7 +197,10 @@ class BoardMachine(RuleBasedStateMachine):
                 assert bool(live[k.AWAKE, row]) == (seat.in_flight > 0 or believed)
                 assert live[k.BATCH_CAP, row] == min(caps, default=math.inf)
                 assert live[k.TURNS, row] == seat.turns
-                assert bool(live[k.ELIGIBLE, row]) == seat.health.admits(seat.in_flight)
+                served = candidates.served[row]
+                outlier = seat.outliers[served.name, served.version]
+                admits = seat.health.admits(seat.in_flight) and outlier.admits
+                assert bool(live[k.ELIGIBLE, row]) == admits
                 assert (live[k.TTFT_DELAY, row], live[k.TTFT_FACTOR, row]) == seat.wait.errors()
                 assert live[k.TPOT_FACTOR, row] == seat.tpot_ratio.factor(self.z)
                 assert seat.factors == tuple(
@@ -158,6 +214,7 @@ class BoardMachine(RuleBasedStateMachine):
             for seat in (*self.board.seats.values(), *self.gone):
                 assert seat.in_flight == 0
                 assert not seat._caps
+                assert not seat.leases
 
 
 BoardMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
@@ -260,3 +317,285 @@ def test_what_looks_quick_is_not_forgotten():
     for second in range(2000):
         board.tick(NOW + second)
     assert board.seats["a"].factors == learned
+
+
+# Outliers among a model's servers
+
+
+def servers(count, *models, **changes):
+    """A board of servers e0, e1, ... of these models."""
+    drawn = [(f"e{number}", "west", models or [MODELS[0]]) for number in range(count)]
+    return Board(layout_of(drawn), health_settings(**changes), 0.0)
+
+
+def strike(board, name, times=5, caller="acme", proven=True, now=NOW, model=LLAMA, departed=None):
+    seat = board.seats[name]
+    left_at = now if departed is None else departed
+    return [board.strike(seat, model, now, left_at, caller, proven) for _ in range(times)]
+
+
+def states(board):
+    return [seat.state for seat in board.seats.values()]
+
+
+def test_one_that_fails_what_others_answer_is_out_for_that_model_alone():
+    board = servers(2, MODELS[0], MODELS[2])
+    assert strike(board, "e0") == [False, False, False, False, True]
+    seat = board.seats["e0"]
+    assert not seat.serves(LLAMA)
+    assert seat.serves(("image", ""))
+    assert (seat.serves_any_version("llama"), seat.serves_any_version("image")) == (False, True)
+    assert (board.live("llama", "")[k.ELIGIBLE] == [0.0, 1.0]).all()
+    assert (board.live("image", "")[k.ELIGIBLE] == [1.0, 1.0]).all()
+
+
+def test_an_outlier_of_every_model_is_named_one():
+    board = servers(2)
+    strike(board, "e0")
+    seat = board.seats["e0"]
+    assert (seat.state, seat.cause) == (State.EJECTED, Cause.OUTLIER)
+    assert not seat.serves_any_version("llama")
+    seat.health.refuse(NOW)
+    assert seat.cause is Cause.UNREACHABLE
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_one_whose_only_model_is_not_ready_says_so(ready):
+    board = servers(2)
+    board.seats["e0"].outliers[LLAMA].ready = ready
+    told = (State.HEALTHY, Cause.NONE) if ready else (State.EJECTED, Cause.NOT_READY)
+    assert (board.seats["e0"].state, board.seats["e0"].cause) == told
+
+
+def test_one_of_two_models_that_is_not_ready_leaves_the_server_healthy():
+    board = servers(2, MODELS[0], MODELS[2])
+    board.seats["e0"].outliers[LLAMA].ready = False
+    assert (board.seats["e0"].state, board.seats["e0"].cause) == (State.HEALTHY, Cause.NONE)
+
+
+def test_the_last_in_service_stays_whatever_it_does():
+    board = servers(2)
+    board.seats["e1"].health.refuse(NOW)
+    for caller in ("a", "b", "c"):
+        assert not any(strike(board, "e0", 50, caller))
+    assert board.seats["e0"].serves(LLAMA)
+    assert not board.avoidance
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "at_most"), [(10, 0.5, 5), (10, 0.1, 1), (3, 0.5, 1), (4, 1.0, 3)]
+)
+def test_what_nobody_else_tried_ejects_a_fraction_at_most(count, fraction, at_most):
+    board = servers(count, max_ejected_fraction=fraction)
+    for _ in range(3):
+        for name in board.seats:
+            strike(board, name, proven=False)
+    assert states(board).count(State.EJECTED) == at_most
+
+
+def test_the_fraction_is_of_those_that_are_there():
+    board = servers(8, max_ejected_fraction=0.5)
+    for name in ("e0", "e1", "e2", "e3"):
+        board.seats[name].health.refuse(NOW)
+    for name in ("e4", "e5", "e6", "e7"):
+        strike(board, name, proven=False)
+    assert [board.seats[f"e{number}"].serves(LLAMA) for number in range(4, 8)] == [
+        False, False, True, True,
+    ]  # fmt: skip
+
+
+def test_what_others_answered_ejects_all_but_one():
+    board = servers(10, max_ejected_fraction=0.1)
+    for name in board.seats:
+        strike(board, name)
+    assert states(board).count(State.EJECTED) == 9
+
+
+def test_sudden_death_with_many_callers_is_over_after_one_callers_row():
+    board = servers(3)
+    for caller in range(50):
+        board.seats["e0"].outliers[LLAMA].succeed(str(caller), NOW - 2.0)
+    assert strike(board, "e0", caller="7")[-1]
+
+
+def test_one_bad_caller_of_many_only_goes_round():
+    board, now = servers(3), NOW
+    outlier = board.seats["e0"].outliers[LLAMA]
+    for _ in range(30):
+        now += 0.1
+        for caller in range(10):
+            outlier.succeed(str(caller), now - 0.05)
+        assert strike(board, "e0", 1, "acme", now=now) == [False]
+    assert board.avoidance.of("llama", "acme", now) == ("e0",)
+    assert board.avoidance.of("llama", "7", now) == ()
+    board.tick(now + 600.0)
+    assert not board.avoidance
+
+
+def test_an_outlier_comes_back_by_time_and_an_answer():
+    board = servers(2, base_ejection_s=30.0)
+    strike(board, "e0")
+    board.tick(NOW + 29.9)
+    assert board.live("llama", "")[k.ELIGIBLE, 0] == 0.0
+    board.tick(NOW + 30.0)
+    assert board.live("llama", "")[k.ELIGIBLE, 0] == 1.0
+    outlier = board.seats["e0"].outliers[LLAMA]
+    lease = Lease(board.seats["e0"], math.inf, outlier, NOW + 31.0)
+    assert board.live("llama", "")[k.ELIGIBLE, 0] == 0.0
+    outlier.succeed("acme", lease.departed)
+    lease.close(Outcome.SUCCEEDED)
+    assert board.live("llama", "")[k.ELIGIBLE, 0] == 1.0
+
+
+def test_failures_of_requests_under_way_at_an_ejection_do_not_prolong_it():
+    board = servers(3, base_ejection_s=10.0)
+    strike(board, "e0")
+    strike(board, "e0", 20, now=NOW + 0.1)
+    board.tick(NOW + 10.1)
+    assert board.seats["e0"].outliers[LLAMA].state is State.PROBING
+
+
+def test_failures_of_requests_from_before_an_ejection_do_not_eject_one_that_probes():
+    board = servers(3, base_ejection_s=10.0)
+    strike(board, "e0")
+    board.tick(NOW + 10.0)
+    assert not any(strike(board, "e0", 20, now=NOW + 10.1, departed=NOW + 9.9))
+    assert strike(board, "e0", 1, now=NOW + 10.2, departed=NOW + 10.1) == [True]
+
+
+def test_a_strike_at_a_model_that_a_reload_took_away_is_none():
+    board = servers(2)
+    assert not any(strike(board, "e0", model=("gone", "")))
+
+
+def test_what_was_found_survives_a_reload():
+    old = servers(2)
+    strike(old, "e0", 4)
+    new = Board(old.layout, health_settings(), 0.0, old)
+    assert strike(new, "e0", 1) == [True]
+    again = Board(old.layout, health_settings(), 0.0, new)
+    assert again.live("llama", "")[k.ELIGIBLE, 0] == 0.0
+
+
+def test_trouble_is_the_fleets_when_most_of_those_there_failed_of_late():
+    board = servers(5)
+    board.seats["e4"].health.refuse(NOW)
+    for number, name in enumerate(["e0", "e1", "e2"]):
+        assert not board.troubled("llama", NOW)
+        board.seats[name].health.new_event(NOW - 1.0, NOW + number)
+    assert board.troubled("llama", NOW + 4.0)
+    assert not board.troubled("llama", NOW + 60.0)
+    assert not board.troubled("nobody has it", NOW)
+
+
+# Backpressure
+
+
+def test_one_that_pushes_back_rests_while_another_does_not():
+    board = servers(2)
+    board.rest(board.seats["e0"], NOW, 250.0)
+    assert (board.live("llama", "")[k.ELIGIBLE] == [0.0, 1.0]).all()
+    board.tick(NOW + 5.0)
+    assert (board.live("llama", "")[k.ELIGIBLE] == [1.0, 1.0]).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_where_all_push_back_none_rests(count):
+    board = servers(count)
+    for seat in board.seats.values():
+        assert (board.live("llama", "")[k.ELIGIBLE] == 1.0).any()
+        board.rest(seat, NOW, 3.0)
+    assert (board.live("llama", "")[k.ELIGIBLE] == 1.0).all()
+
+
+def test_the_last_that_is_there_never_rests():
+    board = servers(3)
+    board.seats["e1"].health.refuse(NOW)
+    board.seats["e2"].health.refuse(NOW)
+    board.rest(board.seats["e0"], NOW, 3.0)
+    assert board.live("llama", "")[k.ELIGIBLE, 0] == 1.0
+
+
+@pytest.mark.parametrize("how", ["not ready", "outlier"])
+def test_the_last_in_service_for_a_model_never_rests(how):
+    board = servers(2)
+    if how == "outlier":
+        strike(board, "e1")
+    else:
+        board.seats["e1"].outliers[LLAMA].ready = False
+        board.seats["e1"].publish_load()
+    board.rest(board.seats["e0"], NOW, 5.0)
+    assert (board.live("llama", "")[k.ELIGIBLE] == 1.0).any()
+
+
+def test_backpressure_on_the_board_of_before_a_reload_that_adds_a_model():
+    drawn = [("a", "west", [MODELS[0]]), ("b", "west", [MODELS[0]])]
+    old = Board(layout_of(drawn), health_settings(), 0.0)
+    more = [("a", "west", [MODELS[0], MODELS[2]]), drawn[1]]
+    new = Board(layout_of(more), health_settings(), 0.0, old)
+    old.rest(new.seats["a"], NOW, None)
+    assert (new.live("llama", "")[k.ELIGIBLE] == [0.0, 1.0]).all()
+
+
+def test_a_server_of_two_models_is_not_rested_where_one_has_no_other():
+    layout = layout_of([("a", "west", [MODELS[0], MODELS[2]]), ("b", "west", [MODELS[0]])])
+    board = Board(layout, health_settings(), 0.0)
+    board.rest(board.seats["a"], NOW, 3.0)
+    assert board.seats["a"].health.admits(0)
+
+
+STORY = st.lists(
+    st.tuples(
+        st.sampled_from(["strike", "proven", "rest", "tick", "lose", "refuse", *Probe]),
+        st.integers(0, 3),
+        CALLERS,
+        st.floats(0.0, 20.0),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(STORY)
+def test_once_all_faults_end_every_server_takes_requests_within_the_longest_ejection(story):
+    board, now = servers(4, base_ejection_s=5.0, max_ejection_s=20.0, probe_s=2.0), NOW
+    for what, at, caller, wait_s in story:
+        now += wait_s
+        board.tick(now)
+        seat = board.seats[f"e{at}"]
+        if what in ("strike", "proven"):
+            strike(board, seat.name, 5, caller, what == "proven", now)
+        elif what == "rest":
+            board.rest(seat, now, wait_s)
+        elif isinstance(what, Probe):
+            seat.health.probe_begins(now)
+            seat.health.probe_ends(now, what, 0.5, 1.0)
+        elif what != "tick":
+            getattr(seat.health, what)(now)
+    for _ in range(22 * 2):
+        now += 0.5
+        board.tick(now)
+        for seat in board.seats.values():
+            if seat.health.probe_due(now):
+                seat.health.probe_begins(now)
+                seat.health.probe_ends(now, Probe.READY, 0.5, 0.0)
+                seat.publish_load()
+    assert (board.live("llama", "")[k.ELIGIBLE] == 1.0).all()
+
+
+def test_where_the_last_in_service_fails_outliers_are_tried_before_their_time():
+    board = servers(3)
+    strike(board, "e0")
+    assert not board.recall("llama", NOW, "e1")
+    board.seats["e2"].health.refuse(NOW)
+    assert board.recall("llama", NOW, "e1")
+    assert board.seats["e0"].state is State.PROBING
+    assert board.live("llama", "")[k.ELIGIBLE, 0] == 1.0
+    assert not board.recall("llama", NOW, "e1")
+
+
+def test_a_server_that_is_dead_is_not_recalled():
+    board = servers(2)
+    strike(board, "e0")
+    board.seats["e0"].health.refuse(NOW)
+    assert not board.recall("llama", NOW, "e1")

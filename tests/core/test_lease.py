@@ -1,8 +1,13 @@
 import math
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from router.core.lease import Lease
 from router.model import Outcome
 from tests.factories import board, fleet, snapshot
+
+LLAMA = ("llama", "")
 
 
 def seat():
@@ -29,8 +34,40 @@ def test_closing_twice_gives_back_once_and_keeps_the_first_outcome():
     assert one.in_flight == 0
 
 
+def test_a_lease_counts_at_its_model_too_and_is_given_back_there_once():
+    one = seat()
+    outlier = one.outliers[LLAMA]
+    lease = Lease(one, math.inf, outlier)
+    assert outlier.in_flight == 1
+    lease.close(Outcome.DROPPED)
+    lease.close(Outcome.DROPPED)
+    assert outlier.in_flight == 0
+
+
 def test_the_batch_at_the_start_counts_the_request_itself_and_foreign_ones():
     one = seat()
     one.set_others(2.5)
     assert Lease(one, math.inf).batch_at_start == 3.5
     assert Lease(one, math.inf).batch_at_start == 4.5
+
+
+def test_the_longest_run_is_of_what_is_there_now():
+    one = seat()
+    short, long = (Lease(one, math.inf, run_s=run_s) for run_s in (1.0, 30.0))
+    assert one.longest_run_s == 30.0
+    long.close(Outcome.SUCCEEDED)
+    assert one.longest_run_s == 1.0
+    short.close(Outcome.SUCCEEDED)
+    assert one.longest_run_s == 0.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(list(Outcome)))))
+def test_any_order_of_closing_ends_with_nothing_held(closings):
+    one = seat()
+    leases = [Lease(one, float(1 + i % 3), one.outliers[LLAMA], i, i) for i in range(10)]
+    for at, outcome in closings:
+        leases[at].close(outcome)
+        assert list(one.leases) == [lease for lease in leases if lease.outcome is None]
+    for lease in leases:
+        lease.close(Outcome.DROPPED)
+    assert (one.in_flight, one.outliers[LLAMA].in_flight, len(one.leases)) == (0, 0, 0)

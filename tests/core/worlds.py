@@ -66,8 +66,7 @@ class World:
 
     def eject(self, *names):
         for name in names:
-            for _ in range(5):
-                self.seat(name).health.fail(NOW, True)
+            self.seat(name).health.refuse(NOW)
             self.seat(name).publish_load()
 
 
