@@ -5,12 +5,19 @@ import pickle
 import pytest
 
 from router import errors
-from router.errors import CallBudgetError, CarbonRouterError, ConfigError, ProviderBusyError
+from router.errors import (
+    CallBudgetError,
+    CarbonRouterError,
+    ConfigError,
+    ProviderBusyError,
+    UpstreamUnreachedError,
+)
 
 ARGUMENTS = {
     ConfigError: (("a.yaml", [("server.listen", "taken")]), {}),
     ProviderBusyError: (("busy", 3.0), {}),
     CallBudgetError: (("spent", 3.0), {}),
+    UpstreamUnreachedError: (("gone",), {"code": "UNAVAILABLE", "refused": True}),
 }
 
 

@@ -179,7 +179,7 @@ def _columns(
         table[k.CI_FROM : origins_from, rows] = np.array(hours)[:, None]
         rtt_ms = [fleet.rtt_ms[origin][name] for origin in origins]
         table[origins_from:, rows] = np.array(rtt_ms)[:, None]
-    table[k.MAX_PREMIUM] = _max_premiums(table)
+    table[k.MAX_PREMIUM] = max_premiums(table)
     rows_of = {origin: origins_from + column for column, origin in enumerate(origins)}
     return ModelColumns(candidates, table, rows_of, np.empty((k.SCRATCH_ROWS, table.shape[1])))
 
@@ -221,7 +221,7 @@ def _static(
     ]
 
 
-def _max_premiums(table: NDArray[np.float64]) -> NDArray[np.float64]:
+def max_premiums(table: NDArray[np.float64]) -> NDArray[np.float64]:
     """The most that room at a candidate can be worth, in g/kWh of its energy; (n,).
 
     Twice what the same work emits at the dirtiest candidate: its intensity, the worst of the hours

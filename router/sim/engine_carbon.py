@@ -1,7 +1,7 @@
 """Carbon views put in force in the engine's arrays, update by update.
 
 The first is the product's own snapshot; of those after it, all that differs are the intensities of
-the coming hours, which `router.sim.outlook` holds for the whole span.
+the coming hours, which `router.sim.outlook` holds for the whole span, and what follows from them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from router.core import kernel as k
-from router.core.columns import CI_HOURS, build_snapshot
+from router.core.columns import CI_HOURS, build_snapshot, max_premiums
 from router.model import Policy
 from router.sim import engine_state as s
 from router.sim.engine_build import Site, show
@@ -49,7 +49,9 @@ class CarbonViews:
         hours = np.concatenate([self._outlook.deciding(update, self._policy), nobody])
         for m, zones in enumerate(self._zones):
             rows = slice(k.CI_FROM, k.CI_FROM + CI_HOURS)
-            world.columns.tables[m, rows, : len(zones)] = hours[zones].T
+            table = world.columns.tables[m, :, : len(zones)]
+            table[rows] = hours[zones].T
+            table[k.MAX_PREMIUM] = max_premiums(table)
 
     def _zones_of(self, m: int) -> Ints:
         """Where the grid zone of each candidate lies in the outlook; past its end: nowhere."""

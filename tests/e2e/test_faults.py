@@ -82,21 +82,6 @@ async def test_a_stream_that_resets_half_way_keeps_what_came_and_is_not_begun_an
     assert reason == "upstream_fault"
 
 
-async def test_one_endpoint_that_resets_costs_nobody_a_request(client):
-    """The others of the same connection are retried: none of them had an answer yet."""
-    async with asyncio.TaskGroup() as group:
-        asked = [
-            group.create_task(client.receipt(ask(output_tokens=200), x_residency="eu,us"))
-            for _ in range(10)
-        ]
-        await asyncio.sleep(0.1)  # all of them under way, none of them done
-        reset = group.create_task(
-            client.refusal(**{FAULT: "reset", "x_residency": "eu", "timeout": 5})
-        )
-    assert reset.result()[1] == "upstream_fault"
-    assert {one.result()["region"] for one in asked} <= {"north", "here"}
-
-
 async def test_garbage_in_a_sound_frame_is_relayed_as_it_is(client):
     """Answers are never decoded here: whoever asked decides what an answer is."""
     answer = await client.infer(ask(), (("x-emulate-fault", "garbage"),))

@@ -38,7 +38,7 @@ def reporting(server):
     """What a scripted server does: a short pause, and a report of ``server.tokens``."""
 
     async def answer(payload, context):
-        if not payload:
+        if b"text_input" not in payload:  # a probe
             return pb.ServerReadyResponse(ready=True).SerializeToString()
         await asyncio.sleep(0.01)
         if server.tokens:

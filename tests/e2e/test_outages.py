@@ -97,6 +97,23 @@ async def test_a_killed_favourite_loses_none_of_those_under_way(tmp_path):
         await until(gateway.idle)
 
 
+async def test_a_server_that_drops_everything_at_once_costs_nobody_an_answer(tmp_path):
+    """One request makes the emulated server cancel all that runs there, with UNAVAILABLE."""
+    with running(tmp_path, fleet(1, 1)) as (gateway, _):
+        volley = Volley(gateway)
+        async with gateway.client() as client, asyncio.TaskGroup() as group:
+            group.create_task(volley.send(60))
+            await until(lambda: _under_way(gateway, 20), "many requests being under way")
+            told = await client.refusal(x_emulate_fault="reset", x_residency="eu", timeout=5)
+            assert told[1] in ("upstream_fault", "upstream_lost")
+        assert not volley.lost
+        await until(gateway.idle)
+
+
+async def _under_way(gateway, count):
+    return await gateway.in_flight() >= count
+
+
 async def test_a_region_that_is_lost_with_most_of_the_fleet_is_left_and_nothing_is_lost(tmp_path):
     """Two endpoints of three: a cap that is meant for outliers must not hold."""
 

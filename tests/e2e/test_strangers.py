@@ -134,17 +134,18 @@ async def test_a_connection_that_only_resets_is_closed_and_nobody_else_notices(g
     async def attack():
         reader, writer = await connect(gateway)
         stream = 1
-        while not reader.at_eof():
-            for _ in range(50):
-                writer.write(
-                    frame(HEADERS, END_HEADERS, stream, block)
-                    + frame(DATA, END_STREAM, stream, body)
-                    + frame(RST_STREAM, 0, stream, CANCEL)
-                )
-                stream += 2
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.005):
-                    await reader.read(65_536)
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            while not reader.at_eof():
+                for _ in range(50):
+                    writer.write(
+                        frame(HEADERS, END_HEADERS, stream, block)
+                        + frame(DATA, END_STREAM, stream, body)
+                        + frame(RST_STREAM, 0, stream, CANCEL)
+                    )
+                    stream += 2
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.005):
+                        await reader.read(65_536)
 
     async def honest(ends, client, stop):
         while not stop.is_set():
@@ -154,8 +155,7 @@ async def test_a_connection_that_only_resets_is_closed_and_nobody_else_notices(g
     async with gateway.client() as client, asyncio.TaskGroup() as tasks:
         tasks.create_task(honest(ends, client, stop))
         async with asyncio.timeout(30):
-            with contextlib.suppress(ConnectionError):
-                await asyncio.gather(attack(), attack())
+            await asyncio.gather(attack(), attack())
         stop.set()
     assert set(ends) == {("OK", None)}
 
