@@ -118,7 +118,8 @@ class Prober:
         if answer is Probe.SILENT and asked_at <= self._stood_still_at:
             health.probe_is_void(now)
             return
-        ejected = health.probe_ends(now, answer, self._rng.random(), seat.longest_run_s)
+        last = answer is Probe.SILENT and self._runtime.board.is_last(seat)
+        ejected = health.probe_ends(now, answer, self._rng.random(), seat.longest_run_s, last)
         seat.publish_load()
         if not ejected:
             return

@@ -89,6 +89,13 @@ class Board:
             self.avoidance.add(model[0], caller, seat.name, outlier.avoided_until(now))
         return False
 
+    def is_last(self, seat: Seat) -> bool:
+        """Whether it is in service for a model that nobody else is in service for."""
+        return any(
+            seat.serves_any_version(model) and not self._has_other(seat, model)
+            for model in {name for name, _ in seat.outliers}
+        )
+
     def recall(self, model: str, now: float, failed: str = "") -> bool:
         """Where no server of a model but the ``failed`` one is in service, those that are out as
         outliers are tried again before their time; whether there were any.
@@ -156,7 +163,7 @@ class Board:
         """Whether requests of the model have anywhere else to go."""
         return any(
             one.health.is_there and outlier.ready and outlier.state is not State.EJECTED
-            for one, outlier in self._servers[model]
+            for one, outlier in self._servers.get(model, ())
             if one is not seat
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from router.model import Request
+from router.model import UNLIMITED, Request
 
 # A hundred times the longest context that models have.
 MAX_TOKENS = 1e8
@@ -31,6 +31,19 @@ def tokens(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     return float(value) if 1 <= value <= MAX_TOKENS else math.nan
+
+
+def counts(
+    input_tokens: float, max_output_tokens: float, ignored: tuple[str, ...] = ()
+) -> tuple[float, float, tuple[str, ...]]:
+    """Both counts of a request as far as they can be, NaN and inf where not, and what was
+    ``ignored``, these included. NaN and inf are what a request has that says nothing.
+    """
+    if math.isnan(tokens(input_tokens)) and not math.isnan(input_tokens):
+        input_tokens, ignored = math.nan, (*ignored, INPUT_TOKENS_IGNORED)
+    if math.isnan(tokens(max_output_tokens)) and max_output_tokens != UNLIMITED:
+        max_output_tokens, ignored = UNLIMITED, (*ignored, OUTPUT_LIMIT_IGNORED)
+    return input_tokens, max_output_tokens, tuple(dict.fromkeys(ignored))
 
 
 def budget_ms(value: float) -> float:

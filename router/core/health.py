@@ -17,6 +17,8 @@ from router.contract import Probe
 # take so long. The rest is for the ticks between.
 QUIET_SHARE = 0.25
 PROBE_SHARE = 0.45
+# The last server in service is given up for silence only after so many times ``detect_s``.
+_LAST_SHARE = 2.0
 # Between two probes of one that is out, s; the pause grows up to half of ``probe_s``.
 _FIRST_PAUSE_S = 0.5
 _PAUSE_GROWTH = 1.5
@@ -63,7 +65,8 @@ class Health:
     __slots__ = (
         "_asked_at", "_busy_until", "_calm_from", "_ejected_at", "_ejections", "_event_at",
         "_mute_from", "_next_probe_at", "_not_before", "_patience_s", "_pause_s", "_probe_clears",
-        "_quiet_from", "_settings", "_signs", "_stuck", "_turns", "_turns_heard", "_watched_at",
+        "_quiet_from", "_settings", "_signs", "_stuck", "_turns", "_turns_heard",
+        "_unanswered_from", "_watched_at",
         "cause", "probe_out", "state",
     )  # fmt: skip
 
@@ -89,6 +92,8 @@ class Health:
         self._stuck = 0
         self._turns = 0
         self._turns_heard = 0
+        # Since when probes go unanswered.
+        self._unanswered_from: float | None = None
         self._watched_at: float | None = None
 
     @property
@@ -163,7 +168,7 @@ class Health:
         if signs != self._signs or before is None:
             self._signs, self._stuck = signs, 0 if before is not None else self._stuck
             self._turns_heard = turns - in_flight if before is None else turns
-            self._quiet_from = self._mute_from = None
+            self._quiet_from = self._mute_from = self._unanswered_from = None
         elif in_flight == 0 and turns == self._turns_heard:
             self._quiet_from = None
         elif self._quiet_from is None:
@@ -193,12 +198,15 @@ class Health:
         self.probe_out = True
         self._asked_at = now
 
-    def probe_ends(self, now: float, answer: Probe, jitter: float, longest_s: float) -> bool:
+    def probe_ends(
+        self, now: float, answer: Probe, jitter: float, longest_s: float, last: bool = False
+    ) -> bool:
         """Take in a probe's answer; True when it ejects the endpoint, or finds that requests are
         stuck there.
 
         ``jitter``: uniform in [0, 1), spreads the probes of a fleet. ``longest_s``: the longest
         run predicted for a request there now: a server that works on it may answer nothing else.
+        ``last``: nobody else serves what it serves, so that to give up early gains nothing.
         """
         self.probe_out = False
         ejected = False
@@ -208,8 +216,8 @@ class Health:
             ejected = self._eject(now, Cause.NOT_READY)
         elif answer is Probe.REFUSED:
             ejected = self._eject(now, Cause.UNREACHABLE)
-        elif now - self._silent_from() >= min(self._patience(now), 2.0 * longest_s):
-            ejected = self._eject(now, Cause.SILENT)
+        else:
+            ejected = self._unanswered(now, self._silence_s(now, longest_s, last))
         if self._is_stuck(now, longest_s):
             self._eject(now, Cause.SILENT)
             ejected = True
@@ -227,6 +235,7 @@ class Health:
             self._quiet_from = now
         if self._mute_from is not None:
             self._mute_from = now
+        self._unanswered_from = None
 
     def adopt(self, settings: HealthSettings) -> None:
         """Use new settings from here on; marks already made keep their expiry."""
@@ -234,14 +243,19 @@ class Health:
 
     def _plan_probe(self, now: float, jitter: float) -> None:
         pause_s = self._settings.probe_s
+        if self._unanswered_from is not None:
+            pause_s = _FIRST_PAUSE_S
         if self.state is State.EJECTED:
             pause_s = self._pause_s
             self._pause_s = min(self._pause_s * _PAUSE_GROWTH, self._settings.probe_s / 2.0)
         self._next_probe_at = now + pause_s * (0.9 + 0.2 * jitter)
 
-    def _silent_from(self) -> float:
-        quiet = self._quiet_from
-        return self._asked_at if quiet is None else min(quiet, self._asked_at)
+    def _unanswered(self, now: float, silence_s: float) -> bool:
+        """A probe had no answer: True when that is silence enough."""
+        if self._unanswered_from is None:
+            quiet = self._quiet_from
+            self._unanswered_from = self._asked_at if quiet is None else min(quiet, self._asked_at)
+        return now - self._unanswered_from >= silence_s and self._eject(now, Cause.SILENT)
 
     def _answered(self, now: float, answer: Probe) -> None:
         if self._asked_at < self._ejected_at:
@@ -250,6 +264,7 @@ class Health:
         if self._quiet_from is not None:
             self._quiet_from = now
         self._turns_heard = self._turns
+        self._unanswered_from = None
         if self.state is State.PROBING and self._probe_clears:
             self._recover(now)
         elif self.state is State.EJECTED:
@@ -300,7 +315,7 @@ class Health:
         self._ejected_at = now
         self._not_before = now + wait_s
         self._pause_s = _FIRST_PAUSE_S
-        self._quiet_from = self._mute_from = None
+        self._quiet_from = self._mute_from = self._unanswered_from = None
         if cause is Cause.SILENT:
             # What hangs there is given up with the ejection: one event.
             self._event_at = now
@@ -308,8 +323,10 @@ class Health:
         self._plan_probe(now, 0.5)
         return True
 
-    def _patience(self, now: float) -> float:
-        return 0.0 if self._is_calm(now) else self._patience_s
+    def _silence_s(self, now: float, longest_s: float, last: bool) -> float:
+        """How long it may be silent; 0: one probe without an answer is enough."""
+        patience_s = 0.0 if self._is_calm(now) else min(self._patience_s, 2.0 * longest_s)
+        return max(patience_s, _LAST_SHARE * self._settings.detect_s if last else 0.0)
 
     def _is_calm(self, now: float) -> bool:
         return now - self._calm_from > CALM_EJECTIONS * self._settings.base_ejection_s

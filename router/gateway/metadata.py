@@ -69,6 +69,12 @@ class Caller:
             left_ms = remaining_s * 1e3 - margin_ms
             if left_ms < e2e_ms:
                 e2e_ms = left_ms if left_ms > 0.0 else 0.0
+        input_tokens, max_output_tokens = prefix.input_tokens, prefix.max_output_tokens
+        ignored = prefix.ignored
+        if not (math.isnan(input_tokens) and max_output_tokens == UNLIMITED):
+            input_tokens, max_output_tokens, ignored = claims.counts(
+                input_tokens, max_output_tokens, ignored
+            )
         return Request(
             prefix.model,
             prefix.version,
@@ -78,12 +84,12 @@ class Caller:
             self.tenant,
             self.residency,
             Budget(self.ttft_ms, self.tpot_ms, e2e_ms, explicit),
-            prefix.input_tokens,
-            prefix.max_output_tokens,
+            input_tokens,
+            max_output_tokens,
             payload_bytes,
             prefix.sequence_start,
             prefix.sequence_end,
-            prefix.ignored,
+            ignored,
         )
 
     def _read(self, key: str, value: str | bytes) -> None:

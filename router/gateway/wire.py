@@ -289,13 +289,13 @@ def _prefix(
     ignored: tuple[str, ...] = ()
     for name, value in parameters.items():
         if name in _OUTPUT_LIMITS:
-            limit = claims.tokens(value)
+            limit = _count(value)
             if limit < max_output_tokens:
                 max_output_tokens = limit
             elif math.isnan(limit):
                 ignored = (*ignored, claims.OUTPUT_LIMIT_IGNORED)
         elif name in _INPUT_COUNTS:
-            count = claims.tokens(value)
+            count = _count(value)
             if count > input_tokens or math.isnan(input_tokens):
                 input_tokens = count
             if math.isnan(count):
@@ -325,3 +325,10 @@ def _sequence_id(value: Parameter) -> str:
             f"ModelInferRequest.parameters: sequence_id exceeds {_MAX_SEQUENCE_ID} characters"
         )
     return text
+
+
+def _count(value: Parameter | None) -> float:
+    """A positive number, or NaN for what is none; whether it is a count is `claims`' to judge."""
+    if value is None or isinstance(value, (bool, str)):
+        return math.nan
+    return float(value) if 0 < value < math.inf else math.nan

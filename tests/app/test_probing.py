@@ -230,7 +230,7 @@ async def test_a_server_that_fails_a_probe_is_out_and_back_soon_after(scene, ans
 async def test_a_dead_fleet_is_out_as_a_whole_and_not_ready(scene):
     scene.servers.says = {"west-0": Probe.REFUSED, "east-0": Probe.SILENT}
     async with scene.running():
-        await scene.clock.passes(2.0)
+        await scene.clock.passes(6.0)
         assert scene.eligible() == set()
         assert not scene.place.runtime.readiness().ready
         scene.servers.says.clear()
@@ -442,7 +442,7 @@ async def test_every_server_of_a_fleet_is_probed_though_many_hang(tmp_path, cloc
     scene = Scene(await clocked(many(tmp_path, 500)).open())
     scene.servers.says = {f"e{n}": Probe.SILENT for n in range(500)}
     async with scene.running():
-        await scene.clock.passes(12.0)
+        await scene.clock.passes(18.0)
         assert scene.eligible() == set()
 
 
@@ -454,8 +454,25 @@ async def test_a_region_that_freezes_as_a_whole_is_out_in_time(tmp_path, clocked
             scene.sent(f"e{number}", run_s=30.0)
             scene.servers.says[f"e{number}"] = Probe.SILENT
         await scene.clock.passes(2.0)
+        assert len(scene.eligible()) == 1
+        await scene.clock.passes(4.0)
         assert scene.eligible() == set()
     assert len(scene.servers.resets) == 150
+
+
+async def test_the_last_in_service_is_given_more_time_to_break_its_silence(tmp_path, clocked):
+    """Nobody could take what hangs there: a moment's freeze need not cost anything."""
+    scene = Scene(await clocked(many(tmp_path, 2)).open())
+    async with scene.running():
+        await scene.clock.passes(6.0)
+        for name in ("e0", "e1"):
+            scene.sent(name, run_s=0.1)
+            scene.servers.says[name] = Probe.SILENT
+        await scene.clock.passes(2.0)
+        assert len(scene.eligible()) == 1
+        scene.servers.says.clear()
+        await scene.clock.passes(10.0)
+        assert scene.eligible() == {"e0", "e1"}
 
 
 async def test_those_that_wait_longest_for_their_probe_are_probed_first(tmp_path, clocked):

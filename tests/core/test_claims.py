@@ -39,3 +39,18 @@ def test_a_budget_is_within_its_bounds_or_none_at_all(value):
 def test_a_prompt_has_at_least_a_byte_a_token_and_not_megabytes(input_tokens, payload_bytes, fits):
     request = Request("m", input_tokens=input_tokens, payload_bytes=payload_bytes)
     assert claims.fits_payload(request) == fits
+
+
+@given(st.floats(), st.floats())
+def test_both_counts_are_what_can_be_or_say_nothing(said_input, said_limit):
+    given_input, limit, ignored = claims.counts(said_input, said_limit)
+    assert math.isnan(given_input) or 1.0 <= given_input <= claims.MAX_TOKENS
+    assert limit == math.inf or 1.0 <= limit <= claims.MAX_TOKENS
+    odd_input = not math.isnan(said_input) and given_input != said_input
+    assert (claims.INPUT_TOKENS_IGNORED in ignored) == odd_input
+    assert (claims.OUTPUT_LIMIT_IGNORED in ignored) == (limit != said_limit)
+
+
+def test_what_was_ignored_before_is_said_once():
+    flags = (claims.INPUT_TOKENS_IGNORED,)
+    assert claims.counts(1e300, 5.0, flags)[1:] == (5.0, flags)

@@ -80,7 +80,7 @@ def expected(request):
         good = [
             float(v)
             for v in found
-            if isinstance(v, int | float) and not isinstance(v, bool) and 1 <= v <= 1e8
+            if isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < math.inf
         ]
         return good, len(good) < len(found)
 
@@ -298,11 +298,8 @@ def test_key_order_and_duplicate_names_do_not_matter():
     assert scan(request.SerializeToString()).input_tokens == 7.0
 
 
-@pytest.mark.parametrize(
-    "value",
-    [0.0, -1.0, 0.5, 1e-300, 1.1e8, 9e18, 1e300, 1e308, math.inf, -math.inf, math.nan],
-)
-def test_a_count_outside_what_can_be_is_ignored_and_said_so(value):
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, -math.inf, math.nan])
+def test_what_is_no_count_is_left_out_and_said_so(value):
     request = ModelInferRequest(model_name="m")
     request.parameters["max_tokens"].double_param = value
     request.parameters["input_tokens"].double_param = value
