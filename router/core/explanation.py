@@ -13,7 +13,8 @@ from router.core import kernel as k
 from router.core.board import Board
 from router.core.columns import Snapshot
 from router.core.lengths import Expected
-from router.core.pipeline import ask, decide, evaluate, merge_budgets
+from router.core.pipeline import decide
+from router.core.question import ask, evaluate, merge_budgets
 from router.core.residency import Party, parties
 from router.errors import RefusedError
 from router.model import Budget, Decision, Intensity, Relax, Request, Weights
