@@ -78,7 +78,8 @@ class GrpcBackend:
         self._channels: dict[str, list[grpc.aio.Channel]] = {}
         self._targets: dict[str, str] = {}
         self._busy: dict[str, _Busy] = {}
-        self._leaving: list[grpc.aio.Channel] = []
+        # Channels to where a name pointed before, on which calls finish.
+        self._leaving: dict[str, list[grpc.aio.Channel]] = {}
         self._unary: dict[tuple[str, str], Iterator[Any]] = {}
         self._streams: dict[str, Iterator[Any]] = {}
         self._closed = False
@@ -133,15 +134,14 @@ class GrpcBackend:
 
     async def reset(self, endpoint: Endpoint) -> None:
         """Give up the connections to an address: its calls end with UpstreamLostError."""
-        kept = [address for address in self._channels if address != endpoint.address]
-        await self.prune(kept)
+        await self.prune([one for one in self._addresses() if one != endpoint.address])
 
     async def prune(self, addresses: Collection[str]) -> None:
         """Close the channels to every address that is not among ``addresses``, at once."""
-        gone = [address for address in self._channels if address not in addresses]
-        for address in self._targets.keys() - set(addresses):
-            del self._targets[address]
-        channels = [channel for address in gone for channel in self._forget(address)]
+        channels = []
+        for address in self._addresses() - set(addresses):
+            self._targets.pop(address, None)
+            channels += self._forget(address) + self._leaving.pop(address, [])
         await asyncio.gather(*(channel.close() for channel in channels))
 
     async def redirect(self, address: str, hosts: Sequence[str]) -> None:
@@ -150,19 +150,19 @@ class GrpcBackend:
         self._targets[address] = _target(address, hosts)
         busy = self._busy.get(address)
         leaving = self._forget(address)
-        self._leaving += leaving
+        self._leaving.setdefault(address, []).extend(leaving)
         waited_s = 0.0
         while busy is not None and busy.calls and waited_s < _LEAVE_S:
             await asyncio.sleep(_CHECK_S)
             waited_s += _CHECK_S
         await asyncio.gather(*(channel.close() for channel in leaving))
-        self._leaving = [channel for channel in self._leaving if channel not in leaving]
+        left = [one for one in self._leaving.pop(address, ()) if one not in leaving]
+        if left:
+            self._leaving[address] = left
 
     async def close(self) -> None:
         """Close every channel; calls in flight end with UpstreamLostError."""
         self._closed = True
-        leaving, self._leaving = self._leaving, []
-        await asyncio.gather(*(channel.close() for channel in leaving))
         await self.prune(())
 
     async def _probe(
@@ -184,6 +184,9 @@ class GrpcBackend:
         except UpstreamError:
             return Probe.UNKNOWN
         return Probe.READY if ready else Probe.NOT_READY
+
+    def _addresses(self) -> set[str]:
+        return {*self._channels, *self._targets, *self._leaving}
 
     def _forget(self, address: str) -> list[grpc.aio.Channel]:
         """The next call opens channels anew; those so far are the caller's to close."""
