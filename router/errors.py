@@ -36,9 +36,10 @@
         ├── UpstreamFaultError       upstream_fault         it says that it is broken: retried
         ├── UpstreamBusyError        upstream_busy          backpressure: retried, and left alone
         ├── UpstreamInternalError    upstream_internal      it failed, or the request is bad: tried
-        │                                                   elsewhere once, then passed on
+        │                                                   elsewhere, then passed on
         ├── UpstreamDeniedError      upstream_denied        it has no such model, or such: likewise
-        ├── UpstreamRejectedError    upstream_rejected      it blames the request: passed on
+        ├── UpstreamRejectedError    upstream_rejected      it blames the request: passed on, or
+        │                                                   tried elsewhere if it served such
         └── UpstreamTimeoutError     upstream_timeout       no answer in the request's time
 
 The mapping to gRPC status codes is one table in ``router.gateway.status``.
@@ -339,7 +340,10 @@ class UpstreamBusyError(UpstreamError):
 
 
 class UpstreamRejectedError(UpstreamError):
-    """The backend blames the request (INVALID_ARGUMENT, OUT_OF_RANGE, ...): passed on."""
+    """The backend blames the request (INVALID_ARGUMENT, OUT_OF_RANGE, ...): passed on.
+
+    Where it lately answered the same caller well, another endpoint is asked first.
+    """
 
     reason = "upstream_rejected"
 

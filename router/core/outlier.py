@@ -8,7 +8,7 @@ had begun, a sequence is bound to the endpoint), only a row of failures counts, 
 One caller's failures weigh as one caller: an endpoint that fails one and serves others well is
 avoided for that one alone (`Avoidance`); it is ejected when most callers that it lately met find
 it broken, or several in a row and none is served. Times after gRFC A50: an ejection doubles, and
-ends by time alone.
+ends by time, or before it where no other endpoint is left.
 """
 
 from __future__ import annotations

@@ -132,7 +132,9 @@ class Metrics:
             "Answered requests with a count of tokens that routing could not use.",
             "claim",
         )
-        self._ejections = counter("ejections_total", "Outlier ejections.", "endpoint")
+        self._ejections = counter(
+            "ejections_total", "Endpoints taken out, for whatever cause.", "endpoint"
+        )
         self._retries = counter("retries_total", "Retries by the failure that caused it.", "reason")
         self._restarts = counter(
             "background_restarts_total", "Background tasks that died and were restarted.", "task"
@@ -254,7 +256,7 @@ class Metrics:
         self._retries.labels(self._reasons(reason)).inc()
 
     def ejected(self, endpoint: str) -> None:
-        """Count one outlier ejection."""
+        """Count one endpoint that was taken out."""
         self._ejections.labels(self._endpoints(endpoint)).inc()
 
     def restarted(self, task: str) -> None:
