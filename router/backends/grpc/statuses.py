@@ -12,6 +12,7 @@ import grpc
 
 from router.contract import Metadata
 from router.errors import (
+    UpstreamBlamingError,
     UpstreamBusyError,
     UpstreamDeniedError,
     UpstreamError,
@@ -39,8 +40,6 @@ _LEAVES: dict[grpc.StatusCode, type[UpstreamError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: UpstreamBusyError,
     grpc.StatusCode.DEADLINE_EXCEEDED: UpstreamTimeoutError,
 }
-# Whose own words travel on: they are about the request, and its sender should read them.
-_PASSED_ON = (UpstreamInternalError, UpstreamDeniedError, UpstreamRejectedError)
 
 # The words of C-core's transport, under these codes: no connection; a stream that no server saw
 # (REFUSED_STREAM, or beyond the last one of a GOAWAY); a connection that broke.
@@ -84,7 +83,7 @@ def error_of(endpoint: Endpoint, error: grpc.aio.AioRpcError) -> UpstreamError:
     cls = _LEAVES.get(code, UpstreamRejectedError)
     if cls is UpstreamBusyError and _TOO_LARGE.search(details):
         cls = UpstreamRejectedError
-    if cls in _PASSED_ON:
+    if issubclass(cls, UpstreamBlamingError):
         return cls(details or code.name, code=code.name, trailers=trailers)
     return cls(message, code=code.name, trailers=trailers, retry_after_s=_retry_after_s(trailers))
 
