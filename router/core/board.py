@@ -155,9 +155,7 @@ class Board:
     def _has_other(self, seat: Seat, model: str) -> bool:
         """Whether requests of the model have anywhere else to go."""
         return any(
-            one.health.is_there and outlier.ready and outlier.state is not State.EJECTED
-            for one, outlier in self._servers[model]
-            if one is not seat
+            one.serves_any_version(model) for one, _ in self._servers[model] if one is not seat
         )
 
     def _may_eject(self, model: str) -> bool:

@@ -39,7 +39,8 @@ _SHARED_REACH_SDS = 2.0
 _LEAST_SD = 0.5
 # A prompt counts for so many times the usual one at most, or at least for one part in so many.
 _INPUT_REACH = 4.0
-_MOST_PRIORS = 100.0
+# Of one answer, in means of its model.
+MOST_PRIORS = 100.0
 # So many requests of each tenant teach what unknown tenants start from.
 _SHARED_LESSONS = 4
 # How far one refusal goes back: half of the way in 14.
@@ -138,7 +139,7 @@ class LengthModel:
         """
         if not 1.0 <= output_tokens < math.inf or model not in self._priors:
             return
-        most = max(1.0, min(at_most, _MOST_PRIORS * self._priors[model].output_tokens))
+        most = max(1.0, min(at_most, MOST_PRIORS * self._priors[model].output_tokens))
         output_tokens = min(output_tokens, most)
         lengths, shared = self._of(model, tenant), self._shared[model]
         lengths.observe(input_tokens, output_tokens)

@@ -42,7 +42,8 @@ from router.model import (
 CARBON_STALE = "carbon_stale"
 CARBON_UNKNOWN = "carbon_unknown"
 
-_SHED_RETRY_S = 1.0
+# When a caller that is refused for want of room or health may try again.
+SHED_RETRY_S = 1.0
 _UNKNOWN_INTENSITY = (None, math.nan)
 
 
@@ -260,7 +261,7 @@ def _refusal(
     down = (reasons == k.UNHEALTHY) & ((labels & question.residency) != 0)
     if k.FULL in seen:
         return ShedError(
-            f"every endpoint that could serve {model!r} is at its concurrency cap", _SHED_RETRY_S
+            f"every endpoint that could serve {model!r} is at its concurrency cap", SHED_RETRY_S
         )
     for reason, column, name, limit in (
         (k.E2E_BUDGET, k.E_E2E, "end-to-end", budget.e2e_ms),
@@ -275,7 +276,7 @@ def _refusal(
             )
     if down.any():
         return NothingFeasibleError(
-            f"no healthy endpoint serves {model!r} now ({int(down.sum())} out)", _SHED_RETRY_S
+            f"no healthy endpoint serves {model!r} now ({int(down.sum())} out)", SHED_RETRY_S
         )
     if k.NOT_FINITE in seen:
         return NothingFeasibleError(

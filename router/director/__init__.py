@@ -13,6 +13,7 @@ from typing import NamedTuple
 from router.contract import Metadata, UnaryReply, UpstreamStream
 from router.core import kernel
 from router.core.explanation import Explanation, explain
+from router.core.pipeline import SHED_RETRY_S
 from router.director.dispatcher import Dispatcher, Limits, Parts, View
 from router.director.journey import Journey
 from router.errors import NothingFeasibleError, UpstreamError, UpstreamRejectedError
@@ -158,7 +159,7 @@ class Director(Dispatcher):
         started = self.parts.clock.monotonic()
         timeout_s = self.timeout_s(deadline_s)
         failure: UpstreamError | NothingFeasibleError = NothingFeasibleError(
-            f"no healthy endpoint serves {model!r} now", 1.0
+            f"no healthy endpoint serves {model!r} now", SHED_RETRY_S
         )
         for endpoint in healthy[:_ASK_ATTEMPTS]:
             left_s = timeout_s - (self.parts.clock.monotonic() - started)

@@ -15,7 +15,7 @@ from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
 from router.core.learning import most_output_tokens, prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
-from router.core.pipeline import decide, decide_and_teach
+from router.core.pipeline import SHED_RETRY_S, decide, decide_and_teach
 from router.core.retry import RetryBudget, Trials
 from router.core.seat import Factors, Seat
 from router.core.tokens import TokenBytesModel
@@ -38,7 +38,6 @@ _PATIENT_S = 60.0
 _SEEN = (TokensKind.REPORTED, TokensKind.COUNTED)
 # Each that is lost to another worker leaves an endpoint out that has no room.
 _MAX_CLAIMS = 16
-_SHED_RETRY_S = 1.0
 
 
 class Limits(NamedTuple):
@@ -223,7 +222,6 @@ class Dispatcher:
                 ),
                 lesson.run,
                 tokens,
-                lesson.run.rtt_ms,
             )
             self.token_bytes.observe(request.model, lesson.run.answer.output_bytes, tokens)
             most = most_output_tokens(request, decision, lesson.run)
@@ -279,7 +277,7 @@ class Dispatcher:
             if claims.claim(decision.endpoint.name, decision.endpoint.max_in_flight):
                 return decision
         raise ShedError(
-            f"other workers took every place for {request.model!r} meanwhile", _SHED_RETRY_S
+            f"other workers took every place for {request.model!r} meanwhile", SHED_RETRY_S
         )
 
 
