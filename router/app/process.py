@@ -158,25 +158,14 @@ class _Process:
             ChannelOptions(max_message_bytes=settings.server.max_message_mib * 2**20)
         )
         director = await self._direct(backend)
-        rounds = Rounds(self._runtime, self._metrics, self._clock, self._rng)
-        prober = Prober(self._runtime, backend, self._metrics, self._clock, self._rng)
         gateway = self._gateway(director)
         admin = AdminServer(self._runtime, self._metrics, self._registry)
         self._catch_signals()
         async with open_session() as session, asyncio.TaskGroup() as group:
             scrape = PrometheusLoad(
-                session,
-                settings.load.timeout_ms / 1e3,
-                on_dropped=self._metrics.samples_dropped,
+                session, settings.load.timeout_ms / 1e3, on_dropped=self._metrics.samples_dropped
             )
-            work = {
-                "names": self._follow_names(backend),
-                "carbon": rounds.carbon,
-                "tick": rounds.tick,
-                "probe": prober.run,
-                "load": rounds.loads(scrape),
-                "gauges": admin.refresh,
-            }
+            work = {**self._work(backend, scrape), "gauges": admin.refresh}
             tasks = [
                 group.create_task(
                     supervise(name, job, self._runtime, self._metrics, self._rng), name=name
@@ -209,10 +198,21 @@ class _Process:
         self._request_log.close()
         return 0
 
-    def _follow_names(self, backend: GrpcBackend) -> Callable[[], Awaitable[None]]:
-        names = NameWatch(self._resolver, backend, self._clock)
+    def _work(
+        self, backend: GrpcBackend, scrape: PrometheusLoad
+    ) -> dict[str, Callable[[], Awaitable[None]]]:
+        """The background jobs that keep the view true, by name."""
         runtime = self._runtime
-        return lambda: names.run(lambda: [e.address for e in runtime.config.fleet.endpoints])
+        names = NameWatch(self._resolver, backend, self._clock)
+        rounds = Rounds(runtime, self._metrics, self._clock, self._rng)
+        prober = Prober(runtime, backend, self._metrics, self._clock, self._rng)
+        return {
+            "names": lambda: names.run(lambda: [e.address for e in runtime.config.fleet.endpoints]),
+            "carbon": rounds.carbon,
+            "tick": rounds.tick,
+            "probe": prober.run,
+            "load": rounds.loads(scrape),
+        }
 
     async def _direct(self, backend: GrpcBackend) -> Director:
         runtime, config = self._runtime, self._runtime.config
