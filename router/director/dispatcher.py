@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from router.contract import Backend, Claims, Clock, Observer, ReportReader, Rng
+from router.contract import Backend, Clock, Observer, Places, ReportReader, Rng
 from router.core.accounting import Run
 from router.core.board import Board
 from router.core.claims import fits_payload
@@ -95,7 +95,7 @@ class Dispatcher:
 
     ``digest_every``: how many finished requests are learned from and counted in one go. In a row
     they run with warm caches; `digest` is called now and then for the rest. ``sequences`` and
-    ``claims`` are of all workers where there are several; a process alone makes no claims.
+    ``places`` are of all workers where there are several; a process alone has no ``places``.
     """
 
     def __init__(self, view: View, parts: Parts, limits: Limits, identity: str) -> None:
@@ -112,7 +112,7 @@ class Dispatcher:
         self._lessons: list[Lesson] = []
         self._identity = identity
         self._count = 0
-        self.claims: Claims | None = None
+        self.places: Places | None = None
 
     def require_open(self) -> None:
         """Raises DrainingError once the gateway shuts down."""
@@ -262,19 +262,19 @@ class Dispatcher:
 
         Raises RequestError and RefusedError leaves.
         """
-        claims = self.claims
-        if claims is None:
+        places = self.places
+        if places is None:
             return decided()
         now = self.parts.clock.monotonic()
-        claims.refresh(now)
+        places.refresh(now)
         for _ in range(_MAX_CLAIMS):
             try:
                 decision = decided()
             except RefusedError:
                 # What was full a moment ago may not be: nobody is refused on an old view.
-                claims.refresh(now, at_once=True)
+                places.refresh(now, at_once=True)
                 decision = decided()
-            if claims.claim(decision.endpoint.name, decision.endpoint.max_in_flight):
+            if places.claim(decision.endpoint.name, decision.endpoint.max_in_flight):
                 return decision
         raise ShedError(
             f"other workers took every place for {request.model!r} meanwhile", SHED_RETRY_S

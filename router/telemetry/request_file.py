@@ -33,7 +33,8 @@ COLUMNS: Final = (
     "decision_id", "endpoint", "region", "grid_zone", "attempts", "ttft_ms", "e2e_ms",
     "energy_j", "energy_kind", "gco2e",
 )  # fmt: skip
-_MOST_TOKENS: Final = 10_000_000
+# Of one request, in a workload.
+MOST_TOKENS: Final = 10_000_000
 _MAX_ROWS: Final = 10_000
 _BATCH: Final = 512
 
@@ -186,7 +187,7 @@ def _stamp(unix_s: float) -> str:
 
 def _tokens(count: float) -> str:
     """A whole number a workload may hold; blank for what is not known or beyond it."""
-    return str(round(count)) if 1.0 <= count <= _MOST_TOKENS else ""
+    return str(round(count)) if 1.0 <= count <= MOST_TOKENS else ""
 
 
 def _figure(value: float) -> str:
