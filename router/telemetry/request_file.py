@@ -31,7 +31,7 @@ COLUMNS: Final = (
     "time", "origin", "model", "input_tokens", "output_tokens", "ttft_budget_ms",
     "tpot_budget_ms", "e2e_budget_ms", "tenant", "residency", "max_output_tokens", "sample",
     "decision_id", "endpoint", "region", "grid_zone", "attempts", "ttft_ms", "e2e_ms",
-    "energy_j", "energy_kind", "gco2e",
+    "tokens_kind", "energy_j", "energy_kind", "gco2e",
 )  # fmt: skip
 # Of one request, in a workload.
 MOST_TOKENS: Final = 10_000_000
@@ -69,6 +69,7 @@ def row_of(receipt: Receipt, settings: RequestLogSettings) -> list[str]:
         str(receipt.attempts),
         _figure(receipt.ttft_ms),
         _figure(receipt.e2e_ms),
+        str(receipt.tokens_kind) if output_tokens else "",
         _figure(receipt.energy_j),
         str(receipt.energy_kind),
         _figure(receipt.gco2e),
