@@ -110,7 +110,7 @@ class _Process:
         self._rng = build_rng()
         self._request_log = logs.RequestLog()
         self._request_file = RequestFile(
-            config.settings.request_log, build_rng(), self._metrics.logged
+            config.settings.request_file, build_rng(), self._metrics.logged
         )
         self._clock = build_clock(config.settings.clock)
         self._membership = Membership(order, self._clock) if order else None
@@ -314,7 +314,7 @@ class _Process:
     def _reloaded(self, how: Reload) -> None:
         config = self._runtime.config
         self._know(config)
-        self._request_file.configure(config.settings.request_log)
+        self._request_file.configure(config.settings.request_file)
         if self._membership is not None:
             self._membership.reloaded(how, self._runtime)
 

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from router.config.settings import RequestLogSettings
+from router.config.settings import RequestFileSettings
 from router.contract import Rng
 from router.model import Receipt
 from router.telemetry.appended import AppendedFile
@@ -41,7 +41,7 @@ _BATCH: Final = 512
 _log = logging.getLogger(__name__)
 
 
-def row_of(receipt: Receipt, settings: RequestLogSettings) -> list[str]:
+def row_of(receipt: Receipt, settings: RequestFileSettings) -> list[str]:
     """One row, by `COLUMNS`. What is not known is blank, never 0."""
     request, budget = receipt.request, receipt.request.budget
     output_tokens = _tokens(receipt.output_tokens)
@@ -84,7 +84,7 @@ class RequestFile:
 
     def __init__(
         self,
-        settings: RequestLogSettings | None,
+        settings: RequestFileSettings | None,
         rng: Rng,
         told: Callable[[int, int], None],
         max_rows: int = _MAX_ROWS,
@@ -93,11 +93,11 @@ class RequestFile:
         self._told = told
         self._queue: queue.Queue[_Row | None] = queue.Queue(max_rows)
         self._thread: threading.Thread | None = None
-        self._settings: RequestLogSettings | None = None
+        self._settings: RequestFileSettings | None = None
         self._file: AppendedFile | None = None
         self.configure(settings)
 
-    def configure(self, settings: RequestLogSettings | None) -> None:
+    def configure(self, settings: RequestFileSettings | None) -> None:
         """Write by ``settings`` from now on, into a file opened anew; None: write nothing."""
         self._settings = settings
         self._file = None
@@ -169,7 +169,7 @@ class RequestFile:
 
 class _Row(NamedTuple):
     receipt: Receipt
-    settings: RequestLogSettings
+    settings: RequestFileSettings
     file: AppendedFile
 
 

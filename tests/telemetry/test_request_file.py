@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config.settings import RequestLogSettings
+from router.config.settings import RequestFileSettings
 from router.model import Budget, Request, TokensKind
 from router.telemetry.appended import AppendedFile
 from router.telemetry.request_file import COLUMNS, RequestFile, row_of
@@ -34,7 +34,7 @@ class Tally:
 
 def settings(folder, **changes):
     values = {"sample": 1.0, "max_bytes": 10**6, "keep": 1, "tenant": "hash", **changes}
-    return RequestLogSettings(folder / "requests.csv", **values)
+    return RequestFileSettings(folder / "requests.csv", **values)
 
 
 def named(folder, a_receipt, **changes):
