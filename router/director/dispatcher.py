@@ -149,12 +149,15 @@ class Dispatcher:
                 pinned,
             )
         except NothingFeasibleError as refusal:
-            seat = view.board.seats.get(pinned)
+            if not pinned:
+                raise
+            seat, retry_after_s = view.board.seats.get(pinned), refusal.retry_after_s
+            held_by = f"the endpoint that holds sequence {request.sequence_id!r}"
             if seat is not None and seat.health.busy:
-                raise ShedError(
-                    f"the endpoint that holds sequence {request.sequence_id!r} is busy",
-                    refusal.retry_after_s,
-                ) from None
+                raise ShedError(f"{held_by} is busy", retry_after_s) from None
+            if seat is None or not seat.serves_any_version(request.model):
+                text = f"{held_by} is out: begin the sequence anew"
+                raise NothingFeasibleError(text, retry_after_s) from None
             raise
 
     def look_in_order(
