@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from router.app.background import Rounds, supervise
-from router.app.compose import build_clock, build_limits, build_rng
+from router.app.compose import NO_DEADLINE_TIMEOUT_S, build_clock, build_limits, build_rng
 from router.app.control import ControlDesk
 from router.app.descriptors import affordable, raise_limit
 from router.app.failures import FailureDesk
@@ -155,7 +155,10 @@ class _Process:
     async def _serve(self) -> int:
         settings = self._runtime.config.settings
         backend = GrpcBackend(
-            ChannelOptions(max_message_bytes=settings.server.max_message_mib * 2**20)
+            ChannelOptions(
+                max_message_bytes=settings.server.max_message_mib * 2**20,
+                leave_s=NO_DEADLINE_TIMEOUT_S,
+            )
         )
         director = await self._direct(backend)
         gateway = self._gateway(director)

@@ -28,8 +28,6 @@ _SERVICE = "/inference.GRPCInferenceService/"
 # What the transport of each hop writes for itself; grpc-* is dropped by prefix.
 _HOP_BY_HOP = frozenset(("te", "content-type", "user-agent", "host", "connection"))
 
-# Calls on channels to an address that a name has left: as long as any may take without a deadline.
-_LEAVE_S = 900.0
 _CHECK_S = 0.1
 
 
@@ -40,7 +38,8 @@ class ChannelOptions(NamedTuple):
     default and drop connections that ping more often. ``keepalive_timeout_ms`` also bounds how
     long written data may stay unacknowledged (TCP_USER_TIMEOUT). ``connect_ms``: for one attempt to
     connect. ``max_backoff_ms``: longest wait between attempts, so that a probe of a server that
-    came back finds it; gRPC's own 2 minutes would outlast an ejection.
+    came back finds it; gRPC's own 2 minutes would outlast an ejection. ``leave_s``: how long calls
+    may still take on channels to where a name pointed before.
     """
 
     channels_per_endpoint: int = 1
@@ -49,6 +48,7 @@ class ChannelOptions(NamedTuple):
     keepalive_timeout_ms: int = 20_000
     connect_ms: int = 5_000
     max_backoff_ms: int = 1_000
+    leave_s: float = 900.0
 
     def as_arguments(self) -> list[tuple[str, int]]:
         """The arguments of one grpc.aio channel."""
@@ -152,7 +152,7 @@ class GrpcBackend:
         leaving = self._forget(address)
         self._leaving.setdefault(address, []).extend(leaving)
         waited_s = 0.0
-        while busy is not None and busy.calls and waited_s < _LEAVE_S:
+        while busy is not None and busy.calls and waited_s < self._options.leave_s:
             await asyncio.sleep(_CHECK_S)
             waited_s += _CHECK_S
         await asyncio.gather(*(channel.close() for channel in leaving))
