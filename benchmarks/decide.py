@@ -34,7 +34,8 @@ from router.core.columns import build_snapshot
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.lengths import Expected
-from router.core.pipeline import ask, decide, decide_and_teach
+from router.core.pipeline import decide, decide_and_teach
+from router.core.question import ask
 from router.model import (
     UNLIMITED,
     Basis,

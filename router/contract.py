@@ -192,7 +192,7 @@ class SequencePins(Protocol):
         ...
 
 
-class Claims(Protocol):
+class Places(Protocol):
     """Places at endpoints that several processes share; on the hot path, so nothing waits."""
 
     def refresh(self, now: float, at_once: bool = False) -> None:

@@ -35,10 +35,12 @@
         ├── UpstreamLostError        upstream_lost          the connection broke under it: retried
         ├── UpstreamFaultError       upstream_fault         it says that it is broken: retried
         ├── UpstreamBusyError        upstream_busy          backpressure: retried, and left alone
-        ├── UpstreamInternalError    upstream_internal      it failed, or the request is bad: tried
-        │                                                   elsewhere once, then passed on
-        ├── UpstreamDeniedError      upstream_denied        it has no such model, or such: likewise
-        ├── UpstreamRejectedError    upstream_rejected      it blames the request: passed on
+        ├── UpstreamBlamingError     it may be the request's own doing: its words travel on
+        │   ├── UpstreamInternalError   upstream_internal   it failed, or the request is bad: tried
+        │   │                                               elsewhere, then passed on
+        │   ├── UpstreamDeniedError     upstream_denied     it has no such model, or such: likewise
+        │   └── UpstreamRejectedError   upstream_rejected   it blames the request: passed on, or
+        │                                                   tried elsewhere if it served such
         └── UpstreamTimeoutError     upstream_timeout       no answer in the request's time
 
 The mapping to gRPC status codes is one table in ``router.gateway.status``.
@@ -316,30 +318,40 @@ class UpstreamFaultError(UpstreamError):
     reason = "upstream_fault"
 
 
-class UpstreamInternalError(UpstreamError):
-    """The server itself answered INTERNAL or UNKNOWN.
-
-    Some say so of a caller's bad tensor, some of a broken GPU: another endpoint's answer to the
-    same request tells which.
-    """
-
-    reason = "upstream_internal"
-
-
-class UpstreamDeniedError(UpstreamError):
-    """NOT_FOUND, PERMISSION_DENIED and the like: of this endpoint, or of the request."""
-
-    reason = "upstream_denied"
-
-
 class UpstreamBusyError(UpstreamError):
     """Backpressure (RESOURCE_EXHAUSTED, HTTP 429/503): not a fault; marked busy, retryable."""
 
     reason = "upstream_busy"
 
 
-class UpstreamRejectedError(UpstreamError):
-    """The backend blames the request (INVALID_ARGUMENT, OUT_OF_RANGE, ...): passed on."""
+class UpstreamBlamingError(UpstreamError):
+    """The server itself failed the request, which may have deserved it.
+
+    Only another endpoint's answer to the same request can tell. The server's own words and code are
+    for the caller to read, so the message is theirs alone.
+    """
+
+
+class UpstreamInternalError(UpstreamBlamingError):
+    """The server itself answered INTERNAL or UNKNOWN.
+
+    Some say so of a caller's bad tensor, some of a broken GPU.
+    """
+
+    reason = "upstream_internal"
+
+
+class UpstreamDeniedError(UpstreamBlamingError):
+    """NOT_FOUND, PERMISSION_DENIED and the like: of this endpoint, or of the request."""
+
+    reason = "upstream_denied"
+
+
+class UpstreamRejectedError(UpstreamBlamingError):
+    """The backend blames the request (INVALID_ARGUMENT, OUT_OF_RANGE, ...): passed on.
+
+    Where it lately answered the same caller well, another endpoint is asked first.
+    """
 
     reason = "upstream_rejected"
 

@@ -29,7 +29,7 @@ class Membership:
         runtime.peers = peers = PeerLoads(self._rows, self._row)
         peers.adopt(runtime.board)
         self._know(runtime)
-        director.claims = peers
+        director.places = peers
         director.sequences = Sequences(self._pins)
         runtime.processes = self._liveness
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
 
 from router.app.runtime import Runtime
@@ -41,7 +42,7 @@ class Prober:
         self._clock = clock
         self._rng = rng
         self._under_way = 0
-        self._stood_still_at = -1.0
+        self._stood_still_at = -math.inf
         # Which of a server's models is asked for next.
         self._turns: dict[str, int] = {}
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from router.app.background import Rounds, supervise
-from router.app.compose import build_clock, build_limits, build_rng
+from router.app.compose import NO_DEADLINE_TIMEOUT_S, build_clock, build_limits, build_rng
 from router.app.control import ControlDesk
 from router.app.descriptors import affordable, raise_limit
 from router.app.failures import FailureDesk
@@ -110,7 +110,7 @@ class _Process:
         self._rng = build_rng()
         self._request_log = logs.RequestLog()
         self._request_file = RequestFile(
-            config.settings.request_log, build_rng(), self._metrics.logged
+            config.settings.request_file, build_rng(), self._metrics.logged
         )
         self._clock = build_clock(config.settings.clock)
         self._membership = Membership(order, self._clock) if order else None
@@ -155,28 +155,20 @@ class _Process:
     async def _serve(self) -> int:
         settings = self._runtime.config.settings
         backend = GrpcBackend(
-            ChannelOptions(max_message_bytes=settings.server.max_message_mib * 2**20)
+            ChannelOptions(
+                max_message_bytes=settings.server.max_message_mib * 2**20,
+                leave_s=NO_DEADLINE_TIMEOUT_S,
+            )
         )
         director = await self._direct(backend)
-        rounds = Rounds(self._runtime, self._metrics, self._clock, self._rng)
-        prober = Prober(self._runtime, backend, self._metrics, self._clock, self._rng)
         gateway = self._gateway(director)
         admin = AdminServer(self._runtime, self._metrics, self._registry)
         self._catch_signals()
         async with open_session() as session, asyncio.TaskGroup() as group:
             scrape = PrometheusLoad(
-                session,
-                settings.load.timeout_ms / 1e3,
-                on_dropped=self._metrics.samples_dropped,
+                session, settings.load.timeout_ms / 1e3, on_dropped=self._metrics.samples_dropped
             )
-            work = {
-                "names": self._follow_names(backend),
-                "carbon": rounds.carbon,
-                "tick": rounds.tick,
-                "probe": prober.run,
-                "load": rounds.loads(scrape),
-                "gauges": admin.refresh,
-            }
+            work = {**self._work(backend, scrape), "gauges": admin.refresh}
             tasks = [
                 group.create_task(
                     supervise(name, job, self._runtime, self._metrics, self._rng), name=name
@@ -209,10 +201,21 @@ class _Process:
         self._request_log.close()
         return 0
 
-    def _follow_names(self, backend: GrpcBackend) -> Callable[[], Awaitable[None]]:
-        names = NameWatch(self._resolver, backend, self._clock)
+    def _work(
+        self, backend: GrpcBackend, scrape: PrometheusLoad
+    ) -> dict[str, Callable[[], Awaitable[None]]]:
+        """The background jobs that keep the view true, by name."""
         runtime = self._runtime
-        return lambda: names.run(lambda: [e.address for e in runtime.config.fleet.endpoints])
+        names = NameWatch(self._resolver, backend, self._clock)
+        rounds = Rounds(runtime, self._metrics, self._clock, self._rng)
+        prober = Prober(runtime, backend, self._metrics, self._clock, self._rng)
+        return {
+            "names": lambda: names.run(lambda: [e.address for e in runtime.config.fleet.endpoints]),
+            "carbon": rounds.carbon,
+            "tick": rounds.tick,
+            "probe": prober.run,
+            "load": rounds.loads(scrape),
+        }
 
     async def _direct(self, backend: GrpcBackend) -> Director:
         runtime, config = self._runtime, self._runtime.config
@@ -314,7 +317,7 @@ class _Process:
     def _reloaded(self, how: Reload) -> None:
         config = self._runtime.config
         self._know(config)
-        self._request_file.configure(config.settings.request_log)
+        self._request_file.configure(config.settings.request_file)
         if self._membership is not None:
             self._membership.reloaded(how, self._runtime)
 

@@ -311,6 +311,7 @@ class Asker:
         plan.failed(wait_s, now)
 
     def plan(self, want: Want, zone: str) -> Plan:
+        """When the zone is next asked for; made when it is first spoken of."""
         plan = self._plans.get((want, zone))
         if plan is None:
             if want is Want.LATEST:

@@ -281,7 +281,7 @@ class CarbonChain:
 
     async def _learn(
         self, zone: str, values: Sequence[Intensity], round_: Round, rank: int
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Keep what is said of past slots; the forecaster learns of the new and of the revised."""
         revised: set[int] = set()
         for first in range(0, len(values), _AT_ONCE):

@@ -138,7 +138,7 @@ class Combiner:
 
     def combine(
         self, grid_zone: str, published: Slots, own: Slots, now: float
-    ) -> list[Intensity | None]:  # fmt: skip
+    ) -> list[Intensity | None]:
         """Hourly slots from the current hour on; what is stale at ``now`` does not count.
 
         As long as the longer of the two. Raises MixedBasisError when they differ in signal.

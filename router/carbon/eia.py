@@ -140,7 +140,7 @@ class Eia:
 
     async def _reports(
         self, respondents: Iterable[str], now: float, depth_h: int
-    ) -> dict[str, _Report]:  # fmt: skip
+    ) -> dict[str, _Report]:
         """What was answered, by respondent."""
         asked = {
             "api_key": self._key.reveal(),

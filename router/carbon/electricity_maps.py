@@ -209,7 +209,7 @@ class ElectricityMaps:
 
     async def _forecast(
         self, grid_zone: str, now: float, hours: int, reader: RowReader
-    ) -> Forecast:  # fmt: skip
+    ) -> Forecast:
         horizon_h = next((h for h in _HORIZONS_H if h >= hours), _HORIZONS_H[-1])
         answer = await self._get(
             grid_zone, "forecast", self._granularity, horizonHours=str(horizon_h)

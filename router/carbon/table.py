@@ -78,14 +78,7 @@ def parse_csv(
             row = reader.line_num
             if not cells:
                 continue
-            if len(cells) != len(header):
-                raise _error(
-                    name,
-                    row,
-                    "",
-                    f"{len(cells)} cells under a header of {len(header)}; write one value, or a "
-                    "blank, for every column",
-                )
+            _check_width(cells, header, name, row)
             places.append(row)
             stamps.append(_stamp(cells[0], name, row, header[0]))
             if own is not None:
@@ -204,6 +197,12 @@ def _grid_zones(header: Sequence[str], name: str) -> tuple[str, ...]:
         if zones.count(zone) > 1:
             raise _error(name, 1, zone, "appears more than once; keep one column a grid zone")
     return zones
+
+
+def _check_width(cells: Sequence[str], header: Sequence[str], name: str, row: int) -> None:
+    if len(cells) != len(header):
+        text = f"{len(cells)} cells under a header of {len(header)}"
+        raise _error(name, row, "", f"{text}; write one value, or a blank, for every column")
 
 
 def _stamp(text: str, name: str, row: int, column: str) -> float:

@@ -26,7 +26,7 @@ from router.config.settings import (
     Config,
     HealthSettings,
     LoadSettings,
-    RequestLogSettings,
+    RequestFileSettings,
     RetrySettings,
     ServerSettings,
     Settings,
@@ -157,14 +157,14 @@ def _settings(schema: ConfigSchema, folder: Path, resolved: Resolved) -> Setting
         health=HealthSettings(**schema.health.model_dump()),
         retry=RetrySettings(**schema.retry.model_dump()),
         network_kwh_per_gb=schema.network.kwh_per_gb,
-        request_log=_request_log(schema.log.requests, folder),
+        request_file=_request_file(schema.log.requests, folder),
     )
 
 
-def _request_log(schema: RequestLogSchema | None, folder: Path) -> RequestLogSettings | None:
+def _request_file(schema: RequestLogSchema | None, folder: Path) -> RequestFileSettings | None:
     if schema is None:
         return None
-    return RequestLogSettings(
+    return RequestFileSettings(
         file=folder / schema.file,
         sample=schema.sample,
         max_bytes=schema.max_mib * 2**20,

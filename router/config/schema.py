@@ -356,8 +356,8 @@ class ConfigSchema(Strict):
     )
     carbon: CarbonSchema = Field(default_factory=CarbonSchema, description="intensity sources")
     load: LoadSchema = Field(default_factory=LoadSchema, description="scraping model servers")
-    health: HealthSchema = Field(default_factory=HealthSchema, description="outlier ejection")
-    retry: RetrySchema = Field(default_factory=RetrySchema, description="retries, throttled")
+    health: HealthSchema = Field(default_factory=HealthSchema, description="when endpoints are out")
+    retry: RetrySchema = Field(default_factory=RetrySchema, description="retries, bounded")
     log: LogSchema = Field(default_factory=LogSchema, description="requests as a file")
     network: NetworkSchema = Field(default_factory=NetworkSchema, description="transfer energy")
     origins: dict[Name, OriginSchema] = Field(

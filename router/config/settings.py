@@ -178,7 +178,7 @@ class RetrySettings:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestLogSettings:
+class RequestFileSettings:
     """Where successful requests are written. ``sample``: fraction that gets a row; ``max_bytes`` of
     the file before it is rotated, ``keep`` rotated ones beside it; ``tenant``: hash, plain, omit.
     """
@@ -201,7 +201,7 @@ class Settings:
     health: HealthSettings
     retry: RetrySettings
     network_kwh_per_gb: float
-    request_log: RequestLogSettings | None = None
+    request_file: RequestFileSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,8 +162,8 @@ class Board:
     def _has_other(self, seat: Seat, model: str) -> bool:
         """Whether requests of the model have anywhere else to go."""
         return any(
-            one.health.is_there and outlier.ready and outlier.state is not State.EJECTED
-            for one, outlier in self._servers.get(model, ())
+            one.serves_any_version(model)
+            for one, _ in self._servers.get(model, ())
             if one is not seat
         )
 

@@ -1,7 +1,7 @@
-"""Joules and grams of one request on one replica, from its profile (SCIENCE, sections 1 and 2).
+"""Joules of one request on one replica, from its profile (SCIENCE, sections 1 and 2).
 
-GPU figures come from the profile; ``host_fraction`` adds CPU and DRAM; PUE is applied by callers
-through ``facility_grams``. All functions are pure.
+GPU figures come from the profile; ``host_fraction`` adds CPU and DRAM; PUE is applied by callers.
+All functions are pure.
 """
 
 from __future__ import annotations
@@ -131,8 +131,3 @@ def predict_run(profile: Profile, input_tokens: float, output_tokens: float, bat
     run_ms = prefill_ms(profile, input_tokens) + output_tokens * tpot_ms(profile, running)
     share_j = profile.base_w * run_ms / MS_PER_S / running
     return (share_j + profile.w_per_token_s * output_tokens) * host
-
-
-def facility_grams(it_energy_j: float, pue: float, g_per_kwh: float) -> float:
-    """gCO2e of IT joules: E / 3.6e6 * PUE * CI (SCIENCE, section 2)."""
-    return it_energy_j / J_PER_KWH * pue * g_per_kwh

@@ -5,18 +5,33 @@ The same columns, kernel and ladder as `pipeline.decide`; slower, because it kee
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from router.contract import Rng
 from router.core import kernel as k
 from router.core.board import Board
 from router.core.columns import Snapshot
 from router.core.lengths import Expected
-from router.core.pipeline import ask, decide, evaluate, merge_budgets
+from router.core.pipeline import decide
+from router.core.question import ask, evaluate, merge_budgets
 from router.core.residency import Party, parties
 from router.errors import RefusedError
-from router.model import Budget, Decision, Intensity, Relax, Request, Weights
+from router.model import (
+    Budget,
+    Decision,
+    Endpoint,
+    Intensity,
+    Provenance,
+    Relax,
+    Request,
+    ServedModel,
+    Weights,
+)
 
 REASONS = {
     k.FEASIBLE: "",
@@ -115,47 +130,16 @@ def explain(
     live = board.live(columns.candidates.model, columns.candidates.version)
     terms, reasons = evaluate(question, live, params, budget)
     pairs = list(zip(columns.candidates.endpoints, columns.candidates.served, strict=True))
+    chosen = (decision.endpoint, decision.served) if decision else None
     order = sorted(
         range(len(reasons)),
-        key=lambda i: (
-            reasons[i] != k.FEASIBLE,
-            # Both: an endpoint may serve two versions of the model.
-            not (decision and pairs[i] == (decision.endpoint, decision.served)),
-            terms[i, k.E_COST],
-        ),
+        # Both: an endpoint may serve two versions of the model.
+        key=lambda i: (reasons[i] != k.FEASIBLE, pairs[i] != chosen, terms[i, k.E_COST]),
     )
-    fleet = snapshot.layout.fleet
-    candidates = []
-    for i in order:
-        endpoint, served = pairs[i]
-        region = fleet.regions[endpoint.region]
-        known = terms[i, k.E_CI] <= k.KNOWN_CI
-        candidates.append(
-            Candidate(
-                endpoint=endpoint.name,
-                region=region.name,
-                grid_zone=region.grid_zone,
-                profile=served.profile.name,
-                profile_provenance="emulated"
-                if endpoint.emulated
-                else str(served.profile.provenance),
-                intensity=snapshot.intensity(region.name, now),
-                g_per_kwh=float(terms[i, k.E_CI]) if known else float("nan"),
-                pue=region.pue,
-                batch=float(terms[i, k.E_BATCH]),
-                max_in_flight=endpoint.max_in_flight,
-                rtt_ms=float(terms[i, k.E_RTT]),
-                delay_ms=float(live[k.TTFT_DELAY, i]),
-                ttft_ms=float(terms[i, k.E_TTFT]),
-                tpot_ms=float(terms[i, k.E_TPOT]),
-                e2e_ms=float(terms[i, k.E_E2E]),
-                energy_j=float(terms[i, k.E_ENERGY]),
-                gco2e=float(terms[i, k.E_GRAMS]) if known else float("nan"),
-                premium_g=float(terms[i, k.E_PREMIUM]),
-                cost=float(terms[i, k.E_COST]) if reasons[i] == k.FEASIBLE else None,
-                excluded=REASONS[int(reasons[i])],
-            )
-        )
+    candidates = tuple(
+        _candidate(*pairs[i], terms[i], reasons[i], float(live[k.TTFT_DELAY, i]), snapshot, now)
+        for i in order
+    )
     return Explanation(
         request=request,
         at=now,
@@ -166,9 +150,46 @@ def explain(
         expected=expected,
         network_j=network_j,
         snapshot_version=snapshot.version,
-        candidates=tuple(candidates),
+        candidates=candidates,
         decision=decision,
         refusal=refusal,
         refusal_reason=reason,
-        residency=parties(request, snapshot.policy, fleet),
+        residency=parties(request, snapshot.policy, snapshot.layout.fleet),
+    )
+
+
+def _candidate(
+    endpoint: Endpoint,
+    served: ServedModel,
+    terms: NDArray[np.float64],
+    reason: np.int64,
+    delay_ms: float,
+    snapshot: Snapshot,
+    now: float,
+) -> Candidate:
+    """``terms`` (kernel.EVALUATED,) and ``reason`` as the kernel has them of this one."""
+    region = snapshot.layout.fleet.regions[endpoint.region]
+    provenance = Provenance.EMULATED if endpoint.emulated else served.profile.provenance
+    known = terms[k.E_CI] <= k.KNOWN_CI
+    return Candidate(
+        endpoint=endpoint.name,
+        region=region.name,
+        grid_zone=region.grid_zone,
+        profile=served.profile.name,
+        profile_provenance=str(provenance),
+        intensity=snapshot.intensity(region.name, now),
+        g_per_kwh=float(terms[k.E_CI]) if known else math.nan,
+        pue=region.pue,
+        batch=float(terms[k.E_BATCH]),
+        max_in_flight=endpoint.max_in_flight,
+        rtt_ms=float(terms[k.E_RTT]),
+        delay_ms=delay_ms,
+        ttft_ms=float(terms[k.E_TTFT]),
+        tpot_ms=float(terms[k.E_TPOT]),
+        e2e_ms=float(terms[k.E_E2E]),
+        energy_j=float(terms[k.E_ENERGY]),
+        gco2e=float(terms[k.E_GRAMS]) if known else math.nan,
+        premium_g=float(terms[k.E_PREMIUM]),
+        cost=float(terms[k.E_COST]) if reason == k.FEASIBLE else None,
+        excluded=REASONS[int(reason)],
     )

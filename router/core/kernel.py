@@ -26,7 +26,7 @@ premium holds back from waking a replica for next to nothing.
 
 What a server says of its load (the foreign part of b) may only repel: it takes room and time. What
 attracts goes by what this gateway knows itself: the fuller one to fill up by OWN, and AWAKE as
-`router.core.board` has it. A candidate whose figures are not all finite is excluded: its cost is a
+`router.core.seat` has it. A candidate whose figures are not all finite is excluded: its cost is a
 sum over every term, so that this one comparison holds for all that leaves here.
 
 Sources: SCIENCE sections 1-4. ``*_factor`` and ``ttft_delay`` (of the path, whatever the prompt)

@@ -76,6 +76,10 @@ _PER_FACTOR_VARIANCE = 1.0 / _FACTOR_SD**2
 _OPTIONS = {"error_model": "numpy", "_nrt": False, "cache": True}
 
 
+# Of the 95 % quantile.
+Z95 = 1.6448536269514722
+
+
 def z_of(quantile: float) -> float:
     """Standard normal deviate of ``quantile`` in (0, 1)."""
     return NormalDist().inv_cdf(quantile)

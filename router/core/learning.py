@@ -13,14 +13,13 @@ from typing import NamedTuple
 
 from router.core.accounting import Run
 from router.core.energy import tpot_ms
+from router.core.reports import FASTEST
 from router.core.seat import Factors, Seat
 from router.model import Decision, Request, TokenProfile
 
 # Answers of so many tokens and more tell TPOT in full, shorter ones in proportion: one pause, or
 # whether the first token counts, is all of a short answer's TPOT and little of a long one's.
 TELLING_TOKENS = 64.0
-# Beyond that a report of tokens is a mistake: no hardware beats its measured profile so far.
-_QUICKER = 10.0
 
 
 class Prediction(NamedTuple):
@@ -57,20 +56,18 @@ def prediction_of(
 
 def most_output_tokens(request: Request, decision: Decision, run: Run) -> float:
     """More cannot have come of ``request``, whatever is reported: its own limit, the context, and
-    what a replica ten times as quick as its profile makes in that time.
+    what a replica FASTEST times as quick as its profile makes in that time.
     """
     most = min(request.max_output_tokens, decision.served.context_tokens)
     profile = decision.served.profile
     if isinstance(profile, TokenProfile):
-        quickest_ms = tpot_ms(profile, 1.0) / _QUICKER
+        quickest_ms = tpot_ms(profile, 1.0) / FASTEST
         most = min(most, 1.0 + run.e2e_ms / quickest_ms)
     return most
 
 
-def teach_latency(
-    seat: Seat, prediction: Prediction, run: Run, output_tokens: float, seen_rtt_ms: float
-) -> None:
-    """Learn from one success. ``seen_rtt_ms``: round trip between this gateway and the endpoint.
+def teach_latency(seat: Seat, prediction: Prediction, run: Run, output_tokens: float) -> None:
+    """Learn from one success.
 
     A stream tells TTFT and TPOT apart, and of TTFT what is delay and what is factor; a unary call
     teaches both by the ratio of the whole.
@@ -79,12 +76,12 @@ def teach_latency(
         return
     share = min(1.0, output_tokens / TELLING_TOKENS)
     if run.ttft_ms == run.ttft_ms:
-        seat.wait.observe(run.ttft_ms - seen_rtt_ms, prediction.prefill_ms)
+        seat.wait.observe(run.ttft_ms - run.rtt_ms, prediction.prefill_ms)
         if output_tokens > 1.0:
             pace_ms = (run.e2e_ms - run.ttft_ms) / (output_tokens - 1.0)
             seat.tpot_ratio.observe(pace_ms, prediction.tpot_ms, share)
     else:
-        service_ms = run.e2e_ms - seen_rtt_ms
+        service_ms = run.e2e_ms - run.rtt_ms
         whole_ms = prediction.prefill_ms + output_tokens * prediction.tpot_ms
         seat.wait.observe(service_ms, whole_ms, divides=False)
         seat.tpot_ratio.observe(service_ms, whole_ms, share)

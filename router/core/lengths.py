@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from copy import copy
 from typing import NamedTuple
 
-from router.core.latency import z_of
+from router.core.latency import Z95, z_of
 from router.model import LengthPrior
 
 _WEIGHT = 0.02  # a memory of about 50 requests
@@ -39,13 +39,13 @@ _SHARED_REACH_SDS = 2.0
 _LEAST_SD = 0.5
 # A prompt counts for so many times the usual one at most, or at least for one part in so many.
 _INPUT_REACH = 4.0
-_MOST_PRIORS = 100.0
+# Of one answer, in means of its model.
+MOST_PRIORS = 100.0
 # So many requests of each tenant teach what unknown tenants start from.
 _SHARED_LESSONS = 4
 # How far one refusal goes back: half of the way in 14.
 _DOUBT = 0.05
 _MAX_TENANTS = 4096
-_Z95 = 1.6448536269514722
 
 
 class Expected(NamedTuple):
@@ -64,7 +64,7 @@ class _Lengths:
         self.mean = prior.output_tokens
         self.input_mean = prior.input_tokens
         spread = math.log(max(prior.output_tokens_p95 / prior.output_tokens, 1.0))
-        sd = _Z95 - math.sqrt(max(_Z95**2 - 2.0 * spread, 0.0))
+        sd = Z95 - math.sqrt(max(Z95**2 - 2.0 * spread, 0.0))
         self.log_variance = sd * sd
         self.log_mean = math.log(prior.output_tokens) - self.log_variance / 2.0
         self.log_top = self.log_mean + _PRIOR_TOP_SD * sd
@@ -138,7 +138,7 @@ class LengthModel:
         """
         if not 1.0 <= output_tokens < math.inf or model not in self._priors:
             return
-        most = max(1.0, min(at_most, _MOST_PRIORS * self._priors[model].output_tokens))
+        most = max(1.0, min(at_most, MOST_PRIORS * self._priors[model].output_tokens))
         output_tokens = min(output_tokens, most)
         lengths, shared = self._of(model, tenant), self._shared[model]
         lengths.observe(input_tokens, output_tokens)

@@ -8,7 +8,7 @@ had begun, a sequence is bound to the endpoint), only a row of failures counts, 
 One caller's failures weigh as one caller: an endpoint that fails one and serves others well is
 avoided for that one alone (`Avoidance`); it is ejected when most callers that it lately met find
 it broken, or several in a row and none is served. Times after gRFC A50: an ejection doubles, and
-ends by time alone.
+ends by time, or before it where no other endpoint is left.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class _Caller:
     __slots__ = (
         "broken",
         "failures",
+        "in_a_row",
         "ok_at",
         "outcomes",
-        "row",
         "row_since",
         "since",
         "struck_at",
     )
 
     def __init__(self) -> None:
-        self.row = 0
+        self.in_a_row = 0
         self.failures = 0.0
         self.outcomes = 0.0
         self.ok_at = -math.inf
@@ -87,7 +87,7 @@ class OutlierEjection:
         row = self._callers.get(caller) or self._meet(caller)
         row.ok_at = max(row.ok_at, departed)
         if row.outcomes:
-            row.row = 0
+            row.in_a_row = 0
             row.failures *= _KEPT
             row.outcomes = _KEPT * row.outcomes + 1.0
             row.broken = row.broken and self._is_broken(row)
@@ -108,12 +108,12 @@ class OutlierEjection:
         ``proven``: the same request was answered elsewhere.
         """
         row = self._callers.get(caller) or self._meet(caller)
-        if row.row == 0:
+        if row.in_a_row == 0:
             row.row_since = now
             if row.failures < _FORGOTTEN:
                 row.since = now
         row.struck_at = now
-        row.row += 1
+        row.in_a_row += 1
         row.failures = _KEPT * row.failures + proven
         row.outcomes = _KEPT * row.outcomes + 1.0
         row.broken = self._is_broken(row)
@@ -125,14 +125,17 @@ class OutlierEjection:
         """
         if self.state is State.PROBING:
             return True
-        lately = now - self._memory_s
-        failing = [r for r in self._callers.values() if r.row and r.struck_at > lately]
-        broken = [row for row in self._callers.values() if row.broken and row.struck_at > lately]
-        if not broken and len(failing) < self._settings.consecutive_failures:
-            return False
         a_row = self._settings.consecutive_failures
-        began = min(r.row_since if r.row >= a_row else r.since for r in (broken or failing))
-        well = sum(r.ok_at > max(began, r.struck_at, lately) for r in self._callers.values())
+        lately = now - self._memory_s
+        rows = self._callers.values()
+        failing = [row for row in rows if row.in_a_row and row.struck_at > lately]
+        broken = [row for row in rows if row.broken and row.struck_at > lately]
+        if not broken and len(failing) < a_row:
+            return False
+        began = min(
+            row.row_since if row.in_a_row >= a_row else row.since for row in broken or failing
+        )
+        well = sum(row.ok_at > max(began, row.struck_at, lately) for row in rows)
         return len(broken) > well if broken else well == 0
 
     def is_stale(self, departed: float) -> bool:
@@ -177,7 +180,7 @@ class OutlierEjection:
 
     def _is_broken(self, row: _Caller) -> bool:
         settings = self._settings
-        if row.row >= settings.consecutive_failures:
+        if row.in_a_row >= settings.consecutive_failures:
             return True
         share = 100.0 * row.failures
         return (

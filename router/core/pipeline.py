@@ -18,10 +18,10 @@ from router.core.board import Board
 from router.core.columns import ModelColumns, Snapshot, is_stale, mean_over
 from router.core.energy import J_PER_KWH
 from router.core.lengths import Expected
+from router.core.question import Question, ask, evaluate, merge_budgets
 from router.core.residency import listed, parties
 from router.errors import (
     BudgetImpossibleError,
-    InvalidMetadataError,
     NothingFeasibleError,
     PolicyExcludesError,
     RefusedError,
@@ -39,24 +39,12 @@ from router.model import (
     TokenProfile,
 )
 
-ORIGIN_UNKNOWN = "origin_unknown"
 CARBON_STALE = "carbon_stale"
 CARBON_UNKNOWN = "carbon_unknown"
 
-_SHED_RETRY_S = 1.0
+# When a caller that is refused for want of room or health may try again.
+SHED_RETRY_S = 1.0
 _UNKNOWN_INTENSITY = (None, math.nan)
-
-
-class Question(NamedTuple):
-    """A request in the kernel's terms: what is the same for every candidate."""
-
-    columns: ModelColumns
-    rtt_row: int
-    expected: Expected
-    network_j: float
-    residency: int
-    slot_left_s: float
-    flags: tuple[str, ...]
 
 
 def decide(
@@ -107,7 +95,7 @@ def decide_and_teach(
     if choice.draw < k.TEACHES:
         k.learn_premiums(
             columns.table, live, candidates.labels, candidates.starts, choice.params,
-            *_numbers(question, choice.budget), columns.scratch,
+            *question.scalars(choice.budget), columns.scratch,
         )  # fmt: skip
     return _decision(choice, question, snapshot, live, now)
 
@@ -141,7 +129,7 @@ def _choose(
         draw = rng.random()
         found = k.choose(
             columns.table, live, candidates.labels, candidates.starts, params,
-            *_numbers(question, budget), draw, columns.scratch,
+            *question.scalars(budget), draw, columns.scratch,
         )  # fmt: skip
         if found[0] >= 0:
             return _Choice(found, params, budget, relaxed, draw)
@@ -153,72 +141,6 @@ def _choose(
             params = snapshot.relaxed_params
         else:
             budget = own
-
-
-def ask(
-    request: Request, snapshot: Snapshot, expected: Expected, now: float, network_j: float
-) -> Question:
-    """The request in the kernel's terms. Raises UnknownModelError, InvalidMetadataError."""
-    layout = snapshot.layout
-    columns = snapshot.columns.get((request.model, request.version))
-    if columns is None:
-        found = layout.find(request.model, request.version)
-        columns = snapshot.columns[found.model, found.version]
-    rtt_row = columns.origin_rows.get(request.origin)
-    flags = request.ignored
-    if rtt_row is None:
-        rtt_row = columns.origin_rows.get(layout.fleet.default_origin)
-        if rtt_row is None:
-            known = ", ".join(sorted(columns.origin_rows))
-            raise InvalidMetadataError(
-                f"x-origin {request.origin!r} has no RTT table and no default_origin is set; "
-                f"known origins: {known}"
-            )
-        if request.origin:
-            flags = (*flags, ORIGIN_UNKNOWN)
-    residency = snapshot.residency
-    if request.residency:
-        residency &= layout.residency_mask(request.residency)
-    if layout.tenants:
-        residency &= layout.tenant_mask(request.tenant)
-    return Question(
-        columns,
-        rtt_row,
-        expected,
-        network_j,
-        residency,
-        snapshot.hour_ends_at - now,
-        flags,
-    )
-
-
-def _numbers(question: Question, budget: Budget) -> tuple[float, ...]:
-    """The request's scalars, in the order in which the kernels take them."""
-    expected = question.expected
-    return (
-        question.rtt_row,
-        expected.input_tokens,
-        expected.output_tokens,
-        expected.output_tokens_quantile,
-        question.network_j,
-        budget.ttft_ms,
-        budget.tpot_ms,
-        budget.e2e_ms,
-        question.residency,
-        question.slot_left_s,
-    )
-
-
-def merge_budgets(own: Budget, fallback: Budget) -> Budget:
-    """Each limit from the caller where it set one, else from the policy."""
-    if fallback.ttft_ms == fallback.tpot_ms == fallback.e2e_ms == UNLIMITED:
-        return own
-    return Budget(
-        own.ttft_ms if own.ttft_ms < UNLIMITED else fallback.ttft_ms,
-        own.tpot_ms if own.tpot_ms < UNLIMITED else fallback.tpot_ms,
-        own.e2e_ms if own.e2e_ms < UNLIMITED else fallback.e2e_ms,
-        own.explicit,
-    )
 
 
 def _without(
@@ -339,7 +261,7 @@ def _refusal(
     down = (reasons == k.UNHEALTHY) & ((labels & question.residency) != 0)
     if k.FULL in seen:
         return ShedError(
-            f"every endpoint that could serve {model!r} is at its concurrency cap", _SHED_RETRY_S
+            f"every endpoint that could serve {model!r} is at its concurrency cap", SHED_RETRY_S
         )
     for reason, column, name, limit in (
         (k.E2E_BUDGET, k.E_E2E, "end-to-end", budget.e2e_ms),
@@ -354,7 +276,7 @@ def _refusal(
             )
     if down.any():
         return NothingFeasibleError(
-            f"no healthy endpoint serves {model!r} now ({int(down.sum())} out)", _SHED_RETRY_S
+            f"no healthy endpoint serves {model!r} now ({int(down.sum())} out)", SHED_RETRY_S
         )
     if k.NOT_FINITE in seen:
         return NothingFeasibleError(
@@ -376,16 +298,3 @@ def _nowhere(request: Request, snapshot: Snapshot) -> str:
     unknown = sorted(request.residency - layout.known(request.residency))
     hint = f"; no region here lies in {', '.join(unknown)}" if unknown else ""
     return f"no endpoint of {request.model!r} lies in: {listed(limits)}{hint}"
-
-
-def evaluate(
-    question: Question, live: NDArray[np.float64], params: NDArray[np.float64], budget: Budget
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Every term (n, kernel.EVALUATED) and the exclusion reason (n,) of every candidate."""
-    n = live.shape[1]
-    terms, reasons = np.empty((n, k.EVALUATED)), np.empty(n, np.int64)
-    k.evaluate(
-        question.columns.table, live, question.columns.candidates.labels, params,
-        *_numbers(question, budget), terms, reasons,
-    )  # fmt: skip
-    return terms, reasons

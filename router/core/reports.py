@@ -32,7 +32,7 @@ MOST_POWERS = 5.0
 # Three for a profile that is wrong, three for a replica that batches more than its profile or
 # lets the request wait.
 LEAST_SHARE = 0.1
-# Three for a profile that is wrong, three for speculative decoding.
+# Times the profile's pace. Three for a profile that is wrong, three for speculative decoding.
 FASTEST = 10.0
 # The energy counters of A100 and H100 move every 100 ms (arXiv 2312.02741): a short run may be
 # charged a whole tick.

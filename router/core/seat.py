@@ -188,7 +188,6 @@ class Seat:
 
     def publish_load(self) -> None:
         """Write batch, cap, turns and eligibility into every model's live columns."""
-        batch = self.in_flight + self.peers + self._others
         cap = self._caps[0] if self._caps else math.inf
         if self._shown is not None:
             self._shown(self.in_flight, cap)
@@ -196,6 +195,7 @@ class Seat:
         admits = self.health.admits(self.in_flight)
         # The other workers of this gateway are known as surely as its own requests are.
         own = self.in_flight + self.peers
+        batch = own + self._others
         believed = self._others >= 1.0 and self._unused <= BELIEVED_FOR
         awake = 1.0 if own or believed else 0.0
         for live, row, outlier in self._cells:

@@ -14,6 +14,7 @@ import math
 from collections import OrderedDict
 from typing import NamedTuple
 
+from router.core.latency import Z95
 from router.model import TokensKind
 
 # Four bytes a token is the common rule of thumb for English text (OpenAI help centre, "What are
@@ -29,7 +30,6 @@ _TIME_SD = 0.45
 _CONTRADICTION_SDS = 3.0
 # Bytes that scatter no more than this have proved to be a measure.
 _PROVEN_SD = 0.2
-_Z95 = 1.6448536269514722
 
 # A running median takes a step towards each observation, however far off that is: one answer, or
 # less than half of them, cannot carry it away. First steps are long, later ones a memory; those of
@@ -126,7 +126,7 @@ def estimate_tokens(
         elif difference < 0.0 and bytes_per_token.sd <= _PROVEN_SD:
             log_count = log_ceiling = max(log_count + difference, 0.0)
             sd, kind = bytes_per_token.sd, TokensKind.ESTIMATED
-    spread = _Z95 * sd
+    spread = Z95 * sd
     count = min(math.exp(log_count), most)
     return TokenCount(
         max(count, 1.0),

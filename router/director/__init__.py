@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator
+from itertools import islice
 from typing import NamedTuple
 
 from router.contract import Metadata, UnaryReply, UpstreamStream
 from router.core import kernel
 from router.core.explanation import Explanation, explain
+from router.core.pipeline import SHED_RETRY_S
 from router.director.dispatcher import Dispatcher, Limits, Parts, View
 from router.director.journey import Journey
 from router.errors import NothingFeasibleError, UpstreamError, UpstreamRejectedError
@@ -150,17 +152,18 @@ class Director(Dispatcher):
         self.require_open()
         candidates = self.view.snapshot.layout.find(model, version)
         live = self.view.board.live(candidates.model, candidates.version)
-        healthy = [
-            endpoint
+        # By name: an endpoint with several versions of the model is asked once.
+        healthy = {
+            endpoint.name: endpoint
             for row, endpoint in enumerate(candidates.endpoints)
             if live[kernel.ELIGIBLE, row]
-        ]
+        }
         started = self.parts.clock.monotonic()
         timeout_s = self.timeout_s(deadline_s)
         failure: UpstreamError | NothingFeasibleError = NothingFeasibleError(
-            f"no healthy endpoint serves {model!r} now", 1.0
+            f"no healthy endpoint serves {model!r} now", SHED_RETRY_S
         )
-        for endpoint in healthy[:_ASK_ATTEMPTS]:
+        for endpoint in islice(healthy.values(), _ASK_ATTEMPTS):
             left_s = timeout_s - (self.parts.clock.monotonic() - started)
             try:
                 return await self.parts.backend.unary(endpoint, method, payload, metadata, left_s)

@@ -7,12 +7,12 @@ from functools import partial
 
 from router.core.lengths import Expected
 from router.director.dispatcher import Dispatcher, View
-from router.director.suspicion import BLAMING
 from router.errors import (
     BudgetImpossibleError,
     NothingFeasibleError,
     PolicyExcludesError,
     RefusedError,
+    UpstreamBlamingError,
     UpstreamError,
     UpstreamUnreachedError,
 )
@@ -79,7 +79,7 @@ def next_choice(
     choices = [tried]
     if avoided:
         choices.insert(0, (*tried, *avoided))
-    if len(tried) > 1 or isinstance(error, BLAMING):
+    if len(tried) > 1 or isinstance(error, UpstreamBlamingError):
         # Neighbours may share what is wrong: one more of them would tell little.
         choices.insert(0, (*tried, *avoided, *_mates(view, tried)))
     late = [tried]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from router.contract import Backend, Claims, Clock, Observer, ReportReader, Rng
+from router.contract import Backend, Clock, Observer, Places, ReportReader, Rng
 from router.core.accounting import Run
 from router.core.board import Board
 from router.core.claims import fits_payload
@@ -15,7 +15,7 @@ from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
 from router.core.learning import most_output_tokens, prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
-from router.core.pipeline import decide, decide_and_teach
+from router.core.pipeline import SHED_RETRY_S, decide, decide_and_teach
 from router.core.retry import RetryBudget, Trials
 from router.core.seat import Factors, Seat
 from router.core.tokens import TokenBytesModel
@@ -38,7 +38,6 @@ _PATIENT_S = 60.0
 _SEEN = (TokensKind.REPORTED, TokensKind.COUNTED)
 # Each that is lost to another worker leaves an endpoint out that has no room.
 _MAX_CLAIMS = 16
-_SHED_RETRY_S = 1.0
 
 
 class Limits(NamedTuple):
@@ -96,7 +95,7 @@ class Dispatcher:
 
     ``digest_every``: how many finished requests are learned from and counted in one go. In a row
     they run with warm caches; `digest` is called now and then for the rest. ``sequences`` and
-    ``claims`` are of all workers where there are several; a process alone makes no claims.
+    ``places`` are of all workers where there are several; a process alone has no ``places``.
     """
 
     def __init__(self, view: View, parts: Parts, limits: Limits, identity: str) -> None:
@@ -113,7 +112,7 @@ class Dispatcher:
         self._lessons: list[Lesson] = []
         self._identity = identity
         self._count = 0
-        self.claims: Claims | None = None
+        self.places: Places | None = None
 
     def require_open(self) -> None:
         """Raises DrainingError once the gateway shuts down."""
@@ -150,12 +149,15 @@ class Dispatcher:
                 pinned,
             )
         except NothingFeasibleError as refusal:
-            seat = view.board.seats.get(pinned)
+            if not pinned:
+                raise
+            seat, retry_after_s = view.board.seats.get(pinned), refusal.retry_after_s
+            held_by = f"the endpoint that holds sequence {request.sequence_id!r}"
             if seat is not None and seat.health.busy:
-                raise ShedError(
-                    f"the endpoint that holds sequence {request.sequence_id!r} is busy",
-                    refusal.retry_after_s,
-                ) from None
+                raise ShedError(f"{held_by} is busy", retry_after_s) from None
+            if seat is None or not seat.serves_any_version(request.model):
+                text = f"{held_by} is out: begin the sequence anew"
+                raise NothingFeasibleError(text, retry_after_s) from None
             raise
 
     def look_in_order(
@@ -223,7 +225,6 @@ class Dispatcher:
                 ),
                 lesson.run,
                 tokens,
-                lesson.run.rtt_ms,
             )
             self.token_bytes.observe(request.model, lesson.run.answer.output_bytes, tokens)
             most = most_output_tokens(request, decision, lesson.run)
@@ -264,22 +265,22 @@ class Dispatcher:
 
         Raises RequestError and RefusedError leaves.
         """
-        claims = self.claims
-        if claims is None:
+        places = self.places
+        if places is None:
             return decided()
         now = self.parts.clock.monotonic()
-        claims.refresh(now)
+        places.refresh(now)
         for _ in range(_MAX_CLAIMS):
             try:
                 decision = decided()
             except RefusedError:
                 # What was full a moment ago may not be: nobody is refused on an old view.
-                claims.refresh(now, at_once=True)
+                places.refresh(now, at_once=True)
                 decision = decided()
-            if claims.claim(decision.endpoint.name, decision.endpoint.max_in_flight):
+            if places.claim(decision.endpoint.name, decision.endpoint.max_in_flight):
                 return decision
         raise ShedError(
-            f"other workers took every place for {request.model!r} meanwhile", _SHED_RETRY_S
+            f"other workers took every place for {request.model!r} meanwhile", SHED_RETRY_S
         )
 
 

@@ -12,15 +12,11 @@ from router.core.board import Board
 from router.core.retry import Trials
 from router.core.seat import ModelKey, Seat
 from router.errors import (
-    UpstreamDeniedError,
+    UpstreamBlamingError,
     UpstreamError,
-    UpstreamInternalError,
     UpstreamRejectedError,
 )
 from router.model import Request
-
-# What a bad request may bring upon itself: tried elsewhere, to know.
-BLAMING = (UpstreamInternalError, UpstreamDeniedError, UpstreamRejectedError)
 
 
 class _Suspect(NamedTuple):
@@ -44,19 +40,20 @@ class Suspicion:
 
     def note(self, seat: Seat, model: ModelKey, departed: float, error: UpstreamError) -> None:
         """An endpoint failed the request, which left at ``departed``, and it is in doubt why."""
-        self._suspects.append(_Suspect(seat, model, departed, isinstance(error, BLAMING)))
-        if isinstance(error, BLAMING):
+        blames = isinstance(error, UpstreamBlamingError)
+        self._suspects.append(_Suspect(seat, model, departed, blames))
+        if blames:
             self._blaming = self._blaming or error
 
     def may_try(self, error: UpstreamError) -> bool:
         """Whether the request may be tried elsewhere after ``error``, cost aside."""
-        if not isinstance(error, BLAMING):
+        if not isinstance(error, UpstreamBlamingError):
             return True
         return self._trials.allowed(self._request.model, self._request.tenant)
 
     def tries(self, error: UpstreamError) -> None:
         """The request is tried elsewhere after ``error``."""
-        if isinstance(error, BLAMING):
+        if isinstance(error, UpstreamBlamingError):
             self._trials_made += 1
             self._trials.begin(self._request.model, self._request.tenant)
 
@@ -71,7 +68,7 @@ class Suspicion:
 
         ``bound``: by its nature the request could not be tried elsewhere.
         """
-        if isinstance(error, BLAMING):
+        if isinstance(error, UpstreamBlamingError):
             # Tried elsewhere and failed there, too, it is the request's doing as far as anybody
             # can tell; not tried for want of trials or budget, nothing is known.
             if bound:

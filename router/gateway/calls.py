@@ -6,6 +6,7 @@ are served as if the client streamed: only so are messages read by us, when ther
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,8 +17,9 @@ from router.errors import MalformedRequestError, UnknownMethodError
 from router.gateway.intake import SMALL_BYTES, Call, Intake
 from router.gateway.ports import Context
 from router.gateway.refusal import Failures, refuse
+from router.model import Request
 
-Request = TypeVar("Request", bound=Message)
+Asked = TypeVar("Asked", bound=Message)
 
 
 class Desk(NamedTuple):
@@ -27,7 +29,7 @@ class Desk(NamedTuple):
     failures: Failures
 
 
-def decode(request: type[Request], payload: bytes) -> Request:
+def decode(request: type[Asked], payload: bytes) -> Asked:
     """Raises MalformedRequestError for bytes that are no such message."""
     try:
         return request.FromString(payload)
@@ -44,9 +46,22 @@ async def only_message(call: Call) -> bytes:
     return payload
 
 
+async def refuse_if_cut(
+    call: Call | None,
+    context: Context,
+    failures: Failures,
+    method: str,
+    asked: Request | None,
+) -> None:
+    """End a call that was cancelled with the reason, where we did that and not its client."""
+    refusal = call.refusal() if call is not None else None
+    if refusal is not None:
+        await refuse(context, failures, method, asked, refusal)
+
+
 def unary(
-    request: type[Request],
-    answer: Callable[[Request, Context], Awaitable[Message]],
+    request: type[Asked],
+    answer: Callable[[Asked, Context], Awaitable[Message]],
     desk: Desk,
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """A method with one answer; ``answer`` raises leaves of ``router.errors``, or aborts."""
@@ -58,6 +73,9 @@ def unary(
             call = desk.intake.enter(context, context.invocation_metadata(), SMALL_BYTES)
             message = decode(request, await only_message(call))
             return (await answer(message, context)).SerializeToString()
+        except asyncio.CancelledError:
+            await refuse_if_cut(call, context, desk.failures, name, None)
+            raise
         except grpc.aio.BaseError:
             raise
         except Exception as error:
@@ -70,8 +88,8 @@ def unary(
 
 
 def server_stream(
-    request: type[Request],
-    answers: Callable[[Request], AsyncIterator[Message]],
+    request: type[Asked],
+    answers: Callable[[Asked], AsyncIterator[Message]],
     desk: Desk,
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """A method with any number of answers."""
@@ -83,6 +101,9 @@ def server_stream(
             call = desk.intake.enter(context, context.invocation_metadata(), SMALL_BYTES)
             async for message in answers(decode(request, await only_message(call))):
                 await context.write(message.SerializeToString())
+        except asyncio.CancelledError:
+            await refuse_if_cut(call, context, desk.failures, name, None)
+            raise
         except grpc.aio.BaseError:
             raise  # the client is gone: gRPC knows, and keeps silent
         except Exception as error:

@@ -12,7 +12,9 @@ class Reading(Protocol):
     """A call that waits for a message."""
 
     @property
-    def is_cut(self) -> bool: ...
+    def is_cut(self) -> bool:
+        """Whether it was told to read no further."""
+        ...
 
     def cut(self) -> None:
         """Read no further: the message is to be refused."""

@@ -23,6 +23,7 @@ from router.gateway.connection import Connection
 from router.gateway.inflate import inflate, is_compressed
 from router.gateway.ports import Context
 from router.gateway.sockets import plain
+from router.gateway.trailers import metadata_bytes
 
 # For questions about a server or a model: whatever they hold, decoding it takes a moment.
 SMALL_BYTES = 65_536
@@ -34,8 +35,6 @@ _RETRY_AFTER_S = 1.0
 _OVERHEAD_BYTES = 256
 _MAX_INFLATING = 2
 _MAX_KNOWN = 16_384
-# HTTP/2 counts as much for each header field (RFC 9113, 6.5.2).
-_FIELD_BYTES = 32
 
 
 class Limits(NamedTuple):
@@ -55,11 +54,15 @@ class Limits(NamedTuple):
 
 
 class Sockets(Protocol):
-    """See `router.gateway.sockets.Sockets`."""
+    """The sockets under connections; `router.gateway.sockets.Sockets` in earnest."""
 
-    def received_bytes(self, peer: str) -> int | None: ...
+    def received_bytes(self, peer: str) -> int | None:
+        """What came in over this connection since it was opened; None when it is not known."""
+        ...
 
-    def close(self, peer: str) -> bool: ...
+    def close(self, peer: str) -> bool:
+        """End this connection, with every call on it. False when there is none."""
+        ...
 
 
 class Intake:
@@ -89,9 +92,7 @@ class Intake:
             raise GatewayFullError(
                 f"this gateway has {limits.calls} calls under way, its limit", _RETRY_AFTER_S
             )
-        size = 0
-        for key, value in metadata:
-            size += len(key) + len(value) + _FIELD_BYTES
+        size = metadata_bytes(metadata)
         if size > limits.metadata_bytes:
             raise MetadataTooLargeError(
                 f"the request's headers take {size} bytes, more than {limits.metadata_bytes}"

@@ -59,7 +59,18 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         items.append(("x-carbon-flags", ",".join(map(_ascii, (*decision.flags, *receipt.doubts)))))
     if decision.relaxed:
         items.append(("x-carbon-relaxed", ",".join(decision.relaxed)))
-    known = (
+    if _is_all_known(receipt) and decision.latency_first_endpoint:
+        return items
+    return [item for item in items if item[1] not in _UNKNOWN]
+
+
+_UNKNOWN = frozenset(("", "nan", "inf", "-inf"))
+
+
+def _is_all_known(receipt: Receipt) -> bool:
+    """Whether no figure that is always written is NaN or infinite: one sum tells, and quickly."""
+    decision, predicted = receipt.decision, receipt.predicted
+    return math.isfinite(
         receipt.energy_j
         + receipt.marginal_energy_j
         + receipt.facility_energy_j
@@ -72,12 +83,6 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         + predicted.gco2e
         + predicted.latency_first_gco2e
     )
-    if math.isfinite(known) and decision.latency_first_endpoint:
-        return items
-    return [item for item in items if item[1] not in _UNKNOWN]
-
-
-_UNKNOWN = frozenset(("", "nan", "inf", "-inf"))
 
 
 def _lengths(receipt: Receipt) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ import grpc
 import router
 from router._pb import inference_pb2 as pb
 from router.errors import MalformedRequestError, UnsupportedMethodError
-from router.gateway.calls import Desk, decode, only_message, unary
+from router.gateway.calls import Desk, decode, only_message, refuse_if_cut, unary
 from router.gateway.intake import SMALL_BYTES, Call
 from router.gateway.metadata import Caller
 from router.gateway.ports import Context, Director
@@ -102,12 +102,10 @@ class InferenceService:
             request = caller.request(scan(payload), len(payload), remaining_s, self._margin_ms)
             answer = await self._director.infer(request, payload, metadata, remaining_s)
         except asyncio.CancelledError as gone:
-            refusal = call.refusal() if call is not None else None
-            if refusal is None:
-                cancelled(self._failures, "ModelInfer", request, gone)
-                raise
             payload = b""
-            await refuse(context, self._failures, "ModelInfer", request, refusal)
+            await refuse_if_cut(call, context, self._failures, "ModelInfer", request)
+            cancelled(self._failures, "ModelInfer", request, gone)
+            raise
         except Exception as error:
             payload = b""  # this frame stays in memory for as long as gRPC's abort
             await refuse(context, self._failures, "ModelInfer", request, error)
@@ -136,10 +134,8 @@ class InferenceService:
             finally:
                 self._sessions.discard(session)
         except asyncio.CancelledError:
-            refusal = call.refusal() if call is not None else None
-            if refusal is None:
-                raise
-            await refuse(context, self._failures, "ModelStreamInfer", None, refusal)
+            await refuse_if_cut(call, context, self._failures, "ModelStreamInfer", None)
+            raise
         except Exception as error:
             await refuse(context, self._failures, "ModelStreamInfer", None, error)
         finally:
@@ -175,6 +171,10 @@ class InferenceService:
                 metadata,
                 context.time_remaining(),
             )
+        except asyncio.CancelledError as gone:
+            await refuse_if_cut(call, context, self._failures, method, request)
+            cancelled(self._failures, method, request, gone)
+            raise
         except Exception as error:
             await refuse(context, self._failures, method, request, error)
         finally:

@@ -62,14 +62,6 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
 }
 
 
-# What the server said itself is passed on, in its words and under its code.
-_OWN_WORDS = (
-    errors.UpstreamInternalError,
-    errors.UpstreamDeniedError,
-    errors.UpstreamRejectedError,
-)
-
-
 class Status(NamedTuple):
     """How a failed call ends."""
 
@@ -85,7 +77,8 @@ def status_of(error: BaseException) -> Status:
         return _status(_CODE.INTERNAL, "internal error", "internal", ())
     code = next((CODES[cls] for cls in type(error).__mro__ if cls in CODES), _CODE.INTERNAL)
     kept: Metadata = ()
-    if isinstance(error, _OWN_WORDS):
+    if isinstance(error, errors.UpstreamBlamingError):
+        # What the server said itself is passed on, in its words and under its code.
         code = _passed_on(error.code)
         kept = passable(error.trailers, keep=("grpc-status-details-bin",))
     elif code is _CODE.INTERNAL:

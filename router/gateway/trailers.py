@@ -32,8 +32,8 @@ def with_receipt(
     """Both, where they fit; else ``backend`` whole and the receipt shortened, which a flag says."""
     if not backend:
         return tuple(receipt)
-    room = LIMIT_BYTES - _RESERVED_BYTES - _size(backend)
-    if _size(receipt) <= room:
+    room = LIMIT_BYTES - _RESERVED_BYTES - metadata_bytes(backend)
+    if metadata_bytes(receipt) <= room:
         return (*backend, *receipt)
     flags = ",".join((*(str(value) for key, value in receipt if key == FLAGS), SHORTENED))
     kept: list[tuple[str, str | bytes]] = []
@@ -41,12 +41,16 @@ def with_receipt(
         ((FLAGS, flags), *(item for item in receipt if item[0] != FLAGS)),
         key=lambda item: -1 if item[0] == FLAGS else _RANK.get(item[0], len(_RANK)),
     ):
-        room -= _size((item,))
+        room -= metadata_bytes((item,))
         if room < 0:
             break
         kept.append(item)
     return (*backend, *kept)
 
 
-def _size(metadata: Metadata) -> int:
-    return sum(len(key) + len(value) + _FIELD_BYTES for key, value in metadata)
+def metadata_bytes(metadata: Metadata) -> int:
+    """The size of headers or trailers, as limits on either count it."""
+    size = 0
+    for key, value in metadata:
+        size += len(key) + len(value) + _FIELD_BYTES
+    return size

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.pipeline import merge_budgets
+from router.core.question import merge_budgets
 from router.model import UNLIMITED, Budget, Fleet, Policy, Relax
 from router.sim.replica import Physics
 from router.sim.traffic import Names, Traffic

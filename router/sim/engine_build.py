@@ -20,7 +20,7 @@ from router.core.latency import (
     z_of,
 )
 from router.core.layout import Candidates, Layout
-from router.core.lengths import _MOST_PRIORS, _Lengths
+from router.core.lengths import MOST_PRIORS, _Lengths
 from router.core.seat import BELIEVED_FOR
 from router.errors import InvalidMetadataError, TraceError
 from router.model import Fleet, Policy, Profile
@@ -272,7 +272,7 @@ def _lengths(simulation: Simulation, site: Site) -> Floats:
         prior = _Lengths(simulation.fleet.priors[one.model])
         lengths[:, m, 0] = (
             prior.mean, prior.log_mean, prior.log_variance, prior.log_top, math.nan, 1.0,
-            max(1.0, _MOST_PRIORS * prior.mean), 0.0,
+            max(1.0, MOST_PRIORS * prior.mean), 0.0,
         )  # fmt: skip
     return lengths
 

@@ -179,12 +179,11 @@ class _Replay:
         """What a gateway learns of a success; a unary answer does not tell its TTFT."""
         tells = flight.timed.streamed or isinstance(flight.decision.served.profile, TaskProfile)
         seen_ttft_ms = ttft_ms if tells else math.nan
-        served = Served(0, batch, seen_ttft_ms, e2e_ms)
-        rtt_ms = flight.decision.rtt_ms
+        served = Served(0, batch, seen_ttft_ms, e2e_ms, flight.decision.rtt_ms)
         prediction = prediction_of(
             flight.decision, flight.factors, batch, flight.lease.batch_at_start
         )
-        teach_latency(flight.lease.seat, prediction, served, ended.output_tokens, rtt_ms)
+        teach_latency(flight.lease.seat, prediction, served, ended.output_tokens)
         request = flight.timed.request
         self._lengths.observe(
             request.model, request.tenant, request.input_tokens, ended.output_tokens

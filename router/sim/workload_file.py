@@ -39,10 +39,9 @@ from router.sim.request_rows import (
     open_rows,
 )
 from router.sim.traffic import NO_OUTPUT_LIMIT, Names, Traffic
-from router.telemetry.request_file import COLUMNS
+from router.telemetry.request_file import COLUMNS, MOST_TOKENS
 
 KEPT_ROWS: Final = 4_000_000
-_MOST_TOKENS: Final = 10_000_000
 _SEPARATORS = re.compile(r"[,;|\s]+")
 
 
@@ -230,8 +229,8 @@ class FileWorkload:
     def _tokens(self, rows: Rows, column: str) -> NDArray[np.int32]:
         values = rows.numbers[column]
         with np.errstate(invalid="ignore"):
-            good = (values >= 1.0) & (values <= _MOST_TOKENS) & (values == np.floor(values))
-        what = f"a whole number from 1 to {_MOST_TOKENS}"
+            good = (values >= 1.0) & (values <= MOST_TOKENS) & (values == np.floor(values))
+        what = f"a whole number from 1 to {MOST_TOKENS}"
         if column == "output_tokens" and (values == 0.0).any():
             what += " (leave out requests that got no answer)"
         self._require(rows, column, good, what)

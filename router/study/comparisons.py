@@ -26,7 +26,7 @@ from router.study.svg import (
     logarithmic,
     nines,
     ticks,
-)  # fmt: skip
+)
 from router.study.units import grams, milliseconds, percent
 
 

@@ -32,9 +32,14 @@ class RowsView(Protocol):
     """Rows of an answer that could not be used, for one reason."""
 
     @property
-    def fault(self) -> str: ...
+    def fault(self) -> str:
+        """One of ROW_FAULTS."""
+        ...
+
     @property
-    def rows(self) -> int: ...
+    def rows(self) -> int:
+        """How many."""
+        ...
 
 
 class CarbonMetrics:

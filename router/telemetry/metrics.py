@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from prometheus_client import (
@@ -37,6 +38,10 @@ _RATIO = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 UNKNOWN = "unknown"
 
 _Add = Callable[[float], None]
+
+
+def _counter(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Counter:
+    return Counter(f"carbon_router_{name}", text, labels, registry=registry)
 
 
 class _Row(NamedTuple):
@@ -73,7 +78,9 @@ class Metrics:
         self._rows: dict[tuple[str, str, str, str, bool], _Row] = {}
         self._unanswered: dict[tuple[str, str, str], _Add] = {}
         self._refusals: dict[str, _Add] = {}
-        self._build_counters(registry)
+        self._count_answers(registry)
+        self._count_faults(registry)
+        self._count_figures(registry)
         self._build_histograms(registry)
         self._gauges = FleetGauges(registry)
         self._reloaded_at = Gauge(
@@ -85,10 +92,8 @@ class Metrics:
         )
         self.carbon = CarbonMetrics(registry)
 
-    def _build_counters(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"carbon_router_{name}", text, labels, registry=registry)
-
+    def _count_answers(self, registry: CollectorRegistry) -> None:
+        counter = partial(_counter, registry)
         self._requests = counter(
             "requests_total",
             "Requests by gRPC code; region is empty where none answered.",
@@ -127,12 +132,12 @@ class Metrics:
             "Answered requests whose joules or grams are not known; missing from those totals.",
             "region", "model",
         )  # fmt: skip
-        self._ignored = counter(
-            "ignored_claims_total",
-            "Answered requests with a count of tokens that routing could not use.",
-            "claim",
+
+    def _count_faults(self, registry: CollectorRegistry) -> None:
+        counter = partial(_counter, registry)
+        self._ejections = counter(
+            "ejections_total", "Endpoints taken out, for whatever cause.", "endpoint"
         )
-        self._ejections = counter("ejections_total", "Outlier ejections.", "endpoint")
         self._retries = counter("retries_total", "Retries by the failure that caused it.", "reason")
         self._restarts = counter(
             "background_restarts_total", "Background tasks that died and were restarted.", "task"
@@ -140,16 +145,25 @@ class Metrics:
         self._scrape_failures = counter(
             "load_scrape_failures_total", "Load scrapes without a usable answer.", "endpoint"
         )
-        self._samples_dropped = counter(
-            "load_samples_dropped_total",
-            "Samples of backends' metrics pages that could not be used; the others were.",
-            "endpoint",
-        )
         self._logged = counter(
             "request_log_rows_total", "Rows of log.requests: written, or lost.", "outcome"
         )
         self._reloads = counter(
             "reloads_total", "Reloads of the configuration, by process and outcome.", "outcome"
+        )
+
+    def _count_figures(self, registry: CollectorRegistry) -> None:
+        """What callers and servers said that could not be used."""
+        counter = partial(_counter, registry)
+        self._ignored = counter(
+            "ignored_claims_total",
+            "Answered requests with a count of tokens that routing could not use.",
+            "claim",
+        )
+        self._samples_dropped = counter(
+            "load_samples_dropped_total",
+            "Samples of backends' metrics pages that could not be used; the others were.",
+            "endpoint",
         )
         self._orca_malformed = counter(
             "orca_malformed_total", "Unusable load reports in backend trailers."
@@ -254,7 +268,7 @@ class Metrics:
         self._retries.labels(self._reasons(reason)).inc()
 
     def ejected(self, endpoint: str) -> None:
-        """Count one outlier ejection."""
+        """Count one endpoint that was taken out."""
         self._ejections.labels(self._endpoints(endpoint)).inc()
 
     def restarted(self, task: str) -> None:

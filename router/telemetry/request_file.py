@@ -21,7 +21,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from router.config.settings import RequestLogSettings
+from router.config.settings import RequestFileSettings
 from router.contract import Rng
 from router.model import Receipt
 from router.telemetry.appended import AppendedFile
@@ -31,16 +31,17 @@ COLUMNS: Final = (
     "time", "origin", "model", "input_tokens", "output_tokens", "ttft_budget_ms",
     "tpot_budget_ms", "e2e_budget_ms", "tenant", "residency", "max_output_tokens", "sample",
     "decision_id", "endpoint", "region", "grid_zone", "attempts", "ttft_ms", "e2e_ms",
-    "energy_j", "energy_kind", "gco2e",
+    "tokens_kind", "energy_j", "energy_kind", "gco2e",
 )  # fmt: skip
-_MOST_TOKENS: Final = 10_000_000
+# Of one request, in a workload.
+MOST_TOKENS: Final = 10_000_000
 _MAX_ROWS: Final = 10_000
 _BATCH: Final = 512
 
 _log = logging.getLogger(__name__)
 
 
-def row_of(receipt: Receipt, settings: RequestLogSettings) -> list[str]:
+def row_of(receipt: Receipt, settings: RequestFileSettings) -> list[str]:
     """One row, by `COLUMNS`. What is not known is blank, never 0."""
     request, budget = receipt.request, receipt.request.budget
     output_tokens = _tokens(receipt.output_tokens)
@@ -68,6 +69,7 @@ def row_of(receipt: Receipt, settings: RequestLogSettings) -> list[str]:
         str(receipt.attempts),
         _figure(receipt.ttft_ms),
         _figure(receipt.e2e_ms),
+        str(receipt.tokens_kind) if output_tokens else "",
         _figure(receipt.energy_j),
         str(receipt.energy_kind),
         _figure(receipt.gco2e),
@@ -82,7 +84,7 @@ class RequestFile:
 
     def __init__(
         self,
-        settings: RequestLogSettings | None,
+        settings: RequestFileSettings | None,
         rng: Rng,
         told: Callable[[int, int], None],
         max_rows: int = _MAX_ROWS,
@@ -91,11 +93,11 @@ class RequestFile:
         self._told = told
         self._queue: queue.Queue[_Row | None] = queue.Queue(max_rows)
         self._thread: threading.Thread | None = None
-        self._settings: RequestLogSettings | None = None
+        self._settings: RequestFileSettings | None = None
         self._file: AppendedFile | None = None
         self.configure(settings)
 
-    def configure(self, settings: RequestLogSettings | None) -> None:
+    def configure(self, settings: RequestFileSettings | None) -> None:
         """Write by ``settings`` from now on, into a file opened anew; None: write nothing."""
         self._settings = settings
         self._file = None
@@ -167,7 +169,7 @@ class RequestFile:
 
 class _Row(NamedTuple):
     receipt: Receipt
-    settings: RequestLogSettings
+    settings: RequestFileSettings
     file: AppendedFile
 
 
@@ -186,7 +188,7 @@ def _stamp(unix_s: float) -> str:
 
 def _tokens(count: float) -> str:
     """A whole number a workload may hold; blank for what is not known or beyond it."""
-    return str(round(count)) if 1.0 <= count <= _MOST_TOKENS else ""
+    return str(round(count)) if 1.0 <= count <= MOST_TOKENS else ""
 
 
 def _figure(value: float) -> str:

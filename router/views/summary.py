@@ -104,11 +104,12 @@ def policy_line(policy: Policy) -> Text:
 def _residency_lines(config: Config) -> list[Text]:
     """The operator's own limits on where requests may run."""
     rules = config.fleet.residency
-    limits = [(f"policy {config.policy.name}", config.policy.residency)] * bool(
-        config.policy.residency
-    )
-    limits += [(f"model {name}", names) for name, names in sorted(rules.models.items())]
-    limits += [(f"tenant {name}", names) for name, names in sorted(rules.tenants.items())]
+    limits = [
+        (f"policy {config.policy.name}", config.policy.residency),
+        *((f"model {name}", names) for name, names in sorted(rules.models.items())),
+        *((f"tenant {name}", names) for name, names in sorted(rules.tenants.items())),
+    ]
+    limits = [limit for limit in limits if limit[1]]
     if not limits:
         return []
     told = "; ".join(f"{who}: {', '.join(sorted(names))}" for who, names in limits)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from router.backends import names as module
 from router.backends.grpc import GrpcBackend, _target
 from router.backends.names import NameWatch, SystemResolver, has_moved, is_name
+from router.errors import UpstreamLostError
 from tests.backends.upstreams import soon, upstream
 from tests.director.support import Hands
 
@@ -218,6 +219,20 @@ async def test_a_move_that_still_waits_does_not_outlive_the_gateway(backend):
             moving.cancel()
             await backend.close()
         assert "connection was given up" in str(unary.result())
+
+
+@pytest.mark.parametrize("give_up", ["reset", "prune"])
+async def test_calls_that_hang_where_a_name_was_before_are_given_up_with_the_rest(backend, give_up):
+    async with two_servers() as (first, _, named):
+        first.unary = first.hang
+        async with asyncio.timeout(20.0), asyncio.TaskGroup() as group:
+            unary = group.create_task(fails(backend.unary(named, "ModelInfer", b"1", (), 15.0)))
+            await first.started.wait()
+            group.create_task(backend.redirect(named.address, ["127.0.0.2"]))
+            await asyncio.sleep(0)  # it begins
+            await (backend.reset(named) if give_up == "reset" else backend.prune(()))
+        assert type(unary.result()) is UpstreamLostError
+    assert not backend._leaving
 
 
 async def fails(awaitable):

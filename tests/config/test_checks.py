@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from router.config import checks
+from router.core import layout
 from tests.config.samples import DELETE, loaded, problems, sample
 
 MARGINAL = {"carbon/basis": "marginal", "carbon/factors": "none"}
@@ -187,3 +189,7 @@ def test_a_marginal_trace_with_own_annual_means_is_allowed(tmp_path: Path) -> No
     sources = [trace(tmp_path), {"kind": "static", "g_per_kwh": {"X": 0}}]
     carbon = loaded(tmp_path, {**MARGINAL, "carbon/sources": sources}).settings.carbon
     assert [type(source).__name__ for source in carbon.sources] == ["TraceSpec", "StaticSpec"]
+
+
+def test_as_many_residency_lists_are_allowed_as_a_decision_tells_apart():
+    assert checks.MAX_RESIDENCY_SETS == layout.MAX_RESIDENCY_SETS

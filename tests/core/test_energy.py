@@ -9,10 +9,8 @@ from pydantic import TypeAdapter
 
 from router.config.profiles import ProfileSchema
 from router.core.energy import (
-    J_PER_KWH,
     attributional_j_per_token,
     estimate_run,
-    facility_grams,
     long_run_energy,
     power_w,
     predict_run,
@@ -21,6 +19,7 @@ from router.core.energy import (
     token_rate,
     tpot_ms,
 )
+from tests.core.worlds import facility_grams
 from tests.factories import task_profile, token_profile
 
 SHIPPED = {
@@ -198,11 +197,6 @@ def test_a_prediction_is_the_estimate_of_a_run_that_goes_as_predicted(profile, t
     assert predict_run(profile, 100.0, tokens, batch) >= steady * (1.0 - 1e-9)
 
 
-def test_a_kilowatt_hour_at_one_gram_is_one_gram():
-    assert facility_grams(J_PER_KWH, 1.0, 1.0) == 1.0
-    assert facility_grams(1000.0 * 3600.0, 1.0, 400.0) == 400.0
-
-
 def test_no_thousandfold_slip():
     """A 405B answer of 6,706 J at 400 g/kWh and PUE 1.1 is 0.82 g: not mg, not kg."""
     assert facility_grams(6706.0, 1.1, 400.0) == pytest.approx(0.8196, rel=1e-3)
@@ -212,9 +206,3 @@ def test_no_thousandfold_slip():
         assert 0.002 < grams < 1.0, profile.name
         joules = long_run_energy(profile).j_per_token * 300
         assert 10.0 < joules < 3000.0, profile.name
-
-
-@given(st.floats(0.0, 1e12), st.floats(1.0, 3.0), st.floats(1.0, 2000.0))
-def test_grams_lead_back_to_joules(joules, pue, g_per_kwh):
-    grams = facility_grams(joules, pue, g_per_kwh)
-    assert grams / g_per_kwh / pue * J_PER_KWH == pytest.approx(joules, rel=1e-12)

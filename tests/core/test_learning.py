@@ -28,7 +28,7 @@ def teach(world, times, ttft_ms, tpot_ms, tokens=200.0, streamed=True):
         assert prediction == pytest.approx(TRUE)
         e2e_ms = RTT_MS + ttft_ms + (tokens - 1.0) * tpot_ms
         seen_ttft = RTT_MS + ttft_ms if streamed else math.nan
-        teach_latency(seat, prediction, Run(0, 1.0, seen_ttft, e2e_ms), tokens, RTT_MS)
+        teach_latency(seat, prediction, Run(0, 1.0, seen_ttft, e2e_ms, RTT_MS), tokens)
 
 
 def middle(seat, prefill_ms=15.0):
@@ -85,16 +85,19 @@ def test_a_delay_of_the_path_adds_to_the_first_token_and_to_the_end_and_to_no_en
 @pytest.mark.parametrize(
     ("run", "tokens"),
     [
-        (Run(0, 1.0, math.nan, 2000.0), math.nan),  # how long was the answer?
-        (Run(0, 1.0, math.nan, 40.0), 200.0),  # quicker than the round trip: a clock's error
-        (Run(0, 1.0, math.nan, math.nan), 200.0),
+        (Run(0, 1.0, math.nan, 2000.0, RTT_MS), math.nan),  # how long was the answer?
+        (
+            Run(0, 1.0, math.nan, 40.0, RTT_MS),
+            200.0,
+        ),  # quicker than the round trip: a clock's error
+        (Run(0, 1.0, math.nan, math.nan, RTT_MS), 200.0),
     ],
 )
 def test_what_cannot_be_told_teaches_nothing(run, tokens):
     world = World()
     seat = world.seat("w")
     before = seat.factors
-    teach_latency(seat, TRUE, run, tokens, RTT_MS)
+    teach_latency(seat, TRUE, run, tokens)
     assert seat.factors == before
 
 
@@ -102,7 +105,7 @@ def test_a_task_teaches_its_service_time():
     world = World()
     seat = world.seat("w")
     for _ in range(300):
-        teach_latency(seat, Prediction(800.0, 0.0), Run(0, 1.0, math.nan, 1680.0), 1.0, RTT_MS)
+        teach_latency(seat, Prediction(800.0, 0.0), Run(0, 1.0, math.nan, 1680.0, RTT_MS), 1.0)
     assert middle(seat, 800.0)[0] == pytest.approx(2.0, rel=0.01)
     assert world.decide(request(), expected=Expected(1.0, 1.0, 1.0)).ttft_ms > RTT_MS
 
@@ -118,7 +121,7 @@ def test_streams_of_different_prompts_tell_a_delay_of_the_path_from_a_slow_prefi
         prediction = prediction_of(world.decide(expected=expected), seat.factors, 1.0, 1.0)
         ttft_ms = RTT_MS + 10.0 + prediction.prefill_ms
         e2e_ms = ttft_ms + 199.0 * 6.1
-        teach_latency(seat, prediction, Run(0, 1.0, ttft_ms, e2e_ms), 200.0, RTT_MS)
+        teach_latency(seat, prediction, Run(0, 1.0, ttft_ms, e2e_ms, RTT_MS), 200.0)
     assert seat.wait.middle() == pytest.approx((10.0, 1.0), rel=0.02)
     long = world.decide(expected=Expected(16_000.0, 200.0, 500.0))
     assert long.ttft_ms == pytest.approx(RTT_MS + 10.0 + 810.0, rel=0.03)
@@ -133,8 +136,10 @@ def test_a_request_that_had_to_queue_teaches_nothing_of_the_wait(streamed):
     prediction = prediction_of(decision, seat.factors, 300.0, 257.0)
     assert math.isnan(prediction.prefill_ms)
     before = seat.factors
-    run = Run(0, 300.0, RTT_MS + 900.0 if streamed else math.nan, RTT_MS + 900.0 + 199.0 * 31.6)
-    teach_latency(seat, prediction, run, 200.0, RTT_MS)
+    run = Run(
+        0, 300.0, RTT_MS + 900.0 if streamed else math.nan, RTT_MS + 900.0 + 199.0 * 31.6, RTT_MS
+    )
+    teach_latency(seat, prediction, run, 200.0)
     assert seat.wait.middle() == (0.0, 1.0)
     assert (seat.factors.tpot == before.tpot) is not streamed
 
@@ -152,8 +157,8 @@ def test_tpot_is_held_against_the_load_that_there_was():
     )
     for _ in range(300):
         prediction = prediction_of(decision, seat.factors, 41.0, 41.0)
-        run = Run(0, 41.0, RTT_MS + 15.0, RTT_MS + 15.0 + 199.0 * 10.1)
-        teach_latency(seat, prediction, run, 200.0, RTT_MS)
+        run = Run(0, 41.0, RTT_MS + 15.0, RTT_MS + 15.0 + 199.0 * 10.1, RTT_MS)
+        teach_latency(seat, prediction, run, 200.0)
     assert middle(seat)[1] == pytest.approx(1.0, rel=0.01)
 
 
@@ -175,8 +180,8 @@ def test_a_false_length_of_the_prompt_teaches_nothing_of_the_wait():
         long = Expected(8182.0, 200.0, 500.0)
         decision = world.decide(expected=long)
         prediction = prediction_of(decision, seat.factors, 1.0, 1.0, prompt_known=False)
-        run = Run(0, 1.0, RTT_MS + 15.0, RTT_MS + 15.0 + 199.0 * 6.1)
-        teach_latency(seat, prediction, run, 200.0, RTT_MS)
+        run = Run(0, 1.0, RTT_MS + 15.0, RTT_MS + 15.0 + 199.0 * 6.1, RTT_MS)
+        teach_latency(seat, prediction, run, 200.0)
     assert (seat.factors.ttft, seat.factors.delay_ms) == (before.ttft, before.delay_ms)
 
 

@@ -7,17 +7,12 @@ from hypothesis import strategies as st
 
 from router.core.board import Board
 from router.core.claims import MAX_PAYLOAD_BYTES, MAX_TOKENS
-from router.core.energy import J_PER_KWH, facility_grams, long_run_energy
+from router.core.energy import J_PER_KWH, long_run_energy
 from router.core.latency import z_of
 from router.core.lease import Lease
 from router.core.lengths import Expected
-from router.core.pipeline import (
-    CARBON_UNKNOWN,
-    ORIGIN_UNKNOWN,
-    decide,
-)
+from router.core.pipeline import CARBON_UNKNOWN, decide
 from router.errors import (
-    InvalidMetadataError,
     NothingFeasibleError,
     RefusedError,
     ShedError,
@@ -29,7 +24,17 @@ from router.model import (
     Energy,
     Relax,
 )
-from tests.core.worlds import EXPECTED, REGIONS, REQUESTS, RTT, World, refusal, two, worlds
+from tests.core.worlds import (
+    EXPECTED,
+    REGIONS,
+    REQUESTS,
+    RTT,
+    World,
+    facility_grams,
+    refusal,
+    two,
+    worlds,
+)
 from tests.factories import (
     LATENCY_FIRST,
     NOW,
@@ -110,20 +115,6 @@ def test_the_origin_decides_the_round_trip():
     world = World(the_policy=policy(weights=LATENCY_FIRST))
     assert world.decide(request(origin="home")).endpoint.name == "e"
     assert world.decide(request(origin="coast")).endpoint.name == "w"
-
-
-def test_an_unknown_origin_takes_the_default_and_says_so():
-    decision = World().decide(request(origin="atlantis"))
-    assert (decision.rtt_ms, decision.flags) == (80.0, (ORIGIN_UNKNOWN,))
-    silent = World().decide(request(origin=""))
-    assert (silent.rtt_ms, silent.flags) == (80.0, ())
-
-
-@pytest.mark.parametrize("origin", ["", "atlantis"])
-def test_without_a_default_an_unknown_origin_is_an_error(origin):
-    the_fleet = fleet(endpoint("w"), rtt_ms={"home": {"west": 1.0}}, default_origin="")
-    with pytest.raises(InvalidMetadataError, match=r"known origins: home"):
-        World(the_fleet).decide(request(origin=origin))
 
 
 def test_an_unknown_model_is_an_error():

@@ -4,23 +4,14 @@ import pytest
 
 from router.core.claims import IGNORED
 from router.core.columns import mean_over
-from router.core.energy import facility_grams, long_run_energy
+from router.core.energy import long_run_energy
 from router.core.latency import z_of
 from router.core.lengths import Expected
-from router.core.pipeline import (
-    CARBON_STALE,
-    CARBON_UNKNOWN,
-    ORIGIN_UNKNOWN,
-)
-from router.errors import (
-    ShedError,
-)
-from router.model import (
-    Kind,
-    StaleCarbon,
-    Weights,
-)
-from tests.core.worlds import CARBON, RTT, World
+from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
+from router.core.question import ORIGIN_UNKNOWN
+from router.errors import ShedError
+from router.model import Kind, StaleCarbon, Weights
+from tests.core.worlds import CARBON, RTT, World, facility_grams
 from tests.factories import (
     HOUR,
     LATENCY_FIRST,

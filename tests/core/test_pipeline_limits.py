@@ -7,11 +7,7 @@ from hypothesis import strategies as st
 from router.core.latency import z_of
 from router.core.lease import Lease
 from router.core.lengths import Expected
-from router.core.pipeline import (
-    CARBON_UNKNOWN,
-    batch_cap,
-    merge_budgets,
-)
+from router.core.pipeline import CARBON_UNKNOWN, batch_cap
 from router.errors import (
     BudgetImpossibleError,
     NothingFeasibleError,
@@ -182,19 +178,6 @@ def test_rungs_are_taken_in_order_and_no_further_than_needed(ladder, relaxed, na
 def test_both_rungs_where_both_are_needed():
     chosen = policy(max_g_per_kwh=100.0, budget=Budget(ttft_ms=1.0), ladder=BOTH_RUNGS)
     assert World(the_policy=chosen).decide().relaxed == BOTH_RUNGS
-
-
-limit = st.sampled_from([UNLIMITED, 10.0, 20.0, 30.0])
-budgets = st.builds(Budget, limit, limit, limit, st.booleans())
-
-
-@given(budgets, budgets)
-def test_each_limit_is_the_callers_where_it_set_one(own, fallback):
-    merged = merge_budgets(own, fallback)
-    for field in ("ttft_ms", "tpot_ms", "e2e_ms"):
-        mine, theirs = getattr(own, field), getattr(fallback, field)
-        assert getattr(merged, field) == (mine if mine < UNLIMITED else theirs)
-    assert merged.explicit == own.explicit
 
 
 def test_a_callers_looser_limit_replaces_the_policys_and_only_that_one():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.pipeline import ask
+from router.core.question import ask
 from router.core.residency import Party, listed, parties
 from router.errors import InvalidMetadataError, RefusedError, ResidencyError
 from router.model import ResidencyRules

@@ -32,6 +32,11 @@ REGIONS = [region("east", ("us", "va"), pue=1.5), region("west", ("us", "ca"), p
 CARBON = forecasts(east=500, west=200)
 
 
+def facility_grams(it_energy_j, pue, g_per_kwh):
+    """gCO2e of IT joules: E / 3.6e6 * PUE * CI (SCIENCE, section 2)."""
+    return it_energy_j / 3.6e6 * pue * g_per_kwh
+
+
 def two(*models, **changes):
     return fleet(
         endpoint("e", "east", *models, **changes),

@@ -105,7 +105,7 @@ def test_a_sequence_stays_where_its_state_is_though_its_caller_avoids_that(room)
 def test_a_begun_sequence_ends_with_its_endpoint_and_may_begin_anew(room):
     place(room, "c", begun=True)
     dead(room, "c")
-    with pytest.raises(NothingFeasibleError):
+    with pytest.raises(NothingFeasibleError, match="holds sequence 's' is out"):
         first(room, sequence_id="s")
     assert first(room, sequence_id="s") == "a"
 
@@ -137,7 +137,7 @@ def test_a_busy_endpoint_keeps_its_sequence(room):
 
 def test_a_sequence_whose_endpoint_left_the_fleet_begins_anew(room):
     place(room, "gone", begun=True)
-    with pytest.raises(NothingFeasibleError):
+    with pytest.raises(NothingFeasibleError, match="begin the sequence anew"):
         first(room, sequence_id="s")
     assert first(room, sequence_id="s") == "a"
 

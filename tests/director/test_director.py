@@ -581,6 +581,14 @@ async def test_the_last_failure_of_a_question_is_told():
     assert len(room.backend.asked) == 3
 
 
+async def test_an_endpoint_with_two_versions_of_the_model_is_asked_once():
+    both = endpoint("a", "near", served(version="1"), served(version="2"))
+    the_fleet = fleet(both, endpoint("b", "near", served(version="2")))
+    room = Room({"a": fails("fault"), "b": Says(b"meta")}, the_fleet=the_fleet)
+    assert (await ask(room)).payload == b"meta"
+    assert room.backend.asked == ["a", "b"]
+
+
 # Looking without touching
 
 

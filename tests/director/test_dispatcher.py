@@ -228,7 +228,7 @@ async def test_a_question_pins_nothing():
 
 
 class Shared:
-    """Claims of which the first ``lost`` are lost to another worker, which has the place then."""
+    """Places of which the first ``lost`` are lost to another worker, which has the place then."""
 
     def __init__(self, room, lost, told=True):
         self.room = room
@@ -253,7 +253,7 @@ class Shared:
 
 async def test_a_place_that_another_worker_took_sends_a_new_sequence_elsewhere():
     room = Room(dict.fromkeys("ab", ANSWER))
-    room.director.claims = Shared(room, lost=1)
+    room.director.places = Shared(room, lost=1)
     assert await ask(room) == "b"
     assert pinned(room) == "b"
 
@@ -261,7 +261,7 @@ async def test_a_place_that_another_worker_took_sends_a_new_sequence_elsewhere()
 async def test_a_begun_sequence_waits_for_the_place_that_another_worker_took():
     room = Room(dict.fromkeys("ab", ANSWER))
     assert await ask(room) == "a"
-    room.director.claims = Shared(room, lost=1)
+    room.director.places = Shared(room, lost=1)
     with pytest.raises(ShedError):
         await ask(room)
     assert pinned(room) == "a"
@@ -270,17 +270,17 @@ async def test_a_begun_sequence_waits_for_the_place_that_another_worker_took():
 async def test_nobody_is_refused_because_of_what_another_worker_has_given_back():
     room = Room(dict.fromkeys("ab", ANSWER))
     assert await ask(room) == "a"
-    room.director.claims = claims = Shared(room, lost=0)
+    room.director.places = places = Shared(room, lost=0)
     room.seat("a").set_peers(10**6)
     with pytest.raises(ShedError):
         await ask(room)
-    claims.leaves = "a"
+    places.leaves = "a"
     assert await ask(room) == "a"
 
 
 async def test_claims_that_are_always_lost_come_to_an_end():
     room = Room({"a": ANSWER})
-    room.director.claims = claims = Shared(room, lost=10**9, told=False)
+    room.director.places = places = Shared(room, lost=10**9, told=False)
     with pytest.raises(ShedError, match="other workers"):
         await ask(room)
-    assert len(claims.asked) < 100
+    assert len(places.asked) < 100

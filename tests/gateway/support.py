@@ -101,6 +101,9 @@ class Script:
 
     async def ask(self, model, version, method, payload, metadata, deadline_s):
         self.calls.append((model, version, method, payload))
+        self.started.set()
+        if self.release is not None:
+            await self.release.wait()
         if self.error is not None:
             raise self.error
         return UnaryReply(self.answer.payload, (), self.answer.trailers)

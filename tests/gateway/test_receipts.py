@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core import pipeline
+from router.core.claims import IGNORED
+from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
+from router.core.question import ORIGIN_UNKNOWN
 from router.core.reports import Doubt
+from router.director.choice import BUDGET_MISSED
 from router.gateway.receipts import StreamReceipts, trailers
+from router.gateway.trailers import SHORTENED
 from router.model import Predicted, Provenance, Relax, TokensKind
 from tests.factories import NOW, endpoint, intensity, served, task_profile
 from tests.gateway.support import decision, receipt
@@ -202,5 +206,13 @@ def test_every_key_has_a_row_and_every_row_a_key():
 
 
 def test_every_flag_is_named():
-    flags = {pipeline.ORIGIN_UNKNOWN, pipeline.CARBON_STALE, pipeline.CARBON_UNKNOWN, *Doubt}
+    flags = {
+        ORIGIN_UNKNOWN,
+        CARBON_STALE,
+        CARBON_UNKNOWN,
+        *IGNORED,
+        BUDGET_MISSED,
+        SHORTENED,
+        *Doubt,
+    }
     assert {flag for flag in flags if f"`{flag}`" not in DOCUMENT} == set()

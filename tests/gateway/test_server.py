@@ -134,6 +134,30 @@ async def test_draining_cuts_what_does_not_end_in_time():
     assert (code, trailers["x-carbon-reason"]) == (grpc.StatusCode.UNAVAILABLE, "draining")
 
 
+async def test_a_question_that_does_not_end_in_time_is_told_why():
+    director = Script()
+    director.release = asyncio.Event()
+    async with running(director) as gateway:
+        call = gateway.stub.ModelMetadata(pb.ModelMetadataRequest(name="llama"))
+        await soon(director.started.wait())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(gateway.gateway.drain(0.01))
+            code, _, trailers = await error_of(call)
+    assert (code, trailers["x-carbon-reason"]) == (grpc.StatusCode.UNAVAILABLE, "draining")
+
+
+async def test_a_small_call_whose_message_does_not_come_in_time_is_told_why():
+    async with running(Script()) as gateway:
+        path = "/carbonrouter.v1.CarbonRouter/Decide"
+        call = gateway.channel.stream_unary(path)()
+        while not gateway.gateway.intake.calls:
+            await asyncio.sleep(0.001)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(gateway.gateway.drain(0.01))
+            code, _, trailers = await error_of(call)
+    assert (code, trailers["x-carbon-reason"]) == (grpc.StatusCode.UNAVAILABLE, "draining")
+
+
 async def test_a_stream_that_does_not_end_in_time_is_told_why():
     director = Script()
     director.streams = endless

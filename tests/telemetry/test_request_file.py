@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config.settings import RequestLogSettings
-from router.model import Budget, Request
+from router.config.settings import RequestFileSettings
+from router.model import Budget, Request, TokensKind
 from router.telemetry.appended import AppendedFile
 from router.telemetry.request_file import COLUMNS, RequestFile, row_of
 from tests.factories import NOW
@@ -34,7 +34,7 @@ class Tally:
 
 def settings(folder, **changes):
     values = {"sample": 1.0, "max_bytes": 10**6, "keep": 1, "tenant": "hash", **changes}
-    return RequestLogSettings(folder / "requests.csv", **values)
+    return RequestFileSettings(folder / "requests.csv", **values)
 
 
 def named(folder, a_receipt, **changes):
@@ -54,6 +54,12 @@ def test_a_row_holds_what_a_workload_needs_and_what_the_receipt_says(tmp_path):
     assert (row["ttft_budget_ms"], row["tpot_budget_ms"]) == ("300", "")
     assert (row["decision_id"], row["endpoint"], row["energy_j"]) == ("gw-1", "west-0", "215.5")
     assert "secret-id" not in row.values()
+
+
+def test_an_estimate_of_the_answers_length_says_that_it_is_one(tmp_path):
+    estimated = receipt(tokens_kind=TokensKind.ESTIMATED)
+    assert named(tmp_path, estimated)["tokens_kind"] == "estimated"
+    assert named(tmp_path, estimated._replace(output_tokens=math.nan))["tokens_kind"] == ""
 
 
 def test_what_is_not_known_is_blank(tmp_path):

@@ -97,7 +97,7 @@ class Nowcast:
 
     def _append(
         self, zone: _Zone, hour: int, intensity: Intensity, score: bool, issue: bool
-    ) -> None:  # fmt: skip
+    ) -> None:
         model, value = zone.model, intensity.g_per_kwh
         if hour > model.newest_h:
             zone.readings = 0

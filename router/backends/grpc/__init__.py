@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import re
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,15 +12,12 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from router._pb.inference_pb2 import ModelReadyRequest, ServerReadyResponse
+from router.backends.grpc.statuses import error_of
 from router.contract import Metadata, Probe, UnaryReply
 from router.errors import (
-    UpstreamBusyError,
-    UpstreamDeniedError,
     UpstreamError,
     UpstreamFaultError,
-    UpstreamInternalError,
     UpstreamLostError,
-    UpstreamRejectedError,
     UpstreamTimeoutError,
     UpstreamUnreachedError,
 )
@@ -32,51 +28,7 @@ _SERVICE = "/inference.GRPCInferenceService/"
 # What the transport of each hop writes for itself; grpc-* is dropped by prefix.
 _HOP_BY_HOP = frozenset(("te", "content-type", "user-agent", "host", "connection"))
 
-_LEAVES: dict[grpc.StatusCode, type[UpstreamError]] = {
-    grpc.StatusCode.UNAVAILABLE: UpstreamFaultError,
-    grpc.StatusCode.DATA_LOSS: UpstreamFaultError,
-    grpc.StatusCode.ABORTED: UpstreamFaultError,
-    grpc.StatusCode.CANCELLED: UpstreamFaultError,
-    grpc.StatusCode.INTERNAL: UpstreamInternalError,
-    grpc.StatusCode.UNKNOWN: UpstreamInternalError,
-    grpc.StatusCode.NOT_FOUND: UpstreamDeniedError,
-    grpc.StatusCode.PERMISSION_DENIED: UpstreamDeniedError,
-    grpc.StatusCode.UNAUTHENTICATED: UpstreamDeniedError,
-    grpc.StatusCode.UNIMPLEMENTED: UpstreamDeniedError,
-    grpc.StatusCode.FAILED_PRECONDITION: UpstreamDeniedError,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: UpstreamBusyError,
-    grpc.StatusCode.DEADLINE_EXCEEDED: UpstreamTimeoutError,
-}
-# Whose own words travel on: they are about the request, and its sender should read them.
-_PASSED_ON = (UpstreamInternalError, UpstreamDeniedError, UpstreamRejectedError)
-
-# The words of C-core's transport, under these codes: no connection; a stream that no server saw
-# (REFUSED_STREAM, or beyond the last one of a GOAWAY); a connection that broke.
-_TRANSPORT = frozenset(
-    (
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.CANCELLED,
-    )
-)
-_REFUSED = re.compile(r"^(failed to connect to all addresses|(DNS|name) resolution failed)", re.I)
-_UNSEEN = re.compile(r"RST_STREAM with error code 7\b|^Stream removed \(GOAWAY received")
-_LOST = re.compile(
-    r"^Stream removed \((?!RST_STREAM)|socket closed|connection reset|broken pipe|"
-    r"(keepalive|ping) timeout|^transport",
-    re.IGNORECASE,
-)
-
-# RESOURCE_EXHAUSTED that no other replica would lift: the wording of C-core, grpc-go, grpc-java.
-_TOO_LARGE = re.compile(
-    r"larger than max|exceeds maximum size|metadata size exceeds", re.IGNORECASE
-)
-_MAX_DETAILS = 500
-# Calls on channels to an address that a name has left: as long as any may take without a deadline.
-_LEAVE_S = 900.0
 _CHECK_S = 0.1
-_WHOLE = re.compile(r"[0-9]{1,9}")
 
 
 class ChannelOptions(NamedTuple):
@@ -86,7 +38,8 @@ class ChannelOptions(NamedTuple):
     default and drop connections that ping more often. ``keepalive_timeout_ms`` also bounds how
     long written data may stay unacknowledged (TCP_USER_TIMEOUT). ``connect_ms``: for one attempt to
     connect. ``max_backoff_ms``: longest wait between attempts, so that a probe of a server that
-    came back finds it; gRPC's own 2 minutes would outlast an ejection.
+    came back finds it; gRPC's own 2 minutes would outlast an ejection. ``leave_s``: how long calls
+    may still take on channels to where a name pointed before.
     """
 
     channels_per_endpoint: int = 1
@@ -95,6 +48,7 @@ class ChannelOptions(NamedTuple):
     keepalive_timeout_ms: int = 20_000
     connect_ms: int = 5_000
     max_backoff_ms: int = 1_000
+    leave_s: float = 900.0
 
     def as_arguments(self) -> list[tuple[str, int]]:
         """The arguments of one grpc.aio channel."""
@@ -124,7 +78,8 @@ class GrpcBackend:
         self._channels: dict[str, list[grpc.aio.Channel]] = {}
         self._targets: dict[str, str] = {}
         self._busy: dict[str, _Busy] = {}
-        self._leaving: list[grpc.aio.Channel] = []
+        # Channels to where a name pointed before, on which calls finish.
+        self._leaving: dict[str, list[grpc.aio.Channel]] = {}
         self._unary: dict[tuple[str, str], Iterator[Any]] = {}
         self._streams: dict[str, Iterator[Any]] = {}
         self._closed = False
@@ -144,7 +99,7 @@ class GrpcBackend:
             initial_metadata = await call.initial_metadata()
             trailers = await call.trailing_metadata()
         except grpc.aio.AioRpcError as error:
-            raise _from_status(endpoint, error) from error
+            raise error_of(endpoint, error) from error
         except asyncio.CancelledError:
             _raise_unless_cancelled_here(endpoint)
             raise
@@ -179,15 +134,14 @@ class GrpcBackend:
 
     async def reset(self, endpoint: Endpoint) -> None:
         """Give up the connections to an address: its calls end with UpstreamLostError."""
-        kept = [address for address in self._channels if address != endpoint.address]
-        await self.prune(kept)
+        await self.prune([one for one in self._addresses() if one != endpoint.address])
 
     async def prune(self, addresses: Collection[str]) -> None:
         """Close the channels to every address that is not among ``addresses``, at once."""
-        gone = [address for address in self._channels if address not in addresses]
-        for address in self._targets.keys() - set(addresses):
-            del self._targets[address]
-        channels = [channel for address in gone for channel in self._forget(address)]
+        channels = []
+        for address in self._addresses() - set(addresses):
+            self._targets.pop(address, None)
+            channels += self._forget(address) + self._leaving.pop(address, [])
         await asyncio.gather(*(channel.close() for channel in channels))
 
     async def redirect(self, address: str, hosts: Sequence[str]) -> None:
@@ -196,19 +150,19 @@ class GrpcBackend:
         self._targets[address] = _target(address, hosts)
         busy = self._busy.get(address)
         leaving = self._forget(address)
-        self._leaving += leaving
+        self._leaving.setdefault(address, []).extend(leaving)
         waited_s = 0.0
-        while busy is not None and busy.calls and waited_s < _LEAVE_S:
+        while busy is not None and busy.calls and waited_s < self._options.leave_s:
             await asyncio.sleep(_CHECK_S)
             waited_s += _CHECK_S
         await asyncio.gather(*(channel.close() for channel in leaving))
-        self._leaving = [channel for channel in self._leaving if channel not in leaving]
+        left = [one for one in self._leaving.pop(address, ()) if one not in leaving]
+        if left:
+            self._leaving[address] = left
 
     async def close(self) -> None:
         """Close every channel; calls in flight end with UpstreamLostError."""
         self._closed = True
-        leaving, self._leaving = self._leaving, []
-        await asyncio.gather(*(channel.close() for channel in leaving))
         await self.prune(())
 
     async def _probe(
@@ -230,6 +184,9 @@ class GrpcBackend:
         except UpstreamError:
             return Probe.UNKNOWN
         return Probe.READY if ready else Probe.NOT_READY
+
+    def _addresses(self) -> set[str]:
+        return {*self._channels, *self._targets, *self._leaving}
 
     def _forget(self, address: str) -> list[grpc.aio.Channel]:
         """The next call opens channels anew; those so far are the caller's to close."""
@@ -305,7 +262,7 @@ class GrpcStream:
                 yield message
             self._trailers = tuple(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
-            raise _from_status(self._endpoint, error) from error
+            raise error_of(self._endpoint, error) from error
         except asyncio.CancelledError:
             _raise_unless_cancelled_here(self._endpoint)
             raise
@@ -353,33 +310,3 @@ def _raise_unless_cancelled_here(endpoint: Endpoint) -> None:
         raise UpstreamLostError(
             f"{endpoint.name}: the connection was given up during the call", code="UNAVAILABLE"
         ) from None
-
-
-def _from_status(endpoint: Endpoint, error: grpc.aio.AioRpcError) -> UpstreamError:
-    """The leaf of the error tree for an upstream status."""
-    code = error.code()
-    details = error.details() or ""
-    trailers = tuple(error.trailing_metadata() or ())
-    message = f"{endpoint.name}: {code.name}: {details[:_MAX_DETAILS]}"
-    # A server that answers sends trailers of its own, often; the transport never does.
-    if code in _TRANSPORT and not trailers:
-        refused = _REFUSED.search(details) is not None
-        if refused or _UNSEEN.search(details):
-            return UpstreamUnreachedError(message, code="UNAVAILABLE", refused=refused)
-        if _LOST.search(details):
-            return UpstreamLostError(message, code="UNAVAILABLE")
-    cls = _LEAVES.get(code, UpstreamRejectedError)
-    if cls is UpstreamBusyError and _TOO_LARGE.search(details):
-        cls = UpstreamRejectedError
-    if cls in _PASSED_ON:
-        return cls(details or code.name, code=code.name, trailers=trailers)
-    return cls(message, code=code.name, trailers=trailers, retry_after_s=_retry_after_s(trailers))
-
-
-def _retry_after_s(trailers: Metadata) -> float | None:
-    """The backend's hint; None without one, and for a negative pushback, which is no time."""
-    for key, unit_s in (("grpc-retry-pushback-ms", 1e-3), ("retry-after", 1.0)):
-        for name, value in trailers:
-            if name == key and isinstance(value, str) and _WHOLE.fullmatch(value):
-                return int(value) * unit_s
-    return None

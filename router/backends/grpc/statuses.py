@@ -1,0 +1,97 @@
+"""The table from statuses of upstream calls to leaves of the error tree.
+
+A status is the server's own, or the transport's where it was given none; which of the two can only
+be told by its words, since both use the same codes.
+"""
+
+from __future__ import annotations
+
+import re
+
+import grpc
+
+from router.contract import Metadata
+from router.errors import (
+    UpstreamBlamingError,
+    UpstreamBusyError,
+    UpstreamDeniedError,
+    UpstreamError,
+    UpstreamFaultError,
+    UpstreamInternalError,
+    UpstreamLostError,
+    UpstreamRejectedError,
+    UpstreamTimeoutError,
+    UpstreamUnreachedError,
+)
+from router.model import Endpoint
+
+_LEAVES: dict[grpc.StatusCode, type[UpstreamError]] = {
+    grpc.StatusCode.UNAVAILABLE: UpstreamFaultError,
+    grpc.StatusCode.DATA_LOSS: UpstreamFaultError,
+    grpc.StatusCode.ABORTED: UpstreamFaultError,
+    grpc.StatusCode.CANCELLED: UpstreamFaultError,
+    grpc.StatusCode.INTERNAL: UpstreamInternalError,
+    grpc.StatusCode.UNKNOWN: UpstreamInternalError,
+    grpc.StatusCode.NOT_FOUND: UpstreamDeniedError,
+    grpc.StatusCode.PERMISSION_DENIED: UpstreamDeniedError,
+    grpc.StatusCode.UNAUTHENTICATED: UpstreamDeniedError,
+    grpc.StatusCode.UNIMPLEMENTED: UpstreamDeniedError,
+    grpc.StatusCode.FAILED_PRECONDITION: UpstreamDeniedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: UpstreamBusyError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: UpstreamTimeoutError,
+}
+
+# The words of C-core's transport, under these codes: no connection; a stream that no server saw
+# (REFUSED_STREAM, or beyond the last one of a GOAWAY); a connection that broke.
+_TRANSPORT = frozenset(
+    (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.CANCELLED,
+    )
+)
+_REFUSED = re.compile(r"^(failed to connect to all addresses|(DNS|name) resolution failed)", re.I)
+_UNSEEN = re.compile(r"RST_STREAM with error code 7\b|^Stream removed \(GOAWAY received")
+_LOST = re.compile(
+    r"^Stream removed \((?!RST_STREAM)|socket closed|connection reset|broken pipe|"
+    r"(keepalive|ping) timeout|^transport",
+    re.IGNORECASE,
+)
+
+# RESOURCE_EXHAUSTED that no other replica would lift: the wording of C-core, grpc-go, grpc-java.
+_TOO_LARGE = re.compile(
+    r"larger than max|exceeds maximum size|metadata size exceeds", re.IGNORECASE
+)
+_MAX_DETAILS = 500
+_WHOLE = re.compile(r"[0-9]{1,9}")
+
+
+def error_of(endpoint: Endpoint, error: grpc.aio.AioRpcError) -> UpstreamError:
+    """The leaf of the error tree for a call that ``endpoint`` ended, or its transport."""
+    code = error.code()
+    details = error.details() or ""
+    trailers = tuple(error.trailing_metadata() or ())
+    message = f"{endpoint.name}: {code.name}: {details[:_MAX_DETAILS]}"
+    # A server that answers sends trailers of its own, often; the transport never does.
+    if code in _TRANSPORT and not trailers:
+        refused = _REFUSED.search(details) is not None
+        if refused or _UNSEEN.search(details):
+            return UpstreamUnreachedError(message, code="UNAVAILABLE", refused=refused)
+        if _LOST.search(details):
+            return UpstreamLostError(message, code="UNAVAILABLE")
+    cls = _LEAVES.get(code, UpstreamRejectedError)
+    if cls is UpstreamBusyError and _TOO_LARGE.search(details):
+        cls = UpstreamRejectedError
+    if issubclass(cls, UpstreamBlamingError):
+        return cls(details or code.name, code=code.name, trailers=trailers)
+    return cls(message, code=code.name, trailers=trailers, retry_after_s=_retry_after_s(trailers))
+
+
+def _retry_after_s(trailers: Metadata) -> float | None:
+    """The backend's hint; None without one, and for a negative pushback, which is no time."""
+    for key, unit_s in (("grpc-retry-pushback-ms", 1e-3), ("retry-after", 1.0)):
+        for name, value in trailers:
+            if name == key and isinstance(value, str) and _WHOLE.fullmatch(value):
+                return int(value) * unit_s
+    return None

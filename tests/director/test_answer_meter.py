@@ -1,0 +1,52 @@
+"""How long an answer is, from its first messages."""
+
+import math
+
+import pytest
+
+from router.contract import AnswerSize
+from router.director.answer_meter import AnswerMeter
+from tests.factories import served, task_profile
+
+
+class Sizes:
+    """A reader for which each message is as long as its bytes, and states ``tokens``."""
+
+    def __init__(self, tokens=math.nan):
+        self.tokens = tokens
+        self.asked = 0
+
+    def size(self, message, streamed):
+        self.asked += 1
+        return AnswerSize(float(len(message)), self.tokens)
+
+
+def meter(sizes, profile=None):
+    return AnswerMeter(sizes, profile or served().profile)
+
+
+def test_a_unary_answer_is_as_long_as_it_says():
+    one = meter(Sizes(tokens=7.0))
+    one.add(b"12345", streamed=False)
+    assert one.size(messages=0) == (5.0, 7.0)
+
+
+def test_a_stream_is_told_by_the_mean_of_its_first_messages():
+    sizes = Sizes(tokens=7.0)
+    one = meter(sizes)
+    for _ in range(100):
+        one.add(b"1234", streamed=True)
+    whole, stated = one.size(messages=100)
+    assert (whole, sizes.asked) == (400.0, 8)
+    # What one message states is not of the whole.
+    assert math.isnan(stated)
+
+
+@pytest.mark.parametrize("profile", [None, task_profile()], ids=["nothing came", "a task"])
+def test_nothing_is_told_of_what_was_not_looked_into(profile):
+    sizes = Sizes()
+    one = meter(sizes, profile)
+    if profile:
+        one.add(b"1234", streamed=False)
+    assert all(map(math.isnan, one.size(messages=1)))
+    assert sizes.asked == 0
