@@ -120,6 +120,7 @@ class Prober:
             return
         ejected = health.probe_ends(now, answer, self._rng.random(), seat.longest_run_s)
         seat.publish_load()
+        self._runtime.board.readmit(seat, now)
         if not ejected:
             return
         self._observer.ejected(endpoint.name)

@@ -20,6 +20,7 @@ from router.core.retry import RetryBudget, Trials
 from router.core.seat import Factors, Seat
 from router.core.tokens import TokenBytesModel
 from router.director.sequences import Sequences
+from router.director.verdicts import Verdicts
 from router.director.waiting import Waiting
 from router.errors import (
     DrainingError,
@@ -106,6 +107,7 @@ class Dispatcher:
         self.parts = parts
         self.sequences = Sequences()
         self.trials = Trials()
+        self.verdicts = Verdicts()
         self.waiting = Waiting()
         self.draining = False
         self.digest_every = 1

@@ -199,7 +199,7 @@ class BoardMachine(RuleBasedStateMachine):
                 assert live[k.TURNS, row] == seat.turns
                 served = candidates.served[row]
                 outlier = seat.outliers[served.name, served.version]
-                admits = seat.health.admits(seat.in_flight) and outlier.admits
+                admits = seat.health.admits(seat.in_flight, seat.turns) and outlier.admits
                 assert bool(live[k.ELIGIBLE, row]) == admits
                 assert (live[k.TTFT_DELAY, row], live[k.TTFT_FACTOR, row]) == seat.wait.errors()
                 assert live[k.TPOT_FACTOR, row] == seat.tpot_ratio.factor(self.z)
