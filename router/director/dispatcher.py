@@ -15,10 +15,11 @@ from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
 from router.core.learning import most_output_tokens, prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
-from router.core.pipeline import decide, decide_and_teach
+from router.core.pipeline import ask, decide, decide_and_teach
 from router.core.retry import RetryBudget, Trials
 from router.core.seat import Factors, Seat
 from router.core.tokens import TokenBytesModel
+from router.director.occupied import is_occupied
 from router.director.sequences import Sequences
 from router.director.verdicts import Verdicts
 from router.director.waiting import Waiting
@@ -152,13 +153,7 @@ class Dispatcher:
                 pinned,
             )
         except NothingFeasibleError as refusal:
-            seat = view.board.seats.get(pinned)
-            if seat is not None and seat.health.busy:
-                raise ShedError(
-                    f"the endpoint that holds sequence {request.sequence_id!r} is busy",
-                    refusal.retry_after_s,
-                ) from None
-            raise
+            raise self._soon(refusal, view, request, expected, excluded, pinned) from None
 
     def look_in_order(
         self, view: View, request: Request, expected: Expected, *excluded: Collection[str]
@@ -178,14 +173,36 @@ class Dispatcher:
 
         Raises RequestError and RefusedError leaves.
         """
-        return decide_and_teach(
-            request,
-            view.snapshot,
-            view.board,
-            expected,
-            self.parts.clock.now(),
-            self.parts.rng,
-            self.network_j(request.payload_bytes),
+        try:
+            return decide_and_teach(
+                request,
+                view.snapshot,
+                view.board,
+                expected,
+                self.parts.clock.now(),
+                self.parts.rng,
+                self.network_j(request.payload_bytes),
+            )
+        except NothingFeasibleError as refusal:
+            raise self._soon(refusal, view, request, expected) from None
+
+    def _soon(
+        self,
+        refusal: NothingFeasibleError,
+        view: View,
+        request: Request,
+        expected: Expected,
+        excluded: Collection[str] = (),
+        pinned: str = "",
+    ) -> RefusedError:
+        """``refusal``, or that there is but no place just now."""
+        question = ask(request, view.snapshot, expected, self.parts.clock.now(), 0.0)
+        if not is_occupied(question, view.board, excluded, pinned):
+            return refusal
+        what = f"the endpoint of sequence {request.sequence_id!r}" if pinned else "what could serve"
+        return ShedError(
+            f"{what} {request.model!r} takes no more requests until it has answered one",
+            refusal.retry_after_s,
         )
 
     def doubt_lengths(self, view: View, request: Request) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from router.contract import Observer
 from router.core.board import Board
+from router.core.health import State
 from router.core.retry import Trials
 from router.core.seat import ModelKey, Seat
 from router.director.verdicts import Accused, Verdicts
@@ -61,9 +62,18 @@ class Suspicion:
 
     def may_try(self, error: UpstreamError) -> bool:
         """Whether the request may be tried elsewhere after ``error``, cost aside."""
-        if not isinstance(error, BLAMING):
+        if not isinstance(error, BLAMING) or self._is_on_probation():
             return True
         return self._trials.allowed(self._request.model, self._request.tenant)
+
+    def _is_on_probation(self) -> bool:
+        """Whether the endpoint that failed last has yet to show that it is well again: what it
+        fails is tried elsewhere, however many trials its caller has spent."""
+        if not self._suspects:
+            return False
+        seat, model, *_ = self._suspects[-1]
+        outlier = seat.outliers.get(model)
+        return outlier is not None and outlier.state is State.PROBING
 
     def tries(self, error: UpstreamError) -> None:
         """The request is tried elsewhere after ``error``, at its own cost."""

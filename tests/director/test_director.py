@@ -32,6 +32,7 @@ from tests.factories import (
     fleet,
     health_settings,
     policy,
+    region,
     request,
     served,
     snapshot,
@@ -621,9 +622,36 @@ def test_a_model_whose_endpoints_are_all_busy_or_on_probation_is_ready():
         room.seat(name).publish_load()
     room.on_probation("c")
     room.seat("c").take(math.inf)
-    with pytest.raises(NothingFeasibleError):
+    with pytest.raises(ShedError):
         room.director.decide(request())
     assert room.director.model_ready("llama", "")
+
+
+async def test_one_that_lost_its_connections_alone_is_waited_for_and_not_told_to_be_gone():
+    room = Room({"a": ANSWER})
+    for name in "bc":
+        room.out(name)
+    room.on_probation("a")
+    room.seat("a").take(math.inf)
+    with pytest.raises(ShedError):
+        room.director.decide(request())
+    room.out("a")
+    with pytest.raises(NothingFeasibleError):
+        room.director.decide(request())
+
+
+def test_one_that_others_may_use_is_nothing_to_wait_for():
+    """The endpoint in service lies where the request may not run."""
+    regions = (region("near", ["eu"]), region("mid", ["us"]), region("far", ["eu"]))
+    room = Room({}, fleet(*three().endpoints, regions=regions))
+    for name in "ac":
+        room.out(name)
+    room.on_probation("b")
+    room.seat("b").take(math.inf)
+    with pytest.raises(NothingFeasibleError):
+        room.director.decide(request(residency=frozenset({"eu"})))
+    with pytest.raises(ShedError):
+        room.director.decide(request())
 
 
 async def test_asking_changes_nothing():
