@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from router.errors import UpstreamError
 from router.model import Endpoint, Forecast, Intensity, Load, Receipt, Signal
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
@@ -240,6 +241,10 @@ class ReportReader(Protocol):
 
     def read(self, trailers: Metadata) -> BackendReport:
         """All NaN when there is none."""
+        ...
+
+    def failure(self, message: bytes, streamed: bool) -> UpstreamError | None:
+        """What an answer under status OK says that went wrong, or is none: None of a good one."""
         ...
 
     def size(self, message: bytes, streamed: bool) -> AnswerSize:

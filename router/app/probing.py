@@ -122,6 +122,7 @@ class Prober:
         last = answer is Probe.SILENT and self._runtime.board.is_last(seat)
         ejected = health.probe_ends(now, answer, self._rng.random(), seat.longest_run_s, last)
         seat.publish_load()
+        self._runtime.board.readmit(seat, now)
         if not ejected:
             return
         self._observer.ejected(endpoint.name)

@@ -110,6 +110,14 @@ class Board:
                 recalled = True
         return recalled
 
+    def readmit(self, seat: Seat, now: float) -> None:
+        """Where requests of a model have nowhere else to go, a server that is ready comes back at
+        once, however often it was out.
+        """
+        if seat.health.held_back and not all(self._has_other(seat, m) for m, _ in seat.outliers):
+            seat.health.readmit(now)
+            seat.publish_load()
+
     def troubled(self, model: str, now: float) -> bool:
         """Whether most servers of a model failed of late: the fleet's trouble, not one server's."""
         there = [seat for seat, _ in self._servers.get(model, ()) if seat.health.is_there]

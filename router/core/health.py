@@ -63,10 +63,10 @@ class Health:
     """
 
     __slots__ = (
-        "_asked_at", "_busy_until", "_calm_from", "_ejected_at", "_ejections", "_event_at",
-        "_mute_from", "_next_probe_at", "_not_before", "_patience_s", "_pause_s", "_probe_clears",
-        "_quiet_from", "_settings", "_signs", "_stuck", "_turns", "_turns_heard",
-        "_unanswered_from", "_watched_at",
+        "_asked_again_at", "_asked_at", "_busy_until", "_calm_from", "_ejected_at", "_ejections",
+        "_event_at", "_held_back", "_mute_from", "_next_probe_at", "_not_before", "_patience_s",
+        "_pause_s", "_probe_clears", "_quiet_from", "_rested_at", "_rested_turns", "_settings",
+        "_signs", "_stuck", "_turns", "_turns_heard", "_unanswered_from", "_watched_at",
         "cause", "probe_out", "state",
     )  # fmt: skip
 
@@ -76,11 +76,13 @@ class Health:
         self.cause = Cause.NONE
         self.probe_out = False
         self._asked_at = -math.inf
+        self._asked_again_at: float | None = None
         self._busy_until = 0.0
         self._calm_from = -math.inf
         self._ejected_at = -math.inf
         self._ejections = 0
         self._event_at = -math.inf
+        self._held_back = False
         self._mute_from: float | None = None
         self._next_probe_at = -math.inf
         self._not_before = 0.0
@@ -88,6 +90,8 @@ class Health:
         self._pause_s = _FIRST_PAUSE_S
         self._probe_clears = True
         self._quiet_from: float | None = None
+        self._rested_at = -math.inf
+        self._rested_turns: int | None = None
         self._signs = 0
         self._stuck = 0
         self._turns = 0
@@ -99,7 +103,8 @@ class Health:
     @property
     def settled(self) -> bool:
         """True while nothing is pending that only the passing of time would change."""
-        return self.state is State.HEALTHY and self._busy_until == 0.0
+        rests = self._busy_until > 0.0 or self._asked_again_at is not None
+        return self.state is State.HEALTHY and not rests
 
     @property
     def is_there(self) -> bool:
@@ -108,18 +113,24 @@ class Health:
 
     @property
     def busy(self) -> bool:
-        """Whether it pushed back and rests for a moment."""
-        return self._busy_until > 0.0
+        """Whether it pushed back, and nothing has shown yet that it has room again."""
+        return self._busy_until > 0.0 or self._rested_turns is not None
 
-    def admits(self, in_flight: int) -> bool:
-        """Whether the endpoint may take one more request, given its own requests in flight."""
+    def admits(self, in_flight: int, turns: int = 0) -> bool:
+        """Whether the endpoint may take one more request, given its own requests in flight, and
+        those ever sent there. After a rest one asks whether it has room.
+        """
         if self._busy_until > 0.0 or self.state is State.EJECTED:
+            return False
+        if self._rested_turns is not None and turns > self._rested_turns:
             return False
         return self.state is State.HEALTHY or in_flight == 0
 
     def succeed(self, departed: float) -> None:
         """A request that left at ``departed`` came back well. What left before a connection broke
         or an ejection says nothing of now: old answers still arrive from a server that stops."""
+        if self._rested_turns is not None and departed >= self._rested_at:
+            self._rested_turns = self._asked_again_at = None
         if self.state is State.PROBING and departed > self._ejected_at:
             self._recover(departed)
 
@@ -155,10 +166,12 @@ class Health:
         rest_s = self._settings.busy_s if retry_after_s is None else retry_after_s
         rest_s = min(max(rest_s, 0.0), self._settings.max_busy_s)
         self._busy_until = max(self._busy_until, now + rest_s)
+        self._rested_turns = self._asked_again_at = None
 
     def end_rest(self) -> None:
         """Let it be asked again at once."""
         self._busy_until = 0.0
+        self._rested_turns = self._asked_again_at = None
 
     def watch(self, now: float, in_flight: int, turns: int, signs: int) -> None:
         """Look at it, every tick. ``turns``: requests ever sent there; ``signs``: a count that
@@ -178,8 +191,19 @@ class Health:
         elif self._mute_from is None and self._quiet_from is not None:
             self._mute_from = self._quiet_from
         self._turns, self._watched_at = turns, now
-        if self._busy_until and now >= self._busy_until:
-            self._busy_until = 0.0
+        self._watch_rest(now, turns)
+
+    def _watch_rest(self, now: float, turns: int) -> None:
+        if self._busy_until:
+            if now >= self._busy_until:
+                self._busy_until = 0.0
+                self._rested_at, self._rested_turns = now, turns
+        elif self._rested_turns is not None and turns > self._rested_turns:
+            if self._asked_again_at is None:
+                self._asked_again_at = now
+            elif now - self._asked_again_at >= self._settings.busy_s:
+                # Not pushed back for so long, the one that asks was taken in.
+                self._rested_turns = self._asked_again_at = None
 
     def probe_due(self, now: float) -> bool:
         """Whether to probe it now: its turn has come, or requests wait there and it is quiet."""
@@ -208,7 +232,7 @@ class Health:
         run predicted for a request there now: a server that works on it may answer nothing else.
         ``last``: nobody else serves what it serves, so that to give up early gains nothing.
         """
-        self.probe_out = False
+        self.probe_out = self._held_back = False
         ejected = False
         if answer in (Probe.READY, Probe.UNKNOWN):
             self._answered(now, answer)
@@ -223,6 +247,17 @@ class Health:
             ejected = True
         self._plan_probe(now, jitter)
         return ejected
+
+    @property
+    def held_back(self) -> bool:
+        """Whether it says that it is ready, and is out for its repeated ejections alone."""
+        return self._held_back
+
+    def readmit(self, now: float) -> None:
+        """Let one that is held back take requests again, before its time."""
+        self._held_back = False
+        self._calm_from = now
+        self._recover(now)
 
     def probe_is_void(self, now: float) -> None:
         """A probe says nothing, since the gateway itself stood still: ask again."""
@@ -271,15 +306,19 @@ class Health:
             self._return(now, answer)
 
     def _return(self, now: float, answer: Probe) -> None:
-        """Let an ejected one in again, unless it is too early or it says that it is not ready."""
+        """Let an ejected one in again, unless it is too early."""
         if self.cause is Cause.SILENT and not self._stuck:
             # It may be a server that answers nothing while it works.
             silence_s = now - self._ejected_at + self._settings.detect_s
             self._patience_s = min(1.5 * silence_s, _MAX_PATIENCE_S)
-        if now < self._not_before or (self.cause is Cause.NOT_READY and answer is Probe.UNKNOWN):
+        # One that said that it is not ready, and says nothing to that any more, shows it by a
+        # request: what answers there may not be what answered then.
+        untold = self.cause is Cause.NOT_READY and answer is Probe.UNKNOWN
+        if now < self._not_before:
+            self._held_back = not (self._stuck or untold)
             return
         self._calm_from = now
-        if self._ejections > 1 or self._stuck:
+        if self._ejections > 1 or self._stuck or untold:
             self.state = State.PROBING
             self._ejected_at = now
             self._probe_clears = False

@@ -95,12 +95,15 @@ class OutlierEjection:
             self.state = State.HEALTHY
             self._callers.clear()
 
-    def served(self, caller: str, now: float) -> bool:
-        """Whether it lately answered this caller well, or was shown to be at fault: then what it
-        blames a request for is to be doubted.
+    def is_doubted(self, caller: str, now: float) -> bool:
+        """Whether what it blames a request of this caller for is to be doubted: it lately answered
+        the caller well, or was shown to be at fault, or there is nobody whom it answered well.
         """
+        lately = now - self._memory_s
         row = self._callers.get(caller)
-        return row is not None and max(row.ok_at, row.struck_at) > now - self._memory_s
+        if row is not None and max(row.ok_at, row.struck_at) > lately:
+            return True
+        return all(row.ok_at <= lately for row in self._callers.values())
 
     def strike(self, now: float, caller: str, proven: bool) -> bool:
         """A failure is the endpoint's: True when this caller finds it broken.

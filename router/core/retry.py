@@ -48,6 +48,10 @@ class RetryBudget:
         self._balance -= 1.0
         return True
 
+    def give_back(self) -> None:
+        """A retry that was spent was not made after all."""
+        self._balance += 1.0
+
     def tick(self, now: float) -> None:
         """Let what exceeds the reserve melt."""
         spare = self._balance - self._reserve

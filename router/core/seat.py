@@ -192,7 +192,7 @@ class Seat:
         if self._shown is not None:
             self._shown(self.in_flight, cap)
             cap = min(cap, self._peer_cap)
-        admits = self.health.admits(self.in_flight)
+        admits = self.health.admits(self.in_flight, self.turns)
         # The other workers of this gateway are known as surely as its own requests are.
         own = self.in_flight + self.peers
         batch = own + self._others

@@ -23,6 +23,8 @@ from router.model import Decision, Receipt, Request
 __all__ = ["Answer", "Director", "Limits", "Parts", "RoutedStream", "View"]
 
 _ASK_ATTEMPTS = 3
+# Of one server: it is a question about a model, not a run of it.
+_ASK_TIMEOUT_S = 5.0
 
 
 class Answer(NamedTuple):
@@ -79,12 +81,14 @@ class RoutedStream:
                 # Inside: a channel that was closed refuses the call before there is a stream.
                 upstream = parts.backend.stream(endpoint, payload, metadata, left_s)
                 async for message in upstream:
+                    journey.heard(message, streamed=True)
                     if not messages:
                         first_at = parts.clock.monotonic()
                     messages += 1
-                    journey.heard(message, streamed=True)
                     yield message
             except UpstreamError as error:
+                if upstream is not None:
+                    upstream.cancel()
                 if messages:
                     # Another endpoint's answers after these would be a second answer.
                     journey.lose(error)
@@ -121,6 +125,7 @@ class Director(Dispatcher):
                 reply = await self.parts.backend.unary(
                     journey.decision.endpoint, "ModelInfer", payload, metadata, left_s
                 )
+                journey.heard(reply.payload, streamed=False)
             except UpstreamError as error:
                 told = await journey.fail(error)
                 if told is not None:
@@ -129,7 +134,6 @@ class Director(Dispatcher):
             except BaseException:
                 journey.abandon()
                 raise
-            journey.heard(reply.payload, streamed=False)
             receipt = journey.arrive(reply.trailers, messages=0, first_at=math.nan)
             return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
 
@@ -165,6 +169,7 @@ class Director(Dispatcher):
         )
         for endpoint in islice(healthy.values(), _ASK_ATTEMPTS):
             left_s = timeout_s - (self.parts.clock.monotonic() - started)
+            left_s = min(left_s, _ASK_TIMEOUT_S)
             try:
                 return await self.parts.backend.unary(endpoint, method, payload, metadata, left_s)
             except UpstreamRejectedError:

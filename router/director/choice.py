@@ -14,6 +14,7 @@ from router.errors import (
     RefusedError,
     UpstreamBlamingError,
     UpstreamError,
+    UpstreamLostError,
     UpstreamUnreachedError,
 )
 from router.model import Budget, Decision, Request
@@ -83,8 +84,9 @@ def next_choice(
         # Neighbours may share what is wrong: one more of them would tell little.
         choices.insert(0, (*tried, *avoided, *_mates(view, tried)))
     late = [tried]
-    if isinstance(error, UpstreamUnreachedError) and not error.refused and len(tried) == 1:
-        # Its connection was closed, but it is there: a new one may be had.
+    closed = isinstance(error, UpstreamUnreachedError) and not error.refused
+    if (closed or isinstance(error, UpstreamLostError)) and len(tried) == 1:
+        # Its connection was closed or broke, but it may be there: a new one may be had.
         late.append(())
     with contextlib.suppress(RefusedError):
         asked = with_budget_left(request, spent_ms)

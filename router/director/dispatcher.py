@@ -16,10 +16,13 @@ from router.core.energy import J_PER_KWH
 from router.core.learning import most_output_tokens, prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import SHED_RETRY_S, decide, decide_and_teach
+from router.core.question import ask
 from router.core.retry import RetryBudget, Trials
 from router.core.seat import Factors, Seat
 from router.core.tokens import TokenBytesModel
+from router.director.occupied import is_occupied
 from router.director.sequences import Sequences
+from router.director.verdicts import Verdicts
 from router.director.waiting import Waiting
 from router.errors import (
     DrainingError,
@@ -28,7 +31,7 @@ from router.errors import (
     RequestError,
     ShedError,
 )
-from router.model import UNLIMITED, Decision, Fleet, Intensity, Receipt, Request, TokensKind
+from router.model import UNLIMITED, Decision, Fleet, Intensity, Receipt, Relax, Request, TokensKind
 
 BYTES_PER_GB = 1e9
 # Without any deadline: so many times the predicted run, and a constant for what nobody predicts.
@@ -105,6 +108,7 @@ class Dispatcher:
         self.parts = parts
         self.sequences = Sequences()
         self.trials = Trials()
+        self.verdicts = Verdicts()
         self.waiting = Waiting()
         self.draining = False
         self.digest_every = 1
@@ -149,16 +153,7 @@ class Dispatcher:
                 pinned,
             )
         except NothingFeasibleError as refusal:
-            if not pinned:
-                raise
-            seat, retry_after_s = view.board.seats.get(pinned), refusal.retry_after_s
-            held_by = f"the endpoint that holds sequence {request.sequence_id!r}"
-            if seat is not None and seat.health.busy:
-                raise ShedError(f"{held_by} is busy", retry_after_s) from None
-            if seat is None or not seat.serves_any_version(request.model):
-                text = f"{held_by} is out: begin the sequence anew"
-                raise NothingFeasibleError(text, retry_after_s) from None
-            raise
+            raise self._soon(refusal, view, request, expected, excluded, pinned) from None
 
     def look_in_order(
         self, view: View, request: Request, expected: Expected, *excluded: Collection[str]
@@ -178,15 +173,40 @@ class Dispatcher:
 
         Raises RequestError and RefusedError leaves.
         """
-        return decide_and_teach(
-            request,
-            view.snapshot,
-            view.board,
-            expected,
-            self.parts.clock.now(),
-            self.parts.rng,
-            self.network_j(request.payload_bytes),
-        )
+        try:
+            return decide_and_teach(
+                request,
+                view.snapshot,
+                view.board,
+                expected,
+                self.parts.clock.now(),
+                self.parts.rng,
+                self.network_j(request.payload_bytes),
+            )
+        except NothingFeasibleError as refusal:
+            raise self._soon(refusal, view, request, expected) from None
+
+    def _soon(
+        self,
+        refusal: NothingFeasibleError,
+        view: View,
+        request: Request,
+        expected: Expected,
+        excluded: Collection[str] = (),
+        pinned: str = "",
+    ) -> RefusedError:
+        """``refusal``, or that there is but no place just now, or no sequence any more."""
+        held_by = f"the endpoint that holds sequence {request.sequence_id!r}"
+        question = ask(request, view.snapshot, expected, self.parts.clock.now(), 0.0)
+        if is_occupied(question, view.board, excluded, pinned):
+            what = held_by if pinned else f"what could serve {request.model!r}"
+            text = f"{what} takes no more requests until it has answered one"
+            return ShedError(text, refusal.retry_after_s)
+        seat = view.board.seats.get(pinned)
+        if pinned and (seat is None or not seat.serves_any_version(request.model)):
+            text = f"{held_by} is out: begin the sequence anew"
+            return NothingFeasibleError(text, refusal.retry_after_s)
+        return refusal
 
     def doubt_lengths(self, view: View, request: Request) -> None:
         """Where lengths as learned refuse what the prior would not: they may be wrong, and nothing
@@ -244,10 +264,10 @@ class Dispatcher:
 
     def patience_s(self, view: View, request: Request, decision: Decision, most: float) -> float:
         """Seconds that a request without a deadline may take: the policy's budget where it has
-        one, else many times the predicted run of ``most`` output tokens.
+        one that the decision could keep, else many times the predicted run of ``most`` tokens.
         """
         e2e_ms = view.snapshot.policy.budget.e2e_ms
-        if e2e_ms < UNLIMITED:
+        if e2e_ms < UNLIMITED and Relax.POLICY_LATENCY not in decision.relaxed:
             return min(e2e_ms / 1e3, self.limits.timeout_s)
         if request.max_output_tokens < UNLIMITED:
             most = max(most, request.max_output_tokens)

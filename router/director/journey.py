@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import partial
 
 from router.contract import BackendReport, Metadata
@@ -16,6 +17,7 @@ from router.errors import (
     RefusedError,
     RequestError,
     ShedError,
+    UpstreamBlamingError,
     UpstreamBusyError,
     UpstreamError,
     UpstreamFaultError,
@@ -30,6 +32,14 @@ from router.model import Decision, Outcome, Receipt, Request, TaskProfile
 _MOST_TRIED = 10
 # A server that says DEADLINE_EXCEEDED earlier than this before the deadline speaks of its own.
 _OWN_DEADLINE_S = 0.05
+
+
+class _Fare(Enum):
+    """What it costs to ask another endpoint: nothing, a retry, or more than there is."""
+
+    FREE = 0
+    RETRY = 1
+    TOO_MUCH = 2
 
 
 class Journey:
@@ -115,9 +125,17 @@ class Journey:
         return self._left_s()
 
     def heard(self, message: bytes, streamed: bool) -> None:
-        """A message of the answer came: the server lives."""
+        """A message of the answer came: the server lives.
+
+        Raises UpstreamError leaves where the message itself tells of a failure.
+        """
         self._lease.seat.signs += 1
+        failure = self._dispatcher.parts.reports.failure(message, streamed)
+        if failure is not None:
+            raise failure
         self._meter.add(message, streamed)
+        if self._suspicion is not None:
+            self._suspicion.answered(self._dispatcher.parts.clock.monotonic())
 
     async def fail(self, error: UpstreamError) -> UpstreamError | None:
         """End the attempt before any answer: None when another endpoint is to be tried now, else
@@ -125,19 +143,31 @@ class Journey:
         """
         parts = self._dispatcher.parts
         now = parts.clock.monotonic()
+        if self._suspicion is not None:
+            self._suspicion.close()
         free, doubtful = self._end(error, now)
         self._tried = (*self._tried, self.decision.endpoint.name)
         self._witnesses += not isinstance(error, UpstreamUnreachedError)
-        affordable = free or parts.budget.balance >= 1.0
-        may_move = affordable and self._may_move(error, doubtful, now)
-        if not (may_move and await self._move(error, now)):
-            bound = self._dispatcher.limits.max_attempts == 1 or self._has_begun
-            return self._suspect().given_up(error, now, bound)
-        if not free:
-            parts.budget.spend()
-        self._suspect().tries(error)
-        parts.observer.retried(error.reason)
-        return None
+        if self._may_move(error, doubtful, now):
+            fare = _Fare.FREE if free else await self._fare(error, doubtful)
+            if await self._move_for(fare, error):
+                parts.observer.retried(error.reason)
+                return None
+        now = parts.clock.monotonic()
+        bound = self._dispatcher.limits.max_attempts == 1 or self._has_begun
+        return self._timed(self._suspect().given_up(error, now, bound), now)
+
+    def _timed(self, error: UpstreamError, now: float) -> UpstreamError:
+        """``error``; of a caller who gave no deadline, whose time it was that ran out."""
+        theirs = self._deadline_s is not None or self._time_left_s(now) > _OWN_DEADLINE_S
+        if theirs or not isinstance(error, UpstreamTimeoutError):
+            return error
+        return UpstreamTimeoutError(
+            f"{self.decision.endpoint.name}: no answer within {self._timeout_s * 1e3:.0f} ms, all "
+            "that a call without a deadline is given here",
+            code=error.code,
+            trailers=error.trailers,
+        )
 
     def lose(self, error: UpstreamError) -> None:
         """End the attempt after an answer had begun: nobody else can be asked any more."""
@@ -148,6 +178,8 @@ class Journey:
     def abandon(self) -> None:
         """End the attempt because the caller went away: says nothing about the endpoint."""
         self._lease.close(Outcome.IGNORED)
+        if self._suspicion is not None:
+            self._suspicion.close()
 
     def arrive(self, trailers: Metadata, messages: int, first_at: float) -> Receipt:
         """End the attempt well and write the receipt; what it teaches is digested later.
@@ -254,7 +286,7 @@ class Journey:
             return not fresh and not board.troubled(request.model, now), True
         if isinstance(error, UpstreamRejectedError):
             outlier = self._lease.outlier
-            return False, outlier is not None and outlier.served(request.tenant, now)
+            return False, outlier is not None and outlier.is_doubted(request.tenant, now)
         return False, True
 
     def _may_move(self, error: UpstreamError, doubtful: bool, now: float) -> bool:
@@ -268,9 +300,40 @@ class Journey:
             return False
         if self._has_begun:
             return False
-        if isinstance(error, UpstreamRejectedError) and not doubtful:
+        return doubtful or not isinstance(error, UpstreamRejectedError)
+
+    async def _fare(self, error: UpstreamError, doubtful: bool) -> _Fare:
+        """What it costs to move. Nothing, once the endpoint was shown at fault after the request
+        had left: where it cannot pay, it waits for what the trials of others show.
+        """
+        dispatcher, lease, suspicion = self._dispatcher, self._lease, self._suspect()
+        board, outlier, accused = self._view.board, lease.outlier, (lease.seat.name, self._model)
+        while True:
+            now = dispatcher.parts.clock.monotonic()
+            shown = doubtful and outlier is not None and outlier.is_stale(lease.departed)
+            if shown and not board.troubled(self._request.model, now):
+                return _Fare.FREE
+            if dispatcher.parts.budget.balance >= 1.0 and suspicion.may_try(error):
+                return _Fare.RETRY
+            if not (doubtful and isinstance(error, UpstreamBlamingError)):
+                return _Fare.TOO_MUCH
+            if not await dispatcher.verdicts.next(accused, max(self._time_left_s(now), 0.0)):
+                return _Fare.TOO_MUCH
+
+    async def _move_for(self, fare: _Fare, error: UpstreamError) -> bool:
+        """Move, if that can be paid; what was not needed after all is given back."""
+        budget = self._dispatcher.parts.budget
+        if fare is _Fare.TOO_MUCH or (fare is _Fare.RETRY and not budget.spend()):
             return False
-        return self._suspect().may_try(error)
+        moved = False
+        try:
+            moved = await self._move(error, self._dispatcher.parts.clock.monotonic())
+        finally:
+            if fare is _Fare.RETRY and not moved:
+                budget.give_back()
+        if moved and fare is _Fare.RETRY:
+            self._suspect().tries(error)
+        return moved
 
     async def _move(self, error: UpstreamError, now: float) -> bool:
         """Decide anew, without what was tried; False when there is nowhere else."""
@@ -312,7 +375,11 @@ class Journey:
         if self._suspicion is None:
             dispatcher = self._dispatcher
             self._suspicion = Suspicion(
-                self._request, self._view.board, dispatcher.trials, dispatcher.parts.observer
+                self._request,
+                self._view.board,
+                dispatcher.trials,
+                dispatcher.parts.observer,
+                dispatcher.verdicts,
             )
         return self._suspicion
 

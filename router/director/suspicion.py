@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from router.contract import Observer
 from router.core.board import Board
+from router.core.health import State
 from router.core.retry import Trials
 from router.core.seat import ModelKey, Seat
+from router.director.verdicts import Accused, Verdicts
 from router.errors import (
     UpstreamBlamingError,
     UpstreamError,
@@ -29,7 +31,14 @@ class _Suspect(NamedTuple):
 class Suspicion:
     """The endpoints that failed a request, until it is known whose fault that was."""
 
-    def __init__(self, request: Request, board: Board, trials: Trials, observer: Observer) -> None:
+    def __init__(
+        self,
+        request: Request,
+        board: Board,
+        trials: Trials,
+        observer: Observer,
+        verdicts: Verdicts | None = None,
+    ) -> None:
         self._request = request
         self._board = board
         self._trials = trials
@@ -37,6 +46,9 @@ class Suspicion:
         self._suspects: list[_Suspect] = []
         self._blaming: UpstreamError | None = None
         self._trials_made = 0
+        self._verdicts = Verdicts() if verdicts is None else verdicts
+        # Endpoints that its trials under way will tell of.
+        self._accused: list[Accused] = []
 
     def note(self, seat: Seat, model: ModelKey, departed: float, error: UpstreamError) -> None:
         """An endpoint failed the request, which left at ``departed``, and it is in doubt why."""
@@ -47,27 +59,49 @@ class Suspicion:
 
     def may_try(self, error: UpstreamError) -> bool:
         """Whether the request may be tried elsewhere after ``error``, cost aside."""
-        if not isinstance(error, UpstreamBlamingError):
+        if not isinstance(error, UpstreamBlamingError) or self._is_on_probation():
             return True
         return self._trials.allowed(self._request.model, self._request.tenant)
 
+    def _is_on_probation(self) -> bool:
+        """Whether the endpoint that failed last has yet to show that it is well again: what it
+        fails is tried elsewhere, however many trials its caller has spent."""
+        if not self._suspects:
+            return False
+        seat, model, *_ = self._suspects[-1]
+        outlier = seat.outliers.get(model)
+        return outlier is not None and outlier.state is State.PROBING
+
     def tries(self, error: UpstreamError) -> None:
-        """The request is tried elsewhere after ``error``."""
+        """The request is tried elsewhere after ``error``, at its own cost."""
         if isinstance(error, UpstreamBlamingError):
             self._trials_made += 1
             self._trials.begin(self._request.model, self._request.tenant)
+            if self._suspects:
+                seat, model, *_ = self._suspects[-1]
+                self._accused.append((seat.name, model))
+                self._verdicts.begin((seat.name, model))
+
+    def close(self) -> None:
+        """The request is tried no further: whoever waits for what its trials tell hears of it."""
+        accused, self._accused = self._accused, []
+        for one in accused:
+            self._verdicts.end(one)
 
     def answered(self, now: float) -> None:
         """Another endpoint answered: the failures were the endpoints' own."""
-        for _ in range(self._trials_made):
+        trials_made, self._trials_made = self._trials_made, 0
+        for _ in range(trials_made):
             self._trials.proven(self._request.model, self._request.tenant)
         self._strike(now, proven=True)
+        self.close()
 
     def given_up(self, error: UpstreamError, now: float, bound: bool) -> UpstreamError:
         """No endpoint answered, the last error was ``error``; the one to tell the caller.
 
         ``bound``: by its nature the request could not be tried elsewhere.
         """
+        self.close()
         if isinstance(error, UpstreamBlamingError):
             # Tried elsewhere and failed there, too, it is the request's doing as far as anybody
             # can tell; not tried for want of trials or budget, nothing is known.
@@ -83,6 +117,7 @@ class Suspicion:
 
     def cut_short(self, error: UpstreamError, now: float) -> None:
         """An answer had begun and ended in ``error``: nobody else can be asked any more."""
+        self.close()
         if not isinstance(error, UpstreamRejectedError):
             self._strike(now, proven=False)
 

@@ -1,4 +1,4 @@
-"""The size of an answer, read from a serialized ModelInferResponse without decoding a tensor.
+"""Whether an answer is one, and its size, read from a serialized ModelInferResponse as it is.
 
 Only top-level fields are walked, and of each output its own; tensors are skipped by their length,
 so the cost depends on the number of fields, of which at most MAX_FIELDS are looked at. A number of
@@ -11,12 +11,17 @@ import math
 from struct import unpack_from
 
 from router.contract import AnswerSize
+from router.errors import UpstreamError, UpstreamFaultError, UpstreamInternalError
 from router.load.orca import OrcaReader
 
 # Model name, version, id, a dozen parameters, a few outputs and their tensors. None of 48 fields
 # takes longer than 20 us, whatever they are (Python 3.11, 2 GHz); a usual answer takes 4.
 MAX_FIELDS = 48
 
+# The first byte of what is an answer: every field of a ModelInferResponse, and both of a
+# ModelStreamInferResponse, is of bytes, and serializers write them in order.
+_BEGINS_INFER = frozenset(number << 3 | 2 for number in range(1, 7))
+_BEGINS_ERROR, _BEGINS_STREAMED = 0x0A, 0x12
 # Fields of ModelStreamInferResponse, ModelInferResponse and its InferOutputTensor.
 _INFER_RESPONSE = 2
 _PARAMETERS, _OUTPUTS, _RAW_OUTPUTS = 4, 5, 6
@@ -29,6 +34,10 @@ _UNKNOWN = AnswerSize(math.nan, math.nan)
 
 class ServerReports(OrcaReader):
     """A ReportReader: ORCA trailers, and the sizes of answers."""
+
+    def failure(self, message: bytes, streamed: bool) -> UpstreamError | None:
+        """Of one ModelInferResponse, ``streamed``: of one ModelStreamInferResponse."""
+        return failure_in_stream(message) if streamed else failure_of(message)
 
     def size(self, message: bytes, streamed: bool) -> AnswerSize:
         """Of one ModelInferResponse, ``streamed``: of one ModelStreamInferResponse."""
@@ -47,6 +56,37 @@ def size_of(message: bytes, streamed: bool = False) -> AnswerSize:
         return _size(message, fields, start, end)
     except (IndexError, _UnreadableError):
         return _UNKNOWN
+
+
+def failure_of(message: bytes) -> UpstreamError | None:
+    """The failure that a unary answer is; None where it may be an answer."""
+    if message and message[0] in _BEGINS_INFER:
+        return None
+    return _no_answer(message)
+
+
+def failure_in_stream(message: bytes) -> UpstreamError | None:
+    """The failure that a streamed message tells of; None where it may be an answer.
+
+    Triton tells in-band, under status OK and without a code, that a request of a stream failed.
+    """
+    if not message or message[0] == _BEGINS_STREAMED:
+        return None
+    if message[0] != _BEGINS_ERROR:
+        return _no_answer(message)
+    try:
+        size, start = _varint(message, 1)
+    except (IndexError, _UnreadableError):
+        return _no_answer(message)
+    if start + size > len(message):
+        return _no_answer(message)
+    told = message[start : start + size].decode(errors="replace")
+    return UpstreamInternalError(told, code="UNKNOWN") if told else None
+
+
+def _no_answer(message: bytes) -> UpstreamError:
+    what = "bytes that are none" if message else "nothing"
+    return UpstreamFaultError(f"the server gave {what} for an answer", code="INTERNAL")
 
 
 class _UnreadableError(ValueError):

@@ -199,7 +199,7 @@ class BoardMachine(RuleBasedStateMachine):
                 assert live[k.TURNS, row] == seat.turns
                 served = candidates.served[row]
                 outlier = seat.outliers[served.name, served.version]
-                admits = seat.health.admits(seat.in_flight) and outlier.admits
+                admits = seat.health.admits(seat.in_flight, seat.turns) and outlier.admits
                 assert bool(live[k.ELIGIBLE, row]) == admits
                 assert (live[k.TTFT_DELAY, row], live[k.TTFT_FACTOR, row]) == seat.wait.errors()
                 assert live[k.TPOT_FACTOR, row] == seat.tpot_ratio.factor(self.z)
@@ -537,3 +537,41 @@ def test_a_server_that_is_dead_is_not_recalled():
     strike(board, "e0")
     board.seats["e0"].health.refuse(NOW)
     assert not board.recall("llama", NOW, "e1")
+
+
+def held_back(one):
+    """Out for the second time in a row, and ready again."""
+    for now in (NOW, NOW + 1.0):
+        for answer in (Probe.REFUSED, Probe.READY):
+            one.health.probe_begins(now)
+            one.health.probe_ends(now, answer, 0.5, 0.0)
+    assert one.health.held_back
+    one.publish_load()
+
+
+def test_a_server_that_is_ready_is_held_back_while_another_serves():
+    board = servers(2)
+    held_back(board.seats["e0"])
+    board.readmit(board.seats["e0"], NOW + 2.0)
+    assert board.seats["e0"].state is State.EJECTED
+
+
+def test_a_server_that_is_ready_is_not_held_back_where_nobody_else_serves():
+    board = servers(2)
+    for name, seat in board.seats.items():
+        if name == "e0":
+            held_back(seat)
+        else:
+            seat.health.refuse(NOW)
+            seat.publish_load()
+    board.readmit(board.seats["e0"], NOW + 2.0)
+    assert board.seats["e0"].state is State.HEALTHY
+    assert (board.live("llama", "")[k.ELIGIBLE] == [1.0, 0.0]).all()
+
+
+def test_a_server_that_is_not_ready_is_not_let_in_though_nobody_else_serves():
+    board = servers(2)
+    for seat in board.seats.values():
+        seat.health.refuse(NOW)
+        board.readmit(seat, NOW + 1.0)
+    assert {seat.state for seat in board.seats.values()} == {State.EJECTED}

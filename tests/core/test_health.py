@@ -183,13 +183,31 @@ def test_one_that_answers_something_else_is_there(cause):
     assert one.settled
 
 
-def test_one_that_said_that_it_is_not_ready_has_to_say_that_it_is():
+def test_one_that_said_that_it_is_not_ready_and_now_says_nothing_shows_it_by_a_request():
+    """A proxy says so of a server that is away, and the server itself may have no such method."""
     one = health()
     probed(one, T, Probe.NOT_READY)
     probed(one, T + 1.0, Probe.UNKNOWN)
-    assert (one.state, one.cause) == (State.EJECTED, Cause.NOT_READY)
-    probed(one, T + 2.0)
+    assert (one.state, one.admits(0), one.admits(1)) == (State.PROBING, True, False)
+    one.succeed(T + 2.0)
     assert one.settled
+
+
+def test_one_that_is_held_back_though_it_is_ready_may_be_let_in():
+    one, now = again_and_again(3, max_ejection_s=300.0)
+    assert not one.held_back
+    probed(one, now + 1.0)
+    assert (one.state, one.held_back) == (State.EJECTED, True)
+    one.readmit(now + 1.0)
+    assert (one.state, one.held_back) == (State.HEALTHY, False)
+
+
+@pytest.mark.parametrize("answer", [Probe.REFUSED, Probe.SILENT, Probe.NOT_READY])
+def test_one_that_says_no_more_that_it_is_ready_is_not_held_back_but_out(answer):
+    one, now = again_and_again(3, max_ejection_s=300.0)
+    probed(one, now + 1.0)
+    probed(one, now + 2.0, answer)
+    assert not one.held_back
 
 
 @pytest.mark.parametrize(
@@ -360,7 +378,7 @@ def test_backpressure_rests_an_endpoint_for_what_it_asked_within_bounds(asked_s,
     one.watch(T + rests_s - 0.01, 0, 0, 0)
     assert one.admits(0) is (rests_s == 0.0 and not one.busy)
     one.watch(T + rests_s, 0, 0, 0)
-    assert (one.admits(3), one.busy, one.settled) == (True, False, True)
+    assert (one.admits(3), one.settled) == (True, True)
 
 
 def test_a_shorter_mark_never_cuts_a_longer_one_short():
@@ -371,6 +389,37 @@ def test_a_shorter_mark_never_cuts_a_longer_one_short():
     assert not one.admits(0)
     one.watch(T + 4.0, 0, 0, 0)
     assert one.admits(0)
+
+
+def rested(turns=7):
+    """One that pushed back, and whose rest is over at T + 1, with so many requests sent so far."""
+    one = health(busy_s=1.0)
+    one.mark_busy(T, None)
+    one.watch(T + 1.0, 0, turns, 0)
+    return one
+
+
+def test_after_a_rest_one_request_asks_whether_there_is_room():
+    one = rested()
+    assert (one.admits(3, 7), one.admits(1, 8)) == (True, False)
+    one.mark_busy(T + 1.5, None)
+    assert not one.admits(0, 7)
+
+
+def test_an_answer_to_one_that_left_since_shows_room_and_an_older_one_does_not():
+    one = rested()
+    one.succeed(T + 0.9)
+    assert not one.admits(0, 8)
+    one.succeed(T + 1.0)
+    assert (one.admits(9, 99), one.busy) == (True, False)
+
+
+def test_one_that_is_not_pushed_back_for_a_while_was_taken_in():
+    one = rested()
+    for tick in range(20):
+        assert not one.admits(1, 8)
+        one.watch(T + 1.1 + tick / 19.0, 1, 8, 0)
+    assert (one.admits(1, 8), one.settled) == (True, True)
 
 
 def test_busy_is_not_dead():
@@ -816,8 +865,10 @@ def test_what_each_state_admits(events, in_flight):
     for what, wait_s, figure in events:
         now += wait_s
         assert not (play(one, what, now, figure) and what != "event" and one.is_there)
-        if one.state is State.EJECTED or one.busy:
+        if one.state is State.EJECTED:
             assert not one.admits(in_flight)
+        elif one.busy:
+            assert not one.admits(in_flight, 10**9)
         elif one.state is State.PROBING:
             assert one.admits(in_flight) is (in_flight == 0)
         else:

@@ -318,22 +318,32 @@ def test_reloaded_settings_count_from_then_on():
     assert one.tick(T + 1.0)
 
 
-# What it served
+# What it served, and whose blame is doubted
 
 
 def test_it_remembers_whom_it_served():
     one = outlier(base_ejection_s=10.0)
     one.succeed("acme", T)
-    assert one.served("acme", T + 29.0)
-    assert not one.served("acme", T + 31.0)
-    assert not one.served("other", T)
+    one.succeed("other", T + 5.0)
+    assert one.is_doubted("acme", T + 29.0)
+    assert not one.is_doubted("acme", T + 31.0)
+    assert not one.is_doubted("stranger", T + 31.0)
+
+
+def test_one_that_answered_nobody_of_late_is_doubted_by_everybody():
+    one = outlier(base_ejection_s=10.0)
+    assert one.is_doubted("acme", T)
+    one.succeed("other", T)
+    assert not one.is_doubted("acme", T + 29.0)
+    assert one.is_doubted("acme", T + 31.0)
 
 
 def test_one_that_was_shown_at_fault_is_doubted_like_one_that_served():
     one = outlier(base_ejection_s=10.0)
     one.strike(T, "acme", True)
-    assert one.served("acme", T + 29.0)
-    assert not one.served("acme", T + 31.0)
+    one.succeed("other", T + 5.0)
+    assert one.is_doubted("acme", T + 29.0)
+    assert not one.is_doubted("acme", T + 31.0)
 
 
 def test_callers_cost_bounded_memory():
@@ -435,7 +445,7 @@ def test_no_order_of_calls_and_no_time_raises(events, times):
     for (what, caller, wait_s), now in zip(events, times, strict=False):
         play(one, what, caller, now)
         one.avoided_until(now)
-        one.served(caller, now + wait_s)
+        one.is_doubted(caller, now + wait_s)
         assert all(row.outcomes >= row.failures >= 0.0 for row in one._callers.values())
 
 

@@ -91,10 +91,14 @@ class Watch:
 
 class Reports:
     """What backends report, by the trailer ``report``; nothing without it. Answers are bytes of
-    text that state no count."""
+    text that state no count, and tell of a failure where they begin with it."""
 
     def read(self, trailers):
         return next((value for key, value in trailers if key == "report"), NOTHING_TOLD)
+
+    def failure(self, message, streamed):
+        told = message.removeprefix(b"failed: ")
+        return None if told == message else UpstreamInternalError(told.decode(), code="UNKNOWN")
 
     def size(self, message, streamed):
         return AnswerSize(float(len(message)), math.nan)

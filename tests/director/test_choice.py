@@ -209,8 +209,9 @@ def test_after_two_in_one_region_another_is_asked():
 def test_a_closed_connection_is_opened_anew_where_nobody_else_is(room):
     dead(room, "b", "c")
     assert name_of(following(room, "a", "unseen")) == "a"
+    assert name_of(following(room, "a", "lost")) == "a"
     assert following(room, "a", "refused") is None
-    assert following(room, "a", "lost") is None
+    assert following(room, "a", "fault") is None
 
 
 def test_a_closed_connection_is_opened_anew_once(room):

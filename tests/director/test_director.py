@@ -21,6 +21,7 @@ from router.errors import (
     ShedError,
     UnknownModelError,
     UpstreamFaultError,
+    UpstreamInternalError,
     UpstreamRejectedError,
     UpstreamTimeoutError,
 )
@@ -31,6 +32,7 @@ from tests.factories import (
     fleet,
     health_settings,
     policy,
+    region,
     request,
     served,
     snapshot,
@@ -143,12 +145,20 @@ async def test_a_stream_that_fails_after_a_message_is_never_retried(kind):
 
 
 @pytest.mark.parametrize("streams", [False, True])
-async def test_what_the_request_is_blamed_for_is_not_retried(streams):
-    room = Room({"a": fails("rejected"), "b": ANSWER})
+async def test_what_the_request_is_blamed_for_is_not_retried_where_others_are_served(streams):
+    room = Room({"a": [ANSWER, fails("rejected")], "b": ANSWER})
+    await room.infer(tenant="somebody else")
     with pytest.raises(UpstreamRejectedError):
         await (room.collect() if streams else room.infer())
-    assert room.backend.asked == ["a"]
+    assert room.backend.asked == ["a", "a"]
     assert not room.in_flight
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_what_one_that_served_nobody_blames_the_request_for_is_tried_elsewhere(streams):
+    room = Room({"a": fails("rejected"), "b": fails("rejected"), "c": ANSWER})
+    await (room.collect() if streams else room.infer())
+    assert room.backend.asked == ["a", "b", "c"]
 
 
 async def test_no_answer_in_the_callers_time_is_not_retried():
@@ -230,7 +240,7 @@ async def test_a_stream_that_no_server_saw_is_repeated_on_a_connection_of_its_ow
 
 
 async def test_a_failed_request_says_where_it_was():
-    room = Room({"a": fails("fault"), "b": fails("rejected")})
+    room = Room({"a": fails("fault"), "b": fails("rejected")}, limits={"max_attempts": 2})
     with pytest.raises(UpstreamRejectedError) as caught:
         await room.infer()
     error = caught.value
@@ -508,7 +518,7 @@ async def test_the_outcome_of_a_lease_is_what_happened(monkeypatch):
     )
     kinds = {
         "lost": Outcome.DROPPED, "fault": Outcome.DROPPED, "internal": Outcome.DROPPED,
-        "busy": Outcome.DROPPED, "timeout": Outcome.DROPPED, "rejected": Outcome.IGNORED,
+        "busy": Outcome.DROPPED, "timeout": Outcome.DROPPED, "rejected": Outcome.DROPPED,
     }  # fmt: skip
     for kind, outcome in kinds.items():
         with pytest.raises(type(LEAVES[kind])):
@@ -620,9 +630,36 @@ def test_a_model_whose_endpoints_are_all_busy_or_on_probation_is_ready():
         room.seat(name).publish_load()
     room.on_probation("c")
     room.seat("c").take(math.inf)
-    with pytest.raises(NothingFeasibleError):
+    with pytest.raises(ShedError):
         room.director.decide(request())
     assert room.director.model_ready("llama", "")
+
+
+async def test_one_that_lost_its_connections_alone_is_waited_for_and_not_told_to_be_gone():
+    room = Room({"a": ANSWER})
+    for name in "bc":
+        room.out(name)
+    room.on_probation("a")
+    room.seat("a").take(math.inf)
+    with pytest.raises(ShedError):
+        room.director.decide(request())
+    room.out("a")
+    with pytest.raises(NothingFeasibleError):
+        room.director.decide(request())
+
+
+def test_one_that_others_may_use_is_nothing_to_wait_for():
+    """The endpoint in service lies where the request may not run."""
+    regions = (region("near", ["eu"]), region("mid", ["us"]), region("far", ["eu"]))
+    room = Room({}, fleet(*three().endpoints, regions=regions))
+    for name in "ac":
+        room.out(name)
+    room.on_probation("b")
+    room.seat("b").take(math.inf)
+    with pytest.raises(NothingFeasibleError):
+        room.director.decide(request(residency=frozenset({"eu"})))
+    with pytest.raises(ShedError):
+        room.director.decide(request())
 
 
 async def test_asking_changes_nothing():
@@ -643,3 +680,30 @@ async def test_asking_changes_nothing():
     assert room.director.expect(request()) == expected
     await room.infer()
     assert board[k.PREMIUM].any()
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_failure_told_in_an_answer_is_tried_elsewhere_like_any_other(streams):
+    room = Room({"a": Says(b"failed: no such voice"), "b": ANSWER})
+    for _ in range(5):
+        await (room.collect() if streams else room.infer())
+    assert room.watch.ejections == ["a"]
+    assert not room.in_flight
+
+
+async def test_a_failure_told_after_some_answers_ends_the_request():
+    room = Room({"a": Says(b"1", b"failed: voice lost", b"3"), "b": ANSWER})
+    messages = []
+    with pytest.raises(UpstreamInternalError, match="voice lost"):
+        async for message in room.stream():
+            messages.append(message)
+    assert (messages, room.backend.asked) == ([b"1"], ["a"])
+    assert not room.in_flight
+
+
+async def test_a_question_about_a_model_waits_for_no_server_longer_than_a_moment():
+    frozen = Says(error=leaf("timeout"), end_s=5.0)
+    room = Room(dict.fromkeys("abc", frozen))
+    with pytest.raises(UpstreamTimeoutError):
+        await room.director.ask("llama", "", "ModelMetadata", b"", (), None)
+    assert [call.timeout_s for call in room.backend.calls] == [5.0, 5.0, 5.0]

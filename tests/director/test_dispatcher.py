@@ -186,7 +186,7 @@ async def test_an_endpoint_on_probation_keeps_its_sequences():
     assert await ask(room) == "a"
     room.on_probation("a")
     room.seat("a").take(math.inf)
-    with pytest.raises(NothingFeasibleError):
+    with pytest.raises(ShedError):
         await ask(room)
     assert pinned(room) == "a"
     room.seat("a").give_back(math.inf)

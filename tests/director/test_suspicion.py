@@ -224,3 +224,17 @@ async def test_one_that_fails_every_caller_is_out_before_many_requests_are_lost(
             lost += 1
     assert lost == 0
     assert room.watch.ejections[:1] == ["a"]
+
+
+def test_what_one_on_probation_fails_is_tried_elsewhere_without_a_trial_left(case):
+    """Else bad requests of the caller would keep a broken endpoint on probation for ever."""
+    case.spend()
+    outlier = case.board.seats["a"].outliers[LLAMA]
+    outlier.eject(NOW - 1.0)
+    outlier.recall(NOW)
+    suspicion = case.suspicion()
+    error = case.note(suspicion, "a", leaf("internal"), departed=NOW + 0.1)
+    assert suspicion.may_try(error)
+    suspicion.tries(error)
+    suspicion.answered(NOW + 0.2)
+    assert case.out() == ["a"]

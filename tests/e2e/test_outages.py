@@ -204,7 +204,10 @@ class Broken:
         return pb.ServerReadyResponse(ready=True).SerializeToString()
 
 
-CODES = ["NOT_FOUND", "PERMISSION_DENIED", "UNIMPLEMENTED", "INTERNAL", "UNKNOWN", "UNAVAILABLE"]
+CODES = [
+    "NOT_FOUND", "PERMISSION_DENIED", "UNIMPLEMENTED", "INTERNAL", "UNKNOWN", "UNAVAILABLE",
+    "INVALID_ARGUMENT", "OUT_OF_RANGE",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -250,3 +253,108 @@ async def _answered(gateway):
     volley = Volley(gateway, tokens=4)
     await volley.send(1)
     return not volley.lost
+
+
+class Moody:
+    """A server that says ready, and does with requests what ``does`` says; valid answers else."""
+
+    def __init__(self, address):
+        self.does = "answer"
+        self.broken = asyncio.Event()
+        self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        unary = grpc.unary_unary_rpc_method_handler
+        stream = grpc.stream_stream_rpc_method_handler
+        handlers = {
+            "ModelInfer": unary(self._infer), "ModelStreamInfer": stream(self._stream),
+            "ServerReady": unary(self._ready), "ModelReady": unary(self._ready),
+        }  # fmt: skip
+        self.server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE.strip("/"), handlers),)
+        )
+        self.server.add_insecure_port(address)
+
+    async def _infer(self, payload, context):
+        if self.does == "break":
+            await self.broken.wait()
+            await context.abort(grpc.StatusCode.INTERNAL, "CUDA error: an illegal memory access")
+        if self.does == "garbage":
+            return b"\xff\xff\xff"
+        if self.does == "nothing":
+            return b""
+        return pb.ModelInferResponse(model_name="tiny").SerializeToString()
+
+    async def _stream(self, payloads, context):
+        async for _ in payloads:
+            answer = pb.ModelInferResponse(model_name="tiny", id="r1")
+            failed = "failed to run" if self.does == "tell" else ""
+            message = pb.ModelStreamInferResponse(infer_response=answer, error_message=failed)
+            await context.write(message.SerializeToString())
+
+    async def _ready(self, payload, context):
+        return pb.ServerReadyResponse(ready=True).SerializeToString()
+
+
+@contextlib.asynccontextmanager
+async def moody(folder, config):
+    """The gateway before a `Moody` green endpoint and an emulated brown one."""
+    server = Moody(config["endpoints"][0]["address"])
+    await server.server.start()
+    try:
+        with running(folder, config, emulated={"brown-0"}) as (gateway, _):
+            yield gateway, server
+    finally:
+        await server.server.stop(0)
+
+
+async def test_a_server_that_breaks_under_all_that_runs_there_loses_none_of_it(tmp_path):
+    """Many more at once than a caller has trials, or the gateway retries."""
+    config = fleet(1, 1)
+    for one in config["endpoints"]:
+        one["max_in_flight"] = 200
+    async with moody(tmp_path, config) as (gateway, green):
+        green.does = "break"
+        volley = Volley(gateway, tokens=4)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(volley.send(100, pause_s=0.001))
+            await until(lambda: _under_way(gateway, 100), "all being under way")
+            green.broken.set()
+        assert not volley.lost
+        assert volley.places == {"brown-0": 100}
+        await until(gateway.idle)
+
+
+@pytest.mark.parametrize("what", ["garbage", "nothing"])
+async def test_a_favourite_that_answers_what_is_no_answer_costs_nobody_one(tmp_path, what):
+    async with moody(tmp_path, fleet(1, 1)) as (gateway, green):
+        green.does = what
+        volley = Volley(gateway, tokens=4)
+        await volley.send(40)
+        assert not volley.lost
+        assert volley.places == {"brown-0": 40}
+
+
+async def test_a_favourite_that_fails_every_stream_in_band_costs_nobody_an_answer(tmp_path):
+    async with moody(tmp_path, fleet(1, 1)) as (gateway, green), gateway.client() as client:
+        green.does = "tell"
+        for _ in range(20):
+            call = client.stream(ask())
+            answered = [pb.ModelStreamInferResponse.FromString(one) async for one in call]
+            assert answered and not any(one.error_message for one in answered)
+        assert (await gateway.endpoints())["green-0"]["cause"] == "outlier"
+
+
+async def test_a_server_alone_that_died_twice_is_back_as_soon_as_it_is(tmp_path):
+    config = fleet(1, 0)
+    with running(tmp_path, config) as (gateway, children):
+        for again in ("once", "twice", "thrice"):
+            await until(lambda: _answered(gateway), "an answer")
+            children["green-0"].process.kill()
+            children["green-0"].wait()
+            await until(lambda: _is_out(gateway), "the gateway noticing")
+            children["green-0"] = emulator(tmp_path, config, again)
+        async with asyncio.timeout(6.0):
+            await until(lambda: _answered(gateway), "an answer")
+
+
+async def _is_out(gateway):
+    return (await gateway.endpoints())["green-0"]["state"] == "ejected"

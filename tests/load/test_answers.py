@@ -1,4 +1,4 @@
-"""The size of an answer, without its decoding."""
+"""Whether an answer is one, and its size, without its decoding."""
 
 import math
 
@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router._pb import inference_pb2 as pb
-from router.load.answers import MAX_FIELDS, ServerReports, size_of
+from router.errors import UpstreamFaultError, UpstreamInternalError
+from router.load.answers import (
+    MAX_FIELDS,
+    ServerReports,
+    failure_in_stream,
+    failure_of,
+    size_of,
+)
 from router.load.orca import NOTHING
 
 
@@ -98,3 +105,37 @@ def test_one_reader_reads_reports_and_sizes() -> None:
     reader = ServerReports()
     assert reader.read(()) is NOTHING
     assert reader.size(answer(b"text").SerializeToString(), streamed=False).output_bytes == 4.0
+
+
+# Whether it is one
+
+
+@given(st.binary(max_size=40), st.booleans())
+def test_what_parses_and_tells_of_no_error_is_an_answer(text, streamed):
+    one = answer(text)
+    message = pb.ModelStreamInferResponse(infer_response=one) if streamed else one
+    assert ServerReports().failure(message.SerializeToString(), streamed) is None
+
+
+@pytest.mark.parametrize("message", [b"", b"\xff\xff", b"{}", b"<html>", b"\x00"])
+def test_what_is_no_answer_is_a_fault_of_the_server(message):
+    assert isinstance(failure_of(message), UpstreamFaultError)
+
+
+@pytest.mark.parametrize(
+    "message", [b"\xff\xff", b"{}", b"\x0a", b"\x0a\x05ab", b"\x0a" + b"\xff" * 12]
+)
+def test_what_is_no_streamed_message_is_a_fault_of_the_server(message):
+    assert isinstance(failure_in_stream(message), UpstreamFaultError)
+
+
+@given(st.text(min_size=1))
+def test_an_error_told_in_a_stream_is_a_failure_in_its_own_words(told):
+    message = pb.ModelStreamInferResponse(error_message=told, infer_response=answer(b"x"))
+    failure = failure_in_stream(message.SerializeToString())
+    assert isinstance(failure, UpstreamInternalError)
+    assert (str(failure), failure.code) == (told, "UNKNOWN")
+
+
+def test_an_empty_message_of_a_stream_is_no_failure():
+    assert failure_in_stream(b"") is None
