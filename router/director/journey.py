@@ -31,6 +31,8 @@ from router.model import Decision, Outcome, Receipt, Request, TaskProfile
 _MOST_TRIED = 10
 # A server that says DEADLINE_EXCEEDED earlier than this before the deadline speaks of its own.
 _OWN_DEADLINE_S = 0.05
+# Trials of others in a row that prove nothing: then the fault is taken for the request's own.
+_MOST_UNPROVEN = 3
 
 
 class _Fare(Enum):
@@ -295,7 +297,8 @@ class Journey:
         """
         dispatcher, lease, suspicion = self._dispatcher, self._lease, self._suspect()
         board, outlier, accused = self._view.board, lease.outlier, (lease.seat.name, self._model)
-        while True:
+        unproven = 0
+        while unproven < _MOST_UNPROVEN:
             now = dispatcher.parts.clock.monotonic()
             shown = doubtful and outlier is not None and outlier.is_stale(lease.departed)
             if shown and not board.troubled(self._request.model, now):
@@ -304,8 +307,11 @@ class Journey:
                 return _Fare.RETRY
             if not (doubtful and isinstance(error, BLAMING)):
                 return _Fare.TOO_MUCH
-            if not await dispatcher.verdicts.next(accused, max(self._time_left_s(now), 0.0)):
+            proven = await dispatcher.verdicts.next(accused, max(self._time_left_s(now), 0.0))
+            if proven is None:
                 return _Fare.TOO_MUCH
+            unproven = 0 if proven else unproven + 1
+        return _Fare.TOO_MUCH
 
     async def _move_for(self, fare: _Fare, error: UpstreamError) -> bool:
         """Move, if that can be paid; what was not needed after all is given back."""

@@ -13,30 +13,31 @@ A = ("a", ("llama", ""))
 
 
 async def test_without_a_trial_there_is_nothing_to_wait_for():
-    assert not await Verdicts().next(A, 60.0)
+    assert await Verdicts().next(A, 60.0) is None
 
 
-async def test_all_who_wait_hear_of_the_end_of_a_trial():
+@pytest.mark.parametrize("proven", [False, True])
+async def test_all_who_wait_hear_what_a_trial_proved(proven):
     verdicts = Verdicts()
     verdicts.begin(A)
     async with asyncio.TaskGroup() as tasks:
         waiting = [tasks.create_task(verdicts.next(A, 60.0)) for _ in range(3)]
         await asyncio.sleep(0)
-        verdicts.end(A)
-    assert [one.result() for one in waiting] == [True] * 3
-    assert not await verdicts.next(A, 60.0)
+        verdicts.end(A, proven)
+    assert [one.result() for one in waiting] == [proven] * 3
+    assert await verdicts.next(A, 60.0) is None
 
 
 async def test_a_wait_ends_with_the_callers_time():
     verdicts = Verdicts()
     verdicts.begin(A)
-    assert not await verdicts.next(A, 0.0)
+    assert await verdicts.next(A, 0.0) is None
 
 
 async def test_trials_of_one_endpoint_tell_nothing_of_another():
     verdicts = Verdicts()
     verdicts.begin(A)
-    assert not await verdicts.next(("b", ("llama", "")), 60.0)
+    assert await verdicts.next(("b", ("llama", "")), 60.0) is None
 
 
 async def many(room, count, **changes):
@@ -61,6 +62,24 @@ async def test_those_that_wait_are_told_when_the_fault_was_the_requests_own():
     answers = await many(room, 50)
     assert {type(one) for one in answers} == {UpstreamInternalError}
     assert len(room.backend.asked) <= 50 + 2 * 16
+    assert not room.in_flight
+
+
+async def test_nobody_waits_on_while_all_is_broken():
+    """Trials of later requests go on and on; each waits for a few of them at most."""
+    room = Room(dict.fromkeys("abc", fails("internal", turns=5)), budget=RetryBudget(0.2, 10.0))
+    turns = []
+
+    async def timed():
+        begun = len(room.backend.calls)
+        await asyncio.gather(room.infer(), return_exceptions=True)
+        turns.append(len(room.backend.calls) - begun)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(400):
+            tasks.create_task(timed())
+            await asyncio.sleep(0)
+    assert max(turns) < 60
     assert not room.in_flight
 
 
