@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from router.app.runtime import Runtime
 from router.contract import Backend, Clock, Observer, Probe, Rng
-from router.core.health import PROBE_SHARE, Cause
+from router.core.health import PROBE_SHARE, Cause, State
 from router.core.seat import Seat
 from router.model import Endpoint
 
@@ -120,9 +120,13 @@ class Prober:
             health.probe_is_void(now)
             return
         last = answer is Probe.SILENT and self._runtime.board.is_last(seat)
+        was_out = health.state is State.EJECTED
         ejected = health.probe_ends(now, answer, self._rng.random(), seat.longest_run_s, last)
         seat.publish_load()
         self._runtime.board.readmit(seat, now)
+        if was_out and health.state is not State.EJECTED:
+            state = str(health.state)
+            _log.warning("endpoint is back", extra={"endpoint": endpoint.name, "state": state})
         if not ejected:
             return
         self._observer.ejected(endpoint.name)

@@ -223,4 +223,6 @@ def _child(work: Work, order: WorkerOrder) -> None:
     except CarbonRouterError as error:
         print(f"{error.reason}:\n{error}", file=sys.stderr)
         code = _FAILED
+    # What is left to tear down beats no more, and is no worker that stands still.
+    order.memory.rows.enter(order.row, Phase.GONE)
     raise SystemExit(code)

@@ -7,7 +7,7 @@ every request.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,8 @@ class Board:
         self.avoidance: Avoidance = previous.avoidance if previous else Avoidance()
         self._settings = settings
         self._relax_at = -math.inf
+        # Models that everybody who serves them had pushed back for, and nobody answered since.
+        self._overloaded: set[str] = set()
         old = previous.seats if previous else {}
         names = [endpoint.name for endpoint in layout.fleet.endpoints]
         self.seats: Mapping[str, Seat] = {
@@ -132,10 +134,15 @@ class Board:
                 one for one, _ in self._servers.get(model, ()) if one.serves_any_version(model)
             ]
             if all(one.health.busy for one in serving):
-                for one in serving:
-                    one.health.end_rest()
-                    one.publish_load()
+                self._overloaded.add(model)
+                _end_rests(serving)
         seat.publish_load()
+
+    def answer(self, model: str) -> None:
+        """A request was answered: where everybody had pushed back, that is over for all of them."""
+        if model in self._overloaded:
+            self._overloaded.remove(model)
+            _end_rests([seat for seat, _ in self._servers.get(model, ()) if seat.health.busy])
 
     def tick(self, now: float) -> None:
         """Let marks expire, notice who is quiet, and let those that nothing was learned of for long
@@ -180,3 +187,9 @@ class Board:
         reachable = [outlier for seat, outlier in self._servers[model] if seat.health.is_there]
         out = sum(outlier.state is State.EJECTED for outlier in reachable)
         return out + 1 <= self._settings.max_ejected_fraction * len(reachable)
+
+
+def _end_rests(seats: Iterable[Seat]) -> None:
+    for seat in seats:
+        seat.health.end_rest()
+        seat.publish_load()

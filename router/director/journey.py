@@ -32,6 +32,10 @@ from router.model import Decision, Outcome, Receipt, Request, TaskProfile
 _MOST_TRIED = 10
 # A server that says DEADLINE_EXCEEDED earlier than this before the deadline speaks of its own.
 _OWN_DEADLINE_S = 0.05
+# The code of what a server rejects, or this gateway, for its size alone.
+_TOO_LARGE = "RESOURCE_EXHAUSTED"
+# Trials of others in a row that prove nothing: then the fault is taken for the request's own.
+_MOST_UNPROVEN = 3
 
 
 class _Fare(Enum):
@@ -198,6 +202,7 @@ class Journey:
         if lease.outlier is not None:
             lease.outlier.succeed(self._request.tenant, lease.departed)
         lease.close(Outcome.SUCCEEDED)
+        self._view.board.answer(self._request.model)
         if self._suspicion is not None:
             self._suspicion.answered(ended)
         if self._request.sequence_id:
@@ -285,6 +290,9 @@ class Journey:
             fresh = seat.health.new_event(self._lease.departed, now)
             return not fresh and not board.troubled(request.model, now), True
         if isinstance(error, UpstreamRejectedError):
+            if error.code == _TOO_LARGE:
+                # It would be as large elsewhere.
+                return False, False
             outlier = self._lease.outlier
             return False, outlier is not None and outlier.is_doubted(request.tenant, now)
         return False, True
@@ -308,7 +316,8 @@ class Journey:
         """
         dispatcher, lease, suspicion = self._dispatcher, self._lease, self._suspect()
         board, outlier, accused = self._view.board, lease.outlier, (lease.seat.name, self._model)
-        while True:
+        unproven = 0
+        while unproven < _MOST_UNPROVEN:
             now = dispatcher.parts.clock.monotonic()
             shown = doubtful and outlier is not None and outlier.is_stale(lease.departed)
             if shown and not board.troubled(self._request.model, now):
@@ -317,8 +326,11 @@ class Journey:
                 return _Fare.RETRY
             if not (doubtful and isinstance(error, UpstreamBlamingError)):
                 return _Fare.TOO_MUCH
-            if not await dispatcher.verdicts.next(accused, max(self._time_left_s(now), 0.0)):
+            proven = await dispatcher.verdicts.next(accused, max(self._time_left_s(now), 0.0))
+            if proven is None:
                 return _Fare.TOO_MUCH
+            unproven = 0 if proven else unproven + 1
+        return _Fare.TOO_MUCH
 
     async def _move_for(self, fare: _Fare, error: UpstreamError) -> bool:
         """Move, if that can be paid; what was not needed after all is given back."""

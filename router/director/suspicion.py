@@ -82,11 +82,11 @@ class Suspicion:
                 self._accused.append((seat.name, model))
                 self._verdicts.begin((seat.name, model))
 
-    def close(self) -> None:
-        """The request is tried no further: whoever waits for what its trials tell hears of it."""
+    def close(self, proven: bool = False) -> None:
+        """Its trial has ended: whoever waits for what that tells hears of it."""
         accused, self._accused = self._accused, []
         for one in accused:
-            self._verdicts.end(one)
+            self._verdicts.end(one, proven)
 
     def answered(self, now: float) -> None:
         """Another endpoint answered: the failures were the endpoints' own."""
@@ -94,7 +94,7 @@ class Suspicion:
         for _ in range(trials_made):
             self._trials.proven(self._request.model, self._request.tenant)
         self._strike(now, proven=True)
-        self.close()
+        self.close(proven=True)
 
     def given_up(self, error: UpstreamError, now: float, bound: bool) -> UpstreamError:
         """No endpoint answered, the last error was ``error``; the one to tell the caller.

@@ -20,14 +20,14 @@ class Verdicts:
 
     def __init__(self) -> None:
         self._under_way: dict[Accused, int] = {}
-        self._waiting: dict[Accused, asyncio.Future[None]] = {}
+        self._waiting: dict[Accused, asyncio.Future[bool]] = {}
 
     def begin(self, accused: Accused) -> None:
         """A request that ``accused`` failed is tried elsewhere; `end` follows, whatever comes."""
         self._under_way[accused] = self._under_way.get(accused, 0) + 1
 
-    def end(self, accused: Accused) -> None:
-        """One of its trials has ended."""
+    def end(self, accused: Accused, proven: bool) -> None:
+        """One of its trials has ended. ``proven``: the request was answered elsewhere."""
         left = self._under_way[accused] - 1
         if left:
             self._under_way[accused] = left
@@ -35,14 +35,14 @@ class Verdicts:
             del self._under_way[accused]
         waiting = self._waiting.pop(accused, None)
         if waiting is not None and not waiting.done():
-            waiting.set_result(None)
+            waiting.set_result(proven)
 
-    async def next(self, accused: Accused, at_most_s: float) -> bool:
-        """Wait for the end of a trial; False where there is none, or not so soon."""
+    async def next(self, accused: Accused, at_most_s: float) -> bool | None:
+        """What the next trial to end proves; None where there is none, or none so soon."""
         if accused not in self._under_way:
-            return False
+            return None
         waiting = self._waiting.get(accused)
         if waiting is None:
             waiting = self._waiting[accused] = asyncio.get_running_loop().create_future()
         done, _ = await asyncio.wait((waiting,), timeout=at_most_s)
-        return bool(done)
+        return waiting.result() if done else None

@@ -223,8 +223,9 @@ async def test_a_server_that_fails_a_probe_is_out_and_back_soon_after(scene, ans
         scene.servers.says.clear()
         await scene.clock.passes(2.5 * 1.1 + 0.9 + TICK_S)
         assert scene.eligible() == {"west-0", "east-0"}
-    (line,) = caplog.records
+    line, back = caplog.records
     assert (line.levelno, line.endpoint, line.cause) == (logging.WARNING, "west-0", str(cause))
+    assert (back.message, back.endpoint) == ("endpoint is back", line.endpoint)
 
 
 async def test_a_dead_fleet_is_out_as_a_whole_and_not_ready(scene):

@@ -446,6 +446,20 @@ def test_where_all_push_back_none_rests(count):
     assert (board.live("llama", "")[k.ELIGIBLE] == 1.0).all()
 
 
+def test_once_one_answers_the_rests_since_everybody_was_busy_are_over():
+    board = servers(2)
+    for name in ("e0", "e1", "e0"):
+        board.rest(board.seats[name], NOW, 3.0)
+    assert (board.live("llama", "")[k.ELIGIBLE] == [0.0, 1.0]).all()
+    board.answer("other")
+    assert (board.live("llama", "")[k.ELIGIBLE] == [0.0, 1.0]).all()
+    board.answer("llama")
+    assert (board.live("llama", "")[k.ELIGIBLE] == 1.0).all()
+    board.rest(board.seats["e0"], NOW, 3.0)
+    board.answer("llama")
+    assert (board.live("llama", "")[k.ELIGIBLE] == [0.0, 1.0]).all()
+
+
 def test_the_last_that_is_there_never_rests():
     board = servers(3)
     board.seats["e1"].health.refuse(NOW)

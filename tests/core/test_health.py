@@ -868,7 +868,7 @@ def test_what_each_state_admits(events, in_flight):
         if one.state is State.EJECTED:
             assert not one.admits(in_flight)
         elif one.busy:
-            assert not one.admits(in_flight, 10**9)
+            assert not one.admits(in_flight, math.inf)
         elif one.state is State.PROBING:
             assert one.admits(in_flight) is (in_flight == 0)
         else:

@@ -25,7 +25,7 @@ from router.errors import (
     UpstreamRejectedError,
     UpstreamTimeoutError,
 )
-from router.model import Budget, Outcome
+from router.model import Budget, Outcome, Relax
 from tests.director.support import ANSWER, LADDER, LEAVES, Room, Says, fails, leaf, three
 from tests.factories import (
     endpoint,
@@ -82,6 +82,29 @@ async def test_without_a_deadline_the_policys_budget_bounds_the_wait():
     room = Room({"a": ANSWER}, the_policy=policy(budget=Budget(e2e_ms=7000.0)))
     await room.infer(None)
     assert room.backend.calls[0].timeout_s == 7.0
+
+
+async def test_a_budget_that_no_endpoint_could_keep_ends_nothing():
+    tight = policy(budget=Budget(e2e_ms=20.0), ladder=(Relax.POLICY_LATENCY,))
+    room = Room({"a": ANSWER}, the_policy=tight)
+    decision = (await room.infer(None)).receipt.decision
+    assert Relax.POLICY_LATENCY in decision.relaxed
+    assert room.backend.calls[0].timeout_s > 30.0
+
+
+async def test_who_gave_no_deadline_is_told_how_long_was_waited():
+    says = fails("timeout", end_s=7.0)
+    room = Room({"a": says}, the_policy=policy(budget=Budget(e2e_ms=7000.0)))
+    with pytest.raises(UpstreamTimeoutError, match=r"a: no answer within 7000 ms, all that a call"):
+        await room.infer(None)
+
+
+async def test_what_is_too_large_for_one_is_asked_of_no_other():
+    room = Room({"a": fails("rejected"), "b": ANSWER})
+    room.backend.script["a"][0].error.code = "RESOURCE_EXHAUSTED"
+    with pytest.raises(UpstreamRejectedError):
+        await room.infer()
+    assert room.backend.asked == ["a"]
 
 
 async def test_a_stream_is_relayed_in_order_and_has_its_receipt_at_the_end():

@@ -13,30 +13,31 @@ A = ("a", ("llama", ""))
 
 
 async def test_without_a_trial_there_is_nothing_to_wait_for():
-    assert not await Verdicts().next(A, 60.0)
+    assert await Verdicts().next(A, 60.0) is None
 
 
-async def test_all_who_wait_hear_of_the_end_of_a_trial():
+@pytest.mark.parametrize("proven", [False, True])
+async def test_all_who_wait_hear_what_a_trial_proved(proven):
     verdicts = Verdicts()
     verdicts.begin(A)
     async with asyncio.TaskGroup() as tasks:
         waiting = [tasks.create_task(verdicts.next(A, 60.0)) for _ in range(3)]
         await asyncio.sleep(0)
-        verdicts.end(A)
-    assert [one.result() for one in waiting] == [True] * 3
-    assert not await verdicts.next(A, 60.0)
+        verdicts.end(A, proven)
+    assert [one.result() for one in waiting] == [proven] * 3
+    assert await verdicts.next(A, 60.0) is None
 
 
 async def test_a_wait_ends_with_the_callers_time():
     verdicts = Verdicts()
     verdicts.begin(A)
-    assert not await verdicts.next(A, 0.0)
+    assert await verdicts.next(A, 0.0) is None
 
 
 async def test_trials_of_one_endpoint_tell_nothing_of_another():
     verdicts = Verdicts()
     verdicts.begin(A)
-    assert not await verdicts.next(("b", ("llama", "")), 60.0)
+    assert await verdicts.next(("b", ("llama", "")), 60.0) is None
 
 
 async def many(room, count, **changes):
@@ -62,6 +63,22 @@ async def test_those_that_wait_are_told_when_the_fault_was_the_requests_own():
     assert {type(one) for one in answers} == {UpstreamInternalError}
     assert len(room.backend.asked) <= 50 + 2 * 16
     assert not room.in_flight
+
+
+async def test_nobody_waits_for_more_than_a_few_trials_that_prove_nothing():
+    """Where all is broken others try again and again: each is told soon."""
+    room = Room({"a": fails("internal")}, budget=RetryBudget(0.0, 0.0))
+    verdicts = room.director.verdicts
+    for _ in range(9):
+        verdicts.begin(A)
+    async with asyncio.timeout(5.0), asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(many(room, 1))
+        for _ in range(3):
+            for _ in range(9):
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            verdicts.end(A, False)
+    assert isinstance(waiting.result()[0], UpstreamInternalError)
 
 
 async def test_a_caller_that_leaves_during_its_trial_keeps_nobody_waiting():
