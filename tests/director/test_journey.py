@@ -179,6 +179,15 @@ async def test_a_timeout_counts_only_when_the_caller_waited_for_the_prediction(
     assert room.seat("a").state is state
 
 
+async def test_one_that_hung_elsewhere_may_take_as_long_again():
+    room = Room({"a": fails("lost", end_s=40.0), "b": ANSWER})
+    runs_s = {}
+    room.backend.on_call = lambda name: runs_s.update({name: room.seat(name).longest_run_s})
+    await room.infer()
+    assert runs_s["a"] < 10.0
+    assert runs_s["b"] == 40.0
+
+
 async def test_no_answer_in_time_is_no_sign_of_life():
     room = Room({"a": fails("timeout", end_s=5.0)}, alone())
     await failing(room, deadline_s=5.0)
