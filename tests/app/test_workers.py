@@ -137,7 +137,7 @@ def test_a_worker_that_stands_still_is_killed_and_replaced(parent):
 
 
 def test_a_worker_that_is_stopped_is_replaced_too(parent):
-    running = parent("steady")
+    running = parent("stopped")
     first = running.wait_for("ready", 2)
     os.kill(min(first), signal.SIGSTOP)
     running.wait_for("ready", 3)

@@ -26,6 +26,11 @@ def steady(order: WorkerOrder) -> int:
     return _serve(order)
 
 
+def stopped(order: WorkerOrder) -> int:
+    """As steady; the test stops one."""
+    return _serve(order)
+
+
 def stubborn(order: WorkerOrder) -> int:
     """Ends badly when told to stop."""
     return _serve(order) or 5
@@ -64,7 +69,7 @@ def frozen(order: WorkerOrder) -> int:
 
 def slow(order: WorkerOrder) -> int:
     """Turns seldom, but does."""
-    return _serve(order, every_s=0.7)
+    return _serve(order, every_s=1.5)
 
 
 def _serve(order: WorkerOrder, beats: float = math.inf, every_s: float = 0.0) -> int:
@@ -101,6 +106,6 @@ if __name__ == "__main__":
 
     workers._MAX_STARTS = 2  # each costs a second of imports
     # A busy machine holds up the others, too, and for longer than a test should wait.
-    frozen_after_s = {"frozen": 1.0, "slow": 5.0}.get(sys.argv[1], math.inf)
+    frozen_after_s = {"frozen": 1.0, "stopped": 1.0, "slow": 5.0}.get(sys.argv[1], math.inf)
     plan = Plan(CONFIG, Path(sys.argv[2]), 2, frozen_after_s)
     sys.exit(run_workers(plan, getattr(work, sys.argv[1]), WallClock()))

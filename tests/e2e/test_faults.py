@@ -82,14 +82,13 @@ async def test_a_stream_that_resets_half_way_keeps_what_came_and_is_not_begun_an
     assert reason == "upstream_fault"
 
 
-async def test_garbage_in_a_sound_frame_is_relayed_as_it_is(client):
-    """Answers are never decoded here: whoever asked decides what an answer is."""
-    answer = await client.infer(ask(), (("x-emulate-fault", "garbage"),))
-    assert answer == b"\xff\xff\xff\xff emulated garbage"
-    call = client.stream(ask(), metadata=(("x-emulate-fault", "garbage"),))
-    messages = [message async for message in call]
-    assert messages[0] == answer
-    assert await call.code() == grpc.StatusCode.OK
+async def test_garbage_in_a_sound_frame_is_no_answer(client):
+    """Every endpoint that is tried answers bytes that begin no answer."""
+    told = await client.refusal(**{FAULT: "garbage"})
+    assert told[:2] == ("UNAVAILABLE", "upstream_fault")
+    _, last, reason = await in_band(client, "garbage")
+    assert last.error_message
+    assert reason == "upstream_fault"
 
 
 async def test_a_stream_that_ends_early_but_well_is_relayed_as_it_is(client):

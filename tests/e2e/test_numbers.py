@@ -44,7 +44,7 @@ def reporting(server):
         if server.tokens:
             told = f"TEXT request_cost.output_tokens={server.tokens}"
             context.set_trailing_metadata((("endpoint-load-metrics", told),))
-        return b""
+        return pb.ModelInferResponse(model_name="llama").SerializeToString()
 
     return answer
 

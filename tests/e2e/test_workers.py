@@ -225,7 +225,7 @@ async def test_a_refused_file_is_told_and_counted_by_all_until_a_good_one_comes(
     gateway.path.write_text(good)
     gateway.tell(signal.SIGHUP)
     await until(lambda: counted("applied"), "both workers taking the good file")
-    assert await quiet(gateway)
+    await until(lambda: quiet(gateway), "nothing being amiss any more")
 
 
 @pytest.fixture
