@@ -189,7 +189,7 @@ def _write(typing_context, array, i, value):
 
 
 class _Ask(NamedTuple):
-    """A request: what is the same for every candidate. ``residency``: bits, 0 for anywhere."""
+    """A request: what is the same for every candidate. ``residency``: bits of where it may run."""
 
     n_in: float
     n_out: float
@@ -325,7 +325,7 @@ def _reason(table, live, i, place, ask, rule, terms):
     reason = FEASIBLE
     if live[ELIGIBLE, i] == 0.0:
         reason = UNHEALTHY
-    elif ask.residency != 0 and (place.label & ask.residency) == 0:
+    elif (place.label & ask.residency) == 0:
         reason = RESIDENCY
     elif ask.n_in + ask.n_out > table[CONTEXT_TOKENS, i]:
         reason = CONTEXT
@@ -439,7 +439,7 @@ def _sweep(table, live, labels, rtt_row, ask, rule, scratch):
         cost += rule.w_load * batch * _read(per_max_in_flight, i) + rule.w_turn * _read(turns, i)
         fits = (
             (_read(eligible, i) != 0.0)
-            & ((ask.residency == 0) | ((_read(labels, i) & ask.residency) != 0))
+            & ((_read(labels, i) & ask.residency) != 0)
             & (total <= _read(context, i))
             & (cost < np.inf)
             & (_read(ci, i) <= rule.max_ci)

@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from router.errors import InvalidMetadataError, UnknownModelError
 from router.model import Endpoint, Fleet, ServedModel
 
-# A bit each in a signed 64-bit mask, but for the sign and for `_NOWHERE`.
+# A bit each in a signed 64-bit mask, but for the sign. A mask of 0 is nowhere.
 MAX_RESIDENCY_SETS = 62
 ANYWHERE = -1
-# In every other mask, so that none is 0, which the kernels take for anywhere; no region has it.
-_NOWHERE = 1 << MAX_RESIDENCY_SETS
 # Stands for a version that no endpoint names: those that declare none may have it.
 UNNAMED_VERSION = "*"
 
@@ -57,7 +55,7 @@ class Layout:
         self._masks: dict[str, int] = {}
         for residency, bit in self._bits.items():
             for name in residency:
-                self._masks[name] = self._masks.get(name, _NOWHERE) | bit
+                self._masks[name] = self._masks.get(name, 0) | bit
         self.tenants = {
             tenant: self.residency_mask(names) for tenant, names in fleet.residency.tenants.items()
         }
@@ -83,15 +81,15 @@ class Layout:
         return found
 
     def residency_mask(self, residency: frozenset[str]) -> int:
-        """Bits of the regions that lie in one of these jurisdictions; never 0, `ANYWHERE` for none.
+        """Bits of the regions that lie in one of these jurisdictions; `ANYWHERE` for none.
 
         Masks meet by ``&``.
         """
         if not residency:
             return ANYWHERE
-        mask = _NOWHERE
+        mask = 0
         for name in residency:
-            mask |= self._masks.get(name, _NOWHERE)
+            mask |= self._masks.get(name, 0)
         return mask
 
     def tenant_mask(self, tenant: str) -> int:

@@ -284,7 +284,7 @@ def refusal(columns, live, m, params, rtt_row, n_in, n_out, n_out_q, network_j,
     seen, down = 0, False
     for row in range(columns.sizes[m, 0]):
         seen |= 1 << reasons[row]
-        if reasons[row] == k.UNHEALTHY and (residency == 0 or (labels[row] & residency) != 0):
+        if reasons[row] == k.UNHEALTHY and (labels[row] & residency) != 0:
             down = True
     if seen & (1 << k.FULL):
         return s.SHED

@@ -81,12 +81,11 @@ def figures(region, c, ask, rule):
 
 def obstacles(region, c, ask, rule, f):
     """(name, figure, limit): excluded when figure > limit, by the first in this order."""
-    allowed = ask["residency"]
     known = f["ci"] < UNKNOWN / 2.0
     finite = all(math.isfinite(figure) for figure in f.values())
     return [
         ("unhealthy", 0 if c["eligible"] else 1, 0),
-        ("residency", 1 if allowed and not region["label"] & allowed else 0, 0),
+        ("residency", 0 if region["label"] & ask["residency"] else 1, 0),
         ("context", ask["n_in"] + ask["n_out"], c["context"]),
         ("not_finite", 0 if finite else 1, 0),
         ("carbon_unknown", UNKNOWN if not known else 0.0, rule["max_ci"]),

@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from router.core import kernel as k
+from router.core.layout import ANYWHERE
 from tests.core import naive_kernel as naive
 
 NAMES = {
@@ -108,7 +109,7 @@ ASKS = st.fixed_dictionaries({
     "ttft_budget": limits | limits | st.sampled_from([18.0, 100.0, 900.0]),
     "tpot_budget": limits | limits | st.sampled_from([6.375, 7.0, 40.0]),
     "e2e_budget": limits | limits | st.sampled_from([1300.0, 5000.0, 50_000.0]),
-    "residency": st.sampled_from([0, 0, 0, 1, 6, -1 << 62]),
+    "residency": st.sampled_from([ANYWHERE, ANYWHERE, ANYWHERE, ANYWHERE, 1, 6, 0]),
     "slot_left_s": st.sampled_from([3600.0, 3000.0, 1.0, 0.0, -1.0, -3600.0, -9000.0])
     | st.floats(-30_000.0, 3600.0),
 })  # fmt: skip
@@ -317,12 +318,12 @@ def _one_run(run_s, ci, slot_left_s):
         "ttft_delay": 0.0, "own": 0.0, "awake": False, "max_premium": math.inf,
     }  # fmt: skip
     region = {
-        "rtt": (0.0,), "pue": 1.0, "ci": ci, "label": 0, "premium": 0.0, "candidates": [candidate],
+        "rtt": (0.0,), "pue": 1.0, "ci": ci, "label": 1, "premium": 0.0, "candidates": [candidate],
     }  # fmt: skip
     ask = {
         "origin": 0, "n_in": 0.0, "n_out": 1.0, "n_out_q": 1.0, "network_j": 0.0,
-        "ttft_budget": math.inf, "tpot_budget": math.inf, "e2e_budget": math.inf, "residency": 0,
-        "slot_left_s": slot_left_s,
+        "ttft_budget": math.inf, "tpot_budget": math.inf, "e2e_budget": math.inf,
+        "residency": ANYWHERE, "slot_left_s": slot_left_s,
     }  # fmt: skip
     rule = {
         "weights": {"grams": 1.0, "ttft": 0.0, "e2e": 0.0, "load": 0.0, "turn": 0.0},
@@ -549,7 +550,7 @@ def crowded(draw):
 
 def unbounded(ask):
     limits = dict.fromkeys(("ttft_budget", "tpot_budget", "e2e_budget"), math.inf)
-    return {**ask, **limits, "residency": 0, "n_out": min(ask["n_out"], 200.0)}
+    return {**ask, **limits, "residency": ANYWHERE, "n_out": min(ask["n_out"], 200.0)}
 
 
 @settings(max_examples=600, deadline=None)
