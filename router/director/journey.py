@@ -38,7 +38,7 @@ _TOO_LARGE = "RESOURCE_EXHAUSTED"
 _MOST_UNPROVEN = 3
 
 
-class _Fare(Enum):
+class _MoveCost(Enum):
     """What it costs to ask another endpoint: nothing, a retry, or more than there is."""
 
     FREE = 0
@@ -154,8 +154,8 @@ class Journey:
         self._tried = (*self._tried, self.decision.endpoint.name)
         self._witnesses += not isinstance(error, UpstreamUnreachedError)
         if self._may_move(error, doubtful, now):
-            fare = _Fare.FREE if free else await self._fare(error, doubtful)
-            if await self._move_for(fare, error):
+            cost = _MoveCost.FREE if free else await self._cost(error, doubtful)
+            if await self._move_for(cost, error):
                 parts.observer.retried(error.reason)
                 return None
         now = parts.clock.monotonic()
@@ -311,7 +311,7 @@ class Journey:
             return False
         return doubtful or not isinstance(error, UpstreamRejectedError)
 
-    async def _fare(self, error: UpstreamError, doubtful: bool) -> _Fare:
+    async def _cost(self, error: UpstreamError, doubtful: bool) -> _MoveCost:
         """What it costs to move. Nothing, once the endpoint was shown at fault after the request
         had left: where it cannot pay, it waits for what the trials of others show.
         """
@@ -322,29 +322,29 @@ class Journey:
             now = dispatcher.parts.clock.monotonic()
             shown = doubtful and outlier is not None and outlier.is_stale(lease.departed)
             if shown and not board.troubled(self._request.model, now):
-                return _Fare.FREE
+                return _MoveCost.FREE
             if dispatcher.parts.budget.balance >= 1.0 and suspicion.may_try(error):
-                return _Fare.RETRY
+                return _MoveCost.RETRY
             if not (doubtful and isinstance(error, UpstreamBlamingError)):
-                return _Fare.TOO_MUCH
+                return _MoveCost.TOO_MUCH
             proven = await dispatcher.verdicts.next(accused, max(self._time_left_s(now), 0.0))
             if proven is None:
-                return _Fare.TOO_MUCH
+                return _MoveCost.TOO_MUCH
             unproven = 0 if proven else unproven + 1
-        return _Fare.TOO_MUCH
+        return _MoveCost.TOO_MUCH
 
-    async def _move_for(self, fare: _Fare, error: UpstreamError) -> bool:
+    async def _move_for(self, cost: _MoveCost, error: UpstreamError) -> bool:
         """Move, if that can be paid; what was not needed after all is given back."""
         budget = self._dispatcher.parts.budget
-        if fare is _Fare.TOO_MUCH or (fare is _Fare.RETRY and not budget.spend()):
+        if cost is _MoveCost.TOO_MUCH or (cost is _MoveCost.RETRY and not budget.spend()):
             return False
         moved = False
         try:
             moved = await self._move(error, self._dispatcher.parts.clock.monotonic())
         finally:
-            if fare is _Fare.RETRY and not moved:
+            if cost is _MoveCost.RETRY and not moved:
                 budget.give_back()
-        if moved and fare is _Fare.RETRY:
+        if moved and cost is _MoveCost.RETRY:
             self._suspect().tries(error)
         return moved
 

@@ -37,7 +37,7 @@ class Suspicion:
         board: Board,
         trials: Trials,
         observer: Observer,
-        verdicts: Verdicts | None = None,
+        verdicts: Verdicts,
     ) -> None:
         self._request = request
         self._board = board
@@ -46,7 +46,7 @@ class Suspicion:
         self._suspects: list[_Suspect] = []
         self._blaming: UpstreamError | None = None
         self._trials_made = 0
-        self._verdicts = Verdicts() if verdicts is None else verdicts
+        self._verdicts = verdicts
         # Endpoints that its trials under way will tell of.
         self._accused: list[Accused] = []
 

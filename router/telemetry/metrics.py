@@ -179,13 +179,13 @@ class Metrics:
     def _build_histograms(self, registry: CollectorRegistry) -> None:
         self._decision = Histogram(
             "carbon_router_decision_seconds",
-            "Time to decide where one request goes.",
+            "Time until it is decided where a request goes first, waits for a place included.",
             buckets=_DECISION_S,
             registry=registry,
         )
         self._added = Histogram(
             "carbon_router_added_latency_seconds",
-            "Time of a request inside the gateway, upstream not counted.",
+            "Time until a request left for who answered it, attempts that failed included.",
             buckets=_ADDED_S,
             registry=registry,
         )

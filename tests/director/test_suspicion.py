@@ -3,6 +3,7 @@ import pytest
 from router.core.health import State
 from router.core.retry import _MOST_TRIALS, Trials
 from router.director.suspicion import Suspicion
+from router.director.verdicts import Verdicts
 from router.errors import UpstreamError
 from tests.director.support import ANSWER, LADDER, Room, Watch, fails, leaf, three
 from tests.factories import NOW, board, request, snapshot
@@ -20,7 +21,9 @@ class Case:
         self.watch = Watch()
 
     def suspicion(self, **changes):
-        return Suspicion(request(tenant="acme", **changes), self.board, self.trials, self.watch)
+        return Suspicion(
+            request(tenant="acme", **changes), self.board, self.trials, self.watch, Verdicts()
+        )
 
     def note(self, suspicion, name, error, departed=NOW - 0.1):
         suspicion.note(self.board.seats[name], LLAMA, departed, error)
