@@ -21,14 +21,14 @@ from decide import machine
 from rich.console import Console
 from rich.table import Table
 
-from router.sim.bound import bound, regret
-from router.sim.fluid import run_fluid
-from router.sim.fluid_demand import gather
-from router.sim.loading import load
-from router.sim.outlook import outlook
-from router.sim.run import simulate
-from router.sim.scenario import Simulation
-from router.sim.span import cut
+from router.lab.sim.bound.run import bound, regret
+from router.lab.sim.engine.run import simulate
+from router.lab.sim.fluid.demand import gather
+from router.lab.sim.fluid.run import run_fluid
+from router.lab.sim.grid.signal_columns import outlook
+from router.lab.sim.scenario.loading import load
+from router.lab.sim.simulation import Simulation
+from router.lab.sim.tune.span import cut
 
 POLICIES = ("carbon-first", "latency-first", "least-loaded", "round-robin", "static-greenest")
 

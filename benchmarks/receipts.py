@@ -28,8 +28,8 @@ from router.core.accounting import Run, account
 from router.core.energy import attributional_j_per_token, tpot_ms
 from router.core.lengths import Expected
 from router.core.tokens import TokenBytesModel
+from router.lab.replay.replica import Ended, Replica
 from router.model import Decision, Endpoint, Request, ServedModel, TokenProfile
-from router.sim.replica import Ended, Replica
 
 INPUT_TOKENS, OUTPUT_TOKENS, LOG_SD = 180.0, 200.0, 0.9
 # Of English text by a common tokenizer, with its spread over answers: assumed, not measured.

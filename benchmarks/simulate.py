@@ -24,6 +24,9 @@ from rich.table import Table
 
 from router.carbon.table import TraceTable
 from router.config.settings import HealthSettings
+from router.lab.sim.engine.run import simulate
+from router.lab.sim.simulation import Gateways, Simulation
+from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
 from router.model import (
     Basis,
     Budget,
@@ -46,9 +49,6 @@ from router.model import (
     TokenProfile,
     Weights,
 )
-from router.sim.run import simulate
-from router.sim.scenario import Gateways, Simulation
-from router.sim.traffic import NO_OUTPUT_LIMIT, Names, Traffic
 
 REGIONS = 6
 START = 1_652_511_600.0

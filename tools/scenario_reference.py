@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from router.sim import schema, schema_workload
+from router.lab.sim.scenario import schema
+from router.lab.sim.traffic import schema as schema_workload
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "scenarios.md"
 BLOCK = re.compile(r"(<!-- fields (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -75,7 +75,7 @@ def forecast_eval(
     ),
 ) -> None:
     """Backtest the forecaster beside naive forecasts, from every hour after a date."""
-    from router import backtest
+    from router.lab import backtest
 
     when = train_until + "T00:00Z" if len(train_until) == len("2023-01-01") else train_until
     since = parse_utc(when, "--train-until")

@@ -100,7 +100,7 @@ def demo(
     ] = 60.0,
 ) -> None:
     """Route real requests over an emulated fleet on loopback while a day of carbon passes."""
-    from router import demo as room
+    from router.lab import demo as room
 
     raise typer.Exit(room.run(out, seconds))
 
@@ -108,6 +108,6 @@ def demo(
 @app.command()
 def emulate(config: ConfigPath) -> None:
     """Run an emulated model server for each endpoint that the file marks `emulated: true`."""
-    from router.emulator import server
+    from router.lab.emulator import server
 
     raise typer.Exit(server.run(config))

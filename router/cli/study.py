@@ -56,9 +56,9 @@ def simulate(
     """Replay traffic against real grid history under policies, every baseline and the bound."""
     if compare_live:
         raise typer.Exit(_compare_live(scenario, policy or (), out, seed, seconds))
-    from router.study import command
-    from router.study.summary import dumps
-    from router.study.terminal import progress_bars, render
+    from router.lab.study import command
+    from router.lab.study.report.terminal import progress_bars, render
+    from router.lab.study.summary import dumps
 
     with progress_bars() as progress:
         done = command.simulate(
@@ -75,9 +75,9 @@ def simulate(
 def _compare_live(
     scenario: Path, policies: Sequence[str], out: Path | None, seed: int | None, seconds: float
 ) -> int:
-    from router import calibration
-    from router.sim.loading import load
-    from router.study.command import default_folder
+    from router.lab import calibration
+    from router.lab.sim.scenario.loading import load
+    from router.lab.study.command import default_folder
 
     simulation = load(scenario, policies, seed).simulation
     if len(simulation.policies) != 1:
@@ -95,8 +95,8 @@ def bound(
     as_json: AsJson = False,
 ) -> None:
     """The least grams that anyone could have emitted for a scenario's work, knowing everything."""
-    from router.study.bounding import bound_json, bound_scenario, parse_slot, render_bound
-    from router.study.terminal import progress_bars
+    from router.lab.study.bounding import bound_json, bound_scenario, parse_slot, render_bound
+    from router.lab.study.report.terminal import progress_bars
 
     try:
         slot_s = parse_slot(slot)
@@ -115,7 +115,7 @@ def schema(
     file: Annotated[str, typer.Argument(help="scenario, config or policy")] = "scenario",
 ) -> None:
     """Print the JSON schema of a scenario, configuration or policy file."""
-    from router.study.schemas import FILES, schema_json
+    from router.lab.study.schemas import FILES, schema_json
 
     if file not in FILES:
         raise typer.BadParameter(f"one of {', '.join(FILES)}")
@@ -152,8 +152,8 @@ def tune(
     ] = None,
 ) -> None:
     """Search a policy's free parameters on a scenario's first span, and report on its later one."""
-    from router.study.tune import run_tune
-    from router.study.tune_progress import render_tuning
+    from router.lab.study.tune import run_tune
+    from router.lab.study.tune_progress import render_tuning
 
     tuning = run_tune(
         scenario, policy, minimise=minimise or ["gco2e"], subject_to=subject_to or (),

@@ -26,7 +26,7 @@ from router.contract import Rng
 from router.model import Receipt
 from router.telemetry.appended import AppendedFile
 
-# Those up to `max_output_tokens` are a workload's (``router.sim.request_rows``).
+# Those up to `max_output_tokens` are a workload's (``router.lab.sim.traffic.request_rows``).
 COLUMNS: Final = (
     "time", "origin", "model", "input_tokens", "output_tokens", "ttft_budget_ms",
     "tpot_budget_ms", "e2e_budget_ms", "tenant", "residency", "max_output_tokens", "sample",

@@ -204,10 +204,10 @@ def test_demo_and_emulate_run_their_rooms(tmp_path: Path, monkeypatch: pytest.Mo
     demo = SimpleNamespace(run=lambda out, seconds: calls.append((out, seconds)) or 4)
     server = SimpleNamespace(run=lambda path: calls.append(path) or 5)
     monkeypatch.setattr(router, "demo", demo, raising=False)
-    monkeypatch.setitem(sys.modules, "router.demo", demo)
+    monkeypatch.setitem(sys.modules, "router.lab.demo", demo)
     emulator = SimpleNamespace(server=server)
-    monkeypatch.setitem(sys.modules, "router.emulator", emulator)
-    monkeypatch.setitem(sys.modules, "router.emulator.server", server)
+    monkeypatch.setitem(sys.modules, "router.lab.emulator", emulator)
+    monkeypatch.setitem(sys.modules, "router.lab.emulator.server", server)
     assert run("demo", "--out", str(tmp_path), "--seconds", "10") == 4
     assert run("emulate", "c.yaml") == 5
     assert calls == [(tmp_path, 10.0), Path("c.yaml")]

@@ -19,7 +19,7 @@ from router.core.reports import (
     energy_band,
     most_tokens,
 )
-from router.sim.replica import Ended, Replica
+from router.lab.replay.replica import Ended, Replica
 from tests.factories import request, served, task_profile, token_profile
 
 NOTHING = BackendReport(math.nan, math.nan, math.nan)

@@ -18,7 +18,7 @@ from router.config import load
 from router.config.document import parse
 from router.config.policy import PolicySchema
 from router.config.schema import ConfigSchema
-from router.sim.schema import ScenarioSchema
+from router.lab.sim.scenario.schema import ScenarioSchema
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from router.config import load
-from router.emulator.server import EmulatedEndpoint
+from router.lab.emulator.server import EmulatedEndpoint
 from tests.e2e.harness import GREEN, NEAR, Gateway, base, pair, until
 
 HEALTH = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from router.study.tune import run_tune
-from tests.study.tuning import turning
+from router.lab.study.tune import run_tune
+from tests.lab.study.tuning import turning
 
 pytestmark = pytest.mark.real
 
@@ -22,7 +22,7 @@ LOST_WORKER = """
 import os, signal, sys
 from pathlib import Path
 from router import cli
-from router.sim import tune_engines
+from router.lab.sim import tune_engines
 
 whole, mark = tune_engines._measure_there, sys.argv[1]
 

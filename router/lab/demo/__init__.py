@@ -1,0 +1,72 @@
+"""``carbon-router demo``: a day of carbon in a minute, over real sockets and emulated servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from router.extras import missing
+from router.lab.loopback.ending import cancel_on_sigterm, conclude, open_console
+
+if TYPE_CHECKING:
+    from router.lab.demo.day import Day
+
+DEFAULT_SEED = 20220514
+
+
+def run(out: Path, seconds: float, seed: int = DEFAULT_SEED) -> int:
+    """Play the demo into the folder ``out``; an exit code: 0 when the day was played to its end.
+
+    1 when a process failed, or fewer than half of the requests were answered; what was refused is
+    in the report. Nothing is left running, whichever way it ends.
+    """
+    console = open_console()
+    return conclude(lambda: asyncio.run(_play(out, seconds, seed, console)), console, "The demo")
+
+
+async def _play(out: Path, seconds: float, seed: int, console: Console) -> int:
+    cancel_on_sigterm()
+    # Imported here: they compile the cost kernel, once and for all, before the clock starts.
+    from router.lab.demo import day as demo_day
+    from router.lab.demo import report, stage
+
+    out.mkdir(parents=True, exist_ok=True)
+    played = await stage.play_day(out, seconds, seed, console)
+    fleet = played.config.fleet
+    offered = len(played.requests)
+    live = demo_day.settle(played.outcome, offered, fleet, played.grid, played.period, played.drawn)
+    console.print("Replaying the same requests under every policy ...")
+    replays = demo_day.replay_all(played.config, played.requests, played.period, played.grid)
+    told = (r.gco2e for r in played.outcome.records if not math.isnan(r.gco2e))
+    kinds = {kind for sight in played.sights for kind in sight.kinds.values()}
+    day = demo_day.Day(
+        fleet=fleet,
+        period=played.period,
+        requests=played.requests,
+        actual=played.grid.actual,
+        live=live,
+        receipts_g=math.fsum(told),
+        known_as=", ".join(sorted(kinds)),
+        replays=replays,
+        cpu_s=played.cpu_s,
+        wall_s=seconds,
+    )
+    console.print()
+    console.print(report.render(day))
+    (out / "results.json").write_text(json.dumps(report.as_json(day), indent=1), encoding="utf-8")
+    _plot(day, out / "demo.png", console)
+    return 0 if 2 * len(live.records) >= offered else 1
+
+
+def _plot(day: Day, path: Path, console: Console) -> None:
+    try:
+        from router.lab.demo.plot import draw
+
+        console.print(f"Plot: {draw(day, path)}", highlight=False, soft_wrap=True)
+    except ImportError:
+        console.print(f"No plot: {missing('it', 'plots')}", markup=False)

@@ -1,0 +1,193 @@
+"""A run: processes up, requests sent while the carbon clock passes, processes down."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import resource
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import aiohttp
+import grpc.aio
+
+from router.config import Config
+from router.lab.emulator.lag import LoopLag
+from router.lab.loopback.children import Child, ChildError, children, wait_for_ports
+from router.lab.loopback.client import Callers, Manner, Outcome
+from router.lab.loopback.probe import PathProbe
+from router.lab.loopback.watch import GridWatch, Meter, Sight
+from router.lab.replay.records import FleetEnergy
+from router.lab.replay.timed import Period, TimedRequest
+from router.model import Forecast
+
+# Wall seconds that the gateway may take to come up before the period begins.
+LEAD_S = 5.0
+_UP_S = 60.0
+_POLL_S = 0.1
+_TAIL_S = 60.0
+
+
+class Cast(NamedTuple):
+    """Who plays: the requests, and what the grids really emitted, by grid zone."""
+
+    requests: Sequence[TimedRequest]
+    actual: Mapping[str, Forecast]
+
+
+class Scene(NamedTuple):
+    """What there is to be shown during a run. ``start``: loop seconds of its beginning."""
+
+    period: Period
+    offered: int
+    outcome: Outcome
+    watch: GridWatch
+    start: float
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """What is to be played. ``config``: every endpoint emulated, with metrics, on loopback, and a
+    replay clock that reaches the start of ``nominal`` after LEAD_S.
+
+    ``cast`` is asked once the period stands: a gateway that comes up late begins late. ``show``
+    runs beside it until it is cancelled. ``probes``: measure what the loopback adds, meanwhile.
+    """
+
+    config: Config
+    nominal: Period
+    manner: Manner
+    cast: Callable[[Period], Awaitable[Cast]]
+    show: Callable[[Scene], Coroutine[None, None, None]]
+    probes: bool = False
+
+
+class Lags(NamedTuple):
+    """How late callers and emulated servers woke up, as `router.lab.emulator.lag` counts it."""
+
+    callers: Sequence[int]
+    servers: Sequence[int]
+
+
+class Played(NamedTuple):
+    """What is left when the processes are down. ``cpu_s``: CPU seconds by process; ``added_ms``:
+    what each probe of the loopback took beyond its emulated time.
+    """
+
+    period: Period
+    cast: Cast
+    outcome: Outcome
+    sights: Sequence[Sight]
+    drawn: FleetEnergy
+    cpu_s: dict[str, float]
+    lags: Lags
+    added_ms: Sequence[float]
+
+
+async def perform(play: Play, out: Path) -> Played:
+    """Start the fleet and the gateway, send the requests, stop everything; logs go to ``out``.
+
+    Raises ChildError when a process fails; then, and when cancelled, nothing is left running.
+    """
+    config = play.config
+    admin = _port(config.settings.server.admin)
+    with children() as started:
+        emulator = Child("emulator", ["emulate", str(config.file)], out / "emulator.log")
+        started.append(emulator)
+        await wait_for_ports(_served_ports(config), emulator, _UP_S)
+        gateway = Child("gateway", ["serve", str(config.file)], out / "gateway.log")
+        started.append(gateway)
+        async with aiohttp.ClientSession() as session:
+            await _wait_until_ready(session, admin, gateway)
+            return await _drive(play, session, started)
+
+
+async def _drive(play: Play, session: aiohttp.ClientSession, started: Sequence[Child]) -> Played:
+    loop = asyncio.get_running_loop()
+    target = f"127.0.0.1:{_port(play.config.settings.server.listen)}"
+    async with grpc.aio.insecure_channel(target) as channel, asyncio.TaskGroup() as tasks:
+        watch = GridWatch(channel)
+        background = [tasks.create_task(watch.run())]
+        async with asyncio.timeout(_UP_S):
+            await watch.first.wait()
+        start, period = _opening(play.nominal, watch.sights[0], loop.time())
+        cast = await play.cast(period)
+        callers = Callers(target, play.manner)
+        meter = Meter(play.config.fleet, cast.actual, period)
+        lag = LoopLag()
+        await asyncio.sleep(max(0.0, start - loop.time()))
+        cpu_before = _cpu(started)
+        scene = Scene(period, len(cast.requests), callers.outcome, watch, start)
+        background.append(tasks.create_task(play.show(scene)))
+        background.append(tasks.create_task(_guard(started)))
+        background.append(tasks.create_task(lag.run()))
+        probe = PathProbe(play.config.fleet, sorted(play.config.fleet.rtt_ms))
+        if play.probes:
+            background.append(tasks.create_task(probe.run()))
+        metering = tasks.create_task(meter.run(session, start))
+        async with asyncio.timeout(period.seconds + _TAIL_S):
+            await callers.drive(cast.requests, start)
+            await metering
+            await meter.read(session, max(loop.time() - start, period.seconds + 1e-3))
+        cpu = {name: used - cpu_before[name] for name, used in _cpu(started).items()}
+        for task in background:
+            task.cancel()
+    return Played(
+        period, cast, callers.outcome, watch.sights, meter.energy(), cpu,
+        Lags(lag.counts, meter.lag()), probe.added_ms,
+    )  # fmt: skip
+
+
+def _opening(nominal: Period, sight: Sight, now: float) -> tuple[float, Period]:
+    """Loop seconds at which the period begins, and the period that it then is."""
+    # The gateway's carbon clock has been running since it started: begin when it says so.
+    early_s = (nominal.carbon_start - sight.carbon_time) / nominal.speed
+    start = max(sight.at + early_s, now + 0.2)
+    begins = sight.carbon_time + (start - sight.at) * nominal.speed
+    return start, replace(nominal, carbon_start=begins)
+
+
+def _served_ports(config: Config) -> list[int]:
+    """Where the emulated servers listen, for requests and for scrapes."""
+    ports = [_port(endpoint.address) for endpoint in config.fleet.endpoints]
+    urls = {endpoint.metrics_url for endpoint in config.fleet.endpoints}
+    return [*ports, *sorted({urlsplit(url).port or 80 for url in urls})]
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+async def _wait_until_ready(session: aiohttp.ClientSession, admin: int, gateway: Child) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _UP_S
+    why = "no answer"
+    while loop.time() < deadline:
+        gateway.check()
+        try:
+            async with session.get(f"http://127.0.0.1:{admin}/readyz") as answer:
+                if answer.status == 200:
+                    return
+                why = (await answer.text())[:300]
+        except aiohttp.ClientError as error:
+            why = str(error)
+        await asyncio.sleep(_POLL_S)
+    raise ChildError(f"the gateway is not ready after {_UP_S:g} s: {why}; {gateway.last_words()}")
+
+
+async def _guard(started: Sequence[Child]) -> None:
+    """Raise as soon as a process ends early."""
+    while True:
+        for child in started:
+            child.check()
+        await asyncio.sleep(_POLL_S)
+
+
+def _cpu(started: Sequence[Child]) -> dict[str, float]:
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    used = {child.name: child.cpu_s() for child in started}
+    used["callers"] = own.ru_utime + own.ru_stime
+    return {name: cpu_s for name, cpu_s in used.items() if not math.isnan(cpu_s)}

@@ -1,0 +1,305 @@
+"""A `Simulation` and a policy -> the arrays of `router.lab.sim.engine.state`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from router.core import kernel as k
+from router.core.columns import CI_HOURS, Snapshot
+from router.core.energy import J_PER_KWH
+from router.core.latency import (
+    _PRIOR_SD,
+    WAIT_ERRORS,
+    RatioTracker,
+    WaitTracker,
+    wait_prior,
+    z_of,
+)
+from router.core.layout import Candidates, Layout
+from router.core.lengths import MOST_PRIORS, _Lengths
+from router.core.seat import BELIEVED_FOR
+from router.errors import InvalidMetadataError, TraceError
+from router.lab.replay.replica import Physics
+from router.lab.sim.engine import gateway as gw
+from router.lab.sim.engine import state as s
+from router.lab.sim.engine.state import Floats, Ints
+from router.lab.sim.histogram import BINS
+from router.lab.sim.outcome import REASONS
+from router.lab.sim.simulation import Simulation
+from router.model import Fleet, Policy, Profile
+
+BYTES_PER_TOKEN = 4.0  # of text; only for the network's energy
+# Of inf, beyond the entries that a heap can have.
+HEAP_MARGIN = 4
+_BYTES_PER_GB = 1e9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    """Where everything lies: replica r is ``replicas[r]`` = (endpoint, region, profile, model)."""
+
+    layout: Layout
+    candidates: tuple[Candidates, ...]
+    replicas: tuple[tuple[int, int, Profile, int], ...]
+    place: Mapping[tuple[str, str, str], int]
+    endpoints: tuple[str, ...]
+    regions: tuple[str, ...]
+
+
+def survey(simulation: Simulation) -> Site:
+    """The candidates of every model of the workload. Raises UnknownModelError."""
+    fleet, models = simulation.fleet, simulation.workload.names.models
+    layout = Layout(fleet)
+    candidates = tuple(layout.find(model, "") for model in models)
+    regions = tuple(fleet.regions)
+    replicas: list[tuple[int, int, Profile, int]] = []
+    place: dict[tuple[str, str, str], int] = {}
+    for e, endpoint in enumerate(fleet.endpoints):
+        for served in endpoint.models:
+            if served.name not in models:
+                continue
+            place[endpoint.name, served.name, served.version] = len(replicas)
+            region = regions.index(endpoint.region)
+            replicas.append((e, region, served.profile, models.index(served.name)))
+    names = tuple(endpoint.name for endpoint in fleet.endpoints)
+    return Site(layout, candidates, tuple(replicas), place, names, regions)
+
+
+def build_world(
+    simulation: Simulation, policy: Policy, site: Site, options: Sequence[int]
+) -> s.World:
+    """Everything at time 0, before the first carbon view. ``options``: (slots, rows, digest_every).
+
+    Raises InvalidMetadataError, TraceError.
+    """
+    slots, rows, digest_every = options
+    floats = _scalars(simulation, policy)
+    return s.World(
+        build_plant(simulation, site),
+        build_flights(slots),
+        _columns(simulation, policy, site),
+        _gates(simulation, policy, site, digest_every),
+        _tally(simulation, site, rows),
+        np.zeros(s.REGISTERS, np.int64),
+        floats,
+    )
+
+
+def _scalars(simulation: Simulation, policy: Policy) -> Floats:
+    scaling = simulation.autoscaling
+    scalars = np.zeros(s.SCALARS)
+    scalars[s.START] = simulation.start
+    scalars[s.Z] = z_of(policy.quantile)
+    scalars[s.RELEASE_AFTER] = scaling.release_after_s if scaling else math.inf
+    scalars[s.WAKE_FOR] = scaling.wake_s if scaling else 0.0
+    per_gb = simulation.network_kwh_per_gb * J_PER_KWH
+    scalars[s.NETWORK_J_PER_TOKEN] = BYTES_PER_TOKEN / _BYTES_PER_GB * per_gb
+    scalars[s.WARM_UP] = simulation.warm_up_s
+    scalars[s.STALENESS] = simulation.gateways.staleness_s
+    scalars[s.ACTUAL_START] = simulation.actual.start
+    scalars[s.ACTUAL_STEP] = simulation.actual.step_s
+    scalars[s.POLICY_TTFT] = policy.budget.ttft_ms
+    scalars[s.POLICY_TPOT] = policy.budget.tpot_ms
+    scalars[s.POLICY_E2E] = policy.budget.e2e_ms
+    scalars[s.HOUR_ZERO] = simulation.start % 3600.0
+    return scalars
+
+
+def build_plant(simulation: Simulation, site: Site) -> s.Plant:
+    """Every replica idle at time 0."""
+    fleet, zones = simulation.fleet, simulation.actual.grid_zones
+    count = len(site.replicas)
+    replicas = np.zeros((count, s.REPLICA_FLOATS))
+    states = np.zeros((count, s.REPLICA_INTS), np.int64)
+    heap = 0
+    for r, (e, region_at, profile, _) in enumerate(site.replicas):
+        physics = Physics.of(profile)
+        region = fleet.regions[site.regions[region_at]]
+        if region.grid_zone not in zones:
+            known = ", ".join(zones)
+            raise TraceError(
+                f"{simulation.actual.name}: no column for grid zone {region.grid_zone!r} of region "
+                f"{region.name!r}; it has: {known}"
+            )
+        for column, value in (
+            (s.TPOT_BASE, physics.tpot_base_s), (s.TPOT_SLOPE, physics.tpot_s_per_sequence),
+            (s.PREFILL_BASE, physics.prefill_base_s),
+            (s.PREFILL_TOKEN, physics.prefill_s_per_token),
+            (s.IDLE_W, physics.idle_w), (s.BASE_W, physics.base_w),
+            (s.J_PER_TOKEN, physics.j_per_token), (s.HOST, 1.0 + physics.host_fraction),
+            (s.PUE, region.pue),
+            (s.PATH_S, simulation.path_delay_ms.get(region.name, 0.0) / 1e3),
+        ):  # fmt: skip
+            replicas[r, column] = value
+        for column, whole in (
+            (s.MAX_BATCH, physics.max_batch), (s.HEAP, heap), (s.ONE_UNIT, physics.one_unit),
+            (s.ENDPOINT, e), (s.REGION, region_at), (s.ZONE, zones.index(region.grid_zone)),
+        ):  # fmt: skip
+            states[r, column] = whole
+        heap += physics.max_batch + HEAP_MARGIN
+    leaves = 1 << max(0, count - 1).bit_length()
+    winners = np.zeros(2 * leaves, np.int64)
+    winners[leaves:] = np.arange(leaves)
+    return s.Plant(
+        replicas, states, np.full(2 * leaves, math.inf), winners,
+        np.full(heap, math.inf), np.empty(heap, np.int64),
+        np.full(heap, math.inf), np.empty(heap, np.int64),
+    )  # fmt: skip
+
+
+def build_flights(slots: int) -> s.Flights:
+    """``slots`` free ones, in a chain from 0."""
+    ints = np.zeros((slots, s.SLOT_INTS), np.int64)
+    ints[:, s.NEXT] = np.arange(1, slots + 1)
+    ints[-1, s.NEXT] = -1
+    return s.Flights(
+        np.zeros((slots, s.SLOT_FLOATS)),
+        ints,
+        np.full(slots + HEAP_MARGIN, math.inf),
+        np.empty(slots + HEAP_MARGIN, np.int64),
+    )
+
+
+def grow(world: s.World) -> s.World:
+    """Twice as many slots; called when none is free."""
+    old = world.flights
+    size = len(old.ints)
+    new = build_flights(2 * size)
+    for before, after in zip(old, new, strict=True):
+        after[: len(before)] = before
+    world.registers[s.FREE_HEAD] = size
+    return world._replace(flights=new)
+
+
+def _columns(simulation: Simulation, policy: Policy, site: Site) -> s.Columns:
+    names, fleet = simulation.workload.names, simulation.fleet
+    models = len(site.candidates)
+    n = max(len(one.endpoints) for one in site.candidates)
+    regions = max(len(one.regions) for one in site.candidates)
+    labels = np.zeros((models, n), np.int64)
+    starts = np.zeros((models, regions + 1), np.int64)
+    row_replicas = np.zeros((models, n), np.int64)
+    sizes = np.zeros((models, 2), np.int64)
+    for m, one in enumerate(site.candidates):
+        sizes[m] = len(one.endpoints), len(one.regions)
+        labels[m, : len(one.endpoints)] = one.labels
+        starts[m, : len(one.regions) + 1] = one.starts
+        row_replicas[m, : len(one.endpoints)] = [
+            site.place[endpoint.name, served.name, served.version]
+            for endpoint, served in zip(one.endpoints, one.served, strict=True)
+        ]
+    rows = k.CI_FROM + CI_HOURS + len(fleet.rtt_ms)
+    return s.Columns(
+        np.zeros((models, rows, n)), labels, starts, row_replicas, sizes,
+        np.zeros(k.PARAMS), np.zeros(k.PARAMS),
+        np.array([s.RUNGS[rung] for rung in policy.ladder], np.int64),
+        _origin_rows(fleet, names.origins),
+        np.array(
+            [
+                site.layout.residency_mask(r) & site.layout.residency_mask(policy.residency)
+                for r in names.residencies
+            ],
+            np.int64,
+        ),
+        np.empty((k.SCRATCH_ROWS, n)), np.empty((n, k.EVALUATED)), np.empty(n, np.int64),
+    )  # fmt: skip
+
+
+def _origin_rows(fleet: Fleet, origins: Sequence[str]) -> Ints:
+    rows = {name: k.CI_FROM + CI_HOURS + at for at, name in enumerate(sorted(fleet.rtt_ms))}
+    default = rows.get(fleet.default_origin)
+    found = [rows.get(origin, default) for origin in origins]
+    for origin, row in zip(origins, found, strict=True):
+        if row is None:
+            known = ", ".join(sorted(rows))
+            raise InvalidMetadataError(
+                f"origin {origin!r} of the workload has no RTT table and the fleet has no "
+                f"default_origin; known origins: {known}"
+            )
+    return np.array(found, np.int64)
+
+
+def _gates(simulation: Simulation, policy: Policy, site: Site, digest_every: int) -> s.Gates:
+    fleet, count = simulation.fleet, simulation.gateways.count
+    models, endpoints = len(site.candidates), len(fleet.endpoints)
+    n = max(len(one.endpoints) for one in site.candidates)
+    live = np.zeros((count, models, k.LIVE_ROWS, n))
+    live[:, :, k.BATCH_CAP] = math.inf
+    z = z_of(policy.quantile)
+    live[:, :, k.TTFT_DELAY], live[:, :, k.TTFT_FACTOR] = WaitTracker(z).errors()
+    live[:, :, k.TPOT_FACTOR] = RatioTracker().factor(z)
+    cells: list[list[tuple[int, int]]] = [[] for _ in range(endpoints)]
+    at = {name: e for e, name in enumerate(site.endpoints)}
+    for m, one in enumerate(site.candidates):
+        live[:, m, k.ELIGIBLE, : len(one.endpoints)] = 1.0
+        for row, endpoint in enumerate(one.endpoints):
+            cells[at[endpoint.name]].append((m, row))
+    seats = np.zeros((count, endpoints, gw.SEAT), np.int64)
+    if simulation.gateways.staleness_s > 0.0:
+        # Else gateways know of each other at first hand: there is nothing to believe.
+        seats[:, :, gw.UNUSED] = BELIEVED_FOR
+    errors = np.zeros((count, endpoints, gw.ERRORS))
+    errors[:, :, :WAIT_ERRORS] = wait_prior()
+    errors[:, :, gw.TPOT_VARIANCE] = _PRIOR_SD**2
+    widest = max(Physics.of(profile).max_batch for _, _, profile, _ in site.replicas)
+    staleness = simulation.gateways.staleness_s
+    cell_starts, flat = _ragged(cells)
+    mine = [[r for r, one in enumerate(site.replicas) if one[0] == e] for e in range(endpoints)]
+    replica_starts, replicas = _ragged(mine)
+    return s.Gates(
+        live, seats, np.zeros((count, endpoints)),
+        np.zeros((endpoints, 2), np.int64), np.zeros((count, endpoints, widest + 1), np.int32),
+        errors, _lengths(simulation, site), np.zeros((count, digest_every, s.LESSON)),
+        np.zeros(count, np.int64), np.full(count, math.inf),
+        staleness * (np.arange(count) + 1.0) / count,
+        cell_starts, flat.reshape(-1, 2), replica_starts, replicas,
+    )  # fmt: skip
+
+
+def _ragged(rows: Sequence[Sequence[object]]) -> tuple[Ints, Ints]:
+    starts = np.concatenate(([0], np.cumsum([len(row) for row in rows]))).astype(np.int64)
+    flat = [entry for row in rows for entry in row]
+    return starts, np.array(flat, np.int64)
+
+
+def _lengths(simulation: Simulation, site: Site) -> Floats:
+    names = simulation.workload.names
+    count = simulation.gateways.count
+    lengths = np.zeros((count, len(names.models), len(names.tenants) + 1, s.LENGTHS))
+    for m, one in enumerate(site.candidates):
+        prior = _Lengths(simulation.fleet.priors[one.model])
+        lengths[:, m, 0] = (
+            prior.mean, prior.log_mean, prior.log_variance, prior.log_top, math.nan, 1.0,
+            max(1.0, MOST_PRIORS * prior.mean), 0.0,
+        )  # fmt: skip
+    return lengths
+
+
+def _tally(simulation: Simulation, site: Site, rows: int) -> s.Tally:
+    names, regions = simulation.workload.names, len(site.regions)
+    hours = math.ceil((simulation.start % 3600.0 + simulation.duration_s) / 3600.0 - 1e-9)
+    cell = np.zeros(1)
+    return s.Tally(
+        np.zeros(s.COUNTS, np.int64), np.zeros(len(REASONS), np.int64),
+        np.zeros((regions, s.SUMS)), np.zeros((2, BINS), np.int64),
+        np.zeros((max(1, hours), regions), np.int64),
+        np.zeros((len(names.origins), len(names.models), regions), np.int64),
+        np.ascontiguousarray(simulation.actual.g_per_kwh, np.float64),
+        np.zeros((rows, len(s.ROW_FLOATS))), np.zeros((rows, len(s.ROW_INTS)), np.int64),
+        cell, cell.view(np.int64),
+    )  # fmt: skip
+
+
+def show(world: s.World, site: Site, snapshot: Snapshot) -> None:
+    """Put a carbon view in force."""
+    columns = world.columns
+    for m, one in enumerate(site.candidates):
+        table = snapshot.columns[one.model, one.version].table
+        columns.tables[m, :, : table.shape[1]] = table
+    columns.params[:] = snapshot.params
+    columns.relaxed[:] = snapshot.relaxed_params
+    world.scalars[s.HOUR_ENDS_AT] = snapshot.hour_ends_at

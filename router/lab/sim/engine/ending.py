@@ -1,0 +1,148 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+"""How a simulated request ends, compiled: answered, refused or lost; what it used and taught."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from router.core.energy import J_PER_KWH
+from router.lab.sim.engine import gateway as gw
+from router.lab.sim.engine import state as s
+from router.lab.sim.engine.replica import compiled, inlined
+from router.lab.sim.histogram import BINS, LOWEST_EXPONENT
+
+
+@inlined
+def mean_actual(actual, zone, start_s, end_s, scalars):
+    """Twin of `columns.mean_over` on the table of what really was, g/kWh; its last row holds."""
+    last = actual.shape[0] - 1
+    begin = scalars[s.START] + start_s - scalars[s.ACTUAL_START]
+    until = scalars[s.START] + end_s - scalars[s.ACTUAL_START]
+    step = scalars[s.ACTUAL_STEP]
+    slot = math.floor(begin / step)
+    if until <= step * (slot + 1) or slot >= last:
+        return actual[min(slot, last), zone]
+    total, at = 0.0, begin
+    while at < until and slot < last:
+        edge = max(at, min(until, step * (slot + 1)))
+        total += actual[slot, zone] * (edge - at)
+        at = edge
+        slot += 1
+    return total / (until - begin) + actual[last, zone] * ((until - at) / (until - begin))
+
+
+@inlined
+def _bin(tally, value_ms):
+    tally.cell[0] = value_ms
+    found = (tally.cell_bits[0] >> 44) - ((1023 + LOWEST_EXPONENT) << 8)
+    return min(max(found, 0), BINS - 1)
+
+
+@compiled
+def _write_row(world, slot, end_s, g_per_kwh, attributional_g, marginal_g, met, reason):
+    tally, registers = world.tally, world.registers
+    f, n = world.flights.floats, world.flights.ints
+    row = registers[s.ROWS]
+    registers[s.ROWS] = row + 1
+    out, codes = tally.row_floats, tally.row_ints
+    r = n[slot, s.REPLICA]
+    out[row, 0] = f[slot, s.ARRIVAL]
+    for at in range(1, 9):
+        out[row, at] = np.nan
+    codes[row, 0] = n[slot, s.REQUEST]
+    codes[row, 1] = n[slot, s.ORIGIN]
+    codes[row, 2] = n[slot, s.MODEL]
+    codes[row, 3] = -1
+    codes[row, 4] = -1
+    if r >= 0:
+        codes[row, 3] = world.plant.states[r, s.REGION]
+        codes[row, 4] = world.plant.states[r, s.ENDPOINT]
+    if reason == s.SERVED:
+        out[row, 1] = f[slot, s.STARTED]
+        out[row, 2] = f[slot, s.FIRST] + f[slot, s.HALF_RTT] - f[slot, s.ARRIVAL]
+        out[row, 3] = end_s
+        out[row, 4] = f[slot, s.SHARE]
+        out[row, 5] = f[slot, s.AWAKE]
+        out[row, 6] = attributional_g
+        out[row, 7] = marginal_g
+        out[row, 8] = g_per_kwh
+    codes[row, 5] = int(f[slot, s.N_IN])
+    codes[row, 6] = int(f[slot, s.N_OUT])
+    codes[row, 7] = met
+    codes[row, 8] = reason
+
+
+@inlined
+def _release(world, slot):
+    world.flights.ints[slot, s.PHASE] = s.FREE
+    world.flights.ints[slot, s.NEXT] = world.registers[s.FREE_HEAD]
+    world.registers[s.FREE_HEAD] = slot
+    world.registers[s.IN_FLIGHT] -= 1
+
+
+@compiled
+def miss(world, slot, reason):
+    """A request that gets no answer."""
+    if world.flights.floats[slot, s.ARRIVAL] >= world.scalars[s.WARM_UP]:
+        world.tally.reasons[reason] += 1
+        if world.tally.row_ints.shape[0] > 0:
+            _write_row(world, slot, np.nan, np.nan, np.nan, np.nan, 0, reason)
+    _release(world, slot)
+
+
+@compiled
+def lose(world, slot, exact):
+    """A request whose replica is gone, once its gateway knows."""
+    f, n = world.flights.floats, world.flights.ints
+    e = world.plant.states[n[slot, s.REPLICA], s.ENDPOINT]
+    gw.give_back(world.gates, n[slot, s.GATEWAY], e, f[slot, s.CAP], exact)
+    miss(world, slot, s.FAULT)
+
+
+@inlined
+def answer(world, slot, now, exact):
+    """The answer is back with its caller: twin of `Replay._answer`."""
+    f, n, tally, scalars = world.flights.floats, world.flights.ints, world.tally, world.scalars
+    states = world.plant.states
+    r = n[slot, s.REPLICA]
+    e = states[r, s.ENDPOINT]
+    g = n[slot, s.GATEWAY]
+    one_unit = states[r, s.ONE_UNIT] != 0
+    tpot_ms = 0.0
+    if not one_unit:
+        batch = (f[slot, s.BATCH_AT_START] + gw.batch(world.gates, g, e)) / 2.0
+        running = min(batch, float(states[r, s.MAX_BATCH]))
+        replicas = world.plant.replicas
+        tpot_ms = (replicas[r, s.TPOT_BASE] + replicas[r, s.TPOT_SLOPE] * running) * 1e3
+    gw.give_back(world.gates, g, e, f[slot, s.CAP], exact)
+    gw.note(world.gates, world.flights, world.plant, slot, tpot_ms, now, scalars[s.Z])
+    if f[slot, s.ARRIVAL] >= scalars[s.WARM_UP]:
+        ttft_ms = (f[slot, s.FIRST] + f[slot, s.HALF_RTT] - f[slot, s.ARRIVAL]) * 1e3
+        e2e_ms = (now - f[slot, s.ARRIVAL]) * 1e3
+        tpot_ms = (e2e_ms - ttft_ms) / f[slot, s.N_OUT]
+        met = 1
+        if ttft_ms > f[slot, s.TTFT_BUDGET] or e2e_ms > f[slot, s.E2E_BUDGET]:
+            met = 0
+        if tpot_ms > f[slot, s.TPOT_BUDGET]:
+            met = 0
+        ci = mean_actual(
+            tally.actual, states[r, s.ZONE], f[slot, s.STARTED], f[slot, s.ENDED], scalars
+        )
+        pue = world.plant.replicas[r, s.PUE]
+        g_per_j = ci / J_PER_KWH
+        attributional_g = (f[slot, s.SHARE] * pue + f[slot, s.NETWORK_J]) * g_per_j
+        marginal_g = (f[slot, s.AWAKE] * pue + f[slot, s.NETWORK_J]) * g_per_j
+        region = states[r, s.REGION]
+        tally.sums[region, s.SUM_COMPLETED] += 1.0
+        tally.sums[region, s.SUM_J] += f[slot, s.SHARE]
+        tally.sums[region, s.SUM_MARGINAL_J] += f[slot, s.AWAKE]
+        tally.sums[region, s.SUM_G] += attributional_g
+        tally.sums[region, s.SUM_MARGINAL_G] += marginal_g
+        tally.sums[region, s.SUM_MET] += met
+        tally.latencies[0, _bin(tally, ttft_ms)] += 1
+        tally.latencies[1, _bin(tally, e2e_ms)] += 1
+        if tally.row_ints.shape[0] > 0:
+            _write_row(world, slot, now, ci, attributional_g, marginal_g, met, s.SERVED)
+    _release(world, slot)

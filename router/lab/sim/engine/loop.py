@@ -1,0 +1,276 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+"""The compiled event loop: arrivals, the wire, replicas and polls in order of time.
+
+Per request: a decision by `router.core.kernel.choose`, half a round trip, a replica's queue,
+prefill and tokens, half a round trip back; then the lease is closed and the gateway learns. At one
+moment replicas come first, then polls, arrivals, and what is on the wire. Whatever happens rarely
+(carbon views, outages, hours) is done by `router.lab.sim.engine.run` between two calls of `run`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import numba
+import numpy as np
+
+from router.core import kernel as k
+from router.core import latency, learning, lengths
+from router.lab.sim.engine import ending
+from router.lab.sim.engine import gateway as gw
+from router.lab.sim.engine import replica as rp
+from router.lab.sim.engine import state as s
+from router.lab.sim.engine.replica import inlined
+
+# Why `run` came back.
+REACHED = 0
+CHUNK_DONE = 1
+SLOTS_FULL = 2
+ROWS_FULL = 3
+DRAINED = 4
+
+# What befalls a replica.
+GOES_DOWN = 0
+DOWN_IS_NOTICED = 1
+COMES_UP = 2
+UP_IS_NOTICED = 3
+
+
+def sources_digest() -> int:
+    """Of everything that is compiled into the entry points: part of the key of their cache,
+    which by itself would only notice a change of this very file.
+    """
+    digest = hashlib.blake2b(digest_size=7)
+    for module in (k, latency, learning, lengths, ending, gw, rp, s):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return int.from_bytes(digest.digest(), "big")
+
+
+@inlined
+def _arrive(world, arrivals, i, seed, exact):
+    """Decide on arrival ``i`` of the chunk: twin of `pipeline.decide` and of `Lease`."""
+    columns, gates, scalars, registers = world.columns, world.gates, world.scalars, world.registers
+    f, n, tally = world.flights.floats, world.flights.ints, world.tally
+    now = arrivals.arrival_s[i]
+    m = arrivals.model[i]
+    tenant = arrivals.tenant[i] + 1
+    request = registers[s.NEXT_REQUEST]
+    registers[s.NEXT_REQUEST] = request + 1
+    g = 0
+    if gates.seats.shape[0] > 1:
+        g = int(gw.uniform(0, request + 1) * gates.seats.shape[0])
+    if now >= gates.ticks[g]:
+        gates.ticks[g] = (math.floor(now / scalars[s.TICK]) + 1.0) * scalars[s.TICK]
+        gw.digest(gates, g, scalars[s.Z])
+    n_in = float(arrivals.input_tokens[i])
+    n_out, n_out_q = gw.quantile_of(gates, g, m, tenant, scalars[s.Z])
+    limit = float(arrivals.max_output_tokens[i])
+    n_out, n_out_q = min(n_out, limit), min(n_out_q, limit)
+    own_ttft, own_tpot = arrivals.ttft_budget_ms[i], arrivals.tpot_budget_ms[i]
+    own_e2e = arrivals.e2e_budget_ms[i]
+    ttft_budget = own_ttft if own_ttft < np.inf else scalars[s.POLICY_TTFT]
+    tpot_budget = own_tpot if own_tpot < np.inf else scalars[s.POLICY_TPOT]
+    e2e_budget = own_e2e if own_e2e < np.inf else scalars[s.POLICY_E2E]
+    rtt_row = columns.origin_rows[arrivals.origin[i]]
+    residency = columns.masks[arrivals.residency[i]]
+    slot_left_s = scalars[s.HOUR_ENDS_AT] - (scalars[s.START] + now)
+    network_j = scalars[s.NETWORK_J_PER_TOKEN] * n_in
+    live = gates.live[g, m]
+    params = columns.params
+    counted = now >= scalars[s.WARM_UP]
+    rung = 0
+    while True:
+        draw = registers[s.DRAWS]
+        registers[s.DRAWS] = draw + 1
+        regions = columns.sizes[m, 1]
+        u = gw.uniform(seed, draw + 1)
+        row, ttft_ms, _, _, _, _, _, _, _ = k.choose(
+            columns.tables[m], live, columns.labels[m], columns.starts[m, : regions + 1], params,
+            rtt_row, n_in, n_out, n_out_q, network_j, ttft_budget, tpot_budget, e2e_budget,
+            residency, slot_left_s, u, columns.scratch,
+        )  # fmt: skip
+        if row >= 0 and u < k.TEACHES:
+            k.learn_premiums(
+                columns.tables[m], live, columns.labels[m], columns.starts[m, : regions + 1],
+                params, rtt_row, n_in, n_out, n_out_q, network_j, ttft_budget, tpot_budget,
+                e2e_budget, residency, slot_left_s, columns.scratch,
+            )  # fmt: skip
+        if row >= 0 or rung == columns.ladder.size:
+            break
+        if columns.ladder[rung] == s.RUNG_CARBON:
+            params = columns.relaxed
+        else:
+            ttft_budget, tpot_budget, e2e_budget = own_ttft, own_tpot, own_e2e
+        rung += 1
+    slot = registers[s.FREE_HEAD]
+    registers[s.FREE_HEAD] = n[slot, s.NEXT]
+    registers[s.IN_FLIGHT] += 1
+    tally.counts[s.C_OFFERED] += counted
+    f[slot, s.ARRIVAL] = now
+    f[slot, s.N_IN] = n_in
+    f[slot, s.N_OUT] = arrivals.output_tokens[i]
+    n[slot, s.REQUEST] = request
+    n[slot, s.MODEL] = m
+    n[slot, s.ORIGIN] = arrivals.origin[i]
+    n[slot, s.GATEWAY] = g
+    if row < 0:
+        n[slot, s.REPLICA] = -1
+        reason = gw.refusal(
+            columns, live, m, params, rtt_row, n_in, n_out, n_out_q, network_j,
+            ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s,
+        )  # fmt: skip
+        ending.miss(world, slot, reason)
+        return
+    r = columns.row_replicas[m, row]
+    states = world.plant.states
+    e = states[r, s.ENDPOINT]
+    rtt_ms = columns.tables[m, rtt_row, row]
+    cap = np.inf
+    if states[r, s.ONE_UNIT] != 0:
+        f[slot, s.N_OUT] = 1.0
+    else:
+        cap = gw.batch_cap(columns, live, m, row, tpot_budget, e2e_budget, ttft_ms, n_out_q)
+    f[slot, s.HALF_RTT] = rtt_ms / 2e3 + world.plant.replicas[r, s.PATH_S] / 2.0
+    f[slot, s.TTFT_BUDGET] = own_ttft
+    f[slot, s.TPOT_BUDGET] = own_tpot
+    f[slot, s.E2E_BUDGET] = own_e2e
+    prefill_ms = (ttft_ms - rtt_ms - live[k.TTFT_DELAY, row]) / live[k.TTFT_FACTOR, row]
+    f[slot, s.PREFILL_MS] = prefill_ms
+    f[slot, s.CAP] = cap
+    f[slot, s.NETWORK_J] = network_j
+    n[slot, s.REPLICA] = r
+    n[slot, s.TENANT] = tenant
+    n[slot, s.PHASE] = s.OUTBOUND
+    gw.take(gates, g, e, cap, exact)
+    f[slot, s.BATCH_AT_START] = gw.batch(gates, g, e)
+    region = states[r, s.REGION]
+    tally.moves[arrivals.origin[i], m, region] += 1
+    if counted:
+        for taken in range(rung):
+            tally.counts[s.C_RELAXED_CARBON + columns.ladder[taken]] += 1
+        hour = int((scalars[s.HOUR_ZERO] + now) / 3600.0)
+        tally.hours[min(hour, tally.hours.shape[0] - 1), region] += 1
+    _send(world, slot, now + f[slot, s.HALF_RTT])
+
+
+@inlined
+def _send(world, slot, at):
+    flights, registers = world.flights, world.registers
+    rp.push(flights.wire_keys, flights.wire_slots, 0, registers[s.WIRE], at, slot)
+    registers[s.WIRE] += 1
+
+
+@inlined
+def _land(world, now, exact):
+    """What is first on the wire arrives: at its replica, or back at its caller."""
+    flights, registers, scalars = world.flights, world.registers, world.scalars
+    slot = flights.wire_slots[0]
+    rp.pop(flights.wire_keys, flights.wire_slots, 0, registers[s.WIRE])
+    registers[s.WIRE] -= 1
+    if flights.ints[slot, s.PHASE] == s.INBOUND:
+        ending.answer(world, slot, now, exact)
+        return
+    r = flights.ints[slot, s.REPLICA]
+    states = world.plant.states
+    if states[r, s.STATE] != s.DOWN:
+        rp.admit(world.plant, flights, r, slot, now, scalars[s.RELEASE_AFTER], scalars[s.WAKE_FOR])
+    elif states[r, s.NOTICED] != 0:
+        ending.lose(world, slot, exact)
+    else:
+        flights.ints[slot, s.PHASE] = s.LOST
+
+
+def _build(sources: int):
+    """The entry points; ``sources`` is in the closure so that it is in their caches' keys."""
+
+    @numba.njit(cache=True, error_model="numpy", _nrt=False)
+    def run(world, arrivals, until, final, seed):
+        """Run until just before ``until``, or until the chunk's last arrival unless ``final``.
+
+        Returns why it came back. Replicas' events at ``until`` are done, others' are not.
+        """
+        frozen = sources  # noqa: F841
+        plant, registers, scalars = world.plant, world.registers, world.scalars
+        gates, flights = world.gates, world.flights
+        size = arrivals.arrival_s.size
+        polled = scalars[s.STALENESS] > 0.0 and gates.polls.size > 1
+        exact = scalars[s.STALENESS] == 0.0 and gates.polls.size > 1
+        row_limit = world.tally.row_ints.shape[0]
+        next_poll = np.inf
+        if polled:
+            next_poll = gates.polls[gw.next_poller(gates.polls)]
+        while True:
+            cursor = registers[s.CURSOR]
+            arrival = np.inf
+            if cursor < size:
+                arrival = arrivals.arrival_s[cursor]
+            elif not final:
+                return CHUNK_DONE
+            if row_limit > 0 and registers[s.ROWS] >= row_limit:
+                return ROWS_FULL
+            wire = np.inf
+            if registers[s.WIRE] > 0:
+                wire = flights.wire_keys[0]
+            next_at = min(arrival, wire)
+            due = plant.due[1]
+            if due <= next_at and due <= next_poll and due <= until:
+                if due == np.inf:
+                    return DRAINED
+                first = plant.winners[1]
+                ended = rp.step(plant, flights, first, scalars[s.RELEASE_AFTER])
+                if ended >= 0:
+                    flights.ints[ended, s.PHASE] = s.INBOUND
+                    _send(world, ended, due + flights.floats[ended, s.HALF_RTT])
+            elif next_at >= until and next_poll >= until:
+                return REACHED
+            elif next_poll <= next_at:
+                if next_at == np.inf and due == np.inf:
+                    return DRAINED
+                g = gw.next_poller(gates.polls)
+                gw.poll(gates, plant, g)
+                gates.polls[g] += scalars[s.STALENESS]
+                next_poll = gates.polls[gw.next_poller(gates.polls)]
+            elif arrival <= wire:
+                if registers[s.FREE_HEAD] < 0:
+                    return SLOTS_FULL
+                registers[s.CURSOR] = cursor + 1
+                _arrive(world, arrivals, cursor, seed, exact)
+            else:
+                _land(world, wire, exact)
+
+    @numba.njit(cache=True, error_model="numpy", _nrt=False)
+    def befall(world, r, what, now):
+        """An outage's turn on replica ``r``; False when rows ran out: call again."""
+        frozen = sources  # noqa: F841
+        plant, n, release_after = world.plant, world.flights.ints, world.scalars[s.RELEASE_AFTER]
+        exact = world.scalars[s.STALENESS] == 0.0 and world.gates.polls.size > 1
+        row_limit = world.tally.row_ints.shape[0]
+        if what == GOES_DOWN:
+            rp.go_down(plant, r, now, release_after)
+            for slot in range(n.shape[0]):
+                if n[slot, s.REPLICA] == r and n[slot, s.PHASE] == s.PLACED:
+                    n[slot, s.PHASE] = s.LOST
+        elif what == COMES_UP:
+            rp.come_up(plant, r, now, release_after)
+        else:
+            down = what == DOWN_IS_NOTICED
+            plant.states[r, s.NOTICED] = down
+            e = plant.states[r, s.ENDPOINT]
+            for g in range(world.gates.live.shape[0]):
+                for cell in range(world.gates.cell_starts[e], world.gates.cell_starts[e + 1]):
+                    m, row = world.gates.cells[cell, 0], world.gates.cells[cell, 1]
+                    world.gates.live[g, m, k.ELIGIBLE, row] = 0.0 if down else 1.0
+            if down:
+                for slot in range(n.shape[0]):
+                    if n[slot, s.REPLICA] == r and n[slot, s.PHASE] == s.LOST:
+                        if row_limit > 0 and world.registers[s.ROWS] >= row_limit:
+                            return False
+                        ending.lose(world, slot, exact)
+        return True
+
+    return run, befall
+
+
+run, befall = _build(sources_digest())

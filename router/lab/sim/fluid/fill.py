@@ -1,0 +1,333 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+"""Filling replicas with flows, compiled: small steps of demand, each placed by the kernel.
+
+A replica that is given requests at rate L (prompts p seconds, n tokens on the mean) holds
+
+    b = L * (p + n * a) / (1 - L * n * c)
+
+of them, TPOT being a + c * b (Little's law), and its endpoint has b + L * RTT in flight. Steps see
+what the steps before them put there, as requests see those before them; as the mix of demand is
+the same at every step, what a part of the steps fills is also what a lower demand comes to.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from router.core import kernel as k
+from router.lab.sim.engine import gateway as gw
+from router.lab.sim.engine import loop
+from router.lab.sim.engine import state as s
+from router.lab.sim.engine.state import Floats, Ints
+
+# What a replica is given: requests/s, prompt s/s, tokens/s, requests on the wire.
+RATE, PROMPT, TOKENS, WIRE = range(4)
+LOADS = 4
+# What is counted of it: requests, tokens, J of network.
+N_REQUESTS, N_TOKENS, N_NETWORK_J = range(3)
+COUNTED = 3
+# A replica that runs this close to as fast as it can is full, as its queue would grow.
+_SATURATED = 0.999
+
+
+class Flows(NamedTuple):
+    """The flows of a slot, (flows,) each. ``codes`` (flows, 4): RTT row, model, residency bits,
+    origin. ``asks`` (flows, 8): TTFT, TPOT and end-to-end budget, input tokens, output tokens,
+    those expected and their quantile, network J.
+    """
+
+    codes: Ints
+    asks: Floats
+
+
+class Steps(NamedTuple):
+    """``flow``, ``rate`` (requests/s) and ``requests`` that it stands for, (steps,) each.
+
+    ``ends`` (nodes,): steps after which the loads are noted.
+    """
+
+    flow: Ints
+    rate: Floats
+    requests: Floats
+    ends: Ints
+
+
+class Filled(NamedTuple):
+    """``loads`` (replicas, LOADS): now; ``noted`` (nodes, replicas, LOADS); ``counted``
+    (replicas, COUNTED); ``placed`` (origins, models, regions): requests; ``reasons``: requests
+    without an answer; ``relaxed`` (2,): by rung.
+    """
+
+    loads: Floats
+    noted: Floats
+    counted: Floats
+    placed: Floats
+    reasons: Floats
+    relaxed: Floats
+
+
+@numba.njit(error_model="numpy")
+def batch_of(plant, r, load):
+    """Sequences in a slot of replica ``r`` under ``load`` (LOADS,); (batch, whether full)."""
+    most = float(plant.states[r, s.MAX_BATCH])
+    left = 1.0 - load[TOKENS] * plant.replicas[r, s.TPOT_SLOPE]
+    if left <= 0.0:
+        return most, True
+    batch = (load[PROMPT] + load[TOKENS] * plant.replicas[r, s.TPOT_BASE]) / left
+    return min(batch, most), batch >= _SATURATED * most
+
+
+@numba.njit(error_model="numpy")
+def _in_flight(world, loads, limits, e):
+    """Requests in flight to an endpoint; at its limit where a replica of it is full."""
+    in_flight = 0.0
+    for at in range(world.gates.endpoint_starts[e], world.gates.endpoint_starts[e + 1]):
+        r = world.gates.endpoint_replicas[at]
+        batch, full = batch_of(world.plant, r, loads[r])
+        in_flight += batch + loads[r, WIRE]
+        if full:
+            in_flight = max(in_flight, limits[e])
+    return in_flight
+
+
+@numba.njit(error_model="numpy")
+def _publish(world, loads, limits, usual, e, draw):
+    """What a gateway sees of an endpoint: all that is in flight to it.
+
+    To a policy that holds back from waking replicas (``draw`` in [0, 1), else NaN) an endpoint has
+    whole requests, one at the least, or none, as often as a Poisson count is 0 of what is there or
+    usually is: less than one on the mean is no idle replica.
+    """
+    in_flight = _in_flight(world, loads, limits, e)
+    if draw == draw:
+        if usual[e] > 0.0:
+            in_flight = 0.0 if draw < math.exp(-usual[e]) else max(1.0, in_flight)
+        elif in_flight > 0.0:
+            in_flight = max(1.0, in_flight)
+    for cell in range(world.gates.cell_starts[e], world.gates.cell_starts[e + 1]):
+        m, row = world.gates.cells[cell, 0], world.gates.cells[cell, 1]
+        world.gates.live[0, m, k.BATCH, row] = in_flight
+        world.gates.live[0, m, k.OWN, row] = in_flight
+        world.gates.live[0, m, k.AWAKE, row] = in_flight >= 1.0
+
+
+@numba.njit(error_model="numpy")
+def _choose(world, flows, f, draw, slot_left_s, params, relaxed, amount):
+    """(row, TTFT, TPOT and end-to-end budget then in force): twin of `loop._arrive`'s ladder."""
+    columns, scalars = world.columns, world.scalars
+    m, ask = flows.codes[f, 1], flows.asks[f]
+    ttft = ask[0] if ask[0] < np.inf else scalars[s.POLICY_TTFT]
+    tpot = ask[1] if ask[1] < np.inf else scalars[s.POLICY_TPOT]
+    e2e = ask[2] if ask[2] < np.inf else scalars[s.POLICY_E2E]
+    regions = columns.sizes[m, 1]
+    rung = 0
+    while True:
+        found = k.choose(
+            columns.tables[m], world.gates.live[0, m], columns.labels[m],
+            columns.starts[m, : regions + 1], params, flows.codes[f, 0], ask[3], ask[5], ask[6],
+            ask[7], ttft, tpot, e2e, flows.codes[f, 2], slot_left_s, draw, columns.scratch,
+        )  # fmt: skip
+        if found[0] >= 0 and draw < k.TEACHES:
+            k.learn_premiums(
+                columns.tables[m], world.gates.live[0, m], columns.labels[m],
+                columns.starts[m, : regions + 1], params, flows.codes[f, 0], ask[3], ask[5],
+                ask[6], ask[7], ttft, tpot, e2e, flows.codes[f, 2], slot_left_s, columns.scratch,
+            )  # fmt: skip
+        if found[0] >= 0 or rung == columns.ladder.size:
+            break
+        relaxed[columns.ladder[rung]] += amount
+        if columns.ladder[rung] == s.RUNG_CARBON:
+            params = columns.relaxed
+        else:
+            ttft, tpot, e2e = ask[0], ask[1], ask[2]
+        rung += 1
+    reason = s.SERVED
+    if found[0] < 0:
+        reason = gw.refusal(
+            columns, world.gates.live[0, m], m, params, flows.codes[f, 0], ask[3], ask[5], ask[6],
+            ask[7], ttft, tpot, e2e, flows.codes[f, 2], slot_left_s,
+        )  # fmt: skip
+    return found[0], found[1], tpot, e2e, reason
+
+
+@numba.njit(error_model="numpy")
+def _learn(columns, live, loads, tpot_factor):
+    """The latency factors that endpoints learn from requests."""
+    for m in range(live.shape[0]):
+        for row in range(columns.sizes[m, 0]):
+            if loads[columns.row_replicas[m, row], RATE] > 0.0:
+                live[m, k.TTFT_FACTOR, row] = 1.0
+                live[m, k.TPOT_FACTOR, row] = tpot_factor
+
+
+def _build(sources: int):
+    """The entry point; ``sources`` is in the closure so that it is in its cache's key."""
+
+    @numba.njit(cache=True, error_model="numpy")
+    def fill(world, limits, flows, steps, filled, usual, draws, slot_left_s, learn, params):
+        """Place every step, in order, on replicas that are empty before the first.
+
+        ``limits`` (endpoints,): max_in_flight. ``usual`` (endpoints,): what was in flight at the
+        end of the fill before, who is awake already; then of this one. ``draws``: draws of
+        near-ties so far; returns it. ``learn``: the TPOT factor that endpoints have once they had
+        requests, others keep their prior ones; and 1 to end with the highest level of demand, 0
+        to take the steps beyond it too. ``params``: the policy's; with scarcity, premiums are
+        learned, else those learned hold.
+        """
+        digest = sources  # noqa: F841
+        tpot_factor, last = learn
+        plant, gates, columns = world.plant, world.gates, world.columns
+        live = gates.live[0]
+        live[:, k.BATCH] = 0.0
+        live[:, k.OWN] = 0.0
+        live[:, k.AWAKE] = 0.0
+        live[:, k.BATCH_CAP] = np.inf
+        endpoints = limits.size
+        waking = params[k.WAKE_ENERGY] + params[k.WAKE_PREMIUM]
+        wakes = params[k.W_GCO2E] > 0.0 and waking > 0.0
+        if wakes:
+            for e in range(endpoints):
+                _publish(world, filled.loads, limits, usual, e, gw.uniform(e + 1, draws))
+        node = 0
+        count = steps.flow.size
+        if last != 0.0 and steps.ends.size > 0:
+            count = steps.ends[-1]
+        for i in range(count):
+            while node < steps.ends.size and steps.ends[node] <= i:
+                filled.noted[node] = filled.loads
+                node += 1
+            f, rate, requests = steps.flow[i], steps.rate[i], steps.requests[i]
+            m, ask = flows.codes[f, 1], flows.asks[f]
+            draws += 1
+            draw = gw.uniform(0, draws)
+            if wakes:
+                e = draws % endpoints
+                _publish(world, filled.loads, limits, usual, e, gw.uniform(e + 1, draws))
+            row, ttft_ms, tpot, e2e, reason = _choose(
+                world, flows, f, draw, slot_left_s, params, filled.relaxed, requests
+            )
+            if row < 0:
+                filled.reasons[reason] += requests
+                continue
+            r = columns.row_replicas[m, row]
+            region = plant.states[r, s.REGION]
+            filled.placed[flows.codes[f, 3], m, region] += requests
+            if plant.states[r, s.STATE] == s.DOWN:
+                filled.reasons[s.FAULT] += requests
+                continue
+            e = plant.states[r, s.ENDPOINT]
+            n_out = ask[4]
+            if plant.states[r, s.ONE_UNIT] != 0:
+                n_out = 1.0
+            else:
+                cap = gw.batch_cap(columns, live[m], m, row, tpot, e2e, ttft_ms, ask[6])
+                for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
+                    at = gates.cells[cell]
+                    live[at[0], k.BATCH_CAP, at[1]] = min(live[at[0], k.BATCH_CAP, at[1]], cap)
+            load = filled.loads[r]
+            prompt_s = (
+                plant.replicas[r, s.PREFILL_BASE] + plant.replicas[r, s.PREFILL_TOKEN] * ask[3]
+            )
+            load[RATE] += rate
+            load[PROMPT] += rate * prompt_s
+            load[TOKENS] += rate * n_out
+            rtt_s = columns.tables[m, flows.codes[f, 0], row] / 1e3
+            load[WIRE] += rate * (rtt_s + plant.replicas[r, s.PATH_S])
+            filled.counted[r, N_REQUESTS] += requests
+            filled.counted[r, N_TOKENS] += requests * n_out
+            filled.counted[r, N_NETWORK_J] += requests * ask[7]
+            seen = gw.uniform(e + 1, draws) if wakes else np.nan
+            _publish(world, filled.loads, limits, usual, e, seen)
+            for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
+                at = gates.cells[cell]
+                live[at[0], k.TURNS, at[1]] += requests
+        while node < steps.ends.size:
+            filled.noted[node] = filled.loads
+            node += 1
+        for e in range(endpoints):
+            usual[e] = _in_flight(world, filled.loads, limits, e)
+        _learn(columns, live, filled.loads, tpot_factor)
+        return draws
+
+    return fill
+
+
+fill = _build(loop.sources_digest())
+
+
+@numba.njit(error_model="numpy")
+def _added(base, slope, batch):
+    """By how much requests of a batch prolong each other's run, all of them together."""
+    if batch <= 1.0:
+        return 1.0
+    if batch >= 2.0:
+        return slope * batch / (base + slope * batch)
+    return (2.0 - batch) + (batch - 1.0) * 2.0 * slope / (base + 2.0 * slope)
+
+
+@numba.njit(error_model="numpy", cache=True)
+def occupancy(plant, r, load, together):
+    """(share of time busy, time added by requests beside others: a share of all time).
+
+    ``together``: alike replicas that share their requests evenly; 1 for one by itself. Requests
+    come as a Poisson process: with n of them present in a group of K, each is served as in a batch
+    of n / K, and the number present has the product form pi(n) / pi(n - 1) = L * residence / n,
+    which the law of lengths does not change. The second figure is the integral by which
+    `router.lab.replay.replica` counts short-run marginal energy.
+    """
+    batch, full = batch_of(plant, r, load)
+    if batch <= 0.0:
+        return 0.0, 0.0
+    base, slope = plant.replicas[r, s.TPOT_BASE], plant.replicas[r, s.TPOT_SLOPE]
+    if full or batch > 24.0:
+        return 1.0, 1.0 if full else _added(base, slope, batch)
+    most = together * plant.states[r, s.MAX_BATCH]
+    weight, total, busy, added, n = 1.0, 1.0, 0.0, 0.0, 0
+    while n < most and (weight > 1e-9 * total or n < together * batch):
+        n += 1
+        each = max(1.0, n / together)
+        held = together * (load[PROMPT] + load[TOKENS] * (base + slope * each))
+        weight *= held / n
+        total += weight
+        awake = min(1.0, n / together)
+        busy += weight * awake
+        added += weight * awake * _added(base, slope, each)
+        if total > 1e200:
+            weight, total = weight * 1e-200, total * 1e-200
+            busy, added = busy * 1e-200, added * 1e-200
+    return busy / total, added / total
+
+
+@numba.njit(error_model="numpy", cache=True)
+def occupancies(plant, noted, together, lasting, busy, added, rate):
+    """Means over the noted loads: of `occupancy`'s two figures, and of requests/s; (replicas,).
+
+    Loads at the levels of demand vary as counts of requests do, which `occupancy` brings with it
+    too: they are drawn towards their mean until both together vary as they should, by no less
+    than ``lasting``, the share of their variance that is the rate's own.
+    """
+    busy[:], added[:], rate[:] = 0.0, 0.0, 0.0
+    nodes = noted.shape[0]
+    load = np.empty(LOADS)
+    for r in range(noted.shape[1]):
+        mean, square = 0.0, 0.0
+        for node in range(nodes):
+            batch, _ = batch_of(plant, r, noted[node, r])
+            mean += batch / nodes
+            square += batch * batch / nodes
+            rate[r] += noted[node, r, RATE] / nodes
+        if rate[r] <= 0.0:
+            continue
+        variance = together[r] * max(square - mean * mean, 0.0)
+        kept = math.sqrt(max(lasting, 1.0 - mean / variance)) if variance > 0.0 else 1.0
+        for node in range(nodes):
+            for at in range(LOADS):
+                usual = noted[:, r, at].mean()
+                load[at] = usual + kept * (noted[node, r, at] - usual)
+            b, a = occupancy(plant, r, load, together[r])
+            busy[r] += b / nodes
+            added[r] += a / nodes

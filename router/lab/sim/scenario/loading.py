@@ -1,0 +1,338 @@
+"""A scenario file -> the `Simulation` that engine, bound and tuner read.
+
+``load(path)`` is all that callers need. Reads the files that the scenario names, relative to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import ValidationError
+
+from router.carbon.climatology import Climatology
+from router.carbon.static import embedded
+from router.carbon.table import TraceTable, read_table
+from router.config import format_time
+from router.config.document import parse
+from router.config.problems import Problem, from_validation, unknown
+from router.errors import ConfigError
+from router.lab.sim.grid import actual as grid
+from router.lab.sim.grid.forecasted import Forecasted
+from router.lab.sim.grid.signals import Perfect, Persistence, Standing, Tabled
+from router.lab.sim.scenario.assemble import Assembled, assemble
+from router.lab.sim.scenario.schema import FailureSchema, ScenarioSchema
+from router.lab.sim.simulation import (
+    Autoscaling,
+    Gateways,
+    GridSignal,
+    Outage,
+    Simulation,
+    Workload,
+)
+from router.lab.sim.traffic.resolve import make_workload
+from router.lab.sim.traffic.workload_file import FileWorkload
+from router.model import Basis, Factors, Fleet, Signal
+
+_YEAR_1980_S = 315532800.0
+
+
+class Loaded(NamedTuple):
+    """A scenario as values. ``notes``: legal, but worth an operator's look; ``notice``: attribution
+    that results must carry, "" where none.
+    """
+
+    file: Path
+    simulation: Simulation
+    notes: tuple[str, ...]
+    notice: str
+
+
+def load(path: str | Path, policies: Sequence[str] = (), seed: int | None = None) -> Loaded:
+    """Read and check a scenario and everything it names.
+
+    ``policies``: shipped names or paths (relative to the working folder), instead of the file's.
+    ``seed``: instead of the file's.
+    Raises ConfigError naming file, key and fix; TraceError naming file, row, column and fix.
+    """
+    file = Path(path)
+    schema = _schema(file)
+    _obtained(schema, file)
+    if seed is not None:
+        schema = schema.model_copy(update={"seed": seed})
+    signal = Signal(Basis(schema.carbon.basis), Factors(schema.carbon.factors))
+    assembled = assemble(schema, file, policies, signal)
+    if schema.tenants:
+        fix = "is not simulated: give the requests of each a residency in the workload"
+        raise ConfigError(str(file), [("tenants", fix)])
+    notes = [*assembled.notes, *_unused(schema)]
+    known = _grids(schema, file, assembled.fleet, signal, notes)
+    table, _ = grid.fill(known, int(schema.carbon.fill // grid.HOUR_S))
+    actual = grid.cut(table, schema.start, schema.duration)
+    notes += _filled(known, actual)
+    workload = _workload(schema, file, assembled.fleet, notes)
+    notes += _nowhere(workload, assembled.fleet)
+    fleet = _with_origins(assembled.fleet, workload.names.origins)
+    simulation = Simulation(
+        name=schema.name or file.name.removesuffix(".yaml").removesuffix(".yml"),
+        fleet=fleet,
+        policies=assembled.policies,
+        health=assembled.health,
+        start=schema.start,
+        duration_s=schema.duration,
+        seed=schema.seed,
+        workload=workload,
+        carbon_signal=signal,
+        actual=actual,
+        annual_means=grid.annual_means(table, schema.carbon.annual_means, signal),
+        signal=_signal(schema, file, known, table, signal, notes),
+        gateways=Gateways(schema.gateways.count, schema.gateways.staleness),
+        outages=_outages(schema, file, assembled),
+        autoscaling=_autoscaling(schema),
+        network_kwh_per_gb=assembled.network_kwh_per_gb,
+        warm_up_s=schema.warm_up,
+        path_delay_ms=_path_delay_ms(schema, file, assembled.fleet),
+    )
+    return Loaded(file, simulation, tuple(dict.fromkeys(notes)), schema.notice or "")
+
+
+def _schema(file: Path) -> ScenarioSchema:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(str(file), [("", "no such file")]) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(file), [("", f"cannot be read as UTF-8 text: {error}")]) from error
+    data: Any = parse(text, str(file))
+    if not isinstance(data, dict):
+        raise ConfigError(str(file), [("", "write a mapping: start, duration, regions, ...")])
+    try:
+        return ScenarioSchema.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(str(file), from_validation(error, ScenarioSchema, data)) from error
+
+
+def _obtained(schema: ScenarioSchema, file: Path) -> None:
+    """Raises ConfigError for a file of intensities that is to be had elsewhere, and says where."""
+    path = file.parent / schema.carbon.file
+    if schema.carbon.obtain and not path.is_file():
+        text = f"{path} is not there: {schema.carbon.obtain}"
+        raise ConfigError(str(file), [("carbon.file", text)])
+
+
+def _unused(schema: ScenarioSchema) -> list[str]:
+    given = [
+        key
+        for key in ("server", "load", "retry", "log", "unlisted_tenants")
+        if getattr(schema, key) is not None
+    ]
+    return [f"{key}: not used by a simulation" for key in given]
+
+
+def _grids(
+    schema: ScenarioSchema, file: Path, fleet: Fleet, signal: Signal, notes: list[str]
+) -> TraceTable:
+    """The hourly columns of the fleet's grid zones, with their gaps."""
+    carbon = schema.carbon
+    zones = {region.grid_zone: name for name, region in fleet.regions.items()}
+    for key, named in (("annual_means", carbon.annual_means), ("columns", carbon.columns)):
+        for zone in named:
+            if zone not in zones:
+                text = unknown("grid zone", zone, zones)
+                raise ConfigError(str(file), [(f"carbon.{key}.{zone}", text)])
+    columns = {zone: carbon.columns.get(zone, zone) for zone in zones}
+    path = file.parent / carbon.file
+    table = read_table(path, signal.factors, carbon.hour_ending, columns.values())
+    problems: list[Problem] = [
+        (
+            f"carbon.columns.{zone}" if zone in carbon.columns else f"regions.{zones[zone]}",
+            f"{carbon.file} has no such column: {unknown('column', column, table.grid_zones)}",
+        )
+        for zone, column in columns.items()
+        if column not in table.grid_zones
+    ]
+    if problems:
+        raise ConfigError(str(file), problems)
+    hourly = grid.hourly(grid.select(table, zones, columns))
+    if table.step_s != grid.HOUR_S or table.start % grid.HOUR_S:
+        how = "averaged over" if table.step_s <= grid.HOUR_S else "spread over"
+        notes.append(f"carbon.file: {how} hours, from steps of {table.step_s:g} s")
+    return hourly
+
+
+def _filled(known: TraceTable, actual: TraceTable) -> list[str]:
+    """A note on the hours of the scenario that the file lacks."""
+    first = round((actual.start - known.start) / grid.HOUR_S)
+    missing = np.isnan(known.g_per_kwh[first : first + len(actual.g_per_kwh)])
+    gaps: list[bool] = np.any(missing, axis=0).tolist()
+    zones = [zone for zone, gap in zip(known.grid_zones, gaps, strict=True) if gap]
+    if not zones:
+        return []
+    return [
+        f"carbon.file: {int(missing.sum())} missing hours of {', '.join(zones)} were filled in "
+        "along a line"
+    ]
+
+
+def _workload(schema: ScenarioSchema, file: Path, fleet: Fleet, notes: list[str]) -> Workload:
+    wanted = schema.workload
+    if wanted.generate is not None:
+        if any(one.deadline is not None for one in wanted.generate.classes):
+            notes.append("workload.generate: deadline is not used: no request is deferred")
+        return make_workload(
+            wanted.generate, file, fleet, schema.start, schema.duration, schema.seed
+        )
+    path = file.parent / (wanted.file or "")
+    if not path.is_file():
+        raise ConfigError(str(file), [("workload.file", f"{path}: no such file")])
+    origins = None if fleet.default_origin else fleet.rtt_ms
+    contexts: dict[str, float] = {}
+    for one in (one for endpoint in fleet.endpoints for one in endpoint.models):
+        contexts[one.name] = max(contexts.get(one.name, 0.0), one.context_tokens)
+    means = {name: (one.input_tokens, one.output_tokens) for name, one in fleet.priors.items()}
+    workload = FileWorkload(
+        path, schema.duration, origins, contexts, start=schema.start, lengths=means
+    )
+    notes.extend(workload.notes)
+    strange = sorted(set(workload.names.origins) - set(fleet.rtt_ms))
+    if strange:
+        notes.append(
+            f"workload.file: origins without round-trip times are taken for "
+            f"{fleet.default_origin!r} (default_origin): "
+            f"{', '.join(origin or '(blank)' for origin in strange[:12])}"
+        )
+    return workload
+
+
+def _nowhere(workload: Workload, fleet: Fleet) -> list[str]:
+    """A note on jurisdictions that no region lies in."""
+    known = frozenset().union(*(region.residency for region in fleet.regions.values()))
+    asked = frozenset().union(*workload.names.residencies)
+    strange = sorted(asked - known)
+    if not strange:
+        return []
+    return [f"workload: no region has residency {', '.join(strange[:12])}"]
+
+
+def _with_origins(fleet: Fleet, origins: Sequence[str]) -> Fleet:
+    """``fleet`` with a row of round-trip times for every origin: the default one's where new."""
+    stand_in = {origin: fleet.rtt_ms[fleet.default_origin] for origin in origins
+                if origin not in fleet.rtt_ms}  # fmt: skip
+    return replace(fleet, rtt_ms={**fleet.rtt_ms, **stand_in}) if stand_in else fleet
+
+
+def _signal(
+    schema: ScenarioSchema,
+    file: Path,
+    known: TraceTable,
+    table: TraceTable,
+    signal: Signal,
+    notes: list[str],
+) -> GridSignal:
+    """``known`` has gaps: filling one takes the value after it, which is not published yet."""
+    wanted = schema.signal
+    lag_s = wanted.publication_lag
+    if wanted.kind == "perfect":
+        if "publication_lag" in wanted.model_fields_set and lag_s:
+            notes.append("signal.publication_lag: perfect knowledge has none; not used")
+        return Perfect(table, signal)
+    usual = Climatology.load()
+    standing = Standing(signal, usual, embedded())
+    known_from = table.start + grid.HOUR_S + lag_s
+    if wanted.kind != "file" and schema.start < known_from:
+        notes.append(
+            f"signal: nothing is published before {format_time(known_from)}; until then the "
+            "shipped climatology or annual mean of a grid zone stands in, where there is one"
+        )
+    if wanted.kind == "persistence":
+        return Persistence(known, signal, lag_s, standing)
+    if wanted.kind == "forecaster":
+        return Forecasted(known, signal, lag_s, standing, usual, wanted.history)
+    forecasts = _forecasts(schema, file, table.grid_zones, signal)
+    missing, hours = grid.missing(forecasts, schema.start, schema.duration)
+    if missing:
+        notes.append(
+            f"signal.file: no forecast for {missing} of {hours} hours (all grid zones); there "
+            "the shipped climatology or annual mean of a zone stands in, where there is one"
+        )
+    return Tabled(forecasts, signal, lag_s, standing)
+
+
+def _forecasts(
+    schema: ScenarioSchema, file: Path, grid_zones: Sequence[str], signal: Signal
+) -> TraceTable:
+    wanted = schema.signal
+    path = file.parent / (wanted.file or "")
+    if not path.is_file():
+        raise ConfigError(str(file), [("signal.file", f"{path}: no such file")])
+    columns = {zone: wanted.columns.get(zone, zone) for zone in grid_zones}
+    table = read_table(path, signal.factors, wanted.hour_ending, columns.values())
+    for column in columns.values():
+        if column not in table.grid_zones:
+            text = f"has no such column: {unknown('column', column, table.grid_zones)}"
+            raise ConfigError(str(file), [("signal.file", f"{wanted.file} {text}")])
+    return grid.hourly(grid.select(table, grid_zones, columns))
+
+
+def _outages(schema: ScenarioSchema, file: Path, assembled: Assembled) -> tuple[Outage, ...]:
+    problems: list[Problem] = []
+    outages = []
+    for place, failure in enumerate(schema.failures):
+        at = f"failures[{place}]"
+        names, problem = _down(failure, at, assembled)
+        problems += problem
+        start_s, end_s = (_since(moment, schema.start) for moment in (failure.start, failure.end))
+        if not 0.0 <= start_s < end_s:
+            problems.append((f"{at}.end", "must come after its start, which lies in the scenario"))
+        elif start_s >= schema.duration:
+            problems.append((f"{at}.start", "comes after the end of the scenario"))
+        outages.append(Outage(names, start_s, end_s, failure.noticed_after))
+    if problems:
+        raise ConfigError(str(file), problems)
+    return tuple(outages)
+
+
+def _path_delay_ms(schema: ScenarioSchema, file: Path, fleet: Fleet) -> dict[str, float]:
+    given = schema.path_delay_ms
+    if isinstance(given, float):
+        return dict.fromkeys(fleet.regions, given) if given else {}
+    strange = sorted(set(given) - set(fleet.regions))
+    if strange:
+        problems = [(f"path_delay_ms.{name}", unknown("region", name, fleet.regions))
+                    for name in strange]  # fmt: skip
+        raise ConfigError(str(file), problems)
+    return dict(given)
+
+
+def _down(
+    failure: FailureSchema, at: str, assembled: Assembled
+) -> tuple[frozenset[str], list[Problem]]:
+    endpoints = assembled.fleet.endpoints
+    if failure.region is not None:
+        if failure.region not in assembled.fleet.regions:
+            text = unknown("region", failure.region, assembled.fleet.regions)
+            return frozenset(), [(f"{at}.region", text)]
+        return frozenset(e.name for e in endpoints if e.region == failure.region), []
+    wanted = failure.endpoint or ""
+    known: Mapping[str, tuple[str, ...]] = {
+        **{e.name: (e.name,) for e in endpoints},
+        **assembled.replicas,
+    }
+    if wanted not in known:
+        return frozenset(), [(f"{at}.endpoint", unknown("endpoint", wanted, known))]
+    return frozenset(known[wanted]), []
+
+
+def _since(moment: float, start: float) -> float:
+    """Seconds since the start of a moment given as such, or as a date."""
+    return moment - start if moment >= _YEAR_1980_S else moment
+
+
+def _autoscaling(schema: ScenarioSchema) -> Autoscaling | None:
+    wanted = schema.autoscaling
+    if wanted is None:
+        return None
+    return Autoscaling(wanted.release_after, wanted.wake, wanted.wake_w)

@@ -1,0 +1,197 @@
+"""Run a study: the policies asked for, every baseline and the bound, in one or more processes.
+
+The figures and files are the same however many processes share the work: each policy's run depends
+on the scenario, the policy and the seed alone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, NamedTuple
+
+from router.errors import CarbonRouterError
+from router.lab.sim.bound.run import Bound
+from router.lab.sim.scenario.loading import Loaded
+from router.lab.sim.simulation import Simulation
+from router.lab.study.demand import Demand
+from router.lab.study.desk import (
+    NEEDED,
+    Desk,
+    Order,
+    Run,
+    Shelf,
+    Task,
+    do,
+    limits_of,
+    name_of,
+    open_desk,
+    tasks_of,
+    worth,
+)
+from router.lab.study.inputs import Inputs, read_inputs
+from router.lab.study.rows import require_pyarrow
+from router.model import Policy
+
+_POLL_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """Everything that a report tells. ``policies``: those asked for first, then baselines; ``runs``
+    and ``bounds`` in the same order (policies with the same latency limits share a bound).
+    ``fluid``: run as flows, so that there are no latencies, budgets met or occupancies.
+    """
+
+    loaded: Loaded
+    inputs: Inputs
+    policies: tuple[Policy, ...]
+    asked: int
+    runs: tuple[Run, ...]
+    bounds: tuple[Bound, ...]
+    demand: Demand
+    fluid: bool = False
+
+    @property
+    def simulation(self) -> Simulation:
+        return self.loaded.simulation
+
+
+class Progress(NamedTuple):
+    """``begin``: names of all tasks; ``show``: share done of each, from time to time."""
+
+    begin: Callable[[Sequence[str]], None] = lambda names: None
+    show: Callable[[Sequence[float]], None] = lambda shares: None
+
+
+def run_study(
+    file: Path,
+    policies: Sequence[str] = (),
+    *,
+    seed: int | None = None,
+    folder: Path | None = None,
+    rows: bool = True,
+    fluid: bool = False,
+    jobs: int | None = None,
+    progress: Progress = Progress(),  # noqa: B008
+) -> Study:
+    """Simulate a scenario file under each policy and every baseline, and bound it.
+
+    ``policies``: as for `router.lab.sim.scenario.loading.load`. ``folder``: where rows go, None:
+    nowhere.
+    ``fluid``: as flows, slot by slot, without single requests (`router.lab.sim.fluid.run`).
+    ``jobs``: processes; None: as many as are worth it. Raises ConfigError, TraceError and what
+    `router.lab.sim.engine.run.simulate` raises.
+    """
+    rows = rows and folder is not None and not fluid
+    if rows:
+        require_pyarrow()
+    order = Order(file, tuple(policies), seed, folder, rows, fluid)
+    desk = open_desk(order, Shelf())
+    tasks = tasks_of(desk)
+    progress.begin([name_of(desk, task) for task in tasks])
+    shares = [0.0] * len(tasks)
+    count = min(jobs or worth(desk), len(tasks))
+    if count == 1:
+
+        def told(task: int, share: float) -> None:
+            shares[task] = share
+            progress.show(shares)
+
+        here = desk._replace(share=told)
+        done = [do(here, place, task) for place, task in enumerate(tasks)]
+    else:
+        done = _share_out(order, tasks, count, progress)
+    return _study(desk, tasks, done)
+
+
+def _study(desk: Desk, tasks: Sequence[Task], done: Sequence[Any]) -> Study:
+    found = dict(zip(tasks, done, strict=True))
+    bounds = {
+        limits_of(desk.policies[task.at]): result
+        for task, result in found.items()
+        if task.what == "bound"
+    }
+    return Study(
+        loaded=desk.loaded,
+        inputs=read_inputs(desk.order.file),
+        policies=desk.policies,
+        asked=len(desk.loaded.simulation.policies),
+        runs=tuple(result for task, result in found.items() if task.what == "run"),
+        bounds=tuple(bounds[limits_of(policy)][0] for policy in desk.policies),
+        demand=next(iter(bounds.values()))[1],
+        fluid=desk.order.fluid,
+    )
+
+
+# In a child process: its desk, set once when it starts, or why it has none.
+_here: list[Desk | Exception] = []
+
+
+def _start(order: Order, shelf: Path, shares: Any) -> None:
+    def share(task: int, done: float) -> None:
+        shares[task] = done
+
+    try:
+        _here.append(open_desk(order, Shelf(shelf), share))
+    except Exception as error:
+        # Told by the first task: an error here would only be known as a process that ended.
+        _here.append(error)
+
+
+def _do_here(place: int, task: Task) -> Any:
+    desk = _here[0]
+    if isinstance(desk, Exception):
+        raise desk
+    return do(desk, place, task)
+
+
+def _share_out(order: Order, tasks: Sequence[Task], jobs: int, progress: Progress) -> list[Any]:
+    """Every task's result in order, from ``jobs`` child processes."""
+    # Forking a process that holds threads (a progress bar's, numpy's) may hang its child.
+    context = multiprocessing.get_context("spawn")
+    shares = context.Array("d", len(tasks), lock=False)
+    with (
+        TemporaryDirectory(prefix="carbon-router-") as shelf,
+        ProcessPoolExecutor(jobs, context, _start, (order, Path(shelf), shares)) as pool,
+    ):
+        futures: dict[Task, Future[Any]] = {}
+
+        def begin(wanted: Callable[[str], bool]) -> None:
+            for place, task in enumerate(tasks):
+                if wanted(task.what):
+                    futures[task] = pool.submit(_do_here, place, task)
+
+        def watch(wanted: Callable[[str], bool]) -> None:
+            mine = [future for task, future in futures.items() if wanted(task.what)]
+            _watch(mine, lambda: progress.show(list(shares)))
+            for future in mine:
+                future.result()
+
+        try:
+            begin(lambda what: what != "run")
+            watch(lambda what: what in NEEDED)
+            begin(lambda what: what == "run")
+            watch(lambda what: True)
+            return [futures[task].result() for task in tasks]
+        except BrokenProcessPool as error:
+            text = "a process of the simulation ended early (out of memory?); try --jobs 1"
+            raise CarbonRouterError(text) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _watch(futures: Iterable[Future[Any]], show: Callable[[], None]) -> None:
+    """Until all are done or one has failed."""
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, _POLL_S, FIRST_COMPLETED)
+        show()
+        if any(future.exception() for future in done):
+            return

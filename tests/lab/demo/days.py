@@ -1,0 +1,38 @@
+"""A small, finished day for the tests of what is shown of it."""
+
+from dataclasses import replace
+
+from router.config import load
+from router.lab.demo import fleet as demo_fleet
+from router.lab.demo.day import Day, replay_all
+from router.lab.demo.grid import play
+
+SECONDS = 6.0
+
+
+def write_config(tmp_path, seconds=SECONDS):
+    count = demo_fleet.endpoint_count()
+    ports = list(range(20000, 20000 + count))
+    return demo_fleet.write(tmp_path, demo_fleet.document(ports, 19001, 19002, 19003, seconds))
+
+
+async def small_day(tmp_path):
+    """The demo's fleet and grid, 6 s of it; the replayed product stands in for the live run."""
+    config = load(write_config(tmp_path))
+    period = demo_fleet.period(SECONDS)
+    grid = await play(config, period)
+    requests = demo_fleet.traffic(config.fleet.priors, period, seed=1)
+    replays = replay_all(config, requests, period, grid)
+    live = replace(replays[0], policy="carbon-first (live)")
+    return Day(
+        fleet=config.fleet,
+        period=period,
+        requests=requests,
+        actual=grid.actual,
+        live=live,
+        receipts_g=live.summary().gco2e * 1.02,
+        known_as="forecast",
+        replays=replays,
+        cpu_s={"gateway": 1.5, "callers": 0.5},
+        wall_s=SECONDS,
+    )

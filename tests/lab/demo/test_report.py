@@ -1,0 +1,74 @@
+import json
+from dataclasses import replace
+
+from rich.console import Console
+
+from router.lab.demo import report
+from router.lab.demo.day import intensity_range, saving
+from router.lab.demo.plot import draw
+from tests.lab.demo.days import small_day
+
+
+def printed(what):
+    console = Console(width=140, no_color=True)
+    with console.capture() as capture:
+        console.print(what)
+    return capture.get()
+
+
+async def test_the_report_says_what_is_wanted(tmp_path):
+    day = await small_day(tmp_path)
+    text = printed(report.render(day))
+    for name in day.fleet.regions:
+        assert name in text
+    policies = ("latency-first", "least-loaded", "round-robin", "static-greenest")
+    assert all(name in text for name in policies)
+    assert "emulated servers" in text and "replayed in virtual time" in text
+    assert "The same question by place and hour" in text
+    assert "Under latency-first (replayed) the same questions emit" in text
+    assert "Receipts said" in text and "(+2.0%)" in text
+    assert "nan" not in text
+
+
+async def test_refusals_and_unequal_work_are_shown(tmp_path):
+    day = await small_day(tmp_path)
+    live = replace(day.live, refused={"shed": 3})
+    at = [run.policy for run in day.replays].index("latency-first")
+    lazy = replace(day.replays[at], records=day.replays[at].records[:10])
+    day = replace(day, live=live, replays=[*day.replays[:at], lazy, *day.replays[at + 1 :]])
+    text = printed(report.render(day))
+    assert "Refused live: 3 shed" in text
+    assert "latency-first answered 10" in text and "not the same work" in text
+
+
+async def test_a_day_without_answers_still_reports(tmp_path):
+    day = await small_day(tmp_path)
+    day = replace(day, live=replace(day.live, records=(), fleet=None), receipts_g=0.0)
+    text = printed(report.render(day))
+    assert "No request was answered" in text
+    assert report.as_json(day)["runs"][0]["e2e_p95_ms"] is None
+
+
+async def test_the_figures_are_valid_json(tmp_path):
+    day = await small_day(tmp_path)
+    figures = json.loads(json.dumps(report.as_json(day), allow_nan=False))
+    assert figures["emulated"] is True
+    assert figures["runs"][1]["policy"] == "carbon-first"
+    assert set(figures["regions"]) == set(day.fleet.regions)
+
+
+async def test_the_range_is_that_of_the_day(tmp_path):
+    day = await small_day(tmp_path)
+    # US-CAL-CISO, 2022-05-14T07:00Z to 2022-05-15T06:00Z in demo_grid.csv.
+    assert intensity_range(day, "california") == (100.9, 328.6)
+
+
+async def test_the_plot_is_a_picture(tmp_path):
+    path = draw(await small_day(tmp_path), tmp_path / "demo.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.stat().st_size > 20_000
+
+
+def test_saving_is_a_fraction_of_the_baseline():
+    assert saving(30.0, 40.0) == 0.25
+    assert saving(50.0, 40.0) == -0.25

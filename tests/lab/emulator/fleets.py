@@ -1,0 +1,111 @@
+"""Small emulated fleets for tests: fast replicas, so that nothing waits for long."""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+
+import grpc.aio
+
+from router._pb import inference_pb2 as pb
+from router.lab.emulator.server import EmulatedEndpoint, Options
+from router.model import (
+    Endpoint,
+    Fleet,
+    LengthPrior,
+    Provenance,
+    Region,
+    ServedModel,
+    TaskProfile,
+    TokenProfile,
+)
+
+FAST = TokenProfile(
+    name="fast@1xtest", idle_w=80.0, base_w=477.0, w_per_token_s=0.024, tpot_base_ms=0.1,
+    tpot_ms_per_sequence=0.001, prefill_base_ms=1.0, prefill_ms_per_token=0.0, max_batch=64,
+    target_batch=16, host_fraction=0.3, provenance=Provenance.EMULATED, source="test",
+)  # fmt: skip
+# One token takes an hour: whatever waits for it waits until the test ends it.
+STUCK = replace(FAST, name="stuck@1xtest", tpot_base_ms=3.6e6)
+TASK = TaskProfile("image@1xtest", 200.0, 1.0, 0.1, 4, 0.3, Provenance.EMULATED, "test")
+
+
+def endpoint(name="a", profile=FAST, address="127.0.0.1:0", metrics_url=""):
+    return Endpoint(
+        name=name,
+        region="west",
+        address=address,
+        models=(
+            ServedModel("llama", "", profile, 8192.0),
+            ServedModel("stuck", "2", STUCK, 8192.0),
+            ServedModel("image", "", TASK, float("inf")),
+        ),
+        max_in_flight=64,
+        metrics_url=metrics_url,
+        engine="vllm" if metrics_url else "",
+        emulated=True,
+    )
+
+
+def fleet(*endpoints, rtt_ms=0.0):
+    return Fleet(
+        regions={"west": Region("west", "US-CAL-CISO", 1.1, "test", frozenset())},
+        endpoints=endpoints or (endpoint(),),
+        priors={
+            "llama": LengthPrior(100.0, 40.0, 90.0),
+            "image": LengthPrior(1.0, 1.0, 1.0),
+        },
+        rtt_ms={"home": {"west": rtt_ms}, "far": {"west": rtt_ms + 60.0}},
+        default_origin="home",
+        gateway_origin="",
+    )
+
+
+@contextlib.asynccontextmanager
+async def serving(the_fleet=None, **options):
+    """An `EmulatedEndpoint` that serves, and a channel to it."""
+    the_fleet = the_fleet or fleet()
+    emulated = EmulatedEndpoint(the_fleet.endpoints[0], the_fleet, Options(**options))
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(emulated.serve())
+        await emulated.ready.wait()
+        async with grpc.aio.insecure_channel(emulated.address) as channel:
+            yield emulated, channel
+        task.cancel()
+
+
+def infer_request(model="llama", **parameters):
+    request = pb.ModelInferRequest(model_name=model, id="r1")
+    for name, value in parameters.items():
+        if isinstance(value, str):
+            request.parameters[name].string_param = value
+        else:
+            request.parameters[name].int64_param = value
+    request.inputs.add(name="text_input", datatype="BYTES", shape=[1])
+    request.raw_input_contents.append(b"\x0b\x00\x00\x00hello world")
+    return request
+
+
+def unary(channel, method, reply, raw=False):
+    return channel.unary_unary(
+        f"/inference.GRPCInferenceService/{method}",
+        request_serializer=None if raw else lambda message: message.SerializeToString(),
+        response_deserializer=reply and reply.FromString,
+    )
+
+
+def streaming(channel, reply=pb.ModelStreamInferResponse):
+    return channel.stream_stream(
+        "/inference.GRPCInferenceService/ModelStreamInfer",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=reply and reply.FromString,
+    )
+
+
+def read_text(text):
+    """``TEXT map.name=1.5,...`` as a dict by name."""
+    kind, _, pairs = text.partition(" ")
+    assert kind == "TEXT"
+    return {
+        pair.partition("=")[0].partition(".")[2]: float(pair.partition("=")[2])
+        for pair in pairs.split(",")
+    }

@@ -1,0 +1,120 @@
+import asyncio
+import signal
+import socket
+import sys
+
+import aiohttp
+import grpc.aio
+import pytest
+
+from router._pb import inference_pb2 as pb
+from router.errors import ConfigError
+from router.lab.emulator.server import EmulatedEndpoint, run, serve_fleet
+from tests.lab.emulator.fleets import endpoint, fleet, infer_request, unary
+
+CONFIG = """
+version: 1
+policy: latency-first
+origins: {{home: {{rtt_ms: {{west: 1}}}}}}
+default_origin: home
+regions: {{west: {{grid_zone: US-CAL-CISO, pue: 1.1}}}}
+models: {{llama-3.1-8b: {{input_tokens: 10, output_tokens: 5, output_tokens_p95: 9}}}}
+endpoints:
+  - name: a
+    region: west
+    address: 127.0.0.1:{port}
+    max_in_flight: 8
+    emulated: {emulated}
+    models: [{{name: llama-3.1-8b, profile: llama-3.1-8b@1xh100}}]
+    metrics: {{url: "http://127.0.0.1:{port}/metrics", engine: {engine}}}
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def write_config(tmp_path, **changes):
+    values = {"port": free_port(), "emulated": "true", "engine": "vllm", **changes}
+    path = tmp_path / "fleet.yaml"
+    path.write_text(CONFIG.format(**values))
+    return path, values["port"]
+
+
+async def test_many_endpoints_and_their_metrics_in_one_process():
+    port = free_port()
+    urls = [f"http://127.0.0.1:{port}/{name}/metrics" for name in "abc"]
+    endpoints = [endpoint(name, metrics_url=url) for name, url in zip("abc", urls, strict=True)]
+    the_fleet = fleet(*endpoints)
+    emulated = [EmulatedEndpoint(each, the_fleet) for each in endpoints]
+    stop, started = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve_fleet(emulated, stop, started.set))
+        await started.wait()
+        assert len({each.address for each in emulated}) == 3
+        async with grpc.aio.insecure_channel(emulated[1].address) as channel:
+            infer = unary(channel, "ModelInfer", pb.ModelInferResponse)
+            stuck = infer(infer_request("stuck", output_tokens=2))
+            await infer(infer_request(output_tokens=9))
+            async with aiohttp.ClientSession() as session:
+                texts = [await (await session.get(url)).text() for url in urls]
+            stuck.cancel()
+        stop.set()
+    assert 'vllm:num_requests_running{model_name="stuck"} 1\n' in texts[1]
+    assert 'vllm:num_requests_running{model_name="stuck"} 0\n' in texts[0]
+    assert 'vllm:kv_cache_usage_perc{model_name="stuck"} 0.015625\n' in texts[1]
+    samples = dict(line.rsplit(" ", 1) for line in texts[1].splitlines() if line[0] != "#")
+    total_j = float(samples['emulated:energy_joules_total{model_name="llama"}'])
+    idle_j = float(samples['emulated:idle_joules_total{model_name="llama"}'])
+    assert total_j - idle_j == pytest.approx(1.3 * (477 * (1 + 9 * 0.101) / 1e3 + 0.024 * 9))
+
+
+async def test_a_taken_port_is_said():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = endpoint(address=f"127.0.0.1:{taken.getsockname()[1]}")
+        emulated = EmulatedEndpoint(busy, fleet(busy))
+        with pytest.raises(ConfigError, match="choose a free port"):
+            await serve_fleet([emulated], asyncio.Event(), lambda: None)
+
+
+def test_a_config_that_emulates_nothing_is_refused(tmp_path):
+    path, _ = write_config(tmp_path, emulated="false")
+    with pytest.raises(ConfigError, match="emulated: true"):
+        run(path)
+
+
+def test_an_engine_that_is_not_emulated_is_refused(tmp_path):
+    path, _ = write_config(tmp_path, engine="triton")
+    with pytest.raises(ConfigError, match="speaks vllm"):
+        run(path)
+
+
+async def test_run_serves_until_sigterm(tmp_path):
+    path, port = write_config(tmp_path)
+    text = path.read_text().replace(f"{port}/metrics", f"{free_port()}/metrics")
+    path.write_text(text)
+    code = (
+        "import sys, pathlib; from router.lab.emulator.server import run; "
+        "sys.exit(run(pathlib.Path(sys.argv[1]), seed=3))"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, str(path), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(60):
+            while b"emulating 1 endpoints" not in await process.stderr.readline():
+                assert process.returncode is None
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                infer = unary(channel, "ModelInfer", pb.ModelInferResponse)
+                answer = await infer(infer_request("llama-3.1-8b", output_tokens=1))
+            assert answer.parameters["emulated"].bool_param
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

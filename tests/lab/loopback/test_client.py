@@ -1,0 +1,37 @@
+import math
+
+from router._pb import inference_pb2 as pb
+from router.gateway.metadata import Caller
+from router.gateway.wire import scan
+from router.lab.loopback.client import metadata_of, payload_of
+from router.lab.replay.timed import TimedRequest
+from router.model import Budget, Request
+
+
+def timed(streamed=False, budget=Budget(ttft_ms=76.0, tpot_ms=12.5)):  # noqa: B008
+    request = Request(
+        "m", request_id="r7", origin="us-west", budget=budget, input_tokens=31.0,
+        max_output_tokens=64.0,
+    )  # fmt: skip
+    return TimedRequest(1.0, request, 40, "chat", streamed)
+
+
+def test_the_gateway_reads_what_the_caller_meant():
+    payload = payload_of(timed(), 16)
+    caller = Caller(metadata_of(timed()))
+    request = caller.request(scan(payload), len(payload), None, 0.0)
+    assert (request.model, request.request_id, request.origin) == ("m", "r7", "us-west")
+    assert (request.input_tokens, request.max_output_tokens) == (31.0, 64.0)
+    assert (request.budget.ttft_ms, request.budget.tpot_ms) == (76.0, 12.5)
+    assert request.budget.e2e_ms == math.inf
+
+
+def test_only_a_stream_asks_for_chunks():
+    assert "stream_every" not in pb.ModelInferRequest.FromString(payload_of(timed(), 16)).parameters
+    streamed = pb.ModelInferRequest.FromString(payload_of(timed(streamed=True), 16))
+    assert streamed.parameters["stream_every"].int64_param > 1
+    assert streamed.parameters["output_tokens"].int64_param == 40
+
+
+def test_no_budget_no_header():
+    assert metadata_of(timed(budget=Budget())) == (("x-origin", "us-west"),)

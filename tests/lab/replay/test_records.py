@@ -1,0 +1,60 @@
+import math
+
+import pytest
+
+from router.lab.replay.records import FleetEnergy, Record, Run, meets, percentile, summarise
+from router.model import Budget
+
+
+def record(serial=0, region="west", ttft_ms=50.0, e2e_ms=500.0, energy_j=100.0, met=True):
+    return Record(
+        serial, "chat", "home", region, f"{region}-0", 0.0, ttft_ms, e2e_ms, 10.0, energy_j,
+        energy_j / 4, energy_j / 1e4, met,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("budget", "kept"),
+    [
+        (Budget(), True),
+        (Budget(ttft_ms=50.0, tpot_ms=45.0, e2e_ms=500.0), True),
+        (Budget(ttft_ms=49.9), False),
+        (Budget(tpot_ms=44.9), False),
+        (Budget(e2e_ms=499.9), False),
+    ],
+)
+def test_meets_checks_every_limit(budget, kept):
+    assert meets(budget, ttft_ms=50.0, e2e_ms=500.0, output_tokens=10) is kept
+
+
+def test_an_unknown_ttft_is_not_held_against_an_answer():
+    assert meets(Budget(ttft_ms=1.0, tpot_ms=1.0, e2e_ms=500.0), math.nan, 500.0, 10)
+    assert not meets(Budget(e2e_ms=499.0), math.nan, 500.0, 10)
+
+
+def test_refused_requests_count_against_attainment():
+    summary = summarise([record(0), record(1, met=False)], offered=4)
+    assert (summary.completed, summary.met) == (2, 0.25)
+    assert summary.j_per_request == 100.0
+    assert summary.g_per_request == pytest.approx(0.01)
+    assert summary.marginal_energy_j == 50.0
+
+
+def test_nothing_completed_has_no_figures():
+    summary = summarise([], offered=3)
+    assert summary.met == 0.0
+    assert math.isnan(summary.e2e_p95_ms) and math.isnan(summary.g_per_request)
+
+
+def test_percentiles_are_nearest_rank():
+    values = [float(i) for i in range(1, 101)]
+    assert [percentile(values, q) for q in (0.5, 0.95, 0.99, 1.0)] == [50.0, 95.0, 99.0, 100.0]
+    assert percentile([7.0], 0.5) == 7.0
+    assert math.isnan(percentile([], 0.5))
+
+
+def test_a_run_knows_its_shares_and_totals():
+    run = Run("p", 4, (record(0), record(1), record(2), record(3, "east")), {}, None)
+    assert run.shares() == {"east": 0.25, "west": 0.75}
+    fleet = FleetEnergy(busy_j=10.0, idle_j=5.0, busy_g=2.0, idle_g=1.0)
+    assert (fleet.total_j, fleet.total_g) == (15.0, 3.0)

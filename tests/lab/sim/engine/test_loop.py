@@ -1,0 +1,266 @@
+"""The compiled engine against its pure-Python twin: the same requests, the same decisions."""
+
+import heapq
+import math
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.lab.replay.replay import _Replay
+from router.lab.sim.engine import run as run_module
+from router.lab.sim.engine.run import Learning, simulate
+from router.model import Budget, Energy, Relax, Spread, Weights
+from tests import factories as f
+from tests.lab.sim import engine_worlds as w
+
+BOTH = (Relax.CARBON, Relax.POLICY_LATENCY)
+POLICIES = {
+    "carbon-first": {"near_tie": 0.01, "spread": Spread.PACK},
+    "latency-first": {"weights": Weights(per_ttft_ms=1.0), "near_tie": 0.05},
+    "least-loaded": {"weights": Weights(per_load=1.0)},
+    "round-robin": {"weights": Weights(per_turn=1.0)},
+    "balanced": {"weights": Weights(per_gco2e=1.0, per_e2e_ms=2e-5), "near_tie": 0.3},
+}
+limit = st.just(math.inf)
+
+
+@st.composite
+def policies(draw):
+    name = draw(st.sampled_from(sorted(POLICIES)))
+    return f.policy(
+        name=name,
+        energy=draw(st.sampled_from(Energy)),
+        ladder=draw(st.sampled_from([(), BOTH, BOTH[1:]])),
+        budget=draw(st.sampled_from([Budget(), Budget(e2e_ms=3000.0), Budget(ttft_ms=90.0)])),
+        max_g_per_kwh=draw(limit | st.just(300.0)),
+        max_gco2e=draw(limit | st.just(0.01)),
+        stale_after_s=math.inf,
+        **POLICIES[name],
+    )
+
+
+budgets = st.builds(
+    Budget,
+    ttft_ms=limit | st.sampled_from([60.0, 100.0, 400.0]),
+    tpot_ms=limit | st.sampled_from([12.0, 20.0, 30.0]),
+    e2e_ms=limit | st.sampled_from([500.0, 2000.0, 8000.0]),
+)
+kinds = st.tuples(
+    st.sampled_from("abc"),
+    st.sampled_from([(w.SMALL, "m"), (w.OTHER, "m"), (w.IMAGE, "i")]),
+).map(lambda drawn: (drawn[0], *drawn[1]))
+
+
+@st.composite
+def simulations(draw):
+    always = [("a", w.SMALL, "m"), ("b", w.IMAGE, "i")]
+    fleet = w.fleet(
+        *draw(st.lists(kinds, max_size=4)), *always, max_in_flight=draw(st.sampled_from([3, 8, 20]))
+    )
+    # The turn of the hour lies amid the requests.
+    at_s, rate, rows = 3595.0, draw(st.sampled_from([2.0, 10.0, 40.0])), []
+    for _ in range(draw(st.integers(1, 150))):
+        at_s += draw(st.floats(1e-6, 2.0)) / rate
+        rows.append((
+            at_s, draw(st.integers(0, 1)), draw(st.integers(0, 1)), draw(st.integers(0, 2)),
+            draw(st.sampled_from([0, 0, 0, 1, 2])), draw(st.integers(1, 400)),
+            out := draw(st.integers(1, 300)), draw(budgets),
+            *([out + draw(st.integers(0, 300))] if draw(st.booleans()) else []),
+        ))  # fmt: skip
+    zones = sorted({region.grid_zone for region in fleet.regions.values()})
+    values = {
+        zone: draw(st.lists(st.floats(20.0, 700.0), min_size=3, max_size=3)) for zone in zones
+    }
+    return w.simulation(
+        fleet, rows, values, duration_s=7200.0, models=("m", "i"), tenants=("", "x", "y"),
+        residencies=(frozenset(), frozenset("a"), frozenset({"b", "nowhere"})),
+        chunk=draw(st.sampled_from([1, 7, 1000])), seed=draw(st.integers(0, 5)),
+        path_delay_ms=draw(st.sampled_from([{}, {}, {"a": 7.0}, {"a": 40.0, "b": 3.0}])),
+    )  # fmt: skip
+
+
+def agree(simulation, kept, outcome, twin):
+    rows = kept.rows()
+    served = {name: column[rows["shed_reason"] == 0] for name, column in rows.items()}
+    names = [endpoint.name for endpoint in simulation.fleet.endpoints]
+    records = twin.records
+    assert outcome.refused == twin.refused
+    assert outcome.offered == twin.offered
+    assert outcome.completed == len(records)
+    assert [names[e] for e in served.get("endpoint", ())] == [r.endpoint for r in records]
+    if records:
+        for got, wanted in (
+            (served["ttft_s"] * 1e3, [r.ttft_ms for r in records]),
+            ((served["end_s"] - served["arrival_s"]) * 1e3, [r.e2e_ms for r in records]),
+            (served["energy_j_attributional"], [r.energy_j for r in records]),
+            (served["energy_j_marginal"], [r.marginal_energy_j for r in records]),
+            (served["gco2e_attributional"], [r.gco2e for r in records]),
+            (served["output_tokens"], [r.output_tokens for r in records]),
+            (served["budget_met"], [r.met for r in records]),
+        ):
+            np.testing.assert_allclose(got, wanted, rtol=1e-9)
+        assert outcome.met == pytest.approx(twin.summary().met)
+        assert outcome.gco2e == pytest.approx(twin.summary().gco2e, rel=1e-9)
+    fleet = outcome.fleet
+    got = [fleet.busy_j, fleet.idle_j, fleet.busy_g, fleet.idle_g]
+    wanted = [twin.fleet.busy_j, twin.fleet.idle_j, twin.fleet.busy_g, twin.fleet.idle_g]
+    np.testing.assert_allclose(got, wanted, rtol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(simulations(), policies())
+def test_decides_and_counts_as_the_python_twin_does(simulation, policy):
+    kept = w.Kept()
+    outcome = simulate(simulation, policy, kept, learning=w.AT_ONCE)
+    agree(simulation, kept, outcome, w.twin(simulation, policy))
+
+
+class Digesting(_Replay):
+    """The twin, learning as a gateway does: so many at once, and on every tick."""
+
+    def __init__(self, every, tick_s, *rest):
+        super().__init__(*rest)
+        self.every, self.tick_s, self.due, self.kept = every, tick_s, tick_s, []
+
+    def _learn(self, *lesson):
+        self.kept.append(partial(super()._learn, *lesson))
+        if len(self.kept) == self.every:
+            self.digest()
+
+    def _arrive(self, serial, timed, at_s):
+        if at_s >= self.due:
+            self.due = (math.floor(at_s / self.tick_s) + 1.0) * self.tick_s
+            self.digest()
+        super()._arrive(serial, timed, at_s)
+
+    def digest(self):
+        lessons, self.kept = self.kept, []
+        for lesson in lessons:
+            lesson()
+
+
+@settings(max_examples=20, deadline=None)
+@given(simulations(), policies(), st.sampled_from([2, 5, 64]), st.sampled_from([0.1, 3.0]))
+def test_digests_lessons_in_batches_and_on_ticks(simulation, policy, every, tick_s):
+    kept = w.Kept()
+    outcome = simulate(simulation, policy, kept, learning=Learning(every, tick_s))
+    scenario = w.twin_scenario(simulation)
+    twin = Digesting(every, tick_s, scenario, policy, w.Stream(simulation, policy)).run()
+    agree(simulation, kept, outcome, twin)
+
+
+def busy(requests=800, rate=60.0, **changes):
+    """Many requests on a small fleet, some shed."""
+    rng = np.random.default_rng(11)
+    fleet = w.fleet(*[(region, w.SMALL, "m") for region in "aabbc"], max_in_flight=8)
+    rows, at_s = [], 0.0
+    for _ in range(requests):
+        at_s += rng.exponential(1.0 / rate)
+        budget = Budget(ttft_ms=150.0) if rng.random() < 0.3 else Budget()
+        out = int(rng.lognormal(3.0, 0.7)) + 1
+        rows.append((at_s, int(rng.integers(2)), 0, 0, 0, int(rng.integers(1, 300)), out, budget))
+    zones = {"grid-a": 400.0, "grid-b": 250.0, "grid-c": 90.0}
+    return w.simulation(fleet, rows, zones, **changes)
+
+
+PACKED = f.policy(name="packed", near_tie=0.02, spread=Spread.PACK)
+
+
+def figures(outcome):
+    sums = [column.tobytes() for column in vars_of(outcome.by_region)]
+    return (
+        outcome.offered, outcome.completed, outcome.refused, outcome.failed, outcome.met,
+        outcome.ttft_ms.counts.tobytes(), outcome.e2e_ms.counts.tobytes(), sums, outcome.fleet,
+        outcome.hourly_requests.tobytes(), outcome.moved, outcome.peak_over_cap,
+    )  # fmt: skip
+
+
+def vars_of(sums):
+    return [getattr(sums, name) for name in sums.__dataclass_fields__]
+
+
+def test_neither_chunks_nor_rows_nor_room_change_a_figure(monkeypatch):
+    """Same seed, same bytes."""
+    whole = figures(simulate(busy(), PACKED))
+    assert whole[2]["shed"] > 10
+    assert figures(simulate(busy(), PACKED)) == whole
+    assert figures(simulate(busy(chunk=37), PACKED)) == whole
+    assert figures(simulate(busy(), PACKED, w.Kept())) == whole
+    rows = w.Kept()
+    simulate(busy(), PACKED, rows)
+    monkeypatch.setattr(run_module, "_SLOTS", 1)
+    monkeypatch.setattr(run_module, "_ROWS", 5)
+    cramped = w.Kept()
+    assert figures(simulate(busy(), PACKED, cramped)) == whole
+    assert len(cramped.parts) > 100
+    for name, column in rows.rows().items():
+        assert column.tobytes() == cramped.rows()[name].tobytes(), name
+
+
+@pytest.mark.parametrize(("delay_ms", "stays"), [(0.0, True), (12.0, True), (40.0, False)])
+def test_a_delay_that_no_table_has_is_met_and_learned(delay_ms, stays):
+    """b is 17 ms farther than a, whose path takes longer than routers were told."""
+    fleet = w.fleet(("a", w.SMALL, "m"), ("b", w.SMALL, "m"))
+    rows = [(2.0 * i, 0, 0, 0, 0, 60 + i * 37 % 400, 20, Budget()) for i in range(250)]
+    nearest = f.policy(name="near", weights=Weights(per_ttft_ms=1.0), near_tie=0.0, quantile=0.5)
+    kept = w.Kept()
+    late = w.simulation(
+        fleet, rows, {"grid-a": 1.0, "grid-b": 1.0}, path_delay_ms={"a": delay_ms}
+    )  # fmt: skip
+    simulate(late, nearest, kept)
+    told = w.Kept()
+    simulate(replace(late, path_delay_ms={}), nearest, told)
+    found = kept.rows()
+    first_ms = [rows["ttft_s"][0] * 1e3 for rows in (found, told.rows())]
+    assert first_ms[0] == pytest.approx(first_ms[1] + delay_ms)
+    assert found["region"][0] == 0
+    assert (found["region"][-50:] == 0).all() == stays
+
+
+def test_another_seed_draws_otherwise():
+    tied = f.policy(name="tied", near_tie=3.0)
+    one, other = (simulate(busy(seed=seed), tied).by_region.completed for seed in (1, 2))
+    assert not np.array_equal(one, other)
+
+
+def test_the_account_is_complete():
+    """What the requests are charged is what the replicas drew while awake."""
+    outcome = simulate(busy(), PACKED)
+    charged = outcome.by_region.energy_j @ np.array([1.1, 1.2, 1.3])
+    assert charged == pytest.approx(outcome.fleet.busy_j, rel=1e-9)
+    assert outcome.gco2e == pytest.approx(outcome.fleet.busy_g, rel=1e-9)
+
+
+def test_a_gap_between_events_needs_no_events():
+    """Two requests a day apart, and every hour of idle draw in between."""
+    fleet = w.fleet(("a", w.SMALL, "m"))
+    rows = [(1.0, 0, 0, 0, 0, 100, 50, Budget()), (86_000.0, 0, 0, 0, 0, 100, 50, Budget())]
+    simulation = w.simulation(fleet, rows, {"grid-a": 100.0}, duration_s=86_400.0, hours=24)
+    outcome = simulate(simulation, PACKED)
+    assert outcome.completed == 2
+    assert len(outcome.fleet_hours) == 24
+    whole = sum(hour.total_j for hour in outcome.fleet_hours)
+    assert whole == pytest.approx(outcome.fleet.total_j)
+    assert outcome.fleet.idle_j == pytest.approx(86_400.0 * 90.0 * 1.3 * 1.1, rel=1e-3)
+
+
+def test_the_heaps_keep_order():
+    from router.lab.sim.engine.replica import pop, push
+
+    rng = np.random.default_rng(3)
+    keys, slots, model, size = np.full(64, np.inf), np.zeros(64, np.int64), [], 0
+    for turn in range(5000):
+        if size < 40 and (size == 0 or rng.random() < 0.55):
+            key = float(rng.integers(0, 50))
+            push(keys, slots, 8, size, key, turn)
+            heapq.heappush(model, key)
+            size += 1
+        else:
+            assert keys[8] == heapq.heappop(model)
+            pop(keys, slots, 8, size)
+            size -= 1
+            assert np.isinf(keys[8 + size : 52]).all()

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from router.lab.sim.bound.run import Bound
+from router.lab.sim.engine.state import BINS
+from router.lab.sim.histogram import Histogram
+from router.lab.sim.outcome import FleetAccount, Outcome, RegionSums
+from router.lab.study.report.comparisons import _distribution
+from router.lab.study.report.terminal import warnings
+from router.lab.study.summary import dumps, nearest_rank, plain, regrets, saving
+
+NOBODY = Histogram(np.zeros(BINS, np.int64))
+
+
+def outcome(grams: float = 80.0, fleet_g: float = 100.0, **changes: Any) -> Outcome:
+    one = np.array([grams])
+    account = FleetAccount(1.0, 1.0, 0.0, 0.0, fleet_g - 10.0, 10.0, 0.0, 0.0)
+    given = Outcome(
+        policy="p", regions=("west",), offered=1000, completed=1000, refused={}, failed=0,
+        met=1.0, ttft_ms=NOBODY, e2e_ms=NOBODY,
+        by_region=RegionSums(np.array([1000.0]), one, one, one, one / 2.0),
+        hourly_requests=np.array([[1000]]), fleet=account, fleet_hours=(account,),
+        moved=(), peak_over_cap=0.0, relaxed={},
+    )  # fmt: skip
+    return replace(given, **changes)
+
+
+def limit(busy_g: float = 50.0, fleet_g: float = 80.0, **changes: Any) -> Bound:
+    given = Bound("p", 1000, 0, 0, 0.0, 1.0, busy_g, fleet_g, np.zeros(1), np.ones(1), {})
+    return replace(given, **changes)
+
+
+def test_a_saving_is_a_share_of_the_other() -> None:
+    saved = saving(outcome(80.0, 100.0), outcome(160.0, 125.0))
+    assert saved["attributional"] == pytest.approx(0.5)
+    assert saved["consequential"] == pytest.approx(0.2)
+    assert saved["marginal"] == pytest.approx(0.5)
+    assert saved["equal_work"] is saved["other_did_equal_work"] is True
+
+
+def test_shedding_is_no_saving() -> None:
+    """Half of the requests at half of the grams saves nothing a request, and says so."""
+    half = outcome(80.0, 100.0, completed=500, refused={"shed": 500}, met=0.5)
+    saved = saving(half, outcome(160.0, 200.0))
+    assert saved["equal_work"] is False
+    assert saved["attributional"] == pytest.approx(0.5)
+    assert saved["attributional_per_completed"] == pytest.approx(0.0)
+    assert saved["completed_share"] == 0.5
+
+
+@pytest.mark.parametrize(("met", "equal"), [(0.9991, True), (0.9989, False)])
+def test_a_tenth_of_a_point_of_slo_is_equal_work(met: float, equal: bool) -> None:
+    assert saving(outcome(met=met), outcome())["equal_work"] is equal
+
+
+def test_against_a_baseline_that_sheds_the_saving_is_flagged_too() -> None:
+    saved = saving(outcome(), outcome(completed=900, met=0.9))
+    assert saved["equal_work"] is True
+    assert saved["other_did_equal_work"] is False
+
+
+def test_regret_is_over_the_bound_of_its_own_basis() -> None:
+    found = regrets(outcome(80.0, 100.0), limit(50.0, 80.0))
+    assert found["attributional"] == pytest.approx(0.6)
+    assert found["consequential"] == pytest.approx(0.25)
+    assert found["valid"] is True
+
+
+def test_with_released_replicas_the_busy_bound_holds_for_the_fleet() -> None:
+    assert regrets(outcome(), limit(50.0, math.nan))["consequential"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("run", "bound"),
+    [
+        (outcome(completed=990), limit()),
+        (outcome(met=0.98), limit()),
+        (outcome(), limit(overloaded_slots=1)),
+    ],
+)
+def test_a_regret_without_all_of_the_work_is_not_valid(run: Outcome, bound: Bound) -> None:
+    assert regrets(run, bound)["valid"] is False
+
+
+def test_what_is_impossible_for_anyone_is_no_missing_work() -> None:
+    run = outcome(completed=900, refused={"budget_impossible": 100}, met=0.9995)
+    assert regrets(run, limit(impossible=100))["valid"] is True
+
+
+def test_json_has_no_nan_and_sorted_keys() -> None:
+    text = dumps({"b": math.nan, "a": [np.float64(1.5), np.int64(2), math.inf], 3: (True, None)})
+    assert json.loads(text) == {"3": [True, None], "a": [1.5, 2, None], "b": None}
+    assert list(json.loads(text)) == ["3", "a", "b"]
+
+
+def test_plain_keeps_what_is_known() -> None:
+    assert plain({"x": (0.0, -1.5, "nan")}) == {"x": [0.0, -1.5, "nan"]}
+
+
+def test_nearest_rank() -> None:
+    assert nearest_rank([4.0, 1.0, 3.0, 2.0], 0.5) == 2.0
+    assert nearest_rank([4.0, 1.0, 3.0, 2.0], 0.95) == 4.0
+    assert math.isnan(nearest_rank([], 0.5))
+
+
+def figures(**changes: Any) -> dict[str, Any]:
+    return {
+        "requests": 10, "shed": 0, "shed_reasons": {}, "failed": 0, "relaxed": {},
+        "regret": {"valid": True}, "saving_against": {}, **changes,
+    }  # fmt: skip
+
+
+def test_warnings_name_what_was_lost_relaxed_or_unequal() -> None:
+    unequal = saving(outcome(completed=900, met=0.9), outcome())
+    found = warnings({
+        "asked": ["mine"],
+        "policies": {
+            "mine": figures(
+                shed=3, shed_reasons={"shed": 3}, failed=1, relaxed={"carbon": 2},
+                regret={"valid": False}, saving_against={"round-robin": unequal},
+            ),
+            "round-robin": figures(),
+        },
+    })  # fmt: skip
+    assert found[0] == "mine: 4 of 10 not answered (3 shed; 1 lost with their replica)"
+    assert found[1] == "mine: nothing was feasible, so the ladder dropped: carbon 2 times"
+    assert found[2].startswith("* mine: not all of the work")
+    assert "mine against round-robin is no saving at equal work: completed 90.00 %" in found[3]
+    assert len(found) == 4
+
+
+def test_a_distribution_begins_where_its_first_bin_does() -> None:
+    """One bin may hold nearly all; the curve still comes from 0."""
+    counts = np.zeros(BINS, np.int64)
+    counts[17 * 256], counts[17 * 256 + 9] = 990, 10
+    ms, shares = _distribution(Histogram(counts))
+    assert (ms[0], shares[0]) == (128.0, 0.0)
+    assert (ms[1], shares[1]) == (128.5, 0.99)
+    assert (ms[-1], shares[-1]) == (133.0, 1.0)
