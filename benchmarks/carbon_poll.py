@@ -22,14 +22,14 @@ from multiprocessing.connection import Connection
 
 from aiohttp import web
 
-from router.carbon.chain import CarbonChain
-from router.carbon.climatology import Climatology
-from router.carbon.combine import Combiner
+from router.carbon.chain.chain import CarbonChain
+from router.carbon.chain.combine import Combiner
 from router.carbon.forecast import Nowcast
-from router.carbon.http import HttpClient, open_session
-from router.carbon.poll import PolledSource
-from router.carbon.provider import Http, Reading, Want
-from router.carbon.shared import SharedReadings
+from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.shared import SharedReadings
+from router.carbon.providers.http import HttpClient, open_session
+from router.carbon.providers.provider import Http, Reading, Want
+from router.carbon.tables.climatology import Climatology
 from router.clock import WallClock
 from router.contract import Forecaster
 from router.errors import MissingIntensityError, ProviderError

@@ -22,7 +22,7 @@ from decide import machine
 from rich.console import Console
 from rich.table import Table
 
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.config.settings import HealthSettings
 from router.lab.sim.engine.run import simulate
 from router.lab.sim.simulation import Gateways, Simulation

@@ -148,8 +148,8 @@ class ProviderRowError(ProviderAnswerError):
     """One row of an answer cannot be used; the rest of the answer can."""
 
     def __init__(self, message: str, fault: str = "malformed", value: object = "") -> None:
-        """``fault``: a `router.carbon.rows.Fault`. ``value``: what was found, unchecked: it may
-        hold anything, a key too, and is not part of the message.
+        """``fault``: a `router.carbon.providers.rows.Fault`. ``value``: what was found, unchecked:
+        it may hold anything, a key too, and is not part of the message.
         """
         super().__init__(message)
         self.fault = fault

@@ -1,12 +1,12 @@
-"""Configuration -> objects, but for carbon (`router.app.carbon`)."""
+"""Configuration -> objects, but for carbon (`router.app.carbon.build`)."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 
-from router.app.carbon import grid_zones
-from router.carbon.chain import CarbonChain
+from router.app.carbon.build import grid_zones
+from router.carbon.chain.chain import CarbonChain
 from router.clock import ReplayClock, WallClock
 from router.config.settings import ClockSettings, Config, Settings
 from router.core.board import Board

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from router.app.carbon import grid_zones
-from router.app.chains import Carbon, Named
-from router.app.live import calls_per_hour
-from router.carbon.chain import Order
-from router.carbon.climatology import Climatology
-from router.carbon.static import StaticSource
+from router.app.carbon.build import grid_zones
+from router.app.carbon.chains import Carbon, Named
+from router.app.carbon.live import calls_per_hour
+from router.carbon.chain.chain import Order
+from router.carbon.tables.climatology import Climatology
+from router.carbon.tables.static import StaticSource
 from router.config.settings import Config, LimitSpec, LiveSpec
 
 _HOUR_S = 3600.0

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from router.app.background import Rounds, supervise
+from router.app.carbon.live import Outside, Sessions
 from router.app.compose import NO_DEADLINE_TIMEOUT_S, build_clock, build_limits, build_rng
 from router.app.control import ControlDesk
 from router.app.descriptors import affordable, raise_limit
 from router.app.failures import FailureDesk
 from router.app.listening import held
-from router.app.live import Outside, Sessions
 from router.app.membership import Membership
 from router.app.observers import LoggedRequests
 from router.app.probing import Prober

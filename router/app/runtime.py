@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from router.app.carbon import configured_carbon, grid_zones
-from router.app.chains import Carbon
+from router.app.carbon.build import configured_carbon, grid_zones
+from router.app.carbon.chains import Carbon
+from router.app.carbon.live import Outside
 from router.app.compose import build_board, build_limits, build_view
-from router.app.live import Outside
 from router.app.restart import as_started, needs_restart
 from router.config import load
 from router.config.settings import Config

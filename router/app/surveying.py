@@ -9,15 +9,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from router.app.carbon import build_carbon
-from router.app.chains import Carbon, Named, Source
+from router.app.carbon.build import build_carbon
+from router.app.carbon.chains import Carbon, Named, Source
+from router.app.carbon.live import Outside
 from router.app.compose import build_clock
 from router.app.inspect import outside
-from router.app.live import Outside
-from router.carbon.chain import CarbonChain, Hop, ZoneProvenance
-from router.carbon.holes import is_stated
-from router.carbon.roles import HistorySource, Publisher, SlotSource
-from router.carbon.static import StaticSource
+from router.carbon.chain.chain import CarbonChain, Hop, ZoneProvenance
+from router.carbon.chain.roles import HistorySource, Publisher, SlotSource
+from router.carbon.providers.holes import is_stated
+from router.carbon.tables.static import StaticSource
 from router.config import load
 from router.config.settings import CarbonSettings, ClimatologySpec, StaticSpec
 from router.config.specs import LIFECYCLE

@@ -13,7 +13,7 @@ from router.telemetry.labels import LabelGuard, error_reasons
 
 # How a call ended, where not by an error of the tree.
 ANSWERED, CANCELLED = "answered", "cancelled"
-# As `router.carbon.rows.Fault`.
+# As `router.carbon.providers.rows.Fault`.
 ROW_FAULTS = ("malformed", "out_of_range", "contradicted", "misplaced")
 
 
@@ -84,7 +84,7 @@ class CarbonMetrics:
         self._sources.learn(sources)
 
     def called(self, source: str, reason: str, seconds: float) -> None:
-        """Count one call; ``reason`` as `router.carbon.http` tells it, "" when answered."""
+        """Count one call; ``reason`` of the `ProviderError` it ended with, "" when answered."""
         labels = (self._sources(source), self._outcomes(reason or ANSWERED))
         self._calls.labels(*labels).inc()
 

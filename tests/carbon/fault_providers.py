@@ -11,15 +11,15 @@ from statistics import fmean as mean
 
 import aiohttp
 
-from router.carbon.eia import Eia
-from router.carbon.electricity_maps import ElectricityMaps
-from router.carbon.energy_charts import EnergyCharts
-from router.carbon.entsoe import Entsoe
-from router.carbon.gb import GreatBritain
-from router.carbon.http import HttpClient, HttpLimits
-from router.carbon.provider import Provider
-from router.carbon.secrets import Secret
-from router.carbon.watttime import G_PER_KWH_PER_LB_PER_MWH, WattTime
+from router.carbon.providers.eia import Eia
+from router.carbon.providers.electricity_maps import ElectricityMaps
+from router.carbon.providers.energy_charts import EnergyCharts
+from router.carbon.providers.entsoe import Entsoe
+from router.carbon.providers.gb import GreatBritain
+from router.carbon.providers.http import HttpClient, HttpLimits
+from router.carbon.providers.provider import Provider
+from router.carbon.providers.secrets import Secret
+from router.carbon.providers.watttime import G_PER_KWH_PER_LB_PER_MWH, WattTime
 from router.model import Basis, Factors, Kind, Signal
 from tests.fakes.eia import FakeEia
 from tests.fakes.electricity_maps import FakeElectricityMaps

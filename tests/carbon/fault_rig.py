@@ -12,13 +12,13 @@ from statistics import fmean as mean
 
 import pytest
 
-from router.carbon.asking import PollTimes
-from router.carbon.chain import CarbonChain, Hop
-from router.carbon.climatology import Climatology
-from router.carbon.http import HttpLimits, open_session
-from router.carbon.poll import PolledSource
-from router.carbon.static import StaticSource
-from router.carbon.watttime import G_PER_KWH_PER_LB_PER_MWH
+from router.carbon.chain.chain import CarbonChain, Hop
+from router.carbon.polling.asking import PollTimes
+from router.carbon.polling.poll import PolledSource
+from router.carbon.providers.http import HttpLimits, open_session
+from router.carbon.providers.watttime import G_PER_KWH_PER_LB_PER_MWH
+from router.carbon.tables.climatology import Climatology
+from router.carbon.tables.static import StaticSource
 from router.contract import CarbonSource
 from router.errors import MissingIntensityError
 from router.model import Forecast, Intensity, Kind

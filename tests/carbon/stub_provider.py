@@ -7,8 +7,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from router.carbon.provider import Reading, Want
-from router.carbon.rows import Dropped
+from router.carbon.providers.provider import Reading, Want
+from router.carbon.providers.rows import Dropped
 from router.errors import NoDataError, ProviderError
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
 

@@ -18,15 +18,15 @@ from itertools import combinations
 
 import pytest
 
-from router.carbon.chain import CarbonChain
-from router.carbon.climatology import Climatology
-from router.carbon.combine import Combiner
-from router.carbon.electricity_maps import ElectricityMaps
+from router.carbon.chain.chain import CarbonChain
+from router.carbon.chain.combine import Combiner
 from router.carbon.forecast import Nowcast
-from router.carbon.http import HttpLimits, open_session
-from router.carbon.poll import PolledSource
-from router.carbon.secrets import Secret
-from router.carbon.static import StaticSource
+from router.carbon.polling.poll import PolledSource
+from router.carbon.providers.electricity_maps import ElectricityMaps
+from router.carbon.providers.http import HttpLimits, open_session
+from router.carbon.providers.secrets import Secret
+from router.carbon.tables.climatology import Climatology
+from router.carbon.tables.static import StaticSource
 from router.errors import MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind
 from tests.carbon.fault_providers import CASES, LIFECYCLE, SECRETS, T0, client

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.carbon.climatology import Climatology
-from router.carbon.static import embedded
+from router.carbon.tables.climatology import Climatology
+from router.carbon.tables.static import embedded
 from router.config.zones import (
     distance_km,
     parse_regions,

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from router.carbon.eia import Eia
-from router.carbon.electricity_maps import ElectricityMaps
-from router.carbon.energy_charts import EnergyCharts
-from router.carbon.entsoe import Entsoe
-from router.carbon.entsoe_transport import Document
-from router.carbon.gb import GreatBritain
-from router.carbon.holes import is_stated
-from router.carbon.provider import Provider, Reading, Want
-from router.carbon.secrets import Secret
-from router.carbon.watttime import WattTime
+from router.carbon.providers.eia import Eia
+from router.carbon.providers.electricity_maps import ElectricityMaps
+from router.carbon.providers.energy_charts import EnergyCharts
+from router.carbon.providers.entsoe import Entsoe
+from router.carbon.providers.entsoe_transport import Document
+from router.carbon.providers.gb import GreatBritain
+from router.carbon.providers.holes import is_stated
+from router.carbon.providers.provider import Provider, Reading, Want
+from router.carbon.providers.secrets import Secret
+from router.carbon.providers.watttime import WattTime
 from router.errors import ProviderAnswerError, ProviderError
 from router.model import Factors
 from tests.carbon.http_support import StubHttp

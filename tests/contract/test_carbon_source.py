@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.carbon.climatology import Climatology
-from router.carbon.poll import PolledSource
-from router.carbon.static import StaticSource
-from router.carbon.table import TraceTable
-from router.carbon.trace import TraceForecastSource, TraceSource
+from router.carbon.polling.poll import PolledSource
+from router.carbon.tables.climatology import Climatology
+from router.carbon.tables.static import StaticSource
+from router.carbon.tables.table import TraceTable
+from router.carbon.tables.trace import TraceForecastSource, TraceSource
 from router.contract import CarbonSource, ForecastSource
 from router.model import Basis, Factors, Intensity, Kind, Signal
 from tests.carbon.stub_provider import StubProvider

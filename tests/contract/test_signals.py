@@ -7,11 +7,11 @@ from itertools import product
 
 import pytest
 
-from router.carbon.chain import CarbonChain
-from router.carbon.combine import Combiner
+from router.carbon.chain.chain import CarbonChain
+from router.carbon.chain.combine import Combiner
+from router.carbon.chain.revisions import Revisions
 from router.carbon.forecast import Nowcast
-from router.carbon.revisions import Revisions
-from router.carbon.static import StaticSource
+from router.carbon.tables.static import StaticSource
 from router.core.columns import build_snapshot
 from router.core.layout import Layout
 from router.errors import MixedBasisError

@@ -13,9 +13,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from router.carbon.climatology import Climatology
-from router.carbon.static import WIDEST_RATIOS, embedded
-from router.carbon.table import read_table
+from router.carbon.tables.climatology import Climatology
+from router.carbon.tables.static import WIDEST_RATIOS, embedded
+from router.carbon.tables.table import read_table
 from router.model import Factors
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from prometheus_client import CollectorRegistry
 
-from router.carbon.rows import Dropped, Fault
+from router.carbon.providers.rows import Dropped, Fault
 from router.errors import ProviderBusyError
 from router.telemetry.carbon import ROW_FAULTS, CarbonMetrics
 

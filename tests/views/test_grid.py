@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from router.app.surveying import Curve, GridSurvey, Point
-from router.carbon.chain import Hop, Served, ZoneProvenance
+from router.carbon.chain.chain import Hop, Served, ZoneProvenance
 from router.errors import ConfigError
 from router.model import Basis, Factors, Intensity, Kind, Signal
 from router.views.grid import grid_json, plot_grid, render_grid

@@ -15,11 +15,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from router.carbon.chain.roles import SlotSource
 from router.carbon.forecast.conformal import LEVELS
 from router.carbon.forecast.design import Array
 from router.carbon.forecast.regressions import REACH_H
 from router.carbon.forecast.zone import ZoneModel
-from router.carbon.roles import SlotSource
 from router.errors import MissingIntensityError, MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
 

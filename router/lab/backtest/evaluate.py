@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from router.carbon.forecast.nowcast import OFFSET_G
-from router.carbon.table import read_table
+from router.carbon.tables.table import read_table
 from router.errors import TraceError
 from router.lab.backtest import files
 from router.lab.backtest.metrics import Regret, Score, regret, score

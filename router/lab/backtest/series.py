@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.errors import TraceError
 
 Array = NDArray[np.float64]

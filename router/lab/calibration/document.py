@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.lab.calibration.cut import Cut
 from router.lab.calibration.known import as_csv
 from router.lab.loopback.children import free_ports

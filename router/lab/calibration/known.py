@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.config import format_time
 from router.errors import TraceError
 from router.lab.replay.timed import Period

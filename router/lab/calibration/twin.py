@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.lab.calibration.cut import Cut
 from router.lab.calibration.figures import Answers
 from router.lab.calibration.known import AXIS_START, KnownSignal, longer, on_the_axis

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from router.app.carbon import build_carbon, grid_zones
-from router.carbon.table import read_table
+from router.app.carbon.build import build_carbon, grid_zones
+from router.carbon.tables.table import read_table
 from router.config.settings import Config, TraceSpec
 from router.lab.loopback.settle import actual
 from router.lab.replay.replay import CarbonView

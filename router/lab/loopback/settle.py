@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.core.columns import mean_over
 from router.core.energy import J_PER_KWH
 from router.lab.replay.records import Record

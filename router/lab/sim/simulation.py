@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.config.settings import HealthSettings
 from router.lab.sim.traffic.columns import Names, Traffic
 from router.model import Fleet, Forecast, Intensity, Policy, Signal

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.carbon.climatology import Climatology
 from router.carbon.forecast import Nowcast
 from router.carbon.forecast.conformal import LEADS_H, PRIOR_SIZE
 from router.carbon.forecast.seasonal import DECAY
-from router.carbon.table import parse_csv
+from router.carbon.tables.climatology import Climatology
+from router.carbon.tables.table import parse_csv
 from router.errors import MissingIntensityError, MixedBasisError
 from router.model import Basis, Factors, Intensity, Kind, Signal
 from tests.carbon.forecast.series import HOUR, SIGNAL, T0, grid, seen

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from router.carbon.table import read_table
+from router.carbon.tables.table import read_table
 from router.cli import main
 from router.errors import TraceError
 from router.lab.backtest import evaluate, parse_zones, render

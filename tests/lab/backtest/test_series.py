@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.errors import TraceError
 from router.lab.backtest.series import choose, hourly_series
 

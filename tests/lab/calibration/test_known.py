@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from router.carbon.table import parse_csv, read_table
+from router.carbon.tables.table import parse_csv, read_table
 from router.core.columns import build_snapshot
 from router.core.layout import Layout
 from router.errors import TraceError

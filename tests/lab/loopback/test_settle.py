@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.core.energy import J_PER_KWH
 from router.lab.loopback.settle import actual, settled
 from router.lab.replay.records import Record

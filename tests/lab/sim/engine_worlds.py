@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.config.settings import HealthSettings
 from router.lab.replay.replay import CarbonView, Scenario, _Replay
 from router.lab.replay.timed import Period, TimedRequest

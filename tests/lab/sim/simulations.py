@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.config.settings import HealthSettings
 from router.lab.replay.replay import CarbonView, Scenario
 from router.lab.replay.timed import Period, TimedRequest

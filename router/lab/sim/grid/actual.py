@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from router.carbon.static import WIDEST_RATIOS
-from router.carbon.table import TraceTable
+from router.carbon.tables.static import WIDEST_RATIOS
+from router.carbon.tables.table import TraceTable
 from router.config import format_time
 from router.config.problems import unknown
 from router.errors import TraceError

@@ -9,12 +9,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from router.carbon.chain.roles import SlotSource
 from router.carbon.forecast.nowcast import OFFSET_G, usual_of, widened
 from router.carbon.forecast.regressions import LEADS_H
 from router.carbon.forecast.rolling import Rolling
 from router.carbon.forecast.zone import grams_of
-from router.carbon.roles import SlotSource
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.core.columns import CI_HOURS
 from router.lab.sim.grid.actual import HOUR_S, select
 from router.lab.sim.grid.signal_columns import Outlook, Pages, side_by_side

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from router.carbon.bands import RELATIVE_HALF_WIDTH
-from router.carbon.roles import SlotSource
-from router.carbon.table import TraceTable
+from router.carbon.chain.roles import SlotSource
+from router.carbon.providers.bands import RELATIVE_HALF_WIDTH
+from router.carbon.tables.table import TraceTable
 from router.lab.sim.grid.actual import HOUR_S
 from router.model import Forecast, Intensity, Kind, Signal
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
-from router.carbon.climatology import Climatology
-from router.carbon.static import embedded
-from router.carbon.table import TraceTable, read_table
+from router.carbon.tables.climatology import Climatology
+from router.carbon.tables.static import embedded
+from router.carbon.tables.table import TraceTable, read_table
 from router.config import format_time
 from router.config.document import parse
 from router.config.problems import Problem, from_validation, unknown

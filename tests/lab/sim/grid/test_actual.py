@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from router.carbon.table import TraceTable
+from router.carbon.tables.table import TraceTable
 from router.errors import TraceError
 from router.lab.sim.grid.actual import HOUR_S, annual_means, cut, fill, hourly, missing, select
 from router.model import Basis, Factors, Kind, Signal

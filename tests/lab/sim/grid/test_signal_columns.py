@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from router.carbon.climatology import Climatology
-from router.carbon.static import embedded
-from router.carbon.table import TraceTable
+from router.carbon.tables.climatology import Climatology
+from router.carbon.tables.static import embedded
+from router.carbon.tables.table import TraceTable
 from router.core.columns import CI_HOURS, build_snapshot
 from router.lab.sim.engine.build import build_world, show, survey
 from router.lab.sim.engine.carbon import CarbonViews

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from router.carbon.climatology import Climatology
-from router.carbon.static import embedded
-from router.carbon.table import TraceTable
+from router.carbon.tables.climatology import Climatology
+from router.carbon.tables.static import embedded
+from router.carbon.tables.table import TraceTable
 from router.core.columns import build_snapshot
 from router.core.layout import Layout
 from router.lab.sim.grid.actual import HOUR_S

@@ -1,4 +1,4 @@
-"""The search itself, on figures that are known in advance; the whole command: tests/study."""
+"""The search itself, on figures that are known in advance; the whole command: tests/lab/study."""
 
 import math
 

@@ -1,0 +1,98 @@
+"""The carbon chains in force and the sources behind them, as built by `router.app.carbon.build`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
+
+from router.app.carbon.live import wants
+from router.carbon.chain.chain import CarbonChain, Hop, Order
+from router.carbon.forecast import Nowcast
+from router.carbon.polling.poll import PolledSource
+from router.carbon.providers.provider import Provider, Want
+from router.carbon.tables.climatology import Climatology
+from router.carbon.tables.static import StaticSource
+from router.carbon.tables.trace import TraceForecastSource, TraceSource
+from router.config.settings import HistorySpec, LiveSpec, SourceSpec
+from router.model import Intensity
+
+Source: TypeAlias = TraceSource | TraceForecastSource | Climatology | StaticSource | PolledSource
+
+
+class Named(NamedTuple):
+    """A source with the name that the operator's file knows it by.
+
+    ``provider``, ``keys``: a live one's, and a fingerprint of its keys.
+    """
+
+    name: str
+    source: Source
+    spec: SourceSpec
+    keys: bytes = b""
+    provider: Provider | None = None
+
+    @property
+    def publishes(self) -> bool:
+        """Whether it may have a forecast for the coming hours."""
+        if isinstance(self.spec, LiveSpec):
+            offered = self.provider.wants if self.provider else frozenset()
+            return Want.FORECAST in wants(self.spec) & offered
+        return isinstance(self.source, TraceForecastSource)
+
+
+class Carbon(NamedTuple):
+    """The carbon chains of one configuration and the sources behind them, in order.
+
+    ``asked``, ``marginal_asked``: whom to ask for each grid zone in use. ``marginal`` never
+    decides; None when the operator wants none.
+    """
+
+    chain: CarbonChain
+    members: tuple[Named, ...]
+    asked: Mapping[str, Order]
+    marginal: CarbonChain | None = None
+    marginal_members: tuple[Named, ...] = ()
+    marginal_asked: Mapping[str, Order] = MappingProxyType({})
+    forecaster: Nowcast | None = None
+    history: HistorySpec | None = None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources of the chain that decides."""
+        return tuple(member.source for member in self.members)
+
+    @property
+    def live(self) -> tuple[LiveSpec, ...]:
+        """The live providers of both chains."""
+        specs = (member.spec for member in (*self.members, *self.marginal_members))
+        return tuple(spec for spec in specs if isinstance(spec, LiveSpec))
+
+    async def refresh(self, zones: Sequence[str], now: float) -> None:
+        """Ask the sources of both chains, at the same time."""
+        async with asyncio.TaskGroup() as asking:
+            asking.create_task(self.chain.refresh(zones, now), name="carbon")
+            if self.marginal is not None:
+                asking.create_task(self.marginal.refresh(zones, now), name="marginal carbon")
+
+    def hops(self) -> Mapping[str, tuple[Hop, ...]]:
+        """Per grid zone who was asked in the last refresh, by both chains, and how it went."""
+        if self.marginal is None:
+            return self.chain.hops
+        beside = self.marginal.hops
+        return {zone: (*hops, *beside.get(zone, ())) for zone, hops in self.chain.hops.items()}
+
+    def marginals(self, zones: Sequence[str], now: float) -> dict[str, Intensity]:
+        """The marginal intensity now of each grid zone where it is known."""
+        if self.marginal is None:
+            return {}
+        views = self.marginal.view(zones, now, 1)
+        return {zone: view.at(now) for zone, view in views.items()}
+
+    async def close(self, stays: Carbon | None = None) -> None:
+        """Let other gateways take over what this one asked for them, but for what ``stays``."""
+        kept = {id(m.source) for m in (*stays.members, *stays.marginal_members)} if stays else ()
+        for member in (*self.members, *self.marginal_members):
+            if isinstance(member.source, PolledSource) and id(member.source) not in kept:
+                await member.source.close()

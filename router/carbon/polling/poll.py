@@ -1,0 +1,213 @@
+"""From a provider that answers one call to a source that a chain can ask at any time.
+
+``PolledSource`` calls its provider only when there may be news, keeps what was answered with its
+true age, backs off when it is refused, and lets one gateway call for all that share a state store.
+
+Calls of a provider with hourly values, 50 grid zones, one a call: 50 an hour for the values (one
+in twenty hours a second try), 17 for forecasts, 9 to re-read the last two days: 80 an hour at any
+refresh interval, 150 at the first refresh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
+
+from router.carbon.chain.roles import Trouble
+from router.carbon.polling.asking import Asked, Asker, OnDropped, PollTimes
+from router.carbon.polling.codec import Index, Seen
+from router.carbon.polling.shared import Part, SharedReadings
+from router.carbon.providers.holes import is_stated
+from router.carbon.providers.provider import Provider, Want
+from router.contract import Rng
+from router.model import Forecast, Intensity
+
+_HOUR_S: Final = 3600.0
+# For the state store, beyond the calls of one refresh.
+_STORE_S: Final = 5.0
+_TIMES: Final = PollTimes()
+
+
+class PolledSource:
+    """A provider as CarbonSource, HistorySource and Publisher; ``trouble`` says what went wrong.
+
+    A call of ``read``, ``history`` or ``forecast`` takes at most ``timeout_s`` and waits only for
+    grid zones that are due; cut short, it has lost no answer and no count of its calls.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        rng: Rng,
+        times: PollTimes = _TIMES,
+        *,
+        wants: Collection[Want] = tuple(Want),
+        shared: SharedReadings | None = None,
+        asked: Asked = lambda source, want, reason: None,
+        dropped: OnDropped = lambda source, rows: None,
+    ) -> None:
+        """``wants``: what the operator lets it be asked for, among what it offers. ``shared``:
+        None when no other gateway shares the calls. ``asked``: told of every call. ``dropped``:
+        told of rows that could not be used.
+        """
+        self.name = provider.name
+        self.signal = provider.signal
+        self.grid_zones = provider.grid_zones
+        self.timeout_s = times.round_s + _STORE_S
+        self._asker = Asker(provider, rng, times, wants, asked, dropped)
+        self._shared = shared
+        self._sharing = asyncio.Lock()
+        self._part = Part.LEADS if shared is None else Part.FOLLOWS
+        self._parted_at = math.nan
+        self._said_at = math.nan
+        self._mine: frozenset[str] = frozenset()
+        self._foreign: frozenset[str] = frozenset()
+        self._adopted: dict[str, Seen] = {}
+
+    @property
+    def part(self) -> Part:
+        """Whether this gateway calls the provider for all, reads along, or calls for itself."""
+        return self._part
+
+    @property
+    def lease_s(self) -> float:
+        """How long one gateway may go on calling for all; 0 when none shares the calls."""
+        return self._shared.lease_s if self._shared else 0.0
+
+    @property
+    def sharing_trouble(self) -> str:
+        """Why this gateway calls for itself although a store is shared, or ""."""
+        return self._shared.trouble if self._shared else ""
+
+    async def read(self, grid_zones: Sequence[str], now: float) -> Mapping[str, Intensity]:
+        """The newest value per zone, however old; a provider of forecasts alone: the slot at now.
+
+        A frozen provider's value stays as old as it is. Raises nothing: see ``trouble``.
+        """
+        if Want.LATEST not in self._asker.wants:
+            ahead = await self.forecast(grid_zones, now, 1)
+            slots = {zone: forecast.at(now) for zone, forecast in ahead.items()}
+            return {zone: slot for zone, slot in slots.items() if is_stated(slot)}
+        await self._poll(Want.LATEST, grid_zones, now, 1)
+        found = {zone: self._asker.known.newest(zone) for zone in grid_zones}
+        return {zone: value for zone, value in found.items() if value is not None}
+
+    async def history(
+        self, grid_zones: Sequence[str], now: float, hours: int
+    ) -> Mapping[str, Sequence[Intensity]]:
+        """The latest word on each slot of the last ``hours``, oldest first."""
+        await self._poll(Want.HISTORY, grid_zones, now, hours)
+        known = self._asker.known
+        past = {zone: known.since(zone, now - hours * _HOUR_S) for zone in grid_zones}
+        return {zone: values for zone, values in past.items() if values}
+
+    async def forecast(
+        self, grid_zones: Sequence[str], now: float, horizon_h: int
+    ) -> Mapping[str, Forecast]:
+        """The newest issue from the hour containing ``now`` on; may be shorter than asked.
+
+        The slots of that hour that are over are what its mean needs.
+        """
+        await self._poll(Want.FORECAST, grid_zones, now, horizon_h)
+        found = {}
+        for zone in grid_zones:
+            issue = self._asker.forecasts.get(zone)
+            ahead = None if issue is None else _ahead(issue, now, horizon_h)
+            if ahead is not None:
+                found[zone] = ahead
+        return found
+
+    def trouble(self, grid_zone: str, want: Want) -> Trouble | None:
+        """What went wrong when the zone was last asked for; None since it went well.
+
+        Of code ``rows_dropped`` when it went well but for some rows.
+        """
+        return self._asker.troubles.get((want, grid_zone))
+
+    def due_at(self, grid_zone: str, want: Want) -> float:
+        """When the zone is next worth a call; -inf when it never was asked for."""
+        return self._asker.plan(want, grid_zone).due_at
+
+    async def close(self) -> None:
+        """Let another gateway take over at once."""
+        if self._shared is not None:
+            await self._shared.leave()
+
+    async def _poll(self, want: Want, zones: Sequence[str], now: float, hours: int) -> None:
+        if want not in self._asker.wants:
+            return
+        await self._divide(zones, now)
+        if self._part is not Part.FOLLOWS:
+            asked = self.grid_zones.intersection(zones) | self._foreign
+            await self._asker.ask_due(want, asked, now, hours)
+            await self._say(now)
+
+    async def _divide(self, zones: Iterable[str], now: float) -> None:
+        """Once a refresh: who calls the provider, and what the others have learned."""
+        shared = self._shared
+        if shared is None:
+            return
+        async with self._sharing:
+            if now == self._parted_at and self._mine.issuperset(zones):
+                return
+            self._mine |= self.grid_zones.intersection(zones)
+            part = await shared.part(now)
+            if part is Part.FOLLOWS:
+                part, index = await shared.follow(now)
+                await self._adopt(index, now)
+                await shared.want(self._mine, now)
+            elif part is Part.LEADS:
+                if self._part is not Part.LEADS:
+                    # What the last holder learned need not be asked for again.
+                    await self._adopt(await shared.index(now), now)
+                wanted = await shared.wanted(now)
+                self._foreign = self.grid_zones.intersection(wanted)
+            if part is not Part.LEADS:
+                self._foreign = frozenset()
+            self._part, self._parted_at = part, now
+
+    async def _adopt(self, index: Index | None, now: float) -> None:
+        """Take over what another gateway was told, as if this one had asked."""
+        if index is None or self._shared is None:
+            return
+        for zone in self._mine.intersection(index.zones):
+            seen, before = index.zones[zone], self._adopted.get(zone, Seen())
+            if seen == before:
+                continue
+            if seen[:3] != before[:3]:
+                values = await self._shared.observed(zone, now)
+                forecast = await self._shared.forecast(zone, now)
+                if not values and forecast is None:
+                    continue
+                self._asker.adopt(zone, seen, values, forecast)
+            self._asker.heard_of(zone, seen)
+            self._adopted[zone] = seen
+
+    async def _say(self, now: float) -> None:
+        """Store what is new for the gateways that follow, and that this one is alive."""
+        unsaid = self._asker.unsaid
+        if self._shared is None:
+            unsaid.clear()
+            return
+        if self._part is not Part.LEADS or (not unsaid and self._said_at == now):
+            return
+        said = frozenset(unsaid)
+        values = {zone: self._asker.known.since(zone, -math.inf) for _, zone in said}
+        issues = self._asker.forecasts
+        forecasts = {zone: issues[zone] for want, zone in said if want is Want.FORECAST}
+        if await self._shared.publish(values, forecasts, Index(now, self._asker.seen()), now):
+            unsaid -= said
+            self._said_at = now
+
+
+def _ahead(issue: Forecast, now: float, horizon_h: int) -> Forecast | None:
+    """``issue`` from the hour containing ``now`` on; None when it ends before ``now``."""
+    if issue.start + len(issue.slots) * issue.step_s <= now:
+        return None
+    hour = now // _HOUR_S * _HOUR_S
+    first = max(0, math.floor((hour - issue.start) / issue.step_s))
+    stop = math.ceil((now + horizon_h * _HOUR_S - issue.start) / issue.step_s)
+    slots = issue.slots[first : max(stop, first + 1)]
+    return Forecast(issue.grid_zone, issue.start + first * issue.step_s, issue.step_s, slots)
