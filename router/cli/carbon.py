@@ -21,7 +21,7 @@ def zones(
 ) -> None:
     """List cloud regions, their grid zones, and what each carbon provider calls those."""
     from router.config.zones import shipped_places
-    from router.views.zones import PROVIDERS, render_zones, zone_rows, zones_json
+    from router.operator.show.zones import PROVIDERS, render_zones, zone_rows, zones_json
 
     if provider and provider not in PROVIDERS:
         raise typer.BadParameter(f"one of {', '.join(PROVIDERS)}", param_hint="--provider")
@@ -45,10 +45,10 @@ def grid(
     as_json: AsJson = False,
 ) -> None:
     """Show what every carbon source says of some grid zones, and who is used now."""
-    from router import app as root
-    from router.views.grid import grid_json, plot_grid, render_grid
+    from router.operator import survey
+    from router.operator.show.grid import grid_json, plot_grid, render_grid
 
-    surveys = root.survey(list(dict.fromkeys(zones)), config, hours)
+    surveys = survey.survey(list(dict.fromkeys(zones)), config, hours)
     if plot is not None:
         plot_grid(surveys, plot)
     if as_json:

@@ -22,20 +22,20 @@ def serve(
     ] = None,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT; SIGHUP reads the file again."""
-    from router import app as root
+    from router.app import process
 
-    raise typer.Exit(root.serve(config, workers=workers))
+    raise typer.Exit(process.serve(config, workers=workers))
 
 
 @app.command()
 def check(config: ConfigPath) -> None:
     """Validate a configuration and everything it names, then say what it does."""
-    from router import app as root
     from router.config import load
-    from router.views.summary import render_summary
+    from router.operator import check as checks
+    from router.operator.show.summary import render_summary
 
     loaded = load(config)
-    show(render_summary(loaded, root.check(config)))
+    show(render_summary(loaded, checks.check(config)))
 
 
 @app.command()
@@ -61,10 +61,10 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Rank every candidate for one request, with each term of its score."""
-    from router import app as root
     from router.core import claims
     from router.model import Budget, Request
-    from router.views.explanation import explained_json, render_explained
+    from router.operator import check as checks
+    from router.operator.show.explanation import explained_json, render_explained
 
     when = parse_utc(at)
     limits = (ttft_ms, tpot_ms, e2e_ms)
@@ -83,7 +83,7 @@ def explain(
         input_tokens=math.nan if input_tokens is None else input_tokens,
         max_output_tokens=max_output_tokens,
     )
-    explained = root.explain(config, request, when)
+    explained = checks.explain(config, request, when)
     if as_json:
         print(explained_json(explained))
     else:

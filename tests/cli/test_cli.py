@@ -4,19 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-import router
+import router.lab.emulator.server
 from router import cli
-from router.app.inspect import Explained
 from router.errors import ConfigError, UnknownModelError
 from router.model import Budget, Request
+from router.operator.check import Explained
 from tests.config.samples import write
-from tests.views.test_explanation import explained
+from tests.operator.show.test_explanation import explained
 
 
 def run(*arguments: str) -> int:
@@ -26,11 +27,17 @@ def run(*arguments: str) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _called(fake: SimpleNamespace, name: str, *given: Any, **named: Any) -> Any:
+    return getattr(fake, name)(*given, **named)
+
+
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Stands in for the composition root; each test sets what it calls."""
+    """Stands in for what the commands call; each test sets what it needs."""
     fake = SimpleNamespace()
-    monkeypatch.setattr(router, "app", fake, raising=False)
+    for path in ("operator.check.check", "operator.check.explain", "app.process.serve"):
+        _, _, name = path.rpartition(".")
+        monkeypatch.setattr(f"router.{path}", partial(_called, fake, name))
     return fake
 
 
@@ -203,11 +210,8 @@ def test_demo_and_emulate_run_their_rooms(tmp_path: Path, monkeypatch: pytest.Mo
     calls: list[Any] = []
     demo = SimpleNamespace(run=lambda out, seconds: calls.append((out, seconds)) or 4)
     server = SimpleNamespace(run=lambda path: calls.append(path) or 5)
-    monkeypatch.setattr(router, "demo", demo, raising=False)
-    monkeypatch.setitem(sys.modules, "router.lab.demo", demo)
-    emulator = SimpleNamespace(server=server)
-    monkeypatch.setitem(sys.modules, "router.lab.emulator", emulator)
-    monkeypatch.setitem(sys.modules, "router.lab.emulator.server", server)
+    monkeypatch.setattr(router.lab, "demo", demo, raising=False)
+    monkeypatch.setattr("router.lab.emulator.server", server)
     assert run("demo", "--out", str(tmp_path), "--seconds", "10") == 4
     assert run("emulate", "c.yaml") == 5
     assert calls == [(tmp_path, 10.0), Path("c.yaml")]

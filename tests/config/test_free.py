@@ -12,7 +12,7 @@ from router.config.free import value_of, with_values
 from router.config.loading import parse_policy, shipped_policies
 from router.config.policy import PolicySchema
 from router.errors import ConfigError
-from router.views.summary import render_summary
+from router.operator.show.summary import render_summary
 from tests.config.samples import loaded
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from router.app import inspect
 from router.app.carbon.build import build as carbon_room
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import StaticSource
@@ -10,6 +9,7 @@ from router.carbon.tables.trace import TraceForecastSource, TraceSource
 from router.config.settings import CarbonSettings, ClimatologySpec, StaticSpec, TraceSpec
 from router.errors import ConfigError, MixedBasisError, TraceError
 from router.model import Basis, Factors, Kind, Request, Signal
+from router.operator import check
 from tests.app.support import START, ZONES, configured, trace
 from tests.config.samples import loaded
 from tests.factories import HOUR, NOW
@@ -190,10 +190,10 @@ def test_a_marginal_signal_is_explained_beside_and_never_decides(tmp_path):
     )
     path.write_text(text)
     asked = Request("llama-3.1-8b", origin="west")
-    found = inspect.explain(path, asked, NOW + HOUR)
+    found = check.explain(path, asked, NOW + HOUR)
     assert found.marginal[WEST].g_per_kwh == pytest.approx(900.0)
     assert found.marginal[WEST].signal == MARGINAL
-    plain = inspect.explain(configured(tmp_path), asked, NOW + HOUR)
+    plain = check.explain(configured(tmp_path), asked, NOW + HOUR)
     assert found.explanation.candidates == plain.explanation.candidates
     assert plain.marginal == {}
     assert WEST in found.hops

@@ -13,7 +13,6 @@ from router.app.carbon.build import build_carbon
 from router.app.carbon.chains import Carbon, Named, Source
 from router.app.carbon.live import Outside
 from router.app.compose import build_clock
-from router.app.inspect import outside
 from router.carbon.chain.chain import CarbonChain, Hop, ZoneProvenance
 from router.carbon.chain.roles import HistorySource, Publisher, SlotSource
 from router.carbon.providers.holes import is_stated
@@ -25,6 +24,7 @@ from router.config.suggestions import meant
 from router.config.zones import shipped_places
 from router.errors import ConfigError, DataError, MissingIntensityError
 from router.model import Forecast, Intensity
+from router.operator.check import outside
 
 _HOUR_S = 3600.0
 

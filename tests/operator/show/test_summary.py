@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from router.views.summary import render_summary
+from router.operator.show.summary import render_summary
 from tests.config.samples import loaded
 
 

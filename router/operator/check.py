@@ -12,7 +12,6 @@ from router.app.carbon.build import configured_carbon, coverage, grid_zones
 from router.app.carbon.chains import Carbon
 from router.app.carbon.live import Outside, Sessions
 from router.app.compose import build_board, build_clock, build_rng, build_view
-from router.app.outlook import call_notes, region_notes
 from router.carbon.chain.chain import Hop
 from router.config import load
 from router.config.settings import Config
@@ -25,6 +24,7 @@ from router.core.layout import Layout
 from router.core.lengths import LengthModel
 from router.errors import ConfigError
 from router.model import Intensity, Request
+from router.operator.calls import call_notes, region_notes
 
 
 class Explained(NamedTuple):

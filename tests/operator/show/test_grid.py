@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from router.app.surveying import Curve, GridSurvey, Point
 from router.carbon.chain.chain import Hop, Served, ZoneProvenance
 from router.errors import ConfigError
 from router.model import Basis, Factors, Intensity, Kind, Signal
-from router.views.grid import grid_json, plot_grid, render_grid
+from router.operator.show.grid import grid_json, plot_grid, render_grid
+from router.operator.survey import Curve, GridSurvey, Point
 
 NOW = 1_700_000_000.0
 USED = Intensity(

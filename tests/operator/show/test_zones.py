@@ -8,7 +8,7 @@ from io import StringIO
 from rich.console import Console
 
 from router.config.zones import shipped_places
-from router.views.zones import render_zones, zone_rows, zones_json
+from router.operator.show.zones import render_zones, zone_rows, zones_json
 
 
 def test_a_zone_has_its_ids_and_its_cloud_regions() -> None:

@@ -15,10 +15,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from router.app.surveying import Curve, GridSurvey
 from router.config import format_time
 from router.errors import ConfigError
 from router.extras import missing
+from router.operator.survey import Curve, GridSurvey
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from router.app import inspect
 from router.errors import ConfigError, InvalidMetadataError, TraceError, UnknownModelError
 from router.model import Budget, Request
+from router.operator import check
 from tests.app.support import START, configured, trace
 from tests.config.samples import DELETE, write
 from tests.factories import HOUR, NOW
@@ -24,14 +24,14 @@ def test_the_replayed_hour_is_the_one_of_these_tests():
 
 
 def test_check_says_who_knows_each_grid_zone(tmp_path):
-    notes = inspect.check(replaying(tmp_path))
+    notes = check.check(replaying(tmp_path))
     assert "US-CAL-CISO: known to trace:grid.csv" in notes
     assert "US-MIDA-PJM: known to trace:grid.csv" in notes
     assert not [note for note in notes if "stale" in note]
 
 
 def test_check_warns_of_old_data(tmp_path):
-    stale = [note for note in inspect.check(configured(tmp_path)) if "stale by the policy" in note]
+    stale = [note for note in check.check(configured(tmp_path)) if "stale by the policy" in note]
     assert [note.partition(":")[0] for note in stale] == ["US-CAL-CISO", "US-MIDA-PJM"]
 
 
@@ -43,21 +43,21 @@ def test_check_warns_of_a_zone_without_a_value_now(tmp_path):
         "regions/us-east/grid_zone": "MARS",
         "carbon": {"sources": [{"kind": "trace", "file": file, "value_kind": "forecast"}]},
     })  # fmt: skip
-    assert [note for note in inspect.check(path) if note.startswith("MARS")] == [
+    assert [note for note in check.check(path) if note.startswith("MARS")] == [
         "MARS: known to trace:grid.csv",
         "MARS: no source has a value for it now; it would be excluded",
     ]
 
 
 def test_check_repeats_what_the_file_itself_gives_reason_to_note(tmp_path):
-    notes = inspect.check(replaying(tmp_path, {"endpoints/0/models/0/context_tokens": DELETE}))
+    notes = check.check(replaying(tmp_path, {"endpoints/0/models/0/context_tokens": DELETE}))
     assert any("west-0" in note and "context_tokens" in note for note in notes)
 
 
 def test_check_refuses_a_grid_zone_that_no_source_knows(tmp_path):
     path = configured(tmp_path, {"regions/us-east/grid_zone": "MARS"})
     with pytest.raises(ConfigError) as caught:
-        inspect.check(path)
+        check.check(path)
     assert caught.value.file == str(path)
     ((key, text),) = caught.value.problems
     assert key == "regions.us-east.grid_zone"
@@ -67,18 +67,18 @@ def test_check_refuses_a_grid_zone_that_no_source_knows(tmp_path):
 
 def test_check_refuses_what_load_refuses(tmp_path):
     with pytest.raises(ConfigError, match="unknown key"):
-        inspect.check(write(tmp_path, {"servr": {}}))
+        check.check(write(tmp_path, {"servr": {}}))
 
 
 def test_check_refuses_a_malformed_trace_and_names_it(tmp_path):
     path = configured(tmp_path)
     (tmp_path / "grid.csv").write_text("datetime,US-CAL-CISO\n2023-11-14T22:00Z,-3\n")
     with pytest.raises(TraceError, match=r"grid\.csv"):
-        inspect.check(path)
+        check.check(path)
 
 
 def explained(path, at=NOW, **changes):
-    return inspect.explain(path, Request(MODEL, origin="west", **changes), at).explanation
+    return check.explain(path, Request(MODEL, origin="west", **changes), at).explanation
 
 
 def test_explain_ranks_by_grams_at_the_time_asked_for(tmp_path):
@@ -91,7 +91,7 @@ def test_explain_ranks_by_grams_at_the_time_asked_for(tmp_path):
 
 
 def test_explain_without_a_time_takes_the_configured_clock(tmp_path):
-    found = inspect.explain(replaying(tmp_path), Request(MODEL, origin="west"), None).explanation
+    found = check.explain(replaying(tmp_path), Request(MODEL, origin="west"), None).explanation
     assert NOW <= found.at < NOW + 60.0
     assert found.candidates[0].g_per_kwh == 100.0
 
@@ -115,9 +115,9 @@ def test_explain_takes_every_replica_for_idle_and_healthy(tmp_path):
 def test_explain_of_what_nobody_serves_is_an_error(tmp_path):
     path = configured(tmp_path, {"default_origin": ""})
     with pytest.raises(UnknownModelError):
-        inspect.explain(path, Request("gpt"), NOW)
+        check.explain(path, Request("gpt"), NOW)
     with pytest.raises(InvalidMetadataError, match="moon"):
-        inspect.explain(path, Request(MODEL, origin="moon"), NOW)
+        check.explain(path, Request(MODEL, origin="moon"), NOW)
 
 
 def test_explain_twice_says_the_same(tmp_path):

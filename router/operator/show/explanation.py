@@ -13,11 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from router.app.inspect import Explained
 from router.config import format_time
 from router.core.explanation import Candidate, Explanation
 from router.core.residency import listed
 from router.model import Budget, Decision, Intensity, Kind
+from router.operator.check import Explained
 
 _COLUMNS = (
     ("", "right"),

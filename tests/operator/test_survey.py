@@ -2,9 +2,9 @@
 
 import pytest
 
-from router.app import surveying
 from router.errors import DataError
 from router.model import Kind
+from router.operator import survey
 from tests.app.support import START, configured, trace
 from tests.config.samples import write
 from tests.factories import HOUR
@@ -15,7 +15,7 @@ def curves(found):
 
 
 def test_without_a_file_the_shipped_tables_are_shown():
-    (found,) = surveying.survey(["SE-SE3"], None, 48)
+    (found,) = survey.survey(["SE-SE3"], None, 48)
     assert curves(found) == {("climatology", "climatology"), ("static", "annual_mean")}
     assert found.used.kind is Kind.CLIMATOLOGY
     assert "of SE" in found.used.source
@@ -36,7 +36,7 @@ def test_a_trace_shows_its_past_and_its_forecast(tmp_path):
             {"kind": "trace", "file": ahead, "value_kind": "forecast", "name": "ahead"},
         ]},
     })  # fmt: skip
-    (found,) = surveying.survey(["US-CAL-CISO"], path, 48)
+    (found,) = survey.survey(["US-CAL-CISO"], path, 48)
     assert curves(found) == {("trace:grid.csv", "measured"), ("trace:ahead.csv", "forecast")}
     measured, forecast = found.curves
     assert measured.points[-1] == (START - HOUR, 159.0, 159.0, 159.0)
@@ -50,11 +50,11 @@ def test_zones_beyond_the_fleet_may_be_asked(tmp_path):
     path = configured(tmp_path, {"clock": {"start": "2023-11-14T22:10Z"}}, zones=(
         "US-CAL-CISO", "US-MIDA-PJM"
     ))  # fmt: skip
-    assert [one.grid_zone for one in surveying.survey(["US-MIDA-PJM"], path, 4)] == ["US-MIDA-PJM"]
+    assert [one.grid_zone for one in survey.survey(["US-MIDA-PJM"], path, 4)] == ["US-MIDA-PJM"]
 
 
 def test_a_zone_that_nobody_knows_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"MARS.*carbon-router zones"):
-        surveying.survey(["US-CAL-CISO", "MARS"], None, 4)
+        survey.survey(["US-CAL-CISO", "MARS"], None, 4)
     with pytest.raises(DataError, match=r"DE.*config\.yaml"):
-        surveying.survey(["DE"], configured(tmp_path), 4)
+        survey.survey(["DE"], configured(tmp_path), 4)

@@ -10,14 +10,14 @@ from typing import Any
 
 from rich.console import Console
 
-from router.app.inspect import Explained
 from router.core.board import Board
 from router.core.columns import build_snapshot
 from router.core.explanation import Explanation, explain
 from router.core.layout import Layout
 from router.core.lengths import LengthModel
 from router.model import Basis, Budget, Factors, Forecast, Intensity, Kind, Request, Signal
-from router.views.explanation import explained_json, render_explained
+from router.operator.check import Explained
+from router.operator.show.explanation import explained_json, render_explained
 from tests.config.samples import loaded
 
 NOW = 1652486400.0 + 600.0

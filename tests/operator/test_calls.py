@@ -2,8 +2,8 @@
 
 import pytest
 
-from router.app import inspect
 from router.errors import ConfigError
+from router.operator import check
 from tests.config.samples import write
 
 EIA = {"kind": "eia", "key_env": "EIA_KEY"}
@@ -21,7 +21,7 @@ def keys(monkeypatch):
 
 def notes(folder, *sources, changes=None, **carbon):
     settings = {"sources": list(sources), **carbon}
-    found = inspect.check(write(folder, {"carbon": settings, **(changes or {})}))
+    found = check.check(write(folder, {"carbon": settings, **(changes or {})}))
     assert not any("secret" in note for note in found)
     return found
 
@@ -94,4 +94,4 @@ def test_at_another_time_live_providers_cannot_explain(tmp_path):
 
     path = write(tmp_path, {"carbon": {"sources": [EIA, *STANDING]}})
     with pytest.raises(ConfigError, match="leave --at out"):
-        inspect.explain(path, Request("llama-3.1-8b"), 1_700_000_000.0)
+        check.explain(path, Request("llama-3.1-8b"), 1_700_000_000.0)
