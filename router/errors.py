@@ -43,7 +43,7 @@
         │                                                   tried elsewhere if it served such
         └── UpstreamTimeoutError     upstream_timeout       no answer in the request's time
 
-The mapping to gRPC status codes is one table in ``router.gateway.status``.
+The mapping to gRPC status codes is one table in ``router.gateway.oip.status``.
 """
 
 from __future__ import annotations

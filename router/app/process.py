@@ -27,15 +27,15 @@ from router.app.retirement import Retirement
 from router.app.runtime import Runtime
 from router.app.watchdog import beat_for_ever, frozen_after_s
 from router.app.workers import Plan, WorkerOrder, run_workers
-from router.backends.grpc import ChannelOptions, GrpcBackend
 from router.backends.names import NameWatch, SystemResolver
+from router.backends.oip.backend import ChannelOptions, GrpcBackend
 from router.config import load
 from router.config.settings import Config, ServerSettings
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Parts
 from router.errors import ConfigError
-from router.gateway.server import Gateway, ServerOptions
+from router.gateway.oip.server import Gateway, ServerOptions
 from router.load.answers import ServerReports
 from router.load.prometheus import PrometheusLoad, open_session
 from router.peers.rows import Phase, Reload

@@ -6,8 +6,8 @@ import logging
 import traceback
 from typing import NoReturn, Protocol
 
+from router.gateway.oip.status import status_of
 from router.gateway.ports import Context
-from router.gateway.status import status_of
 from router.model import Request
 
 _LOG = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.backends import names as module
-from router.backends.grpc import GrpcBackend, _target
 from router.backends.names import NameWatch, SystemResolver, has_moved, is_name
+from router.backends.oip.backend import GrpcBackend, _target
 from router.errors import UpstreamLostError
-from tests.backends.upstreams import soon, upstream
+from tests.backends.oip.upstreams import soon, upstream
 from tests.director.support import Hands
 
 HOSTS = st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]), min_size=1, unique=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from router.backends.grpc import ChannelOptions, GrpcBackend
+from router.backends.oip.backend import ChannelOptions, GrpcBackend
 from router.contract import Probe
 from router.errors import (
     UpstreamError,
@@ -17,7 +17,7 @@ from router.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachedError,
 )
-from tests.backends.upstreams import soon, tcp_server, unused, upstream
+from tests.backends.oip.upstreams import soon, tcp_server, unused, upstream
 
 IMPLEMENTATIONS = {
     "grpc": GrpcBackend,

@@ -7,7 +7,7 @@ import pytest
 
 from router._pb import inference_pb2 as pb
 from tests.e2e.harness import SERVICE, answers, ask, port_of
-from tests.gateway.raw_http2 import exchange, grpc_request
+from tests.gateway.oip.raw_http2 import exchange, grpc_request
 
 MALFORMED = {
     "noise": b"\xff" * 64,

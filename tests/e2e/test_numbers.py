@@ -11,7 +11,7 @@ from aiohttp import web
 
 from router._pb import inference_pb2 as pb
 from router._pb import router_pb2 as rpb
-from tests.backends.upstreams import upstream
+from tests.backends.oip.upstreams import upstream
 from tests.e2e.harness import (
     MODEL,
     PROFILE,

@@ -25,7 +25,7 @@ from tests.e2e.harness import (
     port_of,
     until,
 )
-from tests.gateway.raw_http2 import (
+from tests.gateway.oip.raw_http2 import (
     DATA,
     END_HEADERS,
     END_STREAM,

@@ -11,7 +11,7 @@ from router._pb.inference_pb2_grpc import GRPCInferenceServiceStub
 from router.contract import UnaryReply
 from router.director import Answer
 from router.errors import UnknownModelError
-from router.gateway.server import Gateway, ServerOptions
+from router.gateway.oip.server import Gateway, ServerOptions
 from router.model import Decision, Predicted, Provenance, Receipt, Request
 from tests.factories import NOW, endpoint, intensity, served
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import InvalidMetadataError
+from router.gateway.caller import Caller
 from router.gateway.headers import KNOWN, RESIDENCY, misspelt, slips_between
-from router.gateway.metadata import Caller
 
 WORDS = st.text("abx-", max_size=6)
 

@@ -14,8 +14,8 @@ from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
 from router.core.question import ORIGIN_UNKNOWN
 from router.core.reports import Doubt
 from router.director.choice import BUDGET_MISSED
+from router.gateway.oip.trailers import SHORTENED
 from router.gateway.receipts import StreamReceipts, trailers
-from router.gateway.trailers import SHORTENED
 from router.model import Predicted, Provenance, Relax, TokensKind
 from tests.factories import NOW, endpoint, intensity, served, task_profile
 from tests.gateway.support import decision, receipt
@@ -195,7 +195,7 @@ def test_a_stream_of_nothing_tells_just_that():
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "receipts.md").read_text("utf-8")
-CODE = "".join(path.read_text("utf-8") for path in (ROOT / "router" / "gateway").glob("*.py"))
+CODE = "".join(path.read_text("utf-8") for path in (ROOT / "router" / "gateway").rglob("*.py"))
 
 
 def test_every_key_has_a_row_and_every_row_a_key():

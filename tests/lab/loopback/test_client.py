@@ -1,8 +1,8 @@
 import math
 
 from router._pb import inference_pb2 as pb
-from router.gateway.metadata import Caller
-from router.gateway.wire import scan
+from router.gateway.caller import Caller
+from router.gateway.oip.wire import scan
 from router.lab.loopback.client import metadata_of, payload_of
 from router.lab.replay.timed import TimedRequest
 from router.model import Budget, Request

@@ -1,0 +1,164 @@
+"""Request metadata -> what routing needs to know of the caller; builds ``router.model.Request``.
+
+    x-latency-budget-ms   end-to-end latency the caller accepts, ms
+    x-ttft-budget-ms      time to first token, ms
+    x-tpot-budget-ms      time per output token, ms
+    x-origin              where the caller is, a name of the operator's RTT table
+    x-residency           jurisdictions the request may run in, comma-separated
+    x-tenant              on whose account
+
+A gRPC deadline is a latency budget too: the smaller of it, less a margin, and the header counts.
+A limit that is given twice, by a proxy and by its client, holds twice: the smaller budget, and the
+jurisdictions that both name. What is nearly one of these is refused (``router.gateway.headers``).
+"""
+
+from __future__ import annotations
+
+import math
+
+from router.contract import Metadata
+from router.core import claims
+from router.errors import InvalidMetadataError, ResidencyError
+from router.gateway import headers
+from router.gateway.oip.wire import Prefix
+from router.model import UNLIMITED, Budget, Request
+
+_MAX_NUMBER = 32
+_MAX_NAME = 128
+_MAX_LIST = 512
+_ROUTING = headers.KNOWN
+
+
+class Caller:
+    """The routing headers of one call; a stream reads them once and routes every message by them.
+
+    Raises InvalidMetadataError, naming the header, for a value that is unusable and for a name
+    that is nearly one of ours; ResidencyError where two lists of jurisdictions share none.
+    """
+
+    __slots__ = ("e2e_ms", "explicit", "origin", "residency", "tenant", "tpot_ms", "ttft_ms")
+
+    def __init__(self, metadata: Metadata) -> None:
+        self.e2e_ms = self.ttft_ms = self.tpot_ms = UNLIMITED
+        self.origin = self.tenant = ""
+        self.residency: frozenset[str] = frozenset()
+        self.explicit = False
+        for key, value in metadata:
+            if key in _ROUTING:
+                self._read(key, value)
+                continue
+            wrong = headers.misspelt(key)
+            if wrong:
+                raise InvalidMetadataError(f"{key[:_MAX_NAME]}: {wrong}")
+            if not key.endswith("-bin") and not (
+                isinstance(value, str) and value.isascii() and value.isprintable()
+            ):
+                # Forwarding it would fail inside gRPC, which takes printable ASCII only.
+                raise InvalidMetadataError(
+                    f"{key[:_MAX_NAME]} is not printable ASCII: use a -bin key for other bytes"
+                )
+
+    def request(
+        self, prefix: Prefix, payload_bytes: int, remaining_s: float | None, margin_ms: float
+    ) -> Request:
+        """What routing needs of one message. ``remaining_s``: until the deadline, None without."""
+        e2e_ms = self.e2e_ms
+        explicit = self.explicit
+        if remaining_s is not None:
+            explicit = True
+            left_ms = remaining_s * 1e3 - margin_ms
+            if left_ms < e2e_ms:
+                e2e_ms = left_ms if left_ms > 0.0 else 0.0
+        input_tokens, max_output_tokens = prefix.input_tokens, prefix.max_output_tokens
+        ignored = prefix.ignored
+        if not (math.isnan(input_tokens) and max_output_tokens == UNLIMITED):
+            input_tokens, max_output_tokens, ignored = claims.counts(
+                input_tokens, max_output_tokens, ignored
+            )
+        return Request(
+            prefix.model,
+            prefix.version,
+            prefix.request_id,
+            prefix.sequence_id,
+            self.origin,
+            self.tenant,
+            self.residency,
+            Budget(self.ttft_ms, self.tpot_ms, e2e_ms, explicit),
+            input_tokens,
+            max_output_tokens,
+            payload_bytes,
+            prefix.sequence_start,
+            prefix.sequence_end,
+            ignored,
+        )
+
+    def _read(self, key: str, value: str | bytes) -> None:
+        limit = _MAX_NAME
+        if key in headers.BUDGETS:
+            limit = _MAX_NUMBER
+        elif key == headers.RESIDENCY:
+            limit = _MAX_LIST
+        text = _plain(key, value, limit)
+        if key == headers.RESIDENCY:
+            self.residency = _in_both(self.residency, _names(text))
+        elif key == headers.ORIGIN:
+            self.origin = _once(key, self.origin, text)
+        elif key == headers.TENANT:
+            self.tenant = _once(key, self.tenant, text)
+        else:
+            self.explicit = True
+            budget_ms = _budget_ms(key, text)
+            if key == headers.E2E_BUDGET:
+                self.e2e_ms = min(self.e2e_ms, budget_ms)
+            elif key == headers.TTFT_BUDGET:
+                self.ttft_ms = min(self.ttft_ms, budget_ms)
+            else:
+                self.tpot_ms = min(self.tpot_ms, budget_ms)
+
+
+def _plain(key: str, value: str | bytes, limit: int) -> str:
+    if isinstance(value, bytes) or not (value.isascii() and value.isprintable()):
+        raise InvalidMetadataError(f"{key}: use printable ASCII")
+    if len(value) > limit:
+        raise InvalidMetadataError(f"{key}: longer than {limit} characters")
+    return value.strip()
+
+
+def _once(key: str, before: str, text: str) -> str:
+    if before and before != text:
+        raise InvalidMetadataError(f"{key}: given twice, with different values")
+    return text
+
+
+def _names(text: str) -> frozenset[str]:
+    names = frozenset(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        # Read as "anywhere", an empty list would lift a restriction that somebody meant to set.
+        raise InvalidMetadataError(
+            f"{headers.RESIDENCY}: names no jurisdiction; leave it out for any"
+        )
+    return names
+
+
+def _in_both(before: frozenset[str], names: frozenset[str]) -> frozenset[str]:
+    if not before:
+        return names
+    both = before & names
+    if not both:
+        lists = " and ".join(", ".join(sorted(one)) for one in (before, names))
+        raise ResidencyError(
+            f"{headers.RESIDENCY} is given more than once and no jurisdiction is in all: {lists}"
+        )
+    return both
+
+
+def _budget_ms(key: str, text: str) -> float:
+    try:
+        budget_ms = claims.budget_ms(float(text) if "_" not in text else math.nan)
+    except ValueError:
+        budget_ms = math.nan
+    if math.isnan(budget_ms):
+        raise InvalidMetadataError(
+            f"{key}: give a number of milliseconds above 0 and up to {claims.MAX_BUDGET_MS:.0f}"
+        )
+    return budget_ms

@@ -1,0 +1,227 @@
+"""The Open Inference Protocol service: protobuf <-> model, nothing else.
+
+ModelInfer and ModelStreamInfer take and give bytes; no tensor is ever decoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
+
+import grpc
+
+import router
+from router._pb import inference_pb2 as pb
+from router.errors import MalformedRequestError, UnsupportedMethodError
+from router.gateway.caller import Caller
+from router.gateway.oip.calls import Desk, decode, only_message, refuse_if_cut, unary
+from router.gateway.oip.intake import SMALL_BYTES, Call
+from router.gateway.oip.status import passable
+from router.gateway.oip.stream import StreamSession
+from router.gateway.oip.trailers import with_receipt
+from router.gateway.oip.wire import scan
+from router.gateway.ports import Context, Director
+from router.gateway.receipts import trailers
+from router.gateway.refusal import cancelled, refuse
+from router.model import Request
+
+SERVICE = "inference.GRPCInferenceService"
+EXTENSIONS = (
+    "sequence", "model_configuration", "parameters", "statistics",
+    "carbon_receipts",
+)  # fmt: skip
+# Answered by one endpoint that serves the model; each names it in the same two fields.
+ASKED: Final = ("ModelMetadata", "ModelConfig", "ModelStatistics")
+# Triton's RPCs that change a server, read its memory or set what it logs: whose server, here?
+UNSUPPORTED: Final = (
+    "RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings",
+    *(
+        f"{kind}SharedMemory{verb}"
+        for kind in ("System", "Cuda")
+        for verb in ("Status", "Register", "Unregister")
+    ),
+)  # fmt: skip
+
+
+class InferenceService:
+    """Serves one director. ``ready``: whether the gateway takes requests now; ``models``: name ->
+    whether a healthy endpoint serves it."""
+
+    def __init__(
+        self,
+        director: Director,
+        desk: Desk,
+        ready: Callable[[], bool],
+        models: Callable[[], Mapping[str, bool]],
+        deadline_margin_ms: float,
+    ) -> None:
+        self._director = director
+        self._desk = desk
+        self._failures = desk.failures
+        self._ready = ready
+        self._models = models
+        self._margin_ms = deadline_margin_ms
+        self._sessions: set[StreamSession] = set()
+        self._draining = False
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """The service's methods; bytes in and out where no codec is named."""
+        desk = self._desk
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "ModelInfer": grpc.stream_unary_rpc_method_handler(self._model_infer),
+                "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream_infer),
+                **{method: self._proxied(method) for method in ASKED},
+                **{method: self._unsupported(method) for method in UNSUPPORTED},
+                "RepositoryIndex": unary(pb.RepositoryIndexRequest, self._repository_index, desk),
+                "ModelReady": unary(pb.ModelReadyRequest, self._model_ready, desk),
+                "ServerLive": unary(pb.ServerLiveRequest, self._server_live, desk),
+                "ServerReady": unary(pb.ServerReadyRequest, self._server_ready, desk),
+                "ServerMetadata": unary(pb.ServerMetadataRequest, self._server_metadata, desk),
+            },
+        )
+
+    def drain(self) -> None:
+        """Say not ready from now on, and end every stream as soon as nothing runs on it."""
+        self._draining = True
+        for session in self._sessions:
+            session.drain()
+
+    async def _model_infer(self, _: object, context: Context) -> bytes:
+        metadata = context.invocation_metadata()
+        request: Request | None = None
+        call: Call | None = None
+        payload = b""
+        try:
+            call = self._desk.intake.enter(context, metadata)
+            caller = Caller(metadata)
+            payload = await only_message(call)
+            remaining_s = context.time_remaining()
+            request = caller.request(scan(payload), len(payload), remaining_s, self._margin_ms)
+            answer = await self._director.infer(request, payload, metadata, remaining_s)
+        except asyncio.CancelledError as gone:
+            payload = b""
+            await refuse_if_cut(call, context, self._failures, "ModelInfer", request)
+            cancelled(self._failures, "ModelInfer", request, gone)
+            raise
+        except Exception as error:
+            payload = b""  # this frame stays in memory for as long as gRPC's abort
+            await refuse(context, self._failures, "ModelInfer", request, error)
+        finally:
+            if call is not None:
+                call.leave()
+        if answer.initial_metadata:
+            initial_metadata = passable(answer.initial_metadata)
+            if initial_metadata:
+                await context.send_initial_metadata(tuple(initial_metadata))
+        context.set_trailing_metadata(
+            with_receipt(passable(answer.trailers), trailers(answer.receipt))
+        )
+        return answer.payload
+
+    async def _stream_infer(self, requests: object, context: Context) -> None:
+        call: Call | None = None
+        try:
+            call = self._desk.intake.enter(context, context.invocation_metadata())
+            session = StreamSession(self._director, context, call, self._failures, self._margin_ms)
+            self._sessions.add(session)
+            if self._draining:
+                session.drain()
+            try:
+                await session.run()
+            finally:
+                self._sessions.discard(session)
+        except asyncio.CancelledError:
+            await refuse_if_cut(call, context, self._failures, "ModelStreamInfer", None)
+            raise
+        except Exception as error:
+            await refuse(context, self._failures, "ModelStreamInfer", None, error)
+        finally:
+            if call is not None:
+                call.leave()
+
+    def _proxied(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        async def handle(_: object, context: Context) -> bytes:
+            return await self._ask(method, context)
+
+        return grpc.stream_unary_rpc_method_handler(handle)
+
+    def _unsupported(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        async def handle(_: object, context: Context) -> NoReturn:
+            text = f"{method} acts on one model server: call that server, not the gateway"
+            await refuse(context, self._failures, method, None, UnsupportedMethodError(text))
+
+        return grpc.stream_unary_rpc_method_handler(handle)
+
+    async def _ask(self, method: str, context: Context) -> bytes:
+        metadata = context.invocation_metadata()
+        request: Request | None = None
+        call: Call | None = None
+        try:
+            call = self._desk.intake.enter(context, metadata, SMALL_BYTES)
+            payload = await only_message(call)
+            request = _about(decode(pb.ModelReadyRequest, payload))
+            reply = await self._director.ask(
+                request.model,
+                request.version,
+                method,
+                payload,
+                metadata,
+                context.time_remaining(),
+            )
+        except asyncio.CancelledError as gone:
+            await refuse_if_cut(call, context, self._failures, method, request)
+            cancelled(self._failures, method, request, gone)
+            raise
+        except Exception as error:
+            await refuse(context, self._failures, method, request, error)
+        finally:
+            if call is not None:
+                call.leave()
+        context.set_trailing_metadata(tuple(passable(reply.trailers)))
+        return reply.payload
+
+    async def _model_ready(self, asked: pb.ModelReadyRequest, _: Context) -> pb.ModelReadyResponse:
+        request = _about(asked)
+        ready = self._director.model_ready(request.model, request.version)
+        return pb.ModelReadyResponse(ready=ready and not self._draining)
+
+    async def _repository_index(
+        self, asked: pb.RepositoryIndexRequest, _: Context
+    ) -> pb.RepositoryIndexResponse:
+        index = pb.RepositoryIndexResponse.ModelIndex
+        models = self._models()
+        if self._draining:
+            models = dict.fromkeys(models, False)
+        return pb.RepositoryIndexResponse(
+            models=[
+                index(name=name, state="READY")
+                if ready
+                else index(
+                    name=name, state="UNAVAILABLE", reason="no healthy endpoint serves it now"
+                )
+                for name, ready in models.items()
+                if ready or not asked.ready
+            ]
+        )
+
+    async def _server_live(self, _: pb.ServerLiveRequest, __: Context) -> pb.ServerLiveResponse:
+        return pb.ServerLiveResponse(live=True)
+
+    async def _server_ready(self, _: pb.ServerReadyRequest, __: Context) -> pb.ServerReadyResponse:
+        return pb.ServerReadyResponse(ready=self._ready() and not self._draining)
+
+    async def _server_metadata(
+        self, _: pb.ServerMetadataRequest, __: Context
+    ) -> pb.ServerMetadataResponse:
+        return pb.ServerMetadataResponse(
+            name="carbon-router", version=router.__version__, extensions=EXTENSIONS
+        )
+
+
+def _about(asked: pb.ModelReadyRequest) -> Request:
+    if not asked.name:
+        raise MalformedRequestError("name is empty: say which model is meant")
+    return Request(asked.name, asked.version)

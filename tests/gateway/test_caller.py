@@ -1,0 +1,159 @@
+"""Routing headers: what is read, what is refused, and by which name."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.errors import InvalidMetadataError, ResidencyError
+from router.gateway.caller import Caller
+from router.gateway.oip.wire import Prefix
+from router.model import UNLIMITED, Budget, Request
+
+PREFIX = Prefix("llama", "2", "id-1", "seq", False, False, 12.0, 34.0)
+
+
+def request(*metadata, remaining_s=None, margin_ms=5.0):
+    return Caller(metadata).request(PREFIX, 100, remaining_s, margin_ms)
+
+
+def test_without_headers_everything_is_open():
+    assert request() == Request(
+        model="llama",
+        version="2",
+        request_id="id-1",
+        sequence_id="seq",
+        input_tokens=12.0,
+        max_output_tokens=34.0,
+        payload_bytes=100,
+    )
+    assert not request().budget.explicit
+
+
+def test_every_header_is_read():
+    made = request(
+        ("user-agent", "x"),
+        ("x-latency-budget-ms", "2000"),
+        ("x-ttft-budget-ms", " 250.5 "),
+        ("x-tpot-budget-ms", "2e1"),
+        ("x-origin", "eu-west"),
+        ("x-residency", "eu, ch,"),
+        ("x-tenant", "Team 7"),
+    )
+    assert made.budget == Budget(250.5, 20.0, 2000.0, True)
+    assert (made.origin, made.tenant) == ("eu-west", "Team 7")
+    assert made.residency == frozenset(("eu", "ch"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "remaining_s", "e2e_ms", "explicit"),
+    [
+        ((), None, UNLIMITED, False),
+        ((), 1.0, 995.0, True),
+        ((("x-latency-budget-ms", "300"),), 1.0, 300.0, True),
+        ((("x-latency-budget-ms", "3000"),), 1.0, 995.0, True),
+        ((("x-ttft-budget-ms", "300"),), None, UNLIMITED, True),
+        ((), 0.001, 0.0, True),
+    ],
+)
+def test_the_deadline_is_a_budget(headers, remaining_s, e2e_ms, explicit):
+    budget = request(*headers, remaining_s=remaining_s).budget
+    assert budget.e2e_ms == pytest.approx(e2e_ms)
+    assert budget.explicit is explicit
+
+
+@pytest.mark.parametrize("key", ["x-latency-budget-ms", "x-ttft-budget-ms", "x-tpot-budget-ms"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "0", "-1", "nan", "inf", "-inf", "3600001", "1e400", "ten", "1_000", "0x10"),
+        *("1,5", "1" * 33, "٣", "5\n", b"\x01", "5 5"),
+    ],
+)
+def test_unusable_budgets_are_refused_by_name(key, value):
+    with pytest.raises(InvalidMetadataError, match=key):
+        request((key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("x-origin", "a" * 129),
+        ("x-origin", "zürich"),
+        ("x-origin", "a\x00b"),
+        ("x-tenant", b"bytes"),
+        ("x-tenant", "a\tb"),
+        ("x-residency", ""),
+        ("x-residency", " , "),
+        ("x-residency", "e" * 513),
+        ("x-residency", "ëu"),
+    ],
+)
+def test_unusable_names_are_refused_by_name(key, value):
+    with pytest.raises(InvalidMetadataError, match=key):
+        request((key, value))
+
+
+def test_contradictory_duplicates_are_refused_and_equal_ones_are_not():
+    assert request(("x-origin", "a"), ("x-origin", "a")).origin == "a"
+    with pytest.raises(InvalidMetadataError, match="x-origin: given twice"):
+        request(("x-origin", "a"), ("x-origin", "b"))
+
+
+LISTS = st.lists(
+    st.frozensets(st.sampled_from(["eu", "us", "ch", "mars"]), min_size=1), min_size=1, max_size=4
+)
+
+
+@given(LISTS)
+def test_residency_given_twice_is_what_every_list_names_and_never_more(lists):
+    headers = [("x-residency", ",".join(sorted(names))) for names in lists]
+    expected = frozenset.intersection(*lists)
+    if expected:
+        assert request(*headers).residency == expected
+        return
+    with pytest.raises(ResidencyError, match="no jurisdiction is in all"):
+        request(*headers)
+
+
+def test_of_two_budgets_the_smaller_counts():
+    assert request(("x-ttft-budget-ms", "5"), ("x-ttft-budget-ms", "9")).budget.ttft_ms == 5.0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                [
+                    "x-latency-budget-ms",
+                    "x-ttft-budget-ms",
+                    "x-origin",
+                    "x-residency",
+                    "other",
+                    "x-residencies",
+                ]
+            ),
+            st.one_of(st.text(max_size=40), st.binary(max_size=10), st.floats().map(str)),
+        ),
+        max_size=4,
+    ),
+    st.one_of(st.none(), st.floats(0.0, 1e6)),
+)
+def test_any_metadata_gives_a_usable_request_or_one_error(metadata, remaining_s):
+    try:
+        made = request(*metadata, remaining_s=remaining_s)
+    except (InvalidMetadataError, ResidencyError) as error:
+        assert str(error).isascii()
+        return
+    assert made.budget.e2e_ms >= 0.0
+    assert made.budget.ttft_ms > 0.0
+    assert not math.isnan(made.budget.e2e_ms + made.budget.ttft_ms)
+    assert made.origin.isascii()
+
+
+@pytest.mark.parametrize("value", ["caf\u00e9", "tab\there", b"\xff"])
+def test_a_header_that_cannot_be_forwarded_is_refused_and_named(value):
+    with pytest.raises(InvalidMetadataError, match="x-note"):
+        Caller((("x-note", value),))
+    Caller((("x-note-bin", b"\xff"), ("x-note", "plain")))
