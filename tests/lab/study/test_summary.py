@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from router.lab.sim.bound.run import Bound
-from router.lab.sim.engine.state import BINS
-from router.lab.sim.histogram import Histogram
+from router.lab.sim.histogram import BINS, Histogram
 from router.lab.sim.outcome import FleetAccount, Outcome, RegionSums
 from router.lab.study.report.comparisons import _distribution
 from router.lab.study.report.terminal import warnings
