@@ -1,5 +1,5 @@
 """What a decision costs: the cost kernel alone, `pipeline.decide` (a question) and
-`pipeline.decide_and_teach` (a request that is forwarded), by size of the fleet.
+`pipeline.decide` and what it teaches (a request that is forwarded), by size of the fleet.
 
 In every round each size is measured beside its floor in the same process: a plain numba loop over
 12 columns that keeps the least weighted sum, called from Python. Requests differ from call to call
@@ -34,8 +34,8 @@ from router.core.columns import build_snapshot
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.lengths import Expected
-from router.core.pipeline import decide, decide_and_teach
-from router.core.question import ask
+from router.core.pipeline import decide
+from router.core.question import question_of
 from router.model import (
     UNLIMITED,
     Basis,
@@ -71,7 +71,7 @@ WHATS = {
     "floor": "12-column numba loop (floor)",
     "kernel": "kernel.choose",
     "decide": "pipeline.decide",
-    "forward": "pipeline.decide_and_teach",
+    "forward": "pipeline.decide, teach",
 }
 
 Call = Callable[[], object]
@@ -172,7 +172,7 @@ class Subject:
             "floor": self._floor(),
             "kernel": self._kernel(),
             "decide": self._call(decide),
-            "forward": self._call(decide_and_teach),
+            "forward": self._forward(),
         }
 
     def _request(self) -> tuple[Request, Expected]:
@@ -196,14 +196,24 @@ class Subject:
         return lambda: k.choose(*next(every))
 
     def _kernel_arguments(self, request: Request, expected: Expected) -> tuple[object, ...]:
-        question = ask(request, self._snapshot, expected, NOW, 0.0)
+        question = question_of(request, self._snapshot, expected, NOW, 0.0)
         columns = question.columns
         return (
             columns.table, self._board.live("llama", ""), columns.candidates.labels,
-            columns.candidates.starts, self._snapshot.params, question.rtt_row, *expected, 0.0,
-            *request.budget[:3], question.residency, question.slot_left_s, self._rng.random(),
-            columns.scratch,
+            columns.candidates.starts, self._snapshot.rungs[0], *question.scalars,
+            self._rng.random(), columns.scratch,
         )  # fmt: skip
+
+    def _forward(self) -> Call:
+        decided, board = self._call(decide), self._board
+
+        def call() -> object:
+            decision, need = decided()
+            if need is not None:
+                need.teach(board)
+            return decision
+
+        return call
 
     def _call(self, deciding: Callable[..., object]) -> Call:
         every, snapshot, board, rng = cycle(self._asked), self._snapshot, self._board, self._rng

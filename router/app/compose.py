@@ -10,9 +10,10 @@ from router.carbon.chain.chain import CarbonChain
 from router.clock import ReplayClock, WallClock
 from router.config.settings import ClockSettings, Config, Settings
 from router.core.board import Board
-from router.core.columns import CI_HOURS, build_snapshot
+from router.core.columns import build_snapshot
 from router.core.latency import z_of
 from router.core.layout import Layout
+from router.core.rungs import CI_HOURS
 from router.director import Limits, View
 from router.model import Intensity
 

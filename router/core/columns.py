@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from router.core import kernel as k
 from router.core.energy import J_PER_KWH, long_run_energy, short_run_energy
 from router.core.layout import Candidates, Layout
+from router.core.rungs import CI_HOURS, rungs_of
+from router.core.stepwise import mean_of_steps
 from router.model import (
     Energy,
     Forecast,
@@ -22,13 +24,11 @@ from router.model import (
     Kind,
     Policy,
     Profile,
-    Spread,
     StaleCarbon,
     TaskProfile,
     require_same_signal,
 )
 
-CI_HOURS = 6
 _UNCERTAIN = (Kind.CLIMATOLOGY, Kind.ANNUAL_MEAN)
 
 
@@ -51,9 +51,9 @@ class Snapshot:
     """Everything immutable that a decision reads. ``hour_ends_at`` bounds the first CI slot.
 
     ``forecasts`` by grid zone, from the current hour on; zones that no source knows are absent.
-    ``params`` as the policy says; ``relaxed_params`` with the carbon rung of the ladder taken:
-    no carbon limit, least end-to-end latency. ``current`` by region: the intensity that holds from
-    ``built_at`` until ``hour_ends_at``, so that most requests need no look into a forecast.
+    ``rungs``: the policy's parameters, as it says and on each rung of its ladder. ``current`` by
+    region: the intensity that holds from ``built_at`` until ``hour_ends_at``, so that most requests
+    need no look into a forecast.
     ``residency``: the policy's own mask.
     """
 
@@ -63,8 +63,7 @@ class Snapshot:
     policy: Policy
     forecasts: Mapping[str, Forecast]
     columns: Mapping[tuple[str, str], ModelColumns]
-    params: NDArray[np.float64]
-    relaxed_params: NDArray[np.float64]
+    rungs: tuple[NDArray[np.float64], ...]
     hour_ends_at: float
     current: Mapping[str, Intensity]
     residency: int
@@ -90,20 +89,16 @@ def mean_over(forecast: Forecast, start: float, run_s: float) -> float:
     At most as many steps as there are slots, however long the run: the first slot also holds
     before it, the last one ever after.
     """
-    end = start + run_s
-    slots, last = forecast.slots, len(forecast.slots) - 1
-    if not start < end:
-        return forecast.at(start).g_per_kwh
-    if end == math.inf:
-        return slots[last].g_per_kwh
-    slot = min(max(math.floor((start - forecast.start) / forecast.step_s), -1), last)
-    total, at, length_s = 0.0, start, end - start
-    while at < end and slot < last:
-        # Counted, not computed from `at`: rounding must not find the same slot twice.
-        until = max(at, min(end, forecast.start + forecast.step_s * (slot + 1)))
-        total += slots[max(slot, 0)].g_per_kwh * (until - at)
-        at, slot = until, slot + 1
-    return total / length_s + slots[last].g_per_kwh * ((end - at) / length_s)
+    slots, step_s, last = forecast.slots, forecast.step_s, len(forecast.slots) - 1
+    begin_s = start - forecast.start
+    first = min(max(math.floor(begin_s / step_s), 0), last)
+    if not run_s > 0.0 or begin_s + run_s <= step_s * (first + 1):
+        return slots[first].g_per_kwh
+    # Most runs reach into the next slot and no further.
+    end = min(math.floor(min((begin_s + run_s) / step_s, last)) + 1, last)
+    values = np.array([slot.g_per_kwh for slot in slots[first : end + 1]], np.float64)
+    begin_s -= first * step_s
+    return float(mean_of_steps(values, step_s, begin_s, begin_s + run_s))
 
 
 def build_snapshot(
@@ -134,8 +129,7 @@ def build_snapshot(
             key: _columns(layout, candidates, policy, forecasts, annual_means, now)
             for key, candidates in layout.candidates.items()
         },
-        params=_params(policy),
-        relaxed_params=_relaxed(policy),
+        rungs=rungs_of(policy),
         hour_ends_at=hour_ends_at,
         current={
             region.name: forecast.at(now)
@@ -258,39 +252,3 @@ def is_stale(policy: Policy, intensity: Intensity, now: float) -> bool:
     """Whether the policy counts a value as stale: old, expired, or only climatology."""
     old = intensity.age_s(now) > policy.stale_after_s or now > intensity.expires_at
     return old or intensity.kind in _UNCERTAIN
-
-
-def _params(policy: Policy) -> NDArray[np.float64]:
-    weights = policy.weights
-    weighs_carbon = weights.per_gco2e != 0.0
-    limited = policy.max_gco2e < math.inf or policy.max_g_per_kwh < math.inf
-    # A policy for which carbon counts must not route to a zone that no source knows.
-    ceiling = k.KNOWN_CI if weighs_carbon or limited else k.ANY_CI
-    params = np.zeros(k.PARAMS)
-    params[k.W_GCO2E] = weights.per_gco2e
-    params[k.W_TTFT] = weights.per_ttft_ms
-    params[k.W_E2E] = weights.per_e2e_ms
-    params[k.W_LOAD] = weights.per_load
-    params[k.W_TURN] = weights.per_turn
-    params[k.NEAR_TIE] = policy.near_tie
-    params[k.PACK] = 1.0 if policy.spread is Spread.PACK else 0.0
-    params[k.PACK_UNTIL] = policy.pack_until
-    params[k.MAX_GCO2E] = policy.max_gco2e
-    params[k.MAX_G_PER_KWH] = min(policy.max_g_per_kwh, ceiling)
-    params[k.CI_HOURS] = CI_HOURS
-    params[k.SCARCITY] = policy.scarcity
-    if policy.energy is Energy.LONG_RUN:
-        # A price, not joules: those of the long run pay for awake replicas already.
-        params[k.WAKE_PREMIUM] = policy.wake_share
-    else:
-        params[k.WAKE_ENERGY] = 1.0
-    return params
-
-
-def _relaxed(policy: Policy) -> NDArray[np.float64]:
-    params = _params(policy)
-    params[k.W_GCO2E] = 0.0
-    params[k.W_E2E] = 1.0
-    params[k.MAX_GCO2E] = math.inf
-    params[k.MAX_G_PER_KWH] = k.ANY_CI
-    return params

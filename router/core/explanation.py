@@ -18,8 +18,9 @@ from router.core.board import Board
 from router.core.columns import Snapshot
 from router.core.lengths import Expected
 from router.core.pipeline import decide
-from router.core.question import ask, evaluate, merge_budgets
+from router.core.question import evaluate, question_of
 from router.core.residency import Party, parties
+from router.core.rungs import budget_of
 from router.errors import RefusedError
 from router.model import (
     Budget,
@@ -27,7 +28,6 @@ from router.model import (
     Endpoint,
     Intensity,
     Provenance,
-    Relax,
     Request,
     ServedModel,
     Weights,
@@ -115,20 +115,16 @@ def explain(
     network_j: float = 0.0,
 ) -> Explanation:
     """Rank every candidate for ``request`` at ``now``. Raises RequestError leaves only."""
-    question = ask(request, snapshot, expected, now, network_j)
+    question = question_of(request, snapshot, expected, now, network_j)
     columns = question.columns
     decision, refusal, reason = None, "", ""
     try:
-        decision = decide(request, snapshot, board, expected, now, rng, network_j)
+        decision = decide(request, snapshot, board, expected, now, rng, network_j).decision
     except RefusedError as error:
         refusal, reason = str(error), error.reason
-    relaxed = decision.relaxed if decision else snapshot.policy.ladder
-    params = snapshot.relaxed_params if Relax.CARBON in relaxed else snapshot.params
-    budget = merge_budgets(request.budget, snapshot.policy.budget)
-    if Relax.POLICY_LATENCY in relaxed:
-        budget = request.budget
+    params = snapshot.rungs[len(decision.relaxed) if decision else -1]
     live = board.live(columns.candidates.model, columns.candidates.version)
-    terms, reasons = evaluate(question, live, params, budget)
+    terms, reasons = evaluate(question, live, params)
     pairs = list(zip(columns.candidates.endpoints, columns.candidates.served, strict=True))
     chosen = (decision.endpoint, decision.served) if decision else None
     order = sorted(
@@ -146,7 +142,7 @@ def explain(
         policy=snapshot.policy.name,
         weights=snapshot.policy.weights,
         quantile=snapshot.policy.quantile,
-        budget=budget,
+        budget=budget_of(request.budget, params),
         expected=expected,
         network_j=network_j,
         snapshot_version=snapshot.version,

@@ -43,6 +43,8 @@ import numba
 import numpy as np
 from numba.extending import intrinsic
 
+from router.core.jit import OPTIONS, entry
+
 # Rows of the table, shape (CI_FROM + hours + origins, n): one column a candidate.
 PREFILL_BASE_MS = 0
 PREFILL_MS_PER_TOKEN = 1
@@ -75,7 +77,7 @@ OWN = 8
 AWAKE = 9
 LIVE_ROWS = 10
 
-# The policy's parameters.
+# The policy's parameters (`router.core.rungs`). Its latency budgets hold where the caller has none.
 W_GCO2E = 0
 W_TTFT = 1
 W_E2E = 2
@@ -90,7 +92,10 @@ CI_HOURS = 10
 SCARCITY = 11
 WAKE_ENERGY = 12
 WAKE_PREMIUM = 13
-PARAMS = 14
+POLICY_TTFT_MS = 14
+POLICY_TPOT_MS = 15
+POLICY_E2E_MS = 16
+PARAMS = 17
 
 # The CI of a grid zone that no source knows: finite, so that 0 * CI is 0 where a policy does not
 # weigh carbon, and beyond any limit, so that it can never look clean.
@@ -148,10 +153,7 @@ _S_PER_HOUR = 3600.0
 _KWH_PER_J = 1.0 / 3.6e6
 
 _REQUEST = "i8, f8, f8, f8, f8, f8, f8, f8, i8, f8"
-# No reference counting: in these loops it costs more than all of the arithmetic. In return a
-# kernel cannot allocate, so callers hand in every array that is written to.
-_OPTIONS = {"error_model": "numpy", "_nrt": False}
-_inlined = numba.njit(inline="always", **_OPTIONS)
+_inlined = numba.njit(inline="always", **OPTIONS)
 
 
 def _alias_scope(module: Any) -> Any:
@@ -244,7 +246,7 @@ class _Terms(NamedTuple):
     cost: float
 
 
-@numba.njit("f8(f8[:,::1], i8, i8, f8, f8)", cache=True, **_OPTIONS)
+@entry("f8(f8[:,::1], i8, i8, f8, f8)")
 def _mean_ci(table, i, hours, slot_left_s, run_s):
     """CI averaged over a run that starts ``slot_left_s`` before the first hour ends; g/kWh.
 
@@ -264,6 +266,26 @@ def _mean_ci(table, i, hours, slot_left_s, run_s):
         slot_left_s = _S_PER_HOUR
         hour += 1
     return (total + table[CI_FROM + hour, i] * left) / run_s
+
+
+@_inlined
+def _within(own_ms, params, policy):
+    """A latency budget in force: the caller's own where there is one, else the policy's."""
+    return own_ms if own_ms < np.inf else params[policy]
+
+
+@_inlined
+def _ask(
+    params, n_in, n_out, n_out_q, network_j, ttft_budget, tpot_budget, e2e_budget, residency,
+    slot_left_s,
+):  # fmt: skip
+    return _Ask(
+        n_in, n_out, n_out_q, network_j * _KWH_PER_J,
+        _within(ttft_budget, params, POLICY_TTFT_MS),
+        _within(tpot_budget, params, POLICY_TPOT_MS),
+        _within(e2e_budget, params, POLICY_E2E_MS),
+        residency, slot_left_s,
+    )  # fmt: skip
 
 
 @_inlined
@@ -363,7 +385,7 @@ def _might(table, live, i, place, ask):
     )
 
 
-@numba.njit("i8(f8[::1], f8, f8, f8)", cache=True, **_OPTIONS)
+@entry("i8(f8[::1], f8, f8, f8)")
 def _draw_region(best, best_cost, limit, u):
     """One of the near-tied regions, with odds that fall linearly with distance from the best.
 
@@ -470,11 +492,28 @@ def _sweep_hours(table, live, labels, starts, rtt_row, ask, rule, scratch):
             scratch[S_E2E, i] = terms.e2e if fits else np.inf
 
 
-@numba.njit(
-    f"Tuple((i8, f8, f8, f8, f8, f8, i8, f8, f8))"
-    f"(f8[:,::1], f8[:,::1], i8[::1], i8[::1], f8[::1], {_REQUEST}, f8, f8[:,::1])",
-    cache=True,
-    **_OPTIONS,
+@_inlined
+def _batch_cap(table, live, i, ask, ttft):
+    """Concurrency beyond which a request placed at candidate i would break its own TPOT or e2e
+    budget; inf: none would. The e2e budget leaves (e2e - ttft) / n_out for each token. At least 1:
+    the request itself."""
+    allowed = ask.tpot_budget
+    if ask.e2e_budget < np.inf:
+        allowed = min(allowed, (ask.e2e_budget - ttft) / max(ask.n_out_q, 1.0))
+    cap = np.inf
+    # A task has no tokens, and nothing to slow down.
+    if allowed < np.inf and table[TPOT_MS_PER_SEQUENCE, i] > 0.0:
+        room_ms = allowed / live[TPOT_FACTOR, i] - table[TPOT_BASE_MS, i]
+        cap = max(1.0, np.floor(room_ms / table[TPOT_MS_PER_SEQUENCE, i]))
+        # Requests beyond max_batch wait and slow nobody down.
+        if cap >= table[MAX_BATCH, i]:
+            cap = np.inf
+    return cap
+
+
+@entry(
+    f"Tuple((i8, f8, f8, f8, f8, f8, i8, f8, f8, f8))"
+    f"(f8[:,::1], f8[:,::1], i8[::1], i8[::1], f8[::1], {_REQUEST}, f8, f8[:,::1])"
 )
 def choose(
     table, live, labels, starts, params, rtt_row, n_in, n_out, n_out_q, network_j,
@@ -483,13 +522,14 @@ def choose(
     """Pick one candidate; ``u`` uniform in [0, 1) draws among near-tied regions.
 
     table (rows, n), live (LIVE_ROWS, n), labels (n,) jurisdiction bits, starts (regions + 1,) row
-    ranges, params (PARAMS,), scratch (SCRATCH_ROWS, n), which alone is written. Returns (row,
-    ttft_ms, tpot_ms, e2e_ms, energy_j, run_s, latency_first_row, latency_first_energy_j,
-    latency_first_run_s); rows are -1 when nothing is feasible.
+    ranges, params (PARAMS,), the caller's own budgets (inf: none), scratch (SCRATCH_ROWS, n), which
+    alone is written. Returns (row, ttft_ms, tpot_ms, e2e_ms, energy_j, run_s, latency_first_row,
+    latency_first_energy_j, latency_first_run_s, batch_cap); rows are -1 when nothing is feasible.
+    ``batch_cap``: concurrency there beyond which this request would break a budget of its own.
     """
-    ask = _Ask(
-        n_in, n_out, n_out_q, network_j * _KWH_PER_J,
-        ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s,
+    ask = _ask(
+        params, n_in, n_out, n_out_q, network_j, ttft_budget, tpot_budget, e2e_budget, residency,
+        slot_left_s,
     )  # fmt: skip
     rule = _rule(params)
     if not _sweep(table, live, labels, rtt_row, ask, rule, scratch):
@@ -515,7 +555,7 @@ def choose(
         if best_here < best_cost:
             best_cost, best_region = best_here, np.int64(r)
     if best_cost == np.inf:
-        return -1, np.nan, np.nan, np.nan, np.nan, np.nan, -1, np.nan, np.nan
+        return -1, np.nan, np.nan, np.nan, np.nan, np.nan, -1, np.nan, np.nan, np.nan
     limit = best_cost + params[NEAR_TIE] * abs(best_cost)
     tied = 0
     for r in range(np.uint64(regions)):
@@ -535,12 +575,13 @@ def choose(
             row, best_key = i, key
     place = _place(table, labels, row, rtt_row)
     found = _terms(table, live, row, place, ask, rule)
+    cap = _batch_cap(table, live, row, ask, found.ttft)
     near = nearest
     place = _place(table, labels, near, rtt_row)
     first = _terms(table, live, near, place, ask, rule)
     return (
         np.int64(row), found.ttft, found.tpot, found.e2e, found.energy, found.run_s,
-        np.int64(nearest), first.energy, first.run_s,
+        np.int64(nearest), first.energy, first.run_s, cap,
     )  # fmt: skip
 
 
@@ -578,30 +619,26 @@ def _worth(table, live, labels, first, end, rtt_row, ask, rule, best_cost, premi
     return worth
 
 
-@numba.njit(
-    f"void(f8[:,::1], f8[:,::1], i8[::1], i8[::1], f8[::1], {_REQUEST}, f8[:,::1])",
-    cache=True,
-    **_OPTIONS,
-)
+@entry(f"void(f8[:,::1], f8[:,::1], i8[::1], i8[::1], f8[::1], {_REQUEST}, f8[::1])")
 def learn_premiums(
     table, live, labels, starts, params, rtt_row, n_in, n_out, n_out_q, network_j,
-    ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, scratch,
+    ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, best,
 ):  # fmt: skip
     """What a forwarded request teaches of scarcity, into ``live[PREMIUM]``, which alone is written.
 
-    ``scratch``: as `choose` left it for the same request, which was feasible. Raises the premium of
-    regions without room that the request would have gained by, and lowers that of regions with
-    room. The premium stays below SCARCITY of what the room is worth: how much more has to be paid
-    elsewhere, premium there included. So where all would gain alike nobody leaves.
+    ``best``: row S_BEST as `choose` left it for the same request, which was feasible: the least
+    cost in each region. Raises the premium of regions without room that the request would have
+    gained by, and lowers that of regions with room. The premium stays below SCARCITY of what the
+    room is worth: how much more has to be paid elsewhere, premium there included. So where all
+    would gain alike nobody leaves.
     """
     rule = _rule(params)
     if not (params[SCARCITY] > 0.0 and rule.w_g > 0.0):
         return
-    ask = _Ask(
-        n_in, n_out, n_out_q, network_j * _KWH_PER_J,
-        ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s,
+    ask = _ask(
+        params, n_in, n_out, n_out_q, network_j, ttft_budget, tpot_budget, e2e_budget, residency,
+        slot_left_s,
     )  # fmt: skip
-    best = scratch[S_BEST]
     best_cost = np.inf
     for r in range(np.uint64(starts.size - 1)):
         best_cost = min(best_cost, best[r])
@@ -618,11 +655,7 @@ def learn_premiums(
             live[PREMIUM, i] = premium
 
 
-@numba.njit(
-    f"void(f8[:,::1], f8[:,::1], i8[::1], f8[::1], {_REQUEST}, f8[:,::1], i8[::1])",
-    cache=True,
-    **_OPTIONS,
-)
+@entry(f"void(f8[:,::1], f8[:,::1], i8[::1], f8[::1], {_REQUEST}, f8[:,::1], i8[::1])")
 def evaluate(
     table, live, labels, params, rtt_row, n_in, n_out, n_out_q, network_j,
     ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, out, reasons,
@@ -631,9 +664,9 @@ def evaluate(
 
     The same arithmetic as `choose`, for explanations and for telling why nothing is feasible.
     """
-    ask = _Ask(
-        n_in, n_out, n_out_q, network_j * _KWH_PER_J,
-        ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s,
+    ask = _ask(
+        params, n_in, n_out, n_out_q, network_j, ttft_budget, tpot_budget, e2e_budget, residency,
+        slot_left_s,
     )  # fmt: skip
     rule = _rule(params)
     for i in range(np.uint64(table.shape[1])):

@@ -21,9 +21,10 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from router.core.jit import entry
 
 _PRIOR_SD = 0.10  # of the log ratio; p95 over p50 inter-token latency is 1.1-1.3 in ML.ENERGY v3
 _WEIGHT = 0.05  # of one observation: a memory of about 20 requests
@@ -69,13 +70,15 @@ PREFILL_HIT = 10
 PHASE = 11
 WAIT_ERRORS = 12
 
+# Columns of the state of a ratio's errors: of the log of actual over predicted.
+RATIO_MEAN = 0
+RATIO_VARIANCE = 1
+RATIO_ERRORS = 2
+
 _LOW, _HIGH = _RATIO_BOUNDS
 _LOG_HIGH = math.log(_HIGH)
 _PER_DELAY_VARIANCE = 1.0 / _DELAY_SD_MS**2
 _PER_FACTOR_VARIANCE = 1.0 / _FACTOR_SD**2
-_OPTIONS = {"error_model": "numpy", "_nrt": False, "cache": True}
-
-
 # Of the 95 % quantile.
 Z95 = 1.6448536269514722
 
@@ -90,36 +93,53 @@ def miss_of(z: float) -> float:
     return 0.5 * math.erfc(z * math.sqrt(0.5))
 
 
+def ratio_prior() -> NDArray[np.float64]:
+    """The state (RATIO_ERRORS,) before any outcome, as `wait_prior`."""
+    state = np.zeros(RATIO_ERRORS)
+    state[RATIO_VARIANCE] = _PRIOR_SD**2
+    return state
+
+
+@entry("void(f8[::1], f8, f8, f8)")
+def observe_ratio(state, actual_ms, predicted_ms, share):
+    """Take in one success; see `RatioTracker.observe`. Also called by the compiled simulation."""
+    if 0.0 < actual_ms < np.inf and 0.0 < predicted_ms < np.inf:
+        error = math.log(min(max(actual_ms / predicted_ms, _LOW), _HIGH)) - state[RATIO_MEAN]
+        weight = _WEIGHT * share
+        state[RATIO_MEAN] += weight * error
+        state[RATIO_VARIANCE] = (1.0 - weight) * (state[RATIO_VARIANCE] + weight * error * error)
+
+
+@entry("f8(f8[::1], f8)")
+def ratio_factor(state, z):
+    """The ratio at the quantile whose standard normal deviate is ``z``."""
+    return math.exp(state[RATIO_MEAN] + z * math.sqrt(state[RATIO_VARIANCE]))
+
+
 class RatioTracker:
     """Distribution of actual / predicted for one figure of one endpoint."""
 
-    __slots__ = ("_mean", "_variance")
+    __slots__ = ("_state",)
 
     def __init__(self) -> None:
-        self._mean = 0.0
-        self._variance = _PRIOR_SD**2
+        self._state = ratio_prior()
 
     def observe(self, actual_ms: float, predicted_ms: float, share: float = 1.0) -> None:
         """Take in one success. Unusable figures (not positive, not finite) teach nothing.
 
         ``share``: how much of a full observation it is, 0..1.
         """
-        if not (0.0 < actual_ms < math.inf and 0.0 < predicted_ms < math.inf):
-            return
-        low, high = _RATIO_BOUNDS
-        error = math.log(min(max(actual_ms / predicted_ms, low), high)) - self._mean
-        weight = _WEIGHT * share
-        self._mean += weight * error
-        self._variance = (1.0 - weight) * (self._variance + weight * error * error)
+        observe_ratio(self._state, actual_ms, predicted_ms, share)
 
     def relax(self, kept: float) -> None:
         """Keep a share of what was learned, and believe the profile for the rest."""
-        self._mean *= kept
-        self._variance = _PRIOR_SD**2 + kept * (self._variance - _PRIOR_SD**2)
+        prior = ratio_prior()
+        self._state[:] = prior + kept * (self._state - prior)
 
     def factor(self, z: float) -> float:
         """The ratio at the quantile whose standard normal deviate is ``z``."""
-        return math.exp(self._mean + z * math.sqrt(self._variance))
+        factor: float = ratio_factor(self._state, z)
+        return factor
 
 
 def wait_prior() -> NDArray[np.float64]:
@@ -129,7 +149,7 @@ def wait_prior() -> NDArray[np.float64]:
     return state
 
 
-@numba.njit("void(f8[::1], f8, f8, f8)", **_OPTIONS)
+@entry("void(f8[::1], f8, f8, f8)")
 def _divide(state, clipped, one, prefill):
     """Take an observation into the least squares, and divide the wait anew.
 
@@ -159,7 +179,7 @@ def _divide(state, clipped, one, prefill):
     state[DELAY_MS], state[FACTOR] = delay_ms, min(factor, _HIGH)
 
 
-@numba.njit("void(f8[::1], f8, f8, f8, f8, b1)", **_OPTIONS)
+@entry("void(f8[::1], f8, f8, f8, f8, b1)")
 def observe_wait(state, actual_ms, prefill_ms, z, miss, divides):
     """Take in one success; see `WaitTracker.observe`. Also called by the compiled simulation.
 
@@ -189,7 +209,7 @@ def observe_wait(state, actual_ms, prefill_ms, z, miss, divides):
     state[VARIANCE] = (1.0 - _WEIGHT) * (state[VARIANCE] + _WEIGHT * error * error)
 
 
-@numba.njit("UniTuple(f8, 2)(f8[::1], f8)", **_OPTIONS)
+@entry("UniTuple(f8, 2)(f8[::1], f8)")
 def wait_errors(state, z):
     """(delay_ms, factor) at the quantile whose standard normal deviate is ``z``."""
     level = math.exp(state[LEVEL] + (z + state[SHIFT]) * math.sqrt(state[VARIANCE]))

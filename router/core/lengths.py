@@ -20,9 +20,12 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from copy import copy
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from router.core.jit import entry
 from router.core.latency import Z95, z_of
 from router.model import LengthPrior
 
@@ -34,18 +37,26 @@ _PRIOR_TOP_SD = 4.0
 # An answer in 2 million of a log-normal lies beyond. Of what unknown tenants start from, one in 22:
 # there it is better to know less than to believe one of them. The least spread is for priors
 # without any.
-_REACH_SDS = 5.0
-_SHARED_REACH_SDS = 2.0
+REACH_SDS = 5.0
+SHARED_REACH_SDS = 2.0
 _LEAST_SD = 0.5
 # A prompt counts for so many times the usual one at most, or at least for one part in so many.
 _INPUT_REACH = 4.0
 # Of one answer, in means of its model.
 MOST_PRIORS = 100.0
 # So many requests of each tenant teach what unknown tenants start from.
-_SHARED_LESSONS = 4
+SHARED_LESSONS = 4
 # How far one refusal goes back: half of the way in 14.
 _DOUBT = 0.05
 _MAX_TENANTS = 4096
+
+# Columns of the state of learned lengths: of output tokens, but for one.
+MEAN = 0
+LOG_MEAN = 1
+LOG_VARIANCE = 2
+LOG_TOP = 3
+INPUT_MEAN = 4
+LENGTHS = 5
 
 
 class Expected(NamedTuple):
@@ -56,49 +67,85 @@ class Expected(NamedTuple):
     output_tokens_quantile: float
 
 
-class _Lengths:
-    __slots__ = ("input_mean", "lessons", "log_mean", "log_top", "log_variance", "mean")
+def length_prior(prior: LengthPrior) -> NDArray[np.float64]:
+    """The state (LENGTHS,) before any answer: a log-normal of the prior's mean m and 95 % quantile
+    q, log q = log m - s^2/2 + 1.645 s.
+    """
+    spread = math.log(max(prior.output_tokens_p95 / prior.output_tokens, 1.0))
+    sd = Z95 - math.sqrt(max(Z95**2 - 2.0 * spread, 0.0))
+    state = np.empty(LENGTHS)
+    state[MEAN], state[INPUT_MEAN] = prior.output_tokens, prior.input_tokens
+    state[LOG_VARIANCE] = sd * sd
+    state[LOG_MEAN] = math.log(prior.output_tokens) - state[LOG_VARIANCE] / 2.0
+    state[LOG_TOP] = state[LOG_MEAN] + _PRIOR_TOP_SD * sd
+    return state
 
-    def __init__(self, prior: LengthPrior) -> None:
-        # A log-normal of the given mean m and 95 % quantile q: log q = log m - s^2/2 + 1.645 s.
-        self.mean = prior.output_tokens
-        self.input_mean = prior.input_tokens
-        spread = math.log(max(prior.output_tokens_p95 / prior.output_tokens, 1.0))
-        sd = Z95 - math.sqrt(max(Z95**2 - 2.0 * spread, 0.0))
-        self.log_variance = sd * sd
-        self.log_mean = math.log(prior.output_tokens) - self.log_variance / 2.0
-        self.log_top = self.log_mean + _PRIOR_TOP_SD * sd
+
+@entry("void(f8[::1], f8, f8, f8)")
+def observe_length(state, input_tokens, output_tokens, reach_sds):  # type: ignore[no-untyped-def]
+    """Take in one answer; ``input_tokens`` NaN where unknown. Of ``output_tokens`` no more counts
+    than lies within ``reach_sds``. Also called by the compiled simulation.
+    """
+    log_tokens = math.log(output_tokens)
+    error = log_tokens - state[LOG_MEAN]
+    reach = reach_sds * max(math.sqrt(state[LOG_VARIANCE]), _LEAST_SD)
+    if abs(error) > reach:
+        error = math.copysign(reach, error)
+        log_tokens = state[LOG_MEAN] + error
+        output_tokens = math.exp(log_tokens)
+    state[MEAN] += _WEIGHT * (output_tokens - state[MEAN])
+    if input_tokens == input_tokens:
+        usual = state[INPUT_MEAN]
+        clipped = min(max(input_tokens, usual / _INPUT_REACH), usual * _INPUT_REACH)
+        state[INPUT_MEAN] += _WEIGHT * (clipped - usual)
+    state[LOG_MEAN] += _WEIGHT * error
+    state[LOG_VARIANCE] = (1.0 - _WEIGHT) * (state[LOG_VARIANCE] + _WEIGHT * error * error)
+    top = state[LOG_TOP]
+    state[LOG_TOP] = max(log_tokens, top - _FORGETTING * (top - state[LOG_MEAN]))
+
+
+@entry("f8(f8[::1], f8)")
+def length_quantile(state, z):  # type: ignore[no-untyped-def]
+    """Output tokens at the quantile whose standard normal deviate is ``z``."""
+    return math.exp(min(state[LOG_MEAN] + z * math.sqrt(state[LOG_VARIANCE]), state[LOG_TOP]))
+
+
+class _Learned:
+    """Lengths of one model, or of one tenant's use of it. ``lessons``: answers taken in."""
+
+    __slots__ = ("_state", "_usual", "lessons")
+
+    def __init__(self, state: NDArray[np.float64]) -> None:
+        self._state = state
+        self._usual: Expected | None = None
         self.lessons = 0
 
-    def observe(
-        self, input_tokens: float, output_tokens: float, reach_sds: float = _REACH_SDS
-    ) -> None:
-        """Take in one answer; ``input_tokens`` NaN where unknown."""
-        log_tokens = math.log(output_tokens)
-        error = log_tokens - self.log_mean
-        reach = reach_sds * max(math.sqrt(self.log_variance), _LEAST_SD)
-        if abs(error) > reach:
-            error = math.copysign(reach, error)
-            log_tokens = self.log_mean + error
-            output_tokens = math.exp(log_tokens)
-        self.mean += _WEIGHT * (output_tokens - self.mean)
-        if input_tokens == input_tokens:
-            usual = self.input_mean
-            clipped = min(max(input_tokens, usual / _INPUT_REACH), usual * _INPUT_REACH)
-            self.input_mean += _WEIGHT * (clipped - usual)
-        self.log_mean += _WEIGHT * error
-        self.log_variance = (1.0 - _WEIGHT) * (self.log_variance + _WEIGHT * error * error)
-        self.log_top = max(log_tokens, self.log_top - _FORGETTING * (self.log_top - self.log_mean))
+    def usual(self, z: float) -> Expected:
+        """Of a request that says nothing of itself; worked out once between two changes."""
+        if self._usual is None:
+            state = self._state
+            self._usual = Expected(
+                float(state[INPUT_MEAN]), float(state[MEAN]), length_quantile(state, z)
+            )
+        return self._usual
 
-    def shrink(self, towards: _Lengths) -> None:
+    def forget_usual(self) -> None:
+        """Another quantile is aimed at."""
+        self._usual = None
+
+    def copy(self) -> _Learned:
+        return _Learned(self._state.copy())
+
+    def observe(self, input_tokens: float, output_tokens: float, reach_sds: float) -> None:
+        """As `observe_length`."""
+        observe_length(self._state, input_tokens, output_tokens, reach_sds)
+        self._usual = None
+        self.lessons += 1
+
+    def shrink(self, towards: _Learned) -> None:
         """One step towards shorter lengths; what is shorter already stays."""
-        for name in ("mean", "input_mean", "log_mean", "log_variance", "log_top"):
-            excess = getattr(self, name) - getattr(towards, name)
-            if excess > 0.0:
-                setattr(self, name, getattr(self, name) - _DOUBT * excess)
-
-    def log_quantile(self, z: float) -> float:
-        return min(self.log_mean + z * math.sqrt(self.log_variance), self.log_top)
+        self._state -= _DOUBT * np.maximum(self._state - towards._state, 0.0)
+        self._usual = None
 
 
 class LengthModel:
@@ -111,8 +158,8 @@ class LengthModel:
         self._priors = dict(priors)
         self._z = z_of(quantile)
         # What a tenant unknown so far starts from, by model.
-        self._shared = {model: _Lengths(prior) for model, prior in priors.items()}
-        self._known: OrderedDict[tuple[str, str], _Lengths] = OrderedDict()
+        self._shared = {model: _Learned(length_prior(prior)) for model, prior in priors.items()}
+        self._known: OrderedDict[tuple[str, str], _Learned] = OrderedDict()
 
     def expect(
         self, model: str, tenant: str, input_tokens: float, max_output_tokens: float
@@ -123,7 +170,8 @@ class LengthModel:
 
     def prior(self, model: str, input_tokens: float, max_output_tokens: float) -> Expected:
         """As `expect`, had nothing been learned."""
-        return self._expected(_Lengths(self._priors[model]), input_tokens, max_output_tokens)
+        prior = _Learned(length_prior(self._priors[model]))
+        return self._expected(prior, input_tokens, max_output_tokens)
 
     def observe(
         self,
@@ -141,18 +189,16 @@ class LengthModel:
         most = max(1.0, min(at_most, MOST_PRIORS * self._priors[model].output_tokens))
         output_tokens = min(output_tokens, most)
         lengths, shared = self._of(model, tenant), self._shared[model]
-        lengths.observe(input_tokens, output_tokens)
-        if lengths.lessons < _SHARED_LESSONS:
-            lengths.lessons += 1
-            shared.lessons += 1
-            shared.observe(input_tokens, output_tokens, _SHARED_REACH_SDS)
+        if lengths.lessons < SHARED_LESSONS:
+            shared.observe(input_tokens, output_tokens, SHARED_REACH_SDS)
+        lengths.observe(input_tokens, output_tokens, REACH_SDS)
 
     def doubt(self, model: str, tenant: str) -> None:
         """Take in one refusal that the prior would not have given."""
         if model not in self._priors:
             return
         shared = self._shared[model]
-        shared.shrink(_Lengths(self._priors[model]))
+        shared.shrink(_Learned(length_prior(self._priors[model])))
         lengths = self._known.get((model, tenant))
         if lengths is not None:
             lengths.shrink(shared)
@@ -164,30 +210,31 @@ class LengthModel:
         self._shared = {
             model: shared
             if (shared := self._shared.get(model)) and shared.lessons
-            else _Lengths(prior)
+            else _Learned(length_prior(prior))
             for model, prior in priors.items()
         }
+        for learned in (*self._shared.values(), *self._known.values()):
+            learned.forget_usual()
         for key in [key for key in self._known if key[0] not in self._priors]:
             del self._known[key]
 
     def _expected(
-        self, lengths: _Lengths, input_tokens: float, max_output_tokens: float
+        self, lengths: _Learned, input_tokens: float, max_output_tokens: float
     ) -> Expected:
-        quantile = math.exp(lengths.log_quantile(self._z))
+        usual_input, mean, quantile = lengths.usual(self._z)
         return Expected(
-            input_tokens if input_tokens == input_tokens else lengths.input_mean,
-            min(lengths.mean, max_output_tokens),
+            input_tokens if input_tokens == input_tokens else usual_input,
+            min(mean, max_output_tokens),
             min(quantile, max_output_tokens),
         )
 
-    def _of(self, model: str, tenant: str) -> _Lengths:
+    def _of(self, model: str, tenant: str) -> _Learned:
         key = (model, tenant)
         lengths = self._known.get(key)
         if lengths is not None:
             self._known.move_to_end(key)
         else:
-            lengths = copy(self._shared[model])
-            lengths.lessons = 0
+            lengths = self._shared[model].copy()
             while len(self._known) >= _MAX_TENANTS:
                 self._known.popitem(last=False)
             self._known[key] = lengths

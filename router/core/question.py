@@ -11,7 +11,7 @@ from router.core import kernel as k
 from router.core.columns import ModelColumns, Snapshot
 from router.core.lengths import Expected
 from router.errors import InvalidMetadataError
-from router.model import UNLIMITED, Budget, Request
+from router.model import Request
 
 ORIGIN_UNKNOWN = "origin_unknown"
 
@@ -19,7 +19,8 @@ ORIGIN_UNKNOWN = "origin_unknown"
 class Question(NamedTuple):
     """What is the same for every candidate. ``rtt_row``: of the caller's origin in the columns;
     ``network_j``: joules to carry the request; ``residency``: bits of where it may run;
-    ``slot_left_s``: until the hour ends, whose intensity is the first of the columns.
+    ``scalars``: its figures and own budgets in the order in which the kernels take them, the last
+    of them the seconds until the hour ends, whose intensity is the first of the columns.
     """
 
     columns: ModelColumns
@@ -27,27 +28,11 @@ class Question(NamedTuple):
     expected: Expected
     network_j: float
     residency: int
-    slot_left_s: float
     flags: tuple[str, ...]
-
-    def scalars(self, budget: Budget) -> tuple[float, ...]:
-        """Its figures within ``budget``, in the order in which the kernels take them."""
-        expected = self.expected
-        return (
-            self.rtt_row,
-            expected.input_tokens,
-            expected.output_tokens,
-            expected.output_tokens_quantile,
-            self.network_j,
-            budget.ttft_ms,
-            budget.tpot_ms,
-            budget.e2e_ms,
-            self.residency,
-            self.slot_left_s,
-        )
+    scalars: tuple[float, ...]
 
 
-def ask(
+def question_of(
     request: Request, snapshot: Snapshot, expected: Expected, now: float, network_j: float
 ) -> Question:
     """The request in the kernel's terms. Raises UnknownModelError, InvalidMetadataError."""
@@ -73,37 +58,38 @@ def ask(
         residency &= layout.residency_mask(request.residency)
     if layout.tenants:
         residency &= layout.tenant_mask(request.tenant)
+    input_tokens, output_tokens, output_tokens_quantile = expected
+    ttft_ms, tpot_ms, e2e_ms, _ = request.budget
     return Question(
         columns,
         rtt_row,
         expected,
         network_j,
         residency,
-        snapshot.hour_ends_at - now,
         flags,
-    )
-
-
-def merge_budgets(own: Budget, fallback: Budget) -> Budget:
-    """Each limit from the caller where it set one, else from the policy."""
-    if fallback.ttft_ms == fallback.tpot_ms == fallback.e2e_ms == UNLIMITED:
-        return own
-    return Budget(
-        own.ttft_ms if own.ttft_ms < UNLIMITED else fallback.ttft_ms,
-        own.tpot_ms if own.tpot_ms < UNLIMITED else fallback.tpot_ms,
-        own.e2e_ms if own.e2e_ms < UNLIMITED else fallback.e2e_ms,
-        own.explicit,
+        (
+            rtt_row,
+            input_tokens,
+            output_tokens,
+            output_tokens_quantile,
+            network_j,
+            ttft_ms,
+            tpot_ms,
+            e2e_ms,
+            residency,
+            snapshot.hour_ends_at - now,
+        ),
     )
 
 
 def evaluate(
-    question: Question, live: NDArray[np.float64], params: NDArray[np.float64], budget: Budget
+    question: Question, live: NDArray[np.float64], params: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Every term (n, kernel.EVALUATED) and the exclusion reason (n,) of every candidate."""
     n = live.shape[1]
     terms, reasons = np.empty((n, k.EVALUATED)), np.empty(n, np.int64)
     k.evaluate(
         question.columns.table, live, question.columns.candidates.labels, params,
-        *question.scalars(budget), terms, reasons,
+        *question.scalars, terms, reasons,
     )  # fmt: skip
     return terms, reasons

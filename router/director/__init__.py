@@ -14,7 +14,7 @@ from typing import NamedTuple
 from router.contract import Metadata, UnaryReply, UpstreamStream
 from router.core import kernel
 from router.core.explanation import Explanation, explain
-from router.core.pipeline import SHED_RETRY_S
+from router.core.refusal import SHED_RETRY_S
 from router.director.dispatcher import Dispatcher, Limits, Parts, View
 from router.director.journey import Journey
 from router.errors import NothingFeasibleError, UpstreamError, UpstreamRejectedError
@@ -180,7 +180,7 @@ class Director(Dispatcher):
 
     def decide(self, request: Request) -> Decision:
         """The decision that `infer` would take now, without forwarding: changes nothing."""
-        return self.look(self.view, request, self.expect(request))
+        return self.look(self.view, request, self.expect(request)).decision
 
     def explain(self, request: Request) -> Explanation:
         """Every term of that decision, for every candidate. Raises RequestError leaves only."""

@@ -6,6 +6,7 @@ import contextlib
 from functools import partial
 
 from router.core.lengths import Expected
+from router.core.pipeline import Decided
 from router.director.dispatcher import Dispatcher, View
 from router.errors import (
     BudgetImpossibleError,
@@ -17,7 +18,7 @@ from router.errors import (
     UpstreamLostError,
     UpstreamUnreachedError,
 )
-from router.model import Budget, Decision, Request
+from router.model import Budget, Request
 
 # On the receipt of a request that moved when its latency budget was already spent.
 BUDGET_MISSED = "budget_missed"
@@ -25,7 +26,7 @@ BUDGET_MISSED = "budget_missed"
 
 def first_choice(
     dispatcher: Dispatcher, view: View, request: Request, expected: Expected
-) -> Decision:
+) -> Decided:
     """Raises RequestError and RefusedError leaves."""
     chosen = partial(_chosen, dispatcher, view, request, expected)
     try:
@@ -40,11 +41,11 @@ def first_choice(
         raise
 
 
-def _chosen(dispatcher: Dispatcher, view: View, request: Request, expected: Expected) -> Decision:
+def _chosen(dispatcher: Dispatcher, view: View, request: Request, expected: Expected) -> Decided:
     avoided = _avoided(dispatcher, view, request)
-    if avoided or dispatcher.sequences.endpoint(request):
+    if avoided:
         return dispatcher.look_in_order(view, request, expected, avoided, ())
-    return dispatcher.pick(view, request, expected)
+    return dispatcher.look(view, request, expected)
 
 
 def _freed(dispatcher: Dispatcher, view: View, request: Request) -> bool:
@@ -68,7 +69,7 @@ def next_choice(
     tried: tuple[str, ...],
     error: UpstreamError,
     spent_ms: float,
-) -> Decision:
+) -> Decided:
     """Where ``request`` goes after ``error`` of the last endpoint ``tried``.
 
     Within what is left of its latency budgets; where nobody can any more, an answer that is late
@@ -94,10 +95,11 @@ def next_choice(
             request, partial(dispatcher.look_in_order, view, asked, expected, *choices)
         )
     asked = request._replace(budget=Budget())
-    decision = dispatcher.claimed(
+    decided = dispatcher.claimed(
         request, partial(dispatcher.look_in_order, view, asked, expected, *late)
     )
-    return decision._replace(flags=(*decision.flags, BUDGET_MISSED))
+    flags = (*decided.decision.flags, BUDGET_MISSED)
+    return decided._replace(decision=decided.decision._replace(flags=flags))
 
 
 def with_budget_left(request: Request, spent_ms: float) -> Request:

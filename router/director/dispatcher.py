@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from router.contract import Backend, Clock, Observer, Places, ReportReader, Rng
+from router.core import kernel as k
 from router.core.accounting import Run
 from router.core.board import Board
 from router.core.claims import fits_payload
@@ -15,8 +16,9 @@ from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
 from router.core.learning import most_output_tokens, prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
-from router.core.pipeline import SHED_RETRY_S, decide, decide_and_teach
-from router.core.question import ask
+from router.core.pipeline import Decided, decide
+from router.core.question import question_of
+from router.core.refusal import SHED_RETRY_S
 from router.core.retry import RetryBudget, Trials
 from router.core.seat import Factors, Seat
 from router.core.tokens import TokenBytesModel
@@ -31,7 +33,7 @@ from router.errors import (
     RequestError,
     ShedError,
 )
-from router.model import UNLIMITED, Decision, Fleet, Intensity, Receipt, Relax, Request, TokensKind
+from router.model import UNLIMITED, Decision, Fleet, Intensity, Receipt, Request, TokensKind
 
 BYTES_PER_GB = 1e9
 # Without any deadline: so many times the predicted run, and a constant for what nobody predicts.
@@ -133,7 +135,7 @@ class Dispatcher:
 
     def look(
         self, view: View, request: Request, expected: Expected, excluded: Collection[str] = ()
-    ) -> Decision:
+    ) -> Decided:
         """What is decided on ``view`` now, without the ``excluded`` endpoints; changes nothing. A
         sequence stays where it began.
 
@@ -157,7 +159,7 @@ class Dispatcher:
 
     def look_in_order(
         self, view: View, request: Request, expected: Expected, *excluded: Collection[str]
-    ) -> Decision:
+    ) -> Decided:
         """`look` without the first of ``excluded`` to leave an endpoint; raises as for the last."""
         *better, last = excluded
         for names in better:
@@ -166,25 +168,6 @@ class Dispatcher:
             except RefusedError:
                 continue
         return self.look(view, request, expected, last)
-
-    def pick(self, view: View, request: Request, expected: Expected) -> Decision:
-        """Decide for a request that is forwarded and free to go anywhere: its need teaches what
-        room is worth.
-
-        Raises RequestError and RefusedError leaves.
-        """
-        try:
-            return decide_and_teach(
-                request,
-                view.snapshot,
-                view.board,
-                expected,
-                self.parts.clock.now(),
-                self.parts.rng,
-                self.network_j(request.payload_bytes),
-            )
-        except NothingFeasibleError as refusal:
-            raise self._soon(refusal, view, request, expected) from None
 
     def _soon(
         self,
@@ -197,7 +180,7 @@ class Dispatcher:
     ) -> RefusedError:
         """``refusal``, or that there is but no place just now, or no sequence any more."""
         held_by = f"the endpoint that holds sequence {request.sequence_id!r}"
-        question = ask(request, view.snapshot, expected, self.parts.clock.now(), 0.0)
+        question = question_of(request, view.snapshot, expected, self.parts.clock.now(), 0.0)
         if is_occupied(question, view.board, excluded, pinned):
             what = held_by if pinned else f"what could serve {request.model!r}"
             text = f"{what} takes no more requests until it has answered one"
@@ -266,8 +249,8 @@ class Dispatcher:
         """Seconds that a request without a deadline may take: the policy's budget where it has
         one that the decision could keep, else many times the predicted run of ``most`` tokens.
         """
-        e2e_ms = view.snapshot.policy.budget.e2e_ms
-        if e2e_ms < UNLIMITED and Relax.POLICY_LATENCY not in decision.relaxed:
+        e2e_ms = float(view.snapshot.rungs[len(decision.relaxed)][k.POLICY_E2E_MS])
+        if e2e_ms < UNLIMITED:
             return min(e2e_ms / 1e3, self.limits.timeout_s)
         if request.max_output_tokens < UNLIMITED:
             most = max(most, request.max_output_tokens)
@@ -279,26 +262,27 @@ class Dispatcher:
         self._count += 1
         return f"{self._identity}-{self._count:x}"
 
-    def claimed(self, request: Request, decided: Callable[[], Decision]) -> Decision:
+    def claimed(self, request: Request, decide: Callable[[], Decided]) -> Decided:
         """A decision whose place the other workers see as taken, so the caller takes the seat
-        before it waits. ``decided``: decides anew each time.
+        before it waits. ``decide``: decides anew each time.
 
         Raises RequestError and RefusedError leaves.
         """
         places = self.places
         if places is None:
-            return decided()
+            return decide()
         now = self.parts.clock.monotonic()
         places.refresh(now)
         for _ in range(_MAX_CLAIMS):
             try:
-                decision = decided()
+                decided = decide()
             except RefusedError:
                 # What was full a moment ago may not be: nobody is refused on an old view.
                 places.refresh(now, at_once=True)
-                decision = decided()
-            if places.claim(decision.endpoint.name, decision.endpoint.max_in_flight):
-                return decision
+                decided = decide()
+            endpoint = decided.decision.endpoint
+            if places.claim(endpoint.name, endpoint.max_in_flight):
+                return decided
         raise ShedError(
             f"other workers took every place for {request.model!r} meanwhile", SHED_RETRY_S
         )

@@ -8,6 +8,7 @@ from functools import partial
 from router.contract import BackendReport, Metadata
 from router.core.accounting import Run, account, build_receipt, predict, with_marginal
 from router.core.lease import Lease
+from router.core.pipeline import Decided
 from router.core.seat import ModelKey
 from router.director.answer_meter import AnswerMeter
 from router.director.choice import first_choice, next_choice, with_budget_left
@@ -26,7 +27,7 @@ from router.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachedError,
 )
-from router.model import Decision, Outcome, Receipt, Request, TaskProfile
+from router.model import Outcome, Receipt, Request, TaskProfile
 
 # Of endpoints that could not be reached, so many are tried at most: each costs a moment.
 _MOST_TRIED = 10
@@ -61,6 +62,7 @@ class Journey:
         "_factors",
         "_lease",
         "_meter",
+        "_need",
         "_request",
         "_started",
         "_suspicion",
@@ -96,9 +98,10 @@ class Journey:
         """
         dispatcher, request = self._dispatcher, self._request
         try:
-            self.decision = first_choice(dispatcher, self._view, request, self._expected)
+            decided = first_choice(dispatcher, self._view, request, self._expected)
         except ShedError:
-            self.decision = await dispatcher.waiting.for_room(self._decide_late, self._wait_s())
+            decided = await dispatcher.waiting.for_room(self._decide_late, self._wait_s())
+        self.decision, self._need = decided
         parts = dispatcher.parts
         parts.budget.earn()
         if dispatcher.trials:
@@ -114,6 +117,9 @@ class Journey:
         decision = self.decision
         seat = self._view.board.seats[decision.endpoint.name]
         self._departures += 1
+        if self._need is not None:
+            self._need.teach(self._view.board)
+            self._need = None
         if self._request.sequence_id:
             self._dispatcher.sequences.place(self._request, decision.endpoint.name)
         self._factors = seat.factors
@@ -364,13 +370,15 @@ class Journey:
             self._spent_ms(now),
         )
         try:
-            self.decision = await dispatcher.waiting.for_room(chosen, self._wait_s())
+            decided = await dispatcher.waiting.for_room(chosen, self._wait_s())
         except (RefusedError, RequestError):
             # A reload may have taken the model or the origin away.
             return False
+        # What room is worth was told by its first choice: this one is no free one.
+        self.decision = decided.decision
         return True
 
-    def _decide_late(self) -> Decision:
+    def _decide_late(self) -> Decided:
         """The first decision after a wait: on the view of now, within what is left."""
         self._view = self._dispatcher.view
         spent_ms = self._spent_ms(self._dispatcher.parts.clock.monotonic())

@@ -142,6 +142,14 @@ def preference(c, rule):
     return (0, -c["batch"] / c["max_in_flight"])
 
 
+def holds(region, c, ask, rule, batch, slack):
+    """Whether one placed now would keep its TPOT and end-to-end budgets, ``slack`` apart, were
+    ``batch`` of them running all the while."""
+    tpot = (c["tpot_base"] + c["tpot_slope"] * min(batch, c["max_batch"])) * c["tpot_factor"]
+    e2e = figures(region, c, ask, rule)["ttft"] + max(ask["n_out_q"], 1.0) * tpot
+    return tpot <= ask["tpot_budget"] * slack and e2e <= ask["e2e_budget"] * slack
+
+
 def choose(world, figures, u, slack=1e-9):
     """(rows that may be chosen, latency-first row), given every row's figures and "reason".
 

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core import kernel as k
-from router.core.columns import CI_HOURS, is_stale, mean_over
+from router.core.columns import is_stale, mean_over
 from router.core.energy import long_run_energy, short_run_energy
+from router.core.rungs import CI_HOURS
 from router.errors import MixedBasisError
-from router.model import Basis, Budget, Energy, Factors, Kind, Signal, Spread, StaleCarbon, Weights
+from router.model import Basis, Energy, Factors, Kind, Signal, StaleCarbon
 from tests.factories import (
     HOUR,
     NOW,
@@ -154,21 +155,6 @@ def test_scarcity_goes_by_the_capacity_of_the_model():
     assert columns["image", ""].table[k.PER_CAPACITY].tolist() == [1 / 64]
 
 
-@pytest.mark.parametrize(
-    ("energy", "wake_energy", "wake_premium"),
-    [(Energy.LONG_RUN, 0.0, 0.25), (Energy.SHORT_RUN, 1.0, 0.0)],
-)
-def test_waking_counts_as_joules_in_the_short_run_and_as_a_price_in_the_long_run(
-    energy, wake_energy, wake_premium
-):
-    chosen = policy(wake_share=0.25, energy=energy)
-    for params in (
-        snapshot(FLEET, chosen, CARBON).params,
-        snapshot(FLEET, chosen, CARBON).relaxed_params,
-    ):
-        assert (params[k.WAKE_ENERGY], params[k.WAKE_PREMIUM]) == (wake_energy, wake_premium)
-
-
 MARGINAL = Signal(Basis.MARGINAL, Factors.NONE)
 DIRECT = Signal(Basis.AVERAGE, Factors.DIRECT)
 
@@ -183,40 +169,6 @@ def test_signals_of_different_bases_never_meet(other):
         snapshot(FLEET, policy(annual_mean=True), CARBON, means)
     # Annual means that decide nothing are nobody's concern.
     snapshot(FLEET, policy(), CARBON, means)
-
-
-def test_the_policys_parameters():
-    chosen = policy(
-        weights=Weights(1.0, 2.0, 3.0, 4.0, 5.0), near_tie=0.02, spread=Spread.PACK,
-        pack_until=0.7, max_gco2e=0.5, max_g_per_kwh=400.0, budget=Budget(ttft_ms=9.0),
-        scarcity=0.6,
-    )  # fmt: skip
-    params = snapshot(FLEET, chosen, CARBON).params
-    assert params[[k.W_GCO2E, k.W_TTFT, k.W_E2E, k.W_LOAD, k.W_TURN]].tolist() == [1, 2, 3, 4, 5]
-    assert params[[k.NEAR_TIE, k.PACK, k.PACK_UNTIL]].tolist() == [0.02, 1.0, 0.7]
-    assert params[k.SCARCITY] == 0.6
-    assert params[[k.MAX_GCO2E, k.MAX_G_PER_KWH, k.CI_HOURS]].tolist() == [0.5, 400.0, CI_HOURS]
-    relaxed = snapshot(FLEET, chosen, CARBON).relaxed_params
-    assert (relaxed[k.W_GCO2E], relaxed[k.MAX_GCO2E], relaxed[k.MAX_G_PER_KWH]) == (
-        0.0, math.inf, math.inf,
-    )  # fmt: skip
-    assert relaxed[k.W_E2E] > 0.0
-
-
-@pytest.mark.parametrize(
-    ("changes", "unknown_may_be_used"),
-    [
-        ({"weights": Weights(per_gco2e=1.0)}, False),
-        ({"weights": Weights(per_e2e_ms=1.0)}, True),
-        ({"weights": Weights(per_e2e_ms=1.0), "max_gco2e": 5.0}, False),
-        ({"weights": Weights(per_e2e_ms=1.0), "max_g_per_kwh": 1e6}, False),
-    ],
-)
-def test_an_unknown_intensity_is_usable_only_where_carbon_does_not_count(
-    changes, unknown_may_be_used
-):
-    limit = snapshot(FLEET, policy(**changes), CARBON).params[k.MAX_G_PER_KWH]
-    assert (limit >= k.UNKNOWN_CI) == unknown_may_be_used
 
 
 @settings(max_examples=150, deadline=None)

@@ -164,6 +164,7 @@ def arrays(world):
         (k.SCARCITY, "scarcity"), (k.WAKE_ENERGY, "wake_energy"), (k.WAKE_PREMIUM, "wake_premium"),
     ):  # fmt: skip
         params[at] = rule[name]
+    params[[k.POLICY_TTFT_MS, k.POLICY_TPOT_MS, k.POLICY_E2E_MS]] = np.inf
     return table, live, labels, starts, params, np.full((k.SCRATCH_ROWS, n), np.nan)
 
 
@@ -209,7 +210,8 @@ def test_evaluate_gives_the_twins_figures_and_reasons(world, ask):
 def test_choose_agrees_with_the_twin(world, ask, u):
     figures = evaluate(world, ask)
     rows, near = naive.choose(world, figures, u)
-    row, ttft, tpot, e2e, energy, run_s, first, first_energy, first_run_s = choose(world, ask, u)
+    found = choose(world, ask, u)
+    row, ttft, tpot, e2e, energy, run_s, first, first_energy, first_run_s, cap = found
     if not rows:
         assert (row, first) == (-1, -1)
         assert all(math.isnan(x) for x in (ttft, tpot, e2e, energy, run_s, first_energy))
@@ -224,13 +226,21 @@ def test_choose_agrees_with_the_twin(world, ask, u):
         for at, _, region, c in naive.rows_of(world)
     }
     assert run_s == pytest.approx(twins[row], rel=1e-9)
+    _, _, region, c = naive.rows_of(world)[row]
+    if cap == math.inf:
+        # Beyond max_batch requests wait and slow nobody down.
+        assert naive.holds(region, c, ask, world["rule"], c["max_batch"], 1.0 + 1e-9)
+    else:
+        assert 1.0 <= cap < c["max_batch"]
+        assert cap == 1.0 or naive.holds(region, c, ask, world["rule"], cap, 1.0 + 1e-9)
+        assert not naive.holds(region, c, ask, world["rule"], cap + 1.0, 1.0 - 1e-9)
     assert first_run_s == pytest.approx(twins[first], rel=1e-9)
 
 
 @settings(max_examples=300, deadline=None)
 @given(worlds(), ASKS, UNIFORM)
 def test_no_weight_overrides_a_constraint(world, ask, u):
-    row, *_, first, _, _ = choose(world, ask, u)
+    row, *_, first, _, _, _ = choose(world, ask, u)
     reasons = [one["reason"] for one in evaluate(world, ask)]
     assert (row >= 0) == (first >= 0) == ("feasible" in reasons)
     if row >= 0:
@@ -512,7 +522,7 @@ def after(world, ask, times=1):
         given = numbers(world, ask)
         if k.choose(table, live, labels, starts, params, *given, 0.0, scratch)[0] >= 0:
             untouched = live.copy()
-            k.learn_premiums(table, live, labels, starts, params, *given, scratch)
+            k.learn_premiums(table, live, labels, starts, params, *given, scratch[k.S_BEST])
             assert (untouched[k.BATCH] == live[k.BATCH]).all()
     unchanged = [row for row in range(k.LIVE_ROWS) if row != k.PREMIUM]
     assert (live[unchanged] == before[unchanged]).all()

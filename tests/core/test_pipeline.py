@@ -190,7 +190,7 @@ def test_the_same_inputs_replay_to_the_same_decisions(world, a_request, seed):
         rng, found = random.Random(seed), []
         for _ in range(6):
             try:
-                decision = decide(a_request, world.snapshot, a_board, EXPECTED, NOW, rng)
+                decision, _ = decide(a_request, world.snapshot, a_board, EXPECTED, NOW, rng)
             except RefusedError as error:
                 found.append(str(error))
             else:

@@ -4,14 +4,12 @@ import inspect
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from router.core import kernel as k
 from router.core.lengths import Expected
-from router.core.question import ORIGIN_UNKNOWN, ask, merge_budgets
+from router.core.question import ORIGIN_UNKNOWN, question_of
 from router.errors import InvalidMetadataError, UnknownModelError
-from router.model import UNLIMITED, Budget
+from router.model import Budget
 from tests.core.worlds import EXPECTED, World
 from tests.factories import NOW, endpoint, fleet, request
 
@@ -32,28 +30,16 @@ def test_without_a_default_an_unknown_origin_is_an_error(origin):
 
 def test_a_model_that_nobody_serves_is_an_error():
     with pytest.raises(UnknownModelError):
-        ask(request(model="gpt-9"), World().snapshot, EXPECTED, NOW, network_j=0.0)
+        question_of(request(model="gpt-9"), World().snapshot, EXPECTED, NOW, network_j=0.0)
 
 
 def test_the_scalars_come_in_the_order_in_which_the_kernels_take_them():
-    asked = ask(request(), World().snapshot, Expected(10.0, 20.0, 30.0), NOW, network_j=7.0)
+    wanted = request(budget=Budget(1.0, 2.0, 3.0))
+    asked = question_of(wanted, World().snapshot, Expected(10.0, 20.0, 30.0), NOW, network_j=7.0)
     names = list(inspect.signature(k.evaluate.py_func).parameters)
     first = names.index("rtt_row")
-    given = dict(zip(names[first:], asked.scalars(Budget(1.0, 2.0, 3.0)), strict=False))
+    given = dict(zip(names[first:], asked.scalars, strict=False))
     assert (given["n_in"], given["n_out"], given["n_out_q"], given["network_j"]) == (10, 20, 30, 7)
     assert (given["ttft_budget"], given["tpot_budget"], given["e2e_budget"]) == (1.0, 2.0, 3.0)
     assert (given["rtt_row"], given["residency"]) == (asked.rtt_row, asked.residency)
     assert list(given)[-1] == "slot_left_s" and math.isfinite(given["slot_left_s"])
-
-
-limit = st.sampled_from([UNLIMITED, 10.0, 20.0, 30.0])
-budgets = st.builds(Budget, limit, limit, limit, st.booleans())
-
-
-@given(budgets, budgets)
-def test_each_limit_is_the_callers_where_it_set_one(own, fallback):
-    merged = merge_budgets(own, fallback)
-    for field in ("ttft_ms", "tpot_ms", "e2e_ms"):
-        mine, theirs = getattr(own, field), getattr(fallback, field)
-        assert getattr(merged, field) == (mine if mine < UNLIMITED else theirs)
-    assert merged.explicit == own.explicit

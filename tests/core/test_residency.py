@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.question import ask
+from router.core.question import question_of
 from router.core.residency import Party, listed, parties
 from router.errors import InvalidMetadataError, RefusedError, ResidencyError
 from router.model import ResidencyRules
@@ -40,7 +40,7 @@ def test_a_request_runs_only_where_every_party_allows(where, caller, tenant, mod
         policy(residency=chosen),
         {},
     )
-    question = ask(
+    question = question_of(
         request(residency=caller, tenant="acme"), world.snapshot, EXPECTED, NOW, network_j=0.0
     )
     candidates = question.columns.candidates

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from router.core.lease import Lease
 from router.core.lengths import Expected
-from router.core.pipeline import decide, decide_and_teach
+from router.core.pipeline import decide
 from router.errors import RefusedError
 from router.model import UNLIMITED, Budget, Energy, Relax, Spread, StaleCarbon, Weights
 from tests.factories import (
@@ -54,14 +54,18 @@ class World:
         self.board = board(self.snapshot)
 
     def decide(self, a_request=None, now=NOW, u=0.5, expected=EXPECTED, **options):
+        return self.decided(a_request, now, u, expected, **options).decision
+
+    def decided(self, a_request=None, now=NOW, u=0.5, expected=EXPECTED, **options):
         return decide(
             a_request or request(), self.snapshot, self.board, expected, now, Dice(u), **options
         )
 
     def forward(self, a_request=None, now=NOW, u=0.5, expected=EXPECTED):
-        return decide_and_teach(
-            a_request or request(), self.snapshot, self.board, expected, now, Dice(u)
-        )
+        decision, need = self.decided(a_request, now, u, expected)
+        if need is not None:
+            need.teach(self.board)
+        return decision
 
     def seat(self, name):
         return self.board.seats[name]

@@ -16,7 +16,8 @@ def first(room, **changes):
     """Name of the endpoint that the request goes to first."""
     asked = request(**changes)
     director = room.director
-    return first_choice(director, director.view, asked, director.expect(asked)).endpoint.name
+    decided = first_choice(director, director.view, asked, director.expect(asked))
+    return decided.decision.endpoint.name
 
 
 def following(room, tried, error="fault", spent_ms=0.0, **changes):
@@ -25,7 +26,7 @@ def following(room, tried, error="fault", spent_ms=0.0, **changes):
     director = room.director
     expected = director.expect(asked)
     try:
-        return next_choice(director, asked, expected, tuple(tried), leaf(error), spent_ms)
+        return next_choice(director, asked, expected, tuple(tried), leaf(error), spent_ms).decision
     except RefusedError:
         return None
 

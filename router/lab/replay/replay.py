@@ -27,7 +27,7 @@ from router.core.layout import Layout
 from router.core.learning import prediction_of, teach_latency
 from router.core.lease import Lease
 from router.core.lengths import LengthModel
-from router.core.pipeline import decide_and_teach
+from router.core.pipeline import decide
 from router.core.seat import Factors
 from router.errors import RefusedError
 from router.lab.replay.records import FleetEnergy, Record, Run, meets
@@ -138,12 +138,12 @@ class _Replay:
             raise ValueError("the first carbon view must not be later than the first request")
         now = self._scenario.period.carbon_time(at_s)
         try:
-            decision = decide_and_teach(
-                request, self._snapshot, self._board, expected, now, self._rng
-            )
+            decision, need = decide(request, self._snapshot, self._board, expected, now, self._rng)
         except RefusedError as error:
             self._refused[error.reason] += 1
             return
+        if need is not None:
+            need.teach(self._board)
         seat = self._board.seats[decision.endpoint.name]
         factors = seat.factors
         lease = Lease(seat, decision.batch_cap)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.lab.sim.histogram import Histogram
+from router.model import Relax
 
 # Why a request has no answer; the first one: it has.
 REASONS: Final = (
@@ -154,3 +155,11 @@ class Outcome:
         counts = self.by_region.completed
         total = max(float(counts.sum()), 1.0)
         return {name: float(n) / total for name, n in zip(self.regions, counts, strict=True)}
+
+
+def by_rung(ladder: Sequence[Relax], counts: Sequence[float]) -> dict[str, int]:
+    """Requests decided with each rung, by its name; 0 for one that is not of the ``ladder``."""
+    found = {rung.value: 0 for rung in Relax}
+    for rung, count in zip(ladder, counts, strict=True):
+        found[rung.value] = round(count)
+    return found

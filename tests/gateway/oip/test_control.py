@@ -41,7 +41,7 @@ class Known:
 
     def decide(self, request):
         self.seen.append(request)
-        return decide(request, self.snapshot, self.board, EXPECTED, NOW, Dice())
+        return decide(request, self.snapshot, self.board, EXPECTED, NOW, Dice()).decision
 
     def explain(self, request):
         return explain(request, self.snapshot, self.board, EXPECTED, NOW, Dice())

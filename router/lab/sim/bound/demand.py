@@ -15,10 +15,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.question import merge_budgets
+from router.core.rungs import budget_of, rungs_of
 from router.lab.replay.replica import Physics
 from router.lab.sim.traffic.columns import Names, Traffic
-from router.model import UNLIMITED, Budget, Fleet, Policy, Relax
+from router.model import UNLIMITED, Budget, Fleet, Policy
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -116,6 +116,7 @@ class Grouping:
         self._precision = precision
         self._names = names
         self._policy = policy
+        self._rungs = rungs_of(policy)
         rtt = [[fleet.rtt_ms[o][pool.region] for pool in self.pools] for o in names.origins]
         self._rtt_s = np.array(rtt).reshape(len(names.origins), len(self.pools)) / 1e3
         self._kinds = sorted({(pool.physics, pool.batch, pool.queue) for pool in self.pools})
@@ -128,7 +129,7 @@ class Grouping:
         """The group of each of ``rows`` of ``traffic``."""
         budget = self._budgets.of(_budget_keys(traffic, rows, self._policy.budget))
         n_in, n_out = traffic.input_tokens[rows], traffic.output_tokens[rows]
-        limits = [merge_budgets(_budget(key), self._policy.budget) for key in self._budgets.keys]
+        limits = [budget_of(_budget(key), self._rungs[0]) for key in self._budgets.keys]
         in_counts = np.array([min(b.ttft_ms, b.e2e_ms) < UNLIMITED for b in limits])[budget]
         out_counts = np.array([b.e2e_ms < UNLIMITED for b in limits])[budget]
         in_class = np.where(in_counts, np.log(n_in) / _INPUT_STEP + 1e-9, 0.0).astype(np.int64)
@@ -168,9 +169,10 @@ class Grouping:
         origin, residency = divmod(place, len(self._names.residencies))
         allowed = self._names.residencies[residency]
         shortest = math.exp(in_class * _INPUT_STEP), math.exp(out_class * _OUTPUT_STEP)
-        row = self._row(merge_budgets(own, self._policy.budget), origin, allowed, *shortest)
-        if not any(row) and Relax.POLICY_LATENCY in self._policy.ladder:
-            row = self._row(own, origin, allowed, *shortest)
+        for params in self._rungs:
+            row = self._row(budget_of(own, params), origin, allowed, *shortest)
+            if any(row):
+                break
         group = self._group_ids.setdefault(row, len(self.batches))
         if group == len(self.batches):
             self.batches.append(row)

@@ -9,19 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from router.core import kernel as k
-from router.core.columns import CI_HOURS, Snapshot
+from router.core.columns import Snapshot
 from router.core.energy import J_PER_KWH
-from router.core.latency import (
-    _PRIOR_SD,
-    WAIT_ERRORS,
-    RatioTracker,
-    WaitTracker,
-    wait_prior,
-    z_of,
-)
+from router.core.latency import WAIT_ERRORS, ratio_prior, wait_prior, z_of
 from router.core.layout import Candidates, Layout
-from router.core.lengths import MOST_PRIORS, _Lengths
-from router.core.seat import BELIEVED_FOR
+from router.core.lengths import LENGTHS, MEAN, MOST_PRIORS, length_prior
+from router.core.rungs import CI_HOURS, rungs_of
+from router.core.seat import BELIEVED_FOR, prior_factors
 from router.errors import InvalidMetadataError, TraceError
 from router.lab.replay.replica import Physics
 from router.lab.sim.engine import gateway as gw
@@ -83,7 +77,7 @@ def build_world(
         build_flights(slots),
         _columns(simulation, policy, site),
         _gates(simulation, policy, site, digest_every),
-        _tally(simulation, site, rows),
+        _tally(simulation, policy, site, rows),
         np.zeros(s.REGISTERS, np.int64),
         floats,
     )
@@ -102,9 +96,6 @@ def _scalars(simulation: Simulation, policy: Policy) -> Floats:
     scalars[s.STALENESS] = simulation.gateways.staleness_s
     scalars[s.ACTUAL_START] = simulation.actual.start
     scalars[s.ACTUAL_STEP] = simulation.actual.step_s
-    scalars[s.POLICY_TTFT] = policy.budget.ttft_ms
-    scalars[s.POLICY_TPOT] = policy.budget.tpot_ms
-    scalars[s.POLICY_E2E] = policy.budget.e2e_ms
     scalars[s.HOUR_ZERO] = simulation.start % 3600.0
     return scalars
 
@@ -195,8 +186,7 @@ def _columns(simulation: Simulation, policy: Policy, site: Site) -> s.Columns:
     rows = k.CI_FROM + CI_HOURS + len(fleet.rtt_ms)
     return s.Columns(
         np.zeros((models, rows, n)), labels, starts, row_replicas, sizes,
-        np.zeros(k.PARAMS), np.zeros(k.PARAMS),
-        np.array([s.RUNGS[rung] for rung in policy.ladder], np.int64),
+        np.array(rungs_of(policy)),
         _origin_rows(fleet, names.origins),
         np.array(
             [
@@ -229,9 +219,9 @@ def _gates(simulation: Simulation, policy: Policy, site: Site, digest_every: int
     n = max(len(one.endpoints) for one in site.candidates)
     live = np.zeros((count, models, k.LIVE_ROWS, n))
     live[:, :, k.BATCH_CAP] = math.inf
-    z = z_of(policy.quantile)
-    live[:, :, k.TTFT_DELAY], live[:, :, k.TTFT_FACTOR] = WaitTracker(z).errors()
-    live[:, :, k.TPOT_FACTOR] = RatioTracker().factor(z)
+    factors = prior_factors(z_of(policy.quantile))
+    live[:, :, k.TTFT_DELAY], live[:, :, k.TTFT_FACTOR] = factors.delay_ms, factors.ttft
+    live[:, :, k.TPOT_FACTOR] = factors.tpot
     cells: list[list[tuple[int, int]]] = [[] for _ in range(endpoints)]
     at = {name: e for e, name in enumerate(site.endpoints)}
     for m, one in enumerate(site.candidates):
@@ -244,7 +234,7 @@ def _gates(simulation: Simulation, policy: Policy, site: Site, digest_every: int
         seats[:, :, gw.UNUSED] = BELIEVED_FOR
     errors = np.zeros((count, endpoints, gw.ERRORS))
     errors[:, :, :WAIT_ERRORS] = wait_prior()
-    errors[:, :, gw.TPOT_VARIANCE] = _PRIOR_SD**2
+    errors[:, :, WAIT_ERRORS:] = ratio_prior()
     widest = max(Physics.of(profile).max_batch for _, _, profile, _ in site.replicas)
     staleness = simulation.gateways.staleness_s
     cell_starts, flat = _ragged(cells)
@@ -269,23 +259,24 @@ def _ragged(rows: Sequence[Sequence[object]]) -> tuple[Ints, Ints]:
 def _lengths(simulation: Simulation, site: Site) -> Floats:
     names = simulation.workload.names
     count = simulation.gateways.count
-    lengths = np.zeros((count, len(names.models), len(names.tenants) + 1, s.LENGTHS))
+    lengths = np.zeros((count, len(names.models), len(names.tenants) + 1, s.LENGTH_COLUMNS))
     for m, one in enumerate(site.candidates):
-        prior = _Lengths(simulation.fleet.priors[one.model])
-        lengths[:, m, 0] = (
-            prior.mean, prior.log_mean, prior.log_variance, prior.log_top, math.nan, 1.0,
-            max(1.0, MOST_PRIORS * prior.mean), 0.0,
-        )  # fmt: skip
+        prior = length_prior(simulation.fleet.priors[one.model])
+        lengths[:, m, 0, :LENGTHS] = prior
+        lengths[:, m, 0, s.QUANTILE] = math.nan
+        lengths[:, m, 0, s.KNOWN] = 1.0
+        lengths[:, m, 0, s.MOST] = max(1.0, MOST_PRIORS * prior[MEAN])
     return lengths
 
 
-def _tally(simulation: Simulation, site: Site, rows: int) -> s.Tally:
+def _tally(simulation: Simulation, policy: Policy, site: Site, rows: int) -> s.Tally:
     names, regions = simulation.workload.names, len(site.regions)
     hours = math.ceil((simulation.start % 3600.0 + simulation.duration_s) / 3600.0 - 1e-9)
     cell = np.zeros(1)
     return s.Tally(
-        np.zeros(s.COUNTS, np.int64), np.zeros(len(REASONS), np.int64),
-        np.zeros((regions, s.SUMS)), np.zeros((2, BINS), np.int64),
+        np.zeros(1, np.int64), np.zeros(len(policy.ladder), np.int64),
+        np.zeros(len(REASONS), np.int64), np.zeros((regions, s.SUMS)),
+        np.zeros((2, BINS), np.int64),
         np.zeros((max(1, hours), regions), np.int64),
         np.zeros((len(names.origins), len(names.models), regions), np.int64),
         np.ascontiguousarray(simulation.actual.g_per_kwh, np.float64),
@@ -300,6 +291,4 @@ def show(world: s.World, site: Site, snapshot: Snapshot) -> None:
     for m, one in enumerate(site.candidates):
         table = snapshot.columns[one.model, one.version].table
         columns.tables[m, :, : table.shape[1]] = table
-    columns.params[:] = snapshot.params
-    columns.relaxed[:] = snapshot.relaxed_params
     world.scalars[s.HOUR_ENDS_AT] = snapshot.hour_ends_at

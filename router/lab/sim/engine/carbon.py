@@ -12,7 +12,8 @@ import math
 import numpy as np
 
 from router.core import kernel as k
-from router.core.columns import CI_HOURS, build_snapshot, max_premiums
+from router.core.columns import build_snapshot, max_premiums
+from router.core.rungs import CI_HOURS
 from router.lab.sim.engine import state as s
 from router.lab.sim.engine.build import Site, show
 from router.lab.sim.engine.state import Ints

@@ -3,34 +3,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from router.core.energy import J_PER_KWH
+from router.core.jit import compiled, inlined
+from router.core.stepwise import mean_of_steps
 from router.lab.sim.engine import gateway as gw
 from router.lab.sim.engine import state as s
-from router.lab.sim.engine.replica import compiled, inlined
 from router.lab.sim.histogram import BINS, LOWEST_EXPONENT
-
-
-@inlined
-def mean_actual(actual, zone, start_s, end_s, scalars):
-    """Twin of `columns.mean_over` on the table of what really was, g/kWh; its last row holds."""
-    last = actual.shape[0] - 1
-    begin = scalars[s.START] + start_s - scalars[s.ACTUAL_START]
-    until = scalars[s.START] + end_s - scalars[s.ACTUAL_START]
-    step = scalars[s.ACTUAL_STEP]
-    slot = math.floor(begin / step)
-    if until <= step * (slot + 1) or slot >= last:
-        return actual[min(slot, last), zone]
-    total, at = 0.0, begin
-    while at < until and slot < last:
-        edge = max(at, min(until, step * (slot + 1)))
-        total += actual[slot, zone] * (edge - at)
-        at = edge
-        slot += 1
-    return total / (until - begin) + actual[last, zone] * ((until - at) / (until - begin))
 
 
 @inlined
@@ -127,9 +107,11 @@ def answer(world, slot, now, exact):
             met = 0
         if tpot_ms > f[slot, s.TPOT_BUDGET]:
             met = 0
-        ci = mean_actual(
-            tally.actual, states[r, s.ZONE], f[slot, s.STARTED], f[slot, s.ENDED], scalars
-        )
+        ci = mean_of_steps(
+            tally.actual[:, states[r, s.ZONE]], scalars[s.ACTUAL_STEP],
+            scalars[s.START] + f[slot, s.STARTED] - scalars[s.ACTUAL_START],
+            scalars[s.START] + f[slot, s.ENDED] - scalars[s.ACTUAL_START],
+        )  # fmt: skip
         pue = world.plant.replicas[r, s.PUE]
         g_per_j = ci / J_PER_KWH
         attributional_g = (f[slot, s.SHARE] * pue + f[slot, s.NETWORK_J]) * g_per_j

@@ -12,26 +12,40 @@ import math
 import numpy as np
 
 from router.core import kernel as k
-from router.core.latency import _RATIO_BOUNDS, _WEIGHT, WAIT_ERRORS, observe_wait, wait_errors
+from router.core.jit import compiled, inlined
+from router.core.latency import (
+    RATIO_ERRORS,
+    WAIT_ERRORS,
+    observe_ratio,
+    observe_wait,
+    ratio_factor,
+    wait_errors,
+)
 from router.core.learning import TELLING_TOKENS
 from router.core.lengths import (
-    _FORGETTING,
-    _LEAST_SD,
-    _REACH_SDS,
-    _SHARED_LESSONS,
-    _SHARED_REACH_SDS,
+    LENGTHS,
+    MEAN,
+    REACH_SDS,
+    SHARED_LESSONS,
+    SHARED_REACH_SDS,
+    length_quantile,
+    observe_length,
 )
-from router.core.lengths import _WEIGHT as _LENGTH_WEIGHT
+from router.core.obstacle import ERRORS as OBSTACLES
+from router.core.obstacle import obstacle
 from router.core.seat import BELIEVED_FOR
 from router.lab.sim.engine import state as s
-from router.lab.sim.engine.replica import compiled, inlined
+from router.lab.sim.outcome import REASONS
 
-_LOW, _HIGH = _RATIO_BOUNDS
 OWN, TURNS, CAPPED, LEAST_CAP, DIRTY, UNUSED = range(6)
 SEAT = 6
 TOTAL, PEAK = 0, 1
-TPOT_MEAN, TPOT_VARIANCE = WAIT_ERRORS, WAIT_ERRORS + 1
-ERRORS = WAIT_ERRORS + 2
+# Of the wait, then of TPOT.
+ERRORS = WAIT_ERRORS + RATIO_ERRORS
+# Places in REASONS of what the kernel says stands in the way.
+_REFUSED = np.array(
+    [REASONS.index(OBSTACLES[why].reason) if why in OBSTACLES else 0 for why in range(11)]
+)
 
 
 @inlined
@@ -131,38 +145,6 @@ def poll(gates, plant, g):
         _publish(gates, g, e)
 
 
-@inlined
-def _observe(errors, g, e, actual_ms, predicted_ms, share):
-    """Twin of `RatioTracker.observe`."""
-    if 0.0 < actual_ms < np.inf and 0.0 < predicted_ms < np.inf:
-        mean, variance = errors[g, e, TPOT_MEAN], errors[g, e, TPOT_VARIANCE]
-        error = math.log(min(max(actual_ms / predicted_ms, _LOW), _HIGH)) - mean
-        weight = _WEIGHT * share
-        errors[g, e, TPOT_MEAN] = mean + weight * error
-        errors[g, e, TPOT_VARIANCE] = (1.0 - weight) * (variance + weight * error * error)
-
-
-@inlined
-def _learn_length(lengths, g, m, t, log_out, out, reach_sds):
-    """Twin of `LengthModel`'s `observe` for one of its entries."""
-    error = log_out - lengths[g, m, t, s.LOG_MEAN]
-    reach = reach_sds * max(math.sqrt(lengths[g, m, t, s.LOG_VARIANCE]), _LEAST_SD)
-    if abs(error) > reach:
-        error = math.copysign(reach, error)
-        log_out = lengths[g, m, t, s.LOG_MEAN] + error
-        out = math.exp(log_out)
-    lengths[g, m, t, s.MEAN] += _LENGTH_WEIGHT * (out - lengths[g, m, t, s.MEAN])
-    lengths[g, m, t, s.LOG_MEAN] += _LENGTH_WEIGHT * error
-    lengths[g, m, t, s.LOG_VARIANCE] = (1.0 - _LENGTH_WEIGHT) * (
-        lengths[g, m, t, s.LOG_VARIANCE] + _LENGTH_WEIGHT * error * error
-    )
-    top = lengths[g, m, t, s.LOG_TOP]
-    lengths[g, m, t, s.LOG_TOP] = max(
-        log_out, top - _FORGETTING * (top - lengths[g, m, t, s.LOG_MEAN])
-    )
-    lengths[g, m, t, s.QUANTILE] = np.nan
-
-
 @compiled
 def digest(gates, g, z):
     """Twin of `Dispatcher.digest`: learn from every request finished since the last time."""
@@ -175,24 +157,28 @@ def digest(gates, g, z):
         share = min(1.0, lessons[g, i, s.L_OUT] / TELLING_TOKENS)
         actual_ms, prefill_ms = lessons[g, i, s.L_TTFT], lessons[g, i, s.L_PREFILL]
         observe_wait(errors[g, e], actual_ms, prefill_ms, z, miss, True)
-        _observe(errors, g, e, lessons[g, i, s.L_TPOT], lessons[g, i, s.L_TPOT_EXPECTED], share)
+        observe_ratio(
+            errors[g, e, WAIT_ERRORS:], lessons[g, i, s.L_TPOT], lessons[g, i, s.L_TPOT_EXPECTED],
+            share,
+        )  # fmt: skip
         m, t = int(lessons[g, i, s.L_MODEL]), int(lessons[g, i, s.L_TENANT])
         out = min(lessons[g, i, s.L_OUT], lengths[g, m, 0, s.MOST])
-        log_out = math.log(out)
         if lengths[g, m, t, s.KNOWN] == 0.0:
-            for at in range(s.LENGTHS):
+            for at in range(s.LENGTH_COLUMNS):
                 lengths[g, m, t, at] = lengths[g, m, 0, at]
-        _learn_length(lengths, g, m, t, log_out, out, _REACH_SDS)
-        if lengths[g, m, t, s.TAUGHT] < _SHARED_LESSONS:
+        observe_length(lengths[g, m, t, :LENGTHS], np.nan, out, REACH_SDS)
+        lengths[g, m, t, s.QUANTILE] = np.nan
+        if lengths[g, m, t, s.TAUGHT] < SHARED_LESSONS:
             lengths[g, m, t, s.TAUGHT] += 1.0
-            _learn_length(lengths, g, m, 0, log_out, out, _SHARED_REACH_SDS)
+            observe_length(lengths[g, m, 0, :LENGTHS], np.nan, out, SHARED_REACH_SDS)
+            lengths[g, m, 0, s.QUANTILE] = np.nan
     for i in range(count):
         e = int(lessons[g, i, s.L_ENDPOINT])
         if gates.seats[g, e, DIRTY] == 0:
             continue
         gates.seats[g, e, DIRTY] = 0
         delay_ms, ttft = wait_errors(errors[g, e], z)
-        tpot = math.exp(errors[g, e, TPOT_MEAN] + z * math.sqrt(errors[g, e, TPOT_VARIANCE]))
+        tpot = ratio_factor(errors[g, e, WAIT_ERRORS:], z)
         for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
             m, row = gates.cells[cell, 0], gates.cells[cell, 1]
             gates.live[g, m, k.TTFT_FACTOR, row] = ttft
@@ -243,55 +229,25 @@ def uniform(seed, draw):
 
 
 @inlined
-def batch_cap(columns, live, m, row, tpot_budget, e2e_budget, ttft_ms, n_out_q):
-    """Twin of `pipeline.batch_cap`, for a token profile."""
-    allowed = tpot_budget
-    if e2e_budget < np.inf:
-        allowed = min(allowed, (e2e_budget - ttft_ms) / max(n_out_q, 1.0))
-    slope = columns.tables[m, k.TPOT_MS_PER_SEQUENCE, row]
-    if allowed == np.inf or slope <= 0.0:
-        return np.inf
-    room = (allowed / live[k.TPOT_FACTOR, row] - columns.tables[m, k.TPOT_BASE_MS, row]) / slope
-    if room >= columns.tables[m, k.MAX_BATCH, row]:
-        return np.inf
-    cap = max(1.0, math.floor(room))
-    return cap if cap < columns.tables[m, k.MAX_BATCH, row] else np.inf
-
-
-@inlined
 def quantile_of(gates, g, m, tenant, z):
     """Twin of `LengthModel.expect`: (mean, quantile) of output tokens."""
     lengths = gates.lengths
     t = tenant if lengths[g, m, tenant, s.KNOWN] != 0.0 else 0
     quantile = lengths[g, m, t, s.QUANTILE]
     if quantile != quantile:
-        spread = z * math.sqrt(lengths[g, m, t, s.LOG_VARIANCE])
-        log_quantile = min(lengths[g, m, t, s.LOG_MEAN] + spread, lengths[g, m, t, s.LOG_TOP])
-        quantile = math.exp(log_quantile)
+        quantile = length_quantile(lengths[g, m, t, :LENGTHS], z)
         lengths[g, m, t, s.QUANTILE] = quantile
-    return lengths[g, m, t, s.MEAN], quantile
+    return lengths[g, m, t, MEAN], quantile
 
 
 @compiled
 def refusal(columns, live, m, params, rtt_row, n_in, n_out, n_out_q, network_j,
             ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s):  # fmt: skip
-    """Twin of `pipeline._refusal`: the obstacle of the candidates that came closest."""
+    """Why, as a place in `REASONS`, nothing is feasible under ``params``, the last rung's."""
     labels, reasons = columns.labels[m], columns.reasons
     k.evaluate(
         columns.tables[m], live, labels, params, rtt_row, n_in, n_out, n_out_q, network_j,
         ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, columns.terms, reasons,
     )  # fmt: skip
-    seen, down = 0, False
-    for row in range(columns.sizes[m, 0]):
-        seen |= 1 << reasons[row]
-        if reasons[row] == k.UNHEALTHY and (labels[row] & residency) != 0:
-            down = True
-    if seen & (1 << k.FULL):
-        return s.SHED
-    if seen & ((1 << k.E2E_BUDGET) | (1 << k.TPOT_BUDGET) | (1 << k.TTFT_BUDGET)):
-        return s.BUDGET_IMPOSSIBLE
-    if down:
-        return s.NO_ENDPOINT
-    if seen & ((1 << k.CARBON_BUDGET) | (1 << k.CARBON_UNKNOWN) | (1 << k.CONTEXT)):
-        return s.POLICY_EXCLUDES
-    return s.RESIDENCY_EXCLUDED
+    count = columns.sizes[m, 0]
+    return _REFUSED[obstacle(labels[:count], reasons[:count], residency)]

@@ -13,16 +13,15 @@ import hashlib
 import math
 from pathlib import Path
 
-import numba
 import numpy as np
 
+from router.core import jit, latency, learning, lengths, obstacle, stepwise
 from router.core import kernel as k
-from router.core import latency, learning, lengths
+from router.core.jit import cached, inlined
 from router.lab.sim.engine import ending
 from router.lab.sim.engine import gateway as gw
 from router.lab.sim.engine import replica as rp
 from router.lab.sim.engine import state as s
-from router.lab.sim.engine.replica import inlined
 
 # Why `run` came back.
 REACHED = 0
@@ -43,7 +42,7 @@ def sources_digest() -> int:
     which by itself would only notice a change of this very file.
     """
     digest = hashlib.blake2b(digest_size=7)
-    for module in (k, latency, learning, lengths, ending, gw, rp, s):
+    for module in (k, jit, latency, learning, lengths, obstacle, stepwise, ending, gw, rp, s):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest(), "big")
 
@@ -70,44 +69,35 @@ def _arrive(world, arrivals, i, seed, exact):
     n_out, n_out_q = min(n_out, limit), min(n_out_q, limit)
     own_ttft, own_tpot = arrivals.ttft_budget_ms[i], arrivals.tpot_budget_ms[i]
     own_e2e = arrivals.e2e_budget_ms[i]
-    ttft_budget = own_ttft if own_ttft < np.inf else scalars[s.POLICY_TTFT]
-    tpot_budget = own_tpot if own_tpot < np.inf else scalars[s.POLICY_TPOT]
-    e2e_budget = own_e2e if own_e2e < np.inf else scalars[s.POLICY_E2E]
     rtt_row = columns.origin_rows[arrivals.origin[i]]
     residency = columns.masks[arrivals.residency[i]]
     slot_left_s = scalars[s.HOUR_ENDS_AT] - (scalars[s.START] + now)
     network_j = scalars[s.NETWORK_J_PER_TOKEN] * n_in
     live = gates.live[g, m]
-    params = columns.params
     counted = now >= scalars[s.WARM_UP]
-    rung = 0
-    while True:
+    starts = columns.starts[m, : columns.sizes[m, 1] + 1]
+    rung = -1
+    row, ttft_ms, cap, u = -1, np.nan, np.inf, 0.0
+    while row < 0 and rung + 1 < columns.rungs.shape[0]:
+        rung += 1
         draw = registers[s.DRAWS]
         registers[s.DRAWS] = draw + 1
-        regions = columns.sizes[m, 1]
         u = gw.uniform(seed, draw + 1)
-        row, ttft_ms, _, _, _, _, _, _, _ = k.choose(
-            columns.tables[m], live, columns.labels[m], columns.starts[m, : regions + 1], params,
-            rtt_row, n_in, n_out, n_out_q, network_j, ttft_budget, tpot_budget, e2e_budget,
+        row, ttft_ms, _, _, _, _, _, _, _, cap = k.choose(
+            columns.tables[m], live, columns.labels[m], starts, columns.rungs[rung],
+            rtt_row, n_in, n_out, n_out_q, network_j, own_ttft, own_tpot, own_e2e,
             residency, slot_left_s, u, columns.scratch,
         )  # fmt: skip
-        if row >= 0 and u < k.TEACHES:
-            k.learn_premiums(
-                columns.tables[m], live, columns.labels[m], columns.starts[m, : regions + 1],
-                params, rtt_row, n_in, n_out, n_out_q, network_j, ttft_budget, tpot_budget,
-                e2e_budget, residency, slot_left_s, columns.scratch,
-            )  # fmt: skip
-        if row >= 0 or rung == columns.ladder.size:
-            break
-        if columns.ladder[rung] == s.RUNG_CARBON:
-            params = columns.relaxed
-        else:
-            ttft_budget, tpot_budget, e2e_budget = own_ttft, own_tpot, own_e2e
-        rung += 1
+    if row >= 0 and u < k.TEACHES:
+        k.learn_premiums(
+            columns.tables[m], live, columns.labels[m], starts, columns.rungs[rung],
+            rtt_row, n_in, n_out, n_out_q, network_j, own_ttft, own_tpot, own_e2e,
+            residency, slot_left_s, columns.scratch[k.S_BEST],
+        )  # fmt: skip
     slot = registers[s.FREE_HEAD]
     registers[s.FREE_HEAD] = n[slot, s.NEXT]
     registers[s.IN_FLIGHT] += 1
-    tally.counts[s.C_OFFERED] += counted
+    tally.offered[0] += counted
     f[slot, s.ARRIVAL] = now
     f[slot, s.N_IN] = n_in
     f[slot, s.N_OUT] = arrivals.output_tokens[i]
@@ -118,8 +108,8 @@ def _arrive(world, arrivals, i, seed, exact):
     if row < 0:
         n[slot, s.REPLICA] = -1
         reason = gw.refusal(
-            columns, live, m, params, rtt_row, n_in, n_out, n_out_q, network_j,
-            ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s,
+            columns, live, m, columns.rungs[rung], rtt_row, n_in, n_out, n_out_q, network_j,
+            own_ttft, own_tpot, own_e2e, residency, slot_left_s,
         )  # fmt: skip
         ending.miss(world, slot, reason)
         return
@@ -127,11 +117,8 @@ def _arrive(world, arrivals, i, seed, exact):
     states = world.plant.states
     e = states[r, s.ENDPOINT]
     rtt_ms = columns.tables[m, rtt_row, row]
-    cap = np.inf
     if states[r, s.ONE_UNIT] != 0:
         f[slot, s.N_OUT] = 1.0
-    else:
-        cap = gw.batch_cap(columns, live, m, row, tpot_budget, e2e_budget, ttft_ms, n_out_q)
     f[slot, s.HALF_RTT] = rtt_ms / 2e3 + world.plant.replicas[r, s.PATH_S] / 2.0
     f[slot, s.TTFT_BUDGET] = own_ttft
     f[slot, s.TPOT_BUDGET] = own_tpot
@@ -149,7 +136,7 @@ def _arrive(world, arrivals, i, seed, exact):
     tally.moves[arrivals.origin[i], m, region] += 1
     if counted:
         for taken in range(rung):
-            tally.counts[s.C_RELAXED_CARBON + columns.ladder[taken]] += 1
+            tally.relaxed[taken] += 1
         hour = int((scalars[s.HOUR_ZERO] + now) / 3600.0)
         tally.hours[min(hour, tally.hours.shape[0] - 1), region] += 1
     _send(world, slot, now + f[slot, s.HALF_RTT])
@@ -185,7 +172,7 @@ def _land(world, now, exact):
 def _build(sources: int):
     """The entry points; ``sources`` is in the closure so that it is in their caches' keys."""
 
-    @numba.njit(cache=True, error_model="numpy", _nrt=False)
+    @cached
     def run(world, arrivals, until, final, seed):
         """Run until just before ``until``, or until the chunk's last arrival unless ``final``.
 
@@ -240,7 +227,7 @@ def _build(sources: int):
             else:
                 _land(world, wire, exact)
 
-    @numba.njit(cache=True, error_model="numpy", _nrt=False)
+    @cached
     def befall(world, r, what, now):
         """An outage's turn on replica ``r``; False when rows ran out: call again."""
         frozen = sources  # noqa: F841

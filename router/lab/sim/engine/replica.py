@@ -6,15 +6,11 @@ The arithmetic keeps the order of its pure-Python twin, so that both agree to th
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numba.extending import intrinsic
 
+from router.core.jit import compiled, inlined
 from router.lab.sim.engine import state as s
-
-_OPTIONS = {"error_model": "numpy", "_nrt": False}
-inlined = numba.njit(forceinline=True, **_OPTIONS)
-compiled = numba.njit(**_OPTIONS)
 
 
 @intrinsic

@@ -43,6 +43,7 @@ from router.lab.sim.outcome import (
     RegionSums,
     RowNames,
     Sink,
+    by_rung,
 )
 from router.lab.sim.simulation import Outage, Simulation
 from router.lab.sim.traffic.columns import Names, Traffic
@@ -259,7 +260,7 @@ class _Run:
 
     def _outcome(self) -> Outcome:
         tally, gates = self._world.tally, self._world.gates
-        offered = int(tally.counts[s.C_OFFERED])
+        offered = int(tally.offered[0])
         sums = tally.sums
         fleet, hours = self._meter.accounts()
         reasons = dict(zip(REASONS, tally.reasons.tolist(), strict=True))
@@ -281,10 +282,7 @@ class _Run:
             fleet_hours=hours,
             moved=self._moved.found,
             peak_over_cap=float((gates.total[:, 1] / limits - 1.0).max()),
-            relaxed={
-                "carbon": int(tally.counts[s.C_RELAXED_CARBON]),
-                "policy_latency": int(tally.counts[s.C_RELAXED_LATENCY]),
-            },
+            relaxed=by_rung(self._policy.ladder, tally.relaxed.tolist()),
         )
 
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from router.core.lengths import LENGTHS
 from router.lab.sim.outcome import REASONS
-from router.model import Relax
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -103,17 +103,14 @@ UP = 0
 WAKING = 1
 DOWN = 2
 
-# Learned lengths, columns; of (gateway, model, tenant + 1), 0 for what unknown tenants start from.
-# MOST: tokens that an answer counts for at most. TAUGHT: lessons to those unknown.
-MEAN = 0
-LOG_MEAN = 1
-LOG_VARIANCE = 2
-LOG_TOP = 3
-QUANTILE = 4
-KNOWN = 5
-MOST = 6
-TAUGHT = 7
-LENGTHS = 8
+# Learned lengths, columns after those of `router.core.lengths`; of (gateway, model, tenant + 1),
+# 0 for what unknown tenants start from. QUANTILE: NaN until it is worked out. MOST: tokens that an
+# answer counts for at most. TAUGHT: lessons to those unknown.
+QUANTILE = LENGTHS
+KNOWN = LENGTHS + 1
+MOST = LENGTHS + 2
+TAUGHT = LENGTHS + 3
+LENGTH_COLUMNS = LENGTHS + 4
 
 # Lessons, columns.
 L_ENDPOINT = 0
@@ -148,10 +145,7 @@ TICK = 7
 STALENESS = 8
 ACTUAL_START = 9
 ACTUAL_STEP = 10
-POLICY_TTFT = 11
-POLICY_TPOT = 12
-POLICY_E2E = 13
-HOUR_ZERO = 14
+HOUR_ZERO = 11
 SCALARS = 16
 
 # Why a request has no answer, as places in `REASONS`; 0 for one that has.
@@ -168,17 +162,6 @@ SUM_G = 3
 SUM_MARGINAL_G = 4
 SUM_MET = 5
 SUMS = 6
-
-# Counts.
-C_OFFERED = 0
-C_RELAXED_CARBON = 1
-C_RELAXED_LATENCY = 2
-COUNTS = 3
-
-# Rungs of a policy's ladder.
-RUNG_CARBON = 0
-RUNG_POLICY_LATENCY = 1
-RUNGS = {Relax.CARBON: RUNG_CARBON, Relax.POLICY_LATENCY: RUNG_POLICY_LATENCY}
 
 # Rows of requests, float and integer columns.
 ROW_FLOATS = (
@@ -220,7 +203,8 @@ class Columns(NamedTuple):
     """What decisions read, by model: the kernel's columns, padded to the widest model.
 
     ``tables`` (models, rows, n), ``row_replicas`` (models, n), ``sizes`` (models, 2): candidates
-    and regions. ``masks``: residency bits by code. ``scratch``: the kernel's own.
+    and regions. ``rungs`` (1 + rungs, PARAMS): the policy, as it says and on each rung of its
+    ladder. ``masks``: residency bits by code. ``scratch``: the kernel's own.
     """
 
     tables: Floats
@@ -228,9 +212,7 @@ class Columns(NamedTuple):
     starts: Ints
     row_replicas: Ints
     sizes: Ints
-    params: Floats
-    relaxed: Floats
-    ladder: Ints
+    rungs: Floats
     origin_rows: Ints
     masks: Ints
     scratch: Floats
@@ -268,11 +250,13 @@ class Gates(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What is counted. ``latencies`` (2, BINS): TTFT and end-to-end. ``hours`` (hours, regions):
+    """What is counted. ``offered`` (1,): requests; ``relaxed`` (rungs,): those decided with each
+    rung of the ladder. ``latencies`` (2, BINS): TTFT and end-to-end. ``hours`` (hours, regions):
     requests by hour of arrival. ``moves`` (origins, models, regions): since the last update.
     """
 
-    counts: Ints
+    offered: Ints
+    relaxed: Ints
     reasons: Ints
     sums: Floats
     latencies: Ints

@@ -13,7 +13,7 @@ from router.lab.sim.engine.build import Site
 from router.lab.sim.fluid.fill import N_NETWORK_J, N_REQUESTS, N_TOKENS, Filled
 from router.lab.sim.histogram import BINS, Histogram
 from router.lab.sim.moved import Moves
-from router.lab.sim.outcome import REASONS, FleetAccount, Outcome, RegionSums
+from router.lab.sim.outcome import REASONS, FleetAccount, Outcome, RegionSums, by_rung
 from router.lab.sim.simulation import Simulation
 from router.model import Policy
 
@@ -39,7 +39,7 @@ class FluidAccount:
         self._regions = np.zeros((5, regions))
         self._offered = 0.0
         self._reasons = np.zeros(len(REASONS))
-        self._relaxed = np.zeros(2)
+        self._relaxed = np.zeros(len(policy.ladder))
         self._placed = np.zeros((len(names.origins), len(names.models), regions))
         self._moved = Moves()
         scaling = simulation.autoscaling
@@ -137,10 +137,7 @@ class FluidAccount:
             fleet_hours=tuple(_account(hour) for hour in self._fleet),
             moved=self._moved.found,
             peak_over_cap=math.nan,
-            relaxed={
-                "carbon": round(float(self._relaxed[0])),
-                "policy_latency": round(float(self._relaxed[1])),
-            },
+            relaxed=by_rung(self._policy.ladder, self._relaxed.tolist()),
         )
 
     def _clock_s(self, at_s: float) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.core.latency import z_of
-from router.core.lengths import _Lengths
+from router.core.lengths import REACH_SDS, length_prior, length_quantile, observe_length
 from router.lab.sim.bound.run import slot_edges
 from router.lab.sim.simulation import Simulation
 from router.lab.sim.traffic.columns import Traffic
@@ -79,11 +79,11 @@ class Demand:
 
     def expected(self, prior: LengthPrior, at: Flow, quantile: float) -> Lengths:
         """What a gateway has learned of the answers' lengths, once it has seen some."""
-        lengths, z, seen = _Lengths(prior), z_of(quantile), []
+        state, z, seen = length_prior(prior), z_of(quantile), []
         answers = self.answers[at.model, at.tenant]
         for tokens in answers.tolist():
-            lengths.observe(math.nan, tokens)
-            seen.append(math.exp(lengths.log_quantile(z)))
+            observe_length(state, math.nan, float(tokens), REACH_SDS)
+            seen.append(length_quantile(state, z))
         return Lengths(float(answers.mean()), float(np.mean(seen[len(seen) // 4 :])))
 
 

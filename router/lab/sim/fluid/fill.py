@@ -59,7 +59,7 @@ class Steps(NamedTuple):
 class Filled(NamedTuple):
     """``loads`` (replicas, LOADS): now; ``noted`` (nodes, replicas, LOADS); ``counted``
     (replicas, COUNTED); ``placed`` (origins, models, regions): requests; ``reasons``: requests
-    without an answer; ``relaxed`` (2,): by rung.
+    without an answer; ``relaxed`` (rungs,): by rung.
     """
 
     loads: Floats
@@ -116,42 +116,36 @@ def _publish(world, loads, limits, usual, e, draw):
 
 
 @numba.njit(error_model="numpy")
-def _choose(world, flows, f, draw, slot_left_s, params, relaxed, amount):
-    """(row, TTFT, TPOT and end-to-end budget then in force): twin of `loop._arrive`'s ladder."""
-    columns, scalars = world.columns, world.scalars
+def _choose(world, flows, f, draw, slot_left_s, rungs, relaxed, amount):
+    """(row, batch cap, why there is none) of flow ``f``; the first rung that serves it decides."""
+    columns = world.columns
     m, ask = flows.codes[f, 1], flows.asks[f]
-    ttft = ask[0] if ask[0] < np.inf else scalars[s.POLICY_TTFT]
-    tpot = ask[1] if ask[1] < np.inf else scalars[s.POLICY_TPOT]
-    e2e = ask[2] if ask[2] < np.inf else scalars[s.POLICY_E2E]
-    regions = columns.sizes[m, 1]
-    rung = 0
+    live, labels = world.gates.live[0, m], columns.labels[m]
+    starts = columns.starts[m, : columns.sizes[m, 1] + 1]
+    rung, row, cap = 0, -1, np.inf
     while True:
-        found = k.choose(
-            columns.tables[m], world.gates.live[0, m], columns.labels[m],
-            columns.starts[m, : regions + 1], params, flows.codes[f, 0], ask[3], ask[5], ask[6],
-            ask[7], ttft, tpot, e2e, flows.codes[f, 2], slot_left_s, draw, columns.scratch,
+        row, _, _, _, _, _, _, _, _, cap = k.choose(
+            columns.tables[m], live, labels, starts, rungs[rung], flows.codes[f, 0], ask[3],
+            ask[5], ask[6], ask[7], ask[0], ask[1], ask[2], flows.codes[f, 2], slot_left_s, draw,
+            columns.scratch,
         )  # fmt: skip
-        if found[0] >= 0 and draw < k.TEACHES:
-            k.learn_premiums(
-                columns.tables[m], world.gates.live[0, m], columns.labels[m],
-                columns.starts[m, : regions + 1], params, flows.codes[f, 0], ask[3], ask[5],
-                ask[6], ask[7], ttft, tpot, e2e, flows.codes[f, 2], slot_left_s, columns.scratch,
-            )  # fmt: skip
-        if found[0] >= 0 or rung == columns.ladder.size:
+        if row >= 0 or rung + 1 == rungs.shape[0]:
             break
-        relaxed[columns.ladder[rung]] += amount
-        if columns.ladder[rung] == s.RUNG_CARBON:
-            params = columns.relaxed
-        else:
-            ttft, tpot, e2e = ask[0], ask[1], ask[2]
+        relaxed[rung] += amount
         rung += 1
-    reason = s.SERVED
-    if found[0] < 0:
+    if row < 0:
         reason = gw.refusal(
-            columns, world.gates.live[0, m], m, params, flows.codes[f, 0], ask[3], ask[5], ask[6],
-            ask[7], ttft, tpot, e2e, flows.codes[f, 2], slot_left_s,
+            columns, live, m, rungs[rung], flows.codes[f, 0], ask[3], ask[5], ask[6], ask[7],
+            ask[0], ask[1], ask[2], flows.codes[f, 2], slot_left_s,
         )  # fmt: skip
-    return found[0], found[1], tpot, e2e, reason
+        return row, cap, reason
+    if draw < k.TEACHES:
+        k.learn_premiums(
+            columns.tables[m], live, labels, starts, rungs[rung], flows.codes[f, 0], ask[3],
+            ask[5], ask[6], ask[7], ask[0], ask[1], ask[2], flows.codes[f, 2], slot_left_s,
+            columns.scratch[k.S_BEST],
+        )  # fmt: skip
+    return row, cap, s.SERVED
 
 
 @numba.njit(error_model="numpy")
@@ -168,15 +162,15 @@ def _build(sources: int):
     """The entry point; ``sources`` is in the closure so that it is in its cache's key."""
 
     @numba.njit(cache=True, error_model="numpy")
-    def fill(world, limits, flows, steps, filled, usual, draws, slot_left_s, learn, params):
+    def fill(world, limits, flows, steps, filled, usual, draws, slot_left_s, learn, rungs):
         """Place every step, in order, on replicas that are empty before the first.
 
         ``limits`` (endpoints,): max_in_flight. ``usual`` (endpoints,): what was in flight at the
         end of the fill before, who is awake already; then of this one. ``draws``: draws of
         near-ties so far; returns it. ``learn``: the TPOT factor that endpoints have once they had
         requests, others keep their prior ones; and 1 to end with the highest level of demand, 0
-        to take the steps beyond it too. ``params``: the policy's; with scarcity, premiums are
-        learned, else those learned hold.
+        to take the steps beyond it too. ``rungs`` (1 + rungs, PARAMS): the policy's; with
+        scarcity, premiums are learned, else those learned hold.
         """
         digest = sources  # noqa: F841
         tpot_factor, last = learn
@@ -187,8 +181,8 @@ def _build(sources: int):
         live[:, k.AWAKE] = 0.0
         live[:, k.BATCH_CAP] = np.inf
         endpoints = limits.size
-        waking = params[k.WAKE_ENERGY] + params[k.WAKE_PREMIUM]
-        wakes = params[k.W_GCO2E] > 0.0 and waking > 0.0
+        waking = rungs[0, k.WAKE_ENERGY] + rungs[0, k.WAKE_PREMIUM]
+        wakes = rungs[0, k.W_GCO2E] > 0.0 and waking > 0.0
         if wakes:
             for e in range(endpoints):
                 _publish(world, filled.loads, limits, usual, e, gw.uniform(e + 1, draws))
@@ -207,8 +201,8 @@ def _build(sources: int):
             if wakes:
                 e = draws % endpoints
                 _publish(world, filled.loads, limits, usual, e, gw.uniform(e + 1, draws))
-            row, ttft_ms, tpot, e2e, reason = _choose(
-                world, flows, f, draw, slot_left_s, params, filled.relaxed, requests
+            row, cap, reason = _choose(
+                world, flows, f, draw, slot_left_s, rungs, filled.relaxed, requests
             )
             if row < 0:
                 filled.reasons[reason] += requests
@@ -224,7 +218,6 @@ def _build(sources: int):
             if plant.states[r, s.ONE_UNIT] != 0:
                 n_out = 1.0
             else:
-                cap = gw.batch_cap(columns, live[m], m, row, tpot, e2e, ttft_ms, ask[6])
                 for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
                     at = gates.cells[cell]
                     live[at[0], k.BATCH_CAP, at[1]] = min(live[at[0], k.BATCH_CAP, at[1]], cap)

@@ -105,7 +105,8 @@ class _Run:
         self._lasting = 0.0
         self._fresh = True
         self._usual = np.zeros(len(self._limits))
-        self._params = np.zeros(k.PARAMS)
+        self._settled = self._world.columns.rungs.copy()
+        self._settled[:, k.SCARCITY] = 0.0
 
     def run(self) -> Outcome:
         """Slot by slot."""
@@ -129,8 +130,6 @@ class _Run:
     def _update(self, views: CarbonViews, update: int) -> None:
         """A new carbon view comes into force."""
         views.show(self._world, update)
-        self._params = self._world.columns.params.copy()
-        self._params[k.SCARCITY] = 0.0
         self._account.moved(views.at_s[update])
 
     def _outages(self, at_s: float) -> None:
@@ -170,17 +169,18 @@ class _Run:
         before ended, then at those, as they stand when requests meet replicas in use. Were
         premiums learned while replicas fill, they would fall before they count.
         """
-        learning = self._world.columns.params
-        waking = learning[k.WAKE_ENERGY] + learning[k.WAKE_PREMIUM] > 0.0
-        prices = bool(learning[k.W_GCO2E] > 0.0 and (waking or learning[k.SCARCITY] > 0.0))
+        learning = self._world.columns.rungs
+        policy = learning[0]
+        waking = policy[k.WAKE_ENERGY] + policy[k.WAKE_PREMIUM] > 0.0
+        prices = bool(policy[k.W_GCO2E] > 0.0 and (waking or policy[k.SCARCITY] > 0.0))
         first = learning.copy()
-        first[k.NEAR_TIE] = 0.0
+        first[:, k.NEAR_TIE] = 0.0
         rounds = [(first, 0.0)] * self._fresh + [(learning, 0.0)] * prices
-        for params, last in [*rounds, (self._params, 1.0)]:
+        for rungs, last in [*rounds, (self._settled, 1.0)]:
             filled = self._empty()
             self._draws = fill(
                 self._world, self._limits, flows, steps, filled, self._usual, self._draws, left_s,
-                (self._tpot_factor, last), params,
+                (self._tpot_factor, last), rungs,
             )  # fmt: skip
         self._fresh = False
         return filled
@@ -192,7 +192,7 @@ class _Run:
             np.zeros((replicas, LOADS)), np.zeros((len(NODES), replicas, LOADS)),
             np.zeros((replicas, COUNTED)),
             np.zeros((len(names.origins), len(names.models), len(self._site.regions))),
-            np.zeros(len(REASONS)), np.zeros(2),
+            np.zeros(len(REASONS)), np.zeros(len(self._policy.ladder)),
         )  # fmt: skip
 
     def _flows(self, slot: SlotDemand) -> Flows:

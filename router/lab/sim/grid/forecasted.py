@@ -15,7 +15,7 @@ from router.carbon.forecast.regressions import LEADS_H
 from router.carbon.forecast.rolling import Rolling
 from router.carbon.forecast.zone import grams_of
 from router.carbon.tables.table import TraceTable
-from router.core.columns import CI_HOURS
+from router.core.rungs import CI_HOURS
 from router.lab.sim.grid.actual import HOUR_S, select
 from router.lab.sim.grid.signal_columns import Outlook, Pages, side_by_side
 from router.lab.sim.grid.signals import HORIZON_H, Hourly, Standing, with_standing

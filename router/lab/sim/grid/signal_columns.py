@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.core import kernel as k
-from router.core.columns import CI_HOURS
+from router.core.rungs import CI_HOURS
 from router.lab.sim.simulation import GridSignal
 from router.model import Forecast, Intensity, Kind, Policy, StaleCarbon
 
@@ -49,12 +49,7 @@ class Outlook:
 
         Not for a policy that decides by annual means: those never change.
         """
-        now = float(self.at[update])
-        hour = math.floor(now / _HOUR_S) * _HOUR_S
-        starts = np.maximum(now, hour + _HOUR_S * np.arange(CI_HOURS))
-        lasts_s = hour + _HOUR_S * np.arange(1, CI_HOURS + 1) - starts
-        # The mean over what is left of an hour, by the same roundings.
-        hours = self.g_per_kwh[update] * lasts_s / lasts_s
+        now, hours = float(self.at[update]), self.g_per_kwh[update]
         unknown = np.isnan(hours[:, 0])
         if policy.stale_carbon is StaleCarbon.EXCLUDE:
             age_s = np.maximum(0.0, now - self.observed_at[update])

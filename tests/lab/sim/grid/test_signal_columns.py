@@ -11,7 +11,8 @@ import pytest
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import embedded
 from router.carbon.tables.table import TraceTable
-from router.core.columns import CI_HOURS, build_snapshot
+from router.core.columns import build_snapshot
+from router.core.rungs import CI_HOURS
 from router.lab.sim.engine.build import build_world, show, survey
 from router.lab.sim.engine.carbon import CarbonViews
 from router.lab.sim.grid.actual import HOUR_S
@@ -71,7 +72,7 @@ def test_every_update_shows_what_a_snapshot_of_the_view_shows(kind: str, stale: 
         snapshot = build_snapshot(site.layout, decides, again.view(now), {}, now, update + 1)
         show(theirs, site, snapshot)
         assert np.array_equal(ours.columns.tables, theirs.columns.tables), (update, now)
-        assert np.array_equal(ours.columns.params, theirs.columns.params)
+        assert np.array_equal(ours.columns.rungs, theirs.columns.rungs)
         assert np.array_equal(ours.scalars, theirs.scalars)
 
 

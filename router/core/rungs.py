@@ -1,0 +1,86 @@
+"""A policy as the kernel's parameters: as it says, and on each rung of its ladder.
+
+What a rung drops is said here and nowhere else: a rung is a row of parameters, and whoever decides
+goes down the rows until something is feasible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.core import kernel as k
+from router.model import UNLIMITED, Budget, Energy, Policy, Relax, Spread
+
+# Hours of carbon intensity that the columns hold.
+CI_HOURS: Final = 6
+# Parameters that a rung replaces. Without its carbon limit and weight a policy has but latency to
+# choose by.
+_DROPS: Final[Mapping[Relax, Mapping[int, float]]] = {
+    Relax.CARBON: {
+        k.W_GCO2E: 0.0,
+        k.W_E2E: 1.0,
+        k.MAX_GCO2E: math.inf,
+        k.MAX_G_PER_KWH: k.ANY_CI,
+    },
+    Relax.POLICY_LATENCY: {
+        k.POLICY_TTFT_MS: UNLIMITED,
+        k.POLICY_TPOT_MS: UNLIMITED,
+        k.POLICY_E2E_MS: UNLIMITED,
+    },
+}
+
+
+def rungs_of(policy: Policy) -> tuple[NDArray[np.float64], ...]:
+    """Parameters (k.PARAMS,) as the policy says, then with each rung of its ladder taken too."""
+    found = [_params(policy)]
+    for rung in policy.ladder:
+        params = found[-1].copy()
+        for row, value in _DROPS[rung].items():
+            params[row] = value
+        found.append(params)
+    return tuple(found)
+
+
+def budget_of(own: Budget, params: NDArray[np.float64]) -> Budget:
+    """Each limit from the caller where it set one, else from the policy as ``params`` have it."""
+    return Budget(
+        own.ttft_ms if own.ttft_ms < UNLIMITED else float(params[k.POLICY_TTFT_MS]),
+        own.tpot_ms if own.tpot_ms < UNLIMITED else float(params[k.POLICY_TPOT_MS]),
+        own.e2e_ms if own.e2e_ms < UNLIMITED else float(params[k.POLICY_E2E_MS]),
+        own.explicit,
+    )
+
+
+def _params(policy: Policy) -> NDArray[np.float64]:
+    weights = policy.weights
+    weighs_carbon = weights.per_gco2e != 0.0
+    limited = policy.max_gco2e < math.inf or policy.max_g_per_kwh < math.inf
+    # A policy for which carbon counts must not route to a zone that no source knows.
+    ceiling = k.KNOWN_CI if weighs_carbon or limited else k.ANY_CI
+    params = np.zeros(k.PARAMS)
+    params[k.W_GCO2E] = weights.per_gco2e
+    params[k.W_TTFT] = weights.per_ttft_ms
+    params[k.W_E2E] = weights.per_e2e_ms
+    params[k.W_LOAD] = weights.per_load
+    params[k.W_TURN] = weights.per_turn
+    params[k.NEAR_TIE] = policy.near_tie
+    params[k.PACK] = 1.0 if policy.spread is Spread.PACK else 0.0
+    params[k.PACK_UNTIL] = policy.pack_until
+    params[k.MAX_GCO2E] = policy.max_gco2e
+    params[k.MAX_G_PER_KWH] = min(policy.max_g_per_kwh, ceiling)
+    params[k.CI_HOURS] = CI_HOURS
+    params[k.SCARCITY] = policy.scarcity
+    if policy.energy is Energy.LONG_RUN:
+        # A price, not joules: those of the long run pay for awake replicas already.
+        params[k.WAKE_PREMIUM] = policy.wake_share
+    else:
+        params[k.WAKE_ENERGY] = 1.0
+    params[k.POLICY_TTFT_MS] = policy.budget.ttft_ms
+    params[k.POLICY_TPOT_MS] = policy.budget.tpot_ms
+    params[k.POLICY_E2E_MS] = policy.budget.e2e_ms
+    return params
