@@ -14,7 +14,7 @@ from rich.text import Text
 
 from router.lab.demo import fleet as demo_fleet
 from router.lab.demo.day import Day, by_region, intensity_range, saving
-from router.lab.replay.records import Record, Run, Summary, summarise
+from router.lab.replay.records import Record, RecordedRun, Summary, summarise
 
 SLO_TOLERANCE = 0.005
 BUSY_GAP = 0.03
@@ -104,7 +104,7 @@ def _policy_table(day: Day) -> Table:
     return table
 
 
-def _policy_row(run: Run, product: Run | None) -> list[str]:
+def _policy_row(run: RecordedRun, product: RecordedRun | None) -> list[str]:
     summary = run.summary()
     grams = _grams(run)
     saved = [math.nan] * len(grams)
@@ -118,7 +118,7 @@ def _policy_row(run: Run, product: Run | None) -> list[str]:
     return [run.policy, done, _percent(summary.met, 1), _ms(summary.e2e_p95_ms), *cells]
 
 
-def _grams(run: Run) -> tuple[float, float, float]:
+def _grams(run: RecordedRun) -> tuple[float, float, float]:
     """Milligrams a request; grams of the fleet with idle replicas kept on, and released."""
     per_request_mg = run.summary().g_per_request * 1e3
     if run.fleet is None:
@@ -199,7 +199,7 @@ def _notes(day: Day) -> list[str]:
     return lines
 
 
-def _met(run: Run) -> float:
+def _met(run: RecordedRun) -> float:
     """Share of the offered requests that were answered within their budgets."""
     return run.summary().met
 
@@ -259,7 +259,7 @@ def as_json(day: Day) -> dict[str, Any]:
     }
 
 
-def _run_json(run: Run) -> dict[str, Any]:
+def _run_json(run: RecordedRun) -> dict[str, Any]:
     summary = {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in run.summary()._asdict().items()
