@@ -15,7 +15,7 @@ from router.carbon.tables.table import TraceTable
 from router.lab.calibration.cut import Cut
 from router.lab.calibration.known import as_csv
 from router.lab.loopback.children import free_ports
-from router.lab.loopback.stage import LEAD_S
+from router.lab.loopback.live import LEAD_S
 from router.lab.sim.simulation import Simulation
 from router.model import Endpoint, Policy, Profile, TokenProfile
 

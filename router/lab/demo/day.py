@@ -9,7 +9,7 @@ from pathlib import Path
 from router.config import Config
 from router.config.loading import parse_policy
 from router.lab.demo.grid import Grid
-from router.lab.loopback.client import Outcome
+from router.lab.loopback.client import CallerCounts
 from router.lab.loopback.settle import settled
 from router.lab.replay.records import FleetEnergy, Record, RecordedRun
 from router.lab.replay.replay import Scenario, replay
@@ -43,11 +43,11 @@ class Day:
 
 
 def settle(
-    outcome: Outcome, offered: int, fleet: Fleet, grid: Grid, period: Period, drawn: FleetEnergy
+    counts: CallerCounts, offered: int, fleet: Fleet, grid: Grid, period: Period, drawn: FleetEnergy
 ) -> RecordedRun:
     """The live run with grams at the intensity that really was while each request ran."""
-    records = settled(outcome.records, fleet, grid.actual, period)
-    return RecordedRun(f"{PRODUCT} (live)", offered, tuple(records), dict(outcome.refused), drawn)
+    records = settled(counts.records, fleet, grid.actual, period)
+    return RecordedRun(f"{PRODUCT} (live)", offered, tuple(records), dict(counts.refused), drawn)
 
 
 def replay_all(

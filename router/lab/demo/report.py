@@ -168,11 +168,11 @@ def _asked(day: Day, record: Record) -> str:
 
 
 def _notes(day: Day) -> list[str]:
-    told, settled = day.receipts_g, day.live.summary().gco2e
+    at_once, settled = day.receipts_g, day.live.summary().gco2e
     refused = sum(day.live.refused.values())
     lines = [
-        f"Receipts said {told:.2f} g at once, the grid known as {day.known_as}; settled at the "
-        f"measured intensity it was {settled:.2f} g ({told / settled - 1.0:+.1%})."
+        f"Receipts said {at_once:.2f} g at once, the grid known as {day.known_as}; settled at the "
+        f"measured intensity it was {settled:.2f} g ({at_once / settled - 1.0:+.1%})."
         if settled
         else "No request was answered.",
     ]
