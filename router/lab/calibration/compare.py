@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from router import config
 from router.lab.calibration import document, twin
 from router.lab.calibration.comparison import Comparison, FleetFigures, Side, as_json
-from router.lab.calibration.cut import MOST_RPS, Cut, cut
 from router.lab.calibration.figures import (
     Answers,
     Loopback,
     checks,
+    host_timing,
     loopback,
-    machine,
     rows,
     shortcomings,
 )
-from router.lab.calibration.known import known_table, longer
+from router.lab.calibration.live_sample import MOST_RPS, LiveSample, sample
+from router.lab.calibration.signal_table import longer, signal_table
 from router.lab.loopback.client import CallOptions
 from router.lab.loopback.ending import cancel_on_sigterm
 from router.lab.loopback.live import LiveInputs, LiveResult, LiveSpec, LiveView, run_live
@@ -63,8 +63,8 @@ def compare_live(
     """
     say = tell or (lambda text: None)
     say("Choosing requests, and asking the signal what is known hour by hour ...")
-    chosen = cut(simulation, seconds, seed, most_rps)
-    known = known_table(simulation, chosen.period)
+    chosen = sample(simulation, seconds, seed, most_rps)
+    known = signal_table(simulation, chosen.period)
     loaded = config.load(document.write(simulation, policy, chosen, known, out))
     say(
         f"Starting {len(chosen.endpoints)} emulated model servers and the gateway for "
@@ -117,7 +117,7 @@ def _compare(
     offered = len(result.inputs.requests)
     found = rows(regions, live, draws)
     cpu = {name: used / result.period.seconds for name, used in result.cpu_s.items()}
-    kept = machine(result.lags.callers, result.lags.servers, cpu)
+    kept = host_timing(result.lags.callers, result.lags.servers, cpu)
     return Comparison(
         scenario=virtual.name,
         policy=loaded.policy.name,
@@ -138,7 +138,7 @@ def _compare(
     )
 
 
-def _spec(simulation: Simulation, loaded: config.Config, chosen: Cut, say: Tell) -> LiveSpec:
+def _spec(simulation: Simulation, loaded: config.Config, chosen: LiveSample, say: Tell) -> LiveSpec:
     zones = {region.grid_zone for region in loaded.fleet.regions.values()}
     truth = actual(longer(simulation.actual), sorted(zones), simulation.carbon_signal)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from router.lab.calibration.figures import Check, Loopback, Machine, Row
+from router.lab.calibration.figures import Check, HostTiming, Loopback, Row
 from router.lab.replay.timed import Period
 
 
@@ -52,7 +52,7 @@ class Comparison:
     simulated: Side
     receipts_gco2e: float
     known_off_g_per_kwh: float
-    machine: Machine
+    machine: HostTiming
     shortcomings: tuple[str, ...]
     notes: tuple[str, ...]
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.lab.calibration.comparison import Comparison
-from router.lab.calibration.figures import Check, Figures, Row
+from router.lab.calibration.figures import Check, RegionFigures, Row
 
 _STYLES = {"within": "bold green", "outside": "bold red", "inconclusive": "bold yellow"}
 
@@ -54,7 +54,7 @@ def _cells(row: Row) -> list[str]:
     return ["-" if a == b == "-" else f"{a} / {b}" for a, b in zip(live, simulated, strict=True)]
 
 
-def _shown(one: Figures) -> list[str]:
+def _shown(one: RegionFigures) -> list[str]:
     return [
         f"{one.share:.1%}".removesuffix("%"),
         *(_number(ms, "{:.0f}") for ms in (one.ttft_p50_ms, one.ttft_p95_ms)),
