@@ -28,7 +28,7 @@ from router.lab.sim.fluid.run import run_fluid
 from router.lab.sim.grid.signal_columns import outlook
 from router.lab.sim.scenario.loading import load
 from router.lab.sim.simulation import Simulation
-from router.lab.sim.tune.span import cut
+from router.lab.sim.tune.train_test import window
 
 POLICIES = ("carbon-first", "latency-first", "least-loaded", "round-robin", "static-greenest")
 
@@ -86,7 +86,7 @@ def agree(wanted: argparse.Namespace, console: Console) -> None:
 
 
 def _agree(whole: Simulation, title: str, wanted: argparse.Namespace, console: Console) -> None:
-    simulation = replace(cut(whole, 0.0, wanted.hours * 3600.0), warm_up_s=0.0)
+    simulation = replace(window(whole, 0.0, wanted.hours * 3600.0), warm_up_s=0.0)
     demand = gather(simulation, wanted.slot_s)
     least = bound(simulation, simulation.policies[0]).busy_g if wanted.bound else 0.0
     out = Table(title=title, title_justify="left")

@@ -1,4 +1,4 @@
-"""The figures of a simulated policy by name, and what can be demanded of them."""
+"""The figures of a simulated policy by name, and the constraints on them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
 }
 """By the name that `--minimise` and `--subject-to` take."""
 
-_DEMAND = re.compile(r"\s*([A-Za-z0-9_]+)\s*(<=|>=|=<|=>|==|=|<|>)\s*([^\s<>=]+)\s*")
+_CONSTRAINT = re.compile(r"\s*([A-Za-z0-9_]+)\s*(<=|>=|=<|=>|==|=|<|>)\s*([^\s<>=]+)\s*")
 
 
 def figures(outcome: Outcome) -> dict[str, float]:
@@ -73,7 +73,7 @@ def figures(outcome: Outcome) -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class Constraint:
     """``figure`` at least (``least``) or at most ``limit``. ``own``: made by the tuner itself."""
 
     figure: str
@@ -102,10 +102,10 @@ def parse_figure(name: str, option: str) -> str:
     return name
 
 
-def parse_demand(text: str) -> Demand:
+def parse_constraint(text: str) -> Constraint:
     """Such as ``slo>=0.99`` or ``e2e_p95_ms<=2000``. Raises ConfigError saying what is wrong."""
     option = "--subject-to"
-    found = _DEMAND.fullmatch(text)
+    found = _CONSTRAINT.fullmatch(text)
     if found is None:
         fix = "write FIGURE>=NUMBER or FIGURE<=NUMBER, such as slo>=0.99 (quoted, for the shell)"
         raise ConfigError(option, [("", f"{text!r}: {fix}")])
@@ -122,15 +122,15 @@ def parse_demand(text: str) -> Demand:
     if FIGURES[name].share and not 0.0 <= limit <= 1.0:
         what = f"{text!r}: {name} is a share, from 0 to 1, not {limit:g}"
         raise ConfigError(option, [("", what)])
-    return Demand(name, sign == ">=", limit)
+    return Constraint(name, sign == ">=", limit)
 
 
-def parse_demands(texts: Sequence[str]) -> tuple[Demand, ...]:
-    """Each of ``texts``. Raises ConfigError when two demand the same side of a figure."""
-    demands = tuple(parse_demand(text) for text in texts)
-    sides = [(demand.figure, demand.least) for demand in demands]
+def parse_constraints(texts: Sequence[str]) -> tuple[Constraint, ...]:
+    """Each of ``texts``. Raises ConfigError when two bound the same side of a figure."""
+    constraints = tuple(parse_constraint(text) for text in texts)
+    sides = [(constraint.figure, constraint.least) for constraint in constraints]
     for side in sides:
         if sides.count(side) > 1:
             text = f"{side[0]} is limited twice in the same direction; give it once"
             raise ConfigError("--subject-to", [("", text)])
-    return demands
+    return constraints

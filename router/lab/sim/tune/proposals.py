@@ -14,7 +14,7 @@ from router.extras import missing
 from router.lab.sim.tune.values import Goal, Trial
 
 _DIGITS: Final = 4
-# What is not known breaks a demand by so much.
+# What is not known breaks a constraint by so much.
 _BROKEN: Final = 1e9
 
 
@@ -63,8 +63,8 @@ class Proposals:
     def tell(self, trial: Trial) -> None:
         """What came of a proposal."""
         asked = self._asked.pop(trial.number)
-        for demand in trial.demands:
-            asked.set_constraint(str(demand), min(_BROKEN, demand.excess(trial.figures)))
+        for constraint in trial.constraints:
+            asked.set_constraint(str(constraint), min(_BROKEN, constraint.excess(trial.figures)))
         values = [trial.figures[name] for name in self._minimise]
         if any(math.isnan(value) for value in values):
             self._study.tell(asked, state=self._failed)
