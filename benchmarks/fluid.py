@@ -25,7 +25,7 @@ from router.lab.sim.bound.run import bound, regret
 from router.lab.sim.engine.run import simulate
 from router.lab.sim.fluid.demand import gather
 from router.lab.sim.fluid.run import run_fluid
-from router.lab.sim.grid.signal_columns import outlook
+from router.lab.sim.grid.signal_columns import signal_columns
 from router.lab.sim.scenario.loading import load
 from router.lab.sim.simulation import Simulation
 from router.lab.sim.tune.train_test import window
@@ -42,7 +42,7 @@ def year(wanted: argparse.Namespace, console: Console) -> None:
     text = text.replace("load: 0.5", f"mean_rps: {rps:.6f}")
     simulation = _load(text, wanted)
     began = time.process_time()
-    outlook(simulation.signal, simulation.start, simulation.start + simulation.duration_s)
+    signal_columns(simulation.signal, simulation.start, simulation.start + simulation.duration_s)
     console.print(f"carbon signal: {time.process_time() - began:.1f} s", highlight=False)
     began = time.process_time()
     demand = gather(simulation, wanted.slot_s)

@@ -32,7 +32,7 @@ from router.lab.loopback.live import LiveInputs, LiveResult, LiveSpec, LiveView,
 from router.lab.loopback.settle import actual, settled
 from router.lab.replay.records import FleetEnergy, Record
 from router.lab.replay.timed import Period
-from router.lab.sim.outcome import FleetAccount
+from router.lab.sim.result import FleetAccount
 from router.lab.sim.simulation import Simulation
 from router.model import Fleet, Policy
 

@@ -14,7 +14,7 @@ from router.lab.calibration.live_sample import LiveSample
 from router.lab.calibration.signal_table import AXIS_START, TableSignal, longer, on_the_axis
 from router.lab.replay.timed import Period
 from router.lab.sim.engine.run import simulate
-from router.lab.sim.outcome import Columns, FleetAccount
+from router.lab.sim.result import Columns, FleetAccount
 from router.lab.sim.simulation import Gateways, Simulation
 from router.lab.sim.traffic.columns import Names, Traffic
 from router.model import Fleet, Policy
@@ -56,9 +56,9 @@ def twin_of(
 def run(twin: Simulation, policy: Policy, seed: int) -> tuple[Answers, FleetAccount]:
     """One draw of it; ``seed`` decides near-ties only."""
     kept = _Kept()
-    outcome = simulate(replace(twin, seed=seed), policy, kept)
-    refused = {**outcome.refused, **({"failed": outcome.failed} if outcome.failed else {})}
-    return kept.answers(refused), outcome.fleet
+    result = simulate(replace(twin, seed=seed), policy, kept)
+    refused = {**result.refused, **({"failed": result.failed} if result.failed else {})}
+    return kept.answers(refused), result.fleet
 
 
 class _Kept:

@@ -18,8 +18,13 @@ from router.lab.sim.engine import run
 from router.lab.sim.fluid import run as fluid
 from router.lab.sim.fluid.demand import Demand as FlowDemand
 from router.lab.sim.fluid.demand import gather
-from router.lab.sim.grid.signal_columns import Told, outlook, parts_of, side_by_side
-from router.lab.sim.outcome import Outcome
+from router.lab.sim.grid.signal_columns import (
+    PrecomputedSignal,
+    parts_of,
+    side_by_side,
+    signal_columns,
+)
+from router.lab.sim.result import PolicyResult
 from router.lab.sim.scenario.assemble import baseline_policies
 from router.lab.sim.scenario.loading import Loaded, load
 from router.lab.sim.simulation import GridSignal
@@ -36,7 +41,7 @@ NEEDED: Final = ("engine", "signal", "flows")
 class Run(NamedTuple):
     """One policy over the scenario."""
 
-    outcome: Outcome
+    result: PolicyResult
     occupancy: Occupancy
 
 
@@ -165,7 +170,7 @@ def do(desk: Desk, place: int, task: Task) -> Any:
         ready(simulation, desk.policies[0])
     elif task.what == "signal":
         start, end = simulation.start, simulation.start + simulation.duration_s
-        desk.shelf.put(task, outlook(desk.parts[task.at], start, end))
+        desk.shelf.put(task, signal_columns(desk.parts[task.at], start, end))
     elif task.what == "flows":
         desk.shelf.put(task, gather(simulation, fluid.HOUR_S, share))
     elif task.what == "bound":
@@ -183,7 +188,7 @@ def _run(desk: Desk, policy: Policy, share: Callable[[float], None]) -> Run:
     simulation = desk.loaded.simulation
     start, end = simulation.start, simulation.start + simulation.duration_s
     parts = [desk.shelf.get(Task("signal", part)) for part in range(len(desk.parts))]
-    signal = Told(simulation.signal, start, end, side_by_side(parts))
+    signal = PrecomputedSignal(simulation.signal, start, end, side_by_side(parts))
     simulation = replace(simulation, signal=signal)
     if desk.order.fluid:
         flows: FlowDemand = desk.shelf.get(Task("flows", 0))
@@ -191,10 +196,10 @@ def _run(desk: Desk, policy: Policy, share: Callable[[float], None]) -> Run:
         return Run(flowed, Occupancy(simulation.duration_s))
     if not desk.order.rows or desk.order.folder is None:
         occupancy = Occupancy(simulation.duration_s)
-        outcome = run.simulate(simulation, policy, progress=share, minutes=occupancy)
-        return Run(outcome, occupancy)
+        result = run.simulate(simulation, policy, progress=share, minutes=occupancy)
+        return Run(result, occupancy)
     folder = desk.order.folder / folder_of(policy.name)
     with ParquetSink(folder, run.row_names(simulation)) as sink:
         occupancy = Occupancy(simulation.duration_s, sink)
-        outcome = run.simulate(simulation, policy, occupancy, share)
-    return Run(outcome, occupancy.alone())
+        result = run.simulate(simulation, policy, occupancy, share)
+    return Run(result, occupancy.alone())

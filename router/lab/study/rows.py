@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from router.errors import ConfigError
 from router.extras import missing
-from router.lab.sim.outcome import Columns, RowNames
+from router.lab.sim.result import Columns, RowNames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ def require_pyarrow() -> None:
 
 
 class ParquetSink:
-    """A `router.lab.sim.outcome.Sink` that writes both files into ``folder``; a context manager."""
+    """A `router.lab.sim.result.Sink` that writes both files into ``folder``; a context manager."""
 
     def __init__(self, folder: Path, names: RowNames) -> None:
         folder.mkdir(parents=True, exist_ok=True)

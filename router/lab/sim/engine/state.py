@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.lab.sim.outcome import REASONS
+from router.lab.sim.result import REASONS
 from router.model import Relax
 
 Floats = NDArray[np.float64]

@@ -11,29 +11,31 @@ from typing import Final
 from router.config.problems import unknown
 from router.errors import ConfigError
 from router.lab.sim.histogram import Histogram
-from router.lab.sim.outcome import Outcome
+from router.lab.sim.result import PolicyResult
 
 Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of an `Outcome`; NaN where there is none. ``share``: lies in 0..1."""
+    """One figure of a `PolicyResult`; NaN where there is none. ``share``: lies in 0..1."""
 
     label: str
-    read: Callable[[Outcome], float]
+    read: Callable[[PolicyResult], float]
     share: bool = False
 
 
-def _quantile(which: Callable[[Outcome], Histogram], q: float) -> Callable[[Outcome], float]:
-    return lambda outcome: which(outcome).quantile(q)
+def _quantile(
+    which: Callable[[PolicyResult], Histogram], q: float
+) -> Callable[[PolicyResult], float]:
+    return lambda result: which(result).quantile(q)
 
 
 def _latencies() -> dict[str, Figure]:
     found = {}
     for name, label, which in (
-        ("ttft", "TTFT", lambda outcome: outcome.ttft_ms),
-        ("e2e", "end-to-end", lambda outcome: outcome.e2e_ms),
+        ("ttft", "TTFT", lambda result: result.ttft_ms),
+        ("e2e", "end-to-end", lambda result: result.e2e_ms),
     ):
         for percent in (50, 95, 99):
             read = _quantile(which, percent / 100.0)
@@ -41,13 +43,13 @@ def _latencies() -> dict[str, Figure]:
     return found
 
 
-def _moved(outcome: Outcome) -> float:
-    shares = [share for _, share in outcome.moved]
+def _moved(result: PolicyResult) -> float:
+    shares = [share for _, share in result.moved]
     return math.fsum(shares) / len(shares) if shares else 0.0
 
 
-def _of_offered(count: float, outcome: Outcome) -> float:
-    return count / outcome.offered if outcome.offered else math.nan
+def _of_offered(count: float, result: PolicyResult) -> float:
+    return count / result.offered if result.offered else math.nan
 
 
 FIGURES: Final[Mapping[str, Figure]] = {
@@ -67,9 +69,9 @@ FIGURES: Final[Mapping[str, Figure]] = {
 _CONSTRAINT = re.compile(r"\s*([A-Za-z0-9_]+)\s*(<=|>=|=<|=>|==|=|<|>)\s*([^\s<>=]+)\s*")
 
 
-def figures(outcome: Outcome) -> dict[str, float]:
-    """Every figure of ``outcome`` by name."""
-    return {name: float(figure.read(outcome)) for name, figure in FIGURES.items()}
+def figures(result: PolicyResult) -> dict[str, float]:
+    """Every figure of ``result`` by name."""
+    return {name: float(figure.read(result)) for name, figure in FIGURES.items()}
 
 
 @dataclass(frozen=True, slots=True)

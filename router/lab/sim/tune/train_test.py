@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from router.errors import ConfigError
-from router.lab.sim.grid.signal_columns import outlook
+from router.lab.sim.grid.signal_columns import signal_columns
 from router.lab.sim.simulation import GridSignal, Outage, Simulation, Workload
 from router.lab.sim.traffic.columns import Traffic
 from router.lab.sim.traffic.generate import part
@@ -71,7 +71,7 @@ def window(simulation: Simulation, from_s: float, to_s: float) -> Simulation:
 def precompute(signal: GridSignal, spans: Spans) -> None:
     """Have a signal that keeps its columns of a span make those of all of them once, in order."""
     for span in spans:
-        outlook(signal, span.start, span.start + span.duration_s)
+        signal_columns(signal, span.start, span.start + span.duration_s)
 
 
 def _shifted(outages: Iterable[Outage], from_s: float, to_s: float) -> Iterator[Outage]:

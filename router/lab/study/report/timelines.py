@@ -40,7 +40,7 @@ class Shown(NamedTuple):
 
 def shown_regions(study: Study) -> Shown:
     """The ones that most traffic goes to, over all policies."""
-    totals = sum(run.outcome.hourly_requests.sum(axis=0) for run in study.runs)
+    totals = sum(run.result.hourly_requests.sum(axis=0) for run in study.runs)
     names = list(study.simulation.fleet.regions)
     by_traffic = sorted(range(len(names)), key=lambda at: -float(np.asarray(totals)[at]))
     spare = 0 if len(names) <= _MOST_REGIONS + 1 else len(names) - _MOST_REGIONS
@@ -122,9 +122,9 @@ def class_name(at: int) -> str:
 
 def _stacked(study: Study, place: int, edges: Any, regions: Shown) -> tuple[Any, Any]:
     """Edges in hours; running totals in requests/s, shape (regions or classes, buckets)."""
-    outcome = study.runs[place].outcome
-    at = {name: i for i, name in enumerate(outcome.regions)}
-    counts = outcome.hourly_requests.astype(np.float64)
+    result = study.runs[place].result
+    at = {name: i for i, name in enumerate(result.regions)}
+    counts = result.hourly_requests.astype(np.float64)
     if regions.rest:
         columns = _by_class(study, counts)
     else:
@@ -163,7 +163,7 @@ def _rebinned(
 def _hour_edges(study: Study) -> NDArray[np.float64]:
     """Of `Outcome.hourly_requests`, hours since the start, inside the scenario."""
     simulation = study.simulation
-    count = len(study.runs[0].outcome.hourly_requests)
+    count = len(study.runs[0].result.hourly_requests)
     edges = np.arange(count + 1) - simulation.start % 3600.0 / 3600.0
     return np.clip(edges, 0.0, simulation.duration_s / 3600.0)
 
@@ -268,7 +268,7 @@ def hourly_grams(study: Study) -> str:
     series = []
     for run in study.runs:
         values = np.zeros(count)
-        hours = [hour.busy_g for hour in run.outcome.fleet_hours][:count]
+        hours = [hour.busy_g for hour in run.result.fleet_hours][:count]
         values[: len(hours)] = hours
         series.append(values)
     span = linear(0.0, study.simulation.duration_s / 3600.0)

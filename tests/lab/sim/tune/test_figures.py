@@ -19,11 +19,11 @@ def test_every_figure_of_a_run_is_known():
     fleet = w.fleet(("a", w.SMALL, "m"), ("b", w.SMALL, "m"))
     rows = [(1.0 + i, 0, 0, 0, 0, 100, 50, f.policy().budget) for i in range(20)]
     simulation = w.simulation(fleet, rows, {"grid-a": 400.0, "grid-b": 50.0})
-    outcome = simulate(simulation, f.policy(name="p"))
-    found = figures(outcome)
+    result = simulate(simulation, f.policy(name="p"))
+    found = figures(result)
     assert set(found) == set(FIGURES)
-    assert found["gco2e"] == outcome.gco2e > 0.0
-    assert found["gco2e_consequential"] == outcome.fleet.total_g > found["gco2e"]
+    assert found["gco2e"] == result.gco2e > 0.0
+    assert found["gco2e_consequential"] == result.fleet.total_g > found["gco2e"]
     assert found["completed"] == found["slo"] == 1.0
     assert found["ttft_p50_ms"] < found["e2e_p50_ms"] <= found["e2e_p99_ms"]
     assert found["moved_share"] == 0.0
