@@ -16,8 +16,8 @@ from rich.text import Text
 from router.lab.sim.bound.run import HOUR_S, Bound, bound
 from router.lab.sim.fields import Period
 from router.lab.sim.scenario.loading import Loaded, load
-from router.lab.study.execute import Progress
-from router.lab.study.inputs import read_inputs
+from router.lab.study.execute import TaskProgress
+from router.lab.study.input_files import read_inputs
 from router.lab.study.report.units import grams, joules, percent
 from router.lab.study.summary import plain
 
@@ -51,7 +51,7 @@ def bound_scenario(
     *,
     slot_s: float = HOUR_S,
     seed: int | None = None,
-    progress: Progress = Progress(),  # noqa: B008
+    progress: TaskProgress = TaskProgress(),  # noqa: B008
 ) -> Bounded:
     """The bound of a scenario file under each policy's latency limits.
 

@@ -17,8 +17,8 @@ from router.lab.sim.histogram import Histogram
 from router.lab.sim.result import PolicyResult
 from router.lab.sim.scenario.assemble import BASELINES
 from router.lab.study.execute import Study
-from router.lab.study.inputs import policy_values, profiles
-from router.lab.study.report.words import assumptions, kinds, notices
+from router.lab.study.input_files import policy_values, profiles
+from router.lab.study.report.disclosures import assumptions, kinds, notices
 
 FORMAT: Final = "carbon-router/simulate/1"
 QUANTILES: Final = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -59,12 +59,12 @@ def summarise(study: Study) -> dict[str, Any]:
             },
         },
         "demand": {
-            "requests": study.demand.requests,
-            "input_tokens": study.demand.input_tokens,
-            "output_tokens": study.demand.output_tokens,
+            "requests": study.totals.requests,
+            "input_tokens": study.totals.input_tokens,
+            "output_tokens": study.totals.output_tokens,
             "budgets": {
                 limit: [{"ms": ms, "requests": count} for ms, count in known.items()]
-                for limit, known in study.demand.budgets.items()
+                for limit, known in study.totals.budgets.items()
             },
         },
         "carbon_signal": {
@@ -106,7 +106,7 @@ def plain(value: Any) -> Any:
 
 
 def _nothing_to_do(study: Study) -> list[str]:
-    if study.demand.requests:
+    if study.totals.requests:
         return []
     return ["workload: no request arrives after the warm-up, so there is nothing to compare"]
 

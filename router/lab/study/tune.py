@@ -14,11 +14,11 @@ from router.lab.sim.tune.figures import Figures, parse_constraints, parse_figure
 from router.lab.sim.tune.search import Evaluation, Evaluator, Search, Subject, search
 from router.lab.sim.tune.train_test import precompute, split
 from router.lab.sim.tune.values import Goal, Trial
-from router.lab.study.inputs import read_inputs
+from router.lab.study.input_files import read_inputs
 from router.lab.study.tune_files import require_matplotlib, write_policy, write_trials
 from router.lab.study.tune_plot import draw
-from router.lab.study.tune_progress import Shown
-from router.lab.study.tuning import Source, Tuning
+from router.lab.study.tune_progress import TuneProgress
+from router.lab.study.tuning import PolicySource, Tuning
 from router.model import Policy
 
 TRIALS: Final = "trials.csv"
@@ -55,7 +55,7 @@ def run_tune(
     goal = Goal(figures, constraints, trials, batch, simulation.seed if seed is None else seed)
     spans = split(simulation, train_share)
     subject = Subject(source.schema, source.name, simulation.carbon_signal)
-    with Shown(goal) as shown:
+    with TuneProgress(goal) as shown:
         precompute(simulation.signal, spans)
         out.mkdir(parents=True, exist_ok=True)
 
@@ -86,15 +86,17 @@ def run_tune(
     return tuning
 
 
-def _source(policy: str) -> Source:
+def _source(policy: str) -> PolicySource:
     # As for `simulate`: a path is relative to the working folder.
     if policy.endswith((".yaml", ".yml")) or "/" in policy:
         path = Path(policy).resolve()
         schema, name = parse_policy(str(path), path)
-        return Source(schema, schema.name or name, path.read_text(encoding="utf-8-sig"), path.name)
+        return PolicySource(
+            schema, schema.name or name, path.read_text(encoding="utf-8-sig"), path.name
+        )
     schema, name = parse_policy(policy, Path("--policy"))
     text = shipped_policies()[policy].read_text(encoding="utf-8")
-    return Source(schema, schema.name or name, text, f"{policy}.yaml")
+    return PolicySource(schema, schema.name or name, text, f"{policy}.yaml")
 
 
 def _report(tuning: Tuning, subject: Subject, best: Trial, evaluator: Evaluator) -> None:

@@ -29,7 +29,7 @@ from router.lab.study.tune_files import (
 from router.lab.study.tuning import Tuning
 
 
-class Shown:
+class TuneProgress:
     """A bar over the trials, with the best so far on the training span; a context manager."""
 
     def __init__(self, goal: Goal) -> None:
@@ -41,7 +41,7 @@ class Shown:
         )  # fmt: skip
         self._task = self._bar.add_task("what the grids will tell", total=goal.trials)
 
-    def __enter__(self) -> Shown:
+    def __enter__(self) -> TuneProgress:
         self._bar.start()
         return self
 

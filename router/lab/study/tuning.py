@@ -13,14 +13,14 @@ from router.lab.sim.tune.figures import Constraint, Figures
 from router.lab.sim.tune.search import Search, rebased
 from router.lab.sim.tune.train_test import Spans
 from router.lab.sim.tune.values import Trial
-from router.lab.study.inputs import Inputs
+from router.lab.study.input_files import Inputs
 
 _INTERRUPTED: Final = 130
 _FAILED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PolicySource:
     """A policy file as it is. ``name``: what the policy calls itself, else the file."""
 
     schema: PolicySchema
@@ -44,7 +44,7 @@ class Tuning:
     loaded: Loaded
     inputs: Inputs
     spans: Spans
-    source: Source
+    source: PolicySource
     search: Search
     best: Trial | None
     train: dict[str, Figures] = field(default_factory=dict)

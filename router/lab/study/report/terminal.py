@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from router.lab.study.execute import Progress as Told
+from router.lab.study.execute import TaskProgress
 from router.lab.study.report.units import grams, milliseconds, percent, signed_percent
 
 _COLUMNS = (
@@ -29,7 +29,7 @@ _COLUMNS = (
 
 
 @contextmanager
-def progress_bars() -> Iterator[Told]:
+def progress_bars() -> Iterator[TaskProgress]:
     """A bar a policy on stderr while a study runs; nothing where that is no terminal."""
     console = Console(stderr=True)
     columns = (
@@ -48,7 +48,7 @@ def progress_bars() -> Iterator[Told]:
             for task, share in zip(tasks, shares, strict=True):
                 bars.update(task, completed=share)
 
-        yield Told(begin, show)
+        yield TaskProgress(begin, show)
 
 
 def render(summary: Mapping[str, Any]) -> RenderableType:

@@ -31,14 +31,14 @@ _LEVELS: Final = 12
 CLASSES_G_PER_KWH: Final = (50.0, 100.0, 200.0, 350.0, 500.0)
 
 
-class Shown(NamedTuple):
+class RegionLegend(NamedTuple):
     """Regions that have a colour, from the cleanest grid to the dirtiest; the rest is "other"."""
 
     names: tuple[str, ...]
     rest: tuple[str, ...]
 
 
-def shown_regions(study: Study) -> Shown:
+def region_legend(study: Study) -> RegionLegend:
     """The ones that most traffic goes to, over all policies."""
     totals = sum(run.result.hourly_requests.sum(axis=0) for run in study.runs)
     names = list(study.simulation.fleet.regions)
@@ -47,14 +47,14 @@ def shown_regions(study: Study) -> Shown:
     chosen = by_traffic[: len(names) - spare]
     means = {name: float(_intensity(study, name).mean()) for name in names}
     order = sorted((names[at] for at in chosen), key=lambda name: means[name])
-    return Shown(tuple(order), tuple(name for name in names if name not in order))
+    return RegionLegend(tuple(order), tuple(name for name in names if name not in order))
 
 
 def traffic(study: Study, place: int) -> str:
     """Requests/s by region, stacked, above the intensity of each grid zone; then the other
     policies, small, on the same hours.
     """
-    regions = shown_regions(study)
+    regions = region_legend(study)
     edges = _hour_edges(study)
     span = linear(0.0, study.simulation.duration_s / 3600.0)
     stacks = [_stacked(study, at, edges, regions) for at in range(len(study.runs))]
@@ -79,7 +79,7 @@ def traffic(study: Study, place: int) -> str:
     return drawing(at_y - 20.0, frames, label)
 
 
-def _grid_lines(study: Study, edges: Any, regions: Shown, span: Any, top: float) -> Frame:
+def _grid_lines(study: Study, edges: Any, regions: RegionLegend, span: Any, top: float) -> Frame:
     every = [*regions.names, *regions.rest]
     highest = max(float(_intensity(study, name).max()) for name in every) * 1.05
     frame = Frame(LEFT, top, INNER, 170, span, linear(0.0, highest))
@@ -97,7 +97,7 @@ def _grid_lines(study: Study, edges: Any, regions: Shown, span: Any, top: float)
     return frame
 
 
-def _bands(frame: Frame, edges: Any, stack: Any, regions: Shown) -> None:
+def _bands(frame: Frame, edges: Any, stack: Any, regions: RegionLegend) -> None:
     low = np.zeros(len(edges) - 1)
     for at, high in enumerate(stack):
         known = at < len(regions.names)
@@ -120,7 +120,7 @@ def class_name(at: int) -> str:
     return f"{bounds[at - 1]:g} to {bounds[at]:g} g/kWh"
 
 
-def _stacked(study: Study, place: int, edges: Any, regions: Shown) -> tuple[Any, Any]:
+def _stacked(study: Study, place: int, edges: Any, regions: RegionLegend) -> tuple[Any, Any]:
     """Edges in hours; running totals in requests/s, shape (regions or classes, buckets)."""
     result = study.runs[place].result
     at = {name: i for i, name in enumerate(result.regions)}

@@ -90,7 +90,7 @@ def _warned(summary: Mapping[str, Any]) -> str:
 
 
 def _traffic(study: Study) -> str:
-    regions = timelines.shown_regions(study)
+    regions = timelines.region_legend(study)
     zones = study.simulation.fleet.regions
     chips = [(f"r{at}", f"{name} ({zones[name].grid_zone})") for at, name in
              enumerate(regions.names)]  # fmt: skip
