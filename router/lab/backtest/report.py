@@ -23,14 +23,14 @@ _NAIVE: Final = METHODS[1:]
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, float], None]]:
-    """A bar on stderr, gone when done; what it yields is told the grid zone and the share done."""
+    """A bar on stderr, gone when done; what it yields takes the grid zone and the share done."""
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=1.0)
 
-        def told(grid_zone: str, share: float) -> None:
+        def on_progress(grid_zone: str, share: float) -> None:
             bar.update(task, description=grid_zone, completed=share)
 
-        yield told
+        yield on_progress
 
 
 def render(evaluation: Evaluation) -> RenderableType:

@@ -48,8 +48,8 @@ def render_explained(explained: Explained) -> RenderableType:
     for zone, hops in explained.hops.items():
         for hop in hops:
             if hop.why:
-                told = "used, but " if hop.ok else ""
-                notes.append(Text(f"{zone}: {hop.source}: {told}{hop.why}", style="yellow"))
+                prefix = "used, but " if hop.ok else ""
+                notes.append(Text(f"{zone}: {hop.source}: {prefix}{hop.why}", style="yellow"))
     at = explained.explanation.at
     for zone, value in explained.marginal.items():
         text = (

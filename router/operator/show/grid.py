@@ -42,8 +42,8 @@ def render_grid(surveys: Sequence[GridSurvey]) -> RenderableType:
             parts.append(Text(f"{text}, {_words(served.kind)}, {_age(served.age_s)} old{old}"))
         for hop in found.hops:
             if hop.why:
-                told = "used, but: " if hop.ok else ""
-                parts.append(Text(f"  {hop.source}: {told}{hop.why}", style="yellow"))
+                prefix = "used, but: " if hop.ok else ""
+                parts.append(Text(f"  {hop.source}: {prefix}{hop.why}", style="yellow"))
     return Group(*parts)
 
 

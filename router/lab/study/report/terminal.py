@@ -123,12 +123,12 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
         if lost:
             reasons = ", ".join(f"{n:,} {why}" for why, n in figures["shed_reasons"].items())
             also = f"{figures['failed']:,} lost with their replica" if figures["failed"] else ""
-            told = "; ".join(part for part in (reasons, also) if part)
-            found.append(f"{name}: {lost:,} of {figures['requests']:,} not answered ({told})")
+            detail = "; ".join(part for part in (reasons, also) if part)
+            found.append(f"{name}: {lost:,} of {figures['requests']:,} not answered ({detail})")
         relaxed = {rung: n for rung, n in figures["relaxed"].items() if n}
         if relaxed:
-            told = ", ".join(f"{rung} {n:,} times" for rung, n in relaxed.items())
-            found.append(f"{name}: nothing was feasible, so the ladder dropped: {told}")
+            detail = ", ".join(f"{rung} {n:,} times" for rung, n in relaxed.items())
+            found.append(f"{name}: nothing was feasible, so the ladder dropped: {detail}")
         if not figures["regret"]["valid"]:
             found.append(
                 f"* {name}: not all of the work, or not within its budgets: its grams may lie "
