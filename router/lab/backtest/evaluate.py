@@ -24,7 +24,7 @@ PLOT: Final = "mape.png"
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class BacktestResult:
     """All scores, in the order of the file's grid zones, and the paths written."""
 
     file: str
@@ -50,7 +50,7 @@ def evaluate(
     every: int = 1,
     out: Path | None = None,
     progress: Callable[[str, float], None] = lambda zone, share: None,
-) -> Evaluation:
+) -> BacktestResult:
     """Backtest every zone of ``data`` from ``train_until`` (unix seconds) to its end.
 
     ``every``: an origin every so many hours. ``out``: folder for metrics.csv, regret.csv,
@@ -85,7 +85,7 @@ def evaluate(
             runs.append(run)
     regrets = regret(runs)
     written = _write(out, scores, regrets) if out is not None else ()
-    return Evaluation(
+    return BacktestResult(
         data.name,
         series.grid_zones,
         (series.first_h + int(origins[0])) * _HOUR_S,
@@ -144,4 +144,4 @@ def _write(out: Path, scores: Sequence[Score], regrets: Sequence[Regret]) -> tup
     return tuple(written)
 
 
-__all__ = ["HORIZONS_H", "Evaluation", "evaluate", "parse_zones"]
+__all__ = ["HORIZONS_H", "BacktestResult", "evaluate", "parse_zones"]

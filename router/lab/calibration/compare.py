@@ -28,7 +28,7 @@ from router.lab.calibration.live_sample import MOST_RPS, LiveSample, sample
 from router.lab.calibration.signal_table import longer, signal_table
 from router.lab.loopback.client import CallOptions
 from router.lab.loopback.ending import cancel_on_sigterm
-from router.lab.loopback.live import LiveInputs, LiveResult, LiveSpec, LiveView, run_live
+from router.lab.loopback.live import LiveInputs, LiveResult, LiveRunSpec, LiveView, run_live
 from router.lab.loopback.settle import actual, settled
 from router.lab.replay.records import FleetEnergy, Record
 from router.lab.replay.timed import Period
@@ -96,7 +96,7 @@ def central(
     return [ordered[middle], *ordered[:middle], *ordered[middle + 1 :]]
 
 
-async def _run_live(spec: LiveSpec, out: Path) -> LiveResult:
+async def _run_live(spec: LiveRunSpec, out: Path) -> LiveResult:
     cancel_on_sigterm()
     return await run_live(spec, out)
 
@@ -138,7 +138,9 @@ def _compare(
     )
 
 
-def _spec(simulation: Simulation, loaded: config.Config, chosen: LiveSample, say: Tell) -> LiveSpec:
+def _spec(
+    simulation: Simulation, loaded: config.Config, chosen: LiveSample, say: Tell
+) -> LiveRunSpec:
     zones = {region.grid_zone for region in loaded.fleet.regions.values()}
     truth = actual(longer(simulation.actual), sorted(zones), simulation.carbon_signal)
 
@@ -155,7 +157,7 @@ def _spec(simulation: Simulation, loaded: config.Config, chosen: LiveSample, say
             )
 
     # No deadline: it would be a latency budget that the scenario does not have.
-    return LiveSpec(
+    return LiveRunSpec(
         loaded, chosen.period, CallOptions(None, _STREAM_EVERY), prepare, show, probes=True
     )
 

@@ -14,7 +14,7 @@ from router.lab.demo.grid import Grid, replay_sources
 from router.lab.demo.progress import DayProgress
 from router.lab.loopback.children import free_ports
 from router.lab.loopback.client import CallerCounts, CallOptions
-from router.lab.loopback.live import LiveInputs, LiveSpec, LiveView, run_live
+from router.lab.loopback.live import LiveInputs, LiveRunSpec, LiveView, run_live
 from router.lab.loopback.watch import GridReading
 from router.lab.replay.records import FleetEnergy
 from router.lab.replay.timed import Period, TimedRequest
@@ -60,7 +60,9 @@ async def run_day(out: Path, seconds: float, seed: int, console: Console) -> Liv
         await progress.run(console, view.start)
 
     options = CallOptions(_DEADLINE_S, demo_fleet.STREAM_EVERY)
-    done = await run_live(LiveSpec(loaded, demo_fleet.period(seconds), options, prepare, show), out)
+    done = await run_live(
+        LiveRunSpec(loaded, demo_fleet.period(seconds), options, prepare, show), out
+    )
     return LiveDay(
         loaded, done.period, done.inputs.requests, grids[0], done.counts, done.readings, done.drawn,
         done.cpu_s,

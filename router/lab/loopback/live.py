@@ -49,7 +49,7 @@ class LiveView(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class LiveSpec:
+class LiveRunSpec:
     """What is to be run. ``config``: every endpoint emulated, with metrics, on loopback, and a
     replay clock that reaches the start of ``nominal`` after LEAD_S.
 
@@ -88,7 +88,7 @@ class LiveResult(NamedTuple):
     added_ms: Sequence[float]
 
 
-async def run_live(spec: LiveSpec, out: Path) -> LiveResult:
+async def run_live(spec: LiveRunSpec, out: Path) -> LiveResult:
     """Start the fleet and the gateway, send the requests, stop everything; logs go to ``out``.
 
     Raises ChildError when a process fails; then, and when cancelled, nothing is left running.
@@ -107,7 +107,7 @@ async def run_live(spec: LiveSpec, out: Path) -> LiveResult:
 
 
 async def _drive(
-    spec: LiveSpec, session: aiohttp.ClientSession, started: Sequence[Child]
+    spec: LiveRunSpec, session: aiohttp.ClientSession, started: Sequence[Child]
 ) -> LiveResult:
     loop = asyncio.get_running_loop()
     target = f"127.0.0.1:{_port(spec.config.settings.server.listen)}"
