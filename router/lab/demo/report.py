@@ -15,6 +15,7 @@ from rich.text import Text
 from router.lab.demo import fleet as demo_fleet
 from router.lab.demo.day import Day, by_region, intensity_range, saving
 from router.lab.replay.records import Record, RecordedRun, Summary, summarise
+from router.unknown import or_dash, plain_values
 
 SLO_TOLERANCE = 0.005
 BUSY_GAP = 0.03
@@ -221,22 +222,18 @@ def _unequal(day: Day) -> list[str]:
 def _figures(part: Summary) -> list[str]:
     return [
         _ms(part.e2e_p95_ms),
-        _number(part.j_per_request, "{:.0f}"),
-        _number(part.g_per_request * 1e3, "{:.1f}"),
+        or_dash(part.j_per_request, "{:.0f}"),
+        or_dash(part.g_per_request * 1e3, "{:.1f}"),
         _percent(part.met, 1),
     ]
 
 
 def _ms(value: float) -> str:
-    return _number(value, "{:.0f} ms")
+    return or_dash(value, "{:.0f} ms")
 
 
 def _percent(value: float, digits: int = 0) -> str:
-    return _number(value * 100.0, f"{{:.{digits}f}}%")
-
-
-def _number(value: float, pattern: str) -> str:
-    return "-" if math.isnan(value) else pattern.format(value)
+    return or_dash(value * 100.0, f"{{:.{digits}f}}%")
 
 
 def as_json(day: Day) -> dict[str, Any]:
@@ -260,14 +257,10 @@ def as_json(day: Day) -> dict[str, Any]:
 
 
 def _run_json(run: RecordedRun) -> dict[str, Any]:
-    summary = {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in run.summary()._asdict().items()
-    }
     fleet = None if run.fleet is None else asdict(run.fleet)
     return {
         "policy": run.policy,
-        **summary,
+        **plain_values(run.summary()),
         "refused": dict(run.refused),
         "shares": run.shares(),
         "fleet": fleet,

@@ -19,6 +19,7 @@ from router.lab.sim.scenario.assemble import BASELINES
 from router.lab.study.execute import Study
 from router.lab.study.input_files import policy_values, profiles
 from router.lab.study.report.disclosures import assumptions, kinds, notices
+from router.unknown import plain_values
 
 FORMAT: Final = "carbon-router/simulate/1"
 QUANTILES: Final = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -89,20 +90,7 @@ def summarise(study: Study) -> dict[str, Any]:
 
 def dumps(summary: Mapping[str, Any]) -> str:
     """The bytes of ``summary.json``: sorted keys, no NaN."""
-    return json.dumps(plain(summary), indent=2, sort_keys=True, allow_nan=False) + "\n"
-
-
-def plain(value: Any) -> Any:
-    """Figures that are unknown or unbounded become None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return json.dumps(plain_values(summary), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _nothing_to_do(study: Study) -> list[str]:

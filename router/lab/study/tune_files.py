@@ -23,6 +23,7 @@ from router.lab.sim.tune.search import Search, front
 from router.lab.sim.tune.train_test import DAY_S
 from router.lab.sim.tune.values import Trial
 from router.lab.study.tuning import Tuning
+from router.unknown import or_dash
 
 _MARK: Final = "# Tuned by carbon-router "
 _ALWAYS: Final = ("gco2e", "gco2e_consequential", "slo", "completed", "ttft_p95_ms", "e2e_p95_ms")
@@ -179,9 +180,7 @@ def changes_text(tuning: Tuning, best: Trial) -> str:
 
 def figure_text(name: str, value: float) -> str:
     """A figure with as many digits as are worth reading."""
-    if math.isnan(value):
-        return "-"
-    return f"{value:.4f}" if FIGURES[name].share else f"{value:.5g}"
+    return or_dash(value, "{:.4f}" if FIGURES[name].share else "{:.5g}")
 
 
 def _grid(tuning: Tuning) -> str:

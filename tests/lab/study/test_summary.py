@@ -13,7 +13,7 @@ from router.lab.sim.histogram import BINS, Histogram
 from router.lab.sim.result import FleetAccount, PolicyResult, RegionSums
 from router.lab.study.report.comparisons import _distribution
 from router.lab.study.report.terminal import warnings
-from router.lab.study.summary import dumps, nearest_rank, plain, regrets, saving
+from router.lab.study.summary import dumps, nearest_rank, regrets, saving
 
 NOBODY = Histogram(np.zeros(BINS, np.int64))
 
@@ -97,10 +97,6 @@ def test_json_has_no_nan_and_sorted_keys() -> None:
     text = dumps({"b": math.nan, "a": [np.float64(1.5), np.int64(2), math.inf], 3: (True, None)})
     assert json.loads(text) == {"3": [True, None], "a": [1.5, 2, None], "b": None}
     assert list(json.loads(text)) == ["3", "a", "b"]
-
-
-def test_plain_keeps_what_is_known() -> None:
-    assert plain({"x": (0.0, -1.5, "nan")}) == {"x": [0.0, -1.5, "nan"]}
 
 
 def test_nearest_rank() -> None:
