@@ -15,8 +15,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from router.errors import ConfigError
-from router.extras import missing
+from router.extras import need
 from router.lab.sim.result import Columns, RowNames
 
 if TYPE_CHECKING:
@@ -48,11 +47,8 @@ def folder_of(policy: str) -> str:
 
 def require_pyarrow() -> None:
     """Raises ConfigError naming the extra when Parquet cannot be written."""
-    try:
+    with need("parquet", "writing rows", file="--out", otherwise="pass --no-rows"):
         import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        fix = missing("writing rows", "parquet", "pass --no-rows")
-        raise ConfigError("--out", [("", fix)]) from error
 
 
 class ParquetSink:

@@ -15,8 +15,8 @@ from router.config import format_time
 from router.config.document import parse
 from router.config.free import value_of
 from router.config.policy import PolicySchema
-from router.errors import CarbonRouterError, ConfigError
-from router.extras import missing
+from router.errors import CarbonRouterError
+from router.extras import need
 from router.lab.sim.simulation import Simulation
 from router.lab.sim.tune.figures import FIGURES, Figures
 from router.lab.sim.tune.search import Search, front
@@ -32,11 +32,8 @@ _WIDTH: Final = 96
 
 def require_matplotlib() -> None:
     """Raises ConfigError naming the extra when the front could not be drawn."""
-    try:
+    with need("plots", "the Pareto plot", file="tune"):
         import matplotlib  # noqa: F401
-    except ImportError as error:
-        fix = missing("the Pareto plot", "plots")
-        raise ConfigError("tune", [("", fix)]) from error
 
 
 def write_trials(found: Search, best: Trial | None, path: Path) -> None:

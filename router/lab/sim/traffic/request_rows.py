@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.errors import ConfigError, TraceError
-from router.extras import missing
+from router.errors import TraceError
+from router.extras import need
 
 # A log of requests has `TIME` instead of `ARRIVAL`: UTC, for an hour of another day than the
 # scenario's.
@@ -113,12 +113,9 @@ def _parsed(cells: Sequence[str], places: Sequence[int], name: str, path: Path) 
 
 
 def _parquet(path: Path, columns: Callable[[Sequence[str]], None]) -> Iterator[RequestRows]:
-    try:
+    with need("parquet", "reading Parquet", file=str(path), otherwise="use CSV"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        fix = missing("reading Parquet", "parquet", "use CSV")
-        raise ConfigError(str(path), [("", fix)]) from error
     try:
         file = pyarrow.parquet.ParquetFile(path)
         names = file.schema_arrow.names

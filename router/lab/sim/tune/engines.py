@@ -20,7 +20,7 @@ from typing import Any
 
 from router import __version__
 from router.errors import CarbonRouterError, ConfigError
-from router.extras import missing
+from router.extras import need
 from router.lab.sim.engine.run import Progress, simulate
 from router.lab.sim.tune.figures import Figures, figures
 from router.lab.sim.tune.search import Evaluation, Evaluator
@@ -129,11 +129,8 @@ class OnRay:
     """
 
     def __init__(self, spans: Spans, jobs: int, environment: Mapping[str, str]) -> None:
-        try:
+        with need("ray", "--engine ray", file="tune", key="--engine"):
             self._ray: Any = importlib.import_module("ray")
-        except ImportError as error:
-            fix = missing("--engine ray", "ray")
-            raise ConfigError("tune", [("--engine", fix)]) from error
         ray = self._ray
         options: dict[str, Any] = {"num_cpus": jobs, "include_dashboard": False}
         if environment.get("RAY_ADDRESS"):

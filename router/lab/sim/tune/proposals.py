@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from router.config.free import FreeSchema
-from router.errors import ConfigError
-from router.extras import missing
+from router.extras import need
 from router.lab.sim.tune.values import Goal, Trial
 
 _DIGITS: Final = 4
@@ -22,11 +21,8 @@ class Proposals:
     """What to try next. Raises ConfigError without optuna."""
 
     def __init__(self, free: Mapping[str, FreeSchema], goal: Goal) -> None:
-        try:
+        with need("sim", "tuning", file="tune"):
             import optuna
-        except ImportError as error:
-            fix = missing("tuning", "sim")
-            raise ConfigError("tune", [("", fix)]) from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._free = free
         self._minimise = goal.minimise
