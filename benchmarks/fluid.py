@@ -25,10 +25,10 @@ from router.lab.sim.bound.run import bound, regret
 from router.lab.sim.engine.run import simulate
 from router.lab.sim.fluid.demand import gather
 from router.lab.sim.fluid.run import run_fluid
-from router.lab.sim.grid.signal_columns import outlook
+from router.lab.sim.grid.signal_columns import signal_columns
 from router.lab.sim.scenario.loading import load
 from router.lab.sim.simulation import Simulation
-from router.lab.sim.tune.span import cut
+from router.lab.sim.tune.train_test import window
 
 POLICIES = ("carbon-first", "latency-first", "least-loaded", "round-robin", "static-greenest")
 
@@ -42,7 +42,7 @@ def year(wanted: argparse.Namespace, console: Console) -> None:
     text = text.replace("load: 0.5", f"mean_rps: {rps:.6f}")
     simulation = _load(text, wanted)
     began = time.process_time()
-    outlook(simulation.signal, simulation.start, simulation.start + simulation.duration_s)
+    signal_columns(simulation.signal, simulation.start, simulation.start + simulation.duration_s)
     console.print(f"carbon signal: {time.process_time() - began:.1f} s", highlight=False)
     began = time.process_time()
     demand = gather(simulation, wanted.slot_s)
@@ -86,7 +86,7 @@ def agree(wanted: argparse.Namespace, console: Console) -> None:
 
 
 def _agree(whole: Simulation, title: str, wanted: argparse.Namespace, console: Console) -> None:
-    simulation = replace(cut(whole, 0.0, wanted.hours * 3600.0), warm_up_s=0.0)
+    simulation = replace(window(whole, 0.0, wanted.hours * 3600.0), warm_up_s=0.0)
     demand = gather(simulation, wanted.slot_s)
     least = bound(simulation, simulation.policies[0]).busy_g if wanted.bound else 0.0
     out = Table(title=title, title_justify="left")

@@ -227,12 +227,12 @@ def main() -> None:
             before = time.process_time()
             toy(traffic.arrival_s, tokens, wanted.endpoints)
             between = time.process_time()
-            outcome = simulate(simulation, policy())
+            result = simulate(simulation, policy())
             after = time.process_time()
             best["toy"] = min(best["toy"], between - before)
             best["engine"] = min(best["engine"], after - between)
-        if outcome.completed != wanted.requests:
-            raise SystemExit(f"{outcome.completed} of {wanted.requests} requests were answered")
+        if result.completed != wanted.requests:
+            raise SystemExit(f"{result.completed} of {wanted.requests} requests were answered")
         rates = {name: wanted.requests / seconds for name, seconds in best.items()}
         verdict = "met" if rates["engine"] >= TARGET else "MISSED"
         out.add_row(

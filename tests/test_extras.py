@@ -4,7 +4,10 @@ import re
 import tomllib
 from pathlib import Path
 
-from router.extras import EXTRAS, missing
+import pytest
+
+from router.errors import ConfigError
+from router.extras import EXTRAS, missing, need
 
 ROOT = Path(__file__).parents[1]
 OPTIONAL = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -32,3 +35,21 @@ def test_a_hint_says_what_for_and_how_to_get_it():
         "the bound needs scipy and optuna: pip install 'carbon-router[sim]'"
     )
     assert missing("rows", "parquet", "use CSV").endswith("'carbon-router[parquet]', or use CSV")
+
+
+def test_what_is_not_installed_is_an_error_of_the_operators_file_or_option():
+    with (
+        pytest.raises(ConfigError) as refused,
+        need("parquet", "rows", file="a.csv", key="--out", otherwise="use CSV"),
+    ):
+        import carbon_router_has_no_such_module  # noqa: F401
+    fix = "rows needs pyarrow: pip install 'carbon-router[parquet]', or use CSV"
+    assert (refused.value.file, refused.value.problems) == ("a.csv", (("--out", fix),))
+
+
+def test_what_is_installed_is_imported_and_other_errors_pass():
+    with need("parquet", "rows", file="a.csv"):
+        import math
+    assert math.inf
+    with pytest.raises(ZeroDivisionError), need("parquet", "rows", file="a.csv"):
+        print(1 / 0)

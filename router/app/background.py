@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from router.app.runtime import Runtime
 from router.contract import Clock, LoadSource, Rng
-from router.load.poller import LoadPoller, PollTimes
+from router.load.poller import LoadPoller, ScrapeTimes
 from router.telemetry.metrics import Metrics
 
 _TICK_S = 0.1
@@ -87,7 +87,7 @@ class Rounds:
                 runtime.take_load,
                 self._clock,
                 self._rng,
-                PollTimes(settings.scrape_s, settings.timeout_ms / 1e3),
+                ScrapeTimes(settings.scrape_s, settings.timeout_ms / 1e3),
                 lambda endpoint, _: self._metrics.scrape_failed(endpoint),
             )
             async with asyncio.TaskGroup() as group:

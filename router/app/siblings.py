@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from router.peers.beats import BeatWatch
-from router.peers.rows import PARENT, Phase, Reload, Rows
+from router.peers.rows import PARENT, Phase, ProcessRows, Reload
 from router.telemetry.admin import Liveness, Reason
 
 # A slow one is not worth a word yet.
@@ -18,7 +18,7 @@ _PARENT_STILL_S: Final = 15.0
 class Siblings:
     """The other processes of a gateway, as worker ``row`` sees them in their shared rows."""
 
-    def __init__(self, rows: Rows, row: int) -> None:
+    def __init__(self, rows: ProcessRows, row: int) -> None:
         self._rows = rows
         self._others = [r for r in range(rows.size.workers + 1) if r not in (PARENT, row)]
         self._watch = BeatWatch(rows.beats, (PARENT, *self._others))

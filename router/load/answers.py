@@ -80,8 +80,8 @@ def failure_in_stream(message: bytes) -> UpstreamError | None:
         return _no_answer(message)
     if start + size > len(message):
         return _no_answer(message)
-    told = message[start : start + size].decode(errors="replace")
-    return UpstreamInternalError(told, code="UNKNOWN") if told else None
+    text = message[start : start + size].decode(errors="replace")
+    return UpstreamInternalError(text, code="UNKNOWN") if text else None
 
 
 def _no_answer(message: bytes) -> UpstreamError:

@@ -112,7 +112,7 @@ def _scanner(engine: Engine) -> _Scanner:
 _SCANNERS = {name: _scanner(engine) for name, engine in ENGINES.items()}
 
 
-class Dropped(NamedTuple):
+class DroppedSamples(NamedTuple):
     """Samples of a page that could not be used; ``example``: the first of them."""
 
     samples: int
@@ -131,7 +131,7 @@ class PageScan:
         scanner = _SCANNERS.get(engine)
         if scanner is None:
             raise DataError(f"unknown engine {engine!r}: use one of {', '.join(sorted(ENGINES))}")
-        self.dropped = Dropped(0, "")
+        self.dropped = DroppedSamples(0, "")
         self._name = engine
         self._scanner = scanner
         # Per gauge on the page: by the labels of whoever has requests of its own, the value.
@@ -156,8 +156,8 @@ class PageScan:
             self._lines.add(line)
             name, tail = line
             if len(self._lines) > MOST_SAMPLES:
-                told = f"{name.decode()} and such: is the URL that of one server?"
-                raise DataError(f"over {MOST_SAMPLES} samples of {told}")
+                names = f"{name.decode()} and such: is the URL that of one server?"
+                raise DataError(f"over {MOST_SAMPLES} samples of {names}")
             self._take_sample(name, tail)
 
     def load(self, now: float) -> Load:
@@ -203,8 +203,8 @@ class PageScan:
                 who = _owner(labels, pairs)
                 values[who] = max(value, values.get(who, 0.0))
             elif match is not None:
-                told = match[2][:32].decode("utf-8", "replace")
-                self._drop(f"{gauge.name} must be a number from 0 to {ceiling:g}, got {told!r}")
+                shown = match[2][:32].decode("utf-8", "replace")
+                self._drop(f"{gauge.name} must be a number from 0 to {ceiling:g}, got {shown!r}")
 
     def _found(self, alternatives: tuple[Gauge, ...]) -> list[float] | None:
         """The usable values of the first gauge that is on the page; None when none is."""
@@ -212,7 +212,7 @@ class PageScan:
         return None if gauge is None else list(self._values[gauge].values())
 
     def _drop(self, why: str) -> None:
-        self.dropped = Dropped(self.dropped.samples + 1, self.dropped.example or why)
+        self.dropped = DroppedSamples(self.dropped.samples + 1, self.dropped.example or why)
 
 
 def scan(body: bytes, engine: str, now: float) -> Load:

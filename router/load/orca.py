@@ -38,7 +38,7 @@ class MalformedReportError(ValueError):
     """The value is no report. OrcaReader turns it into UNREADABLE and a count."""
 
 
-class Figures(NamedTuple):
+class OrcaMetrics(NamedTuple):
     """The two maps of a report that may hold energy, by metric name."""
 
     request_cost: dict[bytes, float]
@@ -65,7 +65,9 @@ class OrcaReader:
                 return self._parse(parse_text, value)
         return NOTHING
 
-    def _parse(self, parse: Callable[[str | bytes], Figures], value: str | bytes) -> BackendReport:
+    def _parse(
+        self, parse: Callable[[str | bytes], OrcaMetrics], value: str | bytes
+    ) -> BackendReport:
         before = self.malformed
         try:
             figures = parse(value)
@@ -84,7 +86,7 @@ class OrcaReader:
             self.malformed > before,
         )
 
-    def _figure(self, figures: Figures, key: bytes) -> float:
+    def _figure(self, figures: OrcaMetrics, key: bytes) -> float:
         value = figures.request_cost.get(key)
         if value is None:
             value = figures.named_metrics.get(key)
@@ -101,7 +103,7 @@ class OrcaReader:
             self._on_malformed()
 
 
-def parse_binary(value: str | bytes) -> Figures:
+def parse_binary(value: str | bytes) -> OrcaMetrics:
     """A serialized OrcaLoadReport; a str is its base64 form (as HTTP carries it).
 
     Raises MalformedReportError. Repeated keys: the last one counts, as in protobuf.
@@ -109,7 +111,7 @@ def parse_binary(value: str | bytes) -> Figures:
     data = _unbase64(value) if isinstance(value, str) else value
     if len(data) > MAX_BYTES:
         raise MalformedReportError("too long")
-    figures = Figures({}, {})
+    figures = OrcaMetrics({}, {})
     for number, wire, payload in _fields(data):
         if wire == _BYTES and number in (_REQUEST_COST, _NAMED_METRICS):
             key, figure = _entry(payload)
@@ -119,7 +121,7 @@ def parse_binary(value: str | bytes) -> Figures:
     return figures
 
 
-def parse_text(value: str | bytes) -> Figures:
+def parse_text(value: str | bytes) -> OrcaMetrics:
     """``TEXT map.name=1.5, ...``, ``JSON {"map": {"name": 1.5}}`` or ``BIN base64``.
 
     Raises MalformedReportError.
@@ -140,8 +142,8 @@ def parse_text(value: str | bytes) -> Figures:
     raise MalformedReportError("form must be TEXT, JSON or BIN")
 
 
-def _parse_pairs(text: str) -> Figures:
-    figures = Figures({}, {})
+def _parse_pairs(text: str) -> OrcaMetrics:
+    figures = OrcaMetrics({}, {})
     maps = {"request_cost": figures.request_cost, "named_metrics": figures.named_metrics}
     for pair in text.split(","):
         if not pair.strip():
@@ -159,14 +161,14 @@ def _parse_pairs(text: str) -> Figures:
     return figures
 
 
-def _parse_json(text: str) -> Figures:
+def _parse_json(text: str) -> OrcaMetrics:
     try:
         report = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise MalformedReportError("not JSON") from error
     if not isinstance(report, dict):
         raise MalformedReportError("not a JSON object")
-    return Figures(
+    return OrcaMetrics(
         _json_map(report, "request_cost", "requestCost"),
         _json_map(report, "named_metrics", "namedMetrics"),
     )

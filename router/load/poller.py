@@ -21,14 +21,14 @@ OnFailure = Callable[[str, Exception], None]
 JITTER = 0.1
 
 
-class Reading(NamedTuple):
+class LoadReading(NamedTuple):
     """The last load that an endpoint told, and ``read_at`` on the monotonic clock."""
 
     load: Load
     read_at: float
 
 
-class PollTimes(NamedTuple):
+class ScrapeTimes(NamedTuple):
     """Cadence of one endpoint's polls, and how long one may take, both in seconds."""
 
     interval_s: float
@@ -60,7 +60,7 @@ class LoadPoller:
         on_load: OnLoad,
         clock: Clock,
         rng: Rng,
-        times: PollTimes,
+        times: ScrapeTimes,
         on_failure: OnFailure | None = None,
     ) -> None:
         """``on_failure(endpoint name, error)``: called for every poll that failed, to count it.
@@ -74,7 +74,7 @@ class LoadPoller:
         self._rng = rng
         self._times = times
         self._on_failure = on_failure
-        self._readings: dict[str, Reading] = {}
+        self._readings: dict[str, LoadReading] = {}
         self._failing: set[str] = set()
 
     async def run(self) -> None:
@@ -110,7 +110,7 @@ class LoadPoller:
             self._failed(name, error)
         else:
             # The age counts from before the scrape: the server may have answered at any time since.
-            self._readings[name] = Reading(load, started)
+            self._readings[name] = LoadReading(load, started)
             if name in self._failing:
                 self._failing.discard(name)
                 _log.info("endpoint tells its load again", extra={"endpoint": name})

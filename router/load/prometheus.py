@@ -9,7 +9,7 @@ from collections.abc import Callable
 import aiohttp
 
 from router.errors import DataError
-from router.load.exposition import Dropped, PageScan
+from router.load.exposition import DroppedSamples, PageScan
 from router.model import Endpoint, Load
 
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
@@ -77,7 +77,7 @@ class PrometheusLoad:
         self._tell(endpoint.name, page.dropped)
         return load
 
-    def _tell(self, endpoint: str, dropped: Dropped) -> None:
+    def _tell(self, endpoint: str, dropped: DroppedSamples) -> None:
         """Count unusable samples; a line of the log when they begin, and one when they end."""
         if dropped.samples:
             self._on_dropped(endpoint, dropped.samples)
@@ -85,8 +85,8 @@ class PrometheusLoad:
             return
         if dropped.samples:
             self._lacking.add(endpoint)
-            told = f"{dropped.samples} unusable samples: {dropped.example}"
-            _log.warning("endpoint's metrics page has %s", told, extra={"endpoint": endpoint})
+            unusable = f"{dropped.samples} unusable samples: {dropped.example}"
+            _log.warning("endpoint's metrics page has %s", unusable, extra={"endpoint": endpoint})
         else:
             self._lacking.discard(endpoint)
             _log.info("endpoint's metrics page is usable again", extra={"endpoint": endpoint})

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from router.core.board import Board
 from router.core.seat import Seat
-from router.peers.rows import PARENT, Rows, name_key
+from router.peers.rows import PARENT, ProcessRows, name_key
 
 # What the others hold is read anew at most this often; claims look for themselves.
 _REFRESH_S: Final = 0.001
@@ -29,7 +29,7 @@ class PeerLoads:
     ``row``: this worker's. A seat beyond the size of the rows knows its own requests alone.
     """
 
-    def __init__(self, rows: Rows, row: int) -> None:
+    def __init__(self, rows: ProcessRows, row: int) -> None:
         self._rows = rows
         self._row = row
         self._others = [r for r in range(rows.size.workers + 1) if r not in (PARENT, row)]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from router.contract import Clock
 from router.peers.pins import SharedPins, pins_nbytes
-from router.peers.rows import Rows, RowsSize
+from router.peers.rows import ProcessRows, ProcessRowsSize
 
 # Untouched memory costs nothing, so there is room for any fleet.
 _ENDPOINTS: Final = 32_768
@@ -26,11 +26,11 @@ class SharedMemory:
     def __init__(self, workers: int, descriptor: int | None = None) -> None:
         """``descriptor``: of memory that another process made; None to make it."""
         self._workers = workers
-        size = RowsSize(workers, _ENDPOINTS)
+        size = ProcessRowsSize(workers, _ENDPOINTS)
         nbytes = size.nbytes + pins_nbytes(_SEQUENCES)
         self._descriptor = _anonymous(nbytes) if descriptor is None else descriptor
         view = memoryview(mmap.mmap(self._descriptor, nbytes))
-        self.rows = Rows(view[: size.nbytes], size)
+        self.rows = ProcessRows(view[: size.nbytes], size)
         self._pins = view[size.nbytes :]
 
     def pins(self, clock: Clock) -> SharedPins:

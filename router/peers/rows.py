@@ -39,7 +39,7 @@ class Reload(IntEnum):
     REFUSED = 2
 
 
-class RowsSize(NamedTuple):
+class ProcessRowsSize(NamedTuple):
     """How many processes, the parent not counted, and endpoints of each there is room for."""
 
     workers: int
@@ -47,7 +47,7 @@ class RowsSize(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that `Rows` needs."""
+        """Bytes that `ProcessRows` needs."""
         per_row = _HEADER + self.endpoints + 2 * (self.endpoints + 1)
         return (self.workers + 1) * per_row * _CELL_BYTES
 
@@ -58,7 +58,7 @@ def name_key(*names: str) -> int:
     return int.from_bytes(digest, "little") or 1
 
 
-class Rows:
+class ProcessRows:
     """Every row, over zeroed memory of ``size.nbytes`` that is aligned to eight bytes.
 
     ``keys`` (rows, endpoints): endpoints by `name_key`, 0 after the last. ``counts`` and ``caps``
@@ -66,7 +66,7 @@ class Rows:
     tolerates, 0 for any; their last column stands for an endpoint that a row does not have.
     """
 
-    def __init__(self, buffer: memoryview | bytearray, size: RowsSize) -> None:
+    def __init__(self, buffer: memoryview | bytearray, size: ProcessRowsSize) -> None:
         self.size = size
         rows, wide = size.workers + 1, size.endpoints + 1
         at = 0

@@ -79,18 +79,18 @@ def row_of(receipt: Receipt, settings: RequestFileSettings) -> list[str]:
 class RequestFile:
     """Takes receipts on the event loop and writes them in a thread of its own.
 
-    ``told``: given how many rows were written and how many lost; called from both threads.
+    ``on_rows``: called with how many rows were written and how many lost, from both threads.
     """
 
     def __init__(
         self,
         settings: RequestFileSettings | None,
         rng: Rng,
-        told: Callable[[int, int], None],
+        on_rows: Callable[[int, int], None],
         max_rows: int = _MAX_ROWS,
     ) -> None:
         self._rng = rng
-        self._told = told
+        self._on_rows = on_rows
         self._queue: queue.Queue[_Row | None] = queue.Queue(max_rows)
         self._thread: threading.Thread | None = None
         self._settings: RequestFileSettings | None = None
@@ -118,7 +118,7 @@ class RequestFile:
         try:
             self._queue.put_nowait(_Row(receipt, settings, file))
         except queue.Full:
-            self._told(0, 1)
+            self._on_rows(0, 1)
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write out what is queued, giving up after ``timeout_s`` on a disk that has stalled."""
@@ -159,11 +159,11 @@ class RequestFile:
         try:
             file.append("".join(_line(row_of(one.receipt, one.settings)) for one in rows))
         except (OSError, ValueError, OverflowError) as error:
-            self._told(0, len(rows))
+            self._on_rows(0, len(rows))
             if not failing:
                 _log.error("requests are not written to %s: %s", file.path, error)
             return True
-        self._told(len(rows), 0)
+        self._on_rows(len(rows), 0)
         return False
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple, TypeAlias
 
 from router.core.health import State
 from router.model import Intensity, Load
+from router.unknown import or_none
 
 
 class RegionView(NamedTuple):
@@ -57,7 +57,7 @@ def as_json(view: FleetView) -> dict[str, Json]:
     return {
         "now": view.now,
         "policy": view.policy,
-        "snapshot": {"version": view.snapshot_version, "age_s": _figure(view.snapshot_age_s)},
+        "snapshot": {"version": view.snapshot_version, "age_s": or_none(view.snapshot_age_s)},
         "regions": [_region(region, view.now) for region in view.regions],
         "endpoints": [_endpoint(endpoint) for endpoint in view.endpoints],
     }
@@ -99,13 +99,9 @@ def _endpoint(endpoint: EndpointView) -> Json:
         "load": None
         if load is None
         else {
-            "running": _figure(load.running),
-            "queued": _figure(load.queued),
-            "kv_fraction": _figure(load.kv_fraction),
-            "age_s": _figure(endpoint.load_age_s),
+            "running": or_none(load.running),
+            "queued": or_none(load.queued),
+            "kv_fraction": or_none(load.kv_fraction),
+            "age_s": or_none(endpoint.load_age_s),
         },
     }
-
-
-def _figure(value: float) -> float | None:
-    return value if math.isfinite(value) else None

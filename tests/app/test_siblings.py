@@ -3,15 +3,15 @@
 import pytest
 
 from router.app.siblings import Siblings
-from router.peers.rows import PARENT, Phase, Reload, Rows, RowsSize
+from router.peers.rows import PARENT, Phase, ProcessRows, ProcessRowsSize, Reload
 
 
 class Gateway:
     """Three workers; the first one looks."""
 
     def __init__(self):
-        size = RowsSize(3, 1)
-        self.rows = Rows(bytearray(size.nbytes), size)
+        size = ProcessRowsSize(3, 1)
+        self.rows = ProcessRows(bytearray(size.nbytes), size)
         self.siblings = Siblings(self.rows, 1)
         self.now = 0.0
         for row in range(4):

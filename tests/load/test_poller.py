@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import DataError
-from router.load.poller import JITTER, LoadPoller, PollTimes, pause_s
+from router.load.poller import JITTER, LoadPoller, ScrapeTimes, pause_s
 from router.model import Endpoint, Load
 
-TIMES = PollTimes(interval_s=0.002, timeout_s=0.02)
+TIMES = ScrapeTimes(interval_s=0.002, timeout_s=0.02)
 
 
 class FakeClock:

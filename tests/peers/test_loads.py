@@ -13,7 +13,7 @@ from router.core.layout import Layout
 from router.core.lease import Lease
 from router.model import Outcome
 from router.peers.loads import PeerLoads
-from router.peers.rows import Rows, RowsSize
+from router.peers.rows import ProcessRows, ProcessRowsSize
 from tests.factories import endpoint, fleet, health_settings
 
 NAMES = ["a", "b", "c", "d"]
@@ -23,8 +23,8 @@ CAP = 4
 
 
 def rows_of(workers=WORKERS, endpoints=8):
-    size = RowsSize(workers, endpoints)
-    return Rows(bytearray(size.nbytes), size)
+    size = ProcessRowsSize(workers, endpoints)
+    return ProcessRows(bytearray(size.nbytes), size)
 
 
 def board_of(names, previous=None):

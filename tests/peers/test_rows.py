@@ -5,13 +5,13 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.peers.rows import PARENT, Phase, Reload, Rows, RowsSize, name_key
+from router.peers.rows import PARENT, Phase, ProcessRows, ProcessRowsSize, Reload, name_key
 
-SIZE = RowsSize(workers=2, endpoints=4)
+SIZE = ProcessRowsSize(workers=2, endpoints=4)
 
 
 def rows(memory=None):
-    return Rows(bytearray(SIZE.nbytes) if memory is None else memory, SIZE)
+    return ProcessRows(bytearray(SIZE.nbytes) if memory is None else memory, SIZE)
 
 
 @given(st.lists(st.text(), min_size=1, max_size=3))

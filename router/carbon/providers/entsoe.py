@@ -38,7 +38,7 @@ from router.errors import (
     ProviderAnswerError,
     ProviderError,
 )
-from router.extras import missing
+from router.extras import need
 from router.model import Factors
 
 BASE_URL: Final = "https://web-api.tp.entsoe.eu/api"
@@ -185,11 +185,8 @@ class Entsoe:
 
 def _areas(places: Mapping[str, str], file: str) -> dict[str, Any]:
     """entsoe-py's Area of each grid zone. Raises ConfigError."""
-    try:
+    with need("entsoe", "entsoe", file=file, key="kind"):
         area = import_module("entsoe").Area
-    except ImportError as error:
-        fix = missing("entsoe", "entsoe")
-        raise ConfigError(file, [("kind", fix)]) from error
     unknown = [
         (f"zones.{zone}", f"{place!r} is no Area of entsoe-py; write one such as DE_LU or SE_3")
         for zone, place in places.items()

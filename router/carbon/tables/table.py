@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.carbon.tables.download import Download, download_of
-from router.errors import ConfigError, TraceError
-from router.extras import missing
+from router.errors import TraceError
+from router.extras import need
 from router.model import Factors
 
 FORMAT: Final = "format: docs/config.md, Tables of intensity"
@@ -105,12 +105,9 @@ def read_parquet(
 
     The first column holds timestamps or ISO 8601 text. Raises ConfigError without pyarrow.
     """
-    try:
+    with need("parquet", "reading Parquet", file=str(path), otherwise="use CSV"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        fix = missing("reading Parquet", "parquet", "use CSV")
-        raise ConfigError(str(path), [("", fix)]) from error
     try:
         content = pyarrow.parquet.ParquetFile(path).read()
     except (pyarrow.ArrowException, OSError) as error:

@@ -10,6 +10,7 @@ from router.core.explanation import Candidate, Explanation
 from router.errors import InvalidMetadataError, MalformedRequestError
 from router.model import UNLIMITED, Budget, Decision, Endpoint, Fleet, Intensity, Request
 from router.telemetry.view import EndpointView, FleetView, RegionView
+from router.unknown import or_none
 
 
 def read_request(message: pb.RouteRequest) -> Request:
@@ -61,11 +62,6 @@ def _payload_bytes(message: pb.RouteRequest) -> int:
     return message.payload_bytes
 
 
-def _known(value: float) -> float | None:
-    """None, which leaves a field out, for what is not known."""
-    return value if math.isfinite(value) else None
-
-
 def _intensity(intensity: Intensity | None, now: float) -> pb.Intensity | None:
     if intensity is None:
         return None
@@ -97,7 +93,7 @@ def decision_message(decision: Decision, now: float) -> pb.Decision:
         region=decision.endpoint.region,
         profile=decision.served.profile.name,
         intensity=_intensity(decision.intensity, now),
-        run_g_per_kwh=_known(decision.run_g_per_kwh),
+        run_g_per_kwh=or_none(decision.run_g_per_kwh),
         rtt_ms=decision.rtt_ms,
         predicted_ttft_ms=decision.ttft_ms,
         predicted_tpot_ms=decision.tpot_ms,
@@ -105,9 +101,9 @@ def decision_message(decision: Decision, now: float) -> pb.Decision:
         latency_provenance=provenance,
         energy_j=decision.energy_j,
         energy_provenance=provenance,
-        gco2e=_known(decision.gco2e),
+        gco2e=or_none(decision.gco2e),
         latency_first_endpoint=decision.latency_first_endpoint,
-        latency_first_gco2e=_known(decision.latency_first_gco2e),
+        latency_first_gco2e=or_none(decision.latency_first_gco2e),
         relaxed=decision.relaxed,
         flags=decision.flags,
     )
@@ -122,9 +118,9 @@ def explanation_message(explanation: Explanation) -> pb.ExplainResponse:
         policy=explanation.policy,
         weights=pb.Weights(**explanation.weights._asdict()),
         quantile=explanation.quantile,
-        ttft_budget_ms=_known(explanation.budget.ttft_ms),
-        tpot_budget_ms=_known(explanation.budget.tpot_ms),
-        e2e_budget_ms=_known(explanation.budget.e2e_ms),
+        ttft_budget_ms=or_none(explanation.budget.ttft_ms),
+        tpot_budget_ms=or_none(explanation.budget.tpot_ms),
+        e2e_budget_ms=or_none(explanation.budget.e2e_ms),
         decision=None if decision is None else decision_message(decision, explanation.at),
         refusal_reason=explanation.refusal_reason,
         refusal_message=explanation.refusal,
@@ -145,7 +141,7 @@ def _candidate(candidate: Candidate, rank: int, at: float) -> pb.Candidate:
         excluded_by=candidate.excluded,
         cost=candidate.cost,
         intensity=_intensity(candidate.intensity, at),
-        run_g_per_kwh=_known(candidate.g_per_kwh),
+        run_g_per_kwh=or_none(candidate.g_per_kwh),
         pue=candidate.pue,
         rtt_ms=candidate.rtt_ms,
         delay_ms=candidate.delay_ms,
@@ -155,7 +151,7 @@ def _candidate(candidate: Candidate, rank: int, at: float) -> pb.Candidate:
         latency_provenance=provenance,
         energy_j=candidate.energy_j,
         energy_provenance=provenance,
-        gco2e=_known(candidate.gco2e),
+        gco2e=or_none(candidate.gco2e),
         premium_g=candidate.premium_g,
         profile=candidate.profile,
         batch=candidate.batch,
@@ -179,9 +175,9 @@ def endpoint_message(view: EndpointView, endpoint: Endpoint, fleet: Fleet) -> pb
         max_in_flight=endpoint.max_in_flight,
         load=load
         and pb.Load(
-            running=_known(load.running),
-            queued=_known(load.queued),
-            kv_fraction=_known(load.kv_fraction),
+            running=or_none(load.running),
+            queued=or_none(load.queued),
+            kv_fraction=or_none(load.kv_fraction),
             age_s=view.load_age_s,
         ),
     )

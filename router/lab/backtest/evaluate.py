@@ -24,7 +24,7 @@ PLOT: Final = "mape.png"
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class BacktestResult:
     """All scores, in the order of the file's grid zones, and the paths written."""
 
     file: str
@@ -50,11 +50,11 @@ def evaluate(
     every: int = 1,
     out: Path | None = None,
     progress: Callable[[str, float], None] = lambda zone, share: None,
-) -> Evaluation:
+) -> BacktestResult:
     """Backtest every zone of ``data`` from ``train_until`` (unix seconds) to its end.
 
     ``every``: an origin every so many hours. ``out``: folder for metrics.csv, regret.csv,
-    forecasts.parquet and, with matplotlib, the plot; it is created. ``progress`` is told the grid
+    forecasts.parquet and, with matplotlib, the plot; it is created. ``progress`` is given the grid
     zone at work and the share done. Raises TraceError (file, zones, dates), ConfigError.
     """
     series = choose(hourly_series(read_table(data, factors, only=grid_zones or None)), grid_zones)
@@ -85,7 +85,7 @@ def evaluate(
             runs.append(run)
     regrets = regret(runs)
     written = _write(out, scores, regrets) if out is not None else ()
-    return Evaluation(
+    return BacktestResult(
         data.name,
         series.grid_zones,
         (series.first_h + int(origins[0])) * _HOUR_S,
@@ -100,14 +100,19 @@ class _Ticks:
     """Turns days walked through into a share of the whole."""
 
     def __init__(
-        self, zone: str, place: int, zones: int, hours: int, told: Callable[[str, float], None]
+        self,
+        zone: str,
+        place: int,
+        zones: int,
+        hours: int,
+        on_progress: Callable[[str, float], None],
     ) -> None:
-        self._zone, self._told = zone, told
+        self._zone, self._on_progress = zone, on_progress
         self._done, self._step = place / zones, 24.0 / hours / zones
 
     def __call__(self) -> None:
         self._done += self._step
-        self._told(self._zone, min(self._done, 1.0))
+        self._on_progress(self._zone, min(self._done, 1.0))
 
 
 def _origins(series: HourlySeries, train_until: float, every: int) -> np.ndarray:
@@ -139,4 +144,4 @@ def _write(out: Path, scores: Sequence[Score], regrets: Sequence[Regret]) -> tup
     return tuple(written)
 
 
-__all__ = ["HORIZONS_H", "Evaluation", "evaluate", "parse_zones"]
+__all__ = ["HORIZONS_H", "BacktestResult", "evaluate", "parse_zones"]

@@ -15,8 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from router.errors import ConfigError
-from router.extras import missing
+from router.extras import need
 from router.lab.backtest.metrics import QUANTILES, Regret, Score
 from router.lab.backtest.rolling import HORIZONS_H, METHODS, ZoneRun
 
@@ -62,12 +61,9 @@ class ForecastWriter:
 
     def __init__(self, path: Path, first_h: int) -> None:
         """``first_h``: hour (since 1970) of the input's first row."""
-        try:
+        with need("parquet", "writing forecasts", file=str(path), key="--out"):
             import pyarrow
             import pyarrow.parquet
-        except ImportError as error:
-            fix = missing("writing forecasts", "parquet")
-            raise ConfigError(str(path), [("--out", fix)]) from error
         self._arrow = pyarrow
         stamp = pyarrow.timestamp("us", tz="UTC")
         types = [pyarrow.string(), stamp, stamp, pyarrow.string()]

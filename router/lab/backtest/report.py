@@ -13,7 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from router.lab.backtest.evaluate import Evaluation
+from router.lab.backtest.evaluate import BacktestResult
 from router.lab.backtest.metrics import Score
 from router.lab.backtest.rolling import HORIZONS_H, METHODS
 
@@ -23,17 +23,17 @@ _NAIVE: Final = METHODS[1:]
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, float], None]]:
-    """A bar on stderr, gone when done; what it yields is told the grid zone and the share done."""
+    """A bar on stderr, gone when done; what it yields takes the grid zone and the share done."""
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=1.0)
 
-        def told(grid_zone: str, share: float) -> None:
+        def on_progress(grid_zone: str, share: float) -> None:
             bar.update(task, description=grid_zone, completed=share)
 
-        yield told
+        yield on_progress
 
 
-def render(evaluation: Evaluation) -> RenderableType:
+def render(evaluation: BacktestResult) -> RenderableType:
     """Tables of an evaluation, then the files written."""
     start = datetime.fromtimestamp(evaluation.first_origin, UTC)
     parts: list[RenderableType] = [
@@ -50,7 +50,7 @@ def render(evaluation: Evaluation) -> RenderableType:
     return Group(*parts)
 
 
-def _errors(evaluation: Evaluation) -> Table:
+def _errors(evaluation: BacktestResult) -> Table:
     title = "MAPE of the forecaster, %, and its ratio to the best naive forecast"
     table = _table(title, "grid zone", [f"{h} h" for h in HORIZONS_H.tolist()])
     ratios: list[list[float]] = []
@@ -71,7 +71,7 @@ def _errors(evaluation: Evaluation) -> Table:
     return table
 
 
-def _intervals(evaluation: Evaluation) -> Table:
+def _intervals(evaluation: BacktestResult) -> Table:
     title = "All zones: MAE, pinball loss (g/kWh) and coverage of the intervals (%)"
     table = _table(title, "horizon", ["method", "MAPE %", "MAE", "pinball", "50", "90", "95"])
     for horizon_h in HORIZONS_H.tolist():
@@ -95,7 +95,7 @@ def _intervals(evaluation: Evaluation) -> Table:
     return table
 
 
-def _regrets(evaluation: Evaluation) -> Table:
+def _regrets(evaluation: BacktestResult) -> Table:
     title = "Regret of picking the zone forecast to be greenest, % over knowing which one is"
     table = _table(title, "method", [f"{h} h" for h in HORIZONS_H.tolist()])
     for method in METHODS:

@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 from router import config
 from router.lab.calibration import document, twin
 from router.lab.calibration.comparison import Comparison, FleetFigures, Side, as_json
-from router.lab.calibration.cut import MOST_RPS, Cut, cut
 from router.lab.calibration.figures import (
     Answers,
     Loopback,
     checks,
+    host_timing,
     loopback,
-    machine,
     rows,
     shortcomings,
 )
-from router.lab.calibration.known import known_table, longer
-from router.lab.loopback.client import Manner
+from router.lab.calibration.live_sample import MOST_RPS, LiveSample, sample
+from router.lab.calibration.signal_table import longer, signal_table
+from router.lab.loopback.client import CallOptions
 from router.lab.loopback.ending import cancel_on_sigterm
+from router.lab.loopback.live import LiveInputs, LiveResult, LiveRunSpec, LiveView, run_live
 from router.lab.loopback.settle import actual, settled
-from router.lab.loopback.stage import Cast, Play, Played, Scene, perform
 from router.lab.replay.records import FleetEnergy, Record
 from router.lab.replay.timed import Period
-from router.lab.sim.outcome import FleetAccount
+from router.lab.sim.result import FleetAccount
 from router.lab.sim.simulation import Simulation
 from router.model import Fleet, Policy
 
@@ -63,25 +63,25 @@ def compare_live(
     """
     say = tell or (lambda text: None)
     say("Choosing requests, and asking the signal what is known hour by hour ...")
-    chosen = cut(simulation, seconds, seed, most_rps)
-    known = known_table(simulation, chosen.period)
+    chosen = sample(simulation, seconds, seed, most_rps)
+    known = signal_table(simulation, chosen.period)
     loaded = config.load(document.write(simulation, policy, chosen, known, out))
     say(
         f"Starting {len(chosen.endpoints)} emulated model servers and the gateway for "
         f"{chosen.period.seconds:g} s (configuration: {loaded.file}) ..."
     )
-    played = asyncio.run(_perform(_play(simulation, loaded, chosen, say), out))
+    result = asyncio.run(_run_live(_spec(simulation, loaded, chosen, say), out))
     say(f"Simulating the same requests, {_DRAWS} draws of near-ties ...")
-    path = loopback(played.added_ms)
+    path = loopback(result.added_ms)
 
     def draws_of(virtual: Simulation) -> list[tuple[Answers, FleetAccount]]:
         return central([twin.run(virtual, loaded.policy, seed + draw) for draw in range(_DRAWS)])
 
-    virtual = twin.twin_of(simulation, loaded.fleet, chosen, played.period, known)
+    virtual = twin.twin_of(simulation, loaded.fleet, chosen, result.period, known)
     unaware = draws_of(virtual)
     virtual = replace(virtual, path_delay_ms=dict.fromkeys(loaded.fleet.regions, path.delay_ms))
     runs = draws_of(virtual)
-    comparison = _compare(played, virtual, loaded, (runs, unaware), path, chosen.notes)
+    comparison = _compare(result, virtual, loaded, (runs, unaware), path, chosen.notes)
     text = json.dumps(as_json(comparison), indent=1, sort_keys=True, allow_nan=False)
     (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
     return comparison
@@ -96,13 +96,13 @@ def central(
     return [ordered[middle], *ordered[:middle], *ordered[middle + 1 :]]
 
 
-async def _perform(play: Play, out: Path) -> Played:
+async def _run_live(spec: LiveRunSpec, out: Path) -> LiveResult:
     cancel_on_sigterm()
-    return await perform(play, out)
+    return await run_live(spec, out)
 
 
 def _compare(
-    played: Played,
+    result: LiveResult,
     virtual: Simulation,
     loaded: config.Config,
     sides: tuple[Sequence[tuple[Answers, FleetAccount]], Sequence[tuple[Answers, FleetAccount]]],
@@ -111,58 +111,62 @@ def _compare(
 ) -> Comparison:
     """``sides``: draws of the simulation with the loopback's delay, and without."""
     runs = sides[0]
-    live, receipts_g = _live(played, loaded.fleet)
+    live, receipts_g = _live(result, loaded.fleet)
     draws, without = ([answers for answers, _ in one] for one in sides)
     regions = tuple(loaded.fleet.regions)
-    offered = len(played.cast.requests)
+    offered = len(result.inputs.requests)
     found = rows(regions, live, draws)
-    cpu = {name: used / played.period.seconds for name, used in played.cpu_s.items()}
-    kept = machine(played.lags.callers, played.lags.servers, cpu)
+    cpu = {name: used / result.period.seconds for name, used in result.cpu_s.items()}
+    kept = host_timing(result.lags.callers, result.lags.servers, cpu)
     return Comparison(
         scenario=virtual.name,
         policy=loaded.policy.name,
-        period=played.period,
+        period=result.period,
         offered=offered,
         draws=len(draws),
         rows=tuple(found),
         checks=tuple(checks(regions, live, draws, offered)),
         unaware=tuple(checks(regions, live, without, offered)),
         path=path,
-        live=Side(live.refused, _fleet(played.drawn)),
+        live=Side(live.refused, _fleet(result.drawn)),
         simulated=Side(draws[0].refused, _fleet(runs[0][1])),
         receipts_gco2e=receipts_g,
-        known_off_g_per_kwh=_known_off(played, virtual),
+        known_off_g_per_kwh=_known_off(result, virtual),
         machine=kept,
         shortcomings=shortcomings(kept, offered, rows(regions, live, without)[-1]),
         notes=tuple(notes),
     )
 
 
-def _play(simulation: Simulation, loaded: config.Config, chosen: Cut, say: Tell) -> Play:
+def _spec(
+    simulation: Simulation, loaded: config.Config, chosen: LiveSample, say: Tell
+) -> LiveRunSpec:
     zones = {region.grid_zone for region in loaded.fleet.regions.values()}
     truth = actual(longer(simulation.actual), sorted(zones), simulation.carbon_signal)
 
-    async def cast(period: Period) -> Cast:
-        return Cast(chosen.requests, truth)
+    async def prepare(period: Period) -> LiveInputs:
+        return LiveInputs(chosen.requests, truth)
 
-    async def show(scene: Scene) -> None:
-        outcome = scene.outcome
+    async def show(view: LiveView) -> None:
+        counts = view.counts
         while True:
             await asyncio.sleep(_TOLD_EVERY_S)
             say(
-                f"{len(outcome.records)}/{scene.offered} answered, {outcome.in_flight} in flight, "
-                f"{outcome.refused.total()} refused"
+                f"{len(counts.records)}/{view.offered} answered, {counts.in_flight} in flight, "
+                f"{counts.refused.total()} refused"
             )
 
     # No deadline: it would be a latency budget that the scenario does not have.
-    return Play(loaded, chosen.period, Manner(None, _STREAM_EVERY), cast, show, probes=True)
+    return LiveRunSpec(
+        loaded, chosen.period, CallOptions(None, _STREAM_EVERY), prepare, show, probes=True
+    )
 
 
-def _live(played: Played, fleet: Fleet) -> tuple[Answers, float]:
+def _live(result: LiveResult, fleet: Fleet) -> tuple[Answers, float]:
     """The live answers, grams settled at what the grids really emitted; and as receipts said."""
-    records = settled(played.outcome.records, fleet, played.cast.actual, played.period)
+    records = settled(result.counts.records, fleet, result.inputs.actual, result.period)
     places = {name: place for place, name in enumerate(fleet.regions)}
-    receipts_g = math.fsum(r.gco2e for r in played.outcome.records if not math.isnan(r.gco2e))
+    receipts_g = math.fsum(r.gco2e for r in result.counts.records if not math.isnan(r.gco2e))
     answers = Answers(
         region=np.array([places.get(record.region, -1) for record in records], np.int64),
         ttft_ms=_column(records, "ttft_ms"),
@@ -171,7 +175,7 @@ def _live(played: Played, fleet: Fleet) -> tuple[Answers, float]:
         marginal_energy_j=_column(records, "marginal_energy_j"),
         gco2e=_column(records, "gco2e"),
         met=np.array([record.met for record in records], np.bool_),
-        refused=dict(played.outcome.refused),
+        refused=dict(result.counts.refused),
     )
     return answers, receipts_g
 
@@ -184,16 +188,16 @@ def _fleet(account: FleetEnergy | FleetAccount) -> FleetFigures:
     return FleetFigures(account.busy_j, account.idle_j, account.busy_g, account.idle_g)
 
 
-def _known_off(played: Played, virtual: Simulation) -> float:
+def _known_off(result: LiveResult, virtual: Simulation) -> float:
     """Most by which the gateway's view of a grid, as it told it, differs from the signal's."""
     worst = 0.0
-    period = played.period
-    for sight in played.sights:
-        at_s = (sight.carbon_time - period.carbon_start) / period.speed
+    period = result.period
+    for reading in result.readings:
+        at_s = (reading.carbon_time - period.carbon_start) / period.speed
         if not 0.0 <= at_s < period.seconds:
             continue
         view = virtual.signal.view(virtual.start + at_s)
         for name, region in virtual.fleet.regions.items():
-            known = sight.g_per_kwh.get(name, math.nan)
+            known = reading.g_per_kwh.get(name, math.nan)
             worst = max(worst, abs(known - view[region.grid_zone].slots[0].g_per_kwh))
     return worst

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from router.lab.calibration.figures import Check, Loopback, Machine, Row
+from router.lab.calibration.figures import Check, HostTiming, Loopback, Row
 from router.lab.replay.timed import Period
+from router.unknown import plain_values
 
 
 class FleetFigures(NamedTuple):
@@ -52,7 +52,7 @@ class Comparison:
     simulated: Side
     receipts_gco2e: float
     known_off_g_per_kwh: float
-    machine: Machine
+    machine: HostTiming
     shortcomings: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -117,13 +117,5 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "shortcomings": list(comparison.shortcomings),
         "notes": list(comparison.notes),
     }
-    return {key: _known(value) for key, value in document.items()}
-
-
-def _known(value: Any) -> Any:
-    """``value`` with null for every number that JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: _known(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_known(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    found: dict[str, Any] = plain_values(document)
+    return found

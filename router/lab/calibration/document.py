@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from router.carbon.tables.table import TraceTable
-from router.lab.calibration.cut import Cut
-from router.lab.calibration.known import as_csv
+from router.lab.calibration.live_sample import LiveSample
+from router.lab.calibration.signal_table import as_csv
 from router.lab.loopback.children import free_ports
-from router.lab.loopback.stage import LEAD_S
+from router.lab.loopback.live import LEAD_S
 from router.lab.sim.simulation import Simulation
 from router.model import Endpoint, Policy, Profile, TokenProfile
 
@@ -25,7 +25,7 @@ _SCRAPE_S = 2.0
 
 
 def write(
-    simulation: Simulation, policy: Policy, chosen: Cut, known: TraceTable, out: Path
+    simulation: Simulation, policy: Policy, chosen: LiveSample, known: TraceTable, out: Path
 ) -> Path:
     """Write the configuration and the table that it names into ``out``; the former's path."""
     out.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def write(
 
 
 def document(
-    simulation: Simulation, policy: Policy, chosen: Cut, ports: Sequence[int]
+    simulation: Simulation, policy: Policy, chosen: LiveSample, ports: Sequence[int]
 ) -> dict[str, Any]:
     """The configuration as plain values. ``ports``: listen, admin, metrics, one an endpoint."""
     fleet, period, signal = simulation.fleet, chosen.period, simulation.carbon_signal

@@ -51,7 +51,7 @@ class Answers:
     refused: Mapping[str, int]
 
 
-class Figures(NamedTuple):
+class RegionFigures(NamedTuple):
     """Of one region, or of all. Latencies in ms, NaN of none; ``share`` of the answered."""
 
     answered: int
@@ -65,13 +65,13 @@ class Figures(NamedTuple):
     gco2e: float
 
 
-def figures(answers: Answers, region: int | None = None) -> Figures:
+def figures(answers: Answers, region: int | None = None) -> RegionFigures:
     """Of ``region`` (its place), or of all."""
     mine = np.ones(len(answers.region), bool) if region is None else answers.region == region
     count = int(mine.sum())
     ttft = np.sort(answers.ttft_ms[mine & ~np.isnan(answers.ttft_ms)])
     e2e = np.sort(answers.e2e_ms[mine])
-    return Figures(
+    return RegionFigures(
         count,
         count / max(1, len(answers.region)),
         _quantile(ttft, 0.5),
@@ -95,8 +95,8 @@ class Row(NamedTuple):
     """One region, or "all": live, simulated, and the simulated share's range over its draws."""
 
     name: str
-    live: Figures
-    simulated: Figures
+    live: RegionFigures
+    simulated: RegionFigures
     share_range: tuple[float, float]
 
     @property
@@ -125,7 +125,7 @@ class Check(NamedTuple):
         return abs(self.difference) <= self.tolerance
 
 
-class Machine(NamedTuple):
+class HostTiming(NamedTuple):
     """How well the machine kept time. Lags: how late event loops woke up, p50, p95 and p99, ms.
 
     ``cpu``: share of one core that each process used.
@@ -155,7 +155,9 @@ def loopback(added_ms: Sequence[float]) -> Loopback:
     return Loopback(len(ordered), middle, _quantile(ordered, 0.95), delay_ms)
 
 
-def machine(callers: Sequence[int], servers: Sequence[int], cpu: Mapping[str, float]) -> Machine:
+def host_timing(
+    callers: Sequence[int], servers: Sequence[int], cpu: Mapping[str, float]
+) -> HostTiming:
     """From the counts of `router.lab.emulator.lag` and the share of a core by process."""
 
     def lags(counts: Sequence[int]) -> tuple[float, float, float]:
@@ -163,10 +165,10 @@ def machine(callers: Sequence[int], servers: Sequence[int], cpu: Mapping[str, fl
             return math.nan, math.nan, math.nan
         return quantile_ms(counts, 0.5), quantile_ms(counts, 0.95), quantile_ms(counts, 0.99)
 
-    return Machine(lags(callers), lags(servers), dict(cpu))
+    return HostTiming(lags(callers), lags(servers), dict(cpu))
 
 
-def shortcomings(machine: Machine, offered: int, everything: Row) -> tuple[str, ...]:
+def shortcomings(timing: HostTiming, offered: int, everything: Row) -> tuple[str, ...]:
     """What keeps a difference from being blamed on the simulation; empty where nothing does."""
     found = []
     if offered < LEAST_REQUESTS:
@@ -175,8 +177,8 @@ def shortcomings(machine: Machine, offered: int, everything: Row) -> tuple[str, 
         )
     allowed_ms = max(PUNCTUAL_MS, LATE_FRACTION * everything.simulated.ttft_p95_ms)
     for who, lags in (
-        ("the callers", machine.callers_lag_ms),
-        ("the emulated servers", machine.servers_lag_ms),
+        ("the callers", timing.callers_lag_ms),
+        ("the emulated servers", timing.servers_lag_ms),
     ):
         if not lags[1] <= allowed_ms:
             found.append(
@@ -188,7 +190,7 @@ def shortcomings(machine: Machine, offered: int, everything: Row) -> tuple[str, 
             f"the machine was slow: a first token took {everything.added_ms:.1f} ms longer at the "
             f"median than simulated, {MOST_ADDED_MS:g} ms would do"
         )
-    for name, share in machine.cpu.items():
+    for name, share in timing.cpu.items():
         if share > MOST_CPU:
             found.append(f"the machine was too small: {name} used {share:.0%} of a core")
     return tuple(found)

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from router.lab.calibration.comparison import Comparison
-from router.lab.calibration.figures import Check, Figures, Row
+from router.lab.calibration.figures import Check, RegionFigures, Row
+from router.unknown import or_dash
 
 _STYLES = {"within": "bold green", "outside": "bold red", "inconclusive": "bold yellow"}
 
@@ -54,13 +55,13 @@ def _cells(row: Row) -> list[str]:
     return ["-" if a == b == "-" else f"{a} / {b}" for a, b in zip(live, simulated, strict=True)]
 
 
-def _shown(one: Figures) -> list[str]:
+def _shown(one: RegionFigures) -> list[str]:
     return [
         f"{one.share:.1%}".removesuffix("%"),
-        *(_number(ms, "{:.0f}") for ms in (one.ttft_p50_ms, one.ttft_p95_ms)),
-        *(_number(ms, "{:.0f}") for ms in (one.e2e_p50_ms, one.e2e_p95_ms)),
-        _number(one.energy_j / one.answered if one.answered else math.nan, "{:.0f}"),
-        _number(one.gco2e, "{:.4g}"),
+        *(or_dash(ms, "{:.0f}") for ms in (one.ttft_p50_ms, one.ttft_p95_ms)),
+        *(or_dash(ms, "{:.0f}") for ms in (one.e2e_p50_ms, one.e2e_p95_ms)),
+        or_dash(one.energy_j / one.answered if one.answered else math.nan, "{:.0f}"),
+        or_dash(one.gco2e, "{:.4g}"),
     ]
 
 
@@ -89,8 +90,8 @@ def _checks(comparison: Comparison) -> Table:
 def _check_cells(check: Check, unaware: Check) -> list[str]:
     def shown(value: float) -> str:
         if check.unit:
-            return _number(value, "{:.4g}" if abs(value) < 1e4 else "{:.0f}")
-        return _number(value * 100.0, "{:.1f}")
+            return or_dash(value, "{:.4g}" if abs(value) < 1e4 else "{:.0f}")
+        return or_dash(value * 100.0, "{:.1f}")
 
     scale = "%" if check.unit else " points"
     return [
@@ -98,8 +99,8 @@ def _check_cells(check: Check, unaware: Check) -> list[str]:
         shown(check.live),
         shown(check.simulated),
         f"{shown(check.low)} .. {shown(check.high)}",
-        _number(check.difference * 100.0, "{:+.1f}") + scale,
-        _number(unaware.difference * 100.0, "{:+.1f}") + scale,
+        or_dash(check.difference * 100.0, "{:+.1f}") + scale,
+        or_dash(unaware.difference * 100.0, "{:+.1f}") + scale,
         f"{check.tolerance * 100.0:.0f}{scale}",
     ]
 
@@ -123,13 +124,13 @@ def _lines(comparison: Comparison) -> list[Text]:
         )
     path, added_ms = comparison.path, comparison.rows[-1].added_ms
     lines.append(
-        f"Loopback: {path.probes} probes past the gateway took {_number(path.p50_ms, '{:.1f}')} ms "
-        f"longer than emulated at the median ({_number(path.p95_ms, '{:.1f}')} ms for 5 %). The "
+        f"Loopback: {path.probes} probes past the gateway took {or_dash(path.p50_ms, '{:.1f}')} ms "
+        f"longer than emulated at the median ({or_dash(path.p95_ms, '{:.1f}')} ms for 5 %). The "
         f"simulation is given {path.delay_ms:.1f} ms as a delay of every path, which its router "
         "has to learn as the live one does; without: without it."
     )
     lines.append(
-        f"Beyond that, live, a first token took {_number(added_ms, '{:.1f}')} ms longer at the "
+        f"Beyond that, live, a first token took {or_dash(added_ms, '{:.1f}')} ms longer at the "
         "median: the gateway's own time, and this machine's."
     )
     machine = comparison.machine
@@ -151,7 +152,3 @@ def _verdict(comparison: Comparison) -> Text:
         why = "; ".join(comparison.shortcomings)
         text = f"No conclusion ({', '.join(outside)} outside tolerance): {why}."
     return Text(text, style=_STYLES[verdict])
-
-
-def _number(value: float, pattern: str) -> str:
-    return pattern.format(value) if math.isfinite(value) else "-"

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.carbon.tables.table import TraceTable
-from router.lab.calibration.cut import Cut
 from router.lab.calibration.figures import Answers
-from router.lab.calibration.known import AXIS_START, KnownSignal, longer, on_the_axis
+from router.lab.calibration.live_sample import LiveSample
+from router.lab.calibration.signal_table import AXIS_START, TableSignal, longer, on_the_axis
 from router.lab.replay.timed import Period
 from router.lab.sim.engine.run import simulate
-from router.lab.sim.outcome import Columns, FleetAccount
+from router.lab.sim.result import Columns, FleetAccount
 from router.lab.sim.simulation import Gateways, Simulation
 from router.lab.sim.traffic.columns import Names, Traffic
 from router.model import Fleet, Policy
@@ -33,7 +33,7 @@ class _Listed:
 
 
 def twin_of(
-    simulation: Simulation, fleet: Fleet, chosen: Cut, period: Period, known: TraceTable
+    simulation: Simulation, fleet: Fleet, chosen: LiveSample, period: Period, known: TraceTable
 ) -> Simulation:
     """What ran live, as a simulation. ``fleet``: as the gateway had it; ``period``: as it was."""
     return replace(
@@ -44,7 +44,7 @@ def twin_of(
         duration_s=period.seconds,
         workload=_Listed(simulation.workload.names, chosen.traffic),
         actual=on_the_axis(longer(simulation.actual), period),
-        signal=KnownSignal(known, simulation.carbon_signal, period),
+        signal=TableSignal(known, simulation.carbon_signal, period),
         gateways=Gateways(1, 0.0),
         outages=(),
         autoscaling=None,
@@ -56,9 +56,9 @@ def twin_of(
 def run(twin: Simulation, policy: Policy, seed: int) -> tuple[Answers, FleetAccount]:
     """One draw of it; ``seed`` decides near-ties only."""
     kept = _Kept()
-    outcome = simulate(replace(twin, seed=seed), policy, kept)
-    refused = {**outcome.refused, **({"failed": outcome.failed} if outcome.failed else {})}
-    return kept.answers(refused), outcome.fleet
+    result = simulate(replace(twin, seed=seed), policy, kept)
+    refused = {**result.refused, **({"failed": result.failed} if result.failed else {})}
+    return kept.answers(refused), result.fleet
 
 
 class _Kept:

@@ -33,27 +33,28 @@ async def _play(out: Path, seconds: float, seed: int, console: Console) -> int:
     cancel_on_sigterm()
     # Imported here: they compile the cost kernel, once and for all, before the clock starts.
     from router.lab.demo import day as demo_day
-    from router.lab.demo import report, stage
+    from router.lab.demo import report
+    from router.lab.demo.live import run_day
 
     out.mkdir(parents=True, exist_ok=True)
-    played = await stage.play_day(out, seconds, seed, console)
-    fleet = played.config.fleet
-    offered = len(played.requests)
-    live = demo_day.settle(played.outcome, offered, fleet, played.grid, played.period, played.drawn)
+    result = await run_day(out, seconds, seed, console)
+    fleet = result.config.fleet
+    offered = len(result.requests)
+    live = demo_day.settle(result.counts, offered, fleet, result.grid, result.period, result.drawn)
     console.print("Replaying the same requests under every policy ...")
-    replays = demo_day.replay_all(played.config, played.requests, played.period, played.grid)
-    told = (r.gco2e for r in played.outcome.records if not math.isnan(r.gco2e))
-    kinds = {kind for sight in played.sights for kind in sight.kinds.values()}
+    replays = demo_day.replay_all(result.config, result.requests, result.period, result.grid)
+    at_once = (r.gco2e for r in result.counts.records if not math.isnan(r.gco2e))
+    kinds = {kind for reading in result.readings for kind in reading.kinds.values()}
     day = demo_day.Day(
         fleet=fleet,
-        period=played.period,
-        requests=played.requests,
-        actual=played.grid.actual,
+        period=result.period,
+        requests=result.requests,
+        actual=result.grid.actual,
         live=live,
-        receipts_g=math.fsum(told),
+        receipts_g=math.fsum(at_once),
         known_as=", ".join(sorted(kinds)),
         replays=replays,
-        cpu_s=played.cpu_s,
+        cpu_s=result.cpu_s,
         wall_s=seconds,
     )
     console.print()

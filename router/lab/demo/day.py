@@ -9,9 +9,9 @@ from pathlib import Path
 from router.config import Config
 from router.config.loading import parse_policy
 from router.lab.demo.grid import Grid
-from router.lab.loopback.client import Outcome
+from router.lab.loopback.client import CallerCounts
 from router.lab.loopback.settle import settled
-from router.lab.replay.records import FleetEnergy, Record, Run
+from router.lab.replay.records import FleetEnergy, Record, RecordedRun
 from router.lab.replay.replay import Scenario, replay
 from router.lab.replay.timed import Period, TimedRequest
 from router.model import Fleet, Forecast, Policy, Spread
@@ -34,25 +34,25 @@ class Day:
     period: Period
     requests: Sequence[TimedRequest]
     actual: Mapping[str, Forecast]
-    live: Run
+    live: RecordedRun
     receipts_g: float
     known_as: str
-    replays: Sequence[Run]
+    replays: Sequence[RecordedRun]
     cpu_s: Mapping[str, float]
     wall_s: float
 
 
 def settle(
-    outcome: Outcome, offered: int, fleet: Fleet, grid: Grid, period: Period, drawn: FleetEnergy
-) -> Run:
+    counts: CallerCounts, offered: int, fleet: Fleet, grid: Grid, period: Period, drawn: FleetEnergy
+) -> RecordedRun:
     """The live run with grams at the intensity that really was while each request ran."""
-    records = settled(outcome.records, fleet, grid.actual, period)
-    return Run(f"{PRODUCT} (live)", offered, tuple(records), dict(outcome.refused), drawn)
+    records = settled(counts.records, fleet, grid.actual, period)
+    return RecordedRun(f"{PRODUCT} (live)", offered, tuple(records), dict(counts.refused), drawn)
 
 
 def replay_all(
     config: Config, requests: Sequence[TimedRequest], period: Period, grid: Grid
-) -> list[Run]:
+) -> list[RecordedRun]:
     """The same requests under the product, the product without its packing or without the hour's
     intensity, and every baseline."""
     scenario = Scenario(

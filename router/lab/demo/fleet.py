@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from router.lab.loopback.stage import LEAD_S
+from router.lab.loopback.live import LEAD_S
 from router.lab.replay.timed import OriginDemand, Period, TimedRequest, TrafficClass, generate
 from router.model import Budget, LengthPrior, Request
 

@@ -25,7 +25,7 @@ class Grid(NamedTuple):
     actual: Mapping[str, Forecast]
 
 
-async def play(config: Config, period: Period) -> Grid:
+async def replay_sources(config: Config, period: Period) -> Grid:
     """Play the configured sources as a gateway hears them: no value before it was published.
 
     The first source must be a trace; it is also what really was.

@@ -14,7 +14,7 @@ _DPI = 130
 
 
 def draw(day: Day, path: Path) -> Path:
-    """Write the PNG; its path. Raises ImportError without matplotlib (extra ``plot``)."""
+    """Write the PNG; its path. Raises ImportError without matplotlib (extra ``plots``)."""
     # Heavy, optional, and the Agg backend needs no display.
     import matplotlib
 

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from router.lab.demo import fleet as demo_fleet
 from router.lab.demo.day import Day, by_region, intensity_range, saving
-from router.lab.replay.records import Record, Run, Summary, summarise
+from router.lab.replay.records import Record, RecordedRun, Summary, summarise
+from router.unknown import or_dash, plain_values
 
 SLO_TOLERANCE = 0.005
 BUSY_GAP = 0.03
@@ -104,7 +105,7 @@ def _policy_table(day: Day) -> Table:
     return table
 
 
-def _policy_row(run: Run, product: Run | None) -> list[str]:
+def _policy_row(run: RecordedRun, product: RecordedRun | None) -> list[str]:
     summary = run.summary()
     grams = _grams(run)
     saved = [math.nan] * len(grams)
@@ -118,7 +119,7 @@ def _policy_row(run: Run, product: Run | None) -> list[str]:
     return [run.policy, done, _percent(summary.met, 1), _ms(summary.e2e_p95_ms), *cells]
 
 
-def _grams(run: Run) -> tuple[float, float, float]:
+def _grams(run: RecordedRun) -> tuple[float, float, float]:
     """Milligrams a request; grams of the fleet with idle replicas kept on, and released."""
     per_request_mg = run.summary().g_per_request * 1e3
     if run.fleet is None:
@@ -168,11 +169,11 @@ def _asked(day: Day, record: Record) -> str:
 
 
 def _notes(day: Day) -> list[str]:
-    told, settled = day.receipts_g, day.live.summary().gco2e
+    at_once, settled = day.receipts_g, day.live.summary().gco2e
     refused = sum(day.live.refused.values())
     lines = [
-        f"Receipts said {told:.2f} g at once, the grid known as {day.known_as}; settled at the "
-        f"measured intensity it was {settled:.2f} g ({told / settled - 1.0:+.1%})."
+        f"Receipts said {at_once:.2f} g at once, the grid known as {day.known_as}; settled at the "
+        f"measured intensity it was {settled:.2f} g ({at_once / settled - 1.0:+.1%})."
         if settled
         else "No request was answered.",
     ]
@@ -199,7 +200,7 @@ def _notes(day: Day) -> list[str]:
     return lines
 
 
-def _met(run: Run) -> float:
+def _met(run: RecordedRun) -> float:
     """Share of the offered requests that were answered within their budgets."""
     return run.summary().met
 
@@ -221,22 +222,18 @@ def _unequal(day: Day) -> list[str]:
 def _figures(part: Summary) -> list[str]:
     return [
         _ms(part.e2e_p95_ms),
-        _number(part.j_per_request, "{:.0f}"),
-        _number(part.g_per_request * 1e3, "{:.1f}"),
+        or_dash(part.j_per_request, "{:.0f}"),
+        or_dash(part.g_per_request * 1e3, "{:.1f}"),
         _percent(part.met, 1),
     ]
 
 
 def _ms(value: float) -> str:
-    return _number(value, "{:.0f} ms")
+    return or_dash(value, "{:.0f} ms")
 
 
 def _percent(value: float, digits: int = 0) -> str:
-    return _number(value * 100.0, f"{{:.{digits}f}}%")
-
-
-def _number(value: float, pattern: str) -> str:
-    return "-" if math.isnan(value) else pattern.format(value)
+    return or_dash(value * 100.0, f"{{:.{digits}f}}%")
 
 
 def as_json(day: Day) -> dict[str, Any]:
@@ -259,15 +256,11 @@ def as_json(day: Day) -> dict[str, Any]:
     }
 
 
-def _run_json(run: Run) -> dict[str, Any]:
-    summary = {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in run.summary()._asdict().items()
-    }
+def _run_json(run: RecordedRun) -> dict[str, Any]:
     fleet = None if run.fleet is None else asdict(run.fleet)
     return {
         "policy": run.policy,
-        **summary,
+        **plain_values(run.summary()),
         "refused": dict(run.refused),
         "shares": run.shares(),
         "fleet": fleet,

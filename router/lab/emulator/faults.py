@@ -21,7 +21,7 @@ class FaultKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class EmulatedFault:
     """One fault. ``code``: gRPC status name, for CODE. ``factor``: of the run time, for SLOW."""
 
     kind: FaultKind
@@ -29,7 +29,7 @@ class Fault:
     factor: float = 1.0
 
 
-def parse_fault(text: str) -> Fault:
+def parse_fault(text: str) -> EmulatedFault:
     """``hang`` | ``reset`` | ``garbage`` | ``half`` | ``code:UNAVAILABLE`` | ``slow:3``.
 
     * hang: never answers; * reset: the whole server drops its connections and comes back (in a
@@ -40,16 +40,16 @@ def parse_fault(text: str) -> Fault:
     kind, _, argument = text.partition(":")
     match kind, argument:
         case (("hang" | "reset" | "garbage" | "half"), ""):
-            return Fault(FaultKind(kind))
+            return EmulatedFault(FaultKind(kind))
         case "code", code if code.isascii() and code.isupper():
-            return Fault(FaultKind.CODE, code=code)
+            return EmulatedFault(FaultKind.CODE, code=code)
         case "slow", factor:
             try:
                 value = float(factor)
             except ValueError:
                 value = math.nan
             if 1.0 <= value < math.inf:
-                return Fault(FaultKind.SLOW, factor=value)
+                return EmulatedFault(FaultKind.SLOW, factor=value)
     raise ValueError(
         f"fault {text!r}: give hang, reset, garbage, half, code:<STATUS> or slow:<factor >= 1>"
     )

@@ -10,7 +10,7 @@ from router.lab.replay.replica import Ended, Event, Replica
 from router.model import Profile
 
 
-class Run:
+class EmulatedRequest:
     """One request on a machine. Ends by itself, or by ``cancel``; read by one task only."""
 
     def __init__(self, machine: Machine, key: int) -> None:
@@ -51,14 +51,16 @@ class Machine:
         self.profile = profile
         self._loop = loop
         self.replica = Replica(profile, loop.time())
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, EmulatedRequest] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._serial = 0
 
-    def submit(self, input_tokens: float, output_tokens: float, stream_every: int = 0) -> Run:
+    def submit(
+        self, input_tokens: float, output_tokens: float, stream_every: int = 0
+    ) -> EmulatedRequest:
         """Start or queue a request. ``stream_every`` as in `Replica.admit`; raises ValueError."""
         self._serial += 1
-        run = Run(self, self._serial)
+        run = EmulatedRequest(self, self._serial)
         self.replica.admit(self._now(), self._serial, input_tokens, output_tokens, stream_every)
         self._runs[self._serial] = run
         self._pump(self._now())

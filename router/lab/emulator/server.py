@@ -15,7 +15,7 @@ import grpc.aio
 from router import config
 from router.errors import ConfigError
 from router.lab.emulator import metrics
-from router.lab.emulator.faults import Fault
+from router.lab.emulator.faults import EmulatedFault
 from router.lab.emulator.lag import LoopLag
 from router.lab.emulator.machine import Machine
 from router.lab.emulator.service import EmulatedService
@@ -33,7 +33,7 @@ class Options:
 
     seed: int = 0
     stream_every: int = 1
-    fault: Fault | None = None
+    fault: EmulatedFault | None = None
 
 
 class EmulatedEndpoint:

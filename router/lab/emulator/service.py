@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError
 
 from router._pb import inference_pb2 as pb
 from router.lab.emulator import messages
-from router.lab.emulator.faults import FAULT_HEADER, Fault, FaultKind, parse_fault
-from router.lab.emulator.machine import Machine, Run
+from router.lab.emulator.faults import FAULT_HEADER, EmulatedFault, FaultKind, parse_fault
+from router.lab.emulator.machine import EmulatedRequest, Machine
 from router.lab.replay.lengths import LogNormal
 from router.lab.replay.replica import Ended, Event
 from router.model import Endpoint, Fleet, ServedModel, TaskProfile
@@ -71,7 +71,7 @@ class EmulatedService:
         on_reset: Callable[[], None],
         *,
         stream_every: int = 1,
-        fault: Fault | None = None,
+        fault: EmulatedFault | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.endpoint = endpoint
@@ -183,7 +183,7 @@ class EmulatedService:
         served: _Served,
         request: pb.ModelInferRequest,
         context: Context,
-        fault: Fault | None,
+        fault: EmulatedFault | None,
         records: list[Ended],
     ) -> None:
         half_rtt_s = self._half_rtt_s(context)
@@ -214,7 +214,7 @@ class EmulatedService:
 
     def _start(
         self, served: _Served, request: pb.ModelInferRequest, *, streams: bool
-    ) -> tuple[Run, float]:
+    ) -> tuple[EmulatedRequest, float]:
         """Run the request; ValueError where its token counts are unusable."""
         work = messages.read_work(request)
         output_tokens = served.output_tokens(work, self._rng)
@@ -240,7 +240,7 @@ class EmulatedService:
             )
         return served
 
-    async def _fault(self, context: Context) -> Fault | None:
+    async def _fault(self, context: Context) -> EmulatedFault | None:
         text = _metadata(context, FAULT_HEADER)
         if text is None:
             return self.fault
@@ -252,7 +252,7 @@ class EmulatedService:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return fault
 
-    async def _misbehave(self, fault: Fault | None, context: Context) -> None:
+    async def _misbehave(self, fault: EmulatedFault | None, context: Context) -> None:
         """The faults that show before any work is done."""
         if fault is None:
             return
@@ -290,7 +290,7 @@ class EmulatedService:
         return f"[emulated by {self.endpoint.name}: {record.output_tokens:g} units of {profile}]"
 
 
-def _due(event: Event, admitted_at: float, fault: Fault | None) -> float:
+def _due(event: Event, admitted_at: float, fault: EmulatedFault | None) -> float:
     """When an event shows, loop seconds: later by the factor of a slow fault."""
     if fault is None or fault.kind is not FaultKind.SLOW:
         return event.at

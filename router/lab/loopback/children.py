@@ -1,4 +1,4 @@
-"""The stage's processes: started with a log each, watched, and ended whatever happens."""
+"""The processes of a live run: started with a log each, watched, and ended whatever happens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOG_TAIL = 15
 
 
 class ChildError(RuntimeError):
-    """A process of the stage ended early or did not come up; the message has its last words."""
+    """A process of the run ended early or did not come up; the message has its last words."""
 
 
 class Child:

@@ -27,7 +27,7 @@ METHOD_STREAM = f"{_SERVICE}/ModelStreamInfer"
 Metadata = tuple[tuple[str, str], ...]
 
 
-class Manner(NamedTuple):
+class CallOptions(NamedTuple):
     """How callers call. ``deadline_s``: gRPC deadline, which is a latency budget too; None: none.
     ``stream_every``: tokens per streamed response.
     """
@@ -36,7 +36,7 @@ class Manner(NamedTuple):
     stream_every: int
 
 
-class Outcome:
+class CallerCounts:
     """What came of the requests so far. Joules and grams in ``records`` are the receipts'."""
 
     def __init__(self) -> None:
@@ -49,20 +49,20 @@ class Outcome:
 class Callers:
     """Sends timed requests to a gateway. ``target``: ``host:port``."""
 
-    def __init__(self, target: str, manner: Manner) -> None:
+    def __init__(self, target: str, options: CallOptions) -> None:
         self._target = target
-        self._manner = manner
+        self._options = options
         self._calls: dict[str, tuple[Any, Any]] = {}
         self._loop = asyncio.get_running_loop()
-        self.outcome = Outcome()
+        self.counts = CallerCounts()
 
     async def drive(self, requests: Sequence[TimedRequest], start: float) -> None:
         """Send each request at ``start + at_s`` (loop seconds); ends when all are answered."""
         async with AsyncExitStack() as stack:
             for origin in sorted({timed.request.origin for timed in requests}):
                 # Channels of equal arguments share one connection; callers do not.
-                options = [("grpc.primary_user_agent", f"caller-{origin}")]
-                channel = grpc.aio.insecure_channel(self._target, options)
+                arguments = [("grpc.primary_user_agent", f"caller-{origin}")]
+                channel = grpc.aio.insecure_channel(self._target, arguments)
                 await stack.enter_async_context(channel)
                 self._calls[origin] = (
                     channel.unary_unary(_METHOD_UNARY),
@@ -73,15 +73,15 @@ class Callers:
                     delay_s = start + timed.at_s - self._loop.time()
                     if delay_s > 0.0:
                         await asyncio.sleep(delay_s)
-                    self.outcome.sent += 1
+                    self.counts.sent += 1
                     tasks.create_task(self._one(serial, timed))
 
     async def _one(self, serial: int, timed: TimedRequest) -> None:
-        outcome, timeout = self.outcome, self._manner.deadline_s
+        counts, timeout = self.counts, self._options.deadline_s
         unary, stream = self._calls[timed.request.origin]
-        payload = payload_of(timed, self._manner.stream_every)
+        payload = payload_of(timed, self._options.stream_every)
         metadata = metadata_of(timed)
-        outcome.in_flight += 1
+        counts.in_flight += 1
         began = self._loop.time()
         try:
             if timed.streamed:
@@ -93,17 +93,17 @@ class Callers:
                 first = math.nan
         except grpc.aio.AioRpcError as error:
             trailers = dict(error.trailing_metadata() or ())
-            outcome.refused[str(trailers.get("x-carbon-reason", error.code().name))] += 1
+            counts.refused[str(trailers.get("x-carbon-reason", error.code().name))] += 1
             return
         except StreamFailedError as error:
-            outcome.refused[str(error)] += 1
+            counts.refused[str(error)] += 1
             return
         finally:
-            outcome.in_flight -= 1
+            counts.in_flight -= 1
         ended = self._loop.time()
         trailers = dict(await call.trailing_metadata())
         ttft_ms, e2e_ms = (first - began) * 1e3, (ended - began) * 1e3
-        outcome.records.append(_record(serial, timed, trailers, ttft_ms, e2e_ms))
+        counts.records.append(_record(serial, timed, trailers, ttft_ms, e2e_ms))
 
 
 def _record(

@@ -1,4 +1,4 @@
-"""How a run on the loopback stage ends at the command line, whichever way it ends."""
+"""How a live run ends at the command line, whichever way it ends."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _IDLE = "emulated:idle_joules_total{"
 _LAG = f"{LAG}_bucket{{"
 
 
-class Sight(NamedTuple):
+class GridReading(NamedTuple):
     """One look at the grid through the gateway. ``g_per_kwh`` by region, where it is known."""
 
     at: float
@@ -35,10 +35,10 @@ class Sight(NamedTuple):
 
 
 class GridWatch:
-    """Follows WatchRegions. ``sights``: everything seen, oldest first."""
+    """Follows WatchRegions. ``readings``: everything seen, oldest first."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.sights: list[Sight] = []
+        self.readings: list[GridReading] = []
         self.first = asyncio.Event()
         self._watch: Any = channel.unary_stream(
             _WATCH,
@@ -64,7 +64,7 @@ class GridWatch:
                 for region in regions
             }
             known = {region.name: region.intensity.g_per_kwh for region in regions}
-            self.sights.append(Sight(loop.time(), answer.at_unix_s, known, kinds))
+            self.readings.append(GridReading(loop.time(), answer.at_unix_s, known, kinds))
             self.first.set()
 
 

@@ -90,7 +90,7 @@ class FleetEnergy:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RecordedRun:
     """One policy over a list of requests. ``refused``: by reason. ``fleet`` None: not known."""
 
     policy: str

@@ -30,7 +30,7 @@ from router.core.lengths import LengthModel
 from router.core.pipeline import decide
 from router.core.seat import Factors
 from router.errors import RefusedError
-from router.lab.replay.records import FleetEnergy, Record, Run, meets
+from router.lab.replay.records import FleetEnergy, Record, RecordedRun, meets
 from router.lab.replay.replica import Ended, Replica
 from router.lab.replay.timed import Period, TimedRequest
 from router.model import Decision, Fleet, Forecast, Intensity, Outcome, Policy, TaskProfile
@@ -62,7 +62,7 @@ class Scenario:
     path_delay_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-def replay(scenario: Scenario, policy: Policy, seed: int = 0) -> Run:
+def replay(scenario: Scenario, policy: Policy, seed: int = 0) -> RecordedRun:
     """Every request of ``scenario`` under ``policy``; the same seed gives the same run."""
     return _Replay(scenario, policy, random.Random(f"{seed}/{policy.name}")).run()
 
@@ -94,7 +94,7 @@ class _Replay:
         self._events: list[tuple[float, int, int, Callable[[float], None]]] = []
         self._serial = 0
 
-    def run(self) -> Run:
+    def run(self) -> RecordedRun:
         scenario, machines = self._scenario, self._machines
         for view in scenario.views:
             # A new view counts before the requests of its moment.
@@ -116,7 +116,9 @@ class _Replay:
                 act(at_s)
         records = tuple(sorted(self._records, key=lambda record: record.serial))
         offered = len(scenario.requests)
-        return Run(self._policy.name, offered, records, dict(self._refused), machines.close())
+        return RecordedRun(
+            self._policy.name, offered, records, dict(self._refused), machines.close()
+        )
 
     def _at(self, at_s: float, act: Callable[[float], None], order: int = 1) -> None:
         self._serial += 1

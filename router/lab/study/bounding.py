@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +15,10 @@ from rich.text import Text
 from router.lab.sim.bound.run import HOUR_S, Bound, bound
 from router.lab.sim.fields import Period
 from router.lab.sim.scenario.loading import Loaded, load
-from router.lab.study.execute import Progress
-from router.lab.study.inputs import read_inputs
+from router.lab.study.execute import TaskProgress
+from router.lab.study.input_files import read_inputs
 from router.lab.study.report.units import grams, joules, percent
-from router.lab.study.summary import plain
+from router.unknown import plain_values
 
 _LEAST_SLOT_S = 1.0
 
@@ -51,7 +50,7 @@ def bound_scenario(
     *,
     slot_s: float = HOUR_S,
     seed: int | None = None,
-    progress: Progress = Progress(),  # noqa: B008
+    progress: TaskProgress = TaskProgress(),  # noqa: B008
 ) -> Bounded:
     """The bound of a scenario file under each policy's latency limits.
 
@@ -88,7 +87,7 @@ def bound_json(bounded: Bounded) -> str:
         "notes": list(bounded.loaded.notes),
         "bounds": [_plain(one) for one in bounded.bounds],
     }
-    return json.dumps(plain(whole), indent=2, sort_keys=True, allow_nan=False)
+    return json.dumps(plain_values(whole), indent=2, sort_keys=True, allow_nan=False)
 
 
 def _plain(one: Bound) -> dict[str, Any]:
@@ -121,7 +120,7 @@ def render_bound(bounded: Bounded) -> RenderableType:
         most = sorted(one.share.items(), key=lambda item: -item[1])[:3]
         table.add_row(
             one.policy, f"{one.requests:,}", grams(one.busy_g), joules(one.busy_j),
-            grams(one.fleet_g) if math.isfinite(one.fleet_g) else "-", f"{one.impossible:,}",
+            grams(one.fleet_g), f"{one.impossible:,}",
             str(one.overloaded_slots),
             ", ".join(f"{name} {percent(share, 0)}" for name, share in most if share > 0.0),
         )  # fmt: skip

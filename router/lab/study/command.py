@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from router.lab.study.execute import Progress, Study, run_study
-from router.lab.study.report.report import html
+from router.lab.study.execute import Study, TaskProgress, run_study
+from router.lab.study.report.page import html
 from router.lab.study.rows import REPLICAS, REQUESTS, folder_of
 from router.lab.study.summary import dumps, summarise
 
@@ -37,7 +37,7 @@ def simulate(
     fluid: bool = False,
     seed: int | None = None,
     jobs: int | None = None,
-    progress: Progress = Progress(),  # noqa: B008
+    progress: TaskProgress = TaskProgress(),  # noqa: B008
 ) -> Written:
     """Run a scenario and write ``summary.json``, ``report.html`` and, with ``rows``, what each
     policy did with every request and replica.

@@ -19,23 +19,23 @@ from router.errors import CarbonRouterError
 from router.lab.sim.bound.run import Bound
 from router.lab.sim.scenario.loading import Loaded
 from router.lab.sim.simulation import Simulation
-from router.lab.study.demand import Demand
-from router.lab.study.desk import (
+from router.lab.study.input_files import Inputs, read_inputs
+from router.lab.study.rows import require_pyarrow
+from router.lab.study.tasks import (
     NEEDED,
-    Desk,
-    Order,
-    Run,
-    Shelf,
+    ResultStore,
+    StudyContext,
+    StudyRun,
+    StudySpec,
     Task,
-    do,
     limits_of,
     name_of,
-    open_desk,
+    open_study,
+    run_task,
     tasks_of,
     worth,
 )
-from router.lab.study.inputs import Inputs, read_inputs
-from router.lab.study.rows import require_pyarrow
+from router.lab.study.workload_totals import WorkloadTotals
 from router.model import Policy
 
 _POLL_S: Final = 0.2
@@ -52,9 +52,9 @@ class Study:
     inputs: Inputs
     policies: tuple[Policy, ...]
     asked: int
-    runs: tuple[Run, ...]
+    runs: tuple[StudyRun, ...]
     bounds: tuple[Bound, ...]
-    demand: Demand
+    totals: WorkloadTotals
     fluid: bool = False
 
     @property
@@ -62,7 +62,7 @@ class Study:
         return self.loaded.simulation
 
 
-class Progress(NamedTuple):
+class TaskProgress(NamedTuple):
     """``begin``: names of all tasks; ``show``: share done of each, from time to time."""
 
     begin: Callable[[Sequence[str]], None] = lambda names: None
@@ -78,7 +78,7 @@ def run_study(
     rows: bool = True,
     fluid: bool = False,
     jobs: int | None = None,
-    progress: Progress = Progress(),  # noqa: B008
+    progress: TaskProgress = TaskProgress(),  # noqa: B008
 ) -> Study:
     """Simulate a scenario file under each policy and every baseline, and bound it.
 
@@ -91,81 +91,83 @@ def run_study(
     rows = rows and folder is not None and not fluid
     if rows:
         require_pyarrow()
-    order = Order(file, tuple(policies), seed, folder, rows, fluid)
-    desk = open_desk(order, Shelf())
-    tasks = tasks_of(desk)
-    progress.begin([name_of(desk, task) for task in tasks])
+    spec = StudySpec(file, tuple(policies), seed, folder, rows, fluid)
+    context = open_study(spec, ResultStore())
+    tasks = tasks_of(context)
+    progress.begin([name_of(context, task) for task in tasks])
     shares = [0.0] * len(tasks)
-    count = min(jobs or worth(desk), len(tasks))
+    count = min(jobs or worth(context), len(tasks))
     if count == 1:
 
-        def told(task: int, share: float) -> None:
+        def on_progress(task: int, share: float) -> None:
             shares[task] = share
             progress.show(shares)
 
-        here = desk._replace(share=told)
-        done = [do(here, place, task) for place, task in enumerate(tasks)]
+        here = context._replace(on_progress=on_progress)
+        done = [run_task(here, place, task) for place, task in enumerate(tasks)]
     else:
-        done = _share_out(order, tasks, count, progress)
-    return _study(desk, tasks, done)
+        done = _share_out(spec, tasks, count, progress)
+    return _study(context, tasks, done)
 
 
-def _study(desk: Desk, tasks: Sequence[Task], done: Sequence[Any]) -> Study:
+def _study(context: StudyContext, tasks: Sequence[Task], done: Sequence[Any]) -> Study:
     found = dict(zip(tasks, done, strict=True))
     bounds = {
-        limits_of(desk.policies[task.at]): result
+        limits_of(context.policies[task.at]): result
         for task, result in found.items()
         if task.what == "bound"
     }
     return Study(
-        loaded=desk.loaded,
-        inputs=read_inputs(desk.order.file),
-        policies=desk.policies,
-        asked=len(desk.loaded.simulation.policies),
+        loaded=context.loaded,
+        inputs=read_inputs(context.spec.file),
+        policies=context.policies,
+        asked=len(context.loaded.simulation.policies),
         runs=tuple(result for task, result in found.items() if task.what == "run"),
-        bounds=tuple(bounds[limits_of(policy)][0] for policy in desk.policies),
-        demand=next(iter(bounds.values()))[1],
-        fluid=desk.order.fluid,
+        bounds=tuple(bounds[limits_of(policy)][0] for policy in context.policies),
+        totals=next(iter(bounds.values()))[1],
+        fluid=context.spec.fluid,
     )
 
 
-# In a child process: its desk, set once when it starts, or why it has none.
-_here: list[Desk | Exception] = []
+# In a child process: its context, set once when it starts, or why it has none.
+_here: list[StudyContext | Exception] = []
 
 
-def _start(order: Order, shelf: Path, shares: Any) -> None:
-    def share(task: int, done: float) -> None:
+def _start(spec: StudySpec, store: Path, shares: Any) -> None:
+    def on_progress(task: int, done: float) -> None:
         shares[task] = done
 
     try:
-        _here.append(open_desk(order, Shelf(shelf), share))
+        _here.append(open_study(spec, ResultStore(store), on_progress))
     except Exception as error:
-        # Told by the first task: an error here would only be known as a process that ended.
+        # Raised by the first task: an error here would only be known as a process that ended.
         _here.append(error)
 
 
-def _do_here(place: int, task: Task) -> Any:
-    desk = _here[0]
-    if isinstance(desk, Exception):
-        raise desk
-    return do(desk, place, task)
+def _run_here(place: int, task: Task) -> Any:
+    context = _here[0]
+    if isinstance(context, Exception):
+        raise context
+    return run_task(context, place, task)
 
 
-def _share_out(order: Order, tasks: Sequence[Task], jobs: int, progress: Progress) -> list[Any]:
+def _share_out(
+    spec: StudySpec, tasks: Sequence[Task], jobs: int, progress: TaskProgress
+) -> list[Any]:
     """Every task's result in order, from ``jobs`` child processes."""
     # Forking a process that holds threads (a progress bar's, numpy's) may hang its child.
-    context = multiprocessing.get_context("spawn")
-    shares = context.Array("d", len(tasks), lock=False)
+    spawn = multiprocessing.get_context("spawn")
+    shares = spawn.Array("d", len(tasks), lock=False)
     with (
-        TemporaryDirectory(prefix="carbon-router-") as shelf,
-        ProcessPoolExecutor(jobs, context, _start, (order, Path(shelf), shares)) as pool,
+        TemporaryDirectory(prefix="carbon-router-") as store,
+        ProcessPoolExecutor(jobs, spawn, _start, (spec, Path(store), shares)) as pool,
     ):
         futures: dict[Task, Future[Any]] = {}
 
         def begin(wanted: Callable[[str], bool]) -> None:
             for place, task in enumerate(tasks):
                 if wanted(task.what):
-                    futures[task] = pool.submit(_do_here, place, task)
+                    futures[task] = pool.submit(_run_here, place, task)
 
         def watch(wanted: Callable[[str], bool]) -> None:
             mine = [future for task, future in futures.items() if wanted(task.what)]

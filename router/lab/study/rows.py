@@ -15,9 +15,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from router.errors import ConfigError
-from router.extras import missing
-from router.lab.sim.outcome import Columns, RowNames
+from router.extras import need
+from router.lab.sim.result import Columns, RowNames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,15 +47,12 @@ def folder_of(policy: str) -> str:
 
 def require_pyarrow() -> None:
     """Raises ConfigError naming the extra when Parquet cannot be written."""
-    try:
+    with need("parquet", "writing rows", file="--out", otherwise="pass --no-rows"):
         import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        fix = missing("writing rows", "parquet", "pass --no-rows")
-        raise ConfigError("--out", [("", fix)]) from error
 
 
 class ParquetSink:
-    """A `router.lab.sim.outcome.Sink` that writes both files into ``folder``; a context manager."""
+    """A `router.lab.sim.result.Sink` that writes both files into ``folder``; a context manager."""
 
     def __init__(self, folder: Path, names: RowNames) -> None:
         folder.mkdir(parents=True, exist_ok=True)

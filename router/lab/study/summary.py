@@ -14,11 +14,12 @@ from router import __version__
 from router.config import format_time
 from router.lab.sim.bound.run import Bound, regret
 from router.lab.sim.histogram import Histogram
-from router.lab.sim.outcome import Outcome
+from router.lab.sim.result import PolicyResult
 from router.lab.sim.scenario.assemble import BASELINES
 from router.lab.study.execute import Study
-from router.lab.study.inputs import policy_values, profiles
-from router.lab.study.report.words import assumptions, kinds, notices
+from router.lab.study.input_files import policy_values, profiles
+from router.lab.study.report.disclosures import assumptions, kinds, notices
+from router.unknown import plain_values
 
 FORMAT: Final = "carbon-router/simulate/1"
 QUANTILES: Final = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -59,12 +60,12 @@ def summarise(study: Study) -> dict[str, Any]:
             },
         },
         "demand": {
-            "requests": study.demand.requests,
-            "input_tokens": study.demand.input_tokens,
-            "output_tokens": study.demand.output_tokens,
+            "requests": study.totals.requests,
+            "input_tokens": study.totals.input_tokens,
+            "output_tokens": study.totals.output_tokens,
             "budgets": {
                 limit: [{"ms": ms, "requests": count} for ms, count in known.items()]
-                for limit, known in study.demand.budgets.items()
+                for limit, known in study.totals.budgets.items()
             },
         },
         "carbon_signal": {
@@ -89,51 +90,38 @@ def summarise(study: Study) -> dict[str, Any]:
 
 def dumps(summary: Mapping[str, Any]) -> str:
     """The bytes of ``summary.json``: sorted keys, no NaN."""
-    return json.dumps(plain(summary), indent=2, sort_keys=True, allow_nan=False) + "\n"
-
-
-def plain(value: Any) -> Any:
-    """Figures that are unknown or unbounded become None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return json.dumps(plain_values(summary), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _nothing_to_do(study: Study) -> list[str]:
-    if study.demand.requests:
+    if study.totals.requests:
         return []
     return ["workload: no request arrives after the warm-up, so there is nothing to compare"]
 
 
 def _policy(study: Study, place: int) -> dict[str, Any]:
-    outcome, limit = study.runs[place].outcome, study.bounds[place]
-    fleet = outcome.fleet
+    result, limit = study.runs[place].result, study.bounds[place]
+    fleet = result.fleet
     return {
         "asked": place < study.asked,
         "settings": policy_values(study.policies[place]),
-        "requests": outcome.offered,
-        "completed": outcome.completed,
-        "completed_share": share(outcome.completed, outcome.offered),
-        "shed": sum(outcome.refused.values()),
-        "shed_reasons": dict(outcome.refused),
-        "failed": outcome.failed,
-        "slo_attainment": outcome.met,
-        "ttft_ms": quantiles(outcome.ttft_ms),
-        "e2e_ms": quantiles(outcome.e2e_ms),
-        "energy_j_attributional": outcome.energy_j,
-        "energy_j_marginal": outcome.marginal_energy_j,
+        "requests": result.offered,
+        "completed": result.completed,
+        "completed_share": share(result.completed, result.offered),
+        "shed": sum(result.refused.values()),
+        "shed_reasons": dict(result.refused),
+        "failed": result.failed,
+        "slo_attainment": result.met,
+        "ttft_ms": quantiles(result.ttft_ms),
+        "e2e_ms": quantiles(result.e2e_ms),
+        "energy_j_attributional": result.energy_j,
+        "energy_j_marginal": result.marginal_energy_j,
         "energy_j_consequential": fleet.total_j,
-        "gco2e_attributional": outcome.gco2e,
-        "gco2e_marginal": outcome.marginal_gco2e,
+        "gco2e_attributional": result.gco2e,
+        "gco2e_marginal": result.marginal_gco2e,
         "gco2e_consequential": fleet.total_g,
-        "gco2e_per_completed_attributional": share(outcome.gco2e, outcome.completed),
-        "gco2e_per_completed_consequential": share(fleet.total_g, outcome.completed),
+        "gco2e_per_completed_attributional": share(result.gco2e, result.completed),
+        "gco2e_per_completed_consequential": share(fleet.total_g, result.completed),
         "fleet": {
             **asdict(fleet),
             "kept_on_j": fleet.busy_j + fleet.idle_j + fleet.spared_j,
@@ -141,17 +129,17 @@ def _policy(study: Study, place: int) -> dict[str, Any]:
             "released_at_once_j": fleet.busy_j,
             "released_at_once_g": fleet.busy_g,
         },
-        "regions": _regions(outcome),
+        "regions": _regions(result),
         "saving_against": {
-            study.policies[other].name: saving(outcome, study.runs[other].outcome)
+            study.policies[other].name: saving(result, study.runs[other].result)
             for other in range(len(study.policies))
             if study.policies[other].name in BASELINES and other != place
         },
         "bound": _bound(limit),
-        "regret": regrets(outcome, limit),
-        "moved_share": _moved(outcome),
-        "peak_over_cap": outcome.peak_over_cap,
-        "relaxed": dict(outcome.relaxed),
+        "regret": regrets(result, limit),
+        "moved_share": _moved(result),
+        "peak_over_cap": result.peak_over_cap,
+        "relaxed": dict(result.relaxed),
     }
 
 
@@ -165,8 +153,8 @@ def quantiles(histogram: Histogram) -> dict[str, float]:
     return {name: histogram.quantile(q) for name, q in QUANTILES.items()}
 
 
-def _regions(outcome: Outcome) -> dict[str, dict[str, float]]:
-    sums, total = outcome.by_region, outcome.completed
+def _regions(result: PolicyResult) -> dict[str, dict[str, float]]:
+    sums, total = result.by_region, result.completed
     return {
         name: {
             "completed": int(sums.completed[at]),
@@ -176,36 +164,36 @@ def _regions(outcome: Outcome) -> dict[str, dict[str, float]]:
             "gco2e_attributional": float(sums.gco2e[at]),
             "gco2e_marginal": float(sums.marginal_gco2e[at]),
         }
-        for at, name in enumerate(outcome.regions)
+        for at, name in enumerate(result.regions)
     }
 
 
-def saving(outcome: Outcome, other: Outcome) -> dict[str, Any]:
-    """What ``outcome`` emits less than ``other``, as a share of ``other``'s; negative: more.
+def saving(result: PolicyResult, other: PolicyResult) -> dict[str, Any]:
+    """What ``result`` emits less than ``other``, as a share of ``other``'s; negative: more.
 
     ``equal_work`` is false where it completed less of the requests, or kept fewer within their
     budgets, than ``other``, by more than 0.1 point: a saving at less work is none. The figures per
     completed request count a shed request against whoever shed it.
     """
-    done, others = (share(one.completed, one.offered) for one in (outcome, other))
+    done, others = (share(one.completed, one.offered) for one in (result, other))
     return {
-        "attributional": less(outcome.gco2e, other.gco2e),
-        "marginal": less(outcome.marginal_gco2e, other.marginal_gco2e),
-        "consequential": less(outcome.fleet.total_g, other.fleet.total_g),
+        "attributional": less(result.gco2e, other.gco2e),
+        "marginal": less(result.marginal_gco2e, other.marginal_gco2e),
+        "consequential": less(result.fleet.total_g, other.fleet.total_g),
         "attributional_per_completed": less(
-            share(outcome.gco2e, outcome.completed), share(other.gco2e, other.completed)
+            share(result.gco2e, result.completed), share(other.gco2e, other.completed)
         ),
         "consequential_per_completed": less(
-            share(outcome.fleet.total_g, outcome.completed),
+            share(result.fleet.total_g, result.completed),
             share(other.fleet.total_g, other.completed),
         ),
-        "slo_attainment": outcome.met,
+        "slo_attainment": result.met,
         "slo_attainment_of_other": other.met,
         "completed_share": done,
         "completed_share_of_other": others,
-        "equal_work": not (done < others - EQUAL_WORK or outcome.met < other.met - EQUAL_WORK),
+        "equal_work": not (done < others - EQUAL_WORK or result.met < other.met - EQUAL_WORK),
         "other_did_equal_work": not (
-            others < done - EQUAL_WORK or other.met < outcome.met - EQUAL_WORK
+            others < done - EQUAL_WORK or other.met < result.met - EQUAL_WORK
         ),
     }
 
@@ -228,26 +216,26 @@ def _bound(limit: Bound) -> dict[str, Any]:
     }
 
 
-def regrets(outcome: Outcome, limit: Bound) -> dict[str, Any]:
+def regrets(result: PolicyResult, limit: Bound) -> dict[str, Any]:
     """Grams over the bound's, less 1. ``valid``: the run did all the work that is bounded."""
     fleet_g = limit.fleet_g if math.isfinite(limit.fleet_g) else limit.busy_g
     wanted = limit.requests - limit.impossible
-    all_done = outcome.completed >= wanted * (1.0 - EQUAL_WORK)
+    all_done = result.completed >= wanted * (1.0 - EQUAL_WORK)
     return {
-        "attributional": regret(outcome.gco2e, limit.busy_g),
-        "consequential": regret(outcome.fleet.total_g, fleet_g),
+        "attributional": regret(result.gco2e, limit.busy_g),
+        "consequential": regret(result.fleet.total_g, fleet_g),
         "valid": bool(
             all_done
             and not limit.overloaded_slots
             # NaN of flows, which have no single requests that could miss a budget.
-            and not outcome.met < 1.0 - 10.0 * EQUAL_WORK
+            and not result.met < 1.0 - 10.0 * EQUAL_WORK
         ),
     }
 
 
-def _moved(outcome: Outcome) -> dict[str, float]:
+def _moved(result: PolicyResult) -> dict[str, float]:
     """Share of the traffic whose region changed from one update of the signal to the next."""
-    shares = np.array([moved for _, moved in outcome.moved])
+    shares = np.array([moved for _, moved in result.moved])
     return {
         "updates": len(shares),
         "mean": float(shares.mean()) if len(shares) else math.nan,

@@ -10,15 +10,15 @@ from router.config.loading import parse_policy, shipped_policies
 from router.lab.sim.scenario.assemble import baseline_policies
 from router.lab.sim.scenario.loading import load
 from router.lab.sim.tune.engines import engine
-from router.lab.sim.tune.figures import Figures, parse_demands, parse_figure
-from router.lab.sim.tune.search import Evaluator, Search, Subject, Task, search
-from router.lab.sim.tune.span import look_ahead, split
+from router.lab.sim.tune.figures import Figures, parse_constraints, parse_figure
+from router.lab.sim.tune.search import Evaluation, Evaluator, Search, Subject, search
+from router.lab.sim.tune.train_test import precompute, split
 from router.lab.sim.tune.values import Goal, Trial
-from router.lab.study.inputs import read_inputs
+from router.lab.study.input_files import read_inputs
 from router.lab.study.tune_files import require_matplotlib, write_policy, write_trials
 from router.lab.study.tune_plot import draw
-from router.lab.study.tune_progress import Shown
-from router.lab.study.tuning import Source, Tuning
+from router.lab.study.tune_progress import TuneProgress
+from router.lab.study.tuning import PolicySource, Tuning
 from router.model import Policy
 
 TRIALS: Final = "trials.csv"
@@ -48,20 +48,20 @@ def run_tune(
     """
     require_matplotlib()
     figures = tuple(dict.fromkeys(parse_figure(name, "--minimise") for name in minimise))
-    demands = parse_demands(subject_to)
+    constraints = parse_constraints(subject_to)
     source = _source(policy)
     loaded = load(file, [policy])
     simulation = loaded.simulation
-    goal = Goal(figures, demands, trials, batch, simulation.seed if seed is None else seed)
+    goal = Goal(figures, constraints, trials, batch, simulation.seed if seed is None else seed)
     spans = split(simulation, train_share)
     subject = Subject(source.schema, source.name, simulation.carbon_signal)
-    with Shown(goal) as shown:
-        look_ahead(simulation.signal, spans)
+    with TuneProgress(goal) as shown:
+        precompute(simulation.signal, spans)
         out.mkdir(parents=True, exist_ok=True)
 
         written = 0
 
-        def told(found: Search) -> None:
+        def on_batch(found: Search) -> None:
             nonlocal written
             # A file that is written whole each time must not be written after every few trials.
             if found.count >= _AGAIN * written:
@@ -70,7 +70,7 @@ def run_tune(
             shown.batch(found)
 
         with engine(engine_name, spans, jobs) as evaluator:
-            found = search(subject, goal, evaluator, told)
+            found = search(subject, goal, evaluator, on_batch)
             tuning = Tuning(
                 loaded, read_inputs(file), spans, source, found, found.best(),
                 {f"{source.name} (untuned)": found.untuned},
@@ -86,15 +86,17 @@ def run_tune(
     return tuning
 
 
-def _source(policy: str) -> Source:
+def _source(policy: str) -> PolicySource:
     # As for `simulate`: a path is relative to the working folder.
     if policy.endswith((".yaml", ".yml")) or "/" in policy:
         path = Path(policy).resolve()
         schema, name = parse_policy(str(path), path)
-        return Source(schema, schema.name or name, path.read_text(encoding="utf-8-sig"), path.name)
+        return PolicySource(
+            schema, schema.name or name, path.read_text(encoding="utf-8-sig"), path.name
+        )
     schema, name = parse_policy(policy, Path("--policy"))
     text = shipped_policies()[policy].read_text(encoding="utf-8")
-    return Source(schema, schema.name or name, text, f"{policy}.yaml")
+    return PolicySource(schema, schema.name or name, text, f"{policy}.yaml")
 
 
 def _report(tuning: Tuning, subject: Subject, best: Trial, evaluator: Evaluator) -> None:
@@ -102,16 +104,16 @@ def _report(tuning: Tuning, subject: Subject, best: Trial, evaluator: Evaluator)
     untuned = subject.policy()
     baselines = baseline_policies([untuned], subject.signal)
     known: Mapping[str, Figures] = {**tuning.train, tuning.tuned: best.figures}
-    wanted: list[tuple[str, Task]] = []
+    wanted: list[tuple[str, Evaluation]] = []
     for name, policy in _rows(tuning, untuned, subject.policy(best.values), baselines).items():
-        wanted.append((name, Task("test", policy)))
+        wanted.append((name, Evaluation("test", policy)))
         if name not in known:
-            wanted.append((name, Task("train", policy)))
+            wanted.append((name, Evaluation("train", policy)))
     spans: dict[str, dict[str, Figures]] = {"train": dict(known), "test": {}}
     try:
-        for place, values in evaluator.run([task for _, task in wanted]):
-            name, task = wanted[place]
-            spans[task.span][name] = values
+        for place, values in evaluator.run([evaluation for _, evaluation in wanted]):
+            name, evaluation = wanted[place]
+            spans[evaluation.span][name] = values
     except KeyboardInterrupt:
         tuning.search.stopped = True
         return

@@ -15,14 +15,15 @@ from router.config import format_time
 from router.config.document import parse
 from router.config.free import value_of
 from router.config.policy import PolicySchema
-from router.errors import CarbonRouterError, ConfigError
-from router.extras import missing
+from router.errors import CarbonRouterError
+from router.extras import need
 from router.lab.sim.simulation import Simulation
 from router.lab.sim.tune.figures import FIGURES, Figures
 from router.lab.sim.tune.search import Search, front
-from router.lab.sim.tune.span import DAY_S
+from router.lab.sim.tune.train_test import DAY_S
 from router.lab.sim.tune.values import Trial
 from router.lab.study.tuning import Tuning
+from router.unknown import or_dash
 
 _MARK: Final = "# Tuned by carbon-router "
 _ALWAYS: Final = ("gco2e", "gco2e_consequential", "slo", "completed", "ttft_p95_ms", "e2e_p95_ms")
@@ -31,11 +32,8 @@ _WIDTH: Final = 96
 
 def require_matplotlib() -> None:
     """Raises ConfigError naming the extra when the front could not be drawn."""
-    try:
+    with need("plots", "the Pareto plot", file="tune"):
         import matplotlib  # noqa: F401
-    except ImportError as error:
-        fix = missing("the Pareto plot", "plots")
-        raise ConfigError("tune", [("", fix)]) from error
 
 
 def write_trials(found: Search, best: Trial | None, path: Path) -> None:
@@ -63,14 +61,14 @@ def plot_axes(found: Search) -> tuple[str, str]:
     a latency.
     """
     first, *rest = found.goal.minimise
-    latencies = [d.figure for d in found.goal.demands if d.figure.endswith("_ms")]
+    latencies = [d.figure for d in found.goal.constraints if d.figure.endswith("_ms")]
     others = [*rest, *latencies, "e2e_p95_ms", "gco2e"]
     return first, next(name for name in others if name != first)
 
 
 def shown_figures(found: Search) -> list[str]:
     """Names of the figures that a reader wants to see, those of the question first."""
-    asked = [*found.goal.minimise, *(demand.figure for demand in found.demands)]
+    asked = [*found.goal.minimise, *(constraint.figure for constraint in found.constraints)]
     return list(dict.fromkeys([*asked, *_ALWAYS]))
 
 
@@ -109,7 +107,7 @@ def evidence(tuning: Tuning) -> list[str]:
     simulation = tuning.loaded.simulation
     lines = [
         f"{_MARK}{__version__} from {tuning.source.file}.",
-        f"Least {', '.join(goal.minimise)} with {demands_text(found)}.",
+        f"Least {', '.join(goal.minimise)} with {constraints_text(found)}.",
         f"Scenario {simulation.name}, SHA-256 {tuning.inputs.digest}.",
         f"Search seed {goal.seed}, {found.count} trials in batches of {goal.batch}"
         + (" (interrupted)" if found.stopped else "")
@@ -139,11 +137,12 @@ def verdict(tuning: Tuning) -> list[str]:
     broken = tuning.broken()
     if not broken:
         lines.append("Every demand holds there.")
-    for demand in broken:
-        value = tuning.test[tuning.tuned][demand.figure]
-        other = tuning.test[tuning.untuned][demand.figure]
+    for constraint in broken:
+        value = tuning.test[tuning.tuned][constraint.figure]
+        other = tuning.test[tuning.untuned][constraint.figure]
         lines.append(
-            f"NOT FIT TO SERVE: {demand} does not hold there ({value:.6g}; untuned {other:.6g})."
+            f"NOT FIT TO SERVE: {constraint} does not hold there ({value:.6g}; untuned "
+            f"{other:.6g})."
         )
     if min(span.duration_s for span in tuning.spans) < DAY_S:
         lines.append(
@@ -153,10 +152,12 @@ def verdict(tuning: Tuning) -> list[str]:
     return lines
 
 
-def demands_text(found: Search) -> str:
-    """The demands, and which of them nobody asked for."""
-    asked = [str(demand) for demand in found.demands if not demand.own]
-    own = [f"{demand} (not below untuned)" for demand in found.demands if demand.own]
+def constraints_text(found: Search) -> str:
+    """The constraints, and which of them nobody asked for."""
+    asked = [str(constraint) for constraint in found.constraints if not constraint.own]
+    own = [
+        f"{constraint} (not below untuned)" for constraint in found.constraints if constraint.own
+    ]
     return ", ".join([*asked, *own])
 
 
@@ -176,9 +177,7 @@ def changes_text(tuning: Tuning, best: Trial) -> str:
 
 def figure_text(name: str, value: float) -> str:
     """A figure with as many digits as are worth reading."""
-    if math.isnan(value):
-        return "-"
-    return f"{value:.4f}" if FIGURES[name].share else f"{value:.5g}"
+    return or_dash(value, "{:.4f}" if FIGURES[name].share else "{:.5g}")
 
 
 def _grid(tuning: Tuning) -> str:

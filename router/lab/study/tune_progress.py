@@ -20,7 +20,7 @@ from router.lab.sim.tune.search import Search
 from router.lab.sim.tune.values import Goal, Trial
 from router.lab.study.tune_files import (
     changes_text,
-    demands_text,
+    constraints_text,
     figure_text,
     shown_figures,
     span_text,
@@ -29,7 +29,7 @@ from router.lab.study.tune_files import (
 from router.lab.study.tuning import Tuning
 
 
-class Shown:
+class TuneProgress:
     """A bar over the trials, with the best so far on the training span; a context manager."""
 
     def __init__(self, goal: Goal) -> None:
@@ -41,7 +41,7 @@ class Shown:
         )  # fmt: skip
         self._task = self._bar.add_task("what the grids will tell", total=goal.trials)
 
-    def __enter__(self) -> Shown:
+    def __enter__(self) -> TuneProgress:
         self._bar.start()
         return self
 
@@ -74,7 +74,7 @@ def render_tuning(tuning: Tuning) -> RenderableType:
     found = tuning.search
     head = (
         f"{tuning.source.name} on {tuning.loaded.simulation.name}: least "
-        f"{', '.join(found.goal.minimise)} with {demands_text(found)}; {found.count} trials"
+        f"{', '.join(found.goal.minimise)} with {constraints_text(found)}; {found.count} trials"
         + (" (interrupted)" if found.stopped else "")
     )
     parts: list[RenderableType] = [Text(head, style="bold")]
@@ -124,12 +124,12 @@ def _refused(tuning: Tuning) -> list[RenderableType]:
             if nearest.number >= 0
             else "nearest: untuned"
         )
-        for demand in nearest.demands:
-            if demand.excess(nearest.figures) > 0.0:
-                name = demand.figure
+        for constraint in nearest.constraints:
+            if constraint.excess(nearest.figures) > 0.0:
+                name = constraint.figure
                 value, before = nearest.figures[name], found.untuned[name]
                 lines.append(
-                    f"  {demand} is broken: {figure_text(name, value)} "
+                    f"  {constraint} is broken: {figure_text(name, value)} "
                     f"(untuned {figure_text(name, before)})"
                 )
     return [Text(line, style="red") for line in lines]

@@ -9,18 +9,18 @@ from typing import Any, Final
 from router.config.free import value_of, with_values
 from router.config.policy import PolicySchema
 from router.lab.sim.scenario.loading import Loaded
-from router.lab.sim.tune.figures import Demand, Figures
+from router.lab.sim.tune.figures import Constraint, Figures
 from router.lab.sim.tune.search import Search, rebased
-from router.lab.sim.tune.span import Spans
+from router.lab.sim.tune.train_test import Spans
 from router.lab.sim.tune.values import Trial
-from router.lab.study.inputs import Inputs
+from router.lab.study.input_files import Inputs
 
 _INTERRUPTED: Final = 130
 _FAILED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PolicySource:
     """A policy file as it is. ``name``: what the policy calls itself, else the file."""
 
     schema: PolicySchema
@@ -44,7 +44,7 @@ class Tuning:
     loaded: Loaded
     inputs: Inputs
     spans: Spans
-    source: Source
+    source: PolicySource
     search: Search
     best: Trial | None
     train: dict[str, Figures] = field(default_factory=dict)
@@ -70,10 +70,14 @@ class Tuning:
         """The tuned policy's file as values."""
         return with_values(self.source.schema, self.changes())
 
-    def broken(self) -> list[Demand]:
-        """Demands that the tuned policy breaks on the later span."""
-        demands = rebased(self.search.demands, self.test[self.untuned])
-        return [demand for demand in demands if demand.excess(self.test[self.tuned]) > 0.0]
+    def broken(self) -> list[Constraint]:
+        """Constraints that the tuned policy breaks on the later span."""
+        constraints = rebased(self.search.constraints, self.test[self.untuned])
+        return [
+            constraint
+            for constraint in constraints
+            if constraint.excess(self.test[self.tuned]) > 0.0
+        ]
 
     def gain(self) -> float:
         """Share of the untuned policy's first figure that is spared on the later span."""

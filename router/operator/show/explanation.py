@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from enum import Enum
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -18,6 +15,7 @@ from router.core.explanation import Candidate, Explanation
 from router.core.residency import listed
 from router.model import Budget, Decision, Intensity, Kind
 from router.operator.check import Explained
+from router.unknown import plain_values
 
 _COLUMNS = (
     ("", "right"),
@@ -48,8 +46,8 @@ def render_explained(explained: Explained) -> RenderableType:
     for zone, hops in explained.hops.items():
         for hop in hops:
             if hop.why:
-                told = "used, but " if hop.ok else ""
-                notes.append(Text(f"{zone}: {hop.source}: {told}{hop.why}", style="yellow"))
+                prefix = "used, but " if hop.ok else ""
+                notes.append(Text(f"{zone}: {hop.source}: {prefix}{hop.why}", style="yellow"))
     at = explained.explanation.at
     for zone, value in explained.marginal.items():
         text = (
@@ -66,10 +64,10 @@ def explained_json(explained: Explained) -> str:
 
     ``hops`` and ``marginal``: by grid zone.
     """
-    plain = _plain(explained.explanation)
+    plain = plain_values(explained.explanation)
     plain["at"] = format_time(explained.explanation.at)
-    plain["hops"] = _plain(explained.hops)
-    plain["marginal"] = _plain(explained.marginal)
+    plain["hops"] = plain_values(explained.hops)
+    plain["marginal"] = plain_values(explained.marginal)
     return json.dumps(plain, indent=2, allow_nan=False)
 
 
@@ -242,21 +240,3 @@ def _number(value: float, digits: int) -> str:
     if value and abs(value) < 1e-3:
         return f"{value:.{digits - 1}e}"
     return f"{value:,.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: _plain(item) for name, item in value._asdict().items()}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, frozenset):
-        return sorted(_plain(item) for item in value)
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value

@@ -16,8 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.config import format_time
-from router.errors import ConfigError
-from router.extras import missing
+from router.extras import need
 from router.operator.survey import Curve, GridSurvey
 
 if TYPE_CHECKING:
@@ -42,8 +41,8 @@ def render_grid(surveys: Sequence[GridSurvey]) -> RenderableType:
             parts.append(Text(f"{text}, {_words(served.kind)}, {_age(served.age_s)} old{old}"))
         for hop in found.hops:
             if hop.why:
-                told = "used, but: " if hop.ok else ""
-                parts.append(Text(f"  {hop.source}: {told}{hop.why}", style="yellow"))
+                prefix = "used, but: " if hop.ok else ""
+                parts.append(Text(f"  {hop.source}: {prefix}{hop.why}", style="yellow"))
     return Group(*parts)
 
 
@@ -54,12 +53,9 @@ def grid_json(surveys: Sequence[GridSurvey]) -> str:
 
 def plot_grid(surveys: Sequence[GridSurvey], path: Path) -> None:
     """One chart a survey, below each other. Raises ConfigError without matplotlib."""
-    try:
+    with need("plots", "a chart", file="--plot"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        fix = missing("a chart", "plots")
-        raise ConfigError("--plot", [("", fix)]) from error
     figure = Figure(figsize=(10.0, 4.8 * len(surveys)), layout="constrained")
     FigureCanvasAgg(figure)
     charts = figure.subplots(len(surveys), 1, squeeze=False)[:, 0]

@@ -112,10 +112,10 @@ def _residency_lines(config: Config) -> list[Text]:
     limits = [limit for limit in limits if limit[1]]
     if not limits:
         return []
-    told = "; ".join(f"{who}: {', '.join(sorted(names))}" for who, names in limits)
+    listed = "; ".join(f"{who}: {', '.join(sorted(names))}" for who, names in limits)
     others = "served" if rules.serves_unlisted else "refused"
     end = f"; requests of other tenants, or of none, are {others}" if rules.tenants else ""
-    return [Text(f"residency, held beside x-residency: {told}{end}")]
+    return [Text(f"residency, held beside x-residency: {listed}{end}")]
 
 
 def _free_line(free: Mapping[str, str]) -> list[Text]:

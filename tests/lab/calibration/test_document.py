@@ -7,8 +7,8 @@ import yaml
 from router import config
 from router.config.loading import parse_policy, shipped_policies
 from router.lab.calibration import document
-from router.lab.calibration.cut import cut
-from router.lab.calibration.known import known_table
+from router.lab.calibration.live_sample import sample
+from router.lab.calibration.signal_table import signal_table
 from router.model import (
     Budget,
     Energy,
@@ -24,8 +24,8 @@ from tests.lab.calibration.scenarios import small
 
 
 def written(simulation, policy, tmp_path):
-    chosen = cut(simulation, 10.0, seed=1)
-    known = known_table(simulation, chosen.period)
+    chosen = sample(simulation, 10.0, seed=1)
+    known = signal_table(simulation, chosen.period)
     return chosen, config.load(document.write(simulation, policy, chosen, known, tmp_path / "out"))
 
 

@@ -13,8 +13,8 @@ from router.lab.calibration.figures import (
     Answers,
     checks,
     figures,
+    host_timing,
     loopback,
-    machine,
     rows,
     shortcomings,
 )
@@ -43,7 +43,7 @@ def answers(west=600, east=400, factor=1.0, slower=1.0, refused=None):
 
 
 def comparison(live, draws, offered=1000, lag=PUNCTUAL, cpu=None):
-    kept = machine(lag, PUNCTUAL, cpu or {"gateway": 0.3})
+    kept = host_timing(lag, PUNCTUAL, cpu or {"gateway": 0.3})
     found = rows(REGIONS, live, draws)
     fleet = FleetFigures(1e5, 2e4, 10.0, 2.0)
     return Comparison(

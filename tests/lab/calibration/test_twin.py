@@ -11,9 +11,9 @@ from router.config.loading import parse_policy
 from router.core.columns import mean_over
 from router.core.energy import J_PER_KWH
 from router.lab.calibration import twin
-from router.lab.calibration.cut import cut
 from router.lab.calibration.figures import checks
-from router.lab.calibration.known import known_table, longer
+from router.lab.calibration.live_sample import sample
+from router.lab.calibration.signal_table import longer, signal_table
 from router.lab.loopback.settle import actual
 from router.lab.replay.timed import Period
 from tests import factories as f
@@ -26,9 +26,9 @@ SECONDS = 20.0
 def played():
     """One draw, for a gateway that came up 40 minutes of carbon time late."""
     simulation = small()
-    chosen = cut(simulation, SECONDS, seed=1)
+    chosen = sample(simulation, SECONDS, seed=1)
     period = replace(chosen.period, carbon_start=simulation.start + 2400.0)
-    known = known_table(simulation, period)
+    known = signal_table(simulation, period)
     virtual = twin.twin_of(simulation, simulation.fleet, chosen, period, known)
     answers, fleet = twin.run(virtual, simulation.policies[0], 1)
     return simulation, chosen, period, virtual, answers, fleet
@@ -82,7 +82,7 @@ def test_the_same_seed_draws_the_same(played):
 
 def test_no_requests_no_answers():
     simulation = small()
-    chosen = cut(simulation, SECONDS, seed=1)
+    chosen = sample(simulation, SECONDS, seed=1)
     nobody = replace(
         chosen,
         requests=(),
@@ -92,7 +92,7 @@ def test_no_requests_no_answers():
     )
     period = Period(SECONDS, simulation.start, 360.0)
     virtual = twin.twin_of(
-        simulation, simulation.fleet, nobody, period, known_table(simulation, period)
+        simulation, simulation.fleet, nobody, period, signal_table(simulation, period)
     )
     answers, _ = twin.run(virtual, simulation.policies[0], 1)
     assert len(answers.region) == 0 and not answers.refused

@@ -5,7 +5,7 @@ from dataclasses import replace
 from router.config import load
 from router.lab.demo import fleet as demo_fleet
 from router.lab.demo.day import Day, replay_all
-from router.lab.demo.grid import play
+from router.lab.demo.grid import replay_sources
 
 SECONDS = 6.0
 
@@ -20,7 +20,7 @@ async def small_day(tmp_path):
     """The demo's fleet and grid, 6 s of it; the replayed product stands in for the live run."""
     config = load(write_config(tmp_path))
     period = demo_fleet.period(SECONDS)
-    grid = await play(config, period)
+    grid = await replay_sources(config, period)
     requests = demo_fleet.traffic(config.fleet.priors, period, seed=1)
     replays = replay_all(config, requests, period, grid)
     live = replace(replays[0], policy="carbon-first (live)")

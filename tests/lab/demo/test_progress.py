@@ -1,26 +1,26 @@
 from rich.console import Console
 
-from router.lab.demo.progress import Progress
-from router.lab.loopback.client import Outcome
-from router.lab.loopback.watch import Sight
+from router.lab.demo.progress import DayProgress
+from router.lab.loopback.client import CallerCounts
+from router.lab.loopback.watch import GridReading
 from tests.lab.demo.days import small_day
 
 
 class Watch:
-    def __init__(self, sights):
-        self.sights = sights
+    def __init__(self, readings):
+        self.readings = readings
 
 
 async def test_a_frame_and_a_line_show_time_traffic_and_grams(tmp_path):
     day = await small_day(tmp_path)
-    outcome = Outcome()
-    outcome.records = [record._replace(gco2e=0.04) for record in day.live.records[:50]]
-    outcome.records.append(day.live.records[50]._replace(gco2e=float("nan")))
-    outcome.in_flight = 7
-    outcome.refused["shed"] = 2
+    counts = CallerCounts()
+    counts.records = [record._replace(gco2e=0.04) for record in day.live.records[:50]]
+    counts.records.append(day.live.records[50]._replace(gco2e=float("nan")))
+    counts.in_flight = 7
+    counts.refused["shed"] = 2
     known = {name: 250.0 for name in day.fleet.regions}
-    sight = Sight(0.0, day.period.carbon_start, known, dict.fromkeys(known, "forecast"))
-    progress = Progress(day.fleet, day.period, 900, outcome, Watch([sight]))
+    reading = GridReading(0.0, day.period.carbon_start, known, dict.fromkeys(known, "forecast"))
+    progress = DayProgress(day.fleet, day.period, 900, counts, Watch([reading]))
     console = Console(width=200, no_color=True)
     with console.capture() as capture:
         console.print(progress.frame(3.0))
@@ -35,7 +35,7 @@ async def test_a_frame_and_a_line_show_time_traffic_and_grams(tmp_path):
 
 async def test_nothing_is_known_at_first(tmp_path):
     day = await small_day(tmp_path)
-    progress = Progress(day.fleet, day.period, 900, Outcome(), Watch([]))
+    progress = DayProgress(day.fleet, day.period, 900, CallerCounts(), Watch([]))
     console = Console(width=140)
     with console.capture() as capture:
         console.print(progress.frame(0.0))

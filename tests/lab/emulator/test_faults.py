@@ -1,17 +1,17 @@
 import pytest
 
-from router.lab.emulator.faults import Fault, FaultKind, parse_fault
+from router.lab.emulator.faults import EmulatedFault, FaultKind, parse_fault
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("hang", Fault(FaultKind.HANG)),
-        ("reset", Fault(FaultKind.RESET)),
-        ("garbage", Fault(FaultKind.GARBAGE)),
-        ("half", Fault(FaultKind.HALF)),
-        ("code:UNAVAILABLE", Fault(FaultKind.CODE, code="UNAVAILABLE")),
-        ("slow:2.5", Fault(FaultKind.SLOW, factor=2.5)),
+        ("hang", EmulatedFault(FaultKind.HANG)),
+        ("reset", EmulatedFault(FaultKind.RESET)),
+        ("garbage", EmulatedFault(FaultKind.GARBAGE)),
+        ("half", EmulatedFault(FaultKind.HALF)),
+        ("code:UNAVAILABLE", EmulatedFault(FaultKind.CODE, code="UNAVAILABLE")),
+        ("slow:2.5", EmulatedFault(FaultKind.SLOW, factor=2.5)),
     ],
 )
 def test_every_fault_parses(text, fault):

@@ -7,7 +7,7 @@ from aiohttp import web
 from router.config import load
 from router.core.energy import J_PER_KWH
 from router.lab.demo import fleet as demo_fleet
-from router.lab.demo.grid import play
+from router.lab.demo.grid import replay_sources
 from router.lab.loopback.children import free_ports
 from router.lab.loopback.watch import Meter, joules
 from router.lab.replay.timed import Period
@@ -32,7 +32,7 @@ async def test_the_meter_books_each_hour_at_its_intensity(tmp_path):
     path = demo_fleet.write(tmp_path, demo_fleet.document(ports, 19001, 19002, port, 60.0))
     config = load(path)
     period = Period(60.0, demo_fleet.DAY_START, 1440.0)
-    grid = await play(config, period)
+    grid = await replay_sources(config, period)
     reading = {"total": 0.0, "idle": 0.0}
 
     async def metrics(request):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from router.lab.replay.records import FleetEnergy, Record, Run, meets, percentile, summarise
+from router.lab.replay.records import FleetEnergy, Record, RecordedRun, meets, percentile, summarise
 from router.model import Budget
 
 
@@ -54,7 +54,7 @@ def test_percentiles_are_nearest_rank():
 
 
 def test_a_run_knows_its_shares_and_totals():
-    run = Run("p", 4, (record(0), record(1), record(2), record(3, "east")), {}, None)
+    run = RecordedRun("p", 4, (record(0), record(1), record(2), record(3, "east")), {}, None)
     assert run.shares() == {"east": 0.25, "west": 0.75}
     fleet = FleetEnergy(busy_j=10.0, idle_j=5.0, busy_g=2.0, idle_g=1.0)
     assert (fleet.total_j, fleet.total_g) == (15.0, 3.0)

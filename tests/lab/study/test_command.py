@@ -15,8 +15,8 @@ import yaml
 from router.errors import ConfigError, TraceError
 from router.lab.study import command
 from router.lab.study.command import Written
-from router.lab.study.execute import Progress
-from router.lab.study.report.timelines import shown_regions
+from router.lab.study.execute import TaskProgress
+from router.lab.study.report.timelines import region_legend
 from tests.lab.study.studies import SCENARIOS, short_scenario
 
 POLICIES = ("carbon-first", "latency-first", "least-loaded", "round-robin", "static-greenest")
@@ -154,7 +154,7 @@ def test_rows_change_no_figure_and_none_of_another_run_stay(
     stale.parent.mkdir()
     stale.write_bytes(b"of an earlier run")
     shares: list[list[float]] = []
-    told = Progress(show=lambda now: shares.append(list(now)))
+    told = TaskProgress(show=lambda now: shares.append(list(now)))
     command.simulate(scenario, folder=tmp_path, rows=False, jobs=1, progress=told)
     assert not list(tmp_path.rglob("*.parquet"))
     for name in (command.SUMMARY, command.REPORT):
@@ -215,7 +215,7 @@ def test_many_regions_are_shown_by_what_their_grids_emit(tmp_path: Path) -> None
     data["duration"] = "5m"
     file.write_text(yaml.safe_dump(data))
     done = command.simulate(file, folder=tmp_path / "out", rows=False, jobs=1)
-    assert len(shown_regions(done.study).names) == 7
+    assert len(region_legend(done.study).names) == 7
     page = (tmp_path / "out" / "report.html").read_text()
     assert "350 to 500 g/kWh" in page
     assert 'class="area g4"' in page

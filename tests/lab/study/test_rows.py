@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from router.lab.sim.outcome import RowNames
+from router.lab.sim.result import RowNames
 from router.lab.study import rows
 from router.lab.study.rows import Occupancy, ParquetSink, folder_of
 

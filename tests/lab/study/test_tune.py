@@ -51,10 +51,10 @@ def test_the_result_is_of_the_later_span(once: Tuning) -> None:
     assert list(once.test) == list(once.train) == rows
     assert all(once.test[row] != once.train[row] for row in rows)
     here = Here(once.spans)
-    from router.lab.sim.tune.search import Task
+    from router.lab.sim.tune.search import Evaluation
 
     policy = once.tuned_schema().build("ours", once.loaded.simulation.carbon_signal)
-    ((_, again),) = here.run([Task("test", policy)])
+    ((_, again),) = here.run([Evaluation("test", policy)])
     assert again == once.test["ours-tuned"]
 
 

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.core.energy import J_PER_KWH
-from router.errors import ConfigError
-from router.extras import missing
+from router.extras import need
 from router.lab.sim.bound.demand import Floats, Pool
 
 # What is left undone costs more than anything that could be done.
@@ -200,9 +199,6 @@ def _merged(terms: Terms, joules: Floats, amounts: Floats) -> tuple[Floats, Floa
 
 
 def _scipy() -> tuple[Any, Any]:
-    try:
+    with need("sim", "the bound", file="carbon-router bound"):
         from scipy import optimize, sparse
-    except ImportError as error:
-        fix = missing("the bound", "sim")
-        raise ConfigError("carbon-router bound", [("", fix)]) from error
     return optimize, sparse

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from router.core.energy import J_PER_KWH
 from router.lab.sim.engine import state as s
-from router.lab.sim.outcome import FleetAccount
+from router.lab.sim.result import FleetAccount
 from router.lab.sim.simulation import Simulation
 
 # Seconds busy, tokens, seconds idle, waking, off, and the integral of the batch.

@@ -22,7 +22,7 @@ from router.lab.sim.engine import gateway as gw
 from router.lab.sim.engine import state as s
 from router.lab.sim.engine.state import Floats, Ints
 from router.lab.sim.histogram import BINS
-from router.lab.sim.outcome import REASONS
+from router.lab.sim.result import REASONS
 from router.lab.sim.simulation import Simulation
 from router.model import Fleet, Policy, Profile
 

@@ -17,7 +17,7 @@ from router.core.rungs import CI_HOURS
 from router.lab.sim.engine import state as s
 from router.lab.sim.engine.build import Site, show
 from router.lab.sim.engine.state import Ints
-from router.lab.sim.grid.signal_columns import outlook
+from router.lab.sim.grid.signal_columns import signal_columns
 from router.lab.sim.simulation import Simulation
 from router.model import Policy
 
@@ -30,7 +30,7 @@ class CarbonViews:
     def __init__(self, simulation: Simulation, policy: Policy, site: Site) -> None:
         self._simulation, self._policy, self._site = simulation, policy, site
         start = simulation.start
-        self._outlook = outlook(simulation.signal, start, start + simulation.duration_s)
+        self._outlook = signal_columns(simulation.signal, start, start + simulation.duration_s)
         self.at_s: list[float] = (self._outlook.at - start).tolist()
         self._zones = [self._zones_of(m) for m in range(len(site.candidates))]
 

@@ -35,7 +35,7 @@ from router.core.obstacle import ERRORS as OBSTACLES
 from router.core.obstacle import obstacle
 from router.core.seat import BELIEVED_FOR
 from router.lab.sim.engine import state as s
-from router.lab.sim.outcome import REASONS
+from router.lab.sim.result import REASONS
 
 OWN, TURNS, CAPPED, LEAST_CAP, DIRTY, UNUSED = range(6)
 SEAT = 6

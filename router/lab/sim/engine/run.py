@@ -35,11 +35,10 @@ from router.lab.sim.engine.account import BATCH, BUSY, FleetMeter
 from router.lab.sim.engine.build import Site, build_world, grow, survey
 from router.lab.sim.engine.carbon import CarbonViews
 from router.lab.sim.histogram import Histogram
-from router.lab.sim.moved import Moves
-from router.lab.sim.outcome import (
+from router.lab.sim.result import (
     REASONS,
     MinuteSink,
-    Outcome,
+    PolicyResult,
     RegionSums,
     RowNames,
     Sink,
@@ -47,6 +46,7 @@ from router.lab.sim.outcome import (
 )
 from router.lab.sim.simulation import Outage, Simulation
 from router.lab.sim.traffic.columns import Names, Traffic
+from router.lab.sim.traffic_shift import TrafficShifts
 from router.model import Policy
 
 _SLOTS = 4096
@@ -76,7 +76,7 @@ def simulate(
     progress: Progress | None = None,
     learning: Learning = GATEWAY,
     minutes: MinuteSink | None = None,
-) -> Outcome:
+) -> PolicyResult:
     """One policy over the scenario, until its last request is answered.
 
     ``minutes``: takes the rows of replicas in the place of ``sink``; they cost next to nothing,
@@ -137,12 +137,12 @@ class _Run:
         self._minute = self._meter.read(0.0)
         self._views = CarbonViews(simulation, policy, self._site)
         self._updates = 0
-        self._moved = Moves()
+        self._moved = TrafficShifts()
         self._places = {name: e for e, name in enumerate(self._site.endpoints)}
         self._outages_on: Counter[tuple[str, bool]] = Counter()
         self._codes = _Codes(simulation)
 
-    def run(self) -> Outcome:
+    def run(self) -> PolicyResult:
         turns = self._turns()
         turn = next(turns)
         for traffic in self._simulation.workload.chunks():
@@ -258,7 +258,7 @@ class _Run:
         self._world.registers[s.ROWS] = 0
         self._sink.requests(columns)
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self) -> PolicyResult:
         tally, gates = self._world.tally, self._world.gates
         offered = int(tally.offered[0])
         sums = tally.sums
@@ -266,7 +266,7 @@ class _Run:
         reasons = dict(zip(REASONS, tally.reasons.tolist(), strict=True))
         failed = reasons.pop(REASONS[s.FAULT])
         limits = np.array([e.max_in_flight for e in self._simulation.fleet.endpoints])
-        return Outcome(
+        return PolicyResult(
             policy=self._policy.name,
             regions=self._site.regions,
             offered=offered,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.core.lengths import LENGTHS
-from router.lab.sim.outcome import REASONS
+from router.lab.sim.result import REASONS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

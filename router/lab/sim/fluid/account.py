@@ -1,4 +1,4 @@
-"""What a fluid run came to: energy and grams of every slot, added up to an `Outcome`."""
+"""What a fluid run came to: energy and grams of every slot, added up to a `PolicyResult`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from router.lab.sim.engine import state as s
 from router.lab.sim.engine.build import Site
 from router.lab.sim.fluid.fill import N_NETWORK_J, N_REQUESTS, N_TOKENS, Filled
 from router.lab.sim.histogram import BINS, Histogram
-from router.lab.sim.moved import Moves
-from router.lab.sim.outcome import REASONS, FleetAccount, Outcome, RegionSums, by_rung
+from router.lab.sim.result import REASONS, FleetAccount, PolicyResult, RegionSums, by_rung
 from router.lab.sim.simulation import Simulation
+from router.lab.sim.traffic_shift import TrafficShifts
 from router.model import Policy
 
 Floats = NDArray[np.float64]
@@ -41,7 +41,7 @@ class FluidAccount:
         self._reasons = np.zeros(len(REASONS))
         self._relaxed = np.zeros(len(policy.ladder))
         self._placed = np.zeros((len(names.origins), len(names.models), regions))
-        self._moved = Moves()
+        self._moved = TrafficShifts()
         scaling = simulation.autoscaling
         self._release_s = scaling.release_after_s if scaling else math.inf
         self._wake_j = scaling.wake_s * scaling.wake_w if scaling else 0.0
@@ -114,14 +114,14 @@ class FluidAccount:
         self._moved.close(self._placed.copy(), at_s)
         self._placed[:] = 0.0
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> PolicyResult:
         """Everything so far."""
         self.moved(self._simulation.duration_s)
         sums = self._regions
         reasons = dict(zip(REASONS, self._reasons.tolist(), strict=True))
         failed = reasons.pop(REASONS[s.FAULT])
         none = np.zeros(BINS, np.int64)
-        return Outcome(
+        return PolicyResult(
             policy=self._policy.name,
             regions=self._site.regions,
             offered=round(self._offered),

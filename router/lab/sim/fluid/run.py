@@ -8,7 +8,7 @@ comes to is the steady state of the same physics that `router.lab.sim.engine.loo
 request. Demand varies within a slot, so five levels of it are taken, a fifth of the time each: of
 variance 1 / (requests in flight), as Poisson arrivals have, and that of the rate by minutes.
 
-An `Outcome` as `router.lab.sim.engine.run` gives it, with these differences. Every figure is an
+A `PolicyResult` as `router.lab.sim.engine.run` gives it, with these differences. Every figure is an
 estimate. There are no single requests, so latencies are empty and ``met`` and ``peak_over_cap`` are
 NaN. Gateways are one, exact, and have learned where they sent requests: latency predictions hold,
 lengths are known. Where a policy holds back from waking replicas, several states last by
@@ -37,7 +37,7 @@ from router.lab.sim.engine.run import require_actual
 from router.lab.sim.fluid.account import FluidAccount
 from router.lab.sim.fluid.demand import Demand, Lengths, SlotDemand, gather
 from router.lab.sim.fluid.fill import COUNTED, LOADS, Filled, Flows, Steps, fill, occupancies
-from router.lab.sim.outcome import REASONS, Outcome
+from router.lab.sim.result import REASONS, PolicyResult
 from router.lab.sim.simulation import Simulation
 from router.model import Policy, Spread
 
@@ -63,7 +63,7 @@ def run_fluid(
     demand: Demand | None = None,
     slot_s: float = HOUR_S,
     progress: Progress | None = None,
-) -> Outcome:
+) -> PolicyResult:
     """One policy over the scenario, slot by slot.
 
     ``demand``: from `gather`, to be shared by several policies (``slot_s`` is then its own).
@@ -108,7 +108,7 @@ class _Run:
         self._settled = self._world.columns.rungs.copy()
         self._settled[:, k.SCARCITY] = 0.0
 
-    def run(self) -> Outcome:
+    def run(self) -> PolicyResult:
         """Slot by slot."""
         simulation, edges = self._simulation, self._demand.edges
         views = CarbonViews(simulation, self._policy, self._site)

@@ -17,7 +17,7 @@ from router.carbon.forecast.zone import grams_of
 from router.carbon.tables.table import TraceTable
 from router.core.rungs import CI_HOURS
 from router.lab.sim.grid.actual import HOUR_S, select
-from router.lab.sim.grid.signal_columns import Outlook, Pages, side_by_side
+from router.lab.sim.grid.signal_columns import ColumnsBuilder, SignalColumns, side_by_side
 from router.lab.sim.grid.signals import HORIZON_H, Hourly, Standing, with_standing
 from router.model import Forecast, Intensity, Kind, Signal
 
@@ -41,7 +41,7 @@ class Forecasted:
     """A GridSignal of what the forecaster says at every moment of what was published by then.
 
     Figures are those of `router.carbon.forecast.Nowcast` when it observes every value, but for
-    rounding. Views, and outlooks over a span, are kept, so that only the first pass pays.
+    rounding. Views, and columns over a span, are kept, so that only the first pass pays.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Forecasted:
         self._history_h = math.ceil(history_s / HOUR_S)
         self._source = f"nowcast(trace:{table.name})"
         self._views: dict[float, _Look] = {}
-        self._outlooks: dict[tuple[float, float], Outlook] = {}
+        self._columns: dict[tuple[float, float], SignalColumns] = {}
         self._leads_h = LEADS_H
         reach = math.ceil(lag_s / HOUR_S) + HORIZON_H + _MARGIN_H
         if reach < len(LEADS_H) and not _gaps(table.g_per_kwh).any():
@@ -105,33 +105,33 @@ class Forecasted:
             look = self._views[now] = self._look(now)
         return self._forecasts(now, look)
 
-    def outlook(self, start: float, end: float) -> Outlook:
+    def columns(self, start: float, end: float) -> SignalColumns:
         """The views at every update in [start, end); see `router.lab.sim.grid.signal_columns`."""
-        found = self._outlooks.get((start, end))
+        found = self._columns.get((start, end))
         if found is None:
             if len(self.grid_zones) > _TOGETHER:
                 self._apart = self._apart or self.parts()
-                found = side_by_side([part.outlook(start, end) for part in self._apart])
+                found = side_by_side([part.columns(start, end) for part in self._apart])
             else:
                 found = self._tell(list(self.updates(start, end)))
-            self._outlooks[start, end] = found
+            self._columns[start, end] = found
         return found
 
-    def _tell(self, at: list[float]) -> Outlook:
-        pages = Pages(at)
-        zones = [pages.zone(zone) for zone in self.grid_zones]
+    def _tell(self, at: list[float]) -> SignalColumns:
+        builder = ColumnsBuilder(at)
+        zones = [builder.zone(zone) for zone in self.grid_zones]
         for update, now in enumerate(at):
             look = self._look(now)
             if update == 0:
-                pages.first = self._forecasts(now, look)
+                builder.first = self._forecasts(now, look)
             for place, newest_h in enumerate(look.newest_h.tolist()):
                 if newest_h >= 0:
                     g_per_kwh, observed_at, expires_at, _ = zones[place]
                     g_per_kwh[update] = look.bands[0, place, :CI_HOURS]
                     observed_at[update], expires_at[update] = self._known_from(newest_h)
                 elif usual := self._standing.forecast(self.grid_zones[place], now):
-                    pages.put(update, usual.grid_zone, usual.slots)
-        return pages.bound()
+                    builder.put(update, usual.grid_zone, usual.slots)
+        return builder.build()
 
     def _forecasts(self, now: float, look: _Look) -> Mapping[str, Forecast]:
         known, start = self._known, math.floor(now / HOUR_S) * HOUR_S

@@ -27,7 +27,7 @@ _UNCERTAIN = (Kind.CLIMATOLOGY, Kind.ANNUAL_MEAN)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outlook:
+class SignalColumns:
     """A signal's views over a span. ``at`` (updates,): unix seconds, rising; ``first``: the view at
     the first of them.
 
@@ -60,16 +60,16 @@ class Outlook:
 
 
 @runtime_checkable
-class Foreseen(Protocol):
-    """A signal that can tell a whole span at once, sooner than view by view."""
+class ColumnSignal(Protocol):
+    """A signal that makes the columns of a whole span at once, sooner than view by view."""
 
-    def outlook(self, start: float, end: float) -> Outlook:
+    def columns(self, start: float, end: float) -> SignalColumns:
         """Over the updates in [start, end), unix seconds."""
         ...
 
 
 @runtime_checkable
-class Parted(Protocol):
+class SeparableSignal(Protocol):
     """A signal whose grid zones do not depend on each other."""
 
     def parts(self) -> Sequence[GridSignal]:
@@ -77,22 +77,22 @@ class Parted(Protocol):
         ...
 
 
-def outlook(signal: GridSignal, start: float, end: float) -> Outlook:
+def signal_columns(signal: GridSignal, start: float, end: float) -> SignalColumns:
     """Over the updates in [start, end), unix seconds; no view holds what is published after it."""
-    if isinstance(signal, Foreseen):
-        return signal.outlook(start, end)
-    pages = Pages(list(signal.updates(start, end)))
-    for update, now in enumerate(pages.at):
+    if isinstance(signal, ColumnSignal):
+        return signal.columns(start, end)
+    builder = ColumnsBuilder(list(signal.updates(start, end)))
+    for update, now in enumerate(builder.at):
         view = signal.view(now)
         if update == 0:
-            pages.first = view
+            builder.first = view
         for zone, forecast in view.items():
-            pages.put(update, zone, forecast.slots)
-    return pages.bound()
+            builder.put(update, zone, forecast.slots)
+    return builder.build()
 
 
-class Pages:
-    """An outlook in the making: what is not put in stays unknown."""
+class ColumnsBuilder:
+    """Columns in the making: what is not put in stays unknown."""
 
     def __init__(self, at: Sequence[float]) -> None:
         self.at = at
@@ -118,7 +118,7 @@ class Pages:
         expires_at[update] = slots[0].expires_at
         uncertain[update] = slots[0].kind in _UNCERTAIN
 
-    def bound(self) -> Outlook:
+    def build(self) -> SignalColumns:
         """What was put in."""
         names = tuple(self._zones)
         zones = list(self._zones.values()) or [self.zone("")]
@@ -126,24 +126,26 @@ class Pages:
         g_per_kwh, observed_at, expires_at, uncertain = (
             np.stack(column, axis=1)[:, : len(names)] for column in zip(*zones, strict=True)
         )
-        return Outlook(
+        return SignalColumns(
             names, np.array(self.at, np.float64), self.first,
             g_per_kwh, observed_at, expires_at, uncertain.astype(np.bool_),
         )  # fmt: skip
 
 
 def parts_of(signal: GridSignal) -> Sequence[GridSignal]:
-    """Signals that can be told apart, in other processes too; `side_by_side` puts them together."""
-    return signal.parts() if isinstance(signal, Parted) else (signal,)
+    """Signals to be computed apart, in other processes too; `side_by_side` puts them together."""
+    return signal.parts() if isinstance(signal, SeparableSignal) else (signal,)
 
 
-class Told:
-    """A GridSignal of which one span was told already."""
+class PrecomputedSignal:
+    """A GridSignal of which one span was computed already."""
 
-    def __init__(self, signal: GridSignal, start: float, end: float, told: Outlook) -> None:
+    def __init__(
+        self, signal: GridSignal, start: float, end: float, columns: SignalColumns
+    ) -> None:
         self._signal = signal
         self._span = start, end
-        self._told = told
+        self._columns = columns
 
     def updates(self, start: float, end: float) -> Iterable[float]:
         """The signal's."""
@@ -153,19 +155,19 @@ class Told:
         """The signal's."""
         return self._signal.view(now)
 
-    def outlook(self, start: float, end: float) -> Outlook:
-        """What was told, or the signal's."""
+    def columns(self, start: float, end: float) -> SignalColumns:
+        """What was computed, or the signal's."""
         if (start, end) == self._span:
-            return self._told
-        return outlook(self._signal, start, end)
+            return self._columns
+        return signal_columns(self._signal, start, end)
 
 
-def side_by_side(parts: Sequence[Outlook]) -> Outlook:
-    """Outlooks of the same updates on different grid zones as one."""
+def side_by_side(parts: Sequence[SignalColumns]) -> SignalColumns:
+    """Columns of the same updates on different grid zones as one."""
     first: dict[str, Forecast] = {}
     for part in parts:
         first.update(part.first)
-    return Outlook(
+    return SignalColumns(
         tuple(zone for part in parts for zone in part.grid_zones),
         parts[0].at,
         first,

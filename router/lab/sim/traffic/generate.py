@@ -41,7 +41,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kind:
+class RequestKind:
     """One kind of request. ``share`` of all; ``tenants``: (name, share); ``deadline_s`` after
     arrival, inf where it is to run now.
     """
@@ -61,7 +61,7 @@ class Recipe:
     """All that decides which requests are made. ``start``: unix seconds UTC."""
 
     origins: tuple[Origin, ...]
-    kinds: tuple[Kind, ...]
+    kinds: tuple[RequestKind, ...]
     burst_cv: float
     window_s: float
     start: float

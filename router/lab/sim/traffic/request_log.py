@@ -10,13 +10,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router.lab.sim.traffic.request_rows import ARRIVAL, TIME, Rows
+from router.lab.sim.traffic.request_rows import ARRIVAL, TIME, RequestRows
 
 _DAY_S: Final = 86_400.0
 _COUNTS: Final = ("input_tokens", "output_tokens")
 
 
-class RequestLog:
+class LogReplay:
     """Turns rows with a time of day into rows of a workload, and remembers what it had to assume.
 
     Times move by whole days, so that the first ones lie in the day after ``start`` (unix s): hours
@@ -31,7 +31,7 @@ class RequestLog:
         self._assumed = dict.fromkeys(_COUNTS, 0)
         self._sample = 1.0
 
-    def completed(self, rows: Rows) -> tuple[Rows, int | None]:
+    def completed(self, rows: RequestRows) -> tuple[RequestRows, int | None]:
         """``rows`` with seconds since the start, below 0 for what comes before it, and without
         blank token counts; or the place of a bad time."""
         at, wrong = self._arrivals(rows.texts[TIME])

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.errors import ConfigError, TraceError
-from router.extras import missing
+from router.errors import TraceError
+from router.extras import need
 
 # A log of requests has `TIME` instead of `ARRIVAL`: UTC, for an hour of another day than the
 # scenario's.
@@ -35,7 +35,7 @@ _READ_ROWS: Final = 65_536
 Numbers = NDArray[np.float64]
 
 
-class Rows(NamedTuple):
+class RequestRows(NamedTuple):
     """Some rows as they stand in the file; ``places``: row numbers for people. A column that the
     file lacks is absent; numbers that are blank are NaN, texts "".
     """
@@ -45,7 +45,7 @@ class Rows(NamedTuple):
     texts: Mapping[str, Sequence[str]]
 
 
-def open_rows(path: Path, columns: Callable[[Sequence[str]], None]) -> Iterator[Rows]:
+def open_rows(path: Path, columns: Callable[[Sequence[str]], None]) -> Iterator[RequestRows]:
     """The file's rows in parts; ``columns`` is called with the header first."""
     if path.suffix == ".parquet":
         yield from _parquet(path, columns)
@@ -60,7 +60,9 @@ def open_rows(path: Path, columns: Callable[[Sequence[str]], None]) -> Iterator[
         raise TraceError(f"{path.name}: cannot be read from {path}: {error}") from error
 
 
-def _csv(reader: Any, path: Path, columns: Callable[[Sequence[str]], None]) -> Iterator[Rows]:
+def _csv(
+    reader: Any, path: Path, columns: Callable[[Sequence[str]], None]
+) -> Iterator[RequestRows]:
     try:
         header = [name.strip() for name in next(reader, [])]
         columns(header)
@@ -85,14 +87,14 @@ def _csv(reader: Any, path: Path, columns: Callable[[Sequence[str]], None]) -> I
 
 def _of_cells(
     header: Sequence[str], rows: Sequence[Sequence[str]], places: Sequence[int], path: Path
-) -> Rows:
+) -> RequestRows:
     numbers, texts = {}, {}
     for name, cells in zip(header, zip(*rows, strict=True), strict=True):
         if name in NUMBERS:
             numbers[name] = _parsed(cells, places, name, path)
         elif name in (*NEEDED, *OPTIONAL):
             texts[name] = [cell.strip() for cell in cells]
-    return Rows(places, numbers, texts)
+    return RequestRows(places, numbers, texts)
 
 
 def _parsed(cells: Sequence[str], places: Sequence[int], name: str, path: Path) -> Numbers:
@@ -110,13 +112,10 @@ def _parsed(cells: Sequence[str], places: Sequence[int], name: str, path: Path) 
     return values
 
 
-def _parquet(path: Path, columns: Callable[[Sequence[str]], None]) -> Iterator[Rows]:
-    try:
+def _parquet(path: Path, columns: Callable[[Sequence[str]], None]) -> Iterator[RequestRows]:
+    with need("parquet", "reading Parquet", file=str(path), otherwise="use CSV"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        fix = missing("reading Parquet", "parquet", "use CSV")
-        raise ConfigError(str(path), [("", fix)]) from error
     try:
         file = pyarrow.parquet.ParquetFile(path)
         names = file.schema_arrow.names
@@ -131,7 +130,7 @@ def _parquet(path: Path, columns: Callable[[Sequence[str]], None]) -> Iterator[R
         raise TraceError(f"{path.name}: not a readable Parquet file: {error}") from error
 
 
-def _of_batch(batch: Any, places: Sequence[int], path: Path) -> Rows:
+def _of_batch(batch: Any, places: Sequence[int], path: Path) -> RequestRows:
     import pyarrow
 
     numbers, texts = {}, {}
@@ -149,4 +148,4 @@ def _of_batch(batch: Any, places: Sequence[int], path: Path) -> Rows:
             numbers[name] = cast.to_numpy(zero_copy_only=False).astype(np.float64)
         else:
             texts[name] = [(text or "").strip() for text in cast.to_pylist()]
-    return Rows(places, numbers, texts)
+    return RequestRows(places, numbers, texts)

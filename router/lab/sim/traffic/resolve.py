@@ -9,7 +9,7 @@ from typing import NamedTuple
 from router.config.problems import Problem, key_path, unknown
 from router.errors import ConfigError
 from router.lab.replay.replica import Physics
-from router.lab.sim.traffic.generate import Generated, Kind, Origin, Recipe
+from router.lab.sim.traffic.generate import Generated, Origin, Recipe, RequestKind
 from router.lab.sim.traffic.schema import (
     ClassSchema,
     DaySchema,
@@ -110,13 +110,13 @@ class _Maker:
             self.problem(steps, str(error))
             return constant_lengths(1.0)
 
-    def kind(self, place: int, one: ClassSchema) -> Kind:
+    def kind(self, place: int, one: ClassSchema) -> RequestKind:
         """One class of requests."""
         at: list[str | int] = ["classes", place]
         models = {served.name for endpoint in self.fleet.endpoints for served in endpoint.models}
         if one.model not in models:
             self.problem([*at, "model"], unknown("model", one.model, models))
-        return Kind(
+        return RequestKind(
             model=one.model,
             share=one.share,
             input_tokens=self.lengths(
@@ -164,7 +164,7 @@ class _Need(NamedTuple):
     output_tokens: float
 
 
-def capacity_rps(fleet: Fleet, kinds: tuple[Kind, ...]) -> float:
+def capacity_rps(fleet: Fleet, kinds: tuple[RequestKind, ...]) -> float:
     """Requests/s of the mix of ``kinds`` that the fleet serves with ``max_in_flight`` everywhere.
 
     Where several models are served, the one that fills first decides. Bursts, round trips and

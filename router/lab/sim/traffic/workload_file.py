@@ -28,7 +28,7 @@ from router.config.problems import nearest
 from router.errors import TraceError
 from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
 from router.lab.sim.traffic.generate import CHUNK_ROWS, joined, rechunk
-from router.lab.sim.traffic.request_log import RequestLog
+from router.lab.sim.traffic.request_log import LogReplay
 from router.lab.sim.traffic.request_rows import (
     ARRIVAL,
     BUDGETS,
@@ -36,7 +36,7 @@ from router.lab.sim.traffic.request_rows import (
     OPTIONAL,
     TIME,
     Numbers,
-    Rows,
+    RequestRows,
     open_rows,
 )
 from router.telemetry.request_file import COLUMNS, MOST_TOKENS
@@ -67,7 +67,7 @@ class FileWorkload:
         lengths: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     ) -> None:
         self._path = path
-        self._log = RequestLog(start, lengths)
+        self._log = LogReplay(start, lengths)
         self._is_log = False
         self._duration_s = duration_s
         self._known = {"model": frozenset(models)}
@@ -196,7 +196,7 @@ class FileWorkload:
             told = [f"{o} (is it {guess}?)" if guess else o for o, guess in known.items()]
             self.notes.append(f"workload.file: columns not used: {', '.join(told)}")
 
-    def _traffic(self, rows: Rows) -> Traffic:
+    def _traffic(self, rows: RequestRows) -> Traffic:
         if self._is_log:
             rows, wrong = self._log.completed(rows)
             if wrong is not None:
@@ -226,7 +226,7 @@ class FileWorkload:
             self._output_limit(rows),
         )
 
-    def _tokens(self, rows: Rows, column: str) -> NDArray[np.int32]:
+    def _tokens(self, rows: RequestRows, column: str) -> NDArray[np.int32]:
         values = rows.numbers[column]
         with np.errstate(invalid="ignore"):
             good = (values >= 1.0) & (values <= MOST_TOKENS) & (values == np.floor(values))
@@ -236,7 +236,7 @@ class FileWorkload:
         self._require(rows, column, good, what)
         return values.astype(np.int32)
 
-    def _output_limit(self, rows: Rows) -> NDArray[np.int32]:
+    def _output_limit(self, rows: RequestRows) -> NDArray[np.int32]:
         if "max_output_tokens" not in rows.numbers:
             return np.full(len(rows.places), NO_OUTPUT_LIMIT, np.int32)
         limits = np.minimum(self._limits(rows, "max_output_tokens"), NO_OUTPUT_LIMIT)
@@ -245,7 +245,7 @@ class FileWorkload:
         self._require(rows, "max_output_tokens", good, text)
         return limits.astype(np.int32)
 
-    def _limits(self, rows: Rows, column: str) -> Numbers:
+    def _limits(self, rows: RequestRows, column: str) -> Numbers:
         values = rows.numbers.get(column)
         if values is None:
             return np.full(len(rows.places), np.inf)
@@ -253,7 +253,7 @@ class FileWorkload:
         self._require(rows, column, limits > 0.0, "above 0, or blank for none")
         return limits
 
-    def _codes(self, rows: Rows, column: str) -> NDArray[np.int32]:
+    def _codes(self, rows: RequestRows, column: str) -> NDArray[np.int32]:
         table, known = self._tables[column], self._known.get(column)
         texts = rows.texts.get(column)
         if texts is None:
@@ -266,7 +266,7 @@ class FileWorkload:
             table[text] = len(table)
         return np.array([table[text] for text in texts], np.int32)
 
-    def _unknown(self, rows: Rows, column: str, text: str) -> None:
+    def _unknown(self, rows: RequestRows, column: str, text: str) -> None:
         row = rows.places[list(rows.texts[column]).index(text)]
         known = sorted(self._known.get(column, ()))
         if not text:
@@ -276,7 +276,7 @@ class FileWorkload:
         fix = "; or set default_origin" if column == "origin" else ""
         raise self._error(row, column, f"unknown {column} {text[:60]!r}; {hint}{fix}")
 
-    def _allowed(self, rows: Rows) -> NDArray[np.int32]:
+    def _allowed(self, rows: RequestRows) -> NDArray[np.int32]:
         texts = rows.texts.get("residency")
         if texts is None:
             return np.zeros(len(rows.places), np.int32)
@@ -287,7 +287,7 @@ class FileWorkload:
             code[text] = table.setdefault(names, len(table))
         return np.array([code[text] for text in texts], np.int32)
 
-    def _require(self, rows: Rows, column: str, good: NDArray[np.bool_], what: str) -> None:
+    def _require(self, rows: RequestRows, column: str, good: NDArray[np.bool_], what: str) -> None:
         if good.all():
             return
         place = int(np.argmin(good))

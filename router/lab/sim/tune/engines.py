@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import pickle
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
@@ -20,20 +20,20 @@ from typing import Any
 
 from router import __version__
 from router.errors import CarbonRouterError, ConfigError
-from router.extras import missing
-from router.lab.sim.engine.run import simulate
+from router.extras import need
+from router.lab.sim.engine.run import Progress, simulate
 from router.lab.sim.tune.figures import Figures, figures
-from router.lab.sim.tune.search import Evaluator, Task
-from router.lab.sim.tune.span import Spans
+from router.lab.sim.tune.search import Evaluation, Evaluator
+from router.lab.sim.tune.train_test import Spans
 
 _RETRIES = 3
 
-Progress = Callable[[float], None]
 
-
-def measure(spans: Spans, task: Task, progress: Progress | None = None) -> dict[str, float]:
-    """The figures of one task."""
-    return figures(simulate(getattr(spans, task.span), task.policy, progress=progress))
+def measure(
+    spans: Spans, evaluation: Evaluation, progress: Progress | None = None
+) -> dict[str, float]:
+    """The figures of one evaluation."""
+    return figures(simulate(getattr(spans, evaluation.span), evaluation.policy, progress=progress))
 
 
 class Here:
@@ -48,9 +48,9 @@ class Here:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Figures]]:
-        for place, task in enumerate(tasks):
-            yield place, measure(self._spans, task)
+    def run(self, evaluations: Sequence[Evaluation]) -> Iterator[tuple[int, Figures]]:
+        for place, evaluation in enumerate(evaluations):
+            yield place, measure(self._spans, evaluation)
 
 
 class _Stopped(CarbonRouterError):
@@ -67,14 +67,14 @@ def _start(spans: Spans, stop: Any) -> None:
     _here.append((spans, stop))
 
 
-def _measure_here(task: Task) -> dict[str, float]:
+def _measure_here(evaluation: Evaluation) -> dict[str, float]:
     spans, stop = _here[0]
 
     def look(_: float) -> None:
         if stop.is_set():
             raise _Stopped("called off")
 
-    return measure(spans, task, look)
+    return measure(spans, evaluation, look)
 
 
 class Processes:
@@ -98,8 +98,11 @@ class Processes:
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Figures]]:
-        places = {self._pool.submit(_measure_here, task): at for at, task in enumerate(tasks)}
+    def run(self, evaluations: Sequence[Evaluation]) -> Iterator[tuple[int, Figures]]:
+        places = {
+            self._pool.submit(_measure_here, evaluation): at
+            for at, evaluation in enumerate(evaluations)
+        }
         try:
             for future in as_completed(places):
                 yield places[future], future.result()
@@ -126,11 +129,8 @@ class OnRay:
     """
 
     def __init__(self, spans: Spans, jobs: int, environment: Mapping[str, str]) -> None:
-        try:
+        with need("ray", "--engine ray", file="tune", key="--engine"):
             self._ray: Any = importlib.import_module("ray")
-        except ImportError as error:
-            fix = missing("--engine ray", "ray")
-            raise ConfigError("tune", [("--engine", fix)]) from error
         ray = self._ray
         options: dict[str, Any] = {"num_cpus": jobs, "include_dashboard": False}
         if environment.get("RAY_ADDRESS"):
@@ -147,12 +147,12 @@ class OnRay:
     def __exit__(self, *_: object) -> None:
         self._ray.shutdown()
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Figures]]:
+    def run(self, evaluations: Sequence[Evaluation]) -> Iterator[tuple[int, Figures]]:
         ray = self._ray
         places = {
             # Inside a list the reference itself travels, so that a worker fetches it only once.
-            self._measure.remote([self._spans], task, __version__): at
-            for at, task in enumerate(tasks)
+            self._measure.remote([self._spans], evaluation, __version__): at
+            for at, evaluation in enumerate(evaluations)
         }
         pending = list(places)
         try:
@@ -178,7 +178,7 @@ class OnRay:
 _fetched: dict[str, Spans] = {}
 
 
-def _measure_there(spans: Sequence[Any], task: Task, version: str) -> dict[str, float]:
+def _measure_there(spans: Sequence[Any], evaluation: Evaluation, version: str) -> dict[str, float]:
     if version != __version__:
         text = f"a worker has carbon-router {__version__}, the driver {version}; install one"
         raise CarbonRouterError(text)
@@ -187,7 +187,7 @@ def _measure_there(spans: Sequence[Any], task: Task, version: str) -> dict[str, 
     if key not in _fetched:
         _fetched.clear()
         _fetched[key] = pickle.loads(importlib.import_module("ray").get(reference))
-    return measure(_fetched[key], task)
+    return measure(_fetched[key], evaluation)
 
 
 def engine(

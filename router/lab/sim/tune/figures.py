@@ -1,4 +1,4 @@
-"""The figures of a simulated policy by name, and what can be demanded of them."""
+"""The figures of a simulated policy by name, and the constraints on them."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from typing import Final
 from router.config.problems import unknown
 from router.errors import ConfigError
 from router.lab.sim.histogram import Histogram
-from router.lab.sim.outcome import Outcome
+from router.lab.sim.result import PolicyResult
 
 Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of an `Outcome`; NaN where there is none. ``share``: lies in 0..1."""
+    """One figure of a `PolicyResult`; NaN where there is none. ``share``: lies in 0..1."""
 
     label: str
-    read: Callable[[Outcome], float]
+    read: Callable[[PolicyResult], float]
     share: bool = False
 
 
-def _quantile(which: Callable[[Outcome], Histogram], q: float) -> Callable[[Outcome], float]:
-    return lambda outcome: which(outcome).quantile(q)
+def _quantile(
+    which: Callable[[PolicyResult], Histogram], q: float
+) -> Callable[[PolicyResult], float]:
+    return lambda result: which(result).quantile(q)
 
 
 def _latencies() -> dict[str, Figure]:
     found = {}
     for name, label, which in (
-        ("ttft", "TTFT", lambda outcome: outcome.ttft_ms),
-        ("e2e", "end-to-end", lambda outcome: outcome.e2e_ms),
+        ("ttft", "TTFT", lambda result: result.ttft_ms),
+        ("e2e", "end-to-end", lambda result: result.e2e_ms),
     ):
         for percent in (50, 95, 99):
             read = _quantile(which, percent / 100.0)
@@ -41,13 +43,13 @@ def _latencies() -> dict[str, Figure]:
     return found
 
 
-def _moved(outcome: Outcome) -> float:
-    shares = [share for _, share in outcome.moved]
+def _moved(result: PolicyResult) -> float:
+    shares = [share for _, share in result.moved]
     return math.fsum(shares) / len(shares) if shares else 0.0
 
 
-def _of_offered(count: float, outcome: Outcome) -> float:
-    return count / outcome.offered if outcome.offered else math.nan
+def _of_offered(count: float, result: PolicyResult) -> float:
+    return count / result.offered if result.offered else math.nan
 
 
 FIGURES: Final[Mapping[str, Figure]] = {
@@ -64,16 +66,16 @@ FIGURES: Final[Mapping[str, Figure]] = {
 }
 """By the name that `--minimise` and `--subject-to` take."""
 
-_DEMAND = re.compile(r"\s*([A-Za-z0-9_]+)\s*(<=|>=|=<|=>|==|=|<|>)\s*([^\s<>=]+)\s*")
+_CONSTRAINT = re.compile(r"\s*([A-Za-z0-9_]+)\s*(<=|>=|=<|=>|==|=|<|>)\s*([^\s<>=]+)\s*")
 
 
-def figures(outcome: Outcome) -> dict[str, float]:
-    """Every figure of ``outcome`` by name."""
-    return {name: float(figure.read(outcome)) for name, figure in FIGURES.items()}
+def figures(result: PolicyResult) -> dict[str, float]:
+    """Every figure of ``result`` by name."""
+    return {name: float(figure.read(result)) for name, figure in FIGURES.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class Constraint:
     """``figure`` at least (``least``) or at most ``limit``. ``own``: made by the tuner itself."""
 
     figure: str
@@ -102,10 +104,10 @@ def parse_figure(name: str, option: str) -> str:
     return name
 
 
-def parse_demand(text: str) -> Demand:
+def parse_constraint(text: str) -> Constraint:
     """Such as ``slo>=0.99`` or ``e2e_p95_ms<=2000``. Raises ConfigError saying what is wrong."""
     option = "--subject-to"
-    found = _DEMAND.fullmatch(text)
+    found = _CONSTRAINT.fullmatch(text)
     if found is None:
         fix = "write FIGURE>=NUMBER or FIGURE<=NUMBER, such as slo>=0.99 (quoted, for the shell)"
         raise ConfigError(option, [("", f"{text!r}: {fix}")])
@@ -122,15 +124,15 @@ def parse_demand(text: str) -> Demand:
     if FIGURES[name].share and not 0.0 <= limit <= 1.0:
         what = f"{text!r}: {name} is a share, from 0 to 1, not {limit:g}"
         raise ConfigError(option, [("", what)])
-    return Demand(name, sign == ">=", limit)
+    return Constraint(name, sign == ">=", limit)
 
 
-def parse_demands(texts: Sequence[str]) -> tuple[Demand, ...]:
-    """Each of ``texts``. Raises ConfigError when two demand the same side of a figure."""
-    demands = tuple(parse_demand(text) for text in texts)
-    sides = [(demand.figure, demand.least) for demand in demands]
+def parse_constraints(texts: Sequence[str]) -> tuple[Constraint, ...]:
+    """Each of ``texts``. Raises ConfigError when two bound the same side of a figure."""
+    constraints = tuple(parse_constraint(text) for text in texts)
+    sides = [(constraint.figure, constraint.least) for constraint in constraints]
     for side in sides:
         if sides.count(side) > 1:
             text = f"{side[0]} is limited twice in the same direction; give it once"
             raise ConfigError("--subject-to", [("", text)])
-    return demands
+    return constraints

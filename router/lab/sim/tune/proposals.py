@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from router.config.free import FreeSchema
-from router.errors import ConfigError
-from router.extras import missing
+from router.extras import need
 from router.lab.sim.tune.values import Goal, Trial
 
 _DIGITS: Final = 4
-# What is not known breaks a demand by so much.
+# What is not known breaks a constraint by so much.
 _BROKEN: Final = 1e9
 
 
@@ -22,11 +21,8 @@ class Proposals:
     """What to try next. Raises ConfigError without optuna."""
 
     def __init__(self, free: Mapping[str, FreeSchema], goal: Goal) -> None:
-        try:
+        with need("sim", "tuning", file="tune"):
             import optuna
-        except ImportError as error:
-            fix = missing("tuning", "sim")
-            raise ConfigError("tune", [("", fix)]) from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._free = free
         self._minimise = goal.minimise
@@ -63,8 +59,8 @@ class Proposals:
     def tell(self, trial: Trial) -> None:
         """What came of a proposal."""
         asked = self._asked.pop(trial.number)
-        for demand in trial.demands:
-            asked.set_constraint(str(demand), min(_BROKEN, demand.excess(trial.figures)))
+        for constraint in trial.constraints:
+            asked.set_constraint(str(constraint), min(_BROKEN, constraint.excess(trial.figures)))
         values = [trial.figures[name] for name in self._minimise]
         if any(math.isnan(value) for value in values):
             self._study.tell(asked, state=self._failed)

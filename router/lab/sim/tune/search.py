@@ -1,8 +1,8 @@
-"""Search a policy's free parameters for the least of a figure under demands on others.
+"""Search a policy's free parameters for the least of a figure under constraints on others.
 
-Trials are proposed in batches of a fixed size and told in their order, so that the same seed finds
-the same policy however many processes run them. Every trial is one whole simulation of the training
-span.
+Trials are proposed in batches of a fixed size and answered in their order, so that the same seed
+finds the same policy however many processes run them. Every trial is one whole simulation of the
+training span.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from router.config.free import FreeSchema, value_of, with_values
 from router.config.policy import PolicySchema
 from router.config.problems import from_validation
 from router.errors import ConfigError
-from router.lab.sim.tune.figures import FIGURES, Demand, Figures
+from router.lab.sim.tune.figures import FIGURES, Constraint, Figures
 from router.lab.sim.tune.proposals import Proposals
 from router.lab.sim.tune.values import Goal, Trial
 from router.model import Policy, Signal
 
-# A search must not win by serving less: without a demand of the operator's own, these may not
+# A search must not win by serving less: without a constraint of the operator's own, these may not
 # fall below those of the untuned policy by more.
 SLACK: Final = 0.001
 
 
-class Task(NamedTuple):
-    """One simulation. ``span``: field of `router.lab.sim.tune.span.Spans`."""
+class Evaluation(NamedTuple):
+    """One simulation. ``span``: field of `router.lab.sim.tune.train_test.Spans`."""
 
     span: str
     policy: Policy
@@ -39,8 +39,8 @@ class Task(NamedTuple):
 class Evaluator(Protocol):
     """Runs simulations, in whatever order suits it."""
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Figures]]:
-        """(place in ``tasks``, figures) of each as it is done. Closing it early drops the rest."""
+    def run(self, evaluations: Sequence[Evaluation]) -> Iterator[tuple[int, Figures]]:
+        """(place, figures) of each as it is done. Closing it early drops the rest."""
         ...
 
 
@@ -72,13 +72,13 @@ class Subject(NamedTuple):
 class Search:
     """What a search found on the training span: material, not yet a result.
 
-    ``demands``: the operator's and the tuner's own; ``untuned``: the policy as it was; ``stopped``:
-    it was interrupted.
+    ``constraints``: the operator's and the tuner's own; ``untuned``: the policy as it was;
+    ``stopped``: it was interrupted.
     """
 
     goal: Goal
     untuned: Figures
-    demands: tuple[Demand, ...]
+    constraints: tuple[Constraint, ...]
     trials: list[Trial] = field(default_factory=list)
     stopped: bool = False
 
@@ -93,7 +93,7 @@ class Search:
         return min(feasible, key=lambda trial: self._rank(trial), default=None)
 
     def nearest(self) -> Trial | None:
-        """The trial that breaks the demands least."""
+        """The trial that breaks the constraints least."""
         return min(self.trials, key=lambda t: (t.excess, *self._rank(t)), default=None)
 
     def _rank(self, trial: Trial) -> tuple[float, ...]:
@@ -120,10 +120,10 @@ def search(
     subject: Subject,
     goal: Goal,
     evaluator: Evaluator,
-    told: Callable[[Search], None] = lambda found: None,
+    on_batch: Callable[[Search], None] = lambda found: None,
 ) -> Search:
-    """Run the trials; ``told`` hears of the search after each batch. An interrupt (Ctrl-C) ends it
-    early, with what it has. Raises ConfigError without optuna or free parameters.
+    """Run the trials; ``on_batch`` is called with the search after each batch. An interrupt
+    (Ctrl-C) ends it early, with what it has. Raises ConfigError without optuna or free parameters.
     """
     free = subject.schema.free
     if not free:
@@ -133,31 +133,33 @@ def search(
         )
         raise ConfigError(f"policy {subject.name}", [("free", text)])
     proposals = Proposals(free, goal)
-    ((_, untuned),) = evaluator.run([Task("train", subject.policy())])
-    found = Search(goal, untuned, (*goal.demands, *_own(goal.demands, untuned)))
+    ((_, untuned),) = evaluator.run([Evaluation("train", subject.policy())])
+    found = Search(goal, untuned, (*goal.constraints, *_own(goal.constraints, untuned)))
     known = {}
     current = {path: value_of(subject.schema, path) for path in free}
     if all(_inside(free[path], value) for path, value in current.items()):
         proposals.start_with(current)
         known[_key(current)] = untuned
     else:
-        found.trials.append(Trial(-1, current, untuned, found.demands))
+        found.trials.append(Trial(-1, current, untuned, found.constraints))
     try:
         for first in range(0, goal.trials, goal.batch):
             asked = proposals.ask(min(goal.batch, goal.trials - first))
             _run_batch(subject, asked, known, found, evaluator, proposals.tell)
-            told(found)
+            on_batch(found)
     except KeyboardInterrupt:
         found.stopped = True
-        told(found)
+        on_batch(found)
     return found
 
 
-def rebased(demands: Sequence[Demand], untuned: Figures) -> tuple[Demand, ...]:
-    """``demands`` with the tuner's own set by what the untuned policy does on another span."""
+def rebased(constraints: Sequence[Constraint], untuned: Figures) -> tuple[Constraint, ...]:
+    """``constraints`` with the tuner's own set by what the untuned policy does on another span."""
     return tuple(
-        replace(demand, limit=max(0.0, untuned[demand.figure] - SLACK)) if demand.own else demand
-        for demand in demands
+        replace(constraint, limit=max(0.0, untuned[constraint.figure] - SLACK))
+        if constraint.own
+        else constraint
+        for constraint in constraints
     )
 
 
@@ -171,23 +173,23 @@ def _run_batch(
 ) -> None:
     """Simulate what is not known yet, then book and tell every trial in order of its number."""
     fresh = {_key(values): values for _, values in asked if _key(values) not in known}
-    tasks: dict[tuple[Any, ...], Task] = {}
+    evaluations: dict[tuple[Any, ...], Evaluation] = {}
     for key, values in fresh.items():
         try:
-            tasks[key] = Task("train", subject.policy(values))
+            evaluations[key] = Evaluation("train", subject.policy(values))
         except ConfigError:
             # Each value is legal, but not beside the others (all weights 0): as bad as can be.
             known[key] = dict.fromkeys(FIGURES, math.nan)
-    keys = list(tasks)
+    keys = list(evaluations)
     try:
-        if tasks:
-            with closing(_generator(evaluator.run(list(tasks.values())))) as results:
+        if evaluations:
+            with closing(_generator(evaluator.run(list(evaluations.values())))) as results:
                 for place, figures in results:
                     known[keys[place]] = figures
     finally:
         for number, values in asked:
             if _key(values) in known:
-                trial = Trial(number, values, known[_key(values)], found.demands)
+                trial = Trial(number, values, known[_key(values)], found.constraints)
                 found.trials.append(trial)
                 tell(trial)
 
@@ -197,12 +199,12 @@ def _generator(results: Iterator[tuple[int, Figures]]) -> Any:
     return results if hasattr(results, "close") else (result for result in results)
 
 
-def _own(demands: Sequence[Demand], untuned: Figures) -> list[Demand]:
-    """What the tuner demands where the operator does not say."""
-    wanted = ["completed"] if demands else ["completed", "slo"]
-    limited = {demand.figure for demand in demands if demand.least}
+def _own(constraints: Sequence[Constraint], untuned: Figures) -> list[Constraint]:
+    """What the tuner itself asks where the operator does not say."""
+    wanted = ["completed"] if constraints else ["completed", "slo"]
+    limited = {constraint.figure for constraint in constraints if constraint.least}
     return [
-        Demand(name, True, max(0.0, untuned[name] - SLACK), own=True)
+        Constraint(name, True, max(0.0, untuned[name] - SLACK), own=True)
         for name in wanted
         if name not in limited
     ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from router.lab.sim.tune.figures import Demand, Figures
+from router.lab.sim.tune.figures import Constraint, Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Goal:
     """
 
     minimise: tuple[str, ...]
-    demands: tuple[Demand, ...]
+    constraints: tuple[Constraint, ...]
     trials: int
     batch: int
     seed: int
@@ -32,12 +32,14 @@ class Trial(NamedTuple):
     number: int
     values: Mapping[str, Any]
     figures: Figures
-    demands: tuple[Demand, ...]
+    constraints: tuple[Constraint, ...]
 
     @property
     def excess(self) -> float:
-        """Sum of what it breaks the demands by; 0 where it holds them all."""
-        return math.fsum(max(0.0, demand.excess(self.figures)) for demand in self.demands)
+        """Sum of what it breaks the constraints by; 0 where it holds them all."""
+        return math.fsum(
+            max(0.0, constraint.excess(self.figures)) for constraint in self.constraints
+        )
 
     @property
     def feasible(self) -> bool:

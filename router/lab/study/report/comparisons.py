@@ -34,8 +34,8 @@ def latency(study: Study, kind: str) -> str:
 
     ``kind``: "ttft" or "e2e".
     """
-    histograms = [getattr(run.outcome, f"{kind}_ms") for run in study.runs]
-    budgets = study.demand.budgets[f"{kind}_ms"]
+    histograms = [getattr(run.result, f"{kind}_ms") for run in study.runs]
+    budgets = study.totals.budgets[f"{kind}_ms"]
     curves = [_distribution(one) for one in histograms]
     if not any(len(xs) for xs, _ in curves):
         return ""

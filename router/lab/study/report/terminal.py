@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from router.lab.study.execute import Progress as Told
+from router.lab.study.execute import TaskProgress
 from router.lab.study.report.units import grams, milliseconds, percent, signed_percent
 
 _COLUMNS = (
@@ -29,7 +29,7 @@ _COLUMNS = (
 
 
 @contextmanager
-def progress_bars() -> Iterator[Told]:
+def progress_bars() -> Iterator[TaskProgress]:
     """A bar a policy on stderr while a study runs; nothing where that is no terminal."""
     console = Console(stderr=True)
     columns = (
@@ -48,7 +48,7 @@ def progress_bars() -> Iterator[Told]:
             for task, share in zip(tasks, shares, strict=True):
                 bars.update(task, completed=share)
 
-        yield Told(begin, show)
+        yield TaskProgress(begin, show)
 
 
 def render(summary: Mapping[str, Any]) -> RenderableType:
@@ -123,12 +123,12 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
         if lost:
             reasons = ", ".join(f"{n:,} {why}" for why, n in figures["shed_reasons"].items())
             also = f"{figures['failed']:,} lost with their replica" if figures["failed"] else ""
-            told = "; ".join(part for part in (reasons, also) if part)
-            found.append(f"{name}: {lost:,} of {figures['requests']:,} not answered ({told})")
+            detail = "; ".join(part for part in (reasons, also) if part)
+            found.append(f"{name}: {lost:,} of {figures['requests']:,} not answered ({detail})")
         relaxed = {rung: n for rung, n in figures["relaxed"].items() if n}
         if relaxed:
-            told = ", ".join(f"{rung} {n:,} times" for rung, n in relaxed.items())
-            found.append(f"{name}: nothing was feasible, so the ladder dropped: {told}")
+            detail = ", ".join(f"{rung} {n:,} times" for rung, n in relaxed.items())
+            found.append(f"{name}: nothing was feasible, so the ladder dropped: {detail}")
         if not figures["regret"]["valid"]:
             found.append(
                 f"* {name}: not all of the work, or not within its budgets: its grams may lie "

@@ -31,30 +31,30 @@ _LEVELS: Final = 12
 CLASSES_G_PER_KWH: Final = (50.0, 100.0, 200.0, 350.0, 500.0)
 
 
-class Shown(NamedTuple):
+class RegionLegend(NamedTuple):
     """Regions that have a colour, from the cleanest grid to the dirtiest; the rest is "other"."""
 
     names: tuple[str, ...]
     rest: tuple[str, ...]
 
 
-def shown_regions(study: Study) -> Shown:
+def region_legend(study: Study) -> RegionLegend:
     """The ones that most traffic goes to, over all policies."""
-    totals = sum(run.outcome.hourly_requests.sum(axis=0) for run in study.runs)
+    totals = sum(run.result.hourly_requests.sum(axis=0) for run in study.runs)
     names = list(study.simulation.fleet.regions)
     by_traffic = sorted(range(len(names)), key=lambda at: -float(np.asarray(totals)[at]))
     spare = 0 if len(names) <= _MOST_REGIONS + 1 else len(names) - _MOST_REGIONS
     chosen = by_traffic[: len(names) - spare]
     means = {name: float(_intensity(study, name).mean()) for name in names}
     order = sorted((names[at] for at in chosen), key=lambda name: means[name])
-    return Shown(tuple(order), tuple(name for name in names if name not in order))
+    return RegionLegend(tuple(order), tuple(name for name in names if name not in order))
 
 
 def traffic(study: Study, place: int) -> str:
     """Requests/s by region, stacked, above the intensity of each grid zone; then the other
     policies, small, on the same hours.
     """
-    regions = shown_regions(study)
+    regions = region_legend(study)
     edges = _hour_edges(study)
     span = linear(0.0, study.simulation.duration_s / 3600.0)
     stacks = [_stacked(study, at, edges, regions) for at in range(len(study.runs))]
@@ -79,7 +79,7 @@ def traffic(study: Study, place: int) -> str:
     return drawing(at_y - 20.0, frames, label)
 
 
-def _grid_lines(study: Study, edges: Any, regions: Shown, span: Any, top: float) -> Frame:
+def _grid_lines(study: Study, edges: Any, regions: RegionLegend, span: Any, top: float) -> Frame:
     every = [*regions.names, *regions.rest]
     highest = max(float(_intensity(study, name).max()) for name in every) * 1.05
     frame = Frame(LEFT, top, INNER, 170, span, linear(0.0, highest))
@@ -97,7 +97,7 @@ def _grid_lines(study: Study, edges: Any, regions: Shown, span: Any, top: float)
     return frame
 
 
-def _bands(frame: Frame, edges: Any, stack: Any, regions: Shown) -> None:
+def _bands(frame: Frame, edges: Any, stack: Any, regions: RegionLegend) -> None:
     low = np.zeros(len(edges) - 1)
     for at, high in enumerate(stack):
         known = at < len(regions.names)
@@ -120,11 +120,11 @@ def class_name(at: int) -> str:
     return f"{bounds[at - 1]:g} to {bounds[at]:g} g/kWh"
 
 
-def _stacked(study: Study, place: int, edges: Any, regions: Shown) -> tuple[Any, Any]:
+def _stacked(study: Study, place: int, edges: Any, regions: RegionLegend) -> tuple[Any, Any]:
     """Edges in hours; running totals in requests/s, shape (regions or classes, buckets)."""
-    outcome = study.runs[place].outcome
-    at = {name: i for i, name in enumerate(outcome.regions)}
-    counts = outcome.hourly_requests.astype(np.float64)
+    result = study.runs[place].result
+    at = {name: i for i, name in enumerate(result.regions)}
+    counts = result.hourly_requests.astype(np.float64)
     if regions.rest:
         columns = _by_class(study, counts)
     else:
@@ -163,7 +163,7 @@ def _rebinned(
 def _hour_edges(study: Study) -> NDArray[np.float64]:
     """Of `Outcome.hourly_requests`, hours since the start, inside the scenario."""
     simulation = study.simulation
-    count = len(study.runs[0].outcome.hourly_requests)
+    count = len(study.runs[0].result.hourly_requests)
     edges = np.arange(count + 1) - simulation.start % 3600.0 / 3600.0
     return np.clip(edges, 0.0, simulation.duration_s / 3600.0)
 
@@ -268,7 +268,7 @@ def hourly_grams(study: Study) -> str:
     series = []
     for run in study.runs:
         values = np.zeros(count)
-        hours = [hour.busy_g for hour in run.outcome.fleet_hours][:count]
+        hours = [hour.busy_g for hour in run.result.fleet_hours][:count]
         values[: len(hours)] = hours
         series.append(values)
     span = linear(0.0, study.simulation.duration_s / 3600.0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from router.unknown import or_dash
+
 _GRAMS: Final = ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"))
 _JOULES: Final = ((1e9, "GJ"), (1e6, "MJ"), (1e3, "kJ"), (1.0, "J"))
 
@@ -30,25 +32,19 @@ def _scaled(value: float, units: tuple[tuple[float, str], ...]) -> str:
 
 def figure(value: float) -> str:
     """Three significant figures, with separators where large."""
-    if not math.isfinite(value):
-        return "-"
-    if value and abs(value) < 100.0:
-        return f"{value:.3g}"
-    return f"{value:,.0f}"
+    return or_dash(value, "{:.3g}" if value and abs(value) < 100.0 else "{:,.0f}")
 
 
 def percent(value: float, digits: int = 1) -> str:
     """A share as per cent; "-" where unknown."""
-    return "-" if math.isnan(value) else f"{value * 100.0:.{digits}f} %"
+    return or_dash(value * 100.0, f"{{:.{digits}f}} %")
 
 
 def signed_percent(value: float) -> str:
     """With its sign."""
-    return "-" if math.isnan(value) else f"{value * 100.0:+.1f} %"
+    return or_dash(value * 100.0, "{:+.1f} %")
 
 
 def milliseconds(value: float) -> str:
     """Such as 640 ms or 12.1 s."""
-    if math.isnan(value):
-        return "-"
-    return f"{value:,.0f} ms" if value < 10_000.0 else f"{value / 1e3:,.1f} s"
+    return or_dash(value, "{:,.0f} ms") if value < 10_000.0 else or_dash(value / 1e3, "{:,.1f} s")

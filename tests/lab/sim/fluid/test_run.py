@@ -19,7 +19,7 @@ from router.lab.sim.fluid.fill import LOADS, RATE, TOKENS, batch_of, occupancy
 from router.lab.sim.fluid.run import run_fluid
 from router.lab.sim.scenario.loading import load
 from router.lab.sim.simulation import Autoscaling, Outage, Simulation
-from router.lab.sim.tune.span import cut
+from router.lab.sim.tune.train_test import window
 
 SCENARIOS = Path(__file__).resolve().parents[4] / "docs" / "scenarios"
 POLICIES = ("carbon-first", "latency-first", "least-loaded", "round-robin", "static-greenest")
@@ -32,7 +32,7 @@ if not SCENARIOS.is_dir():
 def scenario() -> Simulation:
     """Fifteen minutes of the six grids at 30 % load."""
     simulation = load(SCENARIOS / "us-six-grids-30.yaml", policies=POLICIES).simulation
-    return replace(cut(simulation, 0.0, 900.0), warm_up_s=60.0)
+    return replace(window(simulation, 0.0, 900.0), warm_up_s=60.0)
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -98,7 +98,7 @@ def test_part_of_a_request_is_no_idle_replica() -> None:
 
 def test_a_trace_may_end_before_the_scenario_does() -> None:
     policy = next(one for one in scenario().policies if one.name == "latency-first")
-    short = cut(scenario(), 0.0, 600.0)
+    short = window(scenario(), 0.0, 600.0)
     exact = run_fluid(short, policy)
     longer = replace(short, duration_s=900.0)
     assert gather(longer, 900.0).slots[-1].active == pytest.approx(540.0 / 840.0, abs=0.01)

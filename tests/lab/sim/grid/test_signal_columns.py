@@ -17,7 +17,12 @@ from router.lab.sim.engine.build import build_world, show, survey
 from router.lab.sim.engine.carbon import CarbonViews
 from router.lab.sim.grid.actual import HOUR_S
 from router.lab.sim.grid.forecasted import Forecasted
-from router.lab.sim.grid.signal_columns import Told, outlook, parts_of, side_by_side
+from router.lab.sim.grid.signal_columns import (
+    PrecomputedSignal,
+    parts_of,
+    side_by_side,
+    signal_columns,
+)
 from router.lab.sim.grid.signals import Perfect, Persistence, Standing, Tabled
 from router.model import Basis, Factors, Signal, StaleCarbon
 from tests.factories import policy
@@ -81,7 +86,7 @@ def test_what_stands_in_is_told_as_such(kind: str):
     start = 1_652_313_600.0
     of = table(start, ("US-CAL-CISO", "SG", "NOWHERE"))
     known = signal(kind, of, Standing(SIGNAL, Climatology.load(), embedded()))
-    found = outlook(known, start - 3 * HOUR_S, start + 8 * HOUR_S)
+    found = signal_columns(known, start - 3 * HOUR_S, start + 8 * HOUR_S)
     for update, now in enumerate(found.at.tolist()):
         view = known.view(now)
         for place, zone in enumerate(found.grid_zones):
@@ -103,19 +108,22 @@ def test_zones_told_apart_are_told_as_together():
     span = start + 4 * 86400.0, start + 5 * 86400.0
     parts = parts_of(whole)
     assert len(parts) == 2
-    together, one = side_by_side([outlook(p, *span) for p in parts]), outlook(whole, *span)
+    together, one = (
+        side_by_side([signal_columns(p, *span) for p in parts]),
+        signal_columns(whole, *span),
+    )
     assert together.grid_zones == one.grid_zones == zones
     assert np.array_equal(together.g_per_kwh, one.g_per_kwh)
     assert np.array_equal(together.observed_at, one.observed_at)
     views = [whole.view(at)["z13"].slots[0].g_per_kwh for at in one.at]
     assert one.g_per_kwh[:, 13, 0] == pytest.approx(views, rel=1e-9)
-    told = Told(whole, *span, together)
-    assert outlook(told, *span) is together
+    told = PrecomputedSignal(whole, *span, together)
+    assert signal_columns(told, *span) is together
     assert list(told.updates(*span)) == one.at.tolist()
     assert parts_of(signal("perfect", table(start, zones)))[0].view(start)["z00"].slots
 
 
 def test_a_signal_of_nothing_tells_nothing():
     of = table(1_652_313_600.0, ("a",))
-    found = outlook(signal("persistence", of), 1_600_000_000.0, 1_600_007_200.0)
+    found = signal_columns(signal("persistence", of), 1_600_000_000.0, 1_600_007_200.0)
     assert found.grid_zones == () and found.g_per_kwh.shape[1:] == (0, CI_HOURS)

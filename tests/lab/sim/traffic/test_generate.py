@@ -7,9 +7,9 @@ import pytest
 from router.lab.sim.traffic.columns import Traffic
 from router.lab.sim.traffic.generate import (
     Generated,
-    Kind,
     Origin,
     Recipe,
+    RequestKind,
     _rising,
     joined,
     rechunk,
@@ -40,7 +40,7 @@ def kind(model="m", share=1.0, **changes):
         "input_tokens": constant_lengths(100), "output_tokens": lengths_of_log_normal(50, 120),
         "budget": Budget(), "tenants": ANYONE, "residency": frozenset(), "deadline_s": math.inf,
     }  # fmt: skip
-    return Kind(model, share, **{**values, **changes})
+    return RequestKind(model, share, **{**values, **changes})
 
 
 def recipe(**changes):

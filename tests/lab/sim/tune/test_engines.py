@@ -8,8 +8,8 @@ import pytest
 from router.errors import ConfigError
 from router.lab.sim.scenario.loading import load
 from router.lab.sim.tune.engines import Here, Processes, engine
-from router.lab.sim.tune.search import Task
-from router.lab.sim.tune.span import look_ahead, split
+from router.lab.sim.tune.search import Evaluation
+from router.lab.sim.tune.train_test import precompute, split
 from tests.lab.sim.scenarios import scenario
 
 
@@ -18,7 +18,7 @@ def spans(tmp_path_factory):
     file = scenario(tmp_path_factory.mktemp("engines"), {"signal": {"kind": "perfect"}})
     simulation = load(file).simulation
     both = split(simulation, 0.5)
-    look_ahead(simulation.signal, both)
+    precompute(simulation.signal, both)
     return both
 
 
@@ -29,29 +29,30 @@ def processes(spans):
         yield pool
 
 
-def tasks(spans, count=4):
+def evaluations(spans, count=4):
     (policy,) = spans.train.policies
     return [
-        Task(("train", "test")[at % 2], replace(policy, near_tie=0.2 * at)) for at in range(count)
+        Evaluation(("train", "test")[at % 2], replace(policy, near_tie=0.2 * at))
+        for at in range(count)
     ]
 
 
 def test_the_same_figures(spans, processes):
-    wanted = tasks(spans)
+    wanted = evaluations(spans)
     assert dict(processes.run(wanted)) == dict(Here(spans).run(wanted))
 
 
 def test_what_is_called_off_does_not_hold_up_what_comes_next(spans, processes):
-    with closing(processes.run(tasks(spans) * 50)) as results:
+    with closing(processes.run(evaluations(spans) * 50)) as results:
         next(results)
-    assert len(dict(processes.run(tasks(spans, 2)))) == 2
+    assert len(dict(processes.run(evaluations(spans, 2)))) == 2
 
 
 def test_a_runs_own_error_comes_through(spans, processes):
-    (task,) = tasks(spans, 1)
+    (evaluation,) = evaluations(spans, 1)
     with pytest.raises(AttributeError, match="elsewhere"):
-        dict(processes.run([task._replace(span="elsewhere")]))
-    assert len(dict(processes.run(tasks(spans, 1)))) == 1
+        dict(processes.run([evaluation._replace(span="elsewhere")]))
+    assert len(dict(processes.run(evaluations(spans, 1)))) == 1
 
 
 def test_one_job_is_this_process_and_names_are_checked(spans):

@@ -4,7 +4,13 @@ import pytest
 
 from router.errors import ConfigError
 from router.lab.sim.engine.run import simulate
-from router.lab.sim.tune.figures import FIGURES, figures, parse_demand, parse_demands, parse_figure
+from router.lab.sim.tune.figures import (
+    FIGURES,
+    figures,
+    parse_constraint,
+    parse_constraints,
+    parse_figure,
+)
 from tests import factories as f
 from tests.lab.sim import engine_worlds as w
 
@@ -13,11 +19,11 @@ def test_every_figure_of_a_run_is_known():
     fleet = w.fleet(("a", w.SMALL, "m"), ("b", w.SMALL, "m"))
     rows = [(1.0 + i, 0, 0, 0, 0, 100, 50, f.policy().budget) for i in range(20)]
     simulation = w.simulation(fleet, rows, {"grid-a": 400.0, "grid-b": 50.0})
-    outcome = simulate(simulation, f.policy(name="p"))
-    found = figures(outcome)
+    result = simulate(simulation, f.policy(name="p"))
+    found = figures(result)
     assert set(found) == set(FIGURES)
-    assert found["gco2e"] == outcome.gco2e > 0.0
-    assert found["gco2e_consequential"] == outcome.fleet.total_g > found["gco2e"]
+    assert found["gco2e"] == result.gco2e > 0.0
+    assert found["gco2e_consequential"] == result.fleet.total_g > found["gco2e"]
     assert found["completed"] == found["slo"] == 1.0
     assert found["ttft_p50_ms"] < found["e2e_p50_ms"] <= found["e2e_p99_ms"]
     assert found["moved_share"] == 0.0
@@ -32,10 +38,10 @@ def test_every_figure_of_a_run_is_known():
         ("peak_over_cap<=-0.1", "peak_over_cap", False, -0.1),
     ],
 )
-def test_a_demand(text, figure, least, limit):
-    demand = parse_demand(text)
-    assert (demand.figure, demand.least, demand.limit) == (figure, least, limit)
-    assert parse_demand(str(demand)) == demand
+def test_a_constraint(text, figure, least, limit):
+    constraint = parse_constraint(text)
+    assert (constraint.figure, constraint.least, constraint.limit) == (figure, least, limit)
+    assert parse_constraint(str(constraint)) == constraint
 
 
 @pytest.mark.parametrize(
@@ -55,17 +61,17 @@ def test_a_demand(text, figure, least, limit):
         ("e2e_p95_ms<=nan", "'nan' is not a finite number"),
     ],
 )
-def test_what_is_wrong_with_a_demand_is_said(text, says):
+def test_what_is_wrong_with_a_constraint_is_said(text, says):
     with pytest.raises(ConfigError) as caught:
-        parse_demand(text)
+        parse_constraint(text)
     assert str(caught.value).startswith("--subject-to: ")
     assert says in str(caught.value)
 
 
 def test_the_same_side_twice_is_refused():
     with pytest.raises(ConfigError, match="slo is limited twice"):
-        parse_demands(["slo>=0.9", "slo>=0.99"])
-    assert len(parse_demands(["e2e_p95_ms>=1", "e2e_p95_ms<=9"])) == 2
+        parse_constraints(["slo>=0.9", "slo>=0.99"])
+    assert len(parse_constraints(["e2e_p95_ms>=1", "e2e_p95_ms<=9"])) == 2
 
 
 def test_an_unknown_figure_is_refused_by_its_option():
@@ -73,8 +79,8 @@ def test_an_unknown_figure_is_refused_by_its_option():
         parse_figure("co2", "--minimise")
 
 
-def test_how_far_a_demand_is_broken():
-    at_least, at_most = parse_demand("slo>=0.99"), parse_demand("e2e_p95_ms<=2000")
+def test_how_far_a_constraint_is_broken():
+    at_least, at_most = parse_constraint("slo>=0.99"), parse_constraint("e2e_p95_ms<=2000")
     assert at_least.excess({"slo": 0.97}) == pytest.approx(0.02)
     assert at_least.excess({"slo": 1.0}) < 0.0
     assert at_most.excess({"e2e_p95_ms": 3000.0}) == pytest.approx(0.5)

@@ -6,8 +6,8 @@ import pytest
 
 from router.config.loading import parse_policy
 from router.errors import ConfigError
-from router.lab.sim.tune.figures import FIGURES, parse_demand
-from router.lab.sim.tune.search import Subject, Task, front, rebased, search
+from router.lab.sim.tune.figures import FIGURES, parse_constraint
+from router.lab.sim.tune.search import Evaluation, Subject, front, rebased, search
 from router.lab.sim.tune.values import Goal
 from router.model import Basis, Factors, Signal
 
@@ -37,17 +37,19 @@ class Formula:
         self.stop_after = stop_after
         self.ran = []
 
-    def run(self, tasks):
-        order = list(enumerate(tasks))
-        for place, task in reversed(order) if self.backwards else order:
+    def run(self, evaluations):
+        order = list(enumerate(evaluations))
+        for place, evaluation in reversed(order) if self.backwards else order:
             if len(self.ran) >= self.stop_after:
                 raise KeyboardInterrupt
-            self.ran.append(task)
-            yield place, {**dict.fromkeys(FIGURES, 1.0), **self.formula(task.policy)}
+            self.ran.append(evaluation)
+            yield place, {**dict.fromkeys(FIGURES, 1.0), **self.formula(evaluation.policy)}
 
 
-def goal(*demands, trials=60, batch=4, seed=1, minimise=("gco2e",)):
-    return Goal(minimise, tuple(parse_demand(text) for text in demands), trials, batch, seed)
+def goal(*constraints, trials=60, batch=4, seed=1, minimise=("gco2e",)):
+    return Goal(
+        minimise, tuple(parse_constraint(text) for text in constraints), trials, batch, seed
+    )
 
 
 def test_it_finds_the_least():
@@ -59,7 +61,7 @@ def test_it_finds_the_least():
     assert [trial.number for trial in found.trials] == list(range(60))
 
 
-def test_it_holds_the_demands():
+def test_it_holds_the_constraints():
     """slo >= 0.95 means pack_until <= 0.7, where grams are not least."""
     found = search(subject(), goal("slo>=0.95"), Formula())
     best = found.best()
@@ -89,7 +91,7 @@ def test_the_untuned_policy_takes_part_but_is_run_once():
     found = search(subject(), goal(trials=5), evaluator)
     assert found.trials[0].values == {"near_tie": 0.01, "pack_until": 0.9}
     assert len(evaluator.ran) == 5
-    assert evaluator.ran[0] == Task("train", subject().policy())
+    assert evaluator.ran[0] == Evaluation("train", subject().policy())
 
 
 def test_outside_the_ranges_it_takes_part_too():
@@ -118,21 +120,21 @@ def test_serving_less_does_not_win():
     assert free_to.figures["completed"] == pytest.approx(0.6, abs=0.03)
 
 
-def test_the_tuners_own_demands():
-    def all_demands(*texts):
+def test_the_tuners_own_constraints():
+    def all_constraints(*texts):
         found = search(subject(), goal(*texts, trials=1), Formula())
-        return [(str(demand), demand.own) for demand in found.demands]
+        return [(str(constraint), constraint.own) for constraint in found.constraints]
 
     # bowl: untuned slo is 0.85
-    assert all_demands() == [("completed>=0.999", True), ("slo>=0.849", True)]
-    assert all_demands("slo>=0.5") == [("slo>=0.5", False), ("completed>=0.999", True)]
-    assert all_demands("completed>=0.9") == [("completed>=0.9", False)]
+    assert all_constraints() == [("completed>=0.999", True), ("slo>=0.849", True)]
+    assert all_constraints("slo>=0.5") == [("slo>=0.5", False), ("completed>=0.999", True)]
+    assert all_constraints("completed>=0.9") == [("completed>=0.9", False)]
 
 
-def test_on_another_span_its_own_demands_follow_the_untuned_policy_there():
+def test_on_another_span_its_own_constraints_follow_the_untuned_policy_there():
     found = search(subject(), goal("e2e_p95_ms<=200", trials=1), Formula())
-    there = rebased(found.demands, {"completed": 0.8})
-    assert [str(demand) for demand in there] == ["e2e_p95_ms<=200", "completed>=0.799"]
+    there = rebased(found.constraints, {"completed": 0.8})
+    assert [str(constraint) for constraint in there] == ["e2e_p95_ms<=200", "completed>=0.799"]
 
 
 def test_nothing_feasible_gives_the_nearest():

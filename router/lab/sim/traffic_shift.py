@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Moves:
+class TrafficShifts:
     """Shares of traffic re-homed at each update, origins and models apart."""
 
     def __init__(self) -> None:

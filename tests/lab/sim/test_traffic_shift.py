@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from router.lab.sim.moved import Moves
+from router.lab.sim.traffic_shift import TrafficShifts
 
 
 def counts(*by_origin: list[float]) -> np.ndarray:
@@ -10,7 +10,7 @@ def counts(*by_origin: list[float]) -> np.ndarray:
 
 
 def test_shares_are_compared_and_weighed_by_the_traffic_of_the_later_interval() -> None:
-    moves = Moves()
+    moves = TrafficShifts()
     moves.close(counts([10.0, 0.0], [5.0, 5.0]), 60.0)
     assert moves.found == ()
     # The first origin sends a half elsewhere, the second, three times as many, stays.
@@ -19,7 +19,7 @@ def test_shares_are_compared_and_weighed_by_the_traffic_of_the_later_interval() 
 
 
 def test_an_origin_that_was_silent_has_not_moved() -> None:
-    moves = Moves()
+    moves = TrafficShifts()
     moves.close(counts([0.0, 0.0]), 0.0)
     moves.close(counts([3.0, 1.0]), 60.0)
     moves.close(counts([0.0, 0.0]), 120.0)

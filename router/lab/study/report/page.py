@@ -61,11 +61,11 @@ def _tiles(summary: Mapping[str, Any]) -> str:
             if saved is None:
                 continue
             fair = saved["equal_work"] and saved["other_did_equal_work"]
-            told = "" if fair else ", not at equal work"
+            caveat = "" if fair else ", not at equal work"
             tiles.append((
                 percent(saved["attributional"]),
                 f"less attributional gCO2e with {name} than with {baseline} "
-                f"({percent(saved['consequential'])} of the fleet's){told}",
+                f"({percent(saved['consequential'])} of the fleet's){caveat}",
             ))  # fmt: skip
         tiles.append((
             signed_percent(one["regret"]["attributional"]),
@@ -90,7 +90,7 @@ def _warned(summary: Mapping[str, Any]) -> str:
 
 
 def _traffic(study: Study) -> str:
-    regions = timelines.shown_regions(study)
+    regions = timelines.region_legend(study)
     zones = study.simulation.fleet.regions
     chips = [(f"r{at}", f"{name} ({zones[name].grid_zone})") for at, name in
              enumerate(regions.names)]  # fmt: skip
@@ -141,8 +141,8 @@ def _budget_words(summary: Mapping[str, Any]) -> str:
     tpot = summary["demand"]["budgets"]["tpot_ms"]
     if not tpot:
         return ""
-    told = ", ".join(f"{milliseconds(one['ms'])} ({one['requests']:,} requests)" for one in tpot)
-    return f"Budgets per output token, not drawn: {told}; they count in SLO met."
+    listed = ", ".join(f"{milliseconds(one['ms'])} ({one['requests']:,} requests)" for one in tpot)
+    return f"Budgets per output token, not drawn: {listed}; they count in SLO met."
 
 
 def _frontier(study: Study, summary: Mapping[str, Any]) -> str:
@@ -178,11 +178,11 @@ def _words(summary: Mapping[str, Any]) -> str:
     )
     listed = "".join(f"<li>{escape(text)}</li>" for text in summary["assumptions"])
     notes = "".join(f"<li>{escape(text)}</li>" for text in summary["notes"])
-    told = f"<h2>Notes on this scenario</h2><ul>{notes}</ul>" if notes else ""
+    noted = f"<h2>Notes on this scenario</h2><ul>{notes}</ul>" if notes else ""
     return (
         "<h2>What each figure is</h2>"
         f'<table class="words"><tr><th>figure</th><th>kind, and how it came to be</th></tr>{kinds}'
-        f"</table><h2>Assumptions and limits</h2><ul>{listed}</ul>{told}"
+        f"</table><h2>Assumptions and limits</h2><ul>{listed}</ul>{noted}"
     )
 
 
@@ -214,8 +214,8 @@ def _figure(title: str, drawn: str, caption: str, legend: str) -> str:
     if not drawn:
         return ""
     head = f"<h2>{escape(title)}</h2>" if title else ""
-    told = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f"{head}<figure>{legend}{drawn}{told}</figure>"
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f"{head}<figure>{legend}{drawn}{below}</figure>"
 
 
 def _chips(chips: Iterable[tuple[str, str]]) -> str:

@@ -100,7 +100,7 @@ class RegionSums:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class PolicyResult:
     """One policy over a scenario; requests that came before the end of the warm-up not counted.
 
     ``refused``: by reason. ``failed``: lost with their replica. ``met``: share of the offered

@@ -8,13 +8,13 @@ from router.carbon.tables.table import parse_csv, read_table
 from router.core.columns import build_snapshot
 from router.core.layout import Layout
 from router.errors import TraceError
-from router.lab.calibration.known import (
+from router.lab.calibration.signal_table import (
     AXIS_START,
-    KnownSignal,
+    TableSignal,
     as_csv,
-    known_table,
     longer,
     on_the_axis,
+    signal_table,
 )
 from router.lab.replay.timed import Period
 from router.model import Factors
@@ -32,7 +32,7 @@ def period(simulation, seconds=60.0, late_s=0.0):
 def test_what_is_known_is_what_the_signal_says_hour_by_hour():
     simulation = small()
     over = period(simulation)
-    table = known_table(simulation, over)
+    table = signal_table(simulation, over)
     for hour in range(6):
         now = simulation.start + hour * HOUR
         row = round((now - table.start) / HOUR)
@@ -44,7 +44,7 @@ def test_what_is_known_is_what_the_signal_says_hour_by_hour():
 
 def test_the_file_holds_the_table_exactly():
     simulation = small()
-    table = known_table(simulation, period(simulation))
+    table = signal_table(simulation, period(simulation))
     read = parse_csv(as_csv(table).splitlines(keepends=True), "known", Factors.LIFECYCLE)
     assert (read.grid_zones, read.start) == (table.grid_zones, table.start)
     assert (read.g_per_kwh == table.g_per_kwh).all()
@@ -60,7 +60,7 @@ def test_a_zone_that_nobody_knows_is_an_error():
             return found
 
     with pytest.raises(TraceError, match="US-TEX-ERCO at 2022-05-14T07:00Z"):
-        known_table(replace(simulation, signal=Silent()), period(simulation))
+        signal_table(replace(simulation, signal=Silent()), period(simulation))
 
 
 @pytest.mark.parametrize("late_s", [0.0, 137.0])
@@ -68,8 +68,8 @@ def test_decisions_see_the_hour_of_the_carbon_clock(late_s):
     """At every update the columns hold the hour that the carbon clock is in, then those after."""
     simulation = small()
     over = period(simulation, late_s=late_s)
-    table = known_table(simulation, over)
-    signal = KnownSignal(table, simulation.carbon_signal, over)
+    table = signal_table(simulation, over)
+    signal = TableSignal(table, simulation.carbon_signal, over)
     layout = Layout(simulation.fleet)
     updates = list(signal.updates(AXIS_START, AXIS_START + over.seconds))
     assert updates[0] == AXIS_START and len(updates) == (6 if late_s == 0.0 else 7)

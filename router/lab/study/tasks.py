@@ -1,6 +1,6 @@
 """What a study consists of: tasks on a scenario, each of which any process can do.
 
-A task that needs what another has made finds it on a shelf, so that nothing is made twice: the
+A task that needs what another has made finds it in a store, so that nothing is made twice: the
 carbon signal over the whole span, and the demand of flows, serve every policy.
 """
 
@@ -16,15 +16,19 @@ from typing import Any, Final, NamedTuple
 from router.lab.sim.bound.run import bound
 from router.lab.sim.engine import run
 from router.lab.sim.fluid import run as fluid
-from router.lab.sim.fluid.demand import Demand as FlowDemand
-from router.lab.sim.fluid.demand import gather
-from router.lab.sim.grid.signal_columns import Told, outlook, parts_of, side_by_side
-from router.lab.sim.outcome import Outcome
+from router.lab.sim.fluid.demand import Demand, gather
+from router.lab.sim.grid.signal_columns import (
+    PrecomputedSignal,
+    parts_of,
+    side_by_side,
+    signal_columns,
+)
+from router.lab.sim.result import PolicyResult
 from router.lab.sim.scenario.assemble import baseline_policies
 from router.lab.sim.scenario.loading import Loaded, load
 from router.lab.sim.simulation import GridSignal
-from router.lab.study.demand import Observed
 from router.lab.study.rows import Occupancy, ParquetSink, folder_of
+from router.lab.study.workload_totals import CountedWorkload
 from router.model import Budget, Policy, Relax
 
 # Fewer requests are done sooner than another process has started.
@@ -33,14 +37,14 @@ NEEDED: Final = ("engine", "signal", "flows")
 """Kinds of tasks that runs wait for."""
 
 
-class Run(NamedTuple):
+class StudyRun(NamedTuple):
     """One policy over the scenario."""
 
-    outcome: Outcome
+    result: PolicyResult
     occupancy: Occupancy
 
 
-class Order(NamedTuple):
+class StudySpec(NamedTuple):
     """What a process needs to know to do any task; ``folder`` None: nothing is written."""
 
     file: Path
@@ -58,7 +62,7 @@ class Task(NamedTuple):
     at: int
 
 
-class Shelf:
+class ResultStore:
     """What a task has made for others: here, or in files that other processes read too."""
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -85,56 +89,58 @@ class Shelf:
         return self._folder / f"{task.what}-{task.at}"
 
 
-class Desk(NamedTuple):
-    """An order with everything loaded. ``parts``: of the carbon signal."""
+class StudyContext(NamedTuple):
+    """A spec with everything loaded. ``parts``: of the carbon signal."""
 
-    order: Order
+    spec: StudySpec
     loaded: Loaded
     policies: tuple[Policy, ...]
     parts: Sequence[GridSignal]
-    shelf: Shelf
-    share: Callable[[int, float], None]
+    store: ResultStore
+    on_progress: Callable[[int, float], None]
 
 
-def open_desk(
-    order: Order, shelf: Shelf, share: Callable[[int, float], None] = lambda task, share: None
-) -> Desk:
-    """``share``: told the number of a task and the share of it that is done. Raises what
-    `router.lab.sim.scenario.loading.load` raises.
+def open_study(
+    spec: StudySpec,
+    store: ResultStore,
+    on_progress: Callable[[int, float], None] = lambda task, share: None,
+) -> StudyContext:
+    """``on_progress``: called with the number of a task and the share of it that is done. Raises
+    what `router.lab.sim.scenario.loading.load` raises.
     """
-    loaded = load(order.file, order.policies, seed=order.seed)
+    loaded = load(spec.file, spec.policies, seed=spec.seed)
     asked = loaded.simulation.policies
     baselines = baseline_policies(asked, loaded.simulation.carbon_signal)
     parts = parts_of(loaded.simulation.signal)
-    return Desk(order, loaded, (*asked, *baselines), parts, shelf, share)
+    return StudyContext(spec, loaded, (*asked, *baselines), parts, store, on_progress)
 
 
-def tasks_of(desk: Desk) -> list[Task]:
+def tasks_of(context: StudyContext) -> list[Task]:
     """What others need comes first, then bounds, which take longest. Of policies with equal limits
     only the first is bounded.
     """
-    firsts = {limits_of(policy): at for at, policy in reversed(list(enumerate(desk.policies)))}
+    firsts = {limits_of(policy): at for at, policy in reversed(list(enumerate(context.policies)))}
     return [
         Task("engine", 0),
-        *(Task("signal", part) for part in range(len(desk.parts))),
-        *([Task("flows", 0)] if desk.order.fluid else []),
+        *(Task("signal", part) for part in range(len(context.parts))),
+        *([Task("flows", 0)] if context.spec.fluid else []),
         *(Task("bound", at) for at in sorted(firsts.values())),
-        *(Task("run", at) for at in range(len(desk.policies))),
+        *(Task("run", at) for at in range(len(context.policies))),
     ]
 
 
-def name_of(desk: Desk, task: Task) -> str:
+def name_of(context: StudyContext, task: Task) -> str:
     """For a progress bar."""
     if task.what == "engine":
         return "engine (compiled once)"
     if task.what == "signal":
-        number = f" {task.at + 1}" if len(desk.parts) > 1 else ""
+        number = f" {task.at + 1}" if len(context.parts) > 1 else ""
         return f"carbon signal{number}"
     if task.what == "flows":
         return "demand"
     if task.what == "bound":
-        return "bound" if task.at == 0 else f"bound {desk.policies[task.at].name}"
-    return desk.policies[task.at].name
+        return "bound" if task.at == 0 else f"bound {context.policies[task.at].name}"
+    return context.policies[task.at].name
 
 
 def limits_of(policy: Policy) -> tuple[Budget, bool]:
@@ -142,59 +148,61 @@ def limits_of(policy: Policy) -> tuple[Budget, bool]:
     return policy.budget, Relax.POLICY_LATENCY in policy.ladder
 
 
-def worth(desk: Desk) -> int:
+def worth(context: StudyContext) -> int:
     """Processes that a study is worth: one for a small workload, else one a core."""
     count = 0
-    for traffic in desk.loaded.simulation.workload.chunks():
+    for traffic in context.loaded.simulation.workload.chunks():
         count += len(traffic)
         if count >= _WORTH_A_PROCESS:
             return os.cpu_count() or 1
     return 1
 
 
-def do(desk: Desk, place: int, task: Task) -> Any:
-    """A task, number ``place`` of all: (Bound, Demand), a Run, or nothing but what is shelved."""
+def run_task(context: StudyContext, place: int, task: Task) -> Any:
+    """A task, number ``place`` of all: (Bound, WorkloadTotals), a StudyRun, or None where
+    what it made is in the store.
+    """
 
     def share(done: float) -> None:
-        desk.share(place, done)
+        context.on_progress(place, done)
 
-    simulation = desk.loaded.simulation
+    simulation = context.loaded.simulation
     found: Any = None
     if task.what == "engine":
-        ready = fluid.make_ready if desk.order.fluid else run.make_ready
-        ready(simulation, desk.policies[0])
+        ready = fluid.make_ready if context.spec.fluid else run.make_ready
+        ready(simulation, context.policies[0])
     elif task.what == "signal":
         start, end = simulation.start, simulation.start + simulation.duration_s
-        desk.shelf.put(task, outlook(desk.parts[task.at], start, end))
+        context.store.put(task, signal_columns(context.parts[task.at], start, end))
     elif task.what == "flows":
-        desk.shelf.put(task, gather(simulation, fluid.HOUR_S, share))
+        context.store.put(task, gather(simulation, fluid.HOUR_S, share))
     elif task.what == "bound":
-        observed = Observed(simulation)
-        policy = desk.policies[task.at]
-        bounded = bound(replace(simulation, workload=observed), policy, progress=share)
-        found = bounded, observed.demand()
+        counted = CountedWorkload(simulation)
+        policy = context.policies[task.at]
+        bounded = bound(replace(simulation, workload=counted), policy, progress=share)
+        found = bounded, counted.totals()
     else:
-        found = _run(desk, desk.policies[task.at], share)
+        found = _run(context, context.policies[task.at], share)
     share(1.0)
     return found
 
 
-def _run(desk: Desk, policy: Policy, share: Callable[[float], None]) -> Run:
-    simulation = desk.loaded.simulation
+def _run(context: StudyContext, policy: Policy, share: Callable[[float], None]) -> StudyRun:
+    simulation = context.loaded.simulation
     start, end = simulation.start, simulation.start + simulation.duration_s
-    parts = [desk.shelf.get(Task("signal", part)) for part in range(len(desk.parts))]
-    signal = Told(simulation.signal, start, end, side_by_side(parts))
+    parts = [context.store.get(Task("signal", part)) for part in range(len(context.parts))]
+    signal = PrecomputedSignal(simulation.signal, start, end, side_by_side(parts))
     simulation = replace(simulation, signal=signal)
-    if desk.order.fluid:
-        flows: FlowDemand = desk.shelf.get(Task("flows", 0))
+    if context.spec.fluid:
+        flows: Demand = context.store.get(Task("flows", 0))
         flowed = fluid.run_fluid(simulation, policy, flows, progress=share)
-        return Run(flowed, Occupancy(simulation.duration_s))
-    if not desk.order.rows or desk.order.folder is None:
+        return StudyRun(flowed, Occupancy(simulation.duration_s))
+    if not context.spec.rows or context.spec.folder is None:
         occupancy = Occupancy(simulation.duration_s)
-        outcome = run.simulate(simulation, policy, progress=share, minutes=occupancy)
-        return Run(outcome, occupancy)
-    folder = desk.order.folder / folder_of(policy.name)
+        result = run.simulate(simulation, policy, progress=share, minutes=occupancy)
+        return StudyRun(result, occupancy)
+    folder = context.spec.folder / folder_of(policy.name)
     with ParquetSink(folder, run.row_names(simulation)) as sink:
         occupancy = Occupancy(simulation.duration_s, sink)
-        outcome = run.simulate(simulation, policy, occupancy, share)
-    return Run(outcome, occupancy.alone())
+        result = run.simulate(simulation, policy, occupancy, share)
+    return StudyRun(result, occupancy.alone())

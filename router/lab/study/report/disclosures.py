@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from router.lab.study.execute import Study
-from router.lab.study.inputs import profiles
+from router.lab.study.input_files import profiles
 from router.model import Provenance, Signal
 
 _SIGNALS: Final = {

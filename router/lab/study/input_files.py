@@ -15,7 +15,7 @@ from router.lab.sim.simulation import Simulation
 from router.model import Policy, Profile
 
 
-class Source(NamedTuple):
+class InputFile(NamedTuple):
     """A file. ``role``: the key that names it; ``digest``: SHA-256 of its bytes."""
 
     role: str
@@ -27,7 +27,7 @@ class Inputs(NamedTuple):
     """``digest``: SHA-256 over the bytes of every source, wherever the files lie."""
 
     schema: ScenarioSchema
-    sources: tuple[Source, ...]
+    sources: tuple[InputFile, ...]
     digest: str
 
 
@@ -41,10 +41,10 @@ def read_inputs(file: Path) -> Inputs:
         ("rtt.file", schema.rtt.file if schema.rtt else None),
         ("workload.file", schema.workload.file),
     )
-    sources = [Source("scenario", file.name, _sha256(file))]
+    sources = [InputFile("scenario", file.name, _sha256(file))]
     for role, name in named:
         if name is not None:
-            sources.append(Source(role, Path(name).name, _sha256(file.parent / name)))
+            sources.append(InputFile(role, Path(name).name, _sha256(file.parent / name)))
     together = json.dumps({source.role: source.digest for source in sources}, sort_keys=True)
     return Inputs(schema, tuple(sources), hashlib.sha256(together.encode()).hexdigest())
 

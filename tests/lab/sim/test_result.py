@@ -1,4 +1,4 @@
-from router.lab.sim.outcome import FleetAccount
+from router.lab.sim.result import FleetAccount
 
 
 def test_what_a_fleet_drew_leaves_out_what_it_was_spared():

@@ -34,7 +34,7 @@ _BINS = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cut:
+class LiveSample:
     """What is played. ``period``: wall seconds, and the carbon clock during them. ``traffic``:
     ``requests`` as columns, arrivals in wall seconds. ``notes``: what was changed, for people.
     """
@@ -46,7 +46,9 @@ class Cut:
     notes: tuple[str, ...]
 
 
-def cut(simulation: Simulation, seconds: float, seed: int, most_rps: float = MOST_RPS) -> Cut:
+def sample(
+    simulation: Simulation, seconds: float, seed: int, most_rps: float = MOST_RPS
+) -> LiveSample:
     """The first hours of ``simulation`` in at most ``seconds``; same seed, same requests."""
     span_s = min(simulation.duration_s, seconds / LEAST_HOUR_S * _HOUR_S)
     seconds = min(seconds, span_s)
@@ -76,7 +78,7 @@ def cut(simulation: Simulation, seconds: float, seed: int, most_rps: float = MOS
         )
     requests = tuple(timed_requests(traffic, simulation.workload.names))
     period = Period(seconds, simulation.start, speed)
-    return Cut(period, endpoints, requests, traffic, (*notes, *_left_out(simulation)))
+    return LiveSample(period, endpoints, requests, traffic, (*notes, *_left_out(simulation)))
 
 
 def _left_out(simulation: Simulation) -> list[str]:

@@ -7,8 +7,8 @@ from router.errors import ConfigError
 from router.lab.sim.engine.run import simulate
 from router.lab.sim.scenario.loading import load
 from router.lab.sim.simulation import Outage
-from router.lab.sim.tune import span
-from router.lab.sim.tune.span import cut, look_ahead, split
+from router.lab.sim.tune import train_test
+from router.lab.sim.tune.train_test import precompute, split, window
 from tests.lab.sim import engine_worlds as w
 from tests.lab.sim.engine.test_run import TWO, fleet, one
 from tests.lab.sim.scenarios import scenario
@@ -36,7 +36,7 @@ def test_every_request_is_in_one_span_at_its_own_time():
 
 
 def test_a_large_span_is_not_kept(monkeypatch):
-    monkeypatch.setattr(span, "KEPT_ROWS", 10)
+    monkeypatch.setattr(train_test, "KEPT_ROWS", 10)
     train, _ = split(hours(5, chunk=7), 0.6)
     first = requests(train)
     assert train.workload._kept is None
@@ -82,7 +82,7 @@ def test_the_grid_is_that_of_the_later_hours():
     rows = [one(600.0 * i + 1.0) for i in range(12)]
     whole = w.simulation(fleet(), rows, values, duration_s=7200.0)
     policy = w.f.policy(name="green", near_tie=0.0)
-    later = simulate(cut(whole, 3600.0, 7200.0), policy)
+    later = simulate(window(whole, 3600.0, 7200.0), policy)
     assert later.shares() == {"a": 1.0, "b": 0.0}
     assert later.offered == 6
 
@@ -91,7 +91,7 @@ def test_the_grid_is_that_of_the_later_hours():
 def test_spans_travel_with_what_the_signal_tells(tmp_path, kind):
     whole = load(scenario(tmp_path, {"signal": {"kind": kind}})).simulation
     spans = split(whole, 0.5)
-    look_ahead(whole.signal, spans)
+    precompute(whole.signal, spans)
     arrived = pickle.loads(pickle.dumps(spans))
     policy = whole.policies[0]
     for here, there in zip(spans, arrived, strict=True):

@@ -1,4 +1,4 @@
-"""The demo's run: its fleet and its day on the loopback stage."""
+"""The demo's live run: its fleet and its day, on loopback."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from rich.console import Console
 
 from router import config
 from router.lab.demo import fleet as demo_fleet
-from router.lab.demo.grid import Grid, play
-from router.lab.demo.progress import Progress
+from router.lab.demo.grid import Grid, replay_sources
+from router.lab.demo.progress import DayProgress
 from router.lab.loopback.children import free_ports
-from router.lab.loopback.client import Manner, Outcome
-from router.lab.loopback.stage import Cast, Play, Scene, perform
-from router.lab.loopback.watch import Sight
+from router.lab.loopback.client import CallerCounts, CallOptions
+from router.lab.loopback.live import LiveInputs, LiveRunSpec, LiveView, run_live
+from router.lab.loopback.watch import GridReading
 from router.lab.replay.records import FleetEnergy
 from router.lab.replay.timed import Period, TimedRequest
 
 _DEADLINE_S = 60.0
 
 
-class Played(NamedTuple):
+class LiveDay(NamedTuple):
     """What is left when the processes are down."""
 
     config: config.Config
     period: Period
     requests: Sequence[TimedRequest]
     grid: Grid
-    outcome: Outcome
-    sights: Sequence[Sight]
+    counts: CallerCounts
+    readings: Sequence[GridReading]
     drawn: FleetEnergy
     cpu_s: dict[str, float]
 
 
-async def play_day(out: Path, seconds: float, seed: int, console: Console) -> Played:
+async def run_day(out: Path, seconds: float, seed: int, console: Console) -> LiveDay:
     """Start the fleet and the gateway, send a day of requests, stop everything.
 
     Raises ChildError when a process fails; then, and when cancelled, nothing is left running.
@@ -50,18 +50,20 @@ async def play_day(out: Path, seconds: float, seed: int, console: Console) -> Pl
     )
     grids: list[Grid] = []
 
-    async def cast(period: Period) -> Cast:
+    async def prepare(period: Period) -> LiveInputs:
         requests = demo_fleet.traffic(loaded.fleet.priors, period, seed)
-        grids.append(await play(loaded, period))
-        return Cast(requests, grids[0].actual)
+        grids.append(await replay_sources(loaded, period))
+        return LiveInputs(requests, grids[0].actual)
 
-    async def show(scene: Scene) -> None:
-        progress = Progress(loaded.fleet, scene.period, scene.offered, scene.outcome, scene.watch)
-        await progress.run(console, scene.start)
+    async def show(view: LiveView) -> None:
+        progress = DayProgress(loaded.fleet, view.period, view.offered, view.counts, view.watch)
+        await progress.run(console, view.start)
 
-    manner = Manner(_DEADLINE_S, demo_fleet.STREAM_EVERY)
-    done = await perform(Play(loaded, demo_fleet.period(seconds), manner, cast, show), out)
-    return Played(
-        loaded, done.period, done.cast.requests, grids[0], done.outcome, done.sights, done.drawn,
+    options = CallOptions(_DEADLINE_S, demo_fleet.STREAM_EVERY)
+    done = await run_live(
+        LiveRunSpec(loaded, demo_fleet.period(seconds), options, prepare, show), out
+    )
+    return LiveDay(
+        loaded, done.period, done.inputs.requests, grids[0], done.counts, done.readings, done.drawn,
         done.cpu_s,
     )  # fmt: skip

@@ -16,7 +16,7 @@ _MOST_BUDGETS: Final = 6
 _MOST_KNOWN: Final = 10_000
 
 
-class Demand(NamedTuple):
+class WorkloadTotals(NamedTuple):
     """What the callers ask for. ``budgets``: by limit (ttft_ms, tpot_ms, e2e_ms) to how many
     requests carry which, the most frequent ones.
     """
@@ -27,7 +27,7 @@ class Demand(NamedTuple):
     budgets: dict[str, dict[float, int]]
 
 
-class Observed:
+class CountedWorkload:
     """A workload that counts what flows through it."""
 
     def __init__(self, simulation: Simulation) -> None:
@@ -48,13 +48,13 @@ class Observed:
                 _count(getattr(traffic, f"{limit.removesuffix('_ms')}_budget_ms")[counted], known)
             yield traffic
 
-    def demand(self) -> Demand:
+    def totals(self) -> WorkloadTotals:
         """As of the last whole pass."""
         budgets = {
             limit: dict(sorted(sorted(known.items(), key=lambda one: -one[1])[:_MOST_BUDGETS]))
             for limit, known in self._budgets.items()
         }
-        return Demand(self._requests, self._input, self._output, budgets)
+        return WorkloadTotals(self._requests, self._input, self._output, budgets)
 
 
 def _count(values: Any, known: dict[float, int]) -> None:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from router.errors import ConfigError
-from router.lab.sim.grid.signal_columns import outlook
+from router.lab.sim.grid.signal_columns import signal_columns
 from router.lab.sim.simulation import GridSignal, Outage, Simulation, Workload
 from router.lab.sim.traffic.columns import Traffic
 from router.lab.sim.traffic.generate import part
@@ -50,10 +50,10 @@ def split(simulation: Simulation, train_share: float) -> Spans:
             "or another --train-share"
         )
         raise ConfigError("--train-share", [("", text)])
-    return Spans(cut(simulation, 0.0, at_s), cut(simulation, at_s, duration_s))
+    return Spans(window(simulation, 0.0, at_s), window(simulation, at_s, duration_s))
 
 
-def cut(simulation: Simulation, from_s: float, to_s: float) -> Simulation:
+def window(simulation: Simulation, from_s: float, to_s: float) -> Simulation:
     """The span [``from_s``, ``to_s``), seconds since the start, with its own clock from 0.
 
     A request still running at the end of the span before is not there; an outage that has begun
@@ -68,10 +68,10 @@ def cut(simulation: Simulation, from_s: float, to_s: float) -> Simulation:
     )
 
 
-def look_ahead(signal: GridSignal, spans: Spans) -> None:
-    """Have a signal that keeps what it told of a span tell of all of them once, in order."""
+def precompute(signal: GridSignal, spans: Spans) -> None:
+    """Have a signal that keeps its columns of a span make those of all of them once, in order."""
     for span in spans:
-        outlook(signal, span.start, span.start + span.duration_s)
+        signal_columns(signal, span.start, span.start + span.duration_s)
 
 
 def _shifted(outages: Iterable[Outage], from_s: float, to_s: float) -> Iterator[Outage]:

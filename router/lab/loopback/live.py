@@ -1,4 +1,4 @@
-"""A run: processes up, requests sent while the carbon clock passes, processes down."""
+"""A live run: processes up, requests sent while the carbon clock passes, processes down."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import grpc.aio
 from router.config import Config
 from router.lab.emulator.lag import LoopLag
 from router.lab.loopback.children import Child, ChildError, children, wait_for_ports
-from router.lab.loopback.client import Callers, Manner, Outcome
+from router.lab.loopback.client import CallerCounts, Callers, CallOptions
 from router.lab.loopback.probe import PathProbe
-from router.lab.loopback.watch import GridWatch, Meter, Sight
+from router.lab.loopback.watch import GridReading, GridWatch, Meter
 from router.lab.replay.records import FleetEnergy
 from router.lab.replay.timed import Period, TimedRequest
 from router.model import Forecast
@@ -31,37 +31,38 @@ _POLL_S = 0.1
 _TAIL_S = 60.0
 
 
-class Cast(NamedTuple):
-    """Who plays: the requests, and what the grids really emitted, by grid zone."""
+class LiveInputs(NamedTuple):
+    """What goes in: the requests, and what the grids really emitted, by grid zone."""
 
     requests: Sequence[TimedRequest]
     actual: Mapping[str, Forecast]
 
 
-class Scene(NamedTuple):
+class LiveView(NamedTuple):
     """What there is to be shown during a run. ``start``: loop seconds of its beginning."""
 
     period: Period
     offered: int
-    outcome: Outcome
+    counts: CallerCounts
     watch: GridWatch
     start: float
 
 
 @dataclass(frozen=True, slots=True)
-class Play:
-    """What is to be played. ``config``: every endpoint emulated, with metrics, on loopback, and a
+class LiveRunSpec:
+    """What is to be run. ``config``: every endpoint emulated, with metrics, on loopback, and a
     replay clock that reaches the start of ``nominal`` after LEAD_S.
 
-    ``cast`` is asked once the period stands: a gateway that comes up late begins late. ``show``
-    runs beside it until it is cancelled. ``probes``: measure what the loopback adds, meanwhile.
+    ``prepare`` is called once the period is known: a gateway that comes up late begins late.
+    ``show`` runs beside it until it is cancelled. ``probes``: measure what the loopback adds,
+    meanwhile.
     """
 
     config: Config
     nominal: Period
-    manner: Manner
-    cast: Callable[[Period], Awaitable[Cast]]
-    show: Callable[[Scene], Coroutine[None, None, None]]
+    options: CallOptions
+    prepare: Callable[[Period], Awaitable[LiveInputs]]
+    show: Callable[[LiveView], Coroutine[None, None, None]]
     probes: bool = False
 
 
@@ -72,27 +73,27 @@ class Lags(NamedTuple):
     servers: Sequence[int]
 
 
-class Played(NamedTuple):
+class LiveResult(NamedTuple):
     """What is left when the processes are down. ``cpu_s``: CPU seconds by process; ``added_ms``:
     what each probe of the loopback took beyond its emulated time.
     """
 
     period: Period
-    cast: Cast
-    outcome: Outcome
-    sights: Sequence[Sight]
+    inputs: LiveInputs
+    counts: CallerCounts
+    readings: Sequence[GridReading]
     drawn: FleetEnergy
     cpu_s: dict[str, float]
     lags: Lags
     added_ms: Sequence[float]
 
 
-async def perform(play: Play, out: Path) -> Played:
+async def run_live(spec: LiveRunSpec, out: Path) -> LiveResult:
     """Start the fleet and the gateway, send the requests, stop everything; logs go to ``out``.
 
     Raises ChildError when a process fails; then, and when cancelled, nothing is left running.
     """
-    config = play.config
+    config = spec.config
     admin = _port(config.settings.server.admin)
     with children() as started:
         emulator = Child("emulator", ["emulate", str(config.file)], out / "emulator.log")
@@ -102,51 +103,53 @@ async def perform(play: Play, out: Path) -> Played:
         started.append(gateway)
         async with aiohttp.ClientSession() as session:
             await _wait_until_ready(session, admin, gateway)
-            return await _drive(play, session, started)
+            return await _drive(spec, session, started)
 
 
-async def _drive(play: Play, session: aiohttp.ClientSession, started: Sequence[Child]) -> Played:
+async def _drive(
+    spec: LiveRunSpec, session: aiohttp.ClientSession, started: Sequence[Child]
+) -> LiveResult:
     loop = asyncio.get_running_loop()
-    target = f"127.0.0.1:{_port(play.config.settings.server.listen)}"
+    target = f"127.0.0.1:{_port(spec.config.settings.server.listen)}"
     async with grpc.aio.insecure_channel(target) as channel, asyncio.TaskGroup() as tasks:
         watch = GridWatch(channel)
         background = [tasks.create_task(watch.run())]
         async with asyncio.timeout(_UP_S):
             await watch.first.wait()
-        start, period = _opening(play.nominal, watch.sights[0], loop.time())
-        cast = await play.cast(period)
-        callers = Callers(target, play.manner)
-        meter = Meter(play.config.fleet, cast.actual, period)
+        start, period = _opening(spec.nominal, watch.readings[0], loop.time())
+        inputs = await spec.prepare(period)
+        callers = Callers(target, spec.options)
+        meter = Meter(spec.config.fleet, inputs.actual, period)
         lag = LoopLag()
         await asyncio.sleep(max(0.0, start - loop.time()))
         cpu_before = _cpu(started)
-        scene = Scene(period, len(cast.requests), callers.outcome, watch, start)
-        background.append(tasks.create_task(play.show(scene)))
+        view = LiveView(period, len(inputs.requests), callers.counts, watch, start)
+        background.append(tasks.create_task(spec.show(view)))
         background.append(tasks.create_task(_guard(started)))
         background.append(tasks.create_task(lag.run()))
-        probe = PathProbe(play.config.fleet, sorted(play.config.fleet.rtt_ms))
-        if play.probes:
+        probe = PathProbe(spec.config.fleet, sorted(spec.config.fleet.rtt_ms))
+        if spec.probes:
             background.append(tasks.create_task(probe.run()))
         metering = tasks.create_task(meter.run(session, start))
         async with asyncio.timeout(period.seconds + _TAIL_S):
-            await callers.drive(cast.requests, start)
+            await callers.drive(inputs.requests, start)
             await metering
             await meter.read(session, max(loop.time() - start, period.seconds + 1e-3))
         cpu = {name: used - cpu_before[name] for name, used in _cpu(started).items()}
         for task in background:
             task.cancel()
-    return Played(
-        period, cast, callers.outcome, watch.sights, meter.energy(), cpu,
+    return LiveResult(
+        period, inputs, callers.counts, watch.readings, meter.energy(), cpu,
         Lags(lag.counts, meter.lag()), probe.added_ms,
     )  # fmt: skip
 
 
-def _opening(nominal: Period, sight: Sight, now: float) -> tuple[float, Period]:
+def _opening(nominal: Period, reading: GridReading, now: float) -> tuple[float, Period]:
     """Loop seconds at which the period begins, and the period that it then is."""
     # The gateway's carbon clock has been running since it started: begin when it says so.
-    early_s = (nominal.carbon_start - sight.carbon_time) / nominal.speed
-    start = max(sight.at + early_s, now + 0.2)
-    begins = sight.carbon_time + (start - sight.at) * nominal.speed
+    early_s = (nominal.carbon_start - reading.carbon_time) / nominal.speed
+    start = max(reading.at + early_s, now + 0.2)
+    begins = reading.carbon_time + (start - reading.at) * nominal.speed
     return start, replace(nominal, carbon_start=begins)
 
 

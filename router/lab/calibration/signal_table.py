@@ -28,7 +28,7 @@ _MARGIN_H = 24
 AXIS_START = 400_000 * _HOUR_S
 
 
-def known_table(simulation: Simulation, period: Period) -> TraceTable:
+def signal_table(simulation: Simulation, period: Period) -> TraceTable:
     """Hourly rows: what the signal says of each hour at its beginning; the ends are repeated.
 
     Raises TraceError for a grid zone of which the signal says nothing.
@@ -73,7 +73,7 @@ def on_the_axis(table: TraceTable, period: Period) -> TraceTable:
     return replace(table, start=start, step_s=table.step_s / period.speed)
 
 
-class KnownSignal:
+class TableSignal:
     """The table as a GridSignal of the simulation's clock, which runs at wall speed."""
 
     def __init__(self, table: TraceTable, signal: Signal, period: Period) -> None:
