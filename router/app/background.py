@@ -10,10 +10,10 @@ from router.app.runtime import Runtime
 from router.contract import Clock, LoadSource, Rng
 from router.load.poller import LoadPoller, ScrapeTimes
 from router.telemetry.metrics import Metrics
+from router.units import HOUR_S
 
 _TICK_S = 0.1
 _RESTART_S = (0.2, 5.0)
-_HOUR_S = 3600.0
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Rounds:
         self._metrics.carbon.show(self._runtime.carbon.hops())
         settings = self._runtime.config.settings
         speed = settings.clock.speed if settings.clock else 1.0
-        to_the_hour_s = (_HOUR_S - self._clock.now() % _HOUR_S) / speed
+        to_the_hour_s = (HOUR_S - self._clock.now() % HOUR_S) / speed
         # Just past the hour rather than just before it.
         await asyncio.sleep(max(min(settings.carbon.refresh_s, to_the_hour_s + 0.01), 0.02))
 

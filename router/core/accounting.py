@@ -11,15 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from router.contract import AnswerSize, BackendReport
-from router.core.energy import (
-    J_PER_KWH,
-    MS_PER_S,
-    RunEnergy,
-    estimate_run,
-    predict_run,
-    prefill_ms,
-    tpot_ms,
-)
+from router.core.energy import RunEnergy, estimate_run, predict_run, prefill_ms, tpot_ms
 from router.core.lengths import Expected
 from router.core.reports import Doubt, believed_energy, believed_tokens, energy_band, most_tokens
 from router.core.tokens import UNLEARNED, TokenBytes, TokenCount, estimate_tokens, known_count
@@ -36,6 +28,7 @@ from router.model import (
     TokenProfile,
     TokensKind,
 )
+from router.units import J_PER_KWH, MS_PER_S, grams
 
 UNSIZED = AnswerSize(math.nan, math.nan)
 
@@ -241,7 +234,7 @@ def build_receipt(
         account.kind,
         account.marginal_energy_j,
         facility_j,
-        facility_j / J_PER_KWH * g_per_kwh,
+        grams(facility_j, g_per_kwh),
         ttft_ms,
         e2e_ms,
         finished_at,
@@ -259,5 +252,5 @@ def with_marginal(receipt: Receipt, marginal: Intensity | None) -> Receipt:
     """``receipt`` with what its facility energy means at a ``marginal`` intensity, if known."""
     if marginal is None:
         return receipt
-    grams = receipt.facility_energy_j / J_PER_KWH * marginal.g_per_kwh
-    return receipt._replace(marginal=marginal, marginal_gco2e=grams)
+    marginal_g = grams(receipt.facility_energy_j, marginal.g_per_kwh)
+    return receipt._replace(marginal=marginal, marginal_gco2e=marginal_g)

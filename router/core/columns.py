@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.core import kernel as k
-from router.core.energy import J_PER_KWH, long_run_energy, short_run_energy
+from router.core.energy import long_run_energy, short_run_energy
 from router.core.layout import Candidates, Layout
 from router.core.rungs import CI_HOURS, rungs_of
 from router.core.stepwise import mean_of_steps
@@ -28,6 +28,7 @@ from router.model import (
     TaskProfile,
     require_same_signal,
 )
+from router.units import HOUR_S, J_PER_KWH
 
 _UNCERTAIN = (Kind.CLIMATOLOGY, Kind.ANNUAL_MEAN)
 
@@ -118,7 +119,7 @@ def build_snapshot(
         deciding += annual_means.values()
     if deciding:
         require_same_signal(*deciding)
-    hour_ends_at = (math.floor(now / 3600.0) + 1) * 3600.0
+    hour_ends_at = (math.floor(now / HOUR_S) + 1) * HOUR_S
     return Snapshot(
         version=version,
         built_at=now,
@@ -240,10 +241,10 @@ def _deciding_hours(
         return [k.UNKNOWN_CI] * CI_HOURS
     if policy.stale_carbon is StaleCarbon.EXCLUDE and is_stale(policy, forecast.at(now), now):
         return [k.UNKNOWN_CI] * CI_HOURS
-    hour = math.floor(now / 3600.0) * 3600.0
-    starts = [max(now, hour + 3600.0 * ahead) for ahead in range(CI_HOURS)]
+    hour = math.floor(now / HOUR_S) * HOUR_S
+    starts = [max(now, hour + HOUR_S * ahead) for ahead in range(CI_HOURS)]
     return [
-        mean_over(forecast, start, hour + 3600.0 * (ahead + 1) - start)
+        mean_over(forecast, start, hour + HOUR_S * (ahead + 1) - start)
         for ahead, start in enumerate(starts)
     ]
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from router.model import Profile, TaskProfile, TokenProfile
-
-J_PER_KWH = 3.6e6
-MS_PER_S = 1000.0
+from router.units import MS_PER_S
 
 
 class UnitEnergy(NamedTuple):

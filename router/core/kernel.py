@@ -44,6 +44,7 @@ import numpy as np
 from numba.extending import intrinsic
 
 from router.core.jit import OPTIONS, entry
+from router.units import HOUR_S, J_PER_KWH
 
 # Rows of the table, shape (CI_FROM + hours + origins, n): one column a candidate.
 PREFILL_BASE_MS = 0
@@ -149,8 +150,7 @@ FALL = 0.16
 FALL_EMPTY = 40.0
 LEAST_PREMIUM = 1e-3
 
-_S_PER_HOUR = 3600.0
-_KWH_PER_J = 1.0 / 3.6e6
+_KWH_PER_J = 1.0 / J_PER_KWH
 
 _REQUEST = "i8, f8, f8, f8, f8, f8, f8, f8, i8, f8"
 _inlined = numba.njit(inline="always", **OPTIONS)
@@ -254,7 +254,7 @@ def _mean_ci(table, i, hours, slot_left_s, run_s):
     """
     hour, last = 0, hours - 1
     while slot_left_s <= 0.0 and hour < last:
-        slot_left_s += _S_PER_HOUR
+        slot_left_s += HOUR_S
         hour += 1
     if run_s <= slot_left_s or hour >= last:
         return table[CI_FROM + min(hour, last), i]
@@ -263,7 +263,7 @@ def _mean_ci(table, i, hours, slot_left_s, run_s):
     while left > slot_left_s and hour < last:
         total += table[CI_FROM + hour, i] * slot_left_s
         left -= slot_left_s
-        slot_left_s = _S_PER_HOUR
+        slot_left_s = HOUR_S
         hour += 1
     return (total + table[CI_FROM + hour, i] * left) / run_s
 

@@ -17,11 +17,11 @@ from router.contract import Rng
 from router.core import kernel as k
 from router.core.board import Board
 from router.core.columns import ModelColumns, Snapshot, is_stale, mean_over
-from router.core.energy import J_PER_KWH
 from router.core.lengths import Expected
 from router.core.question import Question, question_of
 from router.core.refusal import refusal
 from router.model import Alternative, Decision, Intensity, Request
+from router.units import J_PER_KWH
 
 CARBON_STALE = "carbon_stale"
 CARBON_UNKNOWN = "carbon_unknown"

@@ -22,9 +22,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from router.contract import BackendReport
-from router.core.energy import MS_PER_S, attributional_j_per_token, power_w, tpot_ms
+from router.core.energy import attributional_j_per_token, power_w, tpot_ms
 from router.core.lengths import Expected
 from router.model import Request, ServedModel, TaskProfile, TokenProfile
+from router.units import MS_PER_S
 
 # Three for a profile that is wrong, the rest for what no profile has: power supplies and fans, a
 # prompt that runs at the power limit, an engine that charges the whole machine to each request.

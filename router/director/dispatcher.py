@@ -13,7 +13,6 @@ from router.core.accounting import Run
 from router.core.board import Board
 from router.core.claims import fits_payload
 from router.core.columns import Snapshot
-from router.core.energy import J_PER_KWH
 from router.core.learning import most_output_tokens, prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import Decided, decide
@@ -34,6 +33,7 @@ from router.errors import (
     ShedError,
 )
 from router.model import UNLIMITED, Decision, Fleet, Intensity, Receipt, Request, TokensKind
+from router.units import J_PER_KWH
 
 BYTES_PER_GB = 1e9
 # Without any deadline: so many times the predicted run, and a constant for what nobody predicts.

@@ -11,8 +11,8 @@ from router.carbon.chain.chain import Order
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import StaticSource
 from router.config.settings import Config, LimitSpec, LiveSpec
+from router.units import HOUR_S
 
-_HOUR_S = 3600.0
 _DAY_H = 24
 
 
@@ -85,7 +85,7 @@ def _calls(member: Named, spec: LiveSpec, orders: list[Order], workers: int) -> 
 
 
 def _an_hour(limit: LimitSpec) -> float:
-    return limit.calls * _HOUR_S / limit.per_s
+    return limit.calls * HOUR_S / limit.per_s
 
 
 def _then(names: list[str] | tuple[str, ...]) -> str:

@@ -17,7 +17,6 @@ from router.config import load
 from router.config.settings import Config
 from router.contract import Clock
 from router.core.columns import is_stale
-from router.core.energy import J_PER_KWH
 from router.core.explanation import Explanation
 from router.core.explanation import explain as explain_request
 from router.core.layout import Layout
@@ -25,6 +24,7 @@ from router.core.lengths import LengthModel
 from router.errors import ConfigError
 from router.model import Intensity, Request
 from router.operator.calls import call_notes, region_notes
+from router.units import network_j
 
 
 class Explained(NamedTuple):
@@ -86,9 +86,9 @@ def explain(config_path: Path, request: Request, at: float | None) -> Explained:
     expected = lengths.expect(
         request.model, request.tenant, request.input_tokens, request.max_output_tokens
     )
-    network_j = request.payload_bytes / 1e9 * config.settings.network_kwh_per_gb * J_PER_KWH
+    carried_j = network_j(request.payload_bytes, config.settings.network_kwh_per_gb)
     explanation = explain_request(
-        request, view.snapshot, view.board, expected, now, build_rng(0), network_j
+        request, view.snapshot, view.board, expected, now, build_rng(0), carried_j
     )
     return Explained(explanation, carbon.hops(), carbon.marginals(zones, now))
 

@@ -25,8 +25,7 @@ from router.config.zones import shipped_places
 from router.errors import ConfigError, DataError, MissingIntensityError
 from router.model import Forecast, Intensity
 from router.operator.check import outside
-
-_HOUR_S = 3600.0
+from router.units import HOUR_S
 
 
 class Point(NamedTuple):
@@ -132,13 +131,13 @@ async def _of_zone(
 async def _curves(zone: str, source: Source, now: float, hours: int) -> list[Curve]:
     if isinstance(source, StaticSource):
         mean = source.mean(zone)
-        ends = (now - hours * _HOUR_S, now + hours * _HOUR_S)
+        ends = (now - hours * HOUR_S, now + hours * HOUR_S)
         points = tuple(_point(mean, at) for at in ends) if mean else ()
         return [Curve(source.name, str(mean.kind), mean.age_s(now), points)] if mean else []
     if isinstance(source, SlotSource):
-        start = (now // _HOUR_S - hours) * _HOUR_S
+        start = (now // HOUR_S - hours) * HOUR_S
         usual = source.slots(zone, start, 2 * hours + 1)
-        points = tuple(_point(slot, start + i * _HOUR_S) for i, slot in enumerate(usual))
+        points = tuple(_point(slot, start + i * HOUR_S) for i, slot in enumerate(usual))
         return [Curve(source.name, str(usual[0].kind), usual[0].age_s(now), points)]
     found = []
     try:
@@ -161,7 +160,7 @@ def _past(source: str, values: Sequence[Intensity], now: float) -> list[Curve]:
         own = [value for value in values if value.kind is kind]
         ends = [value.observed_at for value in values]
         gaps = [late - early for early, late in pairwise(ends) if late > early]
-        step_s = min(gaps, default=_HOUR_S)
+        step_s = min(gaps, default=HOUR_S)
         points = tuple(_point(value, value.observed_at - step_s) for value in own)
         found.append(Curve(source, str(kind), own[-1].age_s(now), points))
     return found

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from router.core.board import Board
 from router.core.claims import MAX_PAYLOAD_BYTES, MAX_TOKENS
-from router.core.energy import J_PER_KWH, long_run_energy
+from router.core.energy import long_run_energy
 from router.core.latency import z_of
 from router.core.lease import Lease
 from router.core.lengths import Expected
@@ -24,6 +24,7 @@ from router.model import (
     Energy,
     Relax,
 )
+from router.units import J_PER_KWH
 from tests.core.worlds import (
     EXPECTED,
     REGIONS,

@@ -18,8 +18,8 @@ from router.lab.backtest.metrics import Regret, Score, regret, score
 from router.lab.backtest.rolling import HORIZONS_H, ZoneRun, run_zone
 from router.lab.backtest.series import HourlySeries, choose, hourly_series
 from router.model import Factors
+from router.units import HOUR_S
 
-_HOUR_S: Final = 3600.0
 PLOT: Final = "mape.png"
 
 
@@ -88,7 +88,7 @@ def evaluate(
     return BacktestResult(
         data.name,
         series.grid_zones,
-        (series.first_h + int(origins[0])) * _HOUR_S,
+        (series.first_h + int(origins[0])) * HOUR_S,
         len(origins),
         tuple(scores),
         tuple(regrets),
@@ -117,7 +117,7 @@ class _Ticks:
 
 def _origins(series: HourlySeries, train_until: float, every: int) -> np.ndarray:
     """Rows of the series; the first is ``train_until`` rounded up to an hour."""
-    first = int(np.ceil(train_until / _HOUR_S)) - series.first_h
+    first = int(np.ceil(train_until / HOUR_S)) - series.first_h
     last = len(series.g_per_kwh) - 1
     if not 1 <= first <= last:
         begin, end = (np.datetime64(series.first_h + row, "h").astype(str) for row in (1, last))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.carbon.tables.table import TraceTable
 from router.errors import TraceError
+from router.units import HOUR_S
 
 Array = NDArray[np.float64]
-_HOUR_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +30,13 @@ def hourly_series(table: TraceTable) -> HourlySeries:
 
     Raises TraceError for steps over an hour.
     """
-    if table.step_s > _HOUR_S:
+    if table.step_s > HOUR_S:
         raise TraceError(
             f"{table.name}: a step of {table.step_s:g} s; the forecaster needs hours or less: "
             "bring values of every hour"
         )
     starts = table.start + np.arange(len(table.g_per_kwh)) * table.step_s
-    hours = np.floor(starts / _HOUR_S).astype(np.int64)
+    hours = np.floor(starts / HOUR_S).astype(np.int64)
     first_h = int(hours[0])
     places = hours - first_h
     shape = (int(places[-1]) + 1, len(table.grid_zones))
@@ -45,7 +44,7 @@ def hourly_series(table: TraceTable) -> HourlySeries:
     count, total = np.zeros(shape), np.zeros(shape)
     np.add.at(count, places, known)
     np.add.at(total, places, np.where(known, table.g_per_kwh, 0.0))
-    enough = count >= 0.5 * _HOUR_S / table.step_s
+    enough = count >= 0.5 * HOUR_S / table.step_s
     means = np.where(enough, total / np.maximum(count, 1.0), np.nan)
     return HourlySeries(table.name, table.grid_zones, first_h, means)
 

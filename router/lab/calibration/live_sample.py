@@ -21,6 +21,7 @@ from router.lab.replay.timed import Period, TimedRequest
 from router.lab.sim.simulation import Simulation
 from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
 from router.model import UNLIMITED, Budget, Endpoint, Profile, Request
+from router.units import HOUR_S
 
 # An hour of the carbon clock lasts at least this long: gateways refresh and queues follow.
 LEAST_HOUR_S = 2.0
@@ -29,7 +30,6 @@ MOST_ENDPOINTS = 40
 LEAST_CAP = 8
 # A request that would run for more of the time than this says little about it.
 MOST_OF_THE_TIME = 0.5
-_HOUR_S = 3600.0
 _BINS = 20
 
 
@@ -50,7 +50,7 @@ def sample(
     simulation: Simulation, seconds: float, seed: int, most_rps: float = MOST_RPS
 ) -> LiveSample:
     """The first hours of ``simulation`` in at most ``seconds``; same seed, same requests."""
-    span_s = min(simulation.duration_s, seconds / LEAST_HOUR_S * _HOUR_S)
+    span_s = min(simulation.duration_s, seconds / LEAST_HOUR_S * HOUR_S)
     seconds = min(seconds, span_s)
     speed = span_s / seconds
     rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def sample(
     endpoints = shrink(simulation.fleet.endpoints, share)
     fits = _fits(chosen, endpoints, simulation.workload.names, MOST_OF_THE_TIME * seconds)
     traffic = _pick(chosen, fits)
-    hours = span_s / _HOUR_S
+    hours = span_s / HOUR_S
     notes = [
         f"The carbon clock runs {speed:.0f} times as fast: {hours:.3g} h in {seconds:.3g} s. "
         "Requests, replicas and round trips run at wall speed.",

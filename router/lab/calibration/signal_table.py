@@ -19,13 +19,13 @@ from router.errors import TraceError
 from router.lab.replay.timed import Period
 from router.lab.sim.simulation import Simulation
 from router.model import Forecast, Intensity, Kind, Signal
+from router.units import HOUR_S
 
-_HOUR_S = 3600.0
 _SOURCE = "known"
 # Before the start, for the clock that runs while the gateway comes up; after it, for late ones.
 _MARGIN_H = 24
 # Where the simulation's own clock starts: on the hour, and far from the next one.
-AXIS_START = 400_000 * _HOUR_S
+AXIS_START = 400_000 * HOUR_S
 
 
 def signal_table(simulation: Simulation, period: Period) -> TraceTable:
@@ -34,11 +34,11 @@ def signal_table(simulation: Simulation, period: Period) -> TraceTable:
     Raises TraceError for a grid zone of which the signal says nothing.
     """
     zones = tuple(sorted({region.grid_zone for region in simulation.fleet.regions.values()}))
-    first_h = math.floor(period.carbon_start / _HOUR_S)
-    last_h = math.ceil(period.carbon_time(period.seconds) / _HOUR_S - 1e-9)
+    first_h = math.floor(period.carbon_start / HOUR_S)
+    last_h = math.ceil(period.carbon_time(period.seconds) / HOUR_S - 1e-9)
     rows = []
     for hour in range(first_h, max(last_h, first_h + 1)):
-        now = max(period.carbon_start, hour * _HOUR_S)
+        now = max(period.carbon_start, hour * HOUR_S)
         view = simulation.signal.view(now)
         for zone in zones:
             if zone not in view:
@@ -48,7 +48,7 @@ def signal_table(simulation: Simulation, period: Period) -> TraceTable:
                 )
         rows.append([view[zone].at(now).g_per_kwh for zone in zones])
     values = np.pad(np.array(rows), ((_MARGIN_H, _MARGIN_H), (0, 0)), mode="edge")
-    return TraceTable(_SOURCE, zones, (first_h - _MARGIN_H) * _HOUR_S, _HOUR_S, values)
+    return TraceTable(_SOURCE, zones, (first_h - _MARGIN_H) * HOUR_S, HOUR_S, values)
 
 
 def as_csv(table: TraceTable) -> str:
@@ -94,8 +94,8 @@ class TableSignal:
         return {
             zone: Forecast(
                 zone,
-                math.floor(now / _HOUR_S) * _HOUR_S,
-                _HOUR_S,
+                math.floor(now / HOUR_S) * HOUR_S,
+                HOUR_S,
                 tuple(self._slot(value, now) for value in column[row:].tolist()),
             )
             for zone, column in zip(self._table.grid_zones, self._table.g_per_kwh.T, strict=True)

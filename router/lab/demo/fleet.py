@@ -21,9 +21,9 @@ import yaml
 from router.lab.loopback.live import LEAD_S
 from router.lab.replay.timed import OriginDemand, Period, TimedRequest, TrafficClass, generate
 from router.model import Budget, LengthPrior, Request
+from router.units import DAY_S, HOUR_S
 
 DAY_START = 1652511600.0  # 2022-05-14T07:00Z, midnight in California
-DAY_S = 86400.0
 REFRESH_S = 0.5
 STREAM_EVERY = 16  # tokens per streamed response
 PUE = 1.185
@@ -82,7 +82,7 @@ def traffic(priors: Mapping[str, LengthPrior], over: Period, seed: int) -> list[
     """The day's requests: Poisson, and the same question once an hour from every origin."""
     origins = [origin for _, origin in ORIGINS.values()]
     drawn = generate(origins, CLASSES, priors, over, MEAN_RPS, random.Random(seed))
-    hour_s = 3600.0 / over.speed
+    hour_s = HOUR_S / over.speed
     asked = [
         TimedRequest(
             (hour + (number + 0.5) / len(origins)) * hour_s,

@@ -12,9 +12,9 @@ from router.lab.loopback.settle import actual
 from router.lab.replay.replay import CarbonView
 from router.lab.replay.timed import Period
 from router.model import Forecast, Intensity
+from router.units import HOUR_S
 
 HOURS_AHEAD = 24
-_HOUR_S = 3600.0
 
 
 class Grid(NamedTuple):
@@ -40,7 +40,7 @@ async def replay_sources(config: Config, period: Period) -> Grid:
         await chain.refresh(zones, now)
         views.append(CarbonView(at_s, chain.view(zones, now, HOURS_AHEAD)))
         # As the gateway does: at the latest just past the hour.
-        to_the_hour_s = (_HOUR_S - now % _HOUR_S) / period.speed
+        to_the_hour_s = (HOUR_S - now % HOUR_S) / period.speed
         at_s += min(settings.refresh_s, to_the_hour_s + 0.01)
     means = {zone: mean for zone in zones if (mean := chain.annual_mean(zone)) is not None}
     trace = settings.sources[0]

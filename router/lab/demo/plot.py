@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from router.lab.demo.day import Day
+from router.units import HOUR_S
 
 _SIZE_IN = (10.0, 10.5)
 _DPI = 130
@@ -45,7 +46,7 @@ def _edges(day: Day) -> list[float]:
 
 def _hour(day: Day, at_s: float) -> float:
     """Hours of the carbon clock since the start."""
-    return at_s * day.period.speed / 3600.0
+    return at_s * day.period.speed / HOUR_S
 
 
 def _ticks(axes: Any, day: Day) -> None:
@@ -53,7 +54,7 @@ def _ticks(axes: Any, day: Day) -> None:
     axes.set_xticks(list(hours))
     start = day.period.carbon_start
     axes.set_xticklabels(
-        [f"{datetime.fromtimestamp(start + hour * 3600.0, UTC):%H:%M}" for hour in hours]
+        [f"{datetime.fromtimestamp(start + hour * HOUR_S, UTC):%H:%M}" for hour in hours]
     )
     axes.set_xlim(0.0, _hour(day, day.period.seconds))
     axes.set_xlabel("UTC")

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from router.carbon.tables.table import TraceTable
 from router.core.columns import mean_over
-from router.core.energy import J_PER_KWH
 from router.lab.replay.records import Record
 from router.lab.replay.timed import Period
 from router.model import Fleet, Forecast, Intensity, Kind, Signal
+from router.units import grams
 
 
 def settled(
@@ -28,7 +28,7 @@ def settled(
         start = period.carbon_time(record.at_s)
         run_s = record.e2e_ms / 1e3 * period.speed
         g_per_kwh = mean_over(actual[region.grid_zone], start, run_s)
-        gco2e = record.energy_j * region.pue / J_PER_KWH * g_per_kwh
+        gco2e = grams(record.energy_j * region.pue, g_per_kwh)
         found.append(record._replace(gco2e=gco2e))
     return sorted(found, key=lambda record: record.serial)
 

@@ -12,12 +12,12 @@ import grpc.aio
 
 from router._pb import router_pb2 as pb
 from router.core.columns import mean_over
-from router.core.energy import J_PER_KWH
 from router.lab.emulator.metrics import LAG
 from router.lab.loopback.children import ChildError
 from router.lab.replay.records import FleetEnergy
 from router.lab.replay.timed import Period
 from router.model import Fleet, Forecast
+from router.units import grams
 
 _WATCH = "/carbonrouter.v1.CarbonRouter/WatchRegions"
 _TOTAL = "emulated:energy_joules_total{"
@@ -111,7 +111,7 @@ class Meter:
             amounts = (new_busy_j, new_idle_j if count_idle else 0.0)
             for place, amount_j in enumerate(amounts):
                 self._sums[place] += amount_j
-                self._sums[place + 2] += amount_j * g_per_kwh / J_PER_KWH
+                self._sums[place + 2] += grams(amount_j, g_per_kwh)
         self._read_at_s = at_s
         self._lags.append(lag_counts(text))
 

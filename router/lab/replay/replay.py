@@ -21,7 +21,6 @@ from router.config.settings import HealthSettings
 from router.core.accounting import Run as Served
 from router.core.board import Board
 from router.core.columns import Snapshot, build_snapshot, mean_over
-from router.core.energy import J_PER_KWH
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.learning import prediction_of, teach_latency
@@ -34,6 +33,7 @@ from router.lab.replay.records import FleetEnergy, Record, RecordedRun, meets
 from router.lab.replay.replica import Ended, Replica
 from router.lab.replay.timed import Period, TimedRequest
 from router.model import Decision, Fleet, Forecast, Intensity, Outcome, Policy, TaskProfile
+from router.units import grams
 
 
 class CarbonView(NamedTuple):
@@ -166,7 +166,7 @@ class _Replay:
         self._learn(flight, ended, batch, ttft_ms, e2e_ms)
         region = self._scenario.fleet.regions[decision.endpoint.region]
         g_per_kwh = self._machines.mean_g_per_kwh(region.grid_zone, ended.started_at, ended.at)
-        gco2e = ended.energy_j * region.pue / J_PER_KWH * g_per_kwh
+        gco2e = grams(ended.energy_j * region.pue, g_per_kwh)
         met = meets(request.budget, ttft_ms, e2e_ms, ended.output_tokens)
         record = Record(
             flight.serial, timed.label, request.origin, region.name, decision.endpoint.name,
@@ -268,10 +268,10 @@ class _Machines:
             self._booked[place] = (busy_j, idle_j)
             mean = self.mean_g_per_kwh(region.grid_zone, self._settled_at, until_s)
             self._busy_j += busy_j - before_busy_j
-            self._busy_g += (busy_j - before_busy_j) * mean / J_PER_KWH
+            self._busy_g += grams(busy_j - before_busy_j, mean)
             if idle:
                 self._idle_j += idle_j - before_idle_j
-                self._idle_g += (idle_j - before_idle_j) * mean / J_PER_KWH
+                self._idle_g += grams(idle_j - before_idle_j, mean)
         self._settled_at = until_s
 
     def _schedule(self, place: int) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from router.contract import Rng
 from router.lab.replay.lengths import LogNormal
 from router.model import Budget, LengthPrior, Request
+from router.units import HOUR_S
 
 PEAK_LOCAL_H = 15.0
 SWING = 0.6
@@ -64,8 +65,8 @@ class Period:
 
     def boundaries(self) -> list[float]:
         """Wall seconds at which an hour of the carbon clock ends, and the end of the period."""
-        hour_s = 3600.0 / self.speed
-        first_s = (3600.0 - self.carbon_start % 3600.0) / self.speed
+        hour_s = HOUR_S / self.speed
+        first_s = (HOUR_S - self.carbon_start % HOUR_S) / self.speed
         hours = math.ceil((self.seconds - first_s) / hour_s - 1e-9)
         return [*(first_s + hour_s * hour for hour in range(hours)), self.seconds]
 
@@ -94,7 +95,7 @@ def generate(
         ceiling_rps = mean_rps * origin.share * (1.0 + SWING)
         at_s = _gap_s(rng, ceiling_rps)
         while at_s < period.seconds:
-            local_hour = period.carbon_time(at_s) / 3600.0 + origin.utc_offset_h
+            local_hour = period.carbon_time(at_s) / HOUR_S + origin.utc_offset_h
             if rng.random() * (1.0 + SWING) < day_shape(local_hour):
                 found.append(_request(at_s, origin, classes, priors, lengths, rng))
             at_s += _gap_s(rng, ceiling_rps)

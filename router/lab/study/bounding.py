@@ -12,12 +12,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from router.lab.sim.bound.run import HOUR_S, Bound, bound
+from router.lab.sim.bound.run import Bound, bound
 from router.lab.sim.fields import Period
 from router.lab.sim.scenario.loading import Loaded, load
 from router.lab.study.execute import TaskProgress
 from router.lab.study.input_files import read_inputs
 from router.lab.study.report.units import grams, joules, percent
+from router.units import HOUR_S
 from router.unknown import plain_values
 
 _LEAST_SLOT_S = 1.0

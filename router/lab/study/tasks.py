@@ -30,6 +30,7 @@ from router.lab.sim.simulation import GridSignal
 from router.lab.study.rows import Occupancy, ParquetSink, folder_of
 from router.lab.study.workload_totals import CountedWorkload
 from router.model import Budget, Policy, Relax
+from router.units import HOUR_S
 
 # Fewer requests are done sooner than another process has started.
 _WORTH_A_PROCESS: Final = 3_000_000
@@ -175,7 +176,7 @@ def run_task(context: StudyContext, place: int, task: Task) -> Any:
         start, end = simulation.start, simulation.start + simulation.duration_s
         context.store.put(task, signal_columns(context.parts[task.at], start, end))
     elif task.what == "flows":
-        context.store.put(task, gather(simulation, fluid.HOUR_S, share))
+        context.store.put(task, gather(simulation, HOUR_S, share))
     elif task.what == "bound":
         counted = CountedWorkload(simulation)
         policy = context.policies[task.at]

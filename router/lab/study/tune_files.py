@@ -20,9 +20,9 @@ from router.extras import need
 from router.lab.sim.simulation import Simulation
 from router.lab.sim.tune.figures import FIGURES, Figures
 from router.lab.sim.tune.search import Search, front
-from router.lab.sim.tune.train_test import DAY_S
 from router.lab.sim.tune.values import Trial
 from router.lab.study.tuning import Tuning
+from router.units import DAY_S, HOUR_S
 from router.unknown import or_dash
 
 _MARK: Final = "# Tuned by carbon-router "
@@ -163,7 +163,7 @@ def constraints_text(found: Search) -> str:
 
 def span_text(span: Simulation) -> str:
     """Such as ``2022-05-14T07:00Z + 14 h``."""
-    return f"{format_time(span.start)} + {span.duration_s / 3600.0:g} h"
+    return f"{format_time(span.start)} + {span.duration_s / HOUR_S:g} h"
 
 
 def changes_text(tuning: Tuning, best: Trial) -> str:

@@ -15,6 +15,7 @@ from router.core.explanation import Candidate, Explanation
 from router.core.residency import listed
 from router.model import Budget, Decision, Intensity, Kind
 from router.operator.check import Explained
+from router.units import HOUR_S, MINUTE_S
 from router.unknown import plain_values
 
 _COLUMNS = (
@@ -36,8 +37,6 @@ _COLUMNS = (
     ("cost", "right"),
     ("", "left"),
 )
-_HOUR_S = 3600.0
-_MINUTE_S = 60.0
 
 
 def render_explained(explained: Explained) -> RenderableType:
@@ -203,9 +202,9 @@ def _known(candidate: Candidate, at: float) -> str:
 
 def _age(intensity: Intensity, at: float) -> str:
     age_s = intensity.age_s(at)
-    if age_s < _HOUR_S:
-        return f"{age_s / _MINUTE_S:.0f} min"
-    return f"{age_s / _HOUR_S:.1f} h"
+    if age_s < HOUR_S:
+        return f"{age_s / MINUTE_S:.0f} min"
+    return f"{age_s / HOUR_S:.1f} h"
 
 
 def _legend(explanation: Explanation) -> list[str]:

@@ -18,6 +18,7 @@ from rich.text import Text
 from router.config import format_time
 from router.extras import need
 from router.operator.survey import Curve, GridSurvey
+from router.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,6 @@ _DASHES = {
     "measured": "-", "estimated": "--", "forecast": ":", "climatology": "-.", "annual_mean": "-.",
 }  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86_400.0
 
 
 def render_grid(surveys: Sequence[GridSurvey]) -> RenderableType:
@@ -136,8 +136,8 @@ def _table(found: GridSurvey) -> Table | str:
             curve.source,
             _words(curve.kind),
             f"{_age(curve.age_s)} old",
-            format_time(curve.points[0].at // _MINUTE_S * _MINUTE_S),
-            format_time(curve.points[-1].at // _MINUTE_S * _MINUTE_S),
+            format_time(curve.points[0].at // MINUTE_S * MINUTE_S),
+            format_time(curve.points[-1].at // MINUTE_S * MINUTE_S),
             f"{min(values):.0f}",
             f"{sum(values) / len(values):.0f}",
             f"{max(values):.0f}",
@@ -146,7 +146,7 @@ def _table(found: GridSurvey) -> Table | str:
 
 
 def _headline(found: GridSurvey) -> str:
-    at = format_time(found.now // _MINUTE_S * _MINUTE_S)
+    at = format_time(found.now // MINUTE_S * MINUTE_S)
     return f"{found.grid_zone}, {found.signal}, {at}: {_used(found)}"
 
 
@@ -196,12 +196,12 @@ def _words(kind: str) -> str:
 
 
 def _age(age_s: float) -> str:
-    if age_s < _HOUR_S:
-        return f"{age_s / _MINUTE_S:.0f} min"
-    hours = age_s / _HOUR_S
+    if age_s < HOUR_S:
+        return f"{age_s / MINUTE_S:.0f} min"
+    hours = age_s / HOUR_S
     return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:.0f} d"
 
 
 def _when(unix_s: float) -> float:
     """Days since 1970, as matplotlib's date axes count."""
-    return unix_s / _DAY_S
+    return unix_s / DAY_S

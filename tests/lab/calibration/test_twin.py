@@ -9,13 +9,13 @@ import pytest
 
 from router.config.loading import parse_policy
 from router.core.columns import mean_over
-from router.core.energy import J_PER_KWH
 from router.lab.calibration import twin
 from router.lab.calibration.figures import checks
 from router.lab.calibration.live_sample import sample
 from router.lab.calibration.signal_table import longer, signal_table
 from router.lab.loopback.settle import actual
 from router.lab.replay.timed import Period
+from router.units import J_PER_KWH
 from tests import factories as f
 from tests.lab.calibration.scenarios import small
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from router.carbon.tables.table import TraceTable
-from router.core.energy import J_PER_KWH
 from router.lab.loopback.settle import actual, settled
 from router.lab.replay.records import Record
 from router.lab.replay.timed import Period
+from router.units import J_PER_KWH
 from tests import factories as f
 
 START = 1_652_511_600.0

@@ -5,12 +5,12 @@ import pytest
 from aiohttp import web
 
 from router.config import load
-from router.core.energy import J_PER_KWH
 from router.lab.demo import fleet as demo_fleet
 from router.lab.demo.grid import replay_sources
 from router.lab.loopback.children import free_ports
 from router.lab.loopback.watch import Meter, joules
 from router.lab.replay.timed import Period
+from router.units import J_PER_KWH
 
 TEXT = """\
 # TYPE emulated:energy_joules_total counter

@@ -30,14 +30,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.energy import J_PER_KWH
 from router.lab.sim.bound.demand import Amounts, Floats, Grouping
 from router.lab.sim.bound.slot import Solution, Terms, solve
 from router.lab.sim.simulation import Simulation
 from router.lab.sim.traffic.columns import Traffic
 from router.model import Policy
+from router.units import HOUR_S, J_PER_KWH
 
-HOUR_S: Final = 3600.0
 PRECISION: Final = 0.01
 
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.energy import J_PER_KWH
 from router.extras import need
 from router.lab.sim.bound.demand import Floats, Pool
+from router.units import J_PER_KWH
 
 # What is left undone costs more than anything that could be done.
 _UNDONE = 1e4

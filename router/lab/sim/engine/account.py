@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.energy import J_PER_KWH
 from router.lab.sim.engine import state as s
 from router.lab.sim.result import FleetAccount
 from router.lab.sim.simulation import Simulation
+from router.units import HOUR_S, J_PER_KWH
 
 # Seconds busy, tokens, seconds idle, waking, off, and the integral of the batch.
 BUSY, TOKENS, IDLE, WAKE, OFF, BATCH = range(6)
@@ -65,8 +65,8 @@ class FleetMeter:
                 joules[[1, 3]] = 0.0
             g_per_kwh = self._means(self._at_s, at_s)[self._plant.states[:, s.ZONE]]
             grams = joules / J_PER_KWH * g_per_kwh
-            last = math.ceil((simulation.start % 3600.0 + simulation.duration_s) / 3600.0 - 1e-9)
-            hour = int((simulation.start % 3600.0 + self._at_s) // 3600.0)
+            last = math.ceil((simulation.start % HOUR_S + simulation.duration_s) / HOUR_S - 1e-9)
+            hour = int((simulation.start % HOUR_S + self._at_s) // HOUR_S)
             total = self._hours.setdefault(min(hour, max(last - 1, 0)), np.zeros(8))
             total += np.concatenate((joules.sum(axis=1), grams.sum(axis=1)))
         self._at_s, self._before = at_s, now

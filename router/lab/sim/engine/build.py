@@ -10,7 +10,6 @@ import numpy as np
 
 from router.core import kernel as k
 from router.core.columns import Snapshot
-from router.core.energy import J_PER_KWH
 from router.core.latency import WAIT_ERRORS, ratio_prior, wait_prior, z_of
 from router.core.layout import Candidates, Layout
 from router.core.lengths import LENGTHS, MEAN, MOST_PRIORS, length_prior
@@ -25,11 +24,11 @@ from router.lab.sim.histogram import BINS
 from router.lab.sim.result import REASONS
 from router.lab.sim.simulation import Simulation
 from router.model import Fleet, Policy, Profile
+from router.units import HOUR_S, network_j
 
 BYTES_PER_TOKEN = 4.0  # of text; only for the network's energy
 # Of inf, beyond the entries that a heap can have.
 HEAP_MARGIN = 4
-_BYTES_PER_GB = 1e9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,13 +89,12 @@ def _scalars(simulation: Simulation, policy: Policy) -> Floats:
     scalars[s.Z] = z_of(policy.quantile)
     scalars[s.RELEASE_AFTER] = scaling.release_after_s if scaling else math.inf
     scalars[s.WAKE_FOR] = scaling.wake_s if scaling else 0.0
-    per_gb = simulation.network_kwh_per_gb * J_PER_KWH
-    scalars[s.NETWORK_J_PER_TOKEN] = BYTES_PER_TOKEN / _BYTES_PER_GB * per_gb
+    scalars[s.NETWORK_J_PER_TOKEN] = network_j(BYTES_PER_TOKEN, simulation.network_kwh_per_gb)
     scalars[s.WARM_UP] = simulation.warm_up_s
     scalars[s.STALENESS] = simulation.gateways.staleness_s
     scalars[s.ACTUAL_START] = simulation.actual.start
     scalars[s.ACTUAL_STEP] = simulation.actual.step_s
-    scalars[s.HOUR_ZERO] = simulation.start % 3600.0
+    scalars[s.HOUR_ZERO] = simulation.start % HOUR_S
     return scalars
 
 
@@ -271,7 +269,7 @@ def _lengths(simulation: Simulation, site: Site) -> Floats:
 
 def _tally(simulation: Simulation, policy: Policy, site: Site, rows: int) -> s.Tally:
     names, regions = simulation.workload.names, len(site.regions)
-    hours = math.ceil((simulation.start % 3600.0 + simulation.duration_s) / 3600.0 - 1e-9)
+    hours = math.ceil((simulation.start % HOUR_S + simulation.duration_s) / HOUR_S - 1e-9)
     cell = np.zeros(1)
     return s.Tally(
         np.zeros(1, np.int64), np.zeros(len(policy.ladder), np.int64),

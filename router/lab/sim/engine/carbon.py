@@ -20,8 +20,7 @@ from router.lab.sim.engine.state import Ints
 from router.lab.sim.grid.signal_columns import signal_columns
 from router.lab.sim.simulation import Simulation
 from router.model import Policy
-
-_HOUR_S = 3600.0
+from router.units import HOUR_S
 
 
 class CarbonViews:
@@ -44,7 +43,7 @@ class CarbonViews:
             )  # fmt: skip
             show(world, self._site, snapshot)
             return
-        world.scalars[s.HOUR_ENDS_AT] = (math.floor(now / _HOUR_S) + 1) * _HOUR_S
+        world.scalars[s.HOUR_ENDS_AT] = (math.floor(now / HOUR_S) + 1) * HOUR_S
         if self._policy.annual_mean:
             return
         nobody = np.full((1, CI_HOURS), k.UNKNOWN_CI)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from router.core.energy import J_PER_KWH
 from router.core.jit import compiled, inlined
 from router.core.stepwise import mean_of_steps
 from router.lab.sim.engine import gateway as gw
 from router.lab.sim.engine import state as s
 from router.lab.sim.histogram import BINS, LOWEST_EXPONENT
+from router.units import J_PER_KWH
 
 
 @inlined

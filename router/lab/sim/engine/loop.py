@@ -22,6 +22,7 @@ from router.lab.sim.engine import ending
 from router.lab.sim.engine import gateway as gw
 from router.lab.sim.engine import replica as rp
 from router.lab.sim.engine import state as s
+from router.units import HOUR_S
 
 # Why `run` came back.
 REACHED = 0
@@ -137,7 +138,7 @@ def _arrive(world, arrivals, i, seed, exact):
     if counted:
         for taken in range(rung):
             tally.relaxed[taken] += 1
-        hour = int((scalars[s.HOUR_ZERO] + now) / 3600.0)
+        hour = int((scalars[s.HOUR_ZERO] + now) / HOUR_S)
         tally.hours[min(hour, tally.hours.shape[0] - 1), region] += 1
     _send(world, slot, now + f[slot, s.HALF_RTT])
 

@@ -48,11 +48,10 @@ from router.lab.sim.simulation import Outage, Simulation
 from router.lab.sim.traffic.columns import Names, Traffic
 from router.lab.sim.traffic_shift import TrafficShifts
 from router.model import Policy
+from router.units import HOUR_S, MINUTE_S
 
 _SLOTS = 4096
 _ROWS = 65_536
-_MINUTE_S = 60.0
-_HOUR_S = 3600.0
 
 Progress = Callable[[float], None]
 
@@ -184,14 +183,14 @@ class _Run:
         simulation = self._simulation
         start, duration_s = simulation.start, simulation.duration_s
         updates = (_Turn(at_s, 2, i, self._update) for i, at_s in enumerate(self._views.at_s))
-        stretch_s = min(_HOUR_S, simulation.actual.step_s)
+        stretch_s = min(HOUR_S, simulation.actual.step_s)
         stretches = _every(stretch_s, stretch_s - start % stretch_s, math.inf, 0, self._meter.book)
         spans = sorted(
             _Turn(at_s, 0, 0, self._meter.book) for at_s in {simulation.warm_up_s, duration_s}
         )
         sources = [updates, stretches, iter(spans), iter(self._outages())]
         if self._minutes:
-            sources.append(_every(_MINUTE_S, _MINUTE_S, duration_s, 0, self._write_minute))
+            sources.append(_every(MINUTE_S, MINUTE_S, duration_s, 0, self._write_minute))
         return heapq.merge(*sources, key=lambda turn: turn[:3])
 
     def _outages(self) -> list[_Turn]:
@@ -237,12 +236,12 @@ class _Run:
         gone, self._minute = now - self._minute, now
         states, replicas = self._world.plant.states, self._site.replicas
         self._minutes.replicas({
-            "minute_s": np.full(len(replicas), at_s - _MINUTE_S),
+            "minute_s": np.full(len(replicas), at_s - MINUTE_S),
             "endpoint": states[:, s.ENDPOINT].copy(),
             "model": np.array([model for _, _, _, model in replicas], np.int64),
-            "batch": gone[BATCH] / _MINUTE_S,
-            "power_w": self._meter.power_w(gone, _MINUTE_S),
-            "active": gone[BUSY] / _MINUTE_S,
+            "batch": gone[BATCH] / MINUTE_S,
+            "power_w": self._meter.power_w(gone, MINUTE_S),
+            "active": gone[BUSY] / MINUTE_S,
         })  # fmt: skip
 
     def _flush(self) -> None:

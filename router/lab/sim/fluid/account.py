@@ -7,7 +7,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.energy import J_PER_KWH
 from router.lab.sim.engine import state as s
 from router.lab.sim.engine.build import Site
 from router.lab.sim.fluid.fill import N_NETWORK_J, N_REQUESTS, N_TOKENS, Filled
@@ -16,9 +15,9 @@ from router.lab.sim.result import REASONS, FleetAccount, PolicyResult, RegionSum
 from router.lab.sim.simulation import Simulation
 from router.lab.sim.traffic_shift import TrafficShifts
 from router.model import Policy
+from router.units import HOUR_S, J_PER_KWH
 
 Floats = NDArray[np.float64]
-_HOUR_S = 3600.0
 # Rows of the sums by region.
 _COMPLETED, _J, _MARGINAL_J, _G, _MARGINAL_G = range(5)
 
@@ -33,7 +32,7 @@ class FluidAccount:
         self._site = site
         self._plant = plant
         regions = len(site.regions)
-        hours = max(1, math.ceil(self._clock_s(simulation.duration_s) / _HOUR_S - 1e-9))
+        hours = max(1, math.ceil(self._clock_s(simulation.duration_s) / HOUR_S - 1e-9))
         self._hourly = np.zeros((hours, regions))
         self._fleet = np.zeros((hours, 8))
         self._regions = np.zeros((5, regions))
@@ -84,7 +83,7 @@ class FluidAccount:
         joules = np.stack(
             [work_j * pue, idle_w * idle_s, self._wake_j * wakes * host * pue, idle_w * off_s]
         )
-        hour = min(int(self._clock_s(begin_s) // _HOUR_S), len(self._fleet) - 1)
+        hour = min(int(self._clock_s(begin_s) // HOUR_S), len(self._fleet) - 1)
         self._fleet[hour] += np.concatenate((joules.sum(axis=1), (joules * g_per_j).sum(axis=1)))
         self._hourly[hour] += filled.placed.sum(axis=(0, 1))
         self._offered += offered
@@ -142,7 +141,7 @@ class FluidAccount:
 
     def _clock_s(self, at_s: float) -> float:
         """Seconds since the clock hour in which the scenario starts."""
-        return self._simulation.start % _HOUR_S + at_s
+        return self._simulation.start % HOUR_S + at_s
 
     def _g_per_kwh(self, at_s: float) -> Floats:
         """Of every grid zone; slots lie within one row of the table."""

@@ -40,8 +40,8 @@ from router.lab.sim.fluid.fill import COUNTED, LOADS, Filled, Flows, Steps, fill
 from router.lab.sim.result import REASONS, PolicyResult
 from router.lab.sim.simulation import Simulation
 from router.model import Policy, Spread
+from router.units import HOUR_S
 
-HOUR_S: Final = 3600.0
 # Standard normal quantiles at 0.1, 0.3, ... 0.9, scaled to a variance of 1.
 NODES: Final = (-1.4633, -0.5988, 0.0, 0.5988, 1.4633)
 # Replicas wake and room gets scarce at peaks beyond those levels, in standard deviations.

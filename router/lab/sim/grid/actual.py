@@ -14,8 +14,7 @@ from router.config import format_time
 from router.config.problems import unknown
 from router.errors import TraceError
 from router.model import Intensity, Kind, Signal
-
-HOUR_S = 3600.0
+from router.units import HOUR_S
 
 
 def hourly(table: TraceTable) -> TraceTable:

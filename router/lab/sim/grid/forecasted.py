@@ -16,10 +16,11 @@ from router.carbon.forecast.rolling import Rolling
 from router.carbon.forecast.zone import grams_of
 from router.carbon.tables.table import TraceTable
 from router.core.rungs import CI_HOURS
-from router.lab.sim.grid.actual import HOUR_S, select
+from router.lab.sim.grid.actual import select
 from router.lab.sim.grid.signal_columns import ColumnsBuilder, SignalColumns, side_by_side
 from router.lab.sim.grid.signals import HORIZON_H, Hourly, Standing, with_standing
 from router.model import Forecast, Intensity, Kind, Signal
+from router.units import HOUR_S
 
 Floats = NDArray[np.float64]
 # Beyond the lag and the horizon: the hours at both ends that are under way.

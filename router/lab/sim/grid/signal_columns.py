@@ -22,7 +22,6 @@ from router.lab.sim.simulation import GridSignal
 from router.model import Forecast, Intensity, Kind, Policy, StaleCarbon
 
 Floats = NDArray[np.float64]
-_HOUR_S = 3600.0
 _UNCERTAIN = (Kind.CLIMATOLOGY, Kind.ANNUAL_MEAN)
 
 

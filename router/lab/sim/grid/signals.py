@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from router.carbon.chain.roles import SlotSource
 from router.carbon.providers.bands import RELATIVE_HALF_WIDTH
 from router.carbon.tables.table import TraceTable
-from router.lab.sim.grid.actual import HOUR_S
 from router.model import Forecast, Intensity, Kind, Signal
+from router.units import HOUR_S
 
 HORIZON_H = 24
 _NAMES = {Kind.FORECAST: "forecast table", Kind.MEASURED: "truth"}

@@ -36,6 +36,7 @@ from router.lab.sim.simulation import (
 from router.lab.sim.traffic.resolve import make_workload
 from router.lab.sim.traffic.workload_file import FileWorkload
 from router.model import Basis, Factors, Fleet, Signal
+from router.units import HOUR_S
 
 _YEAR_1980_S = 315532800.0
 
@@ -70,7 +71,7 @@ def load(path: str | Path, policies: Sequence[str] = (), seed: int | None = None
         raise ConfigError(str(file), [("tenants", fix)])
     notes = [*assembled.notes, *_unused(schema)]
     known = _grids(schema, file, assembled.fleet, signal, notes)
-    table, _ = grid.fill(known, int(schema.carbon.fill // grid.HOUR_S))
+    table, _ = grid.fill(known, int(schema.carbon.fill // HOUR_S))
     actual = grid.cut(table, schema.start, schema.duration)
     notes += _filled(known, actual)
     workload = _workload(schema, file, assembled.fleet, notes)
@@ -157,15 +158,15 @@ def _grids(
     if problems:
         raise ConfigError(str(file), problems)
     hourly = grid.hourly(grid.select(table, zones, columns))
-    if table.step_s != grid.HOUR_S or table.start % grid.HOUR_S:
-        how = "averaged over" if table.step_s <= grid.HOUR_S else "spread over"
+    if table.step_s != HOUR_S or table.start % HOUR_S:
+        how = "averaged over" if table.step_s <= HOUR_S else "spread over"
         notes.append(f"carbon.file: {how} hours, from steps of {table.step_s:g} s")
     return hourly
 
 
 def _filled(known: TraceTable, actual: TraceTable) -> list[str]:
     """A note on the hours of the scenario that the file lacks."""
-    first = round((actual.start - known.start) / grid.HOUR_S)
+    first = round((actual.start - known.start) / HOUR_S)
     missing = np.isnan(known.g_per_kwh[first : first + len(actual.g_per_kwh)])
     gaps: list[bool] = np.any(missing, axis=0).tolist()
     zones = [zone for zone, gap in zip(known.grid_zones, gaps, strict=True) if gap]
@@ -241,7 +242,7 @@ def _signal(
         return Perfect(table, signal)
     usual = Climatology.load()
     standing = Standing(signal, usual, embedded())
-    known_from = table.start + grid.HOUR_S + lag_s
+    known_from = table.start + HOUR_S + lag_s
     if wanted.kind != "file" and schema.start < known_from:
         notes.append(
             f"signal: nothing is published before {format_time(known_from)}; until then the "

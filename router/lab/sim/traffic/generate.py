@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
 from router.lab.sim.traffic.tables import STEPS, Lengths
 from router.model import Budget
+from router.units import DAY_S, HOUR_S
 
 CHUNK_ROWS = 262_144
 _BLOCK_ROWS = 131_072
 _LONGEST_BLOCK_S = 86_400.0
-_DAY_S = 86_400.0
 # 1970-01-01 was a Thursday; weeks of a shape begin on Monday.
 _EPOCH_WEEKDAY = 3
 
@@ -116,9 +116,9 @@ class Generated:
         recipe = self._recipe
         rates = np.empty((len(at_s), len(recipe.origins)))
         for column, origin in enumerate(recipe.origins):
-            local_s = recipe.start + at_s + origin.utc_offset_h * 3600.0
-            hour = local_s / 3600.0 - 0.5
-            day = np.floor(local_s / _DAY_S).astype(np.int64)
+            local_s = recipe.start + at_s + origin.utc_offset_h * HOUR_S
+            hour = local_s / HOUR_S - 0.5
+            day = np.floor(local_s / DAY_S).astype(np.int64)
             shape = np.interp(hour, np.arange(24), origin.hours, period=24.0)
             weekday = (day + _EPOCH_WEEKDAY) % 7
             rates[:, column] = origin.rps * shape * np.array(origin.days)[weekday]

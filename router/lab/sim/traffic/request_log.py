@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.lab.sim.traffic.request_rows import ARRIVAL, TIME, RequestRows
+from router.units import DAY_S
 
-_DAY_S: Final = 86_400.0
 _COUNTS: Final = ("input_tokens", "output_tokens")
 
 
@@ -55,7 +55,7 @@ class LogReplay:
         """What the log did not say, or said of another day; after one pass over it."""
         notes = []
         if self._shift_s:
-            notes.append(f"times are moved by {self._shift_s / _DAY_S:+.0f} days to its start")
+            notes.append(f"times are moved by {self._shift_s / DAY_S:+.0f} days to its start")
         for column, count in self._assumed.items():
             if count:
                 text = f"{count} requests have no {column}; the mean of their model stands in"
@@ -75,7 +75,7 @@ class LogReplay:
             at[place] = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
         at -= self._start
         if self._shift_s is None:
-            self._shift_s = -math.floor(at.min() / _DAY_S) * _DAY_S
+            self._shift_s = -math.floor(at.min() / DAY_S) * DAY_S
         return at + self._shift_s, None
 
     def _means(self, models: Sequence[str], column: str) -> NDArray[np.float64]:

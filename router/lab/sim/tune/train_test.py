@@ -14,9 +14,8 @@ from router.lab.sim.grid.signal_columns import signal_columns
 from router.lab.sim.simulation import GridSignal, Outage, Simulation, Workload
 from router.lab.sim.traffic.columns import Traffic
 from router.lab.sim.traffic.generate import part
+from router.units import DAY_S, HOUR_S
 
-HOUR_S: Final = 3600.0
-DAY_S: Final = 86_400.0
 # Requests of a span that are kept in memory (64 bytes each); more are read or made at every pass.
 KEPT_ROWS: Final = 2_000_000
 

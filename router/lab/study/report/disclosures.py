@@ -7,6 +7,7 @@ from typing import Final
 from router.lab.study.execute import Study
 from router.lab.study.input_files import profiles
 from router.model import Provenance, Signal
+from router.units import HOUR_S
 
 _SIGNALS: Final = {
     "perfect": "the true values (measured; no router knows them)",
@@ -57,7 +58,7 @@ def kinds(study: Study) -> dict[str, str]:
 def assumptions(study: Study) -> tuple[str, ...]:
     """What a reader must know before believing a saving."""
     simulation, schema = study.simulation, study.inputs.schema
-    lag_h = schema.signal.publication_lag / 3600.0
+    lag_h = schema.signal.publication_lag / HOUR_S
     lag = "" if schema.signal.kind == "perfect" else f", published {lag_h:g} h after each hour"
     many = simulation.gateways.count
     workload = (

@@ -11,6 +11,7 @@ from router.lab.study.report import comparisons, tables, timelines
 from router.lab.study.report.terminal import how, warnings
 from router.lab.study.report.theme import style_sheet
 from router.lab.study.report.units import figure, milliseconds, percent, signed_percent
+from router.units import HOUR_S
 
 
 def html(study: Study, summary: Mapping[str, Any]) -> str:
@@ -41,7 +42,7 @@ def _head(summary: Mapping[str, Any]) -> str:
         f"<h1>{escape(scenario['name'])}: what {escape(asked)} would save</h1>"
         f'<p class="soft">{escape(scenario["description"])}</p>'
         f"<p>{summary['demand']['requests']:,} requests from {scenario['start']} for "
-        f"{figure(scenario['duration_s'] / 3600.0)} h over {_count(replicas, 'replica')} in "
+        f"{figure(scenario['duration_s'] / HOUR_S)} h over {_count(replicas, 'replica')} in "
         f"{_count(regions, 'region')}, seed {scenario['seed']}. <b>Everything here is "
         f"{how(summary)}</b> on the grid's recorded intensities; the bound is an estimate of the "
         "best that anyone could do.</p>"

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from router.lab.study.execute import TaskProgress
 from router.lab.study.report.units import grams, milliseconds, percent, signed_percent
+from router.units import HOUR_S
 
 _COLUMNS = (
     "policy", "done", "SLO met", "p95 TTFT", "p95 e2e", "gCO2e", "over bound", "fleet gCO2e",
@@ -56,7 +57,7 @@ def render(summary: Mapping[str, Any]) -> RenderableType:
     scenario, policies = summary["scenario"], summary["policies"]
     head = (
         f"{scenario['name']}: {summary['demand']['requests']:,} requests from {scenario['start']}, "
-        f"{scenario['duration_s'] / 3600.0:g} h, seed {scenario['seed']}; "
+        f"{scenario['duration_s'] / HOUR_S:g} h, seed {scenario['seed']}; "
         f"everything {how(summary)}, grid: {_grid(summary)}"
     )
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from router.lab.study.execute import Study
 from router.lab.study.report.svg import INNER, LEFT, WIDTH, Frame, drawing, linear, ticks
 from router.lab.study.report.units import figure, grams
+from router.units import HOUR_S
 
 _MOST_BUCKETS: Final = 360
 _MOST_REGIONS: Final = 7
@@ -56,7 +57,7 @@ def traffic(study: Study, place: int) -> str:
     """
     regions = region_legend(study)
     edges = _hour_edges(study)
-    span = linear(0.0, study.simulation.duration_s / 3600.0)
+    span = linear(0.0, study.simulation.duration_s / HOUR_S)
     stacks = [_stacked(study, at, edges, regions) for at in range(len(study.runs))]
     highest = max(float(stack[-1].max()) for _, stack in stacks) * 1.05 or 1.0
     frames = []
@@ -130,7 +131,7 @@ def _stacked(study: Study, place: int, edges: Any, regions: RegionLegend) -> tup
     else:
         columns = [counts[:, at[name]] for name in regions.names]
     hours, sums = _rebinned(edges, np.array(columns).T, mean=False)
-    rates = sums / np.maximum(np.diff(hours), 1e-9)[:, None] / 3600.0
+    rates = sums / np.maximum(np.diff(hours), 1e-9)[:, None] / HOUR_S
     return hours, np.cumsum(rates, axis=1).T
 
 
@@ -164,8 +165,8 @@ def _hour_edges(study: Study) -> NDArray[np.float64]:
     """Of `Outcome.hourly_requests`, hours since the start, inside the scenario."""
     simulation = study.simulation
     count = len(study.runs[0].result.hourly_requests)
-    edges = np.arange(count + 1) - simulation.start % 3600.0 / 3600.0
-    return np.clip(edges, 0.0, simulation.duration_s / 3600.0)
+    edges = np.arange(count + 1) - simulation.start % HOUR_S / HOUR_S
+    return np.clip(edges, 0.0, simulation.duration_s / HOUR_S)
 
 
 def _intensity(study: Study, region: str) -> NDArray[np.float64]:
@@ -176,20 +177,20 @@ def _intensity(study: Study, region: str) -> NDArray[np.float64]:
 
 def _intensity_edges(study: Study, count: int) -> NDArray[np.float64]:
     actual, simulation = study.simulation.actual, study.simulation
-    edges = (actual.start - simulation.start + actual.step_s * np.arange(count + 1)) / 3600.0
-    return np.clip(edges, 0.0, simulation.duration_s / 3600.0)
+    edges = (actual.start - simulation.start + actual.step_s * np.arange(count + 1)) / HOUR_S
+    return np.clip(edges, 0.0, simulation.duration_s / HOUR_S)
 
 
 def _clock(study: Study) -> list[tuple[float, str]]:
     """Hours since the start, and the UTC time or day there."""
     simulation = study.simulation
-    hours = simulation.duration_s / 3600.0
+    hours = simulation.duration_s / HOUR_S
     step = next((s for s in _TICK_HOURS if hours / s <= 10.0), _TICK_HOURS[-1])
-    offset = simulation.start / 3600.0
+    offset = simulation.start / HOUR_S
     tick = math.ceil(offset / step - 1e-9)
     found: list[tuple[float, str]] = []
     while (at := tick * step) - offset <= hours + 1e-9:
-        when = datetime.fromtimestamp(round(at * 3600.0), UTC)
+        when = datetime.fromtimestamp(round(at * HOUR_S), UTC)
         first = not found or (when.hour == 0 and when.minute == 0)
         text = (
             f"{when:%d %b}" if step >= 24 else f"{when:%d %b %H:%M}" if first else f"{when:%H:%M}"
@@ -218,11 +219,11 @@ def occupancy(study: Study, place: int) -> str:
         labels.append((region, len(shares), part.shape[1]))
         shares += list(part.T)
     height = min(16.0, max(6.0, 420.0 / len(shares)))
-    hours = study.simulation.duration_s / 3600.0
+    hours = study.simulation.duration_s / HOUR_S
     gaps = 3.0 * len(labels)
     frame = Frame(180, 20, WIDTH - 200, height * len(shares) + gaps, linear(0.0, hours),
                   linear(0, 1))  # fmt: skip
-    span_h = run.occupancy.span_s / 3600.0
+    span_h = run.occupancy.span_s / HOUR_S
     for group, (region, first, count) in enumerate(labels):
         top = frame.top + height * first + 3.0 * group
         frame.text(172, top + height * count / 2 + 4, region, "note end")
@@ -261,9 +262,9 @@ def hourly_grams(study: Study) -> str:
     edges = _hour_edges(study)
     count = len(edges) - 1
     bound_h = np.zeros(count)
-    offset = study.simulation.start % 3600.0
+    offset = study.simulation.start % HOUR_S
     limit = study.bounds[0]
-    places = ((limit.slot_start_s + offset) // 3600.0).astype(np.int64)
+    places = ((limit.slot_start_s + offset) // HOUR_S).astype(np.int64)
     np.add.at(bound_h, np.minimum(places, count - 1), limit.slot_g)
     series = []
     for run in study.runs:
@@ -271,7 +272,7 @@ def hourly_grams(study: Study) -> str:
         hours = [hour.busy_g for hour in run.result.fleet_hours][:count]
         values[: len(hours)] = hours
         series.append(values)
-    span = linear(0.0, study.simulation.duration_s / 3600.0)
+    span = linear(0.0, study.simulation.duration_s / HOUR_S)
     # The first and the last hour may be cut: grams an hour all the same.
     widths = np.where(np.diff(edges) > 0.0, np.diff(edges), np.inf)
     shown, rows = _rebinned(edges, (np.array([bound_h, *series]) / widths).T, mean=True)

@@ -5,8 +5,9 @@ import pytest
 
 from router.carbon.tables.table import TraceTable
 from router.errors import TraceError
-from router.lab.sim.grid.actual import HOUR_S, annual_means, cut, fill, hourly, missing, select
+from router.lab.sim.grid.actual import annual_means, cut, fill, hourly, missing, select
 from router.model import Basis, Factors, Kind, Signal
+from router.units import HOUR_S
 
 SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 START = 1_652_313_600.0

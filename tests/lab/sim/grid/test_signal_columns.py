@@ -15,7 +15,6 @@ from router.core.columns import build_snapshot
 from router.core.rungs import CI_HOURS
 from router.lab.sim.engine.build import build_world, show, survey
 from router.lab.sim.engine.carbon import CarbonViews
-from router.lab.sim.grid.actual import HOUR_S
 from router.lab.sim.grid.forecasted import Forecasted
 from router.lab.sim.grid.signal_columns import (
     PrecomputedSignal,
@@ -25,6 +24,7 @@ from router.lab.sim.grid.signal_columns import (
 )
 from router.lab.sim.grid.signals import Perfect, Persistence, Standing, Tabled
 from router.model import Basis, Factors, Signal, StaleCarbon
+from router.units import HOUR_S
 from tests.factories import policy
 from tests.lab.sim.simulations import ask, fleet, simulation
 

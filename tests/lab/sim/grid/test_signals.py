@@ -6,10 +6,10 @@ from router.carbon.tables.static import embedded
 from router.carbon.tables.table import TraceTable
 from router.core.columns import build_snapshot
 from router.core.layout import Layout
-from router.lab.sim.grid.actual import HOUR_S
 from router.lab.sim.grid.forecasted import Forecasted
 from router.lab.sim.grid.signals import HORIZON_H, Perfect, Persistence, Standing, Tabled
 from router.model import Basis, Factors, Kind, Signal
+from router.units import HOUR_S
 from tests.factories import endpoint, fleet, policy, region
 
 SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
