@@ -6,7 +6,7 @@ import random
 import pytest
 
 from router.app import compose
-from router.app.carbon.build import build as carbon_room
+from router.app.carbon import build as carbon_room
 from router.clock import ReplayClock, WallClock
 from router.config.settings import (
     ClockSettings,

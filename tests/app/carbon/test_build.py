@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.app.carbon.build import build as carbon_room
+from router.app.carbon import build as carbon_room
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import StaticSource
 from router.carbon.tables.trace import TraceForecastSource, TraceSource
