@@ -9,6 +9,8 @@ and cannot be a key.
 
 from __future__ import annotations
 
+import email.utils
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -27,6 +29,7 @@ MOST_G_PER_KWH: Final = 2_000.0
 LEAST_LIFECYCLE_G_PER_KWH: Final = 1.0
 # A provider's clock may run ahead of ours by this much.
 SKEW_S: Final = 300.0
+_LONGEST_RETRY_S: Final = 24 * 3600.0
 
 
 def mapping(value: Any, where: str, what: str) -> Mapping[str, Any]:
@@ -168,3 +171,20 @@ async def fetch_each(
 
 def _type(value: Any) -> str:
     return "null" if value is None else type(value).__name__
+
+
+def retry_after_s(header: str, now: float) -> float | None:
+    """Seconds to wait by a Retry-After header, in seconds or as an HTTP date; None if neither.
+
+    At most a day: a longer wait is taken for a mistake.
+    """
+    header = header.strip()
+    try:
+        if header.replace(".", "", 1).isdecimal():
+            after_s = float(header)
+        else:
+            when = email.utils.parsedate_to_datetime(header)
+            after_s = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return min(max(after_s, 0.0), _LONGEST_RETRY_S) if math.isfinite(after_s) else None

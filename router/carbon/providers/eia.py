@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+from pydantic import Field
 
 from router.carbon.providers.answers import SKEW_S, listed, mapping
 from router.carbon.providers.fuel_mix import (
@@ -24,7 +26,10 @@ from router.carbon.providers.fuel_mix import (
 )
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import Fault, RowReader
+from router.carbon.providers.schema import KeyedSchema, ProviderContext
 from router.carbon.providers.secrets import Secret, shown
+from router.config.fields import BaseUrl
+from router.config.live import LimitSchema, call_limits
 from router.errors import NoDataError, ProviderAnswerError, ProviderError, ProviderRowError
 from router.model import Factors
 
@@ -291,3 +296,23 @@ def _mwh(value: Any) -> float | None:
     if not abs(value) <= MOST_MW:
         raise ProviderRowError("no hour's output in MWh", Fault.OUT_OF_RANGE, value)
     return float(value)
+
+
+class EiaSchema(KeyedSchema):
+    """EIA-930 by the EIA's API v2: US balancing authorities, from their generation by fuel."""
+
+    wants = Eia.wants
+
+    kind: Literal["eia"] = Field(description="selects this source")
+    base_url: BaseUrl = Field(default=BASE_URL, description="of the API")
+    limits: list[LimitSchema] = call_limits(1000, 3600.0)
+
+    def build(self, context: ProviderContext) -> Eia:
+        """As in ``ProviderSchema``."""
+        return Eia(
+            context.http(self.base_url, self.limits),
+            context.zones,
+            key=context.secret("key"),
+            factors=context.signal.factors,
+            name=context.name,
+        )

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
+
+from pydantic import Field
 
 from router.carbon.providers.answers import (
     SKEW_S,
@@ -28,7 +30,10 @@ from router.carbon.providers.bands import with_band
 from router.carbon.providers.places import Coordinates, DataCentre
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import Fault, RowReader, usual_step_s
+from router.carbon.providers.schema import KeyedSchema, ProviderContext
 from router.carbon.providers.secrets import Secret, shown
+from router.config.fields import BaseUrl
+from router.config.live import LimitSchema, call_limits
 from router.errors import (
     ConfigError,
     NoDataError,
@@ -322,3 +327,28 @@ def _locator(place: ElectricityMapsPlace) -> dict[str, str]:
 def _updated_at(row: Mapping[str, Any], where: str, otherwise: float) -> float:
     updated = row.get("updatedAt")
     return otherwise if updated is None else stamp(updated, where, "updatedAt")
+
+
+class ElectricityMapsSchema(KeyedSchema):
+    """Electricity Maps: over 200 grid zones, measured, estimated and forecast."""
+
+    kind: Literal["electricity_maps"] = Field(description="selects this source")
+    api: Literal["v3", "v4"] = Field(default="v4", description="version of the API")
+    base_url: BaseUrl = Field(
+        default="https://api.electricitymaps.com", description="without the version"
+    )
+    limits: list[LimitSchema] = call_limits(
+        100, 3600.0, "calls it may get; your plan may allow more"
+    )
+
+    def build(self, context: ProviderContext) -> ElectricityMaps:
+        """As in ``ProviderSchema``."""
+        return ElectricityMaps(
+            context.http(f"{self.base_url}/{self.api}", self.limits),
+            context.zones,
+            key=context.secret("key"),
+            factors=context.signal.factors,
+            # v3 is always consumption-based; v4 is on request, and both must mean the same.
+            flow_traced=True if self.api == "v4" else None,
+            name=context.name,
+        )

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+from pydantic import Field
 
 from router.carbon.providers.answers import (
     SKEW_S,
@@ -28,6 +30,9 @@ from router.carbon.providers.answers import (
 from router.carbon.providers.bands import with_band
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import RowReader, usual_step_s
+from router.carbon.providers.schema import ProviderContext, ProviderSchema
+from router.config.fields import BaseUrl
+from router.config.live import LimitSchema, call_limits
 from router.errors import (
     ConfigError,
     NoDataError,
@@ -200,3 +205,23 @@ def _minute(when: float, where: str) -> str:
         return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%MZ")
     except (ValueError, OverflowError, OSError):
         raise NoDataError(f"{where}: {when:g} is no time to ask for") from None
+
+
+class EnergyChartsSchema(ProviderSchema):
+    """energy-charts.info of Fraunhofer ISE: Germany and neighbours, keyless."""
+
+    kind: Literal["energy_charts"] = Field(description="selects this source")
+    factors: Literal["lifecycle", "direct"] = Field(
+        description="what its figures are taken to count: it does not say, so you decide"
+    )
+    base_url: BaseUrl = Field(default=BASE_URL, description="of the API")
+    limits: list[LimitSchema] = call_limits(120, 3600.0)
+
+    def published_signal(self) -> Signal:
+        """As in ``LiveSchema``."""
+        return Signal(Basis.AVERAGE, Factors(self.factors))
+
+    def build(self, context: ProviderContext) -> EnergyCharts:
+        """As in ``ProviderSchema``."""
+        http = context.http(self.base_url, self.limits)
+        return EnergyCharts(http, context.zones, factors=Factors(self.factors), name=context.name)

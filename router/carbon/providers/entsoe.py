@@ -12,8 +12,10 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, Literal
 from xml.parsers import expat
+
+from pydantic import Field
 
 from router.carbon.providers.answers import fetch_each
 from router.carbon.providers.budget import CallBudget
@@ -29,7 +31,10 @@ from router.carbon.providers.fuel_mix import (
 )
 from router.carbon.providers.provider import Reading, Want
 from router.carbon.providers.rows import RowReader
+from router.carbon.providers.schema import KeyedSchema, ProviderContext
 from router.carbon.providers.secrets import Secret, shown
+from router.config.fields import BaseUrl
+from router.config.live import LimitSchema, call_limits
 from router.contract import Clock
 from router.errors import (
     CallBudgetError,
@@ -247,3 +252,27 @@ def _hourly(frame: Any) -> dict[float, dict[str, float | None]]:
             whole = 0 < count == known.max()
             reports.setdefault(hour.timestamp(), {})[kind] = float(mean) if whole else None
     return {hour: report for hour, report in reports.items() if hour not in lost}
+
+
+class EntsoeSchema(KeyedSchema):
+    """ENTSO-E's transparency platform: European bidding zones, from their generation by fuel."""
+
+    wants = Entsoe.wants
+    own_http = True
+
+    kind: Literal["entsoe"] = Field(description="selects this source")
+    base_url: BaseUrl = Field(default=BASE_URL, description="of the API")
+    limits: list[LimitSchema] = call_limits(300, 60.0)
+
+    def build(self, context: ProviderContext) -> Entsoe:
+        """As in ``ProviderSchema``."""
+        return Entsoe(
+            context.zones,
+            key=context.secret("key"),
+            factors=context.signal.factors,
+            clock=context.clock,
+            budget=context.budget(self.limits),
+            timeout_s=context.timeout_s,
+            base_url=self.base_url,
+            name=context.name,
+        )

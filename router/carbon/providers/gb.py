@@ -13,7 +13,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
+
+from pydantic import Field
 
 from router.carbon.providers.answers import (
     SKEW_S,
@@ -28,7 +30,10 @@ from router.carbon.providers.answers import (
 from router.carbon.providers.bands import with_band
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import RowReader
+from router.carbon.providers.schema import ProviderContext, ProviderSchema
 from router.carbon.providers.secrets import shown
+from router.config.fields import BaseUrl
+from router.config.live import LimitSchema, call_limits
 from router.errors import (
     ConfigError,
     NoDataError,
@@ -233,3 +238,22 @@ def _half_hours(data: Any, now: float, reader: RowReader) -> list[_HalfHour]:
     rows = [data] if isinstance(data, dict) else listed(data, where, "data")
     found = reader.once((one.start, one) for one in reader.each(rows, read, "from"))
     return list(reader.in_step(found, _STEP_S, now).values())
+
+
+class GreatBritainSchema(ProviderSchema):
+    """The GB Carbon Intensity API: national or one of 17 regions, keyless, direct emissions."""
+
+    zones_note = "also takes regions 1 to 17"
+
+    kind: Literal["gb_carbon_intensity"] = Field(description="selects this source")
+    base_url: BaseUrl = Field(default=BASE_URL, description="of the API")
+    limits: list[LimitSchema] = call_limits(120, 3600.0)
+
+    def published_signal(self) -> Signal:
+        """As in ``LiveSchema``."""
+        return GreatBritain.signal
+
+    def build(self, context: ProviderContext) -> GreatBritain:
+        """As in ``ProviderSchema``."""
+        http = context.http(self.base_url, self.limits)
+        return GreatBritain(http, context.zones, name=context.name)

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
+
+from pydantic import Field
 
 from router.carbon.providers.answers import (
     SKEW_S,
@@ -32,7 +34,10 @@ from router.carbon.providers.login import TokenLogin
 from router.carbon.providers.places import Coordinates
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import Fault, RowReader
+from router.carbon.providers.schema import ProviderContext, ProviderSchema
 from router.carbon.providers.secrets import Secret, shown
+from router.config.fields import BaseUrl, EnvName, PathText
+from router.config.live import LimitSchema, call_limits
 from router.errors import (
     ConfigError,
     NoDataError,
@@ -67,6 +72,8 @@ _FORECAST_FRESH_S: Final = 24 * _HOUR_S
 _IMPUTED_FACTOR: Final = 2.0
 # WattTime asks to look a place up again at least once a month, as regions change.
 _REGION_S: Final = 30 * 24 * _HOUR_S
+# WattTime's own limit on logins, apart from that on data (docs.watttime.org).
+_LOGINS: Final = LimitSchema(calls=100, per_s=300.0)
 
 
 class WattTime:
@@ -276,3 +283,39 @@ def _step_s(meta: Mapping[str, Any], where: str) -> float:
     if not 60.0 <= value <= _HOUR_S:
         raise ProviderAnswerError(f"{where}: data_point_period_seconds is {value:g}")
     return value
+
+
+class WattTimeSchema(ProviderSchema):
+    """WattTime: marginal operating emission rates (MOER), for `carbon.marginal`."""
+
+    credentials: ClassVar = {"user": "user name", "password": "password"}
+    # It has no public list of its regions.
+    by_location = True
+
+    kind: Literal["watttime"] = Field(description="selects this source")
+    user_env: EnvName | None = Field(
+        default=None, description="environment variable that holds the user name"
+    )
+    user_file: PathText | None = Field(default=None, description="or a file that does")
+    password_env: EnvName | None = Field(
+        default=None, description="environment variable that holds the password"
+    )
+    password_file: PathText | None = Field(default=None, description="or a file that does")
+    base_url: BaseUrl = Field(default="https://api.watttime.org", description="of logins and data")
+    limits: list[LimitSchema] = call_limits(3000, 300.0, "calls it may get, logins apart")
+
+    def published_signal(self) -> Signal:
+        """As in ``LiveSchema``."""
+        return WattTime.signal
+
+    def build(self, context: ProviderContext) -> WattTime:
+        """As in ``ProviderSchema``."""
+        points = {zone: Coordinates(*point) for zone, point in context.coordinates.items()}
+        return WattTime(
+            context.http(self.base_url, self.limits),
+            context.http(self.base_url, [_LOGINS]),
+            {**points, **context.zones},
+            user=context.secret("user").reveal(),
+            password=context.secret("password"),
+            name=context.name,
+        )

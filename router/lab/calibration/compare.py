@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from router import config
+from router.app.loading import load
+from router.config import Config
 from router.lab.calibration import document, twin
 from router.lab.calibration.comparison import Comparison, FleetFigures, Side, as_json
 from router.lab.calibration.cut import MOST_RPS, Cut, cut
@@ -65,7 +66,7 @@ def compare_live(
     say("Choosing requests, and asking the signal what is known hour by hour ...")
     chosen = cut(simulation, seconds, seed, most_rps)
     known = known_table(simulation, chosen.period)
-    loaded = config.load(document.write(simulation, policy, chosen, known, out))
+    loaded = load(document.write(simulation, policy, chosen, known, out))
     say(
         f"Starting {len(chosen.endpoints)} emulated model servers and the gateway for "
         f"{chosen.period.seconds:g} s (configuration: {loaded.file}) ..."
@@ -104,7 +105,7 @@ async def _perform(play: Play, out: Path) -> Played:
 def _compare(
     played: Played,
     virtual: Simulation,
-    loaded: config.Config,
+    loaded: Config,
     sides: tuple[Sequence[tuple[Answers, FleetAccount]], Sequence[tuple[Answers, FleetAccount]]],
     path: Loopback,
     notes: Sequence[str],
@@ -138,7 +139,7 @@ def _compare(
     )
 
 
-def _play(simulation: Simulation, loaded: config.Config, chosen: Cut, say: Tell) -> Play:
+def _play(simulation: Simulation, loaded: Config, chosen: Cut, say: Tell) -> Play:
     zones = {region.grid_zone for region in loaded.fleet.regions.values()}
     truth = actual(longer(simulation.actual), sorted(zones), simulation.carbon_signal)
 

@@ -4,7 +4,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from router.config import load
+from router.app.loading import load
 from router.core.energy import J_PER_KWH
 from router.lab.demo import fleet as demo_fleet
 from router.lab.demo.grid import play
