@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import aiohttp
 
@@ -72,40 +72,6 @@ class Outside(NamedTuple):
     holder: str = ""
 
 
-class LateHttp:
-    """``provider.Http`` whose client is made at the first call, when an event loop runs."""
-
-    def __init__(self, context: _Context, base_url: str, budget: CallBudget) -> None:
-        self._context = context
-        self._base_url = base_url
-        self._budget = budget
-        self._proxy = proxy_of(base_url, context.outside.environ)
-        self._client: HttpClient | None = None
-
-    async def get_json(
-        self,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        auth: tuple[str, str] | None = None,
-    ) -> Any:
-        """As in ``provider.Http``."""
-        if self._client is None:
-            outside = self._context.outside
-            self._client = HttpClient(
-                outside.sessions.get(),
-                self._base_url,
-                provider=self._context.name,
-                clock=outside.clock,
-                budget=self._budget,
-                limits=HttpLimits(timeout_s=self._context.timeout_s),
-                on_call=outside.on_call,
-                proxy=self._proxy,
-            )
-        return await self._client.get_json(path, params=params, headers=headers, auth=auth)
-
-
 class _Context:
     """``ProviderContext`` of one configured provider."""
 
@@ -123,7 +89,17 @@ class _Context:
 
     def http(self, base_url: str, limits: Iterable[LimitSchema]) -> Http:
         """As in ``ProviderContext``."""
-        return LateHttp(self, base_url, self.budget(limits))
+        outside = self.outside
+        return HttpClient(
+            outside.sessions.get,
+            base_url,
+            provider=self.name,
+            clock=self.clock,
+            budget=self.budget(limits),
+            limits=HttpLimits(timeout_s=self.timeout_s),
+            on_call=outside.on_call,
+            proxy=proxy_of(base_url, outside.environ),
+        )
 
     def budget(self, limits: Iterable[LimitSchema]) -> CallBudget:
         """As in ``ProviderContext``."""

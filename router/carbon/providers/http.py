@@ -74,7 +74,7 @@ class HttpClient:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        session: Callable[[], aiohttp.ClientSession],
         base_url: str,
         *,
         provider: str,
@@ -84,14 +84,16 @@ class HttpClient:
         on_call: OnCall | None = None,
         proxy: str | None = None,
     ) -> None:
-        """``proxy``: URL of the proxy to ask through, with user and password where it has them.
+        """``session``: called at the first call, when an event loop runs. ``proxy``: URL of the
+        proxy to ask through, with user and password where it has them.
 
         ``on_call(provider, reason, seconds)`` after each call: reason "" when it succeeded, else
         that of the error, or "cancelled"; a call that the budget forbade was not made, and is told
         as "call_budget_spent". Raises ConfigError for a base URL that cannot be used.
         """
         self._base_url = _checked(base_url, provider)
-        self._session = session
+        self._open = session
+        self._session: aiohttp.ClientSession | None = None
         self._provider = provider
         self._clock = clock
         self._budget = budget or CallBudget()
@@ -147,6 +149,8 @@ class HttpClient:
         self, where: str, path: str, params: Mapping[str, str] | None, headers: Mapping[str, str]
     ) -> Any:
         failure: ProviderError
+        if self._session is None:
+            self._session = self._open()
         if self._session.closed:
             raise ProviderUnavailableError(f"{where}: not asked: this gateway is closing")
         try:

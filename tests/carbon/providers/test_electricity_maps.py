@@ -433,7 +433,7 @@ async def wired(
 ) -> AsyncIterator[ElectricityMaps]:
     async with serving(fake) as url, open_session() as session:
         http = HttpClient(
-            session,
+            lambda: session,
             f"{url}/{version}",
             provider="electricity_maps",
             clock=fake.world,

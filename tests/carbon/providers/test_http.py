@@ -88,7 +88,7 @@ def answering(
 
 def client(session: aiohttp.ClientSession, url: str, **more: object) -> HttpClient:
     more.setdefault("clock", StillClock(NOW))
-    return HttpClient(session, url, provider="em", **more)  # type: ignore[arg-type]
+    return HttpClient(lambda: session, url, provider="em", **more)  # type: ignore[arg-type]
 
 
 async def failure(session: aiohttp.ClientSession, url: str, **more: object) -> ProviderError:

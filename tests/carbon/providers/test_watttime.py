@@ -336,7 +336,7 @@ async def wired(fake: FakeWattTime, **more: Any) -> AsyncIterator[WattTime]:
         limits = HttpLimits(timeout_s=2.0, max_bytes=1 << 20)
         http, login = (
             HttpClient(
-                session, url, provider=name, clock=fake.world, limits=limits,
+                lambda: session, url, provider=name, clock=fake.world, limits=limits,
                 budget=CallBudget(CallLimit(calls, 300.0)),
             )
             for name, calls in (("watttime", 3000), ("watttime login", 100))
