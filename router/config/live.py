@@ -37,10 +37,12 @@ class LiveSchema(SourceSchema):
     """What every live provider has.
 
     ``credentials``: what is secret, in words, by the stem of its two keys (``key`` of ``key_env``
-    and ``key_file``). ``zone_ids``: grid zone to the provider's own id, beside the shipped table.
+    and ``key_file``). ``fixed_signal``: what it publishes whatever it is asked for. ``zone_ids``:
+    grid zone to the provider's own id, beside the shipped table.
     """
 
     credentials: ClassVar[Mapping[str, str]] = {}
+    fixed_signal: ClassVar[Signal | None] = None
     zone_ids: ClassVar[Mapping[str, str]] = {}
 
     name: Name | None = Field(
@@ -61,8 +63,8 @@ class LiveSchema(SourceSchema):
         limits: list[LimitSchema]
 
     def published_signal(self) -> Signal | None:
-        """What it publishes whatever it is asked for; None where it follows `carbon.factors`."""
-        return None
+        """What it publishes; None where it follows `carbon.factors`."""
+        return self.fixed_signal
 
     @field_validator("roles")
     @classmethod

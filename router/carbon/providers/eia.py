@@ -16,14 +16,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from router.carbon.providers.answers import SKEW_S, listed, mapping
-from router.carbon.providers.fuel_mix import (
-    MOST_MW,
-    UNNAMED_SHARE,
-    Fuel,
-    FuelFactors,
-    observed,
-    slots_of,
-)
+from router.carbon.providers.fuel_mix import MOST_MW, Fuel, FuelFactors, observed, slots_of
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import Fault, RowReader
 from router.carbon.providers.schema import KeyedSchema, ProviderContext
@@ -86,12 +79,10 @@ class Eia:
         *,
         key: Secret,
         factors: Factors,
-        unnamed_share: float = UNNAMED_SHARE,
         name: str = "eia",
     ) -> None:
-        """``places``: per grid zone its respondent, as ``CISO``. ``unnamed_share``: of generation,
-        at most, from other and unknown fuels. Raises ConfigError for ``factors`` that are neither
-        life-cycle nor direct.
+        """``places``: per grid zone its respondent, as ``CISO``. Raises ConfigError for ``factors``
+        that are neither life-cycle nor direct.
         """
         self.name = name
         self._factors = FuelFactors.shipped(factors)
@@ -100,7 +91,6 @@ class Eia:
         self._http = http
         self._places = dict(places)
         self._key = key
-        self._unnamed_share = unnamed_share
 
     async def fetch(
         self, grid_zones: Sequence[str], want: Want, now: float, hours: int
@@ -136,7 +126,6 @@ class Eia:
                 self._factors,
                 f"{self.name} (production-based)",
                 lag_s=_LAG_S,
-                unnamed_share=self._unnamed_share,
                 reader=report.reader,
             )
         except ProviderError as error:

@@ -8,8 +8,7 @@ are consumption-based (imports traced to where they were generated).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -27,7 +26,6 @@ from router.carbon.providers.answers import (
     stamp,
 )
 from router.carbon.providers.bands import with_band
-from router.carbon.providers.places import Coordinates, DataCentre
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import Fault, RowReader, usual_step_s
 from router.carbon.providers.schema import KeyedSchema, ProviderContext
@@ -44,20 +42,9 @@ from router.errors import (
 )
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
 
-ElectricityMapsPlace: TypeAlias = str | Coordinates | DataCentre
-"""A zone's own name (``DE``, ``US-CAL-CISO``), or a point or cloud region that lies in one."""
-
-
-class Granularity(StrEnum):
-    """Length of a slot."""
-
-    FIVE_MINUTES = "5_minutes"
-    FIFTEEN_MINUTES = "15_minutes"
-    HOURLY = "hourly"
-
-
 _STEP_S: Final = {"5_minutes": 300.0, "15_minutes": 900.0, "hourly": 3600.0}
 _HOUR_S: Final = 3600.0
+_GRANULARITY: Final = "hourly"
 # What a list may say of all its rows at once.
 _SHARED: Final = ("zone", "emissionFactorType", "temporalGranularity", "flowTraced")
 # What ``horizonHours`` takes.
@@ -75,28 +62,25 @@ _FROZEN_S: Final = 6 * _HOUR_S
 
 
 class ElectricityMaps:
-    """A Provider. One call a zone and fetch; a history beyond a day takes one per ten days.
-
-    Keeps which zone a point or cloud region lies in, so that another one later is noticed.
-    """
+    """A Provider. One call a zone and fetch; a history beyond a day takes one per ten days."""
 
     zones_per_call = 1
     wants = frozenset(Want)
+    publishes_every_s = _HOUR_S
 
     def __init__(
         self,
         http: Http,
-        places: Mapping[str, ElectricityMapsPlace],
+        places: Mapping[str, str],
         *,
         key: Secret,
         factors: Factors,
-        granularity: Granularity = Granularity.HOURLY,
         flow_traced: bool | None = None,
         name: str = "electricity_maps",
     ) -> None:
-        """``places``: per grid zone, whom to ask about. ``flow_traced``: v4 only, where True asks
-        for consumption-based figures as v3's are; None leaves it out. Raises ConfigError for
-        ``factors`` that are neither life-cycle nor direct.
+        """``places``: per grid zone its own name, as ``US-CAL-CISO``. ``flow_traced``: v4 only,
+        where True asks for consumption-based figures as v3's are; None leaves it out. Raises
+        ConfigError for ``factors`` that are neither life-cycle nor direct.
         """
         if factors not in (Factors.LIFECYCLE, Factors.DIRECT):
             fix = f"must be lifecycle or direct, not {factors}"
@@ -104,21 +88,16 @@ class ElectricityMaps:
         self.name = name
         self.signal = Signal(Basis.AVERAGE, factors)
         self.grid_zones = frozenset(places)
-        self.publishes_every_s = _STEP_S[granularity]
         self._http = http
         self._places = dict(places)
         self._key = key
-        self._granularity = granularity
         self._flow_traced = flow_traced
-        self._answered_as: dict[str, str] = {}
         self._day_only: set[str] = set()
 
     async def fetch(
         self, grid_zones: Sequence[str], want: Want, now: float, hours: int
     ) -> Mapping[str, Reading | ProviderError]:
-        """As in ``Provider``. A history beyond a day is hourly, and on plans that do not sell it
-        the last day.
-        """
+        """As in ``Provider``. A history is of the last day on plans that do not sell more."""
         return await fetch_each(grid_zones, lambda zone: self._read(zone, want, now, hours))
 
     async def _read(self, grid_zone: str, want: Want, now: float, hours: int) -> Reading:
@@ -130,7 +109,7 @@ class ElectricityMaps:
             return Reading((), forecast, reader.dropped)
         found: list[Any]
         if want is Want.LATEST:
-            found = [await self._get(grid_zone, "latest", self._granularity)]
+            found = [await self._get(grid_zone, "latest")]
         else:
             found = await self._history(grid_zone, now, hours)
         return Reading(self._observed(grid_zone, found, now, reader), None, reader.dropped)
@@ -142,7 +121,7 @@ class ElectricityMaps:
                 return await self._past_range(grid_zone, now, hours)
             except ProviderRefusedError:
                 refused = True
-        found = await self._rows(grid_zone, "history", "history", self._granularity)
+        found = await self._rows(grid_zone, "history", "history")
         if refused:
             # The key is good, so its plan sells the last day alone.
             self._day_only.add(grid_zone)
@@ -153,16 +132,13 @@ class ElectricityMaps:
         start = (now // _HOUR_S - hours) * _HOUR_S
         for begin, end in spans(start, (now // _HOUR_S + 1) * _HOUR_S, _LONGEST_RANGE_S):
             span = {"start": iso(begin), "end": iso(end)}
-            found += await self._rows(grid_zone, "past-range", "data", Granularity.HOURLY, **span)
+            found += await self._rows(grid_zone, "past-range", "data", **span)
         return found
 
-    async def _rows(
-        self, grid_zone: str, what: str, key: str, granularity: Granularity, **params: str
-    ) -> list[Any]:
+    async def _rows(self, grid_zone: str, what: str, key: str, **params: str) -> list[Any]:
         """The rows of one answer, each with what is stated once for all of them."""
-        answer = await self._get(grid_zone, what, granularity, **params)
+        answer = await self._get(grid_zone, what, **params)
         shared = {name: answer[name] for name in _SHARED if answer.get(name) is not None}
-        shared.setdefault("temporalGranularity", granularity.value)
         found = listed(answer.get(key), self._where(grid_zone), key)
         return [_completed(row, shared) if isinstance(row, dict) else row for row in found]
 
@@ -216,9 +192,7 @@ class ElectricityMaps:
         self, grid_zone: str, now: float, hours: int, reader: RowReader
     ) -> Forecast:
         horizon_h = next((h for h in _HORIZONS_H if h >= hours), _HORIZONS_H[-1])
-        answer = await self._get(
-            grid_zone, "forecast", self._granularity, horizonHours=str(horizon_h)
-        )
+        answer = await self._get(grid_zone, "forecast", horizonHours=str(horizon_h))
         where = reader.where
         self._verify_tracing(where, answer)
         if answer.get("emissionFactorType") is not None:
@@ -244,13 +218,11 @@ class ElectricityMaps:
         issue = Issue(self.name, self.signal, step_s, issued_at, _FORECAST_FRESH_S)
         return published_forecast(grid_zone, series, issue, now, reader)
 
-    async def _get(
-        self, grid_zone: str, what: str, granularity: Granularity, **params: str
-    ) -> Mapping[str, Any]:
+    async def _get(self, grid_zone: str, what: str, **params: str) -> Mapping[str, Any]:
         asked = {
-            **_locator(self._places[grid_zone]),
+            "zone": self._places[grid_zone],
             "emissionFactorType": self.signal.factors.value,
-            "temporalGranularity": granularity.value,
+            "temporalGranularity": _GRANULARITY,
             # Else a zone unknown to it is answered with that of our own IP address.
             "disableCallerLookup": "true",
             **params,
@@ -273,17 +245,14 @@ class ElectricityMaps:
         return found
 
     def _verify_zone(self, grid_zone: str, answered: Any) -> None:
-        where, place = self._where(grid_zone), self._places[grid_zone]
+        where, expected = self._where(grid_zone), self._places[grid_zone]
         if not isinstance(answered, str) or not answered:
             raise ProviderAnswerError(f"{where}: does not say for which zone it answers")
-        expected = place if isinstance(place, str) else self._answered_as.get(grid_zone, answered)
         if answered != expected:
             raise ProviderAnswerError(
                 f"{where}: answered for zone {shown(answered, self._key)}, expected "
                 f"{shown(expected, self._key)}"
             )
-        if not isinstance(place, str):
-            self._answered_as[grid_zone] = answered
 
     def _verify_factors(self, where: str, answered: Any) -> None:
         if answered != self.signal.factors.value:
@@ -312,16 +281,6 @@ class ElectricityMaps:
 def _completed(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Mapping[str, Any]:
     """``row`` with what the answer states for all rows, where the row itself is silent."""
     return {**shared, **{name: cell for name, cell in row.items() if cell is not None}}
-
-
-def _locator(place: ElectricityMapsPlace) -> dict[str, str]:
-    match place:
-        case Coordinates(lat, lon):
-            return {"lat": f"{lat:.6f}", "lon": f"{lon:.6f}"}
-        case DataCentre(provider, region):
-            return {"dataCenterProvider": provider, "dataCenterRegion": region}
-        case _:
-            return {"zone": place}
 
 
 def _updated_at(row: Mapping[str, Any], where: str, otherwise: float) -> float:

@@ -21,14 +21,7 @@ from router.carbon.providers.answers import fetch_each
 from router.carbon.providers.budget import CallBudget
 from router.carbon.providers.entsoe_points import mark_lost
 from router.carbon.providers.entsoe_transport import Transport
-from router.carbon.providers.fuel_mix import (
-    MOST_MW,
-    UNNAMED_SHARE,
-    Fuel,
-    FuelFactors,
-    observed,
-    slots_of,
-)
+from router.carbon.providers.fuel_mix import MOST_MW, Fuel, FuelFactors, observed, slots_of
 from router.carbon.providers.provider import Reading, Want
 from router.carbon.providers.rows import RowReader
 from router.carbon.providers.schema import KeyedSchema, ProviderContext
@@ -103,15 +96,13 @@ class Entsoe:
         budget: CallBudget | None = None,
         timeout_s: float = 10.0,
         base_url: str = BASE_URL,
-        unnamed_share: float = UNNAMED_SHARE,
         name: str = "entsoe",
     ) -> None:
         """``places``: per grid zone the name of its Area in entsoe-py, as ``DE_LU`` or ``SE_3``.
 
         ``budget``: limits on calls, on the monotonic clock; ENTSO-E allows 400 a minute.
-        ``unnamed_share``: of generation, at most, from other and unknown types. Raises ConfigError
-        when entsoe-py is not installed, for an area that it does not know, and for ``factors``
-        that are neither life-cycle nor direct.
+        Raises ConfigError when entsoe-py is not installed, for an area that it does not know, and
+        for ``factors`` that are neither life-cycle nor direct.
         """
         self.name = name
         self._factors = FuelFactors.shipped(factors)
@@ -120,7 +111,6 @@ class Entsoe:
         self._areas = _areas(places, f"carbon source {name}")
         self._budget = budget or CallBudget()
         self._clock = clock
-        self._unnamed_share = unnamed_share
         self._transport = Transport(base_url, key, timeout_s, clock, name)
 
     async def fetch(
@@ -152,7 +142,6 @@ class Entsoe:
                 self._factors,
                 f"{self.name} (production-based)",
                 lag_s=_LAG_S,
-                unnamed_share=self._unnamed_share,
                 reader=reader,
             )
         except ProviderError as error:

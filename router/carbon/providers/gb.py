@@ -243,15 +243,12 @@ def _half_hours(data: Any, now: float, reader: RowReader) -> list[_HalfHour]:
 class GreatBritainSchema(ProviderSchema):
     """The GB Carbon Intensity API: national or one of 17 regions, keyless, direct emissions."""
 
+    fixed_signal = GreatBritain.signal
     zones_note = "also takes regions 1 to 17"
 
     kind: Literal["gb_carbon_intensity"] = Field(description="selects this source")
     base_url: BaseUrl = Field(default=BASE_URL, description="of the API")
     limits: list[LimitSchema] = call_limits(120, 3600.0)
-
-    def published_signal(self) -> Signal:
-        """As in ``LiveSchema``."""
-        return GreatBritain.signal
 
     def build(self, context: ProviderContext) -> GreatBritain:
         """As in ``ProviderSchema``."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field
 
@@ -31,7 +31,6 @@ from router.carbon.providers.answers import (
 )
 from router.carbon.providers.bands import half_width_g, with_band
 from router.carbon.providers.login import TokenLogin
-from router.carbon.providers.places import Coordinates
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import Fault, RowReader
 from router.carbon.providers.schema import ProviderContext, ProviderSchema
@@ -47,6 +46,14 @@ from router.errors import (
     ProviderRowError,
 )
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
+
+
+class Coordinates(NamedTuple):
+    """Degrees, north and east positive."""
+
+    lat: float
+    lon: float
+
 
 WattTimePlace: TypeAlias = str | Coordinates
 """A region's own name (``CAISO_NORTH``), or a point that lies in one."""
@@ -288,6 +295,7 @@ def _step_s(meta: Mapping[str, Any], where: str) -> float:
 class WattTimeSchema(ProviderSchema):
     """WattTime: marginal operating emission rates (MOER), for `carbon.marginal`."""
 
+    fixed_signal = WattTime.signal
     credentials: ClassVar = {"user": "user name", "password": "password"}
     # It has no public list of its regions.
     by_location = True
@@ -303,10 +311,6 @@ class WattTimeSchema(ProviderSchema):
     password_file: PathText | None = Field(default=None, description="or a file that does")
     base_url: BaseUrl = Field(default="https://api.watttime.org", description="of logins and data")
     limits: list[LimitSchema] = call_limits(3000, 300.0, "calls it may get, logins apart")
-
-    def published_signal(self) -> Signal:
-        """As in ``LiveSchema``."""
-        return WattTime.signal
 
     def build(self, context: ProviderContext) -> WattTime:
         """As in ``ProviderSchema``."""

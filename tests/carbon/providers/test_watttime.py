@@ -15,10 +15,9 @@ from router.carbon.providers.bands import MARGINAL_LEAST_HALF_WIDTH_G
 from router.carbon.providers.budget import CallBudget, CallLimit
 from router.carbon.providers.holes import is_stated
 from router.carbon.providers.http import HttpClient, HttpLimits, open_session
-from router.carbon.providers.places import Coordinates
 from router.carbon.providers.provider import Provider, Reading, Want
 from router.carbon.providers.secrets import Secret
-from router.carbon.providers.watttime import G_PER_KWH_PER_LB_PER_MWH, WattTime
+from router.carbon.providers.watttime import G_PER_KWH_PER_LB_PER_MWH, Coordinates, WattTime
 from router.errors import (
     CallBudgetError,
     ConfigError,
