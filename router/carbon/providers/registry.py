@@ -67,11 +67,16 @@ def _imported(point: EntryPoint) -> type[ProviderSchema]:
             why = "is no ProviderSchema"
         elif tag(schema) != point.name or not _KIND.fullmatch(point.name):
             why = f"has kind {tag(schema)!r}"
-        elif "limits" not in schema.model_fields:
-            why = "has no limits"
+        elif missing := _needed(schema) - schema.model_fields.keys():
+            why = f"has no {min(missing)}"
         else:
             return schema
     return _refusing([point], f"but {point.value} {why}: mend or remove it")
+
+
+def _needed(schema: type[ProviderSchema]) -> set[str]:
+    """The keys that the room counts on."""
+    return {"limits", *(f"{stem}_{way}" for stem in schema.credentials for way in ("env", "file"))}
 
 
 def _refusing(points: Sequence[EntryPoint], why: str) -> type[ProviderSchema]:

@@ -15,6 +15,7 @@ from router.app.loading import load
 from router.carbon.providers.registry import BUILT_IN, GROUP, providers
 from router.carbon.providers.schema import ProviderSchema
 from router.config.problems import tag
+from tests.carbon.packages import install
 from tests.cli.test_cli import run
 from tests.config.samples import problems, write
 
@@ -73,23 +74,14 @@ Install = Callable[..., None]
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """``install(package, code, kind, entry)``: puts a distribution of one module on the path."""
-    site = tmp_path / "site"
-    site.mkdir()
+def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """``put(package, code, kind="toy")``: an installed package whose ToySchema is its provider."""
 
-    def put(package: str, code: str, kind: str, entry: str) -> None:
-        (site / f"{package}.py").write_text(code, encoding="utf-8")
-        told = site / f"{package}-1.0.dist-info"
-        told.mkdir()
-        (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        (told / "entry_points.txt").write_text(f"[{GROUP}]\n{kind} = {package}:{entry}\n")
-        # Restored at the end, as the path is.
-        monkeypatch.setitem(sys.modules, package, sys)
-        monkeypatch.delitem(sys.modules, package)
-        monkeypatch.syspath_prepend(site)
+    def installed(package: str, code: str, kind: str = "toy") -> None:
+        points = f"[{GROUP}]\n{kind} = {package}:ToySchema\n"
+        install(tmp_path / "site", monkeypatch, package, code, points)
 
-    return put
+    return installed
 
 
 def configured(folder: Path, *sources: dict[str, Any]) -> dict[str, Any]:
@@ -98,11 +90,11 @@ def configured(folder: Path, *sources: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_package_adds_a_provider(
     tmp_path: Path,
-    install: Install,
+    put: Install,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    install("toy_grid", TOY, "toy", "ToySchema")
+    put("toy_grid", TOY)
     monkeypatch.setenv("TOY_KEY", "toy-key")
     path = str(write(tmp_path, configured(tmp_path, SOURCE)))
     assert run("check", path) == 0
@@ -124,8 +116,8 @@ def test_a_package_adds_a_provider(
     assert "g_per_kwh" in json.loads(capsys.readouterr().out)["$defs"]["ToySchema"]["properties"]
 
 
-def test_its_keys_are_held_to_as_those_of_a_built_in_one(tmp_path: Path, install: Install) -> None:
-    install("toy_grid", TOY, "toy", "ToySchema")
+def test_its_keys_are_held_to_as_those_of_a_built_in_one(tmp_path: Path, put: Install) -> None:
+    put("toy_grid", TOY)
     wrong = {**SOURCE, "g_per_kw": 5, "roles": []}
     found = problems(tmp_path, configured(tmp_path, wrong, {"kind": "toy", "g_per_kwh": 1.0}))
     assert found == {
@@ -135,8 +127,8 @@ def test_its_keys_are_held_to_as_those_of_a_built_in_one(tmp_path: Path, install
     }
 
 
-def test_a_package_that_no_file_names_is_not_imported(tmp_path: Path, install: Install) -> None:
-    install("toy_grid", "raise SystemExit('imported')", "toy", "ToySchema")
+def test_a_package_that_no_file_names_is_not_imported(tmp_path: Path, put: Install) -> None:
+    put("toy_grid", "raise SystemExit('imported')")
     load(write(tmp_path, configured(tmp_path)))
     found = problems(tmp_path, configured(tmp_path, {"kind": "toyy"}))
     assert found["carbon.sources[0]"].endswith("static, electricity_maps, watttime, "
@@ -145,36 +137,30 @@ def test_a_package_that_no_file_names_is_not_imported(tmp_path: Path, install: I
 
 
 @pytest.mark.parametrize(
-    ("code", "entry", "why"),
+    ("code", "why"),
     [
-        ("import no_such_module", "ToySchema",
-         "toy_grid:ToySchema cannot be imported (ModuleNotFoundError: "
-         "No module named 'no_such_module')"),
-        ("", "ToySchema",
-         "toy_grid:ToySchema cannot be imported (AttributeError: "
-         "module 'toy_grid' has no attribute 'ToySchema')"),
-        ("class ToySchema: pass", "ToySchema", "toy_grid:ToySchema is no ProviderSchema"),
-        (TOY.replace('Literal["toy"]', 'Literal["play"]'), "ToySchema",
-         "toy_grid:ToySchema has kind 'play'"),
-        (TOY.replace("    limits: list", "    calls: list"), "ToySchema",
-         "toy_grid:ToySchema has no limits"),
+        ("import nowhere", "cannot be imported (ModuleNotFoundError: No module named 'nowhere')"),
+        ("", "cannot be imported (AttributeError: module 'toy_grid' has no attribute 'ToySchema')"),
+        ("class ToySchema: pass", "is no ProviderSchema"),
+        (TOY.replace('Literal["toy"]', 'Literal["play"]'), "has kind 'play'"),
+        (TOY.replace("    limits: list", "    calls: list"), "has no limits"),
+        (TOY.replace("    zones_note", '    credentials = {"user": "user name"}\n    zones_note'),
+         "has no user_env"),
     ],
 )  # fmt: skip
 def test_one_that_cannot_be_used_is_told_where_it_is_named(
-    tmp_path: Path, install: Install, code: str, entry: str, why: str
+    tmp_path: Path, put: Install, code: str, why: str
 ) -> None:
-    install("toy_grid", code, "toy", entry)
-    found = problems(tmp_path, configured(tmp_path, SOURCE))
-    assert found == {
-        "carbon.sources[0]": f"'toy' is offered by package toy_grid, but {why}: mend or remove it"
+    put("toy_grid", code)
+    assert problems(tmp_path, configured(tmp_path, SOURCE)) == {
+        "carbon.sources[0]": "'toy' is offered by package toy_grid, but toy_grid:ToySchema "
+        f"{why}: mend or remove it"
     }
 
 
 @pytest.mark.parametrize("kind", ["eia", "static"])
-def test_none_takes_the_place_of_a_built_in_source(
-    tmp_path: Path, install: Install, kind: str
-) -> None:
-    install("toy_grid", TOY.replace("toy", kind), kind, "ToySchema")
+def test_none_takes_the_place_of_a_built_in_source(tmp_path: Path, put: Install, kind: str) -> None:
+    put("toy_grid", TOY.replace("toy", kind), kind)
     found = problems(tmp_path, {"carbon": {"sources": [{"kind": kind}]}})
     assert found == {
         "carbon.sources[0]": f"{kind!r} is offered by package toy_grid, which is the name of a "
@@ -183,9 +169,9 @@ def test_none_takes_the_place_of_a_built_in_source(
     load(write(tmp_path, {"carbon": {"sources": [{"kind": "climatology"}]}}))
 
 
-def test_two_packages_of_one_name_are_not_chosen_from(tmp_path: Path, install: Install) -> None:
-    install("toy_grid", TOY, "toy", "ToySchema")
-    install("another_grid", TOY, "toy", "ToySchema")
+def test_two_packages_of_one_name_are_not_chosen_from(tmp_path: Path, put: Install) -> None:
+    put("toy_grid", TOY)
+    put("another_grid", TOY)
     assert problems(tmp_path, configured(tmp_path, SOURCE)) == {
         "carbon.sources[0]": "'toy' is offered by package another_grid and package toy_grid, and "
         "there can be but one: remove the others"
