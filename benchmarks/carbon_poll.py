@@ -140,7 +140,7 @@ async def over_loopback(zones: int, hours: int, refresh_s: float, real: bool) ->
         port = await asyncio.to_thread(hear.recv)
         async with open_session() as session:
             url = f"http://127.0.0.1:{port}"
-            http = HttpClient(session, url, provider="stub", clock=WallClock())
+            http = HttpClient(lambda: session, url, provider="stub", clock=WallClock())
             await run(zones, hours, refresh_s, real, http)
     finally:
         server.terminate()

@@ -18,7 +18,6 @@ ALLOWED = {
     "Places",
     "Reading",
     "RoutedStream",
-    "Site",
     "Sockets",
 }
 

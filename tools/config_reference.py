@@ -17,7 +17,10 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from router.config import policy, profiles, providers, schema, sources
+from router.carbon.providers.registry import BUILT_IN
+from router.config.kinds import config_schema
+from router.config.policy import PolicySchema
+from router.config.problems import tag
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "config.md"
 BLOCK = re.compile(r"(<!-- fields (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -34,15 +37,22 @@ BOUNDS |= {annotated_types.Le: ("le", "<="), annotated_types.Lt: ("lt", "<")}
 
 
 def schemas() -> dict[str, type[BaseModel]]:
-    """Every schema by class name."""
-    found = {}
-    for module in (schema, sources, providers, policy, profiles):
-        for name, value in vars(module).items():
-            if name.startswith("_"):
-                continue
-            if isinstance(value, type) and issubclass(value, BaseModel) and value.model_fields:
-                found[name] = value
+    """Every schema of a configuration and of a policy, by class name."""
+    built_in = {str(tag(schema)): schema for schema in BUILT_IN}
+    found: dict[str, type[BaseModel]] = {}
+    for whole in (config_schema(built_in), PolicySchema):
+        collect(whole, found)
     return found
+
+
+def collect(annotation: Any, found: dict[str, type[BaseModel]]) -> None:
+    """Put every schema that ``annotation`` is made of into ``found``."""
+    for argument in get_args(annotation):
+        collect(argument, found)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        found[annotation.__name__] = annotation
+        for field in annotation.model_fields.values():
+            collect(field.annotation, found)
 
 
 def describe(annotation: Any) -> str:
@@ -120,7 +130,7 @@ def fill(text: str) -> str:
 
 def undocumented(text: str) -> set[str]:
     """Schemas whose table ``text`` does not ask for."""
-    return set(schemas()) - {match[2] for match in BLOCK.finditer(text)} - {"ProfilesFile"}
+    return set(schemas()) - {match[2] for match in BLOCK.finditer(text)}
 
 
 def main() -> int:

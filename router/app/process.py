@@ -19,6 +19,7 @@ from router.app.control import ControlDesk
 from router.app.descriptors import affordable, raise_limit
 from router.app.failures import FailureDesk
 from router.app.listening import held
+from router.app.loading import load
 from router.app.membership import Membership
 from router.app.observers import LoggedRequests
 from router.app.probing import Prober
@@ -29,7 +30,6 @@ from router.app.watchdog import beat_for_ever, frozen_after_s
 from router.app.workers import Plan, WorkerOrder, run_workers
 from router.backends.names import NameWatch, SystemResolver
 from router.backends.oip.backend import ChannelOptions, GrpcBackend
-from router.config import load
 from router.config.settings import Config, ServerSettings
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget

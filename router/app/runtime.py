@@ -16,8 +16,8 @@ from router.app.carbon.build import configured_carbon, grid_zones
 from router.app.carbon.chains import Carbon
 from router.app.carbon.live import Outside
 from router.app.compose import build_board, build_limits, build_view
+from router.app.loading import load
 from router.app.restart import as_started, needs_restart
-from router.config import load
 from router.config.settings import Config
 from router.contract import Clock
 from router.core.board import Board

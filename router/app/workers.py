@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NamedTuple, TypeAlias
 
+from router.app.loading import load
 from router.app.restart import as_started
-from router.config import load
 from router.config.settings import Config
 from router.contract import Clock
 from router.errors import CarbonRouterError, ConfigError

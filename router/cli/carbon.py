@@ -20,11 +20,12 @@ def zones(
     as_json: AsJson = False,
 ) -> None:
     """List cloud regions, their grid zones, and what each carbon provider calls those."""
+    from router.carbon.providers.registry import providers
     from router.config.zones import shipped_places
-    from router.operator.show.zones import PROVIDERS, render_zones, zone_rows, zones_json
+    from router.operator.show.zones import render_zones, zone_rows, zones_json
 
-    if provider and provider not in PROVIDERS:
-        raise typer.BadParameter(f"one of {', '.join(PROVIDERS)}", param_hint="--provider")
+    if provider and provider not in providers():
+        raise typer.BadParameter(f"one of {', '.join(providers())}", param_hint="--provider")
     rows = zone_rows(shipped_places(), provider, grid_zone)
     if as_json:
         print(zones_json(rows))

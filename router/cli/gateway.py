@@ -30,7 +30,7 @@ def serve(
 @app.command()
 def check(config: ConfigPath) -> None:
     """Validate a configuration and everything it names, then say what it does."""
-    from router.config import load
+    from router.app.loading import load
     from router.operator import check as checks
     from router.operator.show.summary import render_summary
 

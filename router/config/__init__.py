@@ -1,6 +1,6 @@
 """Configuration: text in, values out, no side effects but reading the files that are named.
 
-``load(path)`` is all that callers need.
+``load(path, live)`` is all that callers need; ``router.app.loading`` knows every live provider.
 """
 
 from router.config.build import load
@@ -13,7 +13,6 @@ from router.config.settings import (
     Config,
     HealthSettings,
     HistorySpec,
-    LimitSpec,
     LiveSpec,
     LoadSettings,
     RetrySettings,
@@ -32,7 +31,6 @@ __all__ = [
     "Config",
     "HealthSettings",
     "HistorySpec",
-    "LimitSpec",
     "LiveSpec",
     "LoadSettings",
     "RetrySettings",

@@ -10,6 +10,7 @@ from pathlib import Path
 from router.config import checks
 from router.config.carbon_checks import check_carbon
 from router.config.feasibility import check_feasible
+from router.config.live import LiveSources
 from router.config.loading import Parsed, parse_config, shipped_profiles
 from router.config.profiles import build_profiles
 from router.config.regions import Resolved, resolve_regions
@@ -51,13 +52,13 @@ _QUEUE_NOTE = 4
 _MAX_SKEW = 3.87
 
 
-def load(path: str | Path) -> Config:
-    """Read and check a configuration file and everything it names.
+def load(path: str | Path, live: LiveSources) -> Config:
+    """Read and check a configuration file and everything it names, with these ``live`` providers.
 
     Raises ConfigError with every problem found: first those of single keys (unknown, missing,
     mistyped, out of bounds), then those between keys (references, files, feasibility).
     """
-    return build(parse_config(Path(path)))
+    return build(parse_config(Path(path), live))
 
 
 def build(parsed: Parsed) -> Config:

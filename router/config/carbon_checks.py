@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from router.config.live import LiveSchema
 from router.config.problems import Problem, key_path, unknown
-from router.config.providers import LiveSourceSchema
 from router.config.sources import (
     CarbonSchema,
     ClimatologySchema,
@@ -14,7 +14,7 @@ from router.config.sources import (
     StaticSchema,
     TraceSchema,
 )
-from router.config.specs import LIFECYCLE, MARGINAL, published_signal, source_names
+from router.config.specs import LIFECYCLE, MARGINAL, source_names
 from router.model import Basis, Factors, Signal
 
 _FORMAT = "format: docs/config.md, Tables of intensity"
@@ -63,14 +63,12 @@ def _check_sources(
                 yield here, f"{text}{'/'.join(signal)}; remove it"
         elif isinstance(source, StaticSchema):
             yield from _check_static(source, here, signal)
-        else:
+        elif isinstance(source, LiveSchema):
             yield from _check_live(source, here, signal, replayed)
 
 
-def _check_live(
-    source: LiveSourceSchema, at: str, signal: Signal, replayed: bool
-) -> Iterator[Problem]:
-    kind, own = source.kind, published_signal(source)
+def _check_live(source: LiveSchema, at: str, signal: Signal, replayed: bool) -> Iterator[Problem]:
+    kind, own = source.kind, source.published_signal()
     if replayed:
         text = f"{kind} answers for the real time only, but clock replays another"
         yield at, f"{text}; remove clock, or use a trace"

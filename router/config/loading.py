@@ -5,6 +5,7 @@ Reads files and nothing else. Relative paths are relative to the file that names
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from router.config import document
+from router.config.kinds import config_schema
+from router.config.live import LiveSources
 from router.config.policy import PolicySchema
 from router.config.problems import Problem, from_validation, unknown
 from router.config.profiles import ProfilesFile, build_profiles
@@ -32,8 +35,8 @@ class Parsed(NamedTuple):
     policy_name: str
 
 
-def parse_config(path: Path) -> Parsed:
-    """Read ``path`` and the policy it names.
+def parse_config(path: Path, live: LiveSources) -> Parsed:
+    """Read ``path`` and the policy it names; ``live``: the live providers that it may name.
 
     Raises ConfigError with every unknown, missing, mistyped or out-of-bounds key of both.
     """
@@ -42,7 +45,8 @@ def parse_config(path: Path) -> Parsed:
     schema = policy = None
     name = ""
     try:
-        schema = _validate(ConfigSchema, data, str(path))
+        carbon = data.get("carbon") if isinstance(data, dict) else None
+        schema = _validate(config_schema(live(set(_kinds(carbon)))), data, str(path))
     except ConfigError as error:
         problems.extend(error.problems)
     chosen = data.get("policy", "carbon-first") if isinstance(data, dict) else None
@@ -54,6 +58,17 @@ def parse_config(path: Path) -> Parsed:
     if schema is None or policy is None or problems:
         raise ConfigError(str(path), problems)
     return Parsed(path, schema, policy, name)
+
+
+def _kinds(data: Any) -> Iterator[str]:
+    """Every ``kind`` in ``data``, whatever else is in it."""
+    if isinstance(data, dict):
+        if isinstance(data.get("kind"), str):
+            yield data["kind"]
+        data = list(data.values())
+    if isinstance(data, list):
+        for inner in data:
+            yield from _kinds(inner)
 
 
 def parse_policy(chosen: str | dict[str, Any], config_file: Path) -> tuple[PolicySchema, str]:

@@ -169,7 +169,7 @@ def _tags_at(model: type[BaseModel], location: Sequence[Step]) -> list[str]:
     here: Any = model
     for step in location:
         here = _descend(_bare(here), step)
-    return [tag for member in get_args(_bare(here)) if (tag := _tag(member)) is not None]
+    return [found for member in get_args(_bare(here)) if (found := tag(member)) is not None]
 
 
 def _descend(here: Any, step: Step) -> Any:
@@ -182,12 +182,13 @@ def _descend(here: Any, step: Step) -> Any:
     if origin is dict:
         return arguments[1]
     for member in arguments:
-        if _tag(member) == step:
+        if tag(member) == step:
             return member
     return None
 
 
-def _tag(member: Any) -> str | None:
+def tag(member: Any) -> str | None:
+    """What a schema is told by among others: the one value of its ``kind``; None without one."""
     field = getattr(member, "model_fields", {}).get("kind")
     names = get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
     return str(names[0]) if names else None

@@ -25,7 +25,7 @@ from router.config.fields import (
     Url,
 )
 from router.config.profiles import ProfileSchema
-from router.config.sources import CarbonSchema as CarbonSchema
+from router.config.sources import CarbonSchema
 
 Engine = Literal["triton", "vllm", "sglang", "llamacpp", "trtllm", "tgi"]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from router.config.live import LiveSchema
 from router.model import Fleet, Kind, Policy, Signal
 
 
@@ -86,31 +87,18 @@ class SecretSpec(NamedTuple):
     file: Path | None = None
 
 
-class LimitSpec(NamedTuple):
-    """At most ``calls`` in any ``per_s`` seconds."""
-
-    calls: int
-    per_s: float
-
-
 @dataclass(frozen=True, slots=True)
 class LiveSpec:
-    """A live provider. ``kind``: as in the file; ``at``: its key path there, for messages.
+    """A live provider. ``schema``: as in the file; ``at``: its key path there, for messages.
 
     ``zones``: grid zone to the provider's id, shipped ones overridden. ``secrets``: by what they
-    are (``key``, or ``user`` and ``password``). ``api``: version where there are several, else "".
+    are (``key``, or ``user`` and ``password``).
     """
 
-    kind: str
+    schema: LiveSchema
     name: str
     at: str
     signal: Signal
-    base_url: str
-    api: str
-    timeout_s: float
-    forecast_refresh_s: float
-    limits: tuple[LimitSpec, ...]
-    roles: frozenset[str]
     zones: Mapping[str, str]
     secrets: Mapping[str, SecretSpec]
 

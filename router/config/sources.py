@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field, model_validator
 
 from router.config.fields import GPerKwh, Name, PathText, Seconds, Strict
-from router.config.providers import (
-    EiaSchema,
-    ElectricityMapsSchema,
-    EnergyChartsSchema,
-    EntsoeSchema,
-    GreatBritainSchema,
-    WattTimeSchema,
-)
 
 
-class TraceSchema(Strict):
+class SourceSchema(Strict):
+    """What every source is: each kind says which by its ``kind``, a Literal of one name."""
+
+    if TYPE_CHECKING:
+        kind: str
+
+
+class TraceSchema(SourceSchema):
     """A CSV or Parquet table: first column UTC time, one column a grid zone, g/kWh."""
 
     kind: Literal["trace"] = Field(description="selects this source")
@@ -37,13 +37,13 @@ class TraceSchema(Strict):
     )
 
 
-class ClimatologySchema(Strict):
+class ClimatologySchema(SourceSchema):
     """The month-by-hour means that ship with the package (average, lifecycle)."""
 
     kind: Literal["climatology"] = Field(description="selects this source")
 
 
-class StaticSchema(Strict):
+class StaticSchema(SourceSchema):
     """Annual means: yours by grid zone, then the shipped table (average, lifecycle)."""
 
     kind: Literal["static"] = Field(description="selects this source")
@@ -52,18 +52,12 @@ class StaticSchema(Strict):
     )
 
 
-SourceSchema = Annotated[
-    TraceSchema
-    | ClimatologySchema
-    | StaticSchema
-    | ElectricityMapsSchema
-    | WattTimeSchema
-    | GreatBritainSchema
-    | EnergyChartsSchema
-    | EiaSchema
-    | EntsoeSchema,
-    Field(discriminator="kind"),
-]
+# What needs no network; live providers join it in `config_schema`.
+TABLES: Final[Mapping[str, type[SourceSchema]]] = {
+    "trace": TraceSchema,
+    "climatology": ClimatologySchema,
+    "static": StaticSchema,
+}
 
 
 def _default_sources() -> list[SourceSchema]:

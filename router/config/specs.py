@@ -6,18 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from router.config.providers import (
-    ElectricityMapsSchema,
-    EnergyChartsSchema,
-    GreatBritainSchema,
-    LiveSourceSchema,
-    WattTimeSchema,
-)
+from router.config.live import LiveSchema
 from router.config.settings import (
     CarbonSettings,
     ClimatologySpec,
     HistorySpec,
-    LimitSpec,
     LiveSpec,
     SecretSpec,
     SourceSpec,
@@ -31,22 +24,11 @@ from router.config.sources import (
     StaticSchema,
     TraceSchema,
 )
-from router.config.zones import Places, shipped_places
+from router.config.zones import shipped_places
 from router.model import Basis, Factors, Kind, Signal
 
 LIFECYCLE: Final = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
-DIRECT: Final = Signal(Basis.AVERAGE, Factors.DIRECT)
 MARGINAL: Final = Signal(Basis.MARGINAL, Factors.NONE)
-
-# What a provider publishes whatever it is asked for.
-FIXED_SIGNALS: Final[Mapping[str, Signal]] = {
-    "watttime": MARGINAL,
-    "gb_carbon_intensity": DIRECT,
-}
-
-
-# Kinds that observe and publish nothing ahead.
-NO_FORECAST: Final = frozenset({"eia", "entsoe"})
 
 
 def carbon_settings(
@@ -67,24 +49,16 @@ def carbon_settings(
     )
 
 
-def published_signal(source: LiveSourceSchema) -> Signal | None:
-    """What ``source`` publishes; None where it follows `carbon.factors`."""
-    if isinstance(source, EnergyChartsSchema):
-        return Signal(Basis.AVERAGE, Factors(source.factors))
-    return FIXED_SIGNALS.get(source.kind)
-
-
 def source_names(sources: Sequence[SourceSchema]) -> list[str]:
     """The name of each source: its own, else its kind (``trace-2`` for a second trace)."""
     names: list[str] = []
     for source in sources:
         same = sum(other.kind == source.kind for other in sources[: len(names)])
-        if isinstance(source, ClimatologySchema | StaticSchema):
-            names.append(source.kind)
-        elif isinstance(source, TraceSchema) and source.name is None and same:
+        own = source.name if isinstance(source, TraceSchema | LiveSchema) else None
+        if isinstance(source, TraceSchema) and own is None and same:
             names.append(f"{source.kind}-{same + 1}")
         else:
-            names.append(source.name or source.kind)
+            names.append(own or source.kind)
     return names
 
 
@@ -111,44 +85,25 @@ def _spec(source: SourceSchema, name: str, signal: Signal, folder: Path, at: str
         return ClimatologySpec()
     if isinstance(source, StaticSchema):
         return StaticSpec(dict(source.g_per_kwh), signal == LIFECYCLE)
+    assert isinstance(source, LiveSchema)
     return _live(source, name, signal, folder, at)
 
 
-def _live(source: LiveSourceSchema, name: str, signal: Signal, folder: Path, at: str) -> LiveSpec:
+def _live(source: LiveSchema, name: str, signal: Signal, folder: Path, at: str) -> LiveSpec:
     return LiveSpec(
-        kind=source.kind,
+        schema=source,
         name=name,
         at=at,
-        signal=published_signal(source) or signal,
-        base_url=source.base_url,
-        api=source.api if isinstance(source, ElectricityMapsSchema) else "",
-        timeout_s=source.timeout_ms / 1e3,
-        forecast_refresh_s=source.forecast_refresh_s,
-        limits=tuple(LimitSpec(limit.calls, limit.per_s) for limit in source.limits),
-        roles=frozenset(source.roles),
+        signal=source.published_signal() or signal,
         zones={
-            **shipped_ids(source.kind, shipped_places()),
+            **shipped_places().ids(source.kind),
+            **source.zone_ids,
             **{zone: str(own) for zone, own in source.zones.items()},
         },
-        secrets=_secrets(source, folder),
+        secrets={stem: _secret(source, stem, folder) for stem in source.credentials},
     )
 
 
-def shipped_ids(kind: str, places: Places) -> dict[str, str]:
-    """Grid zone to the id that a provider of ``kind`` has for it, from the shipped table."""
-    return {name: zone.ids[kind] for name, zone in places.zones.items() if kind in zone.ids}
-
-
-def _secrets(source: LiveSourceSchema, folder: Path) -> dict[str, SecretSpec]:
-    if isinstance(source, GreatBritainSchema | EnergyChartsSchema):
-        return {}
-    if isinstance(source, WattTimeSchema):
-        return {
-            "user": _secret(source.user_env, source.user_file, folder),
-            "password": _secret(source.password_env, source.password_file, folder),
-        }
-    return {"key": _secret(source.key_env, source.key_file, folder)}
-
-
-def _secret(env: str | None, file: str | None, folder: Path) -> SecretSpec:
+def _secret(source: LiveSchema, stem: str, folder: Path) -> SecretSpec:
+    env, file = getattr(source, f"{stem}_env"), getattr(source, f"{stem}_file")
     return SecretSpec(env or "", folder / file if file else None)

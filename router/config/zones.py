@@ -58,6 +58,10 @@ class Places:
         self.regions = {region.cloud: region for region in regions}
         self.zones = {zone.name: zone for zone in zones}
 
+    def ids(self, kind: str) -> dict[str, str]:
+        """Grid zone to the id that a provider of ``kind`` has for it."""
+        return {name: zone.ids[kind] for name, zone in self.zones.items() if kind in zone.ids}
+
     def nearest(self, lat: float, lon: float) -> tuple[CloudRegion, float]:
         """The nearest cloud region and its distance in km; of equals the first by name."""
         distances = (

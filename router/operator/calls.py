@@ -10,7 +10,8 @@ from router.app.carbon.live import calls_per_hour
 from router.carbon.chain.chain import Order
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import StaticSource
-from router.config.settings import Config, LimitSpec, LiveSpec
+from router.config.live import LimitSchema
+from router.config.settings import Config, LiveSpec
 from router.units import HOUR_S
 
 _DAY_H = 24
@@ -69,14 +70,14 @@ def _calls(member: Named, spec: LiveSpec, orders: list[Order], workers: int) -> 
     hourly = workers * calls_per_hour(spec, member.provider, measured, ahead)
     if not hourly:
         return [f"{member.name}: not asked for any region"]
-    limits = " and ".join(f"{one.calls} in {one.per_s:g} s" for one in spec.limits)
+    limits = " and ".join(f"{one.calls} in {one.per_s:g} s" for one in spec.schema.limits)
     each = f" by {workers} workers" if workers > 1 else ""
     text = (
         f"{member.name}: at most about {math.ceil(hourly * _DAY_H)} calls a day, "
         f"{hourly:.1f} an hour"
         f"{each}; limit: {limits or 'none'}"
     )
-    if any(hourly > _an_hour(one) for one in spec.limits):
+    if any(hourly > _an_hour(one) for one in spec.schema.limits):
         return [
             f"{text}: over it, so values will be older; raise {spec.at}.limits as far as your plan "
             "allows, or ask for fewer grid zones"
@@ -84,7 +85,7 @@ def _calls(member: Named, spec: LiveSpec, orders: list[Order], workers: int) -> 
     return [text]
 
 
-def _an_hour(limit: LimitSpec) -> float:
+def _an_hour(limit: LimitSchema) -> float:
     return limit.calls * HOUR_S / limit.per_s
 
 

@@ -12,8 +12,8 @@ from router.app.carbon.build import configured_carbon, coverage, grid_zones
 from router.app.carbon.chains import Carbon
 from router.app.carbon.live import Outside, Sessions
 from router.app.compose import build_board, build_clock, build_rng, build_view
+from router.app.loading import load
 from router.carbon.chain.chain import Hop
-from router.config import load
 from router.config.settings import Config
 from router.contract import Clock
 from router.core.columns import is_stale

@@ -13,11 +13,11 @@ from router.app.carbon.build import build_carbon
 from router.app.carbon.chains import Carbon, Named, Source
 from router.app.carbon.live import Outside
 from router.app.compose import build_clock
+from router.app.loading import load
 from router.carbon.chain.chain import CarbonChain, Hop, ZoneProvenance
 from router.carbon.chain.roles import HistorySource, Publisher, SlotSource
 from router.carbon.providers.holes import is_stated
 from router.carbon.tables.static import StaticSource
-from router.config import load
 from router.config.settings import CarbonSettings, ClimatologySpec, StaticSpec
 from router.config.specs import LIFECYCLE
 from router.config.suggestions import meant

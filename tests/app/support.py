@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from router.app.compose import build_limits
+from router.app.loading import load
 from router.app.runtime import Runtime
-from router.config import load
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Parts

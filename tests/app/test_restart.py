@@ -4,8 +4,8 @@ from dataclasses import fields, replace
 
 import pytest
 
+from router.app.loading import load
 from router.app.restart import as_started, needs_restart
-from router.config import load
 from router.config.settings import ServerSettings
 from tests.app.support import configured
 

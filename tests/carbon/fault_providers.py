@@ -82,7 +82,7 @@ class Case:
 def client(
     url: str, session: aiohttp.ClientSession, world: World, limits: HttpLimits, name: str
 ) -> HttpClient:
-    return HttpClient(session, url, provider=name, clock=world, limits=limits)
+    return HttpClient(lambda: session, url, provider=name, clock=world, limits=limits)
 
 
 def _electricity_maps() -> Case:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from router.config import Config, load
+from router.app.loading import load
+from router.config import Config
 from router.errors import ConfigError
 
 _VALID: dict[str, Any] = {

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from router.config import HistorySpec, LimitSpec, LiveSpec, SecretSpec
+from router.carbon.providers.electricity_maps import ElectricityMapsSchema
+from router.config import HistorySpec, LiveSpec, SecretSpec
+from router.config.live import LimitSchema
 from router.model import Basis, Factors, Signal
 from tests.config.samples import loaded, problems
 
@@ -29,13 +31,12 @@ def live(tmp_path: Path, source: dict[str, Any], **keys: Any) -> LiveSpec:
 
 def test_a_live_source_has_free_plan_defaults_and_the_shipped_ids(tmp_path: Path) -> None:
     spec = live(tmp_path, EIA)
-    assert (spec.kind, spec.name, spec.at) == ("eia", "eia", "carbon.sources[0]")
+    assert (spec.schema.kind, spec.name, spec.at) == ("eia", "eia", "carbon.sources[0]")
     assert spec.signal == Signal(Basis.AVERAGE, Factors.LIFECYCLE)
-    assert spec.base_url == "https://api.eia.gov"
-    assert spec.limits == (LimitSpec(1000, 3600.0),)
+    assert spec.schema.limits == [LimitSchema(calls=1000, per_s=3600.0)]
     assert spec.zones["US-CAL-CISO"] == "CISO"
     assert spec.secrets == {"key": SecretSpec("EIA_KEY")}
-    assert spec.roles == {"measured", "forecast"}
+    assert spec.schema.roles == ["measured", "forecast"]
 
 
 def test_its_keys_can_be_set(tmp_path: Path) -> None:
@@ -47,8 +48,9 @@ def test_its_keys_can_be_set(tmp_path: Path) -> None:
     }  # fmt: skip
     spec = live(tmp_path, source, factors="direct")
     assert spec.signal.factors is Factors.DIRECT
-    assert (spec.base_url, spec.api, spec.timeout_s) == ("http://127.0.0.1:9/x", "v3", 0.7)
-    assert (spec.limits, spec.roles) == ((LimitSpec(5, 60.0),), {"forecast"})
+    assert isinstance(keys := spec.schema, ElectricityMapsSchema)
+    assert (keys.base_url, keys.api, keys.timeout_ms) == ("http://127.0.0.1:9/x", "v3", 700)
+    assert (keys.limits, keys.roles) == ([LimitSchema(calls=5, per_s=60.0)], ["forecast"])
     assert (spec.zones["DE"], spec.zones["ATLANTIS"], spec.zones["FR"]) == ("DE-X", "AT-L", "FR")
     assert spec.secrets == {"key": SecretSpec("", tmp_path / "em.key")}
 

@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.config import Config, load
+from router.app.loading import load
+from router.config import Config
 from router.errors import ConfigError
 from tests.config.samples import sample
 

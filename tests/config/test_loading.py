@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from router.config import load, loading, shipped_policies
+from router.app.loading import load
+from router.config import loading, shipped_policies
 from router.errors import ConfigError
 from tests.config.samples import loaded, problems, sample, write
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from router.carbon.providers.registry import providers
+from router.config.kinds import config_schema
 from router.config.problems import from_validation, key_path, nearest, unknown
-from router.config.schema import ConfigSchema
 from tests.config.samples import DELETE, problems, sample
 
 
@@ -161,11 +162,11 @@ _PLACES = st.sampled_from(
 
 @given(_PLACES, _JSON)
 def test_any_value_in_any_place_is_explained(place: str, value: Any) -> None:
-    data = sample({place: value})
+    data, schema = sample({place: value}), config_schema(providers())
     try:
-        ConfigSchema.model_validate(data)
+        schema.model_validate(data)
     except ValidationError as error:
-        found = from_validation(error, ConfigSchema, data)
+        found = from_validation(error, schema, data)
         assert found
         for key, text in found:
             assert isinstance(key, str)

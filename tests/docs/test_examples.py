@@ -13,11 +13,12 @@ import pytest
 import typer
 from pydantic import TypeAdapter
 
+from router.app.loading import load
+from router.carbon.providers.registry import providers
 from router.cli import app
-from router.config import load
 from router.config.document import parse
+from router.config.kinds import config_schema
 from router.config.policy import PolicySchema
-from router.config.schema import ConfigSchema
 from router.lab.sim.scenario.schema import ScenarioSchema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ PAGES = sorted([README, *(ROOT / "docs").rglob("*.md"), ROOT / "policies" / "REA
 if not README.exists():
     pytest.skip("DOCS NOT TRIED: they are not part of this distribution", allow_module_level=True)
 
-SCHEMAS = (ConfigSchema, ScenarioSchema, PolicySchema)
+SCHEMAS = (config_schema(providers()), ScenarioSchema, PolicySchema)
 _BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 _COMMAND = re.compile(r"(?:^|`) *(?:[A-Z_]+=\S+ )?carbon-router ([a-z][a-z-]*\b[^`\n]*)")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from router.config import load
+from router.app.loading import load
 from router.lab.emulator.server import EmulatedEndpoint
 from tests.e2e.harness import GREEN, NEAR, Gateway, base, pair, until
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from router.config.schema import Engine as Word
 from router.errors import DataError
 from router.load.exposition import ENGINES, MOST_SAMPLES, Engine, PageScan, scan
 from router.load.exposition import Gauge as Wanted
@@ -90,6 +92,10 @@ def test_each_engine_agrees_with_the_reference_parser(engine: str) -> None:
     reading = scan(PAGES[engine], engine, 12.0)
     assert same(reading, naive(PAGES[engine], engine, 12.0))
     assert (reading.running, reading.queued, reading.observed_at) == (7.0, 3.0, 12.0)
+
+
+def test_every_dialect_has_a_word_in_the_configuration() -> None:
+    assert set(get_args(Word)) == ENGINES.keys() >= PAGES.keys()
 
 
 def test_a_real_vllm_page_agrees_with_the_reference_parser() -> None:

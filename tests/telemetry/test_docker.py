@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from router import config
+from router.app.loading import load
+from router.config import Config
 
 DOCKER = Path(__file__).parents[2] / "docker"
 
@@ -28,8 +29,8 @@ def compose() -> dict[str, Any]:
 
 
 @pytest.fixture
-def fleet() -> config.Config:
-    return config.load(DOCKER / "config.yaml")
+def fleet() -> Config:
+    return load(DOCKER / "config.yaml")
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -84,7 +85,7 @@ def test_the_image_copies_only_what_is_there_and_not_ignored() -> None:
     assert not missing
 
 
-def test_the_ports_agree(compose: dict[str, Any], fleet: config.Config) -> None:
+def test_the_ports_agree(compose: dict[str, Any], fleet: Config) -> None:
     server = fleet.settings.server
     grpc_port, admin_port = (
         address.rpartition(":")[2] for address in (server.listen, server.admin)
@@ -107,7 +108,7 @@ def test_every_published_port_is_on_loopback(compose: dict[str, Any]) -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
-def test_the_fleet_lives_in_the_services(compose: dict[str, Any], fleet: config.Config) -> None:
+def test_the_fleet_lives_in_the_services(compose: dict[str, Any], fleet: Config) -> None:
     for endpoint in fleet.fleet.endpoints:
         assert endpoint.emulated
         assert endpoint.address.partition(":")[0] in compose["services"]
@@ -152,8 +153,6 @@ def test_a_gateway_that_answers_is_left_alone(compose: dict[str, Any], tmp_path:
     assert (tmp_path / "alive").exists()
 
 
-def test_the_gateway_may_drain_before_it_is_killed(
-    compose: dict[str, Any], fleet: config.Config
-) -> None:
+def test_the_gateway_may_drain_before_it_is_killed(compose: dict[str, Any], fleet: Config) -> None:
     grace_s = float(compose["services"]["gateway"]["stop_grace_period"].removesuffix("s"))
     assert grace_s > fleet.settings.server.drain_s

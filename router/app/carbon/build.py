@@ -1,4 +1,4 @@
-"""Configuration -> carbon chains. Every built-in source is named here or in `.live`."""
+"""Configuration -> carbon chains: tables here, live providers in `.live`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
 from router.app.carbon.chains import Carbon, Named, Source
-from router.app.carbon.live import Outside, fingerprint, lease_s, live_source
+from router.app.carbon.live import Outside, fingerprint, lease_s, live_source, schema_of
 from router.carbon.chain.chain import CarbonChain, Order
 from router.carbon.chain.combine import Combiner
 from router.carbon.forecast import Nowcast
@@ -161,7 +161,7 @@ class _Builder:
         keys, lease = fingerprint(spec, self._outside), lease_s(self._settings.refresh_s)
         for member in self._before:
             # A provider that is asked by coordinates may have to be asked about other ones.
-            same = (member.spec, member.keys) == (spec, keys) and spec.kind != "watttime"
+            same = (member.spec, member.keys) == (spec, keys) and not schema_of(spec).by_location
             if same and _lease_s(member.source) in (0.0, lease):
                 return [member]
         try:
@@ -259,7 +259,7 @@ def _unknown(zone: str, carbon: Carbon, config: Config) -> str:
     text = f"no carbon source{among} knows {zone!r}; {hint}"
     live = [m.spec for m in carbon.members if isinstance(m.spec, LiveSpec)]
     if live:
-        keys = " or ".join(f"{spec.at}.zones.{zone} ({spec.kind})" for spec in live)
+        keys = " or ".join(f"{spec.at}.zones.{zone} ({spec.schema.kind})" for spec in live)
         text += f"give a provider's own id for it at {keys}; or "
     return (
         f"{text}add a trace with that column, or its annual mean under a static source's g_per_kwh"

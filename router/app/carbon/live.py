@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 import aiohttp
 
@@ -17,26 +17,19 @@ from router.carbon.polling.asking import Asked, OnDropped, PollTimes
 from router.carbon.polling.poll import PolledSource
 from router.carbon.polling.shared import SharedReadings
 from router.carbon.providers.budget import CallBudget, CallLimit
-from router.carbon.providers.eia import Eia
-from router.carbon.providers.electricity_maps import ElectricityMaps
-from router.carbon.providers.energy_charts import EnergyCharts
-from router.carbon.providers.entsoe import Entsoe
-from router.carbon.providers.gb import GreatBritain
 from router.carbon.providers.http import HttpClient, HttpLimits, OnCall, open_session
-from router.carbon.providers.places import Coordinates
 from router.carbon.providers.provider import Http, Provider, Want
 from router.carbon.providers.proxies import proxy_of
+from router.carbon.providers.schema import ProviderSchema
 from router.carbon.providers.secrets import Secret, read_secret
-from router.carbon.providers.watttime import WattTime
-from router.config.settings import LimitSpec, LiveSpec
+from router.config.live import LimitSchema
+from router.config.settings import LiveSpec
 from router.config.zones import shipped_places
 from router.contract import Clock, Rng, StateStore
 from router.errors import ConfigError
+from router.units import HOUR_S
 
-# WattTime's own limit on logins, apart from that on data (docs.watttime.org).
-_LOGINS: Final = LimitSpec(100, 300.0)
 _SPARE_S: Final = 5.0
-_HOUR_S: Final = 3600.0
 _LEASE_REFRESHES: Final = 3.0
 _SHORTEST_LEASE_S: Final = 60.0
 
@@ -79,136 +72,47 @@ class Outside(NamedTuple):
     holder: str = ""
 
 
-class LateHttp:
-    """``provider.Http`` whose client is made at the first call, when an event loop runs."""
+class _Context:
+    """``ProviderContext`` of one configured provider."""
 
-    def __init__(self, spec: LiveSpec, base_url: str, budget: CallBudget, outside: Outside) -> None:
+    def __init__(
+        self, spec: LiveSpec, outside: Outside, coordinates: Mapping[str, tuple[float, float]]
+    ) -> None:
+        self.name = spec.name
+        self.signal = spec.signal
+        self.zones = spec.zones
+        self.coordinates = coordinates
+        self.timeout_s = spec.schema.timeout_ms / 1e3
+        self.clock = outside.clock
+        self.outside = outside
         self._spec = spec
-        self._base_url = base_url
-        self._budget = budget
-        self._outside = outside
-        self._proxy = proxy_of(base_url, outside.environ)
-        self._client: HttpClient | None = None
 
-    async def get_json(
-        self,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        auth: tuple[str, str] | None = None,
-    ) -> Any:
-        """As in ``provider.Http``."""
-        if self._client is None:
-            self._client = HttpClient(
-                self._outside.sessions.get(),
-                self._base_url,
-                provider=self._spec.name,
-                clock=self._outside.clock,
-                budget=self._budget,
-                limits=HttpLimits(timeout_s=self._spec.timeout_s),
-                on_call=self._outside.on_call,
-                proxy=self._proxy,
-            )
-        return await self._client.get_json(path, params=params, headers=headers, auth=auth)
+    def http(self, base_url: str, limits: Iterable[LimitSchema]) -> Http:
+        """As in ``ProviderContext``."""
+        outside = self.outside
+        return HttpClient(
+            outside.sessions.get,
+            base_url,
+            provider=self.name,
+            clock=self.clock,
+            budget=self.budget(limits),
+            limits=HttpLimits(timeout_s=self.timeout_s),
+            on_call=outside.on_call,
+            proxy=proxy_of(base_url, outside.environ),
+        )
 
-
-class Site(NamedTuple):
-    """One provider's settings with what it is built from."""
-
-    spec: LiveSpec
-    outside: Outside
-    coordinates: Mapping[str, tuple[float, float]]
-
-    def http(self, path: str = "", limits: tuple[LimitSpec, ...] | None = None) -> Http:
-        """A client below ``base_url`` + ``path``, with the operator's limits unless given."""
-        spec = self.spec
-        limits = spec.limits if limits is None else limits
-        return LateHttp(spec, spec.base_url + path, self.budget(limits), self.outside)
-
-    def budget(self, limits: tuple[LimitSpec, ...]) -> CallBudget:
-        """``limits``, of which each process takes an equal part."""
+    def budget(self, limits: Iterable[LimitSchema]) -> CallBudget:
+        """As in ``ProviderContext``."""
         part = self.outside.processes
         return CallBudget(*(CallLimit(max(1, one.calls // part), one.per_s) for one in limits))
 
-    def secret(self, what: str) -> Secret:
-        """Raises ConfigError that names the variable or file, never what it holds."""
-        spec = self.spec.secrets[what]
-        suffix = "env" if spec.env else "file"
+    def secret(self, stem: str) -> Secret:
+        """As in ``ProviderContext``."""
+        spec = self._spec.secrets[stem]
+        key = f"{stem}_env" if spec.env else f"{stem}_file"
         return read_secret(
-            self.spec.at, f"{what}_{suffix}", env=spec.env, file=spec.file,
-            environ=self.outside.environ,
-        )  # fmt: skip
-
-
-def _electricity_maps(site: Site) -> Provider:
-    spec = site.spec
-    return ElectricityMaps(
-        site.http(f"/{spec.api}"),
-        spec.zones,
-        key=site.secret("key"),
-        factors=spec.signal.factors,
-        # v3 is always consumption-based; v4 is on request, and both must mean the same.
-        flow_traced=True if spec.api == "v4" else None,
-        name=spec.name,
-    )
-
-
-def _watttime(site: Site) -> Provider:
-    spec = site.spec
-    places: dict[str, str | Coordinates] = {
-        zone: Coordinates(*point) for zone, point in site.coordinates.items()
-    }
-    places.update(spec.zones)
-    return WattTime(
-        site.http(),
-        site.http(limits=(_LOGINS,)),
-        places,
-        user=site.secret("user").reveal(),
-        password=site.secret("password"),
-        name=spec.name,
-    )
-
-
-def _gb(site: Site) -> Provider:
-    return GreatBritain(site.http(), site.spec.zones, name=site.spec.name)
-
-
-def _energy_charts(site: Site) -> Provider:
-    spec = site.spec
-    return EnergyCharts(site.http(), spec.zones, factors=spec.signal.factors, name=spec.name)
-
-
-def _eia(site: Site) -> Provider:
-    spec = site.spec
-    return Eia(
-        site.http(), spec.zones, key=site.secret("key"), factors=spec.signal.factors, name=spec.name
-    )
-
-
-def _entsoe(site: Site) -> Provider:
-    spec = site.spec
-    return Entsoe(
-        spec.zones,
-        key=site.secret("key"),
-        factors=spec.signal.factors,
-        clock=site.outside.clock,
-        budget=site.budget(spec.limits),
-        timeout_s=spec.timeout_s,
-        base_url=spec.base_url,
-        name=spec.name,
-    )
-
-
-# Every built-in live provider, here and only here.
-PROVIDERS: Final[Mapping[str, Callable[[Site], Provider]]] = {
-    "electricity_maps": _electricity_maps,
-    "watttime": _watttime,
-    "gb_carbon_intensity": _gb,
-    "energy_charts": _energy_charts,
-    "eia": _eia,
-    "entsoe": _entsoe,
-}
+            self._spec.at, key, env=spec.env, file=spec.file, environ=self.outside.environ
+        )
 
 
 def live_source(
@@ -221,9 +125,10 @@ def live_source(
 
     ``lease_s``: how long one of several gateways may go on calling for all.
     """
-    site = Site(spec, outside, {**_shipped_coordinates(), **coordinates})
+    schema = schema_of(spec)
+    context = _Context(spec, outside, {**_shipped_coordinates(), **coordinates})
     try:
-        provider = PROVIDERS[spec.kind](site)
+        provider = schema.build(context)
     except ConfigError as error:
         problems = [(f"{spec.at}.{key}", text) for key, text in error.problems]
         raise ConfigError("carbon", problems) from None
@@ -238,7 +143,7 @@ def live_source(
         times(spec),
         wants=wants(spec),
         shared=shared,
-        asked=_told(outside) if spec.kind == "entsoe" else _nobody,
+        asked=_told(outside) if schema.own_http else _nobody,
         dropped=outside.on_dropped,
     )
     return source, provider
@@ -259,19 +164,19 @@ def calls_per_hour(spec: LiveSpec, provider: Provider, measured: int, ahead: int
     values, forecasts = (math.ceil(n / provider.zones_per_call) for n in (measured, ahead))
     calls = 0.0
     if Want.LATEST in asked:
-        calls += values * 1.05 * _HOUR_S / provider.publishes_every_s
+        calls += values * 1.05 * HOUR_S / provider.publishes_every_s
     if Want.HISTORY in asked:
-        calls += values * _HOUR_S / paces.history_s
+        calls += values * HOUR_S / paces.history_s
     if Want.FORECAST in asked:
-        calls += forecasts * _HOUR_S / paces.forecast_s
+        calls += forecasts * HOUR_S / paces.forecast_s
     return calls
 
 
 def fingerprint(spec: LiveSpec, outside: Outside) -> bytes:
     """Of the keys of ``spec``, to see whether they changed; empty when they cannot be read."""
-    site = Site(spec, outside, {})
+    context = _Context(spec, outside, {})
     try:
-        keys = [site.secret(what).reveal() for what in sorted(spec.secrets)]
+        keys = [context.secret(stem).reveal() for stem in sorted(spec.secrets)]
     except ConfigError:
         return b""
     return hashlib.sha256("\0".join(keys).encode()).digest()
@@ -282,20 +187,26 @@ def _shipped_coordinates() -> dict[str, tuple[float, float]]:
     return {zone: point for zone in places.zones if (point := places.coordinates(zone))}
 
 
+def schema_of(spec: LiveSpec) -> ProviderSchema:
+    """The keys of ``spec``; its configuration was read with `router.carbon.providers.registry`."""
+    assert isinstance(spec.schema, ProviderSchema), spec.at
+    return spec.schema
+
+
 def wants(spec: LiveSpec) -> frozenset[Want]:
-    """What the operator lets a provider be asked for."""
-    measured = {Want.LATEST, Want.HISTORY} if "measured" in spec.roles else set()
-    ahead = {Want.FORECAST} if "forecast" in spec.roles else set()
-    return frozenset(measured | ahead)
+    """What a provider can be asked for, and the operator lets it be."""
+    measured = {Want.LATEST, Want.HISTORY} if "measured" in spec.schema.roles else set()
+    ahead = {Want.FORECAST} if "forecast" in spec.schema.roles else set()
+    return schema_of(spec).wants & (measured | ahead)
 
 
 def times(spec: LiveSpec) -> PollTimes:
     """How a provider is polled: a fetch may take several calls."""
-    call_s = 2.0 * spec.timeout_s + _SPARE_S
+    call_s = 2.0 * spec.schema.timeout_ms / 1e3 + _SPARE_S
     return PollTimes(
         call_s=call_s,
         round_s=max(PollTimes().round_s, call_s + _SPARE_S),
-        forecast_s=spec.forecast_refresh_s,
+        forecast_s=spec.schema.forecast_refresh_s,
     )
 
 

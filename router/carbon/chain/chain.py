@@ -31,20 +31,20 @@ from router.carbon.providers.provider import Want
 from router.contract import CarbonSource, Forecaster
 from router.errors import DataError, MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
+from router.units import HOUR_S
 
 __all__ = ["CarbonChain", "Hop", "Order", "Served", "ZoneProvenance"]
 
-_HOUR_S: Final = 3600.0
 _OBSERVED: Final = frozenset({Kind.MEASURED, Kind.ESTIMATED})
 _HISTORY_H: Final = 216
 _HORIZON_H: Final = 96
 # As far as the forecaster learns its errors. Over a year of 11 grids that have a climatology, its
 # mean absolute percentage error was below climatology's at every age up to this (DE: level with it
 # at the end), by half at 24 h; so was the regret of picking the greenest of any three.
-NOWCAST_MAX_AGE_S: Final = 96 * _HOUR_S
+NOWCAST_MAX_AGE_S: Final = 96 * HOUR_S
 # Estimates settle within two days; how often they are looked at again.
 _REREAD_H: Final = 48
-_REREAD_S: Final = 3 * _HOUR_S
+_REREAD_S: Final = 3 * HOUR_S
 # Values that a forecaster learns from in a row: a few milliseconds, in which no request is served.
 _AT_ONCE: Final = 12
 
@@ -141,12 +141,12 @@ class CarbonChain:
 
         A zone that nobody knows is left out; one known for fewer hours has fewer slots.
         """
-        start = math.floor(now / _HOUR_S) * _HOUR_S
+        start = math.floor(now / HOUR_S) * HOUR_S
         views = {}
         for zone in grid_zones if hours > 0 else ():
             slots = self._outlook.slots(zone, self._usual(zone), start, now, hours)
             if slots:
-                views[zone] = Forecast(zone, start, _HOUR_S, slots)
+                views[zone] = Forecast(zone, start, HOUR_S, slots)
         return views
 
     def provenance(self, grid_zone: str, now: float, hours: int = 24) -> ZoneProvenance:
@@ -261,21 +261,21 @@ class CarbonChain:
         now = round_.now
         silent = silent_of(source, zones)
         past: list[str] = []
-        since = now - _REREAD_H * _HOUR_S
+        since = now - _REREAD_H * HOUR_S
         for zone in dict.fromkeys((*values, *silent)):
             value, known = values.get(zone), self._outlook.observed.get(zone)
             if value is not None and value.kind not in _OBSERVED:
                 continue
             last = -math.inf if known is None else known.observed_at
             newest = now if zone in silent or value is None else value.observed_at
-            if newest - last > _HOUR_S:
+            if newest - last > HOUR_S:
                 since = min(since, last)
             elif now - self._reread_at.get(zone, -math.inf) < _REREAD_S:
                 continue
             past.append(zone)
         if not past:
             return
-        hours = math.ceil(min(_HISTORY_H, (now - since) / _HOUR_S + 1))
+        hours = math.ceil(min(_HISTORY_H, (now - since) / HOUR_S + 1))
         history, name = source.history, f"{source.name} history"
         answer = await round_.call(
             source, name, Want.HISTORY, lambda: history(past, now, hours), past
@@ -307,14 +307,14 @@ class CarbonChain:
                     self._fed[zone] = value.observed_at
                     new.append(value)
                 else:
-                    revised.add(math.ceil(value.observed_at / _HOUR_S) - 1)
+                    revised.add(math.ceil(value.observed_at / HOUR_S) - 1)
             if len(values) > 1:
                 self._forecaster.learn(zone, new)
             elif new:
                 self._forecaster.observe(zone, new[0])
         for hour in sorted(revised):
             # Whole hours only: a part of one does not stand for it.
-            mean = self.revisions.mean(zone, hour * _HOUR_S)
+            mean = self.revisions.mean(zone, hour * HOUR_S)
             if mean is not None:
                 self._forecaster.observe(zone, mean)
 
@@ -341,7 +341,7 @@ class CarbonChain:
     ) -> None:  # fmt: skip
         """Score what was forecast by what was observed since, and note what is forecast now."""
         now = round_.now
-        start = math.floor(now / _HOUR_S) * _HOUR_S
+        start = math.floor(now / HOUR_S) * HOUR_S
         for zone in zones:
             for hour in combiner.awaiting(zone, now) if zone in round_.news else ():
                 observed = self.revisions.mean(zone, hour)

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from router.model import Forecast, Intensity, Kind, require_same_signal
+from router.units import HOUR_S
 
-_HOUR_S: Final = 3600.0
 # A slot that ends `lead` hours after the hour of issue; each stands for the leads up to it.
 LEADS_H: Final = (1, 3, 6, 12, 24, 48, 96)
 # Of 1, 2 and 4 the best, or level with it, at every lead on three grids (published day-ahead
@@ -36,7 +36,7 @@ EVIDENCE: Final = 24
 # Errors remembered: a week, against weather that lasts for days.
 MEMORY: Final = 168
 # What was said of an hour that nobody reports is forgotten after this.
-_GIVE_UP_S: Final = 48 * _HOUR_S
+_GIVE_UP_S: Final = 48 * HOUR_S
 
 Slots = Sequence[Intensity | None]
 
@@ -110,7 +110,7 @@ class Combiner:
             theirs, ours, both = _at(published, ahead), _at(own, ahead), _at(mixed, ahead)
             if theirs is not None and ours is not None and both is not None:
                 said = _Said(theirs.g_per_kwh, ours.g_per_kwh, both.g_per_kwh)
-                zone.said[start + ahead * _HOUR_S, place] = said
+                zone.said[start + ahead * HOUR_S, place] = said
 
     def awaiting(self, grid_zone: str, now: float) -> list[float]:
         """Starts of the hours that ended by ``now`` and were forecast but not yet scored."""
@@ -119,7 +119,7 @@ class Combiner:
             return []
         for hour, place in [key for key in zone.said if key[0] < now - _GIVE_UP_S]:
             del zone.said[hour, place]
-        return sorted({hour for hour, _ in zone.said if hour + _HOUR_S <= now})
+        return sorted({hour for hour, _ in zone.said if hour + HOUR_S <= now})
 
     def score(self, grid_zone: str, hour: float, g_per_kwh: float) -> None:
         """The hour that starts at ``hour`` was observed."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from router.carbon.chain.combine import Combiner, Slots, own_slots
 from router.carbon.chain.resample import hourly
@@ -19,8 +18,7 @@ from router.carbon.chain.roles import AnnualMeans, SlotSource
 from router.contract import Forecaster
 from router.errors import MissingIntensityError
 from router.model import Forecast, Intensity, Kind
-
-_HOUR_S: Final = 3600.0
+from router.units import HOUR_S
 
 
 class Outlook:
@@ -54,7 +52,7 @@ class Outlook:
     def take(self, zone: str, value: Intensity, now: float) -> None:
         """A reading that is no observation."""
         if value.kind is Kind.FORECAST:
-            self._forecast_now[zone] = (math.floor(now / _HOUR_S), value)
+            self._forecast_now[zone] = (math.floor(now / HOUR_S), value)
         else:
             self._flat[zone, value.kind] = value
 
@@ -77,7 +75,7 @@ class Outlook:
                 ]
             layers.append(published)
         hour, read = self._forecast_now.get(zone, (0, None))
-        layers.append([read if hour == start / _HOUR_S else None])
+        layers.append([read if hour == start / HOUR_S else None])
         layers.append(own)
         if any(all(_at(layer, i) is None for layer in layers) for i in range(hours)):
             below, above = self._widths(zone, now)
@@ -105,7 +103,7 @@ class Outlook:
     def _current(self, zone: str, now: float) -> Intensity | None:
         """An observed value whose slot contains ``now``."""
         observed = self.observed.get(zone)
-        if observed is not None and now < observed.observed_at <= now + _HOUR_S:
+        if observed is not None and now < observed.observed_at <= now + HOUR_S:
             return observed
         return None
 
@@ -119,8 +117,8 @@ class Outlook:
         observed = self.observed.get(zone)
         if observed is None or observed.age_s(now) > self._nowcast_max_age_s:
             return ()
-        begin = min(math.floor(observed.observed_at / _HOUR_S) * _HOUR_S, start)
-        passed = round((start - begin) / _HOUR_S)
+        begin = min(math.floor(observed.observed_at / HOUR_S) * HOUR_S, start)
+        passed = round((start - begin) / HOUR_S)
         try:
             forecast = self._forecaster.forecast(zone, begin, passed + hours)
         except MissingIntensityError:
@@ -137,8 +135,8 @@ class Outlook:
             return 0.0, 0.0
         known = self._last_widths.get(zone)
         if known is None or known[0] != observed.observed_at:
-            begin = math.floor(observed.observed_at / _HOUR_S) * _HOUR_S
-            hours = math.floor(self._nowcast_max_age_s / _HOUR_S) + 1
+            begin = math.floor(observed.observed_at / HOUR_S) * HOUR_S
+            hours = math.floor(self._nowcast_max_age_s / HOUR_S) + 1
             try:
                 met = own_slots(self._forecaster.forecast(zone, begin, hours), begin)
             except MissingIntensityError:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from router.model import Forecast, Intensity, Kind
-
-_HOUR_S: Final = 3600.0
+from router.units import HOUR_S
 
 
 def hourly(
@@ -26,12 +24,12 @@ def hourly(
     """
     found: list[Intensity | None] = []
     for ahead in range(hours):
-        begin = (start + ahead * _HOUR_S - forecast.start) / forecast.step_s
-        low, high = math.floor(begin), math.ceil(begin + _HOUR_S / forecast.step_s)
+        begin = (start + ahead * HOUR_S - forecast.start) / forecast.step_s
+        low, high = math.floor(begin), math.ceil(begin + HOUR_S / forecast.step_s)
         parts = forecast.slots[max(low, 0) : max(high, 0)]
         if not parts or any(part.expires_at <= now for part in parts):
             found.append(None)
-        elif observed is not None and start + ahead * _HOUR_S < now and high - low > 1:
+        elif observed is not None and start + ahead * HOUR_S < now and high - low > 1:
             known = _with_elapsed(forecast, range(low, high), now, observed)
             found.append(_mean(known, [p.expires_at for p in parts]))
         else:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from router.model import Intensity, Kind, require_same_signal
+from router.units import HOUR_S
 
-_HOUR_S: Final = 3600.0
-KEEP_S: Final = 10 * 24 * _HOUR_S
+KEEP_S: Final = 10 * 24 * HOUR_S
 # Ten days of five-minute values.
 MAX_SLOTS: Final = 2880
 
@@ -135,7 +135,7 @@ class Revisions:
 
     def mean(self, grid_zone: str, start: float) -> Intensity | None:
         """The hour that starts at ``start`` as one observation; None unless all of it is known."""
-        hour = self.settled(grid_zone, start, start + _HOUR_S)
+        hour = self.settled(grid_zone, start, start + HOUR_S)
         slots = [slot.best for slot in self.slots(grid_zone) if slot.best.observed_at > start]
         if hour is None or not slots:
             return None
@@ -146,7 +146,7 @@ class Revisions:
             signal=slots[0].signal,
             kind=hour.kind,
             source=slots[0].source,
-            observed_at=start + _HOUR_S,
+            observed_at=start + HOUR_S,
             expires_at=slots[0].expires_at,
         )
 
@@ -157,7 +157,7 @@ class Revisions:
         spans = [
             (slots[stop], stop - step_s[slots[stop].best.source])
             for stop in sorted(slots)
-            if start < stop < end + _HOUR_S
+            if start < stop < end + HOUR_S
         ]
         return [(slot, begin) for slot, begin in spans if begin < end]
 
@@ -171,11 +171,11 @@ class Revisions:
         steps: dict[str, float] = {}
         slots = self._zones.get(grid_zone, {})
         for stop in sorted(slots):
-            if not start - 6 * _HOUR_S < stop < end + 6 * _HOUR_S:
+            if not start - 6 * HOUR_S < stop < end + 6 * HOUR_S:
                 continue
             source = slots[stop].best.source
             gap = stop - last.get(source, -math.inf)
-            steps[source] = min(steps.get(source, _HOUR_S), gap)
+            steps[source] = min(steps.get(source, HOUR_S), gap)
             last[source] = stop
         return steps
 

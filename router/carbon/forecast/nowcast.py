@@ -22,8 +22,8 @@ from router.carbon.forecast.regressions import REACH_H
 from router.carbon.forecast.zone import ZoneModel
 from router.errors import MissingIntensityError, MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
+from router.units import HOUR_S
 
-_HOUR_S: Final = 3600.0
 _LOW, _HIGH = LEVELS.index(0.05), LEVELS.index(0.95)
 # Signals that come near 0 are forecast as log(g + offset); life-cycle factors never do.
 OFFSET_G: Final = {Factors.LIFECYCLE: 0.0, Factors.DIRECT: 10.0, Factors.NONE: 10.0}
@@ -69,7 +69,7 @@ class Nowcast:
         """
         if not past:
             return
-        faded = past[-1].observed_at - _LEARN_BACK_H * _HOUR_S
+        faded = past[-1].observed_at - _LEARN_BACK_H * HOUR_S
         for value in past:
             hour = _hour(value)
             issue = hour % _LEARN_EVERY_H == 0
@@ -113,7 +113,7 @@ class Nowcast:
         if hour == model.newest_h and (zone.readings > 1 or not newest):
             return
         # Part of an hour does not stand for it, and a finer series is not revised reading by one.
-        whole = intensity.observed_at % _HOUR_S == 0.0
+        whole = intensity.observed_at % HOUR_S == 0.0
         if whole and model.value(hour) != intensity.g_per_kwh:
             model.observe(hour, intensity.g_per_kwh)
             zone.last = intensity if newest else zone.last
@@ -125,7 +125,7 @@ class Nowcast:
         as what it is made of. Raises MissingIntensityError when nothing was observed by ``now``.
         """
         zone = self._zones.get(grid_zone)
-        first_h = math.floor(now / _HOUR_S)
+        first_h = math.floor(now / HOUR_S)
         if zone is None or zone.model.newest_h > first_h:
             raise MissingIntensityError(f"grid zone {grid_zone}: nothing observed by {now:.0f}")
         lead_h = np.arange(first_h, first_h + horizon_h) - zone.model.newest_h
@@ -145,7 +145,7 @@ class Nowcast:
             )
             for value, bottom, top in zip(values.tolist(), low.tolist(), high.tolist(), strict=True)
         )
-        return Forecast(grid_zone, first_h * _HOUR_S, _HOUR_S, slots)
+        return Forecast(grid_zone, first_h * HOUR_S, HOUR_S, slots)
 
 
 def usual_of(
@@ -156,7 +156,7 @@ def usual_of(
         return None
 
     def usual(first_h: int, count: int) -> Array:
-        slots = prior.slots(grid_zone, first_h * _HOUR_S, count)
+        slots = prior.slots(grid_zone, first_h * HOUR_S, count)
         return np.array([slot.g_per_kwh for slot in slots])
 
     return usual
@@ -170,7 +170,7 @@ def widened(lead_h: NDArray[np.int64]) -> Array:
 
 def _hour(intensity: Intensity) -> int:
     """A slot that ends on the hour belongs to the hour before."""
-    return math.ceil(intensity.observed_at / _HOUR_S) - 1
+    return math.ceil(intensity.observed_at / HOUR_S) - 1
 
 
 def _band(zone: _Zone, lead_h: NDArray[np.int64]) -> tuple[Array, Array, Array]:

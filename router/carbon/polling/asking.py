@@ -29,13 +29,12 @@ from router.errors import (
     ProviderUnavailableError,
 )
 from router.model import Forecast, Intensity, Kind
+from router.units import DAY_S, HOUR_S
 
-_HOUR_S: Final = 3600.0
-_DAY_S: Final = 24 * _HOUR_S
 _LISTEN: Final = (Want.LATEST, Want.HISTORY)
 _OBSERVED: Final = (Kind.MEASURED, Kind.ESTIMATED)
 # Between two lines of the log on rows that a provider's answers lose; the metric has all of them.
-_LINE_S: Final = _HOUR_S
+_LINE_S: Final = HOUR_S
 
 _log = logging.getLogger(__name__)
 
@@ -58,9 +57,9 @@ class PollTimes(NamedTuple):
     call_s: float = 10.0
     round_s: float = 20.0
     retry_s: tuple[float, float] = (60.0, 900.0)
-    refused_s: float = 6 * _HOUR_S
-    forecast_s: float = 3 * _HOUR_S
-    history_s: float = 6 * _HOUR_S
+    refused_s: float = 6 * HOUR_S
+    forecast_s: float = 3 * HOUR_S
+    history_s: float = 6 * HOUR_S
     reread_h: int = 48
     concurrent: int = 4
 
@@ -213,7 +212,7 @@ class Asker:
             raise NoDataError(f"{self.name}: no forecast for {zone}")
         if want in _LISTEN and not reading.observed:
             raise NoDataError(f"{self.name}: no value for {zone}")
-        reach_s = max(_HOUR_S, self._provider.publishes_every_s)
+        reach_s = max(HOUR_S, self._provider.publishes_every_s)
         for value in reading.observed:
             if value.signal != self.signal:
                 raise DataError(f"{self.name}: {zone} answered in {'/'.join(value.signal)}")
@@ -256,7 +255,7 @@ class Asker:
         if want is Want.HISTORY:
             self._heard(want, zone, now)
         elif before is not None and Want.HISTORY in self.wants:
-            step_s = min(_HOUR_S, self._provider.publishes_every_s)
+            step_s = min(HOUR_S, self._provider.publishes_every_s)
             after = [v.observed_at for v in observed if v.observed_at > before.observed_at]
             if after and min(after) - before.observed_at > 1.5 * step_s:
                 self._hasten_history(zone, now)
@@ -297,7 +296,7 @@ class Asker:
         if isinstance(error, ProviderBusyError | CallBudgetError):
             told_s = error.retry_after_s
             # Told so much too long a time, we would be silent for ever.
-            self._rest.wait(wait_s if told_s is None else min(told_s, _DAY_S), now)
+            self._rest.wait(wait_s if told_s is None else min(told_s, DAY_S), now)
             # Nothing is wrong with the zone: first in line when the source is asked again.
             plan.due_at = now
             if told_s is None:

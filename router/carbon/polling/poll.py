@@ -23,8 +23,8 @@ from router.carbon.providers.holes import is_stated
 from router.carbon.providers.provider import Provider, Want
 from router.contract import Rng
 from router.model import Forecast, Intensity
+from router.units import HOUR_S
 
-_HOUR_S: Final = 3600.0
 # For the state store, beyond the calls of one refresh.
 _STORE_S: Final = 5.0
 _TIMES: Final = PollTimes()
@@ -100,7 +100,7 @@ class PolledSource:
         """The latest word on each slot of the last ``hours``, oldest first."""
         await self._poll(Want.HISTORY, grid_zones, now, hours)
         known = self._asker.known
-        past = {zone: known.since(zone, now - hours * _HOUR_S) for zone in grid_zones}
+        past = {zone: known.since(zone, now - hours * HOUR_S) for zone in grid_zones}
         return {zone: values for zone, values in past.items() if values}
 
     async def forecast(
@@ -206,8 +206,8 @@ def _ahead(issue: Forecast, now: float, horizon_h: int) -> Forecast | None:
     """``issue`` from the hour containing ``now`` on; None when it ends before ``now``."""
     if issue.start + len(issue.slots) * issue.step_s <= now:
         return None
-    hour = now // _HOUR_S * _HOUR_S
+    hour = now // HOUR_S * HOUR_S
     first = max(0, math.floor((hour - issue.start) / issue.step_s))
-    stop = math.ceil((now + horizon_h * _HOUR_S - issue.start) / issue.step_s)
+    stop = math.ceil((now + horizon_h * HOUR_S - issue.start) / issue.step_s)
     slots = issue.slots[first : max(stop, first + 1)]
     return Forecast(issue.grid_zone, issue.start + first * issue.step_s, issue.step_s, slots)

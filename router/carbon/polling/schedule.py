@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-_HOUR_S: Final = 3600.0
 # The lag is known well enough at this part of the interval between publications.
 TOLERANCE: Final = 1 / 12
 # How much of the interval is forgotten at each publication, so that an earlier one is found.

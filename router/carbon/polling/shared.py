@@ -27,11 +27,12 @@ from router.carbon.polling.codec import (
 from router.contract import Rng, StateStore
 from router.errors import DataError
 from router.model import Forecast, Intensity, Signal
+from router.units import DAY_S, HOUR_S
 
 # What was read outlives an outage of all gateways over a weekend.
-_KEEP_S: Final = 3 * 24 * 3600.0
+_KEEP_S: Final = 3 * DAY_S
 # A wish is repeated as long as somebody has it.
-_WISH_S: Final = 3600.0
+_WISH_S: Final = HOUR_S
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")

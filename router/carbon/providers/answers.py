@@ -9,6 +9,8 @@ and cannot be a key.
 
 from __future__ import annotations
 
+import email.utils
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -19,6 +21,7 @@ from router.carbon.providers.provider import Reading
 from router.carbon.providers.rows import Fault, RowReader
 from router.errors import ProviderAnswerError, ProviderError, ProviderRowError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
+from router.units import DAY_S
 
 # What an hour of a grid can have, g/kWh. Over: twice the highest figure for coal (910, IPCC AR5 WG3
 # Annex III, Table A.III.2), so another unit or a slip. Life-cycle below 1: less than any plant's
@@ -27,6 +30,7 @@ MOST_G_PER_KWH: Final = 2_000.0
 LEAST_LIFECYCLE_G_PER_KWH: Final = 1.0
 # A provider's clock may run ahead of ours by this much.
 SKEW_S: Final = 300.0
+_LONGEST_RETRY_S: Final = DAY_S
 
 
 def mapping(value: Any, where: str, what: str) -> Mapping[str, Any]:
@@ -168,3 +172,20 @@ async def fetch_each(
 
 def _type(value: Any) -> str:
     return "null" if value is None else type(value).__name__
+
+
+def retry_after_s(header: str, now: float) -> float | None:
+    """Seconds to wait by a Retry-After header, in seconds or as an HTTP date; None if neither.
+
+    At most a day: a longer wait is taken for a mistake.
+    """
+    header = header.strip()
+    try:
+        if header.replace(".", "", 1).isdecimal():
+            after_s = float(header)
+        else:
+            when = email.utils.parsedate_to_datetime(header)
+            after_s = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return min(max(after_s, 0.0), _LONGEST_RETRY_S) if math.isfinite(after_s) else None

@@ -10,6 +10,7 @@ from typing import Final
 
 from router.errors import ProviderAnswerError
 from router.model import Basis, Intensity, Kind, Signal
+from router.units import DAY_S, HOUR_S
 
 # Forecast: 90 % quantile of the relative error of published day-ahead forecasts, six grids,
 # 2021-H2 (DACF). Estimated: no published error is at hand; as for a value 3 h old (persistence
@@ -18,8 +19,7 @@ RELATIVE_HALF_WIDTH: Final = {Kind.MEASURED: 0.0, Kind.ESTIMATED: 0.15, Kind.FOR
 
 # Beyond a day a forecast is taken to widen as persistence does: MAPE 9.8 % at 24 h, 15 % at 96 h
 # (11 grids, 2021).
-_DAY_S: Final = 24 * 3600.0
-_FAR_S: Final = 96 * 3600.0
+_FAR_S: Final = 96 * HOUR_S
 _FAR_GROWTH: Final = 15.0 / 9.8
 
 # A marginal rate is a model's answer to what cannot be observed, and steps from one plant type to
@@ -36,8 +36,8 @@ def half_width_g(g_per_kwh: float, signal: Signal, kind: Kind, lead_s: float = 0
     Raises KeyError for a kind that no provider publishes (climatology, annual mean).
     """
     relative = RELATIVE_HALF_WIDTH[kind]
-    if kind is Kind.FORECAST and lead_s > _DAY_S:
-        share = (min(lead_s, _FAR_S) - _DAY_S) / (_FAR_S - _DAY_S)
+    if kind is Kind.FORECAST and lead_s > DAY_S:
+        share = (min(lead_s, _FAR_S) - DAY_S) / (_FAR_S - DAY_S)
         relative *= 1.0 + share * (_FAR_GROWTH - 1.0)
     if signal.basis is Basis.MARGINAL:
         return max(g_per_kwh * relative * _MARGINAL_FACTOR, MARGINAL_LEAST_HALF_WIDTH_G)

@@ -11,34 +11,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+from pydantic import Field
 
 from router.carbon.providers.answers import SKEW_S, listed, mapping
-from router.carbon.providers.fuel_mix import (
-    MOST_MW,
-    UNNAMED_SHARE,
-    Fuel,
-    FuelFactors,
-    observed,
-    slots_of,
-)
+from router.carbon.providers.fuel_mix import MOST_MW, Fuel, FuelFactors, observed, slots_of
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import Fault, RowReader
+from router.carbon.providers.schema import KeyedSchema, ProviderContext
 from router.carbon.providers.secrets import Secret, shown
+from router.config.fields import BaseUrl
+from router.config.live import LimitSchema, call_limits
 from router.errors import NoDataError, ProviderAnswerError, ProviderError, ProviderRowError
 from router.model import Factors
+from router.units import HOUR_S
 
 BASE_URL: Final = "https://api.eia.gov"
 
 _PATH: Final = "/v2/electricity/rto/fuel-type-data/data/"
-_HOUR_S: Final = 3600.0
 _PAGE_ROWS: Final = 5000
 # 17 fuels of five zones over 31 days fill 13.
 _MOST_PAGES: Final = 16
 # Enough to know what is usual, behind a publication that may be a day late.
 _WINDOW_H: Final = 48
 _LONGEST_HISTORY_H: Final = 31 * 24
-_LAG_S: Final = 24 * _HOUR_S
+_LAG_S: Final = 24 * HOUR_S
 _PERIOD = re.compile(r"\d{4}-\d\d-\d\dT\d\d", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d{1,12}(\.\d{0,40})?", re.ASCII)
 
@@ -72,7 +70,7 @@ class Eia:
 
     wants = frozenset({Want.LATEST, Want.HISTORY})
     zones_per_call = 5
-    publishes_every_s = _HOUR_S
+    publishes_every_s = HOUR_S
 
     def __init__(
         self,
@@ -81,12 +79,10 @@ class Eia:
         *,
         key: Secret,
         factors: Factors,
-        unnamed_share: float = UNNAMED_SHARE,
         name: str = "eia",
     ) -> None:
-        """``places``: per grid zone its respondent, as ``CISO``. ``unnamed_share``: of generation,
-        at most, from other and unknown fuels. Raises ConfigError for ``factors`` that are neither
-        life-cycle nor direct.
+        """``places``: per grid zone its respondent, as ``CISO``. Raises ConfigError for ``factors``
+        that are neither life-cycle nor direct.
         """
         self.name = name
         self._factors = FuelFactors.shipped(factors)
@@ -95,7 +91,6 @@ class Eia:
         self._http = http
         self._places = dict(places)
         self._key = key
-        self._unnamed_share = unnamed_share
 
     async def fetch(
         self, grid_zones: Sequence[str], want: Want, now: float, hours: int
@@ -127,11 +122,10 @@ class Eia:
             return report.reader.nothing("")
         try:
             values = observed(
-                slots_of(hours, _FUELS, _HOUR_S),
+                slots_of(hours, _FUELS, HOUR_S),
                 self._factors,
                 f"{self.name} (production-based)",
                 lag_s=_LAG_S,
-                unnamed_share=self._unnamed_share,
                 reader=report.reader,
             )
         except ProviderError as error:
@@ -146,7 +140,7 @@ class Eia:
             "api_key": self._key.reveal(),
             "frequency": "hourly",
             "data[0]": "value",
-            "start": self._hour(now - depth_h * _HOUR_S),
+            "start": self._hour(now - depth_h * HOUR_S),
             "sort[0][column]": "period",
             "sort[0][direction]": "desc",
             "sort[1][column]": "respondent",
@@ -243,7 +237,7 @@ class _Report:
         if (None, None) in doubtful:
             lost_fuels |= every
         return {
-            end - _HOUR_S: mix
+            end - HOUR_S: mix
             for end, mix in hours.items()
             if end not in lost_hours and lost_fuels <= mix.keys()
         }
@@ -291,3 +285,23 @@ def _mwh(value: Any) -> float | None:
     if not abs(value) <= MOST_MW:
         raise ProviderRowError("no hour's output in MWh", Fault.OUT_OF_RANGE, value)
     return float(value)
+
+
+class EiaSchema(KeyedSchema):
+    """EIA-930 by the EIA's API v2: US balancing authorities, from their generation by fuel."""
+
+    wants = Eia.wants
+
+    kind: Literal["eia"] = Field(description="selects this source")
+    base_url: BaseUrl = Field(default=BASE_URL, description="of the API")
+    limits: list[LimitSchema] = call_limits(1000, HOUR_S)
+
+    def build(self, context: ProviderContext) -> Eia:
+        """As in ``ProviderSchema``."""
+        return Eia(
+            context.http(self.base_url, self.limits),
+            context.zones,
+            key=context.secret("key"),
+            factors=context.signal.factors,
+            name=context.name,
+        )

@@ -8,8 +8,9 @@ are consumption-based (imports traced to where they were generated).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal
+
+from pydantic import Field
 
 from router.carbon.providers.answers import (
     SKEW_S,
@@ -25,10 +26,12 @@ from router.carbon.providers.answers import (
     stamp,
 )
 from router.carbon.providers.bands import with_band
-from router.carbon.providers.places import Coordinates, DataCentre
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import Fault, RowReader, usual_step_s
+from router.carbon.providers.schema import KeyedSchema, ProviderContext
 from router.carbon.providers.secrets import Secret, shown
+from router.config.fields import BaseUrl
+from router.config.live import LimitSchema, call_limits
 from router.errors import (
     ConfigError,
     NoDataError,
@@ -38,60 +41,46 @@ from router.errors import (
     ProviderRowError,
 )
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
-
-ElectricityMapsPlace: TypeAlias = str | Coordinates | DataCentre
-"""A zone's own name (``DE``, ``US-CAL-CISO``), or a point or cloud region that lies in one."""
-
-
-class Granularity(StrEnum):
-    """Length of a slot."""
-
-    FIVE_MINUTES = "5_minutes"
-    FIFTEEN_MINUTES = "15_minutes"
-    HOURLY = "hourly"
-
+from router.units import HOUR_S
 
 _STEP_S: Final = {"5_minutes": 300.0, "15_minutes": 900.0, "hourly": 3600.0}
-_HOUR_S: Final = 3600.0
+_GRANULARITY: Final = "hourly"
 # What a list may say of all its rows at once.
 _SHARED: Final = ("zone", "emissionFactorType", "temporalGranularity", "flowTraced")
 # What ``horizonHours`` takes.
 _HORIZONS_H: Final = (6, 24, 48, 72)
 # What ``history`` holds, and the longest hourly ``past-range``.
 _DAY_H: Final = 24
-_LONGEST_RANGE_S: Final = 240 * _HOUR_S
+_LONGEST_RANGE_S: Final = 240 * HOUR_S
 # The current slot is published at its start, as an estimate: two hours after its end there should
 # have been news twice. A forecast is issued every hour; after a day without one it is not used.
-_FRESH_S: Final = 2 * _HOUR_S
-_FORECAST_FRESH_S: Final = 24 * _HOUR_S
+_FRESH_S: Final = 2 * HOUR_S
+_FORECAST_FRESH_S: Final = 24 * HOUR_S
 # Slots are filled days ahead and updated until past; this long before its slot, a value that was
 # not updated since is an old forecast and no estimate.
-_FROZEN_S: Final = 6 * _HOUR_S
+_FROZEN_S: Final = 6 * HOUR_S
 
 
 class ElectricityMaps:
-    """A Provider. One call a zone and fetch; a history beyond a day takes one per ten days.
-
-    Keeps which zone a point or cloud region lies in, so that another one later is noticed.
-    """
+    """A Provider. One call a zone and fetch; a history beyond a day takes one per ten days."""
 
     zones_per_call = 1
     wants = frozenset(Want)
+    publishes_every_s = HOUR_S
 
     def __init__(
         self,
         http: Http,
-        places: Mapping[str, ElectricityMapsPlace],
+        places: Mapping[str, str],
         *,
         key: Secret,
         factors: Factors,
-        granularity: Granularity = Granularity.HOURLY,
         flow_traced: bool | None = None,
         name: str = "electricity_maps",
     ) -> None:
-        """``places``: per grid zone, whom to ask about. ``flow_traced``: v4 only, where True asks
-        for consumption-based figures as v3's are; None leaves it out. Raises ConfigError for
-        ``factors`` that are neither life-cycle nor direct.
+        """``places``: per grid zone its own name, as ``US-CAL-CISO``. ``flow_traced``: v4 only,
+        where True asks for consumption-based figures as v3's are; None leaves it out. Raises
+        ConfigError for ``factors`` that are neither life-cycle nor direct.
         """
         if factors not in (Factors.LIFECYCLE, Factors.DIRECT):
             fix = f"must be lifecycle or direct, not {factors}"
@@ -99,21 +88,16 @@ class ElectricityMaps:
         self.name = name
         self.signal = Signal(Basis.AVERAGE, factors)
         self.grid_zones = frozenset(places)
-        self.publishes_every_s = _STEP_S[granularity]
         self._http = http
         self._places = dict(places)
         self._key = key
-        self._granularity = granularity
         self._flow_traced = flow_traced
-        self._answered_as: dict[str, str] = {}
         self._day_only: set[str] = set()
 
     async def fetch(
         self, grid_zones: Sequence[str], want: Want, now: float, hours: int
     ) -> Mapping[str, Reading | ProviderError]:
-        """As in ``Provider``. A history beyond a day is hourly, and on plans that do not sell it
-        the last day.
-        """
+        """As in ``Provider``. A history is of the last day on plans that do not sell more."""
         return await fetch_each(grid_zones, lambda zone: self._read(zone, want, now, hours))
 
     async def _read(self, grid_zone: str, want: Want, now: float, hours: int) -> Reading:
@@ -125,7 +109,7 @@ class ElectricityMaps:
             return Reading((), forecast, reader.dropped)
         found: list[Any]
         if want is Want.LATEST:
-            found = [await self._get(grid_zone, "latest", self._granularity)]
+            found = [await self._get(grid_zone, "latest")]
         else:
             found = await self._history(grid_zone, now, hours)
         return Reading(self._observed(grid_zone, found, now, reader), None, reader.dropped)
@@ -137,7 +121,7 @@ class ElectricityMaps:
                 return await self._past_range(grid_zone, now, hours)
             except ProviderRefusedError:
                 refused = True
-        found = await self._rows(grid_zone, "history", "history", self._granularity)
+        found = await self._rows(grid_zone, "history", "history")
         if refused:
             # The key is good, so its plan sells the last day alone.
             self._day_only.add(grid_zone)
@@ -145,19 +129,16 @@ class ElectricityMaps:
 
     async def _past_range(self, grid_zone: str, now: float, hours: int) -> list[Any]:
         found: list[Any] = []
-        start = (now // _HOUR_S - hours) * _HOUR_S
-        for begin, end in spans(start, (now // _HOUR_S + 1) * _HOUR_S, _LONGEST_RANGE_S):
+        start = (now // HOUR_S - hours) * HOUR_S
+        for begin, end in spans(start, (now // HOUR_S + 1) * HOUR_S, _LONGEST_RANGE_S):
             span = {"start": iso(begin), "end": iso(end)}
-            found += await self._rows(grid_zone, "past-range", "data", Granularity.HOURLY, **span)
+            found += await self._rows(grid_zone, "past-range", "data", **span)
         return found
 
-    async def _rows(
-        self, grid_zone: str, what: str, key: str, granularity: Granularity, **params: str
-    ) -> list[Any]:
+    async def _rows(self, grid_zone: str, what: str, key: str, **params: str) -> list[Any]:
         """The rows of one answer, each with what is stated once for all of them."""
-        answer = await self._get(grid_zone, what, granularity, **params)
+        answer = await self._get(grid_zone, what, **params)
         shared = {name: answer[name] for name in _SHARED if answer.get(name) is not None}
-        shared.setdefault("temporalGranularity", granularity.value)
         found = listed(answer.get(key), self._where(grid_zone), key)
         return [_completed(row, shared) if isinstance(row, dict) else row for row in found]
 
@@ -178,7 +159,7 @@ class ElectricityMaps:
                 text = f"{where}: the value is for a time to come"
                 raise ProviderRowError(text, Fault.MISPLACED)
             if _updated_at(row, where, start) < start - _FROZEN_S:
-                late_h = _FROZEN_S / _HOUR_S
+                late_h = _FROZEN_S / HOUR_S
                 text = f"{where}: the value was last updated over {late_h:g} h before its time"
                 raise ProviderRowError(text, Fault.MISPLACED)
             value = self._intensity(row, where, start)
@@ -211,9 +192,7 @@ class ElectricityMaps:
         self, grid_zone: str, now: float, hours: int, reader: RowReader
     ) -> Forecast:
         horizon_h = next((h for h in _HORIZONS_H if h >= hours), _HORIZONS_H[-1])
-        answer = await self._get(
-            grid_zone, "forecast", self._granularity, horizonHours=str(horizon_h)
-        )
+        answer = await self._get(grid_zone, "forecast", horizonHours=str(horizon_h))
         where = reader.where
         self._verify_tracing(where, answer)
         if answer.get("emissionFactorType") is not None:
@@ -239,13 +218,11 @@ class ElectricityMaps:
         issue = Issue(self.name, self.signal, step_s, issued_at, _FORECAST_FRESH_S)
         return published_forecast(grid_zone, series, issue, now, reader)
 
-    async def _get(
-        self, grid_zone: str, what: str, granularity: Granularity, **params: str
-    ) -> Mapping[str, Any]:
+    async def _get(self, grid_zone: str, what: str, **params: str) -> Mapping[str, Any]:
         asked = {
-            **_locator(self._places[grid_zone]),
+            "zone": self._places[grid_zone],
             "emissionFactorType": self.signal.factors.value,
-            "temporalGranularity": granularity.value,
+            "temporalGranularity": _GRANULARITY,
             # Else a zone unknown to it is answered with that of our own IP address.
             "disableCallerLookup": "true",
             **params,
@@ -268,17 +245,14 @@ class ElectricityMaps:
         return found
 
     def _verify_zone(self, grid_zone: str, answered: Any) -> None:
-        where, place = self._where(grid_zone), self._places[grid_zone]
+        where, expected = self._where(grid_zone), self._places[grid_zone]
         if not isinstance(answered, str) or not answered:
             raise ProviderAnswerError(f"{where}: does not say for which zone it answers")
-        expected = place if isinstance(place, str) else self._answered_as.get(grid_zone, answered)
         if answered != expected:
             raise ProviderAnswerError(
                 f"{where}: answered for zone {shown(answered, self._key)}, expected "
                 f"{shown(expected, self._key)}"
             )
-        if not isinstance(place, str):
-            self._answered_as[grid_zone] = answered
 
     def _verify_factors(self, where: str, answered: Any) -> None:
         if answered != self.signal.factors.value:
@@ -309,16 +283,31 @@ def _completed(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Mapping[str
     return {**shared, **{name: cell for name, cell in row.items() if cell is not None}}
 
 
-def _locator(place: ElectricityMapsPlace) -> dict[str, str]:
-    match place:
-        case Coordinates(lat, lon):
-            return {"lat": f"{lat:.6f}", "lon": f"{lon:.6f}"}
-        case DataCentre(provider, region):
-            return {"dataCenterProvider": provider, "dataCenterRegion": region}
-        case _:
-            return {"zone": place}
-
-
 def _updated_at(row: Mapping[str, Any], where: str, otherwise: float) -> float:
     updated = row.get("updatedAt")
     return otherwise if updated is None else stamp(updated, where, "updatedAt")
+
+
+class ElectricityMapsSchema(KeyedSchema):
+    """Electricity Maps: over 200 grid zones, measured, estimated and forecast."""
+
+    kind: Literal["electricity_maps"] = Field(description="selects this source")
+    api: Literal["v3", "v4"] = Field(default="v4", description="version of the API")
+    base_url: BaseUrl = Field(
+        default="https://api.electricitymaps.com", description="without the version"
+    )
+    limits: list[LimitSchema] = call_limits(
+        100, HOUR_S, "calls it may get; your plan may allow more"
+    )
+
+    def build(self, context: ProviderContext) -> ElectricityMaps:
+        """As in ``ProviderSchema``."""
+        return ElectricityMaps(
+            context.http(f"{self.base_url}/{self.api}", self.limits),
+            context.zones,
+            key=context.secret("key"),
+            factors=context.signal.factors,
+            # v3 is always consumption-based; v4 is on request, and both must mean the same.
+            flow_traced=True if self.api == "v4" else None,
+            name=context.name,
+        )

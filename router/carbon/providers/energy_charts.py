@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+from pydantic import Field
 
 from router.carbon.providers.answers import (
     SKEW_S,
@@ -28,6 +30,9 @@ from router.carbon.providers.answers import (
 from router.carbon.providers.bands import with_band
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import RowReader, usual_step_s
+from router.carbon.providers.schema import ProviderContext, ProviderSchema
+from router.config.fields import BaseUrl
+from router.config.live import LimitSchema, call_limits
 from router.errors import (
     ConfigError,
     NoDataError,
@@ -35,15 +40,15 @@ from router.errors import (
     ProviderError,
 )
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
+from router.units import HOUR_S
 
 BASE_URL: Final = "https://api.energy-charts.info"
 
-_HOUR_S: Final = 3600.0
 _FIGURES: Final = ("co2eq", "co2eq_forecast")
 _STEPS_S: Final = (900.0, 1800.0, 3600.0)
 # Grid operators report within some hours; two hours later there should have been news.
-_FRESH_S: Final = 4 * _HOUR_S
-_FORECAST_FRESH_S: Final = 24 * _HOUR_S
+_FRESH_S: Final = 4 * HOUR_S
+_FORECAST_FRESH_S: Final = 24 * HOUR_S
 _LONGEST_HISTORY_H: Final = 31 * 24
 
 
@@ -111,7 +116,7 @@ class EnergyCharts:
     ) -> tuple[Intensity, ...]:
         depth_h = min(max(hours, 1), _LONGEST_HISTORY_H)
         asked = {
-            "start": _minute(now - depth_h * _HOUR_S, reader.where),
+            "start": _minute(now - depth_h * HOUR_S, reader.where),
             "end": _minute(now, reader.where),
         }
         answer = await self._get(grid_zone, asked)
@@ -145,7 +150,7 @@ class EnergyCharts:
     ) -> Forecast:  # fmt: skip
         # It begins where values end, which is when it was made; what it said of this hour before
         # that is kept, and no older part.
-        hour = now // _HOUR_S * _HOUR_S
+        hour = now // HOUR_S * HOUR_S
         found = series.forecast
         ahead = {start: value for start, value in found.items() if start >= hour} or found
         issued_at = min(min(found), now) if found else None
@@ -200,3 +205,23 @@ def _minute(when: float, where: str) -> str:
         return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%MZ")
     except (ValueError, OverflowError, OSError):
         raise NoDataError(f"{where}: {when:g} is no time to ask for") from None
+
+
+class EnergyChartsSchema(ProviderSchema):
+    """energy-charts.info of Fraunhofer ISE: Germany and neighbours, keyless."""
+
+    kind: Literal["energy_charts"] = Field(description="selects this source")
+    factors: Literal["lifecycle", "direct"] = Field(
+        description="what its figures are taken to count: it does not say, so you decide"
+    )
+    base_url: BaseUrl = Field(default=BASE_URL, description="of the API")
+    limits: list[LimitSchema] = call_limits(120, HOUR_S)
+
+    def published_signal(self) -> Signal:
+        """As in ``LiveSchema``."""
+        return Signal(Basis.AVERAGE, Factors(self.factors))
+
+    def build(self, context: ProviderContext) -> EnergyCharts:
+        """As in ``ProviderSchema``."""
+        http = context.http(self.base_url, self.limits)
+        return EnergyCharts(http, context.zones, factors=Factors(self.factors), name=context.name)

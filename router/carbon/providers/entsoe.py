@@ -12,24 +12,22 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, Literal
 from xml.parsers import expat
+
+from pydantic import Field
 
 from router.carbon.providers.answers import fetch_each
 from router.carbon.providers.budget import CallBudget
 from router.carbon.providers.entsoe_points import mark_lost
 from router.carbon.providers.entsoe_transport import Transport
-from router.carbon.providers.fuel_mix import (
-    MOST_MW,
-    UNNAMED_SHARE,
-    Fuel,
-    FuelFactors,
-    observed,
-    slots_of,
-)
+from router.carbon.providers.fuel_mix import MOST_MW, Fuel, FuelFactors, observed, slots_of
 from router.carbon.providers.provider import Reading, Want
 from router.carbon.providers.rows import RowReader
+from router.carbon.providers.schema import KeyedSchema, ProviderContext
 from router.carbon.providers.secrets import Secret, shown
+from router.config.fields import BaseUrl
+from router.config.live import LimitSchema, call_limits
 from router.contract import Clock
 from router.errors import (
     CallBudgetError,
@@ -40,14 +38,14 @@ from router.errors import (
 )
 from router.extras import need
 from router.model import Factors
+from router.units import HOUR_S
 
 BASE_URL: Final = "https://web-api.tp.entsoe.eu/api"
 
-_HOUR_S: Final = 3600.0
 _WINDOW_H: Final = 30
 _LONGEST_HISTORY_H: Final = 31 * 24
 # Due an hour after the hour (Regulation (EU) 543/2013), in practice some later.
-_LAG_S: Final = 3 * _HOUR_S
+_LAG_S: Final = 3 * HOUR_S
 _UNIT = re.compile(r"<quantity_Measure_Unit\.name[^>]*>\s*([^<\s]*)", re.ASCII)
 _DOMAIN = re.compile(r"<(?:in|out)BiddingZone_Domain\.mRID[^>]*>\s*([^<\s]+)\s*</", re.ASCII)
 
@@ -86,7 +84,7 @@ class Entsoe:
 
     wants = frozenset({Want.LATEST, Want.HISTORY})
     zones_per_call = 1
-    publishes_every_s = _HOUR_S
+    publishes_every_s = HOUR_S
 
     def __init__(
         self,
@@ -98,15 +96,13 @@ class Entsoe:
         budget: CallBudget | None = None,
         timeout_s: float = 10.0,
         base_url: str = BASE_URL,
-        unnamed_share: float = UNNAMED_SHARE,
         name: str = "entsoe",
     ) -> None:
         """``places``: per grid zone the name of its Area in entsoe-py, as ``DE_LU`` or ``SE_3``.
 
         ``budget``: limits on calls, on the monotonic clock; ENTSO-E allows 400 a minute.
-        ``unnamed_share``: of generation, at most, from other and unknown types. Raises ConfigError
-        when entsoe-py is not installed, for an area that it does not know, and for ``factors``
-        that are neither life-cycle nor direct.
+        Raises ConfigError when entsoe-py is not installed, for an area that it does not know, and
+        for ``factors`` that are neither life-cycle nor direct.
         """
         self.name = name
         self._factors = FuelFactors.shipped(factors)
@@ -115,7 +111,6 @@ class Entsoe:
         self._areas = _areas(places, f"carbon source {name}")
         self._budget = budget or CallBudget()
         self._clock = clock
-        self._unnamed_share = unnamed_share
         self._transport = Transport(base_url, key, timeout_s, clock, name)
 
     async def fetch(
@@ -140,14 +135,13 @@ class Entsoe:
         reports = await asyncio.to_thread(self._reports, area, now, depth_h, reader)
         if not reports and reader.dropped:
             raise reader.nothing("")
-        slots = slots_of({s: r for s, r in reports.items() if s < now}, _FUELS, _HOUR_S)
+        slots = slots_of({s: r for s, r in reports.items() if s < now}, _FUELS, HOUR_S)
         try:
             values = observed(
                 slots,
                 self._factors,
                 f"{self.name} (production-based)",
                 lag_s=_LAG_S,
-                unnamed_share=self._unnamed_share,
                 reader=reader,
             )
         except ProviderError as error:
@@ -162,7 +156,7 @@ class Entsoe:
         entsoe, pandas = import_module("entsoe"), import_module("pandas")
         failure: ProviderError
         try:
-            end = pandas.Timestamp(now // _HOUR_S * _HOUR_S, unit="s", tz="UTC")
+            end = pandas.Timestamp(now // HOUR_S * HOUR_S, unit="s", tz="UTC")
             start = end - pandas.Timedelta(hours=depth_h)
             client = entsoe.EntsoeRawClient(
                 api_key="withheld", session=self._transport, retry_count=1, retry_delay=0
@@ -244,3 +238,27 @@ def _hourly(frame: Any) -> dict[float, dict[str, float | None]]:
             whole = 0 < count == known.max()
             reports.setdefault(hour.timestamp(), {})[kind] = float(mean) if whole else None
     return {hour: report for hour, report in reports.items() if hour not in lost}
+
+
+class EntsoeSchema(KeyedSchema):
+    """ENTSO-E's transparency platform: European bidding zones, from their generation by fuel."""
+
+    wants = Entsoe.wants
+    own_http = True
+
+    kind: Literal["entsoe"] = Field(description="selects this source")
+    base_url: BaseUrl = Field(default=BASE_URL, description="of the API")
+    limits: list[LimitSchema] = call_limits(300, 60.0)
+
+    def build(self, context: ProviderContext) -> Entsoe:
+        """As in ``ProviderSchema``."""
+        return Entsoe(
+            context.zones,
+            key=context.secret("key"),
+            factors=context.signal.factors,
+            clock=context.clock,
+            budget=context.budget(self.limits),
+            timeout_s=context.timeout_s,
+            base_url=self.base_url,
+            name=context.name,
+        )

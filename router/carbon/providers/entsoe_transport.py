@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final
 
-from router.carbon.providers.http import retry_after_s
+from router.carbon.providers.answers import retry_after_s
 from router.carbon.providers.secrets import Secret
 from router.contract import Clock
 from router.errors import (

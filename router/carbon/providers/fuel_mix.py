@@ -206,7 +206,6 @@ def observed(
     source: str,
     *,
     lag_s: float,
-    unnamed_share: float = UNNAMED_SHARE,
     reader: RowReader | None = None,
 ) -> tuple[Intensity, ...]:
     """The intensity of every slot with a complete report, oldest first.
@@ -223,7 +222,7 @@ def observed(
     problem: ProviderError = NoDataError(f"{source}: no generation is reported for this time")
     for slot in slots:
         try:
-            mixed = mix_intensity(slot.mix, factors, unnamed_share)
+            mixed = mix_intensity(slot.mix, factors)
             if slot.start in refused:
                 raise NoDataError(refused[slot.start])
         except (NoDataError, ProviderAnswerError) as error:

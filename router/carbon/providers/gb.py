@@ -13,7 +13,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
+
+from pydantic import Field
 
 from router.carbon.providers.answers import (
     SKEW_S,
@@ -28,7 +30,10 @@ from router.carbon.providers.answers import (
 from router.carbon.providers.bands import with_band
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import RowReader
+from router.carbon.providers.schema import ProviderContext, ProviderSchema
 from router.carbon.providers.secrets import shown
+from router.config.fields import BaseUrl
+from router.config.live import LimitSchema, call_limits
 from router.errors import (
     ConfigError,
     NoDataError,
@@ -37,19 +42,19 @@ from router.errors import (
     ProviderRowError,
 )
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
+from router.units import HOUR_S
 
 BASE_URL: Final = "https://api.carbonintensity.org.uk"
 NATIONAL: Final = "national"
 
-_HOUR_S: Final = 3600.0
 _STEP_S: Final = 1800.0
 _REGION_IDS: Final = range(1, 18)
 # ``actual`` follows its half-hour; further back, several are there for certain.
-_LOOK_BACK_S: Final = 3 * _HOUR_S
+_LOOK_BACK_S: Final = 3 * HOUR_S
 _DAY_H: Final = 24
 _LONGEST_HISTORY_H: Final = 14 * _DAY_H
-_FRESH_S: Final = 2 * _HOUR_S
-_FORECAST_FRESH_S: Final = 24 * _HOUR_S
+_FRESH_S: Final = 2 * HOUR_S
+_FORECAST_FRESH_S: Final = 24 * HOUR_S
 # Half-width of the 90 % interval: 10.4 % of 1.3 million published national forecasts, up to 48 h
 # ahead, were off by more than 50 g/kWh (nmpowell/carbon-intensity-forecast-tracking, 2023-03 to
 # 2023-06, Student t fitted there). Nobody publishes the regions' errors: taken to be the same.
@@ -109,7 +114,7 @@ class GreatBritain:
         reader = RowReader(where)
         if want is Want.HISTORY:
             return Reading(await self._history(reader, now, hours), None, reader.dropped)
-        hour = now // _HOUR_S * _HOUR_S
+        hour = now // HOUR_S * HOUR_S
         back_s = _LOOK_BACK_S if want is Want.LATEST else 0.0
         found = await self._ahead(place, hour - back_s, now, reader)
         observed = self._observed(found, now)
@@ -139,7 +144,7 @@ class GreatBritain:
         depth_h = min(max(hours, 1), _LONGEST_HISTORY_H)
         end = now // _STEP_S * _STEP_S
         for day in range(math.ceil(depth_h / _DAY_H)):
-            until = _within(end - day * _DAY_H * _HOUR_S, reader.where)
+            until = _within(end - day * _DAY_H * HOUR_S, reader.where)
             answer = await self._http.get_json(f"/intensity/{until}/pt24h")
             found = _half_hours(_data(answer, reader.where), now, reader)
             for value in self._observed(found, now):
@@ -167,7 +172,7 @@ class GreatBritain:
         self, grid_zone: str, found: Sequence[_HalfHour], now: float, reader: RowReader
     ) -> Forecast:
         # Forecasts of past half-hours are answered too; those of this hour make up its mean.
-        hour = now // _HOUR_S * _HOUR_S
+        hour = now // HOUR_S * HOUR_S
         current = [h for h in found if h.start >= hour] or found
         series = {h.start: h.forecast for h in current if h.forecast is not None}
         issue = Issue(self.name, self.signal, _STEP_S, None, _FORECAST_FRESH_S)
@@ -233,3 +238,19 @@ def _half_hours(data: Any, now: float, reader: RowReader) -> list[_HalfHour]:
     rows = [data] if isinstance(data, dict) else listed(data, where, "data")
     found = reader.once((one.start, one) for one in reader.each(rows, read, "from"))
     return list(reader.in_step(found, _STEP_S, now).values())
+
+
+class GreatBritainSchema(ProviderSchema):
+    """The GB Carbon Intensity API: national or one of 17 regions, keyless, direct emissions."""
+
+    fixed_signal = GreatBritain.signal
+    zones_note = "also takes regions 1 to 17"
+
+    kind: Literal["gb_carbon_intensity"] = Field(description="selects this source")
+    base_url: BaseUrl = Field(default=BASE_URL, description="of the API")
+    limits: list[LimitSchema] = call_limits(120, HOUR_S)
+
+    def build(self, context: ProviderContext) -> GreatBritain:
+        """As in ``ProviderSchema``."""
+        http = context.http(self.base_url, self.limits)
+        return GreatBritain(http, context.zones, name=context.name)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import email.utils
 import json
-import math
 from collections.abc import Callable, Mapping
-from datetime import UTC
 from typing import Any, Final, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from router import __version__
+from router.carbon.providers.answers import retry_after_s
 from router.carbon.providers.budget import CallBudget
 from router.contract import Clock
 from router.errors import (
@@ -34,7 +32,6 @@ from router.errors import (
 
 OnCall = Callable[[str, str, float], None]
 
-_LONGEST_RETRY_S: Final = 24 * 3600.0
 # Enough of a refusal to tell why; it is classified, never shown.
 _REFUSAL_BYTES: Final = 4096
 _WRONG_KEY: Final = (
@@ -77,7 +74,7 @@ class HttpClient:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        session: Callable[[], aiohttp.ClientSession],
         base_url: str,
         *,
         provider: str,
@@ -87,14 +84,16 @@ class HttpClient:
         on_call: OnCall | None = None,
         proxy: str | None = None,
     ) -> None:
-        """``proxy``: URL of the proxy to ask through, with user and password where it has them.
+        """``session``: called at the first call, when an event loop runs. ``proxy``: URL of the
+        proxy to ask through, with user and password where it has them.
 
         ``on_call(provider, reason, seconds)`` after each call: reason "" when it succeeded, else
         that of the error, or "cancelled"; a call that the budget forbade was not made, and is told
         as "call_budget_spent". Raises ConfigError for a base URL that cannot be used.
         """
         self._base_url = _checked(base_url, provider)
-        self._session = session
+        self._open = session
+        self._session: aiohttp.ClientSession | None = None
         self._provider = provider
         self._clock = clock
         self._budget = budget or CallBudget()
@@ -150,6 +149,8 @@ class HttpClient:
         self, where: str, path: str, params: Mapping[str, str] | None, headers: Mapping[str, str]
     ) -> Any:
         failure: ProviderError
+        if self._session is None:
+            self._session = self._open()
         if self._session.closed:
             raise ProviderUnavailableError(f"{where}: not asked: this gateway is closing")
         try:
@@ -218,23 +219,6 @@ class HttpClient:
         if 300 <= status < 400:
             raise ProviderAnswerError(f"{where}: it moved; set base_url to the new place")
         raise ProviderAnswerError(f"{where}: expected 200")
-
-
-def retry_after_s(header: str, now: float) -> float | None:
-    """Seconds to wait by a Retry-After header, in seconds or as an HTTP date; None if neither.
-
-    At most a day: a longer wait is taken for a mistake.
-    """
-    header = header.strip()
-    try:
-        if header.replace(".", "", 1).isdecimal():
-            after_s = float(header)
-        else:
-            when = email.utils.parsedate_to_datetime(header)
-            after_s = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return min(max(after_s, 0.0), _LONGEST_RETRY_S) if math.isfinite(after_s) else None
 
 
 async def _why_refused(reply: aiohttp.ClientResponse) -> str:

@@ -14,13 +14,14 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from router.carbon.providers.secrets import Secret, shown
 from router.errors import NoDataError, ProviderAnswerError, ProviderError, ProviderRowError
+from router.units import DAY_S
 
 _T = TypeVar("_T")
 _K = TypeVar("_K", float, tuple[float, str])
 
 # A forecast looks at most four days ahead, and a history at most 31 back; a year would show a
 # stamp of another century for a slot.
-_MOST_GAP_S: Final = 40 * 24 * 3600.0
+_MOST_GAP_S: Final = 40 * DAY_S
 
 
 class Fault(StrEnum):

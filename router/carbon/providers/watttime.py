@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
+
+from pydantic import Field
 
 from router.carbon.providers.answers import (
     SKEW_S,
@@ -29,10 +31,12 @@ from router.carbon.providers.answers import (
 )
 from router.carbon.providers.bands import half_width_g, with_band
 from router.carbon.providers.login import TokenLogin
-from router.carbon.providers.places import Coordinates
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import Fault, RowReader
+from router.carbon.providers.schema import ProviderContext, ProviderSchema
 from router.carbon.providers.secrets import Secret, shown
+from router.config.fields import BaseUrl, EnvName, PathText
+from router.config.live import LimitSchema, call_limits
 from router.errors import (
     ConfigError,
     NoDataError,
@@ -42,6 +46,15 @@ from router.errors import (
     ProviderRowError,
 )
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
+from router.units import HOUR_S
+
+
+class Coordinates(NamedTuple):
+    """Degrees, north and east positive."""
+
+    lat: float
+    lon: float
+
 
 WattTimePlace: TypeAlias = str | Coordinates
 """A region's own name (``CAISO_NORTH``), or a point that lies in one."""
@@ -53,20 +66,21 @@ UNITS: Final = "lbs_co2_per_mwh"
 # No plant that follows demand: twice the highest figure for coal, as `MOST_G_PER_KWH`.
 MOST_LB_PER_MWH: Final = 4_400.0
 
-_HOUR_S: Final = 3600.0
 _STEP_S: Final = 300.0
 _MOST_HORIZON_H: Final = 72
 _UNAUTHORIZED: Final = 401
 # How far back the newest past value is looked for.
 _LATEST_H: Final = 6
 # The API takes 32 days; its own client asks for 30.
-_LONGEST_RANGE_S: Final = 30 * 24 * _HOUR_S
-_FRESH_S: Final = 2 * _HOUR_S
-_FORECAST_FRESH_S: Final = 24 * _HOUR_S
+_LONGEST_RANGE_S: Final = 30 * 24 * HOUR_S
+_FRESH_S: Final = 2 * HOUR_S
+_FORECAST_FRESH_S: Final = 24 * HOUR_S
 # Where WattTime had to impute the data it models from, nothing is published either: twice as wide.
 _IMPUTED_FACTOR: Final = 2.0
 # WattTime asks to look a place up again at least once a month, as regions change.
-_REGION_S: Final = 30 * 24 * _HOUR_S
+_REGION_S: Final = 30 * 24 * HOUR_S
+# WattTime's own limit on logins, apart from that on data (docs.watttime.org).
+_LOGINS: Final = LimitSchema(calls=100, per_s=300.0)
 
 
 class WattTime:
@@ -146,7 +160,7 @@ class WattTime:
     ) -> tuple[Intensity, ...]:
         where = reader.where
         values: dict[float, Intensity] = {}
-        for begin, end in spans(now - hours * _HOUR_S, now, _LONGEST_RANGE_S):
+        for begin, end in spans(now - hours * HOUR_S, now, _LONGEST_RANGE_S):
             answer = await self._get(
                 "/v3/historical",
                 now,
@@ -273,6 +287,39 @@ def _step_s(meta: Mapping[str, Any], where: str) -> float:
         value = number(meta.get(what, _STEP_S), where, what)
     except ProviderRowError as error:
         raise ProviderAnswerError(str(error)) from None
-    if not 60.0 <= value <= _HOUR_S:
+    if not 60.0 <= value <= HOUR_S:
         raise ProviderAnswerError(f"{where}: data_point_period_seconds is {value:g}")
     return value
+
+
+class WattTimeSchema(ProviderSchema):
+    """WattTime: marginal operating emission rates (MOER), for `carbon.marginal`."""
+
+    fixed_signal = WattTime.signal
+    credentials: ClassVar = {"user": "user name", "password": "password"}
+    # It has no public list of its regions.
+    by_location = True
+
+    kind: Literal["watttime"] = Field(description="selects this source")
+    user_env: EnvName | None = Field(
+        default=None, description="environment variable that holds the user name"
+    )
+    user_file: PathText | None = Field(default=None, description="or a file that does")
+    password_env: EnvName | None = Field(
+        default=None, description="environment variable that holds the password"
+    )
+    password_file: PathText | None = Field(default=None, description="or a file that does")
+    base_url: BaseUrl = Field(default="https://api.watttime.org", description="of logins and data")
+    limits: list[LimitSchema] = call_limits(3000, 300.0, "calls it may get, logins apart")
+
+    def build(self, context: ProviderContext) -> WattTime:
+        """As in ``ProviderSchema``."""
+        points = {zone: Coordinates(*point) for zone, point in context.coordinates.items()}
+        return WattTime(
+            context.http(self.base_url, self.limits),
+            context.http(self.base_url, [_LOGINS]),
+            {**points, **context.zones},
+            user=context.secret("user").reveal(),
+            password=context.secret("password"),
+            name=context.name,
+        )

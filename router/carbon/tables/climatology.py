@@ -17,6 +17,7 @@ import numpy as np
 
 from router.errors import DataError, TraceError
 from router.model import Basis, Factors, Intensity, Kind, Signal
+from router.units import HOUR_S
 
 _HOURS: Final = tuple(f"h{hour:02d}" for hour in range(24))
 _SIGNAL: Final = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
@@ -108,7 +109,7 @@ class Climatology:
 
 def _cells(start: float, hours: int) -> list[int]:
     """Indices into a profile; numpy's calendar, because a forecast asks for hundreds at once."""
-    hour = int(start // 3600.0) + np.arange(hours)
+    hour = int(start // HOUR_S) + np.arange(hours)
     month = (hour // 24).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12
     cells: list[int] = (month * 24 + hour % 24).tolist()
     return cells

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Final
 
 from router.carbon.providers.bands import with_band
 from router.carbon.tables.table import TraceTable
 from router.contract import Forecaster
 from router.model import Kind, Signal
-
-_HOUR_S: Final = 3600.0
+from router.units import HOUR_S
 
 
 def warm(
@@ -29,7 +27,7 @@ def warm(
     known = []
     ended = max(0, math.floor((now - table.start) / table.step_s))
     last = min(len(table.g_per_kwh), ended)
-    first = max(0, math.ceil((now - hours * _HOUR_S - table.start) / table.step_s))
+    first = max(0, math.ceil((now - hours * HOUR_S - table.start) / table.step_s))
     source = f"history:{table.name}"
     for zone in grid_zones:
         if zone not in table.grid_zones:

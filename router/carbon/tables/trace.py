@@ -17,6 +17,7 @@ from router.carbon.providers.holes import bridged
 from router.carbon.tables.table import TraceTable, read_table
 from router.errors import ConfigError
 from router.model import Forecast, Intensity, Kind, Signal
+from router.units import HOUR_S
 
 
 class TraceSource:
@@ -85,7 +86,7 @@ class TraceSource:
     ) -> Mapping[str, Sequence[Intensity]]:
         """Every value published by ``now`` whose slot ended in the last ``hours``, oldest first."""
         table = self._table
-        since = (now - hours * 3600.0 - table.start) / table.step_s
+        since = (now - hours * HOUR_S - table.start) / table.step_s
         rows = range(max(0, math.floor(since)), self._last_slot(now) + 1)
         found = {}
         for zone in grid_zones:
@@ -149,7 +150,7 @@ class TraceForecastSource:
         """
         table = self._table
         first = math.floor((now - table.start) / table.step_s)
-        stop = math.ceil((now + horizon_h * 3600.0 - table.start) / table.step_s)
+        stop = math.ceil((now + horizon_h * HOUR_S - table.start) / table.step_s)
         if first < 0:
             return {}
         found = {}

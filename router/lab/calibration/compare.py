@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from router import config
+from router.app.loading import load
+from router.config import Config
 from router.lab.calibration import document, twin
 from router.lab.calibration.comparison import Comparison, FleetFigures, Side, as_json
 from router.lab.calibration.figures import (
@@ -65,7 +66,7 @@ def compare_live(
     say("Choosing requests, and asking the signal what is known hour by hour ...")
     chosen = sample(simulation, seconds, seed, most_rps)
     known = signal_table(simulation, chosen.period)
-    loaded = config.load(document.write(simulation, policy, chosen, known, out))
+    loaded = load(document.write(simulation, policy, chosen, known, out))
     say(
         f"Starting {len(chosen.endpoints)} emulated model servers and the gateway for "
         f"{chosen.period.seconds:g} s (configuration: {loaded.file}) ..."
@@ -104,7 +105,7 @@ async def _run_live(spec: LiveRunSpec, out: Path) -> LiveResult:
 def _compare(
     result: LiveResult,
     virtual: Simulation,
-    loaded: config.Config,
+    loaded: Config,
     sides: tuple[Sequence[tuple[Answers, FleetAccount]], Sequence[tuple[Answers, FleetAccount]]],
     path: Loopback,
     notes: Sequence[str],
@@ -138,9 +139,7 @@ def _compare(
     )
 
 
-def _spec(
-    simulation: Simulation, loaded: config.Config, chosen: LiveSample, say: Tell
-) -> LiveRunSpec:
+def _spec(simulation: Simulation, loaded: Config, chosen: LiveSample, say: Tell) -> LiveRunSpec:
     zones = {region.grid_zone for region in loaded.fleet.regions.values()}
     truth = actual(longer(simulation.actual), sorted(zones), simulation.carbon_signal)
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from router import config
+from router.app.loading import load
+from router.config import Config
 from router.lab.demo import fleet as demo_fleet
 from router.lab.demo.grid import Grid, replay_sources
 from router.lab.demo.progress import DayProgress
@@ -25,7 +26,7 @@ _DEADLINE_S = 60.0
 class LiveDay(NamedTuple):
     """What is left when the processes are down."""
 
-    config: config.Config
+    config: Config
     period: Period
     requests: Sequence[TimedRequest]
     grid: Grid
@@ -43,7 +44,7 @@ async def run_day(out: Path, seconds: float, seed: int, console: Console) -> Liv
     ports = free_ports(demo_fleet.endpoint_count() + 3)
     listen, admin, metrics = ports[-3:]
     path = demo_fleet.write(out, demo_fleet.document(ports[:-3], listen, admin, metrics, seconds))
-    loaded = config.load(path)
+    loaded = load(path)
     console.print(
         f"Starting {len(loaded.fleet.endpoints)} emulated model servers and the gateway "
         f"(configuration: {path}) ..."

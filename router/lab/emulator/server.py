@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc.aio
 
-from router import config
+from router.app.loading import load
 from router.errors import ConfigError
 from router.lab.emulator import metrics
 from router.lab.emulator.faults import EmulatedFault
@@ -139,7 +139,7 @@ def run(config_path: Path, *, seed: int = 0, stream_every: int = 1) -> int:
 
     Raises ConfigError when the file is wrong, names none, or a port is taken.
     """
-    fleet = config.load(config_path).fleet
+    fleet = load(config_path).fleet
     marked = [endpoint for endpoint in fleet.endpoints if endpoint.emulated]
     problems = [
         (f"endpoints.{endpoint.name}.metrics.engine", "an emulated endpoint speaks vllm")

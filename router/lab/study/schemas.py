@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from router.carbon.providers.registry import providers
+from router.config.kinds import config_schema
 from router.config.policy import PolicySchema
-from router.config.schema import ConfigSchema
 from router.lab.sim.scenario.schema import json_schema
 
 FILES: Final = ("scenario", "config", "policy")
@@ -19,7 +20,7 @@ def schema_json(file: str) -> str:
     if file == "scenario":
         found = json_schema()
     else:
-        found = _of(ConfigSchema if file == "config" else PolicySchema)
+        found = _of(config_schema(providers()) if file == "config" else PolicySchema)
     return json.dumps(found, indent=2)
 
 

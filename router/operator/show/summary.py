@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from router.app.carbon.live import wants
+from router.carbon.providers.provider import Want
 from router.config import (
     CarbonSettings,
     ClimatologySpec,
@@ -19,7 +21,6 @@ from router.config import (
     TraceSpec,
     format_time,
 )
-from router.config.specs import NO_FORECAST
 from router.model import Fleet, Policy, Provenance
 
 
@@ -148,8 +149,9 @@ def _source(source: SourceSpec) -> str:
     if isinstance(source, ClimatologySpec):
         return "climatology: month-by-hour means that ship with the package"
     if isinstance(source, LiveSpec):
-        asked = source.roles - {"forecast"} if source.kind in NO_FORECAST else source.roles
-        roles = " and ".join(sorted(asked, reverse=True)) or "nothing"
+        names = {Want.LATEST: "measured", Want.FORECAST: "forecast"}
+        asked = [name for want, name in names.items() if want in wants(source)]
+        roles = " and ".join(asked) or "nothing"
         return f"{source.name}: live ({roles}), {'/'.join(source.signal)}"
     own = ", ".join(sorted(source.g_per_kwh))
     tables = [f"yours for {own}"] if own else []

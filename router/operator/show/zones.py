@@ -10,12 +10,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from router.carbon.providers.registry import providers
+from router.carbon.providers.schema import ProviderSchema
 from router.config.zones import CloudRegion, GridZone, Places
 
-PROVIDERS = (
-    "electricity_maps", "watttime", "gb_carbon_intensity", "energy_charts", "eia", "entsoe",
-)  # fmt: skip
-# WattTime has no public list of its regions; a place in the zone finds the region.
+# A place in the zone finds the provider's region.
 BY_LOCATION = "by location"
 
 
@@ -24,10 +23,10 @@ def zone_rows(places: Places, provider: str, grid_zone: str) -> list[dict[str, A
 
     Either empty: all.
     """
-    rows = []
+    rows, known = [], providers()
     for zone in places.zones.values():
         regions = [r for r in places.regions.values() if r.grid_zone == zone.name]
-        ids = {name: _id(zone, regions, name) for name in PROVIDERS}
+        ids = {kind: _id(zone, regions, kind, schema) for kind, schema in known.items()}
         if (not provider or ids[provider]) and grid_zone in ("", zone.name):
             rows.append(_row(zone, regions, ids))
     return rows
@@ -40,24 +39,27 @@ def zones_json(rows: Sequence[dict[str, Any]]) -> str:
 
 def render_zones(rows: Sequence[dict[str, Any]]) -> RenderableType:
     """A table of the rows, with each cloud region and its PUE."""
+    known = providers()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("grid zone", "", *PROVIDERS, "cloud regions (PUE)"):
+    for title in ("grid zone", "", *known, "cloud regions (PUE)"):
         table.add_column(title, no_wrap=title != "cloud regions (PUE)")
     for row in rows:
         clouds = ", ".join(f"{r['cloud']} ({r['pue']:.2f})" for r in row["cloud_regions"])
-        ids = (row["ids"][name] or "" for name in PROVIDERS)
+        ids = (row["ids"][name] or "" for name in known)
         table.add_row(row["grid_zone"], row["name"], *ids, clouds)
-    legend = (
-        "empty: not known, or not offered; carbon.sources[].zones adds and overrides. "
-        "gb_carbon_intensity also takes regions 1 to 17. PUE: router/data/README.md"
-    )
-    return Group(table, Text(legend, style="dim"))
+    legend = [
+        "empty: not known, or not offered; carbon.sources[].zones adds and overrides",
+        *(f"{kind} {schema.zones_note}" for kind, schema in known.items() if schema.zones_note),
+        "PUE: router/data/README.md",
+    ]
+    return Group(table, Text(". ".join(legend), style="dim"))
 
 
-def _id(zone: GridZone, regions: Sequence[CloudRegion], provider: str) -> str | None:
-    if provider == "watttime" and provider not in zone.ids and regions:
-        return BY_LOCATION
-    return zone.ids.get(provider)
+def _id(
+    zone: GridZone, regions: Sequence[CloudRegion], kind: str, schema: type[ProviderSchema]
+) -> str | None:
+    known = schema.zone_ids.get(zone.name) or zone.ids.get(kind)
+    return known or (BY_LOCATION if schema.by_location and regions else None)
 
 
 def _row(

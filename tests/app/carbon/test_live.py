@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from router.app.carbon.live import Outside, Sessions
+from router.app.loading import load
 from router.app.runtime import Runtime
-from router.config import load
 from router.errors import ConfigError
 from router.model import Kind
 from tests.config.samples import sample

@@ -18,6 +18,7 @@ from router.carbon.providers.answers import (
     mapping,
     number,
     published_forecast,
+    retry_after_s,
     spans,
     stamp,
 )
@@ -134,3 +135,9 @@ async def test_one_zone_s_error_spares_the_others() -> None:
     with pytest.raises(ProviderBusyError):
         await fetch_each(["FR", "ES"], fetch)
     assert await fetch_each([], fetch) == {}
+
+
+@given(st.text(max_size=40))
+def test_any_retry_after_is_a_wait_or_nothing(header: str) -> None:
+    after_s = retry_after_s(header, T0)
+    assert after_s is None or 0.0 <= after_s <= 86_400.0

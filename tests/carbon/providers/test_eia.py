@@ -216,7 +216,7 @@ async def test_any_json_is_a_reading_or_an_error_without_the_key(answer: Any) ->
 async def wired(fake: FakeEia, places: dict[str, str] | None = None) -> AsyncIterator[Eia]:
     async with serving(fake) as url, open_session() as session:
         limits = HttpLimits(timeout_s=2.0, max_bytes=8 << 20)
-        http = HttpClient(session, url, provider="eia", clock=fake.world, limits=limits)
+        http = HttpClient(lambda: session, url, provider="eia", clock=fake.world, limits=limits)
         places = places or {"US-CAL-CISO": "CISO"}
         yield Eia(http, places, key=Secret(KEY), factors=Factors.LIFECYCLE)
 

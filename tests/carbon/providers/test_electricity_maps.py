@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.carbon.providers.bands import RELATIVE_HALF_WIDTH
-from router.carbon.providers.electricity_maps import ElectricityMaps, Granularity
+from router.carbon.providers.electricity_maps import ElectricityMaps
 from router.carbon.providers.holes import is_stated
 from router.carbon.providers.http import HttpClient, HttpLimits, open_session
-from router.carbon.providers.places import Coordinates, DataCentre
 from router.carbon.providers.provider import Provider, Reading, Want
 from router.carbon.providers.secrets import Secret
 from router.errors import (
@@ -196,33 +195,16 @@ async def test_a_frozen_answer_ages() -> None:
     assert found.expires_at < NOW + 5 * HOUR
 
 
-@pytest.mark.parametrize("granularity", list(Granularity))
-async def test_shorter_slots_end_sooner(granularity: Granularity) -> None:
-    step_s = {"5_minutes": 300.0, "15_minutes": 900.0, "hourly": 3600.0}[granularity]
+async def test_a_slot_is_as_long_as_the_answer_says() -> None:
     bare = {k: v for k, v in LATEST.items() if k != "temporalGranularity"}
-    for answer in (bare, {**LATEST, "temporalGranularity": granularity.value}):
-        source, http = provider(answer, granularity=granularity)
-        (found,) = (await read(source)).observed
-        assert found.observed_at == T0 + step_s
-        assert http.asked[0].params["temporalGranularity"] == granularity.value
-    coarser, _ = provider(LATEST, granularity=Granularity.FIVE_MINUTES)
-    assert (await read(coarser)).observed[0].observed_at == T0 + HOUR
-
-
-async def test_a_zone_known_by_its_place_must_stay_the_same() -> None:
-    for place, asked in (
-        (Coordinates(52.5, 13.4), {"lat": "52.500000", "lon": "13.400000"}),
-        (DataCentre("gcp", "europe-west3"),
-         {"dataCenterProvider": "gcp", "dataCenterRegion": "europe-west3"}),
-    ):  # fmt: skip
-        answer = dict(LATEST)
-        source, http = provider(lambda _, answer=answer: dict(answer), places={"DE": place})
-        assert (await read(source)).observed[0].g_per_kwh == 302.0
-        assert asked.items() <= http.asked[0].params.items()
-        assert "zone" not in http.asked[0].params
-        answer["zone"] = "FR"
-        with pytest.raises(ProviderAnswerError, match="zone 'FR', expected 'DE'"):
-            await read(source)
+    for answer, step_s in (
+        (bare, HOUR),
+        ({**LATEST, "temporalGranularity": "15_minutes"}, 900.0),
+        ({**LATEST, "temporalGranularity": "5_minutes"}, 300.0),
+    ):
+        source, http = provider(answer)
+        assert (await read(source)).observed[0].observed_at == T0 + step_s
+        assert http.asked[0].params["temporalGranularity"] == "hourly"
 
 
 async def test_flow_tracing_is_asked_for_and_verified_on_v4() -> None:
@@ -263,13 +245,13 @@ async def test_a_settled_value_replaces_its_estimate() -> None:
     assert second.g_per_kwh == 340.0
 
 
-async def test_a_longer_history_is_asked_for_in_ranges_of_ten_days_and_is_hourly() -> None:
+async def test_a_longer_history_is_asked_for_in_ranges_of_ten_days() -> None:
     def answer(asked: Asked) -> dict[str, Any]:
         row = {**LATEST, "datetime": asked.params["start"], "updatedAt": asked.params["end"]}
         row.pop("temporalGranularity")
         return {"zone": "DE", "data": [row]}
 
-    source, http = provider(answer, granularity=Granularity.FIVE_MINUTES)
+    source, http = provider(answer)
     found = (await read(source, Want.HISTORY, 300)).observed
     assert [(a.path, a.params["start"], a.params["end"]) for a in http.asked] == [
         ("/carbon-intensity/past-range", "2022-05-01T12:00:00Z", "2022-05-11T12:00:00Z"),
@@ -433,7 +415,7 @@ async def wired(
 ) -> AsyncIterator[ElectricityMaps]:
     async with serving(fake) as url, open_session() as session:
         http = HttpClient(
-            session,
+            lambda: session,
             f"{url}/{version}",
             provider="electricity_maps",
             clock=fake.world,
@@ -482,13 +464,6 @@ async def test_an_estimate_is_revised_in_the_history_of_the_fake() -> None:
     assert before.observed_at == after.observed_at
     assert (before.kind, after.kind) == (Kind.ESTIMATED, Kind.MEASURED)
     assert after.g_per_kwh == fake.world.g_per_kwh("DE", after.observed_at - HOUR)
-
-
-async def test_places_of_the_fake() -> None:
-    fake = grid(places={"DE": (52.0, 13.0)}, data_centers={("gcp", "europe-west3"): "DE"})
-    for place in (Coordinates(52.5, 13.4), DataCentre("gcp", "europe-west3")):
-        async with wired(fake, places={"DE": place}) as source:
-            assert (await read(source, now=fake.world.now())).observed
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,9 @@ async def test_any_json_is_a_reading_or_a_provider_error(body: Any, want: Want) 
 async def wired(fake: FakeEnergyCharts) -> AsyncIterator[EnergyCharts]:
     async with serving(fake) as url, open_session() as session:
         limits = HttpLimits(timeout_s=2.0, max_bytes=1 << 20)
-        http = HttpClient(session, url, provider="energy_charts", clock=fake.world, limits=limits)
+        http = HttpClient(
+            lambda: session, url, provider="energy_charts", clock=fake.world, limits=limits
+        )
         yield EnergyCharts(http, {"DE": "de"}, factors=Factors.LIFECYCLE)
 
 

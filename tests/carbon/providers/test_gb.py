@@ -231,7 +231,7 @@ async def test_any_json_is_a_reading_or_a_provider_error(body: Any, want: Want) 
 async def wired(fake: FakeGreatBritain) -> AsyncIterator[GreatBritain]:
     async with serving(fake) as url, open_session() as session:
         limits = HttpLimits(timeout_s=2.0, max_bytes=1 << 20)
-        http = HttpClient(session, url, provider="gb", clock=fake.world, limits=limits)
+        http = HttpClient(lambda: session, url, provider="gb", clock=fake.world, limits=limits)
         yield GreatBritain(http, PLACES)
 
 

@@ -15,10 +15,9 @@ from router.carbon.providers.bands import MARGINAL_LEAST_HALF_WIDTH_G
 from router.carbon.providers.budget import CallBudget, CallLimit
 from router.carbon.providers.holes import is_stated
 from router.carbon.providers.http import HttpClient, HttpLimits, open_session
-from router.carbon.providers.places import Coordinates
 from router.carbon.providers.provider import Provider, Reading, Want
 from router.carbon.providers.secrets import Secret
-from router.carbon.providers.watttime import G_PER_KWH_PER_LB_PER_MWH, WattTime
+from router.carbon.providers.watttime import G_PER_KWH_PER_LB_PER_MWH, Coordinates, WattTime
 from router.errors import (
     CallBudgetError,
     ConfigError,
@@ -336,7 +335,7 @@ async def wired(fake: FakeWattTime, **more: Any) -> AsyncIterator[WattTime]:
         limits = HttpLimits(timeout_s=2.0, max_bytes=1 << 20)
         http, login = (
             HttpClient(
-                session, url, provider=name, clock=fake.world, limits=limits,
+                lambda: session, url, provider=name, clock=fake.world, limits=limits,
                 budget=CallBudget(CallLimit(calls, 300.0)),
             )
             for name, calls in (("watttime", 3000), ("watttime login", 100))

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from router import config
+from router.app.loading import load
 from router.config.loading import parse_policy, shipped_policies
 from router.lab.calibration import document
 from router.lab.calibration.live_sample import sample
@@ -26,7 +26,7 @@ from tests.lab.calibration.scenarios import small
 def written(simulation, policy, tmp_path):
     chosen = sample(simulation, 10.0, seed=1)
     known = signal_table(simulation, chosen.period)
-    return chosen, config.load(document.write(simulation, policy, chosen, known, tmp_path / "out"))
+    return chosen, load(document.write(simulation, policy, chosen, known, tmp_path / "out"))
 
 
 def test_the_gateway_reads_the_scenarios_own_fleet(tmp_path):

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from router.config import load
+from router.app.loading import load
 from router.lab.demo import fleet as demo_fleet
 from router.lab.demo.day import Day, replay_all
 from router.lab.demo.grid import replay_sources

@@ -1,6 +1,6 @@
 from collections import Counter
 
-from router.config import load
+from router.app.loading import load
 from router.lab.demo import fleet as demo_fleet
 from tests.lab.demo.days import write_config
 

@@ -1,6 +1,6 @@
 import pytest
 
-from router.config import load
+from router.app.loading import load
 from router.lab.demo import fleet as demo_fleet
 from router.lab.loopback.live import _opening, _served_ports
 from router.lab.loopback.watch import GridReading

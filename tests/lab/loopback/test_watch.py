@@ -4,7 +4,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from router.config import load
+from router.app.loading import load
 from router.lab.demo import fleet as demo_fleet
 from router.lab.demo.grid import replay_sources
 from router.lab.loopback.children import free_ports

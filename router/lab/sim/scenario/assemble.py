@@ -21,8 +21,9 @@ from router.config.feasibility import check_feasible
 from router.config.loading import Parsed, parse_policy
 from router.config.policy import PolicySchema
 from router.config.problems import Problem, from_validation
-from router.config.schema import CarbonSchema, ConfigSchema, EndpointSchema, OriginSchema
+from router.config.schema import ConfigSchema, EndpointSchema, OriginSchema
 from router.config.settings import HealthSettings
+from router.config.sources import CarbonSchema, TraceSchema
 from router.errors import ConfigError
 from router.lab.sim.scenario.schema import ReplicasSchema, ScenarioSchema
 from router.model import Budget, Fleet, Policy, Signal
@@ -182,8 +183,9 @@ def _config(
     schema: ScenarioSchema, file: Path, endpoints: Sequence[EndpointSchema]
 ) -> ConfigSchema:
     # As the file that grams are counted from would be named to `serve`.
-    trace = {"kind": "trace", "file": schema.carbon.file, "hour_ending": schema.carbon.hour_ending}
-    carbon = {"basis": schema.carbon.basis, "factors": schema.carbon.factors, "sources": [trace]}
+    grid = schema.carbon
+    trace = TraceSchema(kind="trace", file=grid.file, hour_ending=grid.hour_ending)
+    carbon = {"basis": grid.basis, "factors": grid.factors, "sources": [trace]}
     return _valid(
         ConfigSchema,
         file,
