@@ -205,14 +205,6 @@ class Places(Protocol):
         ...
 
 
-class Ledger(Protocol):
-    """Where receipts go. Must not block: it is called on the hot path."""
-
-    def record(self, receipt: Receipt) -> None:
-        """Take one receipt."""
-        ...
-
-
 class BackendReport(NamedTuple):
     """What a backend said of one request's cost; NaN where it said nothing usable.
 

@@ -13,9 +13,7 @@ ALLOWED = {
     # To be renamed.
     "Director",
     "Factors",
-    "Issue",
     "Limits",
-    "Places",
     "Reading",
     "RoutedStream",
     "Sockets",

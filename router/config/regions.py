@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from router.config.problems import Problem, key_path, unknown
 from router.config.schema import RegionSchema
-from router.config.zones import NEAREST_WITHIN_KM, CloudRegion, Places
+from router.config.zones import NEAREST_WITHIN_KM, CloudRegion, ZoneTables
 from router.model import Region
 
 
@@ -20,7 +20,7 @@ class Resolved(NamedTuple):
     notes: list[str]
 
 
-def resolve_regions(regions: Mapping[str, RegionSchema], places: Places) -> Resolved:
+def resolve_regions(regions: Mapping[str, RegionSchema], places: ZoneTables) -> Resolved:
     """Every region with its grid zone and PUE; what a region says itself wins over the tables."""
     resolved = Resolved({}, {}, [], [])
     for name, region in regions.items():
@@ -28,7 +28,7 @@ def resolve_regions(regions: Mapping[str, RegionSchema], places: Places) -> Reso
     return resolved
 
 
-def _resolve(name: str, region: RegionSchema, places: Places, into: Resolved) -> None:
+def _resolve(name: str, region: RegionSchema, places: ZoneTables, into: Resolved) -> None:
     at = key_path(["regions", name])
     known = places.regions.get(region.cloud) if region.cloud else None
     if region.cloud and known is None:
@@ -62,7 +62,7 @@ def _point(region: RegionSchema, known: CloudRegion | None) -> tuple[float, floa
     return (known.lat, known.lon) if known else None
 
 
-def _by_location(name: str, region: RegionSchema, places: Places, into: Resolved) -> str | None:
+def _by_location(name: str, region: RegionSchema, places: ZoneTables, into: Resolved) -> str | None:
     """The grid zone of the nearest cloud region, noted; None, with the problem, when too far."""
     at = key_path(["regions", name])
     if region.location is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from router.config.problems import nearest
-from router.config.zones import Places
+from router.config.zones import ZoneTables
 
 # Grid zones begin with a country's ISO 3166 code of two letters, or with what stands for it here.
 _COUNTRY: Final = {
@@ -20,7 +20,7 @@ _LISTED: Final = 6
 HINT: Final = "carbon-router zones lists them"
 
 
-def meant(word: str, places: Places, known: Iterable[str] = ()) -> str:
+def meant(word: str, places: ZoneTables, known: Iterable[str] = ()) -> str:
     """``did you mean 'AU-NSW'?`` or the zones of a country, and where all of them are listed.
 
     ``known``: further grid zones, such as a table's columns.

@@ -51,7 +51,7 @@ class GridZone:
     ids: Mapping[str, str]
 
 
-class Places:
+class ZoneTables:
     """Both tables, looked up by name or by coordinates."""
 
     def __init__(self, regions: Iterable[CloudRegion], zones: Iterable[GridZone]) -> None:
@@ -88,9 +88,9 @@ def distance_km(lat: float, lon: float, other_lat: float, other_lon: float) -> f
 
 
 @cache
-def shipped_places() -> Places:
+def shipped_places() -> ZoneTables:
     """The tables that come with the package."""
-    return Places(
+    return ZoneTables(
         parse_regions(_lines("cloud_regions.csv"), "cloud_regions.csv"),
         parse_zones(_lines("grid_zones.csv"), "grid_zones.csv"),
     )

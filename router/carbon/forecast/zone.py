@@ -29,7 +29,7 @@ Usual = Callable[[int, int], Array]
 """(first hour, count) -> what is usual in g/kWh; empty when nothing is known."""
 
 
-class Issue(NamedTuple):
+class ZoneForecast(NamedTuple):
     """A forecast as issued before ``origin_h``, for the slots ``origin_h - 1 + lead``; g/kWh.
 
     ``point``: (leads,), the median. ``experts``: (experts, leads) in the log, NaN where one has
@@ -68,7 +68,7 @@ class ZoneModel:
         self._bands = Bands(leads_h.astype(np.float64))
         self._pending = np.full((REACH_H, len(EXPERTS) + 1, leads), np.nan, dtype=np.float32)
         self._issued_h = np.full(REACH_H, -1, dtype=np.int64)
-        self._issue: Issue | None = None
+        self._issue: ZoneForecast | None = None
 
     def value(self, hour: int) -> float:
         """What is known of ``hour``: g/kWh, NaN when nothing (any more)."""
@@ -94,7 +94,7 @@ class ZoneModel:
         self._ring[hour % RING_H] = g_per_kwh
         self._issue = None
 
-    def issue(self) -> Issue:
+    def issue(self) -> ZoneForecast:
         """The forecast from what is known now; the newest hour must be known."""
         if self._issue is None:
             self._issue = self._forecast()
@@ -143,7 +143,7 @@ class ZoneModel:
         self._ring[np.arange(self.newest_h + 1, until_h + 1) % RING_H] = np.nan
         self.newest_h = until_h
 
-    def _forecast(self) -> Issue:
+    def _forecast(self) -> ZoneForecast:
         origin = self.newest_h + 1
         history = self._history()
         experts = np.full((len(EXPERTS), len(self._leads_h)), np.nan)
@@ -159,7 +159,7 @@ class ZoneModel:
             axis=0
         )
         hours_of_day = (self.newest_h + self._leads_h) % DAY_H
-        return Issue(
+        return ZoneForecast(
             origin, self.grams(log_point), log_point, self._bands.offsets(hours_of_day), experts
         )
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from router.carbon.tables.climatology import Profile
-from router.config.zones import Places
+from router.config.zones import ZoneTables
 from router.model import Intensity
 
 
-def profiles_of_parts(known: Mapping[str, Profile], places: Places) -> dict[str, Profile]:
+def profiles_of_parts(known: Mapping[str, Profile], places: ZoneTables) -> dict[str, Profile]:
     """``known`` and, for zones that lack a profile, that of the zone they are part of.
 
     The source of such a value says whose it is: ``climatology(...) of SE``.
@@ -21,13 +21,13 @@ def profiles_of_parts(known: Mapping[str, Profile], places: Places) -> dict[str,
     return found
 
 
-def means_of_parts(known: Mapping[str, Intensity], places: Places) -> dict[str, Intensity]:
+def means_of_parts(known: Mapping[str, Intensity], places: ZoneTables) -> dict[str, Intensity]:
     """As `profiles_of_parts`, of annual means."""
     parts = {zone: _of(known[whole], whole) for zone, whole in _missing(known, places).items()}
     return {**known, **parts}
 
 
-def _missing(known: Mapping[str, object], places: Places) -> dict[str, str]:
+def _missing(known: Mapping[str, object], places: ZoneTables) -> dict[str, str]:
     """Zone to the one it is part of, where that is known and the zone itself is not."""
     return {
         zone.name: zone.part_of

@@ -12,13 +12,13 @@ from rich.text import Text
 
 from router.carbon.providers.registry import providers
 from router.carbon.providers.schema import ProviderSchema
-from router.config.zones import CloudRegion, GridZone, Places
+from router.config.zones import CloudRegion, GridZone, ZoneTables
 
 # A place in the zone finds the provider's region.
 BY_LOCATION = "by location"
 
 
-def zone_rows(places: Places, provider: str, grid_zone: str) -> list[dict[str, Any]]:
+def zone_rows(places: ZoneTables, provider: str, grid_zone: str) -> list[dict[str, Any]]:
     """A row a grid zone, of those that ``provider`` can be asked about and that is ``grid_zone``.
 
     Either empty: all.

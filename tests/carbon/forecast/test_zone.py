@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from router.carbon.forecast.mixing import EXPERTS, REGRESSIONS
 from router.carbon.forecast.regressions import LEADS_H, RING_H
-from router.carbon.forecast.zone import Issue, ZoneModel, bridge
+from router.carbon.forecast.zone import ZoneForecast, ZoneModel, bridge
 from tests.carbon.forecast.series import H0, grid
 
 FEW = np.array([1, 6, 24, 96])
@@ -27,7 +27,7 @@ def fed(
     return model
 
 
-def same(one: Issue, other: Issue) -> bool:
+def same(one: ZoneForecast, other: ZoneForecast) -> bool:
     pairs = zip(one, other, strict=True)
     return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
