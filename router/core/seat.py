@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from router.core.health import Cause, Health, State
 from router.core.latency import RatioTracker, WaitTracker
 from router.core.outlier import OutlierEjection
 from router.model import Load
-
-if TYPE_CHECKING:
-    from router.core.lease import Lease
 
 # (name, version) of a model as an endpoint declares it.
 ModelKey: TypeAlias = tuple[str, str]
@@ -67,6 +64,12 @@ def foreign_requests(load: Load, own: int, max_in_flight: int) -> float:
     return min(max(0.0, told - own), float(max_in_flight))
 
 
+class Held(Protocol):
+    """One request in flight: `router.core.lease` in earnest."""
+
+    run_s: float
+
+
 class Cell(NamedTuple):
     """A column of a model's live columns that belongs to a seat."""
 
@@ -92,7 +95,7 @@ class Seat:
         self.name = name
         self.health = Health(health)
         self.outliers: dict[ModelKey, OutlierEjection] = {}
-        self.leases: dict[Lease, None] = {}
+        self.leases: dict[Held, None] = {}
         self.signs = 0
         self.wait = WaitTracker()
         self.tpot_ratio = RatioTracker()
