@@ -47,56 +47,25 @@ from router.core.jit import OPTIONS, entry
 from router.units import HOUR_S, J_PER_KWH
 
 # Rows of the table, shape (CI_FROM + hours + origins, n): one column a candidate.
-PREFILL_BASE_MS = 0
-PREFILL_MS_PER_TOKEN = 1
-PREFILL_MS_PER_IN_FLIGHT = 2
-TPOT_BASE_MS = 3
-TPOT_MS_PER_SEQUENCE = 4
-MAX_BATCH = 5
-PER_MAX_BATCH = 6
-MAX_IN_FLIGHT = 7
-PER_MAX_IN_FLIGHT = 8
-J_PER_TOKEN = 9
-J_PER_REQUEST = 10
-WAKE_W = 11
-KWH_PER_J = 12
-CONTEXT_TOKENS = 13
-PER_CAPACITY = 14
-MAX_PREMIUM = 15
-CI_FROM = 16
+(
+    PREFILL_BASE_MS, PREFILL_MS_PER_TOKEN, PREFILL_MS_PER_IN_FLIGHT, TPOT_BASE_MS,
+    TPOT_MS_PER_SEQUENCE, MAX_BATCH, PER_MAX_BATCH, MAX_IN_FLIGHT, PER_MAX_IN_FLIGHT,
+    J_PER_TOKEN, J_PER_REQUEST, WAKE_W, KWH_PER_J, CONTEXT_TOKENS, PER_CAPACITY, MAX_PREMIUM,
+    CI_FROM,
+) = range(17)  # fmt: skip
 
 # Rows of the live board, shape (LIVE_ROWS, n).
-BATCH = 0
-ELIGIBLE = 1
-BATCH_CAP = 2
-TTFT_FACTOR = 3
-TPOT_FACTOR = 4
-TURNS = 5
-PREMIUM = 6
-TTFT_DELAY = 7
-OWN = 8
-AWAKE = 9
-LIVE_ROWS = 10
+(
+    BATCH, ELIGIBLE, BATCH_CAP, TTFT_FACTOR, TPOT_FACTOR, TURNS, PREMIUM, TTFT_DELAY, OWN,
+    AWAKE, LIVE_ROWS,
+) = range(11)  # fmt: skip
 
 # The policy's parameters (`router.core.rungs`). Its latency budgets hold where the caller has none.
-W_GCO2E = 0
-W_TTFT = 1
-W_E2E = 2
-W_LOAD = 3
-W_TURN = 4
-NEAR_TIE = 5
-PACK = 6
-PACK_UNTIL = 7
-MAX_GCO2E = 8
-MAX_G_PER_KWH = 9
-CI_HOURS = 10
-SCARCITY = 11
-WAKE_ENERGY = 12
-WAKE_PREMIUM = 13
-POLICY_TTFT_MS = 14
-POLICY_TPOT_MS = 15
-POLICY_E2E_MS = 16
-PARAMS = 17
+(
+    W_GCO2E, W_TTFT, W_E2E, W_LOAD, W_TURN, NEAR_TIE, PACK, PACK_UNTIL, MAX_GCO2E,
+    MAX_G_PER_KWH, CI_HOURS, SCARCITY, WAKE_ENERGY, WAKE_PREMIUM, POLICY_TTFT_MS,
+    POLICY_TPOT_MS, POLICY_E2E_MS, PARAMS,
+) = range(18)  # fmt: skip
 
 # The CI of a grid zone that no source knows: finite, so that 0 * CI is 0 where a policy does not
 # weigh carbon, and beyond any limit, so that it can never look clean.
@@ -105,37 +74,19 @@ ANY_CI = np.inf
 KNOWN_CI = 1e29
 
 # Why a candidate is excluded; the first that holds.
-FEASIBLE = 0
-UNHEALTHY = 1
-RESIDENCY = 2
-CONTEXT = 3
-NOT_FINITE = 4
-CARBON_UNKNOWN = 5
-CARBON_BUDGET = 6
-FULL = 7
-TTFT_BUDGET = 8
-TPOT_BUDGET = 9
-E2E_BUDGET = 10
+(
+    FEASIBLE, UNHEALTHY, RESIDENCY, CONTEXT, NOT_FINITE, CARBON_UNKNOWN, CARBON_BUDGET, FULL,
+    TTFT_BUDGET, TPOT_BUDGET, E2E_BUDGET,
+) = range(11)  # fmt: skip
 
 # Rows of the scratch that `choose` works in, shape (SCRATCH_ROWS, n).
-S_COST = 0
-S_TTFT = 1
-S_E2E = 2
-S_BEST = 3
-SCRATCH_ROWS = 4
+S_COST, S_TTFT, S_E2E, S_BEST, SCRATCH_ROWS = range(5)
 
 # Columns of what `evaluate` writes, shape (n, EVALUATED).
-E_COST = 0
-E_RTT = 1
-E_TTFT = 2
-E_TPOT = 3
-E_E2E = 4
-E_ENERGY = 5
-E_CI = 6
-E_GRAMS = 7
-E_BATCH = 8
-E_PREMIUM = 9
-EVALUATED = 10
+(
+    E_COST, E_RTT, E_TTFT, E_TPOT, E_E2E, E_ENERGY, E_CI, E_GRAMS, E_BATCH, E_PREMIUM,
+    EVALUATED,
+) = range(11)  # fmt: skip
 
 # A premium rises by RISE / capacity of the way with each request that misses the room, and falls by
 # (FALL + FALL_EMPTY * the region's free share) / capacity of itself with each that finds some, so

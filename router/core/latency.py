@@ -56,19 +56,10 @@ _SHIFT_BOUNDS = (-3.0, 5.0)
 
 # Columns of the state of a wait's errors. *_SUM: of least squares over 1 and prefill, each relative
 # to the wait that was predicted; *_HIT: their products with what came.
-DELAY_MS = 0
-FACTOR = 1
-LEVEL = 2
-VARIANCE = 3
-SHIFT = 4
-DOUBT = 5
-ONE_SUM = 6
-BOTH_SUM = 7
-PREFILL_SUM = 8
-ONE_HIT = 9
-PREFILL_HIT = 10
-PHASE = 11
-WAIT_ERRORS = 12
+(
+    DELAY_MS, FACTOR, LEVEL, VARIANCE, SHIFT, DOUBT, ONE_SUM, BOTH_SUM, PREFILL_SUM, ONE_HIT,
+    PREFILL_HIT, PHASE, WAIT_ERRORS,
+) = range(13)  # fmt: skip
 
 # Columns of the state of a ratio's errors: of the log of actual over predicted.
 RATIO_MEAN = 0

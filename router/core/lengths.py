@@ -51,12 +51,7 @@ _DOUBT = 0.05
 _MAX_TENANTS = 4096
 
 # Columns of the state of learned lengths: of output tokens, but for one.
-MEAN = 0
-LOG_MEAN = 1
-LOG_VARIANCE = 2
-LOG_TOP = 3
-INPUT_MEAN = 4
-LENGTHS = 5
+MEAN, LOG_MEAN, LOG_VARIANCE, LOG_TOP, INPUT_MEAN, LENGTHS = range(6)
 
 
 class Expected(NamedTuple):

@@ -18,84 +18,33 @@ from router.lab.sim.result import REASONS
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Slots, float columns.
-ARRIVAL = 0
-HALF_RTT = 1  # one way, the path's delay included
-N_IN = 2
-N_OUT = 3
-TTFT_BUDGET = 4
-TPOT_BUDGET = 5
-E2E_BUDGET = 6
-PREFILL_MS = 7
-BATCH_AT_START = 8
-CAP = 9
-STARTED = 10
-FIRST = 11
-ENDED = 12
-SHARE = 13  # its start values while it runs, then the joules that they come to
-AWAKE = 14
-NETWORK_J = 15
-SLOT_FLOATS = 16
+# Slots, float columns. HALF_RTT: one way, the path's delay included. SHARE: its start values
+# while it runs, then the joules that they come to.
+(
+    ARRIVAL, HALF_RTT, N_IN, N_OUT, TTFT_BUDGET, TPOT_BUDGET, E2E_BUDGET, PREFILL_MS,
+    BATCH_AT_START, CAP, STARTED, FIRST, ENDED, SHARE, AWAKE, NETWORK_J, SLOT_FLOATS,
+) = range(17)  # fmt: skip
 
 # Slots, integer columns.
-REQUEST = 0
-REPLICA = 1
-MODEL = 2
-ORIGIN = 3
-TENANT = 4
-GATEWAY = 5
-NEXT = 6
-PHASE = 7
-SLOT_INTS = 8
+REQUEST, REPLICA, MODEL, ORIGIN, TENANT, GATEWAY, NEXT, PHASE, SLOT_INTS = range(9)
 
 # Phases of a slot. LOST: its replica went down, and no gateway knows yet.
-FREE = 0
-OUTBOUND = 1
-PLACED = 2
-INBOUND = 3
-LOST = 4
+FREE, OUTBOUND, PLACED, INBOUND, LOST = range(5)
 
 # Replicas, float columns: what moves, then the physics of `router.lab.replay.replica.Physics`.
-NOW = 0
-CLOCK = 1
-SHARE_S = 2
-AWAKE_S = 3
-BUSY_S = 4
-TOKENS = 5
-IDLE_S = 6
-OFF_S = 7
-WAKE_S = 8
-BATCH_S = 9
-IDLE_SINCE = 10
-WAKE_END = 11
-TPOT_BASE = 12
-TPOT_SLOPE = 13
-PREFILL_BASE = 14
-PREFILL_TOKEN = 15
-IDLE_W = 16
-BASE_W = 17
-J_PER_TOKEN = 18
-HOST = 19
-PUE = 20
-PATH_S = 21  # what a round trip takes beyond the RTT that routers know
+# PATH_S: what a round trip takes beyond the RTT that routers know.
+(
+    NOW, CLOCK, SHARE_S, AWAKE_S, BUSY_S, TOKENS, IDLE_S, OFF_S, WAKE_S, BATCH_S, IDLE_SINCE,
+    WAKE_END, TPOT_BASE, TPOT_SLOPE, PREFILL_BASE, PREFILL_TOKEN, IDLE_W, BASE_W, J_PER_TOKEN,
+    HOST, PUE, PATH_S,
+) = range(22)  # fmt: skip
 REPLICA_FLOATS = 24
 
 # Replicas, integer columns.
-RUNNING = 0
-DECODING = 1
-QUEUED = 2
-HEAD = 3
-TAIL = 4
-PREFILLS = 5
-DEADLINES = 6
-MAX_BATCH = 7
-HEAP = 8
-ONE_UNIT = 9
-STATE = 10
-ENDPOINT = 11
-REGION = 12
-ZONE = 13
-NOTICED = 14
+(
+    RUNNING, DECODING, QUEUED, HEAD, TAIL, PREFILLS, DEADLINES, MAX_BATCH, HEAP, ONE_UNIT,
+    STATE, ENDPOINT, REGION, ZONE, NOTICED,
+) = range(15)  # fmt: skip
 REPLICA_INTS = 16
 
 # States of a replica; while UP it is idle, busy or (past its release) off.
@@ -113,39 +62,17 @@ TAUGHT = LENGTHS + 3
 LENGTH_COLUMNS = LENGTHS + 4
 
 # Lessons, columns.
-L_ENDPOINT = 0
-L_TTFT = 1
-L_PREFILL = 2
-L_TPOT = 3
-L_TPOT_EXPECTED = 4
-L_MODEL = 5
-L_TENANT = 6
-L_OUT = 7
-LESSON = 8
+L_ENDPOINT, L_TTFT, L_PREFILL, L_TPOT, L_TPOT_EXPECTED, L_MODEL, L_TENANT, L_OUT, LESSON = range(9)
 
 # Registers: counters of the compiled loop.
-FREE_HEAD = 0
-WIRE = 1
-DRAWS = 2
-CURSOR = 3
-ROWS = 4
-NEXT_REQUEST = 5
-IN_FLIGHT = 6
+FREE_HEAD, WIRE, DRAWS, CURSOR, ROWS, NEXT_REQUEST, IN_FLIGHT = range(7)
 REGISTERS = 8
 
 # Scalars of one run; float registers.
-START = 0
-HOUR_ENDS_AT = 1
-Z = 2
-RELEASE_AFTER = 3
-WAKE_FOR = 4
-NETWORK_J_PER_TOKEN = 5
-WARM_UP = 6
-TICK = 7
-STALENESS = 8
-ACTUAL_START = 9
-ACTUAL_STEP = 10
-HOUR_ZERO = 11
+(
+    START, HOUR_ENDS_AT, Z, RELEASE_AFTER, WAKE_FOR, NETWORK_J_PER_TOKEN, WARM_UP, TICK,
+    STALENESS, ACTUAL_START, ACTUAL_STEP, HOUR_ZERO,
+) = range(12)  # fmt: skip
 SCALARS = 16
 
 # Why a request has no answer, as places in `REASONS`; 0 for one that has.
@@ -155,13 +82,7 @@ SHED, BUDGET_IMPOSSIBLE, NO_ENDPOINT, POLICY_EXCLUDES, RESIDENCY_EXCLUDED, FAULT
 )
 
 # Sums, columns, of a region.
-SUM_COMPLETED = 0
-SUM_J = 1
-SUM_MARGINAL_J = 2
-SUM_G = 3
-SUM_MARGINAL_G = 4
-SUM_MET = 5
-SUMS = 6
+SUM_COMPLETED, SUM_J, SUM_MARGINAL_J, SUM_G, SUM_MARGINAL_G, SUM_MET, SUMS = range(7)
 
 # Rows of requests, float and integer columns.
 ROW_FLOATS = (
