@@ -26,8 +26,8 @@ premium holds back from waking a replica for next to nothing.
 
 What a server says of its load (the foreign part of b) may only repel: it takes room and time. What
 attracts goes by what this gateway knows itself: the fuller one to fill up by OWN, and AWAKE as
-`router.core.seat` has it. A candidate whose figures are not all finite is excluded: its cost is a
-sum over every term, so that this one comparison holds for all that leaves here.
+`router.core.seat` has it. A candidate whose figures are not all finite is excluded: its cost, and 0
+times its run, is a sum over every term, so that this one comparison holds for all that leaves here.
 
 Sources: SCIENCE sections 1-4. ``*_factor`` and ``ttft_delay`` (of the path, whatever the prompt)
 carry the live error distribution to the quantile.
@@ -302,7 +302,7 @@ def _reason(table, live, i, place, ask, rule, terms):
         reason = RESIDENCY
     elif ask.n_in + ask.n_out > table[CONTEXT_TOKENS, i]:
         reason = CONTEXT
-    elif not terms.cost < np.inf:
+    elif not terms.cost + 0.0 * terms.run_s < np.inf:
         reason = NOT_FINITE
     elif terms.ci > rule.max_ci:
         reason = CARBON_UNKNOWN if terms.ci > KNOWN_CI else CARBON_BUDGET
@@ -414,7 +414,7 @@ def _sweep(table, live, labels, rtt_row, ask, rule, scratch):
             (_read(eligible, i) != 0.0)
             & ((_read(labels, i) & ask.residency) != 0)
             & (total <= _read(context, i))
-            & (cost < np.inf)
+            & (cost + 0.0 * run_ms < np.inf)
             & (_read(ci, i) <= rule.max_ci)
             & (grams <= rule.max_grams)
             & (batch + 1.0 <= _read(max_in_flight, i))
@@ -567,7 +567,8 @@ def _worth(table, live, labels, first, end, rtt_row, ask, rule, best_cost, premi
                 gain = (best_cost - terms.cost) / (rule.w_g * energy * place.kwh_per_j)
                 worth = min(gain + premium, table[MAX_PREMIUM, i])
             break
-    return worth
+    # A gain over next to no energy, where no price is known to be too much: no price at all.
+    return worth if worth < np.inf else 0.0
 
 
 @entry(f"void(f8[:,::1], f8[:,::1], i8[::1], i8[::1], f8[::1], {_REQUEST}, f8[::1])")

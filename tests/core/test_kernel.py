@@ -514,6 +514,16 @@ def test_a_candidate_without_finite_figures_is_left_out():
     assert evaluate(world, ask)[0]["reason"] == "not_finite"
 
 
+def test_a_run_without_an_end_is_left_out_though_nothing_weighs_it():
+    world, ask = crossing([100.0, 300.0], 0.0)
+    world["rule"]["weights"] = dict.fromkeys(world["rule"]["weights"], 0.0)
+    ask["n_out"] = 1e308
+    for region in world["regions"]:
+        region["candidates"][0]["tpot_base"] = 10.0
+    assert choose(world, ask, 0.0)[0] == -1
+    assert {one["reason"] for one in evaluate(world, ask)} == {"not_finite"}
+
+
 def after(world, ask, times=1):
     """The premium of every region after ``times`` like requests; all of its rows agree."""
     table, live, labels, starts, params, scratch = arrays(world)
@@ -602,6 +612,13 @@ def test_a_gain_over_next_to_no_energy_is_no_price():
     world["regions"][0]["candidates"][0]["batch"] = 0.0
     world["regions"][0]["premium"] = 540.0
     assert after(world, ask, times=100)[0] == 0.0
+
+
+def test_where_no_price_is_too_much_an_endless_one_is_none():
+    world, ask = scarce(full=True, max_premium=math.inf, j_per_request=1e-308)
+    world["rule"]["weights"]["e2e"] = 1.0
+    world["regions"][1]["candidates"][0]["prefill_base"] = 1e6
+    assert after(world, ask, times=3)[0] == 0.0
 
 
 def test_whoever_lacks_only_room_counts_and_nobody_else():
