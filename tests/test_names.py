@@ -11,11 +11,9 @@ ALLOWED = {
     # In the JSON schemas of two kinds of files, whose names editors and programs know.
     "SignalSchema",
     # To be renamed.
-    "Director",
     "Factors",
     "Limits",
     "Reading",
-    "RoutedStream",
     "Sockets",
 }
 

@@ -7,7 +7,7 @@
     x-residency           jurisdictions the request may run in, comma-separated
     x-tenant              on whose account
 
-A gRPC deadline is a latency budget too: the smaller of it, less a margin, and the header counts.
+A call's deadline is a latency budget too: the smaller of it, less a margin, and the header counts.
 A limit that is given twice, by a proxy and by its client, holds twice: the smaller budget, and the
 jurisdictions that both name. What is nearly one of these is refused (``router.gateway.headers``).
 """
@@ -15,18 +15,38 @@ jurisdictions that both name. What is nearly one of these is refused (``router.g
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 from router.contract import Metadata
 from router.core import claims
 from router.errors import InvalidMetadataError, ResidencyError
 from router.gateway import headers
-from router.gateway.oip.wire import Prefix
 from router.model import UNLIMITED, Budget, Request
 
+MAX_NAME = 128
 _MAX_NUMBER = 32
-_MAX_NAME = 128
 _MAX_LIST = 512
 _ROUTING = headers.KNOWN
+
+
+class RoutingFields(NamedTuple):
+    """What routing needs of one message. Token counts: NaN or inf where the caller gave none.
+
+    ``max_output_tokens`` is the smallest of the limits given under its several usual names,
+    ``input_tokens`` the largest count given. ``sequence_id`` is "" outside a sequence.
+    ``ignored``: of `claims.IGNORED`, where a count is none that routing can use.
+    """
+
+    model: str
+    version: str
+    request_id: str
+    sequence_id: str = ""
+    sequence_start: bool = False
+    sequence_end: bool = False
+    input_tokens: float = math.nan
+    max_output_tokens: float = UNLIMITED
+    ignored: tuple[str, ...] = ()
 
 
 class Caller:
@@ -38,7 +58,10 @@ class Caller:
 
     __slots__ = ("e2e_ms", "explicit", "origin", "residency", "tenant", "tpot_ms", "ttft_ms")
 
-    def __init__(self, metadata: Metadata) -> None:
+    def __init__(
+        self, metadata: Metadata, check_other: Callable[[str, str | bytes], None] | None = None
+    ) -> None:
+        """``check_other``: raises for a header of the caller's own that cannot travel on."""
         self.e2e_ms = self.ttft_ms = self.tpot_ms = UNLIMITED
         self.origin = self.tenant = ""
         self.residency: frozenset[str] = frozenset()
@@ -49,17 +72,16 @@ class Caller:
                 continue
             wrong = headers.misspelt(key)
             if wrong:
-                raise InvalidMetadataError(f"{key[:_MAX_NAME]}: {wrong}")
-            if not key.endswith("-bin") and not (
-                isinstance(value, str) and value.isascii() and value.isprintable()
-            ):
-                # Forwarding it would fail inside gRPC, which takes printable ASCII only.
-                raise InvalidMetadataError(
-                    f"{key[:_MAX_NAME]} is not printable ASCII: use a -bin key for other bytes"
-                )
+                raise InvalidMetadataError(f"{key[:MAX_NAME]}: {wrong}")
+            if check_other is not None:
+                check_other(key, value)
 
     def request(
-        self, prefix: Prefix, payload_bytes: int, remaining_s: float | None, margin_ms: float
+        self,
+        fields: RoutingFields,
+        payload_bytes: int,
+        remaining_s: float | None,
+        margin_ms: float,
     ) -> Request:
         """What routing needs of one message. ``remaining_s``: until the deadline, None without."""
         e2e_ms = self.e2e_ms
@@ -69,17 +91,17 @@ class Caller:
             left_ms = remaining_s * 1e3 - margin_ms
             if left_ms < e2e_ms:
                 e2e_ms = left_ms if left_ms > 0.0 else 0.0
-        input_tokens, max_output_tokens = prefix.input_tokens, prefix.max_output_tokens
-        ignored = prefix.ignored
+        input_tokens, max_output_tokens = fields.input_tokens, fields.max_output_tokens
+        ignored = fields.ignored
         if not (math.isnan(input_tokens) and max_output_tokens == UNLIMITED):
             input_tokens, max_output_tokens, ignored = claims.counts(
                 input_tokens, max_output_tokens, ignored
             )
         return Request(
-            prefix.model,
-            prefix.version,
-            prefix.request_id,
-            prefix.sequence_id,
+            fields.model,
+            fields.version,
+            fields.request_id,
+            fields.sequence_id,
             self.origin,
             self.tenant,
             self.residency,
@@ -87,13 +109,13 @@ class Caller:
             input_tokens,
             max_output_tokens,
             payload_bytes,
-            prefix.sequence_start,
-            prefix.sequence_end,
+            fields.sequence_start,
+            fields.sequence_end,
             ignored,
         )
 
     def _read(self, key: str, value: str | bytes) -> None:
-        limit = _MAX_NAME
+        limit = MAX_NAME
         if key in headers.BUDGETS:
             limit = _MAX_NUMBER
         elif key == headers.RESIDENCY:

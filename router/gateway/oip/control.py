@@ -12,8 +12,8 @@ from router.core.explanation import Explanation
 from router.errors import GatewayFullError, NothingFeasibleError
 from router.gateway.oip import control_messages as messages
 from router.gateway.oip.calls import Desk, server_stream, unary
+from router.gateway.oip.context import Context
 from router.gateway.oip.draining import Watchers
-from router.gateway.ports import Context
 from router.model import Decision, Fleet, Request
 from router.telemetry.view import FleetView
 

@@ -12,8 +12,8 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from router.gateway.oip.calls import Desk, server_stream, unary
+from router.gateway.oip.context import Context
 from router.gateway.oip.draining import Watchers
-from router.gateway.ports import Context
 
 SERVICE = "grpc.health.v1.Health"
 POLL_S = 1.0

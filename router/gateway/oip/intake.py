@@ -20,10 +20,10 @@ from router.errors import (
     RefusedError,
 )
 from router.gateway.oip.connection import Connection
+from router.gateway.oip.context import Context
 from router.gateway.oip.inflate import inflate, is_compressed
 from router.gateway.oip.sockets import plain
 from router.gateway.oip.trailers import metadata_bytes
-from router.gateway.ports import Context
 
 # For questions about a server or a model: whatever they hold, decoding it takes a moment.
 SMALL_BYTES = 65_536

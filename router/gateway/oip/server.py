@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import grpc
 
+from router.director import Director
 from router.errors import ConfigError, DrainingError
 from router.gateway.oip import control, health, servicer
 from router.gateway.oip.calls import Desk, UnknownMethods
@@ -17,8 +18,7 @@ from router.gateway.oip.intake import Intake, Limits
 from router.gateway.oip.reflection import ReflectionService
 from router.gateway.oip.servicer import InferenceService
 from router.gateway.oip.sockets import Sockets
-from router.gateway.ports import Director
-from router.gateway.refusal import Failures, LoggedFailures
+from router.gateway.refusal import Failures
 
 _MAX_INT = 2**31 - 1
 # Calls that nobody has looked at yet, some 75 KiB each at most with what gRPC takes in of them.
@@ -107,15 +107,14 @@ class Gateway:
         control_source: Control,
         ready: Callable[[], bool],
         models: Callable[[], Mapping[str, bool]],
-        failures: Failures | None = None,
+        failures: Failures,
     ) -> None:
         """``ready``: whether requests are taken now; ``models``: name -> whether it is served."""
-        told = failures or LoggedFailures()
         services = (servicer.SERVICE, control.SERVICE)
         self._options = options
         self._watchers = Watchers()
         self.intake = Intake(options.as_limits(), Sockets())
-        desk = Desk(self.intake, told)
+        desk = Desk(self.intake, failures)
         self._inference = InferenceService(
             director, desk, ready, models, options.deadline_margin_ms
         )
@@ -127,7 +126,7 @@ class Gateway:
                 controlled.handlers(),
                 HealthService(ready, models, services, self._watchers, desk).handlers(),
                 *ReflectionService((*services, health.SERVICE), self._watchers, desk).handlers(),
-                UnknownMethods(told),
+                UnknownMethods(failures),
             )
         )
 

@@ -13,17 +13,18 @@ import grpc
 
 import router
 from router._pb import inference_pb2 as pb
+from router.director import Director
 from router.errors import MalformedRequestError, UnsupportedMethodError
-from router.gateway.caller import Caller
+from router.gateway.oip.caller import caller_of
 from router.gateway.oip.calls import Desk, decode, only_message, refuse_if_cut, unary
+from router.gateway.oip.context import Context
 from router.gateway.oip.intake import SMALL_BYTES, Call
+from router.gateway.oip.refusal import cancelled, refuse
 from router.gateway.oip.status import passable
 from router.gateway.oip.stream import StreamSession
 from router.gateway.oip.trailers import with_receipt
 from router.gateway.oip.wire import scan
-from router.gateway.ports import Context, Director
 from router.gateway.receipts import trailers
-from router.gateway.refusal import cancelled, refuse
 from router.model import Request
 
 SERVICE = "inference.GRPCInferenceService"
@@ -96,7 +97,7 @@ class InferenceService:
         payload = b""
         try:
             call = self._desk.intake.enter(context, metadata)
-            caller = Caller(metadata)
+            caller = caller_of(metadata)
             payload = await only_message(call)
             remaining_s = context.time_remaining()
             request = caller.request(scan(payload), len(payload), remaining_s, self._margin_ms)

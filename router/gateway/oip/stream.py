@@ -16,15 +16,18 @@ import grpc
 
 from router._pb.inference_pb2 import ModelInferResponse, ModelStreamInferResponse
 from router.contract import Metadata
+from router.director import Director
 from router.errors import DrainingError, GatewayFullError, RequestError
-from router.gateway.caller import Caller
+from router.gateway.caller import RoutingFields
+from router.gateway.oip.caller import caller_of
+from router.gateway.oip.context import Context
 from router.gateway.oip.intake import Call
+from router.gateway.oip.refusal import cancelled
 from router.gateway.oip.status import passable, status_of
 from router.gateway.oip.trailers import with_receipt
-from router.gateway.oip.wire import Prefix, scan
-from router.gateway.ports import Context, Director
+from router.gateway.oip.wire import scan
 from router.gateway.receipts import StreamReceipts
-from router.gateway.refusal import Failures, cancelled
+from router.gateway.refusal import Failures
 from router.model import Request
 
 # Requests of one stream that run or wait at a time; beyond it the stream is not read, so HTTP/2
@@ -39,7 +42,7 @@ class _Turn(NamedTuple):
     """One message: what it asks for, whom it waits for, and what it sets when it has ended."""
 
     payload: bytes
-    prefix: Prefix | RequestError
+    fields: RoutingFields | RequestError
     earlier: list[asyncio.Event]
     lines: list[str]
     ended: asyncio.Event
@@ -63,7 +66,7 @@ class StreamSession:
         self._failures = failures
         self._margin_ms = margin_ms
         self._metadata = context.invocation_metadata()
-        self._caller = Caller(self._metadata)
+        self._caller = caller_of(self._metadata)
         self._writing = asyncio.Lock()
         self._room = asyncio.Semaphore(MAX_CONCURRENT)
         # The last request in line, by sequence id or _NO_ID.
@@ -125,26 +128,26 @@ class StreamSession:
 
     async def _next_turn(self) -> _Turn | None:
         payload: bytes | None = b""
-        prefix: Prefix | RequestError
+        fields: RoutingFields | RequestError
         lines = []
         try:
             payload = await self._read()
             if payload is None:
                 return None
-            prefix = scan(payload)
-            if not prefix.request_id:
+            fields = scan(payload)
+            if not fields.request_id:
                 lines.append(_NO_ID)
-            if prefix.sequence_id:
-                lines.append(prefix.sequence_id)
+            if fields.sequence_id:
+                lines.append(fields.sequence_id)
         except RequestError as error:
-            prefix = error
+            fields = error
             lines.append(_NO_ID)
         earlier = [self._tails[line] for line in lines if line in self._tails]
         ended = asyncio.Event()
         for line in lines:
             self._tails[line] = ended
         self._active += 1
-        return _Turn(payload or b"", prefix, earlier, lines, ended)
+        return _Turn(payload or b"", fields, earlier, lines, ended)
 
     def _leave(self, turn: _Turn) -> None:
         turn.ended.set()
@@ -161,11 +164,11 @@ class StreamSession:
         try:
             for event in turn.earlier:
                 await event.wait()
-            if isinstance(turn.prefix, RequestError):
-                raise turn.prefix
+            if isinstance(turn.fields, RequestError):
+                raise turn.fields
             remaining_s = self._context.time_remaining()
             request = self._caller.request(
-                turn.prefix, len(turn.payload), remaining_s, self._margin_ms
+                turn.fields, len(turn.payload), remaining_s, self._margin_ms
             )
             await self._relay(request, turn.payload, remaining_s)
         except asyncio.CancelledError as gone:

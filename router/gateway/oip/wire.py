@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from struct import unpack_from
-from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from router._pb.inference_pb2 import InferParameter, ModelInferRequest
 from router.core import claims
 from router.errors import MalformedRequestError
+from router.gateway.caller import RoutingFields
 from router.model import UNLIMITED
 
 # Inputs + outputs + tensors + parameters, and what is inside groups.
@@ -46,26 +46,7 @@ _WANTED = {
 Parameter = bool | int | float | str
 
 
-class Prefix(NamedTuple):
-    """The routing fields of one request. Token counts: NaN or inf where the caller gave none.
-
-    ``max_output_tokens`` is the smallest of the limits given under its several usual names,
-    ``input_tokens`` the largest count given. ``sequence_id`` is "" outside a sequence.
-    ``ignored``: of `claims.IGNORED`, where a count is none that routing can use.
-    """
-
-    model: str
-    version: str
-    request_id: str
-    sequence_id: str = ""
-    sequence_start: bool = False
-    sequence_end: bool = False
-    input_tokens: float = math.nan
-    max_output_tokens: float = UNLIMITED
-    ignored: tuple[str, ...] = ()
-
-
-def scan(data: bytes) -> Prefix:
+def scan(data: bytes) -> RoutingFields:
     """The routing fields of a serialized ModelInferRequest.
 
     Repeated singular fields: the last one wins, as in protobuf. Raises MalformedRequestError that
@@ -133,7 +114,7 @@ def scan(data: bytes) -> Prefix:
         raise _malformed(start, f"field {tag >> 3} is not valid UTF-8") from None
     if pos > end:
         raise _malformed(end, "the message ends inside a field")
-    return _prefix(model, version, request_id, parameters)
+    return _routing_fields(model, version, request_id, parameters)
 
 
 _ODD = ("", None)
@@ -271,9 +252,9 @@ def _chosen(parameter: InferParameter) -> Parameter | None:
     return value
 
 
-def _prefix(
+def _routing_fields(
     model: str, version: str, request_id: str, parameters: dict[str, Parameter | None] | None
-) -> Prefix:
+) -> RoutingFields:
     if len(model) > _MAX_NAME or len(version) > _MAX_NAME or len(request_id) > _MAX_NAME:
         raise MalformedRequestError(
             f"ModelInferRequest: model_name, model_version and id may have {_MAX_NAME} characters"
@@ -283,7 +264,7 @@ def _prefix(
             "ModelInferRequest.model_name is empty: say which model the request is for"
         )
     if not parameters:
-        return Prefix(model, version, request_id)
+        return RoutingFields(model, version, request_id)
     sequence_id = ""
     input_tokens, max_output_tokens = math.nan, UNLIMITED
     ignored: tuple[str, ...] = ()
@@ -302,7 +283,7 @@ def _prefix(
                 ignored = (*ignored, claims.INPUT_TOKENS_IGNORED)
         elif name == "sequence_id" and value:
             sequence_id = _sequence_id(value)
-    return Prefix(
+    return RoutingFields(
         model,
         version,
         request_id,

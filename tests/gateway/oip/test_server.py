@@ -19,7 +19,7 @@ from tests.gateway.oip.raw_http2 import (
     grpc_request,
     literal,
 )
-from tests.gateway.support import Script, error_of, infer_request, running, soon
+from tests.gateway.support import Script, Told, error_of, infer_request, running, soon
 
 INFER = b"/inference.GRPCInferenceService/ModelInfer"
 
@@ -82,7 +82,7 @@ async def test_garbage_on_the_wire_does_not_stop_the_server(data):
 async def test_a_taken_port_is_a_configuration_error():
     async with running(Script()) as gateway:
         second = Gateway(
-            ServerOptions(f"127.0.0.1:{gateway.port}"), Script(), None, lambda: True, dict
+            ServerOptions(f"127.0.0.1:{gateway.port}"), Script(), None, lambda: True, dict, Told()
         )
         with pytest.raises(ConfigError, match=r"server.listen: cannot listen on 127.0.0.1"):
             await second.start()
@@ -98,6 +98,7 @@ async def test_several_processes_may_share_a_port_when_told_to():
             None,
             lambda: True,
             dict,
+            Told(),
         )
         assert await second.start() == first.port
         await second.drain(0.0)

@@ -1,0 +1,21 @@
+"""Headers of a gRPC call that is forwarded."""
+
+import pytest
+
+from router.errors import InvalidMetadataError
+from router.gateway.oip.caller import caller_of
+
+
+@pytest.mark.parametrize("value", ["caf\u00e9", "tab\there", b"\xff"])
+def test_a_header_that_cannot_be_forwarded_is_refused_and_named(value):
+    with pytest.raises(InvalidMetadataError, match="x-note"):
+        caller_of((("x-note", value),))
+    caller_of((("x-note-bin", b"\xff"), ("x-note", "plain")))
+
+
+def test_the_first_header_that_is_wrong_is_the_one_that_is_named():
+    odd, misspelt = ("x-note", "caf\u00e9"), ("x-residencies", "eu")
+    with pytest.raises(InvalidMetadataError, match="x-note"):
+        caller_of((odd, misspelt))
+    with pytest.raises(InvalidMetadataError, match="x-residencies"):
+        caller_of((misspelt, odd))
