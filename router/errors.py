@@ -40,10 +40,12 @@
         │   │                                               elsewhere, then passed on
         │   ├── UpstreamDeniedError     upstream_denied     it has no such model, or such: likewise
         │   └── UpstreamRejectedError   upstream_rejected   it blames the request: passed on, or
-        │                                                   tried elsewhere if it served such
+        │       │                                           tried elsewhere if it served such
+        │       └── UpstreamTooLargeError   upstream_rejected   for its size alone: passed on
         └── UpstreamTimeoutError     upstream_timeout       no answer in the request's time
 
-The mapping to gRPC status codes is one table in ``router.gateway.oip.status``.
+A protocol has one table of what its callers are told, in its room of ``router.gateway``, and one of
+what its servers say, in its room of ``router.backends``.
 """
 
 from __future__ import annotations
@@ -178,7 +180,7 @@ class RequestError(CarbonRouterError):
 
 
 class MalformedRequestError(RequestError):
-    """The bytes are not a ModelInferRequest, or lack what routing needs."""
+    """The bytes are no request of their protocol, or lack what routing needs."""
 
     reason = "request_malformed"
 
@@ -271,23 +273,15 @@ class DrainingError(RefusedError):
 
 
 class UpstreamError(CarbonRouterError):
-    """A backend failed. ``code`` is the upstream gRPC status name, e.g. ``UNAVAILABLE``.
+    """A backend failed.
 
     ``endpoint``, ``region``, ``attempts`` and ``decision_id`` are filled in by whoever sent the
     request there.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        code: str,
-        trailers: Sequence[tuple[str, str | bytes]] = (),
-        retry_after_s: float | None = None,
-    ) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        """``retry_after_s``: what the server asked for, None when it did not say."""
         super().__init__(message)
-        self.code = code
-        self.trailers = tuple(trailers)
         self.retry_after_s = retry_after_s
         self.endpoint = ""
         self.region = ""
@@ -300,9 +294,9 @@ class UpstreamUnreachedError(UpstreamError):
 
     reason = "upstream_unreached"
 
-    def __init__(self, message: str, *, code: str, refused: bool) -> None:
+    def __init__(self, message: str, *, refused: bool) -> None:
         """``refused``: no connection could be had at all; else another one may serve it."""
-        super().__init__(message, code=code)
+        super().__init__(message)
         self.refused = refused
 
 
@@ -313,13 +307,13 @@ class UpstreamLostError(UpstreamError):
 
 
 class UpstreamFaultError(UpstreamError):
-    """The server says that it cannot serve (UNAVAILABLE and the like)."""
+    """The server says that it cannot serve, or gives no answer."""
 
     reason = "upstream_fault"
 
 
 class UpstreamBusyError(UpstreamError):
-    """Backpressure (RESOURCE_EXHAUSTED, HTTP 429/503): not a fault; marked busy, retryable."""
+    """Backpressure: not a fault; marked busy, retryable."""
 
     reason = "upstream_busy"
 
@@ -327,33 +321,48 @@ class UpstreamBusyError(UpstreamError):
 class UpstreamBlamingError(UpstreamError):
     """The server itself failed the request, which may have deserved it.
 
-    Only another endpoint's answer to the same request can tell. The server's own words and code are
-    for the caller to read, so the message is theirs alone.
+    Only another endpoint's answer to the same request can tell. The server's own words and status
+    are for the caller to read, so the message is theirs alone.
     """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: str = "",
+        trailers: Sequence[tuple[str, str | bytes]] = (),
+    ) -> None:
+        """``status``: as the server's protocol names it, "" where it named none. Like ``trailers``
+        it travels from a backend to a front of one protocol; nobody between them reads it.
+        """
+        super().__init__(message)
+        self.status = status
+        self.trailers = tuple(trailers)
 
 
 class UpstreamInternalError(UpstreamBlamingError):
-    """The server itself answered INTERNAL or UNKNOWN.
-
-    Some say so of a caller's bad tensor, some of a broken GPU.
-    """
+    """The server itself says that it failed, some of a bad tensor, some of a broken GPU."""
 
     reason = "upstream_internal"
 
 
 class UpstreamDeniedError(UpstreamBlamingError):
-    """NOT_FOUND, PERMISSION_DENIED and the like: of this endpoint, or of the request."""
+    """Not found, not permitted and the like: of this endpoint, or of the request."""
 
     reason = "upstream_denied"
 
 
 class UpstreamRejectedError(UpstreamBlamingError):
-    """The backend blames the request (INVALID_ARGUMENT, OUT_OF_RANGE, ...): passed on.
+    """The backend blames the request: passed on.
 
     Where it lately answered the same caller well, another endpoint is asked first.
     """
 
     reason = "upstream_rejected"
+
+
+class UpstreamTooLargeError(UpstreamRejectedError):
+    """It is too large for the server, or to be sent there: it would be as large elsewhere."""
 
 
 class UpstreamTimeoutError(UpstreamError):

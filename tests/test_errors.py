@@ -17,7 +17,7 @@ ARGUMENTS = {
     ConfigError: (("a.yaml", [("server.listen", "taken")]), {}),
     ProviderBusyError: (("busy", 3.0), {}),
     CallBudgetError: (("spent", 3.0), {}),
-    UpstreamUnreachedError: (("gone",), {"code": "UNAVAILABLE", "refused": True}),
+    UpstreamUnreachedError: (("gone",), {"refused": True}),
 }
 
 
@@ -30,8 +30,8 @@ def leaves(kind=CarbonRouterError):
 
 @pytest.mark.parametrize("kind", list(leaves()), ids=lambda kind: kind.__name__)
 def test_an_error_is_the_same_after_the_journey(kind):
-    upstream = issubclass(kind, errors.UpstreamError)
-    arguments, named = ARGUMENTS.get(kind, (("why",), {"code": "X"} if upstream else {}))
+    blaming = issubclass(kind, errors.UpstreamBlamingError)
+    arguments, named = ARGUMENTS.get(kind, (("why",), {"status": "X"} if blaming else {}))
     error = kind(*arguments, **named)
     error.__cause__ = ValueError("left behind")
     arrived = pickle.loads(pickle.dumps(error))

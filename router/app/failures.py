@@ -10,6 +10,7 @@ from router.errors import (
     UpstreamError,
     UpstreamRejectedError,
 )
+from router.gateway.refusal import CANCELLED
 from router.model import Request
 from router.telemetry.logs import Event, RequestLine, RequestLog
 from router.telemetry.metrics import Metrics
@@ -35,7 +36,7 @@ class FailureDesk:
             self._metrics.refused(model, code, reason)
         else:
             self._metrics.failed("", model, code)
-        if code == "CANCELLED":
+        if reason == CANCELLED:
             return
         event: Event = "failed"
         if isinstance(error, RefusedError):

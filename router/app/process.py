@@ -35,6 +35,7 @@ from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Parts
 from router.errors import ConfigError
+from router.gateway.oip import status
 from router.gateway.oip.server import Gateway, ServerOptions
 from router.load.answers import ServerReports
 from router.load.prometheus import PrometheusLoad, open_session
@@ -105,7 +106,7 @@ class _Process:
         workers = order.workers if order else 1
         self._config_path = config_path
         self._registry = new_registry()
-        self._metrics = Metrics(self._registry, workers)
+        self._metrics = Metrics(self._registry, workers, status.NAMES)
         self._know(config)
         self._rng = build_rng()
         self._request_log = logs.RequestLog()

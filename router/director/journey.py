@@ -25,16 +25,15 @@ from router.errors import (
     UpstreamLostError,
     UpstreamRejectedError,
     UpstreamTimeoutError,
+    UpstreamTooLargeError,
     UpstreamUnreachedError,
 )
 from router.model import Outcome, Receipt, Request, TaskProfile
 
 # Of endpoints that could not be reached, so many are tried at most: each costs a moment.
 _MOST_TRIED = 10
-# A server that says DEADLINE_EXCEEDED earlier than this before the deadline speaks of its own.
+# A server that says timed out earlier than this before the deadline speaks of its own.
 _OWN_DEADLINE_S = 0.05
-# The code of what a server rejects, or this gateway, for its size alone.
-_TOO_LARGE = "RESOURCE_EXHAUSTED"
 # Trials of others in a row that prove nothing: then the fault is taken for the request's own.
 _MOST_UNPROVEN = 3
 
@@ -176,8 +175,6 @@ class Journey:
         return UpstreamTimeoutError(
             f"{self.decision.endpoint.name}: no answer within {self._timeout_s * 1e3:.0f} ms, all "
             "that a call without a deadline is given here",
-            code=error.code,
-            trailers=error.trailers,
         )
 
     def lose(self, error: UpstreamError) -> None:
@@ -296,10 +293,9 @@ class Journey:
         if isinstance(error, UpstreamFaultError):
             fresh = seat.health.new_event(self._lease.departed, now)
             return not fresh and not board.troubled(request.model, now), True
+        if isinstance(error, UpstreamTooLargeError):
+            return False, False
         if isinstance(error, UpstreamRejectedError):
-            if error.code == _TOO_LARGE:
-                # It would be as large elsewhere.
-                return False, False
             outlier = self._lease.outlier
             return False, outlier is not None and outlier.is_doubted(request.tenant, now)
         return False, True

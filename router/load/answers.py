@@ -81,12 +81,12 @@ def failure_in_stream(message: bytes) -> UpstreamError | None:
     if start + size > len(message):
         return _no_answer(message)
     text = message[start : start + size].decode(errors="replace")
-    return UpstreamInternalError(text, code="UNKNOWN") if text else None
+    return UpstreamInternalError(text) if text else None
 
 
 def _no_answer(message: bytes) -> UpstreamError:
     what = "bytes that are none" if message else "nothing"
-    return UpstreamFaultError(f"the server gave {what} for an answer", code="INTERNAL")
+    return UpstreamFaultError(f"the server gave {what} for an answer")
 
 
 class _UnreadableError(ValueError):

@@ -8,16 +8,6 @@ from router.errors import CarbonRouterError
 
 OTHER = "other"
 
-# The canonical gRPC status names.
-GRPC_CODES = frozenset(
-    (
-        "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
-        "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
-        "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
-        "UNAUTHENTICATED",
-    )
-)  # fmt: skip
-
 
 def error_reasons() -> frozenset[str]:
     """Every ``reason`` of the error tree."""

@@ -7,7 +7,7 @@ names; energy is IT energy (GPU and host) at its attributional share, grams coun
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from router.model import Fleet, Provenance, Receipt
 from router.telemetry.carbon import CarbonMetrics
 from router.telemetry.exposition import DIRECTORY_VARIABLE, shares_files
 from router.telemetry.gauges import FleetGauges
-from router.telemetry.labels import GRPC_CODES, LabelGuard, error_reasons
+from router.telemetry.labels import LabelGuard, error_reasons
 from router.telemetry.view import FleetView
 
 _DECISION_S = (5e-6, 1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4, 6.4e-4, 1.3e-3, 5e-3, 2e-2)
@@ -36,6 +36,8 @@ _RATIO = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 # The kind of an intensity that no source knows; such requests have no grams either.
 UNKNOWN = "unknown"
+# The code of every request that was answered, whichever protocol it came by.
+_ANSWERED = "OK"
 
 _Add = Callable[[float], None]
 
@@ -56,12 +58,15 @@ class _Row(NamedTuple):
 
 
 class Metrics:
-    """The gateway's metrics on one registry; build it once a process.
+    """The gateway's metrics on one registry; build it once a process. ``codes``: with which its
+    fronts answer requests that fail.
 
     Raises ConfigError when ``workers`` > 1 and this process does not share its figures.
     """
 
-    def __init__(self, registry: CollectorRegistry, workers: int = 1) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, workers: int = 1, codes: Iterable[str] = ()
+    ) -> None:
         if workers > 1 and not shares_files():
             raise ConfigError(
                 "metrics",
@@ -71,7 +76,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._models = LabelGuard()
         self._regions = LabelGuard([""])
-        self._codes = LabelGuard(GRPC_CODES)
+        self._codes = LabelGuard(codes)
         self._reasons = LabelGuard(error_reasons())
         self._tasks = LabelGuard()
         self._endpoints = LabelGuard(limit=20_000)
@@ -308,7 +313,7 @@ class Metrics:
         # A prediction is at best an estimate, whatever the joules turned out to be.
         predicted = Provenance.EMULATED if emulated else Provenance.ESTIMATED
         row = _Row(
-            self._requests.labels(region, model, "OK").inc,
+            self._requests.labels(region, model, _ANSWERED).inc,
             self._unaccounted.labels(region, model).inc,
             self._energy.labels(region, model, energy_kind).inc,
             self._grams.labels(region, model, intensity_kind, energy_kind).inc,

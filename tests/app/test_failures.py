@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from router import errors
 from router.app.failures import FailureDesk
+from router.gateway.oip import status
 from router.telemetry.logs import REQUESTS, RequestLog
 from router.telemetry.metrics import Metrics
 from tests.director.support import Hands
@@ -21,7 +22,7 @@ class Desk:
 
     def __init__(self, caplog):
         self.registry = CollectorRegistry()
-        metrics = Metrics(self.registry)
+        metrics = Metrics(self.registry, codes=status.NAMES)
         metrics.know(fleet(endpoint("a", "near")))
         self.clock = Hands()
         self.caplog = caplog
@@ -47,8 +48,8 @@ def desk(caplog):
     return Desk(caplog)
 
 
-def upstream(cls, code, text="broken"):
-    error = cls(text, code=code)
+def upstream(cls, text="broken"):
+    error = cls(text)
     error.endpoint, error.region, error.attempts, error.decision_id = "a", "near", 2, "gw-7"
     return error
 
@@ -67,11 +68,11 @@ WRONG = {
     errors.UnknownModelError("gpt"): "NOT_FOUND",
 }
 UPSTREAM = {
-    upstream(errors.UpstreamFaultError, "UNAVAILABLE"): "failed",
-    upstream(errors.UpstreamInternalError, "INTERNAL"): "failed",
-    upstream(errors.UpstreamBusyError, "RESOURCE_EXHAUSTED"): "failed",
-    upstream(errors.UpstreamTimeoutError, "DEADLINE_EXCEEDED"): "failed",
-    upstream(errors.UpstreamRejectedError, "INVALID_ARGUMENT"): "invalid",
+    upstream(errors.UpstreamFaultError): ("UNAVAILABLE", "failed"),
+    upstream(errors.UpstreamInternalError): ("INTERNAL", "failed"),
+    upstream(errors.UpstreamBusyError): ("RESOURCE_EXHAUSTED", "failed"),
+    upstream(errors.UpstreamTimeoutError): ("DEADLINE_EXCEEDED", "failed"),
+    upstream(errors.UpstreamRejectedError): ("INVALID_ARGUMENT", "invalid"),
 }
 
 
@@ -103,10 +104,11 @@ def test_a_request_that_was_not_understood_has_no_model(desk):
     assert desk.requests("INVALID_ARGUMENT", model="other") == 1.0
 
 
-@pytest.mark.parametrize(("error", "event"), UPSTREAM.items(), ids=lambda one: type(one).__name__)
-def test_a_failed_request_names_where_it_was(desk, error, event):
-    desk.failed(error, error.code, error.reason, request(), "ModelStreamInfer")
-    assert desk.requests(error.code, region="near") == 1.0
+@pytest.mark.parametrize(("error", "told"), UPSTREAM.items(), ids=lambda one: type(one).__name__)
+def test_a_failed_request_names_where_it_was(desk, error, told):
+    code, event = told
+    desk.failed(error, code, error.reason, request(), "ModelStreamInfer")
+    assert desk.requests(code, region="near") == 1.0
     assert desk.count("refused_total", reason=error.reason) == 0.0
     (line,) = desk.lines
     assert (line.event, line.endpoint, line.attempts) == (event, "a", 2)
@@ -133,20 +135,20 @@ def test_a_fault_of_the_gateways_own_is_logged_with_its_stack(desk):
 
 
 def test_repeated_failures_are_counted_each_and_logged_now_and_then(desk):
-    error = upstream(errors.UpstreamFaultError, "UNAVAILABLE")
+    error = upstream(errors.UpstreamFaultError)
     for _ in range(50):
-        desk.failed(error, error.code, error.reason, request())
+        desk.failed(error, "UNAVAILABLE", error.reason, request())
     assert desk.requests("UNAVAILABLE", region="near") == 50.0
     assert len(desk.lines) == 1
     desk.clock.advance(60.0)
-    desk.failed(error, error.code, error.reason, request())
+    desk.failed(error, "UNAVAILABLE", error.reason, request())
     assert desk.lines[1].suppressed == 49
 
 
 def test_neither_texts_nor_metadata_reach_the_log(desk):
     """An upstream quotes the request in its error; a caller puts things into headers and ids."""
     cases = [
-        upstream(cls, "INTERNAL", f"bad tensor {SECRET}")
+        upstream(cls, f"bad tensor {SECRET}")
         for cls in (errors.UpstreamFaultError, errors.UpstreamRejectedError)
     ]
     cases += [errors.InvalidMetadataError(SECRET), errors.ShedError(SECRET), ValueError(SECRET)]

@@ -133,7 +133,7 @@ async def test_nobody_there_is_a_connection_refused(backend):
     endpoint = unused()
     with pytest.raises(UpstreamUnreachedError) as caught:
         await soon(backend.unary(endpoint, "ModelInfer", b"", (), 15.0))
-    assert (caught.value.code, caught.value.refused) == ("UNAVAILABLE", True)
+    assert caught.value.refused
     assert endpoint.name in str(caught.value)
 
 

@@ -92,7 +92,7 @@ class Servers:
     def _break(self, server):
         for call in list(server.calls):
             if not call.done():
-                call.set_exception(UpstreamLostError("gone", code="UNAVAILABLE"))
+                call.set_exception(UpstreamLostError("gone"))
 
     async def unary(self, one, method, payload, metadata, timeout_s):
         self.steps += 1

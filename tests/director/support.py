@@ -16,6 +16,7 @@ from router.errors import (
     UpstreamLostError,
     UpstreamRejectedError,
     UpstreamTimeoutError,
+    UpstreamTooLargeError,
     UpstreamUnreachedError,
 )
 from tests.factories import (
@@ -31,22 +32,23 @@ from tests.factories import (
 
 NOTHING_TOLD = BackendReport(math.nan, math.nan, math.nan)
 LEAVES = {
-    "fault": UpstreamFaultError("broken", code="UNAVAILABLE"),
-    "internal": UpstreamInternalError("sorry", code="INTERNAL"),
-    "lost": UpstreamLostError("gone", code="UNAVAILABLE"),
-    "denied": UpstreamDeniedError("no such model", code="NOT_FOUND"),
-    "busy": UpstreamBusyError("later", code="RESOURCE_EXHAUSTED"),
-    "rejected": UpstreamRejectedError("your tensor", code="INVALID_ARGUMENT"),
-    "timeout": UpstreamTimeoutError("too late", code="DEADLINE_EXCEEDED"),
+    "fault": UpstreamFaultError("broken"),
+    "internal": UpstreamInternalError("sorry"),
+    "lost": UpstreamLostError("gone"),
+    "denied": UpstreamDeniedError("no such model"),
+    "busy": UpstreamBusyError("later"),
+    "rejected": UpstreamRejectedError("your tensor"),
+    "too_large": UpstreamTooLargeError("your tensor"),
+    "timeout": UpstreamTimeoutError("too late"),
 }
 
 
 def leaf(name):
     """A fresh error of the tree: the director writes on those it sees."""
     if name in ("refused", "unseen"):
-        return UpstreamUnreachedError(name, code="UNAVAILABLE", refused=name == "refused")
+        return UpstreamUnreachedError(name, refused=name == "refused")
     model = LEAVES[name]
-    return type(model)(str(model), code=model.code)
+    return type(model)(str(model))
 
 
 class Hands:
@@ -98,7 +100,7 @@ class Reports:
 
     def failure(self, message, streamed):
         told = message.removeprefix(b"failed: ")
-        return None if told == message else UpstreamInternalError(told.decode(), code="UNKNOWN")
+        return None if told == message else UpstreamInternalError(told.decode())
 
     def size(self, message, streamed):
         return AnswerSize(float(len(message)), math.nan)

@@ -57,7 +57,7 @@ async def test_none_of_those_under_way_is_lost_when_a_server_breaks_under_all(ki
 
 
 async def test_those_that_wait_are_told_when_the_fault_was_the_requests_own():
-    bad = Says(error=UpstreamInternalError("bad tensor", code="INTERNAL"), turns=20)
+    bad = Says(error=UpstreamInternalError("bad tensor"), turns=20)
     room = Room(dict.fromkeys("abc", bad))
     answers = await many(room, 50)
     assert {type(one) for one in answers} == {UpstreamInternalError}

@@ -134,7 +134,7 @@ def test_an_error_told_in_a_stream_is_a_failure_in_its_own_words(told):
     message = pb.ModelStreamInferResponse(error_message=told, infer_response=answer(b"x"))
     failure = failure_in_stream(message.SerializeToString())
     assert isinstance(failure, UpstreamInternalError)
-    assert (str(failure), failure.code) == (told, "UNKNOWN")
+    assert (str(failure), failure.status) == (told, "")
 
 
 def test_an_empty_message_of_a_stream_is_no_failure():

@@ -27,7 +27,7 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def metrics(registry: CollectorRegistry, fleet: Fleet) -> Metrics:
-    built = Metrics(registry)
+    built = Metrics(registry, codes=("NOT_FOUND", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "OK"))
     built.know(fleet)
     return built
 

@@ -106,9 +106,7 @@ class GrpcBackend:
         finally:
             busy.calls -= 1
         if reply is None:
-            raise UpstreamFaultError(
-                f"{endpoint.name}: {method} ended without an answer", code="INTERNAL"
-            )
+            raise UpstreamFaultError(f"{endpoint.name}: {method} ended without an answer")
         return UnaryReply(reply, tuple(initial_metadata), tuple(trailers))
 
     def stream(
@@ -199,9 +197,7 @@ class GrpcBackend:
     def _pool(self, endpoint: Endpoint) -> list[grpc.aio.Channel]:
         if self._closed:
             raise UpstreamUnreachedError(
-                f"{endpoint.name}: this gateway has closed its channels",
-                code="UNAVAILABLE",
-                refused=False,
+                f"{endpoint.name}: this gateway has closed its channels", refused=False
             )
         pool = self._channels.get(endpoint.address)
         if pool is None:
@@ -308,5 +304,5 @@ def _raise_unless_cancelled_here(endpoint: Endpoint) -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling() == 0:
         raise UpstreamLostError(
-            f"{endpoint.name}: the connection was given up during the call", code="UNAVAILABLE"
+            f"{endpoint.name}: the connection was given up during the call"
         ) from None

@@ -1,4 +1,4 @@
-"""The table from statuses of upstream calls to leaves of the error tree.
+"""The one table from gRPC statuses of upstream calls to leaves of the error tree.
 
 A status is the server's own, or the transport's where it was given none; which of the two can only
 be told by its words, since both use the same codes.
@@ -21,6 +21,7 @@ from router.errors import (
     UpstreamLostError,
     UpstreamRejectedError,
     UpstreamTimeoutError,
+    UpstreamTooLargeError,
     UpstreamUnreachedError,
 )
 from router.model import Endpoint
@@ -77,15 +78,15 @@ def error_of(endpoint: Endpoint, error: grpc.aio.AioRpcError) -> UpstreamError:
     if code in _TRANSPORT and not trailers:
         refused = _REFUSED.search(details) is not None
         if refused or _UNSEEN.search(details):
-            return UpstreamUnreachedError(message, code="UNAVAILABLE", refused=refused)
+            return UpstreamUnreachedError(message, refused=refused)
         if _LOST.search(details):
-            return UpstreamLostError(message, code="UNAVAILABLE")
+            return UpstreamLostError(message)
     cls = _LEAVES.get(code, UpstreamRejectedError)
     if cls is UpstreamBusyError and _TOO_LARGE.search(details):
-        cls = UpstreamRejectedError
+        cls = UpstreamTooLargeError
     if issubclass(cls, UpstreamBlamingError):
-        return cls(details or code.name, code=code.name, trailers=trailers)
-    return cls(message, code=code.name, trailers=trailers, retry_after_s=_retry_after_s(trailers))
+        return cls(details or code.name, status=code.name, trailers=trailers)
+    return cls(message, retry_after_s=_retry_after_s(trailers))
 
 
 def _retry_after_s(trailers: Metadata) -> float | None:

@@ -54,12 +54,16 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
     errors.UpstreamLostError: _CODE.UNAVAILABLE,
     errors.UpstreamFaultError: _CODE.UNAVAILABLE,
     errors.UpstreamBusyError: _CODE.RESOURCE_EXHAUSTED,
-    # The backend's own code where it has one; see ``status_of``.
+    # The backend's own code where it named one; see ``status_of``.
     errors.UpstreamInternalError: _CODE.INTERNAL,
     errors.UpstreamDeniedError: _CODE.INTERNAL,
-    errors.UpstreamRejectedError: _CODE.INTERNAL,
+    errors.UpstreamTooLargeError: _CODE.INTERNAL,
     errors.UpstreamTimeoutError: _CODE.DEADLINE_EXCEEDED,
 }
+
+
+# Every word that `Failures` may hear from this front.
+NAMES = frozenset(code.name for code in grpc.StatusCode)
 
 
 class Status(NamedTuple):
@@ -79,7 +83,7 @@ def status_of(error: BaseException) -> Status:
     kept: Metadata = ()
     if isinstance(error, errors.UpstreamBlamingError):
         # What the server said itself is passed on, in its words and under its code.
-        code = _passed_on(error.code)
+        code = _passed_on(error.status)
         kept = passable(error.trailers, keep=("grpc-status-details-bin",))
     elif code is _CODE.INTERNAL:
         # About our own data or configuration: for the operator's log, not for the caller.
@@ -128,6 +132,6 @@ def _status(code: grpc.StatusCode, message: str, reason: str, trailers: Metadata
 
 
 def _passed_on(name: str) -> grpc.StatusCode:
-    """The backend's code by name; INTERNAL for what must not escape (UNKNOWN) or makes no sense."""
+    """A backend's code by name; INTERNAL for none, and for what must not escape (UNKNOWN, OK)."""
     code = grpc.StatusCode.__members__.get(name, _CODE.INTERNAL)
     return _CODE.INTERNAL if code in (_CODE.UNKNOWN, _CODE.OK) else code

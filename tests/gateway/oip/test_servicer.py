@@ -86,11 +86,11 @@ async def test_routing_headers_and_deadline_reach_the_director():
 
 def an_instance(cls):
     if cls is errors.UpstreamInternalError:
-        return cls("said why", code="UNKNOWN")
+        return cls("said why", status="UNKNOWN")
     if cls is errors.UpstreamUnreachedError:
-        return cls("said why", code="UNAVAILABLE", refused=True)
-    if issubclass(cls, errors.UpstreamError):
-        return cls("said why", code="INVALID_ARGUMENT")
+        return cls("said why", refused=True)
+    if issubclass(cls, errors.UpstreamBlamingError):
+        return cls("said why", status="INVALID_ARGUMENT")
     if cls is errors.CallBudgetError:
         return cls("said why", retry_after_s=1.0)
     if issubclass(cls, errors.ConfigError):
@@ -104,7 +104,7 @@ async def test_every_error_has_its_code_and_reason(cls):
         code, details, trailers = await error_of(gateway.stub.ModelInfer(infer_request()))
         told = gateway.told.seen
     expected = CODES[cls]
-    if cls in (errors.UpstreamRejectedError, errors.UpstreamDeniedError):
+    if cls in (errors.UpstreamTooLargeError, errors.UpstreamDeniedError):
         expected = grpc.StatusCode.INVALID_ARGUMENT
     assert code is expected
     assert trailers["x-carbon-reason"] == cls.reason
@@ -124,7 +124,7 @@ async def test_a_hint_to_come_back_later_travels_as_pushback():
 async def test_a_rejection_keeps_code_message_and_details():
     rejected = errors.UpstreamRejectedError(
         "tensor x: expected FP32",
-        code="OUT_OF_RANGE",
+        status="OUT_OF_RANGE",
         trailers=(("grpc-status-details-bin", b"\x08\x0b"), ("ce-id", "9"), ("grpc-x", "hop")),
     )
     async with running(Script(error=rejected)) as gateway:

@@ -31,10 +31,11 @@ def test_no_row_escapes_as_unknown():
         ("UNKNOWN", C.INTERNAL),
         ("OK", C.INTERNAL),
         ("no such code", C.INTERNAL),
+        ("", C.INTERNAL),
     ],
 )
 def test_a_rejection_keeps_its_own_code(name, code):
-    assert status_of(errors.UpstreamRejectedError("why", code=name)).code is code
+    assert status_of(errors.UpstreamRejectedError("why", status=name)).code is code
 
 
 @pytest.mark.parametrize("hint", [None, -1.0, float("inf"), float("nan")])
@@ -44,7 +45,7 @@ def test_a_hint_that_is_no_time_is_left_out(hint):
 
 
 def test_busy_upstreams_pass_their_hint_on():
-    busy = errors.UpstreamBusyError("w: busy", code="RESOURCE_EXHAUSTED", retry_after_s=0.0015)
+    busy = errors.UpstreamBusyError("w: busy", retry_after_s=0.0015)
     assert ("grpc-retry-pushback-ms", "2") in status_of(busy).trailers
 
 
@@ -64,11 +65,11 @@ def test_internal_errors_tell_the_caller_nothing(error):
 
 
 def test_long_messages_and_trailers_cannot_burst_the_header_block():
-    long = status_of(errors.UpstreamRejectedError("x" * 5000, code="INVALID_ARGUMENT"))
-    wide = status_of(errors.UpstreamRejectedError("é" * 5000, code="INVALID_ARGUMENT"))
+    long = status_of(errors.UpstreamRejectedError("x" * 5000, status="INVALID_ARGUMENT"))
+    wide = status_of(errors.UpstreamRejectedError("é" * 5000, status="INVALID_ARGUMENT"))
     assert len(long.message) == 1027
     assert len(wide.message) < 200
-    fat = errors.UpstreamRejectedError("x", code="NOT_FOUND", trailers=[("a", "b" * 5000)])
+    fat = errors.UpstreamRejectedError("x", status="NOT_FOUND", trailers=[("a", "b" * 5000)])
     assert status_of(fat).trailers == (("x-carbon-reason", "upstream_rejected"),)
 
 
@@ -91,7 +92,7 @@ def test_what_a_client_may_see_of_a_backend():
 
 
 def test_a_failure_upstream_names_the_decision_that_the_log_names():
-    fault = errors.UpstreamFaultError("w: gone", code="UNAVAILABLE")
+    fault = errors.UpstreamFaultError("w: gone")
     fault.decision_id, fault.attempts = "gw-7", 3
     trailers = status_of(fault).trailers
     assert ("x-carbon-decision-id", "gw-7") in trailers

@@ -179,7 +179,7 @@ async def test_a_flood_is_held_back_and_all_of_it_served():
         (errors.ShedError("all full"), "all full", "shed"),
         (ZeroDivisionError("secret"), "internal error", "internal"),
         (
-            errors.UpstreamFaultError("west-0: UNAVAILABLE: gone", code="UNAVAILABLE"),
+            errors.UpstreamFaultError("west-0: UNAVAILABLE: gone"),
             "west-0: UNAVAILABLE: gone",
             "upstream_fault",
         ),
