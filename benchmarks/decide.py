@@ -102,7 +102,7 @@ def fleet(endpoints: int, rng: random.Random) -> Fleet:
         endpoints=tuple(
             Endpoint(
                 f"endpoint-{number:05d}", regions[number % len(regions)], "127.0.0.1:1",
-                (rng.choice(served),), 128, "", "", True,
+                "oip", (rng.choice(served),), 128, "", "", True,
             )
             for number in range(endpoints)
         ),

@@ -92,8 +92,8 @@ def errors(profile: TokenProfile, served: list[Served], way: str) -> Errors:
     found, bytes_per_token = Errors(), TokenBytesModel()
     model = ServedModel("m", "", profile, math.inf)
     decision = Decision(
-        Endpoint("e", "r", "", (model,), 1024, "", "", False), model, None, NAN, 0.0, NAN, NAN,
-        NAN, NAN, NAN, "", NAN, NAN, (), (),
+        Endpoint("e", "r", "", "oip", (model,), 1024, "", "", False), model, None, NAN, 0.0, NAN,
+        NAN, NAN, NAN, NAN, "", NAN, NAN, (), (),
     )  # fmt: skip
     for one in served:
         truth = one.ended

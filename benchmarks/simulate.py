@@ -71,7 +71,9 @@ def fleet(endpoints: int) -> Fleet:
     return Fleet(
         regions={name: Region(name, name, 1.1, "benchmark", frozenset()) for name in names},
         endpoints=tuple(
-            Endpoint(f"e-{i:05d}", names[i % REGIONS], "127.0.0.1:1", (served,), 200, "", "", True)
+            Endpoint(
+                f"e-{i:05d}", names[i % REGIONS], "127.0.0.1:1", "oip", (served,), 200, "", "", True
+            )
             for i in range(endpoints)
         ),
         priors={"llama": LengthPrior(300.0, MEAN_TOKENS, 500.0)},

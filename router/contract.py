@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -114,15 +114,24 @@ class Backend(Protocol):
     """The transport to endpoints of one protocol. Cancelling a call cancels it upstream."""
 
     async def unary(
-        self, endpoint: Endpoint, method: str, payload: bytes, metadata: Metadata, timeout_s: float
+        self, endpoint: Endpoint, payload: bytes, metadata: Metadata, timeout_s: float
     ) -> UnaryReply:
-        """One request, one answer. ``method``: e.g. ``ModelInfer``. Raises UpstreamError leaves."""
+        """One request, one answer. Raises UpstreamError leaves."""
         ...
 
     def stream(
         self, endpoint: Endpoint, payload: bytes, metadata: Metadata, timeout_s: float
     ) -> UpstreamStream:
         """One request, 0..n answers."""
+        ...
+
+    async def ask(
+        self, endpoint: Endpoint, method: str, payload: bytes, metadata: Metadata, timeout_s: float
+    ) -> UnaryReply:
+        """One question about the server or a model; ``method``: as the protocol names it.
+
+        Raises UpstreamError leaves.
+        """
         ...
 
     async def probe(self, endpoint: Endpoint, timeout_s: float) -> Probe:
@@ -140,8 +149,16 @@ class Backend(Protocol):
         ones connect anew."""
         ...
 
+    async def prune(self, addresses: Collection[str]) -> None:
+        """Close the connections to every address that is not among ``addresses``, at once."""
+        ...
+
+    async def redirect(self, address: str, hosts: Sequence[str]) -> None:
+        """New calls to ``address`` go to ``hosts``; returns when the others have ended."""
+        ...
+
     async def close(self) -> None:
-        """Close every channel."""
+        """Close every connection."""
         ...
 
 
@@ -242,6 +259,13 @@ class ReportReader(Protocol):
     def size(self, message: bytes, streamed: bool) -> AnswerSize:
         """Of one answer, in a time that does not depend on its bytes."""
         ...
+
+
+class Upstream(NamedTuple):
+    """How the endpoints of one protocol are reached, and how what they say is read."""
+
+    backend: Backend
+    reports: ReportReader
 
 
 class Observer(Protocol):

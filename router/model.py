@@ -206,11 +206,15 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One addressable model server. ``emulated``: its energy and latency are not real hardware."""
+    """One addressable model server. ``address``: host:port, where ``protocol`` is spoken.
+
+    ``emulated``: its energy and latency are not real hardware.
+    """
 
     name: str
     region: str
     address: str
+    protocol: str
     models: tuple[ServedModel, ...]
     max_in_flight: int
     metrics_url: str

@@ -82,8 +82,8 @@ def endpoint(
     emulated: bool = False,
 ) -> Endpoint:
     return Endpoint(
-        name, region, f"127.0.0.1:{9000 + len(name)}", models or (served(),), max_in_flight, "",
-        "", emulated,
+        name, region, f"127.0.0.1:{9000 + len(name)}", "oip", models or (served(),), max_in_flight,
+        "", "", emulated,
     )  # fmt: skip
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from router.app.carbon.build import grid_zones
+from router.backends.oip.backend import ChannelOptions, GrpcBackend
 from router.carbon.chain.chain import CarbonChain
 from router.clock import ReplayClock, WallClock
-from router.config.settings import ClockSettings, Config, Settings
+from router.config.settings import ClockSettings, Config, ServerSettings, Settings
+from router.contract import Upstream
 from router.core.board import Board
 from router.core.columns import build_snapshot
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.rungs import CI_HOURS
 from router.director import Limits, View
+from router.load.answers import ServerReports
 from router.model import Intensity
 
 # Without a deadline a call to a server that hangs would hold its place for ever.
@@ -56,6 +60,29 @@ def build_view(
 def build_board(config: Config, layout: Layout, previous: Board | None = None) -> Board:
     """Live columns for a layout, taking over the seats of the board before a reload."""
     return Board(layout, config.settings.health, z_of(config.policy.quantile), previous)
+
+
+def _oip(settings: ServerSettings, on_malformed: Callable[[], None]) -> Upstream:
+    options = ChannelOptions(
+        max_message_bytes=settings.max_message_mib * 2**20, leave_s=NO_DEADLINE_TIMEOUT_S
+    )
+    return Upstream(GrpcBackend(options), ServerReports(on_malformed))
+
+
+# What ``endpoints[].protocol`` may name.
+PROTOCOLS: Final[Mapping[str, Callable[[ServerSettings, Callable[[], None]], Upstream]]] = {
+    "oip": _oip,
+}
+
+
+def build_upstreams(
+    settings: ServerSettings, on_malformed: Callable[[], None]
+) -> dict[str, Upstream]:
+    """How endpoints of each protocol are reached. ``on_malformed``: told of an unusable report.
+
+    Build it inside a running event loop.
+    """
+    return {name: build(settings, on_malformed) for name, build in PROTOCOLS.items()}
 
 
 def build_limits(settings: Settings) -> Limits:

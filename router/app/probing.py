@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from router.app.runtime import Runtime
-from router.contract import Backend, Clock, Observer, Probe, Rng
+from router.contract import Clock, Observer, Probe, Rng, Upstream
 from router.core.health import PROBE_SHARE, Cause, State
 from router.core.seat import Seat
 from router.model import Endpoint
@@ -34,10 +34,15 @@ class Prober:
     """Probes the fleet in force. ``run`` ends only by being cancelled."""
 
     def __init__(
-        self, runtime: Runtime, backend: Backend, observer: Observer, clock: Clock, rng: Rng
+        self,
+        runtime: Runtime,
+        upstreams: Mapping[str, Upstream],
+        observer: Observer,
+        clock: Clock,
+        rng: Rng,
     ) -> None:
         self._runtime = runtime
-        self._backend = backend
+        self._upstreams = upstreams
         self._observer = observer
         self._clock = clock
         self._rng = rng
@@ -88,7 +93,8 @@ class Prober:
         asked_at = self._clock.monotonic()
         try:
             try:
-                answer = await self._backend.probe(endpoint, timeout_s)
+                backend = self._upstreams[endpoint.protocol].backend
+                answer = await backend.probe(endpoint, timeout_s)
             except BaseException:
                 seat.health.probe_is_void(self._clock.monotonic())
                 raise
@@ -104,7 +110,8 @@ class Prober:
         self._turns[endpoint.name] = turn + 1
         served = endpoint.models[turn % len(endpoint.models)]
         outlier = seat.outliers.get((served.name, served.version))
-        answer = await self._backend.probe_model(endpoint, served.name, served.version, timeout_s)
+        backend = self._upstreams[endpoint.protocol].backend
+        answer = await backend.probe_model(endpoint, served.name, served.version, timeout_s)
         if outlier is None or answer not in (Probe.READY, Probe.NOT_READY):
             return
         ready = answer is Probe.READY
@@ -133,4 +140,4 @@ class Prober:
         cause = str(health.cause)
         _log.warning("endpoint is out", extra={"endpoint": endpoint.name, "cause": cause})
         if seat.in_flight and health.cause is not Cause.NOT_READY:
-            await self._backend.reset(endpoint)
+            await self._upstreams[endpoint.protocol].backend.reset(endpoint)

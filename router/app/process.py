@@ -9,12 +9,12 @@ import multiprocessing
 import os
 import secrets
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from router.app.background import Rounds, supervise
 from router.app.carbon.live import Outside, Sessions
-from router.app.compose import NO_DEADLINE_TIMEOUT_S, build_clock, build_limits, build_rng
+from router.app.compose import build_clock, build_limits, build_rng, build_upstreams
 from router.app.control import ControlDesk
 from router.app.descriptors import affordable, raise_limit
 from router.app.failures import FailureDesk
@@ -29,15 +29,14 @@ from router.app.runtime import Runtime
 from router.app.watchdog import beat_for_ever, frozen_after_s
 from router.app.workers import Plan, WorkerOrder, run_workers
 from router.backends.names import NameWatch, SystemResolver
-from router.backends.oip.backend import ChannelOptions, GrpcBackend
 from router.config.settings import Config, ServerSettings
+from router.contract import Upstream
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Parts
 from router.errors import ConfigError
 from router.gateway.oip import status
 from router.gateway.oip.server import Gateway, ServerOptions
-from router.load.answers import ServerReports
 from router.load.prometheus import PrometheusLoad, open_session
 from router.peers.rows import Phase, Reload
 from router.telemetry import logs
@@ -155,13 +154,8 @@ class _Process:
 
     async def _serve(self) -> int:
         settings = self._runtime.config.settings
-        backend = GrpcBackend(
-            ChannelOptions(
-                max_message_bytes=settings.server.max_message_mib * 2**20,
-                leave_s=NO_DEADLINE_TIMEOUT_S,
-            )
-        )
-        director = await self._direct(backend)
+        upstreams = build_upstreams(settings.server, self._metrics.orca_malformed)
+        director = await self._direct(upstreams)
         gateway = self._gateway(director)
         admin = AdminServer(self._runtime, self._metrics, self._registry)
         self._catch_signals()
@@ -169,14 +163,14 @@ class _Process:
             scrape = PrometheusLoad(
                 session, settings.load.timeout_ms / 1e3, on_dropped=self._metrics.samples_dropped
             )
-            work = {**self._work(backend, scrape), "gauges": admin.refresh}
+            work = {**self._work(upstreams, scrape), "gauges": admin.refresh}
             tasks = [
                 group.create_task(
                     supervise(name, job, self._runtime, self._metrics, self._rng), name=name
                 )
                 for name, job in work.items()
             ]
-            retirement = Retirement(backend, self._runtime)
+            retirement = Retirement(upstreams, self._runtime)
             tasks.append(group.create_task(self._reloader.run(retirement), name="reload"))
             try:
                 port, admin_port = await self._open(gateway, admin)
@@ -196,20 +190,22 @@ class _Process:
                 for task in tasks:
                     task.cancel()
         self._resolver.close()
-        await backend.close()
+        for upstream in upstreams.values():
+            await upstream.backend.close()
         director.digest()
         self._request_file.close()
         self._request_log.close()
         return 0
 
     def _work(
-        self, backend: GrpcBackend, scrape: PrometheusLoad
+        self, upstreams: Mapping[str, Upstream], scrape: PrometheusLoad
     ) -> dict[str, Callable[[], Awaitable[None]]]:
         """The background jobs that keep the view true, by name."""
         runtime = self._runtime
-        names = NameWatch(self._resolver, backend, self._clock)
+        backends = [upstream.backend for upstream in upstreams.values()]
+        names = NameWatch(self._resolver, backends, self._clock)
         rounds = Rounds(runtime, self._metrics, self._clock, self._rng)
-        prober = Prober(runtime, backend, self._metrics, self._clock, self._rng)
+        prober = Prober(runtime, upstreams, self._metrics, self._clock, self._rng)
         return {
             "names": lambda: names.run(lambda: [e.address for e in runtime.config.fleet.endpoints]),
             "carbon": rounds.carbon,
@@ -218,14 +214,13 @@ class _Process:
             "load": rounds.loads(scrape),
         }
 
-    async def _direct(self, backend: GrpcBackend) -> Director:
+    async def _direct(self, upstreams: Mapping[str, Upstream]) -> Director:
         runtime, config = self._runtime, self._runtime.config
         retry = config.settings.retry
         director = Director(
             await runtime.start(),
             Parts(
-                backend,
-                ServerReports(self._metrics.orca_malformed),
+                upstreams,
                 LoggedRequests(self._metrics, self._request_file),
                 LengthModel(config.fleet.priors, config.policy.quantile),
                 RetryBudget(retry.budget_ratio, retry.budget_reserve),

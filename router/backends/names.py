@@ -12,9 +12,9 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from router.contract import Clock
+from router.contract import Backend, Clock
 
 _EVERY_S: Final = 3.0
 _NAMES_PER_S: Final = 100.0
@@ -29,14 +29,6 @@ _log = logging.getLogger(__name__)
 Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 
 
-class Connections(Protocol):
-    """Who holds the connections."""
-
-    async def redirect(self, address: str, hosts: Sequence[str]) -> None:
-        """New calls to ``address`` go to ``hosts``; returns when the others have ended."""
-        ...
-
-
 class _Known(NamedTuple):
     hosts: tuple[str, ...]
     since: float
@@ -45,9 +37,9 @@ class _Known(NamedTuple):
 class NameWatch:
     """One a process. ``resolve``: how a name is asked for."""
 
-    def __init__(self, resolve: Resolve, connections: Connections, clock: Clock) -> None:
+    def __init__(self, resolve: Resolve, backends: Collection[Backend], clock: Clock) -> None:
         self._resolve = resolve
-        self._connections = connections
+        self._backends = backends
         self._clock = clock
         self._known: dict[str, _Known] = {}
 
@@ -58,7 +50,8 @@ class NameWatch:
                 names = [one for one in addresses() if is_name(one)]
                 for address, hosts in await self.look(names):
                     _log.info("endpoint moved", extra={"address": address, "hosts": list(hosts)})
-                    group.create_task(self._connections.redirect(address, hosts), name="redirect")
+                    for backend in self._backends:
+                        group.create_task(backend.redirect(address, hosts), name="redirect")
                 await asyncio.sleep(max(_EVERY_S, len(names) / _NAMES_PER_S))
 
     async def look(self, addresses: Collection[str]) -> list[tuple[str, tuple[str, ...]]]:

@@ -134,6 +134,7 @@ def _endpoint(endpoint: EndpointSchema, profiles: Mapping[str, Profile]) -> Endp
         name=endpoint.name,
         region=endpoint.region,
         address=endpoint.address,
+        protocol=endpoint.protocol,
         models=models,
         max_in_flight=endpoint.max_in_flight,
         metrics_url=metrics.url if metrics else "",

@@ -28,6 +28,7 @@ from router.config.profiles import ProfileSchema
 from router.config.sources import CarbonSchema
 
 Engine = Literal["triton", "vllm", "sglang", "llamacpp", "trtllm", "tgi"]
+Protocol = Literal["oip"]
 
 
 class ServerSchema(Strict):
@@ -326,7 +327,10 @@ class EndpointSchema(Strict):
 
     name: Name = Field(description="unique")
     region: Name = Field(description="a key of `regions`")
-    address: Address = Field(description="host:port, gRPC Open Inference Protocol v2")
+    address: Address = Field(description="host:port")
+    protocol: Protocol = Field(
+        default="oip", description="spoken there: gRPC Open Inference Protocol v2"
+    )
     models: list[ServedSchema] = Field(min_length=1, description="what it serves")
     max_in_flight: int = Field(ge=1, le=1_000_000, description="requests at once, at most")
     metrics: MetricsSchema | None = Field(

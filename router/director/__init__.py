@@ -79,7 +79,7 @@ class RoutedStream:
             upstream: UpstreamStream | None = None
             try:
                 # Inside: a channel that was closed refuses the call before there is a stream.
-                upstream = parts.backend.stream(endpoint, payload, metadata, left_s)
+                upstream = journey.upstream.backend.stream(endpoint, payload, metadata, left_s)
                 async for message in upstream:
                     journey.heard(message, streamed=True)
                     if not messages:
@@ -113,17 +113,16 @@ class Director(Dispatcher):
     async def infer(
         self, request: Request, payload: bytes, metadata: Metadata, deadline_s: float | None
     ) -> Answer:
-        """Route one unary ModelInfer. ``deadline_s``: seconds the caller still waits, or None.
-
-        Raises RequestError, RefusedError or UpstreamError leaves.
+        """Route one request with one answer. Raises RequestError, RefusedError or UpstreamError
+        leaves. ``deadline_s``: seconds the caller still waits, or None.
         """
         journey = Journey(self, request, deadline_s)
         await journey.admit()
         while True:
             left_s = journey.depart()
             try:
-                reply = await self.parts.backend.unary(
-                    journey.decision.endpoint, "ModelInfer", payload, metadata, left_s
+                reply = await journey.upstream.backend.unary(
+                    journey.decision.endpoint, payload, metadata, left_s
                 )
                 journey.heard(reply.payload, streamed=False)
             except UpstreamError as error:
@@ -140,7 +139,7 @@ class Director(Dispatcher):
     def stream(
         self, request: Request, payload: bytes, metadata: Metadata, deadline_s: float | None
     ) -> RoutedStream:
-        """Route one request of a ModelStreamInfer; raises while iterating, as `infer` does."""
+        """Route one request with any number of answers; raises while iterating, as `infer` does."""
         return RoutedStream(self, request, payload, metadata, deadline_s)
 
     async def ask(
@@ -152,7 +151,7 @@ class Director(Dispatcher):
         metadata: Metadata,
         deadline_s: float | None,
     ) -> UnaryReply:
-        """Proxy a question about a model (ModelMetadata, ModelConfig) to a healthy endpoint."""
+        """Proxy a question about a model to a healthy endpoint. ``method``: see `Backend.ask`."""
         self.require_open()
         candidates = self.view.snapshot.layout.find(model, version)
         live = self.view.board.live(candidates.model, candidates.version)
@@ -171,7 +170,8 @@ class Director(Dispatcher):
             left_s = timeout_s - (self.parts.clock.monotonic() - started)
             left_s = min(left_s, _ASK_TIMEOUT_S)
             try:
-                return await self.parts.backend.unary(endpoint, method, payload, metadata, left_s)
+                backend = self.parts.upstreams[endpoint.protocol].backend
+                return await backend.ask(endpoint, method, payload, metadata, left_s)
             except UpstreamRejectedError:
                 raise
             except UpstreamError as error:

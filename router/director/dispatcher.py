@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from router.contract import Backend, Clock, Observer, Places, ReportReader, Rng
+from router.contract import Clock, Observer, Places, Rng, Upstream
 from router.core import kernel as k
 from router.core.accounting import Run
 from router.core.board import Board
@@ -69,10 +69,9 @@ class View(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What requests are served with; built by the composition root."""
+    """What requests are served with; built by the composition root. ``upstreams``: by protocol."""
 
-    backend: Backend
-    reports: ReportReader
+    upstreams: Mapping[str, Upstream]
     observer: Observer
     lengths: LengthModel
     budget: RetryBudget

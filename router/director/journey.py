@@ -70,6 +70,7 @@ class Journey:
         "_view",
         "_witnesses",
         "decision",
+        "upstream",
     )  # fmt: skip
 
     def __init__(self, dispatcher: Dispatcher, request: Request, deadline_s: float | None) -> None:
@@ -131,7 +132,8 @@ class Journey:
             # What hung elsewhere may but take long: as long is nothing to wonder at here.
             max(decision.e2e_ms / 1e3, self._departed - self._started),
         )
-        self._meter = AnswerMeter(self._dispatcher.parts.reports, decision.served.profile)
+        self.upstream = self._dispatcher.parts.upstreams[decision.endpoint.protocol]
+        self._meter = AnswerMeter(self.upstream.reports, decision.served.profile)
         return self._left_s()
 
     def heard(self, message: bytes, streamed: bool) -> None:
@@ -140,7 +142,7 @@ class Journey:
         Raises UpstreamError leaves where the message itself tells of a failure.
         """
         self._lease.seat.signs += 1
-        failure = self._dispatcher.parts.reports.failure(message, streamed)
+        failure = self.upstream.reports.failure(message, streamed)
         if failure is not None:
             raise failure
         self._meter.add(message, streamed)
@@ -211,7 +213,7 @@ class Journey:
             self._suspicion.answered(ended)
         if self._request.sequence_id:
             dispatcher.sequences.answered(self._request, seat.name)
-        report = parts.reports.read(trailers)
+        report = self.upstream.reports.read(trailers)
         attempt_ms = (ended - self._departed) * 1e3
         task = isinstance(decision.served.profile, TaskProfile)
         ttft_ms = attempt_ms if task else (first_at - self._departed) * 1e3

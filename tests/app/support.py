@@ -6,6 +6,7 @@ from pathlib import Path
 from router.app.compose import build_limits
 from router.app.loading import load
 from router.app.runtime import Runtime
+from router.contract import Upstream
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Parts
@@ -57,7 +58,7 @@ class Place:
         runtime.director = Director(
             await runtime.refresh(),
             Parts(
-                self.backend, Reports(), self.watch,
+                {"oip": Upstream(self.backend, Reports())}, self.watch,
                 LengthModel(config.fleet.priors, config.policy.quantile),
                 RetryBudget(0.2, 10.0), self.clock, Dice(),
             ),

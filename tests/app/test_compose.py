@@ -2,12 +2,14 @@
 
 import math
 import random
+from typing import get_args
 
 import pytest
 
 from router.app import compose
 from router.app.carbon import build as carbon_room
 from router.clock import ReplayClock, WallClock
+from router.config import schema
 from router.config.settings import (
     ClockSettings,
 )
@@ -68,6 +70,13 @@ def test_limits_are_what_the_operator_set(tmp_path):
     }  # fmt: skip
     limits = compose.build_limits(loaded(tmp_path, changes).settings)
     assert limits == (5, compose.NO_DEADLINE_TIMEOUT_S, 0.02, 0.003, 0.07)
+
+
+async def test_every_protocol_that_a_file_may_name_has_a_transport(tmp_path):
+    upstreams = compose.build_upstreams(loaded(tmp_path).settings.server, lambda: None)
+    assert tuple(upstreams) == get_args(schema.Protocol)
+    for upstream in upstreams.values():
+        await upstream.backend.close()
 
 
 def test_randomness_can_be_repeated():

@@ -12,7 +12,7 @@ import pytest
 
 from router.app import probing as module
 from router.app.probing import TICK_S, Prober
-from router.contract import Probe
+from router.contract import Probe, Upstream
 from router.core import kernel
 from router.core.health import _STUCK_S, Cause, State
 from router.core.lease import Lease
@@ -108,7 +108,8 @@ class Scene:
         self.place = place
         self.clock = place.clock
         self.servers = Servers(self.clock)
-        self.prober = Prober(place.runtime, self.servers, place.watch, self.clock, Dice())
+        upstreams = {"oip": Upstream(self.servers, None)}
+        self.prober = Prober(place.runtime, upstreams, place.watch, self.clock, Dice())
 
     @contextlib.asynccontextmanager
     async def running(self):

@@ -8,6 +8,7 @@ import pytest
 
 from router.app import retirement as module
 from router.app.retirement import Retirement
+from router.contract import Upstream
 from tests.app.support import Place, configured
 
 WEST, EAST = "127.0.0.1:9001", "127.0.0.1:9002"
@@ -33,7 +34,7 @@ class Scene:
         self.folder = folder
         self.place = place
         self.channels = Channels()
-        self.retirement = Retirement(self.channels, place.runtime)
+        self.retirement = Retirement({"oip": Upstream(self.channels, None)}, place.runtime)
 
     async def reload(self, changes=None):
         """Reload, and see off what it took away: a coroutine to run beside."""
@@ -127,6 +128,15 @@ async def test_a_channel_that_does_not_close_is_only_logged(scene, caplog):
     scene.channels.error = RuntimeError("stuck")
     await (await scene.reload(NEW))
     assert "not closed" in caplog.text
+
+
+async def test_each_protocol_keeps_its_own_addresses(scene):
+    other = Channels()
+    upstreams = {"other": Upstream(other, None), "oip": Upstream(scene.channels, None)}
+    scene.retirement = Retirement(upstreams, scene.place.runtime)
+    other.error = RuntimeError("stuck")
+    await (await scene.reload(NEW))
+    assert (other.kept, scene.channels.kept) == ([set()], [{"127.0.0.1:9003", EAST}])
 
 
 async def test_it_can_be_stopped(scene):

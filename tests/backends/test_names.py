@@ -26,7 +26,7 @@ class Names:
         self.asked = []
         self.clock = Hands()
         self.redirected = []
-        self.watch = NameWatch(self.resolve, self, self.clock)
+        self.watch = NameWatch(self.resolve, [self], self.clock)
 
     async def resolve(self, host):
         self.asked.append(host)
@@ -168,9 +168,9 @@ async def answer(payload, _):
 async def test_new_calls_go_where_a_name_has_moved_though_the_old_server_lives(backend):
     async with two_servers() as (first, second, named):
         first.unary = second.unary = answer
-        await soon(backend.unary(named, "ModelInfer", b"1", (), 15.0))
+        await soon(backend.unary(named, b"1", (), 15.0))
         await soon(backend.redirect(named.address, ["127.0.0.2"]))
-        await soon(backend.unary(named, "ModelInfer", b"2", (), 15.0))
+        await soon(backend.unary(named, b"2", (), 15.0))
         assert [payload for payload, *_ in first.seen] == [b"1"]
         assert [payload for payload, *_ in second.seen] == [b"2"]
 
@@ -195,11 +195,11 @@ async def test_calls_under_way_finish_where_they_are(backend):
             stream = backend.stream(named, b"", (), 15.0)
             messages = aiter(stream)
             assert await anext(messages) == b"one"
-            unary = group.create_task(backend.unary(named, "ModelInfer", b"1", (), 15.0))
+            unary = group.create_task(backend.unary(named, b"1", (), 15.0))
             await first.started.wait()
             moving = group.create_task(backend.redirect(named.address, ["127.0.0.2"]))
             await asyncio.sleep(0)  # it begins
-            await backend.unary(named, "ModelInfer", b"2", (), 15.0)
+            await backend.unary(named, b"2", (), 15.0)
             assert not moving.done()
             go.set()
             assert [message async for message in messages] == [b"two"]
@@ -212,7 +212,7 @@ async def test_a_move_that_still_waits_does_not_outlive_the_gateway(backend):
     async with two_servers() as (first, _, named):
         first.unary = first.hang
         async with asyncio.timeout(20.0), asyncio.TaskGroup() as group:
-            unary = group.create_task(fails(backend.unary(named, "ModelInfer", b"1", (), 15.0)))
+            unary = group.create_task(fails(backend.unary(named, b"1", (), 15.0)))
             await first.started.wait()
             moving = group.create_task(backend.redirect(named.address, ["127.0.0.2"]))
             await asyncio.sleep(0)
@@ -226,7 +226,7 @@ async def test_calls_that_hang_where_a_name_was_before_are_given_up_with_the_res
     async with two_servers() as (first, _, named):
         first.unary = first.hang
         async with asyncio.timeout(20.0), asyncio.TaskGroup() as group:
-            unary = group.create_task(fails(backend.unary(named, "ModelInfer", b"1", (), 15.0)))
+            unary = group.create_task(fails(backend.unary(named, b"1", (), 15.0)))
             await first.started.wait()
             group.create_task(backend.redirect(named.address, ["127.0.0.2"]))
             await asyncio.sleep(0)  # it begins
@@ -245,8 +245,8 @@ async def test_pruning_forgets_where_a_name_had_moved(backend):
     async with two_servers() as (first, second, named):
         first.unary = second.unary = answer
         await soon(backend.redirect(named.address, ["127.0.0.2"]))
-        await soon(backend.unary(named, "ModelInfer", b"1", (), 15.0))
+        await soon(backend.unary(named, b"1", (), 15.0))
         await soon(backend.prune(()))
-        await soon(backend.unary(named, "ModelInfer", b"2", (), 15.0))
+        await soon(backend.unary(named, b"2", (), 15.0))
         assert [payload for payload, *_ in second.seen] == [b"1"]
         assert [payload for payload, *_ in first.seen] == [b"2"]

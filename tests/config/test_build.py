@@ -26,6 +26,7 @@ def test_the_fleet(tmp_path: Path) -> None:
     )
     west, east = fleet.endpoints
     assert (west.name, west.region, west.address) == ("west-0", "us-west", "127.0.0.1:9001")
+    assert {west.protocol, east.protocol} == {"oip"}
     assert (west.metrics_url, west.engine) == ("http://127.0.0.1:8002/metrics", "vllm")
     assert (east.metrics_url, east.engine, east.emulated) == ("", "", True)
     assert isinstance(west.models[0].profile, TokenProfile)

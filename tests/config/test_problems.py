@@ -60,6 +60,7 @@ def test_an_unknown_word_lists_what_is_known_when_nothing_is_near() -> None:
         ({"endpoints/0/address": "h:0"}, "endpoints[0].address", "port 0 cannot be connected"),
         ({"endpoints/0/name": "a b"}, "endpoints[0].name", "not a usable name"),
         ({"endpoints/0/metrics/engine": "vlm"}, "endpoints[0].metrics.engine", "mean 'vllm'?"),
+        ({"endpoints/0/protocol": "opi"}, "endpoints[0].protocol", "did you mean 'oip'?"),
         ({"endpoints/0/metrics/url": "h:1"}, "endpoints[0].metrics.url", "http://host:port"),
         ({"carbon/sources": [{"kind": "trce"}]}, "carbon.sources[0]", "did you mean 'trace'?"),
         ({"carbon/sources": [{}]}, "carbon.sources[0]", "one of trace, climatology, static"),

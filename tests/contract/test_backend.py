@@ -63,9 +63,7 @@ async def test_unary_carries_bytes_and_metadata_both_ways(backend):
             b"\x00\xffback", (("ce-id", "1"), ("b-bin", b"\x01")), (("i", "2"),)
         )
         metadata = (("ce-type", "t"), ("x-origin", "eu"), ("k-bin", b"\xfe"))
-        reply = await soon(
-            backend.unary(server.endpoint, "ModelInfer", b"\xff\x00sent", metadata, FOREVER)
-        )
+        reply = await soon(backend.unary(server.endpoint, b"\xff\x00sent", metadata, FOREVER))
         payload, seen, remaining_s = server.seen[0]
     assert (reply.payload, payload, remaining_s) == (b"\x00\xffback", b"\xff\x00sent", None)
     assert {("ce-id", "1"), ("b-bin", b"\x01")} <= set(reply.trailers)
@@ -77,7 +75,7 @@ async def test_what_belongs_to_one_hop_stays_there(backend):
     hop = (("user-agent", "caller"), ("te", "trailers"), ("grpc-timeout", "1H"), (":path", "/x"))
     async with upstream() as server:
         server.unary = answering(b"")
-        await soon(backend.unary(server.endpoint, "ModelInfer", b"", hop, FOREVER))
+        await soon(backend.unary(server.endpoint, b"", hop, FOREVER))
         _, seen, remaining_s = server.seen[0]
     assert remaining_s is None
     assert not {("user-agent", "caller"), (":path", "/x")} & set(seen)
@@ -86,7 +84,7 @@ async def test_what_belongs_to_one_hop_stays_there(backend):
 async def test_the_time_left_travels_on(backend):
     async with upstream() as server:
         server.unary = answering(b"")
-        await soon(backend.unary(server.endpoint, "ModelInfer", b"", (), 15.0))
+        await soon(backend.unary(server.endpoint, b"", (), 15.0))
         assert 0.0 < server.seen[0][2] < 15.5  # gRPC rounds up
 
 
@@ -94,7 +92,7 @@ async def test_a_server_that_hangs_is_a_timeout_and_its_work_is_cancelled(backen
     async with upstream() as server:
         server.unary = server.hang
         with pytest.raises(UpstreamTimeoutError):
-            await soon(backend.unary(server.endpoint, "ModelInfer", b"", (), 0.05))
+            await soon(backend.unary(server.endpoint, b"", (), 0.05))
         await soon(server.cancelled.wait())
 
 
@@ -102,7 +100,7 @@ async def test_cancelling_a_unary_call_cancels_it_upstream(backend):
     async with upstream() as server:
         server.unary = server.hang
         async with asyncio.TaskGroup() as tasks:
-            call = tasks.create_task(backend.unary(server.endpoint, "ModelInfer", b"", (), FOREVER))
+            call = tasks.create_task(backend.unary(server.endpoint, b"", (), FOREVER))
             await soon(server.started.wait())
             call.cancel()
         await soon(server.cancelled.wait())
@@ -123,7 +121,7 @@ async def test_a_server_that_does_not_speak_the_protocol_is_not_reached_or_lost(
     broken = (UpstreamUnreachedError, UpstreamLostError)
     async with tcp_server(**behaviour) as endpoint:
         with pytest.raises(broken):
-            await soon(backend.unary(endpoint, "ModelInfer", b"x", (), 15.0))
+            await soon(backend.unary(endpoint, b"x", (), 15.0))
         with pytest.raises(broken):
             await soon(collect(backend.stream(endpoint, b"x", (), 15.0)))
         assert await soon(backend.probe(endpoint, 15.0)) is Probe.REFUSED
@@ -132,7 +130,7 @@ async def test_a_server_that_does_not_speak_the_protocol_is_not_reached_or_lost(
 async def test_nobody_there_is_a_connection_refused(backend):
     endpoint = unused()
     with pytest.raises(UpstreamUnreachedError) as caught:
-        await soon(backend.unary(endpoint, "ModelInfer", b"", (), 15.0))
+        await soon(backend.unary(endpoint, b"", (), 15.0))
     assert caught.value.refused
     assert endpoint.name in str(caught.value)
 
@@ -140,13 +138,13 @@ async def test_nobody_there_is_a_connection_refused(backend):
 async def test_a_mute_server_is_a_timeout(backend):
     async with tcp_server(hold=True) as endpoint:
         with pytest.raises(UpstreamTimeoutError):
-            await soon(backend.unary(endpoint, "ModelInfer", b"", (), 0.05))
+            await soon(backend.unary(endpoint, b"", (), 0.05))
 
 
 async def test_an_answer_without_a_message_is_an_error(backend):
     async with upstream() as server:
         with pytest.raises(UpstreamError):
-            await soon(backend.unary(server.endpoint, "Silent", b"", (), 15.0))
+            await soon(backend.ask(server.endpoint, "Silent", b"", (), 15.0))
 
 
 @pytest.mark.parametrize("messages", [(), (b"a",), (b"a", b"", b"\xff" * 100_000)])
@@ -269,14 +267,10 @@ async def test_a_reset_gives_up_what_hangs_at_one_endpoint_and_connects_anew(bac
         frozen.unary = frozen.stream = other.unary = frozen.hang
         async with asyncio.TaskGroup() as tasks:
             hanging = [
-                tasks.create_task(
-                    failure(backend.unary(frozen.endpoint, "ModelInfer", b"", (), FOREVER))
-                ),
+                tasks.create_task(failure(backend.unary(frozen.endpoint, b"", (), FOREVER))),
                 tasks.create_task(failure(collect(backend.stream(frozen.endpoint, b"", (), 15)))),
             ]
-            untouched = tasks.create_task(
-                failure(backend.unary(other.endpoint, "ModelInfer", b"", (), FOREVER))
-            )
+            untouched = tasks.create_task(failure(backend.unary(other.endpoint, b"", (), FOREVER)))
             while len(frozen.seen) + len(other.seen) < 3:
                 await asyncio.sleep(0.001)
             await soon(backend.reset(frozen.endpoint))
@@ -294,9 +288,7 @@ async def test_closing_ends_calls_in_flight_with_an_error_not_a_cancellation(bac
             stream = backend.stream(server.endpoint, b"", (), FOREVER)
             calls = [
                 tasks.create_task(failure(collect(stream))),
-                tasks.create_task(
-                    failure(backend.unary(server.endpoint, "ModelInfer", b"", (), FOREVER))
-                ),
+                tasks.create_task(failure(backend.unary(server.endpoint, b"", (), FOREVER))),
             ]
             await soon(server.started.wait())
             while len(server.seen) < 2:
@@ -304,7 +296,7 @@ async def test_closing_ends_calls_in_flight_with_an_error_not_a_cancellation(bac
             await soon(backend.close())
         assert [type(call.result()) for call in calls] == [UpstreamLostError] * 2
         with pytest.raises(UpstreamUnreachedError):
-            await backend.unary(server.endpoint, "ModelInfer", b"", (), FOREVER)
+            await backend.unary(server.endpoint, b"", (), FOREVER)
 
 
 async def failure(awaitable):
@@ -326,9 +318,9 @@ async def test_closing_leaves_no_sockets_and_no_tasks():
             server.unary, server.stream = answering(b"x"), streaming(b"1", b"2")
             backend = GrpcBackend()
             for _ in range(3):
-                await soon(backend.unary(server.endpoint, "ModelInfer", b"", (), FOREVER))
+                await soon(backend.unary(server.endpoint, b"", (), FOREVER))
                 await soon(collect(backend.stream(server.endpoint, b"", (), FOREVER)))
-                await failure(backend.unary(broken, "ModelInfer", b"", (), 15.0))
+                await failure(backend.unary(broken, b"", (), 15.0))
             await backend.close()
 
     await round_trip()  # what gRPC opens once and keeps

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from router.app.probing import Prober
-from router.contract import Probe, UnaryReply
+from router.contract import Probe, UnaryReply, Upstream
 from router.core.health import State
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
@@ -94,7 +94,7 @@ class Servers:
             if not call.done():
                 call.set_exception(UpstreamLostError("gone"))
 
-    async def unary(self, one, method, payload, metadata, timeout_s):
+    async def unary(self, one, payload, metadata, timeout_s):
         self.steps += 1
         server = self.servers[one.name]
         if server.mode == "dead":
@@ -189,11 +189,12 @@ class World:
         self.sent = Counter()
         self.answered = Counter()
         self.clock = Time()
+        upstreams = {"oip": Upstream(self.backend, Reports())}
         self.director = Director(
             View(self.snapshot, self.board),
             Parts(
-                self.backend, Reports(), self, LengthModel(self.fleet.priors, 0.95), self.budget,
-                self.clock, self.rng,
+                upstreams, self, LengthModel(self.fleet.priors, 0.95), self.budget, self.clock,
+                self.rng,
             ),
             Limits(3, 900.0, 0.005, 0.001),
             identity="gw",
@@ -202,7 +203,7 @@ class World:
         runtime = SimpleNamespace(
             board=self.board, config=SimpleNamespace(fleet=self.fleet, settings=settings)
         )
-        self.prober = Prober(runtime, self.backend, self, self.clock, self.rng)
+        self.prober = Prober(runtime, upstreams, self, self.clock, self.rng)
 
     # The observer
 

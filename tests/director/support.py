@@ -4,7 +4,7 @@ import asyncio
 import math
 from types import SimpleNamespace
 
-from router.contract import AnswerSize, BackendReport, Probe, UnaryReply
+from router.contract import AnswerSize, BackendReport, Probe, UnaryReply, Upstream
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Limits, Parts, View
@@ -151,7 +151,10 @@ class Upstreams:
         """Names of the endpoints asked, in order."""
         return [call.endpoint for call in self.calls]
 
-    async def unary(self, the_endpoint, method, payload, metadata, timeout_s):
+    async def unary(self, the_endpoint, payload, metadata, timeout_s):
+        return await self.ask(the_endpoint, "unary", payload, metadata, timeout_s)
+
+    async def ask(self, the_endpoint, method, payload, metadata, timeout_s):
         says = self._next(the_endpoint, method, payload, metadata, timeout_s)
         self.running += 1
         try:
@@ -163,7 +166,7 @@ class Upstreams:
             self.running -= 1
 
     def stream(self, the_endpoint, payload, metadata, timeout_s):
-        says = self._next(the_endpoint, "ModelStreamInfer", payload, metadata, timeout_s)
+        says = self._next(the_endpoint, "stream", payload, metadata, timeout_s)
         stream = Stream(self, says)
         self.streams.append(stream)
         return stream
@@ -258,10 +261,13 @@ class Room:
         self.lengths = LengthModel(self.fleet.priors, self.snapshot.policy.quantile)
         self.director = Director(
             View(self.snapshot, self.board),
-            Parts(self.backend, Reports(), self.watch, self.lengths, budget, self.clock, Dice()),
+            Parts(
+                {"oip": Upstream(self.backend, Reports())}, self.watch, self.lengths, budget,
+                self.clock, Dice(),
+            ),
             limits,
             identity="gw",
-        )
+        )  # fmt: skip
 
     def seat(self, name):
         return self.board.seats[name]

@@ -62,7 +62,7 @@ async def test_the_first_answer_is_passed_on_untouched():
     assert answer[:3] == (b"\x00back", says.initial, says.trailers)
     assert answer.receipt is room.watch.receipts[0][0]
     (call,) = room.backend.calls
-    assert (call.endpoint, call.method, call.payload) == ("a", "ModelInfer", b"\xff\x00sent")
+    assert (call.endpoint, call.method, call.payload) == ("a", "unary", b"\xff\x00sent")
     assert call.metadata is metadata
     assert call.timeout_s == pytest.approx(10.0 - 0.005)
     assert len(room.watch.decisions) == 1
@@ -116,7 +116,7 @@ async def test_a_stream_is_relayed_in_order_and_has_its_receipt_at_the_end():
     assert seen == [(b"1", None, ()), (b"", None, ()), (b"3", None, ())]
     assert routed.trailers == (("t", "x"),)
     assert routed.receipt is room.watch.receipts[0][0]
-    assert room.backend.calls[0].method == "ModelStreamInfer"
+    assert room.backend.calls[0].method == "stream"
     assert not room.in_flight
 
 

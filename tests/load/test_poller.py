@@ -32,7 +32,7 @@ class FakeClock:
 
 
 def endpoint(name: str, url: str = "http://127.0.0.1:1/metrics") -> Endpoint:
-    return Endpoint(name, "here", "127.0.0.1:1", (), 8, url, "vllm", False)
+    return Endpoint(name, "here", "127.0.0.1:1", "oip", (), 8, url, "vllm", False)
 
 
 class FakeSource:

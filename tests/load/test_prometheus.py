@@ -22,7 +22,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def endpoint(url: str, engine: str = "tgi") -> Endpoint:
-    return Endpoint("here-0", "here", "127.0.0.1:1", (), 8, url, engine, False)
+    return Endpoint("here-0", "here", "127.0.0.1:1", "oip", (), 8, url, engine, False)
 
 
 @asynccontextmanager

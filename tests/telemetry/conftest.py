@@ -39,7 +39,7 @@ def intensity() -> Intensity:
 def endpoint() -> Endpoint:
     profile = TaskProfile("p", 1.0, 1.0, 1.0, 8, 0.3, Provenance.ESTIMATED, "test")
     served = ServedModel("llama", "", profile, math.inf)
-    return Endpoint("west-0", "west", "127.0.0.1:1", (served,), 8, "", "vllm", False)
+    return Endpoint("west-0", "west", "127.0.0.1:1", "oip", (served,), 8, "", "vllm", False)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -84,10 +84,16 @@ class GrpcBackend:
         self._streams: dict[str, Iterator[Any]] = {}
         self._closed = False
 
-    async def unary(
+    def unary(
+        self, endpoint: Endpoint, payload: bytes, metadata: Metadata, timeout_s: float
+    ) -> Coroutine[Any, Any, UnaryReply]:
+        """One ModelInfer. Raises UpstreamError leaves."""
+        return self.ask(endpoint, "ModelInfer", payload, metadata, timeout_s)
+
+    async def ask(
         self, endpoint: Endpoint, method: str, payload: bytes, metadata: Metadata, timeout_s: float
     ) -> UnaryReply:
-        """One request, one answer. Raises UpstreamError leaves."""
+        """One call of a method with one answer. Raises UpstreamError leaves."""
         calls = self._unary.get((endpoint.address, method))
         if calls is None:
             calls = self._open_unary(endpoint, method)
@@ -167,7 +173,7 @@ class GrpcBackend:
         self, endpoint: Endpoint, method: str, asked: bytes, timeout_s: float
     ) -> Probe:
         try:
-            reply = await self.unary(endpoint, method, asked, (), timeout_s)
+            reply = await self.ask(endpoint, method, asked, (), timeout_s)
             # ServerReadyResponse and ModelReadyResponse have the same one field.
             ready = ServerReadyResponse.FromString(reply.payload).ready
         except UpstreamUnreachedError as error:

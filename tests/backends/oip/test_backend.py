@@ -21,10 +21,10 @@ async def test_pruning_closes_only_what_is_gone(backend):
 
         kept.unary = gone.unary = answer
         for server in (kept, gone):
-            await soon(backend.unary(server.endpoint, "ModelInfer", b"", (), 15.0))
+            await soon(backend.unary(server.endpoint, b"", (), 15.0))
         await backend.prune([kept.endpoint.address])
         for server in (kept, gone):
-            reply = await soon(backend.unary(server.endpoint, "ModelInfer", b"", (), 15.0))
+            reply = await soon(backend.unary(server.endpoint, b"", (), 15.0))
             assert reply.payload == b"ok"
 
 
@@ -39,6 +39,6 @@ async def test_several_channels_take_turns():
 
         server.unary = answer
         for _ in range(4):
-            await soon(backend.unary(server.endpoint, "ModelInfer", b"", (), 15.0))
+            await soon(backend.unary(server.endpoint, b"", (), 15.0))
     await backend.close()
     assert len(peers) == 2

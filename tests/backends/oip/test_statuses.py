@@ -61,7 +61,7 @@ async def backend():
 async def fail(backend, server, code, details="said why", trailers=()):
     server.unary = aborting(code, details, trailers)
     with pytest.raises(Exception) as unary:
-        await soon(backend.unary(server.endpoint, "ModelInfer", b"", (), 15.0))
+        await soon(backend.unary(server.endpoint, b"", (), 15.0))
     server.stream = aborting(code, details, trailers)
     with pytest.raises(type(unary.value)) as stream:
         await soon(anext(aiter(backend.stream(server.endpoint, b"", (), 15.0))))
@@ -111,9 +111,9 @@ async def test_a_real_message_too_large_is_not_backpressure():
 
         server.unary = big
         with pytest.raises(UpstreamTooLargeError, match="larger than max"):
-            await soon(backend.unary(server.endpoint, "ModelInfer", b"", (), 15.0))
+            await soon(backend.unary(server.endpoint, b"", (), 15.0))
         with pytest.raises(UpstreamTooLargeError, match="larger than max"):
-            await soon(backend.unary(server.endpoint, "ModelInfer", bytes(2000), (), 15.0))
+            await soon(backend.unary(server.endpoint, bytes(2000), (), 15.0))
     await backend.close()
 
 
@@ -195,14 +195,14 @@ def goaway(last):
 async def test_a_stream_that_no_server_processed_was_not_reached(answer):
     async with frames(answer) as (backend, one):
         with pytest.raises(UpstreamUnreachedError) as caught:
-            await soon(backend.unary(one, "ModelInfer", b"", (), 15.0))
+            await soon(backend.unary(one, b"", (), 15.0))
     assert not caught.value.refused
 
 
 async def test_a_connection_that_breaks_under_a_call_is_lost():
     async with frames(lambda stream: None) as (backend, one):
         with pytest.raises(UpstreamLostError):
-            await soon(backend.unary(one, "ModelInfer", b"", (), 15.0))
+            await soon(backend.unary(one, b"", (), 15.0))
 
 
 @pytest.mark.parametrize(("code", "leaf"), [
@@ -211,7 +211,7 @@ async def test_a_connection_that_breaks_under_a_call_is_lost():
 async def test_a_stream_that_the_server_resets_is_the_servers_word(code, leaf):
     async with frames(reset(code)) as (backend, one):
         with pytest.raises(leaf):
-            await soon(backend.unary(one, "ModelInfer", b"", (), 15.0))
+            await soon(backend.unary(one, b"", (), 15.0))
 
 
 async def test_a_server_that_only_quotes_the_transport_answered(backend):

@@ -34,6 +34,7 @@ def endpoint(name="a", profile=FAST, address="127.0.0.1:0", metrics_url=""):
         name=name,
         region="west",
         address=address,
+        protocol="oip",
         models=(
             ServedModel("llama", "", profile, 8192.0),
             ServedModel("stuck", "2", STUCK, 8192.0),

@@ -54,7 +54,7 @@ def fleet(replicas=2, max_in_flight=8):
     def endpoint(region, number):
         served = ServedModel("m", "", PROFILE, math.inf)
         name = f"{region}-{number}"
-        return Endpoint(name, region, "127.0.0.1:1", (served,), max_in_flight, "", "", True)
+        return Endpoint(name, region, "127.0.0.1:1", "oip", (served,), max_in_flight, "", "", True)
 
     regions = [
         Region("clean", "Z-CLEAN", PUE, "test", frozenset()),

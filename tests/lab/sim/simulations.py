@@ -63,7 +63,7 @@ def fleet(
     return Fleet(
         regions={r: Region(r, f"Z-{r}", pue, "test", frozenset({r})) for r in places},
         endpoints=tuple(
-            Endpoint(f"{r}-{i}", r, f"h:{i}", (served,), max_in_flight, "", "", True)
+            Endpoint(f"{r}-{i}", r, f"h:{i}", "oip", (served,), max_in_flight, "", "", True)
             for r, count in places.items()
             for i in range(count)
         ),
