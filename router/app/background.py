@@ -68,10 +68,10 @@ class Rounds:
 
     async def tick(self) -> None:
         """Let unspent retries melt; learn from what finished."""
-        director = self._runtime.director
-        if director is not None:
-            director.parts.budget.tick(self._clock.monotonic())
-            director.digest()
+        dispatcher = self._runtime.dispatcher
+        if dispatcher is not None:
+            dispatcher.parts.budget.tick(self._clock.monotonic())
+            dispatcher.digest()
         await asyncio.sleep(_TICK_S)
 
     def loads(self, source: LoadSource) -> Callable[[], Awaitable[None]]:

@@ -6,7 +6,7 @@ from router.app.runtime import Runtime
 from router.app.siblings import Siblings
 from router.app.workers import WorkerOrder
 from router.contract import Clock
-from router.director import Director
+from router.director import Dispatcher
 from router.director.sequences import Sequences
 from router.peers.loads import PeerLoads
 from router.peers.rows import Phase, Reload
@@ -24,13 +24,13 @@ class Membership:
         self._siblings = Siblings(self._rows, order.row)
         self._pins = order.memory.pins(clock)
 
-    def join(self, runtime: Runtime, director: Director) -> None:
+    def join(self, runtime: Runtime, dispatcher: Dispatcher) -> None:
         """Share requests in flight and sequences with the others from here on."""
         runtime.peers = peers = PeerLoads(self._rows, self._row)
         peers.adopt(runtime.board)
         self._know(runtime)
-        director.places = peers
-        director.sequences = Sequences(self._pins)
+        dispatcher.places = peers
+        dispatcher.sequences = Sequences(self._pins)
         runtime.processes = self._liveness
 
     def beat(self) -> None:

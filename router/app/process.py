@@ -33,7 +33,7 @@ from router.config.settings import Config, ServerSettings
 from router.contract import Upstream
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
-from router.director import Director, Parts
+from router.director import Director, Dispatcher, Parts
 from router.errors import ConfigError
 from router.gateway.oip import status
 from router.gateway.oip.server import Gateway, ServerOptions
@@ -155,8 +155,8 @@ class _Process:
     async def _serve(self) -> int:
         settings = self._runtime.config.settings
         upstreams = build_upstreams(settings.server, self._metrics.orca_malformed)
-        director = await self._direct(upstreams)
-        gateway = self._gateway(director)
+        dispatcher = await self._dispatch(upstreams)
+        gateway = self._gateway(Director(dispatcher))
         admin = AdminServer(self._runtime, self._metrics, self._registry)
         self._catch_signals()
         async with open_session() as session, asyncio.TaskGroup() as group:
@@ -180,7 +180,7 @@ class _Process:
                 self._enter(Phase.SERVING)
                 _log.info("serving", extra={"port": port, "admin_port": admin_port})
                 await self._stop.wait()
-                director.draining = True
+                dispatcher.draining = True
                 self._enter(Phase.DRAINING)
                 drain_s = self._drain_s
                 _log.info("draining", extra={"at_most_s": drain_s})
@@ -192,7 +192,7 @@ class _Process:
         self._resolver.close()
         for upstream in upstreams.values():
             await upstream.backend.close()
-        director.digest()
+        dispatcher.digest()
         self._request_file.close()
         self._request_log.close()
         return 0
@@ -214,10 +214,10 @@ class _Process:
             "load": rounds.loads(scrape),
         }
 
-    async def _direct(self, upstreams: Mapping[str, Upstream]) -> Director:
+    async def _dispatch(self, upstreams: Mapping[str, Upstream]) -> Dispatcher:
         runtime, config = self._runtime, self._runtime.config
         retry = config.settings.retry
-        director = Director(
+        dispatcher = Dispatcher(
             await runtime.start(),
             Parts(
                 upstreams,
@@ -230,11 +230,11 @@ class _Process:
             build_limits(config.settings),
             identity=f"{os.getpid():x}{secrets.token_hex(3)}",
         )
-        director.digest_every = _DIGEST_EVERY
-        runtime.director = director
+        dispatcher.digest_every = _DIGEST_EVERY
+        runtime.dispatcher = dispatcher
         if self._membership is not None:
-            self._membership.join(runtime, director)
-        return director
+            self._membership.join(runtime, dispatcher)
+        return dispatcher
 
     def _gateway(self, director: Director) -> Gateway:
         server = self._server_settings

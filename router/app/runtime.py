@@ -23,7 +23,7 @@ from router.contract import Clock
 from router.core.board import Board
 from router.core.layout import Layout
 from router.core.seat import foreign_requests
-from router.director import Director, View
+from router.director import Dispatcher, View
 from router.errors import ConfigError
 from router.model import Load
 from router.peers.loads import PeerLoads
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class Runtime:
-    """Owns the view. ``director`` is attached once, after the first `refresh`."""
+    """Owns the view. ``dispatcher`` is attached once, after the first `refresh`."""
 
     def __init__(self, config: Config, clock: Clock, outside: Outside | None = None) -> None:
         """``outside``: what live carbon providers need. Raises ConfigError and TraceError for what
@@ -46,7 +46,7 @@ class Runtime:
         self.config = config
         self.clock = clock
         self._outside = outside
-        self.director: Director | None = None
+        self.dispatcher: Dispatcher | None = None
         self.dead_tasks: set[str] = set()
         # Why the file was refused at the last reload, "" when it was not.
         self.reload_refused = ""
@@ -122,11 +122,11 @@ class Runtime:
         if self.peers is not None:
             self.peers.adopt(self._board)
         self._forget_loads()
-        if self.director is not None:
+        if self.dispatcher is not None:
             retry = config.settings.retry
-            self.director.limits = build_limits(config.settings)
-            self.director.parts.budget.adopt(retry.budget_ratio, retry.budget_reserve)
-            self.director.parts.lengths.adopt(config.fleet.priors, config.policy.quantile)
+            self.dispatcher.limits = build_limits(config.settings)
+            self.dispatcher.parts.budget.adopt(retry.budget_ratio, retry.budget_reserve)
+            self.dispatcher.parts.lengths.adopt(config.fleet.priors, config.policy.quantile)
         self._install(view._replace(board=self._board))
         await replaced.close(stays=carbon)
         return ignored
@@ -150,21 +150,21 @@ class Runtime:
 
     def models_ready(self) -> dict[str, bool]:
         """Model name -> whether a healthy endpoint serves it."""
-        director = self.director
+        dispatcher = self.dispatcher
         return {
-            name: director is not None and director.model_ready(name, "")
+            name: dispatcher is not None and dispatcher.model_ready(name, "")
             for name in sorted(self.config.fleet.priors)
         }
 
     def readiness(self) -> Readiness:
         """Whether requests are taken now, and why not."""
-        director = self.director
-        draining = director is not None and director.draining
+        dispatcher = self.dispatcher
+        draining = dispatcher is not None and dispatcher.draining
         # A gateway that drains serves no model; that says nothing about the endpoints.
         served = {} if draining else self.models_ready()
         return assess(
             draining=draining,
-            has_snapshot=director is not None,
+            has_snapshot=dispatcher is not None,
             dead_tasks=sorted(self.dead_tasks),
             models=list(served),
             models_without_endpoint=[name for name, ready in served.items() if not ready],
@@ -178,10 +178,10 @@ class Runtime:
 
     def fleet(self) -> FleetView | None:
         """The fleet as this process sees it; None before the first snapshot."""
-        if self.director is None:
+        if self.dispatcher is None:
             return None
-        self.director.digest()
-        snapshot = self.director.view.snapshot
+        self.dispatcher.digest()
+        snapshot = self.dispatcher.view.snapshot
         now = self.clock.now()
         return FleetView(
             now=now,
@@ -227,8 +227,8 @@ class Runtime:
 
     def _install(self, view: View) -> None:
         self._built_at = self.clock.monotonic()
-        if self.director is not None:
-            self.director.view = view
+        if self.dispatcher is not None:
+            self.dispatcher.view = view
 
     async def _ask(self, carbon: Carbon, config: Config, within_s: float | None) -> None:
         try:

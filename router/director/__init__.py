@@ -9,31 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator
 from itertools import islice
-from typing import NamedTuple
 
 from router.contract import Metadata, UnaryReply, UpstreamStream
 from router.core import kernel
 from router.core.explanation import Explanation, explain
 from router.core.refusal import SHED_RETRY_S
+from router.director.call import Answer, Call
 from router.director.dispatcher import Dispatcher, Limits, Parts, View
 from router.director.journey import Journey
 from router.errors import NothingFeasibleError, UpstreamError, UpstreamRejectedError
 from router.model import Decision, Receipt, Request
 
-__all__ = ["Answer", "Director", "Limits", "Parts", "RoutedStream", "View"]
+__all__ = ["Answer", "Call", "Director", "Dispatcher", "Limits", "Parts", "RoutedStream", "View"]
 
 _ASK_ATTEMPTS = 3
 # Of one server: it is a question about a model, not a run of it.
 _ASK_TIMEOUT_S = 5.0
-
-
-class Answer(NamedTuple):
-    """A routed unary answer: the backend's bytes untouched, and the receipt."""
-
-    payload: bytes
-    initial_metadata: Metadata
-    trailers: Metadata
-    receipt: Receipt
 
 
 class RoutedStream:
@@ -42,17 +33,10 @@ class RoutedStream:
     Cancelling the iterating task, or `aclose`, cancels upstream and closes the lease at once.
     """
 
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        request: Request,
-        payload: bytes,
-        metadata: Metadata,
-        deadline_s: float | None,
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, call: Call) -> None:
         self.receipt: Receipt | None = None
         self.trailers: Metadata = ()
-        self._answers = self._route(dispatcher, request, payload, metadata, deadline_s)
+        self._answers = self._route(dispatcher, call)
 
     def __aiter__(self) -> AsyncGenerator[bytes, None]:
         return self._answers
@@ -61,16 +45,9 @@ class RoutedStream:
         """Stop, wherever it is; needed when the iteration was left early."""
         await self._answers.aclose()
 
-    async def _route(
-        self,
-        dispatcher: Dispatcher,
-        request: Request,
-        payload: bytes,
-        metadata: Metadata,
-        deadline_s: float | None,
-    ) -> AsyncGenerator[bytes, None]:
+    async def _route(self, dispatcher: Dispatcher, call: Call) -> AsyncGenerator[bytes, None]:
         parts = dispatcher.parts
-        journey = Journey(dispatcher, request, deadline_s)
+        journey = Journey(dispatcher, call)
         await journey.admit()
         while True:
             left_s = journey.depart()
@@ -79,7 +56,9 @@ class RoutedStream:
             upstream: UpstreamStream | None = None
             try:
                 # Inside: a channel that was closed refuses the call before there is a stream.
-                upstream = journey.upstream.backend.stream(endpoint, payload, metadata, left_s)
+                upstream = journey.upstream.backend.stream(
+                    endpoint, call.payload, call.metadata, left_s
+                )
                 async for message in upstream:
                     journey.heard(message, streamed=True)
                     if not messages:
@@ -107,22 +86,29 @@ class RoutedStream:
             return
 
 
-class Director(Dispatcher):
+class Director:
     """Routes requests over the current view. One instance serves every request of a process."""
 
-    async def infer(
-        self, request: Request, payload: bytes, metadata: Metadata, deadline_s: float | None
-    ) -> Answer:
-        """Route one request with one answer. Raises RequestError, RefusedError or UpstreamError
-        leaves. ``deadline_s``: seconds the caller still waits, or None.
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    @property
+    def view(self) -> View:
+        """What decisions are taken on now."""
+        return self._dispatcher.view
+
+    async def infer(self, call: Call) -> Answer:
+        """Route one request with one answer.
+
+        Raises RequestError, RefusedError or UpstreamError leaves.
         """
-        journey = Journey(self, request, deadline_s)
+        journey = Journey(self._dispatcher, call)
         await journey.admit()
         while True:
             left_s = journey.depart()
             try:
                 reply = await journey.upstream.backend.unary(
-                    journey.decision.endpoint, payload, metadata, left_s
+                    journey.decision.endpoint, call.payload, call.metadata, left_s
                 )
                 journey.heard(reply.payload, streamed=False)
             except UpstreamError as error:
@@ -136,42 +122,37 @@ class Director(Dispatcher):
             receipt = journey.arrive(reply.trailers, messages=0, first_at=math.nan)
             return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
 
-    def stream(
-        self, request: Request, payload: bytes, metadata: Metadata, deadline_s: float | None
-    ) -> RoutedStream:
+    def stream(self, call: Call) -> RoutedStream:
         """Route one request with any number of answers; raises while iterating, as `infer` does."""
-        return RoutedStream(self, request, payload, metadata, deadline_s)
+        return RoutedStream(self._dispatcher, call)
 
-    async def ask(
-        self,
-        model: str,
-        version: str,
-        method: str,
-        payload: bytes,
-        metadata: Metadata,
-        deadline_s: float | None,
-    ) -> UnaryReply:
-        """Proxy a question about a model to a healthy endpoint. ``method``: see `Backend.ask`."""
-        self.require_open()
-        candidates = self.view.snapshot.layout.find(model, version)
-        live = self.view.board.live(candidates.model, candidates.version)
+    async def ask(self, call: Call, method: str) -> UnaryReply:
+        """Proxy a question about a model to a healthy endpoint. ``method``: see `Backend.ask`.
+
+        Raises as `infer` does.
+        """
+        dispatcher = self._dispatcher
+        dispatcher.require_open()
+        clock, view = dispatcher.parts.clock, dispatcher.view
+        model = call.request.model
+        candidates = view.snapshot.layout.find(model, call.request.version)
+        live = view.board.live(candidates.model, candidates.version)
         # By name: an endpoint with several versions of the model is asked once.
         healthy = {
             endpoint.name: endpoint
             for row, endpoint in enumerate(candidates.endpoints)
             if live[kernel.ELIGIBLE, row]
         }
-        started = self.parts.clock.monotonic()
-        timeout_s = self.timeout_s(deadline_s)
+        started = clock.monotonic()
+        timeout_s = dispatcher.timeout_s(call.deadline_s)
         failure: UpstreamError | NothingFeasibleError = NothingFeasibleError(
             f"no healthy endpoint serves {model!r} now", SHED_RETRY_S
         )
         for endpoint in islice(healthy.values(), _ASK_ATTEMPTS):
-            left_s = timeout_s - (self.parts.clock.monotonic() - started)
-            left_s = min(left_s, _ASK_TIMEOUT_S)
+            left_s = min(timeout_s - (clock.monotonic() - started), _ASK_TIMEOUT_S)
+            backend = dispatcher.parts.upstreams[endpoint.protocol].backend
             try:
-                backend = self.parts.upstreams[endpoint.protocol].backend
-                return await backend.ask(endpoint, method, payload, metadata, left_s)
+                return await backend.ask(endpoint, method, call.payload, call.metadata, left_s)
             except UpstreamRejectedError:
                 raise
             except UpstreamError as error:
@@ -180,28 +161,22 @@ class Director(Dispatcher):
 
     def decide(self, request: Request) -> Decision:
         """The decision that `infer` would take now, without forwarding: changes nothing."""
-        return self.look(self.view, request, self.expect(request)).decision
+        dispatcher = self._dispatcher
+        return dispatcher.look(dispatcher.view, request, dispatcher.expect(request)).decision
 
     def explain(self, request: Request) -> Explanation:
         """Every term of that decision, for every candidate. Raises RequestError leaves only."""
+        dispatcher = self._dispatcher
         return explain(
             request,
-            self.view.snapshot,
-            self.view.board,
-            self.expect(request),
-            self.parts.clock.now(),
-            self.parts.rng,
-            self.network_j(request.payload_bytes),
+            dispatcher.view.snapshot,
+            dispatcher.view.board,
+            dispatcher.expect(request),
+            dispatcher.parts.clock.now(),
+            dispatcher.parts.rng,
+            dispatcher.network_j(request.payload_bytes),
         )
 
     def model_ready(self, model: str, version: str) -> bool:
-        """Whether at least one endpoint that serves the model is in service.
-
-        One that is busy for a moment counts: a fleet under load sheds, it does not go away.
-        """
-        candidates = self.view.snapshot.layout.find(model, version)
-        seats = self.view.board.seats
-        return not self.draining and any(
-            seats[endpoint.name].serves((served.name, served.version))
-            for endpoint, served in zip(candidates.endpoints, candidates.served, strict=True)
-        )
+        """Whether requests for the model are taken now. Raises UnknownModelError."""
+        return self._dispatcher.model_ready(model, version)

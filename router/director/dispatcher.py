@@ -124,6 +124,19 @@ class Dispatcher:
         if self.draining:
             raise DrainingError("this gateway is shutting down", 0.0)
 
+    def model_ready(self, model: str, version: str) -> bool:
+        """Whether requests are taken, and an endpoint that serves the model is in service.
+
+        One that is busy for a moment counts: a fleet under load sheds, it does not go away. Raises
+        UnknownModelError.
+        """
+        candidates = self.view.snapshot.layout.find(model, version)
+        seats = self.view.board.seats
+        return not self.draining and any(
+            seats[endpoint.name].serves((served.name, served.version))
+            for endpoint, served in zip(candidates.endpoints, candidates.served, strict=True)
+        )
+
     def expect(self, request: Request) -> Expected:
         """Tokens to expect of ``request``. Raises UnknownModelError."""
         if (request.model, request.version) not in self.view.snapshot.columns:

@@ -11,6 +11,7 @@ from router.core.lease import Lease
 from router.core.pipeline import Decided
 from router.core.seat import ModelKey
 from router.director.answer_meter import AnswerMeter
+from router.director.call import Call
 from router.director.choice import first_choice, next_choice, with_budget_left
 from router.director.dispatcher import Dispatcher, Lesson, seen_rtt_ms
 from router.director.suspicion import Suspicion
@@ -28,7 +29,7 @@ from router.errors import (
     UpstreamTooLargeError,
     UpstreamUnreachedError,
 )
-from router.model import Outcome, Receipt, Request, TaskProfile
+from router.model import Outcome, Receipt, TaskProfile
 
 # Of endpoints that could not be reached, so many are tried at most: each costs a moment.
 _MOST_TRIED = 10
@@ -73,14 +74,14 @@ class Journey:
         "upstream",
     )  # fmt: skip
 
-    def __init__(self, dispatcher: Dispatcher, request: Request, deadline_s: float | None) -> None:
+    def __init__(self, dispatcher: Dispatcher, call: Call) -> None:
         """Raises DrainingError and UnknownModelError."""
         parts = dispatcher.parts
         dispatcher.require_open()
         self._dispatcher = dispatcher
-        self._request = request
+        self._request = call.request
         self._started = parts.clock.monotonic()
-        self._timeout_s = dispatcher.timeout_s(deadline_s)
+        self._timeout_s = dispatcher.timeout_s(call.deadline_s)
         self._departures = 0
         # Endpoints tried; of them, how many saw the request.
         self._tried: tuple[str, ...] = ()
@@ -88,8 +89,8 @@ class Journey:
         self._suspicion: Suspicion | None = None
         # A reload may replace the view while the request runs; its own decision keeps its own.
         self._view = dispatcher.view
-        self._expected = dispatcher.expect(request)
-        self._deadline_s = deadline_s
+        self._expected = dispatcher.expect(call.request)
+        self._deadline_s = call.deadline_s
 
     async def admit(self) -> None:
         """Take the first decision; waits for a place, a moment at most.

@@ -9,7 +9,7 @@ from router.app.runtime import Runtime
 from router.contract import Upstream
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
-from router.director import Director, Parts
+from router.director import Call, Director, Dispatcher, Parts
 from tests.config.samples import write
 from tests.director.support import Hands, Reports, Upstreams, Watch
 from tests.factories import HOUR, NOW, Dice, request
@@ -55,7 +55,7 @@ class Place:
         """Take the first snapshot and let requests in, as the process does."""
         runtime = self.runtime
         config = runtime.config
-        runtime.director = Director(
+        runtime.dispatcher = Dispatcher(
             await runtime.refresh(),
             Parts(
                 {"oip": Upstream(self.backend, Reports())}, self.watch,
@@ -65,19 +65,20 @@ class Place:
             build_limits(config.settings),
             "gw",
         )  # fmt: skip
+        self.director = Director(runtime.dispatcher)
         return self
 
     @property
-    def director(self):
-        return self.runtime.director
+    def dispatcher(self):
+        return self.runtime.dispatcher
 
     @property
     def view(self):
-        return self.director.view
+        return self.dispatcher.view
 
     def seat(self, name):
         return self.runtime.board.seats[name]
 
     async def infer(self, deadline_s=None, **changes):
         wanted = request(**{"model": "llama-3.1-8b", "origin": "west", **changes})
-        return await self.director.infer(wanted, b"ask", (), deadline_s)
+        return await self.director.infer(Call(wanted, b"ask", (), deadline_s))

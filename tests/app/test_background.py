@@ -154,7 +154,7 @@ def rounds_of(place, metrics):
 
 
 async def test_a_tick_digests_what_finished(place, metrics):
-    place.director.digest_every = 100
+    place.dispatcher.digest_every = 100
     await place.infer()
     await place.infer()
     assert not place.watch.receipts
@@ -163,7 +163,7 @@ async def test_a_tick_digests_what_finished(place, metrics):
 
 
 async def test_calm_saves_up_no_retries(place, metrics):
-    rounds, budget = rounds_of(place, metrics), place.director.parts.budget
+    rounds, budget = rounds_of(place, metrics), place.dispatcher.parts.budget
     await rounds.tick()
     for _ in range(1000):
         budget.earn()

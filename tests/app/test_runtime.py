@@ -8,6 +8,7 @@ import pytest
 
 from router.app import runtime as module
 from router.core.health import Cause, State
+from router.director import Call
 from router.errors import CarbonRouterError, ConfigError, MixedBasisError, TraceError
 from router.model import Load
 from tests.app.support import START, ZONES, Place, configured, trace
@@ -85,11 +86,11 @@ async def test_a_reload_puts_policy_fleet_and_limits_in_force(place, tmp_path):
     }  # fmt: skip
     assert await place.runtime.reload(configured(tmp_path, changes)) == ()
     assert place.view.snapshot.policy.name == "latency-first"
-    assert place.director.limits.max_attempts == 1
+    assert place.dispatcher.limits.max_attempts == 1
     assert place.view.board is place.runtime.board
     assert place.view.snapshot.layout.fleet.endpoints[0].max_in_flight == 7
     # Nothing was seen of the model yet: the new prior holds.
-    assert place.director.parts.lengths.expect(MODEL, "", 1.0, math.inf).output_tokens == 90.0
+    assert place.dispatcher.parts.lengths.expect(MODEL, "", 1.0, math.inf).output_tokens == 90.0
     place.clock.advance(HOUR)  # greener in the east, nearer in the west
     await place.runtime.refresh()
     assert (await place.infer()).receipt.region == "us-west"
@@ -102,11 +103,11 @@ async def test_what_was_learned_survives_a_reload(place, tmp_path):
     for _ in range(100):
         await place.infer()
     factors = place.seat("west-0").factors
-    expected = place.director.parts.lengths.expect(MODEL, "", 1.0, math.inf)
+    expected = place.dispatcher.parts.lengths.expect(MODEL, "", 1.0, math.inf)
     assert factors[0] > 2.0
     await place.runtime.reload(configured(tmp_path, {"policy": "balanced"}))
     assert place.seat("west-0").factors == factors
-    assert place.director.parts.lengths.expect(MODEL, "", 1.0, math.inf) == expected
+    assert place.dispatcher.parts.lengths.expect(MODEL, "", 1.0, math.inf) == expected
 
 
 async def test_an_ejection_survives_a_reload(place, tmp_path):
@@ -127,7 +128,7 @@ async def test_what_one_caller_avoids_it_avoids_after_a_reload(place, tmp_path):
 async def test_a_reload_changes_what_retries_may_cost(place, tmp_path):
     changes = {"retry": {"budget_ratio": 1.0, "budget_reserve": 3}}
     await place.runtime.reload(configured(tmp_path, changes))
-    budget = place.director.parts.budget
+    budget = place.dispatcher.parts.budget
     before = budget.balance
     budget.earn()
     assert budget.balance == before + 1.0
@@ -182,8 +183,8 @@ async def test_a_bad_file_changes_nothing(place, tmp_path, changes, error):
 
 def state(place):
     """Everything that a reload replaces."""
-    run, director = place.runtime, place.director
-    parts = (run.config, run.carbon, run.board, director.view, director.limits)
+    run, dispatcher = place.runtime, place.dispatcher
+    parts = (run.config, run.carbon, run.board, dispatcher.view, dispatcher.limits)
     return [id(part) for part in parts]
 
 
@@ -238,7 +239,7 @@ async def test_requests_are_served_while_a_reload_is_under_way(place, tmp_path):
 async def test_an_endpoint_removed_while_a_request_is_there(place, tmp_path):
     solo = configured(tmp_path, SOLO)
     seat = place.seat("west-0")
-    routed = place.director.stream((await place.infer()).receipt.request, b"ask", (), None)
+    routed = place.director.stream(Call((await place.infer()).receipt.request, b"ask", (), None))
     place.backend.script["west-0"] = [Says(b"1", b"2")]
     answers = aiter(routed)
     assert await anext(answers) == b"1"
@@ -433,7 +434,7 @@ async def test_an_outlier_says_so(place):
 
 
 async def test_draining_is_not_ready(place):
-    place.director.draining = True
+    place.dispatcher.draining = True
     state = place.runtime.readiness()
     assert not state.ready
     assert [reason.reason for reason in state.reasons] == ["draining"]

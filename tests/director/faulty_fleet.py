@@ -16,7 +16,7 @@ from router.contract import Probe, UnaryReply, Upstream
 from router.core.health import State
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
-from router.director import Director, Limits, Parts, View
+from router.director import Call, Director, Dispatcher, Limits, Parts, View
 from router.errors import CarbonRouterError, UpstreamError, UpstreamLostError
 from router.model import Profile, Provenance, TaskProfile
 from tests.director.support import Reports, leaf
@@ -190,7 +190,7 @@ class World:
         self.answered = Counter()
         self.clock = Time()
         upstreams = {"oip": Upstream(self.backend, Reports())}
-        self.director = Director(
+        self.dispatcher = Dispatcher(
             View(self.snapshot, self.board),
             Parts(
                 upstreams, self, LengthModel(self.fleet.priors, 0.95), self.budget, self.clock,
@@ -199,6 +199,7 @@ class World:
             Limits(3, 900.0, 0.005, 0.001),
             identity="gw",
         )  # fmt: skip
+        self.director = Director(self.dispatcher)
         settings = SimpleNamespace(health=health_settings())
         runtime = SimpleNamespace(
             board=self.board, config=SimpleNamespace(fleet=self.fleet, settings=settings)
@@ -234,11 +235,11 @@ class World:
         payload = b"bad" if bad else b"good"
         sent_at = now()
         try:
-            answer = await self.director.infer(request(tenant=tenant), payload, (), 10.0)
+            answer = await self.director.infer(Call(request(tenant=tenant), payload, (), 10.0))
         except CarbonRouterError as error:
             if not bad:
                 attempts = error.attempts if isinstance(error, UpstreamError) else 0
-                trials = self.director.trials.allowed("llama", tenant)
+                trials = self.dispatcher.trials.allowed("llama", tenant)
                 spent = self.budget.denied_at >= sent_at or not trials or attempts == 3
                 self.lost.append((sent_at, type(error).__name__, attempts, spent))
             return
@@ -249,7 +250,7 @@ class World:
         while True:
             await asyncio.sleep(0.1)
             self.budget.tick(self.clock.monotonic())
-            self.director.digest()
+            self.dispatcher.digest()
 
     async def breaking(self, until, at_once=2, every_s=4.0, modes=FAULTS):
         """Break servers, ``at_once`` at most, and mend them."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from router.contract import AnswerSize, BackendReport, Probe, UnaryReply, Upstream
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
-from router.director import Director, Limits, Parts, View
+from router.director import Call, Director, Dispatcher, Limits, Parts, View
 from router.errors import (
     UpstreamBusyError,
     UpstreamDeniedError,
@@ -259,7 +259,7 @@ class Room:
         budget = options.pop("budget", RetryBudget(0.2, 10.0))
         assert not options, options
         self.lengths = LengthModel(self.fleet.priors, self.snapshot.policy.quantile)
-        self.director = Director(
+        self.dispatcher = Dispatcher(
             View(self.snapshot, self.board),
             Parts(
                 {"oip": Upstream(self.backend, Reports())}, self.watch, self.lengths, budget,
@@ -268,6 +268,7 @@ class Room:
             limits,
             identity="gw",
         )  # fmt: skip
+        self.director = Director(self.dispatcher)
 
     def seat(self, name):
         return self.board.seats[name]
@@ -293,10 +294,10 @@ class Room:
         return {name: seat.in_flight for name, seat in self.board.seats.items() if seat.in_flight}
 
     async def infer(self, deadline_s=None, payload=b"ask", metadata=(), **changes):
-        return await self.director.infer(request(**changes), payload, metadata, deadline_s)
+        return await self.director.infer(Call(request(**changes), payload, metadata, deadline_s))
 
     def stream(self, deadline_s=None, payload=b"ask", metadata=(), **changes):
-        return self.director.stream(request(**changes), payload, metadata, deadline_s)
+        return self.director.stream(Call(request(**changes), payload, metadata, deadline_s))
 
     async def collect(self, deadline_s=None, **changes):
         """The routed stream after its end, and its messages."""

@@ -111,9 +111,9 @@ def test_after_any_mix_of_outcomes_nothing_is_left(upstreams, plans, reload_at, 
                 kept = fleet(*three().endpoints[:2], endpoint("d", "mid"))
                 other = snapshot(kept, carbon=LADDER)
                 boards.append(Board(other.layout, health_settings(), z_of(0.95), boards[-1]))
-                room.director.view = View(other, boards[-1])
+                room.dispatcher.view = View(other, boards[-1])
             if calls == drain_at:
-                room.director.draining = True
+                room.dispatcher.draining = True
 
         room.backend.on_call = on_call
         async with asyncio.TaskGroup() as tasks:

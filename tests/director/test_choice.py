@@ -15,18 +15,20 @@ def room():
 def first(room, **changes):
     """Name of the endpoint that the request goes to first."""
     asked = request(**changes)
-    director = room.director
-    decided = first_choice(director, director.view, asked, director.expect(asked))
+    dispatcher = room.dispatcher
+    decided = first_choice(dispatcher, dispatcher.view, asked, dispatcher.expect(asked))
     return decided.decision.endpoint.name
 
 
 def following(room, tried, error="fault", spent_ms=0.0, **changes):
     """The decision after ``tried``, the last of which failed."""
     asked = request(**changes)
-    director = room.director
-    expected = director.expect(asked)
+    dispatcher = room.dispatcher
+    expected = dispatcher.expect(asked)
     try:
-        return next_choice(director, asked, expected, tuple(tried), leaf(error), spent_ms).decision
+        return next_choice(
+            dispatcher, asked, expected, tuple(tried), leaf(error), spent_ms
+        ).decision
     except RefusedError:
         return None
 
@@ -50,9 +52,9 @@ def avoid(room, *names, caller="acme", seconds=60.0):
 def place(room, name, begun):
     """A sequence ``s`` on an endpoint."""
     asked = request(sequence_id="s", sequence_start=True)
-    room.director.sequences.place(asked, name)
+    room.dispatcher.sequences.place(asked, name)
     if begun:
-        room.director.sequences.answered(asked, name)
+        room.dispatcher.sequences.answered(asked, name)
 
 
 # First
@@ -158,13 +160,13 @@ def test_nowhere_is_none(room):
 
 
 def test_a_model_that_a_reload_took_away_is_nowhere(room):
-    view = room.director.view
-    expected = room.director.expect(request())
+    view = room.dispatcher.view
+    expected = room.dispatcher.expect(request())
     with pytest.raises(UnknownModelError):
         view.snapshot.layout.find("gone", "")
     gone = request(model="gone")
     with pytest.raises(UnknownModelError):
-        next_choice(room.director, gone, expected, ("a",), leaf("fault"), 0.0)
+        next_choice(room.dispatcher, gone, expected, ("a",), leaf("fault"), 0.0)
 
 
 def test_the_next_is_not_one_that_the_caller_avoids_while_another_is_there(room):

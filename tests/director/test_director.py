@@ -12,7 +12,7 @@ from router.core.health import State
 from router.core.latency import z_of
 from router.core.lease import Lease
 from router.core.retry import RetryBudget
-from router.director import View
+from router.director import Call, View
 from router.errors import (
     BudgetImpossibleError,
     DrainingError,
@@ -25,7 +25,7 @@ from router.errors import (
     UpstreamRejectedError,
     UpstreamTimeoutError,
 )
-from router.model import Budget, Outcome, Relax
+from router.model import Budget, Outcome, Relax, Request
 from tests.director.support import ANSWER, LADDER, LEAVES, Room, Says, fails, leaf, three
 from tests.factories import (
     endpoint,
@@ -46,8 +46,8 @@ FINAL = ["internal", "rejected", "timeout"]
 def swap(room, the_fleet, carbon=None):
     """Put another fleet in force, as a reload does: seats that stay are taken over."""
     other = snapshot(the_fleet, carbon=LADDER if carbon is None else carbon)
-    live = Board(other.layout, health_settings(), z_of(0.95), room.director.view.board)
-    room.director.view = View(other, live)
+    live = Board(other.layout, health_settings(), z_of(0.95), room.dispatcher.view.board)
+    room.dispatcher.view = View(other, live)
     return live
 
 
@@ -369,7 +369,7 @@ async def test_a_request_ends_on_the_view_on_which_it_was_decided():
     answer = await room.infer()
     assert (answer.receipt.region, answer.receipt.grid_zone) == ("near", "grid-near")
     assert room.seat("a").in_flight == 0
-    assert set(room.director.view.board.seats) == {"z"}
+    assert set(room.dispatcher.view.board.seats) == {"z"}
 
 
 async def test_a_seat_that_survives_a_reload_gets_its_place_back():
@@ -389,7 +389,7 @@ async def test_a_retry_takes_the_view_in_force_by_then():
     answer = await room.infer()
     assert room.backend.asked == ["a", "z"]
     assert answer.receipt.region == "far"
-    assert not any(seat.in_flight for seat in room.director.view.board.seats.values())
+    assert not any(seat.in_flight for seat in room.dispatcher.view.board.seats.values())
 
 
 async def test_a_model_that_a_reload_took_away_ends_in_the_failure_that_was():
@@ -444,7 +444,7 @@ async def test_draining_refuses_new_work_and_lets_old_work_finish():
     routed = room.stream()
     answers = aiter(routed)
     assert await anext(answers) == b"1"
-    room.director.draining = True
+    room.dispatcher.draining = True
     for refused in (room.infer(), room.collect(), ask(room)):
         with pytest.raises(DrainingError):
             await refused
@@ -456,7 +456,7 @@ async def test_draining_refuses_new_work_and_lets_old_work_finish():
 
 async def test_draining_does_not_stop_a_retry_of_what_was_admitted():
     room = Room({"a": fails("fault"), "b": ANSWER})
-    room.backend.on_call = lambda name: setattr(room.director, "draining", True)
+    room.backend.on_call = lambda name: setattr(room.dispatcher, "draining", True)
     assert (await room.infer()).payload == b"answer"
 
 
@@ -554,7 +554,8 @@ async def test_the_outcome_of_a_lease_is_what_happened(monkeypatch):
 
 
 async def ask(room, model="llama", deadline_s=None, version=""):
-    return await room.director.ask(model, version, "ModelMetadata", b"q", (), deadline_s)
+    call = Call(Request(model, version), b"q", (), deadline_s)
+    return await room.director.ask(call, "ModelMetadata")
 
 
 async def test_a_question_goes_to_a_healthy_endpoint_and_takes_no_place():
@@ -690,16 +691,16 @@ async def test_asking_changes_nothing():
     room = Room(dict.fromkeys("abc", ANSWER), the_policy=scarce)
     for _ in range(64):
         room.seat("a").take(math.inf)
-    board, rng = room.board.live("llama", ""), room.director.parts.rng
-    before, expected = board.copy(), room.director.expect(request())
+    board, rng = room.board.live("llama", ""), room.dispatcher.parts.rng
+    before, expected = board.copy(), room.dispatcher.expect(request())
     rng.u = 0.0
     for number in range(50):
         one = request(sequence_id=f"s{number % 2}", input_tokens=1e8, tenant=f"t{number}")
         assert room.director.decide(one).endpoint.name == "b"
         assert room.director.explain(one).decision.endpoint.name == "b"
     assert board.tobytes() == before.tobytes()
-    assert not room.director.sequences.endpoint(request(sequence_id="s"))
-    assert room.director.expect(request()) == expected
+    assert not room.dispatcher.sequences.endpoint(request(sequence_id="s"))
+    assert room.dispatcher.expect(request()) == expected
     await room.infer()
     assert board[k.PREMIUM].any()
 
@@ -727,5 +728,5 @@ async def test_a_question_about_a_model_waits_for_no_server_longer_than_a_moment
     frozen = Says(error=leaf("timeout"), end_s=5.0)
     room = Room(dict.fromkeys("abc", frozen))
     with pytest.raises(UpstreamTimeoutError):
-        await room.director.ask("llama", "", "ModelMetadata", b"", (), None)
+        await ask(room)
     assert [call.timeout_s for call in room.backend.calls] == [5.0, 5.0, 5.0]

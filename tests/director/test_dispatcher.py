@@ -23,27 +23,27 @@ from tests.factories import board, endpoint, fleet, forecasts, request, served, 
 
 def test_the_network_costs_what_the_operator_says():
     room = Room({}, limits={"kwh_per_gb": 0.002})
-    assert room.director.network_j(0) == 0.0
-    assert room.director.network_j(int(BYTES_PER_GB)) == pytest.approx(0.002 * 3.6e6)
+    assert room.dispatcher.network_j(0) == 0.0
+    assert room.dispatcher.network_j(int(BYTES_PER_GB)) == pytest.approx(0.002 * 3.6e6)
 
 
 @given(deadline_s=st.floats(-10.0, 1e6), margin_s=st.floats(0.0, 1.0))
 def test_upstream_gets_the_deadline_less_the_margin_and_never_less_than_nothing(
     deadline_s, margin_s
 ):
-    director = SHARED.director
-    director.limits = Limits(3, 900.0, margin_s, 0.0)
-    left_s = director.timeout_s(deadline_s)
+    dispatcher = SHARED.dispatcher
+    dispatcher.limits = Limits(3, 900.0, margin_s, 0.0)
+    left_s = dispatcher.timeout_s(deadline_s)
     assert 0.0 <= left_s <= max(0.0, deadline_s)
-    assert director.timeout_s(None) == 900.0
+    assert dispatcher.timeout_s(None) == 900.0
 
 
 SHARED = Room({})
 
 
 def test_ids_are_unique_and_name_their_gateway():
-    director = Room({}).director
-    ids = [director.next_id() for _ in range(300)]
+    dispatcher = Room({}).dispatcher
+    ids = [dispatcher.next_id() for _ in range(300)]
     assert len(set(ids)) == 300
     assert all(one.startswith("gw-") for one in ids)
 
@@ -52,20 +52,22 @@ def test_what_to_expect_is_learned_by_tenant():
     room = Room({})
     for _ in range(400):
         room.lengths.observe("llama", "acme", 100.0, 20.0)
-    acme = room.director.expect(request(tenant="acme"))
+    acme = room.dispatcher.expect(request(tenant="acme"))
     assert acme.output_tokens == pytest.approx(20.0, rel=0.01)
-    assert room.director.expect(request(tenant="acme", max_output_tokens=3.0)).output_tokens == 3.0
-    assert math.isclose(room.director.expect(request(input_tokens=7.0)).input_tokens, 7.0)
+    assert (
+        room.dispatcher.expect(request(tenant="acme", max_output_tokens=3.0)).output_tokens == 3.0
+    )
+    assert math.isclose(room.dispatcher.expect(request(input_tokens=7.0)).input_tokens, 7.0)
 
 
 def test_expecting_of_an_unknown_model_or_version_is_an_error():
     only_one = three()
     one = Room({}, the_fleet=fleet(endpoint("a", "near", served(version="1"))))
     with pytest.raises(UnknownModelError):
-        Room({}, the_fleet=only_one).director.expect(request(model="gpt"))
+        Room({}, the_fleet=only_one).dispatcher.expect(request(model="gpt"))
     with pytest.raises(UnknownModelError):
-        one.director.expect(request(version="2"))
-    assert one.director.expect(request(version="1")).output_tokens == 200.0
+        one.dispatcher.expect(request(version="2"))
+    assert one.dispatcher.expect(request(version="1")).output_tokens == 200.0
 
 
 # Sequences
@@ -82,7 +84,7 @@ async def ask(room, sequence_id="s", **changes):
 async def test_a_sequence_stays_where_it_began():
     room = Room(dict.fromkeys("abc", ANSWER))
     assert await ask(room) == "a"
-    room.director.view = View(snapshot(room.fleet, carbon=UPSIDE_DOWN), room.board)
+    room.dispatcher.view = View(snapshot(room.fleet, carbon=UPSIDE_DOWN), room.board)
     assert await ask(room) == "a"
     assert await ask(room, "another") == "c"
     assert await ask(room, "") == "c"
@@ -125,7 +127,7 @@ async def test_a_sequence_that_nobody_answered_goes_round_an_endpoint_that_is_ou
 async def test_a_message_that_starts_a_sequence_goes_where_it_is_best():
     room = Room(dict.fromkeys("abc", ANSWER))
     assert await ask(room) == "a"
-    room.director.view = View(snapshot(room.fleet, carbon=UPSIDE_DOWN), room.board)
+    room.dispatcher.view = View(snapshot(room.fleet, carbon=UPSIDE_DOWN), room.board)
     assert await ask(room, sequence_start=True) == "c"
     assert await ask(room) == "c"
 
@@ -150,7 +152,7 @@ async def test_a_sequence_whose_endpoint_a_reload_removed_is_free():
     room = Room(dict.fromkeys("abc", ANSWER))
     assert await ask(room) == "a"
     rest = snapshot(fleet(*room.fleet.endpoints[1:], rtt_ms=room.fleet.rtt_ms), carbon=LADDER)
-    room.director.view = View(rest, board(rest))
+    room.dispatcher.view = View(rest, board(rest))
     with pytest.raises(NothingFeasibleError):
         await ask(room)
     assert await ask(room) == "b"
@@ -161,7 +163,7 @@ async def test_a_sequence_whose_model_a_reload_moved_is_free():
     assert await ask(room) == "a"
     other = endpoint("a", "near", served(name="other"))
     moved = snapshot(fleet(other, *room.fleet.endpoints[1:], rtt_ms=room.fleet.rtt_ms))
-    room.director.view = View(moved, board(moved))
+    room.dispatcher.view = View(moved, board(moved))
     with pytest.raises(NothingFeasibleError):
         await ask(room)
     assert await ask(room) == "b"
@@ -212,7 +214,7 @@ async def test_a_sequence_waits_for_an_endpoint_that_cannot_now(obstacle, error)
 
 
 def pinned(room, name="s"):
-    return room.director.sequences.endpoint(request(sequence_id=name))
+    return room.dispatcher.sequences.endpoint(request(sequence_id=name))
 
 
 async def test_a_streamed_sequence_is_pinned_too():
@@ -253,7 +255,7 @@ class Shared:
 
 async def test_a_place_that_another_worker_took_sends_a_new_sequence_elsewhere():
     room = Room(dict.fromkeys("ab", ANSWER))
-    room.director.places = Shared(room, lost=1)
+    room.dispatcher.places = Shared(room, lost=1)
     assert await ask(room) == "b"
     assert pinned(room) == "b"
 
@@ -261,7 +263,7 @@ async def test_a_place_that_another_worker_took_sends_a_new_sequence_elsewhere()
 async def test_a_begun_sequence_waits_for_the_place_that_another_worker_took():
     room = Room(dict.fromkeys("ab", ANSWER))
     assert await ask(room) == "a"
-    room.director.places = Shared(room, lost=1)
+    room.dispatcher.places = Shared(room, lost=1)
     with pytest.raises(ShedError):
         await ask(room)
     assert pinned(room) == "a"
@@ -270,7 +272,7 @@ async def test_a_begun_sequence_waits_for_the_place_that_another_worker_took():
 async def test_nobody_is_refused_because_of_what_another_worker_has_given_back():
     room = Room(dict.fromkeys("ab", ANSWER))
     assert await ask(room) == "a"
-    room.director.places = places = Shared(room, lost=0)
+    room.dispatcher.places = places = Shared(room, lost=0)
     room.seat("a").set_peers(10**6)
     with pytest.raises(ShedError):
         await ask(room)
@@ -280,7 +282,7 @@ async def test_nobody_is_refused_because_of_what_another_worker_has_given_back()
 
 async def test_claims_that_are_always_lost_come_to_an_end():
     room = Room({"a": ANSWER})
-    room.director.places = places = Shared(room, lost=10**9, told=False)
+    room.dispatcher.places = places = Shared(room, lost=10**9, told=False)
     with pytest.raises(ShedError, match="other workers"):
         await ask(room)
     assert len(places.asked) < 100

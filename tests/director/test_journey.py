@@ -276,12 +276,12 @@ async def test_a_unary_answer_whose_bytes_tell_nothing_is_as_long_as_its_time_sa
 async def test_a_figure_that_the_run_cannot_bear_out_is_ignored_flagged_and_teaches_nothing():
     told = report(energy_j=1e308, marginal_energy_j=1e300, output_tokens=1e308)
     room = Room({"a": Says(b"x", end_s=0.635, trailers=told)}, alone())
-    before = room.director.expect(request())
+    before = room.dispatcher.expect(request())
     receipt = await receipt_of(room)
     assert receipt.energy_kind is Provenance.ESTIMATED
     assert receipt.energy_j < 700.0
     assert len(receipt.doubts) == 3
-    assert room.director.expect(request()) == before
+    assert room.dispatcher.expect(request()) == before
 
 
 async def test_the_prediction_on_a_receipt_is_made_as_the_receipt_is():
@@ -350,12 +350,12 @@ async def test_a_marginal_intensity_stands_beside_and_changes_no_gram():
     room = Room({"a": ANSWER}, alone())
     plain = await receipt_of(room)
     moer = intensity(700.0, signal=Signal(Basis.MARGINAL, Factors.NONE))
-    room.director.view = View(room.snapshot, room.board, {"grid-near": moer})
+    room.dispatcher.view = View(room.snapshot, room.board, {"grid-near": moer})
     told = await receipt_of(room)
     assert (plain.marginal, math.isnan(plain.marginal_gco2e)) == (None, True)
     assert (told.marginal, told.gco2e) == (moer, plain.gco2e)
     assert told.marginal_gco2e == pytest.approx(7.0 * told.gco2e)
-    room.director.view = View(room.snapshot, room.board, {"grid-far": moer})
+    room.dispatcher.view = View(room.snapshot, room.board, {"grid-far": moer})
     assert (await receipt_of(room)).marginal is None
 
 
@@ -386,23 +386,23 @@ async def test_what_is_counted_teaches_how_many_bytes_a_token_has():
     room = Room({"a": Says(*[b"ninebytes"] * 50, end_s=0.5)}, alone())
     for _ in range(60):
         await receipt_of(room, streams=True)
-    learned = room.director.token_bytes.of("llama")
+    learned = room.dispatcher.token_bytes.of("llama")
     assert math.exp(learned.log_median) == pytest.approx(9.0, rel=0.1)
 
 
 async def test_the_bytes_of_a_long_stream_are_those_of_its_first_messages():
     room = Room({"a": Says(*[b"four"] * 8, *[b""] * 92, end_s=0.6)}, alone())
     await receipt_of(room, streams=True)
-    assert math.exp(room.director.token_bytes.of("llama").log_median) == pytest.approx(4.0)
+    assert math.exp(room.dispatcher.token_bytes.of("llama").log_median) == pytest.approx(4.0)
 
 
 async def test_what_is_assumed_or_estimated_teaches_nothing():
     room = Room({"a": [Says(b"x", end_s=0.635), Says(b"four" * 100, end_s=0.635)]}, alone())
-    before, factors = room.director.expect(request()), room.seat("a").factors
+    before, factors = room.dispatcher.expect(request()), room.seat("a").factors
     for kind in (TokensKind.ASSUMED, TokensKind.ESTIMATED):
         assert (await receipt_of(room)).tokens_kind is kind
-    assert (room.director.expect(request()), room.seat("a").factors) == (before, factors)
-    assert room.director.token_bytes.of("llama") == UNLEARNED
+    assert (room.dispatcher.expect(request()), room.seat("a").factors) == (before, factors)
+    assert room.dispatcher.token_bytes.of("llama") == UNLEARNED
 
 
 def tokens_at(tpot_s, ttft_s, count=50):
@@ -454,7 +454,7 @@ async def test_lengths_are_learned_by_model_and_tenant():
     room = Room({"a": Says(b"x", end_s=0.2, trailers=report(output_tokens=20.0))}, alone())
     for _ in range(400):
         await room.infer(tenant="acme", input_tokens=7.0)
-    expected = room.director.expect(request()._replace(tenant="acme"))
+    expected = room.dispatcher.expect(request()._replace(tenant="acme"))
     assert expected.output_tokens == pytest.approx(20.0, rel=0.01)
     assert expected.input_tokens == pytest.approx(7.0, rel=0.02)
 
@@ -463,13 +463,13 @@ async def test_lengths_are_learned_by_model_and_tenant():
 async def test_failures_teach_nothing_about_latency_or_lengths(kind):
     """A fast failure must not make an endpoint look quick."""
     room = Room({"a": Says(b"1", b"2", error=leaf(kind))}, alone())
-    before = (room.seat("a").factors, room.director.expect(request()))
+    before = (room.seat("a").factors, room.dispatcher.expect(request()))
     for _ in range(3):
         with pytest.raises(UpstreamError):
             await room.collect(deadline_s=0.1)
         room.clock.advance(60.0)
         room.board.tick(room.clock.monotonic())
-    assert (room.seat("a").factors, room.director.expect(request())) == before
+    assert (room.seat("a").factors, room.dispatcher.expect(request())) == before
     assert not room.watch.receipts
 
 
@@ -491,7 +491,7 @@ async def test_a_learned_slowness_moves_traffic():
 async def test_lessons_wait_for_their_batch_or_for_a_digest():
     says = Says(b"x", end_s=1.0, trailers=report(output_tokens=20.0))
     room = Room({"a": says}, alone())
-    room.director.digest_every = 3
+    room.dispatcher.digest_every = 3
     before = room.seat("a").factors
     receipts = [await receipt_of(room) for _ in range(2)]
     assert not room.watch.receipts
@@ -501,8 +501,8 @@ async def test_lessons_wait_for_their_batch_or_for_a_digest():
     assert room.seat("a").factors != before
     await receipt_of(room)
     assert len(room.watch.receipts) == 3
-    room.director.digest()
-    room.director.digest()
+    room.dispatcher.digest()
+    room.dispatcher.digest()
     assert len(room.watch.receipts) == 4
 
 
@@ -535,11 +535,11 @@ async def test_a_budget_that_no_length_would_meet_is_no_doubt():
     room = Room({"a": Says(b"x", end_s=9.0, trailers=report(output_tokens=900.0))}, alone())
     for _ in range(50):
         await room.infer(tenant="acme")
-    expected = room.director.expect(request(tenant="acme"))
+    expected = room.dispatcher.expect(request(tenant="acme"))
     for _ in range(50):
         with pytest.raises(BudgetImpossibleError):
             await room.infer(tenant="acme", budget=Budget(ttft_ms=0.1))
-    assert room.director.expect(request(tenant="acme")) == expected
+    assert room.dispatcher.expect(request(tenant="acme")) == expected
 
 
 async def test_prompts_that_cannot_be_as_long_as_said_teach_no_speed():

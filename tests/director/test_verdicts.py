@@ -68,7 +68,7 @@ async def test_those_that_wait_are_told_when_the_fault_was_the_requests_own():
 async def test_nobody_waits_for_more_than_a_few_trials_that_prove_nothing():
     """Where all is broken others try again and again: each is told soon."""
     room = Room({"a": fails("internal")}, budget=RetryBudget(0.0, 0.0))
-    verdicts = room.director.verdicts
+    verdicts = room.dispatcher.verdicts
     for _ in range(9):
         verdicts.begin(A)
     async with asyncio.timeout(5.0), asyncio.TaskGroup() as tasks:

@@ -81,8 +81,8 @@ class Script:
         self.release = None
         self.streams = None
 
-    async def infer(self, request, payload, metadata, deadline_s):
-        self.calls.append((request, payload, metadata, deadline_s))
+    async def infer(self, call):
+        self.calls.append(call)
         self.started.set()
         try:
             if self.release is not None:
@@ -94,13 +94,13 @@ class Script:
             raise self.error
         return self.answer
 
-    def stream(self, request, payload, metadata, deadline_s):
-        self.calls.append((request, payload, metadata, deadline_s))
+    def stream(self, call):
+        self.calls.append(call)
         self.started.set()
-        return Routed(self.streams(request))
+        return Routed(self.streams(call.request))
 
-    async def ask(self, model, version, method, payload, metadata, deadline_s):
-        self.calls.append((model, version, method, payload))
+    async def ask(self, call, method):
+        self.calls.append((call.request.model, call.request.version, method, call.payload))
         self.started.set()
         if self.release is not None:
             await self.release.wait()

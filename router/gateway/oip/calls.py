@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 
 from router.errors import MalformedRequestError, UnknownMethodError
 from router.gateway.oip.context import Context
-from router.gateway.oip.intake import SMALL_BYTES, Call, Intake
+from router.gateway.oip.intake import SMALL_BYTES, IncomingCall, Intake
 from router.gateway.oip.refusal import refuse
 from router.gateway.refusal import Failures
 from router.model import Request
@@ -39,8 +39,8 @@ def decode(request: type[Asked], payload: bytes) -> Asked:
         raise MalformedRequestError(f"the message cannot be decoded as {name}") from None
 
 
-async def only_message(call: Call) -> bytes:
-    """The message of a call that has one. Raises what `Call.message` does."""
+async def only_message(call: IncomingCall) -> bytes:
+    """The message of a call that has one. Raises what `IncomingCall.message` does."""
     payload = await call.message()
     if payload is None:
         raise MalformedRequestError("the call ended before its message")
@@ -48,7 +48,7 @@ async def only_message(call: Call) -> bytes:
 
 
 async def refuse_if_cut(
-    call: Call | None,
+    call: IncomingCall | None,
     context: Context,
     failures: Failures,
     method: str,
@@ -69,7 +69,7 @@ def unary(
     name = request.DESCRIPTOR.name.removesuffix("Request")
 
     async def handle(_: object, context: Context) -> bytes:
-        call: Call | None = None
+        call: IncomingCall | None = None
         try:
             call = desk.intake.enter(context, context.invocation_metadata(), SMALL_BYTES)
             message = decode(request, await only_message(call))
@@ -97,7 +97,7 @@ def server_stream(
     name = request.DESCRIPTOR.name.removesuffix("Request")
 
     async def handle(_: object, context: Context) -> None:
-        call: Call | None = None
+        call: IncomingCall | None = None
         try:
             call = desk.intake.enter(context, context.invocation_metadata(), SMALL_BYTES)
             async for message in answers(decode(request, await only_message(call))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from router.gateway.oip.intake import Call
+from router.gateway.oip.intake import IncomingCall
 
 
 class Watchers:
@@ -36,7 +36,7 @@ class Watchers:
         except TimeoutError:
             pass
 
-    async def read(self, call: Call) -> bytes | None:
+    async def read(self, call: IncomingCall) -> bytes | None:
         """The client's next message; None when there are no more, or the server drains."""
         task = asyncio.current_task()
         if self.draining or task is None:

@@ -75,13 +75,13 @@ class Intake:
         self._sockets = sockets
         self.loop = asyncio.get_running_loop()
         self._known: dict[str, Connection] = {}
-        self._under_way: set[Call] = set()
+        self._under_way: set[IncomingCall] = set()
         self._receiving: dict[Connection, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._freed: set[asyncio.Future[None]] = set()
         self._inflating = asyncio.Semaphore(_MAX_INFLATING)
 
-    def enter(self, context: Context, metadata: Metadata, most_bytes: int = 0) -> Call:
+    def enter(self, context: Context, metadata: Metadata, most_bytes: int = 0) -> IncomingCall:
         """Take in one call, before anything of it is read; ``leave`` it in any case.
 
         ``most_bytes``: of one message, where less than the limit will do. Raises GatewayFullError
@@ -97,20 +97,20 @@ class Intake:
             raise MetadataTooLargeError(
                 f"the request's headers take {size} bytes, more than {limits.metadata_bytes}"
             )
-        call = Call(self, self._connection(plain(context.peer())), context, most_bytes)
+        call = IncomingCall(self, self._connection(plain(context.peer())), context, most_bytes)
         self._under_way.add(call)
         return call
 
     def end_all(self, reason: RefusedError) -> None:
-        """Cancel every call, which is then to be refused with ``reason``, see `Call.refusal`."""
+        """Cancel every call; it is to be refused with ``reason``, see `IncomingCall.refusal`."""
         for call in self._under_way:
             call.end(reason)
 
-    def leave(self, call: Call) -> None:
-        """See `Call.leave`."""
+    def leave(self, call: IncomingCall) -> None:
+        """See `IncomingCall.leave`."""
         self._under_way.discard(call)
 
-    def begin_reading(self, call: Call) -> None:
+    def begin_reading(self, call: IncomingCall) -> None:
         """Watch the call's connection while it waits for a message."""
         connection = call.connection
         if not connection.reading:
@@ -119,7 +119,7 @@ class Intake:
         if self._timer is None:
             self._timer = self.loop.call_later(CHECK_S, self.check)
 
-    def end_reading(self, call: Call, delivered_bytes: int) -> None:
+    def end_reading(self, call: IncomingCall, delivered_bytes: int) -> None:
         """The opposite. ``delivered_bytes``: 0 when there was no message."""
         connection = call.connection
         connection.stop_reading(call, delivered_bytes)
@@ -215,7 +215,7 @@ def full() -> GatewayFullError:
     )
 
 
-class Call:
+class IncomingCall:
     """One call's part in it: from `Intake.enter` to `leave`."""
 
     __slots__ = ("_context", "_held_bytes", "_intake", "_limit_bytes", "_reader", "_refusal",

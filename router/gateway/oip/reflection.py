@@ -15,7 +15,7 @@ from router._pb import inference_pb2, router_pb2
 from router.gateway.oip.calls import Desk, decode
 from router.gateway.oip.context import Context
 from router.gateway.oip.draining import Watchers
-from router.gateway.oip.intake import SMALL_BYTES, Call
+from router.gateway.oip.intake import SMALL_BYTES, IncomingCall
 from router.gateway.oip.refusal import refuse
 
 V1 = "grpc.reflection.v1.ServerReflection"
@@ -40,7 +40,7 @@ class ReflectionService:
         )
 
     async def _info(self, _: object, context: Context) -> None:
-        call: Call | None = None
+        call: IncomingCall | None = None
         try:
             call = self._desk.intake.enter(context, context.invocation_metadata(), SMALL_BYTES)
             async for answer in self._answers.ServerReflectionInfo(self._asked(call), context):
@@ -53,7 +53,9 @@ class ReflectionService:
             if call is not None:
                 call.leave()
 
-    async def _asked(self, call: Call) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+    async def _asked(
+        self, call: IncomingCall
+    ) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
         while (payload := await self._watchers.read(call)) is not None:
             call.release(len(payload))
             yield decode(reflection_pb2.ServerReflectionRequest, payload)

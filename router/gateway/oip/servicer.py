@@ -13,12 +13,12 @@ import grpc
 
 import router
 from router._pb import inference_pb2 as pb
-from router.director import Director
+from router.director import Call, Director
 from router.errors import MalformedRequestError, UnsupportedMethodError
 from router.gateway.oip.caller import caller_of
 from router.gateway.oip.calls import Desk, decode, only_message, refuse_if_cut, unary
 from router.gateway.oip.context import Context
-from router.gateway.oip.intake import SMALL_BYTES, Call
+from router.gateway.oip.intake import SMALL_BYTES, IncomingCall
 from router.gateway.oip.refusal import cancelled, refuse
 from router.gateway.oip.status import passable
 from router.gateway.oip.stream import StreamSession
@@ -93,7 +93,7 @@ class InferenceService:
     async def _model_infer(self, _: object, context: Context) -> bytes:
         metadata = context.invocation_metadata()
         request: Request | None = None
-        call: Call | None = None
+        call: IncomingCall | None = None
         payload = b""
         try:
             call = self._desk.intake.enter(context, metadata)
@@ -101,7 +101,7 @@ class InferenceService:
             payload = await only_message(call)
             remaining_s = context.time_remaining()
             request = caller.request(scan(payload), len(payload), remaining_s, self._margin_ms)
-            answer = await self._director.infer(request, payload, metadata, remaining_s)
+            answer = await self._director.infer(Call(request, payload, metadata, remaining_s))
         except asyncio.CancelledError as gone:
             payload = b""
             await refuse_if_cut(call, context, self._failures, "ModelInfer", request)
@@ -123,7 +123,7 @@ class InferenceService:
         return answer.payload
 
     async def _stream_infer(self, requests: object, context: Context) -> None:
-        call: Call | None = None
+        call: IncomingCall | None = None
         try:
             call = self._desk.intake.enter(context, context.invocation_metadata())
             session = StreamSession(self._director, context, call, self._failures, self._margin_ms)
@@ -159,19 +159,13 @@ class InferenceService:
     async def _ask(self, method: str, context: Context) -> bytes:
         metadata = context.invocation_metadata()
         request: Request | None = None
-        call: Call | None = None
+        call: IncomingCall | None = None
         try:
             call = self._desk.intake.enter(context, metadata, SMALL_BYTES)
             payload = await only_message(call)
             request = _about(decode(pb.ModelReadyRequest, payload))
-            reply = await self._director.ask(
-                request.model,
-                request.version,
-                method,
-                payload,
-                metadata,
-                context.time_remaining(),
-            )
+            asked = Call(request, payload, metadata, context.time_remaining())
+            reply = await self._director.ask(asked, method)
         except asyncio.CancelledError as gone:
             await refuse_if_cut(call, context, self._failures, method, request)
             cancelled(self._failures, method, request, gone)

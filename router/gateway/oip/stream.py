@@ -16,12 +16,12 @@ import grpc
 
 from router._pb.inference_pb2 import ModelInferResponse, ModelStreamInferResponse
 from router.contract import Metadata
-from router.director import Director
+from router.director import Call, Director
 from router.errors import DrainingError, GatewayFullError, RequestError
 from router.gateway.caller import RoutingFields
 from router.gateway.oip.caller import caller_of
 from router.gateway.oip.context import Context
-from router.gateway.oip.intake import Call
+from router.gateway.oip.intake import IncomingCall
 from router.gateway.oip.refusal import cancelled
 from router.gateway.oip.status import passable, status_of
 from router.gateway.oip.trailers import with_receipt
@@ -55,7 +55,7 @@ class StreamSession:
         self,
         director: Director,
         context: Context,
-        call: Call,
+        call: IncomingCall,
         failures: Failures,
         margin_ms: float,
     ) -> None:
@@ -184,7 +184,7 @@ class StreamSession:
             self._leave(turn)
 
     async def _relay(self, request: Request, payload: bytes, remaining_s: float | None) -> None:
-        routed = self._director.stream(request, payload, self._metadata, remaining_s)
+        routed = self._director.stream(Call(request, payload, self._metadata, remaining_s))
         writing = self._writing
         write = self._context.write
         try:
