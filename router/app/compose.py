@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
 
 from router.app.carbon.build import grid_zones
 from router.backends.oip.backend import ChannelOptions, GrpcBackend
@@ -62,27 +61,17 @@ def build_board(config: Config, layout: Layout, previous: Board | None = None) -
     return Board(layout, config.settings.health, z_of(config.policy.quantile), previous)
 
 
-def _oip(settings: ServerSettings, on_malformed: Callable[[], None]) -> Upstream:
-    options = ChannelOptions(
-        max_message_bytes=settings.max_message_mib * 2**20, leave_s=NO_DEADLINE_TIMEOUT_S
-    )
-    return Upstream(GrpcBackend(options), ServerReports(on_malformed))
-
-
-# What ``endpoints[].protocol`` may name.
-PROTOCOLS: Final[Mapping[str, Callable[[ServerSettings, Callable[[], None]], Upstream]]] = {
-    "oip": _oip,
-}
-
-
 def build_upstreams(
     settings: ServerSettings, on_malformed: Callable[[], None]
 ) -> dict[str, Upstream]:
-    """How endpoints of each protocol are reached. ``on_malformed``: told of an unusable report.
+    """How endpoints are reached, by the protocols that ``endpoints[].protocol`` may name.
 
-    Build it inside a running event loop.
+    ``on_malformed``: told of an unusable load report. Build it inside a running event loop.
     """
-    return {name: build(settings, on_malformed) for name, build in PROTOCOLS.items()}
+    options = ChannelOptions(
+        max_message_bytes=settings.max_message_mib * 2**20, leave_s=NO_DEADLINE_TIMEOUT_S
+    )
+    return {"oip": Upstream(GrpcBackend(options), ServerReports(on_malformed))}
 
 
 def build_limits(settings: Settings) -> Limits:

@@ -1,16 +1,17 @@
 """One request's story: decide, lease, forward, learn, receipt. Names no vendor and no policy.
 
 A failed attempt moves to the next endpoint while the deadline and the retry budget last, and never
-after the first byte reached the caller. A caller that goes away cancels upstream.
+after the first byte reached the caller. A caller that goes away cancels upstream. When to move is
+the journey's to know; the loop around it is there for one answer and for many, since one that both
+share would cost each request another await.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncGenerator
 from itertools import islice
 
-from router.contract import Metadata, UnaryReply, UpstreamStream
+from router.contract import Metadata, UnaryReply
 from router.core import kernel
 from router.core.explanation import Explanation, explain
 from router.core.refusal import SHED_RETRY_S
@@ -46,43 +47,24 @@ class RoutedStream:
         await self._answers.aclose()
 
     async def _route(self, dispatcher: Dispatcher, call: Call) -> AsyncGenerator[bytes, None]:
-        parts = dispatcher.parts
         journey = Journey(dispatcher, call)
         await journey.admit()
         while True:
-            left_s = journey.depart()
-            messages, first_at = 0, math.nan
-            endpoint = journey.decision.endpoint
-            upstream: UpstreamStream | None = None
+            attempt = journey.depart()
             try:
                 # Inside: a channel that was closed refuses the call before there is a stream.
-                upstream = journey.upstream.backend.stream(
-                    endpoint, call.payload, call.metadata, left_s
-                )
-                async for message in upstream:
-                    journey.heard(message, streamed=True)
-                    if not messages:
-                        first_at = parts.clock.monotonic()
-                    messages += 1
+                answers = attempt.stream()
+                async for message in answers:
+                    attempt.heard(message, streamed=True)
                     yield message
             except UpstreamError as error:
-                if upstream is not None:
-                    upstream.cancel()
-                if messages:
-                    # Another endpoint's answers after these would be a second answer.
-                    journey.lose(error)
-                    raise
-                told = await journey.fail(error)
-                if told is not None:
-                    raise told from None
+                await journey.fail(error)
                 continue
             except BaseException:
                 journey.abandon()
-                if upstream is not None:
-                    upstream.cancel()
                 raise
-            self.trailers = upstream.trailers()
-            self.receipt = journey.arrive(self.trailers, messages, first_at)
+            self.trailers = answers.trailers()
+            self.receipt = journey.arrive(self.trailers)
             return
 
 
@@ -105,21 +87,17 @@ class Director:
         journey = Journey(self._dispatcher, call)
         await journey.admit()
         while True:
-            left_s = journey.depart()
+            attempt = journey.depart()
             try:
-                reply = await journey.upstream.backend.unary(
-                    journey.decision.endpoint, call.payload, call.metadata, left_s
-                )
-                journey.heard(reply.payload, streamed=False)
+                reply = await attempt.unary()
+                attempt.heard(reply.payload, streamed=False)
             except UpstreamError as error:
-                told = await journey.fail(error)
-                if told is not None:
-                    raise told from None
+                await journey.fail(error)
                 continue
             except BaseException:
                 journey.abandon()
                 raise
-            receipt = journey.arrive(reply.trailers, messages=0, first_at=math.nan)
+            receipt = journey.arrive(reply.trailers)
             return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
 
     def stream(self, call: Call) -> RoutedStream:

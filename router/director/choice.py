@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from functools import partial
 
 from router.core.lengths import Expected
 from router.core.pipeline import Decided
@@ -28,14 +27,13 @@ def first_choice(
     dispatcher: Dispatcher, view: View, request: Request, expected: Expected
 ) -> Decided:
     """Raises RequestError and RefusedError leaves."""
-    chosen = partial(_chosen, dispatcher, view, request, expected)
     try:
-        return dispatcher.claimed(request, chosen)
+        return dispatcher.claimed(_chosen, dispatcher, view, request, expected)
     except NothingFeasibleError:
         freed = _freed(dispatcher, view, request)
         if not (view.board.recall(request.model, dispatcher.parts.clock.monotonic()) or freed):
             raise
-        return dispatcher.claimed(request, chosen)
+        return dispatcher.claimed(_chosen, dispatcher, view, request, expected)
     except (BudgetImpossibleError, PolicyExcludesError):
         dispatcher.doubt_lengths(view, request)
         raise
@@ -91,13 +89,9 @@ def next_choice(
         late.append(())
     with contextlib.suppress(RefusedError):
         asked = with_budget_left(request, spent_ms)
-        return dispatcher.claimed(
-            request, partial(dispatcher.look_in_order, view, asked, expected, *choices)
-        )
+        return dispatcher.claimed(dispatcher.look_in_order, view, asked, expected, *choices)
     asked = request._replace(budget=Budget())
-    decided = dispatcher.claimed(
-        request, partial(dispatcher.look_in_order, view, asked, expected, *late)
-    )
+    decided = dispatcher.claimed(dispatcher.look_in_order, view, asked, expected, *late)
     flags = (*decided.decision.flags, BUDGET_MISSED)
     return decided._replace(decision=decided.decision._replace(flags=flags))
 

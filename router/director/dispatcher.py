@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVarTuple
 
 from router.contract import Clock, Observer, Places, Rng, Upstream
 from router.core import kernel as k
@@ -43,6 +43,8 @@ _PATIENT_S = 60.0
 _SEEN = (TokensKind.REPORTED, TokensKind.COUNTED)
 # Each that is lost to another worker leaves an endpoint out that has no room.
 _MAX_CLAIMS = 16
+
+Known = TypeVarTuple("Known")
 
 
 class Limits(NamedTuple):
@@ -274,34 +276,28 @@ class Dispatcher:
         self._count += 1
         return f"{self._identity}-{self._count:x}"
 
-    def claimed(self, request: Request, decide: Callable[[], Decided]) -> Decided:
+    def claimed(self, decide: Callable[[*Known], Decided], *known: *Known) -> Decided:
         """A decision whose place the other workers see as taken, so the caller takes the seat
-        before it waits. ``decide``: decides anew each time.
+        before it waits. ``decide``: decides anew each time, on what is ``known``.
 
         Raises RequestError and RefusedError leaves.
         """
         places = self.places
         if places is None:
-            return decide()
+            return decide(*known)
         now = self.parts.clock.monotonic()
         places.refresh(now)
         for _ in range(_MAX_CLAIMS):
             try:
-                decided = decide()
+                decided = decide(*known)
             except RefusedError:
                 # What was full a moment ago may not be: nobody is refused on an old view.
                 places.refresh(now, at_once=True)
-                decided = decide()
+                decided = decide(*known)
             endpoint = decided.decision.endpoint
             if places.claim(endpoint.name, endpoint.max_in_flight):
                 return decided
         raise ShedError(
-            f"other workers took every place for {request.model!r} meanwhile", SHED_RETRY_S
+            f"other workers took every place for {decided.decision.served.name!r} meanwhile",
+            SHED_RETRY_S,
         )
-
-
-def seen_rtt_ms(decision: Decision, fleet: Fleet) -> float:
-    """Round trip between this gateway and the endpoint, as the RTT table has it."""
-    if not fleet.gateway_origin:
-        return decision.rtt_ms
-    return fleet.rtt_ms[fleet.gateway_origin][decision.endpoint.region]
