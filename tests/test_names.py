@@ -10,11 +10,6 @@ ROUTER = Path(__file__).parents[1] / "router"
 ALLOWED = {
     # In the JSON schemas of two kinds of files, whose names editors and programs know.
     "SignalSchema",
-    # To be renamed.
-    "Factors",
-    "Limits",
-    "Reading",
-    "Sockets",
 }
 
 

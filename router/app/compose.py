@@ -16,7 +16,7 @@ from router.core.columns import build_snapshot
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.rungs import CI_HOURS
-from router.director import Limits, View
+from router.director import RequestLimits, View
 from router.load.answers import ServerReports
 from router.model import Intensity
 
@@ -74,9 +74,9 @@ def build_upstreams(
     return {"oip": Upstream(GrpcBackend(options), ServerReports(on_malformed))}
 
 
-def build_limits(settings: Settings) -> Limits:
+def build_limits(settings: Settings) -> RequestLimits:
     """Bounds of one request's story."""
-    return Limits(
+    return RequestLimits(
         max_attempts=settings.retry.max_attempts,
         timeout_s=NO_DEADLINE_TIMEOUT_S,
         margin_s=settings.server.deadline_margin_ms / 1e3,

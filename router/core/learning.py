@@ -14,7 +14,7 @@ from typing import NamedTuple
 from router.core.accounting import Run
 from router.core.energy import tpot_ms
 from router.core.reports import FASTEST
-from router.core.seat import Factors, Seat
+from router.core.seat import LatencyErrors, Seat
 from router.model import Decision, Request, TokenProfile
 
 # Answers of so many tokens and more tell TPOT in full, shorter ones in proportion: one pause, or
@@ -34,12 +34,12 @@ class Prediction(NamedTuple):
 
 def prediction_of(
     decision: Decision,
-    factors: Factors,
+    errors: LatencyErrors,
     batch: float,
     batch_at_start: float,
     prompt_known: bool = True,
 ) -> Prediction:
-    """``factors``: at decision time, taken back out of the quantile.
+    """``errors``: at decision time, taken back out of the quantile.
 
     ``batch``: mean requests on the endpoint while it ran, itself included; ``batch_at_start``:
     those when it went there; ``prompt_known``: no false length of the prompt was decided by.
@@ -47,7 +47,7 @@ def prediction_of(
     profile = decision.served.profile
     prefill_ms = math.nan
     if prompt_known and batch_at_start <= profile.max_batch:
-        prefill_ms = (decision.ttft_ms - decision.rtt_ms - factors.delay_ms) / factors.ttft
+        prefill_ms = (decision.ttft_ms - decision.rtt_ms - errors.delay_ms) / errors.ttft
     running_ms = 0.0
     if isinstance(profile, TokenProfile):
         running_ms = tpot_ms(profile, min(batch, float(profile.max_batch)))

@@ -40,7 +40,7 @@ _RELAX_KEEPS = 0.5 ** (RELAX_EVERY_S / HALF_LIFE_S)
 _USUAL_PREFILL_MS = 100.0
 
 
-class Factors(NamedTuple):
+class LatencyErrors(NamedTuple):
     """How wrong the latency model is, at the policy's quantile: factors, and a delay of TTFT."""
 
     ttft: float
@@ -48,10 +48,10 @@ class Factors(NamedTuple):
     delay_ms: float
 
 
-def prior_factors(z: float) -> Factors:
+def prior_latency_errors(z: float) -> LatencyErrors:
     """Before any outcome, at the quantile whose standard normal deviate is ``z``."""
     delay_ms, ttft = WaitTracker(z).errors()
-    return Factors(ttft, RatioTracker().factor(z), delay_ms)
+    return LatencyErrors(ttft, RatioTracker().factor(z), delay_ms)
 
 
 def foreign_requests(load: Load, own: int, max_in_flight: int) -> float:
@@ -86,9 +86,9 @@ class Seat:
     """
 
     __slots__ = (
-        "_caps", "_cells", "_factors", "_others", "_peer_cap", "_prior", "_quiet_since", "_shown",
-        "_unused", "_z", "health", "in_flight", "leases", "name", "outliers", "peak", "peers",
-        "signs", "tpot_ratio", "turns", "wait",
+        "_caps", "_cells", "_latency_errors", "_others", "_peer_cap", "_prior", "_quiet_since",
+        "_shown", "_unused", "_z", "health", "in_flight", "leases", "name", "outliers", "peak",
+        "peers", "signs", "tpot_ratio", "turns", "wait",
     )  # fmt: skip
 
     def __init__(self, name: str, health: HealthSettings) -> None:
@@ -109,7 +109,7 @@ class Seat:
         self._unused = BELIEVED_FOR
         self._quiet_since = math.nan
         self._z = 0.0
-        self._factors = self._prior = Factors(1.0, 1.0, 0.0)
+        self._latency_errors = self._prior = LatencyErrors(1.0, 1.0, 0.0)
         self._caps: list[float] = []
         self._cells: list[Cell] = []
 
@@ -145,9 +145,9 @@ class Seat:
         return self.in_flight + self.peers + self._others
 
     @property
-    def factors(self) -> Factors:
+    def latency_errors(self) -> LatencyErrors:
         """The latency model's errors at the policy's quantile, as last published."""
-        return self._factors
+        return self._latency_errors
 
     @property
     def longest_run_s(self) -> float:
@@ -221,10 +221,10 @@ class Seat:
             self._quiet_since = now
         if now - self._quiet_since < QUIET_S:
             return
-        factors, prior = self._factors, self._prior
-        wait_ms = factors.delay_ms + factors.ttft * _USUAL_PREFILL_MS
+        errors, prior = self._latency_errors, self._prior
+        wait_ms = errors.delay_ms + errors.ttft * _USUAL_PREFILL_MS
         slow_to_begin = wait_ms > prior.ttft * _USUAL_PREFILL_MS
-        slow_to_go_on = factors.tpot > prior.tpot
+        slow_to_go_on = errors.tpot > prior.tpot
         if slow_to_begin:
             self.wait.relax(_RELAX_KEEPS)
         if slow_to_go_on:
@@ -234,17 +234,17 @@ class Seat:
 
     def _publish_errors(self) -> None:
         delay_ms, ttft = self.wait.errors()
-        factors = Factors(ttft, self.tpot_ratio.factor(self._z), delay_ms)
-        self._factors = factors
+        errors = LatencyErrors(ttft, self.tpot_ratio.factor(self._z), delay_ms)
+        self._latency_errors = errors
         for live, row, _ in self._cells:
-            live[k.TTFT_FACTOR, row] = factors.ttft
-            live[k.TPOT_FACTOR, row] = factors.tpot
-            live[k.TTFT_DELAY, row] = factors.delay_ms
+            live[k.TTFT_FACTOR, row] = errors.ttft
+            live[k.TPOT_FACTOR, row] = errors.tpot
+            live[k.TTFT_DELAY, row] = errors.delay_ms
 
     def settle(self, cells: list[Cell], z: float) -> None:
         """Move to other columns (a reload); everything known is written there at once."""
         self._cells = cells
-        self._z, self._prior = z, prior_factors(z)
+        self._z, self._prior = z, prior_latency_errors(z)
         self.wait.aim(z)
         self.publish_load()
         self.publish_latency()

@@ -16,12 +16,14 @@ from router.core import kernel
 from router.core.explanation import Explanation, explain
 from router.core.refusal import SHED_RETRY_S
 from router.director.call import Answer, Call
-from router.director.dispatcher import Dispatcher, Limits, Parts, View
+from router.director.dispatcher import Dispatcher, Parts, RequestLimits, View
 from router.director.journey import Journey
 from router.errors import NothingFeasibleError, UpstreamError, UpstreamRejectedError
 from router.model import Decision, Receipt, Request
 
-__all__ = ["Answer", "Call", "Director", "Dispatcher", "Limits", "Parts", "RoutedStream", "View"]
+__all__ = [
+    "Answer", "Call", "Director", "Dispatcher", "Parts", "RequestLimits", "RoutedStream", "View",
+]  # fmt: skip
 
 _ASK_ATTEMPTS = 3
 # Of one server: it is a question about a model, not a run of it.

@@ -41,14 +41,16 @@ class Attempt:
     """From its departure, when it takes a place, until `succeed`, `fail` or `abandon` gives that
     back: exactly one of them ends it.
 
-    ``model``: its name and version there. ``factors``: of the seat's latency error at departure.
+    ``model``: its name and version there. ``latency_errors``: of the seat at departure.
     ``waited_s``: since the request came in, ``left_s``: until its time is up. ``messages``,
     ``first_at``: of a stream, how many came and at what monotonic time the first, else 0 and NaN.
     """
 
-    __slots__ = ("_answers", "_call", "_meter", "_parts", "_started", "_suspicion", "_timeout_s",
-                 "decision", "factors", "first_at", "lease", "left_s", "messages", "model",
-                 "upstream", "view", "waited_s")  # fmt: skip
+    __slots__ = (
+        "_answers", "_call", "_meter", "_parts", "_started", "_suspicion", "_timeout_s",
+        "decision", "first_at", "latency_errors", "lease", "left_s", "messages", "model",
+        "upstream", "view", "waited_s",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class Attempt:
         self.upstream = upstream
         self.messages = 0
         self.first_at = math.nan
-        self.factors = seat.factors
+        self.latency_errors = seat.latency_errors
         self._parts = parts
         self._answers: UpstreamStream | None = None
         self._call = call

@@ -19,7 +19,7 @@ from router.core.pipeline import Decided, decide
 from router.core.question import question_of
 from router.core.refusal import SHED_RETRY_S
 from router.core.retry import RetryBudget, Trials
-from router.core.seat import Factors, Seat
+from router.core.seat import LatencyErrors, Seat
 from router.core.tokens import TokenBytesModel
 from router.director.occupied import is_occupied
 from router.director.sequences import Sequences
@@ -33,9 +33,8 @@ from router.errors import (
     ShedError,
 )
 from router.model import UNLIMITED, Decision, Fleet, Intensity, Receipt, Request, TokensKind
-from router.units import J_PER_KWH
+from router.units import network_j
 
-BYTES_PER_GB = 1e9
 # Without any deadline: so many times the predicted run, and a constant for what nobody predicts.
 _PATIENT_RUNS = 10.0
 _PATIENT_S = 60.0
@@ -47,7 +46,7 @@ _MAX_CLAIMS = 16
 Known = TypeVarTuple("Known")
 
 
-class Limits(NamedTuple):
+class RequestLimits(NamedTuple):
     """Bounds of one request's story. ``timeout_s``: the longest where the caller set no deadline;
     ``margin_s`` is kept of the caller's deadline for the way back; ``kwh_per_gb`` of network;
     ``max_wait_s``: for a place, before the request is shed."""
@@ -82,13 +81,13 @@ class Parts(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What a finished request teaches and tells. ``factors``: of the seat's latency error when the
-    request went upstream, ``batch_at_start`` its load then; ``fleet``: the one it was decided on;
+    """What a finished request teaches and tells. ``latency_errors``: of the seat when the request
+    went upstream, ``batch_at_start`` its load then; ``fleet``: the one it was decided on;
     ``decided_s``: its first decision took; ``added_s``: from its arrival to its going upstream."""
 
     receipt: Receipt
     seat: Seat
-    factors: Factors
+    latency_errors: LatencyErrors
     batch_at_start: float
     run: Run
     fleet: Fleet
@@ -104,7 +103,7 @@ class Dispatcher:
     ``places`` are of all workers where there are several; a process alone has no ``places``.
     """
 
-    def __init__(self, view: View, parts: Parts, limits: Limits, identity: str) -> None:
+    def __init__(self, view: View, parts: Parts, limits: RequestLimits, identity: str) -> None:
         """``identity``: what makes this gateway's decision ids unique."""
         self.view = view
         self.limits = limits
@@ -234,7 +233,7 @@ class Dispatcher:
                 lesson.seat,
                 prediction_of(
                     decision,
-                    lesson.factors,
+                    lesson.latency_errors,
                     lesson.run.batch,
                     lesson.batch_at_start,
                     # Behind an emulated server there is no prompt: it takes the caller's word.
@@ -251,7 +250,7 @@ class Dispatcher:
 
     def network_j(self, payload_bytes: int) -> float:
         """Joules to carry a request's bytes (SCIENCE, section 1: kWh per GB)."""
-        return payload_bytes / BYTES_PER_GB * self.limits.kwh_per_gb * J_PER_KWH
+        return network_j(payload_bytes, self.limits.kwh_per_gb)
 
     def timeout_s(self, deadline_s: float | None) -> float:
         """Seconds that upstream work may take."""

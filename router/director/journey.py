@@ -154,7 +154,7 @@ class Journey:
             Lesson(
                 receipt,
                 seat,
-                attempt.factors,
+                attempt.latency_errors,
                 attempt.lease.batch_at_start,
                 run,
                 self._view.snapshot.layout.fleet,

@@ -102,11 +102,11 @@ async def test_what_was_learned_survives_a_reload(place, tmp_path):
     ]
     for _ in range(100):
         await place.infer()
-    factors = place.seat("west-0").factors
+    factors = place.seat("west-0").latency_errors
     expected = place.dispatcher.parts.lengths.expect(MODEL, "", 1.0, math.inf)
     assert factors[0] > 2.0
     await place.runtime.reload(configured(tmp_path, {"policy": "balanced"}))
-    assert place.seat("west-0").factors == factors
+    assert place.seat("west-0").latency_errors == factors
     assert place.dispatcher.parts.lengths.expect(MODEL, "", 1.0, math.inf) == expected
 
 

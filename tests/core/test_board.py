@@ -203,7 +203,7 @@ class BoardMachine(RuleBasedStateMachine):
                 assert bool(live[k.ELIGIBLE, row]) == admits
                 assert (live[k.TTFT_DELAY, row], live[k.TTFT_FACTOR, row]) == seat.wait.errors()
                 assert live[k.TPOT_FACTOR, row] == seat.tpot_ratio.factor(self.z)
-                assert seat.factors == tuple(
+                assert seat.latency_errors == tuple(
                     live[[k.TTFT_FACTOR, k.TPOT_FACTOR, k.TTFT_DELAY], row]
                 )
 

@@ -24,7 +24,7 @@ def teach(world, times, ttft_ms, tpot_ms, tokens=200.0, streamed=True):
     """Requests that go as given, each predicted at the moment that it is decided."""
     seat = world.seat("w")
     for _ in range(times):
-        prediction = prediction_of(world.decide(), seat.factors, 1.0, 1.0)
+        prediction = prediction_of(world.decide(), seat.latency_errors, 1.0, 1.0)
         assert prediction == pytest.approx(TRUE)
         e2e_ms = RTT_MS + ttft_ms + (tokens - 1.0) * tpot_ms
         seen_ttft = RTT_MS + ttft_ms if streamed else math.nan
@@ -39,7 +39,9 @@ def middle(seat, prefill_ms=15.0):
 
 def test_a_prediction_is_the_models_own_whatever_was_learned():
     world = World()
-    assert prediction_of(world.decide(), world.seat("w").factors, 1.0, 1.0) == pytest.approx(TRUE)
+    assert prediction_of(world.decide(), world.seat("w").latency_errors, 1.0, 1.0) == pytest.approx(
+        TRUE
+    )
     teach(world, 50, 45.0, 12.2)
 
 
@@ -67,7 +69,7 @@ def test_what_was_learned_counts_in_the_next_decision():
     live = world.board.live("llama", "")
     row = [one.name for one in world.snapshot.layout.find("llama", "").endpoints].index("w")
     told = tuple(live[[k.TTFT_FACTOR, k.TPOT_FACTOR, k.TTFT_DELAY], row])
-    assert told == world.seat("w").factors
+    assert told == world.seat("w").latency_errors
 
 
 def test_a_delay_of_the_path_adds_to_the_first_token_and_to_the_end_and_to_no_energy():
@@ -78,7 +80,7 @@ def test_a_delay_of_the_path_adds_to_the_first_token_and_to_the_end_and_to_no_en
     assert after.ttft_ms == pytest.approx(before.ttft_ms + 7.0)
     assert after.e2e_ms == pytest.approx(before.e2e_ms + 7.0)
     assert (after.energy_j, after.gco2e) == (before.energy_j, before.gco2e)
-    told = prediction_of(after, world.seat("w").factors._replace(delay_ms=7.0), 1.0, 1.0)
+    told = prediction_of(after, world.seat("w").latency_errors._replace(delay_ms=7.0), 1.0, 1.0)
     assert told == pytest.approx(TRUE)
 
 
@@ -96,9 +98,9 @@ def test_a_delay_of_the_path_adds_to_the_first_token_and_to_the_end_and_to_no_en
 def test_what_cannot_be_told_teaches_nothing(run, tokens):
     world = World()
     seat = world.seat("w")
-    before = seat.factors
+    before = seat.latency_errors
     teach_latency(seat, TRUE, run, tokens)
-    assert seat.factors == before
+    assert seat.latency_errors == before
 
 
 def test_a_task_teaches_its_service_time():
@@ -118,14 +120,14 @@ def test_streams_of_different_prompts_tell_a_delay_of_the_path_from_a_slow_prefi
     seat = world.seat("w")
     for _ in range(800):
         expected = Expected(rng.choice([100.0, 400.0, 1600.0]), 200.0, 500.0)
-        prediction = prediction_of(world.decide(expected=expected), seat.factors, 1.0, 1.0)
+        prediction = prediction_of(world.decide(expected=expected), seat.latency_errors, 1.0, 1.0)
         ttft_ms = RTT_MS + 10.0 + prediction.prefill_ms
         e2e_ms = ttft_ms + 199.0 * 6.1
         teach_latency(seat, prediction, Run(0, 1.0, ttft_ms, e2e_ms, RTT_MS), 200.0)
     assert seat.wait.middle() == pytest.approx((10.0, 1.0), rel=0.02)
     long = world.decide(expected=Expected(16_000.0, 200.0, 500.0))
     assert long.ttft_ms == pytest.approx(RTT_MS + 10.0 + 810.0, rel=0.03)
-    assert seat.factors.delay_ms == pytest.approx(10.0, rel=0.1)
+    assert seat.latency_errors.delay_ms == pytest.approx(10.0, rel=0.1)
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -133,30 +135,30 @@ def test_a_request_that_had_to_queue_teaches_nothing_of_the_wait(streamed):
     """It waits for others' tokens, whatever the prefill."""
     world = World()
     seat, decision = world.seat("w"), world.decide()
-    prediction = prediction_of(decision, seat.factors, 300.0, 257.0)
+    prediction = prediction_of(decision, seat.latency_errors, 300.0, 257.0)
     assert math.isnan(prediction.prefill_ms)
-    before = seat.factors
+    before = seat.latency_errors
     run = Run(
         0, 300.0, RTT_MS + 900.0 if streamed else math.nan, RTT_MS + 900.0 + 199.0 * 31.6, RTT_MS
     )
     teach_latency(seat, prediction, run, 200.0)
     assert seat.wait.middle() == (0.0, 1.0)
-    assert (seat.factors.tpot == before.tpot) is not streamed
+    assert (seat.latency_errors.tpot == before.tpot) is not streamed
 
 
 def test_tpot_is_held_against_the_load_that_there_was():
     """A replica that fills up while a request runs is slower, and the model is not wrong."""
     world = World()
     seat, decision = world.seat("w"), world.decide()
-    assert prediction_of(decision, seat.factors, 41.0, 41.0).tpot_ms == pytest.approx(
+    assert prediction_of(decision, seat.latency_errors, 41.0, 41.0).tpot_ms == pytest.approx(
         6.0 + 0.1 * 41.0
     )
     # What waits slows nobody down.
-    assert prediction_of(decision, seat.factors, 1e6, 1.0).tpot_ms == pytest.approx(
+    assert prediction_of(decision, seat.latency_errors, 1e6, 1.0).tpot_ms == pytest.approx(
         6.0 + 0.1 * 256.0
     )
     for _ in range(300):
-        prediction = prediction_of(decision, seat.factors, 41.0, 41.0)
+        prediction = prediction_of(decision, seat.latency_errors, 41.0, 41.0)
         run = Run(0, 41.0, RTT_MS + 15.0, RTT_MS + 15.0 + 199.0 * 10.1, RTT_MS)
         teach_latency(seat, prediction, run, 200.0)
     assert middle(seat)[1] == pytest.approx(1.0, rel=0.01)
@@ -175,14 +177,17 @@ def test_short_answers_say_little_of_tpot_and_all_of_ttft():
 
 def test_a_false_length_of_the_prompt_teaches_nothing_of_the_wait():
     world = World()
-    seat, before = world.seat("w"), world.seat("w").factors
+    seat, before = world.seat("w"), world.seat("w").latency_errors
     for _ in range(600):
         long = Expected(8182.0, 200.0, 500.0)
         decision = world.decide(expected=long)
-        prediction = prediction_of(decision, seat.factors, 1.0, 1.0, prompt_known=False)
+        prediction = prediction_of(decision, seat.latency_errors, 1.0, 1.0, prompt_known=False)
         run = Run(0, 1.0, RTT_MS + 15.0, RTT_MS + 15.0 + 199.0 * 6.1, RTT_MS)
         teach_latency(seat, prediction, run, 200.0)
-    assert (seat.factors.ttft, seat.factors.delay_ms) == (before.ttft, before.delay_ms)
+    assert (seat.latency_errors.ttft, seat.latency_errors.delay_ms) == (
+        before.ttft,
+        before.delay_ms,
+    )
 
 
 @pytest.mark.parametrize(

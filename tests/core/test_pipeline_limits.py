@@ -235,7 +235,7 @@ def test_the_batch_cap_is_the_last_batch_that_keeps_both_budgets(tpot_ms, e2e_ms
         decision = world.decide(request(budget=Budget(UNLIMITED, tpot_ms, e2e_ms)))
     except BudgetImpossibleError:
         assume(False)
-    cap, factor = decision.batch_cap, world.seat("w").factors.tpot
+    cap, factor = decision.batch_cap, world.seat("w").latency_errors.tpot
 
     def kept(batch, slack):
         predicted = (6.0 + 0.1 * min(batch, max_batch)) * factor

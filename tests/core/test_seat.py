@@ -50,15 +50,15 @@ def slow(seat, ratio=40.0, times=200):
 
 def test_a_quiet_endpoint_that_looks_slow_is_believed_again_within_minutes():
     board = alone(z_of(0.95))
-    seat, prior = board.seats["a"], board.seats["a"].factors
+    seat, prior = board.seats["a"], board.seats["a"].latency_errors
     slow(seat)
-    learned = seat.factors
+    learned = seat.latency_errors
     for second in range(int(QUIET_S)):
         board.tick(NOW + second)
-    assert seat.factors == learned
+    assert seat.latency_errors == learned
     for second in range(int(QUIET_S), 900):
         board.tick(NOW + second)
-    assert seat.factors == pytest.approx(prior, rel=0.02, abs=0.1)
+    assert seat.latency_errors == pytest.approx(prior, rel=0.02, abs=0.1)
 
 
 def test_an_endpoint_that_is_slow_indeed_is_tried_about_once_a_minute():
@@ -67,7 +67,7 @@ def test_an_endpoint_that_is_slow_indeed_is_tried_about_once_a_minute():
     slow(seat)
     for second in range(7200):
         board.tick(NOW + second)
-        if seat.factors.tpot < 20.0:
+        if seat.latency_errors.tpot < 20.0:
             tried += 1
             seat.tpot_ratio.observe(40.0, 1.0)
             seat.publish_latency()
@@ -77,7 +77,7 @@ def test_an_endpoint_that_is_slow_indeed_is_tried_about_once_a_minute():
 def test_what_looks_quick_is_not_forgotten():
     board = alone(z_of(0.95))
     slow(board.seats["a"], ratio=0.5)
-    learned = board.seats["a"].factors
+    learned = board.seats["a"].latency_errors
     for second in range(2000):
         board.tick(NOW + second)
-    assert board.seats["a"].factors == learned
+    assert board.seats["a"].latency_errors == learned

@@ -16,7 +16,7 @@ from router.contract import Probe, UnaryReply, Upstream
 from router.core.health import State
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
-from router.director import Call, Director, Dispatcher, Limits, Parts, View
+from router.director import Call, Director, Dispatcher, Parts, RequestLimits, View
 from router.errors import CarbonRouterError, UpstreamError, UpstreamLostError
 from router.model import Profile, Provenance, TaskProfile
 from tests.director.support import Reports, leaf
@@ -196,7 +196,7 @@ class World:
                 upstreams, self, LengthModel(self.fleet.priors, 0.95), self.budget, self.clock,
                 self.rng,
             ),
-            Limits(3, 900.0, 0.005, 0.001),
+            RequestLimits(3, 900.0, 0.005, 0.001),
             identity="gw",
         )  # fmt: skip
         self.director = Director(self.dispatcher)

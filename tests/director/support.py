@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from router.contract import AnswerSize, BackendReport, Probe, UnaryReply, Upstream
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
-from router.director import Call, Director, Dispatcher, Limits, Parts, View
+from router.director import Call, Director, Dispatcher, Parts, RequestLimits, View
 from router.errors import (
     UpstreamBusyError,
     UpstreamDeniedError,
@@ -255,7 +255,7 @@ class Room:
         self.fleet = the_fleet or three()
         self.snapshot = snapshot(self.fleet, the_policy, LADDER if carbon is None else carbon)
         self.board = board(self.snapshot, **options.pop("health", {}))
-        limits = Limits(3, 900.0, 0.005, 0.001)._replace(**options.pop("limits", {}))
+        limits = RequestLimits(3, 900.0, 0.005, 0.001)._replace(**options.pop("limits", {}))
         budget = options.pop("budget", RetryBudget(0.2, 10.0))
         assert not options, options
         self.lengths = LengthModel(self.fleet.priors, self.snapshot.policy.quantile)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.director.dispatcher import BYTES_PER_GB, Limits, View
+from router.director.dispatcher import RequestLimits, View
 from router.errors import (
     BudgetImpossibleError,
     NothingFeasibleError,
@@ -17,6 +17,7 @@ from router.errors import (
     UpstreamLostError,
 )
 from router.model import Budget
+from router.units import BYTES_PER_GB
 from tests.director.support import ANSWER, LADDER, Room, Says, fails, three
 from tests.factories import board, endpoint, fleet, forecasts, request, served, snapshot
 
@@ -32,7 +33,7 @@ def test_upstream_gets_the_deadline_less_the_margin_and_never_less_than_nothing(
     deadline_s, margin_s
 ):
     dispatcher = SHARED.dispatcher
-    dispatcher.limits = Limits(3, 900.0, margin_s, 0.0)
+    dispatcher.limits = RequestLimits(3, 900.0, margin_s, 0.0)
     left_s = dispatcher.timeout_s(deadline_s)
     assert 0.0 <= left_s <= max(0.0, deadline_s)
     assert dispatcher.timeout_s(None) == 900.0

@@ -398,10 +398,10 @@ async def test_the_bytes_of_a_long_stream_are_those_of_its_first_messages():
 
 async def test_what_is_assumed_or_estimated_teaches_nothing():
     room = Room({"a": [Says(b"x", end_s=0.635), Says(b"four" * 100, end_s=0.635)]}, alone())
-    before, factors = room.dispatcher.expect(request()), room.seat("a").factors
+    before, factors = room.dispatcher.expect(request()), room.seat("a").latency_errors
     for kind in (TokensKind.ASSUMED, TokensKind.ESTIMATED):
         assert (await receipt_of(room)).tokens_kind is kind
-    assert (room.dispatcher.expect(request()), room.seat("a").factors) == (before, factors)
+    assert (room.dispatcher.expect(request()), room.seat("a").latency_errors) == (before, factors)
     assert room.dispatcher.token_bytes.of("llama") == UNLEARNED
 
 
@@ -415,7 +415,7 @@ async def test_a_stream_teaches_first_token_and_pace_apart():
     seat = room.seat("a")
     for _ in range(400):
         decision = room.director.decide(request())
-        known = seat.factors
+        known = seat.latency_errors
         prefill_ms = (decision.ttft_ms - decision.rtt_ms - known.delay_ms) / known.ttft
         tpot_ms = decision.tpot_ms / known.tpot
         says = tokens_at(3.0 * tpot_ms / 1e3, (decision.rtt_ms + 2.0 * prefill_ms) / 1e3)
@@ -425,7 +425,7 @@ async def test_a_stream_teaches_first_token_and_pace_apart():
     assert delay_ms + factor * prefill_ms == pytest.approx(2.0 * prefill_ms, rel=0.01)
     assert seat.tpot_ratio.factor(0.0) == pytest.approx(3.0, rel=0.01)
     delay_ms, factor = seat.wait.errors()
-    assert seat.factors == (factor, seat.tpot_ratio.factor(z_of(0.95)), delay_ms)
+    assert seat.latency_errors == (factor, seat.tpot_ratio.factor(z_of(0.95)), delay_ms)
 
 
 async def test_a_unary_answer_teaches_both_by_the_whole():
@@ -463,13 +463,13 @@ async def test_lengths_are_learned_by_model_and_tenant():
 async def test_failures_teach_nothing_about_latency_or_lengths(kind):
     """A fast failure must not make an endpoint look quick."""
     room = Room({"a": Says(b"1", b"2", error=leaf(kind))}, alone())
-    before = (room.seat("a").factors, room.dispatcher.expect(request()))
+    before = (room.seat("a").latency_errors, room.dispatcher.expect(request()))
     for _ in range(3):
         with pytest.raises(UpstreamError):
             await room.collect(deadline_s=0.1)
         room.clock.advance(60.0)
         room.board.tick(room.clock.monotonic())
-    assert (room.seat("a").factors, room.dispatcher.expect(request())) == before
+    assert (room.seat("a").latency_errors, room.dispatcher.expect(request())) == before
     assert not room.watch.receipts
 
 
@@ -492,13 +492,13 @@ async def test_lessons_wait_for_their_batch_or_for_a_digest():
     says = Says(b"x", end_s=1.0, trailers=report(output_tokens=20.0))
     room = Room({"a": says}, alone())
     room.dispatcher.digest_every = 3
-    before = room.seat("a").factors
+    before = room.seat("a").latency_errors
     receipts = [await receipt_of(room) for _ in range(2)]
     assert not room.watch.receipts
-    assert room.seat("a").factors == before
+    assert room.seat("a").latency_errors == before
     receipts.append(await receipt_of(room))
     assert [receipt for receipt, _ in room.watch.receipts] == receipts
-    assert room.seat("a").factors != before
+    assert room.seat("a").latency_errors != before
     await receipt_of(room)
     assert len(room.watch.receipts) == 3
     room.dispatcher.digest()

@@ -8,7 +8,7 @@ from typing import Protocol
 from router.gateway.oip.resets import ResetCount
 
 
-class Reading(Protocol):
+class MessageWait(Protocol):
     """A call that waits for a message."""
 
     @property
@@ -33,7 +33,7 @@ class Connection:
         self.held_bytes = 0
         self.resets = ResetCount()
         # Calls that wait for a message, oldest first.
-        self.reading: dict[Reading, None] = {}
+        self.reading: dict[MessageWait, None] = {}
         # Since `start_bytes` were received: delivered to us, and still inside gRPC.
         self.start_bytes: int | None = None
         self.delivered_bytes = 0
@@ -49,7 +49,7 @@ class Connection:
             unread = 0
         self.unread_bytes = unread
 
-    def stop_reading(self, call: Reading, delivered_bytes: int) -> None:
+    def stop_reading(self, call: MessageWait, delivered_bytes: int) -> None:
         """``call`` has its message, of this size, or wants it no longer."""
         if not delivered_bytes:
             # gRPC lets go of what it had of this one: an equal part, for want of anything better.

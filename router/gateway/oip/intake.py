@@ -37,7 +37,7 @@ _MAX_INFLATING = 2
 _MAX_KNOWN = 16_384
 
 
-class Limits(NamedTuple):
+class IntakeLimits(NamedTuple):
     """``message_bytes``: of one message. ``buffered_bytes``: of all messages held; one connection
     may hold half of it, or one message. ``calls``: at once. ``metadata_bytes``: headers of a call.
     """
@@ -53,7 +53,7 @@ class Limits(NamedTuple):
         return max(self.buffered_bytes // 2, self.message_bytes)
 
 
-class Sockets(Protocol):
+class PeerSockets(Protocol):
     """The sockets under connections; `router.gateway.oip.sockets.Sockets` in earnest."""
 
     def received_bytes(self, peer: str) -> int | None:
@@ -68,7 +68,7 @@ class Sockets(Protocol):
 class Intake:
     """Counts for all connections of one server. Build it inside a running event loop."""
 
-    def __init__(self, limits: Limits, sockets: Sockets) -> None:
+    def __init__(self, limits: IntakeLimits, sockets: PeerSockets) -> None:
         self.limits = limits
         self.held_bytes = 0
         self.calls = 0

@@ -14,7 +14,7 @@ from router.gateway.oip.calls import Desk, UnknownMethods
 from router.gateway.oip.control import Control, ControlService
 from router.gateway.oip.draining import Watchers
 from router.gateway.oip.health import HealthService
-from router.gateway.oip.intake import Intake, Limits
+from router.gateway.oip.intake import Intake, IntakeLimits
 from router.gateway.oip.reflection import ReflectionService
 from router.gateway.oip.servicer import InferenceService
 from router.gateway.oip.sockets import Sockets
@@ -33,7 +33,7 @@ class ServerOptions(NamedTuple):
     stop upstream. ``max_age_ms``: connections are renewed after it, so that clients spread over
     workers and replicas anew; calls in flight finish first. ``max_idle_ms``: without a call.
     ``handshake_ms``: a new connection that has not begun to speak HTTP/2 by then is closed.
-    ``max_buffered_bytes``, ``max_calls``: of this process, see `router.gateway.oip.intake.Limits`.
+    ``max_buffered_bytes``, ``max_calls``: of this process, see `IntakeLimits`.
     ``max_streams``: concurrent calls of one connection; clients keep to it and queue.
     ``show_addresses``: of endpoints, to whoever asks the control API."""
 
@@ -53,9 +53,9 @@ class ServerOptions(NamedTuple):
     max_metadata_bytes: int = 16 * 2**10
     show_addresses: bool = False
 
-    def as_limits(self) -> Limits:
+    def as_limits(self) -> IntakeLimits:
         """What our own intake holds to."""
-        return Limits(
+        return IntakeLimits(
             self.max_message_bytes,
             self.max_buffered_bytes,
             self.max_calls,

@@ -27,7 +27,7 @@ from router.core.learning import prediction_of, teach_latency
 from router.core.lease import Lease
 from router.core.lengths import LengthModel
 from router.core.pipeline import decide
-from router.core.seat import Factors
+from router.core.seat import LatencyErrors
 from router.errors import RefusedError
 from router.lab.replay.records import FleetEnergy, Record, RecordedRun, meets
 from router.lab.replay.replica import Ended, Replica
@@ -71,7 +71,7 @@ class _InFlight(NamedTuple):
     serial: int
     timed: TimedRequest
     decision: Decision
-    factors: Factors
+    latency_errors: LatencyErrors
     lease: Lease
     half_rtt_s: float
 
@@ -147,11 +147,11 @@ class _Replay:
         if need is not None:
             need.teach(self._board)
         seat = self._board.seats[decision.endpoint.name]
-        factors = seat.factors
+        latency_errors = seat.latency_errors
         lease = Lease(seat, decision.batch_cap)
         path_ms = self._scenario.path_delay_ms.get(decision.endpoint.region, 0.0)
         half_rtt_s = decision.rtt_ms / 2e3 + path_ms / 1e3 / 2.0
-        flight = _InFlight(serial, timed, decision, factors, lease, half_rtt_s)
+        flight = _InFlight(serial, timed, decision, latency_errors, lease, half_rtt_s)
         self._in_flight[serial] = flight
         self._at(at_s + flight.half_rtt_s, partial(self._machines.admit, flight))
 
@@ -183,7 +183,7 @@ class _Replay:
         seen_ttft_ms = ttft_ms if tells else math.nan
         served = Served(0, batch, seen_ttft_ms, e2e_ms, flight.decision.rtt_ms)
         prediction = prediction_of(
-            flight.decision, flight.factors, batch, flight.lease.batch_at_start
+            flight.decision, flight.latency_errors, batch, flight.lease.batch_at_start
         )
         teach_latency(flight.lease.seat, prediction, served, ended.output_tokens)
         request = flight.timed.request

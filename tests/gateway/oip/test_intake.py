@@ -12,11 +12,11 @@ from router.errors import (
     MessageTooLargeError,
     MetadataTooLargeError,
 )
-from router.gateway.oip.intake import Intake, Limits
+from router.gateway.oip.intake import Intake, IntakeLimits
 from router.gateway.oip.resets import JUDGED_AFTER
 from tests.gateway.support import soon
 
-LIMITS = Limits(message_bytes=100, buffered_bytes=300, calls=8, metadata_bytes=200)
+LIMITS = IntakeLimits(message_bytes=100, buffered_bytes=300, calls=8, metadata_bytes=200)
 
 
 class Kernel:

@@ -14,7 +14,7 @@ from router.core.latency import WAIT_ERRORS, ratio_prior, wait_prior, z_of
 from router.core.layout import Candidates, Layout
 from router.core.lengths import LENGTHS, MEAN, MOST_PRIORS, length_prior
 from router.core.rungs import CI_HOURS, rungs_of
-from router.core.seat import BELIEVED_FOR, prior_factors
+from router.core.seat import BELIEVED_FOR, prior_latency_errors
 from router.errors import InvalidMetadataError, TraceError
 from router.lab.replay.replica import Physics
 from router.lab.sim.engine import gateway as gw
@@ -217,7 +217,7 @@ def _gates(simulation: Simulation, policy: Policy, site: Site, digest_every: int
     n = max(len(one.endpoints) for one in site.candidates)
     live = np.zeros((count, models, k.LIVE_ROWS, n))
     live[:, :, k.BATCH_CAP] = math.inf
-    factors = prior_factors(z_of(policy.quantile))
+    factors = prior_latency_errors(z_of(policy.quantile))
     live[:, :, k.TTFT_DELAY], live[:, :, k.TTFT_FACTOR] = factors.delay_ms, factors.ttft
     live[:, :, k.TPOT_FACTOR] = factors.tpot
     cells: list[list[tuple[int, int]]] = [[] for _ in range(endpoints)]
