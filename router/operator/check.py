@@ -13,7 +13,7 @@ from router.app.carbon.chains import Carbon
 from router.app.carbon.live import Outside, Sessions
 from router.app.compose import build_board, build_clock, build_rng, build_view
 from router.app.loading import load
-from router.carbon.chain.chain import Hop
+from router.carbon.chain.attempt import Attempt
 from router.config.settings import Config
 from router.contract import Clock
 from router.core.columns import is_stale
@@ -30,11 +30,11 @@ from router.units import network_j
 class Explained(NamedTuple):
     """A decision's reasons, and the carbon data behind them by grid zone.
 
-    ``hops``: who was asked, and how it went. ``marginal``: reported beside, never decided by.
+    ``attempts``: who was asked, and how it went. ``marginal``: reported beside, never decided by.
     """
 
     explanation: Explanation
-    hops: Mapping[str, tuple[Hop, ...]]
+    attempts: Mapping[str, tuple[Attempt, ...]]
     marginal: Mapping[str, Intensity]
 
 
@@ -90,7 +90,7 @@ def explain(config_path: Path, request: Request, at: float | None) -> Explained:
     explanation = explain_request(
         request, view.snapshot, view.board, expected, now, build_rng(0), carried_j
     )
-    return Explained(explanation, carbon.hops(), carbon.marginals(zones, now))
+    return Explained(explanation, carbon.attempts(), carbon.marginals(zones, now))
 
 
 async def _ask_once(carbon: Carbon, zones: list[str], now: float, world: Outside) -> None:

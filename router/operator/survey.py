@@ -14,14 +14,16 @@ from router.app.carbon.chains import Carbon, Named, Source
 from router.app.carbon.live import Outside
 from router.app.compose import build_clock
 from router.app.loading import load
-from router.carbon.chain.chain import CarbonChain, Hop, ZoneProvenance
-from router.carbon.chain.roles import HistorySource, Publisher, SlotSource
+from router.carbon.chain.attempt import Attempt
+from router.carbon.chain.chain import CarbonChain, ZoneProvenance
+from router.carbon.chain.sources import HistorySource, SlotSource
 from router.carbon.providers.holes import is_stated
 from router.carbon.tables.static import StaticSource
 from router.config.settings import CarbonSettings, ClimatologySpec, StaticSpec
 from router.config.specs import LIFECYCLE
 from router.config.suggestions import meant
 from router.config.zones import shipped_places
+from router.contract import ForecastSource
 from router.errors import ConfigError, DataError, MissingIntensityError
 from router.model import Forecast, Intensity
 from router.operator.check import outside
@@ -57,7 +59,7 @@ class GridSurvey:
     used_curve: Curve | None
     curves: tuple[Curve, ...]
     provenance: ZoneProvenance
-    hops: tuple[Hop, ...]
+    attempts: tuple[Attempt, ...]
 
 
 def survey(zones: Sequence[str], config_path: Path | None, hours: int) -> list[GridSurvey]:
@@ -124,7 +126,7 @@ async def _of_zone(
         used_curve,
         tuple(curves),
         chain.provenance(zone, now, hours),
-        chain.hops.get(zone, ()),
+        chain.attempts.get(zone, ()),
     )
 
 
@@ -144,11 +146,11 @@ async def _curves(zone: str, source: Source, now: float, hours: int) -> list[Cur
         if isinstance(source, HistorySource):
             past = await source.history([zone], now, hours)
             found += _past(source.name, past.get(zone, ()), now)
-        if isinstance(source, Publisher):
+        if isinstance(source, ForecastSource):
             issue = (await source.forecast([zone], now, hours)).get(zone)
             found += [_ahead(source.name, issue, now)] if issue else []
     except DataError:
-        # Told by its hop; the others are shown.
+        # Its attempt says so; the others are shown.
         return found
     return found
 

@@ -12,7 +12,8 @@ from statistics import fmean as mean
 
 import pytest
 
-from router.carbon.chain.chain import CarbonChain, Hop
+from router.carbon.chain.attempt import Attempt
+from router.carbon.chain.chain import CarbonChain
 from router.carbon.polling.asking import PollTimes
 from router.carbon.polling.poll import PolledSource
 from router.carbon.providers.http import HttpLimits, open_session
@@ -78,10 +79,10 @@ class Rig:
         """What the chain serves for the hour ``ahead`` of now."""
         return self.chain.view([self.case.zone], self.now, ahead + 1)[self.case.zone].slots[ahead]
 
-    def hop(self) -> Hop:
+    def attempt(self) -> Attempt:
         """How the provider fared in the last refresh, when asked for values."""
-        hops = {hop.source: hop for hop in self.chain.hops[self.case.zone]}
-        return hops[self.case.name]
+        attempts = {attempt.source: attempt for attempt in self.chain.attempts[self.case.zone]}
+        return attempts[self.case.name]
 
     def truth(self, ahead: int = 0) -> float:
         """Mean over the hour ``ahead`` of now of what was true, in the case's own signal."""
@@ -169,7 +170,7 @@ def close(found: float, expected: float) -> bool:
 
 
 async def assert_well(rig: Rig) -> None:
-    """The newest value is the world's, of its kind and age; the hop says that nothing is wrong."""
+    """The newest value is the world's, of its kind and age; the attempt went well."""
     asked_at = rig.answered_at(rig.case.endpoint)
     assert rig.now - asked_at <= 1.1 * rig.case.period_s + 900.0
     expected = rig.case.latest(rig.world, asked_at)
@@ -178,6 +179,6 @@ async def assert_well(rig: Rig) -> None:
     assert (newest.kind, newest.observed_at) == (expected.kind, expected.observed_at)
     assert newest.signal == rig.case.signal
     assert newest.source.split(" ")[0] == rig.case.name
-    hop = rig.hop()
-    assert (hop.ok, hop.why, hop.code) == (True, "", "")
-    assert hop.age_s == max(0.0, rig.now - expected.observed_at)
+    attempt = rig.attempt()
+    assert (attempt.ok, attempt.why, attempt.code) == (True, "", "")
+    assert attempt.age_s == max(0.0, rig.now - expected.observed_at)

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from router.app.carbon.live import wants
-from router.carbon.chain.chain import CarbonChain, Hop, Order
+from router.carbon.chain.attempt import Attempt
+from router.carbon.chain.chain import CarbonChain, Order
 from router.carbon.forecast import Nowcast
 from router.carbon.polling.poll import PolledSource
 from router.carbon.providers.provider import Provider, Want
@@ -76,12 +77,15 @@ class Carbon(NamedTuple):
             if self.marginal is not None:
                 asking.create_task(self.marginal.refresh(zones, now), name="marginal carbon")
 
-    def hops(self) -> Mapping[str, tuple[Hop, ...]]:
+    def attempts(self) -> Mapping[str, tuple[Attempt, ...]]:
         """Per grid zone who was asked in the last refresh, by both chains, and how it went."""
         if self.marginal is None:
-            return self.chain.hops
-        beside = self.marginal.hops
-        return {zone: (*hops, *beside.get(zone, ())) for zone, hops in self.chain.hops.items()}
+            return self.chain.attempts
+        beside = self.marginal.attempts
+        return {
+            zone: (*attempts, *beside.get(zone, ()))
+            for zone, attempts in self.chain.attempts.items()
+        }
 
     def marginals(self, zones: Sequence[str], now: float) -> dict[str, Intensity]:
         """The marginal intensity now of each grid zone where it is known."""

@@ -12,28 +12,21 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from router.carbon.chain.attempt import Attempt
 from router.carbon.chain.combine import Combiner
 from router.carbon.chain.outlook import Outlook
 from router.carbon.chain.provenance import Served, ZoneProvenance, served
+from router.carbon.chain.refresh import Refresh, judged, last_attempt, refused, silent_of
 from router.carbon.chain.revisions import Revisions, Settled
-from router.carbon.chain.roles import AnnualMeans, HistorySource, Publisher, SlotSource
-from router.carbon.chain.rounds import (
-    NO_TROUBLE,
-    Hop,
-    Round,
-    judged,
-    refused,
-    silent_of,
-    told,
-)
+from router.carbon.chain.sources import AnnualMeans, HistorySource, SlotSource
 from router.carbon.providers.holes import is_stated
 from router.carbon.providers.provider import Want
-from router.contract import CarbonSource, Forecaster
+from router.contract import CarbonSource, Forecaster, ForecastSource
 from router.errors import DataError, MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
 from router.units import HOUR_S
 
-__all__ = ["CarbonChain", "Hop", "Order", "Served", "ZoneProvenance"]
+__all__ = ["Attempt", "CarbonChain", "Order", "Served", "ZoneProvenance"]
 
 _OBSERVED: Final = frozenset({Kind.MEASURED, Kind.ESTIMATED})
 _HISTORY_H: Final = 216
@@ -70,8 +63,8 @@ class CarbonChain:
 
     A source is asked only for the zones that no source before it answered freshly. ``observed_at``
     of a measured or estimated value must be the end of its slot; past ``now``, the slot contains
-    ``now``. ``hops`` tells, per grid zone, who was asked last time and how it went. ``revisions``:
-    what is best known of each past slot.
+    ``now``. ``attempts`` tells, per grid zone, who was asked last time and how it went.
+    ``revisions``: what is best known of each past slot.
     """
 
     def __init__(
@@ -102,7 +95,7 @@ class CarbonChain:
             raise MixedBasisError(
                 f"the sources of one chain must share basis and emission factors: {listed}"
             )
-        self.hops: Mapping[str, tuple[Hop, ...]] = {}
+        self.attempts: Mapping[str, tuple[Attempt, ...]] = {}
         self.revisions = Revisions()
         self._sources = tuple(sources)
         every = tuple(range(len(self._sources)))
@@ -123,18 +116,18 @@ class CarbonChain:
         Values and forecasts, and grid zones of different orders, do not wait for one another; in
         one order each source may take its timeout up to twice. Never raises for what a source does.
         """
-        round_ = Round(dict.fromkeys(grid_zones), now, self._timeout_s)
+        refresh = Refresh(dict.fromkeys(grid_zones), now, self._timeout_s)
         lanes: dict[_Lane, list[str]] = {}
         for zone in dict.fromkeys(grid_zones):
             lanes.setdefault(self._lanes.get(zone, self._every), []).append(zone)
         async with asyncio.TaskGroup() as asking:
             for lane, zones in lanes.items():
-                asking.create_task(self._ask_values(lane, zones, round_), name="carbon values")
-                asking.create_task(self._ask_ahead(lane, zones, round_), name="carbon forecasts")
-        self._outlook.published.update(round_.ahead)
+                asking.create_task(self._ask_values(lane, zones, refresh), name="carbon values")
+                asking.create_task(self._ask_ahead(lane, zones, refresh), name="carbon forecasts")
+        self._outlook.published.update(refresh.ahead)
         if self._combiner is not None:
-            await self._keep_score(self._combiner, dict.fromkeys(grid_zones), round_)
-        self.hops = {**self.hops, **round_.hops()}
+            await self._keep_score(self._combiner, dict.fromkeys(grid_zones), refresh)
+        self.attempts = {**self.attempts, **refresh.attempts()}
 
     def view(self, grid_zones: Sequence[str], now: float, hours: int) -> Mapping[str, Forecast]:
         """What is known now: ``hours`` hourly slots from the hour containing ``now``; pure.
@@ -152,7 +145,7 @@ class CarbonChain:
     def provenance(self, grid_zone: str, now: float, hours: int = 24) -> ZoneProvenance:
         """Who serves each of the coming ``hours`` and what the last refresh met on the way."""
         view = self.view([grid_zone], now, hours).get(grid_zone)
-        return ZoneProvenance(grid_zone, served(view, now), self.hops.get(grid_zone, ()))
+        return ZoneProvenance(grid_zone, served(view, now), self.attempts.get(grid_zone, ()))
 
     def settled(self, grid_zone: str, start: float, end: float) -> Settled | None:
         """The mean of what is best known from ``start`` to ``end``; None when any is missing."""
@@ -175,62 +168,62 @@ class CarbonChain:
                 raise DataError(f"grid zone {zone} asks for {name!r}; its chain has {known}")
         return _Lane(*(tuple(dict.fromkeys(places[name] for name in role)) for role in order))
 
-    async def _ask_values(self, lane: _Lane, zones: Sequence[str], round_: Round) -> None:
+    async def _ask_values(self, lane: _Lane, zones: Sequence[str], refresh: Refresh) -> None:
         for rank, place in enumerate(lane.measured):
             source = self._sources[place]
-            asked = [zone for zone in zones if zone not in round_.answered]
+            asked = [zone for zone in zones if zone not in refresh.answered]
             try:
-                await self._read(source, asked, round_, rank)
+                await self._read(source, asked, refresh, rank)
             except Exception as error:
                 # A defect of one source must not silence the others.
                 _log.exception("carbon source %s failed in a way it should not", source.name)
                 why = f"internal error: {type(error).__name__}"
                 for zone in asked:
-                    round_.note(zone, Want.LATEST, Hop(source.name, False, why, "internal"))
+                    refresh.note(zone, Want.LATEST, Attempt(source.name, False, why, "internal"))
 
-    async def _ask_ahead(self, lane: _Lane, zones: Sequence[str], round_: Round) -> None:
+    async def _ask_ahead(self, lane: _Lane, zones: Sequence[str], refresh: Refresh) -> None:
         for place in lane.forecast:
             source = self._sources[place]
-            if not isinstance(source, Publisher):
+            if not isinstance(source, ForecastSource):
                 continue
-            asked = [zone for zone in zones if zone not in round_.forecast]
+            asked = [zone for zone in zones if zone not in refresh.forecast]
             try:
-                await self._read_forecast(source, asked, round_)
+                await self._read_forecast(source, asked, refresh)
             except Exception as error:
                 _log.exception("carbon source %s failed in a way it should not", source.name)
                 why = f"internal error: {type(error).__name__}"
                 name = f"{source.name} forecast"
                 for zone in asked:
-                    round_.note(zone, Want.FORECAST, Hop(name, False, why, "internal"))
+                    refresh.note(zone, Want.FORECAST, Attempt(name, False, why, "internal"))
 
     async def _read(
-        self, source: CarbonSource, zones: Sequence[str], round_: Round, rank: int
+        self, source: CarbonSource, zones: Sequence[str], refresh: Refresh, rank: int
     ) -> None:
-        now = round_.now
-        answer = await round_.call(
+        now = refresh.now
+        answer = await refresh.call(
             source, source.name, Want.LATEST, lambda: source.read(zones, now), zones
         )
         good: dict[str, Intensity] = {}
         for zone, value in answer.items():
             why = self._defect(value)
             if why:
-                hop = refused(source.name, why, value, now)
+                attempt = refused(source.name, why, value, now)
             else:
-                hop = judged(source, source.name, zone, value, now)
-            round_.note(zone, Want.LATEST, hop)
+                attempt = judged(last_attempt(source, source.name, zone, Want.LATEST), value, now)
+            refresh.note(zone, Want.LATEST, attempt)
             if not why:
                 good[zone] = value
-            if hop.ok and value.kind in _OBSERVED:
-                round_.answered.add(zone)
-        await self._catch_up(source, good, zones, round_, rank)
+            if attempt.ok and value.kind in _OBSERVED:
+                refresh.answered.add(zone)
+        await self._catch_up(source, good, zones, refresh, rank)
         for zone, value in good.items():
-            await self._take(zone, value, round_, rank)
+            await self._take(zone, value, refresh, rank)
 
     async def _read_forecast(
-        self, source: Publisher, zones: Sequence[str], round_: Round
+        self, source: ForecastSource, zones: Sequence[str], refresh: Refresh
     ) -> None:  # fmt: skip
-        name, now = f"{source.name} forecast", round_.now
-        answer = await round_.call(
+        name, now = f"{source.name} forecast", refresh.now
+        answer = await refresh.call(
             source, name, Want.FORECAST, lambda: source.forecast(zones, now, _HORIZON_H), zones
         )
         for zone, forecast in answer.items():
@@ -238,17 +231,16 @@ class CarbonChain:
             stated = filter(is_stated, forecast.slots)
             why = next(filter(None, map(self._defect, stated)), "")
             if why:
-                round_.note(zone, Want.FORECAST, refused(name, why, first, now))
+                refresh.note(zone, Want.FORECAST, refused(name, why, first, now))
             else:
-                trouble = told(source, zone, Want.FORECAST) or NO_TROUBLE
-                round_.offer(zone, name, forecast, trouble)
+                refresh.offer(zone, forecast, last_attempt(source, name, zone, Want.FORECAST))
 
     async def _catch_up(
         self,
         source: CarbonSource,
         values: Mapping[str, Intensity],
         zones: Sequence[str],
-        round_: Round,
+        refresh: Refresh,
         rank: int,
     ) -> None:
         """Feed what was published since the last observation, and at times what was revised.
@@ -258,7 +250,7 @@ class CarbonChain:
         """
         if not isinstance(source, HistorySource):
             return
-        now = round_.now
+        now = refresh.now
         silent = silent_of(source, zones)
         past: list[str] = []
         since = now - _REREAD_H * HOUR_S
@@ -277,19 +269,19 @@ class CarbonChain:
             return
         hours = math.ceil(min(_HISTORY_H, (now - since) / HOUR_S + 1))
         history, name = source.history, f"{source.name} history"
-        answer = await round_.call(
+        answer = await refresh.call(
             source, name, Want.HISTORY, lambda: history(past, now, hours), past
         )
         for zone, observations in answer.items():
             usable = [value for value in observations if not self._defect(value)]
-            await self._learn(zone, usable, round_, rank)
+            await self._learn(zone, usable, refresh, rank)
             if zone in silent and usable:
                 newest_known = max(usable, key=lambda value: value.observed_at)
-                await self._take(zone, newest_known, round_, rank)
+                await self._take(zone, newest_known, refresh, rank)
             self._reread_at[zone] = now
 
     async def _learn(
-        self, zone: str, values: Sequence[Intensity], round_: Round, rank: int
+        self, zone: str, values: Sequence[Intensity], refresh: Refresh, rank: int
     ) -> None:
         """Keep what is said of past slots; the forecaster learns of the new and of the revised."""
         revised: set[int] = set()
@@ -300,9 +292,9 @@ class CarbonChain:
                 await asyncio.sleep(0)
             new = []
             for value in values[first : first + _AT_ONCE]:
-                if not self.revisions.take(zone, value, round_.now, rank):
+                if not self.revisions.take(zone, value, refresh.now, rank):
                     continue
-                round_.news.add(zone)
+                refresh.news.add(zone)
                 if value.observed_at > self._fed.get(zone, -math.inf):
                     self._fed[zone] = value.observed_at
                     new.append(value)
@@ -326,24 +318,24 @@ class CarbonChain:
             return "0 g/kWh with life-cycle factors: taken for a missing value"
         return ""
 
-    async def _take(self, zone: str, value: Intensity, round_: Round, rank: int) -> None:
+    async def _take(self, zone: str, value: Intensity, refresh: Refresh, rank: int) -> None:
         if value.kind not in _OBSERVED:
-            self._outlook.take(zone, value, round_.now)
+            self._outlook.take(zone, value, refresh.now)
             return
-        await self._learn(zone, [value], round_, rank)
+        await self._learn(zone, [value], refresh, rank)
         known = self._outlook.observed.get(zone)
         if known is None or value.observed_at >= known.observed_at:
             slot = self.revisions.slot(zone, value.observed_at)
             self._outlook.observed[zone] = value if slot is None else slot.best
 
     async def _keep_score(
-        self, combiner: Combiner, zones: Iterable[str], round_: Round
+        self, combiner: Combiner, zones: Iterable[str], refresh: Refresh
     ) -> None:  # fmt: skip
         """Score what was forecast by what was observed since, and note what is forecast now."""
-        now = round_.now
+        now = refresh.now
         start = math.floor(now / HOUR_S) * HOUR_S
         for zone in zones:
-            for hour in combiner.awaiting(zone, now) if zone in round_.news else ():
+            for hour in combiner.awaiting(zone, now) if zone in refresh.news else ():
                 observed = self.revisions.mean(zone, hour)
                 if observed is not None:
                     combiner.score(zone, hour, observed.g_per_kwh)

@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from router.carbon.chain.attempt import ROWS_DROPPED, Attempt
 from router.carbon.chain.revisions import Revisions
-from router.carbon.chain.roles import ROWS_DROPPED, Trouble
 from router.carbon.polling.codec import Seen
 from router.carbon.polling.schedule import EveryPlan, NewsPlan, Rest, backoff_s
 from router.carbon.providers.provider import Provider, Reading, Want
@@ -67,7 +67,7 @@ class PollTimes(NamedTuple):
 class Asker:
     """Calls a provider for what is due, and knows what it answered.
 
-    ``known``: observed values; ``forecasts``: the newest issue; ``troubles``: what went wrong last.
+    ``known``: observed values; ``forecasts``: the newest issue; ``attempts``: what went wrong last.
     ``unsaid``: what was learned and not yet shared with other gateways.
     """
 
@@ -85,7 +85,7 @@ class Asker:
         self.wants = provider.wants & frozenset(wants)
         self.known = Revisions()
         self.forecasts: dict[str, Forecast] = {}
-        self.troubles: dict[tuple[Want, str], Trouble] = {}
+        self.attempts: dict[tuple[Want, str], Attempt] = {}
         self.unsaid: set[tuple[Want, str]] = set()
         self._provider = provider
         self._rng = rng
@@ -98,7 +98,7 @@ class Asker:
         self._gate = asyncio.Semaphore(times.concurrent)
 
     def seen(self) -> Mapping[str, Seen]:
-        """Per grid zone, when it was last asked with success, and its trouble."""
+        """Per grid zone, when it was last asked with success, and how it last failed."""
         zones = {zone for _, zone in self._plans}
         return {zone: self._seen(zone) for zone in zones}
 
@@ -113,7 +113,7 @@ class Asker:
                 self.known.take(zone, value, max(seen.latest_at, seen.history_at))
 
     def heard_of(self, zone: str, seen: Seen) -> None:
-        """Count another gateway's calls as own ones, and its trouble as own."""
+        """Count another gateway's calls as own ones, and its failures."""
         newest = self.known.newest(zone)
         news = self.plan(Want.LATEST, zone)
         if newest is not None and isinstance(news, NewsPlan) and seen.latest_at > news.asked_at:
@@ -122,9 +122,11 @@ class Asker:
             plan = self.plan(want, zone)
             if isinstance(plan, EveryPlan) and at > max(0.0, plan.asked_at):
                 plan.heard(at, self._rng.random())
-        self.troubles.pop((Want.LATEST, zone), None)
+        self.attempts.pop((Want.LATEST, zone), None)
         if seen.code:
-            self.troubles[Want.LATEST, zone] = Trouble(seen.code, seen.text)
+            self.attempts[Want.LATEST, zone] = Attempt(
+                self.name, seen.code == ROWS_DROPPED, seen.text, seen.code
+            )
 
     async def ask_due(self, want: Want, zones: Collection[str], now: float, hours: int) -> None:
         """Call for what is due, oldest first, for at most ``round_s``."""
@@ -232,7 +234,7 @@ class Asker:
         for rows in dropped:
             self._dropped(self.name, rows)
         text = summary(dropped)
-        self.troubles[want, zone] = Trouble(ROWS_DROPPED, text)
+        self.attempts[want, zone] = Attempt(self.name, True, text, ROWS_DROPPED)
         if now - self._line_at >= _LINE_S:
             self._line_at = now
             _log.warning("carbon provider %s, %s of %s: %s", self.name, want, zone, text)
@@ -251,7 +253,7 @@ class Asker:
                 want is Want.LATEST or newest.observed_at > plan.newest
             ):
                 plan.heard(newest.observed_at, now, self._rng.random())
-                self.troubles.pop((Want.LATEST, zone), None)
+                self.attempts.pop((Want.LATEST, zone), None)
         if want is Want.HISTORY:
             self._heard(want, zone, now)
         elif before is not None and Want.HISTORY in self.wants:
@@ -277,7 +279,7 @@ class Asker:
         plan = self.plan(want, zone)
         if isinstance(plan, EveryPlan):
             plan.heard(now, self._rng.random())
-            self.troubles.pop((want, zone), None)
+            self.attempts.pop((want, zone), None)
 
     def _failed(self, want: Want, batch: Sequence[str], now: float, error: ProviderError) -> None:
         """A whole call failed."""
@@ -290,7 +292,7 @@ class Asker:
     def _zone_failed(self, want: Want, zone: str, now: float, error: ProviderError) -> None:
         # Its name is told beside.
         text = str(error).removeprefix(self.name).lstrip(":, ")
-        self.troubles[want, zone] = Trouble(error.reason, text)
+        self.attempts[want, zone] = Attempt(self.name, False, text, error.reason)
         plan, draw = self.plan(want, zone), self._rng.random()
         wait_s = backoff_s(plan.failures + 1, draw, *self._times.retry_s)
         if isinstance(error, ProviderBusyError | CallBudgetError):
@@ -333,5 +335,5 @@ class Asker:
         for want in (Want.LATEST, Want.FORECAST, Want.HISTORY):
             plan = self._plans.get((want, zone))
             at.append(0.0 if plan is None else max(0.0, plan.asked_at))
-        trouble = self.troubles.get((Want.LATEST, zone), Trouble("", ""))
-        return Seen(at[0], at[1], at[2], trouble.code, trouble.text)
+        last = self.attempts.get((Want.LATEST, zone), Attempt(self.name, True, ""))
+        return Seen(at[0], at[1], at[2], last.code, last.why)

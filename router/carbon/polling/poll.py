@@ -15,7 +15,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from router.carbon.chain.roles import Trouble
+from router.carbon.chain.attempt import Attempt
 from router.carbon.polling.asking import Asked, Asker, OnDropped, PollTimes
 from router.carbon.polling.codec import Index, Seen
 from router.carbon.polling.shared import Part, SharedReadings
@@ -31,7 +31,7 @@ _TIMES: Final = PollTimes()
 
 
 class PolledSource:
-    """A provider as CarbonSource, HistorySource and Publisher; ``trouble`` says what went wrong.
+    """A provider as CarbonSource, HistorySource and ForecastSource.
 
     A call of ``read``, ``history`` or ``forecast`` takes at most ``timeout_s`` and waits only for
     grid zones that are due; cut short, it has lost no answer and no count of its calls.
@@ -84,7 +84,7 @@ class PolledSource:
     async def read(self, grid_zones: Sequence[str], now: float) -> Mapping[str, Intensity]:
         """The newest value per zone, however old; a provider of forecasts alone: the slot at now.
 
-        A frozen provider's value stays as old as it is. Raises nothing: see ``trouble``.
+        A frozen provider's value stays as old as it is. Raises nothing: see ``last_attempt``.
         """
         if Want.LATEST not in self._asker.wants:
             ahead = await self.forecast(grid_zones, now, 1)
@@ -119,12 +119,12 @@ class PolledSource:
                 found[zone] = ahead
         return found
 
-    def trouble(self, grid_zone: str, want: Want) -> Trouble | None:
+    def last_attempt(self, grid_zone: str, want: Want) -> Attempt | None:
         """What went wrong when the zone was last asked for; None since it went well.
 
         Of code ``rows_dropped`` when it went well but for some rows.
         """
-        return self._asker.troubles.get((want, grid_zone))
+        return self._asker.attempts.get((want, grid_zone))
 
     def due_at(self, grid_zone: str, want: Want) -> float:
         """When the zone is next worth a call; -inf when it never was asked for."""

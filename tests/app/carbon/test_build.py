@@ -196,4 +196,4 @@ def test_a_marginal_signal_is_explained_beside_and_never_decides(tmp_path):
     plain = check.explain(configured(tmp_path), asked, NOW + HOUR)
     assert found.explanation.candidates == plain.explanation.candidates
     assert plain.marginal == {}
-    assert WEST in found.hops
+    assert WEST in found.attempts

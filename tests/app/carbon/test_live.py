@@ -106,9 +106,8 @@ async def test_the_value_of_the_hour_comes_with_source_kind_and_age(place):
     assert (known.source, known.kind) == ("electricity_maps", Kind.ESTIMATED)
     assert known.age_s(place.world.now()) == 0.0
     assert (await place.known("us-east")).g_per_kwh == place.says(EAST)
-    assert {zone: bool(hops) for zone, hops in place.runtime.carbon.chain.hops.items()} == {
-        WEST: True, EAST: True,
-    }  # fmt: skip
+    attempts = place.runtime.carbon.chain.attempts
+    assert attempts.keys() == {WEST, EAST} and all(attempts.values())
 
 
 async def test_the_marginal_rate_is_beside_and_decides_nothing(place):
@@ -137,8 +136,8 @@ async def test_a_provider_that_dies_is_used_with_its_age_then_the_climatology_st
     later = await place.known()
     assert later.kind is Kind.FORECAST
     assert later.age_s(place.world.now()) > 2 * HOUR
-    hops = [hop for hop in place.runtime.carbon.chain.hops[WEST] if hop.why]
-    assert {hop.code for hop in hops} == {"provider_unavailable"}
+    attempts = [attempt for attempt in place.runtime.carbon.chain.attempts[WEST] if attempt.why]
+    assert {attempt.code for attempt in attempts} == {"provider_unavailable"}
     place.world.advance(30 * 24 * HOUR)
     last = await place.known()
     assert last.kind is Kind.CLIMATOLOGY

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.carbon.chain.chain import NOWCAST_MAX_AGE_S, CarbonChain, Hop, Order
+from router.carbon.chain.attempt import Attempt
+from router.carbon.chain.chain import NOWCAST_MAX_AGE_S, CarbonChain, Order
 from router.carbon.chain.combine import EVIDENCE, Combiner
 from router.carbon.forecast import Nowcast
 from router.carbon.polling.poll import PolledSource
@@ -173,7 +174,7 @@ async def test_a_steady_chain_asks_for_history_only_now_and_then() -> None:
     built = chain(source)
     for minutes in range(-600, 1, 20):
         await built.refresh([ZONE, OTHER], NOW + minutes * 60.0)
-        assert [hop.ok for hop in built.hops[ZONE]] == [True]
+        assert [attempt.ok for attempt in built.attempts[ZONE]] == [True]
     # Once to fill up, then every third hour for what was revised.
     assert source.asked == 1 + 3
     assert built.view([ZONE], NOW, 1)[ZONE].slots[0].observed_at == START
@@ -254,17 +255,20 @@ async def test_the_next_source_is_asked_only_for_what_is_still_open() -> None:
     first = TraceSource(table, signal=SIGNAL, kind=Kind.MEASURED)
     built = await refreshed(first, second)
     assert second.asked == [(OTHER,)]
-    assert built.hops[ZONE] == (Hop("trace:grid.csv", True, "", "", 1200.0),)
-    assert built.hops[OTHER] == (
-        Hop("trace:grid.csv", False, "no value for this grid zone", "provider_no_data"),
-        Hop("fake", True, "", "", 1200.0),
+    assert built.attempts[ZONE] == (Attempt("trace:grid.csv", True, "", "", 1200.0),)
+    assert built.attempts[OTHER] == (
+        Attempt("trace:grid.csv", False, "no value for this grid zone", "provider_no_data"),
+        Attempt("fake", True, "", "", 1200.0),
     )
 
 
 async def test_a_stale_answer_lets_the_next_source_speak() -> None:
     old = Fake(a_value(400.0, observed_at=NOW - 9 * HOUR), name="old")
     built = await refreshed(old, Fake(a_value(200.0)))
-    assert [(hop.source, hop.why) for hop in built.hops[ZONE]] == [("old", "stale"), ("fake", "")]
+    assert [(attempt.source, attempt.why) for attempt in built.attempts[ZONE]] == [
+        ("old", "stale"),
+        ("fake", ""),
+    ]
     assert built.view([ZONE], NOW, 1)[ZONE].slots[0].source == "nowcast(fake)"
 
 
@@ -326,10 +330,10 @@ async def test_a_failing_source_is_noted_and_passed_over(
     sources.insert(position, broken)
     built = await refreshed(*sources, annual=static())
     for zone in (ZONE, OTHER):
-        hops = {hop.source: hop for hop in built.hops[zone]}
-        assert not hops["fake"].ok and why in hops["fake"].why
-        assert "secret" not in hops["fake"].why
-        assert hops["climatology"].ok and "first" in hops
+        attempts = {attempt.source: attempt for attempt in built.attempts[zone]}
+        assert not attempts["fake"].ok and why in attempts["fake"].why
+        assert "secret" not in attempts["fake"].why
+        assert attempts["climatology"].ok and "first" in attempts
     slot = built.view([ZONE], NOW, 1)[ZONE].slots[0]
     assert slot.source == "nowcast(fake)" and slot.observed_at == NOW - 5 * HOUR
     assert broken.cancelled == len(broken.asked) * broken.hangs
@@ -344,7 +348,7 @@ async def test_the_last_good_value_outlives_its_source(failure: str, defects: li
     broken, why = FAILURES[failure]
     source.value, source.error, source.hangs = broken.value, broken.error, broken.hangs
     await built.refresh([ZONE, OTHER], NOW)
-    assert why in built.hops[ZONE][0].why
+    assert why in built.attempts[ZONE][0].why
     assert built.view([ZONE], NOW, 24) == before
 
 
@@ -380,7 +384,7 @@ async def test_a_publisher_that_dies_leaves_its_last_forecast() -> None:
 
     published.forecast = dead  # type: ignore[method-assign, assignment]
     await built.refresh([ZONE], NOW + HOUR)
-    assert any(hop.why == "OSError: gone" for hop in built.hops[ZONE])
+    assert any(attempt.why == "OSError: gone" for attempt in built.attempts[ZONE])
     assert built.view([ZONE], NOW, 12) == before
     later = built.view([ZONE], NOW + 11 * HOUR, 2)[ZONE]
     assert kinds(later) == [Kind.FORECAST, Kind.CLIMATOLOGY]
@@ -506,7 +510,9 @@ async def test_each_zone_asks_in_its_own_order_for_each_role() -> None:
     orders = {OTHER: Order(("south",), ("south", "north")), "Z": Order(("north",), ())}
     built = chain(north, south, orders=orders)
     await built.refresh([ZONE, OTHER, "Z"], NOW)
-    names = {zone: [hop.source for hop in hops] for zone, hops in built.hops.items()}
+    names = {
+        zone: [attempt.source for attempt in attempts] for zone, attempts in built.attempts.items()
+    }
     assert names == {
         ZONE: ["north", "north forecast"],
         OTHER: ["south", "south forecast"],
@@ -539,7 +545,7 @@ async def test_the_provenance_tells_who_serves_which_hours() -> None:
     published = TraceForecastSource(grid(ahead=6), signal=SIGNAL)
     built = await refreshed(published, trace(), Climatology.load())
     told = built.provenance(ZONE, NOW, 24)
-    assert told.grid_zone == ZONE and told.hops == built.hops[ZONE]
+    assert told.grid_zone == ZONE and told.attempts == built.attempts[ZONE]
     assert sum(part.hours for part in told.served) == 24
     last = told.served[-1]
     assert last == (START + 6 * HOUR, 18, "nowcast(trace:grid.csv)", Kind.FORECAST, 1200.0, False)

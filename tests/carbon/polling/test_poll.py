@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from router.carbon.chain.attempt import Attempt
 from router.carbon.polling.asking import PollTimes
 from router.carbon.polling.poll import PolledSource
 from router.carbon.providers.provider import Reading, Want
@@ -135,15 +136,16 @@ async def test_a_failing_provider_leaves_the_last_value_with_its_age_and_says_wh
             value = (await source.read(["A", "B"], now))["A"]
             assert value == good and value.kind is Kind.MEASURED
             assert value.age_s(now) == now - good.observed_at >= (hour - 3) * HOUR
-    trouble = source.trouble("A", Want.LATEST)
-    assert trouble is not None and trouble.code and "secret" not in trouble.text
+    last = source.last_attempt("A", Want.LATEST)
+    assert last is not None and last.code and "secret" not in last.why
     if isinstance(FAULTS[fault], ProviderError):
         said = str(FAULTS[fault]).removeprefix("stub: ")
-        assert trouble == (FAULTS[fault].reason, said)  # type: ignore[attr-defined]
+        reason = FAULTS[fault].reason  # type: ignore[attr-defined]
+        assert last == Attempt("stub", False, said, reason)
     provider.fails = None
     now = T0 + 37 * HOUR
     assert (await source.read(["A", "B"], now))["A"].observed_at == now - HOUR
-    assert source.trouble("A", Want.LATEST) is None
+    assert source.last_attempt("A", Want.LATEST) is None
 
 
 async def test_the_provider_is_left_alone_for_as_long_as_it_asked() -> None:
@@ -168,9 +170,8 @@ async def test_one_zone_outside_the_plan_rests_for_hours_and_no_other() -> None:
     assert asked["Z07"] == 1
     assert all(asked[zone] >= 5 for zone in ZONES if zone != "Z07")
     assert "Z07" not in await source.read(ZONES, T0 + 5 * HOUR)
-    assert source.trouble("Z07", Want.LATEST) == (
-        "provider_refused",
-        "Z07 is outside the plan",
+    assert source.last_attempt("Z07", Want.LATEST) == Attempt(
+        "stub", False, "Z07 is outside the plan", "provider_refused"
     )
 
 
@@ -220,8 +221,8 @@ async def test_a_hanging_provider_takes_its_time_once_and_answers_from_memory() 
     assert len(provider.calls) == 4
     hung = {zone for _, _, (zone,) in provider.calls}
     for zone in ZONES:
-        trouble = source.trouble(zone, Want.LATEST)
-        assert (trouble is not None) == (zone in hung)
+        last = source.last_attempt(zone, Want.LATEST)
+        assert (last is not None) == (zone in hung)
     provider.hangs = False
     assert set(await source.read(ZONES, T0 + 3 * HOUR)) == set(ZONES)
     assert all(
@@ -243,9 +244,8 @@ async def test_cut_short_it_counts_the_call_and_does_not_ask_again_at_once() -> 
     provider.hangs = False
     answer = await source.read(["A", "B"], T0 + 1.0)
     assert set(answer) == {"B"}
-    assert source.trouble("A", Want.LATEST) == (
-        "provider_unavailable",
-        "the call was cut short",
+    assert source.last_attempt("A", Want.LATEST) == Attempt(
+        "stub", False, "the call was cut short", "provider_unavailable"
     )
     assert set(await source.read(["A", "B"], T0 + 120.0)) == {"A", "B"}
 
@@ -301,8 +301,8 @@ async def test_what_cannot_be_observed_is_an_answer_error(lie: str) -> None:
     provider.lie = LIES[lie]
     source = polled(provider)
     assert await source.read(["A"], T0) == {}
-    trouble = source.trouble("A", Want.LATEST)
-    assert trouble is not None and trouble.code == "provider_answer"
+    last = source.last_attempt("A", Want.LATEST)
+    assert last is not None and last.code == "provider_answer"
 
 
 async def test_a_zone_without_an_answer_is_no_data() -> None:
@@ -312,7 +312,9 @@ async def test_a_zone_without_an_answer_is_no_data() -> None:
 
     source = polled(Silent(("A",)))
     assert await source.read(["A"], T0) == {} == await source.forecast(["A"], T0, 24)
-    assert source.trouble("A", Want.FORECAST) == ("provider_no_data", "no answer for A")
+    assert source.last_attempt("A", Want.FORECAST) == Attempt(
+        "stub", False, "no answer for A", "provider_no_data"
+    )
 
 
 async def test_a_forecast_is_served_from_the_current_slot_until_its_end() -> None:
@@ -391,7 +393,7 @@ class Polling(RuleBasedStateMachine):
         assert set(values) == set(self.zones)
         for value in values.values():
             assert self.now - self.provider.lag_s - value.observed_at <= 3 * HOUR
-        assert all(self.source.trouble(zone, Want.LATEST) is None for zone in self.zones)
+        assert all(self.source.last_attempt(zone, Want.LATEST) is None for zone in self.zones)
 
     @invariant()
     def due_is_a_time(self) -> None:
@@ -419,12 +421,11 @@ async def test_rows_that_an_answer_lost_are_counted_told_and_forgotten_with_the_
     found = await source.read(["A", "B"], T0)
     assert set(found) == {"A", "B"}
     assert counted == [("stub", provider.dropped[0])] * 2
-    trouble = source.trouble("A", Want.LATEST)
-    assert trouble == ("rows_dropped", "2 rows dropped: row 5: v is -1")
-    assert trouble is not None and not trouble.failed
+    last = source.last_attempt("A", Want.LATEST)
+    assert last == Attempt("stub", True, "2 rows dropped: row 5: v is -1", "rows_dropped")
     assert [r.getMessage() for r in caplog.records] == [
         "carbon provider stub, latest of A: 2 rows dropped: row 5: v is -1"
     ]
     provider.dropped = ()
     await source.read(["A", "B"], T0 + 2 * HOUR)
-    assert source.trouble("A", Want.LATEST) is None
+    assert source.last_attempt("A", Want.LATEST) is None

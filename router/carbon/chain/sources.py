@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from router.carbon.chain.attempt import Attempt
 from router.carbon.providers.provider import Want
-from router.contract import ForecastSource
 from router.model import Intensity, Signal
-
-
-@runtime_checkable
-class Publisher(ForecastSource, Protocol):
-    """A ForecastSource, recognisable at run time."""
 
 
 @runtime_checkable
@@ -47,33 +42,15 @@ class AnnualMeans(Protocol):
         ...
 
 
-# The code of a trouble that cost rows of an answer, and no more.
-ROWS_DROPPED: Final = "rows_dropped"
-
-
-class Trouble(NamedTuple):
-    """What went wrong: a ``reason`` of the error tree or ROWS_DROPPED, and words; no secret."""
-
-    code: str
-    text: str
-
-    @property
-    def failed(self) -> bool:
-        """Whether there was no usable answer; else there was, or it lacks rows."""
-        return self.code not in ("", ROWS_DROPPED)
-
-
 @runtime_checkable
-class Troubled(Protocol):
-    """A source that serves what it last knew, and tells separately why it knows no better."""
+class Polled(Protocol):
+    """A source that serves what it last knew, and tells apart why it knows no better.
 
-    def trouble(self, grid_zone: str, want: Want) -> Trouble | None:
-        """Of the last time the zone was asked for; None when that went well altogether."""
-        ...
-
-
-@runtime_checkable
-class Patient(Protocol):
-    """A source that bounds its own calls and needs the chain to wait for that long."""
+    ``timeout_s``: how long its own calls may take.
+    """
 
     timeout_s: float
+
+    def last_attempt(self, grid_zone: str, want: Want) -> Attempt | None:
+        """To ask for the zone; None when that went well altogether."""
+        ...

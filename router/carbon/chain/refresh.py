@@ -1,0 +1,147 @@
+"""One refresh of a chain: who was asked for which grid zone, and how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Final, TypeVar
+
+from router.carbon.chain.attempt import Attempt
+from router.carbon.chain.sources import Polled
+from router.carbon.providers.provider import Want
+from router.errors import (
+    CarbonRouterError,
+    DataError,
+    NoDataError,
+    ProviderAnswerError,
+    ProviderUnavailableError,
+)
+from router.model import Forecast, Intensity
+
+_UNAVAILABLE: Final = ProviderUnavailableError.reason
+_NOTHING_NOW: Final = frozenset({NoDataError.reason, ProviderAnswerError.reason})
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class Refresh:
+    """One refresh of ``grid_zones`` at ``now``; ``timeout_s`` for a source that sets no other.
+
+    ``answered``: zones that have a fresh observed value; ``ahead``: published forecasts that have
+    not expired; ``forecast``: zones of which no other publisher need be asked; ``news``: zones of
+    which a past slot came to be known, or was revised.
+    """
+
+    def __init__(self, grid_zones: Iterable[str], now: float, timeout_s: float) -> None:
+        self.now = now
+        self.answered: set[str] = set()
+        self.forecast: set[str] = set()
+        self.news: set[str] = set()
+        self.ahead: dict[str, Forecast] = {}
+        self._timeout_s = timeout_s
+        self._attempts: dict[str, tuple[list[Attempt], list[Attempt]]] = {
+            zone: ([], []) for zone in grid_zones
+        }
+
+    def attempts(self) -> Mapping[str, tuple[Attempt, ...]]:
+        """Per grid zone who was asked, values before forecasts, each in the chain's order."""
+        return {zone: (*read, *ahead) for zone, (read, ahead) in self._attempts.items()}
+
+    def note(self, zone: str, want: Want, attempt: Attempt) -> None:
+        """A source was asked."""
+        self._attempts[zone][want is Want.FORECAST].append(attempt)
+
+    def offer(self, zone: str, issue: Forecast, last: Attempt) -> None:
+        """A publisher has a forecast; ``last``: its attempt to have a newer one.
+
+        One that could not be asked lately may have something old: the next one is asked too, and
+        the newer of both counts.
+        """
+        first = issue.slots[0]
+        before = self.ahead.get(zone)
+        last = last._replace(age_s=first.age_s(self.now))
+        if all(slot.expires_at <= self.now for slot in issue.slots):
+            why = f"expired: {last.why}" if last.why else "expired"
+        elif before is not None and before.slots[0].observed_at >= first.observed_at:
+            why = last.why or f"older than that of {before.slots[0].source}"
+        else:
+            ahead = self._attempts[zone][1]
+            ahead[:] = [attempt._replace(ok=False) for attempt in ahead]
+            self.note(zone, Want.FORECAST, last._replace(ok=True))
+            self.ahead[zone] = issue
+            if last.ok:
+                self.forecast.add(zone)
+            return
+        unused = last._replace(ok=False, why=why, code=last.code or "stale")
+        self.note(zone, Want.FORECAST, unused)
+
+    async def call(
+        self,
+        source: object,
+        name: str,
+        want: Want,
+        call: Callable[[], Awaitable[Mapping[str, _T]]],
+        zones: Sequence[str],
+    ) -> Mapping[str, _T]:
+        """The answers for ``zones``; whatever is missing becomes an attempt of its zone."""
+        if not zones:
+            return {}
+        timeout_s = source.timeout_s if isinstance(source, Polled) else self._timeout_s
+        found: Mapping[str, _T] = {}
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await call()
+            found = {zone: answer[zone] for zone in zones if zone in answer}
+            code, why = NoDataError.reason, "no value for this grid zone"
+        except TimeoutError:
+            code, why = _UNAVAILABLE, f"no answer within {timeout_s:g} s"
+        except (DataError, OSError) as error:
+            code = error.reason if isinstance(error, CarbonRouterError) else _UNAVAILABLE
+            why = f"{type(error).__name__}: {error}"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Raised by the source itself: passed on, it would end the caller's task without a word.
+            code, why = _UNAVAILABLE, "cancelled itself"
+        except Exception as error:
+            # A defect of one source must not silence the others.
+            _log.exception("carbon source %s failed in a way it should not", name)
+            code, why = "internal", f"internal error: {type(error).__name__}"
+        for zone in zones:
+            if zone not in found:
+                last = last_attempt(source, name, zone, want)
+                failed = last if last.code else Attempt(name, False, why, code)
+                self.note(zone, want, failed._replace(ok=False))
+        return found
+
+
+def judged(last: Attempt, value: Intensity, now: float) -> Attempt:
+    """A usable value: fresh or stale, and what its source says of the ``last`` call."""
+    last = last._replace(ok=value.expires_at > now, age_s=value.age_s(now))
+    if last.ok:
+        return last
+    why = f"stale: {last.why}" if last.why else "stale"
+    return last._replace(why=why, code=last.code or "stale")
+
+
+def refused(name: str, why: str, value: Intensity, now: float) -> Attempt:
+    """A value that cannot be used."""
+    return Attempt(name, False, why, ProviderAnswerError.reason, value.age_s(now))
+
+
+def last_attempt(source: object, name: str, zone: str, want: Want) -> Attempt:
+    """How it went when a source last asked for a zone, under ``name``; well, unless it says why."""
+    last = source.last_attempt(zone, want) if isinstance(source, Polled) else None
+    return Attempt(name, True, "") if last is None else last._replace(source=name)
+
+
+def silent_of(source: object, zones: Iterable[str]) -> list[str]:
+    """The zones that a source answered for when last asked, without a usable newest value.
+
+    It may know the hours before.
+    """
+    codes = {zone: last_attempt(source, "", zone, Want.LATEST).code for zone in zones}
+    return [zone for zone, code in codes.items() if code in _NOTHING_NOW]
