@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from router.carbon.chain.attempt import ROWS_DROPPED, Attempt
-from router.carbon.chain.revisions import Revisions
+from router.carbon.polling.cache import AnswerCache
 from router.carbon.polling.codec import Seen
 from router.carbon.polling.schedule import EveryPlan, NewsPlan, Rest, backoff_s
 from router.carbon.providers.provider import Provider, Reading, Want
@@ -67,7 +67,7 @@ class PollTimes(NamedTuple):
 class Asker:
     """Calls a provider for what is due, and knows what it answered.
 
-    ``known``: observed values; ``forecasts``: the newest issue; ``attempts``: what went wrong last.
+    ``known``: what it answered, and what went wrong last.
     ``unsaid``: what was learned and not yet shared with other gateways.
     """
 
@@ -83,9 +83,7 @@ class Asker:
         self.name = provider.name
         self.signal = provider.signal
         self.wants = provider.wants & frozenset(wants)
-        self.known = Revisions()
-        self.forecasts: dict[str, Forecast] = {}
-        self.attempts: dict[tuple[Want, str], Attempt] = {}
+        self.known = AnswerCache(observes=Want.LATEST in self.wants)
         self.unsaid: set[tuple[Want, str]] = set()
         self._provider = provider
         self._rng = rng
@@ -107,7 +105,7 @@ class Asker:
     ) -> None:
         """Take over what another gateway was told at the times in ``seen``."""
         if forecast is not None and forecast.slots[0].signal == self.signal:
-            self.forecasts[zone] = forecast
+            self.known.forecasts[zone] = forecast
         for value in values:
             if value.signal == self.signal:
                 self.known.take(zone, value, max(seen.latest_at, seen.history_at))
@@ -122,9 +120,9 @@ class Asker:
             plan = self.plan(want, zone)
             if isinstance(plan, EveryPlan) and at > max(0.0, plan.asked_at):
                 plan.heard(at, self._rng.random())
-        self.attempts.pop((Want.LATEST, zone), None)
+        self.known.attempts.pop((Want.LATEST, zone), None)
         if seen.code:
-            self.attempts[Want.LATEST, zone] = Attempt(
+            self.known.attempts[Want.LATEST, zone] = Attempt(
                 self.name, seen.code == ROWS_DROPPED, seen.text, seen.code
             )
 
@@ -234,7 +232,7 @@ class Asker:
         for rows in dropped:
             self._dropped(self.name, rows)
         text = summary(dropped)
-        self.attempts[want, zone] = Attempt(self.name, True, text, ROWS_DROPPED)
+        self.known.attempts[want, zone] = Attempt(self.name, True, text, ROWS_DROPPED)
         if now - self._line_at >= _LINE_S:
             self._line_at = now
             _log.warning("carbon provider %s, %s of %s: %s", self.name, want, zone, text)
@@ -253,7 +251,7 @@ class Asker:
                 want is Want.LATEST or newest.observed_at > plan.newest
             ):
                 plan.heard(newest.observed_at, now, self._rng.random())
-                self.attempts.pop((Want.LATEST, zone), None)
+                self.known.attempts.pop((Want.LATEST, zone), None)
         if want is Want.HISTORY:
             self._heard(want, zone, now)
         elif before is not None and Want.HISTORY in self.wants:
@@ -268,18 +266,15 @@ class Asker:
             plan.hasten(max(now, plan.asked_at + self._provider.publishes_every_s))
 
     def _take_forecast(self, zone: str, forecast: Forecast, now: float) -> None:
-        known = self.forecasts.get(zone)
-        if known is None or forecast.slots[0].observed_at >= known.slots[0].observed_at:
-            if forecast != known:
-                self.unsaid.add((Want.FORECAST, zone))
-            self.forecasts[zone] = forecast
+        if self.known.take_forecast(zone, forecast):
+            self.unsaid.add((Want.FORECAST, zone))
         self._heard(Want.FORECAST, zone, now)
 
     def _heard(self, want: Want, zone: str, now: float) -> None:
         plan = self.plan(want, zone)
         if isinstance(plan, EveryPlan):
             plan.heard(now, self._rng.random())
-            self.attempts.pop((want, zone), None)
+            self.known.attempts.pop((want, zone), None)
 
     def _failed(self, want: Want, batch: Sequence[str], now: float, error: ProviderError) -> None:
         """A whole call failed."""
@@ -292,7 +287,7 @@ class Asker:
     def _zone_failed(self, want: Want, zone: str, now: float, error: ProviderError) -> None:
         # Its name is told beside.
         text = str(error).removeprefix(self.name).lstrip(":, ")
-        self.attempts[want, zone] = Attempt(self.name, False, text, error.reason)
+        self.known.attempts[want, zone] = Attempt(self.name, False, text, error.reason)
         plan, draw = self.plan(want, zone), self._rng.random()
         wait_s = backoff_s(plan.failures + 1, draw, *self._times.retry_s)
         if isinstance(error, ProviderBusyError | CallBudgetError):
@@ -335,5 +330,5 @@ class Asker:
         for want in (Want.LATEST, Want.FORECAST, Want.HISTORY):
             plan = self._plans.get((want, zone))
             at.append(0.0 if plan is None else max(0.0, plan.asked_at))
-        last = self.attempts.get((Want.LATEST, zone), Attempt(self.name, True, ""))
+        last = self.known.attempts.get((Want.LATEST, zone), Attempt(self.name, True, ""))
         return Seen(at[0], at[1], at[2], last.code, last.why)

@@ -19,11 +19,9 @@ from router.carbon.chain.attempt import Attempt
 from router.carbon.polling.asking import Asked, Asker, OnDropped, PollTimes
 from router.carbon.polling.codec import Index, Seen
 from router.carbon.polling.shared import Part, SharedReadings
-from router.carbon.providers.holes import is_stated
 from router.carbon.providers.provider import Provider, Want
 from router.contract import Rng
 from router.model import Forecast, Intensity
-from router.units import HOUR_S
 
 # For the state store, beyond the calls of one refresh.
 _STORE_S: Final = 5.0
@@ -82,49 +80,31 @@ class PolledSource:
         return self._shared.trouble if self._shared else ""
 
     async def read(self, grid_zones: Sequence[str], now: float) -> Mapping[str, Intensity]:
-        """The newest value per zone, however old; a provider of forecasts alone: the slot at now.
-
-        A frozen provider's value stays as old as it is. Raises nothing: see ``last_attempt``.
-        """
-        if Want.LATEST not in self._asker.wants:
-            ahead = await self.forecast(grid_zones, now, 1)
-            slots = {zone: forecast.at(now) for zone, forecast in ahead.items()}
-            return {zone: slot for zone, slot in slots.items() if is_stated(slot)}
-        await self._poll(Want.LATEST, grid_zones, now, 1)
-        found = {zone: self._asker.known.newest(zone) for zone in grid_zones}
-        return {zone: value for zone, value in found.items() if value is not None}
+        """As `AnswerCache.read`. Raises nothing: see ``last_attempt``."""
+        want = Want.LATEST if Want.LATEST in self._asker.wants else Want.FORECAST
+        await self._poll(want, grid_zones, now, 1)
+        return await self._asker.known.read(grid_zones, now)
 
     async def history(
         self, grid_zones: Sequence[str], now: float, hours: int
     ) -> Mapping[str, Sequence[Intensity]]:
-        """The latest word on each slot of the last ``hours``, oldest first."""
+        """As `AnswerCache.history`."""
         await self._poll(Want.HISTORY, grid_zones, now, hours)
-        known = self._asker.known
-        past = {zone: known.since(zone, now - hours * HOUR_S) for zone in grid_zones}
-        return {zone: values for zone, values in past.items() if values}
+        return await self._asker.known.history(grid_zones, now, hours)
 
     async def forecast(
         self, grid_zones: Sequence[str], now: float, horizon_h: int
     ) -> Mapping[str, Forecast]:
-        """The newest issue from the hour containing ``now`` on; may be shorter than asked.
-
-        The slots of that hour that are over are what its mean needs.
-        """
+        """As `AnswerCache.forecast`."""
         await self._poll(Want.FORECAST, grid_zones, now, horizon_h)
-        found = {}
-        for zone in grid_zones:
-            issue = self._asker.forecasts.get(zone)
-            ahead = None if issue is None else _ahead(issue, now, horizon_h)
-            if ahead is not None:
-                found[zone] = ahead
-        return found
+        return await self._asker.known.forecast(grid_zones, now, horizon_h)
 
     def last_attempt(self, grid_zone: str, want: Want) -> Attempt | None:
         """What went wrong when the zone was last asked for; None since it went well.
 
         Of code ``rows_dropped`` when it went well but for some rows.
         """
-        return self._asker.attempts.get((want, grid_zone))
+        return self._asker.known.attempts.get((want, grid_zone))
 
     def due_at(self, grid_zone: str, want: Want) -> float:
         """When the zone is next worth a call; -inf when it never was asked for."""
@@ -195,19 +175,8 @@ class PolledSource:
             return
         said = frozenset(unsaid)
         values = {zone: self._asker.known.since(zone, -math.inf) for _, zone in said}
-        issues = self._asker.forecasts
+        issues = self._asker.known.forecasts
         forecasts = {zone: issues[zone] for want, zone in said if want is Want.FORECAST}
         if await self._shared.publish(values, forecasts, Index(now, self._asker.seen()), now):
             unsaid -= said
             self._said_at = now
-
-
-def _ahead(issue: Forecast, now: float, horizon_h: int) -> Forecast | None:
-    """``issue`` from the hour containing ``now`` on; None when it ends before ``now``."""
-    if issue.start + len(issue.slots) * issue.step_s <= now:
-        return None
-    hour = now // HOUR_S * HOUR_S
-    first = max(0, math.floor((hour - issue.start) / issue.step_s))
-    stop = math.ceil((now + horizon_h * HOUR_S - issue.start) / issue.step_s)
-    slots = issue.slots[first : max(stop, first + 1)]
-    return Forecast(issue.grid_zone, issue.start + first * issue.step_s, issue.step_s, slots)
