@@ -14,7 +14,6 @@ import pytest
 
 from router.carbon.chain.attempt import Attempt
 from router.carbon.chain.chain import CarbonChain
-from router.carbon.polling.asking import PollTimes
 from router.carbon.polling.poll import PolledSource
 from router.carbon.providers.http import HttpLimits, open_session
 from router.carbon.providers.watttime import G_PER_KWH_PER_LB_PER_MWH
@@ -142,7 +141,6 @@ async def running(
     *,
     start: float = T0,
     timeout_s: float = 5.0,
-    call_s: float = 10.0,
     tls: bool = False,
     behind: Rig | None = None,
 ) -> AsyncIterator[Rig]:
@@ -155,7 +153,7 @@ async def running(
     limits = HttpLimits(timeout_s=timeout_s, max_bytes=1 << 20)
     async with serving(fake, tls=tls) as url, open_session() as session:
         provider = case.build(url, session, world, limits)
-        source = PolledSource(provider, random.Random(1), PollTimes(call_s=call_s))
+        source = PolledSource(provider, random.Random(1))
         annual = StaticSource.load(case.signal, {case.zone: STATIC_G}, as_of=T0)
         usual: list[CarbonSource] = [behind.source] if behind else []
         prior = shipped() if case.usual is Kind.CLIMATOLOGY else None

@@ -73,14 +73,6 @@ async def test_a_slow_provider_is_not_waited_for(case: Case) -> None:
         rig.fake.release.set()
 
 
-async def test_a_call_is_cut_short_by_the_poller_too() -> None:
-    async with running(EM, start=BEGIN, call_s=0.2) as rig:
-        rig.fake.faults.append(Fault(What.SLOW))
-        await rig.refresh()
-        assert rig.attempt().code == "provider_unavailable"
-        assert "no answer within 0.2 s" in rig.attempt().why
-
-
 async def test_a_certificate_that_nobody_signed(case: Case) -> None:
     async with running(case, start=BEGIN, tls=True) as rig:
         await rig.refresh()

@@ -29,7 +29,6 @@ from router.contract import Clock, Rng, StateStore
 from router.errors import ConfigError
 from router.units import HOUR_S
 
-_SPARE_S: Final = 5.0
 _LEASE_REFRESHES: Final = 3.0
 _SHORTEST_LEASE_S: Final = 60.0
 
@@ -140,7 +139,7 @@ def live_source(
     source = PolledSource(
         provider,
         outside.rng,
-        times(spec),
+        PollTimes(forecast_s=spec.schema.forecast_refresh_s),
         wants=wants(spec),
         shared=shared,
         asked=_told(outside) if schema.own_http else _nobody,
@@ -160,15 +159,15 @@ def calls_per_hour(spec: LiveSpec, provider: Provider, measured: int, ahead: int
     A twentieth more for the values, for those that come later than expected
     (`router.carbon.polling.poll`).
     """
-    asked, paces = wants(spec) & provider.wants, times(spec)
+    asked = wants(spec) & provider.wants
     values, forecasts = (math.ceil(n / provider.zones_per_call) for n in (measured, ahead))
     calls = 0.0
     if Want.LATEST in asked:
         calls += values * 1.05 * HOUR_S / provider.publishes_every_s
     if Want.HISTORY in asked:
-        calls += values * HOUR_S / paces.history_s
+        calls += values * HOUR_S / PollTimes().history_s
     if Want.FORECAST in asked:
-        calls += forecasts * HOUR_S / paces.forecast_s
+        calls += forecasts * HOUR_S / spec.schema.forecast_refresh_s
     return calls
 
 
@@ -198,16 +197,6 @@ def wants(spec: LiveSpec) -> frozenset[Want]:
     measured = {Want.LATEST, Want.HISTORY} if "measured" in spec.schema.roles else set()
     ahead = {Want.FORECAST} if "forecast" in spec.schema.roles else set()
     return schema_of(spec).wants & (measured | ahead)
-
-
-def times(spec: LiveSpec) -> PollTimes:
-    """How a provider is polled: a fetch may take several calls."""
-    call_s = 2.0 * spec.schema.timeout_ms / 1e3 + _SPARE_S
-    return PollTimes(
-        call_s=call_s,
-        round_s=max(PollTimes().round_s, call_s + _SPARE_S),
-        forecast_s=spec.schema.forecast_refresh_s,
-    )
 
 
 def _nobody(source: str, want: Want, reason: str) -> None:

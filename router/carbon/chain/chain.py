@@ -7,7 +7,6 @@ rule.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -35,13 +34,14 @@ _HORIZON_H: Final = 96
 # mean absolute percentage error was below climatology's at every age up to this (DE: level with it
 # at the end), by half at 24 h; so was the regret of picking the greenest of any three.
 NOWCAST_MAX_AGE_S: Final = 96 * HOUR_S
+# For all calls of one refresh. Longer than a single one may take by the file (a minute), so that
+# whoever comes after a provider that does not answer is called, too.
+REFRESH_TIMEOUT_S: Final = 90.0
 # Estimates settle within two days; how often they are looked at again.
 _REREAD_H: Final = 48
 _REREAD_S: Final = 3 * HOUR_S
 # Values that a forecaster learns from in a row: a few milliseconds, in which no request is served.
 _AT_ONCE: Final = 12
-
-_log = logging.getLogger(__name__)
 
 
 class Order(NamedTuple):
@@ -75,14 +75,14 @@ class CarbonChain:
         *,
         orders: Mapping[str, Order] | None = None,
         combiner: Combiner | None = None,
-        timeout_s: float = 5.0,
+        timeout_s: float = REFRESH_TIMEOUT_S,
         nowcast_max_age_s: float = NOWCAST_MAX_AGE_S,
     ) -> None:
         """``orders``: for grid zones that do not take all ``sources`` in their order.
-        ``combiner``: None to take a published forecast as it is. ``timeout_s``: for each call of a
-        source that sets none itself. ``nowcast_max_age_s``: an older observation is no longer
-        carried forward. Raises MixedBasisError unless all share one signal, DataError without a
-        source or for an order that names none.
+        ``combiner``: None to take a published forecast as it is. ``timeout_s``: for one refresh.
+        ``nowcast_max_age_s``: an older observation is no longer carried forward. Raises
+        MixedBasisError unless all share one signal, DataError without a source or for an order that
+        names none.
         """
         members: list[tuple[str, Signal]] = [(source.name, source.signal) for source in sources]
         if annual is not None:
@@ -113,8 +113,9 @@ class CarbonChain:
     async def refresh(self, grid_zones: Sequence[str], now: float) -> None:
         """Ask the sources about ``grid_zones``; a failing or hanging one is noted and passed over.
 
-        Values and forecasts, and grid zones of different orders, do not wait for one another; in
-        one order each source may take its timeout up to twice. Never raises for what a source does.
+        Values and forecasts, and grid zones of different orders, do not wait for one another. Who
+        comes after a source that hangs to the end of the refresh still tells what it knows without
+        a call. Never raises for what a source does.
         """
         refresh = Refresh(dict.fromkeys(grid_zones), now, self._timeout_s)
         lanes: dict[_Lane, list[str]] = {}
@@ -171,37 +172,22 @@ class CarbonChain:
     async def _ask_values(self, lane: _Lane, zones: Sequence[str], refresh: Refresh) -> None:
         for rank, place in enumerate(lane.measured):
             source = self._sources[place]
-            asked = [zone for zone in zones if zone not in refresh.answered]
-            try:
-                await self._read(source, asked, refresh, rank)
-            except Exception as error:
-                # A defect of one source must not silence the others.
-                _log.exception("carbon source %s failed in a way it should not", source.name)
-                why = f"internal error: {type(error).__name__}"
-                for zone in asked:
-                    refresh.note(zone, Want.LATEST, Attempt(source.name, False, why, "internal"))
+            unanswered = [zone for zone in zones if zone not in refresh.answered]
+            await self._read(source, unanswered, refresh, rank)
 
     async def _ask_ahead(self, lane: _Lane, zones: Sequence[str], refresh: Refresh) -> None:
         for place in lane.forecast:
             source = self._sources[place]
-            if not isinstance(source, ForecastSource):
-                continue
-            asked = [zone for zone in zones if zone not in refresh.forecast]
-            try:
-                await self._read_forecast(source, asked, refresh)
-            except Exception as error:
-                _log.exception("carbon source %s failed in a way it should not", source.name)
-                why = f"internal error: {type(error).__name__}"
-                name = f"{source.name} forecast"
-                for zone in asked:
-                    refresh.note(zone, Want.FORECAST, Attempt(name, False, why, "internal"))
+            if isinstance(source, ForecastSource):
+                unforecast = [zone for zone in zones if zone not in refresh.forecast]
+                await self._read_forecast(source, unforecast, refresh)
 
     async def _read(
         self, source: CarbonSource, zones: Sequence[str], refresh: Refresh, rank: int
     ) -> None:
         now = refresh.now
         answer = await refresh.call(
-            source, source.name, Want.LATEST, lambda: source.read(zones, now), zones
+            source, source.name, Want.LATEST, zones, 1, lambda known: known.read(zones, now)
         )
         good: dict[str, Intensity] = {}
         for zone, value in answer.items():
@@ -224,7 +210,12 @@ class CarbonChain:
     ) -> None:  # fmt: skip
         name, now = f"{source.name} forecast", refresh.now
         answer = await refresh.call(
-            source, name, Want.FORECAST, lambda: source.forecast(zones, now, _HORIZON_H), zones
+            source,
+            name,
+            Want.FORECAST,
+            zones,
+            _HORIZON_H,
+            lambda known: known.forecast(zones, now, _HORIZON_H),
         )
         for zone, forecast in answer.items():
             first = forecast.slots[0]
@@ -268,10 +259,10 @@ class CarbonChain:
         if not past:
             return
         hours = math.ceil(min(_HISTORY_H, (now - since) / HOUR_S + 1))
-        history, name = source.history, f"{source.name} history"
         answer = await refresh.call(
-            source, name, Want.HISTORY, lambda: history(past, now, hours), past
-        )
+            source, f"{source.name} history", Want.HISTORY, past, hours,
+            lambda known: known.history(past, now, hours),
+        )  # fmt: skip
         for zone, observations in answer.items():
             usable = [value for value in observations if not self._defect(value)]
             await self._learn(zone, usable, refresh, rank)

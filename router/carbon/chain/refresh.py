@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from router.carbon.chain.attempt import Attempt
 from router.carbon.chain.sources import Polled
@@ -20,6 +20,7 @@ from router.errors import (
 from router.model import Forecast, Intensity
 
 _UNAVAILABLE: Final = ProviderUnavailableError.reason
+_NO_VALUE: Final = ("no value for this grid zone", NoDataError.reason)
 _NOTHING_NOW: Final = frozenset({NoDataError.reason, ProviderAnswerError.reason})
 
 _log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class Refresh:
-    """One refresh of ``grid_zones`` at ``now``; ``timeout_s`` for a source that sets no other.
+    """One refresh of ``grid_zones`` at ``now``, which calls nobody any more after ``timeout_s``.
 
     ``answered``: zones that have a fresh observed value; ``ahead``: published forecasts that have
     not expired; ``forecast``: zones of which no other publisher need be asked; ``news``: zones of
@@ -41,6 +42,7 @@ class Refresh:
         self.news: set[str] = set()
         self.ahead: dict[str, Forecast] = {}
         self._timeout_s = timeout_s
+        self._ends_at = asyncio.get_running_loop().time() + timeout_s
         self._attempts: dict[str, tuple[list[Attempt], list[Attempt]]] = {
             zone: ([], []) for zone in grid_zones
         }
@@ -82,40 +84,55 @@ class Refresh:
         source: object,
         name: str,
         want: Want,
-        call: Callable[[], Awaitable[Mapping[str, _T]]],
         zones: Sequence[str],
+        hours: int,
+        read: Callable[[Any], Awaitable[Mapping[str, _T]]],
     ) -> Mapping[str, _T]:
-        """The answers for ``zones``; whatever is missing becomes an attempt of its zone."""
+        """What ``read`` finds for ``zones``; whatever is missing becomes an attempt of its zone.
+
+        A polled source first calls for what is due, ``hours`` of it; however that ends, what it
+        knows is read.
+        """
         if not zones:
             return {}
-        timeout_s = source.timeout_s if isinstance(source, Polled) else self._timeout_s
-        found: Mapping[str, _T] = {}
+        failed, known = None, source
+        if isinstance(source, Polled):
+            _, failed = await self._bounded(name, source.poll(want, zones, self.now, hours))
+            known = source.known
+        answer, unread = await self._bounded(name, read(known))
+        found = {zone: answer[zone] for zone in zones if zone in answer} if answer else {}
+        missing = unread or failed or Attempt(name, False, *_NO_VALUE)
+        for zone in zones:
+            if zone not in found:
+                last = last_attempt(source, name, zone, want)
+                self.note(zone, want, last._replace(ok=False) if last.code else missing)
+        return found
+
+    async def _bounded(
+        self, name: str, call: Awaitable[_T]
+    ) -> tuple[_T | None, Attempt | None]:  # fmt: skip
+        """What a source's call returned before the refresh is over, or how it failed.
+
+        The one place that keeps a defect of a source from silencing the others.
+        """
         try:
-            async with asyncio.timeout(timeout_s):
-                answer = await call()
-            found = {zone: answer[zone] for zone in zones if zone in answer}
-            code, why = NoDataError.reason, "no value for this grid zone"
+            async with asyncio.timeout_at(self._ends_at):
+                return await call, None
         except TimeoutError:
-            code, why = _UNAVAILABLE, f"no answer within {timeout_s:g} s"
+            why, code = f"no answer within {self._timeout_s:g} s", _UNAVAILABLE
         except (DataError, OSError) as error:
-            code = error.reason if isinstance(error, CarbonRouterError) else _UNAVAILABLE
             why = f"{type(error).__name__}: {error}"
+            code = error.reason if isinstance(error, CarbonRouterError) else _UNAVAILABLE
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             # Raised by the source itself: passed on, it would end the caller's task without a word.
-            code, why = _UNAVAILABLE, "cancelled itself"
+            why, code = "cancelled itself", _UNAVAILABLE
         except Exception as error:
-            # A defect of one source must not silence the others.
             _log.exception("carbon source %s failed in a way it should not", name)
-            code, why = "internal", f"internal error: {type(error).__name__}"
-        for zone in zones:
-            if zone not in found:
-                last = last_attempt(source, name, zone, want)
-                failed = last if last.code else Attempt(name, False, why, code)
-                self.note(zone, want, failed._replace(ok=False))
-        return found
+            why, code = f"internal error: {type(error).__name__}", "internal"
+        return None, Attempt(name, False, why, code)
 
 
 def judged(last: Attempt, value: Intensity, now: float) -> Attempt:

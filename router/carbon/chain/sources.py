@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from router.carbon.chain.attempt import Attempt
 from router.carbon.providers.provider import Want
+from router.contract import ForecastSource
 from router.model import Intensity, Signal
 
 
@@ -42,14 +43,28 @@ class AnnualMeans(Protocol):
         ...
 
 
+class Known(HistorySource, ForecastSource, Protocol):
+    """A source of every kind that calls nobody."""
+
+    async def read(self, grid_zones: Sequence[str], now: float) -> Mapping[str, Intensity]:
+        """As in ``CarbonSource``."""
+        ...
+
+
 @runtime_checkable
 class Polled(Protocol):
-    """A source that serves what it last knew, and tells apart why it knows no better.
+    """A source that calls its provider when there may be news, and keeps what that answered."""
 
-    ``timeout_s``: how long its own calls may take.
-    """
+    @property
+    def known(self) -> Known:
+        """What was answered so far."""
+        ...
 
-    timeout_s: float
+    async def poll(self, want: Want, grid_zones: Sequence[str], now: float, hours: int) -> None:
+        """Call for ``want`` of the zones that are due. May be cut short: what is under way has then
+        failed, the rest stays due, and what was answered is kept.
+        """
+        ...
 
     def last_attempt(self, grid_zone: str, want: Want) -> Attempt | None:
         """To ask for the zone; None when that went well altogether."""

@@ -46,16 +46,13 @@ OnDropped: TypeAlias = Callable[[str, Dropped], None]
 
 
 class PollTimes(NamedTuple):
-    """How often and how patiently a provider is asked; seconds.
+    """How often a provider is asked; seconds.
 
-    ``call_s``: for one call. ``round_s``: for all calls of one refresh; what is not asked by then
-    stays due. ``retry_s``: shortest and longest wait after failures. ``refused_s``: a grid zone
-    outside the plan. ``forecast_s``: between two forecasts; ``history_s``: between two readings of
+    ``retry_s``: shortest and longest wait after failures. ``refused_s``: a grid zone outside the
+    plan. ``forecast_s``: between two forecasts; ``history_s``: between two readings of
     the last ``reread_h`` hours, for what was revised. ``concurrent``: calls at a time.
     """
 
-    call_s: float = 10.0
-    round_s: float = 20.0
     retry_s: tuple[float, float] = (60.0, 900.0)
     refused_s: float = 6 * HOUR_S
     forecast_s: float = 3 * HOUR_S
@@ -127,7 +124,11 @@ class Asker:
             )
 
     async def ask_due(self, want: Want, zones: Collection[str], now: float, hours: int) -> None:
-        """Call for what is due, oldest first, for at most ``round_s``."""
+        """Call for what is due, oldest first.
+
+        Cut short, what is under way counts as failed and the rest stays due. Once all calls have
+        ended, raises what one of them raised that no provider should.
+        """
         if self._rest.until > now:
             return
         plans = {zone: self.plan(want, zone) for zone in zones}
@@ -143,45 +144,43 @@ class Asker:
             queue += [zone for at, zone in near if now < at <= soon and not plans[zone].failures][
                 :spare
             ]
-        try:
-            async with asyncio.timeout(self._times.round_s), asyncio.TaskGroup() as calls:
-                for first in range(0, len(queue), size):
-                    batch = queue[first : first + size]
-                    calls.create_task(self._ask(want, batch, now, hours), name=self.name)
-        except TimeoutError:
-            # What was under way is noted as failed; what was not stays due.
-            pass
+        starts = range(0, len(queue), size)
+        calls = (self._call(want, queue[first : first + size], now, hours) for first in starts)
+        for ended in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
 
-    async def _ask(self, want: Want, batch: Sequence[str], now: float, hours: int) -> None:
+    async def _call(self, want: Want, batch: Sequence[str], now: float, hours: int) -> None:
         async with self._gate:
             plans = [self.plan(want, zone) for zone in batch]
             # Another call may have told us to wait, or have asked for these, in the meantime.
             if self._rest.until > now or all(plan.due_at > now for plan in plans):
                 return
             for plan in plans:
-                plan.due_at = now + self._times.call_s
+                # Not twice at a time; what comes of it says when next.
+                plan.due_at = now + self._times.retry_s[0]
             deep = max((self._depth(want, zone, hours) for zone in batch), default=hours)
             try:
-                async with asyncio.timeout(self._times.call_s):
-                    answers = await self._provider.fetch(batch, want, now, deep)
-            except TimeoutError:
-                late = f"{self.name}: no answer within {self._times.call_s:g} s"
-                self._failed(want, batch, now, ProviderUnavailableError(late))
-            except ProviderError as error:
-                self._failed(want, batch, now, error)
-            except asyncio.CancelledError:
-                cut = ProviderUnavailableError(f"{self.name}: the call was cut short")
-                self._failed(want, batch, now, cut)
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
+                answers = await self._provider.fetch(batch, want, now, deep)
+            except BaseException as error:
+                self._failed(want, batch, now, self._failure(error))
+                if not isinstance(error, ProviderError | TimeoutError):
                     raise
-            except Exception as error:
-                # A defect of one provider must not end the refresh of all.
-                _log.exception("carbon provider %s failed in a way it should not", self.name)
-                defect = f"internal error: {type(error).__name__}"
-                self._failed(want, batch, now, ProviderUnavailableError(defect))
             else:
                 self._answered(want, batch, answers, now)
+
+    def _failure(self, error: BaseException) -> ProviderError:
+        """What a call that ended with ``error`` counts as."""
+        match error:
+            case ProviderError():
+                return error
+            case TimeoutError():
+                text = "no answer in time"
+            case asyncio.CancelledError():
+                text = "the call was cut short"
+            case _:
+                text = f"internal error: {type(error).__name__}"
+        return ProviderUnavailableError(f"{self.name}: {text}")
 
     def _answered(
         self,

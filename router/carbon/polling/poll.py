@@ -17,23 +17,18 @@ from typing import Final
 
 from router.carbon.chain.attempt import Attempt
 from router.carbon.polling.asking import Asked, Asker, OnDropped, PollTimes
+from router.carbon.polling.cache import AnswerCache
 from router.carbon.polling.codec import Index, Seen
 from router.carbon.polling.shared import Part, SharedReadings
 from router.carbon.providers.provider import Provider, Want
 from router.contract import Rng
 from router.model import Forecast, Intensity
 
-# For the state store, beyond the calls of one refresh.
-_STORE_S: Final = 5.0
 _TIMES: Final = PollTimes()
 
 
 class PolledSource:
-    """A provider as CarbonSource, HistorySource and ForecastSource.
-
-    A call of ``read``, ``history`` or ``forecast`` takes at most ``timeout_s`` and waits only for
-    grid zones that are due; cut short, it has lost no answer and no count of its calls.
-    """
+    """A provider as CarbonSource, HistorySource and ForecastSource."""
 
     def __init__(
         self,
@@ -53,7 +48,6 @@ class PolledSource:
         self.name = provider.name
         self.signal = provider.signal
         self.grid_zones = provider.grid_zones
-        self.timeout_s = times.round_s + _STORE_S
         self._asker = Asker(provider, rng, times, wants, asked, dropped)
         self._shared = shared
         self._sharing = asyncio.Lock()
@@ -79,32 +73,53 @@ class PolledSource:
         """Why this gateway calls for itself although a store is shared, or ""."""
         return self._shared.trouble if self._shared else ""
 
+    @property
+    def known(self) -> AnswerCache:
+        """What the provider has answered so far, read without a call."""
+        return self._asker.known
+
     async def read(self, grid_zones: Sequence[str], now: float) -> Mapping[str, Intensity]:
-        """As `AnswerCache.read`. Raises nothing: see ``last_attempt``."""
-        want = Want.LATEST if Want.LATEST in self._asker.wants else Want.FORECAST
-        await self._poll(want, grid_zones, now, 1)
-        return await self._asker.known.read(grid_zones, now)
+        """The newest value per zone, however old, once what is due was called for."""
+        await self.poll(Want.LATEST, grid_zones, now, 1)
+        return await self.known.read(grid_zones, now)
 
     async def history(
         self, grid_zones: Sequence[str], now: float, hours: int
     ) -> Mapping[str, Sequence[Intensity]]:
-        """As `AnswerCache.history`."""
-        await self._poll(Want.HISTORY, grid_zones, now, hours)
-        return await self._asker.known.history(grid_zones, now, hours)
+        """The latest word on each slot of the last ``hours``, likewise."""
+        await self.poll(Want.HISTORY, grid_zones, now, hours)
+        return await self.known.history(grid_zones, now, hours)
 
     async def forecast(
         self, grid_zones: Sequence[str], now: float, horizon_h: int
     ) -> Mapping[str, Forecast]:
-        """As `AnswerCache.forecast`."""
-        await self._poll(Want.FORECAST, grid_zones, now, horizon_h)
-        return await self._asker.known.forecast(grid_zones, now, horizon_h)
+        """The newest issue from the hour containing ``now`` on, likewise."""
+        await self.poll(Want.FORECAST, grid_zones, now, horizon_h)
+        return await self.known.forecast(grid_zones, now, horizon_h)
+
+    async def poll(self, want: Want, grid_zones: Sequence[str], now: float, hours: int) -> None:
+        """Call for ``want`` of the zones that are due, ``hours`` of it; none else is waited for.
+
+        Cut short, it has lost no answer and no count of its calls. What went wrong is told by
+        ``last_attempt``; raises only what no provider should.
+        """
+        wants = self._asker.wants
+        if want is Want.LATEST and want not in wants:
+            want = Want.FORECAST
+        if want not in wants:
+            return
+        await self._divide(grid_zones, now)
+        if self._part is not Part.FOLLOWS:
+            asked = self.grid_zones.intersection(grid_zones) | self._foreign
+            await self._asker.ask_due(want, asked, now, hours)
+            await self._say(now)
 
     def last_attempt(self, grid_zone: str, want: Want) -> Attempt | None:
         """What went wrong when the zone was last asked for; None since it went well.
 
         Of code ``rows_dropped`` when it went well but for some rows.
         """
-        return self._asker.known.attempts.get((want, grid_zone))
+        return self.known.attempts.get((want, grid_zone))
 
     def due_at(self, grid_zone: str, want: Want) -> float:
         """When the zone is next worth a call; -inf when it never was asked for."""
@@ -114,15 +129,6 @@ class PolledSource:
         """Let another gateway take over at once."""
         if self._shared is not None:
             await self._shared.leave()
-
-    async def _poll(self, want: Want, zones: Sequence[str], now: float, hours: int) -> None:
-        if want not in self._asker.wants:
-            return
-        await self._divide(zones, now)
-        if self._part is not Part.FOLLOWS:
-            asked = self.grid_zones.intersection(zones) | self._foreign
-            await self._asker.ask_due(want, asked, now, hours)
-            await self._say(now)
 
     async def _divide(self, zones: Iterable[str], now: float) -> None:
         """Once a refresh: who calls the provider, and what the others have learned."""
@@ -174,8 +180,8 @@ class PolledSource:
         if self._part is not Part.LEADS or (not unsaid and self._said_at == now):
             return
         said = frozenset(unsaid)
-        values = {zone: self._asker.known.since(zone, -math.inf) for _, zone in said}
-        issues = self._asker.known.forecasts
+        values = {zone: self.known.since(zone, -math.inf) for _, zone in said}
+        issues = self.known.forecasts
         forecasts = {zone: issues[zone] for want, zone in said if want is Want.FORECAST}
         if await self._shared.publish(values, forecasts, Index(now, self._asker.seen()), now):
             unsaid -= said

@@ -19,12 +19,18 @@ from router.carbon.chain.combine import EVIDENCE, Combiner
 from router.carbon.forecast import Nowcast
 from router.carbon.polling.poll import PolledSource
 from router.carbon.providers.holes import bridged
-from router.carbon.providers.provider import Want
+from router.carbon.providers.provider import Reading, Want
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import StaticSource
 from router.carbon.tables.table import TraceTable
 from router.carbon.tables.trace import TraceForecastSource, TraceSource
-from router.errors import DataError, MixedBasisError, ProviderRefusedError, TraceError
+from router.errors import (
+    DataError,
+    MixedBasisError,
+    ProviderError,
+    ProviderRefusedError,
+    TraceError,
+)
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
 from tests.carbon.carried import Carried
 from tests.carbon.stub_provider import StubProvider
@@ -111,7 +117,8 @@ def chain(
     **options: object,
 ) -> CarbonChain:
     told = forecaster or Carried()
-    return CarbonChain(sources, told, annual, timeout_s=0.02, **options)  # type: ignore[arg-type]
+    options.setdefault("timeout_s", 0.02)
+    return CarbonChain(sources, told, annual, **options)  # type: ignore[arg-type]
 
 
 async def refreshed(
@@ -640,7 +647,7 @@ async def test_without_a_newest_hour_the_hours_before_it_are_carried_forward(
 ) -> None:
     provider = StubProvider((ZONE, OTHER), wants=frozenset({Want.LATEST, Want.HISTORY}))
     source = PolledSource(provider, random.Random(1))
-    built = chain(source, annual=static())
+    built = chain(source, annual=static(), timeout_s=60.0)
     if known_before:
         await built.refresh([ZONE], NOW - 5 * HOUR)
     provider.null_latest = True
@@ -655,6 +662,71 @@ async def test_without_a_newest_hour_the_hours_before_it_are_carried_forward(
 async def test_a_source_that_refuses_is_not_asked_for_its_history_either() -> None:
     provider = StubProvider((ZONE,))
     provider.fails = ProviderRefusedError("stub: the key is wrong")
-    built = chain(PolledSource(provider, random.Random(1)), annual=static())
+    source = PolledSource(provider, random.Random(1))
+    built = chain(source, annual=static(), timeout_s=60.0)
     await built.refresh([ZONE], NOW)
     assert provider.count(Want.HISTORY) == 0
+
+
+class Uneven(StubProvider):
+    """Answers for ZONE; at OTHER it hangs, or raises what ``defect`` is."""
+
+    defect: Exception | None = None
+
+    async def fetch(
+        self, grid_zones: Sequence[str], want: Want, now: float, hours: int
+    ) -> Mapping[str, Reading | ProviderError]:
+        if OTHER not in grid_zones:
+            return await super().fetch(grid_zones, want, now, hours)
+        if self.defect is not None:
+            raise self.defect
+        await asyncio.Event().wait()
+        return {}
+
+
+async def test_what_a_provider_answered_counts_though_another_call_of_it_hangs() -> None:
+    provider = Uneven((ZONE, OTHER), wants=frozenset({Want.LATEST, Want.HISTORY}))
+    built = chain(PolledSource(provider, random.Random(1)), annual=static(), timeout_s=0.25)
+    await built.refresh([ZONE, OTHER], NOW)
+    assert built.attempts[ZONE][0] == Attempt("stub", True, "", "", 1200.0)
+    cut = Attempt("stub", False, "the call was cut short", "provider_unavailable")
+    assert built.attempts[OTHER][0] == cut
+    assert built.view([ZONE], NOW, 1)[ZONE].slots[0].source == "nowcast(stub)"
+
+
+async def test_a_defect_of_a_provider_costs_the_zone_that_it_was_called_for_and_is_logged_once(
+    defects: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    defects.append("'secret'")
+    provider = Uneven((ZONE, OTHER), wants=frozenset({Want.LATEST}))
+    provider.defect = KeyError("secret")
+    built = chain(PolledSource(provider, random.Random(1)), Fake(a_value()), timeout_s=60.0)
+    await built.refresh([ZONE, OTHER], NOW)
+    assert built.attempts[ZONE][0] == Attempt("stub", True, "", "", 1200.0)
+    assert built.attempts[OTHER][:2] == (
+        Attempt("stub", False, "internal error: KeyError", "provider_unavailable"),
+        Attempt("fake", True, "", "", 1200.0),
+    )
+    await built.refresh([ZONE, OTHER], NOW + 30.0)
+    # It rests, and still says why it knows no better.
+    assert built.attempts[OTHER][0].why == "internal error: KeyError"
+    (record,) = caplog.records
+    assert record.getMessage() == "carbon source stub failed in a way it should not"
+    assert record.exc_info is not None
+
+
+async def test_once_a_refresh_is_over_nobody_is_called_and_what_is_known_counts() -> None:
+    provider, first = StubProvider((ZONE,)), Fake(name="first")
+    built = chain(first, PolledSource(provider, random.Random(1)), static(), annual=static())
+    built._timeout_s = 60.0
+    await built.refresh([ZONE], NOW)
+    assert provider.count(Want.LATEST) == 1
+    first.hangs, built._timeout_s = True, 0.02
+    await built.refresh([ZONE], NOW + HOUR)
+    assert provider.count(Want.LATEST) == 1
+    hung, known, *_ = built.attempts[ZONE]
+    assert hung == Attempt("first", False, "no answer within 0.02 s", "provider_unavailable")
+    assert known == Attempt("stub", True, "", "", 4800.0)
+    built._timeout_s, first.hangs = 60.0, False
+    await built.refresh([ZONE], NOW + HOUR + 1.0)
+    assert provider.count(Want.LATEST) == 2
