@@ -14,7 +14,7 @@ import pytest
 
 from router.carbon.chain.attempt import Attempt
 from router.carbon.chain.chain import CarbonChain
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.http import HttpLimits, open_session
 from router.carbon.providers.watttime import G_PER_KWH_PER_LB_PER_MWH
 from router.carbon.tables.climatology import Climatology

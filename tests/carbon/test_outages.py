@@ -21,7 +21,7 @@ import pytest
 from router.carbon.chain.chain import CarbonChain
 from router.carbon.chain.combine import Combiner
 from router.carbon.forecast import Nowcast
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.electricity_maps import ElectricityMaps
 from router.carbon.providers.http import HttpLimits, open_session
 from router.carbon.providers.secrets import Secret

@@ -10,7 +10,7 @@ from router.app.carbon.live import Outside, fingerprint, lease_s, live_source, s
 from router.carbon.chain.chain import CarbonChain, Order
 from router.carbon.chain.combine import Combiner
 from router.carbon.forecast import Nowcast
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.source import PolledSource
 from router.carbon.tables.climatology import Climatology, parse
 from router.carbon.tables.history import warm
 from router.carbon.tables.static import StaticSource

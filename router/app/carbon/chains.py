@@ -11,7 +11,7 @@ from router.app.carbon.live import wants
 from router.carbon.chain.attempt import Attempt
 from router.carbon.chain.chain import CarbonChain, Order
 from router.carbon.forecast import Nowcast
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.provider import Provider, Want
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import StaticSource

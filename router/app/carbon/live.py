@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 import aiohttp
 
-from router.carbon.polling.asking import Asked, OnDropped, PollTimes
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.poller import OnDropped, OnFetch, PollTimes
 from router.carbon.polling.shared import SharedReadings
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.budget import CallBudget, CallLimit
 from router.carbon.providers.http import HttpClient, HttpLimits, OnCall, open_session
 from router.carbon.providers.provider import Http, Provider, Want
@@ -142,8 +142,8 @@ def live_source(
         PollTimes(forecast_s=spec.schema.forecast_refresh_s),
         wants=wants(spec),
         shared=shared,
-        asked=_told(outside) if schema.own_http else _nobody,
-        dropped=outside.on_dropped,
+        on_fetch=_told(outside) if schema.own_http else _nobody,
+        on_dropped=outside.on_dropped,
     )
     return source, provider
 
@@ -157,7 +157,7 @@ def calls_per_hour(spec: LiveSpec, provider: Provider, measured: int, ahead: int
     """About how many calls ``spec`` takes for so many grid zones of each role, at most.
 
     A twentieth more for the values, for those that come later than expected
-    (`router.carbon.polling.poll`).
+    (`router.carbon.polling.source`).
     """
     asked = wants(spec) & provider.wants
     values, forecasts = (math.ceil(n / provider.zones_per_call) for n in (measured, ahead))
@@ -203,7 +203,7 @@ def _nobody(source: str, want: Want, reason: str) -> None:
     return None
 
 
-def _told(outside: Outside) -> Asked:
+def _told(outside: Outside) -> OnFetch:
     """Calls of a provider with an HTTP library of its own, counted as those of the others."""
     on_call = outside.on_call
 

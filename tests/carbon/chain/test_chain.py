@@ -17,7 +17,7 @@ from router.carbon.chain.attempt import Attempt
 from router.carbon.chain.chain import NOWCAST_MAX_AGE_S, CarbonChain, Order
 from router.carbon.chain.combine import EVIDENCE, Combiner
 from router.carbon.forecast import Nowcast
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.holes import bridged
 from router.carbon.providers.provider import Reading, Want
 from router.carbon.tables.climatology import Climatology

@@ -9,8 +9,8 @@ import random
 import pytest
 
 from router.carbon.chain.attempt import Attempt
-from router.carbon.polling.poll import PolledSource
 from router.carbon.polling.shared import Part, SharedReadings
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.provider import Want
 from router.contract import StateStore
 from router.errors import ProviderRefusedError

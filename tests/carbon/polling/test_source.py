@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from router.carbon.chain.attempt import Attempt
-from router.carbon.polling.asking import PollTimes
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.poller import PollTimes
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.provider import Reading, Want
 from router.carbon.providers.rows import Dropped, Fault
 from router.errors import (
@@ -351,14 +351,14 @@ async def test_only_what_the_operator_wants_is_asked() -> None:
     assert value.kind is Kind.FORECAST
     assert await ahead.history(["A"], T0, 24) == {}
     assert {want for _, want, _ in provider.calls} == {Want.FORECAST}
-    told: list[tuple[str, Want, str]] = []
+    fetched: list[tuple[str, Want, str]] = []
     back = PolledSource(
-        provider, random.Random(1), wants=[Want.LATEST], asked=lambda *call: told.append(call)
+        provider, random.Random(1), wants=[Want.LATEST], on_fetch=lambda *call: fetched.append(call)
     )
     await back.read(["A", "unknown"], T0)
     provider.fails = ProviderUnavailableError("stub: gone")
     await back.read(["A"], T0 + 2 * HOUR)
-    assert told == [("stub", Want.LATEST, ""), ("stub", Want.LATEST, "provider_unavailable")]
+    assert fetched == [("stub", Want.LATEST, ""), ("stub", Want.LATEST, "provider_unavailable")]
 
 
 class Polling(RuleBasedStateMachine):
@@ -431,7 +431,7 @@ async def test_rows_that_an_answer_lost_are_counted_told_and_forgotten_with_the_
     provider = StubProvider(("A", "B"))
     provider.dropped = (Dropped(Fault.OUT_OF_RANGE, 2, "row 5: v is -1"),)
     source = PolledSource(
-        provider, random.Random(1), dropped=lambda name, rows: counted.append((name, rows))
+        provider, random.Random(1), on_dropped=lambda name, rows: counted.append((name, rows))
     )
     found = await source.read(["A", "B"], T0)
     assert set(found) == {"A", "B"}

@@ -16,9 +16,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from router.carbon.chain.attempt import Attempt
-from router.carbon.polling.asking import Asked, Asker, OnDropped, PollTimes
 from router.carbon.polling.cache import AnswerCache
 from router.carbon.polling.codec import Index, Seen
+from router.carbon.polling.poller import OnDropped, OnFetch, PollTimes, ProviderPoller
 from router.carbon.polling.shared import Part, SharedReadings
 from router.carbon.providers.provider import Provider, Want
 from router.contract import Rng
@@ -38,22 +38,21 @@ class PolledSource:
         *,
         wants: Collection[Want] = tuple(Want),
         shared: SharedReadings | None = None,
-        asked: Asked = lambda source, want, reason: None,
-        dropped: OnDropped = lambda source, rows: None,
+        on_fetch: OnFetch = lambda source, want, reason: None,
+        on_dropped: OnDropped = lambda source, rows: None,
     ) -> None:
-        """``wants``: what the operator lets it be asked for, among what it offers. ``shared``:
-        None when no other gateway shares the calls. ``asked``: told of every call. ``dropped``:
-        told of rows that could not be used.
+        """``wants``: what the operator lets it be called for, among what it offers. ``shared``:
+        None when no other gateway shares the calls.
         """
         self.name = provider.name
         self.signal = provider.signal
         self.grid_zones = provider.grid_zones
-        self._asker = Asker(provider, rng, times, wants, asked, dropped)
+        self._poller = ProviderPoller(provider, rng, times, wants, on_fetch, on_dropped)
         self._shared = shared
         self._sharing = asyncio.Lock()
         self._part = Part.LEADS if shared is None else Part.FOLLOWS
         self._parted_at = math.nan
-        self._said_at = math.nan
+        self._published_at = math.nan
         self._mine: frozenset[str] = frozenset()
         self._foreign: frozenset[str] = frozenset()
         self._adopted: dict[str, Seen] = {}
@@ -76,7 +75,7 @@ class PolledSource:
     @property
     def known(self) -> AnswerCache:
         """What the provider has answered so far, read without a call."""
-        return self._asker.known
+        return self._poller.known
 
     async def read(self, grid_zones: Sequence[str], now: float) -> Mapping[str, Intensity]:
         """The newest value per zone, however old, once what is due was called for."""
@@ -103,16 +102,16 @@ class PolledSource:
         Cut short, it has lost no answer and no count of its calls. What went wrong is told by
         ``last_attempt``; raises only what no provider should.
         """
-        wants = self._asker.wants
+        wants = self._poller.wants
         if want is Want.LATEST and want not in wants:
             want = Want.FORECAST
         if want not in wants:
             return
         await self._divide(grid_zones, now)
         if self._part is not Part.FOLLOWS:
-            asked = self.grid_zones.intersection(grid_zones) | self._foreign
-            await self._asker.ask_due(want, asked, now, hours)
-            await self._say(now)
+            zones = self.grid_zones.intersection(grid_zones) | self._foreign
+            await self._poller.poll_due(want, zones, now, hours)
+            await self._publish(now)
 
     def last_attempt(self, grid_zone: str, want: Want) -> Attempt | None:
         """What went wrong when the zone was last asked for; None since it went well.
@@ -123,7 +122,7 @@ class PolledSource:
 
     def due_at(self, grid_zone: str, want: Want) -> float:
         """When the zone is next worth a call; -inf when it never was asked for."""
-        return self._asker.plan(want, grid_zone).due_at
+        return self._poller.plan(want, grid_zone).due_at
 
     async def close(self) -> None:
         """Let another gateway take over at once."""
@@ -155,7 +154,7 @@ class PolledSource:
             self._part, self._parted_at = part, now
 
     async def _adopt(self, index: Index | None, now: float) -> None:
-        """Take over what another gateway was told, as if this one had asked."""
+        """Take over what another gateway was answered, as if this one had called."""
         if index is None or self._shared is None:
             return
         for zone in self._mine.intersection(index.zones):
@@ -167,22 +166,22 @@ class PolledSource:
                 forecast = await self._shared.forecast(zone, now)
                 if not values and forecast is None:
                     continue
-                self._asker.adopt(zone, seen, values, forecast)
-            self._asker.heard_of(zone, seen)
+                self._poller.adopt(zone, seen, values, forecast)
+            self._poller.adopt_plans(zone, seen)
             self._adopted[zone] = seen
 
-    async def _say(self, now: float) -> None:
+    async def _publish(self, now: float) -> None:
         """Store what is new for the gateways that follow, and that this one is alive."""
-        unsaid = self._asker.unsaid
+        unshared = self._poller.unshared
         if self._shared is None:
-            unsaid.clear()
+            unshared.clear()
             return
-        if self._part is not Part.LEADS or (not unsaid and self._said_at == now):
+        if self._part is not Part.LEADS or (not unshared and self._published_at == now):
             return
-        said = frozenset(unsaid)
-        values = {zone: self.known.since(zone, -math.inf) for _, zone in said}
+        news = frozenset(unshared)
+        values = {zone: self.known.since(zone, -math.inf) for _, zone in news}
         issues = self.known.forecasts
-        forecasts = {zone: issues[zone] for want, zone in said if want is Want.FORECAST}
-        if await self._shared.publish(values, forecasts, Index(now, self._asker.seen()), now):
-            unsaid -= said
-            self._said_at = now
+        forecasts = {zone: issues[zone] for want, zone in news if want is Want.FORECAST}
+        if await self._shared.publish(values, forecasts, Index(now, self._poller.seen()), now):
+            unshared -= news
+            self._published_at = now
