@@ -7,7 +7,7 @@ import math
 from router.app.carbon.build import grid_zones
 from router.app.carbon.chains import Carbon, Named
 from router.app.carbon.live import calls_per_hour
-from router.carbon.chain.chain import Order
+from router.carbon.chain.chain import SourceOrder
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import StaticSource
 from router.config.live import LimitSchema
@@ -62,7 +62,7 @@ def call_notes(config: Config, carbon: Carbon) -> list[str]:
     return notes
 
 
-def _calls(member: Named, spec: LiveSpec, orders: list[Order], workers: int) -> list[str]:
+def _calls(member: Named, spec: LiveSpec, orders: list[SourceOrder], workers: int) -> list[str]:
     if member.provider is None:
         return []
     measured = sum(member.source.name in order.measured for order in orders)

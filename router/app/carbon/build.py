@@ -7,7 +7,7 @@ from importlib import resources
 
 from router.app.carbon.chains import Carbon, Named, Source
 from router.app.carbon.live import Outside, fingerprint, lease_s, live_source, schema_of
-from router.carbon.chain.chain import CarbonChain, Order
+from router.carbon.chain.chain import CarbonChain, SourceOrder
 from router.carbon.chain.combine import Combiner
 from router.carbon.forecast import Nowcast
 from router.carbon.polling.source import PolledSource
@@ -210,7 +210,7 @@ def _static(signal: Signal, g_per_kwh: Mapping[str, float], now: float) -> Stati
 
 def _orders(
     members: Sequence[Named], zones: Sequence[str], own: Mapping[str, Sequence[str]]
-) -> dict[str, Order]:
+) -> dict[str, SourceOrder]:
     """Whom to ask for each of ``zones``: who knows it, in its own order or in that of the file."""
     orders = {}
     for zone in zones:
@@ -219,7 +219,7 @@ def _orders(
         asked = [m for m in members if wanted is None or m.name in rank]
         asked.sort(key=lambda m: rank.get(m.name, 0))
         knowing = [m for m in asked if zone in m.source.grid_zones]
-        orders[zone] = Order(
+        orders[zone] = SourceOrder(
             tuple(m.source.name for m in knowing),
             tuple(m.source.name for m in knowing if m.publishes),
         )

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from router.app.carbon.live import wants
 from router.carbon.chain.attempt import Attempt
-from router.carbon.chain.chain import CarbonChain, Order
+from router.carbon.chain.chain import CarbonChain, SourceOrder
 from router.carbon.forecast import Nowcast
 from router.carbon.polling.source import PolledSource
 from router.carbon.providers.provider import Provider, Want
@@ -52,10 +52,10 @@ class Carbon(NamedTuple):
 
     chain: CarbonChain
     members: tuple[Named, ...]
-    asked: Mapping[str, Order]
+    asked: Mapping[str, SourceOrder]
     marginal: CarbonChain | None = None
     marginal_members: tuple[Named, ...] = ()
-    marginal_asked: Mapping[str, Order] = MappingProxyType({})
+    marginal_asked: Mapping[str, SourceOrder] = MappingProxyType({})
     forecaster: Nowcast | None = None
     history: HistorySpec | None = None
 

@@ -25,7 +25,7 @@ from router.errors import DataError, MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
 from router.units import HOUR_S
 
-__all__ = ["Attempt", "CarbonChain", "Order", "Served", "ZoneProvenance"]
+__all__ = ["Attempt", "CarbonChain", "Served", "SourceOrder", "ZoneProvenance"]
 
 _OBSERVED: Final = frozenset({Kind.MEASURED, Kind.ESTIMATED})
 _HISTORY_H: Final = 216
@@ -44,7 +44,7 @@ _REREAD_S: Final = 3 * HOUR_S
 _AT_ONCE: Final = 12
 
 
-class Order(NamedTuple):
+class SourceOrder(NamedTuple):
     """Names of the sources to ask for one grid zone, in order, for each role."""
 
     measured: tuple[str, ...]
@@ -52,10 +52,10 @@ class Order(NamedTuple):
 
 
 class _Lane(NamedTuple):
-    """Grid zones whose sources are asked in the same order, as places in the chain."""
+    """The sources of a ``SourceOrder``; grid zones of the same ones are read together."""
 
-    measured: tuple[int, ...]
-    forecast: tuple[int, ...]
+    measured: tuple[CarbonSource, ...]
+    forecast: tuple[ForecastSource, ...]
 
 
 class CarbonChain:
@@ -73,7 +73,7 @@ class CarbonChain:
         forecaster: Forecaster,
         annual: AnnualMeans | None = None,
         *,
-        orders: Mapping[str, Order] | None = None,
+        orders: Mapping[str, SourceOrder] | None = None,
         combiner: Combiner | None = None,
         timeout_s: float = REFRESH_TIMEOUT_S,
         nowcast_max_age_s: float = NOWCAST_MAX_AGE_S,
@@ -97,10 +97,9 @@ class CarbonChain:
             )
         self.attempts: Mapping[str, tuple[Attempt, ...]] = {}
         self.revisions = Revisions()
-        self._sources = tuple(sources)
-        every = tuple(range(len(self._sources)))
-        self._every = _Lane(every, every)
-        self._lanes = {zone: self._lane(zone, order) for zone, order in (orders or {}).items()}
+        self._every = _Lane(tuple(sources), _publishers(sources))
+        named = {source.name: source for source in sources}
+        self._lanes = {zone: _lane(zone, order, named) for zone, order in (orders or {}).items()}
         self._outlook = Outlook(forecaster, combiner, annual, self.revisions, nowcast_max_age_s)
         self._forecaster = forecaster
         self._combiner = combiner
@@ -121,10 +120,10 @@ class CarbonChain:
         lanes: dict[_Lane, list[str]] = {}
         for zone in dict.fromkeys(grid_zones):
             lanes.setdefault(self._lanes.get(zone, self._every), []).append(zone)
-        async with asyncio.TaskGroup() as asking:
+        async with asyncio.TaskGroup() as tasks:
             for lane, zones in lanes.items():
-                asking.create_task(self._ask_values(lane, zones, refresh), name="carbon values")
-                asking.create_task(self._ask_ahead(lane, zones, refresh), name="carbon forecasts")
+                tasks.create_task(self._read_values(lane, zones, refresh), name="carbon values")
+                tasks.create_task(self._read_ahead(lane, zones, refresh), name="carbon forecasts")
         self._outlook.published.update(refresh.ahead)
         if self._combiner is not None:
             await self._keep_score(self._combiner, dict.fromkeys(grid_zones), refresh)
@@ -158,47 +157,34 @@ class CarbonChain:
 
     def _usual(self, zone: str) -> list[SlotSource]:
         lane = self._lanes.get(zone, self._every)
-        sources = [self._sources[place] for place in lane.measured]
-        return [source for source in sources if isinstance(source, SlotSource)]
+        return [source for source in lane.measured if isinstance(source, SlotSource)]
 
-    def _lane(self, zone: str, order: Order) -> _Lane:
-        places = {source.name: place for place, source in enumerate(self._sources)}
-        for name in (*order.measured, *order.forecast):
-            if name not in places:
-                known = ", ".join(places)
-                raise DataError(f"grid zone {zone} asks for {name!r}; its chain has {known}")
-        return _Lane(*(tuple(dict.fromkeys(places[name] for name in role)) for role in order))
-
-    async def _ask_values(self, lane: _Lane, zones: Sequence[str], refresh: Refresh) -> None:
-        for rank, place in enumerate(lane.measured):
-            source = self._sources[place]
+    async def _read_values(self, lane: _Lane, zones: Sequence[str], refresh: Refresh) -> None:
+        for rank, source in enumerate(lane.measured):
             unanswered = [zone for zone in zones if zone not in refresh.answered]
             await self._read(source, unanswered, refresh, rank)
 
-    async def _ask_ahead(self, lane: _Lane, zones: Sequence[str], refresh: Refresh) -> None:
-        for place in lane.forecast:
-            source = self._sources[place]
-            if isinstance(source, ForecastSource):
-                unforecast = [zone for zone in zones if zone not in refresh.forecast]
-                await self._read_forecast(source, unforecast, refresh)
+    async def _read_ahead(self, lane: _Lane, zones: Sequence[str], refresh: Refresh) -> None:
+        for source in lane.forecast:
+            unforecast = [zone for zone in zones if zone not in refresh.forecast]
+            await self._read_forecast(source, unforecast, refresh)
 
     async def _read(
         self, source: CarbonSource, zones: Sequence[str], refresh: Refresh, rank: int
     ) -> None:
         now = refresh.now
         answer = await refresh.call(
-            source, source.name, Want.LATEST, zones, 1, lambda known: known.read(zones, now)
+            source, Want.LATEST, zones, 1, lambda known: known.read(zones, now)
         )
         good: dict[str, Intensity] = {}
         for zone, value in answer.items():
-            why = self._defect(value)
-            if why:
-                attempt = refused(source.name, why, value, now)
-            else:
-                attempt = judged(last_attempt(source, source.name, zone, Want.LATEST), value, now)
+            last = last_attempt(source, zone, Want.LATEST)
+            if why := self._defect(value):
+                refresh.note(zone, Want.LATEST, refused(last, why, value, now))
+                continue
+            good[zone] = value
+            attempt = judged(last, value, now)
             refresh.note(zone, Want.LATEST, attempt)
-            if not why:
-                good[zone] = value
             if attempt.ok and value.kind in _OBSERVED:
                 refresh.answered.add(zone)
         await self._catch_up(source, good, zones, refresh, rank)
@@ -208,23 +194,18 @@ class CarbonChain:
     async def _read_forecast(
         self, source: ForecastSource, zones: Sequence[str], refresh: Refresh
     ) -> None:  # fmt: skip
-        name, now = f"{source.name} forecast", refresh.now
+        now = refresh.now
         answer = await refresh.call(
-            source,
-            name,
-            Want.FORECAST,
-            zones,
-            _HORIZON_H,
+            source, Want.FORECAST, zones, _HORIZON_H,
             lambda known: known.forecast(zones, now, _HORIZON_H),
-        )
+        )  # fmt: skip
         for zone, forecast in answer.items():
-            first = forecast.slots[0]
+            last = last_attempt(source, zone, Want.FORECAST)
             stated = filter(is_stated, forecast.slots)
-            why = next(filter(None, map(self._defect, stated)), "")
-            if why:
-                refresh.note(zone, Want.FORECAST, refused(name, why, first, now))
+            if why := next(filter(None, map(self._defect, stated)), ""):
+                refresh.note(zone, Want.FORECAST, refused(last, why, forecast.slots[0], now))
             else:
-                refresh.offer(zone, forecast, last_attempt(source, name, zone, Want.FORECAST))
+                refresh.offer(zone, forecast, last)
 
     async def _catch_up(
         self,
@@ -243,26 +224,21 @@ class CarbonChain:
             return
         now = refresh.now
         silent = silent_of(source, zones)
+        ends = {z: value.observed_at for z, value in values.items() if value.kind in _OBSERVED}
+        ends.update(dict.fromkeys(silent, now))
         past: list[str] = []
         since = now - _REREAD_H * HOUR_S
-        for zone in dict.fromkeys((*values, *silent)):
-            value, known = values.get(zone), self._outlook.observed.get(zone)
-            if value is not None and value.kind not in _OBSERVED:
-                continue
+        for zone, end in ends.items():
+            known = self._outlook.observed.get(zone)
             last = -math.inf if known is None else known.observed_at
-            newest = now if zone in silent or value is None else value.observed_at
-            if newest - last > HOUR_S:
+            if gap := end - last > HOUR_S:
                 since = min(since, last)
-            elif now - self._reread_at.get(zone, -math.inf) < _REREAD_S:
-                continue
-            past.append(zone)
-        if not past:
-            return
+            if gap or now - self._reread_at.get(zone, -math.inf) >= _REREAD_S:
+                past.append(zone)
         hours = math.ceil(min(_HISTORY_H, (now - since) / HOUR_S + 1))
         answer = await refresh.call(
-            source, f"{source.name} history", Want.HISTORY, past, hours,
-            lambda known: known.history(past, now, hours),
-        )  # fmt: skip
+            source, Want.HISTORY, past, hours, lambda known: known.history(past, now, hours)
+        )
         for zone, observations in answer.items():
             usable = [value for value in observations if not self._defect(value)]
             await self._learn(zone, usable, refresh, rank)
@@ -335,3 +311,16 @@ class CarbonChain:
                 own = self._outlook.nowcast(zone, start, now, _HORIZON_H)
                 combiner.issue(zone, published, own, start, now)
                 await asyncio.sleep(0)
+
+
+def _lane(zone: str, order: SourceOrder, named: Mapping[str, CarbonSource]) -> _Lane:
+    for name in (*order.measured, *order.forecast):
+        if name not in named:
+            known = ", ".join(named)
+            raise DataError(f"grid zone {zone} asks for {name!r}; its chain has {known}")
+    measured, ahead = ([named[name] for name in dict.fromkeys(role)] for role in order)
+    return _Lane(tuple(measured), _publishers(ahead))
+
+
+def _publishers(sources: Iterable[CarbonSource]) -> tuple[ForecastSource, ...]:
+    return tuple(source for source in sources if isinstance(source, ForecastSource))

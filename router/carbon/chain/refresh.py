@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from router.carbon.chain.attempt import Attempt
 from router.carbon.chain.sources import Polled
 from router.carbon.providers.provider import Want
+from router.contract import CarbonSource, ForecastSource
 from router.errors import (
     CarbonRouterError,
     DataError,
@@ -20,7 +21,8 @@ from router.errors import (
 from router.model import Forecast, Intensity
 
 _UNAVAILABLE: Final = ProviderUnavailableError.reason
-_NO_VALUE: Final = ("no value for this grid zone", NoDataError.reason)
+# An attempt is named by its source and what that was called for.
+_SUFFIX: Final = {Want.LATEST: "", Want.FORECAST: " forecast", Want.HISTORY: " history"}
 _NOTHING_NOW: Final = frozenset({NoDataError.reason, ProviderAnswerError.reason})
 
 _log = logging.getLogger(__name__)
@@ -81,8 +83,7 @@ class Refresh:
 
     async def call(
         self,
-        source: object,
-        name: str,
+        source: CarbonSource | ForecastSource,
         want: Want,
         zones: Sequence[str],
         hours: int,
@@ -95,29 +96,30 @@ class Refresh:
         """
         if not zones:
             return {}
-        failed, known = None, source
+        known: object = source
+        name = f"{source.name}{_SUFFIX[want]}"
+        missing = Attempt(name, False, "no value for this grid zone", NoDataError.reason)
         if isinstance(source, Polled):
-            _, failed = await self._bounded(name, source.poll(want, zones, self.now, hours))
+            due = source.poll(want, zones, self.now, hours)
+            _, missing = await self._bounded(due, missing)
             known = source.known
-        answer, unread = await self._bounded(name, read(known))
-        found = {zone: answer[zone] for zone in zones if zone in answer} if answer else {}
-        missing = unread or failed or Attempt(name, False, *_NO_VALUE)
+        answer, missing = await self._bounded(read(known), missing)
+        found = {zone: answer[zone] for zone in zones if answer and zone in answer}
         for zone in zones:
             if zone not in found:
-                last = last_attempt(source, name, zone, want)
+                last = last_attempt(source, zone, want)
                 self.note(zone, want, last._replace(ok=False) if last.code else missing)
         return found
 
-    async def _bounded(
-        self, name: str, call: Awaitable[_T]
-    ) -> tuple[_T | None, Attempt | None]:  # fmt: skip
-        """What a source's call returned before the refresh is over, or how it failed.
+    async def _bounded(self, call: Awaitable[_T], otherwise: Attempt) -> tuple[_T | None, Attempt]:
+        """What a source's call returned before the refresh is over, and ``otherwise``, with how it
+        failed if it did.
 
         The one place that keeps a defect of a source from silencing the others.
         """
         try:
             async with asyncio.timeout_at(self._ends_at):
-                return await call, None
+                return await call, otherwise
         except TimeoutError:
             why, code = f"no answer within {self._timeout_s:g} s", _UNAVAILABLE
         except (DataError, OSError) as error:
@@ -130,35 +132,33 @@ class Refresh:
             # Raised by the source itself: passed on, it would end the caller's task without a word.
             why, code = "cancelled itself", _UNAVAILABLE
         except Exception as error:
-            _log.exception("carbon source %s failed in a way it should not", name)
+            _log.exception("carbon source %s failed in a way it should not", otherwise.source)
             why, code = f"internal error: {type(error).__name__}", "internal"
-        return None, Attempt(name, False, why, code)
+        return None, otherwise._replace(why=why, code=code)
 
 
 def judged(last: Attempt, value: Intensity, now: float) -> Attempt:
     """A usable value: fresh or stale, and what its source says of the ``last`` call."""
-    last = last._replace(ok=value.expires_at > now, age_s=value.age_s(now))
-    if last.ok:
-        return last
+    if value.expires_at > now:
+        return last._replace(ok=True, age_s=value.age_s(now))
     why = f"stale: {last.why}" if last.why else "stale"
-    return last._replace(why=why, code=last.code or "stale")
+    return Attempt(last.source, False, why, last.code or "stale", value.age_s(now))
 
 
-def refused(name: str, why: str, value: Intensity, now: float) -> Attempt:
+def refused(last: Attempt, why: str, value: Intensity, now: float) -> Attempt:
     """A value that cannot be used."""
-    return Attempt(name, False, why, ProviderAnswerError.reason, value.age_s(now))
+    return Attempt(last.source, False, why, ProviderAnswerError.reason, value.age_s(now))
 
 
-def last_attempt(source: object, name: str, zone: str, want: Want) -> Attempt:
-    """How it went when a source last asked for a zone, under ``name``; well, unless it says why."""
+def last_attempt(source: CarbonSource | ForecastSource, zone: str, want: Want) -> Attempt:
+    """How it went when a source was last called for a zone; well, unless it says why not."""
     last = source.last_attempt(zone, want) if isinstance(source, Polled) else None
-    return Attempt(name, True, "") if last is None else last._replace(source=name)
+    return (last or Attempt("", True, ""))._replace(source=f"{source.name}{_SUFFIX[want]}")
 
 
-def silent_of(source: object, zones: Iterable[str]) -> list[str]:
+def silent_of(source: CarbonSource, zones: Iterable[str]) -> list[str]:
     """The zones that a source answered for when last asked, without a usable newest value.
 
     It may know the hours before.
     """
-    codes = {zone: last_attempt(source, "", zone, Want.LATEST).code for zone in zones}
-    return [zone for zone, code in codes.items() if code in _NOTHING_NOW]
+    return [z for z in zones if last_attempt(source, z, Want.LATEST).code in _NOTHING_NOW]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.carbon.chain.attempt import Attempt
-from router.carbon.chain.chain import NOWCAST_MAX_AGE_S, CarbonChain, Order
+from router.carbon.chain.chain import NOWCAST_MAX_AGE_S, CarbonChain, SourceOrder
 from router.carbon.chain.combine import EVIDENCE, Combiner
 from router.carbon.forecast import Nowcast
 from router.carbon.polling.source import PolledSource
@@ -514,7 +514,7 @@ async def test_each_zone_asks_in_its_own_order_for_each_role() -> None:
     north, south = Feed("north", publishes=100.0), Feed("south", publishes=200.0)
     north.past[START] = a_value(10.0, source="north")
     south.past[START] = a_value(20.0, source="south")
-    orders = {OTHER: Order(("south",), ("south", "north")), "Z": Order(("north",), ())}
+    orders = {OTHER: SourceOrder(("south",), ("south", "north")), "Z": SourceOrder(("north",), ())}
     built = chain(north, south, orders=orders)
     await built.refresh([ZONE, OTHER, "Z"], NOW)
     names = {
@@ -532,13 +532,13 @@ async def test_each_zone_asks_in_its_own_order_for_each_role() -> None:
         "nowcast(north)",
     ]
     with pytest.raises(DataError, match="'west'; its chain has north, south"):
-        chain(north, south, orders={"Z": Order(("west",), ())})
+        chain(north, south, orders={"Z": SourceOrder(("west",), ())})
 
 
 async def test_a_hanging_source_holds_up_only_those_who_wait_for_it() -> None:
     hanging, good = Fake(name="hanging", hangs=True), Feed("good")
     good.past[START] = a_value(10.0, source="good")
-    patient = chain(hanging, good, orders={OTHER: Order(("good",), ("good",))})
+    patient = chain(hanging, good, orders={OTHER: SourceOrder(("good",), ("good",))})
     patient._timeout_s = 60.0
     async with asyncio.TaskGroup() as group:
         task = group.create_task(patient.refresh([ZONE, OTHER], NOW))
