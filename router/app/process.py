@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from router.app.background import Rounds, supervise
-from router.app.carbon.live import Outside, Sessions
+from router.app.carbon.live import ProviderDeps as Outside
+from router.app.carbon.live import Sessions
 from router.app.compose import NO_DEADLINE_TIMEOUT_S, build_clock, build_limits, build_rng
 from router.app.control import ControlDesk
 from router.app.descriptors import affordable, raise_limit

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from router.app.carbon.build import build_carbon
-from router.app.carbon.chains import Carbon, Named, Source
-from router.app.carbon.live import Outside
+from router.app.carbon.chains import CarbonChains, ConfiguredSource, Source
+from router.app.carbon.live import Sessions
 from router.app.compose import build_clock
 from router.app.loading import load
 from router.carbon.chain.attempt import Attempt
@@ -26,7 +26,7 @@ from router.config.zones import shipped_places
 from router.contract import ForecastSource
 from router.errors import ConfigError, DataError, MissingIntensityError
 from router.model import Forecast, Intensity
-from router.operator.check import outside
+from router.operator.check import provider_deps
 from router.units import HOUR_S
 
 
@@ -70,16 +70,16 @@ def survey(zones: Sequence[str], config_path: Path | None, hours: int) -> list[G
     """
     config = load(config_path) if config_path else None
     clock = build_clock(config.settings.clock if config else None)
-    now, world = clock.now(), outside(clock)
+    now, deps = clock.now(), provider_deps(clock)
     if config is None:
         specs = (ClimatologySpec(), StaticSpec({}, shipped_table=True))
         carbon = build_carbon(CarbonSettings(LIFECYCLE, 60.0, specs), now, None, zones)
     else:
         try:
-            carbon = build_carbon(config.settings.carbon, now, world, zones)
+            carbon = build_carbon(config.settings.carbon, now, deps, zones)
         except ConfigError as error:
             raise ConfigError(str(config.file), error.problems) from None
-    unknown = [zone for zone in zones if not any(carbon.asked[zone])]
+    unknown = [zone for zone in zones if not any(carbon.orders[zone])]
     if unknown:
         where = str(config_path) if config_path else "the tables that ship"
         columns = [zone for member in carbon.members for zone in member.source.grid_zones]
@@ -87,11 +87,11 @@ def survey(zones: Sequence[str], config_path: Path | None, hours: int) -> list[G
         raise MissingIntensityError(
             f"{', '.join(unknown)}: no source in {where} knows this grid zone; {meanings}"
         )
-    return asyncio.run(_survey(zones, carbon, now, hours, world))
+    return asyncio.run(_survey(zones, carbon, now, hours, deps.sessions))
 
 
 async def _survey(
-    zones: Sequence[str], carbon: Carbon, now: float, hours: int, world: Outside
+    zones: Sequence[str], carbon: CarbonChains, now: float, hours: int, sessions: Sessions
 ) -> list[GridSurvey]:
     chains = [(carbon.chain, carbon.members)]
     if carbon.marginal is not None:
@@ -105,11 +105,11 @@ async def _survey(
                     found.append(await _of_zone(zone, chain, members, now, hours))
         return found
     finally:
-        await world.sessions.close()
+        await sessions.close()
 
 
 async def _of_zone(
-    zone: str, chain: CarbonChain, members: Sequence[Named], now: float, hours: int
+    zone: str, chain: CarbonChain, members: Sequence[ConfiguredSource], now: float, hours: int
 ) -> GridSurvey:
     curves: list[Curve] = []
     for member in members:

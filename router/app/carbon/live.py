@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import aiohttp
 
-from router.carbon.polling.poller import OnDropped, OnFetch, PollTimes
+from router.carbon.polling.poller import OnDropped, PollTimes
 from router.carbon.polling.shared import SharedReadings
 from router.carbon.polling.source import PolledSource
 from router.carbon.providers.budget import CallBudget, CallLimit
@@ -52,11 +52,11 @@ class Sessions:
             self._session = None
 
 
-class Outside(NamedTuple):
-    """What live providers need of the world.
+class ProviderDeps(NamedTuple):
+    """What live providers are made with.
 
     ``environ``: where keys and a proxy may be. ``processes``: of this gateway, which share the
-    limits on calls. ``on_call``: told of every HTTP call. ``on_dropped``: of rows that could not be
+    limits on calls. ``on_call``: after every HTTP call. ``on_dropped``: for rows that could not be
     used. ``store``, ``holder``: None and "" when no other gateway shares the calls.
     """
 
@@ -65,7 +65,7 @@ class Outside(NamedTuple):
     environ: Mapping[str, str]
     sessions: Sessions
     processes: int = 1
-    on_call: OnCall | None = None
+    on_call: OnCall = lambda source, reason, seconds: None
     on_dropped: OnDropped = lambda source, rows: None
     store: StateStore | None = None
     holder: str = ""
@@ -75,34 +75,34 @@ class _Context:
     """``ProviderContext`` of one configured provider."""
 
     def __init__(
-        self, spec: LiveSpec, outside: Outside, coordinates: Mapping[str, tuple[float, float]]
+        self, spec: LiveSpec, deps: ProviderDeps, coordinates: Mapping[str, tuple[float, float]]
     ) -> None:
         self.name = spec.name
         self.signal = spec.signal
         self.zones = spec.zones
         self.coordinates = coordinates
         self.timeout_s = spec.schema.timeout_ms / 1e3
-        self.clock = outside.clock
-        self.outside = outside
+        self.clock = deps.clock
+        self.deps = deps
         self._spec = spec
 
     def http(self, base_url: str, limits: Iterable[LimitSchema]) -> Http:
         """As in ``ProviderContext``."""
-        outside = self.outside
+        deps = self.deps
         return HttpClient(
-            outside.sessions.get,
+            deps.sessions.get,
             base_url,
             provider=self.name,
             clock=self.clock,
             budget=self.budget(limits),
             limits=HttpLimits(timeout_s=self.timeout_s),
-            on_call=outside.on_call,
-            proxy=proxy_of(base_url, outside.environ),
+            on_call=deps.on_call,
+            proxy=proxy_of(base_url, deps.environ),
         )
 
     def budget(self, limits: Iterable[LimitSchema]) -> CallBudget:
         """As in ``ProviderContext``."""
-        part = self.outside.processes
+        part = self.deps.processes
         return CallBudget(*(CallLimit(max(1, one.calls // part), one.per_s) for one in limits))
 
     def secret(self, stem: str) -> Secret:
@@ -110,13 +110,13 @@ class _Context:
         spec = self._spec.secrets[stem]
         key = f"{stem}_env" if spec.env else f"{stem}_file"
         return read_secret(
-            self._spec.at, key, env=spec.env, file=spec.file, environ=self.outside.environ
+            self._spec.at, key, env=spec.env, file=spec.file, environ=self.deps.environ
         )
 
 
 def live_source(
     spec: LiveSpec,
-    outside: Outside,
+    deps: ProviderDeps,
     coordinates: Mapping[str, tuple[float, float]],
     lease_s: float,
 ) -> tuple[PolledSource, Provider]:
@@ -125,25 +125,31 @@ def live_source(
     ``lease_s``: how long one of several gateways may go on calling for all.
     """
     schema = schema_of(spec)
-    context = _Context(spec, outside, {**_shipped_coordinates(), **coordinates})
+    context = _Context(spec, deps, {**_shipped_coordinates(), **coordinates})
     try:
         provider = schema.build(context)
     except ConfigError as error:
         problems = [(f"{spec.at}.{key}", text) for key, text in error.problems]
         raise ConfigError("carbon", problems) from None
     shared = None
-    if outside.store is not None:
+    if deps.store is not None:
         shared = SharedReadings(
-            outside.store, spec.name, spec.signal, outside.holder, outside.rng, lease_s=lease_s
+            deps.store, spec.name, spec.signal, deps.holder, deps.rng, lease_s=lease_s
         )
+
+    def on_fetch(source: str, want: Want, reason: str) -> None:
+        # An HTTP library of its own tells nobody of its calls.
+        if schema.own_http:
+            deps.on_call(source, reason, 0.0)
+
     source = PolledSource(
         provider,
-        outside.rng,
+        deps.rng,
         PollTimes(forecast_s=spec.schema.forecast_refresh_s),
         wants=wants(spec),
         shared=shared,
-        on_fetch=_told(outside) if schema.own_http else _nobody,
-        on_dropped=outside.on_dropped,
+        on_fetch=on_fetch,
+        on_dropped=deps.on_dropped,
     )
     return source, provider
 
@@ -171,9 +177,9 @@ def calls_per_hour(spec: LiveSpec, provider: Provider, measured: int, ahead: int
     return calls
 
 
-def fingerprint(spec: LiveSpec, outside: Outside) -> bytes:
+def fingerprint(spec: LiveSpec, deps: ProviderDeps) -> bytes:
     """Of the keys of ``spec``, to see whether they changed; empty when they cannot be read."""
-    context = _Context(spec, outside, {})
+    context = _Context(spec, deps, {})
     try:
         keys = [context.secret(stem).reveal() for stem in sorted(spec.secrets)]
     except ConfigError:
@@ -197,18 +203,3 @@ def wants(spec: LiveSpec) -> frozenset[Want]:
     measured = {Want.LATEST, Want.HISTORY} if "measured" in spec.schema.roles else set()
     ahead = {Want.FORECAST} if "forecast" in spec.schema.roles else set()
     return schema_of(spec).wants & (measured | ahead)
-
-
-def _nobody(source: str, want: Want, reason: str) -> None:
-    return None
-
-
-def _told(outside: Outside) -> OnFetch:
-    """Calls of a provider with an HTTP library of its own, counted as those of the others."""
-    on_call = outside.on_call
-
-    def asked(source: str, want: Want, reason: str) -> None:
-        if on_call is not None:
-            on_call(source, reason, 0.0)
-
-    return asked

@@ -67,5 +67,5 @@ class Polled(Protocol):
         ...
 
     def last_attempt(self, grid_zone: str, want: Want) -> Attempt | None:
-        """To ask for the zone; None when that went well altogether."""
+        """How the last call for the zone went; None when it went well altogether."""
         ...
