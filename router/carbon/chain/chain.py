@@ -29,7 +29,7 @@ __all__ = ["Attempt", "CarbonChain", "Served", "SourceOrder", "ZoneProvenance"]
 
 _OBSERVED: Final = frozenset({Kind.MEASURED, Kind.ESTIMATED})
 _HISTORY_H: Final = 216
-_HORIZON_H: Final = 96
+HORIZON_H: Final = 96
 # As far as the forecaster learns its errors. Over a year of 11 grids that have a climatology, its
 # mean absolute percentage error was below climatology's at every age up to this (DE: level with it
 # at the end), by half at 24 h; so was the regret of picking the greenest of any three.
@@ -196,8 +196,8 @@ class CarbonChain:
     ) -> None:  # fmt: skip
         now = refresh.now
         answer = await refresh.call(
-            source, Want.FORECAST, zones, _HORIZON_H,
-            lambda known: known.forecast(zones, now, _HORIZON_H),
+            source, Want.FORECAST, zones, HORIZON_H,
+            lambda known: known.forecast(zones, now, HORIZON_H),
         )  # fmt: skip
         for zone, forecast in answer.items():
             last = last_attempt(source, zone, Want.FORECAST)
@@ -307,8 +307,8 @@ class CarbonChain:
                 if observed is not None:
                     combiner.score(zone, hour, observed.g_per_kwh)
             if zone in self._outlook.published and combiner.due(zone, start):
-                published = self._outlook.issued(zone, start, now, _HORIZON_H)
-                own = self._outlook.nowcast(zone, start, now, _HORIZON_H)
+                published = self._outlook.issued(zone, start, now, HORIZON_H)
+                own = self._outlook.nowcast(zone, start, now, HORIZON_H)
                 combiner.issue(zone, published, own, start, now)
                 await asyncio.sleep(0)
 

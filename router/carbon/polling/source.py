@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from router.carbon.chain.attempt import Attempt
+from router.carbon.chain.chain import HORIZON_H
 from router.carbon.polling.cache import AnswerCache
 from router.carbon.polling.codec import Index, Seen
 from router.carbon.polling.poller import OnDropped, OnFetch, PollTimes, ProviderPoller
@@ -104,7 +105,8 @@ class PolledSource:
         """
         wants = self._poller.wants
         if want is Want.LATEST and want not in wants:
-            want = Want.FORECAST
+            # What it forecasts for now stands in; the next call for more is hours away.
+            want, hours = Want.FORECAST, HORIZON_H
         if want not in wants:
             return
         await self._divide(grid_zones, now)

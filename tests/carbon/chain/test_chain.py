@@ -668,6 +668,14 @@ async def test_a_source_that_refuses_is_not_asked_for_its_history_either() -> No
     assert provider.count(Want.HISTORY) == 0
 
 
+async def test_a_provider_of_forecasts_alone_is_called_for_all_the_hours_ahead() -> None:
+    source = PolledSource(StubProvider((ZONE,)), random.Random(1), wants=[Want.FORECAST])
+    built = chain(source, timeout_s=60.0)
+    await built.refresh([ZONE], NOW)
+    assert [attempt.ok for attempt in built.attempts[ZONE]] == [True, True]
+    assert len(built.view([ZONE], NOW, 24)[ZONE].slots) == 24
+
+
 class Uneven(StubProvider):
     """Answers for ZONE; at OTHER it hangs, or raises what ``defect`` is."""
 
