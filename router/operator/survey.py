@@ -15,16 +15,18 @@ from router.app.carbon.live import Sessions
 from router.app.compose import build_clock
 from router.app.loading import load
 from router.carbon.chain.attempt import Attempt
-from router.carbon.chain.chain import CarbonChain, ZoneProvenance
+from router.carbon.chain.chain import REFRESH_TIMEOUT_S, CarbonChain, ZoneProvenance
+from router.carbon.chain.refresh import Refresh
 from router.carbon.chain.sources import HistorySource, SlotSource
 from router.carbon.providers.holes import is_stated
+from router.carbon.providers.provider import Want
 from router.carbon.tables.static import StaticSource
 from router.config.settings import CarbonSettings, ClimatologySpec, StaticSpec
 from router.config.specs import LIFECYCLE
 from router.config.suggestions import meant
 from router.config.zones import shipped_places
 from router.contract import ForecastSource
-from router.errors import ConfigError, DataError, MissingIntensityError
+from router.errors import ConfigError, MissingIntensityError
 from router.model import Forecast, Intensity
 from router.operator.check import provider_deps
 from router.units import HOUR_S
@@ -142,16 +144,18 @@ async def _curves(zone: str, source: Source, now: float, hours: int) -> list[Cur
         points = tuple(_point(slot, start + i * HOUR_S) for i, slot in enumerate(usual))
         return [Curve(source.name, str(usual[0].kind), usual[0].age_s(now), points)]
     found = []
-    try:
-        if isinstance(source, HistorySource):
-            past = await source.history([zone], now, hours)
-            found += _past(source.name, past.get(zone, ()), now)
-        if isinstance(source, ForecastSource):
-            issue = (await source.forecast([zone], now, hours)).get(zone)
-            found += [_ahead(source.name, issue, now)] if issue else []
-    except DataError:
-        # Its attempt says so; the others are shown.
-        return found
+    # Who fails is left out: the chain's attempts say so.
+    refresh = Refresh([zone], now, REFRESH_TIMEOUT_S)
+    if isinstance(source, HistorySource):
+        past = await refresh.call(
+            source, Want.HISTORY, [zone], hours, lambda known: known.history([zone], now, hours)
+        )
+        found += _past(source.name, past.get(zone, ()), now)
+    if isinstance(source, ForecastSource):
+        issues = await refresh.call(
+            source, Want.FORECAST, [zone], hours, lambda known: known.forecast([zone], now, hours)
+        )
+        found += [_ahead(source.name, issue, now) for issue in issues.values()]
     return found
 
 
