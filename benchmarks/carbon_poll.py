@@ -25,8 +25,8 @@ from aiohttp import web
 from router.carbon.chain.chain import CarbonChain
 from router.carbon.chain.combine import Combiner
 from router.carbon.forecast import Nowcast
-from router.carbon.polling.poll import PolledSource
 from router.carbon.polling.shared import SharedReadings
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.http import HttpClient, open_session
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.tables.climatology import Climatology

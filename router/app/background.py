@@ -59,7 +59,7 @@ class Rounds:
     async def carbon(self) -> None:
         """Refresh carbon data and the snapshot, then wait: at most until the hour turns."""
         await self._runtime.refresh()
-        self._metrics.carbon.show(self._runtime.carbon.hops())
+        self._metrics.carbon.show(self._runtime.carbon.attempts())
         settings = self._runtime.config.settings
         speed = settings.clock.speed if settings.clock else 1.0
         to_the_hour_s = (HOUR_S - self._clock.now() % HOUR_S) / speed

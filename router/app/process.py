@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from router.app.background import Rounds, supervise
-from router.app.carbon.live import Outside, Sessions
+from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_clock, build_limits, build_rng, build_upstreams
 from router.app.control import ControlDesk
 from router.app.descriptors import affordable, raise_limit
@@ -62,7 +62,7 @@ def serve(config_path: Path, workers: int | None = None) -> int:
     if count == 1:
         return _serve_one(config, config_path)
     # The carbon tables are read by each worker; what is wrong with them is told once, here.
-    Runtime(config, clock, Outside(clock, build_rng(), os.environ, Sessions(), count))
+    Runtime(config, clock, ProviderDeps(clock, build_rng(), os.environ, Sessions(), count))
     plan = Plan(config, config_path, count, frozen_after_s(server, count))
     output = logs.install(now=clock.monotonic)
     try:
@@ -119,7 +119,7 @@ class _Process:
         self._runtime = Runtime(
             config,
             self._clock,
-            Outside(
+            ProviderDeps(
                 clock=self._clock,
                 rng=self._rng,
                 environ=os.environ,

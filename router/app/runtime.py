@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from router.app.carbon.build import configured_carbon, grid_zones
-from router.app.carbon.chains import Carbon
-from router.app.carbon.live import Outside
+from router.app.carbon.chains import CarbonChains
+from router.app.carbon.live import ProviderDeps
 from router.app.compose import build_board, build_limits, build_view
 from router.app.loading import load
 from router.app.restart import as_started, needs_restart
@@ -31,7 +31,7 @@ from router.telemetry.admin import Liveness, Readiness, assess
 from router.telemetry.view import EndpointView, FleetView, RegionView
 
 # A snapshot of what answered by then; the rest follows with the next refresh.
-_FIRST_ASK_S = 10.0
+_FIRST_REFRESH_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -39,13 +39,13 @@ _log = logging.getLogger(__name__)
 class Runtime:
     """Owns the view. ``dispatcher`` is attached once, after the first `refresh`."""
 
-    def __init__(self, config: Config, clock: Clock, outside: Outside | None = None) -> None:
-        """``outside``: what live carbon providers need. Raises ConfigError and TraceError for what
+    def __init__(self, config: Config, clock: Clock, deps: ProviderDeps | None = None) -> None:
+        """``deps``: what live carbon providers need. Raises ConfigError and TraceError for what
         the configuration names.
         """
         self.config = config
         self.clock = clock
-        self._outside = outside
+        self._deps = deps
         self.dispatcher: Dispatcher | None = None
         self.dead_tasks: set[str] = set()
         # Why the file was refused at the last reload, "" when it was not.
@@ -68,14 +68,14 @@ class Runtime:
         return self._board
 
     @property
-    def carbon(self) -> Carbon:
+    def carbon(self) -> CarbonChains:
         """The carbon chain in force."""
         return self._carbon
 
     async def refresh(self, within_s: float | None = None) -> View:
-        """Ask the carbon sources, for ``within_s`` at most, and swap the snapshot."""
+        """Refresh carbon data, for ``within_s`` at most, and swap the snapshot."""
         config, layout, board, carbon = self.config, self._layout, self._board, self._carbon
-        await self._ask(carbon, config, within_s)
+        await self._refresh_carbon(carbon, config, within_s)
         self._version += 1
         # Hundreds of grid zones or thousands of endpoints take a while: requests go on meanwhile.
         view = await asyncio.to_thread(
@@ -89,7 +89,7 @@ class Runtime:
 
     async def start(self) -> View:
         """The first snapshot: providers that hang do not keep the gateway from serving."""
-        return await self.refresh(_FIRST_ASK_S)
+        return await self.refresh(_FIRST_REFRESH_S)
 
     async def close(self) -> None:
         """Give up what is shared with other gateways."""
@@ -107,7 +107,7 @@ class Runtime:
         ignored = needs_restart(config, self._started)
         config = as_started(config, self._started)
         carbon = await asyncio.to_thread(self._build_carbon, config, self._carbon)
-        await self._ask(carbon, config, _FIRST_ASK_S)
+        await self._refresh_carbon(carbon, config, _FIRST_REFRESH_S)
         layout = Layout(config.fleet)
         self._version += 1
         view = await asyncio.to_thread(
@@ -230,15 +230,17 @@ class Runtime:
         if self.dispatcher is not None:
             self.dispatcher.view = view
 
-    async def _ask(self, carbon: Carbon, config: Config, within_s: float | None) -> None:
+    async def _refresh_carbon(
+        self, carbon: CarbonChains, config: Config, within_s: float | None
+    ) -> None:
         try:
             async with asyncio.timeout(within_s):
                 await carbon.refresh(grid_zones(config.fleet), self.clock.now())
         except TimeoutError:
             _log.warning("carbon sources took over %g s; serving with what is known", within_s)
 
-    def _build_carbon(self, config: Config, before: Carbon | None) -> Carbon:
-        return configured_carbon(config, self.clock.now(), self._outside, before)
+    def _build_carbon(self, config: Config, before: CarbonChains | None) -> CarbonChains:
+        return configured_carbon(config, self.clock.now(), self._deps, before)
 
 
 def _alive() -> Liveness:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from router.app.carbon.build import grid_zones
-from router.app.carbon.chains import Carbon, Named
+from router.app.carbon.chains import CarbonChains, ConfiguredSource
 from router.app.carbon.live import calls_per_hour
-from router.carbon.chain.chain import Order
+from router.carbon.chain.chain import SourceOrder
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import StaticSource
 from router.config.live import LimitSchema
@@ -17,12 +17,12 @@ from router.units import HOUR_S
 _DAY_H = 24
 
 
-def region_notes(config: Config, carbon: Carbon) -> list[str]:
+def region_notes(config: Config, carbon: CarbonChains) -> list[str]:
     """Per region: who measures, who forecasts, who stands in, what is reported beside."""
     notes = []
     for region in config.fleet.regions.values():
         zone = region.grid_zone
-        order = carbon.asked[zone]
+        order = carbon.orders[zone]
         standing = [
             m.source.name
             for m in carbon.members
@@ -35,7 +35,7 @@ def region_notes(config: Config, carbon: Carbon) -> list[str]:
         ]
         parts.append(f"else {_then(standing)}" if standing else "else nothing")
         if carbon.marginal is not None:
-            beside = carbon.marginal_asked[zone].measured
+            beside = carbon.marginal_orders[zone].measured
             parts.append(f"marginal beside: {_then(beside) or 'nobody'}")
         notes.append(f"regions.{region.name} ({zone}): {'; '.join(parts)}")
         if not standing:
@@ -46,23 +46,25 @@ def region_notes(config: Config, carbon: Carbon) -> list[str]:
     return notes
 
 
-def call_notes(config: Config, carbon: Carbon) -> list[str]:
+def call_notes(config: Config, carbon: CarbonChains) -> list[str]:
     """Per live provider: calls an hour and a day at most, beside its limit."""
     zones = grid_zones(config.fleet)
     workers = config.settings.server.workers
     notes = []
-    for members, asked in (
-        (carbon.members, carbon.asked),
-        (carbon.marginal_members, carbon.marginal_asked),
+    for members, by_zone in (
+        (carbon.members, carbon.orders),
+        (carbon.marginal_members, carbon.marginal_orders),
     ):
         for member in members:
             if isinstance(member.spec, LiveSpec):
-                orders = [asked[zone] for zone in zones]
+                orders = [by_zone[zone] for zone in zones]
                 notes += _calls(member, member.spec, orders, workers)
     return notes
 
 
-def _calls(member: Named, spec: LiveSpec, orders: list[Order], workers: int) -> list[str]:
+def _calls(
+    member: ConfiguredSource, spec: LiveSpec, orders: list[SourceOrder], workers: int
+) -> list[str]:
     if member.provider is None:
         return []
     measured = sum(member.source.name in order.measured for order in orders)

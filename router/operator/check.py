@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from router.app.carbon.build import configured_carbon, coverage, grid_zones
-from router.app.carbon.chains import Carbon
-from router.app.carbon.live import Outside, Sessions
+from router.app.carbon.chains import CarbonChains
+from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_board, build_clock, build_rng, build_view
 from router.app.loading import load
-from router.carbon.chain.chain import Hop
+from router.carbon.chain.attempt import SourceAttempt
 from router.config.settings import Config
 from router.contract import Clock
 from router.core.columns import is_stale
@@ -30,11 +30,11 @@ from router.units import network_j
 class Explained(NamedTuple):
     """A decision's reasons, and the carbon data behind them by grid zone.
 
-    ``hops``: who was asked, and how it went. ``marginal``: reported beside, never decided by.
+    ``attempts``: who was asked, and how it went. ``marginal``: reported beside, never decided by.
     """
 
     explanation: Explanation
-    hops: Mapping[str, tuple[Hop, ...]]
+    attempts: Mapping[str, tuple[SourceAttempt, ...]]
     marginal: Mapping[str, Intensity]
 
 
@@ -45,7 +45,9 @@ def check(config_path: Path) -> list[str]:
     """
     config = load(config_path)
     clock = build_clock(config.settings.clock)
-    carbon = configured_carbon(config, clock.now(), outside(clock, config.settings.server.workers))
+    carbon = configured_carbon(
+        config, clock.now(), provider_deps(clock, config.settings.server.workers)
+    )
     zones = grid_zones(config.fleet)
     covered = coverage(carbon.sources, zones)
     notes = [f"{zone}: known to {', '.join(names)}" for zone, names in covered.items()]
@@ -58,9 +60,9 @@ def check(config_path: Path) -> list[str]:
     return [*notes, *config.notes, *_carbon_notes(config, carbon, now)]
 
 
-def outside(clock: Clock, processes: int = 1) -> Outside:
+def provider_deps(clock: Clock, processes: int = 1) -> ProviderDeps:
     """What live providers need, on a session that is not open yet; keys are in the environment."""
-    return Outside(clock, build_rng(), os.environ, Sessions(), processes)
+    return ProviderDeps(clock, build_rng(), os.environ, Sessions(), processes)
 
 
 def explain(config_path: Path, request: Request, at: float | None) -> Explained:
@@ -72,13 +74,13 @@ def explain(config_path: Path, request: Request, at: float | None) -> Explained:
     config = load(config_path)
     clock = build_clock(config.settings.clock)
     now = clock.now() if at is None else at
-    world = outside(clock)
-    carbon = configured_carbon(config, now, world)
+    deps = provider_deps(clock)
+    carbon = configured_carbon(config, now, deps)
     if carbon.live and at is not None:
         fix = "answers for now only; leave --at out, or explain with a trace"
         raise ConfigError(str(config_path), [(carbon.live[0].at, fix)])
     zones = grid_zones(config.fleet)
-    asyncio.run(_ask_once(carbon, zones, now, world))
+    asyncio.run(_refresh_once(carbon, zones, now, deps.sessions))
     layout = Layout(config.fleet)
     view = build_view(config, layout, build_board(config, layout), carbon.chain, now, 1)
     layout.find(request.model, request.version)
@@ -90,17 +92,19 @@ def explain(config_path: Path, request: Request, at: float | None) -> Explained:
     explanation = explain_request(
         request, view.snapshot, view.board, expected, now, build_rng(0), carried_j
     )
-    return Explained(explanation, carbon.hops(), carbon.marginals(zones, now))
+    return Explained(explanation, carbon.attempts(), carbon.marginals(zones, now))
 
 
-async def _ask_once(carbon: Carbon, zones: list[str], now: float, world: Outside) -> None:
+async def _refresh_once(
+    carbon: CarbonChains, zones: list[str], now: float, sessions: Sessions
+) -> None:
     try:
         await carbon.refresh(zones, now)
     finally:
-        await world.sessions.close()
+        await sessions.close()
 
 
-def _carbon_notes(config: Config, carbon: Carbon, now: float) -> list[str]:
+def _carbon_notes(config: Config, carbon: CarbonChains, now: float) -> list[str]:
     zones = grid_zones(config.fleet)
     known = carbon.chain.view(zones, now, 1)
     notes = []

@@ -10,21 +10,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 from router.app.carbon.build import build_carbon
-from router.app.carbon.chains import Carbon, Named, Source
-from router.app.carbon.live import Outside
+from router.app.carbon.chains import CarbonChains, ConfiguredSource, Source
+from router.app.carbon.live import Sessions
 from router.app.compose import build_clock
 from router.app.loading import load
-from router.carbon.chain.chain import CarbonChain, Hop, ZoneProvenance
-from router.carbon.chain.roles import HistorySource, Publisher, SlotSource
+from router.carbon.chain.attempt import SourceAttempt
+from router.carbon.chain.chain import REFRESH_TIMEOUT_S, CarbonChain, ZoneProvenance
+from router.carbon.chain.refresh import Refresh
+from router.carbon.chain.sources import HistorySource, SlotSource
 from router.carbon.providers.holes import is_stated
+from router.carbon.providers.provider import Want
 from router.carbon.tables.static import StaticSource
 from router.config.settings import CarbonSettings, ClimatologySpec, StaticSpec
 from router.config.specs import LIFECYCLE
 from router.config.suggestions import meant
 from router.config.zones import shipped_places
-from router.errors import ConfigError, DataError, MissingIntensityError
+from router.contract import ForecastSource
+from router.errors import ConfigError, MissingIntensityError
 from router.model import Forecast, Intensity
-from router.operator.check import outside
+from router.operator.check import provider_deps
 from router.units import HOUR_S
 
 
@@ -57,7 +61,7 @@ class GridSurvey:
     used_curve: Curve | None
     curves: tuple[Curve, ...]
     provenance: ZoneProvenance
-    hops: tuple[Hop, ...]
+    attempts: tuple[SourceAttempt, ...]
 
 
 def survey(zones: Sequence[str], config_path: Path | None, hours: int) -> list[GridSurvey]:
@@ -68,16 +72,16 @@ def survey(zones: Sequence[str], config_path: Path | None, hours: int) -> list[G
     """
     config = load(config_path) if config_path else None
     clock = build_clock(config.settings.clock if config else None)
-    now, world = clock.now(), outside(clock)
+    now, deps = clock.now(), provider_deps(clock)
     if config is None:
         specs = (ClimatologySpec(), StaticSpec({}, shipped_table=True))
         carbon = build_carbon(CarbonSettings(LIFECYCLE, 60.0, specs), now, None, zones)
     else:
         try:
-            carbon = build_carbon(config.settings.carbon, now, world, zones)
+            carbon = build_carbon(config.settings.carbon, now, deps, zones)
         except ConfigError as error:
             raise ConfigError(str(config.file), error.problems) from None
-    unknown = [zone for zone in zones if not any(carbon.asked[zone])]
+    unknown = [zone for zone in zones if not any(carbon.orders[zone])]
     if unknown:
         where = str(config_path) if config_path else "the tables that ship"
         columns = [zone for member in carbon.members for zone in member.source.grid_zones]
@@ -85,11 +89,11 @@ def survey(zones: Sequence[str], config_path: Path | None, hours: int) -> list[G
         raise MissingIntensityError(
             f"{', '.join(unknown)}: no source in {where} knows this grid zone; {meanings}"
         )
-    return asyncio.run(_survey(zones, carbon, now, hours, world))
+    return asyncio.run(_survey(zones, carbon, now, hours, deps.sessions))
 
 
 async def _survey(
-    zones: Sequence[str], carbon: Carbon, now: float, hours: int, world: Outside
+    zones: Sequence[str], carbon: CarbonChains, now: float, hours: int, sessions: Sessions
 ) -> list[GridSurvey]:
     chains = [(carbon.chain, carbon.members)]
     if carbon.marginal is not None:
@@ -103,11 +107,11 @@ async def _survey(
                     found.append(await _of_zone(zone, chain, members, now, hours))
         return found
     finally:
-        await world.sessions.close()
+        await sessions.close()
 
 
 async def _of_zone(
-    zone: str, chain: CarbonChain, members: Sequence[Named], now: float, hours: int
+    zone: str, chain: CarbonChain, members: Sequence[ConfiguredSource], now: float, hours: int
 ) -> GridSurvey:
     curves: list[Curve] = []
     for member in members:
@@ -124,7 +128,7 @@ async def _of_zone(
         used_curve,
         tuple(curves),
         chain.provenance(zone, now, hours),
-        chain.hops.get(zone, ()),
+        chain.attempts.get(zone, ()),
     )
 
 
@@ -140,16 +144,18 @@ async def _curves(zone: str, source: Source, now: float, hours: int) -> list[Cur
         points = tuple(_point(slot, start + i * HOUR_S) for i, slot in enumerate(usual))
         return [Curve(source.name, str(usual[0].kind), usual[0].age_s(now), points)]
     found = []
-    try:
-        if isinstance(source, HistorySource):
-            past = await source.history([zone], now, hours)
-            found += _past(source.name, past.get(zone, ()), now)
-        if isinstance(source, Publisher):
-            issue = (await source.forecast([zone], now, hours)).get(zone)
-            found += [_ahead(source.name, issue, now)] if issue else []
-    except DataError:
-        # Told by its hop; the others are shown.
-        return found
+    # Who fails is left out: the chain's attempts say so.
+    refresh = Refresh([zone], now, REFRESH_TIMEOUT_S)
+    if isinstance(source, HistorySource):
+        past = await refresh.call(
+            source, Want.HISTORY, [zone], hours, lambda known: known.history([zone], now, hours)
+        )
+        found += _past(source.name, past.get(zone, ()), now)
+    if isinstance(source, ForecastSource):
+        issues = await refresh.call(
+            source, Want.FORECAST, [zone], hours, lambda known: known.forecast([zone], now, hours)
+        )
+        found += [_ahead(source.name, issue, now) for issue in issues.values()]
     return found
 
 

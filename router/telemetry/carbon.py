@@ -17,7 +17,7 @@ ANSWERED, CANCELLED = "answered", "cancelled"
 ROW_FAULTS = ("malformed", "out_of_range", "contradicted", "misplaced")
 
 
-class HopView(Protocol):
+class AttemptView(Protocol):
     """One source asked for one grid zone; ``age_s`` None where it gave nothing."""
 
     @property
@@ -92,13 +92,13 @@ class CarbonMetrics:
         """Count the rows of one answer that were dropped for one reason."""
         self._dropped.labels(self._sources(source), self._faults(rows.fault)).inc(rows.rows)
 
-    def show(self, hops: Mapping[str, Iterable[HopView]]) -> None:
+    def show(self, attempts: Mapping[str, Iterable[AttemptView]]) -> None:
         """Set both gauges to the last refresh, per grid zone."""
         used: dict[tuple[str, ...], float] = {}
         ages_s: dict[tuple[str, ...], float] = {}
-        for zone, asked in hops.items():
-            for hop in asked:
-                used[zone, hop.source] = float(hop.ok)
-                ages_s[zone, hop.source] = math.inf if hop.age_s is None else hop.age_s
+        for zone, asked in attempts.items():
+            for attempt in asked:
+                used[zone, attempt.source] = float(attempt.ok)
+                ages_s[zone, attempt.source] = math.inf if attempt.age_s is None else attempt.age_s
         self._used.show(used)
         self._age.show(ages_s)

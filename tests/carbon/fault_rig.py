@@ -12,9 +12,9 @@ from statistics import fmean as mean
 
 import pytest
 
-from router.carbon.chain.chain import CarbonChain, Hop
-from router.carbon.polling.asking import PollTimes
-from router.carbon.polling.poll import PolledSource
+from router.carbon.chain.attempt import SourceAttempt
+from router.carbon.chain.chain import CarbonChain
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.http import HttpLimits, open_session
 from router.carbon.providers.watttime import G_PER_KWH_PER_LB_PER_MWH
 from router.carbon.tables.climatology import Climatology
@@ -78,10 +78,10 @@ class Rig:
         """What the chain serves for the hour ``ahead`` of now."""
         return self.chain.view([self.case.zone], self.now, ahead + 1)[self.case.zone].slots[ahead]
 
-    def hop(self) -> Hop:
+    def attempt(self) -> SourceAttempt:
         """How the provider fared in the last refresh, when asked for values."""
-        hops = {hop.source: hop for hop in self.chain.hops[self.case.zone]}
-        return hops[self.case.name]
+        attempts = {attempt.source: attempt for attempt in self.chain.attempts[self.case.zone]}
+        return attempts[self.case.name]
 
     def truth(self, ahead: int = 0) -> float:
         """Mean over the hour ``ahead`` of now of what was true, in the case's own signal."""
@@ -141,7 +141,6 @@ async def running(
     *,
     start: float = T0,
     timeout_s: float = 5.0,
-    call_s: float = 10.0,
     tls: bool = False,
     behind: Rig | None = None,
 ) -> AsyncIterator[Rig]:
@@ -154,7 +153,7 @@ async def running(
     limits = HttpLimits(timeout_s=timeout_s, max_bytes=1 << 20)
     async with serving(fake, tls=tls) as url, open_session() as session:
         provider = case.build(url, session, world, limits)
-        source = PolledSource(provider, random.Random(1), PollTimes(call_s=call_s))
+        source = PolledSource(provider, random.Random(1))
         annual = StaticSource.load(case.signal, {case.zone: STATIC_G}, as_of=T0)
         usual: list[CarbonSource] = [behind.source] if behind else []
         prior = shipped() if case.usual is Kind.CLIMATOLOGY else None
@@ -169,7 +168,7 @@ def close(found: float, expected: float) -> bool:
 
 
 async def assert_well(rig: Rig) -> None:
-    """The newest value is the world's, of its kind and age; the hop says that nothing is wrong."""
+    """The newest value is the world's, of its kind and age; the attempt went well."""
     asked_at = rig.answered_at(rig.case.endpoint)
     assert rig.now - asked_at <= 1.1 * rig.case.period_s + 900.0
     expected = rig.case.latest(rig.world, asked_at)
@@ -178,6 +177,6 @@ async def assert_well(rig: Rig) -> None:
     assert (newest.kind, newest.observed_at) == (expected.kind, expected.observed_at)
     assert newest.signal == rig.case.signal
     assert newest.source.split(" ")[0] == rig.case.name
-    hop = rig.hop()
-    assert (hop.ok, hop.why, hop.code) == (True, "", "")
-    assert hop.age_s == max(0.0, rig.now - expected.observed_at)
+    attempt = rig.attempt()
+    assert (attempt.ok, attempt.why, attempt.code) == (True, "", "")
+    assert attempt.age_s == max(0.0, rig.now - expected.observed_at)

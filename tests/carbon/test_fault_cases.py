@@ -46,12 +46,12 @@ async def test_who_is_told_to_wait_waits(case: Case, as_date: bool) -> None:
         while rig.fake.calls[-1].status != 429:
             await rig.live(0.25)
         told_at, calls = rig.now, len(rig.fake.calls)
-        assert rig.hop().code == "provider_busy"
+        assert rig.attempt().code == "provider_busy"
         rig.fake.faults.clear()
         await rig.live(1.25)
         assert len(rig.fake.calls) == calls
         assert await rig.newest() == good
-        assert rig.hop().age_s == rig.now - good.observed_at
+        assert rig.attempt().age_s == rig.now - good.observed_at
         await rig.live(1.25)
         assert min(call.at for call in rig.fake.calls[calls:]) >= told_at + 5400.0
         await assert_well(rig)
@@ -65,29 +65,21 @@ async def test_a_slow_provider_is_not_waited_for(case: Case) -> None:
         rig.world.advance(2 * HOUR)
         await rig.refresh()
         assert rig.fake.slow_calls > 0
-        hop, slot = rig.hop(), rig.slot()
-        assert (hop.code, hop.age_s) == ("provider_unavailable", rig.now - good.observed_at)
-        assert "no answer within 1 s" in hop.why
+        attempt, slot = rig.attempt(), rig.slot()
+        assert (attempt.code, attempt.age_s) == ("provider_unavailable", rig.now - good.observed_at)
+        assert "no answer within 1 s" in attempt.why
         assert await rig.newest() == good
         assert slot.kind is Kind.FORECAST
         rig.fake.release.set()
 
 
-async def test_a_call_is_cut_short_by_the_poller_too() -> None:
-    async with running(EM, start=BEGIN, call_s=0.2) as rig:
-        rig.fake.faults.append(Fault(What.SLOW))
-        await rig.refresh()
-        assert rig.hop().code == "provider_unavailable"
-        assert "no answer within 0.2 s" in rig.hop().why
-
-
 async def test_a_certificate_that_nobody_signed(case: Case) -> None:
     async with running(case, start=BEGIN, tls=True) as rig:
         await rig.refresh()
-        hop, slot = rig.hop(), rig.slot()
+        attempt, slot = rig.attempt(), rig.slot()
         assert not rig.fake.calls, "no key was sent to whoever that is"
-        assert (hop.ok, hop.code, hop.age_s) == (False, "provider_unavailable", None)
-        assert "TLS failed" in hop.why or "SSLError" in hop.why
+        assert (attempt.ok, attempt.code, attempt.age_s) == (False, "provider_unavailable", None)
+        assert "TLS failed" in attempt.why or "SSLError" in attempt.why
         assert slot.kind is case.usual
         assert 0.0 < slot.low_g_per_kwh < slot.g_per_kwh < slot.high_g_per_kwh
         if case.usual is Kind.ANNUAL_MEAN:
@@ -105,15 +97,15 @@ async def test_a_frozen_provider_shows_its_age(case: Case) -> None:
             newest = await rig.newest()
             assert newest.observed_at == good.observed_at
             assert newest.g_per_kwh == good.g_per_kwh
-            assert rig.hop().age_s == rig.now - good.observed_at
+            assert rig.attempt().age_s == rig.now - good.observed_at
             assert rig.slot().age_s(rig.now) > rig.now - frozen_at - HOUR or case.ahead is None
             if rig.now > good.expires_at:
                 break
-            assert rig.hop().ok
+            assert rig.attempt().ok
         assert rig.now > good.expires_at
-        hop = rig.hop()
-        assert (hop.ok, hop.code) == (False, "stale")
-        assert hop.why.startswith("stale")
+        attempt = rig.attempt()
+        assert (attempt.ok, attempt.code) == (False, "stale")
+        assert attempt.why.startswith("stale")
         assert rig.slot().kind is not Kind.ESTIMATED
 
 
@@ -194,10 +186,12 @@ async def test_a_zone_outside_the_plan_leaves_the_others_alone() -> None:
             rig.world.advance(900.0)
         refused = [c for c in rig.fake.calls if (c.zone, c.endpoint) == (other, "latest")]
         assert len(refused) == 1, "it is asked again after hours, not at every refresh"
-        hop = next(hop for hop in rig.chain.hops[other] if hop.source == EM.name)
-        assert hop.code == "provider_refused"
-        assert "plan does not include" in hop.why
-        assert rig.chain.hops[zone][0].ok
+        attempt = next(
+            attempt for attempt in rig.chain.attempts[other] if attempt.source == EM.name
+        )
+        assert attempt.code == "provider_refused"
+        assert "plan does not include" in attempt.why
+        assert rig.chain.attempts[zone][0].ok
         view = rig.chain.view([zone, other], rig.now, 1)
         assert EM.name in view[zone].slots[0].source
         assert other not in view, "nobody knows anything of it, and nothing is made up"
@@ -230,7 +224,7 @@ async def test_no_matching_data_however_it_is_said(content_type: str, status: in
         await assert_well(rig)
         rig.fake.faults.append(Fault(What.NO_DATA))
         await rig.live(2)
-        assert rig.hop().code == "provider_no_data"
+        assert rig.attempt().code == "provider_no_data"
 
 
 async def test_the_next_source_takes_over_and_gives_back() -> None:
@@ -242,9 +236,9 @@ async def test_the_next_source_takes_over_and_gives_back() -> None:
         assert rig.slot(3).source == EC.name, "it is the first that publishes a forecast"
         rig.fake.faults.append(Fault(What.DEAD))
         await rig.live(4)
-        hops = {hop.source: hop for hop in rig.chain.hops[EC.zone]}
-        assert (hops[EM.name].ok, hops[EM.name].code) == (False, "provider_unavailable")
-        assert hops[EC.name].ok
+        attempts = {attempt.source: attempt for attempt in rig.chain.attempts[EC.zone]}
+        assert (attempts[EM.name].ok, attempts[EM.name].code) == (False, "provider_unavailable")
+        assert attempts[EC.name].ok
         *_, newest = rig.chain.revisions.slots(EC.zone)
         expected = EC.latest(rig.world, second.answered_at(EC.endpoint))
         assert newest.best.source == EC.name
@@ -265,7 +259,7 @@ async def test_half_a_document_of_entsoe_is_refused() -> None:
         rig.fake.faults.append(Fault(What.INVALID))
         await rig.live(4)
         assert await rig.newest() == good
-        assert rig.hop().code == "provider_answer"
+        assert rig.attempt().code == "provider_answer"
 
 
 async def test_an_expired_forecast_does_not_shut_out_the_next_publisher() -> None:
@@ -275,9 +269,9 @@ async def test_an_expired_forecast_does_not_shut_out_the_next_publisher() -> Non
         await rig.live(1)
         rig.fake.faults.append(Fault(What.DEAD))
         await rig.live(26)
-        hops = {hop.source: hop for hop in rig.chain.hops[EC.zone]}
-        assert not hops[f"{EM.name} forecast"].ok
-        assert hops[f"{EC.name} forecast"].ok
+        attempts = {attempt.source: attempt for attempt in rig.chain.attempts[EC.zone]}
+        assert not attempts[f"{EM.name} forecast"].ok
+        assert attempts[f"{EC.name} forecast"].ok
         assert rig.slot().source == EC.name
 
 
@@ -295,7 +289,7 @@ async def test_eia_key_that_is_not_authorised_is_not_called_wrong() -> None:
     async with running(CASES["eia"], start=BEGIN) as rig:
         rig.fake.faults.append(Fault(What.OUTSIDE_PLAN))
         await rig.refresh()
-        assert "plan does not include" in rig.hop().why
+        assert "plan does not include" in rig.attempt().why
 
 
 @pytest.mark.parametrize("name", ["energy_charts", "entsoe", "gb_carbon_intensity"])
@@ -342,7 +336,7 @@ async def test_another_region_of_great_britain_is_refused() -> None:
         assert slot.low_g_per_kwh <= rig.truth() <= slot.high_g_per_kwh
         rig.fake.faults.append(Fault(What.WRONG_ZONE))
         await rig.live(5)
-        ahead = next(h for h in rig.chain.hops["GB-13"] if h.source == f"{GB.name} forecast")
+        ahead = next(h for h in rig.chain.attempts["GB-13"] if h.source == f"{GB.name} forecast")
         assert ahead.code == "provider_answer"
         assert "answered for region '3', asked for 13" in ahead.why
         assert rig.slot().age_s(rig.now) >= 4 * HOUR

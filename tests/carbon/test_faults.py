@@ -28,7 +28,7 @@ BROKEN = "provider_answer"
 
 
 class Hit(NamedTuple):
-    """A fault, whom it hits, and the reason and words that the hop must give.
+    """A fault, whom it hits, and the reason and words that the attempt must give.
 
     ``of``: reason and words where a provider's differ. ``ahead``: who goes on forecasting.
     """
@@ -112,8 +112,8 @@ PAIRS = [(name, hit) for hit in HITS for name in sorted(HITS[hit].hits)]
 
 
 def assert_no_secret(rig: Rig) -> None:
-    for hop in rig.chain.hops[rig.case.zone]:
-        assert not any(secret in hop.why for secret in SECRETS)
+    for attempt in rig.chain.attempts[rig.case.zone]:
+        assert not any(secret in attempt.why for secret in SECRETS)
 
 
 @pytest.fixture(params=sorted(CASES))
@@ -148,10 +148,10 @@ async def test_a_fault_leaves_the_last_known_good(name: str, hit: str) -> None:
         for _ in range(LASTING_H):
             await rig.live(1, every_s=HOUR)
             assert await rig.newest() == good, "nothing newer came, and its age is not made up"
-            hop, slot = rig.hop(), rig.slot()
-            assert hop.code == code
-            assert words in hop.why
-            assert hop.age_s == rig.now - good.observed_at
+            attempt, slot = rig.attempt(), rig.slot()
+            assert attempt.code == code
+            assert words in attempt.why
+            assert attempt.age_s == rig.now - good.observed_at
             assert_no_secret(rig)
             # What is served is a forecast: its last one, or else what its last value lets expect.
             expected = rig.published(well_until)

@@ -21,7 +21,7 @@ import pytest
 from router.carbon.chain.chain import CarbonChain
 from router.carbon.chain.combine import Combiner
 from router.carbon.forecast import Nowcast
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.electricity_maps import ElectricityMaps
 from router.carbon.providers.http import HttpLimits, open_session
 from router.carbon.providers.secrets import Secret
@@ -136,7 +136,7 @@ async def test_an_hour_without_the_provider_costs_at_most_a_per_cent() -> None:
                     # Dead for 45 minutes, 35 of them in an hour that it has said nothing of.
                     without_it += hit.emits()
                     with_it += well.emits()
-                    assert hit.chain.hops[ZONES[0]][0].code == "provider_unavailable"
+                    assert hit.chain.attempts[ZONES[0]][0].code == "provider_unavailable"
                     assert hit.now_in(ZONES[0]).kind is Kind.FORECAST
                     assert well.now_in(ZONES[0]).kind is Kind.ESTIMATED
         assert without_it / with_it - 1.0 <= 0.01
@@ -163,7 +163,7 @@ async def test_a_day_without_the_provider_is_flagged_and_bounded() -> None:
             for zone in ZONES:
                 slot, served = hit.now_in(zone), hit.chain.provenance(zone, world.now())
                 assert slot.kind is Kind.FORECAST
-                assert served.hops[0].code == "provider_unavailable"
+                assert served.attempts[0].code == "provider_unavailable"
                 assert slot.source == "nowcast(electricity_maps)"
                 assert slot.age_s(world.now()) == pytest.approx(hour * HOUR, abs=HOUR)
                 assert served.served[0].stale == (hour > 2)
@@ -209,7 +209,7 @@ async def test_never_a_word_from_anybody() -> None:
         for zone in ZONES:
             assert view[zone].slots == usual.slots(zone, world.now(), 96)
             assert view[zone].slots[0].low_g_per_kwh < view[zone].slots[0].high_g_per_kwh
-            assert fleet.chain.hops[zone][0].code == "provider_unavailable"
+            assert fleet.chain.attempts[zone][0].code == "provider_unavailable"
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(sorted(CASES), 2)))

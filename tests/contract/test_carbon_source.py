@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.source import PolledSource
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import StaticSource
 from router.carbon.tables.table import TraceTable

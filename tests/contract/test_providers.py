@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from router.app.carbon.build import build_carbon
-from router.app.carbon.live import Outside, Sessions
+from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.loading import load
 from router.carbon.providers.provider import Want
 from router.carbon.providers.registry import BUILT_IN
@@ -48,8 +48,8 @@ def test_its_client_keeps_what_its_schema_says(
     settings = load(write(tmp_path, {"carbon": carbon})).settings.carbon
     (spec,) = settings.sources
     assert isinstance(spec, LiveSpec) and type(spec.schema) is schema
-    outside = Outside(StillClock(), random.Random(1), ENVIRON, Sessions())
-    (member,) = build_carbon(settings, 0.0, outside).members
+    deps = ProviderDeps(StillClock(), random.Random(1), ENVIRON, Sessions())
+    (member,) = build_carbon(settings, 0.0, deps).members
     provider = member.provider
     assert provider is not None
     assert (provider.name, provider.signal) == ("own", signal)

@@ -96,6 +96,6 @@ async def test_a_source_that_answers_in_another_signal_is_not_believed(
     served = chain.view(["Z"], T0 + 60.0, 1)
     assert bool(served) == (one == other)
     assert all(slot.signal == one for view in served.values() for slot in view.slots)
-    (hop,) = chain.hops["Z"]
-    assert hop.ok == (one == other)
-    assert hop.code == ("" if one == other else "provider_answer")
+    (attempt,) = chain.attempts["Z"]
+    assert attempt.ok == (one == other)
+    assert attempt.code == ("" if one == other else "provider_answer")

@@ -23,7 +23,8 @@ from router.lab.sim.scenario.schema import ScenarioSchema
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = sorted([README, *(ROOT / "docs").rglob("*.md"), ROOT / "policies" / "README.md"])
+HOUSE = ROOT / "ARCHITECTURE.md"
+PAGES = sorted([README, HOUSE, *(ROOT / "docs").rglob("*.md"), ROOT / "policies" / "README.md"])
 if not README.exists():
     pytest.skip("DOCS NOT TRIED: they are not part of this distribution", allow_module_level=True)
 
@@ -122,3 +123,21 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         target = (page.parent / file).resolve() if file else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+PLACES = sorted(
+    set(re.findall(r"`([a-z_]+(?:/[a-z_]+)+/?)(?:\.(?!py`)(\w+)|\.py)?`", HOUSE.read_text()))
+)
+
+
+@pytest.mark.parametrize(("place", "name"), PLACES)
+def test_what_the_architecture_names_is_there(place: str, name: str) -> None:
+    """``core/pipeline.decide``: of `router`; whole paths as they are."""
+    found = [
+        path
+        for folder in (ROOT, ROOT / "router")
+        for path in (folder / place, folder / f"{place}.py")
+        if path.exists()
+    ]
+    assert found, place
+    assert not name or re.search(rf"(def|class) {name}\b", found[0].read_text("utf-8"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from router.app.carbon.build import build_carbon
-from router.app.carbon.live import Outside, Sessions
+from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.loading import load
 from router.carbon.providers.provider import Reading, Want
 from router.model import Kind
@@ -42,8 +42,8 @@ async def test_the_provider_of_the_page(tmp_path: Path, monkeypatch: pytest.Monk
     install(tmp_path / "site", monkeypatch, "gridly", block("python"), points)
     sources = [{"kind": "gridly", "key_env": "GRIDLY_KEY"}, {"kind": "static"}]
     settings = load(write(tmp_path, {"carbon": {"sources": sources}})).settings.carbon
-    outside = Outside(StillClock(), random.Random(1), {"GRIDLY_KEY": "k-3f9a"}, Sessions())
-    provider: Any = build_carbon(settings, T0, outside).members[0].provider
+    deps = ProviderDeps(StillClock(), random.Random(1), {"GRIDLY_KEY": "k-3f9a"}, Sessions())
+    provider: Any = build_carbon(settings, T0, deps).members[0].provider
     assert provider.grid_zones == {"DE", "FR"}
     http = provider._http = StubHttp(lambda asked: {"rows": ROWS})
     found = (await provider.fetch(["DE"], Want.HISTORY, T0 + 60.0, 24))["DE"]

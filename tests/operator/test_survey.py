@@ -2,6 +2,7 @@
 
 import pytest
 
+from router.carbon.tables.trace import TraceSource
 from router.errors import DataError
 from router.model import Kind
 from router.operator import survey
@@ -58,3 +59,17 @@ def test_a_zone_that_nobody_knows_is_an_error(tmp_path):
         survey.survey(["US-CAL-CISO", "MARS"], None, 4)
     with pytest.raises(DataError, match=r"DE.*config\.yaml"):
         survey.survey(["DE"], configured(tmp_path), 4)
+
+
+def test_a_source_that_fails_in_a_way_it_should_not_is_left_out(tmp_path, monkeypatch, caplog):
+    async def broken(*_):
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(TraceSource, "history", broken)
+    path = configured(tmp_path, {
+        "clock": {"start": "2023-11-14T22:10Z"}, "carbon/sources/0/value_kind": "measured",
+    })  # fmt: skip
+    (found,) = survey.survey(["US-CAL-CISO"], path, 4)
+    assert found.curves == ()
+    assert any("internal error: KeyError" in attempt.why for attempt in found.attempts)
+    assert {record.exc_info[0] for record in caplog.records} == {KeyError}

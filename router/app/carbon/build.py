@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
-from router.app.carbon.chains import Carbon, Named, Source
-from router.app.carbon.live import Outside, fingerprint, lease_s, live_source, schema_of
-from router.carbon.chain.chain import CarbonChain, Order
+from router.app.carbon.chains import CarbonChains, ConfiguredSource, Source
+from router.app.carbon.live import ProviderDeps, fingerprint, lease_s, live_source, schema_of
+from router.carbon.chain.chain import CarbonChain, SourceOrder
 from router.carbon.chain.combine import Combiner
 from router.carbon.forecast import Nowcast
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.source import PolledSource
 from router.carbon.tables.climatology import Climatology, parse
 from router.carbon.tables.history import warm
 from router.carbon.tables.static import StaticSource
@@ -38,8 +38,8 @@ _WARM_H = 90 * 24
 
 
 def configured_carbon(
-    config: Config, now: float, outside: Outside | None = None, before: Carbon | None = None
-) -> Carbon:
+    config: Config, now: float, deps: ProviderDeps | None = None, before: CarbonChains | None = None
+) -> CarbonChains:
     """The chains of ``config`` for its fleet, in which some source knows every grid zone.
 
     ``before``: those of the configuration before a reload. A live provider that did not change
@@ -50,7 +50,7 @@ def configured_carbon(
     """
     settings, zones = config.settings.carbon, grid_zones(config.fleet)
     try:
-        carbon = build_carbon(settings, now, outside, zones, before)
+        carbon = build_carbon(settings, now, deps, zones, before)
     except ConfigError as error:
         if error.file != "carbon":
             raise
@@ -62,16 +62,16 @@ def configured_carbon(
 def build_carbon(
     settings: CarbonSettings,
     now: float,
-    outside: Outside | None = None,
+    deps: ProviderDeps | None = None,
     zones: Sequence[str] = (),
-    before: Carbon | None = None,
-) -> Carbon:
+    before: CarbonChains | None = None,
+) -> CarbonChains:
     """Sources in the operator's order. Raises TraceError, ConfigError, MixedBasisError.
 
-    ``outside``: needed by live providers. ``zones``: those in use; each is asked only of sources
+    ``deps``: needed by live providers. ``zones``: those in use; each is asked only of sources
     that know it.
     """
-    builder = _Builder(settings, now, outside, zones, before)
+    builder = _Builder(settings, now, deps, zones, before)
     members = builder.members(settings.sources, settings.signal)
     marginal_members = builder.members(settings.marginal, _MARGINAL)
     if builder.problems:
@@ -82,20 +82,20 @@ def build_carbon(
         annual = _static(settings.signal, {}, now)
     forecaster = _forecaster(settings, builder.climatology, zones, now, before)
     live = any(isinstance(member.spec, LiveSpec) for member in members)
-    asked = _orders(members, zones, settings.orders)
+    orders = _orders(members, zones, settings.orders)
     chain = CarbonChain(
         [member.source for member in members],
         forecaster,
         annual,
-        orders=asked,
+        orders=orders,
         combiner=Combiner() if live else None,
     )
     if not marginal_members:
-        return Carbon(chain, members, asked, forecaster=forecaster, history=settings.history)
+        return CarbonChains(chain, members, orders, forecaster=forecaster, history=settings.history)
     beside = _orders(marginal_members, zones, {})
     marginal = CarbonChain([m.source for m in marginal_members], Nowcast(), orders=beside)
-    return Carbon(
-        chain, members, asked, marginal, marginal_members, beside, forecaster, settings.history
+    return CarbonChains(
+        chain, members, orders, marginal, marginal_members, beside, forecaster, settings.history
     )
 
 
@@ -104,7 +104,7 @@ def _forecaster(
     prior: Climatology | None,
     zones: Sequence[str],
     now: float,
-    before: Carbon | None,
+    before: CarbonChains | None,
 ) -> Nowcast:
     """The forecaster ``before``, where what it learned still holds; else one with the history."""
     history, signal = settings.history, settings.signal
@@ -118,7 +118,7 @@ def _forecaster(
         and not any(isinstance(member.spec, TraceSpec) for member in before.members)
     ):
         forecaster = before.forecaster
-        new = [zone for zone in zones if zone not in before.asked]
+        new = [zone for zone in zones if zone not in before.orders]
     if history is not None and new:
         table = read_table(history.file, signal.factors, history.hour_ending, new)
         warm(forecaster, table, signal, new, now, _WARM_H)
@@ -132,44 +132,44 @@ class _Builder:
         self,
         settings: CarbonSettings,
         now: float,
-        outside: Outside | None,
+        deps: ProviderDeps | None,
         zones: Sequence[str],
-        before: Carbon | None,
+        before: CarbonChains | None,
     ) -> None:
         self.climatology: Climatology | None = None
         self.annual: StaticSource | None = None
         self.problems: list[tuple[str, str]] = []
         self._settings = settings
         self._now = now
-        self._outside = outside
+        self._deps = deps
         self._zones = zones
-        self._before = (*before.members, *before.marginal_members) if before else ()
+        self._before = before.all_members if before else ()
 
-    def members(self, specs: Iterable[SourceSpec], signal: Signal) -> tuple[Named, ...]:
+    def members(self, specs: Iterable[SourceSpec], signal: Signal) -> tuple[ConfiguredSource, ...]:
         found = []
         for spec in specs:
             if isinstance(spec, LiveSpec):
                 found += self._live(spec)
             else:
-                found.append(Named(spec.name, self._source(spec, signal), spec))
+                found.append(ConfiguredSource(spec.name, self._source(spec, signal), spec))
         return tuple(found)
 
-    def _live(self, spec: LiveSpec) -> list[Named]:
+    def _live(self, spec: LiveSpec) -> list[ConfiguredSource]:
         """One member, or none and a problem noted."""
-        if self._outside is None:
+        if self._deps is None:
             raise DataError(f"{spec.name} is a live provider: it needs a network")
-        keys, lease = fingerprint(spec, self._outside), lease_s(self._settings.refresh_s)
+        keys, lease = fingerprint(spec, self._deps), lease_s(self._settings.refresh_s)
         for member in self._before:
             # A provider that is asked by coordinates may have to be asked about other ones.
             same = (member.spec, member.keys) == (spec, keys) and not schema_of(spec).by_location
             if same and _lease_s(member.source) in (0.0, lease):
                 return [member]
         try:
-            source, provider = live_source(spec, self._outside, self._settings.coordinates, lease)
+            source, provider = live_source(spec, self._deps, self._settings.coordinates, lease)
         except ConfigError as error:
             self.problems += error.problems
             return []
-        return [Named(spec.name, source, spec, keys, provider)]
+        return [ConfiguredSource(spec.name, source, spec, keys, provider)]
 
     def _source(self, spec: TraceSpec | ClimatologySpec | StaticSpec, signal: Signal) -> Source:
         if isinstance(spec, TraceSpec):
@@ -209,17 +209,17 @@ def _static(signal: Signal, g_per_kwh: Mapping[str, float], now: float) -> Stati
 
 
 def _orders(
-    members: Sequence[Named], zones: Sequence[str], own: Mapping[str, Sequence[str]]
-) -> dict[str, Order]:
-    """Whom to ask for each of ``zones``: who knows it, in its own order or in that of the file."""
+    members: Sequence[ConfiguredSource], zones: Sequence[str], own: Mapping[str, Sequence[str]]
+) -> dict[str, SourceOrder]:
+    """Who knows each of ``zones``, in the zone's own order or in that of the file."""
     orders = {}
     for zone in zones:
         wanted = own.get(zone)
         rank = {name: place for place, name in enumerate(wanted or ())}
-        asked = [m for m in members if wanted is None or m.name in rank]
-        asked.sort(key=lambda m: rank.get(m.name, 0))
-        knowing = [m for m in asked if zone in m.source.grid_zones]
-        orders[zone] = Order(
+        ranked = [m for m in members if wanted is None or m.name in rank]
+        ranked.sort(key=lambda m: rank.get(m.name, 0))
+        knowing = [m for m in ranked if zone in m.source.grid_zones]
+        orders[zone] = SourceOrder(
             tuple(m.source.name for m in knowing),
             tuple(m.source.name for m in knowing if m.publishes),
         )
@@ -239,18 +239,18 @@ def coverage(sources: Sequence[Source], zones: Iterable[str]) -> Mapping[str, tu
     }
 
 
-def require_coverage(config: Config, carbon: Carbon) -> None:
+def require_coverage(config: Config, carbon: CarbonChains) -> None:
     """Raises ConfigError naming every region whose grid zone no source that is asked knows."""
     problems = [
         (f"regions.{region.name}.grid_zone", _unknown(region.grid_zone, carbon, config))
         for region in config.fleet.regions.values()
-        if not any(carbon.asked[region.grid_zone])
+        if not any(carbon.orders[region.grid_zone])
     ]
     if problems:
         raise ConfigError(str(config.file), problems)
 
 
-def _unknown(zone: str, carbon: Carbon, config: Config) -> str:
+def _unknown(zone: str, carbon: CarbonChains, config: Config) -> str:
     order = config.settings.carbon.orders.get(zone)
     among = f" among {', '.join(order)} (carbon.zones.{zone}.sources)" if order else ""
     columns = (z for member in carbon.members for z in member.source.grid_zones)

@@ -8,9 +8,10 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from router.app.carbon.live import wants
-from router.carbon.chain.chain import CarbonChain, Hop, Order
+from router.carbon.chain.attempt import SourceAttempt
+from router.carbon.chain.chain import CarbonChain, SourceOrder
 from router.carbon.forecast import Nowcast
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.provider import Provider, Want
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import StaticSource
@@ -21,7 +22,7 @@ from router.model import Intensity
 Source: TypeAlias = TraceSource | TraceForecastSource | Climatology | StaticSource | PolledSource
 
 
-class Named(NamedTuple):
+class ConfiguredSource(NamedTuple):
     """A source with the name that the operator's file knows it by.
 
     ``provider``, ``keys``: a live one's, and a fingerprint of its keys.
@@ -42,19 +43,19 @@ class Named(NamedTuple):
         return isinstance(self.source, TraceForecastSource)
 
 
-class Carbon(NamedTuple):
+class CarbonChains(NamedTuple):
     """The carbon chains of one configuration and the sources behind them, in order.
 
-    ``asked``, ``marginal_asked``: whom to ask for each grid zone in use. ``marginal`` never
+    ``orders``, ``marginal_orders``: of the sources, for each grid zone in use. ``marginal`` never
     decides; None when the operator wants none.
     """
 
     chain: CarbonChain
-    members: tuple[Named, ...]
-    asked: Mapping[str, Order]
+    members: tuple[ConfiguredSource, ...]
+    orders: Mapping[str, SourceOrder]
     marginal: CarbonChain | None = None
-    marginal_members: tuple[Named, ...] = ()
-    marginal_asked: Mapping[str, Order] = MappingProxyType({})
+    marginal_members: tuple[ConfiguredSource, ...] = ()
+    marginal_orders: Mapping[str, SourceOrder] = MappingProxyType({})
     forecaster: Nowcast | None = None
     history: HistorySpec | None = None
 
@@ -64,24 +65,31 @@ class Carbon(NamedTuple):
         return tuple(member.source for member in self.members)
 
     @property
+    def all_members(self) -> tuple[ConfiguredSource, ...]:
+        """Those of both chains."""
+        return (*self.members, *self.marginal_members)
+
+    @property
     def live(self) -> tuple[LiveSpec, ...]:
         """The live providers of both chains."""
-        specs = (member.spec for member in (*self.members, *self.marginal_members))
-        return tuple(spec for spec in specs if isinstance(spec, LiveSpec))
+        return tuple(m.spec for m in self.all_members if isinstance(m.spec, LiveSpec))
 
     async def refresh(self, zones: Sequence[str], now: float) -> None:
-        """Ask the sources of both chains, at the same time."""
-        async with asyncio.TaskGroup() as asking:
-            asking.create_task(self.chain.refresh(zones, now), name="carbon")
+        """Refresh both chains, at the same time."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.chain.refresh(zones, now), name="carbon")
             if self.marginal is not None:
-                asking.create_task(self.marginal.refresh(zones, now), name="marginal carbon")
+                tasks.create_task(self.marginal.refresh(zones, now), name="marginal carbon")
 
-    def hops(self) -> Mapping[str, tuple[Hop, ...]]:
+    def attempts(self) -> Mapping[str, tuple[SourceAttempt, ...]]:
         """Per grid zone who was asked in the last refresh, by both chains, and how it went."""
         if self.marginal is None:
-            return self.chain.hops
-        beside = self.marginal.hops
-        return {zone: (*hops, *beside.get(zone, ())) for zone, hops in self.chain.hops.items()}
+            return self.chain.attempts
+        beside = self.marginal.attempts
+        return {
+            zone: (*attempts, *beside.get(zone, ()))
+            for zone, attempts in self.chain.attempts.items()
+        }
 
     def marginals(self, zones: Sequence[str], now: float) -> dict[str, Intensity]:
         """The marginal intensity now of each grid zone where it is known."""
@@ -90,9 +98,9 @@ class Carbon(NamedTuple):
         views = self.marginal.view(zones, now, 1)
         return {zone: view.at(now) for zone, view in views.items()}
 
-    async def close(self, stays: Carbon | None = None) -> None:
+    async def close(self, stays: CarbonChains | None = None) -> None:
         """Let other gateways take over what this one asked for them, but for what ``stays``."""
-        kept = {id(m.source) for m in (*stays.members, *stays.marginal_members)} if stays else ()
-        for member in (*self.members, *self.marginal_members):
+        kept = {id(member.source) for member in stays.all_members} if stays else ()
+        for member in self.all_members:
             if isinstance(member.source, PolledSource) and id(member.source) not in kept:
                 await member.source.close()

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 import aiohttp
 
-from router.carbon.polling.asking import Asked, OnDropped, PollTimes
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.poller import OnDropped, PollTimes
 from router.carbon.polling.shared import SharedReadings
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.budget import CallBudget, CallLimit
 from router.carbon.providers.http import HttpClient, HttpLimits, OnCall, open_session
 from router.carbon.providers.provider import Http, Provider, Want
@@ -29,7 +29,6 @@ from router.contract import Clock, Rng, StateStore
 from router.errors import ConfigError
 from router.units import HOUR_S
 
-_SPARE_S: Final = 5.0
 _LEASE_REFRESHES: Final = 3.0
 _SHORTEST_LEASE_S: Final = 60.0
 
@@ -53,11 +52,11 @@ class Sessions:
             self._session = None
 
 
-class Outside(NamedTuple):
-    """What live providers need of the world.
+class ProviderDeps(NamedTuple):
+    """What live providers are made with.
 
     ``environ``: where keys and a proxy may be. ``processes``: of this gateway, which share the
-    limits on calls. ``on_call``: told of every HTTP call. ``on_dropped``: of rows that could not be
+    limits on calls. ``on_call``: after every HTTP call. ``on_dropped``: for rows that could not be
     used. ``store``, ``holder``: None and "" when no other gateway shares the calls.
     """
 
@@ -66,7 +65,7 @@ class Outside(NamedTuple):
     environ: Mapping[str, str]
     sessions: Sessions
     processes: int = 1
-    on_call: OnCall | None = None
+    on_call: OnCall = lambda source, reason, seconds: None
     on_dropped: OnDropped = lambda source, rows: None
     store: StateStore | None = None
     holder: str = ""
@@ -76,34 +75,34 @@ class _Context:
     """``ProviderContext`` of one configured provider."""
 
     def __init__(
-        self, spec: LiveSpec, outside: Outside, coordinates: Mapping[str, tuple[float, float]]
+        self, spec: LiveSpec, deps: ProviderDeps, coordinates: Mapping[str, tuple[float, float]]
     ) -> None:
         self.name = spec.name
         self.signal = spec.signal
         self.zones = spec.zones
         self.coordinates = coordinates
         self.timeout_s = spec.schema.timeout_ms / 1e3
-        self.clock = outside.clock
-        self.outside = outside
+        self.clock = deps.clock
+        self.deps = deps
         self._spec = spec
 
     def http(self, base_url: str, limits: Iterable[LimitSchema]) -> Http:
         """As in ``ProviderContext``."""
-        outside = self.outside
+        deps = self.deps
         return HttpClient(
-            outside.sessions.get,
+            deps.sessions.get,
             base_url,
             provider=self.name,
             clock=self.clock,
             budget=self.budget(limits),
             limits=HttpLimits(timeout_s=self.timeout_s),
-            on_call=outside.on_call,
-            proxy=proxy_of(base_url, outside.environ),
+            on_call=deps.on_call,
+            proxy=proxy_of(base_url, deps.environ),
         )
 
     def budget(self, limits: Iterable[LimitSchema]) -> CallBudget:
         """As in ``ProviderContext``."""
-        part = self.outside.processes
+        part = self.deps.processes
         return CallBudget(*(CallLimit(max(1, one.calls // part), one.per_s) for one in limits))
 
     def secret(self, stem: str) -> Secret:
@@ -111,13 +110,13 @@ class _Context:
         spec = self._spec.secrets[stem]
         key = f"{stem}_env" if spec.env else f"{stem}_file"
         return read_secret(
-            self._spec.at, key, env=spec.env, file=spec.file, environ=self.outside.environ
+            self._spec.at, key, env=spec.env, file=spec.file, environ=self.deps.environ
         )
 
 
 def live_source(
     spec: LiveSpec,
-    outside: Outside,
+    deps: ProviderDeps,
     coordinates: Mapping[str, tuple[float, float]],
     lease_s: float,
 ) -> tuple[PolledSource, Provider]:
@@ -126,25 +125,31 @@ def live_source(
     ``lease_s``: how long one of several gateways may go on calling for all.
     """
     schema = schema_of(spec)
-    context = _Context(spec, outside, {**_shipped_coordinates(), **coordinates})
+    context = _Context(spec, deps, {**_shipped_coordinates(), **coordinates})
     try:
         provider = schema.build(context)
     except ConfigError as error:
         problems = [(f"{spec.at}.{key}", text) for key, text in error.problems]
         raise ConfigError("carbon", problems) from None
     shared = None
-    if outside.store is not None:
+    if deps.store is not None:
         shared = SharedReadings(
-            outside.store, spec.name, spec.signal, outside.holder, outside.rng, lease_s=lease_s
+            deps.store, spec.name, spec.signal, deps.holder, deps.rng, lease_s=lease_s
         )
+
+    def on_fetch(source: str, want: Want, reason: str) -> None:
+        # An HTTP library of its own tells nobody of its calls.
+        if schema.own_http:
+            deps.on_call(source, reason, 0.0)
+
     source = PolledSource(
         provider,
-        outside.rng,
-        times(spec),
+        deps.rng,
+        PollTimes(forecast_s=spec.schema.forecast_refresh_s),
         wants=wants(spec),
         shared=shared,
-        asked=_told(outside) if schema.own_http else _nobody,
-        dropped=outside.on_dropped,
+        on_fetch=on_fetch,
+        on_dropped=deps.on_dropped,
     )
     return source, provider
 
@@ -158,23 +163,23 @@ def calls_per_hour(spec: LiveSpec, provider: Provider, measured: int, ahead: int
     """About how many calls ``spec`` takes for so many grid zones of each role, at most.
 
     A twentieth more for the values, for those that come later than expected
-    (`router.carbon.polling.poll`).
+    (`router.carbon.polling.source`).
     """
-    asked, paces = wants(spec) & provider.wants, times(spec)
+    asked = wants(spec) & provider.wants
     values, forecasts = (math.ceil(n / provider.zones_per_call) for n in (measured, ahead))
     calls = 0.0
     if Want.LATEST in asked:
         calls += values * 1.05 * HOUR_S / provider.publishes_every_s
     if Want.HISTORY in asked:
-        calls += values * HOUR_S / paces.history_s
+        calls += values * HOUR_S / PollTimes().history_s
     if Want.FORECAST in asked:
-        calls += forecasts * HOUR_S / paces.forecast_s
+        calls += forecasts * HOUR_S / spec.schema.forecast_refresh_s
     return calls
 
 
-def fingerprint(spec: LiveSpec, outside: Outside) -> bytes:
+def fingerprint(spec: LiveSpec, deps: ProviderDeps) -> bytes:
     """Of the keys of ``spec``, to see whether they changed; empty when they cannot be read."""
-    context = _Context(spec, outside, {})
+    context = _Context(spec, deps, {})
     try:
         keys = [context.secret(stem).reveal() for stem in sorted(spec.secrets)]
     except ConfigError:
@@ -198,28 +203,3 @@ def wants(spec: LiveSpec) -> frozenset[Want]:
     measured = {Want.LATEST, Want.HISTORY} if "measured" in spec.schema.roles else set()
     ahead = {Want.FORECAST} if "forecast" in spec.schema.roles else set()
     return schema_of(spec).wants & (measured | ahead)
-
-
-def times(spec: LiveSpec) -> PollTimes:
-    """How a provider is polled: a fetch may take several calls."""
-    call_s = 2.0 * spec.schema.timeout_ms / 1e3 + _SPARE_S
-    return PollTimes(
-        call_s=call_s,
-        round_s=max(PollTimes().round_s, call_s + _SPARE_S),
-        forecast_s=spec.schema.forecast_refresh_s,
-    )
-
-
-def _nobody(source: str, want: Want, reason: str) -> None:
-    return None
-
-
-def _told(outside: Outside) -> Asked:
-    """Calls of a provider with an HTTP library of its own, counted as those of the others."""
-    on_call = outside.on_call
-
-    def asked(source: str, want: Want, reason: str) -> None:
-        if on_call is not None:
-            on_call(source, reason, 0.0)
-
-    return asked

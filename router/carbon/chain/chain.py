@@ -7,51 +7,44 @@ rule.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from router.carbon.chain.attempt import SourceAttempt
 from router.carbon.chain.combine import Combiner
 from router.carbon.chain.outlook import Outlook
 from router.carbon.chain.provenance import Served, ZoneProvenance, served
+from router.carbon.chain.refresh import Refresh, judged, last_attempt, refused, silent_of
 from router.carbon.chain.revisions import Revisions, Settled
-from router.carbon.chain.roles import AnnualMeans, HistorySource, Publisher, SlotSource
-from router.carbon.chain.rounds import (
-    NO_TROUBLE,
-    Hop,
-    Round,
-    judged,
-    refused,
-    silent_of,
-    told,
-)
+from router.carbon.chain.sources import AnnualMeans, HistorySource, SlotSource
 from router.carbon.providers.holes import is_stated
 from router.carbon.providers.provider import Want
-from router.contract import CarbonSource, Forecaster
+from router.contract import CarbonSource, Forecaster, ForecastSource
 from router.errors import DataError, MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
 from router.units import HOUR_S
 
-__all__ = ["CarbonChain", "Hop", "Order", "Served", "ZoneProvenance"]
+__all__ = ["CarbonChain", "Served", "SourceAttempt", "SourceOrder", "ZoneProvenance"]
 
 _OBSERVED: Final = frozenset({Kind.MEASURED, Kind.ESTIMATED})
 _HISTORY_H: Final = 216
-_HORIZON_H: Final = 96
+HORIZON_H: Final = 96
 # As far as the forecaster learns its errors. Over a year of 11 grids that have a climatology, its
 # mean absolute percentage error was below climatology's at every age up to this (DE: level with it
 # at the end), by half at 24 h; so was the regret of picking the greenest of any three.
 NOWCAST_MAX_AGE_S: Final = 96 * HOUR_S
+# For all calls of one refresh. Longer than a single one may take by the file (a minute), so that
+# whoever comes after a provider that does not answer is called, too.
+REFRESH_TIMEOUT_S: Final = 90.0
 # Estimates settle within two days; how often they are looked at again.
 _REREAD_H: Final = 48
 _REREAD_S: Final = 3 * HOUR_S
 # Values that a forecaster learns from in a row: a few milliseconds, in which no request is served.
 _AT_ONCE: Final = 12
 
-_log = logging.getLogger(__name__)
 
-
-class Order(NamedTuple):
+class SourceOrder(NamedTuple):
     """Names of the sources to ask for one grid zone, in order, for each role."""
 
     measured: tuple[str, ...]
@@ -59,10 +52,10 @@ class Order(NamedTuple):
 
 
 class _Lane(NamedTuple):
-    """Grid zones whose sources are asked in the same order, as places in the chain."""
+    """The sources of a ``SourceOrder``; grid zones of the same ones are read together."""
 
-    measured: tuple[int, ...]
-    forecast: tuple[int, ...]
+    measured: tuple[CarbonSource, ...]
+    forecast: tuple[ForecastSource, ...]
 
 
 class CarbonChain:
@@ -70,8 +63,8 @@ class CarbonChain:
 
     A source is asked only for the zones that no source before it answered freshly. ``observed_at``
     of a measured or estimated value must be the end of its slot; past ``now``, the slot contains
-    ``now``. ``hops`` tells, per grid zone, who was asked last time and how it went. ``revisions``:
-    what is best known of each past slot.
+    ``now``. ``attempts`` tells, per grid zone, who was asked last time and how it went.
+    ``revisions``: what is best known of each past slot.
     """
 
     def __init__(
@@ -80,16 +73,16 @@ class CarbonChain:
         forecaster: Forecaster,
         annual: AnnualMeans | None = None,
         *,
-        orders: Mapping[str, Order] | None = None,
+        orders: Mapping[str, SourceOrder] | None = None,
         combiner: Combiner | None = None,
-        timeout_s: float = 5.0,
+        timeout_s: float = REFRESH_TIMEOUT_S,
         nowcast_max_age_s: float = NOWCAST_MAX_AGE_S,
     ) -> None:
         """``orders``: for grid zones that do not take all ``sources`` in their order.
-        ``combiner``: None to take a published forecast as it is. ``timeout_s``: for each call of a
-        source that sets none itself. ``nowcast_max_age_s``: an older observation is no longer
-        carried forward. Raises MixedBasisError unless all share one signal, DataError without a
-        source or for an order that names none.
+        ``combiner``: None to take a published forecast as it is. ``timeout_s``: for one refresh.
+        ``nowcast_max_age_s``: an older observation is no longer carried forward. Raises
+        MixedBasisError unless all share one signal, DataError without a source or for an order that
+        names none.
         """
         members: list[tuple[str, Signal]] = [(source.name, source.signal) for source in sources]
         if annual is not None:
@@ -102,12 +95,11 @@ class CarbonChain:
             raise MixedBasisError(
                 f"the sources of one chain must share basis and emission factors: {listed}"
             )
-        self.hops: Mapping[str, tuple[Hop, ...]] = {}
+        self.attempts: Mapping[str, tuple[SourceAttempt, ...]] = {}
         self.revisions = Revisions()
-        self._sources = tuple(sources)
-        every = tuple(range(len(self._sources)))
-        self._every = _Lane(every, every)
-        self._lanes = {zone: self._lane(zone, order) for zone, order in (orders or {}).items()}
+        self._every = _Lane(tuple(sources), _publishers(sources))
+        named = {source.name: source for source in sources}
+        self._lanes = {zone: _lane(zone, order, named) for zone, order in (orders or {}).items()}
         self._outlook = Outlook(forecaster, combiner, annual, self.revisions, nowcast_max_age_s)
         self._forecaster = forecaster
         self._combiner = combiner
@@ -120,21 +112,23 @@ class CarbonChain:
     async def refresh(self, grid_zones: Sequence[str], now: float) -> None:
         """Ask the sources about ``grid_zones``; a failing or hanging one is noted and passed over.
 
-        Values and forecasts, and grid zones of different orders, do not wait for one another; in
-        one order each source may take its timeout up to twice. Never raises for what a source does.
+        Values and forecasts, and grid zones of different orders, do not wait for one another. Who
+        comes after a source that hangs to the end of the refresh still tells what it knows without
+        a call. Never raises for what a source does.
         """
-        round_ = Round(dict.fromkeys(grid_zones), now, self._timeout_s)
+        refresh = Refresh(dict.fromkeys(grid_zones), now, self._timeout_s)
         lanes: dict[_Lane, list[str]] = {}
         for zone in dict.fromkeys(grid_zones):
             lanes.setdefault(self._lanes.get(zone, self._every), []).append(zone)
-        async with asyncio.TaskGroup() as asking:
+        async with asyncio.TaskGroup() as tasks:
             for lane, zones in lanes.items():
-                asking.create_task(self._ask_values(lane, zones, round_), name="carbon values")
-                asking.create_task(self._ask_ahead(lane, zones, round_), name="carbon forecasts")
-        self._outlook.published.update(round_.ahead)
+                tasks.create_task(self._read_values(lane, zones, refresh), name="carbon values")
+                tasks.create_task(self._read_ahead(lane, zones, refresh), name="carbon forecasts")
+        self._outlook.published.update(refresh.ahead)
         if self._combiner is not None:
-            await self._keep_score(self._combiner, dict.fromkeys(grid_zones), round_)
-        self.hops = {**self.hops, **round_.hops()}
+            scored = self._keep_score(self._combiner, dict.fromkeys(grid_zones), refresh)
+            await refresh.turn("forecast scores", Want.FORECAST, (), scored)
+        self.attempts = {**self.attempts, **refresh.attempts()}
 
     def view(self, grid_zones: Sequence[str], now: float, hours: int) -> Mapping[str, Forecast]:
         """What is known now: ``hours`` hourly slots from the hour containing ``now``; pure.
@@ -152,7 +146,7 @@ class CarbonChain:
     def provenance(self, grid_zone: str, now: float, hours: int = 24) -> ZoneProvenance:
         """Who serves each of the coming ``hours`` and what the last refresh met on the way."""
         view = self.view([grid_zone], now, hours).get(grid_zone)
-        return ZoneProvenance(grid_zone, served(view, now), self.hops.get(grid_zone, ()))
+        return ZoneProvenance(grid_zone, served(view, now), self.attempts.get(grid_zone, ()))
 
     def settled(self, grid_zone: str, start: float, end: float) -> Settled | None:
         """The mean of what is best known from ``start`` to ``end``; None when any is missing."""
@@ -164,91 +158,64 @@ class CarbonChain:
 
     def _usual(self, zone: str) -> list[SlotSource]:
         lane = self._lanes.get(zone, self._every)
-        sources = [self._sources[place] for place in lane.measured]
-        return [source for source in sources if isinstance(source, SlotSource)]
+        return [source for source in lane.measured if isinstance(source, SlotSource)]
 
-    def _lane(self, zone: str, order: Order) -> _Lane:
-        places = {source.name: place for place, source in enumerate(self._sources)}
-        for name in (*order.measured, *order.forecast):
-            if name not in places:
-                known = ", ".join(places)
-                raise DataError(f"grid zone {zone} asks for {name!r}; its chain has {known}")
-        return _Lane(*(tuple(dict.fromkeys(places[name] for name in role)) for role in order))
+    async def _read_values(self, lane: _Lane, zones: Sequence[str], refresh: Refresh) -> None:
+        for rank, source in enumerate(lane.measured):
+            unanswered = [zone for zone in zones if zone not in refresh.answered]
+            taken = self._read(source, unanswered, refresh, rank)
+            await refresh.turn(source.name, Want.LATEST, unanswered, taken)
 
-    async def _ask_values(self, lane: _Lane, zones: Sequence[str], round_: Round) -> None:
-        for rank, place in enumerate(lane.measured):
-            source = self._sources[place]
-            asked = [zone for zone in zones if zone not in round_.answered]
-            try:
-                await self._read(source, asked, round_, rank)
-            except Exception as error:
-                # A defect of one source must not silence the others.
-                _log.exception("carbon source %s failed in a way it should not", source.name)
-                why = f"internal error: {type(error).__name__}"
-                for zone in asked:
-                    round_.note(zone, Want.LATEST, Hop(source.name, False, why, "internal"))
-
-    async def _ask_ahead(self, lane: _Lane, zones: Sequence[str], round_: Round) -> None:
-        for place in lane.forecast:
-            source = self._sources[place]
-            if not isinstance(source, Publisher):
-                continue
-            asked = [zone for zone in zones if zone not in round_.forecast]
-            try:
-                await self._read_forecast(source, asked, round_)
-            except Exception as error:
-                _log.exception("carbon source %s failed in a way it should not", source.name)
-                why = f"internal error: {type(error).__name__}"
-                name = f"{source.name} forecast"
-                for zone in asked:
-                    round_.note(zone, Want.FORECAST, Hop(name, False, why, "internal"))
+    async def _read_ahead(self, lane: _Lane, zones: Sequence[str], refresh: Refresh) -> None:
+        for source in lane.forecast:
+            unforecast = [zone for zone in zones if zone not in refresh.forecast]
+            taken = self._read_forecast(source, unforecast, refresh)
+            await refresh.turn(source.name, Want.FORECAST, unforecast, taken)
 
     async def _read(
-        self, source: CarbonSource, zones: Sequence[str], round_: Round, rank: int
+        self, source: CarbonSource, zones: Sequence[str], refresh: Refresh, rank: int
     ) -> None:
-        now = round_.now
-        answer = await round_.call(
-            source, source.name, Want.LATEST, lambda: source.read(zones, now), zones
+        now = refresh.now
+        answer = await refresh.call(
+            source, Want.LATEST, zones, 1, lambda known: known.read(zones, now)
         )
         good: dict[str, Intensity] = {}
         for zone, value in answer.items():
-            why = self._defect(value)
-            if why:
-                hop = refused(source.name, why, value, now)
-            else:
-                hop = judged(source, source.name, zone, value, now)
-            round_.note(zone, Want.LATEST, hop)
-            if not why:
-                good[zone] = value
-            if hop.ok and value.kind in _OBSERVED:
-                round_.answered.add(zone)
-        await self._catch_up(source, good, zones, round_, rank)
+            last = last_attempt(source, zone, Want.LATEST)
+            if why := self._defect(value):
+                refresh.note(zone, Want.LATEST, refused(last, why, value, now))
+                continue
+            good[zone] = value
+            attempt = judged(last, value, now)
+            refresh.note(zone, Want.LATEST, attempt)
+            if attempt.ok and value.kind in _OBSERVED:
+                refresh.answered.add(zone)
+        await self._catch_up(source, good, zones, refresh, rank)
         for zone, value in good.items():
-            await self._take(zone, value, round_, rank)
+            await self._take(zone, value, refresh, rank)
 
     async def _read_forecast(
-        self, source: Publisher, zones: Sequence[str], round_: Round
+        self, source: ForecastSource, zones: Sequence[str], refresh: Refresh
     ) -> None:  # fmt: skip
-        name, now = f"{source.name} forecast", round_.now
-        answer = await round_.call(
-            source, name, Want.FORECAST, lambda: source.forecast(zones, now, _HORIZON_H), zones
-        )
+        now = refresh.now
+        answer = await refresh.call(
+            source, Want.FORECAST, zones, HORIZON_H,
+            lambda known: known.forecast(zones, now, HORIZON_H),
+        )  # fmt: skip
         for zone, forecast in answer.items():
-            first = forecast.slots[0]
+            last = last_attempt(source, zone, Want.FORECAST)
             stated = filter(is_stated, forecast.slots)
-            why = next(filter(None, map(self._defect, stated)), "")
-            if why:
-                round_.note(zone, Want.FORECAST, refused(name, why, first, now))
+            if why := next(filter(None, map(self._defect, stated)), ""):
+                refresh.note(zone, Want.FORECAST, refused(last, why, forecast.slots[0], now))
             else:
-                trouble = told(source, zone, Want.FORECAST) or NO_TROUBLE
-                round_.offer(zone, name, forecast, trouble)
+                refresh.offer(zone, forecast, last)
 
     async def _catch_up(
         self,
         source: CarbonSource,
         values: Mapping[str, Intensity],
         zones: Sequence[str],
-        round_: Round,
+        refresh: Refresh,
         rank: int,
     ) -> None:
         """Feed what was published since the last observation, and at times what was revised.
@@ -258,38 +225,33 @@ class CarbonChain:
         """
         if not isinstance(source, HistorySource):
             return
-        now = round_.now
+        now = refresh.now
         silent = silent_of(source, zones)
+        ends = {z: value.observed_at for z, value in values.items() if value.kind in _OBSERVED}
+        ends.update(dict.fromkeys(silent, now))
         past: list[str] = []
         since = now - _REREAD_H * HOUR_S
-        for zone in dict.fromkeys((*values, *silent)):
-            value, known = values.get(zone), self._outlook.observed.get(zone)
-            if value is not None and value.kind not in _OBSERVED:
-                continue
+        for zone, end in ends.items():
+            known = self._outlook.observed.get(zone)
             last = -math.inf if known is None else known.observed_at
-            newest = now if zone in silent or value is None else value.observed_at
-            if newest - last > HOUR_S:
+            if gap := end - last > HOUR_S:
                 since = min(since, last)
-            elif now - self._reread_at.get(zone, -math.inf) < _REREAD_S:
-                continue
-            past.append(zone)
-        if not past:
-            return
+            if gap or now - self._reread_at.get(zone, -math.inf) >= _REREAD_S:
+                past.append(zone)
         hours = math.ceil(min(_HISTORY_H, (now - since) / HOUR_S + 1))
-        history, name = source.history, f"{source.name} history"
-        answer = await round_.call(
-            source, name, Want.HISTORY, lambda: history(past, now, hours), past
+        answer = await refresh.call(
+            source, Want.HISTORY, past, hours, lambda known: known.history(past, now, hours)
         )
         for zone, observations in answer.items():
             usable = [value for value in observations if not self._defect(value)]
-            await self._learn(zone, usable, round_, rank)
+            await self._learn(zone, usable, refresh, rank)
             if zone in silent and usable:
                 newest_known = max(usable, key=lambda value: value.observed_at)
-                await self._take(zone, newest_known, round_, rank)
+                await self._take(zone, newest_known, refresh, rank)
             self._reread_at[zone] = now
 
     async def _learn(
-        self, zone: str, values: Sequence[Intensity], round_: Round, rank: int
+        self, zone: str, values: Sequence[Intensity], refresh: Refresh, rank: int
     ) -> None:
         """Keep what is said of past slots; the forecaster learns of the new and of the revised."""
         revised: set[int] = set()
@@ -300,9 +262,9 @@ class CarbonChain:
                 await asyncio.sleep(0)
             new = []
             for value in values[first : first + _AT_ONCE]:
-                if not self.revisions.take(zone, value, round_.now, rank):
+                if not self.revisions.take(zone, value, refresh.now, rank):
                     continue
-                round_.news.add(zone)
+                refresh.news.add(zone)
                 if value.observed_at > self._fed.get(zone, -math.inf):
                     self._fed[zone] = value.observed_at
                     new.append(value)
@@ -326,29 +288,42 @@ class CarbonChain:
             return "0 g/kWh with life-cycle factors: taken for a missing value"
         return ""
 
-    async def _take(self, zone: str, value: Intensity, round_: Round, rank: int) -> None:
+    async def _take(self, zone: str, value: Intensity, refresh: Refresh, rank: int) -> None:
         if value.kind not in _OBSERVED:
-            self._outlook.take(zone, value, round_.now)
+            self._outlook.take(zone, value, refresh.now)
             return
-        await self._learn(zone, [value], round_, rank)
+        await self._learn(zone, [value], refresh, rank)
         known = self._outlook.observed.get(zone)
         if known is None or value.observed_at >= known.observed_at:
             slot = self.revisions.slot(zone, value.observed_at)
             self._outlook.observed[zone] = value if slot is None else slot.best
 
     async def _keep_score(
-        self, combiner: Combiner, zones: Iterable[str], round_: Round
+        self, combiner: Combiner, zones: Iterable[str], refresh: Refresh
     ) -> None:  # fmt: skip
         """Score what was forecast by what was observed since, and note what is forecast now."""
-        now = round_.now
+        now = refresh.now
         start = math.floor(now / HOUR_S) * HOUR_S
         for zone in zones:
-            for hour in combiner.awaiting(zone, now) if zone in round_.news else ():
+            for hour in combiner.awaiting(zone, now) if zone in refresh.news else ():
                 observed = self.revisions.mean(zone, hour)
                 if observed is not None:
                     combiner.score(zone, hour, observed.g_per_kwh)
             if zone in self._outlook.published and combiner.due(zone, start):
-                published = self._outlook.issued(zone, start, now, _HORIZON_H)
-                own = self._outlook.nowcast(zone, start, now, _HORIZON_H)
+                published = self._outlook.issued(zone, start, now, HORIZON_H)
+                own = self._outlook.nowcast(zone, start, now, HORIZON_H)
                 combiner.issue(zone, published, own, start, now)
                 await asyncio.sleep(0)
+
+
+def _lane(zone: str, order: SourceOrder, named: Mapping[str, CarbonSource]) -> _Lane:
+    for name in (*order.measured, *order.forecast):
+        if name not in named:
+            known = ", ".join(named)
+            raise DataError(f"grid zone {zone} asks for {name!r}; its chain has {known}")
+    measured, ahead = ([named[name] for name in dict.fromkeys(role)] for role in order)
+    return _Lane(tuple(measured), _publishers(ahead))
+
+
+def _publishers(sources: Iterable[CarbonSource]) -> tuple[ForecastSource, ...]:
+    return tuple(source for source in sources if isinstance(source, ForecastSource))

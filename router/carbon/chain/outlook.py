@@ -14,7 +14,7 @@ from dataclasses import replace
 from router.carbon.chain.combine import Combiner, Slots, own_slots
 from router.carbon.chain.resample import hourly
 from router.carbon.chain.revisions import Revisions
-from router.carbon.chain.roles import AnnualMeans, SlotSource
+from router.carbon.chain.sources import AnnualMeans, SlotSource
 from router.contract import Forecaster
 from router.errors import MissingIntensityError
 from router.model import Forecast, Intensity, Kind

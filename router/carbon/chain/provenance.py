@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from router.carbon.chain.rounds import Hop
+from router.carbon.chain.attempt import SourceAttempt
 from router.model import Forecast, Kind
 
 
@@ -28,7 +28,7 @@ class ZoneProvenance(NamedTuple):
 
     grid_zone: str
     served: tuple[Served, ...]
-    hops: tuple[Hop, ...]
+    attempts: tuple[SourceAttempt, ...]
 
 
 def served(view: Forecast | None, now: float) -> tuple[Served, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from router.model import Intensity, Kind, require_same_signal
 from router.units import HOUR_S
@@ -17,6 +17,7 @@ KEEP_S: Final = 10 * 24 * HOUR_S
 # Ten days of five-minute values.
 MAX_SLOTS: Final = 2880
 
+_T = TypeVar("_T")
 _TRUST: Final = {kind: place for place, kind in enumerate(Kind)}
 
 
@@ -76,7 +77,7 @@ class Revisions:
         known = slots.get(end)
         if known is None:
             slots[end] = Revised(value, value, now, now, rank)
-            self._forget(slots, now)
+            forget(slots, now, self._keep_s, self._max_slots)
             return True
         if value == known.best or not _replaces(value, rank, known):
             return False
@@ -179,13 +180,17 @@ class Revisions:
             last[source] = stop
         return steps
 
-    def _forget(self, slots: dict[float, Revised], now: float) -> None:
-        # Nearly in order of time: what an old slot shields from sight is not old by much.
-        if len(slots) <= self._max_slots and next(iter(slots)) > now - self._keep_s:
-            return
-        kept = sorted(end for end in slots if end > now - self._keep_s)[-self._max_slots :]
-        for end in slots.keys() - set(kept):
-            del slots[end]
+
+def forget(
+    slots: dict[float, _T], now: float, keep_s: float = KEEP_S, max_slots: int = MAX_SLOTS
+) -> None:
+    """Drop the slots, by their end, that ended over ``keep_s`` ago, and the oldest of too many."""
+    # Nearly in order of time: what an old slot shields from sight is not old by much.
+    if len(slots) <= max_slots and next(iter(slots)) > now - keep_s:
+        return
+    kept = sorted(end for end in slots if end > now - keep_s)[-max_slots:]
+    for end in slots.keys() - set(kept):
+        del slots[end]
 
 
 def _replaces(value: Intensity, rank: int, known: Revised) -> bool:

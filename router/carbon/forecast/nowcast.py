@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router.carbon.chain.roles import SlotSource
+from router.carbon.chain.sources import SlotSource
 from router.carbon.forecast.conformal import LEVELS
 from router.carbon.forecast.design import Array
 from router.carbon.forecast.regressions import REACH_H

@@ -19,9 +19,9 @@ VERSION: Final = 1
 
 
 class Seen(NamedTuple):
-    """When one grid zone was last asked with success for each want, and its last trouble.
+    """When one grid zone was last asked with success for each want, and how it last failed.
 
-    Unix seconds, 0 for never. ``code``, ``text``: the trouble's reason and words, or "".
+    Unix seconds, 0 for never. ``code``, ``text``: reason and words of the last failure, or "".
     """
 
     latest_at: float = 0.0

@@ -81,7 +81,7 @@ class HttpClient:
         clock: Clock,
         budget: CallBudget | None = None,
         limits: HttpLimits = HttpLimits(),  # noqa: B008 (immutable)
-        on_call: OnCall | None = None,
+        on_call: OnCall = lambda provider, reason, seconds: None,
         proxy: str | None = None,
     ) -> None:
         """``session``: called at the first call, when an event loop runs. ``proxy``: URL of the
@@ -131,8 +131,7 @@ class HttpClient:
                 reason = error.reason
                 raise
             finally:
-                if self._on_call is not None:
-                    self._on_call(self._provider, reason, self._clock.monotonic() - began)
+                self._on_call(self._provider, reason, self._clock.monotonic() - began)
 
     def _spend(self, where: str, now: float) -> None:
         wait_s = self._budget.take(now)
@@ -212,8 +211,8 @@ class HttpClient:
             raise NoDataError(f"{where}: nothing there for this place and time")
         if status == 429:
             after_s = retry_after_s(reply.headers.get("Retry-After", ""), self._clock.now())
-            told = "" if after_s is None else f", asks to wait {after_s:.0f} s"
-            raise ProviderBusyError(f"{where}: called too often{told}", after_s)
+            wait = "" if after_s is None else f", asks to wait {after_s:.0f} s"
+            raise ProviderBusyError(f"{where}: called too often{wait}", after_s)
         if status >= 500:
             raise ProviderUnavailableError(f"{where}: the provider failed")
         if 300 <= status < 400:

@@ -1,7 +1,7 @@
 """What a live carbon provider is: one fetch, in the provider's own words turned into ours.
 
 A provider knows its API and nothing else: when to ask, how often, whom to ask next and what to do
-without an answer are decided by ``router.carbon.polling.poll`` and ``router.carbon.chain.chain``.
+without an answer are decided by ``router.carbon.polling.source`` and ``router.carbon.chain.chain``.
 """
 
 from __future__ import annotations

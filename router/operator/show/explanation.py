@@ -42,11 +42,13 @@ _COLUMNS = (
 def render_explained(explained: Explained) -> RenderableType:
     """The decision, then what went wrong on the way to its intensities, and marginal ones."""
     notes = []
-    for zone, hops in explained.hops.items():
-        for hop in hops:
-            if hop.why:
-                prefix = "used, but " if hop.ok else ""
-                notes.append(Text(f"{zone}: {hop.source}: {prefix}{hop.why}", style="yellow"))
+    for zone, attempts in explained.attempts.items():
+        for attempt in attempts:
+            if attempt.why:
+                prefix = "used, but " if attempt.ok else ""
+                notes.append(
+                    Text(f"{zone}: {attempt.source}: {prefix}{attempt.why}", style="yellow")
+                )
     at = explained.explanation.at
     for zone, value in explained.marginal.items():
         text = (
@@ -61,11 +63,11 @@ def render_explained(explained: Explained) -> RenderableType:
 def explained_json(explained: Explained) -> str:
     """Everything that was explained; figures that are unknown or unbounded are null.
 
-    ``hops`` and ``marginal``: by grid zone.
+    ``attempts`` and ``marginal``: by grid zone.
     """
     plain = plain_values(explained.explanation)
     plain["at"] = format_time(explained.explanation.at)
-    plain["hops"] = plain_values(explained.hops)
+    plain["hops"] = plain_values(explained.attempts)
     plain["marginal"] = plain_values(explained.marginal)
     return json.dumps(plain, indent=2, allow_nan=False)
 

@@ -39,10 +39,10 @@ def render_grid(surveys: Sequence[GridSurvey]) -> RenderableType:
             old = ", stale" if served.stale else ""
             text = f"  {served.hours} h from {format_time(served.start)}: {served.source}"
             parts.append(Text(f"{text}, {_words(served.kind)}, {_age(served.age_s)} old{old}"))
-        for hop in found.hops:
-            if hop.why:
-                prefix = "used, but: " if hop.ok else ""
-                parts.append(Text(f"  {hop.source}: {prefix}{hop.why}", style="yellow"))
+        for attempt in found.attempts:
+            if attempt.why:
+                prefix = "used, but: " if attempt.ok else ""
+                parts.append(Text(f"  {attempt.source}: {prefix}{attempt.why}", style="yellow"))
     return Group(*parts)
 
 
@@ -182,7 +182,7 @@ def _plain(found: GridSurvey) -> dict[str, Any]:
             {**served._asdict(), "start": format_time(served.start), "kind": str(served.kind)}
             for served in found.provenance.served
         ],
-        "hops": [hop._asdict() for hop in found.hops],
+        "hops": [attempt._asdict() for attempt in found.attempts],
     }
 
 

@@ -137,9 +137,9 @@ async def test_a_zone_with_an_order_of_its_own_is_asked_in_that_order(tmp_path):
     }  # fmt: skip
     config = loaded(tmp_path, {"carbon": carbon})
     built_ = carbon_room.configured_carbon(config, NOW)
-    assert built_.asked[WEST].measured == ("static",)
-    assert built_.asked[EAST].measured == ("trace:grid.csv", "static")
-    assert built_.asked[EAST].forecast == ("trace:grid.csv",)
+    assert built_.orders[WEST].measured == ("static",)
+    assert built_.orders[EAST].measured == ("trace:grid.csv", "static")
+    assert built_.orders[EAST].forecast == ("trace:grid.csv",)
     found = await known(built_)
     assert (found[WEST].kind, found[EAST].kind) == (Kind.ANNUAL_MEAN, Kind.FORECAST)
 
@@ -196,4 +196,4 @@ def test_a_marginal_signal_is_explained_beside_and_never_decides(tmp_path):
     plain = check.explain(configured(tmp_path), asked, NOW + HOUR)
     assert found.explanation.candidates == plain.explanation.candidates
     assert plain.marginal == {}
-    assert WEST in found.hops
+    assert WEST in found.attempts

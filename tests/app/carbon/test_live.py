@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 import yaml
 
-from router.app.carbon.live import Outside, Sessions
+from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.loading import load
 from router.app.runtime import Runtime
 from router.errors import ConfigError
@@ -76,7 +76,7 @@ class Place:
 
     def open(self, **options):
         self.write(**options)
-        world = Outside(
+        world = ProviderDeps(
             self.world, random.Random(1), KEYS, self.sessions,
             on_call=lambda *call: self.calls.append(call[:2]),
         )  # fmt: skip
@@ -106,9 +106,8 @@ async def test_the_value_of_the_hour_comes_with_source_kind_and_age(place):
     assert (known.source, known.kind) == ("electricity_maps", Kind.ESTIMATED)
     assert known.age_s(place.world.now()) == 0.0
     assert (await place.known("us-east")).g_per_kwh == place.says(EAST)
-    assert {zone: bool(hops) for zone, hops in place.runtime.carbon.chain.hops.items()} == {
-        WEST: True, EAST: True,
-    }  # fmt: skip
+    attempts = place.runtime.carbon.chain.attempts
+    assert attempts.keys() == {WEST, EAST} and all(attempts.values())
 
 
 async def test_the_marginal_rate_is_beside_and_decides_nothing(place):
@@ -137,8 +136,8 @@ async def test_a_provider_that_dies_is_used_with_its_age_then_the_climatology_st
     later = await place.known()
     assert later.kind is Kind.FORECAST
     assert later.age_s(place.world.now()) > 2 * HOUR
-    hops = [hop for hop in place.runtime.carbon.chain.hops[WEST] if hop.why]
-    assert {hop.code for hop in hops} == {"provider_unavailable"}
+    attempts = [attempt for attempt in place.runtime.carbon.chain.attempts[WEST] if attempt.why]
+    assert {attempt.code for attempt in attempts} == {"provider_unavailable"}
     place.world.advance(30 * 24 * HOUR)
     last = await place.known()
     assert last.kind is Kind.CLIMATOLOGY
@@ -146,7 +145,7 @@ async def test_a_provider_that_dies_is_used_with_its_age_then_the_climatology_st
 
 
 async def test_a_provider_that_hangs_does_not_keep_the_gateway_from_starting(place, monkeypatch):
-    monkeypatch.setattr("router.app.runtime._FIRST_ASK_S", 0.05)
+    monkeypatch.setattr("router.app.runtime._FIRST_REFRESH_S", 0.05)
     place.maps.faults.append(Fault(What.SLOW))
     runtime = place.open()
     view = await runtime.start()
@@ -213,7 +212,7 @@ async def test_limits_are_parted_among_worker_processes(place):
     data = yaml.safe_load(place.path.read_text())
     data["carbon"]["sources"][0]["limits"] = [limit]
     place.path.write_text(yaml.safe_dump(data))
-    world = Outside(place.world, random.Random(1), KEYS, place.sessions, processes=2)
+    world = ProviderDeps(place.world, random.Random(1), KEYS, place.sessions, processes=2)
     place.runtime = Runtime(load(place.path), place.world, world)
     await place.runtime.refresh()
     assert len(place.maps.calls) == 1
@@ -234,7 +233,7 @@ async def test_a_zone_that_no_provider_has_an_id_for_tells_how_to_give_one(place
     data = yaml.safe_load(place.path.read_text())
     data["regions"]["us-west"]["grid_zone"] = "ATLANTIS"
     place.path.write_text(yaml.safe_dump(data))
-    world = Outside(place.world, random.Random(1), KEYS, place.sessions)
+    world = ProviderDeps(place.world, random.Random(1), KEYS, place.sessions)
     with pytest.raises(ConfigError) as caught:
         Runtime(load(place.path), place.world, world)
     ((key, text),) = caught.value.problems

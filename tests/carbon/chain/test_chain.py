@@ -13,17 +13,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.carbon.chain.chain import NOWCAST_MAX_AGE_S, CarbonChain, Hop, Order
+from router.carbon.chain.attempt import SourceAttempt
+from router.carbon.chain.chain import NOWCAST_MAX_AGE_S, CarbonChain, SourceOrder
 from router.carbon.chain.combine import EVIDENCE, Combiner
 from router.carbon.forecast import Nowcast
-from router.carbon.polling.poll import PolledSource
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.holes import bridged
-from router.carbon.providers.provider import Want
+from router.carbon.providers.provider import Reading, Want
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import StaticSource
 from router.carbon.tables.table import TraceTable
 from router.carbon.tables.trace import TraceForecastSource, TraceSource
-from router.errors import DataError, MixedBasisError, ProviderRefusedError, TraceError
+from router.errors import (
+    DataError,
+    MixedBasisError,
+    ProviderError,
+    ProviderRefusedError,
+    TraceError,
+)
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
 from tests.carbon.carried import Carried
 from tests.carbon.stub_provider import StubProvider
@@ -110,7 +117,8 @@ def chain(
     **options: object,
 ) -> CarbonChain:
     told = forecaster or Carried()
-    return CarbonChain(sources, told, annual, timeout_s=0.02, **options)  # type: ignore[arg-type]
+    options.setdefault("timeout_s", 0.02)
+    return CarbonChain(sources, told, annual, **options)  # type: ignore[arg-type]
 
 
 async def refreshed(
@@ -173,7 +181,7 @@ async def test_a_steady_chain_asks_for_history_only_now_and_then() -> None:
     built = chain(source)
     for minutes in range(-600, 1, 20):
         await built.refresh([ZONE, OTHER], NOW + minutes * 60.0)
-        assert [hop.ok for hop in built.hops[ZONE]] == [True]
+        assert [attempt.ok for attempt in built.attempts[ZONE]] == [True]
     # Once to fill up, then every third hour for what was revised.
     assert source.asked == 1 + 3
     assert built.view([ZONE], NOW, 1)[ZONE].slots[0].observed_at == START
@@ -254,17 +262,20 @@ async def test_the_next_source_is_asked_only_for_what_is_still_open() -> None:
     first = TraceSource(table, signal=SIGNAL, kind=Kind.MEASURED)
     built = await refreshed(first, second)
     assert second.asked == [(OTHER,)]
-    assert built.hops[ZONE] == (Hop("trace:grid.csv", True, "", "", 1200.0),)
-    assert built.hops[OTHER] == (
-        Hop("trace:grid.csv", False, "no value for this grid zone", "provider_no_data"),
-        Hop("fake", True, "", "", 1200.0),
+    assert built.attempts[ZONE] == (SourceAttempt("trace:grid.csv", True, "", "", 1200.0),)
+    assert built.attempts[OTHER] == (
+        SourceAttempt("trace:grid.csv", False, "no value for this grid zone", "provider_no_data"),
+        SourceAttempt("fake", True, "", "", 1200.0),
     )
 
 
 async def test_a_stale_answer_lets_the_next_source_speak() -> None:
     old = Fake(a_value(400.0, observed_at=NOW - 9 * HOUR), name="old")
     built = await refreshed(old, Fake(a_value(200.0)))
-    assert [(hop.source, hop.why) for hop in built.hops[ZONE]] == [("old", "stale"), ("fake", "")]
+    assert [(attempt.source, attempt.why) for attempt in built.attempts[ZONE]] == [
+        ("old", "stale"),
+        ("fake", ""),
+    ]
     assert built.view([ZONE], NOW, 1)[ZONE].slots[0].source == "nowcast(fake)"
 
 
@@ -326,13 +337,37 @@ async def test_a_failing_source_is_noted_and_passed_over(
     sources.insert(position, broken)
     built = await refreshed(*sources, annual=static())
     for zone in (ZONE, OTHER):
-        hops = {hop.source: hop for hop in built.hops[zone]}
-        assert not hops["fake"].ok and why in hops["fake"].why
-        assert "secret" not in hops["fake"].why
-        assert hops["climatology"].ok and "first" in hops
+        attempts = {attempt.source: attempt for attempt in built.attempts[zone]}
+        assert not attempts["fake"].ok and why in attempts["fake"].why
+        assert "secret" not in attempts["fake"].why
+        assert attempts["climatology"].ok and "first" in attempts
     slot = built.view([ZONE], NOW, 1)[ZONE].slots[0]
     assert slot.source == "nowcast(fake)" and slot.observed_at == NOW - 5 * HOUR
     assert broken.cancelled == len(broken.asked) * broken.hangs
+
+
+class Deaf(Carried):
+    """Cannot be told of one grid zone."""
+
+    def observe(self, grid_zone: str, intensity: Intensity) -> None:
+        if grid_zone == ZONE:
+            raise ArithmeticError("deaf")
+        super().observe(grid_zone, intensity)
+
+
+async def test_a_defect_of_what_learns_from_a_source_silences_nobody_else(
+    defects: list[str],
+) -> None:
+    defects.append("deaf")
+    heard = Fake(a_value(321.0), name="heard")
+    built = await refreshed(heard, Climatology.load(), forecaster=Deaf())
+    told = {attempt.source: attempt for attempt in built.attempts[ZONE]}
+    assert told["climatology"].ok
+    assert [a.why for a in built.attempts[ZONE]].count("internal error: ArithmeticError") == 1
+    assert built.view([ZONE], NOW, 1)[ZONE].slots[0].kind is Kind.CLIMATOLOGY
+    # The next refresh asks as if nothing had been.
+    await built.refresh([ZONE, OTHER], NOW + HOUR)
+    assert len(heard.asked) == 2
 
 
 @pytest.mark.parametrize("failure", sorted(FAILURES))
@@ -344,7 +379,7 @@ async def test_the_last_good_value_outlives_its_source(failure: str, defects: li
     broken, why = FAILURES[failure]
     source.value, source.error, source.hangs = broken.value, broken.error, broken.hangs
     await built.refresh([ZONE, OTHER], NOW)
-    assert why in built.hops[ZONE][0].why
+    assert why in built.attempts[ZONE][0].why
     assert built.view([ZONE], NOW, 24) == before
 
 
@@ -380,7 +415,7 @@ async def test_a_publisher_that_dies_leaves_its_last_forecast() -> None:
 
     published.forecast = dead  # type: ignore[method-assign, assignment]
     await built.refresh([ZONE], NOW + HOUR)
-    assert any(hop.why == "OSError: gone" for hop in built.hops[ZONE])
+    assert any(attempt.why == "OSError: gone" for attempt in built.attempts[ZONE])
     assert built.view([ZONE], NOW, 12) == before
     later = built.view([ZONE], NOW + 11 * HOUR, 2)[ZONE]
     assert kinds(later) == [Kind.FORECAST, Kind.CLIMATOLOGY]
@@ -503,10 +538,12 @@ async def test_each_zone_asks_in_its_own_order_for_each_role() -> None:
     north, south = Feed("north", publishes=100.0), Feed("south", publishes=200.0)
     north.past[START] = a_value(10.0, source="north")
     south.past[START] = a_value(20.0, source="south")
-    orders = {OTHER: Order(("south",), ("south", "north")), "Z": Order(("north",), ())}
+    orders = {OTHER: SourceOrder(("south",), ("south", "north")), "Z": SourceOrder(("north",), ())}
     built = chain(north, south, orders=orders)
     await built.refresh([ZONE, OTHER, "Z"], NOW)
-    names = {zone: [hop.source for hop in hops] for zone, hops in built.hops.items()}
+    names = {
+        zone: [attempt.source for attempt in attempts] for zone, attempts in built.attempts.items()
+    }
     assert names == {
         ZONE: ["north", "north forecast"],
         OTHER: ["south", "south forecast"],
@@ -519,13 +556,13 @@ async def test_each_zone_asks_in_its_own_order_for_each_role() -> None:
         "nowcast(north)",
     ]
     with pytest.raises(DataError, match="'west'; its chain has north, south"):
-        chain(north, south, orders={"Z": Order(("west",), ())})
+        chain(north, south, orders={"Z": SourceOrder(("west",), ())})
 
 
 async def test_a_hanging_source_holds_up_only_those_who_wait_for_it() -> None:
     hanging, good = Fake(name="hanging", hangs=True), Feed("good")
     good.past[START] = a_value(10.0, source="good")
-    patient = chain(hanging, good, orders={OTHER: Order(("good",), ("good",))})
+    patient = chain(hanging, good, orders={OTHER: SourceOrder(("good",), ("good",))})
     patient._timeout_s = 60.0
     async with asyncio.TaskGroup() as group:
         task = group.create_task(patient.refresh([ZONE, OTHER], NOW))
@@ -539,7 +576,7 @@ async def test_the_provenance_tells_who_serves_which_hours() -> None:
     published = TraceForecastSource(grid(ahead=6), signal=SIGNAL)
     built = await refreshed(published, trace(), Climatology.load())
     told = built.provenance(ZONE, NOW, 24)
-    assert told.grid_zone == ZONE and told.hops == built.hops[ZONE]
+    assert told.grid_zone == ZONE and told.attempts == built.attempts[ZONE]
     assert sum(part.hours for part in told.served) == 24
     last = told.served[-1]
     assert last == (START + 6 * HOUR, 18, "nowcast(trace:grid.csv)", Kind.FORECAST, 1200.0, False)
@@ -634,7 +671,7 @@ async def test_without_a_newest_hour_the_hours_before_it_are_carried_forward(
 ) -> None:
     provider = StubProvider((ZONE, OTHER), wants=frozenset({Want.LATEST, Want.HISTORY}))
     source = PolledSource(provider, random.Random(1))
-    built = chain(source, annual=static())
+    built = chain(source, annual=static(), timeout_s=60.0)
     if known_before:
         await built.refresh([ZONE], NOW - 5 * HOUR)
     provider.null_latest = True
@@ -649,6 +686,79 @@ async def test_without_a_newest_hour_the_hours_before_it_are_carried_forward(
 async def test_a_source_that_refuses_is_not_asked_for_its_history_either() -> None:
     provider = StubProvider((ZONE,))
     provider.fails = ProviderRefusedError("stub: the key is wrong")
-    built = chain(PolledSource(provider, random.Random(1)), annual=static())
+    source = PolledSource(provider, random.Random(1))
+    built = chain(source, annual=static(), timeout_s=60.0)
     await built.refresh([ZONE], NOW)
     assert provider.count(Want.HISTORY) == 0
+
+
+async def test_a_provider_of_forecasts_alone_is_called_for_all_the_hours_ahead() -> None:
+    source = PolledSource(StubProvider((ZONE,)), random.Random(1), wants=[Want.FORECAST])
+    built = chain(source, timeout_s=60.0)
+    await built.refresh([ZONE], NOW)
+    assert [attempt.ok for attempt in built.attempts[ZONE]] == [True, True]
+    assert len(built.view([ZONE], NOW, 24)[ZONE].slots) == 24
+
+
+class Uneven(StubProvider):
+    """Answers for ZONE; at OTHER it hangs, or raises what ``defect`` is."""
+
+    defect: Exception | None = None
+
+    async def fetch(
+        self, grid_zones: Sequence[str], want: Want, now: float, hours: int
+    ) -> Mapping[str, Reading | ProviderError]:
+        if OTHER not in grid_zones:
+            return await super().fetch(grid_zones, want, now, hours)
+        if self.defect is not None:
+            raise self.defect
+        await asyncio.Event().wait()
+        return {}
+
+
+async def test_what_a_provider_answered_counts_though_another_call_of_it_hangs() -> None:
+    provider = Uneven((ZONE, OTHER), wants=frozenset({Want.LATEST, Want.HISTORY}))
+    built = chain(PolledSource(provider, random.Random(1)), annual=static(), timeout_s=0.25)
+    await built.refresh([ZONE, OTHER], NOW)
+    assert built.attempts[ZONE][0] == SourceAttempt("stub", True, "", "", 1200.0)
+    cut = SourceAttempt("stub", False, "the call was cut short", "provider_unavailable")
+    assert built.attempts[OTHER][0] == cut
+    assert built.view([ZONE], NOW, 1)[ZONE].slots[0].source == "nowcast(stub)"
+
+
+async def test_a_defect_of_a_provider_costs_the_zone_that_it_was_called_for_and_is_logged_once(
+    defects: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    defects.append("'secret'")
+    provider = Uneven((ZONE, OTHER), wants=frozenset({Want.LATEST}))
+    provider.defect = KeyError("secret")
+    built = chain(PolledSource(provider, random.Random(1)), Fake(a_value()), timeout_s=60.0)
+    await built.refresh([ZONE, OTHER], NOW)
+    assert built.attempts[ZONE][0] == SourceAttempt("stub", True, "", "", 1200.0)
+    assert built.attempts[OTHER][:2] == (
+        SourceAttempt("stub", False, "internal error: KeyError", "provider_unavailable"),
+        SourceAttempt("fake", True, "", "", 1200.0),
+    )
+    await built.refresh([ZONE, OTHER], NOW + 30.0)
+    # It rests, and still says why it knows no better.
+    assert built.attempts[OTHER][0].why == "internal error: KeyError"
+    (record,) = caplog.records
+    assert record.getMessage() == "carbon source stub failed in a way it should not"
+    assert record.exc_info is not None
+
+
+async def test_once_a_refresh_is_over_nobody_is_called_and_what_is_known_counts() -> None:
+    provider, first = StubProvider((ZONE,)), Fake(name="first")
+    built = chain(first, PolledSource(provider, random.Random(1)), static(), annual=static())
+    built._timeout_s = 60.0
+    await built.refresh([ZONE], NOW)
+    assert provider.count(Want.LATEST) == 1
+    first.hangs, built._timeout_s = True, 0.02
+    await built.refresh([ZONE], NOW + HOUR)
+    assert provider.count(Want.LATEST) == 1
+    hung, known, *_ = built.attempts[ZONE]
+    assert hung == SourceAttempt("first", False, "no answer within 0.02 s", "provider_unavailable")
+    assert known == SourceAttempt("stub", True, "", "", 4800.0)
+    built._timeout_s, first.hangs = 60.0, False
+    await built.refresh([ZONE], NOW + HOUR + 1.0)
+    assert provider.count(Want.LATEST) == 2

@@ -8,8 +8,9 @@ import random
 
 import pytest
 
-from router.carbon.polling.poll import PolledSource
+from router.carbon.chain.attempt import SourceAttempt
 from router.carbon.polling.shared import Part, SharedReadings
+from router.carbon.polling.source import PolledSource
 from router.carbon.providers.provider import Want
 from router.contract import StateStore
 from router.errors import ProviderRefusedError
@@ -123,8 +124,8 @@ async def test_a_follower_says_what_the_holder_met() -> None:
     first.provider.zone_errors["B"] = ProviderRefusedError("stub: B is outside the plan")
     await run(T0, 1, first, second)
     assert set(second.values) == {"A", "C"}
-    trouble = second.source.trouble("B", Want.LATEST)
-    assert trouble == ("provider_refused", "B is outside the plan")
+    last = second.source.last_attempt("B", Want.LATEST)
+    assert last == SourceAttempt("stub", False, "B is outside the plan", "provider_refused")
 
 
 @pytest.mark.parametrize("fault", ["error", "hang"])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from router.carbon.chain.chain import Hop, Served, ZoneProvenance
+from router.carbon.chain.attempt import SourceAttempt
+from router.carbon.chain.chain import Served, ZoneProvenance
 from router.errors import ConfigError
 from router.model import Basis, Factors, Intensity, Kind, Signal
 from router.operator.show.grid import grid_json, plot_grid, render_grid
@@ -38,7 +39,9 @@ def survey(used: Intensity | None = USED) -> GridSurvey:
         curve("climatology", "climatology", -48, 96),
     )
     served = Served(NOW, 1, "electricity_maps", Kind.ESTIMATED, 1800.0, False)
-    failed = Hop("eia", False, "eia /v2: HTTP 503: the provider failed", "provider_unavailable")
+    failed = SourceAttempt(
+        "eia", False, "eia /v2: HTTP 503: the provider failed", "provider_unavailable"
+    )
     return GridSurvey(
         "DE", "average/lifecycle", NOW, used, None, curves,
         ZoneProvenance("DE", (served,), (failed,)), (failed,),

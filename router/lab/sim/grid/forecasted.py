@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.carbon.chain.roles import SlotSource
+from router.carbon.chain.sources import SlotSource
 from router.carbon.forecast.nowcast import OFFSET_G, usual_of, widened
 from router.carbon.forecast.regressions import LEADS_H
 from router.carbon.forecast.rolling import Rolling

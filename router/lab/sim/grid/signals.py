@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from router.carbon.chain.roles import SlotSource
+from router.carbon.chain.sources import SlotSource
 from router.carbon.providers.bands import RELATIVE_HALF_WIDTH
 from router.carbon.tables.table import TraceTable
 from router.model import Forecast, Intensity, Kind, Signal

@@ -15,27 +15,21 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from router.carbon.chain.roles import Trouble
-from router.carbon.polling.asking import Asked, Asker, OnDropped, PollTimes
+from router.carbon.chain.attempt import SourceAttempt
+from router.carbon.chain.chain import HORIZON_H
+from router.carbon.polling.cache import AnswerCache
 from router.carbon.polling.codec import Index, Seen
+from router.carbon.polling.poller import OnDropped, OnFetch, PollTimes, ProviderPoller
 from router.carbon.polling.shared import Part, SharedReadings
-from router.carbon.providers.holes import is_stated
 from router.carbon.providers.provider import Provider, Want
 from router.contract import Rng
 from router.model import Forecast, Intensity
-from router.units import HOUR_S
 
-# For the state store, beyond the calls of one refresh.
-_STORE_S: Final = 5.0
 _TIMES: Final = PollTimes()
 
 
 class PolledSource:
-    """A provider as CarbonSource, HistorySource and Publisher; ``trouble`` says what went wrong.
-
-    A call of ``read``, ``history`` or ``forecast`` takes at most ``timeout_s`` and waits only for
-    grid zones that are due; cut short, it has lost no answer and no count of its calls.
-    """
+    """A provider as CarbonSource, HistorySource and ForecastSource."""
 
     def __init__(
         self,
@@ -45,23 +39,21 @@ class PolledSource:
         *,
         wants: Collection[Want] = tuple(Want),
         shared: SharedReadings | None = None,
-        asked: Asked = lambda source, want, reason: None,
-        dropped: OnDropped = lambda source, rows: None,
+        on_fetch: OnFetch = lambda source, want, reason: None,
+        on_dropped: OnDropped = lambda source, rows: None,
     ) -> None:
-        """``wants``: what the operator lets it be asked for, among what it offers. ``shared``:
-        None when no other gateway shares the calls. ``asked``: told of every call. ``dropped``:
-        told of rows that could not be used.
+        """``wants``: what the operator lets it be called for, among what it offers. ``shared``:
+        None when no other gateway shares the calls.
         """
         self.name = provider.name
         self.signal = provider.signal
         self.grid_zones = provider.grid_zones
-        self.timeout_s = times.round_s + _STORE_S
-        self._asker = Asker(provider, rng, times, wants, asked, dropped)
+        self._poller = ProviderPoller(provider, rng, times, wants, on_fetch, on_dropped)
         self._shared = shared
         self._sharing = asyncio.Lock()
         self._part = Part.LEADS if shared is None else Part.FOLLOWS
         self._parted_at = math.nan
-        self._said_at = math.nan
+        self._published_at = math.nan
         self._mine: frozenset[str] = frozenset()
         self._foreign: frozenset[str] = frozenset()
         self._adopted: dict[str, Seen] = {}
@@ -81,68 +73,63 @@ class PolledSource:
         """Why this gateway calls for itself although a store is shared, or ""."""
         return self._shared.trouble if self._shared else ""
 
-    async def read(self, grid_zones: Sequence[str], now: float) -> Mapping[str, Intensity]:
-        """The newest value per zone, however old; a provider of forecasts alone: the slot at now.
+    @property
+    def known(self) -> AnswerCache:
+        """What the provider has answered so far, read without a call."""
+        return self._poller.known
 
-        A frozen provider's value stays as old as it is. Raises nothing: see ``trouble``.
-        """
-        if Want.LATEST not in self._asker.wants:
-            ahead = await self.forecast(grid_zones, now, 1)
-            slots = {zone: forecast.at(now) for zone, forecast in ahead.items()}
-            return {zone: slot for zone, slot in slots.items() if is_stated(slot)}
-        await self._poll(Want.LATEST, grid_zones, now, 1)
-        found = {zone: self._asker.known.newest(zone) for zone in grid_zones}
-        return {zone: value for zone, value in found.items() if value is not None}
+    async def read(self, grid_zones: Sequence[str], now: float) -> Mapping[str, Intensity]:
+        """The newest value per zone, however old, once what is due was called for."""
+        await self.poll(Want.LATEST, grid_zones, now, 1)
+        return await self.known.read(grid_zones, now)
 
     async def history(
         self, grid_zones: Sequence[str], now: float, hours: int
     ) -> Mapping[str, Sequence[Intensity]]:
-        """The latest word on each slot of the last ``hours``, oldest first."""
-        await self._poll(Want.HISTORY, grid_zones, now, hours)
-        known = self._asker.known
-        past = {zone: known.since(zone, now - hours * HOUR_S) for zone in grid_zones}
-        return {zone: values for zone, values in past.items() if values}
+        """The latest word on each slot of the last ``hours``, likewise."""
+        await self.poll(Want.HISTORY, grid_zones, now, hours)
+        return await self.known.history(grid_zones, now, hours)
 
     async def forecast(
         self, grid_zones: Sequence[str], now: float, horizon_h: int
     ) -> Mapping[str, Forecast]:
-        """The newest issue from the hour containing ``now`` on; may be shorter than asked.
+        """The newest issue from the hour containing ``now`` on, likewise."""
+        await self.poll(Want.FORECAST, grid_zones, now, horizon_h)
+        return await self.known.forecast(grid_zones, now, horizon_h)
 
-        The slots of that hour that are over are what its mean needs.
+    async def poll(self, want: Want, grid_zones: Sequence[str], now: float, hours: int) -> None:
+        """Call for ``want`` of the zones that are due, ``hours`` of it; none else is waited for.
+
+        Cut short, it has lost no answer and no count of its calls. What went wrong is told by
+        ``last_attempt``; raises only what no provider should.
         """
-        await self._poll(Want.FORECAST, grid_zones, now, horizon_h)
-        found = {}
-        for zone in grid_zones:
-            issue = self._asker.forecasts.get(zone)
-            ahead = None if issue is None else _ahead(issue, now, horizon_h)
-            if ahead is not None:
-                found[zone] = ahead
-        return found
+        wants = self._poller.wants
+        if want is Want.LATEST and want not in wants:
+            # What it forecasts for now stands in; the next call for more is hours away.
+            want, hours = Want.FORECAST, HORIZON_H
+        if want not in wants:
+            return
+        await self._divide(grid_zones, now)
+        if self._part is not Part.FOLLOWS:
+            zones = self.grid_zones.intersection(grid_zones) | self._foreign
+            await self._poller.poll_due(want, zones, now, hours)
+            await self._publish(now)
 
-    def trouble(self, grid_zone: str, want: Want) -> Trouble | None:
+    def last_attempt(self, grid_zone: str, want: Want) -> SourceAttempt | None:
         """What went wrong when the zone was last asked for; None since it went well.
 
         Of code ``rows_dropped`` when it went well but for some rows.
         """
-        return self._asker.troubles.get((want, grid_zone))
+        return self.known.attempts.get((want, grid_zone))
 
     def due_at(self, grid_zone: str, want: Want) -> float:
         """When the zone is next worth a call; -inf when it never was asked for."""
-        return self._asker.plan(want, grid_zone).due_at
+        return self._poller.plan(want, grid_zone).due_at
 
     async def close(self) -> None:
         """Let another gateway take over at once."""
         if self._shared is not None:
             await self._shared.leave()
-
-    async def _poll(self, want: Want, zones: Sequence[str], now: float, hours: int) -> None:
-        if want not in self._asker.wants:
-            return
-        await self._divide(zones, now)
-        if self._part is not Part.FOLLOWS:
-            asked = self.grid_zones.intersection(zones) | self._foreign
-            await self._asker.ask_due(want, asked, now, hours)
-            await self._say(now)
 
     async def _divide(self, zones: Iterable[str], now: float) -> None:
         """Once a refresh: who calls the provider, and what the others have learned."""
@@ -169,7 +156,7 @@ class PolledSource:
             self._part, self._parted_at = part, now
 
     async def _adopt(self, index: Index | None, now: float) -> None:
-        """Take over what another gateway was told, as if this one had asked."""
+        """Take over what another gateway was answered, as if this one had called."""
         if index is None or self._shared is None:
             return
         for zone in self._mine.intersection(index.zones):
@@ -181,33 +168,22 @@ class PolledSource:
                 forecast = await self._shared.forecast(zone, now)
                 if not values and forecast is None:
                     continue
-                self._asker.adopt(zone, seen, values, forecast)
-            self._asker.heard_of(zone, seen)
+                self._poller.adopt(zone, seen, values, forecast)
+            self._poller.adopt_plans(zone, seen)
             self._adopted[zone] = seen
 
-    async def _say(self, now: float) -> None:
+    async def _publish(self, now: float) -> None:
         """Store what is new for the gateways that follow, and that this one is alive."""
-        unsaid = self._asker.unsaid
+        unshared = self._poller.unshared
         if self._shared is None:
-            unsaid.clear()
+            unshared.clear()
             return
-        if self._part is not Part.LEADS or (not unsaid and self._said_at == now):
+        if self._part is not Part.LEADS or (not unshared and self._published_at == now):
             return
-        said = frozenset(unsaid)
-        values = {zone: self._asker.known.since(zone, -math.inf) for _, zone in said}
-        issues = self._asker.forecasts
-        forecasts = {zone: issues[zone] for want, zone in said if want is Want.FORECAST}
-        if await self._shared.publish(values, forecasts, Index(now, self._asker.seen()), now):
-            unsaid -= said
-            self._said_at = now
-
-
-def _ahead(issue: Forecast, now: float, horizon_h: int) -> Forecast | None:
-    """``issue`` from the hour containing ``now`` on; None when it ends before ``now``."""
-    if issue.start + len(issue.slots) * issue.step_s <= now:
-        return None
-    hour = now // HOUR_S * HOUR_S
-    first = max(0, math.floor((hour - issue.start) / issue.step_s))
-    stop = math.ceil((now + horizon_h * HOUR_S - issue.start) / issue.step_s)
-    slots = issue.slots[first : max(stop, first + 1)]
-    return Forecast(issue.grid_zone, issue.start + first * issue.step_s, issue.step_s, slots)
+        news = frozenset(unshared)
+        values = {zone: self.known.since(zone, -math.inf) for _, zone in news}
+        issues = self.known.forecasts
+        forecasts = {zone: issues[zone] for want, zone in news if want is Want.FORECAST}
+        if await self._shared.publish(values, forecasts, Index(now, self._poller.seen()), now):
+            unshared -= news
+            self._published_at = now

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from router.carbon.chain.attempt import SourceAttempt
 from router.carbon.providers.provider import Want
 from router.contract import ForecastSource
 from router.model import Intensity, Signal
-
-
-@runtime_checkable
-class Publisher(ForecastSource, Protocol):
-    """A ForecastSource, recognisable at run time."""
 
 
 @runtime_checkable
@@ -47,33 +43,29 @@ class AnnualMeans(Protocol):
         ...
 
 
-# The code of a trouble that cost rows of an answer, and no more.
-ROWS_DROPPED: Final = "rows_dropped"
+class Known(HistorySource, ForecastSource, Protocol):
+    """A source of every kind that calls nobody."""
 
-
-class Trouble(NamedTuple):
-    """What went wrong: a ``reason`` of the error tree or ROWS_DROPPED, and words; no secret."""
-
-    code: str
-    text: str
-
-    @property
-    def failed(self) -> bool:
-        """Whether there was no usable answer; else there was, or it lacks rows."""
-        return self.code not in ("", ROWS_DROPPED)
-
-
-@runtime_checkable
-class Troubled(Protocol):
-    """A source that serves what it last knew, and tells separately why it knows no better."""
-
-    def trouble(self, grid_zone: str, want: Want) -> Trouble | None:
-        """Of the last time the zone was asked for; None when that went well altogether."""
+    async def read(self, grid_zones: Sequence[str], now: float) -> Mapping[str, Intensity]:
+        """As in ``CarbonSource``."""
         ...
 
 
 @runtime_checkable
-class Patient(Protocol):
-    """A source that bounds its own calls and needs the chain to wait for that long."""
+class Polled(Protocol):
+    """A source that calls its provider when there may be news, and keeps what that answered."""
 
-    timeout_s: float
+    @property
+    def known(self) -> Known:
+        """What was answered so far."""
+        ...
+
+    async def poll(self, want: Want, grid_zones: Sequence[str], now: float, hours: int) -> None:
+        """Call for ``want`` of the zones that are due. May be cut short: what is under way has then
+        failed, the rest stays due, and what was answered is kept.
+        """
+        ...
+
+    def last_attempt(self, grid_zone: str, want: Want) -> SourceAttempt | None:
+        """How the last call for the zone went; None when it went well altogether."""
+        ...
