@@ -15,7 +15,7 @@ from router.lab.sim.engine import run as run_module
 from router.lab.sim.engine.run import Learning, simulate
 from router.model import Budget, Energy, Relax, Spread, Weights
 from tests import factories as f
-from tests.lab.sim import engine_worlds as w
+from tests.lab.sim import worlds as w
 
 BOTH = (Relax.CARBON, Relax.POLICY_LATENCY)
 POLICIES = {

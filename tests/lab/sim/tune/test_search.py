@@ -9,9 +9,8 @@ from router.errors import ConfigError
 from router.lab.sim.tune.figures import FIGURES, parse_constraint
 from router.lab.sim.tune.search import Evaluation, Subject, front, rebased, search
 from router.lab.sim.tune.values import Goal
-from router.model import Basis, Factors, Signal
+from tests.factories import SIGNAL
 
-SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 FREE = {"near_tie": {"low": 0, "high": 1}, "pack_until": {"low": 0.5, "high": 1}}
 
 
