@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from router.config.loading import shipped_policies
-from router.config.policy import PolicySchema, WeightsSchema
+from router.config.policy import PolicySchema
 from router.model import Energy, Relax, Spread, StaleCarbon, Weights
-from tests.factories import SIGNAL, shipped_policy
+from tests.factories import shipped_policy
 
 PAGE = Path(__file__).resolve().parents[2] / "policies" / "README.md"
 
@@ -69,11 +69,6 @@ def test_baselines_differ_from_carbon_first_in_weights_and_ties_only() -> None:
             ours.ladder,
         )
         assert (other.max_gco2e, other.max_g_per_kwh) == (ours.max_gco2e, ours.max_g_per_kwh)
-
-
-def test_the_defaults_are_those_of_carbon_first() -> None:
-    bare = PolicySchema(weights=WeightsSchema(per_gco2e=1.0)).build("carbon-first", SIGNAL)
-    assert bare == shipped_policy("carbon-first")
 
 
 def test_the_page_has_a_row_for_every_field_and_a_section_for_every_policy() -> None:

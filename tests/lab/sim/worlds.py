@@ -12,7 +12,7 @@ from router.lab.sim.engine.run import Learning
 from router.lab.sim.grid.signals import Perfect
 from router.lab.sim.simulation import Gateways, Simulation
 from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
-from router.model import LengthPrior, Request, TaskProfile
+from router.model import Budget, LengthPrior, Request, Spread, TaskProfile
 from tests import factories as f
 
 AT_ONCE = Learning(1, math.inf)
@@ -154,3 +154,20 @@ def fleet(*kinds, max_in_flight=8):
         for _, profile, model in kinds
     }
     return f.fleet(*endpoints, regions=regions, rtt_ms=rtt, default_origin="here", priors=priors)
+
+
+def busy(requests=800, rate=60.0, **changes):
+    """Many requests on a small fleet, some shed."""
+    rng = np.random.default_rng(11)
+    replicas = [(region, SMALL, "m") for region in "aabbc"]
+    rows, at_s = [], 0.0
+    for _ in range(requests):
+        at_s += rng.exponential(1.0 / rate)
+        budget = Budget(ttft_ms=150.0) if rng.random() < 0.3 else Budget()
+        out = int(rng.lognormal(3.0, 0.7)) + 1
+        rows.append((at_s, int(rng.integers(2)), 0, 0, 0, int(rng.integers(1, 300)), out, budget))
+    zones = {"grid-a": 400.0, "grid-b": 250.0, "grid-c": 90.0}
+    return simulation(fleet(*replicas, max_in_flight=8), rows, zones, **changes)
+
+
+PACKED = f.policy(name="packed", near_tie=0.02, spread=Spread.PACK)
