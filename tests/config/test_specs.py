@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from router.config import HistorySpec, LiveSpec, SecretSpec, StaticSpec, TraceSpec
+from router.config.sources import ClimatologySchema, StaticSchema, TraceSchema
+from router.config.specs import source_names
 from router.model import Basis, Factors, Kind, Signal
 from tests.config.live_samples import EIA, WATTTIME
 from tests.config.samples import loaded
@@ -38,3 +40,11 @@ def test_carbon_sources_keep_their_order_and_files_their_folder(tmp_path: Path) 
         StaticSpec({"NO": 30.0}, shipped_table=False),
         TraceSpec(tmp_path / "grid.csv", Kind.FORECAST, 0.0, True),
     )
+
+
+def test_a_source_has_its_own_name_or_its_kinds_and_a_second_trace_a_number() -> None:
+    trace = TraceSchema(kind="trace", file="a.csv")
+    named = TraceSchema(kind="trace", name="ours", file="b.csv")
+    others = [ClimatologySchema(kind="climatology"), StaticSchema(kind="static")]
+    names = source_names([trace, others[0], named, trace, others[1]])
+    assert names == ["trace", "climatology", "ours", "trace-3", "static"]
