@@ -48,8 +48,8 @@ real:
 	tests/real/install || echo "REAL PARTS NOT INSTALLED: their tests will say so"
 
 bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/decide.py
-	$(BIN)/python benchmarks/gateway_cost.py
+	$(BIN)/python -m benchmarks.decide
+	$(BIN)/python -m benchmarks.gateway_cost
 
 # More of what `make test` does in part: faults in virtual time, and real processes that break.
 faults: $(VENV)/.dev

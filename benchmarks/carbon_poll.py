@@ -1,6 +1,6 @@
 """CPU seconds that polling grid zones costs per hour of virtual time.
 
-    python benchmarks/carbon_poll.py [--zones 200] [--hours 48] [--refresh-s 300] [--loopback]
+    python -m benchmarks.carbon_poll [--zones 200] [--hours 48] [--refresh-s 300] [--loopback]
         [--forecaster]
 
 A stub provider answers at once, one grid zone a call: what is measured is the schedule, the chain,

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 import grpc
-from echo_backend import SERVICE, STREAM_ANSWER, UNARY_ANSWER, infer_request
+
+from benchmarks.echo_backend import SERVICE, STREAM_ANSWER, UNARY_ANSWER, infer_request
 
 UNARY = f"/{SERVICE}/ModelInfer"
 STREAM = f"/{SERVICE}/ModelStreamInfer"

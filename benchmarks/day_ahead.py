@@ -1,6 +1,6 @@
 """Day-ahead error beside published day-ahead forecasts: six grids, second half of 2021 (DACF).
 
-    python benchmarks/day_ahead.py [FOLDER]
+    python -m benchmarks.day_ahead [FOLDER]
 
 Origin 00:00 UTC, leads 0 to 23 h, direct emission factors. `forecaster` is the shipped one, which
 knows past intensities alone. `with weather` adds the weather forecast columns of the set, known at

@@ -6,65 +6,47 @@ In every round each size is measured beside its floor in the same process: a pla
 (origin, budgets, lengths), so that no branch is learned by heart. Every call is timed on its own,
 less what timing an empty function costs. Not measured: parsing, forwarding, the event loop.
 
-    python benchmarks/decide.py            # about ten seconds
+    python -m benchmarks.decide            # about ten seconds
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import math
-import os
-import platform
 import random
 import time
 from collections.abc import Callable, Sequence
 from itertools import cycle
-from pathlib import Path
 
 import numba
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from router.config.settings import HealthSettings
+from benchmarks.machine import machine
+from router.config import shipped_profiles
 from router.core import kernel as k
-from router.core.board import Board
-from router.core.columns import build_snapshot
-from router.core.latency import z_of
-from router.core.layout import Layout
 from router.core.lengths import Expected
 from router.core.pipeline import decide
 from router.core.question import question_of
 from router.model import (
     UNLIMITED,
-    Basis,
     Budget,
-    Endpoint,
-    Energy,
-    Factors,
     Fleet,
     Forecast,
-    Intensity,
     Kind,
     LengthPrior,
     Policy,
     Provenance,
-    Region,
     Request,
-    ServedModel,
-    Signal,
-    Spread,
-    StaleCarbon,
     TokenProfile,
-    Weights,
 )
+from tests import factories as f
 
 REGIONS = 34
 ORIGINS = 34
 REQUESTS = 256
 NOW = 1_700_000_600.0
-SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 # Microseconds at the median, by (what, endpoints).
 TARGETS_US = {("kernel", 64): 1.5, ("forward", 64): 10.0, ("forward", 10_000): 60.0}
 WHATS = {
@@ -92,36 +74,28 @@ def floor_loop(columns, weights):  # type: ignore[no-untyped-def]
 
 def fleet(endpoints: int, rng: random.Random) -> Fleet:
     """Two kinds of replica spread over at most REGIONS regions."""
-    regions = [f"region-{number:02d}" for number in range(min(endpoints, REGIONS))]
-    served = [ServedModel("llama", "", profile, 131_072.0) for profile in profiles()]
-    return Fleet(
-        regions={
-            name: Region(name, f"grid-{name}", rng.uniform(1.05, 1.6), "benchmark", frozenset())
-            for name in regions
-        },
-        endpoints=tuple(
-            Endpoint(
-                f"endpoint-{number:05d}", regions[number % len(regions)], "127.0.0.1:1",
-                "oip", (rng.choice(served),), 128, "", "", True,
-            )
-            for number in range(endpoints)
-        ),
-        priors={"llama": LengthPrior(300.0, 200.0, 500.0)},
-        rtt_ms={
-            f"origin-{number:02d}": {name: rng.uniform(2.0, 300.0) for name in regions}
-            for number in range(ORIGINS)
-        },
-        default_origin="origin-00",
-        gateway_origin="",
-    )  # fmt: skip
+    names = [f"region-{number:02d}" for number in range(min(endpoints, REGIONS))]
+    regions = [f.region(name, pue=rng.uniform(1.05, 1.6)) for name in names]
+    served = [f.served(profile, context_tokens=131_072.0) for profile in profiles()]
+    made = [
+        f.endpoint(
+            f"endpoint-{number:05d}", names[number % len(names)], rng.choice(served),
+            max_in_flight=128, emulated=True,
+        )
+        for number in range(endpoints)
+    ]  # fmt: skip
+    rtt_ms = {
+        f"origin-{number:02d}": {name: rng.uniform(2.0, 300.0) for name in names}
+        for number in range(ORIGINS)
+    }
+    priors = {"llama": LengthPrior(300.0, 200.0, 500.0)}
+    return f.fleet(*made, regions=regions, rtt_ms=rtt_ms, default_origin="origin-00", priors=priors)
 
 
 def profiles() -> tuple[TokenProfile, ...]:
     """An 8B model on one H100 and on something slower."""
-    measured = TokenProfile(
-        "llama-3.1-8b@1xh100", 90.0, 477.0, 0.0236, 6.19, 0.0926, 7.6, 0.0386, 768, 256, 0.3,
-        Provenance.MEASURED, "router/data/profiles.yaml",
-    )  # fmt: skip
+    measured = shipped_profiles()["llama-3.1-8b@1xh100"]
+    assert isinstance(measured, TokenProfile)
     slower = TokenProfile(
         "slower", 90.0, 420.0, 0.05, 9.0, 0.19, 12.0, 0.06, 256, 128, 0.3, Provenance.ESTIMATED,
         "benchmark",
@@ -130,23 +104,17 @@ def profiles() -> tuple[TokenProfile, ...]:
 
 
 def policy() -> Policy:
-    """The shipped carbon-first, with a default budget."""
-    return Policy(
-        "carbon-first", Weights(per_gco2e=1.0), Energy.LONG_RUN, False, SIGNAL, 0.002, Spread.PACK,
-        1.0, 0.95, Budget(e2e_ms=20_000.0), math.inf, math.inf, (), StaleCarbon.USE_FLAGGED, 7200.0,
-        wake_share=0.03, scarcity=0.9,
-    )  # fmt: skip
+    """The shipped carbon-first, with a default budget that nothing relaxes."""
+    return f.shipped_policy(budget=Budget(e2e_ms=20_000.0), ladder=())
 
 
 def forecasts(of: Fleet, rng: random.Random) -> dict[str, Forecast]:
     """A day of hourly values for every grid zone."""
+    known = {"kind": Kind.FORECAST, "observed_at": NOW, "expires_at": NOW + 1e6}
     return {
-        region.grid_zone: Forecast(
-            region.grid_zone, NOW // 3600.0 * 3600.0, 3600.0,
-            tuple(
-                Intensity(g, g, g, SIGNAL, Kind.FORECAST, "benchmark", NOW, NOW + 1e6)
-                for g in (rng.uniform(20.0, 800.0) for _ in range(24))
-            ),
+        region.grid_zone: f.forecast(
+            region.grid_zone, *(rng.uniform(20.0, 800.0) for _ in range(24)),
+            start=NOW // f.HOUR * f.HOUR, **known,
         )
         for region in of.regions.values()
     }  # fmt: skip
@@ -158,12 +126,10 @@ class Subject:
     def __init__(self, endpoints: int) -> None:
         rng = random.Random(endpoints)
         one = fleet(endpoints, rng)
-        layout = Layout(one)
         self.endpoints = endpoints
         self._rng = rng
-        self._snapshot = build_snapshot(layout, policy(), forecasts(one, rng), {}, NOW, 1)
-        health = HealthSettings(5.0, 2.0, 5, 10.0, 20, 10.0, 300.0, 0.5, 1.0, 5.0)
-        self._board = Board(layout, health, z_of(0.95))
+        self._snapshot = f.snapshot(one, policy(), forecasts(one, rng), now=NOW)
+        self._board = f.board(self._snapshot)
         for seat in self._board.seats.values():
             for _ in range(rng.randrange(100)):
                 seat.take(rng.choice([UNLIMITED, UNLIMITED, 120.0]))
@@ -240,16 +206,6 @@ def microseconds(sample: Sequence[int], empty_ns: float, quantile: float) -> flo
     return (float(np.quantile(sample, quantile)) - empty_ns) / 1e3
 
 
-def machine() -> str:
-    """The machine and versions that a figure belongs to."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else []
-    models = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    return (
-        f"{models[0] if models else platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, numba {numba.__version__}"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--endpoints", type=int, nargs="+", default=[8, 64, 1000, 10_000])
@@ -270,7 +226,7 @@ def main() -> None:
     gc.enable()
 
     console = Console()
-    console.print(machine(), highlight=False)
+    console.print(machine("numba"), highlight=False)
     console.print(f"at most {REGIONS} regions, {ORIGINS} origins", highlight=False)
     console.print(table(samples, float(np.median(empty))))
 

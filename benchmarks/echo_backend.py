@@ -3,7 +3,7 @@
 Speaks enough of the Open Inference Protocol for a gateway to take it for a model server, or, on
 several ports, for as many. Prints ``ready ADDRESS ...`` once it listens. Ends on SIGTERM or SIGINT.
 
-    python benchmarks/echo_backend.py --listen 18001 --messages 32
+    python -m benchmarks.echo_backend --listen 18001 --messages 32
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fluid planning: seconds for a year of 34 regions, and how close it comes to the engine.
 
-    python benchmarks/fluid.py year [--hours 8760] [--requests 100000000] [--policies ...]
-    python benchmarks/fluid.py agree docs/scenarios/us-six-grids-50.yaml [--hours 24] [--loads ...]
+    python -m benchmarks.fluid year [--hours 8760] [--requests 100000000] [--policies ...]
+    python -m benchmarks.fluid agree docs/scenarios/us-six-grids-50.yaml [--hours 24] [--loads ...]
 
 ``year`` makes up requests for the regions of a scenario (docs/scenarios/global-100ms.yaml, whose
 intensities are read from beside the repository) over ``--hours`` and plans them. CPU seconds of the
@@ -17,10 +17,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from decide import machine
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import machine
 from router.lab.sim.bound.run import bound, regret
 from router.lab.sim.engine.run import simulate
 from router.lab.sim.fluid.demand import gather
@@ -119,7 +119,7 @@ def main() -> None:
     wanted = parser.parse_args()
     wanted.hours = wanted.hours or (8760 if wanted.what == "year" else 24)
     console = Console()
-    console.print(machine(), highlight=False)
+    console.print(machine("numba"), highlight=False)
     (year if wanted.what == "year" else agree)(wanted, console)
 
 

@@ -3,7 +3,7 @@
 Every method of the Open Inference Protocol is relayed as raw bytes to one upstream, with request
 metadata, deadline, status and trailing metadata. Prints ``ready ADDRESS`` once it listens.
 
-    python benchmarks/forwarder.py --listen 18000 --upstream 127.0.0.1:18001
+    python -m benchmarks.forwarder --listen 18000 --upstream 127.0.0.1:18001
 """
 
 from __future__ import annotations

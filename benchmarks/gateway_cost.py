@@ -5,8 +5,8 @@ round after round, so that a slow minute of the machine hits all of them. The fi
 CPU time of the proxy's processes (user + system, from /proc): requests a second on few cores
 mostly measure the load generator. Linux only.
 
-    python benchmarks/gateway_cost.py            # about a minute
-    python benchmarks/gateway_cost.py --only forwarder
+    python -m benchmarks.gateway_cost            # about a minute
+    python -m benchmarks.gateway_cost --only forwarder
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -27,10 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from closed_loop import MESSAGES, STREAM, UNARY, Load, generator
-from echo_backend import MODEL, SERVICE, TRUE
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.closed_loop import MESSAGES, STREAM, UNARY, Load, generator
+from benchmarks.echo_backend import MODEL, SERVICE, TRUE
+from benchmarks.machine import machine
 
 HERE = Path(__file__).parent
 FLOOR = "bare forwarder"
@@ -170,18 +171,6 @@ def fleet(only: str | None, sizes: list[int]) -> Iterator[list[Proxy]]:
         yield proxies
 
 
-def machine() -> str:
-    """The machine and versions that a figure belongs to."""
-    cpuinfo = Path("/proc/cpuinfo").read_text()
-    models = [
-        line.partition(":")[2].strip() for line in cpuinfo.splitlines() if "model name" in line
-    ]
-    return (
-        f"{models[0] if models else platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
-        f"Python {platform.python_version()}, grpcio {grpc.__version__}"
-    )
-
-
 def table(title: str, method: str, proxies: list[Proxy]) -> Table:
     """Medians over the rounds; the ratio is the median of each round's own ratio to the floor."""
     out = Table(title=title, title_justify="left")
@@ -221,7 +210,7 @@ def main() -> None:
                         load(proxy.address, method, max(1, count // 10))  # warms up, not counted
                     else:
                         proxy.measure(load, method, count)
-    console.print(f"{machine()}; load: {name}, 32 calls in flight; {wanted.rounds} rounds")
+    console.print(f"{machine('grpcio')}; load: {name}, 32 calls in flight; {wanted.rounds} rounds")
     console.print(table("ModelInfer, 183-byte messages", UNARY, proxies))
     console.print(table(f"ModelStreamInfer, {MESSAGES} answers a call", STREAM, proxies))
 

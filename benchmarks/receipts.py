@@ -5,7 +5,7 @@ The emulator's replica serves Poisson arrivals with log-normal answers and knows
 there at its start and its end, and, by column, nothing else, its bytes, or its tokens. ``expected
 length`` is what receipts said before: the model's mean length at P(x) / x, whatever the answer.
 
-    python benchmarks/receipts.py            # half a minute
+    python -m benchmarks.receipts            # half a minute
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from typing import NamedTuple
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from router.config.profiles import ProfilesFile, build_profiles
+from router.config import shipped_profiles
 from router.contract import AnswerSize, BackendReport
 from router.core.accounting import Run, account
 from router.core.energy import attributional_j_per_token, tpot_ms
 from router.core.lengths import Expected
 from router.core.tokens import TokenBytesModel
 from router.lab.replay.replica import Ended, Replica
-from router.model import Decision, Endpoint, Request, ServedModel, TokenProfile
+from router.model import Decision, Request, TokenProfile
+from tests import factories as f
 
 INPUT_TOKENS, OUTPUT_TOKENS, LOG_SD = 180.0, 200.0, 0.9
 # Of English text by a common tokenizer, with its spread over answers: assumed, not measured.
@@ -90,10 +89,10 @@ def serve(profile: TokenProfile, batch: float, count: int, rng: random.Random) -
 def errors(profile: TokenProfile, served: list[Served], way: str) -> Errors:
     """What receipts by ``profile`` say of ``served``."""
     found, bytes_per_token = Errors(), TokenBytesModel()
-    model = ServedModel("m", "", profile, math.inf)
+    model = f.served(profile, "m")
     decision = Decision(
-        Endpoint("e", "r", "", "oip", (model,), 1024, "", "", False), model, None, NAN, 0.0, NAN,
-        NAN, NAN, NAN, NAN, "", NAN, NAN, (), (),
+        f.endpoint("e", "r", model, max_in_flight=1024), model, None, NAN, 0.0, NAN, NAN, NAN, NAN,
+        NAN, "", NAN, NAN, (), (),
     )  # fmt: skip
     for one in served:
         truth = one.ended
@@ -137,9 +136,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000, help="a row")
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
-    text = (files("router") / "data" / "profiles.yaml").read_text("utf-8")
-    shipped = build_profiles(ProfilesFile.model_validate(yaml.safe_load(text)).profiles)
-    profile = shipped[wanted.profile]
+    profile = shipped_profiles()[wanted.profile]
     assert isinstance(profile, TokenProfile), "give a token profile"
     table = Table(title=f"{wanted.profile}: said over true at 5, 50 and 95 %", title_justify="left")
     for heading in ("server", "mean batch", "known", "tokens", "in", "joules", "in", "all joules"):

@@ -6,7 +6,7 @@ in the same process, is the least that such a simulation must do: the same repli
 processor-sharing queues, the emptiest one takes the next request; no network, energy, learning,
 budgets or figures. Timed in CPU seconds of the process, best of several; requests are made before.
 
-    python benchmarks/simulate.py          # about a minute, and half of one more when cold
+    python -m benchmarks.simulate          # about a minute, and half of one more when cold
 """
 
 from __future__ import annotations
@@ -14,45 +14,23 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numba
 import numpy as np
-from decide import machine
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import machine
 from router.carbon.tables.table import TraceTable
-from router.config.settings import HealthSettings
 from router.lab.sim.engine.run import simulate
+from router.lab.sim.grid.signals import Perfect
 from router.lab.sim.simulation import Gateways, Simulation
 from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
-from router.model import (
-    Basis,
-    Budget,
-    Endpoint,
-    Energy,
-    Factors,
-    Fleet,
-    Forecast,
-    Intensity,
-    Kind,
-    LengthPrior,
-    Policy,
-    Provenance,
-    Region,
-    Relax,
-    ServedModel,
-    Signal,
-    Spread,
-    StaleCarbon,
-    TokenProfile,
-    Weights,
-)
+from router.model import Fleet, LengthPrior, Policy, Provenance, TokenProfile
+from tests import factories as f
 
 REGIONS = 6
-START = 1_652_511_600.0
-SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 # SCIENCE, section 1; at 200 streams a replica makes 5,450 tokens/s.
 PROFILE = TokenProfile(
     "llama-3.1-70b@4xh100", 400.0, 1671.0, 0.133, 15.3, 0.107, 30.0, 0.1, 256, 200, 0.3,
@@ -67,56 +45,24 @@ def fleet(endpoints: int) -> Fleet:
     """Replicas spread over the regions in turn, an origin in each of them."""
     names = [f"region-{number}" for number in range(REGIONS)]
     rng = np.random.default_rng(1)
-    served = ServedModel("llama", "", PROFILE, 131_072.0)
-    return Fleet(
-        regions={name: Region(name, name, 1.1, "benchmark", frozenset()) for name in names},
-        endpoints=tuple(
-            Endpoint(
-                f"e-{i:05d}", names[i % REGIONS], "127.0.0.1:1", "oip", (served,), 200, "", "", True
-            )
-            for i in range(endpoints)
-        ),
-        priors={"llama": LengthPrior(300.0, MEAN_TOKENS, 500.0)},
-        rtt_ms={
-            origin: {name: 4.0 if name == origin else rng.uniform(20.0, 80.0) for name in names}
-            for origin in names
-        },
-        default_origin=names[0],
-        gateway_origin="",
-    )
+    served = f.served(PROFILE, context_tokens=131_072.0)
+    made = [
+        f.endpoint(f"e-{i:05d}", names[i % REGIONS], served, max_in_flight=200, emulated=True)
+        for i in range(endpoints)
+    ]
+    rtt_ms = {
+        origin: {name: 4.0 if name == origin else rng.uniform(20.0, 80.0) for name in names}
+        for origin in names
+    }
+    return f.fleet(
+        *made, regions=[f.region(name, pue=1.1) for name in names], rtt_ms=rtt_ms,
+        default_origin=names[0], priors={"llama": LengthPrior(300.0, MEAN_TOKENS, 500.0)},
+    )  # fmt: skip
 
 
 def policy() -> Policy:
     """The shipped carbon-first."""
-    return Policy(
-        "carbon-first", Weights(per_gco2e=1.0), Energy.LONG_RUN, False, SIGNAL, 0.002, Spread.PACK,
-        1.0, 0.95, Budget(), math.inf, math.inf, (Relax.CARBON, Relax.POLICY_LATENCY),
-        StaleCarbon.USE_FLAGGED, 7200.0, wake_share=0.03, scarcity=0.9,
-    )  # fmt: skip
-
-
-class Perfect:
-    """The true hourly values, from the current hour on."""
-
-    def __init__(self, table: TraceTable) -> None:
-        self._table = table
-
-    def updates(self, start: float, end: float) -> Iterator[float]:
-        """Every hour."""
-        return (start + 3600.0 * hour for hour in range(math.ceil((end - start) / 3600.0)))
-
-    def view(self, now: float) -> Mapping[str, Forecast]:
-        """Eight hours."""
-        first = int((now - START) // 3600.0)
-        found = {}
-        for column, zone in enumerate(self._table.grid_zones):
-            values = self._table.g_per_kwh[first : first + 8, column].tolist()
-            slots = tuple(
-                Intensity(g, g, g, SIGNAL, Kind.MEASURED, "benchmark", now, now + 7200.0)
-                for g in values
-            )
-            found[zone] = Forecast(zone, START + 3600.0 * first, 3600.0, slots)
-        return found
+    return f.shipped_policy()
 
 
 class Poisson:
@@ -150,12 +96,13 @@ def scenario(endpoints: int, requests: int, load: float) -> Simulation:
     duration_s = requests * MEAN_TOKENS / (load * endpoints * CAPACITY_TOKENS_S)
     hours = math.ceil(duration_s / 3600.0) + 8
     values = np.random.default_rng(3).uniform(50.0, 700.0, (hours, REGIONS))
-    table = TraceTable("benchmark", tuple(of.regions), START, 3600.0, values)
+    zones = tuple(region.grid_zone for region in of.regions.values())
+    table = TraceTable("benchmark", zones, f.START, f.HOUR, values)
     return Simulation(
-        name="benchmark", fleet=of, policies=(), start=START, duration_s=duration_s, seed=1,
-        health=HealthSettings(5.0, 2.0, 5, 10.0, 20, 10.0, 300.0, 0.5, 1.0, 5.0),
-        workload=Poisson(of, requests, duration_s), carbon_signal=SIGNAL, actual=table,
-        annual_means={}, signal=Perfect(table), gateways=Gateways(1, 0.0), outages=(),
+        name="benchmark", fleet=of, policies=(), start=f.START, duration_s=duration_s, seed=1,
+        health=f.health_settings(), workload=Poisson(of, requests, duration_s),
+        carbon_signal=f.SIGNAL, actual=table, annual_means={},
+        signal=Perfect(table, f.SIGNAL), gateways=Gateways(1, 0.0), outages=(),
         autoscaling=None, network_kwh_per_gb=0.001, warm_up_s=0.0,
     )  # fmt: skip
 
@@ -242,7 +189,7 @@ def main() -> None:
             f"{rates['engine'] / rates['toy']:.0%}", verdict,
         )  # fmt: skip
     console = Console()
-    console.print(machine(), highlight=False)
+    console.print(machine("numba"), highlight=False)
     console.print(f"first simulation, compiling or loading: {first_s:.1f} s", highlight=False)
     console.print(out)
 

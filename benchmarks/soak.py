@@ -4,8 +4,8 @@ Starts an echo backend and one gateway of four endpoints, sends the requests in 
 reads the gateway's resident size after each. Printed at the end: every sample, and the slope of a
 straight line through those after the warm-up, in MiB a million requests. Linux only.
 
-    python benchmarks/soak.py                        # 100,000 requests, a minute or two
-    python benchmarks/soak.py --requests 1000000
+    python -m benchmarks.soak                        # 100,000 requests, a minute or two
+    python -m benchmarks.soak --requests 1000000
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from closed_loop import MESSAGES, UNARY, Load, generator
-from gateway_cost import HERE, free_addresses, gateway_config, machine, server
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.closed_loop import MESSAGES, UNARY, Load, generator
+from benchmarks.gateway_cost import HERE, free_addresses, gateway_config, server
+from benchmarks.machine import machine
 
 PARTS = 20
 ENDPOINTS = 4
@@ -109,7 +111,7 @@ def main() -> None:
         serve = ("-m", "router.cli", "serve", str(config))
         gateway = running.enter_context(server("gateway", listen, *serve))
         samples = soak(gateway.pid, gateway.address, load, wanted.requests)
-    console.print(f"{machine()}; load: {name}, 32 calls in flight")
+    console.print(f"{machine('grpcio')}; load: {name}, 32 calls in flight")
     console.print(table(samples))
     first = next(sample for sample in samples if sample.requests > WARM_UP * wanted.requests)
     console.print(

@@ -1,8 +1,13 @@
-"""Small builders of the values that tests route with. Each takes only what a test cares about."""
+"""Small builders of what tests and benchmarks route with. Each takes only what its caller cares
+about."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
+from router.config.loading import parse_policy
+from router.config.schema import HealthSchema
 from router.config.settings import HealthSettings
 from router.core.board import Board
 from router.core.columns import Snapshot, build_snapshot
@@ -35,8 +40,10 @@ from router.model import (
 )
 
 HOUR = 3600.0
+START = 1_652_511_600.0  # 2022-05-14T07:00Z, when simulated days begin
 NOW = 1_700_000_000.0 // HOUR * HOUR + 600.0  # ten minutes into an hour
 SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
+PRIOR = LengthPrior(100.0, 200.0, 500.0)
 
 
 class Dice:
@@ -74,17 +81,22 @@ def served(
     return ServedModel(name, version, profile or token_profile(), context_tokens)
 
 
-def endpoint(
-    name: str,
-    region: str = "west",
-    *models: ServedModel,
-    max_in_flight: int = 64,
-    emulated: bool = False,
-) -> Endpoint:
-    return Endpoint(
-        name, region, f"127.0.0.1:{9000 + len(name)}", "oip", models or (served(),), max_in_flight,
-        "", "", emulated,
-    )  # fmt: skip
+def endpoint(name: str, region: str = "west", *models: ServedModel, **changes) -> Endpoint:
+    values = {
+        "address": f"127.0.0.1:{9000 + len(name)}", "protocol": "oip", "max_in_flight": 64,
+        "metrics_url": "", "engine": "", "emulated": False,
+    }  # fmt: skip
+    return Endpoint(name, region, models=models or (served(),), **{**values, **changes})
+
+
+def replicas(counts: Mapping[str, int], *models: ServedModel, **changes) -> list[Endpoint]:
+    """Emulated endpoints REGION-NUMBER; ``counts``: how many in each region."""
+    changes = {"emulated": True, **changes}
+    return [
+        endpoint(f"{name}-{number}", name, *models, **changes)
+        for name, count in counts.items()
+        for number in range(count)
+    ]
 
 
 def region(name: str, residency=(), pue: float = 1.2, grid_zone: str = "") -> Region:
@@ -96,8 +108,9 @@ def fleet(
     regions: Sequence[Region] = (),
     rtt_ms: Mapping[str, Mapping[str, float]] | None = None,
     default_origin: str = "home",
+    priors: Mapping[str, LengthPrior] | None = None,
 ) -> Fleet:
-    """Regions and RTTs that are not given are made up: 10 ms more a region, by name."""
+    """Regions, RTTs (10 ms more a region, by name) and priors that are not given are made up."""
     endpoints = endpoints or (endpoint("a"),)
     known = {r.name: r for r in regions}
     for one in endpoints:
@@ -107,7 +120,7 @@ def fleet(
     return Fleet(
         regions=known,
         endpoints=tuple(endpoints),
-        priors={m.name: LengthPrior(100.0, 200.0, 500.0) for e in endpoints for m in e.models},
+        priors=priors or {m.name: PRIOR for e in endpoints for m in e.models},
         rtt_ms=table,
         default_origin=default_origin,
         gateway_origin="",
@@ -124,6 +137,12 @@ def policy(**changes) -> Policy:
         "stale_after_s": 7200.0,
     }  # fmt: skip
     return Policy(**{**values, **changes})
+
+
+def shipped_policy(name: str = "carbon-first", **changes) -> Policy:
+    """What policies/NAME.yaml says."""
+    schema, _ = parse_policy(name, Path())
+    return replace(schema.build(name, SIGNAL), **changes)
 
 
 LATENCY_FIRST = Weights(per_ttft_ms=1.0)
@@ -158,12 +177,8 @@ def request(**changes) -> Request:
 
 
 def health_settings(**changes) -> HealthSettings:
-    values = {
-        "probe_s": 5.0, "detect_s": 2.0, "consecutive_failures": 5, "failure_percentage": 50.0,
-        "min_requests": 20, "base_ejection_s": 30.0, "max_ejection_s": 300.0,
-        "max_ejected_fraction": 0.5, "busy_s": 1.0, "max_busy_s": 5.0,
-    }  # fmt: skip
-    return HealthSettings(**{**values, **changes})
+    """Those of a configuration that says nothing of them."""
+    return HealthSettings(**{**HealthSchema().model_dump(), **changes})
 
 
 def snapshot(

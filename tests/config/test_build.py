@@ -3,12 +3,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from router.config import ClimatologySpec, ClockSettings, StaticSpec, TraceSpec
+from router.config import ClimatologySpec, ClockSettings, StaticSpec
 from router.model import (
     Basis,
     Endpoint,
     Factors,
-    Kind,
     LengthPrior,
     Region,
     ServedModel,
@@ -69,33 +68,9 @@ def test_defaults_of_the_settings(tmp_path: Path) -> None:
     assert settings.load.scrape_s == 1.0
 
 
-def test_carbon_sources_keep_their_order_and_files_their_folder(tmp_path: Path) -> None:
-    (tmp_path / "grid.csv").write_text("datetime,X\n")
-    sources = [
-        {"kind": "static", "g_per_kwh": {"NO": 30}},
-        {"kind": "trace", "file": "grid.csv", "value_kind": "forecast", "hour_ending": True},
-    ]
-    changes = {"carbon/factors": "direct", "carbon/sources": sources}
-    carbon = loaded(tmp_path, changes).settings.carbon
-    assert carbon.sources == (
-        StaticSpec({"NO": 30.0}, shipped_table=False),
-        TraceSpec(tmp_path / "grid.csv", Kind.FORECAST, 0.0, True),
-    )
-
-
 def test_the_replay_clock(tmp_path: Path) -> None:
     clock = loaded(tmp_path, {"clock": {"start": "2022-05-14T00:00Z", "speed": 1440}})
     assert clock.settings.clock == ClockSettings(1652486400.0, 1440.0)
-
-
-def test_a_policy_takes_the_signal_of_the_sources(tmp_path: Path) -> None:
-    (tmp_path / "grid.csv").write_text("datetime,X\n")
-    changes = {
-        "carbon/basis": "marginal",
-        "carbon/factors": "none",
-        "carbon/sources": [{"kind": "trace", "file": "grid.csv"}],
-    }
-    assert loaded(tmp_path, changes).policy.signal == Signal(Basis.MARGINAL, Factors.NONE)
 
 
 def test_notes_say_what_is_legal_but_odd(tmp_path: Path) -> None:

@@ -7,27 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from router.config.loading import parse_policy, shipped_policies
-from router.config.policy import PolicySchema, WeightsSchema
-from router.model import (
-    Basis,
-    Energy,
-    Factors,
-    Policy,
-    Relax,
-    Signal,
-    Spread,
-    StaleCarbon,
-    Weights,
-)
+from router.config.loading import shipped_policies
+from router.config.policy import PolicySchema
+from router.model import Energy, Relax, Spread, StaleCarbon, Weights
+from tests.factories import shipped_policy
 
-SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 PAGE = Path(__file__).resolve().parents[2] / "policies" / "README.md"
-
-
-def policy(name: str) -> Policy:
-    schema, default_name = parse_policy(name, Path("config.yaml"))
-    return schema.build(default_name, SIGNAL)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +29,7 @@ def policy(name: str) -> Policy:
 def test_what_each_shipped_policy_weighs(
     name: str, weights: Weights, spread: Spread, near_tie: float
 ) -> None:
-    built = policy(name)
+    built = shipped_policy(name)
     assert built.name == name
     assert built.weights == weights
     assert built.spread is spread
@@ -65,29 +50,25 @@ def test_these_are_all() -> None:
 
 
 def test_baselines_differ_from_carbon_first_in_weights_and_ties_only() -> None:
-    ours = policy("carbon-first")
+    ours = shipped_policy("carbon-first")
     assert ours.energy is Energy.LONG_RUN
     assert ours.pack_until == 1.0
     assert (ours.wake_share, ours.scarcity) == (0.03, 0.9)
     # Latency has a weight there, and an empty replica is the fastest.
-    assert (policy("balanced").wake_share, policy("balanced").scarcity) == (0.2, 0.9)
-    greenest = policy("static-greenest")
+    balanced = shipped_policy("balanced")
+    assert (balanced.wake_share, balanced.scarcity) == (0.2, 0.9)
+    greenest = shipped_policy("static-greenest")
     assert (greenest.wake_share, greenest.scarcity) == (0.0, 0.0)
     assert ours.ladder == (Relax.CARBON, Relax.POLICY_LATENCY)
     assert ours.stale_carbon is StaleCarbon.USE_FLAGGED
     for name in shipped_policies():
-        other = policy(name)
+        other = shipped_policy(name)
         assert (other.quantile, other.budget, other.ladder) == (
             ours.quantile,
             ours.budget,
             ours.ladder,
         )
         assert (other.max_gco2e, other.max_g_per_kwh) == (ours.max_gco2e, ours.max_g_per_kwh)
-
-
-def test_the_defaults_are_those_of_carbon_first() -> None:
-    bare = PolicySchema(weights=WeightsSchema(per_gco2e=1.0)).build("carbon-first", SIGNAL)
-    assert bare == policy("carbon-first")
 
 
 def test_the_page_has_a_row_for_every_field_and_a_section_for_every_policy() -> None:

@@ -8,10 +8,8 @@ import pytest
 
 from router.core.health import State
 from router.model import (
-    Basis,
     Decision,
     Endpoint,
-    Factors,
     Fleet,
     Intensity,
     Kind,
@@ -22,12 +20,10 @@ from router.model import (
     Region,
     Request,
     ServedModel,
-    Signal,
     TaskProfile,
 )
 from router.telemetry.view import EndpointView, FleetView, RegionView
-
-SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
+from tests.factories import SIGNAL
 
 
 @pytest.fixture

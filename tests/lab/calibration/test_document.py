@@ -1,11 +1,10 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import yaml
 
 from router.app.loading import load
-from router.config.loading import parse_policy, shipped_policies
+from router.config.loading import shipped_policies
 from router.lab.calibration import document
 from router.lab.calibration.live_sample import sample
 from router.lab.calibration.signal_table import signal_table
@@ -98,8 +97,7 @@ def test_what_static_policies_decide_by_is_the_scenarios(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(shipped_policies()))
 def test_every_shipped_policy_comes_back_as_it_was(tmp_path, name):
-    schema, _ = parse_policy(name, Path(name))
-    policy = schema.build(name, f.SIGNAL)
+    policy = f.shipped_policy(name)
     _, loaded = written(small(), policy, tmp_path)
     assert loaded.policy == policy
 

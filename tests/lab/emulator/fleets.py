@@ -8,56 +8,38 @@ import grpc.aio
 
 from router._pb import inference_pb2 as pb
 from router.lab.emulator.server import EmulatedEndpoint, Options
-from router.model import (
-    Endpoint,
-    Fleet,
-    LengthPrior,
-    Provenance,
-    Region,
-    ServedModel,
-    TaskProfile,
-    TokenProfile,
-)
+from router.model import LengthPrior, Provenance
+from tests import factories as f
 
-FAST = TokenProfile(
-    name="fast@1xtest", idle_w=80.0, base_w=477.0, w_per_token_s=0.024, tpot_base_ms=0.1,
-    tpot_ms_per_sequence=0.001, prefill_base_ms=1.0, prefill_ms_per_token=0.0, max_batch=64,
-    target_batch=16, host_fraction=0.3, provenance=Provenance.EMULATED, source="test",
+FAST = f.token_profile(
+    "fast@1xtest", idle_w=80.0, tpot_base_ms=0.1, tpot_ms_per_sequence=0.001, prefill_base_ms=1.0,
+    prefill_ms_per_token=0.0, max_batch=64, target_batch=16, provenance=Provenance.EMULATED,
 )  # fmt: skip
 # One token takes an hour: whatever waits for it waits until the test ends it.
 STUCK = replace(FAST, name="stuck@1xtest", tpot_base_ms=3.6e6)
-TASK = TaskProfile("image@1xtest", 200.0, 1.0, 0.1, 4, 0.3, Provenance.EMULATED, "test")
+TASK = f.task_profile(
+    "image@1xtest", energy_j=200.0, service_ms=1.0, service_ms_per_in_flight=0.1, host_fraction=0.3,
+    provenance=Provenance.EMULATED,
+)  # fmt: skip
 
 
 def endpoint(name="a", profile=FAST, address="127.0.0.1:0", metrics_url=""):
-    return Endpoint(
-        name=name,
-        region="west",
-        address=address,
-        protocol="oip",
-        models=(
-            ServedModel("llama", "", profile, 8192.0),
-            ServedModel("stuck", "2", STUCK, 8192.0),
-            ServedModel("image", "", TASK, float("inf")),
-        ),
-        max_in_flight=64,
-        metrics_url=metrics_url,
-        engine="vllm" if metrics_url else "",
-        emulated=True,
-    )
+    models = [
+        f.served(profile, context_tokens=8192.0), f.served(STUCK, "stuck", "2", 8192.0),
+        f.served(TASK, "image"),
+    ]  # fmt: skip
+    return f.endpoint(
+        name, "west", *models, address=address, metrics_url=metrics_url,
+        engine="vllm" if metrics_url else "", emulated=True,
+    )  # fmt: skip
 
 
 def fleet(*endpoints, rtt_ms=0.0):
-    return Fleet(
-        regions={"west": Region("west", "US-CAL-CISO", 1.1, "test", frozenset())},
-        endpoints=endpoints or (endpoint(),),
-        priors={
-            "llama": LengthPrior(100.0, 40.0, 90.0),
-            "image": LengthPrior(1.0, 1.0, 1.0),
-        },
+    return f.fleet(
+        *(endpoints or (endpoint(),)),
+        regions=[f.region("west", pue=1.1, grid_zone="US-CAL-CISO")],
         rtt_ms={"home": {"west": rtt_ms}, "far": {"west": rtt_ms + 60.0}},
-        default_origin="home",
-        gateway_origin="",
+        priors={"llama": LengthPrior(100.0, 40.0, 90.0), "image": LengthPrior(1.0, 1.0, 1.0)},
     )
 
 

@@ -4,91 +4,46 @@ from dataclasses import replace
 
 import pytest
 
-from router.config.settings import HealthSettings
 from router.lab.replay.replay import CarbonView, Scenario, replay
 from router.lab.replay.timed import OriginDemand, Period, TimedRequest, TrafficClass, generate
-from router.model import (
-    Basis,
-    Budget,
-    Endpoint,
-    Energy,
-    Factors,
-    Fleet,
-    Forecast,
-    Intensity,
-    Kind,
-    LengthPrior,
-    Policy,
-    Provenance,
-    Region,
-    Request,
-    ServedModel,
-    Signal,
-    Spread,
-    StaleCarbon,
-    TokenProfile,
-    Weights,
-)
+from router.model import Budget, LengthPrior, Request, Spread, Weights
+from tests import factories as f
+from tests.factories import START
 
-SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
-START = 1652511600.0
 PERIOD = Period(20.0, START, 1440.0)
-PROFILE = TokenProfile(
-    name="m@gpu", idle_w=90.0, base_w=477.0, w_per_token_s=0.024, tpot_base_ms=6.0,
-    tpot_ms_per_sequence=0.1, prefill_base_ms=10.0, prefill_ms_per_token=0.0, max_batch=64,
-    target_batch=32, host_fraction=0.3, provenance=Provenance.MEASURED, source="test",
-)  # fmt: skip
-HEALTH = HealthSettings(5.0, 2.0, 5, 10.0, 20, 10.0, 300.0, 0.5, 1.0, 5.0)
+PROFILE = f.token_profile("m@gpu", prefill_ms_per_token=0.0, max_batch=64, target_batch=32)
 PUE = 1.2
 
 
-def intensity(value):
-    return Intensity(value, value, value, SIGNAL, Kind.MEASURED, "test", START, math.inf)
-
-
 def hours(zone, *values):
-    return Forecast(zone, START, 3600.0, tuple(map(intensity, values)))
+    return f.forecast(zone, *values, start=START, observed_at=START, expires_at=math.inf)
 
 
 def fleet(replicas=2, max_in_flight=8):
-    def endpoint(region, number):
-        served = ServedModel("m", "", PROFILE, math.inf)
-        name = f"{region}-{number}"
-        return Endpoint(name, region, "127.0.0.1:1", "oip", (served,), max_in_flight, "", "", True)
-
-    regions = [
-        Region("clean", "Z-CLEAN", PUE, "test", frozenset()),
-        Region("home", "Z-HOME", PUE, "test", frozenset()),
-    ]
-    return Fleet(
-        regions={region.name: region for region in regions},
-        endpoints=tuple(endpoint(r.name, i) for r in regions for i in range(replicas)),
-        priors={"m": LengthPrior(100.0, 60.0, 120.0)},
+    places = {"clean": replicas, "home": replicas}
+    return f.fleet(
+        *f.replicas(places, f.served(PROFILE, "m"), max_in_flight=max_in_flight),
+        regions=[f.region(name, pue=PUE, grid_zone=f"Z-{name.upper()}") for name in places],
         rtt_ms={"me": {"clean": 60.0, "home": 2.0}},
         default_origin="me",
-        gateway_origin="",
+        priors={"m": LengthPrior(100.0, 60.0, 120.0)},
     )
 
 
-def policy(name="carbon-first", weights=None, spread=Spread.PACK, **changes):
-    values = {
-        "name": name, "weights": weights or Weights(per_gco2e=1.0), "energy": Energy.LONG_RUN,
-        "annual_mean": False, "signal": SIGNAL, "near_tie": 0.01, "spread": spread,
-        "pack_until": 0.9, "quantile": 0.95, "budget": Budget(), "max_gco2e": math.inf,
-        "max_g_per_kwh": math.inf, "ladder": (), "stale_carbon": StaleCarbon.USE_FLAGGED,
-        "stale_after_s": math.inf,
-    }  # fmt: skip
-    return Policy(**{**values, **changes})
+def policy(name="carbon-first", **changes):
+    values = {"near_tie": 0.01, "spread": Spread.PACK, "stale_after_s": math.inf}
+    return f.policy(name=name, **{**values, **changes})
 
 
-LATENCY_FIRST = policy("latency-first", Weights(per_e2e_ms=1.0), Spread.SPREAD)
+LATENCY_FIRST = policy("latency-first", weights=Weights(per_e2e_ms=1.0), spread=Spread.SPREAD)
 
 
 def scenario(requests, **changes):
     known = {"Z-CLEAN": hours("Z-CLEAN", 50.0), "Z-HOME": hours("Z-HOME", 400.0)}
     values = {
         "fleet": fleet(), "requests": requests, "period": PERIOD,
-        "views": [CarbonView(0.0, known)], "annual_means": {}, "actual": known, "health": HEALTH,
+        "views": [CarbonView(0.0, known)], "annual_means": {}, "actual": known,
+        "health": f.health_settings(),
     }  # fmt: skip
     return Scenario(**{**values, **changes})
 

@@ -5,21 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.lab.replay.replica import Ended, Replica, Tokens
-from router.model import Provenance, TaskProfile, TokenProfile
+from tests import factories as f
 from tests.lab.replay.naive_replica import NaiveReplica
 
 
 def token_profile(**changes):
     values = {
-        "name": "llama-3.1-8b@1xh100", "idle_w": 80.0, "base_w": 477.0, "w_per_token_s": 0.024,
-        "tpot_base_ms": 6.2, "tpot_ms_per_sequence": 0.081, "prefill_base_ms": 12.0,
-        "prefill_ms_per_token": 0.05, "max_batch": 256, "target_batch": 64, "host_fraction": 0.3,
-        "provenance": Provenance.MEASURED, "source": "test",
+        "idle_w": 80.0, "tpot_base_ms": 6.2, "tpot_ms_per_sequence": 0.081, "prefill_base_ms": 12.0,
     }  # fmt: skip
-    return TokenProfile(**{**values, **changes})
+    return f.token_profile(**{**values, **changes})
 
 
-TASK = TaskProfile("image@1xl4", 200.0, 500.0, 100.0, 4, 0.3, Provenance.ESTIMATED, "test")
+TASK = f.task_profile(energy_j=200.0, service_ms=500.0, host_fraction=0.3)
 
 
 def drain(replica):

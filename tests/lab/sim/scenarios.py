@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from router.errors import ConfigError
+from router.lab.sim.scenario.loading import load
 
 _VALID: dict[str, Any] = {
     "start": "2022-05-12T00:00Z",
@@ -75,3 +80,11 @@ def scenario(folder: Path, changes: dict[str, Any] | None = None, grid: str | No
     file = folder / "scenario.yaml"
     file.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
     return file
+
+
+def problems(file: Path, policies: Sequence[str] = ()) -> dict[str, str]:
+    """What `load` refuses the file for, by key."""
+    with pytest.raises(ConfigError) as caught:
+        load(file, policies)
+    assert str(file) in str(caught.value)
+    return dict(caught.value.problems)

@@ -9,26 +9,9 @@ import numpy as np
 import pytest
 
 from router.lab.sim.bound.run import Bound
-from router.lab.sim.histogram import BINS, Histogram
-from router.lab.sim.result import FleetAccount, PolicyResult, RegionSums
-from router.lab.study.report.comparisons import _distribution
-from router.lab.study.report.terminal import warnings
+from router.lab.sim.result import PolicyResult
 from router.lab.study.summary import dumps, nearest_rank, regrets, saving
-
-NOBODY = Histogram(np.zeros(BINS, np.int64))
-
-
-def result(grams: float = 80.0, fleet_g: float = 100.0, **changes: Any) -> PolicyResult:
-    one = np.array([grams])
-    account = FleetAccount(1.0, 1.0, 0.0, 0.0, fleet_g - 10.0, 10.0, 0.0, 0.0)
-    given = PolicyResult(
-        policy="p", regions=("west",), offered=1000, completed=1000, refused={}, failed=0,
-        met=1.0, ttft_ms=NOBODY, e2e_ms=NOBODY,
-        by_region=RegionSums(np.array([1000.0]), one, one, one, one / 2.0),
-        hourly_requests=np.array([[1000]]), fleet=account, fleet_hours=(account,),
-        moved=(), peak_over_cap=0.0, relaxed={},
-    )  # fmt: skip
-    return replace(given, **changes)
+from tests.lab.study.results import result
 
 
 def limit(busy_g: float = 50.0, fleet_g: float = 80.0, **changes: Any) -> Bound:
@@ -103,39 +86,3 @@ def test_nearest_rank() -> None:
     assert nearest_rank([4.0, 1.0, 3.0, 2.0], 0.5) == 2.0
     assert nearest_rank([4.0, 1.0, 3.0, 2.0], 0.95) == 4.0
     assert math.isnan(nearest_rank([], 0.5))
-
-
-def figures(**changes: Any) -> dict[str, Any]:
-    return {
-        "requests": 10, "shed": 0, "shed_reasons": {}, "failed": 0, "relaxed": {},
-        "regret": {"valid": True}, "saving_against": {}, **changes,
-    }  # fmt: skip
-
-
-def test_warnings_name_what_was_lost_relaxed_or_unequal() -> None:
-    unequal = saving(result(completed=900, met=0.9), result())
-    found = warnings({
-        "asked": ["mine"],
-        "policies": {
-            "mine": figures(
-                shed=3, shed_reasons={"shed": 3}, failed=1, relaxed={"carbon": 2},
-                regret={"valid": False}, saving_against={"round-robin": unequal},
-            ),
-            "round-robin": figures(),
-        },
-    })  # fmt: skip
-    assert found[0] == "mine: 4 of 10 not answered (3 shed; 1 lost with their replica)"
-    assert found[1] == "mine: nothing was feasible, so the ladder dropped: carbon 2 times"
-    assert found[2].startswith("* mine: not all of the work")
-    assert "mine against round-robin is no saving at equal work: completed 90.00 %" in found[3]
-    assert len(found) == 4
-
-
-def test_a_distribution_begins_where_its_first_bin_does() -> None:
-    """One bin may hold nearly all; the curve still comes from 0."""
-    counts = np.zeros(BINS, np.int64)
-    counts[17 * 256], counts[17 * 256 + 9] = 990, 10
-    ms, shares = _distribution(Histogram(counts))
-    assert (ms[0], shares[0]) == (128.0, 0.0)
-    assert (ms[1], shares[1]) == (128.5, 0.99)
-    assert (ms[-1], shares[-1]) == (133.0, 1.0)

@@ -15,13 +15,13 @@ from router.core.columns import build_snapshot
 from router.core.explanation import Explanation, explain
 from router.core.layout import Layout
 from router.core.lengths import LengthModel
-from router.model import Basis, Budget, Factors, Forecast, Intensity, Kind, Request, Signal
+from router.model import Budget, Forecast, Intensity, Kind, Request
 from router.operator.check import Explained
 from router.operator.show.explanation import explained_json, render_explained
 from tests.config.samples import loaded
+from tests.factories import SIGNAL
 
 NOW = 1652486400.0 + 600.0
-SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 
 
 def forecast(zone: str, g_per_kwh: float, kind: Kind) -> Forecast:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from router.lab.sim.bound.run import bound
 from router.lab.sim.engine.run import simulate
-from tests.lab.sim.bound.test_run import cases
+from tests.lab.sim.bound.cases import cases
 
 pytest.importorskip("scipy")
 

@@ -11,9 +11,10 @@ from router.lab.replay.replay import replay
 from router.lab.replay.replica import Ended, Replica
 from router.lab.sim.bound.run import bound, regret, slot_edges
 from router.lab.sim.simulation import Autoscaling, Outage
-from router.model import UNLIMITED, Budget, Provenance, Relax, Spread, TaskProfile, Weights
-from tests.factories import policy
-from tests.lab.sim.simulations import HOUR, START, ask, fleet, profile, replayable, simulation
+from router.model import UNLIMITED, Budget, Provenance, Relax, TaskProfile
+from tests.factories import HOUR, START, policy
+from tests.lab.sim.bound.cases import ask, cases, fleet, profile, simulation
+from tests.lab.sim.worlds import twin_scenario
 
 pytest.importorskip("scipy")
 
@@ -237,58 +238,11 @@ def test_regret():
     assert math.isnan(regret(1.0, 0.0))
 
 
-WEIGHTS = (
-    Weights(per_gco2e=1.0),
-    Weights(per_ttft_ms=1.0),
-    Weights(per_load=1.0),
-    Weights(per_turn=1.0),
-)
-
-
-@st.composite
-def cases(draw):
-    """A fleet of two regions around a turn of the hour, and up to forty requests in a minute."""
-    count = draw(st.integers(1, 40))
-    at = sorted(draw(st.lists(st.floats(0.0, 60.0), min_size=count, max_size=count)))
-    lengths = st.tuples(st.integers(1, 400), st.integers(1, 300))
-    asked = draw(st.lists(lengths, min_size=count, max_size=count))
-    origins = draw(st.lists(st.sampled_from("ab"), min_size=count, max_size=count))
-    budget = draw(
-        st.sampled_from(
-            [Budget(), Budget(e2e_ms=9000.0), Budget(tpot_ms=13.0), Budget(ttft_ms=120.0)]
-        )
-    )
-    requests = [
-        ask(t, n_in, n_out, origin, budget)
-        for t, (n_in, n_out), origin in zip(at, asked, origins, strict=True)
-    ]
-    replicas = {"clean": draw(st.integers(1, 2)), "dirty": draw(st.integers(1, 3))}
-    rtt = {"a": {"clean": 80.0, "dirty": 4.0}, "b": {"clean": 5.0, "dirty": 60.0}}
-    the_fleet = fleet(
-        replicas,
-        one=profile(max_batch=draw(st.sampled_from([4, 64]))),
-        max_in_flight=draw(st.integers(1, 10)),
-        rtt_ms=rtt,
-    )
-    the_fleet = replace(the_fleet, default_origin="a")
-    values = st.floats(20.0, 800.0)
-    hours = {zone: [draw(values), draw(values)] for zone in ("Z-clean", "Z-dirty")}
-    chosen = policy(
-        weights=draw(st.sampled_from(WEIGHTS)), spread=draw(st.sampled_from(list(Spread)))
-    )
-    start = START // HOUR * HOUR + HOUR - draw(st.floats(1.0, 70.0))
-    scaled = draw(st.sampled_from([None, Autoscaling(1.0, 1.0, 100.0)]))
-    of = simulation(
-        requests, the_fleet, hours, chosen, start=start, duration_s=70.0, autoscaling=scaled
-    )
-    return of, requests, chosen
-
-
 @given(cases(), st.sampled_from([HOUR, 20.0]), st.sampled_from([0.01, 0.3]))
 @settings(max_examples=60, deadline=None)
 def test_no_run_of_the_replay_is_below_it(case, slot_s, precision):
     of, requests, chosen = case
-    run = replay(replayable(of, requests), chosen)
+    run = replay(twin_scenario(of), chosen)
     if run.refused or not all(record.met for record in run.records):
         # Less work, or work outside its limits: bounded for the requests that kept theirs.
         kept = {record.serial for record in run.records if record.met}

@@ -1,6 +1,5 @@
 """The compiled engine against its pure-Python twin: the same requests, the same decisions."""
 
-import heapq
 import math
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,8 @@ from router.lab.sim.engine import run as run_module
 from router.lab.sim.engine.run import Learning, simulate
 from router.model import Budget, Energy, Relax, Spread, Weights
 from tests import factories as f
-from tests.lab.sim import engine_worlds as w
+from tests.lab.sim import worlds as w
+from tests.lab.sim.worlds import PACKED, busy
 
 BOTH = (Relax.CARBON, Relax.POLICY_LATENCY)
 POLICIES = {
@@ -153,23 +153,6 @@ def test_digests_lessons_in_batches_and_on_ticks(simulation, policy, every, tick
     agree(simulation, kept, outcome, twin)
 
 
-def busy(requests=800, rate=60.0, **changes):
-    """Many requests on a small fleet, some shed."""
-    rng = np.random.default_rng(11)
-    fleet = w.fleet(*[(region, w.SMALL, "m") for region in "aabbc"], max_in_flight=8)
-    rows, at_s = [], 0.0
-    for _ in range(requests):
-        at_s += rng.exponential(1.0 / rate)
-        budget = Budget(ttft_ms=150.0) if rng.random() < 0.3 else Budget()
-        out = int(rng.lognormal(3.0, 0.7)) + 1
-        rows.append((at_s, int(rng.integers(2)), 0, 0, 0, int(rng.integers(1, 300)), out, budget))
-    zones = {"grid-a": 400.0, "grid-b": 250.0, "grid-c": 90.0}
-    return w.simulation(fleet, rows, zones, **changes)
-
-
-PACKED = f.policy(name="packed", near_tie=0.02, spread=Spread.PACK)
-
-
 def figures(outcome):
     sums = [column.tobytes() for column in vars_of(outcome.by_region)]
     return (
@@ -225,42 +208,3 @@ def test_another_seed_draws_otherwise():
     tied = f.policy(name="tied", near_tie=3.0)
     one, other = (simulate(busy(seed=seed), tied).by_region.completed for seed in (1, 2))
     assert not np.array_equal(one, other)
-
-
-def test_the_account_is_complete():
-    """What the requests are charged is what the replicas drew while awake."""
-    outcome = simulate(busy(), PACKED)
-    charged = outcome.by_region.energy_j @ np.array([1.1, 1.2, 1.3])
-    assert charged == pytest.approx(outcome.fleet.busy_j, rel=1e-9)
-    assert outcome.gco2e == pytest.approx(outcome.fleet.busy_g, rel=1e-9)
-
-
-def test_a_gap_between_events_needs_no_events():
-    """Two requests a day apart, and every hour of idle draw in between."""
-    fleet = w.fleet(("a", w.SMALL, "m"))
-    rows = [(1.0, 0, 0, 0, 0, 100, 50, Budget()), (86_000.0, 0, 0, 0, 0, 100, 50, Budget())]
-    simulation = w.simulation(fleet, rows, {"grid-a": 100.0}, duration_s=86_400.0, hours=24)
-    outcome = simulate(simulation, PACKED)
-    assert outcome.completed == 2
-    assert len(outcome.fleet_hours) == 24
-    whole = sum(hour.total_j for hour in outcome.fleet_hours)
-    assert whole == pytest.approx(outcome.fleet.total_j)
-    assert outcome.fleet.idle_j == pytest.approx(86_400.0 * 90.0 * 1.3 * 1.1, rel=1e-3)
-
-
-def test_the_heaps_keep_order():
-    from router.lab.sim.engine.replica import pop, push
-
-    rng = np.random.default_rng(3)
-    keys, slots, model, size = np.full(64, np.inf), np.zeros(64, np.int64), [], 0
-    for turn in range(5000):
-        if size < 40 and (size == 0 or rng.random() < 0.55):
-            key = float(rng.integers(0, 50))
-            push(keys, slots, 8, size, key, turn)
-            heapq.heappush(model, key)
-            size += 1
-        else:
-            assert keys[8] == heapq.heappop(model)
-            pop(keys, slots, 8, size)
-            size -= 1
-            assert np.isinf(keys[8 + size : 52]).all()

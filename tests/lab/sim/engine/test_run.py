@@ -13,7 +13,7 @@ from router.lab.sim.simulation import Autoscaling, Gateways, Outage
 from router.lab.sim.traffic.columns import Names
 from router.model import Budget, Spread, Weights
 from tests import factories as f
-from tests.lab.sim import engine_worlds as w
+from tests.lab.sim import worlds as w
 
 GREEN = f.policy(name="green", near_tie=0.0, spread=Spread.PACK)
 TWO = {"grid-a": 400.0, "grid-b": 50.0}

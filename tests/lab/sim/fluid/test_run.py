@@ -11,28 +11,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from router.lab.sim.engine import state as s
-from router.lab.sim.engine.build import build_plant, survey
 from router.lab.sim.engine.run import simulate
 from router.lab.sim.fluid.demand import gather
-from router.lab.sim.fluid.fill import LOADS, RATE, TOKENS, batch_of, occupancy
 from router.lab.sim.fluid.run import run_fluid
 from router.lab.sim.scenario.loading import load
 from router.lab.sim.simulation import Autoscaling, Outage, Simulation
 from router.lab.sim.tune.train_test import window
-
-SCENARIOS = Path(__file__).resolve().parents[4] / "docs" / "scenarios"
-POLICIES = ("carbon-first", "latency-first", "least-loaded", "round-robin", "static-greenest")
-
-if not SCENARIOS.is_dir():
-    pytest.skip("FLUID NOT TRIED: docs/ is not part of this distribution", allow_module_level=True)
-
-
-@cache
-def scenario() -> Simulation:
-    """Fifteen minutes of the six grids at 30 % load."""
-    simulation = load(SCENARIOS / "us-six-grids-30.yaml", policies=POLICIES).simulation
-    return replace(window(simulation, 0.0, 900.0), warm_up_s=60.0)
+from tests.lab.sim.fluid.six_grids import POLICIES, SCENARIOS, scenario
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -117,18 +102,6 @@ def test_the_same_demand_gives_the_same_figures() -> None:
     assert first.fleet == again.fleet and first.moved == again.moved
 
 
-def test_flows_hold_every_request() -> None:
-    demand = gather(scenario(), 300.0)
-    chunks = list(scenario().workload.chunks())
-    sums = [math.fsum(float(getattr(slot, at).sum()) for slot in demand.slots) for at in
-            ("requests", "input_tokens", "output_tokens")]  # fmt: skip
-    assert sums == [
-        sum(len(chunk) for chunk in chunks),
-        sum(int(chunk.input_tokens.sum()) for chunk in chunks),
-        sum(int(chunk.output_tokens.sum()) for chunk in chunks),
-    ]
-
-
 def test_what_does_not_fit_is_refused() -> None:
     fleet = scenario().fleet
     small = replace(
@@ -157,24 +130,3 @@ def test_idle_replicas_are_released() -> None:
     assert released.idle_j < 0.2 * kept.idle_j
     assert released.busy_j == kept.busy_j
     assert released.idle_j + released.spared_j == pytest.approx(kept.idle_j)
-
-
-def plant_of(slope_s: float) -> s.Plant:
-    plant = build_plant(scenario(), survey(scenario()))
-    plant.replicas[:, s.TPOT_SLOPE] = slope_s
-    return plant
-
-
-def test_without_slow_down_a_replica_is_empty_as_an_infinite_server_queue_is() -> None:
-    plant, load_now = plant_of(0.0), np.zeros(LOADS)
-    load_now[RATE], load_now[TOKENS] = 0.5, 2.0 / plant.replicas[0, s.TPOT_BASE]
-    busy, _ = occupancy(plant, 0, load_now, 1.0)
-    assert busy == pytest.approx(1.0 - math.exp(-2.0), rel=1e-6)
-
-
-def test_little_holds_with_slow_down() -> None:
-    plant, load_now = plant_of(1e-4), np.zeros(LOADS)
-    load_now[TOKENS] = 3000.0
-    batch, full = batch_of(plant, 0, load_now)
-    assert not full
-    assert batch == pytest.approx(3000.0 * (plant.replicas[0, s.TPOT_BASE] + 1e-4 * batch))

@@ -6,10 +6,10 @@ import pytest
 from router.carbon.tables.table import TraceTable
 from router.errors import TraceError
 from router.lab.sim.grid.actual import annual_means, cut, fill, hourly, missing, select
-from router.model import Basis, Factors, Kind, Signal
+from router.model import Kind
 from router.units import HOUR_S
+from tests.factories import SIGNAL
 
-SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 START = 1_652_313_600.0
 
 

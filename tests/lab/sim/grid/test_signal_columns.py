@@ -23,12 +23,11 @@ from router.lab.sim.grid.signal_columns import (
     signal_columns,
 )
 from router.lab.sim.grid.signals import Perfect, Persistence, Standing, Tabled
-from router.model import Basis, Factors, Signal, StaleCarbon
+from router.model import Budget, StaleCarbon
 from router.units import HOUR_S
-from tests.factories import policy
-from tests.lab.sim.simulations import ask, fleet, simulation
+from tests.factories import SIGNAL, policy
+from tests.lab.sim import worlds as w
 
-SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 HOURS = 24 * 9
 NONE = Standing(SIGNAL, None, {})
 
@@ -59,10 +58,11 @@ KINDS = ("perfect", "persistence", "file", "forecaster")
 @pytest.mark.parametrize("stale", list(StaleCarbon))
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_update_shows_what_a_snapshot_of_the_view_shows(kind: str, stale: StaleCarbon):
-    zones = ("Z-a", "Z-b")
+    zones = ("grid-a", "grid-b")
     decides = policy(signal=SIGNAL, stale_carbon=stale, stale_after_s=2.4 * HOUR_S)
-    truth = {zone: [300.0] * 48 for zone in zones}
-    whole = simulation([ask(0.0)], fleet({"a": 2, "b": 1}), truth, decides)
+    fleet = w.fleet(*[(region, w.SMALL, "m") for region in "aab"])
+    rows = [(0.0, 0, 0, 0, 0, 100, 50, Budget())]
+    whole = w.simulation(fleet, rows, dict.fromkeys(zones, 300.0), hours=48)
     of = table(whole.start - 6 * 86400.0 + HOUR_S, zones)
     of.g_per_kwh[130:139, 0] = np.nan
     known, again = signal(kind, of), signal(kind, of)

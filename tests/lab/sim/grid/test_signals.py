@@ -10,9 +10,8 @@ from router.lab.sim.grid.forecasted import Forecasted
 from router.lab.sim.grid.signals import HORIZON_H, Perfect, Persistence, Standing, Tabled
 from router.model import Basis, Factors, Kind, Signal
 from router.units import HOUR_S
-from tests.factories import endpoint, fleet, policy, region
+from tests.factories import SIGNAL, endpoint, fleet, policy, region
 
-SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 START = 1_652_313_600.0
 DAYS = 6
 NOTHING = Standing(SIGNAL, None, {})

@@ -1,28 +1,18 @@
-import json
 import math
 
 import numpy as np
 import pytest
 
-from router.errors import ConfigError, TraceError
+from router.errors import TraceError
 from router.lab.sim.grid.forecasted import Forecasted
 from router.lab.sim.grid.signals import Perfect, Persistence, Tabled
-from router.lab.sim.scenario.assemble import BASELINES, baseline_policies
 from router.lab.sim.scenario.loading import load
-from router.lab.sim.scenario.schema import ScenarioSchema, json_schema
 from router.lab.sim.simulation import Autoscaling, Gateways
 from router.model import Basis, Factors, Signal
-from tests.lab.sim.scenarios import DELETE, grid_csv, scenario
+from tests.lab.sim.scenarios import DELETE, grid_csv, problems, scenario
 
 LIFECYCLE = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 HEADER = "arrival_s,origin,model,input_tokens,output_tokens\n"
-
-
-def problems(file, policies=()):
-    with pytest.raises(ConfigError) as caught:
-        load(file, policies)
-    assert str(file) in str(caught.value)
-    return dict(caught.value.problems)
 
 
 def test_a_scenario_becomes_values(tmp_path):
@@ -73,14 +63,6 @@ def test_a_delay_of_the_path_is_one_figure_or_by_region(tmp_path):
     assert load(scenario(tmp_path)).simulation.path_delay_ms == delays(0) == {}
     assert delays(5) == {"a": 5.0, "b": 5.0}
     assert delays({"b": 2.5}) == {"b": 2.5}
-
-
-def test_replicas_by_region(tmp_path):
-    changes = {"endpoints/0/replicas": {"a": 2, "b": 1}, "endpoints/0/region": DELETE}
-    found = load(scenario(tmp_path, changes)).simulation
-    assert [(e.name, e.region) for e in found.fleet.endpoints] == [
-        ("r-a-0", "a"), ("r-a-1", "a"), ("r-b-0", "b"), ("lone", "b"),
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -138,21 +120,6 @@ def test_a_file_that_is_not_there_or_no_mapping(tmp_path):
     assert "mapping" in problems(tmp_path / "list.yaml")[""]
 
 
-def test_policies_may_be_given_instead_of_the_files(tmp_path, monkeypatch):
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "own.yaml").write_text("weights: {per_gco2e: 1}\nbudget: {ttft_ms: 3000}\n")
-    file = scenario(tmp_path)
-    monkeypatch.chdir(elsewhere)
-    found = load(file, ["own.yaml", "round-robin"]).simulation
-    assert [p.name for p in found.policies] == ["own", "round-robin"]
-    assert "--policy[0]" in problems(file, ["nothing.yaml"])
-    # The baselines run under the same latency budget, and none of them twice.
-    baselines = baseline_policies(found.policies, found.carbon_signal)
-    assert {p.name for p in baselines} == set(BASELINES) - {"round-robin"}
-    assert {p.budget for p in baselines} == {found.policies[0].budget}
-
-
 def test_gaps_in_what_the_grids_emitted(tmp_path):
     rows = grid_csv().splitlines()
     rows[1 + 50] = rows[1 + 50].rsplit(",", 1)[0] + ","
@@ -203,37 +170,6 @@ def test_a_workload_file(tmp_path):
     assert loaded.simulation.workload.names.origins == ("z",)
     assert loaded.simulation.fleet.rtt_ms["z"] == {"a": 60.0, "b": 5.0}
     assert "taken for 'y'" in loaded.notes[0]
-
-
-def test_a_table_of_round_trip_times_may_lack_its_diagonal(tmp_path):
-    (tmp_path / "rtt.csv").write_text("origin,a,b\na,,40\nb,41,\nc,7,\n")
-    base = {
-        "origins": DELETE,
-        "workload/generate/origins": {"a": {}, "b": {}},
-        "rtt": {"file": "rtt.csv", "origins": ["a", "b"]},
-    }
-    text = problems(scenario(tmp_path, base))["origins.a.rtt_ms"]
-    assert text == (
-        "no round-trip time to a; add it in ms; or let rtt.origins name the rows of rtt.csv that "
-        "are wanted, and rtt.within_region_ms stand for a blank diagonal"
-    )
-    found = load(scenario(tmp_path, {**base, "rtt/within_region_ms": 1.5})).simulation
-    assert found.fleet.rtt_ms == {"a": {"a": 1.5, "b": 40.0}, "b": {"a": 41.0, "b": 1.5}}
-    named = {**base, "rtt/within_region_ms": 1.5, "rtt/origins": ["a", "b", "c"]}
-    assert "no round-trip time to b" in problems(scenario(tmp_path, named))["origins.c.rtt_ms"]
-
-
-def test_load_is_a_share_of_what_the_fleet_can_serve(tmp_path):
-    changes = {
-        "workload/generate/mean_rps": DELETE, "workload/generate/load": 0.5,
-        "workload/generate/day": "flat", "workload/generate/burstiness": {"cv": 0.0},
-        "workload/generate/week": [1] * 7, "duration": "30m",
-        "workload/generate/classes": [{"model": "m", "input_tokens": 1000, "output_tokens": 100}],
-    }  # fmt: skip
-    found = load(scenario(tmp_path, changes)).simulation
-    requests = sum(len(chunk) for chunk in found.workload.chunks())
-    residence_s = 0.0215 + 0.0844 + 100 * (0.01747 + 0.0001307 * 128)
-    assert requests == pytest.approx(0.5 * 3 * 128 / residence_s * 1800, rel=0.01)
 
 
 def test_quarter_hours_are_averaged(tmp_path):
@@ -291,18 +227,6 @@ def test_what_a_run_leaves_unused_is_said(tmp_path):
     notes = load(scenario(tmp_path, {"workload/generate/classes/0": late})).notes
     assert "workload.generate: deadline is not used: no request is deferred" in notes
     assert "workload: no region has residency mars" in notes
-
-
-def test_the_json_schema_says_what_the_file_may_hold():
-    schema = json.loads(json.dumps(json_schema()))
-    assert schema["additionalProperties"] is False
-    assert set(schema["required"]) == {
-        "start", "duration", "carbon", "workload", "regions", "endpoints",
-    }  # fmt: skip
-    assert set(schema["properties"]) == set(ScenarioSchema.model_fields)
-    assert {one["type"] for one in schema["properties"]["duration"]["anyOf"]} == {
-        "number", "string",
-    }  # fmt: skip
 
 
 def test_every_pass_gives_the_same_requests(tmp_path):

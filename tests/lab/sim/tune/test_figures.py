@@ -12,7 +12,7 @@ from router.lab.sim.tune.figures import (
     parse_figure,
 )
 from tests import factories as f
-from tests.lab.sim import engine_worlds as w
+from tests.lab.sim import worlds as w
 
 
 def test_every_figure_of_a_run_is_known():

@@ -9,7 +9,7 @@ from router.lab.sim.scenario.loading import load
 from router.lab.sim.simulation import Outage
 from router.lab.sim.tune import train_test
 from router.lab.sim.tune.train_test import precompute, split, window
-from tests.lab.sim import engine_worlds as w
+from tests.lab.sim import worlds as w
 from tests.lab.sim.engine.test_run import TWO, fleet, one
 from tests.lab.sim.scenarios import scenario
 

@@ -7,21 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from router import cli
 from router.lab import calibration
 from router.lab.sim.bound.run import bound
 from router.lab.sim.scenario.loading import load
 from router.lab.sim.simulation import Simulation
-from router.lab.study.bounding import bound_scenario, parse_slot
 from router.model import Policy
+from tests.cli.command_line import run
 from tests.lab.study.studies import short_scenario
-
-
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(arguments)
-    code = exit_.value.code
-    return code if isinstance(code, int) else 0
 
 
 @pytest.fixture(scope="module")
@@ -86,25 +78,12 @@ def test_bound_prints_a_table_and_json(scenario: Path, capsys: pytest.CaptureFix
     assert len(one["slots"]) == 2
 
 
-def test_a_bound_is_the_same_in_a_summary(scenario: Path, tmp_path: Path) -> None:
-    (alone,) = bound_scenario(scenario).bounds
-    assert run("simulate", str(scenario), "--out", str(tmp_path), "--no-rows", "--jobs", "1") == 0
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    beside = summary["policies"]["carbon-first"]["bound"]
-    assert beside["gco2e_attributional"] == alone.busy_g
-    assert beside["gco2e_consequential"] == alone.fleet_g
-
-
 @pytest.mark.parametrize("slot", ["2h", "0s", "soon"])
 def test_a_slot_that_is_none_is_refused(
     scenario: Path, slot: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("bound", str(scenario), "--slot", slot) == 2
     assert "--slot" in capsys.readouterr().err
-
-
-def test_slots() -> None:
-    assert (parse_slot("900"), parse_slot("15m"), parse_slot("1h")) == (900.0, 900.0, 3600.0)
 
 
 @pytest.mark.parametrize(

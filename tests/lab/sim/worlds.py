@@ -1,23 +1,20 @@
-"""Small simulations that tests of the compiled engine share, and their pure-Python twin's run."""
+"""Small simulations that tests of the simulator share, and their pure-Python twin's run."""
 
 import hashlib
 import math
-from dataclasses import replace
 
 import numpy as np
 
 from router.carbon.tables.table import TraceTable
-from router.config.settings import HealthSettings
 from router.lab.replay.replay import CarbonView, Scenario, _Replay
 from router.lab.replay.timed import Period, TimedRequest
 from router.lab.sim.engine.run import Learning
+from router.lab.sim.grid.signals import Perfect
 from router.lab.sim.simulation import Gateways, Simulation
 from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
-from router.model import Forecast, Kind, LengthPrior, Request, TaskProfile
+from router.model import Budget, LengthPrior, Request, Spread, TaskProfile
 from tests import factories as f
 
-START = 1_652_511_600.0
-HEALTH = HealthSettings(5.0, 2.0, 5, 10.0, 20, 10.0, 300.0, 0.5, 1.0, 5.0)
 AT_ONCE = Learning(1, math.inf)
 
 
@@ -43,53 +40,25 @@ class Requests:
         return Traffic(*(np.array(c, kind) for c, kind in zip(columns, kinds, strict=True)))
 
 
-class Hourly:
-    """A perfect signal over a table, updated every ``every_s`` seconds."""
-
-    def __init__(self, table, every_s=3600.0):
-        self.table = table
-        self.every_s = every_s
-
-    def updates(self, start, end):
-        at = start
-        while at < end:
-            yield at
-            at += self.every_s
-
-    def view(self, now):
-        first = int((now - self.table.start) // 3600.0)
-        return {
-            zone: forecast(self.table, column, first)
-            for column, zone in enumerate(self.table.grid_zones)
-        }
-
-
-def forecast(table, column, first=0):
-    values = table.g_per_kwh[first : first + 24, column].tolist()
-    slots = tuple(
-        f.intensity(g, kind=Kind.MEASURED, observed_at=START, expires_at=math.inf) for g in values
-    )
-    return Forecast(table.grid_zones[column], table.start + 3600.0 * first, 3600.0, slots)
-
-
-def trace(fleet, values, hours=3):
+def trace(fleet, values, hours=3, start=f.START):
     """One column a grid zone; ``values``: g/kWh by zone, or one for every hour of every zone."""
     zones = tuple(dict.fromkeys(r.grid_zone for r in fleet.regions.values()))
     rows = np.array([np.broadcast_to(values[zone], hours) for zone in zones], np.float64).T
-    return TraceTable("test", zones, START, 3600.0, np.ascontiguousarray(rows))
+    return TraceTable("test", zones, start // f.HOUR * f.HOUR, f.HOUR, np.ascontiguousarray(rows))
 
 
 def simulation(fleet, rows, values, duration_s=600.0, models=("m",), tenants=("",), **changes):
+    """``values``: see `trace`; its first hour is the one that holds ``start``."""
     residencies = changes.pop("residencies", (frozenset(),))
-    table = trace(fleet, values, changes.pop("hours", 3))
+    table = trace(fleet, values, changes.pop("hours", 3), changes.get("start", f.START))
     names = Names(tuple(fleet.rtt_ms), models, tenants, residencies)
     given = {
-        "name": "test", "fleet": fleet, "policies": (), "health": HEALTH, "start": START,
-        "duration_s": duration_s, "seed": 7,
+        "name": "test", "fleet": fleet, "policies": (), "health": f.health_settings(),
+        "start": f.START, "duration_s": duration_s, "seed": 7,
         "workload": Requests(names, rows, changes.pop("chunk", 1_000_000)),
-        "carbon_signal": f.SIGNAL, "actual": table, "annual_means": {}, "signal": Hourly(table),
-        "gateways": Gateways(1, 0.0), "outages": (), "autoscaling": None,
-        "network_kwh_per_gb": 0.0, "warm_up_s": 0.0,
+        "carbon_signal": f.SIGNAL, "actual": table, "annual_means": {},
+        "signal": Perfect(table, f.SIGNAL), "gateways": Gateways(1, 0.0), "outages": (),
+        "autoscaling": None, "network_kwh_per_gb": 0.0, "warm_up_s": 0.0,
     }  # fmt: skip
     return Simulation(**{**given, **changes})
 
@@ -116,18 +85,15 @@ def twin(simulation, policy):
 
 
 def twin_scenario(simulation):
-    names = simulation.workload.names
+    """The same as the replay wants it: a wall that runs at the speed of the grid."""
+    names, signal, start = simulation.workload.names, simulation.signal, simulation.start
     timed = [timed_request(names, row) for row in simulation.workload.rows]
-    table, end = simulation.actual, simulation.start + simulation.duration_s
-    views = [
-        CarbonView(at - START, simulation.signal.view(at))
-        for at in simulation.signal.updates(START, end)
-    ]
+    updates = signal.updates(start, start + simulation.duration_s)
     return Scenario(
-        simulation.fleet, timed, Period(simulation.duration_s, START, 1.0), views,
-        simulation.annual_means,
-        {zone: forecast(table, column) for column, zone in enumerate(table.grid_zones)},
-        simulation.health, simulation.path_delay_ms,
+        simulation.fleet, timed, Period(simulation.duration_s, start, 1.0),
+        [CarbonView(at - start, signal.view(at)) for at in updates], simulation.annual_means,
+        Perfect(simulation.actual, f.SIGNAL).view(start), simulation.health,
+        simulation.path_delay_ms,
     )  # fmt: skip
 
 
@@ -181,11 +147,27 @@ def fleet(*kinds, max_in_flight=8):
         origin: {name: 3.0 + 17.0 * abs(at - place) for place, name in enumerate(names)}
         for at, origin in enumerate(("here", "there"))
     }
-    made = f.fleet(*endpoints, regions=regions, rtt_ms=rtt, default_origin="here")
     priors = {
         model: LengthPrior(1.0, 1.0, 1.0)
         if isinstance(profile, TaskProfile)
         else LengthPrior(100.0, 60.0, 150.0)
         for _, profile, model in kinds
     }
-    return replace(made, priors=priors)
+    return f.fleet(*endpoints, regions=regions, rtt_ms=rtt, default_origin="here", priors=priors)
+
+
+def busy(requests=800, rate=60.0, **changes):
+    """Many requests on a small fleet, some shed."""
+    rng = np.random.default_rng(11)
+    replicas = [(region, SMALL, "m") for region in "aabbc"]
+    rows, at_s = [], 0.0
+    for _ in range(requests):
+        at_s += rng.exponential(1.0 / rate)
+        budget = Budget(ttft_ms=150.0) if rng.random() < 0.3 else Budget()
+        out = int(rng.lognormal(3.0, 0.7)) + 1
+        rows.append((at_s, int(rng.integers(2)), 0, 0, 0, int(rng.integers(1, 300)), out, budget))
+    zones = {"grid-a": 400.0, "grid-b": 250.0, "grid-c": 90.0}
+    return simulation(fleet(*replicas, max_in_flight=8), rows, zones, **changes)
+
+
+PACKED = f.policy(name="packed", near_tie=0.02, spread=Spread.PACK)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import router.lab.emulator.server
+from router.model import Budget, Request
+from router.operator.check import Explained
+from tests.cli.command_line import run
+from tests.config.samples import write
+from tests.operator.show.test_explanation import explained
+
+
+def test_check_summarises_and_repeats_every_note(
+    tmp_path: Path, room: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room.check = lambda path: [f"checked {path.name}"]
+    assert run("check", str(write(tmp_path))) == 0
+    out = capsys.readouterr().out
+    assert "config.yaml: valid" in out
+    assert "policy: carbon-first" in out
+    assert "note: checked config.yaml" in out
+
+
+def test_check_names_every_problem_on_stderr_and_exits_2(
+    tmp_path: Path, room: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, {"servr": {}, "server/workers": 0})
+    assert run("check", str(path)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"{path}: servr: unknown key 'servr'; did you mean 'server'?" in captured.err
+    assert f"{path}: server.workers: must be" in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_serve_passes_its_options_on_and_exits_as_told(
+    tmp_path: Path, room: SimpleNamespace
+) -> None:
+    calls: list[tuple[Path, int | None]] = []
+
+    def serve(path: Path, *, workers: int | None) -> int:
+        calls.append((path, workers))
+        return 3
+
+    room.serve = serve
+    assert run("serve", "c.yaml", "--workers", "2") == 3
+    assert run("serve", "c.yaml") == 3
+    assert calls == [(Path("c.yaml"), 2), (Path("c.yaml"), None)]
+
+
+def test_explain_builds_the_request(tmp_path: Path, room: SimpleNamespace) -> None:
+    calls: list[tuple[Request, float | None]] = []
+
+    def explain(path: Path, request: Request, at: float | None) -> Any:
+        calls.append((request, at))
+        return Explained(explained(tmp_path, Request("llama-3.1-8b", origin="east")), {}, {})
+
+    room.explain = explain
+    options = "--model m --model-version 2 --origin o --tenant t --residency eu,us --ttft-ms 500"
+    more = "--input-tokens 10 --max-output-tokens 20 --at 2022-05-14T00:00Z"
+    assert run("explain", "c.yaml", *options.split(), *more.split()) == 0
+    request, at = calls[0]
+    assert at == 1652486400.0
+    assert request == Request(
+        model="m",
+        version="2",
+        origin="o",
+        tenant="t",
+        residency=frozenset({"eu", "us"}),
+        budget=Budget(ttft_ms=500.0, explicit=True),
+        input_tokens=10.0,
+        max_output_tokens=20.0,
+    )
+    assert run("explain", "c.yaml", "--model", "m") == 0
+    assert calls[1][0].budget == Budget()
+    assert calls[1][1] is None
+
+
+@pytest.mark.parametrize("option", ["--input-tokens", "--max-output-tokens"])
+@pytest.mark.parametrize("count", ["1e300", "9e18", "1.1e8", "nan", "0.5", "-1"])
+def test_explain_refuses_counts_that_no_request_can_have(option: str, count: str) -> None:
+    assert run("explain", "c.yaml", "--model", "m", option, count) == 2
+
+
+def test_explain_prints_a_table_or_json(
+    tmp_path: Path, room: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = Request("llama-3.1-8b", origin="east")
+    room.explain = lambda *_: Explained(explained(tmp_path, request), {}, {})
+    assert run("explain", "c.yaml", "--model", "m") == 0
+    assert "goes to west-0" in capsys.readouterr().out
+    assert run("explain", "c.yaml", "--model", "m", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["policy"] == "carbon-first"
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--ttft-ms", "-1"], "over 0 ms"),
+        (["--ttft-ms", "nan"], "over 0 ms"),
+        (["--input-tokens", "-3"], "--input-tokens"),
+        (["--at", "noon"], "is not a time"),
+        (["--at", "2022-05-14T00:00"], "append Z"),
+    ],
+)
+def test_explain_refuses_absurd_arguments(
+    room: SimpleNamespace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    part: str,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run("explain", "c.yaml", "--model", "m", *options) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_demo_and_emulate_run_their_rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    demo = SimpleNamespace(run=lambda out, seconds: calls.append((out, seconds)) or 4)
+    server = SimpleNamespace(run=lambda path: calls.append(path) or 5)
+    monkeypatch.setattr(router.lab, "demo", demo, raising=False)
+    monkeypatch.setattr("router.lab.emulator.server", server)
+    assert run("demo", "--out", str(tmp_path), "--seconds", "10") == 4
+    assert run("emulate", "c.yaml") == 5
+    assert calls == [(tmp_path, 10.0), Path("c.yaml")]

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from router.lab.study.tasks import (
+    ResultStore,
+    StudyContext,
+    StudySpec,
+    Task,
+    limits_of,
+    name_of,
+    open_study,
+    tasks_of,
+    worth,
+)
+from router.model import Budget, Relax
+from tests.factories import policy
+from tests.lab.sim.scenarios import scenario
+
+TASK = Task("signal", 1)
+
+
+def opened(folder: Path, *policies: str, fluid: bool = False) -> StudyContext:
+    spec = StudySpec(scenario(folder), policies, None, None, rows=False, fluid=fluid)
+    return open_study(spec, ResultStore())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_task_has_made_is_there_for_others(tmp_path: Path, shared: bool) -> None:
+    store = ResultStore(tmp_path if shared else None)
+    store.put(TASK, {"made": 1})
+    store.put(Task("signal", 2), "other")
+    other = ResultStore(tmp_path) if shared else store
+    assert other.get(TASK) == {"made": 1}
+    assert other.get(Task("signal", 2)) == "other"
+
+
+def test_limits_are_the_budget_and_whether_it_may_be_dropped() -> None:
+    kept, dropped = policy(ladder=(Relax.CARBON,)), policy(ladder=(Relax.POLICY_LATENCY,))
+    assert limits_of(kept) == (Budget(), False)
+    assert limits_of(dropped) == (Budget(), True)
+    assert limits_of(policy(name="other", near_tie=0.5)) == limits_of(policy())
+
+
+def test_every_policy_runs_and_those_with_equal_limits_share_a_bound(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("weights: {per_gco2e: 1}\nbudget: {e2e_ms: 9000}\n")
+    context = opened(tmp_path, "balanced", str(tmp_path / "own.yaml"))
+    names = [one.name for one in context.policies]
+    # The baselines get the budget of the first policy that was asked for.
+    assert names == [
+        "balanced", "own", "latency-first", "least-loaded", "round-robin", "static-greenest",
+    ]  # fmt: skip
+    tasks = tasks_of(context)
+    assert tasks == [
+        Task("engine", 0), Task("signal", 0), Task("bound", 0), Task("bound", 1),
+        *(Task("run", at) for at in range(6)),
+    ]  # fmt: skip
+    told = [name_of(context, task) for task in tasks]
+    assert told == ["engine (compiled once)", "carbon signal", "bound", "bound own", *names]
+    assert worth(context) == 1
+
+
+def test_flows_need_their_demand_before_they_run(tmp_path: Path) -> None:
+    kinds = [task.what for task in tasks_of(opened(tmp_path, fluid=True))]
+    assert kinds.index("flows") < kinds.index("run")
