@@ -22,9 +22,9 @@ LOST_WORKER = """
 import os, signal, sys
 from pathlib import Path
 from router import cli
-from router.lab.sim import tune_engines
+from router.lab.sim.tune import engines
 
-whole, mark = tune_engines._measure_there, sys.argv[1]
+whole, mark = engines._measure_there, sys.argv[1]
 
 def dies_once(spans, task, version):
     if not Path(mark).exists():
@@ -32,7 +32,7 @@ def dies_once(spans, task, version):
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(spans, task, version)
 
-tune_engines._measure_there = dies_once
+engines._measure_there = dies_once
 cli.main(sys.argv[2:])
 """
 
