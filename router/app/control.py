@@ -9,7 +9,7 @@ from router.model import Decision, Fleet, Request
 from router.telemetry.view import FleetView
 
 
-class ControlDesk:
+class ControlApi:
     """Reads only; every answer is of the view in force."""
 
     def __init__(self, director: Director, runtime: Runtime) -> None:

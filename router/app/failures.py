@@ -10,13 +10,13 @@ from router.errors import (
     UpstreamError,
     UpstreamRejectedError,
 )
-from router.gateway.refusal import CANCELLED
+from router.gateway.failures import CANCELLED
 from router.model import Request
 from router.telemetry.logs import Event, RequestLine, RequestLog
 from router.telemetry.metrics import Metrics
 
 
-class FailureDesk:
+class FailureReporter:
     """The gateway's `Failures`: one metric and at most one line for each failed request."""
 
     def __init__(self, metrics: Metrics, log: RequestLog, clock: Clock) -> None:
@@ -27,7 +27,7 @@ class FailureDesk:
     def failed(
         self, method: str, request: Request | None, code: str, reason: str, error: BaseException
     ) -> None:
-        """See `router.gateway.refusal.Failures`."""
+        """See `router.gateway.failures.Failures`."""
         model = request.model if request else ""
         upstream = error if isinstance(error, UpstreamError) else None
         if upstream is not None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from router.app.background import Rounds, supervise
 from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_clock, build_limits, build_rng, build_upstreams
-from router.app.control import ControlDesk
+from router.app.control import ControlApi
 from router.app.descriptors import affordable, raise_limit
-from router.app.failures import FailureDesk
+from router.app.failures import FailureReporter
 from router.app.listening import held
 from router.app.loading import load
 from router.app.membership import Membership
@@ -37,7 +37,7 @@ from router.director import Director, Dispatcher, Parts
 from router.errors import ConfigError
 from router.gateway.oip import status
 from router.gateway.oip.server import Gateway, ServerOptions
-from router.load.prometheus import PrometheusLoad, open_session
+from router.load.scraper import PrometheusLoad, open_session
 from router.peers.rows import Phase, Reload
 from router.telemetry import logs
 from router.telemetry.admin import AdminServer
@@ -254,10 +254,10 @@ class _Process:
                 show_addresses=server.show_addresses,
             ),
             director,
-            ControlDesk(director, self._runtime),
+            ControlApi(director, self._runtime),
             lambda: self._runtime.readiness().ready,
             self._runtime.models_ready,
-            FailureDesk(self._metrics, self._request_log, self._clock),
+            FailureReporter(self._metrics, self._request_log, self._clock),
         )
 
     @property

@@ -20,7 +20,7 @@ from router.app.restart import as_started
 from router.config.settings import Config
 from router.contract import Clock
 from router.errors import CarbonRouterError, ConfigError
-from router.parent import end_with_parent
+from router.parent_process import end_with_parent
 from router.peers.beats import BeatWatch
 from router.peers.memory import SharedMemory
 from router.peers.rows import PARENT, Phase

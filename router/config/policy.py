@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from router.config.fields import Fraction, Milliseconds, Name, Strict
-from router.config.free import FreeSchema, check_free
+from router.config.free_parameters import FreeSchema, check_free
 from router.model import (
     UNLIMITED,
     Basis,

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 from router.core.health import State
 from router.model import Intensity, Load
-from router.unknown import or_none
+from router.unknown_figures import or_none
 
 
 class RegionView(NamedTuple):

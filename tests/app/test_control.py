@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.app.control import ControlDesk
+from router.app.control import ControlApi
 from router.errors import UnknownModelError
 from tests.app.support import Place, configured
 from tests.factories import request
@@ -17,7 +17,7 @@ async def place(tmp_path):
 
 @pytest.fixture
 def desk(place):
-    return ControlDesk(place.director, place.runtime)
+    return ControlApi(place.director, place.runtime)
 
 
 async def test_it_decides_and_explains_without_taking_a_place(place, desk):

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from router import errors
-from router.app.failures import FailureDesk
+from router.app.failures import FailureReporter
 from router.gateway.oip import status
 from router.telemetry.logs import REQUESTS, RequestLog
 from router.telemetry.metrics import Metrics
@@ -18,7 +18,7 @@ SECRET = "my-social-security-number"
 
 
 class Desk:
-    """A FailureDesk whose metrics and lines can be looked at."""
+    """A FailureReporter whose metrics and lines can be looked at."""
 
     def __init__(self, caplog):
         self.registry = CollectorRegistry()
@@ -26,7 +26,7 @@ class Desk:
         metrics.know(fleet(endpoint("a", "near")))
         self.clock = Hands()
         self.caplog = caplog
-        self.desk = FailureDesk(metrics, RequestLog(), self.clock)
+        self.desk = FailureReporter(metrics, RequestLog(), self.clock)
 
     def failed(self, error, code, reason, asked=None, method="ModelInfer"):
         self.desk.failed(method, asked, code, reason, error)

@@ -479,7 +479,8 @@ def test_a_claim_of_load_never_makes_a_candidate_cheaper(world, ask, u, at, more
     candidate["batch"] += more
     after = evaluate(world, ask)[at % len(rows)]
     for name in ("ttft", "tpot", "e2e", "energy", "premium"):
-        assert not after[name] < before[name]
+        # But for the last bit, as sums are rounded.
+        assert not after[name] < before[name] * (1.0 - 1e-12)
     if before["reason"] != "feasible":
         assert after["reason"] != "feasible"
 

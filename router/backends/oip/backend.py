@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from router._pb.inference_pb2 import ModelReadyRequest, ServerReadyResponse
-from router.backends.oip.statuses import error_of
+from router.backends.oip.upstream_errors import error_of
 from router.contract import Metadata, Probe, UnaryReply
 from router.errors import (
     UpstreamError,

@@ -14,10 +14,10 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from router.errors import MalformedRequestError, UnknownMethodError
+from router.gateway.failures import Failures
+from router.gateway.oip.aborting import refuse
 from router.gateway.oip.context import Context
 from router.gateway.oip.intake import SMALL_BYTES, IncomingCall, Intake
-from router.gateway.oip.refusal import refuse
-from router.gateway.refusal import Failures
 from router.model import Request
 
 Asked = TypeVar("Asked", bound=Message)

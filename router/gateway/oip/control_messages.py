@@ -10,7 +10,7 @@ from router.core.explanation import Candidate, Explanation
 from router.errors import InvalidMetadataError, MalformedRequestError
 from router.model import UNLIMITED, Budget, Decision, Endpoint, Fleet, Intensity, Request
 from router.telemetry.view import EndpointView, FleetView, RegionView
-from router.unknown import or_none
+from router.unknown_figures import or_none
 
 
 def read_request(message: pb.RouteRequest) -> Request:

@@ -12,11 +12,11 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from router._pb import inference_pb2, router_pb2
+from router.gateway.oip.aborting import refuse
 from router.gateway.oip.calls import Desk, decode
 from router.gateway.oip.context import Context
 from router.gateway.oip.draining import Watchers
 from router.gateway.oip.intake import SMALL_BYTES, IncomingCall
-from router.gateway.oip.refusal import refuse
 
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"

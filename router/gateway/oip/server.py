@@ -9,6 +9,7 @@ import grpc
 
 from router.director import Director
 from router.errors import ConfigError, DrainingError
+from router.gateway.failures import Failures
 from router.gateway.oip import control, health, servicer
 from router.gateway.oip.calls import Desk, UnknownMethods
 from router.gateway.oip.control import Control, ControlService
@@ -18,7 +19,6 @@ from router.gateway.oip.intake import Intake, IntakeLimits
 from router.gateway.oip.reflection import ReflectionService
 from router.gateway.oip.servicer import InferenceService
 from router.gateway.oip.sockets import Sockets
-from router.gateway.refusal import Failures
 
 _MAX_INT = 2**31 - 1
 # Calls that nobody has looked at yet, some 75 KiB each at most with what gRPC takes in of them.

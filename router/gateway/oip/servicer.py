@@ -15,11 +15,11 @@ import router
 from router._pb import inference_pb2 as pb
 from router.director import Call, Director
 from router.errors import MalformedRequestError, UnsupportedMethodError
+from router.gateway.oip.aborting import cancelled, refuse
 from router.gateway.oip.caller import caller_of
 from router.gateway.oip.calls import Desk, decode, only_message, refuse_if_cut, unary
 from router.gateway.oip.context import Context
 from router.gateway.oip.intake import SMALL_BYTES, IncomingCall
-from router.gateway.oip.refusal import cancelled, refuse
 from router.gateway.oip.status import passable
 from router.gateway.oip.stream import StreamSession
 from router.gateway.oip.trailers import with_receipt

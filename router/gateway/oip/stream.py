@@ -19,15 +19,15 @@ from router.contract import Metadata
 from router.director import Call, Director
 from router.errors import DrainingError, GatewayFullError, RequestError
 from router.gateway.caller import RoutingFields
+from router.gateway.failures import Failures
+from router.gateway.oip.aborting import cancelled
 from router.gateway.oip.caller import caller_of
 from router.gateway.oip.context import Context
 from router.gateway.oip.intake import IncomingCall
-from router.gateway.oip.refusal import cancelled
 from router.gateway.oip.status import passable, status_of
 from router.gateway.oip.trailers import with_receipt
 from router.gateway.oip.wire import scan
 from router.gateway.receipts import StreamReceipts
-from router.gateway.refusal import Failures
 from router.model import Request
 
 # Requests of one stream that run or wait at a time; beyond it the stream is not read, so HTTP/2

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from router.lab.calibration.compare import compare_live
 from router.lab.calibration.comparison import Comparison
 from router.lab.calibration.report import render
+from router.lab.calibration.run import compare_live
 from router.lab.loopback.ending import conclude, open_console
 from router.lab.sim.simulation import Simulation
 from router.model import Policy

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from router.lab.calibration.figures import Check, HostTiming, Loopback, Row
 from router.lab.replay.timed import Period
-from router.unknown import plain_values
+from router.unknown_figures import plain_values
 
 
 class FleetFigures(NamedTuple):

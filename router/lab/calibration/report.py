@@ -10,7 +10,7 @@ from rich.text import Text
 
 from router.lab.calibration.comparison import Comparison
 from router.lab.calibration.figures import Check, RegionFigures, Row
-from router.unknown import or_dash
+from router.unknown_figures import or_dash
 
 _STYLES = {"within": "bold green", "outside": "bold red", "inconclusive": "bold yellow"}
 

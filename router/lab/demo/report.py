@@ -15,7 +15,7 @@ from rich.text import Text
 from router.lab.demo import fleet as demo_fleet
 from router.lab.demo.day import Day, by_region, intensity_range, saving
 from router.lab.replay.records import Record, RecordedRun, Summary, summarise
-from router.unknown import or_dash, plain_values
+from router.unknown_figures import or_dash, plain_values
 
 SLO_TOLERANCE = 0.005
 BUSY_GAP = 0.03

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from router.parent import end_with_parent
+from router.parent_process import end_with_parent
 
 
 def main() -> None:

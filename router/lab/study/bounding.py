@@ -19,7 +19,7 @@ from router.lab.study.execute import TaskProgress
 from router.lab.study.input_files import read_inputs
 from router.lab.study.report.units import grams, joules, percent
 from router.units import HOUR_S
-from router.unknown import plain_values
+from router.unknown_figures import plain_values
 
 _LEAST_SLOT_S = 1.0
 

@@ -19,7 +19,7 @@ from router.lab.sim.scenario.assemble import BASELINES
 from router.lab.study.execute import Study
 from router.lab.study.input_files import policy_values, profiles
 from router.lab.study.report.disclosures import assumptions, kinds, notices
-from router.unknown import plain_values
+from router.unknown_figures import plain_values
 
 FORMAT: Final = "carbon-router/simulate/1"
 QUANTILES: Final = {"p50": 0.50, "p95": 0.95, "p99": 0.99}

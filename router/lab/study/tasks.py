@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from router.core.rungs import budget_of, rungs_of
 from router.lab.sim.bound.run import bound
 from router.lab.sim.engine import run
 from router.lab.sim.fluid import run as fluid
@@ -29,7 +30,7 @@ from router.lab.sim.scenario.loading import Loaded, load
 from router.lab.sim.simulation import GridSignal
 from router.lab.study.rows import Occupancy, ParquetSink, folder_of
 from router.lab.study.workload_totals import CountedWorkload
-from router.model import Budget, Policy, Relax
+from router.model import Budget, Policy
 from router.units import HOUR_S
 
 # Fewer requests are done sooner than another process has started.
@@ -144,9 +145,9 @@ def name_of(context: StudyContext, task: Task) -> str:
     return context.policies[task.at].name
 
 
-def limits_of(policy: Policy) -> tuple[Budget, bool]:
-    """What of a policy a bound depends on."""
-    return policy.budget, Relax.POLICY_LATENCY in policy.ladder
+def limits_of(policy: Policy) -> tuple[Budget, ...]:
+    """What of a policy a bound depends on: its latency budgets, rung by rung."""
+    return tuple(dict.fromkeys(budget_of(Budget(), params) for params in rungs_of(policy)))
 
 
 def worth(context: StudyContext) -> int:

@@ -13,7 +13,7 @@ import yaml
 from router import __version__
 from router.config import format_time
 from router.config.document import parse
-from router.config.free import value_of
+from router.config.free_parameters import value_of
 from router.config.policy import PolicySchema
 from router.errors import CarbonRouterError
 from router.extras import need
@@ -23,7 +23,7 @@ from router.lab.sim.tune.search import Search, front
 from router.lab.sim.tune.values import Trial
 from router.lab.study.tuning import Tuning
 from router.units import DAY_S, HOUR_S
-from router.unknown import or_dash
+from router.unknown_figures import or_dash
 
 _MARK: Final = "# Tuned by carbon-router "
 _ALWAYS: Final = ("gco2e", "gco2e_consequential", "slo", "completed", "ttft_p95_ms", "e2e_p95_ms")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from router.config.free import value_of, with_values
+from router.config.free_parameters import value_of, with_values
 from router.config.policy import PolicySchema
 from router.lab.sim.scenario.loading import Loaded
 from router.lab.sim.tune.figures import Constraint, Figures

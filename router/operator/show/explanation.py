@@ -16,7 +16,7 @@ from router.core.residency import listed
 from router.model import Budget, Decision, Intensity, Kind
 from router.operator.check import Explained
 from router.units import HOUR_S, MINUTE_S
-from router.unknown import plain_values
+from router.unknown_figures import plain_values
 
 _COLUMNS = (
     ("", "right"),

@@ -7,7 +7,6 @@ import pytest
 from rich.console import Console
 
 from router.lab.calibration import EXIT_CODES
-from router.lab.calibration.compare import central
 from router.lab.calibration.comparison import Comparison, FleetFigures, Side, as_json
 from router.lab.calibration.figures import (
     Answers,
@@ -19,6 +18,7 @@ from router.lab.calibration.figures import (
     shortcomings,
 )
 from router.lab.calibration.report import render
+from router.lab.calibration.run import central
 from router.lab.replay.timed import Period
 
 REGIONS = ("west", "east")

@@ -37,10 +37,12 @@ def test_what_a_task_has_made_is_there_for_others(tmp_path: Path, shared: bool) 
     assert other.get(Task("signal", 2)) == "other"
 
 
-def test_limits_are_the_budget_and_whether_it_may_be_dropped() -> None:
-    kept, dropped = policy(ladder=(Relax.CARBON,)), policy(ladder=(Relax.POLICY_LATENCY,))
-    assert limits_of(kept) == (Budget(), False)
-    assert limits_of(dropped) == (Budget(), True)
+def test_limits_are_the_budgets_that_hold_rung_by_rung() -> None:
+    tight = Budget(e2e_ms=9000.0)
+    kept = policy(budget=tight, ladder=(Relax.CARBON,))
+    dropped = policy(budget=tight, ladder=(Relax.CARBON, Relax.POLICY_LATENCY))
+    assert limits_of(kept) == (tight,)
+    assert limits_of(dropped) == (tight, Budget())
     assert limits_of(policy(name="other", near_tie=0.5)) == limits_of(policy())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from router.config.document import parse
-from router.config.free import with_values
+from router.config.free_parameters import with_values
 from router.config.policy import PolicySchema
 from router.lab.study.tune_files import rewritten
 

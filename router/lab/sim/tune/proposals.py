@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from router.config.free import FreeSchema
+from router.config.free_parameters import FreeSchema
 from router.extras import need
 from router.lab.sim.tune.values import Goal, Trial
 

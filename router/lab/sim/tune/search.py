@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from pydantic import ValidationError
 
-from router.config.free import FreeSchema, value_of, with_values
+from router.config.free_parameters import FreeSchema, value_of, with_values
 from router.config.policy import PolicySchema
 from router.config.problems import from_validation
 from router.errors import ConfigError

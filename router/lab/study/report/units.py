@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from router.unknown import or_dash
+from router.unknown_figures import or_dash
 
 _GRAMS: Final = ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"))
 _JOULES: Final = ((1e9, "GJ"), (1e6, "MJ"), (1e3, "kJ"), (1.0, "J"))

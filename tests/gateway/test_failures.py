@@ -2,7 +2,7 @@
 
 import weakref
 
-from router.gateway.refusal import let_go
+from router.gateway.failures import let_go
 
 
 class Message:

@@ -7,7 +7,7 @@ import sys
 
 CHILD = """
 import sys
-from router.parent import end_with_parent
+from router.parent_process import end_with_parent
 end_with_parent(int(sys.argv[1]))
 print("tied", flush=True)
 sys.stdin.read()

@@ -6,9 +6,9 @@ from typing import NoReturn
 
 import grpc
 
+from router.gateway.failures import CANCELLED, Failures, let_go
 from router.gateway.oip.context import Context
 from router.gateway.oip.status import status_of
-from router.gateway.refusal import CANCELLED, Failures, let_go
 from router.model import Request
 
 

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from router.contract import LoadSource
 from router.errors import DataError
-from router.load.prometheus import PrometheusLoad, open_session
+from router.load.scraper import PrometheusLoad, open_session
 from router.model import Endpoint
 
 GOOD = "tgi_queue_size 3\ntgi_batch_current_size 7\n"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from router.unknown import or_dash, or_none, plain_values
+from router.unknown_figures import or_dash, or_none, plain_values
 
 NOWHERE = [math.nan, math.inf, -math.inf]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from router.config.free import value_of, with_values
+from router.config.free_parameters import value_of, with_values
 from router.config.loading import parse_policy, shipped_policies
 from router.config.policy import PolicySchema
 from router.errors import ConfigError
