@@ -62,9 +62,7 @@ _SHIFT_BOUNDS = (-3.0, 5.0)
 ) = range(13)  # fmt: skip
 
 # Columns of the state of a ratio's errors: of the log of actual over predicted.
-RATIO_MEAN = 0
-RATIO_VARIANCE = 1
-RATIO_ERRORS = 2
+RATIO_MEAN, RATIO_VARIANCE, RATIO_ERRORS = range(3)
 
 _LOW, _HIGH = _RATIO_BOUNDS
 _LOG_HIGH = math.log(_HIGH)

@@ -2,7 +2,7 @@
 
 The sums X'WX and X'WY are all that is kept, so a day costs O(rows p^2) whatever came before, and
 adding a day to the sums gives the regression that a fit from scratch on all weighted rows gives.
-``HourlyRidge`` holds them per three hours of the day and weighs the hours near the origin's most:
+`regressions` holds them per three hours of the day and weighs the hours near the origin's most:
 what the sun and the demand do next depends on the hour more than a few products can say.
 """
 

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""What a gateway does around the cost kernel, compiled: board, leases, learning, the ladder.
+"""What a gateway does around the cost kernel, compiled: board, leases, lessons.
 
-Each function is the twin of one in `router.core` (named in its docstring) on flat arrays; the
-choice itself is `router.core.kernel.choose`, called, not copied.
+Seats and leases are rows of arrays here and objects in `router.core`: what keeps them is the twin
+of a function there, named in its docstring. All that decides and learns is called, not copied.
 """
 
 from __future__ import annotations

@@ -25,17 +25,10 @@ from router.lab.sim.engine import state as s
 from router.units import HOUR_S
 
 # Why `run` came back.
-REACHED = 0
-CHUNK_DONE = 1
-SLOTS_FULL = 2
-ROWS_FULL = 3
-DRAINED = 4
+REACHED, CHUNK_DONE, SLOTS_FULL, ROWS_FULL, DRAINED = range(5)
 
 # What befalls a replica.
-GOES_DOWN = 0
-DOWN_IS_NOTICED = 1
-COMES_UP = 2
-UP_IS_NOTICED = 3
+GOES_DOWN, DOWN_IS_NOTICED, COMES_UP, UP_IS_NOTICED = range(4)
 
 
 def sources_digest() -> int:

@@ -48,18 +48,12 @@ REPLICA_FLOATS = 24
 REPLICA_INTS = 16
 
 # States of a replica; while UP it is idle, busy or (past its release) off.
-UP = 0
-WAKING = 1
-DOWN = 2
+UP, WAKING, DOWN = range(3)
 
 # Learned lengths, columns after those of `router.core.lengths`; of (gateway, model, tenant + 1),
 # 0 for what unknown tenants start from. QUANTILE: NaN until it is worked out. MOST: tokens that an
 # answer counts for at most. TAUGHT: lessons to those unknown.
-QUANTILE = LENGTHS
-KNOWN = LENGTHS + 1
-MOST = LENGTHS + 2
-TAUGHT = LENGTHS + 3
-LENGTH_COLUMNS = LENGTHS + 4
+QUANTILE, KNOWN, MOST, TAUGHT, LENGTH_COLUMNS = range(LENGTHS, LENGTHS + 5)
 
 # Lessons, columns.
 L_ENDPOINT, L_TTFT, L_PREFILL, L_TPOT, L_TPOT_EXPECTED, L_MODEL, L_TENANT, L_OUT, LESSON = range(9)
