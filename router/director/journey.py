@@ -136,10 +136,11 @@ class Journey:
         theirs = self._call.deadline_s is not None or attempt.time_left_s(now) > OWN_DEADLINE_S
         if theirs or not isinstance(error, UpstreamTimeoutError):
             return error
-        return UpstreamTimeoutError(
+        text = (
             f"{attempt.decision.endpoint.name}: no answer within {self._timeout_s * 1e3:.0f} ms, "
             "all that a call without a deadline is given here"
         )
+        return self._placed(UpstreamTimeoutError(text))
 
     def arrive(self, trailers: Metadata) -> Receipt:
         """End the attempt well and write the receipt; what it teaches is digested later."""
@@ -169,13 +170,17 @@ class Journey:
         """Whether an endpoint holds state that the request needs."""
         return bool(self._request.sequence_id) and self._dispatcher.sequences.begun(self._request)
 
-    def _end(self, error: UpstreamError, now: float) -> Failed:
-        attempt = self._attempt
+    def _placed(self, error: UpstreamError) -> UpstreamError:
+        """``error``, with where it happened."""
         error.endpoint = self._decision.endpoint.name
         error.region = self._decision.endpoint.region
         error.attempts = self._departures
         error.decision_id = self._decision_id
-        failed = attempt.fail(error, now)
+        return error
+
+    def _end(self, error: UpstreamError, now: float) -> Failed:
+        attempt = self._attempt
+        failed = attempt.fail(self._placed(error), now)
         if failed.doubtful:
             lease = attempt.lease
             self._suspect().note(lease.seat, attempt.model, lease.departed, error)

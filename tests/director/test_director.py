@@ -95,8 +95,12 @@ async def test_a_budget_that_no_endpoint_could_keep_ends_nothing():
 async def test_who_gave_no_deadline_is_told_how_long_was_waited():
     says = fails("timeout", end_s=7.0)
     room = Room({"a": says}, the_policy=policy(budget=Budget(e2e_ms=7000.0)))
-    with pytest.raises(UpstreamTimeoutError, match=r"a: no answer within 7000 ms, all that a call"):
+    with pytest.raises(
+        UpstreamTimeoutError, match=r"a: no answer within 7000 ms, all that a call"
+    ) as told:
         await room.infer(None)
+    assert (told.value.endpoint, told.value.attempts) == ("a", 1)
+    assert told.value.decision_id
 
 
 async def test_what_is_too_large_for_one_is_asked_of_no_other():
