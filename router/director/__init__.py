@@ -52,22 +52,16 @@ class RoutedStream:
         journey = Journey(dispatcher, call)
         await journey.admit()
         while True:
-            attempt = journey.depart()
-            try:
+            async with journey as attempt:
                 # Inside: a channel that was closed refuses the call before there is a stream.
                 answers = attempt.stream()
                 async for message in answers:
                     attempt.heard(message, streamed=True)
                     yield message
-            except UpstreamError as error:
-                await journey.fail(error)
-                continue
-            except BaseException:
-                journey.abandon()
-                raise
-            self.trailers = answers.trailers()
-            self.receipt = journey.arrive(self.trailers)
-            return
+            if not attempt.ended:
+                self.trailers = answers.trailers()
+                self.receipt = journey.arrive(self.trailers)
+                return
 
 
 class Director:
@@ -89,18 +83,12 @@ class Director:
         journey = Journey(self._dispatcher, call)
         await journey.admit()
         while True:
-            attempt = journey.depart()
-            try:
+            async with journey as attempt:
                 reply = await attempt.unary()
                 attempt.heard(reply.payload, streamed=False)
-            except UpstreamError as error:
-                await journey.fail(error)
-                continue
-            except BaseException:
-                journey.abandon()
-                raise
-            receipt = journey.arrive(reply.trailers)
-            return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
+            if not attempt.ended:
+                receipt = journey.arrive(reply.trailers)
+                return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
 
     def stream(self, call: Call) -> RoutedStream:
         """Route one request with any number of answers; raises while iterating, as `infer` does."""

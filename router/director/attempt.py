@@ -93,6 +93,11 @@ class Attempt:
             max(decision.e2e_ms / 1e3, waited_s),
         )
 
+    @property
+    def ended(self) -> bool:
+        """Whether its place was given back."""
+        return self.lease.outcome is not None
+
     def time_left_s(self, now: float) -> float:
         """Of the request's time; below 0 when it is over."""
         return self._timeout_s - (now - self._started)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import TracebackType
 
 from router.contract import BackendReport, Metadata
 from router.core.accounting import Run, account, build_receipt, predict, with_marginal
@@ -29,8 +30,11 @@ _MOST_TRIED = 10
 
 
 class Journey:
-    """From admission to receipt. `admit` comes first. `depart` begins an attempt; `fail`, `abandon`
-    or `arrive` ends it, and every attempt is ended exactly once."""
+    """From admission to receipt. `admit` comes first; then ``async with`` it for each attempt,
+    which takes a place on the decided endpoint. An UpstreamError within ends the attempt: it is
+    passed over where another endpoint is to be tried now, and else becomes what to tell the caller.
+    Whatever else is raised there abandons it. One that went well is ended by `arrive`.
+    """
 
     __slots__ = ("_attempt", "_call", "_decided_s", "_decision", "_decision_id",
                  "_departures", "_dispatcher", "_expected", "_need", "_request", "_started",
@@ -75,8 +79,7 @@ class Journey:
         self._decision_id = dispatcher.next_id()
         self._decided_s = parts.clock.monotonic() - self._started
 
-    def depart(self) -> Attempt:
-        """Take a place on the decided endpoint."""
+    async def __aenter__(self) -> Attempt:
         dispatcher, request, view = self._dispatcher, self._request, self._view
         self._departures += 1
         if self._need is not None:
@@ -95,13 +98,21 @@ class Journey:
         )
         return attempt
 
-    def abandon(self) -> None:
-        """End the attempt because the caller went away."""
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> bool:
+        if error is None:
+            return False
+        if isinstance(error, UpstreamError):
+            await self._fail(error)
+            return True
+        # The caller went away.
         self._attempt.abandon()
         if self._suspicion is not None:
             self._suspicion.close()
+        return False
 
-    async def fail(self, error: UpstreamError) -> None:
+    async def _fail(self, error: UpstreamError) -> None:
         """End the attempt in ``error``. Returns where another endpoint is to be tried now; raises
         what to tell the caller where none is.
         """
