@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from router.errors import DataError, MixedBasisError
 
@@ -321,6 +321,12 @@ class Relax(StrEnum):
 
     CARBON = "carbon"
     POLICY_LATENCY = "policy_latency"
+
+
+# Which of the policy's latency budgets a rung drops; what else one drops is in `core.rungs`.
+DROPPED_BUDGETS: Final[Mapping[Relax, tuple[str, ...]]] = {
+    Relax.POLICY_LATENCY: ("ttft_ms", "tpot_ms", "e2e_ms"),
+}
 
 
 class StaleCarbon(StrEnum):

@@ -146,7 +146,7 @@ def shipped_policy(name: str = "carbon-first", **changes) -> Policy:
 
 
 LATENCY_FIRST = Weights(per_ttft_ms=1.0)
-BOTH_RUNGS = (Relax.CARBON, Relax.POLICY_LATENCY)
+BOTH_RUNGS = tuple(Relax)
 
 
 def intensity(g_per_kwh: float, **changes) -> Intensity:

@@ -32,6 +32,8 @@ def zones(
     elif rows:
         show(render_zones(rows))
     if not rows:
+        why = getattr(providers().get(provider), "why", "no grid zone is like that")
+        typer.echo(f"carbon-router: {why}", err=True)
         raise typer.Exit(FAILED)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from router.config.problems import Problem, key_path
-from router.model import Endpoint, Fleet, Policy, Profile, Relax, TaskProfile
+from router.model import DROPPED_BUDGETS, Endpoint, Fleet, Policy, Profile, TaskProfile
 
 
 class Floor(NamedTuple):
@@ -28,13 +28,14 @@ def check_feasible(policy: Policy, fleet: Fleet) -> tuple[list[Problem], list[st
     problems, notes = _residency(policy, fleet)
     budgets = {"ttft_ms": policy.budget.ttft_ms, "tpot_ms": policy.budget.tpot_ms}
     budgets["e2e_ms"] = policy.budget.e2e_ms
+    relaxed = {key for rung in policy.ladder for key in DROPPED_BUDGETS.get(rung, ())}
     models = sorted({model.name for endpoint in fleet.endpoints for model in endpoint.models})
     for key, budget_ms in budgets.items():
         if math.isinf(budget_ms):
             continue
         floors = {model: _floor(fleet, model, key) for model in models}
         below = {model: floor for model, floor in floors.items() if floor.ms > budget_ms}
-        never = len(below) == len(models) or Relax.POLICY_LATENCY not in policy.ladder
+        never = len(below) == len(models) or key not in relaxed
         for model, floor in below.items():
             text = (
                 f"{budget_ms:g} ms can never be met for {model}: its fastest endpoint "

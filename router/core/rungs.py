@@ -14,23 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.core import kernel as k
-from router.model import UNLIMITED, Budget, Energy, Policy, Relax, Spread
+from router.model import DROPPED_BUDGETS, UNLIMITED, Budget, Energy, Policy, Relax, Spread
 
 # Hours of carbon intensity that the columns hold.
 CI_HOURS: Final = 6
-# Parameters that a rung replaces. Without its carbon limit and weight a policy has but latency to
-# choose by.
+_BUDGETS: Final[Mapping[str, int]] = {
+    "ttft_ms": k.POLICY_TTFT_MS,
+    "tpot_ms": k.POLICY_TPOT_MS,
+    "e2e_ms": k.POLICY_E2E_MS,
+}
+# Parameters that a rung replaces, beside the budgets that it drops. Without its carbon limit and
+# weight a policy has but latency to choose by.
 _DROPS: Final[Mapping[Relax, Mapping[int, float]]] = {
     Relax.CARBON: {
         k.W_GCO2E: 0.0,
         k.W_E2E: 1.0,
         k.MAX_GCO2E: math.inf,
         k.MAX_G_PER_KWH: k.ANY_CI,
-    },
-    Relax.POLICY_LATENCY: {
-        k.POLICY_TTFT_MS: UNLIMITED,
-        k.POLICY_TPOT_MS: UNLIMITED,
-        k.POLICY_E2E_MS: UNLIMITED,
     },
 }
 
@@ -40,8 +40,10 @@ def rungs_of(policy: Policy) -> tuple[NDArray[np.float64], ...]:
     found = [_params(policy)]
     for rung in policy.ladder:
         params = found[-1].copy()
-        for row, value in _DROPS[rung].items():
+        for row, value in _DROPS.get(rung, {}).items():
             params[row] = value
+        for budget in DROPPED_BUDGETS.get(rung, ()):
+            params[_BUDGETS[budget]] = UNLIMITED
         found.append(params)
     return tuple(found)
 
@@ -80,7 +82,6 @@ def _params(policy: Policy) -> NDArray[np.float64]:
         params[k.WAKE_PREMIUM] = policy.wake_share
     else:
         params[k.WAKE_ENERGY] = 1.0
-    params[k.POLICY_TTFT_MS] = policy.budget.ttft_ms
-    params[k.POLICY_TPOT_MS] = policy.budget.tpot_ms
-    params[k.POLICY_E2E_MS] = policy.budget.e2e_ms
+    for budget, row in _BUDGETS.items():
+        params[row] = getattr(policy.budget, budget)
     return params

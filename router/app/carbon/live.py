@@ -29,6 +29,10 @@ from router.contract import Clock, Rng, StateStore
 from router.errors import ConfigError
 from router.units import HOUR_S
 
+# What every Provider says of itself.
+_FACTS: Final = (
+    "name", "signal", "grid_zones", "wants", "zones_per_call", "publishes_every_s", "fetch",
+)  # fmt: skip
 _LEASE_REFRESHES: Final = 3.0
 _SHORTEST_LEASE_S: Final = 60.0
 
@@ -128,9 +132,17 @@ def live_source(
     context = _Context(spec, deps, {**_shipped_coordinates(), **coordinates})
     try:
         provider = schema.build(context)
+        missing = [fact for fact in _FACTS if not hasattr(provider, fact)]
     except ConfigError as error:
         problems = [(f"{spec.at}.{key}", text) for key, text in error.problems]
         raise ConfigError("carbon", problems) from None
+    except Exception as error:
+        # Of code that came with a package; its words may hold a key.
+        why = f"{schema.kind!r} could not be built ({type(error).__name__}): tell its authors"
+        raise ConfigError("carbon", [(spec.at, why)]) from error
+    if missing:
+        why = f"{schema.kind!r} is no Provider, it lacks {', '.join(missing)}: tell its authors"
+        raise ConfigError("carbon", [(spec.at, why)])
     shared = None
     if deps.store is not None:
         shared = SharedReadings(

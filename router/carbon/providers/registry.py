@@ -15,8 +15,16 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import create_model, model_validator
 
-from router.carbon.providers import eia, electricity_maps, energy_charts, entsoe, gb, watttime
+from router.carbon.providers import (
+    eia,
+    electricity_maps,
+    energy_charts,
+    entsoe,
+    gb,
+    watttime,
+)  # fmt: skip
 from router.carbon.providers.schema import ProviderSchema
+from router.config.live import LimitSchema
 from router.config.problems import tag
 from router.config.sources import TABLES
 
@@ -59,16 +67,22 @@ def providers(named: Collection[str] | None = None) -> Mapping[str, type[Provide
 def _imported(point: EntryPoint) -> type[ProviderSchema]:
     try:
         schema = point.load()
-    except Exception as error:
-        # Whatever code of others raises as it is imported.
+    except (Exception, SystemExit) as error:
+        # Whatever code of others raises as it is imported; a reload must not end in it.
         why = f"cannot be imported ({type(error).__name__}: {error})"
     else:
         if not (isinstance(schema, type) and issubclass(schema, ProviderSchema)):
             why = "is no ProviderSchema"
-        elif tag(schema) != point.name or not _KIND.fullmatch(point.name):
+        elif not _KIND.fullmatch(point.name):
+            why = "has a name that is no kind: lower-case letters, digits and _"
+        elif tag(schema) != point.name:
             why = f"has kind {tag(schema)!r}"
+        elif schema.build is ProviderSchema.build:
+            why = "has no build"
         elif missing := _needed(schema) - schema.model_fields.keys():
             why = f"has no {min(missing)}"
+        elif schema.model_fields["limits"].annotation != list[LimitSchema]:
+            why = "has limits that are no list[LimitSchema] (see call_limits)"
         else:
             return schema
     return _refusing([point], f"but {point.value} {why}: mend or remove it")

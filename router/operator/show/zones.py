@@ -24,7 +24,11 @@ def zone_rows(places: ZoneTables, provider: str, grid_zone: str) -> list[dict[st
     Either empty: all.
     """
     rows, known = [], providers()
-    for zone in places.zones.values():
+    zones = dict(places.zones)
+    for schema in known.values():
+        for name in schema.zone_ids:
+            zones.setdefault(name, GridZone(name, name, "", {}))
+    for zone in zones.values():
         regions = [r for r in places.regions.values() if r.grid_zone == zone.name]
         ids = {kind: _id(zone, regions, kind, schema) for kind, schema in known.items()}
         if (not provider or ids[provider]) and grid_zone in ("", zone.name):

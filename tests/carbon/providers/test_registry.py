@@ -131,19 +131,22 @@ def test_a_package_that_no_file_names_is_not_imported(tmp_path: Path, put: Insta
     put("toy_grid", "raise SystemExit('imported')")
     load(write(tmp_path, configured(tmp_path)))
     found = problems(tmp_path, configured(tmp_path, {"kind": "toyy"}))
-    assert found["carbon.sources[0]"].endswith("static, electricity_maps, watttime, "
-        "gb_carbon_intensity, energy_charts, eia, entsoe, toy, got 'toyy'; did you mean 'toy'?"
-    )  # fmt: skip
+    kinds = ", ".join(("static", *(str(tag(schema)) for schema in BUILT_IN), "toy"))
+    assert found["carbon.sources[0]"].endswith(f"{kinds}, got 'toyy'; did you mean 'toy'?")
 
 
 @pytest.mark.parametrize(
     ("code", "why"),
     [
         ("import nowhere", "cannot be imported (ModuleNotFoundError: No module named 'nowhere')"),
+        ("raise SystemExit(3)", "cannot be imported (SystemExit: 3)"),
         ("", "cannot be imported (AttributeError: module 'toy_grid' has no attribute 'ToySchema')"),
         ("class ToySchema: pass", "is no ProviderSchema"),
         (TOY.replace('Literal["toy"]', 'Literal["play"]'), "has kind 'play'"),
         (TOY.replace("    limits: list", "    calls: list"), "has no limits"),
+        (TOY.replace("list[LimitSchema] = call_limits(60, 3600.0)", "int = 60"),
+         "has limits that are no list[LimitSchema] (see call_limits)"),
+        (TOY.replace("def build", "def built"), "has no build"),
         (TOY.replace("    zones_note", '    credentials = {"user": "user name"}\n    zones_note'),
          "has no user_env"),
     ],
@@ -156,6 +159,43 @@ def test_one_that_cannot_be_used_is_told_where_it_is_named(
         "carbon.sources[0]": "'toy' is offered by package toy_grid, but toy_grid:ToySchema "
         f"{why}: mend or remove it"
     }
+
+
+def test_a_name_that_is_no_kind_is_told_so(tmp_path: Path, put: Install) -> None:
+    put("toy_grid", TOY.replace('"toy"', '"toy-grid"'), "toy-grid")
+    (why,) = problems(tmp_path, configured(tmp_path, {**SOURCE, "kind": "toy-grid"})).values()
+    assert "has a name that is no kind: lower-case letters, digits and _" in why
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        (TOY.replace("return Toy(", "return toys("), "could not be built (NameError)"),
+        (TOY.replace("    publishes_every_s", "    publishes"),
+         "is no Provider, it lacks publishes_every_s"),
+    ],
+)  # fmt: skip
+def test_one_that_builds_no_provider_is_told_where_it_is_named(
+    tmp_path: Path, put: Install, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], code: str, why: str,
+) -> None:  # fmt: skip
+    put("toy_grid", code)
+    monkeypatch.setenv("TOY_KEY", "toy-key")
+    assert run("check", str(write(tmp_path, configured(tmp_path, SOURCE)))) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"carbon.sources[0]: 'toy' {why}: tell its authors" in told
+
+
+def test_zones_tells_of_zones_that_only_a_package_knows_and_why_of_one_that_is_broken(
+    put: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("toy_grid", TOY.replace('"US-CAL-CISO": "cal"', '"TOYLAND": "toy"'))
+    assert run("zones", "--provider", "toy", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["grid_zone"], row["ids"]["toy"], row["cloud_regions"]) == ("TOYLAND", "toy", [])
+    put("broken_grid", "import nowhere", "broken")
+    assert run("zones", "--provider", "broken") == 1
+    assert "'broken' is offered by package broken_grid" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["eia", "static"])
