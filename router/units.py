@@ -1,4 +1,4 @@
-"""Units and the formulas between them, once: seconds, joules, grams, bytes on the wire."""
+"""Units and the formulas between them: seconds, joules, grams, bytes on the wire."""
 
 from __future__ import annotations
 
