@@ -91,7 +91,10 @@ def _spec(source: SourceSchema, name: str, signal: Signal, folder: Path, at: str
 
 def _live(source: LiveSchema, name: str, signal: Signal, folder: Path, at: str) -> LiveSpec:
     return LiveSpec(
-        schema=source,
+        # By what it says, not how: an edit that changes nothing builds no provider anew.
+        schema=source.model_copy(
+            update={"roles": sorted(set(source.roles), reverse=True), "zones": {}}
+        ),
         name=name,
         at=at,
         signal=source.published_signal() or signal,

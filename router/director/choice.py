@@ -42,7 +42,9 @@ def first_choice(
 def _chosen(dispatcher: Dispatcher, view: View, request: Request, expected: Expected) -> Decided:
     avoided = _avoided(dispatcher, view, request)
     if avoided:
-        return dispatcher.look_in_order(view, request, expected, avoided, ())
+        # No free choice, which would tell what room is worth.
+        decided = dispatcher.look_in_order(view, request, expected, avoided, ())
+        return decided._replace(need=None)
     return dispatcher.look(view, request, expected)
 
 

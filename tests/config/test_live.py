@@ -66,3 +66,12 @@ def test_a_wrong_key_is_told_and_its_value_is_not(
     text = found[f"carbon.sources[0]{key}"]
     assert part in text
     assert "abc" not in text
+
+
+def test_an_edit_that_says_the_same_is_no_other_source(tmp_path: Path) -> None:
+    def spec(**changes: Any) -> Any:
+        return live(tmp_path, {**EIA, "zones": {"US-X": 7}, **changes})
+
+    assert spec() == spec(roles=["forecast", "measured"], zones={"US-X": "7"}, timeout_ms=5000)
+    assert spec() != spec(roles=["measured"])
+    assert spec() != spec(zones={"US-X": 8})

@@ -1,10 +1,12 @@
+from functools import partial
+
 import pytest
 
 from router.director.choice import BUDGET_MISSED, first_choice, next_choice
 from router.errors import NothingFeasibleError, RefusedError, ShedError, UnknownModelError
 from router.model import UNLIMITED, Budget
 from tests.director.support import LADDER, Room, leaf
-from tests.factories import endpoint, fleet, forecasts, request, served
+from tests.factories import Dice, endpoint, fleet, forecasts, request, served
 
 
 @pytest.fixture
@@ -79,6 +81,15 @@ def test_what_is_avoided_is_better_than_what_is_dead(room):
     avoid(room, "b")
     dead(room, "a", "c")
     assert first(room, tenant="acme") == "b"
+
+
+def test_one_that_goes_round_a_server_is_no_free_choice_and_teaches_nothing(room):
+    asked, dispatcher = request(tenant="acme"), room.dispatcher
+    dispatcher.parts = dispatcher.parts._replace(rng=Dice(0.0))
+    choose = partial(first_choice, dispatcher, dispatcher.view, asked, dispatcher.expect(asked))
+    assert choose().need is not None
+    avoid(room, "a", "b", "c")
+    assert choose().need is None
 
 
 def test_avoidance_ends_with_its_time(room):

@@ -157,7 +157,11 @@ def live_source(
     source = PolledSource(
         provider,
         deps.rng,
-        PollTimes(forecast_s=spec.schema.forecast_refresh_s),
+        PollTimes(
+            forecast_s=spec.schema.forecast_refresh_s,
+            # A call may take several requests.
+            call_s=2.0 * context.timeout_s + 2.0,
+        ),
         wants=wants(spec),
         shared=shared,
         on_fetch=on_fetch,

@@ -120,6 +120,8 @@ class Refresh:
             taken, SourceAttempt(f"{source}{_SUFFIX[want]}", True, ""), None
         )
         if failed.code:
+            if not zones:
+                _log.error("carbon: %s: %s", source, failed.why)
             for zone in zones:
                 self.note(zone, want, failed._replace(ok=False))
             (self.forecast if want is Want.FORECAST else self.answered).difference_update(zones)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from router.carbon.chain.attempt import ROWS_DROPPED, SourceAttempt
@@ -50,7 +50,8 @@ class PollTimes(NamedTuple):
 
     ``retry_s``: shortest and longest wait after failures. ``refused_s``: a grid zone outside the
     plan. ``forecast_s``: between two forecasts; ``history_s``: between two readings of the last
-    ``reread_h`` hours, for what was revised. ``concurrent``: calls at a time.
+    ``reread_h`` hours, for what was revised. ``concurrent``: calls at a time; ``call_s``: for one
+    of them, however many requests it takes, so that whoever comes next is called too.
     """
 
     retry_s: tuple[float, float] = (60.0, 900.0)
@@ -59,6 +60,7 @@ class PollTimes(NamedTuple):
     history_s: float = 6 * HOUR_S
     reread_h: int = 48
     concurrent: int = 4
+    call_s: float = 12.0
 
 
 class ProviderPoller:
@@ -92,6 +94,7 @@ class ProviderPoller:
         self._steady: dict[tuple[Want, str], EveryPlan] = {}
         self._rest = Rest(*times.retry_s)
         self._gate = asyncio.Semaphore(times.concurrent)
+        self._under_way: dict[tuple[Want, str], asyncio.Event] = {}
 
     def plan(self, want: Want, zone: str) -> NewsPlan | EveryPlan:
         """When the zone is next called for; made when it is first spoken of."""
@@ -106,7 +109,7 @@ class ProviderPoller:
         return self._steady.setdefault((want, zone), EveryPlan(every_s))
 
     async def poll_due(self, want: Want, zones: Collection[str], now: float, hours: int) -> None:
-        """Call for what is due, oldest first.
+        """Call for what is due, oldest first; returns when what is under way has ended, too.
 
         Cut short, what is under way counts as failed and the rest stays due. Once all calls have
         ended, raises what one of them raised that no provider should.
@@ -115,6 +118,7 @@ class ProviderPoller:
         order = sorted((plan.due_at, zone) for zone, plan in plans.items())
         due = sum(at <= now for at, _ in order)
         if not due or self._rest.until > now:
+            await self._until_ended(want, zones)
             return
         size = max(1, self._provider.zones_per_call)
         # Whoever is due soon comes along for free.
@@ -127,6 +131,13 @@ class ProviderPoller:
         for ended in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(ended, Exception):
                 raise ended
+        await self._until_ended(want, zones)
+
+    async def _until_ended(self, want: Want, zones: Iterable[str]) -> None:
+        """Until the calls that others have under way for these zones have ended."""
+        for zone in zones:
+            if ended := self._under_way.get((want, zone)):
+                await ended.wait()
 
     async def _call(self, want: Want, batch: Sequence[str], now: float, hours: int) -> None:
         async with self._gate:
@@ -137,15 +148,22 @@ class ProviderPoller:
             for plan in plans:
                 # Not twice at a time; what comes of it says when next.
                 plan.due_at = now + self._times.retry_s[0]
+            ended = asyncio.Event()
+            self._under_way.update(dict.fromkeys(((want, zone) for zone in batch), ended))
             try:
                 depth_h = self._depth_h(want, batch, hours)
-                answers = await self._provider.fetch(batch, want, now, depth_h)
+                async with asyncio.timeout(self._times.call_s):
+                    answers = await self._provider.fetch(batch, want, now, depth_h)
             except BaseException as error:
                 self._failed(want, batch, now, self._failure(error))
                 if not isinstance(error, ProviderError | TimeoutError):
                     raise
             else:
                 self._answered(want, batch, answers, now)
+            finally:
+                for zone in batch:
+                    self._under_way.pop((want, zone), None)
+                ended.set()
 
     def _depth_h(self, want: Want, batch: Sequence[str], hours: int) -> int:
         """How many hours to call for: a history that was read once is only read again lately."""
@@ -160,7 +178,7 @@ class ProviderPoller:
             case ProviderError():
                 return error
             case TimeoutError():
-                text = "no answer in time"
+                text = f"no answer within {self._times.call_s:g} s"
             case asyncio.CancelledError():
                 text = "the call was cut short"
             case _:

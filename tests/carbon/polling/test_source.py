@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from router.carbon.chain.attempt import SourceAttempt
+from router.carbon.chain.chain import CarbonChain
 from router.carbon.polling.poller import PollTimes
 from router.carbon.polling.source import PolledSource
 from router.carbon.providers.provider import Reading, Want
@@ -26,6 +27,7 @@ from router.errors import (
     ProviderUnavailableError,
 )
 from router.model import Basis, Factors, Intensity, Kind, Signal
+from tests.carbon.carried import Carried
 from tests.carbon.stub_provider import HOUR, SIGNAL, StubProvider
 
 T0 = 1_652_486_400.0
@@ -444,3 +446,26 @@ async def test_rows_that_an_answer_lost_are_counted_told_and_forgotten_with_the_
     provider.dropped = ()
     await source.read(["A", "B"], T0 + 2 * HOUR)
     assert source.last_attempt("A", Want.LATEST) is None
+
+
+async def test_whoever_comes_after_a_provider_that_does_not_return_is_called_too() -> None:
+    hangs, good = StubProvider(["A", "B"], name="hangs"), StubProvider(["A", "B"], name="good")
+    hangs.hangs = True
+    quick = PollTimes(call_s=0.02)
+    sources = [PolledSource(one, random.Random(1), quick) for one in (hangs, good)]
+    chain = CarbonChain(sources, Carried())
+    await chain.refresh(["A", "B"], 10 * HOUR + 900.0)
+    assert good.count(Want.LATEST) == 2
+    for zone in ("A", "B"):
+        told = {attempt.source: attempt for attempt in chain.attempts[zone]}
+        assert "no answer within 0.02 s" in told["hangs"].why and told["good"].ok
+
+
+async def test_what_only_forecasts_is_called_once_and_tells_all_of_it_at_once() -> None:
+    stub = StubProvider(["A"], wants=frozenset({Want.FORECAST}))
+    chain = CarbonChain([PolledSource(stub, random.Random(1))], Carried())
+    now = 10 * HOUR + 900.0
+    await chain.refresh(["A"], now)
+    assert [want for _, want, _ in stub.calls] == [Want.FORECAST]
+    assert len(chain.view(["A"], now, 24)["A"].slots) == 24
+    assert all(attempt.ok for attempt in chain.attempts["A"])
