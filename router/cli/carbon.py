@@ -20,7 +20,7 @@ def zones(
     as_json: AsJson = False,
 ) -> None:
     """List cloud regions, their grid zones, and what each carbon provider calls those."""
-    from router.carbon.providers.registry import providers
+    from router.carbon.providers.registry import providers, why_unusable
     from router.config.zones import shipped_places
     from router.operator.show.zones import render_zones, zone_rows, zones_json
 
@@ -32,7 +32,7 @@ def zones(
     elif rows:
         show(render_zones(rows))
     if not rows:
-        why = getattr(providers().get(provider), "why", "no grid zone is like that")
+        why = why_unusable(provider) or "no grid zone is like that"
         typer.echo(f"carbon-router: {why}", err=True)
         raise typer.Exit(FAILED)
 

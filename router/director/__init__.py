@@ -1,9 +1,8 @@
 """One request's story: decide, lease, forward, learn, receipt. Names no vendor and no policy.
 
 A failed attempt moves to the next endpoint while the deadline and the retry budget last, and never
-after the first byte reached the caller. A caller that goes away cancels upstream. When to move is
-the journey's to know; the loop around it is there for one answer and for many, since one that both
-share would cost each request another await.
+after the first byte reached the caller. A caller that goes away cancels upstream. How an attempt
+ends, and whether another follows, is the journey's to know.
 """
 
 from __future__ import annotations

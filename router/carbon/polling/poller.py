@@ -147,7 +147,7 @@ class ProviderPoller:
                 return
             for plan in plans:
                 # Not twice at a time; what comes of it says when next.
-                plan.due_at = now + self._times.retry_s[0]
+                plan.due_at = now + max(self._times.retry_s[0], self._times.call_s)
             ended = asyncio.Event()
             self._under_way.update(dict.fromkeys(((want, zone) for zone in batch), ended))
             try:

@@ -98,7 +98,8 @@ class PolledSource:
         return await self.known.forecast(grid_zones, now, horizon_h)
 
     async def poll(self, want: Want, grid_zones: Sequence[str], now: float, hours: int) -> None:
-        """Call for ``want`` of the zones that are due, ``hours`` of it; none else is waited for.
+        """Call for ``want`` of the zones that are due, ``hours`` of it; a call for these that is
+        under way already is waited for, none else.
 
         Cut short, it has lost no answer and no count of its calls. What went wrong is told by
         ``last_attempt``; raises only what no provider should.

@@ -64,6 +64,12 @@ def providers(named: Collection[str] | None = None) -> Mapping[str, type[Provide
     return found
 
 
+def why_unusable(kind: str) -> str:
+    """Why the provider of a package cannot be used; "" of one that can, or that nobody offers."""
+    schema = providers().get(kind)
+    return schema.why if schema is not None and issubclass(schema, _StandIn) else ""
+
+
 def _imported(point: EntryPoint) -> type[ProviderSchema]:
     try:
         schema = point.load()

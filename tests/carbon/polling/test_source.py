@@ -469,3 +469,14 @@ async def test_what_only_forecasts_is_called_once_and_tells_all_of_it_at_once() 
     assert [want for _, want, _ in stub.calls] == [Want.FORECAST]
     assert len(chain.view(["A"], now, 24)["A"].slots) == 24
     assert all(attempt.ok for attempt in chain.attempts["A"])
+
+
+async def test_a_long_call_is_not_made_twice_at_a_time() -> None:
+    stub = StubProvider(["A"])
+    stub.hangs = True
+    source = polled(stub, PollTimes(call_s=120.0))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.02), asyncio.TaskGroup() as refreshes:
+            for now in (T0, T0 + 61.0):
+                refreshes.create_task(source.poll(Want.LATEST, ["A"], now, 1))
+    assert stub.count(Want.LATEST) == 1
