@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from router.errors import TraceError
 from router.extras import need
 from router.lab.replicate.inputs import COMMAND, NOTICE, Floats, Literature
 from router.lab.replicate.kernel_sites import KernelSites, shipped_policy
@@ -77,17 +78,21 @@ def read_hours(
     """The study's week. ``late_by_h``: demand of so many hours before meets an hour's intensity."""
     demand, rtt = literature.wiki_demand(), literature.aws_rtt()
     regions = rtt.columns
-    scaled = scaled_demand(demand.values[:, [demand.columns.index(name) for name in regions]])
-    first = demand.rows.index(START) - late_by_h
+    if set(regions) != set(ZONES):
+        raise TraceError(f"{rtt.file}: needs the regions {', '.join(ZONES)}")
+    scaled = scaled_demand(demand.values[:, list(map(demand.column, regions))])
+    first = demand.row(START) - late_by_h
     table = literature.intensities
     first_h = int(np.datetime64(START.removesuffix("Z"), "h").astype(np.int64))
     row = first_h - int(table.start // HOUR_S)
     grids = literature.g_per_kwh(tuple(ZONES[name] for name in regions))
+    if not (0 <= first <= len(scaled) - hours and 0 <= row <= len(grids) - hours):
+        raise TraceError(f"{demand.file} or {table.name}: lacks hours of the week from {START}")
     return CasperHours(
         regions,
         scaled[first : first + hours],
         grids[row : row + hours],
-        rtt.values[[rtt.rows.index(name) for name in regions]],
+        rtt.values[list(map(rtt.row, regions))],
         first_h,
     )
 

@@ -11,7 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from router.lab.replicate.inputs import NOTICE, Floats, Literature
+from router.errors import TraceError
+from router.lab.replicate.inputs import INTENSITIES, NOTICE, Floats, Literature, how_to_get
 from router.lab.replicate.paper import PaperTable, Replication, paper_row
 
 # The errors are drawn zone by zone and level by level from one stream that starts here.
@@ -104,7 +105,10 @@ def study(literature: Literature) -> Replication:
 def _migrations(grid_zones: Sequence[str], g_per_kwh: Floats) -> PaperTable:
     rows = []
     for continent, published in _SAVED_G.items():
-        saved = saved_g_per_kwh(g_per_kwh[:, members(continent, grid_zones)])
+        places = members(continent, grid_zones)
+        if not places:
+            raise TraceError(f"{INTENSITIES}: no grid zone of {continent}; {how_to_get()}")
+        saved = saved_g_per_kwh(g_per_kwh[:, places])
         rows.append(paper_row(continent, published, saved, 10))
     return PaperTable(
         "Saved by moving once, and every hour",

@@ -60,11 +60,27 @@ class GcpZones(NamedTuple):
 
 
 class RegionTable(NamedTuple):
-    """A CSV with a name in front of each row. ``values`` (rows, columns), NaN where blank."""
+    """A CSV with a name in front of each row. ``values`` (rows, columns), NaN where blank;
+    ``file``: its path, for messages.
+    """
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     values: Floats
+    file: str
+
+    def row(self, name: str) -> int:
+        """Place of a row. Raises TraceError where there is none of that name."""
+        return self._place(name, self.rows, "row")
+
+    def column(self, name: str) -> int:
+        """Place of a column. Raises TraceError where there is none of that name."""
+        return self._place(name, self.columns, "column")
+
+    def _place(self, name: str, among: tuple[str, ...], what: str) -> int:
+        if name not in among:
+            raise TraceError(f"{self.file}: no {what} {name}; {how_to_get()}")
+        return among.index(name)
 
 
 def find_folder(given: Path | None, environment: Mapping[str, str]) -> Path | None:
@@ -77,7 +93,7 @@ def find_folder(given: Path | None, environment: Mapping[str, str]) -> Path | No
         return SIBLING if SIBLING.is_dir() else None
     if not named.is_dir():
         key = "--data" if given else VARIABLE
-        raise ConfigError(COMMAND, [(key, f"{named}: no such folder; {_how_to_get()}")])
+        raise ConfigError(COMMAND, [(key, f"{named}: no such folder; {how_to_get()}")])
     return named
 
 
@@ -97,7 +113,7 @@ class Literature:
         if table.step_s != HOUR_S or np.isnan(table.g_per_kwh).any():
             raise TraceError(
                 f"{self.folder / INTENSITIES}: the studies need every hour of every grid zone; "
-                f"{_how_to_get()}"
+                f"{how_to_get()}"
             )
         return table
 
@@ -107,7 +123,7 @@ class Literature:
         missing = [zone for zone in grid_zones if zone not in known]
         if missing:
             raise TraceError(
-                f"{self.folder / INTENSITIES}: no column {', '.join(missing)}; {_how_to_get()}"
+                f"{self.folder / INTENSITIES}: no column {', '.join(missing)}; {how_to_get()}"
             )
         return self.intensities.g_per_kwh[:, [known.index(zone) for zone in grid_zones]]
 
@@ -116,19 +132,19 @@ class Literature:
         intensities are left out. ``with_australia``: with the two that the study loses.
         """
         rtt = read_region_table(self._path(GCP_RTT))
-        zone_of = json.loads(self._path(GCP_ZONES).read_text("utf-8"))
-        places: dict[str, int] = {}
-        for place, region in enumerate(rtt.rows):
+        zone_of = self._gcp_zone_of()
+        chosen: dict[str, str] = {}
+        for region in rtt.rows:
             zone = zone_of.get(region, "")
             zone = _RESPELT.get(zone, zone) if with_australia else zone
             if zone in self.intensities.grid_zones:
-                places.setdefault(zone, place)
-        rows = list(places.values())
-        square = rtt.values[np.ix_(rows, rows)].copy()
+                chosen.setdefault(zone, region)
+        regions = chosen.values()
+        square = rtt.values[np.ix_(list(map(rtt.row, regions)), list(map(rtt.column, regions)))]
         np.fill_diagonal(square, 0.0)
         if np.isnan(square).any():
-            raise TraceError(f"{self.folder / GCP_RTT}: a pair of regions has no round-trip time")
-        return GcpZones(tuple(places), square, self.g_per_kwh(tuple(places)))
+            raise TraceError(f"{rtt.file}: a pair of regions has no round-trip time")
+        return GcpZones(tuple(chosen), square, self.g_per_kwh(tuple(chosen)))
 
     def aws_rtt(self) -> RegionTable:
         """Round-trip times in ms between the six regions of CASPER, rows: from."""
@@ -138,10 +154,20 @@ class Literature:
         """Requests an hour by region, rows: the start of the hour, UTC."""
         return read_region_table(self._path(WIKI_DEMAND))
 
+    def _gcp_zone_of(self) -> dict[str, str]:
+        path = self._path(GCP_ZONES)
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise TraceError(f"{path}: not JSON: {error}; {how_to_get()}") from error
+        if not isinstance(found, dict):
+            raise TraceError(f"{path}: needs grid zones by region; {how_to_get()}")
+        return {str(region): str(zone) for region, zone in found.items()}
+
     def _path(self, file: str) -> Path:
         path = self.folder / file
         if not path.is_file():
-            raise TraceError(f"{path}: no such file; {_how_to_get()}")
+            raise TraceError(f"{path}: no such file; {how_to_get()}")
         return path
 
 
@@ -150,7 +176,7 @@ def read_region_table(path: Path) -> RegionTable:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = [row for row in csv.reader(file) if row]
     if len(rows) < 2 or len(rows[0]) < 2:
-        raise TraceError(f"{path}: needs a header and a row; {_how_to_get()}")
+        raise TraceError(f"{path}: needs a header and a row; {how_to_get()}")
     header = rows[0][1:]
     values = np.full((len(rows) - 1, len(header)), math.nan)
     for number, row in enumerate(rows[1:]):
@@ -164,8 +190,12 @@ def read_region_table(path: Path) -> RegionTable:
             except ValueError:
                 where = f"{path}: row {row[0]}, column {header[column]}"
                 raise TraceError(f"{where}: {cell[:40]!r} is no number") from None
-    return RegionTable(tuple(row[0] for row in rows[1:]), tuple(header), values)
+    return RegionTable(tuple(row[0] for row in rows[1:]), tuple(header), values, str(path))
 
 
-def _how_to_get() -> str:
-    return "docs/evidence.md says where the data come from and how the folder is laid out"
+def how_to_get() -> str:
+    """What to do about a missing or malformed file."""
+    return (
+        "docs/evidence.md says what belongs in the folder; in a clone, "
+        "`python tools/fetch_literature.py --to DIR` fills one"
+    )

@@ -31,7 +31,9 @@ def render(rerun: Rerun) -> RenderableType:
         parts.append(
             Text(f"\n{same} of {compared} published figures come out to the last digit printed")
         )
-    parts += [Text(f"NOT RUN: {name}: {why}", style="red") for name, why in rerun.not_run.items()]
+    for why in dict.fromkeys(rerun.not_run.values()):
+        names = ", ".join(name for name, reason in rerun.not_run.items() if reason == why)
+        parts.append(Text(f"NOT RUN: {names}: {why}", style="red"))
     return Group(*parts)
 
 

@@ -15,6 +15,7 @@ from router.lab.replicate.inputs import (
     VARIABLE,
     Literature,
     find_folder,
+    how_to_get,
 )
 from router.lab.replicate.paper import Replication
 
@@ -70,7 +71,4 @@ def replicate(
 
 
 def _no_data() -> str:
-    return (
-        f"no folder of data: give --data, or {VARIABLE}, or put one at {SIBLING}; "
-        "docs/evidence.md says what is in it"
-    )
+    return f"no folder of data: give --data, or {VARIABLE}, or put one at {SIBLING}; {how_to_get()}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from router.errors import TraceError
 from router.lab.replicate import casper
 from router.lab.replicate.casper import CasperHours, CasperPlan
 from tests.lab.replicate import made_up
@@ -107,6 +108,20 @@ def test_the_week_is_read_with_the_demand_of_four_hours_before(tmp_path: Path) -
     assert np.array_equal(
         casper.read_hours(literature, late_by_h=0, hours=3).requests, scaled[24:27]
     )
+
+
+def test_a_table_that_ends_too_early_is_refused(tmp_path: Path) -> None:
+    literature = made_up.write(tmp_path)
+    with pytest.raises(TraceError, match="lacks hours of the week from 2022-08-13"):
+        casper.read_hours(literature, hours=made_up.HOURS)
+
+
+def test_other_regions_are_refused(tmp_path: Path) -> None:
+    literature = made_up.write(tmp_path)
+    path = tmp_path / made_up.inputs.AWS_RTT
+    path.write_text(path.read_text("utf-8").replace("us-west-1", "us-west-9"), "utf-8")
+    with pytest.raises(TraceError, match="needs the regions ap-southeast-2"):
+        casper.read_hours(literature)
 
 
 def test_a_day_of_the_real_data() -> None:

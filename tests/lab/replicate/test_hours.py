@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from router.errors import TraceError
 from router.lab.replicate import hours
 from router.lab.replicate.hours import (
     CONTINENTS,
@@ -78,6 +79,11 @@ def test_the_study_runs_on_any_table(tmp_path: Path) -> None:
     costs = [row.cells[0].ours for row in errors.rows]
     assert costs[0] == 0.0
     assert costs[-1] > costs[1] >= 0.0
+
+
+def test_a_table_without_a_continent_is_refused() -> None:
+    with pytest.raises(TraceError, match="no grid zone of Asia"):
+        hours._migrations(("DE", "FR"), np.ones((3, 2)))
 
 
 def test_every_published_figure_comes_out() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +92,103 @@ def test_a_malformed_table_is_refused(tmp_path: Path, text: str, what: str) -> N
         read_region_table(path)
 
 
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_a_malformed_list_of_zones_is_refused(tmp_path: Path, text: str) -> None:
+    literature = made_up.write(tmp_path)
+    (tmp_path / inputs.GCP_ZONES).write_text(text, "utf-8")
+    with pytest.raises(TraceError, match="gcp_region_to_zone"):
+        literature.gcp_zones()
+
+
+def test_columns_may_stand_in_another_order_than_rows(tmp_path: Path) -> None:
+    literature = made_up.write(tmp_path)
+    before = literature.gcp_zones()
+    path = tmp_path / inputs.GCP_RTT
+    rows = [line.split(",") for line in path.read_text("utf-8").splitlines()]
+    turned = [",".join([row[0], *row[:0:-1]]) for row in rows]
+    path.write_text("\n".join(turned) + "\n", "utf-8")
+    assert np.array_equal(literature.gcp_zones().rtt_ms, before.rtt_ms)
+
+
+def test_a_row_or_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    table = made_up.write(tmp_path).aws_rtt()
+    assert (table.row("us-east-1"), table.column("us-east-1")) == (3, 3)
+    with pytest.raises(TraceError, match=r"aws_casper.*no row us-west-9"):
+        table.row("us-west-9")
+    with pytest.raises(TraceError, match="no column us-west-9"):
+        table.column("us-west-9")
+
+
 def test_a_blank_cell_is_unknown(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("from,a,b\nx,1,\n", "utf-8")
     table = read_region_table(path)
     assert (table.rows, table.columns) == (("x",), ("a", "b"))
     assert np.array_equal(table.values, [[1.0, np.nan]], equal_nan=True)
+
+
+def clones(folder: Path) -> tuple[Path, Path]:
+    """Of both repositories, with as much as is read of them, and made up."""
+    hours = 365 * 24
+    errors = "sim_what_ifs/prediction_error/data_output/added_error"
+    carbon = {
+        "shared_data/mean_order.json": '{"2022": ["FR", "DE"]}',
+        f"{errors}/DE.csv": "0,20\n" + "400.25,1\n" * hours,
+        f"{errors}/FR.csv": "0,20\n" + "100.5,1\n" * hours,
+        "shared_data/raw_gcp_latency.csv": (
+            "sending_region,receiving_region,milliseconds\nw3,w9,10\nw9,w3,11\n"
+        ),
+        "shared_data/gcp_dc_zonecode_mapper.json": '{"w3": "DE", "w9": "FR"}',
+    }
+    casper = {
+        "CAP/dataset/wiki/latency.csv": "a,b\n3,40\n41,5\n",
+        # 21:00 UTC, which is 17:00.
+        "CAP/dataset/wiki/requests_original.csv": (
+            "timestamp,datetime,a,b\n1660251600,11/8/22 17:00,5566,9915\n"
+        ),
+    }
+    for name, files in (("carbon", carbon), ("casper", casper)):
+        for path, text in files.items():
+            (folder / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name / path).write_text(text, "utf-8")
+    return folder / "carbon", folder / "casper"
+
+
+def fetch_literature():
+    path = made_up.ROOT / "tools" / "fetch_literature.py"
+    if not path.exists():
+        pytest.skip("FETCHING NOT TRIED: tools/ is not part of this distribution")
+    spec = importlib.util.spec_from_file_location("fetch_literature", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_the_tool_fetches_is_what_is_read(tmp_path: Path) -> None:
+    carbon, casper = clones(tmp_path)
+    to = tmp_path / "data"
+    arguments = ["--to", str(to), "--carbon", str(carbon), "--casper", str(casper)]
+    assert fetch_literature().main(arguments) == 0
+    assert all((to / file).is_file() for file in inputs.FILES)
+    literature = inputs.Literature(to)
+    zones = literature.gcp_zones()
+    assert zones.grid_zones == ("DE", "FR")
+    assert zones.rtt_ms.tolist() == [[0.0, 10.0], [11.0, 0.0]]
+    assert zones.mean_g_per_kwh == pytest.approx([400.25, 100.5])
+    assert literature.aws_rtt().rows == literature.aws_rtt().columns == ("a", "b")
+    assert literature.aws_rtt().values.tolist() == [[3.0, 40.0], [41.0, 5.0]]
+    demand = literature.wiki_demand()
+    assert (demand.rows, demand.columns) == (("2022-08-11T17:00Z",), ("a", "b"))
+    assert demand.values.tolist() == [[5566.0, 9915.0]]
+
+
+def test_the_tool_writes_nothing_where_a_file_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    carbon, casper = clones(tmp_path)
+    (casper / "CAP/dataset/wiki/latency.csv").unlink()
+    to = tmp_path / "data"
+    arguments = ["--to", str(to), "--carbon", str(carbon), "--casper", str(casper)]
+    assert fetch_literature().main(arguments) == 1
+    assert "Nothing was written" in capsys.readouterr().err
+    assert not to.exists()
