@@ -19,7 +19,7 @@ from router.errors import TraceError
 from router.extras import need
 from router.lab.replicate.inputs import COMMAND, NOTICE, Floats, Literature
 from router.lab.replicate.kernel_sites import KernelSites, shipped_policy
-from router.lab.replicate.paper import PaperRow, PaperTable, Replication, paper_row
+from router.lab.replicate.paper import PaperCell, PaperRow, PaperTable, Replication, paper_row
 from router.units import HOUR_S
 
 # Grid zones of the six regions; the study has a series of its own for us-east-2, which is that of
@@ -232,7 +232,7 @@ def _schedulers(hours: CasperHours) -> PaperTable:
             f"published: up to {_PUBLISHED_SAVING_PCT} % less carbon without loss of latency, "
             "neither with a table nor with the setting; the repository's own limit is 500 ms",
             "this kernel decides request by request; its grams above those of CASPER's programme: "
-            + ", ".join(f"{round(over, 1) + 0.0:.1f} %" for over in over_pct),
+            + ", ".join(f"{PaperCell(math.nan, over, 1).text(over)} %" for over in over_pct),
             "intensities are those of the other studies, not CASPER's file, which fills gaps with "
             "means",
         ),

@@ -29,7 +29,11 @@ class PaperCell(NamedTuple):
 
     def text(self, figure: float) -> str:
         """``figure`` with as many decimals as the source prints; "-" for none."""
-        return "-" if math.isnan(figure) else f"{figure:.{self.digits}f}"
+        if math.isnan(figure):
+            return "-"
+        text = f"{figure:.{self.digits}f}"
+        # Rounding leaves the sign of what is next to nothing.
+        return text if float(text) else text.removeprefix("-")
 
 
 class PaperRow(NamedTuple):

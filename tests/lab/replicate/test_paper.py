@@ -13,6 +13,11 @@ def test_figures_are_compared_with_as_many_digits_as_are_printed() -> None:
     assert PaperCell(0.0, 1e-9, 2).is_same
 
 
+def test_next_to_nothing_has_no_sign() -> None:
+    assert PaperCell(0.0, -1e-9, 1).is_same
+    assert PaperCell(0.0, -0.1, 1).text(-0.1) == "-0.1"
+
+
 def test_what_is_not_published_is_not_compared() -> None:
     cell = PaperCell(math.nan, 225.6, 2)
     assert not cell.is_compared and not cell.is_same
