@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Both cores for the suite; tests of one file stay on one worker, since they share servers.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test check bench faults stubs lock clean real
+.PHONY: demo test check bench faults stubs lock clean real replicate
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test    every check and test"
 	@echo "make check   lint, types, import contracts, generated stubs"
 	@echo "make bench   the benchmarks, with the machine named"
+	@echo "make replicate  published studies re-run, their figures beside ours (DATA=folder, docs/evidence.md)"
 	@echo "make faults  a million steps of random faults, and every outage over real processes"
 
 $(VENV)/bin/python:
@@ -50,6 +51,10 @@ real:
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.decide
 	$(BIN)/python -m benchmarks.gateway_cost
+
+# Without the folder of data (docs/evidence.md) only what needs none is run, and the rest is named.
+replicate: $(VENV)/.dev
+	$(BIN)/carbon-router replicate $(if $(DATA),--data $(DATA))
 
 # More of what `make test` does in part: faults in virtual time, and real processes that break.
 faults: $(VENV)/.dev

@@ -1,4 +1,4 @@
-"""Commands that try policies out: simulate, bound, schema, tune."""
+"""Commands that try policies out: simulate, bound, schema, tune, replicate."""
 
 from __future__ import annotations
 
@@ -162,3 +162,33 @@ def tune(
     )  # fmt: skip
     show(render_tuning(tuning))
     raise typer.Exit(tuning.code)
+
+
+@app.command()
+def replicate(
+    study: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[STUDY]...", help="Left out: all.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the studies' inputs (docs/evidence.md).",
+            show_default="$CARBON_ROUTER_LITERATURE, else ../shared/data",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Re-run published studies and print their figures beside ours."""
+    import os
+
+    from router.lab import replicate as literature
+
+    def tell(name: str) -> None:
+        typer.echo(f"{name} ...", err=True)
+
+    rerun = literature.replicate(study or (), data, os.environ, progress=tell)
+    if as_json:
+        print(literature.replication_json(rerun))
+    else:
+        show(literature.render(rerun))

@@ -119,3 +119,22 @@ def test_compare_live_gets_the_scenario_and_the_exit_code(
     assert run("simulate", str(scenario), *arguments, "--out", str(tmp_path)) == 3
     assert calls == [("short", "balanced", tmp_path, 20.0, 5)]
     assert run("simulate", str(scenario), *arguments, "--policy", "latency-first") == 2
+
+
+def test_replicate_prints_what_runs_without_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CARBON_ROUTER_LITERATURE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert run("replicate", "hybrid", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["same"] == found["compared"] == 105
+    assert run("replicate", "hybrid") == 0
+    assert "121.5 = 121.5" in capsys.readouterr().out
+
+
+def test_replicate_of_a_study_without_its_data_exits_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("replicate", "casper", "--data", str(tmp_path / "gone")) == 2
+    assert "--data" in capsys.readouterr().err
