@@ -40,6 +40,14 @@ def test_refused_requests_count_against_attainment():
     assert summary.marginal_energy_j == 50.0
 
 
+def test_a_pace_is_that_of_answers_with_two_tokens_and_a_known_start():
+    slow, lone, unknown = record(1, e2e_ms=650.0), record(2), record(3, ttft_ms=math.nan)
+    lone = lone._replace(output_tokens=1.0)
+    summary = summarise([record(0), slow, lone, unknown], offered=4)
+    assert (summary.tpot_p50_ms, summary.tpot_p95_ms) == (45.0, 60.0)
+    assert math.isnan(summarise([lone, unknown], offered=2).tpot_p50_ms)
+
+
 def test_nothing_completed_has_no_figures():
     summary = summarise([], offered=3)
     assert summary.met == 0.0
