@@ -1,0 +1,164 @@
+"""The split of savings as people read it: one table for the terminal, two for the page.
+
+A cell has two figures where the two orders of `router.lab.study.causes` differ: packing first, then
+packing last. With several seeds each has the half width of its 90 % interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from router.lab.study.causes import ChainOrder, SavingCause
+from router.lab.study.report.units import percent
+
+TITLES: Final = {cause: str(cause).replace("_", " ") for cause in SavingCause} | {
+    SavingCause.SCALE_DOWN: "scale-down"
+}
+ORDER_TITLES: Final = {
+    ChainOrder.PACKING_FIRST: "packing first", ChainOrder.PACKING_LAST: "packing last",
+}  # fmt: skip
+LEGEND: Final = (
+    "saves: share of the baseline's gCO2e of the whole fleet per completed request; by cause, one "
+    "thing changed at a time, packing first / packing last (docs/simulate.md). TPOT: mean time per "
+    "output token of a request, the baseline's -> this policy's"
+)
+
+
+def split_table(asked: str, splits: Mapping[str, Any], how: str, seeds: int) -> RenderableType:
+    """What ``asked`` saves against each baseline, by cause. ``splits``: of `split_of`."""
+    many = f"mean of {seeds} seeds with its 90 % interval" if seeds > 1 else "one seed: no interval"
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title_justify="left", title_style="bold",
+        title=f"What {asked} saves, and what by ({how}; {many})",
+    )  # fmt: skip
+    shown = [cause for cause in SavingCause if any(cause not in one["absent"] for one in
+             splits.values())]  # fmt: skip
+    table.add_column("against", no_wrap=True)
+    for title in ("saves", *(TITLES[cause] for cause in shown), "TPOT p50", "TPOT p95"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for baseline, split in splits.items():
+        table.add_row(baseline, *split_cells(split, shown))
+    return Group(table, Text("; ".join(absent_words(splits)), style="dim"))
+
+
+def absent_words(splits: Mapping[str, Any]) -> list[str]:
+    """Of each cause that no row can have, why: "which model: not chosen by this policy"."""
+    reasons = [one["absent"] for one in splits.values()]
+    return [
+        f"{TITLES[cause]}: {reasons[0][cause]}"
+        for cause in SavingCause
+        if reasons and all(cause in one for one in reasons)
+    ]
+
+
+def split_cells(split: Mapping[str, Any], causes: Sequence[SavingCause]) -> list[str]:
+    """The total, each of ``causes``, and TPOT; of the fleet's grams."""
+    total = with_interval(split["total"]["consequential"])
+    star = "" if split["equal_work"] else " *"
+    cells = [cause_cell(split, cause) for cause in causes]
+    return [total + star, *cells, *(_pace(split, key) for key in ("p50", "p95"))]
+
+
+def cause_cell(split: Mapping[str, Any], cause: SavingCause, kind: str = "consequential") -> str:
+    """Packing first / packing last, or why there is nothing."""
+    reason: str | None = split["absent"].get(cause)
+    if reason is not None:
+        return SHORT.get(reason, reason)
+    both = [with_interval(split[str(order)][str(cause)][kind]) for order in ChainOrder]
+    return both[0] if both[0] == both[1] else " / ".join(both)
+
+
+SHORT: Final = {
+    "no autoscaling in this scenario": "not configured",
+    "the baseline releases idle replicas, too": "in both",
+}
+"""What stands in a narrow cell for why a cause saved nothing."""
+
+
+def with_interval(found: Mapping[str, float]) -> str:
+    """A share as per cent, with the half width of its interval where there is one."""
+    mean, high = found["mean"], found["high"]
+    # A zero has no sign.
+    text = percent(mean).replace("-0.0 %", "0.0 %")
+    return text if math.isnan(high) else f"{text.removesuffix(' %')} ±{percent(high - mean)}"
+
+
+def _pace(split: Mapping[str, Any], key: str) -> str:
+    before, after = split["tpot_ms_of_baseline"][key], split["tpot_ms"][key]
+    if math.isnan(before) or math.isnan(after):
+        return "-"
+    return f"{before:.1f} -> {after:.1f} ms"
+
+
+def split_words(split: Mapping[str, Any]) -> str:
+    """Such as "packing 20.4 % / 1.5 %, where ..., when ...": the causes that may have saved."""
+    known = [cause for cause in SavingCause if cause not in split["absent"]]
+    return ", ".join(f"{TITLES[cause]} {cause_cell(split, cause)}" for cause in known)
+
+
+def split_page(summary: Mapping[str, Any]) -> str:
+    """Savings by cause on the page: totals, then every step of every chain."""
+    seeds = len(summary["scenario"]["seeds_of_split"])
+    how = "estimated as flows" if summary["mode"] == "fluid" else "emulated"
+    parts = []
+    for name in summary["asked"]:
+        splits = summary["policies"][name]["saving_split"]
+        parts.append(_totals(name, splits, how, seeds) + _steps(name, splits))
+    return "".join(parts)
+
+
+def _totals(name: str, splits: Mapping[str, Any], how: str, seeds: int) -> str:
+    titles = ("against", "grams of", "saves", *TITLES.values(), "TPOT p50", "TPOT p95")
+    rows = []
+    for baseline, split in splits.items():
+        fleet = split_cells(split, tuple(SavingCause))
+        own = [with_interval(split["total"]["attributional"])]
+        own += [cause_cell(split, cause, "attributional") for cause in SavingCause]
+        rows.append((baseline, "the fleet", *fleet))
+        rows.append(("", "the requests (attributional)", *own, "", ""))
+    many = f"mean of {seeds} seeds, ± half of its 90 % interval" if seeds > 1 else "one seed"
+    caption = (
+        f"Shares of the baseline's grams per completed request, {how}; {many}. Two figures: "
+        "packing counted first, and last. Negative: it cost. * not at equal work."
+    )
+    return f"<h2>What {escape(name)} saves, and what by</h2><p>{escape(caption)}</p>" + _html(
+        titles, rows
+    )
+
+
+def _steps(name: str, splits: Mapping[str, Any]) -> str:
+    titles = ("against", "order", "cause", "from", "to", "fleet", "attributional", "TPOT p50",
+              "TPOT p95", "equal work")  # fmt: skip
+    rows = []
+    for baseline, split in splits.items():
+        for order, title in ORDER_TITLES.items():
+            for step in split[str(order)]["steps"]:
+                paces = [
+                    f"{step['tpot_ms_before'][key]:.1f} -> {step['tpot_ms_after'][key]:.1f} ms"
+                    for key in ("p50", "p95")
+                ]
+                rows.append((
+                    baseline, title, TITLES[SavingCause(step["cause"])], step["from"], step["to"],
+                    percent(step["consequential"], 2), percent(step["attributional"], 2),
+                    *(pace.replace("nan", "-") for pace in paces),
+                    "yes" if step["equal_work"] else "no",
+                ))  # fmt: skip
+    return (
+        f"<details><summary>Every step of it, of {escape(name)}, first seed</summary>"
+        f"{_html(titles, rows)}</details>"
+    )
+
+
+def _html(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
