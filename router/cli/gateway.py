@@ -100,7 +100,7 @@ def demo(
     ] = 60.0,
     seeds: Annotated[
         int, typer.Option(min=1, max=100, help="Days replayed to split what is saved by cause.")
-    ] = 10,
+    ] = 5,
 ) -> None:
     """Route real requests over an emulated fleet on loopback while a day of carbon passes."""
     from router.lab import demo as room

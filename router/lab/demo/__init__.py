@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from router.lab.demo.day import Day
 
 DEFAULT_SEED = 20220514
-DEFAULT_SEEDS = 10
+DEFAULT_SEEDS = 5
 
 
 def run(out: Path, seconds: float, seed: int = DEFAULT_SEED, seeds: int = DEFAULT_SEEDS) -> int:

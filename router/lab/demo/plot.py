@@ -145,10 +145,10 @@ def _draw_grams(axes: Any, day: Day) -> None:
         met = run.summary().met
         axes.text(first + second, row, f"  {first + second:.0f} g, SLO {met:.1%}", va="center")
     axes.set_yticks(rows)
-    axes.set_yticklabels(
-        [run.policy if run is day.live else f"{run.policy} (replay)" for run in runs]
-    )
+    axes.set_yticklabels([run.policy for run in runs])
     axes.set_xlim(0.0, 1.3 * max(b + i for b, i in zip(busy, idle, strict=True)))
     axes.set_xlabel("gCO2e of the whole fleet over the day (PUE included)")
-    axes.set_title("The same requests under each policy", loc="left")
+    axes.set_title(
+        "The same requests under each policy: live above, the others replayed", loc="left"
+    )
     axes.legend(fontsize="small", loc="lower right")

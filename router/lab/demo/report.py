@@ -93,7 +93,9 @@ def _policy_table(day: Day) -> Table:
     )  # fmt: skip
     for name in columns:
         table.add_column(name, justify="left" if name == "policy" else "right")
-    table.add_row(*_policy_row(day.live))
+    # Live, only streamed answers tell their pace, and those are of the small model.
+    live = _policy_row(day.live)
+    table.add_row(*live[:4], "-", *live[5:])
     table.add_section()
     for run in day.replays:
         table.add_row(*_policy_row(run))

@@ -67,7 +67,7 @@ def _tiles(summary: Mapping[str, Any]) -> str:
             tiles.append((
                 with_interval(split["total"]["consequential"]),
                 f"less gCO2e of the fleet with {name} than with {baseline}, by "
-                f"{split_words(split)} (packing counted first / last){caveat}",
+                f"{split_words(split)}{caveat}",
             ))  # fmt: skip
         tiles.append((
             signed_percent(one["regret"]["attributional"]),

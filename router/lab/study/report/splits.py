@@ -1,7 +1,7 @@
 """The split of savings as people read it: one table for the terminal, two for the page.
 
-A cell has two figures where the two orders of `router.lab.study.causes` differ: packing first, then
-packing last. With several seeds each has the half width of its 90 % interval.
+A row for each order of `router.lab.study.causes`, and one where both come to the same. With several
+seeds a figure has the half width of its 90 % interval.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ TITLES: Final = {cause: str(cause).replace("_", " ") for cause in SavingCause} |
     SavingCause.SCALE_DOWN: "scale-down"
 }
 ORDER_TITLES: Final = {
-    ChainOrder.PACKING_FIRST: "packing first", ChainOrder.PACKING_LAST: "packing last",
-}  # fmt: skip
+    ChainOrder.PACKING_FIRST: "packing first",
+    ChainOrder.PACKING_LAST: "packing last",
+}
 LEGEND: Final = (
-    "saves: share of the baseline's gCO2e of the whole fleet per completed request; by cause, one "
-    "thing changed at a time, packing first / packing last (docs/simulate.md). TPOT: mean time per "
-    "output token of a request, the baseline's -> this policy's"
+    "saves: share of the baseline's gCO2e of the whole fleet per completed request; by cause: one "
+    "thing changed at a time, packing counted first, then last (docs/simulate.md); TPOT: time per "
+    "output token of a request, the baseline's -> this policy's; * not at equal work"
 )
 
 
@@ -41,10 +42,12 @@ def split_table(asked: str, splits: Mapping[str, Any], how: str, seeds: int) -> 
     shown = [cause for cause in SavingCause if any(cause not in one["absent"] for one in
              splits.values())]  # fmt: skip
     table.add_column("against", no_wrap=True)
+    table.add_column("order", no_wrap=True)
     for title in ("saves", *(TITLES[cause] for cause in shown), "TPOT p50", "TPOT p95"):
         table.add_column(title, justify="right", no_wrap=True)
-    for baseline, split in splits.items():
-        table.add_row(baseline, *split_cells(split, shown))
+    for baseline, one in splits.items():
+        for row in split_rows(baseline, one, shown):
+            table.add_row(*row)
     return Group(table, Text("; ".join(absent_words(splits)), style="dim"))
 
 
@@ -58,21 +61,37 @@ def absent_words(splits: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def split_cells(split: Mapping[str, Any], causes: Sequence[SavingCause]) -> list[str]:
-    """The total, each of ``causes``, and TPOT; of the fleet's grams."""
-    total = with_interval(split["total"]["consequential"])
+def split_rows(
+    baseline: str,
+    split: Mapping[str, Any],
+    causes: Sequence[SavingCause],
+    kind: str = "consequential",
+) -> list[tuple[str, ...]]:
+    """One for each order, or one for both: baseline, order, total, each of ``causes``, TPOT."""
     star = "" if split["equal_work"] else " *"
-    cells = [cause_cell(split, cause) for cause in causes]
-    return [total + star, *cells, *(_pace(split, key) for key in ("p50", "p95"))]
+    total = with_interval(split["total"][kind]) + star
+    pace = [_pace(split, key) for key in ("p50", "p95")]
+    cells = {
+        title: [cause_cell(split, cause, order, kind) for cause in causes]
+        for order, title in ORDER_TITLES.items()
+    }
+    first, last = cells.values()
+    if first == last:
+        return [(baseline, "either", total, *first, *pace)]
+    return [
+        (baseline, ORDER_TITLES[ChainOrder.PACKING_FIRST], total, *first, *pace),
+        ("", ORDER_TITLES[ChainOrder.PACKING_LAST], "", *last, "", ""),
+    ]
 
 
-def cause_cell(split: Mapping[str, Any], cause: SavingCause, kind: str = "consequential") -> str:
-    """Packing first / packing last, or why there is nothing."""
+def cause_cell(
+    split: Mapping[str, Any], cause: SavingCause, order: ChainOrder, kind: str = "consequential"
+) -> str:
+    """What a cause saved, or why there is nothing."""
     reason: str | None = split["absent"].get(cause)
     if reason is not None:
         return SHORT.get(reason, reason)
-    both = [with_interval(split[str(order)][str(cause)][kind]) for order in ChainOrder]
-    return both[0] if both[0] == both[1] else " / ".join(both)
+    return with_interval(split[str(order)][str(cause)][kind])
 
 
 SHORT: Final = {
@@ -98,9 +117,17 @@ def _pace(split: Mapping[str, Any], key: str) -> str:
 
 
 def split_words(split: Mapping[str, Any]) -> str:
-    """Such as "packing 20.4 % / 1.5 %, where ..., when ...": the causes that may have saved."""
-    known = [cause for cause in SavingCause if cause not in split["absent"]]
-    return ", ".join(f"{TITLES[cause]} {cause_cell(split, cause)}" for cause in known)
+    """Such as "packing 1.5 to 20.4 %, where 13.6 to 28.1 %, when 0.3 %": of causes that may have
+    saved, over both orders.
+    """
+    found = []
+    for cause in SavingCause:
+        if cause not in split["absent"]:
+            means = [split[str(order)][str(cause)]["consequential"]["mean"] for order in ChainOrder]
+            low, high = (percent(mean).replace("-0.0 %", "0.0 %") for mean in sorted(means))
+            both = high if low == high else f"{low.removesuffix(' %')} to {high}"
+            found.append(f"{TITLES[cause]} {both}")
+    return ", ".join(found)
 
 
 def split_page(summary: Mapping[str, Any]) -> str:
@@ -115,22 +142,24 @@ def split_page(summary: Mapping[str, Any]) -> str:
 
 
 def _totals(name: str, splits: Mapping[str, Any], how: str, seeds: int) -> str:
-    titles = ("against", "grams of", "saves", *TITLES.values(), "TPOT p50", "TPOT p95")
-    rows = []
-    for baseline, split in splits.items():
-        fleet = split_cells(split, tuple(SavingCause))
-        own = [with_interval(split["total"]["attributional"])]
-        own += [cause_cell(split, cause, "attributional") for cause in SavingCause]
-        rows.append((baseline, "the fleet", *fleet))
-        rows.append(("", "the requests (attributional)", *own, "", ""))
+    titles = ("against", "order", "saves", *TITLES.values(), "TPOT p50", "TPOT p95")
     many = f"mean of {seeds} seeds, ± half of its 90 % interval" if seeds > 1 else "one seed"
     caption = (
-        f"Shares of the baseline's grams per completed request, {how}; {many}. Two figures: "
-        "packing counted first, and last. Negative: it cost. * not at equal work."
+        f"Shares of the baseline's grams per completed request, {how}; {many}. Causes overlap, so "
+        "packing is counted first, and last. Negative: it cost. * not at equal work."
     )
-    return f"<h2>What {escape(name)} saves, and what by</h2><p>{escape(caption)}</p>" + _html(
-        titles, rows
-    )
+    parts = [f"<h2>What {escape(name)} saves, and what by</h2><p>{escape(caption)}</p>"]
+    for title, kind in (
+        ("Of the fleet (consequential)", "consequential"),
+        ("Of the requests (attributional)", "attributional"),
+    ):
+        rows = [
+            row
+            for baseline, one in splits.items()
+            for row in split_rows(baseline, one, tuple(SavingCause), kind)
+        ]
+        parts.append(f"<p>{title}</p>{_html(titles, rows)}")
+    return "".join(parts)
 
 
 def _steps(name: str, splits: Mapping[str, Any]) -> str:

@@ -25,8 +25,8 @@ from router.lab.study.report.units import grams, milliseconds, percent, signed_p
 from router.units import HOUR_S
 
 _COLUMNS = (
-    "policy", "done", "SLO met", "p95 TTFT", "p95 e2e", "TPOT p50, p95", "gCO2e", "over bound",
-    "fleet gCO2e", "over bound", "moved/update",
+    "policy", "done", "SLO met", "p95 TTFT", "p95 e2e", "gCO2e", "over bound", "fleet gCO2e",
+    "over bound", "moved/update",
 )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def _grid(summary: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, figures: Mapping[str, Any]) -> list[str]:
-    regret, tpot_ms = figures["regret"], figures["tpot_ms"]
+    regret = figures["regret"]
     sign = "" if regret["valid"] else "*"
     return [
         name,
@@ -102,7 +102,6 @@ def _row(name: str, figures: Mapping[str, Any]) -> list[str]:
         percent(figures["slo_attainment"], 2),
         milliseconds(figures["ttft_ms"]["p95"]),
         milliseconds(figures["e2e_ms"]["p95"]),
-        f"{milliseconds(tpot_ms['p50'])}, {milliseconds(tpot_ms['p95'])}",
         grams(figures["gco2e_attributional"]),
         signed_percent(regret["attributional"]) + sign,
         grams(figures["gco2e_consequential"]),

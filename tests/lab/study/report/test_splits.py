@@ -9,6 +9,7 @@ from router.lab.study.causes import ChainOrder, SavingCause
 from router.lab.study.report.splits import (
     cause_cell,
     split_page,
+    split_rows,
     split_table,
     split_words,
     with_interval,
@@ -52,12 +53,17 @@ def printed(what: Any) -> str:
     return capture.get()
 
 
-def test_a_cell_has_both_orders_where_they_differ() -> None:
-    assert cause_cell(split(), SavingCause.PACKING) == "20.0 % / 1.0 %"
-    assert cause_cell(split(), SavingCause.WHEN) == "5.0 %"
-    assert cause_cell(split(), SavingCause.WHEN, "attributional") == "10.0 %"
-    assert cause_cell(split(), SavingCause.WHICH_MODEL) == "not chosen by this policy"
-    assert split_words(split()) == "packing 20.0 % / 1.0 %, where 0.0 %, when 5.0 %"
+def test_each_order_has_a_row_and_equal_ones_share_it() -> None:
+    causes = (SavingCause.PACKING, SavingCause.WHEN)
+    assert split_rows("b", split(), causes) == [
+        ("b", "packing first", "25.0 %", "20.0 %", "5.0 %", "26.0 -> 42.0 ms", "-"),
+        ("", "packing last", "", "1.0 %", "5.0 %", "", ""),
+    ]
+    (row,) = split_rows("b", split(), (SavingCause.WHEN,), "attributional")
+    assert row[:4] == ("b", "either", "50.0 %", "10.0 %")
+    cell = cause_cell(split(), SavingCause.WHICH_MODEL, ChainOrder.PACKING_FIRST)
+    assert cell == "not chosen by this policy"
+    assert split_words(split()) == "packing 1.0 to 20.0 %, where 0.0 %, when 5.0 %"
 
 
 def test_an_interval_stands_where_there_is_one_and_zero_has_no_sign() -> None:
@@ -70,7 +76,7 @@ def test_an_interval_stands_where_there_is_one_and_zero_has_no_sign() -> None:
 def test_the_table_names_baseline_cause_price_and_what_was_not_chosen() -> None:
     text = printed(split_table("mine", {"nearest": split()}, "emulated", 1))
     assert "What mine saves, and what by (emulated; one seed: no interval)" in text
-    for piece in ("nearest", "25.0 %", "20.0 % / 1.0 %", "26.0 -> 42.0 ms",
+    for piece in ("nearest", "25.0 %", "20.0 %", "1.0 %", "26.0 -> 42.0 ms",
                   "which model: not chosen by this policy",
                   "scale-down: no autoscaling in this scenario"):  # fmt: skip
         assert piece in text
@@ -91,7 +97,7 @@ def test_the_page_has_every_step() -> None:
         "mode": "requests", "asked": ["mine"], "scenario": {"seeds_of_split": [7]},
         "policies": {"mine": {"saving_split": {"nearest": split()}}},
     })  # fmt: skip
-    for piece in ("What mine saves", "packing first", "a &lt;b&gt;", "26.0 -&gt; 42.0 ms",
-                  "20.00 %", "the requests (attributional)", "not at equal work"):  # fmt: skip
+    for piece in ("What mine saves", "Of the requests (attributional)", "a &lt;b&gt;",
+                  "26.0 -&gt; 42.0 ms", "20.00 %", "packing last", "not at equal"):  # fmt: skip
         assert piece in page
     assert [order.value for order in ChainOrder] == ["packing_first", "packing_last"]
