@@ -16,10 +16,13 @@ from router.lab.demo import fleet as demo_fleet
 from router.lab.demo.day import PRODUCT, Day, by_region, intensity_range
 from router.lab.replay.records import Record, RecordedRun, Summary, summarise
 from router.lab.study.report.splits import LEGEND, split_table
+from router.units import HOUR_S
 from router.unknown_figures import or_dash, plain_values
 
 SLO_TOLERANCE = 0.005
 BUSY_GAP = 0.03
+# An hour of the grid in less time than so many answers takes is too short to drain a replica in.
+RUNS_PER_HOUR = 10.0
 
 
 def render(day: Day) -> RenderableType:
@@ -174,6 +177,7 @@ def _notes(day: Day) -> list[str]:
         if settled
         else "No request was answered.",
     ]
+    lines += _short_hours(day)
     if refused:
         reasons = ", ".join(f"{count} {reason}" for reason, count in day.live.refused.items())
         lines.append(f"[red]Refused live: {escape(reasons)}.[/red]")
@@ -186,6 +190,18 @@ def _notes(day: Day) -> list[str]:
     busy = ", ".join(f"{name} {cpu:.0f} s" for name, cpu in day.cpu_s.items())
     lines.append(f"CPU time in {day.wall_s:.0f} s of wall time: {busy}.")
     return lines
+
+
+def _short_hours(day: Day) -> list[str]:
+    """That hours pass too fast here for what following them would save, where they do."""
+    hour_s, run_s = HOUR_S / day.period.speed, day.replays[0].summary().e2e_p95_ms / 1e3
+    if not hour_s < RUNS_PER_HOUR * run_s:
+        return []
+    return [
+        f"An hour of the grid lasts {hour_s:.1f} s here and an answer up to {run_s:.1f} s (p95): "
+        "what still runs where the traffic has left costs what following the hours would save. A "
+        "slower day (--seconds 600) shows more of it."
+    ]
 
 
 def _met(run: RecordedRun) -> float:

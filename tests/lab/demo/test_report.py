@@ -29,7 +29,14 @@ async def test_the_report_says_what_is_wanted(tmp_path):
     assert "The same question by place and hour" in text
     assert "Under latency-first (replayed) the same questions emit" in text
     assert "Receipts said" in text and "(+2.0%)" in text
+    assert "An hour of the grid lasts 0.2 s here" in text
     assert "nan" not in text
+
+
+async def test_hours_that_are_long_enough_need_no_word(tmp_path):
+    day = await small_day(tmp_path)
+    slow = replace(day, period=replace(day.period, seconds=86_400.0, speed=1.0))
+    assert "An hour of the grid lasts" not in " ".join(report._short_hours(slow))
 
 
 async def test_refusals_and_unequal_work_are_shown(tmp_path):
