@@ -12,9 +12,8 @@ from router.lab.demo.day import policies_of, replay_all
 from router.lab.demo.grid import Grid
 from router.lab.replay.records import RecordedRun
 from router.lab.replay.timed import Period
-from router.lab.sim.scenario.assemble import BASELINES
 from router.lab.study.attribution import SplitFigures, SplitRuns, split
-from router.lab.study.causes import LATENCY_FIRST, ChainOrder, PolicyFamily, PolicyVariant, chain
+from router.lab.study.causes import PolicyVariant, chains_of
 
 
 def split_day(
@@ -34,13 +33,7 @@ def split_day(
         return by_seed[number][variant.policy.name]
 
     product, *baselines = policies_of(config)
-    nearest = baselines[BASELINES.index(LATENCY_FIRST)]
-    family = PolicyFamily(product, nearest, baselines)
-    chains = [
-        chain(family, PolicyVariant(baseline, False), False, order)
-        for baseline in baselines
-        for order in ChainOrder
-    ]
+    chains = chains_of([product], baselines, releases=False)
     return split(chains, SplitRuns(of, len(seeds), scaled=False))
 
 

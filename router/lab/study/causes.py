@@ -144,6 +144,28 @@ def chain(
     return PolicyChain(order, baseline, asked, tuple(steps))
 
 
+def chains_of(
+    asked: Sequence[Policy], baselines: Sequence[Policy], releases: bool
+) -> tuple[PolicyChain, ...]:
+    """From every one of ``baselines``, `LATENCY_FIRST` among them, to each asked policy, in both
+    orders.
+
+    ``releases``: whether the scenario has autoscaling. Then there is one baseline more, the nearest
+    region with idle replicas kept on, which is what scale-down is measured against.
+    """
+    nearest = next(one for one in baselines if one.name == LATENCY_FIRST)
+    starts = [PolicyVariant(one, releases) for one in baselines]
+    if releases:
+        starts.insert(0, PolicyVariant(nearest, False))
+    return tuple(
+        chain(PolicyFamily(one, nearest, (*baselines, *asked)), start, releases, order)
+        for one in asked
+        for start in starts
+        for order in ChainOrder
+        if start != PolicyVariant(one, releases)
+    )
+
+
 def _degree(policy: Policy) -> int:
     if not _weighs_carbon(policy):
         return 0

@@ -29,12 +29,9 @@ from router.lab.sim.scenario.assemble import BASELINES, baseline_policies
 from router.lab.sim.scenario.loading import Loaded, load
 from router.lab.sim.simulation import GridSignal, Simulation
 from router.lab.study.causes import (
-    LATENCY_FIRST,
-    ChainOrder,
     PolicyChain,
-    PolicyFamily,
     PolicyVariant,
-    chain,
+    chains_of,
     variants,
 )
 from router.lab.study.rows import Occupancy, ParquetSink, folder_of
@@ -141,7 +138,8 @@ def open_study(
     asked = loaded.simulation.policies
     policies = (*asked, *baseline_policies(asked, loaded.simulation.carbon_signal))
     releases = loaded.simulation.autoscaling is not None
-    chains = chains_of(policies, len(asked), releases)
+    baselines = [policy for policy in policies if policy.name in BASELINES]
+    chains = chains_of(asked, baselines, releases)
     again = tuple(
         VariantRun(variant, later)
         for later in range(spec.seeds)
@@ -150,25 +148,6 @@ def open_study(
     )
     parts = parts_of(loaded.simulation.signal)
     return StudyContext(spec, loaded, policies, chains, again, parts, store, on_progress)
-
-
-def chains_of(policies: Sequence[Policy], asked: int, releases: bool) -> tuple[PolicyChain, ...]:
-    """From every baseline among ``policies`` to each of the first ``asked``, in both orders.
-
-    ``releases``: whether the scenario has autoscaling. Then there is one baseline more, the nearest
-    region with idle replicas kept on, which is what scale-down is measured against.
-    """
-    baselines = [PolicyVariant(one, releases) for one in policies if one.name in BASELINES]
-    nearest = next(one for one in policies if one.name == LATENCY_FIRST)
-    if releases:
-        baselines.insert(0, PolicyVariant(nearest, False))
-    return tuple(
-        chain(PolicyFamily(one, nearest, policies), baseline, releases, order)
-        for one in policies[:asked]
-        for baseline in baselines
-        for order in ChainOrder
-        if baseline != PolicyVariant(one, releases)
-    )
 
 
 def tasks_of(context: StudyContext) -> list[Task]:

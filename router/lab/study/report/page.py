@@ -204,7 +204,8 @@ def _origin(summary: Mapping[str, Any]) -> str:
     return (
         "<h2>Where it comes from</h2>"
         f"<p>carbon-router {summary['version']}, scenario digest "
-        f"<code>{scenario['digest']}</code>, seed {scenario['seed']}: the same three give the same "
+        f"<code>{scenario['digest']}</code>, seed {scenario['seed']}, savings split under "
+        f"{_count(len(scenario['seeds_of_split']), 'seed')} from it on: the same give the same "
         "report.</p>"
         f'<div class="scroll"><table class="words"><tr><th>role</th><th>file</th><th>SHA-256</th>'
         f'</tr>{files}</table></div><div class="scroll"><table class="words"><tr><th>profile</th>'

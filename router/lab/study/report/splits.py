@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from router.lab.study.attribution import IN_BOTH, NOT_CONFIGURED
 from router.lab.study.causes import ChainOrder, SavingCause
 from router.lab.study.report.units import percent
 
@@ -95,8 +96,8 @@ def cause_cell(
 
 
 SHORT: Final = {
-    "no autoscaling in this scenario": "not configured",
-    "the baseline releases idle replicas, too": "in both",
+    NOT_CONFIGURED: "not configured",
+    IN_BOTH: "in both",
 }
 """What stands in a narrow cell for why a cause saved nothing."""
 
@@ -117,13 +118,15 @@ def _pace(split: Mapping[str, Any], key: str) -> str:
 
 
 def split_words(split: Mapping[str, Any]) -> str:
-    """Such as "packing 1.5 to 20.4 %, where 13.6 to 28.1 %, when 0.3 %": of causes that may have
-    saved, over both orders.
+    """Such as "packing 1.5 to 20.4 %, where 13.6 to 28.1 %, when 0.3 %": of causes that changed
+    anything, over both orders.
     """
     found = []
     for cause in SavingCause:
         if cause not in split["absent"]:
             means = [split[str(order)][str(cause)]["consequential"]["mean"] for order in ChainOrder]
+            if not any(means):
+                continue
             low, high = (percent(mean).replace("-0.0 %", "0.0 %") for mean in sorted(means))
             both = high if low == high else f"{low.removesuffix(' %')} to {high}"
             found.append(f"{TITLES[cause]} {both}")

@@ -63,7 +63,7 @@ def test_each_order_has_a_row_and_equal_ones_share_it() -> None:
     assert row[:4] == ("b", "either", "50.0 %", "10.0 %")
     cell = cause_cell(split(), SavingCause.WHICH_MODEL, ChainOrder.PACKING_FIRST)
     assert cell == "not chosen by this policy"
-    assert split_words(split()) == "packing 1.0 to 20.0 %, where 0.0 %, when 5.0 %"
+    assert split_words(split()) == "packing 1.0 to 20.0 %, when 5.0 %"
 
 
 def test_an_interval_stands_where_there_is_one_and_zero_has_no_sign() -> None:
