@@ -18,8 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from router.lab.sim.scenario.assemble import BASELINES
 from router.lab.study.causes import SavingCause
-from router.lab.study.report.splits import TITLES, split_rows
+from router.lab.study.report.splits import PACE_TITLE, TITLES, split_rows
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "savings.md"
 BLOCK = re.compile(r"(<!-- savings (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -39,9 +40,10 @@ def table(splits: Mapping[str, Any], head: str) -> str:
     """Markdown: a row for each baseline and order."""
     causes = [cause for cause in SavingCause if any(cause not in one["absent"] for one in
               splits.values())]  # fmt: skip
-    titles = ("against", "order", "saves", *(TITLES[cause] for cause in causes), "TPOT p50",
-              "TPOT p95")  # fmt: skip
-    rows = [row for name, one in splits.items() for row in split_rows(name, one, causes)]
+    titles = ("against", "order", "saves", *(TITLES[cause] for cause in causes), PACE_TITLE)
+    # JSON has them by name.
+    names = sorted(splits, key=lambda name: BASELINES.index(name) if name in BASELINES else -1)
+    rows = [row for name in names for row in split_rows(name, splits[name], causes)]
     lines = [f"{head}\n", f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 

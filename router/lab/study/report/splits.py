@@ -26,6 +26,7 @@ ORDER_TITLES: Final = {
     ChainOrder.PACKING_FIRST: "packing first",
     ChainOrder.PACKING_LAST: "packing last",
 }
+PACE_TITLE: Final = "TPOT p50, p95"
 LEGEND: Final = (
     "saves: share of the baseline's gCO2e of the whole fleet per completed request; by cause: one "
     "thing changed at a time, packing counted first, then last (docs/simulate.md); TPOT: time per "
@@ -44,7 +45,7 @@ def split_table(asked: str, splits: Mapping[str, Any], how: str, seeds: int) -> 
              splits.values())]  # fmt: skip
     table.add_column("against", no_wrap=True)
     table.add_column("order", no_wrap=True)
-    for title in ("saves", *(TITLES[cause] for cause in shown), "TPOT p50", "TPOT p95"):
+    for title in ("saves", *(TITLES[cause] for cause in shown), PACE_TITLE):
         table.add_column(title, justify="right", no_wrap=True)
     for baseline, one in splits.items():
         for row in split_rows(baseline, one, shown):
@@ -71,17 +72,17 @@ def split_rows(
     """One for each order, or one for both: baseline, order, total, each of ``causes``, TPOT."""
     star = "" if split["equal_work"] else " *"
     total = with_interval(split["total"][kind]) + star
-    pace = [_pace(split, key) for key in ("p50", "p95")]
+    pace = _pace(split["tpot_ms_of_baseline"], split["tpot_ms"])
     cells = {
         title: [cause_cell(split, cause, order, kind) for cause in causes]
         for order, title in ORDER_TITLES.items()
     }
     first, last = cells.values()
     if first == last:
-        return [(baseline, "either", total, *first, *pace)]
+        return [(baseline, "either", total, *first, pace)]
     return [
-        (baseline, ORDER_TITLES[ChainOrder.PACKING_FIRST], total, *first, *pace),
-        ("", ORDER_TITLES[ChainOrder.PACKING_LAST], "", *last, "", ""),
+        (baseline, ORDER_TITLES[ChainOrder.PACKING_FIRST], total, *first, pace),
+        ("", ORDER_TITLES[ChainOrder.PACKING_LAST], "", *last, ""),
     ]
 
 
@@ -110,11 +111,12 @@ def with_interval(found: Mapping[str, float]) -> str:
     return text if math.isnan(high) else f"{text.removesuffix(' %')} ±{percent(high - mean)}"
 
 
-def _pace(split: Mapping[str, Any], key: str) -> str:
-    before, after = split["tpot_ms_of_baseline"][key], split["tpot_ms"][key]
-    if math.isnan(before) or math.isnan(after):
+def _pace(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """p50 and p95, ms, before and after; "-" where there is none (flows, or nothing answered)."""
+    values = [*before.values(), *after.values()]
+    if any(math.isnan(value) for value in values):
         return "-"
-    return f"{before:.1f} -> {after:.1f} ms"
+    return "{:.1f}, {:.1f} -> {:.1f}, {:.1f} ms".format(*values)
 
 
 def split_words(split: Mapping[str, Any]) -> str:
@@ -145,7 +147,7 @@ def split_page(summary: Mapping[str, Any]) -> str:
 
 
 def _totals(name: str, splits: Mapping[str, Any], how: str, seeds: int) -> str:
-    titles = ("against", "order", "saves", *TITLES.values(), "TPOT p50", "TPOT p95")
+    titles = ("against", "order", "saves", *TITLES.values(), PACE_TITLE)
     many = f"mean of {seeds} seeds, ± half of its 90 % interval" if seeds > 1 else "one seed"
     caption = (
         f"Shares of the baseline's grams per completed request, {how}; {many}. Causes overlap, so "
@@ -166,20 +168,16 @@ def _totals(name: str, splits: Mapping[str, Any], how: str, seeds: int) -> str:
 
 
 def _steps(name: str, splits: Mapping[str, Any]) -> str:
-    titles = ("against", "order", "cause", "from", "to", "fleet", "attributional", "TPOT p50",
-              "TPOT p95", "equal work")  # fmt: skip
+    titles = ("against", "order", "cause", "from", "to", "fleet", "attributional", PACE_TITLE,
+              "equal work")  # fmt: skip
     rows = []
     for baseline, split in splits.items():
         for order, title in ORDER_TITLES.items():
             for step in split[str(order)]["steps"]:
-                paces = [
-                    f"{step['tpot_ms_before'][key]:.1f} -> {step['tpot_ms_after'][key]:.1f} ms"
-                    for key in ("p50", "p95")
-                ]
                 rows.append((
                     baseline, title, TITLES[SavingCause(step["cause"])], step["from"], step["to"],
                     percent(step["consequential"], 2), percent(step["attributional"], 2),
-                    *(pace.replace("nan", "-") for pace in paces),
+                    _pace(step["tpot_ms_before"], step["tpot_ms_after"]),
                     "yes" if step["equal_work"] else "no",
                 ))  # fmt: skip
     return (
@@ -188,7 +186,7 @@ def _steps(name: str, splits: Mapping[str, Any]) -> str:
     )
 
 
-def _html(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _html(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows

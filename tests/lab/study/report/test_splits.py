@@ -40,8 +40,8 @@ def split(half: float = math.nan, **changes: Any) -> dict[str, Any]:
         "absent": {"which_model": "not chosen by this policy",
                    "scale_down": "no autoscaling in this scenario"},
         "equal_work": True,
-        "tpot_ms_of_baseline": {"p50": 26.0, "p95": math.nan},
-        "tpot_ms": {"p50": 42.0, "p95": math.nan},
+        "tpot_ms_of_baseline": {"p50": 26.0, "p95": 30.0},
+        "tpot_ms": {"p50": 42.0, "p95": 45.0},
         **changes,
     }  # fmt: skip
 
@@ -56,8 +56,8 @@ def printed(what: Any) -> str:
 def test_each_order_has_a_row_and_equal_ones_share_it() -> None:
     causes = (SavingCause.PACKING, SavingCause.WHEN)
     assert split_rows("b", split(), causes) == [
-        ("b", "packing first", "25.0 %", "20.0 %", "5.0 %", "26.0 -> 42.0 ms", "-"),
-        ("", "packing last", "", "1.0 %", "5.0 %", "", ""),
+        ("b", "packing first", "25.0 %", "20.0 %", "5.0 %", "26.0, 30.0 -> 42.0, 45.0 ms"),
+        ("", "packing last", "", "1.0 %", "5.0 %", ""),
     ]
     (row,) = split_rows("b", split(), (SavingCause.WHEN,), "attributional")
     assert row[:4] == ("b", "either", "50.0 %", "10.0 %")
@@ -76,13 +76,19 @@ def test_an_interval_stands_where_there_is_one_and_zero_has_no_sign() -> None:
 def test_the_table_names_baseline_cause_price_and_what_was_not_chosen() -> None:
     text = printed(split_table("mine", {"nearest": split()}, "emulated", 1))
     assert "What mine saves, and what by (emulated; one seed: no interval)" in text
-    for piece in ("nearest", "25.0 %", "20.0 %", "1.0 %", "26.0 -> 42.0 ms",
+    for piece in ("nearest", "25.0 %", "20.0 %", "1.0 %", "26.0, 30.0 -> 42.0, 45.0 ms",
                   "which model: not chosen by this policy",
                   "scale-down: no autoscaling in this scenario"):  # fmt: skip
         assert piece in text
     starred = split(0.01, equal_work=False)
     text = printed(split_table("mine", {"nearest": starred}, "emulated", 5))
     assert "25.0 ±1.0 % *" in text and "mean of 5 seeds with its 90 % interval" in text
+
+
+def test_flows_have_no_pace() -> None:
+    unknown = {"p50": math.nan, "p95": math.nan}
+    (row,) = split_rows("b", split(tpot_ms=unknown), (SavingCause.WHEN,))
+    assert row[-1] == "-"
 
 
 def test_a_cause_of_one_row_keeps_its_column() -> None:
@@ -98,6 +104,7 @@ def test_the_page_has_every_step() -> None:
         "policies": {"mine": {"saving_split": {"nearest": split()}}},
     })  # fmt: skip
     for piece in ("What mine saves", "Of the requests (attributional)", "a &lt;b&gt;",
-                  "26.0 -&gt; 42.0 ms", "20.00 %", "packing last", "not at equal"):  # fmt: skip
+                  "26.0, 30.0 -&gt; 42.0, 45.0 ms", "20.00 %", "packing last",
+                  "not at equal"):  # fmt: skip
         assert piece in page
     assert [order.value for order in ChainOrder] == ["packing_first", "packing_last"]
