@@ -54,7 +54,10 @@ def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> tuple[
                     "<!-- end -->\n")  # fmt: skip
     summary.write_text(json.dumps(run(name)))
     table = tool()
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- split mine -->\nold\n<!-- end -->\n")
     monkeypatch.setattr(table, "TARGET", page)
+    monkeypatch.setattr(table, "README", readme)
     monkeypatch.setattr(sys, "argv", ["savings_table.py", str(summary)])
     return table.main(), page.read_text()
 
@@ -68,6 +71,9 @@ def test_a_run_fills_its_table_and_no_other(
     assert "| lf | packing first | 30.0 % | 10.0 % |" in text
     assert "|  | packing last |  | 2.0 % |" in text and "| 10.0 % | - |" in text
     assert "old" not in text and "kept" in text
+    shown = (tmp_path / "README.md").read_text()
+    assert "What carbon-first saves, and what by (emulated; mean of 3 seeds" in shown
+    assert shown.startswith("<!-- split mine -->\n```\n") and shown.endswith("```\n<!-- end -->\n")
 
 
 def test_a_run_without_a_table_is_told(
