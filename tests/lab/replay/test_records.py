@@ -2,7 +2,15 @@ import math
 
 import pytest
 
-from router.lab.replay.records import FleetEnergy, Record, RecordedRun, meets, percentile, summarise
+from router.lab.replay.records import (
+    FleetEnergy,
+    Record,
+    RecordedRun,
+    meets,
+    pace_ms,
+    percentile,
+    summarise,
+)
 from router.model import Budget
 
 
@@ -44,7 +52,8 @@ def test_a_pace_is_that_of_answers_with_two_tokens_and_a_known_start():
     slow, lone, unknown = record(1, e2e_ms=650.0), record(2), record(3, ttft_ms=math.nan)
     lone = lone._replace(output_tokens=1.0)
     summary = summarise([record(0), slow, lone, unknown], offered=4)
-    assert (summary.tpot_p50_ms, summary.tpot_p95_ms) == (45.0, 60.0)
+    paces_ms = pace_ms(50.0, 500.0, 10.0), pace_ms(50.0, 650.0, 10.0)
+    assert (summary.tpot_p50_ms, summary.tpot_p95_ms) == paces_ms
     assert math.isnan(summarise([lone, unknown], offered=2).tpot_p50_ms)
 
 

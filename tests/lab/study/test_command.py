@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from router.errors import ConfigError, TraceError
+from router.lab.replay.records import pace_ms
 from router.lab.study import command
 from router.lab.study.command import Written
 from router.lab.study.execute import TaskProgress
@@ -88,7 +89,8 @@ def test_the_summary_is_what_the_rows_add_up_to(
             assert one[name] == pytest.approx(np.nansum(found[name]), rel=1e-9)
     e2e_ms = (found["end_s"] - found["arrival_s"])[answered] * 1e3
     ttft_ms, tokens = found["ttft_s"][answered] * 1e3, found["output_tokens"][answered]
-    tpot_ms = ((e2e_ms - ttft_ms) / tokens)[tokens >= 2]
+    paced = zip(ttft_ms, e2e_ms, tokens, strict=True)
+    tpot_ms = np.array([pace_ms(*one) for one in paced if one[2] >= 2])
     for name, values in (("ttft_ms", ttft_ms), ("e2e_ms", e2e_ms), ("tpot_ms", tpot_ms)):
         for key, q in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99)):
             assert one[name][key] == pytest.approx(nearest_rank(values, q), rel=0.002)
