@@ -64,7 +64,7 @@ def test_baselines_that_split_a_saving_differ_in_one_thing() -> None:
 
     unpacked = {"spread": Spread.SPREAD, "wake_share": 0.0, "pack_until": 1.0}
     for name, wanted in (
-        ("latency-first-packed", changed("latency-first", spread=Spread.PACK)),
+        ("latency-first-packed", changed("latency-first", spread=Spread.PACK, pack_within=1000.0)),
         ("static-greenest-packed", changed("carbon-first", annual_mean=True)),
         ("carbon-first-spread", changed("carbon-first", **unpacked)),
         ("static-greenest", changed("carbon-first", annual_mean=True, **unpacked)),

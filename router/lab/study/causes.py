@@ -25,8 +25,12 @@ from router.model import UNLIMITED, Policy, Spread
 
 LATENCY_FIRST: Final = "latency-first"
 # Fields by which a policy fills replicas instead of waking more.
-_PACKING: Final = frozenset({"spread", "pack_until", "wake_share"})
-_UNPACKED: Final = {"spread": Spread.SPREAD, "pack_until": 1.0, "wake_share": 0.0}
+_PACKING: Final = frozenset({"spread", "pack_until", "pack_within", "wake_share"})
+_UNPACKED: Final = {
+    "spread": Spread.SPREAD, "pack_until": 1.0, "pack_within": 0.0, "wake_share": 0.0,
+}  # fmt: skip
+# As the shipped latency-first-packed has it: any replica of the nearest region may be packed.
+_ANY_OF_REGION: Final = 1000.0
 
 
 class SavingCause(StrEnum):
@@ -85,6 +89,7 @@ class PolicyFamily:
                 name=f"{latency_first.name}, packed",
                 spread=Spread.PACK,
                 pack_until=asked.pack_until,
+                pack_within=_ANY_OF_REGION,
             ),
         }
 
