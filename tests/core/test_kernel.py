@@ -447,19 +447,6 @@ def test_pack_takes_the_fullest_below_the_line_and_spread_the_emptiest():
     assert replicas(10, 10, pack=True) == -1
 
 
-@pytest.mark.parametrize(("within", "chosen"), [(0.0, 1), (0.05, 1), (1000.0, 0)])
-def test_a_fuller_replica_is_packed_though_it_costs_more(within, chosen):
-    """Where latency or load is what is weighed, the emptiest is the cheapest."""
-    world, ask = _one_run(1.0, [100.0], 3600.0)
-    template = world["regions"][0]["candidates"][0]
-    world["regions"][0]["candidates"] = [
-        {**template, "max_in_flight": 10, "batch": batch, "own": batch} for batch in (8.0, 3.0)
-    ]
-    world["rule"].update(pack=True, pack_until=1.0, pack_within=within)
-    world["rule"]["weights"] = dict.fromkeys(world["rule"]["weights"], 0.0) | {"load": 1.0}
-    assert choose(world, ask, 0.3)[0] == chosen
-
-
 def test_packing_never_passes_over_the_batch_cap_of_those_already_there():
     world, ask = _one_run(1.0, [100.0], 3600.0)
     template = world["regions"][0]["candidates"][0]
@@ -663,3 +650,16 @@ def test_the_premium_sends_away_those_who_lose_least_by_it():
         assert choose(world, ask, 0.5)[0] == row
         assert evaluate(world, ask)[0]["premium"] == pytest.approx(150.0)
         assert evaluate(world, ask)[0]["grams"] == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(("within", "chosen"), [(0.0, 1), (0.05, 1), (1000.0, 0)])
+def test_a_fuller_replica_is_packed_though_it_costs_more(within, chosen):
+    """Where latency or load is what is weighed, the emptiest is the cheapest."""
+    world, ask = _one_run(1.0, [100.0], 3600.0)
+    template = world["regions"][0]["candidates"][0]
+    world["regions"][0]["candidates"] = [
+        {**template, "max_in_flight": 10, "batch": batch, "own": batch} for batch in (8.0, 3.0)
+    ]
+    world["rule"].update(pack=True, pack_until=1.0, pack_within=within)
+    world["rule"]["weights"] = dict.fromkeys(world["rule"]["weights"], 0.0) | {"load": 1.0}
+    assert choose(world, ask, 0.3)[0] == chosen

