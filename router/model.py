@@ -358,6 +358,7 @@ class Policy:
     wake_share: float = 0.0
     scarcity: float = 0.0
     residency: frozenset[str] = frozenset()
+    pack_within: float = 0.0
 
 
 class Load(NamedTuple):

@@ -98,11 +98,14 @@ def demo(
     seconds: Annotated[
         float, typer.Option(min=5, max=3600, help="Wall time in which a day of carbon passes.")
     ] = 60.0,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Days replayed to split what is saved by cause.")
+    ] = 5,
 ) -> None:
     """Route real requests over an emulated fleet on loopback while a day of carbon passes."""
     from router.lab import demo as room
 
-    raise typer.Exit(room.run(out, seconds))
+    raise typer.Exit(room.run(out, seconds, seeds=seeds))
 
 
 @app.command()

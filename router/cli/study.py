@@ -35,6 +35,9 @@ def simulate(
         bool, typer.Option(help="Write what each policy did with every request, as Parquet.")
     ] = True,
     seed: Seed = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Run the split of savings under so many seeds.")
+    ] = 1,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, max=256, help="Processes.", show_default="a core each, if worth it"),
@@ -62,8 +65,8 @@ def simulate(
 
     with progress_bars() as progress:
         done = command.simulate(
-            scenario, policy or (), folder=out, rows=rows, fluid=fluid, seed=seed, jobs=jobs,
-            progress=progress,
+            scenario, policy or (), folder=out, rows=rows, fluid=fluid, seed=seed, seeds=seeds,
+            jobs=jobs, progress=progress,
         )  # fmt: skip
     if as_json:
         print(dumps(done.summary), end="")

@@ -99,6 +99,12 @@ class PolicySchema(Strict):
     pack_until: float = Field(
         default=1.0, gt=0, le=1, description="of max_in_flight, then the emptiest"
     )
+    pack_within: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="over its region's least cost that one packed may be",
+    )
     quantile: float = Field(
         default=0.95, gt=0.5, lt=1, description="at which latency budgets must hold"
     )
@@ -155,6 +161,7 @@ class PolicySchema(Strict):
             near_tie=self.near_tie,
             spread=Spread(self.spread),
             pack_until=self.pack_until,
+            pack_within=self.pack_within,
             quantile=self.quantile,
             budget=self.budget.build(),
             max_gco2e=_or_inf(self.max_gco2e),

@@ -64,8 +64,8 @@ from router.units import HOUR_S, J_PER_KWH
 (
     W_GCO2E, W_TTFT, W_E2E, W_LOAD, W_TURN, NEAR_TIE, PACK, PACK_UNTIL, MAX_GCO2E,
     MAX_G_PER_KWH, CI_HOURS, SCARCITY, WAKE_ENERGY, WAKE_PREMIUM, POLICY_TTFT_MS,
-    POLICY_TPOT_MS, POLICY_E2E_MS, PARAMS,
-) = range(18)  # fmt: skip
+    POLICY_TPOT_MS, POLICY_E2E_MS, PACK_WITHIN, PARAMS,
+) = range(19)  # fmt: skip
 
 # The CI of a grid zone that no source knows: finite, so that 0 * CI is 0 where a policy does not
 # weigh carbon, and beyond any limit, so that it can never look clean.
@@ -514,6 +514,8 @@ def choose(
     region = best_region
     if tied > 1:
         region = _draw_region(best, best_cost, limit, u)
+    # Where a fuller replica costs more, a near-tie of costs would stop before any is full.
+    limit = max(limit, best[region] + params[PACK_WITHIN] * abs(best[region]))
     row, best_key = np.uint64(0), -np.inf
     for i in range(np.uint64(starts[region]), np.uint64(starts[region + 1])):
         batch = live[BATCH, i]

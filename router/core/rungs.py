@@ -73,6 +73,7 @@ def _params(policy: Policy) -> NDArray[np.float64]:
     params[k.NEAR_TIE] = policy.near_tie
     params[k.PACK] = 1.0 if policy.spread is Spread.PACK else 0.0
     params[k.PACK_UNTIL] = policy.pack_until
+    params[k.PACK_WITHIN] = policy.pack_within if policy.spread is Spread.PACK else 0.0
     params[k.MAX_GCO2E] = policy.max_gco2e
     params[k.MAX_G_PER_KWH] = min(policy.max_g_per_kwh, ceiling)
     params[k.CI_HOURS] = CI_HOURS

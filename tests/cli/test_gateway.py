@@ -122,10 +122,10 @@ def test_explain_refuses_absurd_arguments(
 
 def test_demo_and_emulate_run_their_rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    demo = SimpleNamespace(run=lambda out, seconds: calls.append((out, seconds)) or 4)
+    demo = SimpleNamespace(run=lambda *given, **more: calls.append((*given, more)) or 4)
     server = SimpleNamespace(run=lambda path: calls.append(path) or 5)
     monkeypatch.setattr(router.lab, "demo", demo, raising=False)
     monkeypatch.setattr("router.lab.emulator.server", server)
-    assert run("demo", "--out", str(tmp_path), "--seconds", "10") == 4
+    assert run("demo", "--out", str(tmp_path), "--seconds", "10", "--seeds", "3") == 4
     assert run("emulate", "c.yaml") == 5
-    assert calls == [(tmp_path, 10.0), Path("c.yaml")]
+    assert calls == [(tmp_path, 10.0, {"seeds": 3}), Path("c.yaml")]

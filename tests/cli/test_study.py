@@ -29,12 +29,19 @@ def test_simulate_writes_and_prints_a_table(
     assert run("simulate", str(scenario), "--out", str(out), *arguments) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    for name in ("balanced", "latency-first", "static-greenest saves", "over bound", "emulated"):
+    for name in (
+        "balanced",
+        "latency-first",
+        "What static-greenest saves",
+        "packing",
+        "over bound",
+        "emulated",
+    ):
         assert name in captured.out
     assert str(out / "summary.json") in captured.out
     summary = json.loads((out / "summary.json").read_text())
     assert summary["asked"] == ["balanced", "static-greenest"]
-    assert len(summary["policies"]) == 5
+    assert len(summary["policies"]) == 8
     assert (out / "report.html").is_file()
 
 

@@ -172,10 +172,11 @@ def choose(world, figures, u, slack=1e-9):
     rows, at = set(), 0.0
     for index, share in enumerate(shares(best, limit)):
         if share > 0.0 and at - slack <= u <= at + share + slack:
+            within = max(limit, best[index] + rule.get("pack_within", 0.0) * best[index])
             tied = [
                 (preference(c, rule), -row)
                 for row, where, _, c in feasible
-                if where == index and figures[row]["cost"] <= limit
+                if where == index and figures[row]["cost"] <= within
             ]
             rows.add(-max(tied)[1])
         at += share

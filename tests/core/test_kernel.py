@@ -84,6 +84,7 @@ RULES = st.fixed_dictionaries({
     "near_tie": st.sampled_from([0.0, 0.0, 0.01, 0.05, 1.0]),
     "pack": st.booleans(),
     "pack_until": st.sampled_from([0.5, 0.9, 1.0]),
+    "pack_within": st.sampled_from([0.0, 0.0, 0.5, 1000.0]),
     "scarcity": st.sampled_from([0.0, 0.5, 0.9, 1.0]),
     "wake_energy": st.sampled_from([0.0, 1.0]),
     "wake_premium": st.sampled_from([0.0, 0.03125, 1.0]),
@@ -164,6 +165,7 @@ def arrays(world):
         (k.SCARCITY, "scarcity"), (k.WAKE_ENERGY, "wake_energy"), (k.WAKE_PREMIUM, "wake_premium"),
     ):  # fmt: skip
         params[at] = rule[name]
+    params[k.PACK_WITHIN] = rule.get("pack_within", 0.0)
     params[[k.POLICY_TTFT_MS, k.POLICY_TPOT_MS, k.POLICY_E2E_MS]] = np.inf
     return table, live, labels, starts, params, np.full((k.SCRATCH_ROWS, n), np.nan)
 
@@ -648,3 +650,16 @@ def test_the_premium_sends_away_those_who_lose_least_by_it():
         assert choose(world, ask, 0.5)[0] == row
         assert evaluate(world, ask)[0]["premium"] == pytest.approx(150.0)
         assert evaluate(world, ask)[0]["grams"] == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(("within", "chosen"), [(0.0, 1), (0.05, 1), (1000.0, 0)])
+def test_a_fuller_replica_is_packed_though_it_costs_more(within, chosen):
+    """Where latency or load is what is weighed, the emptiest is the cheapest."""
+    world, ask = _one_run(1.0, [100.0], 3600.0)
+    template = world["regions"][0]["candidates"][0]
+    world["regions"][0]["candidates"] = [
+        {**template, "max_in_flight": 10, "batch": batch, "own": batch} for batch in (8.0, 3.0)
+    ]
+    world["rule"].update(pack=True, pack_until=1.0, pack_within=within)
+    world["rule"]["weights"] = dict.fromkeys(world["rule"]["weights"], 0.0) | {"load": 1.0}
+    assert choose(world, ask, 0.3)[0] == chosen

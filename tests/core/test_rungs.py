@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -24,12 +25,15 @@ def test_waking_counts_as_joules_in_the_short_run_and_as_a_price_in_the_long_run
 def test_the_policys_parameters():
     chosen = policy(
         weights=Weights(1.0, 2.0, 3.0, 4.0, 5.0), near_tie=0.02, spread=Spread.PACK,
-        pack_until=0.7, max_gco2e=0.5, max_g_per_kwh=400.0, budget=Budget(ttft_ms=9.0),
+        pack_until=0.7, pack_within=3.0, max_gco2e=0.5, max_g_per_kwh=400.0,
+        budget=Budget(ttft_ms=9.0),
         scarcity=0.6, ladder=(Relax.CARBON,),
     )  # fmt: skip
     params = rungs_of(chosen)[0]
     assert params[[k.W_GCO2E, k.W_TTFT, k.W_E2E, k.W_LOAD, k.W_TURN]].tolist() == [1, 2, 3, 4, 5]
     assert params[[k.NEAR_TIE, k.PACK, k.PACK_UNTIL]].tolist() == [0.02, 1.0, 0.7]
+    assert params[k.PACK_WITHIN] == 3.0
+    assert rungs_of(replace(chosen, spread=Spread.SPREAD))[0][k.PACK_WITHIN] == 0.0
     assert params[k.SCARCITY] == 0.6
     assert params[[k.MAX_GCO2E, k.MAX_G_PER_KWH, k.CI_HOURS]].tolist() == [0.5, 400.0, CI_HOURS]
     relaxed = rungs_of(chosen)[1]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from router.config import Config
 from router.config.loading import parse_policy
@@ -12,32 +13,34 @@ from router.lab.demo.grid import Grid
 from router.lab.loopback.client import CallerCounts
 from router.lab.loopback.settle import settled
 from router.lab.replay.records import FleetEnergy, Record, RecordedRun
-from router.lab.replay.replay import Scenario, replay
+from router.lab.replay.replay import CarbonView, Scenario, replay
 from router.lab.replay.timed import Period, TimedRequest
-from router.model import Fleet, Forecast, Policy, Spread
+from router.lab.sim.scenario.assemble import BASELINES
+from router.model import Fleet, Forecast, Policy
 
 PRODUCT = "carbon-first"
-# What the hour and the packing are worth each, by taking one away.
-NO_PACKING = "carbon-first, spread"
-NO_HOURS = "static-greenest, packed"
-BASELINES = ("latency-first", "least-loaded", "round-robin", "static-greenest")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Day:
-    """``live``: through the gateway, grams settled at the actual intensity. ``receipts_g``: grams
+    """``actual``: intensities that really were, by grid zone; ``views``: what was known of them.
+    ``live``: through the gateway, grams settled at the actual intensity. ``receipts_g``: grams
     as the gateway said at once, ``known_as`` how it knew the grid. ``replays``: every policy in
-    virtual time, the product first. ``cpu_s``: CPU seconds by process.
+    virtual time, the product first. ``splits``: what the product saves against each baseline, by
+    cause, over ``seeds`` seeds. ``cpu_s``: CPU seconds by process.
     """
 
     fleet: Fleet
     period: Period
     requests: Sequence[TimedRequest]
     actual: Mapping[str, Forecast]
+    views: Sequence[CarbonView]
     live: RecordedRun
     receipts_g: float
     known_as: str
     replays: Sequence[RecordedRun]
+    splits: Mapping[str, Any]
+    seeds: int
     cpu_s: Mapping[str, float]
     wall_s: float
 
@@ -51,10 +54,9 @@ def settle(
 
 
 def replay_all(
-    config: Config, requests: Sequence[TimedRequest], period: Period, grid: Grid
+    config: Config, requests: Sequence[TimedRequest], period: Period, grid: Grid, seed: int = 0
 ) -> list[RecordedRun]:
-    """The same requests under the product, the product without its packing or without the hour's
-    intensity, and every baseline."""
+    """The same requests under the product and every baseline. ``seed``: of near-ties drawn."""
     scenario = Scenario(
         config.fleet,
         requests,
@@ -64,12 +66,12 @@ def replay_all(
         grid.actual,
         config.settings.health,
     )
-    product = _policy(PRODUCT, config)
-    unpacked = replace(product, name=NO_PACKING, spread=Spread.SPREAD)
-    hourless = replace(product, name=NO_HOURS, annual_mean=True)
-    baselines = (_policy(name, config) for name in BASELINES)
-    policies = [product, unpacked, hourless, *baselines]
-    return [replay(scenario, policy) for policy in policies]
+    return [replay(scenario, policy, seed) for policy in policies_of(config)]
+
+
+def policies_of(config: Config) -> list[Policy]:
+    """The product, then every baseline."""
+    return [_policy(name, config) for name in (PRODUCT, *BASELINES)]
 
 
 def _policy(name: str, config: Config) -> Policy:
@@ -91,8 +93,3 @@ def intensity_range(day: Day, region: str) -> tuple[float, float]:
     hours = [0.0, *day.period.boundaries()[:-1]]
     values = [forecast.at(day.period.carbon_time(at_s) + 1.0).g_per_kwh for at_s in hours]
     return min(values), max(values)
-
-
-def saving(product: float, baseline: float) -> float:
-    """Fraction of ``baseline`` that ``product`` avoids; negative where it costs more."""
-    return 1.0 - product / baseline

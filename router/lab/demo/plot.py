@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -77,11 +78,31 @@ def _draw_grid(axes: Any, day: Day, colors: dict[str, str]) -> None:
             lw=2,
             baseline=None,
         )
+        known_hours, known = nowcast(day, region.grid_zone)
+        axes.stairs(known, known_hours, color=colors[name], lw=1, ls="--", baseline=None)
     axes.set_ylabel("grid, gCO2e/kWh")
     axes.set_ylim(bottom=0.0)
-    axes.set_title("Grid carbon intensity (average, life-cycle)", loc="left")
+    axes.set_title(
+        "Grid carbon intensity (average, life-cycle): measured, and dashed what the router took it "
+        "for (forecast)\nWhere dashed lines cross and the others do not, traffic moves for nothing",
+        loc="left", fontsize="medium",
+    )  # fmt: skip
     axes.legend(fontsize="small", ncols=3, loc="lower left")
     _ticks(axes, day)
+
+
+def nowcast(day: Day, grid_zone: str) -> tuple[list[float], list[float]]:
+    """What a router took the intensity for: edges in hours since the start, and g/kWh between.
+
+    NaN where no source knew the grid zone.
+    """
+    edges = [*(_hour(day, view.at_s) for view in day.views), _hour(day, day.period.seconds)]
+    values = []
+    for view in day.views:
+        forecast = view.forecasts.get(grid_zone)
+        now = day.period.carbon_time(view.at_s)
+        values.append(math.nan if forecast is None else forecast.at(now).g_per_kwh)
+    return edges, values
 
 
 def _draw_traffic(axes: Any, day: Day, colors: dict[str, str]) -> None:
@@ -124,10 +145,10 @@ def _draw_grams(axes: Any, day: Day) -> None:
         met = run.summary().met
         axes.text(first + second, row, f"  {first + second:.0f} g, SLO {met:.1%}", va="center")
     axes.set_yticks(rows)
-    axes.set_yticklabels(
-        [run.policy if run is day.live else f"{run.policy} (replay)" for run in runs]
-    )
+    axes.set_yticklabels([run.policy for run in runs])
     axes.set_xlim(0.0, 1.3 * max(b + i for b, i in zip(busy, idle, strict=True)))
     axes.set_xlabel("gCO2e of the whole fleet over the day (PUE included)")
-    axes.set_title("The same requests under each policy", loc="left")
+    axes.set_title(
+        "The same requests under each policy: live above, the others replayed", loc="left"
+    )
     axes.legend(fontsize="small", loc="lower right")

@@ -13,12 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from router.lab.demo import fleet as demo_fleet
-from router.lab.demo.day import Day, by_region, intensity_range, saving
+from router.lab.demo.day import PRODUCT, Day, by_region, intensity_range
 from router.lab.replay.records import Record, RecordedRun, Summary, summarise
+from router.lab.study.report.splits import LEGEND, split_table
+from router.units import HOUR_S
 from router.unknown_figures import or_dash, plain_values
 
 SLO_TOLERANCE = 0.005
 BUSY_GAP = 0.03
+# An hour of the grid in less time than so many answers takes is too short to drain a replica in.
+RUNS_PER_HOUR = 10.0
 
 
 def render(day: Day) -> RenderableType:
@@ -27,6 +31,8 @@ def render(day: Day) -> RenderableType:
         _live_table(day),
         _model_table(day),
         _policy_table(day),
+        split_table(PRODUCT, day.splits, "emulated, replayed", day.seeds),
+        Text(LEGEND, style="dim"),
         *(Text.from_markup(line) for line in (*_same_question(day), *_notes(day))),
     )
 
@@ -85,38 +91,32 @@ def _policy_table(day: Day) -> Table:
         title_justify="left",
     )
     columns = (
-        "policy", "done", "SLO met", "p95 e2e", "mg/request", "fleet g, idle on",
+        "policy", "done", "SLO met", "p95 e2e", "TPOT p50, p95", "mg/request", "fleet g, idle on",
         "fleet g, idle off",
     )  # fmt: skip
     for name in columns:
         table.add_column(name, justify="left" if name == "policy" else "right")
-    product = day.replays[0]
-    table.add_row(*_policy_row(day.live, None))
+    # Live, only streamed answers tell their pace, and those are of the small model.
+    live = _policy_row(day.live)
+    table.add_row(*live[:4], "-", *live[5:])
     table.add_section()
     for run in day.replays:
-        table.add_row(*_policy_row(run, None if run is product else product))
+        table.add_row(*_policy_row(run))
     table.caption = (
         "All emulated. First row: live, fleet energy from the emulated meters. Others: replayed in "
-        "virtual time by the same router code. In brackets: what carbon-first (replayed) saves "
-        "against that row. mg/request is attributional; fleet g is consequential: all that the "
-        "fleet drew, with idle replicas kept on, or released."
+        "virtual time by the same router code. mg/request is attributional; fleet g is "
+        "consequential: all that the fleet drew, with idle replicas kept on, or released."
     )
     table.caption_justify = "left"
     return table
 
 
-def _policy_row(run: RecordedRun, product: RecordedRun | None) -> list[str]:
+def _policy_row(run: RecordedRun) -> list[str]:
     summary = run.summary()
-    grams = _grams(run)
-    saved = [math.nan] * len(grams)
-    if product is not None:
-        saved = [saving(ours, theirs) for ours, theirs in zip(_grams(product), grams, strict=True)]
-    cells = [
-        f"{value:.1f}" + ("" if math.isnan(part) else f" ({_percent(part)})")
-        for value, part in zip(grams, saved, strict=True)
-    ]
+    cells = [or_dash(value, "{:.1f}") for value in _grams(run)]
+    pace = f"{or_dash(summary.tpot_p50_ms, '{:.1f}')}, {_ms(summary.tpot_p95_ms)}"
     done = f"{summary.completed}"
-    return [run.policy, done, _percent(summary.met, 1), _ms(summary.e2e_p95_ms), *cells]
+    return [run.policy, done, _percent(summary.met, 1), _ms(summary.e2e_p95_ms), pace, *cells]
 
 
 def _grams(run: RecordedRun) -> tuple[float, float, float]:
@@ -177,15 +177,7 @@ def _notes(day: Day) -> list[str]:
         if settled
         else "No request was answered.",
     ]
-    product, unpacked, hourless = (run.fleet for run in day.replays[:3])
-    if product and unpacked and hourless:
-        packing = saving(product.busy_g, unpacked.busy_g)
-        hours = saving(product.busy_g, hourless.busy_g)
-        lines.append(
-            f"Of it, packing replicas saves {packing:.0%} (against spreading inside each region), "
-            f"following the hours {hours:.0%} (against annual means, packed as well): replayed, "
-            "idle replicas released."
-        )
+    lines += _short_hours(day)
     if refused:
         reasons = ", ".join(f"{count} {reason}" for reason, count in day.live.refused.items())
         lines.append(f"[red]Refused live: {escape(reasons)}.[/red]")
@@ -198,6 +190,18 @@ def _notes(day: Day) -> list[str]:
     busy = ", ".join(f"{name} {cpu:.0f} s" for name, cpu in day.cpu_s.items())
     lines.append(f"CPU time in {day.wall_s:.0f} s of wall time: {busy}.")
     return lines
+
+
+def _short_hours(day: Day) -> list[str]:
+    """That hours pass too fast here for what following them would save, where they do."""
+    hour_s, run_s = HOUR_S / day.period.speed, day.replays[0].summary().e2e_p95_ms / 1e3
+    if not hour_s < RUNS_PER_HOUR * run_s:
+        return []
+    return [
+        f"An hour of the grid lasts {hour_s:.1f} s here and an answer up to {run_s:.1f} s (p95): "
+        "what still runs where the traffic has left costs what following the hours would save. A "
+        "slower day (--seconds 600) shows more of it."
+    ]
 
 
 def _met(run: RecordedRun) -> float:
@@ -250,6 +254,8 @@ def as_json(day: Day) -> dict[str, Any]:
             }
             for name, region in day.fleet.regions.items()
         },
+        "saving_split": plain_values(day.splits),
+        "seeds_of_split": day.seeds,
         "runs": [_run_json(run) for run in (day.live, *day.replays)],
         "cpu_s": dict(day.cpu_s),
         "wall_s": day.wall_s,

@@ -39,6 +39,7 @@ class Summary(NamedTuple):
 
     ``met`` is the share of *offered* requests that were answered within every budget: a refused
     request counts against it. Joules and grams are totals over the completed ones.
+    ``tpot_*``: of answers of two tokens or more whose TTFT is known.
     """
 
     offered: int
@@ -50,6 +51,8 @@ class Summary(NamedTuple):
     e2e_p50_ms: float
     e2e_p95_ms: float
     e2e_p99_ms: float
+    tpot_p50_ms: float
+    tpot_p95_ms: float
     energy_j: float
     marginal_energy_j: float
     gco2e: float
@@ -112,17 +115,28 @@ class RecordedRun:
 def meets(budget: Budget, ttft_ms: float, e2e_ms: float, output_tokens: float) -> bool:
     """Whether an answer kept its budget. An unknown TTFT (NaN) is not held against it.
 
-    TPOT is (e2e - TTFT) / output tokens; unknown where TTFT is.
+    TPOT is unknown where TTFT is.
     """
-    tpot_ms = (e2e_ms - ttft_ms) / output_tokens
+    tpot_ms = pace_ms(ttft_ms, e2e_ms, output_tokens)
     limits = ((ttft_ms, budget.ttft_ms), (tpot_ms, budget.tpot_ms), (e2e_ms, budget.e2e_ms))
     return not any(actual > limit for actual, limit in limits)
+
+
+def pace_ms(ttft_ms: float, e2e_ms: float, output_tokens: float) -> float:
+    """TPOT of an answer: (end to end - TTFT) / output tokens; NaN where TTFT is."""
+    return (e2e_ms - ttft_ms) / output_tokens
 
 
 def summarise(records: Sequence[Record], offered: int) -> Summary:
     """Figures of ``records`` out of ``offered`` requests."""
     ttft = sorted(r.ttft_ms for r in records if not math.isnan(r.ttft_ms))
     e2e = sorted(record.e2e_ms for record in records)
+    # One token has no time between tokens.
+    tpot = sorted(
+        pace_ms(r.ttft_ms, r.e2e_ms, r.output_tokens)
+        for r in records
+        if r.output_tokens >= 2.0 and not math.isnan(r.ttft_ms)
+    )
     return Summary(
         offered,
         len(records),
@@ -133,6 +147,8 @@ def summarise(records: Sequence[Record], offered: int) -> Summary:
         percentile(e2e, 0.5),
         percentile(e2e, 0.95),
         percentile(e2e, 0.99),
+        percentile(tpot, 0.5),
+        percentile(tpot, 0.95),
         math.fsum(record.energy_j for record in records),
         math.fsum(record.marginal_energy_j for record in records),
         math.fsum(record.gco2e for record in records),

@@ -104,12 +104,14 @@ class PolicyResult:
     """One policy over a scenario; requests that came before the end of the warm-up not counted.
 
     ``refused``: by reason. ``failed``: lost with their replica. ``met``: share of the offered
-    requests that were answered within each of their own budgets. ``hourly_requests`` (hours,
-    regions): decided, by hour of arrival from the clock hour of the start. ``fleet_hours``: the
-    fleet's account by hour, the tail after the end with the last. ``moved``: at every update of
-    the carbon signal but the first, (seconds since the start, share of the traffic whose region
-    differs from the interval before: half the sum over regions of the change of share, by origin
-    and model). ``peak_over_cap``: most in flight over ``max_in_flight``, less 1, of any endpoint.
+    requests that were answered within each of their own budgets. ``tpot_ms``: (end to end - TTFT) /
+    tokens, of answers of two tokens or more; one token has no time between tokens.
+    ``hourly_requests`` (hours, regions): decided, by hour of arrival from the clock hour of the
+    start. ``fleet_hours``: the fleet's account by hour, the tail after the end with the last.
+    ``moved``: at every update of the carbon signal but the first, (seconds since the start, share
+    of the traffic whose region differs from the interval before: half the sum over regions of the
+    change of share, by origin and model). ``peak_over_cap``: most in flight over
+    ``max_in_flight``, less 1, of any endpoint.
     ``relaxed``: rungs of the ladder taken, by name.
     """
 
@@ -122,6 +124,7 @@ class PolicyResult:
     met: float
     ttft_ms: Histogram
     e2e_ms: Histogram
+    tpot_ms: Histogram
     by_region: RegionSums
     hourly_requests: NDArray[np.int64]
     fleet: FleetAccount

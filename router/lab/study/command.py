@@ -36,6 +36,7 @@ def simulate(
     rows: bool = True,
     fluid: bool = False,
     seed: int | None = None,
+    seeds: int = 1,
     jobs: int | None = None,
     progress: TaskProgress = TaskProgress(),  # noqa: B008
 ) -> Written:
@@ -43,13 +44,13 @@ def simulate(
     policy did with every request and replica.
 
     ``folder``: None: ``out/NAME``. Files of an earlier run there are replaced, and without ``rows``
-    those that would no longer belong to the summary are removed. Raises what `run_study` raises,
-    and OSError.
+    those that would no longer belong to the summary are removed. ``seeds``: see `run_study`. Raises
+    what `run_study` raises, and OSError.
     """
     into = folder or default_folder(file)
     into.mkdir(parents=True, exist_ok=True)
     study = run_study(
-        file, policies, seed=seed, folder=into, rows=rows, fluid=fluid, jobs=jobs,
+        file, policies, seed=seed, seeds=seeds, folder=into, rows=rows, fluid=fluid, jobs=jobs,
         progress=progress,
     )  # fmt: skip
     summary = summarise(study)

@@ -7,7 +7,7 @@ on the scenario, the policy and the seed alone.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -17,8 +17,10 @@ from typing import Any, Final, NamedTuple
 
 from router.errors import CarbonRouterError
 from router.lab.sim.bound.run import Bound
+from router.lab.sim.result import PolicyResult
 from router.lab.sim.scenario.loading import Loaded
 from router.lab.sim.simulation import Simulation
+from router.lab.study.causes import PolicyChain, PolicyVariant
 from router.lab.study.input_files import Inputs, read_inputs
 from router.lab.study.rows import require_pyarrow
 from router.lab.study.tasks import (
@@ -28,6 +30,7 @@ from router.lab.study.tasks import (
     StudyRun,
     StudySpec,
     Task,
+    VariantRun,
     limits_of,
     name_of,
     open_study,
@@ -45,7 +48,9 @@ _POLL_S: Final = 0.2
 class Study:
     """Everything that a report tells. ``policies``: those asked for first, then baselines; ``runs``
     and ``bounds`` in the same order (policies with the same latency limits share a bound).
-    ``fluid``: run as flows, so that there are no latencies, budgets met or occupancies.
+    ``fluid``: run as flows, so that there are no latencies, budgets met or occupancies. ``chains``:
+    from every baseline to each policy that was asked for, and ``by_variant`` what their variants
+    came to, under each of ``seeds`` seeds from the scenario's own on.
     """
 
     loaded: Loaded
@@ -55,6 +60,9 @@ class Study:
     runs: tuple[StudyRun, ...]
     bounds: tuple[Bound, ...]
     totals: WorkloadTotals
+    chains: tuple[PolicyChain, ...]
+    by_variant: Mapping[VariantRun, PolicyResult]
+    seeds: int = 1
     fluid: bool = False
 
     @property
@@ -74,6 +82,7 @@ def run_study(
     policies: Sequence[str] = (),
     *,
     seed: int | None = None,
+    seeds: int = 1,
     folder: Path | None = None,
     rows: bool = True,
     fluid: bool = False,
@@ -83,7 +92,8 @@ def run_study(
     """Simulate a scenario file under each policy and every baseline, and bound it.
 
     ``policies``: as for `router.lab.sim.scenario.loading.load`. ``folder``: where rows go, None:
-    nowhere.
+    nowhere. ``seeds``: with how many, from the scenario's own on, the chains of policies run that
+    split each saving; the report's other figures are those of the first.
     ``fluid``: as flows, slot by slot, without single requests (`router.lab.sim.fluid.run`).
     ``jobs``: processes; None: as many as are worth it. Raises ConfigError, TraceError and what
     `router.lab.sim.engine.run.simulate` raises.
@@ -91,7 +101,7 @@ def run_study(
     rows = rows and folder is not None and not fluid
     if rows:
         require_pyarrow()
-    spec = StudySpec(file, tuple(policies), seed, folder, rows, fluid)
+    spec = StudySpec(file, tuple(policies), seed, folder, rows, fluid, seeds)
     context = open_study(spec, ResultStore())
     tasks = tasks_of(context)
     progress.begin([name_of(context, task) for task in tasks])
@@ -117,14 +127,23 @@ def _study(context: StudyContext, tasks: Sequence[Task], done: Sequence[Any]) ->
         for task, result in found.items()
         if task.what == "bound"
     }
+    runs = tuple(result for task, result in found.items() if task.what == "run")
+    releases = context.loaded.simulation.autoscaling is not None
+    by_variant = {
+        VariantRun(PolicyVariant(policy, releases), 0): run.result
+        for policy, run in zip(context.policies, runs, strict=True)
+    } | {context.again[task.at]: result for task, result in found.items() if task.what == "again"}
     return Study(
         loaded=context.loaded,
         inputs=read_inputs(context.spec.file),
         policies=context.policies,
         asked=len(context.loaded.simulation.policies),
-        runs=tuple(result for task, result in found.items() if task.what == "run"),
+        runs=runs,
         bounds=tuple(bounds[limits_of(policy)][0] for policy in context.policies),
         totals=next(iter(bounds.values()))[1],
+        chains=context.chains,
+        by_variant=by_variant,
+        seeds=context.spec.seeds,
         fluid=context.spec.fluid,
     )
 

@@ -16,15 +16,16 @@ from router.lab.sim.bound.run import Bound, regret
 from router.lab.sim.histogram import Histogram
 from router.lab.sim.result import PolicyResult
 from router.lab.sim.scenario.assemble import BASELINES
+from router.lab.study.attribution import EQUAL_WORK, SplitFigures, SplitRuns, split
+from router.lab.study.causes import PolicyVariant
 from router.lab.study.execute import Study
 from router.lab.study.input_files import policy_values, profiles
 from router.lab.study.report.disclosures import assumptions, kinds, notices
+from router.lab.study.tasks import VariantRun
 from router.unknown_figures import plain_values
 
 FORMAT: Final = "carbon-router/simulate/1"
 QUANTILES: Final = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
-# Runs whose completed share and SLO attainment differ by no more than this did the same work.
-EQUAL_WORK: Final = 0.001
 
 
 def summarise(study: Study) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def summarise(study: Study) -> dict[str, Any]:
             "duration_s": simulation.duration_s,
             "warm_up_s": simulation.warm_up_s,
             "seed": simulation.seed,
+            "seeds_of_split": [simulation.seed + later for later in range(study.seeds)],
             "gateways": asdict(simulation.gateways),
             "autoscaling": asdict(simulation.autoscaling) if simulation.autoscaling else None,
             "outages": [
@@ -114,6 +116,7 @@ def _policy(study: Study, place: int) -> dict[str, Any]:
         "slo_attainment": result.met,
         "ttft_ms": quantiles(result.ttft_ms),
         "e2e_ms": quantiles(result.e2e_ms),
+        "tpot_ms": quantiles(result.tpot_ms),
         "energy_j_attributional": result.energy_j,
         "energy_j_marginal": result.marginal_energy_j,
         "energy_j_consequential": fleet.total_j,
@@ -135,12 +138,34 @@ def _policy(study: Study, place: int) -> dict[str, Any]:
             for other in range(len(study.policies))
             if study.policies[other].name in BASELINES and other != place
         },
+        "saving_split": _split(study, place),
         "bound": _bound(limit),
         "regret": regrets(result, limit),
         "moved_share": _moved(result),
         "peak_over_cap": result.peak_over_cap,
         "relaxed": dict(result.relaxed),
     }
+
+
+def _split(study: Study, place: int) -> dict[str, Any]:
+    """The savings of a policy that was asked for, by baseline and cause; of others none."""
+    if place >= study.asked:
+        return {}
+    asked = study.policies[place]
+
+    def of(variant: PolicyVariant, later: int) -> SplitFigures:
+        result = study.by_variant[VariantRun(variant, later)]
+        return SplitFigures(
+            share(result.fleet.total_g, result.completed),
+            share(result.gco2e, result.completed),
+            share(result.completed, result.offered),
+            result.met,
+            result.tpot_ms.quantile(0.50),
+            result.tpot_ms.quantile(0.95),
+        )
+
+    chains = [chain for chain in study.chains if chain.asked.policy == asked]
+    return split(chains, SplitRuns(of, study.seeds, study.simulation.autoscaling is not None))
 
 
 def share(part: float, whole: float) -> float:

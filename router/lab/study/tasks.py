@@ -25,9 +25,15 @@ from router.lab.sim.grid.signal_columns import (
     signal_columns,
 )
 from router.lab.sim.result import PolicyResult
-from router.lab.sim.scenario.assemble import baseline_policies
+from router.lab.sim.scenario.assemble import BASELINES, baseline_policies
 from router.lab.sim.scenario.loading import Loaded, load
-from router.lab.sim.simulation import GridSignal
+from router.lab.sim.simulation import GridSignal, Simulation
+from router.lab.study.causes import (
+    PolicyChain,
+    PolicyVariant,
+    chains_of,
+    variants,
+)
 from router.lab.study.rows import Occupancy, ParquetSink, folder_of
 from router.lab.study.workload_totals import CountedWorkload
 from router.model import Budget, Policy
@@ -47,7 +53,10 @@ class StudyRun(NamedTuple):
 
 
 class StudySpec(NamedTuple):
-    """What a process needs to know to do any task; ``folder`` None: nothing is written."""
+    """What a process needs to know to do any task; ``folder`` None: nothing is written.
+
+    ``seeds``: with how many, from ``seed`` on, the chains of policies run.
+    """
 
     file: Path
     policies: tuple[str, ...]
@@ -55,10 +64,13 @@ class StudySpec(NamedTuple):
     folder: Path | None
     rows: bool
     fluid: bool
+    seeds: int = 1
 
 
 class Task(NamedTuple):
-    """``what``: engine, signal (part ``at`` of it), flows, bound or run (of policy ``at``)."""
+    """``what``: engine, signal (part ``at`` of it), flows (of seed ``at``), bound or run (of policy
+    ``at``), or again (the run ``at`` of `StudyContext.again`).
+    """
 
     what: str
     at: int
@@ -91,12 +103,24 @@ class ResultStore:
         return self._folder / f"{task.what}-{task.at}"
 
 
+class VariantRun(NamedTuple):
+    """A variant under the seed that comes ``later`` by so many than the scenario's own."""
+
+    variant: PolicyVariant
+    later: int
+
+
 class StudyContext(NamedTuple):
-    """A spec with everything loaded. ``parts``: of the carbon signal."""
+    """A spec with everything loaded. ``parts``: of the carbon signal. ``chains``: from each
+    baseline to each policy that was asked for. ``again``: what they need beside the runs of
+    ``policies``.
+    """
 
     spec: StudySpec
     loaded: Loaded
     policies: tuple[Policy, ...]
+    chains: tuple[PolicyChain, ...]
+    again: tuple[VariantRun, ...]
     parts: Sequence[GridSignal]
     store: ResultStore
     on_progress: Callable[[int, float], None]
@@ -112,9 +136,18 @@ def open_study(
     """
     loaded = load(spec.file, spec.policies, seed=spec.seed)
     asked = loaded.simulation.policies
-    baselines = baseline_policies(asked, loaded.simulation.carbon_signal)
+    policies = (*asked, *baseline_policies(asked, loaded.simulation.carbon_signal))
+    releases = loaded.simulation.autoscaling is not None
+    baselines = [policy for policy in policies if policy.name in BASELINES]
+    chains = chains_of(asked, baselines, releases)
+    again = tuple(
+        VariantRun(variant, later)
+        for later in range(spec.seeds)
+        for variant in variants(chains)
+        if later or variant.policy not in policies or variant.releases != releases
+    )
     parts = parts_of(loaded.simulation.signal)
-    return StudyContext(spec, loaded, (*asked, *baselines), parts, store, on_progress)
+    return StudyContext(spec, loaded, policies, chains, again, parts, store, on_progress)
 
 
 def tasks_of(context: StudyContext) -> list[Task]:
@@ -125,9 +158,10 @@ def tasks_of(context: StudyContext) -> list[Task]:
     return [
         Task("engine", 0),
         *(Task("signal", part) for part in range(len(context.parts))),
-        *([Task("flows", 0)] if context.spec.fluid else []),
+        *(Task("flows", seed) for seed in range(context.spec.seeds if context.spec.fluid else 0)),
         *(Task("bound", at) for at in sorted(firsts.values())),
         *(Task("run", at) for at in range(len(context.policies))),
+        *(Task("again", at) for at in range(len(context.again))),
     ]
 
 
@@ -139,10 +173,19 @@ def name_of(context: StudyContext, task: Task) -> str:
         number = f" {task.at + 1}" if len(context.parts) > 1 else ""
         return f"carbon signal{number}"
     if task.what == "flows":
-        return "demand"
+        return f"demand {task.at + 1}" if context.spec.seeds > 1 else "demand"
     if task.what == "bound":
         return "bound" if task.at == 0 else f"bound {context.policies[task.at].name}"
+    if task.what == "again":
+        variant, later = context.again[task.at]
+        kept = "" if variant.releases == _releases(context) else ", idle kept on"
+        seed = f", seed {context.loaded.simulation.seed + later}" if later else ""
+        return f"{variant.policy.name}{kept}{seed}"
     return context.policies[task.at].name
+
+
+def _releases(context: StudyContext) -> bool:
+    return context.loaded.simulation.autoscaling is not None
 
 
 def limits_of(policy: Policy) -> tuple[Budget, ...]:
@@ -177,24 +220,52 @@ def run_task(context: StudyContext, place: int, task: Task) -> Any:
         start, end = simulation.start, simulation.start + simulation.duration_s
         context.store.put(task, signal_columns(context.parts[task.at], start, end))
     elif task.what == "flows":
-        context.store.put(task, gather(simulation, HOUR_S, share))
+        context.store.put(task, gather(_seeded(context, task.at), HOUR_S, share))
     elif task.what == "bound":
         counted = CountedWorkload(simulation)
         policy = context.policies[task.at]
         bounded = bound(replace(simulation, workload=counted), policy, progress=share)
         found = bounded, counted.totals()
+    elif task.what == "again":
+        found = _run_again(context, context.again[task.at], share)
     else:
         found = _run(context, context.policies[task.at], share)
     share(1.0)
     return found
 
 
-def _run(context: StudyContext, policy: Policy, share: Callable[[float], None]) -> StudyRun:
+def _seeded(context: StudyContext, later: int) -> Simulation:
+    """The scenario under a later seed: other requests where they are made up, other draws."""
     simulation = context.loaded.simulation
+    if not later:
+        return simulation
+    seed = simulation.seed + later
+    return load(context.spec.file, context.spec.policies, seed=seed).simulation
+
+
+def _with_signal(context: StudyContext, simulation: Simulation) -> Simulation:
+    """With the signal that was computed for all; it depends on no seed and no policy."""
     start, end = simulation.start, simulation.start + simulation.duration_s
     parts = [context.store.get(Task("signal", part)) for part in range(len(context.parts))]
-    signal = PrecomputedSignal(simulation.signal, start, end, side_by_side(parts))
-    simulation = replace(simulation, signal=signal)
+    signal = PrecomputedSignal(context.loaded.simulation.signal, start, end, side_by_side(parts))
+    return replace(simulation, signal=signal)
+
+
+def _run_again(
+    context: StudyContext, wanted: VariantRun, share: Callable[[float], None]
+) -> PolicyResult:
+    simulation = _with_signal(context, _seeded(context, wanted.later))
+    if not wanted.variant.releases:
+        simulation = replace(simulation, autoscaling=None)
+    policy = wanted.variant.policy
+    if context.spec.fluid:
+        flows: Demand = context.store.get(Task("flows", wanted.later))
+        return fluid.run_fluid(simulation, policy, flows, progress=share)
+    return run.simulate(simulation, policy, progress=share)
+
+
+def _run(context: StudyContext, policy: Policy, share: Callable[[float], None]) -> StudyRun:
+    simulation = _with_signal(context, context.loaded.simulation)
     if context.spec.fluid:
         flows: Demand = context.store.get(Task("flows", 0))
         flowed = fluid.run_fluid(simulation, policy, flows, progress=share)

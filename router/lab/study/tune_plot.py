@@ -15,7 +15,7 @@ from router.lab.study.tuning import Tuning
 _SIZE_IN: Final = (11.0, 5.0)
 # Okabe and Ito's colours, which colour-blind readers tell apart; marks differ as well.
 _GREEN, _ORANGE, _GREY, _BLUE = "#009E73", "#E69F00", "#888888", "#0072B2"
-_BASELINES: Final = "sDPvX"
+_BASELINES: Final = "sDPvX<>"
 
 
 def draw(tuning: Tuning, path: Path) -> Path:

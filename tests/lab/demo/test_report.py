@@ -4,8 +4,9 @@ from dataclasses import replace
 from rich.console import Console
 
 from router.lab.demo import report
-from router.lab.demo.day import intensity_range, saving
+from router.lab.demo.day import intensity_range
 from router.lab.demo.plot import draw
+from router.lab.sim.scenario.assemble import BASELINES
 from tests.lab.demo.days import small_day
 
 
@@ -21,13 +22,21 @@ async def test_the_report_says_what_is_wanted(tmp_path):
     text = printed(report.render(day))
     for name in day.fleet.regions:
         assert name in text
-    policies = ("latency-first", "least-loaded", "round-robin", "static-greenest")
-    assert all(name in text for name in policies)
+    assert all(name in text for name in BASELINES)
+    assert "What carbon-first saves, and what by (emulated, replayed; mean of 2 seeds" in text
+    assert "which model: not chosen by this policy" in text and "packing" in text and "±" in text
     assert "emulated servers" in text and "replayed in virtual time" in text
     assert "The same question by place and hour" in text
     assert "Under latency-first (replayed) the same questions emit" in text
     assert "Receipts said" in text and "(+2.0%)" in text
+    assert "An hour of the grid lasts 0.2 s here" in text
     assert "nan" not in text
+
+
+async def test_hours_that_are_long_enough_need_no_word(tmp_path):
+    day = await small_day(tmp_path)
+    slow = replace(day, period=replace(day.period, seconds=86_400.0, speed=1.0))
+    assert "An hour of the grid lasts" not in " ".join(report._short_hours(slow))
 
 
 async def test_refusals_and_unequal_work_are_shown(tmp_path):
@@ -55,6 +64,8 @@ async def test_the_figures_are_valid_json(tmp_path):
     assert figures["emulated"] is True
     assert figures["runs"][1]["policy"] == "carbon-first"
     assert set(figures["regions"]) == set(day.fleet.regions)
+    assert set(figures["saving_split"]) == set(BASELINES)
+    assert figures["runs"][1]["tpot_p50_ms"] > 0.0
 
 
 async def test_the_range_is_that_of_the_day(tmp_path):
@@ -67,8 +78,3 @@ async def test_the_plot_is_a_picture(tmp_path):
     path = draw(await small_day(tmp_path), tmp_path / "demo.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size > 20_000
-
-
-def test_saving_is_a_fraction_of_the_baseline():
-    assert saving(30.0, 40.0) == 0.25
-    assert saving(50.0, 40.0) == -0.25

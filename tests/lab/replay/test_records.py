@@ -2,7 +2,15 @@ import math
 
 import pytest
 
-from router.lab.replay.records import FleetEnergy, Record, RecordedRun, meets, percentile, summarise
+from router.lab.replay.records import (
+    FleetEnergy,
+    Record,
+    RecordedRun,
+    meets,
+    pace_ms,
+    percentile,
+    summarise,
+)
 from router.model import Budget
 
 
@@ -38,6 +46,15 @@ def test_refused_requests_count_against_attainment():
     assert summary.j_per_request == 100.0
     assert summary.g_per_request == pytest.approx(0.01)
     assert summary.marginal_energy_j == 50.0
+
+
+def test_a_pace_is_that_of_answers_with_two_tokens_and_a_known_start():
+    slow, lone, unknown = record(1, e2e_ms=650.0), record(2), record(3, ttft_ms=math.nan)
+    lone = lone._replace(output_tokens=1.0)
+    summary = summarise([record(0), slow, lone, unknown], offered=4)
+    paces_ms = pace_ms(50.0, 500.0, 10.0), pace_ms(50.0, 650.0, 10.0)
+    assert (summary.tpot_p50_ms, summary.tpot_p95_ms) == paces_ms
+    assert math.isnan(summarise([lone, unknown], offered=2).tpot_p50_ms)
 
 
 def test_nothing_completed_has_no_figures():

@@ -18,7 +18,7 @@ def result(grams: float = 80.0, fleet_g: float = 100.0, **changes: Any) -> Polic
     account = FleetAccount(1.0, 1.0, 0.0, 0.0, fleet_g - 10.0, 10.0, 0.0, 0.0)
     given = PolicyResult(
         policy="p", regions=("west",), offered=1000, completed=1000, refused={}, failed=0,
-        met=1.0, ttft_ms=NOBODY, e2e_ms=NOBODY,
+        met=1.0, ttft_ms=NOBODY, e2e_ms=NOBODY, tpot_ms=NOBODY,
         by_region=RegionSums(np.array([1000.0]), one, one, one, one / 2.0),
         hourly_requests=np.array([[1000]]), fleet=account, fleet_hours=(account,),
         moved=(), peak_over_cap=0.0, relaxed={},

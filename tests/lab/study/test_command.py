@@ -13,13 +13,17 @@ import pytest
 import yaml
 
 from router.errors import ConfigError, TraceError
+from router.lab.replay.records import pace_ms
 from router.lab.study import command
 from router.lab.study.command import Written
 from router.lab.study.execute import TaskProgress
 from router.lab.study.report.timelines import region_legend
 from tests.lab.study.studies import SCENARIOS, short_scenario
 
-POLICIES = ("carbon-first", "latency-first", "least-loaded", "round-robin", "static-greenest")
+POLICIES = (
+    "carbon-first", "latency-first", "latency-first-packed", "least-loaded", "round-robin",
+    "static-greenest", "static-greenest-packed", "carbon-first-spread",
+)  # fmt: skip
 COLUMNS = [
     "request", "arrival_s", "origin", "model", "region", "endpoint", "start_s", "ttft_s", "end_s",
     "input_tokens", "output_tokens", "energy_j_attributional", "energy_j_marginal",
@@ -84,7 +88,10 @@ def test_the_summary_is_what_the_rows_add_up_to(
             name = f"{figure}_{kind}"
             assert one[name] == pytest.approx(np.nansum(found[name]), rel=1e-9)
     e2e_ms = (found["end_s"] - found["arrival_s"])[answered] * 1e3
-    for name, values in (("ttft_ms", found["ttft_s"][answered] * 1e3), ("e2e_ms", e2e_ms)):
+    ttft_ms, tokens = found["ttft_s"][answered] * 1e3, found["output_tokens"][answered]
+    paced = zip(ttft_ms, e2e_ms, tokens, strict=True)
+    tpot_ms = np.array([pace_ms(*one) for one in paced if one[2] >= 2])
+    for name, values in (("ttft_ms", ttft_ms), ("e2e_ms", e2e_ms), ("tpot_ms", tpot_ms)):
         for key, q in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99)):
             assert one[name][key] == pytest.approx(nearest_rank(values, q), rel=0.002)
     for region, figures in one["regions"].items():
@@ -159,7 +166,7 @@ def test_rows_change_no_figure_and_none_of_another_run_stay(
     assert not list(tmp_path.rglob("*.parquet"))
     for name in (command.SUMMARY, command.REPORT):
         assert (tmp_path / name).read_bytes() == (written.folder / name).read_bytes()
-    assert shares[-1] == [1.0] * 8
+    assert shares[-1] == [1.0] * (3 + len(POLICIES))
 
 
 def test_another_seed_gives_other_requests(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from router.lab.sim.scenario.assemble import BASELINES
 from router.lab.study.tasks import (
     ResultStore,
     StudyContext,
@@ -52,16 +53,29 @@ def test_every_policy_runs_and_those_with_equal_limits_share_a_bound(tmp_path: P
     names = [one.name for one in context.policies]
     # The baselines get the budget of the first policy that was asked for.
     assert names == [
-        "balanced", "own", "latency-first", "least-loaded", "round-robin", "static-greenest",
+        "balanced", "own", *BASELINES,
     ]  # fmt: skip
     tasks = tasks_of(context)
     assert tasks == [
         Task("engine", 0), Task("signal", 0), Task("bound", 0), Task("bound", 1),
-        *(Task("run", at) for at in range(6)),
+        *(Task("run", at) for at in range(9)),
+        *(Task("again", at) for at in range(len(context.again))),
     ]  # fmt: skip
     told = [name_of(context, task) for task in tasks]
-    assert told == ["engine (compiled once)", "carbon signal", "bound", "bound own", *names]
+    assert told[:13] == ["engine (compiled once)", "carbon signal", "bound", "bound own", *names]
+    # Variants of what was asked for, which no baseline is.
+    assert "balanced, annual means" in told[13:] and "own, spread" in told[13:]
+    assert not set(told[13:]) & set(names)
     assert worth(context) == 1
+
+
+def test_chains_run_again_under_every_later_seed(tmp_path: Path) -> None:
+    spec = StudySpec(scenario(tmp_path), ("carbon-first",), None, None, False, False, seeds=3)
+    context = open_study(spec, ResultStore())
+    assert {run.later for run in context.again} == {1, 2}
+    assert len(context.again) == 2 * (1 + len(BASELINES))
+    told = [name_of(context, Task("again", at)) for at in range(len(context.again))]
+    assert "latency-first-packed, seed 5" in told
 
 
 def test_flows_need_their_demand_before_they_run(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from router import cli
 from router.config.loading import parse_policy
 from router.errors import ConfigError
+from router.lab.sim.scenario.assemble import BASELINES
 from router.lab.sim.tune.engines import Here
 from router.lab.study.tune import Tuning, run_tune
 from tests.lab.study.tuning import POLICY, turning
@@ -46,8 +47,7 @@ def test_it_finds_the_policy_that_is_known_to_be_best(once: Tuning) -> None:
 
 def test_the_result_is_of_the_later_span(once: Tuning) -> None:
     assert (once.spans.train.duration_s, once.spans.test.duration_s) == (10_800.0, 10_800.0)
-    rows = ["ours-tuned", "ours (untuned)", "latency-first", "least-loaded", "round-robin",
-            "static-greenest"]  # fmt: skip
+    rows = ["ours-tuned", "ours (untuned)", *BASELINES]
     assert list(once.test) == list(once.train) == rows
     assert all(once.test[row] != once.train[row] for row in rows)
     here = Here(once.spans)

@@ -274,7 +274,7 @@ def _tally(simulation: Simulation, policy: Policy, site: Site, rows: int) -> s.T
     return s.Tally(
         np.zeros(1, np.int64), np.zeros(len(policy.ladder), np.int64),
         np.zeros(len(REASONS), np.int64), np.zeros((regions, s.SUMS)),
-        np.zeros((2, BINS), np.int64),
+        np.zeros((3, BINS), np.int64),
         np.zeros((max(1, hours), regions), np.int64),
         np.zeros((len(names.origins), len(names.models), regions), np.int64),
         np.ascontiguousarray(simulation.actual.g_per_kwh, np.float64),

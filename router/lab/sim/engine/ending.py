@@ -102,6 +102,8 @@ def answer(world, slot, now, exact):
         ttft_ms = (f[slot, s.FIRST] + f[slot, s.HALF_RTT] - f[slot, s.ARRIVAL]) * 1e3
         e2e_ms = (now - f[slot, s.ARRIVAL]) * 1e3
         tpot_ms = (e2e_ms - ttft_ms) / f[slot, s.N_OUT]
+        if f[slot, s.N_OUT] > 1.0:
+            tally.latencies[2, _bin(tally, tpot_ms)] += 1
         met = 1
         if ttft_ms > f[slot, s.TTFT_BUDGET] or e2e_ms > f[slot, s.E2E_BUDGET]:
             met = 0

@@ -275,6 +275,7 @@ class _Run:
             met=float(sums[:, s.SUM_MET].sum()) / offered if offered else math.nan,
             ttft_ms=Histogram(tally.latencies[0]),
             e2e_ms=Histogram(tally.latencies[1]),
+            tpot_ms=Histogram(tally.latencies[2]),
             by_region=RegionSums(*(sums[:, at].copy() for at in range(s.SUM_MET))),
             hourly_requests=tally.hours,
             fleet=fleet,

@@ -166,8 +166,9 @@ class Gates(NamedTuple):
 
 class Tally(NamedTuple):
     """What is counted. ``offered`` (1,): requests; ``relaxed`` (rungs,): those decided with each
-    rung of the ladder. ``latencies`` (2, BINS): TTFT and end-to-end. ``hours`` (hours, regions):
-    requests by hour of arrival. ``moves`` (origins, models, regions): since the last update.
+    rung of the ladder. ``latencies`` (3, BINS): TTFT, end-to-end and TPOT. ``hours`` (hours,
+    regions): requests by hour of arrival. ``moves`` (origins, models, regions): since the last
+    update.
     """
 
     offered: Ints

@@ -130,6 +130,7 @@ class FluidAccount:
             met=math.nan,
             ttft_ms=Histogram(none),
             e2e_ms=Histogram(none),
+            tpot_ms=Histogram(none),
             by_region=RegionSums(*(row.copy() for row in sums)),
             hourly_requests=np.rint(self._hourly).astype(np.int64),
             fleet=_account(self._fleet.sum(axis=0)),

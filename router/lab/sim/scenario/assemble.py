@@ -28,7 +28,10 @@ from router.errors import ConfigError
 from router.lab.sim.scenario.schema import ReplicasSchema, ScenarioSchema
 from router.model import Budget, Fleet, Policy, Signal
 
-BASELINES = ("latency-first", "least-loaded", "round-robin", "static-greenest")
+BASELINES = (
+    "latency-first", "latency-first-packed", "least-loaded", "round-robin", "static-greenest",
+    "static-greenest-packed", "carbon-first-spread",
+)  # fmt: skip
 _ENDPOINT = re.compile(r"endpoints\[(\d+)\]")
 _RTT_OF = re.compile(r"origins\.(.+)\.rtt_ms")
 _Model = TypeVar("_Model", bound=BaseModel)

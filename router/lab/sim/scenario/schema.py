@@ -105,7 +105,7 @@ class GridSchema(Strict):
     )
     annual_means: dict[Name, GPerKwh] = Field(
         default_factory=dict,
-        description="what `static-greenest` decides by, g/kWh; left out: the mean of the file",
+        description="what `annual_mean` policies decide by, g/kWh; left out: the mean of the file",
     )
 
     @model_validator(mode="after")

@@ -33,7 +33,7 @@ def kinds(study: Study) -> dict[str, str]:
         "requests, completed, shed, failed, slo_attainment, moved_share, peak_over_cap": (
             "emulated: counted in the simulation"
         ),
-        "ttft_ms, e2e_ms": f"emulated: replicas behave as their profiles say ({profile})",
+        "ttft_ms, e2e_ms, tpot_ms": f"emulated: replicas behave as their profiles say ({profile})",
         "energy_j_attributional, energy_j_marginal": (
             f"emulated: GPU and host energy by the profiles' power curves ({profile})"
         ),
@@ -45,13 +45,16 @@ def kinds(study: Study) -> dict[str, str]:
             f"(taken as measured; {signal_words(study.simulation.carbon_signal)})"
         ),
         "what policies knew of the grid": _SIGNALS[study.inputs.schema.signal.kind],
+        "saving_split": (
+            "emulated: each cause is the difference of two runs in which one thing differs"
+        ),
         "bound, regret": "estimated: a lower bound with perfect knowledge, see docs/bound.md",
     }
     if study.fluid:
         found = {name: text.replace("emulated", "estimated as flows") for name, text in
                  found.items()}  # fmt: skip
         absent = "absent: flows have no single requests"
-        found["ttft_ms, e2e_ms"] = found["slo_attainment, peak_over_cap"] = absent
+        found["ttft_ms, e2e_ms, tpot_ms"] = found["slo_attainment, peak_over_cap"] = absent
     return found
 
 
@@ -100,6 +103,9 @@ def assumptions(study: Study) -> tuple[str, ...]:
         "Baselines get the latency budget of the first policy that was asked for. The bound knows "
         "every request and intensity in advance and may use fractions of replicas: nobody can "
         "reach it, and regret is measured against it.",
+        "Savings are split by cause with grams per completed request, by chains of policies in "
+        "which one thing changes at a time; causes overlap, so that the order matters: packing is "
+        "counted first, and last.",
         "A saving counts only at equal work: where a run completed less, or kept fewer requests "
         "within their budgets, the report says so beside it.",
     )

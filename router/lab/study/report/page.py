@@ -8,6 +8,7 @@ from typing import Any
 
 from router.lab.study.execute import Study
 from router.lab.study.report import comparisons, tables, timelines
+from router.lab.study.report.splits import split_page, split_words, with_interval
 from router.lab.study.report.terminal import how, warnings
 from router.lab.study.report.theme import style_sheet
 from router.lab.study.report.units import figure, milliseconds, percent, signed_percent
@@ -19,7 +20,8 @@ def html(study: Study, summary: Mapping[str, Any]) -> str:
     parts = [
         _head(summary), _tiles(summary), _warned(summary), _traffic(study), _grams(study, summary),
         _latency(study, summary), _frontier(study, summary), _occupancy(study),
-        tables.table(summary), tables.savings(summary), tables.regions(summary),
+        split_page(summary), tables.table(summary), tables.savings(summary),
+        tables.regions(summary),
         _words(summary), _origin(summary),
     ]  # fmt: skip
     name = escape(summary["scenario"]["name"])
@@ -57,16 +59,15 @@ def _tiles(summary: Mapping[str, Any]) -> str:
     tiles = []
     for name in summary["asked"]:
         one = summary["policies"][name]
-        for baseline in ("latency-first", "static-greenest"):
-            saved = one["saving_against"].get(baseline)
-            if saved is None:
+        for baseline in ("latency-first", "latency-first-packed", "static-greenest-packed"):
+            split = one["saving_split"].get(baseline)
+            if split is None:
                 continue
-            fair = saved["equal_work"] and saved["other_did_equal_work"]
-            caveat = "" if fair else ", not at equal work"
+            caveat = "" if split["equal_work"] else "; not at equal work"
             tiles.append((
-                percent(saved["attributional"]),
-                f"less attributional gCO2e with {name} than with {baseline} "
-                f"({percent(saved['consequential'])} of the fleet's){caveat}",
+                with_interval(split["total"]["consequential"]),
+                f"less gCO2e of the fleet with {name} than with {baseline}, by "
+                f"{split_words(split)}{caveat}",
             ))  # fmt: skip
         tiles.append((
             signed_percent(one["regret"]["attributional"]),
@@ -203,7 +204,8 @@ def _origin(summary: Mapping[str, Any]) -> str:
     return (
         "<h2>Where it comes from</h2>"
         f"<p>carbon-router {summary['version']}, scenario digest "
-        f"<code>{scenario['digest']}</code>, seed {scenario['seed']}: the same three give the same "
+        f"<code>{scenario['digest']}</code>, seed {scenario['seed']}, savings split under "
+        f"{_count(len(scenario['seeds_of_split']), 'seed')} from it on: the same give the same "
         "report.</p>"
         f'<div class="scroll"><table class="words"><tr><th>role</th><th>file</th><th>SHA-256</th>'
         f'</tr>{files}</table></div><div class="scroll"><table class="words"><tr><th>profile</th>'

@@ -1,4 +1,4 @@
-"""A study in the terminal: progress while it runs (silent in a pipe), then one table."""
+"""A study in the terminal: progress while it runs (silent in a pipe), then tables."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.lab.study.execute import TaskProgress
+from router.lab.study.report.splits import LEGEND, split_table
 from router.lab.study.report.units import grams, milliseconds, percent, signed_percent
 from router.units import HOUR_S
 
@@ -65,18 +66,21 @@ def render(summary: Mapping[str, Any]) -> RenderableType:
     asked = summary["asked"]
     for title in _COLUMNS[1:]:
         table.add_column(title, justify="right", no_wrap=True)
-    for name in asked:
-        table.add_column(f"{name} saves", justify="right", no_wrap=True)
     for name, figures in policies.items():
-        table.add_row(*_row(name, figures, summary), style="bold" if name in asked else "")
+        table.add_row(*_row(name, figures), style="bold" if name in asked else "")
+    seeds = len(scenario["seeds_of_split"])
+    splits = [
+        split_table(name, policies[name]["saving_split"], how(summary), seeds) for name in asked
+    ]
     notes = [Text(line, style="yellow") for line in warnings(summary)]
     lines = [Text(f"note: {note}", style="dim") for note in summary["notes"]]
     lines += [Text(notice, style="dim") for notice in summary["notices"]]
     legend = (
         "gCO2e: attributional, of the requests; fleet: consequential, idle replicas included; "
-        "saves: attributional / fleet; over bound: above the clairvoyant lower bound (estimated)"
+        "over bound: above the clairvoyant lower bound (estimated)"
     )
-    return Group(Text(head, style="bold"), table, *notes, Text(legend, style="dim"), *lines)
+    dim = [Text(text, style="dim") for text in (legend, LEGEND)]
+    return Group(Text(head, style="bold"), table, *splits, *notes, *dim, *lines)
 
 
 def how(summary: Mapping[str, Any]) -> str:
@@ -89,10 +93,10 @@ def _grid(summary: Mapping[str, Any]) -> str:
     return f"{file}, {summary['carbon_signal']['basis']}, {summary['carbon_signal']['factors']}"
 
 
-def _row(name: str, figures: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+def _row(name: str, figures: Mapping[str, Any]) -> list[str]:
     regret = figures["regret"]
     sign = "" if regret["valid"] else "*"
-    row = [
+    return [
         name,
         f"{figures['completed']:,}",
         percent(figures["slo_attainment"], 2),
@@ -104,16 +108,6 @@ def _row(name: str, figures: Mapping[str, Any], summary: Mapping[str, Any]) -> l
         signed_percent(regret["consequential"]) + sign,
         percent(figures["moved_share"]["mean"]),
     ]
-    for asked in summary["asked"]:
-        saved = summary["policies"][asked]["saving_against"].get(name)
-        row.append(_saving(saved) if saved else "")
-    return row
-
-
-def _saving(saved: Mapping[str, Any]) -> str:
-    fair = saved["equal_work"] and saved["other_did_equal_work"]
-    text = f"{percent(saved['attributional'])} / {percent(saved['consequential'])}"
-    return text if fair else text + " *"
 
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:

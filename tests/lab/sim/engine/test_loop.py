@@ -105,6 +105,11 @@ def agree(simulation, kept, outcome, twin):
             np.testing.assert_allclose(got, wanted, rtol=1e-9)
         assert outcome.met == pytest.approx(twin.summary().met)
         assert outcome.gco2e == pytest.approx(twin.summary().gco2e, rel=1e-9)
+    paced = [r for r in records if r.output_tokens >= 2]
+    assert outcome.tpot_ms.counts.sum() == len(paced)
+    if paced:
+        wanted_ms = twin.summary().tpot_p95_ms
+        assert outcome.tpot_ms.quantile(0.95) == pytest.approx(wanted_ms, rel=0.004)
     fleet = outcome.fleet
     got = [fleet.busy_j, fleet.idle_j, fleet.busy_g, fleet.idle_g]
     wanted = [twin.fleet.busy_j, twin.fleet.idle_j, twin.fleet.busy_g, twin.fleet.idle_g]
@@ -158,6 +163,7 @@ def figures(outcome):
     return (
         outcome.offered, outcome.completed, outcome.refused, outcome.failed, outcome.met,
         outcome.ttft_ms.counts.tobytes(), outcome.e2e_ms.counts.tobytes(), sums, outcome.fleet,
+        outcome.tpot_ms.counts.tobytes(),
         outcome.hourly_requests.tobytes(), outcome.moved, outcome.peak_over_cap,
     )  # fmt: skip
 
