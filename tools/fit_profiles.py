@@ -173,7 +173,7 @@ def build(folder: Path) -> str:
 # authors, an image of Gemma 3 as its makers say (256 tokens) and a line of text.
 OTHER_TASKS = {"gpqa": 634.0, "image-chat": 330.0}
 # The same architecture under another name, one task each.
-SAME_SHAPE = {"qwen3-coder-30b-a3b@1xh100": "qwen3-30b-a3b-instruct-2507@1xh100"}
+SAME_SHAPE = {"qwen3-coder-30b-a3b@1xh100": "qwen3-30b-a3b-2507@1xh100"}
 
 
 def evidence(folder: Path) -> str:

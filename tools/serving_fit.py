@@ -127,16 +127,14 @@ class Fit(NamedTuple):
 def model_name(model_id: str) -> str:
     """``llama-3.1-8b`` of ``meta-llama/Llama-3.1-8B-Instruct``."""
     model = model_id.rpartition("/")[2].lower()
-    for suffix in ("-fp8", "-instruct", "-it"):
+    for suffix in ("-fp8", "-bf16", "-it", "-hf"):
         model = model.removesuffix(suffix)
-    model = model.removeprefix("nvidia-").removeprefix("meta-")
-    return model.removesuffix("-instruct")
+    return model.removeprefix("nvidia-").removeprefix("meta-").replace("-instruct", "", 1)
 
 
 def attention(model: str) -> str:
     """The key of ``model`` in ATTENTION: the longest one that it begins with."""
-    plain = model.replace("-instruct", "").replace("qwen3-coder-30b", "qwen3-30b")
-    plain = plain.replace("qwen3-vl", "qwen3").replace("qwen3-omni", "qwen3")
+    plain = model.replace("qwen3-coder-30b", "qwen3-30b").replace("qwen3-vl", "qwen3")
     return max((key for key in ATTENTION if plain.startswith(key)), key=len)
 
 

@@ -90,13 +90,14 @@ ATTENTION = {
     "mistral-large-2407": _grouped(88, 96, 8, 128),
     "mixtral-8x7b-v0.1": _grouped(32, 32, 8, 128),
     "mixtral-8x22b-v0.1": _grouped(56, 48, 8, 128),
-    "codegemma-1.1-2b": _grouped(18, 8, 1, 256),
-    "codegemma-7b": _grouped(28, 16, 16, 256),
-    "codellama-7b": _grouped(32, 32, 32, 128),
-    "codellama-13b": _grouped(40, 40, 40, 128),
-    "codellama-34b": _grouped(48, 64, 8, 128),
-    "codellama-70b": _grouped(80, 64, 8, 128),
-    "starcoder2-3b": _grouped(30, 24, 2, 128),
-    "starcoder2-7b": _grouped(32, 36, 4, 128),
-    "starcoder2-15b": _grouped(40, 48, 4, 128),
 }
+
+# (active, total) billions of parameters of models in the set of 2024, which does not give them.
+PARAMS_B = {
+    "gemma-2-2b": (2.6, 2.6), "gemma-2-9b": (9.2, 9.2), "gemma-2-27b": (27.2, 27.2),
+    "llama-3.1-8b": (8.0, 8.0), "llama-3.1-70b": (70.0, 70.0), "llama-3.1-405b": (405.0, 405.0),
+    "phi-3-mini-4k": (3.8, 3.8), "phi-3-small-8k": (7.4, 7.4), "phi-3-medium-4k": (14.0, 14.0),
+    "mistral-7b-v0.3": (7.2, 7.2), "mistral-nemo-2407": (12.2, 12.2),
+    "mistral-large-2407": (123.0, 123.0),
+    "mixtral-8x7b-v0.1": (12.9, 46.7), "mixtral-8x22b-v0.1": (39.1, 140.6),
+}  # fmt: skip
