@@ -132,15 +132,35 @@ class Forecast:
         return self.slots[min(max(index, 0), len(self.slots) - 1)]
 
 
+class PromptOrder(StrEnum):
+    """Whose prompt is read first when several wait: as they came (vLLM), or that of the lowest
+    slot number (llama.cpp).
+    """
+
+    FCFS = "fcfs"
+    SLOT = "slot"
+
+
 @dataclass(frozen=True, slots=True)
 class TokenProfile:
-    """A replica under continuous batching (SCIENCE: affine power, affine inter-token latency).
+    """A replica under continuous batching with chunked prefill (SCIENCE, sections 1 and 1b).
+
+    An iteration that carries b decoding sequences with C cached tokens in all, and pieces of
+    prompts, lasts
+
+        ``tpot_base_ms`` + ``tpot_ms_per_sequence`` * b + ``tpot_ms_per_cached_token`` * C
+        + for each piece ``prefill_ms_per_piece`` + ``prefill_ms_per_token`` * k
+                         + ``prefill_ms_per_token2`` * k * (p + k / 2)
+
+    ms: k tokens of a piece, p tokens of its prompt that are cached already. Pieces fill
+    ``max_batched_tokens`` - b tokens, in ``prompt_order``; ``prefill_base_ms`` goes by before a
+    prompt's first iteration, on no GPU.
 
     Power P = ``base_w`` + ``w_per_token_s`` * (output tokens/s) while at least one sequence runs,
-    ``idle_w`` when none does. TPOT(b) = ``tpot_base_ms`` + ``tpot_ms_per_sequence`` * b at batch b.
-    Prefill takes ``prefill_base_ms`` + ``prefill_ms_per_token`` * input tokens.
-    ``target_batch`` is the load the replica is meant to run at: it prices long-run energy.
-    ``host_fraction``: CPU and DRAM energy as a fraction of GPU energy.
+    ``prefill_w`` in the time that prompts take of an iteration, ``idle_w`` when none runs.
+    ``prefill_w_low``, ``prefill_w_high``: where that lies. The host draws ``host_awake_w`` or
+    ``host_idle_w`` beside, and ``host_fraction`` of GPU energy. ``target_batch`` is the load the
+    replica is meant to run at: it prices long-run energy.
     """
 
     name: str
@@ -151,11 +171,21 @@ class TokenProfile:
     tpot_ms_per_sequence: float
     prefill_base_ms: float
     prefill_ms_per_token: float
+    prefill_w: float
     max_batch: int
     target_batch: int
     host_fraction: float
     provenance: Provenance
     source: str
+    tpot_ms_per_cached_token: float = 0.0
+    prefill_ms_per_piece: float = 0.0
+    prefill_ms_per_token2: float = 0.0
+    prefill_w_low: float = math.nan
+    prefill_w_high: float = math.nan
+    max_batched_tokens: int = 8192
+    prompt_order: PromptOrder = PromptOrder.FCFS
+    host_awake_w: float = 0.0
+    host_idle_w: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from router import __version__
-from router.cli import carbon, gateway, study
+from router.cli import carbon, energy, gateway, study
 from router.cli.options import FAILED, WRONG
 from router.errors import CarbonRouterError, ConfigError, TraceError
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (gateway, carbon, study):
+for room in (gateway, carbon, energy, study):
     app.add_typer(room.app)
 
 

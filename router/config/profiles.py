@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from router.config.fields import Name, Strict, Text
-from router.model import Profile, Provenance, TaskProfile, TokenProfile
+from router.model import Profile, PromptOrder, Provenance, TaskProfile, TokenProfile
 
+PromptOrderName = Literal["fcfs", "slot"]
 ProvenanceName = Literal["measured", "estimated", "emulated"]
 
 _WATTS = 1_000_000
@@ -23,14 +24,64 @@ class TokenProfileSchema(Strict):
     base_w: float = Field(ge=0.01, le=_WATTS, description="power at 0 tokens/s while running, W")
     w_per_token_s: float = Field(ge=0, le=1000, description="W per output token/s")
     tpot_base_ms: float = Field(
-        ge=0.001, le=_MS, description="time per output token at batch 0, ms"
+        ge=0.001, le=_MS, description="an iteration's time without sequences or prompts, ms"
     )
-    tpot_ms_per_sequence: float = Field(ge=0, le=_MS, description="added by each sequence, ms")
-    prefill_base_ms: float = Field(ge=0, le=_MS, description="of any prompt, ms")
-    prefill_ms_per_token: float = Field(ge=0, le=_MS, description="added by each input token, ms")
+    tpot_ms_per_sequence: float = Field(
+        ge=0, le=_MS, description="added by each sequence that decodes, ms"
+    )
+    tpot_ms_per_cached_token: float = Field(
+        default=0.0, ge=0, le=_MS, description="added by each cached token of those sequences, ms"
+    )
+    prefill_base_ms: float = Field(
+        ge=0, le=_MS, description="of any prompt, before its first iteration and on no GPU, ms"
+    )
+    prefill_ms_per_piece: float = Field(
+        default=0.0, ge=0, le=_MS, description="added to an iteration by each piece of a prompt, ms"
+    )
+    prefill_ms_per_token: float = Field(
+        ge=0, le=_MS, description="added to an iteration by each input token, ms"
+    )
+    prefill_ms_per_token2: float = Field(
+        default=0.0,
+        ge=0,
+        le=_MS,
+        description="added for each input token and each token of its prompt before it, ms",
+    )
+    max_batched_tokens: int = Field(
+        default=8192,
+        ge=2,
+        le=10_000_000,
+        description="tokens that one iteration takes at most, one of each decoding sequence "
+        "and the rest of prompts (vLLM's `max_num_batched_tokens`)",
+    )
+    prompt_order: PromptOrderName = Field(
+        default="fcfs",
+        description="whose prompt is read first: `fcfs` as they came (vLLM), or `slot` that of "
+        "the lowest slot (llama.cpp)",
+    )
+    prefill_w: float = Field(
+        ge=0.01,
+        le=_WATTS,
+        description="GPU power while prompts are read, W; near the cards' power limits, of which "
+        "0.95 is a fair estimate",
+    )
+    prefill_w_low: float | None = Field(
+        default=None, ge=0.01, le=_WATTS, description="lower end of where `prefill_w` lies, W"
+    )
+    prefill_w_high: float | None = Field(
+        default=None, ge=0.01, le=_WATTS, description="upper end, W"
+    )
     max_batch: int = Field(ge=1, le=100_000, description="sequences that run at once; more queue")
     target_batch: int = Field(ge=1, le=100_000, description="load that prices long-run energy")
-    host_fraction: float = Field(ge=0, le=5, description="CPU and DRAM over GPU energy")
+    host_fraction: float = Field(
+        ge=0, le=5, description="host draw that follows the GPUs', as a fraction of their energy"
+    )
+    host_awake_w: float = Field(
+        default=0.0, ge=0, le=_WATTS, description="host draw beside that while requests run, W"
+    )
+    host_idle_w: float = Field(
+        default=0.0, ge=0, le=_WATTS, description="the same while none runs, W"
+    )
     provenance: ProvenanceName = Field(
         default="estimated", description="how the figures came to be"
     )
@@ -42,17 +93,35 @@ class TokenProfileSchema(Strict):
             raise ValueError(
                 f"target_batch ({self.target_batch}) must not exceed max_batch ({self.max_batch})"
             )
-        if self.idle_w > self.base_w:
+        if self.max_batched_tokens <= self.max_batch:
             raise ValueError(
-                f"idle_w ({self.idle_w:g}) must not exceed base_w ({self.base_w:g}): a running "
-                "replica draws at least what an idle one does"
+                f"max_batched_tokens ({self.max_batched_tokens}) must exceed max_batch "
+                f"({self.max_batch}): with every sequence decoding no prompt would ever be read"
             )
+        for lower, upper, why in (
+            ("idle_w", "base_w", "a running replica draws at least what an idle one does"),
+            ("base_w", "prefill_w", "reading prompts takes at least what waiting for memory does"),
+            ("host_idle_w", "host_awake_w", "a host at work draws at least what an idle one does"),
+            ("prefill_w_low", "prefill_w", "it is the lower end of its range"),
+            ("prefill_w", "prefill_w_high", "it is the upper end of its range"),
+        ):
+            low, high = getattr(self, lower), getattr(self, upper)
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"{lower} ({low:g}) must not exceed {upper} ({high:g}): {why}")
         return self
 
     def build(self, name: str) -> TokenProfile:
         """The profile as the core reads it."""
-        fields = self.model_dump(exclude={"kind", "provenance"})
-        return TokenProfile(name=name, provenance=Provenance(self.provenance), **fields)
+        fields = self.model_dump(exclude={"kind", "provenance", "prompt_order"})
+        for end in ("prefill_w_low", "prefill_w_high"):
+            if fields[end] is None:
+                fields[end] = self.prefill_w
+        return TokenProfile(
+            name=name,
+            provenance=Provenance(self.provenance),
+            prompt_order=PromptOrder(self.prompt_order),
+            **fields,
+        )
 
 
 class TaskProfileSchema(Strict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,25 +11,43 @@ import numpy as np
 import pytest
 
 from router.config import shipped_profiles
-from router.core.energy import attributional_j_per_token
 from router.model import Provenance, TokenProfile
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT.parent / "shared" / "data" / "gpu-energy"
+RUNS = "mlenergy_v3_llm_h100_b200.csv"
+SPLITWISE = "splitwise_perf_power.csv"
 
 needs_data = pytest.mark.skipif(
     not FOLDER.is_dir(), reason=f"the measured sets are not at {FOLDER}: profiles NOT refitted"
 )
 
 
-def fitter() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fit_profiles", ROOT / "tools/fit_profiles.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fit_profiles"] = module
-    spec.loader.exec_module(module)
-    return module
+def tool(name: str) -> ModuleType:
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
+
+
+def chat_j_per_token(profile: TokenProfile, batch: float, answer_tokens: float) -> float:
+    """GPU joules per output token of a steady batch of the task that the fits have seen, by the
+    law of iterations; written out here, apart from the code that serves.
+    """
+    prompt = 224.0
+    prompt_ms = (
+        profile.prefill_ms_per_piece
+        + profile.prefill_ms_per_token * prompt
+        + profile.prefill_ms_per_token2 * prompt**2 / 2
+    )
+    cached = prompt + answer_tokens / 2
+    decode_ms = profile.tpot_base_ms + batch * (
+        profile.tpot_ms_per_sequence + profile.tpot_ms_per_cached_token * cached
+    )
+    prompts_ms = batch / answer_tokens * prompt_ms
+    joules = (profile.base_w * decode_ms + profile.prefill_w * prompts_ms) / 1000.0
+    return joules / batch + profile.w_per_token_s
 
 
 def test_every_shipped_profile_states_where_it_comes_from() -> None:
@@ -40,13 +58,41 @@ def test_every_shipped_profile_states_where_it_comes_from() -> None:
         assert profile.name == name
         assert profile.provenance is Provenance.MEASURED
         assert "ML.ENERGY" in profile.source
+        assert "prompts of 224 tokens taken out" in profile.source
         assert "estimated" in profile.source
-        assert profile.host_fraction == 0.3
         gpus = int(name.rpartition("@")[2].partition("x")[0])
+        assert profile.host_fraction == 0
+        assert profile.host_awake_w == profile.host_idle_w == 105 * gpus
         assert 60 <= profile.idle_w / gpus <= 120
         assert profile.target_batch <= profile.max_batch / 2
-        tpot_ms = profile.tpot_base_ms + profile.tpot_ms_per_sequence * profile.target_batch
-        assert tpot_ms <= 40.0
+
+
+def test_prompts_cost_power_near_the_limit_and_time_beside_the_iteration() -> None:
+    for name, profile in shipped_profiles().items():
+        assert isinstance(profile, TokenProfile), name
+        limit_w = {"h100": 700, "b200": 1000}[name[-4:]] * int(name.rpartition("@")[2][0])
+        assert profile.base_w < profile.prefill_w_low < profile.prefill_w < profile.prefill_w_high
+        assert profile.prefill_w_high == limit_w
+        assert profile.tpot_ms_per_cached_token > 0
+        # The marginal token costs twice as much somewhere between a few thousand and many.
+        assert 3_000 < profile.prefill_ms_per_token / profile.prefill_ms_per_token2 < 100_000, name
+        assert profile.max_batched_tokens == {"h100": 8192, "b200": 16384}[name[-4:]]
+
+
+def test_only_servers_that_showed_it_have_a_cost_a_piece() -> None:
+    profiles = shipped_profiles()
+    costly = {
+        name
+        for name, profile in profiles.items()
+        if isinstance(profile, TokenProfile) and profile.prefill_ms_per_piece > 0
+    }
+    # State-space layers, and small models on B200s.
+    assert costly == {
+        "gemma-3-12b@1xb200",
+        "gemma-3-27b@1xb200",
+        "nemotron-nano-12b-v2@1xh100",
+        "nemotron-nano-9b-v2@1xh100",
+    }
 
 
 def test_bigger_models_cost_more_and_bigger_batches_less() -> None:
@@ -55,7 +101,7 @@ def test_bigger_models_cost_more_and_bigger_batches_less() -> None:
     for name in ("llama-3.1-8b@1xh100", "llama-3.1-70b@4xh100", "llama-3.1-405b@8xh100"):
         profile = profiles[name]
         assert isinstance(profile, TokenProfile)
-        by_batch = [attributional_j_per_token(profile, batch) for batch in (8, 64, 256)]
+        by_batch = [chat_j_per_token(profile, batch, 400.0) for batch in (8, 64, 256)]
         assert by_batch == sorted(by_batch, reverse=True)
         costs.append(by_batch[1])
     assert costs[0] * 4 < costs[1] < costs[2] / 3
@@ -63,59 +109,86 @@ def test_bigger_models_cost_more_and_bigger_batches_less() -> None:
 
 @needs_data
 def test_the_file_is_what_the_fit_gives() -> None:
-    fit = fitter()
+    fit = tool("fit_profiles")
     assert fit.build(FOLDER) == fit.TARGET.read_text(encoding="utf-8")
 
 
 @needs_data
 @pytest.mark.parametrize(
-    ("name", "base_w", "w_per_token_s", "itl_base_ms", "itl_slope_ms", "measured_j"),
+    ("name", "base_w", "itl_base_ms", "itl_slope_ms", "measured_j"),
     [
-        ("llama-3.1-8b@1xh100", 477, 0.024, 6.2, 0.081, {8: 0.455, 64: 0.119, 256: 0.077}),
-        ("llama-3.1-70b@4xh100", 1671, 0.133, 15.3, 0.107, {8: 3.76, 64: 0.80, 256: 0.48}),
-        ("llama-3.1-405b@8xh100", 3084, 0.793, 31.3, 0.144, {8: 13.97, 64: 3.08, 256: 2.06}),
+        ("llama-3.1-8b@1xh100", 477, 6.2, 0.081, {8: 0.455, 64: 0.119, 256: 0.077}),
+        ("llama-3.1-70b@4xh100", 1672, 15.3, 0.107, {8: 3.76, 64: 0.80, 256: 0.48}),
+        ("llama-3.1-405b@8xh100", 3088, 31.3, 0.144, {8: 13.97, 64: 3.08, 256: 2.06}),
     ],
 )
 def test_the_published_table_is_recovered(
-    name: str,
-    base_w: float,
-    w_per_token_s: float,
-    itl_base_ms: float,
-    itl_slope_ms: float,
-    measured_j: dict[int, float],
+    name: str, base_w: float, itl_base_ms: float, itl_slope_ms: float, measured_j: dict[int, float]
 ) -> None:
-    fit = fitter()
-    run = fit.read_runs(FOLDER / "mlenergy_v3_llm_h100_b200.csv")[name]
+    serving_fit = tool("serving_fit")
+    run = serving_fit.read_runs(FOLDER / RUNS, "lm-arena-chat")[name]
     profile = shipped_profiles()[name]
     assert isinstance(profile, TokenProfile)
     assert profile.base_w == pytest.approx(base_w, abs=0.5)
-    assert profile.w_per_token_s == pytest.approx(w_per_token_s, abs=0.0006)
-    median = fit.fit_line(run.batch, run.median_itl_ms)
+    median = serving_fit.fit_line(run.batch, run.median_itl_ms)
     assert (median.base, median.slope) == pytest.approx((itl_base_ms, itl_slope_ms), abs=0.06)
     for batch, joules in measured_j.items():
         at = int(np.flatnonzero(run.max_num_seqs == batch)[0])
         assert run.j_per_token[at] == pytest.approx(joules, rel=0.01)
-        assert attributional_j_per_token(profile, run.batch[at]) == pytest.approx(joules, rel=0.08)
+        implied = chat_j_per_token(profile, run.batch[at], run.answer_tokens[at])
+        assert implied == pytest.approx(joules, rel=0.08)
+
+
+@needs_data
+def test_what_prompts_took_is_near_what_the_latencies_show() -> None:
+    fit, serving_fit = tool("fit_profiles"), tool("serving_fit")
+    for name, (run, found) in fit.fits(FOLDER).items():
+        share = serving_fit.prompt_ms(run) / found.prefill.time_ms(serving_fit.PROMPT_TOKENS)
+        assert 0.6 < share <= 1.001, name
+
+
+@needs_data
+def test_the_law_meets_tasks_that_it_has_not_seen() -> None:
+    serving_fit = tool("serving_fit")
+    reference = serving_fit.read_reference(FOLDER / SPLITWISE)
+    chat = serving_fit.read_runs(FOLDER / RUNS, "lm-arena-chat")
+    for task, prompt, name, within in (
+        ("image-chat", 330.0, "gemma-3-27b@2xh100", 0.09),
+        ("gpqa", 634.0, "qwen3-14b@1xh100", 0.09),
+        ("gpqa", 634.0, "qwen3-8b@1xh100", 0.19),
+    ):
+        run = serving_fit.read_runs(FOLDER / RUNS, task)[name]
+        made = serving_fit.fit(chat[name], reference)
+        law = made.j_per_token(run.batch, prompt, run.answer_tokens) / run.j_per_token
+        as_chat = np.interp(run.batch, chat[name].batch, chat[name].j_per_token) / run.j_per_token
+        assert abs(law - 1).max() < within, name
+        assert abs(law - 1).mean() < abs(as_chat - 1).mean(), name
 
 
 @needs_data
 def test_the_median_gap_would_price_tokens_too_low() -> None:
-    fit = fitter()
-    run = fit.read_runs(FOLDER / "mlenergy_v3_llm_h100_b200.csv")["llama-3.1-405b@8xh100"]
-    found = fit.fit(run)
-    median = fit.fit_line(run.batch, run.median_itl_ms)
+    serving_fit = tool("serving_fit")
+    run, found = tool("fit_profiles").fits(FOLDER)["llama-3.1-405b@8xh100"]
+    power = serving_fit.fit_line(run.token_s, run.power_w)
+    median = serving_fit.fit_line(run.batch, run.median_itl_ms)
     rate = run.batch * 1000.0 / (median.base + median.slope * run.batch)
-    error = (found.power.base / rate + found.power.slope) / run.j_per_token - 1.0
+    error = (power.base / rate + power.slope) / run.j_per_token - 1.0
     assert error.min() < -0.2
     assert found.j_error < 0.05
 
 
 @needs_data
 def test_prefill_is_scaled_from_the_measured_reference() -> None:
-    prefill = fitter().read_prefill(FOLDER / "splitwise_perf_power.csv")
+    serving_fit = tool("serving_fit")
+    prefill = serving_fit.read_reference(FOLDER / SPLITWISE)
     profile = shipped_profiles()["llama-3.1-70b@4xh100"]
     assert isinstance(profile, TokenProfile)
-    assert profile.prefill_base_ms == pytest.approx(prefill.base, abs=0.1)
-    # Llama-3.1-70B counts 70.6 rather than 70 billion parameters.
-    assert profile.prefill_ms_per_token == pytest.approx(prefill.slope, rel=0.02)
+    # An iteration is in the reference's intercept.
+    whole_ms = profile.prefill_base_ms + profile.tpot_base_ms
+    assert whole_ms == pytest.approx(prefill.base, abs=0.1)
+    assert profile.prefill_ms_per_token == pytest.approx(prefill.slope, rel=0.001)
+    assert profile.prefill_ms_per_token2 == pytest.approx(prefill.slope / 10_000, rel=0.001)
     assert prefill.r2 > 0.95
+    for tokens, measured_ms in ((4096, 463.5), (8192, 953.6)):
+        made_ms = prefill.base + prefill.slope * (tokens + tokens**2 / 2 / serving_fit.DOUBLES_AT)
+        assert made_ms == pytest.approx(measured_ms, rel=0.06)
