@@ -26,6 +26,7 @@ from rich.table import Table
 from benchmarks.machine import machine
 from router.config import shipped_profiles
 from router.core import kernel as k
+from router.core.burden import burden_of
 from router.core.lengths import Expected
 from router.core.pipeline import decide
 from router.core.question import question_of
@@ -97,8 +98,11 @@ def profiles() -> tuple[TokenProfile, ...]:
     measured = shipped_profiles()["llama-3.1-8b@1xh100"]
     assert isinstance(measured, TokenProfile)
     slower = TokenProfile(
-        "slower", 90.0, 420.0, 0.05, 9.0, 0.19, 12.0, 0.06, 256, 128, 0.3, Provenance.ESTIMATED,
-        "benchmark",
+        name="slower", idle_w=90.0, base_w=420.0, w_per_token_s=0.05, tpot_base_ms=9.0,
+        tpot_ms_per_sequence=0.19, tpot_ms_per_cached_token=5e-5, prefill_base_ms=3.0,
+        prefill_ms_per_token=0.06, prefill_ms_per_token2=6e-6, prefill_w=600.0, max_batch=256,
+        target_batch=128, host_fraction=0.0, host_awake_w=105.0, host_idle_w=105.0,
+        provenance=Provenance.ESTIMATED, source="benchmark",
     )  # fmt: skip
     return measured, slower
 
@@ -132,7 +136,9 @@ class Subject:
         self._board = f.board(self._snapshot)
         for seat in self._board.seats.values():
             for _ in range(rng.randrange(100)):
-                seat.take(rng.choice([UNLIMITED, UNLIMITED, 120.0]))
+                # A prompt of 12 ms and 200 tokens; some hold the mean iteration down.
+                cap_ms = rng.choice([UNLIMITED, UNLIMITED, 64.0])
+                seat.take(burden_of(12.0, 300.0, 200.0, cap_ms), NOW - 60.0)
         self._asked = [self._request() for _ in range(REQUESTS)]
         self.calls: dict[str, Call] = {
             "floor": self._floor(),

@@ -23,11 +23,12 @@ from rich.table import Table
 from router.config import shipped_profiles
 from router.contract import AnswerSize, BackendReport
 from router.core.accounting import Run, account
-from router.core.energy import attributional_j_per_token, tpot_ms
+from router.core.burden import context_tokens
+from router.core.energy import Crowd, predict_run
 from router.core.lengths import Expected
 from router.core.tokens import TokenBytesModel
 from router.lab.replay.replica import Ended, Replica
-from router.model import Decision, Request, TokenProfile
+from router.model import UNBURDENED, Decision, Request, TokenProfile
 from tests import factories as f
 
 INPUT_TOKENS, OUTPUT_TOKENS, LOG_SD = 180.0, 200.0, 0.9
@@ -62,10 +63,24 @@ class Errors:
     true_j: float = 0.0
 
 
+def crowd_of(profile: TokenProfile, batch: float) -> Crowd:
+    """So many requests of the expected lengths, as a gateway that sent them knows them."""
+    pace_ms = profile.prompt_ms(INPUT_TOKENS) / OUTPUT_TOKENS
+    context = context_tokens(INPUT_TOKENS, OUTPUT_TOKENS)
+    return Crowd(batch, max(0.0, batch - 1.0) * pace_ms, batch * context)
+
+
+def iteration_ms(profile: TokenProfile, batch: float) -> float:
+    """The mean iteration of so many."""
+    crowd = crowd_of(profile, batch)
+    return profile.tpot_ms(batch, crowd.cached_tokens, crowd.prompts_ms)
+
+
 def serve(profile: TokenProfile, batch: float, count: int, rng: random.Random) -> Iterator[Served]:
     """``count`` requests at a rate that keeps about ``batch`` of them on the replica."""
     replica = Replica(profile, 0.0)
-    per_s = batch / (OUTPUT_TOKENS * tpot_ms(profile, max(batch, 1.0)) / 1e3)
+    there_ms = OUTPUT_TOKENS * iteration_ms(profile, max(batch, 1.0))
+    per_s = batch / (there_ms / 1e3)
     there: dict[int, int] = {}
     arrives, key, done = rng.expovariate(per_s), 0, 0
     while done < count:
@@ -92,7 +107,7 @@ def errors(profile: TokenProfile, served: list[Served], way: str) -> Errors:
     model = f.served(profile, "m")
     decision = Decision(
         f.endpoint("e", "r", model, max_in_flight=1024), model, None, NAN, 0.0, NAN, NAN, NAN, NAN,
-        NAN, "", NAN, NAN, (), (),
+        NAN, "", NAN, NAN, NAN, UNBURDENED, (), (),
     )  # fmt: skip
     for one in served:
         truth = one.ended
@@ -100,13 +115,14 @@ def errors(profile: TokenProfile, served: list[Served], way: str) -> Errors:
         size = one.output_bytes if way == "bytes and time" else NAN
         told = truth.output_tokens if way == "tokens reported" else NAN
         if way == "expected length":
-            running = min(max(batch, 1.0), float(profile.max_batch))
-            host = 1.0 + profile.host_fraction
-            said_j = attributional_j_per_token(profile, running) * OUTPUT_TOKENS * host
+            crowd = crowd_of(profile, batch)
+            said_j = predict_run(profile, INPUT_TOKENS, OUTPUT_TOKENS, crowd).attributional_j
             tokens, low, high, low_j, high_j = OUTPUT_TOKENS, NAN, NAN, NAN, NAN
         else:
             share = sum(1.0 / end for end in one.batches) / 2.0
-            run = Run(0, batch, NAN, one.run_ms, 0.0, 1.0, AnswerSize(size, NAN), share)
+            run = Run(
+                0, crowd_of(profile, batch), NAN, one.run_ms, 0.0, 1.0, AnswerSize(size, NAN), share
+            )
             made = account(
                 Request("m"), decision, run, BackendReport(NAN, NAN, told), EXPECTED,
                 bytes_per_token.of("m"),
@@ -145,6 +161,9 @@ def main() -> None:
         profile,
         tpot_base_ms=2.0 * profile.tpot_base_ms,
         tpot_ms_per_sequence=2.0 * profile.tpot_ms_per_sequence,
+        tpot_ms_per_cached_token=2.0 * profile.tpot_ms_per_cached_token,
+        prefill_ms_per_token=2.0 * profile.prefill_ms_per_token,
+        prefill_ms_per_token2=2.0 * profile.prefill_ms_per_token2,
     )
     for server, true in (("as its profile", profile), ("half as fast", slow)):
         for batch in (0.05, 1.0, 4.0, 16.0, 64.0):

@@ -187,6 +187,24 @@ class TokenProfile:
     host_awake_w: float = 0.0
     host_idle_w: float = 0.0
 
+    def tpot_ms(self, batch: float, cached_tokens: float = 0.0, prompts_ms: float = 0.0) -> float:
+        """Mean time per output token at ``batch`` decoding sequences, ms.
+
+        ``cached_tokens``: of all of them together; ``prompts_ms``: what prompts take of an
+        iteration on the mean.
+        """
+        decode_ms = self.tpot_base_ms + self.tpot_ms_per_sequence * batch
+        return decode_ms + self.tpot_ms_per_cached_token * cached_tokens + prompts_ms
+
+    def prompt_ms(self, input_tokens: float) -> float:
+        """What reading a prompt in one piece adds to its iteration, ms."""
+        per_token = self.prefill_ms_per_token + self.prefill_ms_per_token2 * input_tokens / 2.0
+        return self.prefill_ms_per_piece + per_token * input_tokens
+
+    def lone_ttft_ms(self, input_tokens: float) -> float:
+        """Time to the first token on an idle replica, round trip apart, ms."""
+        return self.prefill_base_ms + self.tpot_base_ms + self.prompt_ms(input_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class TaskProfile:
@@ -408,6 +426,29 @@ class Alternative(NamedTuple):
     g_per_kwh: float
 
 
+class Burden(NamedTuple):
+    """What one request adds to a replica while it is there, and what it bears there itself.
+
+    ``prompt_ms``: what reading its prompt takes of iterations; ``pace_ms``: that over its output
+    tokens, so what it adds to every iteration on the mean; ``cached_tokens``: on the mean over its
+    run; ``pace_cap_ms``: the mean iteration beyond which it would break a budget of its own, inf
+    for none.
+    """
+
+    prompt_ms: float
+    pace_ms: float
+    cached_tokens: float
+    pace_cap_ms: float
+
+    @property
+    def pace_ms2(self) -> float:
+        """The square of its prompt's time over its output tokens."""
+        return self.prompt_ms * self.pace_ms
+
+
+UNBURDENED = Burden(0.0, 0.0, 0.0, math.inf)
+
+
 class Decision(NamedTuple):
     """Where one request goes and why. Latencies are predicted at the policy's quantile.
 
@@ -416,9 +457,10 @@ class Decision(NamedTuple):
     ``Receipt.predicted``.
     ``run_g_per_kwh`` is the intensity averaged over the predicted run. ``latency_first_*``: what
     the nearest feasible endpoint would have done (the counterfactual).
+    ``prefill_ms`` and ``queue_ms``: of the time to the first token, by the latency model alone,
+    what the request takes itself and what it waits for on the mean.
     ``intensity`` is None (and grams NaN) only when no source knows the grid zone and the ladder
     dropped the carbon constraint. ``relaxed``: rungs of the ladder that were taken.
-    ``batch_cap``: concurrency beyond which this request's own budget would break (inf: none).
     """
 
     endpoint: Endpoint
@@ -433,7 +475,9 @@ class Decision(NamedTuple):
     gco2e: float
     latency_first_endpoint: str
     latency_first_gco2e: float
-    batch_cap: float
+    prefill_ms: float
+    queue_ms: float
+    burden: Burden
     relaxed: tuple[Relax, ...]
     flags: tuple[str, ...]
     latency_first: Alternative | None = None
@@ -473,7 +517,9 @@ class Receipt(NamedTuple):
     never to be added to ``gco2e``.
 
     ``output_tokens`` lies between ``tokens_low`` and ``tokens_high``, ``energy_j`` between
-    ``energy_low_j`` and ``energy_high_j``; bounds that are NaN are not known or not needed.
+    ``energy_low_j`` and ``energy_high_j``; ``prompt_energy_j`` of it took reading the prompt, an
+    estimate by the profile where ``energy_j`` is measured. Bounds that are NaN are not known or
+    not needed.
     ``doubts``: what the server reported and was not believed, by reason.
     """
 
@@ -502,3 +548,4 @@ class Receipt(NamedTuple):
     energy_high_j: float = math.nan
     predicted: Predicted = UNPREDICTED
     doubts: tuple[str, ...] = ()
+    prompt_energy_j: float = math.nan

@@ -60,7 +60,7 @@ def token_profile(name="llama-3.1-8b@1xh100", **changes) -> TokenProfile:
     values = {
         "idle_w": 90.0, "base_w": 477.0, "w_per_token_s": 0.024, "tpot_base_ms": 6.0,
         "tpot_ms_per_sequence": 0.1, "prefill_base_ms": 10.0, "prefill_ms_per_token": 0.05,
-        "max_batch": 256, "target_batch": 64, "host_fraction": 0.3,
+        "prefill_w": 665.0, "max_batch": 256, "target_batch": 64, "host_fraction": 0.3,
         "provenance": Provenance.MEASURED, "source": "test",
     }  # fmt: skip
     return TokenProfile(name=name, **{**values, **changes})

@@ -33,6 +33,7 @@ APART = {
     "director/test_random_faults.py": "the whole director",
     "lab/backtest/test_targets.py": "the forecaster's skill, which is more than one module's",
     "lab/sim/bound/test_bound_engine.py": "bound and engine, held against each other",
+    "lab/sim/engine/test_capacity.py": "a scenario's load and the engine, held against each other",
     "lab/sim/scenario/test_shipped_scenarios.py": "docs/scenarios/",
     "lab/study/test_fluid_study.py": "lab/study/command.py; apart, to run beside the long ones",
     "test_mirror.py": "the tests themselves",

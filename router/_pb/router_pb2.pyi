@@ -184,7 +184,7 @@ class Weights(_message.Message):
     def __init__(self, per_gco2e: _Optional[float] = ..., per_ttft_ms: _Optional[float] = ..., per_e2e_ms: _Optional[float] = ..., per_load: _Optional[float] = ..., per_turn: _Optional[float] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("rank", "endpoint", "region", "grid_zone", "excluded_by", "cost", "intensity", "run_g_per_kwh", "pue", "rtt_ms", "predicted_ttft_ms", "predicted_tpot_ms", "predicted_e2e_ms", "latency_provenance", "energy_j", "energy_provenance", "gco2e", "profile", "batch", "max_in_flight", "delay_ms", "premium_g")
+    __slots__ = ("rank", "endpoint", "region", "grid_zone", "excluded_by", "cost", "intensity", "run_g_per_kwh", "pue", "rtt_ms", "predicted_ttft_ms", "predicted_tpot_ms", "predicted_e2e_ms", "latency_provenance", "energy_j", "energy_provenance", "gco2e", "profile", "batch", "max_in_flight", "delay_ms", "premium_g", "prompt_energy_j")
     RANK_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
@@ -207,6 +207,7 @@ class Candidate(_message.Message):
     MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     DELAY_MS_FIELD_NUMBER: _ClassVar[int]
     PREMIUM_G_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_ENERGY_J_FIELD_NUMBER: _ClassVar[int]
     rank: int
     endpoint: str
     region: str
@@ -229,7 +230,8 @@ class Candidate(_message.Message):
     max_in_flight: int
     delay_ms: float
     premium_g: float
-    def __init__(self, rank: _Optional[int] = ..., endpoint: _Optional[str] = ..., region: _Optional[str] = ..., grid_zone: _Optional[str] = ..., excluded_by: _Optional[str] = ..., cost: _Optional[float] = ..., intensity: _Optional[_Union[Intensity, _Mapping]] = ..., run_g_per_kwh: _Optional[float] = ..., pue: _Optional[float] = ..., rtt_ms: _Optional[float] = ..., predicted_ttft_ms: _Optional[float] = ..., predicted_tpot_ms: _Optional[float] = ..., predicted_e2e_ms: _Optional[float] = ..., latency_provenance: _Optional[_Union[Provenance, str]] = ..., energy_j: _Optional[float] = ..., energy_provenance: _Optional[_Union[Provenance, str]] = ..., gco2e: _Optional[float] = ..., profile: _Optional[str] = ..., batch: _Optional[float] = ..., max_in_flight: _Optional[int] = ..., delay_ms: _Optional[float] = ..., premium_g: _Optional[float] = ...) -> None: ...
+    prompt_energy_j: float
+    def __init__(self, rank: _Optional[int] = ..., endpoint: _Optional[str] = ..., region: _Optional[str] = ..., grid_zone: _Optional[str] = ..., excluded_by: _Optional[str] = ..., cost: _Optional[float] = ..., intensity: _Optional[_Union[Intensity, _Mapping]] = ..., run_g_per_kwh: _Optional[float] = ..., pue: _Optional[float] = ..., rtt_ms: _Optional[float] = ..., predicted_ttft_ms: _Optional[float] = ..., predicted_tpot_ms: _Optional[float] = ..., predicted_e2e_ms: _Optional[float] = ..., latency_provenance: _Optional[_Union[Provenance, str]] = ..., energy_j: _Optional[float] = ..., energy_provenance: _Optional[_Union[Provenance, str]] = ..., gco2e: _Optional[float] = ..., profile: _Optional[str] = ..., batch: _Optional[float] = ..., max_in_flight: _Optional[int] = ..., delay_ms: _Optional[float] = ..., premium_g: _Optional[float] = ..., prompt_energy_j: _Optional[float] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("request",)

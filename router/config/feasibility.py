@@ -105,10 +105,10 @@ def _idle_ms(
     """TTFT, TPOT or end-to-end of an idle replica: no queue, a batch of one, mean lengths."""
     if isinstance(profile, TaskProfile):
         return 0.0 if key == "tpot_ms" else rtt_ms + profile.service_ms
-    tpot_ms = profile.tpot_base_ms + profile.tpot_ms_per_sequence
-    ttft_ms = rtt_ms + profile.prefill_base_ms + profile.prefill_ms_per_token * input_tokens
+    alone_ms = profile.tpot_ms(1.0)
+    ttft_ms = rtt_ms + profile.lone_ttft_ms(input_tokens)
     return {
-        "tpot_ms": tpot_ms,
+        "tpot_ms": alone_ms,
         "ttft_ms": ttft_ms,
-        "e2e_ms": ttft_ms + output_tokens * tpot_ms,
+        "e2e_ms": ttft_ms + output_tokens * alone_ms,
     }[key]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from router.contract import AnswerSize, BackendReport
-from router.core.energy import RunEnergy, estimate_run, predict_run, prefill_ms, tpot_ms
+from router.core.energy import Crowd, RunEnergy, estimate_run, predict_run
 from router.core.lengths import Expected
 from router.core.reports import Doubt, believed_energy, believed_tokens, energy_band, most_tokens
 from router.core.tokens import UNLEARNED, TokenBytes, TokenCount, estimate_tokens, known_count
@@ -45,7 +45,7 @@ _ONE_ANSWER = known_count(1.0, TokensKind.COUNTED)
 
 class Run(NamedTuple):
     """How a request went, as the gateway saw it. ``messages``: streamed answers, 0 for a unary
-    call; ``batch``: mean requests on the endpoint while it ran, itself included; ``rtt_ms``:
+    call; ``crowd``: what it met on the endpoint on the mean while it ran; ``rtt_ms``:
     between this gateway and the endpoint, part of the others; ``pace``: how many times longer than
     by its profile a token takes there, as learned; ``answer``: its size; ``share``: mean of
     1 / batch at its two ends, NaN for that of the mean batch.
@@ -54,7 +54,7 @@ class Run(NamedTuple):
     """
 
     messages: int
-    batch: float
+    crowd: Crowd
     ttft_ms: float
     e2e_ms: float
     rtt_ms: float = 0.0
@@ -71,14 +71,22 @@ class Run(NamedTuple):
         return max(self.e2e_ms - round_trip_ms, _LEAST_SERVICE_MS)
 
     @property
-    def sharing_batch(self) -> float:
-        """The steady batch at which a request would have had the share that it had."""
-        return 1.0 / self.share if 0.0 < self.share <= 1.0 else self.batch
+    def batch(self) -> float:
+        """Mean requests on the endpoint while it ran, itself included."""
+        return self.crowd.batch
+
+    @property
+    def sharing_crowd(self) -> Crowd:
+        """The steady crowd in which a request would have had the share that it had."""
+        if 0.0 < self.share <= 1.0:
+            return self.crowd._replace(batch=1.0 / self.share)
+        return self.crowd
 
 
 class Account(NamedTuple):
     """Tokens and IT energy of a finished request, both ways of counting, and how they are known.
 
+    ``prompt_energy_j``: the part of ``energy_j`` that reading the prompt took, by the profile.
     ``energy_low_j``, ``energy_high_j``: a 90 % interval of an estimate; NaN of anything else.
     ``doubts``: what the backend reported and was not believed.
     """
@@ -90,6 +98,7 @@ class Account(NamedTuple):
     energy_low_j: float = math.nan
     energy_high_j: float = math.nan
     doubts: tuple[Doubt, ...] = ()
+    prompt_energy_j: float = math.nan
 
 
 def account(
@@ -120,16 +129,19 @@ def account(
         energy_j, marginal_j, found = believed_energy(report, band)
         doubts += found
     kind, low_j, high_j = Provenance.MEASURED, math.nan, math.nan
-    if energy_j != energy_j or marginal_j != marginal_j:
-        estimate, low, high = _estimates(profile, run, expected, tokens)
-        if marginal_j != marginal_j:
-            marginal_j = estimate.marginal_j
-        if energy_j != energy_j:
-            energy_j, kind = estimate.attributional_j, Provenance.ESTIMATED
-            low_j, high_j = low, high
+    estimate = _estimate(profile, run, expected, tokens.tokens)
+    prompt_j = estimate.prompt_j
+    if marginal_j != marginal_j:
+        marginal_j = estimate.marginal_j
+    if energy_j != energy_j:
+        energy_j, kind = estimate.attributional_j, Provenance.ESTIMATED
+        low_j, high_j = _interval(profile, run, expected, tokens)
+    elif estimate.attributional_j > 0.0:
+        # A meter tells no prompt from an answer: the profile's proportion of what it says.
+        prompt_j *= energy_j / estimate.attributional_j
     if decision.endpoint.emulated:
         kind = Provenance.EMULATED
-    return Account(tokens, energy_j, marginal_j, kind, low_j, high_j, doubts)
+    return Account(tokens, energy_j, marginal_j, kind, low_j, high_j, doubts, prompt_j)
 
 
 def _count_tokens(
@@ -149,8 +161,11 @@ def _count_tokens(
         return known_count(told, TokensKind.REPORTED), doubts
     if run.messages > 1:
         return known_count(min(float(run.messages), most), TokensKind.COUNTED), doubts
-    prefill = prefill_ms(profile, expected.input_tokens)
-    token_ms = tpot_ms(profile, min(max(run.batch, 1.0), float(profile.max_batch))) * run.pace
+    prefill = profile.lone_ttft_ms(expected.input_tokens)
+    running = min(max(run.batch, 1.0), float(profile.max_batch))
+    share = running / max(run.batch, 1.0)
+    cached = run.crowd.cached_tokens * share
+    token_ms = profile.tpot_ms(running, cached, run.crowd.prompts_ms * share) * run.pace
     # Of those beyond max_batch each waits its turn.
     held_ms = run.service_ms * min(1.0, profile.max_batch / max(run.batch, 1.0))
     count = estimate_tokens(
@@ -159,42 +174,51 @@ def _count_tokens(
     return count, doubts
 
 
-def _estimates(
-    profile: Profile, run: Run, expected: Expected, tokens: TokenCount
-) -> tuple[RunEnergy, float, float]:
-    """Energy by the profile, and a 90 % interval of its attributional J; NaN of a task's."""
+def _estimate(
+    profile: Profile,
+    run: Run,
+    expected: Expected,
+    output_tokens: float,
+    gpu_prefill_w: float = math.nan,
+) -> RunEnergy:
+    """Energy by the profile."""
     service_s = run.service_ms / MS_PER_S
+    n_in, crowd = expected.input_tokens, run.sharing_crowd
+    return estimate_run(profile, n_in, output_tokens, crowd, service_s, gpu_prefill_w)
+
+
+def _interval(
+    profile: Profile, run: Run, expected: Expected, tokens: TokenCount
+) -> tuple[float, float]:
+    """Of an estimate's attributional J, a 90 % interval; NaN of a task's."""
     if isinstance(profile, TaskProfile):
-        return estimate_run(profile, tokens.tokens, run.batch, service_s, 0.0), math.nan, math.nan
-    batch, prefill_s = run.sharing_batch, prefill_ms(profile, expected.input_tokens) / MS_PER_S
-    middle = low = high = estimate_run(profile, tokens.tokens, batch, service_s, prefill_s)
-    if tokens.low < tokens.high:
-        low = estimate_run(profile, tokens.low, batch, service_s, prefill_s)
-        high = estimate_run(profile, tokens.high, batch, service_s, prefill_s)
-    return middle, low.attributional_j * _ENERGY_LOW, high.attributional_j * _ENERGY_HIGH
+        return math.nan, math.nan
+    low = _estimate(profile, run, expected, tokens.low, profile.prefill_w_low)
+    high = _estimate(profile, run, expected, tokens.high, profile.prefill_w_high)
+    return low.attributional_j * _ENERGY_LOW, high.attributional_j * _ENERGY_HIGH
 
 
 def predict(
     decision: Decision,
     expected: Expected,
-    batch: float,
+    crowd: Crowd,
     network_j: float,
     regions: Mapping[str, Region],
 ) -> Predicted:
-    """What the receipt of a request will say, by its profile at ``batch`` (itself included).
+    """What the receipt of a request will say, by its profile among ``crowd``.
 
-    The same for the endpoint that latency-first would have taken, at the same batch: so that the
+    The same for the endpoint that latency-first would have taken, among the same crowd: so that the
     difference is where the request ran, not how full the one or the other happened to be.
     """
     n_in, n_out = expected.input_tokens, expected.output_tokens
     network_kwh = network_j / J_PER_KWH
-    energy_j = predict_run(decision.served.profile, n_in, n_out, batch)
+    energy_j = predict_run(decision.served.profile, n_in, n_out, crowd).attributional_j
     kwh = energy_j * regions[decision.endpoint.region].pue / J_PER_KWH + network_kwh
     first, first_g = decision.latency_first, math.nan
     if first is not None:
         first_j = energy_j
         if first.served.profile is not decision.served.profile:
-            first_j = predict_run(first.served.profile, n_in, n_out, batch)
+            first_j = predict_run(first.served.profile, n_in, n_out, crowd).attributional_j
         first_kwh = first_j * regions[first.endpoint.region].pue / J_PER_KWH + network_kwh
         first_g = first_kwh * first.g_per_kwh
     return Predicted(energy_j, kwh * decision.run_g_per_kwh, first_g)
@@ -245,6 +269,7 @@ def build_receipt(
         energy_high_j=account.energy_high_j,
         predicted=predicted,
         doubts=account.doubts,
+        prompt_energy_j=account.prompt_energy_j,
     )
 
 

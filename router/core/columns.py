@@ -191,14 +191,19 @@ def _static(
     joules = long_run_energy(profile) if policy.energy is Energy.LONG_RUN else short
     if isinstance(profile, TaskProfile):
         # A tensor answer has one "token": all of its time is time to the first byte.
-        latency = [profile.service_ms, 0.0, profile.service_ms_per_in_flight, 0.0, 0.0]
+        latency = [profile.service_ms, 0.0, 0.0, 0.0, profile.service_ms_per_in_flight]
+        latency += [0.0, 0.0, 0.0, 0.0]
     else:
         latency = [
             profile.prefill_base_ms,
+            profile.prefill_ms_per_piece,
             profile.prefill_ms_per_token,
+            profile.prefill_ms_per_token2 / 2.0,
             0.0,
             profile.tpot_base_ms,
             profile.tpot_ms_per_sequence,
+            profile.tpot_ms_per_cached_token,
+            profile.prompt_ms(profile.max_batched_tokens),
         ]
     return [
         *latency,
@@ -207,6 +212,8 @@ def _static(
         float(max_in_flight),
         1.0 / max_in_flight,
         joules.j_per_token,
+        joules.j_per_cached_token,
+        joules.j_per_prompt_ms,
         joules.j_per_request,
         short.wake_w,
         pue / J_PER_KWH,
@@ -220,14 +227,20 @@ def max_premiums(table: NDArray[np.float64]) -> NDArray[np.float64]:
     """The most that room at a candidate can be worth, in g/kWh of its energy; (n,).
 
     Twice what the same work emits at the dirtiest candidate: its intensity, the worst of the hours
-    known, times how much more energy the hardware there takes. Twice, because room there may have
-    its price too. 0 where the work takes no energy.
+    known, times how much more energy the hardware there takes for answers or for prompts,
+    whichever is more. Twice, because room there may have its price too. 0 where the work takes no
+    energy.
     """
-    kwh = (table[k.J_PER_TOKEN] + table[k.J_PER_REQUEST]) * table[k.KWH_PER_J]
+    answers = table[k.J_PER_TOKEN] + table[k.J_PER_REQUEST]
+    prompts = table[k.J_PER_PROMPT_MS] * table[k.PREFILL_MS_PER_TOKEN]
     hours = table[k.CI_FROM : k.CI_FROM + CI_HOURS]
-    worst_g = (kwh * np.where(hours <= k.KNOWN_CI, hours, 0.0)).max()
-    most: NDArray[np.float64] = np.zeros_like(kwh)
-    np.divide(2.0 * worst_g, kwh, out=most, where=kwh > 0.0)
+    most: NDArray[np.float64] = np.zeros_like(answers)
+    for joules in (answers, prompts):
+        kwh = joules * table[k.KWH_PER_J]
+        worst_g = (kwh * np.where(hours <= k.KNOWN_CI, hours, 0.0)).max()
+        np.maximum(
+            most, np.divide(2.0 * worst_g, kwh, out=np.zeros_like(kwh), where=kwh > 0.0), out=most
+        )
     return most
 
 

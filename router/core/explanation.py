@@ -75,6 +75,7 @@ class Candidate(NamedTuple):
     tpot_ms: float
     e2e_ms: float
     energy_j: float
+    prompt_energy_j: float
     gco2e: float
     premium_g: float
     cost: float | None
@@ -184,6 +185,7 @@ def _candidate(
         tpot_ms=float(terms[k.E_TPOT]),
         e2e_ms=float(terms[k.E_E2E]),
         energy_j=float(terms[k.E_ENERGY]),
+        prompt_energy_j=float(terms[k.E_PROMPT_ENERGY]),
         gco2e=float(terms[k.E_GRAMS]) if known else math.nan,
         premium_g=float(terms[k.E_PREMIUM]),
         cost=float(terms[k.E_COST]) if reason == k.FEASIBLE else None,

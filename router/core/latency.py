@@ -6,14 +6,18 @@ the factor at a quantile is exp(mean + z * sd), so that "meets the budget" is a 
 (SCIENCE, section 3). Only successes teach: a fast failure must not make an endpoint look quick.
 
 The wait for the first token, less the round trip, has two errors, which only requests of different
-prefill can tell apart:
+prompts can tell apart, and a spread:
 
-    wait ~ (delay + factor * prefill) * exp(level + sd * normal)
+    wait ~ (delay + factor * (prefill + queue)) * exp(level) + unit * spread * noise
+    unit = factor * exp(level) * (0.1 * prefill + queue)
 
-The delay is the path's (an RTT table that is off, TLS, a proxy), the factor the hardware's. The
-level follows quickly, just as for TPOT. How the wait divides into delay and factor follows slowly,
-by least squares of relative errors; the level takes up what the division gains or loses, so that a
-new division alone moves no prediction of such a request as taught it.
+``prefill``: what the request itself takes; ``queue``: the mean wait for the running iteration and
+for other prompts. The delay is the path's (an RTT table that is off, TLS, a proxy), the factor the
+hardware's. The level follows quickly, just as for TPOT. How the wait divides into delay and factor
+follows slowly, by least squares of relative errors; the level takes up what the division gains or
+loses, so that a new division alone moves no prediction of such a request as taught it. What is
+uncertain is the queue, and only a little the request's own prompt: so the spread is counted in
+those, and a long prompt on an idle replica is predicted as well as a short one.
 """
 
 from __future__ import annotations
@@ -53,13 +57,22 @@ _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 # Errors are not normal: the deviate of the quantile is moved until its share of the outcomes holds.
 _SHIFT_WEIGHT = 0.03
 _SHIFT_BOUNDS = (-3.0, 5.0)
+# So many units off is a mistake, or something that no queue explains.
+_MOST_OFF = 10.0
+# A low quantile of the queue, or of the prefill, is a share of its mean, not less than none.
+_MOST_BELOW = 0.9
+
+# A budget on TPOT bounds a pace: the mean over an answer, or over so many tokens if it has fewer.
+# The gaps between tokens are short but where a prompt is read, and then as long as that takes: one
+# such gap is all of a short answer's mean (docs/decisions/a-pace-is-over-tokens.md).
+PACE_TOKENS = 32.0
 
 # Columns of the state of a wait's errors. *_SUM: of least squares over 1 and prefill, each relative
 # to the wait that was predicted; *_HIT: their products with what came.
 (
-    DELAY_MS, FACTOR, LEVEL, VARIANCE, SHIFT, DOUBT, ONE_SUM, BOTH_SUM, PREFILL_SUM, ONE_HIT,
-    PREFILL_HIT, PHASE, WAIT_ERRORS,
-) = range(13)  # fmt: skip
+    DELAY_MS, FACTOR, LEVEL, VARIANCE, SPREAD2, SHIFT, DOUBT, ONE_SUM, BOTH_SUM, PREFILL_SUM,
+    ONE_HIT, PREFILL_HIT, PHASE, WAIT_ERRORS,
+) = range(14)  # fmt: skip
 
 # Columns of the state of a ratio's errors: of the log of actual over predicted.
 RATIO_MEAN, RATIO_VARIANCE, RATIO_ERRORS = range(3)
@@ -135,6 +148,8 @@ def wait_prior() -> NDArray[np.float64]:
     """The state (WAIT_ERRORS,) before any outcome: the profile is right within the prior spread."""
     state = np.zeros(WAIT_ERRORS)
     state[FACTOR], state[VARIANCE], state[DOUBT] = 1.0, _PRIOR_SD**2, _DOUBT
+    # A queue that is met at any moment is about as uncertain as it is long.
+    state[SPREAD2] = 1.0
     return state
 
 
@@ -168,21 +183,27 @@ def _divide(state, clipped, one, prefill):
     state[DELAY_MS], state[FACTOR] = delay_ms, min(factor, _HIGH)
 
 
-@entry("void(f8[::1], f8, f8, f8, f8, b1)")
-def observe_wait(state, actual_ms, prefill_ms, z, miss, divides):
+@entry("void(f8[::1], f8, f8, f8, f8, f8, b1)")
+def observe_wait(state, actual_ms, prefill_ms, queue_ms, z, miss, divides):
     """Take in one success; see `WaitTracker.observe`. Also called by the compiled simulation.
 
     ``miss``: the share of outcomes beyond the quantile of ``z``.
     """
     usable = _PREFILL_BOUNDS_MS[0] <= prefill_ms <= _PREFILL_BOUNDS_MS[1]
-    if not (usable and 0.0 < actual_ms < np.inf):
+    if not (usable and 0.0 < actual_ms < np.inf and 0.0 <= queue_ms < np.inf):
         return
+    unit_ms = state[FACTOR] * math.exp(state[LEVEL]) * (_PRIOR_SD * prefill_ms + queue_ms)
+    # To the division and the level, what is read and what is waited for are alike.
+    prefill_ms += queue_ms
     actual_ms = min(max(actual_ms, _LOW * prefill_ms), _HIGH * prefill_ms + _MOST_DELAY_MS)
-    one = 1.0 / (state[DELAY_MS] + state[FACTOR] * prefill_ms)
+    predicted_ms = state[DELAY_MS] + state[FACTOR] * prefill_ms
+    one = 1.0 / predicted_ms
     ratio = min(max(actual_ms * one, _LOW), _HIGH)
     error, sd = math.log(ratio) - state[LEVEL], math.sqrt(state[VARIANCE])
+    off = (actual_ms - predicted_ms * math.exp(state[LEVEL])) / unit_ms
+    spread = math.sqrt(state[SPREAD2])
     if divides:
-        missed = 1.0 if error > (z + state[SHIFT]) * sd else 0.0
+        missed = 1.0 if off > (z + state[SHIFT]) * spread else 0.0
         shift = state[SHIFT] + _SHIFT_WEIGHT * (missed - miss)
         state[SHIFT] = min(max(shift, _SHIFT_BOUNDS[0]), _SHIFT_BOUNDS[1])
         phase = state[PHASE] + _GOLDEN
@@ -193,16 +214,22 @@ def observe_wait(state, actual_ms, prefill_ms, z, miss, divides):
                 ratio = math.exp(state[LEVEL] + math.copysign(limit, error))
             _divide(state, ratio, one, prefill_ms * one)
             state[LEVEL] -= math.log((state[DELAY_MS] + state[FACTOR] * prefill_ms) * one)
+    off = min(max(off, -_MOST_OFF), _MOST_OFF)
+    state[SPREAD2] = (1.0 - _WEIGHT) * (state[SPREAD2] + _WEIGHT * off * off)
     level = state[LEVEL] + _WEIGHT * error
     state[LEVEL] = min(max(level, -_LOG_HIGH), _LOG_HIGH)
     state[VARIANCE] = (1.0 - _WEIGHT) * (state[VARIANCE] + _WEIGHT * error * error)
 
 
-@entry("UniTuple(f8, 2)(f8[::1], f8)")
+@entry("UniTuple(f8, 3)(f8[::1], f8)")
 def wait_errors(state, z):
-    """(delay_ms, factor) at the quantile whose standard normal deviate is ``z``."""
-    level = math.exp(state[LEVEL] + (z + state[SHIFT]) * math.sqrt(state[VARIANCE]))
-    return state[DELAY_MS] * level, state[FACTOR] * level
+    """(delay_ms, factor of the prefill, factor of the queue) at the quantile whose standard normal
+    deviate is ``z``."""
+    level = math.exp(state[LEVEL])
+    above = (z + state[SHIFT]) * math.sqrt(state[SPREAD2])
+    factor = state[FACTOR] * level
+    of_prefill = 1.0 + max(_PRIOR_SD * above, -_MOST_BELOW)
+    return state[DELAY_MS] * level, factor * of_prefill, factor * (1.0 + max(above, -_MOST_BELOW))
 
 
 class WaitTracker:
@@ -222,23 +249,25 @@ class WaitTracker:
         if z != self._z:
             self._z, self._miss, self._state[SHIFT] = z, miss_of(z), 0.0
 
-    def observe(self, actual_ms: float, prefill_ms: float, divides: bool = True) -> None:
-        """Take in one success: ``prefill_ms`` by the model. Unusable figures (not positive, not
-        finite, no prefill at all) teach nothing.
+    def observe(
+        self, actual_ms: float, prefill_ms: float, queue_ms: float = 0.0, divides: bool = True
+    ) -> None:
+        """Take in one success: ``prefill_ms`` and ``queue_ms`` by the model. Unusable figures (not
+        positive, not finite, no prefill at all) teach nothing.
 
-        ``divides``: whether it tells delay and factor apart; else it moves the level alone.
+        ``divides``: whether it tells delay and factor apart; else it moves level and spread alone.
         """
-        observe_wait(self._state, actual_ms, prefill_ms, self._z, self._miss, divides)
+        observe_wait(self._state, actual_ms, prefill_ms, queue_ms, self._z, self._miss, divides)
 
     def relax(self, kept: float) -> None:
         """Keep a share of what was learned, and believe the profile for the rest."""
         prior = wait_prior()
         self._state[:PHASE] = prior[:PHASE] + kept * (self._state[:PHASE] - prior[:PHASE])
 
-    def errors(self) -> tuple[float, float]:
-        """(delay_ms, factor): a wait is at most delay + factor * prefill at the quantile."""
-        delay_ms, factor = wait_errors(self._state, self._z)
-        return delay_ms, factor
+    def errors(self) -> tuple[float, float, float]:
+        """(delay_ms, factor, factor of the queue): what a wait is at most, at the quantile."""
+        delay_ms, factor, of_queue = wait_errors(self._state, self._z)
+        return delay_ms, factor, of_queue
 
     def middle(self) -> tuple[float, float]:
         """(delay_ms, factor) in the middle of the distribution, as far as it is lognormal."""

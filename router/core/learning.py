@@ -12,9 +12,9 @@ import math
 from typing import NamedTuple
 
 from router.core.accounting import Run
-from router.core.energy import tpot_ms
+from router.core.energy import Crowd
 from router.core.reports import FASTEST
-from router.core.seat import LatencyErrors, Seat
+from router.core.seat import Seat
 from router.model import Decision, Request, TokenProfile
 
 # Answers of so many tokens and more tell TPOT in full, shorter ones in proportion: one pause, or
@@ -23,35 +23,37 @@ TELLING_TOKENS = 64.0
 
 
 class Prediction(NamedTuple):
-    """The latency model's own figures, without its errors, ms: prefill as of the decision, NaN
-    where the request had to queue or the prompt's length is not known; TPOT at the load while it
-    ran.
+    """The latency model's own figures, without its errors, ms: prefill and queue as of the
+    decision, NaN where the request had to wait for a place or the prompt's length is not known;
+    TPOT at the load while it ran.
     """
 
     prefill_ms: float
+    queue_ms: float
     tpot_ms: float
 
 
 def prediction_of(
     decision: Decision,
-    errors: LatencyErrors,
-    batch: float,
+    crowd: Crowd,
     batch_at_start: float,
     prompt_known: bool = True,
 ) -> Prediction:
-    """``errors``: at decision time, taken back out of the quantile.
-
-    ``batch``: mean requests on the endpoint while it ran, itself included; ``batch_at_start``:
-    those when it went there; ``prompt_known``: no false length of the prompt was decided by.
+    """``crowd``: what it met there on the mean while it ran; ``batch_at_start``: requests there
+    when it came; ``prompt_known``: no false length of the prompt was decided by.
     """
     profile = decision.served.profile
-    prefill_ms = math.nan
+    prefill_ms = queue_ms = math.nan
     if prompt_known and batch_at_start <= profile.max_batch:
-        prefill_ms = (decision.ttft_ms - decision.rtt_ms - errors.delay_ms) / errors.ttft
+        prefill_ms, queue_ms = decision.prefill_ms, decision.queue_ms
     running_ms = 0.0
     if isinstance(profile, TokenProfile):
-        running_ms = tpot_ms(profile, min(batch, float(profile.max_batch)))
-    return Prediction(prefill_ms, running_ms)
+        running = min(crowd.batch, float(profile.max_batch))
+        share = running / max(crowd.batch, 1.0)
+        # Of its own prompt and answer it knows; those of the others while it ran slow it too.
+        cached = crowd.cached_tokens * share
+        running_ms = profile.tpot_ms(running, cached, crowd.prompts_ms * share)
+    return Prediction(prefill_ms, queue_ms, running_ms)
 
 
 def most_output_tokens(request: Request, decision: Decision, run: Run) -> float:
@@ -61,7 +63,7 @@ def most_output_tokens(request: Request, decision: Decision, run: Run) -> float:
     most = min(request.max_output_tokens, decision.served.context_tokens)
     profile = decision.served.profile
     if isinstance(profile, TokenProfile):
-        quickest_ms = tpot_ms(profile, 1.0) / FASTEST
+        quickest_ms = profile.tpot_ms(1.0) / FASTEST
         most = min(most, 1.0 + run.e2e_ms / quickest_ms)
     return most
 
@@ -76,13 +78,14 @@ def teach_latency(seat: Seat, prediction: Prediction, run: Run, output_tokens: f
         return
     share = min(1.0, output_tokens / TELLING_TOKENS)
     if run.ttft_ms == run.ttft_ms:
-        seat.wait.observe(run.ttft_ms - run.rtt_ms, prediction.prefill_ms)
+        seat.wait.observe(run.ttft_ms - run.rtt_ms, prediction.prefill_ms, prediction.queue_ms)
         if output_tokens > 1.0:
             pace_ms = (run.e2e_ms - run.ttft_ms) / (output_tokens - 1.0)
             seat.tpot_ratio.observe(pace_ms, prediction.tpot_ms, share)
     else:
         service_ms = run.e2e_ms - run.rtt_ms
-        whole_ms = prediction.prefill_ms + output_tokens * prediction.tpot_ms
-        seat.wait.observe(service_ms, whole_ms, divides=False)
+        own_ms = prediction.prefill_ms + output_tokens * prediction.tpot_ms
+        whole_ms = own_ms + prediction.queue_ms
+        seat.wait.observe(service_ms, own_ms, prediction.queue_ms, divides=False)
         seat.tpot_ratio.observe(service_ms, whole_ms, share)
     seat.publish_latency()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from router.core.energy import Crowd
 from router.core.outlier import OutlierEjection
 from router.core.seat import Seat
-from router.model import Outcome
+from router.model import Burden, Outcome
 
 
 class Lease:
@@ -14,28 +15,34 @@ class Lease:
     to take; ``outlier``: of its model there, None where nobody keeps that.
     """
 
-    __slots__ = ("_batch_cap", "batch_at_start", "departed", "outcome", "outlier", "run_s", "seat")
+    __slots__ = ("_burden", "crowd_at_start", "departed", "outcome", "outlier", "run_s", "seat")
 
     def __init__(
         self,
         seat: Seat,
-        batch_cap: float,
+        burden: Burden,
         outlier: OutlierEjection | None = None,
         departed: float = 0.0,
         run_s: float = 0.0,
+        now: float = 0.0,
     ) -> None:
-        """``batch_cap``: concurrency beyond which this request's own budget would break."""
+        """``burden``: what the request adds to the endpoint; ``now``: as it was decided at."""
         self.seat = seat
         self.outlier = outlier
         self.departed = departed
         self.run_s = run_s
         self.outcome: Outcome | None = None
-        self._batch_cap = batch_cap
+        self._burden = burden
         seat.leases[self] = None
         if outlier is not None:
             outlier.in_flight += 1
-        seat.take(batch_cap)
-        self.batch_at_start = seat.batch
+        seat.take(burden, now)
+        self.crowd_at_start = seat.crowd(burden)
+
+    def crowd(self) -> Crowd:
+        """Who was there on the mean of its start and now; while it is not closed."""
+        before, now = self.crowd_at_start, self.seat.crowd(self._burden)
+        return Crowd(*((one + other) / 2.0 for one, other in zip(before, now, strict=True)))
 
     def close(self, outcome: Outcome) -> bool:
         """Give the place back; False when it was given back before."""
@@ -45,5 +52,5 @@ class Lease:
         del self.seat.leases[self]
         if self.outlier is not None:
             self.outlier.in_flight -= 1
-        self.seat.give_back(self._batch_cap)
+        self.seat.give_back(self._burden)
         return True

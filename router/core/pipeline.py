@@ -16,11 +16,21 @@ from numpy.typing import NDArray
 from router.contract import Rng
 from router.core import kernel as k
 from router.core.board import Board
+from router.core.burden import burden_of
 from router.core.columns import ModelColumns, Snapshot, is_stale, mean_over
 from router.core.lengths import Expected
 from router.core.question import Question, question_of
 from router.core.refusal import refusal
-from router.model import Alternative, Decision, Intensity, Request
+from router.model import (
+    UNBURDENED,
+    Alternative,
+    Burden,
+    Decision,
+    Intensity,
+    Request,
+    ServedModel,
+    TaskProfile,
+)
 from router.units import J_PER_KWH
 
 CARBON_STALE = "carbon_stale"
@@ -117,7 +127,8 @@ def _decision(
 ) -> Decision:
     """``found``: what the kernel chose, with ``taken`` rungs of the ladder."""
     (
-        row, ttft_ms, tpot_ms, e2e_ms, energy_j, run_s, nearest, first_energy_j, first_run_s, cap,
+        row, ttft_ms, tpot_ms, e2e_ms, energy_j, run_s, prompt_ms, prefill_ms, queue_ms, nearest,
+        first_energy_j, first_run_s, pace_cap_ms,
     ) = found  # fmt: skip
     columns = question.columns
     candidates = columns.candidates
@@ -145,11 +156,22 @@ def _decision(
         (energy_j * float(kwh_per_j[int(row)]) + network_kwh) * mean,
         first.name,
         (first_energy_j * float(kwh_per_j[int(nearest)]) + network_kwh) * first_mean,
-        cap,
+        prefill_ms,
+        queue_ms,
+        _burden(served, question, prompt_ms, pace_cap_ms),
         snapshot.policy.ladder[:taken],
         flags,
         Alternative(first, candidates.served[int(nearest)], first_mean),
     )
+
+
+def _burden(
+    served: ServedModel, question: Question, prompt_ms: float, pace_cap_ms: float
+) -> Burden:
+    if isinstance(served.profile, TaskProfile):
+        return UNBURDENED
+    expected = question.expected
+    return burden_of(prompt_ms, expected.input_tokens, expected.output_tokens, pace_cap_ms)
 
 
 def _over_run(

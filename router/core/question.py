@@ -20,7 +20,7 @@ class Question(NamedTuple):
     """What is the same for every candidate. ``rtt_row``: of the caller's origin in the columns;
     ``network_j``: joules to carry the request; ``residency``: bits of where it may run;
     ``scalars``: its figures and own budgets in the order in which the kernels take them, the last
-    of them the seconds until the hour ends, whose intensity is the first of the columns.
+    of them the seconds until the hour ends, whose intensity is the first of the columns, and now.
     """
 
     columns: ModelColumns
@@ -78,6 +78,7 @@ def question_of(
             e2e_ms,
             residency,
             snapshot.hour_ends_at - now,
+            now,
         ),
     )
 

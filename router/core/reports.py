@@ -22,7 +22,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from router.contract import BackendReport
-from router.core.energy import attributional_j_per_token, power_w, tpot_ms
+from router.core.energy import attributional_j_per_token, greatest_w
 from router.core.lengths import Expected
 from router.model import Request, ServedModel, TaskProfile, TokenProfile
 from router.units import MS_PER_S
@@ -71,7 +71,7 @@ def most_tokens(
             request.max_output_tokens,
             served.context_tokens,
             max(LONGEST * usual, LEAST_LIMIT),
-            LEAST_LIMIT + FASTEST * run_ms / tpot_ms(profile, 1.0),
+            LEAST_LIMIT + FASTEST * run_ms / profile.tpot_ms(1.0),
         ),
     )
 
@@ -82,22 +82,24 @@ def energy_band(
     """What a report may state of a run. ``service_ms``: ``run_ms`` less the round trip;
     ``tokens_low``: the fewest tokens that it can have had.
     """
-    host = 1.0 + profile.host_fraction
     ticked_s = run_ms / MS_PER_S + COUNTER_TICK_S
     if isinstance(profile, TaskProfile):
         usual_s = profile.service_ms / MS_PER_S
         return EnergyBand(
             LEAST_SHARE * profile.energy_j * min(1.0, service_ms / profile.service_ms),
-            MOST_POWERS * profile.energy_j * host * max(1.0, ticked_s / usual_s),
+            MOST_POWERS
+            * profile.energy_j
+            * (1.0 + profile.host_fraction)
+            * max(1.0, ticked_s / usual_s),
         )
     full = float(profile.max_batch)
-    greatest_w = power_w(profile, full)
+    most_w = greatest_w(profile)
     # Whichever is less: a request may have waited long for few tokens.
     least_j = min(
-        greatest_w / full * service_ms / MS_PER_S,
+        most_w / full * service_ms / MS_PER_S,
         attributional_j_per_token(profile, full) * tokens_low,
     )
-    return EnergyBand(LEAST_SHARE * least_j, MOST_POWERS * greatest_w * host * ticked_s)
+    return EnergyBand(LEAST_SHARE * least_j, MOST_POWERS * most_w * ticked_s)
 
 
 def believed_tokens(reported: float, most: float) -> tuple[float, tuple[Doubt, ...]]:

@@ -41,14 +41,14 @@ class Attempt:
     """From its departure, when it takes a place, until `succeed`, `fail` or `abandon` gives that
     back: exactly one of them ends it.
 
-    ``model``: its name and version there. ``latency_errors``: of the seat at departure.
-    ``waited_s``: since the request came in, ``left_s``: until its time is up. ``messages``,
-    ``first_at``: of a stream, how many came and at what monotonic time the first, else 0 and NaN.
+    ``model``: its name and version there. ``waited_s``: since the request came in, ``left_s``:
+    until its time is up. ``messages``, ``first_at``: of a stream, how many came and at what
+    monotonic time the first, else 0 and NaN.
     """
 
     __slots__ = (
         "_answers", "_call", "_meter", "_parts", "_started", "_suspicion", "_timeout_s",
-        "decision", "first_at", "latency_errors", "lease", "left_s", "messages", "model",
+        "decision", "first_at", "lease", "left_s", "messages", "model",
         "upstream", "view", "waited_s",
     )  # fmt: skip
 
@@ -73,7 +73,6 @@ class Attempt:
         self.upstream = upstream
         self.messages = 0
         self.first_at = math.nan
-        self.latency_errors = seat.latency_errors
         self._parts = parts
         self._answers: UpstreamStream | None = None
         self._call = call
@@ -86,11 +85,12 @@ class Attempt:
         self.left_s = timeout_s - waited_s
         self.lease = Lease(
             seat,
-            decision.batch_cap,
+            decision.burden,
             seat.outliers.get(self.model),
             departed,
             # What hung elsewhere may but take long: as long is nothing to wonder at here.
             max(decision.e2e_ms / 1e3, waited_s),
+            parts.clock.now(),
         )
 
     @property
@@ -144,7 +144,8 @@ class Attempt:
         """It was answered, at this monotonic time."""
         lease, decision = self.lease, self.decision
         seat = lease.seat
-        batch_at_end = seat.batch
+        batch_at_start, batch_at_end = lease.crowd_at_start.batch, seat.batch
+        crowd = lease.crowd()
         seat.signs += 1
         seat.health.succeed(lease.departed)
         if lease.outlier is not None:
@@ -157,14 +158,14 @@ class Attempt:
         task = isinstance(decision.served.profile, TaskProfile)
         return Run(
             self.messages,
-            (lease.batch_at_start + batch_at_end) / 2.0,
+            crowd,
             attempt_ms if task else (self.first_at - lease.departed) * 1e3,
             attempt_ms,
             _seen_rtt_ms(decision, self.view.snapshot.layout.fleet),
             1.0 if task else seat.tpot_ratio.factor(0.0),
             self._meter.size(self.messages),
             # Not 1 / the mean: of two loads the lighter one costs a request more.
-            (1.0 / max(lease.batch_at_start, 1.0) + 1.0 / max(batch_at_end, 1.0)) / 2.0,
+            (1.0 / max(batch_at_start, 1.0) + 1.0 / max(batch_at_end, 1.0)) / 2.0,
         )
 
     def fail(self, error: UpstreamError, now: float) -> Failed:

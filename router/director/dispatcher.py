@@ -19,7 +19,7 @@ from router.core.pipeline import Decided, decide
 from router.core.question import question_of
 from router.core.refusal import SHED_RETRY_S
 from router.core.retry import RetryBudget, Trials
-from router.core.seat import LatencyErrors, Seat
+from router.core.seat import Seat
 from router.core.tokens import TokenBytesModel
 from router.director.occupied import is_occupied
 from router.director.sequences import Sequences
@@ -81,13 +81,12 @@ class Parts(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What a finished request teaches and tells. ``latency_errors``: of the seat when the request
-    went upstream, ``batch_at_start`` its load then; ``fleet``: the one it was decided on;
+    """What a finished request teaches and tells. ``batch_at_start``: the seat's load when the
+    request went upstream; ``fleet``: the one it was decided on;
     ``decided_s``: its first decision took; ``added_s``: from its arrival to its going upstream."""
 
     receipt: Receipt
     seat: Seat
-    latency_errors: LatencyErrors
     batch_at_start: float
     run: Run
     fleet: Fleet
@@ -233,8 +232,7 @@ class Dispatcher:
                 lesson.seat,
                 prediction_of(
                     decision,
-                    lesson.latency_errors,
-                    lesson.run.batch,
+                    lesson.run.crowd,
                     lesson.batch_at_start,
                     # Behind an emulated server there is no prompt: it takes the caller's word.
                     decision.endpoint.emulated or fits_payload(request),

@@ -166,8 +166,7 @@ class Journey:
             Lesson(
                 receipt,
                 seat,
-                attempt.latency_errors,
-                attempt.lease.batch_at_start,
+                attempt.lease.crowd_at_start.batch,
                 run,
                 self._view.snapshot.layout.fleet,
                 self._decided_s,
@@ -300,7 +299,7 @@ class Journey:
                 self._expected,
                 dispatcher.token_bytes.of(self._request.model),
             ),
-            predict(decision, self._expected, attempt.lease.batch_at_start, network_j, regions),
+            predict(decision, self._expected, attempt.lease.crowd_at_start, network_j, regions),
             run.ttft_ms + waited_ms,
             (ended - self._started) * 1e3,
             network_j,

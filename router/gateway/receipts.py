@@ -93,6 +93,8 @@ def _lengths(receipt: Receipt) -> list[tuple[str, str]]:
         ("x-carbon-output-tokens", f"{receipt.output_tokens:.0f}"),
         ("x-carbon-tokens-kind", receipt.tokens_kind),
     ]
+    if math.isfinite(receipt.prompt_energy_j):
+        items.append(("x-carbon-prompt-energy-j", f"{receipt.prompt_energy_j:.6g}"))
     if receipt.tokens_low < receipt.tokens_high < math.inf:
         interval = f"{receipt.tokens_low:.0f}-{receipt.tokens_high:.0f}"
         items.append(("x-carbon-output-tokens-interval", interval))
@@ -143,6 +145,7 @@ def _added(total: Receipt, last: Receipt) -> Receipt:
         energy_low_j=_low(total) + _low(last),
         energy_high_j=_high(total) + _high(last),
         energy_kind=max(total.energy_kind, last.energy_kind, key=_ENERGY_KINDS.index),
+        prompt_energy_j=total.prompt_energy_j + last.prompt_energy_j,
         marginal_energy_j=total.marginal_energy_j + last.marginal_energy_j,
         facility_energy_j=total.facility_energy_j + last.facility_energy_j,
         gco2e=total.gco2e + last.gco2e,

@@ -86,14 +86,14 @@ class PeerLoads:
         counts = self._rows.counts[self._row]
         others, cap = self._at(place)
         # Nothing is written for a place that is seen to be taken: it would look so to the others.
-        if wanted + others <= min(max_in_flight, cap):
+        if wanted + others <= max_in_flight:
             counts[place] = wanted
             with self._fence:
                 # Taking a lock keeps the processor from reading the others' counts before ours
                 # stands.
                 pass
             others, cap = self._at(place)
-            if wanted + others <= min(max_in_flight, cap):
+            if wanted + others <= max_in_flight:
                 return True
             counts[place] = seat.in_flight
         seat.set_peers(others, cap)
@@ -103,14 +103,14 @@ class PeerLoads:
     def _show(self, place: int) -> Callable[[int, float], None]:
         counts, caps = self._rows.counts[self._row], self._rows.caps[self._row]
 
-        def show(in_flight: int, batch_cap: float) -> None:
+        def show(in_flight: int, pace_cap_ms: float) -> None:
             counts[place] = in_flight
-            caps[place] = 0.0 if batch_cap == math.inf else batch_cap
+            caps[place] = 0.0 if pace_cap_ms == math.inf else pace_cap_ms
 
         return show
 
     def _at(self, place: int) -> tuple[int, float]:
-        """(in flight, batch cap) of the others at one endpoint, now."""
+        """(in flight, pace cap, ms) of the others at one endpoint, now."""
         total, cap = 0, math.inf
         for row in self._others:
             if self._follow(row):

@@ -60,7 +60,10 @@ def test_a_board_takes_the_policys_quantile_and_the_seats_before_it(tmp_path):
     before = compose.build_board(config, Layout(config.fleet))
     after = compose.build_board(config, Layout(config.fleet), before)
     assert after.seats["west-0"] is before.seats["west-0"]
-    assert before.seats["west-0"].latency_errors[0] == pytest.approx(math.exp(0.1 * z_of(0.95)))
+    z = z_of(0.95)
+    assert before.seats["west-0"].latency_errors == pytest.approx(
+        (1.0 + 0.1 * z, 1.0 + z, math.exp(0.1 * z), 0.0)
+    )
 
 
 def test_limits_are_what_the_operator_set(tmp_path):

@@ -5,7 +5,6 @@ import contextlib
 import heapq
 import itertools
 import logging
-import math
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +15,7 @@ from router.contract import Probe, Upstream
 from router.core import kernel
 from router.core.health import _STUCK_S, Cause, State
 from router.core.lease import Lease
-from router.model import Outcome
+from router.model import UNBURDENED, Outcome
 from tests.app import support
 from tests.app.support import Place, configured
 from tests.config.samples import DELETE
@@ -125,7 +124,7 @@ class Scene:
     def sent(self, name, run_s=1.0):
         """A request on its way to a server."""
         seat = self.seat(name)
-        return Lease(seat, math.inf, seat.outliers[MODEL], self.clock.ticks, run_s)
+        return Lease(seat, UNBURDENED, seat.outliers[MODEL], self.clock.ticks, run_s)
 
     def eligible(self, model=MODEL):
         """Names of the endpoints that decisions may choose for a model."""

@@ -10,7 +10,7 @@ from router.app import runtime as module
 from router.core.health import Cause, State
 from router.director import Call
 from router.errors import CarbonRouterError, ConfigError, MixedBasisError, TraceError
-from router.model import Load
+from router.model import UNBURDENED, Load
 from tests.app.support import START, ZONES, Place, configured, trace
 from tests.config.samples import DELETE
 from tests.director.support import ANSWER, Says, fails, report
@@ -299,7 +299,7 @@ def batch(place, name="west-0"):
 async def test_others_are_what_the_server_counts_less_our_own(place):
     place.runtime.take_load("west-0", load(5.0, 2.0), 0.1)
     assert batch(place) == 7.0
-    place.seat("west-0").take(math.inf)
+    place.seat("west-0").take(UNBURDENED, NOW)
     place.runtime.take_load("west-0", load(5.0, 2.0), 0.1)
     assert batch(place) == 1.0 + 6.0
     place.runtime.take_load("west-0", load(0.0, 0.0), 0.1)
@@ -307,7 +307,7 @@ async def test_others_are_what_the_server_counts_less_our_own(place):
 
 
 async def test_requests_of_other_workers_are_not_foreign(place):
-    place.seat("west-0").take(math.inf)
+    place.seat("west-0").take(UNBURDENED, NOW)
     place.seat("west-0").set_peers(3)
     place.runtime.take_load("west-0", load(5.0), 0.1)
     assert batch(place) == 5.0
@@ -335,7 +335,7 @@ async def test_a_dead_scrape_neither_zeroes_our_own_nor_blocks(place):
     """300 s of others would keep the endpoint full for ever; our own are known better here."""
     seat = place.seat("west-0")
     for _ in range(3):
-        seat.take(math.inf)
+        seat.take(UNBURDENED, NOW)
     place.runtime.take_load("west-0", load(509.0, 0.0), 0.1)
     assert batch(place) == 509.0
     place.runtime.take_load("west-0", load(509.0, 0.0), 9.9)
@@ -442,7 +442,7 @@ async def test_draining_is_not_ready(place):
 
 async def test_the_fleet_as_it_is(place):
     place.runtime.take_load("west-0", load(5.0, 2.0), 3.0)
-    place.seat("west-0").take(math.inf)
+    place.seat("west-0").take(UNBURDENED, NOW)
     out(place, "east-0")
     place.clock.advance(2.0)
     view = place.runtime.fleet()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from router.config import shipped_profiles
-from router.model import Provenance, TokenProfile
+from router.config.profiles import ProfileSchema
+from router.model import PromptOrder, Provenance, TokenProfile
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT.parent / "shared" / "data" / "gpu-energy"
@@ -132,6 +136,8 @@ def test_the_published_table_is_recovered(
     assert profile.base_w == pytest.approx(base_w, abs=0.5)
     median = serving_fit.fit_line(run.batch, run.median_itl_ms)
     assert (median.base, median.slope) == pytest.approx((itl_base_ms, itl_slope_ms), abs=0.06)
+    # Of the GPUs alone, as they were measured.
+    profile = replace(profile, host_awake_w=0.0, host_fraction=0.0)
     for batch, joules in measured_j.items():
         at = int(np.flatnonzero(run.max_num_seqs == batch)[0])
         assert run.j_per_token[at] == pytest.approx(joules, rel=0.01)
@@ -192,3 +198,75 @@ def test_prefill_is_scaled_from_the_measured_reference() -> None:
     for tokens, measured_ms in ((4096, 463.5), (8192, 953.6)):
         made_ms = prefill.base + prefill.slope * (tokens + tokens**2 / 2 / serving_fit.DOUBLES_AT)
         assert made_ms == pytest.approx(measured_ms, rel=0.06)
+
+
+# What an operator may say of hardware of their own
+
+OURS = {
+    "kind": "token", "idle_w": 80, "base_w": 400, "w_per_token_s": 0.02, "tpot_base_ms": 6,
+    "tpot_ms_per_sequence": 0.1, "prefill_base_ms": 2, "prefill_ms_per_token": 0.05,
+    "prefill_w": 600, "max_batch": 64, "target_batch": 16, "host_fraction": 0.1,
+}  # fmt: skip
+
+
+def ours(**changes: object) -> TokenProfile:
+    schema = TypeAdapter(ProfileSchema).validate_python({**OURS, **changes})
+    built = schema.build("ours")
+    assert isinstance(built, TokenProfile)
+    return built
+
+
+def test_what_is_not_said_of_prompts_is_nothing_or_as_engines_have_it() -> None:
+    profile = ours()
+    assert profile.prefill_w == profile.prefill_w_low == profile.prefill_w_high == 600.0
+    assert profile.prefill_ms_per_piece == profile.prefill_ms_per_token2 == 0.0
+    assert profile.tpot_ms_per_cached_token == 0.0
+    assert (profile.host_awake_w, profile.host_idle_w) == (0.0, 0.0)
+    assert (profile.max_batched_tokens, profile.prompt_order) == (8192, PromptOrder.FCFS)
+
+
+def test_all_that_is_said_of_prompts_arrives() -> None:
+    said: dict[str, object] = {
+        "prefill_w_low": 500, "prefill_w_high": 700, "prefill_ms_per_piece": 1.5,
+        "prefill_ms_per_token2": 1e-5, "tpot_ms_per_cached_token": 1e-4, "host_awake_w": 100,
+        "host_idle_w": 60, "max_batched_tokens": 2048, "prompt_order": "slot",
+    }  # fmt: skip
+    profile = ours(**said)
+    for key, value in said.items():
+        assert getattr(profile, key) == value
+    assert profile.prompt_order is PromptOrder.SLOT
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"target_batch": 65}, "target_batch (65) must not exceed max_batch (64)"),
+        ({"max_batched_tokens": 64}, "max_batched_tokens (64) must exceed max_batch (64)"),
+        ({"idle_w": 401}, "idle_w (401) must not exceed base_w (400)"),
+        ({"prefill_w": 399}, "base_w (400) must not exceed prefill_w (399)"),
+        ({"host_idle_w": 1}, "host_idle_w (1) must not exceed host_awake_w (0)"),
+        ({"prefill_w_low": 601}, "prefill_w_low (601) must not exceed prefill_w (600)"),
+        ({"prefill_w_high": 599}, "prefill_w (600) must not exceed prefill_w_high (599)"),
+        ({"prefill_w": None}, "valid number"),
+        ({"prompt_order": "lifo"}, "'fcfs' or 'slot'"),
+        ({"max_batched_tokens": 1}, "greater than or equal to 2"),
+        ({"prefill_ms_per_token2": -1e-9}, "greater than or equal to 0"),
+        ({"prefill_ms_per_piece": -1}, "greater than or equal to 0"),
+        ({"tpot_ms_per_cached_token": float("inf")}, "finite number"),
+        ({"host_awake_w": float("nan")}, "finite number"),
+    ],
+)
+def test_figures_that_cannot_be_are_refused_and_why(changes: dict[str, object], text: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(text)):
+        ours(**changes)
+
+
+def test_ends_that_meet_are_no_error() -> None:
+    assert ours(idle_w=400, prefill_w=400, prefill_w_low=400, prefill_w_high=400).prefill_w == 400.0
+    assert ours(max_batched_tokens=65).max_batched_tokens == 65
+
+
+def test_a_profile_without_the_power_of_prompts_is_incomplete() -> None:
+    left = {key: value for key, value in OURS.items() if key != "prefill_w"}
+    with pytest.raises(ValidationError, match="prefill_w"):
+        TypeAdapter(ProfileSchema).validate_python(left)

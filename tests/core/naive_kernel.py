@@ -40,18 +40,119 @@ def mean_ci(hours, slot_left_s, run_s):
     return sum(length * ci for length, ci in pieces) / run_s
 
 
+def own_ms(c, n_in):
+    """What a prompt of ``n_in`` tokens takes of iterations, in one piece."""
+    per_token = c["prefill_per_token"] + c["prefill_per_token2"] * n_in / 2.0
+    return c["prefill_per_piece"] + n_in * per_token
+
+
+def decode_ms(c, sequences, cached_tokens):
+    """An iteration without prompts."""
+    return c["tpot_base"] + c["tpot_slope"] * sequences + c["tpot_cached"] * cached_tokens
+
+
+def running_part(c):
+    """Which part of those there decodes beside the request: beyond max_batch they wait."""
+    return min(1.0, c["max_batch"] / (c["batch"] + 1.0))
+
+
+def context_of(ask):
+    """Tokens that the request has cached, on the mean over its answer."""
+    return ask["n_in"] + ask["n_out"] / 2.0
+
+
+def iteration(c, ask):
+    """(decode, prompts of others, mean length) of an iteration with the request there, ms; its own
+    prompt apart."""
+    part = running_part(c)
+    cached = c["cached"] * part + context_of(ask)
+    decode = decode_ms(c, min(c["batch"] + 1.0, c["max_batch"]), cached)
+    prompts = c["prompts"] * part
+    return decode, prompts, decode + prompts
+
+
+def pace_with(c, ask):
+    """Mean iteration while the request runs, its own prompt spread over its own tokens."""
+    return iteration(c, ask)[2] + own_ms(c, ask["n_in"]) / max(ask["n_out"], 1.0)
+
+
+def foreign_part(c):
+    """Which part of those there this gateway did not send."""
+    return max(0.0, c["batch"] - c["own"]) / max(c["batch"], 1.0)
+
+
+def wait_ms(c, ask):
+    """Until the iteration that reads its prompt begins, and for the prompts that are read with it:
+    as known of this gateway's own requests, and as much longer as usual for the others.
+    """
+    known, usual = known_wait_ms(c, ask), usual_wait_ms(c, ask)
+    return known + max(0.0, usual - known) * foreign_part(c)
+
+
+def known_wait_ms(c, ask):
+    """Half of the running iteration, and the prompts that were sent before and are not read, but no
+    more than there are; and those that come meanwhile."""
+    decode, prompts, pace = iteration(c, ask)
+    if pace == 0.0:
+        return 0.0
+    left = max(0.0, c["backlog_ends"] - ask["now"]) * 1e3
+    backlog = min(left, c["backlog_most"])
+    return (decode / 2.0 + backlog) * (1.0 + prompts / pace)
+
+
+def usual_wait_ms(c, ask):
+    """As of prompts that come at any time.
+
+    Whoever comes at any time meets an iteration of length t with odds in proportion to t: on the
+    mean one of E(t^2) / E(t), and half of it is left. Where iterations with one prompt of w ms are
+    rare among many of D ms, E(t^2) / E(t) is about the mean and prompts2 / (the mean and what is
+    queued of prompts) of it. Where nothing iterates there is nothing to wait for.
+    """
+    decode, prompts, pace = iteration(c, ask)
+    if pace == 0.0:
+        return 0.0
+    longer = pace
+    if c["prompts2"] > 0.0:
+        longer += c["prompts2"] * running_part(c) * pace / (decode * (pace + prompts))
+    return (0.5 + prompts / pace) * longer
+
+
+def prefill_ms(c, ask):
+    """Of the time to the first token what the request takes itself, by the model."""
+    decode, _, _ = iteration(c, ask)
+    fixed = c["prefill_base"] + c["prefill_per_in_flight"] * c["batch"]
+    return fixed + decode + own_ms(c, ask["n_in"])
+
+
+def queue_ms(c, ask):
+    """Of it what the request waits for on the mean; nothing where nobody is."""
+    return min(c["batch"], 1.0) * wait_ms(c, ask)
+
+
+def first_ms(c, ask):
+    """From when the request reaches the server to its first token, nobody being over max_batch: its
+    own, and what it waits for, each as wrong as it is."""
+    return prefill_ms(c, ask) * c["ttft_factor"] + queue_ms(c, ask) * c["queue_factor"]
+
+
+def energy_j(c, ask):
+    """Joules of the request, waking apart; of them, those of its prompt."""
+    prompt = c["j_per_prompt"] * own_ms(c, ask["n_in"])
+    answer = (c["j_per_token"] + c["j_per_cached"] * context_of(ask)) * ask["n_out"]
+    return answer + prompt + c["j_per_request"], prompt
+
+
 def figures(region, c, ask, rule):
     """Every figure of one candidate."""
     b = c["batch"]
-    prefill = (
-        c["prefill_base"] + c["prefill_per_token"] * ask["n_in"] + c["prefill_per_in_flight"] * b
-    ) * c["ttft_factor"]
-    tpot = c["tpot_base"] + c["tpot_slope"] * min(b + 1, c["max_batch"])
-    run = prefill + ask["n_out"] * tpot
-    queue = max(0.0, b + 1 - c["max_batch"]) * run / c["max_batch"]
-    ttft = region["rtt"][ask["origin"]] + c["ttft_delay"] + queue + prefill
+    first = first_ms(c, ask)
+    decode, prompts, _ = iteration(c, ask)
+    tpot = decode + min(prompts, c["chunk"])
+    run = first + ask["n_out"] * tpot
+    turn = max(0.0, b + 1 - c["max_batch"]) * run / c["max_batch"]
+    ttft = region["rtt"][ask["origin"]] + c["ttft_delay"] + turn + first
     e2e = ttft + ask["n_out_q"] * tpot * c["tpot_factor"]
-    energy = c["j_per_token"] * ask["n_out"] + c["j_per_request"]
+    energy, prompt_energy = energy_j(c, ask)
     if not c["awake"]:
         energy += rule["wake_energy"] * c["wake_w"] * run / 1000.0
     ci = mean_ci(region["ci"], ask["slot_left_s"], run / 1000.0)
@@ -68,6 +169,8 @@ def figures(region, c, ask, rule):
         "e2e": e2e,
         "run_s": run / 1000.0,
         "energy": energy,
+        "prompt_energy": prompt_energy,
+        "pace": pace_with(c, ask),
         "ci": ci,
         "grams": grams,
         "premium": premium,
@@ -92,7 +195,8 @@ def obstacles(region, c, ask, rule, f):
         ("carbon_budget", f["ci"], rule["max_ci"]),
         ("carbon_budget", f["grams"], rule["max_grams"]),
         ("full", c["batch"] + 1, c["max_in_flight"]),
-        ("full", c["batch"] + 1, c["batch_cap"]),
+        ("full", f["pace"], c["pace_cap"]),
+        ("full", iteration(c, ask)[2] * (1.0 - 0.97), c["tpot_base"]),
         ("ttft", f["ttft"], ask["ttft_budget"]),
         ("tpot", f["tpot"], ask["tpot_budget"]),
         ("e2e", f["e2e"], ask["e2e_budget"]),
@@ -142,10 +246,10 @@ def preference(c, rule):
     return (0, -c["batch"] / c["max_in_flight"])
 
 
-def holds(region, c, ask, rule, batch, slack):
+def holds(region, c, ask, rule, pace, slack):
     """Whether one placed now would keep its TPOT and end-to-end budgets, ``slack`` apart, were
-    ``batch`` of them running all the while."""
-    tpot = (c["tpot_base"] + c["tpot_slope"] * min(batch, c["max_batch"])) * c["tpot_factor"]
+    iterations ``pace`` ms long all the while."""
+    tpot = pace * c["tpot_factor"]
     e2e = figures(region, c, ask, rule)["ttft"] + max(ask["n_out_q"], 1.0) * tpot
     return tpot <= ask["tpot_budget"] * slack and e2e <= ask["e2e_budget"] * slack
 
@@ -189,13 +293,11 @@ def would_do(region, c, ask, rule):
     if obstacle not in ("full", "ttft", "tpot", "e2e"):
         return False
     # A task's wait for others is part of its prefill, and that stays.
-    prefill = (
-        c["prefill_base"]
-        + c["prefill_per_token"] * ask["n_in"]
-        + c["prefill_per_in_flight"] * c["batch"]
-    ) * c["ttft_factor"]
+    decode = decode_ms(c, 1.0, context_of(ask))
+    fixed = c["prefill_base"] + c["prefill_per_in_flight"] * c["batch"]
+    prefill = (fixed + decode + own_ms(c, ask["n_in"])) * c["ttft_factor"]
     ttft = region["rtt"][ask["origin"]] + c["ttft_delay"] + prefill
-    tpot = (c["tpot_base"] + c["tpot_slope"]) * c["tpot_factor"]
+    tpot = decode * c["tpot_factor"]
     return (
         ttft <= ask["ttft_budget"]
         and tpot <= ask["tpot_budget"]
@@ -231,7 +333,7 @@ def premiums(world, figures, ask):
             continue
         row, _, _, c = wanted[0]
         gain = min(costs) - figures[row]["cost"]
-        energy = c["j_per_token"] * ask["n_out"] + c["j_per_request"]
+        energy, _ = energy_j(c, ask)
         if energy > 0.0:
             kwh = energy * region["pue"] / J_PER_KWH
             worth = gain / (rule["weights"]["grams"] * kwh) + region["premium"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from router.contract import AnswerSize, BackendReport
 from router.core.accounting import Run, account, build_receipt, predict, with_marginal
-from router.core.energy import estimate_run, power_w, predict_run
+from router.core.energy import Crowd, estimate_run, greatest_w, predict_run
 from router.core.lengths import Expected
 from router.core.reports import MOST_POWERS, Doubt
 from router.model import UNPREDICTED, Provenance, TokensKind
@@ -22,13 +22,15 @@ from tests.factories import (
     request,
     served,
     task_profile,
+    token_profile,
 )
 
 NOTHING = BackendReport(math.nan, math.nan, math.nan)
-RUN = Run(messages=0, batch=4.0, ttft_ms=math.nan, e2e_ms=1500.0)
+RUN = Run(messages=0, crowd=Crowd(4.0), ttft_ms=math.nan, e2e_ms=1500.0)
 
 
-EXPECTED = Expected(100.0, 200.0, 500.0)  # of a prompt that takes 15 ms
+# Of a prompt that takes 5 ms, 10 before and an iteration of 6 beside.
+EXPECTED = Expected(100.0, 200.0, 500.0)
 
 
 def decision(profile=None, emulated=False):
@@ -49,9 +51,9 @@ def accounted(report=NOTHING, run=RUN, a_decision=None, expected=EXPECTED, **ask
         (0.0, math.nan, 12, 12.0, TokensKind.COUNTED),
         (1e308, 38.0, 0, 38.0, TokensKind.REPORTED),
         (1e308, 1e308, 12, 12.0, TokensKind.COUNTED),
-        # One message may hold any number of tokens: (1,500 - 15) ms of 6.4 ms each.
-        (math.nan, math.nan, 1, 232.0, TokensKind.ASSUMED),
-        (math.nan, math.nan, 0, 232.0, TokensKind.ASSUMED),
+        # One message may hold any number of tokens: (1,500 - 21) ms of 6.4 ms each.
+        (math.nan, math.nan, 1, 231.1, TokensKind.ASSUMED),
+        (math.nan, math.nan, 0, 231.1, TokensKind.ASSUMED),
     ],
 )
 def test_tokens_are_those_of_the_best_witness(reported, stated, messages, tokens, kind):
@@ -62,9 +64,17 @@ def test_tokens_are_those_of_the_best_witness(reported, stated, messages, tokens
 
 
 def test_bytes_and_the_learned_pace_of_the_endpoint_make_an_estimate():
-    run = RUN._replace(pace=2.0, answer=AnswerSize(464.0, math.nan))
+    run = RUN._replace(pace=2.0, answer=AnswerSize(462.0, math.nan))
     found = accounted(run=run).tokens
-    assert (found.tokens, found.kind) == (pytest.approx(116.0, rel=0.01), TokensKind.ESTIMATED)
+    assert (found.tokens, found.kind) == (pytest.approx(115.5, rel=0.01), TokensKind.ESTIMATED)
+
+
+def test_prompts_of_others_and_all_cached_tokens_leave_time_for_fewer_tokens():
+    one = decision(token_profile(tpot_ms_per_cached_token=1e-3))
+    # Iterations of 6.4 ms, 2 of 2,000 cached tokens and 1.6 of prompts: 10 ms.
+    run = RUN._replace(crowd=Crowd(4.0, 1.6, 2000.0))
+    found = accounted(run=run, a_decision=one).tokens
+    assert (found.tokens, found.kind) == (pytest.approx(147.9, rel=1e-3), TokensKind.ASSUMED)
 
 
 def test_no_witness_has_more_tokens_than_were_asked_for():
@@ -90,24 +100,54 @@ def test_what_the_backend_measured_wins_over_the_estimate():
 def test_without_a_report_the_profile_estimates_for_the_time_that_it_took():
     one = decision()
     found = accounted(NOTHING._replace(output_tokens=200.0), a_decision=one)
-    estimate = estimate_run(one.served.profile, 200.0, 4.0, 1.5, 0.015)
-    assert (found.energy_j, found.marginal_energy_j) == estimate
+    estimate = estimate_run(one.served.profile, 100.0, 200.0, Crowd(4.0), 1.5)
+    assert (found.energy_j, found.marginal_energy_j, found.prompt_energy_j) == estimate
+    # 5 ms at 665 W, and 0.3 of that beside.
+    assert found.prompt_energy_j == pytest.approx(0.005 * 665.0 * 1.3)
     assert found.kind is Provenance.ESTIMATED
     assert found.energy_low_j < found.energy_j < found.energy_high_j
 
 
 def test_a_range_of_tokens_widens_that_of_the_joules():
-    known = accounted(NOTHING._replace(output_tokens=232.0))
+    known = accounted(NOTHING._replace(output_tokens=231.1))
     assumed = accounted()
     assert assumed.energy_j == pytest.approx(known.energy_j, rel=1e-3)
     assert assumed.energy_low_j < known.energy_low_j
     assert assumed.energy_high_j > known.energy_high_j
 
 
+def test_a_range_of_the_power_of_prompts_widens_that_of_the_joules():
+    """A prompt of 4,000 tokens takes 200 ms, at 600 to 800 W instead of 665."""
+    long = Expected(4000.0, 200.0, 500.0)
+    told = NOTHING._replace(output_tokens=200.0)
+    known = decision(token_profile(prefill_w_low=665.0, prefill_w_high=665.0))
+    ranged = decision(token_profile(prefill_w_low=600.0, prefill_w_high=800.0))
+    narrow, wide = (accounted(told, a_decision=one, expected=long) for one in (known, ranged))
+    assert wide.energy_j == narrow.energy_j
+    assert wide.prompt_energy_j == pytest.approx(0.2 * 665.0 * 1.3)
+    # Where the truth lies from an estimate at the right figures: 0.75 to 1.5 times.
+    assert narrow.energy_low_j - wide.energy_low_j == pytest.approx(0.75 * 0.2 * 65.0 * 1.3)
+    assert wide.energy_high_j - narrow.energy_high_j == pytest.approx(1.5 * 0.2 * 135.0 * 1.3)
+    # A profile built without a range has none to widen by.
+    plain = accounted(told, a_decision=decision(token_profile()), expected=long)
+    assert (plain.energy_low_j, plain.energy_high_j) == (narrow.energy_low_j, narrow.energy_high_j)
+
+
+def test_of_what_a_meter_says_the_prompt_has_the_profiles_proportion():
+    one = decision()
+    estimate = estimate_run(one.served.profile, 100.0, 200.0, Crowd(4.0), 1.5)
+    found = accounted(BackendReport(120.0, 30.0, 200.0), a_decision=one)
+    part = estimate.prompt_j / estimate.attributional_j
+    assert 0.0 < part < 1.0
+    assert found.prompt_energy_j == pytest.approx(120.0 * part)
+    # A task reads no prompt.
+    assert accounted(a_decision=decision(task_profile())).prompt_energy_j == 0.0
+
+
 def test_a_tenth_of_a_second_is_not_charged_for_seconds():
     one = decision()
-    quick = RUN._replace(e2e_ms=110.0, batch=1.0, answer=AnswerSize(50_000.0, math.nan))
-    assert accounted(run=quick, a_decision=one).energy_j < 110e-3 * 700.0
+    quick = RUN._replace(e2e_ms=110.0, crowd=Crowd(1.0), answer=AnswerSize(50_000.0, math.nan))
+    assert accounted(run=quick, a_decision=one).energy_j <= 110e-3 * greatest_w(one.served.profile)
 
 
 def test_the_round_trip_is_not_the_servers_time():
@@ -118,9 +158,21 @@ def test_the_round_trip_is_not_the_servers_time():
     assert accounted(run=RUN._replace(rtt_ms=1499.0)).energy_j > 0.2 * accounted().energy_j
 
 
+def test_of_two_loads_the_lighter_one_costs_a_request_more():
+    """Alone at first, then with three others: 1 and 1/4 of the power, as at a steady 1.6."""
+    one, told = decision(), NOTHING._replace(output_tokens=200.0)
+    run = RUN._replace(crowd=Crowd(2.5, 0.5, 100.0), share=0.625)
+    assert (run.batch, run.sharing_crowd) == (2.5, Crowd(1.6, 0.5, 100.0))
+    found = accounted(told, run, one)
+    steady = estimate_run(one.served.profile, 100.0, 200.0, run.sharing_crowd, 1.5)
+    assert (found.energy_j, found.marginal_energy_j, found.prompt_energy_j) == steady
+    for unknown in (math.nan, 0.0, 1.5):
+        assert run._replace(share=unknown).sharing_crowd == run.crowd
+
+
 def test_each_joule_that_is_missing_is_estimated_on_its_own():
     one = decision()
-    estimate = estimate_run(one.served.profile, 200.0, 4.0, 1.5, 0.015)
+    estimate = estimate_run(one.served.profile, 100.0, 200.0, Crowd(4.0), 1.5)
     half = accounted(BackendReport(120.0, math.nan, 200.0), a_decision=one)
     assert (half.energy_j, half.marginal_energy_j) == (120.0, estimate.marginal_j)
 
@@ -135,7 +187,7 @@ reports = st.builds(BackendReport, figures, figures, figures, st.booleans())
 runs = st.builds(
     Run,
     st.integers(0, 10**9),
-    st.floats(0.0, 1e4),
+    st.builds(Crowd, st.floats(0.0, 1e4), st.floats(0.0, 1e5), st.floats(0.0, 1e8)),
     st.just(math.nan),
     st.floats(0.0, 1e9),
     st.floats(0.0, 1e4),
@@ -150,14 +202,15 @@ def test_any_account_is_finite_within_the_band_and_of_an_honest_kind(report, run
     found = accounted(report, run, decision(profile), max_output_tokens=asked)
     assert 0.0 <= found.marginal_energy_j < math.inf
     assert 0.0 < found.energy_j < math.inf
+    assert 0.0 <= found.prompt_energy_j <= found.energy_j * (1 + 1e-9)
     assert 1.0 <= found.tokens.low <= found.tokens.tokens * (1 + 1e-9)
     assert found.tokens.tokens <= found.tokens.high * (1 + 1e-9) <= asked * (1 + 1e-9)
     assert (found.kind is Provenance.MEASURED) == (found.energy_j == report.energy_j)
     if found.kind is Provenance.ESTIMATED and not task:
         assert found.energy_low_j < found.energy_j < found.energy_high_j
     if not task:
-        greatest_w = power_w(decision().served.profile, 256) * 1.3
-        assert found.energy_j <= MOST_POWERS * greatest_w * (run.e2e_ms / 1e3 + 0.1)
+        most_w = greatest_w(decision().served.profile)
+        assert found.energy_j <= MOST_POWERS * most_w * (run.e2e_ms / 1e3 + 0.1)
 
 
 # Predictions
@@ -168,8 +221,8 @@ def test_a_prediction_is_priced_as_the_receipt_is_and_alike_for_both_endpoints()
     regions = {"east": region("east", pue=1.5), "west": region("west", pue=1.1)}
     world = World(fleet(*one, regions=regions.values()), carbon=forecasts(east=500, west=200))
     chosen = world.decide()
-    found = predict(chosen, EXPECTED, 4.0, 3600.0, regions)
-    joules = predict_run(chosen.served.profile, 100.0, 200.0, 4.0)
+    found = predict(chosen, EXPECTED, Crowd(4.0), 3600.0, regions)
+    joules = predict_run(chosen.served.profile, 100.0, 200.0, Crowd(4.0)).attributional_j
     assert found.energy_j == joules
     assert found.gco2e == pytest.approx((joules * 1.1 + 3600.0) / 3.6e6 * 200.0)
     assert found.latency_first_gco2e == pytest.approx((joules * 1.5 + 3600.0) / 3.6e6 * 500.0)
@@ -179,8 +232,9 @@ def test_a_prediction_is_priced_as_the_receipt_is_and_alike_for_both_endpoints()
 
 def test_a_run_that_goes_as_predicted_is_receipted_as_predicted():
     one = decision()
-    run = RUN._replace(e2e_ms=15.0 + 200.0 * 6.4, answer=AnswerSize(800.0, math.nan))
-    predicted = predict(one, EXPECTED, 4.0, 0.0, {"west": region("west")})
+    # Its prompt and 200 iterations; what goes by before them is nobody's work.
+    run = RUN._replace(e2e_ms=5.0 + 200.0 * 6.4, answer=AnswerSize(math.nan, 200.0))
+    predicted = predict(one, EXPECTED, Crowd(4.0), 0.0, {"west": region("west")})
     assert predicted.energy_j == pytest.approx(accounted(run=run, a_decision=one).energy_j)
 
 
@@ -194,6 +248,7 @@ def test_the_receipt_counts_facility_energy_and_a_network_without_pue():
         ttft_ms=RUN.ttft_ms, e2e_ms=RUN.e2e_ms, network_j=360.0, g_per_kwh=250.0, finished_at=5.0,
     )  # fmt: skip
     assert (receipt.energy_j, receipt.marginal_energy_j) == (3600.0, 900.0)
+    assert receipt.prompt_energy_j == found.prompt_energy_j > 0.0
     assert receipt.facility_energy_j == 3600.0 * 1.5 + 360.0
     # 5,760 J are 1.6 Wh: at 250 g/kWh 0.4 g.
     assert receipt.gco2e == pytest.approx(0.4)

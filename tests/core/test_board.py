@@ -9,17 +9,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from router.contract import Probe
 from router.core import kernel as k
 from router.core.board import Board
+from router.core.burden import NO_BURDENS
 from router.core.health import Cause, State
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.lease import Lease
 from router.core.seat import BELIEVED_FOR
-from router.model import Outcome
+from router.model import UNBURDENED, Burden, Outcome
 from tests.factories import NOW, endpoint, fleet, health_settings, served
 
+CAPPED = Burden(16.0, 0.25, 512.0, 8.0)
 NAMES = ["a", "b", "c", "d"]
 MODELS = [served(name="llama"), served(name="llama", version="2"), served(name="image")]
-CAPS = st.sampled_from([math.inf, 1.0, 2.0, 2.0, 3.0, 64.0])
+# A few that are alike; figures of powers of two, so that sums of them are exact.
+BURDENS = st.builds(
+    lambda prompt, cached_tokens, cap: Burden(*prompt, cached_tokens, cap),
+    st.sampled_from([(0.0, 0.0), (16.0, 0.25), (16.0, 4.0), (64.0, 0.25)]),
+    st.sampled_from([0.0, 512.0]),
+    st.sampled_from([math.inf, 7.0, 8.0, 8.0, 40.0]),
+)
 OUTCOMES = st.sampled_from(list(Outcome))
 CALLERS = st.sampled_from(["acme", "bmce", "cmae"])
 LLAMA = ("llama", "")
@@ -45,6 +53,8 @@ class BoardMachine(RuleBasedStateMachine):
     @initialize(drawn=FLEETS)
     def start(self, drawn):
         self.now = NOW
+        # By which requests are decided; it may be set.
+        self.clock = NOW
         self.z = z_of(0.95)
         self.board = Board(layout_of(drawn), health_settings(), self.z)
         self.open = []
@@ -52,6 +62,7 @@ class BoardMachine(RuleBasedStateMachine):
         self.others = {}
         self.readings = {}
         self.gone = []
+        self.read_at = {}
 
     def seat(self, at):
         names = sorted(self.board.seats)
@@ -60,22 +71,26 @@ class BoardMachine(RuleBasedStateMachine):
     def model(self, seat, at):
         return sorted(seat.outliers)[at % len(seat.outliers)]
 
-    @rule(at=st.integers(0, 100), which=st.integers(0, 2), cap=CAPS)
-    def take(self, at, which, cap):
+    @rule(at=st.integers(0, 100), which=st.integers(0, 2), burden=BURDENS)
+    def take(self, at, which, burden):
         seat = self.seat(at)
         outlier = seat.outliers[self.model(seat, which)]
-        self.open.append((Lease(seat, cap, outlier, self.now, 1.0), cap))
+        # No more is left than the prompts of those there, should the clock have been set back.
+        most_ms = sum(other.prompt_ms for lease, other in self.open if lease.seat is seat)
+        left_until = min(self.read_at.get(id(seat), 0.0), self.clock + most_ms / 1000.0)
+        self.read_at[id(seat)] = max(left_until, self.clock) + burden.prompt_ms / 1000.0
+        self.open.append((Lease(seat, burden, outlier, self.now, 1.0, self.clock), burden))
         self.readings[seat.name] = 0
 
     @precondition(lambda self: self.open)
     @rule(at=st.integers(0, 100), outcome=OUTCOMES, caller=CALLERS)
     def close(self, at, outcome, caller):
-        lease, cap = self.open.pop(at % len(self.open))
+        lease, burden = self.open.pop(at % len(self.open))
         if outcome is Outcome.SUCCEEDED:
             lease.seat.health.succeed(lease.departed)
             lease.outlier.succeed(caller, lease.departed)
         assert lease.close(outcome)
-        self.closed.append((lease, cap))
+        self.closed.append((lease, burden))
 
     @precondition(lambda self: self.closed)
     @rule(at=st.integers(0, 100), outcome=OUTCOMES)
@@ -161,14 +176,19 @@ class BoardMachine(RuleBasedStateMachine):
     @rule(at=st.integers(0, 100), ratio=st.floats(0.1, 10.0))
     def learn(self, at, ratio):
         seat = self.seat(at)
-        seat.wait.observe(ratio, 1.0)
+        seat.wait.observe(ratio, 1.0, ratio)
         seat.tpot_ratio.observe(1.0, ratio)
         seat.publish_latency()
 
     @rule(wait_s=st.sampled_from([0.5, 5.0, 40.0, 400.0]))
     def time_passes(self, wait_s):
         self.now += wait_s
+        self.clock += wait_s
         self.board.tick(self.now)
+
+    @rule(by_s=st.sampled_from([-3600.0, -0.05, 3600.0]))
+    def clock_is_set(self, by_s):
+        self.clock += by_s
 
     @invariant()
     def seats_count_the_open_leases(self):
@@ -188,24 +208,44 @@ class BoardMachine(RuleBasedStateMachine):
             assert live.flags.c_contiguous
             for row, one in enumerate(candidates.endpoints):
                 seat = self.board.seats[one.name]
-                caps = [cap for lease, cap in self.open if lease.seat is seat]
+                there = [burden for lease, burden in self.open if lease.seat is seat]
                 assert live[k.BATCH, row] == seat.in_flight + self.others.get(one.name, 0.0)
                 assert live[k.BATCH, row] == seat.batch
                 assert live[k.OWN, row] == seat.in_flight
                 lately = self.readings.get(one.name, BELIEVED_FOR) <= BELIEVED_FOR
                 believed = lately and self.others.get(one.name, 0.0) >= 1.0
                 assert bool(live[k.AWAKE, row]) == (seat.in_flight > 0 or believed)
-                assert live[k.BATCH_CAP, row] == min(caps, default=math.inf)
+                caps = [burden.pace_cap_ms for burden in there]
+                assert live[k.PACE_CAP_MS, row] == min(caps, default=math.inf)
+                self.burdens_agree(seat, there, live[:, row])
                 assert live[k.TURNS, row] == seat.turns
                 served = candidates.served[row]
                 outlier = seat.outliers[served.name, served.version]
                 admits = seat.health.admits(seat.in_flight, seat.turns) and outlier.admits
                 assert bool(live[k.ELIGIBLE, row]) == admits
-                assert (live[k.TTFT_DELAY, row], live[k.TTFT_FACTOR, row]) == seat.wait.errors()
+                rows = [k.TTFT_DELAY, k.TTFT_FACTOR, k.QUEUE_FACTOR]
+                assert tuple(live[rows, row]) == seat.wait.errors()
                 assert live[k.TPOT_FACTOR, row] == seat.tpot_ratio.factor(self.z)
                 assert seat.latency_errors == tuple(
-                    live[[k.TTFT_FACTOR, k.TPOT_FACTOR, k.TTFT_DELAY], row]
+                    live[[k.TTFT_FACTOR, k.QUEUE_FACTOR, k.TPOT_FACTOR, k.TTFT_DELAY], row]
                 )
+
+    def burdens_agree(self, seat, there, live):
+        """Sums of those there; of others but the number is known, and each is as the usual one."""
+        found = live[[k.PROMPTS_MS, k.PROMPTS_MS2, k.CACHED_TOKENS]]
+        assert tuple(found) == seat.burdens
+        parts = [(one.pace_ms, one.pace_ms2, one.cached_tokens) for one in there]
+        own = tuple(sum(part[at] for part in parts) for at in range(3))
+        if not self.others.get(seat.name, 0.0):
+            assert tuple(found) == own
+        assert (found >= own).all()
+        others = self.others.get(seat.name, 0.0)
+        batch = seat.in_flight + others
+        assert live[k.FOREIGN] == others / max(batch, 1.0)
+        assert live[k.PER_PLACE] == 1.0 / (batch + 1.0)
+        # Prompts one after the other, in whatever order the requests end; all that are there.
+        assert live[k.BACKLOG_ENDS_S] == self.read_at.get(id(seat), 0.0)
+        assert live[k.BACKLOG_MOST_MS] == sum(one.prompt_ms for one in there)
 
     def teardown(self):
         for lease, _ in getattr(self, "open", []):
@@ -214,6 +254,8 @@ class BoardMachine(RuleBasedStateMachine):
             for seat in (*self.board.seats.values(), *self.gone):
                 assert seat.in_flight == 0
                 assert not seat._caps
+                seat.set_others(0.0)
+                assert seat.burdens == NO_BURDENS
                 assert not seat.leases
 
 
@@ -223,7 +265,7 @@ TestBoard = BoardMachine.TestCase
 
 def test_a_removed_endpoint_takes_its_leases_along_and_a_namesake_starts_afresh():
     old = Board(layout_of([("a", "west", MODELS), ("b", "west", MODELS)]), health_settings(), 0.0)
-    lease = Lease(old.seats["a"], 2.0)
+    lease = Lease(old.seats["a"], CAPPED)
     without = Board(layout_of([("b", "west", MODELS)]), health_settings(), 0.0, old)
     again = Board(layout_of([("a", "east", MODELS)]), health_settings(), 0.0, without)
     assert again.seats["a"] is not lease.seat
@@ -240,7 +282,7 @@ def test_an_old_board_is_not_written_after_a_reload():
     drawn = [("a", "west", MODELS)]
     old = Board(layout_of(drawn), health_settings(), 0.0)
     new = Board(layout_of(drawn), health_settings(), 0.0, old)
-    Lease(new.seats["a"], math.inf)
+    Lease(new.seats["a"], UNBURDENED)
     assert old.live("image", "")[k.BATCH, 0] == 0.0
     assert new.live("image", "")[k.BATCH, 0] == 1.0
 
@@ -253,7 +295,8 @@ def test_what_ended_leaves_nothing_behind():
     for _ in range(5_000):
         if len(leases) == 20:
             leases.pop(rng.randrange(20)).close(Outcome.SUCCEEDED)
-        leases.append(Lease(seat, float(rng.randrange(1, 100))))
+        cap = float(rng.randrange(1, 100))
+        leases.append(Lease(seat, CAPPED._replace(pace_cap_ms=cap)))
         assert len(seat._caps) == len(leases)
 
 
@@ -378,7 +421,7 @@ def test_an_outlier_comes_back_by_time_and_an_answer():
     board.tick(NOW + 30.0)
     assert board.live("llama", "")[k.ELIGIBLE, 0] == 1.0
     outlier = board.seats["e0"].outliers[LLAMA]
-    lease = Lease(board.seats["e0"], math.inf, outlier, NOW + 31.0)
+    lease = Lease(board.seats["e0"], UNBURDENED, outlier, NOW + 31.0)
     assert board.live("llama", "")[k.ELIGIBLE, 0] == 0.0
     outlier.succeed("acme", lease.departed)
     lease.close(Outcome.SUCCEEDED)

@@ -28,7 +28,10 @@ from tests.factories import (
 )
 
 RTT = {"home": {"east": 90.0, "west": 15.0}, "far": {"east": 5.0, "west": 150.0}}
-TOKENS = token_profile(max_batch=100)
+TOKENS = token_profile(
+    max_batch=100, prefill_ms_per_piece=1.5, prefill_ms_per_token2=2e-5,
+    tpot_ms_per_cached_token=1e-4, max_batched_tokens=2000,
+)  # fmt: skip
 TASK = task_profile()
 FLEET = fleet(
     endpoint("w", "west", served(TOKENS, context_tokens=8192.0), served(TASK, "image")),
@@ -58,6 +61,12 @@ def test_the_rows_of_a_token_model(energy):
         column = columns.table[:, row]
         assert column[k.PREFILL_BASE_MS] == TOKENS.prefill_base_ms
         assert column[k.PREFILL_MS_PER_TOKEN] == TOKENS.prefill_ms_per_token
+        assert column[k.PREFILL_MS_PER_PIECE] == 1.5
+        assert column[k.HALF_PREFILL_MS_PER_TOKEN2] == 1e-5
+        assert column[k.TPOT_MS_PER_CACHED_TOKEN] == 1e-4
+        # What fills one iteration: a piece, 2,000 tokens of 0.05 ms, and two million pairs of them.
+        assert column[k.CHUNK_MS] == pytest.approx(1.5 + 100.0 + 40.0)
+        assert column[k.J_PER_PROMPT_MS] == joules.j_per_prompt_ms > 0.0
         assert column[k.PREFILL_MS_PER_IN_FLIGHT] == 0.0
         assert column[k.TPOT_BASE_MS] == TOKENS.tpot_base_ms
         assert column[k.TPOT_MS_PER_SEQUENCE] == TOKENS.tpot_ms_per_sequence
@@ -65,6 +74,7 @@ def test_the_rows_of_a_token_model(energy):
         assert column[k.MAX_IN_FLIGHT] == max_in_flight
         assert column[k.PER_MAX_IN_FLIGHT] == 1.0 / max_in_flight
         assert column[k.J_PER_TOKEN] == joules.j_per_token
+        assert column[k.J_PER_CACHED_TOKEN] == joules.j_per_cached_token > 0.0
         assert column[k.J_PER_REQUEST] == 0.0
         assert column[k.WAKE_W] == short_run_energy(TOKENS).wake_w > 0.0
         assert column[k.KWH_PER_J] == pytest.approx(pue / 3.6e6, rel=1e-15)
@@ -81,7 +91,11 @@ def test_the_rows_of_a_task():
     assert column[k.PREFILL_BASE_MS] == TASK.service_ms
     assert column[k.PREFILL_MS_PER_IN_FLIGHT] == TASK.service_ms_per_in_flight
     assert column[k.J_PER_REQUEST] == TASK.energy_j * (1 + TASK.host_fraction)
-    for zero in (k.PREFILL_MS_PER_TOKEN, k.TPOT_BASE_MS, k.TPOT_MS_PER_SEQUENCE, k.J_PER_TOKEN):
+    for zero in (
+        k.PREFILL_MS_PER_PIECE, k.PREFILL_MS_PER_TOKEN, k.HALF_PREFILL_MS_PER_TOKEN2,
+        k.TPOT_BASE_MS, k.TPOT_MS_PER_SEQUENCE, k.TPOT_MS_PER_CACHED_TOKEN, k.CHUNK_MS,
+        k.J_PER_TOKEN, k.J_PER_PROMPT_MS,
+    ):  # fmt: skip
         assert column[zero] == 0.0
 
 
@@ -229,3 +243,28 @@ def test_room_is_worth_at_most_twice_what_the_same_work_emits_at_the_dirtiest_pl
     clean, dirty = snapshot(mixed, None, carbon).columns["llama", ""].table[k.MAX_PREMIUM]
     assert dirty == pytest.approx(1200.0)
     assert clean > 5 * dirty
+
+
+def test_room_is_worth_more_where_prompts_take_more_energy_elsewhere_than_answers_do():
+    """The dirty place reads prompts at ten times the joules, and answers at as many: who has
+    but a prompt saves by ten times as much of what it takes at the clean one."""
+    carbon = forecasts(clean=20, dirty=600)
+    slow = served(token_profile(prefill_ms_per_token=0.5))
+    one = fleet(endpoint("c", "clean"), endpoint("d", "dirty", slow))
+    clean, dirty = snapshot(one, None, carbon).columns["llama", ""].table[k.MAX_PREMIUM]
+    assert clean == pytest.approx(2 * 600.0 * 10.0)
+    assert dirty == pytest.approx(2 * 600.0)
+
+
+@given(st.floats(0.0, 1e5), st.floats(1.0, 1e5), st.floats(0.01, 5.0), st.floats(0.1, 5.0))
+def test_no_mix_of_prompt_and_answer_gains_more_than_room_is_said_to_be_worth(
+    n_in, n_out, prompt_ms, token_j
+):
+    """Whatever it pays at the dirtiest place, per kWh of what it takes here."""
+    other = served(token_profile(prefill_ms_per_token=prompt_ms, w_per_token_s=token_j))
+    one = fleet(endpoint("c", "clean"), endpoint("d", "dirty", other))
+    table = snapshot(one, None, forecasts(clean=20, dirty=600)).columns["llama", ""].table
+    prompts = table[k.J_PER_PROMPT_MS] * table[k.PREFILL_MS_PER_TOKEN] * n_in
+    kwh = (table[k.J_PER_TOKEN] * n_out + prompts) * table[k.KWH_PER_J]
+    gain = (kwh * [20.0, 600.0]).max() / kwh
+    assert (2.0 * gain <= table[k.MAX_PREMIUM] * (1.0 + 1e-9)).all()

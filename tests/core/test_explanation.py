@@ -46,6 +46,8 @@ def test_the_chosen_one_comes_first_with_the_decisions_figures():
     assert (first.rtt_ms, first.ttft_ms) == (decision.rtt_ms, decision.ttft_ms)
     assert (first.tpot_ms, first.e2e_ms) == (decision.tpot_ms, decision.e2e_ms)
     assert (first.energy_j, first.pue) == (decision.energy_j, 1.1)
+    # 100 input tokens of 0.05 ms at 665 W, and 0.3 of that beside.
+    assert first.prompt_energy_j == pytest.approx(0.1 * 0.05 * 665.0 * 1.3)
     assert first.intensity == decision.intensity
     assert told.candidates[1].gco2e == pytest.approx(decision.latency_first_gco2e, rel=1e-12)
     assert (told.refusal, told.refusal_reason) == ("", "")

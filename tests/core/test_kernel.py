@@ -26,19 +26,35 @@ NAMES = {
 EVALUATED = {
     "cost": k.E_COST, "rtt": k.E_RTT, "ttft": k.E_TTFT, "tpot": k.E_TPOT, "e2e": k.E_E2E,
     "energy": k.E_ENERGY, "ci": k.E_CI, "grams": k.E_GRAMS, "batch": k.E_BATCH,
-    "premium": k.E_PREMIUM,
+    "premium": k.E_PREMIUM, "prompt_energy": k.E_PROMPT_ENERGY, "pace": k.E_PACE,
 }  # fmt: skip
 
+# Figures of powers of two, so that sums of them are exact. An iteration with one sequence of no
+# cached tokens takes 6.375 ms; 256 tokens of prompt take 16 ms of one.
 LLAMA = {
-    "prefill_base": 8.0, "prefill_per_token": 0.0625, "prefill_per_in_flight": 0.0,
-    "tpot_base": 6.25, "tpot_slope": 0.125, "max_batch": 64, "j_per_token": 0.125,
-    "j_per_request": 0.0, "wake_w": 512.0,
+    "prefill_base": 8.0, "prefill_per_piece": 0.0, "prefill_per_token": 0.0625,
+    "prefill_per_token2": 0.0, "prefill_per_in_flight": 0.0, "tpot_base": 6.25,
+    "tpot_slope": 0.125, "tpot_cached": 0.0, "chunk": 512.0, "max_batch": 64,
+    "j_per_token": 0.125, "j_per_cached": 0.0, "j_per_prompt": 0.5, "j_per_request": 0.0,
+    "wake_w": 512.0,
+}  # fmt: skip
+LONG = {
+    **LLAMA, "prefill_per_piece": 1.5, "prefill_per_token2": 2.0**-17, "tpot_cached": 2.0**-13,
+    "chunk": 32.0, "j_per_cached": 2.0**-16,
 }  # fmt: skip
 BIG = {**LLAMA, "tpot_base": 30.0, "j_per_token": 4.0, "max_batch": 4, "wake_w": 0.0}
 TASK = {
-    "prefill_base": 800.0, "prefill_per_token": 0.0, "prefill_per_in_flight": 100.0,
-    "tpot_base": 0.0, "tpot_slope": 0.0, "max_batch": 4, "j_per_token": 0.0,
-    "j_per_request": 2282.0, "wake_w": 0.0,
+    "prefill_base": 800.0, "prefill_per_piece": 0.0, "prefill_per_token": 0.0,
+    "prefill_per_token2": 0.0, "prefill_per_in_flight": 100.0, "tpot_base": 0.0,
+    "tpot_slope": 0.0, "tpot_cached": 0.0, "chunk": 0.0, "max_batch": 4, "j_per_token": 0.0,
+    "j_per_cached": 0.0, "j_per_prompt": 0.0, "j_per_request": 2282.0, "wake_w": 0.0,
+}  # fmt: skip
+# What a candidate is when nobody has anything there.
+QUIET = {
+    "batch": 0.0, "own": 0.0, "awake": False, "eligible": True, "pace_cap": math.inf,
+    "prompts": 0.0, "prompts2": 0.0, "cached": 0.0, "ttft_factor": 1.0, "queue_factor": 1.0,
+    "tpot_factor": 1.0, "backlog_ends": 0.0, "backlog_most": 0.0, "turns": 0, "ttft_delay": 0.0,
+    "max_premium": math.inf, "context": math.inf,
 }  # fmt: skip
 # Coarse values make exact ties and exact hits of a limit likely; fine ones make them impossible.
 factors = st.sampled_from([0.5, 1.0, 1.0, 1.25]) | st.floats(0.1, 10.0)
@@ -46,18 +62,39 @@ ci_values = st.sampled_from([0.0, 20.0, 100.0, 101.0, 800.0]) | st.floats(0.0, 2
 
 
 @st.composite
-def candidates(draw):
+def crowds(draw, batch):
+    """What the prompts and sequences of ``batch`` requests come to, alike or not; a task's and
+    nobody's to nothing. Prompts from none to what no iteration would ever end."""
+    prompt_ms = draw(st.sampled_from([0.0, 0.0, 4.0, 16.0, 512.0, 1e6]) | st.floats(0.0, 1e3))
+    tokens = draw(st.sampled_from([1.0, 32.0, 256.0]) | st.floats(1.0, 5000.0))
+    spread = draw(st.sampled_from([1.0, 1.0, 2.0]))
     return {
-        **draw(st.sampled_from([LLAMA, LLAMA, BIG, TASK])),
+        "prompts": batch * prompt_ms / tokens,
+        "prompts2": batch * spread * prompt_ms**2 / tokens,
+        "cached": batch * draw(st.sampled_from([0.0, 256.0, 4096.0, 1e6])),
+    }
+
+
+@st.composite
+def candidates(draw):
+    shape = draw(st.sampled_from([LLAMA, LLAMA, LONG, LONG, BIG, TASK]))
+    batch = draw(st.sampled_from([0.0, 0.5, 1.0, 2.0, 4.0, 63.0, 64.0, 99.0, 150.0]))
+    return {
+        **shape,
+        **draw(crowds(batch if shape is not TASK else 0.0)),
         "max_in_flight": draw(st.sampled_from([1, 2, 8, 100, 128])),
         "context": draw(st.sampled_from([math.inf, math.inf, 300.0, 4096.0])),
-        "batch": draw(st.sampled_from([0.0, 0.5, 1.0, 2.0, 4.0, 63.0, 64.0, 99.0, 150.0])),
+        "batch": batch,
         "own": draw(st.sampled_from([0.0, 1.0, 3.0, 64.0])),
+        # Around the NOW of what is asked: long past, in a moment, never.
+        "backlog_ends": draw(st.sampled_from([-1e9, 7.0, 8.0, 8.25, 12.0, 1e9])),
+        "backlog_most": draw(st.sampled_from([0.0, 64.0, 1000.0, 1e12])),
         "awake": draw(st.booleans()),
         "max_premium": draw(st.sampled_from([0.0, 100.0, 5000.0, math.inf])),
         "eligible": draw(st.sampled_from([True, True, True, False])),
-        "batch_cap": draw(st.sampled_from([math.inf, math.inf, 1.0, 2.0, 64.0])),
+        "pace_cap": draw(st.sampled_from([math.inf, math.inf, 6.375, 7.0, 40.0, 256.0])),
         "ttft_factor": draw(factors),
+        "queue_factor": draw(factors),
         "tpot_factor": draw(factors),
         "turns": draw(st.integers(0, 5)),
         "ttft_delay": draw(st.sampled_from([0.0, 0.0, 8.0]) | st.floats(0.0, 100.0)),
@@ -103,9 +140,9 @@ def worlds(draw):
 # A run lasts from 8 ms to hours: long answers on a slow replica, or a short rest of the hour.
 ASKS = st.fixed_dictionaries({
     "origin": st.integers(0, 1),
-    "n_in": st.sampled_from([0.0, 64.0, 256.0, 4000.0]),
-    "n_out": st.sampled_from([1.0, 44.0, 200.0, 200_000.0]),
-    "n_out_q": st.sampled_from([1.0, 200.0, 1000.0]),
+    "n_in": st.sampled_from([0.0, 64.0, 256.0, 4000.0, 1e6]),
+    "n_out": st.sampled_from([0.0, 0.25, 1.0, 44.0, 200.0, 200_000.0]),
+    "n_out_q": st.sampled_from([0.5, 1.0, 200.0, 1000.0]),
     "network_j": st.sampled_from([0.0, 3.6]),
     "ttft_budget": limits | limits | st.sampled_from([18.0, 100.0, 900.0]),
     "tpot_budget": limits | limits | st.sampled_from([6.375, 7.0, 40.0]),
@@ -113,6 +150,7 @@ ASKS = st.fixed_dictionaries({
     "residency": st.sampled_from([ANYWHERE, ANYWHERE, ANYWHERE, ANYWHERE, 1, 6, 0]),
     "slot_left_s": st.sampled_from([3600.0, 3000.0, 1.0, 0.0, -1.0, -3600.0, -9000.0])
     | st.floats(-30_000.0, 3600.0),
+    "now": st.just(8.0),
 })  # fmt: skip
 UNIFORM = st.floats(0.0, 1.0, exclude_max=True) | st.sampled_from([0.0, 0.5])
 
@@ -125,18 +163,24 @@ def arrays(world):
     table = np.zeros((k.CI_FROM + hours + origins, n))
     live = np.zeros((k.LIVE_ROWS, n))
     static = {
-        k.PREFILL_BASE_MS: "prefill_base", k.PREFILL_MS_PER_TOKEN: "prefill_per_token",
+        k.PREFILL_BASE_MS: "prefill_base", k.PREFILL_MS_PER_PIECE: "prefill_per_piece",
+        k.PREFILL_MS_PER_TOKEN: "prefill_per_token",
         k.PREFILL_MS_PER_IN_FLIGHT: "prefill_per_in_flight", k.TPOT_BASE_MS: "tpot_base",
-        k.TPOT_MS_PER_SEQUENCE: "tpot_slope", k.MAX_BATCH: "max_batch",
+        k.TPOT_MS_PER_SEQUENCE: "tpot_slope", k.TPOT_MS_PER_CACHED_TOKEN: "tpot_cached",
+        k.CHUNK_MS: "chunk", k.MAX_BATCH: "max_batch", k.J_PER_PROMPT_MS: "j_per_prompt",
         k.MAX_IN_FLIGHT: "max_in_flight", k.J_PER_TOKEN: "j_per_token",
+        k.J_PER_CACHED_TOKEN: "j_per_cached",
         k.J_PER_REQUEST: "j_per_request", k.WAKE_W: "wake_w", k.CONTEXT_TOKENS: "context",
         k.MAX_PREMIUM: "max_premium",
     }  # fmt: skip
     moving = {
-        k.BATCH: "batch", k.ELIGIBLE: "eligible", k.BATCH_CAP: "batch_cap",
-        k.TTFT_FACTOR: "ttft_factor", k.TPOT_FACTOR: "tpot_factor", k.TURNS: "turns",
+        k.BATCH: "batch", k.ELIGIBLE: "eligible", k.PACE_CAP_MS: "pace_cap",
+        k.TTFT_FACTOR: "ttft_factor", k.QUEUE_FACTOR: "queue_factor",
+        k.TPOT_FACTOR: "tpot_factor", k.TURNS: "turns",
         k.TTFT_DELAY: "ttft_delay",
-        k.OWN: "own", k.AWAKE: "awake",
+        k.OWN: "own", k.AWAKE: "awake", k.PROMPTS_MS: "prompts", k.PROMPTS_MS2: "prompts2",
+        k.CACHED_TOKENS: "cached", k.BACKLOG_ENDS_S: "backlog_ends",
+        k.BACKLOG_MOST_MS: "backlog_most",
     }  # fmt: skip
     for row, _, region, c in rows:
         for at, name in static.items():
@@ -144,7 +188,10 @@ def arrays(world):
         for at, name in moving.items():
             live[at, row] = c[name]
         live[k.PREMIUM, row] = region["premium"]
+        live[k.FOREIGN, row] = naive.foreign_part(c)
+        live[k.PER_PLACE, row] = 1.0 / (c["batch"] + 1.0)
         table[k.PER_CAPACITY, row] = 1.0 / sum(one["max_in_flight"] for *_, one in rows)
+        table[k.HALF_PREFILL_MS_PER_TOKEN2, row] = c["prefill_per_token2"] / 2.0
         table[k.PER_MAX_BATCH, row] = 1.0 / c["max_batch"]
         table[k.PER_MAX_IN_FLIGHT, row] = 1.0 / c["max_in_flight"]
         table[k.KWH_PER_J, row] = region["pue"] / 3.6e6
@@ -174,7 +221,7 @@ def numbers(world, ask):
     return (
         k.CI_FROM + world["rule"]["hours"] + ask["origin"], ask["n_in"], ask["n_out"],
         ask["n_out_q"], ask["network_j"], ask["ttft_budget"], ask["tpot_budget"],
-        ask["e2e_budget"], ask["residency"], ask["slot_left_s"],
+        ask["e2e_budget"], ask["residency"], ask["slot_left_s"], ask["now"],
     )  # fmt: skip
 
 
@@ -213,10 +260,15 @@ def test_choose_agrees_with_the_twin(world, ask, u):
     figures = evaluate(world, ask)
     rows, near = naive.choose(world, figures, u)
     found = choose(world, ask, u)
-    row, ttft, tpot, e2e, energy, run_s, first, first_energy, first_run_s, cap = found
+    (
+        row, ttft, tpot, e2e, energy, run_s, prompt, prefill, queue, first, first_energy,
+        first_run_s, cap,
+    ) = found  # fmt: skip
     if not rows:
         assert (row, first) == (-1, -1)
-        assert all(math.isnan(x) for x in (ttft, tpot, e2e, energy, run_s, first_energy))
+        others = (ttft, tpot, e2e, energy, run_s, prompt, prefill, queue, first_energy, first_run_s)
+        others += (cap,)
+        assert all(math.isnan(x) for x in others)
         return
     assert row in rows
     assert first == near
@@ -229,13 +281,20 @@ def test_choose_agrees_with_the_twin(world, ask, u):
     }
     assert run_s == pytest.approx(twins[row], rel=1e-9)
     _, _, region, c = naive.rows_of(world)[row]
+    assert prompt == pytest.approx(naive.own_ms(c, ask["n_in"]), rel=1e-12)
+    # Without their factors, whatever was learned.
+    assert prefill == pytest.approx(naive.prefill_ms(c, ask), rel=1e-9)
+    assert queue == pytest.approx(naive.queue_ms(c, ask), rel=1e-9)
     if cap == math.inf:
-        # Beyond max_batch requests wait and slow nobody down.
-        assert naive.holds(region, c, ask, world["rule"], c["max_batch"], 1.0 + 1e-9)
+        # Nothing to break, or nothing to slow down.
+        assert c["tpot_base"] == 0.0 or min(ask["tpot_budget"], ask["e2e_budget"]) == math.inf
     else:
-        assert 1.0 <= cap < c["max_batch"]
-        assert cap == 1.0 or naive.holds(region, c, ask, world["rule"], cap, 1.0 + 1e-9)
-        assert not naive.holds(region, c, ask, world["rule"], cap + 1.0, 1.0 - 1e-9)
+        # A whole step; those there may go on as they will with it, and no slower than it tolerates.
+        assert k.pace_of(k.pace_step(cap)) == cap > mine["pace"]
+        near_pace = cap <= mine["pace"] * (1.0 + 1.0 / k.PACE_STEPS)
+        assert near_pace or naive.holds(region, c, ask, world["rule"], cap, 1.0 + 1e-9)
+        longer = cap * 2.0 ** (1.0 / k.PACE_STEPS)
+        assert not naive.holds(region, c, ask, world["rule"], longer, 1.0 - 1e-9)
     assert first_run_s == pytest.approx(twins[first], rel=1e-9)
 
 
@@ -258,9 +317,8 @@ def test_the_same_inputs_choose_the_same_row(world, ask, u):
 def test_the_order_of_reasons():
     """Each constraint hides the ones behind it: peel them off one by one."""
     broken = {
-        **LLAMA, "max_in_flight": 2, "context": 10.0, "batch": 2.0, "eligible": False,
-        "batch_cap": math.inf, "ttft_factor": 1.0, "tpot_factor": 1.0, "turns": 0,
-        "ttft_delay": 0.0, "own": 2.0, "awake": True, "max_premium": math.inf,
+        **LLAMA, **QUIET, "max_in_flight": 2, "context": 10.0, "batch": 2.0, "eligible": False,
+        "own": 2.0, "awake": True, "prompts": 201.0, "prompts2": 201.0**2, "cached": 1e6,
     }  # fmt: skip
     region = {
         "rtt": (500.0,), "pue": 1.0, "ci": None, "label": 1, "premium": 0.0, "candidates": [broken],
@@ -274,7 +332,7 @@ def test_the_order_of_reasons():
     ask = {
         "origin": 0, "n_in": 64.0, "n_out": 200.0, "n_out_q": 400.0, "network_j": 0.0,
         "ttft_budget": 1.0, "tpot_budget": 1.0, "e2e_budget": 1.0, "residency": 2,
-        "slot_left_s": 3600.0,
+        "slot_left_s": 3600.0, "now": 0.0,
     }  # fmt: skip
     world = {"regions": [region], "rule": rule}
     peel = (
@@ -285,11 +343,14 @@ def test_the_order_of_reasons():
         ("carbon_unknown", lambda: region.update(ci=[101.0])),
         ("carbon_budget", lambda: region.update(ci=[100.0])),
         ("carbon_budget", lambda: rule.update(max_grams=math.inf)),
-        ("full", lambda: broken.update(batch=1.0, batch_cap=1.0)),
-        ("full", lambda: broken.update(batch_cap=2.0)),
-        ("ttft", lambda: ask.update(ttft_budget=512.0)),
+        ("full", lambda: broken.update(batch=1.0, prompts=208.0)),
+        # 6.5 ms of two sequences and 4 / 200 of its own prompt: 6.25 / 0.03 = 208.33 at most.
+        ("full", lambda: broken.update(prompts=0.0, prompts2=0.0, pace_cap=6.5)),
+        ("full", lambda: broken.update(pace_cap=6.5 + 4.0 * (1.0 / 200.0))),
+        # It waits for half of an iteration, reads its prompt, and one iteration beside.
+        ("ttft", lambda: ask.update(ttft_budget=500.0 + 3.25 + 8.0 + 4.0 + 6.5)),
         ("tpot", lambda: ask.update(tpot_budget=6.5)),
-        ("e2e", lambda: ask.update(e2e_budget=512.0 + 400 * 6.5)),
+        ("e2e", lambda: ask.update(e2e_budget=521.75 + 400 * 6.5)),
     )
     for reason, mend in peel:
         assert evaluate(world, ask)[0]["reason"] == reason
@@ -324,10 +385,8 @@ def test_intensity_over_the_run(slot_left_s, run_s, expected):
 
 def _one_run(run_s, ci, slot_left_s):
     candidate = {
-        **TASK, "prefill_base": run_s * 1e3, "prefill_per_in_flight": 0.0, "j_per_request": 3.6e6,
-        "max_in_flight": 1, "context": math.inf, "batch": 0.0, "eligible": True,
-        "batch_cap": math.inf, "ttft_factor": 1.0, "tpot_factor": 1.0, "turns": 0,
-        "ttft_delay": 0.0, "own": 0.0, "awake": False, "max_premium": math.inf,
+        **TASK, **QUIET, "prefill_base": run_s * 1e3, "prefill_per_in_flight": 0.0,
+        "j_per_request": 3.6e6, "max_in_flight": 1,
     }  # fmt: skip
     region = {
         "rtt": (0.0,), "pue": 1.0, "ci": ci, "label": 1, "premium": 0.0, "candidates": [candidate],
@@ -335,7 +394,7 @@ def _one_run(run_s, ci, slot_left_s):
     ask = {
         "origin": 0, "n_in": 0.0, "n_out": 1.0, "n_out_q": 1.0, "network_j": 0.0,
         "ttft_budget": math.inf, "tpot_budget": math.inf, "e2e_budget": math.inf,
-        "residency": ANYWHERE, "slot_left_s": slot_left_s,
+        "residency": ANYWHERE, "slot_left_s": slot_left_s, "now": 0.0,
     }  # fmt: skip
     rule = {
         "weights": {"grams": 1.0, "ttft": 0.0, "e2e": 0.0, "load": 0.0, "turn": 0.0},
@@ -447,15 +506,27 @@ def test_pack_takes_the_fullest_below_the_line_and_spread_the_emptiest():
     assert replicas(10, 10, pack=True) == -1
 
 
-def test_packing_never_passes_over_the_batch_cap_of_those_already_there():
+def llamas(*batches, **changes):
+    """One region of replicas that decode ``batches`` sequences; a request without a prompt."""
     world, ask = _one_run(1.0, [100.0], 3600.0)
-    template = world["regions"][0]["candidates"][0]
-    fuller = {**template, "max_in_flight": 10, "batch": 4.0, "own": 4.0, "batch_cap": 4.0}
-    emptier = {**template, "max_in_flight": 10, "batch": 1.0, "own": 1.0}
-    world["regions"][0]["candidates"] = [fuller, emptier]
+    world["regions"][0]["candidates"] = [
+        {
+            **LLAMA, **QUIET, "wake_w": 0.0, "max_in_flight": 100, "batch": float(b),
+            "own": float(b), **changes,
+        }
+        for b in batches
+    ]  # fmt: skip
+    return world, ask
+
+
+def test_packing_never_passes_over_the_pace_cap_of_those_already_there():
+    world, ask = llamas(4, 1)
+    fuller = world["regions"][0]["candidates"][0]
+    # Five sequences: 6.25 + 5 * 0.125.
+    fuller["pace_cap"] = 6.8125
     world["rule"]["pack"] = True
     assert choose(world, ask, 0.0)[0] == 1
-    fuller["batch_cap"] = 5.0
+    fuller["pace_cap"] = 6.875
     assert choose(world, ask, 0.0)[0] == 0
 
 
@@ -473,18 +544,182 @@ def test_packing_goes_by_what_went_through_this_gateway_and_not_by_what_servers_
 
 
 @settings(max_examples=200, deadline=None)
-@given(worlds(), ASKS, UNIFORM, st.integers(0, 30), st.sampled_from([1.0, 40.0, 1e9, 1e308]))
-def test_a_claim_of_load_never_makes_a_candidate_cheaper(world, ask, u, at, more):
+@given(worlds(), ASKS, st.integers(0, 30), st.sampled_from([1.0, 40.0, 1e9, 1e308]))
+def test_a_claim_of_load_never_makes_a_candidate_cheaper(world, ask, at, more):
+    """Of more requests like those that are there."""
     rows = naive.rows_of(world)
     candidate = rows[at % len(rows)][3]
     before = evaluate(world, ask)[at % len(rows)]
+    if candidate["batch"] > 0.0:
+        for name in ("prompts", "prompts2", "cached"):
+            candidate[name] *= (candidate["batch"] + more) / candidate["batch"]
     candidate["batch"] += more
     after = evaluate(world, ask)[at % len(rows)]
-    for name in ("ttft", "tpot", "e2e", "energy", "premium"):
+    for name in ("ttft", "tpot", "e2e", "energy", "premium", "pace"):
         # But for the last bit, as sums are rounded.
-        assert not after[name] < before[name] * (1.0 - 1e-12)
+        assert not after[name] < before[name] * (1.0 - 1e-12), name
     if before["reason"] != "feasible":
         assert after["reason"] != "feasible"
+
+
+# Prompts are work: figures by hand
+
+
+def alone_with(ask, **changes):
+    """Figures of the one replica, and whether it is chosen."""
+    world, idle = llamas(0, **changes)
+    ask = {**idle, **ask}
+    return evaluate(world, ask)[0], choose(world, ask, 0.0)[0] == 0
+
+
+def test_a_lone_prompt_takes_an_iteration_and_its_own_time():
+    figures, chosen = alone_with({"n_in": 256.0, "n_out": 8.0})
+    assert chosen
+    # 8 ms before, then one iteration of 6.25 + 0.125 ms and 256 * 0.0625 ms of prompt in it.
+    assert figures["ttft"] == 8.0 + 6.375 + 16.0
+    assert figures["tpot"] == 6.375
+    assert figures["prompt_energy"] == 0.5 * 16.0
+    assert figures["energy"] == 0.125 * 8.0 + 0.5 * 16.0
+    # Spread over the eight iterations that it is there for.
+    assert figures["pace"] == 6.375 + 16.0 / 8.0
+
+
+def test_a_long_prompt_costs_more_a_token_and_each_piece_something():
+    shape = {"prefill_per_piece": 1.5, "prefill_per_token2": 2.0**-10}
+    figures, _ = alone_with({"n_in": 256.0, "n_out": 8.0}, **shape)
+    # 256^2 / 2 pairs of tokens of 2^-10 ms: 32 ms.
+    own = 1.5 + 16.0 + 32.0
+    assert figures["ttft"] == 8.0 + 6.375 + own
+    assert figures["prompt_energy"] == 0.5 * own
+
+
+def test_cached_tokens_lengthen_every_iteration():
+    """1,000 of those there, 256 of its own prompt and half of its answer."""
+    figures, _ = alone_with(
+        {"n_in": 256.0, "n_out": 8.0}, batch=1.0, cached=1000.0, tpot_cached=2.0**-5
+    )
+    assert figures["tpot"] == 6.5 + (1000.0 + 256.0 + 4.0) / 32.0
+
+
+def test_who_comes_waits_for_the_iteration_that_runs():
+    """Two sequences without prompts: iterations of 6.5 ms, half of one is left on the mean."""
+    figures, _ = alone_with({"n_out": 8.0}, batch=1.0)
+    assert figures["ttft"] == 8.0 + 6.5 + 6.5 / 2.0
+    # Half a request there is there half of the time.
+    assert alone_with({"n_out": 8.0}, batch=0.5)[0]["ttft"] == pytest.approx(
+        8.0 + 6.4375 + 0.5 * 6.4375 / 2.0
+    )
+
+
+def test_who_comes_waits_for_the_prompts_of_others():
+    """One prompt of 65 ms every 100 iterations of 6.5 ms, so 0.65 of each: an iteration with it is
+    met more often than one in a hundred, and its prompt is queued before the newcomer's."""
+    ask = {"n_out": 8.0}
+    figures, _ = alone_with(ask, batch=1.0, prompts=0.65, prompts2=65.0**2 / 100.0)
+    pace = 6.5 + 0.65
+    longer = pace + 42.25 * pace / (6.5 * (pace + 0.65))
+    assert figures["ttft"] == pytest.approx(8.0 + 6.5 + (0.5 + 0.65 / pace) * longer)
+    assert figures["tpot"] == pytest.approx(pace)
+
+
+def test_who_comes_waits_for_the_prompts_that_this_gateway_sent_before():
+    """All of those there are its own: half an iteration of 6.5 ms, and 40 ms that are not read."""
+    there = {"batch": 1.0, "own": 1.0, "backlog_ends": 8.040, "backlog_most": 1000.0}
+    figures, _ = alone_with({"n_out": 8.0, "now": 8.0}, **there)
+    assert figures["ttft"] == pytest.approx(8.0 + 6.5 + 6.5 / 2.0 + 40.0)
+    # Meanwhile others come, as many as usual: a tenth of the time is theirs.
+    prompts = 6.5 / 9.0
+    figures, _ = alone_with({"n_out": 8.0, "now": 8.0}, **there, prompts=prompts)
+    assert figures["ttft"] == pytest.approx(8.0 + 6.5 + (6.5 / 2.0 + 40.0) * 1.1)
+    # Later there is nothing left of it, and a clock that is set back makes it no more than it was.
+    for now, left in ((9.0, 0.0), (-1e6, 1000.0)):
+        figures, _ = alone_with({"n_out": 8.0, "now": now}, **there)
+        assert figures["ttft"] == pytest.approx(8.0 + 6.5 + 6.5 / 2.0 + left)
+
+
+def test_a_burst_goes_elsewhere_before_its_prompts_queue_up():
+    ask = {"n_out": 8.0, "now": 8.0, "ttft_budget": 500.0}
+    there = {"batch": 3.0, "own": 3.0, "backlog_most": 1e6}
+    assert alone_with(ask, **there, backlog_ends=8.4)[0]["reason"] == "feasible"
+    assert alone_with(ask, **there, backlog_ends=8.5)[0]["reason"] == "ttft"
+
+
+def test_an_iteration_reads_no_more_than_a_chunk():
+    figures, _ = alone_with({"n_out": 8.0}, batch=1.0, prompts=40.0, prompts2=400.0, chunk=10.0)
+    assert figures["tpot"] == 6.5 + 10.0
+
+
+@pytest.mark.parametrize(("batch", "prompt_ms", "tokens"), [(10, 16.0, 32.0), (60, 64.0, 256.0)])
+def test_requests_of_one_kind_meet_the_fixed_point_of_their_own_rate(batch, prompt_ms, tokens):
+    """SCIENCE, 1b: TPOT = D / (1 - c_L r), where b requests of n tokens make r = b / (n TPOT)."""
+    prompts = batch * prompt_ms / tokens
+    figures, _ = alone_with({"n_out": tokens}, batch=float(batch), prompts=prompts)
+    rate = batch / (tokens * figures["tpot"])
+    decode = 6.25 + 0.125 * (batch + 1)
+    assert figures["tpot"] == pytest.approx(decode / (1.0 - prompt_ms * rate))
+
+
+def test_a_replica_that_prompts_leave_no_time_is_full():
+    """Of a mean iteration at least 3 % is its fixed time: 6.25 / 0.03 = 208.33 ms at most."""
+    for prompts, reason in ((201.5, "feasible"), (202.0, "full")):
+        figures, chosen = alone_with({"n_out": 8.0}, batch=1.0, prompts=prompts)
+        assert (figures["reason"], chosen) == (reason, reason == "feasible")
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(8192.0, 1.0), (1e6, 1.0), (1e6, 0.0)])
+def test_a_prompt_that_is_long_for_its_answer_is_welcome_where_there_is_time(n_in, n_out):
+    """To classify, to rate: it takes long and nobody is overrun by it."""
+    for batch, prompts in ((0.0, 0.0), (8.0, 100.0)):
+        figures, chosen = alone_with({"n_in": n_in, "n_out": n_out}, batch=batch, prompts=prompts)
+        assert (figures["reason"], chosen) == ("feasible", True)
+        assert figures["pace"] > 208.34
+
+
+def test_a_heavy_prompt_stays_away_where_it_would_break_the_budget_of_one_that_is_there():
+    ask = {"n_in": 256.0, "n_out": 8.0}
+    # 6.5 ms of two sequences and 16 / 8 of its prompt.
+    for cap, reason in ((8.375, "full"), (8.5, "feasible")):
+        assert alone_with(ask, batch=1.0, pace_cap=cap)[0]["reason"] == reason
+    # The same prompt over a longer answer fits.
+    longer = {**ask, "n_out": 16.0}
+    assert alone_with(longer, batch=1.0, pace_cap=8.375)[0]["reason"] == "feasible"
+
+
+@pytest.mark.parametrize("n_out", [0.0, 1e-300, 0.25, 1.0])
+def test_less_than_one_token_is_there_for_one_iteration(n_out):
+    assert alone_with({"n_in": 256.0, "n_out": n_out})[0]["pace"] == 6.375 + 16.0
+
+
+def test_beyond_the_batch_those_who_wait_slow_nobody_down():
+    """Seven there, and one: of eight four run, with half of the prompts and of the cached."""
+    figures, _ = alone_with(
+        {"n_in": 256.0, "n_out": 8.0}, batch=7.0, max_batch=4, prompts=4.0, cached=1024.0,
+        tpot_cached=2.0**-8,
+    )  # fmt: skip
+    # Once it runs, its own prompt and answer are there as a whole.
+    decode = 6.25 + 4 * 0.125 + (1024.0 / 2.0 + 256.0 + 4.0) / 256.0
+    assert figures["tpot"] == decode + 2.0
+    assert figures["pace"] == decode + 2.0 + 16.0 / 8.0
+    prefill = 8.0 + decode + 16.0 + (0.5 + 2.0 / (decode + 2.0)) * (decode + 2.0)
+    queue = 4.0 * (prefill + 8.0 * (decode + 2.0)) / 4.0
+    assert figures["ttft"] == pytest.approx(prefill + queue)
+
+
+def test_a_budget_becomes_a_cap_of_the_pace():
+    world, ask = llamas(0)
+    ask.update(n_out=8.0, n_out_q=16.0, tpot_budget=40.0)
+    assert choose(world, ask, 0.0)[-1] == k.floor_pace(40.0)
+    # 14.375 ms to the first token, and 16 tokens within the rest of 254.375 ms: 15 ms each.
+    ask.update(e2e_budget=254.375)
+    assert choose(world, ask, 0.0)[-1] == k.floor_pace(15.0)
+    # A request that is slow by its own doing does not shut the door behind itself.
+    ask.update(n_in=4096.0, e2e_budget=math.inf, tpot_budget=7.0)
+    mine = evaluate(world, ask)[0]["pace"]
+    assert mine == 6.375 + 256.0 / 8.0
+    assert mine < choose(world, ask, 0.0)[-1] < mine * 1.004
+    world["regions"][0]["candidates"][0].update(TASK)
+    ask.update(tpot_budget=7.0, e2e_budget=900.0, n_in=0.0)
+    assert choose(world, ask, 0.0)[-1] == math.inf
 
 
 # From the far ends of what a float can say.
@@ -499,14 +734,33 @@ def test_whatever_is_asked_the_kernel_returns_and_only_finite_figures_leave(
     """Sizes and an age of the columns that no gate would let through."""
     ask = {
         **ask, **dict(zip(("n_in", "n_out", "n_out_q", "network_j"), sizes, strict=False)),
-        "slot_left_s": slot_left_s,
+        "slot_left_s": slot_left_s, "now": 0.0,
     }  # fmt: skip
     found = choose(world, ask, u)
     if found[0] >= 0:
-        assert all(math.isfinite(figure) for figure in found[:6])
+        assert all(math.isfinite(figure) for figure in found[:7])
         cost = evaluate(world, ask)[found[0]]["cost"]
         assert math.isfinite(cost)
         assert all(math.isfinite(premium) for premium in after(world, ask))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    worlds(), ASKS, UNIFORM, st.integers(0, 30),
+    st.sampled_from(["prompts", "prompts2", "cached", "prefill_per_piece", "prefill_per_token",
+                     "prefill_per_token2", "tpot_cached", "j_per_prompt"]),
+    st.sampled_from([math.nan, math.inf, 1e308]),
+)  # fmt: skip
+def test_wild_prompts_are_never_chosen_nor_told(world, ask, u, at, name, value):
+    rows = naive.rows_of(world)
+    rows[at % len(rows)][3][name] = value
+    row, *figures = choose(world, ask, u)
+    if row >= 0:
+        assert all(math.isfinite(figure) for figure in figures[:6])
+        assert math.isfinite(evaluate(world, ask)[row]["pace"])
+    if not math.isfinite(value):
+        reason = evaluate(world, ask)[at % len(rows)]["reason"]
+        assert reason in ("unhealthy", "residency", "context", "not_finite")
 
 
 def test_a_candidate_without_finite_figures_is_left_out():
@@ -566,7 +820,7 @@ def crowded(draw):
         full = draw(st.booleans())
         region["ci"] = [draw(st.floats(1.0, 1000.0))] * world["rule"]["hours"]
         for c in region["candidates"]:
-            c.update(eligible=True, context=math.inf, batch_cap=math.inf)
+            c.update(eligible=True, context=math.inf, pace_cap=math.inf)
             c["batch"] = float(c["max_in_flight"]) if full else 0.0
     return world
 
@@ -629,7 +883,12 @@ def test_whoever_lacks_only_room_counts_and_nobody_else():
     world, ask = scarce(full=True)
     assert after(world, {**ask, "ttft_budget": 0.5}) == [0.0, 0.0]
     # Full for this request, though not for others: those who run there tolerate no more.
-    assert after(*scarce(full=True, max_in_flight=5, batch_cap=1.0))[0] > 0.0
+    llama = {**LLAMA, "j_per_token": 0.0, "j_per_request": 3.6e6, "wake_w": 0.0}
+    assert after(*scarce(full=True, max_in_flight=5, pace_cap=6.375, **llama))[0] > 0.0
+    # Nor for one whose prompt nobody there would bear.
+    world, ask = scarce(full=True, max_in_flight=5, pace_cap=7.0, **llama)
+    assert after(world, ask)[0] == 0.0
+    assert after(world, {**ask, "n_in": 256.0})[0] > 0.0
 
 
 def test_a_premium_falls_while_there_is_room():

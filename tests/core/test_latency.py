@@ -21,8 +21,11 @@ def test_before_any_outcome_the_profile_is_right_within_the_prior_spread():
     tracker = RatioTracker()
     assert tracker.factor(0.0) == 1.0
     assert tracker.factor(Z95) == pytest.approx(math.exp(0.1 * Z95))
-    assert WaitTracker(0.0).errors() == WaitTracker(Z95).middle() == (0.0, 1.0)
-    assert WaitTracker(Z95).errors() == pytest.approx((0.0, math.exp(0.1 * Z95)))
+    assert WaitTracker(Z95).middle() == (0.0, 1.0)
+    assert WaitTracker(0.0).errors() == (0.0, 1.0, 1.0)
+    # A prompt of its own by a tenth, a queue by as much as it is long; never less than none.
+    assert WaitTracker(Z95).errors() == pytest.approx((0.0, 1.0 + 0.1 * Z95, 1.0 + Z95))
+    assert WaitTracker(-Z95).errors() == pytest.approx((0.0, 1.0 - 0.1 * Z95, 0.1))
 
 
 @pytest.mark.parametrize("actual", [0.5, 1.0, 3.0])
@@ -76,19 +79,47 @@ def test_no_figure_breaks_it_and_unusable_ones_teach_nothing(pairs):
     assert wait.errors() == wait_twin.errors()
 
 
+@given(st.lists(st.tuples(st.floats(), st.floats(), st.floats(), st.booleans()), max_size=30))
+def test_whatever_a_queue_is_said_to_be_errors_stay_finite_and_positive(seen):
+    wait, twin = WaitTracker(Z95), WaitTracker(Z95)
+    for actual, prefill, queue, divides in seen:
+        wait.observe(actual, prefill, queue, divides)
+        if math.isfinite(queue) and queue >= 0.0:
+            twin.observe(actual, prefill, queue, divides)
+    delay_ms, *factors = wait.errors()
+    assert wait.errors() == twin.errors()
+    assert math.isfinite(delay_ms) and delay_ms >= 0.0
+    assert all(math.isfinite(factor) and factor > 0.0 for factor in factors)
+
+
+@pytest.mark.parametrize("queue", [-1e-9, -50.0, math.inf, -math.inf, math.nan])
+def test_an_unusable_queue_teaches_nothing(queue):
+    wait = WaitTracker(Z95)
+    wait.observe(900.0, 100.0, queue)
+    assert wait.errors() == WaitTracker(Z95).errors()
+
+
 @given(
-    st.lists(st.tuples(st.floats(1e-3, 1e7), st.floats(1e-3, 1e6), st.booleans()), max_size=60),
-    st.floats(0.5, 0.99),
+    st.lists(
+        st.tuples(st.floats(1e-3, 1e7), st.floats(1e-3, 1e6), st.floats(0.0, 1e6), st.booleans()),
+        max_size=60,
+    ),
+    st.floats(0.01, 0.99),
 )
 def test_delay_and_factor_stay_within_bounds(seen, quantile):
     wait = WaitTracker(z_of(quantile))
-    for actual, prefill, divides in seen:
-        wait.observe(actual, prefill, divides)
+    for actual, prefill, queue, divides in seen:
+        wait.observe(actual, prefill, queue, divides)
     delay_ms, factor = wait.middle()
     # The division's bounds times the level's.
     assert 0.0 <= delay_ms <= 1000.0 * 50.1
     assert 0.02 / 50.1 <= factor <= 50.0 * 50.1
-    assert all(math.isfinite(figure) and figure >= 0.0 for figure in wait.errors())
+    found_ms, of_prefill, of_queue = wait.errors()
+    # A spread of 10 units at most, at a deviate moved by 5 at most; a queue's tenth at the least.
+    most = (abs(z_of(quantile)) + 5.0) * 10.0
+    assert found_ms == delay_ms
+    assert 0.09 * factor < of_prefill <= factor * (1.0 + 0.1 * most)
+    assert 0.09 * factor < of_queue <= factor * (1.0 + most)
 
 
 @given(st.lists(st.floats(0.01, 100.0), max_size=30), st.floats(0.5, 0.99), st.floats(0.5, 0.99))
@@ -190,7 +221,8 @@ def test_another_quantile_forgets_nothing_but_its_own_correction():
     wait.aim(Z95)
     assert wait.errors() == errors
     wait.aim(0.0)
-    assert wait.errors() == wait.middle() == middle
+    assert wait.middle() == middle
+    assert wait.errors() == (*middle, middle[1])
 
 
 SHAPES = {
@@ -214,19 +246,99 @@ def test_a_wait_keeps_to_its_quantile_whatever_the_shape_of_its_errors(shape, qu
     rng, wait, kept, counted = random.Random(11), WaitTracker(z_of(quantile)), 0, 0
     for seen, prefill in zip(range(8000), prompts(), strict=False):
         actual = SHAPES[shape](rng, prefill)
-        delay_ms, factor = wait.errors()
+        delay_ms, factor, _ = wait.errors()
         if seen >= 1000:
             counted += 1
             kept += actual <= delay_ms + factor * prefill
         wait.observe(actual, prefill)
-    assert kept / counted == pytest.approx(quantile, abs=off)
+    if shape == "now and then five times" and quantile == 0.99:
+        # 2 % of them are further off than a spread is counted to, and left out of it on purpose.
+        assert 0.975 < kept / counted <= 0.98
+    else:
+        assert kept / counted == pytest.approx(quantile, abs=off)
+
+
+# The queue: what is uncertain of a wait
+
+
+def waits(count, queues, seed=3):
+    """(whether long, at which queue, prefill_ms, its mean ms, actual ms): a path of 10 ms, prompts
+    as the profile has them within 2 %, a queue that is exponential of the mean that is predicted;
+    ``queues``: of 50 requests each, by turns."""
+    rng = random.Random(seed)
+    for at in range(count):
+        long, queue = rng.random() < 0.3, queues[at // 50 % len(queues)]
+        prefill = rng.lognormvariate(math.log(600.0 if long else 40.0), 0.2)
+        took = 10.0 + prefill * rng.lognormvariate(0.0, 0.02) + rng.expovariate(1.0 / queue)
+        yield long, queue, prefill, took
+
+
+@pytest.mark.parametrize("queues", [(5.0,), (50.0,), (200.0,), (5.0, 50.0), (10.0, 200.0)], ids=str)
+def test_the_quantile_holds_for_short_and_long_prompts_at_light_and_heavy_load(queues):
+    wait, kept, counted = WaitTracker(Z95), {}, {}
+    for at, (long, queue, prefill, took) in enumerate(waits(13000, queues)):
+        delay_ms, of_prefill, of_queue = wait.errors()
+        if at >= 1000:
+            holds = took <= delay_ms + of_prefill * prefill + of_queue * queue
+            for kind in ("all", (long, queue)):
+                kept[kind] = kept.get(kind, 0) + holds
+                counted[kind] = counted.get(kind, 0) + 1
+        wait.observe(took, prefill, queue)
+    assert kept.pop("all") / counted["all"] == pytest.approx(0.95, abs=0.005)
+    for kind, holds in kept.items():
+        share = holds / counted[kind]
+        # A queue that is short beside the prompt strays by less than a tenth of that: always held.
+        assert 0.90 < share < (1.0 if kind == (True, min(queues)) else 0.985), kind
+
+
+def test_what_short_prompts_queue_for_is_no_part_of_a_long_prompt():
+    """Of 40 ms with queues of 50 ms on the mean, 95 % take under 200: five times their prefill."""
+    rng, wait, of_prefills, of_queues = random.Random(9), WaitTracker(Z95), [], []
+    for at in range(4000):
+        prefill = rng.uniform(30.0, 50.0)
+        wait.observe(prefill + rng.expovariate(1.0 / 50.0), prefill, 50.0)
+        if at >= 1000:
+            _, of_prefill, of_queue = wait.errors()
+            of_prefills.append(of_prefill)
+            of_queues.append(of_queue)
+    assert 2.0 < sum(of_queues) / len(of_queues) < 4.0
+    # 600 ms of prompt at an idle replica: well within 1,500 ms, at any time.
+    assert sum(of_prefills) / len(of_prefills) < 1.25
+    assert max(of_prefills) < 1.6
+
+
+@pytest.mark.parametrize("ratio", [0.5, 3.0])
+def test_queues_of_hardware_that_is_slower_are_slower_by_its_factor(ratio):
+    wait = WaitTracker()
+    for _, queue, prefill, _ in waits(2000, (5.0, 100.0)):
+        wait.observe(10.0 + ratio * (prefill + queue), prefill, queue)
+    delay_ms, factor = wait.middle()
+    assert delay_ms == pytest.approx(10.0, abs=2.0)
+    assert factor == pytest.approx(ratio, rel=0.05)
+
+
+def test_what_a_model_says_for_sure_is_believed_for_sure():
+    """A queue that comes as predicted is no uncertain one, however long."""
+    wait = WaitTracker(Z95)
+    for _, queue, prefill, _ in waits(1000, (5.0, 100.0)):
+        wait.observe(prefill + queue, prefill, queue)
+    assert wait.errors() == pytest.approx((0.0, 1.0, 1.0), abs=0.02)
+
+
+def test_the_spread_follows_a_load_that_is_harder_to_tell():
+    rng, wait = random.Random(2), WaitTracker(Z95)
+    for spread, least, most in ((0.0, 0.95, 1.3), (1.0, 1.8, 5.0), (0.0, 0.95, 1.3)):
+        for _ in range(400):
+            queue = 60.0 * (1.0 - spread + spread * rng.expovariate(1.0))
+            wait.observe(60.0 + queue, 60.0, 60.0)
+        assert least < wait.errors()[2] < most
 
 
 @pytest.mark.parametrize("ratio", [0.03, 0.5, 1.0, 3.0, 40.0])
 def test_to_relax_leads_to_the_prior_from_either_side(ratio):
     wait, tracker = WaitTracker(Z95), RatioTracker()
     for prompt in range(1, 200):
-        wait.observe(ratio * prompt, float(prompt))
+        wait.observe(ratio * (prompt + 20.0), float(prompt), 20.0)
         tracker.observe(ratio, 1.0)
     for _ in range(600):
         wait.relax(0.98)

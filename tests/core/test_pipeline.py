@@ -19,6 +19,7 @@ from router.errors import (
     UnknownModelError,
 )
 from router.model import (
+    UNBURDENED,
     UNLIMITED,
     Budget,
     Energy,
@@ -27,9 +28,12 @@ from router.model import (
 from router.units import J_PER_KWH
 from tests.core.worlds import (
     EXPECTED,
+    QUEUE_FACTOR,
     REGIONS,
     REQUESTS,
     RTT,
+    TPOT_FACTOR,
+    TTFT_FACTOR,
     World,
     facility_grams,
     refusal,
@@ -55,16 +59,20 @@ def test_least_grams_win_and_every_figure_is_the_formulas():
     world = World()
     decision = world.decide(network_j=3600.0)
     profile = token_profile()
-    factor = math.exp(0.1 * z_of(0.95))
-    energy_j = long_run_energy(profile).j_per_token * 200.0
-    ttft_ms = 80.0 + (10.0 + 0.05 * 100.0) * factor
+    # 0.05 ms for each of 100 input tokens, at 665 W of GPUs and 0.3 of that beside.
+    prompt_ms, prompt_j = 5.0, 665.0 * 1.3 * 0.005
+    energy_j = long_run_energy(profile).j_per_token * 200.0 + prompt_j
+    # An iteration of one sequence is in the time to the first token, too.
+    ttft_ms = 80.0 + (10.0 + 6.1 + prompt_ms) * TTFT_FACTOR
     assert decision.endpoint.name == "w"
     assert decision.served.profile == profile
     assert (decision.run_g_per_kwh, decision.intensity.g_per_kwh) == (200.0, 200.0)
     assert decision.rtt_ms == 80.0
     assert decision.ttft_ms == pytest.approx(ttft_ms)
-    assert decision.tpot_ms == pytest.approx(6.1 * factor)
-    assert decision.e2e_ms == pytest.approx(ttft_ms + 500.0 * 6.1 * factor)
+    # By the model alone, and nobody is there to wait for.
+    assert (decision.prefill_ms, decision.queue_ms) == (pytest.approx(10.0 + 6.1 + prompt_ms), 0.0)
+    assert decision.tpot_ms == pytest.approx(6.1 * TPOT_FACTOR)
+    assert decision.e2e_ms == pytest.approx(ttft_ms + 500.0 * 6.1 * TPOT_FACTOR)
     assert decision.energy_j == pytest.approx(energy_j)
     # A thousandth of a kWh of network, and it has no PUE.
     assert decision.gco2e == pytest.approx(facility_grams(energy_j, 1.1, 200.0) + 0.001 * 200.0)
@@ -72,8 +80,58 @@ def test_least_grams_win_and_every_figure_is_the_formulas():
     assert decision.latency_first_gco2e == pytest.approx(
         facility_grams(energy_j, 1.5, 500.0) + 0.001 * 500.0
     )
-    assert decision.batch_cap == UNLIMITED
+    # 5 ms over 200 iterations, and the mean of a sequence of 100 to 300 tokens.
+    assert decision.burden == pytest.approx((5.0, 5.0 / 200.0, 200.0, UNLIMITED))
+    assert decision.burden.pace_ms2 == pytest.approx(5.0**2 / 200.0)
     assert (decision.relaxed, decision.flags) == ((), ())
+
+
+def test_what_a_request_takes_itself_and_what_it_waits_for_are_told_apart():
+    """Each as the model has it, whatever was learned of them; the prediction has all of it."""
+    found = []
+    for learned in (False, True):
+        world = World(fleet(endpoint("w", "west"), regions=REGIONS, rtt_ms=RTT))
+        seat = world.seat("w")
+        # 100 ms of prompt, over 200 iterations.
+        Lease(seat, world.decide(expected=Expected(2000.0, 200.0, 500.0)).burden, now=NOW)
+        if learned:
+            for prompt_ms in range(1, 200):
+                seat.wait.observe(7.0 + 9.0 * prompt_ms, float(prompt_ms), 2.0 * prompt_ms)
+            seat.publish_latency()
+        decision, errors = world.decide(), seat.latency_errors
+        factors = (errors.ttft, errors.queue, errors.delay_ms)
+        assert (factors == pytest.approx((TTFT_FACTOR, QUEUE_FACTOR, 0.0))) != learned
+        first_ms = decision.prefill_ms * errors.ttft + decision.queue_ms * errors.queue
+        assert decision.ttft_ms == pytest.approx(80.0 + errors.delay_ms + first_ms)
+        found.append((decision.prefill_ms, decision.queue_ms))
+    # An iteration of two sequences; half of it and the prompt that is to be read, and those that
+    # come meanwhile.
+    decode_ms, prompts_ms = 6.2, 100.0 / 200.0
+    read_ms = 1.0 + prompts_ms / (decode_ms + prompts_ms)
+    assert found[0] == pytest.approx(
+        (10.0 + decode_ms + 5.0, (decode_ms / 2.0 + 100.0) * read_ms), abs=1e-3
+    )
+    assert found[1] == found[0]
+
+
+@pytest.mark.parametrize("energy", list(Energy))
+def test_a_long_prompt_costs_energy_with_every_token_of_its_answer(energy):
+    """Cached tokens make iterations longer: 1e-3 ms each, at the power of those that run."""
+    plain, cached = (
+        World(two(served(token_profile(tpot_ms_per_cached_token=ms))), policy(energy=energy))
+        for ms in (0.0, 1e-3)
+    )
+    for world in (plain, cached):
+        world.fill("w", 1)
+    idle_w = 90.0 * 1.3 if energy is Energy.SHORT_RUN else 0.0
+    for n_in in (100.0, 4000.0):
+        without, found = (
+            one.decide(expected=Expected(n_in, 200.0, 500.0)) for one in (plain, cached)
+        )
+        more_ms = 1e-3 * (n_in + 200.0 / 2.0) * 200.0
+        more_j = (477.0 * 1.3 - idle_w) * more_ms / 1000.0
+        assert found.energy_j - without.energy_j == pytest.approx(more_j)
+        assert found.gco2e - without.gco2e == pytest.approx(facility_grams(more_j, 1.1, 200.0))
 
 
 def test_a_latency_first_policy_is_its_own_counterfactual():
@@ -105,11 +163,11 @@ def test_a_task_has_no_tokens_to_wait_for():
     decision = world.decide(
         request(model="image", budget=Budget(e2e_ms=5000.0)), expected=Expected(1.0, 1.0, 1.0)
     )
-    factor = math.exp(0.1 * z_of(0.95))
-    assert decision.ttft_ms == decision.e2e_ms == pytest.approx(80.0 + 1000.0 * factor)
+    assert (decision.prefill_ms, decision.queue_ms) == (800.0 + 2 * 100.0, 0.0)
+    assert decision.ttft_ms == decision.e2e_ms == pytest.approx(80.0 + 1000.0 * TTFT_FACTOR)
     assert decision.tpot_ms == 0.0
     assert decision.energy_j == 2282.0 * 1.25
-    assert decision.batch_cap == UNLIMITED
+    assert decision.burden == UNBURDENED
 
 
 def test_the_origin_decides_the_round_trip():
@@ -195,7 +253,7 @@ def test_the_same_inputs_replay_to_the_same_decisions(world, a_request, seed):
             except RefusedError as error:
                 found.append(str(error))
             else:
-                Lease(a_board.seats[decision.endpoint.name], decision.batch_cap)
+                Lease(a_board.seats[decision.endpoint.name], decision.burden, now=NOW)
                 found.append(repr(decision))
         return found
 
@@ -236,12 +294,12 @@ def test_whatever_a_caller_may_say_every_figure_of_a_decision_is_finite(
         decision = world.decide(u=u, expected=expected, network_j=network_j)
     except RefusedError:
         return
-    assert not any(
-        math.isinf(value) for value in decision._replace(batch_cap=1.0) if isinstance(value, float)
-    )
+    assert not any(math.isinf(value) for value in decision if isinstance(value, float))
+    burden = decision.burden
+    assert all(math.isfinite(one) and one >= 0.0 for one in (*burden[:3], burden.pace_ms2))
     latency = (decision.rtt_ms, decision.ttft_ms, decision.tpot_ms, decision.e2e_ms)
     assert all(math.isfinite(figure) for figure in (*latency, decision.energy_j))
     if decision.intensity is not None:
         assert math.isfinite(decision.gco2e)
         assert math.isfinite(decision.run_g_per_kwh)
-    assert decision.batch_cap >= 1.0
+    assert burden.pace_cap_ms == UNLIMITED

@@ -5,13 +5,12 @@ import pytest
 from router.core.claims import IGNORED
 from router.core.columns import mean_over
 from router.core.energy import long_run_energy
-from router.core.latency import z_of
 from router.core.lengths import Expected
 from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
 from router.core.question import ORIGIN_UNKNOWN
 from router.errors import ShedError
 from router.model import Kind, StaleCarbon, Weights
-from tests.core.worlds import CARBON, RTT, World, facility_grams
+from tests.core.worlds import CARBON, RTT, TTFT_FACTOR, World, facility_grams
 from tests.factories import (
     HOUR,
     LATENCY_FIRST,
@@ -101,9 +100,10 @@ def test_an_annual_mean_policy_decides_by_the_year_and_reports_the_hour():
 
 
 def run_s_of(output_tokens, tpot_ms=6.1):
-    """Alone on a replica: the prompt with its error factor, then every token at its mean pace."""
-    prefill_ms = (10.0 + 0.05 * 100.0) * math.exp(0.1 * z_of(0.95))
-    return (prefill_ms + output_tokens * tpot_ms) / 1000.0
+    """Alone on a replica: the prompt and an iteration with their error factor, then every token
+    at its mean pace."""
+    first_ms = (10.0 + tpot_ms + 0.05 * 100.0) * TTFT_FACTOR
+    return (first_ms + output_tokens * tpot_ms) / 1000.0
 
 
 def test_a_run_that_crosses_hours_is_priced_by_its_parts():
@@ -155,7 +155,8 @@ def test_the_counterfactual_is_priced_over_its_own_run():
     now = NOW // HOUR * HOUR + 3595.0
     decision = World(the_fleet, carbon=carbon).decide(now=now)
     assert decision.endpoint.name == "s"
-    energy_j = long_run_energy(quick).j_per_token * 200.0
+    prices = long_run_energy(quick)
+    energy_j = prices.j_per_token * 200.0 + prices.j_per_prompt_ms * 5.0
     assert decision.latency_first_gco2e == pytest.approx(facility_grams(energy_j, 1.0, 1000.0))
     assert 10.0 < decision.run_g_per_kwh < 20.0
     assert decision.run_g_per_kwh == pytest.approx(

@@ -1,7 +1,6 @@
 """A request in the kernel's terms: its origin, its budgets, its scalars."""
 
 import inspect
-import math
 
 import pytest
 
@@ -11,7 +10,7 @@ from router.core.question import ORIGIN_UNKNOWN, question_of
 from router.errors import InvalidMetadataError, UnknownModelError
 from router.model import Budget
 from tests.core.worlds import EXPECTED, World
-from tests.factories import NOW, endpoint, fleet, request
+from tests.factories import HOUR, NOW, endpoint, fleet, request
 
 
 def test_an_unknown_origin_takes_the_default_and_says_so():
@@ -38,8 +37,10 @@ def test_the_scalars_come_in_the_order_in_which_the_kernels_take_them():
     asked = question_of(wanted, World().snapshot, Expected(10.0, 20.0, 30.0), NOW, network_j=7.0)
     names = list(inspect.signature(k.evaluate.py_func).parameters)
     first = names.index("rtt_row")
-    given = dict(zip(names[first:], asked.scalars, strict=False))
+    last = names.index("out")
+    given = dict(zip(names[first:last], asked.scalars, strict=True))
     assert (given["n_in"], given["n_out"], given["n_out_q"], given["network_j"]) == (10, 20, 30, 7)
     assert (given["ttft_budget"], given["tpot_budget"], given["e2e_budget"]) == (1.0, 2.0, 3.0)
     assert (given["rtt_row"], given["residency"]) == (asked.rtt_row, asked.residency)
-    assert list(given)[-1] == "slot_left_s" and math.isfinite(given["slot_left_s"])
+    # NOW is ten minutes into an hour.
+    assert (given["slot_left_s"], given["now_s"]) == (HOUR - 600.0, NOW)

@@ -1,13 +1,14 @@
 """Which figures of a server are believed."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from router.contract import BackendReport
-from router.core.energy import power_w
+from router.core.energy import greatest_w, power_w
 from router.core.lengths import Expected
 from router.core.reports import (
     FASTEST,
@@ -23,7 +24,8 @@ from router.lab.replay.replica import Ended, Replica
 from tests.factories import request, served, task_profile, token_profile
 
 NOTHING = BackendReport(math.nan, math.nan, math.nan)
-PROFILE = token_profile()  # 477 W, 0.024 J a token, 6 + 0.1 b ms, at most 256
+# 477 W, 0.024 J a token, 6 + 0.1 b ms, at most 256; 0.3 of it beside.
+PROFILE = token_profile()
 EXPECTED = Expected(100.0, 200.0, 500.0)
 RUN_MS = 1500.0
 
@@ -103,6 +105,20 @@ def test_a_short_run_may_be_charged_a_tick_of_the_energy_counter():
     assert believed(0.1 * power_w(PROFILE, 256), run_ms=2.0, tokens=1.0)[2] == ()
 
 
+def test_a_long_prompt_at_the_power_limit_is_believed():
+    """Twelve seconds of reading at five times 650 W, for one token of answer: a profile may be
+    wrong threefold, and the rest is what no profile has."""
+    hungry = replace(PROFILE, prefill_w=1300.0)
+    joules = 12.0 * 5.0 * 1300.0 * 1.3
+    assert believed(joules * 0.99, profile=hungry, run_ms=12_000.0, tokens=1.0)[2] == ()
+    assert believed(joules * 1.01, profile=hungry, run_ms=12_000.0, tokens=1.0)[2] == (
+        Doubt.ENERGY_HIGH,
+    )
+    # The watts of the host count as well.
+    hosted = replace(hungry, host_awake_w=1690.0)
+    assert believed(joules * 1.9, profile=hosted, run_ms=12_000.0, tokens=1.0)[2] == ()
+
+
 def test_a_long_wait_for_few_tokens_does_not_make_their_joules_too_few():
     assert believed(10.0, run_ms=600_000.0, tokens=50.0)[2] == ()
 
@@ -177,4 +193,6 @@ def test_whatever_is_believed_is_finite_and_within_the_greatest_power(
         assert math.isnan(value) or 0.0 <= value <= band.most_j < math.inf
     if not task:
         seconds = run_ms / 1e3 + 0.1
-        assert band.most_j == pytest.approx(MOST_POWERS * power_w(profile, 256) * 1.3 * seconds)
+        # 665 W of prompts and 0.3 of that beside; 256 sequences draw 477 and 194 and their part.
+        assert band.most_j == pytest.approx(MOST_POWERS * greatest_w(profile) * seconds)
+        assert greatest_w(profile) == pytest.approx(1.3 * (477.0 + 0.024 * 256.0 / 31.6e-3))

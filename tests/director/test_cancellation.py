@@ -126,7 +126,9 @@ def test_after_any_mix_of_outcomes_nothing_is_left(upstreams, plans, reload_at, 
         nothing_is_left(room, boards)
         live = boards[-1].live("llama", "")
         assert (live[kernel.BATCH] == 0.0).all()
-        assert (live[kernel.BATCH_CAP] == math.inf).all()
+        assert (live[kernel.PACE_CAP_MS] == math.inf).all()
+        for row in (kernel.PROMPTS_MS, kernel.PROMPTS_MS2, kernel.CACHED_TOKENS):
+            assert (live[row] == 0.0).all()
 
     asyncio.run(scenario())
 

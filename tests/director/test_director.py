@@ -25,9 +25,10 @@ from router.errors import (
     UpstreamRejectedError,
     UpstreamTimeoutError,
 )
-from router.model import Budget, Outcome, Relax, Request
+from router.model import UNBURDENED, Budget, Outcome, Relax, Request
 from tests.director.support import ANSWER, LADDER, LEAVES, Room, Says, fails, leaf, three
 from tests.factories import (
+    NOW,
     endpoint,
     fleet,
     health_settings,
@@ -438,7 +439,7 @@ async def test_an_unknown_origin_without_a_default_is_the_callers_mistake():
 
 async def test_a_full_fleet_sheds():
     room = Room({"a": ANSWER}, the_fleet=fleet(endpoint("a", "near", max_in_flight=1)))
-    room.seat("a").take(math.inf)
+    room.seat("a").take(UNBURDENED, NOW)
     with pytest.raises(ShedError):
         await room.infer()
 
@@ -656,7 +657,7 @@ def test_a_model_whose_endpoints_are_all_busy_or_on_probation_is_ready():
         room.seat(name).health.mark_busy(0.0, 5.0)
         room.seat(name).publish_load()
     room.on_probation("c")
-    room.seat("c").take(math.inf)
+    room.seat("c").take(UNBURDENED, NOW)
     with pytest.raises(ShedError):
         room.director.decide(request())
     assert room.director.model_ready("llama", "")
@@ -667,7 +668,7 @@ async def test_one_that_lost_its_connections_alone_is_waited_for_and_not_told_to
     for name in "bc":
         room.out(name)
     room.on_probation("a")
-    room.seat("a").take(math.inf)
+    room.seat("a").take(UNBURDENED, NOW)
     with pytest.raises(ShedError):
         room.director.decide(request())
     room.out("a")
@@ -682,7 +683,7 @@ def test_one_that_others_may_use_is_nothing_to_wait_for():
     for name in "ac":
         room.out(name)
     room.on_probation("b")
-    room.seat("b").take(math.inf)
+    room.seat("b").take(UNBURDENED, NOW)
     with pytest.raises(NothingFeasibleError):
         room.director.decide(request(residency=frozenset({"eu"})))
     with pytest.raises(ShedError):
@@ -694,7 +695,7 @@ async def test_asking_changes_nothing():
     scarce = policy(near_tie=0.0, scarcity=0.9)
     room = Room(dict.fromkeys("abc", ANSWER), the_policy=scarce)
     for _ in range(64):
-        room.seat("a").take(math.inf)
+        room.seat("a").take(UNBURDENED, NOW)
     board, rng = room.board.live("llama", ""), room.dispatcher.parts.rng
     before, expected = board.copy(), room.dispatcher.expect(request())
     rng.u = 0.0

@@ -16,10 +16,10 @@ from router.errors import (
     UpstreamFaultError,
     UpstreamLostError,
 )
-from router.model import Budget
+from router.model import UNBURDENED, Budget
 from router.units import BYTES_PER_GB
 from tests.director.support import ANSWER, LADDER, Room, Says, fails, three
-from tests.factories import board, endpoint, fleet, forecasts, request, served, snapshot
+from tests.factories import NOW, board, endpoint, fleet, forecasts, request, served, snapshot
 
 
 def test_the_network_costs_what_the_operator_says():
@@ -188,18 +188,18 @@ async def test_an_endpoint_on_probation_keeps_its_sequences():
     room = Room({"a": ANSWER, "b": ANSWER})
     assert await ask(room) == "a"
     room.on_probation("a")
-    room.seat("a").take(math.inf)
+    room.seat("a").take(UNBURDENED, NOW)
     with pytest.raises(ShedError):
         await ask(room)
     assert pinned(room) == "a"
-    room.seat("a").give_back(math.inf)
+    room.seat("a").give_back(UNBURDENED)
     assert await ask(room) == "a"
 
 
 @pytest.mark.parametrize(
     ("obstacle", "error"),
     [
-        (lambda room: [room.seat("a").take(math.inf) for _ in range(64)], ShedError),
+        (lambda room: [room.seat("a").take(UNBURDENED, NOW) for _ in range(64)], ShedError),
         (lambda room: None, BudgetImpossibleError),
     ],
     ids=["full", "too slow"],

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from router.core import kernel as k
 from router.core.health import State
 from router.core.latency import RatioTracker, WaitTracker, z_of
 from router.core.tokens import UNLEARNED
@@ -20,7 +21,7 @@ from router.errors import (
     UpstreamFaultError,
     UpstreamUnreachedError,
 )
-from router.model import Basis, Budget, Factors, Provenance, Signal, TokensKind
+from router.model import UNBURDENED, Basis, Budget, Factors, Provenance, Signal, TokensKind
 from tests.director.support import ANSWER, LADDER, LEAVES, Room, Says, fails, leaf, report, three
 from tests.director.virtual_time import run
 from tests.factories import (
@@ -244,29 +245,33 @@ async def test_what_the_backend_reports_is_measured():
 
 
 async def test_what_the_backend_leaves_out_is_estimated_from_the_profile():
-    """Alone for half a second less 10 ms of round trip, at 477 W and 24 mJ a token."""
+    """Alone for half a second less 10 ms of round trip: 5 ms of prompt at 665 W, the rest at 477 W,
+    and 24 mJ a token."""
     room = Room({"a": Says(*[b"t"] * 50, end_s=0.5)}, alone())
     receipt = await receipt_of(room, streams=True)
     assert receipt.energy_kind is Provenance.ESTIMATED
     assert (receipt.output_tokens, receipt.tokens_kind) == (50.0, TokensKind.COUNTED)
-    assert receipt.energy_j == pytest.approx((477.0 * 0.49 + 0.024 * 50.0) * 1.3)
+    prompt_j = 665.0 * 0.005
+    assert receipt.energy_j == pytest.approx((477.0 * 0.485 + 0.024 * 50.0 + prompt_j) * 1.3)
+    assert receipt.prompt_energy_j == pytest.approx(prompt_j * 1.3)
     # Alone it keeps the replica awake: the power above idle for as long.
-    assert receipt.marginal_energy_j == pytest.approx((0.024 * 50.0 + (477.0 - 90.0) * 0.49) * 1.3)
+    above_j = (477.0 - 90.0) * 0.485 + (665.0 - 90.0) * 0.005
+    assert receipt.marginal_energy_j == pytest.approx((0.024 * 50.0 + above_j) * 1.3)
     assert receipt.gco2e == pytest.approx(receipt.energy_j * 1.2 / 3.6e6 * 100.0)
 
 
 async def test_a_unary_answer_without_a_count_is_as_long_as_its_bytes_and_its_time_say():
-    """Less 10 ms of round trip and 15 ms of prefill, 100 tokens of 6.1 ms, of 4 bytes each."""
-    room = Room({"a": Says(b"four" * 100, end_s=0.635)}, alone())
+    """Less 10 ms of round trip and 21 ms of prefill, 100 tokens of 6.1 ms, of 4 bytes each."""
+    room = Room({"a": Says(b"four" * 100, end_s=0.641)}, alone())
     receipt = await receipt_of(room)
     assert receipt.output_tokens == pytest.approx(100.0)
     assert receipt.tokens_kind is TokensKind.ESTIMATED
-    assert receipt.energy_j == pytest.approx((477.0 * 0.625 + 0.024 * 100.0) * 1.3)
+    assert receipt.energy_j == pytest.approx((477.0 * 0.626 + 665.0 * 0.005 + 0.024 * 100.0) * 1.3)
     assert math.isnan(receipt.ttft_ms)
 
 
 async def test_a_unary_answer_whose_bytes_tell_nothing_is_as_long_as_its_time_says():
-    room = Room({"a": Says(b"x", end_s=0.635)}, alone())
+    room = Room({"a": Says(b"x", end_s=0.641)}, alone())
     receipt = await receipt_of(room)
     assert receipt.output_tokens == pytest.approx(100.0)
     assert receipt.tokens_kind is TokensKind.ASSUMED
@@ -297,9 +302,10 @@ async def test_a_reported_total_keeps_the_estimate_of_what_was_not_reported():
     says = Says(b"x", end_s=1.0, trailers=report(energy_j=500.0, output_tokens=50.0))
     receipt = await receipt_of(Room({"a": says}, alone()))
     assert receipt.energy_j == 500.0
-    # Of a second 50 tokens and the prompt take 0.32 s: at most three times that is its own work.
-    held_s = 3.0 * (0.015 + 50.0 * 0.0061)
-    assert receipt.marginal_energy_j == pytest.approx((0.024 * 50.0 + 387.0 * held_s) * 1.3)
+    # Of a second 50 tokens and the prompt take 0.33 s: at most three times that is its own work.
+    held_s = 3.0 * (0.021 + 50.0 * 0.0061)
+    above_j = 387.0 * (held_s - 0.005) + (665.0 - 90.0) * 0.005
+    assert receipt.marginal_energy_j == pytest.approx((0.024 * 50.0 + above_j) * 1.3)
 
 
 @pytest.mark.parametrize("told", [{}, {"energy_j": 500.0}])
@@ -309,12 +315,22 @@ async def test_an_emulated_endpoint_is_called_emulated_whoever_counted(told):
 
 
 async def test_others_on_the_replica_share_its_energy():
-    """Two before it and two after: a third of the power is its own."""
+    """Two before it and two after: a third of the power is its own, and all of its prompt."""
     room = Room({"a": Says(b"x", end_s=0.34, trailers=report(output_tokens=50.0))}, alone())
     for _ in range(2):
-        room.seat("a").take(math.inf)
+        room.seat("a").take(UNBURDENED, NOW)
     receipt = await receipt_of(room)
-    assert receipt.energy_j == pytest.approx((477.0 * 0.33 / 3.0 + 0.024 * 50.0) * 1.3)
+    own_j = 477.0 * 0.325 / 3.0 + 665.0 * 0.005 + 0.024 * 50.0
+    assert receipt.energy_j == pytest.approx(own_j * 1.3)
+
+
+async def test_a_prompt_is_to_be_read_from_the_moment_at_which_it_was_sent():
+    """By the clock by which requests are decided; the 100 tokens of the prior take 5 ms."""
+    room = Room({"a": Says(b"x", end_s=0.34)}, alone())
+    room.clock.wall = NOW + 7.0
+    await room.infer()
+    ends_at = room.board.live("llama", "")[k.BACKLOG_ENDS_S, 0]
+    assert ends_at == pytest.approx(NOW + 7.0 + 100.0 * 0.05 / 1000.0, abs=1e-6)
 
 
 async def test_a_tensor_costs_what_its_profile_says():
@@ -416,7 +432,10 @@ async def test_a_stream_teaches_first_token_and_pace_apart():
     for _ in range(400):
         decision = room.director.decide(request())
         known = seat.latency_errors
-        prefill_ms = (decision.ttft_ms - decision.rtt_ms - known.delay_ms) / known.ttft
+        prefill_ms, queue_ms = decision.prefill_ms, decision.queue_ms
+        assert queue_ms == 0.0
+        told_ms = decision.ttft_ms - decision.rtt_ms
+        assert told_ms == pytest.approx(known.delay_ms + known.ttft * prefill_ms)
         tpot_ms = decision.tpot_ms / known.tpot
         says = tokens_at(3.0 * tpot_ms / 1e3, (decision.rtt_ms + 2.0 * prefill_ms) / 1e3)
         room.backend.script["a"] = [says]
@@ -424,12 +443,13 @@ async def test_a_stream_teaches_first_token_and_pace_apart():
     delay_ms, factor = seat.wait.middle()
     assert delay_ms + factor * prefill_ms == pytest.approx(2.0 * prefill_ms, rel=0.01)
     assert seat.tpot_ratio.factor(0.0) == pytest.approx(3.0, rel=0.01)
-    delay_ms, factor = seat.wait.errors()
-    assert seat.latency_errors == (factor, seat.tpot_ratio.factor(z_of(0.95)), delay_ms)
+    delay_ms, factor, queue_factor = seat.wait.errors()
+    tpot_factor = seat.tpot_ratio.factor(z_of(0.95))
+    assert seat.latency_errors == (factor, queue_factor, tpot_factor, delay_ms)
 
 
 async def test_a_unary_answer_teaches_both_by_the_whole():
-    room = Room({"a": Says(b"x", end_s=0.010 + 2.0 * (0.015 + 50 * 0.0061),
+    room = Room({"a": Says(b"x", end_s=0.010 + 2.0 * (0.0211 + 50 * 0.0061),
                            trailers=report(output_tokens=50.0))}, alone())  # fmt: skip
     for _ in range(400):
         await room.infer()
@@ -443,7 +463,7 @@ async def test_the_round_trip_that_counts_is_the_gateways_own():
     far = alone()
     rtt_ms = {**far.rtt_ms, "gateway": {"near": 40.0}}
     here = dataclasses.replace(far, rtt_ms=rtt_ms, gateway_origin="gateway")
-    room = Room({"a": Says(b"x", end_s=0.040 + 0.015 + 50 * 0.0061,
+    room = Room({"a": Says(b"x", end_s=0.040 + 0.0211 + 50 * 0.0061,
                            trailers=report(output_tokens=50.0))}, here)  # fmt: skip
     for _ in range(200):
         await room.infer()
@@ -511,6 +531,7 @@ def test_the_profile_of_these_figures_is_the_one_they_were_computed_for():
     assert (profile.base_w, profile.w_per_token_s, profile.idle_w) == (477.0, 0.024, 90.0)
     assert (profile.tpot_base_ms, profile.tpot_ms_per_sequence) == (6.0, 0.1)
     assert (profile.prefill_base_ms, profile.prefill_ms_per_token) == (10.0, 0.05)
+    assert profile.prefill_w == 665.0
     assert LADDER["grid-near"].slots[0].g_per_kwh == 100
 
 
@@ -559,10 +580,10 @@ async def full(room, name, until_turn):
     """Take every place of an endpoint, and give one back after so many turns of the loop."""
     seat = room.seat(name)
     for _ in range(64):
-        seat.take(math.inf)
+        seat.take(UNBURDENED, NOW)
     for _ in range(until_turn):
         await asyncio.sleep(0.01)
-    seat.give_back(math.inf)
+    seat.give_back(UNBURDENED)
 
 
 def test_a_request_waits_for_a_place_for_a_moment():

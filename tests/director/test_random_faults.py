@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from router.core import kernel as k
+from router.core.burden import NO_BURDENS
 from tests.director.faulty_fleet import ANSWERING, FAULTS, GONE, SILENT, World, now
 from tests.director.virtual_time import run
 
@@ -30,9 +31,10 @@ def nothing_left(world):
     """Every place was given back, and every figure is one."""
     for seat in world.board.seats.values():
         assert (seat.in_flight, len(seat.leases)) == (0, 0)
+        assert seat.burdens == NO_BURDENS
         assert all(outlier.in_flight == 0 for outlier in seat.outliers.values())
     live = world.board.live("llama", "")
-    assert np.isfinite(np.delete(live, k.BATCH_CAP, axis=0)).all()
+    assert np.isfinite(np.delete(live, k.PACE_CAP_MS, axis=0)).all()
     assert math.isfinite(world.budget.balance)
 
 

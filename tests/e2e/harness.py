@@ -281,6 +281,7 @@ def answers(messages):
 PROFILE = {
     "kind": "token", "idle_w": 80, "base_w": 400, "w_per_token_s": 0.02, "tpot_base_ms": 1,
     "tpot_ms_per_sequence": 0.01, "prefill_base_ms": 2, "prefill_ms_per_token": 0,
+    "prefill_w": 500,
     "max_batch": 64, "target_batch": 16, "host_fraction": 0.3,
 }  # fmt: skip
 REGIONS = {

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import math
 
 import grpc
 
@@ -12,7 +11,7 @@ from router.contract import UnaryReply
 from router.director import Answer
 from router.errors import UnknownModelError
 from router.gateway.oip.server import Gateway, ServerOptions
-from router.model import Decision, Predicted, Provenance, Receipt, Request
+from router.model import UNBURDENED, Decision, Predicted, Provenance, Receipt, Request
 from tests.factories import NOW, endpoint, intensity, served
 
 SERVICE = "/inference.GRPCInferenceService/"
@@ -30,7 +29,7 @@ def decision(**changes):
         "run_g_per_kwh": 120.0, "rtt_ms": 12.0, "ttft_ms": 80.25, "tpot_ms": 8.0,
         "e2e_ms": 1700.0, "energy_j": 210.0, "gco2e": 0.0082,
         "latency_first_endpoint": "east-0", "latency_first_gco2e": 0.031,
-        "batch_cap": math.inf, "relaxed": (), "flags": (),
+        "prefill_ms": 56.0, "queue_ms": 1.25, "burden": UNBURDENED, "relaxed": (), "flags": (),
     }  # fmt: skip
     return Decision(**{**values, **changes})
 

@@ -71,6 +71,20 @@ def test_a_figure_that_is_not_known_has_no_key(field, key):
     assert len(told) == len(trailers(receipt())) - 1
 
 
+def test_what_reading_the_prompt_took_is_told_where_it_is_known():
+    told = dict(trailers(receipt(prompt_energy_j=12.25)))
+    assert told.pop("x-carbon-prompt-energy-j") == "12.25"
+    assert told == dict(trailers(receipt()))
+    assert dict(trailers(receipt(prompt_energy_j=0.0)))["x-carbon-prompt-energy-j"] == "0"
+    stream = StreamReceipts()
+    for joules in (12.25, 3.5):
+        stream.add(receipt(prompt_energy_j=joules))
+    assert dict(stream.trailers())["x-carbon-prompt-energy-j"] == "15.75"
+    # A total with a part that is not known is not told.
+    stream.add(receipt())
+    assert "x-carbon-prompt-energy-j" not in dict(stream.trailers())
+
+
 def test_what_is_as_usual_is_left_out():
     usual = dict(trailers(receipt(decision=decision(run_g_per_kwh=123.4))))
     assert "x-carbon-run-g-per-kwh" not in usual

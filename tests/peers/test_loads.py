@@ -11,7 +11,7 @@ from router.core import kernel as k
 from router.core.board import Board
 from router.core.layout import Layout
 from router.core.lease import Lease
-from router.model import Outcome
+from router.model import UNBURDENED, Burden, Outcome
 from router.peers.loads import PeerLoads
 from router.peers.rows import ProcessRows, ProcessRowsSize
 from tests.factories import endpoint, fleet, health_settings
@@ -46,11 +46,11 @@ class Worker:
         self.board = board_of(names, self.board)
         self.loads.adopt(self.board)
 
-    def take(self, name, cap=CAP, batch_cap=math.inf):
+    def take(self, name, cap=CAP, burden=UNBURDENED, now=0.0):
         """Whether there was room."""
         if not self.loads.claim(name, cap):
             return False
-        self.leases.append(Lease(self.board.seats[name], batch_cap))
+        self.leases.append(Lease(self.board.seats[name], burden, now=now))
         return True
 
     def end(self, at):
@@ -114,6 +114,10 @@ WorkersMachine.TestCase.settings = settings(max_examples=60, stateful_step_count
 TestWorkers = WorkersMachine.TestCase
 
 
+def capped(pace_ms):
+    return UNBURDENED._replace(pace_cap_ms=pace_ms)
+
+
 @pytest.fixture
 def pair():
     rows = rows_of(2)
@@ -150,16 +154,60 @@ def test_who_gets_no_place_knows_at_once_who_has_it(pair):
     assert two.take("a", cap=1)
 
 
-def test_the_tightest_budget_of_all_workers_caps_the_batch(pair):
+def test_the_tightest_budget_of_all_workers_caps_the_pace(pair):
     _, one, two = pair
-    one.take("a", batch_cap=2.0)
+    caps = two.board.live("llama", "")[k.PACE_CAP_MS]
+    one.take("a", burden=capped(8.0))
+    two.take("a", burden=capped(9.0))
     two.look()
-    assert two.board.live("llama", "")[k.BATCH_CAP, 0] == 2.0
+    assert caps[0] == 8.0
+    one.take("a", burden=capped(7.0))
+    two.look()
+    assert caps[0] == 7.0
+    # The kernel judges by it, where it knows the prompt; a place is there all the same.
     assert two.take("a")
-    assert not two.take("a")
+    one.end(1)
     one.end(0)
     two.look()
-    assert two.board.live("llama", "")[k.BATCH_CAP, 0] == math.inf
+    assert caps[0] == 9.0
+    two.end(0)
+    assert caps[0] == math.inf
+
+
+def test_requests_of_other_workers_count_as_the_usual_one_there(pair):
+    _, one, two = pair
+    heavy = Burden(16.0, 16.0, 4096.0, math.inf)
+    one.take("a", burden=heavy)
+    two.look()
+    live = two.board.live("llama", "")[:, 0]
+    rows = [k.PROMPTS_MS, k.PROMPTS_MS2, k.CACHED_TOKENS]
+    # Nothing of this worker went there: it knows of their number alone.
+    assert live[k.BATCH] == 1.0
+    assert live[rows].tolist() == [0.0, 0.0, 0.0]
+    two.take("a", burden=Burden(2.0, 1.0, 300.0, math.inf))
+    assert live[rows].tolist() == [2.0, 4.0, 600.0]
+    one.end(0)
+    two.look()
+    assert live[rows].tolist() == [1.0, 2.0, 300.0]
+
+
+def test_a_worker_knows_of_prompts_that_the_others_sent(pair):
+    """Of one's own as many as it took; of theirs as many as they hold, alike to its own."""
+    _, one, two = pair
+    heavy = Burden(100.0, 0.5, 2000.0, math.inf)
+    for _ in range(3):
+        one.take("a", burden=heavy, now=50.0)
+    two.look()
+    two.take("a", burden=heavy, now=50.0)
+    one.look()
+    live = two.board.live("llama", "")[:, 0]
+    assert live[k.BACKLOG_ENDS_S] == pytest.approx(50.0 + (1 + 3) * 0.1)
+    assert live[k.BACKLOG_MOST_MS] == pytest.approx((1 + 3) * 100.0)
+    assert live[k.FOREIGN] == 0.0
+    for _ in range(3):
+        one.end(0)
+    two.look()
+    assert live[k.BACKLOG_MOST_MS] == pytest.approx(100.0)
 
 
 def test_a_list_that_changes_counts_as_it_was(pair):

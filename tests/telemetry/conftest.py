@@ -8,6 +8,7 @@ import pytest
 
 from router.core.health import State
 from router.model import (
+    UNBURDENED,
     Decision,
     Endpoint,
     Fleet,
@@ -49,8 +50,8 @@ def receipt(endpoint: Endpoint, intensity: Intensity) -> Receipt:
     decision = Decision(
         endpoint=endpoint, served=endpoint.models[0], intensity=intensity, run_g_per_kwh=250.0,
         rtt_ms=10.0, ttft_ms=300.0, tpot_ms=10.0, e2e_ms=2000.0, energy_j=100.0, gco2e=0.5,
-        latency_first_endpoint="east-0", latency_first_gco2e=0.75, batch_cap=math.inf,
-        relaxed=(), flags=(),
+        latency_first_endpoint="east-0", latency_first_gco2e=0.75,
+        prefill_ms=240.0, queue_ms=6.0, burden=UNBURDENED, relaxed=(), flags=(),
     )  # fmt: skip
     return Receipt(
         decision_id="d1", request=Request("llama"), decision=decision, policy="carbon-first",

@@ -150,6 +150,7 @@ def _candidate(candidate: Candidate, rank: int, at: float) -> pb.Candidate:
         predicted_e2e_ms=candidate.e2e_ms,
         latency_provenance=provenance,
         energy_j=candidate.energy_j,
+        prompt_energy_j=candidate.prompt_energy_j,
         energy_provenance=provenance,
         gco2e=or_none(candidate.gco2e),
         premium_g=candidate.premium_g,

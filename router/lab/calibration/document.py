@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from router.carbon.tables.table import TraceTable
+from router.config.rtt import MAX_RTT_MS
 from router.lab.calibration.live_sample import LiveSample
 from router.lab.calibration.signal_table import as_csv
 from router.lab.loopback.children import free_ports
@@ -69,7 +70,12 @@ def document(
         "load": {"scrape_s": _SCRAPE_S},
         "health": asdict(simulation.health),
         "network": {"kwh_per_gb": simulation.network_kwh_per_gb},
-        "origins": {name: {"rtt_ms": row} for name, row in fleet.rtt_ms.items() if name in origins},
+        "origins": {
+            # A configuration has no regions out of reach: as far away as any may be.
+            name: {"rtt_ms": {region: min(ms, MAX_RTT_MS) for region, ms in row.items()}}
+            for name, row in fleet.rtt_ms.items()
+            if name in origins
+        },
         "default_origin": fleet.default_origin,
         "regions": {
             name: {

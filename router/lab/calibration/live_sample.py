@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from router.lab.replay.replica import Physics
+from router.lab.replay.physics import Physics
 from router.lab.replay.timed import Period, TimedRequest
 from router.lab.sim.simulation import Simulation
 from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
@@ -165,7 +165,8 @@ def _run_s(profile: Profile, max_in_flight: int, traffic: Traffic) -> NDArray[np
     physics = Physics.of(profile)
     tpot_s = physics.tpot_s(min(max_in_flight, physics.max_batch))
     tokens = 1.0 if physics.one_unit else traffic.output_tokens
-    prefill_s = physics.prefill_base_s + physics.prefill_s_per_token * traffic.input_tokens
+    fixed_s = physics.prefill_base_s + physics.tpot_base_s
+    prefill_s = fixed_s + physics.prompts_s(traffic.input_tokens)
     return np.asarray(prefill_s + tokens * tpot_s, np.float64)
 
 

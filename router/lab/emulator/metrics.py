@@ -30,13 +30,12 @@ def render(machines: Mapping[str, Machine], lag: LoopLag) -> str:
     rows: list[tuple[str, tuple[float, ...]]] = []
     for model, machine in machines.items():
         replica = machine.settle()
-        host = 1.0 + replica.physics.host_fraction
         values = (
             replica.running,
             replica.queued,
             replica.running / replica.physics.max_batch,
-            replica.gpu_energy_j * host,
-            replica.gpu_idle_energy_j * host,
+            replica.energy_j,
+            replica.idle_energy_j,
             replica.busy_s,
         )
         rows.append((model.replace("\\", "\\\\").replace('"', '\\"'), values))

@@ -85,5 +85,5 @@ class PathProbe:
         except (grpc.aio.AioRpcError, StreamFailedError):
             return
         known_ms = self._fleet.rtt_ms[origin][endpoint.region]
-        known_ms += profile.prefill_base_ms + profile.prefill_ms_per_token
+        known_ms += profile.lone_ttft_ms(1.0)
         self.added_ms.append(took_ms - known_ms)

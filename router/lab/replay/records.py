@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from router.core.latency import PACE_TOKENS
 from router.model import Budget
 
 
@@ -115,16 +116,18 @@ class RecordedRun:
 def meets(budget: Budget, ttft_ms: float, e2e_ms: float, output_tokens: float) -> bool:
     """Whether an answer kept its budget. An unknown TTFT (NaN) is not held against it.
 
-    TPOT is unknown where TTFT is.
+    The pace is the mean time per output token after the first, of PACE_TOKENS at the least; unknown
+    where TTFT is.
     """
-    tpot_ms = pace_ms(ttft_ms, e2e_ms, output_tokens)
-    limits = ((ttft_ms, budget.ttft_ms), (tpot_ms, budget.tpot_ms), (e2e_ms, budget.e2e_ms))
+    pace_ms = (e2e_ms - ttft_ms) / max(output_tokens - 1.0, PACE_TOKENS - 1.0)
+    limits = ((ttft_ms, budget.ttft_ms), (pace_ms, budget.tpot_ms), (e2e_ms, budget.e2e_ms))
     return not any(actual > limit for actual, limit in limits)
 
 
-def pace_ms(ttft_ms: float, e2e_ms: float, output_tokens: float) -> float:
-    """TPOT of an answer: (end to end - TTFT) / output tokens; NaN where TTFT is."""
-    return (e2e_ms - ttft_ms) / output_tokens
+def mean_tpot_ms(ttft_ms: float, e2e_ms: float, output_tokens: float) -> float:
+    """TPOT of an answer of two tokens and more: (end to end - TTFT) / tokens after the first; NaN
+    where TTFT is."""
+    return (e2e_ms - ttft_ms) / max(output_tokens - 1.0, 1.0)
 
 
 def summarise(records: Sequence[Record], offered: int) -> Summary:
@@ -133,7 +136,7 @@ def summarise(records: Sequence[Record], offered: int) -> Summary:
     e2e = sorted(record.e2e_ms for record in records)
     # One token has no time between tokens.
     tpot = sorted(
-        pace_ms(r.ttft_ms, r.e2e_ms, r.output_tokens)
+        mean_tpot_ms(r.ttft_ms, r.e2e_ms, r.output_tokens)
         for r in records
         if r.output_tokens >= 2.0 and not math.isnan(r.ttft_ms)
     )

@@ -21,13 +21,13 @@ from router.config.settings import HealthSettings
 from router.core.accounting import Run as Served
 from router.core.board import Board
 from router.core.columns import Snapshot, build_snapshot, mean_over
+from router.core.energy import Crowd
 from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.learning import prediction_of, teach_latency
 from router.core.lease import Lease
 from router.core.lengths import LengthModel
 from router.core.pipeline import decide
-from router.core.seat import LatencyErrors
 from router.errors import RefusedError
 from router.lab.replay.records import FleetEnergy, Record, RecordedRun, meets
 from router.lab.replay.replica import Ended, Replica
@@ -71,7 +71,6 @@ class _InFlight(NamedTuple):
     serial: int
     timed: TimedRequest
     decision: Decision
-    latency_errors: LatencyErrors
     lease: Lease
     half_rtt_s: float
 
@@ -147,23 +146,22 @@ class _Replay:
         if need is not None:
             need.teach(self._board)
         seat = self._board.seats[decision.endpoint.name]
-        latency_errors = seat.latency_errors
-        lease = Lease(seat, decision.batch_cap)
+        lease = Lease(seat, decision.burden, now=now)
         path_ms = self._scenario.path_delay_ms.get(decision.endpoint.region, 0.0)
         half_rtt_s = decision.rtt_ms / 2e3 + path_ms / 1e3 / 2.0
-        flight = _InFlight(serial, timed, decision, latency_errors, lease, half_rtt_s)
+        flight = _InFlight(serial, timed, decision, lease, half_rtt_s)
         self._in_flight[serial] = flight
         self._at(at_s + flight.half_rtt_s, partial(self._machines.admit, flight))
 
     def _answer(self, ended: Ended, at_s: float) -> None:
         flight = self._in_flight.pop(_serial(ended))
-        batch = (flight.lease.batch_at_start + flight.lease.seat.batch) / 2.0
+        crowd = flight.lease.crowd()
         flight.lease.close(Outcome.SUCCEEDED)
         timed, decision = flight.timed, flight.decision
         request = timed.request
         e2e_ms = (at_s - timed.at_s) * 1e3
         ttft_ms = (ended.first_token_at + flight.half_rtt_s - timed.at_s) * 1e3
-        self._learn(flight, ended, batch, ttft_ms, e2e_ms)
+        self._learn(flight, ended, crowd, ttft_ms, e2e_ms)
         region = self._scenario.fleet.regions[decision.endpoint.region]
         g_per_kwh = self._machines.mean_g_per_kwh(region.grid_zone, ended.started_at, ended.at)
         gco2e = grams(ended.energy_j * region.pue, g_per_kwh)
@@ -176,15 +174,13 @@ class _Replay:
         self._records.append(record)
 
     def _learn(
-        self, flight: _InFlight, ended: Ended, batch: float, ttft_ms: float, e2e_ms: float
+        self, flight: _InFlight, ended: Ended, crowd: Crowd, ttft_ms: float, e2e_ms: float
     ) -> None:
         """What a gateway learns of a success; a unary answer does not tell its TTFT."""
         tells = flight.timed.streamed or isinstance(flight.decision.served.profile, TaskProfile)
         seen_ttft_ms = ttft_ms if tells else math.nan
-        served = Served(0, batch, seen_ttft_ms, e2e_ms, flight.decision.rtt_ms)
-        prediction = prediction_of(
-            flight.decision, flight.latency_errors, batch, flight.lease.batch_at_start
-        )
+        served = Served(0, crowd, seen_ttft_ms, e2e_ms, flight.decision.rtt_ms)
+        prediction = prediction_of(flight.decision, crowd, flight.lease.crowd_at_start.batch)
         teach_latency(flight.lease.seat, prediction, served, ended.output_tokens)
         request = flight.timed.request
         self._lengths.observe(
@@ -261,9 +257,8 @@ class _Machines:
         for place, replica in enumerate(self._replicas):
             replica.settle(until_s)
             region = self._regions[self._region_of[place]]
-            facility = (1.0 + replica.physics.host_fraction) * region.pue
-            idle_j = replica.gpu_idle_energy_j * facility
-            busy_j = replica.gpu_energy_j * facility - idle_j
+            idle_j = replica.idle_energy_j * region.pue
+            busy_j = replica.energy_j * region.pue - idle_j
             before_busy_j, before_idle_j = self._booked[place]
             self._booked[place] = (busy_j, idle_j)
             mean = self.mean_g_per_kwh(region.grid_zone, self._settled_at, until_s)

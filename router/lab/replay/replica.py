@@ -1,82 +1,53 @@
-"""One model replica under continuous batching, as an exact processor-sharing queue.
+"""One model replica under continuous batching with chunked prefill, event by event.
 
-A virtual clock counts the tokens that every decoding sequence has gained; it advances at
-1/TPOT(b) tokens per second while b sequences hold a slot. A request is done when the clock has
-advanced by its output tokens, so an event costs O(log n) however many sequences run. At most
-``max_batch`` sequences hold a slot, the rest wait in order of arrival.
+A virtual clock counts iterations: each serves every decoding sequence one token. Without prompts
+an iteration of b sequences with C cached tokens takes ``Physics.tpot_s(b, C)``, and the clock runs
+on evenly from one event to the next, however many iterations lie between. A prompt waits for the
+running iteration to end; then each iteration that carries pieces of prompts is an event of its
+own, in which the clock gains exactly 1. An event costs O(log n) however many sequences run, and
+what comes out is what a simulation of every iteration gives (``tests/lab/replay/naive_replica``),
+but for a sequence's cached tokens: its mean over the run counts throughout.
 
-A sequence holds its slot from the start of its prefill, and counts in b from then on (chunked
-prefill shares the iterations of the others); prefill takes a fixed time of its own. The first
-token is due at the end of the prefill; later ones whenever the clock passes a whole token; the
-last one when the clock has passed all of them, so that end-to-end = TTFT + n_out * TPOT(b).
+Pieces fill ``max_batched_tokens`` - b tokens of an iteration, as prompts came or by slot numbers.
+A request holds one of ``max_batch`` slots from the first piece of its prompt to its end; beyond
+them requests wait in order. Its first token is there at the end of the iteration that reads the
+last piece, the others with the iterations after it.
 
-Power is ``base_w + w_per_token_s * d / TPOT(b)`` while b >= 1 with d of them decoding, else
-``idle_w``. Per request, GPU only (``energy_j`` adds ``host_fraction``):
+Power is ``base_w`` + ``j_per_token`` * output tokens/s while an iteration runs, ``prefill_w``
+instead of ``base_w`` in the time that pieces take of it, else ``idle_w``. Per request:
 
-* attributional = ``w_per_token_s * tokens`` + integral of ``base_w / b`` over its time in a slot:
-  the shares of all requests sum to the replica's energy while awake;
-* short-run marginal = ``w_per_token_s * tokens`` + ``(base_w - idle_w)`` * the time by which it
-  keeps the replica awake longer: the integral over its time in a slot of
+* attributional = tokens, pieces at ``prefill_w``, and its share of the rest of its iterations at
+  ``base_w``: 1 / b of the decoding sequences, where there is none 1 / pieces. The shares of all
+  requests add up to the replica's energy while awake;
+* short-run marginal = tokens, and what it keeps the replica awake longer above ``idle_w``: the
+  time of its pieces, and of its other iterations
 
-      1                       while it is alone,
-      1 - TPOT(b-1)/TPOT(b)   while others decode (how much it slows them down),
-      1 / b                   while others wait for a slot (how much it delays them),
-      0                       while it prefills beside others that all prefill too.
+      all of it                          while it is alone,
+      what b would be shorter by it      beside others,
+      1 / b                              while others wait for a slot (how much it delays them).
 
-  Power being affine in the token rate, this is total energy with it less total energy without
-  it, exact while two sequences overlap. In a crowd it is an upper estimate: it takes the delay
-  that a request causes as prolonging the busy period, where later arrivals may absorb it.
+  In a crowd that is an upper estimate: the delay that a request causes counts as prolonging the
+  busy period, where later arrivals may absorb it.
 
-A task profile is the same queue with one unit of work per request, TPOT(b) = ``service_ms`` +
-``service_ms_per_in_flight`` * (b - 1), no power of its own and ``energy_j`` per unit of work.
+A task profile is a processor-sharing queue with one unit of work per request and no prompts.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
+from bisect import insort
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from router.model import Profile, TaskProfile
+from router.core.burden import context_tokens
+from router.lab.replay.physics import Physics
+from router.model import Profile
 
-
-class Physics(NamedTuple):
-    """What the queue needs of a profile, in SI units. ``one_unit``: work is not in tokens."""
-
-    idle_w: float
-    base_w: float
-    j_per_token: float
-    tpot_base_s: float
-    tpot_s_per_sequence: float
-    prefill_base_s: float
-    prefill_s_per_token: float
-    max_batch: int
-    host_fraction: float
-    one_unit: bool
-
-    @classmethod
-    def of(cls, profile: Profile) -> Physics:
-        """The physics of a token or a task profile."""
-        if isinstance(profile, TaskProfile):
-            slope_s = profile.service_ms_per_in_flight / 1e3
-            base_s = profile.service_ms / 1e3 - slope_s
-            return cls(
-                0.0, 0.0, profile.energy_j, base_s, slope_s, 0.0, 0.0,
-                profile.max_batch, profile.host_fraction, True,
-            )  # fmt: skip
-        return cls(
-            profile.idle_w, profile.base_w, profile.w_per_token_s,
-            profile.tpot_base_ms / 1e3, profile.tpot_ms_per_sequence / 1e3,
-            profile.prefill_base_ms / 1e3, profile.prefill_ms_per_token / 1e3,
-            profile.max_batch, profile.host_fraction, False,
-        )  # fmt: skip
-
-    def tpot_s(self, batch: int) -> float:
-        """Seconds per output token of every sequence while ``batch`` hold a slot."""
-        return self.tpot_base_s + self.tpot_s_per_sequence * batch
+# Rounding of the clock between events: nearer to a whole iteration it is at its end.
+CLOCK_ROUNDING = 1e-6
 
 
 class Tokens(NamedTuple):
@@ -90,9 +61,9 @@ class Tokens(NamedTuple):
 class Ended(NamedTuple):
     """A request left at ``at``. ``finished`` False: cancelled with ``output_tokens`` made.
 
-    ``started_at`` and ``first_token_at`` are NaN where never reached. ``energy_j`` and
-    ``marginal_energy_j`` are GPU and host; ``gpu_*`` are GPU alone. ``batch``: sequences in a
-    slot just before the end, itself included.
+    ``started_at`` and ``first_token_at`` are NaN where never reached. Energies are GPU and host;
+    ``prompt_energy_j``: the part of ``energy_j`` that reading the prompt took. ``batch``: requests
+    in a slot just before the end, itself included.
     """
 
     key: Hashable
@@ -103,9 +74,8 @@ class Ended(NamedTuple):
     first_token_at: float
     input_tokens: float
     output_tokens: float
-    gpu_energy_j: float
-    gpu_marginal_energy_j: float
     energy_j: float
+    prompt_energy_j: float
     marginal_energy_j: float
     batch: int
 
@@ -115,16 +85,27 @@ Event = Tokens | Ended
 
 @dataclass(slots=True, eq=False)
 class _Sequence:
+    """``read``: tokens of the prompt that are cached; ``piece_s``: time of its pieces, and
+    ``read_s`` with its share of iterations that nobody decoded in; ``read_alone_s``: of those, what
+    nobody else would have needed.
+    """
+
     key: Hashable
     input_tokens: float
     output_tokens: float
     stream_every: int
     admitted_at: float
+    slot: int = -1
+    read: float = 0.0
+    piece_s: float = 0.0
+    read_s: float = 0.0
+    read_alone_s: float = 0.0
     started_at: float = math.nan
     first_token_at: float = math.nan
     clock_start: float = math.nan
     share_start_s: float = 0.0
     awake_start_s: float = 0.0
+    beside_start: float = 0.0
     gone: bool = False
 
 
@@ -136,17 +117,26 @@ class Replica:
         self.now = start
         self.busy_s = 0.0
         self.idle_s = 0.0
+        self.prompt_s = 0.0
         self.tokens = 0.0
         self.running = 0
         self._decoding = 0
+        self._cached = 0.0
         self._clock = 0.0
         self._share_s = 0.0
         self._awake_s = 0.0
+        self._beside = 0.0
         self._serial = 0
         self._by_key: dict[Hashable, _Sequence] = {}
+        self._arriving: deque[tuple[float, _Sequence]] = deque()
         self._waiting: deque[_Sequence] = deque()
         self._queued = 0
-        self._prefills: list[tuple[float, int, _Sequence]] = []
+        self._reading: list[_Sequence] = []
+        self._read: list[_Sequence] = []
+        self._iteration_ends = math.inf
+        self._tick_s = self._decode_s = self.physics.tpot_s(0)
+        # Least recently used first; on a fresh server the highest.
+        self._free_slots = deque(range(self.physics.max_batch - 1, -1, -1))
         self._deadlines: list[tuple[float, int, int, _Sequence]] = []
         self._events: list[Event] = []
 
@@ -156,14 +146,16 @@ class Replica:
         return self._queued
 
     @property
-    def gpu_energy_j(self) -> float:
-        """GPU energy since ``start``, idle draw included, J."""
-        awake_j = self.physics.base_w * self.busy_s + self.physics.j_per_token * self.tokens
-        return self.gpu_idle_energy_j + awake_j
+    def energy_j(self) -> float:
+        """Energy since ``start``, idle draw included, J."""
+        physics = self.physics
+        awake_j = physics.base_w * self.busy_s + physics.j_per_token * self.tokens
+        prompts_j = (physics.prefill_w - physics.base_w) * self.prompt_s
+        return self.idle_energy_j + awake_j + prompts_j
 
     @property
-    def gpu_idle_energy_j(self) -> float:
-        """GPU energy drawn while no request held a slot, J: what releasing it would save."""
+    def idle_energy_j(self) -> float:
+        """Energy drawn while no request held a slot, J: what releasing it would save."""
         return self.physics.idle_w * self.idle_s
 
     def admit(
@@ -176,7 +168,8 @@ class Replica:
     ) -> None:
         """Take a request. ``stream_every`` n > 0: a Tokens event at 1, n, 2n, ... tokens.
 
-        Raises ValueError for a key in flight, output_tokens < 1, input_tokens not finite >= 0.
+        Of a fraction of a token all is made. Raises ValueError for a key in flight, output_tokens
+        < 1, input_tokens not finite >= 0.
         """
         if key in self._by_key:
             raise ValueError(f"request {key!r} is already in flight")
@@ -184,30 +177,38 @@ class Replica:
             got = f"{output_tokens} and {input_tokens}"
             raise ValueError(f"need output_tokens >= 1 and input_tokens >= 0, got {got}")
         self._run(now)
-        work = 1.0 if self.physics.one_unit else output_tokens
+        work = 1.0 if self.physics.one_unit else float(math.ceil(output_tokens))
         sequence = _Sequence(key, input_tokens, work, stream_every, now)
         self._by_key[key] = sequence
-        self._waiting.append(sequence)
-        self._queued += 1
-        self._fill()
+        self._arriving.append((now + self.physics.prefill_base_s, sequence))
+        self._run(now)
 
     def cancel(self, now: float, key: Hashable) -> Ended | None:
-        """Drop a request and free its slot; None when it already ended (see ``advance``)."""
+        """Drop a request and free its slot; None when it already ended (see ``advance``).
+
+        The pieces of its prompt that the running iteration carries are read to their end.
+        """
         self._run(now)
         sequence = self._by_key.get(key)
         if sequence is None:
             return None
         if math.isnan(sequence.started_at):
-            self._queued -= 1
             record = self._leave(sequence, 0.0, finished=False)
-            while self._waiting and self._waiting[0].gone:
-                self._waiting.popleft()
+            self._arriving = deque(one for one in self._arriving if not one[1].gone)
+            self._waiting = deque(one for one in self._waiting if not one.gone)
+            self._queued = len(self._waiting)
             return record
-        decoding = not math.isnan(sequence.clock_start)
-        made = self._clock - sequence.clock_start if decoding else 0.0
+        made = 0.0
+        if not math.isnan(sequence.clock_start):
+            first = 0.0 if self.physics.one_unit else 1.0
+            made = first + self._clock - sequence.clock_start
         record = self._leave(sequence, made, finished=False)
-        self._decoding -= decoding
-        self._release_slot()
+        if math.isnan(sequence.clock_start):
+            self._reading = [one for one in self._reading if one is not sequence]
+        else:
+            self._stop_decoding(sequence)
+        self._release_slot(sequence)
+        self._run(now)
         return record
 
     def advance(self, now: float) -> list[Event]:
@@ -221,39 +222,59 @@ class Replica:
         self._run(now)
 
     def next_event_at(self) -> float:
-        """When the next event is due if nothing is admitted or cancelled; inf when idle."""
+        """When the next event may be due if nothing is admitted or cancelled; inf when idle."""
         if self._events:
             return self.now
-        return min(self._next_prefill(), self._next_deadline())
+        return self._next()[0]
 
-    def _next_prefill(self) -> float:
-        heap = self._prefills
-        while heap and heap[0][2].gone:
-            heapq.heappop(heap)
-        return heap[0][0] if heap else math.inf
+    def _next(self) -> tuple[float, int]:
+        """When what comes next is due, and whether it is an arrival (0), the end of an iteration
+        with prompts (1), a deadline (2) or the start of such an iteration (3).
+        """
+        at, what = math.inf, 0
+        if self._arriving:
+            at = self._arriving[0][0]
+        if self._iteration_ends < math.inf:
+            return (self._iteration_ends, 1) if self._iteration_ends <= at else (at, what)
+        while self._deadlines and self._deadlines[0][3].gone:
+            heapq.heappop(self._deadlines)
+        boundary = math.inf
+        if self._has_prompts():
+            boundary = math.ceil(self._clock - CLOCK_ROUNDING) if self._decoding else self._clock
+        key = self._deadlines[0][0] if self._deadlines else math.inf
+        clock, mine = (key, 2) if key <= boundary else (boundary, 3)
+        if clock < math.inf:
+            due = self.now + max(0.0, clock - self._clock) * self._tick_s
+            if due <= at:
+                return due, mine
+        return at, what
 
-    def _next_deadline(self) -> float:
-        heap = self._deadlines
-        while heap and heap[0][3].gone:
-            heapq.heappop(heap)
-        if not heap:
-            return math.inf
-        left = max(0.0, heap[0][0] - self._clock)
-        return self.now + left * self.physics.tpot_s(self.running)
+    def _has_prompts(self) -> bool:
+        if self._reading:
+            return True
+        return bool(self._queued) and self.running < self.physics.max_batch
 
     def _run(self, now: float) -> None:
         if now < self.now:
             raise ValueError(f"time went back: {now} < {self.now}")
         while True:
-            prefill, deadline = self._next_prefill(), self._next_deadline()
-            if min(prefill, deadline) > now:
+            due, what = self._next()
+            if due > now:
                 break
-            if prefill <= deadline:
-                self._accrue(prefill)
-                self._begin_decoding(heapq.heappop(self._prefills)[2])
-            else:
-                self._accrue(deadline)
+            self._accrue(due)
+            if what == 0:
+                self._waiting.append(self._arriving.popleft()[1])
+                self._queued += 1
+                if self.physics.one_unit:
+                    self._fill()
+            elif what == 1:
+                self._end_iteration()
+            elif what == 2:
                 self._reach(heapq.heappop(self._deadlines))
+            else:
+                self._clock = float(round(self._clock))
+                self._fill()
+                self._begin_iteration()
         self._accrue(now)
 
     def _accrue(self, until: float) -> None:
@@ -263,59 +284,103 @@ class Replica:
             return
         self.now = until
         batch = self.running
-        if batch == 0:
+        if batch == 0 and self._iteration_ends == math.inf:
             self.idle_s += elapsed_s
             return
-        tpot_s = self.physics.tpot_s(batch)
-        gained = elapsed_s / tpot_s
+        gained = elapsed_s / self._tick_s
         self._clock += gained
         self.tokens += gained * self._decoding
         self.busy_s += elapsed_s
-        self._share_s += elapsed_s / batch
+        self.prompt_s += gained * (self._tick_s - self._decode_s)
+        if not self._decoding:
+            return
+        decode_s = gained * self._decode_s
+        self._share_s += decode_s / self._decoding
         if batch == 1:
-            self._awake_s += elapsed_s
-        elif self._queued:
-            self._awake_s += elapsed_s / batch
-        elif self._decoding:
-            self._awake_s += gained * self.physics.tpot_s_per_sequence
+            self._awake_s += decode_s
+        elif self._queued and batch == self.physics.max_batch:
+            self._awake_s += decode_s / self._decoding
+        else:
+            self._beside += gained
 
     def _fill(self) -> None:
         """Give free slots to those who wait."""
         while self._queued and self.running < self.physics.max_batch:
             sequence = self._waiting.popleft()
-            if sequence.gone:
-                continue
             self._queued -= 1
             self.running += 1
+            sequence.slot = self._free_slots.popleft()
             sequence.started_at = self.now
-            sequence.share_start_s = self._share_s
-            sequence.awake_start_s = self._awake_s
             if self.physics.one_unit:
                 self._begin_decoding(sequence)
+            elif self.physics.by_slot:
+                insort(self._reading, sequence, key=lambda one: one.slot)
+            else:
+                self._reading.append(sequence)
+
+    def _begin_iteration(self) -> None:
+        """An iteration that reads prompts, as far as it has room for them."""
+        physics = self.physics
+        room = physics.max_batched_tokens - self._decoding
+        pieces_s, pieces = 0.0, 0
+        self._read = []
+        for sequence in self._reading:
+            if room <= 0.0:
+                break
+            size = min(room, sequence.input_tokens - sequence.read)
+            piece_s = physics.piece_s(size, sequence.read)
+            sequence.read += size
+            sequence.piece_s += piece_s
+            sequence.read_s += piece_s
+            sequence.read_alone_s += piece_s
+            room -= size
+            pieces_s += piece_s
+            pieces += 1
+            if sequence.read >= sequence.input_tokens:
+                self._read.append(sequence)
+        if self._decoding == 0:
+            for sequence in self._reading[:pieces]:
+                sequence.read_s += self._decode_s / pieces
+                sequence.read_alone_s += self._decode_s if pieces == 1 else 0.0
+        self._tick_s = self._decode_s + pieces_s
+        self._iteration_ends = self.now + self._tick_s
+
+    def _end_iteration(self) -> None:
+        self._iteration_ends = math.inf
+        self._clock = float(round(self._clock))
+        for sequence in self._read:
+            if sequence.gone:
                 continue
-            prefill_s = (
-                self.physics.prefill_base_s
-                + self.physics.prefill_s_per_token * sequence.input_tokens
-            )
-            self._serial += 1
-            heapq.heappush(self._prefills, (self.now + prefill_s, self._serial, sequence))
+            self._reading = [one for one in self._reading if one is not sequence]
+            self.tokens += 1.0
+            self._begin_decoding(sequence)
+        self._read = []
+        self._retick()
+        self._start_over()
 
     def _begin_decoding(self, sequence: _Sequence) -> None:
         self._decoding += 1
+        self._cached += context_tokens(sequence.input_tokens, sequence.output_tokens)
         sequence.clock_start = self._clock
+        sequence.share_start_s = self._share_s
+        sequence.awake_start_s = self._awake_s
+        sequence.beside_start = self._beside
         if not self.physics.one_unit:
             sequence.first_token_at = self.now
-            self._events.append(Tokens(sequence.key, self.now, 1))
+            if sequence.output_tokens > 1:
+                self._events.append(Tokens(sequence.key, self.now, 1))
         every = sequence.stream_every
         self._push_deadline(sequence, max(every, 2) if every else 0)
+        self._retick()
 
     def _push_deadline(self, sequence: _Sequence, count: int) -> None:
         """The next time at which ``sequence`` has news: ``count`` tokens, or its end."""
         last = not 0 < count < sequence.output_tokens
-        due = sequence.clock_start + (sequence.output_tokens if last else count)
+        tokens = sequence.output_tokens if last else count
+        first = 0.0 if self.physics.one_unit else 1.0
         self._serial += 1
-        entry = (due, self._serial, 0 if last else count, sequence)
-        heapq.heappush(self._deadlines, entry)
+        due = sequence.clock_start + tokens - first
+        heapq.heappush(self._deadlines, (due, self._serial, 0 if last else count, sequence))
 
     def _reach(self, entry: tuple[float, int, int, _Sequence]) -> None:
         """The clock stands at a deadline: more tokens, or the end."""
@@ -328,34 +393,55 @@ class Replica:
             return
         if self.physics.one_unit:
             sequence.first_token_at = self.now
-        record = self._leave(sequence, sequence.output_tokens, finished=True)
-        self._events.append(record)
+        self._events.append(self._leave(sequence, sequence.output_tokens, finished=True))
+        self._stop_decoding(sequence)
+        self._release_slot(sequence)
+
+    def _stop_decoding(self, sequence: _Sequence) -> None:
         self._decoding -= 1
-        self._release_slot()
+        self._cached -= context_tokens(sequence.input_tokens, sequence.output_tokens)
+        self._retick()
+
+    def _release_slot(self, sequence: _Sequence) -> None:
+        self.running -= 1
+        self._free_slots.append(sequence.slot)
+        if self.physics.one_unit:
+            self._fill()
+        self._start_over()
+
+    def _retick(self) -> None:
+        """An iteration without prompts takes another time from now on."""
+        if self._iteration_ends == math.inf:
+            if not self._decoding:
+                self._cached = 0.0
+            self._tick_s = self._decode_s = self.physics.tpot_s(self._decoding, self._cached)
+
+    def _start_over(self) -> None:
+        """The clock only matters between sequences that overlap: from 0 it is exact."""
+        if not self.running and self._iteration_ends == math.inf:
+            self._clock = 0.0
+            self._deadlines.clear()
 
     def _leave(self, sequence: _Sequence, made: float, *, finished: bool) -> Ended:
         sequence.gone = True
         del self._by_key[sequence.key]
         physics = self.physics
         share_s = awake_s = 0.0
-        if not math.isnan(sequence.started_at):
+        if not math.isnan(sequence.clock_start):
+            context = context_tokens(sequence.input_tokens, sequence.output_tokens)
+            slower_s = physics.tpot_s_per_sequence + physics.tpot_s_per_cached_token * context
             share_s = self._share_s - sequence.share_start_s
             awake_s = self._awake_s - sequence.awake_start_s
+            awake_s += (self._beside - sequence.beside_start) * slower_s
         own_j = physics.j_per_token * made
-        gpu_j = own_j + physics.base_w * share_s
-        marginal_j = own_j + (physics.base_w - physics.idle_w) * awake_s
-        host = 1.0 + physics.host_fraction
+        pieces_j = (physics.prefill_w - physics.base_w) * sequence.piece_s
+        prompt_j = physics.base_w * sequence.read_s + pieces_j
+        awake_w = physics.base_w - physics.idle_w
         return Ended(
             sequence.key, self.now, finished, sequence.admitted_at, sequence.started_at,
-            sequence.first_token_at, sequence.input_tokens, made, gpu_j, marginal_j,
-            gpu_j * host, marginal_j * host, self.running,
+            sequence.first_token_at, sequence.input_tokens, made,
+            own_j + physics.base_w * share_s + prompt_j,
+            prompt_j,
+            own_j + awake_w * (awake_s + sequence.read_alone_s) + pieces_j,
+            self.running,
         )  # fmt: skip
-
-    def _release_slot(self) -> None:
-        self.running -= 1
-        self._fill()
-        if self.running == 0:
-            # The clock only matters between sequences that overlap: starting over keeps it exact.
-            self._clock = 0.0
-            self._prefills.clear()
-            self._deadlines.clear()

@@ -25,6 +25,7 @@ from router.core.lengths import Expected
 from router.core.pipeline import decide
 from router.lab.replicate.inputs import Floats
 from router.model import (
+    UNBURDENED,
     Basis,
     Budget,
     Endpoint,
@@ -97,7 +98,7 @@ class KernelSites:
     def start_hour(self, hour: int, g_per_kwh: Floats) -> None:
         """What was placed is done; ``g_per_kwh`` (sites,) holds in the hour ``hour`` since 1970."""
         for site in self._held:
-            self._board.seats[site].give_back(math.inf)
+            self._board.seats[site].give_back(UNBURDENED)
         self._held.clear()
         self._now = hour * HOUR_S
         forecasts = {
@@ -121,7 +122,7 @@ class KernelSites:
         if hold:
             if decided.need is not None:
                 decided.need.teach(self._board)
-            self._board.seats[site].take(math.inf)
+            self._board.seats[site].take(UNBURDENED, self._now)
             self._held.append(site)
         return self._place_of[site]
 

@@ -90,13 +90,17 @@ class FleetAccount:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegionSums:
-    """Of the answered requests by region, in the order of the fleet; joules are IT joules."""
+    """Of the answered requests by region, in the order of the fleet; joules are IT joules.
+
+    ``prompt_energy_j``: of ``energy_j``, what reading the prompts took.
+    """
 
     completed: NDArray[np.float64]
     energy_j: NDArray[np.float64]
     marginal_energy_j: NDArray[np.float64]
     gco2e: NDArray[np.float64]
     marginal_gco2e: NDArray[np.float64]
+    prompt_energy_j: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,6 +141,11 @@ class PolicyResult:
     def energy_j(self) -> float:
         """Attributional IT joules of the answered requests."""
         return float(self.by_region.energy_j.sum())
+
+    @property
+    def prompt_energy_j(self) -> float:
+        """Of `energy_j`, what reading the prompts took."""
+        return float(self.by_region.prompt_energy_j.sum())
 
     @property
     def marginal_energy_j(self) -> float:

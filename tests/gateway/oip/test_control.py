@@ -131,6 +131,9 @@ async def test_explain_ranks_and_says_why_not(stub):
     assert (first.rank, first.endpoint, first.excluded_by) == (1, "e", "")
     assert first.HasField("cost")
     assert first.energy_provenance == pb.PROVENANCE_ESTIMATED
+    # 100 input tokens of 0.05 ms at 665 W, and 0.3 of that beside.
+    assert first.prompt_energy_j == pytest.approx(0.005 * 665.0 * 1.3)
+    assert first.prompt_energy_j < first.energy_j
     assert (second.rank, second.endpoint, second.excluded_by) == (0, "w", "residency")
     assert not second.HasField("cost")
     assert second.profile == "llama-3.1-8b@1xh100"

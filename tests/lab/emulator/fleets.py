@@ -15,8 +15,9 @@ FAST = f.token_profile(
     "fast@1xtest", idle_w=80.0, tpot_base_ms=0.1, tpot_ms_per_sequence=0.001, prefill_base_ms=1.0,
     prefill_ms_per_token=0.0, max_batch=64, target_batch=16, provenance=Provenance.EMULATED,
 )  # fmt: skip
-# One token takes an hour: whatever waits for it waits until the test ends it.
-STUCK = replace(FAST, name="stuck@1xtest", tpot_base_ms=3.6e6)
+# The first token comes with the prompt's iteration, at once; each further one takes an hour:
+# whatever waits for it waits until the test ends it.
+STUCK = replace(FAST, name="stuck@1xtest", tpot_ms_per_sequence=3.6e6)
 TASK = f.task_profile(
     "image@1xtest", energy_j=200.0, service_ms=1.0, service_ms_per_in_flight=0.1, host_fraction=0.3,
     provenance=Provenance.EMULATED,

@@ -33,7 +33,7 @@ def test_string_parameters(text, expected):
 
 
 def test_the_energy_report_sums_the_requests_of_a_call():
-    record = Ended("a", 3.0, True, 1.0, 1.0, 1.5, 10.0, 20.0, 100.0, 10.0, 130.0, 13.0, 8)
+    record = Ended("a", 3.0, True, 1.0, 1.0, 1.5, 10.0, 20.0, 130.0, 30.0, 13.0, 8)
     (binary_key, binary), (text_key, text) = messages.energy_trailers([record, record], 64)
     assert (binary_key, text_key) == ("endpoint-load-metrics-bin", "endpoint-load-metrics")
     report = orca_pb2.OrcaLoadReport.FromString(binary)

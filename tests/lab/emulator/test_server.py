@@ -68,7 +68,7 @@ async def test_many_endpoints_and_their_metrics_in_one_process():
     samples = dict(line.rsplit(" ", 1) for line in texts[1].splitlines() if line[0] != "#")
     total_j = float(samples['emulated:energy_joules_total{model_name="llama"}'])
     idle_j = float(samples['emulated:idle_joules_total{model_name="llama"}'])
-    assert total_j - idle_j == pytest.approx(1.3 * (477 * (1 + 9 * 0.101) / 1e3 + 0.024 * 9))
+    assert total_j - idle_j == pytest.approx(1.3 * (477 * (0.1 + 8 * 0.101) / 1e3 + 0.024 * 9))
 
 
 async def test_a_taken_port_is_said():

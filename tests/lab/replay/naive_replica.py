@@ -1,11 +1,11 @@
-"""The slow, obvious twin of the replayed replica: every sequence is advanced at every event."""
+"""The slow, obvious twin of the replayed replica: every iteration is stepped through."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from router.lab.replay.replica import Physics
+from router.lab.replay.physics import Physics
 
 
 @dataclass
@@ -14,100 +14,154 @@ class Naive:
     input_tokens: float
     output_tokens: float
     admitted_at: float
-    phase: str = "waiting"
-    prefill_left_s: float = 0.0
-    tokens_left: float = 0.0
+    ready_at: float
+    slot: int = -1
+    phase: str = "arriving"  # waiting, reading, decoding, ended
+    read: float = 0.0
+    made: float = 0.0
+    piece_s: float = 0.0
     started_at: float = math.nan
     first_token_at: float = math.nan
     ended_at: float = math.nan
     finished: bool = False
-    gpu_j: float = 0.0
+    energy_j: float = 0.0
+    prompt_j: float = 0.0
     marginal_j: float = 0.0
 
-    @property
-    def made(self):
-        return self.output_tokens - self.tokens_left if self.phase in ("decoding", "ended") else 0.0
+
+@dataclass
+class Iteration:
+    ends_at: float
+    whole_s: float
+    decode_s: float
+    pieces: list = field(default_factory=list)
 
 
 class NaiveReplica:
-    def __init__(self, profile, start):
+    """``grows``: a sequence's cached tokens are counted iteration by iteration, else their mean."""
+
+    def __init__(self, profile, start, grows=False):
         self.p = Physics.of(profile)
         self.now = start
+        self.grows = grows
         self.all = []
+        self.iteration = None
         self.energy_j = 0.0
-        self.busy_s = 0.0
+        self.idle_j = 0.0
+        self.iterations = 0
+        self.free = list(range(self.p.max_batch - 1, -1, -1))
+
+    def of(self, *phases):
+        return [s for s in self.all if s.phase in phases]
 
     def slots(self):
-        return [s for s in self.all if s.phase in ("prefilling", "decoding")]
+        return self.of("reading", "decoding")
 
     def waiting(self):
-        return [s for s in self.all if s.phase == "waiting"]
+        return self.of("waiting")
 
     def admit(self, now, key, input_tokens, output_tokens):
         self.advance(now)
-        self.all.append(Naive(key, input_tokens, output_tokens, now, tokens_left=output_tokens))
-        self.fill()
-
-    def fill(self):
-        for s in self.waiting():
-            if len(self.slots()) < self.p.max_batch:
-                s.phase = "prefilling"
-                s.started_at = self.now
-                s.prefill_left_s = (
-                    self.p.prefill_base_s + self.p.prefill_s_per_token * s.input_tokens
-                )
+        ready_at = now + self.p.prefill_base_s
+        self.all.append(Naive(key, input_tokens, output_tokens, now, ready_at))
+        self.advance(now)
 
     def cancel(self, now, key):
         self.advance(now)
         (s,) = [s for s in self.all if s.key == key]
         if s.phase != "ended":
-            s.output_tokens -= s.tokens_left
-            s.tokens_left = 0.0
-            s.phase = "ended"
-            s.ended_at = now
-            self.fill()
+            s.output_tokens = s.made
+            self.end(s, finished=False)
+            self.advance(now)
+
+    def end(self, s, finished):
+        if s.slot >= 0:
+            self.free.append(s.slot)
+        s.phase, s.ended_at, s.finished = "ended", self.now, finished
+
+    def context(self, s):
+        return s.input_tokens + (s.made if self.grows else s.output_tokens / 2.0)
 
     def advance(self, now):
         while True:
-            b = len(self.slots())
-            tpot_s = self.p.tpot_s(b)
-            dt = now - self.now
-            for s in self.slots():
-                left = s.prefill_left_s if s.phase == "prefilling" else s.tokens_left * tpot_s
-                dt = min(dt, left)
-            self.step(dt, b, tpot_s)
-            changed = False
-            for s in self.slots():
-                if s.phase == "prefilling" and s.prefill_left_s <= 1e-12:
-                    s.phase, s.first_token_at, changed = "decoding", self.now, True
-                elif s.phase == "decoding" and s.tokens_left <= 1e-9:
-                    s.phase, s.ended_at, s.finished, changed = "ended", self.now, True, True
-            self.fill()
-            if self.now >= now and not changed:
+            for s in self.of("arriving"):
+                if s.ready_at <= self.now:
+                    s.phase = "waiting"
+            if self.iteration is None and (self.slots() or self.waiting()):
+                self.begin()
+            next_at = min([now, *(s.ready_at for s in self.of("arriving"))])
+            if self.iteration is not None:
+                next_at = min(next_at, self.iteration.ends_at)
+            self.step(next_at)
+            if self.iteration is not None and self.now >= self.iteration.ends_at:
+                self.finish()
+            elif self.now >= now:
                 return
 
-    def step(self, dt, b, tpot_s):
-        self.now += dt
-        decoding = [s for s in self.slots() if s.phase == "decoding"]
-        if b == 0:
+    def begin(self):
+        for s in self.waiting():
+            if self.free:
+                s.phase, s.slot, s.started_at = "reading", self.free.pop(0), self.now
+        decoding = self.of("decoding")
+        room = self.p.max_batched_tokens - len(decoding)
+        decode_s = self.p.tpot_s(len(decoding), sum(self.context(s) for s in decoding))
+        pieces = []
+        reading = self.of("reading")
+        for s in sorted(reading, key=lambda s: s.slot) if self.p.by_slot else reading:
+            if room > 0:
+                size = min(room, s.input_tokens - s.read)
+                piece_s = self.p.piece_s(size, s.read)
+                room -= size
+                s.read += size
+                pieces.append((s, piece_s))
+        whole_s = decode_s + sum(piece_s for _, piece_s in pieces)
+        for s, piece_s in pieces:
+            base_s = piece_s + (0.0 if decoding else decode_s / len(pieces))
+            alone_s = piece_s + (decode_s if len(pieces) == 1 and not decoding else 0.0)
+            more_w = self.p.prefill_w - self.p.base_w
+            s.prompt_j += self.p.base_w * base_s + more_w * piece_s
+            s.energy_j += self.p.base_w * base_s + more_w * piece_s
+            s.marginal_j += (self.p.base_w - self.p.idle_w) * alone_s + more_w * piece_s
+        self.iterations += 1
+        self.iteration = Iteration(self.now + whole_s, whole_s, decode_s, pieces)
+
+    def step(self, until):
+        dt = until - self.now
+        self.now = until
+        if self.iteration is None:
             self.energy_j += self.p.idle_w * dt
+            self.idle_j += self.p.idle_w * dt
             return
-        rate = len(decoding) / tpot_s
-        self.energy_j += (self.p.base_w + self.p.j_per_token * rate) * dt
-        self.busy_s += dt
-        if b == 1:
-            awake = 1.0
-        elif self.waiting():
-            awake = 1.0 / b
-        elif decoding:
-            awake = 1.0 - self.p.tpot_s(b - 1) / tpot_s
-        else:
-            awake = 0.0
-        for s in self.slots():
-            own = self.p.j_per_token * dt / tpot_s if s.phase == "decoding" else 0.0
-            s.gpu_j += own + self.p.base_w / b * dt
-            s.marginal_j += own + (self.p.base_w - self.p.idle_w) * awake * dt
-            if s.phase == "prefilling":
-                s.prefill_left_s -= dt
+        part = dt / self.iteration.whole_s
+        decode_s = part * self.iteration.decode_s
+        self.energy_j += self.p.base_w * decode_s + self.p.prefill_w * (dt - decode_s)
+        decoding, b = self.of("decoding"), len(self.slots())
+        for s in decoding:
+            s.made += part
+            self.energy_j += self.p.j_per_token * part
+            s.energy_j += self.p.base_w * decode_s / len(decoding) + self.p.j_per_token * part
+            if b == 1:
+                awake_s = decode_s
+            elif self.waiting() and b == self.p.max_batch:
+                awake_s = decode_s / len(decoding)
             else:
-                s.tokens_left -= dt / tpot_s
+                slower_s = self.p.tpot_s_per_sequence
+                slower_s += self.p.tpot_s_per_cached_token * self.context(s)
+                awake_s = part * slower_s
+            s.marginal_j += (self.p.base_w - self.p.idle_w) * awake_s + self.p.j_per_token * part
+
+    def finish(self):
+        for s in self.of("decoding"):
+            s.made = float(round(s.made))
+            if s.made >= s.output_tokens:
+                self.end(s, finished=True)
+        for s, _ in self.iteration.pieces:
+            if s.phase == "reading" and s.read >= s.input_tokens:
+                s.phase, s.first_token_at, s.made = "decoding", self.now, 1.0
+                self.energy_j += self.p.j_per_token
+                s.energy_j += self.p.j_per_token
+                s.marginal_j += self.p.j_per_token
+        for s in self.of("decoding"):
+            if s.made >= s.output_tokens:
+                self.end(s, finished=True)
+        self.iteration = None

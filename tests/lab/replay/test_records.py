@@ -2,12 +2,13 @@ import math
 
 import pytest
 
+from router.core.latency import PACE_TOKENS
 from router.lab.replay.records import (
     FleetEnergy,
     Record,
     RecordedRun,
+    mean_tpot_ms,
     meets,
-    pace_ms,
     percentile,
     summarise,
 )
@@ -25,14 +26,23 @@ def record(serial=0, region="west", ttft_ms=50.0, e2e_ms=500.0, energy_j=100.0, 
     ("budget", "kept"),
     [
         (Budget(), True),
-        (Budget(ttft_ms=50.0, tpot_ms=45.0, e2e_ms=500.0), True),
+        (Budget(ttft_ms=50.0, tpot_ms=10.0, e2e_ms=500.0), True),
         (Budget(ttft_ms=49.9), False),
-        (Budget(tpot_ms=44.9), False),
+        (Budget(tpot_ms=9.99), False),
         (Budget(e2e_ms=499.9), False),
     ],
 )
 def test_meets_checks_every_limit(budget, kept):
-    assert meets(budget, ttft_ms=50.0, e2e_ms=500.0, output_tokens=10) is kept
+    # 45 tokens after the first, in 450 ms.
+    assert meets(budget, ttft_ms=50.0, e2e_ms=500.0, output_tokens=46) is kept
+
+
+def test_a_short_answer_has_the_pace_of_a_longer_one():
+    """A prompt in one of few gaps is no slow pace."""
+    pace_ms = 450.0 / (PACE_TOKENS - 1)
+    for tokens in (1, 2, 10, PACE_TOKENS):
+        assert meets(Budget(tpot_ms=pace_ms * 1.001), 50.0, 500.0, tokens)
+        assert not meets(Budget(tpot_ms=pace_ms * 0.999), 50.0, 500.0, tokens)
 
 
 def test_an_unknown_ttft_is_not_held_against_an_answer():
@@ -52,7 +62,7 @@ def test_a_pace_is_that_of_answers_with_two_tokens_and_a_known_start():
     slow, lone, unknown = record(1, e2e_ms=650.0), record(2), record(3, ttft_ms=math.nan)
     lone = lone._replace(output_tokens=1.0)
     summary = summarise([record(0), slow, lone, unknown], offered=4)
-    paces_ms = pace_ms(50.0, 500.0, 10.0), pace_ms(50.0, 650.0, 10.0)
+    paces_ms = mean_tpot_ms(50.0, 500.0, 10.0), mean_tpot_ms(50.0, 650.0, 10.0)
     assert (summary.tpot_p50_ms, summary.tpot_p95_ms) == paces_ms
     assert math.isnan(summarise([lone, unknown], offered=2).tpot_p50_ms)
 

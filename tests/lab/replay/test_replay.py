@@ -67,9 +67,10 @@ def test_one_request_takes_its_round_trip_its_prefill_and_its_tokens():
     run = replay(scenario([one()]), policy())
     (record,) = run.records
     assert record.region == "clean"
-    assert record.ttft_ms == pytest.approx(60.0 + 10.0)
-    assert record.e2e_ms == pytest.approx(60.0 + 10.0 + 100 * 6.1)
-    run_s = 0.010 + 0.61
+    # 10 ms before its first iteration, which takes 6 ms; one with its sequence takes 6.1.
+    assert record.ttft_ms == pytest.approx(60.0 + 10.0 + 6.0)
+    assert record.e2e_ms == pytest.approx(record.ttft_ms + 99 * 6.1)
+    run_s = 0.006 + 99 * 0.0061
     energy_j = 1.3 * (477 * run_s + 0.024 * 100)
     assert record.energy_j == pytest.approx(energy_j)
     assert record.gco2e == pytest.approx(energy_j * PUE / 3.6e6 * 50.0)
@@ -119,8 +120,8 @@ def test_grams_follow_the_hours_of_the_carbon_clock():
     actual = {"Z-CLEAN": hours("Z-CLEAN", 100.0, 300.0), "Z-HOME": hours("Z-HOME", 999.0)}
     run = replay(scenario([one(at_s=2.16)], actual=actual), policy())
     (record,) = run.records
-    start_s = 2.16 + 0.03
-    first = (2.5 - start_s) / 0.62
+    start_s = 2.16 + 0.03 + 0.010
+    first = (2.5 - start_s) / (0.006 + 99 * 0.0061)
     mean = 100.0 * first + 300.0 * (1.0 - first)
     assert record.gco2e == pytest.approx(record.energy_j * PUE / 3.6e6 * mean)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from router.lab.sim.engine.run import Learning
 from router.lab.sim.grid.signals import Perfect
 from router.lab.sim.simulation import Gateways, Simulation
 from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
-from router.model import Budget, LengthPrior, Request, Spread, TaskProfile
+from router.model import Budget, LengthPrior, PromptOrder, Request, Spread, TaskProfile
 from tests import factories as f
 
 AT_ONCE = Learning(1, math.inf)
@@ -79,9 +80,21 @@ class Stream:
         return ((x ^ (x >> 31)) >> 11) * 2.0**-53
 
 
+class Twin(_Replay):
+    """The replay, which keeps what it took to read each prompt, too, J."""
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.prompts_j = {}
+
+    def _answer(self, ended, at_s):
+        self.prompts_j[ended.key] = ended.prompt_energy_j
+        super()._answer(ended, at_s)
+
+
 def twin(simulation, policy):
-    """The same run by `router.lab.replay.replay`."""
-    return _Replay(twin_scenario(simulation), policy, Stream(simulation, policy)).run()
+    """The same simulation for `router.lab.replay.replay`, to be run."""
+    return Twin(twin_scenario(simulation), policy, Stream(simulation, policy))
 
 
 def twin_scenario(simulation):
@@ -132,6 +145,13 @@ SMALL = f.token_profile(
     "small", max_batch=6, target_batch=4, tpot_ms_per_sequence=4.0, prefill_base_ms=50.0
 )
 OTHER = f.token_profile("other", max_batch=3, target_batch=2, idle_w=120.0, tpot_base_ms=9.0)
+# Reads long prompts in pieces, at any price: in order of slots, and as they come.
+PIECES = f.token_profile(
+    "pieces", max_batch=4, target_batch=3, prefill_ms_per_piece=1.5, prefill_ms_per_token2=1e-3,
+    tpot_ms_per_cached_token=2e-3, max_batched_tokens=64, prompt_order=PromptOrder.SLOT,
+    host_awake_w=150.0, host_idle_w=70.0,
+)  # fmt: skip
+IN_TURN = replace(PIECES, name="in-turn", prompt_order=PromptOrder.FCFS, max_batched_tokens=100)
 IMAGE = f.task_profile()
 
 

@@ -19,7 +19,7 @@ def result(grams: float = 80.0, fleet_g: float = 100.0, **changes: Any) -> Polic
     given = PolicyResult(
         policy="p", regions=("west",), offered=1000, completed=1000, refused={}, failed=0,
         met=1.0, ttft_ms=NOBODY, e2e_ms=NOBODY, tpot_ms=NOBODY,
-        by_region=RegionSums(np.array([1000.0]), one, one, one, one / 2.0),
+        by_region=RegionSums(np.array([1000.0]), one, one, one, one / 2.0, one / 4.0),
         hourly_requests=np.array([[1000]]), fleet=account, fleet_hours=(account,),
         moved=(), peak_over_cap=0.0, relaxed={},
     )  # fmt: skip

@@ -157,8 +157,13 @@ def test_nothing_feasible_is_refused_with_the_nearest(
 def test_a_demand_that_breaks_later_marks_the_policy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A region is lost on the later span."""
-    changes = {"failures": [{"region": "a", "start": "3h", "end": "6h", "noticed_after": "1h"}]}
+    """A region is lost on the later span: of its requests, before it is noticed, those that still
+    look like being answered in time are lost, minutes' worth of them; warm-up would not count them.
+    """
+    changes = {
+        "warm_up": "0s",
+        "failures": [{"region": "a", "start": "3h", "end": "6h", "noticed_after": "1h"}],
+    }
     file = turning(tmp_path, changes)
     code, shown, _ = run_cli(
         capsys, str(file), "--policy", str(tmp_path / "ours.yaml"), "--trials", "4",

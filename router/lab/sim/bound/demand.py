@@ -15,8 +15,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from router.core.burden import context_tokens
+from router.core.latency import PACE_TOKENS
 from router.core.rungs import budget_of, rungs_of
-from router.lab.replay.replica import Physics
+from router.lab.replay.physics import Physics
 from router.lab.sim.traffic.columns import Names, Traffic
 from router.model import UNLIMITED, Budget, Fleet, Policy
 
@@ -72,9 +74,24 @@ def _pool(
     return Pool(*where, physics, batch, queue, endpoints)
 
 
+# What is counted of a group: requests, input tokens, half of their squares, output tokens after the
+# first, and those times the tokens that their sequence has cached on the mean.
+REQUESTS, INPUT, INPUT2, LATER, CACHED, AMOUNTS = range(6)
+
+
+def amounts_of(input_tokens: Floats, output_tokens: Floats) -> list[Floats]:
+    """The amounts of single requests, columns as of AMOUNTS."""
+    later = output_tokens - 1.0
+    context = input_tokens + context_tokens(0.0, 1.0) * output_tokens
+    return [
+        np.ones_like(input_tokens), input_tokens, input_tokens**2 / 2.0, later, later * context,
+    ]  # fmt: skip
+
+
 class Amounts(NamedTuple):
-    """Requests of one model in one slot by group: arrays of shape (groups, 3), columns requests,
-    input tokens, output tokens. ``late``: those that may still run when the slot has ended;
+    """Requests of one model in one slot by group: arrays of shape (groups, AMOUNTS).
+
+    ``late``: those that may still run when the slot has ended;
     ``last_s``: when the last of them may end.
     """
 
@@ -132,8 +149,11 @@ class Grouping:
         limits = [budget_of(_budget(key), self._rungs[0]) for key in self._budgets.keys]
         in_counts = np.array([min(b.ttft_ms, b.e2e_ms) < UNLIMITED for b in limits])[budget]
         out_counts = np.array([b.e2e_ms < UNLIMITED for b in limits])[budget]
+        # Of one token there is no pace, of few an easy one.
+        paced = np.array([b.tpot_ms < UNLIMITED for b in limits])[budget]
+        told = np.where(out_counts, n_out, np.where(paced, np.minimum(n_out, PACE_TOKENS + 1), 1))
         in_class = np.where(in_counts, np.log(n_in) / _INPUT_STEP + 1e-9, 0.0).astype(np.int64)
-        out_class = np.where(out_counts, np.log(n_out) / _OUTPUT_STEP + 1e-9, 0.0).astype(np.int64)
+        out_class = (np.log(told) / _OUTPUT_STEP + 1e-9).astype(np.int64)
         place = traffic.origin[rows] * len(self._names.residencies) + traffic.residency[rows]
         # 8 and 12 bits for lengths (10 million tokens: classes 169 and 3231), 16 for the place.
         keys = ((budget << 16 | place) << 8 | in_class) << 12 | out_class
@@ -147,14 +167,13 @@ class Grouping:
         n_in, n_out = traffic.input_tokens[rows], traffic.output_tokens[rows]
         longest = np.zeros(len(rows))
         for physics, batch, queue in self._kinds:
-            work = np.ones(len(rows)) if physics.one_unit else n_out.astype(np.float64)
-            run_s = work * physics.tpot_s(batch)
-            run_s += physics.prefill_base_s + physics.prefill_s_per_token * n_in
+            run_s = self._longest_run_s(physics, batch, n_in, n_out)
             if queue:
                 # In turn: whole rounds of the longest run before its own.
                 run_s += math.ceil(queue / batch) * float(run_s.max(initial=0.0))
             longest = np.maximum(longest, run_s)
-        way_s = (self._rtt_s.max(axis=1, initial=0.0) / 2.0)[traffic.origin[rows]]
+        within_reach_s = np.where(np.isfinite(self._rtt_s), self._rtt_s, 0.0)
+        way_s = (within_reach_s.max(axis=1, initial=0.0) / 2.0)[traffic.origin[rows]]
         e2e_ms = np.where(
             traffic.e2e_budget_ms[rows] < UNLIMITED,
             traffic.e2e_budget_ms[rows],
@@ -162,6 +181,21 @@ class Grouping:
         )
         at_most: Floats = np.minimum(longest + way_s, e2e_ms / 1e3)
         return at_most
+
+    @staticmethod
+    def _longest_run_s(
+        physics: Physics, batch: int, n_in: NDArray[np.int32], n_out: NDArray[np.int32]
+    ) -> Floats:
+        """In a full batch. What prompts take of its iterations is a matter of chance: twice what
+        these requests' own would.
+        """
+        if physics.one_unit:
+            return np.full(len(n_in), physics.tpot_s(batch))
+        prompt_s = physics.prompts_s(n_in)
+        context = float(np.mean(n_in + context_tokens(0.0, 1.0) * n_out)) if len(n_in) else 0.0
+        share = float(prompt_s.sum()) / max(1.0, float(n_out.sum()))
+        pace_s = physics.tpot_s(batch, batch * context) + 2.0 * batch * share
+        return np.asarray(physics.prefill_base_s + prompt_s + (n_out + 2.0) * pace_s, np.float64)
 
     def _group(self, key: int) -> int:
         out_class, in_class, place = key & 4095, key >> 12 & 255, key >> 20 & 65535
@@ -209,17 +243,23 @@ class Grouping:
 def largest_batch(pool: Pool, budget: Budget, rtt_s: float, n_in: float, n_out: float) -> float:
     """The largest mean batch at which a request meets its budget in a pool, at least 1; 0 if none.
 
-    Nobody waits, and of TPOT the mean over the answer counts, which is affine in the batch.
+    Nobody waits, no other prompt is read meanwhile, and of TPOT the mean over the answer counts,
+    which is then affine in the batch.
     """
     physics = pool.physics
+    if rtt_s == math.inf:
+        return 0.0
     tpot_s = budget.tpot_ms / 1e3
     if physics.one_unit:
         tpot_s = min(budget.ttft_ms, budget.e2e_ms) / 1e3 - rtt_s
     else:
-        ttft_s = rtt_s + physics.prefill_base_s + physics.prefill_s_per_token * n_in
-        if ttft_s > budget.ttft_ms / 1e3 * (1.0 + 1e-9):
+        ttft_s = rtt_s + physics.prefill_base_s + physics.tpot_base_s + physics.prompt_s(n_in)
+        if max(ttft_s / budget.ttft_ms, ttft_s / budget.e2e_ms) * 1e3 > 1.0 + 1e-9:
             return 0.0
-        tpot_s = min(tpot_s, (budget.e2e_ms / 1e3 - ttft_s) / n_out)
+        if n_out <= 1.0:
+            return float(pool.batch)
+        tpot_s *= max(1.0, (PACE_TOKENS - 1.0) / (n_out - 1.0))
+        tpot_s = min(tpot_s, (budget.e2e_ms / 1e3 - ttft_s) / (n_out - 1.0))
     if tpot_s * (1.0 + 1e-9) < physics.tpot_s(1):
         return 0.0
     slope_s = physics.tpot_s_per_sequence

@@ -4,10 +4,10 @@ One linear programme per slot (at most an hour, never across the hour) and model
 knowledge of demand and intensity: the requests that arrive in the slot flow to pools of replicas,
 which are switched on in fractions. ``docs/bound.md`` derives every coefficient and says why each
 simplification can only lower the result. In short, with B the largest batch at which a request may
-run in a pool and B' that of the pool itself, it costs at least
+run in a pool, it costs at least
 
-    replica seconds  s = prefill / B' + n_out * (tpot_base / B + tpot_slope)
-    joules           (base_w * s + w_per_token_s * n_out) * (1 + host_fraction) * PUE
+    replica seconds  s = prompt + (n_out - 1) * (tpot_base / B + tpot_slope + tpot_cached * cached)
+    joules           (base_w * s + (prefill_w - base_w) * prompt + w_per_token_s * n_out) * PUE
 
 whatever else runs beside it, and a pool offers its replicas times the slot's length of s.
 
@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.lab.sim.bound.demand import Amounts, Floats, Grouping
+from router.lab.sim.bound.demand import Amounts, Floats, Grouping, amounts_of
 from router.lab.sim.bound.slot import Solution, Terms, solve
 from router.lab.sim.simulation import Simulation
 from router.lab.sim.traffic.columns import Traffic
@@ -146,7 +146,8 @@ class _Plan:
         slots = np.searchsorted(self.edges[1:-1], arrival_s, side="right")
         groups = grouping.groups(traffic, rows)
         ends_s = arrival_s + grouping.longest_s(traffic, rows)
-        units = np.ones(len(rows)), traffic.input_tokens[rows], traffic.output_tokens[rows]
+        n_in = traffic.input_tokens[rows].astype(np.float64)
+        units = amounts_of(n_in, traffic.output_tokens[rows].astype(np.float64))
         firsts = np.concatenate(([0], np.flatnonzero(np.diff(slots)) + 1, [len(rows)])).tolist()
         for first, stop in pairwise(firsts):
             slot, mine = int(slots[first]), slice(first, stop)
@@ -260,7 +261,7 @@ class _Plan:
             values = simulation.actual.g_per_kwh[self._hour(begin_s)]
             for grouping in self._groupings:
                 for pool in grouping.pools:
-                    idle_w = pool.physics.idle_w * (1.0 + pool.physics.host_fraction) * pool.pue
+                    idle_w = pool.physics.idle_w * pool.pue
                     up_s = sum(self._up_s(name, begin_s, end_s) for name in pool.endpoints)
                     total += up_s * idle_w / J_PER_KWH * values[self._columns[pool.grid_zone]]
         return float(total)

@@ -1,6 +1,6 @@
 """One slot of the bound as a linear programme: groups of requests flow to pools of replicas.
 
-The amounts of a group (requests, input tokens, output tokens) may each be split among pools in
+The amounts of a group (`router.lab.sim.bound.demand.AMOUNTS`) may each be split among pools in
 their own way. No assignment of whole requests can do more, so it is a relaxation; it is what lets
 requests of different lengths stand in one group.
 """
@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.extras import need
-from router.lab.sim.bound.demand import Floats, Pool
+from router.lab.sim.bound.demand import (
+    AMOUNTS,
+    CACHED,
+    INPUT,
+    INPUT2,
+    LATER,
+    REQUESTS,
+    Floats,
+    Pool,
+)
 from router.units import J_PER_KWH
 
 # What is left undone costs more than anything that could be done.
@@ -22,11 +31,11 @@ _UNDONE = 1e4
 
 
 class Terms(NamedTuple):
-    """Coefficients of one model in one slot; g groups, p pools, a = 3 amounts.
+    """Coefficients of one model in one slot; g groups, p pools, a amounts.
 
     ``may`` (g, p): where a group may go. ``seconds`` (g, p, a): replica seconds per unit;
-    ``tokens_j`` (g, p, a): joules of GPU per unit beside them. ``base_w``, ``idle_w``,
-    ``kwh_per_j`` (p,), the last with host and PUE; ``capacity_s`` (p,): replica seconds on offer.
+    ``tokens_j`` (g, p, a): IT joules per unit beside those of ``base_w``. ``base_w``, ``idle_w``,
+    ``kwh_per_j`` (p,), the last with PUE; ``capacity_s`` (p,): replica seconds on offer.
     ``now_g`` and ``late_g`` (p,): g/kWh for requests that end in the slot, and for those that may
     end later. ``possible`` (all groups,): may go somewhere; g counts those alone.
     """
@@ -55,24 +64,32 @@ class Terms(NamedTuple):
         possible: NDArray[np.bool_] = np.any(batches > 0.0, axis=1)
         runs = batches[possible]
         may = runs > 0.0
-        seconds = np.zeros((*runs.shape, 3))
-        joules = np.zeros((*runs.shape, 3))
+        seconds = np.zeros((*runs.shape, AMOUNTS))
+        joules = np.zeros((*runs.shape, AMOUNTS))
         for place, pool in enumerate(pools):
             physics, here = pool.physics, may[:, place]
             work_s = physics.tpot_base_s / runs[here, place] + physics.tpot_s_per_sequence
-            work = 0 if physics.one_unit else 2
-            seconds[here, place] = (
-                physics.prefill_base_s / pool.batch, physics.prefill_s_per_token / pool.batch, 0.0,
-            )  # fmt: skip
-            seconds[here, place, work] += work_s
-            joules[here, place, work] = physics.j_per_token
+            joules[here, place, REQUESTS] = physics.j_per_token
+            if physics.one_unit:
+                seconds[here, place, REQUESTS] = work_s
+                continue
+            prompt_s = np.zeros(AMOUNTS)
+            prompt_s[REQUESTS] = physics.prefill_s_per_piece
+            prompt_s[INPUT] = physics.prefill_s_per_token
+            prompt_s[INPUT2] = physics.prefill_s_per_token2
+            seconds[here, place] = prompt_s
+            joules[here, place] += (physics.prefill_w - physics.base_w) * prompt_s
+            # The first token comes of the iteration that reads the prompt's end.
+            seconds[here, place, LATER] = work_s
+            joules[here, place, LATER] = physics.j_per_token
+            seconds[here, place, CACHED] = physics.tpot_s_per_cached_token
         return cls(
             may,
             seconds,
             joules,
             np.array([pool.physics.base_w for pool in pools]),
             np.array([pool.physics.idle_w for pool in pools]),
-            np.array([(1 + p.physics.host_fraction) * p.pue / J_PER_KWH for p in pools]),
+            np.array([pool.pue / J_PER_KWH for pool in pools]),
             capacity_s,
             now_g,
             late_g,
@@ -80,7 +97,7 @@ class Terms(NamedTuple):
         )
 
     def joules(self, awake_w: float) -> Floats:
-        """GPU joules per unit (g, p, a).
+        """IT joules per unit (g, p, a).
 
         ``awake_w`` 1: all of ``base_w``; 0: only what it has above ``idle_w``.
         """
@@ -98,7 +115,7 @@ class Solution(NamedTuple):
 
 
 def solve(terms: Terms, early: Floats, late: Floats, awake_w: float) -> Solution:
-    """The least grams for the amounts (g, 3) of a slot.
+    """The least grams for the amounts (g, a) of a slot.
 
     ``late`` requests may end after the slot: they take no capacity of it, and the cleanest hour
     that they can reach counts.
@@ -185,17 +202,26 @@ def _programme(terms: Terms, joules: Floats, amounts: Floats) -> Solution:
 
 
 def _merged(terms: Terms, joules: Floats, amounts: Floats) -> tuple[Floats, Floats, Floats]:
-    """Requests and input tokens as one amount where all pools prefill alike, to save variables."""
+    """A prompt's amounts as one, its time where it may run, where all pools read prompts alike: to
+    save variables. So are cached tokens with the later ones where they take no time.
+    """
     seconds, may = terms.seconds, terms.may
-    first, second = (seconds[:, :, column].max(initial=0.0) for column in (0, 1))
-    alike = first > 0.0 and not terms.tokens_j[:, :, :2].any()
-    for column, most in ((0, first), (1, second)):
-        alike = alike and bool((most - seconds[:, :, column][may] <= 1e-12 * most).all())
-    if not alike:
+    prompts = [REQUESTS, INPUT, INPUT2]
+    first = seconds[may][:1, prompts].ravel(), joules[may][:1, prompts].ravel()
+    for mine, found in zip(first, (seconds, joules), strict=True):
+        if not np.allclose(found[may][:, prompts], mine, rtol=1e-12, atol=0.0):
+            return joules, seconds, amounts
+    if not first[0].any():
         return joules, seconds, amounts
-    prefill = amounts[:, 0] + amounts[:, 1] * (second / first)
-    merged = np.column_stack((prefill, amounts[:, 2]))
-    return joules[:, :, (0, 2)], seconds[:, :, (0, 2)], merged
+    whole = amounts[:, prompts] @ first[0]
+    whole_j = amounts[:, prompts] @ first[1]
+    # Joules are the same for every second of a group's prompts, whatever they are made of.
+    per_s = np.divide(whole_j, whole, out=np.zeros_like(whole), where=whole > 0.0)
+    columns = [REQUESTS, LATER, CACHED]
+    merged_s, merged_j = seconds[:, :, columns].copy(), joules[:, :, columns].copy()
+    merged_s[:, :, 0] = may
+    merged_j[:, :, 0] = per_s[:, None] * may
+    return merged_j, merged_s, np.column_stack((whole, amounts[:, LATER], amounts[:, CACHED]))
 
 
 def _scipy() -> tuple[Any, Any]:

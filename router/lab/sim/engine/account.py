@@ -12,13 +12,14 @@ from router.lab.sim.result import FleetAccount
 from router.lab.sim.simulation import Simulation
 from router.units import HOUR_S, J_PER_KWH
 
-# Seconds busy, tokens, seconds idle, waking, off, and the integral of the batch.
-BUSY, TOKENS, IDLE, WAKE, OFF, BATCH = range(6)
+# Seconds busy, tokens, seconds idle, waking, off, the integral of the batch, and of the seconds
+# busy those that read prompts.
+BUSY, TOKENS, IDLE, WAKE, OFF, BATCH, PROMPT = range(7)
 Integrals = NDArray[np.float64]
 
 
 def integrals(plant: s.Plant, at_s: float, release_after_s: float) -> Integrals:
-    """Shape (6, replicas), as of ``at_s``; every event until then must be done."""
+    """Shape (7, replicas), as of ``at_s``; every event until then must be done."""
     f, n = plant.replicas, plant.states
     elapsed = np.maximum(at_s - f[:, s.NOW], 0.0)
     running, state = n[:, s.RUNNING], n[:, s.STATE]
@@ -27,11 +28,11 @@ def integrals(plant: s.Plant, at_s: float, release_after_s: float) -> Integrals:
     rest = elapsed - busy - waking
     left = np.maximum(0.0, f[:, s.IDLE_SINCE] + release_after_s - f[:, s.NOW])
     idle = np.where(state == s.UP, np.minimum(rest, left), 0.0)
-    tpot_s = f[:, s.TPOT_BASE] + f[:, s.TPOT_SLOPE] * running
-    made = busy / np.where(tpot_s > 0.0, tpot_s, 1.0) * n[:, s.DECODING]
+    ticks = busy / np.where(f[:, s.ITERATION_S] > 0.0, f[:, s.ITERATION_S], 1.0)
     return np.stack([
-        f[:, s.BUSY_S] + busy, f[:, s.TOKENS] + made, f[:, s.IDLE_S] + idle,
+        f[:, s.BUSY_S] + busy, f[:, s.TOKENS] + ticks * n[:, s.DECODING], f[:, s.IDLE_S] + idle,
         f[:, s.WAKE_S] + waking, f[:, s.OFF_S] + rest - idle, f[:, s.BATCH_S] + busy * running,
+        f[:, s.PROMPT_S] + ticks * (f[:, s.ITERATION_S] - f[:, s.DECODE_S]),
     ])  # fmt: skip
 
 
@@ -82,10 +83,10 @@ class FleetMeter:
     def _joules(self, gone: Integrals) -> NDArray[np.float64]:
         """Facility joules (busy, idle, waking, spared) of every replica."""
         f = self._plant.replicas
-        facility = f[:, s.HOST] * f[:, s.PUE]
         busy = f[:, s.BASE_W] * gone[BUSY] + f[:, s.J_PER_TOKEN] * gone[TOKENS]
+        busy += (f[:, s.PREFILL_W] - f[:, s.BASE_W]) * gone[PROMPT]
         idle, spared = f[:, s.IDLE_W] * gone[IDLE], f[:, s.IDLE_W] * gone[OFF]
-        return np.stack([busy, idle, self._wake_w * gone[WAKE], spared]) * facility
+        return np.stack([busy, idle, self._wake_w * gone[WAKE], spared]) * f[:, s.PUE]
 
     def power_w(self, gone: Integrals, seconds: float) -> NDArray[np.float64]:
         """Mean IT power of every replica over ``seconds``."""

@@ -16,7 +16,7 @@ from router.core.lengths import LENGTHS, MEAN, MOST_PRIORS, length_prior
 from router.core.rungs import CI_HOURS, rungs_of
 from router.core.seat import BELIEVED_FOR, prior_latency_errors
 from router.errors import InvalidMetadataError, TraceError
-from router.lab.replay.replica import Physics
+from router.lab.replay.physics import Physics
 from router.lab.sim.engine import gateway as gw
 from router.lab.sim.engine import state as s
 from router.lab.sim.engine.state import Floats, Ints
@@ -105,6 +105,8 @@ def build_plant(simulation: Simulation, site: Site) -> s.Plant:
     replicas = np.zeros((count, s.REPLICA_FLOATS))
     states = np.zeros((count, s.REPLICA_INTS), np.int64)
     heap = 0
+    # Least recently used first; on a fresh server the highest.
+    places: list[Ints] = []
     for r, (e, region_at, profile, _) in enumerate(site.replicas):
         physics = Physics.of(profile)
         region = fleet.regions[site.regions[region_at]]
@@ -115,27 +117,35 @@ def build_plant(simulation: Simulation, site: Site) -> s.Plant:
                 f"{region.name!r}; it has: {known}"
             )
         for column, value in (
+            (s.ITERATION_S, physics.tpot_s(0)), (s.DECODE_S, physics.tpot_s(0)),
+            (s.ITERATION_ENDS, math.inf),
             (s.TPOT_BASE, physics.tpot_base_s), (s.TPOT_SLOPE, physics.tpot_s_per_sequence),
+            (s.TPOT_CACHED, physics.tpot_s_per_cached_token),
             (s.PREFILL_BASE, physics.prefill_base_s),
+            (s.PREFILL_PIECE, physics.prefill_s_per_piece),
             (s.PREFILL_TOKEN, physics.prefill_s_per_token),
+            (s.PREFILL_TOKEN2, physics.prefill_s_per_token2),
+            (s.MAX_TOKENS, physics.max_batched_tokens),
             (s.IDLE_W, physics.idle_w), (s.BASE_W, physics.base_w),
-            (s.J_PER_TOKEN, physics.j_per_token), (s.HOST, 1.0 + physics.host_fraction),
+            (s.PREFILL_W, physics.prefill_w), (s.J_PER_TOKEN, physics.j_per_token),
             (s.PUE, region.pue),
             (s.PATH_S, simulation.path_delay_ms.get(region.name, 0.0) / 1e3),
         ):  # fmt: skip
             replicas[r, column] = value
         for column, whole in (
             (s.MAX_BATCH, physics.max_batch), (s.HEAP, heap), (s.ONE_UNIT, physics.one_unit),
-            (s.ENDPOINT, e), (s.REGION, region_at), (s.ZONE, zones.index(region.grid_zone)),
+            (s.BY_SLOT, physics.by_slot), (s.ENDPOINT, e), (s.REGION, region_at),
+            (s.ZONE, zones.index(region.grid_zone)),
         ):  # fmt: skip
             states[r, column] = whole
+        places.append(np.arange(physics.max_batch + HEAP_MARGIN)[::-1] - HEAP_MARGIN)
         heap += physics.max_batch + HEAP_MARGIN
     leaves = 1 << max(0, count - 1).bit_length()
     winners = np.zeros(2 * leaves, np.int64)
     winners[leaves:] = np.arange(leaves)
     return s.Plant(
         replicas, states, np.full(2 * leaves, math.inf), winners,
-        np.full(heap, math.inf), np.empty(heap, np.int64),
+        np.empty(heap, np.int64), np.concatenate([*places, np.empty(0, np.int64)]),
         np.full(heap, math.inf), np.empty(heap, np.int64),
     )  # fmt: skip
 
@@ -216,9 +226,11 @@ def _gates(simulation: Simulation, policy: Policy, site: Site, digest_every: int
     models, endpoints = len(site.candidates), len(fleet.endpoints)
     n = max(len(one.endpoints) for one in site.candidates)
     live = np.zeros((count, models, k.LIVE_ROWS, n))
-    live[:, :, k.BATCH_CAP] = math.inf
+    live[:, :, k.PACE_CAP_MS] = math.inf
+    live[:, :, k.PER_PLACE] = 1.0
     factors = prior_latency_errors(z_of(policy.quantile))
     live[:, :, k.TTFT_DELAY], live[:, :, k.TTFT_FACTOR] = factors.delay_ms, factors.ttft
+    live[:, :, k.QUEUE_FACTOR] = factors.queue
     live[:, :, k.TPOT_FACTOR] = factors.tpot
     cells: list[list[tuple[int, int]]] = [[] for _ in range(endpoints)]
     at = {name: e for e, name in enumerate(site.endpoints)}
@@ -233,14 +245,14 @@ def _gates(simulation: Simulation, policy: Policy, site: Site, digest_every: int
     errors = np.zeros((count, endpoints, gw.ERRORS))
     errors[:, :, :WAIT_ERRORS] = wait_prior()
     errors[:, :, WAIT_ERRORS:] = ratio_prior()
-    widest = max(Physics.of(profile).max_batch for _, _, profile, _ in site.replicas)
     staleness = simulation.gateways.staleness_s
     cell_starts, flat = _ragged(cells)
     mine = [[r for r, one in enumerate(site.replicas) if one[0] == e] for e in range(endpoints)]
     replica_starts, replicas = _ragged(mine)
     return s.Gates(
         live, seats, np.zeros((count, endpoints)),
-        np.zeros((endpoints, 2), np.int64), np.zeros((count, endpoints, widest + 1), np.int32),
+        np.zeros((endpoints, 2), np.int64), np.zeros((count, endpoints, gw.BURDENS)),
+        np.zeros((count, endpoints, k.PACES), np.int32),
         errors, _lengths(simulation, site), np.zeros((count, digest_every, s.LESSON)),
         np.zeros(count, np.int64), np.full(count, math.inf),
         staleness * (np.arange(count) + 1.0) / count,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from router.core.jit import compiled, inlined
+from router.core.latency import PACE_TOKENS
 from router.core.stepwise import mean_of_steps
 from router.lab.sim.engine import gateway as gw
 from router.lab.sim.engine import state as s
@@ -29,7 +30,7 @@ def _write_row(world, slot, end_s, g_per_kwh, attributional_g, marginal_g, met, 
     out, codes = tally.row_floats, tally.row_ints
     r = n[slot, s.REPLICA]
     out[row, 0] = f[slot, s.ARRIVAL]
-    for at in range(1, 9):
+    for at in range(1, 10):
         out[row, at] = np.nan
     codes[row, 0] = n[slot, s.REQUEST]
     codes[row, 1] = n[slot, s.ORIGIN]
@@ -48,6 +49,7 @@ def _write_row(world, slot, end_s, g_per_kwh, attributional_g, marginal_g, met, 
         out[row, 6] = attributional_g
         out[row, 7] = marginal_g
         out[row, 8] = g_per_kwh
+        out[row, 9] = f[slot, s.READING_S]
     codes[row, 5] = int(f[slot, s.N_IN])
     codes[row, 6] = int(f[slot, s.N_OUT])
     codes[row, 7] = met
@@ -77,7 +79,7 @@ def lose(world, slot, exact):
     """A request whose replica is gone, once its gateway knows."""
     f, n = world.flights.floats, world.flights.ints
     e = world.plant.states[n[slot, s.REPLICA], s.ENDPOINT]
-    gw.give_back(world.gates, n[slot, s.GATEWAY], e, f[slot, s.CAP], exact)
+    gw.give_back(world.gates, f, slot, n[slot, s.GATEWAY], e, exact)
     miss(world, slot, s.FAULT)
 
 
@@ -94,20 +96,27 @@ def answer(world, slot, now, exact):
     if not one_unit:
         batch = (f[slot, s.BATCH_AT_START] + gw.batch(world.gates, g, e)) / 2.0
         running = min(batch, float(states[r, s.MAX_BATCH]))
+        share = running / batch
+        pace, _, cached = gw.burdens(world.gates, g, e)
+        pace = (f[slot, s.PACE_AT_START] + pace) / 2.0 - f[slot, s.PACE_MS]
+        cached = (f[slot, s.CACHED_AT_START] + cached) / 2.0
         replicas = world.plant.replicas
-        tpot_ms = (replicas[r, s.TPOT_BASE] + replicas[r, s.TPOT_SLOPE] * running) * 1e3
-    gw.give_back(world.gates, g, e, f[slot, s.CAP], exact)
+        tpot_s = replicas[r, s.TPOT_BASE] + replicas[r, s.TPOT_SLOPE] * running
+        tpot_s += replicas[r, s.TPOT_CACHED] * cached * share
+        tpot_ms = tpot_s * 1e3 + max(0.0, pace) * share
+    gw.give_back(world.gates, f, slot, g, e, exact)
     gw.note(world.gates, world.flights, world.plant, slot, tpot_ms, now, scalars[s.Z])
     if f[slot, s.ARRIVAL] >= scalars[s.WARM_UP]:
         ttft_ms = (f[slot, s.FIRST] + f[slot, s.HALF_RTT] - f[slot, s.ARRIVAL]) * 1e3
         e2e_ms = (now - f[slot, s.ARRIVAL]) * 1e3
-        tpot_ms = (e2e_ms - ttft_ms) / f[slot, s.N_OUT]
-        if f[slot, s.N_OUT] > 1.0:
-            tally.latencies[2, _bin(tally, tpot_ms)] += 1
+        later = f[slot, s.N_OUT] - 1.0
+        if later > 0.0:
+            tally.latencies[2, _bin(tally, (e2e_ms - ttft_ms) / later)] += 1
+        pace_ms = (e2e_ms - ttft_ms) / max(later, PACE_TOKENS - 1.0)
         met = 1
         if ttft_ms > f[slot, s.TTFT_BUDGET] or e2e_ms > f[slot, s.E2E_BUDGET]:
             met = 0
-        if tpot_ms > f[slot, s.TPOT_BUDGET]:
+        if pace_ms > f[slot, s.TPOT_BUDGET]:
             met = 0
         ci = mean_of_steps(
             tally.actual[:, states[r, s.ZONE]], scalars[s.ACTUAL_STEP],
@@ -124,6 +133,7 @@ def answer(world, slot, now, exact):
         tally.sums[region, s.SUM_MARGINAL_J] += f[slot, s.AWAKE]
         tally.sums[region, s.SUM_G] += attributional_g
         tally.sums[region, s.SUM_MARGINAL_G] += marginal_g
+        tally.sums[region, s.SUM_PROMPT_J] += f[slot, s.READING_S]
         tally.sums[region, s.SUM_MET] += met
         tally.latencies[0, _bin(tally, ttft_ms)] += 1
         tally.latencies[1, _bin(tally, e2e_ms)] += 1

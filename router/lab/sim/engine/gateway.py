@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from router.core import kernel as k
+from router.core.burden import USUAL_WEIGHT
 from router.core.jit import compiled, inlined
 from router.core.latency import (
     RATIO_ERRORS,
@@ -38,6 +39,11 @@ from router.lab.sim.engine import state as s
 from router.lab.sim.result import REASONS
 
 OWN, TURNS, CAPPED, LEAST_CAP, DIRTY, UNUSED = range(6)
+# Sums of what own requests add, what one of them usually does (`router.core.burden.Burdens`), and
+# when the last of their prompts is read, and the sum of their times.
+(
+    PACE, PACE2, CACHED, USUAL_PACE, USUAL_PACE2, USUAL_CACHED, BACKLOG_ENDS, PROMPTS_MS, BURDENS,
+) = range(9)  # fmt: skip
 SEAT = 6
 TOTAL, PEAK = 0, 1
 # Of the wait, then of TPOT.
@@ -55,7 +61,10 @@ def _publish(gates, g, e):
     batch = own + gates.others[g, e]
     cap = np.inf
     if gates.seats[g, e, CAPPED] > 0:
-        cap = float(gates.seats[g, e, LEAST_CAP])
+        cap = k.pace_of(gates.seats[g, e, LEAST_CAP])
+    pace, pace2, cached = burdens(gates, g, e)
+    backlog_most = gates.burdens[g, e, PROMPTS_MS] if own > 0 else 0.0
+    foreign = gates.others[g, e] / max(batch, 1.0)
     turns = gates.seats[g, e, TURNS]
     awake = own > 0 or (gates.others[g, e] >= 1.0 and gates.seats[g, e, UNUSED] <= BELIEVED_FOR)
     for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
@@ -63,7 +72,14 @@ def _publish(gates, g, e):
         gates.live[g, m, k.BATCH, row] = batch
         gates.live[g, m, k.OWN, row] = own
         gates.live[g, m, k.AWAKE, row] = awake
-        gates.live[g, m, k.BATCH_CAP, row] = cap
+        gates.live[g, m, k.PACE_CAP_MS, row] = cap
+        gates.live[g, m, k.PROMPTS_MS, row] = pace
+        gates.live[g, m, k.PROMPTS_MS2, row] = pace2
+        gates.live[g, m, k.CACHED_TOKENS, row] = cached
+        gates.live[g, m, k.BACKLOG_ENDS_S, row] = gates.burdens[g, e, BACKLOG_ENDS]
+        gates.live[g, m, k.BACKLOG_MOST_MS, row] = backlog_most
+        gates.live[g, m, k.FOREIGN, row] = foreign
+        gates.live[g, m, k.PER_PLACE, row] = 1.0 / (batch + 1.0)
         gates.live[g, m, k.TURNS, row] = turns
 
 
@@ -83,16 +99,44 @@ def batch(gates, g, e):
 
 
 @inlined
-def take(gates, g, e, cap, exact):
-    """Twin of `Seat.take`; ``cap`` is a whole number or inf."""
-    seats, total = gates.seats, gates.total
+def burdens(gates, g, e):
+    """Twin of `Seat.burdens`."""
+    mine, others = gates.burdens[g, e], gates.others[g, e]
+    if others > 0.0:
+        return (
+            mine[PACE] + others * mine[USUAL_PACE],
+            mine[PACE2] + others * mine[USUAL_PACE2],
+            mine[CACHED] + others * mine[USUAL_CACHED],
+        )
+    return mine[PACE], mine[PACE2], mine[CACHED]
+
+
+@inlined
+def _bear(gates, f, slot, g, e, now):
+    mine = gates.burdens[g, e]
+    ends_at = min(mine[BACKLOG_ENDS], now + mine[PROMPTS_MS] / 1e3)
+    mine[BACKLOG_ENDS] = max(ends_at, now) + f[slot, s.PROMPT_MS] / 1e3
+    mine[PROMPTS_MS] += f[slot, s.PROMPT_MS]
+    first = gates.seats[g, e, TURNS] == 0
+    for at in range(3):
+        burden = f[slot, s.PACE_MS + at]
+        mine[PACE + at] += burden
+        weight = 1.0 if first else USUAL_WEIGHT
+        mine[USUAL_PACE + at] += weight * (burden - mine[USUAL_PACE + at])
+
+
+@inlined
+def take(gates, f, slot, g, e, now, exact):
+    """Twin of `Seat.take`."""
+    seats, total, cap = gates.seats, gates.total, f[slot, s.CAP]
+    _bear(gates, f, slot, g, e, now)
     seats[g, e, OWN] += 1
     seats[g, e, TURNS] += 1
     seats[g, e, UNUSED] = 0
     total[e, TOTAL] += 1
     total[e, PEAK] = max(total[e, PEAK], total[e, TOTAL])
     if cap < np.inf:
-        whole = int(cap)
+        whole = k.pace_step(cap)
         gates.caps[g, e, whole] += 1
         if seats[g, e, CAPPED] == 0 or whole < seats[g, e, LEAST_CAP]:
             seats[g, e, LEAST_CAP] = whole
@@ -103,13 +147,18 @@ def take(gates, g, e, cap, exact):
 
 
 @inlined
-def give_back(gates, g, e, cap, exact):
+def give_back(gates, f, slot, g, e, exact):
     """Twin of `Seat.give_back`."""
-    seats = gates.seats
+    seats, cap, mine = gates.seats, f[slot, s.CAP], gates.burdens[g, e]
     seats[g, e, OWN] -= 1
+    for at in range(3):
+        left = max(0.0, mine[PACE + at] - f[slot, s.PACE_MS + at])
+        mine[PACE + at] = left if seats[g, e, OWN] > 0 else 0.0
+    left = max(0.0, mine[PROMPTS_MS] - f[slot, s.PROMPT_MS])
+    mine[PROMPTS_MS] = left if seats[g, e, OWN] > 0 else 0.0
     gates.total[e, TOTAL] -= 1
     if cap < np.inf:
-        whole = int(cap)
+        whole = k.pace_step(cap)
         gates.caps[g, e, whole] -= 1
         seats[g, e, CAPPED] -= 1
         if seats[g, e, CAPPED] > 0 and whole == seats[g, e, LEAST_CAP]:
@@ -155,8 +204,10 @@ def digest(gates, g, z):
         e = int(lessons[g, i, s.L_ENDPOINT])
         gates.seats[g, e, DIRTY] = 1
         share = min(1.0, lessons[g, i, s.L_OUT] / TELLING_TOKENS)
-        actual_ms, prefill_ms = lessons[g, i, s.L_TTFT], lessons[g, i, s.L_PREFILL]
-        observe_wait(errors[g, e], actual_ms, prefill_ms, z, miss, True)
+        observe_wait(
+            errors[g, e], lessons[g, i, s.L_TTFT], lessons[g, i, s.L_PREFILL],
+            lessons[g, i, s.L_QUEUE], z, miss, True,
+        )  # fmt: skip
         observe_ratio(
             errors[g, e, WAIT_ERRORS:], lessons[g, i, s.L_TPOT], lessons[g, i, s.L_TPOT_EXPECTED],
             share,
@@ -177,11 +228,12 @@ def digest(gates, g, z):
         if gates.seats[g, e, DIRTY] == 0:
             continue
         gates.seats[g, e, DIRTY] = 0
-        delay_ms, ttft = wait_errors(errors[g, e], z)
+        delay_ms, ttft, queue = wait_errors(errors[g, e], z)
         tpot = ratio_factor(errors[g, e, WAIT_ERRORS:], z)
         for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
             m, row = gates.cells[cell, 0], gates.cells[cell, 1]
             gates.live[g, m, k.TTFT_FACTOR, row] = ttft
+            gates.live[g, m, k.QUEUE_FACTOR, row] = queue
             gates.live[g, m, k.TTFT_DELAY, row] = delay_ms
             gates.live[g, m, k.TPOT_FACTOR, row] = tpot
     gates.lesson_counts[g] = 0
@@ -204,8 +256,10 @@ def note(gates, flights, plant, slot, tpot_ms, answered_at, z):
     lessons = gates.lessons
     lessons[g, i, s.L_TTFT] = ttft_ms - rtt_ms
     lessons[g, i, s.L_PREFILL] = np.nan
+    lessons[g, i, s.L_QUEUE] = np.nan
     if f[slot, s.BATCH_AT_START] <= plant.states[r, s.MAX_BATCH]:
         lessons[g, i, s.L_PREFILL] = f[slot, s.PREFILL_MS]
+        lessons[g, i, s.L_QUEUE] = f[slot, s.QUEUE_MS]
     lessons[g, i, s.L_TPOT] = np.nan
     if out > 1.0:
         lessons[g, i, s.L_TPOT] = (e2e_ms - ttft_ms) / (out - 1.0)
@@ -242,12 +296,12 @@ def quantile_of(gates, g, m, tenant, z):
 
 @compiled
 def refusal(columns, live, m, params, rtt_row, n_in, n_out, n_out_q, network_j,
-            ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s):  # fmt: skip
+            ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, now):  # fmt: skip
     """Why, as a place in `REASONS`, nothing is feasible under ``params``, the last rung's."""
     labels, reasons = columns.labels[m], columns.reasons
     k.evaluate(
         columns.tables[m], live, labels, params, rtt_row, n_in, n_out, n_out_q, network_j,
-        ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, columns.terms, reasons,
+        ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, now, columns.terms, reasons,
     )  # fmt: skip
     count = columns.sizes[m, 0]
     return _REFUSED[obstacle(labels[:count], reasons[:count], residency)]

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from router.core import jit, latency, learning, lengths, obstacle, stepwise
+from router.core import burden, jit, latency, learning, lengths, obstacle, stepwise
 from router.core import kernel as k
+from router.core.burden import burdens
 from router.core.jit import cached, inlined
+from router.lab.replay import replica
 from router.lab.sim.engine import ending
 from router.lab.sim.engine import gateway as gw
 from router.lab.sim.engine import replica as rp
@@ -36,7 +38,10 @@ def sources_digest() -> int:
     which by itself would only notice a change of this very file.
     """
     digest = hashlib.blake2b(digest_size=7)
-    for module in (k, jit, latency, learning, lengths, obstacle, stepwise, ending, gw, rp, s):
+    sources = (
+        burden, k, jit, latency, learning, lengths, obstacle, stepwise, replica, ending, gw, rp, s,
+    )  # fmt: skip
+    for module in sources:
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest(), "big")
 
@@ -71,22 +76,22 @@ def _arrive(world, arrivals, i, seed, exact):
     counted = now >= scalars[s.WARM_UP]
     starts = columns.starts[m, : columns.sizes[m, 1] + 1]
     rung = -1
-    row, ttft_ms, cap, u = -1, np.nan, np.inf, 0.0
+    row, prompt_ms, prefill_ms, queue_ms, cap, u = -1, np.nan, np.nan, np.nan, np.inf, 0.0
     while row < 0 and rung + 1 < columns.rungs.shape[0]:
         rung += 1
         draw = registers[s.DRAWS]
         registers[s.DRAWS] = draw + 1
         u = gw.uniform(seed, draw + 1)
-        row, ttft_ms, _, _, _, _, _, _, _, cap = k.choose(
+        row, _, _, _, _, _, prompt_ms, prefill_ms, queue_ms, _, _, _, cap = k.choose(
             columns.tables[m], live, columns.labels[m], starts, columns.rungs[rung],
             rtt_row, n_in, n_out, n_out_q, network_j, own_ttft, own_tpot, own_e2e,
-            residency, slot_left_s, u, columns.scratch,
+            residency, slot_left_s, now, u, columns.scratch,
         )  # fmt: skip
     if row >= 0 and u < k.TEACHES:
         k.learn_premiums(
             columns.tables[m], live, columns.labels[m], starts, columns.rungs[rung],
             rtt_row, n_in, n_out, n_out_q, network_j, own_ttft, own_tpot, own_e2e,
-            residency, slot_left_s, columns.scratch[k.S_BEST],
+            residency, slot_left_s, now, columns.scratch[k.S_BEST],
         )  # fmt: skip
     slot = registers[s.FREE_HEAD]
     registers[s.FREE_HEAD] = n[slot, s.NEXT]
@@ -103,7 +108,7 @@ def _arrive(world, arrivals, i, seed, exact):
         n[slot, s.REPLICA] = -1
         reason = gw.refusal(
             columns, live, m, columns.rungs[rung], rtt_row, n_in, n_out, n_out_q, network_j,
-            own_ttft, own_tpot, own_e2e, residency, slot_left_s,
+            own_ttft, own_tpot, own_e2e, residency, slot_left_s, now,
         )  # fmt: skip
         ending.miss(world, slot, reason)
         return
@@ -111,21 +116,27 @@ def _arrive(world, arrivals, i, seed, exact):
     states = world.plant.states
     e = states[r, s.ENDPOINT]
     rtt_ms = columns.tables[m, rtt_row, row]
+    pace, pace2, context = burdens(prompt_ms, n_in, n_out)
     if states[r, s.ONE_UNIT] != 0:
         f[slot, s.N_OUT] = 1.0
+        prompt_ms, pace, pace2, context = 0.0, 0.0, 0.0, 0.0
     f[slot, s.HALF_RTT] = rtt_ms / 2e3 + world.plant.replicas[r, s.PATH_S] / 2.0
     f[slot, s.TTFT_BUDGET] = own_ttft
     f[slot, s.TPOT_BUDGET] = own_tpot
     f[slot, s.E2E_BUDGET] = own_e2e
-    prefill_ms = (ttft_ms - rtt_ms - live[k.TTFT_DELAY, row]) / live[k.TTFT_FACTOR, row]
     f[slot, s.PREFILL_MS] = prefill_ms
+    f[slot, s.QUEUE_MS] = queue_ms
     f[slot, s.CAP] = cap
+    f[slot, s.PACE_MS], f[slot, s.PACE2_MS2], f[slot, s.CONTEXT] = pace, pace2, context
+    f[slot, s.PROMPT_MS] = prompt_ms
     f[slot, s.NETWORK_J] = network_j
     n[slot, s.REPLICA] = r
     n[slot, s.TENANT] = tenant
     n[slot, s.PHASE] = s.OUTBOUND
-    gw.take(gates, g, e, cap, exact)
+    gw.take(gates, f, slot, g, e, now, exact)
     f[slot, s.BATCH_AT_START] = gw.batch(gates, g, e)
+    pace, _, cached = gw.burdens(gates, g, e)
+    f[slot, s.PACE_AT_START], f[slot, s.CACHED_AT_START] = pace, cached
     region = states[r, s.REGION]
     tally.moves[arrivals.origin[i], m, region] += 1
     if counted:
@@ -133,7 +144,8 @@ def _arrive(world, arrivals, i, seed, exact):
             tally.relaxed[taken] += 1
         hour = int((scalars[s.HOUR_ZERO] + now) / HOUR_S)
         tally.hours[min(hour, tally.hours.shape[0] - 1), region] += 1
-    _send(world, slot, now + f[slot, s.HALF_RTT])
+    # What goes by before a prompt's first iteration takes nothing of the replica.
+    _send(world, slot, now + f[slot, s.HALF_RTT] + world.plant.replicas[r, s.PREFILL_BASE])
 
 
 @inlined

@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import intrinsic
 
+from router.core.burden import context_tokens
 from router.core.jit import compiled, inlined
+from router.lab.replay.replica import CLOCK_ROUNDING
 from router.lab.sim.engine import state as s
 
 
@@ -77,20 +79,8 @@ def pop(keys, slots, base, size):
 
 
 @inlined
-def schedule(plant, r):
-    """Note when replica ``r`` has its next event."""
-    f, n = plant.replicas, plant.states
-    due = np.inf
-    if n[r, s.STATE] == s.WAKING:
-        due = f[r, s.WAKE_END]
-    else:
-        if n[r, s.PREFILLS] > 0:
-            due = plant.prefill_keys[n[r, s.HEAP]]
-        if n[r, s.DEADLINES] > 0:
-            left = max(0.0, plant.deadline_keys[n[r, s.HEAP]] - f[r, s.CLOCK])
-            tpot = f[r, s.TPOT_BASE] + f[r, s.TPOT_SLOPE] * n[r, s.RUNNING]
-            due = min(due, f[r, s.NOW] + left * tpot)
-    # A tournament: the winner climbs, and meets the winner of the other half at every node.
+def _climb(plant, r, due):
+    """A tournament: the winner climbs, and meets the winner of the other half at every node."""
     times, winners = plant.due, plant.winners
     node, winner = (times.size >> 1) + r, r
     times[node] = due
@@ -104,6 +94,36 @@ def schedule(plant, r):
 
 
 @inlined
+def schedule(plant, r):
+    """Note when replica ``r`` has its next event, and which."""
+    f, n = plant.replicas, plant.states
+    due, comes = np.inf, s.NOTHING
+    if n[r, s.STATE] == s.WAKING:
+        due, comes = f[r, s.WAKE_END], s.WAKES
+    elif f[r, s.ITERATION_ENDS] < np.inf:
+        due, comes = f[r, s.ITERATION_ENDS], s.ENDS
+    else:
+        clock, boundary = np.inf, np.inf
+        if n[r, s.DEADLINES] > 0:
+            clock, comes = plant.deadline_keys[n[r, s.HEAP]], s.COMPLETES
+        if _has_prompts(n, r):
+            boundary = np.ceil(f[r, s.CLOCK] - CLOCK_ROUNDING)
+        if boundary < clock:
+            clock, comes = boundary, s.BEGINS
+        if clock < np.inf:
+            due = f[r, s.NOW] + max(0.0, clock - f[r, s.CLOCK]) * f[r, s.ITERATION_S]
+    n[r, s.COMES] = comes
+    _climb(plant, r, due)
+
+
+@inlined
+def _has_prompts(n, r):
+    return n[r, s.READING] > 0 or (
+        n[r, s.QUEUED] > 0 and n[r, s.RUNNING] < n[r, s.MAX_BATCH] and n[r, s.ONE_UNIT] == 0
+    )
+
+
+@inlined
 def accrue(plant, r, until, release_after):
     """Add [NOW, until] to every integral; nothing changes inside it."""
     f, n = plant.replicas, plant.states
@@ -114,20 +134,23 @@ def accrue(plant, r, until, release_after):
     f[r, s.NOW] = until
     batch = n[r, s.RUNNING]
     if batch > 0:
-        tpot = f[r, s.TPOT_BASE] + f[r, s.TPOT_SLOPE] * batch
-        gained = elapsed / tpot
-        share = elapsed / batch
+        gained = elapsed / f[r, s.ITERATION_S]
+        decoding = n[r, s.DECODING]
         f[r, s.CLOCK] += gained
-        f[r, s.TOKENS] += gained * n[r, s.DECODING]
+        f[r, s.TOKENS] += gained * decoding
         f[r, s.BUSY_S] += elapsed
         f[r, s.BATCH_S] += elapsed * batch
-        f[r, s.SHARE_S] += share
-        if batch == 1:
-            f[r, s.AWAKE_S] += elapsed
-        elif n[r, s.QUEUED] > 0:
-            f[r, s.AWAKE_S] += share
-        elif n[r, s.DECODING] > 0:
-            f[r, s.AWAKE_S] += gained * f[r, s.TPOT_SLOPE]
+        f[r, s.PROMPT_S] += gained * (f[r, s.ITERATION_S] - f[r, s.DECODE_S])
+        if decoding > 0:
+            decode = gained * f[r, s.DECODE_S]
+            share = decode / decoding
+            f[r, s.SHARE_S] += share
+            if batch == 1:
+                f[r, s.AWAKE_S] += decode
+            elif n[r, s.QUEUED] > 0 and batch == n[r, s.MAX_BATCH]:
+                f[r, s.AWAKE_S] += share
+            else:
+                f[r, s.BESIDE_TICKS] += gained
     elif n[r, s.STATE] == s.WAKING:
         f[r, s.WAKE_S] += elapsed
     elif n[r, s.STATE] == s.DOWN:
@@ -139,37 +162,121 @@ def accrue(plant, r, until, release_after):
 
 
 @inlined
-def _begin_decoding(plant, flights, r, slot):
-    f, n = plant.replicas, plant.states
+def _retick(f, n, r):
+    """An iteration without prompts takes another time from now on."""
+    if n[r, s.DECODING] == 0:
+        f[r, s.CACHED] = 0.0
+    f[r, s.DECODE_S] = (
+        f[r, s.TPOT_BASE]
+        + f[r, s.TPOT_SLOPE] * n[r, s.DECODING]
+        + f[r, s.TPOT_CACHED] * f[r, s.CACHED]
+    )
+    f[r, s.ITERATION_S] = f[r, s.DECODE_S]
+
+
+@inlined
+def _begin_decoding(plant, flights, r, slot, first):
+    """``first``: tokens that are there already."""
+    f, n, floats = plant.replicas, plant.states, flights.floats
     n[r, s.DECODING] += 1
-    due = f[r, s.CLOCK] + flights.floats[slot, s.N_OUT]
+    f[r, s.CACHED] += context_tokens(floats[slot, s.N_IN], floats[slot, s.N_OUT])
+    floats[slot, s.SHARE] = f[r, s.SHARE_S]
+    floats[slot, s.AWAKE] = f[r, s.AWAKE_S]
+    floats[slot, s.BESIDE] = f[r, s.BESIDE_TICKS]
+    due = f[r, s.CLOCK] + floats[slot, s.N_OUT] - first
     push(plant.deadline_keys, plant.deadline_slots, n[r, s.HEAP], n[r, s.DEADLINES], due, slot)
     n[r, s.DEADLINES] += 1
 
 
 @inlined
+def _queue_for_reading(plant, flights, r, slot):
+    """Take the place least recently used, and a turn among the prompts that are read."""
+    n, ints = plant.states, flights.ints
+    heap, at = n[r, s.HEAP], n[r, s.READING]
+    n[r, s.READING] += 1
+    if n[r, s.BY_SLOT] != 0:
+        place = plant.places[heap + n[r, s.FREE_PLACE]]
+        n[r, s.FREE_PLACE] = (n[r, s.FREE_PLACE] + 1) % n[r, s.MAX_BATCH]
+        ints[slot, s.PLACE] = place
+        while at > 0 and ints[plant.reading[heap + at - 1], s.PLACE] > place:
+            plant.reading[heap + at] = plant.reading[heap + at - 1]
+            at -= 1
+    plant.reading[heap + at] = slot
+
+
+@inlined
 def _fill(plant, flights, r):
-    """Give free places to those who wait."""
+    """Give free slots to those who wait."""
     f, n, floats = plant.replicas, plant.states, flights.floats
     while n[r, s.QUEUED] > 0 and n[r, s.RUNNING] < n[r, s.MAX_BATCH]:
         slot = n[r, s.HEAD]
         n[r, s.HEAD] = flights.ints[slot, s.NEXT]
         n[r, s.QUEUED] -= 1
         n[r, s.RUNNING] += 1
-        now = f[r, s.NOW]
-        floats[slot, s.STARTED] = now
-        floats[slot, s.SHARE] = f[r, s.SHARE_S]
-        floats[slot, s.AWAKE] = f[r, s.AWAKE_S]
+        floats[slot, s.STARTED] = f[r, s.NOW]
+        floats[slot, s.READ] = 0.0
+        floats[slot, s.PIECE] = 0.0
+        floats[slot, s.READING_S] = 0.0
+        floats[slot, s.READ_ALONE] = 0.0
         if n[r, s.ONE_UNIT] != 0:
-            _begin_decoding(plant, flights, r, slot)
+            _begin_decoding(plant, flights, r, slot, 0.0)
+            _retick(f, n, r)
         else:
-            prefill = f[r, s.PREFILL_BASE] + f[r, s.PREFILL_TOKEN] * floats[slot, s.N_IN]
-            floats[slot, s.FIRST] = now + prefill
-            push(
-                plant.prefill_keys, plant.prefill_slots, n[r, s.HEAP], n[r, s.PREFILLS],
-                now + prefill, slot,
-            )  # fmt: skip
-            n[r, s.PREFILLS] += 1
+            _queue_for_reading(plant, flights, r, slot)
+
+
+@inlined
+def _begin_iteration(plant, flights, r):
+    """An iteration that reads prompts, as far as it has room for them."""
+    f, n, floats = plant.replicas, plant.states, flights.floats
+    f[r, s.CLOCK] = np.rint(f[r, s.CLOCK])
+    _fill(plant, flights, r)
+    heap = n[r, s.HEAP]
+    room = f[r, s.MAX_TOKENS] - n[r, s.DECODING]
+    pieces_s, pieces, done = 0.0, 0, 0
+    while pieces < n[r, s.READING] and room > 0.0:
+        slot = plant.reading[heap + pieces]
+        size = min(room, floats[slot, s.N_IN] - floats[slot, s.READ])
+        piece_s = (
+            f[r, s.PREFILL_PIECE]
+            + (f[r, s.PREFILL_TOKEN] + f[r, s.PREFILL_TOKEN2] * (floats[slot, s.READ] + size / 2.0))
+            * size
+        )
+        floats[slot, s.READ] += size
+        floats[slot, s.PIECE] += piece_s
+        floats[slot, s.READING_S] += piece_s
+        floats[slot, s.READ_ALONE] += piece_s
+        room -= size
+        pieces_s += piece_s
+        pieces += 1
+        done += floats[slot, s.READ] >= floats[slot, s.N_IN]
+    if n[r, s.DECODING] == 0:
+        for at in range(pieces):
+            slot = plant.reading[heap + at]
+            floats[slot, s.READING_S] += f[r, s.DECODE_S] / pieces
+            if pieces == 1:
+                floats[slot, s.READ_ALONE] += f[r, s.DECODE_S]
+    n[r, s.DONE] = done
+    f[r, s.ITERATION_S] = f[r, s.DECODE_S] + pieces_s
+    f[r, s.ITERATION_ENDS] = f[r, s.NOW] + f[r, s.ITERATION_S]
+
+
+@inlined
+def _end_iteration(plant, flights, r):
+    f, n = plant.replicas, plant.states
+    heap, done = n[r, s.HEAP], n[r, s.DONE]
+    f[r, s.ITERATION_ENDS] = np.inf
+    f[r, s.CLOCK] = np.rint(f[r, s.CLOCK])
+    # Prompts are read in order: those that are done stand first.
+    for at in range(done):
+        slot = plant.reading[heap + at]
+        flights.floats[slot, s.FIRST] = f[r, s.NOW]
+        f[r, s.TOKENS] += 1.0
+        _begin_decoding(plant, flights, r, slot, 1.0)
+    n[r, s.READING] -= done
+    for at in range(n[r, s.READING]):
+        plant.reading[heap + at] = plant.reading[heap + at + done]
+    _retick(f, n, r)
 
 
 @inlined
@@ -189,48 +296,75 @@ def admit(plant, flights, r, slot, now, release_after, wake_for):
         n[r, s.STATE] = s.WAKING
         f[r, s.WAKE_END] = now + wake_for
     elif n[r, s.STATE] == s.UP:
-        _fill(plant, flights, r)
+        _take_up(plant, flights, r)
     schedule(plant, r)
+
+
+@inlined
+def _take_up(plant, flights, r):
+    """Whoever waits may do so no longer: in an idle replica an iteration begins at once."""
+    if plant.states[r, s.ONE_UNIT] != 0:
+        _fill(plant, flights, r)
+    elif plant.states[r, s.RUNNING] == 0:
+        _begin_iteration(plant, flights, r)
+
+
+@inlined
+def _complete(plant, flights, r):
+    """The sequence whose tokens are all there leaves; returns its slot."""
+    f, n, floats = plant.replicas, plant.states, flights.floats
+    heap = n[r, s.HEAP]
+    slot = plant.deadline_slots[heap]
+    f[r, s.CLOCK] = max(f[r, s.CLOCK], plant.deadline_keys[heap])
+    pop(plant.deadline_keys, plant.deadline_slots, heap, n[r, s.DEADLINES])
+    n[r, s.DEADLINES] -= 1
+    if n[r, s.ONE_UNIT] != 0:
+        floats[slot, s.FIRST] = f[r, s.NOW]
+    floats[slot, s.ENDED] = f[r, s.NOW]
+    context = context_tokens(floats[slot, s.N_IN], floats[slot, s.N_OUT])
+    slower_s = f[r, s.TPOT_SLOPE] + f[r, s.TPOT_CACHED] * context
+    share_s = f[r, s.SHARE_S] - floats[slot, s.SHARE]
+    awake_s = f[r, s.AWAKE_S] - floats[slot, s.AWAKE]
+    awake_s += (f[r, s.BESIDE_TICKS] - floats[slot, s.BESIDE]) * slower_s
+    own_j = f[r, s.J_PER_TOKEN] * floats[slot, s.N_OUT]
+    pieces_j = (f[r, s.PREFILL_W] - f[r, s.BASE_W]) * floats[slot, s.PIECE]
+    prompt_j = f[r, s.BASE_W] * floats[slot, s.READING_S] + pieces_j
+    awake_w = f[r, s.BASE_W] - f[r, s.IDLE_W]
+    floats[slot, s.READING_S] = prompt_j
+    floats[slot, s.SHARE] = own_j + f[r, s.BASE_W] * share_s + prompt_j
+    floats[slot, s.AWAKE] = own_j + awake_w * (awake_s + floats[slot, s.READ_ALONE]) + pieces_j
+    n[r, s.DECODING] -= 1
+    n[r, s.RUNNING] -= 1
+    f[r, s.CACHED] -= context
+    _retick(f, n, r)
+    if n[r, s.BY_SLOT] != 0:
+        free = (n[r, s.FREE_PLACE] + n[r, s.MAX_BATCH] - n[r, s.RUNNING] - 1) % n[r, s.MAX_BATCH]
+        plant.places[heap + free] = flights.ints[slot, s.PLACE]
+    return slot
 
 
 @inlined
 def step(plant, flights, r, release_after):
     """The next event of ``r``, the replica that is first; the slot that ended by it, else -1."""
-    f, n, floats = plant.replicas, plant.states, flights.floats
+    f, n = plant.replicas, plant.states
     now = plant.due[1]
     accrue(plant, r, now, release_after)
-    heap = n[r, s.HEAP]
-    ended = -1
-    if n[r, s.STATE] == s.WAKING:
-        n[r, s.STATE] = s.UP
-        _fill(plant, flights, r)
-    elif n[r, s.PREFILLS] > 0 and plant.prefill_keys[heap] <= now:
-        slot = plant.prefill_slots[heap]
-        pop(plant.prefill_keys, plant.prefill_slots, heap, n[r, s.PREFILLS])
-        n[r, s.PREFILLS] -= 1
-        _begin_decoding(plant, flights, r, slot)
-    else:
-        ended = plant.deadline_slots[heap]
-        f[r, s.CLOCK] = max(f[r, s.CLOCK], plant.deadline_keys[heap])
-        pop(plant.deadline_keys, plant.deadline_slots, heap, n[r, s.DEADLINES])
-        n[r, s.DEADLINES] -= 1
-        if n[r, s.ONE_UNIT] != 0:
-            floats[ended, s.FIRST] = now
-        floats[ended, s.ENDED] = now
-        share_s = f[r, s.SHARE_S] - floats[ended, s.SHARE]
-        awake_s = f[r, s.AWAKE_S] - floats[ended, s.AWAKE]
-        own_j = f[r, s.J_PER_TOKEN] * floats[ended, s.N_OUT]
-        floats[ended, s.SHARE] = (own_j + f[r, s.BASE_W] * share_s) * f[r, s.HOST]
-        awake_w = f[r, s.BASE_W] - f[r, s.IDLE_W]
-        floats[ended, s.AWAKE] = (own_j + awake_w * awake_s) * f[r, s.HOST]
-        n[r, s.DECODING] -= 1
-        n[r, s.RUNNING] -= 1
-        if n[r, s.QUEUED] > 0:
+    ended, comes = -1, n[r, s.COMES]
+    if comes == s.COMPLETES:
+        ended = _complete(plant, flights, r)
+        if n[r, s.ONE_UNIT] != 0 and n[r, s.QUEUED] > 0:
             _fill(plant, flights, r)
         if n[r, s.RUNNING] == 0:
             # The clock only matters between sequences that overlap.
             f[r, s.CLOCK] = 0.0
             f[r, s.IDLE_SINCE] = now
+    elif comes == s.ENDS:
+        _end_iteration(plant, flights, r)
+    elif comes == s.BEGINS:
+        _begin_iteration(plant, flights, r)
+    else:
+        n[r, s.STATE] = s.UP
+        _take_up(plant, flights, r)
     schedule(plant, r)
     return ended
 
@@ -244,12 +378,15 @@ def go_down(plant, r, now, release_after):
     n[r, s.RUNNING] = 0
     n[r, s.DECODING] = 0
     n[r, s.QUEUED] = 0
-    for at in range(n[r, s.HEAP], n[r, s.HEAP] + n[r, s.MAX_BATCH]):
-        plant.prefill_keys[at] = np.inf
-        plant.deadline_keys[at] = np.inf
-    n[r, s.PREFILLS] = 0
+    for at in range(n[r, s.MAX_BATCH]):
+        plant.deadline_keys[n[r, s.HEAP] + at] = np.inf
+        plant.places[n[r, s.HEAP] + at] = n[r, s.MAX_BATCH] - 1 - at
+    n[r, s.READING] = 0
+    n[r, s.FREE_PLACE] = 0
     n[r, s.DEADLINES] = 0
+    f[r, s.ITERATION_ENDS] = np.inf
     f[r, s.CLOCK] = 0.0
+    _retick(f, n, r)
     schedule(plant, r)
 
 

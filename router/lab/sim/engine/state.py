@@ -18,37 +18,52 @@ from router.lab.sim.result import REASONS
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Slots, float columns. HALF_RTT: one way, the path's delay included. SHARE: its start values
-# while it runs, then the joules that they come to.
+# Slots, float columns. HALF_RTT: one way, the path's delay included. READ: tokens of the prompt
+# that are cached; PIECE, READING_S and READ_ALONE: seconds of its pieces, of them with its share of
+# iterations that nobody decoded in, and of those what nobody else would have needed. SHARE, AWAKE,
+# BESIDE: start values while it decodes, then SHARE and AWAKE the joules that they come to, and
+# READING_S those of its prompt. PACE_MS, PACE2_MS2, CONTEXT, PROMPT_MS, CAP: what it adds to its
+# replica, as `router.model.Burden` has it. *_AT_START: of the whole replica as it was sent,
+# itself included.
 (
-    ARRIVAL, HALF_RTT, N_IN, N_OUT, TTFT_BUDGET, TPOT_BUDGET, E2E_BUDGET, PREFILL_MS,
-    BATCH_AT_START, CAP, STARTED, FIRST, ENDED, SHARE, AWAKE, NETWORK_J, SLOT_FLOATS,
-) = range(17)  # fmt: skip
+    ARRIVAL, HALF_RTT, N_IN, N_OUT, TTFT_BUDGET, TPOT_BUDGET, E2E_BUDGET, PREFILL_MS, QUEUE_MS,
+    BATCH_AT_START, PACE_AT_START, CACHED_AT_START, PACE_MS, PACE2_MS2, CONTEXT, PROMPT_MS, CAP,
+    STARTED, FIRST, ENDED, READ, PIECE, READING_S, READ_ALONE, SHARE, AWAKE, BESIDE, NETWORK_J,
+    SLOT_FLOATS,
+) = range(29)  # fmt: skip
 
-# Slots, integer columns.
-REQUEST, REPLICA, MODEL, ORIGIN, TENANT, GATEWAY, NEXT, PHASE, SLOT_INTS = range(9)
+# Slots, integer columns. PLACE: number of the replica's slot that it holds.
+REQUEST, REPLICA, MODEL, ORIGIN, TENANT, GATEWAY, NEXT, PHASE, PLACE, SLOT_INTS = range(10)
 
 # Phases of a slot. LOST: its replica went down, and no gateway knows yet.
 FREE, OUTBOUND, PLACED, INBOUND, LOST = range(5)
 
-# Replicas, float columns: what moves, then the physics of `router.lab.replay.replica.Physics`.
-# PATH_S: what a round trip takes beyond the RTT that routers know.
+# Replicas, float columns: what moves, then the physics of `router.lab.replay.physics.Physics`.
+# ITERATION_S: of the running iteration, or of any without prompts; DECODE_S: what of it does not
+# read prompts. BESIDE_TICKS: iterations that sequences had in company. PATH_S: what a round trip
+# takes beyond the RTT that routers know.
 (
-    NOW, CLOCK, SHARE_S, AWAKE_S, BUSY_S, TOKENS, IDLE_S, OFF_S, WAKE_S, BATCH_S, IDLE_SINCE,
-    WAKE_END, TPOT_BASE, TPOT_SLOPE, PREFILL_BASE, PREFILL_TOKEN, IDLE_W, BASE_W, J_PER_TOKEN,
-    HOST, PUE, PATH_S,
-) = range(22)  # fmt: skip
-REPLICA_FLOATS = 24
+    NOW, CLOCK, ITERATION_S, DECODE_S, ITERATION_ENDS, CACHED, SHARE_S, AWAKE_S, BESIDE_TICKS,
+    BUSY_S, PROMPT_S, TOKENS, IDLE_S, OFF_S, WAKE_S, BATCH_S, IDLE_SINCE, WAKE_END, TPOT_BASE,
+    TPOT_SLOPE, TPOT_CACHED, PREFILL_BASE, PREFILL_PIECE, PREFILL_TOKEN, PREFILL_TOKEN2,
+    MAX_TOKENS, IDLE_W, BASE_W, PREFILL_W, J_PER_TOKEN, PUE, PATH_S,
+) = range(32)  # fmt: skip
+REPLICA_FLOATS = 32
 
-# Replicas, integer columns.
+# Replicas, integer columns. READING: prompts in a slot that are not read; DONE: those that are
+# with the running iteration; COMES: what its next event is.
 (
-    RUNNING, DECODING, QUEUED, HEAD, TAIL, PREFILLS, DEADLINES, MAX_BATCH, HEAP, ONE_UNIT,
-    STATE, ENDPOINT, REGION, ZONE, NOTICED,
-) = range(15)  # fmt: skip
-REPLICA_INTS = 16
+    RUNNING, DECODING, QUEUED, HEAD, TAIL, READING, DONE, DEADLINES, MAX_BATCH, HEAP, ONE_UNIT,
+    BY_SLOT, FREE_PLACE, STATE, COMES, ENDPOINT, REGION, ZONE, NOTICED,
+) = range(19)  # fmt: skip
+REPLICA_INTS = 20
 
 # States of a replica; while UP it is idle, busy or (past its release) off.
 UP, WAKING, DOWN = range(3)
+
+# What a replica's next event is: nothing, it is awake, an iteration with prompts ends or begins, a
+# sequence has all its tokens.
+NOTHING, WAKES, ENDS, BEGINS, COMPLETES = range(5)
 
 # Learned lengths, columns after those of `router.core.lengths`; of (gateway, model, tenant + 1),
 # 0 for what unknown tenants start from. QUANTILE: NaN until it is worked out. MOST: tokens that an
@@ -56,7 +71,10 @@ UP, WAKING, DOWN = range(3)
 QUANTILE, KNOWN, MOST, TAUGHT, LENGTH_COLUMNS = range(LENGTHS, LENGTHS + 5)
 
 # Lessons, columns.
-L_ENDPOINT, L_TTFT, L_PREFILL, L_TPOT, L_TPOT_EXPECTED, L_MODEL, L_TENANT, L_OUT, LESSON = range(9)
+(
+    L_ENDPOINT, L_TTFT, L_PREFILL, L_QUEUE, L_TPOT, L_TPOT_EXPECTED, L_MODEL, L_TENANT, L_OUT,
+    LESSON,
+) = range(10)  # fmt: skip
 
 # Registers: counters of the compiled loop.
 FREE_HEAD, WIRE, DRAWS, CURSOR, ROWS, NEXT_REQUEST, IN_FLIGHT = range(7)
@@ -76,12 +94,14 @@ SHED, BUDGET_IMPOSSIBLE, NO_ENDPOINT, POLICY_EXCLUDES, RESIDENCY_EXCLUDED, FAULT
 )
 
 # Sums, columns, of a region.
-SUM_COMPLETED, SUM_J, SUM_MARGINAL_J, SUM_G, SUM_MARGINAL_G, SUM_MET, SUMS = range(7)
+(
+    SUM_COMPLETED, SUM_J, SUM_MARGINAL_J, SUM_G, SUM_MARGINAL_G, SUM_PROMPT_J, SUM_MET, SUMS,
+) = range(8)  # fmt: skip
 
 # Rows of requests, float and integer columns.
 ROW_FLOATS = (
     "arrival_s", "start_s", "ttft_s", "end_s", "energy_j_attributional", "energy_j_marginal",
-    "gco2e_attributional", "gco2e_marginal", "g_per_kwh",
+    "gco2e_attributional", "gco2e_marginal", "g_per_kwh", "prompt_energy_j_attributional",
 )  # fmt: skip
 ROW_INTS = (
     "request", "origin", "model", "region", "endpoint", "input_tokens", "output_tokens",
@@ -92,15 +112,16 @@ ROW_INTS = (
 class Plant(NamedTuple):
     """Replicas and what they are made of. ``due`` and ``winners`` (2 * leaves,): a tournament
     of next events; node 1 holds the first of all, replica r is leaf ``leaves + r``. Heaps of
-    ``max_batch`` entries, and a margin of inf, lie at column HEAP of a replica.
+    ``max_batch`` entries, and a margin of inf, lie at column HEAP of a replica; so do ``reading``,
+    the slots whose prompts are read, in order, and ``places``, a ring of free places.
     """
 
     replicas: Floats
     states: Ints
     due: Floats
     winners: Ints
-    prefill_keys: Floats
-    prefill_slots: Ints
+    reading: Ints
+    places: Ints
     deadline_keys: Floats
     deadline_slots: Ints
 
@@ -138,12 +159,15 @@ class Columns(NamedTuple):
 class Gates(NamedTuple):
     """What each gateway knows. ``live`` (gateways, models, rows, n): the boards.
 
-    ``seats`` (gateways, endpoints, 6): own requests, turns, capped requests, least cap, whether
-    something was learned that is not published yet, and polls since its last own request.
+    ``seats`` (gateways, endpoints, 6): own requests, turns, capped requests, least cap (a step of
+    `router.core.kernel.floor_pace`), whether something was learned that is not published yet, and
+    polls since its last own request. ``burdens`` (gateways, endpoints, columns): sums over own
+    requests, what one of them usually adds, when the prompts of all of them are read, s, and the
+    sum of their times, ms.
     ``others`` (gateways, endpoints): foreign requests at the last poll. ``total`` (endpoints, 2):
     requests in flight to each endpoint, and the most there ever were. ``caps`` (gateways,
-    endpoints, caps): how many requests have each cap. ``errors`` (gateways, endpoints, columns):
-    the wait's, of `router.core.latency`, then mean and variance of the log ratio of TPOT.
+    endpoints, kernel.PACES): how many requests have each cap. ``errors`` (gateways, endpoints,
+    columns): the wait's, of `router.core.latency`, then mean and variance of the log ratio of TPOT.
     ``cells``: where an endpoint's candidates lie, (model, row) from ``cell_starts``.
     """
 
@@ -151,6 +175,7 @@ class Gates(NamedTuple):
     seats: Ints
     others: Floats
     total: Ints
+    burdens: Floats
     caps: NDArray[np.int32]
     errors: Floats
     lengths: Floats

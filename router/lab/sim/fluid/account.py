@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from router.lab.sim.engine import state as s
 from router.lab.sim.engine.build import Site
-from router.lab.sim.fluid.fill import N_NETWORK_J, N_REQUESTS, N_TOKENS, Filled
+from router.lab.sim.fluid.fill import N_NETWORK_J, N_PROMPT_S, N_REQUESTS, N_TOKENS, Filled
 from router.lab.sim.histogram import BINS, Histogram
 from router.lab.sim.result import REASONS, FleetAccount, PolicyResult, RegionSums, by_rung
 from router.lab.sim.simulation import Simulation
@@ -19,7 +19,7 @@ from router.units import HOUR_S, J_PER_KWH
 
 Floats = NDArray[np.float64]
 # Rows of the sums by region.
-_COMPLETED, _J, _MARGINAL_J, _G, _MARGINAL_G = range(5)
+_COMPLETED, _J, _MARGINAL_J, _G, _MARGINAL_G, _PROMPT_J = range(6)
 
 
 class FluidAccount:
@@ -35,7 +35,7 @@ class FluidAccount:
         hours = max(1, math.ceil(self._clock_s(simulation.duration_s) / HOUR_S - 1e-9))
         self._hourly = np.zeros((hours, regions))
         self._fleet = np.zeros((hours, 8))
-        self._regions = np.zeros((5, regions))
+        self._regions = np.zeros((6, regions))
         self._offered = 0.0
         self._reasons = np.zeros(len(REASONS))
         self._relaxed = np.zeros(len(policy.ladder))
@@ -63,25 +63,26 @@ class FluidAccount:
         if begin_s < self._simulation.warm_up_s:
             return
         busy_s, tokens = busy * length_s, filled.counted[:, N_TOKENS]
-        host, pue = f[:, s.HOST], f[:, s.PUE]
-        dynamic_j = f[:, s.J_PER_TOKEN] * tokens
-        work_j = (f[:, s.BASE_W] * busy_s + dynamic_j) * host
+        pue, prompt_s = f[:, s.PUE], filled.counted[:, N_PROMPT_S]
+        dynamic_j = f[:, s.J_PER_TOKEN] * tokens + (f[:, s.PREFILL_W] - f[:, s.BASE_W]) * prompt_s
+        work_j = f[:, s.BASE_W] * busy_s + dynamic_j
         awake_w = f[:, s.BASE_W] - f[:, s.IDLE_W]
-        marginal_j = (awake_w * added * length_s + dynamic_j) * host
+        marginal_j = awake_w * added * length_s + dynamic_j
         g_per_j = self._g_per_kwh(begin_s)[self._plant.states[:, s.ZONE]] / J_PER_KWH
         network_j = filled.counted[:, N_NETWORK_J]
         by_replica = np.stack([
             filled.counted[:, N_REQUESTS], work_j, marginal_j,
             (work_j * pue + network_j) * g_per_j, (marginal_j * pue + network_j) * g_per_j,
+            f[:, s.PREFILL_W] * prompt_s,
         ])  # fmt: skip
         for row, values in enumerate(by_replica):
             self._regions[row] += np.bincount(
                 self._plant.states[:, s.REGION], values, len(self._site.regions)
             )
-        idle_w = f[:, s.IDLE_W] * host * pue
+        idle_w = f[:, s.IDLE_W] * pue
         off_s = np.maximum(0.0, length_s - busy_s - idle_s)
         joules = np.stack(
-            [work_j * pue, idle_w * idle_s, self._wake_j * wakes * host * pue, idle_w * off_s]
+            [work_j * pue, idle_w * idle_s, self._wake_j * wakes * pue, idle_w * off_s]
         )
         hour = min(int(self._clock_s(begin_s) // HOUR_S), len(self._fleet) - 1)
         self._fleet[hour] += np.concatenate((joules.sum(axis=1), (joules * g_per_j).sum(axis=1)))

@@ -1,13 +1,15 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Filling replicas with flows, compiled: small steps of demand, each placed by the kernel.
 
-A replica that is given requests at rate L (prompts p seconds, n tokens on the mean) holds
+A replica that is given requests at rate L (n tokens on the mean, w seconds of its iterations for a
+prompt, k tokens cached) holds
 
-    b = L * (p + n * a) / (1 - L * n * c)
+    b = L * (n * (a + (c + d * k) * (b + 1)) + w * (b + 1))
 
-of them, TPOT being a + c * b (Little's law), and its endpoint has b + L * RTT in flight. Steps see
-what the steps before them put there, as requests see those before them; as the mix of demand is
-the same at every step, what a part of the steps fills is also what a lower demand comes to.
+of them (Little's law): who comes meets b there, and is there itself; b / n of a prompt comes with
+every iteration. Its endpoint has b + L * RTT in flight. Steps see what the steps before them put
+there, as requests see those before them; as the mix of demand is the same at every step, what a
+part of the steps fills is also what a lower demand comes to.
 """
 
 from __future__ import annotations
@@ -19,17 +21,19 @@ import numba
 import numpy as np
 
 from router.core import kernel as k
+from router.core.burden import context_tokens
 from router.lab.sim.engine import gateway as gw
 from router.lab.sim.engine import loop
 from router.lab.sim.engine import state as s
 from router.lab.sim.engine.state import Floats, Ints
 
-# What a replica is given: requests/s, prompt s/s, tokens/s, requests on the wire.
-RATE, PROMPT, TOKENS, WIRE = range(4)
-LOADS = 4
-# What is counted of it: requests, tokens, J of network.
-N_REQUESTS, N_TOKENS, N_NETWORK_J = range(3)
-COUNTED = 3
+# What a replica is given: requests/s, s of prompts and their squares a second, tokens/s, those
+# times the tokens that their sequence has cached, requests on the wire.
+RATE, PROMPT, PROMPT2, TOKENS, CONTEXT, WIRE = range(6)
+LOADS = 6
+# What is counted of it: requests, tokens, J of network, s of prompts.
+N_REQUESTS, N_TOKENS, N_NETWORK_J, N_PROMPT_S = range(4)
+COUNTED = 4
 # A replica that runs this close to as fast as it can is full, as its queue would grow.
 _SATURATED = 0.999
 
@@ -71,27 +75,55 @@ class Filled(NamedTuple):
 
 
 @numba.njit(error_model="numpy")
+def taken(plant, r, load):
+    """The share of replica ``r``'s time that sequences and prompts take, whatever their number:
+    what is left goes into the fixed time of iterations.
+    """
+    f = plant.replicas
+    return load[PROMPT] + load[TOKENS] * f[r, s.TPOT_SLOPE] + load[CONTEXT] * f[r, s.TPOT_CACHED]
+
+
+@numba.njit(error_model="numpy")
 def batch_of(plant, r, load):
     """Sequences in a slot of replica ``r`` under ``load`` (LOADS,); (batch, whether full)."""
     most = float(plant.states[r, s.MAX_BATCH])
-    left = 1.0 - load[TOKENS] * plant.replicas[r, s.TPOT_SLOPE]
-    if left <= 0.0:
+    left = 1.0 - taken(plant, r, load)
+    if (left <= 1.0 - k.MOST_BUSY and plant.states[r, s.ONE_UNIT] == 0) or left <= 0.0:
         return most, True
-    batch = (load[PROMPT] + load[TOKENS] * plant.replicas[r, s.TPOT_BASE]) / left
+    batch = (load[TOKENS] * plant.replicas[r, s.TPOT_BASE] + 1.0 - left) / left
     return min(batch, most), batch >= _SATURATED * most
 
 
 @numba.njit(error_model="numpy")
+def _backlog_s(load, tick_s):
+    """Seconds of prompts that who comes finds unread, on the mean: so much that the kernel's
+    ``known`` is its ``usual``."""
+    busy = load[PROMPT]
+    decode_s = tick_s * (1.0 - busy)
+    longer_s = tick_s + load[PROMPT2] * tick_s / (decode_s * (1.0 + busy))
+    return (0.5 + busy) * longer_s / (1.0 + busy) - 0.5 * decode_s
+
+
+@numba.njit(error_model="numpy")
 def _in_flight(world, loads, limits, e):
-    """Requests in flight to an endpoint; at its limit where a replica of it is full."""
-    in_flight = 0.0
+    """(requests in flight, at its limit where a replica of it is full; what they add: pace, pace2,
+    cached tokens; s of prompts that are not read yet) of an endpoint."""
+    in_flight, pace, pace2, cached, backlog_s = 0.0, 0.0, 0.0, 0.0, 0.0
     for at in range(world.gates.endpoint_starts[e], world.gates.endpoint_starts[e + 1]):
         r = world.gates.endpoint_replicas[at]
-        batch, full = batch_of(world.plant, r, loads[r])
-        in_flight += batch + loads[r, WIRE]
+        load = loads[r]
+        batch, full = batch_of(world.plant, r, load)
+        in_flight += batch + load[WIRE]
+        if load[TOKENS] > 0.0:
+            # Of each there is as much as of requests: batch / tokens is the time of an iteration.
+            tick_s = batch / load[TOKENS]
+            pace += load[PROMPT] * tick_s * 1e3
+            pace2 += load[PROMPT2] * tick_s * 1e6
+            cached += load[CONTEXT] * tick_s
+            backlog_s += _backlog_s(load, tick_s)
         if full:
             in_flight = max(in_flight, limits[e])
-    return in_flight
+    return in_flight, pace, pace2, cached, backlog_s
 
 
 @numba.njit(error_model="numpy")
@@ -102,14 +134,22 @@ def _publish(world, loads, limits, usual, e, draw):
     whole requests, one at the least, or none, as often as a Poisson count is 0 of what is there or
     usually is: less than one on the mean is no idle replica.
     """
-    in_flight = _in_flight(world, loads, limits, e)
+    in_flight, pace, pace2, cached, backlog_s = _in_flight(world, loads, limits, e)
+    there = in_flight
     if draw == draw:
         if usual[e] > 0.0:
             in_flight = 0.0 if draw < math.exp(-usual[e]) else max(1.0, in_flight)
         elif in_flight > 0.0:
             in_flight = max(1.0, in_flight)
+    shown = in_flight / there if there > 0.0 else 0.0
     for cell in range(world.gates.cell_starts[e], world.gates.cell_starts[e + 1]):
         m, row = world.gates.cells[cell, 0], world.gates.cells[cell, 1]
+        world.gates.live[0, m, k.PROMPTS_MS, row] = pace * shown
+        world.gates.live[0, m, k.PROMPTS_MS2, row] = pace2 * shown
+        world.gates.live[0, m, k.CACHED_TOKENS, row] = cached * shown
+        world.gates.live[0, m, k.BACKLOG_ENDS_S, row] = backlog_s * shown
+        world.gates.live[0, m, k.BACKLOG_MOST_MS, row] = np.inf
+        world.gates.live[0, m, k.PER_PLACE, row] = 1.0 / (in_flight + 1.0)
         world.gates.live[0, m, k.BATCH, row] = in_flight
         world.gates.live[0, m, k.OWN, row] = in_flight
         world.gates.live[0, m, k.AWAKE, row] = in_flight >= 1.0
@@ -117,17 +157,17 @@ def _publish(world, loads, limits, usual, e, draw):
 
 @numba.njit(error_model="numpy")
 def _choose(world, flows, f, draw, slot_left_s, rungs, relaxed, amount):
-    """(row, batch cap, why there is none) of flow ``f``; the first rung that serves it decides."""
+    """(row, pace cap, why there is none) of flow ``f``; the first rung that serves it decides."""
     columns = world.columns
     m, ask = flows.codes[f, 1], flows.asks[f]
     live, labels = world.gates.live[0, m], columns.labels[m]
     starts = columns.starts[m, : columns.sizes[m, 1] + 1]
     rung, row, cap = 0, -1, np.inf
     while True:
-        row, _, _, _, _, _, _, _, _, cap = k.choose(
+        row, _, _, _, _, _, _, _, _, _, _, _, cap = k.choose(
             columns.tables[m], live, labels, starts, rungs[rung], flows.codes[f, 0], ask[3],
-            ask[5], ask[6], ask[7], ask[0], ask[1], ask[2], flows.codes[f, 2], slot_left_s, draw,
-            columns.scratch,
+            ask[5], ask[6], ask[7], ask[0], ask[1], ask[2], flows.codes[f, 2], slot_left_s, 0.0,
+            draw, columns.scratch,
         )  # fmt: skip
         if row >= 0 or rung + 1 == rungs.shape[0]:
             break
@@ -136,26 +176,38 @@ def _choose(world, flows, f, draw, slot_left_s, rungs, relaxed, amount):
     if row < 0:
         reason = gw.refusal(
             columns, live, m, rungs[rung], flows.codes[f, 0], ask[3], ask[5], ask[6], ask[7],
-            ask[0], ask[1], ask[2], flows.codes[f, 2], slot_left_s,
+            ask[0], ask[1], ask[2], flows.codes[f, 2], slot_left_s, 0.0,
         )  # fmt: skip
         return row, cap, reason
     if draw < k.TEACHES:
         k.learn_premiums(
             columns.tables[m], live, labels, starts, rungs[rung], flows.codes[f, 0], ask[3],
-            ask[5], ask[6], ask[7], ask[0], ask[1], ask[2], flows.codes[f, 2], slot_left_s,
+            ask[5], ask[6], ask[7], ask[0], ask[1], ask[2], flows.codes[f, 2], slot_left_s, 0.0,
             columns.scratch[k.S_BEST],
         )  # fmt: skip
     return row, cap, s.SERVED
 
 
 @numba.njit(error_model="numpy")
-def _learn(columns, live, loads, tpot_factor):
-    """The latency factors that endpoints learn from requests."""
+def _learn(world, live, loads, z, sd, queue_sd):
+    """The latency factors that endpoints learn from requests.
+
+    How far the TPOT of a request is from the model's is a matter of the prompts that happened to
+    be read meanwhile: at L requests/s with prompts of w s they take a time of variance L * w**2 * s
+    in a stay of s seconds. The prediction, by who was there at its ends, strays about as much.
+    A queue strays by a share of its mean.
+    """
+    columns, plant = world.columns, world.plant
     for m in range(live.shape[0]):
         for row in range(columns.sizes[m, 0]):
-            if loads[columns.row_replicas[m, row], RATE] > 0.0:
+            r = columns.row_replicas[m, row]
+            load = loads[r]
+            if load[RATE] > 0.0:
+                batch, _ = batch_of(plant, r, load)
+                stray = sd * sd + 2.0 * load[PROMPT2] * load[RATE] / batch
                 live[m, k.TTFT_FACTOR, row] = 1.0
-                live[m, k.TPOT_FACTOR, row] = tpot_factor
+                live[m, k.QUEUE_FACTOR, row] = max(0.1, 1.0 + z * queue_sd)
+                live[m, k.TPOT_FACTOR, row] = math.exp(z * math.sqrt(stray))
 
 
 def _build(sources: int):
@@ -167,19 +219,22 @@ def _build(sources: int):
 
         ``limits`` (endpoints,): max_in_flight. ``usual`` (endpoints,): what was in flight at the
         end of the fill before, who is awake already; then of this one. ``draws``: draws of
-        near-ties so far; returns it. ``learn``: the TPOT factor that endpoints have once they had
-        requests, others keep their prior ones; and 1 to end with the highest level of demand, 0
-        to take the steps beyond it too. ``rungs`` (1 + rungs, PARAMS): the policy's; with
+        near-ties so far; returns it. ``learn``: the deviate of the policy's quantile, what TPOT
+        strays by without prompts and queues by of their mean, for the factors of endpoints once
+        they had requests, others keep their prior ones; and 1 to end with the highest level of
+        demand, 0 to take the steps beyond it too. ``rungs`` (1 + rungs, PARAMS): the policy's; with
         scarcity, premiums are learned, else those learned hold.
         """
         digest = sources  # noqa: F841
-        tpot_factor, last = learn
+        z, sd, queue_sd, last = learn
         plant, gates, columns = world.plant, world.gates, world.columns
         live = gates.live[0]
         live[:, k.BATCH] = 0.0
         live[:, k.OWN] = 0.0
         live[:, k.AWAKE] = 0.0
-        live[:, k.BATCH_CAP] = np.inf
+        live[:, k.PACE_CAP_MS] = np.inf
+        live[:, k.PROMPTS_MS : k.FOREIGN + 1] = 0.0
+        live[:, k.PER_PLACE] = 1.0
         endpoints = limits.size
         waking = rungs[0, k.WAKE_ENERGY] + rungs[0, k.WAKE_PREMIUM]
         wakes = rungs[0, k.W_GCO2E] > 0.0 and waking > 0.0
@@ -220,16 +275,20 @@ def _build(sources: int):
             else:
                 for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
                     at = gates.cells[cell]
-                    live[at[0], k.BATCH_CAP, at[1]] = min(live[at[0], k.BATCH_CAP, at[1]], cap)
+                    cell_cap = live[at[0], k.PACE_CAP_MS, at[1]]
+                    live[at[0], k.PACE_CAP_MS, at[1]] = min(cell_cap, cap)
             load = filled.loads[r]
-            prompt_s = (
-                plant.replicas[r, s.PREFILL_BASE] + plant.replicas[r, s.PREFILL_TOKEN] * ask[3]
-            )
+            replica = plant.replicas[r]
+            per_token_s = replica[s.PREFILL_TOKEN] + replica[s.PREFILL_TOKEN2] * ask[3] / 2.0
+            prompt_s = replica[s.PREFILL_PIECE] + per_token_s * ask[3]
             load[RATE] += rate
             load[PROMPT] += rate * prompt_s
+            load[PROMPT2] += rate * prompt_s * prompt_s
             load[TOKENS] += rate * n_out
+            load[CONTEXT] += rate * n_out * context_tokens(ask[3], n_out)
             rtt_s = columns.tables[m, flows.codes[f, 0], row] / 1e3
-            load[WIRE] += rate * (rtt_s + plant.replicas[r, s.PATH_S])
+            load[WIRE] += rate * (rtt_s + replica[s.PATH_S] + replica[s.PREFILL_BASE])
+            filled.counted[r, N_PROMPT_S] += requests * prompt_s
             filled.counted[r, N_REQUESTS] += requests
             filled.counted[r, N_TOKENS] += requests * n_out
             filled.counted[r, N_NETWORK_J] += requests * ask[7]
@@ -242,8 +301,8 @@ def _build(sources: int):
             filled.noted[node] = filled.loads
             node += 1
         for e in range(endpoints):
-            usual[e] = _in_flight(world, filled.loads, limits, e)
-        _learn(columns, live, filled.loads, tpot_factor)
+            usual[e] = _in_flight(world, filled.loads, limits, e)[0]
+        _learn(world, live, filled.loads, z, sd, queue_sd)
         return draws
 
     return fill
@@ -275,7 +334,7 @@ def occupancy(plant, r, load, together):
     batch, full = batch_of(plant, r, load)
     if batch <= 0.0:
         return 0.0, 0.0
-    base, slope = plant.replicas[r, s.TPOT_BASE], plant.replicas[r, s.TPOT_SLOPE]
+    base, slope = plant.replicas[r, s.TPOT_BASE], taken(plant, r, load) / load[TOKENS]
     if full or batch > 24.0:
         return 1.0, 1.0 if full else _added(base, slope, batch)
     most = together * plant.states[r, s.MAX_BATCH]
@@ -283,7 +342,7 @@ def occupancy(plant, r, load, together):
     while n < most and (weight > 1e-9 * total or n < together * batch):
         n += 1
         each = max(1.0, n / together)
-        held = together * (load[PROMPT] + load[TOKENS] * (base + slope * each))
+        held = together * load[TOKENS] * (base + slope * each)
         weight *= held / n
         total += weight
         awake = min(1.0, n / together)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,8 @@ def load(path: str | Path, policies: Sequence[str] = (), seed: int | None = None
     workload = _workload(schema, file, assembled.fleet, notes)
     notes += _nowhere(workload, assembled.fleet)
     fleet = _with_origins(assembled.fleet, workload.names.origins)
+    if schema.rtt is not None and schema.rtt.reach_ms is not None:
+        fleet = _within_reach(fleet, schema.rtt.reach_ms, file)
     simulation = Simulation(
         name=schema.name or file.name.removesuffix(".yaml").removesuffix(".yml"),
         fleet=fleet,
@@ -223,6 +226,22 @@ def _with_origins(fleet: Fleet, origins: Sequence[str]) -> Fleet:
     stand_in = {origin: fleet.rtt_ms[fleet.default_origin] for origin in origins
                 if origin not in fleet.rtt_ms}  # fmt: skip
     return replace(fleet, rtt_ms={**fleet.rtt_ms, **stand_in}) if stand_in else fleet
+
+
+def _within_reach(fleet: Fleet, reach_ms: float, file: Path) -> Fleet:
+    """The fleet with what is out of reach endlessly far. Raises ConfigError for an origin that
+    reaches nothing.
+    """
+    rtt_ms = {
+        origin: {region: ms if ms <= reach_ms else math.inf for region, ms in row.items()}
+        for origin, row in fleet.rtt_ms.items()
+    }
+    for origin, row in rtt_ms.items():
+        if all(math.isinf(ms) for ms in row.values()):
+            nearest_ms = min(fleet.rtt_ms[origin].values())
+            text = f"{reach_ms:g} ms reach no region from {origin}; the nearest is {nearest_ms:g}"
+            raise ConfigError(str(file), [("rtt.reach_ms", text)])
+    return replace(fleet, rtt_ms=rtt_ms)
 
 
 def _signal(

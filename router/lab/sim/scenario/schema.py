@@ -73,6 +73,11 @@ class ScenarioRttSchema(RttSchema):
         default=None,
         description="fills a blank cell whose row and column have the same name; left out: error",
     )
+    reach_ms: RttMs | None = Field(
+        default=None,
+        description="regions farther from an origin than this serve none of its callers, whatever "
+        "the policy; left out: all do, budgets permitting",
+    )
 
 
 Columns = Annotated[
@@ -172,7 +177,9 @@ class AutoscalingSchema(Strict):
 
     release_after: Duration = Field(description="idle so long, then released: 0 W")
     wake: Duration = Field(description="until a released replica serves again")
-    wake_w: float = Field(ge=0, le=1_000_000, description="GPU power while it wakes, W")
+    wake_w: float = Field(
+        ge=0, le=1_000_000, description="power of the whole server while it wakes, W"
+    )
 
 
 class GatewaysSchema(Strict):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from router.config.problems import Problem, key_path, unknown
+from router.core.burden import context_tokens
 from router.errors import ConfigError
-from router.lab.replay.replica import Physics
+from router.lab.replay.physics import Physics
 from router.lab.sim.traffic.generate import Generated, Origin, Recipe, RequestKind
 from router.lab.sim.traffic.schema import (
     ClassSchema,
@@ -192,10 +193,15 @@ def capacity_rps(fleet: Fleet, kinds: tuple[RequestKind, ...]) -> float:
 
 
 def residence_s(physics: Physics, input_tokens: float, output_tokens: float, batch: int) -> float:
-    """How long a request holds its slot while ``batch`` do."""
-    work = 1.0 if physics.one_unit else output_tokens
-    prefill_s = physics.prefill_base_s + physics.prefill_s_per_token * input_tokens
-    return prefill_s + work * physics.tpot_s(batch)
+    """How long a request is there while ``batch`` are, all alike.
+
+    Each of its iterations serves ``batch`` sequences and reads on the mean a prompt's share of as
+    many: with n tokens each that is 1 / n of all of their prompts.
+    """
+    if physics.one_unit:
+        return physics.tpot_s(batch)
+    cached = batch * context_tokens(input_tokens, output_tokens)
+    return output_tokens * physics.tpot_s(batch, cached) + batch * physics.prompt_s(input_tokens)
 
 
 def _lengths(wanted: LengthsSchema, field: str) -> Lengths:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from router.lab.sim.simulation import Simulation
 from router.lab.study.execute import Study
 from router.lab.study.input_files import profiles
-from router.model import Provenance, Signal
+from router.model import Provenance, Signal, TokenProfile
 from router.units import HOUR_S
 
 _SIGNALS: Final = {
@@ -69,14 +70,14 @@ def assumptions(study: Study) -> tuple[str, ...]:
         if schema.workload.file
         else "requests made up in the shape of real traffic, from the scenario's seed"
     )
-    host = sorted({f"{p.host_fraction:.0%}" for p in profiles(simulation)})
     ran = (
         "No hardware ran, and no single request: demand flows hour by hour over replicas whose "
         "speed and power follow their profiles; each step is placed by the gateway's own compiled "
         "kernel."
         if study.fluid
-        else "No hardware ran. Replicas are processor-sharing queues whose speed and power follow "
-        "their profiles; routing decisions are those of the gateway's own compiled kernel."
+        else "No hardware ran. Replicas serve answers and read prompts in shared iterations, whose "
+        "length and power follow their profiles; routing decisions are those of the gateway's own "
+        "compiled kernel."
     )
     return (
         ran,
@@ -86,8 +87,8 @@ def assumptions(study: Study) -> tuple[str, ...]:
         "Attributional grams share a replica's energy among the requests that it runs. "
         "Consequential grams are all that the fleet emitted, idle replicas too; "
         + _idle_words(study),
-        f"Host energy (CPU, memory) adds {', '.join(host)} to the GPUs'; facility energy is that "
-        "times each region's PUE; the network "
+        f"{_host_words(simulation)} Facility energy is all of it times each region's PUE; the "
+        "network "
         + (
             f"costs {simulation.network_kwh_per_gb:g} kWh/GB."
             if simulation.network_kwh_per_gb
@@ -109,6 +110,25 @@ def assumptions(study: Study) -> tuple[str, ...]:
         "A saving counts only at equal work: where a run completed less, or kept fewer requests "
         "within their budgets, the report says so beside it.",
     )
+
+
+def _host_words(simulation: Simulation) -> str:
+    """What hosts (CPU, memory) draw beside the GPUs, over the profiles of the fleet."""
+    awake_w, idle_w, fractions = set(), set(), set()
+    for profile in profiles(simulation):
+        fractions.add(profile.host_fraction)
+        if isinstance(profile, TokenProfile):
+            awake_w.add(profile.host_awake_w)
+            idle_w.add(profile.host_idle_w)
+    found = [f"{_span(fractions, '.0%')} of the GPUs' energy"] if max(fractions) > 0.0 else []
+    if awake_w and max(awake_w) > 0.0:
+        found.append(f"{_span(awake_w, 'g')} W awake and {_span(idle_w, 'g')} W idle a replica")
+    return f"Hosts (CPU, memory) add {' and '.join(found) if found else 'nothing'}."
+
+
+def _span(values: set[float], form: str) -> str:
+    low, high = min(values), max(values)
+    return f"{low:{form}}" if low == high else f"{low:{form}} to {high:{form}}"
 
 
 def _idle_words(study: Study) -> str:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from router.lab.replay.timed import TimedRequest
 from router.lab.sim.simulation import Autoscaling
-from router.model import Budget, LengthPrior, Request, Spread, Weights
+from router.model import Budget, LengthPrior, PromptOrder, Request, Spread, Weights
 from tests import factories as f
 from tests.factories import HOUR, START, policy
 from tests.lab.sim import worlds
@@ -66,12 +66,28 @@ WEIGHTS = (
 )
 
 
+# From none of the law's terms of prompts to all of them, chunks included.
+PROMPTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "prefill_ms_per_piece": st.floats(0.0, 5.0),
+        "prefill_ms_per_token2": st.sampled_from([1e-6, 5e-5]),
+        "tpot_ms_per_cached_token": st.sampled_from([1e-5, 2e-3]),
+        "max_batched_tokens": st.sampled_from([70, 512]),
+        "prompt_order": st.just(PromptOrder.SLOT),
+        "prefill_w": st.sampled_from([477.0, 700.0]),
+        "host_awake_w": st.just(210.0),
+    },
+)
+
+
 @st.composite
 def cases(draw):
     """A fleet of two regions around a turn of the hour, and up to forty requests in a minute."""
     count = draw(st.integers(1, 40))
     at = sorted(draw(st.lists(st.floats(0.0, 60.0), min_size=count, max_size=count)))
-    lengths = st.tuples(st.integers(1, 400), st.integers(1, 300))
+    longest = draw(st.sampled_from([400, 400, 6000]))
+    lengths = st.tuples(st.integers(1, longest), st.integers(1, 300))
     asked = draw(st.lists(lengths, min_size=count, max_size=count))
     origins = draw(st.lists(st.sampled_from("ab"), min_size=count, max_size=count))
     budget = draw(
@@ -87,7 +103,7 @@ def cases(draw):
     rtt = {"a": {"clean": 80.0, "dirty": 4.0}, "b": {"clean": 5.0, "dirty": 60.0}}
     the_fleet = fleet(
         replicas,
-        one=profile(max_batch=draw(st.sampled_from([4, 64]))),
+        one=profile(max_batch=draw(st.sampled_from([4, 64])), **draw(PROMPTS)),
         max_in_flight=draw(st.integers(1, 10)),
         rtt_ms=rtt,
     )

@@ -4,6 +4,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.core.latency import PACE_TOKENS
 from router.lab.sim.bound.demand import largest_batch, pools_of
 from router.model import UNLIMITED, Budget
 from tests import factories as f
@@ -14,22 +15,31 @@ budgets = st.builds(Budget, ttft_ms=limits_ms, tpot_ms=limits_ms, e2e_ms=limits_
 
 
 def meets(pool, budget, rtt_s, n_in, n_out, batch, slack):
-    """Whether a request that runs beside ``batch`` - 1 others keeps its budgets."""
+    """Whether a request that runs beside ``batch`` - 1 others, who read no prompt meanwhile, keeps
+    its budgets. The first token comes of the iteration that reads its prompt.
+    """
     physics = pool.physics
-    ttft_s = rtt_s + physics.prefill_base_s + physics.prefill_s_per_token * n_in
+    prompt_s = physics.prefill_s_per_piece + physics.prefill_s_per_token * n_in
+    prompt_s += physics.prefill_s_per_token2 * n_in**2 / 2.0
+    ttft_s = rtt_s + physics.prefill_base_s + physics.tpot_base_s + prompt_s
     tpot_s = physics.tpot_base_s + physics.tpot_s_per_sequence * batch
-    took_s = (ttft_s, tpot_s, ttft_s + n_out * tpot_s)
+    later_s = (n_out - 1) * tpot_s
+    # A pace is over so many tokens at the least.
+    pace_s = later_s / max(n_out - 1, PACE_TOKENS - 1)
+    took_s = (ttft_s, pace_s, ttft_s + later_s)
     return all(1e3 * s <= limit * slack for s, limit in zip(took_s, budget[:3], strict=True))
 
 
 @given(
     budgets, st.floats(0.0, 0.3), st.integers(1, 2000), st.integers(1, 1000),
-    st.sampled_from([0.0, 0.1, 2.0]), st.integers(1, 80),
+    st.sampled_from([0.0, 0.1, 2.0]), st.integers(1, 80), st.sampled_from([0.0, 1e-4]),
 )  # fmt: skip
 def test_the_largest_batch_keeps_the_budgets_and_a_larger_one_does_not(
-    budget, rtt_s, n_in, n_out, slope_ms, max_in_flight
+    budget, rtt_s, n_in, n_out, slope_ms, max_in_flight, square_ms
 ):
-    one = profile(tpot_ms_per_sequence=slope_ms)
+    one = profile(
+        tpot_ms_per_sequence=slope_ms, prefill_ms_per_piece=2.0, prefill_ms_per_token2=square_ms
+    )
     (pool,) = pools_of(fleet({"a": 1}, one=one, max_in_flight=max_in_flight), "m")
     request = pool, budget, rtt_s, n_in, n_out
     batch = largest_batch(*request)

@@ -3,19 +3,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.lab.sim.bound.demand import pools_of
+from router.lab.sim.bound import slot
+from router.lab.sim.bound.demand import AMOUNTS, pools_of
 from router.lab.sim.bound.slot import Terms, solve
-from tests.lab.sim.bound.cases import fleet
+from tests.lab.sim.bound.cases import fleet, profile
 
 pytest.importorskip("scipy")
 
-POOLS = pools_of(fleet({"a": 1, "b": 1}, max_in_flight=16), "m")
+ONE = profile(prefill_ms_per_piece=1.5, prefill_ms_per_token2=2e-4, tpot_ms_per_cached_token=3e-4)
+POOLS = pools_of(fleet({"a": 1, "b": 1}, one=ONE, max_in_flight=16), "m")
 # Two groups: one that may run at 16 anywhere, one whose budget allows 4, and that in b alone.
 BATCHES = np.array([[16.0, 16.0], [0.0, 4.0]])
-NOTHING = np.zeros((2, 3))
+NOTHING = np.zeros((2, AMOUNTS))
 GROUPS = (np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]]))
-amounts = st.lists(st.floats(1.0, 1e4), min_size=6, max_size=6).map(
-    lambda drawn: np.array(drawn).reshape(2, 3)
+amounts = st.lists(st.floats(1.0, 1e4), min_size=2 * AMOUNTS, max_size=2 * AMOUNTS).map(
+    lambda drawn: np.array(drawn).reshape(2, AMOUNTS)
 )
 grids = st.lists(st.floats(1.0, 900.0), min_size=2, max_size=2).map(np.array)
 
@@ -29,16 +31,19 @@ def terms(capacity_s, g_per_kwh):
 def test_with_room_for_all_everything_goes_where_it_costs_least(early, g_per_kwh):
     """Both pools are alike: the first group goes to the cleaner one, the second has no choice."""
     found = solve(terms([1e9, 1e9], g_per_kwh), early, NOTHING, 1.0)
-    physics, pue, host = POOLS[0].physics, POOLS[0].pue, 1.3
+    physics, pue = POOLS[0].physics, POOLS[0].pue
     grams, joules = 0.0, 0.0
-    for (requests, n_in, n_out), batch, g in (
+    for (requests, n_in, n_in2, later, cached), batch, g in (
         (early[0], 16.0, g_per_kwh.min()), (early[1], 4.0, g_per_kwh[1]),
     ):  # fmt: skip
-        prefill_s = physics.prefill_base_s * requests + physics.prefill_s_per_token * n_in
-        tokens_s = n_out * (physics.tpot_base_s / batch + physics.tpot_s_per_sequence)
-        gpu_j = physics.base_w * (prefill_s / 16.0 + tokens_s) + physics.j_per_token * n_out
-        joules += gpu_j * host * pue
-        grams += gpu_j * host * pue / 3.6e6 * g
+        prompts_s = physics.prefill_s_per_piece * requests + physics.prefill_s_per_token * n_in
+        prompts_s += physics.prefill_s_per_token2 * n_in2
+        tokens_s = later * (physics.tpot_base_s / batch + physics.tpot_s_per_sequence)
+        tokens_s += cached * physics.tpot_s_per_cached_token
+        it_j = physics.prefill_w * prompts_s + physics.base_w * tokens_s
+        it_j += physics.j_per_token * (requests + later)
+        joules += it_j * pue
+        grams += it_j * pue / 3.6e6 * g
     assert found.grams == pytest.approx(grams)
     assert found.joules == pytest.approx(joules)
     assert found.unserved_s == 0.0
@@ -60,6 +65,23 @@ def test_less_room_never_costs_less_and_never_holds_more_than_it_has(early, g_pe
     if found.unserved_s <= 1e-9 * room_s.sum():
         assert found.grams >= free.grams * (1.0 - 1e-6)
         assert found.joules == pytest.approx(free.joules, rel=1e-6)
+
+
+@given(amounts, grids, st.floats(0.5, 1.5), st.floats(0.5, 1.5))
+@settings(max_examples=40, deadline=None)
+def test_a_prompt_as_one_never_costs_less_than_in_parts(early, g_per_kwh, a, b):
+    """Where all pools read prompts alike they are merged: less freedom, so a bound as true."""
+    need_s = solve(terms([1e9, 1e9], g_per_kwh), early, NOTHING, 1.0).seconds.sum()
+    room = terms(need_s * np.array([a, b]), g_per_kwh)
+    whole = solve(room, early, NOTHING, 1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slot, "_merged", lambda terms, joules, amounts: (
+            joules, terms.seconds, amounts
+        ))  # fmt: skip
+        parts = solve(room, early, NOTHING, 1.0)
+    if max(whole.unserved_s, parts.unserved_s) < 1e-9 * need_s:
+        assert parts.grams <= whole.grams * (1.0 + 1e-6)
+        assert whole.grams <= parts.grams * 1.1
 
 
 @given(amounts, grids)

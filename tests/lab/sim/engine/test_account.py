@@ -39,9 +39,13 @@ def test_a_gap_between_events_needs_no_events():
 @given(
     st.sampled_from([0, 0, 1, 6]), st.integers(0, 6), st.sampled_from([s.UP, s.DOWN, s.WAKING]),
     st.floats(0.0, 30.0), st.floats(0.0, 100.0), st.just(math.inf) | st.floats(0.0, 60.0),
+    st.sampled_from([0.0, 0.05]),
 )  # fmt: skip
-@example(0, 0, s.UP, 10.0, 50.0, 30.0)
-def test_what_is_read_is_what_would_accrue(running, decoding, state, idle_s, elapsed_s, release_s):
+@example(0, 0, s.UP, 10.0, 50.0, 30.0, 0.0)
+@example(6, 2, s.UP, 10.0, 50.0, 30.0, 0.05)
+def test_what_is_read_is_what_would_accrue(
+    running, decoding, state, idle_s, elapsed_s, release_s, prompts_s
+):
     """Without changing anything, and whatever the replica is at."""
     one = w.simulation(w.fleet(("a", w.SMALL, "m")), [], {"grid-a": 100.0})
     plant = build_plant(one, survey(one))
@@ -49,12 +53,15 @@ def test_what_is_read_is_what_would_accrue(running, decoding, state, idle_s, ela
     plant.replicas[0, s.IDLE_SINCE] = 100.0 - idle_s
     plant.states[0, s.RUNNING] = running
     plant.states[0, s.DECODING] = min(running, decoding)
+    plant.replicas[0, s.ITERATION_S] += prompts_s
     plant.states[0, s.STATE] = s.UP if running else state
     before = plant.replicas.copy()
     read = integrals(plant, 100.0 + elapsed_s, release_s)
     assert np.array_equal(plant.replicas, before)
     accrue.py_func(plant, 0, 100.0 + elapsed_s, release_s)
-    columns = [s.BUSY_S, s.TOKENS, s.IDLE_S, s.WAKE_S, s.OFF_S, s.BATCH_S]
+    columns = [s.BUSY_S, s.TOKENS, s.IDLE_S, s.WAKE_S, s.OFF_S, s.BATCH_S, s.PROMPT_S]
     assert read[:, 0] == pytest.approx(plant.replicas[0, columns], abs=1e-12)
-    busy, _, idle, waking, off, _ = read[:, 0]
+    busy, _, idle, waking, off, _, prompt = read[:, 0]
     assert busy + idle + waking + off == pytest.approx(elapsed_s, abs=1e-9)
+    whole_s = plant.replicas[0, s.ITERATION_S]
+    assert prompt == pytest.approx(busy * prompts_s / whole_s, abs=1e-9)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.lab.replay.replay import _Replay
 from router.lab.sim.engine import run as run_module
 from router.lab.sim.engine.run import Learning, simulate
 from router.model import Budget, Energy, Relax, Spread, Weights
@@ -51,7 +50,9 @@ budgets = st.builds(
 )
 kinds = st.tuples(
     st.sampled_from("abc"),
-    st.sampled_from([(w.SMALL, "m"), (w.OTHER, "m"), (w.IMAGE, "i")]),
+    st.sampled_from(
+        [(w.SMALL, "m"), (w.OTHER, "m"), (w.PIECES, "m"), (w.IN_TURN, "m"), (w.IMAGE, "i")]
+    ),
 ).map(lambda drawn: (drawn[0], *drawn[1]))
 
 
@@ -83,7 +84,8 @@ def simulations(draw):
     )  # fmt: skip
 
 
-def agree(simulation, kept, outcome, twin):
+def agree(simulation, kept, outcome, replay):
+    twin, prompts_j = replay.run(), replay.prompts_j
     rows = kept.rows()
     served = {name: column[rows["shed_reason"] == 0] for name, column in rows.items()}
     names = [endpoint.name for endpoint in simulation.fleet.endpoints]
@@ -98,6 +100,7 @@ def agree(simulation, kept, outcome, twin):
             ((served["end_s"] - served["arrival_s"]) * 1e3, [r.e2e_ms for r in records]),
             (served["energy_j_attributional"], [r.energy_j for r in records]),
             (served["energy_j_marginal"], [r.marginal_energy_j for r in records]),
+            (served["prompt_energy_j_attributional"], [prompts_j[r.serial] for r in records]),
             (served["gco2e_attributional"], [r.gco2e for r in records]),
             (served["output_tokens"], [r.output_tokens for r in records]),
             (served["budget_met"], [r.met for r in records]),
@@ -105,11 +108,14 @@ def agree(simulation, kept, outcome, twin):
             np.testing.assert_allclose(got, wanted, rtol=1e-9)
         assert outcome.met == pytest.approx(twin.summary().met)
         assert outcome.gco2e == pytest.approx(twin.summary().gco2e, rel=1e-9)
-    paced = [r for r in records if r.output_tokens >= 2]
-    assert outcome.tpot_ms.counts.sum() == len(paced)
-    if paced:
-        wanted_ms = twin.summary().tpot_p95_ms
-        assert outcome.tpot_ms.quantile(0.95) == pytest.approx(wanted_ms, rel=0.004)
+        assert outcome.prompt_energy_j == pytest.approx(math.fsum(prompts_j.values()), rel=1e-9)
+        tpots_ms = sorted(
+            (r.e2e_ms - r.ttft_ms) / (r.output_tokens - 1) for r in records if r.output_tokens > 1
+        )
+        assert outcome.tpot_ms.counts.sum() == len(tpots_ms)
+        for q in (0.5, 0.95) if tpots_ms else ():
+            nearest = tpots_ms[math.ceil(q * len(tpots_ms)) - 1]
+            assert outcome.tpot_ms.quantile(q) == pytest.approx(nearest, rel=0.002)
     fleet = outcome.fleet
     got = [fleet.busy_j, fleet.idle_j, fleet.busy_g, fleet.idle_g]
     wanted = [twin.fleet.busy_j, twin.fleet.idle_j, twin.fleet.busy_g, twin.fleet.idle_g]
@@ -124,7 +130,7 @@ def test_decides_and_counts_as_the_python_twin_does(simulation, policy):
     agree(simulation, kept, outcome, w.twin(simulation, policy))
 
 
-class Digesting(_Replay):
+class Digesting(w.Twin):
     """The twin, learning as a gateway does: so many at once, and on every tick."""
 
     def __init__(self, every, tick_s, *rest):
@@ -154,7 +160,7 @@ def test_digests_lessons_in_batches_and_on_ticks(simulation, policy, every, tick
     kept = w.Kept()
     outcome = simulate(simulation, policy, kept, learning=Learning(every, tick_s))
     scenario = w.twin_scenario(simulation)
-    twin = Digesting(every, tick_s, scenario, policy, w.Stream(simulation, policy)).run()
+    twin = Digesting(every, tick_s, scenario, policy, w.Stream(simulation, policy))
     agree(simulation, kept, outcome, twin)
 
 

@@ -19,7 +19,15 @@ GREEN = f.policy(name="green", near_tie=0.0, spread=Spread.PACK)
 TWO = {"grid-a": 400.0, "grid-b": 50.0}
 # Region b, where it is green, is 20 ms from "here".
 RTT_S = 0.020
-SERVICE_S = 0.050 + 0.05e-3 * 100
+# A prompt of 100 tokens is read in an iteration that nobody decodes in; then each token takes one
+# of a sequence alone. What goes by before the prompt's iteration is on no GPU.
+BASE_S, PROMPT_S, ALONE_S = 0.006, 0.05e-3 * 100, 0.006 + 0.004
+BEFORE_S = 0.050
+FIRST_S = BEFORE_S + BASE_S + PROMPT_S
+
+
+def gpu_s(tokens=50):
+    return BASE_S + PROMPT_S + (tokens - 1) * ALONE_S
 
 
 def fleet(**changes):
@@ -36,19 +44,38 @@ def run(rows, the_policy=GREEN, values=TWO, the_fleet=None, **changes):
     return simulate(simulation, the_policy, kept), kept.rows()
 
 
-def test_one_request_takes_its_round_trip_its_prefill_and_its_tokens():
+def test_one_request_takes_its_round_trip_its_prompt_and_its_tokens():
     outcome, rows = run([one(1.0)])
-    run_s = SERVICE_S + 50 * 0.010
-    assert rows["ttft_s"][0] == pytest.approx(RTT_S + SERVICE_S)
-    assert rows["start_s"][0] == pytest.approx(1.0 + RTT_S / 2)
+    run_s = BEFORE_S + gpu_s()
+    assert rows["ttft_s"][0] == pytest.approx(RTT_S + FIRST_S)
+    assert rows["start_s"][0] == pytest.approx(1.0 + RTT_S / 2 + BEFORE_S)
     assert rows["end_s"][0] == pytest.approx(1.0 + RTT_S + run_s)
-    energy_j = 1.3 * (477 * run_s + 0.024 * 50)
+    energy_j = 1.3 * (477 * (gpu_s() - PROMPT_S) + 665 * PROMPT_S + 0.024 * 50)
     assert rows["energy_j_attributional"][0] == pytest.approx(energy_j)
+    prompt_j = 1.3 * (477 * BASE_S + 665 * PROMPT_S)
+    assert rows["prompt_energy_j_attributional"][0] == pytest.approx(prompt_j)
+    assert outcome.prompt_energy_j == pytest.approx(prompt_j)
+    saved_w = 1.3 * (477 - 90)
+    marginal_j = saved_w * gpu_s() + 1.3 * ((665 - 477) * PROMPT_S + 0.024 * 50)
+    assert rows["energy_j_marginal"][0] == pytest.approx(marginal_j)
     assert rows["g_per_kwh"][0] == 50.0
     assert rows["gco2e_attributional"][0] == pytest.approx(energy_j * 1.2 / 3.6e6 * 50.0)
     assert outcome.energy_j == pytest.approx(energy_j)
     assert outcome.e2e_ms.quantile(0.5) == pytest.approx(1e3 * (RTT_S + run_s), rel=0.002)
     assert outcome.shares() == {"a": 0.0, "b": 1.0}
+
+
+def test_what_a_token_took_is_counted_of_those_with_more_than_one():
+    """(end-to-end - TTFT) / (tokens - 1): of 50, and of 26 beside another; of one there is none."""
+    outcome, rows = run([one(1.0), one(30.0, tokens=1), one(60.0, 26), one(60.0, 26)])
+    assert outcome.completed == 4 and outcome.tpot_ms.counts.sum() == 3
+    tpot_ms = (rows["end_s"] - rows["arrival_s"] - rows["ttft_s"])[[0, 2, 3]] * 1e3 / [49, 25, 25]
+    # The prompt of the last one is read while the other makes its second token; the last token of
+    # the last one comes when the other has left.
+    wanted = [10.0, (10.0 + 5.0 + 24 * 14.0) / 25, (24 * 14.0 + 10.0) / 25]
+    assert tpot_ms.tolist() == pytest.approx(wanted)
+    for quantile, ms in zip((0.1, 0.9, 0.5), wanted, strict=True):
+        assert outcome.tpot_ms.quantile(quantile) == pytest.approx(ms, rel=0.002)
 
 
 def test_the_network_counts_in_grams():
@@ -63,7 +90,7 @@ def test_grams_follow_the_hours():
     """The run crosses from 100 to 300 g/kWh."""
     values = {"grid-a": 900.0, "grid-b": [100.0, 300.0, 300.0]}
     _, rows = run([one(3599.7)], values=values, duration_s=7200.0)
-    begin, end = 3599.7 + RTT_S / 2, rows["end_s"][0] - RTT_S / 2
+    begin, end = 3599.7 + RTT_S / 2 + BEFORE_S, rows["end_s"][0] - RTT_S / 2
     first = (3600.0 - begin) / (end - begin)
     assert rows["g_per_kwh"][0] == pytest.approx(100.0 * first + 300.0 * (1.0 - first))
 
@@ -155,12 +182,11 @@ class TestAutoscaling:
 
     def test_an_idle_replica_is_released_and_woken(self):
         outcome, rows = run([one(10.0), one(20.0), one(200.0)], autoscaling=self.SCALING)
-        waited_s = rows["ttft_s"] - RTT_S - SERVICE_S
-        assert waited_s.tolist() == pytest.approx([0.0, 0.0, 5.0])
-        assert outcome.fleet.wake_j == pytest.approx(5.0 * 700.0 * 1.3 * 1.2)
-        run_s = 0.555
+        waited_s = rows["ttft_s"] - RTT_S - FIRST_S
+        assert waited_s.tolist() == pytest.approx([0.0, 0.0, 5.0], abs=1e-9)
+        assert outcome.fleet.wake_j == pytest.approx(5.0 * 700.0 * 1.2)
         idle_a_s = 30.0
-        idle_b_s = 20.0 + RTT_S / 2 - run_s + 30.0 + 30.0
+        idle_b_s = 20.0 + RTT_S / 2 + BEFORE_S - gpu_s() + 30.0 + 30.0
         expected = 90 * 1.3 * (1.1 * idle_a_s + 1.2 * idle_b_s)
         assert outcome.fleet.idle_j == pytest.approx(expected)
 
@@ -178,7 +204,7 @@ class TestAutoscaling:
 
     def test_those_who_come_while_it_wakes_wait_too(self):
         _, rows = run([one(100.0), one(102.0)], autoscaling=self.SCALING)
-        assert rows["start_s"].tolist() == pytest.approx([105.0 + RTT_S / 2] * 2)
+        assert rows["start_s"].tolist() == pytest.approx([105.0 + RTT_S / 2 + BEFORE_S] * 2)
 
 
 def crowd(count=600, rate=100.0):
@@ -224,7 +250,7 @@ def test_minutes_add_up_to_what_the_fleet_drew():
     assert whole_j == pytest.approx(outcome.fleet.total_j)
     active = sum(minute["active"] for minute in kept.minutes)
     assert active[0] == 0.0
-    assert active[1] * 60.0 == pytest.approx(29 * 0.555, rel=1e-3)
+    assert active[1] * 60.0 == pytest.approx(29 * gpu_s(), rel=1e-9)
     assert kept.minutes[0]["batch"][1] == pytest.approx(kept.minutes[0]["active"][1])
 
 

@@ -19,27 +19,59 @@ from router.lab.sim.simulation import Autoscaling, Outage, Simulation
 from router.lab.sim.tune.train_test import window
 from tests.lab.sim.fluid.six_grids import POLICIES, SCENARIOS, scenario
 
+# What the plan leaves out, and why it strays more with some policies since prompts are work:
+# * one that fills replicas to a cap (PACKING) is let in by how little a request adds: in the engine
+#   short prompts take the place that anyone leaves, and long ones are sent on (of 410 and 1,590
+#   tokens on the mean, where all have 760); here each flow is placed in proportion, so that fuller
+#   replicas hold more of the work than they would. And in the engine a long prompt beside few
+#   others is a large part of a cap: room is left that is too small for the next.
+#   Learning makes it more: the engine's gateways come to factors of 2 to 8 for queues, each replica
+#   to another; at 0.7 of the load grams of carbon-first are 13 % apart, 8 % if nobody learns.
+# * one that goes by TTFT (NEAREST) sees in the engine when a long prompt is being read; here it
+#   sees the mean wait. Grams hold; marginal ones, which go by how many are alone, are up to a
+#   quarter apart, less than half of it if nobody learns.
+PACKING = ("carbon-first", "static-greenest")
+NEAREST = ("latency-first",)
+
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_it_comes_to_what_the_engine_comes_to(name: str) -> None:
     policy = next(one for one in scenario().policies if one.name == name)
     exact, fluid = simulate(scenario(), policy), run_fluid(scenario(), policy)
     assert fluid.completed == pytest.approx(exact.completed, abs=1)
-    assert fluid.gco2e == pytest.approx(exact.gco2e, rel=0.06)
-    assert fluid.energy_j == pytest.approx(exact.energy_j, rel=0.06)
-    assert fluid.marginal_gco2e == pytest.approx(exact.marginal_gco2e, rel=0.06)
-    assert fluid.fleet.total_g == pytest.approx(exact.fleet.total_g, rel=0.03)
-    shares = exact.shares()
-    assert all(abs(share - shares[region]) < 0.04 for region, share in fluid.shares().items())
+    assert fluid.prompt_energy_j == pytest.approx(exact.prompt_energy_j, rel=0.01)
+    grams, marginal, fleet = (0.25, 0.13, 0.12) if name in PACKING else (0.06, 0.06, 0.03)
+    marginal = 0.27 if name in NEAREST else marginal
+    assert fluid.gco2e == pytest.approx(exact.gco2e, rel=grams)
+    assert fluid.energy_j == pytest.approx(exact.energy_j, rel=grams)
+    assert fluid.marginal_gco2e == pytest.approx(exact.marginal_gco2e, rel=marginal)
+    assert fluid.fleet.total_g == pytest.approx(exact.fleet.total_g, rel=fleet)
+    # Of the work, as it is not the same requests that are where it is done.
+    found, real = (one.by_region.energy_j / one.energy_j for one in (fluid, exact))
+    assert np.abs(found - real).max() < (0.18 if name in PACKING else 0.04)
 
 
-# Load to the largest gaps that were measured, and some: of grams, of marginal grams, of shares.
-GAPS = {0.02: (0.06, 0.14, 0.02), 0.1: (0.06, 0.19, 0.02), 0.3: (0.12, 0.09, 0.03),
-        0.5: (0.04, 0.09, 0.03), 0.7: (0.04, 0.03, 0.02)}  # fmt: skip
+# Load to the largest gaps that were measured, and some: of grams, of marginal grams, of shares; of
+# policies that spread, of those that go by TTFT, of those that pack.
+GAPS = {
+    0.02: ((0.06, 0.14, 0.02), (0.06, 0.14, 0.06), (0.06, 0.14, 0.02)),
+    0.1: ((0.06, 0.22, 0.02), (0.10, 0.27, 0.10), (0.12, 0.15, 0.02)),
+    0.3: ((0.03, 0.09, 0.03), (0.04, 0.20, 0.08), (0.25, 0.22, 0.05)),
+    0.5: ((0.03, 0.06, 0.03), (0.04, 0.11, 0.05), (0.20, 0.14, 0.03)),
+    0.7: ((0.03, 0.04, 0.02), (0.04, 0.04, 0.05), (0.15, 0.10, 0.03)),
+}
+# With prompts of 2,000 tokens and answers of 50 most of the time goes into prompts. Packed, half a
+# replica more or less is the next grid's: 0.3 of the load is where the first region is just full.
+LONG_GAPS = {
+    0.1: ((0.04, 0.06, 0.02), (0.06, 0.06, 0.06), (0.08, 0.08, 0.06)),
+    0.3: ((0.04, 0.10, 0.02), (0.06, 0.10, 0.09), (0.25, 0.30, 0.50)),
+    0.5: ((0.04, 0.08, 0.02), (0.06, 0.06, 0.06), (0.10, 0.08, 0.20)),
+}
+LONG = "model: llama-3.1-70b\n        input_tokens: {mean: 2000, p95: 5000}\n        output_tokens: {mean: 50, p95: 120}\n"  # noqa: E501
 
 
 @cache
-def loaded(share: float) -> Simulation:
+def loaded(share: float, classes: str = "model: llama-3.1-70b\n") -> Simulation:
     """Twenty minutes of six grids with ten replicas, at this share of what they can serve."""
     text = (SCENARIOS / "us-six-grids-30.yaml").read_text("utf-8")
     for old, new in (
@@ -48,6 +80,7 @@ def loaded(share: float) -> Simulation:
         ("california: 4, texas: 4, iowa: 4, virginia: 4, new-york: 4, georgia: 4",
          "california: 2, texas: 2, iowa: 2, virginia: 2, new-york: 1, georgia: 1"),
         ("max_in_flight: 200", "max_in_flight: 64"), ("05-14T07", "05-14T19"),
+        ("model: llama-3.1-70b\n", classes),
     ):  # fmt: skip
         assert old in text
         text = text.replace(old, new)
@@ -57,18 +90,27 @@ def loaded(share: float) -> Simulation:
         return load(file, policies=POLICIES).simulation
 
 
-@pytest.mark.parametrize("share", GAPS)
-@pytest.mark.parametrize("name", POLICIES)
-def test_it_holds_from_an_idle_fleet_to_a_full_one(name: str, share: float) -> None:
-    simulation = loaded(share)
+def within(simulation: Simulation, name: str, gaps: tuple[tuple[float, ...], ...]) -> None:
     policy = next(one for one in simulation.policies if one.name == name)
     exact, fluid = simulate(simulation, policy), run_fluid(simulation, policy)
-    grams, marginal, apart = GAPS[share]
+    grams, marginal, apart = gaps[2 if name in PACKING else 1 if name in NEAREST else 0]
     assert fluid.gco2e == pytest.approx(exact.gco2e, rel=grams)
     assert fluid.marginal_gco2e == pytest.approx(exact.marginal_gco2e, rel=marginal)
     assert fluid.fleet.total_g == pytest.approx(exact.fleet.total_g, rel=grams)
     shares = exact.shares()
     assert all(abs(share - shares[region]) < apart for region, share in fluid.shares().items())
+
+
+@pytest.mark.parametrize("share", GAPS)
+@pytest.mark.parametrize("name", POLICIES)
+def test_it_holds_from_an_idle_fleet_to_a_full_one(name: str, share: float) -> None:
+    within(loaded(share), name, GAPS[share])
+
+
+@pytest.mark.parametrize("share", LONG_GAPS)
+@pytest.mark.parametrize("name", POLICIES)
+def test_it_holds_where_prompts_are_most_of_the_work(name: str, share: float) -> None:
+    within(loaded(share, LONG), name, LONG_GAPS[share])
 
 
 def test_part_of_a_request_is_no_idle_replica() -> None:
@@ -105,7 +147,7 @@ def test_the_same_demand_gives_the_same_figures() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     fleet = scenario().fleet
     small = replace(
-        fleet, endpoints=tuple(replace(one, max_in_flight=20) for one in fleet.endpoints)
+        fleet, endpoints=tuple(replace(one, max_in_flight=7) for one in fleet.endpoints)
     )
     fluid = run_fluid(replace(scenario(), fleet=small), scenario().policies[0])
     assert fluid.refused["shed"] > 0.3 * fluid.offered

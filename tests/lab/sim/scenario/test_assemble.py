@@ -1,3 +1,5 @@
+import math
+
 from router.lab.sim.scenario.assemble import BASELINES, baseline_policies
 from router.lab.sim.scenario.loading import load
 from tests.lab.sim.scenarios import DELETE, problems, scenario
@@ -40,5 +42,11 @@ def test_a_table_of_round_trip_times_may_lack_its_diagonal(tmp_path):
     )
     found = load(scenario(tmp_path, {**base, "rtt/within_region_ms": 1.5})).simulation
     assert found.fleet.rtt_ms == {"a": {"a": 1.5, "b": 40.0}, "b": {"a": 41.0, "b": 1.5}}
+    near = {**base, "rtt/within_region_ms": 1.5, "rtt/reach_ms": 40}
+    found = load(scenario(tmp_path, near)).simulation
+    assert found.fleet.rtt_ms == {"a": {"a": 1.5, "b": 40.0}, "b": {"a": math.inf, "b": 1.5}}
+    nobody = {**near, "rtt/reach_ms": 1}
+    text = "1 ms reach no region from a; the nearest is 1.5"
+    assert problems(scenario(tmp_path, nobody))["rtt.reach_ms"] == text
     named = {**base, "rtt/within_region_ms": 1.5, "rtt/origins": ["a", "b", "c"]}
     assert "no round-trip time to b" in problems(scenario(tmp_path, named))["origins.c.rtt_ms"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.lab.replay.replica import Physics
+from router.lab.replay.physics import Physics
 from router.lab.sim.scenario.loading import load
 from router.lab.sim.traffic.generate import RequestKind
 from router.lab.sim.traffic.resolve import capacity_rps, residence_s
@@ -23,8 +23,12 @@ def test_load_is_a_share_of_what_the_fleet_can_serve(tmp_path):
     }  # fmt: skip
     found = load(scenario(tmp_path, changes)).simulation
     requests = sum(len(chunk) for chunk in found.workload.chunks())
-    residence_s = 0.0215 + 0.0844 + 100 * (0.01747 + 0.0001307 * 128)
-    assert requests == pytest.approx(0.5 * 3 * 128 / residence_s * 1800, rel=0.01)
+    (profile,) = {served.profile for one in found.fleet.endpoints for served in one.models}
+    # Of 128 that decode together, each with its prompt and half of its answer cached; and as many
+    # prompts are read while one is there.
+    tpot_ms = profile.tpot_ms(128, 128 * (1000 + 100 / 2))
+    each_s = (100 * tpot_ms + 128 * profile.prompt_ms(1000)) / 1e3
+    assert requests == pytest.approx(0.5 * 3 * 128 / each_s * 1800, rel=0.01)
 
 
 def kind(model="m", share=1.0, n_in=100, n_out=50):
@@ -34,9 +38,14 @@ def kind(model="m", share=1.0, n_in=100, n_out=50):
     )  # fmt: skip
 
 
-def test_a_request_holds_its_slot_for_its_prompt_and_its_tokens():
-    tokens = Physics.of(f.token_profile())
-    assert residence_s(tokens, 100.0, 50.0, 8) == pytest.approx(0.010 + 0.005 + 50 * 0.0068)
+def test_a_request_holds_its_slot_for_its_tokens_and_everybodys_prompts():
+    profile = f.token_profile(
+        tpot_ms_per_cached_token=1e-3, prefill_ms_per_piece=2.0, prefill_ms_per_token2=1e-4
+    )
+    iteration_s = 0.006 + 8 * 0.0001 + 8 * (100 + 50 / 2) * 1e-6
+    prompt_s = 0.002 + 100 * 0.05e-3 + 100 * 100 / 2 * 1e-7
+    found_s = residence_s(Physics.of(profile), 100.0, 50.0, 8)
+    assert found_s == pytest.approx(50 * iteration_s + 8 * prompt_s)
     task = Physics.of(f.task_profile())
     assert residence_s(task, 100.0, 50.0, 4) == pytest.approx(0.8 + 3 * 0.1)
 
