@@ -33,8 +33,9 @@ Prompts are work (SCIENCE, 1b). A request of prompt time w and n output tokens i
 iterations, so that on the mean each of them carries w / n of it: ``prompts`` is the sum of that
 over those b, ``prompts2`` the sum of w**2 / n; beyond max_batch both, and the cached tokens of
 those b, count in proportion. An iteration then lasts ``pace``; it reads no more than ``chunk``.
-With requests of one kind this is the fixed point TPOT = D / (1 - c_L r). A task has no iterations,
-and other models' prompts beside it are none of its work.
+With requests of one kind this is the fixed point TPOT = D / (1 - c_L r), which has no pole: where
+prompts come faster than they can be read, requests gather until budgets or max_in_flight send the
+next elsewhere. A task has no iterations, and other models' prompts beside it are none of its work.
 
 Who comes waits for the running iteration to end and for the prompts that are read with or before
 its own. Those that this gateway sent there are read in turn, without a pause but for the sequences
@@ -119,10 +120,6 @@ S_COST, S_TTFT, S_E2E, S_BEST, SCRATCH_ROWS = range(5)
     E_PROMPT_ENERGY, E_PACE, EVALUATED,
 ) = range(13)  # fmt: skip
 
-# A replica is stable only while prompts and answers leave it time (SCIENCE, 1b): of the mean
-# iteration that a request meets, at most this share may be theirs, the rest its fixed time. Else it
-# is full. The request's own prompt apart: one after the other they may be as long as they like.
-MOST_BUSY = 0.97
 # Never 0, so that nothing is divided by it where there are no iterations.
 LEAST_MS = 1e-9
 # Caps of the pace are whole steps of this, in log2 of ms, from the least on: rounded down by 0.3 %.
@@ -233,7 +230,7 @@ class _Place(NamedTuple):
 class _Terms(NamedTuple):
     """One candidate, named as in the module's formulas; ``tpot`` and ``e2e`` at the quantile.
 
-    ``met``: the mean iteration that the request meets; ``pace``: with its own prompt in it.
+    ``pace``: the mean iteration with the request's own prompt in it.
     """
 
     batch: float
@@ -244,7 +241,6 @@ class _Terms(NamedTuple):
     own: float
     prefill: float
     queue: float
-    met: float
     pace: float
     energy: float
     ci: float
@@ -363,7 +359,6 @@ def _terms(table, live, i, place, ask, rule):
         + table[TPOT_MS_PER_SEQUENCE, i] * running
         + table[TPOT_MS_PER_CACHED_TOKEN, i] * (live[CACHED_TOKENS, i] * crowd + ask.context)
     )
-    met = decode + prompts
     queue = _queue(
         batch, live[FOREIGN, i], decode, prompts, live[PROMPTS_MS2, i] * crowd,
         live[BACKLOG_ENDS_S, i] - ask.now_s, most,
@@ -392,7 +387,7 @@ def _terms(table, live, i, place, ask, rule):
     cost = rule.w_g * (grams + premium) + rule.w_ttft * ttft + rule.w_e2e * e2e
     if rule.balances:
         cost += rule.w_load * batch * table[PER_MAX_IN_FLIGHT, i] + rule.w_turn * live[TURNS, i]
-    pace = met + own * ask.per_n_out
+    pace = decode + prompts + own * ask.per_n_out
     return _Terms(
         batch,
         ttft,
@@ -402,7 +397,6 @@ def _terms(table, live, i, place, ask, rule):
         own,
         prefill,
         queue,
-        met,
         pace,
         energy,
         ci,
@@ -414,12 +408,8 @@ def _terms(table, live, i, place, ask, rule):
 
 @_inlined
 def _is_full(table, live, i, terms):
-    """No place, no time, or none that those there could spare."""
-    return (
-        terms.batch + 1.0 > table[MAX_IN_FLIGHT, i]
-        or terms.pace > live[PACE_CAP_MS, i]
-        or terms.met * (1.0 - MOST_BUSY) > table[TPOT_BASE_MS, i]
-    )
+    """No place, or no time that those there could spare."""
+    return terms.batch + 1.0 > table[MAX_IN_FLIGHT, i] or terms.pace > live[PACE_CAP_MS, i]
 
 
 @_inlined
@@ -542,7 +532,6 @@ def _sweep(table, live, labels, rtt_row, ask, rule, scratch):
             + _read(tpot_slope, i) * running
             + _read(tpot_cached, i) * (_read(cached_there, i) * crowd + ask.context)
         )
-        met = decode + prompts
         queue = _queue(
             batch, _read(foreign, i), decode, prompts, _read(prompts2_there, i) * crowd,
             _read(backlog_ends, i) - ask.now_s, most,
@@ -550,7 +539,7 @@ def _sweep(table, live, labels, rtt_row, ask, rule, scratch):
         prefill = _read(prefill_base, i) + _read(prefill_load, i) * batch + decode + own
         first = prefill * _read(ttft_factor, i) + queue * _read(queue_factor, i)
         tpot = decode + min(prompts, _read(chunk, i))
-        pace = met + own * ask.per_n_out
+        pace = decode + prompts + own * ask.per_n_out
         run_ms = first + ask.n_out * tpot
         ttft = _read(rtt, i) + _read(ttft_delay, i) + first
         queued = ttft + over * run_ms * _read(per_max_batch, i)
@@ -580,7 +569,6 @@ def _sweep(table, live, labels, rtt_row, ask, rule, scratch):
             & (grams <= rule.max_grams)
             & (batch + 1.0 <= _read(max_in_flight, i))
             & (pace <= _read(caps, i))
-            & (met * (1.0 - MOST_BUSY) <= _read(tpot_base, i))
             & (ttft <= ask.ttft_budget)
             & (tpot_q <= ask.tpot_budget)
             & (e2e <= ask.e2e_budget)

@@ -269,18 +269,6 @@ def test_a_prompt_that_would_break_the_budget_of_one_that_is_there_goes_elsewher
     assert world.decide(expected=Expected(8_000.0, 200.0, 500.0)).endpoint.name == "w"
 
 
-def test_prompts_fill_a_replica_before_its_places_are_taken():
-    """1,600 tokens of prompt for 4 of answer are 20 ms of each iteration, of 6 / 0.03 = 200 ms at
-    most: the tenth meets 7 ms and 180, the eleventh 7.1 and 200."""
-    world, heavy = lone(), Expected(1_600.0, 4.0, 4.0)
-    placed = 0
-    with pytest.raises(ShedError):
-        while placed < 64:
-            Lease(world.seat("w"), world.decide(expected=heavy).burden)
-            placed += 1
-    assert placed == 10
-
-
 @given(st.lists(st.tuples(st.floats(0.0, 8192.0), st.floats(1.0, 2000.0)), max_size=64))
 def test_no_budget_of_those_there_is_broken_by_whoever_comes_after(asked):
     """The pace that everybody makes together is at most the least of their caps."""

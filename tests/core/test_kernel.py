@@ -343,9 +343,7 @@ def test_the_order_of_reasons():
         ("carbon_unknown", lambda: region.update(ci=[101.0])),
         ("carbon_budget", lambda: region.update(ci=[100.0])),
         ("carbon_budget", lambda: rule.update(max_grams=math.inf)),
-        ("full", lambda: broken.update(batch=1.0, prompts=208.0)),
-        # 6.5 ms of two sequences and 4 / 200 of its own prompt: 6.25 / 0.03 = 208.33 at most.
-        ("full", lambda: broken.update(prompts=0.0, prompts2=0.0, pace_cap=6.5)),
+        ("full", lambda: broken.update(batch=1.0, prompts=0.0, prompts2=0.0, pace_cap=6.5)),
         ("full", lambda: broken.update(pace_cap=6.5 + 4.0 * (1.0 / 200.0))),
         # It waits for half of an iteration, reads its prompt, and one iteration beside.
         ("ttft", lambda: ask.update(ttft_budget=500.0 + 3.25 + 8.0 + 4.0 + 6.5)),
@@ -659,11 +657,13 @@ def test_requests_of_one_kind_meet_the_fixed_point_of_their_own_rate(batch, prom
     assert figures["tpot"] == pytest.approx(decode / (1.0 - prompt_ms * rate))
 
 
-def test_a_replica_that_prompts_leave_no_time_is_full():
-    """Of a mean iteration at least 3 % is its fixed time: 6.25 / 0.03 = 208.33 ms at most."""
-    for prompts, reason in ((201.5, "feasible"), (202.0, "full")):
-        figures, chosen = alone_with({"n_out": 8.0}, batch=1.0, prompts=prompts)
-        assert (figures["reason"], chosen) == (reason, reason == "feasible")
+def test_prompts_alone_fill_nothing():
+    """Nobody minds: short answers to long prompts, one after the other, or a slow replica alone."""
+    for batch, prompts, slope in ((0.0, 0.0, 33.0), (1.0, 700.0, 0.125), (40.0, 9e4, 0.125)):
+        figures, chosen = alone_with(
+            {"n_out": 1.0}, batch=batch, prompts=prompts, tpot_base=1.0, tpot_slope=slope
+        )
+        assert (figures["reason"], chosen) == ("feasible", True)
 
 
 @pytest.mark.parametrize(("n_in", "n_out"), [(8192.0, 1.0), (1e6, 1.0), (1e6, 0.0)])

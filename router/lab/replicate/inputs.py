@@ -173,8 +173,11 @@ class Literature:
 
 def read_region_table(path: Path) -> RegionTable:
     """A CSV whose first column names the row. Raises TraceError naming file, row and column."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TraceError(f"{path}: not CSV: {error}; {how_to_get()}") from error
     if len(rows) < 2 or len(rows[0]) < 2:
         raise TraceError(f"{path}: needs a header and a row; {how_to_get()}")
     header = rows[0][1:]

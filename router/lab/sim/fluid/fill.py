@@ -88,7 +88,7 @@ def batch_of(plant, r, load):
     """Sequences in a slot of replica ``r`` under ``load`` (LOADS,); (batch, whether full)."""
     most = float(plant.states[r, s.MAX_BATCH])
     left = 1.0 - taken(plant, r, load)
-    if (left <= 1.0 - k.MOST_BUSY and plant.states[r, s.ONE_UNIT] == 0) or left <= 0.0:
+    if left <= 0.0:
         return most, True
     batch = (load[TOKENS] * plant.replicas[r, s.TPOT_BASE] + 1.0 - left) / left
     return min(batch, most), batch >= _SATURATED * most
