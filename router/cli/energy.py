@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -31,18 +30,18 @@ def energy(
         str, typer.Option(help="UTC month and hour to show, such as 2026-07-15T03:00Z.")
     ] = "",
     g_per_kwh: Annotated[
-        float, typer.Option(help="A figure of your own, gCO2e/kWh.", show_default="none")
-    ] = math.nan,
+        float | None, typer.Option(help="A figure of your own, gCO2e/kWh.", show_default="none")
+    ] = None,
     pue: Annotated[
-        float, typer.Option(help="Facility over IT energy.", show_default="1.14")
-    ] = math.nan,
+        float | None, typer.Option(help="Facility over IT energy.", show_default="1.14")
+    ] = None,
     params: Annotated[
-        float,
+        float | None,
         typer.Option(help="Active parameters, billions: estimates MODEL.", show_default="none"),
-    ] = math.nan,
+    ] = None,
     total_params: Annotated[
-        float, typer.Option(help="All parameters, billions.", show_default="the active ones")
-    ] = math.nan,
+        float | None, typer.Option(help="All parameters, billions.", show_default="the active ones")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw grams by hour into this file.")] = None,
     names: Annotated[
         bool, typer.Option("--list", help="List what has a figure, and exit.")

@@ -44,7 +44,9 @@ class Compared(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EnergyQuestion:
-    """What is asked. ``at``: unix seconds, None for the year; ``params_b`` NaN: look it up."""
+    """What is asked; None: not said. ``at``: unix seconds, else the year. ``g_per_kwh``: gCO2e.
+    ``params_b``, ``total_params_b``: active and all parameters, billions, else looked up.
+    """
 
     models: tuple[str, ...]
     prompt_tokens: int = 500
@@ -52,10 +54,10 @@ class EnergyQuestion:
     gpu: str = ""
     zones: tuple[str, ...] = ()
     at: float | None = None
-    g_per_kwh: float = math.nan
-    pue: float = math.nan
-    params_b: float = math.nan
-    total_params_b: float = math.nan
+    g_per_kwh: float | None = None
+    pue: float | None = None
+    params_b: float | None = None
+    total_params_b: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +105,17 @@ class EnergyReport:
 def report(question: EnergyQuestion) -> EnergyReport:
     """Look everything up. Raises ConfigError naming the option, what is wrong and the fix."""
     _check(question)
-    stated = math.isfinite(question.pue)
-    pue = question.pue if stated else DEFAULT_PUE
+    pue = DEFAULT_PUE if question.pue is None else question.pue
     asked = tuple(one for name in question.models for one in _asked(name, question, pue))
     zones = question.zones or (CALIFORNIA, WEST_VIRGINIA)
     where = places(zones, question.at)
-    if math.isfinite(question.g_per_kwh):
+    if question.g_per_kwh is not None:
         own = (own_place(question.g_per_kwh),)
         where = own if not question.zones else (*where, *own)
     return EnergyReport(
         question=question,
         pue=pue,
-        pue_source="as given" if stated else DEFAULT_PUE_SOURCE,
+        pue_source=DEFAULT_PUE_SOURCE if question.pue is None else "as given",
         asked=asked,
         places=where,
         published=tuple(_compared(figure, question, pue) for figure in shipped_published()),
@@ -136,9 +137,9 @@ def equal_batch(compared: Compared) -> float:
 
 
 def _asked(name: str, question: EnergyQuestion, pue: float) -> tuple[AskedModel, ...]:
-    if math.isfinite(question.params_b):
+    if question.params_b is not None:
         total = question.total_params_b
-        total = total if math.isfinite(total) else question.params_b
+        total = question.params_b if total is None else total
         found: tuple[ModelEnergy, ...] | TaskEnergy = (
             estimate(name, question.params_b, total, question.gpu),
         )
@@ -172,12 +173,12 @@ def _check(question: EnergyQuestion) -> None:
         if not 1 <= tokens <= _MOST_TOKENS:
             fix = f"a number of tokens from 1 to {_MOST_TOKENS}; it is {tokens}"
             problems.append((option, fix))
-    if math.isfinite(question.pue) and not 1.0 <= question.pue <= _MOST_PUE:
+    if question.pue is not None and not 1.0 <= question.pue <= _MOST_PUE:
         fix = f"facility over IT energy, from 1 to {_MOST_PUE:g}; it is {question.pue:g}"
         problems.append(("--pue", fix))
-    if math.isfinite(question.total_params_b) and not math.isfinite(question.params_b):
+    if question.total_params_b is not None and question.params_b is None:
         problems.append(("--total-params", "says nothing without --params, the active ones"))
-    if math.isfinite(question.params_b) and question.gpu == ALL_GPUS:
+    if question.params_b is not None and question.gpu == ALL_GPUS:
         problems.append(("--gpu", "an estimate by --params is of one kind of GPU; name it"))
     if problems:
         raise ConfigError("energy", problems)
