@@ -162,14 +162,15 @@ def _count_tokens(
     if run.messages > 1:
         return known_count(min(float(run.messages), most), TokensKind.COUNTED), doubts
     prefill = profile.lone_ttft_ms(expected.input_tokens)
-    running = min(max(run.batch, 1.0), float(profile.max_batch))
-    share = running / max(run.batch, 1.0)
-    cached = run.crowd.cached_tokens * share
-    token_ms = profile.tpot_ms(running, cached, run.crowd.prompts_ms * share) * run.pace
+    batch = max(run.batch, 1.0)
+    running = min(batch, float(profile.max_batch))
     # Of those beyond max_batch each waits its turn.
-    held_ms = run.service_ms * min(1.0, profile.max_batch / max(run.batch, 1.0))
+    share = running / batch
+    cached, prompts_ms = run.crowd.cached_tokens * share, run.crowd.prompts_ms * share
+    token_ms = profile.tpot_ms(running, cached, prompts_ms) * run.pace
+    decoding_ms = run.service_ms * share - prefill
     count = estimate_tokens(
-        run.answer.output_bytes, bytes_per_token, token_ms, held_ms - prefill, run.e2e_ms, most
+        run.answer.output_bytes, bytes_per_token, token_ms, decoding_ms, run.e2e_ms, most
     )
     return count, doubts
 

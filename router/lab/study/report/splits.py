@@ -35,7 +35,7 @@ LEGEND: Final = (
 
 
 def split_table(asked: str, splits: Mapping[str, Any], how: str, seeds: int) -> RenderableType:
-    """What ``asked`` saves against each baseline, by cause. ``splits``: of `split_of`."""
+    """What ``asked`` saves against each baseline, by cause. ``splits``: of `attribution.split`."""
     many = f"mean of {seeds} seeds with its 90 % interval" if seeds > 1 else "one seed: no interval"
     table = Table(
         box=None, pad_edge=False, header_style="bold", title_justify="left", title_style="bold",
