@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Both cores for the suite; tests of one file stay on one worker, since they share servers.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test check bench faults stubs lock clean real replicate
+.PHONY: demo test check bench bench-peers faults soak stubs lock clean real replicate
 .DEFAULT_GOAL := help
 
 help:
@@ -14,8 +14,9 @@ help:
 	@echo "make test    every check and test"
 	@echo "make check   lint, types, import contracts, generated stubs"
 	@echo "make bench   the benchmarks, with the machine named"
+	@echo "make bench-peers  the same beside Envoy, vllm-router, sglang-router and LiteLLM (installs 1.2 GB)"
 	@echo "make replicate  published studies re-run, their figures beside ours (DATA=folder, docs/evidence.md)"
-	@echo "make faults  a million steps of random faults, and every outage over real processes"
+	@echo "make faults  a million steps of random faults, every outage over real processes, odd credentials"
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "carbon-router needs Python >= 3.11; set PYTHON=")'
@@ -42,6 +43,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_stubs --check
 	$(BIN)/python tools/config_reference.py --check
+	$(BIN)/python tools/metrics_reference.py --check
 	$(BIN)/python tools/scenario_reference.py --check
 
 # Servers and clients that nobody here wrote, each in a virtual environment of its own.
@@ -51,6 +53,11 @@ real:
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.decide
 	$(BIN)/python -m benchmarks.gateway_cost
+	$(BIN)/python -m benchmarks.http_cost
+
+# Other routers, each in a virtual environment of its own, that the script fills; never part of `make test`.
+bench-peers: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.peers
 
 # Without the folder of data (docs/evidence.md) only what needs none is run, and the rest is named.
 replicate: $(VENV)/.dev
@@ -59,7 +66,13 @@ replicate: $(VENV)/.dev
 # More of what `make test` does in part: faults in virtual time, and real processes that break.
 faults: $(VENV)/.dev
 	RANDOM_FAULT_STEPS=1100000 $(BIN)/pytest --timeout 900 tests/director/test_random_faults.py
-	$(BIN)/pytest tests/e2e
+	LEASE_HISTORIES=1000000 $(BIN)/pytest --timeout 900 tests/core/test_lease.py
+	CREDENTIAL_EXAMPLES=150000 TOKEN_EXAMPLES=150000 $(BIN)/pytest --timeout 3600 tests/identity
+	ALL_FAULTS=1 $(BIN)/pytest tests/e2e
+
+# Ends with code 1 where a promise was broken; tables, plot and logs: out/soak.
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.e2e.faults.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 stubs: $(VENV)/.dev
 	$(BIN)/python tools/generate_stubs
@@ -70,4 +83,4 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-real .venv-kserve .venv-carbon .venv-ray out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-real .venv-kserve .venv-carbon .venv-ray .venv-llm .venv-peers-* out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -131,6 +131,16 @@ def serve(tell: Connection) -> None:
     asyncio.run(forever())
 
 
+class Stopped:
+    """A clock by which no lease ends, however far the refreshes jump."""
+
+    def now(self) -> float:
+        return START
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
 async def over_loopback(zones: int, hours: int, refresh_s: float, real: bool) -> None:
     context = multiprocessing.get_context("spawn")
     hear, tell = context.Pipe()
@@ -153,7 +163,10 @@ async def run(
     names = [f"Z{place:03d}" for place in range(zones)]
     provider = Stub(names, http)
     rng = random.Random(1)
-    shared = SharedReadings(MemoryStore(), "stub", SIGNAL, "bench", rng, lease_s=3 * refresh_s)
+    clock = Stopped()
+    shared = SharedReadings(
+        MemoryStore(), "stub", SIGNAL, "bench", clock, rng, patience_s=3 * refresh_s
+    )
     source = PolledSource(provider, rng, shared=shared)
     usual = Climatology.load()
     forecaster: Forecaster = Nowcast(usual) if real else Newest()

@@ -25,8 +25,8 @@ from rich.table import Table
 
 from benchmarks.machine import machine
 from router.config import shipped_profiles
-from router.core import kernel as k
 from router.core.burden import burden_of
+from router.core.kernel import choose
 from router.core.lengths import Expected
 from router.core.pipeline import decide
 from router.core.question import question_of
@@ -165,14 +165,14 @@ class Subject:
 
     def _kernel(self) -> Call:
         every = cycle([self._kernel_arguments(*one) for one in self._asked])
-        return lambda: k.choose(*next(every))
+        return lambda: choose(*next(every))
 
     def _kernel_arguments(self, request: Request, expected: Expected) -> tuple[object, ...]:
-        question = question_of(request, self._snapshot, expected, NOW, 0.0)
+        question = question_of(request, self._snapshot, self._board, expected, NOW, 0.0)
         columns = question.columns
         return (
             columns.table, self._board.live("llama", ""), columns.candidates.labels,
-            columns.candidates.starts, self._snapshot.rungs[0], *question.scalars,
+            columns.candidates.starts, self._snapshot.rungs[0], *question.scalars, question.cached,
             self._rng.random(), columns.scratch,
         )  # fmt: skip
 
@@ -180,7 +180,7 @@ class Subject:
         decided, board = self._call(decide), self._board
 
         def call() -> object:
-            decision, need = decided()
+            decision, need, _ = decided()
             if need is not None:
                 need.teach(board)
             return decision

@@ -56,7 +56,7 @@ def soak(pid: int, address: str, load: Load, requests: int) -> list[Sample]:
     samples = []
     for part in range(PARTS):
         count = requests * (part + 1) // PARTS - requests * part // PARTS
-        elapsed_s = load(address, UNARY, count)
+        elapsed_s = load(address, UNARY, count, ())
         samples.append(
             Sample(
                 requests * (part + 1) // PARTS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -101,6 +102,11 @@ class UpstreamStream(Protocol):
         """Messages in order; ends when the backend ends. Raises UpstreamError leaves."""
         ...
 
+    def initial_metadata(self) -> Metadata:
+        """What came before the first message; empty before that, and where the transport has
+        none to pass on."""
+        ...
+
     def trailers(self) -> Metadata:
         """Trailing metadata; empty before the end."""
         ...
@@ -157,6 +163,11 @@ class Backend(Protocol):
         """New calls to ``address`` go to ``hosts``; returns when the others have ended."""
         ...
 
+    async def renew(self, address: str) -> None:
+        """Connections to ``address`` are made anew, as it is to be reached by now: new calls use
+        those, calls under way finish. Returns when they have, or after a while."""
+        ...
+
     async def close(self) -> None:
         """Close every connection."""
         ...
@@ -171,10 +182,19 @@ class LoadSource(Protocol):
 
 
 class StateStore(Protocol):
-    """What several gateways share. Memory is the embedded default; Redis slots in here."""
+    """What several gateways share: memory is the embedded default, Redis what processes share.
+
+    Keys, counters, holds and rooms are apart: one name may stand in each. Every call is one round
+    trip at most and atomic by itself; a store that cannot answer raises StateStoreError. Nothing
+    on the way of a request waits for one.
+    """
 
     async def put(self, key: str, value: bytes, ttl_s: float, now: float) -> None:
         """Store until ``now + ttl_s``."""
+        ...
+
+    async def put_all(self, values: Mapping[str, bytes], ttl_s: float, now: float) -> None:
+        """As `put` of each; when it fails, some of them may be stored."""
         ...
 
     async def get(self, key: str, now: float) -> bytes | None:
@@ -182,15 +202,42 @@ class StateStore(Protocol):
         ...
 
     async def scan(self, prefix: str, now: float) -> Mapping[str, bytes]:
-        """Every live key that starts with ``prefix``."""
+        """Every live key that starts with ``prefix``; takes several round trips."""
         ...
 
-    async def acquire(self, name: str, holder: str, ttl_s: float, now: float) -> bool:
-        """Become or stay the only holder of ``name`` for ``ttl_s``; False when another holds it."""
+    async def add(self, counter: str, amount: int, ttl_s: float, now: float) -> int:
+        """What ``counter`` comes to with ``amount`` (of either sign) added; an absent or expired
+        one is 0. It lives until ``now + ttl_s`` from the last call on."""
+        ...
+
+    async def acquire(self, name: str, holder: str, ttl_s: float, now: float) -> int:
+        """Become or stay the only holder of ``name`` for ``ttl_s``; 0 when another holds it.
+
+        Else a fencing token: the same as long as a holder stays without a break, larger than any
+        before with each that becomes it, so that what an earlier holder still writes is told.
+        """
         ...
 
     async def release(self, name: str, holder: str) -> None:
         """Give ``name`` up if ``holder`` holds it; else nothing."""
+        ...
+
+    async def exchange(
+        self, room: str, member: str, row: bytes, ttl_s: float, now: float
+    ) -> Mapping[str, bytes]:
+        """Put ``member``'s row into ``room`` until ``now + ttl_s``, then read the room: every live
+        row by member, its own among them.
+
+        Of two members that exchange, the later one reads the earlier one's row.
+        """
+        ...
+
+    async def leave(self, room: str, member: str) -> None:
+        """Take ``member``'s row out of ``room``, if there is one."""
+        ...
+
+    async def close(self) -> None:
+        """Give up what it holds open; it is not used afterwards."""
         ...
 
 
@@ -222,27 +269,44 @@ class Places(Protocol):
         ...
 
 
+class StatedLoad(NamedTuple):
+    """What an answer says of its server's load: requests that run and wait there, and the used
+    share of its cache, 0 to 1. Within bounds; NaN of what it does not say, or says out of them."""
+
+    running: float
+    queued: float
+    kv_fraction: float
+
+
 class BackendReport(NamedTuple):
     """What a backend said of one request's cost; NaN where it said nothing usable.
 
     ``energy_j``: attributional IT joules; ``marginal_energy_j``: short-run marginal IT joules.
+    ``input_tokens``: of the whole prompt; ``cached_tokens``: of the prompt, not read.
     Figures are as they came, checked by nobody. ``malformed``: something in it was no figure.
+    ``load``: of the server, beside what the request cost; None where it says nothing of it.
     """
 
     energy_j: float
     marginal_energy_j: float
     output_tokens: float
     malformed: bool = False
+    cached_tokens: float = math.nan
+    input_tokens: float = math.nan
+    load: StatedLoad | None = None
 
 
 class AnswerSize(NamedTuple):
     """What an answer tells of its length without being decoded; NaN where it does not.
 
-    ``output_bytes``: of its output tensors; ``output_tokens``: as its own parameters state.
+    ``output_bytes``: of its output; ``output_tokens``: as it states itself, and ``cached_tokens``:
+    of the prompt, not read; ``input_tokens``: of the whole prompt.
     """
 
     output_bytes: float
     output_tokens: float
+    cached_tokens: float = math.nan
+    input_tokens: float = math.nan
 
 
 class ReportReader(Protocol):
@@ -256,16 +320,51 @@ class ReportReader(Protocol):
         """What an answer under status OK says that went wrong, or is none: None of a good one."""
         ...
 
+    def pieces(self, message: bytes) -> int:
+        """How many pieces of output a streamed message brings; 0 of one that brings none."""
+        ...
+
     def size(self, message: bytes, streamed: bool) -> AnswerSize:
-        """Of one answer, in a time that does not depend on its bytes."""
+        """Of one answer."""
+        ...
+
+
+class StatedModel(NamedTuple):
+    """What a server says of a model that it is to serve. ``listed``: whether it names it, None
+    where it names none; ``context_tokens``: input plus output that it takes, NaN where it does not
+    say, or says what is no such length."""
+
+    listed: bool | None
+    context_tokens: float
+
+
+class ModelCatalogue(Protocol):
+    """What servers say of their models, beside whether they are ready."""
+
+    async def models(self, endpoint: Endpoint, timeout_s: float) -> Mapping[str, StatedModel]:
+        """By name, of each that the endpoint is to serve. Raises UpstreamError leaves."""
         ...
 
 
 class Upstream(NamedTuple):
-    """How the endpoints of one protocol are reached, and how what they say is read."""
+    """How the endpoints of one protocol are reached, and how what they say is read.
+
+    ``reports_first``: whether a stream's report comes before its messages, rather than after.
+    ``catalogue``: None where servers of the protocol do not say what their models take.
+    """
 
     backend: Backend
     reports: ReportReader
+    reports_first: bool = False
+    catalogue: ModelCatalogue | None = None
+
+
+class LoadListener(Protocol):
+    """Who is told of load that came with an answer. Must not block: called on the hot path."""
+
+    def told(self, endpoint: str, load: StatedLoad, since: float) -> None:
+        """The server said so at ``since`` (monotonic, s) or later."""
+        ...
 
 
 class Observer(Protocol):

@@ -14,6 +14,7 @@
     │       │   └── ProviderRowError      provider_answer       one row of it: the others count
     │       ├── NoDataError               provider_no_data      nothing for this zone and time
     │       └── CallBudgetError           call_budget_spent     our own limit on calls: not asked
+    ├── StateStoreError              state_store            what gateways share cannot be had
     ├── RequestError                 the caller's request is wrong; never retried
     │   ├── MalformedRequestError    request_malformed
     │   ├── MessageTooLargeError     message_too_large
@@ -21,14 +22,21 @@
     │   ├── MetadataTooLargeError    metadata_too_large
     │   ├── UnknownMethodError       method_unknown         this server has no such method
     │   ├── UnsupportedMethodError   method_unsupported     an RPC that is not for a whole fleet
+    │   ├── UnauthenticatedError     unauthenticated        no credential, or none that is valid
+    │   ├── NotPermittedError        not_permitted          more than the caller's principal may
     │   └── UnknownModelError        model_unknown
     ├── RefusedError                 the request is right, the fleet or the policy says no
     │   ├── NothingFeasibleError     no_feasible_endpoint   no healthy endpoint
     │   ├── ShedError                shed                   every feasible endpoint is full
+    │   ├── CarbonBudgetError        carbon_budget_exhausted  the day's grams are spent
+    │   ├── CarbonBudgetHeldError    carbon_budget_held     what is left of them is held just now
     │   ├── ResidencyError           residency_excluded     no endpoint in the allowed jurisdictions
     │   ├── PolicyExcludesError      policy_excludes_all    carbon budget or context length
     │   ├── BudgetImpossibleError    budget_impossible      no endpoint can meet the latency budget
     │   ├── GatewayFullError         gateway_full           too many calls or bytes held here
+    │   ├── RateLimitedError         rate_limited           a limit of the caller's principal
+    │   ├── IdentityUnavailableError identity_unavailable   keys of an issuer are still to come
+    │   ├── ReceiptsUnreachableError receipts_unreachable   what other gateways keep cannot be had
     │   └── DrainingError            draining               this gateway is shutting down
     └── UpstreamError                a backend failed
         ├── UpstreamUnreachedError   upstream_unreached     it never reached a server: repeated
@@ -175,6 +183,17 @@ class CallBudgetError(ProviderError):
         self.retry_after_s = retry_after_s
 
 
+class StateStoreError(CarbonRouterError):
+    """What several gateways share cannot be had now; each serves on what it knows itself."""
+
+    reason = "state_store"
+
+    def __init__(self, message: str, cause: str = "other") -> None:
+        """``cause``: one of a few stable words, such as ``timeout`` or ``denied``."""
+        super().__init__(message)
+        self.cause = cause
+
+
 class RequestError(CarbonRouterError):
     """The caller's request is wrong; the same request will fail again."""
 
@@ -203,6 +222,24 @@ class UnknownMethodError(RequestError):
     reason = "method_unknown"
 
 
+class RequestStalledError(RequestError):
+    """The body of a request stopped coming."""
+
+    reason = "request_stalled"
+
+
+class UnknownResponseError(RequestError):
+    """A stored response that no endpoint of the fleet is known to hold (any more)."""
+
+    reason = "response_unknown"
+
+
+class UnknownReceiptError(RequestError):
+    """No receipt with this id is kept here (any more), for this tenant."""
+
+    reason = "receipt_unknown"
+
+
 class InvalidMetadataError(RequestError):
     """A routing header (budget, origin, residency, tenant) has an unusable value."""
 
@@ -219,6 +256,33 @@ class UnsupportedMethodError(RequestError):
     """An RPC that acts on one server, and has no meaning for a fleet behind a gateway."""
 
     reason = "method_unsupported"
+
+
+class UnauthenticatedError(RequestError):
+    """Nobody is known by what the call brings: no credential, or one that is not valid (any more).
+
+    ``why``: one word of `router.identity.credentials.Denial`, and ``peer``, where it came from: for
+    the operator alone.
+    """
+
+    reason = "unauthenticated"
+
+    def __init__(self, message: str, why: str = "missing") -> None:
+        super().__init__(message)
+        self.why = why
+        self.peer = ""
+
+
+class NotPermittedError(RequestError):
+    """Who calls is known, and may not do this. ``what``: a role, or the header or field that asked
+    for more than its ``principal`` may."""
+
+    reason = "not_permitted"
+
+    def __init__(self, message: str, what: str = "", principal: str = "") -> None:
+        super().__init__(message)
+        self.what = what
+        self.principal = principal
 
 
 class RefusedError(CarbonRouterError):
@@ -240,6 +304,49 @@ class ShedError(RefusedError):
     """Every endpoint that could serve the request is at its concurrency cap."""
 
     reason = "shed"
+
+
+class CarbonBudgetError(RefusedError):
+    """A carbon budget has nothing left for this request until the UTC day ends."""
+
+    reason = "carbon_budget_exhausted"
+
+    def __init__(
+        self,
+        message: str,
+        retry_after_s: float | None = None,
+        *,
+        budget: str = "",
+        account: str | None = "",
+        ask_ug: int = 0,
+    ) -> None:
+        """``budget``, ``account``: whose; ``ask_ug``: what the request may emit. See
+        `router.core.carbon_budgets`."""
+        super().__init__(message, retry_after_s)
+        self.budget = budget
+        self.account = account
+        self.ask_ug = ask_ug
+
+
+class CarbonBudgetHeldError(RefusedError):
+    """What is left of a carbon budget is reserved by requests under way, or to be drawn first."""
+
+    reason = "carbon_budget_held"
+
+    def __init__(
+        self,
+        message: str,
+        retry_after_s: float | None = None,
+        *,
+        budget: str = "",
+        account: str | None = "",
+        ask_ug: int = 0,
+    ) -> None:
+        """As of `CarbonBudgetError`."""
+        super().__init__(message, retry_after_s)
+        self.budget = budget
+        self.account = account
+        self.ask_ug = ask_ug
 
 
 class ResidencyError(RefusedError):
@@ -264,6 +371,36 @@ class GatewayFullError(RefusedError):
     """This process holds as many calls, or as many bytes of requests, as it may."""
 
     reason = "gateway_full"
+
+
+class RateLimitedError(RefusedError):
+    """The caller's ``principal`` has used up what it may for now. ``limit``: which of its limits,
+    requests, tokens or concurrency."""
+
+    reason = "rate_limited"
+
+    def __init__(
+        self,
+        message: str,
+        retry_after_s: float | None = None,
+        limit: str = "requests",
+        principal: str = "",
+    ) -> None:
+        super().__init__(message, retry_after_s)
+        self.limit = limit
+        self.principal = principal
+
+
+class IdentityUnavailableError(RefusedError):
+    """Whether a token is valid cannot be told yet: its issuer's keys are being fetched."""
+
+    reason = "identity_unavailable"
+
+
+class ReceiptsUnreachableError(RefusedError):
+    """A receipt that is not kept here may be with another gateway, which cannot be asked now."""
+
+    reason = "receipts_unreachable"
 
 
 class DrainingError(RefusedError):
@@ -295,7 +432,8 @@ class UpstreamUnreachedError(UpstreamError):
     reason = "upstream_unreached"
 
     def __init__(self, message: str, *, refused: bool) -> None:
-        """``refused``: no connection could be had at all; else another one may serve it."""
+        """``refused``: the server lets nobody connect; else another connection may serve it, or
+        this gateway lacks what one takes."""
         super().__init__(message)
         self.refused = refused
 

@@ -15,6 +15,9 @@ EXTRAS: Final = {
     "entsoe": "entsoe-py",
     "sim": "scipy and optuna",
     "ray": "ray",
+    "fast": "uvloop",
+    "jwt": "PyJWT and cryptography",
+    "llm": "xllamacpp",
 }
 
 

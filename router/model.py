@@ -10,9 +10,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from router.errors import DataError, MixedBasisError
+
+if TYPE_CHECKING:
+    # What everything reads stays quick to import.
+    import numpy as np
+    from numpy.typing import NDArray
 
 UNLIMITED = math.inf
 
@@ -61,6 +66,13 @@ class TokensKind(StrEnum):
     COUNTED = "counted"
     ESTIMATED = "estimated"
     ASSUMED = "assumed"
+
+
+class CachedKind(StrEnum):
+    """How it is known what of a prompt was cached: the server REPORTED it, or it was EXPECTED."""
+
+    REPORTED = "reported"
+    EXPECTED = "expected"
 
 
 class Signal(NamedTuple):
@@ -158,9 +170,13 @@ class TokenProfile:
 
     Power P = ``base_w`` + ``w_per_token_s`` * (output tokens/s) while at least one sequence runs,
     ``prefill_w`` in the time that prompts take of an iteration, ``idle_w`` when none runs.
-    ``prefill_w_low``, ``prefill_w_high``: where that lies. The host draws ``host_awake_w`` or
-    ``host_idle_w`` beside, and ``host_fraction`` of GPU energy. ``target_batch`` is the load the
-    replica is meant to run at: it prices long-run energy.
+    ``prefill_w_low``, ``prefill_w_high``: where that lies.
+
+    The host draws ``host_awake_w`` or ``host_idle_w`` beside, and ``host_fraction`` of GPU energy.
+    ``target_batch`` is the load the replica is meant to run at: it prices long-run energy.
+
+    Of prompts that were read, ``prefix_cache_tokens`` are kept, in blocks of ``prefix_block``: a
+    prompt that begins as one of them did is spared as many. 0: the server keeps none.
     """
 
     name: str
@@ -186,6 +202,8 @@ class TokenProfile:
     prompt_order: PromptOrder = PromptOrder.FCFS
     host_awake_w: float = 0.0
     host_idle_w: float = 0.0
+    prefix_cache_tokens: int = 0
+    prefix_block: int = 16
 
     def tpot_ms(self, batch: float, cached_tokens: float = 0.0, prompts_ms: float = 0.0) -> float:
         """Mean time per output token at ``batch`` decoding sequences, ms.
@@ -196,14 +214,18 @@ class TokenProfile:
         decode_ms = self.tpot_base_ms + self.tpot_ms_per_sequence * batch
         return decode_ms + self.tpot_ms_per_cached_token * cached_tokens + prompts_ms
 
-    def prompt_ms(self, input_tokens: float) -> float:
-        """What reading a prompt in one piece adds to its iteration, ms."""
-        per_token = self.prefill_ms_per_token + self.prefill_ms_per_token2 * input_tokens / 2.0
-        return self.prefill_ms_per_piece + per_token * input_tokens
+    def prompt_ms(self, input_tokens: float, cached_tokens: float = 0.0) -> float:
+        """What reading a prompt in one piece adds to its iteration, ms; ``cached_tokens``: of its
+        beginning, which are not read again."""
+        read = input_tokens - cached_tokens
+        before = cached_tokens + read / 2.0
+        per_token = self.prefill_ms_per_token + self.prefill_ms_per_token2 * before
+        return self.prefill_ms_per_piece + per_token * read
 
-    def lone_ttft_ms(self, input_tokens: float) -> float:
+    def lone_ttft_ms(self, input_tokens: float, cached_tokens: float = 0.0) -> float:
         """Time to the first token on an idle replica, round trip apart, ms."""
-        return self.prefill_base_ms + self.tpot_base_ms + self.prompt_ms(input_tokens)
+        prompt_ms = self.prompt_ms(input_tokens, cached_tokens)
+        return self.prefill_base_ms + self.tpot_base_ms + prompt_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,11 +339,22 @@ class Budget(NamedTuple):
     explicit: bool = False
 
 
+class Prefix(NamedTuple):
+    """What a prompt begins with: the ``keys`` of its blocks of ``block_tokens`` each, in order, as
+    `router.core.prefixes` chains them."""
+
+    keys: NDArray[np.int64]
+    block_tokens: float
+
+
 class Request(NamedTuple):
     """What routing needs of one inference request. Token counts are NaN where unknown.
 
     ``sequence_start``, ``sequence_end``: whether it begins, or ends, a stateful sequence.
     ``ignored``: flags of what the caller said and routing cannot use (`router.core.claims`).
+    ``prefix``: what its prompt begins with, None where nobody looked. ``prompt_bytes``: of its
+    text, from which its tokens can be estimated; 0 where that is not known. ``client_retries``:
+    how often its client asked before, as it says.
     """
 
     model: str
@@ -338,6 +371,9 @@ class Request(NamedTuple):
     sequence_start: bool = False
     sequence_end: bool = False
     ignored: tuple[str, ...] = ()
+    prefix: Prefix | None = None
+    prompt_bytes: int = 0
+    client_retries: int = 0
 
 
 class Weights(NamedTuple):
@@ -397,6 +433,7 @@ class Policy:
     spread: Spread
     pack_until: float
     quantile: float
+    tpot_quantile: float
     budget: Budget
     max_gco2e: float
     max_g_per_kwh: float
@@ -410,20 +447,24 @@ class Policy:
 
 
 class Load(NamedTuple):
-    """What a model server says of itself. ``observed_at``: when it was scraped."""
+    """What a model server says of itself. ``observed_at``: when it was read; ``healthy``: False
+    where it says that it cannot serve."""
 
     running: float
     queued: float
     kv_fraction: float
     observed_at: float
+    healthy: bool = True
 
 
 class Alternative(NamedTuple):
-    """An endpoint that a request did not go to. ``g_per_kwh``: averaged over its predicted run."""
+    """An endpoint that a request did not go to. ``g_per_kwh``: averaged over its predicted run;
+    ``cached_tokens``: of its prompt, as expected there."""
 
     endpoint: Endpoint
     served: ServedModel
     g_per_kwh: float
+    cached_tokens: float = 0.0
 
 
 class Burden(NamedTuple):
@@ -432,13 +473,14 @@ class Burden(NamedTuple):
     ``prompt_ms``: what reading its prompt takes of iterations; ``pace_ms``: that over its output
     tokens, so what it adds to every iteration on the mean; ``cached_tokens``: on the mean over its
     run; ``pace_cap_ms``: the mean iteration beyond which it would break a budget of its own, inf
-    for none.
+    for none; ``paced_ms``: what reading its prompt takes at the pace that answers there tolerate.
     """
 
     prompt_ms: float
     pace_ms: float
     cached_tokens: float
     pace_cap_ms: float
+    paced_ms: float = 0.0
 
     @property
     def pace_ms2(self) -> float:
@@ -461,6 +503,7 @@ class Decision(NamedTuple):
     what the request takes itself and what it waits for on the mean.
     ``intensity`` is None (and grams NaN) only when no source knows the grid zone and the ladder
     dropped the carbon constraint. ``relaxed``: rungs of the ladder that were taken.
+    ``cached_tokens``: of its prompt, expected not to be read there.
     """
 
     endpoint: Endpoint
@@ -481,6 +524,7 @@ class Decision(NamedTuple):
     relaxed: tuple[Relax, ...]
     flags: tuple[str, ...]
     latency_first: Alternative | None = None
+    cached_tokens: float = 0.0
 
 
 class Outcome(StrEnum):
@@ -505,6 +549,13 @@ class Predicted(NamedTuple):
 UNPREDICTED = Predicted(math.nan, math.nan, math.nan)
 
 
+class BudgetStanding(NamedTuple):
+    """Of a carbon budget: the share of its day's limit that is left, 0 to 1."""
+
+    name: str
+    left: float
+
+
 class Receipt(NamedTuple):
     """What one answered request emitted; both energies, GPU plus host, before and after PUE.
 
@@ -520,7 +571,10 @@ class Receipt(NamedTuple):
     ``energy_low_j`` and ``energy_high_j``; ``prompt_energy_j`` of it took reading the prompt, an
     estimate by the profile where ``energy_j`` is measured. Bounds that are NaN are not known or
     not needed.
-    ``doubts``: what the server reported and was not believed, by reason.
+    ``doubts``: what the server reported and was not believed, by reason. ``cached_tokens``: of the
+    prompt, not read because they were cached; ``input_tokens``: of all of it, as the server says.
+    ``carbon_budget``: of those that it falls under the one with least left, None where there is
+    none.
     """
 
     decision_id: str
@@ -549,3 +603,7 @@ class Receipt(NamedTuple):
     predicted: Predicted = UNPREDICTED
     doubts: tuple[str, ...] = ()
     prompt_energy_j: float = math.nan
+    cached_tokens: float = 0.0
+    cached_kind: CachedKind = CachedKind.EXPECTED
+    input_tokens: float = math.nan
+    carbon_budget: BudgetStanding | None = None

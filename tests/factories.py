@@ -132,9 +132,9 @@ def policy(**changes) -> Policy:
     values = {
         "name": "test", "weights": Weights(per_gco2e=1.0), "energy": Energy.LONG_RUN,
         "annual_mean": False, "signal": SIGNAL, "near_tie": 0.0, "spread": Spread.SPREAD,
-        "pack_until": 0.9, "quantile": 0.95, "budget": Budget(), "max_gco2e": math.inf,
-        "max_g_per_kwh": math.inf, "ladder": (), "stale_carbon": StaleCarbon.USE_FLAGGED,
-        "stale_after_s": 7200.0,
+        "pack_until": 0.9, "quantile": 0.95, "tpot_quantile": 0.95, "budget": Budget(),
+        "max_gco2e": math.inf, "max_g_per_kwh": math.inf, "ladder": (),
+        "stale_carbon": StaleCarbon.USE_FLAGGED, "stale_after_s": 7200.0,
     }  # fmt: skip
     return Policy(**{**values, **changes})
 
@@ -198,5 +198,6 @@ def snapshot(
 
 
 def board(a_snapshot: Snapshot, **health) -> Board:
-    z = z_of(a_snapshot.policy.quantile)
-    return Board(a_snapshot.layout, health_settings(**health), z)
+    held = a_snapshot.policy
+    z, tpot_z = z_of(held.quantile), z_of(held.tpot_quantile)
+    return Board(a_snapshot.layout, health_settings(**health), z, tpot_z=tpot_z)

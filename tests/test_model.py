@@ -82,4 +82,4 @@ def test_longer_prompts_never_take_less(one, more):
 
 
 def test_nothing_adds_nothing_and_bears_all():
-    assert (0.0, 0.0, 0.0, math.inf) == UNBURDENED
+    assert (0.0, 0.0, 0.0, math.inf, 0.0) == UNBURDENED

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from router.carbon.providers.registry import BUILT_IN
+from router.config.identity import KeysFileSchema
 from router.config.kinds import config_schema
 from router.config.policy import PolicySchema
 from router.config.problems import tag
@@ -37,10 +38,10 @@ BOUNDS |= {annotated_types.Le: ("le", "<="), annotated_types.Lt: ("lt", "<")}
 
 
 def schemas() -> dict[str, type[BaseModel]]:
-    """Every schema of a configuration and of a policy, by class name."""
+    """Every schema of a configuration, a policy and a file of keys, by class name."""
     built_in = {str(tag(schema)): schema for schema in BUILT_IN}
     found: dict[str, type[BaseModel]] = {}
-    for whole in (config_schema(built_in), PolicySchema):
+    for whole in (config_schema(built_in), PolicySchema, KeysFileSchema):
         collect(whole, found)
     return found
 
@@ -116,7 +117,8 @@ def table(model: type[BaseModel]) -> str:
         limits = bounds(field.metadata)
         value = describe(field.annotation) + (f", {limits}" if limits else "")
         if any(isinstance(item, BeforeValidator) for item in field.metadata):
-            value = "UTC time"
+            # What is not as it is written: a time, or one that stands for a list of one.
+            value = "UTC time" if field.annotation is float else f"mapping or {value}"
         meaning = field.description or ""
         lines.append(f"| `{name}` | {value} | {default(field)} | {meaning} |")
     return "\n".join(lines).replace(" |  |", " | |") + "\n"

@@ -90,7 +90,7 @@ class Intensity(_message.Message):
     def __init__(self, g_per_kwh: _Optional[float] = ..., low_g_per_kwh: _Optional[float] = ..., high_g_per_kwh: _Optional[float] = ..., basis: _Optional[_Union[Basis, str]] = ..., factors: _Optional[_Union[Factors, str]] = ..., kind: _Optional[_Union[IntensityKind, str]] = ..., source: _Optional[str] = ..., observed_at_unix_s: _Optional[float] = ..., expires_at_unix_s: _Optional[float] = ..., age_s: _Optional[float] = ...) -> None: ...
 
 class RouteRequest(_message.Message):
-    __slots__ = ("model", "version", "origin", "tenant", "residency", "ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms", "input_tokens", "max_output_tokens", "payload_bytes", "sequence_id")
+    __slots__ = ("model", "version", "origin", "tenant", "residency", "ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms", "input_tokens", "max_output_tokens", "payload_bytes", "sequence_id", "prompt", "session_id")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,8 @@ class RouteRequest(_message.Message):
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     origin: str
@@ -115,10 +117,12 @@ class RouteRequest(_message.Message):
     max_output_tokens: float
     payload_bytes: int
     sequence_id: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., origin: _Optional[str] = ..., tenant: _Optional[str] = ..., residency: _Optional[_Iterable[str]] = ..., ttft_budget_ms: _Optional[float] = ..., tpot_budget_ms: _Optional[float] = ..., e2e_budget_ms: _Optional[float] = ..., input_tokens: _Optional[float] = ..., max_output_tokens: _Optional[float] = ..., payload_bytes: _Optional[int] = ..., sequence_id: _Optional[str] = ...) -> None: ...
+    prompt: bytes
+    session_id: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., origin: _Optional[str] = ..., tenant: _Optional[str] = ..., residency: _Optional[_Iterable[str]] = ..., ttft_budget_ms: _Optional[float] = ..., tpot_budget_ms: _Optional[float] = ..., e2e_budget_ms: _Optional[float] = ..., input_tokens: _Optional[float] = ..., max_output_tokens: _Optional[float] = ..., payload_bytes: _Optional[int] = ..., sequence_id: _Optional[str] = ..., prompt: _Optional[bytes] = ..., session_id: _Optional[str] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("endpoint", "address", "region", "profile", "intensity", "run_g_per_kwh", "rtt_ms", "predicted_ttft_ms", "predicted_tpot_ms", "predicted_e2e_ms", "latency_provenance", "energy_j", "energy_provenance", "gco2e", "latency_first_endpoint", "latency_first_gco2e", "relaxed", "flags")
+    __slots__ = ("endpoint", "address", "region", "profile", "intensity", "run_g_per_kwh", "rtt_ms", "predicted_ttft_ms", "predicted_tpot_ms", "predicted_e2e_ms", "latency_provenance", "energy_j", "energy_provenance", "gco2e", "latency_first_endpoint", "latency_first_gco2e", "relaxed", "flags", "cached_tokens")
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +141,7 @@ class Decision(_message.Message):
     LATENCY_FIRST_GCO2E_FIELD_NUMBER: _ClassVar[int]
     RELAXED_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     endpoint: str
     address: str
     region: str
@@ -155,7 +160,8 @@ class Decision(_message.Message):
     latency_first_gco2e: float
     relaxed: _containers.RepeatedScalarFieldContainer[str]
     flags: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, endpoint: _Optional[str] = ..., address: _Optional[str] = ..., region: _Optional[str] = ..., profile: _Optional[str] = ..., intensity: _Optional[_Union[Intensity, _Mapping]] = ..., run_g_per_kwh: _Optional[float] = ..., rtt_ms: _Optional[float] = ..., predicted_ttft_ms: _Optional[float] = ..., predicted_tpot_ms: _Optional[float] = ..., predicted_e2e_ms: _Optional[float] = ..., latency_provenance: _Optional[_Union[Provenance, str]] = ..., energy_j: _Optional[float] = ..., energy_provenance: _Optional[_Union[Provenance, str]] = ..., gco2e: _Optional[float] = ..., latency_first_endpoint: _Optional[str] = ..., latency_first_gco2e: _Optional[float] = ..., relaxed: _Optional[_Iterable[str]] = ..., flags: _Optional[_Iterable[str]] = ...) -> None: ...
+    cached_tokens: float
+    def __init__(self, endpoint: _Optional[str] = ..., address: _Optional[str] = ..., region: _Optional[str] = ..., profile: _Optional[str] = ..., intensity: _Optional[_Union[Intensity, _Mapping]] = ..., run_g_per_kwh: _Optional[float] = ..., rtt_ms: _Optional[float] = ..., predicted_ttft_ms: _Optional[float] = ..., predicted_tpot_ms: _Optional[float] = ..., predicted_e2e_ms: _Optional[float] = ..., latency_provenance: _Optional[_Union[Provenance, str]] = ..., energy_j: _Optional[float] = ..., energy_provenance: _Optional[_Union[Provenance, str]] = ..., gco2e: _Optional[float] = ..., latency_first_endpoint: _Optional[str] = ..., latency_first_gco2e: _Optional[float] = ..., relaxed: _Optional[_Iterable[str]] = ..., flags: _Optional[_Iterable[str]] = ..., cached_tokens: _Optional[float] = ...) -> None: ...
 
 class DecideRequest(_message.Message):
     __slots__ = ("request",)
@@ -184,7 +190,7 @@ class Weights(_message.Message):
     def __init__(self, per_gco2e: _Optional[float] = ..., per_ttft_ms: _Optional[float] = ..., per_e2e_ms: _Optional[float] = ..., per_load: _Optional[float] = ..., per_turn: _Optional[float] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("rank", "endpoint", "region", "grid_zone", "excluded_by", "cost", "intensity", "run_g_per_kwh", "pue", "rtt_ms", "predicted_ttft_ms", "predicted_tpot_ms", "predicted_e2e_ms", "latency_provenance", "energy_j", "energy_provenance", "gco2e", "profile", "batch", "max_in_flight", "delay_ms", "premium_g", "prompt_energy_j")
+    __slots__ = ("rank", "endpoint", "region", "grid_zone", "excluded_by", "cost", "intensity", "run_g_per_kwh", "pue", "rtt_ms", "predicted_ttft_ms", "predicted_tpot_ms", "predicted_e2e_ms", "latency_provenance", "energy_j", "energy_provenance", "gco2e", "profile", "batch", "max_in_flight", "delay_ms", "premium_g", "prompt_energy_j", "cached_tokens")
     RANK_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
@@ -208,6 +214,7 @@ class Candidate(_message.Message):
     DELAY_MS_FIELD_NUMBER: _ClassVar[int]
     PREMIUM_G_FIELD_NUMBER: _ClassVar[int]
     PROMPT_ENERGY_J_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     rank: int
     endpoint: str
     region: str
@@ -231,7 +238,8 @@ class Candidate(_message.Message):
     delay_ms: float
     premium_g: float
     prompt_energy_j: float
-    def __init__(self, rank: _Optional[int] = ..., endpoint: _Optional[str] = ..., region: _Optional[str] = ..., grid_zone: _Optional[str] = ..., excluded_by: _Optional[str] = ..., cost: _Optional[float] = ..., intensity: _Optional[_Union[Intensity, _Mapping]] = ..., run_g_per_kwh: _Optional[float] = ..., pue: _Optional[float] = ..., rtt_ms: _Optional[float] = ..., predicted_ttft_ms: _Optional[float] = ..., predicted_tpot_ms: _Optional[float] = ..., predicted_e2e_ms: _Optional[float] = ..., latency_provenance: _Optional[_Union[Provenance, str]] = ..., energy_j: _Optional[float] = ..., energy_provenance: _Optional[_Union[Provenance, str]] = ..., gco2e: _Optional[float] = ..., profile: _Optional[str] = ..., batch: _Optional[float] = ..., max_in_flight: _Optional[int] = ..., delay_ms: _Optional[float] = ..., premium_g: _Optional[float] = ..., prompt_energy_j: _Optional[float] = ...) -> None: ...
+    cached_tokens: float
+    def __init__(self, rank: _Optional[int] = ..., endpoint: _Optional[str] = ..., region: _Optional[str] = ..., grid_zone: _Optional[str] = ..., excluded_by: _Optional[str] = ..., cost: _Optional[float] = ..., intensity: _Optional[_Union[Intensity, _Mapping]] = ..., run_g_per_kwh: _Optional[float] = ..., pue: _Optional[float] = ..., rtt_ms: _Optional[float] = ..., predicted_ttft_ms: _Optional[float] = ..., predicted_tpot_ms: _Optional[float] = ..., predicted_e2e_ms: _Optional[float] = ..., latency_provenance: _Optional[_Union[Provenance, str]] = ..., energy_j: _Optional[float] = ..., energy_provenance: _Optional[_Union[Provenance, str]] = ..., gco2e: _Optional[float] = ..., profile: _Optional[str] = ..., batch: _Optional[float] = ..., max_in_flight: _Optional[int] = ..., delay_ms: _Optional[float] = ..., premium_g: _Optional[float] = ..., prompt_energy_j: _Optional[float] = ..., cached_tokens: _Optional[float] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("request",)
@@ -240,7 +248,7 @@ class ExplainRequest(_message.Message):
     def __init__(self, request: _Optional[_Union[RouteRequest, _Mapping]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("at_unix_s", "snapshot_version", "policy", "weights", "quantile", "ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms", "decision", "refusal_reason", "refusal_message", "candidates")
+    __slots__ = ("at_unix_s", "snapshot_version", "policy", "weights", "quantile", "ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms", "decision", "refusal_reason", "refusal_message", "candidates", "tpot_quantile")
     AT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_VERSION_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -253,6 +261,7 @@ class ExplainResponse(_message.Message):
     REFUSAL_REASON_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    TPOT_QUANTILE_FIELD_NUMBER: _ClassVar[int]
     at_unix_s: float
     snapshot_version: int
     policy: str
@@ -265,7 +274,8 @@ class ExplainResponse(_message.Message):
     refusal_reason: str
     refusal_message: str
     candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
-    def __init__(self, at_unix_s: _Optional[float] = ..., snapshot_version: _Optional[int] = ..., policy: _Optional[str] = ..., weights: _Optional[_Union[Weights, _Mapping]] = ..., quantile: _Optional[float] = ..., ttft_budget_ms: _Optional[float] = ..., tpot_budget_ms: _Optional[float] = ..., e2e_budget_ms: _Optional[float] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., refusal_reason: _Optional[str] = ..., refusal_message: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ...) -> None: ...
+    tpot_quantile: float
+    def __init__(self, at_unix_s: _Optional[float] = ..., snapshot_version: _Optional[int] = ..., policy: _Optional[str] = ..., weights: _Optional[_Union[Weights, _Mapping]] = ..., quantile: _Optional[float] = ..., ttft_budget_ms: _Optional[float] = ..., tpot_budget_ms: _Optional[float] = ..., e2e_budget_ms: _Optional[float] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., refusal_reason: _Optional[str] = ..., refusal_message: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., tpot_quantile: _Optional[float] = ...) -> None: ...
 
 class ListEndpointsRequest(_message.Message):
     __slots__ = ("model", "region")

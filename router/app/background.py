@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -64,14 +65,22 @@ class Rounds:
         speed = settings.clock.speed if settings.clock else 1.0
         to_the_hour_s = (HOUR_S - self._clock.now() % HOUR_S) / speed
         # Just past the hour rather than just before it.
-        await asyncio.sleep(max(min(settings.carbon.refresh_s, to_the_hour_s + 0.01), 0.02))
+        await self._rest(max(min(settings.carbon.refresh_s, to_the_hour_s + 0.01), 0.02))
+
+    async def _rest(self, seconds: float) -> None:
+        """For so long, or until a refresh is worth the while."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._runtime.carbon_due.wait()
+        self._runtime.carbon_due.clear()
 
     async def tick(self) -> None:
-        """Let unspent retries melt; learn from what finished."""
+        """Let unspent retries melt and stale load lapse; learn from what finished."""
         dispatcher = self._runtime.dispatcher
         if dispatcher is not None:
             dispatcher.parts.budget.tick(self._clock.monotonic())
             dispatcher.digest()
+        self._runtime.loads.expire()
         await asyncio.sleep(_TICK_S)
 
     def loads(self, source: LoadSource) -> Callable[[], Awaitable[None]]:
@@ -84,7 +93,7 @@ class Rounds:
             poller = LoadPoller(
                 source,
                 fleet.endpoints,
-                runtime.take_load,
+                runtime.loads.polled,
                 self._clock,
                 self._rng,
                 ScrapeTimes(settings.scrape_s, settings.timeout_ms / 1e3),

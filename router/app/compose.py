@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 from router.app.carbon.build import grid_zones
 from router.backends.oip.backend import ChannelOptions, GrpcBackend
+from router.backends.openai.backend import HttpBackend
+from router.backends.openai.pool import HttpOptions
 from router.carbon.chain.chain import CarbonChain
 from router.clock import ReplayClock, WallClock
 from router.config.settings import ClockSettings, Config, ServerSettings, Settings
@@ -18,7 +20,9 @@ from router.core.layout import Layout
 from router.core.rungs import CI_HOURS
 from router.director import RequestLimits, View
 from router.load.answers import ServerReports
+from router.load.usage import HttpReports
 from router.model import Intensity
+from router.trust.access import AccessTable
 
 # Without a deadline a call to a server that hangs would hold its place for ever.
 NO_DEADLINE_TIMEOUT_S = 900.0
@@ -58,20 +62,30 @@ def build_view(
 
 def build_board(config: Config, layout: Layout, previous: Board | None = None) -> Board:
     """Live columns for a layout, taking over the seats of the board before a reload."""
-    return Board(layout, config.settings.health, z_of(config.policy.quantile), previous)
+    policy = config.policy
+    z, tpot_z = z_of(policy.quantile), z_of(policy.tpot_quantile)
+    return Board(layout, config.settings.health, z, previous, tpot_z)
 
 
 def build_upstreams(
-    settings: ServerSettings, on_malformed: Callable[[], None]
+    settings: ServerSettings,
+    on_malformed: Callable[[], None],
+    access: AccessTable | None = None,
 ) -> dict[str, Upstream]:
     """How endpoints are reached, by the protocols that ``endpoints[].protocol`` may name.
 
-    ``on_malformed``: told of an unusable load report. Build it inside a running event loop.
+    ``on_malformed``: told of an unusable load report. ``access``: TLS and keys by address. Build it
+    inside a running event loop.
     """
-    options = ChannelOptions(
-        max_message_bytes=settings.max_message_mib * 2**20, leave_s=NO_DEADLINE_TIMEOUT_S
-    )
-    return {"oip": Upstream(GrpcBackend(options), ServerReports(on_malformed))}
+    most_bytes = settings.max_message_mib * 2**20
+    leave_s = NO_DEADLINE_TIMEOUT_S
+    oip = GrpcBackend(ChannelOptions(max_message_bytes=most_bytes, leave_s=leave_s), access)
+    openai = HttpBackend(HttpOptions(max_message_bytes=most_bytes, leave_s=leave_s), access)
+    return {
+        "oip": Upstream(oip, ServerReports(on_malformed)),
+        # A stream's report is a field of its head.
+        "openai": Upstream(openai, HttpReports(on_malformed), reports_first=True, catalogue=openai),
+    }
 
 
 def build_limits(settings: Settings) -> RequestLimits:

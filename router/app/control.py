@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from router.app.runtime import Runtime
 from router.core.explanation import Explanation
-from router.director import Director
+from router.director import NO_PROMPT, Director, Prompt
 from router.model import Decision, Fleet, Request
 from router.telemetry.view import FleetView
 
@@ -16,13 +16,13 @@ class ControlApi:
         self._director = director
         self._runtime = runtime
 
-    def decide(self, request: Request) -> Decision:
+    def decide(self, request: Request, prompt: Prompt = NO_PROMPT) -> Decision:
         """Raises RequestError and RefusedError leaves."""
-        return self._director.decide(request)
+        return self._director.decide(request, prompt)
 
-    def explain(self, request: Request) -> Explanation:
+    def explain(self, request: Request, prompt: Prompt = NO_PROMPT) -> Explanation:
         """Raises RequestError leaves."""
-        return self._director.explain(request)
+        return self._director.explain(request, prompt)
 
     def fleet(self) -> Fleet:
         """The fleet in force."""
@@ -35,3 +35,7 @@ class ControlApi:
     def version(self) -> int:
         """The snapshot's version."""
         return self._director.view.snapshot.version
+
+    def regions(self, residency: frozenset[str]) -> int:
+        """Bits of the regions of the fleet in force that lie in one of these jurisdictions."""
+        return self._director.view.snapshot.layout.residency_mask(residency)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from router.contract import Clock
 from router.errors import (
+    NotPermittedError,
+    RateLimitedError,
     RefusedError,
     RequestError,
+    UnauthenticatedError,
     UpstreamDeniedError,
     UpstreamError,
     UpstreamRejectedError,
@@ -14,18 +17,29 @@ from router.gateway.failures import CANCELLED
 from router.model import Request
 from router.telemetry.logs import Event, RequestLine, RequestLog
 from router.telemetry.metrics import Metrics
+from router.telemetry.security import SecurityEvent, SecurityLog
 
 
 class FailureReporter:
-    """The gateway's `Failures`: one metric and at most one line for each failed request."""
+    """The gateway's `Failures`: one metric and at most one line for each failed request, among the
+    events of security where it is about who calls."""
 
-    def __init__(self, metrics: Metrics, log: RequestLog, clock: Clock) -> None:
+    def __init__(
+        self, metrics: Metrics, log: RequestLog, clock: Clock, security: SecurityLog
+    ) -> None:
         self._metrics = metrics
         self._log = log
+        self._security = security
         self._clock = clock
 
     def failed(
-        self, method: str, request: Request | None, code: str, reason: str, error: BaseException
+        self,
+        method: str,
+        request: Request | None,
+        code: str,
+        reason: str,
+        error: BaseException,
+        client_retries: int = 0,
     ) -> None:
         """See `router.gateway.failures.Failures`."""
         model = request.model if request else ""
@@ -36,7 +50,10 @@ class FailureReporter:
             self._metrics.refused(model, code, reason)
         else:
             self._metrics.failed("", model, code)
-        if reason == CANCELLED:
+        retries = request.client_retries if request else client_retries
+        if retries:
+            self._metrics.asked_again(model, code)
+        if reason == CANCELLED or self._is_about_the_caller(method, error):
             return
         event: Event = "failed"
         if isinstance(error, RefusedError):
@@ -56,7 +73,20 @@ class FailureReporter:
                 origin=request.origin if request else "",
                 endpoint=upstream.endpoint if upstream else "",
                 attempts=upstream.attempts if upstream else 0,
+                client_retries=retries,
             ),
             self._clock.monotonic(),
             None if known else error,
         )
+
+    def _is_about_the_caller(self, method: str, error: BaseException) -> bool:
+        tell = self._security.tell
+        if isinstance(error, UnauthenticatedError):
+            tell(SecurityEvent.UNAUTHENTICATED, error.why, method=method, peer=error.peer)
+        elif isinstance(error, NotPermittedError):
+            tell(SecurityEvent.NOT_PERMITTED, error.what, method=method, principal=error.principal)
+        elif isinstance(error, RateLimitedError):
+            tell(SecurityEvent.RATE_LIMITED, error.limit, method=method, principal=error.principal)
+        else:
+            return False
+        return True

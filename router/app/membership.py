@@ -15,7 +15,7 @@ from router.telemetry.shared_files import unshared
 
 
 class Membership:
-    """Built in the worker, before its event loop runs."""
+    """Built in the worker, before its event loop runs. ``spending``: of carbon budgets."""
 
     def __init__(self, order: WorkerOrder, clock: Clock) -> None:
         self._row = order.row
@@ -23,6 +23,9 @@ class Membership:
         self._clock = clock
         self._siblings = Siblings(self._rows, order.row)
         self._pins = order.memory.pins(clock)
+        # Of the last answers, this worker's and the others'.
+        self.receipts = order.memory.receipts(order.row)
+        self.spending = order.memory.spending(order.row)
 
     def join(self, runtime: Runtime, dispatcher: Dispatcher) -> None:
         """Share requests in flight and sequences with the others from here on."""

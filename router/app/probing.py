@@ -98,6 +98,11 @@ class Prober:
             except BaseException:
                 seat.health.probe_is_void(self._clock.monotonic())
                 raise
+            if answer in (Probe.READY, Probe.UNKNOWN) and not self._runtime.loads.healthy(
+                endpoint.name
+            ):
+                # It answers, and tells on its metrics page that its engines do not run.
+                answer = Probe.NOT_READY
             await self._take(endpoint, seat, answer, asked_at)
             if answer in (Probe.READY, Probe.UNKNOWN):
                 await self._probe_model(endpoint, seat, timeout_s)

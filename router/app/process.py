@@ -12,12 +12,19 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from router.app import event_loop
 from router.app.background import Rounds, supervise
+from router.app.budgets import BudgetRounds
+from router.app.carbon.elections import ElectionRounds
 from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_clock, build_limits, build_rng, build_upstreams
-from router.app.control import ControlApi
-from router.app.descriptors import affordable, raise_limit
+from router.app.descriptors import raise_limit
+from router.app.discovery import Discovery
 from router.app.failures import FailureReporter
+from router.app.fleet_loads import FleetLoads, share_loads
+from router.app.fronts import CODES, Fronts
+from router.app.identities import IdentityKeeper
+from router.app.keeping import Keeper
 from router.app.listening import held
 from router.app.loading import load
 from router.app.membership import Membership
@@ -26,26 +33,35 @@ from router.app.probing import Prober
 from router.app.reloading import Reloader
 from router.app.retirement import Retirement
 from router.app.runtime import Runtime
+from router.app.shared_state import build_store, sharing
+from router.app.sharers import Sharers
+from router.app.trust import Trust
 from router.app.watchdog import beat_for_ever, frozen_after_s
 from router.app.workers import Plan, WorkerOrder, run_workers
 from router.backends.names import NameWatch, SystemResolver
+from router.clock import WallClock
 from router.config.settings import Config, ServerSettings
 from router.contract import Upstream
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Dispatcher, Parts
 from router.errors import ConfigError
-from router.gateway.oip import status
-from router.gateway.oip.server import Gateway, ServerOptions
+from router.gateway.openai.kept_receipts import KeptReceipts
+from router.gateway.shared_receipts import SharedReceipts
 from router.load.scraper import PrometheusLoad, open_session
-from router.peers.rows import Phase, Reload
+from router.peers.rows import PARENT, Phase, Reload
 from router.telemetry import logs
 from router.telemetry.admin import AdminServer
 from router.telemetry.exposition import new_registry
 from router.telemetry.metrics import Metrics
 from router.telemetry.request_file import RequestFile
+from router.telemetry.security import SecurityLog
 
 _DIGEST_EVERY = 64
+# Receipts, which are kept for a while, are walked at each collection of all: by Python's own
+# thresholds that takes 8 % of the time of a request, by these a quarter of that. Young objects as
+# often as by Python's: what gRPC keeps of a call in a cycle holds its message, of 64 MiB at most.
+_GC_THRESHOLDS = (700, 10, 40)
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +77,10 @@ def serve(config_path: Path, workers: int | None = None) -> int:
     count = workers or server.workers
     if count == 1:
         return _serve_one(config, config_path)
-    # The carbon tables are read by each worker; what is wrong with them is told once, here.
+    # Tables and passwords are read by each worker; what is wrong with them is told once, here.
     Runtime(config, clock, ProviderDeps(clock, build_rng(), os.environ, Sessions(), count))
+    Trust(config, build_clock(None), os.environ)
+    build_store(config, clock, "", os.environ)
     plan = Plan(config, config_path, count, frozen_after_s(server, count))
     output = logs.install(now=clock.monotonic)
     try:
@@ -76,7 +94,8 @@ def _addresses(server: ServerSettings) -> list[tuple[str, str]]:
     """What no other gateway may listen on, by configuration key."""
     if server.share_port:
         return []
-    return [("server.listen", server.listen), ("server.admin", server.admin)]
+    http = [("server.http", server.http)] if server.http is not None else []
+    return [("server.listen", server.listen), ("server.admin", server.admin), *http]
 
 
 def _serve_worker(order: WorkerOrder) -> int:
@@ -86,10 +105,10 @@ def _serve_worker(order: WorkerOrder) -> int:
 def _serve_one(config: Config, config_path: Path, order: WorkerOrder | None = None) -> int:
     # A reload that is asked for before the handler stands waits until it does.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    raise_limit(config.settings.server.max_connections)
+    raise_limit(config.settings.server, len(config.fleet.endpoints))
     output = logs.install(now=build_clock(config.settings.clock).monotonic)
     try:
-        return asyncio.run(_Process(config, config_path, order).run())
+        return event_loop.run(_Process(config, config_path, order).run())
     except BaseExceptionGroup as group:
         raise _cause(group) from None
     finally:
@@ -105,7 +124,7 @@ class _Process:
         workers = order.workers if order else 1
         self._config_path = config_path
         self._registry = new_registry()
-        self._metrics = Metrics(self._registry, workers, status.NAMES)
+        self._metrics = Metrics(self._registry, workers, CODES)
         self._know(config)
         self._rng = build_rng()
         self._request_log = logs.RequestLog()
@@ -114,7 +133,23 @@ class _Process:
         )
         self._clock = build_clock(config.settings.clock)
         self._membership = Membership(order, self._clock) if order else None
+        # Of this process among all that ever were, of all gateways.
+        self._identity = f"{os.getpid():x}{secrets.token_hex(5)}"
+        self._store = build_store(
+            config, self._clock, self._identity, os.environ, self._metrics.store
+        )
         self._sessions = Sessions()
+        # Credentials expire by the wall, whatever day is replayed.
+        wall = WallClock()
+        self._security = SecurityLog(self._registry, wall.monotonic)
+        self._sharers = Sharers(workers, self._store, self._identity, wall)
+        self._identities = IdentityKeeper(
+            config.settings.identity,
+            wall,
+            self._security,
+            self._sessions.get,
+            lambda: self._sharers.count,
+        )
         self._resolver = SystemResolver()
         self._runtime = Runtime(
             config,
@@ -127,7 +162,44 @@ class _Process:
                 processes=workers,
                 on_call=self._metrics.carbon.called,
                 on_dropped=self._metrics.carbon.dropped,
+                store=self._store,
+                holder=self._identity,
             ),
+        )
+        # Certificates are of today, whatever day is replayed.
+        self._trust = Trust(config, build_clock(None), os.environ, self._metrics.trust)
+        self._runtime.trust = self._trust
+        self._runtime.notes.append(self._trust.notes)
+        self._budgets = BudgetRounds(
+            config,
+            self._clock,
+            self._metrics.budgets,
+            self._store,
+            self._identity,
+            spending=self._membership.spending if self._membership else None,
+            row=order.row if order else PARENT,
+            workers=workers,
+        )
+        self._runtime.notes.append(self._budgets.notes)
+        self._runtime.notes.append(self._identities.notes)
+        self._sharing = sharing(self._store, self._runtime, self._identity)
+        self._fleet_loads: FleetLoads | None = share_loads(
+            self._store,
+            self._identity,
+            order.gateway if order else self._identity,
+            self._runtime,
+            self._rng,
+            self._metrics.fleet_loads,
+        )
+        # The first of several workers; the parent serves nothing.
+        writes = order is None or order.row == PARENT + 1
+        self._keeper = Keeper(
+            config.settings.state, self._runtime, writes, self._store, self._identity
+        )
+        self._shared_receipts = (
+            SharedReceipts(self._store, self._clock, self._metrics.receipts_shared)
+            if self._store is not None
+            else None
         )
         self._server_settings = config.settings.server
         self._frozen_after_s = frozen_after_s(self._server_settings, workers)
@@ -150,18 +222,49 @@ class _Process:
             finally:
                 await self._runtime.close()
                 await self._sessions.close()
+                if self._store is not None:
+                    await self._store.close()
                 beating.cancel()
 
     async def _serve(self) -> int:
+        server = self._runtime.config.settings.server
+        access = self._trust.access
+        upstreams = build_upstreams(server, self._metrics.orca_malformed, access)
+        try:
+            return await self._serve_over(upstreams)
+        finally:
+            for upstream in upstreams.values():
+                await upstream.backend.close()
+
+    async def _serve_over(self, upstreams: Mapping[str, Upstream]) -> int:
         settings = self._runtime.config.settings
-        upstreams = build_upstreams(settings.server, self._metrics.orca_malformed)
         dispatcher = await self._dispatch(upstreams)
-        gateway = self._gateway(Director(dispatcher))
-        admin = AdminServer(self._runtime, self._metrics, self._registry)
+        fronts = Fronts(
+            self._server_settings,
+            Director(dispatcher),
+            self._runtime,
+            FailureReporter(self._metrics, self._request_log, self._clock, self._security),
+            self._identities.access,
+            self._reuse_port,
+            KeptReceipts(
+                self._membership.receipts if self._membership else None, self._shared_receipts
+            ),
+            self._trust.server,
+        )
+        admin = AdminServer(
+            self._runtime,
+            self._metrics,
+            self._registry,
+            self._trust.admin,
+            self._trust.admin_token,
+        )
         self._catch_signals()
         async with open_session() as session, asyncio.TaskGroup() as group:
             scrape = PrometheusLoad(
-                session, settings.load.timeout_ms / 1e3, on_dropped=self._metrics.samples_dropped
+                session,
+                settings.load.timeout_ms / 1e3,
+                on_dropped=self._metrics.samples_dropped,
+                access=self._trust.access,
             )
             work = {**self._work(upstreams, scrape), "gauges": admin.refresh}
             tasks = [
@@ -173,28 +276,40 @@ class _Process:
             retirement = Retirement(upstreams, self._runtime)
             tasks.append(group.create_task(self._reloader.run(retirement), name="reload"))
             try:
-                port, admin_port = await self._open(gateway, admin)
+                if self._fleet_loads is not None:
+                    await self._fleet_loads.stand()
+                ports = await self._open(fronts, admin)
                 # What was imported and built so far stays: full collections need not walk it.
                 gc.collect()
                 gc.freeze()
+                gc.set_threshold(*_GC_THRESHOLDS)
                 self._enter(Phase.SERVING)
-                _log.info("serving", extra={"port": port, "admin_port": admin_port})
+                _log.info("serving", extra={**ports, "event_loop": event_loop.NAME})
+                for exposed in settings.exposed:
+                    _log.warning("insecure: %s", exposed)
                 await self._stop.wait()
                 dispatcher.draining = True
+                if self._fleet_loads is not None:
+                    self._fleet_loads.gateways.leaving = True
                 self._enter(Phase.DRAINING)
                 drain_s = self._drain_s
                 _log.info("draining", extra={"at_most_s": drain_s})
-                await gateway.drain(drain_s)
+                await fronts.drain(drain_s)
             finally:
                 await admin.stop()
                 for task in tasks:
                     task.cancel()
+        if self._fleet_loads is not None:
+            await self._fleet_loads.leave()
         self._resolver.close()
-        for upstream in upstreams.values():
-            await upstream.backend.close()
         dispatcher.digest()
+        await self._budgets.close()
+        await self._keeper.close()
+        if self._shared_receipts is not None:
+            await self._shared_receipts.close()
         self._request_file.close()
         self._request_log.close()
+        self._security.close()
         return 0
 
     def _work(
@@ -206,13 +321,27 @@ class _Process:
         names = NameWatch(self._resolver, backends, self._clock)
         rounds = Rounds(runtime, self._metrics, self._clock, self._rng)
         prober = Prober(runtime, upstreams, self._metrics, self._clock, self._rng)
-        return {
+        discovery = Discovery(runtime, upstreams, self._clock, self._rng)
+        work = {
             "names": lambda: names.run(lambda: [e.address for e in runtime.config.fleet.endpoints]),
             "carbon": rounds.carbon,
             "tick": rounds.tick,
             "probe": prober.run,
+            "models": discovery.run,
             "load": rounds.loads(scrape),
+            "state": self._keeper.run,
+            "trust": lambda: self._trust.run(backends),
+            "carbon_budgets": self._budgets.run,
+            "keys": self._identities.watch,
+            "issuer": self._identities.follow,
+            "sharers": self._sharers.run,
         }
+        if self._store is None or self._shared_receipts is None:
+            return work
+        elections = ElectionRounds(runtime, self._metrics.carbon, self._rng)
+        receipts = self._shared_receipts.run
+        work |= {**self._sharing, "carbon_leases": elections.run, "receipts": receipts}
+        return work if self._fleet_loads is None else {**work, "fleet_loads": self._fleet_loads.run}
 
     async def _dispatch(self, upstreams: Mapping[str, Upstream]) -> Dispatcher:
         runtime, config = self._runtime, self._runtime.config
@@ -226,54 +355,35 @@ class _Process:
                 RetryBudget(retry.budget_ratio, retry.budget_reserve),
                 self._clock,
                 self._rng,
+                runtime.loads,
             ),
             build_limits(config.settings),
-            identity=f"{os.getpid():x}{secrets.token_hex(3)}",
+            identity=self._identity,
         )
         dispatcher.digest_every = _DIGEST_EVERY
         runtime.dispatcher = dispatcher
+        await self._keeper.restore()
+        await self._budgets.join(dispatcher)
         if self._membership is not None:
             self._membership.join(runtime, dispatcher)
+        if self._fleet_loads is not None:
+            self._fleet_loads.join(dispatcher)
         return dispatcher
-
-    def _gateway(self, director: Director) -> Gateway:
-        server = self._server_settings
-        return Gateway(
-            ServerOptions(
-                listen=server.listen,
-                max_message_bytes=server.max_message_mib * 2**20,
-                deadline_margin_ms=server.deadline_margin_ms,
-                reuse_port=self._reuse_port,
-                max_buffered_bytes=server.max_buffered_mib * 2**20,
-                max_calls=server.max_requests,
-                max_streams=server.max_streams,
-                max_connections=affordable(server.max_connections),
-                max_metadata_bytes=server.max_metadata_kib * 2**10,
-                max_idle_ms=int(server.idle_s * 1e3),
-                max_age_ms=int(server.max_age_s * 1e3),
-                show_addresses=server.show_addresses,
-            ),
-            director,
-            ControlApi(director, self._runtime),
-            lambda: self._runtime.readiness().ready,
-            self._runtime.models_ready,
-            FailureReporter(self._metrics, self._request_log, self._clock),
-        )
 
     @property
     def _drain_s(self) -> float:
         return self._runtime.config.settings.server.drain_s
 
-    async def _open(self, gateway: Gateway, admin: AdminServer) -> tuple[int, int]:
+    async def _open(self, fronts: Fronts, admin: AdminServer) -> dict[str, int]:
         """Listen; the ports. Raises ConfigError for an address that cannot be had."""
         try:
-            port = await gateway.start()
+            ports = await fronts.start()
         except ConfigError as error:
             raise ConfigError(str(self._config_path), error.problems) from error
         try:
-            return port, await self._open_admin(admin)
+            return {**ports, "admin_port": await self._open_admin(admin)}
         except ConfigError:
-            await gateway.drain(0.0)
+            await fronts.drain(0.0)
             raise
 
     async def _open_admin(self, admin: AdminServer) -> int:
@@ -313,7 +423,9 @@ class _Process:
     def _reloaded(self, how: Reload) -> None:
         config = self._runtime.config
         self._know(config)
+        self._identities.adopt(config.settings.identity)
         self._request_file.configure(config.settings.request_file)
+        self._budgets.adopt(config)
         if self._membership is not None:
             self._membership.reloaded(how, self._runtime)
 

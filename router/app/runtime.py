@@ -9,26 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from router.app.carbon.build import configured_carbon, grid_zones
 from router.app.carbon.chains import CarbonChains
 from router.app.carbon.live import ProviderDeps
 from router.app.compose import build_board, build_limits, build_view
+from router.app.endpoint_loads import EndpointLoads
 from router.app.loading import load
 from router.app.restart import as_started, needs_restart
+from router.app.stated_models import StatedModels
+from router.app.trust import Trust
 from router.config.settings import Config
 from router.contract import Clock
 from router.core.board import Board
 from router.core.layout import Layout
-from router.core.seat import foreign_requests
 from router.director import Dispatcher, View
 from router.errors import ConfigError
-from router.model import Load
+from router.model import Endpoint, ServedModel
+from router.peers.gateways import GatewayLoads
 from router.peers.loads import PeerLoads
-from router.telemetry.admin import Liveness, Readiness, assess
-from router.telemetry.view import EndpointView, FleetView, RegionView
+from router.telemetry.admin import Liveness, Readiness, Reason, assess
+from router.telemetry.view import EndpointView, FleetView, RegionView, ServedView
 
 # A snapshot of what answered by then; the rest follows with the next refresh.
 _FIRST_REFRESH_S = 10.0
@@ -53,14 +56,24 @@ class Runtime:
         # What is known of this gateway's other processes, and of what this one lacks.
         self.processes: Callable[[], Liveness] = _alive
         self.peers: PeerLoads | None = None
+        # Certificates and keys; attached once, where something serves.
+        self.trust: Trust | None = None
+        self.gateways: GatewayLoads | None = None
+        # Who else has something to say of readiness.
+        self.notes: list[Callable[[], Sequence[Reason]]] = []
+        # Set when a refresh is worth the while before its time.
+        self.carbon_due = asyncio.Event()
         self._started = config
         self._version = 0
         self._built_at = -math.inf
         self._carbon = self._build_carbon(config, None)
+        # What servers say of their models.
+        self.stated = StatedModels()
+        self._stated_version = self.stated.version
         self._layout = Layout(config.fleet)
         self._board = build_board(config, self._layout)
-        self._asked = _asked(config)
-        self._loads: dict[str, tuple[Load | None, float]] = {}
+        self.loads = EndpointLoads(clock)
+        self.loads.adopt(config, self._board)
 
     @property
     def board(self) -> Board:
@@ -74,18 +87,44 @@ class Runtime:
 
     async def refresh(self, within_s: float | None = None) -> View:
         """Refresh carbon data, for ``within_s`` at most, and swap the snapshot."""
-        config, layout, board, carbon = self.config, self._layout, self._board, self._carbon
+        config, carbon = self.config, self._carbon
+        layout, board = self._layout, self._board
         await self._refresh_carbon(carbon, config, within_s)
+        while True:
+            if self.config is config:
+                layout = self._layout
+            view = await self._build_view(config, layout, board, carbon)
+            # A reload may have come in between; then its own view, of the new fleet, is in force.
+            if self.config is not config:
+                return view
+            # So may what a server said: then once more.
+            if self._layout is layout:
+                self._install(view)
+                return view
+
+    async def restate(self) -> None:
+        """Put in force what servers said of their models since the last time."""
+        config, version = self.config, self.stated.version
+        layout = await asyncio.to_thread(Layout, config.fleet, self.stated.contexts(config.fleet))
+        view = await self._build_view(config, layout, self._board, self._carbon)
+        if self.config is config:
+            self._layout, self._stated_version = layout, version
+            self._install(view)
+
+    @property
+    def is_restated(self) -> bool:
+        """Whether decisions are taken by all that servers said of their models."""
+        return self._stated_version == self.stated.version
+
+    async def _build_view(
+        self, config: Config, layout: Layout, board: Board, carbon: CarbonChains
+    ) -> View:
         self._version += 1
         # Hundreds of grid zones or thousands of endpoints take a while: requests go on meanwhile.
-        view = await asyncio.to_thread(
+        return await asyncio.to_thread(
             build_view, config, layout, board, carbon.chain, self.clock.now(), self._version,
             carbon.marginal,
         )  # fmt: skip
-        # A reload may have come in between; then its own view, of the new fleet, is in force.
-        if self.config is config:
-            self._install(view)
-        return view
 
     async def start(self) -> View:
         """The first snapshot: providers that hang do not keep the gateway from serving."""
@@ -106,22 +145,26 @@ class Runtime:
             raise ConfigError(str(path), [("clock", "cannot change in a reload: restart")])
         ignored = needs_restart(config, self._started)
         config = as_started(config, self._started)
+        trust = self.trust
+        trusted = await asyncio.to_thread(trust.prepare, config) if trust is not None else None
         carbon = await asyncio.to_thread(self._build_carbon, config, self._carbon)
         await self._refresh_carbon(carbon, config, _FIRST_REFRESH_S)
-        layout = Layout(config.fleet)
-        self._version += 1
-        view = await asyncio.to_thread(
-            build_view, config, layout, self._board, carbon.chain, self.clock.now(), self._version,
-            carbon.marginal,
-        )  # fmt: skip
+        stated_version = self.stated.version
+        layout = Layout(config.fleet, self.stated.contexts(config.fleet))
+        view = await self._build_view(config, layout, self._board, carbon)
         # From here on nothing awaits or fails: requests see all of the change or none of it.
         self.config = config
+        if trust is not None and trusted is not None:
+            trust.adopt(trusted)
         replaced, self._carbon = self._carbon, carbon
-        self._layout = layout
+        self._layout, self._stated_version = layout, stated_version
+        self.stated.adopt(config.fleet)
         self._board = build_board(config, layout, self._board)
         if self.peers is not None:
             self.peers.adopt(self._board)
-        self._forget_loads()
+        if self.gateways is not None:
+            self.gateways.adopt(self._board)
+        self.loads.adopt(config, self._board)
         if self.dispatcher is not None:
             retry = config.settings.retry
             self.dispatcher.limits = build_limits(config.settings)
@@ -130,23 +173,6 @@ class Runtime:
         self._install(view._replace(board=self._board))
         await replaced.close(stays=carbon)
         return ignored
-
-    def take_load(self, endpoint: str, load: Load | None, age_s: float) -> None:
-        """A poll's result: foreign requests there, as long as it is not stale.
-
-        A reading that is too old is dropped: a dead scrape cannot exclude an endpoint for ever.
-        """
-        max_in_flight = self._asked.get(endpoint)
-        if max_in_flight is None:
-            # The poller of the fleet before a reload has a moment to live.
-            return
-        self._loads[endpoint] = (load, self.clock.monotonic() - age_s)
-        seat = self._board.seats[endpoint]
-        if load is None or age_s > self.config.settings.load.stale_after_s:
-            seat.set_others(0.0)
-            return
-        own = seat.in_flight + seat.peers
-        seat.set_others(foreign_requests(load, own, max_in_flight))
 
     def models_ready(self) -> dict[str, bool]:
         """Model name -> whether a healthy endpoint serves it."""
@@ -169,7 +195,10 @@ class Runtime:
             models=list(served),
             models_without_endpoint=[name for name, ready in served.items() if not ready],
             reload_refused=self.reload_refused,
-            notes=self.processes().notes,
+            notes=(
+                *self.processes().notes,
+                *(note for notes in self.notes for note in notes()),
+            ),
         )
 
     def liveness(self) -> Liveness:
@@ -199,8 +228,7 @@ class Runtime:
         views = []
         for endpoint in self.config.fleet.endpoints:
             seat = self._board.seats[endpoint.name]
-            load, read_at = self._loads.get(endpoint.name, (None, -math.inf))
-            age_s = self.clock.monotonic() - read_at
+            reading, age_s = self.loads.shown(endpoint.name)
             views.append(
                 EndpointView(
                     name=endpoint.name,
@@ -209,21 +237,21 @@ class Runtime:
                     models=tuple(served.name for served in endpoint.models),
                     state=seat.state,
                     in_flight=seat.in_flight,
-                    load=load,
-                    load_age_s=age_s if endpoint.metrics_url else math.nan,
+                    load=reading.load if reading else None,
+                    load_age_s=age_s,
                     emulated=endpoint.emulated,
                     cause=seat.cause,
+                    load_source=reading.way if reading else "",
+                    served=tuple(self._served_view(endpoint, one) for one in endpoint.models),
                 )
             )
         return views
 
-    def _forget_loads(self) -> None:
-        """Drop what was told by endpoints that are no longer asked: nobody would correct it."""
-        self._asked = _asked(self.config)
-        for name in self._loads.keys() - self._asked.keys():
-            del self._loads[name]
-            if name in self._board.seats:
-                self._board.seats[name].set_others(0.0)
+    def _served_view(self, endpoint: Endpoint, served: ServedModel) -> ServedView:
+        # What decisions are taken by, which what was said becomes a moment later.
+        stated = self._layout.stated.get((endpoint.name, served.name), math.nan)
+        listed = self.stated.of(endpoint, served.name).listed
+        return ServedView(served.name, served.version, served.context_tokens, stated, listed)
 
     def _install(self, view: View) -> None:
         self._built_at = self.clock.monotonic()
@@ -245,12 +273,3 @@ class Runtime:
 
 def _alive() -> Liveness:
     return Liveness(True, ())
-
-
-def _asked(config: Config) -> dict[str, int]:
-    """The endpoints that are asked for their load, and what each may have in flight."""
-    return {
-        endpoint.name: endpoint.max_in_flight
-        for endpoint in config.fleet.endpoints
-        if endpoint.metrics_url
-    }

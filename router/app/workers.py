@@ -6,6 +6,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -51,7 +52,7 @@ class Plan(NamedTuple):
 
 class WorkerOrder(NamedTuple):
     """What one worker gets. ``config``: in force, whatever the file on disk says by now; ``row``:
-    its own in ``memory``."""
+    its own in ``memory``; ``gateway``: whose worker it is, among all gateways."""
 
     config: Config
     config_path: Path
@@ -59,6 +60,7 @@ class WorkerOrder(NamedTuple):
     row: int
     memory: SharedMemory
     parent_pid: int
+    gateway: str = ""
 
 
 Work: TypeAlias = Callable[[WorkerOrder], int]
@@ -85,6 +87,7 @@ class _Parent:
         # Spawned, not forked: gRPC's threads do not survive a fork.
         self._context = multiprocessing.get_context("spawn")
         self._memory = SharedMemory(plan.workers)
+        self._gateway = secrets.token_hex(8)
         self._rows = self._memory.rows
         self._beats = BeatWatch(self._rows.beats, range(1, plan.workers + 1))
         self._started_at: list[float] = []
@@ -126,8 +129,9 @@ class _Parent:
 
     def _start(self, row: int) -> None:
         order = WorkerOrder(
-            self._config, self._plan.config_path, self._plan.workers, row, self._memory, os.getpid()
-        )
+            self._config, self._plan.config_path, self._plan.workers, row, self._memory,
+            os.getpid(), self._gateway,
+        )  # fmt: skip
         self._beats.begin(row)
         process = self._context.Process(target=_child, args=(self._work, order))
         # A worker is born with SIGHUP held back; it lets it in once it can reload.

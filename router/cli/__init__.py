@@ -5,7 +5,8 @@ Rooms are imported inside the commands, so that ``--help`` and ``check`` stay qu
 
 from __future__ import annotations
 
-import router.cli.blas  # noqa: F401
+import router.cli.blas
+import router.cli.grpc_lines  # noqa: F401
 
 # isort: split
 import sys
@@ -15,7 +16,7 @@ from typing import Annotated
 import typer
 
 from router import __version__
-from router.cli import carbon, energy, gateway, study
+from router.cli import carbon, energy, gateway, keys, study
 from router.cli.options import FAILED, WRONG
 from router.errors import CarbonRouterError, ConfigError, TraceError
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (gateway, carbon, energy, study):
+for room in (gateway, keys, carbon, energy, study):
     app.add_typer(room.app)
 
 

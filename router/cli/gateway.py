@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -28,14 +29,29 @@ def serve(
 
 
 @app.command()
-def check(config: ConfigPath) -> None:
+def check(
+    config: ConfigPath,
+    servers: Annotated[
+        bool,
+        typer.Option("--servers", help="Ask each server, too, what it says of itself."),
+    ] = False,
+    store: Annotated[
+        bool, typer.Option("--store", help="Ask the Redis of `state.redis`, too.")
+    ] = False,
+) -> None:
     """Validate a configuration and everything it names, then say what it does."""
     from router.app.loading import load
     from router.operator import check as checks
+    from router.operator import servers as asking
     from router.operator.show.summary import render_summary
 
     loaded = load(config)
-    show(render_summary(loaded, checks.check(config)))
+    notes = checks.check(config)
+    if servers:
+        notes += asking.server_notes(config)
+    if store:
+        notes.append(checks.check_store(config))
+    show(render_summary(loaded, notes))
 
 
 @app.command()
@@ -92,25 +108,53 @@ def explain(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the report and the plot.")] = Path(
-        "out/demo"
-    ),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for all files.", show_default="out/demo")
+    ] = None,
     seconds: Annotated[
         float, typer.Option(min=5, max=3600, help="Wall time in which a day of carbon passes.")
     ] = 60.0,
     seeds: Annotated[
         int, typer.Option(min=1, max=100, help="Days replayed to split what is saved by cause.")
     ] = 5,
+    openai: Annotated[
+        bool,
+        typer.Option("--openai", help="A short scene on real llama.cpp servers instead."),
+    ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="GGUF file for --openai.", show_default="fetched once, 93 MB"),
+    ] = None,
 ) -> None:
     """Route real requests over an emulated fleet on loopback while a day of carbon passes."""
+    if openai:
+        from router.lab.demo import openai as scene
+
+        raise typer.Exit(scene.run(out or Path("out/demo-openai"), seconds, model))
+    if model is not None:
+        raise typer.BadParameter("only --openai has one", param_hint="--model")
     from router.lab import demo as room
 
-    raise typer.Exit(room.run(out, seconds, seeds=seeds))
+    raise typer.Exit(room.run(out or Path("out/demo"), seconds, seeds=seeds))
 
 
 @app.command()
-def emulate(config: ConfigPath) -> None:
+def emulate(
+    config: ConfigPath,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="PEM of the servers' certificate: serve over TLS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM of its key.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM of whom callers' certificates must be signed by.")
+    ] = None,
+    key_env: Annotated[
+        str, typer.Option(help="Variable with a key that callers must send; empty: none.")
+    ] = "",
+) -> None:
     """Run an emulated model server for each endpoint that the file marks `emulated: true`."""
     from router.lab.emulator import server
+    from router.lab.emulator.guard import build_guard
 
-    raise typer.Exit(server.run(config))
+    guard = build_guard(tls_cert, tls_key, tls_client_ca, key_env, os.environ)
+    raise typer.Exit(server.run(config, guard=guard))

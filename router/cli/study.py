@@ -21,6 +21,10 @@ Policies = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
+Plans = Annotated[
+    bool,
+    typer.Option("--plans", help="Say what the distance to the bound is due to; takes minutes."),
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="Instead of the file's.", show_default=False)]
 
 
@@ -46,6 +50,7 @@ def simulate(
         bool,
         typer.Option("--fluid", help="As flows: a year in minutes, without single requests."),
     ] = False,
+    plans: Plans = False,
     compare_live: Annotated[
         bool, typer.Option("--compare-live", help="Hold it against the real gateway instead.")
     ] = False,
@@ -65,8 +70,8 @@ def simulate(
 
     with progress_bars() as progress:
         done = command.simulate(
-            scenario, policy or (), folder=out, rows=rows, fluid=fluid, seed=seed, seeds=seeds,
-            jobs=jobs, progress=progress,
+            scenario, policy or (), folder=out, rows=rows, fluid=fluid, plans=plans, seed=seed,
+            seeds=seeds, jobs=jobs, progress=progress,
         )  # fmt: skip
     if as_json:
         print(dumps(done.summary), end="")
@@ -95,6 +100,7 @@ def bound(
     policy: Policies = None,
     slot: Annotated[str, typer.Option(help="Longest slot, such as 15m; at most an hour.")] = "1h",
     seed: Seed = None,
+    plans: Plans = False,
     as_json: AsJson = False,
 ) -> None:
     """The least grams that anyone could have emitted for a scenario's work, knowing everything."""
@@ -106,7 +112,9 @@ def bound(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--slot") from error
     with progress_bars() as progress:
-        found = bound_scenario(scenario, policy or (), slot_s=slot_s, seed=seed, progress=progress)
+        found = bound_scenario(
+            scenario, policy or (), slot_s=slot_s, seed=seed, plans=plans, progress=progress
+        )
     if as_json:
         print(bound_json(found))
     else:

@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from router.config import checks
+from router.config.budgets import budget_settings, check_budgets
 from router.config.carbon_checks import check_carbon
+from router.config.exposure import check_exposure, exposure_notes, transport_notes
 from router.config.feasibility import check_feasible
 from router.config.live import LiveSources
 from router.config.loading import Parsed, parse_config, shipped_profiles
 from router.config.profiles import build_profiles
+from router.config.redis import redis_settings
 from router.config.regions import Resolved, resolve_regions
 from router.config.rtt import Matrix, rtt_matrix
 from router.config.schema import (
@@ -21,18 +24,24 @@ from router.config.schema import (
     ModelSchema,
     RequestLogSchema,
     ServerSchema,
+    StateSchema,
 )
 from router.config.settings import (
     ClockSettings,
     Config,
+    EndpointAccess,
     HealthSettings,
+    IdentitySettings,
     LoadSettings,
     RequestFileSettings,
     RetrySettings,
+    SecretSpec,
     ServerSettings,
     Settings,
+    StateSettings,
 )
 from router.config.specs import carbon_settings
+from router.config.tls import endpoint_access, listener_tls
 from router.config.zones import shipped_places
 from router.errors import ConfigError
 from router.model import (
@@ -43,6 +52,7 @@ from router.model import (
     Profile,
     ResidencyRules,
     ServedModel,
+    TaskProfile,
     TokenProfile,
 )
 
@@ -75,8 +85,10 @@ def build(parsed: Parsed) -> Config:
     problems += check_carbon(schema.carbon, folder, replayed=schema.clock is not None)
     problems += checks.check_residency(schema, parsed.policy)
     problems += checks.check_numbers(schema)
+    problems += check_exposure(schema.server, _authenticates(schema))
     problems += checks.check_log(schema, folder)
     problems += checks.check_signal(parsed.policy, schema.carbon)
+    problems += check_budgets(schema.carbon_budget, checks.served_models(schema), schema.carbon)
     if problems:
         raise ConfigError(str(parsed.file), problems)
     fleet = _fleet(schema, profiles, rtt_ms, resolved)
@@ -86,7 +98,8 @@ def build(parsed: Parsed) -> Config:
     if problems:
         raise ConfigError(str(parsed.file), problems)
     free = {name: str(wanted) for name, wanted in parsed.policy.free.items()}
-    notes = [*resolved.notes, *notes, *_notes(fleet)]
+    notes = [*resolved.notes, *notes, *_notes(fleet), *settings.exposed]
+    notes += transport_notes(schema)
     return Config(parsed.file, fleet, policy, settings, tuple(notes), free)
 
 
@@ -125,7 +138,9 @@ def _endpoint(endpoint: EndpointSchema, profiles: Mapping[str, Profile]) -> Endp
         ServedModel(
             name=model.name,
             version=model.version,
-            profile=_capped(profiles[model.profile], endpoint.max_in_flight),
+            profile=_caching(
+                _capped(profiles[model.profile], endpoint.max_in_flight), model.prefix_cache_tokens
+            ),
             context_tokens=UNLIMITED if model.context_tokens is None else model.context_tokens,
         )
         for model in endpoint.models
@@ -133,7 +148,7 @@ def _endpoint(endpoint: EndpointSchema, profiles: Mapping[str, Profile]) -> Endp
     return Endpoint(
         name=endpoint.name,
         region=endpoint.region,
-        address=endpoint.address,
+        address=endpoint.host_port,
         protocol=endpoint.protocol,
         models=models,
         max_in_flight=endpoint.max_in_flight,
@@ -150,9 +165,16 @@ def _capped(profile: Profile, max_in_flight: int) -> Profile:
     return profile
 
 
+def _caching(profile: Profile, prefix_cache_tokens: int | None) -> Profile:
+    """``profile`` of a server that keeps so much of prompts; None: as the profile says."""
+    if prefix_cache_tokens is None or isinstance(profile, TaskProfile):
+        return profile
+    return replace(profile, prefix_cache_tokens=prefix_cache_tokens)
+
+
 def _settings(schema: ConfigSchema, folder: Path, resolved: Resolved) -> Settings:
     return Settings(
-        server=_server(schema.server),
+        server=_server(schema.server, folder),
         clock=ClockSettings(**schema.clock.model_dump()) if schema.clock else None,
         carbon=carbon_settings(schema.carbon, folder, resolved.coordinates),
         load=LoadSettings(**schema.load.model_dump()),
@@ -160,7 +182,33 @@ def _settings(schema: ConfigSchema, folder: Path, resolved: Resolved) -> Setting
         retry=RetrySettings(**schema.retry.model_dump()),
         network_kwh_per_gb=schema.network.kwh_per_gb,
         request_file=_request_file(schema.log.requests, folder),
+        access=_access(schema, folder),
+        exposed=tuple(exposure_notes(schema.server, _authenticates(schema))),
+        state=_state(schema.state, folder),
+        carbon_budgets=budget_settings(schema.carbon_budget, schema.tenants),
+        identity=IdentitySettings(schema.identity, folder),
     )
+
+
+def _authenticates(schema: ConfigSchema) -> bool:
+    return IdentitySettings(schema.identity).authenticates
+
+
+def _access(schema: ConfigSchema, folder: Path) -> dict[str, EndpointAccess]:
+    """By address, of those that are reached over TLS or get a key."""
+    found = {}
+    for index, endpoint in enumerate(schema.endpoints):
+        access = endpoint_access(
+            f"endpoints[{index}]",
+            endpoint.is_secure(schema.backends.tls is not None),
+            endpoint.tls,
+            endpoint.credentials,
+            schema.backends,
+            folder,
+        )
+        if access != EndpointAccess():
+            found[endpoint.host_port] = access
+    return found
 
 
 def _request_file(schema: RequestLogSchema | None, folder: Path) -> RequestFileSettings | None:
@@ -175,8 +223,22 @@ def _request_file(schema: RequestLogSchema | None, folder: Path) -> RequestFileS
     )
 
 
-def _server(schema: ServerSchema) -> ServerSettings:
-    values = schema.model_dump(exclude={"origin"})
+def _state(schema: StateSchema, folder: Path) -> StateSettings:
+    return StateSettings(
+        file=None if schema.file is None else folder / schema.file,
+        redis=None if schema.redis is None else redis_settings(schema.redis, folder),
+    )
+
+
+def _server(schema: ServerSchema, folder: Path) -> ServerSettings:
+    values = schema.model_dump(exclude={"origin", "admin_token_env", "admin_token_file"})
+    values["tls"] = listener_tls(schema.tls, folder)
+    values["admin_tls"] = listener_tls(schema.admin_tls, folder)
+    env, file = schema.admin_token_env, schema.admin_token_file
+    if env is not None or file is not None:
+        values["admin_token"] = SecretSpec(env or "", folder / file if file else None)
+    values["http_paths"] = frozenset(schema.http_paths)
+    values["energy_tenants"] = frozenset(schema.energy_tenants)
     values["max_buffered_mib"] = schema.max_buffered_mib or 4 * schema.max_message_mib
     return ServerSettings(**values)
 
@@ -204,8 +266,10 @@ def _notes(fleet: Fleet) -> list[str]:
                     "the rest waits in the server's queue"
                 )
             if isinstance(model.profile, TokenProfile) and math.isinf(model.context_tokens):
+                told = "that the server states holds, where it does; else "
                 notes.append(
-                    f"{endpoint.name}: {model.name} has no context_tokens, so over-long requests "
-                    "are forwarded and fail there"
+                    f"{endpoint.name}: {model.name} has no context_tokens: "
+                    f"{told if endpoint.protocol == 'openai' else ''}over-long requests are "
+                    "forwarded and fail there"
                 )
     return notes

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from router.config.fields import split_remote
 from router.config.policy import PolicySchema
 from router.config.problems import Problem, key_path, unknown
-from router.config.schema import ConfigSchema
+from router.config.schema import ConfigSchema, EndpointSchema
 from router.config.sources import CarbonSchema
 from router.model import Profile, TokenProfile
 
@@ -25,16 +26,57 @@ def check_references(schema: ConfigSchema, profiles: Mapping[str, Profile]) -> l
         if endpoint.region not in schema.regions:
             problems.append((f"{at}.region", unknown("region", endpoint.region, schema.regions)))
         problems += _given_once(f"{at}.name", endpoint.name, names, index)
-        shared = _given_once(f"{at}.address", endpoint.address, addresses, index)
+        shared = _given_once(f"{at}.address", endpoint.host_port, addresses, index)
         if shared:
             text = f"{shared[0][1]}; list both models under one endpoint"
             problems.append((f"{at}.address", text))
+        problems += _check_scheme(at, endpoint)
         problems += _check_models(schema, index, profiles)
-    served = {model.name for endpoint in schema.endpoints for model in endpoint.models}
+    problems += _check_protocols(schema)
+    served = served_models(schema)
     for name in schema.models:
         if name not in served:
             text = f"no endpoint serves it; {unknown('model', name, served)}"
             problems.append((key_path(["models", name]), text))
+    return problems
+
+
+def _check_scheme(at: str, endpoint: EndpointSchema) -> list[Problem]:
+    """What an address says of protocol and TLS is what its endpoint says."""
+    scheme = split_remote(endpoint.address)[0]
+    if not scheme:
+        return []
+    if scheme.startswith("grpc") != (endpoint.protocol == "oip"):
+        fitting = "grpc:// or grpcs://" if endpoint.protocol == "oip" else "http:// or https://"
+        text = f"{endpoint.protocol} is not spoken over {scheme}://; write host:port, {fitting}"
+        return [(f"{at}.address", text)]
+    if scheme in ("http", "grpc") and endpoint.tls is not None:
+        return [(f"{at}.tls", f"but the address says {scheme}://, which is without; drop one")]
+    return []
+
+
+def served_models(schema: ConfigSchema) -> set[str]:
+    """Every model that an endpoint serves."""
+    return {model.name for endpoint in schema.endpoints for model in endpoint.models}
+
+
+def _check_protocols(schema: ConfigSchema) -> list[Problem]:
+    """A model is served over one protocol, and what speaks HTTP has a front that does."""
+    problems: list[Problem] = []
+    spoken: dict[str, tuple[str, int]] = {}
+    for index, endpoint in enumerate(schema.endpoints):
+        for place, model in enumerate(endpoint.models):
+            protocol, first = spoken.setdefault(model.name, (endpoint.protocol, index))
+            if protocol != endpoint.protocol:
+                text = (
+                    f"{model.name!r} is served over {protocol} by endpoints[{first}] and over "
+                    f"{endpoint.protocol} here: give it another name where it speaks another "
+                    "protocol"
+                )
+                problems.append((f"endpoints[{index}].models[{place}].name", text))
+        if endpoint.protocol == "openai" and schema.server.http is None:
+            text = "openai needs server.http, the address that callers ask over HTTP; set it"
+            problems.append((f"endpoints[{index}].protocol", text))
     return problems
 
 
@@ -65,6 +107,9 @@ def _check_models(
                 "output_tokens and output_tokens_p95"
             )
             problems.append((f"{at}.name", text))
+        elif not isinstance(profile, TokenProfile) and model.prefix_cache_tokens:
+            text = f"{model.profile} is no token profile: no prompts are read there, none are kept"
+            problems.append((f"{at}.prefix_cache_tokens", text))
         if (model.name, model.version) in seen:
             version = f" version {model.version!r}" if model.version else ""
             problems.append((f"{at}.name", f"{model.name!r}{version} is listed twice here"))
@@ -130,6 +175,10 @@ def check_numbers(schema: ConfigSchema) -> list[Problem]:
     server, load, health = schema.server, schema.load, schema.health
     if server.listen == server.admin and not server.listen.endswith(":0"):
         problems.append(("server.admin", f"{server.admin!r} is server.listen too; choose another"))
+    taken = {server.listen: "server.listen", server.admin: "server.admin"}
+    if server.http is not None and server.http in taken and not server.http.endswith(":0"):
+        text = f"{server.http!r} is {taken[server.http]} too; choose another"
+        problems.append(("server.http", text))
     if load.stale_after_s < load.scrape_s:
         text = f"must be at least load.scrape_s ({load.scrape_s:g} s), got {load.stale_after_s:g}"
         problems.append(("load.stale_after_s", text))

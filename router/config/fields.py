@@ -14,6 +14,8 @@ _IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_PORT = 65535
+# By the scheme of an endpoint's address; gRPC has no usual port.
+_REMOTE_PORTS = {"http": 80, "https": 443, "grpc": None, "grpcs": None}
 
 
 class Strict(BaseModel):
@@ -40,14 +42,36 @@ def split_address(text: str) -> tuple[str, int]:
     return (host[1:-1] if bracketed else host), int(port)
 
 
+def split_remote(text: str) -> tuple[str, str]:
+    """(scheme, ``host:port``) of an endpoint's address; scheme "" where it has none.
+
+    A URL may leave out its protocol's usual port. Raises ValueError saying what is wrong.
+    """
+    scheme, colon, rest = text.partition("://")
+    if not colon:
+        scheme, rest = "", text
+    elif scheme not in _REMOTE_PORTS:
+        known = ", ".join(f"{one}://" for one in _REMOTE_PORTS)
+        raise ValueError(f"{text!r} has an unknown scheme; write host:port, or one of {known}")
+    if colon and ("/" in rest.rstrip("/") or "@" in rest):
+        # Not repeated: it may hold a key.
+        raise ValueError("an address is scheme, host and port alone, without a path or a user")
+    rest = rest.rstrip("/") if colon else rest
+    port = _REMOTE_PORTS.get(scheme)
+    if port is not None and (rest.endswith("]") or ":" not in rest):
+        rest = f"{rest}:{port}"
+    if split_address(rest)[1] == 0:
+        raise ValueError("port 0 cannot be connected to; give the server's port")
+    return scheme, rest
+
+
 def _listen(text: str) -> str:
     split_address(text)
     return text
 
 
 def _remote(text: str) -> str:
-    if split_address(text)[1] == 0:
-        raise ValueError("port 0 cannot be connected to; give the server's port")
+    split_remote(text)
     return text
 
 

@@ -106,7 +106,10 @@ class PolicySchema(Strict):
         description="over its region's least cost that one packed may be",
     )
     quantile: float = Field(
-        default=0.95, gt=0.5, lt=1, description="at which latency budgets must hold"
+        default=0.95, gt=0.5, lt=1, description="at which budgets must hold, and answers are long"
+    )
+    tpot_quantile: float = Field(
+        default=0.75, gt=0.5, lt=1, description="the same for the time per output token"
     )
     budget: BudgetSchema = Field(default_factory=BudgetSchema, description="latency limits")
     max_gco2e: float | None = Field(
@@ -163,6 +166,7 @@ class PolicySchema(Strict):
             pack_until=self.pack_until,
             pack_within=self.pack_within,
             quantile=self.quantile,
+            tpot_quantile=self.tpot_quantile,
             budget=self.budget.build(),
             max_gco2e=_or_inf(self.max_gco2e),
             max_g_per_kwh=_or_inf(self.max_g_per_kwh),

@@ -13,6 +13,11 @@ from pydantic_core import ErrorDetails
 Problem = tuple[str, str]
 Step = str | int
 
+# Keys that were looked for in another place, by schema.
+_ELSEWHERE = {
+    ("PolicySchema", "carbon_budget"): "it stands in the configuration, beside `policy`: what is "
+    "spent stays spent, whatever policy decides",
+}
 _SHOWN = 60
 _LISTED = 12
 
@@ -80,6 +85,8 @@ def _in_document(details: ErrorDetails, data: Any) -> list[Step]:
 def _explain(details: ErrorDetails, model: type[BaseModel]) -> str:
     kind, given, context = details["type"], details["input"], details.get("ctx", {})
     last = str(details["loc"][-1]) if details["loc"] else ""
+    if kind == "extra_forbidden" and (model.__name__, last) in _ELSEWHERE:
+        return f"unknown key {last!r}; {_ELSEWHERE[model.__name__, last]}"
     if kind == "extra_forbidden":
         return unknown("key", last, _fields_at(model, details["loc"][:-1]))
     if kind == "missing":

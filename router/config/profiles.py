@@ -82,6 +82,20 @@ class TokenProfileSchema(Strict):
     host_idle_w: float = Field(
         default=0.0, ge=0, le=_WATTS, description="the same while none runs, W"
     )
+    prefix_cache_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000_000,
+        description="tokens of prompts that the server keeps for others that begin alike (vLLM's "
+        "prefix caching: about its KV cache less what runs there); 0: none",
+    )
+    prefix_block: int = Field(
+        default=16,
+        ge=1,
+        le=1_000_000,
+        description="they are kept in blocks of so many tokens, of which the last of a prompt is "
+        "always read anew (vLLM's `block_size`)",
+    )
     provenance: ProvenanceName = Field(
         default="estimated", description="how the figures came to be"
     )

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from router.config.budgets import OneOrSeveral
 from router.config.fields import (
     Address,
+    EnvName,
     Fraction,
     Listen,
     Name,
@@ -23,12 +25,24 @@ from router.config.fields import (
     Text,
     UnixTime,
     Url,
+    split_remote,
 )
+from router.config.identity import IdentitySchema
 from router.config.profiles import ProfileSchema
+from router.config.redis import RedisSchema
 from router.config.sources import CarbonSchema
+from router.config.tls import (
+    BackendsSchema,
+    CredentialsSchema,
+    EndpointTlsSchema,
+    ListenerTlsSchema,
+)
 
-Engine = Literal["triton", "vllm", "sglang", "llamacpp", "trtllm", "tgi"]
-Protocol = Literal["oip"]
+Engine = Literal["triton", "vllm", "nim", "sglang", "llamacpp", "trtllm", "tgi"]
+Protocol = Literal["oip", "openai"]
+HttpPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$", max_length=256)]
+# A tenant's name, or `*`.
+EnergyTenant = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class ServerSchema(Strict):
@@ -39,6 +53,37 @@ class ServerSchema(Strict):
     )
     admin: Listen = Field(
         default="127.0.0.1:9500", description="/metrics, /healthz and /readyz over HTTP"
+    )
+    http: Listen | None = Field(
+        default=None,
+        description="address of OpenAI's and Anthropic's HTTP; left out: not served",
+    )
+    http_paths: list[HttpPath] = Field(
+        default_factory=list,
+        description="further paths of servers that callers may POST to, such as /v1/chat/custom; "
+        "those in docs/http.md need no mention",
+    )
+    energy_tenants: list[EnergyTenant] = Field(
+        default_factory=list,
+        description="by x-tenant: whose HTTP answers state usage.energy unasked; `*`: all",
+    )
+    tls: ListenerTlsSchema | None = Field(
+        default=None, description="of `listen` and `http`; left out: plaintext (gRPC: h2c)"
+    )
+    admin_tls: ListenerTlsSchema | None = Field(
+        default=None, description="of `admin`; left out: plaintext"
+    )
+    admin_token_env: EnvName | None = Field(
+        default=None,
+        description="variable with the token that `admin` wants as `authorization: Bearer ...`",
+    )
+    admin_token_file: PathText | None = Field(
+        default=None, description="file with it, watched; left out both: everybody is answered"
+    )
+    insecure: bool = Field(
+        default=False,
+        description="listen beyond loopback without TLS, or without knowing who calls, all the "
+        "same",
     )
     workers: int = Field(default=1, ge=1, le=256, description="processes that share `listen`")
     max_message_mib: int = Field(default=64, ge=1, le=2047, description="largest gRPC message, MiB")
@@ -105,7 +150,9 @@ class ServerSchema(Strict):
     )
 
     @model_validator(mode="after")
-    def _buffers_a_message(self) -> ServerSchema:
+    def _agrees(self) -> ServerSchema:
+        if self.admin_token_env is not None and self.admin_token_file is not None:
+            raise ValueError("give admin_token_env or admin_token_file, not both")
         if self.max_buffered_mib is not None and self.max_buffered_mib < self.max_message_mib:
             raise ValueError(
                 f"max_buffered_mib ({self.max_buffered_mib}) must be at least max_message_mib "
@@ -199,6 +246,18 @@ class LogSchema(Strict):
 
     requests: RequestLogSchema | None = Field(
         default=None, description="successful requests; left out: none are written"
+    )
+
+
+class StateSchema(Strict):
+    """What outlives a restart, and what several gateways share."""
+
+    file: PathText | None = Field(
+        default=None,
+        description="relative to the configuration file; left out: every start learns anew",
+    )
+    redis: RedisSchema | None = Field(
+        default=None, description="shared with other gateways; left out: with none"
     )
 
 
@@ -311,7 +370,18 @@ class ServedSchema(Strict):
     profile: Name = Field(description="energy and latency, shipped or from `profiles`")
     version: NameOrEmpty = Field(default="", description="empty: any version")
     context_tokens: int | None = Field(
-        default=None, ge=1, le=100_000_000, description="input plus output limit; left out: none"
+        default=None,
+        ge=1,
+        le=100_000_000,
+        description="input plus output limit; a shorter one that the server states holds instead; "
+        "left out: what the server states, else none",
+    )
+    prefix_cache_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000_000,
+        description="tokens of prompts that this server keeps for others that begin alike; left "
+        "out: as the profile says, 0 in those shipped",
     )
 
 
@@ -327,18 +397,40 @@ class EndpointSchema(Strict):
 
     name: Name = Field(description="unique")
     region: Name = Field(description="a key of `regions`")
-    address: Address = Field(description="host:port")
+    address: Address = Field(
+        description="host:port; https:// or grpcs:// before it: over TLS, http:// or grpc://: not"
+    )
     protocol: Protocol = Field(
-        default="oip", description="spoken there: gRPC Open Inference Protocol v2"
+        default="oip",
+        description="spoken there: gRPC Open Inference Protocol v2, or OpenAI's and Anthropic's "
+        "HTTP",
     )
     models: list[ServedSchema] = Field(min_length=1, description="what it serves")
     max_in_flight: int = Field(ge=1, le=1_000_000, description="requests at once, at most")
     metrics: MetricsSchema | None = Field(
-        default=None, description="left out: own in-flight counts only"
+        default=None, description="left out: own in-flight counts, and load that answers tell"
+    )
+    tls: EndpointTlsSchema | None = Field(
+        default=None, description="over TLS, and how; left out: as `backends` and address say"
+    )
+    credentials: CredentialsSchema | None = Field(
+        default=None, description="the key that it gets; left out: as `backends` says"
     )
     emulated: bool = Field(
         default=False, description="its energy and latency are not real hardware"
     )
+
+    @property
+    def host_port(self) -> str:
+        """Its address without a scheme."""
+        return split_remote(self.address)[1]
+
+    def is_secure(self, by_default: bool) -> bool:
+        """Whether it is reached over TLS. ``by_default``: where neither key nor address says."""
+        scheme = split_remote(self.address)[0]
+        if scheme:
+            return scheme in ("https", "grpcs")
+        return by_default or self.tls is not None
 
 
 def _text_or_mapping(value: Any) -> Any:
@@ -352,6 +444,9 @@ class ConfigSchema(Strict):
 
     version: Literal[1] = Field(description="format of this file, 1")
     server: ServerSchema = Field(default_factory=ServerSchema, description="sockets and limits")
+    identity: IdentitySchema = Field(
+        default_factory=IdentitySchema, description="who may call; left out: anybody"
+    )
     policy: Annotated[Any, AfterValidator(_text_or_mapping)] = Field(
         default="carbon-first", description="a shipped name, a path to a YAML file, or inline"
     )
@@ -359,10 +454,14 @@ class ConfigSchema(Strict):
         default=None, description="replay clock; left out: the wall clock"
     )
     carbon: CarbonSchema = Field(default_factory=CarbonSchema, description="intensity sources")
+    carbon_budget: OneOrSeveral = Field(
+        default_factory=list, description="grams that may be emitted a day; one or several"
+    )
     load: LoadSchema = Field(default_factory=LoadSchema, description="scraping model servers")
     health: HealthSchema = Field(default_factory=HealthSchema, description="when endpoints are out")
     retry: RetrySchema = Field(default_factory=RetrySchema, description="retries, bounded")
     log: LogSchema = Field(default_factory=LogSchema, description="requests as a file")
+    state: StateSchema = Field(default_factory=StateSchema, description="what outlives a restart")
     network: NetworkSchema = Field(default_factory=NetworkSchema, description="transfer energy")
     origins: dict[Name, OriginSchema] = Field(
         default_factory=dict, description="where requests come from; needed unless `rtt` is given"
@@ -380,6 +479,9 @@ class ConfigSchema(Strict):
     )
     unlisted_tenants: Literal["refuse", "serve"] = Field(
         default="refuse", description="where `tenants` lists any: requests of others, or of none"
+    )
+    backends: BackendsSchema = Field(
+        default_factory=BackendsSchema, description="how endpoints are reached, where they say not"
     )
     endpoints: list[EndpointSchema] = Field(min_length=1, description="the model servers")
     profiles: dict[Name, ProfileSchema] = Field(

@@ -4,21 +4,81 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from router.config.identity import IdentitySchema
 from router.config.live import LiveSchema
 from router.model import Fleet, Kind, Policy, Signal
 
 
+class SecretSpec(NamedTuple):
+    """Where a key is to be read from: an environment variable or a file, never both."""
+
+    env: str = ""
+    file: Path | None = None
+
+
+class PemFiles(NamedTuple):
+    """``cert``, ``key``: who we are; ``ca``: whom we believe. None of what is not given."""
+
+    cert: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+
+
+class ClientAuth(StrEnum):
+    """Whether clients show a certificate."""
+
+    NONE = "none"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+class ListenerTls(NamedTuple):
+    """TLS of what we listen on."""
+
+    files: PemFiles
+    client_auth: ClientAuth = ClientAuth.NONE
+
+
+class EndpointTls(NamedTuple):
+    """TLS towards an endpoint. ``at``: where the file says so, for messages. ``server_name``: that
+    its certificate must have; "" for the host of its address."""
+
+    at: str
+    files: PemFiles = PemFiles()
+    server_name: str = ""
+
+
+class EndpointCredentials(NamedTuple):
+    """A key for an endpoint. ``at``: where the file says so, for messages. ``scheme``: the word
+    before it in ``header``, "" for none."""
+
+    at: str
+    header: str
+    scheme: str
+    secret: SecretSpec
+
+
+class EndpointAccess(NamedTuple):
+    """How an endpoint is reached: None for plaintext, and where it gets no key."""
+
+    tls: EndpointTls | None = None
+    credentials: EndpointCredentials | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The gateway's own sockets and limits. ``listen``/``admin``: ``host:port``.
+    """The gateway's own sockets and limits. ``listen``, ``admin``, ``http``: ``host:port``; None
+    where HTTP is not served.
 
     ``max_buffered_mib``, ``max_requests`` and ``max_connections``: of one process;
     ``max_streams``: of one connection.
     ``frozen_after_s``: None for 5 s where there are workers, which are replaced at once, and 30 s
     for a process alone, which somebody else has to start again.
+    ``tls``, ``admin_tls``: None for plaintext. ``admin_token``: None where everybody is answered.
     """
 
     listen: str
@@ -38,6 +98,13 @@ class ServerSettings:
     max_wait_ms: float
     share_port: bool = False
     frozen_after_s: float | None = None
+    http: str | None = None
+    http_paths: frozenset[str] = frozenset()
+    energy_tenants: frozenset[str] = frozenset()
+    tls: ListenerTls | None = None
+    admin_tls: ListenerTls | None = None
+    admin_token: SecretSpec | None = None
+    insecure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +145,6 @@ class StaticSpec:
     shipped_table: bool
 
     name: str = "static"
-
-
-class SecretSpec(NamedTuple):
-    """Where a key is to be read from: an environment variable or a file, never both."""
-
-    env: str = ""
-    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +238,127 @@ class RequestFileSettings:
     tenant: str
 
 
+class RedisTopology(StrEnum):
+    """How a Redis is laid out."""
+
+    STANDALONE = "standalone"
+    SENTINEL = "sentinel"
+    CLUSTER = "cluster"
+
+
+class RedisAddress(NamedTuple):
+    """Where a Redis is. ``hosts``: of the server, of its sentinels or of some nodes of its cluster;
+    none of a Unix socket at ``path``. ``service``: what the sentinels call it.
+    """
+
+    topology: RedisTopology
+    hosts: tuple[tuple[str, int], ...]
+    tls: bool = False
+    service: str = ""
+    database: int = 0
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """What several gateways share. ``timeout_s``: to connect, and of one answer."""
+
+    address: RedisAddress
+    prefix: str
+    timeout_s: float
+    username: str = ""
+    password: SecretSpec | None = None
+    sentinel_username: str = ""
+    sentinel_password: SecretSpec | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateSettings:
+    """Where what is known outlives the process, and is shared. ``file`` None: what is learned is
+    not kept; ``redis`` None: nothing is shared with other gateways.
+    """
+
+    file: Path | None = None
+    redis: RedisSettings | None = None
+
+
+class BudgetScope(StrEnum):
+    """Whose requests an account of a carbon budget adds up."""
+
+    TENANT = "tenant"
+    MODEL = "model"
+    FLEET = "fleet"
+
+
+class OnExhausted(StrEnum):
+    """What becomes of a request for which a carbon budget has nothing left. SHED: it is refused;
+    GREENEST_ONLY: it goes where it emits least; WARN: it is served, and told."""
+
+    SHED = "shed"
+    GREENEST_ONLY = "greenest_only"
+    WARN = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class CarbonBudget:
+    """Emissions allowed on one UTC day, whole micrograms, over all gateways.
+
+    ``limit_ug``: of each name that is not in ``limits_ug``; None: those have no limit. ``shadow``:
+    what would be done is told, and not done. ``gateways``: among how many at least a limit is
+    divided while the store that they share cannot be reached.
+    """
+
+    name: str
+    per: BudgetScope
+    limit_ug: int | None
+    limits_ug: Mapping[str, int]
+    on_exhausted: OnExhausted
+    shadow: bool
+    gateways: int = 1
+
+    def limit_of(self, name: str) -> int | None:
+        """Of one tenant or model; None where it has none."""
+        return self.limits_ug.get(name, self.limit_ug)
+
+
+@dataclass(frozen=True, slots=True)
+class CarbonBudgetSettings:
+    """Every carbon budget. ``tenants``: those that have accounts of their own, whoever else
+    comes."""
+
+    budgets: tuple[CarbonBudget, ...] = ()
+    tenants: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings:
+    """Who may call. ``schema``: as in the file; ``folder``: that its paths are relative to."""
+
+    schema: IdentitySchema = field(default_factory=IdentitySchema)
+    folder: Path = Path()
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether anybody is asked who calls."""
+        schema = self.schema
+        return not (schema.keys_file is None and schema.jwt is None and schema.mtls is None)
+
+    @property
+    def keys_file(self) -> Path | None:
+        """None where no keys are taken."""
+        return None if self.schema.keys_file is None else self.folder / self.schema.keys_file
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything an operator sets that is neither fleet nor policy. ``clock`` None: the wall."""
+    """Everything an operator sets that is neither fleet nor policy. ``clock`` None: the wall.
+
+    ``access``: by address; of endpoints in plaintext and without a key there is none.
+    ``exposed``: what strangers can reach because the operator says so, in words.
+    """
 
     server: ServerSettings
     clock: ClockSettings | None
@@ -190,6 +368,11 @@ class Settings:
     retry: RetrySettings
     network_kwh_per_gb: float
     request_file: RequestFileSettings | None = None
+    state: StateSettings = StateSettings()
+    access: Mapping[str, EndpointAccess] = field(default_factory=dict)
+    exposed: tuple[str, ...] = ()
+    carbon_budgets: CarbonBudgetSettings = CarbonBudgetSettings()
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,20 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from router.contract import AnswerSize, BackendReport
-from router.core.energy import Crowd, RunEnergy, estimate_run, predict_run
+from router.core.energy import Crowd, estimate_run, predict_run
 from router.core.lengths import Expected
-from router.core.reports import Doubt, believed_energy, believed_tokens, energy_band, most_tokens
+from router.core.reports import (
+    Doubt,
+    believed_cached,
+    believed_energy,
+    believed_input,
+    believed_tokens,
+    energy_band,
+    most_tokens,
+)
 from router.core.tokens import UNLEARNED, TokenBytes, TokenCount, estimate_tokens, known_count
 from router.model import (
+    CachedKind,
     Decision,
     Intensity,
     Predicted,
@@ -24,6 +33,7 @@ from router.model import (
     Receipt,
     Region,
     Request,
+    ServedModel,
     TaskProfile,
     TokenProfile,
     TokensKind,
@@ -79,7 +89,7 @@ class Run(NamedTuple):
     def sharing_crowd(self) -> Crowd:
         """The steady crowd in which a request would have had the share that it had."""
         if 0.0 < self.share <= 1.0:
-            return self.crowd._replace(batch=1.0 / self.share)
+            return Crowd(1.0 / self.share, self.crowd.prompts_ms, self.crowd.cached_tokens)
         return self.crowd
 
 
@@ -88,7 +98,9 @@ class Account(NamedTuple):
 
     ``prompt_energy_j``: the part of ``energy_j`` that reading the prompt took, by the profile.
     ``energy_low_j``, ``energy_high_j``: a 90 % interval of an estimate; NaN of anything else.
-    ``doubts``: what the backend reported and was not believed.
+    ``doubts``: what the backend reported and was not believed. ``cached_tokens``: of the prompt,
+    by the report where there is one, else as it was decided by. ``input_tokens``: of the prompt, as
+    reported; NaN where nothing is.
     """
 
     tokens: TokenCount
@@ -99,6 +111,16 @@ class Account(NamedTuple):
     energy_high_j: float = math.nan
     doubts: tuple[Doubt, ...] = ()
     prompt_energy_j: float = math.nan
+    cached_tokens: float = 0.0
+    cached_kind: CachedKind = CachedKind.EXPECTED
+    input_tokens: float = math.nan
+
+
+class _Read(NamedTuple):
+    """Tokens of a prompt, and those of them that were cached."""
+
+    input_tokens: float
+    cached_tokens: float
 
 
 def account(
@@ -116,11 +138,21 @@ def account(
     profile = decision.served.profile
     tokens = _ONE_ANSWER
     doubts: tuple[Doubt, ...] = ()
+    read, cached_kind = _Read(expected.input_tokens, decision.cached_tokens), CachedKind.EXPECTED
+    prompt = math.nan
     if isinstance(profile, TokenProfile):
         most = most_tokens(request, decision.served, profile, expected, run.e2e_ms)
-        tokens, doubts = _count_tokens(
-            profile, run, report.output_tokens, expected, bytes_per_token, most
+        prompt, doubts = _told_input(request, decision.served, run, report)
+        if prompt == prompt:
+            read = _Read(prompt, min(decision.cached_tokens, max(0.0, prompt - 1.0)))
+        told, more = _told_cached(request, run, report, read.input_tokens)
+        doubts += more
+        if told == told:
+            read, cached_kind = _Read(read.input_tokens, told), CachedKind.REPORTED
+        tokens, more = _count_tokens(
+            profile, run, report.output_tokens, read, bytes_per_token, most
         )
+        doubts += more
     if report.malformed:
         doubts = (*doubts, Doubt.MALFORMED)
     energy_j, marginal_j = report.energy_j, report.marginal_energy_j
@@ -129,26 +161,53 @@ def account(
         energy_j, marginal_j, found = believed_energy(report, band)
         doubts += found
     kind, low_j, high_j = Provenance.MEASURED, math.nan, math.nan
-    estimate = _estimate(profile, run, expected, tokens.tokens)
+    n_in, cached = read
+    crowd, service_s = run.sharing_crowd, run.service_ms / MS_PER_S
+    estimate = estimate_run(profile, n_in, tokens.tokens, crowd, service_s, cached_tokens=cached)
     prompt_j = estimate.prompt_j
     if marginal_j != marginal_j:
         marginal_j = estimate.marginal_j
     if energy_j != energy_j:
         energy_j, kind = estimate.attributional_j, Provenance.ESTIMATED
-        low_j, high_j = _interval(profile, run, expected, tokens)
+        low_j, high_j = _interval(profile, crowd, service_s, read, tokens)
     elif estimate.attributional_j > 0.0:
         # A meter tells no prompt from an answer: the profile's proportion of what it says.
         prompt_j *= energy_j / estimate.attributional_j
     if decision.endpoint.emulated:
         kind = Provenance.EMULATED
-    return Account(tokens, energy_j, marginal_j, kind, low_j, high_j, doubts, prompt_j)
+    return Account(
+        tokens, energy_j, marginal_j, kind, low_j, high_j, doubts, prompt_j, read.cached_tokens,
+        cached_kind, prompt,
+    )  # fmt: skip
+
+
+def _told_input(
+    request: Request, served: ServedModel, run: Run, report: BackendReport
+) -> tuple[float, tuple[Doubt, ...]]:
+    """Tokens of the prompt, by the report, else by the answer; NaN: not known."""
+    told, doubts = believed_input(report.input_tokens, request, served)
+    if told != told:
+        told, more = believed_input(run.answer.input_tokens, request, served)
+        doubts += more
+    return told, doubts
+
+
+def _told_cached(
+    request: Request, run: Run, report: BackendReport, input_tokens: float
+) -> tuple[float, tuple[Doubt, ...]]:
+    """Tokens of the prompt that were cached, by the report, else by the answer; NaN: not known."""
+    told, doubts = believed_cached(report.cached_tokens, input_tokens, request)
+    if told != told:
+        told, more = believed_cached(run.answer.cached_tokens, input_tokens, request)
+        doubts += more
+    return told, doubts
 
 
 def _count_tokens(
     profile: TokenProfile,
     run: Run,
     reported: float,
-    expected: Expected,
+    read: _Read,
     bytes_per_token: TokenBytes,
     most: float,
 ) -> tuple[TokenCount, tuple[Doubt, ...]]:
@@ -161,7 +220,7 @@ def _count_tokens(
         return known_count(told, TokensKind.REPORTED), doubts
     if run.messages > 1:
         return known_count(min(float(run.messages), most), TokensKind.COUNTED), doubts
-    prefill = profile.lone_ttft_ms(expected.input_tokens)
+    prefill = profile.lone_ttft_ms(*read)
     batch = max(run.batch, 1.0)
     running = min(batch, float(profile.max_batch))
     # Of those beyond max_batch each waits its turn.
@@ -175,27 +234,16 @@ def _count_tokens(
     return count, doubts
 
 
-def _estimate(
-    profile: Profile,
-    run: Run,
-    expected: Expected,
-    output_tokens: float,
-    gpu_prefill_w: float = math.nan,
-) -> RunEnergy:
-    """Energy by the profile."""
-    service_s = run.service_ms / MS_PER_S
-    n_in, crowd = expected.input_tokens, run.sharing_crowd
-    return estimate_run(profile, n_in, output_tokens, crowd, service_s, gpu_prefill_w)
-
-
 def _interval(
-    profile: Profile, run: Run, expected: Expected, tokens: TokenCount
+    profile: Profile, crowd: Crowd, service_s: float, read: _Read, tokens: TokenCount
 ) -> tuple[float, float]:
     """Of an estimate's attributional J, a 90 % interval; NaN of a task's."""
     if isinstance(profile, TaskProfile):
         return math.nan, math.nan
-    low = _estimate(profile, run, expected, tokens.low, profile.prefill_w_low)
-    high = _estimate(profile, run, expected, tokens.high, profile.prefill_w_high)
+    n_in, cached = read
+    low_w, high_w = profile.prefill_w_low, profile.prefill_w_high
+    low = estimate_run(profile, n_in, tokens.low, crowd, service_s, low_w, cached)
+    high = estimate_run(profile, n_in, tokens.high, crowd, service_s, high_w, cached)
     return low.attributional_j * _ENERGY_LOW, high.attributional_j * _ENERGY_HIGH
 
 
@@ -209,17 +257,20 @@ def predict(
     """What the receipt of a request will say, by its profile among ``crowd``.
 
     The same for the endpoint that latency-first would have taken, among the same crowd: so that the
-    difference is where the request ran, not how full the one or the other happened to be.
+    difference is where the request ran, and what of its prompt is cached here and there, not how
+    full the one or the other happened to be.
     """
     n_in, n_out = expected.input_tokens, expected.output_tokens
     network_kwh = network_j / J_PER_KWH
-    energy_j = predict_run(decision.served.profile, n_in, n_out, crowd).attributional_j
+    profile, cached = decision.served.profile, decision.cached_tokens
+    energy_j = predict_run(profile, n_in, n_out, crowd, cached).attributional_j
     kwh = energy_j * regions[decision.endpoint.region].pue / J_PER_KWH + network_kwh
     first, first_g = decision.latency_first, math.nan
     if first is not None:
         first_j = energy_j
-        if first.served.profile is not decision.served.profile:
-            first_j = predict_run(first.served.profile, n_in, n_out, crowd).attributional_j
+        there, cached_there = first.served.profile, first.cached_tokens
+        if there is not profile or cached_there != cached:
+            first_j = predict_run(there, n_in, n_out, crowd, cached_there).attributional_j
         first_kwh = first_j * regions[first.endpoint.region].pue / J_PER_KWH + network_kwh
         first_g = first_kwh * first.g_per_kwh
     return Predicted(energy_j, kwh * decision.run_g_per_kwh, first_g)
@@ -271,6 +322,9 @@ def build_receipt(
         predicted=predicted,
         doubts=account.doubts,
         prompt_energy_j=account.prompt_energy_j,
+        cached_tokens=account.cached_tokens,
+        cached_kind=account.cached_kind,
+        input_tokens=account.input_tokens,
     )
 
 

@@ -13,11 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.config.settings import HealthSettings
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.health import State
+from router.core.latency_record import RELAX_EVERY_S, RELAX_KEEPS
 from router.core.layout import Layout
+from router.core.learned import LatencyLearned, StartLearned
 from router.core.outlier import Avoidance, OutlierEjection
-from router.core.seat import RELAX_EVERY_S, Cell, ModelKey, Seat
+from router.core.prefix_index import PrefixIndex
+from router.core.prefixes import CHUNK_TOKENS
+from router.core.seat import Cell, ModelKey, Seat, cell_of
+from router.core.templates import CachedTemplates
+from router.core.twins import Kind, Twins, Voter, is_start, kind_key, kind_of
+from router.model import Request, ServedModel
 
 # Failures so far apart are not of one trouble.
 _TROUBLE_S = 5.0
@@ -26,8 +33,10 @@ _TROUBLE_S = 5.0
 class Board:
     """Live columns of every model of a layout, and a seat per endpoint.
 
-    ``z``: standard normal deviate of the policy's quantile. ``previous``: the board of the layout
-    before a reload, whose seats are taken over by name.
+    ``z``: standard normal deviate of the policy's quantile; ``tpot_z``: of that for TPOT, the same
+    where it is None. ``previous``: the board of the layout before a reload, whose seats are taken
+    over by name. ``block_tokens``: of prompts, in a block. ``keeping``: the models of which some
+    server keeps prompts.
     """
 
     def __init__(
@@ -36,17 +45,28 @@ class Board:
         settings: HealthSettings,
         z: float,
         previous: Board | None = None,
+        tpot_z: float | None = None,
+        block_tokens: float = CHUNK_TOKENS,
     ) -> None:
+        tpot_z = z if tpot_z is None else tpot_z
         self.layout = layout
         self.avoidance: Avoidance = previous.avoidance if previous else Avoidance()
         self._settings = settings
         self._relax_at = -math.inf
         # Models that everybody who serves them had pushed back for, and nobody answered since.
         self._overloaded: set[str] = set()
+        self.templates: CachedTemplates = previous.templates if previous else CachedTemplates()
         old = previous.seats if previous else {}
         names = [endpoint.name for endpoint in layout.fleet.endpoints]
+        self.templates.keep(frozenset(names))
         self.seats: Mapping[str, Seat] = {
             name: old.get(name) or Seat(name, settings) for name in names
+        }
+        self._z = z
+        kinds = {endpoint.name: kind_of(endpoint) for endpoint in layout.fleet.endpoints}
+        known = previous.twins if previous else {}
+        self.twins: dict[Kind, Twins] = {
+            kind: known.get(kind) or Twins() for kind in kinds.values()
         }
         self._servers: dict[str, list[tuple[Seat, OutlierEjection]]] = {}
         self._live: dict[tuple[str, str], NDArray[np.float64]] = {}
@@ -54,22 +74,53 @@ class Board:
         cells: dict[str, list[Cell]] = {name: [] for name in names}
         for key, candidates in layout.candidates.items():
             live = np.zeros((k.LIVE_ROWS, len(candidates.endpoints)))
+            live[k.RELEASES_AT_S] = math.inf
             self._live[key] = live
             for row, endpoint in enumerate(candidates.endpoints):
                 served = candidates.served[row]
                 outlier = self.seats[endpoint.name].outliers[served.name, served.version]
-                cells[endpoint.name].append(Cell(live, row, outlier))
+                cells[endpoint.name].append(cell_of(live, row, outlier))
+        self._prefixes: dict[ModelKey, PrefixIndex] = {}
+        for key, candidates in layout.candidates.items():
+            before = previous.prefixes(*key) if previous else None
+            index = PrefixIndex(candidates, before, block_tokens)
+            if index.keeps:
+                self._prefixes[key] = index
+        self.keeping = frozenset(model for model, _ in self._prefixes)
         for name, seat in self.seats.items():
             seat.health.adopt(settings)
-            seat.settle(cells[name], z)
+            was, kind = seat.latency.kind, kinds[name]
+            seat.latency.kind = kind
+            seat.settle(cells[name], z, tpot_z, self.twins[kind].start)
+            if was is not None and was != kind:
+                # Errors of another profile.
+                seat.latency.begin_anew()
+                seat.publish_errors()
         for name, seat in old.items():
             if name not in self.seats:
                 seat.show_to(None)
-                seat.settle([], z)
+                seat.settle([], z, tpot_z)
 
     def live(self, model: str, version: str) -> NDArray[np.float64]:
         """Live columns (LIVE_ROWS, n) of a model's candidates; the kernel's own, do not write."""
         return self._live[model, version]
+
+    def prefixes(self, model: str, version: str) -> PrefixIndex | None:
+        """What the candidates of a model are expected to have cached of prompts; None where none of
+        them keeps any."""
+        return self._prefixes.get((model, version))
+
+    def prefixes_of(
+        self, request: Request, endpoint: str, served: ServedModel
+    ) -> tuple[PrefixIndex, int] | None:
+        """The index of the candidates of ``request``, and the row that ``served`` at ``endpoint``
+        has there; None where nobody looks at prompts."""
+        if request.prefix is None or request.model not in self.keeping:
+            return None
+        candidates = self.layout.find(request.model, request.version)
+        index = self.prefixes(candidates.model, candidates.version)
+        row = None if index is None else index.row_of(endpoint, served.version)
+        return None if index is None or row is None else (index, row)
 
     def strike(
         self, seat: Seat, model: ModelKey, now: float, departed: float, caller: str, proven: bool
@@ -150,8 +201,7 @@ class Board:
         """
         if now >= self._relax_at:
             self._relax_at = now + RELAX_EVERY_S
-            for seat in self.seats.values():
-                seat.relax(now)
+            self._relax(now)
         for seat in self.seats.values():
             health = seat.health
             pending = not health.settled
@@ -161,6 +211,63 @@ class Board:
             if pending:
                 seat.publish_load()
         self.avoidance.tick(now)
+
+    def learned(self) -> tuple[tuple[LatencyLearned, ...], tuple[StartLearned, ...]]:
+        """What was learned of latency, by endpoint and by kind, to be kept."""
+        seats = (seat.latency.learned(name) for name, seat in self.seats.items())
+        starts = (twins.learned(kind_key(kind)) for kind, twins in self.twins.items())
+        return tuple(filter(None, seats)), tuple(starts)
+
+    def restorable(
+        self, latency: Iterable[LatencyLearned], starts: Iterable[StartLearned]
+    ) -> tuple[tuple[LatencyLearned, ...], tuple[StartLearned, ...]]:
+        """Of what others learned, what `restore` would not leave out."""
+        kinds = {kind_key(kind) for kind in self.twins}
+        return (
+            tuple(
+                one
+                for one in latency
+                if one.endpoint in self.seats and self.seats[one.endpoint].latency.can_restore(one)
+            ),
+            tuple(start for start in starts if start.kind in kinds and is_start(start)),
+        )
+
+    def restore(self, latency: Iterable[LatencyLearned], starts: Iterable[StartLearned]) -> None:
+        """Go on from what was learned before; what cannot be, or is of other profiles or of
+        endpoints that are not there, is left out."""
+        twins = {kind_key(kind): one for kind, one in self.twins.items()}
+        for start in starts:
+            if start.kind in twins:
+                twins[start.kind].restore(start)
+        for one in latency:
+            if one.endpoint in self.seats:
+                self.seats[one.endpoint].latency.restore(one)
+        for seat in self.seats.values():
+            if seat.latency.kind is not None:
+                seat.latency.share(self.twins[seat.latency.kind].start, self._z)
+            seat.publish_errors()
+
+    def _relax(self, now: float) -> None:
+        """Let time heal, and endpoints of one kind tell each other what they learned."""
+        voters: dict[Kind | None, list[Voter]] = {kind: [] for kind in self.twins}
+        for seat in self.seats.values():
+            seat.relax(now)
+            is_out = seat.state is State.EJECTED
+            if seat.was_out and not is_out:
+                seat.latency.begin_anew()
+                seat.publish_errors()
+            seat.was_out = is_out
+            voter = seat.latency.voter(now)
+            if voter is not None:
+                voters[seat.latency.kind].append(voter)
+        changed = {
+            kind for kind, twins in self.twins.items() if twins.learn(voters[kind], RELAX_KEEPS)
+        }
+        if changed:
+            for seat in self.seats.values():
+                kind = seat.latency.kind
+                if kind in changed and seat.latency.share(self.twins[kind].start, self._z):
+                    seat.publish_errors()
 
     def _tell_models(self, layout: Layout, settings: HealthSettings) -> None:
         for endpoint in layout.fleet.endpoints:

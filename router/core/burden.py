@@ -1,7 +1,7 @@
 """What requests add to the replica that they are on, and what all of them come to there.
 
 A request of prompt time w and n output tokens is on its replica for about n iterations: on the mean
-each of them carries w / n of the prompt (SCIENCE, 1b, and `router.core.kernel`).
+each of them carries w / n of the prompt (SCIENCE, 1b, and `router.core.terms`).
 """
 
 from __future__ import annotations
@@ -33,11 +33,15 @@ def burdens(prompt_ms, input_tokens, output_tokens):  # type: ignore[no-untyped-
 
 
 def burden_of(
-    prompt_ms: float, input_tokens: float, output_tokens: float, pace_cap_ms: float
+    prompt_ms: float,
+    input_tokens: float,
+    output_tokens: float,
+    pace_cap_ms: float,
+    paced_ms: float = 0.0,
 ) -> Burden:
     """Of a request whose prompt takes ``prompt_ms`` of iterations where it goes."""
     pace_ms, _, cached_tokens = burdens(prompt_ms, input_tokens, output_tokens)
-    return Burden(prompt_ms, pace_ms, cached_tokens, pace_cap_ms)
+    return Burden(prompt_ms, pace_ms, cached_tokens, pace_cap_ms, paced_ms)
 
 
 class Burdens(NamedTuple):
@@ -66,12 +70,19 @@ class Burdens(NamedTuple):
 
     def towards(self, burden: Burden) -> Burdens:
         """As a mean that learns of one request."""
-        pairs = zip(self, NO_BURDENS.plus(burden), strict=True)
-        return Burdens(*(mean + USUAL_WEIGHT * (new - mean) for mean, new in pairs))
+        return Burdens(
+            self.pace_ms + USUAL_WEIGHT * (burden.pace_ms - self.pace_ms),
+            self.pace_ms2 + USUAL_WEIGHT * (burden.pace_ms2 - self.pace_ms2),
+            self.cached_tokens + USUAL_WEIGHT * (burden.cached_tokens - self.cached_tokens),
+        )
 
     def with_usual(self, usual: Burdens, count: float) -> Burdens:
         """With ``count`` requests more, of which but their number is known."""
-        return Burdens(*(own + count * one for own, one in zip(self, usual, strict=True)))
+        return Burdens(
+            self.pace_ms + count * usual.pace_ms,
+            self.pace_ms2 + count * usual.pace_ms2,
+            self.cached_tokens + count * usual.cached_tokens,
+        )
 
 
 NO_BURDENS = Burdens(0.0, 0.0, 0.0)

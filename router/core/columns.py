@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.energy import long_run_energy, short_run_energy
 from router.core.layout import Candidates, Layout
-from router.core.rungs import CI_HOURS, rungs_of
+from router.core.rungs import CI_HOURS, GreenRung, green_rungs_of, rungs_of
 from router.core.stepwise import mean_of_steps
 from router.model import (
+    Decision,
     Energy,
     Forecast,
     Intensity,
@@ -30,21 +31,25 @@ from router.model import (
 )
 from router.units import HOUR_S, J_PER_KWH
 
+# On decisions by which nothing counted but grams.
+GREENEST = "greenest_only"
+
 _UNCERTAIN = (Kind.CLIMATOLOGY, Kind.ANNUAL_MEAN)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelColumns:
-    """What the kernel reads of one model: ``table`` (rows, n) as `kernel` lays it out.
+    """What the kernel reads of one model: ``table`` (rows, n) as `kernel_rows` lays it out.
 
     ``origin_rows``: row of the RTT from each origin. ``scratch`` (k.SCRATCH_ROWS, n): the
-    kernel's own.
+    kernel's own. ``uncached`` (n,): zeros, what is cached of a prompt that nothing is known of.
     """
 
     candidates: Candidates
     table: NDArray[np.float64]
     origin_rows: Mapping[str, int]
     scratch: NDArray[np.float64]
+    uncached: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +60,8 @@ class Snapshot:
     ``rungs``: the policy's parameters, as it says and on each rung of its ladder. ``current`` by
     region: the intensity that holds from ``built_at`` until ``hour_ends_at``, so that most requests
     need no look into a forecast.
-    ``residency``: the policy's own mask.
+    ``residency``: the policy's own mask. ``green_rungs``: as `rungs`, of requests for which a
+    carbon budget has nothing left.
     """
 
     version: int
@@ -68,6 +74,15 @@ class Snapshot:
     hour_ends_at: float
     current: Mapping[str, Intensity]
     residency: int
+    green_rungs: tuple[GreenRung, ...] = ()
+
+    def params(self, decision: Decision) -> NDArray[np.float64]:
+        """The parameters (k.PARAMS,) by which ``decision`` was taken."""
+        if GREENEST in decision.flags:
+            for rung in self.green_rungs:
+                if rung.relaxed == decision.relaxed:
+                    return rung.params
+        return self.rungs[len(decision.relaxed)]
 
     def intensity(self, region: str, when: float) -> Intensity | None:
         """Intensity of a region's grid zone at ``when``; None when no source knows it."""
@@ -131,6 +146,7 @@ def build_snapshot(
             for key, candidates in layout.candidates.items()
         },
         rungs=rungs_of(policy),
+        green_rungs=green_rungs_of(policy),
         hour_ends_at=hour_ends_at,
         current={
             region.name: forecast.at(now)
@@ -176,7 +192,8 @@ def _columns(
         table[origins_from:, rows] = np.array(rtt_ms)[:, None]
     table[k.MAX_PREMIUM] = max_premiums(table)
     rows_of = {origin: origins_from + column for column, origin in enumerate(origins)}
-    return ModelColumns(candidates, table, rows_of, np.empty((k.SCRATCH_ROWS, table.shape[1])))
+    n = table.shape[1]
+    return ModelColumns(candidates, table, rows_of, np.empty((k.SCRATCH_ROWS, n)), np.zeros(n))
 
 
 def _static(
@@ -219,6 +236,9 @@ def _static(
         pue / J_PER_KWH,
         context_tokens,
         1.0 / capacity,
+        0.0,
+        # Nothing that is served is known to be released.
+        0.0,
         0.0,
     ]
 

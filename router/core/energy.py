@@ -149,6 +149,7 @@ def estimate_run(
     crowd: Crowd,
     service_s: float,
     gpu_prefill_w: float = math.nan,
+    cached_tokens: float = 0.0,
 ) -> RunEnergy:
     """Both energies of a finished request that took ``service_s`` (round trip apart) among
     ``crowd``. Used when the backend does not report joules itself.
@@ -157,14 +158,14 @@ def estimate_run(
     that time its share of the awake power, other requests' prompts apart, which pay for themselves;
     and the dynamic energy of its tokens. At a steady batch that is P(x) / x times the tokens, but
     true to the time that it took. Never above the replica's greatest power over that time.
-    ``gpu_prefill_w``: instead of the profile's.
+    ``gpu_prefill_w``: instead of the profile's; ``cached_tokens``: of its prompt, not read.
     """
     if isinstance(profile, TaskProfile):
         return RunEnergy(task_j(profile), task_j(profile), 0.0)
     batch = max(crowd.batch, 1.0)
     running = min(batch, profile.max_batch)
     share = running / batch
-    own_s = profile.prompt_ms(input_tokens) / MS_PER_S
+    own_s = profile.prompt_ms(input_tokens, cached_tokens) / MS_PER_S
     decode_ms = profile.tpot_ms(running, crowd.cached_tokens * share)
     pace_ms = decode_ms + crowd.prompts_ms * share
     usual_s = own_s + (output_tokens * pace_ms + profile.lone_ttft_ms(0.0)) / MS_PER_S
@@ -172,18 +173,17 @@ def estimate_run(
     held_s = min(service_s * share, _MOST_OF_PROFILE * usual_s)
     own_s = min(own_s, held_s)
     decoding_s = (held_s - own_s) * decode_ms / pace_ms
+    awake, idle, prompt_w = awake_w(profile), idle_w(profile), prefill_w(profile, gpu_prefill_w)
     tokens_j = _token_j(profile) * output_tokens
-    prompt_j = prefill_w(profile, gpu_prefill_w) * own_s
-    attributional_j = awake_w(profile) * decoding_s / running + tokens_j + prompt_j
+    prompt_j = prompt_w * own_s
+    attributional_j = awake * decoding_s / running + tokens_j + prompt_j
     # Alone it keeps the replica awake for its whole run, in company for the time that it adds.
     alone = max(0.0, 2.0 - batch)
     context = context_tokens(input_tokens, output_tokens)
     slower_ms = profile.tpot_ms_per_sequence + profile.tpot_ms_per_cached_token * context
     added_s = min(slower_ms * output_tokens / MS_PER_S, decoding_s)
     awake_s = alone * decoding_s + (1.0 - alone) * added_s
-    idle = idle_w(profile)
-    prompt_more_j = (prefill_w(profile, gpu_prefill_w) - idle) * own_s
-    marginal_j = tokens_j + (awake_w(profile) - idle) * awake_s + prompt_more_j
+    marginal_j = tokens_j + (awake - idle) * awake_s + (prompt_w - idle) * own_s
     most_j = greatest_w(profile) * service_s
     return RunEnergy(
         min(attributional_j, most_j),
@@ -193,15 +193,19 @@ def estimate_run(
 
 
 def predict_run(
-    profile: Profile, input_tokens: float, output_tokens: float, crowd: Crowd
+    profile: Profile,
+    input_tokens: float,
+    output_tokens: float,
+    crowd: Crowd,
+    cached_tokens: float = 0.0,
 ) -> RunEnergy:
     """Attributional IT joules of a request that is still to run among ``crowd``; its marginal ones
-    are NaN."""
+    are NaN. ``cached_tokens``: of its prompt, expected not to be read."""
     if isinstance(profile, TaskProfile):
         return RunEnergy(task_j(profile), math.nan, 0.0)
     batch = max(crowd.batch, 1.0)
     running = min(batch, profile.max_batch)
     decode_ms = profile.tpot_ms(running, crowd.cached_tokens * running / batch)
     share_j = awake_w(profile) * output_tokens * decode_ms / MS_PER_S / running
-    prompt_j = prefill_w(profile) * profile.prompt_ms(input_tokens) / MS_PER_S
+    prompt_j = prefill_w(profile) * profile.prompt_ms(input_tokens, cached_tokens) / MS_PER_S
     return RunEnergy(share_j + _token_j(profile) * output_tokens + prompt_j, math.nan, prompt_j)

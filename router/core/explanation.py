@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.contract import Rng
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.board import Board
-from router.core.columns import Snapshot
+from router.core.carbon_budgets import Judge
+from router.core.columns import GREENEST, Snapshot
 from router.core.lengths import Expected
-from router.core.pipeline import decide
+from router.core.pipeline import decide, without_premiums
 from router.core.question import evaluate, question_of
 from router.core.residency import Party, parties
 from router.core.rungs import budget_of
@@ -56,7 +57,7 @@ class Candidate(NamedTuple):
     where unknown; ``delay_ms``: what the path adds to the RTT, as learned, part of ``ttft_ms``;
     ``premium_g``: the price of scarce room and of waking a replica there, in grams
     that count in the cost and that nobody emits; ``cost`` is in the policy's own unit, None when
-    the candidate was excluded.
+    the candidate was excluded. ``cached_tokens``: of the prompt, expected not to be read there.
     """
 
     endpoint: str
@@ -80,6 +81,7 @@ class Candidate(NamedTuple):
     premium_g: float
     cost: float | None
     excluded: str
+    cached_tokens: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class Explanation:
     policy: str
     weights: Weights
     quantile: float
+    tpot_quantile: float
     budget: Budget
     expected: Expected
     network_j: float
@@ -114,17 +117,30 @@ def explain(
     now: float,
     rng: Rng,
     network_j: float = 0.0,
+    judge: Judge | None = None,
+    monotonic: float | None = None,
 ) -> Explanation:
-    """Rank every candidate for ``request`` at ``now``. Raises RequestError leaves only."""
-    question = question_of(request, snapshot, expected, now, network_j)
+    """Rank every candidate for ``request`` at ``now``. Raises RequestError leaves only.
+
+    ``judge``: as of `decide`; where it has candidates ranked by grams alone, costs are grams.
+    ``monotonic``: see `question_of`.
+    """
+    question = question_of(request, snapshot, board, expected, now, network_j, monotonic)
     columns = question.columns
     decision, refusal, reason = None, "", ""
     try:
-        decision = decide(request, snapshot, board, expected, now, rng, network_j).decision
+        decided = decide(
+            request, snapshot, board, expected, now, rng, network_j,
+            judge=judge, monotonic=monotonic,
+        )  # fmt: skip
+        decision = decided.decision
     except RefusedError as error:
         refusal, reason = str(error), error.reason
-    params = snapshot.rungs[len(decision.relaxed) if decision else -1]
+    params = snapshot.params(decision) if decision else snapshot.rungs[-1]
+    weights = snapshot.policy.weights
     live = board.live(columns.candidates.model, columns.candidates.version)
+    if decision is not None and GREENEST in decision.flags:
+        live, weights = without_premiums(live), Weights(per_gco2e=1.0)
     terms, reasons = evaluate(question, live, params)
     pairs = list(zip(columns.candidates.endpoints, columns.candidates.served, strict=True))
     chosen = (decision.endpoint, decision.served) if decision else None
@@ -134,15 +150,24 @@ def explain(
         key=lambda i: (reasons[i] != k.FEASIBLE, pairs[i] != chosen, terms[i, k.E_COST]),
     )
     candidates = tuple(
-        _candidate(*pairs[i], terms[i], reasons[i], float(live[k.TTFT_DELAY, i]), snapshot, now)
+        _candidate(
+            *pairs[i],
+            terms[i],
+            reasons[i],
+            float(live[k.TTFT_DELAY, i]),
+            float(question.cached[i]),
+            snapshot,
+            now,
+        )
         for i in order
     )
     return Explanation(
         request=request,
         at=now,
         policy=snapshot.policy.name,
-        weights=snapshot.policy.weights,
+        weights=weights,
         quantile=snapshot.policy.quantile,
+        tpot_quantile=snapshot.policy.tpot_quantile,
         budget=budget_of(request.budget, params),
         expected=expected,
         network_j=network_j,
@@ -161,10 +186,11 @@ def _candidate(
     terms: NDArray[np.float64],
     reason: np.int64,
     delay_ms: float,
+    cached_tokens: float,
     snapshot: Snapshot,
     now: float,
 ) -> Candidate:
-    """``terms`` (kernel.EVALUATED,) and ``reason`` as the kernel has them of this one."""
+    """``terms`` (k.EVALUATED,) and ``reason`` as the kernel has them of this one."""
     region = snapshot.layout.fleet.regions[endpoint.region]
     provenance = Provenance.EMULATED if endpoint.emulated else served.profile.provenance
     known = terms[k.E_CI] <= k.KNOWN_CI
@@ -190,4 +216,5 @@ def _candidate(
         premium_g=float(terms[k.E_PREMIUM]),
         cost=float(terms[k.E_COST]) if reason == k.FEASIBLE else None,
         excluded=REASONS[int(reason)],
+        cached_tokens=cached_tokens,
     )

@@ -112,6 +112,11 @@ class Health:
         return self.state is not State.EJECTED
 
     @property
+    def troubled_at(self) -> float:
+        """When its connection broke, or it went out or came back on trial, last; -inf: never."""
+        return self._ejected_at
+
+    @property
     def busy(self) -> bool:
         """Whether it pushed back, and nothing has shown yet that it has room again."""
         return self._busy_until > 0.0 or self._rested_turns is not None
@@ -216,6 +221,13 @@ class Health:
             since = max(quiet, self._asked_at) + QUIET_SHARE * self._settings.detect_s
             return now - min(since, self._next_probe_at)
         return now - self._next_probe_at
+
+    def doubt(self, now: float) -> None:
+        """Somebody else holds it for out of service: have it probed before its turn. A hint and no
+        more, and not more often than one that is out is probed."""
+        if self.state is not State.EJECTED:
+            soon = max(now, self._asked_at + _FIRST_PAUSE_S)
+            self._next_probe_at = min(self._next_probe_at, soon)
 
     def probe_begins(self, now: float) -> None:
         """A probe is on its way."""

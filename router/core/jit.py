@@ -1,23 +1,113 @@
-"""How everything that is compiled is compiled: one set of options, one way to inline.
+"""How everything that is compiled is compiled: one set of options, two ways to inline, one cache.
 
 No reference counting: in these loops it costs more than all of the arithmetic. In return nothing
 that is compiled can allocate, so callers hand in every array that is written to.
+
+Machine code holds what its function calls and names, whichever file that is in; numba's own cache
+looks at the file of the function alone, and would go on with old code when another was edited. So
+what is `kept` on disk is compiled anew when any source that it may be made of has changed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import re
+import sys
+from functools import cache
 from typing import Any, Final
 
 import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 OPTIONS: Final[dict[str, Any]] = {"error_model": "numpy", "_nrt": False}
+# The bytes of a message, which nobody may write to; in signatures.
+BYTES: Final = "Array(u1, 1, 'C', readonly=True)"
 # Without a signature: compiled within whoever calls it.
 compiled = numba.njit(**OPTIONS)
 inlined = numba.njit(forceinline=True, **OPTIONS)
-# Compiled at its first call, or read from its cache.
-cached = numba.njit(cache=True, **OPTIONS)
+# Before numba infers types, as if its lines stood there.
+inlined_early = numba.njit(inline="always", **OPTIONS)
+
+# What a module imports whenever it is imported: not indented, so neither for type checkers alone
+# nor in a function. An import of several names may go over several lines.
+_IMPORT = re.compile(
+    r"^(?:from\s+([\w.]+)\s+import\s+(\([^)]*\)|.*)|import\s+([\w.]+))", re.MULTILINE
+)
+
+
+@cache
+def _source(name: str) -> tuple[bytes, tuple[str, ...]]:
+    """(digest, modules of the same distribution that it imports) of the source of a module."""
+    module = sys.modules[name]
+    # Its loader finds it inside a zip file, too.
+    source = module.__loader__.get_data(module.__file__)  # type: ignore[union-attr]
+    top = name.partition(".")[0]
+    found = []
+    for base, names, alone in _IMPORT.findall(source.decode()):
+        base = importlib.util.resolve_name(base or alone, module.__package__)
+        parts = base.split(".")
+        found += [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+        # Of a package these may be modules.
+        found += [f"{base}.{one}" for one in re.findall(r"\w+", names)]
+    mine = (one for one in dict.fromkeys(found) if one in sys.modules)
+    return hashlib.sha256(source).digest(), tuple(
+        one for one in mine if one.partition(".")[0] == top
+    )
+
+
+def sources_of(name: str) -> tuple[str, ...]:
+    """Module ``name`` and those of its distribution that it imports, and so on; by name."""
+    found, waiting = {name}, [name]
+    while waiting:
+        _, imported = _source(waiting.pop())
+        waiting += [one for one in imported if one not in found]
+        found.update(imported)
+    return tuple(sorted(found))
+
+
+@cache
+def _stamp(name: str) -> str:
+    """Of all sources that functions of module ``name`` may be compiled of."""
+    digest = hashlib.sha256()
+    for one in sources_of(name):
+        digest.update(one.encode() + _source(one)[0])
+    return digest.hexdigest()
+
+
+class _SourcesCacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
+    """numba's, wherever it finds a place for it, and stamped with more than one file."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self.locator.get_source_stamp = lambda: _stamp(function.__module__)
+
+
+class _SourcesCache(FunctionCache):  # type: ignore[misc]
+    _impl_class = _SourcesCacheImpl
+
+
+def kept(dispatcher: Any) -> Any:
+    """What numba made of a function, compiled at its first call, or read from its cache."""
+    # As `enable_caching` does it; under NUMBA_DISABLE_JIT there is but the function.
+    if hasattr(dispatcher, "enable_caching"):
+        dispatcher._cache = _SourcesCache(dispatcher.py_func)
+    return dispatcher
+
+
+def cached(function: Any) -> Any:
+    """Compiled at its first call, or read from its cache."""
+    return kept(compiled(function))
 
 
 def entry(signature: str) -> Any:
     """Compiled when imported, or read from its cache: what plain Python calls too."""
-    return numba.njit(signature, cache=True, **OPTIONS)
+
+    def compile_now(function: Any) -> Any:
+        dispatcher = cached(function)
+        if hasattr(dispatcher, "disable_compile"):
+            dispatcher.compile(signature)
+            dispatcher.disable_compile()
+        return dispatcher
+
+    return compile_now

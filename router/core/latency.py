@@ -11,24 +11,27 @@ prompts can tell apart, and a spread:
     wait ~ (delay + factor * (prefill + queue)) * exp(level) + unit * spread * noise
     unit = factor * exp(level) * (0.1 * prefill + queue)
 
-``prefill``: what the request itself takes; ``queue``: the mean wait for the running iteration and
-for other prompts. The delay is the path's (an RTT table that is off, TLS, a proxy), the factor the
-hardware's. The level follows quickly, just as for TPOT. How the wait divides into delay and factor
-follows slowly, by least squares of relative errors; the level takes up what the division gains or
-loses, so that a new division alone moves no prediction of such a request as taught it. What is
-uncertain is the queue, and only a little the request's own prompt: so the spread is counted in
-those, and a long prompt on an idle replica is predicted as well as a short one.
+``prefill``: what the request itself takes, and the prompts that are known to be read before it;
+``queue``: the mean wait for the running iteration and for prompts that are not known. The delay is
+the path's (an RTT table that is off, TLS, a proxy), the factor the hardware's. The level follows
+quickly, just as for TPOT. How the wait divides into delay and factor follows slowly, by least
+squares of relative errors; the level takes up what the division gains or loses, so that a new
+division alone moves no prediction of such a request as taught it. What is uncertain is the queue,
+and only a little what is read: so the spread is counted in those, and a long prompt on an idle
+replica is predicted as well as a short one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.core.jit import entry
+from router.core.learned import all_within
 
 _PRIOR_SD = 0.10  # of the log ratio; p95 over p50 inter-token latency is 1.1-1.3 in ML.ENERGY v3
 _WEIGHT = 0.05  # of one observation: a memory of about 20 requests
@@ -56,7 +59,7 @@ _MOST_DELAY_MS = 1000.0
 _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 # Errors are not normal: the deviate of the quantile is moved until its share of the outcomes holds.
 _SHIFT_WEIGHT = 0.03
-_SHIFT_BOUNDS = (-3.0, 5.0)
+SHIFT_BOUNDS = (-3.0, 5.0)
 # So many units off is a mistake, or something that no queue explains.
 _MOST_OFF = 10.0
 # A low quantile of the queue, or of the prefill, is a share of its mean, not less than none.
@@ -81,6 +84,15 @@ _LOW, _HIGH = _RATIO_BOUNDS
 _LOG_HIGH = math.log(_HIGH)
 _PER_DELAY_VARIANCE = 1.0 / _DELAY_SD_MS**2
 _PER_FACTOR_VARIANCE = 1.0 / _FACTOR_SD**2
+_MOST_VARIANCE = (2.0 * _LOG_HIGH) ** 2
+# Of the least squares: relative to a wait, with a memory of 1 / _DIVISION_WEIGHT.
+_MOST_SUM = 1e12
+# What the states may be, for those that come from outside.
+WAIT_RANGES = (
+    (0.0, _MOST_DELAY_MS), (_LOW, _HIGH), (-_LOG_HIGH, _LOG_HIGH), (0.0, _MOST_VARIANCE),
+    (0.0, _MOST_OFF**2), SHIFT_BOUNDS, (0.0, _DOUBT), *5 * ((0.0, _MOST_SUM),), (0.0, 1.0),
+)  # fmt: skip
+RATIO_RANGES = ((-_LOG_HIGH, _LOG_HIGH), (0.0, _MOST_VARIANCE))
 # Of the 95 % quantile.
 Z95 = 1.6448536269514722
 
@@ -102,14 +114,17 @@ def ratio_prior() -> NDArray[np.float64]:
     return state
 
 
-@entry("void(f8[::1], f8, f8, f8)")
+@entry("b1(f8[::1], f8, f8, f8)")
 def observe_ratio(state, actual_ms, predicted_ms, share):
-    """Take in one success; see `RatioTracker.observe`. Also called by the compiled simulation."""
-    if 0.0 < actual_ms < np.inf and 0.0 < predicted_ms < np.inf:
-        error = math.log(min(max(actual_ms / predicted_ms, _LOW), _HIGH)) - state[RATIO_MEAN]
-        weight = _WEIGHT * share
-        state[RATIO_MEAN] += weight * error
-        state[RATIO_VARIANCE] = (1.0 - weight) * (state[RATIO_VARIANCE] + weight * error * error)
+    """Take in one success, and say whether it taught anything; see `RatioTracker.observe`. Also
+    called by the compiled simulation."""
+    if not (0.0 < actual_ms < np.inf and 0.0 < predicted_ms < np.inf):
+        return False
+    error = math.log(min(max(actual_ms / predicted_ms, _LOW), _HIGH)) - state[RATIO_MEAN]
+    weight = _WEIGHT * share
+    state[RATIO_MEAN] += weight * error
+    state[RATIO_VARIANCE] = (1.0 - weight) * (state[RATIO_VARIANCE] + weight * error * error)
+    return True
 
 
 @entry("f8(f8[::1], f8)")
@@ -119,23 +134,36 @@ def ratio_factor(state, z):
 
 
 class RatioTracker:
-    """Distribution of actual / predicted for one figure of one endpoint."""
+    """Distribution of actual / predicted for one figure of one endpoint. ``lessons``: of its own,
+    since it began."""
 
-    __slots__ = ("_state",)
+    __slots__ = ("_state", "lessons")
 
     def __init__(self) -> None:
         self._state = ratio_prior()
+        self.lessons = 0
+
+    @property
+    def state(self) -> NDArray[np.float64]:
+        """What was learned, by RATIO_*; to read."""
+        return self._state
+
+    def begin(self, start: NDArray[np.float64], lessons: int = 0) -> None:
+        """Forget what was learned, and start from a state that others learned."""
+        self._state[:] = start
+        self.lessons = lessons
 
     def observe(self, actual_ms: float, predicted_ms: float, share: float = 1.0) -> None:
         """Take in one success. Unusable figures (not positive, not finite) teach nothing.
 
         ``share``: how much of a full observation it is, 0..1.
         """
-        observe_ratio(self._state, actual_ms, predicted_ms, share)
+        self.lessons += observe_ratio(self._state, actual_ms, predicted_ms, share)
 
-    def relax(self, kept: float) -> None:
-        """Keep a share of what was learned, and believe the profile for the rest."""
-        prior = ratio_prior()
+    def relax(self, kept: float, towards: NDArray[np.float64] | None = None) -> None:
+        """Keep a share of what was learned, and believe ``towards`` for the rest; None: the
+        profile."""
+        prior = ratio_prior() if towards is None else towards
         self._state[:] = prior + kept * (self._state - prior)
 
     def factor(self, z: float) -> float:
@@ -151,6 +179,14 @@ def wait_prior() -> NDArray[np.float64]:
     # A queue that is met at any moment is about as uncertain as it is long.
     state[SPREAD2] = 1.0
     return state
+
+
+def is_wait(state: Sequence[float]) -> bool:
+    """Whether ``state`` can be that of a wait's errors: what comes from outside may be anything."""
+    if not all_within(state, WAIT_RANGES):
+        return False
+    # Sums of products, of the least squares.
+    return state[BOTH_SUM] ** 2 <= state[ONE_SUM] * state[PREFILL_SUM] * (1.0 + 1e-9)
 
 
 @entry("void(f8[::1], f8, f8, f8)")
@@ -183,15 +219,16 @@ def _divide(state, clipped, one, prefill):
     state[DELAY_MS], state[FACTOR] = delay_ms, min(factor, _HIGH)
 
 
-@entry("void(f8[::1], f8, f8, f8, f8, f8, b1)")
+@entry("b1(f8[::1], f8, f8, f8, f8, f8, b1)")
 def observe_wait(state, actual_ms, prefill_ms, queue_ms, z, miss, divides):
-    """Take in one success; see `WaitTracker.observe`. Also called by the compiled simulation.
+    """Take in one success, and say whether it taught anything; see `WaitTracker.observe`. Also
+    called by the compiled simulation.
 
     ``miss``: the share of outcomes beyond the quantile of ``z``.
     """
     usable = _PREFILL_BOUNDS_MS[0] <= prefill_ms <= _PREFILL_BOUNDS_MS[1]
     if not (usable and 0.0 < actual_ms < np.inf and 0.0 <= queue_ms < np.inf):
-        return
+        return False
     unit_ms = state[FACTOR] * math.exp(state[LEVEL]) * (_PRIOR_SD * prefill_ms + queue_ms)
     # To the division and the level, what is read and what is waited for are alike.
     prefill_ms += queue_ms
@@ -205,7 +242,7 @@ def observe_wait(state, actual_ms, prefill_ms, queue_ms, z, miss, divides):
     if divides:
         missed = 1.0 if off > (z + state[SHIFT]) * spread else 0.0
         shift = state[SHIFT] + _SHIFT_WEIGHT * (missed - miss)
-        state[SHIFT] = min(max(shift, _SHIFT_BOUNDS[0]), _SHIFT_BOUNDS[1])
+        state[SHIFT] = min(max(shift, SHIFT_BOUNDS[0]), SHIFT_BOUNDS[1])
         phase = state[PHASE] + _GOLDEN
         state[PHASE] = phase - 1.0 if phase >= 1.0 else phase
         if state[PHASE] >= 0.5:
@@ -219,6 +256,13 @@ def observe_wait(state, actual_ms, prefill_ms, queue_ms, z, miss, divides):
     level = state[LEVEL] + _WEIGHT * error
     state[LEVEL] = min(max(level, -_LOG_HIGH), _LOG_HIGH)
     state[VARIANCE] = (1.0 - _WEIGHT) * (state[VARIANCE] + _WEIGHT * error * error)
+    return True
+
+
+@entry("f8(f8[::1])")
+def slowness(state):
+    """The factor of the hardware, in the middle: how much longer than by the profile it reads."""
+    return state[FACTOR] * math.exp(state[LEVEL])
 
 
 @entry("UniTuple(f8, 3)(f8[::1], f8)")
@@ -235,14 +279,42 @@ def wait_errors(state, z):
 class WaitTracker:
     """Distribution of the wait for the first token of one endpoint, round trip and queue apart.
 
-    One quantile is aimed at, that of ``z``; what was learned stays when it changes.
+    One quantile is aimed at, that of ``z``; what was learned stays when it changes. ``lessons``: of
+    its own, since it began.
     """
 
-    __slots__ = ("_miss", "_state", "_z")
+    __slots__ = ("_miss", "_state", "_z", "lessons")
 
     def __init__(self, z: float = 0.0) -> None:
         self._state = wait_prior()
         self._z, self._miss = z, miss_of(z)
+        self.lessons = 0
+
+    @property
+    def state(self) -> NDArray[np.float64]:
+        """What was learned, by the columns of a wait's errors; to read."""
+        return self._state
+
+    @property
+    def z(self) -> float:
+        """The standard normal deviate of the quantile that is aimed at."""
+        return self._z
+
+    def begin(self, start: NDArray[np.float64]) -> None:
+        """Forget what was learned of the hardware, and start from a state that others learned; the
+        delay of the path stays."""
+        state = self._state
+        delay_ms = state[DELAY_MS] * math.exp(state[LEVEL] - start[LEVEL])
+        state[:PHASE] = start[:PHASE]
+        state[DELAY_MS] = min(delay_ms, _MOST_DELAY_MS)
+        self.lessons = 0
+
+    def restore(self, state: Sequence[float], lessons: int, z: float) -> None:
+        """Go on from what was learned before, of the quantile of ``z``; see `is_wait`."""
+        self._state[:] = state
+        self.lessons = lessons
+        if z != self._z:
+            self._state[SHIFT] = 0.0
 
     def aim(self, z: float) -> None:
         """Tell from now on what holds at the quantile whose standard normal deviate is ``z``."""
@@ -257,11 +329,14 @@ class WaitTracker:
 
         ``divides``: whether it tells delay and factor apart; else it moves level and spread alone.
         """
-        observe_wait(self._state, actual_ms, prefill_ms, queue_ms, self._z, self._miss, divides)
+        self.lessons += observe_wait(
+            self._state, actual_ms, prefill_ms, queue_ms, self._z, self._miss, divides
+        )
 
-    def relax(self, kept: float) -> None:
-        """Keep a share of what was learned, and believe the profile for the rest."""
-        prior = wait_prior()
+    def relax(self, kept: float, towards: NDArray[np.float64] | None = None) -> None:
+        """Keep a share of what was learned, and believe ``towards`` for the rest; None: the
+        profile."""
+        prior = wait_prior() if towards is None else towards
         self._state[:PHASE] = prior[:PHASE] + kept * (self._state[:PHASE] - prior[:PHASE])
 
     def errors(self) -> tuple[float, float, float]:
@@ -269,7 +344,13 @@ class WaitTracker:
         delay_ms, factor, of_queue = wait_errors(self._state, self._z)
         return delay_ms, factor, of_queue
 
+    @property
+    def slowness(self) -> float:
+        """How much longer than by the profile prompts are read, in the middle."""
+        factor: float = slowness(self._state)
+        return factor
+
     def middle(self) -> tuple[float, float]:
         """(delay_ms, factor) in the middle of the distribution, as far as it is lognormal."""
-        level = math.exp(self._state[LEVEL])
-        return float(self._state[DELAY_MS]) * level, float(self._state[FACTOR]) * level
+        delay_ms = float(self._state[DELAY_MS]) * math.exp(self._state[LEVEL])
+        return delay_ms, self.slowness

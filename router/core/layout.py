@@ -5,8 +5,11 @@ A layout belongs to a fleet: snapshots (carbon, policy) and the live board share
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +22,9 @@ MAX_RESIDENCY_SETS = 62
 ANYWHERE = -1
 # Stands for a version that no endpoint names: those that declare none may have it.
 UNNAMED_VERSION = "*"
+
+# Tokens of input plus output that servers say they take, by names of endpoint and model.
+StatedContexts: TypeAlias = Mapping[tuple[str, str], float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,10 +52,22 @@ class Layout:
 
     Regions that lie in the same jurisdictions share one bit, so that "lies in one of these" is one
     mask, and masks of several parties meet by a bitwise and.
+
+    What a server says of its context only narrows what is configured, and stands in where nothing
+    is: no word of its own brings it a request that the operator did not mean for it.
     """
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, stated: StatedContexts = MappingProxyType({})) -> None:
         self.fleet = fleet
+        self.stated = stated
+        # By model: what the endpoints that serve it speak, which is one protocol.
+        self.protocols: Mapping[str, str] = {
+            served.name: endpoint.protocol
+            for endpoint in fleet.endpoints
+            for served in endpoint.models
+        }
+        # By model: input plus output that one of them takes at most.
+        self.contexts: dict[str, float] = {}
         sets = sorted({region.residency for region in fleet.regions.values()}, key=sorted)
         self._bits = {residency: 1 << place for place, residency in enumerate(sets)}
         self._masks: dict[str, int] = {}
@@ -60,9 +78,16 @@ class Layout:
             tenant: self.residency_mask(names) for tenant, names in fleet.residency.tenants.items()
         }
         pairs = sorted(
-            ((endpoint, served) for endpoint in fleet.endpoints for served in endpoint.models),
+            (
+                (endpoint, narrowed(served, stated.get((endpoint.name, served.name), math.inf)))
+                for endpoint in fleet.endpoints
+                for served in endpoint.models
+            ),
             key=lambda pair: (pair[0].region, pair[0].name),
         )
+        for _, served in pairs:
+            longest = max(self.contexts.get(served.name, 0.0), served.context_tokens)
+            self.contexts[served.name] = longest
         keys = {(served.name, "") for _, served in pairs}
         keys |= {(served.name, served.version or UNNAMED_VERSION) for _, served in pairs}
         self.candidates: Mapping[tuple[str, str], Candidates] = {
@@ -108,6 +133,13 @@ class Layout:
             f"x-tenant: {what}; only tenants that the operator lists are served"
         )
 
+    def jurisdiction(self, name: str) -> str:
+        """The name that the fleet has for a jurisdiction, whatever its case; ``name`` where it has
+        none."""
+        if name in self._masks:
+            return name
+        return next((one for one in self._masks if one.lower() == name.lower()), name)
+
     def known(self, residency: frozenset[str]) -> frozenset[str]:
         """Those of these jurisdictions in which a region lies."""
         return residency & self._masks.keys()
@@ -141,3 +173,10 @@ class Layout:
         region = self.fleet.regions[endpoint.region]
         allowed = self.fleet.residency.models.get(model, frozenset())
         return self._bits[region.residency] if region.lies_in(allowed) else 0
+
+
+def narrowed(served: ServedModel, context_tokens: float) -> ServedModel:
+    """``served`` with a context of no more than ``context_tokens``; inf: as it is."""
+    if context_tokens >= served.context_tokens:
+        return served
+    return replace(served, context_tokens=context_tokens)

@@ -38,14 +38,17 @@ def prediction_of(
     crowd: Crowd,
     batch_at_start: float,
     prompt_known: bool = True,
+    read_share: float = 1.0,
 ) -> Prediction:
     """``crowd``: what it met there on the mean while it ran; ``batch_at_start``: requests there
-    when it came; ``prompt_known``: no false length of the prompt was decided by.
+    when it came; ``prompt_known``: no false length of the prompt was decided by; ``read_share``: of
+    the tokens that were to be read of it, those that were, since others were cached.
     """
     profile = decision.served.profile
     prefill_ms = queue_ms = math.nan
     if prompt_known and batch_at_start <= profile.max_batch:
         prefill_ms, queue_ms = decision.prefill_ms, decision.queue_ms
+        prefill_ms += (read_share - 1.0) * decision.burden.prompt_ms
     running_ms = 0.0
     if isinstance(profile, TokenProfile):
         running = min(crowd.batch, float(profile.max_batch))

@@ -15,7 +15,16 @@ class Lease:
     to take; ``outlier``: of its model there, None where nobody keeps that.
     """
 
-    __slots__ = ("_burden", "crowd_at_start", "departed", "outcome", "outlier", "run_s", "seat")
+    __slots__ = (
+        "_burden",
+        "_is_read",
+        "crowd_at_start",
+        "departed",
+        "outcome",
+        "outlier",
+        "run_s",
+        "seat",
+    )
 
     def __init__(
         self,
@@ -33,6 +42,7 @@ class Lease:
         self.run_s = run_s
         self.outcome: Outcome | None = None
         self._burden = burden
+        self._is_read = False
         seat.leases[self] = None
         if outlier is not None:
             outlier.in_flight += 1
@@ -42,7 +52,18 @@ class Lease:
     def crowd(self) -> Crowd:
         """Who was there on the mean of its start and now; while it is not closed."""
         before, now = self.crowd_at_start, self.seat.crowd(self._burden)
-        return Crowd(*((one + other) / 2.0 for one, other in zip(before, now, strict=True)))
+        return Crowd(
+            (before.batch + now.batch) / 2.0,
+            (before.prompts_ms + now.prompts_ms) / 2.0,
+            (before.cached_tokens + now.cached_tokens) / 2.0,
+        )
+
+    def prompt_read(self) -> None:
+        """The first token came, so its prompt is before nobody's any more. Calling it twice, or
+        after `close`, does nothing."""
+        if not self._is_read and self.outcome is None and self._burden.prompt_ms > 0.0:
+            self._is_read = True
+            self.seat.prompt_read(self._burden.prompt_ms)
 
     def close(self, outcome: Outcome) -> bool:
         """Give the place back; False when it was given back before."""
@@ -52,5 +73,5 @@ class Lease:
         del self.seat.leases[self]
         if self.outlier is not None:
             self.outlier.in_flight -= 1
-        self.seat.give_back(self._burden)
+        self.seat.give_back(self._burden, self._is_read)
         return True

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from router.core.jit import entry
 from router.core.latency import Z95, z_of
+from router.core.learned import MOST_LESSONS, LengthsLearned, all_within, is_keepable
 from router.model import LengthPrior
 
 _WEIGHT = 0.02  # a memory of about 50 requests
@@ -49,6 +50,9 @@ SHARED_LESSONS = 4
 # How far one refusal goes back: half of the way in 14.
 _DOUBT = 0.05
 _MAX_TENANTS = 4096
+# What may come back of what was kept: more tokens than any request has.
+_MOST_TOKENS = 1e8
+_MOST_LOG = 40.0
 
 # Columns of the state of learned lengths: of output tokens, but for one.
 MEAN, LOG_MEAN, LOG_VARIANCE, LOG_TOP, INPUT_MEAN, LENGTHS = range(6)
@@ -110,10 +114,14 @@ class _Learned:
 
     __slots__ = ("_state", "_usual", "lessons")
 
-    def __init__(self, state: NDArray[np.float64]) -> None:
+    def __init__(self, state: NDArray[np.float64], lessons: int = 0) -> None:
         self._state = state
         self._usual: Expected | None = None
-        self.lessons = 0
+        self.lessons = lessons
+
+    def told(self, model: str, tenant: str | None) -> LengthsLearned:
+        """As it is kept."""
+        return LengthsLearned(model, tenant, tuple(self._state.tolist()), self.lessons)
 
     def usual(self, z: float) -> Expected:
         """Of a request that says nothing of itself; worked out once between two changes."""
@@ -213,6 +221,36 @@ class LengthModel:
         for key in [key for key in self._known if key[0] not in self._priors]:
             del self._known[key]
 
+    def learned(self) -> tuple[LengthsLearned, ...]:
+        """All that was learned, to be kept, but for tenants whose names cannot be."""
+        shared = (one.told(model, None) for model, one in self._shared.items() if one.lessons)
+        known = (
+            one.told(model, tenant)
+            for (model, tenant), one in self._known.items()
+            if is_keepable(tenant)
+        )
+        return (*shared, *known)
+
+    def restorable(self, learned: Iterable[LengthsLearned]) -> tuple[LengthsLearned, ...]:
+        """Of what others learned, what can be."""
+        return tuple(
+            one
+            for one in learned
+            if one.model in self._priors and _can_be(one, self._priors[one.model])
+        )
+
+    def restore(self, learned: Iterable[LengthsLearned]) -> None:
+        """Go on from what was learned before; entries that cannot be are left out."""
+        for one in self.restorable(learned):
+            lengths = _Learned(np.array(one.lengths), one.lessons)
+            if one.tenant is None:
+                self._shared[one.model] = lengths
+                continue
+            self._known[one.model, one.tenant] = lengths
+            self._known.move_to_end((one.model, one.tenant))
+            if len(self._known) > _MAX_TENANTS:
+                self._known.popitem(last=False)
+
     def _expected(
         self, lengths: _Learned, input_tokens: float, max_output_tokens: float
     ) -> Expected:
@@ -234,3 +272,15 @@ class LengthModel:
                 self._known.popitem(last=False)
             self._known[key] = lengths
         return lengths
+
+
+def _can_be(learned: LengthsLearned, prior: LengthPrior) -> bool:
+    """Whether answers of a model with this prior may have taught it."""
+    ranges = (
+        (1.0, MOST_PRIORS * max(prior.output_tokens, 1.0)),
+        (-_MOST_LOG, _MOST_LOG),
+        (0.0, _MOST_LOG**2),
+        (-_MOST_LOG, _MOST_LOG),
+        (min(1.0, prior.input_tokens), max(_MOST_TOKENS, prior.input_tokens)),
+    )
+    return 1 <= learned.lessons <= MOST_LESSONS and all_within(learned.lengths, ranges)

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.jit import entry
 from router.errors import (
     BudgetImpossibleError,

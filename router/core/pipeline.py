@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.contract import Rng
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.board import Board
 from router.core.burden import burden_of
-from router.core.columns import ModelColumns, Snapshot, is_stale, mean_over
+from router.core.carbon_budgets import Judge, Ruling
+from router.core.columns import GREENEST, ModelColumns, Snapshot, is_stale, mean_over
+from router.core.kernel import choose
 from router.core.lengths import Expected
+from router.core.premiums import TEACHES, learn_premiums
 from router.core.question import Question, question_of
 from router.core.refusal import refusal
 from router.model import (
@@ -27,6 +30,7 @@ from router.model import (
     Burden,
     Decision,
     Intensity,
+    Relax,
     Request,
     ServedModel,
     TaskProfile,
@@ -53,17 +57,19 @@ class Need(NamedTuple):
         worth."""
         columns = self.question.columns
         candidates = columns.candidates
-        k.learn_premiums(
+        learn_premiums(
             columns.table, board.live(candidates.model, candidates.version), candidates.labels,
-            candidates.starts, self.params, *self.question.scalars, self.best,
+            candidates.starts, self.params, *self.question.scalars, self.question.cached, self.best,
         )  # fmt: skip
 
 
 class Decided(NamedTuple):
-    """A decision, and what it would teach; ``need`` None where that is nothing."""
+    """A decision, and what it would teach; ``need`` None where that is nothing. ``ruling``: what
+    it would reserve of carbon budgets, None where none has a say."""
 
     decision: Decision
     need: Need | None
+    ruling: Ruling | None = None
 
 
 def decide(
@@ -76,15 +82,19 @@ def decide(
     network_j: float = 0.0,
     tried: Collection[str] = (),
     pinned: str = "",
+    judge: Judge | None = None,
+    monotonic: float | None = None,
 ) -> Decided:
     """Where ``request`` goes at ``now``; changes nothing. ``network_j``: joules to carry it;
     ``tried``: endpoints that failed it already; ``pinned``: the only endpoint allowed (it holds a
     sequence's state). With either it is no free choice, and tells nothing of what room is worth.
+    ``judge``: what carbon budgets say of a decision; one that has nothing left refuses it, has it
+    taken anew by grams alone, or flags it. ``monotonic``: see `question_of`.
 
     Raises UnknownModelError, InvalidMetadataError (origin, tenant), or the RefusedError leaf that
     says what stood in the way, after the policy's ladder is exhausted.
     """
-    question = question_of(request, snapshot, expected, now, network_j)
+    question = question_of(request, snapshot, board, expected, now, network_j, monotonic)
     columns = question.columns
     candidates = columns.candidates
     live = board.live(candidates.model, candidates.version)
@@ -94,9 +104,9 @@ def decide(
     taken = 0
     for params in snapshot.rungs:
         draw = rng.random()
-        found = k.choose(
+        found = choose(
             columns.table, live, candidates.labels, candidates.starts, params,
-            *question.scalars, draw, columns.scratch,
+            *question.scalars, question.cached, draw, columns.scratch,
         )  # fmt: skip
         if found[0] >= 0:
             break
@@ -104,9 +114,57 @@ def decide(
     else:
         raise refusal(request, question, snapshot, live, params)
     need = None
-    if is_free and draw < k.TEACHES:
+    if is_free and draw < TEACHES:
         need = Need(question, params, columns.scratch[k.S_BEST].copy())
-    return Decided(_decision(found, taken, question, snapshot, now), need)
+    relaxed = snapshot.policy.ladder[:taken]
+    decision = _decision(found, relaxed, question, snapshot, now)
+    if judge is None:
+        return Decided(decision, need)
+    ruling = judge(decision)
+    if ruling is None:
+        return Decided(decision, need)
+    if ruling.refusal is not None:
+        raise ruling.refusal
+    if ruling.greenest:
+        decision, need = greenest(request, question, snapshot, live, now, rng.random()), None
+        anew = judge(decision)
+        if anew is not None and anew.refusal is not None:
+            raise anew.refusal
+        # What led here stands, though it may fit now.
+        ruling = ruling._replace(ask_ug=ruling.ask_ug if anew is None else anew.ask_ug)
+    if ruling.flags:
+        decision = decision._replace(flags=(*decision.flags, *ruling.flags))
+    return Decided(decision, need, ruling)
+
+
+def greenest(
+    request: Request,
+    question: Question,
+    snapshot: Snapshot,
+    live: NDArray[np.float64],
+    now: float,
+    draw: float,
+) -> Decision:
+    """Where the request emits least. Raises the RefusedError leaf that says why nowhere."""
+    columns = question.columns
+    candidates = columns.candidates
+    live = without_premiums(live)
+    for params, relaxed in snapshot.green_rungs:
+        found = choose(
+            columns.table, live, candidates.labels, candidates.starts, params,
+            *question.scalars, question.cached, draw, columns.scratch,
+        )  # fmt: skip
+        if found[0] >= 0:
+            decision = _decision(found, relaxed, question, snapshot, now)
+            return decision._replace(flags=(*decision.flags, GREENEST))
+    raise refusal(request, question, snapshot, live, params)
+
+
+def without_premiums(live: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``live`` (k.LIVE_ROWS, n) where room has no price."""
+    live = live.copy()
+    live[k.PREMIUM] = 0.0
+    return live
 
 
 def _without(
@@ -123,12 +181,16 @@ def _without(
 
 
 def _decision(
-    found: Sequence[float], taken: int, question: Question, snapshot: Snapshot, now: float
+    found: Sequence[float],
+    relaxed: tuple[Relax, ...],
+    question: Question,
+    snapshot: Snapshot,
+    now: float,
 ) -> Decision:
-    """``found``: what the kernel chose, with ``taken`` rungs of the ladder."""
+    """``found``: what the kernel chose, with ``relaxed`` dropped."""
     (
         row, ttft_ms, tpot_ms, e2e_ms, energy_j, run_s, prompt_ms, prefill_ms, queue_ms, nearest,
-        first_energy_j, first_run_s, pace_cap_ms,
+        first_energy_j, first_run_s, pace_cap_ms, paced_ms,
     ) = found  # fmt: skip
     columns = question.columns
     candidates = columns.candidates
@@ -138,6 +200,10 @@ def _decision(
     _, first_mean = _over_run(snapshot, first.region, now, first_run_s)
     kwh_per_j = columns.table[k.KWH_PER_J]
     network_kwh = question.network_j / J_PER_KWH
+    cached = cached_first = 0.0
+    if question.cached is not columns.uncached:
+        cached = float(question.cached[int(row)])
+        cached_first = float(question.cached[int(nearest)])
     flags = question.flags
     if intensity is None:
         flags = (*flags, CARBON_UNKNOWN)
@@ -158,20 +224,27 @@ def _decision(
         (first_energy_j * float(kwh_per_j[int(nearest)]) + network_kwh) * first_mean,
         prefill_ms,
         queue_ms,
-        _burden(served, question, prompt_ms, pace_cap_ms),
-        snapshot.policy.ladder[:taken],
+        _burden(served, question, prompt_ms, pace_cap_ms, paced_ms),
+        relaxed,
         flags,
-        Alternative(first, candidates.served[int(nearest)], first_mean),
+        Alternative(first, candidates.served[int(nearest)], first_mean, cached_first),
+        cached,
     )
 
 
 def _burden(
-    served: ServedModel, question: Question, prompt_ms: float, pace_cap_ms: float
+    served: ServedModel,
+    question: Question,
+    prompt_ms: float,
+    pace_cap_ms: float,
+    paced_ms: float,
 ) -> Burden:
     if isinstance(served.profile, TaskProfile):
         return UNBURDENED
     expected = question.expected
-    return burden_of(prompt_ms, expected.input_tokens, expected.output_tokens, pace_cap_ms)
+    return burden_of(
+        prompt_ms, expected.input_tokens, expected.output_tokens, pace_cap_ms, paced_ms
+    )
 
 
 def _over_run(

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core import kernel as k
+from router.core import evaluation
+from router.core import kernel_rows as k
+from router.core.board import Board
 from router.core.columns import ModelColumns, Snapshot
 from router.core.lengths import Expected
 from router.errors import InvalidMetadataError
@@ -20,7 +22,9 @@ class Question(NamedTuple):
     """What is the same for every candidate. ``rtt_row``: of the caller's origin in the columns;
     ``network_j``: joules to carry the request; ``residency``: bits of where it may run;
     ``scalars``: its figures and own budgets in the order in which the kernels take them, the last
-    of them the seconds until the hour ends, whose intensity is the first of the columns, and now.
+    of them the seconds until the hour ends, whose intensity is the first of the columns, and now;
+    after them comes ``cached`` (n,): tokens of its prompt that each candidate is expected to have
+    cached.
     """
 
     columns: ModelColumns
@@ -30,12 +34,23 @@ class Question(NamedTuple):
     residency: int
     flags: tuple[str, ...]
     scalars: tuple[float, ...]
+    cached: NDArray[np.float64]
 
 
 def question_of(
-    request: Request, snapshot: Snapshot, expected: Expected, now: float, network_j: float
+    request: Request,
+    snapshot: Snapshot,
+    board: Board,
+    expected: Expected,
+    now: float,
+    network_j: float,
+    monotonic: float | None = None,
 ) -> Question:
-    """The request in the kernel's terms. Raises UnknownModelError, InvalidMetadataError."""
+    """The request in the kernel's terms. ``now``: of the clock that dates intensities;
+    ``monotonic``: of that on which requests depart, the same where it is None.
+
+    Raises UnknownModelError, InvalidMetadataError.
+    """
     layout = snapshot.layout
     columns = snapshot.columns.get((request.model, request.version))
     if columns is None:
@@ -60,6 +75,16 @@ def question_of(
         residency &= layout.tenant_mask(request.tenant)
     input_tokens, output_tokens, output_tokens_quantile = expected
     ttft_ms, tpot_ms, e2e_ms, _ = request.budget
+    cached = columns.uncached
+    if request.prefix is not None:
+        candidates = columns.candidates
+        prefixes = board.prefixes(candidates.model, candidates.version)
+        if prefixes is not None:
+            cached = prefixes.expected(request.prefix, input_tokens)
+    templates = board.templates.of(columns.candidates)
+    if templates is not None:
+        # The last token of a prompt is always read.
+        cached = np.maximum(cached, np.minimum(templates, max(input_tokens - 1.0, 0.0)))
     return Question(
         columns,
         rtt_row,
@@ -78,19 +103,20 @@ def question_of(
             e2e_ms,
             residency,
             snapshot.hour_ends_at - now,
-            now,
+            now if monotonic is None else monotonic,
         ),
+        cached,
     )
 
 
 def evaluate(
     question: Question, live: NDArray[np.float64], params: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Every term (n, kernel.EVALUATED) and the exclusion reason (n,) of every candidate."""
+    """Every term (n, k.EVALUATED) and the exclusion reason (n,) of every candidate."""
     n = live.shape[1]
     terms, reasons = np.empty((n, k.EVALUATED)), np.empty(n, np.int64)
-    k.evaluate(
+    evaluation.evaluate(
         question.columns.table, live, question.columns.candidates.labels, params,
-        *question.scalars, terms, reasons,
+        *question.scalars, question.cached, terms, reasons,
     )  # fmt: skip
     return terms, reasons

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.columns import Snapshot
 from router.core.obstacle import ERRORS, obstacle
 from router.core.question import Question, evaluate

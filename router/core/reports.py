@@ -7,6 +7,9 @@ request at all: another unit, a counter that was never filled in or has wrapped,
     tokens   1 .. what the request and the context allow, a hundred of the model's long answers,
              and ten times the pace of a lone sequence (an answer from a cache comes at once:
              up to a thousand are believed whatever their time)
+    input    tokens of the prompt: 1 .. what the context allows, and one a byte of the request with
+             MOST_BESIDE more, for pictures that it but names
+    cached   tokens of the prompt: none .. all of it, where its length is stated
     joules   a tenth of the least share of the replica's power .. five times its greatest power
              over the run (token profiles); a tenth .. five times the profile's joules, more where
              the run took longer than the profile says, less where shorter (task profiles)
@@ -18,10 +21,12 @@ takes its place is estimated, and the receipt says so.
 from __future__ import annotations
 
 import math
+import sys
 from enum import StrEnum
 from typing import NamedTuple
 
 from router.contract import BackendReport
+from router.core.claims import MAX_TOKENS
 from router.core.energy import attributional_j_per_token, greatest_w
 from router.core.lengths import Expected
 from router.model import Request, ServedModel, TaskProfile, TokenProfile
@@ -38,6 +43,9 @@ FASTEST = 10.0
 # The energy counters of A100 and H100 move every 100 ms (arXiv 2312.02741): a short run may be
 # charged a whole tick.
 COUNTER_TICK_S = 0.1
+# Tokens of pictures that a request names by URL: one is read as 1,000 to 2,000, rarely 16,384
+# (Qwen2.5-VL's most).
+MOST_BESIDE = 16_384.0
 # A model that has been terse so far may begin to talk.
 LONGEST, LEAST_LIMIT = 100.0, 1000.0
 
@@ -51,6 +59,8 @@ class Doubt(StrEnum):
     ENERGY_LOW = "report_energy_too_low"
     ENERGY_HIGH = "report_energy_too_high"
     MARGINAL_HIGH = "report_marginal_energy_too_high"
+    CACHED_HIGH = "report_cached_tokens_too_high"
+    INPUT_HIGH = "report_input_tokens_too_high"
 
 
 class EnergyBand(NamedTuple):
@@ -110,6 +120,34 @@ def believed_tokens(reported: float, most: float) -> tuple[float, tuple[Doubt, .
         return math.nan, (Doubt.TOKENS_HIGH,)
     # A zero is a counter that nobody filled in.
     return math.nan, (Doubt.TOKENS_LOW,) if reported < 1.0 and reported != 0.0 else ()
+
+
+def believed_input(
+    reported: float, request: Request, served: ServedModel
+) -> tuple[float, tuple[Doubt, ...]]:
+    """Reported tokens of a prompt, NaN where nothing is said or it is not believed."""
+    if not reported >= 1.0:
+        return math.nan, ()
+    # Where nothing bounds it, still a count that figures can be made of.
+    most = min(served.context_tokens, (request.payload_bytes or MAX_TOKENS) + MOST_BESIDE)
+    return (reported, ()) if reported <= most else (math.nan, (Doubt.INPUT_HIGH,))
+
+
+def believed_cached(
+    reported: float, input_tokens: float, request: Request
+) -> tuple[float, tuple[Doubt, ...]]:
+    """Reported tokens of a prompt that were cached, NaN where nothing is said or it is not
+    believed. All but one of ``input_tokens``, as far as those are known, at most; and where the
+    caller does not say them, what the request's bytes cannot hold, of at least one a token, is not
+    believed either."""
+    if not reported >= 0.0:
+        return math.nan, ()
+    most = request.input_tokens
+    if math.isnan(most):
+        most = request.payload_bytes or sys.float_info.max
+    if reported > most:
+        return math.nan, (Doubt.CACHED_HIGH,)
+    return min(reported, max(0.0, input_tokens - 1.0)), ()
 
 
 def believed_energy(

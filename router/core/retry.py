@@ -1,8 +1,9 @@
 """How much may be tried again: enough to bridge a loss, too little to feed a storm.
 
 `RetryBudget` bounds what retries add to the fleet's load; `Trials` bounds what one caller's bad
-requests may spend of it. A failure that never reached a server, and one of an event that was
-charged already, costs nothing: see `router.director.journey`.
+requests may spend of it; `Mistakes` are those that are known to be wrong, and spend nothing. A
+failure that never reached a server, and one of an event that was charged already, costs nothing:
+see `router.director.journey`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ _MEMORY_S = 10.0
 _EARNED_PER_REQUEST = 0.1
 _MOST_TRIALS = 16.0
 _MAX_CALLERS = 4096
+# A server that was mended answers what it did not: after so long all are asked once more.
+_MISTAKEN_S = 60.0
+_MAX_MISTAKES = 4096
 
 
 class RetryBudget:
@@ -107,3 +111,23 @@ class Trials:
             del self._left[key]
         else:
             self._left[key] = left + share
+
+
+class Mistakes:
+    """Requests that every server which could be asked found wrong, for a while: sent again, they
+    are not tried elsewhere again. By fingerprints; bounded."""
+
+    def __init__(self) -> None:
+        # In the order in which they expire.
+        self._until: OrderedDict[bytes, float] = OrderedDict()
+
+    def note(self, fingerprint: bytes, now: float) -> None:
+        """It was found wrong by all, at ``now`` (monotonic, s)."""
+        self._until[fingerprint] = now + _MISTAKEN_S
+        self._until.move_to_end(fingerprint)
+        while len(self._until) > _MAX_MISTAKES:
+            self._until.popitem(last=False)
+
+    def knows(self, fingerprint: bytes, now: float) -> bool:
+        """Whether it is one of them."""
+        return now < self._until.get(fingerprint, -math.inf)

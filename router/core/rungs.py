@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.model import DROPPED_BUDGETS, UNLIMITED, Budget, Energy, Policy, Relax, Spread
 
 # Hours of carbon intensity that the columns hold.
@@ -33,6 +33,15 @@ _DROPS: Final[Mapping[Relax, Mapping[int, float]]] = {
         k.MAX_G_PER_KWH: k.ANY_CI,
     },
 }
+# Of the least grams, what counts as no more; less where the policy says so.
+_GREENEST_TIE: Final = 0.002
+
+
+class GreenRung(NamedTuple):
+    """Parameters (k.PARAMS,) by which nothing counts but grams; ``relaxed``: what they drop."""
+
+    params: NDArray[np.float64]
+    relaxed: tuple[Relax, ...]
 
 
 def rungs_of(policy: Policy) -> tuple[NDArray[np.float64], ...]:
@@ -45,6 +54,31 @@ def rungs_of(policy: Policy) -> tuple[NDArray[np.float64], ...]:
         for budget in DROPPED_BUDGETS.get(rung, ()):
             params[_BUDGETS[budget]] = UNLIMITED
         found.append(params)
+    return tuple(found)
+
+
+def green_rungs_of(policy: Policy) -> tuple[GreenRung, ...]:
+    """Who has no grams left goes where it emits least: the policy's latency budgets give way at
+    once where its ladder lets them, its carbon limits where nothing is feasible by then.
+
+    Grids that nobody knows are last in any case. No premium counts: see `router.core.pipeline`.
+    """
+    params = _params(policy)
+    for row in (k.W_TTFT, k.W_E2E, k.W_LOAD, k.W_TURN, k.SCARCITY, k.WAKE_PREMIUM, k.PACK_WITHIN):
+        params[row] = 0.0
+    params[k.W_GCO2E] = 1.0
+    params[k.NEAR_TIE] = min(policy.near_tie, _GREENEST_TIE)
+    params[k.MAX_G_PER_KWH] = min(policy.max_g_per_kwh, k.KNOWN_CI)
+    relaxed: tuple[Relax, ...] = ()
+    if Relax.POLICY_LATENCY in policy.ladder:
+        relaxed = (Relax.POLICY_LATENCY,)
+        for budget in DROPPED_BUDGETS[Relax.POLICY_LATENCY]:
+            params[_BUDGETS[budget]] = UNLIMITED
+    found = [GreenRung(params, relaxed)]
+    if Relax.CARBON in policy.ladder:
+        params = params.copy()
+        params[k.MAX_GCO2E], params[k.MAX_G_PER_KWH] = math.inf, k.ANY_CI
+        found.append(GreenRung(params, (*relaxed, Relax.CARBON)))
     return tuple(found)
 
 

@@ -9,18 +9,24 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.config.settings import HealthSettings
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.burden import NO_BURDENS, Burdens
 from router.core.energy import Crowd
+from router.core.gateway_load import NO_GATEWAY_LOAD, GatewayLoad, OwnLoad
 from router.core.health import Cause, Health, State
-from router.core.latency import RatioTracker, WaitTracker
+from router.core.latency_record import LatencyRecord
 from router.core.outlier import OutlierEjection
+from router.core.terms import MOST_STRETCH
+from router.core.twins import (
+    LatencyErrors,
+    Start,
+)
 from router.model import UNBURDENED, Burden, Load
 from router.units import MS_PER_S
 
@@ -30,41 +36,17 @@ ModelKey: TypeAlias = tuple[str, str]
 # That others keep an endpoint awake is believed for so many readings of its load after it had a
 # request of this gateway: a server that merely claims to be busy attracts nobody.
 BELIEVED_FOR = 10
-
-# An endpoint that looks slow gets no requests, and without requests it would look slow for ever.
-# So when nothing was learned of it for QUIET_S, its profile is believed again: half of the excess
-# is forgotten every HALF_LIFE_S, until a request goes there and tells. While it is slow indeed that
-# is about one request a minute.
-QUIET_S = 60.0
-HALF_LIFE_S = 60.0
-RELAX_EVERY_S = 1.0
-_RELAX_KEEPS = 0.5 ** (RELAX_EVERY_S / HALF_LIFE_S)
-# A prefill, and a queue, by which a wait's errors are compared with those of the prior, ms.
-_USUAL_PREFILL_MS = 100.0
-
-
-class LatencyErrors(NamedTuple):
-    """How wrong the latency model is, at the policy's quantile: factors of what TTFT takes of the
-    request's own and of its queue, and of TPOT; and a delay of TTFT.
-    """
-
-    ttft: float
-    queue: float
-    tpot: float
-    delay_ms: float
-
-
-def prior_latency_errors(z: float) -> LatencyErrors:
-    """Before any outcome, at the quantile whose standard normal deviate is ``z``."""
-    delay_ms, ttft, queue = WaitTracker(z).errors()
-    return LatencyErrors(ttft, queue, RatioTracker().factor(z), delay_ms)
+# A cap of the pace that no iteration keeps: nobody may come.
+NO_PLACE_MS = -1.0
 
 
 def foreign_requests(load: Load, own: int, max_in_flight: int) -> float:
     """Requests of others on an endpoint, by what it says of itself: 0 .. ``max_in_flight``.
 
     What it counts includes the ``own`` of this gateway, which are known better here. A gauge that
-    its engine lacks is NaN and counts nothing. Beyond the cap more is no fuller than full.
+    its engine lacks is NaN and counts nothing, so that what is left is the least that can be there:
+    of a queue alone, any of which may be ``own``, what exceeds those. Beyond the cap more is no
+    fuller than full.
     """
     told = sum(count for count in (load.running, load.queued) if count > 0.0)
     return min(max(0.0, told - own), float(max_in_flight))
@@ -77,25 +59,66 @@ class Held(Protocol):
 
 
 class Cell(NamedTuple):
-    """A column of a model's live columns that belongs to a seat."""
+    """A column of a model's live columns that belongs to a seat.
 
-    live: NDArray[np.float64]
-    row: int
+    Written number by number at every request: through a memoryview that takes a third of the time
+    that it takes through the array.
+    """
+
+    column: memoryview[float]
     outlier: OutlierEjection
+
+
+def cell_of(live: NDArray[np.float64], row: int, outlier: OutlierEjection) -> Cell:
+    """The column of candidate ``row``."""
+    return Cell(cast("memoryview[float]", live[:, row].data), outlier)
 
 
 class Seat:
     """Live state of one endpoint: requests in flight, health, latency error, turns.
 
-    ``signs``: raised by every sign of life that its requests see. ``leases``: those in flight,
-    oldest first. ``outliers``: by model, as the endpoint declares it.
+    ``latency``: how wrong the model is, of which ``wait`` and ``tpot_ratio`` learn. ``was_out``: it
+    took no traffic at the last look. ``signs``: raised by every sign of life that its requests see.
+    ``leases``: those in flight, oldest first. ``outliers``: by model, as the endpoint declares it.
+    ``allotted``: requests that this process may have there; ``asks``: it is still chosen when these
+    are used up, since more may be had.
     """
 
     __slots__ = (
-        "_backlog_ends_at", "_burdens", "_caps", "_cells", "_latency_errors", "_others",
-        "_peer_cap", "_prior", "_prompts_ms", "_quiet_since", "_shown", "_unused", "_usual",
-        "_z", "health", "in_flight", "leases", "name", "outliers", "peak", "peers", "signs",
-        "tpot_ratio", "turns", "wait",
+        "_backlog_ends_at",
+        "_backlog_shown",
+        "_burdens",
+        "_caps",
+        "_cells",
+        "_changed",
+        "_gateways",
+        "_others",
+        "_paced_until",
+        "_peer_cap",
+        "_prompts_ms",
+        "_sent_ms",
+        "_sent_paced_ms",
+        "_shown",
+        "_unread_ms",
+        "_unused",
+        "_usual",
+        "_workers",
+        "_workers_cap",
+        "allotted",
+        "asks",
+        "health",
+        "in_flight",
+        "latency",
+        "leases",
+        "name",
+        "outliers",
+        "peak",
+        "peers",
+        "signs",
+        "tpot_ratio",
+        "turns",
+        "wait",
+        "was_out",
     )  # fmt: skip
 
     def __init__(self, name: str, health: HealthSettings) -> None:
@@ -104,23 +127,27 @@ class Seat:
         self.outliers: dict[ModelKey, OutlierEjection] = {}
         self.leases: dict[Held, None] = {}
         self.signs = 0
-        self.wait = WaitTracker()
-        self.tpot_ratio = RatioTracker()
+        self.latency = LatencyRecord()
+        self.wait, self.tpot_ratio = self.latency.wait, self.latency.tpot_ratio
         self.in_flight = 0
         self.turns = 0
         self.peak = 0
-        self.peers = 0
-        self._peer_cap = math.inf
+        self.peers = self._workers = 0
+        self._peer_cap = self._workers_cap = math.inf
+        self._gateways = NO_GATEWAY_LOAD
+        self._changed: Callable[[Seat], None] | None = None
+        self.allotted = math.inf
+        self.asks = False
+        self._sent_ms = self._sent_paced_ms = 0.0
         self._shown: Callable[[int, float], None] | None = None
         self._others = 0.0
         self._unused = BELIEVED_FOR
-        self._quiet_since = math.nan
-        self._z = 0.0
-        self._latency_errors = self._prior = LatencyErrors(1.0, 1.0, 1.0, 0.0)
+        self.was_out = False
         self._burdens = NO_BURDENS
         self._usual: Burdens | None = None
-        self._backlog_ends_at = 0.0
-        self._prompts_ms = 0.0
+        self._backlog_ends_at = self._backlog_shown = self._paced_until = 0.0
+        # Of the prompts of all that are there, and of those that are not known to be read.
+        self._prompts_ms = self._unread_ms = 0.0
         self._caps: list[float] = []
         self._cells: list[Cell] = []
 
@@ -151,14 +178,14 @@ class Seat:
 
     @property
     def batch(self) -> float:
-        """Requests on the endpoint, as far as this gateway knows: of this process, of the other
-        workers, and foreign ones."""
+        """Requests on the endpoint, as far as this gateway knows: of this process, of its peers,
+        which are the other workers and the other gateways, and foreign ones."""
         return self.in_flight + self.peers + self._others
 
     @property
     def latency_errors(self) -> LatencyErrors:
         """The latency model's errors at the policy's quantile, as last published."""
-        return self._latency_errors
+        return self.latency.errors
 
     @property
     def longest_run_s(self) -> float:
@@ -169,10 +196,18 @@ class Seat:
     def burdens(self) -> Burdens:
         """What all requests on the endpoint add to it. Of those of others but the number is known:
         each counts as this gateway's own do there."""
-        foreign = self.peers + self._others
-        if foreign == 0 or self._usual is None:
-            return self._burdens
-        return self._burdens.with_usual(self._usual, foreign)
+        burdens, told = self._burdens, self._gateways
+        if told.told:
+            burdens = burdens.with_usual(told.burdens, 1.0)
+        untold = self._untold + self._others
+        if untold == 0 or self._usual is None:
+            return burdens
+        return burdens.with_usual(self._usual, untold)
+
+    @property
+    def _untold(self) -> int:
+        """Requests of peers of which but the number is known."""
+        return max(0, self.peers - self._gateways.told)
 
     def crowd(self, burden: Burden = UNBURDENED) -> Crowd:
         """Who is there; prompts without that of ``burden``, which is there."""
@@ -188,37 +223,109 @@ class Seat:
         self._burdens = self._burdens.plus(burden)
         alone = NO_BURDENS.plus(burden)
         self._usual = alone if self._usual is None else self._usual.towards(burden)
-        # The other workers of this gateway send there what this one does.
-        ours = (self.in_flight + self.peers) / self.in_flight
-        # A clock that was set back: no more is left than the prompts of those that were there.
-        ends_at = min(self._backlog_ends_at, now + ours * self._prompts_ms / MS_PER_S)
-        self._backlog_ends_at = max(ends_at, now) + ours * burden.prompt_ms / MS_PER_S
+        # Peers of which no more is known send there what this process does.
+        ours = (self.in_flight + self._untold) / self.in_flight
+        self._line_up(ours * burden.prompt_ms, ours * burden.paced_ms, ours, now)
+        self._sent_ms += burden.prompt_ms
+        self._sent_paced_ms += burden.paced_ms
         self._prompts_ms += burden.prompt_ms
+        self._unread_ms += burden.prompt_ms
         if burden.pace_cap_ms < math.inf:
             insort(self._caps, burden.pace_cap_ms)
         self.publish_load()
 
-    def give_back(self, burden: Burden) -> None:
-        """One request less; the counterpart of `take`, with the same ``burden``."""
+    def _line_up(self, prompt_ms: float, paced_ms: float, ours: float, now: float) -> None:
+        """Prompts join those that are still to be read. ``ours``: as many as this process has
+        count for each of its own."""
+        # Read as quickly as the hardware is, beside its profile.
+        slowness = self.latency.slowness
+        told = self._gateways
+        # No more is left than the prompts that are not read, whatever the clock says.
+        unread_ms = ours * self._unread_ms + told.unread_ms
+        ends_at = min(self._backlog_ends_at, now + slowness * unread_ms / MS_PER_S)
+        self._backlog_ends_at = max(ends_at, now) + slowness * prompt_ms / MS_PER_S
+        # To the kernel what is left is a time by the profile, which it knows to be wrong.
+        self._backlog_shown = now + (self._backlog_ends_at - now) / slowness
+        prompts_ms = ours * self._prompts_ms + told.prompts_ms
+        paced = min(self._paced_until, now + MOST_STRETCH * prompts_ms / MS_PER_S)
+        self._paced_until = max(paced, now) + paced_ms / MS_PER_S
+
+    def prompt_read(self, prompt_ms: float) -> None:
+        """A request began to answer: its prompt, of ``prompt_ms``, is before nobody any more."""
+        self._unread_ms = max(0.0, self._unread_ms - prompt_ms)
+        self.publish_load()
+
+    def give_back(self, burden: Burden, is_read: bool = False) -> None:
+        """One request less; the counterpart of `take`, with the same ``burden``. ``is_read``:
+        whether `prompt_read` was called for it."""
         self.in_flight -= 1
         self._burdens = self._burdens.less(burden) if self.in_flight else NO_BURDENS
         self._prompts_ms = max(0.0, self._prompts_ms - burden.prompt_ms) if self.in_flight else 0.0
+        unread_ms = self._unread_ms - (0.0 if is_read else burden.prompt_ms)
+        self._unread_ms = max(0.0, unread_ms) if self.in_flight else 0.0
         if burden.pace_cap_ms < math.inf:
             del self._caps[bisect_left(self._caps, burden.pace_cap_ms)]
         self.publish_load()
 
+    @property
+    def others(self) -> float:
+        """Requests that others have there, as last told."""
+        return self._others
+
     def set_others(self, others: float) -> None:
-        """Requests that others have there, once a reading; 0 when nobody says."""
-        self._others = others
+        """Requests that others have there, once a reading of its page; 0 when nobody says."""
         self._unused += 1
+        self.correct_others(others)
+
+    def correct_others(self, others: float) -> None:
+        """As `set_others` between two such readings. Answers are many: were they counted, what
+        others are said to keep awake would not be believed for as long as a few pages take."""
+        self._others = others
         self.publish_load()
 
     def set_peers(self, in_flight: int, pace_cap_ms: float = math.inf) -> None:
         """Requests that this gateway's other workers have there, counted as surely as its own, and
         the longest mean iteration that all of their budgets tolerate."""
-        self.peers = in_flight
-        self._peer_cap = pace_cap_ms
+        self._workers, self._workers_cap = in_flight, pace_cap_ms
+        self._count_peers()
         self.publish_load()
+
+    def set_gateways(
+        self, load: GatewayLoad, sent_ms: float = 0.0, paced_ms: float = 0.0, now: float = 0.0
+    ) -> None:
+        """What others have there, and prompts that they sent there since it was last told, as of
+        `OwnLoad`. ``now``: as for `take`."""
+        self._gateways = load
+        self._count_peers()
+        if sent_ms > 0.0 or paced_ms > 0.0:
+            self._line_up(sent_ms, paced_ms, 1.0, now)
+        self.publish_load()
+
+    def allot(self, requests: float, asks: bool) -> None:
+        """How many requests this process may have there, inf for any; see ``asks``."""
+        self.allotted, self.asks = requests, asks
+        self.publish_load()
+
+    def own_load(self) -> OwnLoad:
+        """What this process has there."""
+        return OwnLoad(
+            self.in_flight,
+            self.turns,
+            self._caps[0] if self._caps else math.inf,
+            self._burdens,
+            self._prompts_ms,
+            self._unread_ms,
+            self._sent_ms,
+            self._sent_paced_ms,
+        )
+
+    def tell_changes(self, changed: Callable[[Seat], None] | None) -> None:
+        """Tell ``changed`` whenever `own_load` may have; None: nobody."""
+        self._changed = changed
+
+    def _count_peers(self) -> None:
+        self.peers = self._workers + self._gateways.in_flight
+        self._peer_cap = min(self._workers_cap, self._gateways.pace_cap_ms)
 
     def show_to(self, shown: Callable[[int, float], None] | None) -> None:
         """Tell ``shown`` (in flight, pace cap) of this process at each change; None: nobody."""
@@ -230,73 +337,66 @@ class Seat:
         cap = self._caps[0] if self._caps else math.inf
         if self._shown is not None:
             self._shown(self.in_flight, cap)
-            cap = min(cap, self._peer_cap)
+        if self._changed is not None:
+            self._changed(self)
+        cap = min(cap, self._peer_cap)
+        if self.in_flight >= self.allotted and not self.asks:
+            # To the kernel it is full, and not out of service.
+            cap = NO_PLACE_MS
         admits = self.health.admits(self.in_flight, self.turns)
-        # The other workers of this gateway are known as surely as its own requests are.
+        # Peers are known as surely as own requests are.
         own = self.in_flight + self.peers
         batch = own + self._others
         believed = self._others >= 1.0 and self._unused <= BELIEVED_FOR
         awake = 1.0 if own or believed else 0.0
         burdens = self.burdens
-        backlog_most_ms = own * self._prompts_ms / self.in_flight if self.in_flight else 0.0
+        backlog_most_ms = self._gateways.unread_ms
+        if self.in_flight:
+            ours = (self.in_flight + self._untold) / self.in_flight
+            backlog_most_ms += ours * self._unread_ms
         foreign = (batch - own) / max(batch, 1.0)
-        for live, row, outlier in self._cells:
-            live[k.BATCH, row] = batch
-            live[k.OWN, row] = own
-            live[k.AWAKE, row] = awake
-            live[k.PACE_CAP_MS, row] = cap
-            live[k.PROMPTS_MS, row] = burdens.pace_ms
-            live[k.PROMPTS_MS2, row] = burdens.pace_ms2
-            live[k.CACHED_TOKENS, row] = burdens.cached_tokens
-            live[k.BACKLOG_ENDS_S, row] = self._backlog_ends_at
-            live[k.BACKLOG_MOST_MS, row] = backlog_most_ms
-            live[k.FOREIGN, row] = foreign
-            live[k.PER_PLACE, row] = 1.0 / (batch + 1.0)
-            live[k.TURNS, row] = self.turns
-            live[k.ELIGIBLE, row] = 1.0 if admits and outlier.admits else 0.0
+        per_place = 1.0 / (batch + 1.0)
+        for column, outlier in self._cells:
+            column[k.BATCH] = batch
+            column[k.OWN] = own
+            column[k.AWAKE] = awake
+            column[k.PACE_CAP_MS] = cap
+            column[k.PROMPTS_MS] = burdens.pace_ms
+            column[k.PROMPTS_MS2] = burdens.pace_ms2
+            column[k.CACHED_TOKENS] = burdens.cached_tokens
+            column[k.BACKLOG_ENDS_S] = self._backlog_shown
+            column[k.BACKLOG_MOST_MS] = backlog_most_ms
+            column[k.FOREIGN] = foreign
+            column[k.PACED_UNTIL_S] = self._paced_until
+            column[k.PER_PLACE] = per_place
+            column[k.TURNS] = self.turns
+            column[k.ELIGIBLE] = 1.0 if admits and outlier.admits else 0.0
 
     def publish_latency(self) -> None:
-        """Something was learned: write the model's errors at the policy's quantile into every
-        model's live columns."""
-        self._quiet_since = math.nan
-        self._publish_errors()
+        """Something was learned: work the model's errors out anew, and write them."""
+        self.latency.told()
+        self.publish_errors()
 
     def relax(self, now: float) -> None:
         """Once every RELAX_EVERY_S: forget some of what makes a quiet endpoint look slow."""
-        if not self._quiet_since <= now:
-            self._quiet_since = now
-        if now - self._quiet_since < QUIET_S:
-            return
-        errors, prior = self._latency_errors, self._prior
-        # With nobody there, or with a queue.
-        alone_ms = errors.delay_ms + errors.ttft * _USUAL_PREFILL_MS
-        slow_to_begin = (
-            alone_ms > prior.ttft * _USUAL_PREFILL_MS
-            or alone_ms + errors.queue * _USUAL_PREFILL_MS
-            > (prior.ttft + prior.queue) * _USUAL_PREFILL_MS
-        )
-        slow_to_go_on = errors.tpot > prior.tpot
-        if slow_to_begin:
-            self.wait.relax(_RELAX_KEEPS)
-        if slow_to_go_on:
-            self.tpot_ratio.relax(_RELAX_KEEPS)
-        if slow_to_begin or slow_to_go_on:
-            self._publish_errors()
+        if self.latency.relax(now):
+            self.publish_errors()
 
-    def _publish_errors(self) -> None:
-        delay_ms, ttft, queue = self.wait.errors()
-        errors = LatencyErrors(ttft, queue, self.tpot_ratio.factor(self._z), delay_ms)
-        self._latency_errors = errors
-        for live, row, _ in self._cells:
-            live[k.TTFT_FACTOR, row] = errors.ttft
-            live[k.QUEUE_FACTOR, row] = errors.queue
-            live[k.TPOT_FACTOR, row] = errors.tpot
-            live[k.TTFT_DELAY, row] = errors.delay_ms
+    def publish_errors(self) -> None:
+        """Write the model's errors at the policy's quantile into every model's live columns."""
+        errors = self.latency.errors
+        for column, _ in self._cells:
+            column[k.TTFT_FACTOR] = errors.ttft
+            column[k.QUEUE_FACTOR] = errors.queue
+            column[k.TPOT_FACTOR] = errors.tpot
+            column[k.TTFT_DELAY] = errors.delay_ms
 
-    def settle(self, cells: list[Cell], z: float) -> None:
-        """Move to other columns (a reload); everything known is written there at once."""
+    def settle(
+        self, cells: list[Cell], z: float, tpot_z: float, start: Start | None = None
+    ) -> None:
+        """Move to other columns (a reload); everything known is written there at once. ``start``:
+        what its twins learned; None: what they last had."""
         self._cells = cells
-        self._z, self._prior = z, prior_latency_errors(z)
-        self.wait.aim(z)
+        self.latency.aim(z, tpot_z, start)
         self.publish_load()
-        self.publish_latency()
+        self.publish_errors()

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 from router.core.latency import Z95
+from router.core.learned import MOST_LESSONS, BytesLearned, all_within
 from router.model import TokensKind
 
 # Four bytes a token is the common rule of thumb for English text (OpenAI help centre, "What are
@@ -42,6 +44,9 @@ _SD_OF_MEDIAN_DEVIATION = 1.4826  # of a normal distribution
 # Of shorter answers a sign more or less is much of their bytes.
 _TELLING_TOKENS = 8.0
 _MAX_MODELS = 4096
+# Prompts of each tenant that teach what unknown tenants start from.
+SHARED_LESSONS = 4
+_RANGES = (_LOG_BOUNDS, _SD_BOUNDS, (1.0, float(MOST_LESSONS)))
 
 
 class TokenCount(NamedTuple):
@@ -54,17 +59,22 @@ class TokenCount(NamedTuple):
 
 
 class TokenBytes(NamedTuple):
-    """Bytes of output per token: median and standard deviation of its logarithm."""
+    """Bytes of text per token: median and standard deviation of its logarithm."""
 
     log_median: float
     sd: float
+
+    def tokens(self, text_bytes: float) -> float:
+        """Of so many bytes, by the median."""
+        return text_bytes / math.exp(self.log_median)
 
 
 UNLEARNED = TokenBytes(math.log(PRIOR_BYTES), _PRIOR_SD)
 
 
 class TokenBytesModel:
-    """`TokenBytes` of every model, learned from answers whose tokens were reported or counted."""
+    """`TokenBytes` of every model, learned from texts, all answers or all prompts, whose tokens
+    were reported or counted."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, tuple[TokenBytes, int]] = OrderedDict()
@@ -74,13 +84,13 @@ class TokenBytesModel:
         known = self._known.get(model)
         return UNLEARNED if known is None else known[0]
 
-    def observe(self, model: str, output_bytes: float, output_tokens: float) -> None:
-        """Take in one answer; unusable figures and very short answers teach nothing."""
-        if not (0.0 < output_bytes < math.inf and _TELLING_TOKENS <= output_tokens < math.inf):
+    def observe(self, model: str, text_bytes: float, tokens: float) -> None:
+        """Take in one text; unusable figures and very short texts teach nothing."""
+        if not (0.0 < text_bytes < math.inf and _TELLING_TOKENS <= tokens < math.inf):
             return
         (log_median, sd), seen = self._known.get(model) or (UNLEARNED, 0)
         step = max(_STEP, _FIRST_STEP / (seen + 1))
-        error = math.log(output_bytes) - math.log(output_tokens) - log_median
+        error = math.log(text_bytes) - math.log(tokens) - log_median
         low, high = _LOG_BOUNDS
         log_median = min(max(log_median + min(max(error, -step), step), low), high)
         wide = abs(error) * _SD_OF_MEDIAN_DEVIATION > sd
@@ -91,6 +101,78 @@ class TokenBytesModel:
         self._known.move_to_end(model)
         if len(self._known) > _MAX_MODELS:
             self._known.popitem(last=False)
+
+    def learned(self) -> tuple[BytesLearned, ...]:
+        """All of it, to be kept."""
+        return tuple(
+            BytesLearned(model, known.log_median, known.sd, seen)
+            for model, (known, seen) in self._known.items()
+        )
+
+    def restore(self, learned: Iterable[BytesLearned], models: Container[str]) -> None:
+        """Go on from what was learned before, of those ``models``; entries that cannot be are left
+        out."""
+        for one in restorable_bytes(learned, models):
+            self._known[one.model] = (TokenBytes(one.log_median, one.sd), one.lessons)
+
+
+def restorable_bytes(
+    learned: Iterable[BytesLearned], models: Container[str]
+) -> tuple[BytesLearned, ...]:
+    """Of what was learned elsewhere, what can be, of those ``models``."""
+    return tuple(
+        one
+        for one in learned
+        if one.model in models
+        and all_within((one.log_median, one.sd, float(min(one.lessons, 2 * MOST_LESSONS))), _RANGES)
+    )
+
+
+class PromptBytesModel:
+    """`TokenBytes` of prompts, by model and tenant: what one tenant asks, code or Chinese, says
+    nothing of what another does. Of each only the first few teach what unknown ones start from.
+
+    Requests without a tenant are one tenant's.
+    """
+
+    def __init__(self) -> None:
+        self._shared = TokenBytesModel()
+        self._known: OrderedDict[tuple[str, str], TokenBytesModel] = OrderedDict()
+        self._lessons: dict[tuple[str, str], int] = {}
+
+    def of(self, model: str, tenant: str) -> TokenBytes:
+        """As learned of this tenant so far, else of those before it."""
+        own = self._known.get((model, tenant))
+        return (self._shared if own is None else own).of(model)
+
+    def observe(self, model: str, tenant: str, text_bytes: float, tokens: float) -> None:
+        """Take in one prompt; as `TokenBytesModel.observe`."""
+        if not (0.0 < text_bytes < math.inf and _TELLING_TOKENS <= tokens < math.inf):
+            return
+        key = (model, tenant)
+        own = self._known.get(key)
+        if own is None:
+            own = self._known[key] = TokenBytesModel()
+            own.restore(self._shared.learned(), (model,))
+            self._lessons[key] = 0
+            if len(self._known) > _MAX_MODELS:
+                gone, _ = self._known.popitem(last=False)
+                del self._lessons[gone]
+        self._known.move_to_end(key)
+        if self._lessons[key] < SHARED_LESSONS:
+            self._lessons[key] += 1
+            self._shared.observe(model, text_bytes, tokens)
+        own.observe(model, text_bytes, tokens)
+
+    def learned(self) -> tuple[BytesLearned, ...]:
+        """What unknown tenants start from, to be kept; where no tenants are named, all of it."""
+        nobody = {model: own for (model, tenant), own in self._known.items() if not tenant}
+        shared = (one for one in self._shared.learned() if one.model not in nobody)
+        return (*shared, *(one for own in nobody.values() for one in own.learned()))
+
+    def restore(self, learned: Iterable[BytesLearned], models: Container[str]) -> None:
+        """As `TokenBytesModel.restore`."""
+        self._shared.restore(learned, models)
 
 
 def known_count(count: float, kind: TokensKind) -> TokenCount:

@@ -7,21 +7,22 @@ ends, and whether another follows, is the journey's to know.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from itertools import islice
 
 from router.contract import Metadata, UnaryReply
-from router.core import kernel
+from router.core import kernel_rows as k
 from router.core.explanation import Explanation, explain
 from router.core.refusal import SHED_RETRY_S
-from router.director.call import Answer, Call
+from router.director.call import NO_PROMPT, Answer, Call, Prompt
 from router.director.dispatcher import Dispatcher, Parts, RequestLimits, View
 from router.director.journey import Journey
 from router.errors import NothingFeasibleError, UpstreamError, UpstreamRejectedError
 from router.model import Decision, Receipt, Request
 
 __all__ = [
-    "Answer", "Call", "Director", "Dispatcher", "Parts", "RequestLimits", "RoutedStream", "View",
+    "NO_PROMPT", "Answer", "Call", "Director", "Dispatcher", "Parts", "Prompt", "RequestLimits",
+    "RoutedStream", "View",
 ]  # fmt: skip
 
 _ASK_ATTEMPTS = 3
@@ -32,12 +33,18 @@ _ASK_TIMEOUT_S = 5.0
 class RoutedStream:
     """One request's routed answers. Iterate once; then read ``receipt`` and ``trailers``.
 
+    ``initial_metadata``, ``decision`` and ``decision_id`` are known from the first message on, or
+    at the end of one without any.
+
     Cancelling the iterating task, or `aclose`, cancels upstream and closes the lease at once.
     """
 
     def __init__(self, dispatcher: Dispatcher, call: Call) -> None:
         self.receipt: Receipt | None = None
         self.trailers: Metadata = ()
+        self.initial_metadata: Metadata = ()
+        self.decision: Decision | None = None
+        self.decision_id = ""
         self._answers = self._route(dispatcher, call)
 
     def __aiter__(self) -> AsyncGenerator[bytes, None]:
@@ -49,18 +56,27 @@ class RoutedStream:
 
     async def _route(self, dispatcher: Dispatcher, call: Call) -> AsyncGenerator[bytes, None]:
         journey = Journey(dispatcher, call)
-        await journey.admit()
-        while True:
-            async with journey as attempt:
-                # Inside: a channel that was closed refuses the call before there is a stream.
-                answers = attempt.stream()
-                async for message in answers:
-                    attempt.heard(message, streamed=True)
-                    yield message
-            if not attempt.ended:
-                self.trailers = answers.trailers()
-                self.receipt = journey.arrive(self.trailers)
-                return
+        try:
+            await journey.admit()
+            while True:
+                async with journey as attempt:
+                    # Inside: a channel that was closed refuses the call before there is a stream.
+                    answers = attempt.stream()
+                    async for message in answers:
+                        attempt.heard(message, streamed=True)
+                        if self.decision is None:
+                            self.decision, self.decision_id = attempt.decision, journey.decision_id
+                            self.initial_metadata = answers.initial_metadata()
+                        yield message
+                if not attempt.ended:
+                    if self.decision is None:
+                        self.decision, self.decision_id = attempt.decision, journey.decision_id
+                        self.initial_metadata = answers.initial_metadata()
+                    self.trailers = answers.trailers()
+                    self.receipt = journey.arrive(self.trailers)
+                    return
+        finally:
+            journey.leave()
 
 
 class Director:
@@ -80,35 +96,55 @@ class Director:
         Raises RequestError, RefusedError or UpstreamError leaves.
         """
         journey = Journey(self._dispatcher, call)
-        await journey.admit()
-        while True:
-            async with journey as attempt:
-                reply = await attempt.unary()
-                attempt.heard(reply.payload, streamed=False)
-            if not attempt.ended:
-                receipt = journey.arrive(reply.trailers)
-                return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
+        try:
+            await journey.admit()
+            while True:
+                async with journey as attempt:
+                    reply = await attempt.unary()
+                    attempt.heard(reply.payload, streamed=False)
+                if not attempt.ended:
+                    receipt = journey.arrive(reply.trailers)
+                    return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
+        finally:
+            journey.leave()
 
     def stream(self, call: Call) -> RoutedStream:
         """Route one request with any number of answers; raises while iterating, as `infer` does."""
         return RoutedStream(self._dispatcher, call)
 
-    async def ask(self, call: Call, method: str) -> UnaryReply:
-        """Proxy a question about a model to a healthy endpoint. ``method``: see `Backend.ask`.
+    def holder(self, request: Request) -> str:
+        """The endpoint that holds the sequence that ``request`` goes on with; "" when none does."""
+        return self._dispatcher.sequences.endpoint(request)
+
+    def hold(self, model: str, sequence_id: str, endpoint: str) -> None:
+        """``endpoint`` holds a sequence from now on, whether a request goes on with it by its
+        ``model`` or asks for it without naming one."""
+        self._dispatcher.sequences.hold((model, ""), sequence_id, endpoint)
+
+    async def ask(self, call: Call, method: str, carries_prompt: bool = False) -> UnaryReply:
+        """Proxy a question about a model to a healthy endpoint, or about a sequence to the one that
+        holds it. ``method``: see `Backend.ask`. ``carries_prompt``: so it may only go where its
+        request may run.
 
         Raises as `infer` does.
         """
         dispatcher = self._dispatcher
         dispatcher.require_open()
+        if call.request.sequence_id:
+            return await self._ask_holder(call, method)
+        dispatcher.require_protocol(call)
         clock, view = dispatcher.parts.clock, dispatcher.view
         model = call.request.model
         candidates = view.snapshot.layout.find(model, call.request.version)
         live = view.board.live(candidates.model, candidates.version)
+        may_run: Iterable[int] = range(len(candidates.endpoints))
+        if carries_prompt:
+            may_run = dispatcher.may_run(view, call.request)
         # By name: an endpoint with several versions of the model is asked once.
         healthy = {
-            endpoint.name: endpoint
-            for row, endpoint in enumerate(candidates.endpoints)
-            if live[kernel.ELIGIBLE, row]
+            candidates.endpoints[row].name: candidates.endpoints[row]
+            for row in may_run
+            if live[k.ELIGIBLE, row]
         }
         started = clock.monotonic()
         timeout_s = dispatcher.timeout_s(call.deadline_s)
@@ -126,23 +162,45 @@ class Director:
                 failure = error
         raise failure
 
-    def decide(self, request: Request) -> Decision:
+    async def _ask_holder(self, call: Call, method: str) -> UnaryReply:
+        dispatcher = self._dispatcher
+        name = self.holder(call.request)
+        fleet = dispatcher.view.snapshot.layout.fleet
+        endpoint = next((one for one in fleet.endpoints if one.name == name), None)
+        if endpoint is None:
+            text = f"the endpoint that holds {call.request.sequence_id!r} is gone"
+            raise NothingFeasibleError(text)
+        left_s = min(dispatcher.timeout_s(call.deadline_s), _ASK_TIMEOUT_S)
+        backend = dispatcher.parts.upstreams[endpoint.protocol].backend
+        return await backend.ask(endpoint, method, call.payload, call.metadata, left_s)
+
+    def decide(self, request: Request, prompt: Prompt = NO_PROMPT) -> Decision:
         """The decision that `infer` would take now, without forwarding: changes nothing."""
         dispatcher = self._dispatcher
-        return dispatcher.look(dispatcher.view, request, dispatcher.expect(request)).decision
+        expected = dispatcher.expect(request)
+        request = dispatcher.with_prefix(request, expected, prompt)
+        return dispatcher.look(dispatcher.view, request, expected).decision
 
-    def explain(self, request: Request) -> Explanation:
+    def explain(self, request: Request, prompt: Prompt = NO_PROMPT) -> Explanation:
         """Every term of that decision, for every candidate. Raises RequestError leaves only."""
         dispatcher = self._dispatcher
+        expected, view = dispatcher.expect(request), dispatcher.view
         return explain(
-            request,
-            dispatcher.view.snapshot,
-            dispatcher.view.board,
-            dispatcher.expect(request),
+            dispatcher.with_prefix(request, expected, prompt),
+            view.snapshot,
+            view.board,
+            expected,
             dispatcher.parts.clock.now(),
             dispatcher.parts.rng,
             dispatcher.network_j(request.payload_bytes),
+            dispatcher.judge(view, request, expected),
+            dispatcher.parts.clock.monotonic(),
         )
+
+    def expected_tokens(self, request: Request) -> float:
+        """Of its prompt and its answer together. Raises UnknownModelError."""
+        expected = self._dispatcher.expect(request)
+        return expected.input_tokens + min(expected.output_tokens, request.max_output_tokens)
 
     def model_ready(self, model: str, version: str) -> bool:
         """Whether requests for the model are taken now. Raises UnknownModelError."""

@@ -14,7 +14,10 @@ _SIZED_MESSAGES = 8
 class AnswerMeter:
     """Of one attempt. ``profile``: of the model; the answer of a task is not looked into."""
 
-    __slots__ = ("_bytes", "_left", "_reports", "_sized", "_stated_tokens")
+    __slots__ = (
+        "_bytes", "_cached_tokens", "_input_tokens", "_left", "_reports", "_sized",
+        "_stated_tokens",
+    )  # fmt: skip
 
     def __init__(self, reports: ReportReader, profile: Profile) -> None:
         self._reports = reports
@@ -22,6 +25,8 @@ class AnswerMeter:
         self._sized = 0
         self._bytes = 0.0
         self._stated_tokens = math.nan
+        self._cached_tokens = math.nan
+        self._input_tokens = math.nan
 
     def add(self, message: bytes, streamed: bool) -> None:
         """Take in one message."""
@@ -32,11 +37,16 @@ class AnswerMeter:
         self._sized += 1
         self._bytes += size.output_bytes
         self._stated_tokens = size.output_tokens
+        if size.cached_tokens == size.cached_tokens:
+            self._cached_tokens = size.cached_tokens
+        if size.input_tokens == size.input_tokens:
+            self._input_tokens = size.input_tokens
 
     def size(self, messages: int) -> AnswerSize:
         """Of the whole answer; NaN where nothing was looked into."""
         if not self._sized:
             return AnswerSize(math.nan, math.nan)
         whole = self._bytes * max(messages, 1) / self._sized
-        # What the first messages of a stream state is not of the whole.
-        return AnswerSize(whole, self._stated_tokens if messages <= 1 else math.nan)
+        # What the first messages of a stream state of the answer is not of the whole.
+        stated = self._stated_tokens if messages <= 1 else math.nan
+        return AnswerSize(whole, stated, self._cached_tokens, self._input_tokens)

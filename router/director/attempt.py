@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from router.contract import UnaryReply, UpstreamStream
 from router.core.accounting import Run
+from router.core.emitted import cut_short_g
 from router.core.lease import Lease
+from router.core.lengths import Expected
 from router.director.answer_meter import AnswerMeter
 from router.director.call import Call
-from router.director.dispatcher import Parts, View
+from router.director.dispatcher import Parts, SentPrompt, View
 from router.director.suspicion import Suspicion
 from router.errors import (
     UpstreamBusyError,
@@ -23,7 +25,8 @@ from router.errors import (
     UpstreamTooLargeError,
     UpstreamUnreachedError,
 )
-from router.model import Decision, Fleet, Outcome, TaskProfile
+from router.model import Decision, Fleet, Outcome, Request, TaskProfile
+from router.units import MS_PER_S
 
 # A server that says timed out earlier than this before the deadline speaks of its own.
 OWN_DEADLINE_S = 0.05
@@ -42,14 +45,14 @@ class Attempt:
     back: exactly one of them ends it.
 
     ``model``: its name and version there. ``waited_s``: since the request came in, ``left_s``:
-    until its time is up. ``messages``, ``first_at``: of a stream, how many came and at what
-    monotonic time the first, else 0 and NaN.
+    until its time is up. ``messages``: of a stream, how many came; ``pieces``, ``first_at``: of
+    output in them, and at what monotonic time the first, else 0 and NaN.
     """
 
     __slots__ = (
         "_answers", "_call", "_meter", "_parts", "_started", "_suspicion", "_timeout_s",
-        "decision", "first_at", "lease", "left_s", "messages", "model",
-        "upstream", "view", "waited_s",
+        "_unread", "decision", "first_at", "lease", "left_s", "messages", "model",
+        "pieces", "sent", "upstream", "view", "waited_s",
     )  # fmt: skip
 
     def __init__(
@@ -72,7 +75,10 @@ class Attempt:
         self.view = view
         self.upstream = upstream
         self.messages = 0
+        self.pieces = 0
         self.first_at = math.nan
+        self.sent: SentPrompt | None = None
+        self._unread: SentPrompt | None = None
         self._parts = parts
         self._answers: UpstreamStream | None = None
         self._call = call
@@ -90,7 +96,7 @@ class Attempt:
             departed,
             # What hung elsewhere may but take long: as long is nothing to wonder at here.
             max(decision.e2e_ms / 1e3, waited_s),
-            parts.clock.now(),
+            departed,
         )
 
     @property
@@ -101,6 +107,18 @@ class Attempt:
     def time_left_s(self, now: float) -> float:
         """Of the request's time; below 0 when it is over."""
         return self._timeout_s - (now - self._started)
+
+    def send_prompt(self, request: Request, expected: Expected) -> None:
+        """Note what the server ought to have of the prompt of ``request``, where it keeps any; once
+        it answers, it has all of it."""
+        decision, seat = self.decision, self.lease.seat
+        known = self.view.board.prefixes_of(request, decision.endpoint.name, decision.served)
+        if known is None or request.prefix is None:
+            return
+        index, row = known
+        tokens = index.sent(row, request.prefix, expected.input_tokens)
+        ours = seat.in_flight / max(seat.batch, 1.0)
+        self.sent = self._unread = SentPrompt(index, row, tokens, request.prefix, ours)
 
     def unary(self) -> Awaitable[UnaryReply]:
         """The answer of a request that has one. Raises UpstreamError leaves."""
@@ -126,19 +144,41 @@ class Attempt:
         failure = self.upstream.reports.failure(message, streamed)
         if failure is not None:
             raise failure
+        if self._unread is not None:
+            self._unread.read()
+            self._unread = None
         self._meter.add(message, streamed)
         if self._suspicion is not None:
             self._suspicion.answered(self._parts.clock.monotonic())
         if streamed:
-            if not self.messages:
-                self.first_at = self._parts.clock.monotonic()
             self.messages += 1
+            pieces = self.upstream.reports.pieces(message)
+            if pieces:
+                if not self.pieces:
+                    self.first_at = self._parts.clock.monotonic()
+                    self.lease.prompt_read()
+                self.pieces += pieces
 
     def abandon(self) -> None:
         """The caller went away, which says nothing about the endpoint: stop there."""
         self.lease.close(Outcome.IGNORED)
         if self._answers is not None:
             self._answers.cancel()
+
+    def emitted_g(self, ended: float, expected: Expected, network_j: float) -> float:
+        """What it emitted until it was given up, or failed, at this monotonic time."""
+        lease, decision = self.lease, self.decision
+        fleet = self.view.snapshot.layout.fleet
+        service_s = max(0.0, ended - lease.departed - _seen_rtt_ms(decision, fleet) / MS_PER_S)
+        return cut_short_g(
+            decision,
+            expected,
+            lease.crowd_at_start,
+            service_s,
+            self.pieces,
+            network_j,
+            fleet.regions[decision.endpoint.region],
+        )
 
     def succeed(self, ended: float) -> Run:
         """It was answered, at this monotonic time."""
@@ -157,13 +197,13 @@ class Attempt:
         attempt_ms = (ended - lease.departed) * 1e3
         task = isinstance(decision.served.profile, TaskProfile)
         return Run(
-            self.messages,
+            self.pieces,
             crowd,
             attempt_ms if task else (self.first_at - lease.departed) * 1e3,
             attempt_ms,
             _seen_rtt_ms(decision, self.view.snapshot.layout.fleet),
             1.0 if task else seat.tpot_ratio.factor(0.0),
-            self._meter.size(self.messages),
+            self._meter.size(self.pieces),
             # Not 1 / the mean: of two loads the lighter one costs a request more.
             (1.0 / max(batch_at_start, 1.0) + 1.0 / max(batch_at_end, 1.0)) / 2.0,
         )
@@ -177,6 +217,11 @@ class Attempt:
         free = doubtful = ejected = False
         outcome = Outcome.DROPPED
         try:
+            if self.sent is not None and isinstance(
+                error, UpstreamUnreachedError | UpstreamLostError
+            ):
+                # Whoever begins anew has kept nothing.
+                self.sent.prefixes.forget(self.sent.row)
             if isinstance(error, UpstreamUnreachedError):
                 free = True
                 ejected = error.refused and seat.health.refuse(now)

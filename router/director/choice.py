@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from router.core.carbon_budgets import Ruling
 from router.core.lengths import Expected
 from router.core.pipeline import Decided
 from router.director.dispatcher import Dispatcher, View
@@ -43,7 +44,7 @@ def _chosen(dispatcher: Dispatcher, view: View, request: Request, expected: Expe
     avoided = _avoided(dispatcher, view, request)
     if avoided:
         # No free choice, which would tell what room is worth.
-        decided = dispatcher.look_in_order(view, request, expected, avoided, ())
+        decided = dispatcher.look_in_order(view, request, expected, None, avoided, ())
         return decided._replace(need=None)
     return dispatcher.look(view, request, expected)
 
@@ -69,11 +70,13 @@ def next_choice(
     tried: tuple[str, ...],
     error: UpstreamError,
     spent_ms: float,
+    admitted: Ruling | None = None,
 ) -> Decided:
     """Where ``request`` goes after ``error`` of the last endpoint ``tried``.
 
     Within what is left of its latency budgets; where nobody can any more, an answer that is late
-    is still better than none. Raises RequestError and RefusedError leaves where it goes nowhere.
+    is still better than none. What carbon budgets said when it was ``admitted`` holds on. Raises
+    RequestError and RefusedError leaves where it goes nowhere.
     """
     view = dispatcher.view
     view.board.recall(request.model, dispatcher.parts.clock.monotonic(), tried[-1])
@@ -91,9 +94,11 @@ def next_choice(
         late.append(())
     with contextlib.suppress(RefusedError):
         asked = with_budget_left(request, spent_ms)
-        return dispatcher.claimed(dispatcher.look_in_order, view, asked, expected, *choices)
+        return dispatcher.claimed(
+            dispatcher.look_in_order, view, asked, expected, admitted, *choices
+        )
     asked = request._replace(budget=Budget())
-    decided = dispatcher.claimed(dispatcher.look_in_order, view, asked, expected, *late)
+    decided = dispatcher.claimed(dispatcher.look_in_order, view, asked, expected, admitted, *late)
     flags = (*decided.decision.flags, BUDGET_MISSED)
     return decided._replace(decision=decided.decision._replace(flags=flags))
 

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, TypeVarTuple
 
-from router.contract import Clock, Observer, Places, Rng, Upstream
-from router.core import kernel as k
+from router.config.settings import CarbonBudgetSettings
+from router.contract import Clock, LoadListener, Observer, Places, Rng, Upstream
+from router.core import kernel_rows as k
 from router.core.accounting import Run
 from router.core.board import Board
+from router.core.carbon_budgets import CarbonBudgets, Judge, Ruling
 from router.core.claims import fits_payload
 from router.core.columns import Snapshot
+from router.core.decision_ids import decision_id
+from router.core.emitted import most_g
 from router.core.learning import most_output_tokens, prediction_of, teach_latency
 from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import Decided, decide
+from router.core.prefix_index import PrefixIndex
+from router.core.prefixes import CHUNK_BYTES
 from router.core.question import question_of
 from router.core.refusal import SHED_RETRY_S
-from router.core.retry import RetryBudget, Trials
+from router.core.retry import Mistakes, RetryBudget, Trials
 from router.core.seat import Seat
-from router.core.tokens import TokenBytesModel
+from router.core.shares import PlaceShares
+from router.core.tokens import PromptBytesModel, TokenBytesModel
+from router.director.call import NO_PROMPT, Call, Prompt
 from router.director.occupied import is_occupied
+from router.director.prompts import Prefixes
 from router.director.sequences import Sequences
 from router.director.verdicts import Verdicts
 from router.director.waiting import Waiting
@@ -30,16 +40,30 @@ from router.errors import (
     NothingFeasibleError,
     RefusedError,
     RequestError,
+    ResidencyError,
     ShedError,
+    UnknownModelError,
 )
-from router.model import UNLIMITED, Decision, Fleet, Intensity, Receipt, Request, TokensKind
-from router.units import network_j
+from router.model import (
+    UNLIMITED,
+    CachedKind,
+    Decision,
+    Fleet,
+    Intensity,
+    Prefix,
+    Receipt,
+    Request,
+    TokensKind,
+)
+from router.units import micrograms, network_j
 
 # Without any deadline: so many times the predicted run, and a constant for what nobody predicts.
 _PATIENT_RUNS = 10.0
 _PATIENT_S = 60.0
 # What counts as seen: an estimate would teach a model what the model itself was used for.
 _SEEN = (TokensKind.REPORTED, TokensKind.COUNTED)
+# What was cached as predicted, but for so much of it, says how quick the rest was read.
+_CACHED_AS_EXPECTED = 0.1
 # Each that is lost to another worker leaves an endpoint out that has no room.
 _MAX_CLAIMS = 16
 
@@ -70,7 +94,8 @@ class View(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What requests are served with; built by the composition root. ``upstreams``: by protocol."""
+    """What requests are served with; built by the composition root. ``upstreams``: by protocol;
+    ``loads``: who is told of load that came with answers, None: nobody."""
 
     upstreams: Mapping[str, Upstream]
     observer: Observer
@@ -78,12 +103,14 @@ class Parts(NamedTuple):
     budget: RetryBudget
     clock: Clock
     rng: Rng
+    loads: LoadListener | None = None
 
 
 class Lesson(NamedTuple):
     """What a finished request teaches and tells. ``batch_at_start``: the seat's load when the
     request went upstream; ``fleet``: the one it was decided on;
-    ``decided_s``: its first decision took; ``added_s``: from its arrival to its going upstream."""
+    ``decided_s``: its first decision took; ``added_s``: from its arrival to its going upstream;
+    ``sent``: its prompt, where servers of its model keep prompts."""
 
     receipt: Receipt
     seat: Seat
@@ -92,6 +119,60 @@ class Lesson(NamedTuple):
     fleet: Fleet
     decided_s: float
     added_s: float
+    sent: SentPrompt | None = None
+
+
+class SentPrompt(NamedTuple):
+    """A prompt that went to candidate ``row`` of those in ``prefixes``, which ought to have had
+    ``cached_tokens`` of it. ``ours``: the share of this gateway in what ran there."""
+
+    prefixes: PrefixIndex
+    row: int
+    cached_tokens: float
+    prefix: Prefix
+    ours: float
+
+    def read(self) -> None:
+        """The server began to answer, so it has all of it."""
+        self.prefixes.read(self.row, self.prefix, self.ours)
+
+    def answered(self, receipt: Receipt) -> None:
+        """Learn from what the answer says of it, if anything."""
+        # Of a prompt that cannot be as long as was said, more was expected than there is.
+        can_be = self.prefix.block_tokens <= CHUNK_BYTES
+        if receipt.cached_kind is CachedKind.REPORTED and can_be:
+            exact = not math.isnan(receipt.request.input_tokens)
+            self.prefixes.report(self.row, self.cached_tokens, receipt.cached_tokens, exact)
+
+
+def _read_share(receipt: Receipt) -> float:
+    """Of the tokens of its prompt that the prediction of its latency took to be read, those that
+    were; NaN where that is not known.
+
+    Where nobody says, only one of which nothing ought to be cached is known to be read whole.
+    """
+    expected = receipt.decision.cached_tokens
+    if receipt.cached_kind is not CachedKind.REPORTED:
+        return 1.0 if expected == 0.0 else math.nan
+    if abs(receipt.cached_tokens - expected) <= _CACHED_AS_EXPECTED * expected:
+        return 1.0
+    tokens = receipt.input_tokens
+    if not tokens > 0.0:
+        return math.nan
+    return max(tokens - receipt.cached_tokens, 1.0) / max(tokens - expected, 1.0)
+
+
+def _within(expected: Expected, longest: float, is_stated: bool) -> Expected:
+    """What the ``longest`` context of a model has room for: an estimate refuses nobody, whether a
+    prompt is too long is for the server to say. ``is_stated``: so the prompt's length is none.
+    """
+    input_tokens, mean, quantile = expected
+    if input_tokens + quantile <= longest:
+        return expected
+    if not is_stated:
+        input_tokens = max(1.0, min(input_tokens, max(longest - quantile, longest / 2.0)))
+    room = max(1.0, longest - input_tokens)
+    return Expected(input_tokens, min(mean, room), min(quantile, room))
 
 
 class Dispatcher:
@@ -100,6 +181,7 @@ class Dispatcher:
     ``digest_every``: how many finished requests are learned from and counted in one go. In a row
     they run with warm caches; `digest` is called now and then for the rest. ``sequences`` and
     ``places`` are of all workers where there are several; a process alone has no ``places``.
+    ``budgets``: carbon budgets, none of them until others are put in its place.
     """
 
     def __init__(self, view: View, parts: Parts, limits: RequestLimits, identity: str) -> None:
@@ -109,20 +191,47 @@ class Dispatcher:
         self.parts = parts
         self.sequences = Sequences()
         self.trials = Trials()
+        self.mistakes = Mistakes()
         self.verdicts = Verdicts()
         self.waiting = Waiting()
+        self.shares = PlaceShares()
         self.draining = False
         self.digest_every = 1
         self.token_bytes = TokenBytesModel()
+        # The same of prompts, where their text is known and servers say how many tokens it had.
+        self.prompt_bytes = PromptBytesModel()
+        self._prefixes = Prefixes(parts.rng)
         self._lessons: list[Lesson] = []
         self._identity = identity
         self._count = 0
         self.places: Places | None = None
+        self.budgets = CarbonBudgets(CarbonBudgetSettings(), view.snapshot.policy.signal)
 
     def require_open(self) -> None:
         """Raises DrainingError once the gateway shuts down."""
         if self.draining:
             raise DrainingError("this gateway is shutting down", 0.0)
+
+    def require_protocol(self, call: Call) -> None:
+        """Raises UnknownModelError for a model that is not served over the call's protocol."""
+        spoken = self.view.snapshot.layout.protocols.get(call.request.model, call.protocol)
+        if spoken != call.protocol:
+            raise UnknownModelError(
+                f"model {call.request.model!r} is served over {spoken} by this gateway, not over "
+                f"{call.protocol}"
+            )
+
+    def may_run(self, view: View, request: Request) -> list[int]:
+        """The candidates, by row, that lie where ``request`` may run. Raises RequestError leaves,
+        and ResidencyError where there is none."""
+        question = question_of(
+            request, view.snapshot, view.board, self.expect(request), self.parts.clock.now(), 0.0
+        )
+        labels = question.columns.candidates.labels
+        rows = [row for row, label in enumerate(labels) if label & question.residency]
+        if not rows:
+            raise ResidencyError(f"{request.model!r} runs nowhere that this request allows")
+        return rows
 
     def model_ready(self, model: str, version: str) -> bool:
         """Whether requests are taken, and an endpoint that serves the model is in service.
@@ -141,15 +250,71 @@ class Dispatcher:
         """Tokens to expect of ``request``. Raises UnknownModelError."""
         if (request.model, request.version) not in self.view.snapshot.columns:
             self.view.snapshot.layout.find(request.model, request.version)
-        return self.parts.lengths.expect(
+        expected = self.parts.lengths.expect(
             request.model, request.tenant, request.input_tokens, request.max_output_tokens
         )
+        if request.prompt_bytes:
+            known = self.prompt_bytes.of(request.model, request.tenant)
+            tokens = known.tokens(request.prompt_bytes)
+            tokens += self.view.board.templates.of_model(request.model)
+            expected = expected._replace(input_tokens=tokens)
+        longest = self.view.snapshot.layout.contexts[request.model]
+        is_stated = request.input_tokens == request.input_tokens
+        return _within(expected, longest, is_stated and not request.prompt_bytes)
+
+    def with_prefix(
+        self, request: Request, expected: Expected, prompt: Prompt = NO_PROMPT
+    ) -> Request:
+        """``request``, with what its prompt begins with where servers of its model keep prompts."""
+        if prompt is NO_PROMPT or request.model not in self.view.board.keeping:
+            return request
+        found = self._prefixes.of(
+            prompt, request.payload_bytes, expected.input_tokens, request.tenant
+        )
+        return request if found is None else request._replace(prefix=found)
+
+    def judge(
+        self, view: View, request: Request, expected: Expected, admitted: Ruling | None = None
+    ) -> Judge | None:
+        """What carbon budgets say of a decision on ``request``; None where there are none.
+
+        ``admitted``: what they said when it was let in, which holds wherever it goes.
+        """
+        if not self.budgets.budgets:
+            return None
+        return partial(self._judged, view, request, expected, admitted)
+
+    def _judged(
+        self,
+        view: View,
+        request: Request,
+        expected: Expected,
+        admitted: Ruling | None,
+        decision: Decision,
+    ) -> Ruling | None:
+        ask_ug = micrograms(
+            most_g(
+                decision,
+                expected,
+                view.board.seats[decision.endpoint.name].crowd(),
+                self.network_j(request.payload_bytes),
+                view.snapshot.layout.fleet.regions[decision.endpoint.region],
+            )
+        )
+        if admitted is not None:
+            return admitted._replace(ask_ug=ask_ug)
+        return self.budgets.judge(request, ask_ug, self.parts.clock.now())
 
     def look(
-        self, view: View, request: Request, expected: Expected, excluded: Collection[str] = ()
+        self,
+        view: View,
+        request: Request,
+        expected: Expected,
+        excluded: Collection[str] = (),
+        admitted: Ruling | None = None,
     ) -> Decided:
         """What is decided on ``view`` now, without the ``excluded`` endpoints; changes nothing. A
-        sequence stays where it began.
+        sequence stays where it began. ``admitted``: as of `judge`.
 
         Raises RequestError and RefusedError leaves.
         """
@@ -165,21 +330,28 @@ class Dispatcher:
                 self.network_j(request.payload_bytes),
                 excluded,
                 pinned,
+                self.judge(view, request, expected, admitted),
+                self.parts.clock.monotonic(),
             )
         except NothingFeasibleError as refusal:
             raise self._soon(refusal, view, request, expected, excluded, pinned) from None
 
     def look_in_order(
-        self, view: View, request: Request, expected: Expected, *excluded: Collection[str]
+        self,
+        view: View,
+        request: Request,
+        expected: Expected,
+        admitted: Ruling | None,
+        *excluded: Collection[str],
     ) -> Decided:
         """`look` without the first of ``excluded`` to leave an endpoint; raises as for the last."""
         *better, last = excluded
         for names in better:
             try:
-                return self.look(view, request, expected, names)
+                return self.look(view, request, expected, names, admitted)
             except RefusedError:
                 continue
-        return self.look(view, request, expected, last)
+        return self.look(view, request, expected, last, admitted)
 
     def _soon(
         self,
@@ -192,7 +364,10 @@ class Dispatcher:
     ) -> RefusedError:
         """``refusal``, or that there is but no place just now, or no sequence any more."""
         held_by = f"the endpoint that holds sequence {request.sequence_id!r}"
-        question = question_of(request, view.snapshot, expected, self.parts.clock.now(), 0.0)
+        clock = self.parts.clock
+        question = question_of(
+            request, view.snapshot, view.board, expected, clock.now(), 0.0, clock.monotonic()
+        )
         if is_occupied(question, view.board, excluded, pinned):
             what = held_by if pinned else f"what could serve {request.model!r}"
             text = f"{what} takes no more requests until it has answered one"
@@ -228,6 +403,8 @@ class Dispatcher:
             receipt = lesson.receipt
             request, decision = receipt.request, receipt.decision
             tokens = receipt.output_tokens if receipt.tokens_kind in _SEEN else math.nan
+            read_share = _read_share(receipt)
+            self._learn_template(receipt)
             teach_latency(
                 lesson.seat,
                 prediction_of(
@@ -235,14 +412,25 @@ class Dispatcher:
                     lesson.run.crowd,
                     lesson.batch_at_start,
                     # Behind an emulated server there is no prompt: it takes the caller's word.
-                    decision.endpoint.emulated or fits_payload(request),
+                    (decision.endpoint.emulated or fits_payload(request))
+                    and read_share == read_share,
+                    read_share,
                 ),
                 lesson.run,
                 tokens,
             )
+            if lesson.sent is not None:
+                lesson.sent.answered(receipt)
             self.token_bytes.observe(request.model, lesson.run.answer.output_bytes, tokens)
             most = most_output_tokens(request, decision, lesson.run)
-            lengths.observe(request.model, request.tenant, request.input_tokens, tokens, most)
+            prompt_tokens = receipt.input_tokens
+            template = self.view.board.templates.of_model(request.model)
+            self.prompt_bytes.observe(
+                request.model, request.tenant, float(request.prompt_bytes), prompt_tokens - template
+            )
+            if prompt_tokens != prompt_tokens:
+                prompt_tokens = request.input_tokens
+            lengths.observe(request.model, request.tenant, prompt_tokens, tokens, most)
             observer.decided(lesson.decided_s)
             observer.finished(receipt, lesson.added_s)
 
@@ -260,7 +448,7 @@ class Dispatcher:
         """Seconds that a request without a deadline may take: the policy's budget where it has
         one that the decision could keep, else many times the predicted run of ``most`` tokens.
         """
-        e2e_ms = float(view.snapshot.rungs[len(decision.relaxed)][k.POLICY_E2E_MS])
+        e2e_ms = float(view.snapshot.params(decision)[k.POLICY_E2E_MS])
         if e2e_ms < UNLIMITED:
             return min(e2e_ms / 1e3, self.limits.timeout_s)
         if request.max_output_tokens < UNLIMITED:
@@ -269,9 +457,18 @@ class Dispatcher:
         return min(_PATIENT_S + _PATIENT_RUNS * run_s, self.limits.timeout_s)
 
     def next_id(self) -> str:
-        """A decision id, unique to this gateway."""
+        """A decision id, unique to this gateway, and not to be guessed from another one."""
         self._count += 1
-        return f"{self._identity}-{self._count:x}"
+        return decision_id(self._identity, self._count, self.parts.rng.random())
+
+    def _learn_template(self, receipt: Receipt) -> None:
+        """What a server had cached of a prompt that it was not known to have any of."""
+        decision, templates = receipt.decision, self.view.board.templates
+        served = decision.served
+        place = (decision.endpoint.name, served.name, served.version)
+        known = decision.cached_tokens <= templates.tokens(*place)
+        if receipt.cached_kind is CachedKind.REPORTED and known:
+            templates.observe(*place, receipt.cached_tokens)
 
     def claimed(self, decide: Callable[[*Known], Decided], *known: *Known) -> Decided:
         """A decision whose place the other workers see as taken, so the caller takes the seat

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
@@ -9,36 +10,64 @@ from router.contract import BackendReport, Metadata
 from router.core.accounting import Run, account, build_receipt, predict, with_marginal
 from router.core.pipeline import Decided
 from router.director.attempt import OWN_DEADLINE_S, Attempt, Failed
-from router.director.call import Call
+from router.director.call import Call, fingerprint
+from router.director.charge import Charge
 from router.director.choice import first_choice, next_choice, with_budget_left
 from router.director.dispatcher import Dispatcher, Lesson
 from router.director.moving import MoveCost, cost_to_move
 from router.director.suspicion import Suspicion
+from router.director.waiting import PASSING
 from router.errors import (
     RefusedError,
     RequestError,
     ShedError,
+    UnknownModelError,
+    UpstreamBlamingError,
     UpstreamError,
     UpstreamRejectedError,
     UpstreamTimeoutError,
     UpstreamUnreachedError,
 )
-from router.model import Receipt
+from router.model import Receipt, Request
 
 # Of endpoints that could not be reached, so many are tried at most: each costs a moment.
 _MOST_TRIED = 10
+# One server's word is none.
+_LEAST_WITNESSES = 2
 
 
 class Journey:
     """From admission to receipt. `admit` comes first; then ``async with`` it for each attempt,
-    which takes a place on the decided endpoint. An UpstreamError within ends the attempt: it is
-    passed over where another endpoint is to be tried now, and else becomes what to tell the caller.
-    Whatever else is raised there abandons it. One that went well is ended by `arrive`.
+    which takes a place on the decided endpoint; `leave` it in any case. An UpstreamError within
+    ends the attempt: it is passed over where another endpoint is to be tried now, and else becomes
+    what to tell the caller. Whatever else is raised there abandons it. One that went well is ended
+    by `arrive`.
+
+    ``decision_id``: "" until it was admitted.
     """
 
-    __slots__ = ("_attempt", "_call", "_decided_s", "_decision", "_decision_id",
-                 "_departures", "_dispatcher", "_expected", "_need", "_request", "_started",
-                 "_suspicion", "_timeout_s", "_tried", "_view", "_witnesses")  # fmt: skip
+    __slots__ = (
+        "_attempt",
+        "_blamed",
+        "_call",
+        "_charge",
+        "_claim",
+        "_decided_s",
+        "_decision",
+        "_departures",
+        "_dispatcher",
+        "_expected",
+        "_fingerprint",
+        "_need",
+        "_request",
+        "_started",
+        "_suspicion",
+        "_timeout_s",
+        "_tried",
+        "_view",
+        "_witnesses",
+        "decision_id",
+    )  # fmt: skip
 
     def __init__(self, dispatcher: Dispatcher, call: Call) -> None:
         """Raises DrainingError and UnknownModelError."""
@@ -46,17 +75,26 @@ class Journey:
         dispatcher.require_open()
         self._dispatcher = dispatcher
         self._call = call
-        self._request = call.request
         self._started = parts.clock.monotonic()
         self._timeout_s = dispatcher.timeout_s(call.deadline_s)
         self._departures = 0
-        # Endpoints tried; of them, how many saw the request.
+        # Endpoints tried; of them, how many saw the request, and how many blamed it.
         self._tried: tuple[str, ...] = ()
         self._witnesses = 0
+        self._blamed = 0
+        self._fingerprint = b""
         self._suspicion: Suspicion | None = None
         # A reload may replace the view while the request runs; its own decision keeps its own.
         self._view = dispatcher.view
+        dispatcher.require_protocol(call)
+        self.decision_id = ""
         self._expected = dispatcher.expect(call.request)
+        self._request = dispatcher.with_prefix(call.request, self._expected, call.prompt)
+        self._charge: Charge | None = None
+        model, version, tenant = call.request.model, call.request.version, call.request.tenant
+        self._claim = dispatcher.shares.claim(
+            self._view.board, model, version, tenant, call.weight, self._started
+        )
 
     async def admit(self) -> None:
         """Take the first decision; waits for a place, a moment at most.
@@ -64,20 +102,34 @@ class Journey:
         Raises RequestError and RefusedError leaves.
         """
         dispatcher, request = self._dispatcher, self._request
-        try:
-            decided = first_choice(dispatcher, self._view, request, self._expected)
-        except ShedError:
-            decided = await dispatcher.waiting.for_room(self._decide_late, self._wait_s())
-        self._decision, self._need = decided
         parts = dispatcher.parts
-        parts.budget.earn()
-        if dispatcher.trials:
-            dispatcher.trials.earn(request.model, request.tenant)
+        try:
+            decided = await self._first()
+        except RefusedError as error:
+            dispatcher.budgets.missed(error, parts.clock.monotonic())
+            raise
+        self._decision, self._need, ruling = decided
+        self._claim.take(self._started)
+        if ruling is not None:
+            self._charge = Charge(dispatcher, ruling, self._expected, request)
+        if not request.client_retries:
+            # What a client asks again is no more traffic: it earns no retries beside its own.
+            parts.budget.earn()
+            if dispatcher.trials:
+                dispatcher.trials.earn(request.model, request.tenant)
         if self._call.deadline_s is None:
             most = self._expected.output_tokens_quantile
             self._timeout_s = dispatcher.patience_s(self._view, request, self._decision, most)
-        self._decision_id = dispatcher.next_id()
+        self.decision_id = dispatcher.next_id()
         self._decided_s = parts.clock.monotonic() - self._started
+
+    async def _first(self) -> Decided:
+        try:
+            return self._first_choice(self._request, self._started)
+        except PASSING as error:
+            dispatcher = self._dispatcher
+            dispatcher.budgets.missed(error, dispatcher.parts.clock.monotonic(), final=False)
+        return await self._for_room(self._decide_late)
 
     async def __aenter__(self) -> Attempt:
         dispatcher, request, view = self._dispatcher, self._request, self._view
@@ -96,6 +148,7 @@ class Journey:
             self._started,
             self._timeout_s,
         )
+        attempt.send_prompt(request, self._expected)
         return attempt
 
     async def __aexit__(
@@ -104,12 +157,20 @@ class Journey:
         if error is None:
             return False
         if isinstance(error, UpstreamError):
-            await self._fail(error)
+            try:
+                await self._fail(error)
+            except BaseException:
+                if self._charge is not None:
+                    self._charge.give_up()
+                raise
             return True
         # The caller went away.
         self._attempt.abandon()
         if self._suspicion is not None:
             self._suspicion.close()
+        if self._charge is not None:
+            self._charge.cut_short(self._attempt)
+            self._charge.give_up()
         return False
 
     async def _fail(self, error: UpstreamError) -> None:
@@ -128,18 +189,43 @@ class Journey:
         failed = self._end(error, now)
         self._tried = (*self._tried, self._decision.endpoint.name)
         self._witnesses += not isinstance(error, UpstreamUnreachedError)
+        self._blamed += isinstance(error, UpstreamBlamingError)
         if self._may_move(error, failed.doubtful, now):
             cost = MoveCost.FREE
             if not failed.free:
+                known = self._is_known_mistake(error, now)
                 cost = await cost_to_move(
-                    self._dispatcher, attempt, self._suspect(), error, failed.doubtful
+                    self._dispatcher, attempt, self._suspect(), error, failed.doubtful, known
                 )
             if await self._move_for(cost, error):
                 parts.observer.retried(error.reason)
                 return
         now = parts.clock.monotonic()
         bound = self._dispatcher.limits.max_attempts == 1 or self._has_begun
+        if not bound and self._is_mistake():
+            self._dispatcher.mistakes.note(self._fingerprint or fingerprint(self._call), now)
         raise self._timed(self._suspect().given_up(error, now, bound), now) from None
+
+    def _is_known_mistake(self, error: UpstreamError, now: float) -> bool:
+        if not isinstance(error, UpstreamBlamingError):
+            return False
+        self._fingerprint = self._fingerprint or fingerprint(self._call)
+        return self._dispatcher.mistakes.knows(self._fingerprint, now)
+
+    def _is_mistake(self) -> bool:
+        """Whether all that could be asked blame the request: two at the least, none of which was
+        left out for want of budget or room."""
+        if self._blamed < _LEAST_WITNESSES or self._blamed < self._witnesses:
+            return False
+        if self._witnesses >= self._dispatcher.limits.max_attempts:
+            return True
+        request = self._request
+        try:
+            serving = self._view.snapshot.layout.find(request.model, request.version).endpoints
+        except UnknownModelError:
+            # A reload took it away.
+            return False
+        return {endpoint.name for endpoint in serving} <= set(self._tried)
 
     def _timed(self, error: UpstreamError, now: float) -> UpstreamError:
         """``error``; of a caller who gave no deadline, whose time it was that ran out."""
@@ -153,6 +239,10 @@ class Journey:
         )
         return self._placed(UpstreamTimeoutError(text))
 
+    def leave(self) -> None:
+        """It is over, however it ended: others may have its place."""
+        self._claim.leave(self._dispatcher.parts.clock.monotonic())
+
     def arrive(self, trailers: Metadata) -> Receipt:
         """End the attempt well and write the receipt; what it teaches is digested later."""
         dispatcher, attempt = self._dispatcher, self._attempt
@@ -161,7 +251,13 @@ class Journey:
         seat = attempt.lease.seat
         if self._request.sequence_id:
             dispatcher.sequences.answered(self._request, seat.name)
-        receipt = self._receipt(run, attempt.upstream.reports.read(trailers), ended)
+        report = attempt.upstream.reports.read(trailers)
+        if report.load is not None and (loads := dispatcher.parts.loads) is not None:
+            early = attempt.upstream.reports_first and attempt.messages
+            loads.told(seat.name, report.load, attempt.lease.departed if early else ended)
+        receipt = self._receipt(run, report, ended)
+        if self._charge is not None:
+            receipt = self._charge.settle(receipt)
         dispatcher.note(
             Lesson(
                 receipt,
@@ -171,6 +267,7 @@ class Journey:
                 self._view.snapshot.layout.fleet,
                 self._decided_s,
                 attempt.waited_s,
+                attempt.sent,
             )
         )
         return receipt
@@ -185,11 +282,13 @@ class Journey:
         error.endpoint = self._decision.endpoint.name
         error.region = self._decision.endpoint.region
         error.attempts = self._departures
-        error.decision_id = self._decision_id
+        error.decision_id = self.decision_id
         return error
 
     def _end(self, error: UpstreamError, now: float) -> Failed:
         attempt = self._attempt
+        if self._charge is not None and not isinstance(error, UpstreamUnreachedError):
+            self._charge.cut_short(attempt)
         failed = attempt.fail(self._placed(error), now)
         if failed.doubtful:
             lease = attempt.lease
@@ -238,22 +337,39 @@ class Journey:
             self._tried,
             error,
             self._spent_ms(now),
+            None if self._charge is None else self._charge.ruling,
         )
         try:
-            decided = await dispatcher.waiting.for_room(chosen, self._wait_s())
+            decided = await self._for_room(chosen)
         except (RefusedError, RequestError):
             # A reload may have taken the model or the origin away.
             return False
         # What room is worth was told by its first choice: this one is no free one.
         self._decision = decided.decision
+        if self._charge is not None and decided.ruling is not None:
+            self._charge.move(decided.ruling)
         return True
 
     def _decide_late(self) -> Decided:
         """The first decision after a wait: on the view of now, within what is left."""
         self._view = self._dispatcher.view
-        spent_ms = self._spent_ms(self._dispatcher.parts.clock.monotonic())
-        request = with_budget_left(self._request, spent_ms)
-        return first_choice(self._dispatcher, self._view, request, self._expected)
+        now = self._dispatcher.parts.clock.monotonic()
+        return self._first_choice(with_budget_left(self._request, self._spent_ms(now)), now)
+
+    def _first_choice(self, request: Request, now: float) -> Decided:
+        """Raises ShedError where other tenants come first, too."""
+        self._claim.require(now)
+        try:
+            return first_choice(self._dispatcher, self._view, request, self._expected)
+        except ShedError:
+            self._claim.refused(now)
+            raise
+
+    async def _for_room(self, decide: Callable[[], Decided]) -> Decided:
+        dispatcher = self._dispatcher
+        return await dispatcher.waiting.for_room(
+            decide, self._wait_s(), self._claim, dispatcher.parts.clock.monotonic
+        )
 
     def _wait_s(self) -> float:
         """How long it may wait for a place."""
@@ -271,6 +387,7 @@ class Journey:
                 dispatcher.trials,
                 dispatcher.parts.observer,
                 dispatcher.verdicts,
+                dispatcher.parts.budget,
             )
         return self._suspicion
 
@@ -285,7 +402,7 @@ class Journey:
         regions = snapshot.layout.fleet.regions
         network_j = dispatcher.network_j(self._request.payload_bytes)
         receipt = build_receipt(
-            self._decision_id,
+            self.decision_id,
             self._request,
             decision,
             snapshot.policy.name,

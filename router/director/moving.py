@@ -27,10 +27,11 @@ async def cost_to_move(
     suspicion: Suspicion,
     error: UpstreamError,
     doubtful: bool,
+    known: bool = False,
 ) -> MoveCost:
     """After ``attempt`` ended in ``error``, ``doubtful`` whose fault that was. Nothing, once the
     endpoint was shown at fault after the request had left: where that cannot pay, it waits for what
-    the trials of others show.
+    the trials of others show. ``known``: that the request was found wrong by all, a moment ago.
     """
     lease, board = attempt.lease, attempt.view.board
     accused = (lease.seat.name, attempt.model)
@@ -40,7 +41,7 @@ async def cost_to_move(
         shown = doubtful and lease.outlier is not None and lease.outlier.is_stale(lease.departed)
         if shown and not board.troubled(attempt.model[0], now):
             return MoveCost.FREE
-        if dispatcher.parts.budget.balance >= 1.0 and suspicion.may_try(error):
+        if suspicion.may_try(error, known):
             return MoveCost.RETRY
         if not (doubtful and isinstance(error, UpstreamBlamingError)):
             return MoveCost.TOO_MUCH

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.board import Board
 from router.core.question import Question
 

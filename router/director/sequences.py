@@ -7,6 +7,7 @@ move. To other workers it looks begun, so that all of its messages go to one end
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from router.contract import SequencePins
 from router.core.pins import Pins
@@ -57,6 +58,11 @@ class Sequences:
             self._pins.drop(request.model, request.sequence_id)
         else:
             self._pins.keep(request.model, request.sequence_id, endpoint)
+
+    def hold(self, models: Iterable[str], sequence_id: str, endpoint: str) -> None:
+        """``endpoint`` holds a sequence, for requests under each name of ``models``."""
+        for model in models:
+            self._pins.keep(model, sequence_id, endpoint)
 
     def forget(self, request: Request) -> None:
         """Its endpoint cannot go on with the sequence: begun anew, it is free to move."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from router.contract import Observer
 from router.core.board import Board
 from router.core.health import State
-from router.core.retry import Trials
+from router.core.retry import RetryBudget, Trials
 from router.core.seat import ModelKey, Seat
 from router.director.verdicts import Accused, Verdicts
 from router.errors import (
@@ -38,10 +38,12 @@ class Suspicion:
         trials: Trials,
         observer: Observer,
         verdicts: Verdicts,
+        budget: RetryBudget,
     ) -> None:
         self._request = request
         self._board = board
         self._trials = trials
+        self._budget = budget
         self._observer = observer
         self._suspects: list[_Suspect] = []
         self._blaming: UpstreamError | None = None
@@ -57,10 +59,15 @@ class Suspicion:
         if blames:
             self._blaming = self._blaming or error
 
-    def may_try(self, error: UpstreamError) -> bool:
-        """Whether the request may be tried elsewhere after ``error``, cost aside."""
+    def may_try(self, error: UpstreamError, known: bool = False) -> bool:
+        """Whether the request may be tried elsewhere after ``error``, and that can be paid.
+        ``known``: that all found it wrong a moment ago."""
+        if self._budget.balance < 1.0:
+            return False
         if not isinstance(error, UpstreamBlamingError) or self._is_on_probation():
             return True
+        if known:
+            return False
         return self._trials.allowed(self._request.model, self._request.tenant)
 
     def _is_on_probation(self) -> bool:

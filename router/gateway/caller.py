@@ -6,8 +6,13 @@
     x-origin              where the caller is, a name of the operator's RTT table
     x-residency           jurisdictions the request may run in, comma-separated
     x-tenant              on whose account
+    x-session-id          whose prompts begin alike, where they cannot be read
+
+How often the client asked before, which clients say by themselves, is read, too
+(``router.gateway.headers.RETRIES``).
 
 A call's deadline is a latency budget too: the smaller of it, less a margin, and the header counts.
+A principal that is not anybody's holds all of them to what it may (``router.identity.narrowing``).
 A limit that is given twice, by a proxy and by its client, holds twice: the smaller budget, and the
 jurisdictions that both name. What is nearly one of these is refused (``router.gateway.headers``).
 """
@@ -22,8 +27,18 @@ from router.contract import Metadata
 from router.core import claims
 from router.errors import InvalidMetadataError, ResidencyError
 from router.gateway import headers
+from router.identity.narrowing import (
+    RegionMask,
+    held_origin,
+    held_residency,
+    held_tenant,
+    require_model,
+)
+from router.identity.principal import ANONYMOUS, Principal
 from router.model import UNLIMITED, Budget, Request
 
+# Of a message: there is no prompt in it that can be read.
+NOWHERE = (0, 0)
 MAX_NAME = 128
 _MAX_NUMBER = 32
 _MAX_LIST = 512
@@ -35,7 +50,9 @@ class RoutingFields(NamedTuple):
 
     ``max_output_tokens`` is the smallest of the limits given under its several usual names,
     ``input_tokens`` the largest count given. ``sequence_id`` is "" outside a sequence.
-    ``ignored``: of `claims.IGNORED`, where a count is none that routing can use.
+    ``ignored``: of `claims.IGNORED`, where a count is none that routing can use. ``prompt``: where
+    in the message the bytes of its prompt lie; ``prompt_bytes``: of its text, where the caller gave
+    no count of its tokens, 0 where that is not known.
     """
 
     model: str
@@ -47,34 +64,66 @@ class RoutingFields(NamedTuple):
     input_tokens: float = math.nan
     max_output_tokens: float = UNLIMITED
     ignored: tuple[str, ...] = ()
+    prompt: tuple[int, int] = NOWHERE
+    prompt_bytes: int = 0
 
 
 class Caller:
     """The routing headers of one call; a stream reads them once and routes every message by them.
 
     Raises InvalidMetadataError, naming the header, for a value that is unusable and for a name
-    that is nearly one of ours; ResidencyError where two lists of jurisdictions share none.
+    that is nearly one of ours; ResidencyError where two lists of jurisdictions share none;
+    NotPermittedError for more than its principal may.
     """
 
-    __slots__ = ("e2e_ms", "explicit", "origin", "residency", "tenant", "tpot_ms", "ttft_ms")
+    __slots__ = (
+        "_named", "_principal", "_regions", "e2e_ms", "explicit", "origin", "residency", "retries",
+        "session", "tenant", "tpot_ms", "ttft_ms",
+    )  # fmt: skip
 
     def __init__(
-        self, metadata: Metadata, check_other: Callable[[str, str | bytes], None] | None = None
+        self,
+        metadata: Metadata,
+        check_other: Callable[[str, str | bytes], None] | None = None,
+        principal: Principal = ANONYMOUS,
+        regions: RegionMask = lambda residency: 0,
     ) -> None:
-        """``check_other``: raises for a header of the caller's own that cannot travel on."""
+        """``check_other``: raises for a header of the caller's own that cannot travel on;
+        ``principal``: whose call it is; ``regions``: of the fleet in force."""
+        self._principal = principal
+        self._regions = regions
         self.e2e_ms = self.ttft_ms = self.tpot_ms = UNLIMITED
-        self.origin = self.tenant = ""
+        self.origin = self.tenant = self.session = ""
         self.residency: frozenset[str] = frozenset()
         self.explicit = False
+        self.retries = 0
         for key, value in metadata:
             if key in _ROUTING:
                 self._read(key, value)
                 continue
+            if key == headers.SESSION:
+                # Other systems read it, too: it is taken as it is, and travels on.
+                self.session = str(value)
+            elif key in headers.RETRIES:
+                self.retries = max(self.retries, headers.retries_of(value))
             wrong = headers.misspelt(key)
             if wrong:
                 raise InvalidMetadataError(f"{key[:MAX_NAME]}: {wrong}")
             if check_other is not None:
                 check_other(key, value)
+        # As the call itself says.
+        self._named = self.residency
+        if principal is not ANONYMOUS:
+            self.tenant = held_tenant(principal, self.tenant)
+            self.origin = held_origin(principal, self.origin)
+            self.residency = held_residency(principal, self._named, regions)
+
+    def narrow(self, residency: frozenset[str], what: str) -> None:
+        """The request itself names jurisdictions, too, in a field called ``what``: those of both
+        hold. Raises ResidencyError where none is in both, and NotPermittedError."""
+        self.residency = self._named = _in_both(self._named, residency)
+        if self._principal is not ANONYMOUS:
+            self.residency = held_residency(self._principal, self._named, self._regions, what)
 
     def request(
         self,
@@ -83,7 +132,12 @@ class Caller:
         remaining_s: float | None,
         margin_ms: float,
     ) -> Request:
-        """What routing needs of one message. ``remaining_s``: until the deadline, None without."""
+        """What routing needs of one message. ``remaining_s``: until the deadline, None without.
+
+        Raises NotPermittedError for a model that its principal may not use.
+        """
+        if self._principal is not ANONYMOUS:
+            require_model(self._principal, fields.model)
         e2e_ms = self.e2e_ms
         explicit = self.explicit
         if remaining_s is not None:
@@ -112,6 +166,9 @@ class Caller:
             fields.sequence_start,
             fields.sequence_end,
             ignored,
+            None,
+            fields.prompt_bytes if input_tokens != input_tokens else 0,
+            self.retries,
         )
 
     def _read(self, key: str, value: str | bytes) -> None:

@@ -15,9 +15,16 @@ class Failures(Protocol):
     """Told of every call that ended without a good answer. Must not block."""
 
     def failed(
-        self, method: str, request: Request | None, code: str, reason: str, error: BaseException
+        self,
+        method: str,
+        request: Request | None,
+        code: str,
+        reason: str,
+        error: BaseException,
+        client_retries: int = 0,
     ) -> None:
-        """``request``: None when the call failed before it was understood.
+        """``request``: None when the call failed before it was understood; ``client_retries``: what
+        is known even then of how often its client asked before.
 
         ``code``: what the caller was answered with, one of the few words that its protocol has for
         that. ``reason``: from the error tree, `CANCELLED` when the caller went away, or

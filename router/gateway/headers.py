@@ -19,11 +19,16 @@ RESIDENCY: Final = "x-residency"
 TENANT: Final = "x-tenant"
 BUDGETS: Final = frozenset((E2E_BUDGET, TTFT_BUDGET, TPOT_BUDGET))
 KNOWN: Final = BUDGETS | {ORIGIN, RESIDENCY, TENANT}
+# A hint that others use, too: no name near it is refused, and no value.
+SESSION: Final = "x-session-id"
+# How often a client asked before, as it says: SDKs of OpenAI and Anthropic, and gRPC (gRFC A6).
+RETRIES: Final = frozenset(("x-stainless-retry-count", "grpc-previous-rpc-attempts"))
 
 _ANSWERS: Final = "x-carbon-"
 # Clients send few different headers, so few verdicts serve nearly every request.
 _VERDICTS: Final = 1024
 _MAX_KEY: Final = 64
+_MAX_RETRIES_DIGITS: Final = 3
 _SLIPS: Final = 2
 # `x-origin`, `x-tenant`: two slips of so short a name are another word.
 _SLIPS_OF_SHORT: Final = 1
@@ -36,6 +41,13 @@ _LATENCIES: Final = (
     (E2E_BUDGET, "latency"),
     (E2E_BUDGET, "e2e"),
 )
+
+
+def retries_of(value: str | bytes) -> int:
+    """What one of `RETRIES` says; 0 for what is no such count."""
+    if isinstance(value, bytes) or not (value.isascii() and value.isdigit()):
+        return 0
+    return int(value) if len(value) <= _MAX_RETRIES_DIGITS else 0
 
 
 def misspelt(key: str) -> str:

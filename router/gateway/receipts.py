@@ -11,7 +11,16 @@ import math
 from functools import lru_cache
 
 from router.contract import Metadata
-from router.model import Intensity, Predicted, Provenance, Receipt, TaskProfile, TokensKind
+from router.model import (
+    BudgetStanding,
+    CachedKind,
+    Intensity,
+    Predicted,
+    Provenance,
+    Receipt,
+    TaskProfile,
+    TokensKind,
+)
 
 _MAX_TEXT = 256
 # How energy and grams are shared out among the requests of a replica; of predictions, too.
@@ -45,6 +54,8 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         items += _lengths(receipt)
     if receipt.marginal is not None and math.isfinite(receipt.marginal_gco2e):
         items.append(("x-carbon-marginal", _marginal(receipt.marginal, receipt.marginal_gco2e)))
+    if receipt.carbon_budget is not None:
+        items.append(("x-carbon-budget", _budget(receipt.carbon_budget)))
     if receipt.attempts > 1:
         items.append(("x-carbon-attempts", str(receipt.attempts)))
     intensity = decision.intensity
@@ -93,8 +104,13 @@ def _lengths(receipt: Receipt) -> list[tuple[str, str]]:
         ("x-carbon-output-tokens", f"{receipt.output_tokens:.0f}"),
         ("x-carbon-tokens-kind", receipt.tokens_kind),
     ]
+    if math.isfinite(receipt.input_tokens):
+        items.append(("x-carbon-input-tokens", f"{receipt.input_tokens:.0f}"))
     if math.isfinite(receipt.prompt_energy_j):
         items.append(("x-carbon-prompt-energy-j", f"{receipt.prompt_energy_j:.6g}"))
+    if receipt.cached_tokens > 0.0:
+        items.append(("x-carbon-cached-tokens", f"{receipt.cached_tokens:.0f}"))
+        items.append(("x-carbon-cached-kind", receipt.cached_kind))
     if receipt.tokens_low < receipt.tokens_high < math.inf:
         interval = f"{receipt.tokens_low:.0f}-{receipt.tokens_high:.0f}"
         items.append(("x-carbon-output-tokens-interval", interval))
@@ -107,6 +123,7 @@ def _lengths(receipt: Receipt) -> list[tuple[str, str]]:
 # Of figures that are known differently, the whole is known as the worst of them.
 _ENERGY_KINDS = (Provenance.MEASURED, Provenance.ESTIMATED, Provenance.EMULATED)
 _TOKENS_KINDS = tuple(TokensKind)
+_CACHED_KINDS = tuple(CachedKind)
 
 
 class StreamReceipts:
@@ -146,6 +163,9 @@ def _added(total: Receipt, last: Receipt) -> Receipt:
         energy_high_j=_high(total) + _high(last),
         energy_kind=max(total.energy_kind, last.energy_kind, key=_ENERGY_KINDS.index),
         prompt_energy_j=total.prompt_energy_j + last.prompt_energy_j,
+        input_tokens=total.input_tokens + last.input_tokens,
+        cached_tokens=total.cached_tokens + last.cached_tokens,
+        cached_kind=max(total.cached_kind, last.cached_kind, key=_CACHED_KINDS.index),
         marginal_energy_j=total.marginal_energy_j + last.marginal_energy_j,
         facility_energy_j=total.facility_energy_j + last.facility_energy_j,
         gco2e=total.gco2e + last.gco2e,
@@ -168,6 +188,11 @@ def _low(receipt: Receipt) -> float:
 def _high(receipt: Receipt) -> float:
     high_j = receipt.energy_high_j
     return high_j if high_j == high_j else receipt.energy_j
+
+
+def _budget(standing: BudgetStanding) -> str:
+    """Which budget, and the share of its day's grams that is left."""
+    return f"name={_ascii(standing.name)}; left={standing.left:.4f}"
 
 
 def _marginal(intensity: Intensity, grams: float) -> str:

@@ -1,8 +1,8 @@
 """Whether an answer is one, and its size, read from a serialized ModelInferResponse as it is.
 
 Only top-level fields are walked, and of each output its own; tensors are skipped by their length,
-so the cost depends on the number of fields, of which at most MAX_FIELDS are looked at. A number of
-output tokens that the server states in the response's parameters is read, too.
+so the cost depends on the number of fields, of which at most MAX_FIELDS are looked at. What the
+server states in the response's parameters of output tokens, and of cached ones, is read, too.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _CONTENTS = 5
 _BYTES = 2
 _MOST_ENTRY = 128
 _COUNTS = frozenset((b"output_tokens", b"completion_tokens", b"generated_tokens"))
+_CACHED = frozenset((b"cached_tokens", b"num_cached_tokens"))
 _UNKNOWN = AnswerSize(math.nan, math.nan)
 
 
@@ -38,6 +39,10 @@ class ServerReports(OrcaReader):
     def failure(self, message: bytes, streamed: bool) -> UpstreamError | None:
         """Of one ModelInferResponse, ``streamed``: of one ModelStreamInferResponse."""
         return failure_in_stream(message) if streamed else failure_of(message)
+
+    def pieces(self, message: bytes) -> int:
+        """Every message is one."""
+        return 1
 
     def size(self, message: bytes, streamed: bool) -> AnswerSize:
         """Of one ModelInferResponse, ``streamed``: of one ModelStreamInferResponse."""
@@ -145,7 +150,7 @@ class _Fields:
 
 def _size(data: bytes, fields: _Fields, pos: int, end: int) -> AnswerSize:
     raw_bytes = inline_bytes = 0
-    tokens = math.nan
+    tokens = cached = math.nan
     while pos < end:
         number, body, pos = fields.next(data, pos, end)
         if number == _RAW_OUTPUTS:
@@ -154,20 +159,27 @@ def _size(data: bytes, fields: _Fields, pos: int, end: int) -> AnswerSize:
             start, stop = fields.find(data, _CONTENTS, body, pos)
             inline_bytes += stop - start
         elif number == _PARAMETERS and pos - body <= _MOST_ENTRY:
-            count = _stated_tokens(data, fields, body, pos)
-            if count == count:
+            name, count = _stated_tokens(data, fields, body, pos)
+            if name in _COUNTS and count == count:
                 tokens = count
+            elif name in _CACHED:
+                cached = count
     # An answer has its tensors either inside its outputs or beside them.
     size = raw_bytes or inline_bytes
-    return AnswerSize(float(size) if size else math.nan, tokens)
+    return AnswerSize(float(size) if size else math.nan, tokens, cached)
 
 
-def _stated_tokens(data: bytes, fields: _Fields, pos: int, end: int) -> float:
-    """The number in a parameter that counts output tokens; NaN of any other."""
+def _stated_tokens(data: bytes, fields: _Fields, pos: int, end: int) -> tuple[bytes, float]:
+    """A parameter that counts tokens, by name, and its number; NaN where it is none."""
     number, body, after = fields.next(data, pos, end)
-    if number != 1 or data[body:after] not in _COUNTS or after >= end:
-        return math.nan
-    number, body, after = fields.next(data, after, end)
+    name = data[body:after]
+    if number != 1 or after >= end or not (name in _COUNTS or name in _CACHED):
+        return b"", math.nan
+    return name, _number(data, fields, after, end)
+
+
+def _number(data: bytes, fields: _Fields, pos: int, end: int) -> float:
+    number, body, after = fields.next(data, pos, end)
     if number != 2 or body >= after:
         return math.nan
     tag = data[body]

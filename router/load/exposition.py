@@ -13,6 +13,7 @@ from os.path import commonprefix
 from typing import NamedTuple
 
 from router.errors import DataError
+from router.load.bounds import KV_CEILING, MOST_REQUESTS
 from router.model import Load
 
 
@@ -26,22 +27,36 @@ class Gauge(NamedTuple):
 class Engine(NamedTuple):
     """Where an engine keeps its load. Of several alternatives the first one on the page counts.
 
-    ``running_known``: whether every server of this engine tells how many requests run.
+    ``running_known``: whether every server of this engine tells how many requests run. ``healthy``:
+    0 of an engine that cannot serve.
     """
 
     queued: tuple[Gauge, ...]
     running: tuple[Gauge, ...]
     kv: tuple[Gauge, ...] = ()
     running_known: bool = True
+    healthy: tuple[Gauge, ...] = ()
 
+
+_VLLM = Engine(
+    # Newer pages have the queue by reason (capacity, deferred) beside the whole of it.
+    queued=(Gauge("vllm:num_requests_waiting"), Gauge("vllm:num_requests_waiting_by_reason")),
+    running=(Gauge("vllm:num_requests_running"),),
+    kv=(Gauge("vllm:kv_cache_usage_perc"), Gauge("vllm:gpu_cache_usage_perc")),
+    # Only with --enable-fault-tolerance.
+    healthy=(Gauge("vllm:engine_healthy"),),
+)
 
 # Names as the engines export them. Triton's nv_inference_exec_count is a cumulative counter, so
 # plain Triton has no gauge of running requests.
 ENGINES: dict[str, Engine] = {
-    "vllm": Engine(
-        queued=(Gauge("vllm:num_requests_waiting"),),
-        running=(Gauge("vllm:num_requests_running"),),
-        kv=(Gauge("vllm:kv_cache_usage_perc"), Gauge("vllm:gpu_cache_usage_perc")),
+    "vllm": _VLLM,
+    # At /v1/metrics; in its first versions without the prefix.
+    "nim": Engine(
+        queued=(*_VLLM.queued, Gauge("num_requests_waiting")),
+        running=(*_VLLM.running, Gauge("num_requests_running")),
+        kv=(*_VLLM.kv, Gauge("gpu_cache_usage_perc")),
+        healthy=_VLLM.healthy,
     ),
     "sglang": Engine(
         queued=(Gauge("sglang:num_queue_reqs"),),
@@ -69,14 +84,11 @@ ENGINES: dict[str, Engine] = {
     "llamacpp": Engine(
         queued=(Gauge("llamacpp:requests_deferred"),),
         running=(Gauge("llamacpp:requests_processing"),),
+        # Not in builds since b9110.
         kv=(Gauge("llamacpp:kv_cache_usage_ratio"),),
     ),
 }
 
-# Rounding of a ratio may overshoot 1 a little; a percentage (up to 100) must not pass for one.
-_KV_CEILING = 1.001
-# More requests than any server holds at once.
-_MOST_REQUESTS = 1e6
 # Of wanted gauges on one page: thousands of models, and a bound on what one page may cost.
 MOST_SAMPLES = 10_000
 # A longer line is no sample.
@@ -99,7 +111,7 @@ class _Scanner(NamedTuple):
 
 
 def _scanner(engine: Engine) -> _Scanner:
-    wanted = engine.queued + engine.running + engine.kv
+    wanted = engine.queued + engine.running + engine.kv + engine.healthy
     names = sorted({gauge.name for gauge in wanted})
     # A literal prefix lets the regex engine skip to candidate lines instead of testing each one.
     prefix = commonprefix(names)  # noqa: RUF071 - no paths, characters are meant
@@ -164,10 +176,11 @@ class PageScan:
         """The load on the page, read at ``now``.
 
         Counts add up over label sets (several models, data-parallel replicas), with one figure for
-        all ranks that share the work of a replica; ``kv_fraction`` is the fullest cache. A gauge
-        that this engine does not have, or of which no sample can be used, is NaN. Raises DataError
-        when the page is cut off, a gauge that the engine always has is not on it, or neither count
-        can be used.
+        all ranks that share the work of a replica; ``kv_fraction`` is the fullest cache;
+        ``healthy``: False where all engines that tell say that they cannot serve. A gauge that this
+        engine does not have, or of which no sample can be used, is NaN. Raises DataError when the
+        page is cut off, a gauge that the engine always has is not on it, or neither count can be
+        used.
         """
         if self._empty or self._rest != b"\n":
             raise DataError("the page is cut off: its last line has no line feed")
@@ -179,9 +192,10 @@ class PageScan:
             raise DataError(_missing(self._name, spec.running))
         if not queued and not running:
             raise DataError(f"no usable count of requests: {self.dropped.example}")
-        kv = self._found(spec.kv)
+        kv, healthy = self._found(spec.kv), self._found(spec.healthy)
         fullest = min(max(kv), 1.0) if kv else math.nan
-        return Load(_total(running), _total(queued), fullest, now)
+        serves = not healthy or max(healthy) > 0.0
+        return Load(_total(running), _total(queued), fullest, now, serves)
 
     def _take_sample(self, name: bytes, tail: bytes) -> None:
         gauges = self._scanner.gauges[name]
@@ -198,7 +212,7 @@ class PageScan:
             if gauge.label and gauge.label.encode() not in map(bytes.strip, pairs):
                 continue
             values = self._values.setdefault(gauge, {})
-            ceiling = _KV_CEILING if gauge in self._scanner.engine.kv else _MOST_REQUESTS
+            ceiling = KV_CEILING if gauge in self._scanner.engine.kv else MOST_REQUESTS
             if 0.0 <= value <= ceiling:
                 who = _owner(labels, pairs)
                 values[who] = max(value, values.get(who, 0.0))

@@ -1,8 +1,8 @@
-"""Open Request Cost Aggregation: what a backend says that one request cost it.
+"""Open Request Cost Aggregation: what a backend says that one request cost it, and of its load.
 
 Reads the trailers ``endpoint-load-metrics-bin`` (a serialized xds.data.orca.v3.OrcaLoadReport)
 and ``endpoint-load-metrics`` (``TEXT``, ``JSON`` or ``BIN`` form). The binary form is scanned by
-hand: a report is a hundred bytes of which three numbers matter.
+hand: a report is a hundred bytes of which a few numbers matter.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from router.contract import BackendReport, Metadata
+from router.contract import BackendReport, Metadata, StatedLoad
+from router.load.bounds import KV_CEILING, MOST_REQUESTS
 
 BINARY_KEY = "endpoint-load-metrics-bin"
 TEXT_KEY = "endpoint-load-metrics"
 
 # A report names a handful of metrics; anything longer is not worth the event loop's time.
 MAX_BYTES = 4 * 1024
+
+# Named metrics that are load. The header of vLLM has queue and cache, of one engine where it runs
+# several; Triton with TensorRT-LLM calls the cache ``kv_cache_utilization``.
+_RUNNING, _QUEUED = b"num_requests_running", b"num_requests_waiting"
+_KV, _TRITON_KV = b"kv_cache_usage_perc", b"kv_cache_utilization"
 
 _REQUEST_COST = 4
 _NAMED_METRICS = 8
@@ -39,7 +45,7 @@ class MalformedReportError(ValueError):
 
 
 class OrcaMetrics(NamedTuple):
-    """The two maps of a report that may hold energy, by metric name."""
+    """The two maps of a report that may hold what is wanted, by metric name."""
 
     request_cost: dict[bytes, float]
     named_metrics: dict[bytes, float]
@@ -49,7 +55,8 @@ class OrcaReader:
     """Reads ORCA trailers and counts what it could not use; never raises.
 
     Of the report's ``request_cost``, else its ``named_metrics``, it takes ``energy_j`` (> 0),
-    ``marginal_energy_j`` (>= 0) and ``output_tokens`` (>= 0).
+    ``marginal_energy_j``, ``output_tokens`` and ``cached_tokens`` (>= 0). Of ``named_metrics``
+    alone, the server's load, within the bounds that hold for a metrics page as well.
     """
 
     def __init__(self, on_malformed: Callable[[], None] | None = None) -> None:
@@ -83,8 +90,32 @@ class OrcaReader:
             energy_j,
             self._figure(figures, b"marginal_energy_j"),
             self._figure(figures, b"output_tokens"),
-            self.malformed > before,
+            cached_tokens=self._figure(figures, b"cached_tokens"),
+            malformed=self.malformed > before,
+            load=self._load(figures.named_metrics),
         )
+
+    def _load(self, named: dict[bytes, float]) -> StatedLoad | None:
+        """None where no figure of it can be used."""
+        if not named:
+            return None
+        running = self._gauge(named, _RUNNING, MOST_REQUESTS)
+        queued = self._gauge(named, _QUEUED, MOST_REQUESTS)
+        kv_fraction = self._gauge(named, _KV, KV_CEILING)
+        if kv_fraction != kv_fraction:
+            kv_fraction = self._gauge(named, _TRITON_KV, KV_CEILING)
+        if running != running and queued != queued and kv_fraction != kv_fraction:
+            return None
+        return StatedLoad(running, queued, 1.0 if kv_fraction > 1.0 else kv_fraction)
+
+    def _gauge(self, named: dict[bytes, float], key: bytes, ceiling: float) -> float:
+        value = named.get(key)
+        if value is None:
+            return math.nan
+        if 0.0 <= value <= ceiling:
+            return value
+        self._count()
+        return math.nan
 
     def _figure(self, figures: OrcaMetrics, key: bytes) -> float:
         value = figures.request_cost.get(key)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import aiohttp
+from yarl import URL
 
 from router.errors import DataError
 from router.load.exposition import DroppedSamples, PageScan
 from router.model import Endpoint, Load
+from router.trust.access import AccessTable
 
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
 
@@ -23,7 +25,7 @@ _log = logging.getLogger(__name__)
 _PIECE_BYTES = 32 * 1024
 _TEXT_TYPES = ("text/plain", "application/openmetrics-text")
 # Uncompressed text is cheaper to read over a local network than to inflate on the event loop.
-_HEADERS = {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "identity"}
+_HEADERS = {"accept": "text/plain;version=0.0.4", "accept-encoding": "identity"}
 
 
 def open_session(max_connections: int = 256) -> aiohttp.ClientSession:
@@ -47,11 +49,14 @@ class PrometheusLoad:
         timeout_s: float,
         max_bytes: int = DEFAULT_MAX_BYTES,
         on_dropped: OnDropped = lambda endpoint, samples: None,
+        access: AccessTable | None = None,
     ) -> None:
         """``timeout_s`` bounds the whole scrape; a page over ``max_bytes`` is refused.
 
-        ``on_dropped``: told of every page with samples that could not be used.
+        ``on_dropped``: told of every page with samples that could not be used. ``access``: TLS and
+        keys of endpoints, which hold for their pages too; None where there are none.
         """
+        self._access = access or AccessTable()
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._timeout_s = timeout_s
@@ -66,7 +71,7 @@ class PrometheusLoad:
             raise DataError(f"{where}: set metrics.url of the endpoint")
         try:
             page = PageScan(endpoint.engine)
-            await self._get(endpoint.metrics_url, page)
+            await self._get(endpoint, page)
             load = page.load(now)
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
@@ -91,10 +96,22 @@ class PrometheusLoad:
             self._lacking.discard(endpoint)
             _log.info("endpoint's metrics page is usable again", extra={"endpoint": endpoint})
 
-    async def _get(self, url: str, page: PageScan) -> None:
+    async def _get(self, endpoint: Endpoint, page: PageScan) -> None:
+        address, security = endpoint.address, self._access.security(endpoint.address)
+        url = URL(endpoint.metrics_url)
+        headers: Mapping[str, str] = _HEADERS
+        same_host = url.host == address.rpartition(":")[0].strip("[]")
+        if same_host and (url.scheme == "https" or security is None):
+            # Not to another machine, and not in plaintext what else travels encrypted.
+            headers = dict(self._access.sent(address, tuple(_HEADERS.items())))  # type: ignore[arg-type]
         # A redirect would scrape a machine that the operator did not name.
         async with self._session.get(
-            url, headers=_HEADERS, timeout=self._timeout, allow_redirects=False
+            url,
+            headers=headers,
+            timeout=self._timeout,
+            allow_redirects=False,
+            ssl=self._access.context(address) or True,
+            server_hostname=security.server_name or None if security and same_host else None,
         ) as reply:
             if reply.status != 200:
                 raise DataError(f"answered HTTP {reply.status}, expected 200")
@@ -108,6 +125,10 @@ class PrometheusLoad:
             size += len(chunk)
             if size > self._max_bytes:
                 raise DataError(f"page is larger than {self._max_bytes} bytes")
+            if len(chunk) <= _PIECE_BYTES:
+                # What waits for more of the page lets other work in anyway.
+                page.take(chunk)
+                continue
             for first in range(0, len(chunk), _PIECE_BYTES):
                 page.take(chunk[first : first + _PIECE_BYTES])
                 await asyncio.sleep(0)

@@ -49,7 +49,11 @@ def region_notes(config: Config, carbon: CarbonChains) -> list[str]:
 def call_notes(config: Config, carbon: CarbonChains) -> list[str]:
     """Per live provider: calls an hour and a day at most, beside its limit."""
     zones = grid_zones(config.fleet)
-    workers = config.settings.server.workers
+    shares = config.settings.state.redis is not None
+    workers = 1 if shares else config.settings.server.workers
+    each = f" by {workers} workers" if workers > 1 else ""
+    if shares:
+        each = " by all gateways together"
     notes = []
     for members, by_zone in (
         (carbon.members, carbon.orders),
@@ -58,13 +62,14 @@ def call_notes(config: Config, carbon: CarbonChains) -> list[str]:
         for member in members:
             if isinstance(member.spec, LiveSpec):
                 orders = [by_zone[zone] for zone in zones]
-                notes += _calls(member, member.spec, orders, workers)
+                notes += _calls(member, member.spec, orders, workers, each)
     return notes
 
 
 def _calls(
-    member: ConfiguredSource, spec: LiveSpec, orders: list[SourceOrder], workers: int
+    member: ConfiguredSource, spec: LiveSpec, orders: list[SourceOrder], workers: int, each: str
 ) -> list[str]:
+    """``each``: who makes them, where that is more than one process."""
     if member.provider is None:
         return []
     measured = sum(member.source.name in order.measured for order in orders)
@@ -73,7 +78,6 @@ def _calls(
     if not hourly:
         return [f"{member.name}: not asked for any region"]
     limits = " and ".join(f"{one.calls} in {one.per_s:g} s" for one in spec.schema.limits)
-    each = f" by {workers} workers" if workers > 1 else ""
     text = (
         f"{member.name}: at most about {math.ceil(hourly * _DAY_H)} calls a day, "
         f"{hourly:.1f} an hour"

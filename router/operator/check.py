@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,17 +14,20 @@ from router.app.carbon.chains import CarbonChains
 from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_board, build_clock, build_rng, build_view
 from router.app.loading import load
+from router.app.shared_state import build_store, try_store
+from router.app.trust import Trust
 from router.carbon.chain.attempt import SourceAttempt
 from router.config.settings import Config
-from router.contract import Clock
+from router.contract import Clock, StateStore
 from router.core.columns import is_stale
 from router.core.explanation import Explanation
 from router.core.explanation import explain as explain_request
 from router.core.layout import Layout
 from router.core.lengths import LengthModel
-from router.errors import ConfigError
+from router.errors import ConfigError, StateStoreError
 from router.model import Intensity, Request
 from router.operator.calls import call_notes, region_notes
+from router.operator.grants import identity_notes
 from router.units import network_j
 
 
@@ -41,16 +45,20 @@ class Explained(NamedTuple):
 def check(config_path: Path) -> list[str]:
     """Validate a configuration and the data it names. Returns notes: legal, but worth a look.
 
-    No live provider is asked. Raises ConfigError, and TraceError for a carbon table.
+    Neither a live provider is asked, nor what gateways share. Raises ConfigError, and TraceError
+    for a carbon table.
     """
     config = load(config_path)
     clock = build_clock(config.settings.clock)
+    notes = Trust(config, build_clock(None), os.environ).summary()
+    build_store(config, clock, "", os.environ)
     carbon = configured_carbon(
         config, clock.now(), provider_deps(clock, config.settings.server.workers)
     )
     zones = grid_zones(config.fleet)
     covered = coverage(carbon.sources, zones)
-    notes = [f"{zone}: known to {', '.join(names)}" for zone, names in covered.items()]
+    notes += [f"{zone}: known to {', '.join(names)}" for zone, names in covered.items()]
+    notes += identity_notes(config)
     if carbon.live:
         notes += region_notes(config, carbon)
         notes += call_notes(config, carbon)
@@ -58,6 +66,32 @@ def check(config_path: Path) -> list[str]:
     now = clock.now()
     asyncio.run(carbon.refresh(zones, now))
     return [*notes, *config.notes, *_carbon_notes(config, carbon, now)]
+
+
+def check_store(config_path: Path) -> str:
+    """Ask the store that ``state.redis`` names for all that a gateway does; a note of how it went.
+
+    Raises ConfigError where it cannot be had, or none is named.
+    """
+    config = load(config_path)
+    clock, identity = build_clock(config.settings.clock), f"check-{secrets.token_hex(5)}"
+    store = build_store(config, clock, identity, os.environ)
+    if store is None:
+        raise ConfigError(str(config_path), [("state.redis", "is not given: there is no store")])
+    began = clock.monotonic()
+    try:
+        asyncio.run(_try_and_close(store, identity, clock.now()))
+    except StateStoreError as error:
+        raise ConfigError(str(config_path), [("state.redis", str(error))]) from None
+    took_ms = 1e3 * (clock.monotonic() - began)
+    return f"state.redis: the store answers, {took_ms:.0f} ms for all that a gateway asks of it"
+
+
+async def _try_and_close(store: StateStore, identity: str, now: float) -> None:
+    try:
+        await try_store(store, identity, now)
+    finally:
+        await store.close()
 
 
 def provider_deps(clock: Clock, processes: int = 1) -> ProviderDeps:

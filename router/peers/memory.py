@@ -13,11 +13,15 @@ from typing import Any, Final
 
 from router.contract import Clock
 from router.peers.pins import SharedPins, pins_nbytes
-from router.peers.rows import ProcessRows, ProcessRowsSize
+from router.peers.receipts import ReceiptRings, ReceiptRingsSize
+from router.peers.rows import PARENT, ProcessRows, ProcessRowsSize
+from router.peers.spending import WorkerSpending, spending_nbytes
 
 # Untouched memory costs nothing, so there is room for any fleet.
 _ENDPOINTS: Final = 32_768
 _SEQUENCES: Final = 65_536
+# As many as a process keeps for itself.
+_RECEIPTS: Final = 4_096
 
 
 class SharedMemory:
@@ -27,15 +31,28 @@ class SharedMemory:
         """``descriptor``: of memory that another process made; None to make it."""
         self._workers = workers
         size = ProcessRowsSize(workers, _ENDPOINTS)
-        nbytes = size.nbytes + pins_nbytes(_SEQUENCES)
+        self._rings = ReceiptRingsSize(workers, _RECEIPTS)
+        pins = size.nbytes + pins_nbytes(_SEQUENCES)
+        rings = pins + self._rings.nbytes
+        nbytes = rings + spending_nbytes(workers)
         self._descriptor = _anonymous(nbytes) if descriptor is None else descriptor
         view = memoryview(mmap.mmap(self._descriptor, nbytes))
         self.rows = ProcessRows(view[: size.nbytes], size)
-        self._pins = view[size.nbytes :]
+        self._pins = view[size.nbytes : pins]
+        self._receipts = view[pins:rings]
+        self._spending = view[rings:]
 
     def pins(self, clock: Clock) -> SharedPins:
         """The sequences' table, for one process."""
         return SharedPins(self._pins, clock)
+
+    def receipts(self, row: int) -> ReceiptRings:
+        """The rings of receipts, for the worker of a row."""
+        return ReceiptRings(self._receipts, self._rings, row - (PARENT + 1))
+
+    def spending(self, row: int) -> WorkerSpending:
+        """What carbon budgets have spent, for the worker of ``row``."""
+        return WorkerSpending(self._spending, self._workers, row)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _attach, (self._workers, reduction.DupFd(self._descriptor))

@@ -8,15 +8,22 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
 from router.telemetry.exposition import exposition
 from router.telemetry.metrics import Metrics
 from router.telemetry.view import FleetView, Json, as_json
+from router.trust.contexts import ServerTls
+from router.trust.listener import TlsListener
+from router.trust.secrets import Secret
+from router.trust.watched import Watched
 
 # Scrapers, probes and people need a handful; the oldest go first, so that a new one is answered.
 MAX_CONNECTIONS = 64
 
+_HEALTHZ = "/healthz"
+_READYZ = "/readyz"
 # A configuration of many endpoints may have many defects.
 _MAX_DETAIL = 2000
 
@@ -113,32 +120,61 @@ class AdminServer:
     wrong with the others, /snapshot for itself.
     """
 
-    def __init__(self, source: AdminSource, metrics: Metrics, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        source: AdminSource,
+        metrics: Metrics,
+        registry: CollectorRegistry,
+        tls: ServerTls | None = None,
+        token: Watched[Secret] | None = None,
+    ) -> None:
+        """``tls``: None for plaintext. ``token``: None where everybody is answered; else whoever
+        does not send it is told whether the process lives and is ready, and nothing of why."""
         self._source = source
         self._metrics = metrics
         self._registry = registry
+        self._tls = tls
+        self._token = token
         self._runner: web.AppRunner | None = None
+        self._listener: TlsListener | None = None
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Listen; returns the port (a free one for 0). Raises OSError when it is taken."""
-        app = web.Application(client_max_size=1024)
+        app = web.Application(client_max_size=1024, middlewares=[self._ask_for_token])
         app.router.add_get("/metrics", self._metrics_page)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get(_HEALTHZ, self._healthz)
+        app.router.add_get(_READYZ, self._readyz)
         app.router.add_get("/snapshot", self._snapshot)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port, reuse_port=reuse_port or None).start()
+            bound = await self._listen(runner, host, port, reuse_port)
         except OSError:
             await runner.cleanup()
             raise
         self._runner = runner
-        bound: int = runner.addresses[0][1]
         return bound
+
+    async def _listen(self, runner: web.AppRunner, host: str, port: int, reuse_port: bool) -> int:
+        if self._tls is None:
+            await web.TCPSite(runner, host, port, reuse_port=reuse_port or None).start()
+            bound: int = runner.addresses[0][1]
+            return bound
+        server = runner.server
+        assert server is not None
+        self._listener = TlsListener(
+            server,
+            self._tls.context,
+            # The oldest are closed to make room.
+            lambda: MAX_CONNECTIONS,
+            on_failed=self._tls.failed,
+        )
+        return await self._listener.start(host, port, reuse_port=reuse_port)
 
     async def stop(self) -> None:
         """Close the port. Safe to call twice, and before `start`."""
+        if self._listener is not None:
+            self._listener.stop()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -161,9 +197,27 @@ class AdminServer:
                 connection.force_close()
 
     def _show(self) -> None:
+        self._metrics.show_tasks(len(asyncio.all_tasks()))
         view = self._source.fleet()
         if view is not None:
             self._metrics.show(view)
+
+    @web.middleware
+    async def _ask_for_token(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._is_known(request):
+            return await handler(request)
+        if request.path == _HEALTHZ:
+            return web.Response(status=200 if self._source.liveness().alive else 503)
+        if request.path == _READYZ:
+            return web.Response(status=200 if self._source.readiness().ready else 503)
+        text = "send the token of this port as `authorization: Bearer ...`\n"
+        return web.Response(text=text, status=401, headers={"WWW-Authenticate": "Bearer"})
+
+    def _is_known(self, request: web.Request) -> bool:
+        if self._token is None:
+            return True
+        scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self._token.value.equals(sent.strip())
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
         self._show()

@@ -17,6 +17,10 @@ ANSWERED, CANCELLED = "answered", "cancelled"
 ROW_FAULTS = ("malformed", "out_of_range", "contradicted", "misplaced")
 
 
+# As `router.carbon.polling.election.Part`.
+POLLER_PARTS = ("leads", "follows", "alone")
+
+
 class AttemptView(Protocol):
     """One source asked for one grid zone; ``age_s`` None where it gave nothing."""
 
@@ -79,6 +83,15 @@ class CarbonMetrics:
             ("grid_zone", "source"),
         )
 
+        self._pollers = SeriesGauge(
+            registry,
+            "carbon_router_carbon_pollers",
+            "Processes of this gateway by what they do for a live provider whose calls gateways "
+            "share: leads (calls it for all), follows, or alone (calls it for itself).",
+            "livesum",
+            ("source", "part"),
+        )
+
     def know(self, sources: Iterable[str]) -> None:
         """Let these names become labels; anything else is ``other``."""
         self._sources.learn(sources)
@@ -91,6 +104,16 @@ class CarbonMetrics:
     def dropped(self, source: str, rows: RowsView) -> None:
         """Count the rows of one answer that were dropped for one reason."""
         self._dropped.labels(self._sources(source), self._faults(rows.fault)).inc(rows.rows)
+
+    def divided(self, parts: Mapping[str, str]) -> None:
+        """Set what this process does for each source."""
+        self._pollers.show(
+            {
+                (self._sources(name), part): float(part == own)
+                for name, own in parts.items()
+                for part in POLLER_PARTS
+            }
+        )
 
     def show(self, attempts: Mapping[str, Iterable[AttemptView]]) -> None:
         """Set both gauges to the last refresh, per grid zone."""

@@ -46,6 +46,7 @@ class RequestLine(NamedTuple):
     """What is logged of a request without a good answer; what is not known is left out.
 
     ``reason``: from the error tree. ``code``: gRPC status name. ``request_id``: the caller's own.
+    ``client_retries``: how often its client asked before.
     ``elapsed_ms``: in the gateway altogether; ``upstream_ms``: of it, waiting for endpoints.
     """
 
@@ -58,6 +59,7 @@ class RequestLine(NamedTuple):
     origin: str = ""
     endpoint: str = ""
     attempts: int = 0
+    client_retries: int = 0
     elapsed_ms: float = math.nan
     upstream_ms: float = math.nan
 
@@ -109,6 +111,8 @@ class RequestLog:
                 fields[name] = sanitised(text)
         if line.attempts:
             fields["attempts"] = line.attempts
+        if line.client_retries:
+            fields["client_retries"] = line.client_retries
         if math.isfinite(line.elapsed_ms):
             fields["elapsed_ms"] = round(line.elapsed_ms, 3)
         if math.isfinite(line.upstream_ms):

@@ -22,10 +22,14 @@ from prometheus_client import (
 from router.core.reports import Doubt
 from router.errors import ConfigError
 from router.model import Fleet, Provenance, Receipt
+from router.telemetry.budgets import BudgetMetrics
 from router.telemetry.carbon import CarbonMetrics
 from router.telemetry.exposition import DIRECTORY_VARIABLE, shares_files
+from router.telemetry.fleet_loads import FleetLoadMetrics
 from router.telemetry.gauges import FleetGauges
 from router.telemetry.labels import LabelGuard, error_reasons
+from router.telemetry.state_store import StoreMetrics
+from router.telemetry.trust import TrustMetrics
 from router.telemetry.view import FleetView
 
 _DECISION_S = (5e-6, 1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4, 6.4e-4, 1.3e-3, 5e-3, 2e-2)
@@ -83,11 +87,19 @@ class Metrics:
         self._rows: dict[tuple[str, str, str, str, bool], _Row] = {}
         self._unanswered: dict[tuple[str, str, str], _Add] = {}
         self._refusals: dict[str, _Add] = {}
+        self._again: dict[tuple[str, str], _Add] = {}
         self._count_answers(registry)
         self._count_faults(registry)
         self._count_figures(registry)
         self._build_histograms(registry)
         self._gauges = FleetGauges(registry)
+        self._tasks_now = Gauge(
+            "carbon_router_tasks",
+            "Tasks of the event loop, all workers' together: of what is under way, and a few that "
+            "stay. A number that grows in calm is a leak.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self._reloaded_at = Gauge(
             "carbon_router_last_reload_timestamp_seconds",
             "When a reload last ended with this outcome; the latest of all workers.",
@@ -96,6 +108,10 @@ class Metrics:
             registry=registry,
         )
         self.carbon = CarbonMetrics(registry)
+        self.trust = TrustMetrics(registry)
+        self.store = StoreMetrics(registry)
+        self.fleet_loads = FleetLoadMetrics(registry)
+        self.budgets = BudgetMetrics(registry)
 
     def _count_answers(self, registry: CollectorRegistry) -> None:
         counter = partial(_counter, registry)
@@ -107,6 +123,12 @@ class Metrics:
         self._refused = counter(
             "refused_total", "Requests refused before any endpoint was asked.", "reason"
         )
+        self._asked_again = counter(
+            "client_retries_total",
+            "Of the requests in carbon_router_requests_total, those that a client says it asked "
+            "before.",
+            "model", "code",
+        )  # fmt: skip
         self._energy = counter(
             "energy_joules_total",
             "IT energy (GPU and host) of answered requests; kind says how it is known.",
@@ -152,6 +174,11 @@ class Metrics:
         )
         self._logged = counter(
             "request_log_rows_total", "Rows of log.requests: written, or lost.", "outcome"
+        )
+        self._receipts_shared = counter(
+            "receipts_shared_total",
+            "Receipts on their way to where other gateways find them: stored, or lost.",
+            "outcome",
         )
         self._reloads = counter(
             "reloads_total", "Reloads of the configuration, by process and outcome.", "outcome"
@@ -214,6 +241,8 @@ class Metrics:
         """Count one answered request; NaN figures are left out and counted as unaccounted."""
         for claim in receipt.request.ignored:
             self._ignored.labels(claim).inc()
+        if receipt.request.client_retries:
+            self.asked_again(receipt.request.model, _ANSWERED)
         decision = receipt.decision
         intensity = decision.intensity
         key = (
@@ -268,6 +297,15 @@ class Metrics:
             add = self._unanswered[labels] = self._requests.labels(*labels).inc
         add(1.0)
 
+    def asked_again(self, model: str, code: str) -> None:
+        """Count a request, answered or not, that its client asked before."""
+        add = self._again.get((model, code))
+        if add is None:
+            code = code if code == _ANSWERED else self._codes(code)
+            labels = (self._models(model), code)
+            add = self._again[labels] = self._asked_again.labels(*labels).inc
+        add(1.0)
+
     def retried(self, reason: str) -> None:
         """Count one retry, by the ``reason`` of the error that caused it."""
         self._retries.labels(self._reasons(reason)).inc()
@@ -299,13 +337,22 @@ class Metrics:
         self._logged.labels("written").inc(written)
         self._logged.labels("lost").inc(lost)
 
+    def receipts_shared(self, outcome: str, receipts: int) -> None:
+        """Count receipts that were ``stored`` for other gateways, or ``lost`` on their way."""
+        self._receipts_shared.labels(outcome).inc(receipts)
+
     def orca_malformed(self) -> None:
         """Count one unusable load report in a backend's trailers."""
         self._orca_malformed.inc()
 
     def show(self, view: FleetView) -> None:
-        """Set every gauge. Called before each scrape, and now and then in each worker."""
+        """Set the fleet's gauges. Called before each scrape, and now and then in each worker."""
         self._gauges.show(view)
+        self.budgets.show()
+
+    def show_tasks(self, count: int) -> None:
+        """Set how many tasks the event loop has; called as often."""
+        self._tasks_now.set(count)
 
     def _row(self, key: tuple[str, str, str, str, bool]) -> _Row:
         region, model = self._regions(key[0]), self._models(key[1])

@@ -31,7 +31,7 @@ COLUMNS: Final = (
     "time", "origin", "model", "input_tokens", "output_tokens", "ttft_budget_ms",
     "tpot_budget_ms", "e2e_budget_ms", "tenant", "residency", "max_output_tokens", "sample",
     "decision_id", "endpoint", "region", "grid_zone", "attempts", "ttft_ms", "e2e_ms",
-    "tokens_kind", "energy_j", "energy_kind", "gco2e",
+    "tokens_kind", "energy_j", "energy_kind", "gco2e", "client_retries",
 )  # fmt: skip
 # Of one request, in a workload.
 MOST_TOKENS: Final = 10_000_000
@@ -53,7 +53,8 @@ def row_of(receipt: Receipt, settings: RequestFileSettings) -> list[str]:
         _stamp(receipt.finished_at - receipt.e2e_ms / 1e3),
         request.origin,
         request.model,
-        _tokens(request.input_tokens),
+        # As the server counted them, where it did.
+        _tokens(receipt.input_tokens if receipt.input_tokens > 0.0 else request.input_tokens),
         output_tokens,
         _figure(budget.ttft_ms),
         _figure(budget.tpot_ms),
@@ -73,6 +74,7 @@ def row_of(receipt: Receipt, settings: RequestFileSettings) -> list[str]:
         _figure(receipt.energy_j),
         str(receipt.energy_kind),
         _figure(receipt.gco2e),
+        str(request.client_retries) if request.client_retries else "",
     ]
 
 

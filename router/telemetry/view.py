@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, TypeAlias
 
 from router.core.health import State
@@ -18,12 +19,26 @@ class RegionView(NamedTuple):
     intensity: Intensity | None
 
 
+class ServedView(NamedTuple):
+    """A model on an endpoint. ``context_tokens``: as configured, inf where it is not;
+    ``stated_tokens``: as the server says, NaN where it does not; ``listed``: whether the server
+    names the model, None where it names none."""
+
+    name: str
+    version: str
+    context_tokens: float
+    stated_tokens: float
+    listed: bool | None
+
+
 class EndpointView(NamedTuple):
     """An endpoint as this process sees it.
 
     ``in_flight``: this process's own requests there. ``load_age_s``: seconds since the server
-    last told its load, inf when it never did, NaN when it is not asked. ``cause``: why it takes
-    no traffic, or less than others; "" where it is healthy.
+    last told its load, inf when it never did, NaN when it is not asked and no answer tells.
+    ``load_source``: how the latest of it came, "metrics" (its page) or "orca" (with an answer);
+    what that did not tell is of the other way. ``cause``: why it takes no traffic, or less than
+    others; "" where it is healthy.
     """
 
     name: str
@@ -36,6 +51,8 @@ class EndpointView(NamedTuple):
     load_age_s: float
     emulated: bool
     cause: str = ""
+    load_source: str = ""
+    served: tuple[ServedView, ...] = ()
 
 
 class FleetView(NamedTuple):
@@ -96,6 +113,7 @@ def _endpoint(endpoint: EndpointView) -> Json:
         "in_flight": endpoint.in_flight,
         "emulated": endpoint.emulated,
         "cause": endpoint.cause,
+        "served": [_served(served) for served in endpoint.served],
         "load": None
         if load is None
         else {
@@ -103,5 +121,21 @@ def _endpoint(endpoint: EndpointView) -> Json:
             "queued": or_none(load.queued),
             "kv_fraction": or_none(load.kv_fraction),
             "age_s": or_none(endpoint.load_age_s),
+            "source": endpoint.load_source,
         },
+    }
+
+
+def _served(served: ServedView) -> Json:
+    stated = served.stated_tokens
+    shorter = stated < served.context_tokens
+    in_force = stated if shorter else served.context_tokens
+    source = "server" if shorter else "configured"
+    return {
+        "model": served.name,
+        "version": served.version,
+        "context_tokens": or_none(in_force),
+        "context_source": source if in_force < math.inf else "",
+        "stated_context_tokens": or_none(stated),
+        "listed": served.listed,
     }

@@ -79,6 +79,9 @@ class Place:
     def seat(self, name):
         return self.runtime.board.seats[name]
 
-    async def infer(self, deadline_s=None, **changes):
+    def call(self, deadline_s=None, **changes):
         wanted = request(**{"model": "llama-3.1-8b", "origin": "west", **changes})
-        return await self.director.infer(Call(wanted, b"ask", (), deadline_s))
+        return Call(wanted, b"ask", (), deadline_s)
+
+    async def infer(self, deadline_s=None, **changes):
+        return await self.director.infer(self.call(deadline_s, **changes))

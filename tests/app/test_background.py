@@ -153,6 +153,17 @@ def rounds_of(place, metrics):
     return Rounds(place.runtime, metrics, place.clock, Dice())
 
 
+def noted(monkeypatch):
+    """The seconds of each rest, of which none is taken."""
+    pauses = []
+
+    async def rest(rounds, seconds):
+        pauses.append(seconds)
+
+    monkeypatch.setattr(Rounds, "_rest", rest)
+    return pauses
+
+
 async def test_a_tick_digests_what_finished(place, metrics):
     place.dispatcher.digest_every = 100
     await place.infer()
@@ -175,12 +186,7 @@ async def test_calm_saves_up_no_retries(place, metrics):
 async def test_the_carbon_round_swaps_the_snapshot_and_wakes_when_the_hour_turns(
     place, metrics, monkeypatch
 ):
-    pauses = []
-
-    async def noted(seconds):
-        pauses.append(seconds)
-
-    monkeypatch.setattr(background.asyncio, "sleep", noted)
+    pauses = noted(monkeypatch)
     rounds = rounds_of(place, metrics)
     version = place.view.snapshot.version
     await rounds.carbon()
@@ -188,23 +194,24 @@ async def test_the_carbon_round_swaps_the_snapshot_and_wakes_when_the_hour_turns
     await rounds.carbon()
     place.clock.wall = (NOW // HOUR + 1) * HOUR
     await rounds.carbon()
-    own = [pause for pause in pauses if pause > 0.0]
-    assert own == pytest.approx([60.0, 5.01, 60.0])
+    assert pauses == pytest.approx([60.0, 5.01, 60.0])
     assert place.view.snapshot.version == version + 3
     assert (await place.infer()).receipt.region == "us-east"
 
 
 async def test_a_replayed_hour_turns_sooner(tmp_path, metrics, monkeypatch):
-    pauses = []
-
-    async def noted(seconds):
-        pauses.append(seconds)
-
+    pauses = noted(monkeypatch)
     path = configured(tmp_path, {"clock": {"start": "2023-11-14T22:10Z", "speed": 3600}})
     place = await Place(path).open()
-    monkeypatch.setattr(background.asyncio, "sleep", noted)
     await rounds_of(place, metrics).carbon()
-    assert [pause for pause in pauses if pause > 0.0] == pytest.approx([3000.0 / 3600.0 + 0.01])
+    assert pauses == pytest.approx([3000.0 / 3600.0 + 0.01])
+
+
+async def test_a_carbon_round_that_is_due_does_not_wait(place, metrics):
+    place.runtime.carbon_due.set()
+    async with asyncio.timeout(30.0):
+        await rounds_of(place, metrics).carbon()
+    assert not place.runtime.carbon_due.is_set()
 
 
 class Source:

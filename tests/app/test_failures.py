@@ -11,6 +11,7 @@ from router.app.failures import FailureReporter
 from router.gateway.oip import status
 from router.telemetry.logs import REQUESTS, RequestLog
 from router.telemetry.metrics import Metrics
+from router.telemetry.security import SecurityLog
 from tests.director.support import Hands
 from tests.factories import endpoint, fleet, request
 
@@ -26,10 +27,11 @@ class Desk:
         metrics.know(fleet(endpoint("a", "near")))
         self.clock = Hands()
         self.caplog = caplog
-        self.desk = FailureReporter(metrics, RequestLog(), self.clock)
+        self.security = SecurityLog(self.registry, self.clock.monotonic)
+        self.desk = FailureReporter(metrics, RequestLog(), self.clock, self.security)
 
-    def failed(self, error, code, reason, asked=None, method="ModelInfer"):
-        self.desk.failed(method, asked, code, reason, error)
+    def failed(self, error, code, reason, asked=None, method="ModelInfer", retries=0):
+        self.desk.failed(method, asked, code, reason, error, retries)
 
     def count(self, name, **labels):
         return self.registry.get_sample_value(f"carbon_router_{name}", labels) or 0.0
@@ -175,3 +177,16 @@ def test_what_a_caller_invents_becomes_no_time_series_and_no_control_character(d
         assert len(line.model) <= 128
         assert line.model.isprintable()
         assert line.request_id.isprintable()
+
+
+def test_what_a_client_asks_again_is_counted_beside_and_told(desk):
+    shed = errors.ShedError("full")
+    desk.failed(shed, "RESOURCE_EXHAUSTED", shed.reason, request(model="llama", client_retries=2))
+    # Before it is understood, the front may know.
+    full = errors.GatewayFullError("full")
+    desk.failed(full, "RESOURCE_EXHAUSTED", full.reason, None, retries=1)
+    desk.failed(shed, "RESOURCE_EXHAUSTED", shed.reason, request(model="llama"))
+    assert desk.requests("RESOURCE_EXHAUSTED") == 2.0
+    assert desk.count("client_retries_total", model="llama", code="RESOURCE_EXHAUSTED") == 1.0
+    assert desk.count("client_retries_total", model="other", code="RESOURCE_EXHAUSTED") == 1.0
+    assert [getattr(line, "client_retries", None) for line in desk.lines] == [2, 1]

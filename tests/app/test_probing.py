@@ -12,10 +12,10 @@ import pytest
 from router.app import probing as module
 from router.app.probing import TICK_S, Prober
 from router.contract import Probe, Upstream
-from router.core import kernel
+from router.core import kernel_rows as k
 from router.core.health import _STUCK_S, Cause, State
 from router.core.lease import Lease
-from router.model import UNBURDENED, Outcome
+from router.model import UNBURDENED, Load, Outcome
 from tests.app import support
 from tests.app.support import Place, configured
 from tests.config.samples import DELETE
@@ -130,7 +130,7 @@ class Scene:
         """Names of the endpoints that decisions may choose for a model."""
         board = self.place.runtime.board
         endpoints = board.layout.candidates[model].endpoints
-        rows = board.live(*model)[kernel.ELIGIBLE]
+        rows = board.live(*model)[k.ELIGIBLE]
         return {one.name for one, on in zip(endpoints, rows, strict=True) if on}
 
 
@@ -203,6 +203,27 @@ async def test_the_answer_of_a_server_is_taken_in_before_its_model_is_asked_for(
 
 
 # Out and back
+
+
+async def test_a_server_whose_page_says_that_no_engine_runs_is_out_until_it_does(scene):
+    loads = scene.place.runtime.loads
+    async with scene.running():
+        loads.polled("west-0", Load(0.0, 0.0, 0.0, 0.0, healthy=False), 0.0)
+        await scene.clock.passes(5.0 + TICK_S)
+        assert scene.eligible() == {"east-0"}
+        assert scene.seat("west-0").health.cause is Cause.NOT_READY
+        loads.polled("west-0", Load(0.0, 0.0, 0.0, 0.0), 0.0)
+        await scene.clock.passes(0.8)
+        assert scene.eligible() == {"west-0", "east-0"}
+
+
+async def test_a_page_that_is_read_no_more_keeps_no_server_out(scene):
+    loads = scene.place.runtime.loads
+    loads.polled("west-0", Load(0.0, 0.0, 0.0, 0.0, healthy=False), 0.0)
+    async with scene.running():
+        assert scene.eligible() == {"east-0"}
+        await scene.clock.passes(10.0 + 2.5 + TICK_S)
+        assert scene.eligible() == {"west-0", "east-0"}
 
 
 @pytest.mark.parametrize(

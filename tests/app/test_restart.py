@@ -6,11 +6,12 @@ import pytest
 
 from router.app.loading import load
 from router.app.restart import as_started, needs_restart
+from router.config.redis import RedisSchema, redis_settings
 from router.config.settings import ServerSettings
 from tests.app.support import configured
 
 # Read anew for every request, or at every drain.
-READ_ANEW = {"drain_s", "max_wait_ms"}
+READ_ANEW = {"drain_s", "energy_tenants", "http_paths", "max_wait_ms"}
 RESTART_ONLY = sorted({one.name for one in fields(ServerSettings)} - READ_ANEW)
 
 
@@ -22,7 +23,8 @@ def started(tmp_path):
 def changed(config, key):
     """``config`` with another value of a server setting."""
     value = getattr(config.settings.server, key)
-    other = not value if isinstance(value, bool) else ("other" if value == str(value) else 7.5)
+    text = value is None or isinstance(value, str)
+    other = not value if isinstance(value, bool) else ("other" if text else 7.5)
     server = replace(config.settings.server, **{key: other})
     return replace(config, settings=replace(config.settings, server=server))
 
@@ -43,3 +45,18 @@ def test_what_is_read_anew_is_in_force_at_once(started, key):
 
 def test_the_file_as_it_was_needs_no_restart(started):
     assert needs_restart(started, started) == ()
+
+
+def test_another_file_for_what_is_learned_takes_a_restart(started, tmp_path):
+    state = replace(started.settings.state, file=tmp_path / "learned.json")
+    config = replace(started, settings=replace(started.settings, state=state))
+    assert needs_restart(config, started) == ("state.file: takes a restart",)
+    assert as_started(config, started) == started
+
+
+def test_another_store_takes_a_restart(started):
+    redis = redis_settings(RedisSchema(url="redis://other"), started.file.parent)
+    state = replace(started.settings.state, redis=redis)
+    config = replace(started, settings=replace(started.settings, state=state))
+    assert needs_restart(config, started) == ("state.redis: takes a restart",)
+    assert as_started(config, started) == started

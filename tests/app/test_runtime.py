@@ -297,19 +297,19 @@ def batch(place, name="west-0"):
 
 
 async def test_others_are_what_the_server_counts_less_our_own(place):
-    place.runtime.take_load("west-0", load(5.0, 2.0), 0.1)
+    place.runtime.loads.polled("west-0", load(5.0, 2.0), 0.1)
     assert batch(place) == 7.0
     place.seat("west-0").take(UNBURDENED, NOW)
-    place.runtime.take_load("west-0", load(5.0, 2.0), 0.1)
+    place.runtime.loads.polled("west-0", load(5.0, 2.0), 0.1)
     assert batch(place) == 1.0 + 6.0
-    place.runtime.take_load("west-0", load(0.0, 0.0), 0.1)
+    place.runtime.loads.polled("west-0", load(0.0, 0.0), 0.1)
     assert batch(place) == 1.0
 
 
 async def test_requests_of_other_workers_are_not_foreign(place):
     place.seat("west-0").take(UNBURDENED, NOW)
     place.seat("west-0").set_peers(3)
-    place.runtime.take_load("west-0", load(5.0), 0.1)
+    place.runtime.loads.polled("west-0", load(5.0), 0.1)
     assert batch(place) == 5.0
     place.seat("west-0").set_peers(0)
     assert batch(place) == 2.0
@@ -327,7 +327,7 @@ async def test_a_reload_is_shown_to_the_other_workers(place, tmp_path):
     [(math.nan, 3.0, 3.0), (4.0, math.nan, 4.0), (math.nan, math.nan, 0.0)],
 )
 async def test_a_gauge_that_an_engine_lacks_is_not_counted(place, running, queued, others):
-    place.runtime.take_load("west-0", load(running, queued), 0.1)
+    place.runtime.loads.polled("west-0", load(running, queued), 0.1)
     assert batch(place) == others
 
 
@@ -336,48 +336,48 @@ async def test_a_dead_scrape_neither_zeroes_our_own_nor_blocks(place):
     seat = place.seat("west-0")
     for _ in range(3):
         seat.take(UNBURDENED, NOW)
-    place.runtime.take_load("west-0", load(509.0, 0.0), 0.1)
+    place.runtime.loads.polled("west-0", load(509.0, 0.0), 0.1)
     assert batch(place) == 509.0
-    place.runtime.take_load("west-0", load(509.0, 0.0), 9.9)
+    place.runtime.loads.polled("west-0", load(509.0, 0.0), 9.9)
     assert batch(place) == 509.0
-    place.runtime.take_load("west-0", load(509.0, 0.0), 10.1)
+    place.runtime.loads.polled("west-0", load(509.0, 0.0), 10.1)
     assert (seat.in_flight, batch(place)) == (3, 3.0)
     assert (await place.infer()).receipt.region == "us-west"
 
 
 async def test_an_endpoint_that_never_told_its_load_is_routed_to(place):
-    place.runtime.take_load("west-0", None, math.inf)
+    place.runtime.loads.polled("west-0", None, math.inf)
     assert batch(place) == 0.0
     assert (await place.infer()).receipt.region == "us-west"
 
 
 async def test_a_full_endpoint_is_passed_over(place):
-    place.runtime.take_load("west-0", load(512.0), 0.1)
+    place.runtime.loads.polled("west-0", load(512.0), 0.1)
     assert (await place.infer()).receipt.region == "us-east"
 
 
 async def test_load_of_an_endpoint_that_is_gone_is_dropped(place, tmp_path):
     await place.runtime.reload(configured(tmp_path, SOLO))
-    place.runtime.take_load("west-0", load(5.0), 0.1)
-    place.runtime.take_load("nobody", load(5.0), 0.1)
-    assert not place.runtime._loads
+    place.runtime.loads.polled("west-0", load(5.0), 0.1)
+    place.runtime.loads.polled("nobody", load(5.0), 0.1)
+    assert place.seat("east-0").others == 0.0
 
 
 async def test_load_that_nobody_reads_any_more_is_forgotten(place, tmp_path):
     """Without `metrics` nothing would ever correct the last reading."""
-    place.runtime.take_load("west-0", load(500.0), 0.1)
+    place.runtime.loads.polled("west-0", load(500.0), 0.1)
     await place.runtime.reload(configured(tmp_path, {"endpoints/0/metrics": DELETE}))
     assert batch(place) == 0.0
     # The old fleet's poller may finish its round after the reload.
-    place.runtime.take_load("west-0", load(500.0), 0.1)
+    place.runtime.loads.polled("west-0", load(500.0), 0.1)
     assert batch(place) == 0.0
     await place.runtime.reload(configured(tmp_path))
-    place.runtime.take_load("west-0", load(5.0), 0.1)
+    place.runtime.loads.polled("west-0", load(5.0), 0.1)
     assert batch(place) == 5.0
 
 
 async def test_load_that_is_still_read_stays_over_a_reload(place, tmp_path):
-    place.runtime.take_load("west-0", load(5.0), 0.1)
+    place.runtime.loads.polled("west-0", load(5.0), 0.1)
     await place.runtime.reload(configured(tmp_path, {"policy": "balanced"}))
     assert batch(place) == 5.0
 
@@ -441,7 +441,7 @@ async def test_draining_is_not_ready(place):
 
 
 async def test_the_fleet_as_it_is(place):
-    place.runtime.take_load("west-0", load(5.0, 2.0), 3.0)
+    place.runtime.loads.polled("west-0", load(5.0, 2.0), 3.0)
     place.seat("west-0").take(UNBURDENED, NOW)
     out(place, "east-0")
     place.clock.advance(2.0)

@@ -18,9 +18,9 @@ from router.carbon.providers.entsoe import Entsoe
 from router.carbon.providers.gb import GreatBritain
 from router.carbon.providers.http import HttpClient, HttpLimits
 from router.carbon.providers.provider import Provider
-from router.carbon.providers.secrets import Secret
 from router.carbon.providers.watttime import G_PER_KWH_PER_LB_PER_MWH, WattTime
 from router.model import Basis, Factors, Kind, Signal
+from router.trust.secrets import Secret
 from tests.fakes.eia import FakeEia
 from tests.fakes.electricity_maps import FakeElectricityMaps
 from tests.fakes.energy_charts import FakeEnergyCharts

@@ -12,8 +12,8 @@ from router.carbon.providers.electricity_maps import ElectricityMaps
 from router.carbon.providers.gb import GreatBritain
 from router.carbon.providers.http import HttpLimits
 from router.carbon.providers.provider import Provider
-from router.carbon.providers.secrets import Secret
 from router.model import Factors, Kind
+from router.trust.secrets import Secret
 from tests.carbon.fault_providers import BEGIN, CASES, MARGINAL, SECRETS, T0, Case, client
 from tests.carbon.fault_rig import STATIC_G, assert_well, close, running
 from tests.fakes.electricity_maps import FakeElectricityMaps

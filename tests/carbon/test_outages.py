@@ -24,11 +24,11 @@ from router.carbon.forecast import Nowcast
 from router.carbon.polling.source import PolledSource
 from router.carbon.providers.electricity_maps import ElectricityMaps
 from router.carbon.providers.http import HttpLimits, open_session
-from router.carbon.providers.secrets import Secret
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import StaticSource
 from router.errors import MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind
+from router.trust.secrets import Secret
 from tests.carbon.fault_providers import CASES, LIFECYCLE, SECRETS, T0, client
 from tests.carbon.fault_rig import Persistence
 from tests.fakes.electricity_maps import FakeElectricityMaps

@@ -15,7 +15,10 @@ def _called(fake: SimpleNamespace, name: str, *given: Any, **named: Any) -> Any:
 def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stands in for what the commands call; each test sets what it needs."""
     fake = SimpleNamespace()
-    for path in ("operator.check.check", "operator.check.explain", "app.process.serve"):
+    for path in (
+        "operator.check.check", "operator.check.check_store", "operator.check.explain",
+        "app.process.serve",
+    ):  # fmt: skip
         _, _, name = path.rpartition(".")
         monkeypatch.setattr(f"router.{path}", partial(_called, fake, name))
     return fake

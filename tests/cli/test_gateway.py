@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import router.lab.emulator.server
+from router.lab.emulator.guard import EmulatorGuard
 from router.model import Budget, Request
 from router.operator.check import Explained
 from tests.cli.command_line import run
@@ -24,6 +25,17 @@ def test_check_summarises_and_repeats_every_note(
     assert "config.yaml: valid" in out
     assert "policy: carbon-first" in out
     assert "note: checked config.yaml" in out
+
+
+def test_check_asks_the_store_when_told_to(
+    tmp_path: Path, room: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room.check = lambda path: []
+    room.check_store = lambda path: f"asked the store of {path.name}"
+    assert run("check", str(write(tmp_path))) == 0
+    assert "asked the store" not in capsys.readouterr().out
+    assert run("check", str(write(tmp_path)), "--store") == 0
+    assert "note: asked the store of config.yaml" in capsys.readouterr().out
 
 
 def test_check_names_every_problem_on_stderr_and_exits_2(
@@ -123,9 +135,33 @@ def test_explain_refuses_absurd_arguments(
 def test_demo_and_emulate_run_their_rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     demo = SimpleNamespace(run=lambda *given, **more: calls.append((*given, more)) or 4)
-    server = SimpleNamespace(run=lambda path: calls.append(path) or 5)
+    server = SimpleNamespace(run=lambda path, guard: calls.append((path, guard)) or 5)
     monkeypatch.setattr(router.lab, "demo", demo, raising=False)
     monkeypatch.setattr("router.lab.emulator.server", server)
     assert run("demo", "--out", str(tmp_path), "--seconds", "10", "--seeds", "3") == 4
     assert run("emulate", "c.yaml") == 5
-    assert calls == [(tmp_path, 10.0, {"seeds": 3}), Path("c.yaml")]
+    assert calls == [(tmp_path, 10.0, {"seeds": 3}), (Path("c.yaml"), EmulatorGuard())]
+
+
+def test_emulate_wants_a_certificate_with_its_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("emulate", "c.yaml", "--tls-cert", str(tmp_path / "a.crt")) == 2
+    assert "give --tls-cert and --tls-key together" in capsys.readouterr().err
+    assert run("emulate", "c.yaml", "--key-env", "NOT_SET_ANYWHERE") == 2
+    assert "NOT_SET_ANYWHERE is not set" in capsys.readouterr().err
+
+
+def test_demo_over_openai_runs_its_scene_with_a_model_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr("router.lab.demo.openai.run", lambda *given: calls.append(given) or 4)
+    assert run("demo", "--openai", "--out", str(tmp_path), "--model", "m.gguf") == 4
+    assert run("demo", "--openai", "--seconds", "10") == 4
+    assert calls == [
+        (tmp_path, 60.0, Path("m.gguf")),
+        (Path("out/demo-openai"), 10.0, None),
+    ]
+    assert run("demo", "--model", "m.gguf") == 2
+    assert "--openai" in capsys.readouterr().err

@@ -85,6 +85,19 @@ def test_bound_prints_a_table_and_json(scenario: Path, capsys: pytest.CaptureFix
     assert len(one["slots"]) == 2
 
 
+def test_bound_says_what_is_above_it_where_that_is_asked_for(
+    scenario: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("bound", str(scenario), "--plans") == 0
+    assert "plans, which are no bound: whole +" in " ".join(capfd.readouterr().out.split())
+    assert run("bound", str(scenario), "--plans", "--json") == 0
+    (one,) = json.loads(capfd.readouterr().out)["bounds"]
+    assert one["plans"]["moments"] > 0
+    assert run("bound", str(scenario), "--json") == 0
+    (one,) = json.loads(capfd.readouterr().out)["bounds"]
+    assert one["plans"] is None
+
+
 @pytest.mark.parametrize("slot", ["2h", "0s", "soon"])
 def test_a_slot_that_is_none_is_refused(
     scenario: Path, slot: str, capsys: pytest.CaptureFixture[str]

@@ -49,6 +49,15 @@ def test_a_replica_is_priced_at_a_load_that_its_cap_lets_it_reach(tmp_path: Path
     assert _profile(capped).name == _profile(free).name
 
 
+def test_a_server_keeps_the_prompts_that_it_is_said_to_keep(tmp_path: Path) -> None:
+    kept = {"endpoints/0/models/0/prefix_cache_tokens": 400_000}
+    keeps, other = loaded(tmp_path, kept).fleet.endpoints
+    assert _profile(keeps).prefix_cache_tokens == 400_000
+    assert _profile(keeps).prefix_block == 16
+    # None of those shipped is taken to keep any.
+    assert _profile(other).prefix_cache_tokens == 0
+
+
 def _profile(endpoint: Endpoint) -> TokenProfile:
     served: ServedModel = endpoint.models[0]
     assert isinstance(served.profile, TokenProfile)
@@ -84,7 +93,7 @@ def test_notes_say_what_is_legal_but_odd(tmp_path: Path) -> None:
     notes = loaded(tmp_path, changes).notes
     assert notes == (
         "regions.spare: no endpoint runs there",
-        "west-0: llama-3.1-8b has no context_tokens, so over-long requests are forwarded and "
+        "west-0: llama-3.1-8b has no context_tokens: over-long requests are forwarded and "
         "fail there",
         "east-0: max_in_flight 513 is over 4 times the 128 that classifier@cpu runs at once; the "
         "rest waits in the server's queue",

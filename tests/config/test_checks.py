@@ -91,7 +91,7 @@ def trace(folder: Path) -> dict[str, Any]:
             "give your own g_per_kwh",
         ),
         (
-            {"server/listen": "h:1", "server/admin": "h:1"},
+            {"server/listen": "localhost:1", "server/admin": "localhost:1"},
             "server.admin",
             "is server.listen too",
         ),
@@ -139,6 +139,23 @@ def trace(folder: Path) -> dict[str, Any]:
             {"models/llama-3.1-8b": {"residency": ["us"]}},
             "endpoints[0].models[0].name",
             "its lengths are missing",
+        ),
+        (
+            {
+                "profiles": {
+                    "image": {
+                        "kind": "task",
+                        "energy_j": 5,
+                        "service_ms": 5,
+                        "max_batch": 2,
+                        "host_fraction": 0,
+                    }
+                },
+                "endpoints/0/models/0/profile": "image",
+                "endpoints/0/models/0/prefix_cache_tokens": 1000,
+            },
+            "endpoints[0].models[0].prefix_cache_tokens",
+            "no prompts are read there",
         ),
         (
             {"models/llama-3.1-8b": {"input_tokens": 1}},

@@ -21,10 +21,10 @@ from router.carbon.providers.entsoe_transport import Document
 from router.carbon.providers.gb import GreatBritain
 from router.carbon.providers.holes import is_stated
 from router.carbon.providers.provider import Provider, Reading, Want
-from router.carbon.providers.secrets import Secret
 from router.carbon.providers.watttime import WattTime
 from router.errors import ProviderAnswerError, ProviderError
 from router.model import Factors
+from router.trust.secrets import Secret
 from tests.carbon.http_support import StubHttp
 from tests.fakes.world import World
 

@@ -11,7 +11,7 @@ from router.core.accounting import Run, account, build_receipt, predict, with_ma
 from router.core.energy import Crowd, estimate_run, greatest_w, predict_run
 from router.core.lengths import Expected
 from router.core.reports import MOST_POWERS, Doubt
-from router.model import UNPREDICTED, Provenance, TokensKind
+from router.model import UNPREDICTED, CachedKind, Provenance, TokensKind
 from tests.core.worlds import World
 from tests.factories import (
     endpoint,
@@ -267,3 +267,70 @@ def test_the_receipt_counts_facility_energy_and_a_network_without_pue():
     assert math.isnan(receipt.marginal_gco2e)
     assert math.isnan(unknown.gco2e)
     assert unknown.facility_energy_j > 0.0
+
+
+# Prompts of which a part was cached: 100 tokens take 5 ms, of 665 W.
+
+CACHED_J = 1.3 * 665.0 * 0.05e-3
+
+
+def expecting(cached_tokens):
+    return decision()._replace(cached_tokens=cached_tokens)
+
+
+def test_what_was_cached_costs_no_joules():
+    whole, part = accounted(), accounted(a_decision=expecting(60.0))
+    assert (part.cached_tokens, part.cached_kind) == (60.0, CachedKind.EXPECTED)
+    assert whole.prompt_energy_j == pytest.approx(100.0 * CACHED_J)
+    assert part.prompt_energy_j == pytest.approx(40.0 * CACHED_J)
+
+
+@pytest.mark.parametrize(
+    ("told", "stated", "cached", "kind", "doubts"),
+    [
+        (32.0, math.nan, 32.0, CachedKind.REPORTED, ()),
+        (0.0, 48.0, 0.0, CachedKind.REPORTED, ()),
+        (math.nan, 48.0, 48.0, CachedKind.REPORTED, ()),
+        (math.nan, math.nan, 60.0, CachedKind.EXPECTED, ()),
+        (500.0, math.nan, 60.0, CachedKind.EXPECTED, (Doubt.CACHED_HIGH,)),
+        (500.0, 48.0, 48.0, CachedKind.REPORTED, (Doubt.CACHED_HIGH,)),
+    ],
+)
+def test_what_was_cached_is_what_the_server_says_where_it_can_be(
+    told, stated, cached, kind, doubts
+):
+    run = RUN._replace(answer=AnswerSize(math.nan, 200.0, stated))
+    report = NOTHING._replace(cached_tokens=told)
+    found = accounted(report, run, expecting(60.0), input_tokens=100.0)
+    assert (found.cached_tokens, found.cached_kind) == (cached, kind)
+    assert found.doubts == doubts
+    assert found.prompt_energy_j == pytest.approx((100.0 - cached) * CACHED_J)
+
+
+@pytest.mark.parametrize(
+    ("told", "stated", "read", "doubts"),
+    [
+        (150.0, math.nan, 150.0, ()),
+        (math.nan, 150.0, 150.0, ()),
+        (math.nan, math.nan, 100.0, ()),
+        (1e6, math.nan, 100.0, (Doubt.INPUT_HIGH,)),
+    ],
+)
+def test_a_prompt_is_as_long_as_the_server_says_where_it_can_be(told, stated, read, doubts):
+    run = RUN._replace(answer=AnswerSize(math.nan, 200.0, math.nan, stated))
+    report = NOTHING._replace(input_tokens=told)
+    found = accounted(report, run, expecting(0.0), payload_bytes=800)
+    assert found.prompt_energy_j == pytest.approx(read * CACHED_J)
+    assert found.doubts == doubts
+    assert math.isnan(found.input_tokens) == (read == 100.0)
+
+
+def test_the_counterfactual_counts_what_is_cached_there():
+    one = expecting(60.0)
+    regions = {"west": region("west")}
+    first = one.latency_first._replace(cached_tokens=0.0)
+    told = predict(one._replace(latency_first=first), EXPECTED, Crowd(4.0), 0.0, regions)
+    same = first._replace(cached_tokens=60.0)
+    alike = predict(one._replace(latency_first=same), EXPECTED, Crowd(4.0), 0.0, regions)
+    assert alike.latency_first_gco2e == pytest.approx(alike.gco2e)
+    assert told.latency_first_gco2e > told.gco2e

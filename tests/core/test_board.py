@@ -1,13 +1,14 @@
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from router.contract import Probe
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.board import Board
 from router.core.burden import NO_BURDENS
 from router.core.health import Cause, State
@@ -15,8 +16,17 @@ from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.lease import Lease
 from router.core.seat import BELIEVED_FOR
-from router.model import UNBURDENED, Burden, Outcome
-from tests.factories import NOW, endpoint, fleet, health_settings, served
+from router.model import UNBURDENED, Burden, Outcome, Prefix
+from tests.factories import (
+    NOW,
+    endpoint,
+    fleet,
+    health_settings,
+    request,
+    served,
+    snapshot,
+    token_profile,
+)
 
 CAPPED = Burden(16.0, 0.25, 512.0, 8.0)
 NAMES = ["a", "b", "c", "d"]
@@ -63,6 +73,7 @@ class BoardMachine(RuleBasedStateMachine):
         self.readings = {}
         self.gone = []
         self.read_at = {}
+        self.shown_at = {}
 
     def seat(self, at):
         names = sorted(self.board.seats)
@@ -77,8 +88,11 @@ class BoardMachine(RuleBasedStateMachine):
         outlier = seat.outliers[self.model(seat, which)]
         # No more is left than the prompts of those there, should the clock have been set back.
         most_ms = sum(other.prompt_ms for lease, other in self.open if lease.seat is seat)
-        left_until = min(self.read_at.get(id(seat), 0.0), self.clock + most_ms / 1000.0)
-        self.read_at[id(seat)] = max(left_until, self.clock) + burden.prompt_ms / 1000.0
+        slower = seat.latency.slowness
+        left_until = min(self.read_at.get(id(seat), 0.0), self.clock + slower * most_ms / 1000.0)
+        ends_at = max(left_until, self.clock) + slower * burden.prompt_ms / 1000.0
+        self.read_at[id(seat)] = ends_at
+        self.shown_at[id(seat)] = self.clock + (ends_at - self.clock) / slower
         self.open.append((Lease(seat, burden, outlier, self.now, 1.0, self.clock), burden))
         self.readings[seat.name] = 0
 
@@ -244,7 +258,8 @@ class BoardMachine(RuleBasedStateMachine):
         assert live[k.FOREIGN] == others / max(batch, 1.0)
         assert live[k.PER_PLACE] == 1.0 / (batch + 1.0)
         # Prompts one after the other, in whatever order the requests end; all that are there.
-        assert live[k.BACKLOG_ENDS_S] == self.read_at.get(id(seat), 0.0)
+        shown_at = pytest.approx(self.shown_at.get(id(seat), 0.0), rel=0.0, abs=1e-6)
+        assert live[k.BACKLOG_ENDS_S] == shown_at
         assert live[k.BACKLOG_MOST_MS] == sum(one.prompt_ms for one in there)
 
     def teardown(self):
@@ -632,3 +647,20 @@ def test_a_server_that_is_not_ready_is_not_let_in_though_nobody_else_serves():
         seat.health.refuse(NOW)
         board.readmit(seat, NOW + 1.0)
     assert {seat.state for seat in board.seats.values()} == {State.EJECTED}
+
+
+def test_what_was_sent_is_known_after_a_reload_of_endpoints_that_stay():
+    keeps = served(token_profile(prefix_cache_tokens=12_800))
+    first = snapshot(fleet(endpoint("a", "west", keeps), endpoint("b", "west", keeps)))
+    before = Board(first.layout, health_settings(), 0.0)
+    assert before.keeping == {"llama"}
+    keys = np.arange(1, 5)
+    sent = request(prefix=Prefix(keys, 128.0))
+    index, row = before.prefixes_of(sent, "b", keeps)
+    index.depart(row, sent.prefix, 600.0, 1.0)
+    later = snapshot(fleet(endpoint("b", "west", keeps), endpoint("c", "west", keeps)))
+    after = Board(later.layout, health_settings(), 0.0, before)
+    assert after.prefixes("llama", "").expected(sent.prefix, 600.0).tolist() == [512.0, 0.0]
+    assert after.prefixes_of(request(), "b", keeps) is None
+    nobody = snapshot(fleet(endpoint("b")))
+    assert not Board(nobody.layout, health_settings(), 0.0, after).keeping

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.board import Board
 from router.core.burden import (
     NO_BURDENS,
@@ -56,7 +56,7 @@ def parts(burden):
 def test_a_prompt_is_spread_over_the_tokens_of_its_answer():
     """16 ms of prompt over 200 iterations, and the square of it over as many."""
     one = burden_of(16.0, 256.0, 200.0, 40.0)
-    assert one == (16.0, 16.0 / 200.0, 256.0 + 200.0 / 2.0, 40.0)
+    assert one == (16.0, 16.0 / 200.0, 256.0 + 200.0 / 2.0, 40.0, 0.0)
     assert one.pace_ms2 == pytest.approx(16.0**2 / 200.0)
 
 
@@ -67,9 +67,9 @@ def test_whoever_answers_hardly_anything_is_there_for_one_iteration(tokens):
 
 
 def test_a_request_without_a_prompt_adds_but_its_answer():
-    assert burden_of(0.0, 0.0, 200.0, math.inf) == (0.0, 0.0, 100.0, math.inf)
+    assert burden_of(0.0, 0.0, 200.0, math.inf) == (0.0, 0.0, 100.0, math.inf, 0.0)
     assert context_tokens(0.0, 0.0) == 0.0
-    assert (0.0, 0.0, 0.0, math.inf) == UNBURDENED
+    assert (0.0, 0.0, 0.0, math.inf, 0.0) == UNBURDENED
     assert UNBURDENED.pace_ms2 == 0.0
 
 
@@ -207,40 +207,6 @@ def test_a_task_beside_a_language_model_has_no_part_in_its_prompts():
         assert (world.board.live(model, "")[rows] > 0.0).all()
     # Whoever asks for the language model waits for those 3 s and more.
     assert world.decide().ttft_ms - llama_alone.ttft_ms > 3_000.0
-
-
-# Caps of the pace
-
-
-@given(st.integers(0, k.PACES))
-def test_a_step_is_what_its_pace_is_told_by(step):
-    pace = k.pace_of(step)
-    assert k.pace_step(pace) == step
-    # Rounding of the logarithm may cost a step, never gain one.
-    assert k.floor_pace(pace) in (pace, k.pace_of(max(step - 1, 0)), math.inf)
-    assert k.floor_pace(pace * (1.0 + 1e-9)) == (pace if step < k.PACES else math.inf)
-
-
-@given(st.floats(k.pace_of(0), k.pace_of(k.PACES - 1)))
-def test_a_cap_is_never_rounded_up_and_down_by_less_than_a_step(pace):
-    cap = k.floor_pace(pace)
-    assert cap <= pace * (1.0 + 1e-12)
-    assert pace < cap * 2.0 ** (1.0 / k.PACE_STEPS) * (1.0 + 1e-12)
-    assert k.pace_of(k.pace_step(cap)) == cap
-    assert 0 <= k.pace_step(cap) < k.PACES
-
-
-@given(st.floats(1e-9, 1e9), st.floats(1.0, 4.0))
-def test_a_longer_pace_has_no_shorter_cap(pace, times):
-    assert k.floor_pace(pace * times) >= k.floor_pace(pace)
-
-
-def test_ends_of_the_scale():
-    assert k.floor_pace(0.0) == k.floor_pace(-5.0) == k.floor_pace(1e-3) == k.pace_of(0) == 2.0**-4
-    assert k.floor_pace(2.0**20) == k.floor_pace(1e300) == k.floor_pace(math.inf) == math.inf
-    # Half a millisecond in a hundred thousand hours is no budget that anybody has.
-    assert k.floor_pace(math.nan) == math.inf
-    assert k.floor_pace(2.0**20 * 0.999) < math.inf
 
 
 # What a prompt does to those that are there

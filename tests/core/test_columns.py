@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.columns import is_stale, mean_over
 from router.core.energy import long_run_energy, short_run_energy
 from router.core.rungs import CI_HOURS

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.explanation import REASONS, explain
-from router.core.kernel import FEASIBLE
 from router.errors import InvalidMetadataError, RefusedError, UnknownModelError
 from router.model import UNLIMITED, Budget, Kind, Outcome, Relax
 from tests.core.worlds import EXPECTED, REGIONS, REQUESTS, RTT, World, two, worlds
@@ -110,7 +109,7 @@ def test_exclusions_of_single_endpoints_and_zones():
 
 
 def test_every_reason_has_a_name_of_its_own():
-    assert REASONS[FEASIBLE] == ""
+    assert REASONS[k.FEASIBLE] == ""
     assert len(set(REASONS.values())) == len(REASONS) == 11
 
 

@@ -105,3 +105,23 @@ def test_regions_that_share_a_list_share_a_bit_so_jurisdictions_may_be_many():
     layout = Layout(fleet(endpoint("a", "west"), regions=[region("west", many)]))
     (label,) = layout.find("llama", "").labels.tolist()
     assert all(label & layout.residency_mask(frozenset([name])) for name in many)
+
+
+def test_what_a_server_states_narrows_its_context_and_fills_in_one_that_is_left_out():
+    the_fleet = fleet(
+        endpoint("bounded", "east", served(context_tokens=4096.0)),
+        endpoint("free", "west", served()),
+        endpoint("silent", "west", served(context_tokens=512.0)),
+    )
+    stated = {("bounded", "llama"): 8192.0, ("free", "llama"): 2048.0, ("gone", "llama"): 1.0}
+
+    def contexts(layout):
+        return [one.context_tokens for one in layout.find("llama", "").served]
+
+    assert contexts(Layout(the_fleet, stated)) == [4096.0, 2048.0, 512.0]
+    assert Layout(the_fleet, stated).contexts["llama"] == 4096.0
+    narrower = Layout(the_fleet, {("bounded", "llama"): 1024.0})
+    assert contexts(narrower) == [1024.0, float("inf"), 512.0]
+    assert contexts(Layout(the_fleet)) == [4096.0, float("inf"), 512.0]
+    # Rows stay where they are: one board serves every layout of a fleet.
+    assert names(narrower.find("llama", "")) == names(Layout(the_fleet).find("llama", ""))

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.accounting import Run
 from router.core.energy import Crowd
 from router.core.latency import WaitTracker

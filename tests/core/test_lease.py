@@ -1,11 +1,19 @@
-from hypothesis import given
+import itertools
+import os
+import random
+
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from router.core.burden import NO_BURDENS
 from router.core.lease import Lease
-from router.model import UNBURDENED, Outcome
+from router.model import UNBURDENED, Burden, Outcome
 from tests.factories import board, fleet, snapshot
 
 LLAMA = ("llama", "")
+# `make faults` takes a million.
+HISTORIES = int(os.environ.get("LEASE_HISTORIES", "20000"))
+AT_ONCE = 1000
 
 
 def capped(pace_ms):
@@ -73,3 +81,50 @@ def test_any_order_of_closing_ends_with_nothing_held(closings):
     for lease in leases:
         lease.close(Outcome.DROPPED)
     assert (one.in_flight, one.outliers[LLAMA].in_flight, len(one.leases)) == (0, 0, 0)
+
+
+OUTCOMES = list(Outcome)
+BURDENS = [
+    UNBURDENED,
+    *(Burden(40.0 * n, 0.7 * n, 333.0 / n, 9.0 + n, 11.0 * n) for n in (1, 3, 7)),
+]
+
+
+def history(one, rng):
+    """Up to eight requests on a seat that come, are read and end in any order; an end is told again
+    now and then, and after it what comes late. At every moment the seat holds what is open."""
+    outlier = one.outliers[LLAMA]
+    leases, open_ones = [], {}
+    for step in range(rng.randrange(1, 24)):
+        what = rng.random()
+        if what < 0.4 and len(leases) < 8:
+            burden = rng.choice(BURDENS)
+            lease = Lease(one, burden, outlier if rng.random() < 0.9 else None, step, rng.random())
+            leases.append(lease)
+            open_ones[lease] = lease.outlier is not None
+        elif leases and what < 0.6:
+            rng.choice(leases).prompt_read()
+        elif leases:
+            lease = rng.choice(leases)
+            assert lease.close(rng.choice(OUTCOMES)) == (lease in open_ones)
+            open_ones.pop(lease, None)
+        assert one.in_flight == len(one.leases) == len(open_ones)
+        assert outlier.in_flight == sum(open_ones.values())
+    for lease in rng.sample(list(open_ones), len(open_ones)):
+        lease.close(rng.choice(OUTCOMES))
+
+
+@settings(
+    max_examples=HISTORIES // AT_ONCE, deadline=None, derandomize=True, phases=[Phase.generate]
+)
+@given(st.integers(0, 2**63))
+def test_after_any_history_of_requests_nothing_is_held(seed):
+    """One seat lives through a thousand of them: what each left behind would add up."""
+    one = seat()
+    rng = random.Random(seed)
+    for _ in itertools.repeat(None, AT_ONCE):
+        history(one, rng)
+        held = (one.in_flight, one.outliers[LLAMA].in_flight, len(one.leases), one.longest_run_s)
+        assert held == (0, 0, 0, 0.0)
+        assert one.burdens == NO_BURDENS
+        assert one.crowd() == (0.0, 0.0, 0.0)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.obstacle import ERRORS, obstacle
 from router.errors import RefusedError
 

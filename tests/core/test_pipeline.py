@@ -81,7 +81,7 @@ def test_least_grams_win_and_every_figure_is_the_formulas():
         facility_grams(energy_j, 1.5, 500.0) + 0.001 * 500.0
     )
     # 5 ms over 200 iterations, and the mean of a sequence of 100 to 300 tokens.
-    assert decision.burden == pytest.approx((5.0, 5.0 / 200.0, 200.0, UNLIMITED))
+    assert decision.burden == pytest.approx((5.0, 5.0 / 200.0, 200.0, UNLIMITED, 0.0))
     assert decision.burden.pace_ms2 == pytest.approx(5.0**2 / 200.0)
     assert (decision.relaxed, decision.flags) == ((), ())
 
@@ -104,12 +104,12 @@ def test_what_a_request_takes_itself_and_what_it_waits_for_are_told_apart():
         first_ms = decision.prefill_ms * errors.ttft + decision.queue_ms * errors.queue
         assert decision.ttft_ms == pytest.approx(80.0 + errors.delay_ms + first_ms)
         found.append((decision.prefill_ms, decision.queue_ms))
-    # An iteration of two sequences; half of it and the prompt that is to be read, and those that
-    # come meanwhile.
+    # An iteration of two sequences, and the prompt that is to be read; half of one, and prompts
+    # that come meanwhile.
     decode_ms, prompts_ms = 6.2, 100.0 / 200.0
     read_ms = 1.0 + prompts_ms / (decode_ms + prompts_ms)
     assert found[0] == pytest.approx(
-        (10.0 + decode_ms + 5.0, (decode_ms / 2.0 + 100.0) * read_ms), abs=1e-3
+        (10.0 + decode_ms + 5.0 + 100.0, decode_ms / 2.0 * read_ms), abs=1e-3
     )
     assert found[1] == found[0]
 
@@ -249,7 +249,7 @@ def test_the_same_inputs_replay_to_the_same_decisions(world, a_request, seed):
         rng, found = random.Random(seed), []
         for _ in range(6):
             try:
-                decision, _ = decide(a_request, world.snapshot, a_board, EXPECTED, NOW, rng)
+                decision, *_ = decide(a_request, world.snapshot, a_board, EXPECTED, NOW, rng)
             except RefusedError as error:
                 found.append(str(error))
             else:

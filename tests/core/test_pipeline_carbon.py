@@ -1,17 +1,21 @@
 import math
 
+import numpy as np
 import pytest
 
+from router.core import kernel_rows as k
+from router.core.carbon_budgets import Ruling
 from router.core.claims import IGNORED
 from router.core.columns import mean_over
 from router.core.energy import long_run_energy
 from router.core.lengths import Expected
 from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
 from router.core.question import ORIGIN_UNKNOWN
-from router.errors import ShedError
-from router.model import Kind, StaleCarbon, Weights
+from router.errors import CarbonBudgetError, NothingFeasibleError, PolicyExcludesError, ShedError
+from router.model import UNLIMITED, Budget, Kind, Relax, StaleCarbon, Weights
 from tests.core.worlds import CARBON, RTT, TTFT_FACTOR, World, facility_grams
 from tests.factories import (
+    BOTH_RUNGS,
     HOUR,
     LATENCY_FIRST,
     NOW,
@@ -162,3 +166,140 @@ def test_the_counterfactual_is_priced_over_its_own_run():
     assert decision.run_g_per_kwh == pytest.approx(
         mean_over(carbon["grid-west"], now, run_s_of(200.0, 60.1)), rel=1e-6
     )
+
+
+# What carbon budgets do with a decision.
+
+
+def ruling(ask_ug=7, refusal=None, greenest=False, flags=()):
+    return Ruling((), ask_ug, refusal, greenest, flags)
+
+
+def fast():
+    """East is near, west is clean; the fast one is taken, within the policy's budget alone."""
+    held = policy(weights=LATENCY_FIRST, budget=Budget(ttft_ms=60.0), ladder=BOTH_RUNGS)
+    return World(the_policy=held)
+
+
+def test_a_judge_who_has_no_say_changes_nothing():
+    world = fast()
+    decided = world.decided(judge=lambda decision: None)
+    assert decided == world.decided()
+    assert decided.ruling is None
+
+
+def test_a_request_that_is_let_in_carries_what_it_reserves_and_what_is_told():
+    seen = []
+
+    def judge(decision):
+        seen.append(decision.endpoint.name)
+        return ruling(flags=("carbon_budget_shadow",))
+
+    decided = fast().decided(u=0.0, judge=judge)
+    assert seen == ["e"]
+    assert decided.ruling.ask_ug == 7
+    assert decided.decision.flags == ("carbon_budget_shadow",)
+    assert decided.need is not None
+
+
+def test_a_request_that_is_not_let_in_is_refused_with_its_reason():
+    why = CarbonBudgetError("spent", 5.0)
+    with pytest.raises(CarbonBudgetError) as caught:
+        fast().decided(judge=lambda decision: ruling(refusal=why))
+    assert caught.value is why
+
+
+def test_what_cannot_run_anywhere_is_refused_for_that_and_no_budget_is_asked():
+    world = fast()
+    world.eject("e", "w")
+    with pytest.raises(NothingFeasibleError):
+        world.decided(judge=lambda decision: pytest.fail("asked"))
+
+
+def greened(world, **changes):
+    decided = world.decided(
+        judge=lambda decision: ruling(
+            ask_ug={"e": 500, "w": 200}[decision.endpoint.name], greenest=True,
+            flags=("carbon_budget_exhausted",),
+        ),
+        **changes,
+    )  # fmt: skip
+    assert decided.need is None
+    return decided
+
+
+def test_without_grams_left_it_goes_where_it_emits_least_and_the_policys_latency_gives_way():
+    decided = greened(fast())
+    decision = decided.decision
+    assert decision.endpoint.name == "w"
+    assert decision.flags == ("greenest_only", "carbon_budget_exhausted")
+    assert decision.relaxed == (Relax.POLICY_LATENCY,)
+    # What it reserves is of where it goes.
+    assert decided.ruling.ask_ug == 200
+    world = fast()
+    params = world.snapshot.params(decision)
+    assert params[k.POLICY_TTFT_MS] == UNLIMITED
+    assert params[k.W_GCO2E] == 1.0
+    usual = world.decide()
+    assert np.array_equal(world.snapshot.params(usual), world.snapshot.rungs[0])
+
+
+def test_a_budget_that_the_caller_set_holds():
+    asked = request(budget=Budget(ttft_ms=60.0, explicit=True))
+    assert greened(fast(), a_request=asked).decision.endpoint.name == "e"
+
+
+def test_a_policy_that_never_drops_its_budget_does_not_then_either():
+    held = policy(weights=LATENCY_FIRST, budget=Budget(ttft_ms=60.0))
+    decision = greened(World(the_policy=held)).decision
+    assert (decision.endpoint.name, decision.relaxed) == ("e", ())
+
+
+def test_where_it_may_run_and_where_there_is_room_hold():
+    asked = request(residency=frozenset({"va"}))
+    assert greened(fast(), a_request=asked).decision.endpoint.name == "e"
+    world = fast()
+    world.fill("w")
+    assert greened(world).decision.endpoint.name == "e"
+    world = fast()
+    assert greened(world, tried=("w",)).decision.endpoint.name == "e"
+
+
+def test_the_price_of_room_does_not_count():
+    world = fast()
+    world.board.live("llama", "")[k.PREMIUM] = [0.0, 1e6]
+    before = world.board.live("llama", "").copy()
+    assert greened(world).decision.endpoint.name == "w"
+    assert np.array_equal(world.board.live("llama", ""), before)
+
+
+def test_a_grid_that_nobody_knows_is_the_last_resort():
+    world = World(the_policy=fast().snapshot.policy, carbon=UNKNOWN_EAST)
+    decision = greened(world).decision
+    assert (decision.endpoint.name, decision.relaxed) == ("w", (Relax.POLICY_LATENCY,))
+    world.eject("w")
+    decision = greened(world).decision
+    assert (decision.endpoint.name, decision.relaxed) == (
+        "e", (Relax.POLICY_LATENCY, Relax.CARBON),
+    )  # fmt: skip
+
+
+def test_the_policys_carbon_limits_give_way_last_if_at_all():
+    held = policy(weights=LATENCY_FIRST, max_g_per_kwh=100.0, ladder=(Relax.CARBON,))
+    decision = greened(World(the_policy=held)).decision
+    assert (decision.endpoint.name, decision.relaxed) == ("w", (Relax.CARBON,))
+    held = policy(weights=LATENCY_FIRST, ladder=(), max_g_per_kwh=600.0)
+    world = World(the_policy=held, carbon=UNKNOWN_EAST)
+    with pytest.raises(PolicyExcludesError):
+        greened(world)
+
+
+def test_what_a_second_budget_refuses_is_refused_though_the_first_would_have_it_green():
+    why = CarbonBudgetError("spent", 5.0)
+
+    def judge(decision):
+        green = decision.endpoint.name == "w"
+        return ruling(greenest=True, refusal=why if green else None)
+
+    with pytest.raises(CarbonBudgetError):
+        fast().decided(judge=judge)

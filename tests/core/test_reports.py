@@ -15,7 +15,9 @@ from router.core.reports import (
     LEAST_LIMIT,
     MOST_POWERS,
     Doubt,
+    believed_cached,
     believed_energy,
+    believed_input,
     believed_tokens,
     energy_band,
     most_tokens,
@@ -196,3 +198,45 @@ def test_whatever_is_believed_is_finite_and_within_the_greatest_power(
         # 665 W of prompts and 0.3 of that beside; 256 sequences draw 477 and 194 and their part.
         assert band.most_j == pytest.approx(MOST_POWERS * greatest_w(profile) * seconds)
         assert greatest_w(profile) == pytest.approx(1.3 * (477.0 + 0.024 * 256.0 / 31.6e-3))
+
+
+def test_of_a_prompt_no_more_is_cached_than_it_has():
+    usual, stated = 100.0, request(input_tokens=80.0)
+    assert believed_cached(64.0, usual, stated) == (64.0, ())
+    assert believed_cached(0.0, usual, stated) == (0.0, ())
+    told, doubts = believed_cached(81.0, usual, stated)
+    assert math.isnan(told) and doubts == (Doubt.CACHED_HIGH,)
+    # One that was but guessed at may be longer than it is thought to be.
+    assert believed_cached(300.0, usual, request()) == (99.0, ())
+    # But a token has a byte at least.
+    sized = request(payload_bytes=500)
+    assert believed_cached(500.0, usual, sized) == (99.0, ())
+    for absurd, asked in ((501.0, sized), (1e308, sized), (math.inf, sized), (math.inf, request())):
+        told, doubts = believed_cached(absurd, usual, asked)
+        assert math.isnan(told) and doubts == (Doubt.CACHED_HIGH,)
+    for nothing in (math.nan, -1.0):
+        told, doubts = believed_cached(nothing, usual, stated)
+        assert math.isnan(told) and doubts == ()
+
+
+def test_a_prompt_has_no_more_tokens_than_its_bytes_the_pictures_it_names_and_the_context_allow():
+    asked, model = request(payload_bytes=1000), served(context_tokens=8192)
+    assert believed_input(800.0, asked, model) == (800.0, ())
+    # Of a picture by its URL.
+    assert believed_input(4000.0, asked, model) == (4000.0, ())
+    for absurd in (8193.0, 1e308, math.inf):
+        told, doubts = believed_input(absurd, asked, model)
+        assert math.isnan(told) and doubts == (Doubt.INPUT_HIGH,)
+    wide = served(context_tokens=math.inf)
+    assert math.isnan(believed_input(1000.0 + 16_385.0, asked, wide)[0])
+    assert believed_input(1e6, request(), wide) == (1e6, ())
+    for nothing in (math.nan, -1.0, 0.0):
+        told, doubts = believed_input(nothing, asked, model)
+        assert math.isnan(told) and doubts == ()
+
+
+@pytest.mark.parametrize("told", [math.inf, 1e300])
+def test_a_prompt_of_which_nothing_is_known_is_no_longer_than_figures_can_be_made_of(told):
+    found, doubts = believed_input(told, request(payload_bytes=0), served())
+    assert math.isnan(found)
+    assert doubts == (Doubt.INPUT_HIGH,)

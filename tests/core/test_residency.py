@@ -41,7 +41,12 @@ def test_a_request_runs_only_where_every_party_allows(where, caller, tenant, mod
         {},
     )
     question = question_of(
-        request(residency=caller, tenant="acme"), world.snapshot, EXPECTED, NOW, network_j=0.0
+        request(residency=caller, tenant="acme"),
+        world.snapshot,
+        world.board,
+        EXPECTED,
+        NOW,
+        network_j=0.0,
     )
     candidates = question.columns.candidates
     for one, label in zip(candidates.endpoints, candidates.labels.tolist(), strict=True):

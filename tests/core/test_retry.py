@@ -2,7 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.retry import _EARNED_PER_REQUEST, _MOST_TRIALS, RetryBudget, Trials
+from router.core.retry import (
+    _EARNED_PER_REQUEST,
+    _MAX_MISTAKES,
+    _MISTAKEN_S,
+    _MOST_TRIALS,
+    Mistakes,
+    RetryBudget,
+    Trials,
+)
 
 # One step of traffic: a request comes in, a retry is wanted, or time passes.
 STEPS = st.lists(st.sampled_from(["request", "retry"]) | st.floats(0.0, 100.0), max_size=300)
@@ -225,3 +233,17 @@ def test_many_callers_cost_bounded_memory_and_the_worst_stays_known():
         trials.begin("llama", "worst")
         assert number < _MOST_TRIALS or not trials.allowed("llama", "worst")
     assert len(trials._left) <= 4096
+
+
+def test_a_mistake_is_known_for_a_while_and_the_oldest_are_forgotten_first():
+    mistakes = Mistakes()
+    mistakes.note(b"first", 100.0)
+    assert mistakes.knows(b"first", 100.0 + _MISTAKEN_S - 1e-6)
+    assert not mistakes.knows(b"first", 100.0 + _MISTAKEN_S)
+    assert not mistakes.knows(b"other", 100.0)
+    mistakes.note(b"second", 100.0)
+    mistakes.note(b"first", 101.0)
+    for number in range(_MAX_MISTAKES - 1):
+        mistakes.note(b"%d" % number, 101.0)
+    assert mistakes.knows(b"first", 101.0) and not mistakes.knows(b"second", 101.0)
+    assert len(mistakes._until) == _MAX_MISTAKES

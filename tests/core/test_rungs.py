@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core import kernel as k
-from router.core.rungs import CI_HOURS, budget_of, rungs_of
+from router.core import kernel_rows as k
+from router.core.rungs import CI_HOURS, budget_of, green_rungs_of, rungs_of
 from router.model import UNLIMITED, Budget, Energy, Relax, Spread, Weights
 from tests.factories import BOTH_RUNGS, policy
 
@@ -88,3 +88,37 @@ def test_every_rung_that_a_policy_may_name_drops_something():
     for rung in Relax:
         first, relaxed = rungs_of(policy(budget=Budget(1.0, 2.0, 3.0), ladder=(rung,)))
         assert (first != relaxed).any()
+
+
+def test_by_grams_alone_no_other_weight_and_no_price_counts():
+    chosen = policy(
+        weights=Weights(0.0, 2.0, 3.0, 4.0, 5.0), near_tie=0.02, spread=Spread.PACK,
+        pack_within=9.0, scarcity=0.5, wake_share=0.3, budget=Budget(ttft_ms=9.0),
+        max_gco2e=0.5, max_g_per_kwh=400.0,
+    )  # fmt: skip
+    (only,) = green_rungs_of(chosen)
+    counts = [k.W_GCO2E, k.W_TTFT, k.W_E2E, k.W_LOAD, k.W_TURN]
+    assert only.params[counts].tolist() == [1, 0, 0, 0, 0]
+    assert only.params[[k.SCARCITY, k.WAKE_PREMIUM, k.PACK_WITHIN]].tolist() == [0, 0, 0]
+    assert only.params[[k.NEAR_TIE, k.MAX_GCO2E, k.MAX_G_PER_KWH]].tolist() == [0.002, 0.5, 400]
+    assert only.params[k.POLICY_TTFT_MS] == 9.0
+    assert only.relaxed == ()
+    (plain,) = green_rungs_of(policy(weights=Weights(per_ttft_ms=1.0)))
+    # A grid that nobody knows is no green one, though the policy does not weigh carbon.
+    assert plain.params[k.MAX_G_PER_KWH] == k.KNOWN_CI
+
+
+@given(st.sampled_from([(), (Relax.CARBON,), (Relax.POLICY_LATENCY,), BOTH_RUNGS]))
+def test_by_grams_alone_the_ladder_is_gone_down_latency_first(ladder):
+    chosen = policy(ladder=ladder, budget=Budget(e2e_ms=9.0), max_gco2e=0.5)
+    rungs = green_rungs_of(chosen)
+    assert len(rungs) == 1 + (Relax.CARBON in ladder)
+    for rung in rungs:
+        late = Relax.POLICY_LATENCY in ladder
+        assert rung.params[k.POLICY_E2E_MS] == (UNLIMITED if late else 9.0)
+        assert (Relax.POLICY_LATENCY in rung.relaxed) == late
+    assert rungs[0].params[k.MAX_GCO2E] == 0.5
+    if Relax.CARBON in ladder:
+        assert rungs[1].relaxed[-1] is Relax.CARBON
+        assert rungs[1].params[k.MAX_GCO2E] == math.inf
+        assert rungs[1].params[k.W_GCO2E] == 1.0

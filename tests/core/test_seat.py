@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.board import Board
 from router.core.burden import burden_of
 from router.core.latency import z_of
+from router.core.latency_record import QUIET_S
 from router.core.layout import Layout
 from router.core.lease import Lease
-from router.core.seat import BELIEVED_FOR, QUIET_S, foreign_requests
+from router.core.seat import BELIEVED_FOR, foreign_requests
+from router.core.terms import MOST_STRETCH
+from router.core.twins import profile_start
 from router.model import UNBURDENED, Load, Outcome
 from tests.factories import HOUR, NOW, endpoint, fleet, health_settings, served
 
@@ -200,6 +203,19 @@ def test_the_next_one_after_the_clock_is_set_back_sets_the_backlog_right(there):
     assert left_ms(board, NOW + whole_ms / 1000.0) == near(0.0)
 
 
+def test_nothing_is_left_of_a_prompt_that_was_read_and_it_is_given_back_once():
+    board = alone()
+    first, second = (Lease(board.seats["a"], prompt(ms), now=NOW) for ms in (900.0, 40.0))
+    for _ in range(2):
+        first.prompt_read()
+        assert left_ms(board, NOW) == near(40.0)
+    first.close(Outcome.SUCCEEDED)
+    first.prompt_read()
+    assert left_ms(board, NOW) == near(40.0)
+    second.close(Outcome.SUCCEEDED)
+    assert left_ms(board, NOW) == 0.0
+
+
 def test_nothing_is_left_of_a_prompt_that_was_given_up():
     board = alone()
     seat = board.seats["a"]
@@ -217,6 +233,28 @@ def test_after_the_clock_is_set_forward_nothing_is_left():
     board = alone()
     Lease(board.seats["a"], prompt(500.0), now=NOW)
     assert left_ms(board, NOW + HOUR) == 0.0
+
+
+@pytest.mark.parametrize("slower", [0.5, 1.5, 3.0])
+def test_slower_hardware_reads_its_backlog_for_longer(slower):
+    """To the kernel what is left is a time by the profile: it multiplies by the factor itself."""
+    board = alone()
+    seat = board.seats["a"]
+    for step in range(2000):
+        prefill_ms = 20.0 + 10.0 * (37 * step % 60)
+        seat.wait.observe(slower * prefill_ms, prefill_ms)
+    seat.publish_latency()
+    # By itself it may be its queue that is long.
+    assert seat.latency.slowness == 1.0
+    seat.latency.share(profile_start()._replace(wait=seat.wait.state), 1.6)
+    factor = seat.latency.slowness
+    assert factor == pytest.approx(slower, rel=0.05)
+    real_ms, now = 0.0, NOW
+    for _ in range(20):
+        real_ms = max(0.0, real_ms - 80.0) + factor * 100.0
+        Lease(seat, prompt(100.0), now=now)
+        assert left_ms(board, now) == near(real_ms / factor)
+        now += 0.08
 
 
 def test_of_others_no_prompt_is_known_to_be_left():
@@ -287,6 +325,36 @@ def test_what_is_left_outlives_a_reload():
     new = Board(old.layout, health_settings(), 0.0, old)
     assert left_ms(new, NOW) == near(100.0)
     assert (shown(new) == shown(old)).all()
+
+
+def paced(prompt_ms, paced_ms):
+    return prompt(prompt_ms)._replace(paced_ms=paced_ms)
+
+
+def test_prompts_are_paid_for_one_after_the_other():
+    board = alone()
+    Lease(board.seats["a"], paced(100.0, 150.0), now=NOW)
+    lease = Lease(board.seats["a"], paced(100.0, 250.0), now=NOW + 0.05)
+    assert shown(board)[k.PACED_UNTIL_S] == pytest.approx(NOW + 0.4)
+    # Those that ended were read.
+    lease.close(Outcome.SUCCEEDED)
+    assert shown(board)[k.PACED_UNTIL_S] == pytest.approx(NOW + 0.4)
+    Lease(board.seats["a"], paced(100.0, 150.0), now=NOW + 5.0)
+    assert shown(board)[k.PACED_UNTIL_S] == pytest.approx(NOW + 5.15)
+
+
+def test_a_clock_that_was_set_back_leaves_no_more_to_pay_for_than_there_is():
+    board = alone()
+    Lease(board.seats["a"], paced(100.0, 150.0), now=NOW + HOUR)
+    Lease(board.seats["a"], paced(100.0, 150.0), now=NOW)
+    assert shown(board)[k.PACED_UNTIL_S] == pytest.approx(NOW + MOST_STRETCH * 0.1 + 0.15)
+
+
+def test_the_other_workers_pay_for_theirs_as_this_one_does():
+    board = alone()
+    board.seats["a"].set_peers(3)
+    Lease(board.seats["a"], paced(100.0, 150.0), now=NOW)
+    assert shown(board)[k.PACED_UNTIL_S] == pytest.approx(NOW + (1 + 3) * 0.15)
 
 
 def test_what_has_no_prompt_leaves_nothing_to_read():

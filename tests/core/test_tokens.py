@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from router.core.tokens import (
     PRIOR_BYTES,
     UNLEARNED,
+    PromptBytesModel,
     TokenBytes,
     TokenBytesModel,
     estimate_tokens,
@@ -144,3 +145,44 @@ def test_models_beyond_a_bound_are_forgotten():
         model.observe(f"m{number}", 1000.0, 100.0)
     assert model.of("first") == UNLEARNED
     assert model.of("m4095") != UNLEARNED
+
+
+def taught(model, tenant, bytes_per_token, times=50):
+    for _ in range(times):
+        model.observe("m", tenant, bytes_per_token * 100.0, 100.0)
+
+
+def bytes_of(model, tenant):
+    return math.exp(model.of("m", tenant).log_median)
+
+
+def test_what_one_tenant_asks_moves_no_other():
+    model = PromptBytesModel()
+    taught(model, "texts", 4.0)
+    taught(model, "codes", 2.0, times=1000)
+    assert bytes_of(model, "codes") == pytest.approx(2.0, rel=0.05)
+    assert bytes_of(model, "texts") == pytest.approx(4.0, rel=0.05)
+    # One that nobody knows starts between what the first of all were like.
+    assert 2.0 <= bytes_of(model, "new") <= 4.1
+
+
+def test_many_tenants_teach_what_a_new_one_starts_from():
+    model = PromptBytesModel()
+    for number in range(100):
+        taught(model, f"t{number}", 2.0, times=4)
+    assert bytes_of(model, "new") == pytest.approx(2.0, rel=0.05)
+
+
+def test_without_tenants_all_that_was_learned_is_kept():
+    model, again = PromptBytesModel(), PromptBytesModel()
+    taught(model, "", 3.0)
+    again.restore(model.learned(), ["m"])
+    assert bytes_of(again, "") == bytes_of(again, "new") == bytes_of(model, "")
+
+
+def test_tenants_beyond_a_bound_are_forgotten():
+    model = PromptBytesModel()
+    for number in range(4098):
+        model.observe("m", f"t{number}", 200.0 if number else 800.0, 100.0)
+    assert model.of("m", "t0") == model.of("m", "never seen")
+    assert len(model._lessons) == 4096

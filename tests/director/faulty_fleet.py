@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+from router.app.endpoint_loads import EndpointLoads
 from router.app.probing import Prober
 from router.contract import Probe, UnaryReply, Upstream
 from router.core.health import State
@@ -202,7 +203,10 @@ class World:
         self.director = Director(self.dispatcher)
         settings = SimpleNamespace(health=health_settings())
         runtime = SimpleNamespace(
-            board=self.board, config=SimpleNamespace(fleet=self.fleet, settings=settings)
+            board=self.board,
+            config=SimpleNamespace(fleet=self.fleet, settings=settings),
+            # No pages are read.
+            loads=EndpointLoads(self.clock),
         )
         self.prober = Prober(runtime, upstreams, self, self.clock, self.rng)
 

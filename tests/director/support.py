@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from router.contract import AnswerSize, BackendReport, Probe, UnaryReply, Upstream
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
-from router.director import Call, Director, Dispatcher, Parts, RequestLimits, View
+from router.director import NO_PROMPT, Call, Director, Dispatcher, Parts, RequestLimits, View
 from router.errors import (
     UpstreamBusyError,
     UpstreamDeniedError,
@@ -102,13 +102,17 @@ class Reports:
         told = message.removeprefix(b"failed: ")
         return None if told == message else UpstreamInternalError(told.decode())
 
+    def pieces(self, message):
+        return 1
+
     def size(self, message, streamed):
         return AnswerSize(float(len(message)), math.nan)
 
 
-def report(energy_j=math.nan, marginal_energy_j=math.nan, output_tokens=math.nan):
+def report(energy_j=math.nan, marginal_energy_j=math.nan, output_tokens=math.nan, **prompt):
     """Trailers with which `Reports` reads these figures."""
-    return (("report", BackendReport(energy_j, marginal_energy_j, output_tokens)),)
+    told = BackendReport(energy_j, marginal_energy_j, output_tokens, **prompt)
+    return (("report", told),)
 
 
 class Says:
@@ -237,6 +241,9 @@ class Stream:
         finally:
             self._ended = True
 
+    def initial_metadata(self):
+        return ()
+
     def trailers(self):
         return self._trailers
 
@@ -293,8 +300,12 @@ class Room:
     def in_flight(self):
         return {name: seat.in_flight for name, seat in self.board.seats.items() if seat.in_flight}
 
-    async def infer(self, deadline_s=None, payload=b"ask", metadata=(), **changes):
-        return await self.director.infer(Call(request(**changes), payload, metadata, deadline_s))
+    async def infer(
+        self, deadline_s=None, payload=b"ask", metadata=(), prompt=NO_PROMPT, **changes
+    ):
+        return await self.director.infer(
+            Call(request(**changes), payload, metadata, deadline_s, prompt)
+        )
 
     def stream(self, deadline_s=None, payload=b"ask", metadata=(), **changes):
         return self.director.stream(Call(request(**changes), payload, metadata, deadline_s))

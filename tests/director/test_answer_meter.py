@@ -12,13 +12,18 @@ from tests.factories import served, task_profile
 class Sizes:
     """A reader for which each message is as long as its bytes, and states ``tokens``."""
 
-    def __init__(self, tokens=math.nan):
+    def __init__(self, tokens=math.nan, cached=math.nan, read=math.nan):
         self.tokens = tokens
+        self.cached = cached
+        self.input = read
         self.asked = 0
+
+    def pieces(self, message):
+        return 1
 
     def size(self, message, streamed):
         self.asked += 1
-        return AnswerSize(float(len(message)), self.tokens)
+        return AnswerSize(float(len(message)), self.tokens, self.cached, self.input)
 
 
 def meter(sizes, profile=None):
@@ -28,7 +33,7 @@ def meter(sizes, profile=None):
 def test_a_unary_answer_is_as_long_as_it_says():
     one = meter(Sizes(tokens=7.0))
     one.add(b"12345", streamed=False)
-    assert one.size(messages=0) == (5.0, 7.0)
+    assert one.size(messages=0)[:2] == (5.0, 7.0)
 
 
 def test_a_stream_is_told_by_the_mean_of_its_first_messages():
@@ -36,10 +41,16 @@ def test_a_stream_is_told_by_the_mean_of_its_first_messages():
     one = meter(sizes)
     for _ in range(100):
         one.add(b"1234", streamed=True)
-    whole, stated = one.size(messages=100)
+    whole, stated, *_ = one.size(messages=100)
     assert (whole, sizes.asked) == (400.0, 8)
     # What one message states is not of the whole.
     assert math.isnan(stated)
+
+
+def test_what_is_told_of_a_prompt_one_message_tells_for_all():
+    one = meter(Sizes(cached=96.0, read=128.0))
+    one.add(b"1234", streamed=True)
+    assert one.size(messages=100)[2:] == (96.0, 128.0)
 
 
 @pytest.mark.parametrize("profile", [None, task_profile()], ids=["nothing came", "a task"])

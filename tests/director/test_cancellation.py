@@ -7,7 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core import kernel
+from router.core import kernel_rows as k
 from router.core.board import Board
 from router.core.latency import z_of
 from router.director import View
@@ -125,9 +125,9 @@ def test_after_any_mix_of_outcomes_nothing_is_left(upstreams, plans, reload_at, 
         assert asyncio.all_tasks() == {asyncio.current_task()}
         nothing_is_left(room, boards)
         live = boards[-1].live("llama", "")
-        assert (live[kernel.BATCH] == 0.0).all()
-        assert (live[kernel.PACE_CAP_MS] == math.inf).all()
-        for row in (kernel.PROMPTS_MS, kernel.PROMPTS_MS2, kernel.CACHED_TOKENS):
+        assert (live[k.BATCH] == 0.0).all()
+        assert (live[k.PACE_CAP_MS] == math.inf).all()
+        for row in (k.PROMPTS_MS, k.PROMPTS_MS2, k.CACHED_TOKENS):
             assert (live[row] == 0.0).all()
 
     asyncio.run(scenario())

@@ -6,10 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.core.latency import slowness
+from router.core.templates import LEAST_REPORTS
+from router.director.call import Call
 from router.director.dispatcher import RequestLimits, View
 from router.errors import (
     BudgetImpossibleError,
     NothingFeasibleError,
+    PolicyExcludesError,
     ShedError,
     UnknownModelError,
     UpstreamBusyError,
@@ -18,7 +22,7 @@ from router.errors import (
 )
 from router.model import UNBURDENED, Budget
 from router.units import BYTES_PER_GB
-from tests.director.support import ANSWER, LADDER, Room, Says, fails, three
+from tests.director.support import ANSWER, LADDER, Room, Says, fails, report, three
 from tests.factories import NOW, board, endpoint, fleet, forecasts, request, served, snapshot
 
 
@@ -59,6 +63,55 @@ def test_what_to_expect_is_learned_by_tenant():
         room.dispatcher.expect(request(tenant="acme", max_output_tokens=3.0)).output_tokens == 3.0
     )
     assert math.isclose(room.dispatcher.expect(request(input_tokens=7.0)).input_tokens, 7.0)
+
+
+async def test_a_prompt_has_the_tokens_that_its_bytes_had_before():
+    told = report(output_tokens=20.0, input_tokens=500.0)
+    room = Room({"a": Says(b"an answer", trailers=told)})
+    asked = request(prompt_bytes=1000, payload_bytes=1200)
+    # Four bytes a token, before anything is known.
+    assert room.dispatcher.expect(asked).input_tokens == pytest.approx(250.0)
+    for _ in range(40):
+        await room.director.infer(Call(asked, b"", (), None))
+    assert room.dispatcher.expect(asked).input_tokens == pytest.approx(500.0, rel=0.05)
+    # Who says nothing of its prompt has the usual one.
+    assert room.dispatcher.expect(request()).input_tokens > 200.0
+    assert room.dispatcher.expect(request(input_tokens=7.0)).input_tokens == 7.0
+
+
+def test_a_guess_at_a_prompts_tokens_makes_it_too_long_for_no_model():
+    small = fleet(endpoint("a", "near", served(context_tokens=4096)))
+    room = Room({}, the_fleet=small)
+    expected = room.dispatcher.expect(request(prompt_bytes=10**6))
+    assert expected.input_tokens + expected.output_tokens_quantile == pytest.approx(4096.0)
+
+
+@pytest.mark.parametrize("asked", [{}, {"prompt_bytes": 10**6}, {"prompt_bytes": 4}])
+async def test_no_guess_at_an_answer_is_too_long_for_every_model(asked):
+    """A server's own context may be shorter than what is usually answered."""
+    short = fleet(endpoint("a", "near", served(context_tokens=64.0)))
+    room = Room({"a": ANSWER}, the_fleet=short)
+    expected = room.dispatcher.expect(request(**asked))
+    assert expected.input_tokens + expected.output_tokens_quantile <= 64.0
+    assert 1.0 <= expected.output_tokens <= expected.output_tokens_quantile
+    await room.infer(**asked)
+
+
+async def test_a_prompt_that_is_stated_to_be_too_long_is():
+    short = fleet(endpoint("a", "near", served(context_tokens=64.0)))
+    room = Room({"a": ANSWER}, the_fleet=short)
+    await room.infer(input_tokens=63.0)
+    with pytest.raises(PolicyExcludesError, match="too short a context"):
+        await room.infer(input_tokens=64.0)
+
+
+async def test_a_model_is_asked_only_by_the_protocol_that_its_endpoints_speak():
+    room = Room({})
+    http = Call(request(), b"", (), None, protocol="openai")
+    with pytest.raises(UnknownModelError, match="over oip"):
+        await room.director.infer(http)
+    with pytest.raises(UnknownModelError, match="over oip"):
+        await room.director.ask(http, "GET /v1/models")
 
 
 def test_expecting_of_an_unknown_model_or_version_is_an_error():
@@ -287,3 +340,53 @@ async def test_claims_that_are_always_lost_come_to_an_end():
     with pytest.raises(ShedError, match="other workers"):
         await ask(room)
     assert len(places.asked) < 100
+
+
+# Templates
+
+
+def cached(tokens, input_tokens=200.0):
+    return report(output_tokens=20.0, cached_tokens=tokens, input_tokens=input_tokens)
+
+
+async def test_what_is_cached_of_every_prompt_comes_to_be_expected():
+    room = Room({"a": Says(b"an answer", trailers=cached(24.0), end_s=0.1)})
+    asked = {"prompt_bytes": 800, "payload_bytes": 900}
+    for _ in range(LEAST_REPORTS):
+        receipt = (await room.infer(**asked)).receipt
+        assert receipt.decision.cached_tokens == 0.0
+    room.dispatcher.digest()
+    assert (await room.infer(**asked)).receipt.decision.cached_tokens == 24.0
+    # The last token of a prompt is always read.
+    short = (await room.infer(input_tokens=10.0, payload_bytes=900)).receipt
+    assert short.decision.cached_tokens == 9.0
+
+
+async def test_a_prompts_tokens_are_those_of_its_template_and_of_what_it_says():
+    room = Room({"a": Says(b"an answer", trailers=cached(40.0, 140.0), end_s=0.1)})
+    for _ in range(200):
+        await room.infer(prompt_bytes=600, payload_bytes=700)
+    room.dispatcher.digest()
+    for size, tokens in ((600, 140.0), (6, 41.0), (6000, 1040.0)):
+        expected = room.dispatcher.expect(request(prompt_bytes=size, payload_bytes=size))
+        assert expected.input_tokens == pytest.approx(tokens, rel=0.05)
+
+
+@pytest.mark.parametrize("tokens", [0.0, 24.0, 190.0])
+async def test_every_request_teaches_latency_whatever_is_reported_to_have_been_cached(tokens):
+    """Servers that keep prompts say so of nearly all of them."""
+    room = Room({"a": Says(b"1", b"2", trailers=cached(tokens), pauses_s=(0.05,), end_s=0.1)})
+    for _ in range(5):
+        await room.collect(input_tokens=200.0, payload_bytes=900)
+    room.dispatcher.digest()
+    assert room.seat("a").wait.lessons == 5
+
+
+async def test_what_was_cached_makes_no_hardware_look_quick():
+    """Of 2,000 tokens 200 were read, in just the time that the profile has for those: 26 ms."""
+    says = Says(b"1", b"2", trailers=cached(1800.0, 2000.0), pauses_s=(0.036,))
+    room = Room({"a": says})
+    for _ in range(60):
+        await room.collect(input_tokens=2000.0, payload_bytes=9000)
+    room.dispatcher.digest()
+    assert slowness(room.seat("a").wait.state) == pytest.approx(1.0, rel=0.1)

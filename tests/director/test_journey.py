@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import dataclasses
 import math
+import os
 
 import pytest
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.health import State
 from router.core.latency import RatioTracker, WaitTracker, z_of
 from router.core.tokens import UNLEARNED
-from router.director import View
+from router.director import Prompt, View
 from router.errors import (
     BudgetImpossibleError,
     CarbonRouterError,
@@ -21,7 +22,16 @@ from router.errors import (
     UpstreamFaultError,
     UpstreamUnreachedError,
 )
-from router.model import UNBURDENED, Basis, Budget, Factors, Provenance, Signal, TokensKind
+from router.model import (
+    UNBURDENED,
+    Basis,
+    Budget,
+    CachedKind,
+    Factors,
+    Provenance,
+    Signal,
+    TokensKind,
+)
 from tests.director.support import ANSWER, LADDER, LEAVES, Room, Says, fails, leaf, report, three
 from tests.director.virtual_time import run
 from tests.factories import (
@@ -120,8 +130,8 @@ async def test_a_blamed_request_does_not_end_a_probation():
 async def test_a_caller_of_bad_requests_ejects_nobody_and_adds_little():
     """Its requests fail everywhere: after a few trials nearly all are asked once."""
     room = Room(dict.fromkeys("abc", fails("internal")), health=FIRST_FAULT)
-    for _ in range(400):
-        await failing(room, tenant="mallory")
+    for number in range(400):
+        await failing(room, payload=b"bad %d" % number, tenant="mallory")
     assert {seat.state for seat in room.board.seats.values()} == {State.HEALTHY}
     assert len(room.backend.asked) <= 400 + 16 + 0.1 * 400
     room.backend.script["a"] = [fails("internal"), ANSWER]
@@ -241,7 +251,7 @@ async def test_what_the_backend_reports_is_measured():
     assert receipt.gco2e == pytest.approx((500.0 * 1.2 + network_j) / 3.6e6 * 100.0)
     assert (receipt.region, receipt.grid_zone, receipt.policy) == ("near", "grid-near", "test")
     assert receipt.attempts == 1
-    assert receipt.decision_id == "gw-1"
+    assert receipt.decision_id.startswith("gw-1-")
 
 
 async def test_what_the_backend_leaves_out_is_estimated_from_the_profile():
@@ -325,12 +335,12 @@ async def test_others_on_the_replica_share_its_energy():
 
 
 async def test_a_prompt_is_to_be_read_from_the_moment_at_which_it_was_sent():
-    """By the clock by which requests are decided; the 100 tokens of the prior take 5 ms."""
+    """By the clock by which requests depart; the 100 tokens of the prior take 5 ms."""
     room = Room({"a": Says(b"x", end_s=0.34)}, alone())
-    room.clock.wall = NOW + 7.0
+    room.clock.ticks = departed = 1007.0
     await room.infer()
     ends_at = room.board.live("llama", "")[k.BACKLOG_ENDS_S, 0]
-    assert ends_at == pytest.approx(NOW + 7.0 + 100.0 * 0.05 / 1000.0, abs=1e-6)
+    assert ends_at == pytest.approx(departed + 100.0 * 0.05 / 1000.0, abs=1e-6)
 
 
 async def test_a_tensor_costs_what_its_profile_says():
@@ -623,3 +633,146 @@ def test_what_the_wait_took_is_taken_off_the_budget():
                 await room.infer(budget=Budget(ttft_ms=needed + 20.0))
 
     run(story())
+
+
+# Prompts that servers keep
+
+TURN = Prompt(os.urandom(4096), 0, 4096)
+KEEPS = served(token_profile(prefix_cache_tokens=100_000))
+# Of 1,000 tokens in 8 chunks: all whole blocks of 16, but the last token.
+WARM = 992.0
+
+
+def keeping(script=None, **changes):
+    """The second endpoint is hardly less clean: what of a prompt is cached there decides."""
+    changes = {"carbon": forecasts(near=100, mid=101, far=300), **changes}
+    return Room(script or {"a": ANSWER, "b": ANSWER}, three_of(KEEPS), **changes)
+
+
+def three_of(*models):
+    names = {"a": "near", "b": "mid", "c": "far"}
+    rtt_ms = {"home": {"near": 10.0, "mid": 20.0, "far": 30.0}}
+    return fleet(*[endpoint(n, r, *models) for n, r in names.items()], rtt_ms=rtt_ms)
+
+
+async def test_a_prompt_goes_where_its_beginning_was_read():
+    # The first never reaches the better one.
+    slow = Says(b"answer", end_s=2.0)
+    room = keeping({"a": [fails("unseen"), slow], "b": slow})
+    first = await room.infer(prompt=TURN, input_tokens=1000.0)
+    again = await room.infer(prompt=TURN, input_tokens=1000.0)
+    other = await room.infer(prompt=Prompt(os.urandom(4096), 0, 4096), input_tokens=1000.0)
+    assert room.backend.asked == ["a", "b", "b", "a"]
+    assert [one.receipt.cached_tokens for one in (first, again, other)] == [0.0, WARM, 0.0]
+    # 50 us a token, whose time is at 665 W.
+    burden, full = again.receipt.decision.burden, first.receipt.decision.burden
+    assert full.prompt_ms - burden.prompt_ms == pytest.approx(0.05 * WARM)
+    saved_j = first.receipt.prompt_energy_j - again.receipt.prompt_energy_j
+    assert saved_j == pytest.approx(1.3 * 665.0 * 0.05e-3 * WARM)
+    # Once read there, it may go either way.
+    assert room.director.decide(request(input_tokens=1000.0), TURN).endpoint.name == "b"
+
+
+async def test_where_no_server_keeps_prompts_none_is_looked_at():
+    room = Room({"a": ANSWER})
+    for _ in range(2):
+        answer = await room.infer(prompt=TURN, input_tokens=1000.0)
+        assert answer.receipt.request.prefix is None
+        assert answer.receipt.cached_tokens == 0.0
+
+
+async def test_servers_that_report_none_are_soon_expected_to_keep_none():
+    says = Says(b"answer", trailers=report(cached_tokens=0.0))
+    room = keeping({"a": says, "b": ANSWER})
+    told = []
+    for _ in range(30):
+        answer = await room.infer(prompt=TURN, input_tokens=1000.0)
+        told.append(answer.receipt.decision.cached_tokens)
+        assert answer.receipt.cached_kind is CachedKind.REPORTED
+        assert answer.receipt.cached_tokens == 0.0
+    assert told[1] == WARM
+    assert told[-1] < 0.06 * WARM
+
+
+async def test_who_says_a_prompt_is_longer_than_it_can_be_teaches_nothing_of_caches():
+    room = keeping({"a": Says(b"answer", trailers=report(cached_tokens=512.0)), "b": ANSWER})
+    for _ in range(20):
+        await room.infer(prompt=TURN, input_tokens=1e9)
+    room.dispatcher.digest()
+    index = room.board.prefixes("llama", "")
+    assert index.trust(index.row_of("a")) == 1.0
+
+
+@pytest.mark.parametrize("kind", ["lost", "refused"])
+async def test_a_server_whose_connection_broke_begins_cold(kind):
+    room = keeping({"a": [ANSWER, fails(kind)], "b": ANSWER})
+    await room.infer(prompt=TURN, input_tokens=1000.0)
+    index = room.board.prefixes("llama", "")
+    row = index.row_of("a")
+    prefix = room.dispatcher.with_prefix(
+        request(input_tokens=1000.0), room.dispatcher.expect(request(input_tokens=1000.0)), TURN
+    ).prefix
+    assert index.expected(prefix, 1000.0)[row] == WARM
+    await room.infer(prompt=TURN, input_tokens=1000.0)
+    assert index.expected(prefix, 1000.0)[row] == 0.0
+
+
+@pytest.mark.parametrize("kind", ["rejected", "busy", "fault"])
+async def test_a_prompt_that_nobody_answered_is_cached_nowhere(kind):
+    room = keeping({name: fails(kind) for name in "abc"})
+    with pytest.raises(UpstreamError):
+        await room.infer(prompt=TURN, input_tokens=1000.0)
+    found = room.director.explain(request(input_tokens=1000.0), TURN)
+    assert [one.cached_tokens for one in found.candidates] == [0.0] * 3
+
+
+async def test_who_read_a_prompt_that_was_expected_to_be_cached_does_not_look_slow():
+    """Nobody reports: it read all of it each time, and nobody can know."""
+    room = keeping({"a": Says(b"answer", end_s=0.4), "b": ANSWER})
+    await room.infer(prompt=TURN, input_tokens=1000.0)
+    room.dispatcher.digest()
+    before = room.seat("a").wait.errors()
+    for _ in range(20):
+        answer = await room.infer(prompt=TURN, input_tokens=1000.0)
+        assert answer.receipt.decision.cached_tokens == WARM
+    room.dispatcher.digest()
+    assert room.seat("a").wait.errors() == before
+
+
+async def test_explaining_says_what_is_cached_where_and_changes_nothing():
+    room = keeping()
+    await room.infer(prompt=TURN, input_tokens=1000.0)
+    for _ in range(2):
+        found = room.director.explain(request(input_tokens=1000.0), TURN)
+        assert {one.endpoint: one.cached_tokens for one in found.candidates} == {
+            "a": WARM, "b": 0.0, "c": 0.0,
+        }  # fmt: skip
+        assert found.decision.cached_tokens == WARM
+
+
+# Time
+
+
+async def test_prompts_queue_on_the_clock_by_which_requests_take_time():
+    """A clock that replays another day may run fast, and the wall's may be set: nothing of what is
+    there is read the sooner."""
+
+    def ttft_ms():
+        found = room.director.explain(request()).candidates
+        return next(one.ttft_ms for one in found if one.endpoint == "a")
+
+    room = Room({"a": Says(b"answer", turns=10**6)})
+    idle_ms = ttft_ms()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(room.infer(input_tokens=20_000.0))
+        while not room.in_flight:
+            await asyncio.sleep(0)
+        behind_ms = ttft_ms()
+        assert behind_ms > idle_ms + 100.0
+        room.clock.wall += 3600.0
+        assert ttft_ms() == behind_ms
+        room.clock.wall -= 7200.0
+        assert ttft_ms() == behind_ms
+        room.clock.ticks += 3600.0
+        assert ttft_ms() < behind_ms - 100.0
+        task.cancel()

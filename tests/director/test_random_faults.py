@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.burden import NO_BURDENS
 from tests.director.faulty_fleet import ANSWERING, FAULTS, GONE, SILENT, World, now
 from tests.director.virtual_time import run
@@ -34,7 +34,7 @@ def nothing_left(world):
         assert seat.burdens == NO_BURDENS
         assert all(outlier.in_flight == 0 for outlier in seat.outliers.values())
     live = world.board.live("llama", "")
-    assert np.isfinite(np.delete(live, k.PACE_CAP_MS, axis=0)).all()
+    assert np.isfinite(np.delete(live, [k.PACE_CAP_MS, k.RELEASES_AT_S], axis=0)).all()
     assert math.isfinite(world.budget.balance)
 
 

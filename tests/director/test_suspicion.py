@@ -1,7 +1,7 @@
 import pytest
 
 from router.core.health import State
-from router.core.retry import _MOST_TRIALS, Trials
+from router.core.retry import _MOST_TRIALS, RetryBudget, Trials
 from router.director.suspicion import Suspicion
 from router.director.verdicts import Verdicts
 from router.errors import UpstreamError
@@ -18,12 +18,14 @@ class Case:
     def __init__(self, failures=1):
         self.board = board(snapshot(three(), None, LADDER), consecutive_failures=failures)
         self.trials = Trials()
+        self.budget = RetryBudget(0.2, 100.0)
         self.watch = Watch()
 
     def suspicion(self, **changes):
         return Suspicion(
-            request(tenant="acme", **changes), self.board, self.trials, self.watch, Verdicts()
-        )
+            request(tenant="acme", **changes), self.board, self.trials, self.watch, Verdicts(),
+            self.budget,
+        )  # fmt: skip
 
     def note(self, suspicion, name, error, departed=NOW - 0.1):
         suspicion.note(self.board.seats[name], LLAMA, departed, error)

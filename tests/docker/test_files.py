@@ -16,6 +16,7 @@ from router.app.loading import load
 from router.config import Config
 
 DOCKER = Path(__file__).parents[2] / "docker"
+GATEWAYS = ("gateway", "gateway-2")
 
 
 def text(name: str) -> str:
@@ -92,12 +93,13 @@ def test_the_ports_agree(compose: dict[str, Any], fleet: Config) -> None:
     )
     assert f"EXPOSE {grpc_port} {admin_port}" in text("Dockerfile")
     assert f":{admin_port}/readyz" in text("Dockerfile")
-    assert compose["services"]["gateway"]["ports"] == [
-        f"127.0.0.1:{port}:{port}" for port in (grpc_port, admin_port)
-    ]
+    for step, gateway in enumerate(GATEWAYS):
+        assert compose["services"][gateway]["ports"] == [
+            f"127.0.0.1:{int(port) + step}:{port}" for port in (grpc_port, admin_port)
+        ]
     scraped = yaml.safe_load(text("prometheus.yml"))["scrape_configs"]
     targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in scraped}
-    assert targets["carbon-router"] == [f"gateway:{admin_port}"]
+    assert targets["carbon-router"] == [f"{gateway}:{admin_port}" for gateway in GATEWAYS]
     assert targets["models"] == [
         urlsplit(endpoint.metrics_url).netloc for endpoint in fleet.fleet.endpoints
     ]
@@ -115,6 +117,24 @@ def test_the_fleet_lives_in_the_services(compose: dict[str, Any], fleet: Config)
         assert urlsplit(endpoint.metrics_url).hostname in compose["services"]
 
 
+def test_both_gateways_share_one_redis(compose: dict[str, Any], fleet: Config) -> None:
+    one, two = (compose["services"][name] for name in GATEWAYS)
+    assert {**one, "ports": []} == {**two, "ports": []}
+    redis = fleet.settings.state.redis
+    assert redis is not None
+    ((host, port),) = redis.address.hosts
+    service = compose["services"][host]
+    assert port == 6379
+    assert "ports" not in service
+    # Nor does a gateway wait for it.
+    assert host not in one["depends_on"]
+    # What it may hold leaves room for its process.
+    options = service["command"]
+    most_mib = int(options[options.index("--maxmemory") + 1].removesuffix("mb"))
+    assert most_mib < int(service["mem_limit"].removesuffix("m"))
+    assert "noeviction" in options
+
+
 def test_everything_mounted_is_there(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         for volume in service.get("volumes", []):
@@ -122,7 +142,7 @@ def test_everything_mounted_is_there(compose: dict[str, Any]) -> None:
             assert source in compose["volumes"] or (DOCKER / source).exists()
 
 
-@pytest.mark.parametrize("name", ["gateway", "models"])
+@pytest.mark.parametrize("name", [*GATEWAYS, "redis", "models"])
 def test_our_containers_are_bounded_and_write_to_named_places_only(
     compose: dict[str, Any], name: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import subprocess
 
 import pytest
 
@@ -130,3 +131,15 @@ def spawn(tmp_path):
             return children[-1]
 
         yield start
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MiB, for temporary files."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+        pytest.skip("LOUD: file systems cannot be mounted here, full disks were not tried")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

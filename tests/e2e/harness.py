@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,8 +12,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
+from typing import ClassVar
 
 import grpc
 import yaml
@@ -36,29 +38,50 @@ QUICK = (
 )
 
 
+def _unlisted():
+    """Ports that the kernel gives to nobody by itself: a connection of a neighbour would have
+    taken one of the others before the process that is to listen there has started."""
+    table = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(table.read_text().split()[0]) if table.exists() else 32_768
+    return range(min(10_000, first - 5_000), first)
+
+
+_given = set()
+
+
 def free_ports(count):
-    """Ports on 127.0.0.1 that nobody listens on now."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(closing(socket.socket())) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Ports on 127.0.0.1 that nobody listens on now, each given once."""
+    ports = _unlisted()
+    found = []
+    while len(found) < count:
+        port = random.SystemRandom().choice(ports)
+        with closing(socket.socket()) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                found.append(port)
+    return found
 
 
-def http(address, path):
-    """(status, body) of one GET."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def http(address, path, context=None, token=""):
+    """(status, body) of one GET; ``context``: of TLS, None for plaintext."""
+    handlers = [urllib.request.ProxyHandler({})]
+    if context is not None:
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.build_opener(*handlers)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    url = f"{'http' if context is None else 'https'}://{address}{path}"
     try:
-        with opener.open(f"http://{address}{path}", timeout=PATIENCE_S) as reply:
+        with opener.open(urllib.request.Request(url, headers=headers), timeout=PATIENCE_S) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
 
 
-async def get(address, path):
+async def get(address, path, context=None, token=""):
     """`http` beside the event loop."""
-    return await asyncio.to_thread(http, address, path)
+    return await asyncio.to_thread(http, address, path, context, token)
 
 
 async def until(condition, what="it"):
@@ -75,14 +98,25 @@ async def until(condition, what="it"):
 class Child:
     """One command of the product as a process, with its log."""
 
-    def __init__(self, folder, name, *arguments):
+    # Of the command that is run: what it is prefixed by, and what is added to its environment.
+    wrapped = ()
+    environment: ClassVar = {}
+
+    def __init__(self, folder, name, *arguments, env=None):
+        """``env``: beside ours; None takes a variable away."""
         self.log = folder / f"{name}.log"
-        with self.log.open("wb") as out:
+        quiet = {"no_grpc_proxy": "127.0.0.1", "GRPC_VERBOSITY": "ERROR"}
+        given = {**os.environ, **quiet, **self.environment, **(env or {})}
+        with self.sink() as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "router.cli", *arguments],
+                [*self.wrapped, sys.executable, "-m", "router.cli", *arguments],
                 cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
-                env={**os.environ, "no_grpc_proxy": "127.0.0.1", "GRPC_VERBOSITY": "ERROR"},
+                env={key: value for key, value in given.items() if value is not None},
             )  # fmt: skip
+
+    def sink(self):
+        """Where it writes to."""
+        return self.log.open("wb")
 
     @property
     def pid(self):
@@ -124,15 +158,20 @@ class Child:
 
 
 class Gateway(Child):
-    """``carbon-router serve``; ready once constructed."""
+    """``carbon-router serve``; ready once constructed.
 
-    def __init__(self, folder, config, *arguments):
+    ``context``, ``token``: for its admin port.
+    """
+
+    def __init__(self, folder, config, *arguments, context=None, token="", env=None):
+        self.context = context
+        self.token = token
         self.path = folder / "gateway.yaml"
         self.config = config
         self.write()
         self.address = config["server"]["listen"]
         self.admin = config["server"]["admin"]
-        super().__init__(folder, "gateway", "serve", str(self.path), *arguments)
+        super().__init__(folder, "gateway", "serve", str(self.path), *arguments, env=env)
         self.wait_for(self._is_ready)
 
     def write(self, **changes):
@@ -144,19 +183,19 @@ class Gateway(Child):
     def _is_ready(self):
         """It takes requests, or would if any endpoint were up."""
         try:
-            _, body = http(self.admin, "/readyz")
+            _, body = http(self.admin, "/readyz", self.context, self.token)
         except OSError:
             return False
-        reasons = {reason["reason"] for reason in json.loads(body)["reasons"]}
-        return reasons <= {"no_healthy_endpoint"}
+        blocking = {one["reason"] for one in json.loads(body)["reasons"] if one["blocking"]}
+        return blocking <= {"no_healthy_endpoint"}
 
     async def readiness(self):
-        status, body = await get(self.admin, "/readyz")
+        status, body = await get(self.admin, "/readyz", self.context, self.token)
         return status, json.loads(body)
 
     async def endpoints(self):
         """What /snapshot says, by endpoint name."""
-        _, body = await get(self.admin, "/snapshot")
+        _, body = await get(self.admin, "/snapshot", self.context, self.token)
         return {one["name"]: one for one in json.loads(body)["endpoints"]}
 
     async def in_flight(self):
@@ -167,7 +206,7 @@ class Gateway(Child):
 
     async def metrics(self):
         """{name: [(labels, value)]} of /metrics."""
-        _, body = await get(self.admin, "/metrics")
+        _, body = await get(self.admin, "/metrics", self.context, self.token)
         found = {}
         for family in text_string_to_metric_families(body):
             for sample in family.samples:
@@ -187,10 +226,12 @@ class Gateway(Child):
                 links.append(str(path.readlink()))
         sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
         upstream = {port_of(one["address"]) for one in self.config["endpoints"]}
+        server = self.config["server"]
+        listening = {port_of(server[key]) for key in ("listen", "http") if key in server}
         clients = servers = 0
         for local, remote, inode in established(self.pid):
             if inode in sockets:
-                clients += local == port_of(self.address)
+                clients += local in listening
                 servers += remote in upstream
         return clients, servers, len([one for one in links if one.startswith("anon_inode:")])
 
@@ -328,11 +369,11 @@ def pair(**changes):
     ]
 
 
-def emulator(folder, config, name="emulator"):
+def emulator(folder, config, name="emulator", *arguments, env=None):
     """``carbon-router emulate`` for a configuration; every endpoint listens on return."""
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
-    child = Child(folder, name, "emulate", str(path))
+    child = Child(folder, name, "emulate", str(path), *arguments, env=env)
     return child.wait_for(lambda: "emulating" in child.tail)
 
 

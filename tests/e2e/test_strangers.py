@@ -82,10 +82,11 @@ async def test_large_messages_for_a_model_that_is_not_there_do_not_fill_the_memo
     before = rss_mib(gateway)
     payload = large("nobody", 60 * MIB)
     async with gateway.client() as client:
-        ends = await asyncio.gather(*(outcome(client.infer(payload)) for _ in range(16)))
+        ends = await asyncio.gather(*(outcome(client.infer(payload)) for _ in range(24)))
         assert (await client.receipt())["endpoint"]
     assert set(ends) <= {("NOT_FOUND", "model_unknown"), (FULL, "gateway_full")}
-    assert rss_mib(gateway) - before < 700
+    # Of 1,440 MiB; 460 to 780 were seen, for gRPC has a copy of what it is about to hand over.
+    assert rss_mib(gateway) - before < 1000
 
 
 async def test_a_stream_is_read_no_further_than_there_is_room(gateway):

@@ -7,10 +7,12 @@ import grpc
 
 from router._pb.inference_pb2 import ModelInferRequest
 from router._pb.inference_pb2_grpc import GRPCInferenceServiceStub
+from router.clock import WallClock
 from router.contract import UnaryReply
 from router.director import Answer
 from router.errors import UnknownModelError
 from router.gateway.oip.server import Gateway, ServerOptions
+from router.identity.access import open_access
 from router.model import UNBURDENED, Decision, Predicted, Provenance, Receipt, Request
 from tests.factories import NOW, endpoint, intensity, served
 
@@ -118,10 +120,12 @@ class Told:
 
     def __init__(self):
         self.seen = []
+        self.retries = []
         self.event = asyncio.Event()
 
-    def failed(self, method, request, code, reason, error):
+    def failed(self, method, request, code, reason, error, client_retries=0):
         self.seen.append((method, request and request.model, code, reason))
+        self.retries.append(client_retries)
         self.event.set()
 
 
@@ -144,7 +148,7 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(director, control=None, ready=lambda: True, **options):
+async def running(director, control=None, ready=lambda: True, access=None, **options):
     """Serve ``director``; nothing of the gateway is left when it ends."""
     told = Told()
     gateway = Gateway(
@@ -154,6 +158,7 @@ async def running(director, control=None, ready=lambda: True, **options):
         ready,
         lambda: dict(director.models),
         told,
+        access or open_access(WallClock()),
     )
     port = await gateway.start()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=QUICK)

@@ -149,3 +149,24 @@ def test_any_metadata_gives_a_usable_request_or_one_error(metadata, remaining_s)
     assert made.budget.ttft_ms > 0.0
     assert not math.isnan(made.budget.e2e_ms + made.budget.ttft_ms)
     assert made.origin.isascii()
+
+
+@pytest.mark.parametrize("session", ["s-1", "x" * 5000, b"\xff"])
+def test_a_session_is_taken_as_it_is(session):
+    """Others read it, too: no value of it is refused."""
+    assert Caller([("x-session-id", session)]).session == str(session)
+    assert Caller([]).session == ""
+
+
+@pytest.mark.parametrize("key", ["x-sessionid", "x-session", "session-id", "x-sessions-id"])
+def test_no_name_near_a_session_is_refused(key):
+    assert Caller([(key, "s-1")]).session == ""
+
+
+@pytest.mark.parametrize("name", ["x-stainless-retry-count", "grpc-previous-rpc-attempts"])
+def test_what_a_client_asks_again_says_so(name):
+    def asked(*values):
+        caller = Caller(tuple((name, value) for value in values))
+        return caller.request(RoutingFields("llama", "", ""), 0, None, 0.0).client_retries
+
+    assert [asked(), asked("0"), asked("2"), asked("1", "3"), asked("x")] == [0, 0, 2, 3, 0]

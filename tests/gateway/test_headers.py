@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from router.errors import InvalidMetadataError
 from router.gateway.caller import Caller
-from router.gateway.headers import KNOWN, RESIDENCY, misspelt, slips_between
+from router.gateway.headers import KNOWN, RESIDENCY, misspelt, retries_of, slips_between
 
 WORDS = st.text("abx-", max_size=6)
 
@@ -103,3 +103,12 @@ def test_one_slip_never_passes_in_silence(header, place, letter):
 @given(st.text(max_size=200))
 def test_any_name_gets_a_verdict_of_printable_ascii(key):
     assert misspelt(key).isascii()
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [("0", 0), ("2", 2), ("999", 999), ("1000", 0), ("-1", 0), ("1.5", 0), ("", 0), ("two", 0),
+     ("\u0661", 0), ("\u00b2", 0), (b"\xff", 0)],
+)  # fmt: skip
+def test_how_often_a_client_asked_before(value, count):
+    assert retries_of(value) == count

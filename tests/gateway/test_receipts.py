@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.core.carbon_budgets import EXHAUSTED, SHADOW
 from router.core.claims import IGNORED
+from router.core.columns import GREENEST
 from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
 from router.core.question import ORIGIN_UNKNOWN
 from router.core.reports import Doubt
 from router.director.choice import BUDGET_MISSED
 from router.gateway.oip.trailers import SHORTENED
 from router.gateway.receipts import StreamReceipts, trailers
-from router.model import Predicted, Provenance, Relax, TokensKind
+from router.model import BudgetStanding, Predicted, Provenance, Relax, TokensKind
 from tests.factories import NOW, endpoint, intensity, served, task_profile
 from tests.gateway.support import decision, receipt
 
@@ -224,9 +226,22 @@ def test_every_flag_is_named():
         ORIGIN_UNKNOWN,
         CARBON_STALE,
         CARBON_UNKNOWN,
+        EXHAUSTED,
+        SHADOW,
+        GREENEST,
         *IGNORED,
         BUDGET_MISSED,
         SHORTENED,
         *Doubt,
     }
     assert {flag for flag in flags if f"`{flag}`" not in DOCUMENT} == set()
+
+
+def test_what_is_left_of_a_budget_is_one_key_and_a_streams_is_that_of_its_last():
+    told = dict(trailers(receipt(carbon_budget=BudgetStanding("tenant", 0.25))))
+    assert told["x-carbon-budget"] == "name=tenant; left=0.2500"
+    assert "x-carbon-budget" not in dict(trailers(receipt()))
+    stream = StreamReceipts()
+    for left in (0.25, 0.125):
+        stream.add(receipt(carbon_budget=BudgetStanding("tenant", left)))
+    assert dict(stream.trailers())["x-carbon-budget"] == "name=tenant; left=0.1250"

@@ -54,7 +54,15 @@ def test_tensors_inside_the_outputs_count_too() -> None:
 @pytest.mark.parametrize("value", [217, 217.0, "217"])
 def test_a_count_in_the_parameters_is_read(name: str, value: object) -> None:
     found = size(answer(b"x", **{"triton_final_response": 1, name: value, "other": "text"}))
-    assert found == (1.0, 217.0)
+    assert found[:2] == (1.0, 217.0)
+    assert math.isnan(found.cached_tokens)
+
+
+@pytest.mark.parametrize("name", ["cached_tokens", "num_cached_tokens"])
+@pytest.mark.parametrize("value", [0, 96, 96.0, "96"])
+def test_what_of_the_prompt_was_cached_is_read(name: str, value: object) -> None:
+    found = size(answer(b"x", **{"output_tokens": 7, name: value}))
+    assert found[:3] == (1.0, 7.0, float(value))
 
 
 @pytest.mark.parametrize("value", ["", "many", "-1", "1e308", "9" * 100])

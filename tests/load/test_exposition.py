@@ -32,6 +32,11 @@ vllm:num_requests_waiting_by_reason{engine="0",model_name="a",reason="capacity"}
 vllm:kv_cache_usage_perc{engine="0",model_name="a"} 0.25
 vllm:kv_cache_usage_perc{engine="1",model_name="a"} 0.5
 """,
+    "nim": b"""num_requests_running{model_name="m"} 7.0
+num_requests_waiting{model_name="m"} 3.0
+num_request_max{model_name="m"} 256.0
+gpu_cache_usage_perc{model_name="m"} 0.5
+""",
     "sglang": b"""sglang:num_running_reqs{model_name="m"} 7.0
 sglang:num_running_reqs_offline_batch{model_name="m"} 90.0
 sglang:num_queue_reqs{model_name="m"} 3.0
@@ -112,6 +117,39 @@ def test_several_models_add_up_and_the_fullest_cache_counts() -> None:
     assert scan(PAGES["vllm"], "vllm", 0.0) == Load(7.0, 3.0, 0.5, 0.0)
 
 
+def test_a_queue_by_reason_counts_only_where_the_whole_of_it_is_not_told() -> None:
+    line = b'vllm:num_requests_waiting_by_reason{engine="0",reason="%b"} %d\n'
+    reasons = line % (b"capacity", 2) + line % (b"deferred", 1)
+    beside = PAGES["vllm"] + reasons
+    assert scan(beside, "vllm", 0.0).queued == 3.0
+    alone = b"vllm:num_requests_running 7\n" + reasons
+    assert scan(alone, "vllm", 0.0)[:2] == (7.0, 3.0)
+
+
+def test_nim_has_the_names_of_vllm_with_and_without_their_prefix() -> None:
+    assert scan(PAGES["vllm"], "nim", 0.0) == scan(PAGES["vllm"], "vllm", 0.0)
+    assert scan(PAGES["nim"], "nim", 0.0)[:3] == (7.0, 3.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("engines", "healthy"),
+    [([], True), ([1], True), ([0], False), ([0, 1], True), ([0, 0], False)],
+)
+def test_a_vllm_server_is_out_once_all_of_its_engines_are(
+    engines: list[int], healthy: bool
+) -> None:
+    page = PAGES["vllm"] + b"".join(
+        b'vllm:engine_healthy{engine="%d"} %d\n' % engine for engine in enumerate(engines)
+    )
+    assert scan(page, "vllm", 0.0).healthy is healthy
+    assert scan(page, "nim", 0.0).healthy is healthy
+
+
+def test_a_state_of_engines_that_is_no_number_is_unknown() -> None:
+    page = PAGES["vllm"] + b'vllm:engine_healthy{engine="0"} NaN\n'
+    assert scan(page, "vllm", 0.0).healthy
+
+
 def test_old_vllm_name_of_the_cache_gauge() -> None:
     page = PAGES["vllm"].replace(b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc")
     assert scan(page, "vllm", 0.0).kv_fraction == 0.5
@@ -148,13 +186,13 @@ nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="max",model="llm",version=
 @pytest.mark.parametrize("engine", sorted(PAGES))
 @pytest.mark.parametrize("kind", ["queued", "running"])
 def test_a_missing_gauge_is_an_error_and_names_it(engine: str, kind: str) -> None:
-    name = (ENGINES[engine].queued if kind == "queued" else ENGINES[engine].running)[0].name
-    kept = [
-        line
-        for line in PAGES[engine].splitlines(keepends=True)
-        if not line.startswith((name.encode() + b" ", name.encode() + b"{"))
+    names = [
+        gauge.name
+        for gauge in (ENGINES[engine].queued if kind == "queued" else ENGINES[engine].running)
     ]
-    with pytest.raises(DataError, match=name):
+    starts = tuple(f"{name}{end}".encode() for name in names for end in " {")
+    kept = [line for line in PAGES[engine].splitlines(keepends=True) if not line.startswith(starts)]
+    with pytest.raises(DataError, match=" or ".join(names)):
         scan(b"".join(kept), engine, 0.0)
 
 

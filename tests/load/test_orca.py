@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.contract import BackendReport, ReportReader
+from router.contract import BackendReport, ReportReader, StatedLoad
 from router.load.orca import (
     BINARY_KEY,
     MAX_BYTES,
@@ -114,8 +114,82 @@ def test_text_forms(value: str | bytes) -> None:
 def test_a_real_vllm_header_says_nothing_of_energy() -> None:
     header = "TEXT named_metrics.num_requests_waiting=0.0, named_metrics.kv_cache_usage_perc=0.0"
     report, malformed = read(header, TEXT_KEY)
-    assert same(report, NOTHING)
-    assert malformed == 0
+    assert same(report._replace(load=None), NOTHING)
+    assert (report.load.queued, report.load.kv_fraction, malformed) == (0.0, 0.0, 0)
+    assert math.isnan(report.load.running)
+
+
+FORMS = {
+    "text": lambda named: (
+        TEXT_KEY,
+        "TEXT " + ", ".join(f"named_metrics.{key}={value!r}" for key, value in named.items()),
+    ),
+    "json": lambda named: (TEXT_KEY, "JSON " + json.dumps({"named_metrics": named})),
+    "binary": lambda named: (BINARY_KEY, message(named_metrics=named)),
+    "base64": lambda named: (
+        TEXT_KEY,
+        "BIN " + base64.b64encode(message(named_metrics=named)).decode(),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_load_is_read_in_every_form(form) -> None:
+    key, value = form({
+        "num_requests_running": 7.0, "num_requests_waiting": 3.0, "kv_cache_usage_perc": 0.25,
+    })  # fmt: skip
+    report, malformed = read(value, key)
+    assert (report.load, malformed) == (StatedLoad(7.0, 3.0, 0.25), 0)
+
+
+def test_tritons_word_for_the_cache_is_read_and_a_capacity_is_none() -> None:
+    report, malformed = read(
+        "TEXT named_metrics.kv_cache_utilization=0.98, named_metrics.max_token_capacity=1024",
+        TEXT_KEY,
+    )
+    assert (report.load.kv_fraction, malformed) == (0.98, 0)
+    assert math.isnan(report.load.queued) and math.isnan(report.load.running)
+
+
+def test_what_a_request_cost_is_no_load() -> None:
+    report, _ = read(message(request_cost={"num_requests_waiting": 9.0}))
+    assert report.load is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 1e6 + 1.0])
+def test_a_count_out_of_bounds_is_unknown_and_counted_and_costs_the_energy_nothing(value) -> None:
+    named = {"num_requests_waiting": value, "num_requests_running": 2.0, "energy_j": 3.0}
+    report, malformed = read(message(named_metrics=named))
+    assert math.isnan(report.load.queued) and report.load.running == 2.0
+    assert (report.energy_j, report.malformed, malformed) == (3.0, False, 1)
+
+
+def test_a_percentage_is_no_share_and_a_share_just_above_one_is_one() -> None:
+    report, malformed = read(message(named_metrics={"kv_cache_usage_perc": 50.0}))
+    assert (report.load, malformed) == (None, 1)
+    report, malformed = read(message(named_metrics={"kv_cache_usage_perc": 1.0005}))
+    assert (report.load.kv_fraction, malformed) == (1.0, 0)
+
+
+@given(
+    st.sampled_from(sorted(FORMS)),
+    st.dictionaries(
+        st.sampled_from([
+            "num_requests_running", "num_requests_waiting", "kv_cache_usage_perc",
+            "kv_cache_utilization", "energy_j",
+        ]),
+        st.floats() | st.sampled_from([0.0, 1.0, 1e6]),
+    ),
+)  # fmt: skip
+def test_whatever_load_is_told_stays_within_bounds(form: str, named: dict[str, float]) -> None:
+    key, value = FORMS[form](named)
+    reader = OrcaReader()
+    load = reader.read([(key, value)]).load
+    if load is None:
+        return
+    for figure, most in zip(load, (1e6, 1e6, 1.0), strict=True):
+        assert math.isnan(figure) or 0.0 <= figure <= most
+    assert math.isnan(load.queued) or load.queued == named["num_requests_waiting"]
 
 
 def test_binary_over_http_is_base64_without_padding() -> None:
@@ -246,7 +320,8 @@ def test_arbitrary_bytes_never_raise(data: bytes) -> None:
         (TEXT_KEY, b"JSON " + data),
     ):
         report = reader.read([trailer])
-        assert all(math.isnan(value) or 0.0 <= value < math.inf for value in report)
+        figures = (*report[:3], report.cached_tokens, *(report.load or ()))
+        assert all(math.isnan(value) or 0.0 <= value < math.inf for value in figures)
 
 
 @given(st.text(max_size=60))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -16,6 +18,15 @@ from router.contract import LoadSource
 from router.errors import DataError
 from router.load.scraper import PrometheusLoad, open_session
 from router.model import Endpoint
+from router.trust.access import AccessTable
+from tests.fakes.secure import (
+    ReachedAlike,
+    authority,
+    client_certificate,
+    material,
+    server_certificate,
+    server_tls,
+)
 
 GOOD = "tgi_queue_size 3\ntgi_batch_current_size 7\n"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -26,17 +37,17 @@ def endpoint(url: str, engine: str = "tgi") -> Endpoint:
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[str]:
+async def serving(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_get("/metrics", handler)
     # Handlers that hang on purpose are cancelled at once on the way out.
     runner = web.AppRunner(app, shutdown_timeout=0.01, handler_cancellation=True)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()
     host, port = runner.addresses[0][:2]
     try:
-        yield f"http://{host}:{port}/metrics"
+        yield f"http{'s' if context else ''}://{host}:{port}/metrics"
     finally:
         await runner.cleanup()
 
@@ -235,3 +246,64 @@ async def test_cancelling_a_read_propagates(session: aiohttp.ClientSession) -> N
             await entered.wait()
             task.cancel()
         assert task.cancelled()
+
+
+# Pages of endpoints that are reached over TLS, or with a key
+
+
+KEY = "k3y-of-the-endpoint"
+
+
+class Page:
+    """A page that notes with which key it was asked for."""
+
+    def __init__(self) -> None:
+        self.keys: list[str | None] = []
+
+    async def show(self, request: web.Request) -> web.Response:
+        self.keys.append(request.headers.get("authorization"))
+        return web.Response(text=GOOD)
+
+
+async def test_a_page_over_tls_is_held_against_the_endpoints_authorities(
+    session: aiohttp.ClientSession,
+) -> None:
+    clients = authority("clients")
+    async with serving(answering(GOOD), server_tls(clients=clients).context()) as url:
+        shows = client_certificate("clients")
+        good = ReachedAlike(shows=shows)
+        assert (await PrometheusLoad(session, 5.0, access=good).read(endpoint(url), 0.0)).queued
+        for wrong in (ReachedAlike(believes=authority("new"), shows=shows), AccessTable()):
+            with pytest.raises(DataError, match=r"(?i)certificate"):
+                await PrometheusLoad(session, 5.0, access=wrong).read(endpoint(url), 0.0)
+        good.source.replace(material(shows, authority("new").root))
+        with pytest.raises(DataError, match=r"(?i)certificate"):
+            await PrometheusLoad(session, 5.0, access=good).read(endpoint(url), 0.0)
+
+
+async def test_a_name_of_the_endpoints_own_holds_for_pages_of_its_host(
+    session: aiohttp.ClientSession,
+) -> None:
+    named = server_tls(authority().issue("llm.internal"))
+    async with serving(answering(GOOD), named.context()) as url:
+        source = PrometheusLoad(session, 5.0, access=ReachedAlike(server_name="llm.internal"))
+        assert (await source.read(endpoint(url), 0.0)).queued == 3.0
+        with pytest.raises(DataError, match=r"(?i)certificate"):
+            await source.read(replace(endpoint(url), address="elsewhere:1"), 0.0)
+
+
+async def test_the_key_goes_to_the_endpoints_own_host_and_not_in_the_clear(
+    session: aiohttp.ClientSession,
+) -> None:
+    page = Page()
+    secure = ReachedAlike(key=KEY)
+    source = PrometheusLoad(session, 5.0, access=secure)
+    async with serving(page.show, server_tls(server_certificate()).context()) as url:
+        await source.read(endpoint(url), 0.0)
+        await source.read(replace(endpoint(url), address="elsewhere:1"), 0.0)
+    async with serving(page.show) as url:
+        await source.read(endpoint(url), 0.0)
+        # In plaintext the endpoint itself gets it so.
+        secure._security = {}
+        await source.read(endpoint(url), 0.0)
+    assert page.keys == [f"Bearer {KEY}", None, None, f"Bearer {KEY}"]

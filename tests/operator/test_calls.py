@@ -70,6 +70,16 @@ def test_more_than_the_limit_is_noted_with_its_fix(tmp_path):
     assert "raise carbon.sources[0].limits" in told
 
 
+def test_gateways_that_share_a_store_are_counted_once(tmp_path):
+    changes = {
+        "server": {"workers": 4},
+        "state": {"redis": {"url": "redis://redis.internal:6379"}},
+    }
+    found = notes(tmp_path, MAPS, *STANDING, changes=changes)
+    (told,) = [note for note in found if note.startswith("electricity_maps:")]
+    assert "3.1 an hour by all gateways together; limit: 100" in told
+
+
 def test_a_source_that_nobody_needs_is_noted(tmp_path):
     direct = {"kind": "entsoe", "key_env": "EIA_KEY"}
     pytest.importorskip("entsoe", reason="LOUD: entsoe-py is not installed")

@@ -9,6 +9,8 @@ from router.operator import check
 from tests.app.support import START, configured, trace
 from tests.config.samples import DELETE, write
 from tests.factories import HOUR, NOW
+from tests.fakes.secure import server_certificate
+from tests.state.redis.servers import server
 
 MODEL = "llama-3.1-8b"
 
@@ -52,6 +54,26 @@ def test_check_warns_of_a_zone_without_a_value_now(tmp_path):
 def test_check_repeats_what_the_file_itself_gives_reason_to_note(tmp_path):
     notes = check.check(replaying(tmp_path, {"endpoints/0/models/0/context_tokens": DELETE}))
     assert any("west-0" in note and "context_tokens" in note for note in notes)
+
+
+def test_check_asks_the_store_only_when_told_to(tmp_path):
+    path = replaying(tmp_path, {"state": {"redis": {"url": "unix:///nowhere"}}})
+    assert check.check(path)
+    with pytest.raises(ConfigError) as caught:
+        check.check_store(path)
+    assert caught.value.problems == (("state.redis", "state store: it cannot be reached"),)
+    with server() as running:
+        keys = {"url": running.url, "timeout_ms": 2000}
+        path = replaying(tmp_path, {"state": {"redis": keys}})
+        assert check.check_store(path).startswith("state.redis: the store answers")
+    with pytest.raises(ConfigError, match="there is no store"):
+        check.check_store(replaying(tmp_path))
+
+
+def test_check_wants_the_password_of_the_store(tmp_path):
+    keys = {"url": "unix:///nowhere", "password_file": "missing"}
+    with pytest.raises(ConfigError, match=r"state\.redis\.password_file"):
+        check.check(replaying(tmp_path, {"state": {"redis": keys}}))
 
 
 def test_check_refuses_a_grid_zone_that_no_source_knows(tmp_path):
@@ -123,3 +145,15 @@ def test_explain_of_what_nobody_serves_is_an_error(tmp_path):
 def test_explain_twice_says_the_same(tmp_path):
     path = configured(tmp_path)
     assert explained(path).candidates == explained(path).candidates
+
+
+def test_check_says_what_certificates_are_for_and_what_strangers_reach(tmp_path):
+    server_certificate().write(tmp_path)
+    pair = {"cert_file": "server.crt", "key_file": "server.key"}
+    server = {"listen": "0.0.0.0:0", "tls": pair, "admin": "0.0.0.0:0", "insecure": True}
+    notes = check.check(replaying(tmp_path, {"server": server}))
+    assert [note for note in notes if note.startswith("server.tls: a certificate for localhost")]
+    assert [note for note in notes if note.startswith("server.admin: 0.0.0.0:0 is reached")]
+    (tmp_path / "server.key").write_text("")
+    with pytest.raises(ConfigError, match=r"server\.tls\.key_file"):
+        check.check(replaying(tmp_path, {"server": server}))

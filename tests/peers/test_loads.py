@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.board import Board
 from router.core.layout import Layout
 from router.core.lease import Lease

@@ -16,6 +16,7 @@ def other_process(memory, row):
     memory.rows.list_endpoints(row, [5, 6], [7, 8])
     pins = memory.pins(WallClock())
     pins.keep("m", "s", "a")
+    memory.receipts(row).keep("d-1", b"row")
 
 
 def test_what_a_spawned_process_writes_is_read_here():
@@ -30,6 +31,7 @@ def test_what_a_spawned_process_writes_is_read_here():
     assert (rows.endpoints(2).tolist(), rows.counts[2, :3].tolist()) == ([5, 6], [7, 8, 0])
     pins.know(["a"])
     assert pins.find("m", "s") == "a"
+    assert memory.receipts(1).find("d-1") == b"row"
 
 
 def test_a_row_that_is_cleared_says_nothing_any_more():

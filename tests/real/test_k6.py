@@ -1,4 +1,4 @@
-"""Open-loop load by k6, an independent gRPC client in Go."""
+"""Open-loop load by k6, an independent client in Go of gRPC and of HTTP."""
 
 from __future__ import annotations
 
@@ -8,21 +8,32 @@ from pathlib import Path
 
 import pytest
 
+from tests.real.http_servers import MODEL
+
 pytestmark = pytest.mark.real
 
 HERE = Path(__file__).parent
 PROTO = HERE.parent.parent / "proto"
-RATE = 50
 DURATION_S = 4
-SENT = RATE * DURATION_S
 
 
 def test_every_request_of_an_open_loop_is_answered(real_python: Path, target: str) -> None:
+    hold(real_python, "infer.js", 50, ADDRESS=target, PROTO=str(PROTO))
+
+
+def test_every_chat_of_an_open_loop_is_answered(real_python: Path, openai_gateway: str) -> None:
+    # The model takes some 60 ms of a core for such an answer.
+    hold(real_python, "chat.js", 4, URL=openai_gateway, MODEL=MODEL)
+
+
+def hold(python: Path, script: str, rate: int, **environment: str) -> None:
+    """Run a script; every request must be answered as it should, and most must have been sent."""
+    named = {**environment, "RATE": str(rate), "DURATION": str(DURATION_S)}
+    given = [part for name, value in named.items() for part in ("-e", f"{name}={value}")]
     done = subprocess.run(
         [
-            real_python.parent / "k6", "run", "--quiet", "--no-usage-report", "--no-color",
-            "-e", f"ADDRESS={target}", "-e", f"PROTO={PROTO}",
-            "-e", f"RATE={RATE}", "-e", f"DURATION={DURATION_S}", HERE / "k6" / "infer.js",
+            python.parent / "k6", "run", "--quiet", "--no-usage-report", "--no-color", *given,
+            HERE / "k6" / script,
         ],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
@@ -34,5 +45,6 @@ def test_every_request_of_an_open_loop_is_answered(real_python: Path, target: st
     assert checks["passes"] == 2 * answered
     # k6 itself drops an arrival when this machine leaves it no free virtual user.
     dropped = metrics.get("dropped_iterations", {"values": {"count": 0}})["values"]["count"]
-    assert answered + dropped >= SENT
-    assert answered >= SENT // 2
+    sent = rate * DURATION_S
+    assert answered + dropped >= sent
+    assert answered >= sent // 2

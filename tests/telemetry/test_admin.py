@@ -23,6 +23,15 @@ from router.telemetry.admin import (
 )
 from router.telemetry.metrics import Metrics
 from router.telemetry.view import FleetView
+from router.trust.secrets import Secret
+from tests.fakes.secure import (
+    Source,
+    authority,
+    client_context,
+    material,
+    server_certificate,
+    server_tls,
+)
 
 READY = Readiness(())
 
@@ -62,6 +71,25 @@ async def client(server: AdminServer) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield session
     await server.stop()
+
+
+async def test_tasks_are_counted_and_go_as_they_end(client: aiohttp.ClientSession) -> None:
+    async def tasks() -> float:
+        async with client.get("/metrics") as reply:
+            (line,) = [
+                line
+                for line in (await reply.text()).splitlines()
+                if line.startswith("carbon_router_tasks ")
+            ]
+            return float(line.split()[1])
+
+    before = await tasks()
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(asyncio.sleep(3600.0)) for _ in range(50)]
+        assert await tasks() >= before + 50
+        for task in waiting:
+            task.cancel()
+    assert await tasks() < before + 50
 
 
 async def test_metrics_are_fresh_at_every_scrape(
@@ -258,3 +286,93 @@ async def test_idle_connections_beyond_a_few_are_closed_the_oldest_first(
         assert reply.status == 200
     for _, writer in opened:
         writer.close()
+
+
+# Who may ask
+
+
+def source_of(text: str) -> Source:
+    return Source(Secret(text))
+
+
+@pytest.fixture
+async def closed(gateway: FakeGateway) -> AsyncIterator[tuple[aiohttp.ClientSession, Source]]:
+    """A client of a port with a token, and the token."""
+    registry = CollectorRegistry()
+    token = source_of("t0ken-of-the-port")
+    server = AdminServer(gateway, Metrics(registry), registry, token=token)
+    port = await server.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        yield session, token
+    await server.stop()
+
+
+async def status(session: aiohttp.ClientSession, path: str, sent: str | None = None) -> int:
+    headers = {} if sent is None else {"Authorization": sent}
+    async with session.get(path, headers=headers) as reply:
+        return reply.status
+
+
+WRONG = (None, "", "Bearer", "Bearer t0ken-of-the-por", "Basic t0ken-of-the-port", "Bearer é", "x")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/snapshot", "/elsewhere"])
+async def test_without_the_token_nothing_is_told(
+    closed: tuple[aiohttp.ClientSession, Source], path: str, view: FleetView, gateway: FakeGateway
+) -> None:
+    session, _ = closed
+    gateway.seen = view
+    for sent in WRONG:
+        async with session.get(path, headers={"Authorization": sent or ""}) as reply:
+            assert reply.status == 401
+            assert reply.headers["WWW-Authenticate"] == "Bearer"
+            assert "west" not in await reply.text()
+    found = 404 if path == "/elsewhere" else 200
+    assert await status(session, path, "Bearer t0ken-of-the-port") == found
+    assert await status(session, path, "bearer  t0ken-of-the-port ") == found
+
+
+async def test_whether_it_lives_and_is_ready_is_told_to_all_and_why_is_not(
+    closed: tuple[aiohttp.ClientSession, Source], gateway: FakeGateway
+) -> None:
+    session, _ = closed
+    gateway.life = Liveness(True, (Reason("worker_down", "worker 1 of 2", False),))
+    gateway.state = Readiness((Reason("draining", "shutting down", True),))
+    for path, wanted in (("/healthz", 200), ("/readyz", 503)):
+        async with session.get(path) as reply:
+            assert (reply.status, await reply.text()) == (wanted, "")
+        async with session.get(path, headers={"Authorization": "Bearer t0ken-of-the-port"}) as told:
+            assert "worker_down" in await told.text() or "draining" in await told.text()
+    gateway.life = Liveness(False, ())
+    assert await status(session, "/healthz") == 503
+
+
+async def test_a_new_token_is_in_force_at_once(
+    closed: tuple[aiohttp.ClientSession, Source],
+) -> None:
+    session, token = closed
+    token.replace(Secret("another"))
+    assert await status(session, "/snapshot", "Bearer t0ken-of-the-port") == 401
+    assert await status(session, "/snapshot", "Bearer another") == 503
+
+
+async def test_over_tls(gateway: FakeGateway) -> None:
+    registry = CollectorRegistry()
+    tls = server_tls()
+    server = AdminServer(gateway, Metrics(registry), registry, tls=tls)
+    port = await server.start("127.0.0.1", 0)
+    for believes in (authority(), authority("new")):
+        connector = aiohttp.TCPConnector(ssl=client_context(believes))
+        async with aiohttp.ClientSession(
+            f"https://localhost:{port}", connector=connector
+        ) as session:
+            assert await status(session, "/healthz") == 200
+            tls.source.replace(material(server_certificate("new")))
+            assert await status(session, "/healthz") == 200
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(f"http://127.0.0.1:{port}/healthz")
+    await server.stop()
+    await server.stop()
+    with socket.socket() as other:
+        assert other.connect_ex(("127.0.0.1", port)) != 0

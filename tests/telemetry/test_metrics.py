@@ -58,6 +58,20 @@ def test_a_finished_request_is_counted_with_its_energy_and_grams(
     assert value(registry, "added_latency_seconds_bucket", le="0.0008") == 3.0
 
 
+def test_what_a_client_asks_again_is_counted_beside(
+    registry: CollectorRegistry, metrics: Metrics, receipt: Receipt
+) -> None:
+    again = receipt._replace(request=receipt.request._replace(client_retries=1))
+    for one in (receipt, again, again):
+        metrics.finished(one)
+    metrics.asked_again("invented", "UNAVAILABLE")
+    metrics.asked_again("llama", "I'M A TEAPOT")
+    assert value(registry, "requests_total", region="west", model="llama", code="OK") == 3.0
+    assert value(registry, "client_retries_total", model="llama", code="OK") == 2.0
+    assert value(registry, "client_retries_total", model="other", code="UNAVAILABLE") == 1.0
+    assert value(registry, "client_retries_total", model="llama", code="other") == 1.0
+
+
 def test_predicted_over_actual_is_a_ratio_with_a_bound_at_one(
     registry: CollectorRegistry, metrics: Metrics, receipt: Receipt
 ) -> None:

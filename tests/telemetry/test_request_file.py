@@ -62,6 +62,12 @@ def test_an_estimate_of_the_answers_length_says_that_it_is_one(tmp_path):
     assert named(tmp_path, estimated._replace(output_tokens=math.nan))["tokens_kind"] == ""
 
 
+def test_a_row_says_how_often_its_client_asked_before(tmp_path):
+    again = receipt(request=REQUEST._replace(client_retries=2))
+    assert named(tmp_path, again)["client_retries"] == "2"
+    assert named(tmp_path, receipt(request=REQUEST))["client_retries"] == ""
+
+
 def test_what_is_not_known_is_blank(tmp_path):
     unknown = receipt(
         request=Request("llama"), output_tokens=math.nan, gco2e=math.nan, ttft_ms=math.nan

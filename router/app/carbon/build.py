@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
 from router.app.carbon.chains import CarbonChains, ConfiguredSource, Source
-from router.app.carbon.live import ProviderDeps, fingerprint, lease_s, live_source, schema_of
+from router.app.carbon.live import ProviderDeps, fingerprint, live_source, patience_s, schema_of
 from router.carbon.chain.chain import CarbonChain, SourceOrder
 from router.carbon.chain.combine import Combiner
 from router.carbon.forecast import Nowcast
@@ -90,6 +90,8 @@ def build_carbon(
         orders=orders,
         combiner=Combiner() if live else None,
     )
+    if before is not None:
+        chain.restore(chain.restorable(before.chain.learned(), zones))
     if not marginal_members:
         return CarbonChains(chain, members, orders, forecaster=forecaster, history=settings.history)
     beside = _orders(marginal_members, zones, {})
@@ -158,14 +160,14 @@ class _Builder:
         """One member, or none and a problem noted."""
         if self._deps is None:
             raise DataError(f"{spec.name} is a live provider: it needs a network")
-        keys, lease = fingerprint(spec, self._deps), lease_s(self._settings.refresh_s)
+        keys, patience = fingerprint(spec, self._deps), patience_s(self._settings.refresh_s)
         for member in self._before:
             # A provider that is asked by coordinates may have to be asked about other ones.
             same = (member.spec, member.keys) == (spec, keys) and not schema_of(spec).by_location
-            if same and _lease_s(member.source) in (0.0, lease):
+            if same and _patience_s(member.source) in (0.0, patience):
                 return [member]
         try:
-            source, provider = live_source(spec, self._deps, self._settings.coordinates, lease)
+            source, provider = live_source(spec, self._deps, self._settings.coordinates, patience)
         except ConfigError as error:
             self.problems += error.problems
             return []
@@ -190,8 +192,8 @@ class _Builder:
         return static
 
 
-def _lease_s(source: Source) -> float:
-    return source.lease_s if isinstance(source, PolledSource) else 0.0
+def _patience_s(source: Source) -> float:
+    return source.patience_s if isinstance(source, PolledSource) else 0.0
 
 
 def shipped_climatology() -> Climatology:

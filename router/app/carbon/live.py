@@ -16,25 +16,25 @@ import aiohttp
 from router.carbon.polling.poller import OnDropped, PollTimes
 from router.carbon.polling.shared import SharedReadings
 from router.carbon.polling.source import PolledSource
-from router.carbon.providers.budget import CallBudget, CallLimit
+from router.carbon.providers.budget import CallAllowance, CallBudget, CallLimit
 from router.carbon.providers.http import HttpClient, HttpLimits, OnCall, open_session
 from router.carbon.providers.provider import Http, Provider, Want
 from router.carbon.providers.proxies import proxy_of
 from router.carbon.providers.schema import ProviderSchema
-from router.carbon.providers.secrets import Secret, read_secret
 from router.config.live import LimitSchema
 from router.config.settings import LiveSpec
 from router.config.zones import shipped_places
 from router.contract import Clock, Rng, StateStore
 from router.errors import ConfigError
+from router.trust.secrets import Secret, read_secret
 from router.units import HOUR_S
 
 # What every Provider says of itself.
 _FACTS: Final = (
     "name", "signal", "grid_zones", "wants", "zones_per_call", "publishes_every_s", "fetch",
 )  # fmt: skip
-_LEASE_REFRESHES: Final = 3.0
-_SHORTEST_LEASE_S: Final = 60.0
+_PATIENT_REFRESHES: Final = 3.0
+_LEAST_PATIENCE_S: Final = 60.0
 
 
 class Sessions:
@@ -60,8 +60,9 @@ class ProviderDeps(NamedTuple):
     """What live providers are made with.
 
     ``environ``: where keys and a proxy may be. ``processes``: of this gateway, which share the
-    limits on calls. ``on_call``: after every HTTP call. ``on_dropped``: for rows that could not be
-    used. ``store``, ``holder``: None and "" when no other gateway shares the calls.
+    limits on calls where there is no ``store``. ``on_call``: after every HTTP call. ``on_dropped``:
+    for rows that could not be used. ``store``, ``holder``: None and "" when no other gateway shares
+    the calls; else what all share, and a name that is unique to this process.
     """
 
     clock: Clock
@@ -79,7 +80,11 @@ class _Context:
     """``ProviderContext`` of one configured provider."""
 
     def __init__(
-        self, spec: LiveSpec, deps: ProviderDeps, coordinates: Mapping[str, tuple[float, float]]
+        self,
+        spec: LiveSpec,
+        deps: ProviderDeps,
+        coordinates: Mapping[str, tuple[float, float]],
+        shared: SharedReadings | None = None,
     ) -> None:
         self.name = spec.name
         self.signal = spec.signal
@@ -89,6 +94,7 @@ class _Context:
         self.clock = deps.clock
         self.deps = deps
         self._spec = spec
+        self._shared = shared
 
     def http(self, base_url: str, limits: Iterable[LimitSchema]) -> Http:
         """As in ``ProviderContext``."""
@@ -104,8 +110,10 @@ class _Context:
             proxy=proxy_of(base_url, deps.environ),
         )
 
-    def budget(self, limits: Iterable[LimitSchema]) -> CallBudget:
+    def budget(self, limits: Iterable[LimitSchema]) -> CallAllowance:
         """As in ``ProviderContext``."""
+        if self._shared is not None:
+            return self._shared.calls(CallLimit(one.calls, one.per_s) for one in limits)
         part = self.deps.processes
         return CallBudget(*(CallLimit(max(1, one.calls // part), one.per_s) for one in limits))
 
@@ -122,14 +130,22 @@ def live_source(
     spec: LiveSpec,
     deps: ProviderDeps,
     coordinates: Mapping[str, tuple[float, float]],
-    lease_s: float,
+    patience_s: float,
 ) -> tuple[PolledSource, Provider]:
     """``spec``'s source, and its provider; raises ConfigError for an unusable key or id.
 
-    ``lease_s``: how long one of several gateways may go on calling for all.
+    ``patience_s``: how long gateways that share a store bear with one that should call and does
+    not.
     """
     schema = schema_of(spec)
-    context = _Context(spec, deps, {**_shipped_coordinates(), **coordinates})
+    shared = None
+    if deps.store is not None:
+        # A reload's new source does not hold what its predecessor still does.
+        holder = f"{deps.holder}-{int(deps.rng.random() * 2**32):x}"
+        shared = SharedReadings(
+            deps.store, spec.name, spec.signal, holder, deps.clock, deps.rng, patience_s=patience_s
+        )
+    context = _Context(spec, deps, {**_shipped_coordinates(), **coordinates}, shared)
     try:
         provider = schema.build(context)
         missing = [fact for fact in _FACTS if not hasattr(provider, fact)]
@@ -143,11 +159,6 @@ def live_source(
     if missing:
         why = f"{schema.kind!r} is no Provider, it lacks {', '.join(missing)}: tell its authors"
         raise ConfigError("carbon", [(spec.at, why)])
-    shared = None
-    if deps.store is not None:
-        shared = SharedReadings(
-            deps.store, spec.name, spec.signal, deps.holder, deps.rng, lease_s=lease_s
-        )
 
     def on_fetch(source: str, want: Want, reason: str) -> None:
         # An HTTP library of its own tells nobody of its calls.
@@ -170,9 +181,10 @@ def live_source(
     return source, provider
 
 
-def lease_s(refresh_s: float) -> float:
-    """A lease that outlasts a missed refresh, and a round of calls that takes its time."""
-    return max(_LEASE_REFRESHES * refresh_s, _SHORTEST_LEASE_S)
+def patience_s(refresh_s: float) -> float:
+    """Of gateways with each other: it outlasts a missed refresh, and a round of calls that takes
+    its time."""
+    return max(_PATIENT_REFRESHES * refresh_s, _LEAST_PATIENCE_S)
 
 
 def calls_per_hour(spec: LiveSpec, provider: Provider, measured: int, ahead: int) -> float:

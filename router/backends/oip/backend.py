@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from router._pb.inference_pb2 import ModelReadyRequest, ServerReadyResponse
+from router.backends.oip.credentials import channel_credentials
 from router.backends.oip.upstream_errors import error_of
 from router.contract import Metadata, Probe, UnaryReply
 from router.errors import (
@@ -22,6 +23,7 @@ from router.errors import (
     UpstreamUnreachedError,
 )
 from router.model import Endpoint
+from router.trust.access import AccessTable
 
 _SERVICE = "/inference.GRPCInferenceService/"
 
@@ -73,8 +75,12 @@ class ChannelOptions(NamedTuple):
 class GrpcBackend:
     """``contract.Backend`` over gRPC. Channels open lazily, one pool an address."""
 
-    def __init__(self, options: ChannelOptions | None = None) -> None:
+    def __init__(
+        self, options: ChannelOptions | None = None, access: AccessTable | None = None
+    ) -> None:
+        """``access``: TLS and keys by address; None where there are none."""
         self._options = options or ChannelOptions()
+        self._access = access or AccessTable()
         self._channels: dict[str, list[grpc.aio.Channel]] = {}
         self._targets: dict[str, str] = {}
         self._busy: dict[str, _Busy] = {}
@@ -98,14 +104,15 @@ class GrpcBackend:
         if calls is None:
             calls = self._open_unary(endpoint, method)
         busy = self._busy[endpoint.address]
-        call = next(calls)(payload, metadata=_forwarded(metadata), timeout=_timeout(timeout_s))
+        sent = _forwarded(self._access.sent(endpoint.address, metadata))
+        call = next(calls)(payload, metadata=sent, timeout=_timeout(timeout_s))
         busy.calls += 1
         try:
             reply = await call
             initial_metadata = await call.initial_metadata()
             trailers = await call.trailing_metadata()
         except grpc.aio.AioRpcError as error:
-            raise error_of(endpoint, error) from error
+            raise error_of(endpoint, error, self._access.secret(endpoint.address)) from error
         except asyncio.CancelledError:
             _raise_unless_cancelled_here(endpoint)
             raise
@@ -113,7 +120,12 @@ class GrpcBackend:
             busy.calls -= 1
         if reply is None:
             raise UpstreamFaultError(f"{endpoint.name}: {method} ended without an answer")
-        return UnaryReply(reply, tuple(initial_metadata), tuple(trailers))
+        address = endpoint.address
+        return UnaryReply(
+            reply,
+            self._access.told(address, tuple(initial_metadata)),
+            self._access.told(address, tuple(trailers)),
+        )
 
     def stream(
         self, endpoint: Endpoint, payload: bytes, metadata: Metadata, timeout_s: float
@@ -122,8 +134,9 @@ class GrpcBackend:
         calls = self._streams.get(endpoint.address)
         if calls is None:
             calls = self._open_streams(endpoint)
-        call = next(calls)(payload, metadata=_forwarded(metadata), timeout=_timeout(timeout_s))
-        return GrpcStream(endpoint, call, self._busy[endpoint.address])
+        sent = _forwarded(self._access.sent(endpoint.address, metadata))
+        call = next(calls)(payload, metadata=sent, timeout=_timeout(timeout_s))
+        return GrpcStream(endpoint, call, self._busy[endpoint.address], self._access)
 
     async def probe(self, endpoint: Endpoint, timeout_s: float) -> Probe:
         """ServerReady, as far as it is answered."""
@@ -152,6 +165,11 @@ class GrpcBackend:
         """The name in ``address`` stands for other IP addresses now: calls from here on go there,
         those under way finish where they are. Returns when they have, or after a while."""
         self._targets[address] = _target(address, hosts)
+        await self.renew(address)
+
+    async def renew(self, address: str) -> None:
+        """Calls from here on go over new channels, which a certificate that has changed takes;
+        those under way finish where they are. Returns when they have, or after a while."""
         busy = self._busy.get(address)
         leaving = self._forget(address)
         self._leaving.setdefault(address, []).extend(leaving)
@@ -177,6 +195,7 @@ class GrpcBackend:
             # ServerReadyResponse and ModelReadyResponse have the same one field.
             ready = ServerReadyResponse.FromString(reply.payload).ready
         except UpstreamUnreachedError as error:
+            self._access.failed(endpoint, error)
             # A stream that was not taken, on a connection that ends in peace: it is there.
             return Probe.REFUSED if error.refused else Probe.UNKNOWN
         except UpstreamLostError:
@@ -207,18 +226,28 @@ class GrpcBackend:
             )
         pool = self._channels.get(endpoint.address)
         if pool is None:
-            arguments: list[tuple[str, int | str]] = [*self._options.as_arguments()]
-            target = self._targets.get(endpoint.address, endpoint.address)
-            if target != endpoint.address:
-                # Servers and proxies still hear the name.
-                arguments.append(("grpc.default_authority", endpoint.address))
             pool = [
-                grpc.aio.insecure_channel(target, options=arguments)
-                for _ in range(self._options.channels_per_endpoint)
+                self._channel(endpoint.address) for _ in range(self._options.channels_per_endpoint)
             ]
             self._channels[endpoint.address] = pool
             self._busy[endpoint.address] = _Busy()
         return pool
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        arguments: list[tuple[str, int | str]] = [*self._options.as_arguments()]
+        target = self._targets.get(address, address)
+        security = self._access.security(address)
+        if security is not None and security.server_name:
+            # The name that is asked for, and that the certificate must have.
+            port = address.rpartition(":")[2]
+            arguments.append(("grpc.default_authority", f"{security.server_name}:{port}"))
+        elif target != address:
+            # Servers and proxies still hear the name, and certificates are held against it.
+            arguments.append(("grpc.default_authority", address))
+        if security is None:
+            return grpc.aio.insecure_channel(target, options=arguments)
+        credentials = channel_credentials(security.source.value)
+        return grpc.aio.secure_channel(target, credentials, options=arguments)
 
     def _open_unary(self, endpoint: Endpoint, method: str) -> Iterator[Any]:
         pool = self._pool(endpoint)
@@ -250,8 +279,9 @@ class _Busy:
 class GrpcStream:
     """``contract.UpstreamStream`` of one call. Iterate once."""
 
-    def __init__(self, endpoint: Endpoint, call: Any, busy: _Busy) -> None:
+    def __init__(self, endpoint: Endpoint, call: Any, busy: _Busy, access: AccessTable) -> None:
         self._endpoint = endpoint
+        self._access = access
         self._call = call
         self._busy: _Busy | None = busy
         self._trailers: Metadata = ()
@@ -262,14 +292,20 @@ class GrpcStream:
         try:
             async for message in call:
                 yield message
-            self._trailers = tuple(await call.trailing_metadata())
+            told = tuple(await call.trailing_metadata())
+            self._trailers = self._access.told(self._endpoint.address, told)
         except grpc.aio.AioRpcError as error:
-            raise error_of(self._endpoint, error) from error
+            secret = self._access.secret(self._endpoint.address)
+            raise error_of(self._endpoint, error, secret) from error
         except asyncio.CancelledError:
             _raise_unless_cancelled_here(self._endpoint)
             raise
         finally:
             self.cancel()
+
+    def initial_metadata(self) -> Metadata:
+        """None: a stream's callers are not told of its server's."""
+        return ()
 
     def trailers(self) -> Metadata:
         """Trailing metadata; empty before the end."""

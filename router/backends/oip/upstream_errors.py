@@ -6,6 +6,8 @@ be told by its words, since both use the same codes.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 
 import grpc
@@ -25,6 +27,7 @@ from router.errors import (
     UpstreamUnreachedError,
 )
 from router.model import Endpoint
+from router.trust.secrets import Secret, without_secret, without_secrets
 
 _LEAVES: dict[grpc.StatusCode, type[UpstreamError]] = {
     grpc.StatusCode.UNAVAILABLE: UpstreamFaultError,
@@ -53,6 +56,16 @@ _TRANSPORT = frozenset(
     )
 )
 _REFUSED = re.compile(r"^(failed to connect to all addresses|(DNS|name) resolution failed)", re.I)
+# What this gateway lacks says nothing of the server: descriptors, ports, memory.
+_OWN_LACKS = re.compile(
+    "|".join(
+        re.escape(os.strerror(number))
+        for number in (
+            errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL,
+        )
+    ),
+    re.I,
+)  # fmt: skip
 _UNSEEN = re.compile(r"RST_STREAM with error code 7\b|^Stream removed \(GOAWAY received")
 _LOST = re.compile(
     r"^Stream removed \((?!RST_STREAM)|socket closed|connection reset|broken pipe|"
@@ -68,17 +81,26 @@ _MAX_DETAILS = 500
 _WHOLE = re.compile(r"[0-9]{1,9}")
 
 
-def error_of(endpoint: Endpoint, error: grpc.aio.AioRpcError) -> UpstreamError:
-    """The leaf of the error tree for a call that ``endpoint`` ended, or its transport."""
+def error_of(
+    endpoint: Endpoint, error: grpc.aio.AioRpcError, secret: Secret | None = None
+) -> UpstreamError:
+    """The leaf of the error tree for a call that ``endpoint`` ended, or its transport.
+
+    ``secret``: the key that it was sent, which no word of it may tell.
+    """
     code = error.code()
-    details = error.details() or ""
-    trailers = tuple(error.trailing_metadata() or ())
+    details = without_secret(error.details() or "", secret)
+    trailers = without_secrets(tuple(error.trailing_metadata() or ()), secret)
+    if secret is not None and code is grpc.StatusCode.UNAUTHENTICATED:
+        # Nothing that its caller could mend.
+        return UpstreamFaultError(f"{endpoint.name}: it does not accept this gateway's key")
     message = f"{endpoint.name}: {code.name}: {details[:_MAX_DETAILS]}"
     # A server that answers sends trailers of its own, often; the transport never does.
     if code in _TRANSPORT and not trailers:
         refused = _REFUSED.search(details) is not None
         if refused or _UNSEEN.search(details):
-            return UpstreamUnreachedError(message, refused=refused)
+            blamed = refused and not _OWN_LACKS.search(details)
+            return UpstreamUnreachedError(message, refused=blamed)
         if _LOST.search(details):
             return UpstreamLostError(message)
     cls = _LEAVES.get(code, UpstreamRejectedError)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from router.carbon.chain.attempt import SourceAttempt
-from router.carbon.chain.combine import Combiner
+from router.carbon.chain.combine import Combiner, restorable_skills
 from router.carbon.chain.outlook import Outlook
 from router.carbon.chain.provenance import Served, ZoneProvenance, served
 from router.carbon.chain.refresh import Refresh, judged, last_attempt, refused, silent_of
@@ -21,6 +21,7 @@ from router.carbon.chain.sources import AnnualMeans, HistorySource, SlotSource
 from router.carbon.providers.holes import is_stated
 from router.carbon.providers.provider import Want
 from router.contract import CarbonSource, Forecaster, ForecastSource
+from router.core.learned import SkillLearned
 from router.errors import DataError, MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
 from router.units import HOUR_S
@@ -28,7 +29,7 @@ from router.units import HOUR_S
 __all__ = ["CarbonChain", "Served", "SourceAttempt", "SourceOrder", "ZoneProvenance"]
 
 _OBSERVED: Final = frozenset({Kind.MEASURED, Kind.ESTIMATED})
-_HISTORY_H: Final = 216
+HISTORY_H: Final = 216
 HORIZON_H: Final = 96
 # As far as the forecaster learns its errors. Over a year of 11 grids that have a climatology, its
 # mean absolute percentage error was below climatology's at every age up to this (DE: level with it
@@ -108,6 +109,21 @@ class CarbonChain:
         # End of the newest slot that the forecaster was told of.
         self._fed: dict[str, float] = {}
         self._reread_at: dict[str, float] = {}
+
+    def learned(self) -> tuple[SkillLearned, ...]:
+        """How far forecasts were off, to be kept."""
+        return () if self._combiner is None else self._combiner.learned("/".join(self.signal))
+
+    def restorable(
+        self, learned: Iterable[SkillLearned], grid_zones: Iterable[str]
+    ) -> tuple[SkillLearned, ...]:
+        """Of what was learned before or elsewhere, what can be of this chain."""
+        return restorable_skills(learned, "/".join(self.signal), grid_zones)
+
+    def restore(self, learned: Iterable[SkillLearned]) -> None:
+        """Go on from what `restorable` gave."""
+        if self._combiner is not None:
+            self._combiner.restore(learned)
 
     async def refresh(self, grid_zones: Sequence[str], now: float) -> None:
         """Ask the sources about ``grid_zones``; a failing or hanging one is noted and passed over.
@@ -238,7 +254,7 @@ class CarbonChain:
                 since = min(since, last)
             if gap or now - self._reread_at.get(zone, -math.inf) >= _REREAD_S:
                 past.append(zone)
-        hours = math.ceil(min(_HISTORY_H, (now - since) / HOUR_S + 1))
+        hours = math.ceil(min(HISTORY_H, (now - since) / HOUR_S + 1))
         answer = await refresh.call(
             source, Want.HISTORY, past, hours, lambda known: known.history(past, now, hours)
         )

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from router.core.learned import MOST_LESSONS, SkillLearned
 from router.model import Forecast, Intensity, Kind, require_same_signal
 from router.units import HOUR_S
 
@@ -37,6 +38,8 @@ EVIDENCE: Final = 24
 MEMORY: Final = 168
 # What was said of an hour that nobody reports is forgotten after this.
 _GIVE_UP_S: Final = 48 * HOUR_S
+# Of what was learned elsewhere: no grid emits that much.
+_MOST_G: Final = 1e5
 
 Slots = Sequence[Intensity | None]
 
@@ -87,6 +90,25 @@ class Combiner:
 
     def __init__(self) -> None:
         self._zones: dict[str, _Zone] = {}
+
+    def learned(self, signal: str) -> tuple[SkillLearned, ...]:
+        """The errors met so far, to be kept. ``signal``: of what was forecast."""
+        return tuple(
+            SkillLearned(
+                signal,
+                name,
+                tuple((s.seen, s.published_g, s.own_g, s.mixed_g) for s in zone.skill),
+            )
+            for name, zone in self._zones.items()
+            if any(skill.seen for skill in zone.skill)
+        )
+
+    def restore(self, learned: Iterable[SkillLearned]) -> None:
+        """Go on from errors that were met before, where more were than here."""
+        for one in learned:
+            zone = self._zones.setdefault(one.grid_zone, _Zone())
+            if sum(skill.seen for skill in zone.skill) < sum(errors[0] for errors in one.errors):
+                zone.skill = tuple(Skill(*errors) for errors in one.errors)
 
     def due(self, grid_zone: str, start: float) -> bool:
         """Whether nothing was noted yet in the hour that starts at ``start``."""
@@ -180,6 +202,24 @@ def own_slots(forecast: Forecast | None, start: float) -> Sequence[Intensity]:
 
 def _band(ahead: int) -> int:
     return min(bisect_left(LEADS_H, ahead + 1), len(LEADS_H) - 1)
+
+
+def restorable_skills(
+    learned: Iterable[SkillLearned], signal: str, grid_zones: Iterable[str]
+) -> tuple[SkillLearned, ...]:
+    """Of what was learned before or elsewhere, what can be, of those ``grid_zones``."""
+    zones = frozenset(grid_zones)
+    return tuple(
+        one
+        for one in learned
+        if one.signal == signal
+        and one.grid_zone in zones
+        and len(one.errors) == len(LEADS_H)
+        and all(
+            0 <= errors[0] <= MOST_LESSONS and all(0.0 <= grams <= _MOST_G for grams in errors[1:])
+            for errors in one.errors
+        )
+    )
 
 
 def _at(slots: Slots, ahead: int) -> Intensity | None:

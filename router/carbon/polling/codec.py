@@ -1,8 +1,9 @@
 """Intensities and forecasts as JSON bytes, for what several gateways share; strict both ways.
 
-Version 1: ``{"v": 1, "what": ..., "origins": [[basis, factors, source]], "rows": [[g, low, high,
-kind, index of origin, observed_at, expires_at]]}``, null standing for an infinite ``expires_at``; a
-forecast adds ``zone``, ``start`` and ``step_s``. Any change of meaning takes a new version.
+Version 2: ``{"v": 2, "what": ..., "token": ..., "origins": [[basis, factors, source]], "rows": [[g,
+low, high, kind, index of origin, observed_at, expires_at]]}``, null standing for an infinite
+``expires_at``; a forecast adds ``zone``, ``start`` and ``step_s``. ``token``: the fencing token of
+the gateway that wrote it. Any change of meaning takes a new version.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from typing import Any, Final, NamedTuple
 from router.errors import DataError
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
 
-VERSION: Final = 1
+VERSION: Final = 2
+# More bytes than ten days of five-minute values have.
+_MOST_BYTES: Final = 4 * 2**20
+_MOST_TOKEN: Final = 2**63
 
 
 class Seen(NamedTuple):
@@ -32,51 +36,69 @@ class Seen(NamedTuple):
 
 
 class Index(NamedTuple):
-    """What one poller has stored. ``beat_at``: when it last said so."""
+    """What one poller has stored. ``token``: its fencing token; ``beat_at``: unix s, by its clock,
+    when it last said so."""
 
+    token: int
     beat_at: float
     zones: Mapping[str, Seen]
 
 
-def encode_values(values: Sequence[Intensity]) -> bytes:
+class StoredValues(NamedTuple):
+    """Observed values of one grid zone, and the token of who wrote them."""
+
+    token: int
+    values: tuple[Intensity, ...]
+
+
+class StoredForecast(NamedTuple):
+    """One grid zone's forecast, and the token of who wrote it."""
+
+    token: int
+    forecast: Forecast
+
+
+def encode_values(values: Sequence[Intensity], token: int) -> bytes:
     """Observed values, in their order. Raises DataError for a time that is not a number."""
-    return _dump("values", **_columns(values))
+    return _dump("values", token=token, **_columns(values))
 
 
-def decode_values(data: bytes) -> tuple[Intensity, ...]:
+def decode_values(data: bytes) -> StoredValues:
     """The values again, equal to the last bit. Raises DataError for anything else."""
-    body = _load(data, "values", {"origins", "rows"})
-    return _values(body)
+    body = _load(data, "values", {"token", "origins", "rows"})
+    return StoredValues(_token(body["token"]), _values(body))
 
 
-def encode_forecast(forecast: Forecast) -> bytes:
+def encode_forecast(forecast: Forecast, token: int) -> bytes:
     """One zone's forecast. Raises DataError for a time that is not a number."""
     times = {"start": _finite(forecast.start), "step_s": _finite(forecast.step_s)}
-    return _dump("forecast", zone=forecast.grid_zone, **times, **_columns(forecast.slots))
+    columns = _columns(forecast.slots)
+    return _dump("forecast", token=token, zone=forecast.grid_zone, **times, **columns)
 
 
-def decode_forecast(data: bytes) -> Forecast:
+def decode_forecast(data: bytes) -> StoredForecast:
     """The forecast again. Raises DataError (MixedBasisError when its slots differ in signal)."""
-    body = _load(data, "forecast", {"zone", "start", "step_s", "origins", "rows"})
+    body = _load(data, "forecast", {"token", "zone", "start", "step_s", "origins", "rows"})
     start, step_s = _finite(body["start"]), _finite(body["step_s"])
-    return Forecast(_text(body["zone"]), start, step_s, _values(body))
+    forecast = Forecast(_text(body["zone"]), start, step_s, _values(body))
+    return StoredForecast(_token(body["token"]), forecast)
 
 
 def encode_index(index: Index) -> bytes:
     """What a poller has stored. Raises DataError for a time that is not a number."""
     zones = {zone: [*map(_finite, seen[:3]), *seen[3:]] for zone, seen in index.zones.items()}
-    return _dump("index", beat_at=_finite(index.beat_at), zones=zones)
+    return _dump("index", token=index.token, beat_at=_finite(index.beat_at), zones=zones)
 
 
 def decode_index(data: bytes) -> Index:
     """The index again. Raises DataError for anything else."""
-    body = _load(data, "index", {"beat_at", "zones"})
+    body = _load(data, "index", {"token", "beat_at", "zones"})
     zones = {}
     for zone, row in _object(body["zones"]).items():
         latest, forecast, history, code, text = _row(row, 5)
         times = (_finite(latest), _finite(forecast), _finite(history))
         zones[zone] = Seen(*times, _text(code), _text(text))
-    return Index(_finite(body["beat_at"]), zones)
+    return Index(_token(body["token"]), _finite(body["beat_at"]), zones)
 
 
 def encode_zones(grid_zones: Sequence[str]) -> bytes:
@@ -147,6 +169,8 @@ def _dump(what: str, **body: Any) -> bytes:
 
 
 def _load(data: bytes, what: str, keys: set[str]) -> dict[str, Any]:
+    if len(data) > _MOST_BYTES:
+        raise DataError(f"stored {what}: over {_MOST_BYTES} bytes")
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
@@ -168,6 +192,12 @@ def _finite(value: Any) -> float:
         if math.isfinite(number):
             return number
     raise DataError(f"stored carbon values: {str(value)[:40]!r} where a finite number belongs")
+
+
+def _token(value: Any) -> int:
+    if type(value) is int and 0 <= value < _MOST_TOKEN:
+        return value
+    raise DataError(f"stored carbon values: {str(value)[:40]!r} where a fencing token belongs")
 
 
 def _text(value: Any) -> str:

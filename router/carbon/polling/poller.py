@@ -78,7 +78,9 @@ class ProviderPoller:
         wants: Collection[Want],
         on_fetch: OnFetch,
         on_dropped: OnDropped,
+        may_call: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``may_call``: whether it still does; asked before each call."""
         self.name = provider.name
         self.signal = provider.signal
         self.wants = provider.wants & frozenset(wants)
@@ -89,6 +91,7 @@ class ProviderPoller:
         self._times = times
         self._on_fetch = on_fetch
         self._on_dropped = on_dropped
+        self._may_call = may_call
         self._line_at = -math.inf
         self._news: dict[str, NewsPlan] = {}
         self._steady: dict[tuple[Want, str], EveryPlan] = {}
@@ -144,6 +147,8 @@ class ProviderPoller:
             plans = [self.plan(want, zone) for zone in batch]
             # Another call may have told us to wait, or have been for these, in the meantime.
             if self._rest.until > now or min(plan.due_at for plan in plans) > now:
+                return
+            if not self._may_call():
                 return
             for plan in plans:
                 # Not twice at a time; what comes of it says when next.
@@ -213,11 +218,10 @@ class ProviderPoller:
             raise NoDataError(f"{self.name}: no forecast for {zone}")
         if want is not Want.FORECAST and not observed:
             raise NoDataError(f"{self.name}: no value for {zone}")
-        latest = now + max(HOUR_S, self._provider.publishes_every_s)
         for value in observed:
             if value.signal != self.signal:
                 raise DataError(f"{self.name}: {zone} answered in {'/'.join(value.signal)}")
-            if value.kind not in _OBSERVED or not value.observed_at <= latest:
+            if not self._can_be(value, now):
                 raise DataError(f"{self.name}: {zone}: a {value.kind} value for the time to come")
         if forecast is not None:
             if forecast.slots[0].signal != self.signal:
@@ -227,6 +231,13 @@ class ProviderPoller:
             self._heard(Want.FORECAST, zone, now)
         if observed:
             self._take_observed(want, zone, observed, now)
+
+    def _can_be(self, value: Intensity, now: float) -> bool:
+        """Whether it is an observation in the provider's signal, of a time that has begun."""
+        latest = now + max(HOUR_S, self._provider.publishes_every_s)
+        return (
+            value.signal == self.signal and value.kind in _OBSERVED and value.observed_at <= latest
+        )
 
     def _take_observed(
         self, want: Want, zone: str, observed: Sequence[Intensity], now: float
@@ -309,24 +320,30 @@ class ProviderPoller:
         return found
 
     def adopt(
-        self, zone: str, seen: Seen, values: Sequence[Intensity], forecast: Forecast | None
+        self, zone: str, values: Sequence[Intensity], forecast: Forecast | None, now: float
     ) -> None:
-        """Take over what another gateway was answered at the times in ``seen``."""
-        if forecast is not None and forecast.slots[0].signal == self.signal:
+        """Take over what another gateway was answered; what no provider may say is left out."""
+        if (
+            forecast is not None
+            and forecast.slots[0].signal == self.signal
+            and forecast.grid_zone == zone
+        ):
             self.known.forecasts[zone] = forecast
         for value in values:
-            if value.signal == self.signal:
-                self.known.take(zone, value, max(seen.latest_at, seen.history_at))
+            if self._can_be(value, now):
+                self.known.take(zone, value, now)
 
-    def adopt_plans(self, zone: str, seen: Seen) -> None:
-        """Count another gateway's calls as own ones, and its failures."""
+    def adopt_plans(self, zone: str, seen: Seen, now: float) -> None:
+        """Count another gateway's calls as own ones, and its failures. Where its clock is ahead,
+        they were made now."""
         newest, news = self.known.newest(zone), self._news_of(zone)
-        if newest is not None and seen.latest_at > news.asked_at:
-            news.heard(newest.observed_at, seen.latest_at, self._rng.random())
+        latest_at = min(seen.latest_at, now)
+        if newest is not None and latest_at > news.asked_at:
+            news.heard(newest.observed_at, latest_at, self._rng.random())
         for want, at in ((Want.FORECAST, seen.forecast_at), (Want.HISTORY, seen.history_at)):
             plan = self._steady_of(want, zone)
-            if at > max(0.0, plan.asked_at):
-                plan.heard(at, self._rng.random())
+            if min(at, now) > max(0.0, plan.asked_at):
+                plan.heard(min(at, now), self._rng.random())
         self.known.attempts.pop((Want.LATEST, zone), None)
         if seen.code:
             last = SourceAttempt(self.name, seen.code == ROWS_DROPPED, seen.text, seen.code)

@@ -16,16 +16,22 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from router.carbon.chain.attempt import SourceAttempt
-from router.carbon.chain.chain import HORIZON_H
+from router.carbon.chain.chain import HISTORY_H, HORIZON_H
 from router.carbon.polling.cache import AnswerCache
 from router.carbon.polling.codec import Index, Seen
+from router.carbon.polling.election import Part
 from router.carbon.polling.poller import OnDropped, OnFetch, PollTimes, ProviderPoller
-from router.carbon.polling.shared import Part, SharedReadings
+from router.carbon.polling.shared import SharedReadings
 from router.carbon.providers.provider import Provider, Want
 from router.contract import Rng
 from router.model import Forecast, Intensity
 
 _TIMES: Final = PollTimes()
+# What gateways want of a zone that only they have: hours by want.
+_DEPTHS_H: Final = {Want.LATEST: 1, Want.FORECAST: HORIZON_H, Want.HISTORY: HISTORY_H}
+# How often a leader stores all that it knows, whether or not it is new: whatever a former one may
+# have left there lately is replaced.
+_ALL_ANEW_S: Final = 900.0
 
 
 class PolledSource:
@@ -48,12 +54,17 @@ class PolledSource:
         self.name = provider.name
         self.signal = provider.signal
         self.grid_zones = provider.grid_zones
-        self._poller = ProviderPoller(provider, rng, times, wants, on_fetch, on_dropped)
+        self._poller = ProviderPoller(
+            provider, rng, times, wants, on_fetch, on_dropped, lambda: self.part is not Part.FOLLOWS
+        )
         self._shared = shared
         self._sharing = asyncio.Lock()
-        self._part = Part.LEADS if shared is None else Part.FOLLOWS
         self._parted_at = math.nan
         self._published_at = math.nan
+        self._foreign_at = math.nan
+        # When all was stored last, and under which token; NaN for anew.
+        self._all_at = math.nan
+        self._token = 0
         self._mine: frozenset[str] = frozenset()
         self._foreign: frozenset[str] = frozenset()
         self._adopted: dict[str, Seen] = {}
@@ -61,12 +72,12 @@ class PolledSource:
     @property
     def part(self) -> Part:
         """Whether this gateway calls the provider for all, reads along, or calls for itself."""
-        return self._part
+        return Part.LEADS if self._shared is None else self._shared.part
 
     @property
-    def lease_s(self) -> float:
-        """How long one gateway may go on calling for all; 0 when none shares the calls."""
-        return self._shared.lease_s if self._shared else 0.0
+    def patience_s(self) -> float:
+        """How long it bears with a leader that says nothing; 0 when none shares the calls."""
+        return self._shared.patience_s if self._shared else 0.0
 
     @property
     def sharing_trouble(self) -> str:
@@ -111,10 +122,16 @@ class PolledSource:
         if want not in wants:
             return
         await self._divide(grid_zones, now)
-        if self._part is not Part.FOLLOWS:
-            zones = self.grid_zones.intersection(grid_zones) | self._foreign
+        if self.part is not Part.FOLLOWS:
+            zones = self.grid_zones.intersection(grid_zones)
             await self._poller.poll_due(want, zones, now, hours)
+            await self._poll_foreign(now)
             await self._publish(now)
+
+    async def beat(self) -> bool:
+        """To be called every `election.BEAT_S`: stay or become the one that calls for all; True
+        when it has become it, and a refresh is worth the while."""
+        return self._shared is not None and await self._shared.beat(self._mine)
 
     def last_attempt(self, grid_zone: str, want: Want) -> SourceAttempt | None:
         """What went wrong when the zone was last asked for; None since it went well.
@@ -132,6 +149,14 @@ class PolledSource:
         if self._shared is not None:
             await self._shared.leave()
 
+    async def _poll_foreign(self, now: float) -> None:
+        """Once a refresh: call for all that is due of the zones that only others want."""
+        if now != self._foreign_at and self.part is Part.LEADS:
+            self._foreign_at = now
+            for want in self._poller.wants:
+                zones = self._foreign - self._mine
+                await self._poller.poll_due(want, zones, now, _DEPTHS_H[want])
+
     async def _divide(self, zones: Iterable[str], now: float) -> None:
         """Once a refresh: who calls the provider, and what the others have learned."""
         shared = self._shared
@@ -140,37 +165,41 @@ class PolledSource:
         async with self._sharing:
             if now == self._parted_at and self._mine.issuperset(zones):
                 return
+            self._parted_at = now
             self._mine |= self.grid_zones.intersection(zones)
-            part = await shared.part(now)
-            if part is Part.FOLLOWS:
-                part, index = await shared.follow(now)
-                await self._adopt(index, now)
-                await shared.want(self._mine, now)
-            elif part is Part.LEADS:
-                if self._part is not Part.LEADS:
-                    # What the last holder learned need not be asked for again.
-                    await self._adopt(await shared.index(now), now)
-                wanted = await shared.wanted(now)
-                self._foreign = self.grid_zones.intersection(wanted)
-            if part is not Part.LEADS:
-                self._foreign = frozenset()
-            self._part, self._parted_at = part, now
+            await shared.beat(self._mine)
+            self._foreign = frozenset()
+            if shared.part is Part.LEADS:
+                self._foreign = self.grid_zones.intersection(shared.wanted)
+                await self._succeed(shared, now)
+            elif not shared.store_fails:
+                await self._adopt(await shared.follow(), now)
+
+    async def _succeed(self, shared: SharedReadings, now: float) -> None:
+        """Lead on from what is stored: what the last leader learned need not be asked for again,
+        and what lacks of what this one knows is stored anew."""
+        index = await shared.index()
+        if shared.token != self._token:
+            await self._adopt(index, now)
+            self._token = shared.token
+        if index is None or index.token != shared.token or now - self._all_at > _ALL_ANEW_S:
+            self._all_at = math.nan
 
     async def _adopt(self, index: Index | None, now: float) -> None:
         """Take over what another gateway was answered, as if this one had called."""
         if index is None or self._shared is None:
             return
-        for zone in self._mine.intersection(index.zones):
+        for zone in (self._mine | self._foreign).intersection(index.zones):
             seen, before = index.zones[zone], self._adopted.get(zone, Seen())
             if seen == before:
                 continue
             if seen[:3] != before[:3]:
-                values = await self._shared.observed(zone, now)
-                forecast = await self._shared.forecast(zone, now)
+                values = await self._shared.observed(zone, index.token)
+                forecast = await self._shared.forecast(zone, index.token)
                 if not values and forecast is None:
                     continue
-                self._poller.adopt(zone, seen, values, forecast)
-            self._poller.adopt_plans(zone, seen)
+                self._poller.adopt(zone, values, forecast, now)
+            self._poller.adopt_plans(zone, seen, now)
             self._adopted[zone] = seen
 
     async def _publish(self, now: float) -> None:
@@ -179,12 +208,17 @@ class PolledSource:
         if self._shared is None:
             unshared.clear()
             return
-        if self._part is not Part.LEADS or (not unshared and self._published_at == now):
+        anew = math.isnan(self._all_at)
+        if self.part is not Part.LEADS or not (anew or unshared or self._published_at != now):
             return
-        news = frozenset(unshared)
-        values = {zone: self.known.since(zone, -math.inf) for _, zone in news}
-        issues = self.known.forecasts
-        forecasts = {zone: issues[zone] for want, zone in news if want is Want.FORECAST}
-        if await self._shared.publish(values, forecasts, Index(now, self._poller.seen()), now):
+        news, seen, issues = frozenset(unshared), self._poller.seen(), self.known.forecasts
+        zones = seen.keys() if anew else {zone for _, zone in news}
+        ahead = issues.keys() if anew else {zone for want, zone in news if want is Want.FORECAST}
+        values = {zone: known for zone in zones if (known := self.known.since(zone, -math.inf))}
+        forecasts = {zone: issues[zone] for zone in ahead}
+        # Another call of the same refresh need not store the same again.
+        self._published_at, self._all_at = now, now if anew else self._all_at
+        if await self._shared.publish(values, forecasts, seen):
             unshared -= news
-            self._published_at = now
+        else:
+            self._all_at = math.nan

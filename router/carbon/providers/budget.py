@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
 
 _SLICES: Final = 60
 
@@ -19,6 +20,22 @@ class CallLimit(NamedTuple):
 
     calls: int
     per_s: float
+
+
+class CallAllowance(Protocol):
+    """Who says whether a provider may be called once more."""
+
+    @property
+    def limits(self) -> Sequence[CallLimit]:
+        """What it keeps to, to be told."""
+        ...
+
+    async def spend(self, now: float) -> float:
+        """0.0 when a call may be made, which is counted; else the seconds until one may be.
+
+        ``now``: monotonic, s.
+        """
+        ...
 
 
 class CallBudget:
@@ -46,6 +63,10 @@ class CallBudget:
             for window in self._windows:
                 window.count(now)
         return wait_s
+
+    async def spend(self, now: float) -> float:
+        """As `CallAllowance.spend`: `take`, with nobody to wait for."""
+        return self.take(now)
 
     def left(self, now: float) -> float:
         """How many calls may be made at once; inf without a limit."""

@@ -20,11 +20,11 @@ from router.carbon.providers.fuel_mix import MOST_MW, Fuel, FuelFactors, observe
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import Fault, RowReader
 from router.carbon.providers.schema import KeyedSchema, ProviderContext
-from router.carbon.providers.secrets import Secret, shown
 from router.config.fields import BaseUrl
 from router.config.live import LimitSchema, call_limits
 from router.errors import NoDataError, ProviderAnswerError, ProviderError, ProviderRowError
 from router.model import Factors
+from router.trust.secrets import Secret, shown
 from router.units import HOUR_S
 
 BASE_URL: Final = "https://api.eia.gov"

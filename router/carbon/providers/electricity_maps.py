@@ -29,7 +29,6 @@ from router.carbon.providers.bands import with_band
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import Fault, RowReader, usual_step_s
 from router.carbon.providers.schema import KeyedSchema, ProviderContext
-from router.carbon.providers.secrets import Secret, shown
 from router.config.fields import BaseUrl
 from router.config.live import LimitSchema, call_limits
 from router.errors import (
@@ -41,6 +40,7 @@ from router.errors import (
     ProviderRowError,
 )
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
+from router.trust.secrets import Secret, shown
 from router.units import HOUR_S
 
 _STEP_S: Final = {"5_minutes": 300.0, "15_minutes": 900.0, "hourly": 3600.0}

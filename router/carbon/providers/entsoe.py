@@ -18,14 +18,13 @@ from xml.parsers import expat
 from pydantic import Field
 
 from router.carbon.providers.answers import fetch_each
-from router.carbon.providers.budget import CallBudget
+from router.carbon.providers.budget import CallAllowance, CallBudget
 from router.carbon.providers.entsoe_points import mark_lost
 from router.carbon.providers.entsoe_transport import Transport
 from router.carbon.providers.fuel_mix import MOST_MW, Fuel, FuelFactors, observed, slots_of
 from router.carbon.providers.provider import Reading, Want
 from router.carbon.providers.rows import RowReader
 from router.carbon.providers.schema import KeyedSchema, ProviderContext
-from router.carbon.providers.secrets import Secret, shown
 from router.config.fields import BaseUrl
 from router.config.live import LimitSchema, call_limits
 from router.contract import Clock
@@ -38,6 +37,7 @@ from router.errors import (
 )
 from router.extras import need
 from router.model import Factors
+from router.trust.secrets import Secret, shown
 from router.units import HOUR_S
 
 BASE_URL: Final = "https://web-api.tp.entsoe.eu/api"
@@ -93,7 +93,7 @@ class Entsoe:
         key: Secret,
         factors: Factors,
         clock: Clock,
-        budget: CallBudget | None = None,
+        budget: CallAllowance | None = None,
         timeout_s: float = 10.0,
         base_url: str = BASE_URL,
         name: str = "entsoe",
@@ -109,7 +109,7 @@ class Entsoe:
         self.signal = self._factors.signal
         self.grid_zones = frozenset(places)
         self._areas = _areas(places, f"carbon source {name}")
-        self._budget = budget or CallBudget()
+        self._budget: CallAllowance = budget or CallBudget()
         self._clock = clock
         self._transport = Transport(base_url, key, timeout_s, clock, name)
 
@@ -127,7 +127,7 @@ class Entsoe:
         area = self._areas.get(grid_zone)
         if area is None:
             raise NoDataError(f"{where}: no area is configured for it")
-        wait_s = self._budget.take(self._clock.monotonic())
+        wait_s = await self._budget.spend(self._clock.monotonic())
         if wait_s > 0.0:
             problem = f"{where}: not asked: the limit of calls is spent for {wait_s:.0f} s"
             raise CallBudgetError(problem, wait_s)

@@ -14,7 +14,6 @@ from importlib import import_module
 from typing import Any, Final
 
 from router.carbon.providers.answers import retry_after_s
-from router.carbon.providers.secrets import Secret
 from router.contract import Clock
 from router.errors import (
     ProviderAnswerError,
@@ -23,6 +22,7 @@ from router.errors import (
     ProviderRefusedError,
     ProviderUnavailableError,
 )
+from router.trust.secrets import Secret
 
 _MOST_BYTES: Final = 16 * 1024 * 1024
 _CHUNK_BYTES: Final = 64 * 1024

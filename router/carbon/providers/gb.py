@@ -31,7 +31,6 @@ from router.carbon.providers.bands import with_band
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import RowReader
 from router.carbon.providers.schema import ProviderContext, ProviderSchema
-from router.carbon.providers.secrets import shown
 from router.config.fields import BaseUrl
 from router.config.live import LimitSchema, call_limits
 from router.errors import (
@@ -42,6 +41,7 @@ from router.errors import (
     ProviderRowError,
 )
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
+from router.trust.secrets import shown
 from router.units import HOUR_S
 
 BASE_URL: Final = "https://api.carbonintensity.org.uk"

@@ -17,7 +17,7 @@ import aiohttp
 
 from router import __version__
 from router.carbon.providers.answers import retry_after_s
-from router.carbon.providers.budget import CallBudget
+from router.carbon.providers.budget import CallAllowance, CallBudget
 from router.contract import Clock
 from router.errors import (
     CallBudgetError,
@@ -79,7 +79,7 @@ class HttpClient:
         *,
         provider: str,
         clock: Clock,
-        budget: CallBudget | None = None,
+        budget: CallAllowance | None = None,
         limits: HttpLimits = HttpLimits(),  # noqa: B008 (immutable)
         on_call: OnCall = lambda provider, reason, seconds: None,
         proxy: str | None = None,
@@ -96,7 +96,7 @@ class HttpClient:
         self._session: aiohttp.ClientSession | None = None
         self._provider = provider
         self._clock = clock
-        self._budget = budget or CallBudget()
+        self._budget: CallAllowance = budget or CallBudget()
         self._limits = limits
         self._timeout = aiohttp.ClientTimeout(total=limits.timeout_s)
         self._slots = asyncio.Semaphore(limits.concurrency)
@@ -123,7 +123,7 @@ class HttpClient:
             began = self._clock.monotonic()
             reason = "cancelled"
             try:
-                self._spend(where, began)
+                await self._spend(where, began)
                 answer = await self._call(where, path, params, sent)
                 reason = ""
                 return answer
@@ -133,8 +133,8 @@ class HttpClient:
             finally:
                 self._on_call(self._provider, reason, self._clock.monotonic() - began)
 
-    def _spend(self, where: str, now: float) -> None:
-        wait_s = self._budget.take(now)
+    async def _spend(self, where: str, now: float) -> None:
+        wait_s = await self._budget.spend(now)
         if wait_s > 0.0:
             limits = ", ".join(
                 f"{limit.calls} in {limit.per_s:g} s" for limit in self._budget.limits

@@ -8,8 +8,8 @@ from typing import Final
 
 from router.carbon.providers.answers import mapping
 from router.carbon.providers.provider import Http
-from router.carbon.providers.secrets import Secret
 from router.errors import ProviderAnswerError, ProviderError, ProviderRefusedError
+from router.trust.secrets import Secret
 
 _TOKEN_S: Final = 30 * 60.0
 _RENEW_BEFORE_S: Final = 3 * 60.0

@@ -12,8 +12,8 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
 
-from router.carbon.providers.secrets import Secret, shown
 from router.errors import NoDataError, ProviderAnswerError, ProviderError, ProviderRowError
+from router.trust.secrets import Secret, shown
 from router.units import DAY_S
 
 _T = TypeVar("_T")

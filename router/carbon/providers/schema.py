@@ -10,13 +10,13 @@ from typing import ClassVar, Protocol
 
 from pydantic import Field
 
-from router.carbon.providers.budget import CallBudget
+from router.carbon.providers.budget import CallAllowance
 from router.carbon.providers.provider import Http, Provider, Want
-from router.carbon.providers.secrets import Secret
 from router.config.fields import EnvName, PathText
 from router.config.live import LimitSchema, LiveSchema
 from router.contract import Clock
 from router.model import Signal
+from router.trust.secrets import Secret
 
 
 class ProviderContext(Protocol):
@@ -37,8 +37,9 @@ class ProviderContext(Protocol):
         """A client below ``base_url`` that keeps to ``limits``."""
         ...
 
-    def budget(self, limits: Iterable[LimitSchema]) -> CallBudget:
-        """``limits``, of which each process of this gateway takes an equal part."""
+    def budget(self, limits: Iterable[LimitSchema]) -> CallAllowance:
+        """``limits``, of all gateways that share a store together; else of this gateway, of which
+        each process takes an equal part."""
         ...
 
     def secret(self, stem: str) -> Secret:

@@ -34,7 +34,6 @@ from router.carbon.providers.login import TokenLogin
 from router.carbon.providers.provider import Http, Reading, Want
 from router.carbon.providers.rows import Fault, RowReader
 from router.carbon.providers.schema import ProviderContext, ProviderSchema
-from router.carbon.providers.secrets import Secret, shown
 from router.config.fields import BaseUrl, EnvName, PathText
 from router.config.live import LimitSchema, call_limits
 from router.errors import (
@@ -46,6 +45,7 @@ from router.errors import (
     ProviderRowError,
 )
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
+from router.trust.secrets import Secret, shown
 from router.units import HOUR_S
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from router.contract import Metadata
 from router.errors import InvalidMetadataError
 from router.gateway.caller import MAX_NAME, Caller
+from router.identity.narrowing import RegionMask
+from router.identity.principal import Principal
 
 
-def caller_of(metadata: Metadata) -> Caller:
+def caller_of(metadata: Metadata, principal: Principal, regions: RegionMask) -> Caller:
     """The routing headers of one call. Raises as `Caller` does, and for what cannot travel on."""
-    return Caller(metadata, _require_forwardable)
+    return Caller(metadata, _require_forwardable, principal, regions)
 
 
 def _require_forwardable(key: str, value: str | bytes) -> None:

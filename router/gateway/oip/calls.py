@@ -18,6 +18,7 @@ from router.gateway.failures import Failures
 from router.gateway.oip.aborting import refuse
 from router.gateway.oip.context import Context
 from router.gateway.oip.intake import SMALL_BYTES, IncomingCall, Intake
+from router.identity.principal import Principal, Role
 from router.model import Request
 
 Asked = TypeVar("Asked", bound=Message)
@@ -62,18 +63,22 @@ async def refuse_if_cut(
 
 def unary(
     request: type[Asked],
-    answer: Callable[[Asked, Context], Awaitable[Message]],
+    answer: Callable[[Asked, Context, Principal], Awaitable[Message]],
     desk: Desk,
+    needs: Role | None,
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """A method with one answer; ``answer`` raises leaves of ``router.errors``, or aborts."""
+    """A method with one answer; ``answer`` raises leaves of ``router.errors``, or aborts.
+
+    ``needs``: the role that it takes; None: anybody may ask.
+    """
     name = request.DESCRIPTOR.name.removesuffix("Request")
 
     async def handle(_: object, context: Context) -> bytes:
         call: IncomingCall | None = None
         try:
-            call = desk.intake.enter(context, context.invocation_metadata(), SMALL_BYTES)
+            call = desk.intake.enter(context, context.invocation_metadata(), needs, SMALL_BYTES)
             message = decode(request, await only_message(call))
-            return (await answer(message, context)).SerializeToString()
+            return (await answer(message, context, call.principal)).SerializeToString()
         except asyncio.CancelledError:
             await refuse_if_cut(call, context, desk.failures, name, None)
             raise
@@ -90,17 +95,22 @@ def unary(
 
 def server_stream(
     request: type[Asked],
-    answers: Callable[[Asked], AsyncIterator[Message]],
+    answers: Callable[[Asked, Principal], AsyncIterator[Message]],
     desk: Desk,
+    needs: Role | None,
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """A method with any number of answers."""
+    """A method with any number of answers; ``needs``: as of `unary`."""
     name = request.DESCRIPTOR.name.removesuffix("Request")
 
     async def handle(_: object, context: Context) -> None:
         call: IncomingCall | None = None
         try:
-            call = desk.intake.enter(context, context.invocation_metadata(), SMALL_BYTES)
-            async for message in answers(decode(request, await only_message(call))):
+            call = desk.intake.enter(
+                context, context.invocation_metadata(), needs, SMALL_BYTES, metered=False
+            )
+            asked = decode(request, await only_message(call))
+            async for message in answers(asked, call.principal):
+                call.renewed()
                 await context.write(message.SerializeToString())
         except asyncio.CancelledError:
             await refuse_if_cut(call, context, desk.failures, name, None)

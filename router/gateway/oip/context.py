@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
@@ -14,6 +15,10 @@ class Context(Protocol):
 
     def peer(self) -> str:
         """The client's address, such as ``ipv4:10.0.0.7:40122``: one a connection."""
+        ...
+
+    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
+        """What the connection's handshake told of the client; empty without TLS."""
         ...
 
     def time_remaining(self) -> float | None:

@@ -9,11 +9,14 @@ import grpc
 
 from router._pb import router_pb2 as pb
 from router.core.explanation import Explanation
+from router.director import Prompt
 from router.errors import GatewayFullError, NothingFeasibleError
 from router.gateway.oip import control_messages as messages
 from router.gateway.oip.calls import Desk, server_stream, unary
 from router.gateway.oip.context import Context
 from router.gateway.oip.draining import Watchers
+from router.identity.narrowing import held
+from router.identity.principal import Principal, Role
 from router.model import Decision, Fleet, Request
 from router.telemetry.view import FleetView
 
@@ -27,11 +30,11 @@ MAX_WATCHING = 256
 class Control(Protocol):
     """What the control API needs of the gateway; every answer must be quick."""
 
-    def decide(self, request: Request) -> Decision:
+    def decide(self, request: Request, prompt: Prompt) -> Decision:
         """Raises RequestError and RefusedError leaves."""
         ...
 
-    def explain(self, request: Request) -> Explanation:
+    def explain(self, request: Request, prompt: Prompt) -> Explanation:
         """Raises RequestError leaves."""
         ...
 
@@ -45,6 +48,10 @@ class Control(Protocol):
 
     def version(self) -> int:
         """The snapshot's version; it changes when ``view`` has something new to say."""
+        ...
+
+    def regions(self, residency: frozenset[str]) -> int:
+        """Bits of the regions that lie in one of these jurisdictions."""
         ...
 
 
@@ -62,28 +69,38 @@ class ControlService:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods."""
-        desk = self._desk
+        desk, needs = self._desk, Role.CONTROL
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Decide": unary(pb.DecideRequest, self._decide, desk),
-                "Explain": unary(pb.ExplainRequest, self._explain, desk),
-                "ListEndpoints": unary(pb.ListEndpointsRequest, self._list_endpoints, desk),
-                "WatchRegions": server_stream(pb.WatchRegionsRequest, self._watch_regions, desk),
+                "Decide": unary(pb.DecideRequest, self._decide, desk, needs),
+                "Explain": unary(pb.ExplainRequest, self._explain, desk, needs),
+                "ListEndpoints": unary(pb.ListEndpointsRequest, self._list_endpoints, desk, needs),
+                "WatchRegions": server_stream(
+                    pb.WatchRegionsRequest, self._watch_regions, desk, needs
+                ),
             },
         )
 
-    async def _decide(self, message: pb.DecideRequest, _: Context) -> pb.DecideResponse:
-        decision = self._control.decide(messages.read_request(message.request))
+    async def _decide(
+        self, message: pb.DecideRequest, _: Context, principal: Principal
+    ) -> pb.DecideResponse:
+        asked = message.request
+        request = held(principal, messages.read_request(asked), self._control.regions)
+        decision = self._control.decide(request, messages.read_prompt(asked))
         now = self._require_view().now
         return self._told(pb.DecideResponse(decision=messages.decision_message(decision, now)))
 
-    async def _explain(self, message: pb.ExplainRequest, _: Context) -> pb.ExplainResponse:
-        explanation = self._control.explain(messages.read_request(message.request))
+    async def _explain(
+        self, message: pb.ExplainRequest, _: Context, principal: Principal
+    ) -> pb.ExplainResponse:
+        asked = message.request
+        request = held(principal, messages.read_request(asked), self._control.regions)
+        explanation = self._control.explain(request, messages.read_prompt(asked))
         return self._told(messages.explanation_message(explanation))
 
     async def _list_endpoints(
-        self, message: pb.ListEndpointsRequest, _: Context
+        self, message: pb.ListEndpointsRequest, _: Context, __: Principal
     ) -> pb.ListEndpointsResponse:
         fleet = self._control.fleet()
         known = {endpoint.name: endpoint for endpoint in fleet.endpoints}
@@ -100,7 +117,7 @@ class ControlService:
         return pb.ListEndpointsResponse(endpoints=found)
 
     async def _watch_regions(
-        self, _: pb.WatchRegionsRequest
+        self, _: pb.WatchRegionsRequest, __: Principal
     ) -> AsyncIterator[pb.WatchRegionsResponse]:
         if self._watching >= MAX_WATCHING:
             raise GatewayFullError(f"{MAX_WATCHING} clients watch regions already", 60.0)

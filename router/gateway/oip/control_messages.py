@@ -7,6 +7,7 @@ import math
 from router._pb import router_pb2 as pb
 from router.core import claims
 from router.core.explanation import Candidate, Explanation
+from router.director import NO_PROMPT, Prompt
 from router.errors import InvalidMetadataError, MalformedRequestError
 from router.model import UNLIMITED, Budget, Decision, Endpoint, Fleet, Intensity, Request
 from router.telemetry.view import EndpointView, FleetView, RegionView
@@ -32,6 +33,13 @@ def read_request(message: pb.RouteRequest) -> Request:
         max_output_tokens=_tokens(message, "max_output_tokens", UNLIMITED),
         payload_bytes=_payload_bytes(message),
     )
+
+
+def read_prompt(message: pb.RouteRequest) -> Prompt:
+    """What the request says of its prompt."""
+    if not message.prompt and not message.session_id:
+        return NO_PROMPT
+    return Prompt(message.prompt, 0, len(message.prompt), message.session_id)
 
 
 def _tokens(message: pb.RouteRequest, name: str, missing: float) -> float:
@@ -106,6 +114,7 @@ def decision_message(decision: Decision, now: float) -> pb.Decision:
         latency_first_gco2e=or_none(decision.latency_first_gco2e),
         relaxed=decision.relaxed,
         flags=decision.flags,
+        cached_tokens=decision.cached_tokens,
     )
 
 
@@ -118,6 +127,7 @@ def explanation_message(explanation: Explanation) -> pb.ExplainResponse:
         policy=explanation.policy,
         weights=pb.Weights(**explanation.weights._asdict()),
         quantile=explanation.quantile,
+        tpot_quantile=explanation.tpot_quantile,
         ttft_budget_ms=or_none(explanation.budget.ttft_ms),
         tpot_budget_ms=or_none(explanation.budget.tpot_ms),
         e2e_budget_ms=or_none(explanation.budget.e2e_ms),
@@ -157,6 +167,7 @@ def _candidate(candidate: Candidate, rank: int, at: float) -> pb.Candidate:
         profile=candidate.profile,
         batch=candidate.batch,
         max_in_flight=candidate.max_in_flight,
+        cached_tokens=candidate.cached_tokens,
     )
 
 

@@ -1,51 +1,63 @@
 """What callers may make this process hold: calls at once, and bytes of their messages.
 
-Every message is read here, when there is room for it; what would go beyond is refused with
-GatewayFullError, which a client may try elsewhere. gRPC does not say how much of a message has
-come in, so while one is under way the kernel is asked what its connection has received.
+Who calls is asked first. Every message is read here, when there is room for it; what would go
+beyond is refused with GatewayFullError, which a client may try elsewhere. gRPC does not say how
+much of a message has come in, so while one is under way the kernel is asked what its connection has
+received.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import grpc
 
 from router.contract import Metadata
 from router.errors import (
-    GatewayFullError,
     MessageTooLargeError,
     MetadataTooLargeError,
     RefusedError,
 )
+from router.gateway.capacity import Capacity, full
+from router.gateway.inflate import inflate, is_compressed
 from router.gateway.oip.connection import Connection
 from router.gateway.oip.context import Context
-from router.gateway.oip.inflate import inflate, is_compressed
+from router.gateway.oip.peer import peer_of
 from router.gateway.oip.sockets import plain
 from router.gateway.oip.trailers import metadata_bytes
+from router.identity.access import Access
+from router.identity.limits import FREE
+from router.identity.principal import Principal, Role
 
 # For questions about a server or a model: whatever they hold, decoding it takes a moment.
 SMALL_BYTES = 65_536
 # How often messages under way are looked at; a fast network brings some 30 MiB in this time.
 CHECK_S = 0.025
-_RETRY_AFTER_S = 1.0
 # Beside a message's own bytes: its frames and headers, rather more than fewer, so that they never
-# look like the beginning of another message.
+# look like the beginning of another message. TLS takes 22 bytes of a record, and some clients write
+# records of 1,300.
 _OVERHEAD_BYTES = 256
-_MAX_INFLATING = 2
+_FRAMES = 1 / 1024
+_FRAMES_AND_RECORDS = 1 / 32
 _MAX_KNOWN = 16_384
+# Whose a long stream is, is asked again after so long, s: keys are revoked meanwhile.
+RENEW_S = 30.0
 
 
 class IntakeLimits(NamedTuple):
     """``message_bytes``: of one message. ``buffered_bytes``: of all messages held; one connection
     may hold half of it, or one message. ``calls``: at once. ``metadata_bytes``: headers of a call.
+    ``encrypted``: whether connections are TLS, whose records take bytes of their own.
     """
 
     message_bytes: int
     buffered_bytes: int
     calls: int
     metadata_bytes: int
+    encrypted: bool = False
 
     @property
     def share_bytes(self) -> int:
@@ -68,36 +80,59 @@ class PeerSockets(Protocol):
 class Intake:
     """Counts for all connections of one server. Build it inside a running event loop."""
 
-    def __init__(self, limits: IntakeLimits, sockets: PeerSockets) -> None:
+    def __init__(
+        self,
+        limits: IntakeLimits,
+        sockets: PeerSockets,
+        access: Access,
+        capacity: Capacity | None = None,
+    ) -> None:
+        """``access``: who may call; ``capacity``: shared with other fronts, None where there is
+        none."""
         self.limits = limits
-        self.held_bytes = 0
-        self.calls = 0
+        self.access = access
+        self.capacity = capacity or Capacity(limits.calls, limits.buffered_bytes)
         self._sockets = sockets
         self.loop = asyncio.get_running_loop()
         self._known: dict[str, Connection] = {}
         self._under_way: set[IncomingCall] = set()
         self._receiving: dict[Connection, None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._freed: set[asyncio.Future[None]] = set()
-        self._inflating = asyncio.Semaphore(_MAX_INFLATING)
 
-    def enter(self, context: Context, metadata: Metadata, most_bytes: int = 0) -> IncomingCall:
+    def enter(
+        self,
+        context: Context,
+        metadata: Metadata,
+        needs: Role | None,
+        most_bytes: int = 0,
+        metered: bool = True,
+    ) -> IncomingCall:
         """Take in one call, before anything of it is read; ``leave`` it in any case.
 
-        ``most_bytes``: of one message, where less than the limit will do. Raises GatewayFullError
-        and MetadataTooLargeError.
+        ``needs``: the role that it takes, None for what anybody may ask; ``most_bytes``: of one
+        message, where less than the limit will do; ``metered``: whether it is a request by itself,
+        which a stream is not. Raises GatewayFullError, MetadataTooLargeError, RateLimitedError and
+        as `Access.admit` does.
         """
         limits = self.limits
-        if self.calls >= limits.calls:
-            raise GatewayFullError(
-                f"this gateway has {limits.calls} calls under way, its limit", _RETRY_AFTER_S
-            )
+        self.capacity.require_call()
         size = metadata_bytes(metadata)
         if size > limits.metadata_bytes:
             raise MetadataTooLargeError(
                 f"the request's headers take {size} bytes, more than {limits.metadata_bytes}"
             )
-        call = IncomingCall(self, self._connection(plain(context.peer())), context, most_bytes)
+        peer = plain(context.peer())
+        admission = partial(self.access.admit, metadata, needs, peer, partial(peer_of, context))
+        principal = admission()
+        self.capacity.begin(principal.account, principal.weight)
+        call = IncomingCall(self, self._connection(peer), context, most_bytes, admission, principal)
+        if metered:
+            try:
+                call.use = self.access.limiter.begin(principal)
+            except BaseException:
+                call.leave()
+                raise
+        call.metadata = self.access.travelling(metadata, principal)
         self._under_way.add(call)
         return call
 
@@ -128,34 +163,25 @@ class Intake:
 
     def hold(self, connection: Connection, size: int) -> None:
         """Count ``size`` more bytes, or fewer below 0."""
-        self.held_bytes += size
         connection.held_bytes += size
-        if size < 0 and self._freed:
-            freed, self._freed = self._freed, set()
-            for waiting in freed:
-                if not waiting.done():
-                    waiting.set_result(None)
-
-    async def freed(self) -> None:
-        """Return when something that was held no longer is."""
-        waiting = self.loop.create_future()
-        self._freed.add(waiting)
-        try:
-            await waiting
-        finally:
-            self._freed.discard(waiting)
+        self.capacity.hold(size)
 
     def too_full(self, connection: Connection, share: float = 1.0) -> bool:
         """Whether more than ``share`` of what may be held is, by all or by this connection."""
         limits = self.limits
         return (
-            self.held_bytes > limits.buffered_bytes * share
+            self.capacity.held_bytes > limits.buffered_bytes * share
             or connection.held_bytes > limits.share_bytes * share
         )
 
+    def wire_bytes(self, message_bytes: int) -> int:
+        """About what a message took on its connection."""
+        share = _FRAMES_AND_RECORDS if self.limits.encrypted else _FRAMES
+        return message_bytes + int(message_bytes * share) + _OVERHEAD_BYTES
+
     async def inflated(self, connection: Connection, message: bytes, most_bytes: int) -> bytes:
         """``message`` as it was before it was compressed; beside the event loop."""
-        async with self._inflating:
+        async with self.capacity.inflating:
             self.hold(connection, most_bytes)
             try:
                 if self.too_full(connection):
@@ -199,7 +225,7 @@ class Intake:
         for connection in self._receiving:
             connection.cut(connection.held_bytes + connection.unread_bytes - limits.share_bytes)
         under_way = sum(connection.unread_bytes for connection in self._receiving)
-        excess = self.held_bytes + under_way - limits.buffered_bytes
+        excess = self.capacity.held_bytes + under_way - limits.buffered_bytes
         for connection in sorted(self._receiving, key=lambda one: -one.unread_bytes):
             if excess <= 0:
                 break
@@ -207,24 +233,29 @@ class Intake:
         self._timer = self.loop.call_later(CHECK_S, self.check)
 
 
-def full() -> GatewayFullError:
-    """The refusal of a message that there is no room for."""
-    return GatewayFullError(
-        "this gateway holds as many bytes of requests as it may: try again, or elsewhere",
-        _RETRY_AFTER_S,
-    )
-
-
 class IncomingCall:
-    """One call's part in it: from `Intake.enter` to `leave`."""
+    """One call's part in it: from `Intake.enter` to `leave`. ``principal``: whose it is; ``use``:
+    its part of what that may use; ``metadata``: what of its headers travels on."""
 
-    __slots__ = ("_context", "_held_bytes", "_intake", "_limit_bytes", "_reader", "_refusal",
-                 "_started", "_task", "connection", "half_closed", "is_cut")  # fmt: skip
+    __slots__ = ("_account", "_admission", "_admitted_at", "_context", "_held_bytes", "_intake",
+                 "_limit_bytes", "_reader", "_refusal", "_started", "_task", "connection",
+                 "half_closed", "is_cut", "metadata", "principal", "use")  # fmt: skip
 
     def __init__(
-        self, intake: Intake, connection: Connection, context: Context, most_bytes: int
+        self,
+        intake: Intake,
+        connection: Connection,
+        context: Context,
+        most_bytes: int,
+        admission: Callable[[], Principal],
+        principal: Principal,
     ) -> None:
         self.connection = connection
+        self.principal = principal
+        self._account = principal.account
+        self._admission = admission
+        self.use = FREE
+        self.metadata: Metadata = ()
         self.is_cut = False
         # Whether the client has said that no message follows.
         self.half_closed = False
@@ -235,9 +266,20 @@ class IncomingCall:
         self._task = asyncio.current_task()
         self._reader: asyncio.Task[object] | None = None
         self._refusal: RefusedError | None = None
-        self._started = intake.loop.time()
-        intake.calls += 1
+        self._started = self._admitted_at = intake.loop.time()
         connection.calls += 1
+
+    def renewed(self) -> bool:
+        """Of a long stream, now and then: whether what its ``principal`` may has changed.
+
+        Raises as `Access.admit` does, once it is nobody's any more.
+        """
+        now = self._intake.loop.time()
+        if now - self._admitted_at < RENEW_S:
+            return False
+        before, self.principal = self.principal, self._admission()
+        self._admitted_at = now
+        return self.principal != before
 
     async def message(self) -> bytes | None:
         """The next message; None when the client has half-closed. It is held until `release`.
@@ -271,7 +313,7 @@ class IncomingCall:
         Not reading lets HTTP/2 flow control hold the client back.
         """
         while self._held_bytes and self._intake.too_full(self.connection, 0.5):
-            await self._intake.freed()
+            await self._intake.capacity.freed()
 
     def release(self, size: int) -> None:
         """``size`` bytes of messages are no longer held."""
@@ -300,7 +342,8 @@ class IncomingCall:
         intake, connection = self._intake, self.connection
         if self._held_bytes:
             self._hold(-self._held_bytes)
-        intake.calls -= 1
+        self.use.end()
+        intake.capacity.end(self._account)
         connection.calls -= 1
         intake.leave(self)
         reset = self._task is not None and self._task.cancelling() > 0
@@ -318,7 +361,7 @@ class IncomingCall:
             message = await asyncio.shield(reading)
             if message is None:
                 return None
-            size = len(message) + _OVERHEAD_BYTES
+            size = intake.wire_bytes(len(message))
             self._hold(len(message))
             return message
         except asyncio.CancelledError:

@@ -17,6 +17,7 @@ from router.gateway.oip.calls import Desk, decode
 from router.gateway.oip.context import Context
 from router.gateway.oip.draining import Watchers
 from router.gateway.oip.intake import SMALL_BYTES, IncomingCall
+from router.identity.principal import Role
 
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
@@ -42,7 +43,9 @@ class ReflectionService:
     async def _info(self, _: object, context: Context) -> None:
         call: IncomingCall | None = None
         try:
-            call = self._desk.intake.enter(context, context.invocation_metadata(), SMALL_BYTES)
+            call = self._desk.intake.enter(
+                context, context.invocation_metadata(), Role.CONTROL, SMALL_BYTES, metered=False
+            )
             async for answer in self._answers.ServerReflectionInfo(self._asked(call), context):
                 await context.write(answer.SerializeToString())
         except grpc.aio.BaseError:

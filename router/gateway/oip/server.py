@@ -9,16 +9,20 @@ import grpc
 
 from router.director import Director
 from router.errors import ConfigError, DrainingError
+from router.gateway.capacity import Capacity
 from router.gateway.failures import Failures
 from router.gateway.oip import control, health, servicer
 from router.gateway.oip.calls import Desk, UnknownMethods
 from router.gateway.oip.control import Control, ControlService
+from router.gateway.oip.credentials import server_credentials
 from router.gateway.oip.draining import Watchers
 from router.gateway.oip.health import HealthService
 from router.gateway.oip.intake import Intake, IntakeLimits
 from router.gateway.oip.reflection import ReflectionService
 from router.gateway.oip.servicer import InferenceService
 from router.gateway.oip.sockets import Sockets
+from router.identity.access import Access
+from router.trust.contexts import ServerTls
 
 _MAX_INT = 2**31 - 1
 # Calls that nobody has looked at yet, some 75 KiB each at most with what gRPC takes in of them.
@@ -35,7 +39,8 @@ class ServerOptions(NamedTuple):
     ``handshake_ms``: a new connection that has not begun to speak HTTP/2 by then is closed.
     ``max_buffered_bytes``, ``max_calls``: of this process, see `IntakeLimits`.
     ``max_streams``: concurrent calls of one connection; clients keep to it and queue.
-    ``show_addresses``: of endpoints, to whoever asks the control API."""
+    ``show_addresses``: of endpoints, to whoever asks the control API. ``tls``: None for plaintext
+    HTTP/2 (h2c)."""
 
     listen: str
     max_message_bytes: int = 64 * 2**20
@@ -52,6 +57,7 @@ class ServerOptions(NamedTuple):
     max_connections: int = 8_192
     max_metadata_bytes: int = 16 * 2**10
     show_addresses: bool = False
+    tls: ServerTls | None = None
 
     def as_limits(self) -> IntakeLimits:
         """What our own intake holds to."""
@@ -60,6 +66,7 @@ class ServerOptions(NamedTuple):
             self.max_buffered_bytes,
             self.max_calls,
             self.max_metadata_bytes,
+            encrypted=self.tls is not None,
         )
 
     def as_arguments(self) -> list[tuple[str, int]]:
@@ -108,37 +115,48 @@ class Gateway:
         ready: Callable[[], bool],
         models: Callable[[], Mapping[str, bool]],
         failures: Failures,
+        access: Access,
+        capacity: Capacity | None = None,
     ) -> None:
-        """``ready``: whether requests are taken now; ``models``: name -> whether it is served."""
+        """``ready``: whether requests are taken now; ``models``: name -> whether it is served;
+        ``access``: who may call; ``capacity``: shared with other fronts, None where there is
+        none."""
         services = (servicer.SERVICE, control.SERVICE)
         self._options = options
         self._watchers = Watchers()
-        self.intake = Intake(options.as_limits(), Sockets())
+        self.intake = Intake(options.as_limits(), Sockets(), access, capacity)
         desk = Desk(self.intake, failures)
         self._inference = InferenceService(
             director, desk, ready, models, options.deadline_margin_ms
         )
         self._server = grpc.aio.server(options=options.as_arguments())
         controlled = ControlService(control_source, desk, self._watchers, options.show_addresses)
-        self._server.add_generic_rpc_handlers(
-            (
-                self._inference.handlers(),
-                controlled.handlers(),
-                HealthService(ready, models, services, self._watchers, desk).handlers(),
-                *ReflectionService((*services, health.SERVICE), self._watchers, desk).handlers(),
-                UnknownMethods(failures),
-            )
+        # All that is served, so that a test can walk it.
+        self.handlers = (
+            self._inference.handlers(),
+            controlled.handlers(),
+            HealthService(ready, models, services, self._watchers, desk).handlers(),
+            *ReflectionService((*services, health.SERVICE), self._watchers, desk).handlers(),
+            UnknownMethods(failures),
         )
+        self._server.add_generic_rpc_handlers(self.handlers)
 
     async def start(self) -> int:
         """Listen; returns the port. Raises ConfigError when the address cannot be had."""
         try:
-            port = self._server.add_insecure_port(self._options.listen)
+            port = self._bind()
         except RuntimeError as error:
             problem = f"cannot listen on {self._options.listen}: is it taken, or not of this host?"
             raise ConfigError("", [("server.listen", problem)]) from error
         await self._server.start()
         return port
+
+    def _bind(self) -> int:
+        """Raises RuntimeError when the address cannot be had."""
+        listen, tls = self._options.listen, self._options.tls
+        if tls is None:
+            return self._server.add_insecure_port(listen)
+        return self._server.add_secure_port(listen, server_credentials(tls))
 
     async def drain(self, grace_s: float) -> None:
         """Say not ready, take no new calls, let those in flight finish, cut them after ``grace_s``.

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import grpc
 
 import router
 from router._pb import inference_pb2 as pb
+from router.contract import Metadata
 from router.director import Call, Director
 from router.errors import MalformedRequestError, UnsupportedMethodError
+from router.gateway.caller import Caller
 from router.gateway.oip.aborting import cancelled, refuse
 from router.gateway.oip.caller import caller_of
 from router.gateway.oip.calls import Desk, decode, only_message, refuse_if_cut, unary
@@ -22,9 +25,13 @@ from router.gateway.oip.context import Context
 from router.gateway.oip.intake import SMALL_BYTES, IncomingCall
 from router.gateway.oip.status import passable
 from router.gateway.oip.stream import StreamSession
+from router.gateway.oip.tensors import prompt_of
 from router.gateway.oip.trailers import with_receipt
 from router.gateway.oip.wire import scan
 from router.gateway.receipts import trailers
+from router.identity.limits import used_tokens
+from router.identity.narrowing import require_model
+from router.identity.principal import Principal, Role
 from router.model import Request
 
 SERVICE = "inference.GRPCInferenceService"
@@ -68,7 +75,7 @@ class InferenceService:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service's methods; bytes in and out where no codec is named."""
-        desk = self._desk
+        desk, infers = self._desk, Role.INFER
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
@@ -76,11 +83,16 @@ class InferenceService:
                 "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream_infer),
                 **{method: self._proxied(method) for method in ASKED},
                 **{method: self._unsupported(method) for method in UNSUPPORTED},
-                "RepositoryIndex": unary(pb.RepositoryIndexRequest, self._repository_index, desk),
-                "ModelReady": unary(pb.ModelReadyRequest, self._model_ready, desk),
-                "ServerLive": unary(pb.ServerLiveRequest, self._server_live, desk),
-                "ServerReady": unary(pb.ServerReadyRequest, self._server_ready, desk),
-                "ServerMetadata": unary(pb.ServerMetadataRequest, self._server_metadata, desk),
+                "RepositoryIndex": unary(
+                    pb.RepositoryIndexRequest, self._repository_index, desk, infers
+                ),
+                "ModelReady": unary(pb.ModelReadyRequest, self._model_ready, desk, infers),
+                # For probes, which bring no credential.
+                "ServerLive": unary(pb.ServerLiveRequest, self._server_live, desk, None),
+                "ServerReady": unary(pb.ServerReadyRequest, self._server_ready, desk, None),
+                "ServerMetadata": unary(
+                    pb.ServerMetadataRequest, self._server_metadata, desk, infers
+                ),
             },
         )
 
@@ -91,23 +103,33 @@ class InferenceService:
             session.drain()
 
     async def _model_infer(self, _: object, context: Context) -> bytes:
-        metadata = context.invocation_metadata()
+        metadata: Metadata = context.invocation_metadata()
         request: Request | None = None
         call: IncomingCall | None = None
         payload = b""
         try:
-            call = self._desk.intake.enter(context, metadata)
-            caller = caller_of(metadata)
+            call = self._desk.intake.enter(context, metadata, Role.INFER)
+            metadata = call.metadata
+            caller = self._caller(metadata, call.principal)
             payload = await only_message(call)
             remaining_s = context.time_remaining()
-            request = caller.request(scan(payload), len(payload), remaining_s, self._margin_ms)
-            answer = await self._director.infer(Call(request, payload, metadata, remaining_s))
+            fields = scan(payload)
+            request = caller.request(fields, len(payload), remaining_s, self._margin_ms)
+            prompt = prompt_of(payload, fields.prompt, caller.session)
+            if call.use.is_metered:
+                call.use.reserve(self._director.expected_tokens(request))
+            answer = await self._director.infer(
+                Call(request, payload, metadata, remaining_s, prompt, weight=call.principal.weight)
+            )
+            call.use.settle(used_tokens(answer.receipt))
         except asyncio.CancelledError as gone:
             payload = b""
             await refuse_if_cut(call, context, self._failures, "ModelInfer", request)
             cancelled(self._failures, "ModelInfer", request, gone)
             raise
         except Exception as error:
+            if call is not None:
+                call.use.give_back()
             payload = b""  # this frame stays in memory for as long as gRPC's abort
             await refuse(context, self._failures, "ModelInfer", request, error)
         finally:
@@ -125,8 +147,13 @@ class InferenceService:
     async def _stream_infer(self, requests: object, context: Context) -> None:
         call: IncomingCall | None = None
         try:
-            call = self._desk.intake.enter(context, context.invocation_metadata())
-            session = StreamSession(self._director, context, call, self._failures, self._margin_ms)
+            intake = self._desk.intake
+            metadata = context.invocation_metadata()
+            call = intake.enter(context, metadata, Role.INFER, metered=False)
+            session = StreamSession(
+                self._director, context, call, partial(self._caller, call.metadata),
+                intake.access.limiter, self._failures, self._margin_ms,
+            )  # fmt: skip
             self._sessions.add(session)
             if self._draining:
                 session.drain()
@@ -161,10 +188,11 @@ class InferenceService:
         request: Request | None = None
         call: IncomingCall | None = None
         try:
-            call = self._desk.intake.enter(context, metadata, SMALL_BYTES)
+            call = self._desk.intake.enter(context, metadata, Role.INFER, SMALL_BYTES)
             payload = await only_message(call)
             request = _about(decode(pb.ModelReadyRequest, payload))
-            asked = Call(request, payload, metadata, context.time_remaining())
+            require_model(call.principal, request.model)
+            asked = Call(request, payload, call.metadata, context.time_remaining())
             reply = await self._director.ask(asked, method)
         except asyncio.CancelledError as gone:
             await refuse_if_cut(call, context, self._failures, method, request)
@@ -178,13 +206,16 @@ class InferenceService:
         context.set_trailing_metadata(tuple(passable(reply.trailers)))
         return reply.payload
 
-    async def _model_ready(self, asked: pb.ModelReadyRequest, _: Context) -> pb.ModelReadyResponse:
+    async def _model_ready(
+        self, asked: pb.ModelReadyRequest, _: Context, principal: Principal
+    ) -> pb.ModelReadyResponse:
         request = _about(asked)
+        require_model(principal, request.model)
         ready = self._director.model_ready(request.model, request.version)
         return pb.ModelReadyResponse(ready=ready and not self._draining)
 
     async def _repository_index(
-        self, asked: pb.RepositoryIndexRequest, _: Context
+        self, asked: pb.RepositoryIndexRequest, _: Context, principal: Principal
     ) -> pb.RepositoryIndexResponse:
         index = pb.RepositoryIndexResponse.ModelIndex
         models = self._models()
@@ -198,22 +229,32 @@ class InferenceService:
                     name=name, state="UNAVAILABLE", reason="no healthy endpoint serves it now"
                 )
                 for name, ready in models.items()
-                if ready or not asked.ready
+                if (ready or not asked.ready) and principal.may_use(name)
             ]
         )
 
-    async def _server_live(self, _: pb.ServerLiveRequest, __: Context) -> pb.ServerLiveResponse:
+    async def _server_live(
+        self, _: pb.ServerLiveRequest, __: Context, ___: Principal
+    ) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
 
-    async def _server_ready(self, _: pb.ServerReadyRequest, __: Context) -> pb.ServerReadyResponse:
+    async def _server_ready(
+        self, _: pb.ServerReadyRequest, __: Context, ___: Principal
+    ) -> pb.ServerReadyResponse:
         return pb.ServerReadyResponse(ready=self._ready() and not self._draining)
 
     async def _server_metadata(
-        self, _: pb.ServerMetadataRequest, __: Context
+        self, _: pb.ServerMetadataRequest, __: Context, ___: Principal
     ) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(
             name="carbon-router", version=router.__version__, extensions=EXTENSIONS
         )
+
+    def _caller(self, metadata: Metadata, principal: Principal) -> Caller:
+        return caller_of(metadata, principal, self._regions)
+
+    def _regions(self, residency: frozenset[str]) -> int:
+        return self._director.view.snapshot.layout.residency_mask(residency)
 
 
 def _about(asked: pb.ModelReadyRequest) -> Request:

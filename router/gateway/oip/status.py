@@ -24,6 +24,8 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
     errors.TraceError: _CODE.INTERNAL,
     errors.MissingIntensityError: _CODE.UNAVAILABLE,
     errors.MixedBasisError: _CODE.INTERNAL,
+    # No request waits for what gateways share.
+    errors.StateStoreError: _CODE.INTERNAL,
     # Providers are asked in the background: no caller waits for one.
     **dict.fromkeys(
         (
@@ -40,15 +42,25 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
     errors.MessageTooLargeError: _CODE.RESOURCE_EXHAUSTED,
     errors.InvalidMetadataError: _CODE.INVALID_ARGUMENT,
     errors.MetadataTooLargeError: _CODE.RESOURCE_EXHAUSTED,
+    errors.RequestStalledError: _CODE.DEADLINE_EXCEEDED,
+    errors.UnknownResponseError: _CODE.NOT_FOUND,
+    errors.UnknownReceiptError: _CODE.NOT_FOUND,
     errors.UnknownMethodError: _CODE.UNIMPLEMENTED,
     errors.UnknownModelError: _CODE.NOT_FOUND,
     errors.UnsupportedMethodError: _CODE.UNIMPLEMENTED,
+    errors.UnauthenticatedError: _CODE.UNAUTHENTICATED,
+    errors.NotPermittedError: _CODE.PERMISSION_DENIED,
     errors.NothingFeasibleError: _CODE.UNAVAILABLE,
     errors.ShedError: _CODE.RESOURCE_EXHAUSTED,
+    errors.CarbonBudgetError: _CODE.RESOURCE_EXHAUSTED,
+    errors.CarbonBudgetHeldError: _CODE.RESOURCE_EXHAUSTED,
     errors.ResidencyError: _CODE.FAILED_PRECONDITION,
     errors.PolicyExcludesError: _CODE.FAILED_PRECONDITION,
     errors.BudgetImpossibleError: _CODE.DEADLINE_EXCEEDED,
     errors.GatewayFullError: _CODE.RESOURCE_EXHAUSTED,
+    errors.RateLimitedError: _CODE.RESOURCE_EXHAUSTED,
+    errors.IdentityUnavailableError: _CODE.UNAVAILABLE,
+    errors.ReceiptsUnreachableError: _CODE.UNAVAILABLE,
     errors.DrainingError: _CODE.UNAVAILABLE,
     errors.UpstreamUnreachedError: _CODE.UNAVAILABLE,
     errors.UpstreamLostError: _CODE.UNAVAILABLE,
@@ -91,7 +103,12 @@ def status_of(error: BaseException) -> Status:
     trailers: list[tuple[str, str | bytes]] = list(kept)
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None and math.isfinite(retry_after_s) and retry_after_s >= 0.0:
-        trailers.append(("grpc-retry-pushback-ms", str(math.ceil(retry_after_s * 1e3))))
+        if isinstance(error, errors.CarbonBudgetError):
+            # Hours: by a pushback that long a client would hold the call open.
+            trailers.append(("grpc-retry-pushback-ms", "-1"))
+            trailers.append(("x-carbon-retry-after-s", str(math.ceil(retry_after_s))))
+        else:
+            trailers.append(("grpc-retry-pushback-ms", str(math.ceil(retry_after_s * 1e3))))
     if isinstance(error, errors.UpstreamError) and error.decision_id:
         # The same id is in the operator's log.
         trailers.append(("x-carbon-decision-id", error.decision_id))

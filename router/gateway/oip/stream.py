@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import grpc
@@ -18,17 +19,19 @@ from router._pb.inference_pb2 import ModelInferResponse, ModelStreamInferRespons
 from router.contract import Metadata
 from router.director import Call, Director
 from router.errors import DrainingError, GatewayFullError, RequestError
-from router.gateway.caller import RoutingFields
+from router.gateway.caller import Caller, RoutingFields
 from router.gateway.failures import Failures
 from router.gateway.oip.aborting import cancelled
-from router.gateway.oip.caller import caller_of
 from router.gateway.oip.context import Context
 from router.gateway.oip.intake import IncomingCall
 from router.gateway.oip.status import passable, status_of
+from router.gateway.oip.tensors import prompt_of
 from router.gateway.oip.trailers import with_receipt
 from router.gateway.oip.wire import scan
 from router.gateway.receipts import StreamReceipts
-from router.model import Request
+from router.identity.limits import FREE, Limiter, used_tokens
+from router.identity.principal import Principal
+from router.model import Receipt, Request
 
 # Requests of one stream that run or wait at a time; beyond it the stream is not read, so HTTP/2
 # flow control holds the client back.
@@ -36,6 +39,8 @@ MAX_CONCURRENT = 64
 _NO_ID = ""
 _METHOD = "ModelStreamInfer"
 REASON_PARAMETER = "x-carbon-reason"
+# How many answers of the request came before it failed.
+ANSWERS_PARAMETER = "x-carbon-answers"
 
 
 class _Turn(NamedTuple):
@@ -48,6 +53,15 @@ class _Turn(NamedTuple):
     ended: asyncio.Event
 
 
+class _Passed:
+    """Of one request: how many answers were written."""
+
+    __slots__ = ("answers",)
+
+    def __init__(self) -> None:
+        self.answers = 0
+
+
 class StreamSession:
     """One open stream. ``run`` returns or raises when it has ended; nothing outlives it."""
 
@@ -56,17 +70,23 @@ class StreamSession:
         director: Director,
         context: Context,
         call: IncomingCall,
+        caller_for: Callable[[Principal], Caller],
+        limiter: Limiter,
         failures: Failures,
         margin_ms: float,
     ) -> None:
-        """Raises InvalidMetadataError for unusable routing headers, which fail the whole stream."""
+        """``caller_for``: its routing headers, held to what a principal may; ``limiter``: of what
+        each of its messages is a request. Raises InvalidMetadataError for unusable routing headers,
+        which fail the whole stream."""
         self._director = director
         self._context = context
         self._call = call
         self._failures = failures
         self._margin_ms = margin_ms
-        self._metadata = context.invocation_metadata()
-        self._caller = caller_of(self._metadata)
+        self._limiter = limiter
+        self._metadata = call.metadata
+        self._caller_for = caller_for
+        self._caller = caller_for(call.principal)
         self._writing = asyncio.Lock()
         self._room = asyncio.Semaphore(MAX_CONCURRENT)
         # The last request in line, by sequence id or _NO_ID.
@@ -161,16 +181,36 @@ class StreamSession:
 
     async def _serve(self, turn: _Turn) -> None:
         request: Request | None = None
+        passed = _Passed()
+        use = FREE
         try:
             for event in turn.earlier:
                 await event.wait()
+            if self._call.renewed():
+                self._caller = self._caller_for(self._call.principal)
+            use = self._limiter.begin(self._call.principal)
             if isinstance(turn.fields, RequestError):
                 raise turn.fields
             remaining_s = self._context.time_remaining()
             request = self._caller.request(
                 turn.fields, len(turn.payload), remaining_s, self._margin_ms
             )
-            await self._relay(request, turn.payload, remaining_s)
+            prompt = prompt_of(turn.payload, turn.fields.prompt, self._caller.session)
+            if use.is_metered:
+                use.reserve(self._director.expected_tokens(request))
+            receipt = await self._relay(
+                Call(
+                    request,
+                    turn.payload,
+                    self._metadata,
+                    remaining_s,
+                    prompt,
+                    weight=self._call.principal.weight,
+                ),
+                passed,
+            )
+            if receipt is not None:
+                use.settle(used_tokens(receipt))
         except asyncio.CancelledError as gone:
             cancelled(self._failures, _METHOD, request, gone)
             raise
@@ -178,26 +218,30 @@ class StreamSession:
             # A write failed: the client is gone, and gRPC is about to cancel the whole call.
             cancelled(self._failures, _METHOD, request, gone)
         except Exception as error:
+            use.give_back()
             with contextlib.suppress(grpc.aio.BaseError):
-                await self._fail(request, error)
+                await self._fail(request, error, passed.answers)
         finally:
+            use.end()
             self._leave(turn)
 
-    async def _relay(self, request: Request, payload: bytes, remaining_s: float | None) -> None:
-        routed = self._director.stream(Call(request, payload, self._metadata, remaining_s))
+    async def _relay(self, call: Call, passed: _Passed) -> Receipt | None:
+        routed = self._director.stream(call)
         writing = self._writing
         write = self._context.write
         try:
             async for message in routed:
                 async with writing:
                     await write(message)
+                passed.answers += 1
         finally:
             await routed.aclose()
         if routed.receipt is not None:
             self._receipts.add(routed.receipt)
         self._upstream_trailers = routed.trailers
+        return routed.receipt
 
-    async def _fail(self, request: Request | None, error: Exception) -> None:
+    async def _fail(self, request: Request | None, error: Exception, answers: int) -> None:
         status = status_of(error)
         self._failures.failed(_METHOD, request, status.code.name, status.reason, error)
         response = ModelInferResponse()
@@ -205,7 +249,11 @@ class StreamSession:
             response.model_name = request.model
             response.id = request.request_id
         response.parameters[REASON_PARAMETER].string_param = status.reason
-        message = ModelStreamInferResponse(error_message=status.message, infer_response=response)
+        response.parameters[ANSWERS_PARAMETER].int64_param = answers
+        got = f" (after answer {answers})" if answers else ""
+        message = ModelStreamInferResponse(
+            error_message=status.message + got, infer_response=response
+        )
         async with self._writing:
             await self._context.write(message.SerializeToString())
 

@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError
 from router._pb.inference_pb2 import InferParameter, ModelInferRequest
 from router.core import claims
 from router.errors import MalformedRequestError
-from router.gateway.caller import RoutingFields
+from router.gateway.caller import NOWHERE, RoutingFields
+from router.gateway.oip.tensors import inline_tensor
 from router.model import UNLIMITED
 
 # Inputs + outputs + tensors + parameters, and what is inside groups.
@@ -54,6 +55,8 @@ def scan(data: bytes) -> RoutingFields:
     name.
     """
     model = version = request_id = ""
+    raw = inline = NOWHERE
+    longest = 0
     parameters: dict[str, Parameter | None] | None = None
     end = len(data)
     pos = text_bytes = odd = 0
@@ -99,6 +102,12 @@ def scan(data: bytes) -> RoutingFields:
                         if parameters is None:
                             parameters = {}
                         parameters[named[0]] = named[1]
+                elif tag == 0x3A:
+                    if size > longest:
+                        raw, longest = (body, pos), size
+                elif tag == 0x2A:
+                    if size > inline[1] - inline[0]:
+                        inline = (body, pos)
                 elif tag < 8:
                     raise _malformed(start, "field number 0")
             elif kind == 3:
@@ -114,7 +123,8 @@ def scan(data: bytes) -> RoutingFields:
         raise _malformed(start, f"field {tag >> 3} is not valid UTF-8") from None
     if pos > end:
         raise _malformed(end, "the message ends inside a field")
-    return _routing_fields(model, version, request_id, parameters)
+    prompt = raw if longest else inline_tensor(data, *inline)
+    return _routing_fields(model, version, request_id, parameters, prompt)
 
 
 _ODD = ("", None)
@@ -253,7 +263,11 @@ def _chosen(parameter: InferParameter) -> Parameter | None:
 
 
 def _routing_fields(
-    model: str, version: str, request_id: str, parameters: dict[str, Parameter | None] | None
+    model: str,
+    version: str,
+    request_id: str,
+    parameters: dict[str, Parameter | None] | None,
+    prompt: tuple[int, int],
 ) -> RoutingFields:
     if len(model) > _MAX_NAME or len(version) > _MAX_NAME or len(request_id) > _MAX_NAME:
         raise MalformedRequestError(
@@ -264,7 +278,7 @@ def _routing_fields(
             "ModelInferRequest.model_name is empty: say which model the request is for"
         )
     if not parameters:
-        return RoutingFields(model, version, request_id)
+        return RoutingFields(model, version, request_id, prompt=prompt)
     sequence_id = ""
     input_tokens, max_output_tokens = math.nan, UNLIMITED
     ignored: tuple[str, ...] = ()
@@ -293,6 +307,7 @@ def _routing_fields(
         input_tokens,
         max_output_tokens,
         tuple(dict.fromkeys(ignored)),
+        prompt,
     )
 
 

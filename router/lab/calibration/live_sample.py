@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from router.lab.replay.physics import Physics
 from router.lab.replay.timed import Period, TimedRequest
 from router.lab.sim.simulation import Simulation
-from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
+from router.lab.sim.traffic.columns import COLUMNS, NO_OUTPUT_LIMIT, Names, Traffic, joined
 from router.model import UNLIMITED, Budget, Endpoint, Profile, Request
 from router.units import HOUR_S
 
@@ -104,15 +104,13 @@ def _draw(simulation: Simulation, span_s: float, speed: float, rng: np.random.Ge
         parts.append(_pick(chunk, taken & (chunk.arrival_s < span_s)))
         if chunk.arrival_s[-1] >= span_s:
             break
-    columns = {
-        field.name: np.concatenate([getattr(part, field.name) for part in parts])
-        for field in fields(Traffic)
-    }
-    return replace(Traffic(**columns), arrival_s=columns["arrival_s"] / speed)
+    drawn = joined(parts)
+    # What prompts begin with is told to neither side: emulated servers are sent none.
+    return replace(drawn, arrival_s=drawn.arrival_s / speed, chains=None)
 
 
 def _pick(traffic: Traffic, which: NDArray[np.bool_]) -> Traffic:
-    return Traffic(*(getattr(traffic, field.name)[which] for field in fields(Traffic)))
+    return traffic.taken(np.flatnonzero(which))
 
 
 def _peak_rps(traffic: Traffic, seconds: float) -> float:
@@ -172,7 +170,7 @@ def _run_s(profile: Profile, max_in_flight: int, traffic: Traffic) -> NDArray[np
 
 def timed_requests(traffic: Traffic, names: Names) -> list[TimedRequest]:
     """Rows as the callers send them; all streamed, so that the time to the first token shows."""
-    columns = [getattr(traffic, field.name).tolist() for field in fields(Traffic)]
+    columns = [getattr(traffic, name).tolist() for name in COLUMNS]
     found = []
     for place, row in enumerate(zip(*columns, strict=True)):
         at_s, origin, model, tenant, residency, n_in, n_out, *limits, _, longest = row

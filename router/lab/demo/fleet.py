@@ -118,7 +118,7 @@ def document(
     ports: Sequence[int], listen: int, admin: int, metrics: int, seconds: float
 ) -> dict[str, Any]:
     """The configuration as plain values. ``ports``: one an endpoint; ``metrics``: all of them."""
-    rtt, over = _rtt_table(), period(seconds)
+    rtt, over = rtt_table(), period(seconds)
     free = iter(ports)
     endpoints = []
     for place in PLACES:
@@ -147,7 +147,7 @@ def document(
         "version": 1,
         "server": {"listen": f"127.0.0.1:{listen}", "admin": f"127.0.0.1:{admin}", "drain_s": 5},
         "policy": "carbon-first",
-        "clock": {"start": _stamp(DAY_START - LEAD_S * over.speed), "speed": over.speed},
+        "clock": {"start": stamp(DAY_START - LEAD_S * over.speed), "speed": over.speed},
         "carbon": {
             "refresh_s": REFRESH_S,
             "sources": [
@@ -179,19 +179,21 @@ def document(
 def write(out: Path, values: Mapping[str, Any]) -> Path:
     """Write the configuration and the grid table that it names into ``out``; the former's path."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "grid.csv").write_text(_shipped("demo_grid.csv"), encoding="utf-8")
+    (out / "grid.csv").write_text(shipped("demo_grid.csv"), encoding="utf-8")
     path = out / "demo.yaml"
     text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=100)
     path.write_text(f"# Written by `carbon-router demo`. Every endpoint is emulated.\n{text}")
     return path
 
 
-def _stamp(unix_s: float) -> str:
+def stamp(unix_s: float) -> str:
+    """A time as configurations have it."""
     return datetime.fromtimestamp(unix_s, UTC).isoformat()
 
 
-def _rtt_table() -> dict[str, dict[str, float]]:
-    rows = csv.DictReader(_shipped("rtt_azure_ms.csv").splitlines())
+def rtt_table() -> dict[str, dict[str, float]]:
+    """Round trips between Azure regions, ms."""
+    rows = csv.DictReader(shipped("rtt_azure_ms.csv").splitlines())
     return {
         row["from_region"]: {
             name: float(value) for name, value in row.items() if name != "from_region" and value
@@ -200,5 +202,6 @@ def _rtt_table() -> dict[str, dict[str, float]]:
     }
 
 
-def _shipped(name: str) -> str:
+def shipped(name: str) -> str:
+    """The text of a table that the package brings."""
     return (resources.files("router") / "data" / name).read_text(encoding="utf-8")

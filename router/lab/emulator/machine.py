@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections import deque
 
+from router.core.prefixes import NO_KEYS, Keys
 from router.lab.replay.replica import Ended, Event, Replica
 from router.model import Profile
 
@@ -56,12 +57,19 @@ class Machine:
         self._serial = 0
 
     def submit(
-        self, input_tokens: float, output_tokens: float, stream_every: int = 0
+        self,
+        input_tokens: float,
+        output_tokens: float,
+        stream_every: int = 0,
+        chain: Keys = NO_KEYS,
     ) -> EmulatedRequest:
-        """Start or queue a request. ``stream_every`` as in `Replica.admit`; raises ValueError."""
+        """Start or queue a request. ``stream_every``, ``chain`` as in `Replica.admit`; raises
+        ValueError."""
         self._serial += 1
         run = EmulatedRequest(self, self._serial)
-        self.replica.admit(self._now(), self._serial, input_tokens, output_tokens, stream_every)
+        self.replica.admit(
+            self._now(), self._serial, input_tokens, output_tokens, stream_every, chain
+        )
         self._runs[self._serial] = run
         self._pump(self._now())
         return run

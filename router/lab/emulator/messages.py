@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from router._pb import inference_pb2 as pb
 from router._pb import orca_pb2
-from router.lab.replay.replica import Ended
+from router.lab.emulator.cost import ORCA_BINARY, ORCA_TEXT, RequestCost
+from router.lab.emulator.work import Work, chain_of, tokens_of
 
-ORCA_TRAILER = "endpoint-load-metrics-bin"
-ORCA_TEXT_TRAILER = "endpoint-load-metrics"
 FINAL_RESPONSE = "triton_final_response"
 OUTPUT_NAME = "text_output"
-BYTES_PER_TOKEN = 4.0  # of English text, common rule of thumb; only where no count is given
 
 # Known to emulated servers only.
 _OUTPUT_TOKENS = ("output_tokens",)
@@ -22,30 +20,25 @@ _MAX_TOKENS = ("max_tokens", "max_output_tokens", "max_new_tokens")
 _INPUT_TOKENS = ("input_tokens", "prompt_tokens")
 
 
-class Work(NamedTuple):
-    """What a request asks for; NaN, and inf for the limit, where it does not say."""
-
-    input_tokens: float
-    output_tokens: float
-    max_tokens: float
-    stream_every: float
-
-
 def read_work(request: pb.ModelInferRequest) -> Work:
     """Token counts from the parameters, input tokens else from the size of the tensors."""
+    tensors = [*request.raw_input_contents]
+    tensors += [one for tensor in request.inputs for one in tensor.contents.bytes_contents]
     given = _parameter(request, _INPUT_TOKENS)
-    if math.isnan(given):
-        size = sum(map(len, request.raw_input_contents))
-        for tensor in request.inputs:
-            size += sum(map(len, tensor.contents.bytes_contents))
-        given = math.ceil(size / BYTES_PER_TOKEN)
     limit = _parameter(request, _MAX_TOKENS)
     return Work(
-        given,
+        tokens_of(sum(map(len, tensors))) if math.isnan(given) else given,
         _parameter(request, _OUTPUT_TOKENS),
         math.inf if math.isnan(limit) else limit,
         _parameter(request, _STREAM_EVERY),
+        chain_of(_prompt(tensors)),
     )
+
+
+def _prompt(tensors: Sequence[bytes]) -> bytes:
+    """The longest of them, without the length that a raw one begins with."""
+    prompt = max(tensors, key=len, default=b"")
+    return prompt[4:] if len(prompt) - 4 == int.from_bytes(prompt[:4], "little") else prompt
 
 
 def _parameter(request: pb.ModelInferRequest, names: tuple[str, ...]) -> float:
@@ -80,33 +73,18 @@ def answer(
     return response
 
 
-def energy_trailers(records: list[Ended], max_batch: int) -> tuple[tuple[str, str | bytes], ...]:
-    """The ORCA report of one call: joules (GPU and host) summed over its requests.
+def energy_trailers(cost: RequestCost) -> tuple[tuple[str, str | bytes], ...]:
+    """The ORCA report of one call, as the binary trailer of gRFC A51 and as text.
 
-    ``request_cost``: ``energy_j`` attributional, ``marginal_energy_j`` short-run marginal.
-    ``named_metrics``: ``output_tokens``, and ``batch`` at the end of the last request. Both as
-    the binary trailer of gRFC A51 and as text: gRPC's C-core keeps the binary one to its own
-    load-balancing policies and never shows it to a Python client.
+    gRPC's C-core keeps the binary one to its own load-balancing policies and never shows it to a
+    Python client.
     """
-    cost = {
-        "energy_j": math.fsum(record.energy_j for record in records),
-        "marginal_energy_j": math.fsum(record.marginal_energy_j for record in records),
-    }
-    metrics = {
-        "output_tokens": math.fsum(record.output_tokens for record in records),
-        "batch": float(records[-1].batch),
-    }
     report = orca_pb2.OrcaLoadReport(
-        request_cost=cost,
-        named_metrics=metrics,
-        application_utilization=records[-1].batch / max_batch,
+        request_cost=cost.request_cost,
+        named_metrics=cost.named_metrics,
+        application_utilization=cost.utilization,
     )
-    pairs = [f"request_cost.{name}={value!r}" for name, value in cost.items()]
-    pairs += [f"named_metrics.{name}={value!r}" for name, value in metrics.items()]
-    return (
-        (ORCA_TRAILER, bytes(report.SerializeToString())),
-        (ORCA_TEXT_TRAILER, f"TEXT {','.join(pairs)}"),
-    )
+    return ((ORCA_BINARY, bytes(report.SerializeToString())), (ORCA_TEXT, cost.as_text()))
 
 
 def model_metadata(name: str, version: str, profile: str) -> pb.ModelMetadataResponse:

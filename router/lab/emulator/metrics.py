@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from router.lab.emulator.guard import OPEN, EmulatorGuard
 from router.lab.emulator.lag import EDGES_MS, LoopLag
 from router.lab.emulator.machine import Machine
 from router.model import Endpoint
@@ -53,26 +54,47 @@ def render(machines: Mapping[str, Machine], lag: LoopLag) -> str:
     return "\n".join(lines) + "\n"
 
 
+def is_own(endpoint: Endpoint) -> bool:
+    """Whether ``metrics_url`` lies on the endpoint's own address, as servers of HTTP have it."""
+    url = urlsplit(endpoint.metrics_url)
+    return endpoint.protocol == "openai" and url.netloc == endpoint.address
+
+
+def own_path(endpoint: Endpoint) -> str:
+    """Where an endpoint that speaks HTTP has its page on its own address."""
+    path = urlsplit(endpoint.metrics_url).path if is_own(endpoint) else ""
+    return path or "/metrics"
+
+
 async def start(
-    sites: Mapping[str, tuple[Endpoint, Machines]], lag: LoopLag
+    sites: Mapping[str, tuple[Endpoint, Machines]],
+    lag: LoopLag,
+    guard: EmulatorGuard = OPEN,
 ) -> list[web.AppRunner]:
     """Serve every endpoint's ``metrics_url``; several may share a host and port, not a path.
 
-    Raises OSError where a port is taken. The caller cleans the runners up.
+    ``guard``: of those that are https; a key is asked for on the endpoint's own address alone.
+
+    One on an endpoint's own address is served there. Raises OSError where a port is taken. The
+    caller cleans the runners up.
     """
-    by_address: dict[tuple[str, int], web.Application] = {}
+    by_address: dict[tuple[str, int, str], web.Application] = {}
     for endpoint, machines in sites.values():
+        if is_own(endpoint):
+            continue
         url = urlsplit(endpoint.metrics_url)
-        address = (url.hostname or "127.0.0.1", url.port or 80)
+        address = (url.hostname or "127.0.0.1", url.port or 80, url.scheme)
         app = by_address.setdefault(address, web.Application())
         app.router.add_get(url.path or "/", _handler(machines, lag))
     runners: list[web.AppRunner] = []
     try:
-        for (host, port), app in by_address.items():
+        for (host, port, scheme), app in by_address.items():
             runner = web.AppRunner(app, access_log=None)
             runners.append(runner)
             await runner.setup()
-            await web.TCPSite(runner, host, port).start()
+            tls = guard.tls if scheme == "https" else None
+            context = tls.context() if tls is not None else None
+            await web.TCPSite(runner, host, port, ssl_context=context).start()
     except BaseException:
         for runner in runners:
             await runner.cleanup()

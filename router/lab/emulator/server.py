@@ -1,4 +1,4 @@
-"""Emulated endpoints as real gRPC servers: one each, many to a process."""
+"""Emulated endpoints as real servers: one each, many to a process."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc.aio
-
 from router.app.loading import load
 from router.errors import ConfigError
-from router.lab.emulator import metrics
+from router.lab.emulator import metrics, service
+from router.lab.emulator.emulation import Emulation
 from router.lab.emulator.faults import EmulatedFault
+from router.lab.emulator.guard import OPEN, EmulatorGuard
+from router.lab.emulator.http import service as http_service
 from router.lab.emulator.lag import LoopLag
 from router.lab.emulator.machine import Machine
-from router.lab.emulator.service import EmulatedService
 from router.model import Endpoint, Fleet
 
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+# By `Endpoint.protocol`.
+_LISTEN = {"oip": service.listen, "openai": http_service.listen}
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to emulate. ``seed``: of drawn output lengths. ``stream_every``: tokens per response.
 
-    ``fault``: shown by every call that does not name its own.
+    ``fault``: shown by every call that does not name its own. ``guard``: whom they answer.
     """
 
     seed: int = 0
     stream_every: int = 1
     fault: EmulatedFault | None = None
+    guard: EmulatorGuard = OPEN
 
 
 class EmulatedEndpoint:
@@ -46,64 +48,58 @@ class EmulatedEndpoint:
         self._fleet = fleet
         self._options = options
         self._rng = random.Random(f"{options.seed}/{endpoint.name}")
-        self._service: EmulatedService | None = None
+        self._emulation: Emulation | None = None
 
     def machines(self) -> Mapping[str, Machine]:
         """The endpoint's machines by model; empty while it is down."""
-        if self._service is None:
+        if self._emulation is None:
             return {}
-        return {name: served.machine for name, served in self._service.served.items()}
+        return {name: model.machine for name, model in self._emulation.models.items()}
 
-    async def serve(self) -> None:
+    async def serve(self, lag: LoopLag | None = None) -> None:
         """Serve until cancelled. A reset fault drops every connection, then it comes back empty.
 
-        Raises ConfigError when the port is taken.
+        ``lag``: of the process, for a page of metrics on its own address. Raises ConfigError when
+        the port is taken.
         """
         while True:
             crashed = asyncio.Event()
-            service = EmulatedService(
+            emulation = Emulation(
                 self.endpoint,
                 self._fleet,
                 self._rng,
                 crashed.set,
                 stream_every=self._options.stream_every,
                 fault=self._options.fault,
+                lag=lag,
+                guard=self._options.guard,
             )
-            server = self._listen(service)
-            await server.start()
-            self._service = service
+            try:
+                listening = await _LISTEN[self.endpoint.protocol](emulation, self.address)
+            except OSError as error:
+                text = f"{self.address} cannot be listened on; choose a free port ({error})"
+                raise ConfigError(self.endpoint.name, [("address", text)]) from error
+            self.address = f"{self.address.rpartition(':')[0]}:{listening.port}"
+            self._emulation = emulation
             self.ready.set()
             try:
                 await crashed.wait()
             finally:
                 self.ready.clear()
-                self._service = None
-                service.stop()
-                await server.stop(None)
-
-    def _listen(self, service: EmulatedService) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-                # Two endpoints on one port would share its requests in silence.
-                ("grpc.so_reuseport", 0),
-            ]
-        )
-        server.add_generic_rpc_handlers((service.handler(),))
-        try:
-            port = server.add_insecure_port(self.address)
-        except RuntimeError as error:
-            text = f"{self.address} cannot be listened on; choose a free port ({error})"
-            raise ConfigError(self.endpoint.name, [("address", text)]) from error
-        self.address = f"{self.address.rpartition(':')[0]}:{port}"
-        return server
+                self._emulation = None
+                emulation.stop()
+                await listening.stop()
 
 
 async def serve_fleet(
-    endpoints: Sequence[EmulatedEndpoint], stop: asyncio.Event, on_started: Callable[[], None]
+    endpoints: Sequence[EmulatedEndpoint],
+    stop: asyncio.Event,
+    on_started: Callable[[], None],
+    guard: EmulatorGuard = OPEN,
 ) -> None:
     """Serve them all until ``stop``; calls ``on_started`` once every one listens.
+
+    ``guard``: of pages of metrics that are https.
 
     Raises ConfigError when a port is taken, OSError when a metrics port is.
     """
@@ -113,10 +109,10 @@ async def serve_fleet(
         if emulated.endpoint.metrics_url
     }
     lag = LoopLag()
-    runners = await metrics.start(sites, lag)
+    runners = await metrics.start(sites, lag, guard)
     try:
         async with asyncio.TaskGroup() as tasks:
-            serving = [tasks.create_task(emulated.serve()) for emulated in endpoints]
+            serving = [tasks.create_task(emulated.serve(lag)) for emulated in endpoints]
             for emulated in endpoints:
                 await emulated.ready.wait()
             on_started()
@@ -134,7 +130,13 @@ async def serve_fleet(
             await runner.cleanup()
 
 
-def run(config_path: Path, *, seed: int = 0, stream_every: int = 1) -> int:
+def run(
+    config_path: Path,
+    *,
+    seed: int = 0,
+    stream_every: int = 1,
+    guard: EmulatorGuard = OPEN,
+) -> int:
     """Emulate every endpoint that a configuration marks ``emulated``; until SIGTERM or SIGINT.
 
     Raises ConfigError when the file is wrong, names none, or a port is taken.
@@ -150,7 +152,7 @@ def run(config_path: Path, *, seed: int = 0, stream_every: int = 1) -> int:
         problems = [("endpoints", "none is marked `emulated: true`: nothing to emulate")]
     if problems:
         raise ConfigError(str(config_path), problems)
-    asyncio.run(_until_signal(marked, fleet, Options(seed, stream_every)))
+    asyncio.run(_until_signal(marked, fleet, Options(seed, stream_every, guard=guard)))
     return 0
 
 
@@ -164,4 +166,4 @@ async def _until_signal(marked: Sequence[Endpoint], fleet: Fleet, options: Optio
     def announce() -> None:
         print(f"emulating {len(endpoints)} endpoints", file=sys.stderr, flush=True)
 
-    await serve_fleet(endpoints, stop, announce)
+    await serve_fleet(endpoints, stop, announce, options.guard)

@@ -12,8 +12,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import aiohttp
+
 _STOP_S = 8.0
 _LOG_TAIL = 15
+_POLL_S = 0.1
+_PACKAGES = Path(__file__).parents[3]
 
 
 class ChildError(RuntimeError):
@@ -21,20 +25,27 @@ class ChildError(RuntimeError):
 
 
 class Child:
-    """One running ``carbon-router`` command, tied to this process."""
+    """One running module, tied to this process: a ``carbon-router`` command, or another one.
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
+    ``module``: ends with the process whose id is its first argument. ``python``: runs it; one that
+    has not this package installed finds it where it lies.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        log: Path,
+        module: str = "router.lab.loopback.tethered",
+        python: Path | None = None,
+    ) -> None:
         self.name = name
         self.log = log
+        environment = None if python is None else os.environ | {"PYTHONPATH": str(_PACKAGES)}
         with log.open("wb") as sink:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "router.lab.loopback.tethered",
-                    str(os.getpid()),
-                    *arguments,
-                ],
+                [str(python or sys.executable), "-m", module, str(os.getpid()), *arguments],
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -42,9 +53,13 @@ class Child:
                 start_new_session=True,
             )
 
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
     def check(self) -> None:
         """Raises ChildError when the process has ended."""
-        code = self._process.poll()
+        code = self.exit_code()
         if code is not None:
             raise ChildError(f"{self.name} ended with exit code {code}; {self.last_words()}")
 
@@ -60,6 +75,11 @@ class Child:
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         except (OSError, ValueError, IndexError):
             return float("nan")
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone: it has no time to close or to finish anything."""
+        self._process.kill()
+        self._process.wait()
 
     def ask_to_stop(self) -> None:
         """SIGTERM, unless it has ended."""
@@ -118,3 +138,33 @@ async def wait_for_ports(ports: Sequence[int], child: Child, timeout_s: float) -
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
             break
+
+
+async def wait_until_ready(
+    session: aiohttp.ClientSession, url: str, child: Child, timeout_s: float
+) -> None:
+    """Return once a GET of ``url`` answers with 200. Raises ChildError."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    why = "no answer"
+    while loop.time() < deadline:
+        child.check()
+        try:
+            async with session.get(url) as answer:
+                if answer.status == 200:
+                    return
+                why = (await answer.text())[:300]
+        except aiohttp.ClientError as error:
+            why = str(error)
+        await asyncio.sleep(_POLL_S)
+    raise ChildError(
+        f"{child.name} is not ready after {timeout_s:g} s: {why}; {child.last_words()}"
+    )
+
+
+async def guard(running: Sequence[Child]) -> None:
+    """Raise ChildError as soon as one of ``running``, as it then is, ends."""
+    while True:
+        for child in running:
+            child.check()
+        await asyncio.sleep(_POLL_S)

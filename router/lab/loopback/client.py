@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from router._pb import inference_pb2 as pb
-from router.lab.emulator.messages import BYTES_PER_TOKEN
+from router.lab.emulator.work import BYTES_PER_TOKEN
 from router.lab.replay.records import Record, meets
 from router.lab.replay.timed import TimedRequest
 from router.model import UNLIMITED

@@ -16,7 +16,13 @@ import grpc.aio
 
 from router.config import Config
 from router.lab.emulator.lag import LoopLag
-from router.lab.loopback.children import Child, ChildError, children, wait_for_ports
+from router.lab.loopback.children import (
+    Child,
+    children,
+    guard,
+    wait_for_ports,
+    wait_until_ready,
+)
 from router.lab.loopback.client import CallerCounts, Callers, CallOptions
 from router.lab.loopback.probe import PathProbe
 from router.lab.loopback.watch import GridReading, GridWatch, Meter
@@ -27,7 +33,6 @@ from router.model import Forecast
 # Wall seconds that the gateway may take to come up before the period begins.
 LEAD_S = 5.0
 _UP_S = 60.0
-_POLL_S = 0.1
 _TAIL_S = 60.0
 
 
@@ -94,7 +99,7 @@ async def run_live(spec: LiveRunSpec, out: Path) -> LiveResult:
     Raises ChildError when a process fails; then, and when cancelled, nothing is left running.
     """
     config = spec.config
-    admin = _port(config.settings.server.admin)
+    admin = f"127.0.0.1:{_port(config.settings.server.admin)}"
     with children() as started:
         emulator = Child("emulator", ["emulate", str(config.file)], out / "emulator.log")
         started.append(emulator)
@@ -102,7 +107,7 @@ async def run_live(spec: LiveRunSpec, out: Path) -> LiveResult:
         gateway = Child("gateway", ["serve", str(config.file)], out / "gateway.log")
         started.append(gateway)
         async with aiohttp.ClientSession() as session:
-            await _wait_until_ready(session, admin, gateway)
+            await wait_until_ready(session, f"http://{admin}/readyz", gateway, _UP_S)
             return await _drive(spec, session, started)
 
 
@@ -116,7 +121,7 @@ async def _drive(
         background = [tasks.create_task(watch.run())]
         async with asyncio.timeout(_UP_S):
             await watch.first.wait()
-        start, period = _opening(spec.nominal, watch.readings[0], loop.time())
+        start, period = opening(spec.nominal, watch.readings[0], loop.time())
         inputs = await spec.prepare(period)
         callers = Callers(target, spec.options)
         meter = Meter(spec.config.fleet, inputs.actual, period)
@@ -125,7 +130,7 @@ async def _drive(
         cpu_before = _cpu(started)
         view = LiveView(period, len(inputs.requests), callers.counts, watch, start)
         background.append(tasks.create_task(spec.show(view)))
-        background.append(tasks.create_task(_guard(started)))
+        background.append(tasks.create_task(guard(started)))
         background.append(tasks.create_task(lag.run()))
         probe = PathProbe(spec.config.fleet, sorted(spec.config.fleet.rtt_ms))
         if spec.probes:
@@ -144,7 +149,7 @@ async def _drive(
     )  # fmt: skip
 
 
-def _opening(nominal: Period, reading: GridReading, now: float) -> tuple[float, Period]:
+def opening(nominal: Period, reading: GridReading, now: float) -> tuple[float, Period]:
     """Loop seconds at which the period begins, and the period that it then is."""
     # The gateway's carbon clock has been running since it started: begin when it says so.
     early_s = (nominal.carbon_start - reading.carbon_time) / nominal.speed
@@ -162,31 +167,6 @@ def _served_ports(config: Config) -> list[int]:
 
 def _port(address: str) -> int:
     return int(address.rpartition(":")[2])
-
-
-async def _wait_until_ready(session: aiohttp.ClientSession, admin: int, gateway: Child) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + _UP_S
-    why = "no answer"
-    while loop.time() < deadline:
-        gateway.check()
-        try:
-            async with session.get(f"http://127.0.0.1:{admin}/readyz") as answer:
-                if answer.status == 200:
-                    return
-                why = (await answer.text())[:300]
-        except aiohttp.ClientError as error:
-            why = str(error)
-        await asyncio.sleep(_POLL_S)
-    raise ChildError(f"the gateway is not ready after {_UP_S:g} s: {why}; {gateway.last_words()}")
-
-
-async def _guard(started: Sequence[Child]) -> None:
-    """Raise as soon as a process ends early."""
-    while True:
-        for child in started:
-            child.check()
-        await asyncio.sleep(_POLL_S)
 
 
 def _cpu(started: Sequence[Child]) -> dict[str, float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -66,6 +67,16 @@ class GridWatch:
             known = {region.name: region.intensity.g_per_kwh for region in regions}
             self.readings.append(GridReading(loop.time(), answer.at_unix_s, known, kinds))
             self.first.set()
+
+
+@asynccontextmanager
+async def watched_grid(target: str) -> AsyncIterator[GridWatch]:
+    """What the gateway at ``target`` (``host:port``) knows of the grid, followed in the block."""
+    async with grpc.aio.insecure_channel(target) as channel, asyncio.TaskGroup() as tasks:
+        watch = GridWatch(channel)
+        following = tasks.create_task(watch.run())
+        yield watch
+        following.cancel()
 
 
 class Meter:

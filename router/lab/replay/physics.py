@@ -15,7 +15,8 @@ class Physics(NamedTuple):
     """Watts and joules are those of GPUs and host together, PUE apart.
 
     ``one_unit``: work is not in tokens, and no prompt is read. ``by_slot``: prompts are read in
-    order of slot numbers, not as they came.
+    order of slot numbers, not as they came. ``prefix_cache_tokens``: of prompts, kept in blocks of
+    ``prefix_block``.
     """
 
     idle_w: float
@@ -33,6 +34,8 @@ class Physics(NamedTuple):
     max_batch: int
     by_slot: bool
     one_unit: bool
+    prefix_cache_tokens: int = 0
+    prefix_block: float = 1.0
 
     @classmethod
     def of(cls, profile: Profile) -> Physics:
@@ -61,6 +64,8 @@ class Physics(NamedTuple):
             max_batch=profile.max_batch,
             by_slot=profile.prompt_order is PromptOrder.SLOT,
             one_unit=False,
+            prefix_cache_tokens=profile.prefix_cache_tokens,
+            prefix_block=float(profile.prefix_block),
         )
 
     def tpot_s(self, batch: float, cached_tokens: float = 0.0) -> float:
@@ -75,13 +80,22 @@ class Physics(NamedTuple):
         )
         return self.prefill_s_per_piece + per_token * tokens
 
+    def prefix_blocks(self, block_tokens: float) -> int:
+        """Blocks of so many tokens that it keeps."""
+        return int(self.prefix_cache_tokens / block_tokens)
+
     def prompt_s(self, input_tokens: float) -> float:
         """What a whole prompt takes of iterations, read in one piece."""
         return 0.0 if self.one_unit else self.piece_s(input_tokens, 0.0)
 
-    def prompts_s(self, input_tokens: NDArray[np.floating | np.integer]) -> NDArray[np.float64]:
-        """`prompt_s` of many prompts."""
+    def prompts_s(
+        self,
+        input_tokens: NDArray[np.floating | np.integer],
+        cached_tokens: NDArray[np.float64] | float = 0.0,
+    ) -> NDArray[np.float64]:
+        """`prompt_s` of many prompts, of which the first ``cached_tokens`` need not be read."""
         if self.one_unit:
             return np.zeros(len(input_tokens))
-        per_token = self.prefill_s_per_token + self.prefill_s_per_token2 * input_tokens / 2.0
-        return np.asarray(self.prefill_s_per_piece + per_token * input_tokens, np.float64)
+        squared_s = self.prefill_s_per_token2 * (input_tokens + cached_tokens) / 2.0
+        read_s = (self.prefill_s_per_token + squared_s) * (input_tokens - cached_tokens)
+        return np.asarray(self.prefill_s_per_piece + read_s, np.float64)

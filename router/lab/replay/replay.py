@@ -26,13 +26,24 @@ from router.core.latency import z_of
 from router.core.layout import Layout
 from router.core.learning import prediction_of, teach_latency
 from router.core.lease import Lease
-from router.core.lengths import LengthModel
+from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import decide
+from router.core.prefix_index import PrefixIndex
+from router.core.prefixes import CHUNK_TOKENS, NO_KEYS
 from router.errors import RefusedError
 from router.lab.replay.records import FleetEnergy, Record, RecordedRun, meets
 from router.lab.replay.replica import Ended, Replica
 from router.lab.replay.timed import Period, TimedRequest
-from router.model import Decision, Fleet, Forecast, Intensity, Outcome, Policy, TaskProfile
+from router.model import (
+    Decision,
+    Fleet,
+    Forecast,
+    Intensity,
+    Outcome,
+    Policy,
+    Request,
+    TaskProfile,
+)
 from router.units import grams
 
 
@@ -49,7 +60,8 @@ class Scenario:
 
     ``views``: in order, the first at or before the first request. ``actual``: the intensity that
     grams are counted at, by grid zone, over the whole period and its tail. ``path_delay_ms``: by
-    region, what a round trip takes beyond the RTT that routers know.
+    region, what a round trip takes beyond the RTT that routers know. ``block_tokens``: in a block
+    of what prompts begin with.
     """
 
     fleet: Fleet
@@ -60,11 +72,20 @@ class Scenario:
     actual: Mapping[str, Forecast]
     health: HealthSettings
     path_delay_ms: Mapping[str, float] = field(default_factory=dict)
+    block_tokens: float = CHUNK_TOKENS
 
 
 def replay(scenario: Scenario, policy: Policy, seed: int = 0) -> RecordedRun:
     """Every request of ``scenario`` under ``policy``; the same seed gives the same run."""
     return _Replay(scenario, policy, random.Random(f"{seed}/{policy.name}")).run()
+
+
+class _Sent(NamedTuple):
+    """A prompt that went to candidate ``row``, which ought to have had ``cached_tokens`` of it."""
+
+    prefixes: PrefixIndex
+    row: int
+    cached_tokens: float
 
 
 class _InFlight(NamedTuple):
@@ -73,6 +94,7 @@ class _InFlight(NamedTuple):
     decision: Decision
     lease: Lease
     half_rtt_s: float
+    sent: _Sent | None = None
 
 
 class _Replay:
@@ -82,7 +104,13 @@ class _Replay:
         self._rng = rng
         fleet = scenario.fleet
         self._layout = Layout(fleet)
-        self._board = Board(self._layout, scenario.health, z_of(policy.quantile))
+        self._board = Board(
+            self._layout,
+            scenario.health,
+            z_of(policy.quantile),
+            tpot_z=z_of(policy.tpot_quantile),
+            block_tokens=scenario.block_tokens,
+        )
         self._lengths = LengthModel(fleet.priors, policy.quantile)
         self._snapshot: Snapshot | None = None
         self._machines = _Machines(scenario)
@@ -139,19 +167,33 @@ class _Replay:
             raise ValueError("the first carbon view must not be later than the first request")
         now = self._scenario.period.carbon_time(at_s)
         try:
-            decision, need = decide(request, self._snapshot, self._board, expected, now, self._rng)
+            decided = decide(request, self._snapshot, self._board, expected, now, self._rng)
         except RefusedError as error:
             self._refused[error.reason] += 1
             return
-        if need is not None:
-            need.teach(self._board)
+        decision = decided.decision
+        if decided.need is not None:
+            decided.need.teach(self._board)
         seat = self._board.seats[decision.endpoint.name]
         lease = Lease(seat, decision.burden, now=now)
         path_ms = self._scenario.path_delay_ms.get(decision.endpoint.region, 0.0)
         half_rtt_s = decision.rtt_ms / 2e3 + path_ms / 1e3 / 2.0
-        flight = _InFlight(serial, timed, decision, lease, half_rtt_s)
+        flight = _InFlight(
+            serial, timed, decision, lease, half_rtt_s, self._send(request, decision, expected)
+        )
         self._in_flight[serial] = flight
         self._at(at_s + flight.half_rtt_s, partial(self._machines.admit, flight))
+
+    def _send(self, request: Request, decision: Decision, expected: Expected) -> _Sent | None:
+        """Note that the replica will have read the prompt, where it keeps any."""
+        known = self._board.prefixes_of(request, decision.endpoint.name, decision.served)
+        if known is None or request.prefix is None:
+            return None
+        prefixes, row = known
+        seat = self._board.seats[decision.endpoint.name]
+        ours = seat.in_flight / seat.batch
+        tokens = prefixes.depart(row, request.prefix, expected.input_tokens, ours)
+        return _Sent(prefixes, row, tokens)
 
     def _answer(self, ended: Ended, at_s: float) -> None:
         flight = self._in_flight.pop(_serial(ended))
@@ -183,6 +225,9 @@ class _Replay:
         prediction = prediction_of(flight.decision, crowd, flight.lease.crowd_at_start.batch)
         teach_latency(flight.lease.seat, prediction, served, ended.output_tokens)
         request = flight.timed.request
+        if flight.sent is not None:
+            prefixes, row, tokens = flight.sent
+            prefixes.report(row, tokens, ended.cached_tokens, exact=True)
         self._lengths.observe(
             request.model, request.tenant, request.input_tokens, ended.output_tokens
         )
@@ -206,7 +251,7 @@ class _Machines:
         for endpoint in scenario.fleet.endpoints:
             for served in endpoint.models:
                 self._place[endpoint.name, served.name] = len(self._replicas)
-                self._replicas.append(Replica(served.profile, 0.0))
+                self._replicas.append(Replica(served.profile, 0.0, scenario.block_tokens))
                 self._region_of.append(endpoint.region)
         self._stamps = [0] * len(self._replicas)
         self._due: list[tuple[float, int, int]] = []
@@ -217,8 +262,11 @@ class _Machines:
     def admit(self, flight: _InFlight, at_s: float) -> None:
         """The request reaches its replica."""
         place = self._place[flight.decision.endpoint.name, flight.timed.request.model]
-        input_tokens = flight.timed.request.input_tokens
-        self._replicas[place].admit(at_s, flight.serial, input_tokens, flight.timed.output_tokens)
+        request = flight.timed.request
+        chain = NO_KEYS if request.prefix is None else request.prefix.keys
+        self._replicas[place].admit(
+            at_s, flight.serial, request.input_tokens, flight.timed.output_tokens, chain=chain
+        )
         self._schedule(place)
 
     def next_at(self) -> float:

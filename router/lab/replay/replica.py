@@ -13,6 +13,10 @@ A request holds one of ``max_batch`` slots from the first piece of its prompt to
 them requests wait in order. Its first token is there at the end of the iteration that reads the
 last piece, the others with the iterations after it.
 
+A server that keeps prompts (``prefix_cache_tokens``) spares who begins as one of them did so many
+whole blocks, but the last, once that was read to its end: pieces begin after them. What was used
+longest ago makes way (`router.core.prefixes`).
+
 Power is ``base_w`` + ``j_per_token`` * output tokens/s while an iteration runs, ``prefill_w``
 instead of ``base_w`` in the time that pieces take of it, else ``idle_w``. Per request:
 
@@ -43,6 +47,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from router.core.burden import context_tokens
+from router.core.prefixes import (
+    CHUNK_TOKENS,
+    NO_KEYS,
+    Keys,
+    build_caches,
+    cached_tokens,
+    keep,
+    matched,
+)
 from router.lab.replay.physics import Physics
 from router.model import Profile
 
@@ -51,11 +64,14 @@ CLOCK_ROUNDING = 1e-6
 
 
 class Tokens(NamedTuple):
-    """``made`` tokens of a request exist at ``at``; 1 is the first token. Never the last."""
+    """``made`` tokens of a request exist at ``at``; 1 is the first token. Never the last.
+    ``cached_tokens``: of its prompt, not read.
+    """
 
     key: Hashable
     at: float
     made: int
+    cached_tokens: float = 0.0
 
 
 class Ended(NamedTuple):
@@ -63,7 +79,7 @@ class Ended(NamedTuple):
 
     ``started_at`` and ``first_token_at`` are NaN where never reached. Energies are GPU and host;
     ``prompt_energy_j``: the part of ``energy_j`` that reading the prompt took. ``batch``: requests
-    in a slot just before the end, itself included.
+    in a slot just before the end, itself included. ``cached_tokens``: of the prompt, not read.
     """
 
     key: Hashable
@@ -78,6 +94,7 @@ class Ended(NamedTuple):
     prompt_energy_j: float
     marginal_energy_j: float
     batch: int
+    cached_tokens: float = 0.0
 
 
 Event = Tokens | Ended
@@ -85,7 +102,8 @@ Event = Tokens | Ended
 
 @dataclass(slots=True, eq=False)
 class _Sequence:
-    """``read``: tokens of the prompt that are cached; ``piece_s``: time of its pieces, and
+    """``chain``: keys of the prompt's blocks; ``cached``: tokens of it that were not read.
+    ``read``: tokens of the prompt that are cached; ``piece_s``: time of its pieces, and
     ``read_s`` with its share of iterations that nobody decoded in; ``read_alone_s``: of those, what
     nobody else would have needed.
     """
@@ -95,6 +113,8 @@ class _Sequence:
     output_tokens: float
     stream_every: int
     admitted_at: float
+    chain: Keys
+    cached: float = 0.0
     slot: int = -1
     read: float = 0.0
     piece_s: float = 0.0
@@ -112,8 +132,11 @@ class _Sequence:
 class Replica:
     """One replica, from ``start`` (seconds, any epoch). Time only moves forward."""
 
-    def __init__(self, profile: Profile, start: float) -> None:
+    def __init__(self, profile: Profile, start: float, block_tokens: float = CHUNK_TOKENS) -> None:
+        """``block_tokens``: in a block of the chains of `admit`."""
         self.physics = Physics.of(profile)
+        self._block_tokens = block_tokens
+        self._kept = build_caches([self.physics.prefix_blocks(block_tokens)])
         self.now = start
         self.busy_s = 0.0
         self.idle_s = 0.0
@@ -165,8 +188,10 @@ class Replica:
         input_tokens: float,
         output_tokens: float,
         stream_every: int = 0,
+        chain: Keys = NO_KEYS,
     ) -> None:
         """Take a request. ``stream_every`` n > 0: a Tokens event at 1, n, 2n, ... tokens.
+        ``chain``: keys of its prompt's blocks.
 
         Of a fraction of a token all is made. Raises ValueError for a key in flight, output_tokens
         < 1, input_tokens not finite >= 0.
@@ -178,7 +203,7 @@ class Replica:
             raise ValueError(f"need output_tokens >= 1 and input_tokens >= 0, got {got}")
         self._run(now)
         work = 1.0 if self.physics.one_unit else float(math.ceil(output_tokens))
-        sequence = _Sequence(key, input_tokens, work, stream_every, now)
+        sequence = _Sequence(key, input_tokens, work, stream_every, now, chain)
         self._by_key[key] = sequence
         self._arriving.append((now + self.physics.prefill_base_s, sequence))
         self._run(now)
@@ -311,12 +336,23 @@ class Replica:
             self.running += 1
             sequence.slot = self._free_slots.popleft()
             sequence.started_at = self.now
+            sequence.read = sequence.cached = self._cached_tokens(sequence)
             if self.physics.one_unit:
                 self._begin_decoding(sequence)
             elif self.physics.by_slot:
                 insort(self._reading, sequence, key=lambda one: one.slot)
             else:
                 self._reading.append(sequence)
+
+    def _cached_tokens(self, sequence: _Sequence) -> float:
+        """Of its prompt, what need not be read."""
+        if not len(sequence.chain) or self.physics.one_unit:
+            return 0.0
+        blocks = matched(*self._kept, 0, sequence.chain, 0, len(sequence.chain))
+        tokens: float = cached_tokens(
+            blocks, self._block_tokens, sequence.input_tokens, self.physics.prefix_block
+        )
+        return tokens
 
     def _begin_iteration(self) -> None:
         """An iteration that reads prompts, as far as it has room for them."""
@@ -352,6 +388,7 @@ class Replica:
             if sequence.gone:
                 continue
             self._reading = [one for one in self._reading if one is not sequence]
+            keep(*self._kept, 0, sequence.chain, 0, len(sequence.chain), 1.0)
             self.tokens += 1.0
             self._begin_decoding(sequence)
         self._read = []
@@ -368,7 +405,7 @@ class Replica:
         if not self.physics.one_unit:
             sequence.first_token_at = self.now
             if sequence.output_tokens > 1:
-                self._events.append(Tokens(sequence.key, self.now, 1))
+                self._events.append(Tokens(sequence.key, self.now, 1, sequence.cached))
         every = sequence.stream_every
         self._push_deadline(sequence, max(every, 2) if every else 0)
         self._retick()
@@ -387,7 +424,7 @@ class Replica:
         due, _, count, sequence = entry
         self._clock = max(self._clock, due)
         if count:
-            self._events.append(Tokens(sequence.key, self.now, count))
+            self._events.append(Tokens(sequence.key, self.now, count, sequence.cached))
             every = sequence.stream_every
             self._push_deadline(sequence, count - count % every + every)
             return
@@ -444,4 +481,5 @@ class Replica:
             prompt_j,
             own_j + awake_w * (awake_s + sequence.read_alone_s) + pieces_j,
             self.running,
+            sequence.cached,
         )  # fmt: skip

@@ -90,7 +90,9 @@ class KernelSites:
         }
         self._layout = Layout(_fleet(sites, table, room))
         settings = HealthSettings(**HealthSchema().model_dump())
-        self._board = Board(self._layout, settings, z_of(policy.quantile))
+        self._board = Board(
+            self._layout, settings, z_of(policy.quantile), tpot_z=z_of(policy.tpot_quantile)
+        )
         self._held: list[str] = []
         self._snapshot: Snapshot | None = None
         self._now = 0.0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +104,22 @@ class RegionSums:
     prompt_energy_j: NDArray[np.float64]
 
 
+class PromptTokens(NamedTuple):
+    """Of the answered requests: tokens of their prompts, and those of them that replicas had cached
+    and did not read."""
+
+    input: float
+    cached: float
+
+    @property
+    def cached_share(self) -> float:
+        """NaN of no tokens."""
+        return self.cached / self.input if self.input else math.nan
+
+
+NO_PROMPTS: Final = PromptTokens(0.0, 0.0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicyResult:
     """One policy over a scenario; requests that came before the end of the warm-up not counted.
@@ -136,6 +153,7 @@ class PolicyResult:
     moved: tuple[tuple[float, float], ...]
     peak_over_cap: float
     relaxed: Mapping[str, int]
+    prompts: PromptTokens = NO_PROMPTS
 
     @property
     def energy_j(self) -> float:

@@ -73,10 +73,15 @@ class Gateways:
 
     Each knows its own requests at once and those of the others from a poll of the endpoints every
     ``staleness_s`` seconds, each gateway at its own phase. ``staleness_s`` 0: always exact.
+    ``prefixes``: whether they look at what prompts begin with. ``exchange_s``: between two
+    exchanges of each through a store that they share, from which they then know of each other, and
+    which divides places among them; 0: they share none.
     """
 
     count: int
     staleness_s: float
+    prefixes: bool = True
+    exchange_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +13,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from router.lab.sim.bound.run import Bound, bound
+from router.lab.sim.bound.plan import KINDS, Plans
+from router.lab.sim.bound.plan import plans as plans_of
+from router.lab.sim.bound.run import Bound, bound, regret
 from router.lab.sim.fields import Period
 from router.lab.sim.scenario.loading import Loaded, load
+from router.lab.study.distance import plan_values, whole_values
 from router.lab.study.execute import TaskProgress
 from router.lab.study.input_files import read_inputs
-from router.lab.study.report.units import grams, joules, percent
+from router.lab.study.report.units import grams, joules, percent, signed_percent
 from router.units import HOUR_S
 from router.unknown_figures import plain_values
 
@@ -25,11 +29,12 @@ _LEAST_SLOT_S = 1.0
 
 
 class Bounded(NamedTuple):
-    """A scenario's bounds, one a policy that was asked for."""
+    """A scenario's bounds, one a policy that was asked for, and as many plans or none."""
 
     loaded: Loaded
     digest: str
     bounds: tuple[Bound, ...]
+    plans: tuple[Plans, ...] = ()
 
 
 def parse_slot(text: str) -> float:
@@ -51,9 +56,11 @@ def bound_scenario(
     *,
     slot_s: float = HOUR_S,
     seed: int | None = None,
+    plans: bool = False,
     progress: TaskProgress = TaskProgress(),  # noqa: B008
 ) -> Bounded:
-    """The bound of a scenario file under each policy's latency limits.
+    """The bound of a scenario file under each policy's latency limits, with ``plans`` of whole
+    replicas beside it if wanted.
 
     Raises ConfigError, TraceError.
     """
@@ -61,15 +68,17 @@ def bound_scenario(
     asked = loaded.simulation.policies
     shares = [0.0] * len(asked)
     progress.begin([policy.name for policy in asked])
-    found = []
+    found, planned = [], []
     for place, policy in enumerate(asked):
 
         def show(share: float, place: int = place) -> None:
-            shares[place] = share
+            shares[place] = max(shares[place], share)
             progress.show(shares)
 
-        found.append(bound(loaded.simulation, policy, slot_s, progress=show))
-    return Bounded(loaded, read_inputs(file).digest, tuple(found))
+        if plans:
+            planned.append(plans_of(loaded.simulation, policy, progress=show))
+        found.append(bound(loaded.simulation, policy, slot_s, progress=show, whole=plans))
+    return Bounded(loaded, read_inputs(file).digest, tuple(found), tuple(planned))
 
 
 def bound_json(bounded: Bounded) -> str:
@@ -86,13 +95,17 @@ def bound_json(bounded: Bounded) -> str:
         },
         "notice": bounded.loaded.notice,
         "notes": list(bounded.loaded.notes),
-        "bounds": [_plain(one) for one in bounded.bounds],
+        "bounds": [_plain(bounded, place) for place in range(len(bounded.bounds))],
     }
     return json.dumps(plain_values(whole), indent=2, sort_keys=True, allow_nan=False)
 
 
-def _plain(one: Bound) -> dict[str, Any]:
+def _plain(bounded: Bounded, place: int) -> dict[str, Any]:
+    one = bounded.bounds[place]
+    plans = bounded.plans[place] if bounded.plans else None
     return {
+        "whole_replicas": whole_values(one) if plans else None,
+        "plans": plan_values(one, plans) if plans else None,
         "policy": one.policy,
         "requests": one.requests,
         "impossible": one.impossible,
@@ -139,4 +152,22 @@ def render_bound(bounded: Bounded) -> RenderableType:
     lines = [Text(f"note: {note}", style="dim") for note in bounded.loaded.notes]
     if bounded.loaded.notice:
         lines.append(Text(bounded.loaded.notice.strip(), style="dim"))
+    notes += [
+        _plan_line(one, plans) for one, plans in zip(bounded.bounds, bounded.plans, strict=False)
+    ]
     return Group(Text(head, style="bold"), table, *notes, Text(legend, style="dim"), *lines)
+
+
+def _plan_line(one: Bound, plans: Plans) -> Text:
+    """What is above the bound: the part that is proved, and plans, which are no bound."""
+    values, whole = plan_values(one, plans), whole_values(one)
+    least_g = one.fleet_g if math.isfinite(one.fleet_g) else one.busy_g
+    told = ", ".join(
+        f"{kind} {signed_percent(regret(values[kind]['gco2e_consequential'], least_g))}"
+        for kind in KINDS
+    )
+    return Text(
+        f"{one.policy}: whole replicas where that can be proved "
+        f"{signed_percent(regret(whole['gco2e_consequential'], least_g))} of the fleet; plans, "
+        f"which are no bound: {told} (estimated, {plans.moments:,} moments)"
+    )

@@ -35,6 +35,7 @@ def simulate(
     folder: Path | None = None,
     rows: bool = True,
     fluid: bool = False,
+    plans: bool = False,
     seed: int | None = None,
     seeds: int = 1,
     jobs: int | None = None,
@@ -44,14 +45,14 @@ def simulate(
     policy did with every request and replica.
 
     ``folder``: None: ``out/NAME``. Files of an earlier run there are replaced, and without ``rows``
-    those that would no longer belong to the summary are removed. ``seeds``: see `run_study`. Raises
-    what `run_study` raises, and OSError.
+    those that would no longer belong to the summary are removed. ``seeds`` and ``plans``: see
+    `run_study`. Raises what `run_study` raises, and OSError.
     """
     into = folder or default_folder(file)
     into.mkdir(parents=True, exist_ok=True)
     study = run_study(
-        file, policies, seed=seed, seeds=seeds, folder=into, rows=rows, fluid=fluid, jobs=jobs,
-        progress=progress,
+        file, policies, seed=seed, seeds=seeds, folder=into, rows=rows, fluid=fluid, plans=plans,
+        jobs=jobs, progress=progress,
     )  # fmt: skip
     summary = summarise(study)
     if fluid or not rows:

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 from router.errors import CarbonRouterError
+from router.lab.sim.bound.plan import Plans
 from router.lab.sim.bound.run import Bound
 from router.lab.sim.result import PolicyResult
 from router.lab.sim.scenario.loading import Loaded
@@ -47,7 +48,8 @@ _POLL_S: Final = 0.2
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
     """Everything that a report tells. ``policies``: those asked for first, then baselines; ``runs``
-    and ``bounds`` in the same order (policies with the same latency limits share a bound).
+    and ``bounds`` in the same order (policies with the same latency limits share a bound), as are
+    ``plans``, which are none where they were not asked for.
     ``fluid``: run as flows, so that there are no latencies, budgets met or occupancies. ``chains``:
     from every baseline to each policy that was asked for, and ``by_variant`` what their variants
     came to, under each of ``seeds`` seeds from the scenario's own on.
@@ -64,6 +66,7 @@ class Study:
     by_variant: Mapping[VariantRun, PolicyResult]
     seeds: int = 1
     fluid: bool = False
+    plans: tuple[Plans, ...] = ()
 
     @property
     def simulation(self) -> Simulation:
@@ -86,6 +89,7 @@ def run_study(
     folder: Path | None = None,
     rows: bool = True,
     fluid: bool = False,
+    plans: bool = False,
     jobs: int | None = None,
     progress: TaskProgress = TaskProgress(),  # noqa: B008
 ) -> Study:
@@ -95,13 +99,14 @@ def run_study(
     nowhere. ``seeds``: with how many, from the scenario's own on, the chains of policies run that
     split each saving; the report's other figures are those of the first.
     ``fluid``: as flows, slot by slot, without single requests (`router.lab.sim.fluid.run`).
+    ``plans``: with plans of whole replicas beside the bound, which take minutes.
     ``jobs``: processes; None: as many as are worth it. Raises ConfigError, TraceError and what
     `router.lab.sim.engine.run.simulate` raises.
     """
     rows = rows and folder is not None and not fluid
     if rows:
         require_pyarrow()
-    spec = StudySpec(file, tuple(policies), seed, folder, rows, fluid, seeds)
+    spec = StudySpec(file, tuple(policies), seed, folder, rows, fluid, seeds, plans)
     context = open_study(spec, ResultStore())
     tasks = tasks_of(context)
     progress.begin([name_of(context, task) for task in tasks])
@@ -127,6 +132,11 @@ def _study(context: StudyContext, tasks: Sequence[Task], done: Sequence[Any]) ->
         for task, result in found.items()
         if task.what == "bound"
     }
+    planned = {
+        limits_of(context.policies[task.at]): result
+        for task, result in found.items()
+        if task.what == "plan"
+    }
     runs = tuple(result for task, result in found.items() if task.what == "run")
     releases = context.loaded.simulation.autoscaling is not None
     by_variant = {
@@ -145,6 +155,7 @@ def _study(context: StudyContext, tasks: Sequence[Task], done: Sequence[Any]) ->
         by_variant=by_variant,
         seeds=context.spec.seeds,
         fluid=context.spec.fluid,
+        plans=tuple(planned[limits_of(policy)] for policy in context.policies if planned),
     )
 
 

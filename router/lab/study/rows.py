@@ -31,7 +31,7 @@ _REQUEST_COLUMNS: Final = (
     ("region", "regions"), ("endpoint", "endpoints"), ("start_s", "number"), ("ttft_s", "number"),
     ("end_s", "number"), ("input_tokens", "tokens"), ("output_tokens", "tokens"),
     ("energy_j_attributional", "number"), ("energy_j_marginal", "number"),
-    ("prompt_energy_j_attributional", "number"),
+    ("prompt_energy_j_attributional", "number"), ("cached_tokens", "number"),
     ("gco2e_attributional", "number"), ("gco2e_marginal", "number"), ("g_per_kwh", "number"),
     ("budget_met", "truth"), ("shed_reason", "shed_reasons"),
 )  # fmt: skip

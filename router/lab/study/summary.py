@@ -18,6 +18,7 @@ from router.lab.sim.result import PolicyResult
 from router.lab.sim.scenario.assemble import BASELINES
 from router.lab.study.attribution import EQUAL_WORK, SplitFigures, SplitRuns, split
 from router.lab.study.causes import PolicyVariant
+from router.lab.study.distance import over_bound, plan_values, whole_values
 from router.lab.study.execute import Study
 from router.lab.study.input_files import policy_values, profiles
 from router.lab.study.report.disclosures import assumptions, kinds, notices
@@ -139,10 +140,12 @@ def _policy(study: Study, place: int) -> dict[str, Any]:
             if study.policies[other].name in BASELINES and other != place
         },
         "saving_split": _split(study, place),
-        "bound": _bound(limit),
+        "bound": _bound(limit) | _plans(study, place),
         "regret": regrets(result, limit),
+        "over_bound": over_bound(result, limit, study.plans[place]) if study.plans else None,
         "moved_share": _moved(result),
         "peak_over_cap": result.peak_over_cap,
+        "prompts_cached_share": result.prompts.cached_share,
         "relaxed": dict(result.relaxed),
     }
 
@@ -238,6 +241,16 @@ def _bound(limit: Bound) -> dict[str, Any]:
         "overloaded_slots": limit.overloaded_slots,
         "unserved_share": limit.unserved,
         "share_by_region": dict(limit.share),
+    }
+
+
+def _plans(study: Study, place: int) -> dict[str, Any]:
+    if not study.plans:
+        return {"whole_replicas": None, "plans": None}
+    limit = study.bounds[place]
+    return {
+        "whole_replicas": whole_values(limit),
+        "plans": plan_values(limit, study.plans[place]),
     }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from router.core.rungs import budget_of, rungs_of
+from router.lab.sim.bound.plan import plans
 from router.lab.sim.bound.run import bound
 from router.lab.sim.engine import run
 from router.lab.sim.fluid import run as fluid
@@ -55,7 +56,8 @@ class StudyRun(NamedTuple):
 class StudySpec(NamedTuple):
     """What a process needs to know to do any task; ``folder`` None: nothing is written.
 
-    ``seeds``: with how many, from ``seed`` on, the chains of policies run.
+    ``seeds``: with how many, from ``seed`` on, the chains of policies run. ``plans``: also plans of
+    whole replicas, beside the bound.
     """
 
     file: Path
@@ -65,11 +67,12 @@ class StudySpec(NamedTuple):
     rows: bool
     fluid: bool
     seeds: int = 1
+    plans: bool = False
 
 
 class Task(NamedTuple):
-    """``what``: engine, signal (part ``at`` of it), flows (of seed ``at``), bound or run (of policy
-    ``at``), or again (the run ``at`` of `StudyContext.again`).
+    """``what``: engine, signal (part ``at`` of it), flows (of seed ``at``), bound, plan or run (of
+    policy ``at``), or again (the run ``at`` of `StudyContext.again`).
     """
 
     what: str
@@ -151,14 +154,15 @@ def open_study(
 
 
 def tasks_of(context: StudyContext) -> list[Task]:
-    """What others need comes first, then bounds, which take longest. Of policies with equal limits
-    only the first is bounded.
+    """What others need comes first, then bounds and plans, which take longest. Of policies with
+    equal limits only the first is bounded.
     """
     firsts = {limits_of(policy): at for at, policy in reversed(list(enumerate(context.policies)))}
     return [
         Task("engine", 0),
         *(Task("signal", part) for part in range(len(context.parts))),
         *(Task("flows", seed) for seed in range(context.spec.seeds if context.spec.fluid else 0)),
+        *(Task("plan", at) for at in sorted(firsts.values()) if context.spec.plans),
         *(Task("bound", at) for at in sorted(firsts.values())),
         *(Task("run", at) for at in range(len(context.policies))),
         *(Task("again", at) for at in range(len(context.again))),
@@ -174,8 +178,8 @@ def name_of(context: StudyContext, task: Task) -> str:
         return f"carbon signal{number}"
     if task.what == "flows":
         return f"demand {task.at + 1}" if context.spec.seeds > 1 else "demand"
-    if task.what == "bound":
-        return "bound" if task.at == 0 else f"bound {context.policies[task.at].name}"
+    if task.what in ("bound", "plan"):
+        return task.what if task.at == 0 else f"{task.what} {context.policies[task.at].name}"
     if task.what == "again":
         variant, later = context.again[task.at]
         kept = "" if variant.releases == _releases(context) else ", idle kept on"
@@ -204,7 +208,7 @@ def worth(context: StudyContext) -> int:
 
 
 def run_task(context: StudyContext, place: int, task: Task) -> Any:
-    """A task, number ``place`` of all: (Bound, WorkloadTotals), a StudyRun, or None where
+    """A task, number ``place`` of all: (Bound, WorkloadTotals), Plans, a StudyRun, or None where
     what it made is in the store.
     """
 
@@ -224,8 +228,12 @@ def run_task(context: StudyContext, place: int, task: Task) -> Any:
     elif task.what == "bound":
         counted = CountedWorkload(simulation)
         policy = context.policies[task.at]
-        bounded = bound(replace(simulation, workload=counted), policy, progress=share)
+        bounded = bound(
+            replace(simulation, workload=counted), policy, progress=share, whole=context.spec.plans
+        )
         found = bounded, counted.totals()
+    elif task.what == "plan":
+        found = plans(simulation, context.policies[task.at], progress=share)
     elif task.what == "again":
         found = _run_again(context, context.again[task.at], share)
     else:

@@ -97,7 +97,10 @@ def _question(explanation: Explanation) -> list[Text]:
             f"({expected.output_tokens_quantile:.0f} at p{explanation.quantile * 100:g}), "
             f"network {explanation.network_j:.2g} J"
         ),
-        Text(f"budgets at p{explanation.quantile * 100:g}: {_budget(explanation.budget)}"),
+        Text(
+            f"budgets at p{explanation.quantile * 100:g} "
+            f"(per token at p{explanation.tpot_quantile * 100:g}): {_budget(explanation.budget)}"
+        ),
         Text(f"policy {explanation.policy}: cost = {formula}"),
     ]
 

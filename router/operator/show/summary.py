@@ -21,7 +21,10 @@ from router.config import (
     TraceSpec,
     format_time,
 )
+from router.config.settings import BudgetScope, OnExhausted, RedisSettings, RedisTopology
 from router.model import Fleet, Policy, Provenance
+from router.operator.grants import identity_line
+from router.units import UG_PER_G
 
 
 def render_summary(config: Config, notes: Sequence[str]) -> RenderableType:
@@ -32,15 +35,36 @@ def render_summary(config: Config, notes: Sequence[str]) -> RenderableType:
         _models(config.fleet),
         policy_line(config.policy),
         *_residency_lines(config),
+        *_budget_lines(config),
         *_free_line(config.free),
         carbon_lines(config.settings.carbon),
+        Text(identity_line(config)),
     ]
     clock = config.settings.clock
     if clock is not None:
         text = f"clock: replays carbon data from {format_time(clock.start)} at {clock.speed:g}x"
         parts.append(Text(text))
+    if config.settings.state.redis is not None:
+        parts.append(_shared_line(config.settings.state.redis))
     parts += [Text(f"note: {note}", style="yellow") for note in dict.fromkeys(notes)]
     return Group(*parts)
+
+
+def _shared_line(redis: RedisSettings) -> Text:
+    """What gateways share, without a secret."""
+    address = redis.address
+    where = f"unix://{address.path}"
+    if address.hosts:
+        hosts = ", ".join(f"{host}:{port}" for host, port in address.hosts)
+        where = f"{hosts}{f' ({address.service})' if address.service else ''}"
+    kind = "" if address.topology is RedisTopology.STANDALONE else f"{address.topology}, "
+    user = redis.username or "default"
+    login = f"as {user} with a password" if redis.password else "without a password"
+    return Text(
+        f"shared with other gateways: Redis at {where}, database {address.database}, {kind}"
+        f"{'TLS' if address.tls else 'no TLS'}, {login}; the fleet is {redis.prefix!r}; "
+        f"{redis.timeout_s * 1e3:g} ms a call"
+    )
 
 
 def _regions(fleet: Fleet) -> Table:
@@ -94,7 +118,8 @@ def policy_line(policy: Policy) -> Text:
         budgets.append(f"{policy.max_gco2e:g} g a request")
     if math.isfinite(policy.max_g_per_kwh):
         budgets.append(f"{policy.max_g_per_kwh:g} g/kWh")
-    held = f"{', '.join(budgets)} at p{policy.quantile * 100:g}" if budgets else "the caller's only"
+    at = f"at p{policy.quantile * 100:g}, per token at p{policy.tpot_quantile * 100:g}"
+    held = f"{', '.join(budgets)} {at}" if budgets else "the caller's only"
     ladder = ", ".join(policy.ladder) or "nothing, refuse"
     return Text(
         f"policy: {policy.name} ({weights}; {policy.spread} within {policy.near_tie * 100:g}%); "
@@ -117,6 +142,51 @@ def _residency_lines(config: Config) -> list[Text]:
     others = "served" if rules.serves_unlisted else "refused"
     end = f"; requests of other tenants, or of none, are {others}" if rules.tenants else ""
     return [Text(f"residency, held beside x-residency: {listed}{end}")]
+
+
+_EXHAUSTED: Mapping[OnExhausted, str] = {
+    OnExhausted.SHED: "refused",
+    OnExhausted.GREENEST_ONLY: "served where they emit least",
+    OnExhausted.WARN: "served and flagged",
+}
+
+
+def _budget_lines(config: Config) -> list[Text]:
+    """Every carbon budget in words, and who shares it."""
+    settings = config.settings
+    budgets = settings.carbon_budgets.budgets
+    if not budgets:
+        return []
+    signal = settings.carbon.signal
+    lines = [f"carbon budgets, of {signal.basis}/{signal.factors} grams a UTC day:"]
+    for budget in budgets:
+        each = "" if budget.per is BudgetScope.FLEET else f"each {budget.per}, "
+        limit = "no limit" if budget.limit_ug is None else f"{budget.limit_ug / UG_PER_G:g} g"
+        own = "".join(
+            f", {name} {limit_ug / UG_PER_G:g} g"
+            for name, limit_ug in sorted(budget.limits_ug.items())
+        )
+        then = _EXHAUSTED[budget.on_exhausted]
+        shadow = "; in its shadow nothing is done but told" if budget.shadow else ""
+        lines.append(f"  {budget.name}: {each}{limit}{own}; then requests are {then}{shadow}")
+    lines.append(f"  {_sharing(config)}")
+    emulated = sum(endpoint.emulated for endpoint in config.fleet.endpoints)
+    if emulated:
+        lines.append(
+            f"  {emulated} of {len(config.fleet.endpoints)} endpoints are emulated: their grams "
+            "count, and nobody emits them"
+        )
+    return [Text("\n".join(lines))]
+
+
+def _sharing(config: Config) -> str:
+    state = config.settings.state
+    kept = f"what is spent outlives a restart, in {state.file}.budget"
+    if state.redis is not None:
+        return "shared with all gateways of state.redis; divided among them while it is lost"
+    if state.file is None:
+        kept = "a restart forgets what is spent: set state.file to keep it"
+    return f"of this gateway alone (state.redis is not set: others would spend as much); {kept}"
 
 
 def _free_line(free: Mapping[str, str]) -> list[Text]:

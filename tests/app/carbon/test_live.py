@@ -10,8 +10,10 @@ import yaml
 from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.loading import load
 from router.app.runtime import Runtime
+from router.carbon.polling.election import Part
 from router.errors import ConfigError
 from router.model import Kind
+from router.state.memory import MemoryStore
 from tests.config.samples import sample
 from tests.factories import HOUR, NOW
 from tests.fakes.electricity_maps import FakeElectricityMaps
@@ -216,6 +218,72 @@ async def test_limits_are_parted_among_worker_processes(place):
     place.runtime = Runtime(load(place.path), place.world, world)
     await place.runtime.refresh()
     assert len(place.maps.calls) == 1
+
+
+def sharing(place, store, holder, calls):
+    """A runtime of one of several gateways, which may make so many calls together."""
+    place.write()
+    data = yaml.safe_load(place.path.read_text())
+    data["carbon"]["sources"][0]["limits"] = [{"calls": calls, "per_s": 3600}]
+    place.path.write_text(yaml.safe_dump(data))
+    deps = ProviderDeps(
+        place.world, random.Random(holder), KEYS, place.sessions, processes=4,
+        store=store, holder=holder,
+    )  # fmt: skip
+    return Runtime(load(place.path), place.world, deps)
+
+
+async def test_gateways_that_share_a_store_make_one_gateways_calls(place):
+    store = MemoryStore()
+    fleet = [sharing(place, store, name, calls=50) for name in ("a", "b", "c")]
+    for runtime in fleet:
+        view = await runtime.refresh()
+        known = view.snapshot.intensity("us-west", place.world.now())
+        assert (known.g_per_kwh, known.source) == (place.says(), "electricity_maps")
+    parts = [runtime.carbon.members[0].source.part for runtime in fleet]
+    assert parts == [Part.LEADS, Part.FOLLOWS, Part.FOLLOWS]
+    calls = len(place.maps.calls)
+    alone = sharing(place, MemoryStore(), "d", calls=50)
+    await alone.refresh()
+    assert len(place.maps.calls) == 2 * calls
+    for runtime in (*fleet, alone):
+        await runtime.close()
+
+
+async def test_the_limit_is_of_all_gateways_and_survives_who_called(place):
+    store = MemoryStore()
+    first = sharing(place, store, "a", calls=3)
+    await first.refresh()
+    # Not a quarter of it, with its four processes.
+    assert len(place.maps.calls) == 3
+    await first.close()
+    second = sharing(place, store, "b", calls=3)
+    await second.refresh()
+    assert second.carbon.members[0].source.part is Part.LEADS
+    assert len(place.maps.calls) == 3
+    await second.close()
+
+
+async def test_a_reload_of_a_provider_does_not_hold_its_predecessors_lease(place):
+    store = MemoryStore()
+    runtime = sharing(place, store, "a", calls=50)
+    await runtime.refresh()
+    before = runtime.carbon.members[0].source
+    data = yaml.safe_load(place.path.read_text())
+    data["carbon"]["sources"][0]["timeout_ms"] = 900
+    place.path.write_text(yaml.safe_dump(data))
+    calls = len(place.maps.calls)
+    await runtime.reload(place.path)
+    after = runtime.carbon.members[0].source
+    assert after is not before
+    # It read what its predecessor knew, and follows until that has left.
+    assert len(place.maps.calls) == calls
+    assert before.part is after.part is Part.FOLLOWS
+    place.world.advance(2.0)
+    await runtime.refresh()
+    assert after.part is Part.LEADS
+    assert len(place.maps.calls) == calls
+    await runtime.close()
 
 
 @pytest.mark.parametrize("missing", ["EM", "USER", "WORD"])

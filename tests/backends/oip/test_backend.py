@@ -1,8 +1,11 @@
-"""The channels to endpoints: pooled by address, closed when nobody is there any more."""
+"""What is gRPC's own: its metadata and deadlines, its channels, pooled by address."""
+
+import math
 
 import pytest
 
 from router.backends.oip.backend import ChannelOptions, GrpcBackend
+from router.errors import UpstreamError
 from tests.backends.oip.upstreams import soon, upstream
 
 
@@ -42,3 +45,43 @@ async def test_several_channels_take_turns():
             await soon(backend.unary(server.endpoint, b"", (), 15.0))
     await backend.close()
     assert len(peers) == 2
+
+
+async def test_binary_metadata_travels_both_ways(backend):
+    async with upstream() as server:
+
+        async def answer(_, context):
+            context.set_trailing_metadata((("ce-id", "1"), ("b-bin", b"\x01")))
+            return b""
+
+        server.unary = answer
+        metadata = (("k-bin", b"\xfe"),)
+        reply = await soon(backend.unary(server.endpoint, b"", metadata, math.inf))
+        assert set(metadata) <= set(server.seen[0][1])
+    assert {("ce-id", "1"), ("b-bin", b"\x01")} <= set(reply.trailers)
+
+
+async def test_the_time_left_travels_on(backend):
+    async def answer(*_):
+        return b""
+
+    async with upstream() as server:
+        server.unary = answer
+        await soon(backend.unary(server.endpoint, b"", (), 15.0))
+        assert 0.0 < server.seen[0][2] < 15.5  # gRPC rounds up
+
+
+async def test_an_answer_without_a_message_is_an_error(backend):
+    async with upstream() as server:
+        with pytest.raises(UpstreamError):
+            await soon(backend.ask(server.endpoint, "Silent", b"", (), 15.0))
+
+
+async def test_cancel_without_iterating_cancels_upstream(backend):
+    async with upstream() as server:
+        server.stream = server.hang
+        stream = backend.stream(server.endpoint, b"", (), math.inf)
+        await soon(server.started.wait())
+        stream.cancel()
+        stream.cancel()
+        await soon(server.cancelled.wait())

@@ -8,6 +8,8 @@ import struct
 
 import grpc
 
+from router.gateway.oip.credentials import server_credentials
+from router.gateway.oip.peer import peer_of
 from tests.factories import endpoint
 
 SERVICE = "inference.GRPCInferenceService"
@@ -21,6 +23,7 @@ class Upstream:
         self.unary = None
         self.stream = None
         self.seen = []
+        self.peers = []
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.endpoint = None
@@ -37,10 +40,12 @@ class Upstream:
 
     async def _unary(self, payload, context):
         self.seen.append((payload, list(context.invocation_metadata()), context.time_remaining()))
+        self.peers.append(peer_of(context))
         return await self.unary(payload, context)
 
     async def _stream(self, requests, context):
         payloads = [payload async for payload in requests]
+        self.peers.append(peer_of(context))
         self.seen.append((payloads, list(context.invocation_metadata()), context.time_remaining()))
         await self.stream(payloads, context)
 
@@ -49,7 +54,7 @@ class Upstream:
         async for _ in requests:
             pass
 
-    async def start(self, host="127.0.0.1", port=0):
+    async def start(self, host="127.0.0.1", port=0, tls=None):
         self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         unary = grpc.unary_unary_rpc_method_handler(self._unary)
         handlers = {
@@ -62,9 +67,16 @@ class Upstream:
         self.server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, handlers),)
         )
-        port = self.server.add_insecure_port(f"{host}:{port}")
+        if tls is None:
+            port = self.server.add_insecure_port(f"{host}:{port}")
+        else:
+            port = self.server.add_secure_port(f"{host}:{port}", server_credentials(tls))
         await self.server.start()
         self.endpoint = at(port, host)
+
+    async def stop(self):
+        """End every call, and listen no more."""
+        await self.server.stop(0)
 
 
 def at(port, host="127.0.0.1"):
@@ -73,10 +85,10 @@ def at(port, host="127.0.0.1"):
 
 
 @contextlib.asynccontextmanager
-async def upstream(host="127.0.0.1", port=0):
+async def upstream(host="127.0.0.1", port=0, tls=None):
     """A running `Upstream`."""
     made = Upstream()
-    await made.start(host, port)
+    await made.start(host, port, tls)
     try:
         yield made
     finally:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.carbon.chain.combine import EVIDENCE, LEADS_H, Combiner
+from router.carbon.chain.combine import EVIDENCE, LEADS_H, Combiner, restorable_skills
+from router.core.learned import SkillLearned
 from router.errors import MixedBasisError
 from router.model import Basis, Factors, Intensity, Kind, Signal
 
@@ -195,3 +196,37 @@ def test_the_value_lies_between_the_two_inside_its_band(
     assert slot is not None
     assert min(theirs_g, ours_g) - 1e-6 <= slot.g_per_kwh <= max(theirs_g, ours_g) + 1e-6
     assert 0.0 <= slot.low_g_per_kwh <= slot.g_per_kwh <= slot.high_g_per_kwh
+
+
+def test_what_was_met_outlives_the_process() -> None:
+    world = World(40.0, 4.0)
+    errors(world, 60, 1)
+    learned = world.combiner.learned("average/lifecycle")
+    assert restorable_skills(learned, "average/lifecycle", ["Z"]) == learned
+    again = Combiner()
+    again.restore(learned)
+    assert again.skill("Z", 1) == world.combiner.skill("Z", 1)
+    provider, own = world.forecasts()
+    now = T0 + world.hour * HOUR
+    assert again.combine("Z", provider, own, now) == world.combiner.combine("Z", provider, own, now)
+    # What was met here since is not given up for less.
+    again.restore([SkillLearned("average/lifecycle", "Z", 7 * ((1, 0.0, 9.0, 9.0),))])
+    assert again.learned("average/lifecycle") == learned
+    assert Combiner().learned("average/lifecycle") == ()
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        SkillLearned("marginal/none", "Z", 7 * ((1, 1.0, 1.0, 1.0),)),
+        SkillLearned("average/lifecycle", "Y", 7 * ((1, 1.0, 1.0, 1.0),)),
+        SkillLearned("average/lifecycle", "Z", 6 * ((1, 1.0, 1.0, 1.0),)),
+        SkillLearned("average/lifecycle", "Z", 7 * ((-1, 1.0, 1.0, 1.0),)),
+        SkillLearned("average/lifecycle", "Z", 7 * ((2**60, 1.0, 1.0, 1.0),)),
+        SkillLearned("average/lifecycle", "Z", 7 * ((1, math.nan, 1.0, 1.0),)),
+        SkillLearned("average/lifecycle", "Z", 7 * ((1, 1.0, -1.0, 1.0),)),
+        SkillLearned("average/lifecycle", "Z", 7 * ((1, 1.0, 1.0, 1e9),)),
+    ],
+)
+def test_skills_that_cannot_be_are_left_out(lie: SkillLearned) -> None:
+    assert restorable_skills([lie], "average/lifecycle", ["Z"]) == ()

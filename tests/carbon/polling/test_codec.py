@@ -39,23 +39,30 @@ def forecasts(draw: st.DrawFn) -> Forecast:
     return Forecast(draw(st.text()), draw(TIMES), draw(st.floats(1.0, 1e5)), tuple(slots))
 
 
-@given(st.lists(intensities(), max_size=9))
-def test_values_survive_to_the_last_bit(values: list[Intensity]) -> None:
-    assert codec.decode_values(codec.encode_values(values)) == tuple(values)
+TOKENS = st.integers(0, 2**63 - 1)
 
 
-@given(forecasts())
-def test_a_forecast_survives(forecast: Forecast) -> None:
-    assert codec.decode_forecast(codec.encode_forecast(forecast)) == forecast
+@given(st.lists(intensities(), max_size=9), TOKENS)
+def test_values_survive_to_the_last_bit(values: list[Intensity], token: int) -> None:
+    assert codec.decode_values(codec.encode_values(values, token)) == (token, tuple(values))
+
+
+@given(forecasts(), TOKENS)
+def test_a_forecast_survives(forecast: Forecast, token: int) -> None:
+    assert codec.decode_forecast(codec.encode_forecast(forecast, token)) == (token, forecast)
 
 
 @given(
+    TOKENS,
     TIMES,
     st.dictionaries(st.text(), st.builds(Seen, TIMES, TIMES, TIMES, st.text(), st.text())),
     st.lists(st.text()),
 )
-def test_an_index_and_names_survive(beat: float, zones: dict[str, Seen], names: list[str]) -> None:
-    assert codec.decode_index(codec.encode_index(Index(beat, zones))) == Index(beat, zones)
+def test_an_index_and_names_survive(
+    token: int, beat: float, zones: dict[str, Seen], names: list[str]
+) -> None:
+    index = Index(token, beat, zones)
+    assert codec.decode_index(codec.encode_index(index)) == index
     assert codec.decode_zones(codec.encode_zones(names)) == tuple(names)
 
 
@@ -73,9 +80,9 @@ VALUE = Intensity(
     3, 1, 4, Signal(Basis.AVERAGE, Factors.LIFECYCLE), Kind.MEASURED, "s", 1e9, math.inf
 )
 REAL = [
-    codec.encode_values([VALUE, VALUE]),
-    codec.encode_forecast(Forecast("Z", 1e9, 3600.0, (VALUE,))),
-    codec.encode_index(Index(1.0, {"Z": Seen(1.0, 2.0, 3.0, "a", "b")})),
+    codec.encode_values([VALUE, VALUE], 7),
+    codec.encode_forecast(Forecast("Z", 1e9, 3600.0, (VALUE,)), 7),
+    codec.encode_index(Index(7, 1.0, {"Z": Seen(1.0, 2.0, 3.0, "a", "b")})),
     codec.encode_zones(["Z"]),
 ]
 
@@ -117,7 +124,7 @@ def test_a_foreign_part_is_a_value_or_a_data_error(
     swallows(DECODERS[which], json.dumps(body).encode())
 
 
-@pytest.mark.parametrize("nested", [b"[" * 100_000, b'{"v":1,"what":"values","origins":' * 9999])
+@pytest.mark.parametrize("nested", [b"[" * 100_000, b'{"v":2,"what":"values","origins":' * 9999])
 def test_depth_is_a_data_error(nested: bytes) -> None:
     with pytest.raises(DataError, match="not JSON"):
         codec.decode_values(nested)
@@ -127,14 +134,14 @@ def test_depth_is_a_data_error(nested: bytes) -> None:
 def test_a_time_that_is_none_is_not_written(moment: float) -> None:
     bad = Intensity(3, 1, 4, VALUE.signal, Kind.MEASURED, "s", moment, 1e9)
     with pytest.raises(DataError, match="finite"):
-        codec.encode_values([bad])
+        codec.encode_values([bad], 7)
 
 
-@pytest.mark.parametrize("version", [0, 2, True, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, True, "2", None])
 def test_another_version_is_refused(version: object) -> None:
     body = json.loads(REAL[0])
     body["v"] = version
-    with pytest.raises(DataError, match="version 1"):
+    with pytest.raises(DataError, match="version 2"):
         codec.decode_values(json.dumps(body).encode())
 
 
@@ -143,3 +150,16 @@ def test_a_stored_zero_or_disorder_is_refused_as_at_construction() -> None:
     body["rows"][0][0] = 99.0
     with pytest.raises(DataError, match="low <= value <= high"):
         codec.decode_values(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("token", [-1, 2**63, 1.5, True, "7", None])
+def test_what_is_no_token_is_refused(token: object) -> None:
+    body = json.loads(REAL[0])
+    body["token"] = token
+    with pytest.raises(DataError, match="fencing token"):
+        codec.decode_values(json.dumps(body).encode())
+
+
+def test_what_is_too_large_is_not_even_read() -> None:
+    with pytest.raises(DataError, match="bytes"):
+        codec.decode_values(b" " * (4 * 2**20) + REAL[0])

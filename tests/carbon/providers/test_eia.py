@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from router.carbon.providers.eia import Eia
 from router.carbon.providers.http import HttpClient, HttpLimits, open_session
 from router.carbon.providers.provider import Provider, Reading, Want
-from router.carbon.providers.secrets import Secret
 from router.errors import (
     ConfigError,
     NoDataError,
@@ -25,6 +24,7 @@ from router.errors import (
     ProviderUnavailableError,
 )
 from router.model import Basis, Factors, Kind, Signal
+from router.trust.secrets import Secret
 from tests.carbon.http_support import StubHttp
 from tests.fakes.eia import FakeEia
 from tests.fakes.serving import Fault, What, serving

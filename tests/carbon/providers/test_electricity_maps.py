@@ -16,7 +16,6 @@ from router.carbon.providers.electricity_maps import ElectricityMaps
 from router.carbon.providers.holes import is_stated
 from router.carbon.providers.http import HttpClient, HttpLimits, open_session
 from router.carbon.providers.provider import Provider, Reading, Want
-from router.carbon.providers.secrets import Secret
 from router.errors import (
     ConfigError,
     NoDataError,
@@ -27,6 +26,7 @@ from router.errors import (
     ProviderUnavailableError,
 )
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
+from router.trust.secrets import Secret
 from tests.carbon.http_support import Asked, StubHttp
 from tests.fakes.electricity_maps import FakeElectricityMaps
 from tests.fakes.serving import Fault, What, serving

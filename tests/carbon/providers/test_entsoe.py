@@ -17,7 +17,6 @@ import pytest
 from router.carbon.providers.budget import CallBudget, CallLimit
 from router.carbon.providers.entsoe import Entsoe
 from router.carbon.providers.provider import Provider, Reading, Want
-from router.carbon.providers.secrets import Secret
 from router.errors import (
     CallBudgetError,
     ConfigError,
@@ -29,6 +28,7 @@ from router.errors import (
     ProviderUnavailableError,
 )
 from router.model import Basis, Factors, Kind, Signal
+from router.trust.secrets import Secret
 from tests.carbon.http_support import StillClock
 from tests.fakes.entsoe import FakeEntsoe, acknowledgement
 from tests.fakes.serving import Fault, What, serving

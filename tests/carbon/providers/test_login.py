@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from router.carbon.providers.login import TokenLogin
-from router.carbon.providers.secrets import Secret
 from router.errors import ProviderAnswerError, ProviderRefusedError, ProviderUnavailableError
+from router.trust.secrets import Secret
 from tests.carbon.http_support import StubHttp
 
 NOW = 1_657_843_200.0

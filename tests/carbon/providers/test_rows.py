@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from router.carbon.providers.answers import number
 from router.carbon.providers.rows import Dropped, Fault, RowReader, summary
-from router.carbon.providers.secrets import Secret
 from router.errors import NoDataError, ProviderAnswerError, ProviderRowError
+from router.trust.secrets import Secret
 
 KEY = "k-3f9a71c2e5"
 ANY = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

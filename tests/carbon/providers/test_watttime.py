@@ -16,7 +16,6 @@ from router.carbon.providers.budget import CallBudget, CallLimit
 from router.carbon.providers.holes import is_stated
 from router.carbon.providers.http import HttpClient, HttpLimits, open_session
 from router.carbon.providers.provider import Provider, Reading, Want
-from router.carbon.providers.secrets import Secret
 from router.carbon.providers.watttime import G_PER_KWH_PER_LB_PER_MWH, Coordinates, WattTime
 from router.errors import (
     CallBudgetError,
@@ -29,6 +28,7 @@ from router.errors import (
     ProviderUnavailableError,
 )
 from router.model import Basis, Factors, Intensity, Kind, Signal
+from router.trust.secrets import Secret
 from tests.carbon.http_support import Asked, StubHttp
 from tests.fakes.serving import Fault, What, iso, serving
 from tests.fakes.watttime import FakeWattTime

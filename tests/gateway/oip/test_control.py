@@ -1,6 +1,7 @@
 """carbonrouter.v1 over a real core: decisions, explanations, endpoints, regions."""
 
 import math
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from router.core.health import State
 from router.core.lengths import Expected
 from router.core.pipeline import decide
 from router.gateway.oip import control
+from router.identity.principal import Role
 from router.model import Load
 from router.telemetry.view import EndpointView, FleetView, RegionView
 from tests.factories import (
@@ -26,6 +28,7 @@ from tests.factories import (
     snapshot,
 )
 from tests.gateway.support import Script, error_of, running, soon
+from tests.identity.support import CHAT, access, bearer, held_key, key_text
 
 EXPECTED = Expected(100.0, 200.0, 500.0)
 
@@ -39,11 +42,11 @@ class Known:
         self.seen = []
         self.current = None
 
-    def decide(self, request):
+    def decide(self, request, prompt):
         self.seen.append(request)
         return decide(request, self.snapshot, self.board, EXPECTED, NOW, Dice()).decision
 
-    def explain(self, request):
+    def explain(self, request, prompt):
         return explain(request, self.snapshot, self.board, EXPECTED, NOW, Dice())
 
     def fleet(self):
@@ -54,6 +57,9 @@ class Known:
 
     def version(self):
         return self.current.snapshot_version
+
+    def regions(self, residency):
+        return self.snapshot.layout.residency_mask(residency)
 
 
 def view(version=1, now=NOW + 20.0):
@@ -272,3 +278,22 @@ async def test_only_so_many_clients_watch_at_once(known, monkeypatch):
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "gateway_full",
     )
+
+
+async def test_what_is_asked_about_is_held_to_what_its_asker_may(known):
+    roles = frozenset((Role.CONTROL,))
+    may = replace(CHAT, name="steering", roles=roles, models=("llama",), tenant="acme")
+    text = key_text("steering")
+    async with running(Script(), known, access=access(held_key(text, may))) as gateway:
+        stub, metadata = CarbonRouterStub(gateway.channel), (bearer(text),)
+        await soon(stub.Decide(pb.DecideRequest(request=route()), metadata=metadata))
+        assert known.seen[0].tenant == "acme"
+        for changes in ({"tenant": "rival"}, {"model": "gpt"}):
+            request = route(**changes)
+            for call in (
+                stub.Decide(pb.DecideRequest(request=request), metadata=metadata),
+                stub.Explain(pb.ExplainRequest(request=request), metadata=metadata),
+            ):
+                code, _, trailers = await error_of(call)
+                assert code is grpc.StatusCode.PERMISSION_DENIED
+                assert trailers["x-carbon-reason"] == "not_permitted"

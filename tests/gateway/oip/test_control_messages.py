@@ -5,7 +5,7 @@ import math
 import pytest
 
 from router._pb import router_pb2 as pb
-from router.core import kernel
+from router.core import kernel_rows as k
 from router.core.explanation import Candidate, explain
 from router.core.lengths import Expected
 from router.gateway.oip.control_messages import explanation_message
@@ -29,7 +29,7 @@ def explained():
         seat.wait.observe(60.0 + 0.05, 10.0)
         seat.tpot_ratio.observe(1.3, 1.0)
     seat.publish_latency()
-    live.live("llama", "")[kernel.PREMIUM] = 40.0
+    live.live("llama", "")[k.PREMIUM] = 40.0
     return explain(request(), built, live, Expected(100.0, 200.0, 500.0), NOW, Dice())
 
 

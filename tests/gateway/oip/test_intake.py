@@ -6,6 +6,7 @@ import zlib
 import grpc
 import pytest
 
+from router.clock import WallClock
 from router.errors import (
     GatewayFullError,
     MalformedRequestError,
@@ -14,6 +15,8 @@ from router.errors import (
 )
 from router.gateway.oip.intake import Intake, IntakeLimits
 from router.gateway.oip.resets import JUDGED_AFTER
+from router.identity.access import open_access
+from router.identity.principal import Role
 from tests.gateway.support import soon
 
 LIMITS = IntakeLimits(message_bytes=100, buffered_bytes=300, calls=8, metadata_bytes=200)
@@ -55,22 +58,22 @@ def kernel():
 
 @pytest.fixture
 async def intake(kernel):
-    return Intake(LIMITS, kernel)
+    return Intake(LIMITS, kernel, open_access(WallClock()))
 
 
 def enter(intake, *messages, peer="ipv4:10.0.0.1:1", metadata=(), most_bytes=0):
     caller = Caller(peer)
     for message in messages:
         caller.messages.put_nowait(message)
-    return intake.enter(caller, metadata, most_bytes)
+    return intake.enter(caller, metadata, Role.INFER, most_bytes)
 
 
 async def test_a_message_is_held_until_it_is_released(intake):
     call = enter(intake, bytes(60), grpc.aio.EOF)
     assert await soon(call.message()) == bytes(60)
-    assert intake.held_bytes == 60
+    assert intake.capacity.held_bytes == 60
     call.release(60)
-    assert intake.held_bytes == 0
+    assert intake.capacity.held_bytes == 0
     assert await soon(call.message()) is None
     assert call.half_closed
 
@@ -79,7 +82,7 @@ async def test_leaving_gives_everything_back(intake):
     call = enter(intake, bytes(60))
     await soon(call.message())
     call.leave()
-    assert (intake.held_bytes, intake.calls, call.connection.calls) == (0, 0, 0)
+    assert (intake.capacity.held_bytes, intake.capacity.calls, call.connection.calls) == (0, 0, 0)
     assert call.connection.held_bytes == 0
 
 
@@ -103,7 +106,7 @@ async def test_a_message_beyond_the_limit_is_refused_and_not_held(intake, most_b
     call = enter(intake, bytes(limit + 1), bytes(limit), most_bytes=most_bytes)
     with pytest.raises(MessageTooLargeError):
         await soon(call.message())
-    assert intake.held_bytes == 0
+    assert intake.capacity.held_bytes == 0
     assert len(await soon(call.message())) == limit
 
 
@@ -115,7 +118,7 @@ async def test_one_connection_may_hold_half_and_all_together_the_whole(intake):
         await soon(enter(intake, bytes(90), peer=peers[0]).message())
     with pytest.raises(GatewayFullError):  # 330 of 300
         await soon(enter(intake, bytes(60), peer="ipv4:10.0.0.4:1").message())
-    assert intake.held_bytes == 270
+    assert intake.capacity.held_bytes == 270
 
 
 async def test_a_stream_waits_while_it_holds_more_than_its_part(intake):
@@ -159,7 +162,7 @@ async def test_little_that_is_under_way_is_left_alone_for_as_long_as_it_takes(in
 
 
 async def test_the_connection_that_has_most_under_way_loses_it_first(kernel):
-    intake = Intake(LIMITS._replace(message_bytes=250), kernel)
+    intake = Intake(LIMITS._replace(message_bytes=250), kernel, open_access(WallClock()))
     small = enter(intake, peer="ipv4:10.0.0.1:1")
     large = enter(intake, peer="ipv4:10.0.0.2:1")
     reads = {call: asyncio.ensure_future(call.message()) for call in (small, large)}
@@ -182,14 +185,14 @@ async def test_a_caller_that_goes_away_while_a_message_comes_in_leaves_nothing(i
         await read
     call.leave()
     assert not call.connection.reading
-    assert (intake.calls, intake.held_bytes) == (0, 0)
+    assert (intake.capacity.calls, intake.capacity.held_bytes) == (0, 0)
 
 
 async def test_compressed_messages_are_inflated_within_the_limit(intake):
     plain = bytes(100)
     call = enter(intake, zlib.compress(plain))
     assert await soon(call.message()) == plain
-    assert intake.held_bytes == 100
+    assert intake.capacity.held_bytes == 100
 
 
 @pytest.mark.parametrize(
@@ -202,7 +205,7 @@ async def test_compressed_messages_are_inflated_within_the_limit(intake):
 async def test_compressed_messages_that_are_refused_are_not_held(intake, message, error):
     with pytest.raises(error):
         await soon(enter(intake, message).message())
-    assert intake.held_bytes == 0
+    assert intake.capacity.held_bytes == 0
 
 
 async def test_a_connection_that_takes_back_most_of_its_calls_is_closed(intake, kernel):
@@ -219,3 +222,33 @@ async def test_a_connection_that_takes_back_most_of_its_calls_is_closed(intake, 
         task.cancel()
         await asyncio.wait([task])
     assert kernel.closed == ["ipv4:10.0.0.9:9"]
+
+
+# Bytes on the wire
+
+
+@pytest.mark.parametrize(("encrypted", "record"), [(False, 0), (True, 1_300), (True, 16_384)])
+async def test_much_over_one_connection_does_not_look_like_a_message_under_way(
+    kernel, encrypted, record
+):
+    """Frames, and records where there are any, are not taken for the beginning of another."""
+    mib = 2**20
+    limits = IntakeLimits(2**30, 2**31, 8, 200, encrypted)
+    intake = Intake(limits, kernel, open_access(WallClock()))
+    peer = "ipv4:10.0.0.1:1"
+    kernel.received[peer] = 0
+    # Of one that waits all along nothing has come.
+    waiting = enter(intake, peer=peer)
+    reading = asyncio.get_running_loop().create_task(waiting.message())
+    await asyncio.sleep(0)
+    intake.check()
+    for _ in range(50):
+        call = enter(intake, bytes(8 * mib), peer=peer)
+        wire = 8 * mib + 8 * mib // 16_384 * 9
+        kernel.received[peer] += wire + (wire // record * 22 if record else 0) + 100
+        await soon(call.message())
+        intake.check()
+        call.leave()
+    assert waiting.connection.unread_bytes < mib
+    reading.cancel()
+    waiting.leave()

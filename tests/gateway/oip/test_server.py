@@ -7,8 +7,10 @@ import grpc
 import pytest
 
 from router._pb import inference_pb2 as pb
+from router.clock import WallClock
 from router.errors import ConfigError
 from router.gateway.oip.server import Gateway, ServerOptions
+from router.identity.access import open_access
 from tests.gateway.oip.raw_http2 import (
     END_HEADERS,
     HEADERS,
@@ -82,7 +84,13 @@ async def test_garbage_on_the_wire_does_not_stop_the_server(data):
 async def test_a_taken_port_is_a_configuration_error():
     async with running(Script()) as gateway:
         second = Gateway(
-            ServerOptions(f"127.0.0.1:{gateway.port}"), Script(), None, lambda: True, dict, Told()
+            ServerOptions(f"127.0.0.1:{gateway.port}"),
+            Script(),
+            None,
+            lambda: True,
+            dict,
+            Told(),
+            open_access(WallClock()),
         )
         with pytest.raises(ConfigError, match=r"server.listen: cannot listen on 127.0.0.1"):
             await second.start()
@@ -99,6 +107,7 @@ async def test_several_processes_may_share_a_port_when_told_to():
             lambda: True,
             dict,
             Told(),
+            open_access(WallClock()),
         )
         assert await second.start() == first.port
         await second.drain(0.0)
@@ -151,7 +160,7 @@ async def test_a_small_call_whose_message_does_not_come_in_time_is_told_why():
     async with running(Script()) as gateway:
         path = "/carbonrouter.v1.CarbonRouter/Decide"
         call = gateway.channel.stream_unary(path)()
-        while not gateway.gateway.intake.calls:
+        while not gateway.gateway.intake.capacity.calls:
             await asyncio.sleep(0.001)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(gateway.gateway.drain(0.01))
@@ -253,7 +262,7 @@ async def test_nothing_is_held_once_every_call_has_ended():
         for _ in range(10):
             await soon(gateway.stub.ModelInfer(big))
         intake = gateway.gateway.intake
-        assert (intake.held_bytes, intake.calls) == (0, 0)
+        assert (intake.capacity.held_bytes, intake.capacity.calls) == (0, 0)
 
 
 async def closed(reader):

@@ -20,7 +20,7 @@ async def test_bytes_pass_untouched_both_ways():
     returned = answer.SerializeToString() + UNKNOWN_FIELD
     async with running(Script(returned)) as gateway:
         assert await soon(gateway.bytes_call("ModelInfer")(sent)) == returned
-        request, payload, _, _ = gateway.director.calls[0]
+        request, payload, *_ = gateway.director.calls[0]
     assert payload == sent
     assert (request.model, request.max_output_tokens, request.payload_bytes) == (
         "llama",
@@ -38,9 +38,21 @@ async def test_typed_tensors_pass_untouched():
     output.contents.int64_contents.append(0)
     async with running(Script(returned.SerializeToString())) as gateway:
         assert await soon(gateway.stub.ModelInfer(sent)) == returned
-        request, payload, _, _ = gateway.director.calls[0]
+        request, payload, *_ = gateway.director.calls[0]
     assert pb.ModelInferRequest.FromString(payload) == sent
     assert (request.model, request.version, request.request_id) == ("iris", "3", "42")
+
+
+async def test_the_director_learns_where_the_prompt_lies_and_whose_it_is():
+    sent = infer_request()
+    sent.raw_input_contents.append(len(b"a prompt").to_bytes(4, "little") + b"a prompt")
+    async with running(Script()) as gateway:
+        await soon(gateway.stub.ModelInfer(sent, metadata=(("x-session-id", "s-1"),)))
+        call = gateway.director.calls[0]
+    data, first, stop, session = call.prompt
+    assert data[first:stop] == b"a prompt" and session == "s-1"
+    # It is for servers and other routers, too.
+    assert ("x-session-id", "s-1") in call.metadata
 
 
 async def test_metadata_passes_both_ways_and_the_receipt_comes_last():
@@ -61,7 +73,7 @@ async def test_metadata_passes_both_ways_and_the_receipt_comes_last():
         await soon(call)
         initial = dict(await call.initial_metadata())
         trailers = list(await call.trailing_metadata())
-        _, _, metadata, deadline_s = director.calls[0]
+        _, _, metadata, deadline_s, *_ = director.calls[0]
     assert initial["ce-specversion"] == "1.0"
     assert ("ce-source", "test") in metadata
     assert ("trace-bin", b"\xff") in metadata
@@ -76,7 +88,7 @@ async def test_routing_headers_and_deadline_reach_the_director():
     async with running(Script()) as gateway:
         headers = (("x-ttft-budget-ms", "250"), ("x-origin", "eu"), ("x-residency", "eu,ch"))
         await soon(gateway.stub.ModelInfer(infer_request(), metadata=headers, timeout=5.0))
-        request, _, _, deadline_s = gateway.director.calls[0]
+        request, _, _, deadline_s, *_ = gateway.director.calls[0]
     assert request.budget.ttft_ms == 250.0
     assert request.budget.explicit
     assert 0.0 < request.budget.e2e_ms < 5500.0  # gRPC rounds up

@@ -97,3 +97,15 @@ def test_a_failure_upstream_names_the_decision_that_the_log_names():
     trailers = status_of(fault).trailers
     assert ("x-carbon-decision-id", "gw-7") in trailers
     assert ("x-carbon-attempts", "3") in trailers
+
+
+def test_a_budget_that_is_spent_is_not_to_be_waited_for_with_the_call_open():
+    status = status_of(errors.CarbonBudgetError("spent", 7200.5))
+    assert status.code is C.RESOURCE_EXHAUSTED
+    assert status.trailers == (
+        ("x-carbon-reason", "carbon_budget_exhausted"),
+        ("grpc-retry-pushback-ms", "-1"),
+        ("x-carbon-retry-after-s", "7201"),
+    )
+    held = status_of(errors.CarbonBudgetHeldError("held", 1.0))
+    assert ("grpc-retry-pushback-ms", "1000") in held.trailers

@@ -2,17 +2,29 @@
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import grpc
 import pytest
 
 from router import errors
 from router._pb import inference_pb2 as pb
+from router.clock import WallClock
+from router.gateway.oip.caller import caller_of
 from router.gateway.oip.intake import Intake
 from router.gateway.oip.server import ServerOptions
 from router.gateway.oip.sockets import Sockets
-from router.gateway.oip.stream import MAX_CONCURRENT, REASON_PARAMETER, StreamSession
+from router.gateway.oip.stream import (
+    ANSWERS_PARAMETER,
+    MAX_CONCURRENT,
+    REASON_PARAMETER,
+    StreamSession,
+)
+from router.identity.access import open_access
+from router.identity.api_keys import KeyTable
+from router.identity.principal import PrincipalLimits, Role
 from tests.gateway.support import Script, Told, error_of, infer_request, running, soon
+from tests.identity.support import CHAT, RIGHT, access, bearer, held_key, key_text
 
 
 def answer(request, number):
@@ -57,9 +69,10 @@ def script(upstream):
     return director
 
 
-def raising(error):
+def raising(error, after=1):
     async def stream(request):
-        yield answer(request, 0)
+        for number in range(after):
+            yield answer(request, number)
         raise error
 
     return stream
@@ -192,13 +205,28 @@ async def test_failures_are_told_in_band_and_the_stream_lives_on(error, message,
             await call.write(infer_request(request_id="a"))
             first, failure = await read(call, 2)
             assert first.error_message == ""
-            assert failure.error_message == message
+            assert failure.error_message == f"{message} (after answer 1)"
             assert (failure.infer_response.model_name, failure.infer_response.id) == ("llama", "a")
             assert failure.infer_response.parameters[REASON_PARAMETER].string_param == reason
         await call.done_writing()
         assert await soon(call.read()) is grpc.aio.EOF
         assert await call.code() is grpc.StatusCode.OK
         assert gateway.told.seen[0][:2] == ("ModelStreamInfer", "llama")
+
+
+@pytest.mark.parametrize("came", [0, 1, 5])
+async def test_a_request_that_is_lost_says_how_far_it_came(came):
+    """Each request of a stream for itself, whatever came of the others."""
+    lost = errors.UpstreamLostError("west-0: gone")
+    async with running(script(raising(lost, came))) as gateway:
+        call = gateway.stub.ModelStreamInfer()
+        for _ in range(2):
+            await call.write(infer_request(request_id="a"))
+            *answered, failure = await read(call, came + 1)
+            assert len(answered) == came
+            assert failure.infer_response.parameters[ANSWERS_PARAMETER].int64_param == came
+            assert (f"after answer {came}" in failure.error_message) == (came > 0)
+        await call.done_writing()
 
 
 async def test_a_malformed_message_fails_alone_and_in_its_turn():
@@ -322,8 +350,14 @@ class HalfClosed:
 async def test_a_finished_stream_ends_well_even_while_draining():
     upstream = Upstream(gated=True)
     context = HalfClosed()
-    call = Intake(ServerOptions("").as_limits(), Sockets()).enter(context, ())
-    session = StreamSession(script(upstream), context, call, Told(), 5.0)
+    asked = open_access(WallClock())
+    intake = Intake(ServerOptions("").as_limits(), Sockets(), asked)
+    call = intake.enter(context, (), Role.INFER, metered=False)
+
+    def caller_for(principal):
+        return caller_of((), principal, lambda residency: 0)
+
+    session = StreamSession(script(upstream), context, call, caller_for, asked.limiter, Told(), 5.0)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(session.run())
         await soon(upstream.events.get())
@@ -333,3 +367,40 @@ async def test_a_finished_stream_ends_well_even_while_draining():
         await soon(running)
     assert len(context.written) == 1
     assert dict(context.trailers)["x-carbon-requests"] == "1"
+
+
+async def test_a_long_stream_ends_being_served_when_its_key_does(monkeypatch):
+    monkeypatch.setattr("router.gateway.oip.intake.RENEW_S", 0.0)
+    upstream = Upstream()
+    held = access()
+    async with running(script(upstream), access=held) as gateway:
+        call = gateway.bytes_stream()(metadata=(bearer(RIGHT),))
+        await call.write(infer_request(request_id="a").SerializeToString())
+        first = pb.ModelStreamInferResponse.FromString(await soon(call.read()))
+        assert not first.error_message
+        held.credentials = held.credentials._replace(keys=KeyTable())
+        await call.write(infer_request(request_id="b").SerializeToString())
+        second = pb.ModelStreamInferResponse.FromString(await soon(call.read()))
+        parameters = second.infer_response.parameters
+        assert parameters[REASON_PARAMETER].string_param == "unauthenticated"
+        await call.done_writing()
+        while await soon(call.read()) is not grpc.aio.EOF:
+            pass
+
+
+async def test_each_message_of_a_stream_is_a_request_of_its_principal():
+    text = key_text("slow")
+    may = replace(CHAT, name="slow", limits=PrincipalLimits(requests_per_s=2.0))
+    held = access(held_key(text, may))
+    async with running(script(Upstream()), access=held) as gateway:
+        call = gateway.bytes_stream()(metadata=(bearer(text),))
+        reasons = []
+        for number in range(4):
+            await call.write(infer_request(request_id=str(number)).SerializeToString())
+            answer = pb.ModelStreamInferResponse.FromString(await soon(call.read()))
+            parameters = answer.infer_response.parameters
+            reasons.append(parameters[REASON_PARAMETER].string_param)
+        await call.done_writing()
+        while await soon(call.read()) is not grpc.aio.EOF:
+            pass
+        assert reasons == ["", "", "rate_limited", "rate_limited"]

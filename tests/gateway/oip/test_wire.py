@@ -109,8 +109,20 @@ def expected(request):
 
 
 def found(data):
-    *facts, ignored = scan(data)
+    *facts, ignored, _prompt, _prompt_bytes = scan(data)
     return (*facts, sorted(ignored))
+
+
+@given(requests)
+def test_the_prompt_lies_in_the_longest_tensor(request):
+    data = request.SerializeToString()
+    first, stop = scan(data).prompt
+    raw = request.raw_input_contents
+    if any(raw):
+        assert data[first:stop] == max(raw, key=len)
+    else:
+        # None of these messages has a tensor inside its inputs.
+        assert first == stop
 
 
 @given(requests)

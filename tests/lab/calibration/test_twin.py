@@ -83,13 +83,7 @@ def test_the_same_seed_draws_the_same(played):
 def test_no_requests_no_answers():
     simulation = small()
     chosen = sample(simulation, SECONDS, seed=1)
-    nobody = replace(
-        chosen,
-        requests=(),
-        traffic=type(chosen.traffic)(
-            *(getattr(chosen.traffic, name)[:0] for name in chosen.traffic.__slots__)
-        ),
-    )
+    nobody = replace(chosen, requests=(), traffic=chosen.traffic.taken(slice(0)))
     period = Period(SECONDS, simulation.start, 360.0)
     virtual = twin.twin_of(
         simulation, simulation.fleet, nobody, period, signal_table(simulation, period)

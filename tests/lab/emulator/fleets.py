@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from dataclasses import replace
 
+import aiohttp
 import grpc.aio
 
 from router._pb import inference_pb2 as pb
@@ -15,22 +16,25 @@ FAST = f.token_profile(
     "fast@1xtest", idle_w=80.0, tpot_base_ms=0.1, tpot_ms_per_sequence=0.001, prefill_base_ms=1.0,
     prefill_ms_per_token=0.0, max_batch=64, target_batch=16, provenance=Provenance.EMULATED,
 )  # fmt: skip
+LONG_S = 30.0  # of any wait that should end at once: only a defect reaches it
 # The first token comes with the prompt's iteration, at once; each further one takes an hour:
 # whatever waits for it waits until the test ends it.
 STUCK = replace(FAST, name="stuck@1xtest", tpot_ms_per_sequence=3.6e6)
+# Keeps what it read for prompts that begin alike.
+KEEPING = replace(FAST, name="keeping@1xtest", prefix_cache_tokens=100_000, prefix_block=16)
 TASK = f.task_profile(
     "image@1xtest", energy_j=200.0, service_ms=1.0, service_ms_per_in_flight=0.1, host_fraction=0.3,
     provenance=Provenance.EMULATED,
 )  # fmt: skip
 
 
-def endpoint(name="a", profile=FAST, address="127.0.0.1:0", metrics_url=""):
+def endpoint(name="a", profile=FAST, address="127.0.0.1:0", metrics_url="", protocol="oip"):
     models = [
         f.served(profile, context_tokens=8192.0), f.served(STUCK, "stuck", "2", 8192.0),
         f.served(TASK, "image"),
     ]  # fmt: skip
     return f.endpoint(
-        name, "west", *models, address=address, metrics_url=metrics_url,
+        name, "west", *models, address=address, metrics_url=metrics_url, protocol=protocol,
         engine="vllm" if metrics_url else "", emulated=True,
     )  # fmt: skip
 
@@ -45,16 +49,35 @@ def fleet(*endpoints, rtt_ms=0.0):
 
 
 @contextlib.asynccontextmanager
-async def serving(the_fleet=None, **options):
-    """An `EmulatedEndpoint` that serves, and a channel to it."""
-    the_fleet = the_fleet or fleet()
+async def listening(the_fleet, **options):
+    """An `EmulatedEndpoint` that serves."""
     emulated = EmulatedEndpoint(the_fleet.endpoints[0], the_fleet, Options(**options))
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(emulated.serve())
         await emulated.ready.wait()
-        async with grpc.aio.insecure_channel(emulated.address) as channel:
-            yield emulated, channel
+        yield emulated
         task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def serving(the_fleet=None, **options):
+    """An `EmulatedEndpoint` that serves gRPC, and a channel to it."""
+    async with (
+        listening(the_fleet or fleet(), **options) as emulated,
+        grpc.aio.insecure_channel(emulated.address) as channel,
+    ):
+        yield emulated, channel
+
+
+@contextlib.asynccontextmanager
+async def serving_http(profile=FAST, rtt_ms=0.0, **options):
+    """An `EmulatedEndpoint` that serves HTTP, and a client of it."""
+    the_fleet = fleet(endpoint(profile=profile, protocol="openai"), rtt_ms=rtt_ms)
+    async with (
+        listening(the_fleet, **options) as emulated,
+        aiohttp.ClientSession(f"http://{emulated.address}") as session,
+    ):
+        yield emulated, session
 
 
 def infer_request(model="llama", **parameters):
@@ -93,3 +116,9 @@ def read_text(text):
         pair.partition("=")[0].partition(".")[2]: float(pair.partition("=")[2])
         for pair in pairs.split(",")
     }
+
+
+async def wait_until(condition):
+    async with asyncio.timeout(LONG_S):
+        while not condition():
+            await asyncio.sleep(0.001)

@@ -14,11 +14,14 @@ from tests.lab.emulator.fleets import endpoint, fleet, infer_request, unary
 
 CONFIG = """
 version: 1
+server: {{http: "127.0.0.1:0"}}
 policy: latency-first
 origins: {{home: {{rtt_ms: {{west: 1}}}}}}
 default_origin: home
 regions: {{west: {{grid_zone: US-CAL-CISO, pue: 1.1}}}}
-models: {{llama-3.1-8b: {{input_tokens: 10, output_tokens: 5, output_tokens_p95: 9}}}}
+models:
+  llama-3.1-8b: {{input_tokens: 10, output_tokens: 5, output_tokens_p95: 9}}
+  chat: {{input_tokens: 10, output_tokens: 5, output_tokens_p95: 9}}
 endpoints:
   - name: a
     region: west
@@ -27,6 +30,14 @@ endpoints:
     emulated: {emulated}
     models: [{{name: llama-3.1-8b, profile: llama-3.1-8b@1xh100}}]
     metrics: {{url: "http://127.0.0.1:{port}/metrics", engine: {engine}}}
+  - name: b
+    region: west
+    address: 127.0.0.1:{http_port}
+    protocol: openai
+    max_in_flight: 8
+    emulated: {emulated}
+    models: [{{name: chat, profile: llama-3.1-8b@1xh100}}]
+    metrics: {{url: "http://127.0.0.1:{http_port}/metrics", engine: vllm}}
 """
 
 
@@ -37,10 +48,16 @@ def free_port():
 
 
 def write_config(tmp_path, **changes):
-    values = {"port": free_port(), "emulated": "true", "engine": "vllm", **changes}
+    values = {
+        "port": free_port(),
+        "http_port": free_port(),
+        "emulated": "true",
+        "engine": "vllm",
+        **changes,
+    }
     path = tmp_path / "fleet.yaml"
     path.write_text(CONFIG.format(**values))
-    return path, values["port"]
+    return path, values
 
 
 async def test_many_endpoints_and_their_metrics_in_one_process():
@@ -71,11 +88,42 @@ async def test_many_endpoints_and_their_metrics_in_one_process():
     assert total_j - idle_j == pytest.approx(1.3 * (477 * (0.1 + 8 * 0.101) / 1e3 + 0.024 * 9))
 
 
-async def test_a_taken_port_is_said():
+async def test_endpoints_of_either_protocol_in_one_process():
+    port = free_port()
+    http = endpoint(
+        "http", address=f"127.0.0.1:{port}", protocol="openai",
+        metrics_url=f"http://127.0.0.1:{port}/metrics",
+    )  # fmt: skip
+    the_fleet = fleet(endpoint("grpc"), http)
+    emulated = [EmulatedEndpoint(each, the_fleet) for each in the_fleet.endpoints]
+    stop, started = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve_fleet(emulated, stop, started.set))
+        await started.wait()
+        async with (
+            grpc.aio.insecure_channel(emulated[0].address) as channel,
+            aiohttp.ClientSession(f"http://{emulated[1].address}") as session,
+        ):
+            infer = unary(channel, "ModelInfer", pb.ModelInferResponse)
+            answer = await infer(infer_request(output_tokens=9))
+            asked = {"model": "llama", "prompt": "hello", "output_tokens": 9}
+            async with session.post("/v1/completions", json=asked) as reply:
+                text = (await reply.json())["choices"][0]["text"]
+            async with session.get("/metrics") as reply:
+                page = await reply.text()
+        stop.set()
+    assert b"emulated by grpc: 9 units" in answer.raw_output_contents[0]
+    assert "emulated by http: 9 units" in text
+    assert 'vllm:num_requests_running{model_name="llama"} 0\n' in page
+    assert 'emulated:energy_joules_total{model_name="llama"}' in page
+
+
+@pytest.mark.parametrize("protocol", ["oip", "openai"])
+async def test_a_taken_port_is_said(protocol):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        busy = endpoint(address=f"127.0.0.1:{taken.getsockname()[1]}")
+        busy = endpoint(address=f"127.0.0.1:{taken.getsockname()[1]}", protocol=protocol)
         emulated = EmulatedEndpoint(busy, fleet(busy))
         with pytest.raises(ConfigError, match="choose a free port"):
             await serve_fleet([emulated], asyncio.Event(), lambda: None)
@@ -94,7 +142,8 @@ def test_an_engine_that_is_not_emulated_is_refused(tmp_path):
 
 
 async def test_run_serves_until_sigterm(tmp_path):
-    path, port = write_config(tmp_path)
+    path, values = write_config(tmp_path)
+    port, http = values["port"], f"http://127.0.0.1:{values['http_port']}"
     text = path.read_text().replace(f"{port}/metrics", f"{free_port()}/metrics")
     path.write_text(text)
     code = (
@@ -106,11 +155,17 @@ async def test_run_serves_until_sigterm(tmp_path):
     )
     try:
         async with asyncio.timeout(60):
-            while b"emulating 1 endpoints" not in await process.stderr.readline():
+            while b"emulating 2 endpoints" not in await process.stderr.readline():
                 assert process.returncode is None
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 infer = unary(channel, "ModelInfer", pb.ModelInferResponse)
                 answer = await infer(infer_request("llama-3.1-8b", output_tokens=1))
+            asked = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
+            async with (
+                aiohttp.ClientSession(http) as session,
+                session.post("/v1/chat/completions", json=asked) as reply,
+            ):
+                assert reply.status == 200 and reply.headers["x-emulated"] == "true"
             assert answer.parameters["emulated"].bool_param
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0

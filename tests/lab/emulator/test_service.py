@@ -1,10 +1,13 @@
 import asyncio
+from dataclasses import replace
 
 import grpc
 import pytest
 
 from router._pb import inference_pb2 as pb
 from tests.lab.emulator.fleets import (
+    FAST,
+    LONG_S,
     endpoint,
     fleet,
     infer_request,
@@ -12,9 +15,8 @@ from tests.lab.emulator.fleets import (
     serving,
     streaming,
     unary,
+    wait_until,
 )
-
-LONG_S = 30.0  # of any wait that should end at once: only a defect reaches it
 
 
 def report_of(trailers):
@@ -127,6 +129,16 @@ async def test_a_stream_has_one_response_per_chunk_and_a_final_one():
     assert report["output_tokens"] == 11
 
 
+async def test_the_headers_of_a_stream_come_before_its_first_token():
+    # Whose prompts are never read.
+    unread = fleet(endpoint(profile=replace(FAST, prefill_base_ms=3.6e6)))
+    async with serving(unread) as (_, channel):
+        call = streaming(channel)(iter([infer_request(output_tokens=5)]))
+        async with asyncio.timeout(LONG_S):
+            await call.initial_metadata()
+        call.cancel()
+
+
 async def test_a_request_may_choose_its_chunks():
     async with serving() as (_, channel):
         call = streaming(channel)(
@@ -156,12 +168,6 @@ async def test_one_stream_takes_several_requests_and_reports_failures_in_band():
     assert [bool(error) for error in errors] == [False, False, True, True, False, False, False]
     assert "none" in errors[2] and "output_tokens" in errors[3]
     assert report["output_tokens"] == 5
-
-
-async def wait_until(condition):
-    async with asyncio.timeout(LONG_S):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("method", ["unary", "stream"])
@@ -200,7 +206,7 @@ async def test_the_round_trip_of_the_origin_is_waited_for(monkeypatch):
 
     async with serving(fleet(endpoint(), rtt_ms=20.0)) as (_, channel):
         infer = unary(channel, "ModelInfer", pb.ModelInferResponse)
-        monkeypatch.setattr("router.lab.emulator.service.asyncio.sleep", sleep)
+        monkeypatch.setattr("router.lab.emulator.emulation.asyncio.sleep", sleep)
         waits = {}
         for origin in ("home", "far", "elsewhere", None):
             slept.clear()
@@ -219,6 +225,10 @@ async def test_fault_code_with_backpressure_trailer():
         )
         assert busy.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert ("grpc-retry-pushback-ms", "200") in list(busy.trailing_metadata())
+        by_number = await refused(
+            infer(infer_request(), metadata=(("x-emulate-fault", "code:429"),))
+        )
+        assert by_number.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         for bad in ("nonsense", "code:NO_SUCH_CODE"):
             error = await refused(infer(infer_request(), metadata=(("x-emulate-fault", bad),)))
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -287,10 +297,10 @@ async def drained(call):
 async def test_fault_slow_stretches_the_answer_not_the_energy(monkeypatch):
     until = []
 
-    async def record(self, when):
+    async def record(when):
         until.append(when)
 
-    monkeypatch.setattr("router.lab.emulator.service.EmulatedService._until", record)
+    monkeypatch.setattr("router.lab.emulator.emulation.until", record)
     async with serving() as (_, channel):
         infer = unary(channel, "ModelInfer", pb.ModelInferResponse)
         joules = []

@@ -6,9 +6,18 @@ import sys
 import textwrap
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from router.lab.loopback.children import Child, ChildError, children, free_ports, wait_for_ports
+from router.lab.loopback.children import (
+    Child,
+    ChildError,
+    children,
+    free_ports,
+    guard,
+    wait_for_ports,
+    wait_until_ready,
+)
 from tests.lab.demo.days import write_config
 
 LONG_S = 60.0
@@ -60,6 +69,34 @@ async def test_children_end_when_the_block_is_left_by_an_error(tmp_path):
     assert not alive(pid_of(child))
     with pytest.raises(ChildError):
         child.check()
+
+
+TIED = "router.lab.loopback.tied_module"
+
+
+async def test_a_child_may_be_any_module_of_any_python(tmp_path):
+    with children() as started:
+        (port,) = free_ports(1)
+        arguments = ["http.server", str(port), "--bind", "127.0.0.1"]
+        child = Child("page", arguments, tmp_path / "log", TIED, Path(sys.executable))
+        started.append(child)
+        async with aiohttp.ClientSession() as session:
+            await wait_until_ready(session, f"http://127.0.0.1:{port}/", child, LONG_S)
+            assert child.exit_code() is None
+            with pytest.raises(ChildError, match=r"page is not ready after 0\.2 s: [\s\S]*404"):
+                await wait_until_ready(session, f"http://127.0.0.1:{port}/none", child, 0.2)
+
+
+async def test_a_killed_child_is_gone_at_once_and_is_missed_where_it_is_guarded(tmp_path):
+    with children() as started:
+        (port,) = free_ports(1)
+        child = Child("page", ["http.server", str(port)], tmp_path / "log", TIED)
+        started.append(child)
+        guarding = asyncio.ensure_future(guard([child]))
+        child.kill()
+        assert child.exit_code() == -signal.SIGKILL
+        with pytest.raises(ChildError, match="page ended with exit code -9"):
+            await guarding
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")

@@ -2,7 +2,7 @@ import pytest
 
 from router.app.loading import load
 from router.lab.demo import fleet as demo_fleet
-from router.lab.loopback.live import _opening, _served_ports
+from router.lab.loopback.live import _served_ports, opening
 from router.lab.loopback.watch import GridReading
 from router.lab.replay.timed import Period
 
@@ -10,12 +10,12 @@ NOMINAL = Period(60.0, 10_000.0, 100.0)
 
 
 def test_it_begins_when_the_carbon_clock_says_so():
-    start, period = _opening(NOMINAL, GridReading(50.0, 9_700.0, {}, {}), 50.5)
+    start, period = opening(NOMINAL, GridReading(50.0, 9_700.0, {}, {}), 50.5)
     assert start == pytest.approx(53.0) and period == NOMINAL
 
 
 def test_a_gateway_that_comes_up_late_begins_late():
-    start, period = _opening(NOMINAL, GridReading(50.0, 10_400.0, {}, {}), 50.5)
+    start, period = opening(NOMINAL, GridReading(50.0, 10_400.0, {}, {}), 50.5)
     assert start == pytest.approx(50.7)
     # What its clock will show then.
     assert period.carbon_start == pytest.approx(10_470.0)

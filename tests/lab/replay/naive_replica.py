@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from router.lab.replay.physics import Physics
+from tests.core.slow_prefixes import SlowCache
 
 
 @dataclass
@@ -15,6 +16,7 @@ class Naive:
     output_tokens: float
     admitted_at: float
     ready_at: float
+    chain: list = field(default_factory=list)
     slot: int = -1
     phase: str = "arriving"  # waiting, reading, decoding, ended
     read: float = 0.0
@@ -40,8 +42,10 @@ class Iteration:
 class NaiveReplica:
     """``grows``: a sequence's cached tokens are counted iteration by iteration, else their mean."""
 
-    def __init__(self, profile, start, grows=False):
+    def __init__(self, profile, start, grows=False, block_tokens=32):
         self.p = Physics.of(profile)
+        self.block_tokens = block_tokens
+        self.kept = SlowCache(profile.prefix_cache_tokens // block_tokens)
         self.now = start
         self.grows = grows
         self.all = []
@@ -60,10 +64,10 @@ class NaiveReplica:
     def waiting(self):
         return self.of("waiting")
 
-    def admit(self, now, key, input_tokens, output_tokens):
+    def admit(self, now, key, input_tokens, output_tokens, chain=()):
         self.advance(now)
         ready_at = now + self.p.prefill_base_s
-        self.all.append(Naive(key, input_tokens, output_tokens, now, ready_at))
+        self.all.append(Naive(key, input_tokens, output_tokens, now, ready_at, list(chain)))
         self.advance(now)
 
     def cancel(self, now, key):
@@ -102,6 +106,7 @@ class NaiveReplica:
         for s in self.waiting():
             if self.free:
                 s.phase, s.slot, s.started_at = "reading", self.free.pop(0), self.now
+                s.read = self.warm_tokens(s)
         decoding = self.of("decoding")
         room = self.p.max_batched_tokens - len(decoding)
         decode_s = self.p.tpot_s(len(decoding), sum(self.context(s) for s in decoding))
@@ -124,6 +129,13 @@ class NaiveReplica:
             s.marginal_j += (self.p.base_w - self.p.idle_w) * alone_s + more_w * piece_s
         self.iterations += 1
         self.iteration = Iteration(self.now + whole_s, whole_s, decode_s, pieces)
+
+    def warm_tokens(self, s):
+        """Whole blocks of the server's own, and never the last token."""
+        tokens, block = self.kept.matched(s.chain) * self.block_tokens, self.p.prefix_block
+        while tokens > 0 and (tokens % block or tokens >= s.input_tokens):
+            tokens -= 1
+        return tokens
 
     def step(self, until):
         dt = until - self.now
@@ -158,6 +170,7 @@ class NaiveReplica:
         for s, _ in self.iteration.pieces:
             if s.phase == "reading" and s.read >= s.input_tokens:
                 s.phase, s.first_token_at, s.made = "decoding", self.now, 1.0
+                self.kept.keep(s.chain)
                 self.energy_j += self.p.j_per_token
                 s.energy_j += self.p.j_per_token
                 s.marginal_j += self.p.j_per_token

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.lab.replay.replica import Ended, Replica, Tokens
+from router.lab.sim.traffic.chained import chains_of
 from router.model import PromptOrder
 from tests import factories as f
 from tests.lab.replay.naive_replica import NaiveReplica
@@ -55,6 +56,43 @@ def test_one_request_alone_follows_the_formulas():
     assert replica.idle_energy_j == pytest.approx(idle_w * 1.012)
     assert (replica.busy_s, replica.idle_s) == pytest.approx((run_s, 1.012))
     assert replica.prompt_s == pytest.approx(prompt_s)
+
+
+def test_a_warm_prefix_saves_its_own_time_and_joules_and_no_more():
+    p = token_profile(
+        prefill_ms_per_token2=1e-4,
+        prefix_cache_tokens=4096,
+        prefix_block=16,
+        max_batched_tokens=300,
+    )
+    replica = Replica(p, 0.0, block_tokens=32)
+    keys = chain(1, 1000)
+    for at, key in ((0.0, "cold"), (10.0, "warm"), (20.0, "longer")):
+        tokens = 1500 if key == "longer" else 1000
+        replica.admit(at, key, tokens, 50, chain=chain(1, tokens) if tokens > 1000 else keys)
+    found = ended(drain(replica))
+    assert [found[k].cached_tokens for k in ("cold", "warm", "longer")] == [0.0, 992.0, 992.0]
+    # c m + a m^2 / 2; and of four iterations with pieces one is left.
+    saved_s = (0.05 * 992 + 1e-4 * 992**2 / 2) / 1e3
+    cold, warm = (found[k].first_token_at - found[k].admitted_at for k in ("cold", "warm"))
+    assert cold - warm == pytest.approx(saved_s + 3 * 0.0062)
+    prompt_w, awake_w = 665 * 1.3, 477 * 1.3
+    saved_j = prompt_w * saved_s + awake_w * 3 * 0.0062
+    assert found["cold"].prompt_energy_j - found["warm"].prompt_energy_j == pytest.approx(saved_j)
+    # What is decoded costs as much as ever: as many tokens are cached while it is.
+    assert found["cold"].energy_j - found["warm"].energy_j == pytest.approx(saved_j)
+
+
+def test_a_replica_forgets_what_was_used_longest_ago():
+    p = token_profile(prefix_cache_tokens=64, prefix_block=16)
+    replica = Replica(p, 0.0, block_tokens=32)
+    for at, talk in enumerate((1, 2, 1)):
+        keys = chains_of([[talk, talk + 10]]).keys
+        replica.admit(10.0 * at, (at, talk), 100, 5, chain=keys)
+    found = ended(drain(replica))
+    assert [one.cached_tokens for one in found.values()] == [0.0, 0.0, 0.0]
+    replica.admit(40.0, "again", 100, 5, chain=chains_of([[1, 11]]).keys)
+    assert ended(drain(replica))["again"].cached_tokens == 64.0
 
 
 def test_a_steady_batch_costs_the_measured_joules_per_token():
@@ -294,6 +332,8 @@ profiles = st.fixed_dictionaries({
     "prefill_ms_per_piece": st.sampled_from([0.0, 0.7]),
     "prefill_ms_per_token2": st.sampled_from([0.0, 1e-4]),
     "tpot_ms_per_cached_token": st.sampled_from([0.0, 0.002]),
+    "prefix_cache_tokens": st.sampled_from([0, 200, 3200]),
+    "prefix_block": st.sampled_from([16, 48]),
     "host_awake_w": st.just(50.0),
     "host_idle_w": st.just(20.0),
 }).map(lambda changes: token_profile(**changes))  # fmt: skip
@@ -301,18 +341,26 @@ requests = st.tuples(
     st.floats(0.0, 1.5).map(lambda gap_s: gap_s + 3.7e-5),  # since the one before, s
     st.integers(0, 400),  # input tokens
     st.integers(1, 120),  # output tokens
+    st.integers(0, 3),  # whose prompt begins alike
 )
+
+
+def chain(talk, tokens, block_tokens=32):
+    """Of the first blocks of all talks, and of this one's."""
+    places = range(tokens // block_tokens)
+    return chains_of([[-1 if place < 2 else talk * 100 + place for place in places]]).keys
 
 
 @settings(max_examples=200, deadline=None)
 @given(arrivals=st.lists(requests, max_size=30), p=profiles, start=st.sampled_from([0.0, 1.65e9]))
 def test_agrees_with_a_simulation_of_every_iteration(arrivals, p, start):
-    fast, slow = Replica(p, start), NaiveReplica(p, start)
+    fast, slow = Replica(p, start, block_tokens=32), NaiveReplica(p, start)
     now = start
-    for key, (gap_s, n_in, n_out) in enumerate(arrivals):
+    for key, (gap_s, n_in, n_out, talk) in enumerate(arrivals):
         now += gap_s
-        fast.admit(now, key, n_in, n_out, stream_every=key % 5)
-        slow.admit(now, key, n_in, n_out)
+        keys = chain(talk, n_in)
+        fast.admit(now, key, n_in, n_out, stream_every=key % 5, chain=keys)
+        slow.admit(now, key, n_in, n_out, keys.tolist())
     # Unix times resolve to 2.4e-7 s, and every event may add one rounding: enough for a prompt
     # to come just before an iteration ends, or just after.
     if start == 0.0:
@@ -365,14 +413,14 @@ ops = st.lists(st.tuples(requests, st.integers(0, 9), st.integers(0, 20)), max_s
 def test_every_joule_belongs_to_somebody(ops, p):
     """Attribution is complete, whatever is cancelled when."""
     replica, now, records, keys = Replica(p, 0.0), 0.0, {}, []
-    for key, ((gap_s, n_in, n_out), kind, which) in enumerate(ops):
+    for key, ((gap_s, n_in, n_out, talk), kind, which) in enumerate(ops):
         now += gap_s
         if kind <= 2 and keys:
             record = replica.cancel(now, keys[which % len(keys)])
             if record is not None:
                 records[record.key] = record
         else:
-            replica.admit(now, key, n_in, n_out, stream_every=which)
+            replica.admit(now, key, n_in, n_out, stream_every=which, chain=chain(talk, n_in, 128))
             keys.append(key)
     records |= ended(replica.advance(now) + drain(replica))
     assert set(records) == set(keys)

@@ -12,8 +12,17 @@ from router.lab.replay.timed import Period, TimedRequest
 from router.lab.sim.engine.run import Learning
 from router.lab.sim.grid.signals import Perfect
 from router.lab.sim.simulation import Gateways, Simulation
+from router.lab.sim.traffic.chained import chains_of
 from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
-from router.model import Budget, LengthPrior, PromptOrder, Request, Spread, TaskProfile
+from router.model import (
+    Budget,
+    LengthPrior,
+    Prefix,
+    PromptOrder,
+    Request,
+    Spread,
+    TaskProfile,
+)
 from tests import factories as f
 
 AT_ONCE = Learning(1, math.inf)
@@ -21,16 +30,22 @@ AT_ONCE = Learning(1, math.inf)
 
 class Requests:
     """A workload of rows (arrival_s, origin, model, tenant, residency, input, output, budget
-    [, limit on output])."""
+    [, limit on output]). ``blocks``: names of those that each prompt begins with, None: not known.
+    """
 
-    def __init__(self, names, rows, chunk=1_000_000):
+    def __init__(self, names, rows, chunk=1_000_000, blocks=None):
         self.names = names
         self.rows = rows
         self.chunk = chunk
+        self.blocks = blocks
 
     def chunks(self):
         for first in range(0, len(self.rows), self.chunk):
-            yield self._traffic(self.rows[first : first + self.chunk])
+            chains = None
+            if self.blocks is not None:
+                chains = chains_of(self.blocks[first : first + self.chunk])
+            traffic = self._traffic(self.rows[first : first + self.chunk])
+            yield replace(traffic, chains=chains)
 
     def _traffic(self, rows):
         whole = [
@@ -52,11 +67,12 @@ def simulation(fleet, rows, values, duration_s=600.0, models=("m",), tenants=(""
     """``values``: see `trace`; its first hour is the one that holds ``start``."""
     residencies = changes.pop("residencies", (frozenset(),))
     table = trace(fleet, values, changes.pop("hours", 3), changes.get("start", f.START))
-    names = Names(tuple(fleet.rtt_ms), models, tenants, residencies)
+    block_tokens, blocks = changes.pop("block_tokens", 512), changes.pop("blocks", None)
+    names = Names(tuple(fleet.rtt_ms), models, tenants, residencies, block_tokens)
     given = {
         "name": "test", "fleet": fleet, "policies": (), "health": f.health_settings(),
         "start": f.START, "duration_s": duration_s, "seed": 7,
-        "workload": Requests(names, rows, changes.pop("chunk", 1_000_000)),
+        "workload": Requests(names, rows, changes.pop("chunk", 1_000_000), blocks),
         "carbon_signal": f.SIGNAL, "actual": table, "annual_means": {},
         "signal": Perfect(table, f.SIGNAL), "gateways": Gateways(1, 0.0), "outages": (),
         "autoscaling": None, "network_kwh_per_gb": 0.0, "warm_up_s": 0.0,
@@ -101,12 +117,16 @@ def twin_scenario(simulation):
     """The same as the replay wants it: a wall that runs at the speed of the grid."""
     names, signal, start = simulation.workload.names, simulation.signal, simulation.start
     timed = [timed_request(names, row) for row in simulation.workload.rows]
+    for place, blocks in enumerate(simulation.workload.blocks or ()):
+        prefix = Prefix(chains_of([blocks]).keys, float(names.block_tokens))
+        request = timed[place].request._replace(prefix=prefix)
+        timed[place] = timed[place]._replace(request=request)
     updates = signal.updates(start, start + simulation.duration_s)
     return Scenario(
         simulation.fleet, timed, Period(simulation.duration_s, start, 1.0),
         [CarbonView(at - start, signal.view(at)) for at in updates], simulation.annual_means,
         Perfect(simulation.actual, f.SIGNAL).view(start), simulation.health,
-        simulation.path_delay_ms,
+        simulation.path_delay_ms, float(names.block_tokens),
     )  # fmt: skip
 
 
@@ -152,6 +172,9 @@ PIECES = f.token_profile(
     host_awake_w=150.0, host_idle_w=70.0,
 )  # fmt: skip
 IN_TURN = replace(PIECES, name="in-turn", prompt_order=PromptOrder.FCFS, max_batched_tokens=100)
+# Keep some of the prompts that they read: a dozen of those above, and two.
+KEEPS = replace(PIECES, name="keeps", prefix_cache_tokens=2048)
+KEEPS_LITTLE = replace(IN_TURN, name="keeps-little", prefix_cache_tokens=300, prefix_block=20)
 IMAGE = f.task_profile()
 
 

@@ -28,7 +28,7 @@ POLICIES = (
 COLUMNS = [
     "request", "arrival_s", "origin", "model", "region", "endpoint", "start_s", "ttft_s", "end_s",
     "input_tokens", "output_tokens", "energy_j_attributional", "energy_j_marginal",
-    "prompt_energy_j_attributional",
+    "prompt_energy_j_attributional", "cached_tokens",
     "gco2e_attributional", "gco2e_marginal", "g_per_kwh", "budget_met", "shed_reason",
 ]  # fmt: skip
 

@@ -24,7 +24,7 @@ def requests(count: int, first: int = 0, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
     numbers = (
         "arrival_s", "start_s", "ttft_s", "end_s", "energy_j_attributional", "energy_j_marginal",
-        "prompt_energy_j_attributional",
+        "prompt_energy_j_attributional", "cached_tokens",
         "gco2e_attributional", "gco2e_marginal", "g_per_kwh",
     )  # fmt: skip
     return {**whole, **{name: np.arange(count) / 7.0 for name in numbers}, **changes}

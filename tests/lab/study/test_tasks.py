@@ -81,3 +81,13 @@ def test_chains_run_again_under_every_later_seed(tmp_path: Path) -> None:
 def test_flows_need_their_demand_before_they_run(tmp_path: Path) -> None:
     kinds = [task.what for task in tasks_of(opened(tmp_path, fluid=True))]
     assert kinds.index("flows") < kinds.index("run")
+
+
+def test_plans_are_made_once_for_each_bound_and_only_where_asked_for(tmp_path: Path) -> None:
+    spec = StudySpec(scenario(tmp_path), ("carbon-first",), None, None, False, False, plans=True)
+    context = open_study(spec, ResultStore())
+    kinds = [task.what for task in tasks_of(context)]
+    assert kinds.count("plan") == kinds.count("bound") == 1
+    assert name_of(context, Task("plan", 0)) == "plan"
+    asked = tasks_of(opened(tmp_path, "carbon-first"))
+    assert "plan" not in {task.what for task in asked}

@@ -71,7 +71,7 @@ def test_the_chosen_endpoint_leads_and_every_term_is_there(tmp_path: Path) -> No
     assert "the nearest, east-0, would emit" in text
     assert "policy carbon-first: cost = 1 x gCO2e" in text
     assert "llama-3.1-8b from east, at 2022-05-14T00:10Z" in text
-    assert "budgets at p95: none" in text
+    assert "budgets at p95 (per token at p75): none" in text
     lines = [line for line in text.splitlines() if line.lstrip()[:1] in ("1", "2")]
     assert ["west-0" in lines[0], "east-0" in lines[1]] == [True, True]
     for part in ("US-CAL-CISO", "210", "measured, 1.2 h", "1.11"):
@@ -106,7 +106,7 @@ def test_an_excluded_candidate_has_its_reason_and_no_rank(tmp_path: Path) -> Non
     assert "it is the nearest, too" in text
     assert "ttft_budget" in rows(text)["west-0"]
     assert rows(text)["west-0"].lstrip().startswith("west-0")
-    assert "budgets at p95: TTFT 40 ms" in text
+    assert "budgets at p95 (per token at p75): TTFT 40 ms" in text
 
 
 def test_a_refusal_is_shown_with_its_reason(tmp_path: Path) -> None:

@@ -84,3 +84,54 @@ def test_limits_on_where_requests_may_run_are_told(tmp_path: Path) -> None:
     assert "model llama-3.1-8b: us; tenant acme: us" in told
     assert "requests of other tenants, or of none, are refused" in told
     assert "residency, held" not in shown(tmp_path)
+
+
+def test_carbon_budgets_are_told_in_words(tmp_path: Path) -> None:
+    assert "carbon budgets" not in shown(tmp_path)
+    budgets = [
+        {"per": "tenant", "g_per_day": 50, "overrides": {"acme": 500, "b": 0.5}},
+        {"per": "model", "overrides": {"classifier": 3}, "on_exhausted": "warn", "shadow": True},
+        {"per": "fleet", "g_per_day": 10_000, "on_exhausted": "greenest_only", "name": "all"},
+    ]
+    text = shown(tmp_path, {"carbon_budget": budgets})
+    assert "carbon budgets, of average/lifecycle grams a UTC day:" in text
+    assert line(text, "tenant:").strip() == (
+        "tenant: each tenant, 50 g, acme 500 g, b 0.5 g; then requests are refused"
+    )
+    assert line(text, "model:").strip() == (
+        "model: each model, no limit, classifier 3 g; then requests are served and flagged; in its "
+        "shadow nothing is done but told"
+    )
+    assert line(text, "all:").strip() == (
+        "all: 10000 g; then requests are served where they emit least"
+    )
+    assert "others would spend as much" in text and "a restart forgets what is spent" in text
+    assert "1 of 2 endpoints are emulated: their grams count, and nobody emits them" in text
+
+
+def test_who_shares_carbon_budgets_is_told(tmp_path: Path) -> None:
+    budget = {"carbon_budget": {"per": "fleet", "g_per_day": 1}}
+    kept = shown(tmp_path, {**budget, "state": {"file": "s.json"}}).replace("\n", " ")
+    assert "s.json.budget" in kept
+    url = {"state": {"redis": {"url": "redis://127.0.0.1:6379"}}}
+    assert "shared with all gateways of state.redis" in shown(tmp_path, {**budget, **url})
+
+
+def test_what_gateways_have_in_common_and_no_secret(tmp_path: Path) -> None:
+    assert "shared with" not in shown(tmp_path)
+    plain = shown(tmp_path, {"state": {"redis": {"url": "unix:///run/redis.sock"}}})
+    assert line(plain, "shared with").rstrip() == (
+        "shared with other gateways: Redis at unix:///run/redis.sock, database 0, no TLS, without "
+        "a password; the fleet is 'carbon-router'; 50 ms a call"
+    )
+    keys = {
+        "url": "rediss+sentinel://a,b:7/main/2",
+        "username": "gateway",
+        "password_env": "REDIS_PASSWORD",
+        "prefix": "prod",
+    }
+    full = " ".join(shown(tmp_path, {"state": {"redis": keys}}).split())
+    assert (
+        "Redis at a:26379, b:7 (main), database 2, sentinel, TLS, as gateway with a password; the "
+        "fleet is 'prod'; 50 ms a call"
+    ) in full

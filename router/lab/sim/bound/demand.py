@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,30 +74,23 @@ def _pool(
     return Pool(*where, physics, batch, queue, endpoints)
 
 
-# What is counted of a group: requests, input tokens, half of their squares, output tokens after the
-# first, and those times the tokens that their sequence has cached on the mean.
+# What is counted of a group: requests, input tokens that are read, half of what the squares of the
+# prompts' lengths gain by them, output tokens after the first, and those times the tokens that
+# their sequence has cached on the mean.
 REQUESTS, INPUT, INPUT2, LATER, CACHED, AMOUNTS = range(6)
 
 
-def amounts_of(input_tokens: Floats, output_tokens: Floats) -> list[Floats]:
-    """The amounts of single requests, columns as of AMOUNTS."""
+def amounts_of(
+    input_tokens: Floats, output_tokens: Floats, warm: Floats | float = 0.0
+) -> list[Floats]:
+    """The amounts of single requests, columns as of AMOUNTS. ``warm``: input tokens that need not
+    be read."""
     later = output_tokens - 1.0
     context = input_tokens + context_tokens(0.0, 1.0) * output_tokens
     return [
-        np.ones_like(input_tokens), input_tokens, input_tokens**2 / 2.0, later, later * context,
+        np.ones_like(input_tokens), input_tokens - warm, (input_tokens**2 - warm**2) / 2.0, later,
+        later * context,
     ]  # fmt: skip
-
-
-class Amounts(NamedTuple):
-    """Requests of one model in one slot by group: arrays of shape (groups, AMOUNTS).
-
-    ``late``: those that may still run when the slot has ended;
-    ``last_s``: when the last of them may end.
-    """
-
-    early: Floats
-    late: Floats
-    last_s: float
 
 
 class _Ids:
@@ -142,10 +135,11 @@ class Grouping:
         self._group_of_cell: list[int] = []
         self._group_ids: dict[tuple[float, ...], int] = {}
 
-    def groups(self, traffic: Traffic, rows: Codes) -> Codes:
-        """The group of each of ``rows`` of ``traffic``."""
+    def groups(self, traffic: Traffic, rows: Codes, warm: Floats | float = 0.0) -> Codes:
+        """The group of each of ``rows`` of ``traffic``, of whose prompts ``warm`` tokens need not
+        be read."""
         budget = self._budgets.of(_budget_keys(traffic, rows, self._policy.budget))
-        n_in, n_out = traffic.input_tokens[rows], traffic.output_tokens[rows]
+        n_in, n_out = traffic.input_tokens[rows] - warm, traffic.output_tokens[rows]
         limits = [budget_of(_budget(key), self._rungs[0]) for key in self._budgets.keys]
         in_counts = np.array([min(b.ttft_ms, b.e2e_ms) < UNLIMITED for b in limits])[budget]
         out_counts = np.array([b.e2e_ms < UNLIMITED for b in limits])[budget]
@@ -218,11 +212,15 @@ class Grouping:
         rtt_s = self._rtt_s[origin].tolist()
         mine = self._policy.residency
         return tuple(
-            self._step(pool, largest_batch(pool, budget, rtt, n_in, n_out))
+            self._limit(pool, budget, rtt, n_in, n_out)
             if (not allowed or allowed & pool.residency) and (not mine or mine & pool.residency)
             else 0.0
             for pool, rtt in zip(self.pools, rtt_s, strict=True)
         )
+
+    def _limit(self, pool: Pool, budget: Budget, rtt_s: float, n_in: float, n_out: float) -> float:
+        """What a group's row holds of a pool; 0 where its budget cannot be met there."""
+        return self._step(pool, largest_batch(pool, budget, rtt_s, n_in, n_out))
 
     def _step(self, pool: Pool, batch: float) -> float:
         """``batch`` up to where a token's share of the replica is a whole number of steps above
@@ -246,25 +244,33 @@ def largest_batch(pool: Pool, budget: Budget, rtt_s: float, n_in: float, n_out: 
     Nobody waits, no other prompt is read meanwhile, and of TPOT the mean over the answer counts,
     which is then affine in the batch.
     """
+    pace_s, physics = tolerated_pace_s(pool, budget, rtt_s, n_in, n_out), pool.physics
+    if pace_s == 0.0:
+        return 0.0
+    slope_s = physics.tpot_s_per_sequence
+    free = math.inf if slope_s == 0.0 else (pace_s - physics.tpot_base_s) / slope_s
+    return max(1.0, min(float(pool.batch), free))
+
+
+def tolerated_pace_s(pool: Pool, budget: Budget, rtt_s: float, n_in: float, n_out: float) -> float:
+    """The longest mean iteration at which a request meets its budget in a pool: inf where it has
+    none that counts, 0 where no pace that the pool can keep is short enough.
+    """
     physics = pool.physics
     if rtt_s == math.inf:
         return 0.0
-    tpot_s = budget.tpot_ms / 1e3
+    pace_s = budget.tpot_ms / 1e3
     if physics.one_unit:
-        tpot_s = min(budget.ttft_ms, budget.e2e_ms) / 1e3 - rtt_s
+        pace_s = min(budget.ttft_ms, budget.e2e_ms) / 1e3 - rtt_s
     else:
         ttft_s = rtt_s + physics.prefill_base_s + physics.tpot_base_s + physics.prompt_s(n_in)
         if max(ttft_s / budget.ttft_ms, ttft_s / budget.e2e_ms) * 1e3 > 1.0 + 1e-9:
             return 0.0
         if n_out <= 1.0:
-            return float(pool.batch)
-        tpot_s *= max(1.0, (PACE_TOKENS - 1.0) / (n_out - 1.0))
-        tpot_s = min(tpot_s, (budget.e2e_ms / 1e3 - ttft_s) / (n_out - 1.0))
-    if tpot_s * (1.0 + 1e-9) < physics.tpot_s(1):
-        return 0.0
-    slope_s = physics.tpot_s_per_sequence
-    free = math.inf if slope_s == 0.0 else (tpot_s - physics.tpot_base_s) / slope_s
-    return max(1.0, min(float(pool.batch), free))
+            return math.inf
+        pace_s *= max(1.0, (PACE_TOKENS - 1.0) / (n_out - 1.0))
+        pace_s = min(pace_s, (budget.e2e_ms / 1e3 - ttft_s) / (n_out - 1.0))
+    return 0.0 if pace_s * (1.0 + 1e-9) < physics.tpot_s(1) else pace_s
 
 
 def _budget_keys(traffic: Traffic, rows: Codes, fallback: Budget) -> Codes:

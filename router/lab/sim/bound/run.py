@@ -17,23 +17,26 @@ Two totals are bounded, in facility energy and at the intensity of the hour in w
   attributional grams of all requests add up to; and with idle replicas released, the fleet's grams
   without its wake-ups;
 * ``fleet_g``: of all replicas, idle ones drawing ``idle_w`` until the end of the period.
+
+With ``whole`` both are bounded once more, by replicas that are awake as a whole for whoever must be
+on one (`router.lab.sim.bound.presence`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router.lab.sim.bound.demand import Amounts, Floats, Grouping, amounts_of
-from router.lab.sim.bound.slot import Solution, Terms, solve
+from router.lab.sim.bound.arrivals import Amounts, ArrivalsBySlot, SlotArrivals
+from router.lab.sim.bound.demand import Floats, Grouping
+from router.lab.sim.bound.presence import Presence
+from router.lab.sim.bound.slot import AtLeast, Solution, Terms, solve
 from router.lab.sim.simulation import Simulation
-from router.lab.sim.traffic.columns import Traffic
 from router.model import Policy
 from router.units import HOUR_S, J_PER_KWH
 
@@ -51,7 +54,8 @@ class Bound:
     ``busy_j`` is the energy of the plan that emits ``busy_g``, not the least energy.
     ``fleet_g`` is NaN where autoscaling releases idle replicas: ``busy_g`` bounds those.
     ``slot_start_s`` (slots,): since the start; ``slot_g``: busy grams by slot. ``share``: of the
-    replica seconds of that plan, by region.
+    replica seconds of that plan, by region. ``whole_busy_g`` and ``whole_fleet_g``: the same, with
+    whole replicas; never less, NaN where not asked for.
     """
 
     policy: str
@@ -65,6 +69,8 @@ class Bound:
     slot_start_s: Floats
     slot_g: Floats
     share: dict[str, float]
+    whole_busy_g: float = math.nan
+    whole_fleet_g: float = math.nan
 
 
 def regret(grams: float, bound_g: float) -> float:
@@ -78,32 +84,32 @@ def bound(
     slot_s: float = HOUR_S,
     precision: float = PRECISION,
     progress: Callable[[float], None] = lambda _: None,
+    *,
+    whole: bool = False,
 ) -> Bound:
     """The bound of a scenario under the latency limits of ``policy``.
 
     ``slot_s``: longest slot, at most an hour; shorter ones see bursts within the hour.
     ``precision``: relative steps in which the share of a replica that a budget costs is rounded
     down; finer is tighter and slower. ``progress`` is called with the share of the period that is
-    done. Raises ConfigError without scipy.
+    done. ``whole``: with whole replicas besides. Raises ConfigError without scipy.
     """
-    plan = _Plan(simulation, policy, slot_s, precision)
-    for amounts in plan.slots():
-        plan.add(amounts)
-        progress(amounts.slot / max(1, len(plan.edges) - 1))
+    plan = _Plan(simulation, policy, slot_s, precision, whole)
+    for arrived in plan.arrivals.slots():
+        plan.add(arrived)
+        progress(arrived.slot / max(1, len(plan.edges) - 1))
     progress(1.0)
     return plan.result()
 
 
-class _Slot(NamedTuple):
-    """What arrives in one slot, by model code."""
-
-    slot: int
-    amounts: dict[int, Amounts]
-
-
 class _Plan:
     def __init__(
-        self, simulation: Simulation, policy: Policy, slot_s: float, precision: float
+        self,
+        simulation: Simulation,
+        policy: Policy,
+        slot_s: float,
+        precision: float,
+        whole: bool,
     ) -> None:
         self._simulation = simulation
         self._policy = policy
@@ -112,53 +118,19 @@ class _Plan:
         self._groupings = [
             Grouping(model, simulation.fleet, names, policy, precision) for model in names.models
         ]
+        self._presences = (
+            [Presence(grouping, simulation) for grouping in self._groupings] if whole else []
+        )
+        self.arrivals = ArrivalsBySlot(simulation, self._groupings, self._presences, self.edges)
         self._columns = {zone: i for i, zone in enumerate(simulation.actual.grid_zones)}
         self._released = simulation.autoscaling is not None
         self._slot_g = np.zeros(len(self.edges) - 1)
-        self._busy_j = self._saved_g = self._seconds = self._wanted_s = self._unserved_s = 0.0
-        self._requests = self._impossible = self._overloaded = 0
+        self._busy_j = self._saved_g = self._wanted_s = self._unserved_s = 0.0
+        self._whole_busy_g = self._whole_saved_g = 0.0
+        self._impossible = self._overloaded = 0
         self._region_s: dict[str, float] = dict.fromkeys(simulation.fleet.regions, 0.0)
 
-    def slots(self) -> Iterator[_Slot]:
-        """The requests of every slot that has any, in order."""
-        waiting: dict[int, dict[int, Amounts]] = {}
-        for traffic in self._simulation.workload.chunks():
-            counted = traffic.arrival_s >= self._simulation.warm_up_s
-            for code, grouping in enumerate(self._groupings):
-                rows = np.flatnonzero(counted & (traffic.model == code))
-                self._requests += len(rows)
-                for slot, amounts in self._sorted(grouping, traffic, rows):
-                    models = waiting.setdefault(slot, {})
-                    models[code] = _sum(models[code], amounts) if code in models else amounts
-            # Chunks are in order of arrival: nothing more comes for the slots before the last.
-            for slot in sorted(waiting)[:-1]:
-                yield _Slot(slot, waiting.pop(slot))
-        for slot in sorted(waiting):
-            yield _Slot(slot, waiting[slot])
-
-    def _sorted(
-        self, grouping: Grouping, traffic: Traffic, rows: NDArray[np.int64]
-    ) -> Iterator[tuple[int, Amounts]]:
-        """The amounts of one model's ``rows`` by slot; rows are in order of arrival."""
-        if not len(rows):
-            return
-        arrival_s = traffic.arrival_s[rows]
-        slots = np.searchsorted(self.edges[1:-1], arrival_s, side="right")
-        groups = grouping.groups(traffic, rows)
-        ends_s = arrival_s + grouping.longest_s(traffic, rows)
-        n_in = traffic.input_tokens[rows].astype(np.float64)
-        units = amounts_of(n_in, traffic.output_tokens[rows].astype(np.float64))
-        firsts = np.concatenate(([0], np.flatnonzero(np.diff(slots)) + 1, [len(rows)])).tolist()
-        for first, stop in pairwise(firsts):
-            slot, mine = int(slots[first]), slice(first, stop)
-            late = ends_s[mine] > self.edges[slot + 1]
-            key = groups[mine] * 2 + late
-            sums = [np.bincount(key, unit[mine], 2 * len(grouping.batches)) for unit in units]
-            amounts: Floats = np.column_stack(sums)
-            last_s = float(ends_s[mine][late].max(initial=0.0))
-            yield slot, Amounts(amounts[::2], amounts[1::2], last_s)
-
-    def add(self, arrived: _Slot) -> None:
+    def add(self, arrived: SlotArrivals) -> None:
         """Solve one slot and take its figures into the totals."""
         # What is counted arrives after the warm-up: no room before it serves any of that.
         begin_s = max(float(self.edges[arrived.slot]), self._simulation.warm_up_s)
@@ -176,7 +148,24 @@ class _Plan:
             if not self._released:
                 # Idle draw is there anyway: what is saved is only what waking adds to it.
                 self._saved_g += solve(terms, *served, awake_w=0.0).grams
+            if self._presences:
+                wholes = self._at_least(code, amounts, terms, begin_s, end_s)
+                self._whole_busy_g += solve(terms, *served, 1.0, wholes).grams
+                self._whole_saved_g += solve(terms, *served, 0.0, wholes).grams
         self._overloaded += overloaded
+
+    def _at_least(
+        self, code: int, amounts: Amounts, terms: Terms, begin_s: float, end_s: float
+    ) -> list[AtLeast]:
+        """How long replicas are awake for requests of the slot alone: at moments when nobody else
+        may be there, neither who came before it nor who may stay beyond it.
+        """
+        begin_s = max(begin_s, amounts.clear_s)
+        end_s = min(end_s, amounts.late_from_s)
+        least_s = np.where(terms.may[:, :, None], terms.seconds, np.inf).min(axis=1)
+        busy_s = np.zeros(len(amounts.early))
+        busy_s[terms.possible] = (least_s * amounts.early[terms.possible]).sum(axis=1)
+        return self._presences[code].at_least(amounts.stays, begin_s, end_s, busy_s)
 
     def _take(self, slot: int, code: int, least: Solution) -> None:
         self._slot_g[slot] += least.grams
@@ -229,12 +218,14 @@ class _Plan:
         """The totals."""
         busy_g = float(self._slot_g.sum())
         seconds = math.fsum(self._region_s.values())
-        fleet_g = math.nan
+        fleet_g = whole_fleet_g = math.nan
         if not self._released:
-            fleet_g = self._saved_g + self._idle_g()
+            idle_g = self._idle_g()
+            fleet_g = self._saved_g + idle_g
+            whole_fleet_g = self._whole_saved_g + idle_g if self._presences else math.nan
         return Bound(
             policy=self._policy.name,
-            requests=self._requests,
+            requests=self.arrivals.requests,
             impossible=self._impossible,
             overloaded_slots=self._overloaded,
             unserved=self._unserved_s / self._wanted_s if self._wanted_s else 0.0,
@@ -247,6 +238,8 @@ class _Plan:
                 region: value / seconds if seconds else 0.0
                 for region, value in self._region_s.items()
             },
+            whole_busy_g=self._whole_busy_g if self._presences else math.nan,
+            whole_fleet_g=whole_fleet_g,
         )
 
     def _idle_g(self) -> float:
@@ -277,11 +270,3 @@ def slot_edges(start: float, duration_s: float, slot_s: float) -> NDArray[np.flo
     edges = np.append(inner.ravel(), hours[-1])
     inside = edges[(edges > 0.0) & (edges < duration_s)]
     return np.concatenate(([0.0], inside, [duration_s]))
-
-
-def _sum(one: Amounts, other: Amounts) -> Amounts:
-    """Groups only grow in number."""
-    early, late = other.early.copy(), other.late.copy()
-    early[: len(one.early)] += one.early
-    late[: len(one.late)] += one.late
-    return Amounts(early, late, max(one.last_s, other.last_s))

@@ -2,7 +2,8 @@
 
 The amounts of a group (`router.lab.sim.bound.demand.AMOUNTS`) may each be split among pools in
 their own way. No assignment of whole requests can do more, so it is a relaxation; it is what lets
-requests of different lengths stand in one group.
+requests of different lengths stand in one group. Of replicas that somebody must be on at some
+moment whole ones are awake, however little they have to do (`AtLeast`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from router.lab.sim.bound.demand import (
     INPUT2,
     LATER,
     REQUESTS,
+    Codes,
     Floats,
     Pool,
 )
@@ -101,12 +103,22 @@ class Terms(NamedTuple):
 
         ``awake_w`` 1: all of ``base_w``; 0: only what it has above ``idle_w``.
         """
-        watts = self.base_w - (1.0 - awake_w) * self.idle_w
-        return self.seconds * watts[:, None] + self.tokens_j
+        return self.seconds * self.watts(awake_w)[:, None] + self.tokens_j
+
+    def watts(self, awake_w: float) -> Floats:
+        """What an awake replica draws of that without work, W (pools,)."""
+        return self.base_w - (1.0 - awake_w) * self.idle_w
+
+
+class AtLeast(NamedTuple):
+    """Replicas of ``pools`` (pools,) are awake for ``awake_s`` seconds in all, at the least."""
+
+    pools: NDArray[np.bool_]
+    awake_s: float
 
 
 class Solution(NamedTuple):
-    """``seconds`` (pools,): replica seconds used; ``joules``: facility energy, J."""
+    """``seconds`` (pools,): replica seconds awake; ``joules``: facility energy, J."""
 
     grams: float
     joules: float
@@ -114,11 +126,17 @@ class Solution(NamedTuple):
     unserved_s: float
 
 
-def solve(terms: Terms, early: Floats, late: Floats, awake_w: float) -> Solution:
+def solve(
+    terms: Terms,
+    early: Floats,
+    late: Floats,
+    awake_w: float,
+    at_least: Sequence[AtLeast] = (),
+) -> Solution:
     """The least grams for the amounts (g, a) of a slot.
 
     ``late`` requests may end after the slot: they take no capacity of it, and the cleanest hour
-    that they can reach counts.
+    that they can reach counts. ``at_least``: how long replicas are awake for ``early`` alone.
     """
     pools = len(terms.base_w)
     joules = terms.joules(awake_w)
@@ -128,8 +146,9 @@ def solve(terms: Terms, early: Floats, late: Floats, awake_w: float) -> Solution
     if not early.any():
         return total
     free = _cheapest(terms, joules, early, terms.now_g)
-    if not (free.seconds <= terms.capacity_s).all():
-        free = _programme(terms, joules, early)
+    short = any(free.seconds[one.pools].sum() < one.awake_s for one in at_least)
+    if short or not (free.seconds <= terms.capacity_s).all():
+        free = _programme(terms, joules, early, terms.watts(awake_w), at_least)
     return Solution(
         total.grams + free.grams,
         total.joules + free.joules,
@@ -153,37 +172,78 @@ def _cheapest(terms: Terms, joules: Floats, amounts: Floats, g_per_kwh: Floats) 
     return Solution(grams, float(facility_j.sum()), seconds, 0.0)
 
 
-def _programme(terms: Terms, joules: Floats, amounts: Floats) -> Solution:
-    """The least grams within capacity, by HiGHS; variables are shares of each amount."""
-    optimize, sparse = _scipy()
-    joules, seconds, amounts = _merged(terms, joules, amounts)
-    weighs = (seconds > 0.0).any(axis=(0, 1)) | (joules > 0.0).any(axis=(0, 1))
-    joules, seconds, amounts = joules[:, :, weighs], seconds[:, :, weighs], amounts[:, weighs]
-    groups, pools, columns = seconds.shape
-    wanted = np.flatnonzero(amounts.ravel() > 0.0)
-    row_of = np.full(groups * columns, -1)
-    row_of[wanted] = np.arange(len(wanted))
-    group, pool, column = np.nonzero(terms.may[:, :, None] & (amounts > 0.0)[:, None, :])
-    row = row_of[group * columns + column]
-    amount = amounts[group, column]
-    need_s = seconds[group, pool, column] * amount
-    need_j = joules[group, pool, column] * amount * terms.kwh_per_j[pool] * J_PER_KWH
-    grams = need_j / J_PER_KWH * terms.now_g[pool]
-    scale = float(grams.max()) or 1.0
-    n, rows = len(row), len(wanted)
-    dearest = np.zeros(rows)
-    np.maximum.at(dearest, row, grams)
-    most_s = np.zeros(rows)
-    np.maximum.at(most_s, row, need_s)
+class Shares(NamedTuple):
+    """A slot's variables: the share of each amount that goes to each pool, and what is undone.
+
+    Of share i: ``row``, the amount it is part of; ``pool``; ``need_s``, the replica seconds and
+    ``need_j``, the facility joules of all of that amount there; ``grams`` of those. ``dearest``
+    and ``most_s`` (rows,): the most that each amount may cost, and take.
+    """
+
+    row: Codes
+    pool: Codes
+    need_s: Floats
+    need_j: Floats
+    grams: Floats
+    dearest: Floats
+    most_s: Floats
+
+    @classmethod
+    def of(cls, terms: Terms, joules: Floats, amounts: Floats) -> Shares:
+        """``joules`` (g, p, a): IT joules per unit that a share is to pay for."""
+        joules, seconds, amounts = _merged(terms, joules, amounts)
+        weighs = (seconds > 0.0).any(axis=(0, 1)) | (joules > 0.0).any(axis=(0, 1))
+        joules, seconds, amounts = joules[:, :, weighs], seconds[:, :, weighs], amounts[:, weighs]
+        groups, _, columns = seconds.shape
+        wanted = np.flatnonzero(amounts.ravel() > 0.0)
+        row_of = np.full(groups * columns, -1)
+        row_of[wanted] = np.arange(len(wanted))
+        group, pool, column = np.nonzero(terms.may[:, :, None] & (amounts > 0.0)[:, None, :])
+        row = row_of[group * columns + column]
+        amount = amounts[group, column]
+        need_s = seconds[group, pool, column] * amount
+        need_j = joules[group, pool, column] * amount * terms.kwh_per_j[pool] * J_PER_KWH
+        grams = need_j / J_PER_KWH * terms.now_g[pool]
+        dearest, most_s = np.zeros(len(wanted)), np.zeros(len(wanted))
+        np.maximum.at(dearest, row, grams)
+        np.maximum.at(most_s, row, need_s)
+        return cls(row, pool, need_s, need_j, grams, dearest, most_s)
+
+
+def _programme(
+    terms: Terms, joules: Floats, amounts: Floats, watts: Floats, at_least: Sequence[AtLeast]
+) -> Solution:
+    """The least grams within capacity, by HiGHS; variables are shares of each amount, and seconds
+    that replicas are awake beyond what the shares need.
+    """
+    optimize, sparse = scipy_parts()
+    shares = Shares.of(terms, joules, amounts)
+    n, rows, pools = len(shares.row), len(shares.dearest), len(watts)
+    # Where waking costs less than nothing more of it must not pay.
+    more_j = np.maximum(watts, 0.0) * terms.kwh_per_j * J_PER_KWH
+    more_g = more_j / J_PER_KWH * terms.now_g
+    scale = float(shares.grams.max()) or 1.0
     each = sparse.csr_array(
-        (np.ones(n + rows), (np.append(row, np.arange(rows)), np.arange(n + rows))),
-        shape=(rows, n + rows),
+        (np.ones(n + rows), (np.append(shares.row, np.arange(rows)), np.arange(n + rows))),
+        shape=(rows, n + rows + pools),
     )
-    used = sparse.csr_array((need_s, (pool, np.arange(n))), shape=(pools, n + rows))
+    awake = sparse.csr_array(
+        (
+            np.append(shares.need_s, np.ones(pools)),
+            (np.append(shares.pool, np.arange(pools)),
+             np.append(np.arange(n), n + rows + np.arange(pools))),
+        ),
+        shape=(pools, n + rows + pools),
+    )  # fmt: skip
+    needed = np.array([one.pools for one in at_least], np.float64).reshape(-1, pools)
+    room_s = needed @ terms.capacity_s
+    needed_s = np.minimum([one.awake_s for one in at_least], room_s * (1.0 - 1e-9))
     found = optimize.linprog(
-        np.append(grams / scale, _UNDONE * (dearest / scale + 1e-6)),
-        A_ub=used,
-        b_ub=terms.capacity_s,
+        np.concatenate(
+            (shares.grams / scale, _UNDONE * (shares.dearest / scale + 1e-6), more_g / scale)
+        ),
+        A_ub=sparse.vstack((awake, -sparse.csr_array(needed) @ awake)) if at_least else awake,
+        b_ub=np.append(terms.capacity_s, -needed_s),
         A_eq=each,
         b_eq=np.ones(rows),
         bounds=(0.0, None),
@@ -191,13 +251,12 @@ def _programme(terms: Terms, joules: Floats, amounts: Floats) -> Solution:
     )
     if found.status != 0:
         raise ArithmeticError(f"the bound's linear programme was not solved: {found.message}")
-    share, undone = found.x[:n], found.x[n:]
-    by_pool: Floats = np.bincount(pool, need_s * share, minlength=pools).astype(np.float64)
+    share, undone, more_s = np.split(found.x, (n, n + rows))
     return Solution(
-        float(grams @ share),
-        float(need_j @ share),
-        by_pool,
-        float(most_s @ undone),
+        float(shares.grams @ share + more_g @ more_s),
+        float(shares.need_j @ share + more_j @ more_s),
+        np.bincount(shares.pool, shares.need_s * share, minlength=pools) + more_s,
+        float(shares.most_s @ undone),
     )
 
 
@@ -224,7 +283,8 @@ def _merged(terms: Terms, joules: Floats, amounts: Floats) -> tuple[Floats, Floa
     return merged_j, merged_s, np.column_stack((whole, amounts[:, LATER], amounts[:, CACHED]))
 
 
-def _scipy() -> tuple[Any, Any]:
+def scipy_parts() -> tuple[Any, Any]:
+    """scipy's optimize and sparse; raises ConfigError where they are not installed."""
     with need("sim", "the bound", file="carbon-router bound"):
         from scipy import optimize, sparse
     return optimize, sparse

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from router.core import kernel as k
+from router.core import allotments as al
+from router.core import kernel_rows as k
 from router.core.columns import Snapshot
 from router.core.latency import WAIT_ERRORS, ratio_prior, wait_prior, z_of
 from router.core.layout import Candidates, Layout
 from router.core.lengths import LENGTHS, MEAN, MOST_PRIORS, length_prior
+from router.core.pace import PACES
+from router.core.prefixes import BELIEFS, Caches, build_caches
 from router.core.rungs import CI_HOURS, rungs_of
-from router.core.seat import BELIEVED_FOR, prior_latency_errors
+from router.core.seat import BELIEVED_FOR
+from router.core.twins import prior_latency_errors
 from router.errors import InvalidMetadataError, TraceError
 from router.lab.replay.physics import Physics
 from router.lab.sim.engine import gateway as gw
@@ -24,7 +28,7 @@ from router.lab.sim.histogram import BINS
 from router.lab.sim.result import REASONS
 from router.lab.sim.simulation import Simulation
 from router.model import Fleet, Policy, Profile
-from router.units import HOUR_S, network_j
+from router.units import HOUR_S, MS_PER_S, network_j
 
 BYTES_PER_TOKEN = 4.0  # of text; only for the network's energy
 # Of inf, beyond the entries that a heap can have.
@@ -87,11 +91,14 @@ def _scalars(simulation: Simulation, policy: Policy) -> Floats:
     scalars = np.zeros(s.SCALARS)
     scalars[s.START] = simulation.start
     scalars[s.Z] = z_of(policy.quantile)
+    scalars[s.TPOT_Z] = z_of(policy.tpot_quantile)
     scalars[s.RELEASE_AFTER] = scaling.release_after_s if scaling else math.inf
     scalars[s.WAKE_FOR] = scaling.wake_s if scaling else 0.0
+    scalars[s.WAKE_W] = scaling.wake_w if scaling else 0.0
     scalars[s.NETWORK_J_PER_TOKEN] = network_j(BYTES_PER_TOKEN, simulation.network_kwh_per_gb)
     scalars[s.WARM_UP] = simulation.warm_up_s
     scalars[s.STALENESS] = simulation.gateways.staleness_s
+    scalars[s.EXCHANGE] = simulation.gateways.exchange_s
     scalars[s.ACTUAL_START] = simulation.actual.start
     scalars[s.ACTUAL_STEP] = simulation.actual.step_s
     scalars[s.HOUR_ZERO] = simulation.start % HOUR_S
@@ -105,6 +112,8 @@ def build_plant(simulation: Simulation, site: Site) -> s.Plant:
     replicas = np.zeros((count, s.REPLICA_FLOATS))
     states = np.zeros((count, s.REPLICA_INTS), np.int64)
     heap = 0
+    block_tokens = simulation.workload.names.block_tokens
+    kept = [Physics.of(profile).prefix_blocks(block_tokens) for _, _, profile, _ in site.replicas]
     # Least recently used first; on a fresh server the highest.
     places: list[Ints] = []
     for r, (e, region_at, profile, _) in enumerate(site.replicas):
@@ -128,7 +137,7 @@ def build_plant(simulation: Simulation, site: Site) -> s.Plant:
             (s.MAX_TOKENS, physics.max_batched_tokens),
             (s.IDLE_W, physics.idle_w), (s.BASE_W, physics.base_w),
             (s.PREFILL_W, physics.prefill_w), (s.J_PER_TOKEN, physics.j_per_token),
-            (s.PUE, region.pue),
+            (s.PUE, region.pue), (s.PREFIX_BLOCK, physics.prefix_block),
             (s.PATH_S, simulation.path_delay_ms.get(region.name, 0.0) / 1e3),
         ):  # fmt: skip
             replicas[r, column] = value
@@ -146,12 +155,13 @@ def build_plant(simulation: Simulation, site: Site) -> s.Plant:
     return s.Plant(
         replicas, states, np.full(2 * leaves, math.inf), winners,
         np.empty(heap, np.int64), np.concatenate([*places, np.empty(0, np.int64)]),
-        np.full(heap, math.inf), np.empty(heap, np.int64),
+        np.full(heap, math.inf), np.empty(heap, np.int64), build_caches(kept),
+        np.array([float(block_tokens)]),
     )  # fmt: skip
 
 
-def build_flights(slots: int) -> s.Flights:
-    """``slots`` free ones, in a chain from 0."""
+def build_flights(slots: int, blocks: int = 0) -> s.Flights:
+    """``slots`` free ones, in a chain from 0; ``blocks``: of the longest prompt."""
     ints = np.zeros((slots, s.SLOT_INTS), np.int64)
     ints[:, s.NEXT] = np.arange(1, slots + 1)
     ints[-1, s.NEXT] = -1
@@ -160,6 +170,7 @@ def build_flights(slots: int) -> s.Flights:
         ints,
         np.full(slots + HEAP_MARGIN, math.inf),
         np.empty(slots + HEAP_MARGIN, np.int64),
+        np.empty((slots, blocks), np.int64),
     )
 
 
@@ -167,11 +178,21 @@ def grow(world: s.World) -> s.World:
     """Twice as many slots; called when none is free."""
     old = world.flights
     size = len(old.ints)
-    new = build_flights(2 * size)
+    new = build_flights(2 * size, old.chains.shape[1])
     for before, after in zip(old, new, strict=True):
         after[: len(before)] = before
     world.registers[s.FREE_HEAD] = size
     return world._replace(flights=new)
+
+
+def widen(world: s.World, blocks: int) -> s.World:
+    """With room for prompts of so many blocks."""
+    old = world.flights.chains
+    if blocks <= old.shape[1]:
+        return world
+    chains = np.empty((len(old), max(blocks, 2 * old.shape[1])), np.int64)
+    chains[:, : old.shape[1]] = old
+    return world._replace(flights=world.flights._replace(chains=chains))
 
 
 def _columns(simulation: Simulation, policy: Policy, site: Site) -> s.Columns:
@@ -204,7 +225,26 @@ def _columns(simulation: Simulation, policy: Policy, site: Site) -> s.Columns:
             np.int64,
         ),
         np.empty((k.SCRATCH_ROWS, n)), np.empty((n, k.EVALUATED)), np.empty(n, np.int64),
+        _server_blocks(site, n), np.zeros(n), np.zeros(n),
     )  # fmt: skip
+
+
+def _server_blocks(site: Site, n: int) -> Floats:
+    blocks = np.ones((len(site.candidates), n))
+    for m, one in enumerate(site.candidates):
+        blocks[m, : len(one.served)] = [Physics.of(s.profile).prefix_block for s in one.served]
+    return blocks
+
+
+def _kept(simulation: Simulation, site: Site, n: int) -> tuple[Caches, Floats, Ints]:
+    """What gateways know of the prompts that they sent: nothing; and which models have any."""
+    block_tokens = simulation.workload.names.block_tokens
+    blocks = np.zeros((simulation.gateways.count, len(site.candidates), n), np.int64)
+    for m, one in enumerate(site.candidates if simulation.gateways.prefixes else ()):
+        known = [Physics.of(s.profile).prefix_blocks(block_tokens) for s in one.served]
+        blocks[:, m, : len(known)] = known
+    beliefs = np.ones((blocks.size, BELIEFS))
+    return build_caches(blocks.ravel().tolist()), beliefs, blocks[0].any(axis=1).astype(np.int64)
 
 
 def _origin_rows(fleet: Fleet, origins: Sequence[str]) -> Ints:
@@ -228,7 +268,9 @@ def _gates(simulation: Simulation, policy: Policy, site: Site, digest_every: int
     live = np.zeros((count, models, k.LIVE_ROWS, n))
     live[:, :, k.PACE_CAP_MS] = math.inf
     live[:, :, k.PER_PLACE] = 1.0
-    factors = prior_latency_errors(z_of(policy.quantile))
+    scaling = simulation.autoscaling
+    live[:, :, k.RELEASES_AT_S] = gw.notice_s(scaling.release_after_s if scaling else math.inf)
+    factors = prior_latency_errors(z_of(policy.quantile), z_of(policy.tpot_quantile))
     live[:, :, k.TTFT_DELAY], live[:, :, k.TTFT_FACTOR] = factors.delay_ms, factors.ttft
     live[:, :, k.QUEUE_FACTOR] = factors.queue
     live[:, :, k.TPOT_FACTOR] = factors.tpot
@@ -252,11 +294,28 @@ def _gates(simulation: Simulation, policy: Policy, site: Site, digest_every: int
     return s.Gates(
         live, seats, np.zeros((count, endpoints)),
         np.zeros((endpoints, 2), np.int64), np.zeros((count, endpoints, gw.BURDENS)),
-        np.zeros((count, endpoints, k.PACES), np.int32),
+        np.zeros((count, endpoints, PACES), np.int32),
         errors, _lengths(simulation, site), np.zeros((count, digest_every, s.LESSON)),
         np.zeros(count, np.int64), np.full(count, math.inf),
-        staleness * (np.arange(count) + 1.0) / count,
+        (simulation.gateways.exchange_s or staleness) * (np.arange(count) + 1.0) / count,
         cell_starts, flat.reshape(-1, 2), replica_starts, replicas,
+        *_kept(simulation, site, n), _sharing(simulation),
+    )  # fmt: skip
+
+
+def _sharing(simulation: Simulation) -> s.GateSharing:
+    """What gateways begin with; those that share no store may have any place."""
+    fleet, gateways = simulation.fleet, simulation.gateways
+    count, endpoints = gateways.count, len(fleet.endpoints)
+    accounts = np.zeros((count, endpoints, al.ACCOUNT))
+    accounts[:, :, al.CAP] = [endpoint.max_in_flight for endpoint in fleet.endpoints]
+    if gateways.exchange_s == 0.0:
+        accounts[:, :, al.CONFIRMED] = math.inf
+    caps = np.full((endpoints, count), math.inf)
+    return s.GateSharing(
+        accounts, np.zeros((count, endpoints, s.ROW)), np.zeros((endpoints, s.ROW)),
+        np.zeros((count, endpoints, s.ROW)), caps, caps.copy(), np.zeros((count, endpoints, 2)),
+        np.ones((count, endpoints), np.int64), np.zeros(count),
     )  # fmt: skip
 
 
@@ -295,10 +354,21 @@ def _tally(simulation: Simulation, policy: Policy, site: Site, rows: int) -> s.T
     )  # fmt: skip
 
 
+def _waking(world: s.World, m: int) -> Floats:
+    """WAKING_MS and WAKING_J of every candidate of model ``m``: one that is woken draws what waking
+    takes, and idles until it may be released again. (2, candidates)"""
+    scalars, mine = world.scalars, world.columns.row_replicas[m, : world.columns.sizes[m, 0]]
+    idle_j = world.plant.replicas[mine, s.IDLE_W] * scalars[s.RELEASE_AFTER]
+    waking_j = idle_j + scalars[s.WAKE_W] * scalars[s.WAKE_FOR]
+    return np.stack([np.full_like(idle_j, scalars[s.WAKE_FOR] * MS_PER_S), waking_j])
+
+
 def show(world: s.World, site: Site, snapshot: Snapshot) -> None:
     """Put a carbon view in force."""
     columns = world.columns
     for m, one in enumerate(site.candidates):
         table = snapshot.columns[one.model, one.version].table
         columns.tables[m, :, : table.shape[1]] = table
+        if math.isfinite(world.scalars[s.RELEASE_AFTER]):
+            columns.tables[m, [k.WAKING_MS, k.WAKING_J], : table.shape[1]] = _waking(world, m)
     world.scalars[s.HOUR_ENDS_AT] = snapshot.hour_ends_at

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.columns import build_snapshot, max_premiums
 from router.core.rungs import CI_HOURS
 from router.lab.sim.engine import state as s

@@ -30,7 +30,7 @@ def _write_row(world, slot, end_s, g_per_kwh, attributional_g, marginal_g, met, 
     out, codes = tally.row_floats, tally.row_ints
     r = n[slot, s.REPLICA]
     out[row, 0] = f[slot, s.ARRIVAL]
-    for at in range(1, 10):
+    for at in range(1, 11):
         out[row, at] = np.nan
     codes[row, 0] = n[slot, s.REQUEST]
     codes[row, 1] = n[slot, s.ORIGIN]
@@ -50,6 +50,7 @@ def _write_row(world, slot, end_s, g_per_kwh, attributional_g, marginal_g, met, 
         out[row, 7] = marginal_g
         out[row, 8] = g_per_kwh
         out[row, 9] = f[slot, s.READING_S]
+        out[row, 10] = f[slot, s.CACHED]
     codes[row, 5] = int(f[slot, s.N_IN])
     codes[row, 6] = int(f[slot, s.N_OUT])
     codes[row, 7] = met
@@ -105,7 +106,10 @@ def answer(world, slot, now, exact):
         tpot_s += replicas[r, s.TPOT_CACHED] * cached * share
         tpot_ms = tpot_s * 1e3 + max(0.0, pace) * share
     gw.give_back(world.gates, f, slot, g, e, exact)
-    gw.note(world.gates, world.flights, world.plant, slot, tpot_ms, now, scalars[s.Z])
+    gw.note(
+        world.gates, world.flights, world.plant, slot, tpot_ms, now,
+        scalars[s.Z], scalars[s.TPOT_Z],
+    )  # fmt: skip
     if f[slot, s.ARRIVAL] >= scalars[s.WARM_UP]:
         ttft_ms = (f[slot, s.FIRST] + f[slot, s.HALF_RTT] - f[slot, s.ARRIVAL]) * 1e3
         e2e_ms = (now - f[slot, s.ARRIVAL]) * 1e3
@@ -135,6 +139,8 @@ def answer(world, slot, now, exact):
         tally.sums[region, s.SUM_MARGINAL_G] += marginal_g
         tally.sums[region, s.SUM_PROMPT_J] += f[slot, s.READING_S]
         tally.sums[region, s.SUM_MET] += met
+        tally.sums[region, s.SUM_INPUT] += f[slot, s.N_IN]
+        tally.sums[region, s.SUM_CACHED] += f[slot, s.CACHED]
         tally.latencies[0, _bin(tally, ttft_ms)] += 1
         tally.latencies[1, _bin(tally, e2e_ms)] += 1
         if tally.row_ints.shape[0] > 0:

@@ -11,8 +11,10 @@ import math
 
 import numpy as np
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
+from router.core.allotments import CONFIRMED
 from router.core.burden import USUAL_WEIGHT
+from router.core.evaluation import evaluate
 from router.core.jit import compiled, inlined
 from router.core.latency import (
     RATIO_ERRORS,
@@ -34,16 +36,24 @@ from router.core.lengths import (
 )
 from router.core.obstacle import ERRORS as OBSTACLES
 from router.core.obstacle import obstacle
-from router.core.seat import BELIEVED_FOR
+from router.core.pace import pace_of, pace_step
+from router.core.prefixes import believe
+from router.core.seat import BELIEVED_FOR, NO_PLACE_MS
+from router.core.terms import MOST_STRETCH
 from router.lab.sim.engine import state as s
 from router.lab.sim.result import REASONS
 
+# Longer than any request is on its way.
+ON_ITS_WAY_S = 1.0
+
 OWN, TURNS, CAPPED, LEAST_CAP, DIRTY, UNUSED = range(6)
 # Sums of what own requests add, what one of them usually does (`router.core.burden.Burdens`), and
-# when the last of their prompts is read, and the sum of their times.
+# when the last of their prompts is read, when they would be at the pace that answers tolerate, and
+# the sum of their times. Replicas here are as their profiles say, so prompts are read by those.
 (
-    PACE, PACE2, CACHED, USUAL_PACE, USUAL_PACE2, USUAL_CACHED, BACKLOG_ENDS, PROMPTS_MS, BURDENS,
-) = range(9)  # fmt: skip
+    PACE, PACE2, CACHED, USUAL_PACE, USUAL_PACE2, USUAL_CACHED, BACKLOG_ENDS, PACED_UNTIL,
+    PROMPTS_MS, BURDENS,
+) = range(10)  # fmt: skip
 SEAT = 6
 TOTAL, PEAK = 0, 1
 # Of the wait, then of TPOT.
@@ -55,15 +65,27 @@ _REFUSED = np.array(
 
 
 @inlined
-def _publish(gates, g, e):
-    """Twin of `Seat.publish_load`, health apart: that changes at notices only."""
-    own = gates.seats[g, e, OWN]
-    batch = own + gates.others[g, e]
+def own_cap(gates, g, e):
+    """The longest mean iteration that own requests tolerate, ms."""
     cap = np.inf
     if gates.seats[g, e, CAPPED] > 0:
-        cap = k.pace_of(gates.seats[g, e, LEAST_CAP])
+        cap = pace_of(gates.seats[g, e, LEAST_CAP])
+    return cap
+
+
+@inlined
+def publish(gates, g, e):
+    """Twin of `Seat.publish_load`, health apart: that changes at notices only."""
+    mine = gates.seats[g, e, OWN]
+    own = mine + gates.sharing.peers[g, e, s.R_IN_FLIGHT]
+    batch = own + gates.others[g, e]
+    cap = min(own_cap(gates, g, e), gates.sharing.peer_caps[e, g])
+    sharing = gates.sharing
+    if mine >= sharing.accounts[g, e, CONFIRMED] and sharing.asks[g, e] == 0:
+        cap = NO_PLACE_MS
     pace, pace2, cached = burdens(gates, g, e)
-    backlog_most = gates.burdens[g, e, PROMPTS_MS] if own > 0 else 0.0
+    backlog_most = gates.burdens[g, e, PROMPTS_MS] if mine > 0 else 0.0
+    backlog_most += sharing.peers[g, e, s.R_PROMPTS]
     foreign = gates.others[g, e] / max(batch, 1.0)
     turns = gates.seats[g, e, TURNS]
     awake = own > 0 or (gates.others[g, e] >= 1.0 and gates.seats[g, e, UNUSED] <= BELIEVED_FOR)
@@ -79,8 +101,34 @@ def _publish(gates, g, e):
         gates.live[g, m, k.BACKLOG_ENDS_S, row] = gates.burdens[g, e, BACKLOG_ENDS]
         gates.live[g, m, k.BACKLOG_MOST_MS, row] = backlog_most
         gates.live[g, m, k.FOREIGN, row] = foreign
+        gates.live[g, m, k.PACED_UNTIL_S, row] = gates.burdens[g, e, PACED_UNTIL]
         gates.live[g, m, k.PER_PLACE, row] = 1.0 / (batch + 1.0)
         gates.live[g, m, k.TURNS, row] = turns
+
+
+@compiled
+def notice_s(release_after):
+    """How long an idle replica counts as awake: who is sent there in the last moment before its
+    release would find it gone."""
+    return max(release_after / 2.0, release_after - ON_ITS_WAY_S)
+
+
+@compiled
+def publish_waking(gates, plant, r, row_replicas, release_after):
+    """Whoever scales the fleet tells every gateway when replica ``r`` is released or awake again,
+    were nobody to come."""
+    f, n, e = plant.replicas, plant.states, plant.states[r, s.ENDPOINT]
+    releases_at, woken_at = np.inf, 0.0
+    if n[r, s.STATE] == s.WAKING:
+        woken_at = f[r, s.WAKE_END]
+    elif n[r, s.RUNNING] + n[r, s.QUEUED] == 0:
+        releases_at = f[r, s.IDLE_SINCE] + notice_s(release_after)
+    for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
+        m, row = gates.cells[cell, 0], gates.cells[cell, 1]
+        if row_replicas[m, row] == r:
+            for g in range(gates.live.shape[0]):
+                gates.live[g, m, k.RELEASES_AT_S, row] = releases_at
+                gates.live[g, m, k.WOKEN_AT_S, row] = woken_at
 
 
 @compiled
@@ -89,33 +137,43 @@ def _tell_all(gates, g, e):
     for other in range(gates.seats.shape[0]):
         gates.others[other, e] = gates.total[e, TOTAL] - gates.seats[other, e, OWN]
         if other != g:
-            _publish(gates, other, e)
+            publish(gates, other, e)
 
 
 @inlined
 def batch(gates, g, e):
     """Twin of `Seat.batch`."""
-    return gates.seats[g, e, OWN] + gates.others[g, e]
+    return gates.seats[g, e, OWN] + gates.sharing.peers[g, e, s.R_IN_FLIGHT] + gates.others[g, e]
 
 
 @inlined
 def burdens(gates, g, e):
     """Twin of `Seat.burdens`."""
-    mine, others = gates.burdens[g, e], gates.others[g, e]
-    if others > 0.0:
-        return (
-            mine[PACE] + others * mine[USUAL_PACE],
-            mine[PACE2] + others * mine[USUAL_PACE2],
-            mine[CACHED] + others * mine[USUAL_CACHED],
-        )
-    return mine[PACE], mine[PACE2], mine[CACHED]
+    mine, others, peers = gates.burdens[g, e], gates.others[g, e], gates.sharing.peers[g, e]
+    return (
+        mine[PACE] + peers[s.R_PACE] + others * mine[USUAL_PACE],
+        mine[PACE2] + peers[s.R_PACE2] + others * mine[USUAL_PACE2],
+        mine[CACHED] + peers[s.R_CACHED] + others * mine[USUAL_CACHED],
+    )
+
+
+@inlined
+def line_up(gates, g, e, prompt_ms, paced_ms, now):
+    """Twin of `Seat._line_up`."""
+    mine = gates.burdens[g, e]
+    there = mine[PROMPTS_MS] + gates.sharing.peers[g, e, s.R_PROMPTS]
+    ends_at = min(mine[BACKLOG_ENDS], now + there / 1e3)
+    mine[BACKLOG_ENDS] = max(ends_at, now) + prompt_ms / 1e3
+    paced = min(mine[PACED_UNTIL], now + MOST_STRETCH * there / 1e3)
+    mine[PACED_UNTIL] = max(paced, now) + paced_ms / 1e3
 
 
 @inlined
 def _bear(gates, f, slot, g, e, now):
     mine = gates.burdens[g, e]
-    ends_at = min(mine[BACKLOG_ENDS], now + mine[PROMPTS_MS] / 1e3)
-    mine[BACKLOG_ENDS] = max(ends_at, now) + f[slot, s.PROMPT_MS] / 1e3
+    line_up(gates, g, e, f[slot, s.PROMPT_MS], f[slot, s.PACED_MS], now)
+    gates.sharing.sent[g, e, 0] += f[slot, s.PROMPT_MS]
+    gates.sharing.sent[g, e, 1] += f[slot, s.PACED_MS]
     mine[PROMPTS_MS] += f[slot, s.PROMPT_MS]
     first = gates.seats[g, e, TURNS] == 0
     for at in range(3):
@@ -136,14 +194,14 @@ def take(gates, f, slot, g, e, now, exact):
     total[e, TOTAL] += 1
     total[e, PEAK] = max(total[e, PEAK], total[e, TOTAL])
     if cap < np.inf:
-        whole = k.pace_step(cap)
+        whole = pace_step(cap)
         gates.caps[g, e, whole] += 1
         if seats[g, e, CAPPED] == 0 or whole < seats[g, e, LEAST_CAP]:
             seats[g, e, LEAST_CAP] = whole
         seats[g, e, CAPPED] += 1
     if exact:
         _tell_all(gates, g, e)
-    _publish(gates, g, e)
+    publish(gates, g, e)
 
 
 @inlined
@@ -158,7 +216,7 @@ def give_back(gates, f, slot, g, e, exact):
     mine[PROMPTS_MS] = left if seats[g, e, OWN] > 0 else 0.0
     gates.total[e, TOTAL] -= 1
     if cap < np.inf:
-        whole = k.pace_step(cap)
+        whole = pace_step(cap)
         gates.caps[g, e, whole] -= 1
         seats[g, e, CAPPED] -= 1
         if seats[g, e, CAPPED] > 0 and whole == seats[g, e, LEAST_CAP]:
@@ -167,7 +225,7 @@ def give_back(gates, f, slot, g, e, exact):
             seats[g, e, LEAST_CAP] = whole
     if exact:
         _tell_all(gates, g, e)
-    _publish(gates, g, e)
+    publish(gates, g, e)
 
 
 @compiled
@@ -191,11 +249,11 @@ def poll(gates, plant, g):
             told += n[r, s.RUNNING] + n[r, s.QUEUED]
         gates.others[g, e] = float(max(0, told - gates.seats[g, e, OWN]))
         gates.seats[g, e, UNUSED] += 1
-        _publish(gates, g, e)
+        publish(gates, g, e)
 
 
 @compiled
-def digest(gates, g, z):
+def digest(gates, g, z, tpot_z):
     """Twin of `Dispatcher.digest`: learn from every request finished since the last time."""
     lessons, lengths, errors = gates.lessons, gates.lengths, gates.errors
     count = gates.lesson_counts[g]
@@ -212,6 +270,8 @@ def digest(gates, g, z):
             errors[g, e, WAIT_ERRORS:], lessons[g, i, s.L_TPOT], lessons[g, i, s.L_TPOT_EXPECTED],
             share,
         )  # fmt: skip
+        if lessons[g, i, s.L_BELIEF] >= 0.0:
+            believe(gates.beliefs, int(lessons[g, i, s.L_BELIEF]), lessons[g, i, s.L_FOUND])
         m, t = int(lessons[g, i, s.L_MODEL]), int(lessons[g, i, s.L_TENANT])
         out = min(lessons[g, i, s.L_OUT], lengths[g, m, 0, s.MOST])
         if lengths[g, m, t, s.KNOWN] == 0.0:
@@ -229,7 +289,7 @@ def digest(gates, g, z):
             continue
         gates.seats[g, e, DIRTY] = 0
         delay_ms, ttft, queue = wait_errors(errors[g, e], z)
-        tpot = ratio_factor(errors[g, e, WAIT_ERRORS:], z)
+        tpot = ratio_factor(errors[g, e, WAIT_ERRORS:], tpot_z)
         for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
             m, row = gates.cells[cell, 0], gates.cells[cell, 1]
             gates.live[g, m, k.TTFT_FACTOR, row] = ttft
@@ -240,7 +300,7 @@ def digest(gates, g, z):
 
 
 @inlined
-def note(gates, flights, plant, slot, tpot_ms, answered_at, z):
+def note(gates, flights, plant, slot, tpot_ms, answered_at, z, tpot_z):
     """Twin of `teach_latency`'s and `Dispatcher.note`'s reading of one success.
 
     ``tpot_ms``: the model's, at the mean batch while it ran; 0 for one unit.
@@ -268,9 +328,13 @@ def note(gates, flights, plant, slot, tpot_ms, answered_at, z):
     lessons[g, i, s.L_MODEL] = n[slot, s.MODEL]
     lessons[g, i, s.L_TENANT] = n[slot, s.TENANT]
     lessons[g, i, s.L_OUT] = out
+    lessons[g, i, s.L_BELIEF] = -1.0
+    if f[slot, s.SENT_CACHED] > 0.0:
+        lessons[g, i, s.L_BELIEF] = n[slot, s.BELIEF]
+        lessons[g, i, s.L_FOUND] = min(1.0, f[slot, s.CACHED] / f[slot, s.SENT_CACHED])
     gates.lesson_counts[g] = i + 1
     if i + 1 == lessons.shape[1]:
-        digest(gates, g, z)
+        digest(gates, g, z, tpot_z)
 
 
 @inlined
@@ -296,12 +360,13 @@ def quantile_of(gates, g, m, tenant, z):
 
 @compiled
 def refusal(columns, live, m, params, rtt_row, n_in, n_out, n_out_q, network_j,
-            ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, now):  # fmt: skip
+            ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, now, cached):  # fmt: skip
     """Why, as a place in `REASONS`, nothing is feasible under ``params``, the last rung's."""
     labels, reasons = columns.labels[m], columns.reasons
-    k.evaluate(
+    evaluate(
         columns.tables[m], live, labels, params, rtt_row, n_in, n_out, n_out_q, network_j,
-        ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, now, columns.terms, reasons,
+        ttft_budget, tpot_budget, e2e_budget, residency, slot_left_s, now, cached, columns.terms,
+        reasons,
     )  # fmt: skip
     count = columns.sizes[m, 0]
     return _REFUSED[obstacle(labels[:count], reasons[:count], residency)]

@@ -11,6 +11,7 @@ from numba.extending import intrinsic
 
 from router.core.burden import context_tokens
 from router.core.jit import compiled, inlined
+from router.core.prefixes import cached_tokens, clear, keep, matched
 from router.lab.replay.replica import CLOCK_ROUNDING
 from router.lab.sim.engine import state as s
 
@@ -165,11 +166,11 @@ def accrue(plant, r, until, release_after):
 def _retick(f, n, r):
     """An iteration without prompts takes another time from now on."""
     if n[r, s.DECODING] == 0:
-        f[r, s.CACHED] = 0.0
+        f[r, s.CACHED_THERE] = 0.0
     f[r, s.DECODE_S] = (
         f[r, s.TPOT_BASE]
         + f[r, s.TPOT_SLOPE] * n[r, s.DECODING]
-        + f[r, s.TPOT_CACHED] * f[r, s.CACHED]
+        + f[r, s.TPOT_CACHED] * f[r, s.CACHED_THERE]
     )
     f[r, s.ITERATION_S] = f[r, s.DECODE_S]
 
@@ -179,7 +180,7 @@ def _begin_decoding(plant, flights, r, slot, first):
     """``first``: tokens that are there already."""
     f, n, floats = plant.replicas, plant.states, flights.floats
     n[r, s.DECODING] += 1
-    f[r, s.CACHED] += context_tokens(floats[slot, s.N_IN], floats[slot, s.N_OUT])
+    f[r, s.CACHED_THERE] += context_tokens(floats[slot, s.N_IN], floats[slot, s.N_OUT])
     floats[slot, s.SHARE] = f[r, s.SHARE_S]
     floats[slot, s.AWAKE] = f[r, s.AWAKE_S]
     floats[slot, s.BESIDE] = f[r, s.BESIDE_TICKS]
@@ -204,6 +205,24 @@ def _queue_for_reading(plant, flights, r, slot):
     plant.reading[heap + at] = slot
 
 
+@compiled
+def _cached(plant, flights, r, slot):
+    """Tokens of the prompt in ``slot`` that need not be read."""
+    kept, blocks = plant.kept, flights.ints[slot, s.BLOCKS]
+    there = matched(kept.slots, kept.entries, kept.states, r, flights.chains[slot], 0, blocks)
+    n_in = flights.floats[slot, s.N_IN]
+    return cached_tokens(
+        float(there), plant.block_tokens[0], n_in, plant.replicas[r, s.PREFIX_BLOCK]
+    )
+
+
+@compiled
+def _keep(plant, flights, r, slot):
+    """The prompt in ``slot`` was read."""
+    kept, blocks = plant.kept, flights.ints[slot, s.BLOCKS]
+    keep(kept.slots, kept.entries, kept.states, r, flights.chains[slot], 0, blocks, 1.0)
+
+
 @inlined
 def _fill(plant, flights, r):
     """Give free slots to those who wait."""
@@ -214,7 +233,10 @@ def _fill(plant, flights, r):
         n[r, s.QUEUED] -= 1
         n[r, s.RUNNING] += 1
         floats[slot, s.STARTED] = f[r, s.NOW]
-        floats[slot, s.READ] = 0.0
+        floats[slot, s.CACHED] = 0.0
+        if flights.ints[slot, s.BLOCKS] > 0:
+            floats[slot, s.CACHED] = _cached(plant, flights, r, slot)
+        floats[slot, s.READ] = floats[slot, s.CACHED]
         floats[slot, s.PIECE] = 0.0
         floats[slot, s.READING_S] = 0.0
         floats[slot, s.READ_ALONE] = 0.0
@@ -271,6 +293,8 @@ def _end_iteration(plant, flights, r):
     for at in range(done):
         slot = plant.reading[heap + at]
         flights.floats[slot, s.FIRST] = f[r, s.NOW]
+        if flights.ints[slot, s.BLOCKS] > 0:
+            _keep(plant, flights, r, slot)
         f[r, s.TOKENS] += 1.0
         _begin_decoding(plant, flights, r, slot, 1.0)
     n[r, s.READING] -= done
@@ -293,11 +317,30 @@ def admit(plant, flights, r, slot, now, release_after, wake_for):
     n[r, s.TAIL] = slot
     n[r, s.QUEUED] += 1
     if idle and now - f[r, s.IDLE_SINCE] > release_after:
-        n[r, s.STATE] = s.WAKING
-        f[r, s.WAKE_END] = now + wake_for
+        _begin_waking(plant, r, now, wake_for)
     elif n[r, s.STATE] == s.UP:
         _take_up(plant, flights, r)
     schedule(plant, r)
+
+
+@inlined
+def _begin_waking(plant, r, now, wake_for):
+    plant.states[r, s.STATE] = s.WAKING
+    plant.replicas[r, s.WAKE_END] = now + wake_for
+
+
+@inlined
+def wake(plant, r, now, release_after, wake_for):
+    """Replica ``r`` is wanted awake: where it is released it wakes, else it is idle from now on."""
+    f, n = plant.replicas, plant.states
+    if n[r, s.STATE] != s.UP or n[r, s.RUNNING] + n[r, s.QUEUED] > 0:
+        return
+    accrue(plant, r, now, release_after)
+    if now - f[r, s.IDLE_SINCE] > release_after:
+        _begin_waking(plant, r, now, wake_for)
+        schedule(plant, r)
+    else:
+        f[r, s.IDLE_SINCE] = now
 
 
 @inlined
@@ -305,7 +348,7 @@ def _take_up(plant, flights, r):
     """Whoever waits may do so no longer: in an idle replica an iteration begins at once."""
     if plant.states[r, s.ONE_UNIT] != 0:
         _fill(plant, flights, r)
-    elif plant.states[r, s.RUNNING] == 0:
+    elif plant.states[r, s.RUNNING] == 0 and plant.states[r, s.QUEUED] > 0:
         _begin_iteration(plant, flights, r)
 
 
@@ -335,7 +378,7 @@ def _complete(plant, flights, r):
     floats[slot, s.AWAKE] = own_j + awake_w * (awake_s + floats[slot, s.READ_ALONE]) + pieces_j
     n[r, s.DECODING] -= 1
     n[r, s.RUNNING] -= 1
-    f[r, s.CACHED] -= context
+    f[r, s.CACHED_THERE] -= context
     _retick(f, n, r)
     if n[r, s.BY_SLOT] != 0:
         free = (n[r, s.FREE_PLACE] + n[r, s.MAX_BATCH] - n[r, s.RUNNING] - 1) % n[r, s.MAX_BATCH]
@@ -363,7 +406,10 @@ def step(plant, flights, r, release_after):
     elif comes == s.BEGINS:
         _begin_iteration(plant, flights, r)
     else:
+        # Begun anew, it has kept no prompts.
+        clear(plant.kept.slots, plant.kept.entries, plant.kept.states, r)
         n[r, s.STATE] = s.UP
+        f[r, s.IDLE_SINCE] = now
         _take_up(plant, flights, r)
     schedule(plant, r)
     return ended
@@ -374,6 +420,7 @@ def go_down(plant, r, now, release_after):
     """Replica ``r`` dies: whatever it held is gone. The caller marks the slots."""
     f, n = plant.replicas, plant.states
     accrue(plant, r, now, release_after)
+    clear(plant.kept.slots, plant.kept.entries, plant.kept.states, r)
     n[r, s.STATE] = s.DOWN
     n[r, s.RUNNING] = 0
     n[r, s.DECODING] = 0

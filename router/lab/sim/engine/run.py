@@ -11,8 +11,10 @@ trip; every answer of a token profile is streamed; requests state their input to
 ones no limit on output tokens; no tenant is forgotten; every gateway starts from the priors; a poll
 reads all endpoints at one moment, at an even cadence; a request that an outage costs is not tried
 again, and health follows the outage's notice instead of counting failures; nobody hangs up, no
-deadline passes, and a deferrable request runs at once; waking a released replica is no part of a
-prediction until it was learned, nor of any request's energy: it is the fleet's.
+deadline passes, and a deferrable request runs at once; a prompt counts as kept where it went once
+it is sent, not once that server begins to answer; replicas that are idle may be released, which
+gateways are told, and woken ahead as they say (`router.core.waking`): what that takes is no part of
+any request's energy, it is the fleet's.
 """
 
 from __future__ import annotations
@@ -32,20 +34,21 @@ from router.errors import TraceError
 from router.lab.sim.engine import loop
 from router.lab.sim.engine import state as s
 from router.lab.sim.engine.account import BATCH, BUSY, FleetMeter
-from router.lab.sim.engine.build import Site, build_world, grow, survey
+from router.lab.sim.engine.build import Site, build_world, grow, survey, widen
 from router.lab.sim.engine.carbon import CarbonViews
 from router.lab.sim.histogram import Histogram
 from router.lab.sim.result import (
     REASONS,
     MinuteSink,
     PolicyResult,
+    PromptTokens,
     RegionSums,
     RowNames,
     Sink,
     by_rung,
 )
 from router.lab.sim.simulation import Outage, Simulation
-from router.lab.sim.traffic.columns import Names, Traffic
+from router.lab.sim.traffic.columns import Names, Traffic, unchained
 from router.lab.sim.traffic_shift import TrafficShifts
 from router.model import Policy
 from router.units import HOUR_S, MINUTE_S
@@ -146,6 +149,8 @@ class _Run:
         turn = next(turns)
         for traffic in self._simulation.workload.chunks():
             arrivals = self._codes.arrivals(traffic)
+            longest = int(np.diff(arrivals.chain_starts).max(initial=0))
+            self._world = widen(self._world, longest)
             self._world.registers[s.CURSOR] = 0
             while self._advance(arrivals, turn.at_s, final=False) != loop.CHUNK_DONE:
                 turn.act(turn.at_s)
@@ -277,6 +282,9 @@ class _Run:
             e2e_ms=Histogram(tally.latencies[1]),
             tpot_ms=Histogram(tally.latencies[2]),
             by_region=RegionSums(*(sums[:, at].copy() for at in range(s.SUM_MET))),
+            prompts=PromptTokens(
+                float(sums[:, s.SUM_INPUT].sum()), float(sums[:, s.SUM_CACHED].sum())
+            ),
             hourly_requests=tally.hours,
             fleet=fleet,
             fleet_hours=hours,
@@ -310,16 +318,21 @@ class _Codes:
         if not (np.diff(traffic.arrival_s, prepend=self._last_s) >= 0.0).all():
             raise TraceError("workload: arrival_s must rise from 0; sort the requests by arrival")
         self._last_s = float(traffic.arrival_s[-1])
+        chains = traffic.chains or unchained(len(traffic))
         return s.Arrivals(
             traffic.arrival_s, traffic.origin, traffic.model, traffic.tenant,
             traffic.residency, traffic.input_tokens, traffic.output_tokens,
             traffic.ttft_budget_ms, traffic.tpot_budget_ms, traffic.e2e_budget_ms,
-            traffic.max_output_tokens,
+            traffic.max_output_tokens, chains.starts, chains.keys,
         )  # fmt: skip
 
     def nobody(self) -> s.Arrivals:
         none, codes = np.empty(0), np.empty(0, np.int32)
-        return s.Arrivals(none, codes, codes, codes, codes, codes, codes, none, none, none, codes)
+        chains = unchained(0)
+        return s.Arrivals(
+            none, codes, codes, codes, codes, codes, codes, none, none, none, codes,
+            chains.starts, chains.keys,
+        )  # fmt: skip
 
 
 def _every(

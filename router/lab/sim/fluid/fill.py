@@ -20,10 +20,12 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.burden import context_tokens
+from router.core.jit import kept
+from router.core.kernel import choose
+from router.core.premiums import TEACHES, learn_premiums
 from router.lab.sim.engine import gateway as gw
-from router.lab.sim.engine import loop
 from router.lab.sim.engine import state as s
 from router.lab.sim.engine.state import Floats, Ints
 
@@ -164,10 +166,10 @@ def _choose(world, flows, f, draw, slot_left_s, rungs, relaxed, amount):
     starts = columns.starts[m, : columns.sizes[m, 1] + 1]
     rung, row, cap = 0, -1, np.inf
     while True:
-        row, _, _, _, _, _, _, _, _, _, _, _, cap = k.choose(
+        row, _, _, _, _, _, _, _, _, _, _, _, cap, _ = choose(
             columns.tables[m], live, labels, starts, rungs[rung], flows.codes[f, 0], ask[3],
             ask[5], ask[6], ask[7], ask[0], ask[1], ask[2], flows.codes[f, 2], slot_left_s, 0.0,
-            draw, columns.scratch,
+            columns.uncached, draw, columns.scratch,
         )  # fmt: skip
         if row >= 0 or rung + 1 == rungs.shape[0]:
             break
@@ -177,19 +179,20 @@ def _choose(world, flows, f, draw, slot_left_s, rungs, relaxed, amount):
         reason = gw.refusal(
             columns, live, m, rungs[rung], flows.codes[f, 0], ask[3], ask[5], ask[6], ask[7],
             ask[0], ask[1], ask[2], flows.codes[f, 2], slot_left_s, 0.0,
+            columns.uncached,
         )  # fmt: skip
         return row, cap, reason
-    if draw < k.TEACHES:
-        k.learn_premiums(
+    if draw < TEACHES:
+        learn_premiums(
             columns.tables[m], live, labels, starts, rungs[rung], flows.codes[f, 0], ask[3],
             ask[5], ask[6], ask[7], ask[0], ask[1], ask[2], flows.codes[f, 2], slot_left_s, 0.0,
-            columns.scratch[k.S_BEST],
+            columns.uncached, columns.scratch[k.S_BEST],
         )  # fmt: skip
     return row, cap, s.SERVED
 
 
 @numba.njit(error_model="numpy")
-def _learn(world, live, loads, z, sd, queue_sd):
+def _learn(world, live, loads, z, tpot_z, sd, queue_sd):
     """The latency factors that endpoints learn from requests.
 
     How far the TPOT of a request is from the model's is a matter of the prompts that happened to
@@ -207,108 +210,102 @@ def _learn(world, live, loads, z, sd, queue_sd):
                 stray = sd * sd + 2.0 * load[PROMPT2] * load[RATE] / batch
                 live[m, k.TTFT_FACTOR, row] = 1.0
                 live[m, k.QUEUE_FACTOR, row] = max(0.1, 1.0 + z * queue_sd)
-                live[m, k.TPOT_FACTOR, row] = math.exp(z * math.sqrt(stray))
+                live[m, k.TPOT_FACTOR, row] = math.exp(tpot_z * math.sqrt(stray))
 
 
-def _build(sources: int):
-    """The entry point; ``sources`` is in the closure so that it is in its cache's key."""
+@kept
+@numba.njit(error_model="numpy")
+def fill(world, limits, flows, steps, filled, usual, draws, slot_left_s, learn, rungs):
+    """Place every step, in order, on replicas that are empty before the first.
 
-    @numba.njit(cache=True, error_model="numpy")
-    def fill(world, limits, flows, steps, filled, usual, draws, slot_left_s, learn, rungs):
-        """Place every step, in order, on replicas that are empty before the first.
-
-        ``limits`` (endpoints,): max_in_flight. ``usual`` (endpoints,): what was in flight at the
-        end of the fill before, who is awake already; then of this one. ``draws``: draws of
-        near-ties so far; returns it. ``learn``: the deviate of the policy's quantile, what TPOT
-        strays by without prompts and queues by of their mean, for the factors of endpoints once
-        they had requests, others keep their prior ones; and 1 to end with the highest level of
-        demand, 0 to take the steps beyond it too. ``rungs`` (1 + rungs, PARAMS): the policy's; with
-        scarcity, premiums are learned, else those learned hold.
-        """
-        digest = sources  # noqa: F841
-        z, sd, queue_sd, last = learn
-        plant, gates, columns = world.plant, world.gates, world.columns
-        live = gates.live[0]
-        live[:, k.BATCH] = 0.0
-        live[:, k.OWN] = 0.0
-        live[:, k.AWAKE] = 0.0
-        live[:, k.PACE_CAP_MS] = np.inf
-        live[:, k.PROMPTS_MS : k.FOREIGN + 1] = 0.0
-        live[:, k.PER_PLACE] = 1.0
-        endpoints = limits.size
-        waking = rungs[0, k.WAKE_ENERGY] + rungs[0, k.WAKE_PREMIUM]
-        wakes = rungs[0, k.W_GCO2E] > 0.0 and waking > 0.0
-        if wakes:
-            for e in range(endpoints):
-                _publish(world, filled.loads, limits, usual, e, gw.uniform(e + 1, draws))
-        node = 0
-        count = steps.flow.size
-        if last != 0.0 and steps.ends.size > 0:
-            count = steps.ends[-1]
-        for i in range(count):
-            while node < steps.ends.size and steps.ends[node] <= i:
-                filled.noted[node] = filled.loads
-                node += 1
-            f, rate, requests = steps.flow[i], steps.rate[i], steps.requests[i]
-            m, ask = flows.codes[f, 1], flows.asks[f]
-            draws += 1
-            draw = gw.uniform(0, draws)
-            if wakes:
-                e = draws % endpoints
-                _publish(world, filled.loads, limits, usual, e, gw.uniform(e + 1, draws))
-            row, cap, reason = _choose(
-                world, flows, f, draw, slot_left_s, rungs, filled.relaxed, requests
-            )
-            if row < 0:
-                filled.reasons[reason] += requests
-                continue
-            r = columns.row_replicas[m, row]
-            region = plant.states[r, s.REGION]
-            filled.placed[flows.codes[f, 3], m, region] += requests
-            if plant.states[r, s.STATE] == s.DOWN:
-                filled.reasons[s.FAULT] += requests
-                continue
-            e = plant.states[r, s.ENDPOINT]
-            n_out = ask[4]
-            if plant.states[r, s.ONE_UNIT] != 0:
-                n_out = 1.0
-            else:
-                for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
-                    at = gates.cells[cell]
-                    cell_cap = live[at[0], k.PACE_CAP_MS, at[1]]
-                    live[at[0], k.PACE_CAP_MS, at[1]] = min(cell_cap, cap)
-            load = filled.loads[r]
-            replica = plant.replicas[r]
-            per_token_s = replica[s.PREFILL_TOKEN] + replica[s.PREFILL_TOKEN2] * ask[3] / 2.0
-            prompt_s = replica[s.PREFILL_PIECE] + per_token_s * ask[3]
-            load[RATE] += rate
-            load[PROMPT] += rate * prompt_s
-            load[PROMPT2] += rate * prompt_s * prompt_s
-            load[TOKENS] += rate * n_out
-            load[CONTEXT] += rate * n_out * context_tokens(ask[3], n_out)
-            rtt_s = columns.tables[m, flows.codes[f, 0], row] / 1e3
-            load[WIRE] += rate * (rtt_s + replica[s.PATH_S] + replica[s.PREFILL_BASE])
-            filled.counted[r, N_PROMPT_S] += requests * prompt_s
-            filled.counted[r, N_REQUESTS] += requests
-            filled.counted[r, N_TOKENS] += requests * n_out
-            filled.counted[r, N_NETWORK_J] += requests * ask[7]
-            seen = gw.uniform(e + 1, draws) if wakes else np.nan
-            _publish(world, filled.loads, limits, usual, e, seen)
-            for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
-                at = gates.cells[cell]
-                live[at[0], k.TURNS, at[1]] += requests
-        while node < steps.ends.size:
+    ``limits`` (endpoints,): max_in_flight. ``usual`` (endpoints,): what was in flight at the
+    end of the fill before, who is awake already; then of this one. ``draws``: draws of
+    near-ties so far; returns it. ``learn``: the deviates of the policy's quantiles, what TPOT
+    strays by without prompts and queues by of their mean, for the factors of endpoints once
+    they had requests, others keep their prior ones; and 1 to end with the highest level of
+    demand, 0 to take the steps beyond it too. ``rungs`` (1 + rungs, PARAMS): the policy's; with
+    scarcity, premiums are learned, else those learned hold.
+    """
+    z, tpot_z, sd, queue_sd, last = learn
+    plant, gates, columns = world.plant, world.gates, world.columns
+    live = gates.live[0]
+    live[:, k.BATCH] = 0.0
+    live[:, k.OWN] = 0.0
+    live[:, k.AWAKE] = 0.0
+    live[:, k.PACE_CAP_MS] = np.inf
+    live[:, k.PROMPTS_MS : k.FOREIGN + 1] = 0.0
+    live[:, k.PER_PLACE] = 1.0
+    # The fleet's account says what is released; requests do not wait for it to wake.
+    live[:, k.RELEASES_AT_S] = np.inf
+    endpoints = limits.size
+    waking = rungs[0, k.WAKE_ENERGY] + rungs[0, k.WAKE_PREMIUM]
+    wakes = rungs[0, k.W_GCO2E] > 0.0 and waking > 0.0
+    if wakes:
+        for e in range(endpoints):
+            _publish(world, filled.loads, limits, usual, e, gw.uniform(e + 1, draws))
+    node = 0
+    count = steps.flow.size
+    if last != 0.0 and steps.ends.size > 0:
+        count = steps.ends[-1]
+    for i in range(count):
+        while node < steps.ends.size and steps.ends[node] <= i:
             filled.noted[node] = filled.loads
             node += 1
-        for e in range(endpoints):
-            usual[e] = _in_flight(world, filled.loads, limits, e)[0]
-        _learn(world, live, filled.loads, z, sd, queue_sd)
-        return draws
-
-    return fill
-
-
-fill = _build(loop.sources_digest())
+        f, rate, requests = steps.flow[i], steps.rate[i], steps.requests[i]
+        m, ask = flows.codes[f, 1], flows.asks[f]
+        draws += 1
+        draw = gw.uniform(0, draws)
+        if wakes:
+            e = draws % endpoints
+            _publish(world, filled.loads, limits, usual, e, gw.uniform(e + 1, draws))
+        row, cap, reason = _choose(
+            world, flows, f, draw, slot_left_s, rungs, filled.relaxed, requests
+        )
+        if row < 0:
+            filled.reasons[reason] += requests
+            continue
+        r = columns.row_replicas[m, row]
+        region = plant.states[r, s.REGION]
+        filled.placed[flows.codes[f, 3], m, region] += requests
+        if plant.states[r, s.STATE] == s.DOWN:
+            filled.reasons[s.FAULT] += requests
+            continue
+        e = plant.states[r, s.ENDPOINT]
+        n_out = ask[4]
+        if plant.states[r, s.ONE_UNIT] != 0:
+            n_out = 1.0
+        else:
+            for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
+                at = gates.cells[cell]
+                cell_cap = live[at[0], k.PACE_CAP_MS, at[1]]
+                live[at[0], k.PACE_CAP_MS, at[1]] = min(cell_cap, cap)
+        load = filled.loads[r]
+        replica = plant.replicas[r]
+        per_token_s = replica[s.PREFILL_TOKEN] + replica[s.PREFILL_TOKEN2] * ask[3] / 2.0
+        prompt_s = replica[s.PREFILL_PIECE] + per_token_s * ask[3]
+        load[RATE] += rate
+        load[PROMPT] += rate * prompt_s
+        load[PROMPT2] += rate * prompt_s * prompt_s
+        load[TOKENS] += rate * n_out
+        load[CONTEXT] += rate * n_out * context_tokens(ask[3], n_out)
+        rtt_s = columns.tables[m, flows.codes[f, 0], row] / 1e3
+        load[WIRE] += rate * (rtt_s + replica[s.PATH_S] + replica[s.PREFILL_BASE])
+        filled.counted[r, N_PROMPT_S] += requests * prompt_s
+        filled.counted[r, N_REQUESTS] += requests
+        filled.counted[r, N_TOKENS] += requests * n_out
+        filled.counted[r, N_NETWORK_J] += requests * ask[7]
+        seen = gw.uniform(e + 1, draws) if wakes else np.nan
+        _publish(world, filled.loads, limits, usual, e, seen)
+        for cell in range(gates.cell_starts[e], gates.cell_starts[e + 1]):
+            at = gates.cells[cell]
+            live[at[0], k.TURNS, at[1]] += requests
+    while node < steps.ends.size:
+        filled.noted[node] = filled.loads
+        node += 1
+    for e in range(endpoints):
+        usual[e] = _in_flight(world, filled.loads, limits, e)[0]
+    _learn(world, live, filled.loads, z, tpot_z, sd, queue_sd)
+    return draws
 
 
 @numba.njit(error_model="numpy")
@@ -321,7 +318,8 @@ def _added(base, slope, batch):
     return (2.0 - batch) + (batch - 1.0) * 2.0 * slope / (base + 2.0 * slope)
 
 
-@numba.njit(error_model="numpy", cache=True)
+@kept
+@numba.njit(error_model="numpy")
 def occupancy(plant, r, load, together):
     """(share of time busy, time added by requests beside others: a share of all time).
 
@@ -354,7 +352,8 @@ def occupancy(plant, r, load, together):
     return busy / total, added / total
 
 
-@numba.njit(error_model="numpy", cache=True)
+@kept
+@numba.njit(error_model="numpy")
 def occupancies(plant, noted, together, lasting, busy, added, rate):
     """Means over the noted loads: of `occupancy`'s two figures, and of requests/s; (replicas,).
 

@@ -30,7 +30,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.latency import z_of
 from router.lab.replay.physics import Physics
 from router.lab.sim.engine import state as s
@@ -104,7 +104,7 @@ class _Run:
         self._site = survey(simulation)
         self._world = build_world(simulation, policy, self._site, (1, 0, 1))
         require_actual(simulation, self._world.plant)
-        self._z = z_of(policy.quantile)
+        self._deviates = z_of(policy.quantile), z_of(policy.tpot_quantile)
         self._limits = np.array([float(e.max_in_flight) for e in simulation.fleet.endpoints])
         self._together = self._groups()
         self._account = FluidAccount(simulation, policy, self._site, self._world.plant)
@@ -188,7 +188,7 @@ class _Run:
             filled = self._empty()
             self._draws = fill(
                 self._world, self._limits, flows, steps, filled, self._usual, self._draws, left_s,
-                (self._z, LEARNED_SD, LEARNED_QUEUE_SD, last), rungs,
+                (*self._deviates, LEARNED_SD, LEARNED_QUEUE_SD, last), rungs,
             )  # fmt: skip
         self._fresh = False
         return filled

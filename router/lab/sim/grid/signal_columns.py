@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core import kernel as k
+from router.core import kernel_rows as k
 from router.core.rungs import CI_HOURS
 from router.lab.sim.simulation import GridSignal
 from router.model import Forecast, Intensity, Kind, Policy, StaleCarbon

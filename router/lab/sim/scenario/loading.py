@@ -70,6 +70,12 @@ def load(path: str | Path, policies: Sequence[str] = (), seed: int | None = None
     if schema.tenants:
         fix = "is not simulated: give the requests of each a residency in the workload"
         raise ConfigError(str(file), [("tenants", fix)])
+    if schema.carbon_budget is not None:
+        fix = (
+            "is not simulated: what would be refused for want of grams would be served here; leave "
+            "it out, and compare the grams of a day with it"
+        )
+        raise ConfigError(str(file), [("carbon_budget", fix)])
     notes = [*assembled.notes, *_unused(schema)]
     known = _grids(schema, file, assembled.fleet, signal, notes)
     table, _ = grid.fill(known, int(schema.carbon.fill // HOUR_S))
@@ -93,7 +99,12 @@ def load(path: str | Path, policies: Sequence[str] = (), seed: int | None = None
         actual=actual,
         annual_means=grid.annual_means(table, schema.carbon.annual_means, signal),
         signal=_signal(schema, file, known, table, signal, notes),
-        gateways=Gateways(schema.gateways.count, schema.gateways.staleness),
+        gateways=Gateways(
+            schema.gateways.count,
+            schema.gateways.staleness,
+            schema.gateways.prefixes,
+            schema.gateways.exchange,
+        ),
         outages=_outages(schema, file, assembled),
         autoscaling=_autoscaling(schema),
         network_kwh_per_gb=assembled.network_kwh_per_gb,
@@ -130,7 +141,7 @@ def _obtained(schema: ScenarioSchema, file: Path) -> None:
 def _unused(schema: ScenarioSchema) -> list[str]:
     given = [
         key
-        for key in ("server", "load", "retry", "log", "unlisted_tenants")
+        for key in ("server", "load", "retry", "log", "state", "unlisted_tenants")
         if getattr(schema, key) is not None
     ]
     return [f"{key}: not used by a simulation" for key in given]
@@ -198,7 +209,13 @@ def _workload(schema: ScenarioSchema, file: Path, fleet: Fleet, notes: list[str]
         contexts[one.name] = max(contexts.get(one.name, 0.0), one.context_tokens)
     means = {name: (one.input_tokens, one.output_tokens) for name, one in fleet.priors.items()}
     workload = FileWorkload(
-        path, schema.duration, origins, contexts, start=schema.start, lengths=means
+        path,
+        schema.duration,
+        origins,
+        contexts,
+        block_tokens=wanted.block_tokens,
+        start=schema.start,
+        lengths=means,
     )
     notes.extend(workload.notes)
     strange = sorted(set(workload.names.origins) - set(fleet.rtt_ms))

@@ -29,11 +29,13 @@ from router.config.schema import (
     ModelSchema,
     NetworkSchema,
     OriginSchema,
+    Protocol,
     RegionSchema,
     RetrySchema,
     RttSchema,
     ServedSchema,
     ServerSchema,
+    StateSchema,
     TenantSchema,
 )
 from router.lab.sim.fields import Duration, Moment, Period, Start
@@ -53,6 +55,7 @@ class ReplicasSchema(Strict):
     models: list[ServedSchema] = Field(min_length=1, description="what it serves")
     max_in_flight: int = Field(ge=1, le=1_000_000, description="requests at once, at most")
     address: Address | None = Field(default=None, description="not used by a simulation")
+    protocol: Protocol | None = Field(default=None, description="not used by a simulation")
     metrics: MetricsSchema | None = Field(default=None, description="not used by a simulation")
     emulated: bool = Field(default=False, description="not used by a simulation")
 
@@ -189,6 +192,16 @@ class GatewaysSchema(Strict):
     staleness: Duration = Field(
         default=0.0, description="between two looks at the load that others caused; 0: exact"
     )
+    prefixes: bool = Field(
+        default=True,
+        description="whether they look at what prompts begin with, where servers keep any; false: "
+        "servers that keep prompts are found by chance",
+    )
+    exchange: Duration = Field(
+        default=0.0,
+        description="between two exchanges of each through a store that they share, which divides "
+        "places among them; 0: they share none",
+    )
 
 
 class ScenarioSchema(Strict):
@@ -238,8 +251,12 @@ class ScenarioSchema(Strict):
     load: LoadSchema | None = Field(default=None, description="not used by a simulation")
     retry: RetrySchema | None = Field(default=None, description="not used by a simulation")
     log: LogSchema | None = Field(default=None, description="not used by a simulation")
+    state: StateSchema | None = Field(default=None, description="not used by a simulation")
     tenants: dict[Name, TenantSchema] = Field(
         default_factory=dict, description="not simulated: give requests a `residency` instead"
+    )
+    carbon_budget: Any = Field(
+        default=None, description="not simulated, and refused: simulate without, and add up"
     )
     unlisted_tenants: Literal["refuse", "serve"] | None = Field(
         default=None, description="not used by a simulation"

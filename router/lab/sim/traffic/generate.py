@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
+from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic, joined
 from router.lab.sim.traffic.tables import STEPS, Lengths
+from router.lab.sim.traffic.talks import BLOCK_TOKENS, Talks, talked
 from router.model import Budget
 from router.units import DAY_S, HOUR_S
 
@@ -43,7 +44,8 @@ class Origin:
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestKind:
     """One kind of request. ``share`` of all; ``tenants``: (name, share); ``deadline_s`` after
-    arrival, inf where it is to run now.
+    arrival, inf where it is to run now. ``talks``: those that it comes in, None where every prompt
+    is one of its own; then ``input_tokens`` are those that come anew in each.
     """
 
     model: str
@@ -54,6 +56,20 @@ class RequestKind:
     tenants: tuple[tuple[str, float], ...]
     residency: frozenset[str]
     deadline_s: float
+    talks: Talks | None = None
+
+    @property
+    def turns(self) -> float:
+        """Requests that one arrival begins, on the mean."""
+        return 1.0 if self.talks is None else self.talks.turns
+
+    @property
+    def mean_input_tokens(self) -> float:
+        """Of a whole prompt."""
+        new = float(self.input_tokens.mean())
+        if self.talks is None:
+            return new
+        return self.talks.mean_input_tokens(new, float(self.output_tokens.mean()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +92,10 @@ class Generated:
         self._recipe = recipe
         self._chunk_rows = chunk_rows
         self.names, self._codes = _names(recipe)
+        self._in_talks = any(kind.talks is not None for kind in recipe.kinds)
+        shares = math.fsum(kind.share for kind in recipe.kinds)
+        # Of all requests, those that begin a talk or stand alone.
+        self._begins = math.fsum(kind.share / kind.turns for kind in recipe.kinds) / shares
         rps = sum(origin.rps for origin in recipe.origins)
         windows = min(_BLOCK_ROWS / rps, _LONGEST_BLOCK_S) / recipe.window_s
         self._block_windows = max(1, math.floor(windows))
@@ -87,13 +107,21 @@ class Generated:
     def _blocks(self) -> Iterator[Traffic]:
         recipe = self._recipe
         block_s = self._block_windows * recipe.window_s
+        later: list[Traffic] = []
         for block in range(math.ceil(recipe.duration_s / block_s)):
             rng = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(block,)))
-            traffic = self._block(block * block_s, rng)
+            traffic = self._block(block, block * block_s, rng)
+            if self._in_talks:
+                # Turns of talks that began before come among those that begin now.
+                whole = joined([*later, traffic])
+                whole = whole.taken(np.argsort(whole.arrival_s, kind="stable"))
+                ends_s = min((block + 1) * block_s, recipe.duration_s)
+                now = int(np.searchsorted(whole.arrival_s, ends_s))
+                traffic, later = whole.taken(slice(0, now)), [whole.taken(slice(now, len(whole)))]
             if len(traffic):
                 yield traffic
 
-    def _block(self, begins_s: float, rng: np.random.Generator) -> Traffic:
+    def _block(self, block: int, begins_s: float, rng: np.random.Generator) -> Traffic:
         recipe = self._recipe
         starts = begins_s + recipe.window_s * np.arange(self._block_windows)
         starts = starts[starts < recipe.duration_s]
@@ -109,7 +137,7 @@ class Generated:
         order = _rising(at)
         codes = np.arange(counts.size, dtype=np.int32) % np.int32(len(recipe.origins))
         origin = np.repeat(codes, counts.ravel())
-        return self._traffic(at[order], origin[order], rng)
+        return self._traffic(block, at[order], origin[order], rng)
 
     def _rates(self, at_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """Requests/s of each origin, shape (times, origins); hours are met at their middle."""
@@ -122,16 +150,17 @@ class Generated:
             shape = np.interp(hour, np.arange(24), origin.hours, period=24.0)
             weekday = (day + _EPOCH_WEEKDAY) % 7
             rates[:, column] = origin.rps * shape * np.array(origin.days)[weekday]
-        return rates
+        return rates * self._begins
 
     def _traffic(
         self,
+        block: int,
         at: NDArray[np.float64],
         origin: NDArray[np.int32],
         rng: np.random.Generator,
     ) -> Traffic:
         kinds, n = self._recipe.kinds, len(at)
-        kind = _draw([kind.share for kind in kinds], n, rng)
+        kind = _draw([kind.share / kind.turns for kind in kinds], n, rng)
         n_in = rng.integers(0, STEPS, n, dtype=np.uint16)
         n_out = rng.integers(0, STEPS, n, dtype=np.uint16)
         input_tokens, output_tokens = np.empty(n, np.int32), np.empty(n, np.int32)
@@ -148,12 +177,27 @@ class Generated:
         of = np.array([(codes.model, codes.residency) for codes in self._codes], np.int32)
         limits = np.array([(*one.budget[:3], one.deadline_s) for one in kinds], np.float64)
         budgets = limits[kind]
-        return Traffic(
+        traffic = Traffic(
             at, origin, of[kind, 0], tenant, of[kind, 1], input_tokens, output_tokens,
             np.ascontiguousarray(budgets[:, 0]), np.ascontiguousarray(budgets[:, 1]),
             np.ascontiguousarray(budgets[:, 2]), at + budgets[:, 3],
             np.full(n, NO_OUTPUT_LIMIT, np.int32),
         )  # fmt: skip
+        return self._talked(block, traffic, kind, rng) if self._in_talks else traffic
+
+    def _talked(
+        self, block: int, begins: Traffic, kind: NDArray[np.int32], rng: np.random.Generator
+    ) -> Traffic:
+        """With all the turns of the talks that begin."""
+        parts = []
+        for code, one in enumerate(self._recipe.kinds):
+            mine = begins.taken(np.flatnonzero(kind == code))
+            if one.talks is not None:
+                serial = block * len(self._recipe.kinds) + code
+                lengths = one.input_tokens, one.output_tokens
+                mine = talked(mine, one.talks, lengths, serial, rng)
+            parts.append(mine)
+        return joined(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +212,8 @@ def _names(recipe: Recipe) -> tuple[Names, list[_Codes]]:
     tenants = sorted({name for kind in recipe.kinds for name, _ in kind.tenants})
     allowed = {kind.residency for kind in recipe.kinds} - {frozenset()}
     residencies = (frozenset[str](), *sorted(allowed, key=sorted))
-    names = Names(tuple(o.name for o in recipe.origins), tuple(models), tuple(tenants), residencies)
+    origins = tuple(origin.name for origin in recipe.origins)
+    names = Names(origins, tuple(models), tuple(tenants), residencies, BLOCK_TOKENS)
     codes = [
         _Codes(
             models.index(kind.model),
@@ -208,21 +253,7 @@ def rechunk(blocks: Iterable[Traffic], rows: int) -> Iterator[Traffic]:
             whole = joined(waiting)
             cut = held - held % rows
             for first in range(0, cut, rows):
-                yield part(whole, first, first + rows)
-            waiting, held = [part(whole, cut, held)], held - cut
+                yield whole.taken(slice(first, first + rows))
+            waiting, held = [whole.taken(slice(cut, held))], held - cut
     if held:
         yield joined(waiting)
-
-
-def joined(parts: Sequence[Traffic]) -> Traffic:
-    """Consecutive parts as one."""
-    if len(parts) == 1:
-        return parts[0]
-    return Traffic(
-        *(np.concatenate([getattr(one, field.name) for one in parts]) for field in fields(Traffic))
-    )
-
-
-def part(traffic: Traffic, first: int, stop: int) -> Traffic:
-    """Rows ``first`` to ``stop`` of ``traffic``."""
-    return Traffic(*(getattr(traffic, field.name)[first:stop] for field in fields(Traffic)))

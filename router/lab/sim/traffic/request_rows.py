@@ -1,14 +1,16 @@
-"""A file of requests as rows: CSV, gzipped CSV or Parquet, read in parts; what they mean is checked
-in ``router.lab.sim.traffic.workload_file``.
+"""A file of requests as rows: CSV, gzipped CSV, Parquet or a trace's JSON lines, in parts.
+
+What they mean is checked in ``router.lab.sim.traffic.workload_file``.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
+import json
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from router.errors import TraceError
 from router.extras import need
+from router.units import MS_PER_S
 
 # A log of requests has `TIME` instead of `ARRIVAL`: UTC, for an hour of another day than the
 # scenario's.
@@ -24,13 +27,19 @@ ARRIVAL: Final = "arrival_s"
 TIME: Final = "time"
 NEEDED: Final = (ARRIVAL, "origin", "model", "input_tokens", "output_tokens")
 BUDGETS: Final = ("ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms")
+# Names of a prompt's blocks.
+BLOCKS: Final = "hash_ids"
 OPTIONAL: Final = (
-    TIME, *BUDGETS, "tenant", "residency", "deadline_s", "max_output_tokens", "sample",
+    TIME, *BUDGETS, "tenant", "residency", "deadline_s", "max_output_tokens", "sample", BLOCKS,
 )  # fmt: skip
 NUMBERS: Final = (
     ARRIVAL, "input_tokens", "output_tokens", *BUDGETS, "deadline_s", "max_output_tokens", "sample",
 )  # fmt: skip
 _READ_ROWS: Final = 65_536
+# What the Mooncake traces call them; their times are ms.
+_TRACE: Final = {
+    "timestamp": ARRIVAL, "input_length": "input_tokens", "output_length": "output_tokens",
+}  # fmt: skip
 
 Numbers = NDArray[np.float64]
 
@@ -53,7 +62,10 @@ def open_rows(path: Path, columns: Callable[[Sequence[str]], None]) -> Iterator[
     try:
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            yield from _csv(csv.reader(file, strict=True), path, columns)
+            if path.name.removesuffix(".gz").endswith(".jsonl"):
+                yield from _json_lines(file, path, columns)
+            else:
+                yield from _csv(csv.reader(file, strict=True), path, columns)
     except UnicodeDecodeError as error:
         raise TraceError(f"{path.name}: not UTF-8 text ({error}); save it as UTF-8") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -83,6 +95,44 @@ def _csv(
             yield _of_cells(header, rows, places, path)
     except csv.Error as error:
         raise TraceError(f"{path.name}: row {reader.line_num}: not CSV: {error}") from error
+
+
+def _json_lines(
+    lines: Iterable[str], path: Path, columns: Callable[[Sequence[str]], None]
+) -> Iterator[RequestRows]:
+    """An object a line: a trace's, or one of our own columns."""
+    header: list[str] = []
+    rows: list[list[str]] = []
+    places: list[int] = []
+    for place, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            given = json.loads(line)
+        except ValueError as error:
+            raise TraceError(f"{path.name}: row {place}: not JSON: {error}") from error
+        if not isinstance(given, dict):
+            raise TraceError(f"{path.name}: row {place}: not a JSON object")
+        named = {_TRACE.get(str(key), str(key)): _cell(key, value) for key, value in given.items()}
+        if not header:
+            header = list(named)
+            columns(header)
+        rows.append([named.get(name, "") for name in header])
+        places.append(place)
+        if len(rows) == _READ_ROWS:
+            yield _of_cells(header, rows, places, path)
+            rows, places = [], []
+    if not header:
+        columns(header)
+    if rows:
+        yield _of_cells(header, rows, places, path)
+
+
+def _cell(key: str, value: object) -> str:
+    """A value as a CSV file would hold it."""
+    if key == "timestamp" and isinstance(value, int | float):
+        return repr(value / MS_PER_S)
+    return "" if value is None else str(value)
 
 
 def _of_cells(
@@ -136,6 +186,9 @@ def _of_batch(batch: Any, places: Sequence[int], path: Path) -> RequestRows:
     numbers, texts = {}, {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         is_number = name in NUMBERS
+        if name == BLOCKS and pyarrow.types.is_list(column.type):
+            texts[name] = [" ".join(map(str, names or ())) for names in column.to_pylist()]
+            continue
         target = pyarrow.float64() if is_number else pyarrow.string()
         try:
             if is_number and pyarrow.types.is_boolean(column.type):

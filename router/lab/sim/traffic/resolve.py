@@ -18,6 +18,7 @@ from router.lab.sim.traffic.schema import (
     LengthsSchema,
     LogNormalSchema,
     QuantilesSchema,
+    TalksSchema,
 )
 from router.lab.sim.traffic.tables import (
     FLAT,
@@ -35,6 +36,7 @@ from router.lab.sim.traffic.tables import (
     normalised,
     shape_named,
 )
+from router.lab.sim.traffic.talks import Talks
 from router.model import Fleet
 
 
@@ -114,6 +116,9 @@ class _Maker:
     def kind(self, place: int, one: ClassSchema) -> RequestKind:
         """One class of requests."""
         at: list[str | int] = ["classes", place]
+        if one.talks is not None and one.talks.shared_tokens >= one.max_input_tokens:
+            text = f"must be below max_input_tokens, {one.max_input_tokens:g}"
+            self.problem([*at, "talks", "shared_tokens"], text)
         models = {served.name for endpoint in self.fleet.endpoints for served in endpoint.models}
         if one.model not in models:
             self.problem([*at, "model"], unknown("model", one.model, models))
@@ -130,6 +135,7 @@ class _Maker:
             tenants=tuple(one.tenants.items()) or (("", 1.0),),
             residency=frozenset(one.residency),
             deadline_s=math.inf if one.deadline is None else one.deadline,
+            talks=None if one.talks is None else _talks(one, one.talks),
         )
 
     def bursts(self) -> tuple[float, float]:
@@ -169,12 +175,13 @@ def capacity_rps(fleet: Fleet, kinds: tuple[RequestKind, ...]) -> float:
     """Requests/s of the mix of ``kinds`` that the fleet serves with ``max_in_flight`` everywhere.
 
     Where several models are served, the one that fills first decides. Bursts, round trips and
-    latency budgets, which keep replicas from being full, are not counted.
+    latency budgets, which keep replicas from being full, are not counted, nor are prompts that
+    need not be read because they are cached.
     """
     total = math.fsum(kind.share for kind in kinds)
     needs: dict[str, list[_Need]] = {}
     for kind in kinds:
-        means = float(kind.input_tokens.mean()), float(kind.output_tokens.mean())
+        means = kind.mean_input_tokens, float(kind.output_tokens.mean())
         needs.setdefault(kind.model, []).append(_Need(kind.share / total, *means))
     least = math.inf
     for model, mix in needs.items():
@@ -202,6 +209,12 @@ def residence_s(physics: Physics, input_tokens: float, output_tokens: float, bat
         return physics.tpot_s(batch)
     cached = batch * context_tokens(input_tokens, output_tokens)
     return output_tokens * physics.tpot_s(batch, cached) + batch * physics.prompt_s(input_tokens)
+
+
+def _talks(one: ClassSchema, wanted: TalksSchema) -> Talks:
+    return Talks(
+        wanted.shared_tokens, wanted.shared_texts, wanted.turns, wanted.pause, one.max_input_tokens
+    )
 
 
 def _lengths(wanted: LengthsSchema, field: str) -> Lengths:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from router.config.fields import Fraction, Name, NameOrEmpty, PathText, Strict
 from router.config.policy import BudgetSchema
 from router.lab.sim.fields import Period
+from router.lab.sim.traffic.columns import BLOCK_TOKENS
 
 Share = Annotated[float, Field(gt=0, le=1e9)]
 Tokens = Annotated[float, Field(ge=1, le=10_000_000)]
@@ -69,6 +70,21 @@ class BurstSchema(Strict):
     window: Period = Field(default=60.0, description="how long a draw holds")
 
 
+class TalksSchema(Strict):
+    """Requests in talks: a prompt holds what was said before, and `input_tokens` that are new."""
+
+    shared_tokens: int = Field(
+        default=0, ge=0, le=1_000_000, description="a text that every prompt begins with, tokens"
+    )
+    shared_texts: int = Field(
+        default=1, ge=1, le=1_000_000, description="how many such texts there are; a talk has one"
+    )
+    turns: float = Field(
+        default=1.0, ge=1, le=32, description="requests of a talk, mean; geometric"
+    )
+    pause: Period = Field(default=60.0, description="between two of them, mean")
+
+
 class ClassSchema(Strict):
     """A kind of request."""
 
@@ -87,6 +103,9 @@ class ClassSchema(Strict):
         default_factory=dict, description="tenant to share; left out: none"
     )
     residency: list[Name] = Field(default_factory=list, description="jurisdictions allowed")
+    talks: TalksSchema | None = Field(
+        default=None, description="prompts begin with what was said before; left out: each anew"
+    )
     deadline: Period | None = Field(
         default=None, description="may be deferred until so long after arrival; left out: run now"
     )
@@ -124,7 +143,14 @@ class WorkloadSchema(Strict):
     """The requests."""
 
     file: PathText | None = Field(
-        default=None, description="CSV(.gz) or Parquet; columns in docs/scenarios.md"
+        default=None,
+        description="CSV(.gz), Parquet or a trace of JSON lines; columns in docs/scenarios.md",
+    )
+    block_tokens: int = Field(
+        default=BLOCK_TOKENS,
+        ge=1,
+        le=1_000_000,
+        description="tokens of a prompt that each of the file's `hash_ids` stands for",
     )
     generate: GenerateSchema | None = Field(default=None, description="or make them up")
 

@@ -1,11 +1,12 @@
-"""Requests from a file: CSV, gzipped CSV or Parquet, read in chunks.
+"""Requests from a file: CSV, gzipped CSV, Parquet or a trace of JSON lines, read in chunks.
 
 Columns, in any order: ``arrival_s, origin, model, input_tokens, output_tokens`` and optionally
 ``ttft_budget_ms, tpot_budget_ms, e2e_budget_ms, tenant, residency, deadline_s,
-max_output_tokens``. A blank optional cell is "none"; other columns are left alone. ``residency``
-holds jurisdictions separated by commas, semicolons, bars or blanks. The whole file is read once to
-check it; a file of up to ``KEPT_ROWS`` requests stays in memory, a larger one is read again at
-every pass and must be sorted.
+max_output_tokens, hash_ids``. ``origin`` may be left out where the fleet has a default one,
+``model`` where it serves but one. A blank optional cell is "none"; other columns are left alone.
+``residency`` holds jurisdictions separated by commas, semicolons, bars or blanks. The whole file is
+read once to check it; a file of up to ``KEPT_ROWS`` requests stays in memory, a larger one is read
+again at every pass and must be sorted.
 
 A log of requests, as ``serve`` writes it, has ``time`` (UTC) instead of ``arrival_s``: whole days
 are taken off, so that it begins on the scenario's first day and keeps its hours. Token counts that
@@ -26,11 +27,20 @@ from numpy.typing import NDArray
 
 from router.config.problems import nearest
 from router.errors import TraceError
-from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Names, Traffic
-from router.lab.sim.traffic.generate import CHUNK_ROWS, joined, rechunk
+from router.lab.sim.traffic.chained import chains_of, parsed_names
+from router.lab.sim.traffic.columns import (
+    BLOCK_TOKENS,
+    NO_OUTPUT_LIMIT,
+    Chains,
+    Names,
+    Traffic,
+    joined,
+)
+from router.lab.sim.traffic.generate import CHUNK_ROWS, rechunk
 from router.lab.sim.traffic.request_log import LogReplay
 from router.lab.sim.traffic.request_rows import (
     ARRIVAL,
+    BLOCKS,
     BUDGETS,
     NEEDED,
     OPTIONAL,
@@ -50,7 +60,8 @@ class FileWorkload:
 
     ``origins``: those that the fleet knows, None: any, a blank one too; ``models``: likewise, each
     with the longest context, in tokens, that any endpoint offers;
-    ``duration_s``: later arrivals are left out. Of a log: ``start``, unix s, is the scenario's, and
+    ``duration_s``: later arrivals are left out. ``block_tokens``: in each of ``hash_ids``. Of a
+    log: ``start``, unix s, is the scenario's, and
     ``lengths`` the mean prompt and answer of each model, tokens. Raises TraceError naming file,
     row, column and the fix; ConfigError without pyarrow.
     """
@@ -63,6 +74,7 @@ class FileWorkload:
         models: Mapping[str, float],
         kept_rows: int = KEPT_ROWS,
         *,
+        block_tokens: int = BLOCK_TOKENS,
         start: float = 0.0,
         lengths: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     ) -> None:
@@ -89,8 +101,9 @@ class FileWorkload:
             self.notes += self._log.notes()
         names = {column: tuple(table) for column, table in self._tables.items()}
         self.names = Names(
-            names["origin"], names["model"], names["tenant"], tuple(self._residencies)
-        )
+            names["origin"], names["model"], names["tenant"], tuple(self._residencies),
+            block_tokens,
+        )  # fmt: skip
 
     def chunks(self) -> Iterator[Traffic]:
         """Every request in order of arrival; a fresh pass at every call."""
@@ -142,7 +155,7 @@ class FileWorkload:
                 f"workload.file: not in order of arrival (first at row {unsorted_row}); sorted"
             )
             order = np.argsort(whole.arrival_s, kind="stable")
-            whole = Traffic(*(getattr(whole, name)[order] for name in Traffic.__slots__))
+            whole = whole.taken(order)
         return whole
 
     def _context(self, traffic: Traffic) -> NDArray[np.float64]:
@@ -176,13 +189,12 @@ class FileWorkload:
             if len(inside) == len(traffic):
                 yield traffic, rows.places
             elif len(inside):
-                kept = Traffic(*(getattr(traffic, name)[inside] for name in Traffic.__slots__))
-                yield kept, [rows.places[row] for row in inside.tolist()]
+                yield traffic.taken(inside), [rows.places[row] for row in inside.tolist()]
 
     def _note_columns(self, columns: Sequence[str]) -> None:
         self._is_log = TIME in columns and ARRIVAL not in columns
         for column in NEEDED:
-            if column not in columns and not (column == ARRIVAL and self._is_log):
+            if column not in columns and not self._is_understood(column):
                 raise self._error(
                     1, column, f"required, but not in the header{_hint(column, columns)}"
                 )
@@ -195,6 +207,19 @@ class FileWorkload:
             known = {other: nearest(other.lower(), OPTIONAL) for other in others}
             told = [f"{o} (is it {guess}?)" if guess else o for o, guess in known.items()]
             self.notes.append(f"workload.file: columns not used: {', '.join(told)}")
+
+    def _is_understood(self, column: str) -> bool:
+        """Whether a column that every request needs may be left out here."""
+        if column == ARRIVAL:
+            return self._is_log
+        return column in ("origin", "model") and bool(self._usual(column))
+
+    def _usual(self, column: str) -> tuple[str, ...]:
+        """What a column that is left out stands for; empty where it must not be."""
+        known = self._known.get(column)
+        if known is None:
+            return ("",)
+        return tuple(known) if column == "model" and len(known) == 1 else ()
 
     def _traffic(self, rows: RequestRows) -> Traffic:
         if self._is_log:
@@ -224,7 +249,19 @@ class FileWorkload:
             e2e_ms,
             deadline,
             self._output_limit(rows),
+            self._chains(rows),
         )
+
+    def _chains(self, rows: RequestRows) -> Chains | None:
+        texts = rows.texts.get(BLOCKS)
+        if texts is None:
+            return None
+        names = [parsed_names(text) for text in texts]
+        if None in names:
+            text = texts[names.index(None)]
+            what = f"{text[:40]!r} names no blocks; write whole numbers such as 46 47 48"
+            raise self._error(rows.places[names.index(None)], BLOCKS, what)
+        return chains_of([one or [] for one in names])
 
     def _tokens(self, rows: RequestRows, column: str) -> NDArray[np.int32]:
         values = rows.numbers[column]
@@ -257,7 +294,8 @@ class FileWorkload:
         table, known = self._tables[column], self._known.get(column)
         texts = rows.texts.get(column)
         if texts is None:
-            return np.full(len(rows.places), table.setdefault("", len(table)), np.int32)
+            usual = self._usual(column)[0]
+            return np.full(len(rows.places), table.setdefault(usual, len(table)), np.int32)
         for text in dict.fromkeys(texts):
             if text in table:
                 continue

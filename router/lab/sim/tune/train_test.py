@@ -13,7 +13,6 @@ from router.errors import ConfigError
 from router.lab.sim.grid.signal_columns import signal_columns
 from router.lab.sim.simulation import GridSignal, Outage, Simulation, Workload
 from router.lab.sim.traffic.columns import Traffic
-from router.lab.sim.traffic.generate import part
 from router.units import DAY_S, HOUR_S
 
 # Requests of a span that are kept in memory (64 bytes each); more are read or made at every pass.
@@ -112,7 +111,7 @@ class _Part:
         for traffic in self._whole.chunks():
             first, stop = np.searchsorted(traffic.arrival_s, (from_s, to_s), side="left").tolist()
             if first < stop:
-                mine = part(traffic, first, stop)
+                mine = traffic.taken(slice(first, stop))
                 yield replace(
                     mine, arrival_s=mine.arrival_s - from_s, deadline_s=mine.deadline_s - from_s
                 )

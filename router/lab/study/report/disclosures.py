@@ -51,6 +51,11 @@ def kinds(study: Study) -> dict[str, str]:
         ),
         "bound, regret": "estimated: a lower bound with perfect knowledge, see docs/bound.md",
     }
+    if study.plans:
+        found["bound.plans, over_bound"] = (
+            "estimated: plans of whole replicas at a sample of moments, which are no bound, see "
+            "docs/bound.md"
+        )
     if study.fluid:
         found = {name: text.replace("emulated", "estimated as flows") for name, text in
                  found.items()}  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 from router.lab.study.execute import Study
 from router.lab.study.report import comparisons, tables, timelines
+from router.lab.study.report.distances import distance_page
 from router.lab.study.report.splits import split_page, split_words, with_interval
 from router.lab.study.report.terminal import how, warnings
 from router.lab.study.report.theme import style_sheet
@@ -19,8 +20,8 @@ def html(study: Study, summary: Mapping[str, Any]) -> str:
     """The whole page. ``summary``: of `summarise`, NaN still in it."""
     parts = [
         _head(summary), _tiles(summary), _warned(summary), _traffic(study), _grams(study, summary),
-        _latency(study, summary), _frontier(study, summary), _occupancy(study),
-        split_page(summary), tables.table(summary), tables.savings(summary),
+        distance_page(summary), _latency(study, summary), _frontier(study, summary),
+        _occupancy(study), split_page(summary), tables.table(summary), tables.savings(summary),
         tables.regions(summary),
         _words(summary), _origin(summary),
     ]  # fmt: skip

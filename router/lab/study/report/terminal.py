@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.lab.study.execute import TaskProgress
+from router.lab.study.report.distances import distance_table
 from router.lab.study.report.splits import LEGEND, split_table
 from router.lab.study.report.units import grams, milliseconds, percent, signed_percent
 from router.units import HOUR_S
@@ -80,7 +81,9 @@ def render(summary: Mapping[str, Any]) -> RenderableType:
         "over bound: above the clairvoyant lower bound (estimated)"
     )
     dim = [Text(text, style="dim") for text in (legend, LEGEND)]
-    return Group(Text(head, style="bold"), table, *splits, *notes, *dim, *lines)
+    distances = distance_table(summary)
+    between = [distances] if distances else []
+    return Group(Text(head, style="bold"), table, *between, *splits, *notes, *dim, *lines)
 
 
 def how(summary: Mapping[str, Any]) -> str:

@@ -82,8 +82,9 @@ PROMPTS = st.fixed_dictionaries(
 
 
 @st.composite
-def cases(draw):
-    """A fleet of two regions around a turn of the hour, and up to forty requests in a minute."""
+def cases(draw, warm=False):
+    """A fleet of two regions around a turn of the hour, and up to forty requests in a minute.
+    ``warm``: whose prompts may begin alike, on servers that keep some of them."""
     count = draw(st.integers(1, 40))
     at = sorted(draw(st.lists(st.floats(0.0, 60.0), min_size=count, max_size=count)))
     longest = draw(st.sampled_from([400, 400, 6000]))
@@ -103,7 +104,11 @@ def cases(draw):
     rtt = {"a": {"clean": 80.0, "dirty": 4.0}, "b": {"clean": 5.0, "dirty": 60.0}}
     the_fleet = fleet(
         replicas,
-        one=profile(max_batch=draw(st.sampled_from([4, 64])), **draw(PROMPTS)),
+        one=profile(
+            max_batch=draw(st.sampled_from([4, 64])),
+            prefix_cache_tokens=draw(st.sampled_from([0, 200, 100_000])) if warm else 0,
+            **draw(PROMPTS),
+        ),
         max_in_flight=draw(st.integers(1, 10)),
         rtt_ms=rtt,
     )
@@ -115,7 +120,13 @@ def cases(draw):
     )
     start = START // HOUR * HOUR + HOUR - draw(st.floats(1.0, 70.0))
     scaled = draw(st.sampled_from([None, Autoscaling(1.0, 1.0, 100.0)]))
+    talks = draw(st.lists(st.integers(0, 5), min_size=count, max_size=count))
+    blocks = [
+        [talk * 1000 + place for place in range(n_in // 32)]
+        for talk, (n_in, _) in zip(talks, asked, strict=True)
+    ]
     of = simulation(
-        requests, the_fleet, hours, chosen, start=start, duration_s=70.0, autoscaling=scaled
-    )
+        requests, the_fleet, hours, chosen, start=start, duration_s=70.0, autoscaling=scaled,
+        blocks=blocks if warm else None, block_tokens=32,
+    )  # fmt: skip
     return of, requests, chosen

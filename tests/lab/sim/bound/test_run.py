@@ -13,7 +13,7 @@ from router.lab.sim.bound.run import bound, regret, slot_edges
 from router.lab.sim.simulation import Autoscaling, Outage
 from router.model import UNLIMITED, Budget, Provenance, Relax, TaskProfile
 from tests.factories import HOUR, START, policy
-from tests.lab.sim.bound.cases import ask, cases, fleet, profile, simulation
+from tests.lab.sim.bound.cases import PROMPTS, ask, cases, fleet, profile, simulation
 from tests.lab.sim.worlds import twin_scenario
 
 pytest.importorskip("scipy")
@@ -279,13 +279,76 @@ def test_no_run_of_the_replay_is_below_it(case, slot_s, precision):
         )  # fmt: skip
         if not kept:
             return
-    least = bound(of, chosen, slot_s, precision)
+    least = bound(of, chosen, slot_s, precision, whole=True)
     assert least.requests == len(requests) and least.impossible == 0
     assert not least.overloaded_slots
     assert run.fleet is not None
     slack = 1.0 + 1e-6
-    assert least.busy_g <= run.fleet.busy_g * slack
-    assert least.busy_g <= math.fsum(record.gco2e for record in run.records) * slack
+    assert least.busy_g <= least.whole_busy_g * slack
+    assert least.whole_busy_g <= run.fleet.busy_g * slack
+    assert least.whole_busy_g <= math.fsum(record.gco2e for record in run.records) * slack
     if of.autoscaling is None:
-        assert least.fleet_g <= run.fleet.total_g * slack
+        assert least.fleet_g <= least.whole_fleet_g * slack
+        assert least.whole_fleet_g <= run.fleet.total_g * slack
     assert UNLIMITED > least.busy_g > 0.0
+
+
+def test_whole_replicas_where_the_load_is_low():
+    # One request of 5 s every 8 s: a replica is awake for each, which four might have shared.
+    requests = [ask(8.0 * i, n_out=476) for i in range(400)]
+    it_j, alone_s = together(1, n_out=476)
+    found = bound(simulation(requests, fleet({"clean": 2}), FLAT, POLICY), POLICY, whole=True)
+    exact = 400 * grams(it_j, CLEAN)
+    assert 0.99 * exact <= found.whole_busy_g <= exact
+    assert found.busy_g < 0.6 * exact
+    awake_g = grams(400 * alone_s * (477 - 90) * HOST, CLEAN)
+    assert found.whole_fleet_g > grams(2 * 90 * HOST * HOUR, CLEAN) + 0.99 * awake_g
+    assert math.isnan(bound(simulation([], fleet({"clean": 2}), FLAT, POLICY), POLICY).whole_busy_g)
+
+
+@st.composite
+def few(draw):
+    """Up to five requests within seconds, each of which any of three replicas may serve."""
+    count = draw(st.integers(1, 5))
+    at = sorted(draw(st.lists(st.floats(0.0, 4.0), min_size=count, max_size=count)))
+    lengths = st.tuples(st.integers(1, 2000), st.integers(1, 200))
+    asked = draw(st.lists(lengths, min_size=count, max_size=count))
+    most = draw(st.integers(1, 3))
+    one = profile(**draw(PROMPTS))
+    return [ask(t, *length) for t, length in zip(at, asked, strict=True)], one, most
+
+
+def emits(requests, one, place_of, g_per_kwh):
+    """Grams of replicas with work, each an exact one, when requests go where they are told."""
+    replicas = [Replica(one, 0.0) for _ in g_per_kwh]
+    for key, (request, place) in enumerate(zip(requests, place_of, strict=True)):
+        asked = request.request
+        replicas[place].admit(request.at_s, key, asked.input_tokens, request.output_tokens)
+    total_g = 0.0
+    for replica, g in zip(replicas, g_per_kwh, strict=True):
+        ended = [event for event in replica.advance(1e6) if isinstance(event, Ended)]
+        total_g += grams(math.fsum(event.energy_j for event in ended), g)
+    return total_g
+
+
+@given(few())
+@settings(max_examples=40, deadline=None)
+def test_no_assignment_of_requests_to_replicas_is_below_whole_replicas(case):
+    """All of them, one by one; those that put more on a replica than it may hold left out."""
+    requests, one, most = case
+    where = CLEAN, CLEAN, DIRTY
+    the_fleet = fleet({"clean": 2, "dirty": 1}, one=one, max_in_flight=most)
+    of = simulation(requests, the_fleet, FLAT, POLICY)
+    least = bound(of, POLICY, whole=True)
+    ways = [
+        way
+        for way in itertools.product(range(3), repeat=len(requests))
+        if max(way.count(place) for place in range(3)) <= most
+    ]
+    if ways:
+        best = min(emits(requests, one, way, where) for way in ways)
+        assert least.busy_g <= least.whole_busy_g * (1.0 + 1e-9)
+        assert least.whole_busy_g <= best * (1.0 + 1e-6)
+        # Its prompt in one piece, as the bound takes every one to be.
+        if len(requests) == 1 and requests[0].request.input_tokens <= one.max_batched_tokens:
+            assert least.whole_busy_g == pytest.approx(best, rel=0.35)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from router.lab.sim.bound import slot
 from router.lab.sim.bound.demand import AMOUNTS, pools_of
-from router.lab.sim.bound.slot import Terms, solve
+from router.lab.sim.bound.slot import AtLeast, Terms, solve
 from tests.lab.sim.bound.cases import fleet, profile
 
 pytest.importorskip("scipy")
@@ -96,3 +96,33 @@ def test_groups_that_may_go_nowhere_are_left_out():
     batches = np.array([[0.0, 0.0], [4.0, 0.0]])
     none = np.zeros(2)
     assert Terms.of(POOLS, batches, none, none, none).possible.tolist() == [False, True]
+
+
+@given(amounts, grids, st.floats(0.0, 3.0), st.floats(0.0, 3.0), st.sampled_from([0.0, 1.0]))
+@settings(max_examples=40, deadline=None)
+def test_replicas_that_are_awake_anyway_cost_what_they_draw(early, g_per_kwh, a, both, awake_w):
+    """``a``, ``both``: seconds awake in the first pool and in both, of those that all need."""
+    room = terms([1e9, 1e9], g_per_kwh)
+    free = solve(room, early, NOTHING, awake_w)
+    need_s = float(free.seconds.sum())
+    at_least = [
+        AtLeast(np.array([True, False]), a * need_s),
+        AtLeast(np.array([True, True]), both * need_s),
+    ]
+    found = solve(room, early, NOTHING, awake_w, at_least)
+    assert found.grams >= free.grams * (1.0 - 1e-6)
+    for one in at_least:
+        assert found.seconds[one.pools].sum() >= one.awake_s - 1e-6 * need_s
+    # Empty ones would do: where it costs least to be awake.
+    watts = room.watts(awake_w)[0] * room.kwh_per_j[0]
+    more_s = max(0.0, a * need_s)
+    dearest = watts * (more_s * g_per_kwh[0] + max(0.0, both * need_s) * g_per_kwh.min())
+    assert found.grams <= (free.grams + dearest) * (1.0 + 1e-6)
+    assert found.unserved_s <= 1e-6 * need_s
+
+
+def test_no_more_can_be_awake_than_there_is():
+    both = [AtLeast(np.array([True, True]), 100.0)]
+    early = np.array([[1.0, 100.0, 5000.0, 50.0, 50.0], [0.0] * AMOUNTS])
+    found = solve(terms([30.0, 40.0], np.array([100.0, 200.0])), early, NOTHING, 1.0, both)
+    assert found.seconds == pytest.approx([30.0, 40.0])

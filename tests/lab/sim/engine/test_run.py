@@ -206,6 +206,45 @@ class TestAutoscaling:
         _, rows = run([one(100.0), one(102.0)], autoscaling=self.SCALING)
         assert rows["start_s"].tolist() == pytest.approx([105.0 + RTT_S / 2 + BEFORE_S] * 2)
 
+    IN_TIME = Budget(ttft_ms=1000.0, explicit=True)
+
+    def test_who_cannot_wait_is_sent_where_somebody_is_awake(self):
+        """Region a is dirtier, and all that is awake; one request in four keeps it so."""
+        often = [one(5.0 * i + 1.0, tokens=3, budget=self.IN_TIME) for i in range(60)]
+        outcome, rows = run(often, autoscaling=self.SCALING)
+        assert outcome.met == 1.0
+        assert (rows["ttft_s"] < 1.0).all()
+
+    def test_a_spare_is_kept_awake_and_the_next_is_woken_once_it_is_taken(self):
+        """For a minute b has room for all, then a takes what b has none for: c wakes meanwhile."""
+        wide = f.token_profile("wide", max_batch=24, tpot_ms_per_sequence=0.05)
+        three = w.fleet(*[(name, wide, "m") for name in "abc"], max_in_flight=24)
+        few = [one(1.0 + 2.0 * i, tokens=2000, budget=self.IN_TIME) for i in range(30)]
+        more = [one(61.0 + 0.5 * i, tokens=2000, budget=self.IN_TIME) for i in range(60)]
+        grids = {**TWO, "grid-c": 800.0}
+        for rows, taken, woken in ((few, {1}, 0), (few + more, {0, 1}, 1)):
+            outcome, found = run(rows, values=grids, the_fleet=three, autoscaling=self.SCALING)
+            assert outcome.completed == len(rows)
+            assert set(found["region"].tolist()) == taken
+            assert (found["ttft_s"] < 1.0).all()
+            assert outcome.fleet.wake_j == pytest.approx(woken * 5.0 * 700.0 * 1.3)
+
+    def test_where_all_sleep_a_request_wakes_and_those_after_it_are_served(self):
+        late = [one(100.0 + i, tokens=3, budget=self.IN_TIME) for i in range(20)]
+        outcome, rows = run(late, autoscaling=self.SCALING)
+        served = rows["shed_reason"] == 0
+        # It takes 5 s; then somebody is on b, and a is woken as its spare.
+        assert served.tolist() == [False] * 5 + [True] * 15
+        assert (rows["ttft_s"][served] < 1.0).all()
+        assert outcome.fleet.wake_j == pytest.approx(5.0 * 700.0 * (1.1 + 1.2))
+
+    def test_who_waited_for_it_to_wake_teaches_nothing_of_how_slow_it_is(self):
+        """Whoever has no budget waits; who has one is served there as before right after."""
+        rows = [one(100.0), *[one(106.0 + i, tokens=3, budget=self.IN_TIME) for i in range(10)]]
+        outcome, found = run(rows, autoscaling=self.SCALING)
+        assert outcome.completed == len(rows)
+        assert set(found["region"].tolist()) == {1}
+
 
 def crowd(count=600, rate=100.0):
     rng = np.random.default_rng(2)
@@ -215,9 +254,9 @@ def crowd(count=600, rate=100.0):
 class TestGateways:
     """Three green and three dirty replicas of 8 places each; b takes about 50 requests/s."""
 
-    def run(self, count, staleness_s, **changes):
+    def run(self, count, staleness_s, exchange_s=0.0, **changes):
         many = w.fleet(*[(region, w.SMALL, "m") for region in "aaabbb"], max_in_flight=8)
-        gateways = Gateways(count, staleness_s)
+        gateways = Gateways(count, staleness_s, exchange_s=exchange_s)
         return run(crowd(), the_fleet=many, gateways=gateways, **changes)[0]
 
     def test_exact_views_never_push_an_endpoint_over_its_cap(self):
@@ -232,6 +271,20 @@ class TestGateways:
         alone, stale = self.run(1, 0.0), self.run(1, 1.0)
         assert stale.peak_over_cap == alone.peak_over_cap == 0.0
         assert np.array_equal(stale.by_region.gco2e, alone.by_region.gco2e)
+
+    def test_through_a_store_no_endpoint_goes_over_its_cap_and_nothing_is_lost(self):
+        alone = self.run(1, 0.0)
+        # Of 48 places and three times the requests that they carry, what division leaves unused.
+        for count, least in ((2, 0.95), (4, 0.95), (16, 0.9)):
+            shared = self.run(count, 0.0, exchange_s=0.075)
+            assert shared.peak_over_cap <= 0.0
+            assert shared.completed + sum(shared.refused.values()) == 600
+            assert shared.completed >= least * alone.completed
+
+    def test_through_a_store_green_room_is_used_as_by_one_gateway(self):
+        alone, shared = self.run(1, 0.0), self.run(4, 0.0, exchange_s=0.075)
+        green, of_all = shared.by_region.completed[1], alone.by_region.completed[1]
+        assert green >= 0.95 * of_all
 
     def test_turns_are_counted_by_each_gateway_for_itself(self):
         turns = f.policy(name="turns", weights=Weights(per_turn=1.0))

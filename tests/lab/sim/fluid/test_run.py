@@ -30,6 +30,8 @@ from tests.lab.sim.fluid.six_grids import POLICIES, SCENARIOS, scenario
 # * one that goes by TTFT (NEAREST) sees in the engine when a long prompt is being read; here it
 #   sees the mean wait. Grams hold; marginal ones, which go by how many are alone, are up to a
 #   quarter apart, less than half of it if nobody learns.
+# Flows come evenly, so whose turn it is (`router.core.terms`) never matters here: at low load the
+# engine uses a second replica where a burst would have been too much for one.
 PACKING = ("carbon-first", "static-greenest")
 NEAREST = ("latency-first",)
 
@@ -56,14 +58,14 @@ def test_it_comes_to_what_the_engine_comes_to(name: str) -> None:
 GAPS = {
     0.02: ((0.06, 0.14, 0.02), (0.06, 0.14, 0.06), (0.06, 0.14, 0.02)),
     0.1: ((0.06, 0.22, 0.02), (0.10, 0.27, 0.10), (0.12, 0.15, 0.02)),
-    0.3: ((0.03, 0.09, 0.03), (0.04, 0.20, 0.08), (0.25, 0.22, 0.05)),
-    0.5: ((0.03, 0.06, 0.03), (0.04, 0.11, 0.05), (0.20, 0.14, 0.03)),
+    0.3: ((0.03, 0.09, 0.03), (0.04, 0.24, 0.08), (0.25, 0.22, 0.05)),
+    0.5: ((0.03, 0.06, 0.03), (0.04, 0.14, 0.05), (0.20, 0.14, 0.03)),
     0.7: ((0.03, 0.04, 0.02), (0.04, 0.04, 0.05), (0.15, 0.10, 0.03)),
 }
 # With prompts of 2,000 tokens and answers of 50 most of the time goes into prompts. Packed, half a
 # replica more or less is the next grid's: 0.3 of the load is where the first region is just full.
 LONG_GAPS = {
-    0.1: ((0.04, 0.06, 0.02), (0.06, 0.06, 0.06), (0.08, 0.08, 0.06)),
+    0.1: ((0.04, 0.06, 0.02), (0.06, 0.06, 0.06), (0.10, 0.10, 0.06)),
     0.3: ((0.04, 0.10, 0.02), (0.06, 0.10, 0.09), (0.25, 0.30, 0.50)),
     0.5: ((0.04, 0.08, 0.02), (0.06, 0.06, 0.06), (0.10, 0.08, 0.20)),
 }

@@ -49,11 +49,14 @@ def test_a_scenario_becomes_values(tmp_path):
 def test_what_serve_has_besides_is_taken_and_said_to_be_unused(tmp_path):
     changes = {
         "version": 1, "server": {"listen": "127.0.0.1:0"}, "load": {"scrape_s": 2.0}, "retry": {},
+        "state": {"file": "learned.json"}, "endpoints/0/protocol": "openai",
         "endpoints/0/address": "127.0.0.1:9001", "endpoints/0/emulated": True,
         "endpoints/0/metrics": {"url": "http://h:1/metrics", "engine": "vllm"},
     }  # fmt: skip
     notes = load(scenario(tmp_path, changes)).notes
-    assert notes == tuple(f"{k}: not used by a simulation" for k in ("server", "load", "retry"))
+    assert notes == tuple(
+        f"{k}: not used by a simulation" for k in ("server", "load", "retry", "state")
+    )
 
 
 def test_a_delay_of_the_path_is_one_figure_or_by_region(tmp_path):
@@ -68,7 +71,7 @@ def test_a_delay_of_the_path_is_one_figure_or_by_region(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "key", "text"),
     [
-        ({"strat": 1}, "strat", "did you mean 'start'?"),
+        ({"sart": 1}, "sart", "did you mean 'start'?"),
         ({"start": DELETE}, "start", "required"),
         ({"duration": "a while"}, "duration", "90s, 15m"),
         ({"duration": 0}, "duration", "greater than 0"),
@@ -234,3 +237,8 @@ def test_every_pass_gives_the_same_requests(tmp_path):
     first, second = (np.concatenate([c.arrival_s for c in found.chunks()]) for _ in range(2))
     assert (first == second).all() and len(first) > 1000
     assert math.isfinite(first.sum()) and (np.diff(first) >= 0).all()
+
+
+def test_a_carbon_budget_is_refused_rather_than_left_out_in_silence(tmp_path):
+    found = problems(scenario(tmp_path, {"carbon_budget": {"per": "fleet", "g_per_day": 1}}))
+    assert "is not simulated" in found["carbon_budget"]

@@ -1,5 +1,5 @@
+import gzip
 import math
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import TraceError
-from router.lab.sim.traffic.columns import NO_OUTPUT_LIMIT, Traffic
+from router.lab.sim.traffic.columns import COLUMNS, NO_OUTPUT_LIMIT
+from router.lab.sim.traffic.workload_file import FileWorkload
 from tests.lab.sim.traffic.workload_files import NEEDED, read, whole, write
 
 LIMITS = "ttft_budget_ms,tpot_budget_ms,e2e_budget_ms"
@@ -41,7 +42,7 @@ def test_every_column(tmp_path):
     assert found.notes == [
         "workload.file: 1 requests have a deadline_s, which is not used: no request is deferred"
     ]
-    kinds = {field.name: getattr(traffic, field.name).dtype for field in fields(Traffic)}
+    kinds = {name: getattr(traffic, name).dtype for name in COLUMNS}
     assert kinds["arrival_s"] == np.float64 and kinds["origin"] == np.int32
 
 
@@ -169,8 +170,8 @@ def test_a_large_file_is_read_again_at_every_pass(tmp_path):
     path = write(tmp_path, *rows, name="w.csv.gz")
     kept, reread = read(path), read(path, kept_rows=10)
     for _ in range(2):
-        for field in fields(Traffic):
-            one, other = getattr(whole(kept), field.name), getattr(whole(reread), field.name)
+        for name in COLUMNS:
+            one, other = getattr(whole(kept), name), getattr(whole(reread), name)
             assert (one == other).all()
     assert reread.notes == []
 
@@ -212,3 +213,62 @@ def test_any_text_is_read_or_refused_with_a_trace_error(tmp_path_factory, text):
         assert len(whole(read(path))) >= 1
     except TraceError as error:
         assert "w.csv" in str(error)
+
+
+def test_names_of_blocks_become_chains(tmp_path):
+    path = write(
+        tmp_path, '0,x,m,900,9,"[7, 8]"', "1,x,m,9,9,", "2,y,m,900,9,7 9",
+        header=f"{NEEDED},hash_ids",
+    )  # fmt: skip
+    workload = read(path, block_tokens=256)
+    chains = whole(workload).chains
+    assert chains.lengths.tolist() == [2, 0, 2]
+    assert chains.keys[0] == chains.keys[2] and chains.keys[1] != chains.keys[3]
+    assert workload.names.block_tokens == 256
+    assert workload.notes == []
+
+
+def test_blocks_that_are_none_are_named(tmp_path):
+    path = write(tmp_path, "0,x,m,9,9,1 2", "1,x,m,9,9,a b", header=f"{NEEDED},hash_ids")
+    with pytest.raises(TraceError, match="row 3, column hash_ids: 'a b' names no blocks"):
+        read(path)
+
+
+MOONCAKE = (
+    '{"timestamp": 27482, "input_length": 6955, "output_length": 52, "hash_ids": [46, 47, 48]}',
+    "",
+    '{"timestamp": 30535, "input_length": 6472, "output_length": 26, "hash_ids": [46, 47, 50]}',
+)
+
+
+@pytest.mark.parametrize("name", ["trace.jsonl", "trace.jsonl.gz"])
+def test_a_mooncake_trace_is_read_as_it_is(tmp_path, name):
+    path = tmp_path / name
+    data = "\n".join(MOONCAKE).encode()
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    workload = FileWorkload(path, 100.0, None, {"m": math.inf})
+    traffic = whole(workload)
+    assert traffic.arrival_s.tolist() == [27.482, 30.535]
+    assert traffic.input_tokens.tolist() == [6955, 6472]
+    assert traffic.output_tokens.tolist() == [52, 26]
+    assert traffic.chains.keys[1] == traffic.chains.keys[4] != traffic.chains.keys[5]
+    assert workload.names.origins == ("",) and workload.names.models == ("m",)
+
+
+def test_a_trace_without_models_needs_a_fleet_of_one(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    path.write_text("\n".join(MOONCAKE))
+    with pytest.raises(TraceError, match="column model: required"):
+        FileWorkload(path, 100.0, None, {"m": math.inf, "n": math.inf})
+    with pytest.raises(TraceError, match="column origin: required"):
+        FileWorkload(path, 100.0, ("x",), {"m": math.inf})
+
+
+@pytest.mark.parametrize(
+    ("line", "text"), [("{", "row 1: not JSON"), ("[1]", "row 1: not a JSON object")]
+)
+def test_bad_lines_are_named(tmp_path, line, text):
+    path = tmp_path / "trace.jsonl"
+    path.write_text(line)
+    with pytest.raises(TraceError, match=text):
+        read(path)

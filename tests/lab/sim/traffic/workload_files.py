@@ -3,7 +3,7 @@
 import gzip
 import math
 
-from router.lab.sim.traffic.generate import joined
+from router.lab.sim.traffic.columns import joined
 from router.lab.sim.traffic.workload_file import FileWorkload
 
 NEEDED = "arrival_s,origin,model,input_tokens,output_tokens"

@@ -1,0 +1,212 @@
+"""Carbon budgets of many gateways: each draws its allotments on the day's counters in the store.
+
+Never on a request's way. While the store cannot be reached, what was left is divided by the
+gateways that were last seen; it is asked for ever, and hears of all that was spent once it answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from router.contract import Clock, StateStore
+from router.core.carbon_budgets import CarbonBudgets
+from router.core.day_account import DayAccount, Sharing, day_of
+from router.errors import StateStoreError
+from router.units import DAY_S
+
+# In which gateways that share budgets find out how many they are.
+_ROOM: Final = "carbon_budget"
+_MEET_S: Final = 2.0
+_AWAY_S: Final = 10.0
+# Fewer than before are believed once it has been so for as long and the store was there throughout:
+# one that has come back knows nobody at first, and may be gone again.
+_FEWER_S: Final = 30.0
+# Counters of a day, and that this process has added to any, are remembered for so long.
+_KEPT_S: Final = 2.0 * DAY_S
+_MARK_EVERY_S: Final = 600.0
+# A counter is looked at so often while somebody asks for what it counts, of many all together so
+# many times a second: what others drew since is not known when the store is lost.
+_LOOK_S: Final = 1.0
+_LOOKS_PER_S: Final = 200.0
+_AT_ONCE: Final = 32
+# A store ends each call by itself, in a fraction of that.
+_ROUND_S: Final = 2.0
+# What could not be settled by then never will be.
+_CLOSING_DAYS: Final = 2
+
+
+class _Addition(NamedTuple):
+    account: DayAccount
+    amount_ug: int
+
+
+def counter_of(account: DayAccount) -> str:
+    """The name of an account's counter."""
+    day = datetime.fromtimestamp(account.day * DAY_S, UTC).date().isoformat()
+    return f"carbon_budget:{account.key}:{day}"
+
+
+class SeenMembers:
+    """How many processes share a store, by what was seen: more at once, fewer after a while."""
+
+    def __init__(self) -> None:
+        self.count = 1
+        self._fewer_since = math.nan
+        self._fewer = 0
+
+    def seen(self, count: int, ticks: float) -> None:
+        """So many are there now; ``ticks``: monotonic, s."""
+        if count >= self.count:
+            self.count, self._fewer_since = count, math.nan
+            return
+        if math.isnan(self._fewer_since):
+            self._fewer_since, self._fewer = ticks, 1
+        self._fewer = max(self._fewer, count)
+        if ticks - self._fewer_since >= _FEWER_S:
+            self.count, self._fewer_since = self._fewer, math.nan
+
+    def missed(self) -> None:
+        """Nobody could be seen."""
+        self._fewer_since = math.nan
+
+
+class BudgetDraws:
+    """Of one process. ``is_lost``: the store could not be reached at the last round, or yet."""
+
+    def __init__(
+        self,
+        budgets: CarbonBudgets,
+        store: StateStore,
+        identity: str,
+        clock: Clock,
+        members: Callable[[], int] | None = None,
+    ) -> None:
+        """``identity``: unique to this process; ``members``: how many processes share the store,
+        None to find out in a room of its own."""
+        self._budgets = budgets
+        self._store = store
+        self._identity = identity
+        self._clock = clock
+        self._members = members
+        self._marked_at = self._met_at = -math.inf
+        self._seen = SeenMembers()
+        self.is_lost = True
+        budgets.is_alone = False
+        budgets.sharing = Sharing(False, 1)
+
+    @property
+    def gateways(self) -> int:
+        """How many processes share the store, as last known."""
+        return self._seen.count
+
+    def assume(self, gateways: int) -> None:
+        """So many were seen before this process started."""
+        self._seen.count = max(1, gateways)
+        self._budgets.sharing = Sharing(False, self.gateways)
+
+    async def round(self) -> None:
+        """Draw what is needed, give back what is not, count what was spent; never raises."""
+        try:
+            async with asyncio.timeout(_ROUND_S):
+                await self._meet()
+                await self._draw_all()
+        except (StateStoreError, TimeoutError):
+            self.is_lost = True
+            self._seen.missed()
+        else:
+            self.is_lost = False
+        self._budgets.sharing = Sharing(not self.is_lost, self.gateways)
+
+    async def leave(self) -> None:
+        """The last round: count what was spent, give back the rest. Never raises."""
+        accounts = [*self._budgets.accounts(), *self._budgets.closing]
+        try:
+            async with asyncio.timeout(_ROUND_S):
+                await self._add_all([self._last(account) for account in accounts])
+                if self._members is None:
+                    await self._store.leave(_ROOM, self._identity)
+        except (StateStoreError, TimeoutError):
+            # What is left stands on the counter, as if it had been spent.
+            pass
+
+    async def _meet(self) -> None:
+        ticks, now = self._clock.monotonic(), self._clock.now()
+        if ticks - self._met_at < _MEET_S:
+            return
+        if self._members is None:
+            rows = await self._store.exchange(_ROOM, self._identity, b"", _AWAY_S, now)
+            self._seen.seen(len(rows), ticks)
+        else:
+            self._seen.seen(self._members(), ticks)
+        await self._mark(now, ticks)
+        self._met_at = ticks
+
+    async def _mark(self, now: float, ticks: float) -> None:
+        """Find out whether the store still knows what this process added to it."""
+        mark = f"carbon_budget:{self._identity}"
+        known = await self._store.get(mark, now)
+        if known is not None and ticks - self._marked_at < _MARK_EVERY_S:
+            return
+        if known is None and self._marked_at > -math.inf:
+            for account in self._budgets.accounts():
+                account.forgotten()
+                self._budgets.attended[account.key] = account
+            for account in self._budgets.closing:
+                account.forgotten()
+        await self._store.put(mark, b"", _KEPT_S, now)
+        self._marked_at = ticks
+
+    async def _draw_all(self) -> None:
+        budgets, ticks = self._budgets, self._clock.monotonic()
+        look_s = max(_LOOK_S, len(budgets.attended) / _LOOKS_PER_S)
+        additions = []
+        for account in list(budgets.attended.values()):
+            amount_ug = account.plan(ticks, budgets.sharing)
+            if amount_ug or ticks - account.looked_at >= look_s:
+                additions.append(_Addition(account, amount_ug))
+            elif account.is_quiet(ticks) and not account.is_named:
+                budgets.attended.pop(account.key, None)
+        for account in list(budgets.closing):
+            if account.is_over or day_of(self._clock.now()) - account.day > _CLOSING_DAYS:
+                budgets.ended(account)
+            elif not account.reserved_ug:
+                additions.append(self._last(account))
+        await self._add_all(additions)
+
+    def _last(self, account: DayAccount) -> _Addition:
+        amount_ug = account.plan(self._clock.monotonic(), self._budgets.sharing, last=True)
+        return _Addition(account, amount_ug)
+
+    async def _add_all(self, additions: Sequence[_Addition]) -> None:
+        """A few at once; raises the first error when those have ended."""
+        for first in range(0, len(additions), _AT_ONCE):
+            some = additions[first : first + _AT_ONCE]
+            ended = await asyncio.gather(*(self._add(*one) for one in some), return_exceptions=True)
+            for error in ended:
+                if error is not None:
+                    raise error
+
+    async def _add(self, account: DayAccount, amount_ug: int) -> None:
+        """Raises StateStoreError."""
+        counter = counter_of(account)
+        restored = False
+        while True:
+            account.begin(amount_ug)
+            try:
+                total_ug = await self._store.add(counter, amount_ug, _KEPT_S, self._clock.now())
+            except BaseException:
+                account.unanswered(amount_ug)
+                raise
+            added_ug = amount_ug
+            amount_ug = account.counted(amount_ug, total_ug, self._clock.monotonic())
+            if account.was_forgotten and not restored:
+                # Once: a counter that goes on to forget would be told for ever.
+                restored = True
+                account.forgotten(max(0, added_ug))
+                amount_ug = max(account.drawn_ug, account.used_ug) - account.counted_ug
+            if not amount_ug:
+                return

@@ -1,0 +1,135 @@
+"""The fronts of one process: gRPC, and HTTP where it is served, over one director."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from router.app.control import ControlApi
+from router.app.descriptors import affordable
+from router.app.runtime import Runtime
+from router.config.settings import ServerSettings
+from router.director import Director
+from router.errors import ConfigError
+from router.gateway.capacity import Capacity
+from router.gateway.failures import Failures
+from router.gateway.oip import status
+from router.gateway.oip.server import Gateway, ServerOptions
+from router.gateway.openai import refusal
+from router.gateway.openai.front import FrontParts
+from router.gateway.openai.kept_receipts import KeptReceipts
+from router.gateway.openai.server import HttpGateway, HttpServerOptions
+from router.identity.access import Access
+from router.trust.contexts import ServerTls
+
+# With which requests that fail are answered: names of gRPC statuses, and numbers of HTTP's.
+CODES: Final = status.NAMES | refusal.NAMES
+
+
+class Fronts:
+    """Build it inside a running event loop."""
+
+    def __init__(
+        self,
+        server: ServerSettings,
+        director: Director,
+        runtime: Runtime,
+        failures: Failures,
+        access: Access,
+        reuse_port: bool,
+        receipts: KeptReceipts,
+        tls: ServerTls | None = None,
+    ) -> None:
+        """``access``: who may call."""
+        # Whichever front a call comes by, the process holds no more than it may.
+        self._capacity = Capacity(server.max_requests, server.max_buffered_mib * 2**20)
+        self._server = server
+        self._director = director
+        self._runtime = runtime
+        self._failures = failures
+        self._access = access
+        self._reuse_port = reuse_port
+        self._receipts = receipts
+        self._tls = tls
+        self._connections = affordable(server, len(runtime.config.fleet.endpoints))
+        self._grpc = self._build_grpc()
+        self._http = self._build_http() if server.http is not None else None
+
+    async def start(self) -> dict[str, int]:
+        """Listen; the ports. Raises ConfigError when an address cannot be had."""
+        ports = {"port": await self._grpc.start()}
+        if self._http is not None:
+            try:
+                ports["http_port"] = await self._http.start()
+            except ConfigError:
+                await self._grpc.drain(0.0)
+                raise
+        return ports
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no new calls, let those in flight finish, cut them after ``grace_s``."""
+        async with asyncio.TaskGroup() as draining:
+            draining.create_task(self._grpc.drain(grace_s))
+            if self._http is not None:
+                draining.create_task(self._http.drain(grace_s))
+
+    def _build_grpc(self) -> Gateway:
+        server = self._server
+        return Gateway(
+            ServerOptions(
+                listen=server.listen,
+                max_message_bytes=server.max_message_mib * 2**20,
+                deadline_margin_ms=server.deadline_margin_ms,
+                reuse_port=self._reuse_port,
+                max_buffered_bytes=server.max_buffered_mib * 2**20,
+                max_calls=server.max_requests,
+                max_streams=server.max_streams,
+                max_connections=self._connections,
+                max_metadata_bytes=server.max_metadata_kib * 2**10,
+                max_idle_ms=int(server.idle_s * 1e3),
+                max_age_ms=int(server.max_age_s * 1e3),
+                show_addresses=server.show_addresses,
+                tls=self._tls,
+            ),
+            self._director,
+            ControlApi(self._director, self._runtime),
+            self._is_ready,
+            self._runtime.models_ready,
+            self._failures,
+            self._access,
+            self._capacity,
+        )
+
+    def _build_http(self) -> HttpGateway:
+        server = self._server
+        return HttpGateway(
+            HttpServerOptions(
+                listen=server.http or "",
+                max_body_bytes=server.max_message_mib * 2**20,
+                max_header_bytes=server.max_metadata_kib * 2**10,
+                max_connections=self._connections,
+                idle_s=server.idle_s,
+                max_age_s=server.max_age_s,
+                reuse_port=self._reuse_port,
+                tls=self._tls,
+            ),
+            FrontParts(
+                self._director,
+                self._capacity,
+                self._access,
+                self._receipts,
+                self._failures,
+                self._is_ready,
+                self._runtime.models_ready,
+                self._tells_energy,
+                lambda: self._runtime.config.settings.server.http_paths,
+                self._runtime.clock.now(),
+            ),
+        )
+
+    def _is_ready(self) -> bool:
+        return self._runtime.readiness().ready
+
+    def _tells_energy(self, tenant: str) -> bool:
+        told = self._runtime.config.settings.server.energy_tenants
+        return bool(told) and ("*" in told or tenant in told)

@@ -1,0 +1,181 @@
+"""A request as it goes out: its target, its fields and its body."""
+
+from __future__ import annotations
+
+import math
+import re
+import socket
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from aiohttp import ClientTimeout
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
+from multidict import CIMultiDict
+from yarl import URL
+
+from router.contract import Metadata
+from router.errors import UpstreamRejectedError
+from router.http_api import METHOD, PATH, PRIORITY, USAGE_HIDDEN
+from router.model import Endpoint
+
+# RFC 9110 7.6.1, and what both sides of a proxy agree on with their own peer alone.
+HOP_BY_HOP: Final = frozenset((
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
+    "te", "trailer", "transfer-encoding", "upgrade",
+))  # fmt: skip
+# ``expect`` was answered by the front; usage can only be read in an answer that is not compressed.
+_OURS: Final = HOP_BY_HOP | {"host", "content-length", "accept-encoding", "expect"}
+# Asks for the server's load in the head of its answer (ORCA). One whose page is read tells it
+# there, and vLLM writes a line to its log for each answer that has it.
+_LOAD_FORMAT: Final = "endpoint-load-metrics-format"
+# Not "#", after which a URL has what is not sent.
+_TARGET: Final = re.compile(r"/[!\"$-~]*")
+# Written at once: the transport copies what the socket does not take.
+_PIECE_BYTES: Final = 64 * 1024
+_FIRST_FIELD: Final = re.compile(rb"\s*\{\s*(\}?)")
+# vLLM serves the smallest first, SGLang the largest (routing.md, next-rooms.md 1.4).
+_PRIORITY_SIGN: Final = {"vllm": 1, "sglang": -1}
+
+
+class Sending(NamedTuple):
+    """One request. ``body``: None where it has none. ``hides_usage``: the caller is not to see what
+    it was made to ask for."""
+
+    method: str
+    path: str
+    fields: CIMultiDict[str]
+    body: bytes | bytearray | None
+    hides_usage: bool = False
+
+
+class Body(Payload):
+    """Bytes that are sent as they are, piece by piece where they are many."""
+
+    _autoclose = True
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        super().__init__(value, content_type="application/json")
+        self._size = len(value)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """The bytes as text."""
+        return bytes(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """All of it."""
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        """All of it, which is what was said to come."""
+        value = self._value
+        if len(value) <= _PIECE_BYTES:
+            await writer.write(value)
+            return
+        with memoryview(value) as view:
+            for start in range(0, len(value), _PIECE_BYTES):
+                await writer.write(view[start : start + _PIECE_BYTES])
+
+
+def sending(
+    endpoint: Endpoint, payload: bytes | bytearray, metadata: Metadata, target: str = ""
+) -> Sending:
+    """What to send for a call. ``target``: method and path, else they are in ``metadata``.
+
+    Raises UpstreamRejectedError for a path that no request can have.
+    """
+    method, _, path = target.partition(" ")
+    fields: CIMultiDict[str] = CIMultiDict()
+    priority = ""
+    hides_usage = False
+    named = ""
+    for key, value in metadata:
+        if isinstance(value, bytes):
+            value = value.decode(errors="replace")
+        if key not in _OURS and not key.startswith(":"):
+            fields.add(key, value)
+        elif key == METHOD:
+            method = method or value
+        elif key == PATH:
+            path = path or value
+        elif key == PRIORITY:
+            priority = value
+        elif key == USAGE_HIDDEN:
+            hides_usage = True
+        elif key == "connection":
+            named = value
+    if named:
+        for name in named.split(","):
+            fields.popall(name.strip(), None)
+    fields["accept-encoding"] = "identity"
+    if not target and not endpoint.metrics_url:
+        # Whoever calls may have asked in another form.
+        fields.setdefault(_LOAD_FORMAT, "TEXT")
+    path = path or "/"
+    if not _TARGET.fullmatch(path):
+        raise UpstreamRejectedError("the path has characters that no path has", status="400")
+    if priority and "content-encoding" not in fields:
+        payload = _with_priority(endpoint.engine, payload, priority)
+    return Sending(method or "POST", path, fields, payload or None, hides_usage)
+
+
+def answer_fields(items: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The fields of an answer that travel on, in lower case."""
+    named: tuple[str, ...] = ()
+    fields = []
+    for key, value in items:
+        key = key.lower()
+        if key == "connection":
+            named = tuple(one.strip().lower() for one in value.split(","))
+        # Its length is counted anew by whoever passes it on.
+        elif key not in HOP_BY_HOP and key != "content-length":
+            fields.append((key, value))
+    if named and named not in (("keep-alive",), ("close",)):
+        return [field for field in fields if field[0] not in named]
+    return fields
+
+
+@lru_cache(512)
+def url_of(scheme: str, address: str, path: str) -> URL:
+    """Where a request goes; the path as it is, quoted by whoever wrote it."""
+    return URL(f"{scheme}://{address}{path}", encoded=True)
+
+
+def timeout_of(timeout_s: float, connect_s: float) -> ClientTimeout:
+    """``timeout_s``: of the whole call; ``connect_s``: to connect within it."""
+    # Zero would mean none.
+    total = None if timeout_s == math.inf else max(timeout_s, 1e-6)
+    return ClientTimeout(total=total, connect=connect_s, ceil_threshold=math.inf)
+
+
+def watched_socket(family: int, kind: int, proto: int, silence_s: int) -> socket.socket:
+    """A socket that gives up a peer that is gone, or takes nothing, for some ``silence_s``."""
+    made = socket.socket(family, kind, proto)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, silence_s)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, silence_s // 4))
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silence_s * 1000)
+    return made
+
+
+def _with_priority(engine: str, payload: bytes | bytearray, priority: str) -> bytes | bytearray:
+    """``payload`` with a priority as ``engine`` means it; as it is where it has none."""
+    sign = _PRIORITY_SIGN.get(engine)
+    begins = _FIRST_FIELD.match(payload)
+    try:
+        level = int(priority)
+    except ValueError:
+        return payload
+    if sign is None or begins is None:
+        return payload
+    comma = b"" if begins[1] else b","
+    at = begins.start(1)
+    return b"".join((
+        memoryview(payload)[:at], b'"priority":%d' % (sign * level), comma,
+        memoryview(payload)[at:],
+    ))  # fmt: skip

@@ -1,0 +1,482 @@
+"""Carbon budgets: which accounts a request falls under, whether it fits, what it is charged.
+
+Pure: the time is an argument, and nothing is awaited. Background work draws on what gateways share
+and tells `sharing`; requests go by what is known.
+
+A day is the UTC day in which a request is let in; what it emits is settled there, also when it ends
+on the next. Figures of different signals never meet: the signal is part of an account's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+from router.config.settings import BudgetScope, CarbonBudget, CarbonBudgetSettings, OnExhausted
+from router.core.day_account import ALONE, DayAccount, Fit, Sharing, day_of
+from router.core.refusal import SHED_RETRY_S
+from router.errors import CarbonBudgetError, CarbonBudgetHeldError, RefusedError
+from router.model import BudgetStanding, Decision, Request, Signal
+from router.units import DAY_S, UG_PER_G
+
+# Flags of decisions, and so of receipts.
+EXHAUSTED: Final = "carbon_budget_exhausted"
+SHADOW: Final = "carbon_budget_shadow"
+# What became of requests for which a budget had nothing left, and of what would have become in its
+# shadow.
+REFUSED, HELD, GREENED, WARNED, SHADOWED = OUTCOMES = (
+    "refused", "held", "greenest", "warned", "shadow",
+)  # fmt: skip
+# Names with accounts of their own, of each budget and day; whoever comes after them shares one.
+MOST_NAMES: Final = 10_000
+# The account of all those; no name is None.
+OTHERS: Final = None
+_OTHERS_TEXT: Final = "others"
+
+_NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
+
+Name: TypeAlias = "str | None"
+
+
+class SharedSpending(Protocol):
+    """What workers beside this one have spent and reserved; on the hot path, so nothing waits."""
+
+    def others_ug(self, key: str, day: int) -> int:
+        """Of all of them together."""
+        ...
+
+    def own_ug(self, key: str, day: int) -> int:
+        """What a worker in this one's place had spent and reserved before it ended."""
+        ...
+
+    def show(self, key: str, day: int, spent_ug: int, reserved_ug: int) -> None:
+        """Let them know what this one has."""
+        ...
+
+
+class BudgetObserver(Protocol):
+    """Who is told of what budgets do. Must not block: called on the hot path."""
+
+    def exceeded(self, budget: str, outcome: str) -> None:
+        """A budget had nothing left for a request; ``outcome``: of OUTCOMES."""
+        ...
+
+    def settled(self, budget: str, kind: str, spent_g: float) -> None:
+        """A request was charged; ``kind``: of its joules."""
+        ...
+
+
+class _Unobserved:
+    def exceeded(self, budget: str, outcome: str) -> None:
+        """Nobody is told."""
+
+    def settled(self, budget: str, kind: str, spent_g: float) -> None:
+        """Nobody is told."""
+
+
+class Entry(NamedTuple):
+    """An account that a request falls under, and whether it fits there."""
+
+    budget: CarbonBudget
+    account: DayAccount
+    fit: Fit
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the day has nothing left for it."""
+        return self.fit is Fit.EXHAUSTED
+
+
+class Ruling(NamedTuple):
+    """What budgets say of a request that would reserve ``ask_ug``. ``refusal``: why it is not let
+    in; ``greenest``: whether it has to go where it emits least; ``flags``: of its decision."""
+
+    entries: tuple[Entry, ...]
+    ask_ug: int
+    refusal: RefusedError | None
+    greenest: bool
+    flags: tuple[str, ...]
+
+
+# Of a decision: None where no budget has a say in it.
+Judge: TypeAlias = Callable[[Decision], Ruling | None]
+
+
+class AccountView(NamedTuple):
+    """One account as it is known here, over all gateways but for ``reserved_ug``, which is this
+    process's. ``name``: OTHERS for all without an account of their own; ``is_named``: by the
+    configuration."""
+
+    budget: CarbonBudget
+    name: Name
+    is_named: bool
+    limit_ug: int
+    spent_ug: int
+    reserved_ug: int
+    left_ug: int
+
+
+class Spent(NamedTuple):
+    """What one account has spent, how much of it a shared counter knows, and what that came to, as
+    last known."""
+
+    spent_ug: int
+    counted_ug: int
+    total_ug: int = 0
+
+
+class BudgetHold:
+    """What one request reserves, from when it is let in until `settle`: exactly once."""
+
+    __slots__ = ("_ask_ug", "_budgets", "_entries", "_settled")
+
+    def __init__(self, budgets: CarbonBudgets, ruling: Ruling) -> None:
+        self._budgets = budgets
+        self._entries = ruling.entries
+        self._ask_ug = ruling.ask_ug
+        self._settled = False
+
+    def raise_to(self, ask_ug: int) -> None:
+        """It goes on elsewhere, and may emit as much in all."""
+        more_ug = ask_ug - self._ask_ug
+        if more_ug > 0 and not self._settled:
+            self._ask_ug = ask_ug
+            for entry in self._entries:
+                entry.account.reserve(more_ug)
+                self._budgets.changed(entry.account)
+
+    def settle(self, spent_g: float, kind: str) -> None:
+        """It has ended, and emitted so much; ``kind``: of its joules. Once only."""
+        if self._settled:
+            return
+        self._settled = True
+        for budget, account, _ in self._entries:
+            account.settle(self._ask_ug, spent_g * UG_PER_G)
+            self._budgets.changed(account)
+            self._budgets.observer.settled(budget.name, kind, spent_g)
+
+    def standing(self) -> BudgetStanding | None:
+        """Of the budget of which least is left."""
+        found: BudgetStanding | None = None
+        for budget, account, _ in self._entries:
+            left = max(0.0, account.left_ug / account.limit_ug)
+            if found is None or left < found.left:
+                found = BudgetStanding(budget.name, left)
+        return found
+
+
+class CarbonBudgets:
+    """Those of one process. ``is_alone``: no other gateway spends; ``sharing``: else how limits are
+    shared, as background work finds it; ``wake``: called when that has something to do at once;
+    ``shared``: with workers beside this one, None where there are none.
+    """
+
+    def __init__(
+        self,
+        settings: CarbonBudgetSettings,
+        signal: Signal,
+        observer: BudgetObserver | None = None,
+        day_speed: float = 1.0,
+    ) -> None:
+        """``signal``: of the grams that are counted; ``day_speed``: days that pass in one."""
+        self.observer: BudgetObserver = observer or _Unobserved()
+        self.sharing = ALONE
+        self.is_alone = True
+        self.wake: Callable[[], None] = lambda: None
+        self.shared: SharedSpending | None = None
+        self.day = -1
+        # Accounts that a round has to look at, by key; and those of days that are over.
+        self.attended: dict[str, DayAccount] = {}
+        self.closing: list[DayAccount] = []
+        self._day_speed = day_speed
+        self._restored: dict[str, Spent] = {}
+        self._others_once: Mapping[str, int] = _NOTHING
+        self._accounts: dict[str, dict[Name, DayAccount]] = {}
+        self._adopt(settings, signal)
+
+    @property
+    def budgets(self) -> tuple[CarbonBudget, ...]:
+        """Those in force."""
+        return self._settings.budgets
+
+    def adopt(self, settings: CarbonBudgetSettings, signal: Signal) -> None:
+        """Go on with others; what is spent of those that stay is kept."""
+        kept = {(budget.name, budget.per) for budget in settings.budgets}
+        for budget in self.budgets:
+            if signal != self._signal or (budget.name, budget.per) not in kept:
+                self._set_aside(self._accounts.pop(budget.name, {}))
+        self._adopt(settings, signal)
+
+    def _adopt(self, settings: CarbonBudgetSettings, signal: Signal) -> None:
+        self._settings, self._signal = settings, signal
+        for budget in settings.budgets:
+            accounts = self._accounts.setdefault(budget.name, {})
+            for name, account in list(accounts.items()):
+                limit_ug = self._limit_of(budget, name)
+                if limit_ug is None:
+                    self._set_aside({name: accounts.pop(name)})
+                else:
+                    account.limit_ug = limit_ug
+
+    def judge(self, request: Request, ask_ug: int, now: float) -> Ruling | None:
+        """Whether a request that may emit ``ask_ug`` is let in at ``now`` (unix s); reserves
+        nothing. None where no budget has a say.
+        """
+        entries = []
+        for budget, account in self._accounts_of(request, now):
+            self._look_at_others(account)
+            fit = account.fit(ask_ug, self._sharing(budget))
+            entries.append(Entry(budget, account, fit))
+        if not entries:
+            return None
+        enforced = [one for one in entries if one.exhausted and not one.budget.shadow]
+        flags = [EXHAUSTED] if enforced else []
+        if any(one.exhausted and one.budget.shadow for one in entries):
+            flags.append(SHADOW)
+        greenest = any(one.budget.on_exhausted is OnExhausted.GREENEST_ONLY for one in enforced)
+        refusal = self._refusal(request, entries, ask_ug, now)
+        return Ruling(tuple(entries), ask_ug, refusal, greenest, tuple(flags))
+
+    def hold(self, ruling: Ruling, ticks: float) -> BudgetHold:
+        """Let a request in: from now on it has reserved what it may emit. ``ticks``: monotonic,
+        s."""
+        for budget, account, fit in ruling.entries:
+            account.asked(ruling.ask_ug, ticks)
+            account.reserve(ruling.ask_ug)
+            self.changed(account)
+            if fit is Fit.EXHAUSTED:
+                self.observer.exceeded(budget.name, _outcome(budget))
+        return BudgetHold(self, ruling)
+
+    def missed(self, error: RefusedError, ticks: float, final: bool = True) -> None:
+        """A request was not let in, or waits (not ``final``): more is to be drawn, if there is.
+        ``ticks``: monotonic, s."""
+        if not isinstance(error, CarbonBudgetError | CarbonBudgetHeldError):
+            return
+        if final:
+            outcome = REFUSED if isinstance(error, CarbonBudgetError) else HELD
+            self.observer.exceeded(error.budget, outcome)
+        account = self._accounts.get(error.budget, {}).get(error.account)
+        if account is not None:
+            account.asked(error.ask_ug, ticks)
+            self.attended[account.key] = account
+        if self.sharing.draws:
+            self.wake()
+
+    def changed(self, account: DayAccount) -> None:
+        """An account has other figures: others are to know, and more may have to be drawn."""
+        if account.day == self.day:
+            self.attended[account.key] = account
+        if self.shared is not None:
+            self.shared.show(account.key, account.day, account.spent_ug, account.reserved_ug)
+        if self.sharing.draws and account.used_ug > account.drawn_ug:
+            self.wake()
+
+    def turn(self, now: float) -> None:
+        """Begin the UTC day of ``now``, if it is another one: accounts of the day before close as
+        soon as nothing is under way there.
+
+        A clock that was set back by less than a day stays in the later one.
+        """
+        day = day_of(now)
+        if day == self.day or day == self.day - 1:
+            return
+        for accounts in self._accounts.values():
+            self._close(accounts)
+        self._restored = {}
+        self._others_once = _NOTHING
+        self.day = day
+
+    def ended(self, account: DayAccount) -> None:
+        """One of `closing` is settled for good."""
+        self.closing.remove(account)
+
+    def restore(
+        self, day: int, spent: Mapping[str, Spent], others: Mapping[str, int] = _NOTHING
+    ) -> None:
+        """Go on with what was spent on ``day``, by account key, before this process started.
+        ``others``: what the workers beside it had spent by then."""
+        if day != self.day:
+            return
+        # Until they are there to say so themselves.
+        self._others_once = others
+        for key, one in spent.items():
+            if self.is_alone:
+                self._restored[key] = Spent(one.spent_ug, 0)
+                if self.shared is not None:
+                    self.shared.show(key, day, one.spent_ug, 0)
+            else:
+                # The counter knows the rest.
+                debt_ug = max(0, one.spent_ug - one.counted_ug)
+                self._restored[key] = Spent(debt_ug, 0, one.total_ug)
+
+    def spending(self) -> Iterator[tuple[str, Spent]]:
+        """What every account of the day has spent and reserved, by key."""
+        yield from self._restored.items()
+        for account in self.accounts():
+            yield account.key, Spent(account.used_ug, account.counted_ug, account.total_ug)
+
+    def accounts(self) -> Iterator[DayAccount]:
+        """All of the day."""
+        for accounts in self._accounts.values():
+            yield from accounts.values()
+
+    def views(self) -> Iterator[AccountView]:
+        """Every account of the day."""
+        for budget in self.budgets:
+            for name, one in self._accounts.get(budget.name, {}).items():
+                self._look_at_others(one)
+                left_ug = one.left_ug
+                spent_ug = one.limit_ug - left_ug - one.reserved_ug
+                yield AccountView(
+                    budget, name, one.is_named, one.limit_ug, spent_ug, one.reserved_ug, left_ug
+                )
+
+    def open_named(self, now: float, models: Collection[str]) -> None:
+        """Open the accounts of all that the configuration names: their figures are shown and looked
+        up before anybody asks."""
+        self.turn(now)
+        for budget in self.budgets:
+            names: Iterable[str] = {
+                BudgetScope.FLEET: ("",),
+                BudgetScope.MODEL: models,
+                BudgetScope.TENANT: budget.limits_ug.keys() | self._settings.tenants,
+            }[budget.per]
+            for name in names:
+                account = self._account(budget, name)
+                if account is not None:
+                    account.is_named = True
+                    self.attended[account.key] = account
+
+    def _look_at_others(self, account: DayAccount) -> None:
+        if self.shared is not None:
+            others_ug = self.shared.others_ug(account.key, account.day)
+            account.others_ug = max(others_ug, self._others_once.get(account.key, 0))
+
+    def _sharing(self, budget: CarbonBudget) -> Sharing:
+        sharing = self.sharing
+        if self.is_alone or budget.gateways <= sharing.gateways:
+            return sharing
+        return sharing._replace(gateways=budget.gateways)
+
+    def _accounts_of(
+        self, request: Request, now: float
+    ) -> Iterator[tuple[CarbonBudget, DayAccount]]:
+        self.turn(now)
+        for budget in self.budgets:
+            name = ""
+            if budget.per is BudgetScope.TENANT:
+                name = request.tenant
+            elif budget.per is BudgetScope.MODEL:
+                name = request.model
+            account = self._account(budget, name)
+            if account is not None:
+                yield budget, account
+
+    def _account(self, budget: CarbonBudget, name: Name) -> DayAccount | None:
+        accounts = self._accounts[budget.name]
+        account = accounts.get(name)
+        if account is not None:
+            return account
+        if self._is_stranger(budget, name) and len(accounts) >= MOST_NAMES:
+            name = OTHERS
+            account = accounts.get(name)
+            if account is not None:
+                return account
+        limit_ug = self._limit_of(budget, name)
+        if limit_ug is None:
+            return None
+        return self._open(budget, name, limit_ug)
+
+    def _open(self, budget: CarbonBudget, name: Name, limit_ug: int) -> DayAccount:
+        key = self._key(budget, name)
+        spent_ug, _, total_ug = self._restored.pop(key, Spent(0, 0))
+        if self.shared is not None:
+            spent_ug = max(spent_ug, self.shared.own_ug(key, self.day))
+        account = DayAccount(key, self.day, limit_ug, spent_ug)
+        account.total_ug = total_ug
+        self._accounts[budget.name][name] = account
+        if spent_ug:
+            self.changed(account)
+        return account
+
+    def _is_stranger(self, budget: CarbonBudget, name: Name) -> bool:
+        """Whether callers can make up such names."""
+        if budget.per is not BudgetScope.TENANT:
+            return False
+        return name not in budget.limits_ug and name not in self._settings.tenants
+
+    @staticmethod
+    def _limit_of(budget: CarbonBudget, name: Name) -> int | None:
+        return budget.limit_ug if name is OTHERS else budget.limit_of(name)
+
+    def _key(self, budget: CarbonBudget, name: Name) -> str:
+        signal = f"{self._signal.basis}-{self._signal.factors}"
+        per = budget.per if name is not OTHERS else f"{budget.per}-{_OTHERS_TEXT}"
+        return f"{budget.name}:{per}:{signal}:{name or ''}"
+
+    def _set_aside(self, accounts: dict[Name, DayAccount]) -> None:
+        """Close accounts that may be opened again on the same day."""
+        if self.is_alone:
+            # No counter will remember it.
+            self._restored |= {one.key: Spent(one.used_ug, 0) for one in accounts.values()}
+        self._close(accounts)
+
+    def _close(self, accounts: dict[Name, DayAccount]) -> None:
+        self.closing += [account for account in accounts.values() if not account.is_over]
+        for account in accounts.values():
+            self.attended.pop(account.key, None)
+        accounts.clear()
+
+    def _refusal(
+        self, request: Request, entries: Iterable[Entry], ask_ug: int, now: float
+    ) -> RefusedError | None:
+        """Why a request is not let in; the account that is exhausted before one that is held."""
+        held: RefusedError | None = None
+        for budget, account, fit in entries:
+            if fit is Fit.FITS or budget.shadow or budget.on_exhausted is not OnExhausted.SHED:
+                continue
+            whose = {
+                BudgetScope.TENANT: f" of tenant {request.tenant!r}",
+                BudgetScope.MODEL: f" of model {request.model!r}",
+                BudgetScope.FLEET: "",
+            }[budget.per]
+            name = self._name_of(budget, account, request)
+            limit_g, ask_g = account.limit_ug / UG_PER_G, ask_ug / UG_PER_G
+            if fit is Fit.WAITS:
+                text = (
+                    f"what is left of the carbon budget {budget.name!r}{whose} is held by requests "
+                    f"under way, or has yet to be drawn: this one may emit {ask_g:.3g} g"
+                )
+                held = held or CarbonBudgetHeldError(
+                    text, SHED_RETRY_S, budget=budget.name, account=name, ask_ug=ask_ug
+                )
+                continue
+            left_g = max(0, account.left_ug) / UG_PER_G
+            text = (
+                f"the carbon budget {budget.name!r}{whose} has {left_g:.3g} g left of {limit_g:g} "
+                f"for this UTC day, and this request may emit {ask_g:.3g} g"
+            )
+            ends_in_s = ((self.day + 1) * DAY_S - now) / self._day_speed
+            return CarbonBudgetError(
+                text, max(0.0, ends_in_s), budget=budget.name, account=name, ask_ug=ask_ug
+            )
+        return held
+
+    def _name_of(self, budget: CarbonBudget, account: DayAccount, request: Request) -> Name:
+        own = {
+            BudgetScope.TENANT: request.tenant,
+            BudgetScope.MODEL: request.model,
+            BudgetScope.FLEET: "",
+        }[budget.per]
+        return own if self._accounts[budget.name].get(own) is account else OTHERS
+
+
+def _outcome(budget: CarbonBudget) -> str:
+    if budget.shadow:
+        return SHADOWED
+    if budget.on_exhausted is OnExhausted.GREENEST_ONLY:
+        return GREENED
+    # One that sheds lets in what was under way, nothing else.
+    return WARNED

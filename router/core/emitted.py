@@ -1,0 +1,87 @@
+"""What a request may emit, before it runs, and what one did that ended without an answer.
+
+Grams as on receipts: facility energy, attributional, at the intensity of the run.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from router.core.energy import Crowd, estimate_run, predict_run, task_j
+from router.core.lengths import Expected
+from router.model import Decision, Region, TaskProfile, TokenProfile
+from router.units import MS_PER_S, grams
+
+# Of an estimate at the right tokens, its 95th percentile: `router.core.accounting`.
+_ENERGY_HIGH: Final = 1.5
+# Of a grid zone that no source knows, whose grams count all the same: coal, IPCC AR5 WG III annex
+# III (median 820, maximum 910 gCO2e/kWh), rounded up.
+UNKNOWN_G_PER_KWH: Final = 1000.0
+
+
+def most_g(
+    decision: Decision, expected: Expected, crowd: Crowd, network_j: float, region: Region
+) -> float:
+    """Upper side of what the receipt will say: a long answer, among ``crowd``, which the request
+    has yet to join."""
+    profile = decision.served.profile
+    if isinstance(profile, TaskProfile):
+        energy_j = task_j(profile)
+    else:
+        n_out = max(expected.output_tokens, expected.output_tokens_quantile)
+        there = crowd._replace(batch=crowd.batch + 1.0)
+        run = predict_run(profile, expected.input_tokens, n_out, there, decision.cached_tokens)
+        energy_j = _ENERGY_HIGH * run.attributional_j
+    return charged_g(energy_j * region.pue + network_j, decision.run_g_per_kwh)
+
+
+def cut_short_g(
+    decision: Decision,
+    expected: Expected,
+    crowd: Crowd,
+    service_s: float,
+    pieces: int,
+    network_j: float,
+    region: Region,
+) -> float:
+    """What an attempt emitted that was given up, or failed, ``service_s`` after it left.
+
+    ``pieces``: of output that came by then; 0 where nobody could see any.
+    """
+    profile = decision.served.profile
+    if isinstance(profile, TaskProfile):
+        part = min(1.0, service_s * MS_PER_S / profile.service_ms)
+        task_facility_j = task_j(profile) * part * region.pue + network_j
+        return charged_g(task_facility_j, decision.run_g_per_kwh)
+    tokens = _tokens(profile, decision, expected, crowd, service_s, pieces)
+    run = estimate_run(
+        profile, expected.input_tokens, tokens, crowd, service_s,
+        cached_tokens=decision.cached_tokens,
+    )  # fmt: skip
+    return charged_g(run.attributional_j * region.pue + network_j, decision.run_g_per_kwh)
+
+
+def charged_g(facility_j: float, g_per_kwh: float) -> float:
+    """Grams of facility joules; where the intensity is not known, at UNKNOWN_G_PER_KWH."""
+    return grams(facility_j, g_per_kwh if math.isfinite(g_per_kwh) else UNKNOWN_G_PER_KWH)
+
+
+def _tokens(
+    profile: TokenProfile,
+    decision: Decision,
+    expected: Expected,
+    crowd: Crowd,
+    service_s: float,
+    pieces: int,
+) -> float:
+    if pieces:
+        return float(pieces)
+    batch = max(crowd.batch, 1.0)
+    running = min(batch, float(profile.max_batch))
+    share = running / batch
+    token_ms = profile.tpot_ms(running, crowd.cached_tokens * share, crowd.prompts_ms * share)
+    prompt_ms = profile.lone_ttft_ms(expected.input_tokens, decision.cached_tokens)
+    decoding_ms = service_s * MS_PER_S * share - prompt_ms
+    most = max(expected.output_tokens, expected.output_tokens_quantile)
+    return min(max(0.0, decoding_ms / token_ms), most)

@@ -1,0 +1,181 @@
+"""One HTTP call: what came, in the terms of the director."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, NamedTuple, cast
+
+from aiohttp import web
+
+from router.contract import Metadata
+from router.director import Call
+from router.errors import MalformedRequestError, MetadataTooLargeError
+from router.gateway import headers
+from router.gateway.caller import Caller, RoutingFields
+from router.gateway.openai import fields, forms, rewriting
+from router.gateway.openai.fields import Asked
+from router.http_api import METHOD, PATH, PRIORITY, USAGE_HIDDEN, HttpApi
+from router.identity.narrowing import RegionMask
+from router.identity.principal import ANONYMOUS, Principal
+from router.model import Request
+
+PROTOCOL: Final = "openai"
+# A request header by which a caller asks for ``usage.energy``.
+ENERGY_HEADER: Final = "x-energy-data"
+_ON: Final = frozenset(("1", "true", "on", "yes"))
+# Anthropic's ``inference_geo`` of a request that may run anywhere.
+_GLOBAL: Final = "global"
+_FIELD_BYTES: Final = 4
+_MAX_REQUEST_ID: Final = 128
+
+
+class Incoming(NamedTuple):
+    """A call's head. ``fields``: its header fields, in lower case. ``principal``: whose it is."""
+
+    method: str
+    path: str
+    fields: Metadata
+    by_name: dict[str, str]
+    principal: Principal = ANONYMOUS
+
+    @property
+    def request_id(self) -> str:
+        """As the client names it; "" where it does not."""
+        return self.by_name.get("x-request-id", "")[:_MAX_REQUEST_ID]
+
+    @property
+    def retries(self) -> int:
+        """How often the client says that it has asked before."""
+        return max(headers.retries_of(self.by_name.get(name, "")) for name in headers.RETRIES)
+
+    @property
+    def wants_energy(self) -> bool:
+        """Whether it asks for ``usage.energy``."""
+        return self.by_name.get(ENERGY_HEADER, "").lower() in _ON
+
+    def metadata(self, *more: tuple[str, str]) -> Metadata:
+        """What travels on."""
+        return ((METHOD, self.method), (PATH, self.path), *more, *self.fields)
+
+
+class PreparedCall(NamedTuple):
+    """What a call asks of the fleet. ``wants_usage``: whether for an event that states usage."""
+
+    call: Call
+    asked: Asked
+    wants_usage: bool
+
+
+def incoming(request: web.BaseRequest, most_bytes: int) -> Incoming:
+    """Raises MetadataTooLargeError."""
+    named: dict[str, str] = {}
+    pairs: list[tuple[str, str]] = []
+    size = 0
+    for name, value in request.raw_headers:
+        key, text = name.decode("latin-1").lower(), _text(value)
+        size += len(name) + len(value) + _FIELD_BYTES
+        named[key] = text
+        pairs.append((key, text))
+    if size > most_bytes:
+        raise MetadataTooLargeError(
+            f"the request's headers take {size} bytes, more than {most_bytes}"
+        )
+    return Incoming(request.method, request.raw_path, pairs, named)
+
+
+def _text(value: bytes) -> str:
+    """A field's value as it is sent on: bytes that are UTF-8 stay as they are."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def prepared(
+    head: Incoming,
+    api: HttpApi,
+    body: bytes | bytearray,
+    plain: bytes | bytearray,
+    jurisdiction: Callable[[str], str],
+    regions: RegionMask,
+) -> PreparedCall:
+    """``body``: as it came; ``plain``: as it was before it was compressed, the same where it was
+    not. ``jurisdiction``: the name that the fleet has for one, whatever its case; ``regions``: of
+    the fleet.
+
+    Raises RequestError leaves, and ResidencyError.
+    """
+    caller = Caller(head.fields, None, head.principal, regions)
+    content_type = head.by_name.get("content-type", "")
+    if forms.is_form(content_type):
+        asked = Asked(fields.required_model(forms.model_in(plain, content_type)))
+    else:
+        asked = fields.read_json(api, plain)
+    if asked.geo and asked.geo.lower() != _GLOBAL:
+        caller.narrow(frozenset((jurisdiction(asked.geo),)), "inference_geo")
+    more: list[tuple[str, str]] = []
+    if asked.priority:
+        body = plain = _without_priority(plain, asked.priority)
+        more.append((PRIORITY, str(int(float(asked.priority)))))
+    wants_usage = api.asks_for_usage and rewriting.asks_for_usage(asked.stream_options)
+    if asked.streams and api.asks_for_usage and not wants_usage:
+        changed = rewriting.asking_for_usage(plain, asked.stream_options)
+        if changed is not None:
+            body = changed
+            more.append((USAGE_HIDDEN, "1"))
+    metadata = head.metadata(*more)
+    if more and "content-encoding" in head.by_name:
+        metadata = [pair for pair in metadata if pair[0] != "content-encoding"]
+    call = Call(
+        _request(caller, asked, head, len(body)),
+        # A bytearray where it came in pieces: bytes to whoever sends it, and a copy less.
+        cast(bytes, body),
+        metadata,
+        None,
+        asked.prompt,
+        PROTOCOL,
+        head.principal.weight,
+    )
+    return PreparedCall(call, asked, wants_usage)
+
+
+def _request(caller: Caller, asked: Asked, head: Incoming, payload_bytes: int) -> Request:
+    held = ""
+    if asked.previous:
+        held = held_by(asked.previous, head.principal)
+    elif asked.conversation:
+        held = f"conversation {asked.conversation}{_owner(head.principal)}"
+    routing = RoutingFields(
+        asked.model,
+        "",
+        head.request_id,
+        sequence_id=held,
+        input_tokens=asked.input_tokens,
+        max_output_tokens=asked.max_output_tokens,
+        prompt_bytes=asked.prompt_bytes,
+    )
+    return caller.request(routing, payload_bytes, None, 0.0)
+
+
+def held_by(response_id: str, principal: Principal) -> str:
+    """The id of the sequence that goes on from a stored response. One tenant's is no other's."""
+    return f"response {response_id}{_owner(principal)}"
+
+
+def _owner(principal: Principal) -> str:
+    if principal is ANONYMOUS:
+        return ""
+    return f" of {principal.account!r}"
+
+
+def _without_priority(body: bytes | bytearray, priority: bytes) -> bytes:
+    """Engines read one number in opposite senses: it goes on as the endpoint's engine means it."""
+    try:
+        value = float(priority)
+    except ValueError:
+        value = math.nan
+    changed = rewriting.without_priority(body, priority)
+    if not value.is_integer() or changed is None:
+        raise MalformedRequestError("priority: give a whole number, once; the smaller the sooner")
+    return changed

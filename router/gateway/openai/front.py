@@ -1,0 +1,353 @@
+"""The HTTP front: which path asks what, and each call's way to its answer or its refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+from aiohttp import web
+
+from router.director import Call, Director
+from router.errors import (
+    DrainingError,
+    MalformedRequestError,
+    UnknownMethodError,
+    UnknownModelError,
+    UnknownReceiptError,
+    UnknownResponseError,
+    UnsupportedMethodError,
+)
+from router.gateway.capacity import Capacity
+from router.gateway.failures import Failures
+from router.gateway.openai import answering
+from router.gateway.openai.answering import Manner
+from router.gateway.openai.calls import (
+    PROTOCOL,
+    Incoming,
+    PreparedCall,
+    held_by,
+    incoming,
+    prepared,
+)
+from router.gateway.openai.ending import CallEnding
+from router.gateway.openai.energy import receipt_json
+from router.gateway.openai.intake import IncomingBody
+from router.gateway.openai.kept_receipts import KeptReceipts
+from router.gateway.openai.peer import peer_of
+from router.http_api import (
+    APIS,
+    MESSAGES,
+    OTHER,
+    PASSED_THROUGH,
+    RESPONSES,
+    STATUS,
+    HttpApi,
+    api_of,
+)
+from router.identity.access import Access
+from router.identity.limits import Use, used_tokens
+from router.identity.narrowing import held_tenant, require_model
+from router.identity.principal import Role
+from router.model import Receipt, Request
+
+_RECEIPTS: Final = "/v1/carbon/receipts/"
+_MODELS: Final = "/v1/models"
+# Questions about a prompt, which one healthy server of the model answers.
+_COUNTS: Final = {"/v1/messages/count_tokens": MESSAGES, "/v1/responses/input_tokens": RESPONSES}
+_STORED: Final = re.compile(r"/v1/responses/([^/]{1,256})(/cancel|/input_items)?")
+_HEALTH: Final = frozenset(("/health", "/healthz", "/ping"))
+_RESPONSE_ID: Final = re.compile(rb'"id"\s*:\s*"(resp[^"\\]{1,250})"')
+# Where in an event or a body the id of a response is looked for.
+_HEAD_BYTES: Final = 4096
+_PATH: Final = re.compile(r"/[!-~]*")
+
+
+class Limits(NamedTuple):
+    """``body_bytes``: of one request; ``header_bytes``: of its fields."""
+
+    body_bytes: int
+    header_bytes: int
+
+
+def needed_role(path: str) -> Role | None:
+    """The role that a path takes; None: anybody may ask. Whatever is not named here takes one."""
+    if path in _HEALTH:
+        return None
+    return Role.RECEIPTS if path.startswith(_RECEIPTS) else Role.INFER
+
+
+def served_paths() -> list[tuple[str, str]]:
+    """(method, an example of the path) of all that is served, so that a test can walk it."""
+    posts = [*(api.path for api in APIS), *PASSED_THROUGH, *_COUNTS]
+    gets = [*_HEALTH, _MODELS, f"{_MODELS}/llama", f"{_RECEIPTS}gw-1"]
+    stored = "/v1/responses/resp_1"
+    return [
+        *(("POST", path) for path in sorted(posts)),
+        *(("GET", path) for path in sorted(gets)),
+        ("GET", stored), ("DELETE", stored), ("POST", f"{stored}/cancel"),
+        ("GET", f"{stored}/input_items"),
+    ]  # fmt: skip
+
+
+class FrontParts(NamedTuple):
+    """What calls are served with. ``access``: who may call; ``models``: name -> whether a healthy
+    endpoint serves it; ``tells_energy``: whether answers of a tenant state their energy unasked;
+    ``paths``: further ones that are passed through; ``started_at``: unix s."""
+
+    director: Director
+    capacity: Capacity
+    access: Access
+    receipts: KeptReceipts
+    failures: Failures
+    ready: Callable[[], bool]
+    models: Callable[[], Mapping[str, bool]]
+    tells_energy: Callable[[str], bool]
+    paths: Callable[[], Collection[str]]
+    started_at: float
+
+
+class Front:
+    """Answers every HTTP call of one gateway."""
+
+    def __init__(self, parts: FrontParts, limits: Limits) -> None:
+        self._parts = parts
+        self._limits = limits
+        self._director = parts.director
+        self._under_way: dict[asyncio.Task[object], CallEnding] = {}
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One call; cancelled when its client goes away."""
+        path = request.raw_path.partition("?")[0]
+        api = api_of(path)
+        # A refusal has the shape of the API that was meant.
+        shape = MESSAGES if path.startswith(MESSAGES.path) else api
+        ending = CallEnding(
+            self._parts.failures, api.name if api is not OTHER else path[:64], shape
+        )
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way[task] = ending
+        try:
+            return await self._answer(request, path, api, ending)
+        except (asyncio.CancelledError, ConnectionError) as gone:
+            cut = ending.cut_by(task)
+            if cut is None:
+                ending.cancelled(gone)
+                raise
+            return await ending.refused(request, cut)
+        except Exception as error:
+            return await ending.refused(request, error)
+        finally:
+            del self._under_way[task]
+
+    def end_all(self, reason: DrainingError) -> None:
+        """Cancel every call that is under way; each is told the reason."""
+        for task, ending in self._under_way.items():
+            ending.cut(task, reason)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way."""
+        return not self._under_way
+
+    async def _answer(
+        self, request: web.BaseRequest, path: str, api: HttpApi, ending: CallEnding
+    ) -> web.StreamResponse:
+        if not _PATH.fullmatch(request.raw_path):
+            raise MalformedRequestError("the target is no path: ask for /v1/... of this host")
+        head = incoming(request, self._limits.header_bytes)
+        ending.request_id, ending.retries = head.request_id, head.retries
+        head = self._admitted(request, head, path)
+        use = self._parts.access.limiter.begin(head.principal)
+        try:
+            return await self._admitted_answer(request, head, path, api, ending, use)
+        except Exception:
+            use.give_back()
+            raise
+        finally:
+            use.end()
+
+    def _admitted(self, request: web.BaseRequest, head: Incoming, path: str) -> Incoming:
+        """``head`` with whose it is, and without the credential. Raises as `Access.admit` does."""
+        access, peer = self._parts.access, request.remote or ""
+        principal = access.admit(head.fields, needed_role(path), peer, partial(peer_of, request))
+        fields = access.travelling(head.fields, principal)
+        return head._replace(fields=fields, principal=principal)
+
+    async def _admitted_answer(
+        self,
+        request: web.BaseRequest,
+        head: Incoming,
+        path: str,
+        api: HttpApi,
+        ending: CallEnding,
+        use: Use,
+    ) -> web.StreamResponse:
+        count = _COUNTS.get(path)
+        routed = api is not OTHER or path in PASSED_THROUGH or path in self._parts.paths()
+        if head.method != "POST" or not (routed or count):
+            return await self._about(head, path)
+        limit = self._limits.body_bytes
+        with IncomingBody(self._parts.capacity, limit, head.principal) as held:
+            body = plain = await held.read(request)
+            encoding = head.by_name.get("content-encoding", "identity").strip().lower()
+            if encoding != "identity":
+                plain = await held.inflated(body, encoding)
+            layout = self._director.view.snapshot.layout
+            regions = layout.residency_mask
+            asked = prepared(head, count or api, body, plain, layout.jurisdiction, regions)
+            ending.asked = asked.call.request
+            del body, plain
+            if count is not None:
+                return await self._asked(asked.call, head, carries_prompt=True)
+            return await self._infer(request, head, api, asked, ending, use)
+
+    async def _infer(
+        self,
+        request: web.BaseRequest,
+        head: Incoming,
+        api: HttpApi,
+        asked: PreparedCall,
+        ending: CallEnding,
+        use: Use,
+    ) -> web.StreamResponse:
+        previous = asked.asked.previous
+        if previous and not self._director.holder(asked.call.request):
+            raise UnknownResponseError(
+                f"previous_response_id: {previous[:64]!r} is not known here: the server that held "
+                "it is gone, or it is too old; send the conversation anew"
+            )
+        energy = head.wants_energy or self._parts.tells_energy(asked.call.request.tenant)
+        manner = Manner(asked.wants_usage, energy)
+        if use.is_metered:
+            use.reserve(self._director.expected_tokens(asked.call.request))
+        if asked.asked.streams or api is OTHER:
+            return await self._stream(request, head, api, asked, manner, ending, use)
+        answer = await self._director.infer(asked.call)
+        use.settle(used_tokens(answer.receipt))
+        self._parts.receipts.keep(answer.receipt)
+        self._hold(head, api, asked, answer.receipt.decision.endpoint.name, answer.payload)
+        return answering.whole(answer, manner)
+
+    async def _stream(
+        self,
+        request: web.BaseRequest,
+        head: Incoming,
+        api: HttpApi,
+        asked: PreparedCall,
+        manner: Manner,
+        ending: CallEnding,
+        use: Use,
+    ) -> web.StreamResponse:
+        stream = self._director.stream(asked.call)
+        response: web.StreamResponse | None = None
+        try:
+            async for message in stream:
+                if response is None:
+                    if stream.decision is not None:
+                        self._hold(head, api, asked, stream.decision.endpoint.name, message)
+                    response = ending.response = await answering.begin(request, stream)
+                ending.written_bytes += len(message)
+                await response.write(message)
+        finally:
+            await stream.aclose()
+        if response is None:
+            response = ending.response = await answering.begin(request, stream)
+        if stream.receipt is not None:
+            use.settle(used_tokens(stream.receipt))
+            self._parts.receipts.keep(stream.receipt)
+        await response.write(answering.ending(stream, manner, api))
+        await response.write_eof()
+        return response
+
+    def _hold(
+        self, head: Incoming, api: HttpApi, asked: PreparedCall, endpoint: str, answer: bytes
+    ) -> None:
+        """Who holds the state of a response may be asked for from its first event on."""
+        if api is RESPONSES and asked.asked.keeps_state:
+            named = _RESPONSE_ID.search(answer, 0, _HEAD_BYTES)
+            if named is not None:
+                sequence = held_by(named[1].decode(errors="replace"), head.principal)
+                self._director.hold(asked.call.request.model, sequence, endpoint)
+
+    async def _about(self, head: Incoming, path: str) -> web.Response:
+        """Questions about the gateway, its models and stored responses."""
+        stored = _STORED.fullmatch(path)
+        posts = stored is not None and stored[2] == "/cancel"
+        if stored is not None and head.method in (("POST",) if posts else ("GET", "DELETE")):
+            return await self._stored(head, stored[1])
+        if head.method not in ("GET", "HEAD"):
+            raise UnknownMethodError(f"{head.method[:16]} {path[:128]}: not served here")
+        if path.startswith(_RECEIPTS):
+            return _json(receipt_json(await self._receipt(head, path.removeprefix(_RECEIPTS))))
+        if path in _HEALTH:
+            return web.Response(status=200 if self._parts.ready() else 503)
+        if path == _MODELS:
+            listed = [self._model(name) for name in self._models(head)]
+            return _json(msgspec.json.encode({"object": "list", "data": listed}))
+        if path.startswith(_MODELS + "/"):
+            name = unquote(path.removeprefix(_MODELS + "/"))
+            require_model(head.principal, name)
+            if name not in self._models(head):
+                raise UnknownModelError(f"no endpoint serves {name[:128]!r}")
+            return _json(msgspec.json.encode(self._model(name)))
+        raise UnknownMethodError(f"{head.method} {path[:128]}: not served here")
+
+    async def _stored(self, head: Incoming, response_id: str) -> web.Response:
+        if "stream=true" in head.path.partition("?")[2]:
+            raise UnsupportedMethodError(
+                "stream=true: a stored response is not streamed again here"
+            )
+        asked = Request("", sequence_id=held_by(response_id, head.principal))
+        if not self._director.holder(asked):
+            raise UnknownResponseError(f"no endpoint is known to hold {response_id[:64]!r}")
+        return await self._asked(Call(asked, b"", head.metadata(), None), head)
+
+    async def _asked(
+        self, call: Call, head: Incoming, carries_prompt: bool = False
+    ) -> web.Response:
+        reply = await self._director.ask(call, f"{head.method} {head.path}", carries_prompt)
+        fields = dict(reply.initial_metadata)
+        kind = str(fields.get("content-type", "application/json"))
+        status = int(fields.get(STATUS, 200))
+        return web.Response(status=status, body=reply.payload, headers={"content-type": kind})
+
+    async def _receipt(self, head: Incoming, decision_id: str) -> Receipt:
+        tenant = held_tenant(head.principal, head.by_name.get("x-tenant", ""))
+        receipts = self._parts.receipts
+        receipt = await receipts.find(decision_id)
+        if receipt is None or receipt.request.tenant != tenant:
+            elsewhere = "" if receipts.shares_store else ", or another gateway answered"
+            raise UnknownReceiptError(
+                f"no receipt with the id {decision_id[:64]!r} is kept for this x-tenant: it is too "
+                f"old{elsewhere}"
+            )
+        return receipt
+
+    def _models(self, head: Incoming) -> list[str]:
+        protocols, may_use = self._director.view.snapshot.layout.protocols, head.principal.may_use
+        return [
+            name
+            for name in self._parts.models()
+            if protocols.get(name) == PROTOCOL and may_use(name)
+        ]
+
+    def _model(self, name: str) -> dict[str, object]:
+        served = self._director.view.snapshot.layout.find(name, "").served
+        context = min(model.context_tokens for model in served)
+        told: dict[str, object] = {
+            "id": name, "object": "model", "created": int(self._parts.started_at),
+            "owned_by": "carbon-router",
+        }  # fmt: skip
+        if context < float("inf"):
+            told["max_model_len"] = int(context)
+        return told
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")

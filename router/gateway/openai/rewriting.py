@@ -1,0 +1,102 @@
+"""Small changes to JSON bodies, in their bytes: all else stays as its sender wrote it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+import msgspec
+
+
+class _WithPriority(msgspec.Struct):
+    priority: msgspec.Raw = msgspec.Raw()
+
+
+_LEFT: Final = msgspec.json.Decoder(_WithPriority).decode
+_PRIORITY: Final = re.compile(rb'(?<!\\)("priority")\s*:\s*')
+_COMMA: Final = re.compile(rb"\s*,")
+_ASKING: Final = b'"stream_options":{"include_usage":true},'
+
+
+def asks_for_usage(stream_options: bytes) -> bool:
+    """Whether ``stream_options``, a request's own, ask for usage at the end of the stream."""
+    return _options(stream_options).get("include_usage") is True
+
+
+def asking_for_usage(body: bytes | bytearray, stream_options: bytes) -> bytes | None:
+    """``body`` with ``include_usage``; None where its ``stream_options`` are none or cannot be
+    told from another field of that name."""
+    if not stream_options:
+        at = body.index(b"{") + 1
+        return b"".join((body[:at], _ASKING, body[at:]))
+    options = _options(stream_options)
+    if stream_options != b"null" and not stream_options.startswith(b"{"):
+        return None
+    at = _value_at(body, "stream_options", stream_options)
+    if at < 0:
+        return None
+    changed = json.dumps({**options, "include_usage": True}).encode()
+    return b"".join((body[:at], changed, body[at + len(stream_options) :]))
+
+
+def without_priority(body: bytes | bytearray, priority: bytes) -> bytes | None:
+    """``body`` without its top-level field ``priority``, which stands there as it is; None where it
+    is none that can be told from others of that name further in."""
+    for found in _PRIORITY.finditer(body):
+        if not body.startswith(priority, found.end()):
+            continue
+        changed = _cut(body, found.start(1), found.end() + len(priority))
+        try:
+            if not len(memoryview(_LEFT(changed).priority)):
+                return changed
+        except msgspec.DecodeError:
+            # It was inside something.
+            continue
+    return None
+
+
+def _cut(body: bytes | bytearray, first: int, stop: int) -> bytes:
+    """``body`` without a field, and without the comma after it, or else before it."""
+    after = _COMMA.match(body, stop)
+    if after is not None:
+        return b"".join((body[:first], body[after.end() :]))
+    before = body[:first].rstrip().removesuffix(b",")
+    return b"".join((before, body[stop:]))
+
+
+def with_energy(answer: bytes, usage: bytes, energy: bytes) -> bytes | None:
+    """``answer`` with ``energy`` in its object ``usage``, which is known as it stands; None where
+    that cannot be found."""
+    at = answer.rfind(usage)
+    if at < 0 or not usage.startswith(b"{"):
+        return None
+    end = at + len(usage)
+    if b'"energy"' in usage:
+        # The server's own word, which is in the receipt as far as it is believed.
+        told = {**json.loads(usage), "energy": json.loads(energy)}
+        return b"".join((answer[:at], msgspec.json.encode(told), answer[end:]))
+    comma = b"," if usage[1:-1].strip() else b""
+    return b"".join((answer[: end - 1], comma, b'"energy":', energy, answer[end - 1 :]))
+
+
+def _value_at(body: bytes | bytearray, name: str, value: bytes) -> int:
+    """Where the value of the only field called ``name`` stands; -1 where it is not the only one.
+
+    Inside a string the quotes of such a name would have a backslash before them.
+    """
+    found = re.compile(rb'(?<!\\)"' + re.escape(name.encode()) + rb'"\s*:\s*').findall(body)
+    if len(found) != 1:
+        return -1
+    at = body.index(found[0]) + len(found[0])
+    return at if body[at : at + len(value)] == value else -1
+
+
+def _options(stream_options: bytes) -> dict[str, object]:
+    if not stream_options:
+        return {}
+    try:
+        options = json.loads(stream_options)
+    except ValueError:
+        return {}
+    return options if isinstance(options, dict) else {}

@@ -1,0 +1,321 @@
+"""One process among all gateways that share a store: what it tells them, and what it may use.
+
+Its claims on places (`router.core.allotments`) hold as long as its row is sure to be there: a row
+lives for ``ttl_s`` from when the store wrote it, which is no sooner than it was sent. Two things
+could make others overlook a claim that holds, and do not:
+
+- *A late write.* A call that had no answer may be carried out later than the next one, and put back
+  an older row. So whoever had no answer goes on under another name of its row (``incarnation``);
+  of one process the latest row counts.
+- *A store that lost rows*, flushed, restarted or failed over. Whoever misses a row before its time,
+  or sees one go back, raises no claim for ``ttl_s``: by then every other process has written its
+  row again, or its claims have lapsed. Who comes new waits as long, unless somebody who has missed
+  nobody (SETTLED) saw just those who are there. What is left are rows that a failover loses before
+  any other process has read them: for as long as one exchange places may be had twice then.
+
+Without a store a process has its part of each place by the last known number of processes, and what
+it may have at most where nothing else is left: no request fails for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from router.core import allotments as al
+from router.core.board import Board
+from router.peers.gateway_rows import (
+    Defect,
+    Flag,
+    PeerRow,
+    RowHead,
+    digest_of,
+    encode,
+    read_rows,
+)
+from router.peers.known_rows import KnownRows
+from router.peers.rows import name_key
+from router.peers.told_seats import ToldSeats
+
+# Of a row's life, how long its claims hold: clocks drift, and a request may be on its way.
+_HOLDS: Final = 0.85
+# A row that has not changed for so much of its life has ended by itself.
+_ENDED: Final = 0.7
+# Without a store, what others were last known to have is forgotten within so long, s.
+_FADES_S: Final = 3.0
+# What is needed beyond a part of a place is had for so long, s.
+_LIFTED_S: Final = 0.25
+# Who leaves claims next to nothing that it does not list.
+_NO_PART: Final = 4096
+
+
+class PlaceStanding(StrEnum):
+    """By what a process may use places. JOINING: by its part, until all others are known; SHARED:
+    by claims; LAPSED: by none, until the store answers or fails; ALONE: by its part."""
+
+    JOINING = "joining"
+    SHARED = "shared"
+    LAPSED = "lapsed"
+    ALONE = "alone"
+
+
+class PeerMessage(NamedTuple):
+    """A row to exchange, and under which name. ``sent_at``: monotonic, s."""
+
+    member: str
+    row: bytes
+    sent_at: float
+
+
+class PeerReading(NamedTuple):
+    """What came of an exchange. ``doubted``: endpoints that another process has come to hold for
+    out of service; ``defects``: why rows were not used."""
+
+    doubted: Sequence[str]
+    defects: Sequence[Defect]
+
+
+class _Peer(NamedTuple):
+    """``since``: when this beat was first seen."""
+
+    head: RowHead
+    since: float
+
+
+class GatewayLoads:
+    """Makes rows of the seats in force, and tells the seats what rows of others say. Does no I/O.
+
+    Not safe for threads. ``need``: called where an exchange is worth the while before its time.
+    """
+
+    def __init__(
+        self, identity: str, group: str, ttl_s: float, need: Callable[[], None] = lambda: None
+    ) -> None:
+        """``identity``: of this process among all that ever were; ``group``: of the gateway whose
+        worker it is; ``ttl_s``: how long a row lives."""
+        self.need = need
+        self.standing = PlaceStanding.JOINING
+        self.members = 1
+        self.leaving = False
+        self._identity = identity
+        self._ttl_s = ttl_s
+        self._head = RowHead(name_key(identity), name_key(group), 0, 0, 0, 1, Flag(0))
+        self._valid_until = -math.inf
+        # Claims may be raised from then on; NaN: nobody has answered yet.
+        self._free_at = math.nan
+        self._is_new = False
+        self._failing = False
+        self._lifted_until = -math.inf
+        self._lost_at = math.nan
+        self._peers: dict[int, _Peer] = {}
+        self._noted = False
+        self._marked: frozenset[tuple[int, int]] = frozenset()
+        self._told = ToldSeats()
+        self._begin_accounts()
+
+    def adopt(self, board: Board) -> None:
+        """Tell of the seats of ``board`` from here on; those of the board before are free."""
+        before, accounts = self._told, self._accounts
+        self._told = ToldSeats(board)
+        before.replaced_by(self._told)
+        self._begin_accounts()
+        for seat, e in self._told.places.items():
+            if (was := before.places.get(seat)) is not None:
+                cap = self._accounts[e, al.CAP]
+                self._accounts[e] = accounts[was]
+                self._accounts[e, al.CAP] = cap
+                # Of a cap that was lowered no more may be confirmed than there is.
+                self._accounts[e, al.CONFIRMED] = min(cap, accounts[was, al.CONFIRMED])
+        self._allot()
+
+    def message(self, now: float) -> PeerMessage:
+        """The next row. Claims that it gives up are given up from here on. ``now``: monotonic."""
+        told = self._told
+        told.refresh()
+        al.plan_claims(self._accounts, told.in_flight, told.turns, float(self.members))
+        if self.leaving:
+            self._accounts[:, al.CONFIRMED] = 0.0
+            self._accounts[:, al.WRITTEN] = told.in_flight
+        if self.standing is PlaceStanding.SHARED:
+            self._allot()
+        settled = self.standing is PlaceStanding.SHARED and now >= self._free_at
+        flags = Flag.SETTLED if settled else Flag(0)
+        if self.leaving:
+            flags |= Flag.LEAVING
+        parts = _NO_PART if self.leaving else al.parts_of(self.members)
+        beat = self._head.beat + 1
+        self._head = self._head._replace(beat=beat, parts=parts, flags=flags)
+        entries = told.listed(self._accounts[:, al.WRITTEN], parts)
+        member = f"{self._identity}.{self._head.incarnation}"
+        return PeerMessage(member, encode(self._head, entries), now)
+
+    def read(
+        self, rows: Mapping[str, bytes], sent_at: float, now: float, decided_now: float
+    ) -> PeerReading:
+        """Take in the answer to the message that was sent at ``sent_at``. ``now``: monotonic, s;
+        ``decided_now``: on the clock by which requests are decided."""
+        if now >= sent_at + _HOLDS * self._ttl_s:
+            # It came too late to be worth anything.
+            self.failed(sent_at, now)
+            return PeerReading((), ())
+        peers, defects = read_rows(rows)
+        others = [peer for peer in peers if peer.head.process != self._head.process]
+        back = self.standing in (PlaceStanding.LAPSED, PlaceStanding.ALONE)
+        if back or now >= self._valid_until:
+            # Its row may have ended meanwhile, and its places be others'.
+            self._accounts[:, al.CONFIRMED] = 0.0
+            self._free_at = math.nan
+            self.standing = PlaceStanding.JOINING
+        self._failing, self._lost_at = False, math.nan
+        self._valid_until = sent_at + _HOLDS * self._ttl_s
+        self._look_who_is_there(others, now)
+        may_raise = now >= self._free_at
+        sums = self._known.sums(others, self._head.group)
+        al.settle_claims(self._accounts, sums.told, sums.claims, may_raise)
+        if may_raise and not self.leaving:
+            self.standing = PlaceStanding.SHARED
+        self._allot()
+        self._told.tell(sums, decided_now)
+        doubted = sorted({e for _, e in sums.marked - self._marked})
+        self._marked = sums.marked
+        return PeerReading([self._told.seats[e].name for e in doubted], defects)
+
+    def failed(self, sent_at: float, now: float) -> None:
+        """The message that was sent at ``sent_at`` had no answer, and nobody knows whether it was
+        written. Of one that took too long this process itself stood still, and the store has yet
+        to show that it fails."""
+        self._failing = now - sent_at < _HOLDS * self._ttl_s
+        self._head = self._head._replace(incarnation=self._head.incarnation + 1)
+        if self._valid_until == -math.inf:
+            # One call without an answer says nothing of a store that was never heard.
+            self._valid_until = now + _HOLDS * self._ttl_s
+        elif now >= self._valid_until and self.standing is not PlaceStanding.ALONE:
+            self._lapse(now)
+
+    def fade(self, now: float) -> None:
+        """Now and then without a store: forget what others were last known to have."""
+        if self._lost_at == self._lost_at:
+            left = max(0.0, 1.0 - (now - self._lost_at) / _FADES_S)
+            self._told.fade(left)
+
+    def look(self, now: float, refused: bool) -> None:
+        """A request is about to be decided. ``refused``: it found no place."""
+        self._noted = False
+        if self._lifted_until != -math.inf and now >= self._lifted_until:
+            self._lifted_until = -math.inf
+            self._allot()
+        if self.standing is PlaceStanding.SHARED:
+            if now >= self._valid_until:
+                self._lapse(now)
+            elif refused and not now >= self._free_at:
+                self._lift(now)
+        elif refused and self.standing is not PlaceStanding.LAPSED:
+            self._lift(now)
+        if refused:
+            self.need()
+
+    def claim(self, endpoint: str) -> bool:
+        """Whether this process may have one more request at an endpoint."""
+        place = self._told.by_name.get(endpoint)
+        if place is None:
+            return True
+        seat = self._told.seats[place]
+        if seat.in_flight < seat.allotted:
+            self.need()
+            return True
+        if not self._noted:
+            # One request needs one place, however many endpoints it is refused at.
+            self._noted = True
+            self._accounts[place, al.WANTED] += 1.0
+        self._told.has_asked(place)
+        self.need()
+        return False
+
+    @property
+    def claimed(self) -> int:
+        """Places that are confirmed to this process, of all endpoints; 0 while none are."""
+        if self.standing is not PlaceStanding.SHARED:
+            return 0
+        return int(self._accounts[:, al.CONFIRMED].sum())
+
+    def _begin_accounts(self) -> None:
+        told = self._told
+        self._accounts = np.zeros((len(told.caps), al.ACCOUNT))
+        self._accounts[:, al.CAP] = told.caps
+        self._known = KnownRows(told.keys.tolist(), told.caps.tolist())
+        self._marked = frozenset()
+
+    def _look_who_is_there(self, others: Sequence[PeerRow], now: float) -> None:
+        """Count them, and notice what is missed before its time."""
+        there = {peer.head.process: peer.head for peer in others}
+        missed = False
+        for process, before in self._peers.items():
+            head = there.get(process)
+            if head is None:
+                ended = now - before.since >= _ENDED * self._ttl_s
+                missed |= not (ended or Flag.LEAVING in before.head.flags)
+            else:
+                age, was = (head.incarnation, head.beat), before.head
+                missed |= age < (was.incarnation, was.beat)
+        if self._free_at != self._free_at:
+            # Come new, or back.
+            self._free_at = now + self._ttl_s
+            self._is_new = True
+        elif missed:
+            self._free_at = now + self._ttl_s
+        digest = digest_of((self._head.process, *there))
+        if self._is_new:
+            # Somebody who has missed nobody saw just who is there now.
+            seen = (digest, digest ^ self._head.process)
+            if any(Flag.SETTLED in h.flags and h.seen in seen for h in there.values()):
+                self._free_at = now
+            self._is_new = now < self._free_at
+        self._head = self._head._replace(seen=digest)
+        peers = {}
+        for process, head in there.items():
+            known = self._peers.get(process)
+            same = known is not None and known.head.beat == head.beat
+            peers[process] = known if known is not None and same else _Peer(head, now)
+        self._peers = peers
+        self.members = 1 + len(there)
+
+    def _be_alone(self, now: float) -> None:
+        if self.standing is not PlaceStanding.ALONE:
+            self.standing, self._lost_at = PlaceStanding.ALONE, now
+            self._accounts[:, al.CONFIRMED] = 0.0
+            self._told.lose()
+            self._peers.clear()
+            self._allot()
+
+    def _lapse(self, now: float) -> None:
+        """Its row has ended, as far as it can know: what it claimed may be others' now."""
+        if self._failing:
+            self._be_alone(now)
+            return
+        self.standing = PlaceStanding.LAPSED
+        self._accounts[:, al.CONFIRMED] = 0.0
+        self._allot()
+        self.need()
+
+    def _lift(self, now: float) -> None:
+        if self._lifted_until == -math.inf:
+            self._lifted_until = now + _LIFTED_S
+            self._allot()
+
+    def _allot(self) -> None:
+        """Tell the seats what this process may have."""
+        caps = self._accounts[:, al.CAP]
+        asks = np.zeros(len(caps), bool)
+        if self._lifted_until != -math.inf:
+            allotted = caps.copy()
+        elif self.standing in (PlaceStanding.SHARED, PlaceStanding.LAPSED):
+            allotted = self._accounts[:, al.CONFIRMED].copy()
+            if self.standing is PlaceStanding.SHARED:
+                asks = caps - self._accounts[:, al.CLAIMED] - allotted >= 1.0
+        else:
+            allotted = np.maximum(1.0, np.floor(caps / self.members))
+        self._told.allot(allotted, asks)

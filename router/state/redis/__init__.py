@@ -1,0 +1,1 @@
+"""StateStore on Redis or Valkey: one server, Sentinel, or Cluster."""

@@ -1,0 +1,215 @@
+"""StateStore that several gateways share, on Redis 7 or Valkey."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from router.config.settings import RedisSettings
+from router.errors import StateStoreError
+from router.state.redis import scripts
+from router.state.redis.clients import Passwords, RedisClient, masters
+from router.state.redis.keys import StoreKeys
+from router.state.redis.link import Link
+
+# Nobody shares more; Redis itself would take half a gibibyte.
+MAX_VALUE_BYTES: Final = 1024 * 1024
+MAX_NAME_BYTES: Final = 1024
+MAX_ROWS: Final = 1024
+MAX_SCANNED: Final = 100_000
+MAX_SCANNED_BYTES: Final = 64 * 1024 * 1024
+_MAX_TTL_S: Final = 366 * 86_400.0
+# Tokens rise without it as long as the server's clock does not step back.
+_TOKEN_MS: Final = 30 * 86_400_000
+# A pipeline's answers are held at once.
+_BATCH: Final = 256
+_SCAN_COUNT: Final = 1000
+_SCAN_LIMIT_S: Final = 10.0
+_MAX_AMOUNT: Final = 2**62
+# Every value starts with it, so that an empty one is not an absent one where ranges are read.
+_MARK: Final = b"1"
+
+_Passwords = Callable[[], Passwords]
+
+
+class RedisStore:
+    """Values, counters, holds and rooms of one fleet under one prefix.
+
+    Expiry is judged by the server alone: ``now`` is not used, and gateways' clocks need not agree.
+    Every call ends within a few ``timeout_s``, by its result or by StateStoreError. The connection
+    is opened at the first call, inside the event loop that this makes it belong to.
+    """
+
+    def __init__(self, settings: RedisSettings, passwords: _Passwords) -> None:
+        """``passwords``: read them now; raises ConfigError when they cannot be."""
+        self._keys = StoreKeys(settings.prefix)
+        self._link = Link(settings, passwords)
+
+    async def put(self, key: str, value: bytes, ttl_s: float, now: float) -> None:
+        """As in the contract. Raises ValueError for an unusable ``ttl_s``, and for what is too
+        large to be shared."""
+        ttl_ms = _ttl_ms(ttl_s)
+        name, marked = self._keys.value(_named(key)), _MARK + _sized(key, value)
+        await self._link.run(lambda c: c.execute_command("SET", name, marked, "PX", ttl_ms))
+
+    async def put_all(self, values: Mapping[str, bytes], ttl_s: float, now: float) -> None:
+        """As in the contract. Raises ValueError as `put` does, before anything is stored."""
+        ttl_ms = _ttl_ms(ttl_s)
+        commands = [
+            ("SET", self._keys.value(_named(key)), _MARK + _sized(key, value), "PX", ttl_ms)
+            for key, value in values.items()
+        ]
+        for some in _batches(commands):
+            await self._together(some)
+
+    async def get(self, key: str, now: float) -> bytes | None:
+        """As in the contract."""
+        command = self._read(self._keys.value(_named(key)))
+        return _value(await self._link.run(lambda c: c.execute_command(*command)))
+
+    async def scan(self, prefix: str, now: float) -> Mapping[str, bytes]:
+        """As in the contract; takes the longer the more keys the whole database has.
+
+        Raises StateStoreError for more than 100,000 keys or 64 MiB, too.
+        """
+        pattern = self._keys.values(_named(prefix))
+        names = await self._link.run(lambda c: self._names(c, pattern), _SCAN_LIMIT_S)
+        found: dict[str, bytes] = {}
+        size = 0
+        for some in _batches(sorted(names)):
+            values = await self._together([self._read(name) for name in some])
+            for name, answer in zip(some, values, strict=True):
+                key, value = self._keys.name_of(name), _value(answer)
+                if key is not None and value is not None and key.startswith(prefix):
+                    found[key] = value
+                    size += len(value)
+            if size > MAX_SCANNED_BYTES:
+                raise StateStoreError(f"state store: over {MAX_SCANNED_BYTES} bytes are found")
+        return found
+
+    async def add(self, counter: str, amount: int, ttl_s: float, now: float) -> int:
+        """As in the contract. Raises ValueError for an unusable ``ttl_s`` or an ``amount`` of 2^62
+        and more."""
+        ttl_ms = _ttl_ms(ttl_s)
+        if abs(amount) >= _MAX_AMOUNT:
+            raise ValueError(f"an amount of {amount} is too large to add")
+        key = self._keys.counter(_named(counter))
+        return int(await self._script(scripts.ADD, [key], amount, ttl_ms))
+
+    async def acquire(self, name: str, holder: str, ttl_s: float, now: float) -> int:
+        """As in the contract; a token is about the time in ms at which the hold began.
+
+        While a server fails over to a replica that lacks the hold, there can be two holders: the
+        later one's token is the larger.
+        """
+        ttl_ms = _ttl_ms(ttl_s)
+        keys = self._keys.hold(_named(name))
+        held = await self._script(
+            scripts.ACQUIRE, keys, _text(holder), ttl_ms, max(ttl_ms, _TOKEN_MS)
+        )
+        return int(held)
+
+    async def release(self, name: str, holder: str) -> None:
+        """As in the contract."""
+        held, _ = self._keys.hold(_named(name))
+        await self._script(scripts.RELEASE, [held], _text(holder))
+
+    async def exchange(
+        self, room: str, member: str, row: bytes, ttl_s: float, now: float
+    ) -> Mapping[str, bytes]:
+        """As in the contract. Raises StateStoreError, too, when the room has 1024 rows."""
+        ttl_ms = _ttl_ms(ttl_s)
+        _sized(member, row)
+        answer = await self._script(
+            scripts.EXCHANGE,
+            [self._keys.room(_named(room))],
+            _text(member),
+            bytes(row),
+            ttl_ms,
+            MAX_ROWS,
+            int(_MAX_TTL_S * 1e3),
+        )
+        pairs = zip(answer[::2], answer[1::2], strict=True)
+        return {
+            other.decode(errors="surrogatepass"): there.partition(b":")[2]
+            for other, there in pairs
+            if len(there) <= 2 * MAX_VALUE_BYTES
+        }
+
+    async def leave(self, room: str, member: str) -> None:
+        """As in the contract."""
+        key, field = self._keys.room(_named(room)), _text(member)
+        await self._link.run(lambda c: c.execute_command("HDEL", key, field))
+
+    async def close(self) -> None:
+        """Close every connection; never raises."""
+        await self._link.close()
+
+    async def _script(self, script: str, keys: Sequence[bytes], *arguments: object) -> Any:
+        return await self._link.run(
+            lambda c: c.execute_command("EVAL", script, len(keys), *keys, *arguments)
+        )
+
+    async def _together(self, commands: Sequence[Sequence[object]]) -> list[Any]:
+        """The answers to commands that travel together, of whatever slots."""
+
+        async def ask(client: RedisClient) -> list[Any]:
+            pipe = client.pipeline(transaction=False)
+            for command in commands:
+                pipe.execute_command(*command)
+            answers: list[Any] = await pipe.execute()
+            return answers
+
+        return await self._link.run(ask)
+
+    async def _names(self, client: RedisClient, pattern: bytes) -> set[bytes]:
+        names: set[bytes] = set()
+        for ask in await masters(client):
+            cursor = 0
+            while True:
+                cursor, some = await ask("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
+                names.update(some)
+                if len(names) > MAX_SCANNED:
+                    raise StateStoreError(f"state store: over {MAX_SCANNED} keys are found")
+                if int(cursor) == 0:
+                    break
+        return names
+
+    def _read(self, name: bytes) -> tuple[object, ...]:
+        # No more of a value than a gateway could have written.
+        return ("GETRANGE", name, 0, MAX_VALUE_BYTES + 1)
+
+
+def _value(answer: bytes) -> bytes | None:
+    """What was put, of what GETRANGE answers; None where nothing of ours is."""
+    if not answer.startswith(_MARK) or len(answer) > MAX_VALUE_BYTES + 1:
+        return None
+    return answer[1:]
+
+
+def _sized(key: str, value: bytes) -> bytes:
+    if len(value) > MAX_VALUE_BYTES:
+        raise ValueError(f"{key[:64]!r}: {len(value)} bytes are too large to share")
+    return bytes(value)
+
+
+def _named(name: str) -> str:
+    if len(name) > MAX_NAME_BYTES:
+        raise ValueError(f"{name[:64]!r} and so on: a name of {len(name)} letters is too long")
+    return name
+
+
+def _text(text: str) -> bytes:
+    return _named(text).encode(errors="surrogatepass")
+
+
+def _ttl_ms(ttl_s: float) -> int:
+    if not (ttl_s > 0.0 and math.isfinite(ttl_s)):
+        raise ValueError(f"ttl_s must be a finite number of seconds > 0, got {ttl_s}")
+    return math.ceil(min(ttl_s, _MAX_TTL_S) * 1e3)
+
+
+def _batches(all_of_them: Iterable[Any]) -> Iterable[list[Any]]:
+    listed = list(all_of_them)
+    return (listed[i : i + _BATCH] for i in range(0, len(listed), _BATCH))

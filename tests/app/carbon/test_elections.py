@@ -1,0 +1,58 @@
+"""The rhythm of leases: who has come to lead refreshes at once."""
+
+import random
+from types import SimpleNamespace
+
+from prometheus_client import CollectorRegistry
+
+from router.app.carbon.elections import ElectionRounds
+from router.carbon.polling.election import BEAT_S, LEASE_S, Part
+from router.telemetry.carbon import CarbonMetrics
+from tests.carbon.polling.gateways import Gateway, World, WorldStore
+from tests.director import virtual_time
+
+
+class Woken:
+    def __init__(self):
+        self.times = 0
+
+    def set(self):
+        self.times += 1
+
+
+def runtime(*sources):
+    members = [SimpleNamespace(source=source) for source in sources]
+    return SimpleNamespace(carbon=SimpleNamespace(all_members=members), carbon_due=Woken())
+
+
+def test_every_live_source_beats_and_a_new_leader_is_woken_once():
+    async def rounds():
+        world = World()
+        store = WorldStore(world)
+        first, second = Gateway("first", store, world), Gateway("second", store, world)
+        await first.refresh()
+        await second.refresh()
+        place = runtime(object(), second.source)
+        registry = CollectorRegistry()
+        metrics = CarbonMetrics(registry)
+        metrics.know(["stub"])
+        elections = ElectionRounds(place, metrics, random.Random(1))
+
+        def parts():
+            name = "carbon_router_carbon_pollers"
+            found = next(family for family in registry.collect() if family.name == name)
+            return {one.labels["part"] for one in found.samples if one.value}
+
+        world.now += BEAT_S
+        await elections.run()
+        assert (second.source.part, place.carbon_due.times) == (Part.FOLLOWS, 0)
+        assert parts() == {"follows"}
+        world.now += LEASE_S
+        await elections.run()
+        assert (second.source.part, place.carbon_due.times) == (Part.LEADS, 1)
+        assert parts() == {"leads"}
+        world.now += BEAT_S
+        await elections.run()
+        assert (second.source.part, place.carbon_due.times) == (Part.LEADS, 1)
+
+    virtual_time.run(rounds())

@@ -1,0 +1,195 @@
+"""Exchanges of processes that share a store, on one in memory, and what is told of them."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from router.app.fleet_loads import ROOM, TTL_S, FleetLoads, GatewayPlaces, share_loads
+from router.core.board import Board
+from router.core.layout import Layout
+from router.core.lease import Lease
+from router.errors import StateStoreError
+from router.model import UNBURDENED
+from router.peers.gateway_rows import Defect
+from router.peers.gateways import GatewayLoads, PlaceStanding
+from router.state.memory import MemoryStore
+from router.telemetry import fleet_loads as telemetry
+from router.telemetry.fleet_loads import FleetLoadMetrics
+from tests.factories import endpoint, fleet, health_settings
+
+
+class Clock:
+    def __init__(self):
+        self.at = 100.0
+
+    def now(self):
+        return self.at
+
+    def monotonic(self):
+        return self.at
+
+
+class Broken:
+    """A store that fails while ``broken``."""
+
+    def __init__(self):
+        self.store, self.broken = MemoryStore(), False
+
+    async def exchange(self, *given):
+        if self.broken:
+            raise StateStoreError("gone")
+        return await self.store.exchange(*given)
+
+    async def leave(self, *given):
+        if self.broken:
+            raise StateStoreError("gone")
+        await self.store.leave(*given)
+
+
+class Half:
+    def random(self):
+        return 0.5
+
+
+class Place:
+    def __init__(self, store, clock, name):
+        board = Board(Layout(fleet(endpoint("a", max_in_flight=4))), health_settings(), 0.0)
+        self.runtime = SimpleNamespace(clock=clock, board=board, notes=[], gateways=None)
+        self.registry = CollectorRegistry()
+        metrics = FleetLoadMetrics(self.registry)
+        self.loads = share_loads(store, name, name, self.runtime, Half(), metrics)
+        self.dispatcher = SimpleNamespace(places=None)
+        self.loads.join(self.dispatcher)
+
+    def value(self, name, **labels):
+        return self.registry.get_sample_value(f"carbon_router_{name}", labels)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store():
+    return Broken()
+
+
+async def rounds(clock, *places, seconds=2.0):
+    end = clock.at + seconds
+    while clock.at < end:
+        clock.at += 0.1
+        for place in places:
+            await place.loads._exchange()
+
+
+@pytest.fixture
+async def two(store, clock):
+    made = Place(store, clock, "one"), Place(store, clock, "two")
+    await rounds(clock, *made)
+    return made
+
+
+async def test_processes_find_each_other_and_share_places(two):
+    for place in two:
+        assert place.loads.gateways.standing is PlaceStanding.SHARED
+        assert place.loads.gateways.members == 2
+        assert place.runtime.gateways is place.loads.gateways
+        assert place.loads.notes() == ()
+
+
+async def test_a_request_of_one_is_seen_by_the_other(two, clock):
+    one, two_ = two
+    assert one.dispatcher.places.claim("a", 4)
+    Lease(one.runtime.board.seats["a"], UNBURDENED)
+    await rounds(clock, *two, seconds=0.3)
+    assert two_.runtime.board.seats["a"].peers == 1
+
+
+async def test_without_the_store_it_says_so_and_shares_again_by_itself(two, store, clock):
+    store.broken = True
+    await rounds(clock, *two)
+    (note,) = two[0].runtime.notes[0]()
+    assert note.reason == "gateways_unseen"
+    assert not note.blocking
+    assert "1/2" in note.detail
+    store.broken = False
+    await rounds(clock, *two)
+    assert two[0].loads.notes() == ()
+
+
+async def test_who_leaves_takes_its_row_along(two, store, clock):
+    one, other = two
+    await one.loads.leave()
+    await rounds(clock, other, seconds=0.1)
+    assert other.loads.gateways.members == 1
+    store.broken = True
+    await other.loads.leave()
+
+
+async def test_it_stands_once_places_are_shared(store, clock):
+    place = Place(store, clock, "one")
+    await place.loads.stand(0.0)
+    assert not place.loads._stands.is_set()
+    await rounds(clock, place)
+    await place.loads.stand(math.inf)
+
+
+async def test_a_round_is_over_at_once_where_a_request_wants_more(two):
+    one, _ = two
+    one.loads._soon.set()
+    await one.loads.run()
+    assert one.value("gateway_processes") == 2.0
+    assert one.value("place_sharing", standing="shared") == 1.0
+    assert one.value("place_sharing", standing="alone") == 0.0
+    assert one.value("claimed_places") == one.loads.gateways.claimed > 0
+
+
+async def test_rows_that_cannot_be_used_are_counted(two, store, clock):
+    await store.exchange(ROOM, "x", b"garbage", TTL_S, clock.now())
+    await two[0].loads._exchange()
+    assert two[0].value("gateway_rows_ignored_total", defect="length") == 1.0
+
+
+async def test_what_others_hold_for_out_is_probed_before_its_turn(two, clock):
+    one, other = two
+    seat, theirs = one.runtime.board.seats["a"], other.runtime.board.seats["a"]
+    seat.health.probe_begins(clock.at - 10.0)
+    seat.health.probe_ends(clock.at - 10.0, "unknown", 0.5, 0.0)
+    theirs.health.refuse(clock.at)
+    theirs.publish_load()
+    await rounds(clock, other, one, seconds=0.1)
+    assert seat.health.is_there
+    assert seat.health.probe_due(clock.at)
+
+
+def test_without_a_store_there_is_nothing_to_share():
+    assert share_loads(None, "one", "one", None, Half(), None) is None
+
+
+def test_workers_and_gateways_both_have_a_say():
+    class Workers:
+        def __init__(self):
+            self.asked = []
+
+        def refresh(self, now, at_once=False):
+            self.asked.append((now, at_once))
+
+        def claim(self, name, cap):
+            self.asked.append((name, cap))
+            return False
+
+    workers = Workers()
+    places = GatewayPlaces(GatewayLoads("one", "one", TTL_S), workers)
+    places.refresh(1.0, at_once=True)
+    # An endpoint that no gateway knows is the workers' affair alone.
+    assert not places.claim("b", 7)
+    assert workers.asked == [(1.0, True), ("b", 7)]
+
+
+def test_every_standing_and_defect_has_its_name_in_the_metrics():
+    assert set(telemetry.STANDINGS) == set(PlaceStanding)
+    assert set(telemetry.DEFECTS) == set(Defect)
+    assert isinstance(FleetLoads, type)

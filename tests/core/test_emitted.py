@@ -1,0 +1,104 @@
+"""What a request may emit, and what one did that was cut short, beside what a receipt would say."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.core.emitted import UNKNOWN_G_PER_KWH, charged_g, cut_short_g, most_g
+from router.core.energy import Crowd, estimate_run, task_j
+from router.core.lengths import Expected
+from router.units import J_PER_KWH
+from tests.core.worlds import EXPECTED, World
+from tests.factories import endpoint, fleet, served, task_profile
+
+ALONE = Crowd(0.0)
+IN_COMPANY = st.floats(0.0, 300.0).map(Crowd)
+
+
+def decided(profile=None):
+    world = World(
+        fleet(endpoint("a", "west", *([served(profile)] if profile else []))), carbon=None
+    )
+    decision = world.decide()
+    return decision, world.snapshot.layout.fleet.regions["west"]
+
+
+def receipt_g(decision, region, tokens, crowd, service_s, network_j=0.0):
+    """As a receipt has it that knows the tokens."""
+    run = estimate_run(
+        decision.served.profile, EXPECTED.input_tokens, tokens, crowd, service_s,
+    )  # fmt: skip
+    return (run.attributional_j * region.pue + network_j) / J_PER_KWH * decision.run_g_per_kwh
+
+
+def steady_s(profile, tokens, crowd):
+    running = min(max(crowd.batch, 1.0), profile.max_batch)
+    waits = max(crowd.batch, 1.0) / running
+    own_s = (profile.lone_ttft_ms(EXPECTED.input_tokens) + tokens * profile.tpot_ms(running)) / 1e3
+    return own_s * waits
+
+
+@settings(max_examples=100, deadline=None)
+@given(IN_COMPANY, st.floats(1.0, EXPECTED.output_tokens_quantile))
+def test_a_steady_run_of_any_usual_length_emits_no_more(crowd, tokens):
+    decision, region = decided()
+    most = most_g(decision, EXPECTED, crowd, 5.0, region)
+    there = Crowd(crowd.batch + 1.0)
+    took_s = steady_s(decision.served.profile, tokens, there)
+    assert receipt_g(decision, region, tokens, there, took_s, 5.0) <= most
+
+
+def test_a_task_takes_what_its_profile_says():
+    decision, region = decided(task_profile())
+    one_j = task_j(decision.served.profile)
+    told = charged_g(one_j * region.pue + 7.0, decision.run_g_per_kwh)
+    assert most_g(decision, EXPECTED, ALONE, 7.0, region) == pytest.approx(told)
+    service_ms = decision.served.profile.service_ms
+    for share in (0.0, 0.25, 1.0, 3.0):
+        cut = cut_short_g(decision, EXPECTED, ALONE, share * service_ms / 1e3, 0, 0.0, region)
+        whole = charged_g(one_j * region.pue, decision.run_g_per_kwh)
+        assert cut == pytest.approx(min(share, 1.0) * whole)
+
+
+def test_a_grid_that_nobody_knows_is_taken_for_a_dirty_one():
+    assert charged_g(J_PER_KWH, math.nan) == UNKNOWN_G_PER_KWH
+    assert charged_g(J_PER_KWH, 0.0) == 0.0
+    decision, region = decided()
+    unknown = decision._replace(run_g_per_kwh=math.nan)
+    most = most_g(unknown, EXPECTED, ALONE, 0.0, region)
+    known = most_g(decision, EXPECTED, ALONE, 0.0, region)
+    assert most == pytest.approx(known * UNKNOWN_G_PER_KWH / decision.run_g_per_kwh)
+
+
+@settings(max_examples=100, deadline=None)
+@given(IN_COMPANY, st.floats(1.0, 400.0))
+def test_what_is_cut_short_at_its_very_end_emitted_what_it_would_have(crowd, tokens):
+    """To within the iteration that nobody can see the middle of."""
+    decision, region = decided()
+    there = Crowd(crowd.batch + 1.0)
+    took_s = steady_s(decision.served.profile, tokens, there)
+    whole = receipt_g(decision, region, tokens, there, took_s)
+    seen = cut_short_g(decision, EXPECTED, there, took_s, round(tokens), 0.0, region)
+    unseen = cut_short_g(decision, EXPECTED, there, took_s, 0, 0.0, region)
+    assert seen == pytest.approx(whole, rel=0.02)
+    assert unseen == pytest.approx(whole, rel=0.02)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0.0, 60.0), min_size=2, max_size=5))
+def test_longer_is_never_less(seconds):
+    decision, region = decided()
+    seconds = sorted(seconds)
+    found = [cut_short_g(decision, EXPECTED, Crowd(3.0), s, 0, 0.0, region) for s in seconds]
+    assert found == sorted(found)
+    assert all(g >= 0.0 for g in found)
+
+
+def test_a_server_that_hangs_for_ever_is_not_charged_for_ever():
+    decision, region = decided()
+    expected = Expected(100.0, 50.0, 100.0)
+    hour = cut_short_g(decision, expected, Crowd(1.0), 3600.0, 0, 0.0, region)
+    day = cut_short_g(decision, expected, Crowd(1.0), 86400.0, 0, 0.0, region)
+    assert day == hour

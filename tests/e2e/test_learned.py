@@ -1,0 +1,50 @@
+"""What a gateway learned, from one process to the next: a rollout, a kill, a file that is none."""
+
+import json
+import signal
+
+import pytest
+
+from tests.e2e.harness import Gateway, ask, base, emulator, pair
+
+TAKEN_UP = "what was learned before is taken up"
+
+
+@pytest.fixture
+def config(spawn):
+    config = base(pair(), state={"file": "learned.json"})
+    spawn(emulator, config)
+    return config
+
+
+async def served(gateway, count=30):
+    async with gateway.client() as client:
+        for _ in range(count):
+            await client.receipt(ask(), x_tenant="acme")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_restart_goes_on_from_the_file(spawn, config, workers):
+    first = spawn(Gateway, config, "--workers", str(workers))
+    file = first.path.parent / "learned.json"
+    assert not first.events(TAKEN_UP)
+    await served(first)
+    first.tell(signal.SIGTERM)
+    assert first.wait() == 0
+    kept = json.loads(file.read_bytes())
+    assert kept["format"] == 1
+    assert file.stat().st_mode & 0o777 == 0o600
+    again = spawn(Gateway, config, "--workers", str(workers))
+    again.wait_for(lambda: len(again.events(TAKEN_UP)) == workers)
+
+
+async def test_a_file_that_is_none_is_a_warning_and_replaced(spawn, config):
+    one = spawn(Gateway, config)
+    file = one.path.parent / "learned.json"
+    assert one.stop() == 0
+    file.write_bytes(b'{"format":1,"lear')
+    again = spawn(Gateway, config)
+    assert "nothing is known from before" in again.tail
+    await served(again, 3)
+    assert again.stop() == 0
+    assert json.loads(file.read_bytes())["learned"]["lengths"]

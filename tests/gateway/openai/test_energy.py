@@ -1,0 +1,67 @@
+"""Receipts in the terms of HTTP."""
+
+import json
+import math
+
+import pytest
+
+from router.gateway.openai.energy import carbon_field, receipt_json, usage_energy
+from router.gateway.receipts import trailers
+from router.model import BudgetStanding, Provenance, TokensKind
+from tests.factories import endpoint
+from tests.gateway.support import decision, receipt
+
+
+def test_units_and_grams_hang_together():
+    told = usage_energy(receipt())
+    assert told["joules"] == 258.6
+    assert told["wh"] == pytest.approx(258.6 / 3600.0, rel=1e-5)
+    assert told["wh"] / 1e3 * told["grid_carbon_intensity"] == pytest.approx(0.0086, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"), [(Provenance.MEASURED, "reported"), (Provenance.ESTIMATED, "profile")]
+)
+def test_it_is_said_how_joules_are_known(kind, says):
+    told = usage_energy(receipt(energy_kind=kind, tokens_kind=TokensKind.COUNTED))
+    assert told["source"] == kind and says in told["method"]
+
+
+def test_the_range_is_of_the_joules_that_are_told():
+    told = usage_energy(receipt(energy_low_j=107.75, energy_high_j=431.0))
+    assert told["range"]["joules"] == pytest.approx([258.6 / 2.0, 258.6 * 2.0], rel=1e-5)
+
+
+def test_what_is_not_known_has_no_key():
+    dark = receipt(decision=decision(intensity=None), gco2e=math.nan)
+    told = usage_energy(dark)
+    assert not {"g_co2e", "grid_carbon_intensity", "kind", "basis", "range"} & told.keys()
+    assert "gco2e" not in carbon_field(dark.decision, "gw-1", dark)
+
+
+def test_the_field_is_a_dictionary_whatever_names_hold():
+    odd = decision(endpoint=endpoint('we"st\\é'))
+    assert r'endpoint="we\"st\\?"' in carbon_field(odd, "gw-1")
+    assert carbon_field(odd, "gw-1").isascii()
+
+
+def test_the_json_has_every_key_of_a_receipt():
+    told = json.loads(receipt_json(receipt()))
+    keys = {key.removeprefix("x-carbon-").replace("-", "_") for key, _ in trailers(receipt())}
+    assert keys | {"model"} == told.keys()
+    assert isinstance(told["energy_j"], float) and isinstance(told["decision_id"], str)
+    # An interval is two figures, not one.
+    assert told["g_per_kwh_interval"] == dict(trailers(receipt()))["x-carbon-g-per-kwh-interval"]
+
+
+def test_small_grams_are_numbers_and_names_that_look_like_numbers_are_not():
+    told = json.loads(receipt_json(receipt(gco2e=9.5e-5, region="1e3", decision_id="4851720e-1")))
+    assert told["gco2e"] == pytest.approx(9.5e-5)
+    assert (told["region"], told["decision_id"]) == ("1e3", "4851720e-1")
+
+
+def test_what_is_left_of_a_budget_stands_in_the_field():
+    told = receipt(carbon_budget=BudgetStanding("tenant", 0.70049))
+    assert carbon_field(told.decision, "gw-1", told).endswith(", budget_left=0.700")
+    assert "budget_left" not in carbon_field(told.decision, "gw-1", receipt())
+    assert json.loads(receipt_json(told))["budget"] == "name=tenant; left=0.7005"

@@ -1,0 +1,190 @@
+"""The file of what was learned: whole or not at all, and anything may stand in it."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from router.core.learned import (
+    BytesLearned,
+    LatencyLearned,
+    Learned,
+    LengthsLearned,
+    StartLearned,
+)
+from router.errors import DataError
+from router.state.learned_file import FORMAT, LearnedFile
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+STATES = st.lists(FLOATS, max_size=14).map(tuple)
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
+COUNTS = st.integers(-(2**63), 2**63 - 1)
+LEARNED = st.builds(
+    Learned,
+    st.lists(st.builds(LatencyLearned, TEXTS, TEXTS, FLOATS, STATES, COUNTS, STATES, COUNTS)).map(
+        tuple
+    ),
+    st.lists(st.builds(StartLearned, TEXTS, STATES, STATES)).map(tuple),
+    st.lists(st.builds(LengthsLearned, TEXTS, st.none() | TEXTS, STATES, COUNTS)).map(tuple),
+    st.lists(st.builds(BytesLearned, TEXTS, FLOATS, FLOATS, COUNTS)).map(tuple),
+    st.lists(st.builds(BytesLearned, TEXTS, FLOATS, FLOATS, COUNTS)).map(tuple),
+)
+SOME = Learned(
+    latency=(LatencyLearned("a", "k", 1.6, (0.0, 1.5), 300, (0.4, 0.01), 300),),
+    lengths=(LengthsLearned("llama", None, (1.0, 2.0), 4), LengthsLearned("llama", "", (3.0,), 9)),
+    answer_bytes=(BytesLearned("llama", 1.4, 0.3, 12),),
+)
+again = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def at(folder):
+    return LearnedFile(folder / "learned.json")
+
+
+@again
+@given(LEARNED)
+def test_what_was_written_is_read(tmp_path, learned):
+    at(tmp_path).write(learned)
+    assert at(tmp_path).read() == learned
+
+
+def test_where_there_is_no_file_nothing_is_known(tmp_path):
+    assert at(tmp_path).read() is None
+
+
+def test_the_file_is_its_owners_alone_and_nothing_lies_beside_it(tmp_path):
+    for _ in range(2):
+        at(tmp_path).write(SOME)
+    (file,) = tmp_path.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_file_that_is_cut_at_any_byte_is_refused(tmp_path):
+    at(tmp_path).write(SOME)
+    file = tmp_path / "learned.json"
+    whole = file.read_bytes()
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        with pytest.raises(DataError):
+            at(tmp_path).read()
+
+
+@again
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused(tmp_path, body):
+    (tmp_path / "learned.json").write_bytes(body)
+    with pytest.raises(DataError):
+        at(tmp_path).read()
+
+
+@again
+@given(st.integers(0, 400), st.binary(min_size=1, max_size=3))
+def test_a_file_that_is_damaged_anywhere_is_read_or_refused(tmp_path, place, damage):
+    at(tmp_path).write(SOME)
+    file = tmp_path / "learned.json"
+    body = bytearray(file.read_bytes())
+    body[place : place + len(damage)] = damage
+    file.write_bytes(bytes(body))
+    try:
+        found = at(tmp_path).read()
+    except DataError:
+        return
+    assert isinstance(found, Learned)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"null", b"[]", b"{}", b"[" * 100_000, b'{"a":' * 100_000,
+        b'{"format":1,"learned":{"latency":[{"endpoint":"a"}]}}',
+        b'{"format":1,"learned":{"lengths":[{"model":1}]}}',
+        b'{"format":1,"learned":{"answer_bytes":[{"model":"m","log_median":null,"sd":1.0,'
+        b'"lessons":1}]}}',
+        b'{"format":1e400,"learned":{}}', b'{"format":true,"learned":{}}', b'{"format":1}',
+    ],
+)  # fmt: skip
+def test_what_is_no_such_file_is_refused(tmp_path, body):
+    (tmp_path / "learned.json").write_bytes(body)
+    with pytest.raises(DataError):
+        at(tmp_path).read()
+
+
+def test_another_format_is_refused(tmp_path):
+    told = {"format": FORMAT + 1, "learned": Learned()}
+    (tmp_path / "learned.json").write_bytes(msgspec.json.encode(told))
+    with pytest.raises(DataError, match=f"format {FORMAT + 1}"):
+        at(tmp_path).read()
+
+
+@pytest.mark.parametrize("what", ["folder", "fifo", "too long"])
+def test_what_is_no_file_to_read_is_refused_at_once(tmp_path, what):
+    path = tmp_path / "learned.json"
+    if what == "folder":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)
+    else:
+        with path.open("wb") as file:
+            file.truncate(33 * 2**20)
+    with pytest.raises((DataError, OSError)):
+        at(tmp_path).read()
+
+
+def test_a_file_that_cannot_be_replaced_stays(tmp_path):
+    at(tmp_path).write(SOME)
+    before = (tmp_path / "learned.json").read_bytes()
+    file = at(tmp_path)
+    (tmp_path / f".learned.json.{os.getpid()}.aside").mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        file.write(Learned())
+    assert (tmp_path / "learned.json").read_bytes() == before
+
+
+def test_a_link_aside_is_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / f".learned.json.{os.getpid()}.aside").symlink_to(victim)
+    with pytest.raises(OSError, match=r"symbolic links|Symbolic link"):
+        at(tmp_path).write(SOME)
+    assert victim.read_text() == "mine"
+
+
+def test_what_a_killed_process_left_aside_is_removed(tmp_path):
+    (tmp_path / ".learned.json.12345.aside").write_bytes(b'{"format":')
+    (tmp_path / "other").write_bytes(b"")
+    at(tmp_path).clean()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    LearnedFile(tmp_path / "gone" / "learned.json").clean()
+
+
+_WRITES = """
+import sys
+from pathlib import Path
+from router.core.learned import Learned, LengthsLearned
+from router.state.learned_file import LearnedFile
+file = LearnedFile(Path(sys.argv[1]))
+kept = tuple(LengthsLearned("llama", f"t{n}", (1.5,) * 5, 1) for n in range(4096))
+while True:
+    file.write(Learned(lengths=kept))
+    print("written", flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "learned.json"
+    for rounds in range(1, 6):
+        command = [sys.executable, "-c", _WRITES, str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            for _ in range(rounds):
+                writer.stdout.readline()
+            writer.send_signal(signal.SIGKILL)
+        found = LearnedFile(path).read()
+        assert len(found.lengths) == 4096
