@@ -361,6 +361,8 @@ class _Process:
             identity=self._identity,
         )
         dispatcher.digest_every = _DIGEST_EVERY
+        if self._store is not None:
+            dispatcher.store_fails = self._store.fails
         runtime.dispatcher = dispatcher
         await self._keeper.restore()
         await self._budgets.join(dispatcher)

@@ -9,6 +9,7 @@ from router.app.runtime import Runtime
 from router.app.same_fleet import FleetWatch
 from router.config.settings import Config, RedisSettings, SecretSpec
 from router.contract import Clock, StateStore
+from router.director.dispatcher import STATE_STORE_FAILING
 from router.errors import ConfigError
 from router.state.watched import WatchedStore
 from router.telemetry.admin import Reason
@@ -70,7 +71,7 @@ def store_notes(store: WatchedStore) -> Sequence[Reason]:
     if health.ok:
         return ()
     detail = f"{health.why}, for {health.failing_s:.0f} s: this gateway knows of itself alone"
-    return (Reason("state_store_failing", detail, False),)
+    return (Reason(STATE_STORE_FAILING, detail, False),)
 
 
 async def try_store(store: StateStore, identity: str, now: float) -> None:

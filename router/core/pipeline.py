@@ -71,6 +71,11 @@ class Decided(NamedTuple):
     need: Need | None
     ruling: Ruling | None = None
 
+    def flagged(self, flag: str) -> Decided:
+        """The same, told with one flag more."""
+        decision = self.decision
+        return self._replace(decision=decision._replace(flags=(*decision.flags, flag)))
+
 
 def decide(
     request: Request,

@@ -99,8 +99,7 @@ def next_choice(
         )
     asked = request._replace(budget=Budget())
     decided = dispatcher.claimed(dispatcher.look_in_order, view, asked, expected, admitted, *late)
-    flags = (*decided.decision.flags, BUDGET_MISSED)
-    return decided._replace(decision=decided.decision._replace(flags=flags))
+    return decided.flagged(BUDGET_MISSED)
 
 
 def with_budget_left(request: Request, spent_ms: float) -> Request:

@@ -64,6 +64,8 @@ _PATIENT_S = 60.0
 _SEEN = (TokensKind.REPORTED, TokensKind.COUNTED)
 # What was cached as predicted, but for so much of it, says how quick the rest was read.
 _CACHED_AS_EXPECTED = 0.1
+# Of a decision taken on this process's view alone; in readiness by the same name.
+STATE_STORE_FAILING = "state_store_failing"
 # Each that is lost to another worker leaves an endpoint out that has no room.
 _MAX_CLAIMS = 16
 
@@ -181,7 +183,8 @@ class Dispatcher:
     ``digest_every``: how many finished requests are learned from and counted in one go. In a row
     they run with warm caches; `digest` is called now and then for the rest. ``sequences`` and
     ``places`` are of all workers where there are several; a process alone has no ``places``.
-    ``budgets``: carbon budgets, none of them until others are put in its place.
+    ``budgets``: carbon budgets, none of them until others are put in its place. ``store_fails``:
+    whether what gateways share cannot be had just now.
     """
 
     def __init__(self, view: View, parts: Parts, limits: RequestLimits, identity: str) -> None:
@@ -205,6 +208,7 @@ class Dispatcher:
         self._identity = identity
         self._count = 0
         self.places: Places | None = None
+        self.store_fails: Callable[[], bool] = lambda: False
         self.budgets = CarbonBudgets(CarbonBudgetSettings(), view.snapshot.policy.signal)
 
     def require_open(self) -> None:
@@ -320,7 +324,7 @@ class Dispatcher:
         """
         pinned = self.sequences.endpoint(request)
         try:
-            return decide(
+            decided = decide(
                 request,
                 view.snapshot,
                 view.board,
@@ -335,6 +339,7 @@ class Dispatcher:
             )
         except NothingFeasibleError as refusal:
             raise self._soon(refusal, view, request, expected, excluded, pinned) from None
+        return decided.flagged(STATE_STORE_FAILING) if self.store_fails() else decided
 
     def look_in_order(
         self,

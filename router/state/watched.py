@@ -76,6 +76,10 @@ class WatchedStore:
             return StoreHealth()
         return StoreHealth(max(self._clock.monotonic() - trouble.first, 0.0), trouble.why)
 
+    def fails(self) -> bool:
+        """Whether it fails now; asked for every request."""
+        return self._failing
+
     async def probe(self) -> None:
         """One round, to be repeated: a call if nobody else has had an answer, then a rest.
 

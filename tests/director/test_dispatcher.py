@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from router.core.latency import slowness
 from router.core.templates import LEAST_REPORTS
 from router.director.call import Call
-from router.director.dispatcher import RequestLimits, View
+from router.director.dispatcher import STATE_STORE_FAILING, RequestLimits, View
 from router.errors import (
     BudgetImpossibleError,
     NothingFeasibleError,
@@ -44,6 +44,18 @@ def test_upstream_gets_the_deadline_less_the_margin_and_never_less_than_nothing(
 
 
 SHARED = Room({})
+
+
+def test_a_decision_says_whether_what_gateways_share_can_be_had():
+    dispatcher = Room({}).dispatcher
+    assert looked(dispatcher).flags == ()
+    dispatcher.store_fails = lambda: True
+    assert looked(dispatcher).flags == (STATE_STORE_FAILING,)
+
+
+def looked(dispatcher):
+    asked = request()
+    return dispatcher.look(dispatcher.view, asked, dispatcher.expect(asked)).decision
 
 
 def test_ids_are_unique_and_name_their_gateway():

@@ -35,7 +35,7 @@ async def test_it_serves_without_redis_says_so_and_is_whole_again(spawn, redis, 
 
     await until(failing, "it says that the store fails")
     async with gateway.client() as client:
-        await client.receipt(ask())
+        assert "state_store_failing" in (await client.receipt(ask()))["flags"]
     assert await gateway.total("state_store_calls_total", outcome="unreachable") > 0
     redis.start()
     await until(answering, "it finds the store")
@@ -47,6 +47,8 @@ async def test_it_serves_without_redis_says_so_and_is_whole_again(spawn, redis, 
     finally:
         redis.resume()
     await until(whole, "it goes on with the store")
+    async with gateway.client() as client:
+        assert "state_store_failing" not in (await client.receipt(ask())).get("flags", "")
     # Told once a change, by each process.
     assert len(gateway.events("state store: it answers again")) <= 2 * workers
     assert gateway.stop() == 0

@@ -16,6 +16,7 @@ from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
 from router.core.question import ORIGIN_UNKNOWN
 from router.core.reports import Doubt
 from router.director.choice import BUDGET_MISSED
+from router.director.dispatcher import STATE_STORE_FAILING
 from router.gateway.oip.trailers import SHORTENED
 from router.gateway.receipts import StreamReceipts, trailers
 from router.model import BudgetStanding, Predicted, Provenance, Relax, TokensKind
@@ -231,6 +232,7 @@ def test_every_flag_is_named():
         GREENEST,
         *IGNORED,
         BUDGET_MISSED,
+        STATE_STORE_FAILING,
         SHORTENED,
         *Doubt,
     }

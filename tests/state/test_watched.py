@@ -89,6 +89,7 @@ async def test_it_fails_once_it_has_failed_for_a_while(place: Place) -> None:
     await place.ask("timeout", 0.4)
     assert place.store.health().ok
     await place.ask("full", 0.2)
+    assert place.store.fails()
     assert place.store.health() == (pytest.approx(0.6), "state store: full")
     place.clock.time += 10.0
     assert place.store.health().failing_s == pytest.approx(10.6)

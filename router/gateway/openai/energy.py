@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from router.director.dispatcher import STATE_STORE_FAILING
 from router.gateway.receipts import trailers
 from router.model import Decision, Provenance, Receipt
 from router.units import J_PER_WH
@@ -41,6 +42,9 @@ def carbon_field(decision: Decision, decision_id: str, receipt: Receipt | None =
         parts.append(f"energy_kind={receipt.energy_kind}")
     if receipt is not None and receipt.carbon_budget is not None:
         parts.append(f"budget_left={receipt.carbon_budget.left:.3f}")
+    if STATE_STORE_FAILING in decision.flags:
+        # True, as a dictionary says it.
+        parts.append(STATE_STORE_FAILING)
     return ", ".join(parts)
 
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from router.director.dispatcher import STATE_STORE_FAILING
 from router.gateway.openai.energy import carbon_field, receipt_json, usage_energy
 from router.gateway.receipts import trailers
 from router.model import BudgetStanding, Provenance, TokensKind
@@ -58,6 +59,13 @@ def test_small_grams_are_numbers_and_names_that_look_like_numbers_are_not():
     told = json.loads(receipt_json(receipt(gco2e=9.5e-5, region="1e3", decision_id="4851720e-1")))
     assert told["gco2e"] == pytest.approx(9.5e-5)
     assert (told["region"], told["decision_id"]) == ("1e3", "4851720e-1")
+
+
+def test_a_store_that_is_away_is_told_before_an_answer_begins_too():
+    told = decision(flags=(STATE_STORE_FAILING,))
+    assert carbon_field(told, "gw-1").endswith(", state_store_failing")
+    assert json.loads(receipt_json(receipt(decision=told)))["flags"] == "state_store_failing"
+    assert "state_store" not in carbon_field(decision(), "gw-1")
 
 
 def test_what_is_left_of_a_budget_stands_in_the_field():
