@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -16,15 +16,11 @@ from router.contract import Clock, StateStore
 from router.core.carbon_budgets import CarbonBudgets
 from router.core.day_account import DayAccount, Sharing, day_of
 from router.errors import StateStoreError
+from router.peers.members import SeenMembers
 from router.units import DAY_S
 
-# In which gateways that share budgets find out how many they are.
-_ROOM: Final = "carbon_budget"
-_MEET_S: Final = 2.0
-_AWAY_S: Final = 10.0
-# Fewer than before are believed once it has been so for as long and the store was there throughout:
-# one that has come back knows nobody at first, and may be gone again.
-_FEWER_S: Final = 30.0
+# So often the store is asked whether it still knows what this process added.
+_CHECK_S: Final = 2.0
 # Counters of a day, and that this process has added to any, are remembered for so long.
 _KEPT_S: Final = 2.0 * DAY_S
 _MARK_EVERY_S: Final = 600.0
@@ -50,30 +46,6 @@ def counter_of(account: DayAccount) -> str:
     return f"carbon_budget:{account.key}:{day}"
 
 
-class SeenMembers:
-    """How many processes share a store, by what was seen: more at once, fewer after a while."""
-
-    def __init__(self) -> None:
-        self.count = 1
-        self._fewer_since = math.nan
-        self._fewer = 0
-
-    def seen(self, count: int, ticks: float) -> None:
-        """So many are there now; ``ticks``: monotonic, s."""
-        if count >= self.count:
-            self.count, self._fewer_since = count, math.nan
-            return
-        if math.isnan(self._fewer_since):
-            self._fewer_since, self._fewer = ticks, 1
-        self._fewer = max(self._fewer, count)
-        if ticks - self._fewer_since >= _FEWER_S:
-            self.count, self._fewer_since = self._fewer, math.nan
-
-    def missed(self) -> None:
-        """Nobody could be seen."""
-        self._fewer_since = math.nan
-
-
 class BudgetDraws:
     """Of one process. ``is_lost``: the store could not be reached at the last round, or yet."""
 
@@ -83,17 +55,15 @@ class BudgetDraws:
         store: StateStore,
         identity: str,
         clock: Clock,
-        members: Callable[[], int] | None = None,
+        members: SeenMembers,
     ) -> None:
-        """``identity``: unique to this process; ``members``: how many processes share the store,
-        None to find out in a room of its own."""
+        """``identity``: unique to this process; ``members``: who share the store."""
         self._budgets = budgets
         self._store = store
         self._identity = identity
         self._clock = clock
         self._members = members
-        self._marked_at = self._met_at = -math.inf
-        self._seen = SeenMembers()
+        self._marked_at = self._checked_at = -math.inf
         self.is_lost = True
         budgets.is_alone = False
         budgets.sharing = Sharing(False, 1)
@@ -101,22 +71,21 @@ class BudgetDraws:
     @property
     def gateways(self) -> int:
         """How many processes share the store, as last known."""
-        return self._seen.count
+        return self._members.count
 
     def assume(self, gateways: int) -> None:
         """So many were seen before this process started."""
-        self._seen.count = max(1, gateways)
+        self._members.assume(gateways)
         self._budgets.sharing = Sharing(False, self.gateways)
 
     async def round(self) -> None:
         """Draw what is needed, give back what is not, count what was spent; never raises."""
         try:
             async with asyncio.timeout(_ROUND_S):
-                await self._meet()
+                await self._check()
                 await self._draw_all()
         except (StateStoreError, TimeoutError):
             self.is_lost = True
-            self._seen.missed()
         else:
             self.is_lost = False
         self._budgets.sharing = Sharing(not self.is_lost, self.gateways)
@@ -127,23 +96,15 @@ class BudgetDraws:
         try:
             async with asyncio.timeout(_ROUND_S):
                 await self._add_all([self._last(account) for account in accounts])
-                if self._members is None:
-                    await self._store.leave(_ROOM, self._identity)
         except (StateStoreError, TimeoutError):
             # What is left stands on the counter, as if it had been spent.
             pass
 
-    async def _meet(self) -> None:
-        ticks, now = self._clock.monotonic(), self._clock.now()
-        if ticks - self._met_at < _MEET_S:
-            return
-        if self._members is None:
-            rows = await self._store.exchange(_ROOM, self._identity, b"", _AWAY_S, now)
-            self._seen.seen(len(rows), ticks)
-        else:
-            self._seen.seen(self._members(), ticks)
-        await self._mark(now, ticks)
-        self._met_at = ticks
+    async def _check(self) -> None:
+        ticks = self._clock.monotonic()
+        if ticks - self._checked_at >= _CHECK_S:
+            await self._mark(self._clock.now(), ticks)
+            self._checked_at = ticks
 
     async def _mark(self, now: float, ticks: float) -> None:
         """Find out whether the store still knows what this process added to it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from router.app.budget_draws import BudgetDraws
@@ -12,6 +12,7 @@ from router.config.settings import Config
 from router.contract import Clock, StateStore
 from router.core.carbon_budgets import CarbonBudgets
 from router.director import Dispatcher
+from router.peers.members import SeenMembers
 from router.peers.rows import PARENT
 from router.peers.spending import WorkerSpending
 from router.telemetry.admin import Reason
@@ -32,13 +33,14 @@ class BudgetRounds:
         metrics: BudgetMetrics,
         store: StateStore | None = None,
         identity: str = "",
-        members: Callable[[], int] | None = None,
+        members: SeenMembers | None = None,
         spending: WorkerSpending | None = None,
         row: int = PARENT,
         workers: int = 1,
     ) -> None:
-        """``identity``, ``members``: see `BudgetDraws`. ``spending``: what workers beside this one
-        have spent, None for a process alone; ``row``: of this one among ``workers``."""
+        """``identity``, ``members``: see `BudgetDraws`; no others by default. ``spending``: what
+        workers beside this one have spent, None for a process alone; ``row``: of this one among
+        ``workers``."""
         settings = config.settings
         self._clock = clock
         self._metrics = metrics
@@ -53,7 +55,7 @@ class BudgetRounds:
         budgets.wake = self._wanted.set
         self._draws: BudgetDraws | None = None
         if store is not None:
-            self._draws = BudgetDraws(budgets, store, identity, clock, members)
+            self._draws = BudgetDraws(budgets, store, identity, clock, members or SeenMembers())
         else:
             # With a store each worker draws by itself.
             budgets.shared = spending

@@ -17,6 +17,7 @@ from router.contract import Places, Rng, StateStore
 from router.director import Dispatcher
 from router.errors import StateStoreError
 from router.peers.gateways import GatewayLoads, PlaceStanding
+from router.peers.members import SeenMembers
 from router.telemetry.admin import Reason
 from router.telemetry.fleet_loads import FleetLoadMetrics
 
@@ -63,8 +64,10 @@ class FleetLoads:
         runtime: Runtime,
         rng: Rng,
         metrics: FleetLoadMetrics,
+        seen: SeenMembers | None = None,
     ) -> None:
-        """``identity``: of this process among all; ``group``: of the gateway whose worker it is."""
+        """``identity``: of this process among all; ``group``: of the gateway whose worker it is;
+        ``seen``: as of `GatewayLoads`."""
         self._store = store
         self._runtime = runtime
         self._clock = runtime.clock
@@ -72,7 +75,7 @@ class FleetLoads:
         self._metrics = metrics
         self._soon = asyncio.Event()
         self._stands = asyncio.Event()
-        self.gateways = GatewayLoads(identity, group, TTL_S, self._soon.set)
+        self.gateways = GatewayLoads(identity, group, TTL_S, self._soon.set, seen)
         self._members: list[str] = []
 
     def join(self, dispatcher: Dispatcher) -> None:
@@ -115,7 +118,8 @@ class FleetLoads:
         """What readiness says of it."""
         if self.gateways.standing is not PlaceStanding.ALONE:
             return ()
-        part = f"1/{self.gateways.members}" if self.gateways.members > 1 else "all"
+        members = self.gateways.seen.count
+        part = f"1/{members}" if members > 1 else "all"
         detail = (
             "other gateways' requests are not seen: this process uses "
             f"{part} of each endpoint's places, and more where it has no other"
@@ -161,10 +165,11 @@ def share_loads(
     runtime: Runtime,
     rng: Rng,
     metrics: FleetLoadMetrics,
+    seen: SeenMembers | None = None,
 ) -> FleetLoads | None:
     """What a process shares of its load; None where there is no store to share it through."""
     if store is None:
         return None
-    loads = FleetLoads(store, identity, group, runtime, rng, metrics)
+    loads = FleetLoads(store, identity, group, runtime, rng, metrics, seen)
     runtime.notes.append(loads.notes)
     return loads

@@ -34,7 +34,6 @@ from router.app.reloading import Reloader
 from router.app.retirement import Retirement
 from router.app.runtime import Runtime
 from router.app.shared_state import build_store, sharing
-from router.app.sharers import Sharers
 from router.app.trust import Trust
 from router.app.watchdog import beat_for_ever, frozen_after_s
 from router.app.workers import Plan, WorkerOrder, run_workers
@@ -49,6 +48,7 @@ from router.errors import ConfigError
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.gateway.shared_receipts import SharedReceipts
 from router.load.scraper import PrometheusLoad, open_session
+from router.peers.members import SeenMembers
 from router.peers.rows import PARENT, Phase, Reload
 from router.telemetry import logs
 from router.telemetry.admin import AdminServer
@@ -142,13 +142,14 @@ class _Process:
         # Credentials expire by the wall, whatever day is replayed.
         wall = WallClock()
         self._security = SecurityLog(self._registry, wall.monotonic)
-        self._sharers = Sharers(workers, self._store, self._identity, wall)
+        # Of all gateways, as the exchange of loads sees them: for all that is divided.
+        members = SeenMembers()
         self._identities = IdentityKeeper(
             config.settings.identity,
             wall,
             self._security,
             self._sessions.get,
-            lambda: self._sharers.count,
+            lambda: max(workers, members.count),
         )
         self._resolver = SystemResolver()
         self._runtime = Runtime(
@@ -176,6 +177,7 @@ class _Process:
             self._metrics.budgets,
             self._store,
             self._identity,
+            members,
             spending=self._membership.spending if self._membership else None,
             row=order.row if order else PARENT,
             workers=workers,
@@ -190,6 +192,7 @@ class _Process:
             self._runtime,
             self._rng,
             self._metrics.fleet_loads,
+            members,
         )
         # The first of several workers; the parent serves nothing.
         writes = order is None or order.row == PARENT + 1
@@ -334,7 +337,6 @@ class _Process:
             "carbon_budgets": self._budgets.run,
             "keys": self._identities.watch,
             "issuer": self._identities.follow,
-            "sharers": self._sharers.run,
         }
         if self._store is None or self._shared_receipts is None:
             return work

@@ -13,7 +13,8 @@ could make others overlook a claim that holds, and do not:
   nobody (SETTLED) saw just those who are there. What is left are rows that a failover loses before
   any other process has read them: for as long as one exchange places may be had twice then.
 
-Without a store a process has its part of each place by the last known number of processes, and what
+Without a store a process has its part of each place by the last known number of processes
+(`router.peers.members`), and what
 it may have at most where nothing else is left: no request fails for it.
 """
 
@@ -38,6 +39,7 @@ from router.peers.gateway_rows import (
     read_rows,
 )
 from router.peers.known_rows import KnownRows
+from router.peers.members import SeenMembers
 from router.peers.rows import name_key
 from router.peers.told_seats import ToldSeats
 
@@ -93,11 +95,18 @@ class GatewayLoads:
     """
 
     def __init__(
-        self, identity: str, group: str, ttl_s: float, need: Callable[[], None] = lambda: None
+        self,
+        identity: str,
+        group: str,
+        ttl_s: float,
+        need: Callable[[], None] = lambda: None,
+        seen: SeenMembers | None = None,
     ) -> None:
         """``identity``: of this process among all that ever were; ``group``: of the gateway whose
-        worker it is; ``ttl_s``: how long a row lives."""
+        worker it is; ``ttl_s``: how long a row lives; ``seen``: is told how many are there, None
+        where nobody else asks."""
         self.need = need
+        self.seen = seen or SeenMembers()
         self.standing = PlaceStanding.JOINING
         self.members = 1
         self.leaving = False
@@ -170,6 +179,7 @@ class GatewayLoads:
             self._accounts[:, al.CONFIRMED] = 0.0
             self._free_at = math.nan
             self.standing = PlaceStanding.JOINING
+            self.seen.missed()
         self._failing, self._lost_at = False, math.nan
         self._valid_until = sent_at + _HOLDS * self._ttl_s
         self._look_who_is_there(others, now)
@@ -282,6 +292,7 @@ class GatewayLoads:
             peers[process] = known if known is not None and same else _Peer(head, now)
         self._peers = peers
         self.members = 1 + len(there)
+        self.seen.seen(self.members, now)
 
     def _be_alone(self, now: float) -> None:
         if self.standing is not PlaceStanding.ALONE:
@@ -317,5 +328,5 @@ class GatewayLoads:
             if self.standing is PlaceStanding.SHARED:
                 asks = caps - self._accounts[:, al.CLAIMED] - allotted >= 1.0
         else:
-            allotted = np.maximum(1.0, np.floor(caps / self.members))
+            allotted = np.maximum(1.0, np.floor(caps / self.seen.count))
         self._told.allot(allotted, asks)

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.app.budget_draws import BudgetDraws, SeenMembers, counter_of
+from router.app.budget_draws import BudgetDraws, counter_of
 from router.config.settings import CarbonBudgetSettings
 from router.core.carbon_budgets import CarbonBudgets
 from router.core.day_account import ADVANCES, day_of
 from router.errors import CarbonBudgetError, StateStoreError
+from router.peers.members import SeenMembers
 from router.state.memory import MemoryStore
 from router.units import DAY_S
 from tests.core.test_carbon_budgets import budget
@@ -60,11 +61,12 @@ class Hands:
 
 
 class Gateway:
-    def __init__(self, store, clock, identity, limit_ug=LIMIT, **options):
+    def __init__(self, store, clock, identity, limit_ug=LIMIT):
         self.clock = clock
         given_settings = CarbonBudgetSettings((budget("t", limit_ug=limit_ug),), frozenset())
         self.budgets = CarbonBudgets(given_settings, SIGNAL)
-        self.draws = BudgetDraws(self.budgets, store, identity, clock, **options)
+        self.members = SeenMembers()
+        self.draws = BudgetDraws(self.budgets, store, identity, clock, self.members)
         self.budgets.turn(clock.now())
 
     def ask(self, ask_ug, tenant="acme"):
@@ -90,17 +92,25 @@ class Gateway:
 
 
 class Fleet:
-    def __init__(self, gateways=2, **options):
+    def __init__(self, gateways=2):
         self.store, self.clock = Frail(), Hands()
         self.gateways = [
-            Gateway(self.store, self.clock, f"gw-{number}", **options) for number in range(gateways)
+            Gateway(self.store, self.clock, f"gw-{number}") for number in range(gateways)
         ]
 
     async def rounds(self, count=1, wait_s=0.5):
         for _ in range(count):
             for gateway in self.gateways:
-                await gateway.draws.round()
+                await self.round_of(gateway)
             self.clock.advance(wait_s)
+
+    async def round_of(self, gateway):
+        """After what the exchange of loads saw."""
+        if self.store.down:
+            gateway.members.missed()
+        else:
+            gateway.members.seen(len(self.gateways), self.clock.monotonic())
+        await gateway.draws.round()
 
     async def counted(self, name=COUNTER):
         return await self.store.store.add(name, 0, DAY_S, self.clock.now())
@@ -112,7 +122,7 @@ def test_a_counter_says_whose_and_of_which_day_it_is():
     assert counter_of(fleet.gateways[0].account) == COUNTER
 
 
-async def test_gateways_find_out_how_many_they_are_by_themselves():
+async def test_limits_are_shared_by_as_many_as_are_seen():
     fleet = Fleet(3)
     assert {gateway.budgets.sharing for gateway in fleet.gateways} == {(False, 1)}
     await fleet.rounds(5)
@@ -124,31 +134,6 @@ async def test_gateways_find_out_how_many_they_are_by_themselves():
     assert {gateway.budgets.sharing for gateway in fleet.gateways} == {(True, 3)}
     await fleet.rounds(20)
     assert {gateway.budgets.sharing for gateway in fleet.gateways} == {(True, 2)}
-
-
-def test_more_are_believed_at_once_and_fewer_after_a_while_without_a_break():
-    members = SeenMembers()
-    members.seen(4, 0.0)
-    assert members.count == 4
-    members.seen(2, 10.0)
-    members.seen(3, 20.0)
-    assert members.count == 4
-    members.missed()
-    members.seen(1, 30.0)
-    members.seen(2, 59.0)
-    assert members.count == 4
-    members.seen(1, 60.0)
-    assert members.count == 2
-    members.seen(5, 60.0)
-    assert members.count == 5
-
-
-async def test_or_are_told():
-    fleet = Fleet(2, members=lambda: 7)
-    await fleet.rounds(1)
-    assert {gateway.budgets.sharing for gateway in fleet.gateways} == {(True, 7)}
-    rows = await fleet.store.store.exchange("carbon_budget", "me", b"", 1.0, NOW)
-    assert list(rows) == ["me"]
 
 
 @pytest.mark.parametrize("gateways", [1, 2, 5])
@@ -389,7 +374,7 @@ def test_whatever_happens_no_more_is_spent_than_was_let_in_ahead(steps):
                 _, held, ug = under_way.pop(0)
                 held.settle(ug / 1e6, "measured")
             elif what == "round":
-                await gateway.draws.round()
+                await fleet.round_of(gateway)
             elif what == "wait":
                 fleet.clock.advance(ug / 2000)
             elif what == "crash":

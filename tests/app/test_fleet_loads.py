@@ -120,11 +120,25 @@ async def test_without_the_store_it_says_so_and_shares_again_by_itself(two, stor
     assert two[0].loads.notes() == ()
 
 
+async def test_a_store_that_comes_back_empty_makes_nobody_think_itself_alone(two, store, clock):
+    store.broken = True
+    await rounds(clock, *two)
+    store.broken = False
+    await store.leave(ROOM, two[1].loads._members[-1])
+    await rounds(clock, two[0], seconds=20.0)
+    assert two[0].loads.gateways.members == 1
+    assert two[0].loads.gateways.seen.count == 2
+
+
 async def test_who_leaves_takes_its_row_along(two, store, clock):
     one, other = two
     await one.loads.leave()
     await rounds(clock, other, seconds=0.1)
     assert other.loads.gateways.members == 1
+    # What is divided among all goes by more for a while: it may be back.
+    assert other.loads.gateways.seen.count == 2
+    await rounds(clock, other, seconds=31.0)
+    assert other.loads.gateways.seen.count == 1
     store.broken = True
     await other.loads.leave()
 
