@@ -247,6 +247,13 @@ class Board:
                 seat.latency.share(self.twins[seat.latency.kind].start, self._z)
             seat.publish_errors()
 
+    def take_up(self, latency: Iterable[LatencyLearned]) -> None:
+        """Go on from what others learned while this process served."""
+        for one in latency:
+            seat = self.seats.get(one.endpoint)
+            if seat is not None and seat.latency.take_up(one):
+                seat.publish_errors()
+
     def _relax(self, now: float) -> None:
         """Let time heal, and endpoints of one kind tell each other what they learned."""
         voters: dict[Kind | None, list[Voter]] = {kind: [] for kind in self.twins}

@@ -145,6 +145,16 @@ class LatencyRecord:
         self.tpot_ratio.begin(np.array(learned.tpot), learned.tpot_lessons)
         return self._work_out()
 
+    def take_up(self, learned: LatencyLearned) -> bool:
+        """Go on from what others learned, if it can be; a part without lessons stays as it is."""
+        if not self.can_restore(learned):
+            return False
+        if learned.wait_lessons:
+            self.wait.restore(learned.wait, learned.wait_lessons, learned.z)
+        if learned.tpot_lessons:
+            self.tpot_ratio.begin(np.array(learned.tpot), learned.tpot_lessons)
+        return self._work_out()
+
     def _work_out(self) -> bool:
         delay_ms, ttft, queue = self.wait.errors()
         self.errors = LatencyErrors(ttft, queue, self.tpot_ratio.factor(self._tpot_z), delay_ms)

@@ -251,6 +251,19 @@ class LengthModel:
             if len(self._known) > _MAX_TENANTS:
                 self._known.popitem(last=False)
 
+    def take_up(self, learned: Iterable[LengthsLearned]) -> None:
+        """Go on from what others learned while this process served. Tenants that it does not know
+        are the first to go, and there is no room for them where it is full."""
+        for one in self.restorable(learned):
+            lengths, key = _Learned(np.array(one.lengths), one.lessons), (one.model, one.tenant)
+            if one.tenant is None:
+                self._shared[one.model] = lengths
+            elif key in self._known or len(self._known) < _MAX_TENANTS:
+                is_new = key not in self._known
+                self._known[one.model, one.tenant] = lengths
+                if is_new:
+                    self._known.move_to_end((one.model, one.tenant), last=False)
+
     def _expected(
         self, lengths: _Learned, input_tokens: float, max_output_tokens: float
     ) -> Expected:

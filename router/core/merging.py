@@ -4,7 +4,8 @@ Each learns from requests of its own, so each is a sample of all. Taken is the e
 of all that there are, by the one figure that matters most of it, each weighed by its lessons up to
 the memory of what learned it, and by its age. So an entry stays whole, as it was learned; whoever
 is odd, or lies, is passed by while the others are the heavier half; what one alone knows is known;
-and taking in twice, or in another order, changes nothing.
+and taking in twice, or in another order, changes nothing. What a witness was told itself is heard
+where nobody speaks of his own evidence (`router.core.evidence`).
 
 The wait for the first token has the path from gateway to endpoint in it: only those in the same
 place know it. What endpoints of one kind have in common stands in for the others.
@@ -33,7 +34,7 @@ HALF_LIFE_S: Final = 3600.0
 # Beyond, all is as old: nobody is left who knows better.
 _OLDEST_S: Final = 400.0 * HALF_LIFE_S
 # After so many lessons an entry is as good as it gets: the memories of what learns.
-_LENGTHS_MEMORY: Final = 50.0
+LENGTHS_MEMORY: Final = 50.0
 _SKILL_MEMORY: Final = 168.0
 # Of one gateway's endpoints of a kind, so many votes count: beyond them its median is good.
 _MOST_VOTES: Final = 3.0
@@ -47,11 +48,13 @@ _T = TypeVar("_T")
 
 
 class Witness(NamedTuple):
-    """What one process learned, and ``age_s`` ago. ``here``: whether it is where this one is."""
+    """What one process learned, and ``age_s`` ago. ``here``: whether it is where this one is;
+    ``is_own``: whether it is its own evidence, and not what others told it."""
 
     learned: Learned
     age_s: float
     here: bool = True
+    is_own: bool = True
 
 
 class _Voice(NamedTuple, Generic[_T]):
@@ -72,7 +75,7 @@ def merge(witnesses: Sequence[Witness]) -> Learned:
 
     In the order of names; tenants, of which there is room for some only, by their lessons.
     """
-    told = [(one, _freshness(one.age_s)) for one in witnesses]
+    told = [(one, _credit(one)) for one in witnesses]
     lengths = _middles(
         ((one.model, one.tenant), _lengths_voice(one, fresh))
         for witness, fresh in told
@@ -93,9 +96,10 @@ def merge(witnesses: Sequence[Witness]) -> Learned:
     )
 
 
-def _freshness(age_s: float) -> float:
+def _credit(witness: Witness) -> float:
     # Who speaks of the time to come has another clock.
-    return math.exp2(-min(max(age_s, 0.0), _OLDEST_S) / HALF_LIFE_S)
+    fresh = math.exp2(-min(max(witness.age_s, 0.0), _OLDEST_S) / HALF_LIFE_S)
+    return fresh if witness.is_own else fresh * _NO_EVIDENCE
 
 
 def _weight(lessons: float, memory: float, fresh: float) -> float:
@@ -210,7 +214,7 @@ def _by_kind(figures: dict[tuple[str, int], float]) -> dict[str, tuple[float, ..
 
 
 def _lengths_voice(one: LengthsLearned, fresh: float) -> _Voice[LengthsLearned]:
-    weight = _weight(one.lessons, _LENGTHS_MEMORY, fresh)
+    weight = _weight(one.lessons, LENGTHS_MEMORY, fresh)
     return _Voice(one.lengths[LOG_MEAN], (one.lengths, one.lessons), weight, one)
 
 
@@ -224,7 +228,7 @@ def _bytes(
                 _Voice(
                     one.log_median,
                     (one.sd, one.lessons),
-                    _weight(one.lessons, _LENGTHS_MEMORY, fresh),
+                    _weight(one.lessons, LENGTHS_MEMORY, fresh),
                     one,
                 ),
             )

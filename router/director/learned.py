@@ -32,6 +32,17 @@ def restore(dispatcher: Dispatcher, learned: Learned) -> None:
     dispatcher.prompt_bytes.restore(learned.prompt_bytes, models)
 
 
+def take_up(dispatcher: Dispatcher, learned: Learned) -> None:
+    """Go on, while requests are served, from what others learned of what is known little of here
+    (`router.core.evidence`); what endpoints of one kind have in common they go on to tell each
+    other."""
+    dispatcher.view.board.take_up(learned.latency)
+    dispatcher.parts.lengths.take_up(learned.lengths)
+    models = dispatcher.view.snapshot.layout.contexts
+    dispatcher.token_bytes.restore(learned.answer_bytes, models)
+    dispatcher.prompt_bytes.restore(learned.prompt_bytes, models)
+
+
 def restorable(dispatcher: Dispatcher, learned: Learned) -> Learned:
     """What `restore` would not leave out: so that what cannot be has no say among others."""
     latency, starts = dispatcher.view.board.restorable(learned.latency, learned.starts)

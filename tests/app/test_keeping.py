@@ -173,7 +173,7 @@ async def test_what_is_forecast_how_well_outlives_the_process_as_well(tmp_path):
     await keeper(opened, store=store, identity="p2").restore()
     assert chain.learned() == (skill,)
     await keeper(opened, store=store, identity="p2").close()
-    kept = [one.learned.skills for one in await LearnedStore(store, "p3", "", WallClock()).read()]
+    kept = [one.own.skills for one in await LearnedStore(store, "p3", "", WallClock()).read()]
     assert (skill,) in kept
 
 
@@ -188,7 +188,7 @@ async def test_it_is_shared_every_round(tmp_path, monkeypatch):
     teach(opened)
     await one.run()
     (kept,) = await LearnedStore(store, "p2", "", opened.runtime.clock).read()
-    assert {length.tenant for length in kept.learned.lengths} == {None, "acme"}
+    assert {length.tenant for length in kept.own.lengths} == {None, "acme"}
 
 
 class Lost(MemoryStore):

@@ -32,13 +32,31 @@ def process(store, identity, clock=None, place=""):
 
 
 @again
-@given(LEARNED)
-async def test_what_one_wrote_the_others_read(learned):
+@given(LEARNED, LEARNED)
+async def test_what_one_wrote_the_others_read(own, others):
     store = MemoryStore()
-    await process(store, "a", place="west").write(learned)
+    await process(store, "a", place="west").write(own, others)
     found = await process(store, "b", Now(NOW + 100.0)).read()
-    assert found == ([Kept(learned, 100.0, "west")] if learned != Learned() else [])
+    size = sum(map(len, (await store.scan("learned/a/", NOW)).values()))
+    kept = [Kept(own, others, 100.0, "west", size)]
+    assert found == (kept if (own, others) != (Learned(), Learned()) else [])
     assert await process(store, "a").read() == []
+
+
+async def test_of_those_that_have_ended_nothing_is_read_where_nothing_is_wanted():
+    store = MemoryStore()
+    await process(store, "a").write(SOME)
+    reader = process(store, "b", Now(NOW + 100.0))
+    assert await reader.read(newer_than_s=99.0) == []
+    assert [kept.own for kept in await reader.read(newer_than_s=101.0)] == [SOME]
+
+
+async def test_who_reads_goes_on_telling():
+    store = MemoryStore()
+    one = process(store, "a")
+    await one.write(SOME)
+    await one.read()
+    assert [kept.own for kept in await process(store, "b").read()] == [SOME]
 
 
 async def test_the_newest_come_first_and_too_many_are_cleared_away():
@@ -58,7 +76,7 @@ async def test_who_starts_again_and_again_displaces_nobody():
     await process(store, "a").write(SOME)
     for number in range(2 * MOST_PROCESSES):
         clock = Now(NOW + 10.0 * number)
-        assert [kept.learned for kept in await process(store, f"p{number}", clock).read()] == [SOME]
+        assert [kept.own for kept in await process(store, f"p{number}", clock).read()] == [SOME]
     rows = await store.exchange("learned", "x", b"", 1.0, clock.now())
     assert len(rows) < MOST_PROCESSES + 4
 
@@ -81,12 +99,12 @@ async def test_what_is_large_goes_in_parts_that_a_store_can_hold(monkeypatch):
     await process(store, "a").write(learned)
     assert len(await store.scan("learned/a/", NOW)) == 3 + 4
     (kept,) = await process(store, "b").read()
-    assert set(kept.learned.latency) == set(latency)
-    assert set(kept.learned.lengths) == set(lengths)
+    assert set(kept.own.latency) == set(latency)
+    assert set(kept.own.lengths) == set(lengths)
     # What was written of more before is not read with it.
     await process(store, "a").write(SOME)
     (kept,) = await process(store, "b").read()
-    assert kept.learned == SOME
+    assert kept.own == SOME
 
 
 async def test_there_is_room_for_tenants_of_late(monkeypatch):
@@ -95,14 +113,15 @@ async def test_there_is_room_for_tenants_of_late(monkeypatch):
     store = MemoryStore()
     await process(store, "a").write(Learned(lengths=lengths))
     (kept,) = await process(store, "b").read()
-    assert {one.tenant for one in kept.learned.lengths} == {f"t{n}" for n in range(36, 100)}
+    assert {one.tenant for one in kept.own.lengths} == {f"t{n}" for n in range(36, 100)}
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"\xc1", b"{}", msgspec.msgpack.encode([2, {}]), msgspec.msgpack.encode([1]),
-        msgspec.msgpack.encode([1, {"latency": [1]}]), msgspec.msgpack.encode([1, []]),
+        b"", b"\xc1", b"{}", msgspec.msgpack.encode([1, {}]), msgspec.msgpack.encode([2]),
+        msgspec.msgpack.encode([2, True, {"latency": [1]}]), msgspec.msgpack.encode([2, True, []]),
+        msgspec.msgpack.encode([3, True, {}]),
         b"\x91" * 100_000,
     ],
 )  # fmt: skip
@@ -111,15 +130,15 @@ async def test_a_part_that_cannot_be_read_is_passed_over(body):
     await process(store, "a").write(SOME)
     await process(store, "b").write(SOME)
     await store.put("learned/a/0", body, 100.0, NOW)
-    assert [kept.learned for kept in await process(store, "c").read()] == [Learned(), SOME]
+    assert [kept.own for kept in await process(store, "c").read()] == [Learned(), SOME]
 
 
 @pytest.mark.parametrize(
     "row",
     [
-        b"", b"\xc1" * 9, msgspec.msgpack.encode([2, NOW, "", 1]),
-        msgspec.msgpack.encode([1, float("nan"), "", 1]), msgspec.msgpack.encode([1, 1e300, "", 1]),
-        msgspec.msgpack.encode([1, NOW, "", -1]), msgspec.msgpack.encode([1, NOW, "", 10**9]),
+        b"", b"\xc1" * 9, msgspec.msgpack.encode([3, NOW, "", 1]),
+        msgspec.msgpack.encode([2, float("nan"), "", 1]), msgspec.msgpack.encode([2, 1e300, "", 1]),
+        msgspec.msgpack.encode([2, NOW, "", -1]), msgspec.msgpack.encode([2, NOW, "", 10**9]),
     ],
 )  # fmt: skip
 async def test_a_row_that_cannot_be_is_cleared_away(row):
@@ -137,4 +156,4 @@ async def test_no_more_is_read_than_can_be_held(monkeypatch):
     size = sum(map(len, (await store.scan("learned/a/", NOW)).values()))
     monkeypatch.setattr(learned_store, "_MOST_BYTES", 2 * size)
     found = await process(store, "d").read()
-    assert [kept.learned == SOME for kept in found] == [True, True, False]
+    assert [kept.own == SOME for kept in found] == [True, True, False]
