@@ -1,8 +1,8 @@
 """What this process knows of the load of all gateways, and its part of every endpoint's places.
 
 One exchange through the store tells the others what it has and reads what they have; it is made
-every 75 ms or so, and sooner where a request went out or found no place. Requests never wait for
-it: they read numbers that it left.
+every 75 ms or so, and sooner where a request went out or found no place; more rarely where rows are
+large (`router.peers.exchange_pace`). Requests never wait for it: they read numbers that it left.
 """
 
 from __future__ import annotations
@@ -16,18 +16,13 @@ from router.app.runtime import Runtime
 from router.contract import Places, Rng, StateStore
 from router.director import Dispatcher
 from router.errors import StateStoreError
+from router.peers.exchange_pace import LEAST_TTL_S, ExchangePace, pace_of
 from router.peers.gateways import GatewayLoads, PlaceStanding
 from router.peers.members import SeenMembers
 from router.telemetry.admin import Reason
 from router.telemetry.fleet_loads import FleetLoadMetrics
 
 ROOM: Final = "loads"
-TTL_S: Final = 1.0
-PERIOD_S: Final = 0.075
-# Two exchanges are so far apart at least, and so many times what one takes of the event loop.
-_LEAST_GAP_S: Final = 0.02
-_GAP_PER_WORK: Final = 50.0
-_LONGEST_GAP_S: Final = 0.1
 # Alone, it looks for the store this often.
 _ALONE_S: Final = 0.25
 
@@ -75,8 +70,10 @@ class FleetLoads:
         self._metrics = metrics
         self._soon = asyncio.Event()
         self._stands = asyncio.Event()
-        self.gateways = GatewayLoads(identity, group, TTL_S, self._soon.set, seen)
+        self.gateways = GatewayLoads(identity, group, LEAST_TTL_S, self._soon.set, seen)
         self._members: list[str] = []
+        # By the last exchange that was answered.
+        self._moved_bytes = 0
 
     def join(self, dispatcher: Dispatcher) -> None:
         """Places are shared with all gateways from here on."""
@@ -87,13 +84,14 @@ class FleetLoads:
     async def run(self) -> None:
         """One exchange, and a rest; to be repeated."""
         began = self._clock.monotonic()
-        worked_s = await self._exchange()
+        pace = await self._exchange()
+        self.gateways.ttl_s = pace.ttl_s
         self._metrics.show(self.gateways.standing, self.gateways.members, self.gateways.claimed)
-        gap_s = min(max(_LEAST_GAP_S, _GAP_PER_WORK * worked_s), _LONGEST_GAP_S)
+        gap_s = pace.gap_s
         if self.gateways.standing is PlaceStanding.ALONE:
             self.gateways.fade(self._clock.monotonic())
             gap_s = _ALONE_S
-        period_s = max(PERIOD_S * (2.0 + 2.0 * self._rng.random()) / 3.0, gap_s)
+        period_s = max(pace.period_s * (2.0 + 2.0 * self._rng.random()) / 3.0, gap_s)
         left_s = began + gap_s - self._clock.monotonic()
         if left_s > 0.0:
             await asyncio.sleep(left_s)
@@ -102,7 +100,7 @@ class FleetLoads:
                 await self._soon.wait()
         self._soon.clear()
 
-    async def stand(self, at_most_s: float = 2.0 * TTL_S) -> None:
+    async def stand(self, at_most_s: float = 2.0 * LEAST_TTL_S) -> None:
         """Wait until it is known by what places are had: before the first request may come."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(at_most_s):
@@ -126,8 +124,8 @@ class FleetLoads:
         )
         return (Reason("gateways_unseen", detail, False),)
 
-    async def _exchange(self) -> float:
-        """One exchange; the seconds that it took of the event loop."""
+    async def _exchange(self) -> ExchangePace:
+        """One exchange, and how long to rest after it."""
         gateways, clock = self.gateways, self._clock
         began = clock.monotonic()
         message = gateways.message(began)
@@ -135,10 +133,12 @@ class FleetLoads:
             self._members = [*self._members[-3:], message.member]
         sent = clock.monotonic()
         try:
-            rows = await self._store.exchange(ROOM, message.member, message.row, TTL_S, clock.now())
+            rows = await self._store.exchange(
+                ROOM, message.member, message.row, message.ttl_s, clock.now()
+            )
         except StateStoreError:
             gateways.failed(message.sent_at, clock.monotonic())
-            worked_s = sent - began
+            moved, worked_s = self._moved_bytes, sent - began
         else:
             answered = clock.monotonic()
             reading = gateways.read(rows, message.sent_at, answered, clock.now())
@@ -146,9 +146,11 @@ class FleetLoads:
                 self._metrics.ignored(defect)
             self._doubt(reading.doubted, answered)
             worked_s = sent - began + clock.monotonic() - answered
+            moved = len(message.row) + sum(map(len, rows.values()))
+            self._moved_bytes = moved
         if gateways.standing in (PlaceStanding.SHARED, PlaceStanding.ALONE):
             self._stands.set()
-        return worked_s
+        return pace_of(moved, gateways.members, worked_s, message.ttl_s)
 
     def _doubt(self, endpoints: Sequence[str], now: float) -> None:
         """Others hold them for out of service: a probe will tell."""

@@ -15,16 +15,18 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_ENTRIES: Final = 20_000
 # A configuration allows no more in flight to an endpoint.
 _MAX_COUNT: Final = 1_000_000
 # Of prompts, ms, and of cached tokens: beyond what any endpoint could have.
 _MAX_SUM: Final = 1e12
 _MAX_PARTS: Final = 4096
+# Who says that it lives for longer would hold up all others as long.
+_MAX_TTL_MS: Final = 120_000
 
-# Magic, version, flags, process, group, seen, incarnation, beat, parts, entries.
-_HEAD: Final = struct.Struct("<2sBBQQQIIII")
+# Magic, version, flags, process, group, seen, incarnation, beat, parts, ttl_ms, entries.
+_HEAD: Final = struct.Struct("<2sBBQQQIIIII")
 _MAGIC: Final = b"cr"
 
 # ``cap``: 0 where any pace is tolerated. ``sent`` and ``paced`` are sums that never end, in
@@ -69,7 +71,8 @@ class RowHead(NamedTuple):
     """Who wrote a row. ``process``: of all that ever were; ``group``: of the workers of one
     gateway; ``seen``: by `digest_of`, the processes of its last reading; ``incarnation``: raised
     whenever it is in doubt which row of its was written last; ``beat``: raised with every row;
-    ``parts``: of an endpoint that is not listed, ``max_in_flight`` over so many is claimed.
+    ``parts``: of an endpoint that is not listed, ``max_in_flight`` over so many is claimed;
+    ``ttl_ms``: how long the row lives.
     """
 
     process: int
@@ -79,6 +82,7 @@ class RowHead(NamedTuple):
     beat: int
     parts: int
     flags: Flag
+    ttl_ms: int = 1000
 
 
 class PeerRow(NamedTuple):
@@ -100,7 +104,7 @@ def encode(head: RowHead, entries: Entries) -> bytes:
     """The bytes of a row; ``entries``: of dtype ENTRY, at most MAX_ENTRIES, keys rising."""
     packed = _HEAD.pack(
         _MAGIC, VERSION, int(head.flags), head.process, head.group, head.seen, head.incarnation,
-        head.beat & 0xFFFFFFFF, head.parts, len(entries),
+        head.beat & 0xFFFFFFFF, head.parts, head.ttl_ms, len(entries),
     )  # fmt: skip
     return packed + entries.tobytes()
 
@@ -109,8 +113,8 @@ def decode(row: bytes) -> PeerRow | Defect:
     """What a row says, or why it is not used."""
     if len(row) < _HEAD.size or row[:2] != _MAGIC:
         return Defect.LENGTH
-    _, version, flags, process, group, seen, incarnation, beat, parts, count = _HEAD.unpack_from(
-        row
+    _, version, flags, process, group, seen, incarnation, beat, parts, ttl_ms, count = (
+        _HEAD.unpack_from(row)
     )
     if version != VERSION:
         return Defect.VERSION
@@ -118,7 +122,9 @@ def decode(row: bytes) -> PeerRow | Defect:
         return Defect.LENGTH
     if not 1 <= parts <= _MAX_PARTS or flags & ~int(Flag.SETTLED | Flag.LEAVING):
         return Defect.VALUE
-    head = RowHead(process, group, seen, incarnation, beat, parts, Flag(flags))
+    if not 1 <= ttl_ms <= _MAX_TTL_MS:
+        return Defect.VALUE
+    head = RowHead(process, group, seen, incarnation, beat, parts, Flag(flags), ttl_ms)
     return PeerRow(head, np.frombuffer(row, ENTRY, count, _HEAD.size))
 
 

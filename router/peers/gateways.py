@@ -1,21 +1,23 @@
 """One process among all gateways that share a store: what it tells them, and what it may use.
 
 Its claims on places (`router.core.allotments`) hold as long as its row is sure to be there: a row
-lives for ``ttl_s`` from when the store wrote it, which is no sooner than it was sent. Two things
+lives for ``ttl_s`` from when the store wrote it, which is no sooner than it was sent. Each row says
+for how long: large fleets exchange rows more rarely (`router.peers.exchange_pace`). Two things
 could make others overlook a claim that holds, and do not:
 
 - *A late write.* A call that had no answer may be carried out later than the next one, and put back
   an older row. So whoever had no answer goes on under another name of its row (``incarnation``);
   of one process the latest row counts.
 - *A store that lost rows*, flushed, restarted or failed over. Whoever misses a row before its time,
-  or sees one go back, raises no claim for ``ttl_s``: by then every other process has written its
-  row again, or its claims have lapsed. Who comes new waits as long, unless somebody who has missed
-  nobody (SETTLED) saw just those who are there. What is left are rows that a failover loses before
-  any other process has read them: for as long as one exchange places may be had twice then.
+  or sees one go back, raises no claim for as long as any row lives: by then every other process
+  has written its row again, or its claims have lapsed. Who comes new waits as long, unless
+  somebody who has missed nobody (SETTLED) saw just those who are there. What is left are rows that
+  a failover loses before any other process has read them: for as long as one exchange places may
+  be had twice then.
 
 Without a store a process has its part of each place by the last known number of processes
-(`router.peers.members`), and what
-it may have at most where nothing else is left: no request fails for it.
+(`router.peers.members`), and what it may have at most where nothing else is left: no request fails
+for it.
 """
 
 from __future__ import annotations
@@ -66,11 +68,13 @@ class PlaceStanding(StrEnum):
 
 
 class PeerMessage(NamedTuple):
-    """A row to exchange, and under which name. ``sent_at``: monotonic, s."""
+    """A row to exchange, and under which name. ``sent_at``: monotonic, s; ``ttl_s``: how long it
+    has to live."""
 
     member: str
     row: bytes
     sent_at: float
+    ttl_s: float
 
 
 class PeerReading(NamedTuple):
@@ -103,17 +107,21 @@ class GatewayLoads:
         seen: SeenMembers | None = None,
     ) -> None:
         """``identity``: of this process among all that ever were; ``group``: of the gateway whose
-        worker it is; ``ttl_s``: how long a row lives; ``seen``: is told how many are there, None
-        where nobody else asks."""
+        worker it is; ``ttl_s``: how long the next row lives; ``seen``: is told how many are there,
+        None where nobody else asks."""
         self.need = need
         self.seen = seen or SeenMembers()
         self.standing = PlaceStanding.JOINING
         self.members = 1
         self.leaving = False
         self._identity = identity
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
+        # Of the row that was sent last, and the longest of any.
+        self._sent_ttl_s = self._longest_s = ttl_s
         self._head = RowHead(name_key(identity), name_key(group), 0, 0, 0, 1, Flag(0))
         self._valid_until = -math.inf
+        # When it came new, or back.
+        self._new_at = math.nan
         # Claims may be raised from then on; NaN: nobody has answered yet.
         self._free_at = math.nan
         self._is_new = False
@@ -157,17 +165,19 @@ class GatewayLoads:
             flags |= Flag.LEAVING
         parts = _NO_PART if self.leaving else al.parts_of(self.members)
         beat = self._head.beat + 1
-        self._head = self._head._replace(beat=beat, parts=parts, flags=flags)
+        self._sent_ttl_s = self.ttl_s
+        ttl_ms = math.ceil(self.ttl_s * 1e3)
+        self._head = self._head._replace(beat=beat, parts=parts, flags=flags, ttl_ms=ttl_ms)
         entries = told.listed(self._accounts[:, al.WRITTEN], parts)
         member = f"{self._identity}.{self._head.incarnation}"
-        return PeerMessage(member, encode(self._head, entries), now)
+        return PeerMessage(member, encode(self._head, entries), now, self.ttl_s)
 
     def read(
         self, rows: Mapping[str, bytes], sent_at: float, now: float, decided_now: float
     ) -> PeerReading:
         """Take in the answer to the message that was sent at ``sent_at``. ``now``: monotonic, s;
         ``decided_now``: on the clock by which requests are decided."""
-        if now >= sent_at + _HOLDS * self._ttl_s:
+        if now >= sent_at + _HOLDS * self._sent_ttl_s:
             # It came too late to be worth anything.
             self.failed(sent_at, now)
             return PeerReading((), ())
@@ -181,7 +191,7 @@ class GatewayLoads:
             self.standing = PlaceStanding.JOINING
             self.seen.missed()
         self._failing, self._lost_at = False, math.nan
-        self._valid_until = sent_at + _HOLDS * self._ttl_s
+        self._valid_until = sent_at + _HOLDS * self._sent_ttl_s
         self._look_who_is_there(others, now)
         may_raise = now >= self._free_at
         sums = self._known.sums(others, self._head.group)
@@ -198,11 +208,11 @@ class GatewayLoads:
         """The message that was sent at ``sent_at`` had no answer, and nobody knows whether it was
         written. Of one that took too long this process itself stood still, and the store has yet
         to show that it fails."""
-        self._failing = now - sent_at < _HOLDS * self._ttl_s
+        self._failing = now - sent_at < _HOLDS * self._sent_ttl_s
         self._head = self._head._replace(incarnation=self._head.incarnation + 1)
         if self._valid_until == -math.inf:
             # One call without an answer says nothing of a store that was never heard.
-            self._valid_until = now + _HOLDS * self._ttl_s
+            self._valid_until = now + _HOLDS * self._sent_ttl_s
         elif now >= self._valid_until and self.standing is not PlaceStanding.ALONE:
             self._lapse(now)
 
@@ -262,21 +272,27 @@ class GatewayLoads:
     def _look_who_is_there(self, others: Sequence[PeerRow], now: float) -> None:
         """Count them, and notice what is missed before its time."""
         there = {peer.head.process: peer.head for peer in others}
+        heads = (*there.values(), *(peer.head for peer in self._peers.values()))
+        longest_s = max((self._sent_ttl_s, *(head.ttl_ms / 1e3 for head in heads)))
         missed = False
         for process, before in self._peers.items():
             head = there.get(process)
             if head is None:
-                ended = now - before.since >= _ENDED * self._ttl_s
+                ended = now - before.since >= _ENDED * before.head.ttl_ms / 1e3
                 missed |= not (ended or Flag.LEAVING in before.head.flags)
             else:
                 age, was = (head.incarnation, head.beat), before.head
                 missed |= age < (was.incarnation, was.beat)
         if self._free_at != self._free_at:
             # Come new, or back.
-            self._free_at = now + self._ttl_s
-            self._is_new = True
+            # Back, it knew of rows that may be gone.
+            self._longest_s = max(self._longest_s, longest_s)
+            self._free_at = now + self._longest_s
+            self._is_new, self._new_at = True, now
         elif missed:
-            self._free_at = now + self._ttl_s
+            self._free_at = now + longest_s
+        elif self._is_new:
+            self._free_at = max(self._free_at, self._new_at + longest_s)
         digest = digest_of((self._head.process, *there))
         if self._is_new:
             # Somebody who has missed nobody saw just who is there now.
@@ -291,6 +307,7 @@ class GatewayLoads:
             same = known is not None and known.head.beat == head.beat
             peers[process] = known if known is not None and same else _Peer(head, now)
         self._peers = peers
+        self._longest_s = longest_s
         self.members = 1 + len(there)
         self.seen.seen(self.members, now)
 

@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from router.app.fleet_loads import ROOM, TTL_S, FleetLoads, GatewayPlaces, share_loads
+from router.app.fleet_loads import ROOM, FleetLoads, GatewayPlaces, share_loads
 from router.core.board import Board
 from router.core.layout import Layout
 from router.core.lease import Lease
 from router.errors import StateStoreError
 from router.model import UNBURDENED
-from router.peers.gateway_rows import Defect
+from router.peers.exchange_pace import LEAST_TTL_S
+from router.peers.gateway_rows import Defect, decode
 from router.peers.gateways import GatewayLoads, PlaceStanding
 from router.state.memory import MemoryStore
 from router.telemetry import fleet_loads as telemetry
@@ -120,6 +121,20 @@ async def test_without_the_store_it_says_so_and_shares_again_by_itself(two, stor
     assert two[0].loads.notes() == ()
 
 
+async def test_of_rows_that_are_large_the_next_lives_longer_and_comes_later(two, store, clock):
+    pace = await two[0].loads._exchange()
+    assert pace.ttl_s == LEAST_TTL_S
+    await store.exchange(ROOM, "x", bytes(2**23), 60.0, clock.now())
+    pace = await two[0].loads._exchange()
+    assert (pace.gap_s, pace.ttl_s) == (0.25, pytest.approx(8.0, rel=0.01))
+    two[0].loads.gateways.ttl_s = pace.ttl_s
+    pace = await two[0].loads._exchange()
+    assert pace.gap_s == pytest.approx(2.0, rel=0.01)
+    # Others may count on it for as long.
+    message = two[0].loads.gateways.message(clock.at)
+    assert decode(message.row).head.ttl_ms == pytest.approx(8000, rel=0.01)
+
+
 async def test_a_store_that_comes_back_empty_makes_nobody_think_itself_alone(two, store, clock):
     store.broken = True
     await rounds(clock, *two)
@@ -162,7 +177,7 @@ async def test_a_round_is_over_at_once_where_a_request_wants_more(two):
 
 
 async def test_rows_that_cannot_be_used_are_counted(two, store, clock):
-    await store.exchange(ROOM, "x", b"garbage", TTL_S, clock.now())
+    await store.exchange(ROOM, "x", b"garbage", LEAST_TTL_S, clock.now())
     await two[0].loads._exchange()
     assert two[0].value("gateway_rows_ignored_total", defect="length") == 1.0
 
@@ -196,7 +211,7 @@ def test_workers_and_gateways_both_have_a_say():
             return False
 
     workers = Workers()
-    places = GatewayPlaces(GatewayLoads("one", "one", TTL_S), workers)
+    places = GatewayPlaces(GatewayLoads("one", "one", LEAST_TTL_S), workers)
     places.refresh(1.0, at_once=True)
     # An endpoint that no gateway knows is the workers' affair alone.
     assert not places.claim("b", 7)

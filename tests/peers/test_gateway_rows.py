@@ -17,7 +17,7 @@ from router.peers.gateway_rows import (
     read_rows,
 )
 
-HEAD = RowHead(7, 8, 0, 1, 2, 3, Flag.SETTLED)
+HEAD = RowHead(7, 8, 0, 1, 2, 3, Flag.SETTLED, 4000)
 
 
 def entries(*keys, **changes):

@@ -25,6 +25,7 @@ CAP = 5
 SCARCE = 3
 WHO = st.integers(0, GATEWAYS - 1)
 TTL_S = 1.0
+LONG_TTL_S = 2.0
 
 
 class Room:
@@ -35,16 +36,16 @@ class Room:
         self.late = []
 
     def exchange(self, message, now):
-        self.rows[message.member] = (message.row, now + TTL_S)
+        self.rows[message.member] = (message.row, now + message.ttl_s)
         return {member: row for member, (row, ends) in self.rows.items() if ends > now}
 
 
 class Process:
     """One gateway process: its seats, what it sends, and when it last ran."""
 
-    def __init__(self, name, caps=CAP, group=None):
+    def __init__(self, name, caps=CAP, group=None, ttl_s=TTL_S):
         self.name = f"{name}."
-        self.loads = GatewayLoads(name, group or name, TTL_S)
+        self.loads = GatewayLoads(name, group or name, ttl_s)
         made = [endpoint(one, max_in_flight=caps) for one in NAMES]
         self.board = Board(Layout(fleet(*made)), health_settings(), 0.0)
         self.leases = []
@@ -80,7 +81,7 @@ class GatewaysMachine(RuleBasedStateMachine):
         self.now, self.room, self.count = 0.0, Room(), 0
         self.frozen, self.asked = set(), {}
         self.processes = [self.new() for _ in range(GATEWAYS)]
-        for _ in range(30):
+        for _ in range(50):
             self.now += 0.05
             for process in self.processes:
                 process.exchange(self.room, self.now)
@@ -88,7 +89,12 @@ class GatewaysMachine(RuleBasedStateMachine):
 
     def new(self):
         self.count += 1
-        return Process(f"p{self.count}", SCARCE)
+        return Process(f"p{self.count}", SCARCE, ttl_s=LONG_TTL_S)
+
+    @rule(who=WHO, ttl_s=st.sampled_from([TTL_S, 1.5, LONG_TTL_S]))
+    def pace(self, who, ttl_s):
+        """Its next rows live for longer, or shorter."""
+        self.processes[who].loads.ttl_s = ttl_s
 
     def idle(self, who):
         """Whether it runs, and waits for no answer."""
@@ -155,7 +161,7 @@ class GatewaysMachine(RuleBasedStateMachine):
     def go_on(self, who):
         self.frozen.discard(who)
 
-    @rule(seconds=st.sampled_from([0.05, 0.3, 0.9, 1.1]))
+    @rule(seconds=st.sampled_from([0.05, 0.3, 0.9, 1.1, 2.1]))
     def wait(self, seconds):
         self.now += seconds
 

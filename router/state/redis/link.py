@@ -41,15 +41,15 @@ class Link:
         self._failing_since: float | None = None
         address = settings.address
         # A connection and an answer; sentinels and nodes are asked one after the other.
-        self._limit_s = settings.timeout_s * (2 + min(len(address.hosts) - 1, 6))
+        self.limit_s = settings.timeout_s * (2 + min(len(address.hosts) - 1, 6))
         if address.path:
-            self._limit_s = 2 * settings.timeout_s
+            self.limit_s = 2 * settings.timeout_s
 
     async def run(
         self, ask: Callable[[RedisClient], Awaitable[_T]], limit_s: float | None = None
     ) -> _T:
         """What ``ask`` answers. Raises StateStoreError for whatever goes wrong in it."""
-        limit = asyncio.timeout(self._limit_s if limit_s is None else limit_s)
+        limit = asyncio.timeout(self.limit_s if limit_s is None else limit_s)
         used: OpenClient | None = None
         try:
             async with limit, self._calls:

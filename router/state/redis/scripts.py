@@ -44,19 +44,20 @@ return 1
 
 # A room is a hash: member -> 'when it ends in ms:row'. Fields have no expiry of their own before
 # Redis 7.4, so rows that ended are taken out by whoever reads,
-# as is what no gateway wrote.
+# as is what no gateway wrote. More bytes than the caller has time for are not sent: only how many.
 EXCHANGE: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local last = now + ARGV[3]
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f:', last) .. ARGV[2])
-local rows, found = redis.call('HGETALL', KEYS[1]), {}
+local rows, found, size = redis.call('HGETALL', KEYS[1]), {}, 0
 for i = 1, #rows, 2 do
   local ends = tonumber(string.match(rows[i + 1], '^(%d+):'))
   if ends and ends > now and ends <= now + ARGV[5] then
     if ends > last then last = ends end
     found[#found + 1] = rows[i]
     found[#found + 1] = rows[i + 1]
+    size = size + #rows[i + 1]
   else
     redis.call('HDEL', KEYS[1], rows[i])
   end
@@ -66,5 +67,6 @@ if #found > 2 * ARGV[4] then
   return redis.error_reply('CROWDED the room has no place for one more')
 end
 redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', last))
+if size > tonumber(ARGV[6]) then return {string.format('%.0f', size)} end
 return found
 """

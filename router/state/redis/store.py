@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from router.config.settings import RedisSettings
@@ -17,6 +18,12 @@ from router.state.redis.link import Link
 MAX_VALUE_BYTES: Final = 1024 * 1024
 MAX_NAME_BYTES: Final = 1024
 MAX_ROWS: Final = 1024
+# What an answer of a room may have in the time of any call; for more there is more time, and of all
+# rooms a gateway holds no more than that.
+_USUAL_ROOM_BYTES: Final = 2 * 1024 * 1024
+MAX_ROOM_BYTES: Final = 256 * 1024 * 1024
+_LEAST_BYTES_PER_S: Final = 20.0 * 1024 * 1024
+_PATIENCE_S: Final = 30.0
 MAX_SCANNED: Final = 100_000
 MAX_SCANNED_BYTES: Final = 64 * 1024 * 1024
 _MAX_TTL_S: Final = 366 * 86_400.0
@@ -44,7 +51,12 @@ class RedisStore:
     def __init__(self, settings: RedisSettings, passwords: _Passwords) -> None:
         """``passwords``: read them now; raises ConfigError when they cannot be."""
         self._keys = StoreKeys(settings.prefix)
+        self._settings = settings
+        self._passwords = passwords
         self._link = Link(settings, passwords)
+        # Whose connections wait longer for an answer, for rooms that are large; and those, by name.
+        self._patient: Link | None = None
+        self._room_bytes: dict[str, int] = {}
 
     async def put(self, key: str, value: bytes, ttl_s: float, now: float) -> None:
         """As in the contract. Raises ValueError for an unusable ``ttl_s``, and for what is too
@@ -118,18 +130,25 @@ class RedisStore:
     async def exchange(
         self, room: str, member: str, row: bytes, ttl_s: float, now: float
     ) -> Mapping[str, bytes]:
-        """As in the contract. Raises StateStoreError, too, when the room has 1024 rows."""
+        """As in the contract. Raises StateStoreError, too, when the room has 1024 rows, or over
+        256 MiB.
+
+        A large room is read within a time that its bytes need.
+        """
         ttl_ms = _ttl_ms(ttl_s)
         _sized(member, row)
-        answer = await self._script(
-            scripts.EXCHANGE,
-            [self._keys.room(_named(room))],
-            _text(member),
-            bytes(row),
-            ttl_ms,
-            MAX_ROWS,
-            int(_MAX_TTL_S * 1e3),
-        )
+        most = self._room_bytes.get(room, _USUAL_ROOM_BYTES)
+        arguments = (_text(member), bytes(row), ttl_ms, MAX_ROWS, int(_MAX_TTL_S * 1e3))
+        key = self._keys.room(_named(room))
+        answer = await self._read_room(key, arguments, most)
+        if len(answer) == 1:
+            # It grows as gateways come: there is time for twice as much from now on.
+            self._room_bytes[room] = most = 2 * int(answer[0])
+            if most > 2 * MAX_ROOM_BYTES:
+                raise StateStoreError(f"state store: a room has over {MAX_ROOM_BYTES} bytes")
+            answer = await self._read_room(key, arguments, most)
+            if len(answer) == 1:
+                raise StateStoreError("state store: a room grows faster than it can be read")
         pairs = zip(answer[::2], answer[1::2], strict=True)
         return {
             other.decode(errors="surrogatepass"): there.partition(b":")[2]
@@ -145,11 +164,23 @@ class RedisStore:
     async def close(self) -> None:
         """Close every connection; never raises."""
         await self._link.close()
+        if self._patient is not None:
+            await self._patient.close()
 
     async def _script(self, script: str, keys: Sequence[bytes], *arguments: object) -> Any:
         return await self._link.run(
             lambda c: c.execute_command("EVAL", script, len(keys), *keys, *arguments)
         )
+
+    async def _read_room(self, key: bytes, arguments: Sequence[object], most: int) -> Any:
+        """The rows, or how many bytes there are, where those are more than ``most``."""
+        if most <= _USUAL_ROOM_BYTES:
+            return await self._script(scripts.EXCHANGE, [key], *arguments, most)
+        if self._patient is None:
+            self._patient = Link(replace(self._settings, timeout_s=_PATIENCE_S), self._passwords)
+        limit_s = self._link.limit_s + most / _LEAST_BYTES_PER_S
+        command = ("EVAL", scripts.EXCHANGE, 1, key, *arguments, most)
+        return await self._patient.run(lambda c: c.execute_command(*command), limit_s)
 
     async def _together(self, commands: Sequence[Sequence[object]]) -> list[Any]:
         """The answers to commands that travel together, of whatever slots."""

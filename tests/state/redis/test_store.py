@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from router.contract import StateStore
+from router.errors import StateStoreError
 from router.state.redis import store as module
 from router.state.redis.store import (
     MAX_NAME_BYTES,
@@ -55,6 +56,27 @@ async def test_a_room_that_all_have_left_is_gone(running: Server, store: StateSt
     await store.exchange("load", "me", b"", 60.0, 0.0)
     await store.leave("load", "me")
     assert running.ask("KEYS", "*") == []
+
+
+async def test_a_room_that_is_large_is_read_whole(store: StateStore) -> None:
+    rows = {f"gw{number}": bytes([number]) * 900_000 for number in range(12)}
+    for member, row in rows.items():
+        there = await store.exchange("load", member, row, 60.0, 0.0)
+    assert there == rows
+    assert await store.exchange("load", "gw0", rows["gw0"], 60.0, 0.0) == rows
+
+
+async def test_a_room_that_is_larger_than_can_be_held_is_an_error(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_ROOM_BYTES", 2_500_000)
+    for member in "abc":
+        there = store.exchange("load", member, bytes(1_000_000), 60.0, 0.0)
+        if member == "c":
+            with pytest.raises(StateStoreError, match="over 2500000 bytes"):
+                await there
+        else:
+            await there
 
 
 async def test_a_room_lasts_as_long_as_its_longest_row(running: Server, store: StateStore) -> None:
