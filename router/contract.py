@@ -72,6 +72,10 @@ class Forecaster(Protocol):
         """Take in a history, oldest first: cheaper than to observe one after the other."""
         ...
 
+    def forget(self, grid_zone: str) -> None:
+        """Begin anew with a grid zone: what was observed was of a wrong time."""
+        ...
+
     def forecast(self, grid_zone: str, now: float, horizon_h: int) -> Forecast:
         """Slots from the one containing ``now`` on. Raises MissingIntensityError without data."""
         ...

@@ -31,6 +31,9 @@ class Carried:
         for intensity in past:
             self.observe(grid_zone, intensity)
 
+    def forget(self, grid_zone: str) -> None:
+        self.told.pop(grid_zone, None)
+
     def forecast(self, grid_zone: str, now: float, horizon_h: int) -> Forecast:
         start = math.floor(now / HOUR) * HOUR
         told = [v for v in self.told.get(grid_zone, []) if v.observed_at <= start + HOUR]

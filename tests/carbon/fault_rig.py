@@ -116,6 +116,9 @@ class Persistence:
         for intensity in past:
             self.observe(grid_zone, intensity)
 
+    def forget(self, grid_zone: str) -> None:
+        self._last.pop(grid_zone, None)
+
     def forecast(self, grid_zone: str, now: float, horizon_h: int) -> Forecast:
         last = self._last.get(grid_zone)
         if last is None:

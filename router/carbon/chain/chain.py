@@ -41,6 +41,8 @@ REFRESH_TIMEOUT_S: Final = 90.0
 # Estimates settle within two days; how often they are looked at again.
 _REREAD_H: Final = 48
 _REREAD_S: Final = 3 * HOUR_S
+# A refresh may come late, or two may overtake each other: only beyond that a clock stepped back.
+STEP_S: Final = 600.0
 # Values that a forecaster learns from in a row: a few milliseconds, in which no request is served.
 _AT_ONCE: Final = 12
 
@@ -109,6 +111,7 @@ class CarbonChain:
         # End of the newest slot that the forecaster was told of.
         self._fed: dict[str, float] = {}
         self._reread_at: dict[str, float] = {}
+        self._refreshed_at = -math.inf
 
     def learned(self) -> tuple[SkillLearned, ...]:
         """How far forecasts were off, to be kept."""
@@ -132,6 +135,9 @@ class CarbonChain:
         comes after a source that hangs to the end of the refresh still tells what it knows without
         a call. Never raises for what a source does.
         """
+        if now < self._refreshed_at - STEP_S:
+            self._step_back(now)
+        self._refreshed_at = now
         refresh = Refresh(dict.fromkeys(grid_zones), now, self._timeout_s)
         lanes: dict[_Lane, list[str]] = {}
         for zone in dict.fromkeys(grid_zones):
@@ -145,6 +151,27 @@ class CarbonChain:
             scored = self._keep_score(self._combiner, dict.fromkeys(grid_zones), refresh)
             await refresh.turn("forecast scores", Want.FORECAST, (), scored)
         self.attempts = {**self.attempts, **refresh.attempts()}
+
+    def _step_back(self, now: float) -> None:
+        """The clock was ahead: what was taken in of a time that has not come counts no more, so
+        that it does not stand before what comes."""
+        latest, outlook = now + HOUR_S, self._outlook
+        for zone in {*self._fed, *outlook.observed}:
+            observed = outlook.observed.get(zone)
+            ends = (self._fed.get(zone, -math.inf), observed.observed_at if observed else -math.inf)
+            if max(ends) <= latest:
+                continue
+            self.revisions.forget_after(zone, latest)
+            self._forecaster.forget(zone)
+            self._fed.pop(zone, None)
+            outlook.observed.pop(zone, None)
+            known = self.revisions.since(zone, -math.inf)
+            if known:
+                self._forecaster.learn(zone, known)
+                self._fed[zone], outlook.observed[zone] = known[-1].observed_at, known[-1]
+        self._reread_at = {zone: at for zone, at in self._reread_at.items() if at <= now}
+        if self._combiner is not None:
+            self._combiner.forget_after(now)
 
     def view(self, grid_zones: Sequence[str], now: float, hours: int) -> Mapping[str, Forecast]:
         """What is known now: ``hours`` hourly slots from the hour containing ``now``; pure.

@@ -143,6 +143,13 @@ class Combiner:
             del zone.said[hour, place]
         return sorted({hour for hour, _ in zone.said if hour + HOUR_S <= now})
 
+    def forget_after(self, now: float) -> None:
+        """Drop what was noted by a clock that was ahead."""
+        for zone in self._zones.values():
+            if zone.issued_at > now:
+                zone.issued_at = -math.inf
+                zone.said.clear()
+
     def score(self, grid_zone: str, hour: float, g_per_kwh: float) -> None:
         """The hour that starts at ``hour`` was observed."""
         zone = self._zones.get(grid_zone)

@@ -84,6 +84,12 @@ class Revisions:
         slots[end] = Revised(known.first, value, known.seen_at, now, rank)
         return True
 
+    def forget_after(self, grid_zone: str, end: float) -> None:
+        """Drop the slots that end later: they were taken in by a clock that was ahead."""
+        slots = self._zones.get(grid_zone, {})
+        for later in [stop for stop in slots if stop > end]:
+            del slots[later]
+
     def slot(self, grid_zone: str, end: float) -> Revised | None:
         """The slot that ends at ``end``, None when nothing is known of it."""
         return self._zones.get(grid_zone, {}).get(end)

@@ -75,6 +75,10 @@ class Nowcast:
             issue = hour % _LEARN_EVERY_H == 0
             self._take(grid_zone, value, score=value.observed_at > faded, issue=issue)
 
+    def forget(self, grid_zone: str) -> None:
+        """See `contract.Forecaster`."""
+        self._zones.pop(grid_zone, None)
+
     def _take(self, grid_zone: str, intensity: Intensity, *, score: bool, issue: bool) -> None:
         hour = _hour(intensity)
         zone = self._zones.get(grid_zone)

@@ -36,13 +36,13 @@ class AnswerCache:
         forget(slots, now)
         return True
 
-    def take_forecast(self, grid_zone: str, forecast: Forecast) -> bool:
-        """Keep a forecast unless a newer one is known; True when it is news."""
+    def take_forecast(self, grid_zone: str, forecast: Forecast, now: float = math.inf) -> bool:
+        """Keep a forecast unless a newer one, issued by ``now``, is known; True when it is news."""
         known = self.forecasts.get(grid_zone)
-        if known is not None and (
-            forecast == known or forecast.slots[0].observed_at < known.slots[0].observed_at
-        ):
-            return False
+        if known is not None:
+            issued_at = known.slots[0].observed_at
+            if forecast == known or forecast.slots[0].observed_at < issued_at <= now:
+                return False
         self.forecasts[grid_zone] = forecast
         return True
 

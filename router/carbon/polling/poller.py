@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from router.carbon.chain.attempt import ROWS_DROPPED, SourceAttempt
+from router.carbon.chain.chain import STEP_S
 from router.carbon.polling.cache import AnswerCache
 from router.carbon.polling.codec import Seen
 from router.carbon.polling.schedule import EveryPlan, NewsPlan, Rest, backoff_s
@@ -92,12 +93,24 @@ class ProviderPoller:
         self._on_fetch = on_fetch
         self._on_dropped = on_dropped
         self._may_call = may_call
-        self._line_at = -math.inf
+        self._line_at = self._looked_at = -math.inf
         self._news: dict[str, NewsPlan] = {}
         self._steady: dict[tuple[Want, str], EveryPlan] = {}
         self._rest = Rest(*times.retry_s)
         self._gate = asyncio.Semaphore(times.concurrent)
         self._under_way: dict[tuple[Want, str], asyncio.Event] = {}
+
+    def look(self, now: float) -> None:
+        """To be told of the time before each poll: where the clock has stepped back, what was
+        planned by it goes along, else nobody would be called until time has caught up."""
+        step_s = now - self._looked_at
+        if step_s < -STEP_S:
+            plans: list[NewsPlan | EveryPlan] = [*self._news.values(), *self._steady.values()]
+            for plan in plans:
+                plan.shift(step_s)
+            self._rest.shift(step_s)
+            self._line_at += step_s
+        self._looked_at = now
 
     def plan(self, want: Want, zone: str) -> NewsPlan | EveryPlan:
         """When the zone is next called for; made when it is first spoken of."""
@@ -226,7 +239,7 @@ class ProviderPoller:
         if forecast is not None:
             if forecast.slots[0].signal != self.signal:
                 raise DataError(f"{self.name}: {zone} forecast in another signal")
-            if self.known.take_forecast(zone, forecast):
+            if self.known.take_forecast(zone, forecast, now):
                 self.unshared.add((Want.FORECAST, zone))
             self._heard(Want.FORECAST, zone, now)
         if observed:

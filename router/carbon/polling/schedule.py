@@ -65,6 +65,12 @@ class NewsPlan:
         self.failures += 1
         self.due_at = now + wait_s
 
+    def shift(self, seconds: float) -> None:
+        """The clock by which it was planned stepped: what was learned of the lag was wrong."""
+        self.due_at += seconds
+        self.asked_at += seconds
+        self.lag_low_s, self.lag_high_s = -math.inf, math.inf
+
     def _learn(self, newest: float, now: float) -> None:
         """Narrow the lag down by what this answer tells."""
         period_s = self.period_s
@@ -98,6 +104,11 @@ class EveryPlan:
         self.failures += 1
         self.due_at = now + wait_s
 
+    def shift(self, seconds: float) -> None:
+        """The clock by which it was planned stepped."""
+        self.due_at += seconds
+        self.asked_at += seconds
+
     def hasten(self, at: float) -> None:
         """Something is missing: due at ``at`` unless it is sooner, or failing."""
         if not self.failures:
@@ -126,6 +137,10 @@ class Rest:
         if self._failures >= self.PATIENCE:
             streak = self._failures - self.PATIENCE + 1
             self.wait(backoff_s(streak, draw, self._shortest_s, self._longest_s), now)
+
+    def shift(self, seconds: float) -> None:
+        """The clock stepped."""
+        self.until += seconds
 
     def wait(self, seconds: float, now: float) -> None:
         """No call for ``seconds``."""

@@ -121,6 +121,7 @@ class PolledSource:
             want, hours = Want.FORECAST, HORIZON_H
         if want not in wants:
             return
+        self._poller.look(now)
         await self._divide(grid_zones, now)
         if self.part is not Part.FOLLOWS:
             zones = self.grid_zones.intersection(grid_zones)
@@ -182,7 +183,7 @@ class PolledSource:
         if shared.token != self._token:
             await self._adopt(index, now)
             self._token = shared.token
-        if index is None or index.token != shared.token or now - self._all_at > _ALL_ANEW_S:
+        if index is None or index.token != shared.token or abs(now - self._all_at) > _ALL_ANEW_S:
             self._all_at = math.nan
 
     async def _adopt(self, index: Index | None, now: float) -> None:

@@ -762,3 +762,47 @@ async def test_once_a_refresh_is_over_nobody_is_called_and_what_is_known_counts(
     built._timeout_s, first.hangs = 60.0, False
     await built.refresh([ZONE], NOW + HOUR + 1.0)
     assert provider.count(Want.LATEST) == 2
+
+
+async def test_a_clock_that_was_ahead_leaves_no_zone_on_what_is_usual() -> None:
+    """It read hours of a table that had not come; those of now count as soon as it is right."""
+    source = trace(hours=400, ahead=100)
+    annual = static()
+    built = CarbonChain([source], Nowcast(), annual, combiner=Combiner())
+    for ahead_h in (0, 5, 60, 0, 1):
+        now = NOW + ahead_h * HOUR
+        await built.refresh([ZONE], now)
+        slot = built.view([ZONE], now, 1)[ZONE].slots[0]
+        # That of an hour that has begun may be kept.
+        assert slot.source in ("nowcast(trace:grid.csv)", "trace:grid.csv")
+        assert slot.observed_at <= now + HOUR
+    newest = built.revisions.newest(ZONE)
+    assert newest is not None and newest.observed_at <= now
+
+
+async def test_a_clock_that_was_ahead_leaves_a_provider_uncalled_no_longer() -> None:
+    """It knows nothing of the time to come, so nothing else is wrong but when it is called."""
+    provider = StubProvider([ZONE])
+    built = CarbonChain([PolledSource(provider, random.Random(1))], Nowcast(), static())
+    kinds_met = []
+    for ahead_h in (0, 400 * 24, 1, 2, 3, 120):
+        now = NOW + ahead_h * HOUR
+        # What it publishes by its own clock.
+        provider.frozen_at = min(now, NOW + 130 * HOUR)
+        if ahead_h > 1000:
+            provider.frozen_at = NOW + HOUR
+        for minute in range(0, 60, 10):
+            await built.refresh([ZONE], now + minute * 60.0)
+        kinds_met.append(kinds(built.view([ZONE], now + HOUR, 1)[ZONE])[0])
+    assert kinds_met == [Kind.FORECAST, Kind.ANNUAL_MEAN, *4 * [Kind.FORECAST]]
+    known = built.revisions.newest(ZONE)
+    assert known is not None and now - known.observed_at < 3 * HOUR
+
+
+async def test_a_small_step_of_the_clock_forgets_nothing() -> None:
+    told = Carried()
+    built = chain(trace(), forecaster=told)
+    await built.refresh([ZONE], NOW)
+    before = list(told.told[ZONE])
+    await built.refresh([ZONE], NOW - 300.0)
+    assert told.told[ZONE][: len(before)] == before

@@ -147,3 +147,10 @@ def test_the_mean_lies_among_the_best_values_and_the_kind_is_the_worst(
         assert span.g_per_kwh == pytest.approx(sum(v.g_per_kwh for v in best) / 6)
         assert span.kind == max((v.kind for v in best), key=list(Kind).index)
         assert span.low_g_per_kwh <= span.g_per_kwh <= span.high_g_per_kwh
+
+
+def test_slots_of_a_time_that_has_not_come_can_be_dropped() -> None:
+    known = filled(4)
+    known.forget_after("Z", T0 + 2 * HOUR)
+    assert [slot.best.observed_at for slot in known.slots("Z")] == [T0 + HOUR, T0 + 2 * HOUR]
+    known.forget_after("elsewhere", T0)

@@ -52,3 +52,10 @@ async def test_an_older_issue_does_not_replace_a_newer_one() -> None:
     assert (ahead.start, len(ahead.slots)) == (T0 + HOUR, 3)
     assert (await cache.read(["A"], now))["A"].g_per_kwh == 210.0
     assert await cache.forecast(["A"], T0 + 4 * HOUR, 2) == {} == await cache.read(["A"], T0 + 5e4)
+
+
+def test_a_forecast_that_was_issued_after_now_gives_way() -> None:
+    cache = AnswerCache(observes=True)
+    assert cache.take_forecast("A", issued(T0 + 9 * HOUR), T0 + 9 * HOUR)
+    assert not cache.take_forecast("A", issued(T0 + HOUR), T0 + 9 * HOUR)
+    assert cache.take_forecast("A", issued(T0 + HOUR), T0 + HOUR)

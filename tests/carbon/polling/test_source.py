@@ -480,3 +480,29 @@ async def test_a_long_call_is_not_made_twice_at_a_time() -> None:
             for now in (T0, T0 + 61.0):
                 refreshes.create_task(source.poll(Want.LATEST, ["A"], now, 1))
     assert stub.count(Want.LATEST) == 1
+
+
+async def test_a_clock_that_stepped_back_takes_along_what_was_planned() -> None:
+    provider = StubProvider(("A",))
+    source = polled(provider)
+    await run(source, ["A"], T0, 6)
+    provider.frozen_at = T0 + 7 * HOUR
+    await run(source, ["A"], T0 + 4000 * HOUR, 2)
+    provider.frozen_at = T0 + 48 * HOUR
+    before = len(provider.calls)
+    await run(source, ["A"], T0 + 7 * HOUR, 24)
+    # As often as ever.
+    assert 24 <= provider.count(Want.LATEST) <= 60
+    assert len(provider.calls) - before <= 60
+    value = (await source.read(["A"], T0 + 31 * HOUR))["A"]
+    assert T0 + 31 * HOUR - value.observed_at <= 2 * HOUR
+    assert source.due_at("A", Want.FORECAST) <= T0 + 35 * HOUR
+
+
+async def test_readers_that_overtake_each_other_move_no_plan() -> None:
+    provider = StubProvider(("A",))
+    source = polled(provider)
+    await refresh(source, ["A"], T0)
+    due = source.due_at("A", Want.LATEST)
+    await refresh(source, ["A"], T0 - 90.0)
+    assert source.due_at("A", Want.LATEST) == due

@@ -28,6 +28,9 @@ class Pupil:
     def learn(self, grid_zone: str, past: Sequence[Intensity]) -> None:
         self.told += [(grid_zone, intensity) for intensity in past]
 
+    def forget(self, grid_zone: str) -> None:
+        raise NotImplementedError
+
     def forecast(self, grid_zone: str, now: float, horizon_h: int) -> Forecast:
         raise NotImplementedError
 

@@ -193,10 +193,10 @@ HOUR_S, DAY_S = 3600, 86_400
 
 
 def two_days(folder):
-    """A table of the two days before now."""
+    """A table of the two days before now, and of a few hours to come."""
     now = datetime.fromtimestamp(WallClock().now(), UTC).replace(minute=0, second=0, microsecond=0)
     rows = [
-        f"{(now - timedelta(hours=hour)).isoformat()},{500 + hour}" for hour in range(48, 0, -1)
+        f"{(now - timedelta(hours=hour)).isoformat()},{500 + hour}" for hour in range(48, -6, -1)
     ]
     (folder / "hours.csv").write_text("\n".join(["datetime,GREEN", *rows]) + "\n")
     return str(folder / "hours.csv")
@@ -231,8 +231,9 @@ async def test_steps_of_the_clock_cost_no_request_and_what_is_old_is_told(
             for step_s, known in (
                 (0, True),
                 (2 * HOUR_S, True),
-                # What it has is of a time that has not come: it stands on what is usual.
-                (-3 * HOUR_S, False),
+                # What it took in ahead of that counts no more.
+                (-3 * HOUR_S, True),
+                # Nothing is of these times: it stands on what is usual.
                 (400 * DAY_S, False),
                 (-400 * DAY_S, False),
                 (0, True),
