@@ -1,13 +1,10 @@
 """What carbon budgets have spent on one day, in a file: read at the start, replaced now and then.
 
-JSON, written aside and renamed, as what a gateway learned is. Each process writes one of its own.
+JSON, as what a gateway learned is. Each process writes one of its own.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,6 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from router.errors import DataError
+from router.replaced_file import ReplacedFile
 
 # Of what is in the file, and how it is meant: another number is another format.
 SPENT_FORMAT: Final = 1
@@ -46,16 +44,15 @@ class SpentFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+        self._file = ReplacedFile(path, _MOST_BYTES)
 
     def read(self) -> SpentToday | None:
         """What was kept; None where there is no file.
 
         Raises DataError for what is no such file, OSError for what cannot be read.
         """
-        try:
-            body = self._body()
-        except FileNotFoundError:
+        body = self._file.read()
+        if body is None:
             return None
         try:
             numbered = msgspec.json.decode(body, type=_Numbered)
@@ -67,31 +64,8 @@ class SpentFile:
 
     def write(self, spent: SpentToday) -> None:
         """Replace what is kept. Raises OSError, and leaves the old file."""
-        body = msgspec.json.encode({"format": SPENT_FORMAT, "spent": spent})
-        try:
-            # Tenants are named in it: nobody else's business.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-            with os.fdopen(os.open(self._aside, flags, 0o600), "wb") as aside:
-                aside.write(body)
-                aside.flush()
-                os.fsync(aside.fileno())
-            self._aside.replace(self.path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                self._aside.unlink()
-            raise
+        self._file.write(msgspec.json.encode({"format": SPENT_FORMAT, "spent": spent}))
 
     def remove(self) -> None:
         """It is kept elsewhere from now on. Never raises."""
-        with contextlib.suppress(OSError):
-            self.path.unlink()
-
-    def _body(self) -> bytes:
-        # Whatever stands there, opening it must not wait.
-        with os.fdopen(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise DataError("not a regular file")
-            body = file.read(_MOST_BYTES + 1)
-        if len(body) > _MOST_BYTES:
-            raise DataError(f"over {_MOST_BYTES} bytes")
-        return body
+        self._file.remove()

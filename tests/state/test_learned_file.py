@@ -1,6 +1,5 @@
 """The file of what was learned: whole or not at all, and anything may stand in it."""
 
-import os
 import signal
 import stat
 import subprocess
@@ -122,47 +121,6 @@ def test_another_format_is_refused(tmp_path):
     (tmp_path / "learned.json").write_bytes(msgspec.json.encode(told))
     with pytest.raises(DataError, match=f"format {FORMAT + 1}"):
         at(tmp_path).read()
-
-
-@pytest.mark.parametrize("what", ["folder", "fifo", "too long"])
-def test_what_is_no_file_to_read_is_refused_at_once(tmp_path, what):
-    path = tmp_path / "learned.json"
-    if what == "folder":
-        path.mkdir()
-    elif what == "fifo":
-        os.mkfifo(path)
-    else:
-        with path.open("wb") as file:
-            file.truncate(33 * 2**20)
-    with pytest.raises((DataError, OSError)):
-        at(tmp_path).read()
-
-
-def test_a_file_that_cannot_be_replaced_stays(tmp_path):
-    at(tmp_path).write(SOME)
-    before = (tmp_path / "learned.json").read_bytes()
-    file = at(tmp_path)
-    (tmp_path / f".learned.json.{os.getpid()}.aside").mkdir()
-    with pytest.raises(OSError, match="Is a directory"):
-        file.write(Learned())
-    assert (tmp_path / "learned.json").read_bytes() == before
-
-
-def test_a_link_aside_is_not_followed(tmp_path):
-    victim = tmp_path / "victim"
-    victim.write_text("mine")
-    (tmp_path / f".learned.json.{os.getpid()}.aside").symlink_to(victim)
-    with pytest.raises(OSError, match=r"symbolic links|Symbolic link"):
-        at(tmp_path).write(SOME)
-    assert victim.read_text() == "mine"
-
-
-def test_what_a_killed_process_left_aside_is_removed(tmp_path):
-    (tmp_path / ".learned.json.12345.aside").write_bytes(b'{"format":')
-    (tmp_path / "other").write_bytes(b"")
-    at(tmp_path).clean()
-    assert [path.name for path in tmp_path.iterdir()] == ["other"]
-    LearnedFile(tmp_path / "gone" / "learned.json").clean()
 
 
 _WRITES = """

@@ -1,7 +1,6 @@
 """The file of what budgets have spent: whole or not at all, and anything may stand in it."""
 
 import contextlib
-import os
 import stat
 
 import pytest
@@ -69,22 +68,3 @@ def test_whatever_stands_in_it_is_read_or_refused(tmp_path, body):
     (tmp_path / "state.json.budget").write_bytes(body)
     with contextlib.suppress(DataError):
         at(tmp_path).read()
-
-
-def test_what_is_no_file_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "state.json.budget")
-    with pytest.raises(DataError):
-        at(tmp_path).read()
-
-
-def test_a_write_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
-    at(tmp_path).write(SpentToday(1))
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="space"):
-        at(tmp_path).write(SpentToday(2))
-    assert at(tmp_path).read() == SpentToday(1)
-    assert len(list(tmp_path.iterdir())) == 1
