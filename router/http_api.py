@@ -24,10 +24,12 @@ USAGE_HIDDEN: Final = ":usage-hidden"
 STATUS: Final = ":status"
 # Of an answer that is an error, in its trailers: bytes.
 BODY: Final = ":body"
-# Of a stream, in its trailers: the first and the latest event that states usage, as bytes. The
-# latest was held back with `END` where `is_usage_alone` says so of it, else passed on. Of an answer
-# in one piece: all of it, where it states energy.
+# Of a stream, in its trailers: the first and the latest event that states usage, as bytes. Of an
+# answer in one piece: all of it, where it states energy.
 USAGE: Final = ":usage"
+# Of a stream, in its trailers: the event right before `END` that `closes_with_usage`, as bytes;
+# held back with it, for what the answer took goes into its usage.
+LAST_USAGE: Final = ":last-usage"
 # Of a stream, in its trailers: the event that ends it, as bytes; held back, for what is only known
 # at the end is said before it.
 END: Final = ":end"
@@ -45,7 +47,8 @@ class Family(StrEnum):
 class HttpApi(NamedTuple):
     """One API. ``prompt``, ``limits``: fields of a request that hold its prompt, and that limit the
     tokens of its answer. ``ends``: matches the event that ends its streams, None where they have no
-    such event. ``asks_for_usage``: whether streams state it only by ``stream_options``.
+    such event; ``totals``: the one before it, which states all usage, where there is one.
+    ``asks_for_usage``: whether streams state it only by ``stream_options``.
     """
 
     name: str
@@ -55,6 +58,7 @@ class HttpApi(NamedTuple):
     limits: tuple[str, ...] = ()
     ends: re.Pattern[bytes] | None = None
     asks_for_usage: bool = False
+    totals: re.Pattern[bytes] | None = None
 
 
 _DONE: Final = re.compile(rb"data: ?\[DONE\]")
@@ -90,6 +94,7 @@ MESSAGES: Final = HttpApi(
     prompt=("system", "messages"),
     limits=("max_tokens",),
     ends=re.compile(rb"event: ?message_stop[\r\n]"),
+    totals=re.compile(rb"event: ?message_delta[\r\n]"),
 )
 # Whatever else a server serves by model: passed through, from these paths and those that the
 # operator names. A server has others that change it, stop it or read its memory.
@@ -124,6 +129,13 @@ def states_usage(event: bytes | bytearray) -> bool:
 def is_usage_alone(api: HttpApi, event: bytes) -> bool:
     """Whether an event is what ``stream_options.include_usage`` adds: usage without choices."""
     return api.asks_for_usage and _NO_CHOICES.search(event) is not None and states_usage(event)
+
+
+def closes_with_usage(api: HttpApi, event: bytes) -> bool:
+    """Whether an event states what a stream used in all, and nothing of the answer follows it."""
+    if api.totals is not None:
+        return api.totals.match(event) is not None and states_usage(event)
+    return is_usage_alone(api, event)
 
 
 class StatedError(NamedTuple):

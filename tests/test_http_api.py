@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router import http_api
-from router.http_api import api_of, is_usage_alone, stated_error, states_usage
+from router.http_api import api_of, closes_with_usage, is_usage_alone, stated_error, states_usage
 from tests.backends.openai import samples as s
 
 
@@ -30,6 +30,14 @@ def test_usage_is_an_object_and_alone_without_choices() -> None:
     assert is_usage_alone(http_api.CHAT, s.USAGE_ALONE)
     assert not is_usage_alone(http_api.CHAT, s.chunk("a", usage=s.USAGE))
     assert not is_usage_alone(http_api.MESSAGES, s.DELTA)
+
+
+def test_totals_close_a_stream_in_each_apis_own_way() -> None:
+    assert closes_with_usage(http_api.CHAT, s.USAGE_ALONE)
+    assert closes_with_usage(http_api.MESSAGES, s.DELTA)
+    assert not closes_with_usage(http_api.MESSAGES, s.START)
+    assert not closes_with_usage(http_api.MESSAGES, s.data({"type": "x"}, "message_delta"))
+    assert not closes_with_usage(http_api.RESPONSES, s.COMPLETED)
 
 
 @given(st.one_of(st.binary(max_size=60), st.recursive(

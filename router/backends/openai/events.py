@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from router.errors import UpstreamFaultError
-from router.http_api import END, ENERGY, USAGE, HttpApi, is_usage_alone, states_usage
+from router.http_api import (
+    END,
+    ENERGY,
+    LAST_USAGE,
+    USAGE,
+    HttpApi,
+    closes_with_usage,
+    states_usage,
+)
 
 # The end of an event: a blank line. Lines end in LF or CRLF; nobody ends them in CR alone.
 _ENDS: Final = (b"\n\n", b"\n\r\n")
@@ -48,7 +56,7 @@ class Events:
         self._most_bytes = most_bytes
         # The beginning of an event, of which the rest has not come.
         self._held = bytearray()
-        # An event that states usage alone, until what follows tells whether it is the last.
+        # An event that closes with usage, until what follows tells whether it is the last.
         self._pending = b""
         self._usage: list[bytes] = []
         self._energy = b""
@@ -114,6 +122,8 @@ class Events:
         found: list[tuple[str, str | bytes]] = [(USAGE, event) for event in self._usage]
         if self._energy:
             found.append((ENERGY, self._energy))
+        if self.ended and self._pending:
+            found.append((LAST_USAGE, self._pending))
         if self.ended:
             found.append((END, self._end))
         return found
@@ -152,14 +162,14 @@ class Events:
                 continue
             passed.append(self._released())
             self._keep_usage(event)
-            if is_usage_alone(self._api, event):
+            if closes_with_usage(self._api, event):
                 self._pending = event
             else:
                 passed.append(event)
         return b"".join(passed)
 
     def _released(self) -> bytes:
-        """What stated usage alone and was not the last: in its place it is an event like others."""
+        """What closed with usage and was not the last: in its place it is an event like others."""
         pending, self._pending = self._pending, b""
         return b"" if self._hides_usage else pending
 

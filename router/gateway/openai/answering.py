@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 import msgspec
@@ -12,7 +13,7 @@ from router.director import Answer, RoutedStream
 from router.gateway.openai import rewriting
 from router.gateway.openai.ending import SERVER
 from router.gateway.openai.energy import carbon_field, energy_json
-from router.http_api import END, STATUS, USAGE, HttpApi, is_usage_alone
+from router.http_api import END, LAST_USAGE, STATUS, HttpApi
 from router.model import Receipt
 
 # What each hop writes for itself, what is about the server alone, and what would pass for ours.
@@ -29,7 +30,17 @@ class _WithUsage(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw()
 
 
+class _WithResponse(_WithUsage):
+    """Of an event: events of Responses hold the whole answer."""
+
+    response: _WithUsage | None = None
+
+
 _USAGE: Final = msgspec.json.Decoder(_WithUsage).decode
+_NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_OF_EVENT: Final = msgspec.json.Decoder(_WithResponse).decode
+# The JSON of an event, in one line as every server writes it.
+_DATA: Final = re.compile(rb"^data: ?(\{[^\r\n]*)", re.MULTILINE)
 
 
 class Manner(NamedTuple):
@@ -66,18 +77,17 @@ def ending(stream: RoutedStream, manner: Manner, api: HttpApi) -> bytes:
     """What is left to write once the stream has ended: what was held back of it, and between that
     what it took."""
     trailers, receipt = stream.trailers, stream.receipt
-    end = b"".join(value for key, value in trailers if key == END and isinstance(value, bytes))
-    if not end or receipt is None:
-        return end
-    energy = energy_json(receipt) if manner.energy else b""
-    parts = []
-    stated = [value for key, value in trailers if key == USAGE and isinstance(value, bytes)]
-    if manner.usage and stated and is_usage_alone(api, stated[-1]):
-        parts.append(_event_with_energy(stated[-1], energy) if energy else stated[-1])
-    if energy:
-        parts.append(b": energy " + energy + b"\n\n")
-    parts.append(end)
-    return b"".join(parts)
+    usage = b"" if api.asks_for_usage and not manner.usage else _held(trailers, LAST_USAGE)
+    end = _held(trailers, END)
+    if not end or receipt is None or not manner.energy:
+        return usage + end
+    energy = energy_json(receipt)
+    comment = b": energy " + energy + b"\n\n"
+    return _event_with_energy(usage, energy) + comment + _event_with_energy(end, energy)
+
+
+def _held(trailers: Metadata, name: str) -> bytes:
+    return b"".join(value for key, value in trailers if key == name and isinstance(value, bytes))
 
 
 def _head(metadata: Metadata) -> tuple[int, list[tuple[str, str]]]:
@@ -95,21 +105,20 @@ def _is_compressed(headers: list[tuple[str, str]]) -> bool:
 
 
 def _with_energy(body: bytes, receipt: Receipt) -> bytes:
-    usage = _usage(body)
-    changed = rewriting.with_energy(body, usage, energy_json(receipt)) if usage else None
-    return body if changed is None else changed
+    try:
+        usage = bytes(_USAGE(body).usage)
+    except _NO_JSON:
+        return body
+    return rewriting.with_energy(body, usage, energy_json(receipt)) or body
 
 
 def _event_with_energy(event: bytes, energy: bytes) -> bytes:
-    """``event`` states usage in JSON after ``data:``."""
-    usage = _usage(event[event.find(b"{") :].rstrip())
-    changed = rewriting.with_energy(event, usage, energy) if usage else None
-    return event if changed is None else changed
-
-
-def _usage(body: bytes) -> bytes:
-    """The top-level field ``usage`` as it stands; b"" where there is none."""
+    """``event`` with ``energy`` in its usage, or in that of the response it holds; as it came where
+    it states none."""
+    data = _DATA.search(event)
     try:
-        return bytes(_USAGE(body).usage)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return b""
+        told = _OF_EVENT(data[1]) if data is not None else _WithResponse()
+    except _NO_JSON:
+        return event
+    usage = bytes((told.response or told).usage)
+    return rewriting.with_energy(event, usage, energy) or event

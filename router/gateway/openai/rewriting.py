@@ -16,6 +16,7 @@ class _WithPriority(msgspec.Struct):
 _LEFT: Final = msgspec.json.Decoder(_WithPriority).decode
 _PRIORITY: Final = re.compile(rb'(?<!\\)("priority")\s*:\s*')
 _COMMA: Final = re.compile(rb"\s*,")
+_NAMED_USAGE: Final = re.compile(rb'(?<!\\)"usage"\s*:\s*')
 _ASKING: Final = b'"stream_options":{"include_usage":true},'
 
 
@@ -68,9 +69,17 @@ def _cut(body: bytes | bytearray, first: int, stop: int) -> bytes:
 def with_energy(answer: bytes, usage: bytes, energy: bytes) -> bytes | None:
     """``answer`` with ``energy`` in its object ``usage``, which is known as it stands; None where
     that cannot be found."""
-    at = answer.rfind(usage)
-    if at < 0 or not usage.startswith(b"{"):
+    if not usage.startswith(b"{"):
         return None
+    # By its name, for an empty object may be another field's, too.
+    named = [
+        found.end()
+        for found in _NAMED_USAGE.finditer(answer)
+        if answer.startswith(usage, found.end())
+    ]
+    if not named:
+        return None
+    at = named[-1]
     end = at + len(usage)
     if b'"energy"' in usage:
         # The server's own word, which is in the receipt as far as it is believed.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from router import http_api
 from router.backends.openai.events import Events
 from router.errors import UpstreamFaultError
-from router.http_api import END, ENERGY
+from router.http_api import END, ENERGY, LAST_USAGE
 from router.http_api import USAGE as STATED
 from tests.backends.openai import samples as s
 
@@ -18,12 +18,15 @@ MOST_BYTES = 1000
 CASES = {
     "chat": (
         http_api.CHAT, s.CHAT, s.SAID,
-        [(STATED, s.USAGE_ALONE), (ENERGY, s.ENERGY), (END, s.DONE)],
+        [
+            (STATED, s.USAGE_ALONE), (ENERGY, s.ENERGY), (LAST_USAGE, s.USAGE_ALONE),
+            (END, s.DONE),
+        ],
     ),
     "completions": (http_api.COMPLETIONS, [*s.SAID, s.DONE], s.SAID, [(END, s.DONE)]),
     "messages": (
-        http_api.MESSAGES, s.MESSAGES, s.MESSAGES[:-1],
-        [(STATED, s.START), (STATED, s.DELTA), (END, s.STOP)],
+        http_api.MESSAGES, s.MESSAGES, s.MESSAGES[:-2],
+        [(STATED, s.START), (STATED, s.DELTA), (LAST_USAGE, s.DELTA), (END, s.STOP)],
     ),
     "responses": (
         http_api.RESPONSES, s.RESPONSES, s.RESPONSES[:-1],
@@ -101,7 +104,22 @@ def test_usage_that_is_not_the_last_event_passes_in_its_place() -> None:
     came = [s.chunk("a"), s.USAGE_ALONE, s.chunk("b"), s.USAGE_ALONE, s.DONE]
     passed, events = run(http_api.CHAT, came)
     assert passed == b"".join(came[:3])
-    assert events.trailers() == [(STATED, s.USAGE_ALONE), (STATED, s.USAGE_ALONE), (END, s.DONE)]
+    assert events.trailers() == [
+        (STATED, s.USAGE_ALONE), (STATED, s.USAGE_ALONE), (LAST_USAGE, s.USAGE_ALONE),
+        (END, s.DONE),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("between", [s.data({"type": "ping"}, "ping"), s.TEXT])
+def test_totals_that_something_follows_pass_once(between: bytes) -> None:
+    passed, events = run(http_api.MESSAGES, [s.START, s.DELTA, between, s.STOP])
+    assert passed == s.START + s.DELTA + between
+    assert LAST_USAGE not in dict(events.trailers())
+
+
+def test_totals_that_nothing_follows_are_passed_on_at_the_end() -> None:
+    passed, events = run(http_api.MESSAGES, [s.START, s.DELTA])
+    assert (passed, events.is_complete()) == (s.START + s.DELTA, False)
 
 
 def test_usage_that_the_caller_is_not_to_see_passes_nowhere() -> None:

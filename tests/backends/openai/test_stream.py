@@ -13,7 +13,7 @@ from router.errors import (
     UpstreamLostError,
     UpstreamTimeoutError,
 )
-from router.http_api import END, ENERGY, STATUS
+from router.http_api import END, ENERGY, LAST_USAGE, STATUS
 from router.http_api import USAGE as STATED
 from tests.backends.oip.upstreams import soon
 from tests.backends.openai import samples as s
@@ -36,7 +36,10 @@ async def test_a_stream_passes_but_for_what_is_told_at_its_end(backend):
         server.stream = answer
         stream = backend.stream(server.endpoint, b"{}", CHAT, 15.0)
         assert await soon(collect(stream)) == b"".join(s.SAID)
-    told = [REPORT, (STATED, s.USAGE_ALONE), (ENERGY, s.ENERGY), (END, s.DONE)]
+    told = [
+        REPORT, (STATED, s.USAGE_ALONE), (ENERGY, s.ENERGY), (LAST_USAGE, s.USAGE_ALONE),
+        (END, s.DONE),
+    ]  # fmt: skip
     assert list(stream.trailers()) == told
     assert stream.initial_metadata() == [
         (STATUS, "200"), ("content-type", "text/event-stream"), REPORT, ("x-request-id", "7"),

@@ -16,7 +16,7 @@ from router.gateway.capacity import Capacity
 from router.gateway.openai.front import FrontParts
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.gateway.openai.server import HttpGateway, HttpServerOptions
-from router.http_api import END, USAGE
+from router.http_api import END, LAST_USAGE
 from router.identity.access import open_access
 from router.model import Provenance
 from tests.factories import served
@@ -219,4 +219,4 @@ def measured(**changes):
     return {"energy_kind": Provenance.MEASURED, "energy_low_j": math.nan, **changes}
 
 
-STATED = (USAGE, USED)
+STATED = (LAST_USAGE, USED)

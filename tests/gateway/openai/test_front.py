@@ -16,7 +16,7 @@ from router.errors import (
 from router.gateway.openai.energy import receipt_json
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.gateway.receipt_rows import encode_receipt
-from router.http_api import BODY, END, METHOD, PATH
+from router.http_api import BODY, END, LAST_USAGE, METHOD, PATH
 from router.model import UNLIMITED, Request
 from tests.gateway.openai.support import (
     ANSWER,
@@ -134,6 +134,73 @@ async def test_energy_of_a_stream_is_a_comment_before_its_end():
         if asks:
             usage = json.loads(stated[0].removeprefix(b"data: "))["usage"]
             assert usage["energy"] == told and usage["total_tokens"] == 7
+
+
+def event(value, name):
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), json.dumps(value).encode())
+
+
+TOTALS = event(
+    {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}, "z": 1.0}, "message_delta"
+)
+STOP = event({"type": "message_stop"}, "message_stop")
+# The same objects stand elsewhere in it, too.
+ENDS = [
+    event(
+        {
+            "type": f"response.{how}",
+            "response": {
+                "id": "resp_1",
+                "output": [{"text": '"usage":{'}],
+                "usage": {"input_tokens": 5},
+                "metadata": {},
+            },
+        },
+        f"response.{how}",
+    )
+    for how in ("completed", "incomplete")
+]
+STREAMS = {
+    "messages": ("/v1/messages", ((LAST_USAGE, TOTALS), (END, STOP)), TOTALS + STOP),
+    "completed": ("/v1/responses", ((END, ENDS[0]),), ENDS[0]),
+    "incomplete": ("/v1/responses", ((END, ENDS[1]),), ENDS[1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STREAMS)
+@pytest.mark.parametrize("asks", [False, True])
+async def test_energy_stands_in_the_event_that_always_states_usage(case, asks):
+    path, trailers, end = STREAMS[case]
+    director = Script(stream=Routed([CHUNK], trailers=trailers))
+    async with serving(director) as front:
+        _, _, answer = await front.post(path, STREAM, **({"x_energy_data": "true"} if asks else {}))
+    if not asks:
+        assert answer == CHUNK + end
+        return
+    events = answer.split(b"\n\n")
+    comment = next(one for one in events if one.startswith(b": energy "))
+    told = comment.removeprefix(b": energy ")
+    # All else is byte for byte what it was.
+    joined = b', "energy":' if b', "energy":' in answer else b',"energy":'
+    assert answer.replace(comment + b"\n\n", b"").replace(joined + told, b"") == CHUNK + end
+    last = json.loads(next(one for one in events if b'"energy":' in one).split(b"data: ")[1])
+    usage = last.get("response", last)["usage"]
+    assert usage["energy"] == json.loads(told)
+    assert usage["energy"]["joules"] == 258.6
+
+
+@pytest.mark.parametrize("end", [
+    event({"response": {"usage": None}}, "response.failed"),
+    event({"response": None}, "response.failed"),
+    event({"usage": 7}, "response.failed"),
+    b"event: response.failed\ndata: {garbage\n\n",
+    b"event: response.failed\n\n",
+])  # fmt: skip
+async def test_energy_joins_no_end_without_usage(end):
+    director = Script(stream=Routed([CHUNK], trailers=((END, end),)))
+    async with serving(director) as front:
+        _, _, answer = await front.post("/v1/responses", STREAM, x_energy_data="true")
+    assert answer.startswith(CHUNK + b": energy {") and answer.endswith(b"\n\n" + end)
 
 
 async def test_a_receipt_can_be_asked_for_afterwards():

@@ -93,6 +93,12 @@ def test_energy_takes_the_place_of_what_the_server_says():
     assert told(changed)["usage"] == {"total_tokens": 7, "energy": {"joules": 1.0}}
 
 
+def test_an_object_like_it_is_not_taken_for_usage():
+    answer = b'{"response":{"usage":{},"metadata":{}}}'
+    changed = with_energy(answer, b"{}", b'{"joules":1.0}')
+    assert told(changed)["response"] == {"usage": {"energy": {"joules": 1.0}}, "metadata": {}}
+
+
 def test_energy_joins_no_usage_that_is_not_there():
     assert with_energy(b'{"usage":null}', b"null", b"{}") is None
     assert with_energy(b"{}", b'{"a":1}', b"{}") is None
