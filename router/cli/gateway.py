@@ -94,7 +94,7 @@ def explain(
         version=model_version,
         origin=origin,
         tenant=tenant,
-        residency=frozenset(name.strip() for name in residency.split(",") if name.strip()),
+        residency=frozenset(name.strip().lower() for name in residency.split(",") if name.strip()),
         budget=Budget(*limits, explicit=any(math.isfinite(limit) for limit in limits)),
         input_tokens=math.nan if input_tokens is None else input_tokens,
         max_output_tokens=max_output_tokens,

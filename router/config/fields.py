@@ -144,6 +144,8 @@ def _time(value: object) -> object:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)]
+# Of places under one law, such as `eu`: the same whatever its case, and held in lower case.
+Jurisdiction = Annotated[Name, AfterValidator(str.lower)]
 NameOrEmpty = Annotated[str, Field(max_length=128), AfterValidator(_name_or_empty)]
 EnvName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_env_name)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from router.config.fields import Name, PathText, Seconds, Strict, Text, UnixTime
+from router.config.fields import Jurisdiction, Name, PathText, Seconds, Strict, Text, UnixTime
 
 # Any tenant: for a proxy that is trusted to say whose request it is.
 ANY_TENANT = "*"
@@ -98,7 +98,7 @@ class GrantSchema(Strict):
         max_length=256,
         description="patterns of models it may use: `llama-*`",
     )
-    residency: list[Name] = Field(
+    residency: list[Jurisdiction] = Field(
         default_factory=list, description="jurisdictions its requests may run in; empty: any"
     )
     origins: list[Name] = Field(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from router.config.fields import Fraction, Milliseconds, Name, Strict
+from router.config.fields import Fraction, Jurisdiction, Milliseconds, Name, Strict
 from router.config.free_parameters import FreeSchema, check_free
 from router.model import (
     UNLIMITED,
@@ -118,7 +118,7 @@ class PolicySchema(Strict):
     max_g_per_kwh: float | None = Field(
         default=None, gt=0, le=5_000, description="dirtiest grid to be used; left out: no limit"
     )
-    residency: list[Name] | None = Field(
+    residency: list[Jurisdiction] | None = Field(
         default=None,
         min_length=1,
         description="jurisdictions to keep to, whatever the caller says; left out: any",

@@ -15,6 +15,7 @@ from router.config.fields import (
     Address,
     EnvName,
     Fraction,
+    Jurisdiction,
     Listen,
     Name,
     NameOrEmpty,
@@ -316,15 +317,16 @@ class RegionSchema(Strict):
     pue_source: Text | None = Field(
         default=None, description="where the PUE comes from; left out: operator, or the shipped's"
     )
-    residency: list[Name] = Field(
-        default_factory=list, description="jurisdictions it lies in, matched against x-residency"
+    residency: list[Jurisdiction] = Field(
+        default_factory=list,
+        description="jurisdictions it lies in, matched against x-residency whatever their case",
     )
 
 
 _LENGTHS = ("input_tokens", "output_tokens", "output_tokens_p95")
 Tokens = Annotated[float, Field(gt=0, le=10_000_000)]
 # An empty list could be read as "anywhere" and as "nowhere".
-Residency = Annotated[list[Name], Field(min_length=1)]
+Residency = Annotated[list[Jurisdiction], Field(min_length=1)]
 
 
 class ModelSchema(Strict):

@@ -133,13 +133,6 @@ class Layout:
             f"x-tenant: {what}; only tenants that the operator lists are served"
         )
 
-    def jurisdiction(self, name: str) -> str:
-        """The name that the fleet has for a jurisdiction, whatever its case; ``name`` where it has
-        none."""
-        if name in self._masks:
-            return name
-        return next((one for one in self._masks if one.lower() == name.lower()), name)
-
     def known(self, residency: frozenset[str]) -> frozenset[str]:
         """Those of these jurisdictions in which a region lies."""
         return residency & self._masks.keys()

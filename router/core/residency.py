@@ -25,7 +25,7 @@ def parties(request: Request, policy: Policy, fleet: Fleet) -> tuple[Party, ...]
     return tuple(
         Party(who, allows)
         for who, allows in (
-            ("x-residency", request.residency),
+            ("the request", request.residency),
             (f"tenant {request.tenant}", rules.tenants.get(request.tenant)),
             (f"model {request.model}", rules.models.get(request.model)),
             (f"policy {policy.name}", policy.residency),

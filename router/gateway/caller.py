@@ -4,7 +4,7 @@
     x-ttft-budget-ms      time to first token, ms
     x-tpot-budget-ms      time per output token, ms
     x-origin              where the caller is, a name of the operator's RTT table
-    x-residency           jurisdictions the request may run in, comma-separated
+    x-residency           jurisdictions the request may run in, comma-separated, of any case
     x-tenant              on whose account
     x-session-id          whose prompts begin alike, where they cannot be read
 
@@ -119,8 +119,8 @@ class Caller:
             self.residency = held_residency(principal, self._named, regions)
 
     def narrow(self, residency: frozenset[str], what: str) -> None:
-        """The request itself names jurisdictions, too, in a field called ``what``: those of both
-        hold. Raises ResidencyError where none is in both, and NotPermittedError."""
+        """The request itself names jurisdictions, too, in a field called ``what``, here in lower
+        case: those of both hold. Raises ResidencyError where none is in both, and NotPermittedError."""
         self.residency = self._named = _in_both(self._named, residency)
         if self._principal is not ANONYMOUS:
             self.residency = held_residency(self._principal, self._named, self._regions, what)
@@ -210,7 +210,8 @@ def _once(key: str, before: str, text: str) -> str:
 
 
 def _names(text: str) -> frozenset[str]:
-    names = frozenset(name.strip() for name in text.split(",") if name.strip())
+    # Of one case, as the configuration has them.
+    names = frozenset(name.strip() for name in text.lower().split(",") if name.strip())
     if not names:
         # Read as "anywhere", an empty list would lift a restriction that somebody meant to set.
         raise InvalidMetadataError(
@@ -226,7 +227,7 @@ def _in_both(before: frozenset[str], names: frozenset[str]) -> frozenset[str]:
     if not both:
         lists = " and ".join(", ".join(sorted(one)) for one in (before, names))
         raise ResidencyError(
-            f"{headers.RESIDENCY} is given more than once and no jurisdiction is in all: {lists}"
+            f"jurisdictions are named more than once, and none is in all of these: {lists}"
         )
     return both
 

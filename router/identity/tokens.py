@@ -157,7 +157,7 @@ class TokenVerifier:
         if models is not None:
             held = replace(held, models=tuple(m for m in models if _grants_model(grants, m)))
         if residency is not None:
-            held = replace(held, residency=frozenset(residency))
+            held = replace(held, residency=frozenset(one.lower() for one in residency))
             if grants.residency and not held.residency <= grants.residency:
                 raise _claims_error(said.residency or "")
         if origins is not None:

@@ -208,5 +208,11 @@ def test_a_marginal_trace_with_own_annual_means_is_allowed(tmp_path: Path) -> No
     assert [type(source).__name__ for source in carbon.sources] == ["TraceSpec", "StaticSpec"]
 
 
+def test_jurisdictions_are_the_same_whatever_their_case(tmp_path: Path) -> None:
+    policy = {"weights": {"per_gco2e": 1}, "residency": ["US"]}
+    made = loaded(tmp_path, {"policy": policy, "tenants": {"acme": {"residency": ["Us"]}}})
+    assert made.policy.residency == {"us"} == made.fleet.residency.tenants["acme"]
+
+
 def test_as_many_residency_lists_are_allowed_as_a_decision_tells_apart():
     assert checks.MAX_RESIDENCY_SETS == layout.MAX_RESIDENCY_SETS

@@ -76,7 +76,7 @@ def test_a_refusal_says_who_allows_what():
     )
     error = refusal(world, request(residency=only("va"), tenant="acme"))
     assert error.reason == "residency_excluded"
-    told = "va (x-residency) and ca, va (tenant acme) and us (model llama) and ca (policy test)"
+    told = "va (the request) and ca, va (tenant acme) and us (model llama) and ca (policy test)"
     assert told in str(error)
 
 

@@ -36,7 +36,7 @@ async def test_every_limit_holds_and_a_refusal_says_whose(client):
     assert (await client.receipt(ask(ELSEWHERE), x_tenant="zeta"))["endpoint"] == NEAR
     code, reason, details = await client.refusal(x_tenant="acme", x_residency="eu")
     assert (code, reason) == ("FAILED_PRECONDITION", "residency_excluded")
-    assert "eu (x-residency) and us (tenant acme)" in details
+    assert "eu (the request) and us (tenant acme)" in details
     code, reason, details = await client.refusal(ask(ELSEWHERE), x_tenant="zeta", x_residency="eu")
     assert (code, reason) == ("FAILED_PRECONDITION", "residency_excluded")
     assert "here (model elsewhere)" in details

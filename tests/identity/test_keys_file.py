@@ -51,7 +51,7 @@ principals:
     assert len(table) == 1
     found = table.find(KEY, NOW)
     assert (found.name, found.tenant, found.weight) == ("chat", "acme", 2.0)
-    assert (found.residency, found.origins) == ({"EU"}, ("eu-west",))
+    assert (found.residency, found.origins) == ({"eu"}, ("eu-west",))
     assert found.roles == {Role.INFER, Role.RECEIPTS}
     assert found.limits == PrincipalLimits(5.0, 600.0, 3.0)
     assert found.may_use("llama-3") and not found.may_use("gpt")

@@ -247,7 +247,7 @@ def granted(**said):
 def test_claims_narrow_what_is_granted():
     found = granted()
     assert (found.tenant, found.roles, found.models) == ("acme", {Role.INFER}, ("gpt",))
-    assert (found.residency, found.origins) == ({"EU"}, ("b",))
+    assert (found.residency, found.origins) == ({"eu"}, ("b",))
 
 
 def test_roles_and_models_beyond_what_is_granted_are_not_had():

@@ -27,7 +27,7 @@ def read_request(message: pb.RouteRequest) -> Request:
         sequence_id=message.sequence_id,
         origin=message.origin,
         tenant=message.tenant,
-        residency=frozenset(message.residency),
+        residency=frozenset(one.lower() for one in message.residency),
         budget=Budget(ttft_ms, tpot_ms, e2e_ms, min(ttft_ms, tpot_ms, e2e_ms) < UNLIMITED),
         input_tokens=_tokens(message, "input_tokens", math.nan),
         max_output_tokens=_tokens(message, "max_output_tokens", UNLIMITED),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Final, NamedTuple, cast
 
 from aiohttp import web
@@ -97,12 +96,10 @@ def prepared(
     api: HttpApi,
     body: bytes | bytearray,
     plain: bytes | bytearray,
-    jurisdiction: Callable[[str], str],
     regions: RegionMask,
 ) -> PreparedCall:
     """``body``: as it came; ``plain``: as it was before it was compressed, the same where it was
-    not. ``jurisdiction``: the name that the fleet has for one, whatever its case; ``regions``: of
-    the fleet.
+    not. ``regions``: of the fleet.
 
     Raises RequestError leaves, and ResidencyError.
     """
@@ -112,8 +109,9 @@ def prepared(
         asked = Asked(fields.required_model(forms.model_in(plain, content_type)))
     else:
         asked = fields.read_json(api, plain)
-    if asked.geo and asked.geo.lower() != _GLOBAL:
-        caller.narrow(frozenset((jurisdiction(asked.geo),)), "inference_geo")
+    geo = asked.geo.lower()
+    if geo and geo != _GLOBAL:
+        caller.narrow(frozenset((geo,)), "inference_geo")
     more: list[tuple[str, str]] = []
     if asked.priority:
         body = plain = _without_priority(plain, asked.priority)

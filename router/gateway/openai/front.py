@@ -198,9 +198,8 @@ class Front:
             encoding = head.by_name.get("content-encoding", "identity").strip().lower()
             if encoding != "identity":
                 plain = await held.inflated(body, encoding)
-            layout = self._director.view.snapshot.layout
-            regions = layout.residency_mask
-            asked = prepared(head, count or api, body, plain, layout.jurisdiction, regions)
+            regions = self._director.view.snapshot.layout.residency_mask
+            asked = prepared(head, count or api, body, plain, regions)
             ending.asked = asked.call.request
             del body, plain
             if count is not None:

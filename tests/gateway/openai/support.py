@@ -77,7 +77,7 @@ class Routed:
 
 
 # Jurisdictions, and the regions that lie in them as bits.
-REGIONS = {"EU": 0b011, "DE": 0b001, "CH": 0b100, "US": 0b1000}
+REGIONS = {"eu": 0b011, "de": 0b001, "ch": 0b100, "us": 0b1000}
 
 
 def residency_mask(names):
@@ -100,7 +100,6 @@ class Script:
         self.release = None
         layout = SimpleNamespace(
             protocols={"llama": "openai", "tensors": "oip"},
-            jurisdiction=lambda name: name.upper(),
             residency_mask=residency_mask,
             find=lambda model, version: SimpleNamespace(served=(served(context_tokens=8192.0),)),
         )

@@ -59,7 +59,7 @@ async def test_what_routing_needs_is_read_from_headers_and_body():
         await front.post(CHAT, {**ASK, "max_tokens": 64, "n": 2, "inference_geo": "eu"}, **budgets)
         request = front.director.calls[0].request
     assert (request.budget.e2e_ms, request.origin) == (900.0, "eu")
-    assert request.residency == {"EU"}
+    assert request.residency == {"eu"}
     assert request.max_output_tokens == 128.0
     assert request.prompt_bytes == len(json.dumps(ASK["messages"]))
 
@@ -385,7 +385,7 @@ async def test_counting_tokens_is_a_question_that_carries_a_prompt(path):
     assert (status, zipped, body) == (200, 200, b'{"input_tokens":3}')
     call, method = front.director.asked[0]
     assert method == f"POST {path}" and front.director.carried
-    assert call.request.residency == {"EU"}
+    assert call.request.residency == {"eu"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from router.config.fields import Fraction, Name, NameOrEmpty, PathText, Strict
+from router.config.fields import Fraction, Jurisdiction, Name, NameOrEmpty, PathText, Strict
 from router.config.policy import BudgetSchema
 from router.lab.sim.fields import Period
 from router.lab.sim.traffic.columns import BLOCK_TOKENS
@@ -102,7 +102,7 @@ class ClassSchema(Strict):
     tenants: dict[NameOrEmpty, Share] = Field(
         default_factory=dict, description="tenant to share; left out: none"
     )
-    residency: list[Name] = Field(default_factory=list, description="jurisdictions allowed")
+    residency: list[Jurisdiction] = Field(default_factory=list, description="jurisdictions allowed")
     talks: TalksSchema | None = Field(
         default=None, description="prompts begin with what was said before; left out: each anew"
     )

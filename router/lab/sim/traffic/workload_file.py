@@ -321,7 +321,7 @@ class FileWorkload:
         table = self._residencies
         code = {}
         for text in dict.fromkeys(texts):
-            names = frozenset(name for name in _SEPARATORS.split(text) if name)
+            names = frozenset(name.lower() for name in _SEPARATORS.split(text) if name)
             code[text] = table.setdefault(names, len(table))
         return np.array([code[text] for text in texts], np.int32)
 
