@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Both cores for the suite; tests of one file stay on one worker, since they share servers.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test check bench bench-peers faults soak stubs lock clean real replicate
+.PHONY: demo test check bench bench-peers faults soak stubs lock clean real replicate wheel sbom
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make bench   the benchmarks, with the machine named"
 	@echo "make bench-peers  the same beside Envoy, vllm-router, sglang-router and LiteLLM (installs 1.2 GB)"
 	@echo "make replicate  published studies re-run, their figures beside ours (DATA=folder, docs/evidence.md)"
+	@echo "make sbom    a wheel, its hash, and what it and the image consist of (CycloneDX, out/sbom)"
 	@echo "make faults  a million steps of random faults, every outage over real processes, odd credentials"
 
 $(VENV)/bin/python:
@@ -45,6 +46,8 @@ check: $(VENV)/.dev
 	$(BIN)/python tools/config_reference.py --check
 	$(BIN)/python tools/metrics_reference.py --check
 	$(BIN)/python tools/scenario_reference.py --check
+	$(BIN)/python tools/licences.py --check
+	$(BIN)/python tools/audit.py
 
 # Servers and clients that nobody here wrote, each in a virtual environment of its own.
 real:
@@ -77,10 +80,33 @@ soak: $(VENV)/.dev
 stubs: $(VENV)/.dev
 	$(BIN)/python tools/generate_stubs
 
-# Pins for every Python from 3.11 on; run after changing a dependency.
+# Pins for every Python from 3.11 on; run after changing a dependency. constraints.txt has no hashes:
+# with them pip installs neither `-e .` nor anything that is not pinned itself. What is installed by
+# its hashes is in the other files, in the same versions (tests/supply_chain).
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header
+HASHED := $(LOCK) --generate-hashes -c constraints.txt
+BUILD_REQUIRES := 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))'
 lock: $(VENV)/.dev
 	$(PIP) install uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o constraints.txt
+	$(LOCK) --all-extras pyproject.toml -o constraints.txt
+	$(HASHED) --extra fast --extra jwt pyproject.toml -o docker/requirements.lock
+	$(BIN)/python -c $(BUILD_REQUIRES) | $(HASHED) - -o docker/build.lock
+	echo cyclonedx-bom | $(HASHED) - -o tools/sbom.lock
+	$(BIN)/python tools/licences.py
+
+# The same bytes from the same commit, with what builds it held to its hashes.
+wheel:
+	$(PYTHON) -m venv out/build
+	out/build/bin/pip --disable-pip-version-check --quiet install --require-hashes --only-binary=:all: -r docker/build.lock
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) out/build/bin/pip --disable-pip-version-check --quiet wheel --no-deps --no-index --no-build-isolation -w dist .
+	cd dist && sha256sum *.whl | tee SHA256SUMS
+
+# IMAGE=folder: files of a built image, for the Python and the C libraries in it (SECURITY.md).
+sbom: wheel
+	$(PYTHON) -m venv out/sbom/tool
+	out/sbom/tool/bin/pip --disable-pip-version-check --quiet install --require-hashes --only-binary=:all: -r tools/sbom.lock
+	out/sbom/tool/bin/python tools/sbom.py dist/*.whl $(IMAGE)
 
 clean:
-	rm -rf $(VENV) .venv-real .venv-kserve .venv-carbon .venv-ray .venv-llm .venv-peers-* out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-real .venv-kserve .venv-carbon .venv-ray .venv-llm .venv-peers-* out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

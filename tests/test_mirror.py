@@ -17,6 +17,7 @@ OTHERS = {
     "e2e": "whole processes",
     "fakes": "the fakes of the tests themselves",
     "real": "parts that nobody here wrote",
+    "supply_chain": "locks, licences, known vulnerabilities and bills of materials",
 }
 # Files without a module of their name.
 APART = {
