@@ -120,7 +120,10 @@ class Caller:
 
     def narrow(self, residency: frozenset[str], what: str) -> None:
         """The request itself names jurisdictions, too, in a field called ``what``, here in lower
-        case: those of both hold. Raises ResidencyError where none is in both, and NotPermittedError."""
+        case: those of both hold.
+
+        Raises ResidencyError where none is in both, and NotPermittedError.
+        """
         self.residency = self._named = _in_both(self._named, residency)
         if self._principal is not ANONYMOUS:
             self.residency = held_residency(self._principal, self._named, self._regions, what)
