@@ -19,7 +19,7 @@ def test_a_key_alone_is_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert text not in captured.err
     found = key_table(read_keys(file)).find(text, NOW)
     assert (found.name, found.tenant, found.models) == ("chat", "acme", ("llama-*", "gpt"))
-    assert (sorted(found.roles), found.residency) == (["infer", "receipts"], {"EU"})
+    assert (sorted(found.roles), found.residency) == (["infer", "receipts"], {"eu"})
     assert run("key", "ls", str(file)) == 0
     listed = capsys.readouterr().out
     assert "2100-01-01T00:00Z" in listed and text not in listed
