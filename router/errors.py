@@ -261,15 +261,16 @@ class UnsupportedMethodError(RequestError):
 class UnauthenticatedError(RequestError):
     """Nobody is known by what the call brings: no credential, or one that is not valid (any more).
 
-    ``why``: one word of `router.identity.credentials.Denial`, and ``peer``, where it came from: for
-    the operator alone.
+    ``why``: one word of `router.identity.credentials.Denial`, ``key_id``: the public part of a key
+    of ours, "" where it brings none, and ``peer``, where it came from: for the operator alone.
     """
 
     reason = "unauthenticated"
 
-    def __init__(self, message: str, why: str = "missing") -> None:
+    def __init__(self, message: str, why: str = "missing", key_id: str = "") -> None:
         super().__init__(message)
         self.why = why
+        self.key_id = key_id
         self.peer = ""
 
 

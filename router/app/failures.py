@@ -82,7 +82,13 @@ class FailureReporter:
     def _is_about_the_caller(self, method: str, error: BaseException) -> bool:
         tell = self._security.tell
         if isinstance(error, UnauthenticatedError):
-            tell(SecurityEvent.UNAUTHENTICATED, error.why, method=method, peer=error.peer)
+            tell(
+                SecurityEvent.UNAUTHENTICATED,
+                error.why,
+                method=method,
+                peer=error.peer,
+                key_id=error.key_id,
+            )
         elif isinstance(error, NotPermittedError):
             tell(SecurityEvent.NOT_PERMITTED, error.what, method=method, principal=error.principal)
         elif isinstance(error, RateLimitedError):

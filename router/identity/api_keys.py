@@ -8,6 +8,7 @@ import base64
 import hashlib
 import hmac
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
@@ -17,6 +18,8 @@ from router.identity.principal import Principal
 
 PREFIX: Final = "crk_"
 ID_CHARACTERS: Final = 12
+# Of a whole key; the id is told only where it stands as in one of ours.
+_KEY_ID: Final = re.compile(r"crk_[a-z2-7]{12}_.*", re.DOTALL)
 _ID_BYTES: Final = 10
 _SECRET_BYTES: Final = 32
 # What an unknown id is compared with, so that it takes as long as a known one.
@@ -67,10 +70,12 @@ class KeyTable:
         digest = hashlib.sha256(text.encode()).digest()
         if not hmac.compare_digest(held.digest if held else _NO_DIGEST, digest) or held is None:
             why = Denial.UNKNOWN_KEY if held is None else Denial.WRONG_SECRET
-            raise UnauthenticatedError(REFUSED, why)
+            # What is no id may be part of a secret.
+            told = key_id if _KEY_ID.fullmatch(text) else ""
+            raise UnauthenticatedError(REFUSED, why, told)
         # Whoever has the secret may know what became of it.
         if now >= held.expires:
-            raise UnauthenticatedError("the key has expired", Denial.EXPIRED)
+            raise UnauthenticatedError("the key has expired", Denial.EXPIRED, key_id)
         if now < held.not_before:
-            raise UnauthenticatedError("the key is not valid yet", Denial.NOT_YET_VALID)
+            raise UnauthenticatedError("the key is not valid yet", Denial.NOT_YET_VALID, key_id)
         return held.principal

@@ -71,6 +71,7 @@ class SecurityLog:
         """Count it, and log it unless it repeats too soon. ``why``: one word of a few, or names
         that an operator gave; ``fields``: what else is known, left out where empty."""
         self._counts[event]()
+        # Not by the id of a key that was tried: a stranger makes up as many as lines are wanted.
         kind = (event, why, fields.get("principal", ""), _host(fields.get("peer", "")))
         suppressed = self._throttle.admit(kind, self._monotonic())
         if suppressed is None:

@@ -58,6 +58,22 @@ def test_another_key_is_nobodys(text, why):
     assert found(KeyTable([held_key(KEY, CHAT)]), text) == why
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (key_text("right", "t" * 43), "right" + "a" * 7),
+        (PREFIX + "abcdefghijkl_s3cret", "abcdefghijkl"),
+        # Ids have no such characters, and a separator after them.
+        (PREFIX + "s3CRETs3CRET_x", ""),
+        (PREFIX + "abcdefghijklmnop", ""),
+    ],
+)
+def test_the_operator_is_told_the_id_that_was_tried_and_no_secret(text, told):
+    with pytest.raises(UnauthenticatedError) as refused:
+        KeyTable([held_key(KEY, CHAT)]).find(text, NOW)
+    assert refused.value.key_id == told and told not in str(refused.value).split()
+
+
 def test_a_key_is_valid_from_its_first_moment_until_its_last():
     table = KeyTable([held_key(KEY, CHAT, not_before=NOW, expires=NOW + 10.0)])
     when = {-0.1: Denial.NOT_YET_VALID, 0.0: "chat", 9.9: "chat", 10.0: Denial.EXPIRED}
