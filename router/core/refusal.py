@@ -43,7 +43,9 @@ def refusal(
     if why == k.UNHEALTHY:
         out = int(((reasons == k.UNHEALTHY) & ((labels & question.residency) != 0)).sum())
         return NothingFeasibleError(
-            f"no healthy endpoint serves {model!r} now ({out} out)", SHED_RETRY_S
+            f"no healthy endpoint serves {model!r} now ({out} out): why, the gateway's log says "
+            "and /snapshot of its admin address",
+            SHED_RETRY_S,
         )
     if why == k.NOT_FINITE:
         return error(

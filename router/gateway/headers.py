@@ -19,6 +19,8 @@ RESIDENCY: Final = "x-residency"
 TENANT: Final = "x-tenant"
 BUDGETS: Final = frozenset((E2E_BUDGET, TTFT_BUDGET, TPOT_BUDGET))
 KNOWN: Final = BUDGETS | {ORIGIN, RESIDENCY, TENANT}
+# Of HTTP: whether answers state their energy.
+ENERGY: Final = "x-energy-data"
 # A hint that others use, too: no name near it is refused, and no value.
 SESSION: Final = "x-session-id"
 # How often a client asked before, as it says: SDKs of OpenAI and Anthropic, and gRPC (gRFC A6).
@@ -33,6 +35,8 @@ _SLIPS: Final = 2
 # `x-origin`, `x-tenant`: two slips of so short a name are another word.
 _SLIPS_OF_SHORT: Final = 1
 _SHORT: Final = 8
+# What somebody writes who means `ENERGY`, beside slips.
+_ENERGY_NAMES: Final = frozenset(("x-energy", "energy-data"))
 # English words two slips from `residency` that say nothing of where a request may run.
 _PEOPLE: Final = frozenset(("resident", "residents", "president"))
 _LATENCIES: Final = (
@@ -60,6 +64,8 @@ def _verdict(key: str) -> str:
     plain = key.lower().replace("_", "-").replace(".", "-")
     if plain.startswith(_ANSWERS):
         return f"requests carry no {_ANSWERS} headers; theirs are {', '.join(sorted(KNOWN))}"
+    if key.lower() == ENERGY:
+        return ""
     meant = _meant(plain)
     if not meant:
         return ""
@@ -78,7 +84,9 @@ def _meant(plain: str) -> str:
             # TTFT and TPOT mean nothing else; latency and e2e may be somebody's measurements.
             if word in words and (word in ("ttft", "tpot") or "budget" in words):
                 return header
-    for header in sorted(KNOWN):
+    if plain in _ENERGY_NAMES:
+        return ENERGY
+    for header in (*sorted(KNOWN), ENERGY):
         slips = _SLIPS_OF_SHORT if len(header) <= _SHORT else _SLIPS
         if slips_between(plain, header, slips) <= slips:
             return header

@@ -77,6 +77,10 @@ class PrometheusLoad:
             raise DataError(f"{where}: {error}") from None
         except TimeoutError as error:
             raise DataError(f"{where}: no answer within {self._timeout_s:g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            # In its own words it speaks of TLS, which most pages have none of.
+            why = error if isinstance(error, aiohttp.ClientSSLError) else error.strerror or error
+            raise DataError(f"{where}: cannot connect: {why}") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise DataError(f"{where}: {type(error).__name__}: {error}") from error
         self._tell(endpoint.name, page.dropped)

@@ -55,6 +55,9 @@ def test_slips_are_counted_up_to_the_limit(a, b, most):
         ("x-origins", "x-origin"),
         ("x-tenent", "x-tenant"),
         ("x-tneant", "x-tenant"),
+        ("x-energy", "x-energy-data"),
+        ("x-energy-date", "x-energy-data"),
+        ("x_energy_data", "x-energy-data"),
     ],
 )
 def test_what_was_meant_to_be_ours_is_refused_by_the_name_that_was_meant(key, meant):
@@ -72,6 +75,7 @@ def test_the_whole_namespace_of_answers_is_refused_in_requests(key):
 @pytest.mark.parametrize(
     "key",
     [
+        "x-energy-data",
         *("x-request-id", "x-b3-traceid", "x-b3-sampled", "x-forwarded-for", "x-real-ip"),
         *("x-amzn-trace-id", "x-envoy-attempt-count", "x-envoy-original-path", "x-goog-api-key"),
         *("x-cloud-trace-context", "x-datadog-origin", "x-client-latency-ms", "x-api-key"),

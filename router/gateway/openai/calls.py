@@ -9,7 +9,7 @@ from aiohttp import web
 
 from router.contract import Metadata
 from router.director import Call
-from router.errors import MalformedRequestError, MetadataTooLargeError
+from router.errors import InvalidMetadataError, MalformedRequestError, MetadataTooLargeError
 from router.gateway import headers
 from router.gateway.caller import Caller, RoutingFields
 from router.gateway.openai import fields, forms, rewriting
@@ -20,9 +20,8 @@ from router.identity.principal import ANONYMOUS, Principal
 from router.model import Request
 
 PROTOCOL: Final = "openai"
-# A request header by which a caller asks for ``usage.energy``.
-ENERGY_HEADER: Final = "x-energy-data"
 _ON: Final = frozenset(("1", "true", "on", "yes"))
+_OFF: Final = frozenset(("", "0", "false", "off", "no"))
 # Anthropic's ``inference_geo`` of a request that may run anywhere.
 _GLOBAL: Final = "global"
 _FIELD_BYTES: Final = 4
@@ -50,8 +49,11 @@ class Incoming(NamedTuple):
 
     @property
     def wants_energy(self) -> bool:
-        """Whether it asks for ``usage.energy``."""
-        return self.by_name.get(ENERGY_HEADER, "").lower() in _ON
+        """Whether it asks for ``usage.energy``. Raises InvalidMetadataError."""
+        said = self.by_name.get(headers.ENERGY, "").strip().lower()
+        if said not in _ON and said not in _OFF:
+            raise InvalidMetadataError(f"{headers.ENERGY}: say true or false")
+        return said in _ON
 
     def metadata(self, *more: tuple[str, str]) -> Metadata:
         """What travels on."""

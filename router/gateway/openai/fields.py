@@ -92,6 +92,8 @@ class Asked(NamedTuple):
 
 def read_json(api: HttpApi, body: bytes | bytearray) -> Asked:
     """Raises MalformedRequestError for what is no JSON object, and for one without a model."""
+    if not body:
+        raise MalformedRequestError("the body is empty: send a JSON object with a model")
     try:
         found = _DECODE(body)
         if body.count(b'"model"') != 1 and len(body) <= MOST_SCANNED_BYTES:

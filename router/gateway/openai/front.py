@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import web
 
+from router.config.identity import ANY_TENANT
 from router.director import Call, Director
 from router.errors import (
     DrainingError,
@@ -281,7 +282,9 @@ class Front:
         if stored is not None and head.method in (("POST",) if posts else ("GET", "DELETE")):
             return await self._stored(head, stored[1])
         if head.method not in ("GET", "HEAD"):
-            raise UnknownMethodError(f"{head.method[:16]} {path[:128]}: not served here")
+            raise UnknownMethodError(
+                f"{head.method[:16]} {path[:128]}: not served here{_meant_path(path)}"
+            )
         if path.startswith(_RECEIPTS):
             return _json(receipt_json(await self._receipt(head, path.removeprefix(_RECEIPTS))))
         if path in _HEALTH:
@@ -295,7 +298,7 @@ class Front:
             if name not in self._models(head):
                 raise UnknownModelError(f"no endpoint serves {name[:128]!r}")
             return _json(msgspec.json.encode(self._model(name)))
-        raise UnknownMethodError(f"{head.method} {path[:128]}: not served here")
+        raise UnknownMethodError(f"{head.method} {path[:128]}: not served here{_meant_path(path)}")
 
     async def _stored(self, head: Incoming, response_id: str) -> web.Response:
         if "stream=true" in head.path.partition("?")[2]:
@@ -322,9 +325,11 @@ class Front:
         receipt = await receipts.find(decision_id)
         if receipt is None or receipt.request.tenant != tenant:
             elsewhere = "" if receipts.shares_store else ", or another gateway answered"
+            by_header = head.principal.tenant == ANY_TENANT
+            whose = "this x-tenant" if by_header else "the tenant of this credential"
             raise UnknownReceiptError(
-                f"no receipt with the id {decision_id[:64]!r} is kept for this x-tenant: it is too "
-                f"old{elsewhere}"
+                f"no receipt with the id {decision_id[:64]!r} is kept for {whose}: it is too old"
+                f"{elsewhere}"
             )
         return receipt
 
@@ -346,6 +351,14 @@ class Front:
         if context < float("inf"):
             told["max_model_len"] = int(context)
         return told
+
+
+def _meant_path(path: str) -> str:
+    """What a client's base address has too much or too little of; "" where it is not that."""
+    right = path.removeprefix("/v1") if path.startswith("/v1/v1/") else f"/v1{path}"
+    if right == _MODELS or right in _COUNTS or api_of(right) is not OTHER:
+        return f"; did you mean {right}? See whether the client's base_url ends in /v1"
+    return ""
 
 
 def _json(body: bytes) -> web.Response:

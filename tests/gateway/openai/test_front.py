@@ -118,6 +118,48 @@ async def test_energy_is_told_to_who_asks():
     assert asked[:at] + asked[end:] == ANSWER
 
 
+@pytest.mark.parametrize(("said", "told"), [("yes", True), ("TRUE", True), ("off", False)])
+async def test_whether_energy_is_told_is_said_in_words(said, told):
+    async with serving() as front:
+        _, _, body = await front.post(CHAT, ASK, x_energy_data=said)
+    assert (b'"energy"' in body) is told
+
+
+@pytest.mark.parametrize("headers", [{"x_energy_data": "maybe"}, {"x_energy": "true"}])
+async def test_what_asks_for_energy_in_other_words_is_refused(headers):
+    async with serving() as front:
+        status, _, body = await front.post(CHAT, ASK, **headers)
+        assert not front.director.calls
+    error = json.loads(body)["error"]
+    assert (status, error["code"]) == (400, "metadata_invalid")
+    assert "x-energy-data" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/v1/messages", "mean /v1/messages?"),
+        ("/chat/completions", "mean /v1/chat/completions?"),
+        ("/v1/v1/models", "mean /v1/models?"),
+        ("/v1/nothing", "not served here"),
+    ],
+)
+async def test_a_base_url_that_is_wrong_is_told(path, meant):
+    async with serving() as front:
+        status, _, posted = await front.post(path, ASK)
+        _, _, got = await front.get(path)
+    for body in (posted, got):
+        message = json.loads(body)["error"]["message"]
+        assert status == 404 and meant in message
+        assert ("base_url" in message) is ("mean" in meant)
+
+
+async def test_an_empty_body_is_called_empty():
+    async with serving() as front:
+        status, _, body = await front.post(CHAT, b"")
+    assert status == 400 and "the body is empty" in json.loads(body)["error"]["message"]
+
+
 async def test_energy_of_a_stream_is_a_comment_before_its_end():
     for asks in (False, True):
         body = {**STREAM, "stream_options": {"include_usage": True}} if asks else STREAM
