@@ -60,6 +60,9 @@ def describe(annotation: Any) -> str:
     """A field's type in words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
+        if any(isinstance(item, BeforeValidator) for item in arguments[1:]):
+            # Not as it is written.
+            return "UTC time" if arguments[0] is float else f"mapping or {describe(arguments[0])}"
         limits = bounds(arguments[1:])
         return describe(arguments[0]) + (f", {limits}" if limits else "")
     if origin is Literal:
