@@ -123,12 +123,14 @@ class Child:
         return self.process.pid
 
     def wait_for(self, ready):
-        """Return once ``ready()``; a failure with the log when it ends or takes too long."""
+        """Return once ``ready()``; ended, and a failure with the log, when it takes too long."""
         for _ in range(int(3 * PATIENCE_S / POLL_S)):
             if ready():
                 return self
             assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.tail}"
             time.sleep(POLL_S)
+        # Nobody has it yet who could.
+        self.stop()
         raise AssertionError(f"not ready: {self.tail}")
 
     @property
