@@ -42,8 +42,16 @@ class _Addition(NamedTuple):
 
 def counter_of(account: DayAccount) -> str:
     """The name of an account's counter."""
-    day = datetime.fromtimestamp(account.day * DAY_S, UTC).date().isoformat()
-    return f"carbon_budget:{account.key}:{day}"
+    return f"carbon_budget:{account.key}:{_date(account)}"
+
+
+def spent_counter_of(account: DayAccount) -> str:
+    """The name of the counter of what all have spent of it."""
+    return f"carbon_budget_spent:{account.key}:{_date(account)}"
+
+
+def _date(account: DayAccount) -> str:
+    return datetime.fromtimestamp(account.day * DAY_S, UTC).date().isoformat()
 
 
 class BudgetDraws:
@@ -170,4 +178,7 @@ class BudgetDraws:
                 account.forgotten(max(0, added_ug))
                 amount_ug = max(account.drawn_ug, account.used_ug) - account.counted_ug
             if not amount_ug:
-                return
+                break
+        account.spent_total_ug = await self._store.add(
+            spent_counter_of(account), account.telling(), _KEPT_S, self._clock.now()
+        )

@@ -259,7 +259,9 @@ class CarbonBudgets:
             self.observer.exceeded(error.budget, outcome)
         account = self._accounts.get(error.budget, {}).get(error.account)
         if account is not None:
-            account.asked(error.ask_ug, ticks)
+            # What does not fit into all that is left is no reason to take it from others.
+            fits_later = isinstance(error, CarbonBudgetHeldError)
+            account.asked(error.ask_ug if fits_later else 0, ticks)
             self.attended[account.key] = account
         if self.sharing.draws:
             self.wake()
@@ -447,7 +449,8 @@ class CarbonBudgets:
             if fit is Fit.WAITS:
                 text = (
                     f"what is left of the carbon budget {budget.name!r}{whose} is held by requests "
-                    f"under way, or has yet to be drawn: this one may emit {ask_g:.3g} g"
+                    f"under way or by other gateways, or has yet to be drawn: this one may emit "
+                    f"{ask_g:.3g} g"
                 )
                 held = held or CarbonBudgetHeldError(
                     text, SHED_RETRY_S, budget=budget.name, account=name, ask_ug=ask_ug

@@ -5,7 +5,9 @@ what it is expected to emit before it leaves, and settles what it did emit after
 
 Gateways that share a store draw on one counter of the day there, by adding to it: what a process
 added is its allotment, and what it needs no more it takes off again. So the sum of all allotments
-is what nobody else may use, and no gateway has to ask before it lets a request in. The bounds:
+is what nobody else may use, and no gateway has to ask before it lets a request in. What is not
+spent of it comes back, so a second counter says what all have spent: it tells a caller whether the
+day has room, and decides about nobody. The bounds:
 
 - *A counter that can be reached.* Beyond its allotment a process goes by an advance, until it has
   drawn on: 1 / ADVANCES of the limit over all gateways, or one request where that is more.
@@ -39,8 +41,8 @@ _ROUNDING_UG: Final = 1e-6
 
 
 class Fit(Enum):
-    """Whether a request fits. WAITS: not just now, but the day has room: requests under way hold
-    it, or it is to be drawn."""
+    """Whether a request fits. WAITS: not just now, but the day has room: requests under way or
+    other gateways hold it, or it is to be drawn."""
 
     FITS = "fits"
     WAITS = "waits"
@@ -70,6 +72,8 @@ class DayAccount:
     ``limit_ug``: of the day, over all gateways; ``spent_ug``: settled here; ``reserved_ug``: by
     requests under way here. ``drawn_ug``: what this process may spend of the counter;
     ``counted_ug``: what the counter holds in its name; ``total_ug``: the counter as last known.
+    ``told_ug``: of what was settled here, what the counter of what all have spent knows;
+    ``spent_total_ug``: that counter as last known.
     ``others_ug``: what workers beside this one have spent and reserved. ``is_named``: by the
     configuration, so that its counter is looked at although nobody asks.
     """
@@ -78,7 +82,7 @@ class DayAccount:
         "_asked_at", "_asked_ug", "_largest_ug", "_pace_ug_per_s", "_paced_at", "_paced_ug",
         "_part_ug",
         "counted_ug", "day", "drawn_ug", "is_named", "key", "limit_ug", "looked_at", "others_ug",
-        "reserved_ug", "spent_ug", "total_ug",
+        "reserved_ug", "spent_total_ug", "spent_ug", "told_ug", "total_ug",
     )  # fmt: skip
 
     def __init__(self, key: str, day: int, limit_ug: int, spent_ug: int = 0) -> None:
@@ -91,6 +95,8 @@ class DayAccount:
         self.drawn_ug = 0
         self.counted_ug = 0
         self.total_ug = 0
+        self.told_ug = 0
+        self.spent_total_ug = 0
         self.others_ug = 0
         self.is_named = False
         self.looked_at = -math.inf
@@ -114,10 +120,18 @@ class DayAccount:
 
     @property
     def left_ug(self) -> int:
-        """What is left of the day over all gateways, as far as is known here: below 0 when it is
-        overspent."""
-        drawn_by_others_ug = max(0, self.total_ug - self.counted_ug)
-        return self.limit_ug - drawn_by_others_ug - self.others_ug - self.used_ug
+        """What is left of the day over all gateways, as far as is known here: neither spent nor
+        reserved here. Below 0 when it is overspent."""
+        return self.limit_ug - self._spent_by_all_ug - self.reserved_ug
+
+    @property
+    def _spent_by_all_ug(self) -> int:
+        if self.looked_at == -math.inf:
+            # By what was known before this process started, others' allotments stand for it.
+            elsewhere_ug = self.total_ug - self.counted_ug
+        else:
+            elsewhere_ug = self.spent_total_ug - self.told_ug
+        return max(0, elsewhere_ug) + self.others_ug + self.spent_ug
 
     @property
     def is_over(self) -> bool:
@@ -142,7 +156,11 @@ class DayAccount:
             most_ug = min(room_ug, advance_ug)
         if beyond_ug <= 0 or beyond_ug <= most_ug:
             return Fit.FITS
-        return Fit.WAITS if beyond_ug - self.reserved_ug <= room_ug else Fit.EXHAUSTED
+        if sharing.draws:
+            has_room = ask_ug <= self.limit_ug - self._spent_by_all_ug
+        else:
+            has_room = beyond_ug - self.reserved_ug <= room_ug
+        return Fit.WAITS if has_room else Fit.EXHAUSTED
 
     def asked(self, ask_ug: int, now: float) -> None:
         """A request of ``ask_ug`` came at ``now`` (monotonic, s), whether it fits or not."""
@@ -185,6 +203,9 @@ class DayAccount:
             # Whatever is left, what was let in is counted.
             share_ug = min(max(share_ug, self._largest_ug), self.undrawn_ug)
             more_ug = min(more_ug, max(-free_ug, 0) + share_ug)
+            if free_ug + more_ug < self._largest_ug:
+                # Too little for such a request: whoever has the rest can let it in.
+                return used_ug - self.counted_ug
         return self.drawn_ug + more_ug - self.counted_ug
 
     def _take_pace(self, now: float) -> None:
@@ -220,10 +241,19 @@ class DayAccount:
             self.counted_ug += amount_ug
         self.drawn_ug = self.counted_ug
 
+    def telling(self) -> int:
+        """Micrograms to add now to the counter of what all have spent; taken for known at once: an
+        answer that is lost must not make more of it than there was."""
+        amount_ug = self.spent_ug - self.told_ug
+        self.told_ug = self.spent_ug
+        return amount_ug
+
     def forgotten(self, held_ug: int = 0) -> None:
-        """The counter lost what it held, but for ``held_ug``: the rest is to be counted anew."""
+        """The counters lost what they held, but for ``held_ug`` of allotments: the rest is to be
+        counted anew."""
         self.counted_ug = held_ug
         self.total_ug = held_ug
+        self.told_ug = self.spent_total_ug = 0
 
     @property
     def was_forgotten(self) -> bool:

@@ -334,6 +334,19 @@ def test_a_draw_is_asked_for_as_soon_as_an_advance_is_used():
     assert keeping.told.outcomes == [("tenant", "held")]
 
 
+def test_what_can_never_fit_takes_nothing_from_others():
+    keeping = Keeping(budget())
+    keeping.budgets.is_alone = False
+    keeping.budgets.sharing = sharing = Sharing(True, 2)
+    refusal = keeping.judge(1001).refusal
+    assert isinstance(refusal, CarbonBudgetError)
+    keeping.budgets.missed(refusal, NOW)
+    (account,) = keeping.budgets.accounts()
+    # It is looked up, and nothing drawn.
+    assert keeping.budgets.attended == {account.key: account}
+    assert account.plan(NOW + 0.1, sharing) == 0
+
+
 class Beside:
     """Workers beside this one, as a dictionary."""
 

@@ -85,7 +85,54 @@ def test_what_the_limit_does_not_allow_goes_back_but_for_what_is_under_way():
     mine.reserve(1000)
     # A debt is counted, whatever the limit says.
     assert mine.counted(980, LIMIT + 980, 2.0) == 0
-    assert mine.left_ug == -980
+    assert (mine.counted_ug, mine.total_ug) == (1030, LIMIT + 980)
+
+
+def test_what_others_have_drawn_is_gone_only_once_it_is_spent():
+    mine, sharing = account(), Sharing(True, 2)
+    mine.counted(0, LIMIT, 0.0)
+    assert mine.left_ug == LIMIT
+    assert mine.fit(10, sharing) is Fit.WAITS
+    # More than all of it is not worth waiting for.
+    assert mine.fit(LIMIT + 1, sharing) is Fit.EXHAUSTED
+    mine.reserve(4)
+    mine.settle(4, 4)
+    assert (mine.telling(), mine.telling()) == (4, 0)
+    mine.spent_total_ug = LIMIT - 9
+    assert mine.left_ug == 9
+    assert mine.fit(9, sharing) is Fit.WAITS
+    assert mine.fit(10, sharing) is Fit.EXHAUSTED
+
+
+def test_before_the_first_look_what_others_had_drawn_stands_for_what_they_spent():
+    mine = account()
+    mine.total_ug = 600
+    assert mine.left_ug == LIMIT - 600
+    mine.counted(0, 600, 0.0)
+    assert mine.left_ug == LIMIT
+
+
+def test_what_is_too_little_for_a_request_is_left_to_whoever_has_the_rest():
+    fleet = [account(limit_ug=100) for _ in range(2)]
+    sharing = Sharing(True, 2)
+    total = 100
+    for mine in fleet:
+        mine.asked(60, 0.0)
+        mine.reserve(20)
+        mine.counted(50, total, 0.0)
+        assert mine.fit(60, sharing) is Fit.WAITS
+    for mine in fleet:
+        amount = mine.plan(0.5, sharing)
+        assert amount == -30
+        mine.begin(amount)
+        total += amount
+        mine.counted(amount, total, 0.5)
+    first = fleet[0]
+    # The other has looked as well by now.
+    first.total_ug = total
+    first.asked(60, 1.0)
+    assert first.fit(60, sharing) is Fit.FITS
+    assert first.plan(1.0, sharing) == 60
 
 
 def test_what_is_given_back_is_not_used_while_it_is_on_its_way():
