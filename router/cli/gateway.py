@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from router.cli.options import AsJson, ConfigPath, limit, parse_utc, show
+from router.cli.options import FAILED, AsJson, ConfigPath, limit, parse_utc, show
 
 app = typer.Typer()
 
@@ -33,10 +33,13 @@ def check(
     config: ConfigPath,
     servers: Annotated[
         bool,
-        typer.Option("--servers", help="Ask each server, too, what it says of itself."),
+        typer.Option(
+            "--servers", help="Ask each server, too, what it says of itself; 1 if one is no use."
+        ),
     ] = False,
     store: Annotated[
-        bool, typer.Option("--store", help="Ask the Redis of `state.redis`, too.")
+        bool,
+        typer.Option("--store", help="Ask the Redis of `state.redis`, too; 2 if it cannot be had."),
     ] = False,
 ) -> None:
     """Validate a configuration and everything it names, then say what it does."""
@@ -46,12 +49,16 @@ def check(
     from router.operator.show.summary import render_summary
 
     loaded = load(config)
-    notes = checks.check(config)
+    notes, unusable = checks.check(config), list[str]()
     if servers:
-        notes += asking.server_notes(config)
+        found = asking.server_findings(config)
+        notes, unusable = notes + found.notes, found.unusable
     if store:
         notes.append(checks.check_store(config))
     show(render_summary(loaded, notes))
+    if unusable:
+        typer.echo(f"servers: {'; '.join(unusable)}", err=True)
+        raise typer.Exit(FAILED)
 
 
 @app.command()

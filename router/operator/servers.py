@@ -7,6 +7,7 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from router.app.compose import build_upstreams
 from router.app.loading import load
@@ -24,6 +25,7 @@ _STATES = {
     Probe.REFUSED: "cannot be reached",
     Probe.SILENT: f"no answer within {_TIMEOUT_S:g} s",
 }
+_USABLE = (Probe.READY, Probe.UNKNOWN)
 _OFFERED = {
     Probe.READY: "ready",
     Probe.NOT_READY: "NOT SERVED, would not be sent any",
@@ -33,17 +35,29 @@ _OFFERED = {
 }
 
 
-def server_notes(config_path: Path) -> list[str]:
-    """A line for each endpoint, and one for each model there. Raises ConfigError and TraceError."""
+class ServerFindings(NamedTuple):
+    """``notes``: a line for each endpoint, and one for each model there. ``unusable``: what of them
+    a gateway would send nothing to now, in few words each."""
+
+    notes: list[str]
+    unusable: list[str]
+
+
+def server_findings(config_path: Path) -> ServerFindings:
+    """What the servers of a configuration say. Raises ConfigError and TraceError."""
     config = load(config_path)
-    return asyncio.run(_ask_all(config.fleet.endpoints, config.settings.server))
+    found = asyncio.run(_ask_all(config.fleet.endpoints, config.settings.server))
+    return ServerFindings(
+        [line for one in found for line in one.notes],
+        [what for one in found for what in one.unusable],
+    )
 
 
-async def _ask_all(endpoints: Sequence[Endpoint], settings: ServerSettings) -> list[str]:
+async def _ask_all(endpoints: Sequence[Endpoint], settings: ServerSettings) -> list[ServerFindings]:
     upstreams = build_upstreams(settings, lambda: None)
     turns = asyncio.Semaphore(_MOST_AT_ONCE)
 
-    async def ask(endpoint: Endpoint) -> list[str]:
+    async def ask(endpoint: Endpoint) -> ServerFindings:
         async with turns:
             return await _ask(endpoint, upstreams[endpoint.protocol])
 
@@ -53,14 +67,15 @@ async def _ask_all(endpoints: Sequence[Endpoint], settings: ServerSettings) -> l
     finally:
         for upstream in upstreams.values():
             await upstream.backend.close()
-    return [line for task in asked for line in task.result()]
+    return [task.result() for task in asked]
 
 
-async def _ask(endpoint: Endpoint, upstream: Upstream) -> list[str]:
+async def _ask(endpoint: Endpoint, upstream: Upstream) -> ServerFindings:
     state = await upstream.backend.probe(endpoint, _TIMEOUT_S)
     lines = [f"{endpoint.name} ({endpoint.address}): {_STATES[state]}"]
+    unusable = [] if state in _USABLE else [f"{endpoint.name} {_STATES[state]}"]
     if state in (Probe.REFUSED, Probe.SILENT):
-        return lines
+        return ServerFindings(lines, unusable)
     stated = await _stated(endpoint, upstream)
     for served in endpoint.models:
         offered = await upstream.backend.probe_model(
@@ -68,7 +83,9 @@ async def _ask(endpoint: Endpoint, upstream: Upstream) -> list[str]:
         )
         context = _context(served, stated.get(served.name))
         lines.append(f"{endpoint.name}: {served.name}: {_OFFERED[offered]}{context}")
-    return lines
+        if offered is Probe.NOT_READY:
+            unusable.append(f"{endpoint.name} does not serve {served.name}")
+    return ServerFindings(lines, unusable)
 
 
 async def _stated(endpoint: Endpoint, upstream: Upstream) -> Mapping[str, StatedModel]:

@@ -17,7 +17,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     fake = SimpleNamespace()
     for path in (
         "operator.check.check", "operator.check.check_store", "operator.check.explain",
-        "app.process.serve",
+        "app.process.serve", "operator.servers.server_findings",
     ):  # fmt: skip
         _, _, name = path.rpartition(".")
         monkeypatch.setattr(f"router.{path}", partial(_called, fake, name))

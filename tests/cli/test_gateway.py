@@ -11,6 +11,7 @@ import router.lab.emulator.server
 from router.lab.emulator.guard import EmulatorGuard
 from router.model import Budget, Request
 from router.operator.check import Explained
+from router.operator.servers import ServerFindings
 from tests.cli.command_line import run
 from tests.config.samples import write
 from tests.operator.show.test_explanation import explained
@@ -36,6 +37,22 @@ def test_check_asks_the_store_when_told_to(
     assert "asked the store" not in capsys.readouterr().out
     assert run("check", str(write(tmp_path)), "--store") == 0
     assert "note: asked the store of config.yaml" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("unusable", "code"), [([], 0), (["east-0 cannot be reached"], 1)])
+def test_check_fails_where_a_server_is_no_use(
+    tmp_path: Path,
+    room: SimpleNamespace,
+    capsys: pytest.CaptureFixture[str],
+    unusable: list[str],
+    code: int,
+) -> None:
+    room.check = lambda path: ["checked"]
+    room.server_findings = lambda path: ServerFindings(["asked"], unusable)
+    assert run("check", str(write(tmp_path)), "--servers") == code
+    captured = capsys.readouterr()
+    assert "note: checked" in captured.out and "note: asked" in captured.out
+    assert ("servers: east-0 cannot be reached" in captured.err) is bool(unusable)
 
 
 def test_check_names_every_problem_on_stderr_and_exits_2(

@@ -3,7 +3,7 @@
 import asyncio
 import json
 
-from router.operator.servers import server_notes
+from router.operator.servers import server_findings
 from tests.backends.oip.upstreams import unused
 from tests.backends.openai.upstreams import http_upstream
 from tests.config.samples import DELETE, write
@@ -27,7 +27,7 @@ def configured(folder, address, context_tokens):
     })  # fmt: skip
 
 
-async def notes(folder, server, tokens, context_tokens=4096):
+async def findings(folder, server, tokens, context_tokens=4096):
     page = {"data": [{"id": MODEL, "owned_by": "vllm", "max_model_len": tokens}]}
 
     async def answer(_, context):
@@ -35,12 +35,13 @@ async def notes(folder, server, tokens, context_tokens=4096):
 
     server.unary = answer
     path = configured(folder, server.endpoint.address, context_tokens)
-    return await asyncio.to_thread(server_notes, path)
+    return await asyncio.to_thread(server_findings, path)
 
 
 async def test_each_endpoint_and_model_has_a_line(tmp_path):
     async with http_upstream() as server:
-        first, model, unlisted, *others = await notes(tmp_path, server, 2048)
+        found = await findings(tmp_path, server, 2048)
+        first, model, unlisted, *others = found.notes
         assert first == f"west-0 ({server.endpoint.address}): ready"
         assert model == (
             f"west-0: {MODEL}: ready; context 2048 tokens by the server, shorter than the 4096 "
@@ -52,13 +53,14 @@ async def test_each_endpoint_and_model_has_a_line(tmp_path):
         )
         (line,) = (line for line in others if line.startswith("east-0"))
         assert line.endswith("cannot be reached")
+        assert found.unusable == ["west-0 does not serve unlisted", "east-0 cannot be reached"]
 
 
 async def test_whose_word_holds_for_a_context(tmp_path):
     async with http_upstream() as server:
-        _, line, *_ = await notes(tmp_path, server, 8192)
+        _, line, *_ = (await findings(tmp_path, server, 8192)).notes
         assert line.endswith("context 4096 tokens as configured (the server says 8192)")
-        _, line, *_ = await notes(tmp_path, server, 8192, None)
+        _, line, *_ = (await findings(tmp_path, server, 8192, None)).notes
         assert line.endswith("context 8192 tokens by the server")
-        _, line, *_ = await notes(tmp_path, server, None)
+        _, line, *_ = (await findings(tmp_path, server, None)).notes
         assert line.endswith("context 4096 tokens as configured")
