@@ -99,7 +99,7 @@ wheel:
 	$(PYTHON) -m venv out/build
 	out/build/bin/pip --disable-pip-version-check --quiet install --require-hashes --only-binary=:all: -r docker/build.lock
 	rm -rf dist
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) out/build/bin/pip --disable-pip-version-check --quiet wheel --no-deps --no-index --no-build-isolation -w dist .
+	env -u SOURCE_DATE_EPOCH out/build/bin/pip --disable-pip-version-check --quiet wheel --no-deps --no-index --no-build-isolation -w dist .
 	cd dist && sha256sum *.whl | tee SHA256SUMS
 
 # IMAGE=folder: files of a built image, for the Python and the C libraries in it (SECURITY.md).
