@@ -7,18 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from router.cli.options import parse_utc, show
+from router.cli.options import limit, parse_utc, show
 
 app = typer.Typer()
 key = typer.Typer(help="Keys of callers: only their hashes are kept.", no_args_is_help=True)
 app.add_typer(key, name="key")
 
-File = Annotated[Path, typer.Argument(metavar="KEYS.yaml", help="File of hashed keys.")]
+# Every command takes the file either way.
+GivenFile = Annotated[
+    Path | None, typer.Argument(metavar="KEYS.yaml", help="File of hashed keys; or --file.")
+]
+NamedFile = Annotated[Path | None, typer.Option("--file", help="File of hashed keys.")]
 
 
 @key.command("new")
 def new(
     name: Annotated[str, typer.Option(help="Whose key: a principal, who may have several.")],
+    given: GivenFile = None,
     tenant: Annotated[str, typer.Option(help="On whose account; `*`: as x-tenant says.")] = "",
     models: Annotated[
         str, typer.Option(help="Patterns, comma-separated.", show_default="all")
@@ -32,25 +37,51 @@ def new(
     residency: Annotated[
         str, typer.Option(help="Jurisdictions, comma-separated.", show_default="any")
     ] = "",
+    origins: Annotated[
+        str, typer.Option(help="What x-origin may be, comma-separated.", show_default="any")
+    ] = "",
+    requests_per_s: Annotated[float | None, limit("Requests, bursts of a second.")] = None,
+    tokens_per_min: Annotated[float | None, limit("Of prompts and answers together.")] = None,
+    max_concurrent: Annotated[int | None, limit("Requests at once.")] = None,
+    weight: Annotated[
+        float | None,
+        typer.Option(help="Its share of places when they are scarce.", show_default="1"),
+    ] = None,
     expires: Annotated[
         str, typer.Option(help="UTC, such as 2027-01-01T00:00Z.", show_default="never")
     ] = "",
     not_before: Annotated[str, typer.Option(help="UTC.", show_default="at once")] = "",
-    file: Annotated[Path | None, typer.Option(help="Put it there as well.")] = None,
+    named: NamedFile = None,
 ) -> None:
-    """Make a key: print it, this once, and what a file holds of it."""
+    """Make a key: print it, this once, and what a file holds of it; put it there if one is given.
+
+    Who the file names already gets one more key: what it may is then left out.
+    """
+    from router.clock import WallClock
     from router.operator.keys import make_key
 
+    file = _one(given, named)
     principal: dict[str, Any] = {"name": name}
     if tenant:
         principal["tenant"] = tenant
-    for field, text in (("models", models), ("roles", roles), ("residency", residency)):
+    for field, text in (
+        ("models", models), ("roles", roles), ("residency", residency), ("origins", origins)
+    ):  # fmt: skip
         listed = [one.strip() for one in text.split(",") if one.strip()]
         if listed:
             principal[field] = listed
-    made = make_key(
-        principal, parse_utc(not_before, "--not-before"), parse_utc(expires, "--expires"), file
-    )
+    limits = {
+        "requests_per_s": requests_per_s, "tokens_per_min": tokens_per_min,
+        "max_concurrent": max_concurrent,
+    }  # fmt: skip
+    if any(value is not None for value in limits.values()):
+        principal["limits"] = {key: value for key, value in limits.items() if value is not None}
+    if weight is not None:
+        principal["weight"] = weight
+    until = parse_utc(expires, "--expires")
+    if until is not None and until <= WallClock().now():
+        raise typer.BadParameter("lies in the past", param_hint="--expires")
+    made = make_key(principal, parse_utc(not_before, "--not-before"), until, file)
     # The key alone on stdout, for a pipe into whatever keeps secrets.
     typer.echo(made.text)
     where = f"added to {file}:" if file is not None else "for `principals` of identity.keys_file:"
@@ -58,21 +89,42 @@ def new(
 
 
 @key.command("ls")
-def listing(file: File) -> None:
-    """List the keys of a file."""
+def listing(given: GivenFile = None, named: NamedFile = None) -> None:
+    """List the keys of a file, and what each may."""
     from router.clock import WallClock
     from router.operator.keys import listed_keys
     from router.operator.show.keys import render_keys
 
-    show(render_keys(listed_keys(file, WallClock().now())))
+    show(render_keys(listed_keys(_needed(given, named), WallClock().now())))
 
 
 @key.command("revoke")
 def revoke(
-    file: File,
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `key ls` shows it.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[KEYS.yaml] ID", help="A file, or --file; an id of `key ls`."),
+    ],
+    named: NamedFile = None,
 ) -> None:
     """Take a key out of a file; gateways refuse it within seconds."""
     from router.operator.keys import revoke_key
 
+    *files, key_id = words
+    if len(files) > 1:
+        raise typer.BadParameter("give one file and one id", param_hint="KEYS.yaml ID")
+    file = _needed(Path(files[0]) if files else None, named)
     typer.echo(f"revoked a key of {revoke_key(file, key_id)}")
+
+
+def _one(given: Path | None, named: Path | None) -> Path | None:
+    """The file, as an argument or by --file."""
+    if given is not None and named is not None:
+        raise typer.BadParameter("give the file once", param_hint="--file")
+    return named if given is None else given
+
+
+def _needed(given: Path | None, named: Path | None) -> Path:
+    file = _one(given, named)
+    if file is None:
+        raise typer.BadParameter("say which file of keys", param_hint="KEYS.yaml")
+    return file

@@ -31,11 +31,17 @@ class MadeKey(NamedTuple):
 
 
 class ListedKey(NamedTuple):
-    """One key of a file. ``state``: valid, not yet, or expired; times as text, "" for none."""
+    """One key of a file, and what its principal may. ``state``: valid, not yet, or expired; times
+    as text. "" is none: no time, no limit."""
 
     principal: str
     tenant: str
     roles: str
+    models: str
+    residency: str
+    origins: str
+    limits: str
+    weight: str
     key_id: str
     state: str
     not_before: str
@@ -69,6 +75,11 @@ def listed_keys(file: Path, now: float) -> list[ListedKey]:
             one.name,
             one.tenant,
             " ".join(one.roles),
+            " ".join(one.models),
+            " ".join(one.residency),
+            " ".join(one.origins),
+            _limits(one),
+            f"{one.weight:g}",
             key.id,
             _state(key, now),
             "" if key.not_before is None else format_time(key.not_before),
@@ -89,6 +100,11 @@ def revoke_key(file: Path, key_id: str) -> str:
                 return str(one["name"])
         # Not repeated: it may be a whole key.
         raise ConfigError(str(file), [("", "no key has this id; `key ls` shows those there are")])
+
+
+def _limits(one: KeyedPrincipalSchema) -> str:
+    given = one.limits.model_dump(exclude_none=True)
+    return ", ".join(f"{value:g} {key}" for key, value in given.items())
 
 
 def _state(key: ApiKeySchema, now: float) -> str:

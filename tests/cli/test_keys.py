@@ -29,9 +29,47 @@ def test_a_key_alone_is_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert text not in capsys.readouterr().err
 
 
+def test_what_a_key_may_is_said_by_options_and_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(tmp_path / "keys.yaml")
+    limits = ("--requests-per-s", "5", "--tokens-per-min", "1e5", "--max-concurrent", "8")
+    more = ("--origins", "a,b", "--weight", "2.5", "--models", "llama-*", "--residency", "eu")
+    # The file as an argument, too.
+    assert run("key", "new", file, "--name", "chat", *limits, *more) == 0
+    text = capsys.readouterr().out.strip()
+    found = key_table(read_keys(Path(file))).find(text, NOW)
+    assert (found.origins, found.weight) == (("a", "b"), 2.5)
+    assert (found.limits.requests_per_s, found.limits.max_concurrent) == (5.0, 8)
+    assert run("key", "ls", "--file", file) == 0
+    listed = capsys.readouterr().out
+    for word in ("llama-*", "eu", "a b", "5 requests_per_s", "8 max_concurrent", "2.5"):
+        assert word in listed
+    assert run("key", "revoke", text[4:16], "--file", file) == 0
+    assert "a key of chat" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (("ls",), "say which file"),
+        (("ls", "a.yaml", "--file", "b.yaml"), "give the file once"),
+        (("revoke", "abcdefghijkl"), "say which file"),
+        (("revoke", "a.yaml", "b.yaml", "abcdefghijkl"), "one file and one id"),
+    ],
+)
+def test_a_file_is_given_once(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("key", *arguments) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--name", "a", "--expires", "2020-01-01T00:00Z"), "lies in the past"),
+        (("--name", "a", "--weight", "0"), "greater than 0"),
         (("--name", "a", "--roles", "root"), "must be one of infer"),
         (("--name", "a", "--expires", "tomorrow"), "is not a time"),
     ],

@@ -17,6 +17,7 @@ from router.app.loading import load
 from router.carbon.providers.registry import providers
 from router.cli import app
 from router.config.document import parse
+from router.config.identity import KeysFileSchema
 from router.config.kinds import config_schema
 from router.config.policy import PolicySchema
 from router.lab.sim.scenario.schema import ScenarioSchema
@@ -28,7 +29,7 @@ PAGES = sorted([README, HOUSE, *(ROOT / "docs").rglob("*.md"), ROOT / "policies"
 if not README.exists():
     pytest.skip("DOCS NOT TRIED: they are not part of this distribution", allow_module_level=True)
 
-SCHEMAS = (config_schema(providers()), ScenarioSchema, PolicySchema)
+SCHEMAS = (config_schema(providers()), ScenarioSchema, PolicySchema, KeysFileSchema)
 _BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 _COMMAND = re.compile(r"(?:^|`) *(?:[A-Z_]+=\S+ )?carbon-router ([a-z][a-z-]*\b[^`\n]*)")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
