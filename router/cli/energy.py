@@ -75,3 +75,12 @@ def energy(
         print(energy_json(told))
     else:
         show(render_energy(told))
+
+
+@app.command()
+def profiles() -> None:
+    """List the profiles that ship, as `profile:` of a served model names them."""
+    from router.config.loading import shipped_profiles
+    from router.operator.show.profiles import render_profiles
+
+    show(render_profiles(shipped_profiles().values()))

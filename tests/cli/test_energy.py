@@ -26,6 +26,8 @@ def test_energy_estimates_by_size_and_lists(capsys: pytest.CaptureFixture[str]) 
     assert "by size" in capsys.readouterr().out
     assert run("energy", "--list") == 0
     assert "deepseek-v3.1" in capsys.readouterr().out
+    assert run("profiles") == 0
+    assert "llama-3.1-8b@1xh100" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
