@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from router import __version__
 from router.cli.options import FAILED, AsJson, ConfigPath, limit, parse_utc, show
 
 app = typer.Typer()
@@ -23,6 +25,12 @@ def serve(
     ] = None,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT; SIGHUP reads the file again."""
+    from router.telemetry import logs
+
+    # Before what is slow: the first import of all compiles the kernels.
+    output = logs.install()
+    logging.getLogger(__name__).info("starting", extra={"version": __version__})
+    output.close()
     from router.app import process
 
     raise typer.Exit(process.serve(config, workers=workers))

@@ -82,6 +82,21 @@ def test_serve_passes_its_options_on_and_exits_as_told(
     assert calls == [(Path("c.yaml"), 2), (Path("c.yaml"), None)]
 
 
+def test_serve_says_at_once_that_it_starts(
+    room: SimpleNamespace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+
+    def serve(path: Path, *, workers: int | None) -> int:
+        said.append(capfd.readouterr().err)
+        return 0
+
+    room.serve = serve
+    assert run("serve", "c.yaml") == 0
+    (line,) = said[0].splitlines()
+    assert json.loads(line)["message"] == "starting" and json.loads(line)["version"]
+
+
 def test_explain_builds_the_request(tmp_path: Path, room: SimpleNamespace) -> None:
     calls: list[tuple[Request, float | None]] = []
 
