@@ -1,0 +1,339 @@
+"""One gateway process: everything that it is built of, from start to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import multiprocessing
+import os
+import secrets
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from router.app import event_loop
+from router.app.background import Rounds, supervise
+from router.app.budgets import BudgetRounds
+from router.app.carbon.live import ProviderDeps, Sessions
+from router.app.compose import build_clock, build_limits, build_rng, build_upstreams
+from router.app.discovery import Discovery
+from router.app.failures import FailureReporter
+from router.app.fleet_sharing import FleetSharing
+from router.app.fronts import CODES, Fronts
+from router.app.identities import IdentityKeeper
+from router.app.keeping import Keeper
+from router.app.listeners import Listeners
+from router.app.membership import Membership
+from router.app.observers import LoggedRequests
+from router.app.probing import Prober
+from router.app.reloading import Reloader
+from router.app.retirement import Retirement
+from router.app.runtime import Runtime
+from router.app.shared_state import build_store
+from router.app.trust import Trust
+from router.app.watchdog import beat_for_ever, frozen_after_s
+from router.app.workers import WorkerOrder
+from router.backends.names import NameWatch, SystemResolver
+from router.clock import WallClock
+from router.config.settings import Config
+from router.contract import Upstream
+from router.core.lengths import LengthModel
+from router.core.retry import RetryBudget
+from router.director import Director, Dispatcher, Parts
+from router.gateway.openai.kept_receipts import KeptReceipts
+from router.load.scraper import PrometheusLoad, open_session
+from router.peers.members import SeenMembers
+from router.peers.rows import PARENT, Phase, Reload
+from router.telemetry import logs
+from router.telemetry.admin import AdminServer
+from router.telemetry.exposition import new_registry
+from router.telemetry.metrics import Metrics
+from router.telemetry.request_file import RequestFile
+from router.telemetry.security import SecurityLog
+
+_DIGEST_EVERY = 64
+# Receipts, which are kept for a while, are walked at each collection of all: by Python's own
+# thresholds that takes 8 % of the time of a request, by these a quarter of that. Young objects as
+# often as by Python's: what gRPC keeps of a call in a cycle holds its message, of 64 MiB at most.
+_GC_THRESHOLDS = (700, 10, 40)
+
+_log = logging.getLogger(__name__)
+
+
+class GatewayProcess:
+    """One gateway process, from the first carbon reading to the last drained request."""
+
+    def __init__(self, config: Config, config_path: Path, order: WorkerOrder | None) -> None:
+        """``order``: what the parent says where there are several; None for a process alone."""
+        workers = order.workers if order else 1
+        self._config_path = config_path
+        self._registry = new_registry()
+        self._metrics = Metrics(self._registry, workers, CODES)
+        self._know(config)
+        self._rng = build_rng()
+        self._request_log = logs.RequestLog()
+        self._request_file = RequestFile(
+            config.settings.request_file, build_rng(), self._metrics.logged
+        )
+        self._clock = build_clock(config.settings.clock)
+        self._membership = Membership(order, self._clock) if order else None
+        # Of this process among all that ever were, of all gateways.
+        self._identity = f"{os.getpid():x}{secrets.token_hex(5)}"
+        self._store = build_store(
+            config, self._clock, self._identity, os.environ, self._metrics.store
+        )
+        self._sessions = Sessions()
+        # Credentials expire by the wall, whatever day is replayed.
+        wall = WallClock()
+        self._security = SecurityLog(self._registry, wall.monotonic)
+        # Of all gateways, as the exchange of loads sees them: for all that is divided.
+        members = SeenMembers()
+        self._identities = IdentityKeeper(
+            config.settings.identity,
+            wall,
+            self._security,
+            self._sessions.get,
+            lambda: max(workers, members.count),
+        )
+        self._resolver = SystemResolver()
+        self._runtime = Runtime(
+            config,
+            self._clock,
+            ProviderDeps(
+                clock=self._clock,
+                rng=self._rng,
+                environ=os.environ,
+                sessions=self._sessions,
+                processes=workers,
+                on_call=self._metrics.carbon.called,
+                on_dropped=self._metrics.carbon.dropped,
+                store=self._store,
+                holder=self._identity,
+            ),
+        )
+        # Certificates are of today, whatever day is replayed.
+        self._trust = Trust(config, build_clock(None), os.environ, self._metrics.trust)
+        self._runtime.trust = self._trust
+        self._runtime.notes.append(self._trust.notes)
+        self._budgets = BudgetRounds(
+            config,
+            self._clock,
+            self._metrics.budgets,
+            self._store,
+            self._identity,
+            members,
+            spending=self._membership.spending if self._membership else None,
+            row=order.row if order else PARENT,
+            workers=workers,
+        )
+        self._runtime.notes.append(self._budgets.notes)
+        self._runtime.notes.append(self._identities.notes)
+        self._sharing = FleetSharing(
+            self._store,
+            self._identity,
+            order.gateway if order else self._identity,
+            self._runtime,
+            self._rng,
+            self._metrics,
+            members,
+        )
+        # The first of several workers; the parent serves nothing.
+        writes = order is None or order.row == PARENT + 1
+        self._keeper = Keeper(
+            config.settings.state, self._runtime, writes, self._store, self._identity
+        )
+        self._server_settings = config.settings.server
+        self._frozen_after_s = frozen_after_s(self._server_settings, workers)
+        self._reuse_port = order is not None or self._server_settings.share_port
+        self._stop = asyncio.Event()
+        self._reloader = Reloader(self._runtime, config_path, self._metrics, self._reloaded)
+
+    def _know(self, config: Config) -> None:
+        carbon = config.settings.carbon
+        self._metrics.know(config.fleet)
+        self._metrics.carbon.know(spec.name for spec in (*carbon.sources, *carbon.marginal))
+
+    async def run(self) -> int:
+        """Serve until told to stop; the exit code."""
+        async with asyncio.TaskGroup() as group:
+            beats = beat_for_ever(self._frozen_after_s, self._beat)
+            beating = group.create_task(beats, name="beats")
+            try:
+                return await self._serve()
+            finally:
+                await self._runtime.close()
+                await self._sessions.close()
+                if self._store is not None:
+                    await self._store.close()
+                beating.cancel()
+
+    async def _serve(self) -> int:
+        server = self._runtime.config.settings.server
+        access = self._trust.access
+        upstreams = build_upstreams(server, self._metrics.orca_malformed, access)
+        try:
+            return await self._serve_over(upstreams)
+        finally:
+            for upstream in upstreams.values():
+                await upstream.backend.close()
+
+    async def _serve_over(self, upstreams: Mapping[str, Upstream]) -> int:
+        settings = self._runtime.config.settings
+        dispatcher = await self._dispatch(upstreams)
+        fronts = Fronts(
+            self._server_settings,
+            Director(dispatcher),
+            self._runtime,
+            FailureReporter(self._metrics, self._request_log, self._clock, self._security),
+            self._identities.access,
+            self._reuse_port,
+            KeptReceipts(
+                self._membership.receipts if self._membership else None, self._sharing.receipts
+            ),
+            self._trust.server,
+        )
+        admin = AdminServer(
+            self._runtime,
+            self._metrics,
+            self._registry,
+            self._trust.admin,
+            self._trust.admin_token,
+        )
+        listeners = Listeners(
+            fronts, admin, self._server_settings, self._reuse_port, self._config_path
+        )
+        self._catch_signals()
+        async with open_session() as session, asyncio.TaskGroup() as group:
+            scrape = PrometheusLoad(
+                session,
+                settings.load.timeout_ms / 1e3,
+                on_dropped=self._metrics.samples_dropped,
+                access=self._trust.access,
+            )
+            work = {**self._work(upstreams, scrape), "gauges": admin.refresh}
+            tasks = [
+                group.create_task(
+                    supervise(name, job, self._runtime, self._metrics, self._rng), name=name
+                )
+                for name, job in work.items()
+            ]
+            retirement = Retirement(upstreams, self._runtime)
+            tasks.append(group.create_task(self._reloader.run(retirement), name="reload"))
+            try:
+                await self._sharing.stand()
+                ports = await listeners.open()
+                # What was imported and built so far stays: full collections need not walk it.
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(*_GC_THRESHOLDS)
+                self._enter(Phase.SERVING)
+                _log.info("serving", extra={**ports, "event_loop": event_loop.NAME})
+                for exposed in settings.exposed:
+                    _log.warning("insecure: %s", exposed)
+                await self._stop.wait()
+                dispatcher.draining = True
+                self._sharing.drain()
+                self._enter(Phase.DRAINING)
+                drain_s = self._runtime.config.settings.server.drain_s
+                _log.info("draining", extra={"at_most_s": drain_s})
+                await listeners.drain(drain_s)
+            finally:
+                await listeners.close()
+                for task in tasks:
+                    task.cancel()
+        await self._sharing.leave()
+        self._resolver.close()
+        dispatcher.digest()
+        await self._budgets.close()
+        await self._keeper.close()
+        await self._sharing.close()
+        self._request_file.close()
+        self._request_log.close()
+        self._security.close()
+        return 0
+
+    def _work(
+        self, upstreams: Mapping[str, Upstream], scrape: PrometheusLoad
+    ) -> dict[str, Callable[[], Awaitable[None]]]:
+        """The background jobs that keep the view true, by name."""
+        runtime = self._runtime
+        backends = [upstream.backend for upstream in upstreams.values()]
+        names = NameWatch(self._resolver, backends, self._clock)
+        rounds = Rounds(runtime, self._metrics, self._clock, self._rng)
+        prober = Prober(runtime, upstreams, self._metrics, self._clock, self._rng)
+        discovery = Discovery(runtime, upstreams, self._clock, self._rng)
+        return {
+            "names": lambda: names.run(lambda: [e.address for e in runtime.config.fleet.endpoints]),
+            "carbon": rounds.carbon,
+            "tick": rounds.tick,
+            "probe": prober.run,
+            "models": discovery.run,
+            "load": rounds.loads(scrape),
+            "state": self._keeper.run,
+            "trust": lambda: self._trust.run(backends),
+            "carbon_budgets": self._budgets.run,
+            "keys": self._identities.watch,
+            "issuer": self._identities.follow,
+            **self._sharing.work(),
+        }
+
+    async def _dispatch(self, upstreams: Mapping[str, Upstream]) -> Dispatcher:
+        runtime, config = self._runtime, self._runtime.config
+        retry = config.settings.retry
+        dispatcher = Dispatcher(
+            await runtime.start(),
+            Parts(
+                upstreams,
+                LoggedRequests(self._metrics, self._request_file),
+                LengthModel(config.fleet.priors, config.policy.quantile),
+                RetryBudget(retry.budget_ratio, retry.budget_reserve),
+                self._clock,
+                self._rng,
+                runtime.loads,
+            ),
+            build_limits(config.settings),
+            identity=self._identity,
+        )
+        dispatcher.digest_every = _DIGEST_EVERY
+        runtime.dispatcher = dispatcher
+        await self._keeper.restore()
+        await self._budgets.join(dispatcher)
+        if self._membership is not None:
+            self._membership.join(runtime, dispatcher)
+        self._sharing.join(dispatcher)
+        return dispatcher
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        parent = multiprocessing.parent_process()
+        if self._membership is not None and parent is not None:
+            # A pipe that ends with the parent, where the kernel sends no signal.
+            loop.add_reader(parent.sentinel, self._orphaned, parent.sentinel)
+
+    def _orphaned(self, sentinel: int) -> None:
+        asyncio.get_running_loop().remove_reader(sentinel)
+        if not self._stop.is_set():
+            _log.error("the parent process has ended: this worker ends as well")
+            self._stop.set()
+
+    def _beat(self) -> None:
+        if self._membership is not None:
+            self._membership.beat()
+
+    def _enter(self, phase: Phase) -> None:
+        if self._membership is not None:
+            self._membership.enter(phase)
+
+    def _reloaded(self, how: Reload) -> None:
+        config = self._runtime.config
+        self._know(config)
+        self._identities.adopt(config.settings.identity)
+        self._request_file.configure(config.settings.request_file)
+        self._budgets.adopt(config)
+        if self._membership is not None:
+            self._membership.reloaded(how, self._runtime)
