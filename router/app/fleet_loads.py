@@ -16,7 +16,7 @@ from router.app.runtime import Runtime
 from router.contract import Places, Rng, StateStore
 from router.director import Dispatcher
 from router.errors import StateStoreError
-from router.peers.exchange_pace import LEAST_TTL_S, ExchangePace, pace_of
+from router.peers.exchange_pace import LEAST_TTL_S, PROCESS_BYTES_PER_S, ExchangePace, pace_of
 from router.peers.gateways import GatewayLoads, PlaceStanding
 from router.peers.members import SeenMembers
 from router.telemetry.admin import Reason
@@ -74,6 +74,8 @@ class FleetLoads:
         self._members: list[str] = []
         # By the last exchange that was answered.
         self._moved_bytes = 0
+        redis = runtime.config.settings.state.redis
+        self._bytes_per_s = redis.load_bytes_per_s if redis else PROCESS_BYTES_PER_S
 
     def join(self, dispatcher: Dispatcher) -> None:
         """Places are shared with all gateways from here on."""
@@ -150,7 +152,7 @@ class FleetLoads:
             self._moved_bytes = moved
         if gateways.standing in (PlaceStanding.SHARED, PlaceStanding.ALONE):
             self._stands.set()
-        return pace_of(moved, gateways.members, worked_s, message.ttl_s)
+        return pace_of(moved, gateways.members, worked_s, message.ttl_s, self._bytes_per_s)
 
     def _doubt(self, endpoints: Sequence[str], now: float) -> None:
         """Others hold them for out of service: a probe will tell."""

@@ -131,6 +131,10 @@ class RedisSchema(Strict):
     timeout_ms: float = Field(
         default=50.0, ge=5, le=5000, description="to connect, and of one answer, ms; no retries"
     )
+    load_mib_per_s: float = Field(
+        default=4.0, ge=0.25, le=1024, description="what each process moves at most by its "
+        "exchanges of load, MiB/s; less where there are more than 64; beyond it they come rarer"
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -168,6 +172,7 @@ def redis_settings(schema: RedisSchema, folder: Path) -> RedisSettings:
         address=parse_redis_url(schema.url),
         prefix=schema.prefix,
         timeout_s=schema.timeout_ms / 1e3,
+        load_bytes_per_s=schema.load_mib_per_s * 2**20,
         username=schema.username or "",
         password=secret(schema.password_env, schema.password_file),
         sentinel_username=schema.sentinel_username or "",

@@ -261,11 +261,13 @@ class RedisAddress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RedisSettings:
-    """What several gateways share. ``timeout_s``: to connect, and of one answer."""
+    """What several gateways share. ``timeout_s``: to connect, and of one answer;
+    ``load_bytes_per_s``: a process moves by its exchanges of load, at most."""
 
     address: RedisAddress
     prefix: str
     timeout_s: float
+    load_bytes_per_s: float = 4.0 * 2**20
     username: str = ""
     password: SecretSpec | None = None
     sentinel_username: str = ""

@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 PERIOD_S: Final = 0.075
 LEAST_TTL_S: Final = 1.0
 MOST_TTL_S: Final = 120.0
-# What one process may move on average, and what all may together: a quarter to a half of what one
-# core of a server hands out.
+# What one process may move on average; more than so many processes share what as many may. Together
+# that is 256 MiB/s, a quarter to a half of what one core of a server hands out.
 PROCESS_BYTES_PER_S: Final = 4.0 * 2**20
-FLEET_BYTES_PER_S: Final = 256.0 * 2**20
+FULL_SHARES: Final = 64
 # Two exchanges are so far apart at least, and so many times what one takes of the event loop.
 _LEAST_GAP_S: Final = 0.02
 _GAP_PER_WORK: Final = 50.0
@@ -35,11 +35,16 @@ class ExchangePace(NamedTuple):
 
 
 def pace_of(
-    exchanged_bytes: int, members: int, worked_s: float, ttl_s: float = LEAST_TTL_S
+    exchanged_bytes: int,
+    members: int,
+    worked_s: float,
+    ttl_s: float = LEAST_TTL_S,
+    most_bytes_per_s: float = PROCESS_BYTES_PER_S,
 ) -> ExchangePace:
     """After an exchange of so many bytes, written and read, among ``members`` processes, which took
-    ``worked_s`` of the event loop; ``ttl_s``: how long the row lives that it wrote."""
-    bytes_per_s = min(PROCESS_BYTES_PER_S, FLEET_BYTES_PER_S / max(1, members))
+    ``worked_s`` of the event loop; ``ttl_s``: how long the row lives that it wrote;
+    ``most_bytes_per_s``: of one process."""
+    bytes_per_s = most_bytes_per_s * min(1.0, FULL_SHARES / max(1, members))
     moved_s = min(exchanged_bytes / bytes_per_s, MOST_TTL_S / _PER_TTL)
     work_s = min(max(_LEAST_GAP_S, _GAP_PER_WORK * worked_s), _LONGEST_GAP_FOR_WORK_S)
     # Not before a row is written that lives as long.

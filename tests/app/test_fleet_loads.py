@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from router.app.fleet_loads import ROOM, FleetLoads, GatewayPlaces, share_loads
+from router.config.settings import StateSettings
 from router.core.board import Board
 from router.core.layout import Layout
 from router.core.lease import Lease
@@ -19,6 +20,9 @@ from router.state.memory import MemoryStore
 from router.telemetry import fleet_loads as telemetry
 from router.telemetry.fleet_loads import FleetLoadMetrics
 from tests.factories import endpoint, fleet, health_settings
+
+# A configuration that names no Redis.
+ALONE = SimpleNamespace(settings=SimpleNamespace(state=StateSettings()))
 
 
 class Clock:
@@ -57,7 +61,9 @@ class Half:
 class Place:
     def __init__(self, store, clock, name):
         board = Board(Layout(fleet(endpoint("a", max_in_flight=4))), health_settings(), 0.0)
-        self.runtime = SimpleNamespace(clock=clock, board=board, notes=[], gateways=None)
+        self.runtime = SimpleNamespace(
+            clock=clock, board=board, notes=[], gateways=None, config=ALONE
+        )
         self.registry = CollectorRegistry()
         metrics = FleetLoadMetrics(self.registry)
         self.loads = share_loads(store, name, name, self.runtime, Half(), metrics)

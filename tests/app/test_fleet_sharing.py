@@ -13,13 +13,13 @@ from router.peers.members import SeenMembers
 from router.state.memory import MemoryStore
 from router.state.watched import WatchedStore
 from router.telemetry.fleet_loads import FleetLoadMetrics
-from tests.app.test_fleet_loads import Clock, Half
+from tests.app.test_fleet_loads import ALONE, Clock, Half
 from tests.factories import endpoint, fleet, health_settings
 
 
 def built(store, clock, name="one"):
     board = Board(Layout(fleet(endpoint("a", max_in_flight=4))), health_settings(), 0.0)
-    runtime = SimpleNamespace(clock=clock, board=board, notes=[], gateways=None)
+    runtime = SimpleNamespace(clock=clock, board=board, notes=[], gateways=None, config=ALONE)
     metrics = SimpleNamespace(
         fleet_loads=FleetLoadMetrics(CollectorRegistry()),
         receipts_shared=lambda outcome, receipts: None,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.peers.exchange_pace import (
-    FLEET_BYTES_PER_S,
+    FULL_SHARES,
     LEAST_TTL_S,
     MOST_TTL_S,
     PERIOD_S,
@@ -42,9 +42,15 @@ def test_what_is_moved_is_bounded_as_far_as_rows_can_live(exchanged_bytes, membe
     rate = exchanged_bytes / pace.gap_s
     longest = pace.ttl_s == MOST_TTL_S
     assert rate <= PROCESS_BYTES_PER_S * 1.0001 or longest
-    assert rate * members <= FLEET_BYTES_PER_S * 1.0001 or longest
+    assert rate * members <= FULL_SHARES * PROCESS_BYTES_PER_S * 1.0001 or longest
     assert pace.gap_s <= pace.period_s <= pace.ttl_s / 4.0 + 1e-9
     assert LEAST_TTL_S <= pace.ttl_s <= MOST_TTL_S
+
+
+def test_an_operator_may_say_how_much_is_moved():
+    pace = pace_of(2**20, 4, 0.0, LEAST_TTL_S, 2.0**24)
+    assert pace.gap_s == 1 / 16
+    assert pace_of(2**20, 128, 0.0, LEAST_TTL_S, 2.0**24).gap_s == 1 / 8
 
 
 def test_nobody_waits_longer_than_the_row_that_stands_allows():
