@@ -297,7 +297,7 @@ async def test_what_one_tenant_keeps_another_does_not_find():
 async def test_an_http_request_is_held_to_what_its_principal_may():
     text = key_text("europe")
     may = replace(
-        CHAT, name="europe", residency=frozenset(("EU",)), origins=("home", "away"), weight=3.0
+        CHAT, name="europe", residency=frozenset(("eu",)), origins=("home", "away"), weight=3.0
     )
     async with serving(access=access(held_key(text, may))) as front:
         path, key = "/v1/chat/completions", f"Bearer {text}"
@@ -308,13 +308,13 @@ async def test_an_http_request_is_held_to_what_its_principal_may():
 
         assert await asked() == 200
         call = front.director.calls[-1]
-        assert (call.request.residency, call.request.origin) == ({"EU"}, "home")
+        assert (call.request.residency, call.request.origin) == ({"eu"}, "home")
         assert (call.request.tenant, call.weight) == ("acme", 3.0)
         assert await asked(x_residency="DE", x_origin="away") == 200
         request = front.director.calls[-1].request
-        assert (request.residency, request.origin) == ({"DE"}, "away")
+        assert (request.residency, request.origin) == ({"de"}, "away")
         assert await asked({"inference_geo": "de"}) == 200
-        assert front.director.calls[-1].request.residency == {"DE"}
+        assert front.director.calls[-1].request.residency == {"de"}
         assert await asked({"inference_geo": "global"}) == 200
         count = len(front.director.calls)
         for wider in ({"x_residency": "US"}, {"x_origin": "mars"}, {"x_tenant": "rival"}):
