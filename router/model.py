@@ -354,7 +354,8 @@ class Request(NamedTuple):
     ``ignored``: flags of what the caller said and routing cannot use (`router.core.claims`).
     ``prefix``: what its prompt begins with, None where nobody looked. ``prompt_bytes``: of its
     text, from which its tokens can be estimated; 0 where that is not known. ``client_retries``:
-    how often its client asked before, as it says.
+    how often its client asked before, as it says. ``sequence_owner``: whose ``sequence_id`` that
+    is: another's of the same text is another sequence.
     """
 
     model: str
@@ -374,6 +375,7 @@ class Request(NamedTuple):
     prefix: Prefix | None = None
     prompt_bytes: int = 0
     client_retries: int = 0
+    sequence_owner: str = ""
 
 
 class Weights(NamedTuple):

@@ -116,10 +116,10 @@ class Director:
         """The endpoint that holds the sequence that ``request`` goes on with; "" when none does."""
         return self._dispatcher.sequences.endpoint(request)
 
-    def hold(self, model: str, sequence_id: str, endpoint: str) -> None:
-        """``endpoint`` holds a sequence from now on, whether a request goes on with it by its
-        ``model`` or asks for it without naming one."""
-        self._dispatcher.sequences.hold((model, ""), sequence_id, endpoint)
+    def hold(self, model: str, owner: str, sequence_id: str, endpoint: str) -> None:
+        """``endpoint`` holds a sequence of ``owner`` from now on, whether a request goes on with it
+        by its ``model`` or asks for it without naming one."""
+        self._dispatcher.sequences.hold((model, ""), owner, sequence_id, endpoint)
 
     async def ask(self, call: Call, method: str, carries_prompt: bool = False) -> UnaryReply:
         """Proxy a question about a model to a healthy endpoint, or about a sequence to the one that

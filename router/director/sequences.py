@@ -17,7 +17,8 @@ _MAX_PLACED = 10_000
 
 
 class Sequences:
-    """The sequences of this gateway, by (model, id). ``pins``: shared between its workers."""
+    """The sequences of this gateway, by model, owner and id. ``pins``: shared between its
+    workers."""
 
     def __init__(self, pins: SequencePins | None = None) -> None:
         self._pins: SequencePins = Pins() if pins is None else pins
@@ -28,20 +29,20 @@ class Sequences:
         """The only endpoint that may serve ``request``; "" when any may."""
         if not request.sequence_id or request.sequence_start:
             return ""
-        return self._pins.find(request.model, request.sequence_id)
+        return self._pins.find(request.model, _id_of(request))
 
     def begun(self, request: Request) -> bool:
         """Whether an endpoint holds state that ``request`` needs."""
         if not self.endpoint(request):
             return False
-        return (request.model, request.sequence_id) not in self._placed
+        return (request.model, _id_of(request)) not in self._placed
 
     def place(self, request: Request, endpoint: str) -> None:
         """A request of the sequence is on its way to ``endpoint``."""
         if not request.sequence_id or self.endpoint(request) == endpoint:
             return
-        self._pins.keep(request.model, request.sequence_id, endpoint)
-        self._placed[request.model, request.sequence_id] = None
+        self._pins.keep(request.model, _id_of(request), endpoint)
+        self._placed[request.model, _id_of(request)] = None
         if len(self._placed) > _MAX_PLACED:
             self._placed.popitem(last=False)
 
@@ -49,22 +50,32 @@ class Sequences:
         """``endpoint`` answered a request of the sequence: its state is there from now on."""
         if not request.sequence_id:
             return
-        held_by = self._pins.find(request.model, request.sequence_id)
+        held_by = self._pins.find(request.model, _id_of(request))
         if held_by not in ("", endpoint):
             # It began anew elsewhere meanwhile.
             return
-        self._placed.pop((request.model, request.sequence_id), None)
+        self._placed.pop((request.model, _id_of(request)), None)
         if request.sequence_end:
-            self._pins.drop(request.model, request.sequence_id)
+            self._pins.drop(request.model, _id_of(request))
         else:
-            self._pins.keep(request.model, request.sequence_id, endpoint)
+            self._pins.keep(request.model, _id_of(request), endpoint)
 
-    def hold(self, models: Iterable[str], sequence_id: str, endpoint: str) -> None:
+    def hold(self, models: Iterable[str], owner: str, sequence_id: str, endpoint: str) -> None:
         """``endpoint`` holds a sequence, for requests under each name of ``models``."""
         for model in models:
-            self._pins.keep(model, sequence_id, endpoint)
+            self._pins.keep(model, _owned(owner, sequence_id), endpoint)
 
     def forget(self, request: Request) -> None:
         """Its endpoint cannot go on with the sequence: begun anew, it is free to move."""
-        self._placed.pop((request.model, request.sequence_id), None)
-        self._pins.drop(request.model, request.sequence_id)
+        self._placed.pop((request.model, _id_of(request)), None)
+        self._pins.drop(request.model, _id_of(request))
+
+
+def _id_of(request: Request) -> str:
+    return _owned(request.sequence_owner, request.sequence_id)
+
+
+def _owned(owner: str, sequence_id: str) -> str:
+    """Callers choose ids, such as 1, without knowing of each other. No owner has a line feed, so
+    that no two make one id."""
+    return f"{owner}\n{sequence_id}"

@@ -20,6 +20,7 @@ jurisdictions that both name. What is nearly one of these is refused (``router.g
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ from router.identity.narrowing import (
     held_residency,
     held_tenant,
     require_model,
+    sequence_owner,
 )
 from router.identity.principal import ANONYMOUS, Principal
 from router.model import UNLIMITED, Budget, Request
@@ -40,6 +42,9 @@ from router.model import UNLIMITED, Budget, Request
 # Of a message: there is no prompt in it that can be read.
 NOWHERE = (0, 0)
 MAX_NAME = 128
+# What a caller's id of a request may be to be one here: it goes into logs, and into answers that
+# are of this gateway. UUIDs, ULIDs, trace ids, base64, URNs.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
 _MAX_NUMBER = 32
 _MAX_LIST = 512
 _ROUTING = headers.KNOWN
@@ -157,7 +162,7 @@ class Caller:
         return Request(
             fields.model,
             fields.version,
-            fields.request_id,
+            plain_request_id(fields.request_id),
             fields.sequence_id,
             self.origin,
             self.tenant,
@@ -172,6 +177,7 @@ class Caller:
             None,
             fields.prompt_bytes if input_tokens != input_tokens else 0,
             self.retries,
+            sequence_owner(self._principal, self.tenant),
         )
 
     def _read(self, key: str, value: str | bytes) -> None:
@@ -196,6 +202,12 @@ class Caller:
                 self.ttft_ms = min(self.ttft_ms, budget_ms)
             else:
                 self.tpot_ms = min(self.tpot_ms, budget_ms)
+
+
+def plain_request_id(text: str) -> str:
+    """``text`` where it is letters, digits and ``._:/+=@~-``, up to 128 of them; else "": the
+    request passes, to servers with the id that it has, and is named by no id here."""
+    return text if _REQUEST_ID.fullmatch(text) else ""
 
 
 def _plain(key: str, value: str | bytes, limit: int) -> str:

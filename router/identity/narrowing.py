@@ -46,6 +46,14 @@ def held_tenant(principal: Principal, tenant: str) -> str:
     return principal.tenant
 
 
+def sequence_owner(principal: Principal, tenant: str) -> str:
+    """Whose ids of sequences those of a call are: of its account, and of the tenant that it may
+    name, "" for neither."""
+    if principal is ANONYMOUS:
+        return tenant
+    return f"{principal.account}\0{tenant}"
+
+
 def held_origin(principal: Principal, origin: str) -> str:
     """The origin of a call that names ``origin``, "" for none. Raises NotPermittedError."""
     if not principal.origins or origin in principal.origins:
@@ -80,10 +88,12 @@ def held_residency(
 def held(principal: Principal, request: Request, regions: RegionMask) -> Request:
     """``request`` as ``principal`` may make it. Raises NotPermittedError."""
     if principal is ANONYMOUS:
-        return request
+        return request._replace(sequence_owner=sequence_owner(principal, request.tenant))
     require_model(principal, request.model)
+    tenant = held_tenant(principal, request.tenant)
     return request._replace(
-        tenant=held_tenant(principal, request.tenant),
+        tenant=tenant,
+        sequence_owner=sequence_owner(principal, tenant),
         origin=held_origin(principal, request.origin),
         residency=held_residency(principal, request.residency, regions),
     )

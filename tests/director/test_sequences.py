@@ -125,6 +125,32 @@ def test_the_same_id_at_another_model_is_another_sequence():
     assert sequences.begun(asked())
 
 
+def test_the_same_id_of_another_owner_is_another_sequence():
+    sequences = begun("a")
+    theirs = {"sequence_owner": "acme"}
+    assert sequences.endpoint(asked(**theirs)) == ""
+    sequences.place(first(**theirs), "b")
+    sequences.answered(first(**theirs), "b")
+    assert (sequences.endpoint(asked()), sequences.endpoint(asked(**theirs))) == ("a", "b")
+    sequences.forget(asked(**theirs))
+    assert sequences.begun(asked())
+
+
+def test_no_text_of_an_id_makes_it_one_of_another_owner():
+    sequences = Sequences()
+    sequences.place(first("1", sequence_owner="acme"), "a")
+    for name in ("acme\n1", "acme1", "\nacme\n1"):
+        assert sequences.endpoint(asked(name)) == ""
+
+
+def test_what_is_held_for_an_owner_is_found_under_each_model():
+    sequences = Sequences()
+    sequences.hold(("llama", ""), "acme", "s", "a")
+    for model in ("llama", ""):
+        assert sequences.endpoint(asked(model=model, sequence_owner="acme")) == "a"
+        assert sequences.endpoint(asked(model=model)) == ""
+
+
 def test_of_too_many_those_longest_unused_are_forgotten():
     sequences = Sequences(Pins(most=3))
     for name in "abc":

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import InvalidMetadataError, ResidencyError
-from router.gateway.caller import Caller, RoutingFields
+from router.gateway.caller import Caller, RoutingFields, plain_request_id
 from router.model import UNLIMITED, Budget, Request
 
 FIELDS = RoutingFields("llama", "2", "id-1", "seq", False, False, 12.0, 34.0)
@@ -43,6 +43,36 @@ def test_every_header_is_read():
     assert made.budget == Budget(250.5, 20.0, 2000.0, True)
     assert (made.origin, made.tenant) == ("eu-west", "Team 7")
     assert made.residency == frozenset(("eu", "ch"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "7",
+        "01JD-x",
+        "3f2b8c1e-9d7a-4c55-8f02-6f1f1a2b3c4d",
+        "urn:x:1/2",
+        "dGVzdA==",
+        "a@b~+",
+        "x" * 128,
+    ],
+)
+def test_an_id_of_plain_characters_names_a_request(text):
+    assert plain_request_id(text) == text
+
+
+@given(st.text())
+def test_no_other_id_names_one(text):
+    named = plain_request_id(text)
+    assert named in ("", text)
+    assert named.isascii() and all(one.isalnum() or one in "._:/+=@~-" for one in named)
+    assert len(named) <= 128
+
+
+@pytest.mark.parametrize("text", ["a b", "a\nb", "a\n", '"', "\x1b[31m", "ü", "\u202e1", "x" * 129])
+def test_an_id_that_is_none_is_left_out_and_the_request_passes(text):
+    made = Caller(()).request(FIELDS._replace(request_id=text), 100, None, 0.0)
+    assert (made.request_id, made.model) == ("", "llama")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from router.identity.narrowing import (
     held_tenant,
     require_model,
     require_role,
+    sequence_owner,
 )
 from router.identity.principal import ANONYMOUS, Principal, Role
 from router.model import Request
@@ -110,6 +111,24 @@ def test_no_header_lets_a_request_run_where_its_principal_may_not(granted, asked
     assert got & ~regions(asked) == 0
 
 
+def test_sequences_are_of_an_account_and_of_the_tenant_that_is_named():
+    owners = [
+        sequence_owner(*whose)
+        for whose in (
+            (ANONYMOUS, ""),
+            (ANONYMOUS, "acme"),
+            (principal(tenant="acme"), "acme"),
+            (principal(tenant="*"), "acme"),
+            (principal(tenant="*"), ""),
+            (Principal("other"), ""),
+        )
+    ]
+    assert len(set(owners)) == len(owners)
+    # Two keys of one tenant are one.
+    mine, yours = Principal("a", tenant="acme"), Principal("b", tenant="acme")
+    assert sequence_owner(mine, "acme") == sequence_owner(yours, "acme")
+
+
 def test_models_and_roles_are_those_granted():
     chat = principal(models=("llama*",))
     require_model(chat, "llama-3")
@@ -129,5 +148,6 @@ def test_a_whole_request_is_held_to_it():
     for changes in ({"model": "n"}, {"tenant": "b"}, {"origin": "b"}):
         with pytest.raises(NotPermittedError):
             held(chat, asked._replace(**changes), regions)
-    assert held(ANONYMOUS, asked, regions) is asked
+    assert got.sequence_owner == sequence_owner(chat, "acme")
+    assert held(ANONYMOUS, asked, regions) == asked
     assert held(replace(chat, models=("*",)), asked, regions).model == "m"

@@ -220,7 +220,7 @@ class StreamSession:
         except Exception as error:
             use.give_back()
             with contextlib.suppress(grpc.aio.BaseError):
-                await self._fail(request, error, passed.answers)
+                await self._fail(turn, request, error, passed.answers)
         finally:
             use.end()
             self._leave(turn)
@@ -241,13 +241,15 @@ class StreamSession:
         self._upstream_trailers = routed.trailers
         return routed.receipt
 
-    async def _fail(self, request: Request | None, error: Exception, answers: int) -> None:
+    async def _fail(
+        self, turn: _Turn, request: Request | None, error: Exception, answers: int
+    ) -> None:
         status = status_of(error)
         self._failures.failed(_METHOD, request, status.code.name, status.reason, error)
         response = ModelInferResponse()
-        if request is not None:
-            response.model_name = request.model
-            response.id = request.request_id
+        if not isinstance(turn.fields, RequestError):
+            # As it came: by it the caller knows which of its messages this is about.
+            response.model_name, response.id = turn.fields.model, turn.fields.request_id
         response.parameters[REASON_PARAMETER].string_param = status.reason
         response.parameters[ANSWERS_PARAMETER].int64_param = answers
         got = f" (after answer {answers})" if answers else ""

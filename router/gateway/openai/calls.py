@@ -11,7 +11,7 @@ from router.contract import Metadata
 from router.director import Call
 from router.errors import InvalidMetadataError, MalformedRequestError, MetadataTooLargeError
 from router.gateway import headers
-from router.gateway.caller import Caller, RoutingFields
+from router.gateway.caller import Caller, RoutingFields, plain_request_id
 from router.gateway.openai import fields, forms, rewriting
 from router.gateway.openai.fields import Asked
 from router.http_api import METHOD, PATH, PRIORITY, USAGE_HIDDEN, HttpApi
@@ -25,7 +25,6 @@ _OFF: Final = frozenset(("", "0", "false", "off", "no"))
 # Anthropic's ``inference_geo`` of a request that may run anywhere.
 _GLOBAL: Final = "global"
 _FIELD_BYTES: Final = 4
-_MAX_REQUEST_ID: Final = 128
 
 
 class Incoming(NamedTuple):
@@ -39,8 +38,8 @@ class Incoming(NamedTuple):
 
     @property
     def request_id(self) -> str:
-        """As the client names it; "" where it does not."""
-        return self.by_name.get("x-request-id", "")[:_MAX_REQUEST_ID]
+        """As the client names it; "" where it does not, or by no plain id."""
+        return plain_request_id(self.by_name.get("x-request-id", ""))
 
     @property
     def retries(self) -> int:
@@ -143,9 +142,9 @@ def prepared(
 def _request(caller: Caller, asked: Asked, head: Incoming, payload_bytes: int) -> Request:
     held = ""
     if asked.previous:
-        held = held_by(asked.previous, head.principal)
+        held = held_by(asked.previous)
     elif asked.conversation:
-        held = f"conversation {asked.conversation}{_owner(head.principal)}"
+        held = f"conversation {asked.conversation}"
     routing = RoutingFields(
         asked.model,
         "",
@@ -158,15 +157,9 @@ def _request(caller: Caller, asked: Asked, head: Incoming, payload_bytes: int) -
     return caller.request(routing, payload_bytes, None, 0.0)
 
 
-def held_by(response_id: str, principal: Principal) -> str:
-    """The id of the sequence that goes on from a stored response. One tenant's is no other's."""
-    return f"response {response_id}{_owner(principal)}"
-
-
-def _owner(principal: Principal) -> str:
-    if principal is ANONYMOUS:
-        return ""
-    return f" of {principal.account!r}"
+def held_by(response_id: str) -> str:
+    """The id of the sequence that goes on from a stored response."""
+    return f"response {response_id}"
 
 
 def _without_priority(body: bytes | bytearray, priority: bytes) -> bytes:

@@ -52,7 +52,7 @@ from router.http_api import (
 )
 from router.identity.access import Access
 from router.identity.limits import Use, used_tokens
-from router.identity.narrowing import held_tenant, require_model
+from router.identity.narrowing import held_tenant, require_model, sequence_owner
 from router.identity.principal import Role
 from router.model import Receipt, Request
 
@@ -272,8 +272,9 @@ class Front:
         if api is RESPONSES and asked.asked.keeps_state:
             named = _RESPONSE_ID.search(answer, 0, _HEAD_BYTES)
             if named is not None:
-                sequence = held_by(named[1].decode(errors="replace"), head.principal)
-                self._director.hold(asked.call.request.model, sequence, endpoint)
+                request = asked.call.request
+                sequence = held_by(named[1].decode(errors="replace"))
+                self._director.hold(request.model, request.sequence_owner, sequence, endpoint)
 
     async def _about(self, head: Incoming, path: str) -> web.Response:
         """Questions about the gateway, its models and stored responses."""
@@ -305,7 +306,9 @@ class Front:
             raise UnsupportedMethodError(
                 "stream=true: a stored response is not streamed again here"
             )
-        asked = Request("", sequence_id=held_by(response_id, head.principal))
+        tenant = held_tenant(head.principal, head.by_name.get("x-tenant", ""))
+        owner = sequence_owner(head.principal, tenant)
+        asked = Request("", sequence_id=held_by(response_id), sequence_owner=owner)
         if not self._director.holder(asked):
             raise UnknownResponseError(f"no endpoint is known to hold {response_id[:64]!r}")
         return await self._asked(Call(asked, b"", head.metadata(), None), head)

@@ -254,6 +254,16 @@ async def test_bad_routing_headers_fail_the_whole_stream():
     assert trailers["x-carbon-reason"] == "metadata_invalid"
 
 
+async def test_a_failure_is_told_under_the_id_that_the_message_came_with():
+    director = Script()
+    director.streams = raising(errors.UpstreamLostError("gone"), after=0)
+    async with running(director) as gateway:
+        call = gateway.stub.ModelStreamInfer()
+        await call.write(infer_request(request_id="a b\n"))
+        told = await soon(call.read())
+    assert told.error_message and told.infer_response.id == "a b\n"
+
+
 async def test_a_client_that_goes_away_cancels_everything_at_once():
     upstream = Upstream(gated=True)
     async with running(script(upstream)) as gateway:

@@ -131,10 +131,12 @@ class Script:
         return UnaryReply(self.answer.payload, ((":status", "200"), *JSON), ())
 
     def holder(self, request):
-        return self.holders.get((request.model, request.sequence_id), "")
+        asked = (request.model, request.sequence_owner, request.sequence_id)
+        return self.holders.get(asked, "")
 
-    def hold(self, model, sequence_id, endpoint):
-        self.holders[model, sequence_id] = self.holders["", sequence_id] = endpoint
+    def hold(self, model, owner, sequence_id, endpoint):
+        for name in (model, ""):
+            self.holders[name, owner, sequence_id] = endpoint
 
 
 class Serving:
