@@ -31,6 +31,7 @@ APART = {
     "core/test_pipeline_carbon.py": "core/pipeline.py, whose tests are too many for one file",
     "core/test_pipeline_limits.py": "core/pipeline.py, whose tests are too many for one file",
     "director/test_cancellation.py": "the whole director",
+    "director/test_lying_endpoints.py": "the whole director",
     "director/test_random_faults.py": "the whole director",
     "gateway/openai/test_bad_input.py": "the whole HTTP front",
     "lab/calibration/test_virtual_gateway.py": "director and engine, held against each other",

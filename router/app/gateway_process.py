@@ -50,7 +50,7 @@ from router.telemetry.admin import AdminServer
 from router.telemetry.exposition import new_registry
 from router.telemetry.metrics import Metrics
 from router.telemetry.request_file import RequestFile
-from router.telemetry.security import SecurityLog
+from router.telemetry.security import SecurityEvent, SecurityLog
 
 _DIGEST_EVERY = 64
 # Receipts, which are kept for a while, are walked at each collection of all: by Python's own
@@ -285,7 +285,7 @@ class GatewayProcess:
             await runtime.start(),
             Parts(
                 upstreams,
-                LoggedRequests(self._metrics, self._request_file),
+                LoggedRequests(self._metrics, self._request_file, self._security),
                 LengthModel(config.fleet.priors, config.policy.quantile),
                 RetryBudget(retry.budget_ratio, retry.budget_reserve),
                 self._clock,
@@ -329,7 +329,11 @@ class GatewayProcess:
         if self._membership is not None:
             self._membership.enter(phase)
 
-    def _reloaded(self, how: Reload) -> None:
+    def _reloaded(self, how: Reload, refused: str) -> None:
+        if how is Reload.APPLIED:
+            self._security.tell(SecurityEvent.RELOADED)
+        else:
+            self._security.tell(SecurityEvent.RELOAD_REFUSED, refused)
         config = self._runtime.config
         self._know(config)
         self._identities.adopt(config.settings.identity)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from router.contract import Observer
 from router.model import Receipt
 from router.telemetry.request_file import RequestFile
+from router.telemetry.security import SecurityEvent, SecurityLog
 
 
 class LoggedRequests:
-    """An `Observer` that tells another one everything, and a file of requests what succeeded."""
+    """An `Observer` that tells another one everything, a file of requests what succeeded, and the
+    log of security whose reports were not believed."""
 
-    def __init__(self, observer: Observer, file: RequestFile) -> None:
+    def __init__(self, observer: Observer, file: RequestFile, security: SecurityLog) -> None:
         self._file = file
+        self._security = security
         self.decided = observer.decided
         self.retried = observer.retried
         self.ejected = observer.ejected
@@ -21,3 +24,11 @@ class LoggedRequests:
         """See `router.contract.Observer`."""
         self._finished(receipt, added_latency_s)
         self._file.finished(receipt)
+        for doubt in receipt.doubts:
+            self._security.tell(
+                SecurityEvent.REPORT_REJECTED,
+                doubt,
+                endpoint=receipt.decision.endpoint.name,
+                region=receipt.region,
+                decision_id=receipt.decision_id,
+            )

@@ -17,14 +17,15 @@ _log = logging.getLogger(__name__)
 
 
 class Reloader:
-    """One a process. ``told``: of how each reload went, beside the metrics and readiness."""
+    """One a process. ``told``: how each reload went, and why it was refused, beside the metrics and
+    readiness."""
 
     def __init__(
         self,
         runtime: Runtime,
         config_path: Path,
         metrics: Metrics,
-        told: Callable[[Reload], None],
+        told: Callable[[Reload, str], None],
     ) -> None:
         self._runtime = runtime
         self._config_path = config_path
@@ -67,4 +68,4 @@ class Reloader:
     def _end(self, how: Reload, refused: str) -> None:
         self._runtime.reload_refused = refused
         self._metrics.reloaded(how.name.lower(), self._runtime.clock.now())
-        self._told(how)
+        self._told(how, refused)

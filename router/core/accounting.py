@@ -93,6 +93,18 @@ class Run(NamedTuple):
         return self.crowd
 
 
+class AgreedSizes(NamedTuple):
+    """What the endpoints of a model agree on of the size of a token (`core.token_sizes`), None
+    where they do not: in the bytes of an answer, the pieces of a stream, the bytes of a prompt."""
+
+    answer: TokenBytes | None = None
+    stream: TokenBytes | None = None
+    prompt: TokenBytes | None = None
+
+
+NOTHING_AGREED = AgreedSizes()
+
+
 class Account(NamedTuple):
     """Tokens and IT energy of a finished request, both ways of counting, and how they are known.
 
@@ -130,6 +142,7 @@ def account(
     report: BackendReport,
     expected: Expected,
     bytes_per_token: TokenBytes = UNLEARNED,
+    agreed: AgreedSizes = NOTHING_AGREED,
 ) -> Account:
     """The backend's own figures where it reports them and the run bears them out, else estimates.
 
@@ -142,7 +155,7 @@ def account(
     prompt = math.nan
     if isinstance(profile, TokenProfile):
         most = most_tokens(request, decision.served, profile, expected, run.e2e_ms)
-        prompt, doubts = _told_input(request, decision.served, run, report)
+        prompt, doubts = _told_input(request, decision.served, run, report, agreed.prompt)
         if prompt == prompt:
             read = _Read(prompt, min(decision.cached_tokens, max(0.0, prompt - 1.0)))
         told, more = _told_cached(request, run, report, read.input_tokens)
@@ -150,7 +163,7 @@ def account(
         if told == told:
             read, cached_kind = _Read(read.input_tokens, told), CachedKind.REPORTED
         tokens, more = _count_tokens(
-            profile, run, report.output_tokens, read, bytes_per_token, most
+            profile, run, report.output_tokens, read, bytes_per_token, most, agreed
         )
         doubts += more
     if report.malformed:
@@ -181,13 +194,24 @@ def account(
     )  # fmt: skip
 
 
+def answer_size(run: Run, agreed: AgreedSizes) -> tuple[float, TokenBytes | None]:
+    """What was seen of an answer, and what a token is of that: bytes, or else pieces."""
+    if run.answer.output_bytes > 0.0:
+        return run.answer.output_bytes, agreed.answer
+    return float(run.messages), agreed.stream
+
+
 def _told_input(
-    request: Request, served: ServedModel, run: Run, report: BackendReport
+    request: Request,
+    served: ServedModel,
+    run: Run,
+    report: BackendReport,
+    agreed: TokenBytes | None,
 ) -> tuple[float, tuple[Doubt, ...]]:
     """Tokens of the prompt, by the report, else by the answer; NaN: not known."""
-    told, doubts = believed_input(report.input_tokens, request, served)
+    told, doubts = believed_input(report.input_tokens, request, served, agreed)
     if told != told:
-        told, more = believed_input(run.answer.input_tokens, request, served)
+        told, more = believed_input(run.answer.input_tokens, request, served, agreed)
         doubts += more
     return told, doubts
 
@@ -210,11 +234,13 @@ def _count_tokens(
     read: _Read,
     bytes_per_token: TokenBytes,
     most: float,
+    agreed: AgreedSizes,
 ) -> tuple[TokenCount, tuple[Doubt, ...]]:
     """What the backend reports, else its answer states, else a stream shows, else an estimate."""
-    told, doubts = believed_tokens(reported, most)
+    size, of_token = answer_size(run, agreed)
+    told, doubts = believed_tokens(reported, most, size, of_token)
     if told != told:
-        told, more = believed_tokens(run.answer.output_tokens, most)
+        told, more = believed_tokens(run.answer.output_tokens, most, size, of_token)
         doubts += more
     if told == told:
         return known_count(told, TokensKind.REPORTED), doubts

@@ -13,7 +13,14 @@ import math
 
 import numpy as np
 
-from router.core.latency import RATIO_RANGES, RatioTracker, WaitTracker, is_wait, slowness
+from router.core.latency import (
+    RATIO_MEAN,
+    RATIO_RANGES,
+    RatioTracker,
+    WaitTracker,
+    is_wait,
+    slowness,
+)
 from router.core.learned import MOST_LESSONS, LatencyLearned, all_within
 from router.core.twins import (
     Kind,
@@ -52,6 +59,11 @@ class LatencyRecord:
         self._start = profile_start()
         self._quiet_since = math.nan
         self._tpot_z = 0.0
+
+    @property
+    def twins_pace(self) -> float:
+        """How many times longer than by the profile a token takes at its twins, in the middle."""
+        return math.exp(float(self._start.ratio[RATIO_MEAN]))
 
     def told(self) -> None:
         """Something was learned."""

@@ -71,12 +71,44 @@ def most_output_tokens(request: Request, decision: Decision, run: Run) -> float:
     return most
 
 
-def teach_latency(seat: Seat, prediction: Prediction, run: Run, output_tokens: float) -> None:
+def borne_out(
+    seat: Seat, prediction: Prediction, run: Run, output_tokens: float, by_size: float
+) -> float:
+    """``output_tokens`` as far as they may teach a pace: of a count that makes the endpoint quicker
+    than its twins no more than ``by_size``, what was seen of the answer has by the size that tokens
+    have at all endpoints; NaN where these do not agree, and 0 where they soon may.
+
+    A server is quicker by its clock, not by its word. NaN of a count that teaches nothing.
+    """
+    if not by_size < output_tokens or not prediction.tpot_ms > 0.0:
+        return output_tokens
+    if run.ttft_ms == run.ttft_ms:
+        decoding_ms, first = run.e2e_ms - run.ttft_ms, 1.0
+    else:
+        decoding_ms, first = run.e2e_ms - run.rtt_ms - prediction.prefill_ms, 0.0
+        decoding_ms -= prediction.queue_ms
+    at_twins = first + decoding_ms / (prediction.tpot_ms * seat.latency.twins_pace)
+    if at_twins != at_twins:
+        # Nothing is known of its prompt, and nothing will be learned.
+        return by_size
+    if not by_size and output_tokens > FASTEST * max(at_twins, 0.0):
+        return math.nan
+    return max(1.0, by_size, min(at_twins, output_tokens))
+
+
+def teach_latency(
+    seat: Seat,
+    prediction: Prediction,
+    run: Run,
+    output_tokens: float,
+    by_size: float = math.nan,
+) -> None:
     """Learn from one success.
 
     A stream tells TTFT and TPOT apart, and of TTFT what is delay and what is factor; a unary call
-    teaches both by the ratio of the whole.
+    teaches both by the ratio of the whole. ``by_size``: as of `borne_out`.
     """
+    output_tokens = borne_out(seat, prediction, run, output_tokens, by_size)
     if not output_tokens >= 1.0:
         return
     share = min(1.0, output_tokens / TELLING_TOKENS)

@@ -9,6 +9,8 @@ request at all: another unit, a counter that was never filled in or has wrapped,
              up to a thousand are believed whatever their time)
     input    tokens of the prompt: 1 .. what the context allows, and one a byte of the request with
              MOST_BESIDE more, for pictures that it but names
+    both     a third .. three times what the text has by the size that tokens have at all
+             endpoints of the model, where these agree (`router.core.token_sizes`)
     cached   tokens of the prompt: none .. all of it, where its length is stated
     joules   a tenth of the least share of the replica's power .. five times its greatest power
              over the run (token profiles); a tenth .. five times the profile's joules, more where
@@ -29,6 +31,8 @@ from router.contract import BackendReport
 from router.core.claims import MAX_TOKENS
 from router.core.energy import attributional_j_per_token, greatest_w
 from router.core.lengths import Expected
+from router.core.token_sizes import unlike
+from router.core.tokens import TokenBytes
 from router.model import Request, ServedModel, TaskProfile, TokenProfile
 from router.units import MS_PER_S
 
@@ -61,6 +65,7 @@ class Doubt(StrEnum):
     MARGINAL_HIGH = "report_marginal_energy_too_high"
     CACHED_HIGH = "report_cached_tokens_too_high"
     INPUT_HIGH = "report_input_tokens_too_high"
+    INPUT_LOW = "report_input_tokens_too_low"
 
 
 class EnergyBand(NamedTuple):
@@ -112,25 +117,42 @@ def energy_band(
     return EnergyBand(LEAST_SHARE * least_j, MOST_POWERS * most_w * ticked_s)
 
 
-def believed_tokens(reported: float, most: float) -> tuple[float, tuple[Doubt, ...]]:
-    """A reported count, NaN where it says nothing or is not believed (then with the reason)."""
-    if 1.0 <= reported <= most:
-        return reported, ()
+def believed_tokens(
+    reported: float, most: float, size: float = math.nan, agreed: TokenBytes | None = None
+) -> tuple[float, tuple[Doubt, ...]]:
+    """A reported count, NaN where it says nothing or is not believed (then with the reason).
+
+    ``size``: of the answer, in what is ``agreed`` of tokens at all endpoints.
+    """
     if reported > most:
         return math.nan, (Doubt.TOKENS_HIGH,)
+    if reported >= 1.0:
+        off = unlike(reported, size, agreed)
+        if not off:
+            return reported, ()
+        return math.nan, (Doubt.TOKENS_HIGH if off > 0 else Doubt.TOKENS_LOW,)
     # A zero is a counter that nobody filled in.
     return math.nan, (Doubt.TOKENS_LOW,) if reported < 1.0 and reported != 0.0 else ()
 
 
+def prompt_size(request: Request) -> float:
+    """By what prompts are compared with their tokens: bytes of text, else of the request."""
+    return float(request.prompt_bytes or request.payload_bytes)
+
+
 def believed_input(
-    reported: float, request: Request, served: ServedModel
+    reported: float, request: Request, served: ServedModel, agreed: TokenBytes | None = None
 ) -> tuple[float, tuple[Doubt, ...]]:
-    """Reported tokens of a prompt, NaN where nothing is said or it is not believed."""
+    """Reported tokens of a prompt, NaN where nothing is said or it is not believed. ``agreed``: of
+    tokens of prompts at all endpoints."""
     if not reported >= 1.0:
         return math.nan, ()
     # Where nothing bounds it, still a count that figures can be made of.
     most = min(served.context_tokens, (request.payload_bytes or MAX_TOKENS) + MOST_BESIDE)
-    return (reported, ()) if reported <= most else (math.nan, (Doubt.INPUT_HIGH,))
+    off = 1 if reported > most else unlike(reported, prompt_size(request), agreed)
+    if not off:
+        return reported, ()
+    return math.nan, (Doubt.INPUT_HIGH if off > 0 else Doubt.INPUT_LOW,)
 
 
 def believed_cached(

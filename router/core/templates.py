@@ -21,6 +21,7 @@ from router.core.layout import Candidates
 LEAST_REPORTS = 8
 # System prompts of templates have some dozens; what is longer is somebody's prompt.
 MOST_TEMPLATE_TOKENS = 256.0
+_LEAST_WITNESSES = 3
 
 # An endpoint by name, and name and version of one of its models.
 _Place: TypeAlias = tuple[str, str, str]
@@ -31,6 +32,8 @@ class CachedTemplates:
 
     def __init__(self) -> None:
         self._reported: dict[_Place, deque[float]] = {}
+        # The least that each reported of late, 0 included; and of them what is believed.
+        self._least: dict[_Place, float] = {}
         self._known: dict[_Place, float] = {}
         self._rows: dict[tuple[str, str], NDArray[np.float64]] = {}
         # By model, the least of its servers that have one.
@@ -43,9 +46,8 @@ class CachedTemplates:
         place = (endpoint, model, version)
         reported = self._reported.setdefault(place, deque(maxlen=LEAST_REPORTS))
         reported.append(min(cached_tokens, MOST_TEMPLATE_TOKENS))
-        least = min(reported) if len(reported) == LEAST_REPORTS else 0.0
-        if least != self._known.get(place, 0.0):
-            self._known[place] = least
+        if len(reported) == LEAST_REPORTS and min(reported) != self._least.get(place):
+            self._least[place] = min(reported)
             self._changed()
 
     def tokens(self, endpoint: str, model: str, version: str) -> float:
@@ -72,7 +74,7 @@ class CachedTemplates:
 
     def keep(self, endpoints: Collection[str]) -> None:
         """Another fleet is in force: forget those that are not in it."""
-        for known in (self._reported, self._known):
+        for known in (self._reported, self._least):
             for place in [one for one in known if one[0] not in endpoints]:
                 del known[place]
         self._changed()
@@ -80,6 +82,14 @@ class CachedTemplates:
     def _changed(self) -> None:
         self._rows.clear()
         self._models.clear()
-        for (_, model, _), tokens in self._known.items():
-            if tokens > 0.0:
-                self._models[model] = min(tokens, self._models.get(model, tokens))
+        self._known.clear()
+        said: dict[str, list[float]] = {}
+        for (_, model, _), tokens in self._least.items():
+            said.setdefault(model, []).append(tokens)
+        for place, tokens in self._least.items():
+            model = place[1]
+            told = sorted(said[model])
+            believed = min(tokens, told[-2]) if len(told) >= _LEAST_WITNESSES else tokens
+            if believed > 0.0:
+                self._known[place] = believed
+                self._models[model] = min(believed, self._models.get(model, believed))

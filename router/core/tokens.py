@@ -31,7 +31,7 @@ _TIME_SD = 0.45
 # Beyond so many standard deviations between the two, one of them measures something else.
 _CONTRADICTION_SDS = 3.0
 # Bytes that scatter no more than this have proved to be a measure.
-_PROVEN_SD = 0.2
+PROVEN_SD = 0.2
 
 # A running median takes a step towards each observation, however far off that is: one answer, or
 # less than half of them, cannot carry it away. First steps are long, later ones a memory; those of
@@ -83,6 +83,11 @@ class TokenBytesModel:
         """As learned so far, else the prior."""
         known = self._known.get(model)
         return UNLEARNED if known is None else known[0]
+
+    def lessons(self, model: str) -> int:
+        """Texts that were taken in."""
+        known = self._known.get(model)
+        return 0 if known is None else known[1]
 
     def observe(self, model: str, text_bytes: float, tokens: float) -> None:
         """Take in one text; unusable figures and very short texts teach nothing."""
@@ -205,7 +210,7 @@ def estimate_tokens(
             sd *= bytes_per_token.sd / math.sqrt(variance)
             kind = TokensKind.ESTIMATED
             log_ceiling = log_count
-        elif difference < 0.0 and bytes_per_token.sd <= _PROVEN_SD:
+        elif difference < 0.0 and bytes_per_token.sd <= PROVEN_SD:
             log_count = log_ceiling = max(log_count + difference, 0.0)
             sd, kind = bytes_per_token.sd, TokensKind.ESTIMATED
     spread = Z95 * sd

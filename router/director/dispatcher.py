@@ -9,9 +9,17 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVarTuple
 
 from router.config.settings import CarbonBudgetSettings
-from router.contract import Clock, LoadListener, Observer, Places, Rng, Upstream
+from router.contract import (
+    BackendReport,
+    Clock,
+    LoadListener,
+    Observer,
+    Places,
+    Rng,
+    Upstream,
+)
 from router.core import kernel_rows as k
-from router.core.accounting import Run
+from router.core.accounting import AgreedSizes, Run, answer_size
 from router.core.board import Board
 from router.core.carbon_budgets import CarbonBudgets, Judge, Ruling
 from router.core.claims import fits_payload
@@ -25,9 +33,11 @@ from router.core.prefix_index import PrefixIndex
 from router.core.prefixes import CHUNK_BYTES
 from router.core.question import question_of
 from router.core.refusal import SHED_RETRY_S
+from router.core.reports import prompt_size
 from router.core.retry import Mistakes, RetryBudget, Trials
 from router.core.seat import Seat
 from router.core.shares import PlaceShares
+from router.core.token_sizes import LEAST_ENDPOINTS, TokenSizes
 from router.core.tokens import PromptBytesModel, TokenBytesModel
 from router.director.call import NO_PROMPT, Call, Prompt
 from router.director.occupied import is_occupied
@@ -112,7 +122,8 @@ class Lesson(NamedTuple):
     """What a finished request teaches and tells. ``batch_at_start``: the seat's load when the
     request went upstream; ``fleet``: the one it was decided on;
     ``decided_s``: its first decision took; ``added_s``: from its arrival to its going upstream;
-    ``sent``: its prompt, where servers of its model keep prompts."""
+    ``sent``: its prompt, where servers of its model keep prompts; ``told``: what was reported of
+    it, believed or not."""
 
     receipt: Receipt
     seat: Seat
@@ -122,6 +133,34 @@ class Lesson(NamedTuple):
     decided_s: float
     added_s: float
     sent: SentPrompt | None = None
+    told: BackendReport | None = None
+
+
+class SizesSeen(NamedTuple):
+    """Sizes of tokens in bytes of answers, pieces of streams and bytes of prompts."""
+
+    answer: TokenSizes
+    stream: TokenSizes
+    prompt: TokenSizes
+
+    def agreed(self, model: str) -> AgreedSizes:
+        """What endpoints agree on."""
+        return AgreedSizes(
+            self.answer.agreed(model), self.stream.agreed(model), self.prompt.agreed(model)
+        )
+
+    def observe(self, request: Request, endpoint: str, run: Run, told: BackendReport) -> None:
+        """What ``endpoint`` stated of one request, whether it was believed or not."""
+        model, answer = request.model, run.answer
+        tokens = told.output_tokens
+        tokens = answer.output_tokens if tokens != tokens else tokens
+        if answer.output_bytes > 0.0:
+            self.answer.observe(model, endpoint, answer.output_bytes, tokens)
+        else:
+            self.stream.observe(model, endpoint, float(run.messages), tokens)
+        prompt = told.input_tokens
+        prompt = answer.input_tokens if prompt != prompt else prompt
+        self.prompt.observe(model, endpoint, prompt_size(request), prompt)
 
 
 class SentPrompt(NamedTuple):
@@ -201,6 +240,8 @@ class Dispatcher:
         self.draining = False
         self.digest_every = 1
         self.token_bytes = TokenBytesModel()
+        # As several endpoints say: none of them can move these.
+        self.sizes = SizesSeen(TokenSizes(), TokenSizes(), TokenSizes())
         # The same of prompts, where their text is known and servers say how many tokens it had.
         self.prompt_bytes = PromptBytesModel()
         self._prefixes = Prefixes(parts.rng)
@@ -410,6 +451,7 @@ class Dispatcher:
             tokens = receipt.output_tokens if receipt.tokens_kind in _SEEN else math.nan
             read_share = _read_share(receipt)
             self._learn_template(receipt)
+            by_size = self._tokens_by_size(lesson)
             teach_latency(
                 lesson.seat,
                 prediction_of(
@@ -422,13 +464,22 @@ class Dispatcher:
                     read_share,
                 ),
                 lesson.run,
-                tokens,
+                # What all agree on is no guess of this gateway's: it teaches as a count does.
+                tokens if tokens == tokens or by_size == 0.0 else by_size,
+                by_size,
             )
+            if lesson.told is not None:
+                self.sizes.observe(request, lesson.seat.name, lesson.run, lesson.told)
             if lesson.sent is not None:
                 lesson.sent.answered(receipt)
             self.token_bytes.observe(request.model, lesson.run.answer.output_bytes, tokens)
+            if by_size == 0.0 and receipt.tokens_kind is TokensKind.REPORTED:
+                # Lengths are of all endpoints: what one says teaches them once it can be compared.
+                tokens = math.nan
             most = most_output_tokens(request, decision, lesson.run)
             prompt_tokens = receipt.input_tokens
+            if self._is_new(self.sizes.prompt, request, lesson.seat.name):
+                prompt_tokens = math.nan
             template = self.view.board.templates.of_model(request.model)
             self.prompt_bytes.observe(
                 request.model, request.tenant, float(request.prompt_bytes), prompt_tokens - template
@@ -465,6 +516,23 @@ class Dispatcher:
         """A decision id, unique to this gateway, and not to be guessed from another one."""
         self._count += 1
         return decision_id(self._identity, self._count, self.parts.rng.random())
+
+    def _tokens_by_size(self, lesson: Lesson) -> float:
+        """Tokens of an answer by what its model's endpoints agree on; NaN where they do not; 0 of
+        one of several endpoints that has not said enough to be compared with the others."""
+        request, run = lesson.receipt.request, lesson.run
+        size, of_token = answer_size(run, self.sizes.agreed(request.model))
+        if of_token is not None:
+            return of_token.tokens(size)
+        seen = self.sizes.answer if run.answer.output_bytes > 0.0 else self.sizes.stream
+        return 0.0 if self._is_new(seen, request, lesson.seat.name) else math.nan
+
+    def _is_new(self, sizes: TokenSizes, request: Request, endpoint: str) -> bool:
+        """Whether ``endpoint``, one of several of the model, has said too little to be compared."""
+        columns = self.view.snapshot.columns.get((request.model, request.version))
+        if columns is None or len(columns.candidates.endpoints) < LEAST_ENDPOINTS:
+            return False
+        return sizes.is_new(request.model, endpoint)
 
     def _learn_template(self, receipt: Receipt) -> None:
         """What a server had cached of a prompt that it was not known to have any of."""

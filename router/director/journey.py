@@ -268,6 +268,7 @@ class Journey:
                 self._decided_s,
                 attempt.waited_s,
                 attempt.sent,
+                report,
             )
         )
         return receipt
@@ -401,6 +402,7 @@ class Journey:
         run_s = run.e2e_ms / 1e3
         regions = snapshot.layout.fleet.regions
         network_j = dispatcher.network_j(self._request.payload_bytes)
+        agreed = dispatcher.sizes.agreed(self._request.model)
         receipt = build_receipt(
             self.decision_id,
             self._request,
@@ -414,7 +416,8 @@ class Journey:
                 run,
                 report,
                 self._expected,
-                dispatcher.token_bytes.of(self._request.model),
+                agreed.answer or dispatcher.token_bytes.of(self._request.model),
+                agreed,
             ),
             predict(decision, self._expected, attempt.lease.crowd_at_start, network_j, regions),
             run.ttft_ms + waited_ms,

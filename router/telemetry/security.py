@@ -1,4 +1,5 @@
-"""What concerns who calls and what they may: one line an event, and a count.
+"""What concerns who calls and what they may, whose word was not taken, and what is in force: one
+line an event, and a count.
 
 A line holds names that an operator gave, or that a verified credential did, and the caller's
 address: no payload, and nothing of a credential that is not public. Strangers make the most of
@@ -32,6 +33,9 @@ class SecurityEvent(StrEnum):
     KEYS_REFUSED = "keys_refused"
     ISSUER_LOADED = "issuer_keys_loaded"
     ISSUER_FAILED = "issuer_keys_failed"
+    REPORT_REJECTED = "report_rejected"
+    RELOADED = "reloaded"
+    RELOAD_REFUSED = "reload_refused"
 
 
 _LEVELS: Final = {
@@ -43,6 +47,9 @@ _LEVELS: Final = {
     SecurityEvent.KEYS_REFUSED: logging.ERROR,
     SecurityEvent.ISSUER_LOADED: logging.INFO,
     SecurityEvent.ISSUER_FAILED: logging.WARNING,
+    SecurityEvent.REPORT_REJECTED: logging.WARNING,
+    SecurityEvent.RELOADED: logging.INFO,
+    SecurityEvent.RELOAD_REFUSED: logging.ERROR,
 }
 
 
@@ -61,7 +68,7 @@ class SecurityLog:
         self._seen: set[str] = set()
         counter = Counter(
             "carbon_router_security_events_total",
-            "What concerns who calls and what they may, by event.",
+            "What concerns who calls and what they may, servers' reports and reloads, by event.",
             ("event",),
             registry=registry,
         )
@@ -72,7 +79,8 @@ class SecurityLog:
         that an operator gave; ``fields``: what else is known, left out where empty."""
         self._counts[event]()
         # Not by the id of a key that was tried: a stranger makes up as many as lines are wanted.
-        kind = (event, why, fields.get("principal", ""), _host(fields.get("peer", "")))
+        who = fields.get("principal") or fields.get("endpoint", "")
+        kind = (event, why, who, _host(fields.get("peer", "")))
         suppressed = self._throttle.admit(kind, self._monotonic())
         if suppressed is None:
             return

@@ -13,6 +13,11 @@ class Counted:
     def __init__(self):
         self.outcomes = []
         self.told = []
+        self.refusals = []
+
+    def hear(self, how, refused):
+        self.told.append(how)
+        self.refusals.append(refused)
 
     def reloaded(self, outcome, at):
         self.outcomes.append(outcome)
@@ -34,7 +39,7 @@ def reasons(place):
 
 async def test_a_refused_file_is_told_until_a_good_one_comes(place, counted, tmp_path):
     path = configured(tmp_path)
-    reloader = Reloader(place.runtime, path, counted, counted.told.append)
+    reloader = Reloader(place.runtime, path, counted, counted.hear)
     good = path.read_text()
     path.write_text("nonsense: {")
     assert not await reloader.reload()
@@ -46,10 +51,12 @@ async def test_a_refused_file_is_told_until_a_good_one_comes(place, counted, tmp
     assert reasons(place) == []
     assert counted.outcomes == ["refused", "applied"]
     assert counted.told == [Reload.REFUSED, Reload.APPLIED]
+    assert str(path) in counted.refusals[0]
+    assert counted.refusals[1] == ""
 
 
 async def test_a_file_that_is_gone_is_refused(place, counted, tmp_path):
-    reloader = Reloader(place.runtime, tmp_path / "gone.yaml", counted, counted.told.append)
+    reloader = Reloader(place.runtime, tmp_path / "gone.yaml", counted, counted.hear)
     assert not await reloader.reload()
     assert counted.outcomes == ["refused"]
 
@@ -59,6 +66,6 @@ async def test_a_defect_is_refused_too_and_does_not_end_the_gateway(place, count
         raise ZeroDivisionError
 
     place.runtime.reload = broken
-    reloader = Reloader(place.runtime, configured(tmp_path), counted, counted.told.append)
+    reloader = Reloader(place.runtime, configured(tmp_path), counted, counted.hear)
     assert not await reloader.reload()
     assert "ZeroDivisionError" in place.runtime.readiness().reasons[0].detail

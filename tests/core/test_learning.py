@@ -10,6 +10,7 @@ from router.core.latency import WaitTracker
 from router.core.learning import (
     TELLING_TOKENS,
     Prediction,
+    borne_out,
     most_output_tokens,
     prediction_of,
     teach_latency,
@@ -280,3 +281,46 @@ def test_who_runs_as_was_decided_teaches_no_error(others):
     cached = others * (3000.0 + 100.0 / 2.0) + 100.0 + 200.0 / 2.0
     prompts_ms = others * 3000.0 * 0.05 / 100.0
     assert told.tpot_ms == pytest.approx(6.0 + 0.1 * (others + 1) + 1e-3 * cached + prompts_ms)
+
+
+def run_of(streamed, tokens, pace_ms, first_ms=21.1):
+    ttft_ms = RTT_MS + first_ms
+    decoding_ms = (tokens - (1.0 if streamed else 0.0)) * pace_ms
+    return Run(0, ALONE, ttft_ms if streamed else math.nan, ttft_ms + decoding_ms, RTT_MS)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize(
+    ("said", "truly", "by_size", "taught"),
+    [
+        (200.0, 200.0, math.nan, 200.0),
+        # Said of an answer of 200 tokens, by the size of it and by its time.
+        (600.0, 200.0, 200.0, 200.0),
+        (600.0, 200.0, 0.0, 200.0),
+        (600.0, 200.0, math.nan, 600.0),
+        # Twice as quick as its twins, as its answer shows.
+        (400.0, 200.0, 400.0, 400.0),
+        (400.0, 200.0, 390.0, 390.0),
+        # More tokens for its bytes than others have, at their pace: another language.
+        (200.0, 200.0, 80.0, 200.0),
+        (100.0, 200.0, 80.0, 100.0),
+        # Of one that is new, what no server can do in that time.
+        (3000.0, 200.0, 0.0, math.nan),
+    ],
+)
+def test_a_pace_is_taught_by_counts_that_the_answer_bears_out(
+    streamed, said, truly, by_size, taught
+):
+    """``truly``: as many as its twins make in the time that it took."""
+    seat = World().seat("w")
+    found = borne_out(seat, TRUE, run_of(streamed, truly, TRUE.tpot_ms), said, by_size)
+    assert found == pytest.approx(taught, nan_ok=True)
+
+
+def test_who_says_much_of_short_answers_learns_the_pace_of_its_twins():
+    seat, honest = World().seat("w"), World().seat("w")
+    for _ in range(200):
+        run = run_of(True, 200.0, TRUE.tpot_ms)
+        teach_latency(seat, TRUE, run, 600.0, 200.0)
+        teach_latency(honest, TRUE, run, 200.0, 200.0)
+    assert middle(seat) == pytest.approx(middle(honest))

@@ -22,6 +22,7 @@ from router.core.reports import (
     energy_band,
     most_tokens,
 )
+from router.core.tokens import TokenBytes
 from router.lab.replay.replica import Ended, Replica
 from tests.factories import request, served, task_profile, token_profile
 
@@ -240,3 +241,31 @@ def test_a_prompt_of_which_nothing_is_known_is_no_longer_than_figures_can_be_mad
     found, doubts = believed_input(told, request(payload_bytes=0), served())
     assert math.isnan(found)
     assert doubts == (Doubt.INPUT_HIGH,)
+
+
+FOUR_BYTES = TokenBytes(math.log(4.0), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("said", "doubts"),
+    [
+        (100.0, ()), (290.0, ()), (40.0, ()),
+        (400.0, (Doubt.TOKENS_HIGH,)), (20.0, (Doubt.TOKENS_LOW,)),
+    ],
+)  # fmt: skip
+def test_a_count_that_is_nothing_like_its_answer_is_not_believed(said, doubts):
+    told, found = believed_tokens(said, 1e6, 400.0, FOUR_BYTES)
+    assert found == doubts
+    assert told == pytest.approx(math.nan if doubts else said, nan_ok=True)
+    assert believed_tokens(said, 1e6, 400.0) == (said, ())
+
+
+@pytest.mark.parametrize(
+    ("said", "doubts"), [(100.0, ()), (9.0, (Doubt.INPUT_LOW,)), (900.0, (Doubt.INPUT_HIGH,))]
+)
+def test_a_prompt_is_compared_with_its_bytes(said, doubts):
+    asked = request(payload_bytes=400)
+    told, found = believed_input(said, asked, served(), FOUR_BYTES)
+    assert found == doubts
+    assert told == pytest.approx(math.nan if doubts else said, nan_ok=True)
+    assert believed_input(said, asked, served()) == (said, ())

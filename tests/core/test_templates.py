@@ -66,3 +66,16 @@ def test_who_is_gone_is_forgotten():
     assert templates.tokens("a", "llama", "") == templates.of_model("llama") == 0.0
     templates.observe("a", "llama", "", 24.0)
     assert templates.tokens("a", "llama", "") == 0.0
+
+
+def test_of_three_that_report_none_is_believed_to_have_more_than_another_says():
+    templates = CachedTemplates()
+    for name, tokens in (("a", 24.0), ("b", 30.0), ("liar", 250.0)):
+        for _ in range(LEAST_REPORTS):
+            templates.observe(name, "llama", "", tokens)
+    told = [templates.tokens(name, "llama", "") for name in ("a", "b", "liar")]
+    assert told == [24.0, 30.0, 30.0]
+    for _ in range(LEAST_REPORTS):
+        templates.observe("b", "llama", "", 0.0)
+        templates.observe("a", "llama", "", 0.0)
+    assert templates.tokens("liar", "llama", "") == templates.of_model("llama") == 0.0

@@ -40,6 +40,8 @@ def carbon_field(decision: Decision, decision_id: str, receipt: Receipt | None =
         parts.append(f"gco2e={receipt.gco2e:.9f}")
         parts.append(f"energy_j={receipt.energy_j:.3f}")
         parts.append(f"energy_kind={receipt.energy_kind}")
+    if receipt is not None and receipt.doubts:
+        parts.append(f'ignored="{" ".join(receipt.doubts)}"')
     if receipt is not None and receipt.carbon_budget is not None:
         parts.append(f"budget_left={receipt.carbon_budget.left:.3f}")
     if STATE_STORE_FAILING in decision.flags:
@@ -72,6 +74,8 @@ def usage_energy(receipt: Receipt) -> dict[str, Any]:
         per_joule = joules / receipt.energy_j
         ends = (receipt.energy_low_j * per_joule, receipt.energy_high_j * per_joule)
         told["range"] = {"joules": [_rounded(end) for end in ends]}
+    if receipt.doubts:
+        told["ignored"] = list(receipt.doubts)
     return {key: value for key, value in told.items() if value is not None}
 
 

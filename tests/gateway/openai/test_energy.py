@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from router.core.reports import Doubt
 from router.director.dispatcher import STATE_STORE_FAILING
 from router.gateway.openai.energy import carbon_field, receipt_json, usage_energy
 from router.gateway.receipts import trailers
@@ -73,3 +74,12 @@ def test_what_is_left_of_a_budget_stands_in_the_field():
     assert carbon_field(told.decision, "gw-1", told).endswith(", budget_left=0.700")
     assert "budget_left" not in carbon_field(told.decision, "gw-1", receipt())
     assert json.loads(receipt_json(told))["budget"] == "name=tenant; left=0.7005"
+
+
+def test_what_a_server_reported_and_was_not_believed_is_said_in_every_form():
+    told = receipt(doubts=(Doubt.ENERGY_LOW, Doubt.TOKENS_HIGH))
+    names = ["report_energy_too_low", "report_tokens_too_high"]
+    assert f', ignored="{" ".join(names)}"' in carbon_field(told.decision, "gw-1", told)
+    assert usage_energy(told)["ignored"] == names
+    assert json.loads(receipt_json(told))["flags"] == ",".join(names)
+    assert "ignored" not in usage_energy(receipt())
