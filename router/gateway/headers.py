@@ -11,6 +11,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from router.reserved_names import is_reserved
+
 E2E_BUDGET: Final = "x-latency-budget-ms"
 TTFT_BUDGET: Final = "x-ttft-budget-ms"
 TPOT_BUDGET: Final = "x-tpot-budget-ms"
@@ -62,7 +64,7 @@ def misspelt(key: str) -> str:
 @lru_cache(_VERDICTS)
 def _verdict(key: str) -> str:
     plain = key.lower().replace("_", "-").replace(".", "-")
-    if plain.startswith(_ANSWERS):
+    if is_reserved(key):
         return f"requests carry no {_ANSWERS} headers; theirs are {', '.join(sorted(KNOWN))}"
     if key.lower() == ENERGY:
         return ""

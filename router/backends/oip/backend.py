@@ -23,6 +23,7 @@ from router.errors import (
     UpstreamUnreachedError,
 )
 from router.model import Endpoint
+from router.reserved_names import is_reserved
 from router.trust.access import AccessTable
 
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -333,7 +334,9 @@ def _forwarded(metadata: Metadata) -> list[tuple[str, str | bytes]]:
     return [
         item
         for item in metadata
-        if item[0] not in _HOP_BY_HOP and not item[0].startswith(("grpc-", ":"))
+        if item[0] not in _HOP_BY_HOP
+        and not item[0].startswith(("grpc-", ":"))
+        and not is_reserved(item[0])
     ]
 
 

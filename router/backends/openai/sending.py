@@ -19,6 +19,7 @@ from router.contract import Metadata
 from router.errors import UpstreamRejectedError
 from router.http_api import METHOD, PATH, PRIORITY, USAGE_HIDDEN
 from router.model import Endpoint
+from router.reserved_names import is_reserved
 
 # RFC 9110 7.6.1, and what both sides of a proxy agree on with their own peer alone.
 HOP_BY_HOP: Final = frozenset((
@@ -95,7 +96,7 @@ def sending(
     for key, value in metadata:
         if isinstance(value, bytes):
             value = value.decode(errors="replace")
-        if key not in _OURS and not key.startswith(":"):
+        if key not in _OURS and not key.startswith(":") and not is_reserved(key):
             fields.add(key, value)
         elif key == METHOD:
             method = method or value

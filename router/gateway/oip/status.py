@@ -13,6 +13,7 @@ import grpc
 
 from router import errors
 from router.contract import Metadata
+from router.reserved_names import is_reserved
 
 _CODE = grpc.StatusCode
 # Status messages and trailers travel in one header block, of which 8 KiB is the usual limit.
@@ -130,7 +131,8 @@ def passable(metadata: Metadata, keep: tuple[str, ...] = ()) -> list[tuple[str, 
         if item[0] in keep
         or not (
             item[0] in _HOP_BY_HOP
-            or item[0].startswith(("grpc-", "x-carbon-", ":", "endpoint-load-metrics"))
+            or item[0].startswith(("grpc-", ":", "endpoint-load-metrics"))
+            or is_reserved(item[0])
             or not (isinstance(item[1], bytes) or item[1].isascii())
         )
     ]

@@ -15,12 +15,13 @@ from router.gateway.openai.ending import SERVER
 from router.gateway.openai.energy import carbon_field, energy_json
 from router.http_api import END, LAST_USAGE, STATUS, HttpApi
 from router.model import Receipt
+from router.reserved_names import is_reserved
 
 # What each hop writes for itself, what is about the server alone, and what would pass for ours.
 _KEPT_BACK: Final = frozenset(
     (
         "connection", "keep-alive", "transfer-encoding", "content-length", "te", "trailer",
-        "upgrade", "proxy-authenticate", "date", "server", "x-carbon", "endpoint-load-metrics",
+        "upgrade", "proxy-authenticate", "date", "server", "endpoint-load-metrics",
         "endpoint-load-metrics-bin",
     )
 )  # fmt: skip
@@ -95,7 +96,7 @@ def _head(metadata: Metadata) -> tuple[int, list[tuple[str, str]]]:
     for key, value in metadata:
         if key == STATUS:
             status = int(value)
-        elif key not in _KEPT_BACK and not key.startswith("x-carbon-") and isinstance(value, str):
+        elif key not in _KEPT_BACK and not is_reserved(key) and isinstance(value, str):
             headers.append((key, value))
     return status, headers
 

@@ -85,3 +85,18 @@ async def test_cancel_without_iterating_cancels_upstream(backend):
         stream.cancel()
         stream.cancel()
         await soon(server.cancelled.wait())
+
+
+async def test_names_that_are_ours_do_not_travel_to_a_server(backend):
+    """Whoever asked: of a question about a model no header is read before."""
+    async with upstream() as server:
+
+        async def answer(*_):
+            return b""
+
+        server.unary = answer
+        sent = (("x-carbon-gco2e", "0"), ("x-carbon", "0"), ("x_carbon_a", "0"), ("ce-id", "1"))
+        await soon(backend.unary(server.endpoint, b"", sent, math.inf))
+        got = {key for key, _ in server.seen[0][1]}
+    assert "ce-id" in got
+    assert not any("carbon" in key for key in got)

@@ -26,6 +26,14 @@ def test_what_the_caller_asked_for_stays(metrics_url):
     assert fields(metrics_url, (*CHAT, (FORMAT, "JSON"))).getall(FORMAT) == ["JSON"]
 
 
+@pytest.mark.parametrize("target", ["", "GET /v1/responses/resp_1"])
+def test_names_that_are_ours_do_not_travel(target):
+    ours = (("x-carbon", "0"), ("x-carbon-gco2e", "0"), ("x_carbon_gco2e", "0"), ("x-other", "1"))
+    sent = fields(metadata=(*CHAT, *ours), target=target)
+    assert sent["x-other"] == "1"
+    assert not any("carbon" in key for key in sent)
+
+
 def test_questions_ask_for_no_load():
     assert FORMAT not in fields(target="GET /v1/models", metadata=())
 

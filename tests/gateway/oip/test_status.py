@@ -85,6 +85,9 @@ def test_what_a_client_may_see_of_a_backend():
         ("endpoint-load-metrics", "TEXT a=1"),
         ("endpoint-load-metrics-bin", b"x"),
         ("x-carbon-gco2e", "0"),
+        ("x-carbon", "0"),
+        ("x_carbon_gco2e", "0"),
+        ("x-carbon-gco2e-bin", b"0"),
         ("name", "é"),
     ]
     assert passable(metadata) == [("ce-id", "1"), ("blob-bin", b"\xff")]

@@ -22,6 +22,7 @@ from tests.gateway.openai.support import (
     ANSWER,
     CHUNK,
     DONE,
+    JSON,
     SSE,
     STATED,
     USED,
@@ -51,6 +52,19 @@ async def test_an_answer_comes_as_it_is_with_the_decision_in_one_field():
         "r-1",
     )
     assert call.deadline_s is None
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_names_that_are_ours_come_from_nobody_else(streams):
+    theirs = (("x-carbon", "0"), ("x-carbon-gco2e", "0"), ("x_carbon_gco2e", "0"), ("x-own", "1"))
+    director = Script(initial=(*JSON, *theirs), stream=Routed([CHUNK], initial=(*SSE, *theirs)))
+    async with serving(director) as front:
+        _, headers, _ = await front.post(CHAT, STREAM if streams else ASK)
+        status, _, refused = await front.post(CHAT, ASK, x_carbon_gco2e="0")
+    assert headers["x-own"] == "1"
+    assert [key for key in headers if "carbon" in key.lower()] == ["x-carbon"]
+    assert headers["x-carbon"].startswith('id="gw-1"')
+    assert status == 400 and b"x-carbon" in refused
 
 
 async def test_what_routing_needs_is_read_from_headers_and_body():
