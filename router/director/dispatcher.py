@@ -473,9 +473,6 @@ class Dispatcher:
             if lesson.sent is not None:
                 lesson.sent.answered(receipt)
             self.token_bytes.observe(request.model, lesson.run.answer.output_bytes, tokens)
-            if by_size == 0.0 and receipt.tokens_kind is TokensKind.REPORTED:
-                # Lengths are of all endpoints: what one says teaches them once it can be compared.
-                tokens = math.nan
             most = most_output_tokens(request, decision, lesson.run)
             prompt_tokens = receipt.input_tokens
             if self._is_new(self.sizes.prompt, request, lesson.seat.name):

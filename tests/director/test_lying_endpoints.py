@@ -151,8 +151,9 @@ async def test_a_lie_gains_no_traffic_and_moves_no_twin(honest, policy, streamed
     assert not told.honest_doubts
     for name in set(NAMES) - {LIAR}:
         assert tuple(told.errors[name]) == pytest.approx(tuple(without.errors[name]), rel=0.03)
-    # A count within three times the true one is believed, of one answer in four.
-    assert told.expected.output_tokens == pytest.approx(without.expected.output_tokens, rel=0.25)
+    # The first eight answers of an endpoint teach lengths as they come, and a count within three
+    # times the true one is believed, of one answer in four: unchecked, a thousand would make 200.
+    assert told.expected.output_tokens == pytest.approx(without.expected.output_tokens, rel=0.5)
     assert told.expected.input_tokens == pytest.approx(without.expected.input_tokens, rel=0.05)
 
 
