@@ -32,7 +32,7 @@ from router.core.learning import prediction_of
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Call, Director, Dispatcher, Parts, RequestLimits, View
-from router.director.dispatcher import Lesson
+from router.director.lessons import Lesson
 from router.errors import RefusedError
 from router.lab.replay.replica import Ended, Replica
 from router.model import Endpoint, LengthPrior, Receipt, Request, Spread, TokenProfile

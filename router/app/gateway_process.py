@@ -295,7 +295,7 @@ class GatewayProcess:
             build_limits(config.settings),
             identity=self._identity,
         )
-        dispatcher.digest_every = _DIGEST_EVERY
+        dispatcher.lessons.digest_every = _DIGEST_EVERY
         runtime.dispatcher = dispatcher
         await self._keeper.restore()
         await self._budgets.join(dispatcher)

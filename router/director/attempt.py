@@ -13,7 +13,8 @@ from router.core.lease import Lease
 from router.core.lengths import Expected
 from router.director.answer_meter import AnswerMeter
 from router.director.call import Call
-from router.director.dispatcher import Parts, SentPrompt, View
+from router.director.dispatcher import Parts, View
+from router.director.lessons import SentPrompt
 from router.director.suspicion import Suspicion
 from router.errors import (
     UpstreamBusyError,

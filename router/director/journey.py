@@ -13,7 +13,8 @@ from router.director.attempt import OWN_DEADLINE_S, Attempt, Failed
 from router.director.call import Call, fingerprint
 from router.director.charge import Charge
 from router.director.choice import first_choice, next_choice, with_budget_left
-from router.director.dispatcher import Dispatcher, Lesson
+from router.director.dispatcher import Dispatcher
+from router.director.lessons import Lesson
 from router.director.moving import MoveCost, cost_to_move
 from router.director.suspicion import Suspicion
 from router.director.waiting import PASSING
@@ -402,7 +403,7 @@ class Journey:
         run_s = run.e2e_ms / 1e3
         regions = snapshot.layout.fleet.regions
         network_j = dispatcher.network_j(self._request.payload_bytes)
-        agreed = dispatcher.sizes.agreed(self._request.model)
+        agreed = dispatcher.lessons.sizes.agreed(self._request.model)
         receipt = build_receipt(
             self.decision_id,
             self._request,
@@ -416,7 +417,7 @@ class Journey:
                 run,
                 report,
                 self._expected,
-                agreed.answer or dispatcher.token_bytes.of(self._request.model),
+                agreed.answer or dispatcher.lessons.token_bytes.of(self._request.model),
                 agreed,
             ),
             predict(decision, self._expected, attempt.lease.crowd_at_start, network_j, regions),

@@ -17,8 +17,8 @@ def learned_by(dispatcher: Dispatcher) -> Learned:
         latency,
         starts,
         dispatcher.parts.lengths.learned(),
-        dispatcher.token_bytes.learned(),
-        dispatcher.prompt_bytes.learned(),
+        dispatcher.lessons.token_bytes.learned(),
+        dispatcher.lessons.prompt_bytes.learned(),
     )
 
 
@@ -28,8 +28,8 @@ def restore(dispatcher: Dispatcher, learned: Learned) -> None:
     dispatcher.view.board.restore(learned.latency, learned.starts)
     dispatcher.parts.lengths.restore(learned.lengths)
     models = dispatcher.view.snapshot.layout.contexts
-    dispatcher.token_bytes.restore(learned.answer_bytes, models)
-    dispatcher.prompt_bytes.restore(learned.prompt_bytes, models)
+    dispatcher.lessons.token_bytes.restore(learned.answer_bytes, models)
+    dispatcher.lessons.prompt_bytes.restore(learned.prompt_bytes, models)
 
 
 def take_up(dispatcher: Dispatcher, learned: Learned) -> None:
@@ -39,8 +39,8 @@ def take_up(dispatcher: Dispatcher, learned: Learned) -> None:
     dispatcher.view.board.take_up(learned.latency)
     dispatcher.parts.lengths.take_up(learned.lengths)
     models = dispatcher.view.snapshot.layout.contexts
-    dispatcher.token_bytes.restore(learned.answer_bytes, models)
-    dispatcher.prompt_bytes.restore(learned.prompt_bytes, models)
+    dispatcher.lessons.token_bytes.restore(learned.answer_bytes, models)
+    dispatcher.lessons.prompt_bytes.restore(learned.prompt_bytes, models)
 
 
 def restorable(dispatcher: Dispatcher, learned: Learned) -> Learned:

@@ -165,7 +165,7 @@ def noted(monkeypatch):
 
 
 async def test_a_tick_digests_what_finished(place, metrics):
-    place.dispatcher.digest_every = 100
+    place.dispatcher.lessons.digest_every = 100
     await place.infer()
     await place.infer()
     assert not place.watch.receipts

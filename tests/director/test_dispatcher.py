@@ -6,8 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.latency import slowness
-from router.core.templates import LEAST_REPORTS
 from router.director.call import Call
 from router.director.dispatcher import STATE_STORE_FAILING, RequestLimits, View
 from router.errors import (
@@ -352,53 +350,3 @@ async def test_claims_that_are_always_lost_come_to_an_end():
     with pytest.raises(ShedError, match="other workers"):
         await ask(room)
     assert len(places.asked) < 100
-
-
-# Templates
-
-
-def cached(tokens, input_tokens=200.0):
-    return report(output_tokens=20.0, cached_tokens=tokens, input_tokens=input_tokens)
-
-
-async def test_what_is_cached_of_every_prompt_comes_to_be_expected():
-    room = Room({"a": Says(b"an answer", trailers=cached(24.0), end_s=0.1)})
-    asked = {"prompt_bytes": 800, "payload_bytes": 900}
-    for _ in range(LEAST_REPORTS):
-        receipt = (await room.infer(**asked)).receipt
-        assert receipt.decision.cached_tokens == 0.0
-    room.dispatcher.digest()
-    assert (await room.infer(**asked)).receipt.decision.cached_tokens == 24.0
-    # The last token of a prompt is always read.
-    short = (await room.infer(input_tokens=10.0, payload_bytes=900)).receipt
-    assert short.decision.cached_tokens == 9.0
-
-
-async def test_a_prompts_tokens_are_those_of_its_template_and_of_what_it_says():
-    room = Room({"a": Says(b"an answer", trailers=cached(40.0, 140.0), end_s=0.1)})
-    for _ in range(200):
-        await room.infer(prompt_bytes=600, payload_bytes=700)
-    room.dispatcher.digest()
-    for size, tokens in ((600, 140.0), (6, 41.0), (6000, 1040.0)):
-        expected = room.dispatcher.expect(request(prompt_bytes=size, payload_bytes=size))
-        assert expected.input_tokens == pytest.approx(tokens, rel=0.05)
-
-
-@pytest.mark.parametrize("tokens", [0.0, 24.0, 190.0])
-async def test_every_request_teaches_latency_whatever_is_reported_to_have_been_cached(tokens):
-    """Servers that keep prompts say so of nearly all of them."""
-    room = Room({"a": Says(b"1", b"2", trailers=cached(tokens), pauses_s=(0.05,), end_s=0.1)})
-    for _ in range(5):
-        await room.collect(input_tokens=200.0, payload_bytes=900)
-    room.dispatcher.digest()
-    assert room.seat("a").wait.lessons == 5
-
-
-async def test_what_was_cached_makes_no_hardware_look_quick():
-    """Of 2,000 tokens 200 were read, in just the time that the profile has for those: 26 ms."""
-    says = Says(b"1", b"2", trailers=cached(1800.0, 2000.0), pauses_s=(0.036,))
-    room = Room({"a": says})
-    for _ in range(60):
-        await room.collect(input_tokens=2000.0, payload_bytes=9000)
-    room.dispatcher.digest()
-    assert slowness(room.seat("a").wait.state) == pytest.approx(1.0, rel=0.1)

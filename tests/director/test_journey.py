@@ -412,14 +412,16 @@ async def test_what_is_counted_teaches_how_many_bytes_a_token_has():
     room = Room({"a": Says(*[b"ninebytes"] * 50, end_s=0.5)}, alone())
     for _ in range(60):
         await receipt_of(room, streams=True)
-    learned = room.dispatcher.token_bytes.of("llama")
+    learned = room.dispatcher.lessons.token_bytes.of("llama")
     assert math.exp(learned.log_median) == pytest.approx(9.0, rel=0.1)
 
 
 async def test_the_bytes_of_a_long_stream_are_those_of_its_first_messages():
     room = Room({"a": Says(*[b"four"] * 8, *[b""] * 92, end_s=0.6)}, alone())
     await receipt_of(room, streams=True)
-    assert math.exp(room.dispatcher.token_bytes.of("llama").log_median) == pytest.approx(4.0)
+    assert math.exp(room.dispatcher.lessons.token_bytes.of("llama").log_median) == pytest.approx(
+        4.0
+    )
 
 
 async def test_what_is_assumed_or_estimated_teaches_nothing():
@@ -428,7 +430,7 @@ async def test_what_is_assumed_or_estimated_teaches_nothing():
     for kind in (TokensKind.ASSUMED, TokensKind.ESTIMATED):
         assert (await receipt_of(room)).tokens_kind is kind
     assert (room.dispatcher.expect(request()), room.seat("a").latency_errors) == (before, factors)
-    assert room.dispatcher.token_bytes.of("llama") == UNLEARNED
+    assert room.dispatcher.lessons.token_bytes.of("llama") == UNLEARNED
 
 
 def tokens_at(tpot_s, ttft_s, count=50):
@@ -521,7 +523,7 @@ async def test_a_learned_slowness_moves_traffic():
 async def test_lessons_wait_for_their_batch_or_for_a_digest():
     says = Says(b"x", end_s=1.0, trailers=report(output_tokens=20.0))
     room = Room({"a": says}, alone())
-    room.dispatcher.digest_every = 3
+    room.dispatcher.lessons.digest_every = 3
     before = room.seat("a").latency_errors
     receipts = [await receipt_of(room) for _ in range(2)]
     assert not room.watch.receipts
