@@ -7,7 +7,7 @@ from tests.core import naive_terms
 from tests.core.kernel_worlds import ASKS, EVALUATED, evaluate, worlds
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(worlds(), ASKS)
 def test_evaluate_gives_the_twins_figures_and_reasons(world, ask):
     found = evaluate(world, ask)

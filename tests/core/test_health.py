@@ -472,7 +472,7 @@ class Frozen:
             self.probe = (answered_at, Probe.READY) if answered_at < 0.0 else hangs
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     st.floats(1.0, 60.0), st.floats(-8.0, -TICK_S), st.floats(0.0, 0.01), st.floats(0.0, 0.3)
 )  # fmt: skip

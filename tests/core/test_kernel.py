@@ -26,7 +26,7 @@ from tests.core.kernel_worlds import (
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(worlds(), ASKS, UNIFORM)
 def test_choose_agrees_with_the_twin(world, ask, u):
     figures = evaluate(world, ask)
@@ -72,7 +72,7 @@ def test_choose_agrees_with_the_twin(world, ask, u):
     assert first_run_s == pytest.approx(twins[first], rel=1e-9)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(worlds(), ASKS, UNIFORM)
 def test_no_weight_overrides_a_constraint(world, ask, u):
     row, *_, first, _, _, _, _ = choose(world, ask, u)
@@ -208,7 +208,7 @@ def test_packing_goes_by_what_went_through_this_gateway_and_not_by_what_servers_
 WILD = st.sampled_from([0.0, 1e-308, 1e-300, 1.0, 1e8, 9e18, 1e300, 1e308, math.inf, math.nan])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(worlds(), ASKS, UNIFORM, st.tuples(*[WILD] * 5), st.sampled_from([-1e308, -9e18, 1e308]))
 def test_whatever_is_asked_the_kernel_returns_and_only_finite_figures_leave(
     world, ask, u, sizes, slot_left_s
@@ -226,7 +226,7 @@ def test_whatever_is_asked_the_kernel_returns_and_only_finite_figures_leave(
         assert all(math.isfinite(premium) for premium in premiums_after(world, ask))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     worlds(), ASKS, UNIFORM, st.integers(0, 30),
     st.sampled_from(["prompts", "prompts2", "cached", "prefill_per_piece", "prefill_per_token",

@@ -41,7 +41,7 @@ def unbounded(ask):
     return {**ask, **limits, "residency": ANYWHERE, "n_out": min(ask["n_out"], 200.0)}
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.tuples(worlds(), ASKS) | st.tuples(crowded(), ASKS.map(unbounded)))
 def test_premiums_agree_with_the_twin(drawn):
     world, ask = drawn

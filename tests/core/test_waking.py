@@ -36,7 +36,7 @@ def sleepy(draw):
 PAID = st.sampled_from([0.0, 1.0, 1e4, math.inf]) | st.floats(0.0, 1e9)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.tuples(worlds(), ASKS) | sleepy(), PAID)
 def test_what_is_wanted_agrees_with_the_twin(drawn, paid):
     world, ask = drawn

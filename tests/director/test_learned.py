@@ -25,7 +25,7 @@ async def test_what_one_learned_another_goes_on_with():
     assert learned_by(after) == learned_by(before)
     asked = request(tenant="acme", input_tokens=math.nan, prompt_bytes=300)
     assert after.expect(asked) == before.expect(asked)
-    assert after.token_bytes.of("llama") == before.token_bytes.of("llama")
+    assert after.lessons.token_bytes.of("llama") == before.lessons.token_bytes.of("llama")
     assert after.view.board.seats["a"].latency_errors == before.view.board.seats["a"].latency_errors
 
 

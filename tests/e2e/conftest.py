@@ -133,6 +133,19 @@ def spawn(tmp_path):
         yield start
 
 
+@pytest.fixture(scope="module")
+def spawn_once(tmp_path_factory):
+    """As `spawn`, for what all tests of a file share: they are ended with the last of it."""
+    folder = tmp_path_factory.mktemp("shared")
+    with closing_children() as children:
+
+        def start(make, *arguments):
+            children.append(make(folder, *arguments))
+            return children[-1]
+
+        yield start
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 2 MiB, for temporary files."""

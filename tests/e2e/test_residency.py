@@ -7,8 +7,8 @@ from tests.e2e.harness import GREEN, MODEL, NEAR, Gateway, ask, base, emulator, 
 ELSEWHERE = "elsewhere"
 
 
-@pytest.fixture
-def gateway(spawn):
+@pytest.fixture(scope="module")
+def gateway(spawn_once):
     """`pair`, whose second model may run near alone; tenant acme is held to `us`, zeta to both."""
     models = [
         {"name": name, "profile": "fast@test", "context_tokens": 100_000}
@@ -20,8 +20,8 @@ def gateway(spawn):
         models={MODEL: lengths, ELSEWHERE: {**lengths, "residency": ["here"]}},
         tenants={"acme": {"residency": ["us"]}, "zeta": {"residency": ["us", "eu"]}},
     )
-    spawn(emulator, config)
-    return spawn(Gateway, config)
+    spawn_once(emulator, config)
+    return spawn_once(Gateway, config)
 
 
 @pytest.fixture

@@ -1,9 +1,13 @@
 """A gateway and the Redis that it shares with others, both as processes."""
 
+import os
+
 import pytest
 
 from tests.e2e.harness import Gateway, ask, base, emulator, pair, until
 from tests.state.redis.servers import Server
+
+LONG = pytest.mark.skipif("ALL_FAULTS" not in os.environ, reason="part of `make faults`")
 
 
 @pytest.fixture
@@ -13,7 +17,7 @@ def redis():
     made.close()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=LONG)])
 async def test_it_serves_without_redis_says_so_and_is_whole_again(spawn, redis, workers):
     config = base(pair(), state={"redis": {"url": redis.url}})
     spawn(emulator, config)

@@ -52,6 +52,14 @@ def gateway(spawn):
     return spawn(Gateway, config)
 
 
+@pytest.fixture(scope="module")
+def common(spawn_once):
+    """For whoever asks for nothing that another could notice."""
+    config = base(pair())
+    spawn_once(emulator, config)
+    return spawn_once(Gateway, config)
+
+
 def rss_mib(child: Child) -> float:
     pages = int(Path(f"/proc/{child.pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize() / MIB
@@ -214,15 +222,15 @@ async def test_connections_beyond_the_limit_are_closed_and_those_before_live_on(
     ],
     ids=["message", "headers", "question", "method"],
 )
-async def test_every_refusal_says_why(gateway, method, metadata, payload, expected):
-    async with gateway.client() as client:
+async def test_every_refusal_says_why(common, method, metadata, payload, expected):
+    async with common.client() as client:
         call = client.channel.unary_unary(SERVICE + method)(payload, metadata=metadata)
         assert await outcome(call) == expected
 
 
 @pytest.mark.parametrize("encoding", [grpc.Compression.Gzip, grpc.Compression.Deflate])
-async def test_compressed_requests_are_read(gateway, encoding):
-    async with gateway.client() as client:
+async def test_compressed_requests_are_read(common, encoding):
+    async with common.client() as client:
         call = client.channel.unary_unary(SERVICE + "ModelInfer")(
             large(MODEL, MIB), compression=encoding
         )

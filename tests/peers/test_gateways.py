@@ -197,7 +197,7 @@ class GatewaysMachine(RuleBasedStateMachine):
 
 
 GatewaysMachine.TestCase.settings = settings(
-    max_examples=300, stateful_step_count=50, deadline=None
+    max_examples=150, stateful_step_count=50, deadline=None
 )
 TestGateways = GatewaysMachine.TestCase
 

@@ -107,7 +107,10 @@ async def test_a_server_that_is_silent_or_gone_costs_nobody_an_answer_nor_time(
             one.place for one in load.ended if one.ended_at < broken_at
         }
         between = [one for one in load.sent_after(out_at) if one.sent_at < mended_at]
-        assert {one.place for one in between} == {brown(load.front)}
+        # A trial that was waiting there when it was mended is answered there.
+        elsewhere = [one for one in between if one.place != brown(load.front)]
+        assert len(elsewhere) < len(between)
+        assert all(one.ended_at >= mended_at for one in elsewhere)
     for load in loads["calm"]:
         assert not load.lost
         # Not more than the half: what hangs holds up all or nobody, a busy machine some.
