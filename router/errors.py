@@ -307,10 +307,8 @@ class ShedError(RefusedError):
     reason = "shed"
 
 
-class CarbonBudgetError(RefusedError):
-    """A carbon budget has nothing left for this request until the UTC day ends."""
-
-    reason = "carbon_budget_exhausted"
+class CarbonBudgetRefusedError(RefusedError):
+    """A carbon budget has nothing for this request."""
 
     def __init__(
         self,
@@ -329,25 +327,16 @@ class CarbonBudgetError(RefusedError):
         self.ask_ug = ask_ug
 
 
-class CarbonBudgetHeldError(RefusedError):
-    """What is left of a carbon budget is reserved by requests under way, or to be drawn first."""
+class CarbonBudgetError(CarbonBudgetRefusedError):
+    """Not until the UTC day ends: all of it is spent, or what is not is too little."""
+
+    reason = "carbon_budget_exhausted"
+
+
+class CarbonBudgetHeldError(CarbonBudgetRefusedError):
+    """What is left is reserved by requests under way, held by other gateways, or to be drawn."""
 
     reason = "carbon_budget_held"
-
-    def __init__(
-        self,
-        message: str,
-        retry_after_s: float | None = None,
-        *,
-        budget: str = "",
-        account: str | None = "",
-        ask_ug: int = 0,
-    ) -> None:
-        """As of `CarbonBudgetError`."""
-        super().__init__(message, retry_after_s)
-        self.budget = budget
-        self.account = account
-        self.ask_ug = ask_ug
 
 
 class ResidencyError(RefusedError):

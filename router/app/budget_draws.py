@@ -122,10 +122,10 @@ class BudgetDraws:
             return
         if known is None and self._marked_at > -math.inf:
             for account in self._budgets.accounts():
-                account.forgotten()
+                account.emptied()
                 self._budgets.attended[account.key] = account
             for account in self._budgets.closing:
-                account.forgotten()
+                account.emptied()
         await self._store.put(mark, b"", _KEPT_S, now)
         self._marked_at = ticks
 
@@ -179,6 +179,14 @@ class BudgetDraws:
                 amount_ug = max(account.drawn_ug, account.used_ug) - account.counted_ug
             if not amount_ug:
                 break
-        account.spent_total_ug = await self._store.add(
-            spent_counter_of(account), account.telling(), _KEPT_S, self._clock.now()
-        )
+        await self._tell(account)
+
+    async def _tell(self, account: DayAccount) -> None:
+        """Raises StateStoreError."""
+        counter = spent_counter_of(account)
+        # Once more where it was lost: one that goes on to forget would be told for ever.
+        for _ in range(2):
+            amount_ug = account.tell()
+            total_ug = await self._store.add(counter, amount_ug, _KEPT_S, self._clock.now())
+            if not account.told(amount_ug, total_ug):
+                return

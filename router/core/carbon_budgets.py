@@ -16,7 +16,12 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 from router.config.settings import BudgetScope, CarbonBudget, CarbonBudgetSettings, OnExhausted
 from router.core.day_account import ALONE, DayAccount, Fit, Sharing, day_of
 from router.core.refusal import SHED_RETRY_S
-from router.errors import CarbonBudgetError, CarbonBudgetHeldError, RefusedError
+from router.errors import (
+    CarbonBudgetError,
+    CarbonBudgetHeldError,
+    CarbonBudgetRefusedError,
+    RefusedError,
+)
 from router.model import BudgetStanding, Decision, Request, Signal
 from router.units import DAY_S, UG_PER_G
 
@@ -252,7 +257,7 @@ class CarbonBudgets:
     def missed(self, error: RefusedError, ticks: float, final: bool = True) -> None:
         """A request was not let in, or waits (not ``final``): more is to be drawn, if there is.
         ``ticks``: monotonic, s."""
-        if not isinstance(error, CarbonBudgetError | CarbonBudgetHeldError):
+        if not isinstance(error, CarbonBudgetRefusedError):
             return
         if final:
             outcome = REFUSED if isinstance(error, CarbonBudgetError) else HELD

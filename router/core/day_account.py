@@ -73,14 +73,14 @@ class DayAccount:
     requests under way here. ``drawn_ug``: what this process may spend of the counter;
     ``counted_ug``: what the counter holds in its name; ``total_ug``: the counter as last known.
     ``told_ug``: of what was settled here, what the counter of what all have spent knows;
-    ``spent_total_ug``: that counter as last known.
+    ``spent_total_ug``: that counter as last known, None before it was.
     ``others_ug``: what workers beside this one have spent and reserved. ``is_named``: by the
     configuration, so that its counter is looked at although nobody asks.
     """
 
     __slots__ = (
-        "_asked_at", "_asked_ug", "_largest_ug", "_pace_ug_per_s", "_paced_at", "_paced_ug",
-        "_part_ug",
+        "_asked_at", "_asked_ug", "_largest_ug", "_least_ug", "_pace_ug_per_s", "_paced_at",
+        "_paced_ug", "_part_ug",
         "counted_ug", "day", "drawn_ug", "is_named", "key", "limit_ug", "looked_at", "others_ug",
         "reserved_ug", "spent_total_ug", "spent_ug", "told_ug", "total_ug",
     )  # fmt: skip
@@ -96,13 +96,14 @@ class DayAccount:
         self.counted_ug = 0
         self.total_ug = 0
         self.told_ug = 0
-        self.spent_total_ug = 0
+        self.spent_total_ug: int | None = None
         self.others_ug = 0
         self.is_named = False
         self.looked_at = -math.inf
         self._asked_at = -math.inf
         self._asked_ug = 0
         self._largest_ug = 0
+        self._least_ug: float = math.inf
         self._pace_ug_per_s = 0.0
         self._paced_at = math.nan
         self._paced_ug = spent_ug
@@ -126,8 +127,8 @@ class DayAccount:
 
     @property
     def _spent_by_all_ug(self) -> int:
-        if self.looked_at == -math.inf:
-            # By what was known before this process started, others' allotments stand for it.
+        if self.spent_total_ug is None:
+            # Others' allotments stand for it.
             elsewhere_ug = self.total_ug - self.counted_ug
         else:
             elsewhere_ug = self.spent_total_ug - self.told_ug
@@ -163,10 +164,13 @@ class DayAccount:
         return Fit.WAITS if has_room else Fit.EXHAUSTED
 
     def asked(self, ask_ug: int, now: float) -> None:
-        """A request of ``ask_ug`` came at ``now`` (monotonic, s), whether it fits or not."""
+        """A request of ``ask_ug``, 0 where nothing is to be drawn for it, came at ``now``
+        (monotonic, s), whether it fits or not."""
         self._asked_at = now
         self._asked_ug += ask_ug
         self._largest_ug = max(self._largest_ug, ask_ug)
+        if ask_ug:
+            self._least_ug = min(self._least_ug, ask_ug)
 
     def reserve(self, ask_ug: int) -> None:
         """A request is on its way."""
@@ -193,6 +197,7 @@ class DayAccount:
             self._largest_ug = 0
             return used_ug - self.counted_ug
         burst_ug, self._asked_ug = max(_AHEAD_REQUESTS * self._largest_ug, self._asked_ug), 0
+        least_ug, self._least_ug = self._least_ug, math.inf
         wanted_ug = math.ceil(_AHEAD_S * self._pace_ug_per_s) + burst_ug
         free_ug = self.drawn_ug - used_ug
         if 2 * free_ug >= wanted_ug and free_ug <= 2 * wanted_ug:
@@ -203,8 +208,8 @@ class DayAccount:
             # Whatever is left, what was let in is counted.
             share_ug = min(max(share_ug, self._largest_ug), self.undrawn_ug)
             more_ug = min(more_ug, max(-free_ug, 0) + share_ug)
-            if free_ug + more_ug < self._largest_ug:
-                # Too little for such a request: whoever has the rest can let it in.
+            if free_ug + more_ug < least_ug < math.inf:
+                # Too little for any that came: whoever has the rest can let it in.
                 return used_ug - self.counted_ug
         return self.drawn_ug + more_ug - self.counted_ug
 
@@ -241,19 +246,31 @@ class DayAccount:
             self.counted_ug += amount_ug
         self.drawn_ug = self.counted_ug
 
-    def telling(self) -> int:
+    def tell(self) -> int:
         """Micrograms to add now to the counter of what all have spent; taken for known at once: an
         answer that is lost must not make more of it than there was."""
         amount_ug = self.spent_ug - self.told_ug
         self.told_ug = self.spent_ug
         return amount_ug
 
+    def told(self, amount_ug: int, total_ug: int) -> bool:
+        """That counter came to ``total_ug`` with ``amount_ug``; whether it has lost what it was
+        told before, which is to be told again then."""
+        self.spent_total_ug = total_ug
+        lost = total_ug < self.told_ug
+        if lost:
+            self.told_ug = amount_ug
+        return lost
+
     def forgotten(self, held_ug: int = 0) -> None:
-        """The counters lost what they held, but for ``held_ug`` of allotments: the rest is to be
-        counted anew."""
+        """The counter lost what it held, but for ``held_ug``: the rest is to be counted anew."""
         self.counted_ug = held_ug
         self.total_ug = held_ug
-        self.told_ug = self.spent_total_ug = 0
+
+    def emptied(self) -> None:
+        """The store knows nothing of this account."""
+        self.forgotten()
+        self.told_ug = 0
 
     @property
     def was_forgotten(self) -> bool:

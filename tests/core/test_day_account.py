@@ -91,24 +91,46 @@ def test_what_the_limit_does_not_allow_goes_back_but_for_what_is_under_way():
 def test_what_others_have_drawn_is_gone_only_once_it_is_spent():
     mine, sharing = account(), Sharing(True, 2)
     mine.counted(0, LIMIT, 0.0)
+    assert mine.left_ug == 0
+    assert not mine.told(0, 0)
     assert mine.left_ug == LIMIT
     assert mine.fit(10, sharing) is Fit.WAITS
     # More than all of it is not worth waiting for.
     assert mine.fit(LIMIT + 1, sharing) is Fit.EXHAUSTED
     mine.reserve(4)
     mine.settle(4, 4)
-    assert (mine.telling(), mine.telling()) == (4, 0)
-    mine.spent_total_ug = LIMIT - 9
+    assert (mine.tell(), mine.tell()) == (4, 0)
+    assert not mine.told(0, LIMIT - 9)
     assert mine.left_ug == 9
     assert mine.fit(9, sharing) is Fit.WAITS
     assert mine.fit(10, sharing) is Fit.EXHAUSTED
+
+
+def test_a_counter_of_what_was_spent_that_is_lost_is_told_again_and_no_more():
+    mine = account(spent_ug=70)
+    store = mine.tell() + 25
+    assert not mine.told(70, store)
+    mine.reserve(5)
+    mine.settle(5, 5)
+    amount = mine.tell()
+    store = amount
+    assert mine.told(amount, store)
+    amount = mine.tell()
+    store += amount
+    assert not mine.told(amount, store)
+    assert (store, mine.left_ug) == (75, LIMIT - 75)
+    # Of allotments alone that were lost, nothing is told twice.
+    mine.forgotten()
+    assert mine.tell() == 0
+    mine.emptied()
+    assert mine.tell() == 75
 
 
 def test_before_the_first_look_what_others_had_drawn_stands_for_what_they_spent():
     mine = account()
     mine.total_ug = 600
     assert mine.left_ug == LIMIT - 600
-    mine.counted(0, 600, 0.0)
+    mine.told(0, 0)
     assert mine.left_ug == LIMIT
 
 
@@ -120,6 +142,7 @@ def test_what_is_too_little_for_a_request_is_left_to_whoever_has_the_rest():
         mine.asked(60, 0.0)
         mine.reserve(20)
         mine.counted(50, total, 0.0)
+        mine.told(0, 0)
         assert mine.fit(60, sharing) is Fit.WAITS
     for mine in fleet:
         amount = mine.plan(0.5, sharing)
