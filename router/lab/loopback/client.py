@@ -20,6 +20,7 @@ from router.model import UNLIMITED
 
 _TEXT = b"Why does the same question emit differently in California and in West Virginia? "
 _MAX_REASON = 60
+_REASON = "x-carbon-reason"
 _SERVICE = "/inference.GRPCInferenceService"
 _METHOD_UNARY = f"{_SERVICE}/ModelInfer"
 METHOD_STREAM = f"{_SERVICE}/ModelStreamInfer"
@@ -93,7 +94,7 @@ class Callers:
                 first = math.nan
         except grpc.aio.AioRpcError as error:
             trailers = dict(error.trailing_metadata() or ())
-            counts.refused[str(trailers.get("x-carbon-reason", error.code().name))] += 1
+            counts.refused[str(trailers.get(_REASON, error.code().name))] += 1
             return
         except StreamFailedError as error:
             counts.refused[str(error)] += 1
@@ -127,7 +128,7 @@ def _record(
 
 
 class StreamFailedError(Exception):
-    """The stream reported a failure in-band, or ended without a message."""
+    """The stream reported a failure in a message, or ended without one; the text is the reason."""
 
 
 async def first_token_at(call: Any, loop: asyncio.AbstractEventLoop) -> float:
@@ -140,9 +141,12 @@ async def first_token_at(call: Any, loop: asyncio.AbstractEventLoop) -> float:
         last = message
     if not first:
         raise StreamFailedError("empty_stream")
-    error = pb.ModelStreamInferResponse.FromString(last).error_message
-    if error:
-        raise StreamFailedError(f"in-band: {error[:_MAX_REASON]}")
+    answer = pb.ModelStreamInferResponse.FromString(last)
+    if answer.error_message:
+        # A server's own words, where there is no gateway between, are of any length.
+        stated = answer.infer_response.parameters
+        reason = stated[_REASON].string_param if _REASON in stated else answer.error_message
+        raise StreamFailedError(reason[:_MAX_REASON])
     return first_at
 
 

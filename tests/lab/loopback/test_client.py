@@ -1,9 +1,18 @@
+import asyncio
 import math
+
+import grpc
+import pytest
 
 from router._pb import inference_pb2 as pb
 from router.gateway.caller import Caller
 from router.gateway.oip.wire import scan
-from router.lab.loopback.client import metadata_of, payload_of
+from router.lab.loopback.client import (
+    StreamFailedError,
+    first_token_at,
+    metadata_of,
+    payload_of,
+)
 from router.lab.replay.timed import TimedRequest
 from router.model import Budget, Request
 
@@ -35,3 +44,35 @@ def test_only_a_stream_asks_for_chunks():
 
 def test_no_budget_no_header():
     assert metadata_of(timed(budget=Budget())) == (("x-origin", "us-west"),)
+
+
+class Stream:
+    """A call whose messages are these."""
+
+    def __init__(self, *messages):
+        self._messages = iter(messages)
+
+    async def read(self):
+        return next(self._messages, grpc.aio.EOF)
+
+
+def failing(text, reason=""):
+    message = pb.ModelStreamInferResponse(error_message=text)
+    if reason:
+        message.infer_response.parameters["x-carbon-reason"].string_param = reason
+    return message.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ((), "empty_stream"),
+        ((failing("every endpoint is at its cap " * 9, "shed"),), "shed"),
+        ((b"", failing("out of memory")), "out of memory"),
+        ((failing("x" * 500),), "x" * 60),
+    ],
+)
+async def test_a_stream_that_failed_says_why_in_a_word_where_there_is_one(messages, reason):
+    with pytest.raises(StreamFailedError) as failed:
+        await first_token_at(Stream(*messages), asyncio.get_running_loop())
+    assert str(failed.value) == reason
