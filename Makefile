@@ -34,7 +34,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 demo: $(VENV)/.demo
 	$(BIN)/carbon-router demo
 
-test: check real
+# What downloads and what computes go on side by side.
+test:
+	$(MAKE) -j2 check real
 	$(PYTEST)
 
 check: $(VENV)/.dev

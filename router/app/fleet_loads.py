@@ -88,7 +88,8 @@ class FleetLoads:
         began = self._clock.monotonic()
         pace = await self._exchange()
         self.gateways.ttl_s = pace.ttl_s
-        self._metrics.show(self.gateways.standing, self.gateways.members, self.gateways.claimed)
+        gateways = self.gateways
+        self._metrics.show(gateways.standing, gateways.members, gateways.claimed, gateways.lifts)
         gap_s = pace.gap_s
         if self.gateways.standing is PlaceStanding.ALONE:
             self.gateways.fade(self._clock.monotonic())

@@ -113,6 +113,8 @@ class GatewayLoads:
         self.seen = seen or SeenMembers()
         self.standing = PlaceStanding.JOINING
         self.members = 1
+        # Times that it used places beyond its part, which others may have had as well.
+        self.lifts = 0
         self.leaving = False
         self._identity = identity
         self.ttl_s = ttl_s
@@ -332,6 +334,7 @@ class GatewayLoads:
     def _lift(self, now: float) -> None:
         if self._lifted_until == -math.inf:
             self._lifted_until = now + _LIFTED_S
+            self.lifts += 1
             self._allot()
 
     def _allot(self) -> None:

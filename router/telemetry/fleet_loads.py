@@ -40,6 +40,15 @@ class FleetLoadMetrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._lifts = Counter(
+            "carbon_router_place_lifts_total",
+            "Times that a request found no place and its process used all that an endpoint takes, "
+            "unseen by the others, for a quarter of a second: the store was late or gone, or not "
+            "all who share it were known.",
+            (),
+            registry=registry,
+        )
+        self._lifted = 0
         self._ignored = Counter(
             "carbon_router_gateway_rows_ignored_total",
             "Rows of other processes that could not be used, by defect.",
@@ -47,12 +56,14 @@ class FleetLoadMetrics:
             registry=registry,
         )
 
-    def show(self, standing: str, members: int, claimed: int) -> None:
-        """Set the gauges."""
+    def show(self, standing: str, members: int, claimed: int, lifts: int) -> None:
+        """Set the gauges. ``lifts``: of this process so far."""
         for one in STANDINGS:
             self._standing.labels(one).set(float(one == standing))
         self._members.set(members)
         self._claimed.set(claimed)
+        self._lifts.inc(lifts - self._lifted)
+        self._lifted = lifts
 
     def ignored(self, defect: str) -> None:
         """A row was not used."""

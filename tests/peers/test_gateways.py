@@ -300,7 +300,9 @@ def test_without_a_store_everyone_has_its_part_and_more_where_nothing_else_is_le
     taken = sum(one.take("a", trio.now) for _ in range(CAP))
     assert taken == part
     # Refused elsewhere as well, it takes what it can see no reason against.
+    assert one.loads.lifts == 0
     assert one.take("a", trio.now, refused=True)
+    assert one.loads.lifts == 1
     trio.settle()
     assert one.loads.standing is PlaceStanding.SHARED
 

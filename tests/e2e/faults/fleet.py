@@ -41,8 +41,12 @@ class Pair(NamedTuple):
     most: int = 512
 
 
-# With the second a prompt takes as many milliseconds to be read as it has tokens.
-PROFILES = {"fast@test": PROFILE, "reading@test": {**PROFILE, "prefill_ms_per_token": 1}}
+# With the second a prompt takes as many milliseconds to be read as it has tokens, and an answer ten
+# times as many to be written.
+PROFILES = {
+    "fast@test": PROFILE,
+    "reading@test": {**PROFILE, "prefill_ms_per_token": 1, "tpot_base_ms": 10},
+}
 
 
 def model(pair, front):

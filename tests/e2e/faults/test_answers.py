@@ -33,8 +33,14 @@ def servers_of(running, pair, front):
     return [running.servers[green(pair, front, n)] for n in range(running.fleet.pairs[pair].count)]
 
 
+async def trusted(gateway, pair):
+    """A busy machine may have kept its servers silent for a while."""
+    await until(lambda: views.are(gateway, pair, "healthy"), "its servers being in service")
+
+
 async def both(running, pair, count, does, *, streamed=False, pause_s=0.01, **asked):
     """Loads over both fronts on a pair whose servers all do this."""
+    await trusted(running.gateway, pair)
     for front in FRONTS:
         for server in servers_of(running, pair, front):
             server.does = does
@@ -105,6 +111,7 @@ async def test_a_server_that_breaks_under_all_that_runs_there_loses_none_of_it(
     """Many more at once than a caller has trials, or the gateway retries."""
     pair = f"breaking-{code}"
     servers = [servers_of(running, pair, front)[0] for front in FRONTS]
+    await trusted(gateway, pair)
     for server in servers:
         server.pause_s = 3600.0
     async with callers(gateway) as made, asyncio.TaskGroup() as group:
@@ -129,12 +136,15 @@ async def test_a_restart_in_order_and_one_without_cost_nobody_an_answer(running,
     async with callers(gateway) as made:
         loads = [Load(one, "restart") for one in made]
         for grace_s in (5.0, None):
+            await trusted(gateway, "restart")
+            stop = asyncio.Event()
             async with asyncio.TaskGroup() as group:
                 for load in loads:
-                    group.create_task(load.send(60, 0.01))
+                    group.create_task(load.until(stop, 0.01))
                 await until(lambda: views.hold_some(gateway, "restart", 20), "many being there")
                 for server in servers.values():
-                    group.create_task(restart(server, grace_s))
+                    await restart(server, grace_s)
+                stop.set()
     for load in loads:
         assert not load.lost
         assert green("restart", load.front) in load.places
@@ -157,7 +167,9 @@ async def test_beyond_what_endpoints_take_is_shed_and_not_queued(running, gatewa
             await load.send(400, pause_s=0.0)
         assert server.most <= 4
         served = [each for each in load.ended if each.status == OK]
-        assert 4 <= len(served) <= 12
+        # Each place is had for half a second, so more than once where the burst takes longer.
+        took_s = max(one.ended_at for one in load.ended) - min(one.sent_at for one in load.ended)
+        assert 4 <= len(served) <= 4 * (1 + took_s / 0.5)
         assert {each.reason for each in load.lost} == {"shed"}
         shed_s = sorted(each.took_s for each in load.lost)
         # 0.25 s of waiting for a place, and a burst of four hundred takes a while by itself.

@@ -29,7 +29,7 @@ workload:
         input_tokens: {{mean: 180, p95: 400}}
         output_tokens: {{mean: 100, p95: 240}}
         max_output_tokens: {longest}
-        budget: {{ttft_ms: 400, tpot_ms: 20}}
+        budget: {{ttft_ms: {ttft_ms}, tpot_ms: {tpot_ms}}}
       - model: llama-3.1-8b
         input_tokens: {{mean: 180, p95: 400}}
         output_tokens: {{mean: 60, p95: 120}}
@@ -55,9 +55,10 @@ endpoints:
 
 
 @cache
-def small(rps=30, longest=600):
+def small(rps=30, longest=600, ttft_ms=400, tpot_ms=20):
     """Six hours as a `Simulation`; its own policy is carbon-first."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "small.yaml"
-        path.write_text(TEXT.format(grid=GRID, rps=rps, longest=longest))
+        asked = {"rps": rps, "longest": longest, "ttft_ms": ttft_ms, "tpot_ms": tpot_ms}
+        path.write_text(TEXT.format(grid=GRID, **asked))
         return load(path).simulation
