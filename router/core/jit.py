@@ -6,15 +6,22 @@ that is compiled can allocate, so callers hand in every array that is written to
 Machine code holds what its function calls and names, whichever file that is in; numba's own cache
 looks at the file of the function alone, and would go on with old code when another was edited. So
 what is `kept` on disk is compiled anew when any source that it may be made of has changed.
+
+Of processes that start at once one compiles a function, and the others wait and read what it made:
+together they would be no sooner done, and take the processor from each other.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
+import os
 import re
 import sys
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import numba
@@ -84,14 +91,57 @@ class _SourcesCacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
 
 
 class _SourcesCache(FunctionCache):  # type: ignore[misc]
+    """Whoever finds nothing on disk has the function for itself until `give_way`."""
+
     _impl_class = _SourcesCacheImpl
+    _lock: int | None = None
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        # Held already where a function is compiled within itself.
+        if found is None and self._lock is None and self._wait():
+            found = super().load_overload(sig, target_context)
+        return found
+
+    def _wait(self) -> bool:
+        """Until nobody else compiles it. Without a lock (no room, no right to write, a file system
+        that has none) everybody compiles for itself."""
+        lock = None
+        with suppress(OSError):
+            self._impl.locator.ensure_cache_path()
+            path = Path(self.cache_path, f"{self._impl.filename_base}.lock")
+            # Of the kernel, which lets go of it when its holder dies.
+            lock = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._lock, lock = lock, None
+        if lock is not None:
+            os.close(lock)
+        return self._lock is not None
+
+    def give_way(self) -> None:
+        if self._lock is not None:
+            # Not by closing alone: a process that was forked meanwhile has it open too.
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            os.close(self._lock)
+            self._lock = None
 
 
 def kept(dispatcher: Any) -> Any:
     """What numba made of a function, compiled at its first call, or read from its cache."""
     # As `enable_caching` does it; under NUMBA_DISABLE_JIT there is but the function.
-    if hasattr(dispatcher, "enable_caching"):
-        dispatcher._cache = _SourcesCache(dispatcher.py_func)
+    if not hasattr(dispatcher, "enable_caching"):
+        return dispatcher
+    mine = _SourcesCache(dispatcher.py_func)
+    compile_it = dispatcher.compile
+
+    def compile_once(signature: Any) -> Any:
+        try:
+            return compile_it(signature)
+        finally:
+            # Whether it could be compiled or not.
+            mine.give_way()
+
+    dispatcher._cache, dispatcher.compile = mine, compile_once
     return dispatcher
 
 

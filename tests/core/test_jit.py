@@ -1,8 +1,14 @@
 """Machine code on disk is used for as long as every source that it was made of is the same."""
 
+import errno
+import fcntl
 import importlib
+import os
+import subprocess
 import sys
+from pathlib import Path
 
+import numba
 import pytest
 
 from router.core import jit, kernel
@@ -24,7 +30,25 @@ FILES = {
         "\n\n@cached\ndef later():\n    return called()\n"
     ),
     "beside": "FIGURE = 3\n",
+    "alone": "from router.core.jit import cached\n\n\n@cached\ndef alone():\n    return 1\n",
+    "wrong": "from router.core.jit import cached\n\n\n@cached\ndef wrong():\n    return {}.no\n",
 }
+
+# A process that says when it asks for the lock and when it has it, and then waits for a line.
+PROCESS = """
+import fcntl
+flock = fcntl.flock
+def told(lock, how):
+    if how == fcntl.LOCK_EX:
+        print("asks", flush=True)
+    flock(lock, how)
+    if how == fcntl.LOCK_EX:
+        print("has it", flush=True)
+        input()
+fcntl.flock = told
+from tiny.alone import alone
+print(alone(), sum(alone.stats.cache_hits.values()), flush=True)
+"""
 
 
 @pytest.fixture
@@ -92,6 +116,85 @@ def test_where_the_code_lies_is_for_numba_to_say(tiny, tmp_path, monkeypatch):
     assert not (tiny / "__pycache__").exists()
     (tiny / "figure.py").write_text("FIGURE = 22\n")
     assert loaded() == [(22, False)] * 2
+
+
+@pytest.fixture
+def process(tiny):
+    """Starts one that compiles `alone`, given a line once it has the lock; all are reaped."""
+    started = []
+    paths = os.pathsep.join([str(tiny.parent), str(Path(__file__).parents[2])])
+
+    def start():
+        one = subprocess.Popen(
+            [sys.executable, "-c", PROCESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True, env=os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def says(process):
+    return process.stdout.readline().strip()
+
+
+def test_of_processes_at_once_one_compiles_and_others_read_what_it_made(process):
+    first = process()
+    assert [says(first), says(first)] == ["asks", "has it"]
+    second = process()
+    assert says(second) == "asks"
+    assert first.communicate("\n", timeout=100)[0].strip() == "1 0"
+    assert says(second) == "has it"
+    assert second.communicate("\n", timeout=100)[0].strip() == "1 1"
+    # Who finds it on disk asks for nothing.
+    assert process().communicate("", timeout=100)[0].strip() == "1 1"
+
+
+def test_one_that_dies_while_it_compiles_leaves_it_to_the_next(process):
+    first = process()
+    assert [says(first), says(first)] == ["asks", "has it"]
+    second = process()
+    assert says(second) == "asks"
+    first.kill()
+    assert says(second) == "has it"
+    assert second.communicate("\n", timeout=100)[0].strip() == "1 0"
+
+
+def locks(folder):
+    return list((folder / "__pycache__").glob("*.lock"))
+
+
+def test_what_cannot_be_compiled_keeps_nobody_waiting(tiny):
+    forget()
+    wrong = importlib.import_module("tiny.wrong").wrong
+    for _ in range(2):
+        with pytest.raises(numba.TypingError):
+            wrong()
+    (path,) = locks(tiny)
+    with path.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_where_no_lock_can_be_had_everybody_compiles(tiny, monkeypatch):
+    def flock(lock, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patched:
+        patched.setattr("fcntl.flock", flock)
+        assert loaded() == [(1, False)] * 2
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    # What lies there is no file that could be locked.
+    (tiny / "figure.py").write_text("FIGURE = 2\n")
+    for path in locks(tiny):
+        path.unlink()
+        path.mkdir()
+    assert loaded() == [(2, False)] * 2
+    assert loaded() == [(2, True)] * 2
 
 
 @pytest.mark.parametrize("kept", [kernel.__name__, loop.__name__, fill.__name__])
