@@ -256,6 +256,8 @@ def established(pid):
     found = []
     for table in ("tcp", "tcp6"):
         for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            if " 01 " not in row:  # most are of connections that others closed a while ago
+                continue
             _, local, remote, state, *rest = row.split()
             if state == "01":
                 ports = (int(end.rpartition(":")[2], 16) for end in (local, remote))

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import signal
 import socket
 import ssl
@@ -16,7 +15,7 @@ import grpc
 import pytest
 
 from router.trust.peer import read_peer
-from tests.e2e.conftest import closing_children
+from tests.e2e.conftest import closing_children, new_garbage_collected
 from tests.e2e.harness import (
     QUICK,
     ROOT,
@@ -124,10 +123,10 @@ def place(tmp_path_factory):
 @pytest.fixture(autouse=True)
 async def _last_turns():
     """What begins with TLS ends a few turns of the loop after it is told to."""
-    yield
-    for _ in range(10):
-        await asyncio.sleep(0)
-    gc.collect()
+    with new_garbage_collected():
+        yield
+        for _ in range(10):
+            await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
