@@ -215,7 +215,7 @@ class Gateway(Child):
                 found.setdefault(sample.name, []).append((sample.labels, sample.value))
         return found
 
-    async def total(self, name, **labels):
+    async def total(self, name, /, **labels):
         """Sum of a metric's series that have these labels."""
         rows = (await self.metrics()).get(f"carbon_router_{name}", [])
         return sum(value for own, value in rows if labels.items() <= own.items())
