@@ -10,9 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from contextlib import closing
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,7 +24,7 @@ from router._pb import inference_pb2 as pb
 ROOT = Path(__file__).parents[2]
 SERVICE = "/inference.GRPCInferenceService/"
 PATIENCE_S = 30.0
-POLL_S = 0.02
+POLL_S = 0.05
 MODEL = "tiny"
 GREEN, NEAR, OLD = "green-0", "near-0", "old-0"
 QUICK = (
@@ -65,18 +64,15 @@ def free_ports(count):
 
 def http(address, path, context=None, token=""):
     """(status, body) of one GET; ``context``: of TLS, None for plaintext."""
-    handlers = [urllib.request.ProxyHandler({})]
-    if context is not None:
-        handlers.append(urllib.request.HTTPSHandler(context=context))
-    opener = urllib.request.build_opener(*handlers)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    url = f"{'http' if context is None else 'https'}://{address}{path}"
-    try:
-        with opener.open(urllib.request.Request(url, headers=headers), timeout=PATIENCE_S) as reply:
+    if context is None:
+        connection = HTTPConnection(address, timeout=PATIENCE_S)
+    else:
+        connection = HTTPSConnection(address, timeout=PATIENCE_S, context=context)
+    with closing(connection):
+        connection.request("GET", path, headers=headers)
+        with connection.getresponse() as reply:
             return reply.status, reply.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
 
 
 async def get(address, path, context=None, token=""):
