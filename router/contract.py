@@ -194,7 +194,7 @@ class StateStore(Protocol):
     """
 
     async def put(self, key: str, value: bytes, ttl_s: float, now: float) -> None:
-        """Store until ``now + ttl_s``."""
+        """Store until ``now + ttl_s``; infinite: until it is replaced, for what nobody renews."""
         ...
 
     async def put_all(self, values: Mapping[str, bytes], ttl_s: float, now: float) -> None:

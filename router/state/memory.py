@@ -64,10 +64,11 @@ class MemoryStore:
         self._bytes = 0
 
     async def put(self, key: str, value: bytes, ttl_s: float, now: float) -> None:
-        """Store until ``now + ttl_s``. Raises ValueError when ``ttl_s`` is not finite and > 0,
-        or when the key and its value alone exceed the store.
+        """Store until ``now + ttl_s``. Raises ValueError when ``ttl_s`` is not > 0, or when the
+        key and its value alone exceed the store.
         """
-        _require_ttl(ttl_s)
+        if ttl_s != math.inf:
+            _require_ttl(ttl_s)
         size = _size(key, value)
         if size > self._max_bytes:
             raise ValueError(f"{key[:64]!r} with its value takes {size} bytes: too large to store")

@@ -97,6 +97,19 @@ async def test_put_replaces_value_and_expiry(aging: AgingStore) -> None:
     assert await store.get("a", aging.now) == b"3"
 
 
+async def test_what_never_ends_is_kept_until_it_is_replaced(aging: AgingStore) -> None:
+    store = aging.store
+    await store.put("a", b"1", 10.0, aging.now)
+    await store.put("a", b"2", math.inf, aging.now)
+    await store.put_all({"b": b"3"}, math.inf, aging.now)
+    await aging.age(10.0 * 366 * 86_400)
+    assert await store.scan("", aging.now) == {"a": b"2", "b": b"3"}
+    assert await store.get("a", aging.now) == b"2"
+    await store.put("a", b"4", 10.0, aging.now)
+    await aging.age(10.0)
+    assert await store.scan("", aging.now) == {"b": b"3"}
+
+
 async def test_many_are_put_at_once(aging: AgingStore) -> None:
     store = aging.store
     await store.put_all({}, 10.0, aging.now)
@@ -227,13 +240,15 @@ async def test_keys_counters_holds_and_rooms_are_apart(aging: AgingStore) -> Non
     assert await store.scan("", aging.now) == {"a": b"1"}
 
 
-@pytest.mark.parametrize("ttl_s", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("ttl_s", [0.0, -1.0, math.nan, -math.inf, math.inf])
 async def test_an_unusable_ttl_is_refused(aging: AgingStore, ttl_s: float) -> None:
     store, now = aging.store, aging.now
-    with pytest.raises(ValueError, match="ttl_s"):
-        await store.put("a", b"1", ttl_s, now)
-    with pytest.raises(ValueError, match="ttl_s"):
-        await store.put_all({"a": b"1"}, ttl_s, now)
+    # Values alone may be kept for ever.
+    if ttl_s != math.inf:
+        with pytest.raises(ValueError, match="ttl_s"):
+            await store.put("a", b"1", ttl_s, now)
+        with pytest.raises(ValueError, match="ttl_s"):
+            await store.put_all({"a": b"1"}, ttl_s, now)
     with pytest.raises(ValueError, match="ttl_s"):
         await store.add("a", 1, ttl_s, now)
     with pytest.raises(ValueError, match="ttl_s"):
@@ -278,7 +293,7 @@ ttls = st.sampled_from([1.0, 3.0, 10.0])
 steps = st.lists(
     st.tuples(
         st.sampled_from([0.0, 0.5, 1.0, 4.0]),
-        st.builds(Put, names, st.binary(max_size=3), ttls)
+        st.builds(Put, names, st.binary(max_size=3), ttls | st.just(math.inf))
         | st.builds(Acquire, names, holders, ttls)
         | st.builds(Release, names, holders)
         | st.builds(Add, names, st.integers(-9, 2**40), ttls)

@@ -61,17 +61,13 @@ class RedisStore:
     async def put(self, key: str, value: bytes, ttl_s: float, now: float) -> None:
         """As in the contract. Raises ValueError for an unusable ``ttl_s``, and for what is too
         large to be shared."""
-        ttl_ms = _ttl_ms(ttl_s)
-        name, marked = self._keys.value(_named(key)), _MARK + _sized(key, value)
-        await self._link.run(lambda c: c.execute_command("SET", name, marked, "PX", ttl_ms))
+        command = self._write(key, value, _lasting(ttl_s))
+        await self._link.run(lambda c: c.execute_command(*command))
 
     async def put_all(self, values: Mapping[str, bytes], ttl_s: float, now: float) -> None:
         """As in the contract. Raises ValueError as `put` does, before anything is stored."""
-        ttl_ms = _ttl_ms(ttl_s)
-        commands = [
-            ("SET", self._keys.value(_named(key)), _MARK + _sized(key, value), "PX", ttl_ms)
-            for key, value in values.items()
-        ]
+        lasting = _lasting(ttl_s)
+        commands = [self._write(key, value, lasting) for key, value in values.items()]
         for some in _batches(commands):
             await self._together(some)
 
@@ -207,6 +203,9 @@ class RedisStore:
                     break
         return names
 
+    def _write(self, key: str, value: bytes, lasting: tuple[object, ...]) -> tuple[object, ...]:
+        return ("SET", self._keys.value(_named(key)), _MARK + _sized(key, value), *lasting)
+
     def _read(self, name: bytes) -> tuple[object, ...]:
         # No more of a value than a gateway could have written.
         return ("GETRANGE", name, 0, MAX_VALUE_BYTES + 1)
@@ -239,6 +238,11 @@ def _ttl_ms(ttl_s: float) -> int:
     if not (ttl_s > 0.0 and math.isfinite(ttl_s)):
         raise ValueError(f"ttl_s must be a finite number of seconds > 0, got {ttl_s}")
     return math.ceil(min(ttl_s, _MAX_TTL_S) * 1e3)
+
+
+def _lasting(ttl_s: float) -> tuple[object, ...]:
+    """How long a value is kept, as SET takes it."""
+    return () if ttl_s == math.inf else ("PX", _ttl_ms(ttl_s))
 
 
 def _batches(all_of_them: Iterable[Any]) -> Iterable[list[Any]]:

@@ -18,15 +18,16 @@ SLOW = 100.0
 # What is left of a time to live when it has passed but for what a round trip takes.
 ROUNDING_MS = 0.1 * SLOW * 1e3
 
-# Every key ends earlier, and every row of a room.
+# Every key that ends at all ends earlier, and every row of a room.
 AGE = """
 local time = redis.call('TIME')
 local now, passed, rounding = time[1] * 1000 + time[2] / 1000, tonumber(ARGV[2]), tonumber(ARGV[3])
 for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
-  local left = redis.call('PTTL', key) - passed
-  if left <= rounding then
+  local lives = redis.call('PTTL', key)
+  local left = lives - passed
+  if lives >= 0 and left <= rounding then
     redis.call('DEL', key)
-  else
+  elseif lives >= 0 then
     redis.call('PEXPIRE', key, string.format('%.0f', left))
     if redis.call('TYPE', key).ok == 'hash' then
       local rows = redis.call('HGETALL', key)

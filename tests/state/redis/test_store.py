@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -50,6 +51,12 @@ async def test_everything_ends_by_itself(running: Server, store: StateStore) -> 
     names = running.ask("KEYS", "*")
     assert len(names) == 6
     assert all(running.ask("PTTL", name) > 0 for name in names)
+
+
+async def test_what_is_to_be_kept_has_no_end(running: Server, store: StateStore) -> None:
+    await store.put("a", b"1", 60.0, 0.0)
+    await store.put("a", b"2", math.inf, 0.0)
+    assert running.ask("PTTL", "carbon-router:value:a") == -1
 
 
 async def test_a_room_that_all_have_left_is_gone(running: Server, store: StateStore) -> None:
