@@ -1,6 +1,8 @@
+import asyncio
 import json
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from router.lab.demo import report
@@ -17,8 +19,12 @@ def printed(what):
     return capture.get()
 
 
-async def test_the_report_says_what_is_wanted(tmp_path):
-    day = await small_day(tmp_path)
+@pytest.fixture(scope="module")
+def day(tmp_path_factory):
+    return asyncio.run(small_day(tmp_path_factory.mktemp("day")))
+
+
+def test_the_report_says_what_is_wanted(day):
     text = printed(report.render(day))
     for name in day.fleet.regions:
         assert name in text
@@ -33,14 +39,12 @@ async def test_the_report_says_what_is_wanted(tmp_path):
     assert "nan" not in text
 
 
-async def test_hours_that_are_long_enough_need_no_word(tmp_path):
-    day = await small_day(tmp_path)
+def test_hours_that_are_long_enough_need_no_word(day):
     slow = replace(day, period=replace(day.period, seconds=86_400.0, speed=1.0))
     assert "An hour of the grid lasts" not in " ".join(report._short_hours(slow))
 
 
-async def test_refusals_and_unequal_work_are_shown(tmp_path):
-    day = await small_day(tmp_path)
+def test_refusals_and_unequal_work_are_shown(day):
     live = replace(day.live, refused={"shed": 3})
     at = [run.policy for run in day.replays].index("latency-first")
     lazy = replace(day.replays[at], records=day.replays[at].records[:10])
@@ -50,16 +54,14 @@ async def test_refusals_and_unequal_work_are_shown(tmp_path):
     assert "latency-first answered 10" in text and "not the same work" in text
 
 
-async def test_a_day_without_answers_still_reports(tmp_path):
-    day = await small_day(tmp_path)
+def test_a_day_without_answers_still_reports(day):
     day = replace(day, live=replace(day.live, records=(), fleet=None), receipts_g=0.0)
     text = printed(report.render(day))
     assert "No request was answered" in text
     assert report.as_json(day)["runs"][0]["e2e_p95_ms"] is None
 
 
-async def test_the_figures_are_valid_json(tmp_path):
-    day = await small_day(tmp_path)
+def test_the_figures_are_valid_json(day):
     figures = json.loads(json.dumps(report.as_json(day), allow_nan=False))
     assert figures["emulated"] is True
     assert figures["runs"][1]["policy"] == "carbon-first"
@@ -68,13 +70,12 @@ async def test_the_figures_are_valid_json(tmp_path):
     assert figures["runs"][1]["tpot_p50_ms"] > 0.0
 
 
-async def test_the_range_is_that_of_the_day(tmp_path):
-    day = await small_day(tmp_path)
+def test_the_range_is_that_of_the_day(day):
     # US-CAL-CISO, 2022-05-14T07:00Z to 2022-05-15T06:00Z in demo_grid.csv.
     assert intensity_range(day, "california") == (100.9, 328.6)
 
 
-async def test_the_plot_is_a_picture(tmp_path):
-    path = draw(await small_day(tmp_path), tmp_path / "demo.png")
+def test_the_plot_is_a_picture(day, tmp_path):
+    path = draw(day, tmp_path / "demo.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size > 20_000
