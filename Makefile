@@ -17,7 +17,7 @@ help:
 	@echo "make bench-peers  the same beside Envoy, vllm-router, sglang-router and LiteLLM (installs 1.2 GB)"
 	@echo "make replicate  published studies re-run, their figures beside ours (DATA=folder, docs/evidence.md)"
 	@echo "make sbom    a wheel, its hash, and what it and the image consist of (CycloneDX, out/sbom)"
-	@echo "make faults  a million steps of random faults, every outage over real processes, odd credentials"
+	@echo "make faults  a million steps of random faults, every outage over real processes, many random cases"
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "carbon-router needs Python >= 3.11; set PYTHON=")'
@@ -73,6 +73,7 @@ faults: $(VENV)/.dev
 	RANDOM_FAULT_STEPS=1100000 $(BIN)/pytest --timeout 900 tests/director/test_random_faults.py
 	LEASE_HISTORIES=1000000 $(BIN)/pytest --timeout 900 tests/core/test_lease.py
 	CREDENTIAL_EXAMPLES=150000 TOKEN_EXAMPLES=150000 $(BIN)/pytest --timeout 3600 tests/identity
+	EXAMPLES_FACTOR=20 $(PYTEST) --timeout 3600 $$(grep -rl '^from tests.examples import' tests)
 	ALL_FAULTS=1 $(BIN)/pytest tests/e2e
 
 # Ends with code 1 where a promise was broken; tables, plot and logs: out/soak.

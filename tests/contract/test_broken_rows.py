@@ -26,6 +26,7 @@ from router.errors import ProviderAnswerError, ProviderError
 from router.model import Factors
 from router.trust.secrets import Secret
 from tests.carbon.http_support import StubHttp
+from tests.examples import examples
 from tests.fakes.world import World
 
 # entsoe-py sorts in a way that pandas is about to drop.
@@ -299,7 +300,7 @@ def broken(name: str, answer: Any, places: set[int], rng: random.Random) -> None
 @given(seed=st.integers(0, 2**32), places=st.sets(st.integers(0, ROWS - 1), max_size=ROWS // 3))
 @example(seed=0, places=set(range(1, 16, 2)))
 @example(seed=1, places=set(range(0, ROWS, 3)))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(15))
 async def test_broken_rows_cost_their_slots_and_no_others(
     name: str, seed: int, places: set[int]
 ) -> None:

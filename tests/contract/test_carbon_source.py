@@ -19,6 +19,7 @@ from router.carbon.tables.trace import TraceForecastSource, TraceSource
 from router.contract import CarbonSource, ForecastSource
 from router.model import Basis, Factors, Intensity, Kind, Signal
 from tests.carbon.stub_provider import StubProvider
+from tests.examples import examples
 
 SIGNAL = Signal(Basis.AVERAGE, Factors.LIFECYCLE)
 T0 = 1_652_486_400.0  # 2022-05-14T00:00Z
@@ -97,7 +98,7 @@ async def test_repeating_a_zone_is_harmless(source: CarbonSource) -> None:
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
 @given(hours=st.floats(-200.0, 200.0))
-@settings(deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 async def test_whenever_asked_never_a_zero_and_never_ahead_of_itself(
     name: str, hours: float
 ) -> None:

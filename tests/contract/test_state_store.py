@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from router.contract import StateStore
 from router.state.memory import MemoryStore
+from tests.examples import examples
 from tests.state.redis.aging import AgingRedis
 from tests.state.redis.servers import PROGRAMS
 
@@ -305,7 +306,7 @@ steps = st.lists(
 
 @pytest.mark.parametrize("kind", sorted(STORES))
 # A history is up to three hundred round trips.
-@settings(deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(steps=steps)
 async def test_any_history_matches_the_obvious_twin(
     kind: str, steps: list[tuple[float, Put | Acquire | Release | Add | Exchange]]

@@ -17,6 +17,7 @@ from router.core.layout import Layout
 from router.core.lease import Lease
 from router.core.seat import BELIEVED_FOR
 from router.model import UNBURDENED, Burden, Outcome, Prefix
+from tests.examples import examples
 from tests.factories import (
     NOW,
     endpoint,
@@ -274,7 +275,9 @@ class BoardMachine(RuleBasedStateMachine):
                 assert not seat.leases
 
 
-BoardMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+BoardMachine.TestCase.settings = settings(
+    max_examples=examples(20), stateful_step_count=40, deadline=None
+)
 TestBoard = BoardMachine.TestCase
 
 
@@ -565,7 +568,7 @@ STORY = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(66), deadline=None)
 @given(STORY)
 def test_once_all_faults_end_every_server_takes_requests_within_the_longest_ejection(story):
     board, now = servers(4, base_ejection_s=5.0, max_ejection_s=20.0, probe_s=2.0), NOW

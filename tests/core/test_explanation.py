@@ -9,6 +9,7 @@ from router.core.explanation import REASONS, explain
 from router.errors import InvalidMetadataError, RefusedError, UnknownModelError
 from router.model import UNLIMITED, Budget, Kind, Outcome, Relax
 from tests.core.worlds import EXPECTED, REGIONS, REQUESTS, RTT, World, two, worlds
+from tests.examples import examples
 from tests.factories import (
     LATENCY_FIRST,
     NOW,
@@ -173,7 +174,7 @@ def test_a_wrong_request_is_the_callers_error_here_too():
     assert explained(World(two(served(version="1"))), request(version="1")).decision is not None
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(62), deadline=None)
 @given(worlds(), REQUESTS, st.floats(0.0, 1.0, exclude_max=True))
 def test_an_explanation_agrees_with_the_decision(world, a_request, u):
     told = explained(world, a_request, u)

@@ -17,6 +17,7 @@ from router.core.health import (
     State,
     ejection_s,
 )
+from tests.examples import examples
 from tests.factories import NOW, health_settings
 
 T = NOW
@@ -472,7 +473,7 @@ class Frozen:
             self.probe = (answered_at, Probe.READY) if answered_at < 0.0 else hangs
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(133), deadline=None)
 @given(
     st.floats(1.0, 60.0), st.floats(-8.0, -TICK_S), st.floats(0.0, 0.01), st.floats(0.0, 0.3)
 )  # fmt: skip
@@ -482,7 +483,7 @@ def test_a_server_that_freezes_is_out_within_the_promised_time(detect_s, first, 
     assert one.health.cause is Cause.SILENT
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.floats(0.0, TICK_S), st.floats(1.0, 60.0))
 def test_a_request_to_a_server_that_froze_before_waits_no_longer(phase_s, detect_s):
     """It was idle, so nobody knew: the request leaves at 0 s, between two ticks."""
@@ -839,7 +840,7 @@ def play(one, what, now, figure):
     return calls[what]()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(EVENTS)
 def test_once_all_faults_end_it_takes_requests_within_the_longest_ejection(events):
     one, now = health(base_ejection_s=5.0, max_ejection_s=20.0, probe_s=2.0), T
@@ -858,7 +859,7 @@ def test_once_all_faults_end_it_takes_requests_within_the_longest_ejection(event
     assert (one.state, one.settled) == (State.HEALTHY, True)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(EVENTS, st.integers(0, 50))
 def test_what_each_state_admits(events, in_flight):
     one, now = health(), T

@@ -24,9 +24,10 @@ from tests.core.kernel_worlds import (
     premiums_after,
     worlds,
 )
+from tests.examples import examples
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 @given(worlds(), ASKS, UNIFORM)
 def test_choose_agrees_with_the_twin(world, ask, u):
     figures = evaluate(world, ask)
@@ -72,7 +73,7 @@ def test_choose_agrees_with_the_twin(world, ask, u):
     assert first_run_s == pytest.approx(twins[first], rel=1e-9)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(37), deadline=None)
 @given(worlds(), ASKS, UNIFORM)
 def test_no_weight_overrides_a_constraint(world, ask, u):
     row, *_, first, _, _, _, _ = choose(world, ask, u)
@@ -82,7 +83,7 @@ def test_no_weight_overrides_a_constraint(world, ask, u):
         assert reasons[row] == reasons[first] == "feasible"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(worlds(), ASKS, UNIFORM)
 def test_the_same_inputs_choose_the_same_row(world, ask, u):
     assert choose(world, ask, u)[0] == choose(world, ask, u)[0]
@@ -97,8 +98,9 @@ def traffic(ci, near_tie):
     world, ask = crossing(ci, near_tie)
     table, live, labels, starts, params, scratch = arrays(world)
     counts = [0] * len(ci)
+    given_numbers = numbers(world, ask)
     for u in POINTS:
-        found = kernel.choose(table, live, labels, starts, params, *numbers(world, ask), u, scratch)
+        found = kernel.choose(table, live, labels, starts, params, *given_numbers, u, scratch)
         counts[found[0]] += 1
     assert sum(counts) == GRID
     return [count / GRID for count in counts]
@@ -208,7 +210,7 @@ def test_packing_goes_by_what_went_through_this_gateway_and_not_by_what_servers_
 WILD = st.sampled_from([0.0, 1e-308, 1e-300, 1.0, 1e8, 9e18, 1e300, 1e308, math.inf, math.nan])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(worlds(), ASKS, UNIFORM, st.tuples(*[WILD] * 5), st.sampled_from([-1e308, -9e18, 1e308]))
 def test_whatever_is_asked_the_kernel_returns_and_only_finite_figures_leave(
     world, ask, u, sizes, slot_left_s
@@ -226,7 +228,7 @@ def test_whatever_is_asked_the_kernel_returns_and_only_finite_figures_leave(
         assert all(math.isfinite(premium) for premium in premiums_after(world, ask))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(37), deadline=None)
 @given(
     worlds(), ASKS, UNIFORM, st.integers(0, 30),
     st.sampled_from(["prompts", "prompts2", "cached", "prefill_per_piece", "prefill_per_token",
@@ -245,7 +247,7 @@ def test_wild_prompts_are_never_chosen_nor_told(world, ask, u, at, name, value):
         assert reason in ("unhealthy", "residency", "context", "not_finite")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(worlds(), ASKS, UNIFORM)
 def test_a_choice_writes_nothing_but_scratch(world, ask, u):
     table, live, labels, starts, params, scratch = arrays(world)

@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.latency import (
@@ -26,6 +26,7 @@ from router.core.learned import (
 )
 from router.core.lengths import LOG_MEAN
 from router.core.merging import HALF_LIFE_S, Witness, merge
+from tests.examples import examples
 
 ENDPOINTS = st.sampled_from("abc")
 KINDS = st.sampled_from(["k1", "k2"])
@@ -103,6 +104,7 @@ LEARNED = st.builds(
 WITNESSES = st.lists(st.builds(Witness, LEARNED, AGES, st.booleans()), max_size=5)
 
 
+@settings(max_examples=examples(25))
 @given(WITNESSES, st.randoms(use_true_random=False))
 def test_the_order_of_who_tells_does_not_matter(witnesses, shuffling):
     shuffled = list(witnesses)
@@ -110,6 +112,7 @@ def test_the_order_of_who_tells_does_not_matter(witnesses, shuffling):
     assert merge(shuffled) == merge(witnesses)
 
 
+@settings(max_examples=examples(40))
 @given(LEARNED, AGES)
 def test_one_alone_is_believed_and_twice_as_much_is_no_more(learned, age_s):
     one = merge([Witness(learned, age_s)])
@@ -140,6 +143,7 @@ def told(witnesses, part, *keys):
     return found
 
 
+@settings(max_examples=examples(25))
 @given(WITNESSES)
 def test_whatever_is_taken_was_learned_by_somebody(witnesses):
     merged = merge(witnesses)

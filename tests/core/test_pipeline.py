@@ -40,6 +40,7 @@ from tests.core.worlds import (
     two,
     worlds,
 )
+from tests.examples import examples
 from tests.factories import (
     LATENCY_FIRST,
     NOW,
@@ -209,7 +210,7 @@ def test_a_pinned_request_goes_there_or_nowhere():
     assert isinstance(refusal(world, pinned="e"), ShedError)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 @given(worlds(), REQUESTS, st.floats(0.0, 1.0, exclude_max=True))
 def test_hard_constraints_hold_under_any_weight_and_on_any_rung(world, a_request, u):
     try:
@@ -239,7 +240,7 @@ def test_hard_constraints_hold_under_any_weight_and_on_any_rung(world, a_request
     assert math.isnan(decision.gco2e) == (decision.intensity is None)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(37), deadline=None)
 @given(worlds(), REQUESTS, st.integers(0, 2**32))
 def test_the_same_inputs_replay_to_the_same_decisions(world, a_request, seed):
     """Once with leases taken on the way, and once more from the start on a board of its own."""
@@ -277,7 +278,7 @@ def test_every_version_of_an_endpoint_that_was_tried_is_out():
     assert world.decide(pinned="both").endpoint.name == "both"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 @given(
     worlds(),
     st.floats(1.0, MAX_TOKENS),

@@ -29,6 +29,7 @@ from tests.core.worlds import (
     World,
     refusal,
 )
+from tests.examples import examples
 from tests.factories import (
     BOTH_RUNGS,
     HOUR,
@@ -139,7 +140,7 @@ def test_a_request_that_is_there_caps_those_that_come_later(budget):
     assert isinstance(refusal(world), ShedError)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(66), deadline=None)
 @given(
     st.floats(6.0, 80.0) | st.just(UNLIMITED),
     st.floats(3000.0, 5e4) | st.just(UNLIMITED),
@@ -257,7 +258,7 @@ def test_where_nobody_can_read_in_time_the_rest_is_shed():
     assert world.decide(asked, now=NOW + 0.1, expected=LONG).endpoint.name == "w"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(66), deadline=None)
 @given(st.lists(st.tuples(st.floats(1.0, 8000.0), st.floats(1.0, 2000.0)), max_size=30))
 def test_whoever_is_placed_in_a_burst_has_its_prompt_read_within_its_budget(asked):
     """The prompts of those before it and its own lie ahead of its first token, at least; however

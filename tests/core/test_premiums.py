@@ -19,6 +19,7 @@ from tests.core.kernel_worlds import (
     premiums_after,
     worlds,
 )
+from tests.examples import examples
 
 
 @st.composite
@@ -41,7 +42,7 @@ def unbounded(ask):
     return {**ask, **limits, "residency": ANYWHERE, "n_out": min(ask["n_out"], 200.0)}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.tuples(worlds(), ASKS) | st.tuples(crowded(), ASKS.map(unbounded)))
 def test_premiums_agree_with_the_twin(drawn):
     world, ask = drawn

@@ -11,6 +11,7 @@ from router.core.residency import Party, listed, parties
 from router.errors import InvalidMetadataError, RefusedError, ResidencyError
 from router.model import ResidencyRules
 from tests.core.worlds import EXPECTED, World, refusal, two
+from tests.examples import examples
 from tests.factories import NOW, endpoint, fleet, policy, region, request
 
 NAMES = st.sampled_from(["eu", "us", "ca", "de"])
@@ -27,7 +28,7 @@ def only(*names):
     return frozenset(names)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(LIES_IN, min_size=1, max_size=6), LIMIT, LIMIT, LIMIT, LIMIT)
 def test_a_request_runs_only_where_every_party_allows(where, caller, tenant, model, chosen):
     regions = [region(f"r{place}", names) for place, names in enumerate(where)]
@@ -55,7 +56,7 @@ def test_a_request_runs_only_where_every_party_allows(where, caller, tenant, mod
         assert bool(label & question.residency) == all(allowed)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(66), deadline=None)
 @given(LIMIT, LIMIT, st.floats(0.0, 1.0, exclude_max=True))
 def test_a_caller_never_gets_out_of_what_the_operator_allows(caller, model, u):
     world = World(held(two(), models={"llama": model} if model else {}))

@@ -19,6 +19,7 @@ from tests.core.kernel_worlds import (
     one_run,
     worlds,
 )
+from tests.examples import examples
 
 
 def test_the_order_of_reasons():
@@ -88,7 +89,7 @@ def test_intensity_over_the_run(slot_left_s, run_s, expected):
     assert figures["grams"] == pytest.approx(3.6e6 / 3.6e6 * expected, rel=1e-12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(worlds(), ASKS, st.integers(0, 30), st.sampled_from([1.0, 40.0, 1e9, 1e308]))
 def test_a_claim_of_load_never_makes_a_candidate_cheaper(world, ask, at, more):
     """Of more requests like those that are there."""

@@ -11,6 +11,7 @@ from router.core.layout import ANYWHERE
 from tests.core import naive_kernel as naive
 from tests.core import naive_terms
 from tests.core.kernel_worlds import ASKS, choose, crossing, evaluate, wanted_awake, worlds
+from tests.examples import examples
 
 NOW = 8.0
 # Idle for longer than it may be; 60 s to wake, 0.1 kWh.
@@ -36,7 +37,7 @@ def sleepy(draw):
 PAID = st.sampled_from([0.0, 1.0, 1e4, math.inf]) | st.floats(0.0, 1e9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.tuples(worlds(), ASKS) | sleepy(), PAID)
 def test_what_is_wanted_agrees_with_the_twin(drawn, paid):
     world, ask = drawn

@@ -3,12 +3,13 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import InvalidMetadataError, ResidencyError
 from router.gateway.caller import Caller, RoutingFields, plain_request_id
 from router.model import UNLIMITED, Budget, Request
+from tests.examples import examples
 
 FIELDS = RoutingFields("llama", "2", "id-1", "seq", False, False, 12.0, 34.0)
 
@@ -61,6 +62,7 @@ def test_an_id_of_plain_characters_names_a_request(text):
     assert plain_request_id(text) == text
 
 
+@settings(max_examples=examples(40))
 @given(st.text())
 def test_no_other_id_names_one(text):
     named = plain_request_id(text)

@@ -16,6 +16,7 @@ from router.core.seat import NO_PLACE_MS
 from router.model import UNBURDENED, Outcome
 from router.peers.gateway_rows import decode
 from router.peers.gateways import GatewayLoads, PlaceStanding
+from tests.examples import examples
 from tests.factories import endpoint, fleet, health_settings
 
 NAMES = ["a", "b"]
@@ -197,7 +198,7 @@ class GatewaysMachine(RuleBasedStateMachine):
 
 
 GatewaysMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=50, deadline=None
+    max_examples=examples(50), stateful_step_count=50, deadline=None
 )
 TestGateways = GatewaysMachine.TestCase
 

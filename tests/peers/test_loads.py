@@ -14,6 +14,7 @@ from router.core.lease import Lease
 from router.model import UNBURDENED, Burden, Outcome
 from router.peers.loads import PeerLoads
 from router.peers.rows import ProcessRows, ProcessRowsSize
+from tests.examples import examples
 from tests.factories import endpoint, fleet, health_settings
 
 NAMES = ["a", "b", "c", "d"]
@@ -110,7 +111,9 @@ class WorkersMachine(RuleBasedStateMachine):
                 assert live[k.BATCH, row] == seat.batch
 
 
-WorkersMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+WorkersMachine.TestCase.settings = settings(
+    max_examples=examples(25), stateful_step_count=40, deadline=None
+)
 TestWorkers = WorkersMachine.TestCase
 
 

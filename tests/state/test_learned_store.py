@@ -8,11 +8,14 @@ from router.core.learned import LatencyLearned, Learned, LengthsLearned
 from router.state import learned_store
 from router.state.learned_store import KEEP_S, MOST_PROCESSES, Kept, LearnedStore
 from router.state.memory import MemoryStore
+from tests.examples import examples
 from tests.state.test_learned_file import LEARNED, SOME
 
 NOW = 1_795_303_267.0
 again = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(20),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

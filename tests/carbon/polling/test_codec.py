@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.carbon.polling import codec
 from router.carbon.polling.codec import Index, Seen
 from router.errors import DataError
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
+from tests.examples import examples
 
 TIMES = st.floats(-1e12, 1e12)
 GRAMS = st.lists(st.floats(0.0, 1e4), min_size=3, max_size=3).map(sorted)
@@ -94,6 +95,7 @@ def swallows(decode: Callable[[bytes], object], data: bytes) -> None:
         return
 
 
+@settings(max_examples=examples(40))
 @given(st.sampled_from(DECODERS), st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_garbage_is_a_data_error(decode: Callable[[bytes], object], data: bytes) -> None:
     with pytest.raises(DataError):
@@ -108,6 +110,7 @@ def test_a_damaged_message_is_a_value_or_a_data_error(
     swallows(decode, real[:at] + data.draw(st.binary(max_size=3)) + real[at + 1 :])
 
 
+@settings(max_examples=examples(40))
 @given(st.sampled_from(range(4)), JSON, st.data())
 def test_a_foreign_part_is_a_value_or_a_data_error(
     which: int, part: object, data: st.DataObject

@@ -12,6 +12,7 @@ from router.carbon.polling.election import BEAT_S, LEASE_S, Part, PollerElection
 from router.carbon.polling.fleet_calls import FleetCalls
 from router.carbon.providers.budget import CallLimit
 from tests.carbon.polling.gateways import OwnClock, World, WorldStore
+from tests.examples import examples
 
 HOUR = 3600.0
 LIMIT = CallLimit(60, HOUR)
@@ -210,7 +211,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(EVENTS)
 async def test_the_limit_holds_whatever_happens(events: list[tuple[str, int, float]]) -> None:
     """Gateways die, come and take over, the store is lost and found, and loses all it held once a

@@ -28,6 +28,7 @@ from router.errors import (
 from router.model import Basis, Factors, Forecast, Intensity, Kind, Signal
 from router.trust.secrets import Secret
 from tests.carbon.http_support import Asked, StubHttp
+from tests.examples import examples
 from tests.fakes.electricity_maps import FakeElectricityMaps
 from tests.fakes.serving import Fault, What, serving
 from tests.fakes.world import DAY, HOUR, GridZone, World
@@ -392,7 +393,7 @@ MUTATED = st.builds(
 
 
 @given(answer=JSON | MUTATED, want=st.sampled_from(list(Want)), hours=st.integers(0, 300))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(75))
 async def test_any_json_is_a_provider_error_or_valid_values(
     answer: Any, want: Want, hours: int
 ) -> None:

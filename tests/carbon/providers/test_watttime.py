@@ -30,6 +30,7 @@ from router.errors import (
 from router.model import Basis, Factors, Intensity, Kind, Signal
 from router.trust.secrets import Secret
 from tests.carbon.http_support import Asked, StubHttp
+from tests.examples import examples
 from tests.fakes.serving import Fault, What, iso, serving
 from tests.fakes.watttime import FakeWattTime
 from tests.fakes.world import DAY, HOUR, GridZone, World
@@ -313,7 +314,7 @@ MUTATED = st.builds(
 
 
 @given(body=JSON | MUTATED, token=JSON, want=st.sampled_from(list(Want)), hours=st.integers(0, 99))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(75))
 async def test_any_json_is_a_provider_error_or_valid_values(
     body: Any, token: Any, want: Want, hours: int
 ) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from router._pb.inference_pb2 import InferParameter, ModelInferRequest
 from router.errors import MalformedRequestError
 from router.gateway.oip.wire import MAX_FIELDS, MAX_ODD_PARAMETERS, MAX_TEXT_BYTES, scan
+from tests.examples import examples
 
 WANTED = ["max_tokens", "max_output_tokens", "max_new_tokens", "input_tokens", "prompt_tokens"]
 SEQUENCE = ["sequence_id", "sequence_start", "sequence_end"]
@@ -156,13 +157,13 @@ def check_against_shallow(data):
     )
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(80))
 @given(st.binary(max_size=60))
 def test_random_bytes_are_accepted_or_refused_as_protobuf_does(data):
     check_against_shallow(data)
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(80))
 @given(
     requests.map(ModelInferRequest.SerializeToString),
     st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=3),
@@ -181,7 +182,7 @@ fields = st.lists(
 )
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(80))
 @given(fields)
 def test_odd_fields_are_accepted_or_refused_as_protobuf_does(parts):
     data = b"\x0a\x01m"

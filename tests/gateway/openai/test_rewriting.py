@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.gateway.openai.rewriting import (
@@ -12,6 +12,7 @@ from router.gateway.openai.rewriting import (
     with_energy,
     without_priority,
 )
+from tests.examples import examples
 from tests.gateway.openai.test_fields import VALUES
 
 BODIES = st.dictionaries(st.text(max_size=12), VALUES, max_size=5)
@@ -21,6 +22,7 @@ def told(body):
     return json.loads(body)
 
 
+@settings(max_examples=examples(40))
 @given(BODIES, st.sampled_from([None, 2]))
 def test_usage_is_asked_for_and_all_else_stays(others, indent):
     others.pop("stream_options", None)
@@ -30,6 +32,7 @@ def test_usage_is_asked_for_and_all_else_stays(others, indent):
     assert changed.replace(b'"stream_options":{"include_usage":true},', b"", 1) == body
 
 
+@settings(max_examples=examples(40))
 @given(BODIES, st.dictionaries(st.text(max_size=8), VALUES, max_size=3) | st.none())
 def test_other_options_stay(others, options):
     body = json.dumps({**others, "stream_options": options, "model": "m"}).encode()
@@ -58,6 +61,7 @@ def test_who_asks(options, asks):
     assert asks_for_usage(options) is asks
 
 
+@settings(max_examples=examples(40))
 @given(BODIES, st.integers(-9, 9), st.booleans(), st.sampled_from([None, 1]))
 def test_priority_is_taken_out_and_all_else_stays(others, value, first, indent):
     others.pop("priority", None)

@@ -11,6 +11,7 @@ from router.lab.replay.replica import Ended, Replica, Tokens
 from router.lab.sim.traffic.chained import chains_of
 from router.model import PromptOrder
 from tests import factories as f
+from tests.examples import examples
 from tests.lab.replay.naive_replica import NaiveReplica
 
 
@@ -351,7 +352,7 @@ def chain(talk, tokens, block_tokens=32):
     return chains_of([[-1 if place < 2 else talk * 100 + place for place in places]]).keys
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(66), deadline=None)
 @given(arrivals=st.lists(requests, max_size=30), p=profiles, start=st.sampled_from([0.0, 1.65e9]))
 def test_agrees_with_a_simulation_of_every_iteration(arrivals, p, start):
     fast, slow = Replica(p, start, block_tokens=32), NaiveReplica(p, start)
@@ -408,7 +409,7 @@ def test_the_mean_of_cached_tokens_stands_for_their_growth():
 ops = st.lists(st.tuples(requests, st.integers(0, 9), st.integers(0, 20)), max_size=30)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(ops=ops, p=profiles)
 def test_every_joule_belongs_to_somebody(ops, p):
     """Attribution is complete, whatever is cancelled when."""

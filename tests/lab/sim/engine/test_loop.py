@@ -13,6 +13,7 @@ from router.lab.sim.engine import run as run_module
 from router.lab.sim.engine.run import Learning, simulate
 from router.model import Budget, Energy, Relax, Spread, Weights
 from tests import factories as f
+from tests.examples import examples
 from tests.lab.sim import worlds as w
 from tests.lab.sim.worlds import PACKED, busy
 
@@ -141,7 +142,7 @@ def agree(simulation, kept, outcome, replay):
     np.testing.assert_allclose(got, wanted, rtol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(simulations(), policies())
 def test_decides_and_counts_as_the_python_twin_does(simulation, policy):
     kept = w.Kept()
@@ -173,7 +174,7 @@ class Digesting(w.Twin):
             lesson()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(simulations(), policies(), st.sampled_from([2, 5, 64]), st.sampled_from([0.1, 3.0]))
 def test_digests_lessons_in_batches_and_on_ticks(simulation, policy, every, tick_s):
     kept = w.Kept()
