@@ -137,12 +137,13 @@ async def healthy(client):
 
 @pytest.fixture
 def spawn(tmp_path):
-    """Starts further processes; they are ended with the test."""
+    """Starts further processes, of several threads at once too; they are ended with the test."""
     with closing_children() as children:
 
         def start(make, *arguments):
-            children.append(make(tmp_path, *arguments))
-            return children[-1]
+            made = make(tmp_path, *arguments)
+            children.append(made)
+            return made
 
         yield start
 
@@ -154,8 +155,9 @@ def spawn_once(tmp_path_factory):
     with closing_children() as children:
 
         def start(make, *arguments):
-            children.append(make(folder, *arguments))
-            return children[-1]
+            made = make(folder, *arguments)
+            children.append(made)
+            return made
 
         yield start
 

@@ -106,7 +106,8 @@ async def source_of(gateway, residency):
 
 async def test_one_calls_for_all_and_another_takes_over_when_it_is_killed(start):
     async with provider() as (fake, url):
-        fleet = [await start(name, url) for name in "abc"]
+        first = await start("a", url)
+        fleet = [first, *await asyncio.gather(start("b", url), start("c", url))]
         for gateway in fleet:
             for residency in ("eu", "us"):
                 assert await source_of(gateway, residency) == "electricity_maps"
@@ -194,7 +195,7 @@ async def test_gateways_serve_on_without_redis_and_call_no_more_than_they_may(st
 
 
 async def test_what_gateways_learned_survives_all_of_them(start):
-    first, second = await start("a"), await start("b")
+    first, second = await asyncio.gather(start("a"), start("b"))
     for gateway, tenant in ((first, "acme"), (second, "bmce")):
         async with gateway.client() as client:
             for _ in range(20):

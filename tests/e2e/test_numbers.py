@@ -50,8 +50,11 @@ def reporting(server):
 
 
 @contextlib.asynccontextmanager
-async def place(spawn, regions=("north", "here"), metrics=None, **model):
-    """A gateway as shipped before scripted servers, the first of them green."""
+async def place(spawn, regions=("north", "here"), metrics=None, **models):
+    """A gateway as shipped before scripted servers, the first of them green.
+
+    ``models``: beside `MODEL`, what is configured of each.
+    """
     async with contextlib.AsyncExitStack() as servers:
         made, endpoints = [], []
         for number, where in enumerate(regions):
@@ -59,13 +62,17 @@ async def place(spawn, regions=("north", "here"), metrics=None, **model):
             server.tokens = 4
             server.unary = reporting(server)
             one = endpoint(f"{where}-{number}", where, server.endpoint.address)
-            one["models"] = [{"name": MODEL, "profile": "fast@test", **model}]
+            one["models"] = [
+                {"name": name, "profile": "fast@test", **model}
+                for name, model in {MODEL: {}, **models}.items()
+            ]
             if metrics:
                 one["metrics"] = {"url": f"{metrics}/{number}", "engine": "vllm"}
             made.append(server)
             endpoints.append(one)
         profile = {**PROFILE, "prefill_ms_per_token": 0.1}
         config = base(endpoints, profiles={"fast@test": profile}, load={"scrape_s": 0.1})
+        config["models"] |= dict.fromkeys(models, config["models"][MODEL])
         gateway = await asyncio.to_thread(spawn, Gateway, config)
         async with gateway.client() as client:
             yield SimpleNamespace(gateway=gateway, client=client, servers=made)
@@ -82,9 +89,10 @@ def control(client, method):
     return lambda **route: call(request(request=rpb.RouteRequest(model=MODEL, **route)), timeout=10)
 
 
-async def served(client, times=20, **headers):
+async def served(client, model=MODEL, times=20, **headers):
     """Where ``times`` honest requests went; each must be answered."""
-    return {(await client.receipt(timeout=5, **headers))["endpoint"] for _ in range(times)}
+    receipts = [await client.receipt(ask(model), timeout=5, **headers) for _ in range(times)]
+    return {receipt["endpoint"] for receipt in receipts}
 
 
 async def test_no_figure_of_a_caller_freezes_or_steers_the_gateway(spawn):
@@ -118,16 +126,22 @@ async def test_questions_change_neither_prices_nor_where_a_sequence_goes(spawn):
         assert receipt["endpoint"] == "north-0"
 
 
-@pytest.mark.parametrize("tokens", ["1e308", "9e18", "1e6"])
-@pytest.mark.parametrize("model", [{}, {"context_tokens": 8192}], ids=["endless", "8192"])
-async def test_one_answer_of_one_server_stops_nobody(spawn, tokens, model):
-    async with place(spawn, **model) as at:
-        at.servers[0].tokens = tokens
-        for _ in range(3):
-            await at.client.receipt(timeout=5)
-        at.servers[0].tokens = 4
-        assert await served(at.client) == {"north-0"}
-        assert await served(at.client, x_latency_budget_ms=400, x_tenant="alice") == {"north-0"}
+async def test_one_answer_of_one_server_stops_nobody(spawn):
+    # Each claim is made of two models of its own: one without an end, one of a short context.
+    claims = {
+        f"{tokens}-{context}": (tokens, {"context_tokens": context} if context else {})
+        for tokens in ("1e308", "9e18", "1e6")
+        for context in (0, 8192)
+    }
+    async with place(spawn, **{name: model for name, (_, model) in claims.items()}) as at:
+        for name, (tokens, _) in claims.items():
+            at.servers[0].tokens = tokens
+            for _ in range(3):
+                await at.client.receipt(ask(name), timeout=5)
+            at.servers[0].tokens = 4
+            assert await served(at.client, name) == {"north-0"}
+            budget = {"x_latency_budget_ms": 400, "x_tenant": "alice"}
+            assert await served(at.client, name, **budget) == {"north-0"}
 
 
 async def test_one_tenants_prompts_are_not_anothers(spawn):

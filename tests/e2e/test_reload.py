@@ -24,17 +24,27 @@ CALLERS = 6
 THIRD = "green-1"
 
 
-@pytest.fixture
-def fleet(spawn):
+@pytest.fixture(scope="module")
+def started(spawn_once):
     """A gateway on two of three emulated endpoints."""
     (port,) = free_ports(1)
     two = pair()
     third = endpoint(THIRD, "north", f"127.0.0.1:{port}")
     config = base(two)
     config["server"]["drain_s"] = 10
-    spawn(emulator, {**config, "endpoints": [*two, third]})
-    gateway = spawn(Gateway, config)
+    spawn_once(emulator, {**config, "endpoints": [*two, third]})
+    gateway = spawn_once(Gateway, config)
     return gateway, two, third
+
+
+@pytest.fixture
+async def fleet(started):
+    """That gateway, which goes by the file that it was started with again afterwards."""
+    yield started
+    gateway, *_ = started
+    await until(gateway.idle, "in-flight back to zero")
+    gateway.write()
+    await hang_up(gateway)
 
 
 class Load:
