@@ -249,22 +249,23 @@ async def all_healthy(gateway):
     return all(one["state"] == "healthy" for one in (await gateway.endpoints()).values())
 
 
-async def test_a_stream_under_way_ends_well_when_the_gateway_is_told_to_stop(tmp_path):
-    with fleet(tmp_path) as (gateway, _, address):
-        async with aiohttp.ClientSession() as session:
-            client = Http(session, address)
+async def test_a_stream_under_way_ends_well_when_the_gateway_is_told_to_stop(running):
+    """The last of this gateway."""
+    gateway, _, address = running
+    async with aiohttp.ClientSession() as session:
+        client = Http(session, address)
 
-            async def served():
-                return (await client.post())[0] == 200
+        async def served():
+            return (await client.post())[0] == 200
 
-            await until(served, "an answer")
-            payload = body(stream=True, output_tokens=1500, max_tokens=1500)
-            async with session.post(f"http://{address}{CHAT}", json=payload) as reply:
-                await reply.content.readline()
-                gateway.tell(signal.SIGTERM)
-                rest = await reply.read()
-            assert events(rest)[-1] == b"data: [DONE]"
-            assert await asyncio.to_thread(gateway.wait) == 0
+        await until(served, "an answer")
+        payload = body(stream=True, output_tokens=1500, max_tokens=1500)
+        async with session.post(f"http://{address}{CHAT}", json=payload) as reply:
+            await reply.content.readline()
+            gateway.tell(signal.SIGTERM)
+            rest = await reply.read()
+        assert events(rest)[-1] == b"data: [DONE]"
+        assert await asyncio.to_thread(gateway.wait) == 0
 
 
 async def test_a_server_with_a_shorter_context_gets_what_fits_there(tmp_path):

@@ -542,7 +542,7 @@ async def test_a_flood_of_handshakes_that_fail_writes_few_lines(spawn, tmp_path)
             while end.recv(4096):
                 pass
 
-    for _ in range(100):
+    for _ in range(40):
         for port in (port_of(gateway.address), http):
             for given in (context, None):
                 await asyncio.to_thread(ask_in_vain, port, given)
