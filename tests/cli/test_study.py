@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from router.lab import calibration
+from router.lab.replicate.run import READS_NOTHING
 from router.lab.sim.bound.run import bound
 from router.lab.sim.scenario.loading import load
 from router.lab.sim.simulation import Simulation
@@ -146,6 +148,8 @@ def test_replicate_prints_what_runs_without_data(
 ) -> None:
     monkeypatch.delenv("CARBON_ROUTER_LITERATURE", raising=False)
     monkeypatch.chdir(tmp_path)
+    # The same study both times.
+    monkeypatch.setitem(READS_NOTHING, "hybrid", cache(READS_NOTHING["hybrid"]))
     assert run("replicate", "hybrid", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["same"] == found["compared"] == 105

@@ -15,7 +15,7 @@ from router.core.burden import NO_BURDENS
 from tests.director.faulty_fleet import ANSWERING, FAULTS, GONE, SILENT, World, now
 from tests.director.virtual_time import run
 
-STEPS = int(os.environ.get("RANDOM_FAULT_STEPS", "60000"))
+STEPS = int(os.environ.get("RANDOM_FAULT_STEPS", "30000"))
 HOUR_S = 3600.0
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -51,7 +51,7 @@ async def a_day(world, minutes, **faults):
 taken = []
 
 
-@examples(max(4, STEPS // 15_000))
+@examples(max(2, STEPS // 15_000))
 @given(SEEDS)
 def test_no_request_is_lost_while_others_could_serve_it_but_for_its_allowance(seed):
     """The allowance: three attempts, the retry budget, and its caller's trials.
@@ -110,7 +110,7 @@ def test_the_favourite_is_back_soon_after_it_is_well_again(seed, mode):
         world.answered.clear()
         await asyncio.sleep(10.0)
 
-    run(world.live(story(), world.caller("alice", 20.0, 165.0)))
+    run(world.live(story(), world.caller("alice", 10.0, 165.0)))
     assert world.healthy()
     assert world.answered.most_common(1)[0][0] == world.names[0]
 
@@ -133,7 +133,7 @@ def test_what_answers_probes_and_no_request_is_left_in_time(seed):
     nothing_left(world)
 
 
-@examples(5)
+@examples(3)
 @given(SEEDS, st.sampled_from(("fault", "busy", "internal")))
 def test_a_fleet_that_is_overloaded_as_a_whole_gets_no_more_than_a_fifth_on_top(seed, mode):
     world = World(seed)
@@ -154,7 +154,7 @@ def test_a_fleet_that_is_overloaded_as_a_whole_gets_no_more_than_a_fifth_on_top(
     assert attempts <= 1.2 * sum(world.sent.values()) + 10 + 1
 
 
-@examples(5)
+@examples(3)
 @given(SEEDS)
 def test_a_caller_of_nothing_but_bad_requests_harms_nobody(seed):
     world = World(seed)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 from router.carbon.forecast import Nowcast
-from router.lab.backtest.rolling import HORIZONS_H, METHODS, leads_for, run_zone
+from router.lab.backtest.rolling import HORIZONS_H, METHODS, ZoneRun, leads_for, run_zone
 from tests.carbon.forecast.series import HOUR, T0, seen
 from tests.lab.backtest.grids import columns
 
@@ -20,10 +22,16 @@ def naive(values: np.ndarray, origin: int, horizon: int, period: int) -> float:
     return float(values[place])
 
 
+@cache
+def whole() -> ZoneRun:
+    """Of the first column as it is."""
+    return run_zone("X", columns()[:, 0], FIRST_H, ORIGINS, offset_g=0.0)
+
+
 def test_the_forecaster_is_the_live_one() -> None:
     """Nowcast, fed hour by hour, says what the backtest says, at every horizon and bound."""
     values = columns()[:, 0]
-    run = run_zone("X", values, FIRST_H, ORIGINS, offset_g=0.0)
+    run = whole()
     nowcast = Nowcast()
     for row, value in enumerate(values[: ORIGINS[-1]].tolist(), 1):
         nowcast.observe("X", seen(value, T0 + row * HOUR))
@@ -49,7 +57,7 @@ def test_naive_forecasts_are_what_their_names_say() -> None:
 
 def test_actual_values_are_those_of_the_hour_that_ends_after_the_horizon() -> None:
     values = columns()[:, 0]
-    run = run_zone("X", values, FIRST_H, ORIGINS, offset_g=0.0)
+    run = whole()
     assert run.actual[0].tolist() == [values[ORIGINS[0] + h - 1] for h in HORIZONS_H.tolist()]
     late = run_zone("X", values, FIRST_H, np.array([len(values) - 2]), offset_g=0.0)
     assert np.isnan(late.actual[0]).tolist() == [False, True, True, True, True, True, True]
@@ -62,7 +70,7 @@ def test_no_method_sees_what_comes_after_its_origin(garbage: float) -> None:
     poisoned = values.copy()
     poisoned[cut:] = garbage
     early = ORIGINS[:4]
-    honest = run_zone("X", values, FIRST_H, ORIGINS, offset_g=0.0)
+    honest = whole()
     wild = run_zone("X", poisoned, FIRST_H, early, offset_g=0.0)
     assert honest.quantiles[1:, :4].tolist() == wild.quantiles[1:].tolist()
     assert honest.quantiles[0, :4] == pytest.approx(wild.quantiles[0], rel=1e-9)
@@ -73,7 +81,7 @@ def test_no_method_sees_what_comes_after_its_origin(garbage: float) -> None:
 def test_thinning_the_origins_changes_no_forecast() -> None:
     values = columns()[:, 0]
     thin = run_zone("X", values, FIRST_H, ORIGINS[::2], offset_g=0.0)
-    full = run_zone("X", values, FIRST_H, ORIGINS, offset_g=0.0)
+    full = whole()
     assert thin.quantiles.tolist() == full.quantiles[:, ::2].tolist()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from router.lab.replicate.hours import (
     members,
     saved_g_per_kwh,
 )
+from router.lab.replicate.paper import Replication
 from tests.lab.replicate import made_up
+from tests.lab.replicate.evidence import missing
 
 G = np.array([[100.0, 300.0, 200.0], [300.0, 100.0, 200.0]])
 
@@ -86,8 +89,17 @@ def test_a_table_without_a_continent_is_refused() -> None:
         hours._migrations(("DE", "FR"), np.ones((3, 2)))
 
 
+@cache
+def the_real_study() -> Replication:
+    return hours.study(made_up.the_real_literature())
+
+
 def test_every_published_figure_comes_out() -> None:
-    found = hours.study(made_up.the_real_literature())
+    found = the_real_study()
     compared = [cell for table in found.tables for cell in table.cells() if cell.is_compared]
     assert len(compared) == 21
     assert all(cell.is_same for cell in compared)
+
+
+def test_the_page_shows_them() -> None:
+    assert missing(the_real_study().tables[0]) == []

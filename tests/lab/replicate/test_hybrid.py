@@ -8,6 +8,7 @@ import pytest
 
 from router.lab.replicate import hybrid
 from router.lab.replicate.paper import Replication
+from tests.lab.replicate.evidence import missing
 
 
 @cache
@@ -66,6 +67,10 @@ def test_every_published_figure_comes_out() -> None:
     compared = [cell for table in the_study().tables for cell in table.cells() if cell.is_compared]
     assert len(compared) == 7 * 5 + 7 * 10
     assert all(cell.is_same for cell in compared)
+
+
+def test_the_page_shows_them() -> None:
+    assert missing(the_study().tables[0]) == []
 
 
 def test_not_knowing_the_inference_time_costs_grams() -> None:
