@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from router.app.carbon.elections import ElectionRounds
 from router.app.fleet_loads import share_loads
 from router.app.runtime import Runtime
-from router.app.shared_state import sharing
+from router.app.store_watch import sharing
 from router.contract import Rng
 from router.director import Dispatcher
 from router.gateway.shared_receipts import SharedReceipts

@@ -1,18 +1,14 @@
-"""What several gateways share: configuration -> the store, and what is said of it."""
+"""What several gateways share: configuration -> the store. Loads nothing that decides requests."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from router.app.runtime import Runtime
-from router.app.same_fleet import FleetWatch
 from router.config.settings import Config, RedisSettings, SecretSpec
 from router.contract import Clock, StateStore
-from router.director.dispatcher import STATE_STORE_FAILING
 from router.errors import ConfigError
 from router.state.watched import WatchedStore
-from router.telemetry.admin import Reason
 from router.telemetry.state_store import StoreMetrics
 from router.trust.secrets import read_secret
 
@@ -51,27 +47,6 @@ def build_store(
     return WatchedStore(
         store, clock, identity, metrics.called, lambda health: metrics.show(health.failing_s)
     )
-
-
-def sharing(
-    store: WatchedStore | None, runtime: Runtime, identity: str
-) -> Mapping[str, Callable[[], Awaitable[None]]]:
-    """The background jobs by name, of which ``runtime`` tells in its readiness; none without a
-    store. Nothing of it keeps a gateway from serving."""
-    if store is None:
-        return {}
-    watch = FleetWatch(store, runtime, identity)
-    runtime.notes += [lambda: store_notes(store), watch.notes]
-    return {"state_store": store.probe, "fleet": watch.run}
-
-
-def store_notes(store: WatchedStore) -> Sequence[Reason]:
-    """What readiness says of a store."""
-    health = store.health()
-    if health.ok:
-        return ()
-    detail = f"{health.why}, for {health.failing_s:.0f} s: this gateway knows of itself alone"
-    return (Reason(STATE_STORE_FAILING, detail, False),)
 
 
 async def try_store(store: StateStore, identity: str, now: float) -> None:

@@ -6,16 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from router.app.shared_state import build_store, sharing, store_notes, try_store
+from router.app.shared_state import build_store, try_store
 from router.clock import WallClock
 from router.errors import ConfigError, StateStoreError
-from router.state.watched import StoreHealth, WatchedStore
+from router.state.watched import WatchedStore
 from router.telemetry.state_store import StoreMetrics
 from tests.config.samples import loaded
 from tests.state.redis.servers import Server, server
@@ -38,13 +36,15 @@ def built(
 
 def test_without_a_redis_there_is_no_store(tmp_path: Path) -> None:
     assert built(tmp_path, {}, {}) is None
-    runtime: Any = SimpleNamespace(notes=[])
-    assert sharing(None, runtime, "me") == {}
-    assert runtime.notes == []
 
 
 def test_a_gateway_without_one_does_not_load_the_client() -> None:
     code = "import sys, router.app.process; sys.exit('redis' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_whoever_asks_a_store_alone_loads_nothing_that_decides() -> None:
+    code = "import sys, router.operator.key_store; sys.exit('numba' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
@@ -100,15 +100,3 @@ async def test_a_store_that_cannot_be_had_says_so(tmp_path: Path) -> None:
     with pytest.raises(StateStoreError):
         await try_store(store, "me", 0.0)
     await store.close()
-
-
-def test_readiness_says_that_it_fails_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = WatchedStore(None, WallClock(), "me")  # type: ignore[arg-type]
-    assert store_notes(store) == ()
-    monkeypatch.setattr(store, "health", lambda: StoreHealth(7.2, "state store: full"))
-    (note,) = store_notes(store)
-    assert (note.reason, note.blocking) == ("state_store_failing", False)
-    assert note.detail == "state store: full, for 7 s: this gateway knows of itself alone"
-    runtime: Any = SimpleNamespace(notes=[])
-    assert set(sharing(store, runtime, "me")) == {"state_store", "fleet"}
-    assert [one for notes in runtime.notes for one in notes()] == [note]
