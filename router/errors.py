@@ -35,7 +35,7 @@
     │   ├── BudgetImpossibleError    budget_impossible      no endpoint can meet the latency budget
     │   ├── GatewayFullError         gateway_full           too many calls or bytes held here
     │   ├── RateLimitedError         rate_limited           a limit of the caller's principal
-    │   ├── IdentityUnavailableError identity_unavailable   keys of an issuer are still to come
+    │   ├── IdentityUnavailableError identity_unavailable   keys are still to come
     │   ├── ReceiptsUnreachableError receipts_unreachable   what other gateways keep cannot be had
     │   └── DrainingError            draining               this gateway is shutting down
     └── UpstreamError                a backend failed
@@ -382,7 +382,8 @@ class RateLimitedError(RefusedError):
 
 
 class IdentityUnavailableError(RefusedError):
-    """Whether a token is valid cannot be told yet: its issuer's keys are being fetched."""
+    """Whether a credential is valid cannot be told yet: the keys of a token's issuer are being
+    fetched, or those in a store were not read so far."""
 
     reason = "identity_unavailable"
 

@@ -95,6 +95,7 @@ class GatewayProcess:
             self._security,
             self._sessions.get,
             lambda: max(workers, members.count),
+            self._store,
         )
         self._resolver = SystemResolver()
         self._runtime = Runtime(
@@ -274,6 +275,7 @@ class GatewayProcess:
             "trust": lambda: self._trust.run(backends),
             "carbon_budgets": self._budgets.run,
             "keys": self._identities.watch,
+            "stored_keys": self._identities.look,
             "issuer": self._identities.follow,
             **self._sharing.work(),
         }
@@ -297,6 +299,7 @@ class GatewayProcess:
         )
         dispatcher.lessons.digest_every = _DIGEST_EVERY
         runtime.dispatcher = dispatcher
+        await self._identities.start()
         await self._keeper.restore()
         await self._budgets.join(dispatcher)
         if self._membership is not None:

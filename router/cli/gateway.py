@@ -63,6 +63,10 @@ def check(
         notes, unusable = notes + found.notes, found.unusable
     if store:
         notes.append(checks.check_store(config))
+        if loaded.settings.identity.schema.keys_in_store:
+            from router.operator.key_store import stored_keys_note
+
+            notes.append(stored_keys_note(config))
     show(render_summary(loaded, notes))
     if unusable:
         typer.echo(f"servers: {'; '.join(unusable)}", err=True)

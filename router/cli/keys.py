@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from router.cli.options import limit, parse_utc, show
 
+if TYPE_CHECKING:
+    from router.operator.key_places import KeysPlace
+
 app = typer.Typer()
 key = typer.Typer(help="Keys of callers: only their hashes are kept.", no_args_is_help=True)
 app.add_typer(key, name="key")
 
-# Every command takes the file either way.
+# Every command takes the file either way, or a store.
 GivenFile = Annotated[
     Path | None, typer.Argument(metavar="KEYS.yaml", help="File of hashed keys; or --file.")
 ]
 NamedFile = Annotated[Path | None, typer.Option("--file", help="File of hashed keys.")]
+NamedStore = Annotated[
+    Path | None,
+    typer.Option(
+        "--store", metavar="CONFIG.yaml", help="The store of its `state.redis`, in place of a file."
+    ),
+]
+WantedStore = Annotated[
+    Path, typer.Option("--store", metavar="CONFIG.yaml", help="The store of its `state.redis`.")
+]
 
 
 @key.command("new")
@@ -52,15 +64,16 @@ def new(
     ] = "",
     not_before: Annotated[str, typer.Option(help="UTC.", show_default="at once")] = "",
     named: NamedFile = None,
+    store: NamedStore = None,
 ) -> None:
-    """Make a key: print it, this once, and what a file holds of it; put it there if one is given.
+    """Make a key: print it, this once, and what is kept of it; put that into a file or a store.
 
-    Who the file names already gets one more key: what it may is then left out.
+    Who is named there already gets one more key: what it may is then left out.
     """
     from router.clock import WallClock
     from router.operator.keys import make_key
 
-    file = _one(given, named)
+    place = _place(given, named, store)
     principal: dict[str, Any] = {"name": name}
     if tenant:
         principal["tenant"] = tenant
@@ -81,50 +94,86 @@ def new(
     until = parse_utc(expires, "--expires")
     if until is not None and until <= WallClock().now():
         raise typer.BadParameter("lies in the past", param_hint="--expires")
-    made = make_key(principal, parse_utc(not_before, "--not-before"), until, file)
+    made = make_key(principal, parse_utc(not_before, "--not-before"), until, place)
     # The key alone on stdout, for a pipe into whatever keeps secrets.
     typer.echo(made.text)
-    where = f"added to {file}:" if file is not None else "for `principals` of identity.keys_file:"
-    typer.echo(f"{where}\n{made.entry}", err=True)
+    where = "for `principals` of identity.keys_file"
+    if place is not None:
+        where = f"{'added to' if place.had_any else 'the first in'} {place.name}"
+    typer.echo(f"{where}:\n{made.entry}", err=True)
 
 
 @key.command("ls")
-def listing(given: GivenFile = None, named: NamedFile = None) -> None:
-    """List the keys of a file, and what each may."""
+def listing(given: GivenFile = None, named: NamedFile = None, store: NamedStore = None) -> None:
+    """List the keys of a file or a store, and what each may."""
     from router.clock import WallClock
     from router.operator.keys import listed_keys
     from router.operator.show.keys import render_keys
 
-    show(render_keys(listed_keys(_needed(given, named), WallClock().now())))
+    show(render_keys(listed_keys(_needed(given, named, store), WallClock().now())))
 
 
 @key.command("revoke")
 def revoke(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="[KEYS.yaml] ID", help="A file, or --file; an id of `key ls`."),
+        typer.Argument(
+            metavar="[KEYS.yaml] ID", help="A file, or --file, --store; an id of `key ls`."
+        ),
     ],
     named: NamedFile = None,
+    store: NamedStore = None,
 ) -> None:
-    """Take a key out of a file; gateways refuse it within seconds."""
+    """Take a key out of a file or a store; gateways refuse it within seconds."""
     from router.operator.keys import revoke_key
 
     *files, key_id = words
     if len(files) > 1:
         raise typer.BadParameter("give one file and one id", param_hint="KEYS.yaml ID")
-    file = _needed(Path(files[0]) if files else None, named)
-    typer.echo(f"revoked a key of {revoke_key(file, key_id)}")
+    place = _needed(Path(files[0]) if files else None, named, store)
+    typer.echo(f"revoked a key of {revoke_key(place, key_id)}")
 
 
-def _one(given: Path | None, named: Path | None) -> Path | None:
-    """The file, as an argument or by --file."""
-    if given is not None and named is not None:
-        raise typer.BadParameter("give the file once", param_hint="--file")
-    return named if given is None else given
+@key.command("export")
+def export(store: WantedStore) -> None:
+    """Print the keys of a store as a file of keys: to keep a copy, or to go over to a file."""
+    from router.operator.key_places import as_yaml, plain
+    from router.operator.key_store import KeysInStore
+
+    typer.echo(as_yaml(plain(KeysInStore(store).read())), nl=False)
 
 
-def _needed(given: Path | None, named: Path | None) -> Path:
-    file = _one(given, named)
-    if file is None:
-        raise typer.BadParameter("say which file of keys", param_hint="KEYS.yaml")
-    return file
+@key.command("import")
+def bring(given: Annotated[Path, typer.Argument(metavar="KEYS.yaml")], store: WantedStore) -> None:
+    """Put all keys of a file into a store, in the place of those that are there."""
+    from router.identity.keys_file import read_keys
+    from router.operator.key_places import counted
+    from router.operator.key_store import KeysInStore
+
+    schema = read_keys(given)
+    KeysInStore(store).replace(schema)
+    typer.echo(f"{counted(schema)} are in the store, and no others")
+
+
+def _place(given: Path | None, named: Path | None, store: Path | None) -> KeysPlace | None:
+    """The file, as an argument or by --file, or the store; None where neither is said."""
+    if sum(one is not None for one in (given, named, store)) > 1:
+        raise typer.BadParameter("give one file, once, or one store", param_hint="--file, --store")
+    if store is not None:
+        from router.operator.key_store import KeysInStore
+
+        stored = KeysInStore(store)
+        if not stored.is_read:
+            typer.echo(f"{store}: not read by its gateways: set identity.keys_in_store", err=True)
+        return stored
+    from router.operator.key_places import KeysInFile
+
+    file = named if given is None else given
+    return None if file is None else KeysInFile(file)
+
+
+def _needed(given: Path | None, named: Path | None, store: Path | None) -> KeysPlace:
+    place = _place(given, named, store)
+    if place is None:
+        raise typer.BadParameter("say which file of keys, or --store", param_hint="KEYS.yaml")
+    return place

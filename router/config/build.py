@@ -86,6 +86,7 @@ def build(parsed: Parsed) -> Config:
     problems += checks.check_residency(schema, parsed.policy)
     problems += checks.check_numbers(schema)
     problems += check_exposure(schema.server, _authenticates(schema))
+    problems += checks.check_identity(schema)
     problems += checks.check_log(schema, folder)
     problems += checks.check_signal(parsed.policy, schema.carbon)
     problems += check_budgets(schema.carbon_budget, checks.served_models(schema), schema.carbon)

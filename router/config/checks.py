@@ -191,6 +191,14 @@ def check_numbers(schema: ConfigSchema) -> list[Problem]:
     return problems
 
 
+def check_identity(schema: ConfigSchema) -> list[Problem]:
+    """Keys in a store have one."""
+    if schema.identity.keys_in_store and schema.state.redis is None:
+        text = "needs state.redis, the store that they are in; give it, or use keys_file"
+        return [("identity.keys_in_store", text)]
+    return []
+
+
 def check_log(schema: ConfigSchema, folder: Path) -> list[Problem]:
     """The file of requests has a folder to be in, and is a file."""
     wanted = schema.log.requests

@@ -238,6 +238,12 @@ class IdentitySchema(Strict):
         default=None,
         description="hashed keys, relative to the configuration file; read again when it changes",
     )
+    keys_in_store: bool = Field(
+        default=False,
+        description="hashed keys that `carbon-router key new --store` puts into the store of "
+        "`state.redis`, which is then needed; beside `keys_file`, whose entry counts where an id "
+        "is in both",
+    )
     jwt: JwtSchema | None = Field(default=None, description="tokens of an issuer")
     mtls: MtlsSchema | None = Field(default=None, description="client certificates")
 

@@ -346,11 +346,12 @@ class IdentitySettings:
     def authenticates(self) -> bool:
         """Whether anybody is asked who calls."""
         schema = self.schema
-        return not (schema.keys_file is None and schema.jwt is None and schema.mtls is None)
+        by_key = schema.keys_file is not None or schema.keys_in_store
+        return by_key or schema.jwt is not None or schema.mtls is not None
 
     @property
     def keys_file(self) -> Path | None:
-        """None where no keys are taken."""
+        """None where there is none."""
         return None if self.schema.keys_file is None else self.folder / self.schema.keys_file
 
 

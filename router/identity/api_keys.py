@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from router.errors import UnauthenticatedError
+from router.errors import IdentityUnavailableError, UnauthenticatedError
 from router.identity.credentials import REFUSED, Denial
 from router.identity.principal import Principal
 
@@ -24,6 +24,7 @@ _ID_BYTES: Final = 10
 _SECRET_BYTES: Final = 32
 # What an unknown id is compared with, so that it takes as long as a known one.
 _NO_DIGEST: Final = bytes(32)
+_UNREAD_RETRY_S: Final = 2.0
 
 
 class NewKey(NamedTuple):
@@ -52,26 +53,35 @@ def new_key(random_bytes: Callable[[int], bytes]) -> NewKey:
 
 
 class KeyTable:
-    """Keys by their ids; never changed, only replaced."""
+    """Keys by their ids; never changed, only replaced. ``whole``: whether no more of them are still
+    to be read."""
 
-    def __init__(self, keys: Iterable[tuple[str, HeldKey]] = ()) -> None:
+    def __init__(self, keys: Iterable[tuple[str, HeldKey]] = (), whole: bool = True) -> None:
         self._keys = dict(keys)
+        self._whole = whole
 
     def __len__(self) -> int:
         return len(self._keys)
 
+    def over(self, other: KeyTable) -> KeyTable:
+        """Of both; an id that both have is of this one."""
+        return KeyTable({**other._keys, **self._keys}.items(), self._whole and other._whole)
+
     def find(self, text: str, now: float) -> Principal:
         """Whose key ``text`` is, which begins with `PREFIX`; ``now``: unix s.
 
-        Raises UnauthenticatedError.
+        Raises UnauthenticatedError, and IdentityUnavailableError where more keys are to be read.
         """
         key_id = text[len(PREFIX) : len(PREFIX) + ID_CHARACTERS]
         held = self._keys.get(key_id)
         digest = hashlib.sha256(text.encode()).digest()
         if not hmac.compare_digest(held.digest if held else _NO_DIGEST, digest) or held is None:
+            is_ours = _KEY_ID.fullmatch(text) is not None
+            if held is None and is_ours and not self._whole:
+                raise IdentityUnavailableError("keys are still to be read", _UNREAD_RETRY_S)
             why = Denial.UNKNOWN_KEY if held is None else Denial.WRONG_SECRET
             # What is no id may be part of a secret.
-            told = key_id if _KEY_ID.fullmatch(text) else ""
+            told = key_id if is_ours else ""
             raise UnauthenticatedError(REFUSED, why, told)
         # Whoever has the secret may know what became of it.
         if now >= held.expires:

@@ -16,26 +16,31 @@ from router.identity.api_keys import HeldKey, KeyTable
 from router.identity.principal import principal_of
 
 # Beyond it nobody has looked through it, and to read it takes a second.
-_MAX_BYTES = 16 * 2**20
+MAX_BYTES = 16 * 2**20
 
 
 def read_keys(path: Path) -> KeysFileSchema:
     """What the file says. Raises ConfigError, naming what is wrong without repeating it."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(str(path), [("", f"larger than {_MAX_BYTES // 2**20} MiB")])
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(str(path), [("", f"larger than {MAX_BYTES // 2**20} MiB")])
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8"
         raise ConfigError(str(path), [("", f"cannot be read: {why}")]) from None
-    data = parse(text, str(path))
+    return parse_keys(text, str(path))
+
+
+def parse_keys(text: str, file: str) -> KeysFileSchema:
+    """What the text of a ``file`` says. Raises ConfigError likewise."""
+    data = parse(text, file)
     try:
         schema = KeysFileSchema.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(str(path), from_validation(error, KeysFileSchema, data)) from None
+        raise ConfigError(file, from_validation(error, KeysFileSchema, data)) from None
     problems = list(_given_twice(schema))
     if problems:
-        raise ConfigError(str(path), problems)
+        raise ConfigError(file, problems)
     return schema
 
 

@@ -20,6 +20,8 @@ def identity_line(config: Config) -> str:
         principals = read_keys(settings.keys_file).principals
         keys = sum(len(one.keys) for one in principals)
         known.append(f"{keys} keys of {len(principals)} principals in {settings.keys_file}")
+    if schema.keys_in_store:
+        known.append("keys in the store of state.redis")
     if schema.jwt is not None:
         source = schema.jwt.jwks_url or schema.jwt.jwks_file
         known.append(

@@ -13,6 +13,8 @@ from router.config.identity import IdentitySchema
 from router.config.settings import IdentitySettings
 from router.errors import IdentityUnavailableError, UnauthenticatedError
 from router.identity.principal import ANONYMOUS, Role
+from router.identity.stored_keys import StoredKeys
+from router.state.memory import MemoryStore
 from router.telemetry.security import SecurityLog
 from tests.identity.support import (
     EC_KEY,
@@ -23,6 +25,7 @@ from tests.identity.support import (
     jwks,
     jwt_said,
     key_text,
+    keys_document,
     token,
     write_keys,
 )
@@ -35,9 +38,9 @@ def settings(folder, **schema):
     return IdentitySettings(IdentitySchema.model_validate(schema), Path(folder))
 
 
-def keeper(made, session=None):
+def keeper(made, session=None, store=None):
     log = SecurityLog(CollectorRegistry(), lambda: 0.0)
-    return IdentityKeeper(made, WallHands(), log, session or (lambda: None), lambda: 1)
+    return IdentityKeeper(made, WallHands(), log, session or (lambda: None), lambda: 1, store)
 
 
 def who(identities, text):
@@ -67,6 +70,7 @@ def test_left_out_nobody_is_asked():
 def quick(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("router.app.identities._LOOK_S", 0.01)
+    monkeypatch.setattr("router.app.identities.LOOK_S", 0.01)
 
 
 async def test_a_file_that_changes_is_read_again(tmp_path, caplog):
@@ -185,3 +189,76 @@ async def test_keys_may_come_from_a_file_and_a_reload_may_take_them(tmp_path):
     identities.adopt(settings(tmp_path, keys_file="keys.yaml"))
     assert (who(identities, token()), who(identities, FIRST)) == ("unauthenticated", "a")
     following.cancel()
+
+
+async def put_keys(store, *texts):
+    async def nobody():
+        """Nobody else is at it."""
+
+    stored = StoredKeys(store, WallHands().now)
+    await stored.replace(keys_document(*texts).encode(), await stored.head(), nobody)
+
+
+def reasons(identities):
+    return [(one.reason, one.blocking) for one in identities.notes()]
+
+
+async def test_keys_in_a_store_are_in_force_beside_those_in_a_file(tmp_path):
+    store = MemoryStore()
+    write_keys(tmp_path, FIRST)
+    identities = keeper(settings(tmp_path, keys_file="keys.yaml", keys_in_store=True), store=store)
+    # Whether the second is in the store nobody knows so far.
+    assert (who(identities, FIRST), who(identities, SECOND)) == ("a", "identity_unavailable")
+    assert who(identities, "crk_no-key") == "unauthenticated"
+    await identities.start()
+    assert reasons(identities) == [("keys_unread", False)]
+    await put_keys(store, SECOND)
+    await identities.look()
+    assert (who(identities, FIRST), who(identities, SECOND)) == ("a", "a")
+    assert reasons(identities) == []
+    # A change of either leaves the other's.
+    write_keys(tmp_path)
+    await identities.watch()
+    assert (who(identities, FIRST), who(identities, SECOND)) == ("unauthenticated", "a")
+    write_keys(tmp_path, FIRST)
+    await identities.watch()
+    await put_keys(store)
+    await identities.look()
+    assert (who(identities, FIRST), who(identities, SECOND)) == ("a", "unauthenticated")
+
+
+async def test_a_key_in_both_is_as_the_file_says(tmp_path):
+    store = MemoryStore()
+    other = key_text("first", "x" * 43)
+    write_keys(tmp_path, FIRST)
+    await put_keys(store, other)
+    identities = keeper(settings(tmp_path, keys_file="keys.yaml", keys_in_store=True), store=store)
+    await identities.start()
+    assert (who(identities, FIRST), who(identities, other)) == ("a", "unauthenticated")
+
+
+async def test_a_reload_keeps_what_was_read_from_the_store_or_drops_it(tmp_path):
+    store = MemoryStore()
+    await put_keys(store, SECOND)
+    identities = keeper(settings(tmp_path, keys_in_store=True), store=store)
+    assert reasons(identities) == [("keys_unread", True)]
+    await identities.start()
+    write_keys(tmp_path, FIRST)
+    identities.adopt(settings(tmp_path, keys_file="keys.yaml", keys_in_store=True))
+    assert (who(identities, FIRST), who(identities, SECOND)) == ("a", "a")
+    identities.adopt(settings(tmp_path, keys_file="keys.yaml"))
+    assert (who(identities, FIRST), who(identities, SECOND)) == ("a", "unauthenticated")
+    await identities.look()
+    assert who(identities, SECOND) == "unauthenticated"
+    identities.adopt(settings(tmp_path, keys_in_store=True))
+    assert who(identities, SECOND) == "identity_unavailable"
+    await identities.look()
+    assert who(identities, SECOND) == "a"
+
+
+def test_keys_in_a_store_need_one(tmp_path):
+    write_keys(tmp_path, FIRST)
+    identities = keeper(settings(tmp_path, keys_file="keys.yaml"))
+    identities.adopt(settings(tmp_path, keys_in_store=True))
+    assert "takes a restart" in identities.refused
+    assert who(identities, FIRST) == "a"

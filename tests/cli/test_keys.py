@@ -6,7 +6,9 @@ import pytest
 
 from router.identity.keys_file import key_table, read_keys
 from tests.cli.command_line import run
+from tests.config.samples import write
 from tests.identity.support import NOW
+from tests.state.redis.servers import server
 
 
 def test_a_key_alone_is_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +55,8 @@ def test_what_a_key_may_is_said_by_options_and_listed(
     ("arguments", "told"),
     [
         (("ls",), "say which file"),
-        (("ls", "a.yaml", "--file", "b.yaml"), "give the file once"),
+        (("ls", "a.yaml", "--file", "b.yaml"), "give one file, once"),
+        (("ls", "a.yaml", "--store", "b.yaml"), "or one store"),
         (("revoke", "abcdefghijkl"), "say which file"),
         (("revoke", "a.yaml", "b.yaml", "abcdefghijkl"), "one file and one id"),
     ],
@@ -80,4 +83,39 @@ def test_what_is_wrong_is_told(
     assert run("key", "new", *arguments) == 2
     captured = capsys.readouterr()
     assert told in captured.err
+    assert captured.out == ""
+
+
+def test_keys_are_kept_in_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with server() as running:
+        redis = {"url": running.url, "timeout_ms": 2000}
+        changes = {"state": {"redis": redis}, "identity": {"keys_in_store": True}}
+        config = str(write(tmp_path, changes))
+        assert run("check", config, "--store") == 0
+        assert "the store has no keys" in capsys.readouterr().out
+        assert run("key", "new", "--name", "chat", "--models", "[ab]*", "--store", config) == 0
+        captured = capsys.readouterr()
+        (text,) = captured.out.split()
+        assert text not in captured.err and "the first in the store of" in captured.err
+        assert run("key", "ls", "--store", config) == 0
+        listed = capsys.readouterr().out
+        assert text[4:16] in listed and "[ab]*" in listed
+        assert run("check", config, "--store") == 0
+        assert "1 keys of 1 principals" in capsys.readouterr().out
+        assert run("key", "revoke", "--store", config, text[4:16]) == 0
+        assert "a key of chat" in capsys.readouterr().out
+        copy = tmp_path / "copy.yaml"
+        assert run("key", "new", "--name", "late", "--file", str(copy)) == 0
+        late = capsys.readouterr().out.strip()
+        assert run("key", "import", str(copy), "--store", config) == 0
+        assert "1 keys of 1 principals" in capsys.readouterr().out
+        assert run("key", "export", "--store", config) == 0
+        exported = capsys.readouterr().out
+        assert exported == copy.read_text() and late[4:16] in exported
+        without = str(write(tmp_path, {"state": {"redis": redis}}))
+        assert run("key", "ls", "--store", without) == 0
+        assert "set identity.keys_in_store" in capsys.readouterr().err
+    assert run("key", "new", "--name", "chat", "--store", config) == 2
+    captured = capsys.readouterr()
+    assert "it cannot be reached" in captured.err
     assert captured.out == ""

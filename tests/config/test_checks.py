@@ -53,6 +53,7 @@ def trace(folder: Path) -> dict[str, Any]:
             "endpoints[1].models[1].name",
             "is listed twice here",
         ),
+        ({"identity": {"keys_in_store": True}}, "identity.keys_in_store", "needs state.redis"),
         ({"default_origin": "wst"}, "default_origin", "did you mean 'west'?"),
         ({"server/origin": "eats"}, "server.origin", "did you mean 'east'?"),
         (

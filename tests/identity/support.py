@@ -140,14 +140,19 @@ def token(said=None, key=RSA_KEY, kid="r1", algorithm="RS256", **headers):
     return jwt.PyJWS().encode(body, key, algorithm, named)
 
 
-def write_keys(folder, *texts, name="keys.yaml"):
-    """A file of one principal's keys, put there as a whole; its path."""
+def keys_document(*texts):
+    """One principal with these keys, as a file of keys says it."""
     keys = [
         {"id": text[4:16], "sha256": hashlib.sha256(text.encode()).hexdigest()} for text in texts
     ]
+    return yaml.safe_dump({"version": 1, "principals": [{"name": "a", "keys": keys}]})
+
+
+def write_keys(folder, *texts, name="keys.yaml"):
+    """A file of one principal's keys, put there as a whole; its path."""
     path = folder / name
     aside = folder / "aside"
-    aside.write_text(yaml.safe_dump({"version": 1, "principals": [{"name": "a", "keys": keys}]}))
+    aside.write_text(keys_document(*texts))
     aside.replace(path)
     return path
 

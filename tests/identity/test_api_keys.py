@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.errors import UnauthenticatedError
+from router.errors import IdentityUnavailableError, UnauthenticatedError
 from router.identity.api_keys import PREFIX, KeyTable, new_key
 from router.identity.credentials import Denial
-from tests.identity.support import CHAT, NOW, held_key, key_text
+from tests.identity.support import CHAT, NOW, OTHER, UNKNOWN, held_key, key_text
 
 KEY = key_text("right")
 
@@ -97,3 +97,16 @@ def test_two_keys_of_one_principal_overlap():
 def test_nothing_but_the_key_is_the_key(text):
     table = KeyTable([held_key(KEY, CHAT)])
     assert (found(table, text) == "chat") == (text == KEY)
+
+
+def test_of_two_tables_the_first_counts_and_both_have_to_be_whole():
+    first, second = KeyTable([held_key(KEY, CHAT)]), KeyTable([held_key(OTHER, CHAT)])
+    both = first.over(second)
+    assert len(both) == 2
+    assert found(both, UNKNOWN) == "unknown_key"
+    partly = first.over(KeyTable(whole=False))
+    assert partly.find(KEY, NOW) == first.find(KEY, NOW)
+    # One that may still come is not refused for good; what is no key is.
+    with pytest.raises(IdentityUnavailableError):
+        partly.find(UNKNOWN, NOW)
+    assert found(partly, "crk_none") == "unknown_key"

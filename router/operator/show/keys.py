@@ -1,10 +1,11 @@
-"""Keys of a file as a table."""
+"""Keys as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from rich.table import Table
+from rich.text import Text
 
 from router.operator.keys import ListedKey
 
@@ -19,5 +20,10 @@ def render_keys(keys: Iterable[ListedKey]) -> Table:
         # An id that is cut cannot be revoked.
         table.add_column(heading, no_wrap=heading == "ID")
     for key in keys:
-        table.add_row(*key)
+        # Brackets are part of a pattern here, and what a terminal would obey is nothing of it.
+        table.add_row(*(Text(_shown(cell)) for cell in key))
     return table
+
+
+def _shown(text: str) -> str:
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)

@@ -1,0 +1,140 @@
+"""The document of keys in a store."""
+
+import hashlib
+import math
+
+import pytest
+
+from router.errors import ConfigError, DataError, StateStoreError
+from router.identity.stored_keys import NAME, PIECE_BYTES, StoredKeys, read_document
+from router.state.memory import MemoryStore
+
+NOW = 100.0
+
+
+class Hands:
+    def __init__(self):
+        self.now = NOW
+
+    def __call__(self):
+        return self.now
+
+
+async def nobody_else():
+    """Nobody is at it."""
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+@pytest.fixture
+def stored(store):
+    return StoredKeys(store, Hands())
+
+
+async def held(stored):
+    return await stored.document(await stored.head())
+
+
+async def test_a_document_is_read_as_it_was_written(stored):
+    assert await stored.head() is None
+    for size in (0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES):
+        document = bytes(number % 251 for number in range(size))
+        await stored.replace(document, await stored.head(), nobody_else)
+        assert await held(stored) == document
+
+
+async def test_who_reads_while_it_is_replaced_has_time(store, stored):
+    old, new = b"a" * (2 * PIECE_BYTES), b"b"
+    await stored.replace(old, None, nobody_else)
+    head = await stored.head()
+    await stored.replace(new, head, nobody_else)
+    assert await stored.document(head) == old
+    assert await held(stored) == new
+    assert len(await store.scan(NAME, NOW)) == 4
+    # Nothing else of it stays, and what is in force does for ever.
+    assert set(await store.scan(NAME, NOW + 61.0)) == {
+        NAME, f"{NAME}/{hashlib.sha256(new).hexdigest()}/0"
+    }  # fmt: skip
+
+
+async def test_who_lost_the_lease_replaces_nothing(stored):
+    async def gone():
+        raise ConfigError("keys", [("", "somebody else")])
+
+    await stored.replace(b"a", None, nobody_else)
+    with pytest.raises(ConfigError, match="somebody else"):
+        await stored.replace(b"b", await stored.head(), gone)
+    assert await held(stored) == b"a"
+
+
+async def test_what_was_replaced_may_stay_behind(store, stored):
+    await stored.replace(b"a", None, nobody_else)
+    calls = 0
+
+    async def once():
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise StateStoreError("state store: gone")
+
+    await stored.replace(b"b", await stored.head(), once)
+    assert await held(stored) == b"b"
+    assert len(await store.scan(NAME, NOW + 1e6)) == 3
+
+
+async def test_what_is_too_large_is_not_written(stored):
+    with pytest.raises(ConfigError, match="larger than 16 MiB"):
+        await stored.replace(bytes(16 * 2**20 + 1), None, nobody_else)
+    assert await stored.head() is None
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (b"", "not in a format"),
+        (b"2 " + b"a" * 64 + b" 1", "not in a format"),
+        (b"1 " + b"a" * 64 + b" 1 ", "not in a format"),
+        (b"1 " + b"a" * 64 + b" 99999999", "larger than 16 MiB"),
+        (b"1 " + b"\xd9\xa1" * 32 + b" 1", "not in a format"),
+    ],
+)
+async def test_a_head_that_is_none_is_told(stored, head, told):
+    with pytest.raises(ConfigError, match=told):
+        await stored.document(head)
+
+
+async def test_parts_that_are_missing_or_others_are_told(store, stored):
+    await stored.replace(b"a" * (2 * PIECE_BYTES), None, nobody_else)
+    head = await stored.head()
+    last = next(name for name in await store.scan(NAME, NOW) if name.endswith("/1"))
+    await store.put(last, b"x" * (2 * PIECE_BYTES), math.inf, NOW)
+    with pytest.raises(ConfigError, match="SHA-256 differs"):
+        await stored.document(head)
+    await store.put(last, b"", 1.0, NOW - 2.0)
+    with pytest.raises(DataError, match="parts of them are missing"):
+        await stored.document(head)
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        (b"\xff", "not UTF-8"),
+        (b"version: 2", "version"),
+        (b'version: 1\n"\\e[31mred": 1', "unknown key"),
+        (b'version: 1\n"\\e[31m": 1\n"\\e[31m": 1', "�[31m: given twice"),
+        (b"version: 1\nprincipals:\n" + b"- {name: a b}\n" * 30, "and 10 more"),
+    ],
+)
+def test_what_is_wrong_with_a_document_can_be_shown(document, told):
+    with pytest.raises(ConfigError) as caught:
+        read_document(document)
+    text = str(caught.value)
+    assert told in text
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+def test_a_document_is_what_a_file_would_be():
+    assert read_document(b"version: 1\nprincipals: [{name: a}]").principals[0].name == "a"
