@@ -16,13 +16,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.util
-import os
 import re
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
@@ -94,7 +93,7 @@ class _SourcesCache(FunctionCache):  # type: ignore[misc]
     """Whoever finds nothing on disk has the function for itself until `give_way`."""
 
     _impl_class = _SourcesCacheImpl
-    _lock: int | None = None
+    _lock: IO[bytes] | None = None
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         found = super().load_overload(sig, target_context)
@@ -106,23 +105,22 @@ class _SourcesCache(FunctionCache):  # type: ignore[misc]
     def _wait(self) -> bool:
         """Until nobody else compiles it. Without a lock (no room, no right to write, a file system
         that has none) everybody compiles for itself."""
-        lock = None
-        with suppress(OSError):
+        with suppress(OSError), ExitStack() as kept_open:
             self._impl.locator.ensure_cache_path()
             path = Path(self.cache_path, f"{self._impl.filename_base}.lock")
+            path.touch(0o600)
+            lock = kept_open.enter_context(path.open("rb"))
             # Of the kernel, which lets go of it when its holder dies.
-            lock = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self._lock, lock = lock, None
-        if lock is not None:
-            os.close(lock)
+            kept_open.pop_all()
+            self._lock = lock
         return self._lock is not None
 
     def give_way(self) -> None:
         if self._lock is not None:
             # Not by closing alone: a process that was forked meanwhile has it open too.
             fcntl.flock(self._lock, fcntl.LOCK_UN)
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
 
 

@@ -44,8 +44,14 @@ def old_grid(folder):
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory):
+    """The gateway of all files that leave nothing in it."""
+    with running_fleet(tmp_path_factory.mktemp("fleet")) as gateway:
+        yield gateway
+
+
+@contextlib.contextmanager
+def running_fleet(folder):
     """A gateway before three emulated endpoints: green, near, and one whose grid's data are old."""
-    folder = tmp_path_factory.mktemp("fleet")
     *ports, metrics = free_ports(4)
     where = {GREEN: "north", NEAR: "here", OLD: "yonder"}
     endpoints = [

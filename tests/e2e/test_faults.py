@@ -6,6 +6,7 @@ import asyncio
 import grpc
 import pytest
 
+from tests.e2e.conftest import running_fleet
 from tests.e2e.harness import GREEN, NEAR, answers, ask, running, until
 
 FAULT = "x_emulate_fault"
@@ -23,6 +24,13 @@ CODES = {
     "PERMISSION_DENIED": ("PERMISSION_DENIED", "upstream_denied"),
     "UNIMPLEMENTED": ("UNIMPLEMENTED", "upstream_denied"),
 }
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    """Of this file: an endpoint that failed again and again is out for longer than others wait."""
+    with running_fleet(tmp_path_factory.mktemp("faults")) as gateway:
+        yield gateway
 
 
 async def in_band(client, fault, timeout=30.0, **parameters):
