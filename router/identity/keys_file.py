@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -28,12 +29,11 @@ def read_keys(path: Path) -> KeysFileSchema:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8"
         raise ConfigError(str(path), [("", f"cannot be read: {why}")]) from None
-    return parse_keys(text, str(path))
+    return checked_keys(parse(text, str(path)), str(path))
 
 
-def parse_keys(text: str, file: str) -> KeysFileSchema:
-    """What the text of a ``file`` says. Raises ConfigError likewise."""
-    data = parse(text, file)
+def checked_keys(data: Any, file: str) -> KeysFileSchema:
+    """What the plain data of a ``file`` say. Raises ConfigError likewise."""
     try:
         schema = KeysFileSchema.model_validate(data)
     except ValidationError as error:

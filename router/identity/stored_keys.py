@@ -1,7 +1,7 @@
 """The document of hashed keys that gateways keep in their store: pieces behind one head.
 
     api-keys               head: format, SHA-256 and size of the document
-    api-keys/SHA256/0 ...  the document, as in a file of keys, a quarter of a MiB a piece
+    api-keys/SHA256/0 ...  the document, a quarter of a MiB a piece: a file of keys, as JSON
 
 The head is small enough to be looked at every second, and is written last: who reads finds the
 document before or the one after. A store is written by whoever may: what is there is bounded,
@@ -11,16 +11,17 @@ held against its hash, and checked as a file is.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from router.config.identity import KeysFileSchema
 from router.contract import StateStore
 from router.errors import ConfigError, DataError, StateStoreError
-from router.identity.keys_file import MAX_BYTES, parse_keys
+from router.identity.keys_file import MAX_BYTES, checked_keys
 
 # What errors call it.
 WHERE: Final = "the keys in the store"
@@ -100,18 +101,40 @@ class StoredKeys:
             await self._store.put(_piece(sha256, number), part, _LEFT_S, self._now())
 
 
+def write_document(data: dict[str, Any]) -> bytes:
+    """What a file of keys says, as it is kept."""
+    return json.dumps(data, separators=(",", ":")).encode()
+
+
 def read_document(document: bytes) -> KeysFileSchema:
     """What a document says. Raises ConfigError, whose words a terminal and a log can show."""
     try:
-        return parse_keys(document.decode(), WHERE)
+        # Ten times as quick as YAML, in every process and for every key that is made.
+        data = json.loads(document.decode(), object_pairs_hook=_once, parse_constant=_no_number)
     except UnicodeDecodeError:
         raise ConfigError(WHERE, [("", "not UTF-8")]) from None
+    except (ValueError, RecursionError):
+        # Python's words for it repeat some of it.
+        raise ConfigError(WHERE, [("", "not JSON, or a key of it is given twice")]) from None
+    try:
+        return checked_keys(data, WHERE)
     except ConfigError as error:
         told = [(_shown(at), _shown(text)) for at, text in error.problems[:_MOST_PROBLEMS]]
         more = len(error.problems) - len(told)
         if more:
             told.append(("", f"and {more} more"))
         raise ConfigError(WHERE, told) from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError
 
 
 def _pieces(size: int) -> int:

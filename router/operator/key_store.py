@@ -19,8 +19,8 @@ from router.config.identity import KeysFileSchema
 from router.config.settings import Config
 from router.contract import StateStore
 from router.errors import ConfigError, DataError, StateStoreError
-from router.identity.stored_keys import NAME, WHERE, StoredKeys, read_document
-from router.operator.key_places import as_yaml, checked, counted, nothing, plain
+from router.identity.stored_keys import NAME, WHERE, StoredKeys, read_document, write_document
+from router.operator.key_places import checked, counted, nothing, plain
 
 _T = TypeVar("_T")
 
@@ -93,7 +93,7 @@ class KeysInStore:
         self._run(replaced)
 
     def _document(self, held: dict[str, Any]) -> bytes:
-        return as_yaml(checked(held, self.name)).encode()
+        return write_document(checked(held, self.name))
 
     def _run(self, ask: Callable[[StateStore], Awaitable[_T]]) -> _T:
         async def asked() -> _T:

@@ -169,7 +169,7 @@ async def test_who_starts_on_a_store_without_keys_knows_nobody(scene, caplog):
 async def test_a_document_that_is_wrong_leaves_the_keys_before(scene, caplog):
     await scene.put(FIRST)
     await scene.follower.look()
-    await scene.write(b'version: 1\nprincipals: [{"\\e[31m": 1}]')
+    await scene.write(b'{"version": 1, "principals": [{"\\u001b[31m": 1}]}')
     await scene.follower.look()
     assert (scene.known(FIRST), scene.notes()) == ("a", [("keys_refused", False)])
     assert "\x1b" not in scene.follower.refused

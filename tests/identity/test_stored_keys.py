@@ -2,12 +2,22 @@
 
 import hashlib
 import math
+import random
 
 import pytest
 
 from router.errors import ConfigError, DataError, StateStoreError
-from router.identity.stored_keys import NAME, PIECE_BYTES, StoredKeys, read_document
+from router.identity.keys_file import MAX_BYTES
+from router.identity.stored_keys import (
+    NAME,
+    PIECE_BYTES,
+    StoredKeys,
+    read_document,
+    write_document,
+)
 from router.state.memory import MemoryStore
+from tests.state.redis.servers import server
+from tests.state.redis.support import store_at
 
 NOW = 100.0
 
@@ -58,6 +68,15 @@ async def test_who_reads_while_it_is_replaced_has_time(store, stored):
     assert set(await store.scan(NAME, NOW + 61.0)) == {
         NAME, f"{NAME}/{hashlib.sha256(new).hexdigest()}/0"
     }  # fmt: skip
+
+
+async def test_the_largest_passes_a_real_store_piece_by_piece():
+    document = random.Random(1).randbytes(MAX_BYTES)
+    with server() as running:
+        async with store_at(running.url) as real:
+            stored = StoredKeys(real, Hands())
+            await stored.replace(document, None, nobody_else)
+            assert await held(stored) == document
 
 
 async def test_who_lost_the_lease_replaces_nothing(stored):
@@ -122,10 +141,18 @@ async def test_parts_that_are_missing_or_others_are_told(store, stored):
     ("document", "told"),
     [
         (b"\xff", "not UTF-8"),
-        (b"version: 2", "version"),
-        (b'version: 1\n"\\e[31mred": 1', "unknown key"),
-        (b'version: 1\n"\\e[31m": 1\n"\\e[31m": 1', "�[31m: given twice"),
-        (b"version: 1\nprincipals:\n" + b"- {name: a b}\n" * 30, "and 10 more"),
+        (b"", "not JSON"),
+        (b"version: 1", "not JSON"),
+        (b"[" * 200_000, "not JSON"),
+        (b'{"version": NaN}', "not JSON"),
+        (b'{"version": ' + b"1" * 5000 + b"}", "not JSON"),
+        (b'{"version": 1, "version": 1}', "given twice"),
+        (b"[]", "expected a mapping"),
+        (b'{"version": 2}', "version"),
+        (b'{"version": 1, "\\u001b[31m": 1}', "unknown key"),
+        (b'{"version": 1, "principals": [{"name": "\\ud800"}]}', "principals[0].name"),
+        (b'{"version": 1, "principals": [{"name": "a", "models": ["\\ud800"]}]}', "models[0]"),
+        (b'{"version": 1, "principals": [' + b'{"name": "a b"},' * 30 + b"{}]}", "and 11 more"),
     ],
 )
 def test_what_is_wrong_with_a_document_can_be_shown(document, told):
@@ -136,5 +163,6 @@ def test_what_is_wrong_with_a_document_can_be_shown(document, told):
     assert all(line.isprintable() for line in text.splitlines())
 
 
-def test_a_document_is_what_a_file_would_be():
-    assert read_document(b"version: 1\nprincipals: [{name: a}]").principals[0].name == "a"
+def test_a_document_says_what_a_file_would():
+    document = write_document({"version": 1, "principals": [{"name": "a", "weight": 2}]})
+    assert read_document(document).principals[0].name == "a"

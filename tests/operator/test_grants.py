@@ -43,6 +43,12 @@ def test_every_way_to_be_known_is_told(tmp_path):
     assert identity_notes(config) == []
 
 
+def test_keys_in_a_store_are_told(tmp_path):
+    redis = {"state": {"redis": {"url": "unix:///nowhere"}}}
+    config = configured(tmp_path, changes=redis, keys_in_store=True)
+    assert identity_line(config).endswith("keys in the store of state.redis")
+
+
 @pytest.mark.parametrize(
     ("may", "note"),
     [

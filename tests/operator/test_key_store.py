@@ -5,8 +5,9 @@ import threading
 
 import pytest
 
+from router.config.identity import KeysFileSchema
 from router.errors import ConfigError
-from router.identity.keys_file import key_table, parse_keys
+from router.identity.keys_file import key_table
 from router.identity.stored_keys import NAME
 from router.operator.key_store import KeysInStore, stored_keys_note
 from router.operator.keys import listed_keys, make_key, revoke_key
@@ -83,7 +84,7 @@ def test_what_is_wrong_is_told_and_the_store_stays(path, running):
     assert running.ask("GET", HEAD) == b"1strange"
     document = b"version: 1\nprincipals: [{name: chat, keys: []}]"
     # Only who replaces all of it does so unseen.
-    place.replace(parse_keys("version: 1\nprincipals: [{name: kept}]", "keys"))
+    place.replace(KeysFileSchema(version=1, principals=[{"name": "kept"}]))
     assert [one.name for one in place.read().principals] == ["kept"]
     head = f"11 {hashlib.sha256(document).hexdigest()} {len(document)}"
     running.ask("SET", HEAD, head)
