@@ -99,7 +99,8 @@ class KeyFollower:
             # A large one takes a while.
             table = await asyncio.to_thread(_table, document)
         except DataError as error:
-            self._lacking, self._lacking_until = head, self._monotonic() + _LACKING_S
+            self._known, self._lacking = None, head
+            self._lacking_until = self._monotonic() + _LACKING_S
             self._refuse(str(error))
             return
         except ConfigError as error:

@@ -128,8 +128,11 @@ def parse_time(value: str | datetime) -> float:
     if offset is None:
         raise ValueError(f"{value.isoformat()} has no zone; times are UTC, so append Z")
     if offset.total_seconds() != 0:
-        in_utc = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
-        raise ValueError(f"{value.isoformat()} is not UTC; write {in_utc}")
+        try:
+            fix = f"write {value.astimezone(UTC).strftime('%Y-%m-%dT%H:%MZ')}"
+        except OverflowError:
+            fix = "and in no year that there is"
+        raise ValueError(f"{value.isoformat()} is not UTC; {fix}")
     return value.timestamp()
 
 

@@ -186,6 +186,18 @@ async def test_a_document_that_is_wrong_leaves_the_keys_before(scene, caplog):
     assert (scene.known(SECOND), scene.notes()) == ("a", [])
 
 
+async def test_a_document_that_is_back_in_the_place_of_one_with_gaps_is_in_force(scene):
+    await scene.put(FIRST)
+    await scene.follower.look()
+    head = await scene.stored.head()
+    await scene.store.put(NAME, b"1 " + b"0" * 64 + b" 9", math.inf, NOW)
+    await scene.follower.look()
+    assert scene.notes() == [("keys_refused", False)]
+    await scene.store.put(NAME, head, math.inf, NOW)
+    await scene.follower.look()
+    assert (scene.known(FIRST), scene.notes()) == ("a", [])
+
+
 async def test_parts_that_are_missing_are_looked_for_again(scene):
     await scene.put(FIRST)
     part = next(key for key in await scene.store.scan(NAME, NOW) if key != NAME)

@@ -65,6 +65,7 @@ def test_times() -> None:
     [
         ("2022-05-14T02:00+02:00", "write 2022-05-14T00:00Z"),
         ("2022-05-14T00:00", "append Z"),
+        ("0001-01-01T00:00+23:59", "in no year that there is"),
         ("tomorrow", "is not a time"),
         (datetime(2022, 5, 14), "append Z"),
         (datetime(2022, 5, 14, tzinfo=timezone(timedelta(hours=-7))), "write 2022-05-14T07:00Z"),

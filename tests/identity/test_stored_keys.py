@@ -1,13 +1,16 @@
 """The document of keys in a store."""
 
 import hashlib
+import json
 import math
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.errors import ConfigError, DataError, StateStoreError
-from router.identity.keys_file import MAX_BYTES
+from router.identity.keys_file import MAX_BYTES, key_table
 from router.identity.stored_keys import (
     NAME,
     PIECE_BYTES,
@@ -161,6 +164,58 @@ def test_what_is_wrong_with_a_document_can_be_shown(document, told):
     text = str(caught.value)
     assert told in text
     assert all(line.isprintable() for line in text.splitlines())
+
+
+WHOLE = {
+    "version": 1,
+    "principals": [
+        {
+            "name": "a", "tenant": "t", "models": ["*"], "residency": ["eu"], "origins": ["o"],
+            "roles": ["infer"], "weight": 1,
+            "limits": {"requests_per_s": 1, "tokens_per_min": 1, "max_concurrent": 1},
+            "keys": [{
+                "id": "a" * 12, "sha256": "0" * 64,
+                "not_before": "2026-01-01T00:00Z", "expires": "2027-01-01T00:00Z",
+            }],
+        }
+    ],
+}  # fmt: skip
+ODD = [
+    None, True, -1, 10**400, 1e308, "", "\ud800", "\x1b[31m", "x" * 1000, "1e999", "2026-13-01",
+    "0001-01-01T00:00+23:59", "9999-12-31T23:59Z", [], {}, [[]], {"a": 1},
+]  # fmt: skip
+
+
+def places(value, path=()):
+    """Where something else may stand in a document."""
+    if path:
+        yield path
+    inner = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, list):
+        inner = enumerate(value)
+    for step, one in inner:
+        yield from places(one, (*path, step))
+
+
+@pytest.mark.parametrize("path", list(places(WHOLE)), ids=lambda path: ".".join(map(str, path)))
+def test_whatever_somebody_wrote_there_is_refused_in_words_or_of_use(path):
+    key_table(read_document(write_document(WHOLE)))
+    for odd in ODD:
+        document = json.loads(json.dumps(WHOLE))
+        inner = document
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = odd
+        try:
+            key_table(read_document(write_document(document)))
+        except ConfigError as error:
+            assert all(line.isprintable() for line in str(error).splitlines())
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_refused_in_words(document):
+    with pytest.raises(ConfigError):
+        read_document(document)
 
 
 def test_a_document_says_what_a_file_would():
