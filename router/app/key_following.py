@@ -20,11 +20,10 @@ _FIRST_S: Final = 5.0
 _LACKING_S: Final = 10.0
 _STALE_S: Final = 5.0
 _MAX_DETAIL: Final = 2000
-_NONE: Final = (
-    "the store has no keys: make one with `carbon-router key new --store`, or bring back what the "
-    "store lost"
+_NONE: Final = "the store has no keys: `key new --first` makes the first, `key import` brings all"
+_GONE: Final = (
+    "the store has no keys any more: `key import` brings them back; whoever wants none revokes them"
 )
-_GONE: Final = "the store has no keys any more; whoever wants none revokes them"
 
 
 class KeyFollower:

@@ -1,4 +1,4 @@
-"""Commands about keys of callers: key new, key ls, key revoke."""
+"""Commands about keys of callers: key new, ls, revoke, export, import."""
 
 from __future__ import annotations
 
@@ -65,6 +65,9 @@ def new(
     not_before: Annotated[str, typer.Option(help="UTC.", show_default="at once")] = "",
     named: NamedFile = None,
     store: NamedStore = None,
+    first: Annotated[
+        bool, typer.Option("--first", help="With --store: it has no keys, and lost none.")
+    ] = False,
 ) -> None:
     """Make a key: print it, this once, and what is kept of it; put that into a file or a store.
 
@@ -73,7 +76,7 @@ def new(
     from router.clock import WallClock
     from router.operator.keys import make_key
 
-    place = _place(given, named, store)
+    place = _place(given, named, store, first)
     principal: dict[str, Any] = {"name": name}
     if tenant:
         principal["tenant"] = tenant
@@ -155,14 +158,16 @@ def bring(given: Annotated[Path, typer.Argument(metavar="KEYS.yaml")], store: Wa
     typer.echo(f"{counted(schema)} are in the store, and no others")
 
 
-def _place(given: Path | None, named: Path | None, store: Path | None) -> KeysPlace | None:
+def _place(
+    given: Path | None, named: Path | None, store: Path | None, first: bool = False
+) -> KeysPlace | None:
     """The file, as an argument or by --file, or the store; None where neither is said."""
     if sum(one is not None for one in (given, named, store)) > 1:
         raise typer.BadParameter("give one file, once, or one store", param_hint="--file, --store")
     if store is not None:
         from router.operator.key_store import KeysInStore
 
-        stored = KeysInStore(store)
+        stored = KeysInStore(store, first)
         if not stored.is_read:
             typer.echo(f"{store}: not read by its gateways: set identity.keys_in_store", err=True)
         return stored

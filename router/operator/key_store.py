@@ -30,15 +30,19 @@ _HOLD_S: Final = 15.0
 # Longer than a command that was killed holds them.
 _WAIT_S: Final = 20.0
 _AGAIN_S: Final = 0.1
-_NO_KEYS: Final = "the store has no keys; `carbon-router key new --store` makes the first"
+_NO_KEYS: Final = (
+    "the store has no keys: `key new --first` makes the first; after a loss bring all back by "
+    "`key import`, as one new key alone would put all others out of force"
+)
 
 
 class KeysInStore:
     """The document in the store that a configuration names. ``is_read``: whether its gateways take
     keys from there."""
 
-    def __init__(self, config_path: Path) -> None:
-        """Raises ConfigError where it names no store."""
+    def __init__(self, config_path: Path, first: bool = False) -> None:
+        """``first``: `change` may begin where the store has none. Raises ConfigError where the
+        configuration names no store."""
         config = configuration.load(config_path, providers)
         redis = config.settings.state.redis
         if redis is None:
@@ -52,6 +56,7 @@ class KeysInStore:
         self._holder = f"key-{secrets.token_hex(8)}"
         self.name = f"the store of {config_path}"
         self.is_read = config.settings.identity.schema.keys_in_store
+        self._first = first
         self.had_any = True
 
     def read(self) -> KeysFileSchema:
@@ -73,9 +78,12 @@ class KeysInStore:
                 stored = StoredKeys(store, self._clock.now)
                 head = await stored.head()
                 self.had_any = head is not None
-                held = nothing()
                 if head is not None:
                     held = plain(read_document(await stored.document(head)))
+                elif self._first:
+                    held = nothing()
+                else:
+                    raise ConfigError(self.name, [("", _NO_KEYS)])
                 answer = edit(held)
                 await stored.replace(self._document(held), head, still)
                 return answer

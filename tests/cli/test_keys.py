@@ -93,7 +93,11 @@ def test_keys_are_kept_in_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[
         config = str(write(tmp_path, changes))
         assert run("check", config, "--store") == 0
         assert "the store has no keys" in capsys.readouterr().out
-        assert run("key", "new", "--name", "chat", "--models", "[ab]*", "--store", config) == 0
+        chat = ("new", "--name", "chat", "--models", "[ab]*", "--store", config)
+        assert run("key", *chat) == 2
+        captured = capsys.readouterr()
+        assert "--first" in captured.err and captured.out == ""
+        assert run("key", *chat, "--first") == 0
         captured = capsys.readouterr()
         (text,) = captured.out.split()
         assert text not in captured.err and "the first in the store of" in captured.err

@@ -88,7 +88,7 @@ async def test_two_gateways_have_their_keys_from_one_store(spawn, valkey, tmp_pa
         command = [sys.executable, "-m", "router.cli", "key", *arguments, *at]
         return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
-    first = key("new", "--name", "chat").strip()
+    first = key("new", "--name", "chat", "--first").strip()
     gateways = [spawn(Gateway, config), spawn(another(Gateway, "two"), config, "--workers", "2")]
     await everywhere(gateways, first, "OK", "the first key being known")
     later = key("new", "--name", "later").strip()

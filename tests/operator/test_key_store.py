@@ -44,12 +44,16 @@ def problems(call):
 
 
 def test_a_key_that_was_made_is_there_until_it_is_revoked(path, running):
-    place = KeysInStore(path)
+    place = KeysInStore(path, first=True)
     assert place.is_read
     assert "has no keys" in problems(place.read)
     assert "has no keys" in stored_keys_note(path)
+    # One key in the place of all that were lost would put the others out of force.
+    assert "--first" in problems(lambda: make_key(CHAT, None, None, KeysInStore(path)))
+    assert "--first" in problems(lambda: revoke_key(KeysInStore(path), "a" * 12))
     made = make_key(CHAT, None, NOW + 100.0, place)
     assert not place.had_any
+    place = KeysInStore(path)
     second = make_key({"name": "chat"}, None, None, place)
     assert place.had_any
     table = key_table(place.read())
@@ -68,7 +72,7 @@ def test_a_key_that_was_made_is_there_until_it_is_revoked(path, running):
 
 
 def test_what_is_wrong_is_told_and_the_store_stays(path, running):
-    place = KeysInStore(path)
+    place = KeysInStore(path, first=True)
     made = make_key(CHAT, None, None, place)
     before = running.ask("GET", HEAD)
     assert "another tenant" in problems(
@@ -94,7 +98,7 @@ def test_what_is_wrong_is_told_and_the_store_stays(path, running):
 def test_commands_at_the_same_time_lose_no_key(path):
     threads = [
         threading.Thread(
-            target=make_key, args=({"name": f"p{i % 3}"}, None, None, KeysInStore(path))
+            target=make_key, args=({"name": f"p{i % 3}"}, None, None, KeysInStore(path, first=True))
         )
         for i in range(6)
     ]
@@ -108,7 +112,7 @@ def test_commands_at_the_same_time_lose_no_key(path):
 def test_who_is_held_up_is_told(path, running, monkeypatch):
     monkeypatch.setattr("router.operator.key_store._WAIT_S", 0.01)
     running.ask("SET", HOLD, "7:somebody", "PX", 60_000)
-    place = KeysInStore(path)
+    place = KeysInStore(path, first=True)
     assert "another command has been changing" in problems(
         lambda: make_key(CHAT, None, None, place)
     )
@@ -117,7 +121,7 @@ def test_who_is_held_up_is_told(path, running, monkeypatch):
 
 
 def test_who_lost_the_lease_changes_nothing(path, running):
-    place = KeysInStore(path)
+    place = KeysInStore(path, first=True)
 
     def stolen(held):
         running.ask("SET", HOLD, "7:somebody", "PX", 60_000)
@@ -127,7 +131,7 @@ def test_who_lost_the_lease_changes_nothing(path, running):
 
 
 def test_a_store_that_cannot_be_had_is_told(path, running):
-    place = KeysInStore(path)
+    place = KeysInStore(path, first=True)
     make_key(CHAT, None, None, place)
     running.ask("REPLICAOF", "127.0.0.1", "1")
     try:
@@ -149,7 +153,7 @@ def test_a_configuration_without_a_store_has_no_place_for_keys(tmp_path):
 
 def test_what_is_too_large_is_refused(path, monkeypatch):
     monkeypatch.setattr("router.identity.stored_keys.MAX_BYTES", 200)
-    place = KeysInStore(path)
+    place = KeysInStore(path, first=True)
     make_key(CHAT, None, None, place)
     assert "larger than" in problems(lambda: make_key(CHAT, None, None, place))
     assert len(listed_keys(place, NOW)) == 1
