@@ -10,7 +10,7 @@ from router.backends.openai.answers import require_answer
 from router.backends.openai.call import UpstreamCall
 from router.backends.openai.catalogue import read_elsewhere, read_models, stated
 from router.backends.openai.pool import ConnectionPool, HttpOptions
-from router.backends.openai.sending import Sending, sending
+from router.backends.openai.sending import Sending, end_to_end, sending
 from router.backends.openai.stream import HttpStream, reports_of
 from router.contract import Metadata, Probe, StatedModel, UnaryReply
 from router.errors import (
@@ -188,7 +188,7 @@ class HttpBackend:
     def _sending(
         self, endpoint: Endpoint, payload: bytes, metadata: Metadata, target: str = ""
     ) -> Sending:
-        sent = self._access.sent(endpoint.address, metadata)
+        sent = self._access.sent(endpoint.address, end_to_end(metadata))
         return sending(endpoint, payload, sent, target)
 
     def _call(

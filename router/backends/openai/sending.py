@@ -28,6 +28,10 @@ HOP_BY_HOP: Final = frozenset((
 ))  # fmt: skip
 # ``expect`` was answered by the front; usage can only be read in an answer that is not compressed.
 _OURS: Final = HOP_BY_HOP | {"host", "content-length", "accept-encoding", "expect"}
+# Of ``connection``, what names no field.
+_HARMLESS: Final = frozenset(("", "close", "keep-alive"))
+# What no ``connection`` takes out: what is no field at all, and what a body is read by.
+_KEPT: Final = (":", "content-")
 # Asks for the server's load in the head of its answer (ORCA). One whose page is read tells it
 # there, and vLLM writes a line to its log for each answer that has it.
 _LOAD_FORMAT: Final = "endpoint-load-metrics-format"
@@ -92,7 +96,6 @@ def sending(
     fields: CIMultiDict[str] = CIMultiDict()
     priority = ""
     hides_usage = False
-    named = ""
     for key, value in metadata:
         if isinstance(value, bytes):
             value = value.decode(errors="replace")
@@ -106,11 +109,6 @@ def sending(
             priority = value
         elif key == USAGE_HIDDEN:
             hides_usage = True
-        elif key == "connection":
-            named = value
-    if named:
-        for name in named.split(","):
-            fields.popall(name.strip(), None)
     fields["accept-encoding"] = "identity"
     if not target and not endpoint.metrics_url:
         # Whoever calls may have asked in another form.
@@ -123,6 +121,23 @@ def sending(
     return Sending(method or "POST", path, fields, payload or None, hides_usage)
 
 
+def end_to_end(metadata: Metadata) -> Metadata:
+    """``metadata`` of a caller without the fields that its ``connection`` says to be of one hop.
+
+    To be taken out before anything of ours is put in: whoever named ``authorization`` would have
+    the server's key left out, and the server taken for one that does not accept it.
+    """
+    named = {
+        name.strip().lower()
+        for key, value in metadata
+        if key == "connection" and isinstance(value, str)
+        for name in value.split(",")
+    } - _HARMLESS
+    if not named:
+        return metadata
+    return [item for item in metadata if item[0] not in named or item[0].startswith(_KEPT)]
+
+
 def answer_fields(items: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The fields of an answer that travel on, in lower case."""
     named: tuple[str, ...] = ()
@@ -130,7 +145,7 @@ def answer_fields(items: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     for key, value in items:
         key = key.lower()
         if key == "connection":
-            named = tuple(one.strip().lower() for one in value.split(","))
+            named += tuple(one.strip().lower() for one in value.split(","))
         # Its length is counted anew by whoever passes it on.
         elif key not in HOP_BY_HOP and key != "content-length":
             fields.append((key, value))

@@ -3,10 +3,13 @@
 import pytest
 
 from router.backends.openai.backend import HttpBackend
-from router.backends.openai.sending import sending
+from router.backends.openai.sending import end_to_end, sending
 from router.contract import Probe
+from router.trust.access import AccessTable, EndpointKey
+from router.trust.secrets import Secret
 from tests.backends.openai.upstreams import CHAT, http_upstream
 from tests.factories import endpoint
+from tests.fakes.secure import Source
 
 FORMAT = "endpoint-load-metrics-format"
 
@@ -55,3 +58,37 @@ async def test_over_a_socket_the_report_comes_back():
     finally:
         await backend.close()
     assert report in reply.trailers
+
+
+def test_fields_of_one_hop_end_here():
+    """Of every ``connection``, in any case; what a body is read by stays."""
+    named = (
+        ("connection", "X-Hop, content-type"), ("connection", "x-other,:path"),
+        ("content-type", "application/json"), ("x-hop", "1"), ("x-other", "1"), ("x-end", "1"),
+    )  # fmt: skip
+    sent = sending(endpoint("a", "near"), b"{}", end_to_end((*CHAT, *named)))
+    assert sent.path == "/v1/chat/completions"
+    assert sent.fields["content-type"] == "application/json" and "x-end" in sent.fields
+    assert not {"x-hop", "x-other", "connection"} & set(sent.fields)
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-provider-key"])
+async def test_no_caller_has_the_key_of_a_server_left_out(header):
+    access = AccessTable()
+    backend = HttpBackend(access=access)
+    seen = []
+
+    async def answer(_, context):
+        seen.append(dict(context.fields).get(header))
+        return b"{}"
+
+    try:
+        async with http_upstream() as server:
+            server.unary = answer
+            address = server.endpoint.address
+            access.adopt([address], {}, {address: EndpointKey(header, "", Source(Secret("KEY")))})
+            asked = (*CHAT, ("connection", f"close, {header.title()}"), (header, "a caller's"))
+            await backend.unary(server.endpoint, b"{}", asked, 15.0)
+    finally:
+        await backend.close()
+    assert seen == ["KEY"]
