@@ -23,6 +23,7 @@ from router.app.fleet_sharing import FleetSharing
 from router.app.fronts import CODES, Fronts
 from router.app.identities import IdentityKeeper
 from router.app.keeping import Keeper
+from router.app.limit_sharing import LimitSharing
 from router.app.listeners import Listeners
 from router.app.membership import Membership
 from router.app.observers import LoggedRequests
@@ -89,13 +90,26 @@ class GatewayProcess:
         self._security = SecurityLog(self._registry, wall.monotonic)
         # Of all gateways, as the exchange of loads sees them: for all that is divided.
         members = SeenMembers()
+
+        def sharers() -> int:
+            return max(workers, members.count)
+
         self._identities = IdentityKeeper(
             config.settings.identity,
             wall,
             self._security,
             self._sessions.get,
-            lambda: max(workers, members.count),
+            sharers,
             self._store,
+        )
+        self._limits = LimitSharing(
+            self._identities.access,
+            wall,
+            self._rng,
+            self._identity,
+            sharers,
+            self._store,
+            self._membership.limits if self._membership else None,
         )
         self._resolver = SystemResolver()
         self._runtime = Runtime(
@@ -244,6 +258,7 @@ class GatewayProcess:
                 for task in tasks:
                     task.cancel()
         await self._sharing.leave()
+        await self._limits.leave()
         self._resolver.close()
         dispatcher.digest()
         await self._budgets.close()
@@ -277,6 +292,7 @@ class GatewayProcess:
             "keys": self._identities.watch,
             "stored_keys": self._identities.look,
             "issuer": self._identities.follow,
+            **self._limits.work(),
             **self._sharing.work(),
         }
 
@@ -305,6 +321,7 @@ class GatewayProcess:
         if self._membership is not None:
             self._membership.join(runtime, dispatcher)
         self._sharing.join(dispatcher)
+        self._limits.join()
         return dispatcher
 
     def _catch_signals(self) -> None:

@@ -15,7 +15,8 @@ from router.telemetry.shared_files import unshared
 
 
 class Membership:
-    """Built in the worker, before its event loop runs. ``spending``: of carbon budgets."""
+    """Built in the worker, before its event loop runs. ``spending``: of carbon budgets;
+    ``limits``: of principals."""
 
     def __init__(self, order: WorkerOrder, clock: Clock) -> None:
         self._row = order.row
@@ -26,6 +27,7 @@ class Membership:
         # Of the last answers, this worker's and the others'.
         self.receipts = order.memory.receipts(order.row)
         self.spending = order.memory.spending(order.row)
+        self.limits = order.memory.limits(order.row)
 
     def join(self, runtime: Runtime, dispatcher: Dispatcher) -> None:
         """Share requests in flight and sequences with the others from here on."""

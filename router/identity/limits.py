@@ -1,26 +1,32 @@
 """What a principal uses: requests, tokens, and how many of them at once.
 
-Counted here, in this process, and never waited for: of limits that hold for all gateways together
-each has its share. A bucket that is full forgets nothing when it is dropped, so that few are kept.
+Counted here, in this process, and never waited for: of limits that hold for all processes together
+each has its part, by what is asked of it where they tell each other
+(`router.identity.limit_claims`), an even one where they do not. A bucket that is full forgets
+nothing when it is dropped, so that few are kept.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from router.errors import RateLimitedError
-from router.identity.principal import UNMETERED, Principal, PrincipalLimits
+from router.identity.limit_claims import LimitClaims
+from router.identity.principal import UNMETERED, Principal
+from router.identity.principal_counts import MINUTE_S, LimitPart, PrincipalCounts
 from router.model import Receipt
 
 # Principals whose use is remembered; of tokens there may be any number.
 _MOST_KEPT: Final = 16_384
-# A bucket holds what comes in so long: short bursts are no flood.
-_BURST_S: Final = 1.0
-_MINUTE_S: Final = 60.0
+# Of the ones that came last so many are looked through for who is in use.
+_MOST_LOOKED_AT: Final = 4096
 _BUSY_RETRY_S: Final = 1.0
+# A part that is small may grow by then.
+_ROUNDS_S: Final = 1.0
 
 
 def used_tokens(receipt: Receipt) -> float:
@@ -31,48 +37,14 @@ def used_tokens(receipt: Receipt) -> float:
     return prompt + receipt.output_tokens
 
 
-class TokenBucket:
-    """Holds ``burst`` at most and gains ``per_s``; begins full. Times are monotonic seconds."""
-
-    __slots__ = ("_at", "_held")
-
-    def __init__(self) -> None:
-        self._held = math.nan
-        self._at = 0.0
-
-    def take(self, amount: float, per_s: float, burst: float, now: float) -> float:
-        """Take ``amount`` now: 0, or how many seconds until it can be taken, and nothing is.
-
-        What is more than it ever holds is taken when it is full: it owes the rest then.
-        """
-        held = self._fill(per_s, burst, now)
-        wanted = min(amount, burst)
-        if held < wanted:
-            return (wanted - held) / per_s
-        self._held = held - amount
-        return 0.0
-
-    def put(self, amount: float, burst: float) -> None:
-        """Give ``amount`` back, or take it whatever is there, below 0."""
-        if not math.isnan(self._held):
-            self._held = min(burst, self._held + amount)
-
-    def _fill(self, per_s: float, burst: float, now: float) -> float:
-        held = self._held
-        if held != held:
-            held = burst
-        elif now > self._at:
-            held = min(burst, held + (now - self._at) * per_s)
-        self._held, self._at = held, now
-        return held
-
-
 class Use:
     """One request's part of what its principal may use, from `Limiter.begin` to `end`."""
 
     __slots__ = ("_at_once", "_counts", "_limiter", "_reserved")
 
-    def __init__(self, limiter: Limiter | None, counts: _Counts | None, at_once: bool) -> None:
+    def __init__(
+        self, limiter: Limiter | None, counts: PrincipalCounts | None, at_once: bool
+    ) -> None:
         self._limiter = limiter
         self._counts = counts
         self._at_once = at_once
@@ -113,40 +85,28 @@ class Use:
 FREE: Final = Use(None, None, False)
 
 
-class _Counts:
-    __slots__ = ("at_once", "limits", "name", "requests", "tokens")
-
-    def __init__(self, name: str, limits: PrincipalLimits) -> None:
-        self.name = name
-        self.limits = limits
-        self.at_once = 0
-        self.requests = TokenBucket()
-        self.tokens = TokenBucket()
-
-
 class Limiter:
     """The use of all principals in one process. ``monotonic``: seconds; ``sharers``: how many
-    processes the limits are shared among."""
+    processes the limits are shared among, evenly where there are no ``claims``."""
 
     def __init__(
         self, monotonic: Callable[[], float], sharers: Callable[[], int] = lambda: 1
     ) -> None:
         self._monotonic = monotonic
         self._sharers = sharers
-        self._kept: OrderedDict[str, _Counts] = OrderedDict()
+        self.claims: LimitClaims | None = None
+        self._kept: OrderedDict[str, PrincipalCounts] = OrderedDict()
 
     def begin(self, principal: Principal) -> Use:
         """One more request of ``principal``; `Use.end` it in any case. Raises RateLimitedError."""
         limits = principal.limits
         if limits == UNMETERED:
             return FREE
-        counts, share = self._counts(principal), self._share()
-        most = (
-            max(1.0, math.floor(limits.max_concurrent * share))
-            if share < 1.0
-            else (limits.max_concurrent)
-        )
-        if counts.at_once >= most:
+        now = self._monotonic()
+        counts = self._counts(principal, now)
+        counts.asked(now)
+        if counts.at_once >= counts.part.at_once:
+            counts.refused_at_once()
             raise RateLimitedError(
                 f"{limits.max_concurrent:g} requests at once is this principal's limit",
                 _BUSY_RETRY_S,
@@ -154,51 +114,71 @@ class Limiter:
                 principal.name,
             )
         if limits.requests_per_s < math.inf:
-            per_s = limits.requests_per_s * share
-            wait_s = counts.requests.take(1.0, per_s, max(1.0, per_s * _BURST_S), self._monotonic())
+            wait_s = counts.requests.take(1.0, counts.per_s, counts.burst, now)
             if wait_s > 0.0:
                 raise RateLimitedError(
                     f"{limits.requests_per_s:g} requests a second is this principal's limit",
-                    wait_s,
+                    _likely_s(wait_s, counts.part.requests, counts.epoch),
                     "requests",
                     principal.name,
                 )
         counts.at_once += 1
         return Use(self, counts, True)
 
-    def take_tokens(self, counts: _Counts, tokens: float) -> None:
+    def take_tokens(self, counts: PrincipalCounts, tokens: float) -> None:
         """See `Use.reserve`."""
-        per_min = counts.limits.tokens_per_min
-        share = self._share()
-        wait_s = counts.tokens.take(
-            tokens, per_min * share / _MINUTE_S, per_min * share, self._monotonic()
-        )
+        now = self._monotonic()
+        self._renew(counts, now)
+        counts.asked_tokens.add(tokens, now)
+        most = counts.tokens_per_min
+        wait_s = counts.tokens.take(tokens, most / MINUTE_S, most, now)
         if wait_s > 0.0:
             raise RateLimitedError(
-                f"{per_min:g} tokens a minute is this principal's limit",
-                wait_s,
+                f"{counts.limits.tokens_per_min:g} tokens a minute is this principal's limit",
+                _likely_s(wait_s, counts.part.tokens, counts.epoch),
                 "tokens",
                 counts.name,
             )
 
-    def put_tokens(self, counts: _Counts, tokens: float) -> None:
+    def put_tokens(self, counts: PrincipalCounts, tokens: float) -> None:
         """See `Use.settle`."""
-        counts.tokens.put(tokens, counts.limits.tokens_per_min * self._share())
+        counts.tokens.put(tokens, counts.tokens_per_min)
 
-    def _share(self) -> float:
-        return 1.0 / max(1, self._sharers())
+    def in_use(self, now: float) -> Iterator[PrincipalCounts]:
+        """Who uses or owes anything, of those that came last; others of them are forgotten."""
+        last = list(itertools.islice(reversed(self._kept.values()), _MOST_LOOKED_AT))
+        for counts in last:
+            if counts.is_in_use(now):
+                yield counts
+            else:
+                del self._kept[counts.name]
 
-    def _counts(self, principal: Principal) -> _Counts:
+    def _renew(self, counts: PrincipalCounts, now: float) -> None:
+        """Its part of now."""
+        if self.claims is None:
+            sharers = max(1, self._sharers())
+            if counts.epoch != -sharers:
+                counts.adopt(_even(counts.limits.max_concurrent, sharers), -sharers, now)
+            return
+        epoch = self.claims.epoch(now)
+        if counts.epoch != epoch:
+            self.claims.renew(counts, epoch, now)
+
+    def _counts(self, principal: Principal, now: float) -> PrincipalCounts:
         kept = self._kept
         counts = kept.get(principal.name)
         if counts is None:
-            counts = kept[principal.name] = _Counts(principal.name, principal.limits)
+            counts = PrincipalCounts(principal.name, principal.limits, now)
+            kept[principal.name] = counts
             if len(kept) > _MOST_KEPT:
                 self._drop()
         elif counts.limits is not principal.limits:
             # A file of keys that was read anew may have others.
+            if counts.limits != principal.limits:
+                counts.epoch = 0
             counts.limits = principal.limits
         kept.move_to_end(principal.name)
+        self._renew(counts, now)
         return counts
 
     def _drop(self) -> None:
@@ -207,3 +187,15 @@ class Limiter:
             if not counts.at_once:
                 del self._kept[name]
                 return
+
+
+def _even(max_concurrent: float, sharers: int) -> LimitPart:
+    if sharers == 1:
+        return LimitPart(at_once=max_concurrent)
+    at_once = max(1.0, max_concurrent // sharers) if max_concurrent < math.inf else math.inf
+    return LimitPart(1.0 / sharers, 1.0 / sharers, at_once)
+
+
+def _likely_s(wait_s: float, part: float, epoch: int) -> float:
+    """How long to wait, where a part may grow: as long as with all of it, or until it has."""
+    return max(wait_s * part, min(wait_s, _ROUNDS_S)) if epoch > 0 else wait_s

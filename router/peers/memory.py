@@ -12,9 +12,10 @@ from multiprocessing import reduction
 from typing import Any, Final
 
 from router.contract import Clock
+from router.peers.limit_room import WorkerLimitRoom, limit_room_nbytes
 from router.peers.pins import SharedPins, pins_nbytes
 from router.peers.receipts import ReceiptRings, ReceiptRingsSize
-from router.peers.rows import PARENT, ProcessRows, ProcessRowsSize
+from router.peers.rows import PARENT, Phase, ProcessRows, ProcessRowsSize
 from router.peers.spending import WorkerSpending, spending_nbytes
 
 # Untouched memory costs nothing, so there is room for any fleet.
@@ -34,13 +35,15 @@ class SharedMemory:
         self._rings = ReceiptRingsSize(workers, _RECEIPTS)
         pins = size.nbytes + pins_nbytes(_SEQUENCES)
         rings = pins + self._rings.nbytes
-        nbytes = rings + spending_nbytes(workers)
+        limits = rings + spending_nbytes(workers)
+        nbytes = limits + limit_room_nbytes(workers)
         self._descriptor = _anonymous(nbytes) if descriptor is None else descriptor
         view = memoryview(mmap.mmap(self._descriptor, nbytes))
         self.rows = ProcessRows(view[: size.nbytes], size)
         self._pins = view[size.nbytes : pins]
         self._receipts = view[pins:rings]
-        self._spending = view[rings:]
+        self._spending = view[rings:limits]
+        self._limits = view[limits:]
 
     def pins(self, clock: Clock) -> SharedPins:
         """The sequences' table, for one process."""
@@ -53,6 +56,10 @@ class SharedMemory:
     def spending(self, row: int) -> WorkerSpending:
         """What carbon budgets have spent, for the worker of ``row``."""
         return WorkerSpending(self._spending, self._workers, row)
+
+    def limits(self, row: int) -> WorkerLimitRoom:
+        """What workers tell each other of principals' limits, for the one of ``row``."""
+        return WorkerLimitRoom(self._limits, row, lambda r: self.rows.phase(r) is not Phase.GONE)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _attach, (self._workers, reduction.DupFd(self._descriptor))
