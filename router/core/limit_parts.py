@@ -31,6 +31,8 @@ REQUESTS, TOKENS, AT_ONCE = range(3)
 KINDS: Final = 3
 # Of each limit, what all floors have together.
 RESERVE: Final = 1.0 / 8.0
+# Processes have a place each without a claim where there are so many times as many.
+_SPARE: Final = 4.0
 # A share that is off by less stays: a bucket loses a little each time it shrinks.
 _SLACK: Final = 1.0 / 64.0
 # Who lists a principal may want something of it.
@@ -55,7 +57,8 @@ def floors(most: NDArray[np.float64], sharers: LimitSharers) -> Table:
     """What a process has of each limit without a claim; ``most``: requests at once, 0: any."""
     table = np.empty((len(most), KINDS))
     table[:, :AT_ONCE] = RESERVE / sharers.processes
-    table[:, AT_ONCE] = np.floor(RESERVE * most / sharers.processes)
+    spare = most >= _SPARE * sharers.processes
+    table[:, AT_ONCE] = np.maximum(spare, np.floor(RESERVE * most / sharers.processes))
     return table
 
 
@@ -99,6 +102,10 @@ class OthersClaims:
             there = self._keys[at] == keys
             found[there] = self._claims[at[there]]
         return found
+
+    def lists(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of ``keys`` anybody else has in use."""
+        return np.isin(keys, self._keys)
 
     def dues(self, process: int, keys: NDArray[np.uint64], demand: Table, room: Table) -> Table:
         """The claims that ``process`` is due by demand; of ``keys``, which rise, as its row has

@@ -144,7 +144,10 @@ class LimitClaims:
         claim = confirm_parts(
             np.minimum(claimed, written), written, room, self._others.claims(keys), shown
         )
-        for counts in listed:
+        # Others list whom they have used until their buckets are full again.
+        alone = ~self._others.lists(keys)
+        for counts, is_alone in zip(listed, alone, strict=True):
+            counts.is_new &= bool(is_alone)
             counts.shown = True
         _adopt(listed, floors(most, self._among), claim, self.epoch(now), now)
 

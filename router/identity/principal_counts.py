@@ -1,7 +1,8 @@
 """What one principal uses and asks for in this process, and the part of its limits it has here.
 
 A bucket holds what the part in force allows. Where the part grows it is filled as the new part
-gains, not with what another process may still hold; where it shrinks, what is beyond it is lost.
+gains, not with what another process has used or may still hold; where it shrinks, what is beyond it
+is lost. So all processes' buckets together never hold more than one of the whole limit would.
 """
 
 from __future__ import annotations
@@ -57,10 +58,6 @@ class TokenBucket:
         self._held, self._at = held, now
         return held
 
-    def shrink(self, burst: float) -> None:
-        """It holds no more than ``burst`` from here on; new, it stays so."""
-        self._held = min(burst, self._held) if self._held == self._held else self._held
-
 
 class ForgettingSum:
     """A sum of which 1/e is left after a while; ``value``: of what was added a second."""
@@ -90,11 +87,12 @@ class LimitPart(NamedTuple):
 
 class PrincipalCounts:
     """Of one principal in one process. ``epoch``: of what its part is (see `Limiter`); ``claim``:
-    what of its part is claimed or would be; ``shown``: others have been told."""
+    what of its part is claimed or would be; ``shown``: others have been told; ``is_new``: nobody
+    else has used the limits since it began, and its part has not shrunk."""
 
     __slots__ = (
         "_asked_at", "_peak", "_peak_at", "_refused", "asked_requests", "asked_tokens", "at_once",
-        "claim", "epoch", "limits", "name", "part", "requests", "shown", "tokens",
+        "claim", "epoch", "is_new", "limits", "name", "part", "requests", "shown", "tokens",
     )  # fmt: skip
 
     def __init__(self, name: str, limits: PrincipalLimits, now: float) -> None:
@@ -109,6 +107,7 @@ class PrincipalCounts:
         self.epoch = 0
         self.claim: tuple[float, ...] = (0.0, 0.0, 0.0)
         self.shown = False
+        self.is_new = True
         self._asked_at = now
         self._peak, self._peak_at, self._refused = 0.0, now, 0
 
@@ -156,11 +155,16 @@ class PrincipalCounts:
         """Go on with another part from here on."""
         if part != self.part:
             self._fill(now)
+            self.is_new &= not self.epoch or part.tokens >= self.part.tokens
+            burst, tokens = self.burst, self.tokens_per_min
             self.part = part
+            # Nobody used what is added: all of it is there.
+            share = 1.0 if self.is_new else 0.0
             if self.limits.requests_per_s < math.inf:
-                self.requests.shrink(self.burst)
+                self.requests.put(share * max(0.0, self.burst - burst), self.burst)
             if self.limits.tokens_per_min < math.inf:
-                self.tokens.shrink(self.tokens_per_min)
+                more = max(0.0, self.tokens_per_min - tokens)
+                self.tokens.put(share * more, self.tokens_per_min)
         self.epoch = epoch
 
     def is_in_use(self, now: float) -> bool:

@@ -17,6 +17,7 @@ def other_process(memory, row):
     pins = memory.pins(WallClock())
     pins.keep("m", "s", "a")
     memory.receipts(row).keep("d-1", b"row")
+    memory.limits(row).exchange(b"limits")
 
 
 def test_what_a_spawned_process_writes_is_read_here():
@@ -32,6 +33,9 @@ def test_what_a_spawned_process_writes_is_read_here():
     pins.know(["a"])
     assert pins.find("m", "s") == "a"
     assert memory.receipts(1).find("d-1") == b"row"
+    assert memory.limits(1).exchange(b"") == [b"limits"]
+    rows.clear(2)
+    assert memory.limits(1).exchange(b"") == []
 
 
 def test_a_row_that_is_cleared_says_nothing_any_more():
