@@ -5,11 +5,9 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Iterator
 
-from router.config.identity import ANY_TENANT, GrantSchema, PrincipalLimitsSchema
+from router.config.identity import ANY_TENANT, GrantSchema
 from router.config.settings import Config
 from router.identity.keys_file import read_keys
-
-_UNMETERED = PrincipalLimitsSchema()
 
 
 def identity_line(config: Config) -> str:
@@ -33,10 +31,10 @@ def identity_line(config: Config) -> str:
 
 
 def identity_notes(config: Config) -> list[str]:
-    """What is granted and cannot be had, and limits that are less than they seem."""
+    """What is granted and cannot be had."""
     notes: dict[str, None] = {}
     for name, grant in granted(config):
-        for note in (*_unknown(config, grant), *_narrowed(config, grant)):
+        for note in _unknown(config, grant):
             notes[f"identity: {name}: {note}"] = None
     return list(notes)
 
@@ -76,13 +74,3 @@ def _missing(what: str, given: Iterable[str], known: Iterable[str]) -> Iterator[
     unknown = sorted(set(given) - set(known))
     if unknown:
         yield f"{what} {', '.join(unknown)}"
-
-
-def _narrowed(config: Config, grant: GrantSchema) -> Iterator[str]:
-    workers, shared = config.settings.server.workers, config.settings.state.redis is not None
-    if grant.limits != _UNMETERED and (workers > 1 or shared):
-        among = "all workers of all gateways" if shared else f"{workers} workers"
-        yield (
-            f"its limits are shared out evenly among {among}, and a connection is served by one of "
-            "them"
-        )

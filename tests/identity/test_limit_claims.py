@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.limit_parts import LIMIT_ENTRY
@@ -258,7 +258,6 @@ def most_beyond(admitted):
     )
 
 
-@settings(deadline=None)
 @given(ASKS, JITTERS)
 def test_all_together_let_in_the_limit_a_burst_and_what_comes_new_in_a_round(asks, jitters):
     admitted, most = played(asks, jitters, lossy=False)
@@ -267,7 +266,6 @@ def test_all_together_let_in_the_limit_a_burst_and_what_comes_new_in_a_round(ask
     assert most <= PLACES + 2 * (PLACES // 3)
 
 
-@settings(deadline=None)
 @given(ASKS, JITTERS)
 def test_whatever_is_lost_all_together_let_in_no_more_than_twice_the_limit(asks, jitters):
     admitted, most = played(asks, jitters, lossy=True)

@@ -68,10 +68,3 @@ def test_a_tenant_that_is_refused_anyway_is_told(tmp_path):
     (note,) = notes(tmp_path, listed, tenant="rival")
     assert "all of its requests are refused" in note
     assert notes(tmp_path, {**listed, "unlisted_tenants": "serve"}, tenant="rival") == []
-
-
-def test_limits_that_workers_share_are_told(tmp_path):
-    limits = {"limits": {"requests_per_s": 5.0}}
-    assert notes(tmp_path, **limits) == []
-    (note,) = notes(tmp_path, {"server/workers": 4}, **limits)
-    assert "shared out evenly among 4 workers" in note
