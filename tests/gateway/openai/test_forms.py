@@ -57,7 +57,7 @@ def test_what_is_no_form_that_can_be_read():
     with pytest.raises(MalformedRequestError, match="boundary"):
         model_in(b"", "multipart/form-data")
     with pytest.raises(MalformedRequestError, match="parts"):
-        model_in(b"--b0-x" * 1000, KIND)
+        model_in(form(*[(named(b"a"), b"")] * 1000), KIND)
     with pytest.raises(MalformedRequestError, match="UTF-8"):
         model_in(form((named(b"model"), b"\xff")), KIND)
     assert model_in(b"", KIND) == ""
@@ -67,6 +67,74 @@ def test_what_repeats_the_name_a_thousand_times_takes_no_longer():
     """Each part is looked at once, and of it its head alone."""
     hostile = form((FILE, b'name="model"\r\n' * 100_000))
     assert model_in(hostile, KIND) == ""
+
+
+MODEL = (named(b"model"), b"llama")
+OTHER = (named(b"model"), b"other")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # Some servers take the first, some the last.
+        form(MODEL, OTHER),
+        form(MODEL, (named(b"Model"), b"other")),
+        # A name that one of them sees there and another does not.
+        form((named(b"model") + b"\r\nX-Pad: " + b"a" * 4000, b"other"), MODEL),
+        form((b'Content-Disposition: form-data; name="mo\\del"', b"other"), MODEL),
+        form((b'Content-Disposition: form-data; name="mo%64el"', b"other"), MODEL),
+        form((b"Content-Disposition: form-data; name*=utf-8''model", b"other"), MODEL),
+        form((b'Content-Disposition: form-data; name="a"; name="model"', b"llama"), OTHER),
+        form((b'Content-Disposition: form-data; name="a"; x="\\"; name="model"; y="', b"llama")),
+        form((b'Content-Disposition: form-data; name="a";\r\n name="model"', b"llama")),
+        form((named(b"a") + b"\r\n" + named(b"model"), b"llama")),
+        form((b"Content-Type: text/plain", b"llama"), MODEL),
+        form((named(b"model") + b"\r\nContent-Transfer-Encoding: base64", b"bGxhbWE=")),
+        # A part that one of them sees there and another does not.
+        b"x" + form(MODEL),
+        b"x--b0-x\r\n" + MODEL[0] + b"\r\n\r\nllama\r\n" + form(OTHER),
+        form(OTHER) + form(MODEL),
+        form(OTHER) + b"\r\n\r\n" + form(MODEL),
+        form((named(b"a"), b'b\r\n--b0-xY; name="model"\r\n\r\nllama'), OTHER),
+        form(MODEL).replace(b"\r\n", b"\n"),
+        form(MODEL)[:-10],
+    ],
+)
+def test_what_servers_might_read_in_two_ways_is_refused(body):
+    with pytest.raises(MalformedRequestError):
+        model_in(body, KIND)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "multipart/form-data; xboundary=b0-x", "multipart/form-data; boundary=b0-x; boundary=b",
+        "multipart/form-data; boundary*=utf-8''b0-x", 'multipart/form-data; boundary="b0\\-x"',
+        "multipart/form-data, multipart/form-data; boundary=b0-x",
+        "multipart/form-data; boundary=b0-x; charset=utf-7",
+    ],
+)  # fmt: skip
+def test_a_boundary_that_is_not_plain_is_none(kind):
+    with pytest.raises(MalformedRequestError):
+        model_in(form(MODEL), kind)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        FILE.replace(b"a.wav", b"C:\\a; name=model.wav"),
+        FILE + b"\r\nContent-Length: 4",
+        FILE.replace(b"; filename", b"; filename*=UTF-8''%C3%A4.wav; filename"),
+        named(b"timestamp_granularities[]"),
+    ],
+)
+def test_what_clients_write_is_read(head):
+    asked = "multipart/form-data; charset=utf-8; boundary=b0-x"
+    assert model_in(form((head, b"a"), MODEL), asked) == "llama"
+    # What another field says is no name, and what lies within a part is nobody's.
+    assert model_in(form((named(b"x") + b'\r\nX-Y: z; name="model"', b"no"), MODEL), KIND) == "llama"
+    inner = b'\r\n--b0 ; name="model"\r\n\r\nno'
+    assert model_in(form((head, inner), MODEL)[:-2], KIND) == "llama"
 
 
 @given(st.binary(max_size=300))
