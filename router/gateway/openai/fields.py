@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,7 +17,7 @@ from router.core.prefixes import CHUNK_BYTES, MOST_BLOCKS
 from router.core.tokens import PRIOR_BYTES
 from router.director.call import NO_PROMPT, Prompt
 from router.errors import MalformedRequestError
-from router.http_api import COMPLETIONS, EMBEDDINGS, HttpApi
+from router.http_api import COMPLETIONS, EMBEDDINGS, OTHER, HttpApi
 from router.model import UNLIMITED
 
 # Whether the model is given twice is looked for in bodies up to so many bytes, 0.1 ms a KiB; in
@@ -67,6 +68,11 @@ class _Conversation(msgspec.Struct):
 
 
 _DECODE: Final = msgspec.json.Decoder(_Body).decode
+_NAMES: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+# What decides who may ask, and in what form the answer comes. Go's decoder, so Ollama, takes a
+# name in any case for the same, and the last of them counts.
+_OF_ONE_CASE: Final = frozenset(("model", "stream"))
+_LONGEST_OF_ONE_CASE: Final = max(map(len, _OF_ONE_CASE))
 
 
 class Asked(NamedTuple):
@@ -96,6 +102,7 @@ def read_json(api: HttpApi, body: bytes | bytearray) -> Asked:
         raise MalformedRequestError("the body is empty: send a JSON object with a model")
     try:
         found = _DECODE(body)
+        _require_one_case(_NAMES(body))
         if body.count(b'"model"') != 1 and len(body) <= MOST_SCANNED_BYTES:
             _require_once(body)
         if len(body) <= MOST_DECODED_BYTES and not body.isascii():
@@ -111,7 +118,7 @@ def read_json(api: HttpApi, body: bytes | bytearray) -> Asked:
     prompt, prompt_bytes, tokens = _prompt(api, found)
     return Asked(
         required_model(found.model),
-        _is_true(found.stream),
+        _streams(api, found.stream),
         _limit(api, found),
         tokens,
         prompt,
@@ -139,6 +146,16 @@ def _id(name: str, text: str) -> str:
     if len(text) > MAX_ID:
         raise MalformedRequestError(f"{name}: longer than {MAX_ID} characters")
     return text
+
+
+def _require_one_case(names: Iterable[str]) -> None:
+    """Raises MalformedRequestError for a name that this gateway and a server might take for
+    different ones."""
+    for name in names:
+        if len(name) <= _LONGEST_OF_ONE_CASE and name not in _OF_ONE_CASE:
+            folded = name.casefold()
+            if folded in _OF_ONE_CASE:
+                raise MalformedRequestError(f"{folded}: write its name in small letters")
 
 
 def _require_once(body: bytes | bytearray) -> None:
@@ -255,8 +272,15 @@ def _conversation(raw: msgspec.Raw) -> str:
         return ""
 
 
-def _is_true(raw: msgspec.Raw) -> bool:
-    return raw is not _NOTHING and bytes(raw) == b"true"
+def _streams(api: HttpApi, raw: msgspec.Raw) -> bool:
+    """Raises MalformedRequestError for what some servers take for true and others do not: which of
+    them answered in another form than was asked for could not be told from one that is broken."""
+    said = bytes(memoryview(raw)[:8])
+    if said == b"true":
+        return True
+    if api is not OTHER and said not in (b"", b"false", b"null"):
+        raise MalformedRequestError("stream: give true or false")
+    return False
 
 
 def _is_null(raw: msgspec.Raw) -> bool:

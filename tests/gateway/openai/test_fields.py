@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from router.errors import MalformedRequestError
 from router.gateway.openai.fields import read_json
-from router.http_api import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
+from router.http_api import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, OTHER, RESPONSES
 from router.model import UNLIMITED
 
 VALUES = st.recursive(
@@ -46,6 +46,26 @@ def test_an_escaped_name_is_the_same_name():
     assert read_json(CHAT, rb'{"m\u006fdel":"m"}').model == "m"
     with pytest.raises(MalformedRequestError, match="twice"):
         read_json(CHAT, rb'{"m\u006fdel":"m","mode\u006c":"n"}')
+
+
+@pytest.mark.parametrize("name", ["Model", "MODEL", "moDel", "Stream", "\u017ftream"])
+def test_a_name_in_another_case_is_refused(name):
+    """Some servers take it for the same, and so for the model or the form of the answer."""
+    for other in (name, "".join(f"\\u{ord(letter):04x}" for letter in name)):
+        with pytest.raises(MalformedRequestError, match="small letters"):
+            read_json(CHAT, f'{{"model":"m","{other}":"n"}}'.encode())
+    assert read(tools=[{name: "n"}], Models="o").model == "m"
+
+
+@pytest.mark.parametrize("value", [1, 0, "true", "false", "yes", "on", [], {}, 1.5])
+def test_whether_to_stream_is_said_in_one_way(value):
+    """Servers that coerce take these for true, and would be blamed for their answers."""
+    for api in (CHAT, COMPLETIONS, RESPONSES, MESSAGES):
+        with pytest.raises(MalformedRequestError, match="stream: give true or false"):
+            read(api, stream=value)
+    assert not read(OTHER, stream=value).streams
+    assert read(stream=True).streams
+    assert not any(read(**say).streams for say in ({}, {"stream": False}, {"stream": None}))
 
 
 def test_other_objects_may_name_models_of_their_own():
