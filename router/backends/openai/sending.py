@@ -26,8 +26,9 @@ HOP_BY_HOP: Final = frozenset((
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
     "te", "trailer", "transfer-encoding", "upgrade",
 ))  # fmt: skip
-# ``expect`` was answered by the front; usage can only be read in an answer that is not compressed.
-_OURS: Final = HOP_BY_HOP | {"host", "content-length", "accept-encoding", "expect"}
+# ``expect`` was answered by the front, and cookies are of its address; usage can only be read in an
+# answer that is not compressed.
+_OURS: Final = HOP_BY_HOP | {"host", "content-length", "accept-encoding", "expect", "cookie"}
 # Of ``connection``, what names no field.
 _HARMLESS: Final = frozenset(("", "close", "keep-alive"))
 # What no ``connection`` takes out: what is no field at all, and what a body is read by.

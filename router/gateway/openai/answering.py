@@ -17,14 +17,19 @@ from router.http_api import END, LAST_USAGE, STATUS, HttpApi
 from router.model import Receipt
 from router.reserved_names import is_reserved
 
-# What each hop writes for itself, what is about the server alone, and what would pass for ours.
+# What each hop writes for itself, what is about the server alone, and what would pass for ours: who
+# gets it takes it for a word of this address, whose pages, cookies, TLS and keys are no server's.
 _KEPT_BACK: Final = frozenset(
     (
         "connection", "keep-alive", "transfer-encoding", "content-length", "te", "trailer",
         "upgrade", "proxy-authenticate", "date", "server", "endpoint-load-metrics",
-        "endpoint-load-metrics-bin",
+        "endpoint-load-metrics-bin", "set-cookie", "set-cookie2", "alt-svc", "clear-site-data",
+        "strict-transport-security", "www-authenticate", "authentication-info", "location",
+        "refresh", "timing-allow-origin", "x-should-retry", "retry-after", "retry-after-ms",
     )
 )  # fmt: skip
+# There is no CORS: pages of other origins get nothing, whatever a server allows them.
+_OF_ORIGINS: Final = "access-control-"
 
 
 class _WithUsage(msgspec.Struct):
@@ -96,7 +101,12 @@ def _head(metadata: Metadata) -> tuple[int, list[tuple[str, str]]]:
     for key, value in metadata:
         if key == STATUS:
             status = int(value)
-        elif key not in _KEPT_BACK and not is_reserved(key) and isinstance(value, str):
+        elif (
+            key not in _KEPT_BACK
+            and not key.startswith(_OF_ORIGINS)
+            and not is_reserved(key)
+            and isinstance(value, str)
+        ):
             headers.append((key, value))
     return status, headers
 

@@ -37,6 +37,10 @@ def test_names_that_are_ours_do_not_travel(target):
     assert not any("carbon" in key for key in sent)
 
 
+def test_cookies_end_here():
+    assert "cookie" not in fields(metadata=(*CHAT, ("cookie", "sso=1")))
+
+
 def test_questions_ask_for_no_load():
     assert FORMAT not in fields(target="GET /v1/models", metadata=())
 

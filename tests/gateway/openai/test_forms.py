@@ -132,7 +132,8 @@ def test_what_clients_write_is_read(head):
     asked = "multipart/form-data; charset=utf-8; boundary=b0-x"
     assert model_in(form((head, b"a"), MODEL), asked) == "llama"
     # What another field says is no name, and what lies within a part is nobody's.
-    assert model_in(form((named(b"x") + b'\r\nX-Y: z; name="model"', b"no"), MODEL), KIND) == "llama"
+    elsewhere = named(b"x") + b'\r\nX-Y: z; name="model"'
+    assert model_in(form((elsewhere, b"no"), MODEL), KIND) == "llama"
     inner = b'\r\n--b0 ; name="model"\r\n\r\nno'
     assert model_in(form((head, inner), MODEL)[:-2], KIND) == "llama"
 

@@ -67,6 +67,24 @@ async def test_names_that_are_ours_come_from_nobody_else(streams):
     assert status == 400 and b"x-carbon" in refused
 
 
+@pytest.mark.parametrize("streams", [False, True])
+async def test_no_server_speaks_for_this_address(streams):
+    """Pages, cookies, TLS, keys and when to ask again are between a client and the gateway."""
+    theirs = (
+        ("set-cookie", "a=b"), ("access-control-allow-origin", "*"), ("alt-svc", 'h3="e:443"'),
+        ("access-control-allow-credentials", "true"), ("clear-site-data", "*"),
+        ("strict-transport-security", "max-age=1"), ("www-authenticate", "Basic"),
+        ("location", "http://10.0.0.7/"), ("refresh", "0"), ("x-should-retry", "false"),
+        ("retry-after", "9"), ("retry-after-ms", "9"), ("timing-allow-origin", "*"),
+    )  # fmt: skip
+    initial = (*(SSE if streams else JSON), *theirs, ("openai-version", "1"))
+    script = Script(stream=Routed([CHUNK], initial=initial)) if streams else Script(initial=initial)
+    async with serving(script) as front:
+        status, headers, _ = await front.post(CHAT, {**ASK, "stream": streams})
+    assert status == 200 and headers["openai-version"] == "1"
+    assert not {name for name, _ in theirs} & {name.lower() for name in headers}
+
+
 async def test_what_routing_needs_is_read_from_headers_and_body():
     budgets = {"x_latency_budget_ms": "900", "x_origin": "eu", "x_residency": "EU,CH"}
     async with serving() as front:
