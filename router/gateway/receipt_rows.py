@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from router.errors import DataError
+from router.identity.narrowing import receipt_owner_of
 from router.model import (
     UNBURDENED,
     UNLIMITED,
@@ -49,7 +50,7 @@ _IntensityRow = tuple[float, float, float, Basis, Factors, Kind, _Name, float, f
 class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     version: int
     decision_id: _Name
-    tenant: _Name
+    owner: _Name
     model: _Name
     policy: _Name
     region: _Name
@@ -107,7 +108,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
         _Row(
             VERSION,
             receipt.decision_id,
-            receipt.request.tenant,
+            receipt_owner_of(receipt.request),
             receipt.request.model,
             receipt.policy,
             receipt.region,
@@ -163,7 +164,7 @@ def decode_receipt(data: bytes) -> Receipt:
     budget = row.carbon_budget
     return Receipt(
         decision_id=row.decision_id,
-        request=Request(row.model, tenant=row.tenant),
+        request=Request(row.model, tenant=row.owner),
         decision=_decision(row),
         policy=row.policy,
         region=row.region,

@@ -54,6 +54,17 @@ def sequence_owner(principal: Principal, tenant: str) -> str:
     return f"{principal.account}\0{tenant}"
 
 
+def receipt_owner(principal: Principal, tenant: str) -> str:
+    """Who is told receipts of calls that name ``tenant``: that tenant, or without one whoever
+    called alone; "" where nobody is asked who calls."""
+    return tenant or ("" if principal is ANONYMOUS else principal.account)
+
+
+def receipt_owner_of(request: Request) -> str:
+    """`receipt_owner` of the call that was ``request``."""
+    return request.tenant or request.sequence_owner.partition("\0")[0]
+
+
 def held_origin(principal: Principal, origin: str) -> str:
     """The origin of a call that names ``origin``, "" for none. Raises NotPermittedError."""
     if not principal.origins or origin in principal.origins:

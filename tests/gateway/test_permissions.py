@@ -5,6 +5,7 @@ What there is comes from the servers' own tables: one that is new is walked with
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -16,6 +17,8 @@ from router.gateway.oip import control, servicer
 from router.gateway.oip.reflection import V1, V1ALPHA
 from router.gateway.openai.front import served_paths
 from router.gateway.openai.kept_receipts import KeptReceipts
+from router.gateway.receipt_rows import encode_receipt
+from router.identity.narrowing import sequence_owner
 from router.identity.principal import Role
 from router.model import Request
 from tests.gateway.openai.support import Script as HttpScript
@@ -305,6 +308,47 @@ async def test_what_one_tenant_keeps_another_does_not_find():
         # Another tenant's name does not help.
         code, body, _ = await status(front, "GET", kept, rivals, tenant="acme")
         assert (code, b"x-tenant" in body) == (403, True)
+
+
+async def test_a_receipt_without_a_tenant_is_told_to_its_principal_alone():
+    """By the process that answered, and by another that was handed it as a row."""
+    mine, theirs, proxy = map(key_text, ("mine", "theirs", "proxy"))
+    may = replace(CHAT, name="mine", tenant="", roles=frozenset((Role.OPERATOR,)))
+    held = access(
+        held_key(mine, may),
+        held_key(theirs, replace(may, name="theirs")),
+        held_key(proxy, replace(may, name="proxy", tenant="*")),
+    )
+    asked = Request("llama", sequence_owner=sequence_owner(may, ""))
+    told = receipt(decision_id="gw-7", request=asked)
+    elsewhere = SimpleNamespace(find=lambda _: encode_receipt(told), keep=None)
+    here = KeptReceipts()
+    here.keep(told)
+    for receipts in (here, KeptReceipts(elsewhere)):
+        async with serving(HttpScript(), access=held, receipts=receipts) as front:
+            kept = "/v1/carbon/receipts/gw-7"
+            assert (await status(front, "GET", kept, mine))[0] == 200
+            for key in (theirs, proxy):
+                assert (await status(front, "GET", kept, key))[0] == 404
+            # What it is called inside is no tenant that anybody can name.
+            assert (await status(front, "GET", kept, proxy, tenant=" mine"))[0] == 404
+
+
+async def test_a_question_names_one_tenant():
+    proxy = key_text("proxy")
+    may = replace(CHAT, tenant="*", roles=frozenset((Role.OPERATOR,)))
+    receipts = KeptReceipts()
+    receipts.keep(receipt(decision_id="gw-7", request=Request("llama", tenant="acme")))
+    async with serving(
+        HttpScript(), access=access(held_key(proxy, may)), receipts=receipts
+    ) as front:
+        for tenants, code in ((["acme", "acme"], 200), (["rival", "acme"], 400)):
+            headers = [
+                ("authorization", f"Bearer {proxy}"),
+                *(("x-tenant", one) for one in tenants),
+            ]
+            got = await front.client.get(front.url("/v1/carbon/receipts/gw-7"), headers=headers)
+            assert got.status == code, tenants
 
 
 async def test_an_http_request_is_held_to_what_its_principal_may():

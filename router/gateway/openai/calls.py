@@ -47,6 +47,14 @@ class Incoming(NamedTuple):
         return max(headers.retries_of(self.by_name.get(name, "")) for name in headers.RETRIES)
 
     @property
+    def tenant(self) -> str:
+        """Of a question that has no body; "" where it names none. Raises InvalidMetadataError."""
+        named = {value for key, value in self.fields if key == headers.TENANT and value}
+        if len(named) > 1:
+            raise InvalidMetadataError(f"{headers.TENANT}: given twice, with different values")
+        return str(named.pop()) if named else ""
+
+    @property
     def wants_energy(self) -> bool:
         """Whether it asks for ``usage.energy``. Raises InvalidMetadataError."""
         said = self.by_name.get(headers.ENERGY, "").strip().lower()

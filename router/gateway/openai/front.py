@@ -52,7 +52,13 @@ from router.http_api import (
 )
 from router.identity.access import Access
 from router.identity.limits import Use, used_tokens
-from router.identity.narrowing import held_tenant, require_model, sequence_owner
+from router.identity.narrowing import (
+    held_tenant,
+    receipt_owner,
+    receipt_owner_of,
+    require_model,
+    sequence_owner,
+)
 from router.identity.principal import Role
 from router.model import Receipt, Request
 
@@ -306,7 +312,7 @@ class Front:
             raise UnsupportedMethodError(
                 "stream=true: a stored response is not streamed again here"
             )
-        tenant = held_tenant(head.principal, head.by_name.get("x-tenant", ""))
+        tenant = held_tenant(head.principal, head.tenant)
         owner = sequence_owner(head.principal, tenant)
         asked = Request("", sequence_id=held_by(response_id), sequence_owner=owner)
         if not self._director.holder(asked):
@@ -323,10 +329,11 @@ class Front:
         return web.Response(status=status, body=reply.payload, headers={"content-type": kind})
 
     async def _receipt(self, head: Incoming, decision_id: str) -> Receipt:
-        tenant = held_tenant(head.principal, head.by_name.get("x-tenant", ""))
+        tenant = held_tenant(head.principal, head.tenant)
         receipts = self._parts.receipts
         receipt = await receipts.find(decision_id)
-        if receipt is None or receipt.request.tenant != tenant:
+        owner = receipt_owner(head.principal, tenant)
+        if receipt is None or receipt_owner_of(receipt.request) != owner:
             elsewhere = "" if receipts.shares_store else ", or another gateway answered"
             by_header = head.principal.tenant == ANY_TENANT
             whose = "this x-tenant" if by_header else "the tenant of this credential"
