@@ -25,6 +25,9 @@ from router.telemetry.fleet_loads import FleetLoadMetrics
 ROOM: Final = "loads"
 # Alone, it looks for the store this often.
 _ALONE_S: Final = 0.25
+# Of a row's life, how long its answer is waited for: this process has to know that the store fails
+# before its claims lapse, or it has no place at all meanwhile.
+_WORTH: Final = 0.75
 
 
 class GatewayPlaces:
@@ -136,10 +139,11 @@ class FleetLoads:
             self._members = [*self._members[-3:], message.member]
         sent = clock.monotonic()
         try:
-            rows = await self._store.exchange(
-                ROOM, message.member, message.row, message.ttl_s, clock.now()
-            )
-        except StateStoreError:
+            async with asyncio.timeout(_WORTH * message.ttl_s):
+                rows = await self._store.exchange(
+                    ROOM, message.member, message.row, message.ttl_s, clock.now()
+                )
+        except (StateStoreError, TimeoutError):
             gateways.failed(message.sent_at, clock.monotonic())
             moved, worked_s = self._moved_bytes, sent - began
         else:

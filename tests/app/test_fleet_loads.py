@@ -1,5 +1,6 @@
 """Exchanges of processes that share a store, on one in memory, and what is told of them."""
 
+import asyncio
 import math
 from types import SimpleNamespace
 
@@ -228,3 +229,29 @@ def test_every_standing_and_defect_has_its_name_in_the_metrics():
     assert set(telemetry.STANDINGS) == set(PlaceStanding)
     assert set(telemetry.DEFECTS) == set(Defect)
     assert isinstance(FleetLoads, type)
+
+
+async def test_a_store_that_hangs_is_known_to_fail_before_claims_lapse(clock):
+    """Whatever the store allows itself: who has no claims and no word of the store has no place."""
+    store = Hanging()
+    place = Place(store, clock, "one")
+    for _ in range(5):
+        await place.loads.run()
+        clock.at += LEAST_TTL_S / 2.0
+    assert place.loads.gateways.standing is PlaceStanding.SHARED
+    store.hangs = True
+    clock.at += LEAST_TTL_S
+    place.loads.gateways.ttl_s = 0.01
+    await place.loads.run()
+    assert place.loads.gateways.standing is PlaceStanding.ALONE
+
+
+class Hanging(MemoryStore):
+    """A store that has all the time in the world while ``hangs``."""
+
+    hangs = False
+
+    async def exchange(self, *given):
+        if self.hangs:
+            await asyncio.Event().wait()
+        return await super().exchange(*given)

@@ -17,6 +17,11 @@ from router.errors import StateStoreError
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{2,31}\b")
 
 
+class UnexpectedAnswerError(Exception):
+    """What came is no answer to what was asked; the connection may be a step behind, or somebody
+    else's. Says nothing of what came: that may be a secret."""
+
+
 class StoreFault(StrEnum):
     """Why the store cannot be had, for metrics and readiness."""
 

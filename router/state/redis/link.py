@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from router.config.settings import RedisSettings
 from router.errors import CarbonRouterError, StateStoreError
 from router.state.redis.clients import OpenClient, Passwords, RedisClient
-from router.state.redis.failures import StoreFault, as_store_error
+from router.state.redis.failures import StoreFault, UnexpectedAnswerError, as_store_error
 
 _T = TypeVar("_T")
 
@@ -62,6 +62,9 @@ class Link:
         except Exception as error:
             failure = as_store_error(error)
             await self._failed(used, failure)
+            if isinstance(error, UnexpectedAnswerError):
+                # Others on the same client may still be answered as they should.
+                await self._give_up(used)
             raise failure from None
         self._failing_since = None
         return answer
@@ -93,7 +96,12 @@ class Link:
             self._failing_since = now
         after_s = _SOON_S if failure.cause in _SOON else REBUILD_S
         if now - self._failing_since >= after_s and used is self._open is not None:
-            self._failing_since, self._open = now, None
+            self._failing_since = now
+            await self._give_up(used)
+
+    async def _give_up(self, used: OpenClient | None) -> None:
+        if used is self._open:
+            self._open = None
             await _close(used)
 
 

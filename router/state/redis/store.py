@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from router.config.settings import RedisSettings
 from router.errors import StateStoreError
 from router.state.redis import scripts
+from router.state.redis.answers import MARK, MAX_VALUE_BYTES, number_of, room_of, value_of
 from router.state.redis.clients import Passwords, RedisClient, masters
 from router.state.redis.keys import StoreKeys
 from router.state.redis.link import Link
 
-# Nobody shares more; Redis itself would take half a gibibyte.
-MAX_VALUE_BYTES: Final = 1024 * 1024
 MAX_NAME_BYTES: Final = 1024
 MAX_ROWS: Final = 1024
 # What an answer of a room may have in the time of any call; for more there is more time, and of all
@@ -34,10 +33,9 @@ _BATCH: Final = 256
 _SCAN_COUNT: Final = 1000
 _SCAN_LIMIT_S: Final = 10.0
 _MAX_AMOUNT: Final = 2**62
-# Every value starts with it, so that an empty one is not an absent one where ranges are read.
-_MARK: Final = b"1"
 
 _Passwords = Callable[[], Passwords]
+_T = TypeVar("_T")
 
 
 class RedisStore:
@@ -69,12 +67,12 @@ class RedisStore:
         lasting = _lasting(ttl_s)
         commands = [self._write(key, value, lasting) for key, value in values.items()]
         for some in _batches(commands):
-            await self._together(some)
+            await self._together(some, _anything)
 
     async def get(self, key: str, now: float) -> bytes | None:
         """As in the contract."""
         command = self._read(self._keys.value(_named(key)))
-        return _value(await self._link.run(lambda c: c.execute_command(*command)))
+        return await self._ask(command, value_of)
 
     async def scan(self, prefix: str, now: float) -> Mapping[str, bytes]:
         """As in the contract; takes the longer the more keys the whole database has.
@@ -86,9 +84,9 @@ class RedisStore:
         found: dict[str, bytes] = {}
         size = 0
         for some in _batches(sorted(names)):
-            values = await self._together([self._read(name) for name in some])
-            for name, answer in zip(some, values, strict=True):
-                key, value = self._keys.name_of(name), _value(answer)
+            values = await self._together([self._read(name) for name in some], value_of)
+            for name, value in zip(some, values, strict=True):
+                key = self._keys.name_of(name)
                 if key is not None and value is not None and key.startswith(prefix):
                     found[key] = value
                     size += len(value)
@@ -103,7 +101,7 @@ class RedisStore:
         if abs(amount) >= _MAX_AMOUNT:
             raise ValueError(f"an amount of {amount} is too large to add")
         key = self._keys.counter(_named(counter))
-        return int(await self._script(scripts.ADD, [key], amount, ttl_ms))
+        return await self._script(number_of, scripts.ADD, [key], amount, ttl_ms)
 
     async def acquire(self, name: str, holder: str, ttl_s: float, now: float) -> int:
         """As in the contract; a token is about the time in ms at which the hold began.
@@ -113,15 +111,13 @@ class RedisStore:
         """
         ttl_ms = _ttl_ms(ttl_s)
         keys = self._keys.hold(_named(name))
-        held = await self._script(
-            scripts.ACQUIRE, keys, _text(holder), ttl_ms, max(ttl_ms, _TOKEN_MS)
-        )
-        return int(held)
+        arguments = (_text(holder), ttl_ms, max(ttl_ms, _TOKEN_MS))
+        return await self._script(number_of, scripts.ACQUIRE, keys, *arguments)
 
     async def release(self, name: str, holder: str) -> None:
         """As in the contract."""
         held, _ = self._keys.hold(_named(name))
-        await self._script(scripts.RELEASE, [held], _text(holder))
+        await self._script(_anything, scripts.RELEASE, [held], _text(holder))
 
     async def exchange(
         self, room: str, member: str, row: bytes, ttl_s: float, now: float
@@ -136,21 +132,17 @@ class RedisStore:
         most = self._room_bytes.get(room, _USUAL_ROOM_BYTES)
         arguments = (_text(member), bytes(row), ttl_ms, MAX_ROWS, int(_MAX_TTL_S * 1e3))
         key = self._keys.room(_named(room))
-        answer = await self._read_room(key, arguments, most)
-        if len(answer) == 1:
-            # It grows as gateways come: there is time for twice as much from now on.
-            self._room_bytes[room] = most = 2 * int(answer[0])
-            if most > 2 * MAX_ROOM_BYTES:
+        there = await self._read_room(key, arguments, most)
+        if isinstance(there, int):
+            if there > MAX_ROOM_BYTES:
                 raise StateStoreError(f"state store: a room has over {MAX_ROOM_BYTES} bytes")
-            answer = await self._read_room(key, arguments, most)
-            if len(answer) == 1:
+            # It grows as gateways come: there is time for twice as much.
+            there = await self._read_room(key, arguments, _room_for(there))
+            if isinstance(there, int):
                 raise StateStoreError("state store: a room grows faster than it can be read")
-        pairs = zip(answer[::2], answer[1::2], strict=True)
-        return {
-            other.decode(errors="surrogatepass"): there.partition(b":")[2]
-            for other, there in pairs
-            if len(there) <= 2 * MAX_VALUE_BYTES
-        }
+        # And no longer than it is large: who waits for a small one waits for a server that hangs.
+        self._room_bytes[room] = _room_for(sum(map(len, there.values())))
+        return there
 
     async def leave(self, room: str, member: str) -> None:
         """As in the contract."""
@@ -163,30 +155,36 @@ class RedisStore:
         if self._patient is not None:
             await self._patient.close()
 
-    async def _script(self, script: str, keys: Sequence[bytes], *arguments: object) -> Any:
-        return await self._link.run(
-            lambda c: c.execute_command("EVAL", script, len(keys), *keys, *arguments)
-        )
+    async def _script(
+        self, means: Callable[[Any], _T], script: str, keys: Sequence[bytes], *arguments: object
+    ) -> _T:
+        return await self._ask(("EVAL", script, len(keys), *keys, *arguments), means)
 
-    async def _read_room(self, key: bytes, arguments: Sequence[object], most: int) -> Any:
+    async def _ask(self, command: Sequence[object], means: Callable[[Any], _T]) -> _T:
+        return await _asked(self._link, None, command, means)
+
+    async def _read_room(
+        self, key: bytes, arguments: Sequence[object], most: int
+    ) -> dict[str, bytes] | int:
         """The rows, or how many bytes there are, where those are more than ``most``."""
+        command = ("EVAL", scripts.EXCHANGE, 1, key, *arguments, most)
         if most <= _USUAL_ROOM_BYTES:
-            return await self._script(scripts.EXCHANGE, [key], *arguments, most)
+            return await self._ask(command, room_of)
         if self._patient is None:
             self._patient = Link(replace(self._settings, timeout_s=_PATIENCE_S), self._passwords)
         limit_s = self._link.limit_s + most / _LEAST_BYTES_PER_S
-        command = ("EVAL", scripts.EXCHANGE, 1, key, *arguments, most)
-        return await self._patient.run(lambda c: c.execute_command(*command), limit_s)
+        return await _asked(self._patient, limit_s, command, room_of)
 
-    async def _together(self, commands: Sequence[Sequence[object]]) -> list[Any]:
+    async def _together(
+        self, commands: Sequence[Sequence[object]], means: Callable[[Any], _T]
+    ) -> list[_T]:
         """The answers to commands that travel together, of whatever slots."""
 
-        async def ask(client: RedisClient) -> list[Any]:
+        async def ask(client: RedisClient) -> list[_T]:
             pipe = client.pipeline(transaction=False)
             for command in commands:
                 pipe.execute_command(*command)
-            answers: list[Any] = await pipe.execute()
-            return answers
+            return [means(answer) for answer in await pipe.execute()]
 
         return await self._link.run(ask)
 
@@ -204,18 +202,32 @@ class RedisStore:
         return names
 
     def _write(self, key: str, value: bytes, lasting: tuple[object, ...]) -> tuple[object, ...]:
-        return ("SET", self._keys.value(_named(key)), _MARK + _sized(key, value), *lasting)
+        return ("SET", self._keys.value(_named(key)), MARK + _sized(key, value), *lasting)
 
     def _read(self, name: bytes) -> tuple[object, ...]:
         # No more of a value than a gateway could have written.
         return ("GETRANGE", name, 0, MAX_VALUE_BYTES + 1)
 
 
-def _value(answer: bytes) -> bytes | None:
-    """What was put, of what GETRANGE answers; None where nothing of ours is."""
-    if not answer.startswith(_MARK) or len(answer) > MAX_VALUE_BYTES + 1:
-        return None
-    return answer[1:]
+async def _asked(
+    link: Link, limit_s: float | None, command: Sequence[object], means: Callable[[Any], _T]
+) -> _T:
+    """What the answer to one command means: read within the call, so that one that is no answer
+    is a failure as any other."""
+
+    async def ask(client: RedisClient) -> _T:
+        return means(await client.execute_command(*command))
+
+    return await link.run(ask, limit_s)
+
+
+def _room_for(size: int) -> int:
+    """Bytes that a room of ``size`` may have come to by its next answer."""
+    return min(max(_USUAL_ROOM_BYTES, 2 * size), MAX_ROOM_BYTES)
+
+
+def _anything(answer: object) -> None:
+    """It was answered, and that is all."""
 
 
 def _sized(key: str, value: bytes) -> bytes:

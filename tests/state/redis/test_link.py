@@ -77,6 +77,31 @@ async def test_a_replica_is_read_only(running: Server) -> None:
         await eventually(lambda: store.put("a", b"3", 60.0, 0.0))
 
 
+async def test_what_is_no_answer_is_a_failure_and_its_connection_is_not_used_again() -> None:
+    """A connection that is a step behind would go on to give everybody somebody else's answer."""
+    answers = iter([b":5\r\n", b"$2\r\n1a\r\n", b"*1\r\n:5\r\n", b"$2\r\n1b\r\n"])
+    connections = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n")
+                asked = await reader.read(65_536)
+                hello = b"%1\r\n$5\r\nproto\r\n:3\r\n"
+                writer.write(hello if b"HELLO" in asked else next(answers))
+        writer.close()
+
+    strange = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = strange.sockets[0].getsockname()[1]
+    async with strange, store_at(f"redis://127.0.0.1:{port}") as store:
+        for value in (b"a", b"b"):
+            before = len(connections)
+            assert (await failure_of(store.get("a", 0.0))).cause == "other"
+            assert await store.get("a", 0.0) == value
+            assert len(connections) == before + 1 + (before == 0)
+
+
 async def test_a_full_server_still_answers_what_it_knows(running: Server) -> None:
     async with store_at(running.url) as store:
         await store.put("a", b"1", 60.0, 0.0)

@@ -77,13 +77,32 @@ async def test_a_room_that_is_larger_than_can_be_held_is_an_error(
     store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_ROOM_BYTES", 2_500_000)
-    for member in "abc":
+    # And again: what is refused once is no reason to wait for it the next time.
+    for member in "abcc":
         there = store.exchange("load", member, bytes(1_000_000), 60.0, 0.0)
         if member == "c":
             with pytest.raises(StateStoreError, match="over 2500000 bytes"):
                 await there
         else:
             await there
+
+
+async def test_a_room_that_is_small_again_is_waited_for_as_any_other(
+    running: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LEAST_BYTES_PER_S", 1.0)
+    monkeypatch.setattr(module, "_PATIENCE_S", 1e6)
+    async with store_at(running.url) as store:
+        for member in "abc":
+            await store.exchange("load", member, bytes(1_000_000), 60.0, 0.0)
+        running.ask("DEL", "carbon-router:room:load")
+        await store.exchange("load", "a", b"", 60.0, 0.0)
+        running.pause()
+        try:
+            room = store.exchange("load", "a", b"", 60.0, 0.0)
+            assert (await failure_of(room)).cause == "timeout"
+        finally:
+            running.resume()
 
 
 async def test_a_room_lasts_as_long_as_its_longest_row(running: Server, store: StateStore) -> None:
@@ -168,6 +187,13 @@ async def test_rows_that_no_gateway_wrote_are_dropped(
     running.ask("HSET", "carbon-router:room:load", "strange", row)
     assert await store.exchange("load", "me", b"2", 60.0, 0.0) == {"me": b"2"}
     assert running.ask("HKEYS", "carbon-router:room:load") == [b"me"]
+
+
+async def test_a_member_whose_name_is_no_text_is_nobody(running: Server, store: StateStore) -> None:
+    await store.exchange("load", "me", b"1", 600.0, 0.0)
+    row = running.ask("HGET", "carbon-router:room:load", "me")
+    running.ask("HSET", "carbon-router:room:load", b"\xff\xfe", row)
+    assert await store.exchange("load", "me", b"2", 60.0, 0.0) == {"me": b"2"}
 
 
 async def test_another_type_under_a_name_is_a_failure(running: Server, store: StateStore) -> None:
