@@ -114,19 +114,17 @@ class OthersClaims:
         place, entries, who = self._of(keys)
         own = np.maximum(demand.astype(np.float32).astype(float), LEAST_DEMAND)
         theirs = np.maximum(entries["demand"].astype(float), LEAST_DEMAND)
-        total = own.copy()
-        np.add.at(total, place, theirs)
+        total = own + _sums(place, theirs, len(keys))
         due = room * own / total
         places = due[:, AT_ONCE]
         own_rest = places - np.floor(places)
         their_places = room[place, AT_ONCE] * theirs[:, AT_ONCE] / total[place, AT_ONCE]
-        left = room[:, AT_ONCE] - np.floor(places)
-        np.subtract.at(left, place, np.floor(their_places))
         rest = their_places - np.floor(their_places)
         ties = (rest == own_rest[place]) & (who < process)
-        before = np.zeros(len(keys))
-        np.add.at(before, place, (rest > own_rest[place]) | ties)
-        whole = np.floor(places) + (before < np.round(left))
+        before = (rest > own_rest[place]) | ties
+        counted = _sums(place, np.column_stack((np.floor(their_places), before)), len(keys))
+        left = room[:, AT_ONCE] - np.floor(places) - counted[:, 0]
+        whole = np.floor(places) + (counted[:, 1] < np.round(left))
         return np.column_stack((due[:, :AT_ONCE], whole))
 
     def _of(
@@ -138,6 +136,11 @@ class OthersClaims:
         at = np.minimum(np.searchsorted(keys, self._entries["key"]), len(keys) - 1)
         there = keys[at] == self._entries["key"]
         return at[there], self._entries[there], self._processes[there]
+
+
+def _sums(place: NDArray[np.int64], values: Table, count: int) -> Table:
+    """Of the ``values`` of each of ``count`` places."""
+    return np.column_stack([np.bincount(place, column, count) for column in values.T])
 
 
 NO_OTHERS: Final = OthersClaims(np.empty(0, LIMIT_ENTRY), np.empty(0, np.uint64))

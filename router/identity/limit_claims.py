@@ -83,7 +83,8 @@ class LimitClaims:
             claim = evens(most, -epoch) - floor
         else:
             floor, even = floors(most, self._among), evens(most, self._among.processes)
-            keys = np.array((self._key_of(counts.name),), np.uint64)
+            counts.key = counts.key or self._key_of(counts.name)
+            keys = np.array((counts.key,), np.uint64)
             claims = self._others.claims(keys)
             claim = unclaimed(even, floor, rooms(most, self._among), claims)
         counts.shown = False
@@ -96,7 +97,8 @@ class LimitClaims:
         for counts in in_use:
             if counts.epoch != epoch:
                 self.renew(counts, epoch, now)
-            demands[self._key_of(counts.name)] = (counts, counts.demand(now))
+            counts.key = counts.key or self._key_of(counts.name)
+            demands[counts.key] = (counts, counts.demand(now))
         chosen = list(demands.items())
         if len(chosen) > MOST_LISTED:
             chosen = heapq.nlargest(MOST_LISTED, chosen, key=lambda one: sum(one[1][1]))
@@ -113,10 +115,11 @@ class LimitClaims:
             # Nothing is known of others: what is used now is what is told.
             due = confirmed
         at_once = np.array([counts.at_once for counts in listed], float)
-        confirmed, written = plan_parts(
+        kept, written = plan_parts(
             confirmed, due, np.maximum(0.0, at_once - floor[:, AT_ONCE]) * (most > 0.0)
         )
-        _adopt(listed, floor, confirmed, epoch, now)
+        (given_up,) = np.nonzero((kept < confirmed).any(axis=1))
+        _adopt([listed[i] for i in given_up], floor[given_up], kept[given_up], epoch, now)
         self._listed = _Listed(listed, keys, most, written, epoch)
         entries = np.zeros(len(listed), LIMIT_ENTRY)
         entries["key"], entries["demand"], entries["claim"] = keys, demand, written

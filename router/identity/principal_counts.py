@@ -88,43 +88,33 @@ class LimitPart(NamedTuple):
 class PrincipalCounts:
     """Of one principal in one process. ``epoch``: of what its part is (see `Limiter`); ``claim``:
     what of its part is claimed or would be; ``shown``: others have been told; ``is_new``: nobody
-    else has used the limits since it began, and its part has not shrunk."""
+    else has used the limits since it began, and its part has not shrunk. Of its part: ``per_s``,
+    ``burst``: requests a second, and that a bucket holds; ``tokens_per_min``: that a bucket holds
+    as well."""
 
     __slots__ = (
         "_asked_at", "_peak", "_peak_at", "_refused", "asked_requests", "asked_tokens", "at_once",
-        "claim", "epoch", "is_new", "limits", "name", "part", "requests", "shown", "tokens",
+        "burst", "claim", "epoch", "is_new", "key", "limits", "name", "part", "per_s", "requests",
+        "shown", "tokens", "tokens_per_min",
     )  # fmt: skip
 
     def __init__(self, name: str, limits: PrincipalLimits, now: float) -> None:
         self.name = name
+        # That stands for it in rows, 0 before it is asked for.
+        self.key = 0
         self.limits = limits
         self.at_once = 0
         self.requests = TokenBucket()
         self.tokens = TokenBucket()
         self.asked_requests = ForgettingSum()
         self.asked_tokens = ForgettingSum()
-        self.part = LimitPart()
         self.epoch = 0
+        self._measure(LimitPart())
         self.claim: tuple[float, ...] = (0.0, 0.0, 0.0)
         self.shown = False
         self.is_new = True
         self._asked_at = now
         self._peak, self._peak_at, self._refused = 0.0, now, 0
-
-    @property
-    def per_s(self) -> float:
-        """Requests a second here."""
-        return self.limits.requests_per_s * self.part.requests
-
-    @property
-    def burst(self) -> float:
-        """Requests that a bucket holds here."""
-        return max(1.0, self.per_s * BURST_S)
-
-    @property
-    def tokens_per_min(self) -> float:
-        """Tokens a minute here; a bucket holds as many."""
-        return self.limits.tokens_per_min * self.part.tokens
 
     def asked(self, now: float) -> None:
         """One more request is asked for, whatever comes of it."""
@@ -153,11 +143,11 @@ class PrincipalCounts:
 
     def adopt(self, part: LimitPart, epoch: int, now: float) -> None:
         """Go on with another part from here on."""
-        if part != self.part:
+        if part != self.part or not self.epoch:
             self._fill(now)
             self.is_new &= not self.epoch or part.tokens >= self.part.tokens
             burst, tokens = self.burst, self.tokens_per_min
-            self.part = part
+            self._measure(part)
             # Nobody used what is added: all of it is there.
             share = 1.0 if self.is_new else 0.0
             if self.limits.requests_per_s < math.inf:
@@ -183,6 +173,12 @@ class PrincipalCounts:
                 most = self.tokens_per_min
                 full &= self.tokens.fill(most / MINUTE_S, most, now) >= most
         return full
+
+    def _measure(self, part: LimitPart) -> None:
+        self.part = part
+        self.per_s = self.limits.requests_per_s * part.requests
+        self.burst = max(1.0, self.per_s * BURST_S)
+        self.tokens_per_min = self.limits.tokens_per_min * part.tokens
 
     def _faded_peak(self, now: float) -> float:
         return self._peak * math.exp((self._peak_at - now) / _FORGETS_S)

@@ -1,5 +1,6 @@
 """Rounds through a store and through memory, and what is left of limits without either."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -169,3 +170,31 @@ async def test_a_job_tells_only_where_callers_are_asked_who_they_are(clock, monk
     rows = await store.exchange(LIMIT_ROOM, "test", b"", 1.0, clock.at)
     assert set(rows) == {"one.0", "test"}
     assert slept == pytest.approx([0.5, 0.5])
+
+
+async def test_rounds_are_rarer_where_much_is_told_and_no_claim_lapses_on_the_way(
+    clock, monkeypatch
+):
+    async def sleep(seconds):
+        clock.at += seconds
+
+    monkeypatch.setattr("router.app.limit_sharing.asyncio.sleep", sleep)
+    ttls = []
+
+    class Watched(MemoryStore):
+        async def exchange(self, room, member, row, ttl_s, now):
+            ttls.append(ttl_s)
+            # As of many processes: each is looked at, and none of them is one of ours.
+            junk = {str(i): bytes(2**20) for i in range(4)}
+            return {**await super().exchange(room, member, row, ttl_s, now), **junk}
+
+    one = Process(clock, "one", lambda: 1, Watched())
+    began = []
+    for _ in range(12):
+        began.append(clock.at)
+        await one.sharing.run()
+        assert one.access.limiter.claims.epoch(clock.at) > 0
+    gaps = [later - earlier for earlier, later in itertools.pairwise(began)]
+    assert gaps[0] < 1.0
+    assert gaps[-1] == pytest.approx(4.0, rel=0.01)
+    assert ttls[-1] == pytest.approx(16.0, rel=0.01)
