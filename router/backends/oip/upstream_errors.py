@@ -55,7 +55,9 @@ _TRANSPORT = frozenset(
         grpc.StatusCode.CANCELLED,
     )
 )
-_REFUSED = re.compile(r"^(failed to connect to all addresses|(DNS|name) resolution failed)", re.I)
+_REFUSED = re.compile(
+    r"^(failed to connect to all addresses|(DNS|name) resolution failed|errors resolving )", re.I
+)
 # What this gateway lacks says nothing of the server: descriptors, ports, memory.
 _OWN_LACKS = re.compile(
     "|".join(
@@ -66,6 +68,7 @@ _OWN_LACKS = re.compile(
     ),
     re.I,
 )  # fmt: skip
+_SYSTEM = re.compile("|".join(re.escape(os.strerror(one)) for one in errno.errorcode), re.I)
 _UNSEEN = re.compile(r"RST_STREAM with error code 7\b|^Stream removed \(GOAWAY received")
 _LOST = re.compile(
     r"^Stream removed \((?!RST_STREAM)|socket closed|connection reset|broken pipe|"
@@ -78,6 +81,7 @@ _TOO_LARGE = re.compile(
     r"larger than max|exceeds maximum size|metadata size exceeds", re.IGNORECASE
 )
 _MAX_DETAILS = 500
+_LONGEST_WAIT_S = 24 * 3600.0
 _WHOLE = re.compile(r"[0-9]{1,9}")
 
 
@@ -97,12 +101,14 @@ def error_of(
     message = f"{endpoint.name}: {code.name}: {details[:_MAX_DETAILS]}"
     # A server that answers sends trailers of its own, often; the transport never does.
     if code in _TRANSPORT and not trailers:
+        # These messages, which callers read, are without the server's address; `__cause__` has it.
         refused = _REFUSED.search(details) is not None
         if refused or _UNSEEN.search(details):
             blamed = refused and not _OWN_LACKS.search(details)
-            return UpstreamUnreachedError(message, refused=blamed)
+            told = f"{endpoint.name}: cannot be reached: {_why(details)}"
+            return UpstreamUnreachedError(told, refused=blamed)
         if _LOST.search(details):
-            return UpstreamLostError(message)
+            return UpstreamLostError(f"{endpoint.name}: the connection broke during the call")
     cls = _LEAVES.get(code, UpstreamRejectedError)
     if cls is UpstreamBusyError and _TOO_LARGE.search(details):
         cls = UpstreamTooLargeError
@@ -111,10 +117,20 @@ def error_of(
     return cls(message, retry_after_s=_retry_after_s(trailers))
 
 
+def _why(details: str) -> str:
+    """The transport's reason, as far as it names no host."""
+    said = _SYSTEM.search(details)
+    if said is not None:
+        return said[0].lower()
+    if "resol" in details:
+        return "its name stands for nothing"
+    return "no connection" if _REFUSED.search(details) else "it took no more calls"
+
+
 def _retry_after_s(trailers: Metadata) -> float | None:
     """The backend's hint; None without one, and for a negative pushback, which is no time."""
     for key, unit_s in (("grpc-retry-pushback-ms", 1e-3), ("retry-after", 1.0)):
         for name, value in trailers:
             if name == key and isinstance(value, str) and _WHOLE.fullmatch(value):
-                return int(value) * unit_s
+                return min(int(value) * unit_s, _LONGEST_WAIT_S)
     return None

@@ -127,6 +127,7 @@ async def test_a_real_message_too_large_is_not_backpressure():
         ((("grpc-retry-pushback-ms", "-1"),), None),
         ((("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"),), None),
         ((("retry-after", "9" * 40),), None),
+        ((("retry-after", "9" * 9),), 86_400.0),
     ],
 )
 async def test_hints_to_come_back_later_are_read(backend, trailers, retry_after_s):
@@ -197,6 +198,20 @@ async def test_a_stream_that_no_server_processed_was_not_reached(answer):
         with pytest.raises(UpstreamUnreachedError) as caught:
             await soon(backend.unary(one, b"", (), 15.0))
     assert not caught.value.refused
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "model-7.internal.invalid"])
+async def test_callers_are_not_told_where_a_server_is(host):
+    """Who may only infer learns names of endpoints; the cause keeps the rest for operators."""
+    backend = GrpcBackend()
+    one = endpoint("a", "near", address=f"{host}:1")
+    with pytest.raises(UpstreamUnreachedError) as caught:
+        await soon(backend.unary(one, b"", (), 15.0))
+    await backend.close()
+    told = str(caught.value)
+    assert told.startswith("a: cannot be reached: ")
+    assert ":1" not in told and host not in told
+    assert host in caught.value.__cause__.details()
 
 
 async def test_a_connection_that_breaks_under_a_call_is_lost():
