@@ -12,11 +12,12 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from router.client_keys import OWN_PREFIX
 from router.errors import IdentityUnavailableError, UnauthenticatedError
 from router.identity.credentials import REFUSED, Denial
 from router.identity.principal import Principal
 
-PREFIX: Final = "crk_"
+PREFIX: Final = OWN_PREFIX
 ID_CHARACTERS: Final = 12
 # Of a whole key; the id is told only where it stands as in one of ours.
 _KEY_ID: Final = re.compile(r"crk_[a-z2-7]{12}_.*", re.DOTALL)

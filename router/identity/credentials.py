@@ -13,19 +13,19 @@ import re
 from enum import StrEnum
 from typing import Final
 
+from router.client_keys import CLIENT_KEYS, OWN_PREFIX
 from router.contract import Metadata
 from router.errors import UnauthenticatedError
 
 AUTHORIZATION: Final = "authorization"
 API_KEY: Final = "x-api-key"
 # None of these travels on: whoever holds a server's key is the gateway, not its callers.
-SECRET_FIELDS: Final = frozenset(
-    (AUTHORIZATION, API_KEY, "api-key", "x-goog-api-key", "proxy-authorization")
-)
+SECRET_FIELDS: Final = CLIENT_KEYS
 # Some providers' tokens are long; what is longer is none.
 MAX_CREDENTIAL: Final = 8192
 # RFC 6750, 2.1: b64token.
 _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*) *")
+_OWN_KEY: Final = re.compile(rf"{OWN_PREFIX}[a-z2-7]{{12}}_")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 # Of keys and tokens alike: which of the two was tried, and what of it was right, says nothing here.
 REFUSED: Final = "the credential is not valid here"
@@ -69,8 +69,14 @@ def presented(metadata: Metadata) -> str:
 
 
 def without_credentials(metadata: Metadata) -> Metadata:
-    """``metadata`` as it may travel on."""
-    return [item for item in metadata if item[0] not in SECRET_FIELDS]
+    """``metadata`` as it may travel on: without a key of ours in any other field, too."""
+    return [item for item in metadata if item[0] not in SECRET_FIELDS and not _holds_a_key(item[1])]
+
+
+def _holds_a_key(value: str | bytes) -> bool:
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    return OWN_PREFIX in value and _OWN_KEY.search(value) is not None
 
 
 def _credential(key: str, value: str | bytes) -> str:

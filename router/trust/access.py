@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
+from router.client_keys import CLIENT_KEYS
 from router.contract import Metadata
 from router.model import Endpoint
 from router.trust.contexts import client_context
@@ -16,12 +17,6 @@ from router.trust.watched import Watched
 
 _MOST_TOLD: Final = 300
 _log = logging.getLogger(__name__)
-
-# Headers by which callers of OpenAI's, Anthropic's, Azure's and Google's APIs, and of proxies, say
-# who they are.
-CLIENT_KEYS: Final = frozenset(
-    ("authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization")
-)
 
 
 class EndpointSecurity(NamedTuple):
@@ -100,8 +95,9 @@ class AccessTable:
         key = self._keys.get(address)
         if key is None:
             return metadata
-        taken = (*CLIENT_KEYS, key.header)
-        return [*(item for item in metadata if item[0] not in taken), key.field]
+        own = key.header
+        kept = [item for item in metadata if item[0] not in CLIENT_KEYS and item[0] != own]
+        return [*kept, key.field]
 
     def told(self, address: str, fields: Metadata) -> Metadata:
         """Fields of an answer from an address, without those that hold the key it was sent."""

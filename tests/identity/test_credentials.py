@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import UnauthenticatedError
+from router.identity.api_keys import new_key
 from router.identity.credentials import (
     MAX_CREDENTIAL,
     SECRET_FIELDS,
@@ -59,6 +60,13 @@ def test_credentials_that_differ_are_nobodys(other):
 def test_nothing_secret_travels_on():
     metadata = [(name, "s3cret") for name in sorted(SECRET_FIELDS)] + [("x-note", "a")]
     assert without_credentials(metadata) == [("x-note", "a")]
+
+
+@pytest.mark.parametrize("before", ["", "Bearer ", "key="])
+def test_a_key_of_ours_travels_in_no_field(before):
+    key = f"{before}{new_key(os.urandom).text}"
+    fields = [("x-auth", key), ("x-auth-bin", key.encode()), ("x-note", "crk_ is how keys begin")]
+    assert without_credentials(fields) == fields[2:]
 
 
 NAMES = st.sampled_from([*sorted(SECRET_FIELDS), "x-tenant", "authorization-bin", ""])
