@@ -34,7 +34,7 @@ class RoutedStream:
     """One request's routed answers. Iterate once; then read ``receipt`` and ``trailers``.
 
     ``initial_metadata``, ``decision`` and ``decision_id`` are known from the first message on, or
-    at the end of one without any.
+    at the end of one without any. ``pieces``: of the answer, so far; about a token each.
 
     Cancelling the iterating task, or `aclose`, cancels upstream and closes the lease at once.
     """
@@ -45,6 +45,7 @@ class RoutedStream:
         self.initial_metadata: Metadata = ()
         self.decision: Decision | None = None
         self.decision_id = ""
+        self.pieces = 0
         self._answers = self._route(dispatcher, call)
 
     def __aiter__(self) -> AsyncGenerator[bytes, None]:
@@ -64,6 +65,7 @@ class RoutedStream:
                     answers = attempt.stream()
                     async for message in answers:
                         attempt.heard(message, streamed=True)
+                        self.pieces = attempt.pieces
                         if self.decision is None:
                             self.decision, self.decision_id = attempt.decision, journey.decision_id
                             self.initial_metadata = answers.initial_metadata()

@@ -53,6 +53,7 @@ class Routed:
 
     def __init__(self, answers):
         self.receipt = None
+        self.pieces = 0
         self.trailers = ()
         self.closed = False
         self._answers = answers

@@ -20,6 +20,7 @@ from router.contract import Metadata
 from router.director import Call, Director
 from router.errors import DrainingError, GatewayFullError, RequestError
 from router.gateway.caller import Caller, RoutingFields
+from router.gateway.cut_answers import settle_cut
 from router.gateway.failures import Failures
 from router.gateway.oip.aborting import cancelled
 from router.gateway.oip.context import Context
@@ -29,7 +30,7 @@ from router.gateway.oip.tensors import prompt_of
 from router.gateway.oip.trailers import with_receipt
 from router.gateway.oip.wire import scan
 from router.gateway.receipts import StreamReceipts
-from router.identity.limits import FREE, Limiter, used_tokens
+from router.identity.limits import FREE, Limiter, Use, used_tokens
 from router.identity.principal import Principal
 from router.model import Receipt, Request
 
@@ -196,8 +197,10 @@ class StreamSession:
                 turn.fields, len(turn.payload), remaining_s, self._margin_ms
             )
             prompt = prompt_of(turn.payload, turn.fields.prompt, self._caller.session)
+            expected_tokens = 0.0
             if use.is_metered:
-                use.reserve(self._director.expected_tokens(request))
+                expected_tokens = self._director.expected_tokens(request)
+                use.reserve(expected_tokens)
             receipt = await self._relay(
                 Call(
                     request,
@@ -208,6 +211,8 @@ class StreamSession:
                     weight=self._call.principal.weight,
                 ),
                 passed,
+                use,
+                expected_tokens,
             )
             if receipt is not None:
                 use.settle(used_tokens(receipt))
@@ -225,7 +230,9 @@ class StreamSession:
             use.end()
             self._leave(turn)
 
-    async def _relay(self, call: Call, passed: _Passed) -> Receipt | None:
+    async def _relay(
+        self, call: Call, passed: _Passed, use: Use, expected_tokens: float
+    ) -> Receipt | None:
         routed = self._director.stream(call)
         writing = self._writing
         write = self._context.write
@@ -234,6 +241,9 @@ class StreamSession:
                 async with writing:
                     await write(message)
                 passed.answers += 1
+        except BaseException as error:
+            settle_cut(use, routed, expected_tokens, error)
+            raise
         finally:
             await routed.aclose()
         if routed.receipt is not None:

@@ -68,11 +68,13 @@ class Incoming(NamedTuple):
 
 
 class PreparedCall(NamedTuple):
-    """What a call asks of the fleet. ``wants_usage``: whether for an event that states usage."""
+    """What a call asks of the fleet. ``wants_usage``: whether for an event that states usage;
+    ``expected_tokens``: what was reserved of its principal's limit."""
 
     call: Call
     asked: Asked
     wants_usage: bool
+    expected_tokens: float = 0.0
 
 
 def incoming(request: web.BaseRequest, most_bytes: int) -> Incoming:

@@ -24,6 +24,7 @@ from router.errors import (
     UnsupportedMethodError,
 )
 from router.gateway.capacity import Capacity
+from router.gateway.cut_answers import settle_cut
 from router.gateway.failures import Failures
 from router.gateway.openai import answering
 from router.gateway.openai.answering import Manner
@@ -231,7 +232,10 @@ class Front:
         energy = head.wants_energy or self._parts.tells_energy(asked.call.request.tenant)
         manner = Manner(asked.wants_usage, energy)
         if use.is_metered:
-            use.reserve(self._director.expected_tokens(asked.call.request))
+            asked = asked._replace(
+                expected_tokens=self._director.expected_tokens(asked.call.request)
+            )
+            use.reserve(asked.expected_tokens)
         if asked.asked.streams or api is OTHER:
             return await self._stream(request, head, api, asked, manner, ending, use)
         answer = await self._director.infer(asked.call)
@@ -260,6 +264,9 @@ class Front:
                     response = ending.response = await answering.begin(request, stream)
                 ending.written_bytes += len(message)
                 await response.write(message)
+        except BaseException as error:
+            settle_cut(use, stream, asked.expected_tokens, error)
+            raise
         finally:
             await stream.aclose()
         if response is None:

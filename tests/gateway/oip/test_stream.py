@@ -334,6 +334,7 @@ class HalfClosed:
         self.messages = [infer_request(request_id="a").SerializeToString(), grpc.aio.EOF]
         self.written = []
         self.closed = asyncio.Event()
+        self.pieces = 0
         self.trailers = ()
 
     def invocation_metadata(self):

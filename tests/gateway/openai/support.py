@@ -42,6 +42,7 @@ class Routed:
 
     def __init__(self, messages, error=None, trailers=((END, DONE),), initial=SSE, gate=None):
         self.receipt = None
+        self.pieces = 0
         self.trailers = ()
         self.initial_metadata = ()
         self.decision = None
@@ -58,6 +59,7 @@ class Routed:
         try:
             for message in messages:
                 self._known(initial)
+                self.pieces += 1
                 yield message
             if gate is not None:
                 await gate.wait()
@@ -104,6 +106,9 @@ class Script:
             find=lambda model, version: SimpleNamespace(served=(served(context_tokens=8192.0),)),
         )
         self.view = SimpleNamespace(snapshot=SimpleNamespace(layout=layout))
+
+    def expected_tokens(self, request):
+        return 24.0
 
     async def infer(self, call):
         self.calls.append(call)
