@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 from aiohttp import web
@@ -68,6 +68,8 @@ _MODELS: Final = "/v1/models"
 # Questions about a prompt, which one healthy server of the model answers.
 _COUNTS: Final = {"/v1/messages/count_tokens": MESSAGES, "/v1/responses/input_tokens": RESPONSES}
 _STORED: Final = re.compile(r"/v1/responses/([^/]{1,256})(/cancel|/input_items)?")
+# As servers read it in a query: all else may be true to one of them.
+_NO_STREAM: Final = frozenset(("", "0", "false", "f", "no", "n", "off"))
 _HEALTH: Final = frozenset(("/health", "/healthz", "/ping"))
 _RESPONSE_ID: Final = re.compile(rb'"id"\s*:\s*"(resp[^"\\]{1,250})"')
 # Where in an event or a body the id of a response is looked for.
@@ -315,7 +317,8 @@ class Front:
         raise UnknownMethodError(f"{head.method} {path[:128]}: not served here{_meant_path(path)}")
 
     async def _stored(self, head: Incoming, response_id: str) -> web.Response:
-        if "stream=true" in head.path.partition("?")[2]:
+        asked_for = parse_qs(head.path.partition("?")[2], keep_blank_values=True)
+        if set(map(str.lower, asked_for.get("stream", ()))) - _NO_STREAM:
             raise UnsupportedMethodError(
                 "stream=true: a stored response is not streamed again here"
             )

@@ -578,12 +578,18 @@ async def test_turns_of_a_conversation_are_one_sequence():
     assert ids == {"conversation c-1"}
 
 
-async def test_a_stored_response_is_not_streamed_again():
+@pytest.mark.parametrize(
+    "said", ["stream=true", "stream=1", "stream=True", "a=b&stream=on", "str%65am=yes", "stream=2"]
+)
+async def test_a_stored_response_is_not_streamed_again(said):
     director = Script()
-    director.holders["", "response resp_1"] = "west-0"
+    director.hold("", "", "response resp_1", "west-0")
     async with serving(director) as front:
-        status, _, _ = await front.get("/v1/responses/resp_1?stream=true")
-    assert status == 501
+        path = "/v1/responses/resp_1"
+        url = URL(front.url(f"{path}?{said}"), encoded=True)
+        async with front.client.get(url) as reply:
+            assert reply.status == 501
+        assert (await front.get(f"{path}?stream=false&upstream=1"))[0] == 200
 
 
 async def test_an_answer_without_a_byte_keeps_its_status_and_its_fields():
