@@ -29,6 +29,11 @@ _MARK_EVERY_S: Final = 600.0
 _LOOK_S: Final = 1.0
 _LOOKS_PER_S: Final = 200.0
 _AT_ONCE: Final = 32
+# All accounts are gone through so often at most, for so long at a time, and so many in a row: there
+# may be thousands, and requests are served between.
+_WHOLE_EVERY_S: Final = 0.4
+_WHOLE_S: Final = 0.25
+_IN_A_ROW: Final = 200
 # A store ends each call by itself, in a fraction of that.
 _ROUND_S: Final = 2.0
 # What could not be settled by then never will be.
@@ -71,7 +76,7 @@ class BudgetDraws:
         self._identity = identity
         self._clock = clock
         self._members = members
-        self._marked_at = self._checked_at = -math.inf
+        self._marked_at = self._checked_at = self._whole_at = -math.inf
         self.is_lost = True
         budgets.is_alone = False
         budgets.sharing = Sharing(False, 1)
@@ -101,9 +106,10 @@ class BudgetDraws:
     async def leave(self) -> None:
         """The last round: count what was spent, give back the rest. Never raises."""
         accounts = [*self._budgets.accounts(), *self._budgets.closing]
+        unsettled = [one for one in accounts if not one.is_over or one.told_ug != one.spent_ug]
         try:
             async with asyncio.timeout(_ROUND_S):
-                await self._add_all([self._last(account) for account in accounts])
+                await self._add_all([self._last(account) for account in unsettled])
         except (StateStoreError, TimeoutError):
             # What is left stands on the counter, as if it had been spent.
             pass
@@ -126,25 +132,67 @@ class BudgetDraws:
                 self._budgets.attended[account.key] = account
             for account in self._budgets.closing:
                 account.emptied()
+            self._whole_at = -math.inf
         await self._store.put(mark, b"", _KEPT_S, now)
         self._marked_at = ticks
 
     async def _draw_all(self) -> None:
-        budgets, ticks = self._budgets, self._clock.monotonic()
+        """Those for which a round was asked for at once; now and then all, the longest unseen
+        first."""
+        budgets, began = self._budgets, self._clock.monotonic()
+        hurried, budgets.hurried = budgets.hurried, {}
+        until = began + _WHOLE_S
+        if not await self._draw(list(hurried.values()), until):
+            # The rest of them is among all.
+            self._whole_at = -math.inf
+            budgets.wake()
+            return
+        if not self.is_lost and began - self._whole_at < _WHOLE_EVERY_S:
+            return
+        rest = [one for key, one in budgets.attended.items() if key not in hurried]
+        rest.sort(key=lambda account: account.looked_at)
+        if await self._draw(rest, until) and await self._close(until):
+            self._whole_at = began
+        else:
+            budgets.wake()
+
+    async def _draw(self, accounts: Sequence[DayAccount], until: float) -> bool:
+        """What each of them has to draw or to tell; whether there was time for all of them."""
+        budgets = self._budgets
         look_s = max(_LOOK_S, len(budgets.attended) / _LOOKS_PER_S)
         additions = []
-        for account in list(budgets.attended.values()):
+        for number, account in enumerate(accounts, 1):
+            ticks = self._clock.monotonic()
             amount_ug = account.plan(ticks, budgets.sharing)
             if amount_ug or ticks - account.looked_at >= look_s:
                 additions.append(_Addition(account, amount_ug))
             elif account.is_quiet(ticks) and not account.is_named:
                 budgets.attended.pop(account.key, None)
-        for account in list(budgets.closing):
+            if len(additions) == _AT_ONCE:
+                await self._add_all(additions)
+                additions = []
+                if self._clock.monotonic() >= until:
+                    return False
+            elif number % _IN_A_ROW == 0:
+                await asyncio.sleep(0)
+        await self._add_all(additions)
+        return True
+
+    async def _close(self, until: float) -> bool:
+        """Settle accounts of days that are over; whether there was time for all of them."""
+        additions = []
+        for account in list(self._budgets.closing):
             if account.is_over or day_of(self._clock.now()) - account.day > _CLOSING_DAYS:
-                budgets.ended(account)
+                self._budgets.ended(account)
             elif not account.reserved_ug:
                 additions.append(self._last(account))
+            if len(additions) == _AT_ONCE:
+                await self._add_all(additions)
+                additions = []
+                if self._clock.monotonic() >= until:
+                    return False
         await self._add_all(additions)
+        return True
 
     def _last(self, account: DayAccount) -> _Addition:
         amount_ug = account.plan(self._clock.monotonic(), self._budgets.sharing, last=True)

@@ -191,12 +191,16 @@ class CarbonBudgets:
         self.wake: Callable[[], None] = lambda: None
         self.shared: SharedSpending | None = None
         self.day = -1
-        # Accounts that a round has to look at, by key; and those of days that are over.
+        # Accounts that a round has to look at, by key; those of them for which it was woken; and
+        # those of days that are over.
         self.attended: dict[str, DayAccount] = {}
+        self.hurried: dict[str, DayAccount] = {}
         self.closing: list[DayAccount] = []
         self._day_speed = day_speed
         self._restored: dict[str, Spent] = {}
         self._others_once: Mapping[str, int] = _NOTHING
+        # For which day and configuration the accounts that it names were opened.
+        self._opened: object = None
         self._accounts: dict[str, dict[Name, DayAccount]] = {}
         self._adopt(settings, signal)
 
@@ -215,6 +219,7 @@ class CarbonBudgets:
 
     def _adopt(self, settings: CarbonBudgetSettings, signal: Signal) -> None:
         self._settings, self._signal = settings, signal
+        self._opened = None
         for budget in settings.budgets:
             accounts = self._accounts.setdefault(budget.name, {})
             for name, account in list(accounts.items()):
@@ -268,8 +273,14 @@ class CarbonBudgets:
             fits_later = isinstance(error, CarbonBudgetHeldError)
             account.asked(error.ask_ug if fits_later else 0, ticks)
             self.attended[account.key] = account
-        if self.sharing.draws:
-            self.wake()
+            if self.sharing.draws:
+                self.hurry(account)
+
+    def hurry(self, account: DayAccount) -> None:
+        """A round is to look at it at once."""
+        if account.day == self.day:
+            self.hurried[account.key] = account
+        self.wake()
 
     def changed(self, account: DayAccount) -> None:
         """An account has other figures: others are to know, and more may have to be drawn."""
@@ -278,7 +289,7 @@ class CarbonBudgets:
         if self.shared is not None:
             self.shared.show(account.key, account.day, account.spent_ug, account.reserved_ug)
         if self.sharing.draws and account.used_ug > account.drawn_ug:
-            self.wake()
+            self.hurry(account)
 
     def turn(self, now: float) -> None:
         """Begin the UTC day of ``now``, if it is another one: accounts of the day before close as
@@ -344,6 +355,11 @@ class CarbonBudgets:
         """Open the accounts of all that the configuration names: their figures are shown and looked
         up before anybody asks."""
         self.turn(now)
+        opened = (self.day, models)
+        if opened == self._opened:
+            # Nothing of it closes before the day turns, and there may be thousands.
+            return
+        self._opened = opened
         for budget in self.budgets:
             names: Iterable[str] = {
                 BudgetScope.FLEET: ("",),
@@ -434,6 +450,7 @@ class CarbonBudgets:
         self.closing += [account for account in accounts.values() if not account.is_over]
         for account in accounts.values():
             self.attended.pop(account.key, None)
+            self.hurried.pop(account.key, None)
         accounts.clear()
 
     def _refusal(

@@ -28,12 +28,16 @@ class Frail:
         self.store = MemoryStore()
         self.down = self.lossy = False
         self.calls = 0
+        # Of the clock, each call.
+        self.takes_s, self.clock = 0.0, None
 
     def __getattr__(self, name):
         method = getattr(self.store, name)
 
         async def call(*arguments):
             self.calls += 1
+            if self.takes_s:
+                self.clock.advance(self.takes_s)
             if self.down and not self.lossy:
                 raise StateStoreError("down")
             answer = await method(*arguments)
@@ -390,3 +394,48 @@ def test_whatever_happens_no_more_is_spent_than_was_let_in_ahead(steps):
         assert spent <= LIMIT + (1 + crashes) * advance + stale
 
     asyncio.run(play())
+
+
+async def test_a_round_for_one_account_does_not_go_through_thousands():
+    fleet = Fleet(1)
+    (gateway,) = fleet.gateways
+    names = [f"t{number}" for number in range(300)]
+    for name in names:
+        gateway.spend(100, name)
+    await fleet.rounds(3)
+    await gateway.draws.round()
+    for name in names:
+        # No more than is drawn: nobody is in a hurry.
+        gateway.spend(10, name)
+    gateway.spend(5_000, "acme")
+    before = fleet.store.calls
+    fleet.clock.advance(0.1)
+    await gateway.draws.round()
+    fleet.clock.advance(0.1)
+    await gateway.draws.round()
+    # What is drawn, and what is spent.
+    assert fleet.store.calls == before + 2
+    gateway.budgets.turn(fleet.clock.now())
+    await fleet.rounds(6)
+    assert await fleet.counted() >= 5_000
+
+
+async def test_a_store_that_is_slow_for_thousands_is_not_lost_and_hears_of_all():
+    """Each call takes a moment, and there are more than fit into a round."""
+    fleet = Fleet(1)
+    (gateway,) = fleet.gateways
+    woken = []
+    gateway.budgets.wake = lambda: woken.append(fleet.clock.ticks)
+    fleet.store.takes_s, fleet.store.clock = 0.005, fleet.clock
+    names = [f"t{number}" for number in range(600)]
+    for name in names:
+        gateway.spend(100, name)
+    await gateway.draws.round()
+    # It asked for the next one at once.
+    assert woken
+    rounds = 0
+    while any(one.told_ug != one.spent_ug for one in gateway.budgets.accounts()):
+        await gateway.draws.round()
+        rounds += 1
+        assert not gateway.draws.is_lost
+    assert 1 < rounds < 40
