@@ -131,6 +131,8 @@ class GatewayLoads:
         self._lifted_until = -math.inf
         self._lost_at = math.nan
         self._peers: dict[int, _Peer] = {}
+        # Rows that are there and have ended: their process, incarnation and beat.
+        self._ended: dict[int, tuple[int, int]] = {}
         self._noted = False
         self._marked: frozenset[tuple[int, int]] = frozenset()
         self._told = ToldSeats()
@@ -184,7 +186,7 @@ class GatewayLoads:
             self.failed(sent_at, now)
             return PeerReading((), ())
         peers, defects = read_rows(rows)
-        others = [peer for peer in peers if peer.head.process != self._head.process]
+        others = self._living([p for p in peers if p.head.process != self._head.process], now)
         back = self.standing in (PlaceStanding.LAPSED, PlaceStanding.ALONE)
         if back or now >= self._valid_until:
             # Its row may have ended meanwhile, and its places be others'.
@@ -270,6 +272,24 @@ class GatewayLoads:
         self._accounts[:, al.CAP] = told.caps
         self._known = KnownRows(told.keys.tolist(), told.caps.tolist())
         self._marked = frozenset()
+
+    def _living(self, peers: Sequence[PeerRow], now: float) -> Sequence[PeerRow]:
+        """Without rows that have not changed for as long as they live, whatever the store holds
+        them for: its clock may have stepped back, or somebody have put them there."""
+        living, ended = [], {}
+        for peer in peers:
+            head = peer.head
+            age, known = (head.incarnation, head.beat), self._peers.get(head.process)
+            if known is not None and (known.head.incarnation, known.head.beat) == age:
+                has_ended = now - known.since > head.ttl_ms / 1e3
+            else:
+                has_ended = self._ended.get(head.process) == age
+            if has_ended:
+                ended[head.process] = age
+            else:
+                living.append(peer)
+        self._ended = ended
+        return living
 
     def _look_who_is_there(self, others: Sequence[PeerRow], now: float) -> None:
         """Count them, and notice what is missed before its time."""

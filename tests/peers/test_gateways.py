@@ -439,6 +439,29 @@ def test_garbage_and_rows_of_other_versions_are_not_used(trio):
     assert two.loads.members == members
 
 
+def test_a_row_that_does_not_change_ends_although_the_store_goes_on_to_hold_it(trio):
+    """Its clock has stepped back, or somebody put it there."""
+    one, two, _ = trio.processes
+    while one.holds("a") < CAP:
+        one.take("a", trio.now)
+        trio.round()
+    killed_at = trio.now
+    trio.processes.remove(one)
+    trio.room.rows = {member: (row, math.inf) for member, (row, _) in trio.room.rows.items()}
+    while not two.take("a", trio.now):
+        trio.round()
+        assert trio.now - killed_at < TTL_S + 0.3
+    assert two.loads.members == 2
+    # Not for one reading only; whoever comes new finds it out as well.
+    late = Process("late")
+    trio.processes.append(late)
+    for _ in range(40):
+        trio.round()
+        two.take("a", trio.now)
+    assert two.loads.members == late.loads.members == 3
+    assert two.holds("a") == CAP
+
+
 def test_what_a_worker_of_the_same_gateway_has_is_not_counted_twice():
     room = Room()
     mine, same, other = Process("w1", group="g"), Process("w2", group="g"), Process("o")
