@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Final
 
@@ -18,11 +17,19 @@ _PRIORITY: Final = re.compile(rb'(?<!\\)("priority")\s*:\s*')
 _COMMA: Final = re.compile(rb"\s*,")
 _NAMED_USAGE: Final = re.compile(rb'(?<!\\)"usage"\s*:\s*')
 _ASKING: Final = b'"stream_options":{"include_usage":true},'
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_NO_OBJECT: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def asks_for_usage(stream_options: bytes) -> bool:
-    """Whether ``stream_options``, a request's own, ask for usage at the end of the stream."""
-    return _options(stream_options).get("include_usage") is True
+    """Whether ``stream_options``, a request's own, ask for usage at the end of the stream.
+
+    Any word for it but none and no: whether it means yes is the server's to say, and what it then
+    states was asked for. vLLM takes usage in every event for a wish for the last one as well.
+    """
+    options = _options(stream_options)
+    wish = options.get("include_usage", options.get("continuous_usage_stats"))
+    return wish is not None and not _is_no(wish)
 
 
 def asking_for_usage(body: bytes | bytearray, stream_options: bytes) -> bytes | None:
@@ -37,7 +44,8 @@ def asking_for_usage(body: bytes | bytearray, stream_options: bytes) -> bytes | 
     at = _value_at(body, "stream_options", stream_options)
     if at < 0:
         return None
-    changed = json.dumps({**options, "include_usage": True}).encode()
+    # Values stay as they stand: a number may be none that Python has.
+    changed = msgspec.json.encode({**options, "include_usage": msgspec.Raw(b"true")})
     return b"".join((body[:at], changed, body[at + len(stream_options) :]))
 
 
@@ -83,7 +91,7 @@ def with_energy(answer: bytes, usage: bytes, energy: bytes) -> bytes | None:
     end = at + len(usage)
     if b'"energy"' in usage:
         # The server's own word, which is in the receipt as far as it is believed.
-        told = {**json.loads(usage), "energy": json.loads(energy)}
+        told = {**_FIELDS(usage), "energy": msgspec.Raw(energy)}
         return b"".join((answer[:at], msgspec.json.encode(told), answer[end:]))
     comma = b"," if usage[1:-1].strip() else b""
     return b"".join((answer[: end - 1], comma, b'"energy":', energy, answer[end - 1 :]))
@@ -101,11 +109,14 @@ def _value_at(body: bytes | bytearray, name: str, value: bytes) -> int:
     return at if body[at : at + len(value)] == value else -1
 
 
-def _options(stream_options: bytes) -> dict[str, object]:
+def _options(stream_options: bytes) -> dict[str, msgspec.Raw]:
     if not stream_options:
         return {}
     try:
-        options = json.loads(stream_options)
-    except ValueError:
+        return _FIELDS(stream_options)
+    except _NO_OBJECT:
         return {}
-    return options if isinstance(options, dict) else {}
+
+
+def _is_no(wish: msgspec.Raw) -> bool:
+    return bytes(wish) in (b"false", b"null")

@@ -50,11 +50,21 @@ def test_options_that_are_none_stay_for_the_server_to_refuse(options):
     assert asking_for_usage(b'{"stream_options":' + options + b"}", options) is None
 
 
+def test_numbers_of_other_options_stay_as_they_stand():
+    options = b'{"a":1e999,"b":0.10000000000000001,"include_usage":false}'
+    changed = asking_for_usage(b'{"stream_options":' + options + b"}", options)
+    asked = options.replace(b"false", b"true")
+    assert changed == b'{"stream_options":' + asked + b"}"
+
+
 @pytest.mark.parametrize(
     ("options", "asks"),
     [
         (b"", False), (b"null", False), (b"[]", False), (b"{", False),
-        (b'{"include_usage":true}', True), (b'{"include_usage":1}', False),
+        (b'{"include_usage":true}', True), (b'{"include_usage":false}', False),
+        (b'{"include_usage":null}', False), (b'{"include_usage":1}', True),
+        (b'{"include_usage":"yes"}', True), (b'{"continuous_usage_stats":true}', True),
+        (b'{"continuous_usage_stats":true,"include_usage":false}', False),
     ],
 )  # fmt: skip
 def test_who_asks(options, asks):
@@ -95,6 +105,12 @@ def test_energy_takes_the_place_of_what_the_server_says():
     changed = with_energy(b'{"usage":' + usage + b"}", usage, b'{"joules":1.0}')
     assert changed.count(b'"energy"') == 1
     assert told(changed)["usage"] == {"total_tokens": 7, "energy": {"joules": 1.0}}
+
+
+def test_other_figures_of_usage_stay_as_they_stand():
+    usage = b'{"a":0.10000000000000001,"energy":{"joules":9},"b":1e999}'
+    changed = with_energy(b'{"usage":' + usage + b"}", usage, b'{"joules":1.0}')
+    assert changed == b'{"usage":' + usage.replace(b":9}", b":1.0}") + b"}"
 
 
 def test_an_object_like_it_is_not_taken_for_usage():
