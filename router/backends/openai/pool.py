@@ -155,6 +155,8 @@ class ConnectionPool:
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
+            # A caller that names no client and no wish of its own has none here either.
+            skip_auto_headers=("user-agent", "accept"),
             # A server may echo what its caller sent, which is bounded elsewhere.
             max_line_size=self._options.max_field_bytes,
             max_field_size=self._options.max_field_bytes,

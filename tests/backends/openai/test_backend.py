@@ -54,6 +54,8 @@ async def test_fields_go_in_lower_case_and_the_path_with_its_query(backend):
     assert fields["host"] == server.endpoint.address
     assert (fields["authorization"], fields["x-text"]) == ("Bearer x", "caf\u00e9")
     assert (fields["accept-encoding"], fields["content-length"]) == ("identity", "2")
+    # What its caller did not say nobody says for it.
+    assert not {"user-agent", "accept"} & fields.keys()
     assert reply.initial_metadata == [(STATUS, "200"), ("content-type", "application/json")]
 
 
