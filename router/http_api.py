@@ -24,6 +24,9 @@ USAGE_HIDDEN: Final = ":usage-hidden"
 STATUS: Final = ":status"
 # Of an answer that is an error, in its trailers: bytes.
 BODY: Final = ":body"
+# Of such an answer, beside it: how its bytes are read, and by what name the server's log has the
+# request, which SDKs hand out.
+ERROR_FIELDS: Final = ("content-type", "content-encoding", "x-request-id", "request-id")
 # Of a stream, in its trailers: the first and the latest event that states usage, as bytes. Of an
 # answer in one piece: all of it, where it states energy.
 USAGE: Final = ":usage"
@@ -85,7 +88,11 @@ RESPONSES: Final = HttpApi(
     "/v1/responses",
     prompt=("instructions", "input"),
     limits=("max_output_tokens",),
-    ends=re.compile(rb"event: ?response\.(?:completed|incomplete|failed|cancelled)[\r\n]"),
+    # LiteLLM gives its events no names but those inside; SDKs read either.
+    ends=re.compile(
+        rb'(?:event: ?|data: ?\{"type": ?")'
+        rb'response\.(?:completed|incomplete|failed|cancelled)["\r\n]'
+    ),
 )
 MESSAGES: Final = HttpApi(
     "messages",
@@ -165,8 +172,8 @@ def stated_error(body: bytes) -> StatedError | None:
     if isinstance(error, str) and error:
         # Ollama's, TGI's.
         return StatedError(error, "", _word(said.get("error_type")))
-    if said.get("object") == "error":
-        # vLLM's until 2025.
+    if "error" in (said.get("object"), said.get("type")):
+        # vLLM's until 2025, and an event of Responses.
         return _stated(said)
     detail = said.get("detail")
     return StatedError(detail, "", "") if isinstance(detail, str) and detail else None

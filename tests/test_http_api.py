@@ -51,5 +51,10 @@ def test_no_body_breaks_it(body: bytes) -> None:
     assert found is None or all(isinstance(word, str) for word in found)
 
 
+def test_an_event_of_responses_is_an_error_as_it_stands() -> None:
+    found = stated_error(b'{"type":"error","code":"x","message":"Too long","param":null}')
+    assert found is not None and (found.message, found.code) == ("Too long", "x")
+
+
 def test_deep_nesting_is_no_error() -> None:
     assert stated_error(b'{"error":' * 20_000 + b"1" + b"}" * 20_000) is None

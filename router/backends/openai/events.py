@@ -138,7 +138,8 @@ class Events:
             or (self._ends is not None and self._ends(events))
         ):
             events = self._sorted(events)
-        if events:
+        # Servers keep a connection alive by comments after the last token, too.
+        if events and (b"data:" in events or not events.startswith(_NO_EVENT)):
             self._before, self._last = self._last, events
         return events
 

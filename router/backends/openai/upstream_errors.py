@@ -26,7 +26,7 @@ from router.errors import (
     UpstreamTooLargeError,
     UpstreamUnreachedError,
 )
-from router.http_api import BODY, stated_error
+from router.http_api import BODY, ERROR_FIELDS, stated_error
 from router.model import Endpoint
 from router.trust.secrets import Secret
 
@@ -85,7 +85,11 @@ def error_of_status(
         # Where it leads to is about the server.
         return UpstreamRejectedError("the server has no such page: it redirects", status="404")
     if issubclass(leaf, UpstreamBlamingError):
-        kept = [(key, fields[key]) for key in ("content-type", "content-encoding") if key in fields]
+        kept = [
+            (key, fields[key])
+            for key in ERROR_FIELDS
+            if key in fields and not (secret and secret.is_told_by(fields[key]))
+        ]
         return leaf(said, status=str(status), trailers=(*kept, (BODY, body)) if body else ())
     message = f"{endpoint.name}: HTTP {status}: {said[:_MAX_TEXT]}"
     return leaf(message, retry_after_s=retry_after_s(fields))

@@ -14,7 +14,7 @@ import msgspec
 
 from router import errors
 from router.contract import Metadata
-from router.http_api import BODY, RESPONSES, Family, HttpApi
+from router.http_api import BODY, ERROR_FIELDS, RESPONSES, Family, HttpApi
 
 STATUSES: Final[dict[type[errors.CarbonRouterError], int]] = {
     errors.MissingIntensityError: 503,
@@ -107,7 +107,7 @@ def refusal_of(
         headers["x-carbon"] = f'id="{error.decision_id}", attempts={error.attempts}'
     if isinstance(error, errors.UpstreamBlamingError) and error.status.isdigit():
         status = int(error.status)
-        body, headers["content-type"] = _its_own(error.trailers)
+        body = _its_own(error.trailers, headers)
     return HttpRefusal(status, headers, body or _body(api, status, code, message, request_id), code)
 
 
@@ -174,9 +174,12 @@ def _retrying(error: BaseException, status: int, retried: int) -> dict[str, str]
     return hints
 
 
-def _its_own(trailers: Metadata) -> tuple[bytes, str]:
-    """Body and content type of what a server said itself."""
-    told = dict(trailers)
-    body = told.get(BODY, b"")
-    kind = told.get("content-type", "application/json")
-    return (body if isinstance(body, bytes) else b""), str(kind)
+def _its_own(trailers: Metadata, headers: dict[str, str]) -> bytes:
+    """The body of what a server said itself; the fields that tell of it join ``headers``."""
+    body = b""
+    for key, value in trailers:
+        if key == BODY and isinstance(value, bytes):
+            body = value
+        elif key in ERROR_FIELDS:
+            headers[key] = str(value)
+    return body

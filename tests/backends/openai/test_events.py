@@ -87,6 +87,19 @@ def test_an_old_server_may_leave_out_the_event_that_ends_a_stream() -> None:
     assert events.trailers() == [(STATED, s.USAGE_ALONE)]
 
 
+def test_comments_after_the_last_token_do_not_make_a_stream_incomplete() -> None:
+    _, events = run(http_api.CHAT, [*s.SAID, b": ping\n\n", b"\n", b": ping\n\n"])
+    assert events.is_complete()
+
+
+def test_events_of_responses_may_have_no_names_but_those_inside() -> None:
+    names = ("response.created", "response.output_text.delta", "response.completed")
+    nameless = [s.data({"type": name, "response": {"usage": s.USAGE}}) for name in names]
+    passed, events = run(http_api.RESPONSES, nameless)
+    assert (passed, events.is_complete()) == (b"".join(nameless[:-1]), True)
+    assert dict(events.trailers())[END] == nameless[-1]
+
+
 @pytest.mark.parametrize("left_out", [b"\n", b"\n\n"])
 def test_the_last_event_may_lack_its_blank_line(left_out: bytes) -> None:
     passed, events = run(http_api.CHAT, [b"".join(s.CHAT).removesuffix(left_out)])

@@ -134,6 +134,12 @@ async def test_a_body_that_tells_nothing_leaves_the_status(backend, body):
     assert error.trailers == ((("content-type", "text/html"), (BODY, body)) if body else ())
 
 
+async def test_the_name_that_a_server_has_for_the_request_is_kept(backend):
+    fields = [*JSON, ("x-request-id", "r-1"), ("request-id", "req_1")]
+    error = await fail(backend, 400, b"{}", [*fields, ("server", "x")])
+    assert error.trailers == (*fields, (BODY, b"{}"))
+
+
 async def test_a_long_body_is_left_out_rather_than_cut(backend):
     async def answer(_, context):
         context.reply(400, bytes(MAX_ERROR_BYTES + 1))
