@@ -85,11 +85,21 @@ def ending(stream: RoutedStream, manner: Manner, api: HttpApi) -> bytes:
     trailers, receipt = stream.trailers, stream.receipt
     usage = b"" if api.asks_for_usage and not manner.usage else _held(trailers, LAST_USAGE)
     end = _held(trailers, END)
-    if not end or receipt is None or not manner.energy:
+    tells = end or (api.ends is not None and _is_event_stream(stream.initial_metadata))
+    if not tells or receipt is None or not manner.energy:
         return usage + end
     energy = energy_json(receipt)
     comment = b": energy " + energy + b"\n\n"
     return _event_with_energy(usage, energy) + comment + _event_with_energy(end, energy)
+
+
+def _is_event_stream(metadata: Metadata) -> bool:
+    """Whether a comment may follow what came: of a compressed stream it may not."""
+    fields = dict(metadata)
+    kind = str(fields.get("content-type", "")).lower()
+    return kind.startswith("text/event-stream") and (
+        str(fields.get("content-encoding", "identity")).lower() == "identity"
+    )
 
 
 def _held(trailers: Metadata, name: str) -> bytes:

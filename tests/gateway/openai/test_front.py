@@ -210,6 +210,18 @@ async def test_energy_of_a_stream_is_a_comment_before_its_end():
             assert usage["energy"] == told and usage["total_tokens"] == 7
 
 
+async def test_energy_of_a_stream_without_an_event_that_ends_it_comes_last():
+    """As old servers of OpenAI's API leave it out."""
+    async with serving(Script(stream=Routed([CHUNK], trailers=()))) as front:
+        _, _, answer = await front.post(CHAT, STREAM, x_energy_data="1")
+    assert answer.startswith(CHUNK + b": energy {") and answer.endswith(b"}\n\n")
+    # Of what is no stream of events nothing is changed.
+    director = Script(stream=Routed([b"{}"], trailers=(), initial=JSON))
+    async with serving(director) as front:
+        _, _, answer = await front.post(CHAT, STREAM, x_energy_data="1")
+    assert answer == b"{}"
+
+
 def event(value, name):
     return b"event: %b\ndata: %b\n\n" % (name.encode(), json.dumps(value).encode())
 
