@@ -128,10 +128,10 @@ class BudgetDraws:
             return
         if known is None and self._marked_at > -math.inf:
             for account in self._budgets.accounts():
-                account.emptied()
+                account.emptied(self._checked_at)
                 self._budgets.attended[account.key] = account
             for account in self._budgets.closing:
-                account.emptied()
+                account.emptied(self._checked_at)
             self._whole_at = -math.inf
         await self._store.put(mark, b"", _KEPT_S, now)
         self._marked_at = ticks
@@ -223,6 +223,7 @@ class BudgetDraws:
             if account.was_forgotten and not restored:
                 # Once: a counter that goes on to forget would be told for ever.
                 restored = True
+                account.restored_at = self._clock.monotonic()
                 account.forgotten(max(0, added_ug))
                 amount_ug = max(account.drawn_ug, account.used_ug) - account.counted_ug
             if not amount_ug:
@@ -238,3 +239,4 @@ class BudgetDraws:
             total_ug = await self._store.add(counter, amount_ug, _KEPT_S, self._clock.now())
             if not account.told(amount_ug, total_ug):
                 return
+            account.retold_at = self._clock.monotonic()

@@ -82,7 +82,8 @@ class DayAccount:
         "_asked_at", "_asked_ug", "_largest_ug", "_least_ug", "_pace_ug_per_s", "_paced_at",
         "_paced_ug", "_part_ug",
         "counted_ug", "day", "drawn_ug", "is_named", "key", "limit_ug", "looked_at", "others_ug",
-        "reserved_ug", "spent_total_ug", "spent_ug", "told_ug", "total_ug",
+        "reserved_ug", "restored_at", "retold_at", "spent_total_ug", "spent_ug", "told_ug",
+        "total_ug",
     )  # fmt: skip
 
     def __init__(self, key: str, day: int, limit_ug: int, spent_ug: int = 0) -> None:
@@ -100,6 +101,8 @@ class DayAccount:
         self.others_ug = 0
         self.is_named = False
         self.looked_at = -math.inf
+        # When either counter was last found to have lost what it was told, and told again.
+        self.restored_at = self.retold_at = -math.inf
         self._asked_at = -math.inf
         self._asked_ug = 0
         self._largest_ug = 0
@@ -267,10 +270,13 @@ class DayAccount:
         self.counted_ug = held_ug
         self.total_ug = held_ug
 
-    def emptied(self) -> None:
-        """The store knows nothing of this account."""
-        self.forgotten()
-        self.told_ug = 0
+    def emptied(self, since: float = -math.inf) -> None:
+        """The store lost all that it knew, after ``since`` (monotonic, s): of this account, too,
+        but for what was found out and told again meanwhile."""
+        if self.restored_at <= since:
+            self.forgotten()
+        if self.retold_at <= since:
+            self.told_ug = 0
 
     @property
     def was_forgotten(self) -> bool:

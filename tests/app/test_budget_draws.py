@@ -439,3 +439,21 @@ async def test_a_store_that_is_slow_for_thousands_is_not_lost_and_hears_of_all()
         rounds += 1
         assert not gateway.draws.is_lost
     assert 1 < rounds < 40
+
+
+async def test_what_an_emptied_store_is_told_again_it_is_told_once():
+    """A counter tells of the loss before the mark is looked at, which tells of it as well."""
+    fleet = Fleet(2)
+    one, two = fleet.gateways
+    one.spend(300_000)
+    two.spend(100_000)
+    await fleet.rounds(10)
+    fleet.store.store = MemoryStore()
+    spent = 400_000 + one.spend(10_000)
+    # Before the next look at the mark.
+    await one.draws.round()
+    await fleet.rounds(10)
+    assert one.account.left_ug == two.account.left_ug == LIMIT - spent
+    await one.draws.leave()
+    await two.draws.leave()
+    assert await fleet.counted() == spent
