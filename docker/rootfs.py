@@ -66,8 +66,14 @@ ACCOUNTS = {
     "etc/group": f"root:x:0:\ncarbon:x:{USER_ID}:\n",
     "etc/nsswitch.conf": "hosts: files dns\n",
 }
-# Where they are: authorities of TLS, and time zones.
-SYSTEM = ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/openssl.cnf", "/usr/share/zoneinfo")
+# Where they are: authorities of TLS, time zones, and the folders of libraries.
+SYSTEM = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/openssl.cnf",
+    "/usr/share/zoneinfo",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+)
 # Whose files are made when it is installed, so that dpkg does not know them.
 ALSO_OF = ("ca-certificates",)
 ELF = b"\x7fELF"
@@ -186,6 +192,14 @@ def record(names: Iterable[str], target: Path) -> None:
             copy_library(terms, target)
 
 
+def index(target: Path) -> None:
+    """Have the loader find libraries where only its cache names their folder: python's own in
+    /usr/local/lib, of a python that was built without its place in it."""
+    program = shutil.which("ldconfig", path="/sbin:/usr/sbin")
+    if program is not None:
+        subprocess.run([program, "-r", str(target)], check=True)
+
+
 def fill(venv: Path, target: Path) -> None:
     """Everything of the image, under ``target``."""
     for path in (*interpreter(), *environment(venv)):
@@ -204,6 +218,7 @@ def fill(venv: Path, target: Path) -> None:
         at = target / name
         at.parent.mkdir(parents=True, exist_ok=True)
         at.write_text(text, encoding="utf-8")
+    index(target)
     (target / "tmp").mkdir(exist_ok=True)
     (target / "tmp").chmod(0o1777)
 

@@ -29,8 +29,9 @@ CAUSES = {
     "frozen": {"silent"},
     "hold": {"silent"},
     "trickle": {"silent"},
-    "refuse": {"unreachable"},
-    "reset": {"unreachable"},
+    # Where the machine is slow, what was under way may be given up first.
+    "refuse": {"silent", "unreachable"},
+    "reset": {"silent", "unreachable"},
     # A new connection is what hangs here, too.
     "drop": {"silent", "unreachable"},
 }
@@ -81,6 +82,11 @@ async def answered(loads, count):
     return all(len(load.ended) >= count for load in loads)
 
 
+async def favoured(loads, pair):
+    """Whether it answers over each front."""
+    return all(green(pair, load.front) in load.places for load in loads)
+
+
 async def elsewhere(loads, after, count):
     """Whether, over each front, so many sent later than this were answered by the other one."""
     return all(
@@ -95,8 +101,11 @@ async def test_a_server_that_is_silent_or_gone_costs_nobody_an_answer_nor_time(
 ):
     """It is left within two seconds, what hung there moves, and others do not notice."""
     loop = asyncio.get_running_loop()
+    # A busy machine may have kept it silent for a while.
+    await until(lambda: views.are(gateway, pair, "healthy"), "the gateway trusting it")
     async with under_load(gateway, pair, "calm") as loads:
         await until(lambda: answered(loads[pair] + loads["calm"], 30), "answers in calm")
+        await until(lambda: favoured(loads[pair], pair), "answers of what is to break")
         broken_at = loop.time()
         break_it(running, pair)
         await until(lambda: views.are(gateway, pair, "ejected"), "the gateway noticing")
@@ -110,9 +119,6 @@ async def test_a_server_that_is_silent_or_gone_costs_nobody_an_answer_nor_time(
     within(record_property, f"{pair}: traffic has left", out_at - broken_at, 2.0)
     for load in loads[pair]:
         assert not load.lost
-        assert green(pair, load.front) in {
-            one.place for one in load.ended if one.ended_at < broken_at
-        }
         between = [one for one in load.sent_after(out_at) if one.sent_at < mended_at]
         # A trial that was waiting there when it was mended is answered there.
         assert all(one.ended_at >= mended_at for one in between if one.place != brown(load.front))

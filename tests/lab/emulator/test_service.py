@@ -213,7 +213,8 @@ async def test_the_round_trip_of_the_origin_is_waited_for(monkeypatch):
             metadata = (("x-origin", origin),) if origin else ()
             await infer(infer_request(output_tokens=1), metadata=metadata)
             waits[origin] = slept[0]
-            assert len(slept) == 2 and slept[1] <= slept[0]
+            # On the way back what was lost meanwhile is not waited for.
+            assert len(slept) <= 2 and slept[-1] <= slept[0]
     assert waits == {"home": 0.01, "far": 0.04, "elsewhere": 0.01, None: 0.01}
 
 
