@@ -173,7 +173,9 @@ def packages(files: Iterable[Path]) -> set[str]:
             done = subprocess.run(
                 ["dpkg-query", "--search", known_as], capture_output=True, text=True, check=False
             )
-            names.update(line.partition(": ")[0] for line in done.stdout.splitlines())
+            for line in done.stdout.splitlines():
+                # Several have a folder in common.
+                names.update(line.partition(": ")[0].split(", "))
     return {name for name in names if not name.startswith("diversion")}
 
 

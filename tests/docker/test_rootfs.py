@@ -75,3 +75,11 @@ def test_an_environment_gives_its_packages_and_one_program(rootfs: Any, tmp_path
     files = {path.name for path in kept.rglob("*") if path.is_file()}
     assert files == {"__init__.py", "pyvenv.cfg", "python", "carbon-router"}
     assert not (kept / packages.relative_to(environment) / "pip").exists()
+
+
+def test_a_folder_may_be_of_several_packages(rootfs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "libc6:amd64, libc-bin: /etc/ld.so.conf.d\n"
+    monkeypatch.setattr(
+        rootfs.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, said, "")
+    )
+    assert rootfs.packages([Path("/etc/ld.so.conf.d")]) == {"libc6:amd64", "libc-bin"}
