@@ -2,6 +2,8 @@
 
 Never on a request's way. While the store cannot be reached, what was left is divided by the
 gateways that were last seen; it is asked for ever, and hears of all that was spent once it answers.
+Until it has heard of that from all, each goes on by its part: who came first would draw what others
+have spent already. So it is where the store was found emptied.
 """
 
 from __future__ import annotations
@@ -19,8 +21,6 @@ from router.errors import StateStoreError
 from router.peers.members import SeenMembers
 from router.units import DAY_S
 
-# So often the store is asked whether it still knows what this process added.
-_CHECK_S: Final = 2.0
 # Counters of a day, and that this process has added to any, are remembered for so long.
 _KEPT_S: Final = 2.0 * DAY_S
 _MARK_EVERY_S: Final = 600.0
@@ -36,6 +36,10 @@ _WHOLE_S: Final = 0.25
 _IN_A_ROW: Final = 200
 # A store ends each call by itself, in a fraction of that.
 _ROUND_S: Final = 2.0
+# By then all have asked a store that is back: each does twice a second, and one whose client is
+# built anew after a longer loss takes a few seconds. Calls that fail singly are forgotten soon.
+_TOLD_S: Final = 5.0
+_TOLD_SOON_S: Final = 1.0
 # What could not be settled by then never will be.
 _CLOSING_DAYS: Final = 2
 
@@ -77,6 +81,9 @@ class BudgetDraws:
         self._clock = clock
         self._members = members
         self._marked_at = self._checked_at = self._whole_at = -math.inf
+        # When the store has heard of everybody; since when it has not been reached.
+        self._told_at = -math.inf
+        self._lost_at: float | None = None
         self.is_lost = True
         budgets.is_alone = False
         budgets.sharing = Sharing(False, 1)
@@ -99,9 +106,20 @@ class BudgetDraws:
                 await self._draw_all()
         except (StateStoreError, TimeoutError):
             self.is_lost = True
+            now = self._clock.monotonic()
+            self._lost_at = now if self._lost_at is None else self._lost_at
+            self._go_by_parts(min(_TOLD_S, _TOLD_SOON_S + now - self._lost_at))
         else:
-            self.is_lost = False
-        self._budgets.sharing = Sharing(not self.is_lost, self.gateways)
+            self.is_lost, self._lost_at = False, None
+        draws = not self.is_lost and self._clock.monotonic() >= self._told_at
+        if draws:
+            self._budgets.share_again()
+        self._budgets.sharing = Sharing(draws, self.gateways)
+
+    def _go_by_parts(self, told_s: float = _TOLD_S) -> None:
+        """Until the store can be reached, and ``told_s`` after."""
+        self._budgets.go_by_parts()
+        self._told_at = max(self._told_at, self._clock.monotonic() + told_s)
 
     async def leave(self) -> None:
         """The last round: count what was spent, give back the rest. Never raises."""
@@ -115,18 +133,19 @@ class BudgetDraws:
             pass
 
     async def _check(self) -> None:
-        ticks = self._clock.monotonic()
-        if ticks - self._checked_at >= _CHECK_S:
-            await self._mark(self._clock.now(), ticks)
-            self._checked_at = ticks
+        """Find out whether the store still knows what this process added to it: before each draw,
+        for one that was emptied, and heard of some again, looks like one with more room."""
+        now, ticks = self._clock.now(), self._clock.monotonic()
+        await self._mark(now, ticks)
+        self._checked_at = ticks
 
     async def _mark(self, now: float, ticks: float) -> None:
-        """Find out whether the store still knows what this process added to it."""
         mark = f"carbon_budget:{self._identity}"
         known = await self._store.get(mark, now)
         if known is not None and ticks - self._marked_at < _MARK_EVERY_S:
             return
         if known is None and self._marked_at > -math.inf:
+            self._go_by_parts()
             for account in self._budgets.accounts():
                 account.emptied(self._checked_at)
                 self._budgets.attended[account.key] = account
@@ -211,6 +230,8 @@ class BudgetDraws:
         """Raises StateStoreError."""
         counter = counter_of(account)
         restored = False
+        # As long as the counter is what it was.
+        part_ug = account.part_ug(self.gateways)
         while True:
             account.begin(amount_ug)
             try:
@@ -223,6 +244,8 @@ class BudgetDraws:
             if account.was_forgotten and not restored:
                 # Once: a counter that goes on to forget would be told for ever.
                 restored = True
+                account.keep_to(part_ug)
+                self._go_by_parts()
                 account.restored_at = self._clock.monotonic()
                 account.forgotten(max(0, added_ug))
                 amount_ug = max(account.drawn_ug, account.used_ug) - account.counted_ug

@@ -188,6 +188,7 @@ class CarbonBudgets:
         self.observer: BudgetObserver = observer or _Unobserved()
         self.sharing = ALONE
         self.is_alone = True
+        self._in_parts = False
         self.wake: Callable[[], None] = lambda: None
         self.shared: SharedSpending | None = None
         self.day = -1
@@ -335,6 +336,24 @@ class CarbonBudgets:
         for account in self.accounts():
             yield account.key, Spent(account.used_ug, account.counted_ug, account.total_ug)
 
+    def go_by_parts(self) -> None:
+        """From here on each account is kept to this process's part of what is left as last known,
+        those that are opened meanwhile, too."""
+        if self._in_parts:
+            return
+        self._in_parts = True
+        for budget in self.budgets:
+            gateways = self._sharing(budget).gateways
+            for account in self._accounts.get(budget.name, {}).values():
+                account.keep_to(account.part_ug(gateways))
+
+    def share_again(self) -> None:
+        """`go_by_parts` is over."""
+        if self._in_parts:
+            self._in_parts = False
+            for account in self.accounts():
+                account.share_again()
+
     def accounts(self) -> Iterator[DayAccount]:
         """All of the day."""
         for accounts in self._accounts.values():
@@ -419,6 +438,8 @@ class CarbonBudgets:
             spent_ug = max(spent_ug, self.shared.own_ug(key, self.day))
         account = DayAccount(key, self.day, limit_ug, spent_ug)
         account.total_ug = total_ug
+        if self._in_parts:
+            account.keep_to(account.part_ug(self._sharing(budget).gateways))
         self._accounts[budget.name][name] = account
         if spent_ug:
             self.changed(account)

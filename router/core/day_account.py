@@ -11,7 +11,8 @@ day has room, and decides about nobody. The bounds:
 
 - *A counter that can be reached.* Beyond its allotment a process goes by an advance, until it has
   drawn on: 1 / ADVANCES of the limit over all gateways, or one request where that is more.
-- *A counter that cannot.* What nobody had drawn, as last known, is divided by the gateways.
+- *A counter that cannot.* What nobody had drawn, as last known, is divided by the gateways. They go
+  on by these parts for a while after it is back: it has yet to hear what others spent meanwhile.
 - *Answers that were lost.* What is not known to have been counted may stand there twice, and what
   is not known to have been taken off may stand there still: less can be spent then, never more.
 """
@@ -79,8 +80,8 @@ class DayAccount:
     """
 
     __slots__ = (
-        "_asked_at", "_asked_ug", "_largest_ug", "_least_ug", "_pace_ug_per_s", "_paced_at",
-        "_paced_ug", "_part_ug",
+        "_asked_at", "_asked_ug", "_largest_ug", "_least_ug", "_most_ug", "_pace_ug_per_s",
+        "_paced_at", "_paced_ug", "_part_ug",
         "counted_ug", "day", "drawn_ug", "is_named", "key", "limit_ug", "looked_at", "others_ug",
         "reserved_ug", "restored_at", "retold_at", "spent_total_ug", "spent_ug", "told_ug",
         "total_ug",
@@ -111,6 +112,8 @@ class DayAccount:
         self._paced_at = math.nan
         self._paced_ug = spent_ug
         self._part_ug = 0.0
+        # What this process may use while it goes by its part.
+        self._most_ug: int | None = None
 
     @property
     def used_ug(self) -> int:
@@ -146,8 +149,28 @@ class DayAccount:
         """Whether nobody has asked for a while, and nothing is under way; ``now``: monotonic, s."""
         return not self.reserved_ug and now - self._asked_at >= _IDLE_S
 
+    def part_ug(self, gateways: int) -> int:
+        """What this process may use where the counter cannot be asked: what it had drawn, and its
+        part of what nobody had."""
+        return self.drawn_ug + self.undrawn_ug // gateways
+
+    def keep_to(self, part_ug: int) -> None:
+        """Use no more than that until `share_again`, and draw nothing: what the counter says is not
+        all that was spent. Where it is kept to a part already, that one holds."""
+        if self._most_ug is None:
+            self._most_ug = part_ug
+
+    def share_again(self) -> None:
+        """The counter has heard of everybody."""
+        self._most_ug = None
+
     def fit(self, ask_ug: int, sharing: Sharing) -> Fit:
         """Whether a request that reserves ``ask_ug`` fits now."""
+        if self._most_ug is not None:
+            most_ug = min(self._most_ug, self.limit_ug)
+            if self.used_ug + ask_ug <= most_ug:
+                return Fit.FITS
+            return Fit.WAITS if self.spent_ug + ask_ug <= most_ug else Fit.EXHAUSTED
         undrawn_ug = self.undrawn_ug
         beyond_ug = self.used_ug + ask_ug - self.drawn_ug
         room_ug = undrawn_ug if sharing.draws else undrawn_ug // sharing.gateways
@@ -196,12 +219,17 @@ class DayAccount:
         if last:
             return used_ug - self.counted_ug
         self._take_pace(now)
+        if self._most_ug is not None:
+            # What was drawn before and is not used stays: it is in the part.
+            return max(0, used_ug - self.counted_ug)
         if now - self._asked_at >= _IDLE_S:
             self._largest_ug = 0
             return used_ug - self.counted_ug
         burst_ug, self._asked_ug = max(_AHEAD_REQUESTS * self._largest_ug, self._asked_ug), 0
         least_ug, self._least_ug = self._least_ug, math.inf
-        wanted_ug = math.ceil(_AHEAD_S * self._pace_ug_per_s) + burst_ug
+        # At a pace that two moments close to each other made endless, all of it.
+        ahead_ug = math.ceil(min(_AHEAD_S * self._pace_ug_per_s, self.limit_ug))
+        wanted_ug = ahead_ug + burst_ug
         free_ug = self.drawn_ug - used_ug
         if 2 * free_ug >= wanted_ug and free_ug <= 2 * wanted_ug:
             return self.drawn_ug - self.counted_ug

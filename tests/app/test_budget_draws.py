@@ -209,7 +209,7 @@ async def test_without_the_store_what_was_left_is_divided_and_not_copied():
     await fleet.rounds(50)
     assert isinstance(fleet.gateways[0].ask(1000), CarbonBudgetError)
     fleet.store.down = False
-    await fleet.rounds(3)
+    await fleet.rounds(13)
     # It knows nobody at first, and may be gone again.
     assert {gateway.budgets.sharing for gateway in fleet.gateways} == {(True, 4)}
     assert await fleet.counted() >= sum(spent)
@@ -314,6 +314,70 @@ async def test_accounts_that_are_named_are_looked_at_though_nobody_asks():
     assert spent <= LIMIT - 900_000
 
 
+async def test_who_is_back_first_draws_nothing_that_others_spent_without_the_store():
+    """On a day that began without it, when the counter knows of nobody."""
+    fleet = Fleet(2)
+    one, two = fleet.gateways
+    await fleet.rounds(5)
+    fleet.store.down = True
+    fleet.clock.advance(DAY_S)
+    await fleet.rounds(8)
+    spent = sum(gateway.spend(1000) for gateway in fleet.gateways for _ in range(450))
+    fleet.store.down = False
+    for _ in range(30):
+        spent += sum(one.spend(1000) for _ in range(20))
+        await fleet.round_of(one)
+        fleet.clock.advance(0.1)
+    # Its part, of which it had used nine tenths.
+    assert spent == 950_000
+    await fleet.rounds(12)
+    assert one.budgets.sharing == two.budgets.sharing == (True, 2)
+    for _ in range(20):
+        for gateway in fleet.gateways:
+            spent += sum(gateway.spend(1000) for _ in range(20))
+        await fleet.rounds()
+    assert 0.97 * LIMIT <= spent <= LIMIT + LIMIT // ADVANCES
+
+
+async def test_a_call_that_fails_now_and_then_keeps_nobody_to_a_part_for_long():
+    fleet = Fleet(2)
+    one, _ = fleet.gateways
+    await fleet.rounds(5)
+    spent = 0
+    for _ in range(60):
+        fleet.store.down = True
+        await fleet.round_of(one)
+        fleet.store.down = False
+        spent += sum(one.spend(1000) for _ in range(10))
+        await fleet.rounds(8)
+        spent += sum(one.spend(1000) for _ in range(10))
+    # All of it, which is twice its part.
+    assert spent >= 0.97 * LIMIT
+
+
+async def test_who_finds_the_store_emptied_first_draws_nothing_that_others_spent():
+    fleet = Fleet(2)
+    one, _ = fleet.gateways
+    await fleet.rounds(5)
+    spent = 0
+    for _ in range(45):
+        spent += sum(gateway.spend(10_000) for gateway in fleet.gateways)
+        await fleet.rounds()
+    assert spent == 900_000
+    fleet.store.store = MemoryStore()
+    for _ in range(30):
+        spent += sum(one.spend(1000) for _ in range(20))
+        await fleet.round_of(one)
+        fleet.clock.advance(0.1)
+    assert spent <= LIMIT
+    await fleet.rounds(14)
+    for _ in range(20):
+        for gateway in fleet.gateways:
+            spent += sum(gateway.spend(1000) for _ in range(20))
+        await fleet.rounds()
+    assert 0.97 * LIMIT <= spent <= LIMIT + LIMIT // ADVANCES
+
+
 class Weird(MemoryStore):
     """Somebody else writes its counters."""
 
@@ -413,8 +477,8 @@ async def test_a_round_for_one_account_does_not_go_through_thousands():
     await gateway.draws.round()
     fleet.clock.advance(0.1)
     await gateway.draws.round()
-    # What is drawn, and what is spent.
-    assert fleet.store.calls == before + 2
+    # What is drawn, and what is spent, and twice whether the store still knows of it.
+    assert fleet.store.calls == before + 4
     gateway.budgets.turn(fleet.clock.now())
     await fleet.rounds(6)
     assert await fleet.counted() >= 5_000
