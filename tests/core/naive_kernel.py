@@ -1,5 +1,7 @@
 """The slow, obvious twin of the cost kernel: whom it chooses, and what it learns of scarce room."""
 
+import math
+
 from tests.core.naive_terms import (
     J_PER_KWH,
     UNKNOWN,
@@ -131,8 +133,10 @@ def premiums(world, figures, ask):
         energy, _ = energy_j(c, ask)
         if energy > 0.0:
             kwh = energy * region["pue"] / J_PER_KWH
-            worth = gain / (rule["weights"]["grams"] * kwh) + region["premium"]
+            price = rule["weights"]["grams"] * kwh
+            worth = gain / price + region["premium"] if price > 0.0 else math.inf
             worth = min(worth, c["max_premium"])
+            worth = 0.0 if worth == math.inf else worth
             after[index] += rise * max(0.0, rule["scarcity"] * worth - region["premium"])
     return after
 

@@ -68,6 +68,10 @@ _OWN_LACKS = re.compile(
     ),
     re.I,
 )  # fmt: skip
+# As OpenSSL and gRPC say it, which name no host.
+_CERTIFICATE = re.compile(
+    r"CERTIFICATE_VERIFY_FAILED: ([\w ]+)|(Hostname Verification Check failed)"
+)
 _SYSTEM = re.compile("|".join(re.escape(os.strerror(one)) for one in errno.errorcode), re.I)
 _UNSEEN = re.compile(r"RST_STREAM with error code 7\b|^Stream removed \(GOAWAY received")
 _LOST = re.compile(
@@ -119,6 +123,9 @@ def error_of(
 
 def _why(details: str) -> str:
     """The transport's reason, as far as it names no host."""
+    said = _CERTIFICATE.search(details)
+    if said is not None:
+        return f"its certificate: {said[1] or said[2]}"
     said = _SYSTEM.search(details)
     if said is not None:
         return said[0].lower()
