@@ -172,9 +172,9 @@ async def test_six_gateways_are_one_router_in_who_may_have_which_place(start):
             calls = [asyncio.ensure_future(insist(client)) for _ in range(4)]
 
             async def running():
-                return sum(server.running for server in servers) == 4
+                return sum(server.running for server in servers) > 0
 
-            await until(running, "its requests being under way")
+            await until(running, "some of them being under way")
             victim.tell(signal.SIGKILL)
             victim.wait()
             # Its end is the test's doing.
