@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator
+from itertools import chain, product
+from typing import Annotated, Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -67,12 +68,30 @@ class _Conversation(msgspec.Struct):
     id: str = ""
 
 
-_DECODE: Final = msgspec.json.Decoder(_Body).decode
-_NAMES: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+def _other_cases(word: str) -> Iterator[str]:
+    """``word`` in every other mixture of cases: as Unicode folds them, so with its long s."""
+    letters = ((one, one.upper(), "\u017f") if one == "s" else (one, one.upper()) for one in word)
+    yield from (name for name in map("".join, product(*letters)) if name != word)
+
+
 # What decides who may ask, and in what form the answer comes. Go's decoder, so Ollama, takes a
 # name in any case for the same, and the last of them counts.
-_OF_ONE_CASE: Final = frozenset(("model", "stream"))
-_LONGEST_OF_ONE_CASE: Final = max(map(len, _OF_ONE_CASE))
+_OF_ONE_CASE: Final = ("model", "stream")
+_REFUSED: Final = {
+    f"odd_{number}": name
+    for number, name in enumerate(chain.from_iterable(map(_other_cases, _OF_ONE_CASE)))
+}
+# That no value is of: who gives one of these names is told at it, and who gives a million others
+# has them passed over, where a dictionary of all names would hold each.
+_NoValue = Annotated[str, msgspec.Meta(pattern="(?!)")]
+_BODY: Final = msgspec.defstruct(
+    "_BodyOfOneCase",
+    [(one, _NoValue, "") for one in _REFUSED],
+    bases=(_Body,),
+    rename=_REFUSED,
+)
+_DECODE: Final = cast(Callable[[bytes | bytearray], _Body], msgspec.json.Decoder(_BODY).decode)
+_AT: Final = re.compile(r"at `\$\.([^`.\[]+)`$")
 
 
 class Asked(NamedTuple):
@@ -102,7 +121,6 @@ def read_json(api: HttpApi, body: bytes | bytearray) -> Asked:
         raise MalformedRequestError("the body is empty: send a JSON object with a model")
     try:
         found = _DECODE(body)
-        _require_one_case(_NAMES(body))
         if body.count(b'"model"') != 1 and len(body) <= MOST_SCANNED_BYTES:
             _require_once(body)
         if len(body) <= MOST_DECODED_BYTES and not body.isascii():
@@ -112,7 +130,7 @@ def read_json(api: HttpApi, body: bytes | bytearray) -> Asked:
     except UnicodeDecodeError:
         raise MalformedRequestError("the body is not UTF-8") from None
     except msgspec.ValidationError as error:
-        raise MalformedRequestError(f"the body: {error}") from None
+        raise MalformedRequestError(_wrong(error)) from None
     except msgspec.DecodeError as error:
         raise MalformedRequestError(f"the body is no JSON: {error}") from None
     prompt, prompt_bytes, tokens = _prompt(api, found)
@@ -148,14 +166,13 @@ def _id(name: str, text: str) -> str:
     return text
 
 
-def _require_one_case(names: Iterable[str]) -> None:
-    """Raises MalformedRequestError for a name that this gateway and a server might take for
+def _wrong(error: msgspec.ValidationError) -> str:
+    """What a field is not, or that its name is one that this gateway and a server might take for
     different ones."""
-    for name in names:
-        if len(name) <= _LONGEST_OF_ONE_CASE and name not in _OF_ONE_CASE:
-            folded = name.casefold()
-            if folded in _OF_ONE_CASE:
-                raise MalformedRequestError(f"{folded}: write its name in small letters")
+    at = _AT.search(str(error))
+    if at is not None and at[1] in _REFUSED.values():
+        return f"{at[1].casefold()}: write its name in small letters"
+    return f"the body: {error}"
 
 
 def _require_once(body: bytes | bytearray) -> None:

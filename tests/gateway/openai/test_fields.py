@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -46,6 +47,18 @@ def test_an_escaped_name_is_the_same_name():
     assert read_json(CHAT, rb'{"m\u006fdel":"m"}').model == "m"
     with pytest.raises(MalformedRequestError, match="twice"):
         read_json(CHAT, rb'{"m\u006fdel":"m","mode\u006c":"n"}')
+
+
+def test_names_of_no_use_are_passed_over_and_not_kept():
+    names = b",".join(b'"k%06d":1' % number for number in range(100_000))
+    body = b'{"model":"m",' + names + b"}"
+    tracemalloc.start()
+    try:
+        assert read_json(CHAT, body).model == "m"
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000
 
 
 @pytest.mark.parametrize("name", ["Model", "MODEL", "moDel", "Stream", "\u017ftream"])
