@@ -231,7 +231,7 @@ class BudgetDraws:
         counter = counter_of(account)
         restored = False
         # As long as the counter is what it was.
-        part_ug = account.part_ug(self.gateways)
+        part_ug = self._budgets.part_ug(account)
         while True:
             account.begin(amount_ug)
             try:

@@ -336,16 +336,21 @@ class CarbonBudgets:
         for account in self.accounts():
             yield account.key, Spent(account.used_ug, account.counted_ug, account.total_ug)
 
+    def part_ug(self, account: DayAccount) -> int:
+        """What this process may use of an account, as last known, where its counter cannot be
+        asked: among as many gateways as its budget has at the least."""
+        name = account.key.partition(":")[0]
+        least = max((one.gateways for one in self.budgets if one.name == name), default=1)
+        return account.part_ug(max(least, self.sharing.gateways))
+
     def go_by_parts(self) -> None:
         """From here on each account is kept to this process's part of what is left as last known,
         those that are opened meanwhile, too."""
         if self._in_parts:
             return
         self._in_parts = True
-        for budget in self.budgets:
-            gateways = self._sharing(budget).gateways
-            for account in self._accounts.get(budget.name, {}).values():
-                account.keep_to(account.part_ug(gateways))
+        for account in self.accounts():
+            account.keep_to(self.part_ug(account))
 
     def share_again(self) -> None:
         """`go_by_parts` is over."""
@@ -439,7 +444,7 @@ class CarbonBudgets:
         account = DayAccount(key, self.day, limit_ug, spent_ug)
         account.total_ug = total_ug
         if self._in_parts:
-            account.keep_to(account.part_ug(self._sharing(budget).gateways))
+            account.keep_to(self.part_ug(account))
         self._accounts[budget.name][name] = account
         if spent_ug:
             self.changed(account)

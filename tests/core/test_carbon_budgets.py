@@ -315,6 +315,21 @@ def test_each_budget_may_be_divided_by_more():
     assert fits == {"a": Fit.EXHAUSTED, "b": Fit.FITS}
 
 
+def test_parts_are_of_as_many_as_each_budget_has_also_of_accounts_that_open_meanwhile():
+    keeping = Keeping(budget("a", limit_ug=1000, gateways=8), budget("b", limit_ug=1000))
+    keeping.budgets.is_alone = False
+    keeping.budgets.sharing = Sharing(True, 2)
+    keeping.judge(1, tenant="early")
+    keeping.budgets.go_by_parts()
+    for tenant in ("early", "late"):
+        for ask_ug, a, b in ((125, True, True), (126, False, True), (501, False, False)):
+            entries = keeping.judge(ask_ug, tenant=tenant).entries
+            fits = {entry.budget.name: entry.fit is Fit.FITS for entry in entries}
+            assert fits == {"a": a, "b": b}
+    parts = {one.key: keeping.budgets.part_ug(one) for one in keeping.budgets.accounts()}
+    assert sorted(parts.values()) == [125, 125, 500, 500]
+
+
 def test_a_draw_is_asked_for_as_soon_as_an_advance_is_used():
     keeping = Keeping(budget(limit_ug=1_000_000))
     asked = []
