@@ -42,12 +42,14 @@ class ReplacedFile:
             raise DataError(f"over {self._most_bytes} bytes")
         return body
 
-    def write(self, body: bytes) -> None:
-        """Replace it, for this user alone to read. Raises OSError, and leaves the old file."""
+    def write(self, body: bytes, mode: int = 0o600) -> None:
+        """Replace it; ``mode``: who may do what with it, this user alone unless it says otherwise.
+        Raises OSError, and leaves the old file."""
         with self._lock:
             try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
                 with os.fdopen(os.open(self._aside, flags, 0o600), "wb") as aside:
+                    os.fchmod(aside.fileno(), mode)
                     aside.write(body)
                     aside.flush()
                     os.fsync(aside.fileno())

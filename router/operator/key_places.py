@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -18,7 +16,8 @@ from router.config.fields import format_time
 from router.config.identity import ApiKeySchema, KeyedPrincipalSchema, KeysFileSchema
 from router.config.problems import from_validation
 from router.errors import ConfigError
-from router.identity.keys_file import read_keys
+from router.identity.keys_file import MAX_BYTES, read_keys
+from router.replaced_file import ReplacedFile
 
 _T = TypeVar("_T")
 
@@ -60,22 +59,13 @@ class KeysInFile:
             self.had_any = self._file.exists()
             held = plain(read_keys(self._file)) if self.had_any else nothing()
             answer = edit(held)
-            self._write(as_yaml(checked(held, self.name)))
+            text = as_yaml(checked(held, self.name))
+            # A gateway reads the file at any moment; who may, may read the next one.
+            mode = self._file.stat().st_mode & 0o777 if self.had_any else 0o600
+            replaced = ReplacedFile(self._file, MAX_BYTES)
+            replaced.clean()
+            replaced.write(text.encode(), mode)
         return answer
-
-    def _write(self, text: str) -> None:
-        file = self._file
-        # Beside it, so that the last step is one: a gateway reads the file at any moment.
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-                out.write(text)
-            if file.exists():
-                Path(name).chmod(file.stat().st_mode & 0o777)
-            Path(name).replace(file)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
 
 
 def checked(data: dict[str, Any], where: str) -> dict[str, Any]:
