@@ -35,6 +35,9 @@ RESERVE: Final = 1.0 / 8.0
 _SPARE: Final = 4.0
 # A share that is off by less stays: a bucket loses a little each time it shrinks.
 _SLACK: Final = 1.0 / 64.0
+# Principals that one process lists, the most demanding; others have what nobody claims, an even
+# part at most.
+MOST_LISTED: Final = 1024
 # Who lists a principal may want something of it.
 LEAST_DEMAND: Final = 1e-6
 

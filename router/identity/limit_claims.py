@@ -20,6 +20,7 @@ from router.core.limit_parts import (
     AT_ONCE,
     KINDS,
     LIMIT_ENTRY,
+    MOST_LISTED,
     NO_OTHERS,
     REQUESTS,
     TOKENS,
@@ -35,9 +36,6 @@ from router.core.limit_parts import (
     unclaimed,
 )
 from router.identity.principal_counts import LimitPart, PrincipalCounts
-
-# The most demanding; others have what nobody claims, an even part at most.
-MOST_LISTED: Final = 1024
 
 
 class _Listed(NamedTuple):

@@ -13,14 +13,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.limit_parts import AT_ONCE, LIMIT_ENTRY, LimitEntries
+from router.core.limit_parts import AT_ONCE, LIMIT_ENTRY, MOST_LISTED, LimitEntries
 
-MAX_LIMIT_ENTRIES: Final = 1024
 _VERSION: Final = 1
 _MAGIC: Final = b"cl"
 # Magic, version, process, incarnation, beat, entries.
 _HEAD: Final = struct.Struct("<2sHIQII")
-LIMIT_ROW_BYTES: Final = _HEAD.size + MAX_LIMIT_ENTRIES * LIMIT_ENTRY.itemsize
+LIMIT_ROW_BYTES: Final = _HEAD.size + MOST_LISTED * LIMIT_ENTRY.itemsize
 # A configuration allows no more at once.
 _MOST_AT_ONCE: Final = 1_000_000
 
@@ -43,7 +42,7 @@ class LimitReading(NamedTuple):
 
 
 def encode_limits(head: LimitRowHead, entries: LimitEntries) -> bytes:
-    """The bytes of a row; ``entries``: at most MAX_LIMIT_ENTRIES, keys rising."""
+    """The bytes of a row; ``entries``: at most MOST_LISTED, keys rising."""
     packed = _HEAD.pack(
         _MAGIC, _VERSION, len(entries), head.process, head.incarnation, head.beat & 0xFFFFFFFF
     )
@@ -56,7 +55,7 @@ def decode_limits(row: bytes) -> tuple[LimitRowHead, LimitEntries] | None:
         return None
     magic, version, count, process, incarnation, beat = _HEAD.unpack_from(row)
     sized = len(row) == _HEAD.size + count * LIMIT_ENTRY.itemsize
-    if magic != _MAGIC or version != _VERSION or count > MAX_LIMIT_ENTRIES or not sized:
+    if magic != _MAGIC or version != _VERSION or count > MOST_LISTED or not sized:
         return None
     entries = np.frombuffer(row, LIMIT_ENTRY, count, _HEAD.size)
     return (LimitRowHead(process, incarnation, beat), entries) if _sound(entries) else None

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.limit_parts import LIMIT_ENTRY
+from router.core.limit_parts import LIMIT_ENTRY, MOST_LISTED
 from router.errors import RateLimitedError
-from router.identity.limit_claims import MOST_LISTED, LimitClaims
+from router.identity.limit_claims import LimitClaims
 from router.identity.limits import Limiter
 from router.identity.principal import PrincipalLimits
 from router.peers.rows import name_key

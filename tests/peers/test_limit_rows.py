@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from router.core.limit_parts import LIMIT_ENTRY
 from router.peers.limit_rows import (
     LIMIT_ROW_BYTES,
-    MAX_LIMIT_ENTRIES,
+    MOST_LISTED,
     LimitRowHead,
     decode_limits,
     encode_limits,
@@ -33,7 +33,7 @@ def test_a_row_is_read_as_it_was_written():
     head, read = decode_limits(encode_limits(HEAD, entries(1, 2**64 - 1)))
     assert head == HEAD
     assert read.tobytes() == entries(1, 2**64 - 1).tobytes()
-    most = encode_limits(HEAD, entries(*range(1, MAX_LIMIT_ENTRIES + 1)))
+    most = encode_limits(HEAD, entries(*range(1, MOST_LISTED + 1)))
     assert len(most) == LIMIT_ROW_BYTES
     assert decode_limits(most) is not None
 
@@ -53,7 +53,7 @@ def test_a_row_is_read_as_it_was_written():
         encode_limits(HEAD, entries(1, claim=math.inf)),
         encode_limits(HEAD, entries(1, claim=(1.5, 0.0, 0.0))),
         encode_limits(HEAD, entries(1, claim=(0.0, 0.0, 1e7))),
-        encode_limits(HEAD, entries(*range(1, MAX_LIMIT_ENTRIES + 2))),
+        encode_limits(HEAD, entries(*range(1, MOST_LISTED + 2))),
     ],
 )
 def test_a_row_that_fails_is_nobodys(row):
