@@ -11,6 +11,7 @@ from router.errors import ConfigError
 # Extra -> what it is said to need; as in pyproject.toml, which a test compares.
 EXTRAS: Final = {
     "parquet": "pyarrow",
+    "ledger": "pyarrow and duckdb",
     "plots": "matplotlib",
     "entsoe": "entsoe-py",
     "sim": "scipy and optuna",
