@@ -1,0 +1,85 @@
+"""A ledger read as a whole: as an Arrow dataset, or as a relation of DuckDB.
+
+Rows lie in files of the hour, UTC, that they ended in; ``date`` and ``hour`` are columns too, and
+what is asked for by them reads only those files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyarrow import fs
+
+from router.errors import DataError
+from router.ledger.tables import LedgerTable
+
+_PARTITIONS: Final = pa.schema([("date", pa.date32()), ("hour", pa.int32())])
+
+
+def file_system(where: str | Path) -> tuple[fs.FileSystem, str]:
+    """Of a folder, or a URL that pyarrow knows (``s3://``, ``gs://``, ``abfs://``, ``file://``),
+    and the path there. Raises DataError."""
+    text = str(where)
+    if "://" not in text:
+        return fs.LocalFileSystem(), str(Path(text).absolute())
+    try:
+        system, path = fs.FileSystem.from_uri(text)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{text}: not a place for a ledger: {error}") from None
+    return system, path.rstrip("/")
+
+
+def dataset(where: str | Path, table: LedgerTable) -> ds.Dataset:
+    """Every sealed row of ``table``; names are plain texts. Without a file it is empty.
+
+    Raises DataError where the place cannot be read.
+    """
+    system, root = file_system(where)
+    folder = f"{root}/{table.name}"
+    schema = pa.unify_schemas([_plain(table.schema), _PARTITIONS])
+    try:
+        info = system.get_file_info(folder)
+        if info.type is not fs.FileType.Directory:
+            return ds.dataset(schema.empty_table())
+        return ds.dataset(
+            folder,
+            schema=schema,
+            format="parquet",
+            filesystem=system,
+            partitioning=ds.partitioning(_PARTITIONS, flavor="hive"),
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{where}: a ledger that cannot be read: {error}") from None
+
+
+def relation(
+    connection: duckdb.DuckDBPyConnection, where: str | Path, table: LedgerTable
+) -> duckdb.DuckDBPyRelation:
+    """Every sealed row of ``table``, as `dataset` has it: DuckDB reads files of a folder itself,
+    those behind a URL through Arrow.
+
+    Raises DataError where the place cannot be read.
+    """
+    system, root = file_system(where)
+    folder = Path(root) / table.name
+    if not isinstance(system, fs.LocalFileSystem):
+        return connection.from_arrow(dataset(where, table))
+    if not any(folder.glob("date=*/hour=*/*.parquet")):
+        return connection.from_arrow(dataset(where, table).to_table())
+    files = str(folder / "date=*" / "hour=*" / "*.parquet").replace("'", "''")
+    return connection.sql(
+        f"from read_parquet('{files}', union_by_name=true, hive_partitioning=true, "
+        "hive_types={'date': DATE, 'hour': INTEGER})"
+    )
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    fields: list[Any] = []
+    for field in schema:
+        is_name = pa.types.is_dictionary(field.type)
+        fields.append(field.with_type(field.type.value_type) if is_name else field)
+    return pa.schema(fields)

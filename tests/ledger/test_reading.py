@@ -1,0 +1,47 @@
+import duckdb
+import pyarrow.dataset as ds
+import pytest
+
+from router.errors import DataError
+from router.ledger.reading import dataset, relation
+from router.ledger.sealed_files import Head, seal_rows
+from router.ledger.tables import RECEIPTS
+from router.units import HOUR_S
+from tests.ledger.rows import SEVEN_S, cells
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    _, link = seal_rows(RECEIPTS, cells(30), tmp_path / "le'dger", "gw")
+    head = Head(link.link, link.hash, link.last_seq)
+    seal_rows(RECEIPTS, cells(12, SEVEN_S + HOUR_S), tmp_path / "le'dger", "gw", head)
+    return tmp_path / "le'dger"
+
+
+@pytest.mark.parametrize("as_url", [False, True])
+def test_duckdb_reads_the_files_as_they_lie(ledger, as_url) -> None:
+    where = f"file://{ledger}".replace("'", "%27") if as_url else ledger
+    rows = relation(duckdb.connect(), where, RECEIPTS)
+    asked = rows.aggregate("hour, count(*), max(seq), sum(energy_j)", "hour").order("hour")
+    assert [row[:3] for row in asked.fetchall()] == [(7, 30, 30), (8, 12, 42)]
+    assert rows.filter("date = '2026-11-30' and hour = 8").aggregate("count(*)").fetchall() == [
+        (12,)
+    ]
+
+
+def test_arrow_reads_only_the_hours_that_are_asked_for(ledger) -> None:
+    rows = dataset(ledger, RECEIPTS)
+    assert rows.count_rows() == 42
+    assert len(list(rows.get_fragments(ds.field("hour") == 8))) == 1
+    assert rows.to_table(filter=ds.field("hour") == 8).column("seq").to_pylist()[0] == 31
+
+
+def test_a_ledger_without_files_is_empty(tmp_path) -> None:
+    rows = relation(duckdb.connect(), tmp_path / "none", RECEIPTS)
+    assert rows.aggregate("count(*), sum(gco2e)").fetchall() == [(0, None)]
+    assert dataset(tmp_path / "none", RECEIPTS).schema.field("hour").type == "int32"
+
+
+def test_what_is_no_place_is_told() -> None:
+    with pytest.raises(DataError, match="not a place for a ledger"):
+        dataset("gopher://x/y", RECEIPTS)
