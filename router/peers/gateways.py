@@ -53,13 +53,17 @@ _ENDED: Final = 0.7
 _FADES_S: Final = 3.0
 # What is needed beyond a part of a place is had for so long, s.
 _LIFTED_S: Final = 0.25
+# Who stood still has no places for so long, s: time for an exchange or two, and but part of what a
+# request waits for a place.
+_LAPSED_S: Final = 0.1
 # Who leaves claims next to nothing that it does not list.
 _NO_PART: Final = 4096
 
 
 class PlaceStanding(StrEnum):
     """By what a process may use places. JOINING: by its part, until all others are known; SHARED:
-    by claims; LAPSED: by none, until the store answers or fails; ALONE: by its part."""
+    by claims; LAPSED: by none, until the store answers or fails, a moment at most; ALONE: by its
+    part."""
 
     JOINING = "joining"
     SHARED = "shared"
@@ -129,6 +133,7 @@ class GatewayLoads:
         self._is_new = False
         self._failing = False
         self._lifted_until = -math.inf
+        self._lapsed_at = -math.inf
         self._lost_at = math.nan
         self._peers: dict[int, _Peer] = {}
         # Rows that are there and have ended: their process, incarnation and beat.
@@ -237,7 +242,7 @@ class GatewayLoads:
                 self._lapse(now)
             elif refused and not now >= self._free_at:
                 self._lift(now)
-        elif refused and self.standing is not PlaceStanding.LAPSED:
+        elif refused and not self._just_lapsed(now):
             self._lift(now)
         if refused:
             self.need()
@@ -346,10 +351,14 @@ class GatewayLoads:
         if self._failing:
             self._be_alone(now)
             return
-        self.standing = PlaceStanding.LAPSED
+        if self.standing is not PlaceStanding.LAPSED:
+            self.standing, self._lapsed_at = PlaceStanding.LAPSED, now
         self._accounts[:, al.CONFIRMED] = 0.0
         self._allot()
         self.need()
+
+    def _just_lapsed(self, now: float) -> bool:
+        return self.standing is PlaceStanding.LAPSED and now < self._lapsed_at + _LAPSED_S
 
     def _lift(self, now: float) -> None:
         if self._lifted_until == -math.inf:

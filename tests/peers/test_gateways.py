@@ -289,6 +289,22 @@ def test_who_stood_still_for_longer_than_its_row_lives_has_no_claims_until_it_ha
     assert one.loads.standing is PlaceStanding.SHARED
 
 
+def test_who_stood_still_and_is_not_answered_loses_no_request_for_it(trio):
+    one, *_ = trio.processes
+    while not one.take("a", trio.now):
+        trio.round()
+    for _ in range(20):
+        trio.round(0.075, one)
+    assert not one.take("a", trio.now, refused=True)
+    assert one.loads.standing is PlaceStanding.LAPSED
+    # Nobody has said yet whether the store is there: after a moment that is no reason to refuse.
+    trio.now += 0.11
+    assert one.take("a", trio.now, refused=True)
+    assert one.loads.lifts == 1
+    one.exchange(trio.room, trio.now)
+    assert one.loads.standing is PlaceStanding.SHARED
+
+
 def test_without_a_store_everyone_has_its_part_and_more_where_nothing_else_is_left(trio):
     one, *_ = trio.processes
     began = trio.now
