@@ -108,12 +108,15 @@ class Access:
                 return credentials.keys.find(text, self._clock.now())
             if credentials.tokens is not None and text.count(".") == _DOTS_OF_A_TOKEN:
                 return credentials.tokens.find(text, self._clock.now())
-            raise UnauthenticatedError(REFUSED, Denial.UNKNOWN_KEY)
         shown = certificate() if credentials.certificates else None
         if shown is not None:
             found = credentials.certificates.find(shown)
             if found is not None:
+                # SDKs send some key always: what cannot be one of ours says nothing beside it.
                 return found
+        if text:
+            raise UnauthenticatedError(REFUSED, Denial.UNKNOWN_KEY)
+        if shown is not None:
             raise UnauthenticatedError(
                 "the client's certificate is of nobody known here", Denial.UNKNOWN_CERTIFICATE
             )

@@ -70,6 +70,15 @@ def test_a_call_is_of_who_holds_its_key_token_or_certificate():
     assert admitted(certificate=CERTIFICATE, certificates=RULES) == "batch"
 
 
+def test_what_cannot_be_a_key_says_nothing_beside_a_certificate_that_is_known():
+    # SDKs insist on sending one.
+    dummy = (("authorization", "Bearer none"),)
+    assert admitted(dummy, certificate=CERTIFICATE, certificates=RULES) == "batch"
+    assert admitted(dummy, certificates=RULES) == Denial.UNKNOWN_KEY
+    other = PeerCertificate("CN=other", (), ("spiffe://corp/other",), "cd" * 32)
+    assert admitted(dummy, certificate=other, certificates=RULES) == Denial.UNKNOWN_KEY
+
+
 def test_a_key_says_who_calls_over_a_connection_with_a_certificate():
     held = {"certificate": CERTIFICATE, "certificates": RULES}
     assert admitted((bearer(RIGHT),), **held) == "chat"
