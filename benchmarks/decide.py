@@ -180,7 +180,7 @@ class Subject:
         decided, board = self._call(decide), self._board
 
         def call() -> object:
-            decision, need, _ = decided()
+            decision, need, *_ = decided()
             if need is not None:
                 need.teach(board)
             return decision

@@ -294,6 +294,9 @@ class RefusedError(CarbonRouterError):
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
+    # What the decision saw, where one is kept (`router.director.recording`); no caller sees it.
+    sight: object = None
+
 
 class NothingFeasibleError(RefusedError):
     """No healthy endpoint serves the model."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ class Snapshot:
     region: the intensity that holds from ``built_at`` until ``hour_ends_at``, so that most requests
     need no look into a forecast.
     ``residency``: the policy's own mask. ``green_rungs``: as `rungs`, of requests for which a
-    carbon budget has nothing left.
+    carbon budget has nothing left. ``annual_means``: by grid zone, as it was built with.
     """
 
     version: int
@@ -75,6 +75,7 @@ class Snapshot:
     current: Mapping[str, Intensity]
     residency: int
     green_rungs: tuple[GreenRung, ...] = ()
+    annual_means: Mapping[str, Intensity] = field(default_factory=dict)
 
     def params(self, decision: Decision) -> NDArray[np.float64]:
         """The parameters (k.PARAMS,) by which ``decision`` was taken."""
@@ -155,6 +156,7 @@ def build_snapshot(
             and forecast.at(now) is forecast.at(math.nextafter(hour_ends_at, 0.0))
         },
         residency=layout.residency_mask(policy.residency),
+        annual_means=annual_means,
     )
 
 

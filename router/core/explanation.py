@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from router.contract import Rng
 from router.core import kernel_rows as k
-from router.core.board import Board
 from router.core.carbon_budgets import Judge
 from router.core.columns import GREENEST, Snapshot
 from router.core.lengths import Expected
 from router.core.pipeline import decide, without_premiums
-from router.core.question import evaluate, question_of
+from router.core.question import BoardView, evaluate, question_of
 from router.core.residency import Party, parties
 from router.core.rungs import budget_of
 from router.errors import RefusedError
@@ -112,7 +111,7 @@ class Explanation:
 def explain(
     request: Request,
     snapshot: Snapshot,
-    board: Board,
+    board: BoardView,
     expected: Expected,
     now: float,
     rng: Rng,

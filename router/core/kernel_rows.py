@@ -35,6 +35,14 @@ import numpy as np
     LIVE_ROWS,
 ) = range(23)  # fmt: skip
 
+# The same rows by name, as they are kept of decisions.
+LIVE_NAMES = (
+    "batch", "eligible", "pace_cap_ms", "ttft_factor", "queue_factor", "tpot_factor", "turns",
+    "premium", "ttft_delay", "own", "awake", "prompts_ms", "prompts_ms2", "cached_tokens",
+    "backlog_ends_s", "backlog_most_ms", "foreign", "per_place", "paced_until_s", "releases_at_s",
+    "woken_at_s", "unserved",
+)  # fmt: skip
+
 # The policy's parameters (`router.core.rungs`). Its latency budgets hold where the caller has none.
 (
     W_GCO2E, W_TTFT, W_E2E, W_LOAD, W_TURN, NEAR_TIE, PACK, PACK_UNTIL, MAX_GCO2E,

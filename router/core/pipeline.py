@@ -22,7 +22,7 @@ from router.core.columns import GREENEST, ModelColumns, Snapshot, is_stale, mean
 from router.core.kernel import choose
 from router.core.lengths import Expected
 from router.core.premiums import TEACHES, learn_premiums
-from router.core.question import Question, question_of
+from router.core.question import BoardView, Question, question_of
 from router.core.refusal import refusal
 from router.model import (
     UNBURDENED,
@@ -65,11 +65,13 @@ class Need(NamedTuple):
 
 class Decided(NamedTuple):
     """A decision, and what it would teach; ``need`` None where that is nothing. ``ruling``: what
-    it would reserve of carbon budgets, None where none has a say."""
+    it would reserve of carbon budgets, None where none has a say. ``sight``: what it saw, where
+    that is kept."""
 
     decision: Decision
     need: Need | None
     ruling: Ruling | None = None
+    sight: object = None
 
     def flagged(self, flag: str) -> Decided:
         """The same, told with one flag more."""
@@ -80,7 +82,7 @@ class Decided(NamedTuple):
 def decide(
     request: Request,
     snapshot: Snapshot,
-    board: Board,
+    board: BoardView,
     expected: Expected,
     now: float,
     rng: Rng,
@@ -105,7 +107,7 @@ def decide(
     live = board.live(candidates.model, candidates.version)
     is_free = not (tried or pinned)
     if not is_free:
-        live = _without(live, columns, tried, pinned)
+        live = without_tried(live, columns, tried, pinned)
     taken = 0
     for params in snapshot.rungs:
         draw = rng.random()
@@ -172,9 +174,11 @@ def without_premiums(live: NDArray[np.float64]) -> NDArray[np.float64]:
     return live
 
 
-def _without(
+def without_tried(
     live: NDArray[np.float64], columns: ModelColumns, tried: Collection[str], pinned: str
 ) -> NDArray[np.float64]:
+    """``live`` (k.LIVE_ROWS, n) where nothing is eligible that was ``tried``, or that is not the
+    one endpoint ``pinned``."""
     copy, rows = live.copy(), columns.candidates.rows
     if pinned:
         copy[k.ELIGIBLE] = 0.0

@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.core import evaluation
 from router.core import kernel_rows as k
-from router.core.board import Board
 from router.core.columns import ModelColumns, Snapshot
+from router.core.layout import Candidates
 from router.core.lengths import Expected
 from router.errors import InvalidMetadataError
-from router.model import Request
+from router.model import Prefix, Request
 
 ORIGIN_UNKNOWN = "origin_unknown"
+
+
+class CachedOfPrompts(Protocol):
+    """What the candidates of a model are expected to have cached of a prompt."""
+
+    def expected(self, prefix: Prefix, input_tokens: float) -> NDArray[np.float64]:
+        """Tokens at each of them, (n,)."""
+        ...
+
+
+class CachedOfAll(Protocol):
+    """What they have cached of every prompt."""
+
+    def of(self, candidates: Candidates) -> NDArray[np.float64] | None:
+        """Tokens at each of them, (n,); None where it is 0 for all."""
+        ...
+
+
+class BoardView(Protocol):
+    """What a decision reads that changes with every request: `router.core.board`, or what one saw
+    of it (`router.core.seen`)."""
+
+    @property
+    def templates(self) -> CachedOfAll:
+        """Of the words that servers put before every prompt."""
+        ...
+
+    def live(self, model: str, version: str) -> NDArray[np.float64]:
+        """Live columns (k.LIVE_ROWS, n) of a model's candidates."""
+        ...
+
+    def prefixes(self, model: str, version: str) -> CachedOfPrompts | None:
+        """None where no candidate keeps prompts."""
+        ...
 
 
 class Question(NamedTuple):
@@ -40,7 +74,7 @@ class Question(NamedTuple):
 def question_of(
     request: Request,
     snapshot: Snapshot,
-    board: Board,
+    board: BoardView,
     expected: Expected,
     now: float,
     network_j: float,

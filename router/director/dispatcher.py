@@ -10,7 +10,6 @@ from typing import NamedTuple, TypeVarTuple
 from router.config.settings import CarbonBudgetSettings
 from router.contract import (
     Clock,
-    Ledger,
     LoadListener,
     Observer,
     Places,
@@ -33,6 +32,7 @@ from router.director.call import NO_PROMPT, Call, Prompt
 from router.director.lessons import Lesson, Lessons
 from router.director.occupied import is_occupied
 from router.director.prompts import Prefixes
+from router.director.recording import Recorder
 from router.director.sequences import Sequences
 from router.director.verdicts import Verdicts
 from router.director.waiting import Waiting
@@ -89,8 +89,7 @@ class View(NamedTuple):
 
 class Parts(NamedTuple):
     """What requests are served with; built by the composition root. ``upstreams``: by protocol;
-    ``loads``: who is told of load that came with answers, ``ledger``: of how every attempt ended;
-    None: nobody."""
+    ``loads``: who is told of load that came with answers, None: nobody."""
 
     upstreams: Mapping[str, Upstream]
     observer: Observer
@@ -99,7 +98,6 @@ class Parts(NamedTuple):
     clock: Clock
     rng: Rng
     loads: LoadListener | None = None
-    ledger: Ledger | None = None
 
 
 def _within(expected: Expected, longest: float, is_stated: bool) -> Expected:
@@ -122,7 +120,8 @@ class Dispatcher:
     ``sequences`` and ``places`` are of all workers where there are several; a process alone has no
     ``places``.
     ``budgets``: carbon budgets, none of them until others are put in its place. ``store_fails``:
-    whether what gateways share cannot be had just now.
+    whether what gateways share cannot be had just now. ``recorder``: keeps decisions for the
+    record, None where nobody reads one.
     """
 
     def __init__(self, view: View, parts: Parts, limits: RequestLimits, identity: str) -> None:
@@ -142,6 +141,7 @@ class Dispatcher:
         self._identity = identity
         self._count = 0
         self.places: Places | None = None
+        self.recorder: Recorder | None = None
         self.store_fails: Callable[[], bool] = lambda: False
         self.budgets = CarbonBudgets(CarbonBudgetSettings(), view.snapshot.policy.signal)
 
@@ -257,8 +257,9 @@ class Dispatcher:
         Raises RequestError and RefusedError leaves.
         """
         pinned = self.sequences.endpoint(request)
+        choose = decide if self.recorder is None else self.recorder.decide
         try:
-            decided = decide(
+            decided = choose(
                 request,
                 view.snapshot,
                 view.board,
@@ -272,7 +273,9 @@ class Dispatcher:
                 self.parts.clock.monotonic(),
             )
         except NothingFeasibleError as refusal:
-            raise self._soon(refusal, view, request, expected, excluded, pinned) from None
+            soon = self._soon(refusal, view, request, expected, excluded, pinned)
+            soon.sight = refusal.sight
+            raise soon from None
         return decided.flagged(STATE_STORE_FAILING) if self.store_fails() else decided
 
     def look_in_order(
@@ -363,6 +366,16 @@ class Dispatcher:
         """A decision id, unique to this gateway, and not to be guessed from another one."""
         self._count += 1
         return decision_id(self._identity, self._count, self.parts.rng.random())
+
+    def stood(self, sight: object, decision_id: str, attempt: int = 1) -> None:
+        """A decision was acted on: see `Recorder.stood`."""
+        if sight is not None and self.recorder is not None:
+            self.recorder.stood(sight, decision_id, attempt)
+
+    def refused(self, error: RefusedError, decision_id: str = "", attempt: int = 1) -> None:
+        """A request goes nowhere: see `Recorder.refused`."""
+        if error.sight is not None and self.recorder is not None:
+            self.recorder.refused(error, decision_id, attempt)
 
     def claimed(self, decide: Callable[[*Known], Decided], *known: *Known) -> Decided:
         """A decision whose place the other workers see as taken, so the caller takes the seat

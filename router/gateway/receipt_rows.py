@@ -89,8 +89,6 @@ class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ttft_ms: float
     e2e_ms: float
     finished_at: float
-    # Not of those that earlier gateways wrote.
-    lost_gco2e: float = 0.0
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -149,7 +147,6 @@ def encode_receipt(receipt: Receipt) -> bytes:
             receipt.ttft_ms,
             receipt.e2e_ms,
             receipt.finished_at,
-            receipt.lost_gco2e,
         )
     )
 
@@ -196,7 +193,6 @@ def decode_receipt(data: bytes) -> Receipt:
         cached_kind=row.cached_kind,
         input_tokens=row.input_tokens,
         carbon_budget=None if budget is None else BudgetStanding(*budget),
-        lost_gco2e=row.lost_gco2e,
     )
 
 

@@ -69,7 +69,7 @@ class World:
         )
 
     def forward(self, a_request=None, now=NOW, u=0.5, expected=EXPECTED):
-        decision, need, _ = self.decided(a_request, now, u, expected)
+        decision, need, *_ = self.decided(a_request, now, u, expected)
         if need is not None:
             need.teach(self.board)
         return decision

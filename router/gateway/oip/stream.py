@@ -199,9 +199,8 @@ class StreamSession:
             prompt = prompt_of(turn.payload, turn.fields.prompt, self._caller.session)
             expected_tokens = 0.0
             if use.is_metered:
-                with self._director.admitting(request):
-                    expected_tokens = self._director.expected_tokens(request)
-                    use.reserve(expected_tokens)
+                expected_tokens = self._director.expected_tokens(request)
+                use.reserve(expected_tokens)
             receipt = await self._relay(
                 Call(
                     request,

@@ -1,0 +1,1 @@
+"""Decisions kept for the record: what each saw and what it answered, so that it can be replayed."""

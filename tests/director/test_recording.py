@@ -1,0 +1,91 @@
+import random
+
+import pytest
+
+from router.core.answered import answer_of, differences
+from router.core.seen import DecisionKind, decide_again
+from router.director.recording import Recorder
+from router.errors import RefusedError, ShedError
+from tests.core.drifting import Drift
+from tests.ledger.kept import kept_decisions
+
+
+def test_chance_keeps_its_share_of_free_decisions_and_all_others():
+    count, kept = 6000, []
+    for seed in range(3):
+        kept += kept_decisions(seed, count // 3, share=0.05, every=4)
+    by_chance = [one for one in kept if one.sight.probability < 1.0]
+    assert {one.sight.probability for one in by_chance} == {0.05}
+    assert all(one.sight.answered.decision is not None for one in by_chance)
+    assert {one.kind for one in by_chance} == {DecisionKind.FIRST}
+    certain = [one for one in kept if one.sight.probability == 1.0]
+    assert all(
+        one.sight.answered.decision is None or one.kind is DecisionKind.MOVED for one in certain
+    )
+    # What is kept stands for all there were: each counts for 1 / probability.
+    stands_for = sum(1.0 / one.sight.probability for one in kept)
+    assert stands_for == pytest.approx(count, rel=0.12)
+    assert 100 < len(by_chance) < 350
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_none_or_all(share):
+    kept = list(kept_decisions(2, 300, share=share))
+    free = [one for one in kept if one.sight.answered.decision and one.kind is DecisionKind.FIRST]
+    assert bool(free) == (share == 1.0)
+    if share:
+        assert len(kept) == 300
+
+
+def test_what_is_kept_can_be_taken_again():
+    for budgets in (False, True):
+        for one in kept_decisions(7, 400, budgets):
+            again = decide_again(one.sight.seen, one.sight.snapshot)
+            assert differences(answer_of(one.sight.answered), answer_of(again)) == ()
+
+
+def test_the_recorder_has_no_bearing_on_what_is_decided():
+    found = []
+    for share in (0.0, 0.3, 1.0):
+        drift, answers = Drift(3), []
+        recorder = Recorder(lambda _: None, share, random.Random(1))
+        for _ in range(300):
+            arguments = drift.arguments()
+            decision = None
+            try:
+                decision = recorder.decide(
+                    snapshot=drift.snapshot, board=drift.board, rng=drift.rng, **arguments
+                ).decision
+            except RefusedError as error:
+                answers.append(error.reason)
+            else:
+                answers.append(decision.endpoint.name)
+            drift.happen(decision, arguments)
+        found.append(answers)
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_refusal_is_kept_once_and_one_without_a_decision_never():
+    kept = []
+    recorder = Recorder(kept.append, 0.5, random.Random(1))
+    recorder.refused(ShedError("no place"))
+    assert kept == []
+    error = None
+    drift = Drift(1)
+    while error is None:
+        try:
+            recorder.decide(
+                snapshot=drift.snapshot, board=drift.board, rng=drift.rng, **drift.arguments()
+            )
+        except RefusedError as refusal:
+            error = refusal
+    recorder.refused(error, "d-1")
+    recorder.refused(error, "d-1")
+    assert [one.decision_id for one in kept] == ["d-1"]
+    assert kept[0].sight.answered.refusal == error.reason
+
+
+def test_another_share_holds_from_the_next_on():
+    recorder = Recorder(lambda _: None, 0.0, random.Random(1))
+    recorder.adopt(1.0)
+    assert (recorder.share, recorder._left) == (1.0, 1)
