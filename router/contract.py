@@ -8,7 +8,16 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from router.errors import UpstreamError
-from router.model import Endpoint, Forecast, Intensity, Load, Receipt, Signal
+from router.model import (
+    Endpoint,
+    Forecast,
+    Intensity,
+    Load,
+    Receipt,
+    Request,
+    RowOutcome,
+    Signal,
+)
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
@@ -368,6 +377,27 @@ class LoadListener(Protocol):
 
     def told(self, endpoint: str, load: StatedLoad, since: float) -> None:
         """The server said so at ``since`` (monotonic, s) or later."""
+        ...
+
+
+class Ledger(Protocol):
+    """Where it is kept what every attempt, and every request, came to. Must not block, and never
+    raises: called on the hot path."""
+
+    def ended(self, receipt: Receipt, outcome: RowOutcome, reason: str = "") -> None:
+        """An attempt ended. ``reason``: from the error tree, of what is not answered."""
+        ...
+
+    def turned_away(
+        self,
+        request: Request,
+        outcome: RowOutcome,
+        reason: str,
+        policy: str,
+        finished_at: float,
+        e2e_ms: float,
+    ) -> None:
+        """A request ended before it went anywhere, at this unix time; ``policy``: that decided."""
         ...
 
 

@@ -537,6 +537,17 @@ class Outcome(StrEnum):
     DROPPED = "dropped"
 
 
+class RowOutcome(StrEnum):
+    """How an attempt, or a request, ended. All but ``MOVED`` end the request."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+    # It failed here and went on elsewhere.
+    MOVED = "moved"
+
+
 class Predicted(NamedTuple):
     """What a request was predicted to be receipted with, attributional as the receipt is, at the
     load that it met: IT joules, grams, and the grams of the same request, at the same load, on the
@@ -576,7 +587,9 @@ class Receipt(NamedTuple):
     ``doubts``: what the server reported and was not believed, by reason. ``cached_tokens``: of the
     prompt, not read because they were cached; ``input_tokens``: of all of it, as the server says.
     ``carbon_budget``: of those that it falls under the one with least left, None where there is
-    none.
+    none. ``g_per_kwh``: mean over the run, ``pue`` of the region and ``network_j`` of the payload:
+    what the grams are made of. ``run_s``: of the attempt that ended here. ``lost_gco2e``: of those
+    before it, which failed: not part of ``gco2e``.
     """
 
     decision_id: str
@@ -609,3 +622,8 @@ class Receipt(NamedTuple):
     cached_kind: CachedKind = CachedKind.EXPECTED
     input_tokens: float = math.nan
     carbon_budget: BudgetStanding | None = None
+    g_per_kwh: float = math.nan
+    pue: float = math.nan
+    network_j: float = math.nan
+    run_s: float = math.nan
+    lost_gco2e: float = 0.0

@@ -49,7 +49,7 @@ _MOST_ROUND_TRIP = 0.75
 _LEAST_SERVICE_MS = 1.0
 # Where the truth lies from an estimate at the right tokens, 5th to 95th percentile: the load at
 # the ends of a run is not the load throughout. `benchmarks/receipts.py`, mean batch 0.05 to 64.
-_ENERGY_LOW, _ENERGY_HIGH = 0.75, 1.5
+ENERGY_LOW, ENERGY_HIGH = 0.75, 1.5
 _ONE_ANSWER = known_count(1.0, TokensKind.COUNTED)
 
 
@@ -270,7 +270,7 @@ def _interval(
     low_w, high_w = profile.prefill_w_low, profile.prefill_w_high
     low = estimate_run(profile, n_in, tokens.low, crowd, service_s, low_w, cached)
     high = estimate_run(profile, n_in, tokens.high, crowd, service_s, high_w, cached)
-    return low.attributional_j * _ENERGY_LOW, high.attributional_j * _ENERGY_HIGH
+    return low.attributional_j * ENERGY_LOW, high.attributional_j * ENERGY_HIGH
 
 
 def predict(
@@ -316,8 +316,10 @@ def build_receipt(
     network_j: float,
     g_per_kwh: float,
     finished_at: float,
+    run_s: float = math.nan,
 ) -> Receipt:
     """``g_per_kwh``: intensity averaged over the run; NaN (then so are the grams) if unknown.
+    ``run_s``: from the attempt's departure to its end.
 
     ``ttft_ms``, ``e2e_ms``: from the request's arrival at the gateway.
     """
@@ -351,6 +353,10 @@ def build_receipt(
         cached_tokens=account.cached_tokens,
         cached_kind=account.cached_kind,
         input_tokens=account.input_tokens,
+        g_per_kwh=g_per_kwh,
+        pue=region.pue,
+        network_j=network_j,
+        run_s=run_s,
     )
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from router.core.accounting import ENERGY_HIGH, ENERGY_LOW, Account
 from router.core.energy import Crowd, estimate_run, predict_run, task_j
 from router.core.lengths import Expected
-from router.model import Decision, Region, TaskProfile, TokenProfile
+from router.core.tokens import TokenCount, known_count
+from router.model import Decision, Provenance, Region, TaskProfile, TokenProfile, TokensKind
 from router.units import MS_PER_S, grams
 
-# Of an estimate at the right tokens, its 95th percentile: `router.core.accounting`.
-_ENERGY_HIGH: Final = 1.5
 # Of a grid zone that no source knows, whose grams count all the same: coal, IPCC AR5 WG III annex
 # III (median 820, maximum 910 gCO2e/kWh), rounded up.
 UNKNOWN_G_PER_KWH: Final = 1000.0
+_NO_ANSWER: Final = TokenCount(math.nan, math.nan, math.nan, TokensKind.ASSUMED)
 
 
 def most_g(
@@ -32,34 +33,38 @@ def most_g(
         n_out = max(expected.output_tokens, expected.output_tokens_quantile)
         there = crowd._replace(batch=crowd.batch + 1.0)
         run = predict_run(profile, expected.input_tokens, n_out, there, decision.cached_tokens)
-        energy_j = _ENERGY_HIGH * run.attributional_j
+        energy_j = ENERGY_HIGH * run.attributional_j
     return charged_g(energy_j * region.pue + network_j, decision.run_g_per_kwh)
 
 
-def cut_short_g(
-    decision: Decision,
-    expected: Expected,
-    crowd: Crowd,
-    service_s: float,
-    pieces: int,
-    network_j: float,
-    region: Region,
-) -> float:
-    """What an attempt emitted that was given up, or failed, ``service_s`` after it left.
+def account_cut_short(
+    decision: Decision, expected: Expected, crowd: Crowd, service_s: float, pieces: int
+) -> Account:
+    """What an attempt took that was given up, or failed, ``service_s`` after it left: an estimate.
 
     ``pieces``: of output that came by then; 0 where nobody could see any.
     """
-    profile = decision.served.profile
+    profile, kind = decision.served.profile, Provenance.ESTIMATED
+    if decision.endpoint.emulated:
+        kind = Provenance.EMULATED
     if isinstance(profile, TaskProfile):
-        part = min(1.0, service_s * MS_PER_S / profile.service_ms)
-        task_facility_j = task_j(profile) * part * region.pue + network_j
-        return charged_g(task_facility_j, decision.run_g_per_kwh)
+        task = task_j(profile) * min(1.0, service_s * MS_PER_S / profile.service_ms)
+        return Account(_NO_ANSWER, task, task, kind, prompt_energy_j=0.0)
     tokens = _tokens(profile, decision, expected, crowd, service_s, pieces)
     run = estimate_run(
-        profile, expected.input_tokens, tokens, crowd, service_s,
+        profile, expected.input_tokens, tokens.tokens, crowd, service_s,
         cached_tokens=decision.cached_tokens,
     )  # fmt: skip
-    return charged_g(run.attributional_j * region.pue + network_j, decision.run_g_per_kwh)
+    return Account(
+        tokens,
+        run.attributional_j,
+        run.marginal_j,
+        kind,
+        run.attributional_j * ENERGY_LOW,
+        run.attributional_j * ENERGY_HIGH,
+        prompt_energy_j=run.prompt_j,
+        cached_tokens=decision.cached_tokens,
+    )
 
 
 def charged_g(facility_j: float, g_per_kwh: float) -> float:
@@ -74,9 +79,9 @@ def _tokens(
     crowd: Crowd,
     service_s: float,
     pieces: int,
-) -> float:
+) -> TokenCount:
     if pieces:
-        return float(pieces)
+        return known_count(float(pieces), TokensKind.COUNTED)
     batch = max(crowd.batch, 1.0)
     running = min(batch, float(profile.max_batch))
     share = running / batch
@@ -84,4 +89,5 @@ def _tokens(
     prompt_ms = profile.lone_ttft_ms(expected.input_tokens, decision.cached_tokens)
     decoding_ms = service_s * MS_PER_S * share - prompt_ms
     most = max(expected.output_tokens, expected.output_tokens_quantile)
-    return min(max(0.0, decoding_ms / token_ms), most)
+    tokens = min(max(0.0, decoding_ms / token_ms), most)
+    return TokenCount(tokens, 0.0, max(most, tokens), TokensKind.ASSUMED)

@@ -7,8 +7,8 @@ from collections.abc import Awaitable
 from typing import NamedTuple
 
 from router.contract import UnaryReply, UpstreamStream
-from router.core.accounting import Run
-from router.core.emitted import cut_short_g
+from router.core.accounting import Account, Run
+from router.core.emitted import account_cut_short
 from router.core.lease import Lease
 from router.core.lengths import Expected
 from router.director.answer_meter import AnswerMeter
@@ -166,19 +166,18 @@ class Attempt:
         if self._answers is not None:
             self._answers.cancel()
 
-    def emitted_g(self, ended: float, expected: Expected, network_j: float) -> float:
-        """What it emitted until it was given up, or failed, at this monotonic time."""
+    def cut_short(self, ended: float, expected: Expected, is_seen: bool) -> Account:
+        """What it took until it was given up, or failed, at this monotonic time. ``is_seen``:
+        whether it may have reached a server at all."""
         lease, decision = self.lease, self.decision
         fleet = self.view.snapshot.layout.fleet
-        service_s = max(0.0, ended - lease.departed - _seen_rtt_ms(decision, fleet) / MS_PER_S)
-        return cut_short_g(
+        service_s = ended - lease.departed - _seen_rtt_ms(decision, fleet) / MS_PER_S
+        return account_cut_short(
             decision,
             expected,
             lease.crowd_at_start,
-            service_s,
+            max(0.0, service_s) if is_seen else 0.0,
             self.pieces,
-            network_j,
-            fleet.regions[decision.endpoint.region],
         )
 
     def succeed(self, ended: float) -> Run:

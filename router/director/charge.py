@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from router.core.carbon_budgets import Ruling
 from router.core.emitted import charged_g
-from router.core.lengths import Expected
-from router.model import Provenance, Receipt, Request
+from router.model import Provenance, Receipt
 from router.units import micrograms
 
 if TYPE_CHECKING:
-    from router.director.attempt import Attempt
     from router.director.dispatcher import Dispatcher
 
 
@@ -23,29 +21,19 @@ class Charge:
     it ran.
     """
 
-    __slots__ = (
-        "_cut_short_g", "_dispatcher", "_emulated", "_expected", "_hold", "_request", "ruling",
-    )  # fmt: skip
+    __slots__ = ("_cut_short_g", "_emulated", "_hold", "ruling")
 
-    def __init__(
-        self, dispatcher: Dispatcher, ruling: Ruling, expected: Expected, request: Request
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, ruling: Ruling) -> None:
         """Reserve what ``ruling`` says."""
         self.ruling = ruling
-        self._dispatcher = dispatcher
-        self._expected = expected
-        self._request = request
         self._cut_short_g = 0.0
         self._emulated = False
         self._hold = dispatcher.budgets.hold(ruling, dispatcher.parts.clock.monotonic())
 
-    def cut_short(self, attempt: Attempt) -> None:
-        """An attempt ends now without an answer that would say what it took."""
-        dispatcher = self._dispatcher
-        network_j = dispatcher.network_j(self._request.payload_bytes)
-        ended = dispatcher.parts.clock.monotonic()
-        self._cut_short_g += attempt.emitted_g(ended, self._expected, network_j)
-        self._emulated = self._emulated or attempt.decision.endpoint.emulated
+    def cut_short(self, lost: Receipt) -> None:
+        """An attempt ended without an answer that would say what it took."""
+        self._cut_short_g += charged_g(lost.facility_energy_j, lost.g_per_kwh)
+        self._emulated = self._emulated or lost.energy_kind is Provenance.EMULATED
 
     def move(self, ruling: Ruling) -> None:
         """It goes on at another endpoint, where it may emit what ``ruling`` says."""

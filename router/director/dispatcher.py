@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVarTuple
 from router.config.settings import CarbonBudgetSettings
 from router.contract import (
     Clock,
+    Ledger,
     LoadListener,
     Observer,
     Places,
@@ -89,7 +90,8 @@ class View(NamedTuple):
 
 class Parts(NamedTuple):
     """What requests are served with; built by the composition root. ``upstreams``: by protocol;
-    ``loads``: who is told of load that came with answers, None: nobody."""
+    ``loads``: who is told of load that came with answers, ``ledger``: of how every attempt ended;
+    None: nobody."""
 
     upstreams: Mapping[str, Upstream]
     observer: Observer
@@ -98,6 +100,7 @@ class Parts(NamedTuple):
     clock: Clock
     rng: Rng
     loads: LoadListener | None = None
+    ledger: Ledger | None = None
 
 
 def _within(expected: Expected, longest: float, is_stated: bool) -> Expected:

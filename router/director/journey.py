@@ -7,7 +7,14 @@ from functools import partial
 from types import TracebackType
 
 from router.contract import BackendReport, Metadata
-from router.core.accounting import Run, account, build_receipt, predict, with_marginal
+from router.core.accounting import (
+    Account,
+    Run,
+    account,
+    build_receipt,
+    predict,
+    with_marginal,
+)
 from router.core.pipeline import Decided
 from router.director.attempt import OWN_DEADLINE_S, Attempt, Failed
 from router.director.call import Call, fingerprint
@@ -17,6 +24,7 @@ from router.director.dispatcher import Dispatcher
 from router.director.lessons import Lesson
 from router.director.moving import MoveCost, cost_to_move
 from router.director.suspicion import Suspicion
+from router.director.telling import tell_lost, tell_moved, telling
 from router.director.waiting import PASSING
 from router.errors import (
     RefusedError,
@@ -29,7 +37,7 @@ from router.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachedError,
 )
-from router.model import Receipt, Request
+from router.model import Receipt, Request, RowOutcome
 
 # Of endpoints that could not be reached, so many are tried at most: each costs a moment.
 _MOST_TRIED = 10
@@ -59,6 +67,8 @@ class Journey:
         "_dispatcher",
         "_expected",
         "_fingerprint",
+        "_lost",
+        "_lost_g",
         "_need",
         "_request",
         "_started",
@@ -72,11 +82,9 @@ class Journey:
 
     def __init__(self, dispatcher: Dispatcher, call: Call) -> None:
         """Raises DrainingError and UnknownModelError."""
-        parts = dispatcher.parts
-        dispatcher.require_open()
         self._dispatcher = dispatcher
         self._call = call
-        self._started = parts.clock.monotonic()
+        self._started = dispatcher.parts.clock.monotonic()
         self._timeout_s = dispatcher.timeout_s(call.deadline_s)
         self._departures = 0
         # Endpoints tried; of them, how many saw the request, and how many blamed it.
@@ -87,9 +95,14 @@ class Journey:
         self._suspicion: Suspicion | None = None
         # A reload may replace the view while the request runs; its own decision keeps its own.
         self._view = dispatcher.view
-        dispatcher.require_protocol(call)
         self.decision_id = ""
-        self._expected = dispatcher.expect(call.request)
+        # Of the attempt that ended last without an answer; grams of all of them.
+        self._lost: Receipt | None = None
+        self._lost_g = 0.0
+        with telling(dispatcher, call.request):
+            dispatcher.require_open()
+            dispatcher.require_protocol(call)
+            self._expected = dispatcher.expect(call.request)
         self._request = dispatcher.with_prefix(call.request, self._expected, call.prompt)
         self._charge: Charge | None = None
         model, version, tenant = call.request.model, call.request.version, call.request.tenant
@@ -105,7 +118,8 @@ class Journey:
         dispatcher, request = self._dispatcher, self._request
         parts = dispatcher.parts
         try:
-            decided = await self._first()
+            with telling(dispatcher, request):
+                decided = await self._first()
         except RefusedError as error:
             dispatcher.budgets.missed(error, parts.clock.monotonic())
             dispatcher.refused(error)
@@ -113,7 +127,7 @@ class Journey:
         self._decision, self._need, ruling, sight = decided
         self._claim.take(self._started)
         if ruling is not None:
-            self._charge = Charge(dispatcher, ruling, self._expected, request)
+            self._charge = Charge(dispatcher, ruling)
         if not request.client_retries:
             # What a client asks again is no more traffic: it earns no retries beside its own.
             parts.budget.earn()
@@ -137,6 +151,7 @@ class Journey:
     async def __aenter__(self) -> Attempt:
         dispatcher, request, view = self._dispatcher, self._request, self._view
         self._departures += 1
+        self._lost = None
         if self._need is not None:
             self._need.teach(view.board)
             self._need = None
@@ -162,19 +177,37 @@ class Journey:
         if isinstance(error, UpstreamError):
             try:
                 await self._fail(error)
-            except BaseException:
+            except BaseException as told:
                 if self._charge is not None:
                     self._charge.give_up()
+                tell_lost(self._dispatcher, self._lost, told)
                 raise
+            tell_moved(self._dispatcher, self._lost, error.reason)
             return True
         # The caller went away.
         self._attempt.abandon()
         if self._suspicion is not None:
             self._suspicion.close()
+        self._lose(self._dispatcher.parts.clock.monotonic(), True)
         if self._charge is not None:
-            self._charge.cut_short(self._attempt)
             self._charge.give_up()
+        tell_lost(self._dispatcher, self._lost, error)
         return False
+
+    def _lose(self, now: float, is_seen: bool) -> None:
+        """The attempt ended without an answer: what it took counts all the same. ``is_seen``:
+        whether it may have reached a server."""
+        attempt = self._attempt
+        lost = self._built(
+            attempt.cut_short(now, self._expected, is_seen),
+            (attempt.first_at - self._started) * 1e3,
+            now,
+            self._network_j() if is_seen else 0.0,
+        )
+        self._lost = lost
+        self._lost_g += lost.gco2e
+        if self._charge is not None and is_seen:
+            self._charge.cut_short(lost)
 
     async def _fail(self, error: UpstreamError) -> None:
         """End the attempt in ``error``. Returns where another endpoint is to be tried now; raises
@@ -261,6 +294,8 @@ class Journey:
         receipt = self._receipt(run, report, ended)
         if self._charge is not None:
             receipt = self._charge.settle(receipt)
+        if dispatcher.parts.ledger is not None:
+            dispatcher.parts.ledger.ended(receipt, RowOutcome.ANSWERED)
         dispatcher.note(
             Lesson(
                 receipt,
@@ -291,8 +326,7 @@ class Journey:
 
     def _end(self, error: UpstreamError, now: float) -> Failed:
         attempt = self._attempt
-        if self._charge is not None and not isinstance(error, UpstreamUnreachedError):
-            self._charge.cut_short(attempt)
+        self._lose(now, not isinstance(error, UpstreamUnreachedError))
         failed = attempt.fail(self._placed(error), now)
         if failed.doubtful:
             lease = attempt.lease
@@ -400,16 +434,30 @@ class Journey:
         return self._suspicion
 
     def _receipt(self, run: Run, report: BackendReport, ended: float) -> Receipt:
-        dispatcher, snapshot = self._dispatcher, self._view.snapshot
-        now = dispatcher.parts.clock.now()
-        decision = self._decision
-        region = decision.endpoint.region
-        attempt = self._attempt
-        waited_ms = attempt.waited_s * 1e3
-        run_s = run.e2e_ms / 1e3
-        regions = snapshot.layout.fleet.regions
-        network_j = dispatcher.network_j(self._request.payload_bytes)
+        dispatcher = self._dispatcher
         agreed = dispatcher.lessons.sizes.agreed(self._request.model)
+        taken = account(
+            self._request,
+            self._decision,
+            run,
+            report,
+            self._expected,
+            agreed.answer or dispatcher.lessons.token_bytes.of(self._request.model),
+            agreed,
+        )
+        ttft_ms = run.ttft_ms + self._attempt.waited_s * 1e3
+        return self._built(taken, ttft_ms, ended, self._network_j())
+
+    def _network_j(self) -> float:
+        return self._dispatcher.network_j(self._request.payload_bytes)
+
+    def _built(self, taken: Account, ttft_ms: float, ended: float, network_j: float) -> Receipt:
+        """The receipt of the attempt, which ended at this monotonic time."""
+        attempt, decision, view = self._attempt, self._decision, self._view
+        region, snapshot = decision.endpoint.region, view.snapshot
+        now = self._dispatcher.parts.clock.now()
+        run_s = ended - attempt.lease.departed
+        regions = snapshot.layout.fleet.regions
         receipt = build_receipt(
             self.decision_id,
             self._request,
@@ -417,21 +465,15 @@ class Journey:
             snapshot.policy.name,
             regions[region],
             self._departures,
-            account(
-                self._request,
-                decision,
-                run,
-                report,
-                self._expected,
-                agreed.answer or dispatcher.lessons.token_bytes.of(self._request.model),
-                agreed,
-            ),
+            taken,
             predict(decision, self._expected, attempt.lease.crowd_at_start, network_j, regions),
-            run.ttft_ms + waited_ms,
+            ttft_ms,
             (ended - self._started) * 1e3,
             network_j,
             snapshot.mean_g_per_kwh(region, now - run_s, run_s),
             now,
+            run_s,
         )
-        beside = self._view.marginal
-        return with_marginal(receipt, beside.get(receipt.grid_zone)) if beside else receipt
+        if self._lost_g:
+            receipt = receipt._replace(lost_gco2e=self._lost_g)
+        return with_marginal(receipt, view.marginal.get(receipt.grid_zone))

@@ -89,6 +89,8 @@ class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ttft_ms: float
     e2e_ms: float
     finished_at: float
+    # Not of those that earlier gateways wrote.
+    lost_gco2e: float = 0.0
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -147,6 +149,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
             receipt.ttft_ms,
             receipt.e2e_ms,
             receipt.finished_at,
+            receipt.lost_gco2e,
         )
     )
 
@@ -193,6 +196,7 @@ def decode_receipt(data: bytes) -> Receipt:
         cached_kind=row.cached_kind,
         input_tokens=row.input_tokens,
         carbon_budget=None if budget is None else BudgetStanding(*budget),
+        lost_gco2e=row.lost_gco2e,
     )
 
 

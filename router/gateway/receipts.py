@@ -58,6 +58,8 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         items.append(("x-carbon-budget", _budget(receipt.carbon_budget)))
     if receipt.attempts > 1:
         items.append(("x-carbon-attempts", str(receipt.attempts)))
+        if 0.0 < receipt.lost_gco2e < math.inf:
+            items.append(("x-carbon-lost-attempts-gco2e", f"{receipt.lost_gco2e:.6g}"))
     intensity = decision.intensity
     if intensity is not None:
         # Said only of a run that leaves the hour: each key costs a microsecond inside gRPC.

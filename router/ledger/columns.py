@@ -13,6 +13,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from router.model import RowOutcome as RowOutcome
+
 # Of every figure in J, and in g: about a microjoule, and 60 ng. Sums are exact up to 2^33 J and
 # 2^29 g.
 J_QUANTUM: Final = 2.0**-20
@@ -43,17 +45,6 @@ class Column(NamedTuple):
     unit: str
     meaning: str
     nullable: bool = True
-
-
-class RowOutcome(StrEnum):
-    """How an attempt, or a request, ended. All but ``MOVED`` end the request."""
-
-    ANSWERED = "answered"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    REFUSED = "refused"
-    # It failed here and went on elsewhere.
-    MOVED = "moved"
 
 
 _N, _C, _S, _D = CellType.NAME, CellType.COUNT, CellType.SINGLE, CellType.DOUBLE

@@ -27,6 +27,8 @@ class GapReason(StrEnum):
     KILLED = "killed"
     # The queue was full, because the disk did not keep up, or was full.
     QUEUE_FULL = "queue_full"
+    # A cell was not what its column holds: a fault of this program.
+    UNWRITABLE = "unwritable"
     # They were written, but the store did not take them, and the spool had no room for more.
     SPOOL_FULL = "spool_full"
 

@@ -11,7 +11,6 @@ leaves no half row behind. What does not fit into the queue or onto the disk is 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import logging
 import math
@@ -25,6 +24,7 @@ from router.config.settings import RequestFileSettings
 from router.contract import Rng
 from router.model import Receipt
 from router.telemetry.appended import AppendedFile
+from router.telemetry.tenants import kept_tenant
 
 # Those up to `max_output_tokens` are a workload's (``router.lab.sim.traffic.request_rows``).
 COLUMNS: Final = (
@@ -59,7 +59,7 @@ def row_of(receipt: Receipt, settings: RequestFileSettings) -> list[str]:
         _figure(budget.ttft_ms),
         _figure(budget.tpot_ms),
         _figure(budget.e2e_ms),
-        _tenant(request.tenant, settings.tenant),
+        kept_tenant(request.tenant, settings.tenant),
         ";".join(sorted(request.residency)),
         limit,
         f"{settings.sample:g}",
@@ -195,13 +195,3 @@ def _tokens(count: float) -> str:
 
 def _figure(value: float) -> str:
     return f"{value:.6g}" if 0.0 < value < math.inf else ""
-
-
-def _tenant(tenant: str, style: str) -> str:
-    if not tenant or style == "omit":
-        return ""
-    if style == "plain":
-        return tenant
-    return hashlib.blake2b(
-        tenant.encode(errors="replace"), digest_size=8, person=b"carbon-router"
-    ).hexdigest()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.emitted import UNKNOWN_G_PER_KWH, charged_g, cut_short_g, most_g
+from router.core.emitted import UNKNOWN_G_PER_KWH, account_cut_short, charged_g, most_g
 from router.core.energy import Crowd, estimate_run, task_j
 from router.core.lengths import Expected
 from router.units import J_PER_KWH
@@ -23,6 +23,11 @@ def decided(profile=None):
     )
     decision = world.decide()
     return decision, world.snapshot.layout.fleet.regions["west"]
+
+
+def cut_short_g(decision, expected, crowd, service_s, pieces, network_j, region):
+    account = account_cut_short(decision, expected, crowd, service_s, pieces)
+    return charged_g(account.energy_j * region.pue + network_j, decision.run_g_per_kwh)
 
 
 def receipt_g(decision, region, tokens, crowd, service_s, network_j=0.0):

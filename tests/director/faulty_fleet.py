@@ -187,6 +187,7 @@ class World:
         self.retries = Counter()
         self.charged = 0
         self.lost = []
+        self.ended_as = Counter()
         self.sent = Counter()
         self.answered = Counter()
         self.clock = Time()
@@ -195,7 +196,7 @@ class World:
             View(self.snapshot, self.board),
             Parts(
                 upstreams, self, LengthModel(self.fleet.priors, 0.95), self.budget, self.clock,
-                self.rng,
+                self.rng, ledger=self,
             ),
             RequestLimits(3, 900.0, 0.005, 0.001),
             identity="gw",
@@ -223,6 +224,15 @@ class World:
 
     def ejected(self, name):
         pass
+
+    # The ledger
+
+    def ended(self, receipt, outcome, reason=""):
+        self.ended_as[outcome] += 1
+        assert receipt.energy_j >= 0.0 and receipt.gco2e >= 0.0 and receipt.run_s >= 0.0
+
+    def turned_away(self, request, outcome, reason, policy, finished_at, e2e_ms):
+        self.ended_as[outcome] += 1
 
     # Traffic
 

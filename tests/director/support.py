@@ -91,6 +91,24 @@ class Watch:
         self.ejections.append(endpoint_name)
 
 
+class Kept:
+    """A ledger that remembers: (outcome, reason, receipt) of attempts, and of what went nowhere
+    with the request in the receipt's place."""
+
+    def __init__(self):
+        self.rows = []
+
+    def ended(self, receipt, outcome, reason=""):
+        self.rows.append((outcome, reason, receipt))
+
+    def turned_away(self, request, outcome, reason, policy, finished_at, e2e_ms):
+        self.rows.append((outcome, reason, request))
+
+    @property
+    def told(self):
+        return [(str(outcome), reason) for outcome, reason, _ in self.rows]
+
+
 class Reports:
     """What backends report, by the trailer ``report``; nothing without it. Answers are bytes of
     text that state no count, and tell of a failure where they begin with it."""
@@ -259,6 +277,7 @@ class Room:
         self.clock = Hands()
         self.backend = Upstreams(self.clock, **(script or {}))
         self.watch = Watch()
+        self.ledger = Kept()
         self.fleet = the_fleet or three()
         self.snapshot = snapshot(self.fleet, the_policy, LADDER if carbon is None else carbon)
         self.board = board(self.snapshot, **options.pop("health", {}))
@@ -270,7 +289,7 @@ class Room:
             View(self.snapshot, self.board),
             Parts(
                 {"oip": Upstream(self.backend, Reports())}, self.watch, self.lengths, budget,
-                self.clock, Dice(),
+                self.clock, Dice(), ledger=self.ledger,
             ),
             limits,
             identity="gw",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from router.core import kernel_rows as k
 from router.core.burden import NO_BURDENS
+from router.model import RowOutcome
 from tests.director.faulty_fleet import ANSWERING, FAULTS, GONE, SILENT, World, now
 from tests.director.virtual_time import run
 
@@ -33,6 +34,9 @@ def nothing_left(world):
         assert (seat.in_flight, len(seat.leases)) == (0, 0)
         assert seat.burdens == NO_BURDENS
         assert all(outlier.in_flight == 0 for outlier in seat.outliers.values())
+    finals = sum(world.ended_as.values()) - world.ended_as[RowOutcome.MOVED]
+    assert finals == sum(world.sent.values())
+    assert world.ended_as[RowOutcome.MOVED] == sum(world.retries.values())
     live = world.board.live("llama", "")
     assert np.isfinite(np.delete(live, [k.PACE_CAP_MS, k.RELEASES_AT_S], axis=0)).all()
     assert math.isfinite(world.budget.balance)

@@ -63,6 +63,7 @@ RECEIPTS = st.builds(
             "output_tokens", "tokens_low", "tokens_high", "input_tokens", "cached_tokens",
             "energy_j", "energy_low_j", "energy_high_j", "prompt_energy_j", "marginal_energy_j",
             "facility_energy_j", "gco2e", "marginal_gco2e", "ttft_ms", "e2e_ms", "finished_at",
+            "lost_gco2e",
         )
     },
 )  # fmt: skip
@@ -78,7 +79,12 @@ def test_all_that_is_told_is_told_by_others_as_well(original):
 
 
 def test_a_field_that_receipts_come_to_have_is_thought_of_here():
-    assert len(Receipt._fields) == 30, "tell it in the row, raise VERSION, and put it into RECEIPTS"
+    # `g_per_kwh`, `pue`, `network_j` and `run_s` are for the ledger alone.
+    assert len(Receipt._fields) == 35, "tell it in the row, raise VERSION, and put it into RECEIPTS"
+
+
+def test_a_row_of_a_gateway_that_knew_of_no_lost_attempts_is_read():
+    assert decode_receipt(msgspec.msgpack.encode(FIELDS[:-1])).lost_gco2e == 0.0
 
 
 REAL = encode_receipt(receipt(request=Request("llama", tenant="acme"), marginal=intensity(500.0)))

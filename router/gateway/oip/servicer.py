@@ -117,7 +117,8 @@ class InferenceService:
             request = caller.request(fields, len(payload), remaining_s, self._margin_ms)
             prompt = prompt_of(payload, fields.prompt, caller.session)
             if call.use.is_metered:
-                call.use.reserve(self._director.expected_tokens(request))
+                with self._director.admitting(request):
+                    call.use.reserve(self._director.expected_tokens(request))
             answer = await self._director.infer(
                 Call(request, payload, metadata, remaining_s, prompt, weight=call.principal.weight)
             )

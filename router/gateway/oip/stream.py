@@ -199,8 +199,9 @@ class StreamSession:
             prompt = prompt_of(turn.payload, turn.fields.prompt, self._caller.session)
             expected_tokens = 0.0
             if use.is_metered:
-                expected_tokens = self._director.expected_tokens(request)
-                use.reserve(expected_tokens)
+                with self._director.admitting(request):
+                    expected_tokens = self._director.expected_tokens(request)
+                    use.reserve(expected_tokens)
             receipt = await self._relay(
                 Call(
                     request,

@@ -225,19 +225,8 @@ class Front:
         ending: CallEnding,
         use: Use,
     ) -> web.StreamResponse:
-        previous = asked.asked.previous
-        if previous and not self._director.holder(asked.call.request):
-            raise UnknownResponseError(
-                f"previous_response_id: {previous[:64]!r} is not known here: the server that held "
-                "it is gone, or it is too old; send the conversation anew"
-            )
-        energy = head.wants_energy or self._parts.tells_energy(asked.call.request.tenant)
-        manner = Manner(asked.wants_usage, energy)
-        if use.is_metered:
-            asked = asked._replace(
-                expected_tokens=self._director.expected_tokens(asked.call.request)
-            )
-            use.reserve(asked.expected_tokens)
+        with self._director.admitting(asked.call.request):
+            asked, manner = self._prepared(head, asked, use)
         if asked.asked.streams or api is OTHER:
             return await self._stream(request, head, api, asked, manner, ending, use)
         answer = await self._director.infer(asked.call)
@@ -245,6 +234,23 @@ class Front:
         self._parts.receipts.keep(answer.receipt)
         self._hold(head, api, asked, answer.receipt.decision.endpoint.name, answer.payload)
         return answering.whole(answer, manner)
+
+    def _prepared(
+        self, head: Incoming, asked: PreparedCall, use: Use
+    ) -> tuple[PreparedCall, Manner]:
+        previous = asked.asked.previous
+        if previous and not self._director.holder(asked.call.request):
+            raise UnknownResponseError(
+                f"previous_response_id: {previous[:64]!r} is not known here: the server that held "
+                "it is gone, or it is too old; send the conversation anew"
+            )
+        energy = head.wants_energy or self._parts.tells_energy(asked.call.request.tenant)
+        if use.is_metered:
+            asked = asked._replace(
+                expected_tokens=self._director.expected_tokens(asked.call.request)
+            )
+            use.reserve(asked.expected_tokens)
+        return asked, Manner(asked.wants_usage, energy)
 
     async def _stream(
         self,

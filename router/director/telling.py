@@ -1,0 +1,60 @@
+"""What the ledger is told of how requests, and their attempts, end: each once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from router.errors import CarbonRouterError, RefusedError, RequestError
+from router.model import Receipt, Request, RowOutcome
+
+if TYPE_CHECKING:
+    from router.director.dispatcher import Dispatcher
+
+# The reason of what its caller left; of a fault of our own.
+CALLER_LEFT: Final = "cancelled"
+_INTERNAL: Final = "internal"
+
+
+def how_it_ended(error: BaseException) -> tuple[RowOutcome, str]:
+    """Outcome and reason of what ended in ``error``."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return RowOutcome.CANCELLED, CALLER_LEFT
+    if isinstance(error, RefusedError | RequestError):
+        return RowOutcome.REFUSED, error.reason
+    if isinstance(error, CarbonRouterError):
+        return RowOutcome.FAILED, error.reason
+    return RowOutcome.FAILED, _INTERNAL
+
+
+def tell_lost(dispatcher: Dispatcher, lost: Receipt | None, error: BaseException) -> None:
+    """The attempt of ``lost`` was the last one; its request ends in ``error``."""
+    ledger = dispatcher.parts.ledger
+    if ledger is not None and lost is not None:
+        ledger.ended(lost, *how_it_ended(error))
+
+
+def tell_moved(dispatcher: Dispatcher, lost: Receipt | None, reason: str) -> None:
+    """The attempt of ``lost`` failed, and its request goes on elsewhere."""
+    ledger = dispatcher.parts.ledger
+    if ledger is not None and lost is not None:
+        ledger.ended(lost, RowOutcome.MOVED, reason)
+
+
+@contextmanager
+def telling(dispatcher: Dispatcher, request: Request) -> Iterator[None]:
+    """What is raised within ends ``request`` before it went anywhere."""
+    clock = dispatcher.parts.clock
+    started = clock.monotonic()
+    try:
+        yield
+    except BaseException as error:
+        ledger = dispatcher.parts.ledger
+        if ledger is not None:
+            outcome, reason = how_it_ended(error)
+            waited_ms = (clock.monotonic() - started) * 1e3
+            policy = dispatcher.view.snapshot.policy.name
+            ledger.turned_away(request, outcome, reason, policy, clock.now(), waited_ms)
+        raise
