@@ -23,6 +23,7 @@ from router.app.fleet_sharing import FleetSharing
 from router.app.fronts import CODES, Fronts
 from router.app.identities import IdentityKeeper
 from router.app.keeping import Keeper
+from router.app.ledger import ProcessLedger
 from router.app.limit_sharing import LimitSharing
 from router.app.listeners import Listeners
 from router.app.membership import Membership
@@ -153,6 +154,13 @@ class GatewayProcess:
             self._metrics,
             members,
         )
+        self._ledger = ProcessLedger(
+            config,
+            order.row if order else PARENT,
+            secrets.token_hex(4),
+            self._clock,
+            self._metrics.ledger,
+        )
         # The first of several workers; the parent serves nothing.
         writes = order is None or order.row == PARENT + 1
         self._keeper = Keeper(
@@ -219,6 +227,7 @@ class GatewayProcess:
             fronts, admin, self._server_settings, self._reuse_port, self._config_path
         )
         self._catch_signals()
+        self._ledger.start()
         async with open_session() as session, asyncio.TaskGroup() as group:
             scrape = PrometheusLoad(
                 session,
@@ -264,6 +273,7 @@ class GatewayProcess:
         await self._budgets.close()
         await self._keeper.close()
         await self._sharing.close()
+        await asyncio.to_thread(self._ledger.close)
         self._request_file.close()
         self._request_log.close()
         self._security.close()
@@ -309,6 +319,7 @@ class GatewayProcess:
                 self._clock,
                 self._rng,
                 runtime.loads,
+                self._ledger.ledger,
             ),
             build_limits(config.settings),
             identity=self._identity,
@@ -359,5 +370,6 @@ class GatewayProcess:
         self._identities.adopt(config.settings.identity)
         self._request_file.configure(config.settings.request_file)
         self._budgets.adopt(config)
+        self._ledger.adopt(config.settings.ledger)
         if self._membership is not None:
             self._membership.reloaded(how, self._runtime)

@@ -11,6 +11,7 @@ from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_clock, build_rng
 from router.app.descriptors import raise_limit
 from router.app.gateway_process import GatewayProcess
+from router.app.ledger import require_ledger
 from router.app.listening import held
 from router.app.loading import load
 from router.app.runtime import Runtime
@@ -37,6 +38,7 @@ def serve(config_path: Path, workers: int | None = None) -> int:
     Runtime(config, clock, ProviderDeps(clock, build_rng(), os.environ, Sessions(), count))
     Trust(config, build_clock(None), os.environ)
     build_store(config, clock, "", os.environ)
+    require_ledger(config)
     plan = Plan(config, config_path, count, frozen_after_s(server, count))
     output = logs.install(now=clock.monotonic)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from router.config.ledger import LedgerSettings
 from router.config.settings import Config
 
 _RESTART_ONLY: Final = (
@@ -27,13 +28,16 @@ def needs_restart(config: Config, started: Config) -> tuple[str, ...]:
 
     ``started``: what the gateway was started with.
     """
-    return tuple(
+    found = [
         f"{part}.{key}: takes a restart"
         for part, keys in _RESTART_ONLY
         for key in keys
         if getattr(getattr(config.settings, part), key)
         != getattr(getattr(started.settings, part), key)
-    )
+    ]
+    if config.settings.ledger != _ledger(config, started):
+        found.append("ledger: takes a restart")
+    return tuple(found)
 
 
 def as_started(config: Config, started: Config) -> Config:
@@ -45,4 +49,11 @@ def as_started(config: Config, started: Config) -> Config:
         )
         for part, keys in _RESTART_ONLY
     }
+    parts["ledger"] = _ledger(config, started)
     return replace(config, settings=replace(config.settings, **parts))
+
+
+def _ledger(config: Config, started: Config) -> LedgerSettings | None:
+    """As it is in force: but for how tenants are kept it is as it was at the start."""
+    wanted, was = config.settings.ledger, started.settings.ledger
+    return was if wanted is None or was is None else replace(was, tenant=wanted.tenant)

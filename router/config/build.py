@@ -12,6 +12,7 @@ from router.config.budgets import budget_settings, check_budgets
 from router.config.carbon_checks import check_carbon
 from router.config.exposure import check_exposure, exposure_notes, transport_notes
 from router.config.feasibility import check_feasible
+from router.config.ledger import check_ledger, ledger_settings
 from router.config.live import LiveSources
 from router.config.loading import Parsed, parse_config, shipped_profiles
 from router.config.profiles import build_profiles
@@ -88,6 +89,7 @@ def build(parsed: Parsed) -> Config:
     problems += check_exposure(schema.server, _authenticates(schema))
     problems += checks.check_identity(schema)
     problems += checks.check_log(schema, folder)
+    problems += check_ledger(schema.ledger, set(schema.regions), folder)
     problems += checks.check_signal(parsed.policy, schema.carbon)
     problems += check_budgets(schema.carbon_budget, checks.served_models(schema), schema.carbon)
     if problems:
@@ -188,6 +190,7 @@ def _settings(schema: ConfigSchema, folder: Path, resolved: Resolved) -> Setting
         state=_state(schema.state, folder),
         carbon_budgets=budget_settings(schema.carbon_budget, schema.tenants),
         identity=IdentitySettings(schema.identity, folder),
+        ledger=ledger_settings(schema.ledger, folder),
     )
 
 

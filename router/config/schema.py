@@ -29,6 +29,7 @@ from router.config.fields import (
     split_remote,
 )
 from router.config.identity import IdentitySchema
+from router.config.ledger import LedgerSchema
 from router.config.profiles import ProfileSchema
 from router.config.redis import RedisSchema
 from router.config.sources import CarbonSchema
@@ -463,6 +464,9 @@ class ConfigSchema(Strict):
     health: HealthSchema = Field(default_factory=HealthSchema, description="when endpoints are out")
     retry: RetrySchema = Field(default_factory=RetrySchema, description="retries, bounded")
     log: LogSchema = Field(default_factory=LogSchema, description="requests as a file")
+    ledger: LedgerSchema | None = Field(
+        default=None, description="what every request emitted, as Parquet; left out: not kept"
+    )
     state: StateSchema = Field(default_factory=StateSchema, description="what outlives a restart")
     network: NetworkSchema = Field(default_factory=NetworkSchema, description="transfer energy")
     origins: dict[Name, OriginSchema] = Field(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from router.config.identity import IdentitySchema
+from router.config.ledger import LedgerSettings
 from router.config.live import LiveSchema
 from router.model import Fleet, Kind, Policy, Signal
 
@@ -376,6 +377,7 @@ class Settings:
     exposed: tuple[str, ...] = ()
     carbon_budgets: CarbonBudgetSettings = CarbonBudgetSettings()
     identity: IdentitySettings = field(default_factory=IdentitySettings)
+    ledger: LedgerSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

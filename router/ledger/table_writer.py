@@ -96,7 +96,8 @@ class TableWriter:
         return self._head
 
     def recover(self, now: float) -> None:
-        """Seal what a process before this left, and find out what it lost. Call it once, first."""
+        """Find what a process before this left, which `seal_due` seals, and what it lost. Call it
+        once, first."""
         self._left = sorted(self._slot.folder.glob(f"{self.table.name}-*{JOURNAL_SUFFIX}"))
         self._at = now
         for path in self._left:
@@ -120,7 +121,6 @@ class TableWriter:
             )
         self.count.value = self._last_seq
         self._at = now
-        self._seal_left(now)
 
     def flush(self, rows: Sequence[Cells], now: float, **missing: int) -> None:
         """Bring ``rows`` to the disk, and number them. ``missing``: rows that were numbered and

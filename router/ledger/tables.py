@@ -35,6 +35,7 @@ class LedgerTable(NamedTuple):
 
 
 RECEIPTS: Final = LedgerTable("receipts", RECEIPT_COLUMNS, "finished_at")
+TABLES: Final = (RECEIPTS,)
 
 
 def arrow_table(

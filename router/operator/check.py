@@ -13,6 +13,7 @@ from router.app.carbon.build import configured_carbon, coverage, grid_zones
 from router.app.carbon.chains import CarbonChains
 from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_board, build_clock, build_rng, build_view
+from router.app.ledger import require_ledger
 from router.app.loading import load
 from router.app.shared_state import build_store, try_store
 from router.app.trust import Trust
@@ -59,6 +60,7 @@ def check(config_path: Path) -> list[str]:
     covered = coverage(carbon.sources, zones)
     notes += [f"{zone}: known to {', '.join(names)}" for zone, names in covered.items()]
     notes += identity_notes(config)
+    require_ledger(config)
     if carbon.live:
         notes += region_notes(config, carbon)
         notes += call_notes(config, carbon)

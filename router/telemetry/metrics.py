@@ -28,6 +28,7 @@ from router.telemetry.exposition import DIRECTORY_VARIABLE, shares_files
 from router.telemetry.fleet_loads import FleetLoadMetrics
 from router.telemetry.gauges import FleetGauges
 from router.telemetry.labels import LabelGuard, error_reasons
+from router.telemetry.ledger import LedgerMetrics
 from router.telemetry.state_store import StoreMetrics
 from router.telemetry.trust import TrustMetrics
 from router.telemetry.view import FleetView
@@ -112,6 +113,7 @@ class Metrics:
         self.store = StoreMetrics(registry)
         self.fleet_loads = FleetLoadMetrics(registry)
         self.budgets = BudgetMetrics(registry)
+        self.ledger = LedgerMetrics(registry)
 
     def _count_answers(self, registry: CollectorRegistry) -> None:
         counter = partial(_counter, registry)

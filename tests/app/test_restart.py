@@ -60,3 +60,17 @@ def test_another_store_takes_a_restart(started):
     config = replace(started, settings=replace(started.settings, state=state))
     assert needs_restart(config, started) == ("state.redis: takes a restart",)
     assert as_started(config, started) == started
+
+
+def test_another_ledger_takes_a_restart_and_how_it_names_tenants_does_not(started, tmp_path):
+    def with_ledger(**ledger):
+        return load(configured(tmp_path, {"ledger": {"dir": "ledger", **ledger}}))
+
+    plain = with_ledger(tenant="plain")
+    assert needs_restart(with_ledger(), started) == ("ledger: takes a restart",)
+    assert as_started(with_ledger(), started) == started
+    assert needs_restart(plain, with_ledger()) == ()
+    assert as_started(plain, with_ledger()) == plain
+    assert needs_restart(with_ledger(flush_s=1.0, tenant="plain"), with_ledger()) == (
+        "ledger: takes a restart",
+    )

@@ -30,6 +30,7 @@ class Writing:
             spool.get("spooled_bytes", lambda: 0.0),
         )  # fmt: skip
         self.writer.recover(SEVEN_S)
+        self.writer.seal_due(SEVEN_S, 0.0)
 
     def record(self, rows, now=SEVEN_S) -> None:
         """As a process does: each row is numbered when it comes, and written a while later."""

@@ -21,6 +21,7 @@ from router.config import (
     TraceSpec,
     format_time,
 )
+from router.config.ledger import LedgerSettings
 from router.config.settings import BudgetScope, OnExhausted, RedisSettings, RedisTopology
 from router.model import Fleet, Policy, Provenance
 from router.operator.grants import identity_line
@@ -46,6 +47,8 @@ def render_summary(config: Config, notes: Sequence[str]) -> RenderableType:
         parts.append(Text(text))
     if config.settings.state.redis is not None:
         parts.append(_shared_line(config.settings.state.redis))
+    if config.settings.ledger is not None:
+        parts.append(_ledger_line(config.settings.ledger))
     parts += [Text(f"note: {note}", style="yellow") for note in dict.fromkeys(notes)]
     return Group(*parts)
 
@@ -64,6 +67,18 @@ def _shared_line(redis: RedisSettings) -> Text:
         f"shared with other gateways: Redis at {where}, database {address.database}, {kind}"
         f"{'TLS' if address.tls else 'no TLS'}, {login}; the fleet is {redis.prefix!r}; "
         f"{redis.timeout_s * 1e3:g} ms a call"
+    )
+
+
+def _ledger_line(ledger: LedgerSettings) -> Text:
+    """Where what every request emitted is kept."""
+    where = str(ledger.dir)
+    if ledger.url is not None:
+        where = f"{ledger.url}, by way of {ledger.dir}"
+    how = {"hash": "hashed", "plain": "as they are", "omit": "left out"}[ledger.tenant]
+    return Text(
+        f"ledger: {where}, as {ledger.name!r}; tenants {how}; on the disk within "
+        f"{ledger.flush_s:g} s, in a file within {ledger.seal_s:g} s or {ledger.seal_rows} rows"
     )
 
 

@@ -1,0 +1,117 @@
+"""The ledger of one gateway process: built by its settings, closed when the process ends."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from router.config.ledger import LedgerSettings
+from router.config.settings import Config
+from router.contract import Clock, Ledger
+from router.errors import ConfigError, DataError
+from router.extras import need
+from router.telemetry.ledger import LedgerMetrics
+from router.telemetry.tenants import kept_tenant
+
+if TYPE_CHECKING:
+    from router.ledger.table_writer import TableWriter
+    from router.ledger.tables import LedgerTable
+    from router.ledger.writer_slot import WriterSlot
+
+# At the end: for the last rows and their files, and for a store that takes them.
+_LAST_S: Final = 20.0
+
+_log = logging.getLogger(__name__)
+
+
+def require_ledger(config: Config) -> None:
+    """Raises ConfigError where a ledger is asked for and what it takes is not installed."""
+    if config.settings.ledger is not None:
+        with need("ledger", "a ledger", file=str(config.file), key="ledger"):
+            import duckdb  # noqa: F401
+            import pyarrow  # noqa: F401
+
+
+class ProcessLedger:
+    """``ledger``: what requests are told to, None where none is kept."""
+
+    def __init__(
+        self, config: Config, row: int, unique: str, clock: Clock, metrics: LedgerMetrics
+    ) -> None:
+        """``row``: of a worker among those of its gateway, 0 of a process alone; ``unique``: makes
+        the name of a writer that is new its own.
+
+        Raises ConfigError where the folder cannot be used, or another process writes there.
+        """
+        self.ledger: Ledger | None = None
+        self._settings = config.settings.ledger
+        self._clock = clock
+        self._metrics = metrics
+        self._closing: list[Any] = []
+        if self._settings is None:
+            return
+        require_ledger(config)
+        try:
+            self._build(self._settings, row, unique)
+        except (OSError, DataError) as error:
+            problem = f"{self._settings.dir}: {error}"
+            raise ConfigError(str(config.file), [("ledger.dir", problem)]) from None
+        except ConfigError as error:
+            raise ConfigError(str(config.file), error.problems) from None
+
+    def start(self) -> None:
+        """From here on rows are written."""
+        for part in self._closing:
+            part.start()
+
+    def adopt(self, settings: LedgerSettings | None) -> None:
+        """After a reload: how tenants are kept; anything else takes a restart."""
+        if self._settings is not None and settings is not None:
+            self._settings = settings
+
+    def close(self) -> None:
+        """Write, seal and send what waits, and give up on what takes too long."""
+        if self._settings is None:
+            return
+        began = self._clock.monotonic()
+        for part in self._closing:
+            part.close(max(0.1, _LAST_S - (self._clock.monotonic() - began)))
+
+    def _build(self, settings: LedgerSettings, row: int, unique: str) -> None:
+        # Not before it is asked for: pyarrow and duckdb take a while, and room.
+        from router.ledger.keeping import KeptLedger, LedgerThread, cells_of
+        from router.ledger.row_queue import RowQueue
+        from router.ledger.shipping import Shipper, Spool
+        from router.ledger.tables import RECEIPTS
+        from router.ledger.writer_slot import WriterSlot
+
+        slot = WriterSlot(settings.dir, f"{settings.name}-{row}", unique)
+        spool = Spool(settings.dir, [RECEIPTS], slot.writer)
+        receipts = self._writer(RECEIPTS, settings, slot, spool)
+        queue = RowQueue(receipts, cells_of(self._tenant), settings.queue_rows, self._clock)
+        self.ledger = KeptLedger(queue)
+        self._closing.append(LedgerThread([queue], settings.flush_s))
+        if settings.url is not None:
+            self._closing.append(Shipper(spool, settings.url, self._metrics.waiting))
+        where = settings.url or str(settings.dir)
+        _log.info("ledger", extra={"writer": slot.writer, "where": where})
+
+    def _writer(
+        self, table: LedgerTable, settings: LedgerSettings, slot: WriterSlot, spool: Any
+    ) -> TableWriter:
+        from router.ledger.table_writer import SealLimits, TableWriter
+
+        limits = SealLimits(settings.seal_rows, settings.seal_s)
+        if settings.url is not None:
+            limits = limits._replace(spool_bytes=settings.spool_max_bytes)
+
+        def rows(outcome: str, count: int) -> None:
+            self._metrics.rows(table.name, outcome, count)
+
+        writer = TableWriter(table, settings.dir, slot, limits, rows, spool.bytes)
+        writer.recover(self._clock.now())
+        return writer
+
+    def _tenant(self, tenant: str) -> str:
+        assert self._settings is not None
+        return kept_tenant(tenant, self._settings.tenant)

@@ -1,0 +1,126 @@
+"""``ledger`` of the file: where it is kept what every request emitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from router.config.fields import NameOrEmpty, PathText, Seconds, Strict, Text
+from router.config.problems import Problem, unknown
+
+_SCHEMES: Final = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")
+_MIB: Final = 2**20
+
+
+def _url(text: str) -> str:
+    scheme, found, rest = text.partition("://")
+    if not found or scheme not in _SCHEMES or not rest:
+        raise ValueError(f"{text!r} is no place for a ledger; write {'://, '.join(_SCHEMES)}://")
+    if "@" in rest:
+        raise ValueError("must be without credentials: they are those of the environment")
+    return text.rstrip("/")
+
+
+LedgerUrl = Annotated[Text, AfterValidator(_url)]
+SlotName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class LedgerSchema(Strict):
+    """A row for every attempt of every request, as Parquet."""
+
+    dir: PathText = Field(
+        description="local folder, relative to the configuration file: of the ledger, or of what "
+        "waits to go to `url`"
+    )
+    url: LedgerUrl | None = Field(
+        default=None,
+        description="where files go once they are whole, such as s3://bucket/ledger; left out: "
+        "they stay in `dir`",
+    )
+    name: SlotName = Field(
+        default="gateway",
+        description="of this gateway's writers in `dir`; two that share a `dir` need two",
+    )
+    tenant: Literal["hash", "plain", "omit"] = Field(
+        default="hash", description="x-tenant in it: a hash, as it is, or left out"
+    )
+    flush_s: Seconds = Field(
+        default=5.0, le=300, description="rows are on the disk after so long at most, s"
+    )
+    seal_s: Seconds = Field(
+        default=3600.0,
+        ge=1,
+        le=86_400,
+        description="and in a file of the ledger after so long; when their hour ends in any case",
+    )
+    seal_rows: int = Field(
+        default=200_000, ge=1, le=2_000_000, description="or when there are so many"
+    )
+    queue_rows: int = Field(
+        default=50_000,
+        ge=100,
+        le=2_000_000,
+        description="of a process that may wait for a disk; beyond it they are dropped, counted",
+    )
+    spool_max_mib: int = Field(
+        default=1024,
+        ge=1,
+        le=1_000_000,
+        description="files that may wait for `url`, of one process, MiB; beyond it they are "
+        "dropped, counted",
+    )
+    gateway_w_per_core: float = Field(
+        default=3.5,
+        ge=0,
+        le=1000,
+        description="what a busy core of the gateway's own draws, W (Cloud Carbon Footprint: AWS, "
+        "a vCPU at full use)",
+    )
+    gateway_region: NameOrEmpty = Field(
+        default="", description="of `regions`, where the gateway runs; empty: not known"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """``gateway_region``: "" where it is not known; ``spool_max_bytes``: of one process."""
+
+    dir: Path
+    url: str | None
+    name: str
+    tenant: str
+    flush_s: float
+    seal_s: float
+    seal_rows: int
+    queue_rows: int
+    spool_max_bytes: int
+    gateway_w_per_core: float
+    gateway_region: str
+
+
+def ledger_settings(schema: LedgerSchema | None, folder: Path) -> LedgerSettings | None:
+    """None where none is kept; ``folder``: of the configuration file."""
+    if schema is None:
+        return None
+    values = schema.model_dump(exclude={"spool_max_mib"})
+    values["dir"] = folder / schema.dir
+    return LedgerSettings(**values, spool_max_bytes=schema.spool_max_mib * _MIB)
+
+
+def check_ledger(schema: LedgerSchema | None, regions: set[str], folder: Path) -> list[Problem]:
+    """The folder can be made where it is to be, and the gateway's region is one."""
+    if schema is None:
+        return []
+    problems: list[Problem] = []
+    path = folder / schema.dir
+    if path.exists() and not path.is_dir():
+        problems.append(("ledger.dir", f"{path}: not a folder"))
+    elif not path.exists() and not path.parent.is_dir():
+        problems.append(("ledger.dir", f"{path.parent}: no such folder; make it"))
+    if schema.gateway_region and schema.gateway_region not in regions:
+        text = unknown("region", schema.gateway_region, sorted(regions))
+        problems.append(("ledger.gateway_region", text))
+    return problems

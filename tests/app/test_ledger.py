@@ -1,0 +1,84 @@
+import sys
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from router.app.ledger import ProcessLedger, require_ledger
+from router.app.loading import load
+from router.errors import ConfigError
+from router.model import RowOutcome
+from router.telemetry.ledger import LedgerMetrics
+from tests.app.support import configured
+from tests.director.support import ANSWER, Hands, Room
+from tests.ledger.support import links
+
+
+def kept_in(folder, row=0, unique="x", **ledger):
+    config = load(configured(folder, {"ledger": {"dir": "ledger", **ledger}}))
+    registry = CollectorRegistry()
+    made = ProcessLedger(config, row, unique, Hands(), LedgerMetrics(registry))
+    return config, registry, made
+
+
+async def test_what_is_told_is_in_files_when_it_is_closed(tmp_path):
+    config, registry, made = kept_in(tmp_path, tenant="plain")
+    room = Room(dict.fromkeys("abc", ANSWER))
+    answer = await room.infer(tenant="acme")
+    made.start()
+    made.ledger.ended(answer.receipt, RowOutcome.ANSWERED)
+    made.close()
+    labels = {"table": "receipts", "outcome": "written"}
+    assert registry.get_sample_value("carbon_router_ledger_rows_total", labels) == 1.0
+    (link,) = links(config.settings.ledger.dir)
+    assert (link.writer, link.rows) == ("gateway-0-x", 1)
+
+
+async def test_files_go_to_the_store_where_there_is_one(tmp_path):
+    url = f"file://{tmp_path}/store"
+    _, registry, made = kept_in(tmp_path, url=url)
+    answer = await Room(dict.fromkeys("abc", ANSWER)).infer()
+    made.start()
+    made.ledger.ended(answer.receipt, RowOutcome.ANSWERED)
+    made.close()
+    assert len(links(tmp_path / "store")) == 1
+    assert links(tmp_path / "ledger") == []
+    assert registry.get_sample_value("carbon_router_ledger_spool_bytes") == 0.0
+
+
+def test_without_a_ledger_nothing_is_told(tmp_path):
+    made = ProcessLedger(
+        load(configured(tmp_path)), 0, "x", Hands(), LedgerMetrics(CollectorRegistry())
+    )
+    assert made.ledger is None
+    made.start()
+    made.close()
+
+
+def test_a_place_that_another_process_has_is_named_with_its_key(tmp_path):
+    kept_in(tmp_path)
+    with pytest.raises(ConfigError, match=r"config.yaml: ledger\.name: another process"):
+        kept_in(tmp_path)
+    assert kept_in(tmp_path, row=1)[2].ledger is not None
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path):
+    config = load(configured(tmp_path, {"ledger": {"dir": "ledger"}}))
+    (tmp_path / "ledger").write_text("no folder")
+    with pytest.raises(ConfigError, match=r"ledger\.dir: .*ledger: "):
+        ProcessLedger(config, 0, "x", Hands(), LedgerMetrics(CollectorRegistry()))
+
+
+def test_what_it_takes_is_asked_for(tmp_path, monkeypatch):
+    config = load(configured(tmp_path, {"ledger": {"dir": "ledger"}}))
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(ConfigError, match=r"pip install 'carbon-router\[ledger\]'"):
+        require_ledger(config)
+
+
+def test_how_tenants_are_kept_follows_a_reload(tmp_path):
+    _, _, made = kept_in(tmp_path)
+    assert made._tenant("acme") != "acme"
+    made.adopt(
+        load(configured(tmp_path, {"ledger": {"dir": "x", "tenant": "plain"}})).settings.ledger
+    )
+    assert made._tenant("acme") == "acme"

@@ -1,0 +1,81 @@
+"""What real processes leave of their requests: every one, whoever ends them."""
+
+import asyncio
+import signal
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from router.ledger.reading import relation
+from router.ledger.sealed_files import read_links
+from router.ledger.tables import RECEIPTS
+from tests.e2e.harness import Gateway, ask, base, emulator, pair
+
+ROWS = "decision_id, outcome, endpoint, tenant, energy_j, energy_kind, gco2e, input_tokens, seq"
+
+
+def kept(folder):
+    """Every row that is in a file, by its columns, in order."""
+    rows = relation(duckdb.connect(), folder / "ledger", RECEIPTS).project(ROWS).order("seq")
+    return [dict(zip(rows.columns, row, strict=True)) for row in rows.fetchall()]
+
+
+def gaps(folder):
+    found = []
+    for path in sorted((folder / "ledger" / "receipts").rglob("*.parquet")):
+        with pq.ParquetFile(path) as file:
+            found += [gap for link in read_links(file) for gap in link.gaps]
+    return found
+
+
+def gateway_of(spawn, *arguments, **ledger):
+    config = base(pair(), ledger={"dir": "ledger", "flush_s": 0.05, **ledger})
+    spawn(emulator, config)
+    return spawn(Gateway, config, *arguments)
+
+
+async def test_every_request_is_a_row_that_says_what_its_receipt_said(spawn):
+    gateway = gateway_of(spawn, "--workers", "2")
+    receipts = []
+    async with gateway.client() as client:
+        for number in range(20):
+            payload = ask(request_id=f"secret-{number}", input_tokens=20 + number)
+            receipts.append(await client.receipt(payload, x_tenant="acme"))
+        assert (await client.refusal(ask(model="other")))[1] == "model_unknown"
+    gateway.tell(signal.SIGTERM)
+    assert await asyncio.to_thread(gateway.wait) == 0
+    folder = gateway.path.parent
+    rows = kept(folder)
+    answered = {row["decision_id"]: row for row in rows if row["outcome"] == "answered"}
+    assert sorted(row["outcome"] for row in rows) == ["answered"] * 20 + ["refused"]
+    assert answered.keys() == {one["decision-id"] for one in receipts}
+    for one in receipts:
+        row = answered[one["decision-id"]]
+        assert row["energy_j"] == pytest.approx(float(one["energy-j"]), rel=1e-5, abs=1e-6)
+        assert row["gco2e"] == pytest.approx(float(one["gco2e"]), rel=1e-5, abs=1e-7)
+        assert (row["endpoint"], row["energy_kind"]) == (one["endpoint"], "emulated")
+        assert row["tenant"] not in (None, "acme")
+    everything = b"".join(path.read_bytes() for path in folder.rglob("ledger/**/*.parquet"))
+    assert b"secret" not in everything
+    assert gaps(folder) == []
+
+
+async def test_kill_9_loses_no_more_than_the_flush_interval_and_says_how_much(spawn):
+    gateway = gateway_of(spawn, flush_s=300.0)
+    folder = gateway.path.parent
+    async with gateway.client() as client:
+        for _ in range(7):
+            await client.receipt()
+    gateway.tell(signal.SIGKILL)
+    await asyncio.to_thread(gateway.wait)
+    gateway.process.returncode = 0
+    again = spawn(Gateway, {**gateway.config, "ledger": {"dir": "ledger", "flush_s": 0.05}})
+    assert await again.total("ledger_rows_total", outcome="lost") == 7.0
+    async with again.client() as client:
+        await client.receipt()
+
+    again.tell(signal.SIGTERM)
+    assert await asyncio.to_thread(again.wait) == 0
+    assert [row["seq"] for row in kept(folder)] == [8]
+    assert [(gap.reason, gap.first_seq, gap.last_seq) for gap in gaps(folder)] == [("killed", 1, 7)]
