@@ -42,6 +42,14 @@ class LedgerPlace:
         self.where = str(where)
         self.system, self.root = file_system(where)
 
+    def has(self, table: LedgerTable) -> bool:
+        """Whether there is any of ``table``. Raises DataError where that cannot be told."""
+        try:
+            info = self.system.get_file_info(f"{self.root}/{table.name}")
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{self.where}: cannot be read: {error}") from None
+        return bool(info.type is fs.FileType.Directory)
+
     def files(self, table: LedgerTable) -> list[LedgerFile]:
         """By name. Raises DataError where the place cannot be read, or is no ledger."""
         selector = fs.FileSelector(f"{self.root}/{table.name}", recursive=True)

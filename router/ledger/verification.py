@@ -24,7 +24,7 @@ from router.ledger.tables import LedgerTable
 from router.units import HOUR_S
 
 
-class Fault(NamedTuple):
+class LedgerFault(NamedTuple):
     """What is wrong, and where; ``file`` is "" where it is of no file."""
 
     file: str
@@ -39,13 +39,14 @@ class WriterGap(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """What was found. ``heads``: the newest batch of each writer."""
+    """What was found. ``heads``: the newest batch of each writer; ``hashes``: of all of them."""
 
     files: int
     rows: int
-    faults: tuple[Fault, ...]
+    faults: tuple[LedgerFault, ...]
     gaps: tuple[WriterGap, ...]
     heads: dict[str, ChainLink]
+    hashes: frozenset[str] = frozenset()
 
 
 def verify(where: str | Path, table: LedgerTable, expect: str = "") -> Verified:
@@ -59,7 +60,7 @@ def verify(where: str | Path, table: LedgerTable, expect: str = "") -> Verified:
     chains: dict[str, _Chain] = defaultdict(_Chain)
     for writer, head in checkpoints.items():
         chains[writer].begins = head
-    faults: list[Fault] = [Fault(file.name, file.fault) for file in files if file.fault]
+    faults: list[LedgerFault] = [LedgerFault(file.name, file.fault) for file in files if file.fault]
     for file in files:
         if not file.fault:
             faults += _file_faults(place, table, file, chains)
@@ -70,7 +71,7 @@ def verify(where: str | Path, table: LedgerTable, expect: str = "") -> Verified:
     }
     if expect and expect not in hashes:
         told = "is not there: what came after another copy of it was written down was cut off"
-        faults.append(Fault("", f"the batch with the hash {expect} {told}"))
+        faults.append(LedgerFault("", f"the batch with the hash {expect} {told}"))
     gaps = [
         WriterGap(writer, gap)
         for writer, chain in sorted(chains.items())
@@ -83,45 +84,46 @@ def verify(where: str | Path, table: LedgerTable, expect: str = "") -> Verified:
         tuple(gaps),
         {writer: chain.links[max(chain.links)][0] for writer, chain in chains.items()
          if chain.links},
+        frozenset(hashes),
     )  # fmt: skip
 
 
 def _file_faults(
     place: LedgerPlace, table: LedgerTable, file: LedgerFile, chains: dict[str, _Chain]
-) -> Iterator[Fault]:
+) -> Iterator[LedgerFault]:
     try:
         with place.open(file.name) as parquet:
             rows = parquet.read()
     except (DataError, pa.ArrowException, OSError) as error:
-        yield Fault(file.name, f"cannot be read: {error}")
+        yield LedgerFault(file.name, f"cannot be read: {error}")
         return
     if sum(link.rows for link in file.links) != rows.num_rows:
-        yield Fault(file.name, f"{rows.num_rows} rows, and not as many as its batches say")
+        yield LedgerFault(file.name, f"{rows.num_rows} rows, and not as many as its batches say")
         return
     missing = [column.name for column in table.columns if column.name not in rows.column_names]
     if missing:
-        yield Fault(file.name, f"without {', '.join(missing)}")
+        yield LedgerFault(file.name, f"without {', '.join(missing)}")
         return
     for _, link, begins in each_link([file]):
         part = rows.slice(begins, link.rows)
         what = f"batch {link.link} of {link.writer}"
         if link.table != table.name:
-            yield Fault(file.name, f"{what} is of {link.table}, not of {table.name}")
+            yield LedgerFault(file.name, f"{what} is of {link.table}, not of {table.name}")
         elif not is_intact(link):
-            yield Fault(file.name, f"{what}: what it says of itself was changed")
+            yield LedgerFault(file.name, f"{what}: what it says of itself was changed")
         elif row_digest(table, part) != link.digest:
-            yield Fault(file.name, f"{what}: a row was changed, or its order")
+            yield LedgerFault(file.name, f"{what}: a row was changed, or its order")
         else:
             yield from _misplaced(table, file, part)
         yield from chains[link.writer].take(link, file.name, part.column("seq").to_numpy())
 
 
-def _misplaced(table: LedgerTable, file: LedgerFile, rows: pa.Table) -> Iterator[Fault]:
+def _misplaced(table: LedgerTable, file: LedgerFile, rows: pa.Table) -> Iterator[LedgerFault]:
     us = rows.column(table.time).cast(pa.int64()).to_numpy()
     hours = us // round(HOUR_S * 1e6)
     wanted = (file.day.toordinal() - _EPOCH) * 24 + file.hour
     if not (hours == wanted).all():
-        yield Fault(file.name, "holds rows of another hour than its folder's")
+        yield LedgerFault(file.name, "holds rows of another hour than its folder's")
 
 
 _EPOCH = 719_163  # date(1970, 1, 1).toordinal()
@@ -136,13 +138,13 @@ class _Chain:
         self.gaps: list[Gap] = []
         self._runs: list[tuple[int, int]] = []
 
-    def take(self, link: ChainLink, file: str, seqs: Any) -> Iterator[Fault]:
+    def take(self, link: ChainLink, file: str, seqs: Any) -> Iterator[LedgerFault]:
         """One batch, as it was found."""
         before = self.links.get(link.link)
         if before is not None:
             same = before[0].hash == link.hash
             what = "is there twice" if same else "is there twice, with other rows"
-            yield Fault(file, f"batch {link.link} of {link.writer} {what}: see {before[1]}")
+            yield LedgerFault(file, f"batch {link.link} of {link.writer} {what}: see {before[1]}")
             return
         self.links[link.link] = (link, file)
         self.gaps += link.gaps
@@ -153,12 +155,12 @@ class _Chain:
             (int(seqs[a]), int(seqs[b])) for a, b in zip(starts, stops, strict=True) if len(seqs)
         ]
 
-    def faults(self, writer: str) -> Iterator[Fault]:
+    def faults(self, writer: str) -> Iterator[LedgerFault]:
         """Of all of it."""
         yield from self._broken(writer)
         yield from self._seq_faults(writer)
 
-    def _broken(self, writer: str) -> Iterator[Fault]:
+    def _broken(self, writer: str) -> Iterator[LedgerFault]:
         told = {gap.link: gap.hash for gap in self.gaps if gap.link}
         previous: str | None = self.begins.hash
         last = self.begins.link
@@ -170,12 +172,14 @@ class _Chain:
             for missing in range(last + 1, number):
                 previous = told.get(missing)
                 if previous is None:
-                    yield Fault("", f"batch {missing} of {writer} is missing, before {file}")
+                    yield LedgerFault("", f"batch {missing} of {writer} is missing, before {file}")
             if previous is not None and link.previous != previous:
-                yield Fault(file, f"batch {number} of {writer} does not go on from the one before")
+                yield LedgerFault(
+                    file, f"batch {number} of {writer} does not go on from the one before"
+                )
             previous, last = link.hash, number
 
-    def _seq_faults(self, writer: str) -> Iterator[Fault]:
+    def _seq_faults(self, writer: str) -> Iterator[LedgerFault]:
         through = max((link.through for link, _ in self.links.values()), default=0)
         known = [(gap.first_seq, gap.last_seq) for gap in self.gaps]
         if self.begins.last_seq:
@@ -190,9 +194,13 @@ class _Chain:
         end = 0
         for first, last in sorted(self._runs):
             if first <= end:
-                yield Fault("", f"rows {first} to {min(end, last)} of {writer} are there twice")
+                yield LedgerFault(
+                    "", f"rows {first} to {min(end, last)} of {writer} are there twice"
+                )
             end = max(end, last)
 
 
-def _missing(writer: str, first: int, last: int) -> Fault:
-    return Fault("", f"rows {first} to {last} of {writer} are missing, and no gap tells of them")
+def _missing(writer: str, first: int, last: int) -> LedgerFault:
+    return LedgerFault(
+        "", f"rows {first} to {last} of {writer} are missing, and no gap tells of them"
+    )
