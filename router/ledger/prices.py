@@ -1,0 +1,145 @@
+"""The prices of a ledger: ``prices/000001.parquet`` and on, one file a settlement.
+
+Files are added, never changed: which price a report had can be found again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from router.errors import DataError
+from router.ledger.arrow_schema import arrow_schema
+from router.ledger.columns import VERSION
+from router.ledger.month import US_PER_HOUR, US_PER_S, hour_text
+from router.ledger.settlement import PRICE_COLUMNS, MeasuredHour, Price, PriceKey
+from router.model import Basis, Factors, Kind
+
+FOLDER: Final = "prices"
+_VERSION_KEY: Final = b"carbon_router.prices"
+_VERSION_TEXT: Final = str(VERSION).encode()
+
+
+def price_files(ledger: Path) -> list[Path]:
+    """In the order in which they were added."""
+    return sorted((ledger / FOLDER).glob("*.parquet"))
+
+
+def read_prices(ledger: Path) -> dict[PriceKey, Price]:
+    """The newest price of each hour.
+
+    Raises DataError for a file that is broken or no ledger's, and for revisions of an hour that
+    are there twice, or not one after the other.
+    """
+    newest: dict[PriceKey, Price] = {}
+    for path in price_files(ledger):
+        for price in _read(path):
+            key = price.measured.key
+            expected = newest[key].revision + 1 if key in newest else 1
+            if price.revision != expected:
+                raise DataError(
+                    f"{path}: revision {price.revision} of {key.grid_zone}, {hour_text(key.hour)}, "
+                    f"{key.basis}/{key.factors}, where {expected} would come: two settlements "
+                    "wrote at one time, or a file is missing; keep one of the files"
+                )
+            newest[key] = price
+    return newest
+
+
+def add_prices(ledger: Path, prices: Sequence[Price]) -> Path | None:
+    """Write a file more; None where there is nothing to write.
+
+    Raises DataError where another settlement was faster, and OSError. Then nothing was written.
+    """
+    if not prices:
+        return None
+    folder = ledger / FOLDER
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{_next_number(ledger):06d}.parquet"
+    aside = folder / f".{path.name}.{os.getpid()}.aside"
+    try:
+        with aside.open("wb") as file:
+            pq.write_table(_table(prices), file, compression="zstd", store_schema=True)
+            file.flush()
+            os.fsync(file.fileno())
+        # A name that is taken is refused: what is there stays.
+        os.link(aside, path)
+    except FileExistsError:
+        raise DataError(f"{path} came from another settlement meanwhile: settle again") from None
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def _next_number(ledger: Path) -> int:
+    files = price_files(ledger)
+    return int(files[-1].stem) + 1 if files else 1
+
+
+def _table(prices: Sequence[Price]) -> pa.Table:
+    schema = arrow_schema(PRICE_COLUMNS)
+    rows: list[tuple[Any, ...]] = [
+        (
+            key.grid_zone,
+            key.hour * US_PER_HOUR,
+            str(key.basis),
+            str(key.factors),
+            one.g_per_kwh,
+            one.low_g_per_kwh,
+            one.high_g_per_kwh,
+            str(one.kind),
+            one.source,
+            price.revision,
+            round(one.observed_at * US_PER_S),
+            round(price.settled_at * US_PER_S),
+        )
+        for price in prices
+        for one in (price.measured,)
+        for key in (one.key,)
+    ]
+    arrays = []
+    for field, values in zip(schema, zip(*rows, strict=True), strict=True):
+        if pa.types.is_dictionary(field.type):
+            arrays.append(pa.array(values, pa.string()).dictionary_encode())
+        else:
+            arrays.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(arrays, schema=schema).replace_schema_metadata(
+        {_VERSION_KEY: _VERSION_TEXT}
+    )
+
+
+def _read(path: Path) -> list[Price]:
+    try:
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file: {error}") from None
+    metadata = table.schema.metadata or {}
+    if metadata.get(_VERSION_KEY) != _VERSION_TEXT or table.column_names != [
+        column.name for column in PRICE_COLUMNS
+    ]:
+        raise DataError(f"{path}: a Parquet file, but not of this program's prices")
+    times = {name: table.column(name).cast(pa.int64()) for name in _TIMES}
+    columns = [times.get(name, table.column(name)).to_pylist() for name in table.column_names]
+    try:
+        return [_price(*row) for row in zip(*columns, strict=True)]
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+_TIMES: Final = [column.name for column in PRICE_COLUMNS if column.type == "time"]
+
+
+def _price(
+    zone: str, hour_us: int, basis: str, factors: str, g: float, low: float, high: float,
+    kind: str, source: str, revision: int, observed_us: int, settled_us: int,
+) -> Price:  # fmt: skip
+    if hour_us % US_PER_HOUR:
+        raise ValueError("a price that is not of a whole hour")
+    key = PriceKey(zone, hour_us // US_PER_HOUR, Basis(basis), Factors(factors))
+    measured = MeasuredHour(key, g, low, high, Kind(kind), source, observed_us / US_PER_S)
+    return Price(measured, revision, settled_us / US_PER_S)

@@ -1,0 +1,1 @@
+"""Settlement: intensities as they are known in the end, from files and providers, as prices."""

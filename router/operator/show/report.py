@@ -1,0 +1,98 @@
+"""``carbon-router report``: a month's sums in the terminal, as tables and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from router.operator.reporting.gather import GroupSums, Report
+from router.operator.reporting.page.figures import (
+    UNKNOWN,
+    count_text,
+    energy_text,
+    grams_text,
+    mass_text,
+    share_text,
+)
+from router.operator.reporting.tables import measured_share, tables
+
+
+def render_report(report: Report, out: Path | None) -> RenderableType:
+    """Sums by group, what is missing, and where the files are."""
+    head = f"{report.month}, UTC, {report.question.factors} factors, {len(report.files)} files"
+    parts: list[RenderableType] = [Text(head, style="bold"), _sums(report)]
+    notes = [
+        "location-based, marginal and market-based grams answer different questions: never added",
+        *_missing(report),
+    ]
+    parts += [Text(line, style="dim") for line in notes]
+    if out is not None:
+        parts.append(Text(f"written to {out}"))
+    return Group(*parts)
+
+
+def report_json(report: Report) -> str:
+    """Every table but the hours and the files."""
+    left_out = ("hours", "inputs", "scope2")
+    told = {name: rows for name, rows in tables(report).items() if name not in left_out}
+    body = {"month": str(report.month), "inputs_sha256": report.digest, **told}
+    return json.dumps(body, indent=2, allow_nan=False)
+
+
+def _sums(report: Report) -> Table:
+    table = Table()
+    for title in (
+        str(report.per), "answered", "electricity", "location-based", "settled", "marginal",
+        "embodied", "an answer", "1 M tokens", "measured",
+    ):  # fmt: skip
+        table.add_column(title, justify="left" if title == report.per else "right")
+    whole: dict[str, int] = {}
+    for kinds in report.kinds.values():
+        for kind, quanta in kinds.items():
+            whole[kind] = whole.get(kind, 0) + quanta
+    for group in report.groups:
+        table.add_row(group.group or "(none)", *_cells(group, report.kinds.get(group.group, {})))
+    table.add_section()
+    table.add_row("all", *_cells(report.total, whole))
+    return table
+
+
+def _cells(figures: GroupSums, kinds: dict[str, int] | object) -> list[str]:
+    total, answered = figures.mass("total_g"), figures.count("answered")
+    output = figures.count("output_tokens")
+    tokens = figures.count("input_tokens") + output if output > answered else 0
+    share = measured_share(kinds) if isinstance(kinds, dict) else None
+    known = figures.count("marginal_known_q")
+    return [
+        count_text(answered),
+        energy_text(figures.energy("facility_q")),
+        mass_text(figures.mass("operational_g")),
+        share_text(figures.count("settled_q"), figures.count("facility_q")),
+        mass_text(figures.mass("marginal_total_g")) if known else UNKNOWN,
+        mass_text(figures.embodied()),
+        grams_text(total.g / answered) if answered else UNKNOWN,
+        grams_text(total.g / tokens * 1e6) if tokens else UNKNOWN,
+        UNKNOWN if share is None else share_text(share, 1.0),
+    ]
+
+
+def _missing(report: Report) -> list[str]:
+    total = report.total
+    found = [
+        f"{one.rows} rows of {one.writer} are lost: {one.first} to {one.last}"
+        for one in report.lost[:5]
+    ]
+    if len(report.lost) > 5:
+        found.append(f"and {len(report.lost) - 5} gaps more: lost_rows.csv")
+    if total.count("unpriced_q"):
+        found.append(f"{energy_text(total.energy('unpriced_q'))} have no intensity: no grams")
+    if total.count("unmetered"):
+        found.append(f"{total.count('unmetered')} receipts have no energy")
+    unmade = sum(report.unmade_hours.values())
+    if unmade:
+        found.append(f"{unmade} endpoint-hours have no embodied figure (--embodied)")
+    return found

@@ -1,0 +1,115 @@
+import csv
+import json
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from router.errors import DataError
+from router.ledger.month import Month
+from router.operator.reporting.command import command_of, make_report
+from router.operator.reporting.gather import Per, ReportQuestion, gather
+from router.operator.reporting.writing import file_name, files_of, write_files
+
+NOVEMBER = Month(2026, 11)
+
+
+@pytest.fixture(scope="module")
+def files(settled):
+    question = ReportQuestion(settled, NOVEMBER, threads=1)
+    return files_of(gather(question), command_of(question))
+
+
+def test_the_same_ledger_is_the_same_bytes(settled, files):
+    question = ReportQuestion(settled, NOVEMBER, threads=2)
+    assert files_of(gather(question), command_of(question)) == files
+
+
+def test_nothing_of_another_report_is_overwritten(files, tmp_path):
+    write_files(files, tmp_path)
+    write_files(files, tmp_path)
+    changed = files | {"sci.csv": b"other\n"}
+    with pytest.raises(DataError, match=r"sci.csv is there already and is another"):
+        write_files(changed, tmp_path)
+    assert (tmp_path / "sci.csv").read_bytes() == files["sci.csv"]
+
+
+def test_csv_and_parquet_hold_the_same(files, tmp_path):
+    (tmp_path / "scope2.parquet").write_bytes(files["scope2.parquet"])
+    rows = pq.read_table(tmp_path / "scope2.parquet").to_pylist()
+    told = list(csv.DictReader(files["scope2.csv"].decode().splitlines()))
+    assert len(rows) == len(told) == 3 * 48
+    for row, text in zip(rows, told, strict=True):
+        assert float(text["energy_kwh"]) == row["energy_kwh"]
+        assert text["market_g"] == "" and row["market_g"] is None
+
+
+def test_the_json_says_what_it_is_of(files):
+    body = json.loads(files["report.json"])
+    assert body["basis"].startswith("location-based")
+    assert body["inputs"]["files"] == 49
+    assert "--month 2026-11 --per model" in body["command"]
+
+
+def test_the_manifest_adds_up_to_the_report(settled, files):
+    told = yaml.safe_load(files["impact-framework.yaml"])
+    children = told["tree"]["children"]
+    total = gather(ReportQuestion(settled, NOVEMBER)).total
+    rows = [row for child in children.values() for row in child["inputs"]]
+    grams = sum(row["energy"] * row["grid/carbon-intensity"] for row in rows)
+    assert grams == pytest.approx(total.mass("operational_g").g, rel=1e-9)
+    assert sum(row["energy"] for row in rows) == pytest.approx(total.energy("facility_q").kwh)
+    embodied = sum(row["carbon-embodied"] for row in rows)
+    assert embodied == pytest.approx(total.mass("embodied_g").g, rel=1e-9)
+    # It sums children row by row.
+    hours = {tuple(row["timestamp"] for row in child["inputs"]) for child in children.values()}
+    assert len(hours) == 1
+
+
+def test_spdx_has_the_models_kilowatt_hours(settled, files):
+    report = gather(ReportQuestion(settled, NOVEMBER))
+    (figures,) = [one for one in report.groups if one.group == "llama-3.1-8b"]
+    body = json.loads(files["spdx-llama-3.1-8b.json"])
+    by_type = {one["type"]: one for one in body["@graph"]}
+    (told,) = by_type["ai_AIPackage"]["ai_energyConsumption"]["ai_inferenceEnergyConsumption"]
+    assert told["ai_energyUnit"] == "kilowattHour"
+    assert float(told["ai_energyQuantity"]) == pytest.approx(figures.energy("facility_q").kwh)
+    document = by_type["SpdxDocument"]
+    assert document["rootElement"] == [by_type["ai_AIPackage"]["spdxId"]]
+
+
+def test_pages_are_of_models_and_of_no_tenants(files, ledger):
+    assert "transparency-llama-3.1-8b.html" in files
+    question = ReportQuestion(ledger, NOVEMBER, per=Per.TENANT)
+    told = files_of(gather(question), command_of(question))
+    assert not [name for name in told if name.endswith(".html")]
+    page = files["transparency-llama-3.1-8b.html"].decode()
+    assert not [name for name in page.split() if name.startswith("team-")]
+
+
+def test_names_of_models_become_names_of_files():
+    assert file_name("meta/llama 3:8b") == "meta_llama_3_8b"
+
+
+def test_a_revision_changes_a_report_and_not_the_receipts(settled, tmp_path, files):
+    from router.ledger.prices import add_prices, read_prices
+
+    copy = tmp_path / "ledger"
+    shutil.copytree(settled, copy)
+    before = {path: path.read_bytes() for path in copy.glob("receipts/*/*/*")}
+    known = read_prices(copy)
+    key = min(known)
+    old = known[key]
+    dearer = old.measured._replace(
+        g_per_kwh=900.0, low_g_per_kwh=900.0, high_g_per_kwh=900.0, source="operator, revised"
+    )
+    add_prices(copy, [old._replace(measured=dearer, revision=2)])
+    report = make_report(ReportQuestion(copy, NOVEMBER), None)
+    (hour,) = [one for one in report.hours if one.revision == 2]
+    assert (hour.grid_zone, hour.hour, hour.source) == (*key[:2], "operator, revised")
+    body = json.loads(files["report.json"])
+    (said,) = [row for row in body["settlement"] if row["model"] == "(all)"]
+    assert report.total.mass("settled_g").g > said["settled_g"]
+    assert report.total.mass("g_q").g == said["receipted_g"]
+    assert {path: path.read_bytes() for path in copy.glob("receipts/*/*/*")} == before
