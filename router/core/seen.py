@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -42,8 +42,7 @@ class Ruled(NamedTuple):
     flags: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DecisionInput:
+class DecisionInput(NamedTuple):
     """The arguments of one `decide`, but for its snapshot.
 
     ``live`` (k.LIVE_ROWS, n): as it stood; ``cached`` (n,): tokens of the prompt that each

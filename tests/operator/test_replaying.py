@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import numpy as np
@@ -83,7 +82,7 @@ def test_what_cannot_be_taken_again_is_counted(ledger):
     narrow = (
         read._replace(
             row=read.row._replace(
-                seen=dataclasses.replace(read.row.seen, live=read.row.seen.live[:, :1].copy())
+                seen=read.row.seen._replace(live=read.row.seen.live[:, :1].copy())
             )
         )
         for read in DecisionLedger(folder)

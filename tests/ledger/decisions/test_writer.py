@@ -1,4 +1,3 @@
-import dataclasses
 import logging
 import math
 
@@ -34,7 +33,7 @@ def test_documents_are_written_once_an_hour(tmp_path):
 
 
 def _later(seen, seconds):
-    return dataclasses.replace(seen, at=seen.at + seconds)
+    return seen._replace(at=seen.at + seconds)
 
 
 def test_a_full_queue_drops_and_counts(tmp_path, monkeypatch):
