@@ -16,7 +16,8 @@ from router.model import Policy, Profile
 
 
 class InputFile(NamedTuple):
-    """A file. ``role``: the key that names it; ``digest``: SHA-256 of its bytes."""
+    """A file. ``role``: the key that names it; ``digest``: SHA-256 of its bytes, of a ledger over
+    those of its files of receipts."""
 
     role: str
     file: str
@@ -50,6 +51,10 @@ def read_inputs(file: Path) -> Inputs:
 
 
 def _sha256(path: Path) -> str:
+    if path.is_dir():
+        files = sorted(path.glob("receipts/date=*/hour=*/*.parquet"))
+        names = [f"{one.relative_to(path).as_posix()} {_sha256(one)}" for one in files]
+        return hashlib.sha256("\n".join(names).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

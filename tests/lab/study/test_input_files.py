@@ -56,3 +56,16 @@ def test_a_policy_as_plain_values_has_no_limit_that_it_does_not_set() -> None:
 def test_profiles_are_named_once(tmp_path: Path) -> None:
     (one,) = profiles(load(scenario(tmp_path)).simulation)
     assert one.name == "llama-3.1-70b@4xh100"
+
+
+def test_a_ledger_has_the_digest_of_its_files(tmp_path):
+    from router.lab.study.input_files import _sha256
+
+    folder = tmp_path / "receipts" / "date=2026-11-30" / "hour=07"
+    folder.mkdir(parents=True)
+    (folder / "gw-1.parquet").write_bytes(b"one")
+    first = _sha256(tmp_path)
+    (folder / ".aside").write_bytes(b"no file of it")
+    assert _sha256(tmp_path) == first
+    (folder / "gw-2.parquet").write_bytes(b"two")
+    assert _sha256(tmp_path) != first

@@ -34,6 +34,7 @@ from router.lab.sim.simulation import (
     Simulation,
     Workload,
 )
+from router.lab.sim.traffic.ledger_rows import is_ledger
 from router.lab.sim.traffic.resolve import make_workload
 from router.lab.sim.traffic.workload_file import FileWorkload
 from router.model import Basis, Factors, Fleet, Signal
@@ -201,7 +202,10 @@ def _workload(schema: ScenarioSchema, file: Path, fleet: Fleet, notes: list[str]
             wanted.generate, file, fleet, schema.start, schema.duration, schema.seed
         )
     path = file.parent / (wanted.file or "")
-    if not path.is_file():
+    if path.is_dir() and not is_ledger(path):
+        text = f"{path}: a folder, and no ledger: it holds no receipts"
+        raise ConfigError(str(file), [("workload.file", text)])
+    if not path.exists():
         raise ConfigError(str(file), [("workload.file", f"{path}: no such file")])
     origins = None if fleet.default_origin else fleet.rtt_ms
     contexts: dict[str, float] = {}

@@ -144,7 +144,8 @@ class WorkloadSchema(Strict):
 
     file: PathText | None = Field(
         default=None,
-        description="CSV(.gz), Parquet or a trace of JSON lines; columns in docs/scenarios.md",
+        description="CSV(.gz), Parquet, a trace of JSON lines, or a ledger's folder; columns in "
+        "docs/scenarios.md",
     )
     block_tokens: int = Field(
         default=BLOCK_TOKENS,

@@ -11,6 +11,8 @@ again at every pass and must be sorted.
 A log of requests, as ``serve`` writes it, has ``time`` (UTC) instead of ``arrival_s``: whole days
 are taken off, so that it begins on the scenario's first day and keeps its hours. Token counts that
 nobody knew are blank there, and the means of their model stand in.
+
+A folder with a ledger is read as such a log (`router.lab.sim.traffic.ledger_rows`).
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from router.lab.sim.traffic.columns import (
     joined,
 )
 from router.lab.sim.traffic.generate import CHUNK_ROWS, rechunk
+from router.lab.sim.traffic.ledger_rows import is_ledger, ledger_outcomes, open_ledger
 from router.lab.sim.traffic.request_log import LogReplay
 from router.lab.sim.traffic.request_rows import (
     ARRIVAL,
@@ -99,6 +102,9 @@ class FileWorkload:
             raise TraceError(f"{path.name}: {self._nothing()}")
         if self._is_log:
             self.notes += self._log.notes()
+        if is_ledger(path):
+            ended = ", ".join(f"{n} {how}" for how, n in sorted(ledger_outcomes(path).items()))
+            self.notes.append(f"workload.file: a ledger, of all its requests {ended}")
         names = {column: tuple(table) for column, table in self._tables.items()}
         self.names = Names(
             names["origin"], names["model"], names["tenant"], tuple(self._residencies),
@@ -176,7 +182,8 @@ class FileWorkload:
         self, header: Callable[[Sequence[str]], None]
     ) -> Iterator[tuple[Traffic, Sequence[int]]]:
         """The requests that arrive in time, and their rows in the file; none empty."""
-        for rows in open_rows(self._path, header):
+        opened = open_ledger if is_ledger(self._path) else open_rows
+        for rows in opened(self._path, header):
             traffic = self._traffic(rows)
             early = traffic.arrival_s < 0.0
             inside = np.flatnonzero((traffic.arrival_s < self._duration_s) & ~early)
