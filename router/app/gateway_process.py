@@ -325,6 +325,7 @@ class GatewayProcess:
             identity=self._identity,
         )
         dispatcher.lessons.digest_every = _DIGEST_EVERY
+        dispatcher.recorder = self._ledger.recorder
         runtime.dispatcher = dispatcher
         await self._identities.start()
         await self._keeper.restore()

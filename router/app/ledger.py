@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from router.app.compose import build_rng
 from router.config.ledger import LedgerSettings
 from router.config.settings import Config
 from router.contract import Clock, Ledger
+from router.director.recording import Recorder
 from router.errors import ConfigError, DataError
 from router.extras import need
 from router.telemetry.ledger import LedgerMetrics
@@ -33,7 +35,8 @@ def require_ledger(config: Config) -> None:
 
 
 class ProcessLedger:
-    """``ledger``: what requests are told to, None where none is kept."""
+    """``ledger``: what requests are told to, ``recorder``: what keeps decisions; None where none is
+    kept."""
 
     def __init__(
         self, config: Config, row: int, unique: str, clock: Clock, metrics: LedgerMetrics
@@ -44,6 +47,7 @@ class ProcessLedger:
         Raises ConfigError where the folder cannot be used, or another process writes there.
         """
         self.ledger: Ledger | None = None
+        self.recorder: Recorder | None = None
         self._settings = config.settings.ledger
         self._clock = clock
         self._metrics = metrics
@@ -79,6 +83,7 @@ class ProcessLedger:
 
     def _build(self, settings: LedgerSettings, row: int, unique: str) -> None:
         # Not before it is asked for: pyarrow and duckdb take a while, and room.
+        from router.ledger.decisions.files import DECISIONS, DOCUMENTS
         from router.ledger.keeping import KeptLedger, LedgerThread, cells_of
         from router.ledger.row_queue import RowQueue
         from router.ledger.shipping import Shipper, Spool
@@ -86,15 +91,32 @@ class ProcessLedger:
         from router.ledger.writer_slot import WriterSlot
 
         slot = WriterSlot(settings.dir, f"{settings.name}-{row}", unique)
-        spool = Spool(settings.dir, [RECEIPTS], slot.writer)
+        folders = [RECEIPTS.name, DOCUMENTS, DECISIONS]
+        spool = Spool(settings.dir, folders, slot.writer)
         receipts = self._writer(RECEIPTS, settings, slot, spool)
         queue = RowQueue(receipts, cells_of(self._tenant), settings.queue_rows, self._clock)
         self.ledger = KeptLedger(queue)
         self._closing.append(LedgerThread([queue], settings.flush_s))
+        self._record(settings, slot.writer)
         if settings.url is not None:
             self._closing.append(Shipper(spool, settings.url, self._metrics.waiting))
         where = settings.url or str(settings.dir)
         _log.info("ledger", extra={"writer": slot.writer, "where": where})
+
+    def _record(self, settings: LedgerSettings, writer: str) -> None:
+        from router.ledger.decisions.code_version import code_version
+        from router.ledger.decisions.files import DECISIONS, decision_files
+        from router.ledger.decisions.rows import RowContext
+        from router.ledger.decisions.writer import DecisionWriter
+
+        def rows(outcome: str, count: int) -> None:
+            self._metrics.rows(DECISIONS, outcome, count)
+
+        context = RowContext(writer, code_version(), self._tenant)
+        kept = DecisionWriter(decision_files(settings.dir), context, self._clock, rows)
+        # A generator of its own: what is kept has no bearing on what is decided.
+        self.recorder = Recorder(kept.keep, settings.decision_share, build_rng())
+        self._closing.append(kept)
 
     def _writer(
         self, table: LedgerTable, settings: LedgerSettings, slot: WriterSlot, spool: Any

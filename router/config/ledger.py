@@ -72,6 +72,13 @@ class LedgerSchema(Strict):
         description="files that may wait for `url`, of one process, MiB; beyond it they are "
         "dropped, counted",
     )
+    decision_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="of decisions, kept with all that they saw, chosen by chance; those that "
+        "refuse, or follow a failure, are kept in any case",
+    )
     gateway_w_per_core: float = Field(
         default=3.5,
         ge=0,
@@ -97,6 +104,7 @@ class LedgerSettings:
     seal_rows: int
     queue_rows: int
     spool_max_bytes: int
+    decision_share: float
     gateway_w_per_core: float
     gateway_region: str
 

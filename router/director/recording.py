@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from typing import Final
 
 from router.contract import Rng
 from router.core.board import Board
@@ -20,12 +21,19 @@ from router.core.seen import Answered, DecisionKind, Draws, KeptDecision, Ruling
 from router.errors import RefusedError
 from router.model import Request
 
+# Decisions that refuse, or follow a failure: kept all up to so many, in the long run and at once.
+MOST_CERTAIN_PER_S: Final = 50.0
+_CERTAIN_AT_ONCE: Final = 500.0
 # Who takes what is kept; must not block, and never raises.
 Keep = Callable[[KeptDecision], None]
 
 
 class Recorder:
-    """Says which decisions to look at, and hands on those that stood."""
+    """Says which decisions to look at, and hands on those that stood.
+
+    A fleet that refuses everybody refuses thousands a second: beyond `MOST_CERTAIN_PER_S`, kept for
+    what they are, chance takes its share of those as well.
+    """
 
     def __init__(self, keep: Keep, share: float, rng: Rng) -> None:
         """``share``: of decisions, kept by chance, 0 to 1; ``rng``: of its own, so that what is
@@ -33,6 +41,9 @@ class Recorder:
         self._keep = keep
         self._rng = rng
         self._left = 0
+        # Of those kept for what they are: how many more at once, and since when that is so.
+        self._certain = _CERTAIN_AT_ONCE
+        self._certain_at = -math.inf
         self.share = share
         self.adopt(share)
 
@@ -60,9 +71,10 @@ class Recorder:
         draws: Draws | None = None
         rulings: Rulings | None = None
         self._left -= 1
-        if not self._left or tried:
-            if not self._left:
-                self._left = self._gap()
+        is_chosen = not self._left
+        if is_chosen:
+            self._left = self._gap()
+        if is_chosen or tried:
             rng = draws = Draws(rng)
         if judge is not None:
             judge = rulings = Rulings(judge)
@@ -76,15 +88,20 @@ class Recorder:
                 return decided
         except RefusedError as error:
             refusal = error
+        is_certain = bool(tried or refusal) and self._has_room(monotonic)
+        if not (is_chosen or is_certain):
+            if refusal is not None:
+                raise refusal
+            return decided
         # Nothing has changed since: what is read now is what was decided by.
         seen = saw(
             request, snapshot, board, expected, now, monotonic, network_j, tuple(tried), pinned,
             () if draws is None else draws.given, () if rulings is None else rulings.given,
         )  # fmt: skip
+        probability = 1.0 if is_certain else self.share
         if refusal is not None:
-            refusal.sight = Sight(snapshot, seen, Answered(None, refusal.reason), 1.0)
+            refusal.sight = Sight(snapshot, seen, Answered(None, refusal.reason), probability)
             raise refusal
-        probability = 1.0 if tried else self.share
         answered = Answered(decided.decision, "")
         return decided._replace(sight=Sight(snapshot, seen, answered, probability))
 
@@ -92,6 +109,8 @@ class Recorder:
         """The decision was acted on. ``sight``: as the decision came with it, None of one that
         nobody looked at."""
         if isinstance(sight, Sight):
+            if sight.probability == 1.0:
+                self._certain = max(0.0, self._certain - 1.0)
             kind = DecisionKind.FIRST if attempt == 1 else DecisionKind.MOVED
             self._keep(KeptDecision(decision_id, kind, attempt, sight))
 
@@ -99,6 +118,13 @@ class Recorder:
         """A request was told ``error``; once. What refuses without a decision is not kept."""
         sight, error.sight = error.sight, None
         self.stood(sight, decision_id, attempt)
+
+    def _has_room(self, now: float) -> bool:
+        """Whether one more may be kept for what it is."""
+        gone_s = max(0.0, now - self._certain_at)
+        self._certain_at = now
+        self._certain = min(self._certain + gone_s * MOST_CERTAIN_PER_S, _CERTAIN_AT_ONCE)
+        return self._certain >= 1.0
 
     def _gap(self) -> int:
         """Decisions until the next that chance keeps, that one counted; below 0 for none."""

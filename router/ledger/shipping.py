@@ -17,10 +17,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from router.errors import DataError
-from router.ledger.links import ChainLink
 from router.ledger.reading import file_system
-from router.ledger.sealed_files import SUFFIX, read_links
-from router.ledger.tables import LedgerTable
+from router.ledger.sealed_files import SUFFIX
 
 _EVERY_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 300.0
@@ -30,19 +28,20 @@ _log = logging.getLogger(__name__)
 
 
 class Spool:
-    """Files that wait here. ``writer``: whose alone are this process' to send."""
+    """Files that wait here. ``folders``: of tables, first those that others lead to; ``writer``:
+    whose alone are this process' to send."""
 
-    def __init__(self, root: Path, tables: Sequence[LedgerTable], writer: str) -> None:
+    def __init__(self, root: Path, folders: Sequence[str], writer: str) -> None:
         self._root = root
-        self._tables = tables
+        self._folders = folders
         self._writer = writer
 
     def waiting(self) -> list[Path]:
         """Oldest first."""
         found = []
-        for table in self._tables:
+        for folder in self._folders:
             pattern = f"date=*/hour=*/{self._writer}-*{SUFFIX}"
-            found += sorted((self._root / table.name).glob(pattern))
+            found += sorted((self._root / folder).glob(pattern))
         return found
 
     def bytes(self) -> float:
@@ -105,7 +104,7 @@ class Shipper:
         there = f"{root}/{self._spool.name(path)}"
         if system.get_file_info(there).type is fs.FileType.NotFound:
             _put(system, path, there)
-        elif _links(system, there) != _links(fs.LocalFileSystem(), str(path)):
+        elif _marks(system, there) != _marks(fs.LocalFileSystem(), str(path)):
             raise DataError(f"{there}: another file is there: nothing is overwritten")
         if system.get_file_info(there).size != path.stat().st_size:
             raise DataError(f"{there}: not all of it arrived")
@@ -137,6 +136,8 @@ def _is_object_store(system: fs.FileSystem) -> bool:
     return system.type_name in ("s3", "gcs", "abfs")
 
 
-def _links(system: fs.FileSystem, path: str) -> tuple[ChainLink, ...]:
+def _marks(system: fs.FileSystem, path: str) -> tuple[object, int]:
+    """By which two files of one name are told apart: their links, where they have some, and so on,
+    and their rows."""
     with system.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
-        return read_links(parquet)
+        return parquet.schema_arrow.metadata, parquet.metadata.num_rows

@@ -4,6 +4,7 @@ import pytest
 
 from router.core.answered import answer_of, differences
 from router.core.seen import DecisionKind, decide_again
+from router.director import recording
 from router.director.recording import Recorder
 from router.errors import RefusedError, ShedError
 from tests.core.drifting import Drift
@@ -89,3 +90,23 @@ def test_another_share_holds_from_the_next_on():
     recorder = Recorder(lambda _: None, 0.0, random.Random(1))
     recorder.adopt(1.0)
     assert (recorder.share, recorder._left) == (1.0, 1)
+
+
+def test_a_fleet_that_refuses_everybody_does_not_fill_the_record(monkeypatch):
+    """Beyond so many a second, refusals are kept by chance as all else is."""
+    monkeypatch.setattr(recording, "_CERTAIN_AT_ONCE", 20.0)
+    drift, kept = Drift(1), []
+    for seat in drift.board.seats.values():
+        seat.health.refuse(drift.now)
+        seat.publish_load()
+    recorder = Recorder(kept.append, 0.1, random.Random(1))
+    for number in range(2000):
+        arguments = {**drift.arguments(), "tried": (), "monotonic": 5.0 + number / 1000.0}
+        try:
+            recorder.decide(snapshot=drift.snapshot, board=drift.board, rng=drift.rng, **arguments)
+        except RefusedError as error:
+            recorder.refused(error)
+    certain = [one for one in kept if one.sight.probability == 1.0]
+    # 20 at once and 50 a second, for two seconds.
+    assert 100 <= len(certain) <= 125
+    assert sum(1.0 / one.sight.probability for one in kept) == pytest.approx(2000.0, rel=0.2)

@@ -7,9 +7,11 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from router.ledger.decisions.reading import DecisionLedger
 from router.ledger.reading import relation
 from router.ledger.sealed_files import read_links
 from router.ledger.tables import RECEIPTS
+from router.operator.replaying import OtherPolicy, replay
 from tests.e2e.harness import Gateway, ask, base, emulator, pair
 
 ROWS = "decision_id, outcome, endpoint, tenant, energy_j, energy_kind, gco2e, input_tokens, seq"
@@ -79,3 +81,23 @@ async def test_kill_9_loses_no_more_than_the_flush_interval_and_says_how_much(sp
     assert await asyncio.to_thread(again.wait) == 0
     assert [row["seq"] for row in kept(folder)] == [8]
     assert [(gap.reason, gap.first_seq, gap.last_seq) for gap in gaps(folder)] == [("killed", 1, 7)]
+
+
+async def test_every_kept_decision_is_the_same_when_it_is_replayed(spawn):
+    gateway = gateway_of(spawn, "--workers", "2", decision_share=1.0)
+    async with gateway.client() as client:
+        for number in range(30):
+            await client.receipt(ask(input_tokens=20 + number), x_tenant="acme")
+        for _ in range(5):
+            await client.refusal(ask(), x_ttft_budget_ms="0.001")
+    gateway.tell(signal.SIGTERM)
+    assert await asyncio.to_thread(gateway.wait) == 0
+    folder = gateway.path.parent / "ledger"
+    found = replay(DecisionLedger(folder), OtherPolicy("latency-first"))
+    assert (found.decisions, found.unreplayable) == (35, 0)
+    (code,) = found.codes
+    assert code.is_this
+    assert (code.otherwise, code.columns_otherwise) == (0, 0)
+    assert found.effect.total.refused_then == 5.0
+    answered = {row["decision_id"] for row in kept(folder.parent) if row["outcome"] == "answered"}
+    assert {read.row.decision_id for read in DecisionLedger(folder)} == answered | {""}

@@ -46,8 +46,9 @@ def kept_decisions(seed, count, budgets=False, share=1.0, every=1):
         found.clear()
 
 
-def writer_of(folder, code="code", name="w1", tenant_name=str):
-    return DecisionWriter(decision_files(folder), RowContext(name, code, tenant_name), StillClock())
+def writer_of(folder, code="code", name="w1", tenant_name=str, **options):
+    context = RowContext(name, code, tenant_name)
+    return DecisionWriter(decision_files(folder), context, StillClock(), **options)
 
 
 def write_all(writer, kept):

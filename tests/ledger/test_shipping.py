@@ -18,7 +18,7 @@ def made(tmp_path):
 
 
 def shipper(made, url, waiting=None):
-    spool = Spool(made.root, [RECEIPTS], made.slot.writer)
+    spool = Spool(made.root, [RECEIPTS.name], made.slot.writer)
     return spool, Shipper(spool, url, (waiting if waiting is not None else []).append)
 
 
@@ -76,6 +76,6 @@ def test_a_thread_sends_what_waits_before_it_ends(made, tmp_path) -> None:
 
 
 def test_files_of_other_writers_are_theirs_to_send(made, tmp_path) -> None:
-    spool = Spool(made.root, [RECEIPTS], "gw-0-other")
+    spool = Spool(made.root, [RECEIPTS.name], "gw-0-other")
     assert spool.waiting() == []
     assert files(made.root)

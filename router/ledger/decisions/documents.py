@@ -115,8 +115,17 @@ def policy_hash(policy: Policy) -> str:
     return document_id(msgspec.msgpack.encode(_ordered(policy)))
 
 
+def tenant_in_record(tenant: str, rules: ResidencyRules, tenant_name: Callable[[str], str]) -> str:
+    """As the ledger names it. Where that leaves it out, what decides is kept, where it may run: all
+    with the same limits have one name."""
+    name = tenant_name(tenant) if tenant else ""
+    if name or not tenant:
+        return name
+    return "/".join(sorted(rules.tenants.get(tenant, ())))
+
+
 def fleet_document(layout: Layout, tenant_name: Callable[[str], str]) -> bytes:
-    """``tenant_name``: how the ledger names a tenant."""
+    """``tenant_name``: how the ledger names a tenant, "" where it leaves them out."""
     fleet = layout.fleet
     tokens: list[TokenProfile] = []
     tasks: list[TaskProfile] = []
@@ -156,7 +165,10 @@ def fleet_document(layout: Layout, tenant_name: Callable[[str], str]) -> bytes:
             fleet.default_origin,
             fleet.gateway_origin,
             dict(rules.models),
-            {tenant_name(tenant): names for tenant, names in rules.tenants.items()},
+            {
+                tenant_in_record(tenant, rules, tenant_name): names
+                for tenant, names in rules.tenants.items()
+            },
             rules.serves_unlisted,
             tuple((endpoint, model, size) for (endpoint, model), size in layout.stated.items()),
         )

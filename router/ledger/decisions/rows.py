@@ -21,6 +21,7 @@ from router.core.answered import ANSWER_FIGURES, KeptAnswer, answer_of
 from router.core.lengths import Expected
 from router.core.seen import DecisionInput, DecisionKind, KeptDecision, Ruled
 from router.errors import DataError
+from router.ledger.decisions.documents import tenant_in_record
 from router.model import Budget, Request
 
 _JOINT: Final = ";"
@@ -56,7 +57,8 @@ SCHEMA: Final = pa.schema(
 
 
 class RowContext(NamedTuple):
-    """What rows of one process share. ``tenant_name``: how the ledger names a tenant."""
+    """What rows of one process share. ``tenant_name``: how the ledger names a tenant, ""
+    where it leaves them out."""
 
     writer: str
     code: str
@@ -165,7 +167,9 @@ def _cells(
         "model": request.model,
         "version": request.version,
         "origin": request.origin,
-        "tenant": context.tenant_name(request.tenant) if request.tenant else "",
+        "tenant": tenant_in_record(
+            request.tenant, kept.sight.snapshot.layout.fleet.residency, context.tenant_name
+        ),
         "residency": _JOINT.join(sorted(request.residency)),
         "ignored": _JOINT.join(request.ignored),
         "tried": _JOINT.join(seen.tried),

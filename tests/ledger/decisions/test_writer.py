@@ -1,12 +1,12 @@
 import logging
 import math
-
-import pytest
+import threading
 
 from router.core.seen import Sight
 from router.ledger.decisions import writer as module
 from router.ledger.decisions.files import DECISIONS, DOCUMENTS, decision_files
 from router.ledger.decisions.reading import DecisionLedger
+from router.operator.replaying import replay
 from tests.ledger.kept import kept_decisions, write_all, writer_of
 
 
@@ -38,11 +38,13 @@ def _later(seen, seconds):
 
 def test_a_full_queue_drops_and_counts(tmp_path, monkeypatch):
     (one,) = kept_decisions(1, 1)
-    writer = writer_of(tmp_path)
+    told = []
+    writer = writer_of(tmp_path, told=lambda *one: told.append(one))
     monkeypatch.setattr(module, "MOST_WAITING", 3)
     for _ in range(5):
         writer.keep(one)
     assert writer.counts == (0, 2, 0)
+    assert told == [("dropped", 1)] * 2
     writer.flush()
     assert writer.counts == (3, 2, 0)
     monkeypatch.setattr(module, "MOST_WAITING", 100)
@@ -81,17 +83,41 @@ def test_a_decision_that_cannot_be_told_loses_its_batch_alone(tmp_path, caplog):
     assert writer.counts == (1, 0, 1)
 
 
-@pytest.mark.parametrize("stops", [True, False])
-def test_a_thread_writes_until_it_is_stopped(tmp_path, stops):
+def test_a_thread_writes_until_it_is_closed(tmp_path):
     writer = writer_of(tmp_path)
     writer.start()
-    for one in kept_decisions(1, 10):
+    for one in kept_decisions(1, 40):
         writer.keep(one)
-    if not stops:
-        writer._due.set()
-    writer.stop(30.0)
-    assert not writer._thread.is_alive()
-    assert writer.counts == (10, 0, 0)
+    assert writer.close(60.0)
+    assert writer.counts == (40, 0, 0)
+    assert len(files_of(tmp_path, DECISIONS)) == 1
+
+
+def test_rows_are_written_before_their_time_where_there_are_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_WRITE_AT", 20)
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+    written = threading.Event()
+
+    def told(outcome, rows):
+        if outcome == "written":
+            written.set()
+
+    writer = writer_of(tmp_path, told=told)
+    writer.start()
+    for one in kept_decisions(1, 40):
+        writer.keep(one)
+    assert written.wait(60.0)
+    assert writer.close(60.0)
+    assert writer.counts == (40, 0, 0)
+
+
+def test_who_leaves_tenants_out_keeps_where_they_may_run(tmp_path):
+    kept = [one for one in kept_decisions(1, 200) if one.sight.seen.request.tenant]
+    write_all(writer_of(tmp_path, tenant_name=lambda _: ""), kept)
+    found = replay(DecisionLedger(tmp_path))
+    assert (found.decisions, found.unreplayable) == (len(kept), 0)
+    assert sum(code.otherwise for code in found.codes) == 0
+    assert {read.row.seen.request.tenant for read in DecisionLedger(tmp_path)} == {"", "eu/us"}
 
 
 def test_two_writers_of_one_place_do_not_meet(tmp_path):
