@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from router import __version__
-from router.cli import carbon, energy, gateway, keys, ledger_books, replay, study
+from router.cli import carbon, energy, gateway, keys, ledger, ledger_books, replay, study
 from router.cli.options import FAILED, WRONG
 from router.errors import CarbonRouterError, ConfigError, TraceError
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (gateway, keys, carbon, energy, ledger_books, replay, study):
+for room in (gateway, keys, carbon, energy, ledger, ledger_books, replay, study):
     app.add_typer(room.app)
 
 

@@ -54,7 +54,8 @@ class Gap:
 class ChainLink:
     """One batch. ``link``: 1, 2, ... of its writer; ``first_seq``, ``last_seq``: the least and
     greatest of its ``rows``; ``digest``: `row_digest` of them; ``previous``: the hash of the link
-    before; ``gaps``: found since that. ``hash``: of all of this."""
+    before; ``gaps``: found since that. ``through``: every number up to it is of a row of this
+    batch, of one before it, or of a gap that they tell. ``hash``: of all of this."""
 
     table: str
     writer: str
@@ -65,6 +66,7 @@ class ChainLink:
     digest: str
     previous: str
     gaps: tuple[Gap, ...] = ()
+    through: _Count = 0
     version: int = VERSION
     hash: str = NO_LINK
 

@@ -24,7 +24,7 @@ from router.units import HOUR_S
 
 LINKS_KEY: Final = b"carbon_router.links"
 SUFFIX: Final = ".parquet"
-_ROW_GROUP: Final = 1 << 18
+ROW_GROUP: Final = 1 << 18
 _LEVEL: Final = 9
 _ENCODINGS: Final = {
     CellType.TIME: "DELTA_BINARY_PACKED",
@@ -64,9 +64,15 @@ def file_name(writer: str, first_seq: int) -> str:
 
 
 def next_link(
-    table: LedgerTable, rows: pa.Table, writer: str, head: Head, gaps: Sequence[Gap] = ()
+    table: LedgerTable,
+    rows: pa.Table,
+    writer: str,
+    head: Head,
+    gaps: Sequence[Gap] = (),
+    through: int | None = None,
 ) -> ChainLink:
-    """Of ``rows``, at least one, after ``head``."""
+    """Of ``rows``, at least one, after ``head``. ``through``: see `ChainLink`; left out: the last
+    of them."""
     seqs = rows.column("seq").to_numpy()
     return hashed(
         ChainLink(
@@ -79,6 +85,7 @@ def next_link(
             row_digest(table, rows),
             head.hash,
             tuple(gaps),
+            int(seqs.max()) if through is None else through,
         )
     )
 
@@ -123,20 +130,7 @@ def write_parquet(
     try:
         with aside.open("wb") as file:
             pq.write_table(
-                rows.cast(schema),
-                file,
-                compression="zstd",
-                compression_level=_LEVEL,
-                row_group_size=_ROW_GROUP,
-                use_dictionary=[one.name for one in table.columns if one.type is CellType.NAME],
-                column_encoding={
-                    one.name: _ENCODINGS[one.type]
-                    for one in table.columns
-                    if one.type in _ENCODINGS
-                },
-                write_statistics=True,
-                # The schema's metadata, links included, travels in it.
-                store_schema=True,
+                rows.cast(schema), file, row_group_size=ROW_GROUP, **parquet_options(table)
             )
             file.flush()
             os.fsync(file.fileno())
@@ -147,6 +141,21 @@ def write_parquet(
         aside.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def parquet_options(table: LedgerTable) -> dict[str, Any]:
+    """How columns are encoded: by measurement (benchmarks/ledger.py)."""
+    return {
+        "compression": "zstd",
+        "compression_level": _LEVEL,
+        "use_dictionary": [one.name for one in table.columns if one.type is CellType.NAME],
+        "column_encoding": {
+            one.name: _ENCODINGS[one.type] for one in table.columns if one.type in _ENCODINGS
+        },
+        "write_statistics": True,
+        # The schema's metadata, links included, travels in it.
+        "store_schema": True,
+    }
 
 
 def read_links(file: pq.ParquetFile) -> tuple[ChainLink, ...]:

@@ -216,7 +216,7 @@ class TableWriter:
         rows = read_journal(path, self.table).rows
         if rows.num_rows:
             link = self._written(rows, next_link(
-                self.table, rows, self._slot.writer, self._head, self._gaps
+                self.table, rows, self._slot.writer, self._head, self._gaps, self._through(path)
             ), now)  # fmt: skip
             self._head = Head(link.link, link.hash, self._last_seq)
             self._slot.stand(self.table.name, self._head, self._gaps)
@@ -228,6 +228,12 @@ class TableWriter:
                 },
             )  # fmt: skip
         path.unlink()
+
+    def _through(self, path: Path) -> int:
+        """With the journal at ``path`` every number up to that is sealed."""
+        others = [journal.path for journal, _ in self._open.values()] + self._left
+        first = [int(other.stem.rpartition("-")[2]) for other in others if other != path]
+        return min(first, default=self._last_seq + 1) - 1
 
     def _written(self, rows: pa.Table, link: ChainLink, now: float) -> ChainLink:
         """The link of what is in a file now; ``_gaps`` are those that it does not tell."""

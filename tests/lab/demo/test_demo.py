@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from router.lab.loopback.ending import INTERRUPTED, TERMINATED
 from tests.lab.loopback.processes import processes_of
 
 LONG_S = 240.0
+# A demo more is a dozen processes more.
+LONG = pytest.mark.skipif("ALL_FAULTS" not in os.environ, reason="part of `make faults`")
 
 
 def demo(out, seconds):
@@ -47,7 +50,8 @@ def test_the_demo_ends_by_itself_with_everything_answered(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, TERMINATED), (signal.SIGINT, INTERRUPTED)]
+    ("number", "code"),
+    [pytest.param(signal.SIGTERM, TERMINATED, marks=LONG), (signal.SIGINT, INTERRUPTED)],
 )
 def test_an_interrupted_demo_leaves_nothing_running(tmp_path, number, code):
     process = subprocess.Popen(
