@@ -11,37 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol
 
-from router.config.settings import BudgetScope, CarbonBudget, CarbonBudgetSettings, OnExhausted
+from router.config.settings import BudgetScope, CarbonBudget, CarbonBudgetSettings
+from router.core.budget_holds import BudgetHold, BudgetObserver, UnobservedBudgets
+from router.core.budget_rulings import (
+    HELD,
+    OTHERS,
+    REFUSED,
+    AccountName,
+    Entry,
+    Ruling,
+    outcome_of,
+    rule,
+)
 from router.core.day_account import ALONE, DayAccount, Fit, Sharing, day_of
-from router.core.refusal import SHED_RETRY_S
 from router.errors import (
     CarbonBudgetError,
     CarbonBudgetHeldError,
     CarbonBudgetRefusedError,
     RefusedError,
 )
-from router.model import BudgetStanding, Decision, Request, Signal
-from router.units import DAY_S, UG_PER_G
+from router.model import Request, Signal
+from router.units import DAY_S
 
-# Flags of decisions, and so of receipts.
-EXHAUSTED: Final = "carbon_budget_exhausted"
-SHADOW: Final = "carbon_budget_shadow"
-# What became of requests for which a budget had nothing left, and of what would have become in its
-# shadow.
-REFUSED, HELD, GREENED, WARNED, SHADOWED = OUTCOMES = (
-    "refused", "held", "greenest", "warned", "shadow",
-)  # fmt: skip
 # Names with accounts of their own, of each budget and day; whoever comes after them shares one.
 MOST_NAMES: Final = 10_000
-# The account of all those; no name is None.
-OTHERS: Final = None
 _OTHERS_TEXT: Final = "others"
 
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
-
-Name: TypeAlias = "str | None"
 
 
 class SharedSpending(Protocol):
@@ -60,61 +58,13 @@ class SharedSpending(Protocol):
         ...
 
 
-class BudgetObserver(Protocol):
-    """Who is told of what budgets do. Must not block: called on the hot path."""
-
-    def exceeded(self, budget: str, outcome: str) -> None:
-        """A budget had nothing left for a request; ``outcome``: of OUTCOMES."""
-        ...
-
-    def settled(self, budget: str, kind: str, spent_g: float) -> None:
-        """A request was charged; ``kind``: of its joules."""
-        ...
-
-
-class _Unobserved:
-    def exceeded(self, budget: str, outcome: str) -> None:
-        """Nobody is told."""
-
-    def settled(self, budget: str, kind: str, spent_g: float) -> None:
-        """Nobody is told."""
-
-
-class Entry(NamedTuple):
-    """An account that a request falls under, and whether it fits there."""
-
-    budget: CarbonBudget
-    account: DayAccount
-    fit: Fit
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the day has nothing left for it."""
-        return self.fit is Fit.EXHAUSTED
-
-
-class Ruling(NamedTuple):
-    """What budgets say of a request that would reserve ``ask_ug``. ``refusal``: why it is not let
-    in; ``greenest``: whether it has to go where it emits least; ``flags``: of its decision."""
-
-    entries: tuple[Entry, ...]
-    ask_ug: int
-    refusal: RefusedError | None
-    greenest: bool
-    flags: tuple[str, ...]
-
-
-# Of a decision: None where no budget has a say in it.
-Judge: TypeAlias = Callable[[Decision], Ruling | None]
-
-
 class AccountView(NamedTuple):
     """One account as it is known here, over all gateways but for ``reserved_ug``, which is this
     process's. ``name``: OTHERS for all without an account of their own; ``is_named``: by the
     configuration."""
 
     budget: CarbonBudget
-    name: Name
+    name: AccountName
     is_named: bool
     limit_ug: int
     spent_ug: int
@@ -131,46 +81,6 @@ class Spent(NamedTuple):
     total_ug: int = 0
 
 
-class BudgetHold:
-    """What one request reserves, from when it is let in until `settle`: exactly once."""
-
-    __slots__ = ("_ask_ug", "_budgets", "_entries", "_settled")
-
-    def __init__(self, budgets: CarbonBudgets, ruling: Ruling) -> None:
-        self._budgets = budgets
-        self._entries = ruling.entries
-        self._ask_ug = ruling.ask_ug
-        self._settled = False
-
-    def raise_to(self, ask_ug: int) -> None:
-        """It goes on elsewhere, and may emit as much in all."""
-        more_ug = ask_ug - self._ask_ug
-        if more_ug > 0 and not self._settled:
-            self._ask_ug = ask_ug
-            for entry in self._entries:
-                entry.account.reserve(more_ug)
-                self._budgets.changed(entry.account)
-
-    def settle(self, spent_g: float, kind: str) -> None:
-        """It has ended, and emitted so much; ``kind``: of its joules. Once only."""
-        if self._settled:
-            return
-        self._settled = True
-        for budget, account, _ in self._entries:
-            account.settle(self._ask_ug, spent_g * UG_PER_G)
-            self._budgets.changed(account)
-            self._budgets.observer.settled(budget.name, kind, spent_g)
-
-    def standing(self) -> BudgetStanding | None:
-        """Of the budget of which least is left."""
-        found: BudgetStanding | None = None
-        for budget, account, _ in self._entries:
-            left = max(0.0, account.left_ug / account.limit_ug)
-            if found is None or left < found.left:
-                found = BudgetStanding(budget.name, left)
-        return found
-
-
 class CarbonBudgets:
     """Those of one process. ``is_alone``: no other gateway spends; ``sharing``: else how limits are
     shared, as background work finds it; ``wake``: called when that has something to do at once;
@@ -185,7 +95,7 @@ class CarbonBudgets:
         day_speed: float = 1.0,
     ) -> None:
         """``signal``: of the grams that are counted; ``day_speed``: days that pass in one."""
-        self.observer: BudgetObserver = observer or _Unobserved()
+        self.observer: BudgetObserver = observer or UnobservedBudgets()
         self.sharing = ALONE
         self.is_alone = True
         self._in_parts = False
@@ -202,7 +112,7 @@ class CarbonBudgets:
         self._others_once: Mapping[str, int] = _NOTHING
         # For which day and configuration the accounts that it names were opened.
         self._opened: object = None
-        self._accounts: dict[str, dict[Name, DayAccount]] = {}
+        self._accounts: dict[str, dict[AccountName, DayAccount]] = {}
         self._adopt(settings, signal)
 
     @property
@@ -235,30 +145,25 @@ class CarbonBudgets:
         nothing. None where no budget has a say.
         """
         entries = []
-        for budget, account in self._accounts_of(request, now):
+        for budget, account, name in self._accounts_of(request, now):
             self._look_at_others(account)
             fit = account.fit(ask_ug, self._sharing(budget))
-            entries.append(Entry(budget, account, fit))
+            entries.append(Entry(budget, account, fit, name))
         if not entries:
             return None
-        enforced = [one for one in entries if one.exhausted and not one.budget.shadow]
-        flags = [EXHAUSTED] if enforced else []
-        if any(one.exhausted and one.budget.shadow for one in entries):
-            flags.append(SHADOW)
-        greenest = any(one.budget.on_exhausted is OnExhausted.GREENEST_ONLY for one in enforced)
-        refusal = self._refusal(request, entries, ask_ug, now)
-        return Ruling(tuple(entries), ask_ug, refusal, greenest, tuple(flags))
+        ends_in_s = ((self.day + 1) * DAY_S - now) / self._day_speed
+        return rule(request, entries, ask_ug, ends_in_s)
 
     def hold(self, ruling: Ruling, ticks: float) -> BudgetHold:
         """Let a request in: from now on it has reserved what it may emit. ``ticks``: monotonic,
         s."""
-        for budget, account, fit in ruling.entries:
+        for budget, account, fit, _ in ruling.entries:
             account.asked(ruling.ask_ug, ticks)
             account.reserve(ruling.ask_ug)
             self.changed(account)
             if fit is Fit.EXHAUSTED:
-                self.observer.exceeded(budget.name, _outcome(budget))
-        return BudgetHold(self, ruling)
+                self.observer.exceeded(budget.name, outcome_of(budget))
+        return BudgetHold(ruling, self.changed, self.observer)
 
     def missed(self, error: RefusedError, ticks: float, final: bool = True) -> None:
         """A request was not let in, or waits (not ``final``): more is to be drawn, if there is.
@@ -409,19 +314,20 @@ class CarbonBudgets:
 
     def _accounts_of(
         self, request: Request, now: float
-    ) -> Iterator[tuple[CarbonBudget, DayAccount]]:
+    ) -> Iterator[tuple[CarbonBudget, DayAccount, AccountName]]:
         self.turn(now)
         for budget in self.budgets:
-            name = ""
+            name: AccountName = ""
             if budget.per is BudgetScope.TENANT:
                 name = request.tenant
             elif budget.per is BudgetScope.MODEL:
                 name = request.model
             account = self._account(budget, name)
             if account is not None:
-                yield budget, account
+                own = self._accounts[budget.name].get(name) is account
+                yield budget, account, name if own else OTHERS
 
-    def _account(self, budget: CarbonBudget, name: Name) -> DayAccount | None:
+    def _account(self, budget: CarbonBudget, name: AccountName) -> DayAccount | None:
         accounts = self._accounts[budget.name]
         account = accounts.get(name)
         if account is not None:
@@ -436,7 +342,7 @@ class CarbonBudgets:
             return None
         return self._open(budget, name, limit_ug)
 
-    def _open(self, budget: CarbonBudget, name: Name, limit_ug: int) -> DayAccount:
+    def _open(self, budget: CarbonBudget, name: AccountName, limit_ug: int) -> DayAccount:
         key = self._key(budget, name)
         spent_ug, _, total_ug = self._restored.pop(key, Spent(0, 0))
         if self.shared is not None:
@@ -450,84 +356,31 @@ class CarbonBudgets:
             self.changed(account)
         return account
 
-    def _is_stranger(self, budget: CarbonBudget, name: Name) -> bool:
+    def _is_stranger(self, budget: CarbonBudget, name: AccountName) -> bool:
         """Whether callers can make up such names."""
         if budget.per is not BudgetScope.TENANT:
             return False
         return name not in budget.limits_ug and name not in self._settings.tenants
 
     @staticmethod
-    def _limit_of(budget: CarbonBudget, name: Name) -> int | None:
+    def _limit_of(budget: CarbonBudget, name: AccountName) -> int | None:
         return budget.limit_ug if name is OTHERS else budget.limit_of(name)
 
-    def _key(self, budget: CarbonBudget, name: Name) -> str:
+    def _key(self, budget: CarbonBudget, name: AccountName) -> str:
         signal = f"{self._signal.basis}-{self._signal.factors}"
         per = budget.per if name is not OTHERS else f"{budget.per}-{_OTHERS_TEXT}"
         return f"{budget.name}:{per}:{signal}:{name or ''}"
 
-    def _set_aside(self, accounts: dict[Name, DayAccount]) -> None:
+    def _set_aside(self, accounts: dict[AccountName, DayAccount]) -> None:
         """Close accounts that may be opened again on the same day."""
         if self.is_alone:
             # No counter will remember it.
             self._restored |= {one.key: Spent(one.used_ug, 0) for one in accounts.values()}
         self._close(accounts)
 
-    def _close(self, accounts: dict[Name, DayAccount]) -> None:
+    def _close(self, accounts: dict[AccountName, DayAccount]) -> None:
         self.closing += [account for account in accounts.values() if not account.is_over]
         for account in accounts.values():
             self.attended.pop(account.key, None)
             self.hurried.pop(account.key, None)
         accounts.clear()
-
-    def _refusal(
-        self, request: Request, entries: Iterable[Entry], ask_ug: int, now: float
-    ) -> RefusedError | None:
-        """Why a request is not let in; the account that is exhausted before one that is held."""
-        held: RefusedError | None = None
-        for budget, account, fit in entries:
-            if fit is Fit.FITS or budget.shadow or budget.on_exhausted is not OnExhausted.SHED:
-                continue
-            whose = {
-                BudgetScope.TENANT: f" of tenant {request.tenant!r}",
-                BudgetScope.MODEL: f" of model {request.model!r}",
-                BudgetScope.FLEET: "",
-            }[budget.per]
-            name = self._name_of(budget, account, request)
-            limit_g, ask_g = account.limit_ug / UG_PER_G, ask_ug / UG_PER_G
-            if fit is Fit.WAITS:
-                text = (
-                    f"what is left of the carbon budget {budget.name!r}{whose} is held by requests "
-                    f"under way or by other gateways, or has yet to be drawn: this one may emit "
-                    f"{ask_g:.3g} g"
-                )
-                held = held or CarbonBudgetHeldError(
-                    text, SHED_RETRY_S, budget=budget.name, account=name, ask_ug=ask_ug
-                )
-                continue
-            left_g = max(0, account.left_ug) / UG_PER_G
-            text = (
-                f"the carbon budget {budget.name!r}{whose} has {left_g:.3g} g left of {limit_g:g} "
-                f"for this UTC day, and this request may emit {ask_g:.3g} g"
-            )
-            ends_in_s = ((self.day + 1) * DAY_S - now) / self._day_speed
-            return CarbonBudgetError(
-                text, max(0.0, ends_in_s), budget=budget.name, account=name, ask_ug=ask_ug
-            )
-        return held
-
-    def _name_of(self, budget: CarbonBudget, account: DayAccount, request: Request) -> Name:
-        own = {
-            BudgetScope.TENANT: request.tenant,
-            BudgetScope.MODEL: request.model,
-            BudgetScope.FLEET: "",
-        }[budget.per]
-        return own if self._accounts[budget.name].get(own) is account else OTHERS
-
-
-def _outcome(budget: CarbonBudget) -> str:
-    if budget.shadow:
-        return SHADOWED
-    if budget.on_exhausted is OnExhausted.GREENEST_ONLY:
-        return GREENED
-    # One that sheds lets in what was under way, nothing else.
-    return WARNED

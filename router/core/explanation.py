@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from router.contract import Rng
 from router.core import kernel_rows as k
-from router.core.carbon_budgets import Judge
+from router.core.budget_rulings import Judge
 from router.core.columns import GREENEST, Snapshot
 from router.core.lengths import Expected
 from router.core.pipeline import decide, without_premiums

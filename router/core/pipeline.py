@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from router.contract import Rng
 from router.core import kernel_rows as k
 from router.core.board import Board
+from router.core.budget_rulings import Judge, Ruling
 from router.core.burden import burden_of
-from router.core.carbon_budgets import Judge, Ruling
 from router.core.columns import GREENEST, ModelColumns, Snapshot, is_stale, mean_over
 from router.core.kernel import choose
 from router.core.lengths import Expected

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from router.contract import Rng
 from router.core.board import Board
-from router.core.carbon_budgets import Judge, Ruling
+from router.core.budget_rulings import Judge, Ruling
 from router.core.columns import Snapshot
 from router.core.explanation import Explanation, explain
 from router.core.layout import Candidates

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from router.core.carbon_budgets import Ruling
+from router.core.budget_rulings import Ruling
 from router.core.emitted import charged_g
 from router.model import Provenance, Receipt
 from router.units import micrograms

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from router.core.carbon_budgets import Ruling
+from router.core.budget_rulings import Ruling
 from router.core.lengths import Expected
 from router.core.pipeline import Decided
 from router.director.dispatcher import Dispatcher, View

@@ -19,7 +19,8 @@ from router.contract import (
 )
 from router.core import kernel_rows as k
 from router.core.board import Board
-from router.core.carbon_budgets import CarbonBudgets, Judge, Ruling
+from router.core.budget_rulings import Judge, Ruling
+from router.core.carbon_budgets import CarbonBudgets
 from router.core.columns import Snapshot
 from router.core.decision_ids import decision_id
 from router.core.emitted import most_g

@@ -13,7 +13,7 @@ from typing import Final
 
 from router.contract import Rng
 from router.core.board import Board
-from router.core.carbon_budgets import Judge
+from router.core.budget_rulings import Judge
 from router.core.columns import Snapshot
 from router.core.lengths import Expected
 from router.core.pipeline import Decided, decide

@@ -8,7 +8,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
 
-from router.core.carbon_budgets import OUTCOMES, AccountView
+from router.core.budget_rulings import OUTCOMES
+from router.core.carbon_budgets import AccountView
 from router.telemetry.gauges import SeriesGauge
 from router.telemetry.labels import OTHER, LabelGuard
 from router.units import UG_PER_G

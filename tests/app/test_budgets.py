@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from router.app.budgets import BudgetRounds
 from router.app.loading import load
-from router.core.carbon_budgets import BudgetHold
+from router.core.budget_holds import BudgetHold
 from router.errors import CarbonBudgetError
 from router.peers.spending import WorkerSpending, spending_nbytes
 from router.telemetry.budgets import BudgetMetrics

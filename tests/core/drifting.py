@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 
-from router.core.carbon_budgets import Ruling
+from router.core.budget_rulings import Ruling
 from router.core.lengths import Expected
 from router.core.prefixes import CHUNK_TOKENS
 from router.core.rungs import CI_HOURS

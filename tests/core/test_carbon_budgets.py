@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from router.config.settings import BudgetScope, CarbonBudget, CarbonBudgetSettings, OnExhausted
 from router.core import carbon_budgets
-from router.core.carbon_budgets import EXHAUSTED, OTHERS, SHADOW, CarbonBudgets, Spent
+from router.core.budget_rulings import EXHAUSTED, OTHERS, SHADOW
+from router.core.carbon_budgets import CarbonBudgets, Spent
 from router.core.day_account import Fit, Sharing, day_of
 from router.errors import CarbonBudgetError, CarbonBudgetHeldError
 from router.model import Basis, Factors, Signal

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from router.core import kernel_rows as k
-from router.core.carbon_budgets import Ruling
+from router.core.budget_rulings import Ruling
 from router.core.claims import IGNORED
 from router.core.columns import mean_over
 from router.core.energy import long_run_energy

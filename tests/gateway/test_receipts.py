@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.carbon_budgets import EXHAUSTED, SHADOW
+from router.core.budget_rulings import EXHAUSTED, SHADOW
 from router.core.claims import IGNORED
 from router.core.columns import GREENEST
 from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN

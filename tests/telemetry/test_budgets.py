@@ -5,7 +5,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, generate_latest
 
 from router.config.settings import BudgetScope, CarbonBudget, OnExhausted
-from router.core.carbon_budgets import OTHERS, AccountView
+from router.core.budget_rulings import OTHERS
+from router.core.carbon_budgets import AccountView
 from router.telemetry.budgets import BudgetMetrics
 
 BUDGET = CarbonBudget("tenant", BudgetScope.TENANT, 5, {}, OnExhausted.SHED, False)
