@@ -104,6 +104,12 @@ def prune(
     before = datetime.fromtimestamp(last, UTC).date()
     for one in chosen:
         typer.echo(f"{one.name}: {pruned(where, one, before)} files of before {before} removed")
+    if not table:
+        from router.ledger.decisions.files import decision_files
+
+        midnight = datetime(before.year, before.month, before.day, tzinfo=UTC).timestamp()
+        gone = decision_files(where).prune(midnight)
+        typer.echo(f"decisions: {gone} files of before {before} removed")
 
 
 def _tables(where: str, name: str) -> Sequence[LedgerTable]:

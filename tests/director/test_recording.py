@@ -3,11 +3,14 @@ import random
 import pytest
 
 from router.core.answered import answer_of, differences
+from router.core.lease import Lease
 from router.core.seen import DecisionKind, decide_again
 from router.director import recording
 from router.director.recording import Recorder
-from router.errors import RefusedError, ShedError
+from router.errors import DrainingError, RefusedError, ShedError
+from router.model import UNBURDENED
 from tests.core.drifting import Drift
+from tests.director.support import ANSWER, Room, fails
 from tests.ledger.kept import kept_decisions
 
 
@@ -110,3 +113,57 @@ def test_a_fleet_that_refuses_everybody_does_not_fill_the_record(monkeypatch):
     # 20 at once and 50 a second, for two seconds.
     assert 100 <= len(certain) <= 125
     assert sum(1.0 / one.sight.probability for one in kept) == pytest.approx(2000.0, rel=0.2)
+
+
+def watched(script, share=1.0, **options):
+    room, kept = Room(script, **options), []
+    room.dispatcher.recorder = Recorder(kept.append, share, random.Random(1))
+    return room, kept
+
+
+def same(one):
+    return differences(
+        answer_of(one.sight.answered),
+        answer_of(decide_again(one.sight.seen, one.sight.snapshot)),
+    )
+
+
+async def test_a_decision_bears_the_id_of_its_receipt():
+    room, kept = watched(dict.fromkeys("abc", ANSWER))
+    answer = await room.infer()
+    (one,) = kept
+    assert (one.decision_id, one.attempt) == (answer.receipt.decision_id, 1)
+    assert one.sight.answered.decision is answer.receipt.decision
+    assert same(one) == ()
+
+
+async def test_what_follows_a_failure_is_kept_whatever_chance_says():
+    room, kept = watched({"a": fails("fault"), "b": ANSWER, "c": ANSWER}, share=0.0)
+    answer = await room.infer()
+    (one,) = kept
+    assert (one.decision_id, one.attempt) == (answer.receipt.decision_id, 2)
+    assert (one.kind, one.sight.probability) == (DecisionKind.MOVED, 1.0)
+    assert one.sight.seen.tried == ("a",)
+    assert one.sight.answered.decision.endpoint.name == answer.receipt.decision.endpoint.name
+    assert same(one) == ()
+
+
+async def test_a_refusal_is_kept_once_however_often_it_was_decided():
+    """A request that waits for a place is decided anew all the time."""
+    room, kept = watched(dict.fromkeys("abc", ANSWER), 0.0, limits={"max_wait_s": 0.03})
+    for name in "abc":
+        while room.seat(name).in_flight < 64:
+            Lease(room.seat(name), UNBURDENED)
+    with pytest.raises(ShedError):
+        await room.infer()
+    (one,) = kept
+    assert (one.decision_id, one.sight.answered.refusal) == ("", "shed")
+    assert same(one) == ()
+
+
+async def test_who_is_refused_before_anything_was_decided_is_not_in_it():
+    room, kept = watched(dict.fromkeys("abc", ANSWER))
+    room.dispatcher.draining = True
+    with pytest.raises(DrainingError):
+        await room.infer()
+    assert kept == []

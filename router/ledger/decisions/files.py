@@ -7,6 +7,7 @@ can be taken away one by one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +62,18 @@ class DecisionFiles(NamedTuple):
         except OSError as error:
             raise DataError(f"{base}: cannot be read: {error}") from None
         return [path for _, path in sorted(found)]
+
+    def prune(self, before: float) -> int:
+        """Remove the files of hours that were over at ``before`` (unix s); how many. Raises
+        DataError, OSError; decisions go before their documents."""
+        paths = [
+            path
+            for kind in (DECISIONS, DOCUMENTS)
+            for path in self.paths(kind, -math.inf, before // HOUR_S * HOUR_S)
+        ]
+        for path in paths:
+            self.system.delete_file(path)
+        return len(paths)
 
     def read(self, path: str, schema: pa.Schema) -> Iterator[pa.Table]:
         """A file's rows, some thousand at a time. Raises DataError."""

@@ -94,3 +94,16 @@ def test_a_url_is_a_place_and_nonsense_is_none(tmp_path):
     assert len(decision_files(tmp_path).paths("documents", -math.inf, math.inf)) == 1
     with pytest.raises(DataError, match="not a place"):
         decision_files("nonsense://here")
+
+
+def test_hours_that_are_old_are_removed_with_their_documents(tmp_path):
+    files = decision_files(tmp_path)
+    for kind in ("documents", "decisions"):
+        for hours in (0, 1, 2):
+            files.write(hour_folder(kind, LEAP + 3600.0 * hours), f"w-{hours}", ROWS)
+    hour = LEAP // 3600.0 * 3600.0
+    assert files.prune(hour + 3599.0) == 0
+    assert files.prune(hour + 7200.0) == 4
+    for kind in ("documents", "decisions"):
+        (left,) = files.paths(kind, -math.inf, math.inf)
+        assert left.endswith("w-2.parquet")

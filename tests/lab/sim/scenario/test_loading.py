@@ -92,6 +92,7 @@ def test_a_delay_of_the_path_is_one_figure_or_by_region(tmp_path):
                                     "budget": {"ttft_ms": 1}}]}, "policies[1]", "never be met"),
         ({"workload": {}}, "workload", "one of file and generate"),
         ({"workload": {"file": "no.csv"}}, "workload.file", "no such file"),
+        ({"workload": {"file": "."}}, "workload.file", "a folder, and no ledger"),
         ({"workload/generate/load": 0.5}, "workload.generate", "one of mean_rps"),
         ({"workload/generate/preset": "chta"}, "workload.generate.preset", "'chat'?"),
         ({"workload/generate/origins/z": {}}, "workload.generate.origins.z", "no round-trip"),
