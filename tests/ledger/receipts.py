@@ -31,6 +31,7 @@ def receipts(
     hours: float = 720.0,
     seed: int = 1,
     longest_s: float = 30.0,
+    after: int = 0,
 ) -> pa.Table:
     """Rows in order of their end. A few are moved, cancelled, failed or refused; some models lack
     this or that figure."""
@@ -100,7 +101,7 @@ def receipts(
         if field.name == "writer":
             array = pa.array(np.repeat("gw-1", rows)).dictionary_encode()
         elif field.name == "seq":
-            array = pa.array(np.arange(1, rows + 1))
+            array = pa.array(np.arange(after + 1, after + rows + 1))
         elif field.name == "decision_id":
             array = pa.array(np.char.mod("%08x", np.arange(rows)))
         elif field.name in names:
@@ -120,12 +121,17 @@ def receipts(
     return pa.Table.from_arrays(arrays, schema=RECEIPTS.schema)
 
 
-def ledger_of(table: pa.Table, root: Path, writer: str = "gw-1", hours: int = 1) -> Path:
+def ledger_of(table: pa.Table, root: Path) -> Path:
+    """A ledger of ``table`` alone."""
+    seal_hours(table, root, Head())
+    return root
+
+
+def seal_hours(table: pa.Table, root: Path, head: Head) -> Head:
     """Seal ``table`` by the hour, one link a file, as a writer does."""
     hour = table.column("finished_at").cast(pa.int64()).to_numpy() // 3_600_000_000
     edges = np.flatnonzero(np.diff(hour)) + 1
-    head = Head()
     for begin, end in zip([0, *edges], [*edges, table.num_rows], strict=True):
-        _, link = seal(RECEIPTS, table.slice(begin, end - begin), root, writer, head)
+        _, link = seal(RECEIPTS, table.slice(begin, end - begin), root, "gw-1", head)
         head = Head(link.link, link.hash, link.last_seq)
-    return root
+    return head
