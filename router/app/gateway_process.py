@@ -19,6 +19,7 @@ from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_clock, build_limits, build_rng, build_upstreams
 from router.app.discovery import Discovery
 from router.app.failures import FailureReporter
+from router.app.fleet_energy import EnergyRounds
 from router.app.fleet_sharing import FleetSharing
 from router.app.fronts import CODES, Fronts
 from router.app.identities import IdentityKeeper
@@ -163,6 +164,12 @@ class GatewayProcess:
         )
         # The first of several workers; the parent serves nothing.
         writes = order is None or order.row == PARENT + 1
+        self._energy: EnergyRounds | None = None
+        ledger, put_energy = config.settings.ledger, self._ledger.put_energy
+        if ledger is not None and put_energy is not None:
+            self._energy = EnergyRounds(
+                ledger, self._runtime, put_energy, writes, self._store, self._identity
+            )
         self._keeper = Keeper(
             config.settings.state, self._runtime, writes, self._store, self._identity
         )
@@ -266,6 +273,8 @@ class GatewayProcess:
                 await listeners.close()
                 for task in tasks:
                     task.cancel()
+                if self._energy is not None:
+                    await self._energy.close(scrape)
         await self._sharing.leave()
         await self._limits.leave()
         self._resolver.close()
@@ -302,9 +311,14 @@ class GatewayProcess:
             "keys": self._identities.watch,
             "stored_keys": self._identities.look,
             "issuer": self._identities.follow,
+            **self._energy_work(scrape),
             **self._limits.work(),
             **self._sharing.work(),
         }
+
+    def _energy_work(self, meter: PrometheusLoad) -> dict[str, Callable[[], Awaitable[None]]]:
+        energy = self._energy
+        return {} if energy is None else {"energy": lambda: energy.run(meter)}
 
     async def _dispatch(self, upstreams: Mapping[str, Upstream]) -> Dispatcher:
         runtime, config = self._runtime, self._runtime.config

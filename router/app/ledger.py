@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from router.app.compose import build_rng
@@ -16,6 +17,7 @@ from router.telemetry.ledger import LedgerMetrics
 from router.telemetry.tenants import kept_tenant
 
 if TYPE_CHECKING:
+    from router.ledger.receipt_cells import Cells
     from router.ledger.table_writer import TableWriter
     from router.ledger.tables import LedgerTable
     from router.ledger.writer_slot import WriterSlot
@@ -48,6 +50,8 @@ class ProcessLedger:
         """
         self.ledger: Ledger | None = None
         self.recorder: Recorder | None = None
+        # Takes rows of energy; nobody where none are kept.
+        self.put_energy: Callable[[Cells], None] | None = None
         self._settings = config.settings.ledger
         self._clock = clock
         self._metrics = metrics
@@ -87,16 +91,20 @@ class ProcessLedger:
         from router.ledger.keeping import KeptLedger, LedgerThread, cells_of
         from router.ledger.row_queue import RowQueue
         from router.ledger.shipping import Shipper, Spool
-        from router.ledger.tables import RECEIPTS
+        from router.ledger.tables import ENERGY, RECEIPTS
         from router.ledger.writer_slot import WriterSlot
 
         slot = WriterSlot(settings.dir, f"{settings.name}-{row}", unique)
-        folders = [RECEIPTS.name, DOCUMENTS, DECISIONS]
+        folders = [RECEIPTS.name, ENERGY.name, DOCUMENTS, DECISIONS]
         spool = Spool(settings.dir, folders, slot.writer)
         receipts = self._writer(RECEIPTS, settings, slot, spool)
         queue = RowQueue(receipts, cells_of(self._tenant), settings.queue_rows, self._clock)
         self.ledger = KeptLedger(queue)
-        self._closing.append(LedgerThread([queue], settings.flush_s))
+        energy: RowQueue[Cells] = RowQueue(
+            self._writer(ENERGY, settings, slot, spool), _as_it_is, settings.queue_rows, self._clock
+        )
+        self.put_energy = energy.put
+        self._closing.append(LedgerThread([queue, energy], settings.flush_s))
         self._record(settings, slot.writer)
         if settings.url is not None:
             self._closing.append(Shipper(spool, settings.url, self._metrics.waiting))
@@ -137,3 +145,7 @@ class ProcessLedger:
     def _tenant(self, tenant: str) -> str:
         assert self._settings is not None
         return kept_tenant(tenant, self._settings.tenant)
+
+
+def _as_it_is(cells: Cells) -> Cells:
+    return cells

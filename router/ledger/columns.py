@@ -107,3 +107,30 @@ RECEIPT_COLUMNS: Final = (
     Column("latency_first_gco2e", _S, "g", "the same request on the nearest feasible endpoint"),
     Column("flags", _N, "", "of the receipt, joined by ;"),
 )  # fmt: skip
+
+# What the fleet drew beside its requests, and the gateway itself: one row a span of some minutes,
+# which never goes past an hour.
+ENERGY_COLUMNS: Final = (
+    Column("writer", _N, "", "the process that wrote it, as its configuration names it", False),
+    Column("seq", _C, "", "1, 2, ... of that writer: one that is missing is a lost row", False),
+    Column("since", CellType.TIME, "UTC", "when the span began", False),
+    Column("until", CellType.TIME, "UTC", "when it ended", False),
+    Column("part", _N, "", "endpoint, or gateway: a process of its own", False),
+    Column("endpoint", _N, "", "null of a gateway"),
+    Column("region", _N, "", "where that is"),
+    Column("grid_zone", _N, "", "of the region"),
+    Column("profile", _N, "", "by which its watts are known"),
+    Column("idle_s", _D, "s", "it was there, and had no request"),
+    Column("idle_j", _D, "J", "IT energy of that, by the profile; rounded to 2^-20 J"),
+    Column("awake_s", _D, "s", "it had requests; of a gateway: seconds of processor time"),
+    Column("awake_j", _D, "J", "IT energy of that, by the profile; rounded to 2^-20 J"),
+    Column("energy_kind", _N, "", "of idle_j and awake_j: estimated, by profile, or emulated"),
+    Column("source", _N, "", "where the watts come from"),
+    Column("metered_j", _D, "J", "IT energy, idle and awake, by the server's own meter"),
+    Column("pue", _D, "", "of the region"),
+    Column("g_per_kwh", _D, "g/kWh", "mean intensity over the span, location-based"),
+    Column("basis", _N, "", "average or marginal"),
+    Column("factors", _N, "", "lifecycle, direct or none"),
+    Column("intensity_kind", _N, "", "measured, estimated, forecast, climatology, annual_mean"),
+    Column("intensity_source", _N, "", "who says so"),
+)  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 
 from router.ledger.arrow_schema import arrow_schema
-from router.ledger.columns import RECEIPT_COLUMNS, Column
+from router.ledger.columns import ENERGY_COLUMNS, RECEIPT_COLUMNS, Column
 
 # What a writer puts before the cells that it is given.
 NUMBERING: Final = ("writer", "seq")
@@ -35,7 +35,8 @@ class LedgerTable(NamedTuple):
 
 
 RECEIPTS: Final = LedgerTable("receipts", RECEIPT_COLUMNS, "finished_at")
-TABLES: Final = (RECEIPTS,)
+ENERGY: Final = LedgerTable("energy", ENERGY_COLUMNS, "since")
+TABLES: Final = (RECEIPTS, ENERGY)
 
 
 def arrow_table(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
 
 import aiohttp
 from yarl import URL
 
 from router.errors import DataError
+from router.load.energy_meter import MeterScan
 from router.load.exposition import DroppedSamples, PageScan
 from router.model import Endpoint, Load
 from router.trust.access import AccessTable
@@ -23,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 # Read at once; other work comes in between. Of wanted samples alone it takes some 2 ms.
 _PIECE_BYTES = 32 * 1024
+# Read every few minutes, and of no use when it is missing at one end of a span.
+_METER_TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 _TEXT_TYPES = ("text/plain", "application/openmetrics-text")
 # Uncompressed text is cheaper to read over a local network than to inflate on the event loop.
 _HEADERS = {"accept": "text/plain;version=0.0.4", "accept-encoding": "identity"}
@@ -64,6 +68,17 @@ class PrometheusLoad:
         self._on_dropped = on_dropped
         self._lacking: set[str] = set()
 
+    async def joules(self, endpoint: Endpoint) -> float:
+        """What the server says that it drew since it began, idle draw included, J; NaN where it has
+        no page, its page says nothing of that, or cannot be read."""
+        page = MeterScan()
+        try:
+            if endpoint.metrics_url:
+                await self._get(endpoint, page, _METER_TIMEOUT)
+        except (DataError, TimeoutError, aiohttp.ClientError, OSError, ValueError):
+            return math.nan
+        return page.joules
+
     async def read(self, endpoint: Endpoint, now: float) -> Load:
         """One reading, stamped ``now``. Raises DataError naming endpoint, URL and cause."""
         where = f"load of {endpoint.name} from {endpoint.metrics_url or '(no metrics url)'}"
@@ -100,7 +115,12 @@ class PrometheusLoad:
             self._lacking.discard(endpoint)
             _log.info("endpoint's metrics page is usable again", extra={"endpoint": endpoint})
 
-    async def _get(self, endpoint: Endpoint, page: PageScan) -> None:
+    async def _get(
+        self,
+        endpoint: Endpoint,
+        page: PageScan | MeterScan,
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> None:
         address, security = endpoint.address, self._access.security(endpoint.address)
         url = URL(endpoint.metrics_url)
         headers: Mapping[str, str] = _HEADERS
@@ -112,7 +132,7 @@ class PrometheusLoad:
         async with self._session.get(
             url,
             headers=headers,
-            timeout=self._timeout,
+            timeout=timeout or self._timeout,
             allow_redirects=False,
             ssl=self._access.context(address) or True,
             server_hostname=security.server_name or None if security and same_host else None,
@@ -123,7 +143,7 @@ class PrometheusLoad:
                 raise DataError(f"answered {reply.content_type}, expected Prometheus text")
             await self._read(reply, page)
 
-    async def _read(self, reply: aiohttp.ClientResponse, page: PageScan) -> None:
+    async def _read(self, reply: aiohttp.ClientResponse, page: PageScan | MeterScan) -> None:
         size = 0
         async for chunk in reply.content.iter_any():
             size += len(chunk)

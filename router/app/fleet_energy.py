@@ -1,0 +1,204 @@
+"""Rows of the ledger about what the fleet and the gateway draw, whoever asks for it.
+
+Endpoints are looked at by one process of all gateways: the first worker of the one that holds the
+lease, where they share a store. While that cannot be reached nobody looks once the lease has ended:
+a row that is missing is seen, one that is there twice is not. Each process tells its own joules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from router.app.runtime import Runtime
+from router.config.ledger import LedgerSettings
+from router.contract import StateStore
+from router.core.columns import Snapshot
+from router.errors import StateStoreError
+from router.load.scraper import PrometheusLoad
+from router.model import Region
+from router.units import HOUR_S
+
+if TYPE_CHECKING:
+    from router.ledger.energy_spans import EndpointSpan, SpanGrid
+    from router.ledger.receipt_cells import Cells
+
+# What a process that is killed has not told.
+SPAN_S: Final = 300.0
+# Between two looks; of a large fleet as many fewer as keep them cheap.
+_LOOK_S: Final = 0.1
+_LOOKS_PER_S: Final = 2000.0
+_LEASE: Final = "ledger/energy"
+_LEASE_S: Final = 15.0
+_RENEW_S: Final = 5.0
+_TIMEOUT_S: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class EnergyRounds:
+    """One a process. ``run`` is one round, repeated in the background."""
+
+    def __init__(
+        self,
+        settings: LedgerSettings,
+        runtime: Runtime,
+        put: Callable[[Cells], None],
+        looks: bool,
+        store: StateStore | None,
+        holder: str,
+        cpu_s: Callable[[], float] = time.process_time,
+    ) -> None:
+        """``looks``: whether this process looks at endpoints, if no other gateway does; ``cpu_s``:
+        processor time that it has taken."""
+        self._settings = settings
+        self._runtime = runtime
+        self._put = put
+        self._looks = looks
+        self._store = store
+        self._holder = holder
+        self._cpu_s = cpu_s
+        self._held_until = -math.inf
+        self._asked_at = -math.inf
+        self._spans: dict[str, EndpointSpan] = {}
+        self._is_looking = self._is_lost = self._has_begun = False
+        self._since = runtime.clock.now()
+        self._looked_at = runtime.clock.monotonic()
+        self._cpu_from = cpu_s()
+
+    async def run(self, meter: PrometheusLoad) -> None:
+        """Wait, then look; at the end of a span tell it."""
+        if not self._has_begun:
+            await self._start(meter)
+        endpoints = len(self._runtime.config.fleet.endpoints)
+        await asyncio.sleep(max(_LOOK_S, endpoints / _LOOKS_PER_S))
+        await self._renew()
+        self.look()
+        now = self._runtime.clock.now()
+        over = now - self._since >= SPAN_S or now // HOUR_S != self._since // HOUR_S
+        if over or now < self._since:
+            await self.tell(meter)
+
+    def look(self) -> None:
+        """At every endpoint, and add up what it drew since the last look."""
+        ticks = self._runtime.clock.monotonic()
+        seconds, self._looked_at = ticks - self._looked_at, ticks
+        if not self._is_looking or seconds <= 0.0:
+            return
+        if self._runtime.peers is not None:
+            # What other workers have is known as of the last decision here, which may be long ago.
+            self._runtime.peers.refresh(ticks, at_once=True)
+        seats = self._runtime.board.seats
+        for name, span in self._spans.items():
+            seat = seats.get(name)
+            if seat is not None and seat.health.is_there:
+                # Not what a page says that strangers have: for a moment that is what was ours.
+                span.look(float(seat.in_flight + seat.peers), seconds)
+
+    async def tell(self, meter: PrometheusLoad) -> None:
+        """The span ends here, and another begins."""
+        from router.ledger.energy_spans import SpanGrid, gateway_cells
+
+        self.look()
+        clock, runtime = self._runtime.clock, self._runtime
+        spans, was_lost = list(self._spans.values()), self._is_lost
+        self._is_looking, self._is_lost = self._may_look(), False
+        joules = await self._joules(meter, bool(spans) or self._is_looking)
+        since, now = self._since, clock.now()
+        if since // HOUR_S != now // HOUR_S and now > since:
+            # What came a moment after the hour belongs to no other span.
+            now = (since // HOUR_S + 1) * HOUR_S
+        self._since = now if now >= since else clock.now()
+        until = max(now, since)
+        snapshot = runtime.dispatcher.view.snapshot if runtime.dispatcher else None
+        regions = runtime.config.fleet.regions
+        for span in spans:
+            region = regions.get(span.endpoint.region)
+            if region is not None:
+                grid = _grid(snapshot, region, since, until)
+                # Of one that was lost in the middle the rest is told by who looks now.
+                meter_j = math.nan if was_lost else joules.get(span.endpoint.name, math.nan)
+                self._put(span.cells(since, until, region, grid, meter_j))
+        cpu_s = self._cpu_s()
+        own = regions.get(self._settings.gateway_region)
+        grid = SpanGrid(math.nan, None) if own is None else _grid(snapshot, own, since, until)
+        self._put(
+            gateway_cells(
+                since, until, cpu_s - self._cpu_from, self._settings.gateway_w_per_core, own, grid
+            )
+        )
+        self._cpu_from = cpu_s
+        self._begin(joules)
+
+    def _begin(self, joules: dict[str, float]) -> None:
+        from router.ledger.energy_spans import EndpointSpan
+
+        self._spans = {}
+        if self._is_looking:
+            for endpoint in self._runtime.config.fleet.endpoints:
+                span = self._spans[endpoint.name] = EndpointSpan(endpoint)
+                span.begin(joules.get(endpoint.name, math.nan))
+
+    async def close(self, meter: PrometheusLoad) -> None:
+        """The last span ends; others may look."""
+        if self._has_begun:
+            await self.tell(meter)
+        await self._leave()
+
+    async def _start(self, meter: PrometheusLoad) -> None:
+        self._has_begun = True
+        await self._renew()
+        self._is_looking = self._may_look()
+        joules = await self._joules(meter, self._is_looking)
+        self._since = self._runtime.clock.now()
+        self._looked_at = self._runtime.clock.monotonic()
+        self._begin(joules)
+
+    async def _leave(self) -> None:
+        if self._store is not None and self._held_until > -math.inf:
+            try:
+                async with asyncio.timeout(_TIMEOUT_S):
+                    await self._store.release(_LEASE, self._holder)
+            except (StateStoreError, TimeoutError) as error:
+                _log.info("the lease of the ledger's energy ends by itself: %s", error)
+
+    def _may_look(self) -> bool:
+        held = self._store is None or self._runtime.clock.monotonic() < self._held_until
+        return self._looks and held
+
+    async def _renew(self) -> None:
+        ticks = self._runtime.clock.monotonic()
+        if self._store is None or not self._looks or ticks - self._asked_at < _RENEW_S:
+            return
+        self._asked_at = ticks
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                token = await self._store.acquire(
+                    _LEASE, self._holder, _LEASE_S, self._runtime.clock.now()
+                )
+        except (StateStoreError, TimeoutError):
+            return
+        self._held_until = ticks + _LEASE_S if token else -math.inf
+        if self._is_looking and not token:
+            # Another looks now: what was seen is told at the end of the span, no more is added.
+            self._is_looking, self._is_lost = False, True
+
+    async def _joules(self, meter: PrometheusLoad, wanted: bool) -> dict[str, float]:
+        endpoints = [e for e in self._runtime.config.fleet.endpoints if e.metrics_url]
+        if not wanted or not endpoints:
+            return {}
+        found: Sequence[float] = await asyncio.gather(*(meter.joules(one) for one in endpoints))
+        return {one.name: joules for one, joules in zip(endpoints, found, strict=True)}
+
+
+def _grid(snapshot: Snapshot | None, region: Region, since: float, until: float) -> SpanGrid:
+    from router.ledger.energy_spans import SpanGrid
+
+    if snapshot is None or region.name not in snapshot.layout.fleet.regions:
+        return SpanGrid(math.nan, None)
+    mean = snapshot.mean_g_per_kwh(region.name, since, until - since)
+    return SpanGrid(mean, snapshot.intensity(region.name, since))

@@ -1,0 +1,123 @@
+"""What endpoints drew while they had requests and while they had none, added up span by span.
+
+By the watts of their profiles, from looks at how many requests were there: between two looks an
+endpoint is taken to have been as it was at the later one. Where a server has a meter, what that
+counted in the span stands beside.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, NamedTuple
+
+from router.core.energy import idle_w, power_w
+from router.ledger.columns import J_QUANTUM
+from router.ledger.receipt_cells import Cells, in_steps
+from router.model import Endpoint, Intensity, Provenance, Region, TokenProfile
+
+_US: Final = 1e6
+_PER_J: Final = 1.0 / J_QUANTUM
+
+
+class SpanGrid(NamedTuple):
+    """The grid of a region over a span: mean intensity, NaN where not known, and whose it is."""
+
+    g_per_kwh: float
+    intensity: Intensity | None
+
+
+class EndpointSpan:
+    """One endpoint, from `begin` to `cells`."""
+
+    __slots__ = (
+        "_awake_j", "_awake_s", "_idle_j", "_idle_s", "_meter_at_start", "endpoint", "profile",
+    )  # fmt: skip
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        profiles = [served.profile for served in endpoint.models]
+        tokens = [one for one in profiles if isinstance(one, TokenProfile)]
+        # Models of one server share its hardware: the one that draws most stands for it.
+        self.profile = max(tokens, key=idle_w) if tokens else None
+        self.begin(math.nan)
+
+    def begin(self, meter_j: float) -> None:
+        """A span begins, with the meter there; NaN: it is not known."""
+        self._idle_s = self._idle_j = self._awake_s = self._awake_j = 0.0
+        self._meter_at_start = meter_j
+
+    def look(self, batch: float, seconds: float) -> None:
+        """It was there for so long with ``batch`` requests."""
+        watts = math.nan
+        if self.profile is not None:
+            watts = power_w(self.profile, min(batch, float(self.profile.max_batch)))
+        if batch > 0.0:
+            self._awake_s += seconds
+            self._awake_j += watts * seconds
+        else:
+            self._idle_s += seconds
+            self._idle_j += watts * seconds
+
+    def cells(
+        self, since: float, until: float, region: Region, grid: SpanGrid, meter_j: float
+    ) -> Cells:
+        """The row of the span; ``meter_j``: what the meter says at its end."""
+        metered_j = meter_j - self._meter_at_start
+        emulated = self.endpoint.emulated
+        profile = self.profile
+        return (
+            round(since * _US),
+            round(until * _US),
+            "endpoint",
+            self.endpoint.name,
+            region.name,
+            region.grid_zone,
+            None if profile is None else profile.name,
+            self._idle_s,
+            in_steps(self._idle_j, _PER_J),
+            self._awake_s,
+            in_steps(self._awake_j, _PER_J),
+            Provenance.EMULATED if emulated else Provenance.ESTIMATED,
+            None if profile is None else profile.source or None,
+            # A server that began anew counts from nothing.
+            in_steps(metered_j, _PER_J) if metered_j >= 0.0 else None,
+            region.pue,
+            *_grid_cells(grid),
+        )
+
+
+def gateway_cells(
+    since: float,
+    until: float,
+    cpu_s: float,
+    w_per_core: float,
+    region: Region | None,
+    grid: SpanGrid,
+) -> Cells:
+    """The row of a gateway's process that took so much processor time."""
+    return (
+        round(since * _US),
+        round(until * _US),
+        "gateway",
+        None,
+        None if region is None else region.name,
+        None if region is None else region.grid_zone,
+        None,
+        None,
+        None,
+        cpu_s,
+        in_steps(cpu_s * w_per_core, _PER_J),
+        Provenance.ESTIMATED,
+        f"processor time at {w_per_core:g} W a core",
+        None,
+        None if region is None else region.pue,
+        *_grid_cells(grid),
+    )
+
+
+def _grid_cells(grid: SpanGrid) -> tuple[Any, ...]:
+    intensity = grid.intensity
+    if intensity is None or not math.isfinite(grid.g_per_kwh):
+        return (None,) * 5
+    signal = intensity.signal
+    return (grid.g_per_kwh, signal.basis, signal.factors, intensity.kind, intensity.source)

@@ -1,0 +1,55 @@
+import math
+
+import pytest
+
+from router.core.energy import idle_w, power_w
+from router.ledger.energy_spans import EndpointSpan, SpanGrid, gateway_cells
+from router.ledger.tables import ENERGY, arrow_table
+from tests.factories import endpoint, intensity, region, served, task_profile, token_profile
+from tests.ledger.rows import SEVEN_S
+
+GRID = SpanGrid(120.0, intensity(120.0))
+
+
+def row(cells):
+    return arrow_table(ENERGY, "gw", 1, [cells]).to_pylist()[0]
+
+
+def test_idle_and_awake_are_told_apart() -> None:
+    profile = token_profile()
+    span = EndpointSpan(endpoint("a", "west", served(profile=profile)))
+    span.begin(1000.0)
+    for batch, seconds in ((0.0, 10.0), (4.0, 2.5), (4.0, 2.5), (0.0, 5.0)):
+        span.look(batch, seconds)
+    told = row(span.cells(SEVEN_S, SEVEN_S + 20.0, region("west"), GRID, 4500.0))
+    assert (told["part"], told["endpoint"], told["region"]) == ("endpoint", "a", "west")
+    assert (told["idle_s"], told["awake_s"]) == (15.0, 5.0)
+    assert told["idle_j"] == pytest.approx(15.0 * idle_w(profile), abs=1e-5)
+    assert told["awake_j"] == pytest.approx(5.0 * power_w(profile, 4.0), abs=1e-5)
+    assert (told["metered_j"], told["g_per_kwh"], told["basis"]) == (3500.0, 120.0, "average")
+
+
+@pytest.mark.parametrize("at_end", [math.nan, 400.0])
+def test_a_meter_that_is_silent_or_began_anew_tells_nothing(at_end) -> None:
+    span = EndpointSpan(endpoint("a"))
+    span.begin(1000.0)
+    told = row(span.cells(SEVEN_S, SEVEN_S + 1.0, region("west"), GRID, at_end))
+    assert told["metered_j"] is None
+
+
+def test_watts_that_are_not_known_are_null() -> None:
+    span = EndpointSpan(endpoint("a", "west", served(profile=task_profile())))
+    span.begin(math.nan)
+    span.look(0.0, 3.0)
+    unknown = SpanGrid(math.nan, None)
+    told = row(span.cells(SEVEN_S, SEVEN_S + 3.0, region("west"), unknown, math.nan))
+    assert (told["idle_s"], told["idle_j"], told["profile"]) == (3.0, None, None)
+    assert (told["g_per_kwh"], told["intensity_kind"]) == (None, None)
+
+
+def test_a_gateway_takes_processor_time() -> None:
+    told = row(gateway_cells(SEVEN_S, SEVEN_S + 300.0, 12.0, 3.5, None, SpanGrid(math.nan, None)))
+    assert (told["part"], told["endpoint"], told["awake_s"], told["awake_j"]) == (
+        "gateway", None, 12.0, 42.0,
+    )  # fmt: skip
+    assert told["source"] == "processor time at 3.5 W a core"
