@@ -12,7 +12,7 @@ from router.ledger.fleet_energy import fleet_energy
 from router.ledger.reading import relation
 from router.ledger.sealed_files import read_links
 from router.ledger.tables import RECEIPTS
-from router.operator.replaying import OtherPolicy, replay
+from router.operator.replaying import OtherPolicy, replay, tell
 from tests.e2e.harness import GREEN, NEAR, Gateway, ask, base, emulator, free_ports, pair
 
 ROWS = "decision_id, outcome, endpoint, tenant, energy_j, energy_kind, gco2e, input_tokens, seq"
@@ -121,3 +121,6 @@ async def test_every_kept_decision_is_the_same_when_it_is_replayed(spawn):
     assert found.effect.total.refused_then == 5.0
     answered = {row["decision_id"] for row in kept(folder.parent) if row["outcome"] == "answered"}
     assert {read.row.decision_id for read in DecisionLedger(folder)} == answered | {""}
+    (told,) = tell(DecisionLedger(folder), min(answered))
+    assert len(told.explanation.candidates) == 2
+    assert told.row.seen.request.tenant not in ("", "acme")

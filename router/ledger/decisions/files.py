@@ -50,18 +50,25 @@ class DecisionFiles(NamedTuple):
     def paths(self, kind: str, since: float, until: float) -> list[str]:
         """Of the files of ``kind`` with hours that ``since`` .. ``until`` (unix s) reaches into,
         oldest hour first. Raises DataError for a place that cannot be read."""
+        return [path for paths in self.hours(kind, since, until).values() for path in paths]
+
+    def hours(self, kind: str, since: float, until: float) -> dict[float, list[str]]:
+        """The same by hour, unix s."""
         base = f"{self.root}/{kind}"
         found = []
         try:
             if self.system.get_file_info(base).type is not fs.FileType.Directory:
-                return []
+                return {}
             for info in self.system.get_file_info(fs.FileSelector(base, recursive=True)):
                 hour = _hour_of(info.path[len(base) + 1 :])
                 if info.is_file and hour is not None and since < hour + HOUR_S and hour < until:
                     found.append((hour, info.path))
         except OSError as error:
             raise DataError(f"{base}: cannot be read: {error}") from None
-        return [path for _, path in sorted(found)]
+        by_hour: dict[float, list[str]] = {}
+        for hour, path in sorted(found):
+            by_hour.setdefault(hour, []).append(path)
+        return by_hour
 
     def prune(self, before: float) -> int:
         """Remove the files of hours that were over at ``before`` (unix s); how many. Raises

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -28,6 +28,7 @@ from router.ledger.decisions.rows import SCHEMA, DecisionRow, decision_rows
 
 # Snapshots held at once: decisions come in order of time, of some writers in turn.
 _MOST_SNAPSHOTS: Final = 64
+_MOST_LAYOUTS: Final = 16
 
 
 class DecisionRead(NamedTuple):
@@ -46,21 +47,29 @@ class DecisionLedger:
     ) -> None:
         self._files: DecisionFiles = decision_files(where)
         self._since, self._until = since, until
-        self._bodies: dict[str, bytes] | None = None
-        self._layouts: dict[str, Layout] = {}
+        # Documents of the hour that is read: those of a month are more than memory holds.
+        self._bodies: dict[str, bytes] = {}
+        self._layouts: OrderedDict[str, Layout] = OrderedDict()
         self._snapshots: OrderedDict[str, KeptSnapshot | None] = OrderedDict()
 
     def __iter__(self) -> Iterator[DecisionRead]:
         """By hour. Raises DataError for files that cannot be read, and for documents that are no
         such."""
-        for path in self._files.paths(DECISIONS, self._since, self._until):
-            for table in self._files.read(path, SCHEMA):
-                try:
-                    for row in decision_rows(table):
-                        if self._since <= row.seen.at < self._until:
-                            yield DecisionRead(row, self._snapshot(row.snapshot))
-                except DataError as error:
-                    raise DataError(f"{path}: {error}") from None
+        documents = self._files.hours(DOCUMENTS, self._since, self._until)
+        for hour, paths in self._files.hours(DECISIONS, self._since, self._until).items():
+            self._bodies = self._read(documents.get(hour, ()))
+            self._snapshots.clear()
+            for path in paths:
+                yield from self._decisions(path)
+
+    def _decisions(self, path: str) -> Iterator[DecisionRead]:
+        for table in self._files.read(path, SCHEMA):
+            try:
+                for row in decision_rows(table):
+                    if self._since <= row.seen.at < self._until:
+                        yield DecisionRead(row, self._snapshot(row.snapshot))
+            except DataError as error:
+                raise DataError(f"{path}: {error}") from None
 
     def _snapshot(self, key: str) -> KeptSnapshot | None:
         if key in self._snapshots:
@@ -83,23 +92,20 @@ class DecisionLedger:
             if body is None:
                 return None
             self._layouts[key] = fleet_of(body)
+            while len(self._layouts) > _MOST_LAYOUTS:
+                self._layouts.popitem(last=False)
         return self._layouts[key]
 
     def _document(self, key: str) -> bytes | None:
-        body = self._documents().get(key)
+        body = self._bodies.get(key)
         if body is not None and document_id(body) != key:
             raise DataError(f"the document {key} is not what it was")
         return body
 
-    def _documents(self) -> dict[str, bytes]:
-        if self._bodies is None:
-            self._bodies = {}
-            for path in self._files.paths(DOCUMENTS, self._since, self._until):
-                for table in self._files.read(path, DOCUMENT_SCHEMA):
-                    rows = zip(
-                        table.column("id").to_pylist(),
-                        table.column("body").to_pylist(),
-                        strict=True,
-                    )
-                    self._bodies.update(rows)
-        return self._bodies
+    def _read(self, paths: Iterable[str]) -> dict[str, bytes]:
+        bodies: dict[str, bytes] = {}
+        for path in paths:
+            for table in self._files.read(path, DOCUMENT_SCHEMA):
+                ids, found = table.column("id").to_pylist(), table.column("body").to_pylist()
+                bodies.update(zip(ids, found, strict=True))
+        return bodies
