@@ -33,6 +33,8 @@ INPUTS: Final = {
     "idle_q BIGINT, difference_q BIGINT",
     # What gateways drew.
     "gateway_rows": "hour BIGINT, region VARCHAR, grid_zone VARCHAR, pue DOUBLE, gateway_q BIGINT",
+    # Intensities that were known when idle energy was written down, for hours without receipts.
+    "said_rows": "grid_zone VARCHAR, hour BIGINT, g DOUBLE",
     # What making the hardware emitted, for each hour that it is held.
     "embodied_rows": "profile VARCHAR, g_per_hour DOUBLE",
     # Of IT energy, the part that GPUs draw, by profile.
@@ -211,7 +213,7 @@ def _price(connection: duckdb.DuckDBPyConnection, factors: Factors) -> None:
                 CASE WHEN b.basis = '{average}' AND b.factors = '{factors}' AND b.priced_q > 0
                     THEN b.g_q / b.priced_q WHEN b.it_q = 0 THEN s.said END / {GRAMS_PER_QUANTUM}
                     AS said_price,
-                a.low_g, a.high_g, g.gpu_share,
+                w.g AS written_price, a.low_g, a.high_g, g.gpu_share,
                 coalesce(m.g, CASE WHEN b.basis = '{marginal}' AND b.priced_q > 0
                     THEN b.g_q / b.priced_q / {GRAMS_PER_QUANTUM}
                     WHEN b.marginal_priced_q > 0
@@ -224,13 +226,15 @@ def _price(connection: duckdb.DuckDBPyConnection, factors: Factors) -> None:
                 AND factors = '{factors}') a USING (hour, grid_zone)
             LEFT JOIN (SELECT * FROM price_rows WHERE basis = '{marginal}') m
                 USING (hour, grid_zone)
+            LEFT JOIN said_rows w USING (hour, grid_zone)
             LEFT JOIN pue_rows o USING (region)
             LEFT JOIN gpu_rows g USING (profile)
         ), metered AS (
             SELECT *, CAST(round((it_q + idle_q + difference_q + gateway_q) * (pue - 1))
                     AS HUGEINT) AS overhead_q,
                 CAST(round(it_q * (receipt_pue - 1)) AS HUGEINT) AS own_overhead_q,
-                coalesce(settled_price, said_price) AS price,
+                coalesce(settled_price, said_price, CASE WHEN it_q = 0 THEN written_price END)
+                    AS price,
                 -- As receipts have it: their own grams, to the last bit.
                 NOT settled AND NOT other_pue AND is_average AND g_q > 0 AS as_receipted
             FROM joined

@@ -134,6 +134,7 @@ class Report:
 def gather(question: ReportQuestion) -> Report:
     """Read the month. Raises ConfigError, DataError and MixedBasisError."""
     connection = open_ledger(question.ledger, question.threads, question.memory)
+    from router.ledger.fleet_hours import fill_fleet
     from router.ledger.home_region import at_home
     from router.ledger.hour_cells import build_cells
     from router.ledger.intensity_uses import build_uses, intensity_errors
@@ -152,6 +153,8 @@ def gather(question: ReportQuestion) -> Report:
         raise DataError(f"{question.ledger}: no receipt ended in {month}")
     _same_factors(connection, question.factors)
     make_inputs(connection)
+    with told(question.ledger):
+        fill_fleet(connection, month, question.factors)
     coefficients = _fill(connection, question)
     price_cells(connection, question.factors)
     market = _market(connection, question)

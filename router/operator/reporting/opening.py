@@ -31,7 +31,7 @@ class ReadFile(NamedTuple):
 def open_ledger(
     ledger: Path, threads: int | None = None, memory: str = ""
 ) -> duckdb.DuckDBPyConnection:
-    """A connection with the view ``receipts``; ``memory``: at most so much, such as 4GB.
+    """A connection with the views ``receipts`` and ``energy``. ``memory``: at most, such as 4GB.
 
     Raises ConfigError without the extra, and DataError for what is no ledger.
     """
@@ -39,7 +39,7 @@ def open_ledger(
         import duckdb
 
         from router.ledger.reading import relation
-        from router.ledger.tables import RECEIPTS
+        from router.ledger.tables import ENERGY, RECEIPTS
     if not (ledger / RECEIPTS.name).is_dir():
         raise DataError(f"{ledger}: no ledger: there is no folder {RECEIPTS.name} in it")
     connection = duckdb.connect(config={"preserve_insertion_order": "false"})
@@ -50,7 +50,8 @@ def open_ledger(
             raise ConfigError("--memory", [("", f"{memory!r} is no size; write it as 4GB")])
         connection.execute(f"SET memory_limit = '{memory}'")
     with told(ledger):
-        relation(connection, ledger, RECEIPTS).create_view("receipts")
+        for table in (RECEIPTS, ENERGY):
+            relation(connection, ledger, table).create_view(table.name)
     return connection
 
 

@@ -68,7 +68,8 @@ def settle_ledger(question: SettlementQuestion) -> SettlementResult:
 
 
 def used_hours(ledger: Path, now: float) -> dict[str, frozenset[int]]:
-    """By grid zone the hours, since 1970, in which receipts of the last 30 days ran."""
+    """By grid zone the hours, since 1970, in which receipts of the last 30 days ran, or in which
+    endpoints and gateways there are known to have been up."""
     since = datetime.fromtimestamp(now - SETTLED_WITHIN_S, UTC).date() - timedelta(days=1)
     connection = open_ledger(ledger)
     with told(ledger):
@@ -84,6 +85,9 @@ def used_hours(ledger: Path, now: float) -> dict[str, frozenset[int]]:
                     FROM receipts WHERE grid_zone IS NOT NULL AND date >= DATE '{since}'
                 )
             )
+            UNION
+            SELECT DISTINCT grid_zone, epoch_us(since) // {US_PER_HOUR} FROM energy
+            WHERE grid_zone IS NOT NULL AND date >= DATE '{since}'
             """
         ).fetchall()
     found: dict[str, set[int]] = {}

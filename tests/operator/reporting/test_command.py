@@ -4,6 +4,7 @@ from router.ledger.month import Month
 from router.ledger.quantities import FunctionalUnit
 from router.operator.reporting.command import command_of, make_report
 from router.operator.reporting.gather import ReportQuestion
+from tests.operator.reporting.conftest import ROWS
 
 
 def test_the_command_names_no_folder_of_ours():
@@ -21,5 +22,5 @@ def test_the_command_names_no_folder_of_ours():
 
 def test_files_are_written_where_they_are_asked_for(ledger, tmp_path):
     report = make_report(ReportQuestion(ledger, Month(2026, 11)), tmp_path / "out")
-    assert report.total.count("rows") == 20_000
+    assert report.total.count("rows") == ROWS
     assert (tmp_path / "out" / "sci.csv").is_file()

@@ -5,6 +5,7 @@ import pytest
 from router.errors import DataError
 from router.ledger.month import Month
 from router.operator.reporting.opening import digest_of, open_ledger, read_files
+from tests.operator.reporting.conftest import ROWS
 
 
 def test_files_are_named_sized_and_hashed(ledger):
@@ -31,4 +32,4 @@ def test_a_folder_that_is_no_ledger_is_told(tmp_path):
 def test_threads_and_memory_are_held(ledger):
     connection = open_ledger(ledger, 1, "1GB")
     assert connection.execute("SELECT current_setting('threads')").fetchone() == (1,)
-    assert connection.execute("SELECT count(*) FROM receipts").fetchone() == (20_000,)
+    assert connection.execute("SELECT count(*) FROM receipts").fetchone() == (ROWS,)

@@ -4,6 +4,7 @@ from router.ledger.month import Month
 from router.ledger.quantities import FunctionalUnit
 from router.operator.reporting.gather import GroupSums, Per, ReportQuestion, gather
 from router.operator.reporting.tables import measured_share, stamp, tables, unit_count
+from tests.operator.reporting.conftest import reported
 
 
 @pytest.fixture(scope="module")
@@ -91,5 +92,5 @@ def test_who_answers_nothing_has_no_tokens():
 
 def test_reports_for_tenants_and_regions_have_columns_of_their_name(ledger):
     for per in (Per.TENANT, Per.REGION):
-        found = tables(gather(ReportQuestion(ledger, Month(2026, 11), per=per)))
+        found = tables(reported(ledger, per))
         assert str(per) in found["sci"][0] and str(per) in found["hours"][0]

@@ -11,6 +11,7 @@ from router.ledger.month import Month
 from router.operator.reporting.command import command_of, make_report
 from router.operator.reporting.gather import Per, ReportQuestion, gather
 from router.operator.reporting.writing import file_name, files_of, write_files
+from tests.operator.reporting.conftest import reported
 
 NOVEMBER = Month(2026, 11)
 
@@ -55,7 +56,7 @@ def test_the_json_says_what_it_is_of(files):
 def test_the_manifest_adds_up_to_the_report(settled, files):
     told = yaml.safe_load(files["impact-framework.yaml"])
     children = told["tree"]["children"]
-    total = gather(ReportQuestion(settled, NOVEMBER)).total
+    total = reported(settled).total
     rows = [row for child in children.values() for row in child["inputs"]]
     grams = sum(row["energy"] * row["grid/carbon-intensity"] for row in rows)
     assert grams == pytest.approx(total.mass("operational_g").g, rel=1e-9)
@@ -68,7 +69,7 @@ def test_the_manifest_adds_up_to_the_report(settled, files):
 
 
 def test_spdx_has_the_models_kilowatt_hours(settled, files):
-    report = gather(ReportQuestion(settled, NOVEMBER))
+    report = reported(settled)
     (figures,) = [one for one in report.groups if one.group == "llama-3.1-8b"]
     body = json.loads(files["spdx-llama-3.1-8b.json"])
     by_type = {one["type"]: one for one in body["@graph"]}
@@ -82,7 +83,7 @@ def test_spdx_has_the_models_kilowatt_hours(settled, files):
 def test_pages_are_of_models_and_of_no_tenants(files, ledger):
     assert "transparency-llama-3.1-8b.html" in files
     question = ReportQuestion(ledger, NOVEMBER, per=Per.TENANT)
-    told = files_of(gather(question), command_of(question))
+    told = files_of(reported(ledger, Per.TENANT), command_of(question))
     assert not [name for name in told if name.endswith(".html")]
     page = files["transparency-llama-3.1-8b.html"].decode()
     assert not [name for name in page.split() if name.startswith("team-")]
