@@ -88,7 +88,8 @@ class PolicySchema(Strict):
         default=0.03, description="of the watts of waking an idle replica, as a premium"
     )
     scarcity: Fraction = Field(
-        default=0.9, description="of what a full region's room is worth to others, as its premium"
+        default=0.9,
+        description="of what a full region's room is worth to others, as its last places' premium",
     )
     near_tie: Fraction = Field(
         default=0.002, description="costs within this fraction of the least tie"

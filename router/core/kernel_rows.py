@@ -27,13 +27,14 @@ import numpy as np
 # prompts would be read at the pace that answers there tolerate, on the same clock. RELEASES_AT_S:
 # when it is released unless somebody comes, inf while somebody is there; WOKEN_AT_S: when one that
 # wakes is awake; both on the same clock. UNSERVED: cost that requests had for want of it
-# (`router.core.waking`).
+# (`router.core.waking`). WORTH: of the last place in its region, PREMIUM: of the next one, g/kWh
+# (`router.core.premiums`).
 (
     BATCH, ELIGIBLE, PACE_CAP_MS, TTFT_FACTOR, QUEUE_FACTOR, TPOT_FACTOR, TURNS, PREMIUM,
     TTFT_DELAY, OWN, AWAKE, PROMPTS_MS, PROMPTS_MS2, CACHED_TOKENS, BACKLOG_ENDS_S,
     BACKLOG_MOST_MS, FOREIGN, PER_PLACE, PACED_UNTIL_S, RELEASES_AT_S, WOKEN_AT_S, UNSERVED,
-    LIVE_ROWS,
-) = range(23)  # fmt: skip
+    WORTH, LIVE_ROWS,
+) = range(24)  # fmt: skip
 
 # The same rows by name, as they are kept of decisions.
 LIVE_NAMES = (

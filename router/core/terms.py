@@ -61,8 +61,9 @@ anybody's. What the mean allows may come in bursts, and of a short answer one bu
 
 The premium is a price, in grams that nobody emits: no receipt and no carbon limit counts it. The
 scarcity premium (g/kWh) is a shadow price on the room of a region, learned from requests that are
-forwarded (`router.core.premiums`): who has a good alternative leaves room to who has none. The wake
-premium holds back from waking a replica for next to nothing.
+forwarded, the higher the less room is left (`router.core.premiums`): who has a good alternative
+leaves the last places to who has none. The wake premium holds back from waking a replica for next
+to nothing.
 
 An idle replica may be released by whoever scales the fleet, and waking it takes seconds to minutes:
 most budgets exclude it until it is awake. That it is woken in time is no matter of one request's

@@ -123,6 +123,7 @@ def regions(hours):
         "ci": st.lists(ci_values, min_size=hours, max_size=hours) | st.none(),
         "label": st.integers(0, 7),
         "premium": st.sampled_from([0.0, 0.0, 0.0005, 40.0]) | st.floats(0.0, 500.0),
+        "worth": st.sampled_from([0.0, 0.0, 0.0005, 40.0]) | st.floats(0.0, 500.0),
         "candidates": st.lists(candidates(), min_size=1, max_size=4),
     })  # fmt: skip
 
@@ -204,6 +205,7 @@ def arrays(world):
         for at, name in moving.items():
             live[at, row] = c[name]
         live[k.PREMIUM, row] = region["premium"]
+        live[k.WORTH, row] = region["worth"]
         live[k.FOREIGN, row] = naive_terms.foreign_part(c)
         live[k.PER_PLACE, row] = 1.0 / (c["batch"] + 1.0)
         table[k.PER_CAPACITY, row] = 1.0 / sum(one["max_in_flight"] for *_, one in rows)
@@ -263,8 +265,8 @@ def evaluate(world, ask):
     ]
 
 
-def premiums_after(world, ask, times=1):
-    """The premium of every region after ``times`` like requests; all of its rows agree."""
+def worths_after(world, ask, times=1):
+    """(worth, premium) of every region after ``times`` like requests; all of its rows agree."""
     table, live, labels, starts, params, scratch = arrays(world)
     before = live.copy()
     for _ in range(times):
@@ -273,13 +275,19 @@ def premiums_after(world, ask, times=1):
             untouched = live.copy()
             premiums.learn_premiums(table, live, labels, starts, params, *given, scratch[k.S_BEST])
             assert (untouched[k.BATCH] == live[k.BATCH]).all()
-    unchanged = [row for row in range(k.LIVE_ROWS) if row != k.PREMIUM]
+    unchanged = [row for row in range(k.LIVE_ROWS) if row not in (k.PREMIUM, k.WORTH)]
     assert (live[unchanged] == before[unchanged]).all()
     found = []
     for first, end in itertools.pairwise(starts.tolist()):
         assert len(set(live[k.PREMIUM, first:end].tolist())) == 1
-        found.append(live[k.PREMIUM, first])
+        assert len(set(live[k.WORTH, first:end].tolist())) == 1
+        found.append((live[k.WORTH, first], live[k.PREMIUM, first]))
     return found
+
+
+def premiums_after(world, ask, times=1):
+    """As `worths_after`, the premiums alone."""
+    return [premium for _, premium in worths_after(world, ask, times)]
 
 
 def wanted_awake(world, ask, paid):
@@ -298,7 +306,8 @@ def one_run(run_s, ci, slot_left_s):
         "j_per_request": 3.6e6, "max_in_flight": 1,
     }  # fmt: skip
     region = {
-        "rtt": (0.0,), "pue": 1.0, "ci": ci, "label": 1, "premium": 0.0, "candidates": [candidate],
+        "rtt": (0.0,), "pue": 1.0, "ci": ci, "label": 1, "premium": 0.0, "worth": 0.0,
+        "candidates": [candidate],
     }  # fmt: skip
     ask = {
         "origin": 0, "n_in": 0.0, "n_out": 1.0, "n_out_q": 1.0, "network_j": 0.0,

@@ -15,6 +15,7 @@ from tests.core.naive_terms import (
     reason,
     rows_of,
     waking_ms,
+    waking_premium,
 )
 
 
@@ -102,43 +103,75 @@ def would_do(region, c, ask, rule):
     )
 
 
+def places(c):
+    """How many requests a candidate takes while iterations stay as short as those there tolerate,
+    were all like the mean of them; at least those there."""
+    b, most = c["batch"], c["max_in_flight"]
+    if b and c["tpot_base"] and c["pace_cap"] < math.inf:
+        each = c["tpot_slope"] + (c["tpot_cached"] * c["cached"] + c["prompts"]) / b
+        if each:
+            most = min(most, (c["pace_cap"] - c["tpot_base"]) / each)
+    return max(b, most)
+
+
+def priced(region, worth):
+    """The premium of a region whose last place has ``worth``: that, times the odds that all that is
+    left will be wanted."""
+    there = [c for c in region["candidates"] if c["eligible"]]
+    total = sum(places(c) for c in there)
+    free = sum(places(c) - c["batch"] for c in there)
+    return worth * math.exp(-free / math.sqrt(max(total, 1.0)))
+
+
+def paid_but_for_waking(world, costs, ask):
+    """The least of ``costs``, every row's, less the premium on waking that is in it; None where
+    nothing is feasible."""
+    rule = world["rule"]
+    feasible = [one for one in rows_of(world) if costs[one[0]]["reason"] == "feasible"]
+    if not feasible:
+        return None
+    row, _, region, c = min(feasible, key=lambda one: costs[one[0]]["cost"])
+    run_s = figures(region, c, ask, rule)["run_s"]
+    waking_g = waking_premium(region, c, ask, rule, run_s)
+    return costs[row]["cost"] - rule["weights"]["grams"] * waking_g
+
+
 def premiums(world, figures, ask):
-    """Each region's premium after a forwarded request, g/kWh; as it was where none is feasible."""
+    """(worth, premium) of each region after a forwarded request, g/kWh; as they were where none is
+    feasible."""
     rule = world["rule"]
     capacity = sum(c["max_in_flight"] for _, _, _, c in rows_of(world))
-    rise = min(1.0, 32.0 / capacity)
-    costs = [f["cost"] for f in figures if f["reason"] == "feasible"]
-    after = [region["premium"] for region in world["regions"]]
-    if not costs or not rule["scarcity"] or not rule["weights"]["grams"]:
-        return after
+    paid = paid_but_for_waking(world, figures, ask)
+    if paid is None or not rule["scarcity"] or not rule["weights"]["grams"]:
+        return [(region["worth"], region["premium"]) for region in world["regions"]]
+    after = []
     for index, region in enumerate(world["regions"]):
         mine = [one for one in rows_of(world) if one[1] == index]
+        worth = region["worth"]
         if any(figures[row]["reason"] == "feasible" for row, *_ in mine):
-            here = [c for *_, c in mine]
-            full = sum(c["batch"] for c in here) / sum(c["max_in_flight"] for c in here)
-            fall = 0.16 + 40.0 * max(0.0, 1.0 - full)
-            after[index] *= 1.0 - min(1.0, fall / capacity)
-            if after[index] < 1e-3:
-                after[index] = 0.0
-            continue
-        wanted = [
-            one
-            for one in mine
-            if would_do(region, one[3], ask, rule) and figures[one[0]]["cost"] < min(costs)
-        ]
-        if not wanted:
-            continue
-        row, _, _, c = wanted[0]
-        gain = min(costs) - figures[row]["cost"]
-        energy, _ = energy_j(c, ask)
-        if energy > 0.0:
-            kwh = energy * region["pue"] / J_PER_KWH
-            price = rule["weights"]["grams"] * kwh
-            worth = gain / price + region["premium"] if price > 0.0 else math.inf
-            worth = min(worth, c["max_premium"])
-            worth = 0.0 if worth == math.inf else worth
-            after[index] += rise * max(0.0, rule["scarcity"] * worth - region["premium"])
+            worth *= 1.0 - min(1.0, 0.01 / capacity)
+            if worth < 1e-3:
+                worth = 0.0
+        else:
+            lost = lost_without(region, mine, figures, paid, ask, rule)
+            worth += min(1.0, 100.0 / capacity) * max(0.0, rule["scarcity"] * lost - worth)
+        after.append((worth, priced(region, worth)))
     return after
+
+
+def lost_without(region, mine, figures, paid, ask, rule):
+    """What a request that pays ``paid`` elsewhere lost for want of room in a region, g/kWh; 0 where
+    it is not room alone that it lacks."""
+    for row, _, _, c in mine:
+        if would_do(region, c, ask, rule) and figures[row]["cost"] < paid:
+            energy, _ = energy_j(c, ask)
+            price = rule["weights"]["grams"] * energy * region["pue"] / J_PER_KWH
+            if not energy > 0.0:
+                return 0.0
+            gain = (paid - figures[row]["cost"]) / price if price > 0.0 else math.inf
+            worth = min(gain + region["premium"], c["max_premium"])
+            return 0.0 if worth == math.inf else worth
+    return 0.0
 
 
 def wanted_awake(world, ask, paid):

@@ -215,6 +215,14 @@ def awake(c):
     return {**c, "releases_at": math.inf, "woken_at": -math.inf}
 
 
+def waking_premium(region, c, ask, rule, run_s):
+    """What a run pays for its replica to be awake for it alone, in grams that nobody emits."""
+    fixed, waking = lonely_j(c, ask, run_s)
+    ci = mean_ci(region["ci"], ask["slot_left_s"], run_s)
+    lonely = fixed * ci + waking * (UNKNOWN if region["ci"] is None else region["ci"][0])
+    return rule["wake_premium"] * lonely * region["pue"] / J_PER_KWH
+
+
 def figures(region, c, ask, rule):
     """Every figure of one candidate."""
     b = c["batch"]
@@ -232,8 +240,7 @@ def figures(region, c, ask, rule):
     grams = (energy * region["pue"] + ask["network_j"]) / J_PER_KWH * ci
     weights = rule["weights"]
     premium = energy * region["pue"] / J_PER_KWH * region["premium"]
-    lonely = fixed * ci + waking * (UNKNOWN if region["ci"] is None else region["ci"][0])
-    premium += rule["wake_premium"] * lonely * region["pue"] / J_PER_KWH
+    premium += waking_premium(region, c, ask, rule, run / 1000.0)
     return {
         "batch": b,
         "rtt": region["rtt"][ask["origin"]],

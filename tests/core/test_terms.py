@@ -29,7 +29,8 @@ def test_the_order_of_reasons():
         "own": 2.0, "awake": True, "prompts": 201.0, "prompts2": 201.0**2, "cached": 1e6,
     }  # fmt: skip
     region = {
-        "rtt": (500.0,), "pue": 1.0, "ci": None, "label": 1, "premium": 0.0, "candidates": [broken],
+        "rtt": (500.0,), "pue": 1.0, "ci": None, "label": 1, "premium": 0.0, "worth": 0.0,
+        "candidates": [broken],
     }  # fmt: skip
     rule = {
         "weights": dict.fromkeys(("grams", "ttft", "e2e", "load", "turn"), 1.0),

@@ -223,8 +223,7 @@ def fill(world, limits, flows, steps, filled, usual, draws, slot_left_s, learn, 
     near-ties so far; returns it. ``learn``: the deviates of the policy's quantiles, what TPOT
     strays by without prompts and queues by of their mean, for the factors of endpoints once
     they had requests, others keep their prior ones; and 1 to end with the highest level of
-    demand, 0 to take the steps beyond it too. ``rungs`` (1 + rungs, PARAMS): the policy's; with
-    scarcity, premiums are learned, else those learned hold.
+    demand, 0 to take the steps beyond it too. ``rungs`` (1 + rungs, PARAMS): the policy's.
     """
     z, tpot_z, sd, queue_sd, last = learn
     plant, gates, columns = world.plant, world.gates, world.columns

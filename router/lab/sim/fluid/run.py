@@ -113,8 +113,6 @@ class _Run:
         self._lasting = 0.0
         self._fresh = True
         self._usual = np.zeros(len(self._limits))
-        self._settled = self._world.columns.rungs.copy()
-        self._settled[:, k.SCARCITY] = 0.0
 
     def run(self) -> PolicyResult:
         """Slot by slot."""
@@ -173,9 +171,8 @@ class _Run:
 
         The first slot once more than others, as it takes requests to learn how quick endpoints
         are, and callers' first choices are learned before others are tried. Where waking or room
-        has a price, twice: first to see who is awake and to learn premiums, from how the slot
-        before ended, then at those, as they stand when requests meet replicas in use. Were
-        premiums learned while replicas fill, they would fall before they count.
+        has a price, twice: first to see who is awake and what room is worth, from how the slot
+        before ended.
         """
         learning = self._world.columns.rungs
         policy = learning[0]
@@ -184,7 +181,7 @@ class _Run:
         first = learning.copy()
         first[:, k.NEAR_TIE] = 0.0
         rounds = [(first, 0.0)] * self._fresh + [(learning, 0.0)] * prices
-        for rungs, last in [*rounds, (self._settled, 1.0)]:
+        for rungs, last in [*rounds, (learning, 1.0)]:
             filled = self._empty()
             self._draws = fill(
                 self._world, self._limits, flows, steps, filled, self._usual, self._draws, left_s,
