@@ -82,12 +82,16 @@ def unit_count(
 
 def requests_how(kinds: Mapping[str, int]) -> str:
     """How the energy of requests is known: one word, or the shares."""
-    share = measured_share(kinds)
-    if share is None:
-        return "modelled"
-    if share in (0.0, 1.0):
-        return "measured" if share else "modelled"
-    return f"measured {share:.1%}, else modelled"
+    whole = sum(kinds.values())
+    shares = {
+        "measured": measured_share(kinds) or 0.0,
+        "emulated": kinds.get("emulated", 0) / whole if whole else 0.0,
+    }
+    for kind, share in shares.items():
+        if share == 1.0:
+            return kind
+    told = [f"{kind} {share:.1%}" for kind, share in shares.items() if share]
+    return ", ".join([*told, "else modelled"]) if told else "modelled"
 
 
 def _everyone(report: Report) -> Iterator[tuple[str, GroupSums, Mapping[str, int]]]:

@@ -3,7 +3,7 @@ import pytest
 from router.ledger.month import Month
 from router.ledger.quantities import FunctionalUnit
 from router.operator.reporting.gather import GroupSums, Per, ReportQuestion, gather
-from router.operator.reporting.tables import measured_share, stamp, tables, unit_count
+from router.operator.reporting.tables import measured_share, requests_how, stamp, tables, unit_count
 from tests.operator.reporting.conftest import reported
 
 
@@ -81,6 +81,21 @@ def test_shares_and_stamps():
     assert measured_share({}) is None
     assert stamp(None) is None
     assert stamp(1_793_491_200_999_999) == "2026-11-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "how"),
+    [
+        ({}, "modelled"),
+        ({"estimated": 2}, "modelled"),
+        ({"measured": 2}, "measured"),
+        ({"emulated": 2}, "emulated"),
+        ({"measured": 1, "estimated": 1}, "measured 50.0%, else modelled"),
+        ({"measured": 1, "emulated": 1}, "measured 50.0%, emulated 50.0%, else modelled"),
+    ],
+)
+def test_what_is_emulated_is_called_so(kinds, how):
+    assert requests_how(kinds) == how
 
 
 def test_who_answers_nothing_has_no_tokens():

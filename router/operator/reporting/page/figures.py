@@ -43,7 +43,11 @@ def count_text(count: float | None) -> str:
 
 def share_text(part: float, whole: float) -> str:
     """Such as 12.3 %."""
-    return f"{100.0 * part / whole:.1f}{_SPACE}%" if whole else UNKNOWN
+    if not whole:
+        return UNKNOWN
+    percent = 100.0 * part / whole
+    digits = f"{percent:.2g}" if 0.0 < percent < 0.095 else f"{percent:.1f}"
+    return f"{digits}{_SPACE}%"
 
 
 def _scaled(value: float, units: tuple[tuple[float, str], ...], zero: str) -> str:

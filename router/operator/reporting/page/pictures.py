@@ -56,7 +56,7 @@ def hours_by_zones(hours: Sequence[ZoneHour]) -> str:
             )
     width, height = _DAY * _CELL, _TOP + len(zones) * _ROW + 4
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" '
+        f'<svg class="hours" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{escape(_label(hours))}">{"".join(parts)}</svg>'
     )
 

@@ -52,7 +52,10 @@ def tiles(told: ModelMonth) -> str:
         each = f"{grams_text(total.g / tokens * _MILLION)}"
         shown.append((each, words.A_MILLION.html()))
     inner = "".join(f'<div class="tile"><b>{b}</b><span>{s}</span></div>' for b, s in shown)
-    return f'<div class="tiles">{inner}</div>'
+    kinds = told.report.kinds.get(told.figures.group, {})
+    share = share_text(kinds.get("emulated", 0), sum(kinds.values()))
+    emulated = f'<p class="warn">{words.EMULATED.html(share=share)}</p>'
+    return f'{emulated if kinds.get("emulated") else ""}<div class="tiles">{inner}</div>'
 
 
 def energy(told: ModelMonth) -> str:

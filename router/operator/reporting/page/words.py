@@ -25,6 +25,10 @@ PERIOD: Final = Said(
     "cancelled or moved.",
     "{month}, 시각은 UTC. 응답·실패·취소·이동된 모든 요청의 영수증을 합산한 값입니다.",
 )
+EMULATED: Final = Said(
+    "{share} of the energy is emulated: no real machine drew it.",
+    "에너지의 {share}는 에뮬레이션 값이며 실제 장비가 쓴 것이 아닙니다.",
+)
 ANSWERS: Final = Said("answers", "응답")
 TOKENS: Final = Said("tokens read and written", "읽고 쓴 토큰")
 ELECTRICITY: Final = Said("electricity, all of it", "총 전력")

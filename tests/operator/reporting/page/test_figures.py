@@ -32,4 +32,6 @@ def test_counts_and_shares():
     assert count_text(1234567) == "1,234,567"
     assert count_text(None) == UNKNOWN
     assert share_text(1, 8) == "12.5\u00a0%"
+    assert share_text(0, 8) == "0.0\u00a0%"
+    assert share_text(46, 100_000) == "0.046\u00a0%"
     assert share_text(1, 0) == UNKNOWN
