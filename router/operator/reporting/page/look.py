@@ -55,7 +55,8 @@ vertical-align:-1px;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:14px;margin:6px 0}
 figure{margin:10px 0}svg{display:block;width:100%;height:auto;font:15px system-ui,sans-serif;
 print-color-adjust:exact;-webkit-print-color-adjust:exact}
-svg.hours{max-width:700px}svg text{fill:var(--ink)}svg .tick{fill:var(--soft)}svg .field{fill:var(--card)}
+svg.hours{max-width:700px}
+svg text{fill:var(--ink)}svg .tick{fill:var(--soft)}svg .field{fill:var(--card)}
 .head{display:none;font-style:normal;text-align:left}
 .stack td:not(:last-child):not(:first-child){white-space:nowrap}
 details{margin:10px 0}summary{cursor:pointer;padding:6px 0;color:var(--soft)}
