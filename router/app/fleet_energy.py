@@ -18,6 +18,7 @@ from router.app.runtime import Runtime
 from router.config.ledger import LedgerSettings
 from router.contract import StateStore
 from router.core.columns import Snapshot
+from router.core.seat import Seat
 from router.errors import StateStoreError
 from router.load.scraper import PrometheusLoad
 from router.model import Region
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 # What a process that is killed has not told.
 SPAN_S: Final = 300.0
-# Between two looks; of a large fleet as many fewer as keep them cheap.
+# Between two looks, beside the requests of this process, which are seen as they come and go; of a
+# large fleet as many fewer as keep them cheap.
 _LOOK_S: Final = 0.1
 _LOOKS_PER_S: Final = 2000.0
 _LEASE: Final = "ledger/energy"
@@ -67,7 +69,6 @@ class EnergyRounds:
         self._spans: dict[str, EndpointSpan] = {}
         self._is_looking = self._is_lost = self._has_begun = False
         self._since = runtime.clock.now()
-        self._looked_at = runtime.clock.monotonic()
         self._cpu_from = cpu_s()
 
     async def run(self, meter: PrometheusLoad) -> None:
@@ -84,20 +85,22 @@ class EnergyRounds:
             await self.tell(meter)
 
     def look(self) -> None:
-        """At every endpoint, and add up what it drew since the last look."""
-        ticks = self._runtime.clock.monotonic()
-        seconds, self._looked_at = ticks - self._looked_at, ticks
-        if not self._is_looking or seconds <= 0.0:
+        """At every endpoint: whether it is there, and what other processes have at it."""
+        if not self._is_looking:
             return
+        ticks, seats = self._runtime.clock.monotonic(), self._runtime.board.seats
         if self._runtime.peers is not None:
-            # What other workers have is known as of the last decision here, which may be long ago.
+            # As of the last decision here, which may be long ago.
             self._runtime.peers.refresh(ticks, at_once=True)
-        seats = self._runtime.board.seats
         for name, span in self._spans.items():
             seat = seats.get(name)
-            if seat is not None and seat.health.is_there:
-                # Not what a page says that strangers have: for a moment that is what was ours.
-                span.look(float(seat.in_flight + seat.peers), seconds)
+            span.see(None if seat is None else _requests(seat), ticks)
+
+    def _changed(self, seat: Seat) -> None:
+        """A request came or went there."""
+        span = self._spans.get(seat.name)
+        if span is not None and self._is_looking:
+            span.see(_requests(seat), self._runtime.clock.monotonic())
 
     async def tell(self, meter: PrometheusLoad) -> None:
         """The span ends here, and another begins."""
@@ -138,10 +141,15 @@ class EnergyRounds:
         from router.ledger.energy_spans import EndpointSpan
 
         self._spans = {}
-        if self._is_looking:
-            for endpoint in self._runtime.config.fleet.endpoints:
+        seats = self._runtime.board.seats
+        for endpoint in self._runtime.config.fleet.endpoints:
+            seat = seats.get(endpoint.name)
+            if seat is not None:
+                seat.watch(self._changed if self._is_looking else None)
+            if self._is_looking:
                 span = self._spans[endpoint.name] = EndpointSpan(endpoint)
                 span.begin(joules.get(endpoint.name, math.nan))
+        self.look()
 
     async def close(self, meter: PrometheusLoad) -> None:
         """The last span ends; others may look."""
@@ -155,7 +163,6 @@ class EnergyRounds:
         self._is_looking = self._may_look()
         joules = await self._joules(meter, self._is_looking)
         self._since = self._runtime.clock.now()
-        self._looked_at = self._runtime.clock.monotonic()
         self._begin(joules)
 
     async def _leave(self) -> None:
@@ -185,6 +192,7 @@ class EnergyRounds:
         self._held_until = ticks + _LEASE_S if token else -math.inf
         if self._is_looking and not token:
             # Another looks now: what was seen is told at the end of the span, no more is added.
+            self.look()
             self._is_looking, self._is_lost = False, True
 
     async def _joules(self, meter: PrometheusLoad, wanted: bool) -> dict[str, float]:
@@ -193,6 +201,12 @@ class EnergyRounds:
             return {}
         found: Sequence[float] = await asyncio.gather(*(meter.joules(one) for one in endpoints))
         return {one.name: joules for one, joules in zip(endpoints, found, strict=True)}
+
+
+def _requests(seat: Seat) -> float | None:
+    """Requests of these gateways there; None where it is out. Not what a page says that strangers
+    have: for a moment that is what was ours."""
+    return float(seat.in_flight + seat.peers) if seat.health.is_there else None
 
 
 def _grid(snapshot: Snapshot | None, region: Region, since: float, until: float) -> SpanGrid:

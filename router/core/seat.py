@@ -102,6 +102,7 @@ class Seat:
         "_unread_ms",
         "_unused",
         "_usual",
+        "_watched",
         "_workers",
         "_workers_cap",
         "allotted",
@@ -136,6 +137,7 @@ class Seat:
         self._peer_cap = self._workers_cap = math.inf
         self._gateways = NO_GATEWAY_LOAD
         self._changed: Callable[[Seat], None] | None = None
+        self._watched: Callable[[Seat], None] | None = None
         self.allotted = math.inf
         self.asks = False
         self._sent_ms = self._sent_paced_ms = 0.0
@@ -323,6 +325,10 @@ class Seat:
         """Tell ``changed`` whenever `own_load` may have; None: nobody."""
         self._changed = changed
 
+    def watch(self, watched: Callable[[Seat], None] | None) -> None:
+        """Tell ``watched`` whenever the number of requests there may have changed; None: nobody."""
+        self._watched = watched
+
     def _count_peers(self) -> None:
         self.peers = self._workers + self._gateways.in_flight
         self._peer_cap = min(self._workers_cap, self._gateways.pace_cap_ms)
@@ -339,6 +345,8 @@ class Seat:
             self._shown(self.in_flight, cap)
         if self._changed is not None:
             self._changed(self)
+        if self._watched is not None:
+            self._watched(self)
         cap = min(cap, self._peer_cap)
         if self.in_flight >= self.allotted and not self.asks:
             # To the kernel it is full, and not out of service.

@@ -1,8 +1,7 @@
 """What endpoints drew while they had requests and while they had none, added up span by span.
 
-By the watts of their profiles, from looks at how many requests were there: between two looks an
-endpoint is taken to have been as it was at the later one. Where a server has a meter, what that
-counted in the span stands beside.
+By the watts of their profiles, at the requests that were there. Where a server has a meter, what
+that counted in the span stands beside.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ class EndpointSpan:
     """One endpoint, from `begin` to `cells`."""
 
     __slots__ = (
-        "_awake_j", "_awake_s", "_idle_j", "_idle_s", "_meter_at_start", "endpoint", "profile",
+        "_awake_j", "_awake_s", "_batch", "_idle_j", "_idle_s", "_meter_at_start", "_seen_at",
+        "endpoint", "profile",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -39,6 +39,8 @@ class EndpointSpan:
         tokens = [one for one in profiles if isinstance(one, TokenProfile)]
         # Models of one server share its hardware: the one that draws most stands for it.
         self.profile = max(tokens, key=idle_w) if tokens else None
+        self._batch: float | None = None
+        self._seen_at = 0.0
         self.begin(math.nan)
 
     def begin(self, meter_j: float) -> None:
@@ -46,8 +48,13 @@ class EndpointSpan:
         self._idle_s = self._idle_j = self._awake_s = self._awake_j = 0.0
         self._meter_at_start = meter_j
 
-    def look(self, batch: float, seconds: float) -> None:
-        """It was there for so long with ``batch`` requests."""
+    def see(self, batch: float | None, ticks: float) -> None:
+        """From ``ticks`` (monotonic s) on there are ``batch`` requests; None: it is not there."""
+        if self._batch is not None and ticks > self._seen_at:
+            self._add(self._batch, ticks - self._seen_at)
+        self._batch, self._seen_at = batch, ticks
+
+    def _add(self, batch: float, seconds: float) -> None:
         watts = math.nan
         if self.profile is not None:
             watts = power_w(self.profile, min(batch, float(self.profile.max_batch)))

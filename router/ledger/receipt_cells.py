@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from router.ledger.columns import G_QUANTUM, J_QUANTUM, RECEIPT_COLUMNS
-from router.model import UNLIMITED, Receipt, Request, RowOutcome, TaskProfile
+from router.model import Intensity, Receipt, Request, RowOutcome, TaskProfile
 from router.units import grams
 
 Cells: TypeAlias = tuple[Any, ...]
@@ -20,61 +20,82 @@ _PER_J: Final = 1.0 / J_QUANTUM
 _PER_G: Final = 1.0 / G_QUANTUM
 # Of what had no decision, what follows its policy.
 _NOWHERE: Final = (None,) * 4
+_NO_INTENSITY: Final = (None,) * 7
 
 
 def ended_cells(
     receipt: Receipt, outcome: RowOutcome, reason: str, tenant: Callable[[str], str]
 ) -> Cells:
-    """Of an attempt that ended. ``tenant``: as it is to be kept, "" for not at all."""
+    """Of an attempt that ended. ``tenant``: as it is to be kept, "" for not at all.
+
+    On the way of every request, if not while it waits: NaN stays, which becomes null in its table.
+    """
     request, decision = receipt.request, receipt.decision
-    profile = decision.served.profile
-    is_task = isinstance(profile, TaskProfile)
+    profile, intensity = decision.served.profile, decision.intensity
+    budget, predicted, marginal = request.budget, receipt.predicted, receipt.marginal
     energy_j, network_j = in_steps(receipt.energy_j, _PER_J), in_steps(receipt.network_j, _PER_J)
-    g_per_kwh = _known(receipt.g_per_kwh)
-    gco2e = None
-    if energy_j is not None and network_j is not None and g_per_kwh is not None:
+    g_per_kwh, gco2e = receipt.g_per_kwh, None
+    if energy_j is not None and network_j is not None:
         gco2e = in_steps(grams(energy_j * receipt.pue + network_j, g_per_kwh), _PER_G)
-    tokens = receipt.output_tokens
-    input_tokens, input_kind = _input(receipt)
+    told, stated = receipt.input_tokens, request.input_tokens
+    low, high = receipt.tokens_low, receipt.tokens_high
+    if not low < high:
+        low = high = math.nan
+    if isinstance(profile, TaskProfile):
+        tokens: Cells = (None,) * 6
+    else:
+        tokens = (
+            receipt.cached_tokens,
+            receipt.cached_kind,
+            receipt.output_tokens,
+            receipt.tokens_kind if receipt.output_tokens == receipt.output_tokens else None,
+            low,
+            high,
+        )
     return (
         receipt.decision_id or None,
         round(receipt.finished_at * _US),
-        _known(receipt.run_s),
-        _known(receipt.ttft_ms),
-        _known(receipt.e2e_ms),
+        receipt.run_s,
+        receipt.ttft_ms,
+        receipt.e2e_ms,
         outcome,
         reason or None,
         receipt.attempts,
-        *_asked(request, tenant),
+        request.client_retries,
+        request.model,
+        request.version or None,
+        (tenant(request.tenant) or None) if request.tenant else None,
+        request.origin or None,
+        ";".join(sorted(request.residency)) if request.residency else None,
         receipt.policy,
         decision.endpoint.name,
         receipt.region,
         receipt.grid_zone,
         profile.name,
-        *_limits(request),
-        input_tokens,
-        input_kind,
-        None if is_task else _count(receipt.cached_tokens),
-        None if is_task else receipt.cached_kind,
-        None if is_task else _count(tokens),
-        None if is_task or tokens != tokens else receipt.tokens_kind,
-        _count(receipt.tokens_low) if receipt.tokens_low < receipt.tokens_high else None,
-        _count(receipt.tokens_high) if receipt.tokens_low < receipt.tokens_high else None,
+        budget.ttft_ms,
+        budget.tpot_ms,
+        budget.e2e_ms,
+        request.max_output_tokens,
+        told if told > 0.0 else stated,
+        "reported" if told > 0.0 else "stated" if stated > 0.0 else None,
+        *tokens,
         energy_j,
-        receipt.energy_kind if energy_j is not None else None,
-        _known(receipt.energy_low_j),
-        _known(receipt.energy_high_j),
-        _known(receipt.prompt_energy_j),
-        _known(receipt.marginal_energy_j),
+        None if energy_j is None else receipt.energy_kind,
+        receipt.energy_low_j,
+        receipt.energy_high_j,
+        receipt.prompt_energy_j,
+        receipt.marginal_energy_j,
         network_j,
-        _known(receipt.pue),
+        receipt.pue,
         g_per_kwh,
-        *_intensity(receipt),
+        *(_NO_INTENSITY if intensity is None else _told(intensity, g_per_kwh)),
         gco2e,
-        *_marginal(receipt),
-        _known(receipt.predicted.gco2e),
-        _known(receipt.predicted.latency_first_gco2e),
-        ";".join((*decision.flags, *receipt.doubts)) or None,
+        None if marginal is None else marginal.g_per_kwh,
+        None if marginal is None else marginal.kind,
+        None if marginal is None else marginal.source,
+        predicted.gco2e,
+        predicted.latency_first_gco2e,
+        ";".join((*decision.flags, *receipt.doubts)) if decision.flags or receipt.doubts else None,
     )
 
 
@@ -88,21 +109,30 @@ def turned_away_cells(
     tenant: Callable[[str], str],
 ) -> Cells:
     """Of a request that ended before it went anywhere."""
+    budget, stated = request.budget, request.input_tokens
     told = (
         None,
         round(finished_at * _US),
         None,
         None,
-        _known(e2e_ms),
+        e2e_ms,
         outcome,
         reason or None,
         0,
-        *_asked(request, tenant),
+        request.client_retries,
+        request.model,
+        request.version or None,
+        (tenant(request.tenant) or None) if request.tenant else None,
+        request.origin or None,
+        ";".join(sorted(request.residency)) or None,
         policy,
         *_NOWHERE,
-        *_limits(request),
-        _count(request.input_tokens),
-        "stated" if _known(request.input_tokens) is not None else None,
+        budget.ttft_ms,
+        budget.tpot_ms,
+        budget.e2e_ms,
+        request.max_output_tokens,
+        stated,
+        "stated" if stated > 0.0 else None,
     )
     return told + (None,) * (_CELLS - len(told))
 
@@ -115,61 +145,15 @@ def in_steps(value: float, per_unit: float) -> float | None:
     return round(value * per_unit) / per_unit if math.isfinite(value) else None
 
 
-def _asked(request: Request, tenant: Callable[[str], str]) -> Cells:
-    return (
-        request.client_retries,
-        request.model,
-        request.version or None,
-        (tenant(request.tenant) or None) if request.tenant else None,
-        request.origin or None,
-        ";".join(sorted(request.residency)) or None,
-    )
-
-
-def _limits(request: Request) -> Cells:
-    budget, most = request.budget, request.max_output_tokens
-    return (
-        _known(budget.ttft_ms),
-        _known(budget.tpot_ms),
-        _known(budget.e2e_ms),
-        _count(most) if most < UNLIMITED else None,
-    )
-
-
-def _input(receipt: Receipt) -> tuple[int | None, str | None]:
-    if receipt.input_tokens > 0.0:
-        return _count(receipt.input_tokens), "reported"
-    stated = receipt.request.input_tokens
-    return (_count(stated), "stated") if stated > 0.0 else (None, None)
-
-
-def _intensity(receipt: Receipt) -> Cells:
-    intensity = receipt.decision.intensity
-    if intensity is None:
-        return (None,) * 7
+def _told(intensity: Intensity, g_per_kwh: float) -> Cells:
     # The interval is of the slot that was decided by; the run may lie in others.
-    part = receipt.g_per_kwh / intensity.g_per_kwh if intensity.g_per_kwh > 0.0 else 1.0
+    part = g_per_kwh / intensity.g_per_kwh if intensity.g_per_kwh > 0.0 else 1.0
     return (
-        _known(intensity.low_g_per_kwh * part),
-        _known(intensity.high_g_per_kwh * part),
+        intensity.low_g_per_kwh * part,
+        intensity.high_g_per_kwh * part,
         intensity.signal.basis,
         intensity.signal.factors,
         intensity.kind,
         intensity.source,
         round(intensity.observed_at * _US),
     )
-
-
-def _marginal(receipt: Receipt) -> Cells:
-    marginal = receipt.marginal
-    if marginal is None:
-        return (None,) * 3
-    return marginal.g_per_kwh, marginal.kind, marginal.source
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _count(value: float) -> int | None:
-    return round(value) if math.isfinite(value) else None

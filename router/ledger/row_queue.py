@@ -37,6 +37,8 @@ class RowQueue(Generic[Kept]):
         self._most = most
         self._clock = clock
         self._waiting: deque[Kept] = deque()
+        # Raised on the way of requests: no call more than it takes.
+        self._cell = writer.count.cell
         self._made: list[Cells] = []
         # Each is raised by one thread alone.
         self._turned_down = 0
@@ -46,11 +48,12 @@ class RowQueue(Generic[Kept]):
 
     def put(self, kept: Kept) -> None:
         """Never waits, never raises."""
-        self.writer.count.raised()
-        if len(self._waiting) >= self._most:
+        self._cell[0] += 1
+        waiting = self._waiting
+        if len(waiting) >= self._most:
             self._turned_down += 1
         else:
-            self._waiting.append(kept)
+            waiting.append(kept)
 
     def work(self, flush_s: float, rest: Callable[[], None], last: bool = False) -> None:
         """Make rows of what waits, ``rest`` now and then, and flush them every ``flush_s``.

@@ -25,7 +25,14 @@ from router.units import HOUR_S
 LINKS_KEY: Final = b"carbon_router.links"
 SUFFIX: Final = ".parquet"
 ROW_GROUP: Final = 1 << 18
-_LEVEL: Final = 9
+_LEVEL: Final = 1
+# Of few different values, though they are numbers.
+_REPEATED: Final = frozenset(
+    (
+        "pue", "g_per_kwh", "low_g_per_kwh", "high_g_per_kwh", "marginal_g_per_kwh",
+        "intensity_observed_at", "ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms",
+    )
+)  # fmt: skip
 _ENCODINGS: Final = {
     CellType.TIME: "DELTA_BINARY_PACKED",
     CellType.COUNT: "DELTA_BINARY_PACKED",
@@ -145,12 +152,16 @@ def write_parquet(
 
 def parquet_options(table: LedgerTable) -> dict[str, Any]:
     """How columns are encoded: by measurement (benchmarks/ledger.py)."""
+    names = {one.name for one in table.columns if one.type is CellType.NAME}
+    names |= {one.name for one in table.columns if one.name in _REPEATED}
     return {
         "compression": "zstd",
         "compression_level": _LEVEL,
-        "use_dictionary": [one.name for one in table.columns if one.type is CellType.NAME],
+        "use_dictionary": sorted(names),
         "column_encoding": {
-            one.name: _ENCODINGS[one.type] for one in table.columns if one.type in _ENCODINGS
+            one.name: _ENCODINGS[one.type]
+            for one in table.columns
+            if one.type in _ENCODINGS and one.name not in names
         },
         "write_statistics": True,
         # The schema's metadata, links included, travels in it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from router.ledger.arrow_schema import arrow_schema
@@ -43,9 +44,9 @@ def arrow_table(
     table: LedgerTable, writer: str, first_seq: int, rows: Sequence[Sequence[Any]]
 ) -> pa.Table:
     """``rows``: of cells in the order of the table's columns, but for the first two; times as
-    microseconds. None and NaN are null.
+    microseconds. None, and what is no finite number, is null; counts are rounded.
 
-    Raises pyarrow.ArrowInvalid for a cell that its column cannot hold.
+    Raises pyarrow.ArrowInvalid, ValueError or TypeError for a cell that its column cannot hold.
     """
     schema, count = table.schema, len(rows)
     names = pa.DictionaryArray.from_arrays(
@@ -57,9 +58,25 @@ def arrow_table(
         kind = field.type
         if pa.types.is_dictionary(kind):
             array = pa.array(values, pa.string()).dictionary_encode()
+        elif kind in _MEASURES:
+            array = _numbers(values, kind)
         else:
-            array = pa.array(values, kind, from_pandas=True)
+            array = pa.array(values, kind)
         if array.null_count and not field.nullable:
             raise pa.ArrowInvalid(f"{table.name}.{field.name} may not be null")
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+_MEASURES: Final = frozenset((pa.float32(), pa.float64(), pa.int64(), pa.int32()))
+
+
+def _numbers(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    found = np.array(values, np.float64)
+    unknown = ~np.isfinite(found)
+    if kind == pa.float64():
+        return pa.array(found, kind, mask=unknown)
+    found[unknown] = 0.0
+    if kind != pa.float32():
+        found = np.rint(found)
+    return pa.array(found.astype(kind.to_pandas_dtype()), kind, mask=unknown)

@@ -128,24 +128,25 @@ class RowCount:
             self._memory = mmap.mmap(file, _COUNT_BYTES)
         finally:
             os.close(file)
-        self._cell = memoryview(self._memory).cast("Q")
+        # The number itself, as memory.
+        self.cell = memoryview(self._memory).cast("Q")
 
     @property
     def value(self) -> int:
         """So far."""
-        return self._cell[0]
+        return self.cell[0]
 
     @value.setter
     def value(self, count: int) -> None:
-        self._cell[0] = count
+        self.cell[0] = count
 
     def raised(self) -> int:
         """One more."""
-        count = self._cell[0] + 1
-        self._cell[0] = count
+        count = self.cell[0] + 1
+        self.cell[0] = count
         return count
 
     def close(self) -> None:
         """It is not raised any more."""
-        self._cell.release()
+        self.cell.release()
         self._memory.close()

@@ -66,6 +66,7 @@ async def test_an_endpoint_that_is_out_draws_nothing_that_is_known(tmp_path):
     await made._start(Meter())
     seat = place.seat(place.runtime.config.fleet.endpoints[0].name)
     seat.health.refuse(place.clock.monotonic())
+    made.look()
     place.clock.advance(10.0)
     await made.tell(Meter())
     assert (rows[0]["idle_s"], rows[0]["awake_s"]) == (0.0, 0.0)

@@ -43,7 +43,7 @@ def gateway_of(spawn, *arguments, **ledger):
 
 
 async def test_every_request_is_a_row_that_says_what_its_receipt_said(spawn):
-    gateway = gateway_of(spawn, "--workers", "2")
+    gateway = gateway_of(spawn)
     receipts = []
     async with gateway.client() as client:
         for number in range(8):

@@ -19,8 +19,8 @@ def test_idle_and_awake_are_told_apart() -> None:
     profile = token_profile()
     span = EndpointSpan(endpoint("a", "west", served(profile=profile)))
     span.begin(1000.0)
-    for batch, seconds in ((0.0, 10.0), (4.0, 2.5), (4.0, 2.5), (0.0, 5.0)):
-        span.look(batch, seconds)
+    for batch, at in ((0.0, 0.0), (4.0, 10.0), (4.0, 12.5), (0.0, 15.0), (None, 20.0), (0.0, 30.0)):
+        span.see(batch, at)
     told = row(span.cells(SEVEN_S, SEVEN_S + 20.0, region("west"), GRID, 4500.0))
     assert (told["part"], told["endpoint"], told["region"]) == ("endpoint", "a", "west")
     assert (told["idle_s"], told["awake_s"]) == (15.0, 5.0)
@@ -40,7 +40,8 @@ def test_a_meter_that_is_silent_or_began_anew_tells_nothing(at_end) -> None:
 def test_watts_that_are_not_known_are_null() -> None:
     span = EndpointSpan(endpoint("a", "west", served(profile=task_profile())))
     span.begin(math.nan)
-    span.look(0.0, 3.0)
+    span.see(0.0, 1.0)
+    span.see(0.0, 4.0)
     unknown = SpanGrid(math.nan, None)
     told = row(span.cells(SEVEN_S, SEVEN_S + 3.0, region("west"), unknown, math.nan))
     assert (told["idle_s"], told["idle_j"], told["profile"]) == (3.0, None, None)
