@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 
+@lru_cache(maxsize=4096)
 def kept_tenant(tenant: str, style: str) -> str:
     """``style``: ``plain``, ``hash`` or ``omit``. "" of no tenant.
 

@@ -46,18 +46,19 @@ async def test_every_request_is_a_row_that_says_what_its_receipt_said(spawn):
     gateway = gateway_of(spawn)
     receipts = []
     async with gateway.client() as client:
-        for number in range(8):
+        for number in range(3):
             payload = ask(request_id=f"secret-{number}", input_tokens=20 + number)
             receipts.append(await client.receipt(payload, x_tenant="acme"))
         assert (await client.refusal(ask(model="other")))[1] == "model_unknown"
-        long = [client.receipt(ask(output_tokens=4000, input_tokens=20)) for _ in range(4)]
+        # Long ones: what a request is on its way counts little beside.
+        long = [client.receipt(ask(output_tokens=8000, input_tokens=20)) for _ in range(4)]
         receipts += await asyncio.gather(*long)
     gateway.tell(signal.SIGTERM)
     assert await asyncio.to_thread(gateway.wait) == 0
     folder = gateway.path.parent
     rows = kept(folder)
     answered = {row["decision_id"]: row for row in rows if row["outcome"] == "answered"}
-    assert sorted(row["outcome"] for row in rows) == ["answered"] * 12 + ["refused"]
+    assert sorted(row["outcome"] for row in rows) == ["answered"] * 7 + ["refused"]
     assert answered.keys() == {one["decision-id"] for one in receipts}
     for one in receipts:
         row = answered[one["decision-id"]]
