@@ -12,7 +12,7 @@ from router.model import Basis, Factors, Kind
 
 app = typer.Typer()
 
-LedgerPath = Annotated[Path, typer.Argument(metavar="LEDGER", help="Folder of the ledger.")]
+LedgerPath = Annotated[str, typer.Argument(metavar="LEDGER", help="Its folder, or URL.")]
 OfFactors = Annotated[Factors, typer.Option(help="Emission factors that grams are of.")]
 
 

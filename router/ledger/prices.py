@@ -1,49 +1,67 @@
-"""The prices of a ledger: ``prices/000001.parquet`` and on, one file a settlement.
+"""The prices of a ledger: ``prices/000001.parquet`` and on, one file a settlement, there or behind
+a URL.
 
 Files are added, never changed: which price a report had can be found again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from router.errors import DataError
 from router.ledger.arrow_schema import arrow_schema
 from router.ledger.columns import VERSION
 from router.ledger.month import US_PER_HOUR, US_PER_S, hour_text
+from router.ledger.reading import file_system
+from router.ledger.sealed_files import SUFFIX
 from router.ledger.settlement import PRICE_COLUMNS, MeasuredHour, Price, PriceKey
 from router.model import Basis, Factors, Kind
 
 FOLDER: Final = "prices"
+_NUMBER: Final = re.compile(r"\d+")
 _VERSION_KEY: Final = b"carbon_router.prices"
 _VERSION_TEXT: Final = str(VERSION).encode()
 
 
-def price_files(ledger: Path) -> list[Path]:
-    """In the order in which they were added."""
-    return sorted((ledger / FOLDER).glob("*.parquet"))
+def price_files(ledger: str | Path) -> list[str]:
+    """Names in the ledger, in the order in which they were added. Raises DataError."""
+    system, root = file_system(ledger)
+    selector = fs.FileSelector(f"{root}/{FOLDER}", allow_not_found=True)
+    try:
+        infos = system.get_file_info(selector)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{ledger}: cannot be read: {error}") from None
+    names = (info.base_name for info in infos if info.type is fs.FileType.File)
+    return sorted(
+        f"{FOLDER}/{name}" for name in names if name.endswith(SUFFIX) and name[0].isdigit()
+    )
 
 
-def read_prices(ledger: Path) -> dict[PriceKey, Price]:
+def read_prices(ledger: str | Path) -> dict[PriceKey, Price]:
     """The newest price of each hour.
 
     Raises DataError for a file that is broken or no ledger's, and for revisions of an hour that
     are there twice, or not one after the other.
     """
+    system, root = file_system(ledger)
     newest: dict[PriceKey, Price] = {}
-    for path in price_files(ledger):
-        for price in _read(path):
+    for name in price_files(ledger):
+        for price in _read(system, f"{root}/{name}"):
             key = price.measured.key
             expected = newest[key].revision + 1 if key in newest else 1
             if price.revision != expected:
                 raise DataError(
-                    f"{path}: revision {price.revision} of {key.grid_zone}, {hour_text(key.hour)}, "
+                    f"{name}: revision {price.revision} of {key.grid_zone}, {hour_text(key.hour)}, "
                     f"{key.basis}/{key.factors}, where {expected} would come: two settlements "
                     "wrote at one time, or a file is missing; keep one of the files"
                 )
@@ -51,20 +69,35 @@ def read_prices(ledger: Path) -> dict[PriceKey, Price]:
     return newest
 
 
-def add_prices(ledger: Path, prices: Sequence[Price]) -> Path | None:
-    """Write a file more; None where there is nothing to write.
+def add_prices(ledger: str | Path, prices: Sequence[Price]) -> str | None:
+    """Write a file more; its name in the ledger, None where there is nothing to write.
 
     Raises DataError where another settlement was faster, and OSError. Then nothing was written.
     """
     if not prices:
         return None
-    folder = ledger / FOLDER
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{_next_number(ledger):06d}.parquet"
-    aside = folder / f".{path.name}.{os.getpid()}.aside"
+    system, root = file_system(ledger)
+    sink = io.BytesIO()
+    pq.write_table(_table(prices), sink, compression="zstd", store_schema=True)
+    body, number = sink.getvalue(), _next_number(ledger)
+    if isinstance(system, fs.LocalFileSystem):
+        return _add_file(Path(root), f"{FOLDER}/{number:06d}{SUFFIX}", body)
+    # A store takes the last of two files of one name: these have their content's. That they are of
+    # one revision is found when they are read.
+    name = f"{FOLDER}/{number:06d}-{hashlib.sha256(body).hexdigest()[:12]}{SUFFIX}"
+    system.create_dir(f"{root}/{FOLDER}", recursive=True)
+    with system.open_output_stream(f"{root}/{name}") as file:
+        file.write(body)
+    return name
+
+
+def _add_file(root: Path, name: str, body: bytes) -> str:
+    path = root / name
+    path.parent.mkdir(exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
     try:
         with aside.open("wb") as file:
-            pq.write_table(_table(prices), file, compression="zstd", store_schema=True)
+            file.write(body)
             file.flush()
             os.fsync(file.fileno())
         # A name that is taken is refused: what is there stays.
@@ -73,12 +106,12 @@ def add_prices(ledger: Path, prices: Sequence[Price]) -> Path | None:
         raise DataError(f"{path} came from another settlement meanwhile: settle again") from None
     finally:
         aside.unlink(missing_ok=True)
-    return path
+    return name
 
 
-def _next_number(ledger: Path) -> int:
-    files = price_files(ledger)
-    return int(files[-1].stem) + 1 if files else 1
+def _next_number(ledger: str | Path) -> int:
+    names = price_files(ledger)
+    return int(_NUMBER.findall(names[-1])[0]) + 1 if names else 1
 
 
 def _table(prices: Sequence[Price]) -> pa.Table:
@@ -113,9 +146,10 @@ def _table(prices: Sequence[Price]) -> pa.Table:
     )
 
 
-def _read(path: Path) -> list[Price]:
+def _read(system: fs.FileSystem, path: str) -> list[Price]:
     try:
-        table = pq.ParquetFile(path).read()
+        with system.open_input_file(path) as file:
+            table = pq.ParquetFile(file).read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from None
     metadata = table.schema.metadata or {}

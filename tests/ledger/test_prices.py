@@ -1,4 +1,5 @@
 import pytest
+from pyarrow import fs
 
 from router.errors import DataError
 from router.ledger.prices import add_prices, price_files, read_prices
@@ -20,11 +21,11 @@ def test_prices_are_read_as_they_were_written(tmp_path):
 
 
 def test_the_newest_revision_counts_and_older_files_stay(tmp_path):
-    first = add_prices(tmp_path, [price()])
+    first = tmp_path / add_prices(tmp_path, [price()])
     body = first.read_bytes()
-    second = add_prices(tmp_path, [price(31.0, 2)])
-    assert [path.name for path in price_files(tmp_path)] == ["000001.parquet", "000002.parquet"]
-    assert first.read_bytes() == body and second != first
+    add_prices(tmp_path, [price(31.0, 2)])
+    assert price_files(tmp_path) == ["prices/000001.parquet", "prices/000002.parquet"]
+    assert first.read_bytes() == body
     assert read_prices(tmp_path)[KEY].measured.g_per_kwh == 31.0
 
 
@@ -32,7 +33,8 @@ def test_the_same_prices_are_the_same_bytes(tmp_path):
     files = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        files.append(add_prices(tmp_path / name, [price()]).read_bytes())
+        file = add_prices(tmp_path / name, [price()])
+        files.append((tmp_path / name / file).read_bytes())
     assert files[0] == files[1]
 
 
@@ -45,14 +47,14 @@ def test_two_settlements_at_one_time_are_found(tmp_path):
     add_prices(tmp_path, [price()])
     other = tmp_path / "other"
     other.mkdir()
-    stray = add_prices(other, [price(33.0)])
+    stray = other / add_prices(other, [price(33.0)])
     stray.rename(tmp_path / "prices" / "000002.parquet")
     with pytest.raises(DataError, match=r"000002.parquet: revision 1 of SE.* where 2 would come"):
         read_prices(tmp_path)
 
 
 def test_a_settlement_that_was_overtaken_writes_nothing(tmp_path, monkeypatch):
-    path = add_prices(tmp_path, [price()])
+    path = tmp_path / add_prices(tmp_path, [price()])
     body = path.read_bytes()
     monkeypatch.setattr("router.ledger.prices._next_number", lambda ledger: 1)
     with pytest.raises(DataError, match="settle again"):
@@ -62,7 +64,7 @@ def test_a_settlement_that_was_overtaken_writes_nothing(tmp_path, monkeypatch):
 
 
 def test_a_file_that_is_cut_short_is_named(tmp_path):
-    path = add_prices(tmp_path, [price()])
+    path = tmp_path / add_prices(tmp_path, [price()])
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"000001.parquet: not a readable Parquet file"):
         read_prices(tmp_path)
@@ -76,3 +78,30 @@ def test_a_file_of_somebody_else_is_named(tmp_path):
     pq.write_table(pa.table({"grid_zone": ["SE"]}), tmp_path / "prices" / "000001.parquet")
     with pytest.raises(DataError, match="not of this program's prices"):
         read_prices(tmp_path)
+
+
+class Store(fs.SubTreeFileSystem):
+    """A store of objects: no file system of this machine."""
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    system = Store(str(tmp_path), fs.LocalFileSystem())
+    monkeypatch.setattr("router.ledger.prices.file_system", lambda where: (system, "bucket"))
+    return tmp_path / "bucket"
+
+
+def test_a_store_takes_prices_too(store):
+    name = add_prices("s3://bucket", [price()])
+    add_prices("s3://bucket", [price(31.0, 2)])
+    assert name.startswith("prices/000001-") and (store / name).is_file()
+    assert read_prices("s3://bucket")[KEY].measured.g_per_kwh == 31.0
+
+
+def test_two_settlements_into_a_store_are_found_and_both_stay(store, monkeypatch):
+    monkeypatch.setattr("router.ledger.prices._next_number", lambda ledger: 1)
+    add_prices("s3://bucket", [price()])
+    add_prices("s3://bucket", [price(31.0)])
+    assert len(price_files("s3://bucket")) == 2
+    with pytest.raises(DataError, match="two settlements wrote at one time"):
+        read_prices("s3://bucket")

@@ -19,7 +19,8 @@ def make_report(question: ReportQuestion, out: Path | None) -> Report:
 
 def command_of(question: ReportQuestion) -> str:
     """What makes the same report of the same ledger. Folders are left out: they differ."""
-    words = ["carbon-router", "report", question.ledger.name or "LEDGER"]
+    name = str(question.ledger).rstrip("/").rpartition("/")[2]
+    words = ["carbon-router", "report", name or "LEDGER"]
     words += ["--month", str(question.month), "--per", str(question.per)]
     words += ["--factors", str(question.factors)]
     for option, path in (

@@ -47,7 +47,7 @@ class Per(StrEnum):
 class ReportQuestion:
     """What is asked. ``units``: by model what one answer is, and how many of them."""
 
-    ledger: Path
+    ledger: str | Path
     month: Month
     per: Per = Per.MODEL
     factors: Factors = Factors.LIFECYCLE

@@ -6,17 +6,22 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from router.errors import ConfigError, DataError
 from router.extras import need
 from router.ledger.month import Month
 
+if TYPE_CHECKING:
+    from pyarrow import fs
+
 with contextlib.suppress(ImportError):
     import duckdb
 
 _CHUNK: Final = 1 << 20
+_FILE: Final = re.compile(r".*/hour=\d\d/[^/._][^/]*\.parquet")
 _MEMORY: Final = re.compile(r"\d+(\.\d+)?\s?[KMGT]i?B", re.ASCII)
 
 
@@ -29,7 +34,7 @@ class ReadFile(NamedTuple):
 
 
 def open_ledger(
-    ledger: Path, threads: int | None = None, memory: str = ""
+    ledger: str | Path, threads: int | None = None, memory: str = ""
 ) -> duckdb.DuckDBPyConnection:
     """A connection with the views ``receipts`` and ``energy``. ``memory``: at most, such as 4GB.
 
@@ -38,9 +43,10 @@ def open_ledger(
     with need("ledger", "reading a ledger", file=str(ledger)):
         import duckdb
 
+        from router.ledger.chain_files import LedgerPlace
         from router.ledger.reading import relation
         from router.ledger.tables import ENERGY, RECEIPTS
-    if not (ledger / RECEIPTS.name).is_dir():
+    if not LedgerPlace(ledger).has(RECEIPTS):
         raise DataError(f"{ledger}: no ledger: there is no folder {RECEIPTS.name} in it")
     connection = duckdb.connect(config={"preserve_insertion_order": "false"})
     if threads is not None:
@@ -56,7 +62,7 @@ def open_ledger(
 
 
 @contextlib.contextmanager
-def told(ledger: Path) -> Iterator[None]:
+def told(ledger: str | Path) -> Iterator[None]:
     """DuckDB's complaint of a file becomes a DataError, which names the file."""
     try:
         yield
@@ -67,47 +73,53 @@ def told(ledger: Path) -> Iterator[None]:
         raise DataError(f"{ledger}: {named}") from None
 
 
-def _broken(ledger: Path) -> str:
-    """The first file that is no Parquet file, or lacks the ledger's columns."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _broken(ledger: str | Path) -> str:
+    """The first file that no ledger wrote, or that is not whole."""
+    from router.ledger.chain_files import LedgerPlace
     from router.ledger.tables import RECEIPTS
 
-    wanted = {column.name for column in RECEIPTS.columns}
-    for path in sorted((ledger / RECEIPTS.name).glob("*/*/*.parquet")):
-        try:
-            if not wanted <= set(pq.read_schema(path).names):
-                return str(path)
-        except (pa.ArrowException, OSError):
-            return str(path)
-    return ""
+    files = LedgerPlace(ledger).files(RECEIPTS)
+    return next((file.name for file in files if file.fault), "")
 
 
-def read_files(ledger: Path, month: Month) -> list[ReadFile]:
-    """Every file that a report of ``month`` reads, in order of names."""
-    first, last = month.days_of_rows
-    days = {f"date={day}" for day in _days(first.toordinal(), last.toordinal())}
-    found = []
-    for path in sorted(ledger.glob("*/date=*/hour=*/*.parquet")):
-        if path.parent.parent.name in days:
-            found.append(_hashed(path, ledger))
-    found += [_hashed(path, ledger) for path in sorted((ledger / "prices").glob("*.parquet"))]
-    return found
+def read_files(ledger: str | Path, month: Month) -> list[ReadFile]:
+    """Every file that a report of ``month`` reads, in order of names. Raises DataError."""
+    import pyarrow as pa
+    from pyarrow import fs
+
+    from router.ledger.prices import price_files
+    from router.ledger.reading import file_system
+    from router.ledger.tables import ENERGY, RECEIPTS
+
+    system, root = file_system(ledger)
+    first, last = (day.toordinal() for day in month.days_of_rows)
+    folders = [
+        f"{table.name}/date={date.fromordinal(day)}"
+        for table in (ENERGY, RECEIPTS)
+        for day in range(first, last + 1)
+    ]
+    names = []
+    try:
+        for folder in folders:
+            selector = fs.FileSelector(f"{root}/{folder}", recursive=True, allow_not_found=True)
+            names += [
+                info.path.removeprefix(f"{root}/")
+                for info in system.get_file_info(selector)
+                if info.type is fs.FileType.File and _FILE.fullmatch(info.path)
+            ]
+        names = [*sorted(names), *price_files(ledger)]
+        return [_hashed(system, root, name) for name in names]
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{ledger}: cannot be read: {error}") from None
 
 
-def _days(first: int, last: int) -> list[str]:
-    from datetime import date
-
-    return [date.fromordinal(day).isoformat() for day in range(first, last + 1)]
-
-
-def _hashed(path: Path, ledger: Path) -> ReadFile:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
+def _hashed(system: fs.FileSystem, root: str, name: str) -> ReadFile:
+    digest, size = hashlib.sha256(), 0
+    with system.open_input_stream(f"{root}/{name}") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-    return ReadFile(path.relative_to(ledger).as_posix(), path.stat().st_size, digest.hexdigest())
+            size += len(chunk)
+    return ReadFile(name, size, digest.hexdigest())
 
 
 def digest_of(files: list[ReadFile]) -> str:

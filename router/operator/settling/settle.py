@@ -21,7 +21,7 @@ class SettlementQuestion:
     """What is asked. ``renamed``: by grid zone of receipts, its name in the files; ``config``:
     whose providers are asked too; ``now``: unix s, as of which books are settled."""
 
-    ledger: Path
+    ledger: str | Path
     files: tuple[Path, ...]
     terms: FileTerms
     now: float
@@ -31,11 +31,11 @@ class SettlementQuestion:
 
 @dataclass(frozen=True, slots=True)
 class SettlementResult:
-    """``file``: None where nothing was news. ``open_hours``: by grid zone, hours with receipts and
-    without a price, of those that can still be settled."""
+    """``file``: its name in the ledger, None where nothing was news. ``open_hours``: by grid zone,
+    hours with receipts and without a price, of those that can still be settled."""
 
     settlement: Settlement
-    file: Path | None
+    file: str | None
     open_hours: Mapping[str, int]
 
 
@@ -67,7 +67,7 @@ def settle_ledger(question: SettlementQuestion) -> SettlementResult:
     return SettlementResult(settlement, file, {zone: n for zone, n in sorted(left.items()) if n})
 
 
-def used_hours(ledger: Path, now: float) -> dict[str, frozenset[int]]:
+def used_hours(ledger: str | Path, now: float) -> dict[str, frozenset[int]]:
     """By grid zone the hours, since 1970, in which receipts of the last 30 days ran, or in which
     endpoints and gateways there are known to have been up."""
     since = datetime.fromtimestamp(now - SETTLED_WITHIN_S, UTC).date() - timedelta(days=1)

@@ -32,7 +32,7 @@ def settlement_json(result: SettlementResult) -> str:
     first = sum(price.revision == 1 for price in done.added)
     return json.dumps(
         {
-            "file": str(result.file) if result.file else None,
+            "file": result.file,
             "priced": first,
             "revised": len(done.added) - first,
             "unchanged": done.unchanged,

@@ -33,3 +33,10 @@ def test_threads_and_memory_are_held(ledger):
     connection = open_ledger(ledger, 1, "1GB")
     assert connection.execute("SELECT current_setting('threads')").fetchone() == (1,)
     assert connection.execute("SELECT count(*) FROM receipts").fetchone() == (ROWS,)
+
+
+def test_a_url_is_read_alike(ledger):
+    month = Month(2026, 11)
+    assert read_files(f"file://{ledger}", month) == read_files(ledger, month)
+    connection = open_ledger(f"file://{ledger}")
+    assert connection.execute("SELECT count(*) FROM receipts").fetchone() == (ROWS,)

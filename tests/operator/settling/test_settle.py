@@ -29,7 +29,7 @@ def settle_with(ledger, text, at=START + HOURS * 3600.0, **given):
 def test_every_hour_of_every_zone_with_receipts_is_priced(ledger):
     result = settle_with(ledger, wide_csv(HOURS))
     assert len(result.settlement.added) == 3 * HOURS
-    assert result.file.name == "000001.parquet"
+    assert result.file == "prices/000001.parquet"
     assert {price.revision for price in read_prices(ledger).values()} == {1}
     # A run that began in October.
     assert sum(result.open_hours.values()) <= 3
@@ -102,5 +102,14 @@ def test_the_same_question_is_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         ledger = ledger_of(receipts(300, hours=2.0), tmp_path / name / "ledger")
-        bodies.append(settle_with(ledger, wide_csv(2)).file.read_bytes())
+        bodies.append((ledger / settle_with(ledger, wide_csv(2)).file).read_bytes())
     assert bodies[0] == bodies[1]
+
+
+def test_a_ledger_behind_a_url_is_settled_alike(ledger):
+    file = ledger.parent / "grid.csv"
+    file.write_text(wide_csv(HOURS))
+    at = START + HOURS * 3600.0
+    result = settle_ledger(SettlementQuestion(f"file://{ledger}", (file,), TERMS, at))
+    assert result.file == "prices/000001.parquet"
+    assert len(read_prices(ledger)) == 3 * HOURS
