@@ -1,6 +1,8 @@
 import math
+import random
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from router.core.answered import KeptAnswer
@@ -8,8 +10,11 @@ from router.core.seen import DecisionKind, decide_again
 from router.errors import ConfigError, DataError
 from router.ledger.decisions.code_version import code_version
 from router.ledger.decisions.documents import rebuilt
+from router.ledger.decisions.files import decision_files
 from router.ledger.decisions.reading import DecisionLedger
+from router.ledger.decisions.rows import SCHEMA
 from router.operator.replaying import OtherPolicy, _quantiles, _share, replay, tell
+from router.operator.show.replay import render_replay, render_told
 from tests.ledger.kept import kept_decisions, write_all, writer_of
 
 SHARE = 0.25
@@ -197,3 +202,40 @@ def test_weighted_quantiles_are_those_of_repeated_values():
     repeated = np.sort(np.repeat(values, weights))
     found = _quantiles(values, weights.astype(float))
     assert found == tuple(repeated[math.ceil(at * len(repeated)) - 1] for at in (0.5, 0.95))
+
+
+WILD = (math.nan, math.inf, -math.inf, 0.0, -1.0, 1e300, -1e300, 5e-324)
+
+
+def broken(table, rng):
+    """The same with some cells of one column of anything."""
+    place = rng.randrange(table.num_columns)
+    kind, cells = table.schema.field(place).type, table.column(place).to_pylist()
+    for row in rng.sample(range(len(cells)), 10):
+        if pa.types.is_list(kind):
+            cells[row] = [rng.choice(WILD) for _ in cells[row] or ()]
+        elif pa.types.is_floating(kind):
+            cells[row] = rng.choice(WILD)
+        elif pa.types.is_integer(kind):
+            cells[row] = rng.choice([-5, 2**31 - 1])
+        elif not (pa.types.is_boolean(kind) or pa.types.is_timestamp(kind)):
+            cells[row] = rng.choice(["", "x", "a;b", "east-0", "\0", "llama", '[["a",true,[]]]'])
+    kind = pa.string() if pa.types.is_dictionary(kind) else kind
+    return table.set_column(place, table.schema.field(place).name, pa.array(cells, kind))
+
+
+def test_cells_of_anything_are_told_or_taken(tmp_path):
+    write_all(writer_of(tmp_path, code_version()), kept_decisions(1, 60, True))
+    files, rng, refused = decision_files(tmp_path), random.Random(5), 0
+    (path,) = files.paths("decisions", -math.inf, math.inf)
+    folder, _, name = path.removeprefix(f"{files.root}/").rpartition("/")
+    whole = pa.concat_tables(files.read(path, SCHEMA))
+    names = [name for name in whole.column("decision_id").to_pylist() if name]
+    for _ in range(25):
+        files.write(folder, name.removesuffix(".parquet"), broken(whole, rng))
+        try:
+            render_replay(replay(DecisionLedger(tmp_path), OtherPolicy("latency-first")))
+            render_told(tell(DecisionLedger(tmp_path), rng.choice(names)))
+        except DataError:
+            refused += 1
+    assert 0 < refused < 13

@@ -25,6 +25,8 @@ from router.ledger.decisions.documents import tenant_in_record
 from router.model import Budget, Request
 
 _JOINT: Final = ";"
+# The year 2200.
+_LATEST_S: Final = 7.3e9
 _NAME: Final = pa.dictionary(pa.int32(), pa.string())
 _LIST: Final = pa.list_(pa.float64())
 _FIGURES: Final = tuple(f"predicted_{name}" for name in ANSWER_FIGURES)
@@ -54,6 +56,10 @@ SCHEMA: Final = pa.schema(
         ("cached", _LIST),
     ]
 )
+
+
+# Of all columns but that of prompts of which nothing is known.
+_NEEDED: Final = tuple(name for name in SCHEMA.names if name != "cached")
 
 
 class RowContext(NamedTuple):
@@ -125,6 +131,9 @@ def decision_rows(table: pa.Table) -> Iterator[DecisionRow]:
     not, or whose cells are out of their range."""
     try:
         table = table.select(SCHEMA.names).cast(_plain(SCHEMA)).combine_chunks()
+        missing = [name for name in _NEEDED if table.column(name).null_count]
+        if missing:
+            raise ValueError(f"null cells of {', '.join(missing)}")
         live = _live_of([table.column(name) for name in _LIVE])
         cached, draws = _split(table.column("cached")), _split(table.column("draws"))
         rows = table.drop_columns([*_LIVE, "cached", "draws"]).to_pydict()
@@ -204,6 +213,8 @@ def _row(row: dict[str, Any], seen: DecisionInput, figures: tuple[float, ...]) -
         raise DataError(f"not decisions of a ledger: {error}") from None
     if not 0.0 < row["probability"] <= 1.0:
         raise DataError(f"a decision kept with probability {row['probability']}")
+    if not 0.0 <= row["at"] <= _LATEST_S:
+        raise DataError(f"a decision of {row['at']} s after 1970")
     return DecisionRow(
         row["decision_id"],
         kind,
