@@ -41,7 +41,7 @@ LIVE_NAMES = (
     "batch", "eligible", "pace_cap_ms", "ttft_factor", "queue_factor", "tpot_factor", "turns",
     "premium", "ttft_delay", "own", "awake", "prompts_ms", "prompts_ms2", "cached_tokens",
     "backlog_ends_s", "backlog_most_ms", "foreign", "per_place", "paced_until_s", "releases_at_s",
-    "woken_at_s", "unserved",
+    "woken_at_s", "unserved", "worth",
 )  # fmt: skip
 
 # The policy's parameters (`router.core.rungs`). Its latency budgets hold where the caller has none.

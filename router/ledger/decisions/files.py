@@ -92,7 +92,8 @@ class DecisionFiles(NamedTuple):
                     raise DataError(_foreign(path, said))
                 missing = sorted(set(schema.names) - set(file.schema_arrow.names))
                 if missing:
-                    raise DataError(f"{path}: lacks {', '.join(missing)}")
+                    text = "; another version of the program wrote it"
+                    raise DataError(f"{path}: lacks {', '.join(missing)}{text}")
                 for batch in file.iter_batches(batch_size=_BATCH, columns=schema.names):
                     yield pa.Table.from_batches([batch])
         except (pa.ArrowException, OSError) as error:
