@@ -161,6 +161,7 @@ class GatewayProcess:
             secrets.token_hex(4),
             self._clock,
             self._metrics.ledger,
+            workers,
         )
         # The first of several workers; the parent serves nothing.
         writes = order is None or order.row == PARENT + 1

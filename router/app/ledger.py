@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from router.app.compose import build_rng
@@ -41,10 +41,16 @@ class ProcessLedger:
     kept."""
 
     def __init__(
-        self, config: Config, row: int, unique: str, clock: Clock, metrics: LedgerMetrics
+        self,
+        config: Config,
+        row: int,
+        unique: str,
+        clock: Clock,
+        metrics: LedgerMetrics,
+        workers: int = 1,
     ) -> None:
-        """``row``: of a worker among those of its gateway, 0 of a process alone; ``unique``: makes
-        the name of a writer that is new its own.
+        """``row``: of a worker among the ``workers`` of its gateway, 0 of a process alone;
+        ``unique``: makes the name of a writer that is new its own.
 
         Raises ConfigError where the folder cannot be used, or another process writes there.
         """
@@ -55,6 +61,7 @@ class ProcessLedger:
         self._settings = config.settings.ledger
         self._clock = clock
         self._metrics = metrics
+        self._workers = workers
         self._closing: list[Any] = []
         if self._settings is None:
             return
@@ -108,8 +115,27 @@ class ProcessLedger:
         self._record(settings, slot.writer)
         if settings.url is not None:
             self._closing.append(Shipper(spool, settings.url, self._metrics.waiting))
+        if row <= 1:
+            self._closing.append(self._left_over(settings, row, folders))
         where = settings.url or str(settings.dir)
         _log.info("ledger", extra={"writer": slot.writer, "where": where})
+
+    def _left_over(self, settings: LedgerSettings, row: int, folders: Sequence[str]) -> Any:
+        from router.ledger.left_over import LeftOver
+        from router.ledger.shipping import Shipper, Spool
+        from router.ledger.tables import TABLES
+
+        def seal(slot: WriterSlot) -> None:
+            spool = Spool(settings.dir, folders, slot.writer)
+            for table in TABLES:
+                writer = self._writer(table, settings, slot, spool)
+                now, ticks = self._clock.now(), self._clock.monotonic()
+                writer.seal_due(now, ticks, every=True)
+            if settings.url is not None:
+                Shipper(spool, settings.url, lambda _: None).send()
+
+        taken = range(1, self._workers + 1) if row else range(1)
+        return LeftOver(settings.dir, settings.name, taken, seal)
 
     def _record(self, settings: LedgerSettings, writer: str) -> None:
         from router.ledger.decisions.code_version import code_version

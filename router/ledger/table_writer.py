@@ -37,6 +37,7 @@ JOURNAL_SUFFIX: Final = ".journal"
 _GRACE_S: Final = 60.0
 # Of a clock that jumps: the oldest is sealed before its time.
 _MOST_OPEN: Final = 6
+_SEAL_AGAIN_S: Final = 30.0
 _US_PER_HOUR: Final = round(HOUR_S * 1e6)
 
 _log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class TableWriter:
         self._missing: dict[GapReason, int] = {}
         self._at = math.nan
         self._failing = False
+        self._seal_again_at = -math.inf
 
     @property
     def head(self) -> Head:
@@ -148,7 +150,8 @@ class TableWriter:
             full = journal.rows >= self._limits.rows
             if every or over or full or ticks - opened_at >= self._limits.age_s:
                 self._shut(hour)
-        self._seal_left(now)
+        if every or ticks >= self._seal_again_at:
+            self._seal_left(now, ticks)
 
     def opened(self, ticks: float) -> None:
         """Journals opened since the last call are from ``ticks`` (monotonic s)."""
@@ -203,12 +206,14 @@ class TableWriter:
         journal.close()
         self._left.append(journal.path)
 
-    def _seal_left(self, now: float) -> None:
+    def _seal_left(self, now: float, ticks: float) -> None:
         try:
             while self._left:
                 self._seal(self._left[0], now)
                 self._left.pop(0)
         except (OSError, DataError) as error:
+            # All of it is read and hashed again.
+            self._seal_again_at = ticks + _SEAL_AGAIN_S
             self._failed(error)
 
     def _seal(self, path: Path, now: float) -> None:

@@ -82,3 +82,19 @@ def test_how_tenants_are_kept_follows_a_reload(tmp_path):
         load(configured(tmp_path, {"ledger": {"dir": "x", "tenant": "plain"}})).settings.ledger
     )
     assert made._tenant("acme") == "acme"
+
+
+async def test_rows_of_a_process_that_is_no_more_are_sealed_by_the_first_worker(tmp_path):
+    _, _, alone = kept_in(tmp_path)
+    answer = await Room(dict.fromkeys("abc", ANSWER)).infer()
+    alone.ledger.ended(answer.receipt, RowOutcome.ANSWERED)
+    thread = alone._closing[0]
+    thread._queues[0].work(0.0, lambda: None)
+    thread._queues[0].writer._slot.close()
+    config = load(configured(tmp_path, {"ledger": {"dir": "ledger"}}))
+    assert links(config.settings.ledger.dir) == []
+    metrics = LedgerMetrics(CollectorRegistry())
+    worker = ProcessLedger(config, 1, "y", Hands(), metrics, workers=2)
+    worker.start()
+    worker.close()
+    assert [link.writer for link in links(config.settings.ledger.dir)] == ["gateway-0-x"]

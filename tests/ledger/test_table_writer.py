@@ -1,11 +1,14 @@
 import errno
 import os
+import resource
 
 import pytest
 
 from router.errors import ConfigError
 from router.ledger import journal as journals
 from router.ledger.links import GapReason
+from router.ledger.tables import RECEIPTS
+from router.ledger.verification import verify
 from router.units import HOUR_S
 from tests.ledger.rows import SEVEN_S, cells
 from tests.ledger.support import Writing, files, links, seqs
@@ -201,3 +204,41 @@ def test_a_file_of_that_name_is_not_overwritten(tmp_path) -> None:
     again.seal()
     assert path.read_bytes() == before
     assert list(again.slot.folder.glob("*.journal"))
+
+
+def test_a_limit_of_the_system_s_own_is_a_full_disk(tmp_path) -> None:
+    """Half of the bytes are written, and taken away again."""
+    made = Writing(tmp_path)
+    made.record(cells(3))
+    journal = next(made.slot.folder.glob("*.journal"))
+    before = journal.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5000, hard))
+    try:
+        made.record(cells(400))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert journal.read_bytes() == before
+    assert len(made.writer.pending) == 400
+    made.writer.flush([], SEVEN_S)
+    made.seal()
+    assert seqs(tmp_path) == list(range(1, 404))
+    assert verify(tmp_path, RECEIPTS).faults == ()
+
+
+def test_sealing_that_failed_is_not_tried_again_at_once(tmp_path, monkeypatch) -> None:
+    made = Writing(tmp_path, rows=3)
+    made.record(cells(3))
+    tries = []
+
+    def full(*_args, **_kwargs):
+        tries.append(None)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("router.ledger.table_writer.write_parquet", full)
+    for ticks in range(100):
+        made.writer.seal_due(SEVEN_S, float(ticks))
+    assert len(tries) == 4
+    monkeypatch.undo()
+    made.writer.seal_due(SEVEN_S, 130.0)
+    assert seqs(tmp_path) == [1, 2, 3]
