@@ -107,6 +107,9 @@ class Script:
         )
         self.view = SimpleNamespace(snapshot=SimpleNamespace(layout=layout))
 
+    def admitting(self, request):
+        return contextlib.nullcontext()
+
     def expected_tokens(self, request):
         return 24.0
 
