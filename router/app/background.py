@@ -34,6 +34,8 @@ async def supervise(
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and (me is None or me.cancelling()):
                 raise
+            if _was_told_to_stop(me):
+                return
             # Not told to stop: a CancelledError of the work's own would end this task unseen.
             runtime.dead_tasks.add(name)
             metrics.restarted(name)
@@ -42,10 +44,18 @@ async def supervise(
             await asyncio.sleep(pause_s * (0.5 + rng.random()))
             pause_s = min(2.0 * pause_s, longest_s)
         else:
+            if _was_told_to_stop(me):
+                return
             runtime.dead_tasks.discard(name)
             pause_s = _RESTART_S[0]
         finally:
             recovered.cancel()
+
+
+def _was_told_to_stop(task: asyncio.Task[None] | None) -> bool:
+    """Also where its work took no notice: before Python 3.12 `asyncio.wait_for`, by which redis-py
+    sends every command, forgets a cancellation that comes just after what it waits for."""
+    return task is not None and task.cancelling() > 0
 
 
 class Rounds:

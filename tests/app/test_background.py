@@ -117,6 +117,26 @@ async def test_a_job_that_never_returns_is_well_again_after_a_while(place, metri
         assert job.rounds == 2
 
 
+@pytest.mark.parametrize("error", [None, ValueError()], ids=["well", "badly"])
+async def test_a_job_that_overhears_that_it_is_to_stop_is_not_begun_again(
+    place, registry, metrics, error
+):
+    class Deaf(Job):
+        async def __call__(self):
+            with contextlib.suppress(asyncio.CancelledError):
+                await super().__call__()
+            if error is not None:
+                raise error
+
+    job = Deaf()
+    async with running(supervise("loads", job, place.runtime, metrics, Dice())) as (task,):
+        await job.reached.wait()
+        task.cancel()
+        await task
+    assert job.rounds == 1
+    assert restarts(registry, "loads") is None
+
+
 async def test_a_job_that_is_told_to_stop_stops(place, registry, metrics):
     job = Job()
     async with running(supervise("tick", job, place.runtime, metrics, Dice())) as (task,):
