@@ -1,4 +1,8 @@
-"""A report's energy as SPDX 3.0.1: ai_EnergyConsumption of the model's AI package, as JSON-LD."""
+"""A report's energy as SPDX 3.0.1: ai_EnergyConsumption of the model's AI package, as JSON-LD.
+
+To be merged into the model's own document: who supplies it, its version and where it can be had are
+not known here, so that the AI profile is not claimed.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +44,7 @@ def spdx(report: Report, figures: GroupSums) -> str:
                 f"{figures.mass('total_g').g:.9g} gCO2e location-based with embodied; of receipts "
                 f"whose files have the SHA-256 {report.digest}"
             ),
+            "software_primaryPurpose": "model",
             "ai_energyConsumption": {
                 "type": "ai_EnergyConsumption",
                 "ai_inferenceEnergyConsumption": [
@@ -54,7 +59,7 @@ def spdx(report: Report, figures: GroupSums) -> str:
         },
         {
             **_element("SpdxDocument", f"{base}#document", f"{name}, {report.month}"),
-            "profileConformance": ["core", "software", "ai"],
+            "profileConformance": ["core"],
             "rootElement": [f"{base}#model"],
             "element": [f"{base}#agent", f"{base}#tool", f"{base}#model"],
         },

@@ -77,6 +77,8 @@ def test_spdx_has_the_models_kilowatt_hours(settled, files):
     assert told["ai_energyUnit"] == "kilowattHour"
     assert float(told["ai_energyQuantity"]) == pytest.approx(figures.energy("facility_q").kwh)
     document = by_type["SpdxDocument"]
+    # Supplier, version and place are not known here.
+    assert document["profileConformance"] == ["core"]
     assert document["rootElement"] == [by_type["ai_AIPackage"]["spdxId"]]
 
 
