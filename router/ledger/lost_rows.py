@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import duckdb
 
 from router.errors import DataError
-from router.ledger.month import Month
+from router.ledger.links import ChainLink
+from router.ledger.month import US_PER_S, Month
+from router.ledger.tables import RECEIPTS
 
 _MOST_TOLD: Final = 1000
 
 
 class LostRows(NamedTuple):
     """Numbers ``first`` to ``last`` of a writer, which are in no file. ``since_us``, ``until_us``:
-    ends of the rows before and after, microseconds since 1970."""
+    ends of the rows before and after, microseconds since 1970. ``reason``: as the writer tells it
+    (`router.ledger.links.GapReason`), "" where it does not."""
 
     writer: str
     first: int
     last: int
     since_us: int
     until_us: int
+    reason: str = ""
 
     @property
     def rows(self) -> int:
@@ -73,3 +78,35 @@ def lost_rows(connection: duckdb.DuckDBPyConnection, month: Month) -> list[LostR
             )
     first_us, end_us = month.span_us
     return [one for one in found if one.until_us >= first_us and one.since_us < end_us]
+
+
+def told_gaps(links: Iterable[ChainLink], month: Month) -> list[LostRows]:
+    """What writers themselves say is missing, of the month: also before their first row."""
+    first_us, end_us = month.span_us
+    found = [
+        LostRows(
+            link.writer, gap.first_seq, gap.last_seq, round(gap.since * US_PER_S),
+            round(gap.until * US_PER_S), str(gap.reason),
+        )
+        for link in links
+        for gap in link.gaps
+        if link.table == RECEIPTS.name
+    ]  # fmt: skip
+    return [one for one in found if one.until_us >= first_us and one.since_us < end_us]
+
+
+def with_reasons(missing: Iterable[LostRows], told: Iterable[LostRows]) -> list[LostRows]:
+    """``missing`` numbers, those that are ``told`` with their reasons, each once, in order."""
+    known = sorted(set(told))
+    found = list(known)
+    for one in missing:
+        first = one.first
+        for other in known:
+            if other.writer != one.writer or other.last < first or other.first > one.last:
+                continue
+            if other.first > first:
+                found.append(one._replace(first=first, last=other.first - 1))
+            first = other.last + 1
+        if first <= one.last:
+            found.append(one._replace(first=first))
+    return sorted(found)

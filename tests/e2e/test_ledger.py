@@ -9,10 +9,12 @@ import pytest
 
 from router.ledger.decisions.reading import DecisionLedger
 from router.ledger.fleet_energy import fleet_energy
+from router.ledger.month import Month
 from router.ledger.reading import relation
 from router.ledger.sealed_files import read_links
 from router.ledger.tables import RECEIPTS
 from router.operator.replaying import OtherPolicy, replay, tell
+from router.operator.reporting.gather import ReportQuestion, gather
 from tests.e2e.harness import GREEN, NEAR, Gateway, ask, base, emulator, free_ports, pair
 
 ROWS = "decision_id, outcome, endpoint, tenant, energy_j, energy_kind, gco2e, input_tokens, seq"
@@ -70,6 +72,19 @@ async def test_every_request_is_a_row_that_says_what_its_receipt_said(spawn):
     assert b"secret" not in everything
     assert gaps(folder) == []
     adds_up(folder)
+    told = reported(folder)
+    assert told.total.count("answered") == 7 and told.total.count("refused") == 1
+    assert told.total.energy("it_q").j == sum(row["energy_j"] for row in rows if row["energy_j"])
+    # Nobody said on which grid the gateway is.
+    assert told.total.count("unpriced_q") == told.total.count("gateway_q") > 0
+    assert {kind for kinds in told.kinds.values() for kind in kinds} == {"emulated"}
+
+
+def reported(folder):
+    """The month of its last row."""
+    rows = relation(duckdb.connect(), folder / "ledger", RECEIPTS)
+    ((year, month),) = rows.aggregate("year(max(finished_at)), month(max(finished_at))").fetchall()
+    return gather(ReportQuestion(folder / "ledger", Month(year, month)))
 
 
 def adds_up(folder):
@@ -102,6 +117,8 @@ async def test_kill_9_loses_no_more_than_the_flush_interval_and_says_how_much(sp
     assert await asyncio.to_thread(again.wait) == 0
     assert [row["seq"] for row in kept(folder)] == [8]
     assert [(gap.reason, gap.first_seq, gap.last_seq) for gap in gaps(folder)] == [("killed", 1, 7)]
+    (lost,) = reported(folder).lost
+    assert (lost.first, lost.last, lost.reason) == (1, 7, "killed")
 
 
 async def test_every_kept_decision_is_the_same_when_it_is_replayed(spawn):

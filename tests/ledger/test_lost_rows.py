@@ -4,7 +4,8 @@ import pyarrow.compute as pc
 import pytest
 
 from router.errors import DataError
-from router.ledger.lost_rows import lost_rows
+from router.ledger.links import ChainLink, Gap, GapReason
+from router.ledger.lost_rows import LostRows, lost_rows, told_gaps, with_reasons
 from router.ledger.month import Month
 from tests.ledger.receipts import receipts
 
@@ -61,3 +62,29 @@ def test_rows_of_no_writer_are_of_no_ledger(table):
     odd = table.cast(schema).set_column(0, schema.field(0), names)
     with pytest.raises(DataError, match="no ledger wrote"):
         lost(odd)
+
+
+def gap(first, last, since=1_793_500_000.0):
+    one = Gap(GapReason.KILLED, first, last, since, since + 5.0)
+    return ChainLink("receipts", "gw-1", 1, last + 1, last + 9, 9, "", "", (one,))
+
+
+def test_writers_say_what_they_lost_also_before_their_first_row():
+    (one,) = told_gaps([gap(1, 7)], MONTH)
+    assert (one.writer, one.first, one.last, one.reason) == ("gw-1", 1, 7, "killed")
+    assert one.until_us - one.since_us == 5_000_000
+    assert told_gaps([gap(1, 7)], Month(2026, 12)) == []
+
+
+def test_a_loss_is_told_once_with_its_reason_where_there_is_one():
+    missing = [LostRows("gw-1", 10, 30, 1, 9), LostRows("gw-2", 10, 12, 1, 9)]
+    told = [
+        LostRows("gw-1", 12, 15, 2, 3, "killed"),
+        LostRows("gw-1", 20, 30, 4, 5, "queue_full"),
+        LostRows("gw-1", 50, 60, 6, 7, "killed"),
+    ]
+    found = with_reasons(missing, told)
+    assert [(one.writer[-1], one.first, one.last, one.reason) for one in found] == [
+        ("1", 10, 11, ""), ("1", 12, 15, "killed"), ("1", 16, 19, ""),
+        ("1", 20, 30, "queue_full"), ("1", 50, 60, "killed"), ("2", 10, 12, ""),
+    ]  # fmt: skip

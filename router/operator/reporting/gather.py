@@ -25,7 +25,14 @@ from router.operator.reporting.coefficients import (
     read_market,
     read_pue,
 )
-from router.operator.reporting.opening import ReadFile, digest_of, open_ledger, read_files, told
+from router.operator.reporting.opening import (
+    ReadFile,
+    digest_of,
+    links_of,
+    open_ledger,
+    read_files,
+    told,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -138,13 +145,14 @@ def gather(question: ReportQuestion) -> Report:
     from router.ledger.home_region import at_home
     from router.ledger.hour_cells import build_cells
     from router.ledger.intensity_uses import build_uses, intensity_errors
-    from router.ledger.lost_rows import lost_rows
+    from router.ledger.lost_rows import lost_rows, told_gaps, with_reasons
     from router.ledger.priced_cells import make_inputs, price_cells
 
     month = question.month
     files = read_files(question.ledger, month)
     with told(question.ledger):
-        lost = lost_rows(connection, month)
+        gaps = told_gaps(links_of(question.ledger, files), month)
+        lost = with_reasons(lost_rows(connection, month), gaps)
         # A page is of a model, whoever the report is for.
         dimensions = [str(Per.MODEL), str(question.per)]
         build_cells(connection, month, [one for one in dimensions if one != Per.REGION])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -16,6 +16,8 @@ from router.ledger.month import Month
 
 if TYPE_CHECKING:
     from pyarrow import fs
+
+    from router.ledger.links import ChainLink
 
 with contextlib.suppress(ImportError):
     import duckdb
@@ -120,6 +122,26 @@ def _hashed(system: fs.FileSystem, root: str, name: str) -> ReadFile:
             digest.update(chunk)
             size += len(chunk)
     return ReadFile(name, size, digest.hexdigest())
+
+
+def links_of(ledger: str | Path, files: Sequence[ReadFile]) -> list[ChainLink]:
+    """What the files of receipts among ``files`` say of themselves. Raises DataError."""
+    from router.ledger.chain_files import LedgerPlace
+    from router.ledger.sealed_files import read_links
+    from router.ledger.tables import RECEIPTS
+
+    place = LedgerPlace(ledger)
+    found: list[ChainLink] = []
+    for one in files:
+        if one.name.startswith(f"{RECEIPTS.name}/"):
+            try:
+                with place.open(one.name) as file:
+                    found += read_links(file)
+            except DataError as error:
+                raise DataError(
+                    f"{ledger}: {one.name}: not a readable Parquet file of a ledger: {error}"
+                ) from None
+    return found
 
 
 def digest_of(files: list[ReadFile]) -> str:

@@ -305,6 +305,7 @@ def _lost(report: Report) -> Iterator[Row]:
             "first_seq": one.first,
             "last_seq": one.last,
             "rows": one.rows,
+            "reason": one.reason or None,
             "since": stamp(one.since_us),
             "until": stamp(one.until_us),
         }
