@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -19,6 +20,9 @@ from router.ledger.sealed_files import SUFFIX, Head, read_links
 from router.ledger.tables import LedgerTable
 
 _CHECKPOINT: Final = "_checkpoint.json"
+_PLACE: Final = re.compile(
+    r"[^/]+/date=(\d{4}-\d\d-\d\d)/hour=([01]\d|2[0-3])/[^/._][^/]*" + re.escape(SUFFIX), re.ASCII
+)
 
 
 class LedgerFile(NamedTuple):
@@ -101,8 +105,11 @@ class LedgerPlace:
         return self.system.type_name in ("s3", "gcs", "abfs")
 
     def _is_of_it(self, path: str) -> bool:
-        parts = path.removeprefix(f"{self.root}/").split("/")
-        return not any(part.startswith((".", "_")) for part in parts)
+        *folders, name = path.removeprefix(f"{self.root}/").split("/")
+        if any(part.startswith((".", "_")) for part in folders):
+            return False
+        # A hidden file of rows is told: there are engines that would read it.
+        return name.endswith(SUFFIX) or not name.startswith((".", "_"))
 
     def _file(self, path: str, size: int) -> LedgerFile:
         name = path.removeprefix(f"{self.root}/")
@@ -129,7 +136,7 @@ def each_link(files: list[LedgerFile]) -> Iterator[tuple[LedgerFile, ChainLink, 
 
 def _partition_of(name: str) -> tuple[date, int]:
     """Raises ValueError."""
-    _, day, hour, file = name.split("/")
-    if not (day.startswith("date=") and hour.startswith("hour=") and file.endswith(SUFFIX)):
+    found = _PLACE.fullmatch(name)
+    if found is None:
         raise ValueError(name)
-    return date.fromisoformat(day.removeprefix("date=")), int(hour.removeprefix("hour="))
+    return date.fromisoformat(found[1]), int(found[2])

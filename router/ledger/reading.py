@@ -6,6 +6,7 @@ what is asked for by them reads only those files.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,9 +69,11 @@ def relation(
     folder = Path(root) / table.name
     if not isinstance(system, fs.LocalFileSystem):
         return connection.from_arrow(dataset(where, table))
-    if not any(folder.glob("date=*/hour=*/*.parquet")):
+    if not any(path.name[0] not in "._" for path in folder.glob("date=*/hour=*/*.parquet")):
         return connection.from_arrow(dataset(where, table).to_table())
-    files = str(folder / "date=*" / "hour=*" / "*.parquet").replace("'", "''")
+    # Folders have names of any kind, and what is hidden is not of the ledger, as in `dataset`.
+    named = re.sub(r"[*?\[]", r"[\g<0>]", str(folder))
+    files = f"{named}/date=*/hour=*/[!._]*.parquet".replace("'", "''")
     return connection.sql(
         f"from read_parquet('{files}', union_by_name=true, hive_partitioning=true, "
         "hive_types={'date': DATE, 'hour': INTEGER})"

@@ -111,11 +111,27 @@ def _file_faults(
             yield LedgerFault(file.name, f"{what} is of {link.table}, not of {table.name}")
         elif not is_intact(link):
             yield LedgerFault(file.name, f"{what}: what it says of itself was changed")
-        elif row_digest(table, part) != link.digest:
+        elif _digest(table, part) != link.digest:
             yield LedgerFault(file.name, f"{what}: a row was changed, or its order")
         else:
             yield from _misplaced(table, file, part)
-        yield from chains[link.writer].take(link, file.name, part.column("seq").to_numpy())
+        yield from chains[link.writer].take(link, file.name, _seqs(part))
+
+
+def _digest(table: LedgerTable, rows: pa.Table) -> str:
+    """ "" of rows whose columns hold what is none of theirs."""
+    try:
+        return row_digest(table, rows)
+    except (pa.ArrowException, ValueError, TypeError):
+        return ""
+
+
+def _seqs(rows: pa.Table) -> Any:
+    """Those that are numbers."""
+    try:
+        return rows.column("seq").cast(pa.int64()).drop_null().to_numpy()
+    except (pa.ArrowException, ValueError):
+        return np.empty(0, np.int64)
 
 
 def _misplaced(table: LedgerTable, file: LedgerFile, rows: pa.Table) -> Iterator[LedgerFault]:
@@ -148,12 +164,12 @@ class _Chain:
             return
         self.links[link.link] = (link, file)
         self.gaps += link.gaps
+        if not len(seqs):
+            return
         ends = np.flatnonzero(np.diff(seqs) != 1)
         starts = np.concatenate([[0], ends + 1])
         stops = np.concatenate([ends, [len(seqs) - 1]])
-        self._runs += [
-            (int(seqs[a]), int(seqs[b])) for a, b in zip(starts, stops, strict=True) if len(seqs)
-        ]
+        self._runs += [(int(seqs[a]), int(seqs[b])) for a, b in zip(starts, stops, strict=True)]
 
     def faults(self, writer: str) -> Iterator[LedgerFault]:
         """Of all of it."""
@@ -169,10 +185,13 @@ class _Chain:
             if number <= self.begins.link:
                 # Not pruned with the others, because of its place.
                 continue
-            for missing in range(last + 1, number):
-                previous = told.get(missing)
-                if previous is None:
-                    yield LedgerFault("", f"batch {missing} of {writer} is missing, before {file}")
+            if number > last + 1:
+                # Numbers are what a file says: there may be any many between two of them.
+                between = {one for one in told if last < one < number}
+                missing = number - last - 1 - len(between)
+                if missing:
+                    yield _batches_missing(writer, last + 1, number - 1, missing, file)
+                previous = told.get(number - 1)
             if previous is not None and link.previous != previous:
                 yield LedgerFault(
                     file, f"batch {number} of {writer} does not go on from the one before"
@@ -198,6 +217,14 @@ class _Chain:
                     "", f"rows {first} to {min(end, last)} of {writer} are there twice"
                 )
             end = max(end, last)
+
+
+def _batches_missing(writer: str, first: int, last: int, count: int, file: str) -> LedgerFault:
+    if first == last:
+        text = f"batch {first} of {writer} is missing"
+    else:
+        text = f"of batches {first} to {last} of {writer} {count} are missing"
+    return LedgerFault("", f"{text}, before {file}")
 
 
 def _missing(writer: str, first: int, last: int) -> LedgerFault:

@@ -1,3 +1,5 @@
+import shutil
+
 import duckdb
 import pyarrow.dataset as ds
 import pytest
@@ -45,3 +47,17 @@ def test_a_ledger_without_files_is_empty(tmp_path) -> None:
 def test_what_is_no_place_is_told() -> None:
     with pytest.raises(DataError, match="not a place for a ledger"):
         dataset("gopher://x/y", RECEIPTS)
+
+
+@pytest.mark.parametrize("name", ["le[d]ger", "a*b", "a?b"])
+def test_a_folder_may_have_any_name(ledger, name) -> None:
+    moved = ledger.rename(ledger.with_name(name))
+    assert relation(duckdb.connect(), moved, RECEIPTS).aggregate("count(*)").fetchall() == [(42,)]
+
+
+@pytest.mark.parametrize("name", ["_more.parquet", "._more.parquet"])
+def test_hidden_files_are_not_of_the_ledger(ledger, name) -> None:
+    first = next(iter(sorted(ledger.glob("receipts/*/*/*.parquet"))))
+    shutil.copy(first, first.with_name(name))
+    assert relation(duckdb.connect(), ledger, RECEIPTS).aggregate("count(*)").fetchall() == [(42,)]
+    assert dataset(ledger, RECEIPTS).count_rows() == 42

@@ -1,13 +1,14 @@
 """A ledger that is whole, and every way in which one is not."""
 
 import shutil
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from router.errors import DataError
-from router.ledger.links import decoded_links, encoded_links
+from router.ledger.links import decoded_links, encoded_links, hashed
 from router.ledger.sealed_files import LINKS_KEY
 from router.ledger.tables import RECEIPTS
 from router.ledger.verification import verify
@@ -176,3 +177,42 @@ def test_what_is_not_sealed_yet_is_not_missing(tmp_path) -> None:
 def test_what_is_no_ledger_is_told(tmp_path) -> None:
     with pytest.raises(DataError, match="no ledger, or none with receipts"):
         verify(tmp_path, RECEIPTS)
+
+
+def test_a_batch_of_any_number_is_told_at_once(ledger) -> None:
+    """A number between two batches is not looked at one by one: there may be 2^61."""
+    rewritten(files(ledger)[3], links=lambda found: [hashed(replace(found[0], link=2**61))])
+    found = texts(ledger)
+    assert any(f"of batches 4 to {2**61 - 1} of gw-0-x {2**61 - 4} are missing" in t for t in found)
+
+
+@pytest.mark.parametrize("name", ["_more.parquet", ".more.parquet"])
+def test_a_hidden_file_of_rows_is_found(ledger, name) -> None:
+    first = files(ledger)[0]
+    shutil.copy(first, first.with_name(name))
+    assert texts(ledger) == [f"{name}: no place for a file of a ledger"]
+
+
+@pytest.mark.parametrize(("old", "new"), [("hour=07", "hour=7"), ("2026-11-30", "20261130")])
+def test_a_folder_of_another_spelling_is_found(ledger, old, new) -> None:
+    folder = next(path for path in sorted(ledger.glob("receipts/**/")) if old in path.name)
+    folder.rename(folder.with_name(folder.name.replace(old, new)))
+    assert any("no place for a file of a ledger" in text for text in texts(ledger))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("run_s", pa.array(["x"] * 5)),
+        ("seq", pa.nulls(5, pa.int64())),
+        ("seq", pa.array(["x"] * 5)),
+        ("finished_at", pa.nulls(5, pa.timestamp("us", "UTC"))),
+        ("model", pa.array([[1]] * 5)),
+    ],
+)
+def test_a_column_of_anything_is_a_fault_and_no_more(ledger, name, values) -> None:
+    def change(rows):
+        return rows.set_column(rows.schema.get_field_index(name), name, values)
+
+    rewritten(files(ledger)[1], change)
+    assert any("batch 2 of gw-0-x: a row was changed" in text for text in texts(ledger))

@@ -35,7 +35,7 @@ COMPONENTS: Final = (
     Component("metered beyond requests", "difference_q", "difference_g", "O", "measured"),
     Component("facility overhead", "overhead_q", "overhead_g", "O", "sourced"),
     Component("network", "network_q", "network_g", "O", "modelled"),
-    Component("gateway", "gateway_q", "gateway_g", "O", "measured"),
+    Component("gateway", "gateway_q", "gateway_g", "O", "modelled"),
     Component("embodied", "", "embodied_g", "M", "modelled"),
 )
 _MEASURED: Final = ("measured",)

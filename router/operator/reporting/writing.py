@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from router.errors import DataError
 from router.operator.reporting.gather import Per, Report
 from router.operator.reporting.impact_framework import manifest
 from router.operator.reporting.spdx import spdx
 from router.operator.reporting.tables import Row, tables
+
+# Of a model's name in that of a file: most disks take 255, with what is before and behind.
+_MOST_NAME_BYTES: Final = 120
+# With these a cell is run: https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def files_of(report: Report, command: str) -> dict[str, bytes]:
@@ -30,11 +37,15 @@ def files_of(report: Report, command: str) -> dict[str, bytes]:
     found["impact-framework.yaml"] = manifest(report).encode()
     found["report.json"] = _json(report, command, told)
     if report.per is Per.MODEL:
-        for one in report.groups:
-            if one.group and one.count("rows"):
-                name = file_name(one.group)
-                found[f"spdx-{name}.json"] = spdx(report, one).encode()
-                found[f"transparency-{name}.html"] = page(report, one, command).encode()
+        # What callers ask for and nobody serves has a row in tables, and no page: it took nothing.
+        served = [
+            one for one in report.groups if one.group and one.count("rows") > one.count("refused")
+        ]
+        names = file_names([one.group for one in served])
+        for one in served:
+            name = names[one.group]
+            found[f"spdx-{name}.json"] = spdx(report, one).encode()
+            found[f"transparency-{name}.html"] = page(report, one, command).encode()
     return found
 
 
@@ -54,12 +65,33 @@ def file_name(text: str) -> str:
     return "".join(one if one.isalnum() or one in "-._" else "_" for one in text) or "_"
 
 
+def file_names(texts: Sequence[str]) -> dict[str, str]:
+    """By text: part of a file's name, none of them another's, whatever a disk takes as the same."""
+    plain = {text: file_name(text) for text in texts}
+    uses = Counter(name.casefold() for name in plain.values())
+    return {
+        text: name
+        if uses[name.casefold()] == 1 and len(name.encode()) <= _MOST_NAME_BYTES
+        else f"{_cut(name)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        for text, name in plain.items()
+    }
+
+
+def _cut(name: str) -> str:
+    return name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
+
+
 def _csv(rows: Sequence[Row]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _harmless(cell) for name, cell in row.items()} for row in rows)
     return text.getvalue().encode()
+
+
+def _harmless(cell: Any) -> Any:
+    """Callers name tenants and models; a spreadsheet takes some texts as formulas."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def _parquet(rows: Sequence[Row]) -> bytes:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from router.config import format_time
 from router.operator.replaying import Effect, PolicyEffect, RegionEffect, Replay, ToldDecision
+from router.operator.show.caller_names import shown_name
 from router.operator.show.explanation import render_explanation
 from router.unknown_figures import or_dash, plain_values
 
@@ -145,10 +146,10 @@ def _effect(effect: PolicyEffect) -> list[RenderableType]:
     return [said, models, regions, *notes, *(Text(line, style="dim") for line in _FIRST_ORDER)]
 
 
-def _model_row(one: Effect) -> list[str]:
+def _model_row(one: Effect) -> list[str | Text]:
     share = one.elsewhere
     return [
-        one.name,
+        shown_name(one.name),
         f"{one.requests:,.0f}",
         or_dash(share.share * 100.0, "{:.1f} %"),
         f"({or_dash(share.low * 100.0, '{:.1f}')} to {or_dash(share.high * 100.0, '{:.1f}')})",

@@ -19,6 +19,7 @@ from router.operator.reporting.page.figures import (
     share_text,
 )
 from router.operator.reporting.tables import measured_share, tables
+from router.operator.show.caller_names import shown_name
 
 
 def render_report(report: Report, out: Path | None) -> RenderableType:
@@ -55,7 +56,9 @@ def _sums(report: Report) -> Table:
         for kind, quanta in kinds.items():
             whole[kind] = whole.get(kind, 0) + quanta
     for group in report.groups:
-        table.add_row(group.group or "(none)", *_cells(group, report.kinds.get(group.group, {})))
+        table.add_row(
+            shown_name(group.group) or "(none)", *_cells(group, report.kinds.get(group.group, {}))
+        )
     table.add_section()
     table.add_row("all", *_cells(report.total, whole))
     return table

@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -10,7 +11,8 @@ from router.errors import DataError
 from router.ledger.month import Month
 from router.operator.reporting.command import command_of, make_report
 from router.operator.reporting.gather import Per, ReportQuestion, gather
-from router.operator.reporting.writing import file_name, files_of, write_files
+from router.operator.reporting.writing import file_name, file_names, files_of, write_files
+from tests.ledger.receipts import ledger_of, receipts
 from tests.operator.reporting.conftest import reported
 
 NOVEMBER = Month(2026, 11)
@@ -116,3 +118,41 @@ def test_a_revision_changes_a_report_and_not_the_receipts(settled, tmp_path, fil
     assert report.total.mass("settled_g").g > said["settled_g"]
     assert report.total.mass("g_q").g == said["receipted_g"]
     assert {path: path.read_bytes() for path in copy.glob("receipts/*/*/*")} == before
+
+
+def test_no_two_models_have_one_file():
+    texts = ["a/b", "a_b", "A:B", "plain", "x" * 256, "한" * 80]
+    found = file_names(texts)
+    assert len({name.casefold() for name in found.values()}) == len(texts)
+    assert found["plain"] == "plain"
+    assert found["a/b"].startswith("a_b-")
+    assert all(len(f".transparency-{name}.html".encode()) <= 255 for name in found.values())
+
+
+def test_a_spreadsheet_runs_no_cell(tmp_path):
+    ledger = named_models(tmp_path, '=HYPERLINK("http://x")', "@x", "-1+1")
+    told = files_of(gather(ReportQuestion(ledger, NOVEMBER)), "command")
+    for name in ("sci.csv", "hours.csv", "components.csv"):
+        cells = {row["model"] for row in csv.DictReader(told[name].decode().splitlines())}
+        assert {'\'=HYPERLINK("http://x")', "'@x", "'-1+1"} <= cells
+        assert all(float(cell) <= 0.0 for row in csv.reader(told[name].decode().splitlines())
+                   for cell in row if cell.startswith("-"))  # fmt: skip
+    (tmp_path / "sci.parquet").write_bytes(told["sci.parquet"])
+    assert "@x" in pq.read_table(tmp_path / "sci.parquet").column("model").to_pylist()
+
+
+def test_models_that_nobody_served_have_no_page(tmp_path):
+    ledger = named_models(tmp_path, "<script>", "x" * 256, outcome="refused")
+    told = files_of(gather(ReportQuestion(ledger, NOVEMBER)), "command")
+    assert not [name for name in told if name.endswith(".html") or name.startswith("spdx")]
+    write_files(told, tmp_path / "out")
+
+
+def named_models(tmp_path, *names, outcome="answered"):
+    """A ledger with a request of each."""
+    rows = receipts(len(names), hours=1.0)
+    for column, values in (("model", names), ("outcome", [outcome] * len(names))):
+        place = rows.schema.get_field_index(column)
+        array = pa.array(values, pa.string()).dictionary_encode()
+        rows = rows.set_column(place, rows.schema.field(place), array)
+    return ledger_of(rows, tmp_path / "ledger")
