@@ -101,14 +101,17 @@ class TableWriter:
         """Find what a process before this left, which `seal_due` seals, and what it lost. Call it
         once, first."""
         self._left = sorted(self._slot.folder.glob(f"{self.table.name}-*{JOURNAL_SUFFIX}"))
-        self._at = now
+        written_at: list[float] = []
         for path in self._left:
             found = read_journal(path, self.table)
             if found.rows.num_rows:
                 self._last_seq = max(self._last_seq, _last_seq(found.rows))
-                self._at = min(self._at, path.stat().st_mtime)
+                written_at.append(path.stat().st_mtime)
             if found.cut_bytes:
                 _log.warning("a journal of the ledger ends in %d bytes cut short", found.cut_bytes)
+        # What was lost came after the last that is there.
+        self._at = min(written_at, default=self._slot.stood_at(self.table.name))
+        self._at = min(self._at, now)
         numbered = self.count.value
         if numbered > self._last_seq:
             lost = numbered - self._last_seq
@@ -209,7 +212,12 @@ class TableWriter:
     def _seal_left(self, now: float, ticks: float) -> None:
         try:
             while self._left:
-                self._seal(self._left[0], now)
+                path = self._left[0]
+                if path.parent.is_dir() and not path.exists():
+                    # Of others, which are there, it is no reason to stay unsealed.
+                    _log.error("a journal of the ledger was removed: %s", path)
+                else:
+                    self._seal(path, now)
                 self._left.pop(0)
         except (OSError, DataError) as error:
             # All of it is read and hashed again.

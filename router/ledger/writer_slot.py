@@ -90,6 +90,11 @@ class WriterSlot:
         standing = _Standing(_FORMAT, head.link, head.hash, head.last_seq, gaps)
         self._head(table).write(msgspec.json.encode(standing), 0o640)
 
+    def stood_at(self, table: str) -> float:
+        """When that was last said, else when the slot was first taken, unix s. Raises OSError."""
+        head = self.folder / f"{table}.head.json"
+        return (head if head.exists() else self.folder / "writer.json").stat().st_mtime
+
     def close(self) -> None:
         """Others may have it."""
         for count in self._counts.values():

@@ -242,3 +242,35 @@ def test_sealing_that_failed_is_not_tried_again_at_once(tmp_path, monkeypatch) -
     monkeypatch.undo()
     made.writer.seal_due(SEVEN_S, 130.0)
     assert seqs(tmp_path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("was_sealed", [False, True])
+def test_rows_that_were_never_written_came_since_the_last_that_was_known(
+    tmp_path, was_sealed
+) -> None:
+    first = Writing(tmp_path)
+    known = "writer.json"
+    if was_sealed:
+        first.record(cells(2))
+        first.seal()
+        known = "receipts.head.json"
+    for _ in range(3):
+        first.writer.count.raised()
+    first.killed()
+    os.utime(first.slot.folder / known, (SEVEN_S - 90.0, SEVEN_S - 90.0))
+    second = Writing(tmp_path)
+    second.record(cells(1))
+    second.seal()
+    (gap,) = links(tmp_path)[-1].gaps
+    assert (gap.last_seq - gap.first_seq, gap.since, gap.until) == (2, SEVEN_S - 90.0, SEVEN_S)
+
+
+def test_a_journal_that_was_removed_does_not_keep_others_from_being_sealed(tmp_path) -> None:
+    made = Writing(tmp_path)
+    made.record(cells(2))
+    made.record(cells(3, SEVEN_S + HOUR_S))
+    min(made.slot.folder.glob("*.journal")).unlink()
+    made.seal()
+    assert seqs(tmp_path) == [3, 4, 5]
+    (fault,) = verify(tmp_path, RECEIPTS).faults
+    assert "rows 1 to 2 of gw-0-x are missing" in fault.text
