@@ -128,16 +128,17 @@ def _sci(report: Report) -> Iterator[Row]:
                 "intensity_how": _intensity_how(figures),
                 "embodied_how": "modelled",
                 "kwh_without_intensity": figures.energy("unpriced_q").kwh,
-                "hours_without_embodied": _unmade(report, group),
+                "hours_without_embodied": _unmade(report, figures),
                 "basis": "location-based, average",
                 "boundary": "consumer: inference, idle, facility, network, gateway",
             }
 
 
-def _unmade(report: Report, group: str) -> int:
-    if group == "(all)":
+def _unmade(report: Report, figures: GroupSums) -> int:
+    # Not by name: a caller may call itself (all).
+    if figures is report.total:
         return sum(report.unmade_hours.values())
-    return report.unmade_hours.get(group, 0)
+    return report.unmade_hours.get(figures.group, 0)
 
 
 def _intensity_how(figures: GroupSums) -> str:
@@ -209,7 +210,7 @@ def _marginal(figures: GroupSums) -> float | None:
 def _scope3(report: Report) -> Iterator[Row]:
     """What a customer enters of this service: purchased goods and services, category 1."""
     for group, figures, kinds in _everyone(report):
-        key = "" if group == "(all)" else f"{report.per}:{group}"
+        key = "" if figures is report.total else f"{report.per}:{group}"
         market_q, market_known = report.market.get(key, (0, 0))
         share = measured_share(kinds)
         total = figures.mass("total_g")

@@ -156,3 +156,15 @@ def named_models(tmp_path, *names, outcome="answered"):
         array = pa.array(values, pa.string()).dictionary_encode()
         rows = rows.set_column(place, rows.schema.field(place), array)
     return ledger_of(rows, tmp_path / "ledger")
+
+
+def test_who_is_called_all_is_not_everybody(tmp_path):
+    market = tmp_path / "market.csv"
+    factors = "".join(f"{zone},,,100,residual\n" for zone in ("SE", "US-CAL-CISO", "US-MIDA-PJM"))
+    market.write_text(f"grid_zone,hour,kwh,g_per_kwh,source\n{factors}")
+    ledger = named_models(tmp_path, "(all)", "other", "another")
+    told = files_of(gather(ReportQuestion(ledger, NOVEMBER, market=market)), "command")
+    rows = list(csv.DictReader(told["scope3_category1.csv"].decode().splitlines()))
+    known = {row["model"]: float(row["kwh_with_market_factor"]) for row in rows[:-1]}
+    assert rows[-1]["model"] == "(all)" and len(known) == 3
+    assert sum(known.values()) == pytest.approx(float(rows[-1]["kwh_with_market_factor"]))
