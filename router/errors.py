@@ -2,7 +2,7 @@
 
     CarbonRouterError
     ├── ConfigError                  config_invalid         an operator's file is wrong
-    ├── DataError
+    ├── DataError                    data_invalid           missing, malformed, not comparable
     │   ├── TraceError               trace_invalid          a carbon or RTT table is malformed
     │   ├── MissingIntensityError    intensity_missing      no source knows this grid zone now
     │   ├── MixedBasisError          basis_mixed            average met marginal, or such
@@ -96,6 +96,8 @@ class ConfigError(CarbonRouterError):
 
 class DataError(CarbonRouterError):
     """A figure that the product needs is missing, malformed or not comparable."""
+
+    reason = "data_invalid"
 
 
 class TraceError(DataError):

@@ -72,6 +72,7 @@ def test_files_are_made_fewer_and_old_ones_removed(tmp_path, capsys) -> None:
 
 def test_what_is_no_ledger_is_told(tmp_path, capsys) -> None:
     assert run("ledger", "verify", str(tmp_path)) == 1
-    assert "no ledger, or none with receipts" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "data_invalid" in told and "no ledger, or none with receipts" in told
     assert run("ledger", "ls", "gopher://x") == 1
     assert run("ledger", "ls", str(tmp_path), "--table", "x") == 2

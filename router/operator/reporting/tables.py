@@ -39,17 +39,20 @@ COMPONENTS: Final = (
     Component("embodied", "", "embodied_g", "M", "modelled"),
 )
 _MEASURED: Final = ("measured",)
+# What the ledger tells beside receipts, in its table of spans.
+_OF_SPANS: Final = ("idle_q", "difference_q", "gateway_q")
 
 
 def tables(report: Report) -> dict[str, list[Row]]:
     """By the name of the file that it becomes."""
+    absent = absent_parts(report)
     return {
         "sci": list(_sci(report)),
         "components": list(_components(report)),
         "coefficients": [one._asdict() for one in report.coefficients],
         "scope2": [_scope2(one) for one in report.hours if one.grid_zone],
         "scope3_category1": list(_scope3(report)),
-        "hours": [_hour(one, report.per) for one in report.group_hours],
+        "hours": [_hour(one, report.per, absent) for one in report.group_hours],
         "settlement": list(_settlement(report)),
         "forecast_errors": list(_errors(report)),
         "lost_rows": list(_lost(report)),
@@ -61,6 +64,11 @@ def measured_share(kinds: Mapping[str, int]) -> float | None:
     """Of IT energy, the part that was measured; None where there was none."""
     whole = sum(kinds.values())
     return sum(kinds.get(kind, 0) for kind in _MEASURED) / whole if whole else None
+
+
+def absent_parts(report: Report) -> frozenset[str]:
+    """Columns of energy of which the ledger told nothing all month: not known, rather than 0."""
+    return frozenset(name for name in _OF_SPANS if not report.total.count(name))
 
 
 def unit_count(
@@ -151,15 +159,17 @@ def _intensity_how(figures: GroupSums) -> str:
 
 
 def _components(report: Report) -> Iterator[Row]:
+    absent = absent_parts(report)
     for group, figures, kinds in _everyone(report):
         for one in COMPONENTS:
+            known = one.energy not in absent
             yield {
                 str(report.per): group,
                 "letter": one.letter,
                 "component": one.name,
-                "energy_kwh": figures.energy(one.energy).kwh if one.energy else None,
-                "g": _known(figures, one),
-                "how": one.how or requests_how(kinds),
+                "energy_kwh": figures.energy(one.energy).kwh if one.energy and known else None,
+                "g": _known(figures, one) if known else None,
+                "how": (one.how or requests_how(kinds)) if known else "not in this ledger",
             }
         yield {
             str(report.per): group,
@@ -238,12 +248,12 @@ def _scope3(report: Report) -> Iterator[Row]:
         }
 
 
-def _hour(one: ZoneHour, per: Per) -> Row:
+def _hour(one: ZoneHour, per: Per, absent: frozenset[str]) -> Row:
     figures = one.figures
     parts = {
-        f"{part.energy.removesuffix('_q')}_kwh": figures.energy(part.energy).kwh
-        for part in COMPONENTS
-        if part.energy
+        f"{part.removesuffix('_q')}_kwh": None if part in absent else figures.energy(part).kwh
+        for part in (one.energy for one in COMPONENTS)
+        if part
     }
     return {
         "hour": hour_text(one.hour),

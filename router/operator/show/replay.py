@@ -64,11 +64,11 @@ def render_told(told: Sequence[ToldDecision]) -> RenderableType:
     """Every kept decision of one request, with its candidates."""
     parts: list[RenderableType] = []
     for row, explanation, otherwise in told:
-        left_out = ", ".join(row.seen.tried) or "nothing"
+        left_out = f", without {', '.join(row.seen.tried)}" if row.seen.tried else ""
         only = f", bound to {row.seen.pinned}" if row.seen.pinned else ""
         parts.append(
             Text(
-                f"{row.decision_id} attempt {row.attempt} ({row.kind}), without {left_out}{only}; "
+                f"{row.decision_id} attempt {row.attempt} ({row.kind}){left_out}{only}; "
                 f"snapshot {row.snapshot[:12]}, policy {row.policy}, by {row.code}",
                 style="bold",
             )

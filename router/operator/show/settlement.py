@@ -17,9 +17,15 @@ def render_settlement(result: SettlementResult) -> RenderableType:
     lines = [
         f"{first} hours priced, {len(done.added) - first} revised"
         + (f": {result.file}" if result.file else ""),
-        f"{done.unchanged} stand as they are, {done.worse} are known better, {done.late} are over "
-        f"30 days old, {done.early} are not over, {done.elsewhere} are of no receipt",
+        f"{done.unchanged} stand as they are, {done.worse} are known as well or better, "
+        f"{done.late} are over 30 days old, {done.early} are not over, "
+        f"{done.elsewhere} are of no receipt",
     ]
+    if done.worse:
+        lines.append(
+            "known as well or better: by another source; to correct one, give its --source "
+            "(a file that states none is its own name)"
+        )
     lines += [
         f"{zone}: {hours} hours have no price yet" for zone, hours in result.open_hours.items()
     ]

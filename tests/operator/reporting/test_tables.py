@@ -23,6 +23,17 @@ def test_components_add_up_to_the_total_to_the_last_bit(told):
         assert energy == pytest.approx(total["energy_kwh"], rel=1e-15)
 
 
+def test_parts_that_the_ledger_has_not_are_empty_rather_than_0(told, whole):
+    parts = {row["component"]: row for row in told["components"] if row["model"] == "(all)"}
+    for name in ("idle", "gateway", "metered beyond requests"):
+        assert (parts[name]["g"], parts[name]["energy_kwh"]) == (None, None)
+        assert parts[name]["how"] == "not in this ledger"
+    assert {row["idle_kwh"] for row in told["hours"]} == {None}
+    known = tables(gather(ReportQuestion(whole, Month(2026, 11))))
+    (idle,) = [r for r in known["components"] if (r["model"], r["component"]) == ("(all)", "idle")]
+    assert idle["energy_kwh"] > 0.0 and idle["how"] == "measured or modelled"
+
+
 def test_scores_are_totals_over_counts_in_units_that_fit(told):
     scores = {(row["model"], row["functional_unit"]): row for row in told["sci"]}
     assert ("sd3", "image") in scores and ("sd3", "token") not in scores

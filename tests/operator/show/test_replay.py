@@ -73,7 +73,7 @@ def test_one_decision_with_its_candidates(ledger):
     one = next(one for one in kept if one.sight.answered.decision and one.attempt == 1)
     found = tell(DecisionLedger(folder), one.decision_id)
     told = text(render_told(found))
-    assert f"{one.decision_id} attempt 1 (first), without nothing" in told
+    assert f"{one.decision_id} attempt 1 (first); snapshot" in told
     assert f"it went to {one.sight.answered.decision.endpoint.name}" in told
     assert "chosen" in told
     (plain,) = json.loads(told_json(found))

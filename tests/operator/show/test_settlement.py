@@ -21,6 +21,7 @@ def test_what_became_of_every_hour_is_said():
     text = printed.get()
     assert "1 hours priced, 1 revised" in text
     assert "SE: 12 hours have no price yet" in text
+    assert "4 are known as well or better" in text and "give its --source" in text
 
 
 def test_programs_are_told_the_same():

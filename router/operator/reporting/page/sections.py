@@ -19,6 +19,7 @@ from router.operator.reporting.page.figures import (
 from router.operator.reporting.page.look import CLASSES, class_name
 from router.operator.reporting.page.pictures import hours_by_zones, stacked_bar
 from router.operator.reporting.page.told import ModelMonth
+from router.operator.reporting.tables import absent_parts
 from router.units import J_PER_KWH
 
 _MILLION: Final = 1_000_000
@@ -61,14 +62,7 @@ def tiles(told: ModelMonth) -> str:
 def energy(told: ModelMonth) -> str:
     """Who drew it."""
     whole = told.energy("facility_q").kwh
-    fleet = told.report.total
-    absent = {
-        name
-        for name, column in (
-            ("idle", "idle_q"), ("gateway", "gateway_q"), ("difference", "difference_q"),
-        )
-        if not fleet.count(column)
-    }  # fmt: skip
+    absent = {column.removesuffix("_q") for column in absent_parts(told.report)}
     rows, bars = [], {}
     for name, text, style in _PARTS:
         part = told.split[name]

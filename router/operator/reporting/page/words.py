@@ -33,8 +33,8 @@ ANSWERS: Final = Said("answers", "응답")
 TOKENS: Final = Said("tokens read and written", "읽고 쓴 토큰")
 ELECTRICITY: Final = Said("electricity, all of it", "총 전력")
 LOCATION: Final = Said("CO₂e, location-based", "CO₂e, 지역 기반")
-AN_ANSWER: Final = Said("an answer", "응답 1건")
-A_MILLION: Final = Said("a million tokens", "100만 토큰")
+AN_ANSWER: Final = Said("an answer; CO₂e with embodied", "응답 1건(CO₂e는 내재 포함)")
+A_MILLION: Final = Said("CO₂e, a million tokens, with embodied", "토큰 100만 개당 CO₂e(내재 포함)")
 
 ENERGY: Final = Said("Where the electricity went", "전력이 쓰인 곳")
 GPU: Final = Said("GPUs, for requests", "GPU(요청 처리)")
@@ -70,7 +70,7 @@ MARGINAL_WHAT: Final = Said(
 )
 MARKET_WHAT: Final = Said(
     "market-based: by hourly certificates and residual factors ({share} of the electricity)",
-    "시장 기반: 시간별 인증서와 잔여 배출계수({share}의 전력)",
+    "시장 기반: 시간별 인증서와 잔여 배출계수(전력의 {share})",
 )
 EMBODIED_WHAT: Final = Said(
     "embodied: making the hardware, by the hours that it was held (modelled)",
@@ -78,8 +78,10 @@ EMBODIED_WHAT: Final = Said(
 )
 WITH_EMBODIED: Final = Said(
     "location-based with embodied: {total}; 90 % range {low} to {high}, as wide as if all errors "
-    "were alike.",
-    "지역 기반 + 내재: {total}; 90 % 범위 {low} ~ {high}(모든 오차가 같은 방향일 때의 폭).",
+    "were alike. It is of estimated energy and of intensities; what has no range of its own, such "
+    "as embodied, is in it as it is.",
+    "지역 기반 + 내재: {total}; 90 % 범위 {low} ~ {high}(모든 오차가 같은 방향일 때의 폭). 추정 "
+    "에너지와 강도의 범위만 반영하며, 내재처럼 범위가 없는 값은 그대로 더했습니다.",
 )
 SETTLED: Final = Said(
     "Settled on measured intensities: {share} of the electricity. There receipts said {receipted} "
