@@ -20,7 +20,7 @@ with spans as (
     select date, hour, part, endpoint, max(region) as region, max(grid_zone) as grid_zone,
            sum(idle_s) as idle_s, sum(awake_s) as awake_s,
            coalesce(sum(idle_j), 0) as idle_j,
-           sum(coalesce(metered_j, coalesce(idle_j, 0) + coalesce(awake_j, 0))) as total_j,
+           sum(coalesce(metered_j, idle_j + awake_j, idle_j, awake_j)) as total_j,
            sum(case when metered_j is not null then 1 else 0 end) = count(*) as is_metered
     from energy group by date, hour, part, endpoint
 ), requests as (

@@ -97,3 +97,11 @@ def test_an_hour_that_nobody_looked_at_has_no_total(tmp_path) -> None:
     seal_rows(RECEIPTS, [receipt(None, None, "refused")], tmp_path, "gw", head)
     (row,) = asked(tmp_path)
     assert (row["attributed_j"], row["total_j"], row["difference_j"]) == (600.0, None, None)
+
+
+def test_a_server_of_which_no_watts_are_known_has_no_total(tmp_path):
+    seal_rows(RECEIPTS, [receipt("a", 600.0)], tmp_path, "gw")
+    seal_rows(ENERGY, [span("a", idle_s=1.0, awake_s=1.0)], tmp_path, "gw")
+    (row,) = asked(tmp_path)
+    assert row["total_j"] is None
+    assert row["difference_j"] is None
