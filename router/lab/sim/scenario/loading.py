@@ -142,7 +142,16 @@ def _obtained(schema: ScenarioSchema, file: Path) -> None:
 def _unused(schema: ScenarioSchema) -> list[str]:
     given = [
         key
-        for key in ("server", "load", "retry", "log", "state", "unlisted_tenants")
+        for key in (
+            "server",
+            "load",
+            "retry",
+            "log",
+            "state",
+            "ledger",
+            "identity",
+            "unlisted_tenants",
+        )
         if getattr(schema, key) is not None
     ]
     return [f"{key}: not used by a simulation" for key in given]

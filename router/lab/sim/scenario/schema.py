@@ -20,6 +20,8 @@ from router.config.fields import (
     Strict,
     Text,
 )
+from router.config.identity import IdentitySchema
+from router.config.ledger import LedgerSchema
 from router.config.profiles import ProfileSchema
 from router.config.schema import (
     HealthSchema,
@@ -252,6 +254,8 @@ class ScenarioSchema(Strict):
     retry: RetrySchema | None = Field(default=None, description="not used by a simulation")
     log: LogSchema | None = Field(default=None, description="not used by a simulation")
     state: StateSchema | None = Field(default=None, description="not used by a simulation")
+    ledger: LedgerSchema | None = Field(default=None, description="not used by a simulation")
+    identity: IdentitySchema | None = Field(default=None, description="not used by a simulation")
     tenants: dict[Name, TenantSchema] = Field(
         default_factory=dict, description="not simulated: give requests a `residency` instead"
     )

@@ -50,12 +50,14 @@ def test_what_serve_has_besides_is_taken_and_said_to_be_unused(tmp_path):
     changes = {
         "version": 1, "server": {"listen": "127.0.0.1:0"}, "load": {"scrape_s": 2.0}, "retry": {},
         "state": {"file": "learned.json"}, "endpoints/0/protocol": "openai",
+        "ledger": {"dir": "ledger"}, "identity": {},
         "endpoints/0/address": "127.0.0.1:9001", "endpoints/0/emulated": True,
         "endpoints/0/metrics": {"url": "http://h:1/metrics", "engine": "vllm"},
     }  # fmt: skip
     notes = load(scenario(tmp_path, changes)).notes
     assert notes == tuple(
-        f"{k}: not used by a simulation" for k in ("server", "load", "retry", "state")
+        f"{k}: not used by a simulation"
+        for k in ("server", "load", "retry", "state", "ledger", "identity")
     )
 
 
