@@ -27,6 +27,12 @@ with spans as (
     select date, hour, endpoint, max(region) as region, max(grid_zone) as grid_zone,
            sum(energy_j) as attributed_j
     from receipts where endpoint is not null group by date, hour, endpoint
+), outside as (
+    select distinct r.date, r.hour, r.endpoint
+    from (select * from receipts where endpoint is not null and energy_j > 0) r
+    asof left join (select endpoint, since, until from energy where part = 'endpoint') s
+      on r.endpoint = s.endpoint and r.finished_at >= s.since
+    where s.until is null or r.finished_at > s.until + interval 1 second
 )
 select coalesce(spans.date, requests.date) as date,
        coalesce(spans.hour, requests.hour) as hour,
@@ -37,10 +43,14 @@ select coalesce(spans.date, requests.date) as date,
        idle_s, awake_s, is_metered, total_j, idle_j,
        coalesce(attributed_j, 0) as attributed_j,
        case when part = 'gateway' then 0
+            when outside.endpoint is not null then null
             else total_j - idle_j - coalesce(attributed_j, 0) end as difference_j
 from spans full join requests
   on spans.part = 'endpoint' and spans.date = requests.date and spans.hour = requests.hour
      and spans.endpoint = requests.endpoint
+left join outside
+  on outside.date = requests.date and outside.hour = requests.hour
+     and outside.endpoint = requests.endpoint
 order by all
 """
 
@@ -49,7 +59,9 @@ def fleet_energy(
     connection: duckdb.DuckDBPyConnection, where: str | Path
 ) -> duckdb.DuckDBPyRelation:
     """IT joules by endpoint and hour, and of gateways (``part``). ``total_j`` and what follows from
-    it is null where nobody measured a fleet in an hour of which there are receipts.
+    it is null where nobody measured a fleet in an hour of which there are receipts;
+    ``difference_j`` also where a request ended outside of all spans: the process that looked was
+    killed, and its last span with it.
 
     Raises DataError where the ledger cannot be read.
     """

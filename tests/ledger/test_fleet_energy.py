@@ -105,3 +105,10 @@ def test_a_server_of_which_no_watts_are_known_has_no_total(tmp_path):
     (row,) = asked(tmp_path)
     assert row["total_j"] is None
     assert row["difference_j"] is None
+
+
+def test_requests_in_a_span_that_was_lost_are_no_difference(tmp_path):
+    seal_rows(RECEIPTS, [receipt("a", 600.0, at=SEVEN_S + 90.0)], tmp_path, "gw")
+    seal_rows(ENERGY, [span("a", idle_s=1.0, idle_j=9.0, awake_s=0.0, awake_j=0.0)], tmp_path, "gw")
+    (row,) = asked(tmp_path)
+    assert (row["attributed_j"], row["idle_j"], row["difference_j"]) == (600.0, 9.0, None)

@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pytest
@@ -12,7 +12,8 @@ from router.model import Factors
 
 MONTH = Month(2026, 11)
 COLUMNS = (
-    "since TIMESTAMPTZ, part VARCHAR, endpoint VARCHAR, region VARCHAR, grid_zone VARCHAR, "
+    "since TIMESTAMPTZ, until TIMESTAMPTZ, part VARCHAR, endpoint VARCHAR, region VARCHAR, "
+    "grid_zone VARCHAR, "
     "idle_s DOUBLE, idle_j DOUBLE, awake_s DOUBLE, awake_j DOUBLE, metered_j DOUBLE, pue DOUBLE, "
     "g_per_kwh DOUBLE, basis VARCHAR, factors VARCHAR, date DATE"
 )
@@ -25,6 +26,10 @@ class Fleet:
         self.connection = duckdb.connect()
         self.connection.execute("SET TimeZone = 'UTC'")
         self.connection.execute(f"CREATE TABLE energy ({COLUMNS})")
+        self.connection.execute(
+            "CREATE TABLE receipts (finished_at TIMESTAMPTZ, endpoint VARCHAR, energy_j DOUBLE, "
+            "date DATE)"
+        )
         keys = ", ".join(f"{key} VARCHAR" for key in KEYS)
         self.connection.execute(f"CREATE TABLE cells (hour BIGINT, {keys}, it_q HUGEINT)")
         make_inputs(self.connection)
@@ -32,12 +37,18 @@ class Fleet:
     def span(self, hour=0.0, part="endpoint", endpoint="e", idle_j=10.0, awake_j=90.0,
              metered_j=None, zone="W", g=100.0, awake_s=1.0):  # fmt: skip
         since = datetime.fromtimestamp((MONTH.first_hour + hour) * 3600.0, UTC)
-        row = (since, part, endpoint, "west", zone, 1.0, idle_j, awake_s, awake_j, metered_j, 1.2,
-               g, "average", "lifecycle", since.date())  # fmt: skip
+        until = since + timedelta(minutes=30)
+        row = (since, until, part, endpoint, "west", zone, 1.0, idle_j, awake_s, awake_j,
+               metered_j, 1.2, g, "average", "lifecycle", since.date())  # fmt: skip
         self.connection.execute(f"INSERT INTO energy VALUES ({', '.join('?' * len(row))})", row)
         return self
 
-    def requests(self, joules, hour=0, endpoint="e"):
+    def requests(self, joules, hour=0, endpoint="e", at=0.25):
+        """``at``: hours after the full one, when the last of them ended."""
+        ended = datetime.fromtimestamp((MONTH.first_hour + hour + at) * 3600.0, UTC)
+        self.connection.execute(
+            "INSERT INTO receipts VALUES (?, ?, ?, ?)", (ended, endpoint, joules, ended.date())
+        )
         self.connection.execute(
             "INSERT INTO cells (hour, endpoint, it_q) VALUES (?, ?, ?)",
             (MONTH.first_hour + hour, endpoint, round(joules * J_QUANTA)),
@@ -77,6 +88,19 @@ def test_idle_requests_and_difference_are_what_meters_say():
 def test_without_meter_and_profile_there_is_no_difference():
     fleet = Fleet().span(idle_j=None, awake_j=None).requests(50.0)
     assert fleet.told(JOULES) == [(0.0, 0.0)]
+
+
+def test_requests_outside_of_all_spans_make_no_difference_of_less_than_nothing():
+    # The span that they were in went with a process that was killed.
+    for at in (0.25, 0.85):
+        fleet = Fleet().span(hour=0.3, idle_j=10.0, awake_j=0.0).requests(150.0, at=at)
+        fleet.requests(5.0, at=0.4).requests(5.0, hour=1, at=0.4).span(hour=1.3, awake_j=7.0)
+        assert fleet.told(f"hour - {MONTH.first_hour}, {JOULES}") == [
+            (0, 10.0, 0.0),
+            (1, 10.0, 2.0),
+        ]
+    late = Fleet().span(hour=0.0).requests(50.0, at=0.5 + 0.9 / 3600.0)
+    assert late.told(JOULES) == [(10.0, 40.0)]
 
 
 def test_gateways_are_told_apart_from_endpoints():

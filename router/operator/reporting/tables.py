@@ -32,7 +32,7 @@ class Component(NamedTuple):
 COMPONENTS: Final = (
     Component("requests", "it_q", "it_g", "O", ""),
     Component("idle", "idle_q", "idle_g", "O", "measured or modelled"),
-    Component("metered beyond requests", "difference_q", "difference_g", "O", "measured"),
+    Component("beyond requests", "difference_q", "difference_g", "O", "measured or modelled"),
     Component("facility overhead", "overhead_q", "overhead_g", "O", "sourced"),
     Component("network", "network_q", "network_g", "O", "modelled"),
     Component("gateway", "gateway_q", "gateway_g", "O", "modelled"),

@@ -25,7 +25,7 @@ def test_components_add_up_to_the_total_to_the_last_bit(told):
 
 def test_parts_that_the_ledger_has_not_are_empty_rather_than_0(told, whole):
     parts = {row["component"]: row for row in told["components"] if row["model"] == "(all)"}
-    for name in ("idle", "gateway", "metered beyond requests"):
+    for name in ("idle", "gateway", "beyond requests"):
         assert (parts[name]["g"], parts[name]["energy_kwh"]) == (None, None)
         assert parts[name]["how"] == "not in this ledger"
     assert {row["idle_kwh"] for row in told["hours"]} == {None}

@@ -43,7 +43,7 @@ MACHINES: Final = Said(
     "machines, for requests (not told apart)", "서버(요청 처리, GPU·본체 미구분)"
 )
 IDLE: Final = Said("machines awake or kept ready, without a request", "요청 없이 대기한 서버")
-DIFFERENCE: Final = Said("metered beyond what requests account for", "계측값과 요청별 합계의 차이")
+DIFFERENCE: Final = Said("drawn beyond what requests account for", "요청별 합계를 넘는 차이")
 OVERHEAD: Final = Said("buildings: cooling, power supply (PUE)", "시설: 냉각·전력 변환(PUE)")
 NETWORK: Final = Said("network", "네트워크")
 GATEWAY: Final = Said("the gateway itself", "게이트웨이 자체")
