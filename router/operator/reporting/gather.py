@@ -84,6 +84,11 @@ class GroupSums(NamedTuple):
         """The sum of so many columns of grams."""
         return CarbonMass.of_quanta(sum(self.sums[name] for name in names))
 
+    def plus(self, other: GroupSums) -> GroupSums:
+        """Both together, under this one's name."""
+        sums = {name: value + other.sums[name] for name, value in self.sums.items()}
+        return GroupSums(self.group, sums)
+
     def embodied(self) -> CarbonMass | None:
         """None where nothing is known of it: an hour's share is over 0 wherever there is one."""
         return self.mass("embodied_g") if self.sums["embodied_g"] else None

@@ -37,10 +37,8 @@ def files_of(report: Report, command: str) -> dict[str, bytes]:
     found["impact-framework.yaml"] = manifest(report).encode()
     found["report.json"] = _json(report, command, told)
     if report.per is Per.MODEL:
-        # What callers ask for and nobody serves has a row in tables, and no page: it took nothing.
-        served = [
-            one for one in report.groups if one.group and one.count("rows") > one.count("refused")
-        ]
+        # Callers make up names: of what nobody answered there is a row in tables, and no page.
+        served = [one for one in report.groups if one.group and one.count("answered")]
         names = file_names([one.group for one in served])
         for one in served:
             name = names[one.group]
