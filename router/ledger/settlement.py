@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from router.errors import DataError
 from router.ledger.columns import CellType, Column
-from router.ledger.month import hour_text
+from router.ledger.month import US_PER_S, hour_text
 from router.model import Basis, Factors, Kind
 from router.units import DAY_S, HOUR_S
 
@@ -69,7 +69,8 @@ class Price(NamedTuple):
 class Settlement(NamedTuple):
     """``added``: in order of their keys. ``unchanged``: hours whose price stands as it is;
     ``worse``: of which something better is known; ``late``: too old; ``early``: not over yet;
-    ``elsewhere``: in zones or hours of which there is no receipt. Each is a number of hours."""
+    ``elsewhere``: in zones or hours of which there is no receipt; ``older``: of which the same
+    source said the price that stands later. Each is a number of hours."""
 
     added: tuple[Price, ...]
     unchanged: int
@@ -77,6 +78,7 @@ class Settlement(NamedTuple):
     late: int
     early: int
     elsewhere: int
+    older: int
 
 
 def settle(
@@ -87,13 +89,13 @@ def settle(
 ) -> Settlement:
     """``known``: the newest price of each hour; ``used``: by grid zone the hours with receipts.
 
-    A source may revise its own value. Another source replaces it only by a better kind: a measured
-    value an estimated one. Raises DataError for a value that is neither, for no number, and for
-    two values of one hour.
+    A source may revise its own value, by what it said no earlier. Another source replaces it only
+    by a better kind: a measured value an estimated one. Raises DataError for a value that is
+    neither, for no number, and for two values of one hour.
     """
     added: dict[PriceKey, Price] = {}
     seen: dict[PriceKey, MeasuredHour] = {}
-    counts = {"unchanged": 0, "worse": 0, "late": 0, "early": 0, "elsewhere": 0}
+    counts = {"unchanged": 0, "worse": 0, "late": 0, "early": 0, "elsewhere": 0, "older": 0}
     for one in measured:
         _check(one)
         before = seen.get(one.key)
@@ -128,7 +130,14 @@ def _why_not(
             return "unchanged"
         if one.source != old.source and _TRUST[one.kind] >= _TRUST[old.kind]:
             return "worse"
+        # Held to a microsecond, as files of prices keep times.
+        if one.source == old.source and _said_us(one) < _said_us(old):
+            return "older"
     return "late" if now - end > SETTLED_WITHIN_S else ""
+
+
+def _said_us(one: MeasuredHour) -> int:
+    return round(one.observed_at * US_PER_S)
 
 
 def _figures(one: MeasuredHour) -> tuple[object, ...]:

@@ -36,6 +36,20 @@ def test_what_is_known_already_is_not_added_again():
     assert (found.added, found.unchanged) == ((), 1)
 
 
+def test_what_a_source_said_earlier_replaces_nothing_that_it_said_later():
+    before = known(Price(measured(), 1, NOW - 5.0))
+    earlier = measured(31.0)._replace(observed_at=NOW - 61.0)
+    found = settle(before, [earlier], USED, NOW)
+    assert (found.added, found.older) == ((), 1)
+    # Said at one time, it is a correction: a file that does not say when says so of all its hours.
+    at_once = measured(31.0)._replace(observed_at=NOW - 60.0 - 1e-7)
+    assert settle(before, [at_once], USED, NOW).added[0].revision == 2
+    # Of what is known worse, another source's earlier measurement is better.
+    estimated = known(Price(measured(40.0, Kind.ESTIMATED, "model"), 1, NOW))
+    assert settle(estimated, [earlier], USED, NOW).older == 0
+    assert len(settle(estimated, [earlier], USED, NOW).added) == 1
+
+
 def test_another_source_replaces_only_what_is_known_worse():
     estimated = Price(measured(40.0, Kind.ESTIMATED, "model"), 1, NOW)
     assert settle(known(estimated), [measured()], USED, NOW).added[0].revision == 2

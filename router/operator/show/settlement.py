@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from router.operator.settling.settle import SettlementResult
+from router.operator.show.caller_names import shown_line
 
 
 def render_settlement(result: SettlementResult) -> RenderableType:
@@ -18,7 +18,8 @@ def render_settlement(result: SettlementResult) -> RenderableType:
         f"{first} hours priced, {len(done.added) - first} revised"
         + (f": {result.file}" if result.file else ""),
         f"{done.unchanged} stand as they are, {done.worse} are known as well or better, "
-        f"{done.late} are over 30 days old, {done.early} are not over, "
+        f"{done.older} were said before what stands, {done.late} are over 30 days old, "
+        f"{done.early} are not over, "
         f"{done.elsewhere} are of no receipt",
     ]
     if done.worse:
@@ -29,7 +30,7 @@ def render_settlement(result: SettlementResult) -> RenderableType:
     lines += [
         f"{zone}: {hours} hours have no price yet" for zone, hours in result.open_hours.items()
     ]
-    return Group(*(Text(line) for line in lines))
+    return Group(*(shown_line(line) for line in lines))
 
 
 def settlement_json(result: SettlementResult) -> str:
@@ -43,6 +44,7 @@ def settlement_json(result: SettlementResult) -> str:
             "revised": len(done.added) - first,
             "unchanged": done.unchanged,
             "worse": done.worse,
+            "older": done.older,
             "late": done.late,
             "early": done.early,
             "elsewhere": done.elsewhere,
