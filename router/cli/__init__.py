@@ -36,11 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=list(arguments) if arguments is not None else None)
     except CarbonRouterError as error:
-        print(f"{type(error).reason}:\n{error}", file=sys.stderr)
+        print(f"{error.reason}:\n{_shown(error)}", file=sys.stderr)
         sys.exit(WRONG if isinstance(error, ConfigError | TraceError) else FAILED)
     except OSError as error:
-        print(f"io: {error}", file=sys.stderr)
+        print(f"io: {_shown(error)}", file=sys.stderr)
         sys.exit(FAILED)
+
+
+def _shown(error: Exception) -> str:
+    """Names of files and of callers are in it: a terminal obeys none of them."""
+    from router.operator.show.caller_names import shown_text
+
+    return "\n".join(map(shown_text, str(error).split("\n")))
 
 
 def _version(wanted: bool) -> None:

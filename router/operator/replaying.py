@@ -80,9 +80,14 @@ class Replay:
     effect: PolicyEffect | None = None
 
     @property
+    def is_void(self) -> bool:
+        """Whether decisions are there, and none of them could be taken again."""
+        return 0 < self.decisions == self.unreplayable
+
+    @property
     def is_exact(self) -> bool:
-        """Whether this code takes all that it took just as it did."""
-        return not any(
+        """Whether this code takes all that it took just as it did; of nothing that is not known."""
+        return not self.is_void and not any(
             one.is_this and (one.otherwise or one.columns_otherwise) for one in self.codes
         )
 

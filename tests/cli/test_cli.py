@@ -50,6 +50,42 @@ def test_errors_are_short_and_on_stderr(
     assert len(captured.err.splitlines()) <= 3
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ledger", "verify", "{}"),
+        ("ledger", "ls", "{}"),
+        ("report", "{}", "--month", "2026-11"),
+        ("settle", "{}", "--intensities", "measured.csv"),
+        ("replay", "{}", "--id", "nobody"),
+    ],
+)
+def test_wrong_data_have_a_reason_and_names_are_not_obeyed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    where = tmp_path / "a\x1b[2Jb"
+    where.mkdir()
+    assert run(*(one.format(where) for one in command)) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("data_invalid:\n")
+    assert "\x1b" not in told
+
+
+def test_names_in_an_error_are_shown_and_not_obeyed(
+    room: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error in (UnknownModelError("a\x1b[2J\nb"), FileNotFoundError(2, "none", "\udcff\x9b2J")):
+
+        def serve(*_: Any, error: Exception = error, **__: Any) -> int:
+            raise error
+
+        room.serve = serve
+        assert run("serve", "c.yaml") == 1
+        told = capsys.readouterr().err
+        assert told.replace("\n", "").isprintable()
+        assert type(error) is not UnknownModelError or "a\ufffd[2J\nb" in told
+
+
 def test_the_module_runs_as_a_program_and_help_loads_no_room() -> None:
     code = (
         "import sys\n"

@@ -56,6 +56,17 @@ def test_differences_by_this_code_are_a_failure(tmp_path, capsys):
     assert run("replay", str(tmp_path / "other")) == 0
 
 
+def test_a_replay_of_nothing_that_could_be_taken_again_is_a_failure(tmp_path, capsys):
+    write_all(writer_of(tmp_path, "0.0.9"), list(kept_decisions(1, 12)))
+    for path in (tmp_path / "documents").rglob("*.parquet"):
+        path.unlink()
+    assert run("replay", str(tmp_path)) == 1
+    assert "none of them could be taken again" in capsys.readouterr().out
+    assert run("replay", str(tmp_path), "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["exact"], told["unreplayable"]) == (False, told["decisions"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [

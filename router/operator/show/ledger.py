@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from router.config import format_time
+from router.operator.show.caller_names import shown_line
 
 if TYPE_CHECKING:
     from router.ledger.upkeep import DayOfFiles
@@ -48,28 +49,30 @@ def render_verified(found: Mapping[str, Verified]) -> RenderableType:
     for name, one in found.items():
         for fault in one.faults[:_MOST_SHOWN]:
             where = f"{fault.file}: " if fault.file else ""
-            parts.append(Text(f"{name}: {where}{fault.text}", style="bold red"))
+            parts.append(shown_line(f"{name}: {where}{fault.text}", style="bold red"))
         if len(one.faults) > _MOST_SHOWN:
-            parts.append(Text(f"{name}: and {len(one.faults) - _MOST_SHOWN} more", style="red"))
+            parts.append(
+                shown_line(f"{name}: and {len(one.faults) - _MOST_SHOWN} more", style="red")
+            )
         for writer, gap in one.gaps[:_MOST_SHOWN]:
             count = gap.last_seq - gap.first_seq + 1
             since, until = format_time(gap.since), format_time(gap.until)
             parts.append(
-                Text(
+                shown_line(
                     f"{name}: {writer}: {count} rows missing ({gap.reason}), {gap.first_seq} to "
                     f"{gap.last_seq}, between {since} and {until}",
                     style="yellow",
                 )
             )
         for writer, head in sorted(one.heads.items()):
-            parts.append(Text(f"{name}: {writer}: batch {head.link}, {head.hash}"))
+            parts.append(shown_line(f"{name}: {writer}: batch {head.link}, {head.hash}"))
         how = "bold red" if one.faults else "bold green"
         verdict = f"{len(one.faults)} faults" if one.faults else "whole"
         missing = sum(gap.last_seq - gap.first_seq + 1 for _, gap in one.gaps)
         text = (
             f"{name}: {verdict}: {one.files} files, {one.rows} rows, {missing} known to be missing"
         )
-        parts.append(Text(text, style=how))
+        parts.append(shown_line(text, style=how))
     return Group(*parts)
 
 
@@ -88,4 +91,7 @@ def verified_json(found: Mapping[str, Verified]) -> str:
         }
         for name, one in found.items()
     }
-    return msgspec.json.encode(told).decode()
+    # By msgspec a time that is no number is null.
+    plain = msgspec.json.decode(msgspec.json.encode(told))
+    # Names of files and writers may hold anything: what is not ASCII is escaped.
+    return json.dumps(plain, separators=(",", ":"))

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from router.config import format_time
 from router.operator.replaying import Effect, PolicyEffect, RegionEffect, Replay, ToldDecision
-from router.operator.show.caller_names import shown_name
+from router.operator.show.caller_names import shown_line, shown_name
 from router.operator.show.explanation import render_explanation
 from router.unknown_figures import or_dash, plain_values
 
@@ -34,18 +34,24 @@ _REGION_TITLES: Final = ("region", "share of requests", "", "grams", "")
 def render_replay(replay: Replay) -> RenderableType:
     """What is the same, what is not, and the other policy's effect."""
     if not replay.decisions:
-        return Text("no kept decision lies there")
+        return shown_line("no kept decision lies there")
     span = f"{format_time(replay.first)} to {format_time(replay.last)}"
     parts: list[RenderableType] = [
-        Text(
+        shown_line(
             f"{replay.decisions:,} decisions, kept of about {replay.requests:,.0f} requests, "
             f"{span}; by {', '.join(replay.policies) or 'no policy that is known'}",
             style="bold",
         )
     ]
+    if replay.is_void:
+        text = (
+            "none of them could be taken again, so nothing is known of them: their snapshots are "
+            "not there (documents/), or are of other candidates"
+        )
+        return Group(*parts, shown_line(text, style="bold red"))
     if replay.unreplayable:
         text = f"{replay.unreplayable:,} cannot be taken again: their snapshot is not there"
-        parts.append(Text(text, style="yellow"))
+        parts.append(shown_line(text, style="yellow"))
     parts += _codes(replay)
     if replay.effect is not None:
         parts += _effect(replay.effect)
@@ -67,24 +73,24 @@ def render_told(told: Sequence[ToldDecision]) -> RenderableType:
         left_out = f", without {', '.join(row.seen.tried)}" if row.seen.tried else ""
         only = f", bound to {row.seen.pinned}" if row.seen.pinned else ""
         parts.append(
-            Text(
+            shown_line(
                 f"{row.decision_id} attempt {row.attempt} ({row.kind}){left_out}{only}; "
                 f"snapshot {row.snapshot[:12]}, policy {row.policy}, by {row.code}",
                 style="bold",
             )
         )
         if row.answer.refusal:
-            parts.append(Text(f"it was refused: {row.answer.refusal}"))
+            parts.append(shown_line(f"it was refused: {row.answer.refusal}"))
         else:
             parts.append(
-                Text(
+                shown_line(
                     f"it went to {row.answer.endpoint}: {row.answer.figure('gco2e'):.3g} gCO2e as "
                     f"the policy prices it, TTFT {row.answer.figure('ttft_ms'):.0f} ms, predicted"
                 )
             )
         if otherwise:
             text = f"this code decides otherwise: {', '.join(otherwise)}"
-            parts.append(Text(text, style="yellow"))
+            parts.append(shown_line(text, style="yellow"))
         parts.append(render_explanation(explanation))
     return Group(*parts)
 
@@ -118,9 +124,11 @@ def _codes(replay: Replay) -> list[Text]:
             text += f", {one.elsewhere:,} of them go elsewhere"
         if one.columns_otherwise:
             text += f"; {one.columns_otherwise:,} on figures that this code has otherwise"
-        lines.append(Text(text, style="green" if not one.otherwise else "yellow"))
+        lines.append(shown_line(text, style="green" if not one.otherwise else "yellow"))
         lines += [
-            Text(f"  {it.decision_id or 'refused'} {format_time(it.at)}: {', '.join(it.what)}")
+            shown_line(
+                f"  {it.decision_id or 'refused'} {format_time(it.at)}: {', '.join(it.what)}"
+            )
             for it in one.examples
         ]
     return lines
@@ -128,7 +136,7 @@ def _codes(replay: Replay) -> list[Text]:
 
 def _effect(effect: PolicyEffect) -> list[RenderableType]:
     total = effect.total
-    said = Text(
+    said = shown_line(
         f"by {effect.policy}: of about {total.requests:,.0f} requests {total.elsewhere.share:.1%} "
         f"would go elsewhere, {_change(total.grams_then, total.grams_now)} predicted grams, "
         f"p95 TTFT {_more(total.ttft_then_ms[1], total.ttft_now_ms[1])} ms, "
@@ -142,8 +150,14 @@ def _effect(effect: PolicyEffect) -> list[RenderableType]:
     served = total.requests
     for region in effect.regions:
         regions.add_row(*_region_row(region, served))
-    notes = [Text(note, style="yellow") for note in effect.notes]
-    return [said, models, regions, *notes, *(Text(line, style="dim") for line in _FIRST_ORDER)]
+    notes = [shown_line(note, style="yellow") for note in effect.notes]
+    return [
+        said,
+        models,
+        regions,
+        *notes,
+        *(shown_line(line, style="dim") for line in _FIRST_ORDER),
+    ]
 
 
 def _model_row(one: Effect) -> list[str | Text]:
@@ -162,10 +176,10 @@ def _model_row(one: Effect) -> list[str | Text]:
     ]
 
 
-def _region_row(one: RegionEffect, requests: float) -> list[str]:
+def _region_row(one: RegionEffect, requests: float) -> list[str | Text]:
     then, now = one.requests_then / requests, one.requests_now / requests
     return [
-        one.region,
+        shown_name(one.region),
         f"{then:.1%} -> {now:.1%}",
         f"{(now - then) * 100.0:+.1f} points",
         f"{one.grams_then:.4g} -> {one.grams_now:.4g}",

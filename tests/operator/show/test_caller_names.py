@@ -1,6 +1,6 @@
 import pytest
 
-from router.operator.show.caller_names import shown_name
+from router.operator.show.caller_names import shown_line, shown_name
 
 
 @pytest.mark.parametrize(
@@ -14,3 +14,8 @@ from router.operator.show.caller_names import shown_name
 )
 def test_a_name_is_shown_and_not_obeyed(name, shown):
     assert shown_name(name).plain == shown
+
+
+def test_a_line_stays_one_and_has_its_style():
+    line = shown_line("a: b\nc [red]\udcff", "bold")
+    assert (line.plain, line.style) == ("a: b\ufffdc [red]\ufffd", "bold")

@@ -27,6 +27,17 @@ def test_faults_and_gaps_are_told_with_their_times() -> None:
     assert json.loads(verified_json({"receipts": FOUND}))["receipts"]["gaps"][0]["first_seq"] == 4
 
 
+def test_names_of_files_and_writers_are_shown_and_not_obeyed() -> None:
+    fault = LedgerFault("a\x1b[2J/[bold]b\nreceipts: whole.parquet", "broken \x9b2J")
+    found = FOUND._replace(faults=(fault,), gaps=(WriterGap("gw\x1b]0;x\x07\u202e", GAP),))
+    told = text_of(render_verified({"receipts": found}))
+    assert "receipts: a\ufffd[2J/[bold]b\ufffdreceipts: whole.parquet: broken \ufffd2J" in told
+    assert "receipts: gw\ufffd]0;x\ufffd\ufffd: 6 rows missing" in told
+    plain = verified_json({"receipts": found})
+    assert plain.isascii() and plain.isprintable()
+    assert json.loads(plain)["receipts"]["faults"][0]["file"] == fault.file
+
+
 def test_a_day_says_what_a_row_takes() -> None:
     day = DayOfFiles(date(2026, 11, 30), 2, 100, 5_230, 1, 0)
     assert "52.3" in text_of(render_days({"receipts": [day]}))

@@ -63,6 +63,26 @@ def test_differences_and_holes_are_told(ledger):
     assert "1 cannot be taken again" in told
 
 
+def test_where_nothing_could_be_taken_again_that_is_said(ledger):
+    folder, _ = ledger
+    found = replay([one._replace(kept=None) for one in DecisionLedger(folder)],
+                   OtherPolicy("latency-first"))  # fmt: skip
+    told = text(render_replay(found))
+    assert "none of them could be taken again" in told
+    assert "would go elsewhere" not in told
+    assert json.loads(replay_json(found))["exact"] is False
+    assert Replay().is_exact and not Replay().is_void
+
+
+def test_names_in_a_ledger_are_shown_and_not_obeyed(ledger):
+    folder, _ = ledger
+    (read, *_) = DecisionLedger(folder)
+    found = replay([read._replace(row=read.row._replace(code="0\x1b[2J", policy="[red]p\n"))])
+    told = text(render_replay(found))
+    assert "0\ufffd[2J: 1 taken again" in told
+    assert "by [red]p\ufffd" in told
+
+
 def test_nothing_is_told_as_nothing():
     assert "no kept decision" in text(render_replay(Replay()))
     assert json.loads(replay_json(Replay()))["first"] is None
