@@ -128,7 +128,7 @@ class Account(NamedTuple):
     input_tokens: float = math.nan
 
 
-class _Read(NamedTuple):
+class ReadPrompt(NamedTuple):
     """Tokens of a prompt, and those of them that were cached."""
 
     input_tokens: float
@@ -151,17 +151,20 @@ def account(
     profile = decision.served.profile
     tokens = _ONE_ANSWER
     doubts: tuple[Doubt, ...] = ()
-    read, cached_kind = _Read(expected.input_tokens, decision.cached_tokens), CachedKind.EXPECTED
+    read, cached_kind = (
+        ReadPrompt(expected.input_tokens, decision.cached_tokens),
+        CachedKind.EXPECTED,
+    )
     prompt = math.nan
     if isinstance(profile, TokenProfile):
         most = most_tokens(request, decision.served, profile, expected, run.e2e_ms)
         prompt, doubts = _told_input(request, decision.served, run, report, agreed.prompt)
         if prompt == prompt:
-            read = _Read(prompt, min(decision.cached_tokens, max(0.0, prompt - 1.0)))
+            read = ReadPrompt(prompt, min(decision.cached_tokens, max(0.0, prompt - 1.0)))
         told, more = _told_cached(request, run, report, read.input_tokens)
         doubts += more
         if told == told:
-            read, cached_kind = _Read(read.input_tokens, told), CachedKind.REPORTED
+            read, cached_kind = ReadPrompt(read.input_tokens, told), CachedKind.REPORTED
         tokens, more = _count_tokens(
             profile, run, report.output_tokens, read, bytes_per_token, most, agreed
         )
@@ -182,7 +185,7 @@ def account(
         marginal_j = estimate.marginal_j
     if energy_j != energy_j:
         energy_j, kind = estimate.attributional_j, Provenance.ESTIMATED
-        low_j, high_j = _interval(profile, crowd, service_s, read, tokens)
+        low_j, high_j = energy_interval(profile, crowd, service_s, read, tokens)
     elif estimate.attributional_j > 0.0:
         # A meter tells no prompt from an answer: the profile's proportion of what it says.
         prompt_j *= energy_j / estimate.attributional_j
@@ -231,7 +234,7 @@ def _count_tokens(
     profile: TokenProfile,
     run: Run,
     reported: float,
-    read: _Read,
+    read: ReadPrompt,
     bytes_per_token: TokenBytes,
     most: float,
     agreed: AgreedSizes,
@@ -260,8 +263,8 @@ def _count_tokens(
     return count, doubts
 
 
-def _interval(
-    profile: Profile, crowd: Crowd, service_s: float, read: _Read, tokens: TokenCount
+def energy_interval(
+    profile: Profile, crowd: Crowd, service_s: float, read: ReadPrompt, tokens: TokenCount
 ) -> tuple[float, float]:
     """Of an estimate's attributional J, a 90 % interval; NaN of a task's."""
     if isinstance(profile, TaskProfile):

@@ -8,11 +8,19 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from router.core.accounting import ENERGY_HIGH, ENERGY_LOW, Account
+from router.core.accounting import ENERGY_HIGH, Account, ReadPrompt, energy_interval
 from router.core.energy import Crowd, estimate_run, predict_run, task_j
 from router.core.lengths import Expected
-from router.core.tokens import TokenCount, known_count
-from router.model import Decision, Provenance, Region, TaskProfile, TokenProfile, TokensKind
+from router.core.tokens import TokenCount, known_count, tokens_by_time
+from router.model import (
+    UNLIMITED,
+    Decision,
+    Provenance,
+    Region,
+    TaskProfile,
+    TokenProfile,
+    TokensKind,
+)
 from router.units import MS_PER_S, grams
 
 # Of a grid zone that no source knows, whose grams count all the same: coal, IPCC AR5 WG III annex
@@ -38,11 +46,19 @@ def most_g(
 
 
 def account_cut_short(
-    decision: Decision, expected: Expected, crowd: Crowd, service_s: float, pieces: int
+    decision: Decision,
+    expected: Expected,
+    crowd: Crowd,
+    service_s: float,
+    pieces: int,
+    max_output_tokens: float = UNLIMITED,
+    pace: float = 1.0,
 ) -> Account:
     """What an attempt took that was given up, or failed, ``service_s`` after it left: an estimate.
 
-    ``pieces``: of output that came by then; 0 where nobody could see any.
+    ``pieces``: of output that came by then; 0 where nobody could see any: then there are as many
+    tokens as the time has room for, but none beyond ``max_output_tokens``, the request's own limit,
+    and the context. ``pace``: as of `router.core.accounting.Run`.
     """
     profile, kind = decision.served.profile, Provenance.ESTIMATED
     if decision.endpoint.emulated:
@@ -50,18 +66,21 @@ def account_cut_short(
     if isinstance(profile, TaskProfile):
         task = task_j(profile) * min(1.0, service_s * MS_PER_S / profile.service_ms)
         return Account(_NO_ANSWER, task, task, kind, prompt_energy_j=0.0)
-    tokens = _tokens(profile, decision, expected, crowd, service_s, pieces)
+    read = ReadPrompt(expected.input_tokens, decision.cached_tokens)
+    tokens = known_count(float(pieces), TokensKind.COUNTED)
+    if not pieces:
+        most = min(max_output_tokens, decision.served.context_tokens)
+        tokens = _unseen_tokens(profile, read, crowd, service_s * MS_PER_S, pace, most)
     run = estimate_run(
-        profile, expected.input_tokens, tokens.tokens, crowd, service_s,
-        cached_tokens=decision.cached_tokens,
+        profile, read.input_tokens, tokens.tokens, crowd, service_s,
+        cached_tokens=read.cached_tokens,
     )  # fmt: skip
     return Account(
         tokens,
         run.attributional_j,
         run.marginal_j,
         kind,
-        run.attributional_j * ENERGY_LOW,
-        run.attributional_j * ENERGY_HIGH,
+        *energy_interval(profile, crowd, service_s, read, tokens),
         prompt_energy_j=run.prompt_j,
         cached_tokens=decision.cached_tokens,
     )
@@ -72,22 +91,17 @@ def charged_g(facility_j: float, g_per_kwh: float) -> float:
     return grams(facility_j, g_per_kwh if math.isfinite(g_per_kwh) else UNKNOWN_G_PER_KWH)
 
 
-def _tokens(
+def _unseen_tokens(
     profile: TokenProfile,
-    decision: Decision,
-    expected: Expected,
+    read: ReadPrompt,
     crowd: Crowd,
-    service_s: float,
-    pieces: int,
+    service_ms: float,
+    pace: float,
+    most: float,
 ) -> TokenCount:
-    if pieces:
-        return known_count(float(pieces), TokensKind.COUNTED)
     batch = max(crowd.batch, 1.0)
     running = min(batch, float(profile.max_batch))
     share = running / batch
     token_ms = profile.tpot_ms(running, crowd.cached_tokens * share, crowd.prompts_ms * share)
-    prompt_ms = profile.lone_ttft_ms(expected.input_tokens, decision.cached_tokens)
-    decoding_ms = service_s * MS_PER_S * share - prompt_ms
-    most = max(expected.output_tokens, expected.output_tokens_quantile)
-    tokens = min(max(0.0, decoding_ms / token_ms), most)
-    return TokenCount(tokens, 0.0, max(most, tokens), TokensKind.ASSUMED)
+    decoding_ms = service_ms * share - profile.lone_ttft_ms(*read)
+    return tokens_by_time(token_ms * pace, decoding_ms, service_ms, most)

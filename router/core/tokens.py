@@ -221,3 +221,16 @@ def estimate_tokens(
         max(min(math.exp(max(log_count, log_ceiling) + spread), most), 1.0),
         kind,
     )
+
+
+def tokens_by_time(
+    token_ms: float, decode_ms: float, most_decode_ms: float, most: float
+) -> TokenCount:
+    """Of an answer that was cut short and nothing was seen of: 0 to ``most`` tokens.
+
+    Arguments as of `estimate_tokens`. The interval begins at none: the request may have waited all
+    the time, or its server hung.
+    """
+    tokens = min(max(0.0, decode_ms / token_ms), most)
+    high = min(max(0.0, most_decode_ms / token_ms) * math.exp(Z95 * _TIME_SD), most)
+    return TokenCount(tokens, 0.0, max(high, tokens), TokensKind.ASSUMED)

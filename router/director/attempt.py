@@ -18,6 +18,7 @@ from router.director.lessons import SentPrompt
 from router.director.suspicion import Suspicion
 from router.errors import (
     UpstreamBusyError,
+    UpstreamDeniedError,
     UpstreamError,
     UpstreamFaultError,
     UpstreamLostError,
@@ -31,6 +32,8 @@ from router.units import MS_PER_S
 
 # A server that says timed out earlier than this before the deadline speaks of its own.
 OWN_DEADLINE_S = 0.05
+# A server that says so before any answer has not begun with the request.
+TURNED_AWAY = (UpstreamBusyError, UpstreamDeniedError, UpstreamRejectedError)
 
 
 class Failed(NamedTuple):
@@ -166,18 +169,21 @@ class Attempt:
         if self._answers is not None:
             self._answers.cancel()
 
-    def cut_short(self, ended: float, expected: Expected, is_seen: bool) -> Account:
-        """What it took until it was given up, or failed, at this monotonic time. ``is_seen``:
-        whether it may have reached a server at all."""
+    def cut_short(self, ended: float, expected: Expected, may_have_run: bool) -> Account:
+        """What it took until it was given up, or failed, at this monotonic time: nothing, unless
+        it ``may_have_run`` there."""
         lease, decision = self.lease, self.decision
+        task = isinstance(decision.served.profile, TaskProfile)
         fleet = self.view.snapshot.layout.fleet
         service_s = ended - lease.departed - _seen_rtt_ms(decision, fleet) / MS_PER_S
         return account_cut_short(
             decision,
             expected,
             lease.crowd_at_start,
-            max(0.0, service_s) if is_seen else 0.0,
+            max(0.0, service_s) if may_have_run else 0.0,
             self.pieces,
+            self._call.request.max_output_tokens,
+            1.0 if task else lease.seat.tpot_ratio.factor(0.0),
         )
 
     def succeed(self, ended: float) -> Run:

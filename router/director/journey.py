@@ -16,7 +16,7 @@ from router.core.accounting import (
     with_marginal,
 )
 from router.core.pipeline import Decided
-from router.director.attempt import OWN_DEADLINE_S, Attempt, Failed
+from router.director.attempt import OWN_DEADLINE_S, TURNED_AWAY, Attempt, Failed
 from router.director.call import Call, fingerprint
 from router.director.charge import Charge
 from router.director.choice import first_choice, next_choice, with_budget_left
@@ -188,18 +188,18 @@ class Journey:
         self._attempt.abandon()
         if self._suspicion is not None:
             self._suspicion.close()
-        self._lose(self._dispatcher.parts.clock.monotonic(), True)
+        self._lose(self._dispatcher.parts.clock.monotonic(), True, True)
         if self._charge is not None:
             self._charge.give_up()
         tell_lost(self._dispatcher, self._lost, error)
         return False
 
-    def _lose(self, now: float, is_seen: bool) -> None:
+    def _lose(self, now: float, is_seen: bool, may_have_run: bool) -> None:
         """The attempt ended without an answer: what it took counts all the same. ``is_seen``:
-        whether it may have reached a server."""
+        whether it may have reached a server, ``may_have_run``: and that have begun with it."""
         attempt = self._attempt
         lost = self._built(
-            attempt.cut_short(now, self._expected, is_seen),
+            attempt.cut_short(now, self._expected, may_have_run),
             (attempt.first_at - self._started) * 1e3,
             now,
             self._network_j() if is_seen else 0.0,
@@ -326,7 +326,9 @@ class Journey:
 
     def _end(self, error: UpstreamError, now: float) -> Failed:
         attempt = self._attempt
-        self._lose(now, not isinstance(error, UpstreamUnreachedError))
+        is_seen = not isinstance(error, UpstreamUnreachedError)
+        may_have_run = is_seen and (attempt.messages > 0 or not isinstance(error, TURNED_AWAY))
+        self._lose(now, is_seen, may_have_run)
         failed = attempt.fail(self._placed(error), now)
         if failed.doubtful:
             lease = attempt.lease

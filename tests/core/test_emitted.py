@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from router.core.emitted import UNKNOWN_G_PER_KWH, account_cut_short, charged_g, most_g
 from router.core.energy import Crowd, estimate_run, task_j
 from router.core.lengths import Expected
+from router.model import TokensKind
 from router.units import J_PER_KWH
 from tests.core.worlds import EXPECTED, World
 from tests.factories import endpoint, fleet, served, task_profile
@@ -101,9 +102,44 @@ def test_longer_is_never_less(seconds):
     assert all(g >= 0.0 for g in found)
 
 
-def test_a_server_that_hangs_for_ever_is_not_charged_for_ever():
-    decision, region = decided()
-    expected = Expected(100.0, 50.0, 100.0)
-    hour = cut_short_g(decision, expected, Crowd(1.0), 3600.0, 0, 0.0, region)
-    day = cut_short_g(decision, expected, Crowd(1.0), 86400.0, 0, 0.0, region)
-    assert day == hour
+def test_a_server_that_hangs_for_ever_is_not_charged_beyond_the_requests_limit_or_the_context():
+    expected = Expected(100.0, 5.0, 9.0)
+    for limit, context, most in ((400.0, 8000.0, 400.0), (math.inf, 8000.0, 8000.0)):
+        world = World(fleet(endpoint("a", "west", served(context_tokens=context))), carbon=None)
+        day, week = (
+            account_cut_short(world.decide(), expected, Crowd(1.0), s, 0, limit)
+            for s in (86400.0, 604800.0)
+        )
+        assert day.tokens.tokens == day.tokens.high == most
+        assert day.energy_j == week.energy_j
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.54, 2.0])
+def test_the_range_of_what_nobody_saw_holds_what_may_have_come_whatever_is_usual(seconds):
+    """Answers so far were short; this one is twice as fast as by the profile, or not at all."""
+    decision, _ = decided()
+    found = account_cut_short(decision, Expected(100.0, 5.0, 9.0), Crowd(1.0), seconds, 0, 5000.0)
+    profile = decision.served.profile
+    by_time = (seconds * 1e3 - profile.lone_ttft_ms(100.0)) / profile.tpot_ms(1.0)
+    assert found.tokens.tokens == pytest.approx(max(by_time, 0.0))
+    assert found.tokens.low == 0.0
+    assert found.tokens.high >= 2.0 * by_time
+    for tokens in (0.0, by_time, 1.5 * by_time):
+        truth = estimate_run(profile, 100.0, tokens, Crowd(1.0), seconds)
+        assert found.energy_low_j <= truth.attributional_j <= found.energy_high_j
+
+
+def test_a_slow_endpoint_made_fewer_tokens_in_the_time():
+    decision, _ = decided()
+    usual, slow = (
+        account_cut_short(decision, EXPECTED, Crowd(2.0), 5.0, 0, pace=pace) for pace in (1.0, 2.0)
+    )
+    assert slow.tokens.tokens == pytest.approx(usual.tokens.tokens / 2.0)
+    assert slow.energy_j < usual.energy_j
+
+
+def test_of_a_stream_what_came_is_counted():
+    decision, _ = decided()
+    found = account_cut_short(decision, EXPECTED, Crowd(2.0), 5.0, 7, 5000.0)
+    assert found.tokens == (7.0, 7.0, 7.0, TokensKind.COUNTED)
+    assert found.energy_low_j <= found.energy_j <= found.energy_high_j

@@ -13,6 +13,7 @@ from router.core.tokens import (
     TokenBytes,
     TokenBytesModel,
     estimate_tokens,
+    tokens_by_time,
 )
 from router.model import TokensKind
 
@@ -186,3 +187,11 @@ def test_tenants_beyond_a_bound_are_forgotten():
         model.observe("m", f"t{number}", 200.0 if number else 800.0, 100.0)
     assert model.of("m", "t0") == model.of("m", "never seen")
     assert len(model._lessons) == 4096
+
+
+def test_of_what_was_cut_short_time_alone_tells_and_it_may_have_been_none():
+    found = tokens_by_time(7.0, 700.0, 770.0, math.inf)
+    assert (found.tokens, found.low, found.kind) == (pytest.approx(100.0), 0.0, TokensKind.ASSUMED)
+    assert found.high == pytest.approx(110.0 * math.exp(1.645 * 0.45), rel=1e-3)
+    assert tokens_by_time(7.0, -5.0, 0.0, math.inf)[:3] == (0.0, 0.0, 0.0)
+    assert tokens_by_time(7.0, 700.0, 770.0, 40.0)[:3] == (40.0, 0.0, 40.0)

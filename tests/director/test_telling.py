@@ -1,6 +1,7 @@
 """What the ledger is told: of each request one row that ends it, before that one for each move."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -15,7 +16,7 @@ from router.errors import (
     UpstreamTimeoutError,
 )
 from router.model import UNBURDENED, Provenance, RowOutcome, TokensKind
-from tests.director.support import ANSWER, Room, Says, fails, three
+from tests.director.support import ANSWER, Room, Says, fails, leaf, three
 from tests.factories import request
 
 
@@ -66,6 +67,41 @@ async def test_what_never_reached_a_server_took_nothing():
     assert made.ledger.told[0] == ("moved", "upstream_unreached")
     assert (lost.energy_j, lost.facility_energy_j, lost.gco2e) == (0.0, 0.0, 0.0)
     assert answer.receipt.lost_gco2e == 0.0
+
+
+@pytest.mark.parametrize("kind", ["rejected", "too_large", "busy", "denied"])
+async def test_what_a_server_turned_away_took_nothing_there(kind):
+    made = room(script=dict.fromkeys("abc", fails(kind, end_s=2.0)))
+    with pytest.raises(UpstreamError):
+        await made.infer()
+    for _, _, lost in made.ledger.rows:
+        assert (lost.energy_j, lost.energy_low_j, lost.energy_high_j) == (0.0, 0.0, 0.0)
+        assert (lost.output_tokens, lost.tokens_low, lost.tokens_high) == (0.0, 0.0, 0.0)
+        assert lost.energy_kind is Provenance.ESTIMATED
+        assert lost.facility_energy_j == lost.network_j
+
+
+async def test_what_was_turned_away_after_a_part_of_its_answer_ran():
+    made = room(script={"a": Says(b"one", error=leaf("rejected"), pauses_s=(1.0,), end_s=1.0)})
+    with pytest.raises(UpstreamError):
+        await made.collect()
+    lost = made.ledger.rows[0][2]
+    assert lost.energy_j > 0.0
+    assert lost.output_tokens == 1.0
+
+
+async def test_a_unary_call_cut_short_is_told_by_its_time_up_to_the_requests_own_limit():
+    found = {}
+    for seconds, most in ((0.3, 5000.0), (0.6, 5000.0), (600.0, 5000.0), (600.0, 40.0)):
+        made = room(script={"a": fails("fault", end_s=seconds)})
+        with contextlib.suppress(UpstreamError):
+            await made.infer(max_output_tokens=most)
+        found[seconds, most] = made.ledger.rows[0][2]
+    short, longer, longest, limited = found.values()
+    assert 0.0 < short.output_tokens < longer.output_tokens
+    assert 0.0 < short.energy_j < longer.energy_j < longest.energy_j
+    assert (longest.output_tokens, limited.output_tokens) == (5000.0, 40.0)
+    assert longest.energy_j > limited.energy_j
 
 
 async def test_a_request_that_all_fail_ends_with_the_last():
