@@ -7,6 +7,7 @@ they were. Pruning removes whole days and keeps where each writer's chain begins
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date
@@ -91,28 +92,13 @@ _EPOCH = date(1970, 1, 1).toordinal()
 def prune(where: str | Path, table: LedgerTable, before: date) -> int:
     """Remove files of days before ``before``; how many. A writer's later batches stay whole.
 
-    Raises DataError and OSError; what was done until then stays, and the chains hold.
+    Raises DataError and OSError; what was done until then stays. `verify` tells of files that are
+    still there then, and to call it once more removes them.
     """
     place = LedgerPlace(where)
     files = place.files(table)
     heads = place.checkpoints(table)
-    stays = {
-        (link.writer, link.link)
-        for file, link, _ in each_link(files)
-        if file.fault or file.day >= before
-    }
-    first = {
-        writer: min((n for w, n in stays if w == writer), default=None)
-        for writer in {link.writer for _, link, _ in each_link(files)}
-    }
-    goes = []
-    for file in files:
-        if file.fault or file.day >= before:
-            continue
-        # Only what lies before all that stays of its writer.
-        limits = [(link, first[link.writer]) for link in file.links]
-        if all(limit is None or link.link < limit for link, limit in limits):
-            goes.append(file)
+    goes = _going(files, before)
     for _, link, _ in each_link(goes):
         head = heads.get(link.writer, Head())
         if link.link > head.link:
@@ -123,6 +109,25 @@ def prune(where: str | Path, table: LedgerTable, before: date) -> int:
     for file in goes:
         place.remove(file.name)
     return len(goes)
+
+
+def _going(files: Sequence[LedgerFile], before: date) -> list[LedgerFile]:
+    """Those of days before ``before`` that lie before all that stays of each of their writers: what
+    is left begins after what a checkpoint says."""
+    goes = [file for file in files if not file.fault and file.day < before]
+    while True:
+        names = {file.name for file in goes}
+        first: dict[str, int] = {}
+        for _, link, _ in each_link([file for file in files if file.name not in names]):
+            first[link.writer] = min(link.link, first.get(link.writer, link.link))
+        kept = [
+            file for file in goes
+            if all(link.link < first.get(link.writer, math.inf) for link in file.links)
+        ]  # fmt: skip
+        if len(kept) == len(goes):
+            return goes
+        # Of a file with batches of several writers, the others' stay as well.
+        goes = kept
 
 
 def _without_repeated(place: LedgerPlace, files: Sequence[LedgerFile]) -> list[LedgerFile]:

@@ -183,7 +183,7 @@ class _Chain:
         for number in sorted(self.links):
             link, file = self.links[number]
             if number <= self.begins.link:
-                # Not pruned with the others, because of its place.
+                yield LedgerFault(file, _was_pruned(number, writer))
                 continue
             if number > last + 1:
                 # Numbers are what a file says: there may be any many between two of them.
@@ -225,6 +225,13 @@ def _batches_missing(writer: str, first: int, last: int, count: int, file: str) 
     else:
         text = f"of batches {first} to {last} of {writer} {count} are missing"
     return LedgerFault("", f"{text}, before {file}")
+
+
+def _was_pruned(number: int, writer: str) -> str:
+    return (
+        f"batch {number} of {writer} is one that prune removed, by its checkpoint: of another "
+        "ledger, or copied back, or prune was ended in the middle: then call it again"
+    )
 
 
 def _missing(writer: str, first: int, last: int) -> LedgerFault:

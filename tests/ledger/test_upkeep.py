@@ -70,6 +70,45 @@ def test_what_lies_behind_a_batch_that_stays_is_not_removed(tmp_path) -> None:
     assert verify(tmp_path, RECEIPTS).faults == ()
 
 
+def test_a_file_at_or_below_the_checkpoint_is_strange(ledger, tmp_path_factory) -> None:
+    """It is held to no chain: what was before it is gone."""
+    prune(ledger, RECEIPTS, date(2026, 11, 30))
+    other = tmp_path_factory.mktemp("other")
+    made = Writing(other)
+    made.record(cells(7))
+    made.seal()
+    made.killed()
+    strange = files(other)[0]
+    shutil.copy(strange, files(ledger)[0].parent / "gw-0-x-strange.parquet")
+    (fault,) = verify(ledger, RECEIPTS).faults
+    assert fault.file.endswith("gw-0-x-strange.parquet")
+    assert "batch 1 of gw-0-x is one that prune removed" in fault.text
+
+
+def test_prune_that_was_ended_in_the_middle_is_told_and_gone_on_with(ledger) -> None:
+    old = files(ledger)[0]
+    body = old.read_bytes()
+    prune(ledger, RECEIPTS, date(2026, 11, 30))
+    old.write_bytes(body)
+    (fault,) = verify(ledger, RECEIPTS).faults
+    assert "call it again" in fault.text
+    assert prune(ledger, RECEIPTS, date(2026, 11, 30)) == 1
+    assert verify(ledger, RECEIPTS).faults == ()
+
+
+def test_what_is_left_of_files_with_several_batches_is_never_below_a_checkpoint(tmp_path) -> None:
+    """A file whose batches lie on both sides of one that stays keeps those before it."""
+    made = Writing(tmp_path)
+    for at in (SEVEN_S - DAY_S, SEVEN_S, SEVEN_S - DAY_S):
+        made.record(cells(2, at))
+        made.seal()
+    compact(tmp_path, RECEIPTS, SEVEN_S + HOUR_S)
+    assert len(files(tmp_path)) == 2
+    assert prune(tmp_path, RECEIPTS, date(2026, 11, 30)) == 0
+    assert verify(tmp_path, RECEIPTS).faults == ()
+    assert prune(tmp_path, RECEIPTS, date(2026, 12, 1)) == 2
+
+
 def test_days_are_listed(ledger) -> None:
     first, second = days(ledger, RECEIPTS)
     assert (first.day, first.files, first.rows, first.writers) == (date(2026, 11, 29), 6, 24, 2)
