@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from router.app.compose import build_rng
@@ -36,6 +37,34 @@ def require_ledger(config: Config) -> None:
             import pyarrow  # noqa: F401
 
 
+def require_free_slots(config: Config, workers: int) -> None:
+    """Raises ConfigError where another gateway writes as one of the ``workers`` would, which they
+    would find out one by one, and be started again."""
+    settings = config.settings.ledger
+    if settings is None:
+        return
+    from router.ledger.writer_slot import require_free
+
+    with _told_of(config, settings):
+        require_free(settings.dir, [_slot(settings, row) for row in range(1, workers + 1)])
+
+
+@contextlib.contextmanager
+def _told_of(config: Config, settings: LedgerSettings) -> Iterator[None]:
+    """Errors of the folder as those of the file that names it."""
+    try:
+        yield
+    except (OSError, DataError) as error:
+        problem = f"{settings.dir}: {error}"
+        raise ConfigError(str(config.file), [("ledger.dir", problem)]) from None
+    except ConfigError as error:
+        raise ConfigError(str(config.file), error.problems) from None
+
+
+def _slot(settings: LedgerSettings, row: int) -> str:
+    return f"{settings.name}-{row}"
+
+
 class ProcessLedger:
     """``ledger``: what requests are told to, ``recorder``: what keeps decisions; None where none is
     kept."""
@@ -66,13 +95,8 @@ class ProcessLedger:
         if self._settings is None:
             return
         require_ledger(config)
-        try:
+        with _told_of(config, self._settings):
             self._build(self._settings, row, unique)
-        except (OSError, DataError) as error:
-            problem = f"{self._settings.dir}: {error}"
-            raise ConfigError(str(config.file), [("ledger.dir", problem)]) from None
-        except ConfigError as error:
-            raise ConfigError(str(config.file), error.problems) from None
 
     def start(self) -> None:
         """From here on rows are written."""
@@ -101,7 +125,7 @@ class ProcessLedger:
         from router.ledger.tables import ENERGY, RECEIPTS
         from router.ledger.writer_slot import WriterSlot
 
-        slot = WriterSlot(settings.dir, f"{settings.name}-{row}", unique)
+        slot = WriterSlot(settings.dir, _slot(settings, row), unique)
         folders = [RECEIPTS.name, ENERGY.name, DOCUMENTS, DECISIONS]
         spool = Spool(settings.dir, folders, slot.writer)
         receipts = self._writer(RECEIPTS, settings, slot, spool)

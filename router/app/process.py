@@ -11,7 +11,7 @@ from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_clock, build_rng
 from router.app.descriptors import raise_limit
 from router.app.gateway_process import GatewayProcess
-from router.app.ledger import require_ledger
+from router.app.ledger import require_free_slots, require_ledger
 from router.app.listening import held
 from router.app.loading import load
 from router.app.runtime import Runtime
@@ -43,6 +43,7 @@ def serve(config_path: Path, workers: int | None = None) -> int:
     output = logs.install(now=clock.monotonic)
     try:
         with held(str(config_path), _addresses(server)):
+            require_free_slots(config, count)
             return run_workers(plan, _serve_worker, clock)
     finally:
         output.close()

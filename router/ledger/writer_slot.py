@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from router.ledger.sealed_files import Head
 from router.replaced_file import ReplacedFile
 
 WRITERS: Final = "_writers"
+_LOCK: Final = "lock"
 _COUNT_BYTES: Final = 8
 _MOST_BYTES: Final = 1 << 20
 _FORMAT: Final = 1
@@ -51,14 +53,10 @@ class WriterSlot:
         """
         self.folder = root / WRITERS / slot
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o640)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o640)
+        if not _locked(self._lock):
             os.close(self._lock)
-            fix = "give each gateway a dir, or a name, of its own"
-            problem = f"another process writes as {slot!r} in {root}: {fix}"
-            raise ConfigError("ledger", [("ledger.name", problem)]) from None
+            raise _taken(root, slot)
         self.writer = self._named(slot, unique)
         self._counts: dict[str, RowCount] = {}
 
@@ -117,6 +115,35 @@ class WriterSlot:
             return msgspec.json.decode(body, type=_Named).writer
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DataError(f"{file.path}: not a writer's name: {error}") from None
+
+
+def require_free(root: Path, slots: Iterable[str]) -> None:
+    """Take none of them, and make no folder. Raises ConfigError where another process has one,
+    OSError where that cannot be told."""
+    for slot in slots:
+        try:
+            lock = os.open(root / WRITERS / slot / _LOCK, os.O_RDWR)
+        except FileNotFoundError:
+            continue
+        try:
+            if not _locked(lock):
+                raise _taken(root, slot)
+        finally:
+            os.close(lock)
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _taken(root: Path, slot: str) -> ConfigError:
+    fix = "give each gateway a dir, or a name, of its own"
+    problem = f"another process writes as {slot!r} in {root}: {fix}"
+    return ConfigError("ledger", [("ledger.name", problem)])
 
 
 class RowCount:

@@ -3,7 +3,7 @@ import sys
 import pytest
 from prometheus_client import CollectorRegistry
 
-from router.app.ledger import ProcessLedger, require_ledger
+from router.app.ledger import ProcessLedger, require_free_slots, require_ledger
 from router.app.loading import load
 from router.errors import ConfigError
 from router.model import RowOutcome
@@ -59,6 +59,17 @@ def test_a_place_that_another_process_has_is_named_with_its_key(tmp_path):
     with pytest.raises(ConfigError, match=r"config.yaml: ledger\.name: another process"):
         kept_in(tmp_path)
     assert kept_in(tmp_path, row=1)[2].ledger is not None
+
+
+def test_workers_are_not_started_where_another_gateway_writes_as_one_of_them(tmp_path):
+    config, _, made = kept_in(tmp_path, row=2)
+    with pytest.raises(ConfigError, match=r"config.yaml: ledger\.name: another process"):
+        require_free_slots(config, 2)
+    # It took none: each worker takes its own.
+    require_free_slots(config, 1)
+    kept_in(tmp_path, row=1)
+    assert made.ledger is not None
+    require_free_slots(load(configured(tmp_path)), 2)
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path):
