@@ -31,6 +31,8 @@ class GapReason(StrEnum):
     UNWRITABLE = "unwritable"
     # They were written, but the store did not take them, and the spool had no room for more.
     SPOOL_FULL = "spool_full"
+    # They were in a journal that somebody removed.
+    REMOVED = "removed"
 
 
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]

@@ -88,3 +88,5 @@ class RowQueue(Generic[Kept]):
         }
         self._seen_turned_down, self._unwritable = turned_down, 0
         self.writer.flush(rows, now, **missing)
+        # Another one, where the old file of it was removed.
+        self._cell = self.writer.count.cell

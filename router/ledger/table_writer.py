@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from router.errors import DataError
 from router.ledger.journal import Journal, read_journal
+from router.ledger.kept_journals import KeptJournals, runs_of
 from router.ledger.links import ChainLink, Gap, GapReason, is_intact
 from router.ledger.receipt_cells import Cells
 from router.ledger.sealed_files import (
@@ -84,6 +85,8 @@ class TableWriter:
         self._spooled_bytes = spooled_bytes
         self._open: dict[int, _Open] = {}
         self._left: list[Path] = []
+        self._journals = KeptJournals()
+        self._takes = slot.takes
         self._head, self._gaps = slot.standing(table.name)
         self._last_seq = self._head.last_seq
         # Not told as gaps yet: rows that were numbered, and are not written, and why.
@@ -104,6 +107,9 @@ class TableWriter:
         written_at: list[float] = []
         for path in self._left:
             found = read_journal(path, self.table)
+            self._journals.begun(path, path.stat().st_mtime)
+            for first, last in runs_of(found.rows.column("seq").to_numpy()):
+                self._journals.wrote(path, first, last)
             if found.rows.num_rows:
                 self._last_seq = max(self._last_seq, _last_seq(found.rows))
                 written_at.append(path.stat().st_mtime)
@@ -136,6 +142,7 @@ class TableWriter:
                 self._missing[GapReason(reason)] = self._missing.get(GapReason(reason), 0) + count
                 self._on_rows("dropped", count)
         try:
+            self._look_for_removed(now)
             while self.pending:
                 self._append(now)
             for reason in list(self._missing):
@@ -173,7 +180,9 @@ class TableWriter:
             batch = self._sound(batch, hour)
             rows = arrow_table(self.table, self._slot.writer, self._last_seq + 1, batch)
         if batch:
-            self._journal(hour).append(rows)
+            journal = self._journal(hour)
+            journal.append(rows)
+            self._journals.wrote(journal.path, self._last_seq + 1, self._last_seq + len(batch))
             self._last_seq += len(batch)
             self._on_rows("written", len(batch))
         self.pending = [row for row in self.pending if row[place] // _US_PER_HOUR != hour]
@@ -202,6 +211,7 @@ class TableWriter:
                 self._shut(min(self._open))
             name = f"{self.table.name}-{self._last_seq + 1:012d}{JOURNAL_SUFFIX}"
             self._open[hour] = _Open(Journal(self._slot.folder / name, self.table), math.nan)
+            self._journals.begun(self._slot.folder / name, self._at)
         return self._open[hour].journal
 
     def _shut(self, hour: int) -> None:
@@ -211,18 +221,41 @@ class TableWriter:
 
     def _seal_left(self, now: float, ticks: float) -> None:
         try:
+            self._look_for_removed(now)
             while self._left:
-                path = self._left[0]
-                if path.parent.is_dir() and not path.exists():
-                    # Of others, which are there, it is no reason to stay unsealed.
-                    _log.error("a journal of the ledger was removed: %s", path)
-                else:
-                    self._seal(path, now)
-                self._left.pop(0)
+                self._seal(self._left[0], now)
+                self._journals.done(self._left.pop(0))
         except (OSError, DataError) as error:
             # All of it is read and hashed again.
             self._seal_again_at = ticks + _SEAL_AGAIN_S
             self._failed(error)
+
+    def _look_for_removed(self, now: float) -> None:
+        """What somebody removed is told as gaps, and is no reason not to go on. Raises OSError."""
+        self._slot.renew()
+        gone = self._journals.removed(now)
+        if gone:
+            for hour, (journal, _) in list(self._open.items()):
+                if journal.path in gone:
+                    del self._open[hour]
+                    journal.close()
+            self._left = [path for path in self._left if path not in gone]
+            gaps = [gap for found in gone.values() for gap in found]
+            self._gaps = (*self._gaps, *gaps)
+            lost = sum(gap.last_seq - gap.first_seq + 1 for gap in gaps)
+            self._on_rows("lost", lost)
+            _log.error(
+                "journals of the ledger were removed, and their rows with them",
+                extra={"table": self.table.name, "rows": lost, "writer": self._slot.writer},
+            )
+        if gone or self._takes != self._slot.takes:
+            self.count = self._slot.count(self.table.name)
+            self._stand()
+            self._takes = self._slot.takes
+
+    def _stand(self) -> None:
+        head = self._head._replace(last_seq=self._last_seq)
+        self._slot.stand(self.table.name, head, self._gaps)
 
     def _seal(self, path: Path, now: float) -> None:
         """Raises OSError and DataError; then the journal stays."""
@@ -285,7 +318,7 @@ class TableWriter:
         gap = Gap(reason, self._last_seq + 1, self._last_seq + rows, self._at, now)
         self._last_seq += rows
         self._gaps = (*self._gaps, gap)
-        self._slot.stand(self.table.name, self._head._replace(last_seq=self._last_seq), self._gaps)
+        self._stand()
 
     def _failed(self, error: Exception) -> None:
         # Once, until it succeeds again.

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from router.errors import DataError
 from router.ledger.chain_files import LedgerFile, LedgerPlace, each_link
+from router.ledger.kept_journals import runs_of
 from router.ledger.links import ChainLink, Gap, is_intact
 from router.ledger.row_digest import row_digest
 from router.ledger.sealed_files import FIRST, Head
@@ -164,12 +165,7 @@ class _Chain:
             return
         self.links[link.link] = (link, file)
         self.gaps += link.gaps
-        if not len(seqs):
-            return
-        ends = np.flatnonzero(np.diff(seqs) != 1)
-        starts = np.concatenate([[0], ends + 1])
-        stops = np.concatenate([ends, [len(seqs) - 1]])
-        self._runs += [(int(seqs[a]), int(seqs[b])) for a, b in zip(starts, stops, strict=True)]
+        self._runs += runs_of(seqs)
 
     def faults(self, writer: str) -> Iterator[LedgerFault]:
         """Of all of it."""

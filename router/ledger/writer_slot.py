@@ -58,7 +58,41 @@ class WriterSlot:
             os.close(self._lock)
             raise _taken(root, slot)
         self.writer = self._named(slot, unique)
+        # How often it was taken.
+        self.takes = 1
+        self._root = root
         self._counts: dict[str, RowCount] = {}
+
+    def renew(self) -> None:
+        """Take it again, under the name that it has, where somebody removed the folder; `takes`
+        says so, and each count is another one then. Raises OSError, and changes nothing: also
+        where another process has it by now."""
+        if self._is_there():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o640)
+        try:
+            if not _locked(lock):
+                raise OSError(str(_taken(self._root, self.folder.name)))
+            counts = {}
+            for table, old in self._counts.items():
+                counts[table] = RowCount(self.folder / f"{table}.count")
+                counts[table].value = old.value
+            self._writer_file().write(msgspec.json.encode(_Named(self.writer)), 0o640)
+        except OSError:
+            os.close(lock)
+            raise
+        os.close(self._lock)
+        # The event loop may still raise the old ones: they are left to be collected.
+        self._lock, self._counts = lock, counts
+        self.takes += 1
+
+    def _is_there(self) -> bool:
+        try:
+            found = (self.folder / _LOCK).stat()
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(found, os.fstat(self._lock))
 
     def count(self, table: str) -> RowCount:
         """How many rows of ``table`` were ever numbered. Raises OSError."""
@@ -104,8 +138,11 @@ class WriterSlot:
     def _head(self, table: str) -> ReplacedFile:
         return ReplacedFile(self.folder / f"{table}.head.json", _MOST_BYTES)
 
+    def _writer_file(self) -> ReplacedFile:
+        return ReplacedFile(self.folder / "writer.json", _MOST_BYTES)
+
     def _named(self, slot: str, unique: str) -> str:
-        file = ReplacedFile(self.folder / "writer.json", _MOST_BYTES)
+        file = self._writer_file()
         body = file.read()
         if body is None:
             writer = f"{slot}-{unique}"

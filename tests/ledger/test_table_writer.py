@@ -1,10 +1,11 @@
 import errno
 import os
 import resource
+import shutil
 
 import pytest
 
-from router.errors import ConfigError
+from router.errors import ConfigError, DataError
 from router.ledger import journal as journals
 from router.ledger.links import GapReason
 from router.ledger.tables import RECEIPTS
@@ -272,5 +273,57 @@ def test_a_journal_that_was_removed_does_not_keep_others_from_being_sealed(tmp_p
     min(made.slot.folder.glob("*.journal")).unlink()
     made.seal()
     assert seqs(tmp_path) == [3, 4, 5]
-    (fault,) = verify(tmp_path, RECEIPTS).faults
-    assert "rows 1 to 2 of gw-0-x are missing" in fault.text
+    found = verify(tmp_path, RECEIPTS)
+    assert found.faults == ()
+    assert [(one.gap.reason, one.gap.first_seq, one.gap.last_seq) for one in found.gaps] == [
+        ("removed", 1, 2)
+    ]
+    assert made.told == {"written": 5, "lost": 2}
+
+
+def test_a_folder_that_is_removed_is_made_anew_and_what_was_lost_with_it_is_told(tmp_path) -> None:
+    root = tmp_path / "ledger"
+    made = Writing(root)
+    made.record(cells(2))
+    made.seal()
+    made.record(cells(3))
+    made.writer.count.raised()
+    shutil.rmtree(root)
+    with pytest.raises(DataError):
+        verify(root, RECEIPTS)
+    made.record(cells(4))
+    made.record(cells(1))
+    assert made.writer.count.value == 11
+    with pytest.raises(ConfigError, match="another process writes as 'gw-0'"):
+        Writing(root)
+    made.killed()
+    again = Writing(root, unique="y")
+    assert again.slot.writer == "gw-0-x"
+    again.record(cells(1))
+    again.seal()
+    assert seqs(root) == [6, 7, 8, 9, 10, 12]
+    found = verify(root, RECEIPTS)
+    gaps = [(one.gap.reason, one.gap.first_seq, one.gap.last_seq) for one in found.gaps]
+    assert gaps == [("removed", 3, 5), ("killed", 11, 11)]
+    # What was sealed is gone as well, and nobody told that.
+    assert [fault.text.partition(",")[0] for fault in found.faults] == [
+        "batch 1 of gw-0-x is missing",
+        "rows 1 to 2 of gw-0-x are missing",
+    ]
+
+
+def test_a_folder_that_another_process_has_by_now_is_left_to_it(tmp_path) -> None:
+    made = Writing(tmp_path)
+    made.record(cells(2))
+    shutil.rmtree(tmp_path / "_writers")
+    other = Writing(tmp_path, unique="y")
+    made.record(cells(3))
+    assert len(made.writer.pending) == 3
+    other.record(cells(1))
+    other.seal()
+    other.killed()
+    made.record(cells(1))
+    made.seal()
+    found = verify(tmp_path, RECEIPTS)
+    assert found.faults == ()
+    assert {one.writer for one in found.gaps} == {"gw-0-x"}
