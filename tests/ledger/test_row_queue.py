@@ -1,3 +1,5 @@
+import shutil
+
 from router.ledger.links import GapReason
 from router.ledger.row_queue import RowQueue
 from tests.ledger.rows import SEVEN_S, cells
@@ -51,6 +53,21 @@ def test_what_does_not_fit_is_counted_and_leaves_its_place_empty(tmp_path) -> No
     assert seqs(tmp_path) == [1, 2, 3, 4, 11]
     assert made.told == {"written": 5, "dropped": 6}
     assert made.writer.count.value == 11
+
+
+def test_rows_are_numbered_on_where_the_folder_was_removed(tmp_path) -> None:
+    made, _, queue = queue_of(tmp_path / "ledger")
+    queue.put(cells(1)[0])
+    queue.work(0.0, nothing)
+    shutil.rmtree(tmp_path / "ledger")
+    for row in cells(2):
+        queue.put(row)
+    queue.work(0.0, nothing)
+    queue.put(cells(1)[0])
+    assert made.told == {"written": 3, "lost": 1}
+    assert made.writer.count.value == 4
+    queue.work(0.0, nothing, last=True)
+    assert seqs(tmp_path / "ledger") == [2, 3, 4]
 
 
 def test_a_disk_that_takes_nothing_holds_no_more_than_there_is_room_for(
