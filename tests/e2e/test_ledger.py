@@ -2,10 +2,13 @@
 
 import asyncio
 import signal
+import subprocess
+import sys
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from router.ledger.decisions.reading import DecisionLedger
 from router.ledger.fleet_energy import fleet_energy
@@ -13,6 +16,7 @@ from router.ledger.month import Month
 from router.ledger.reading import relation
 from router.ledger.sealed_files import read_links
 from router.ledger.tables import RECEIPTS
+from router.ledger.writer_slot import WriterSlot
 from router.operator.replaying import OtherPolicy, replay, tell
 from router.operator.reporting.gather import ReportQuestion, gather
 from tests.e2e.harness import GREEN, NEAR, Gateway, ask, base, emulator, free_ports, pair
@@ -142,3 +146,19 @@ async def test_every_kept_decision_is_the_same_when_it_is_replayed(spawn):
     (told,) = tell(DecisionLedger(folder), min(answered))
     assert len(told.explanation.candidates) == 2
     assert told.row.seen.request.tenant not in ("", "acme")
+
+
+def test_workers_under_a_name_that_another_gateway_has_end_with_the_reason(tmp_path):
+    path = tmp_path / "gateway.yaml"
+    path.write_text(yaml.safe_dump(base(pair(), ledger={"dir": "ledger"})))
+    taken = WriterSlot(tmp_path / "ledger", "gateway-2", "x")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "router.cli", "serve", str(path), "--workers", "2"],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    finally:
+        taken.close()
+    assert done.returncode == 2, done.stderr
+    assert "ledger.name: another process writes as 'gateway-2'" in done.stderr
+    assert "Traceback" not in done.stderr
