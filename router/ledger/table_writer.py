@@ -303,6 +303,7 @@ class TableWriter:
             )
             since = rows.column(self.table.time)[0].value / 1e6
             self._gaps = (
+                *self._gaps,
                 Gap(
                     GapReason.SPOOL_FULL, link.first_seq, link.last_seq, since, now,
                     link.link, link.hash,

@@ -188,6 +188,26 @@ def test_a_full_spool_drops_whole_files_and_says_which(tmp_path) -> None:
     assert made.told == {"written": 9, "dropped": 3}
 
 
+def test_files_that_a_full_spool_drops_one_after_the_other_are_all_told(tmp_path) -> None:
+    full = [0.0]
+    made = Writing(tmp_path, spool_bytes=100.0, spooled_bytes=lambda: full[0])
+    made.record(cells(2))
+    made.seal()
+    full[0] = 100.0
+    for count in (3, 4):
+        made.record(cells(count))
+        made.seal()
+    full[0] = 0.0
+    made.record(cells(1))
+    made.seal()
+    first, last = links(tmp_path)
+    assert [(one.first_seq, one.last_seq, one.link) for one in last.gaps] == [(3, 5, 2), (6, 9, 3)]
+    assert (first.link, last.link, last.gaps[-1].hash) == (1, 4, last.previous)
+    found = verify(tmp_path, RECEIPTS)
+    assert found.faults == ()
+    assert [one.gap.link for one in found.gaps] == [2, 3]
+
+
 def test_a_file_of_that_name_is_not_overwritten(tmp_path) -> None:
     made = Writing(tmp_path)
     made.record(cells(3))
