@@ -1,3 +1,4 @@
+import math
 from datetime import UTC, datetime
 from fractions import Fraction
 
@@ -5,7 +6,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router.ledger.hour_cells import build_cells
@@ -135,6 +136,7 @@ def test_predictions_are_summed_where_both_are_known():
         max_size=8,
     )
 )
+@example([(0.0, 10.025341067599136, 61203240288, 0)])
 def test_shares_of_hours_add_up_to_the_whole_and_are_by_time(runs):
     ends = [at(40.0 + end) for end, _, _, _ in runs]
     spans = [np.float32(span * 3600.0).item() for _, span, _, _ in runs]
