@@ -152,7 +152,8 @@ def test_shares_of_hours_add_up_to_the_whole_and_are_by_time(runs):
     for hour, joules, _ in found:
         expected = Fraction(0)
         for end, span, (_, _, quanta, _) in zip(ends, spans, runs, strict=True):
-            run = round(span * 1e6)
+            # Halves up, as DuckDB rounds them.
+            run = math.floor(span * 1e6 + 0.5)
             low, high = max(end - run, hour * US_PER_HOUR), min(end, (hour + 1) * US_PER_HOUR)
             if run == 0:
                 expected += quanta * (end // US_PER_HOUR == hour)
