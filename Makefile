@@ -49,6 +49,7 @@ check: $(VENV)/.dev
 	$(BIN)/python tools/config_reference.py --check
 	$(BIN)/python tools/metrics_reference.py --check
 	$(BIN)/python tools/scenario_reference.py --check
+	$(BIN)/python tools/ledger_reference.py --check
 	$(BIN)/python tools/licences.py --check
 	$(BIN)/python tools/audit.py
 
