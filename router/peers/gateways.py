@@ -240,7 +240,8 @@ class GatewayLoads:
         if self.standing is PlaceStanding.SHARED:
             if now >= self._valid_until:
                 self._lapse(now)
-            elif refused and not now >= self._free_at:
+            elif refused and (self._failing or not now >= self._free_at):
+                # No exchange will bring it more for now: who has just joined may have nothing.
                 self._lift(now)
         elif refused and not self._just_lapsed(now):
             self._lift(now)

@@ -305,6 +305,20 @@ def test_who_stood_still_and_is_not_answered_loses_no_request_for_it(trio):
     assert one.loads.standing is PlaceStanding.SHARED
 
 
+def test_who_finds_no_place_while_the_store_begins_to_fail_loses_no_request_for_it(trio):
+    one, two, _ = trio.processes
+    while two.holds("a") < CAP:
+        two.take("a", trio.now)
+        trio.round()
+    assert not one.take("a", trio.now, refused=True)
+    message = one.loads.message(trio.now)
+    trio.now += 0.05
+    one.loads.failed(message.sent_at, trio.now)
+    assert one.loads.standing is PlaceStanding.SHARED
+    assert one.take("a", trio.now, refused=True)
+    assert one.loads.lifts == 1
+
+
 def test_without_a_store_everyone_has_its_part_and_more_where_nothing_else_is_left(trio):
     one, *_ = trio.processes
     began = trio.now
