@@ -9,13 +9,18 @@ from __future__ import annotations
 import math
 from typing import Any, Final, NamedTuple
 
-from router.core.energy import idle_w, power_w
+from router.core.energy import greatest_w, idle_w, power_w
+from router.core.reports import MOST_POWERS
 from router.ledger.columns import J_QUANTUM
 from router.ledger.receipt_cells import Cells, in_steps
 from router.model import Endpoint, Intensity, Provenance, Region, TokenProfile
 
 _US: Final = 1e6
 _PER_J: Final = 1.0 / J_QUANTUM
+# Of a server without a profile of tokens: more than a rack of 72 GPUs draws (120 to 140 kW).
+_MOST_W: Final = 200e3
+# A meter may be read so much later at the one end of a span than at the other.
+_METER_LATE_S: Final = 10.0
 
 
 class SpanGrid(NamedTuple):
@@ -65,6 +70,12 @@ class EndpointSpan:
             self._idle_s += seconds
             self._idle_j += watts * seconds
 
+    def _is_believed(self, metered_j: float, seconds: float) -> bool:
+        """Whether a server can have drawn that: as what it reports of single requests is held
+        against its profile. One that began anew counts from nothing."""
+        most_w = _MOST_W if self.profile is None else MOST_POWERS * greatest_w(self.profile)
+        return 0.0 <= metered_j <= most_w * (seconds + _METER_LATE_S)
+
     def cells(
         self, since: float, until: float, region: Region, grid: SpanGrid, meter_j: float
     ) -> Cells:
@@ -86,8 +97,7 @@ class EndpointSpan:
             in_steps(self._awake_j, _PER_J),
             Provenance.EMULATED if emulated else Provenance.ESTIMATED,
             None if profile is None else profile.source or None,
-            # A server that began anew counts from nothing.
-            in_steps(metered_j, _PER_J) if metered_j >= 0.0 else None,
+            in_steps(metered_j, _PER_J) if self._is_believed(metered_j, until - since) else None,
             region.pue,
             *_grid_cells(grid),
         )

@@ -37,6 +37,15 @@ def test_a_meter_that_is_silent_or_began_anew_tells_nothing(at_end) -> None:
     assert told["metered_j"] is None
 
 
+@pytest.mark.parametrize("profile", [token_profile(), task_profile()], ids=["tokens", "task"])
+def test_a_meter_that_says_more_than_its_server_can_draw_is_not_believed(profile) -> None:
+    span = EndpointSpan(endpoint("a", "west", served(profile=profile)))
+    span.begin(0.0)
+    for said_j, believed_j in ((300.0, 300.0), (1e9, None), (1e15, None)):
+        told = row(span.cells(SEVEN_S, SEVEN_S + 300.0, region("west"), GRID, said_j))
+        assert told["metered_j"] == believed_j
+
+
 def test_watts_that_are_not_known_are_null() -> None:
     span = EndpointSpan(endpoint("a", "west", served(profile=task_profile())))
     span.begin(math.nan)
