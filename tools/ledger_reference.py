@@ -21,7 +21,6 @@ TYPES = {
     "small_count": "whole number",
     "single": "number, 32 bits",
     "double": "number, 64 bits",
-    "boolean": "true or false",
 }
 
 

@@ -204,6 +204,20 @@ def answer_size(run: Run, agreed: AgreedSizes) -> tuple[float, TokenBytes | None
     return float(run.messages), agreed.stream
 
 
+def decoding_of(
+    profile: TokenProfile, read: ReadPrompt, crowd: Crowd, service_ms: float, pace: float
+) -> tuple[float, float]:
+    """What a token takes among ``crowd``, and for how long of ``service_ms`` there was time for
+    tokens, both in ms. ``pace``: as of `Run`; the second may be below 0.
+    """
+    batch = max(crowd.batch, 1.0)
+    running = min(batch, float(profile.max_batch))
+    # Of those beyond max_batch each waits its turn.
+    share = running / batch
+    token_ms = profile.tpot_ms(running, crowd.cached_tokens * share, crowd.prompts_ms * share)
+    return token_ms * pace, service_ms * share - profile.lone_ttft_ms(*read)
+
+
 def _told_input(
     request: Request,
     served: ServedModel,
@@ -249,14 +263,7 @@ def _count_tokens(
         return known_count(told, TokensKind.REPORTED), doubts
     if run.messages > 1:
         return known_count(min(float(run.messages), most), TokensKind.COUNTED), doubts
-    prefill = profile.lone_ttft_ms(*read)
-    batch = max(run.batch, 1.0)
-    running = min(batch, float(profile.max_batch))
-    # Of those beyond max_batch each waits its turn.
-    share = running / batch
-    cached, prompts_ms = run.crowd.cached_tokens * share, run.crowd.prompts_ms * share
-    token_ms = profile.tpot_ms(running, cached, prompts_ms) * run.pace
-    decoding_ms = run.service_ms * share - prefill
+    token_ms, decoding_ms = decoding_of(profile, read, run.crowd, run.service_ms, run.pace)
     count = estimate_tokens(
         run.answer.output_bytes, bytes_per_token, token_ms, decoding_ms, run.e2e_ms, most
     )

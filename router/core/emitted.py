@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from router.core.accounting import ENERGY_HIGH, Account, ReadPrompt, energy_interval
+from router.core.accounting import ENERGY_HIGH, Account, ReadPrompt, decoding_of, energy_interval
 from router.core.energy import Crowd, estimate_run, predict_run, task_j
 from router.core.lengths import Expected
 from router.core.tokens import TokenCount, known_count, tokens_by_time
@@ -18,7 +18,6 @@ from router.model import (
     Provenance,
     Region,
     TaskProfile,
-    TokenProfile,
     TokensKind,
 )
 from router.units import MS_PER_S, grams
@@ -70,7 +69,9 @@ def account_cut_short(
     tokens = known_count(float(pieces), TokensKind.COUNTED)
     if not pieces:
         most = min(max_output_tokens, decision.served.context_tokens)
-        tokens = _unseen_tokens(profile, read, crowd, service_s * MS_PER_S, pace, most)
+        service_ms = service_s * MS_PER_S
+        token_ms, decoding_ms = decoding_of(profile, read, crowd, service_ms, pace)
+        tokens = tokens_by_time(token_ms, decoding_ms, service_ms, most)
     run = estimate_run(
         profile, read.input_tokens, tokens.tokens, crowd, service_s,
         cached_tokens=read.cached_tokens,
@@ -89,19 +90,3 @@ def account_cut_short(
 def charged_g(facility_j: float, g_per_kwh: float) -> float:
     """Grams of facility joules; where the intensity is not known, at UNKNOWN_G_PER_KWH."""
     return grams(facility_j, g_per_kwh if math.isfinite(g_per_kwh) else UNKNOWN_G_PER_KWH)
-
-
-def _unseen_tokens(
-    profile: TokenProfile,
-    read: ReadPrompt,
-    crowd: Crowd,
-    service_ms: float,
-    pace: float,
-    most: float,
-) -> TokenCount:
-    batch = max(crowd.batch, 1.0)
-    running = min(batch, float(profile.max_batch))
-    share = running / batch
-    token_ms = profile.tpot_ms(running, crowd.cached_tokens * share, crowd.prompts_ms * share)
-    decoding_ms = service_ms * share - profile.lone_ttft_ms(*read)
-    return tokens_by_time(token_ms * pace, decoding_ms, service_ms, most)

@@ -8,7 +8,6 @@ ends, and whether another follows, is the journey's to know.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AbstractContextManager
 from itertools import islice
 
 from router.contract import Metadata, UnaryReply
@@ -18,7 +17,7 @@ from router.core.refusal import SHED_RETRY_S
 from router.director.call import NO_PROMPT, Answer, Call, Prompt
 from router.director.dispatcher import Dispatcher, Parts, RequestLimits, View
 from router.director.journey import Journey
-from router.director.telling import telling
+from router.director.telling import Telling
 from router.errors import NothingFeasibleError, UpstreamError, UpstreamRejectedError
 from router.model import Decision, Receipt, Request
 
@@ -116,10 +115,10 @@ class Director:
         """Route one request with any number of answers; raises while iterating, as `infer` does."""
         return RoutedStream(self._dispatcher, call)
 
-    def admitting(self, request: Request) -> AbstractContextManager[None]:
+    def admitting(self, request: Request) -> Telling:
         """What is raised within ends ``request`` before `infer` or `stream` was called: the ledger
         is told."""
-        return telling(self._dispatcher, request)
+        return Telling(self._dispatcher, request)
 
     def holder(self, request: Request) -> str:
         """The endpoint that holds the sequence that ``request`` goes on with; "" when none does."""

@@ -24,7 +24,7 @@ from router.director.dispatcher import Dispatcher
 from router.director.lessons import Lesson
 from router.director.moving import MoveCost, cost_to_move
 from router.director.suspicion import Suspicion
-from router.director.telling import tell_lost, tell_moved, telling
+from router.director.telling import Telling, tell_lost, tell_moved
 from router.director.waiting import PASSING
 from router.errors import (
     RefusedError,
@@ -99,7 +99,7 @@ class Journey:
         # Of the attempt that ended last without an answer; grams of all of them.
         self._lost: Receipt | None = None
         self._lost_g = 0.0
-        with telling(dispatcher, call.request):
+        with Telling(dispatcher, call.request):
             dispatcher.require_open()
             dispatcher.require_protocol(call)
             self._expected = dispatcher.expect(call.request)
@@ -118,7 +118,7 @@ class Journey:
         dispatcher, request = self._dispatcher, self._request
         parts = dispatcher.parts
         try:
-            with telling(dispatcher, request):
+            with Telling(dispatcher, request):
                 decided = await self._first()
         except RefusedError as error:
             dispatcher.budgets.missed(error, parts.clock.monotonic())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from router.errors import CarbonRouterError, RefusedError, RequestError
@@ -43,18 +42,31 @@ def tell_moved(dispatcher: Dispatcher, lost: Receipt | None, reason: str) -> Non
         ledger.ended(lost, RowOutcome.MOVED, reason)
 
 
-@contextmanager
-def telling(dispatcher: Dispatcher, request: Request) -> Iterator[None]:
-    """What is raised within ends ``request`` before it went anywhere."""
-    clock = dispatcher.parts.clock
-    started = clock.monotonic()
-    try:
-        yield
-    except BaseException as error:
+class Telling:
+    """A block in which what is raised ends ``request`` before it went anywhere.
+
+    On the way of every request, so no generator.
+    """
+
+    __slots__ = ("_dispatcher", "_request", "_started")
+
+    def __init__(self, dispatcher: Dispatcher, request: Request) -> None:
+        self._dispatcher = dispatcher
+        self._request = request
+        self._started = dispatcher.parts.clock.monotonic()
+
+    def __enter__(self) -> None:
+        """Nothing is to be done."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        dispatcher = self._dispatcher
         ledger = dispatcher.parts.ledger
-        if ledger is not None:
-            outcome, reason = how_it_ended(error)
-            waited_ms = (clock.monotonic() - started) * 1e3
-            policy = dispatcher.view.snapshot.policy.name
-            ledger.turned_away(request, outcome, reason, policy, clock.now(), waited_ms)
-        raise
+        if error is None or ledger is None:
+            return
+        clock = dispatcher.parts.clock
+        outcome, reason = how_it_ended(error)
+        waited_ms = (clock.monotonic() - self._started) * 1e3
+        policy = dispatcher.view.snapshot.policy.name
+        ledger.turned_away(self._request, outcome, reason, policy, clock.now(), waited_ms)

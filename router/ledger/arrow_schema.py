@@ -26,7 +26,6 @@ def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
         CellType.SMALL_COUNT: pa.int32(),
         CellType.SINGLE: pa.float32(),
         CellType.DOUBLE: pa.float64(),
-        CellType.BOOLEAN: pa.bool_(),
     }
     return pa.schema(
         [

@@ -13,8 +13,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from router.model import RowOutcome as RowOutcome
-
 # Of every figure in J, and in g: about a microjoule, and 60 ng. Sums are exact up to 2^33 J and
 # 2^29 g.
 J_QUANTUM: Final = 2.0**-20
@@ -34,7 +32,6 @@ class CellType(StrEnum):
     SMALL_COUNT = "small_count"
     SINGLE = "single"
     DOUBLE = "double"
-    BOOLEAN = "boolean"
 
 
 class Column(NamedTuple):
@@ -76,7 +73,7 @@ RECEIPT_COLUMNS: Final = (
     Column("e2e_budget_ms", _S, "ms", "the request's own"),
     Column("max_output_tokens", _C, "tokens", "the request's own limit"),
     Column("input_tokens", _C, "tokens", "of the prompt"),
-    Column("input_kind", _N, "", "reported by the server, stated by the caller, expected"),
+    Column("input_kind", _N, "", "reported by the server, or stated by the caller"),
     Column("cached_tokens", _C, "tokens", "of the prompt, not read because they were cached"),
     Column("cached_kind", _N, "", "reported or expected"),
     Column("output_tokens", _C, "tokens", "of the answer, or of what came of it"),
@@ -84,7 +81,7 @@ RECEIPT_COLUMNS: Final = (
     Column("tokens_low", _C, "tokens", "90 % interval of what is not reported or counted"),
     Column("tokens_high", _C, "tokens", ""),
     Column("energy_j", _D, "J", "IT energy, attributional; rounded to 2^-20 J"),
-    Column("energy_kind", _N, "", "measured, calibrated, profile, estimated, emulated"),
+    Column("energy_kind", _N, "", "measured, estimated, emulated"),
     Column("energy_low_j", _S, "J", "90 % interval of an estimate"),
     Column("energy_high_j", _S, "J", ""),
     Column("prompt_energy_j", _S, "J", "of energy_j: reading the prompt"),

@@ -24,7 +24,6 @@ _NUMBERS: Final = {
     CellType.SMALL_COUNT: (pa.int32(), "<i4"),
     CellType.SINGLE: (pa.float32(), "<f4"),
     CellType.DOUBLE: (pa.float64(), "<f8"),
-    CellType.BOOLEAN: (pa.uint8(), "<u1"),
 }
 
 

@@ -30,5 +30,4 @@ def _cell(column: Column, i: int, at: float, table: LedgerTable) -> Any:
         CellType.SMALL_COUNT: i % 3,
         CellType.SINGLE: i / 8,
         CellType.DOUBLE: i / 1024,
-        CellType.BOOLEAN: i % 2 == 0,
     }[column.type]
