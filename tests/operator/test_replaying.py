@@ -13,7 +13,7 @@ from router.ledger.decisions.documents import rebuilt
 from router.ledger.decisions.files import decision_files
 from router.ledger.decisions.reading import DecisionLedger
 from router.ledger.decisions.rows import SCHEMA
-from router.operator.replaying import OtherPolicy, _quantiles, _share, replay, tell
+from router.operator.replaying import OtherPolicy, replay, tell
 from router.operator.show.replay import render_replay, render_told
 from tests.ledger.kept import kept_decisions, write_all, writer_of
 
@@ -182,26 +182,6 @@ def test_a_decision_is_told_with_every_candidate(ledger):
     bare = (read._replace(kept=None) for read in DecisionLedger(folder))
     with pytest.raises(DataError, match="snapshot is not in the ledger"):
         tell(bare, one.decision_id)
-
-
-def test_an_interval_holds_what_it_should():
-    """Of 2,000 samples of the same requests, 95 in 100 hold the true share."""
-    rng = np.random.default_rng(5)
-    moves, chance = rng.random(4000) < 0.1, np.where(rng.random(4000) < 0.2, 1.0, 0.05)
-    held = 0
-    for _ in range(2000):
-        kept = rng.random(4000) < chance
-        found = _share(moves[kept], 1.0 / chance[kept])
-        held += found.low <= moves.mean() <= found.high
-    assert 0.92 < held / 2000 < 0.98
-
-
-def test_weighted_quantiles_are_those_of_repeated_values():
-    rng = np.random.default_rng(1)
-    values, weights = rng.random(50), rng.integers(1, 9, 50)
-    repeated = np.sort(np.repeat(values, weights))
-    found = _quantiles(values, weights.astype(float))
-    assert found == tuple(repeated[math.ceil(at * len(repeated)) - 1] for at in (0.5, 0.95))
 
 
 WILD = (math.nan, math.inf, -math.inf, 0.0, -1.0, 1e300, -1e300, 5e-324)

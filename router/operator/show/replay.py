@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from router.config import format_time
-from router.operator.replaying import Effect, PolicyEffect, RegionEffect, Replay, ToldDecision
+from router.operator.policy_effect import Effect, PolicyEffect, RegionEffect
+from router.operator.replaying import Replay, ToldDecision
 from router.operator.show.caller_names import shown_line, shown_name
 from router.operator.show.explanation import render_explanation
 from router.unknown_figures import or_dash, plain_values
