@@ -19,7 +19,17 @@ from router.ledger.tables import RECEIPTS
 from router.ledger.writer_slot import WriterSlot
 from router.operator.replaying import OtherPolicy, replay, tell
 from router.operator.reporting.gather import ReportQuestion, gather
-from tests.e2e.harness import GREEN, NEAR, Gateway, ask, base, emulator, free_ports, pair
+from tests.e2e.harness import (
+    GREEN,
+    NEAR,
+    Gateway,
+    ask,
+    base,
+    emulator,
+    free_ports,
+    pair,
+    until,
+)
 
 ROWS = "decision_id, outcome, endpoint, tenant, energy_j, energy_kind, gco2e, input_tokens, seq"
 
@@ -43,7 +53,7 @@ def gateway_of(spawn, *arguments, **ledger):
     (port,) = free_ports(1)
     for one in endpoints:
         one["metrics"] = {"url": f"http://127.0.0.1:{port}/{one['name']}", "engine": "vllm"}
-    config = base(endpoints, ledger={"dir": "ledger", "flush_s": 0.05, **ledger})
+    config = base(endpoints, ledger={"dir": "ledger", **ledger})
     spawn(emulator, config)
     return spawn(Gateway, config, *arguments)
 
@@ -104,6 +114,39 @@ def adds_up(folder):
 
 
 async def test_kill_9_loses_no_more_than_the_flush_interval_and_says_how_much(spawn):
+    gateway = gateway_of(spawn)
+    folder = gateway.path.parent
+    async with gateway.client() as client:
+        for _ in range(3):
+            await client.receipt()
+
+        async def flushed():
+            return (
+                await gateway.total("ledger_rows_total", table="receipts", outcome="written") >= 3
+            )
+
+        await until(flushed, "the first rows on the disk")
+        for _ in range(4):
+            await client.receipt()
+        gateway.tell(signal.SIGKILL)
+    await asyncio.to_thread(gateway.wait)
+    gateway.process.returncode = 0
+    again = spawn(Gateway, gateway.config)
+    lost = await again.total("ledger_rows_total", table="receipts", outcome="lost")
+    async with again.client() as client:
+        await client.receipt()
+    again.tell(signal.SIGTERM)
+    assert await asyncio.to_thread(again.wait) == 0
+    there = {row["seq"] for row in kept(folder)}
+    missing = {seq for gap in gaps(folder) for seq in range(gap.first_seq, gap.last_seq + 1)}
+    assert there >= {1, 2, 3, 8}
+    assert (there | missing, there & missing) == (set(range(1, 9)), set())
+    assert len(missing) == lost
+    assert {gap.reason for gap in gaps(folder)} <= {"killed"}
+    assert sum(one.last - one.first + 1 for one in reported(folder).lost) == lost
+
+
+async def test_kill_9_before_anything_is_on_the_disk_is_told_as_well(spawn):
     gateway = gateway_of(spawn, flush_s=300.0)
     folder = gateway.path.parent
     async with gateway.client() as client:
@@ -112,11 +155,10 @@ async def test_kill_9_loses_no_more_than_the_flush_interval_and_says_how_much(sp
     gateway.tell(signal.SIGKILL)
     await asyncio.to_thread(gateway.wait)
     gateway.process.returncode = 0
-    again = spawn(Gateway, {**gateway.config, "ledger": {"dir": "ledger", "flush_s": 0.05}})
+    again = spawn(Gateway, {**gateway.config, "ledger": {"dir": "ledger"}})
     assert await again.total("ledger_rows_total", table="receipts", outcome="lost") == 7.0
     async with again.client() as client:
         await client.receipt()
-
     again.tell(signal.SIGTERM)
     assert await asyncio.to_thread(again.wait) == 0
     assert [row["seq"] for row in kept(folder)] == [8]
