@@ -17,9 +17,9 @@ from tests.e2e.harness import (
     base,
     emulator,
     endpoint,
-    free_ports,
     until,
 )
+from tests.ports import free_ports
 
 
 @contextlib.contextmanager

@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from router._pb import inference_pb2 as pb
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "/inference.GRPCInferenceService/"
@@ -35,31 +34,6 @@ QUICK = (
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_http_proxy", 0),
 )
-
-
-def _unlisted():
-    """Ports that the kernel gives to nobody by itself: a connection of a neighbour would have
-    taken one of the others before the process that is to listen there has started."""
-    table = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    first = int(table.read_text().split()[0]) if table.exists() else 32_768
-    return range(min(10_000, first - 5_000), first)
-
-
-_given = set()
-
-
-def free_ports(count):
-    """Ports on 127.0.0.1 that nobody listens on now, each given once."""
-    ports = _unlisted()
-    found = []
-    while len(found) < count:
-        port = random.SystemRandom().choice(ports)
-        with closing(socket.socket()) as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                found.append(port)
-    return found
 
 
 def http(address, path, context=None, token=""):

@@ -18,11 +18,11 @@ from tests.e2e.harness import (
     base,
     emulator,
     endpoint,
-    free_ports,
     pair,
     until,
 )
 from tests.e2e.test_http import CHAT, Http, all_healthy, body
+from tests.ports import free_ports
 from tests.state.redis.servers import Server
 
 # The most that a request to the green endpoint emits that asks for 4 tokens, and reserves; g.

@@ -11,7 +11,8 @@ import grpc
 import pytest
 
 from router._pb import inference_pb2 as pb
-from tests.e2e.harness import SERVICE, Gateway, base, endpoint, free_ports, until
+from tests.e2e.harness import SERVICE, Gateway, base, endpoint, until
+from tests.ports import free_ports
 from tests.state.redis.servers import Server
 
 GATEWAYS = 6

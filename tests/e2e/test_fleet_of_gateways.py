@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from router.clock import WallClock
-from tests.e2e.harness import CLEAN, Gateway, ask, base, emulator, free_ports, pair, until
+from tests.e2e.harness import CLEAN, Gateway, ask, base, emulator, pair, until
 from tests.fakes.electricity_maps import FakeElectricityMaps
 from tests.fakes.serving import serving
 from tests.fakes.world import GridZone, World
+from tests.ports import free_ports
 from tests.state.redis.servers import Server
 
 NORTH, HERE, NEW = "SE-SE3", "PL", "FR"

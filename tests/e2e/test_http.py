@@ -20,11 +20,11 @@ from tests.e2e.harness import (
     base,
     emulator,
     endpoint,
-    free_ports,
     get,
     pair,
     until,
 )
+from tests.ports import free_ports
 
 CHAT = "/v1/chat/completions"
 

@@ -12,12 +12,12 @@ from tests.e2e.harness import (
     ask,
     base,
     emulator,
-    free_ports,
     get,
     http,
     pair,
     until,
 )
+from tests.ports import free_ports
 
 SECRET = "Zq7Xw1Vb" * 5 + "abc"
 

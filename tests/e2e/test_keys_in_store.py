@@ -7,7 +7,8 @@ import sys
 import grpc
 import pytest
 
-from tests.e2e.harness import ROOT, Gateway, ask, base, emulator, free_ports, http, pair, until
+from tests.e2e.harness import ROOT, Gateway, ask, base, emulator, http, pair, until
+from tests.ports import free_ports
 from tests.state.redis.servers import Server
 
 

@@ -26,10 +26,10 @@ from tests.e2e.harness import (
     ask,
     base,
     emulator,
-    free_ports,
     pair,
     until,
 )
+from tests.ports import free_ports
 
 ROWS = "decision_id, outcome, endpoint, tenant, energy_j, energy_kind, gco2e, input_tokens, seq"
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Gateway, base, emulator, endpoint, free_ports, until
+from tests.e2e.harness import Gateway, base, emulator, endpoint, until
+from tests.ports import free_ports
 
 NAME = "model.moves"
 

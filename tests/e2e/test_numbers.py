@@ -19,10 +19,10 @@ from tests.e2e.harness import (
     ask,
     base,
     endpoint,
-    free_ports,
     http,
     until,
 )
+from tests.ports import free_ports
 
 ABSURD = (1e300, 1e308, 9e18, 1e9, 1e-300, 0.0, -1.0, math.nan, math.inf)
 LATENCY = {"x_ttft_budget_ms": 300}

@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from router._pb import inference_pb2 as pb
 from tests.e2e.conftest import closing_children
-from tests.e2e.harness import PROFILE, QUICK, Gateway, base, endpoint, free_ports, until
+from tests.e2e.harness import PROFILE, QUICK, Gateway, base, endpoint, until
+from tests.ports import free_ports
 
 ORCA = "endpoint-load-metrics"
 TEXT_OF_A_TOKEN = b"word"

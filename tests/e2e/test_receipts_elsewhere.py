@@ -7,8 +7,9 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
-from tests.e2e.harness import Gateway, base, emulator, free_ports, get, pair, until
+from tests.e2e.harness import Gateway, base, emulator, get, pair, until
 from tests.e2e.test_http import Http
+from tests.ports import free_ports
 from tests.state.redis.servers import Server
 
 ANSWERS = 12

@@ -15,10 +15,10 @@ from tests.e2e.harness import (
     base,
     emulator,
     endpoint,
-    free_ports,
     pair,
     until,
 )
+from tests.ports import free_ports
 
 CALLERS = 6
 THIRD = "green-1"

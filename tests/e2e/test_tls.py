@@ -26,7 +26,6 @@ from tests.e2e.harness import (
     base,
     emulator,
     endpoint,
-    free_ports,
     get,
     pair,
     port_of,
@@ -51,6 +50,7 @@ from tests.gateway.oip.raw_http2 import (
     frame,
     literal,
 )
+from tests.ports import free_ports
 
 CHAT_MODEL = "chatty"
 BACKEND_KEY = "sk-backend-51c0de9f27ab"

@@ -17,10 +17,10 @@ from tests.e2e.harness import (
     base,
     emulator,
     endpoint,
-    free_ports,
     pair,
     until,
 )
+from tests.ports import free_ports
 
 SCARCE, SCARCE_MODEL = "scarce-0", "scarce"
 LOOKS = 60  # connections until both workers were seen: a fair coin fails once in 10^18

@@ -22,13 +22,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.ports import free_ports
 from tests.real.http_servers import (
     LlamaServer,
     LlmTarget,
     gateway_before,
     llama_server,
 )
-from tests.real.processes import bare_environment, free_ports, grpc_ready, server
+from tests.real.processes import bare_environment, grpc_ready, server
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.real.processes import POLL_S, POLLS, free_ports, http_get, server
+from tests.ports import free_ports
+from tests.real.processes import POLL_S, POLLS, http_get, server
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import grpc
@@ -25,14 +24,6 @@ def bare_environment(**more: str) -> dict[str, str]:
     """This process's environment without what would reach into another venv or to a proxy."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MLSERVER_"))}
     return {**kept, "no_grpc_proxy": "127.0.0.1", "no_proxy": "127.0.0.1", **more}
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(closing(socket.socket())) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def grpc_ready(address: str) -> bool:

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from tests.e2e.harness import MODEL, base, endpoint, pair
-from tests.real.processes import free_ports, grpc_ready, http_get, server
+from tests.ports import free_ports
+from tests.real.processes import grpc_ready, http_get, server
 
 pytestmark = pytest.mark.real
 

@@ -18,7 +18,8 @@ from tests.fakes.secure import (
     client_context,
     server_certificate,
 )
-from tests.real.processes import free_ports, server
+from tests.ports import free_ports
+from tests.real.processes import server
 
 pytestmark = pytest.mark.real
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from tests.ports import free_ports
 from tests.real.http_servers import MODEL, PROFILE
-from tests.real.processes import POLL_S, POLLS, free_ports, http_get, server
+from tests.real.processes import POLL_S, POLLS, http_get, server
 
 pytestmark = pytest.mark.real
 

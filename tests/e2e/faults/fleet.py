@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from tests.e2e.faults.relay import Relays
 from tests.e2e.faults.servers import serving
-from tests.e2e.harness import PROFILE, Gateway, base, emulator, endpoint, free_ports
+from tests.e2e.harness import PROFILE, Gateway, base, emulator, endpoint
+from tests.ports import free_ports
 
 FRONTS = ("oip", "openai")
 

@@ -6,7 +6,8 @@ import contextlib
 import pytest
 
 from tests.e2e.faults.relay import Relay, Way
-from tests.e2e.harness import free_ports, port_of
+from tests.e2e.harness import port_of
+from tests.ports import free_ports
 
 SILENCE_S = 0.5
 

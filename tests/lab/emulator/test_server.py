@@ -11,6 +11,7 @@ from router._pb import inference_pb2 as pb
 from router.errors import ConfigError
 from router.lab.emulator.server import EmulatedEndpoint, run, serve_fleet
 from tests.lab.emulator.fleets import endpoint, fleet, infer_request, unary
+from tests.ports import free_ports
 
 CONFIG = """
 version: 1
@@ -41,16 +42,11 @@ endpoints:
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def write_config(tmp_path, **changes):
+    port, http_port = free_ports(2)
     values = {
-        "port": free_port(),
-        "http_port": free_port(),
+        "port": port,
+        "http_port": http_port,
         "emulated": "true",
         "engine": "vllm",
         **changes,
@@ -61,7 +57,7 @@ def write_config(tmp_path, **changes):
 
 
 async def test_many_endpoints_and_their_metrics_in_one_process():
-    port = free_port()
+    (port,) = free_ports(1)
     urls = [f"http://127.0.0.1:{port}/{name}/metrics" for name in "abc"]
     endpoints = [endpoint(name, metrics_url=url) for name, url in zip("abc", urls, strict=True)]
     the_fleet = fleet(*endpoints)
@@ -89,7 +85,7 @@ async def test_many_endpoints_and_their_metrics_in_one_process():
 
 
 async def test_endpoints_of_either_protocol_in_one_process():
-    port = free_port()
+    (port,) = free_ports(1)
     http = endpoint(
         "http", address=f"127.0.0.1:{port}", protocol="openai",
         metrics_url=f"http://127.0.0.1:{port}/metrics",
@@ -144,7 +140,7 @@ def test_an_engine_that_is_not_emulated_is_refused(tmp_path):
 async def test_run_serves_until_sigterm(tmp_path):
     path, values = write_config(tmp_path)
     port, http = values["port"], f"http://127.0.0.1:{values['http_port']}"
-    text = path.read_text().replace(f"{port}/metrics", f"{free_port()}/metrics")
+    text = path.read_text().replace(f"{port}/metrics", f"{free_ports(1)[0]}/metrics")
     path.write_text(text)
     code = (
         "import sys, pathlib; from router.lab.emulator.server import run; "

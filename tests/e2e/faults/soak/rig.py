@@ -15,7 +15,8 @@ from typing import NamedTuple
 from tests.e2e.faults.fleet import FRONTS, FaultFleet, How, Pair, green
 from tests.e2e.faults.relay import Relay, Way
 from tests.e2e.faults.servers import serving
-from tests.e2e.harness import Gateway, free_ports
+from tests.e2e.harness import Gateway
+from tests.ports import free_ports
 from tests.state.redis.servers import Server
 
 PAIR = "talk"
