@@ -15,6 +15,7 @@
     │       ├── NoDataError               provider_no_data      nothing for this zone and time
     │       └── CallBudgetError           call_budget_spent     our own limit on calls: not asked
     ├── StateStoreError              state_store            what gateways share cannot be had
+    ├── EnvoyPlaneError              envoy_plane            Envoy, or the module in it, cannot run
     ├── RequestError                 the caller's request is wrong; never retried
     │   ├── MalformedRequestError    request_malformed
     │   ├── MessageTooLargeError     message_too_large
@@ -194,6 +195,12 @@ class StateStoreError(CarbonRouterError):
         """``cause``: one of a few stable words, such as ``timeout`` or ``denied``."""
         super().__init__(message)
         self.cause = cause
+
+
+class EnvoyPlaneError(CarbonRouterError):
+    """Envoy is not installed, is another version, or the module that it loads cannot be had."""
+
+    reason = "envoy_plane"
 
 
 class RequestError(CarbonRouterError):

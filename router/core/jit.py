@@ -21,7 +21,7 @@ import sys
 from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
@@ -73,7 +73,7 @@ def sources_of(name: str) -> tuple[str, ...]:
 
 
 @cache
-def _stamp(name: str) -> str:
+def source_stamp(name: str) -> str:
     """Of all sources that functions of module ``name`` may be compiled of."""
     digest = hashlib.sha256()
     for one in sources_of(name):
@@ -86,7 +86,7 @@ class _SourcesCacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)
-        self.locator.get_source_stamp = lambda: _stamp(function.__module__)
+        self.locator.get_source_stamp = lambda: source_stamp(function.__module__)
 
 
 class _SourcesCache(FunctionCache):  # type: ignore[misc]
@@ -159,3 +159,22 @@ def entry(signature: str) -> Any:
         return dispatcher
 
     return compile_now
+
+
+class LlvmFunction(NamedTuple):
+    """A compiled function as LLVM has it. ``symbol``: its name in ``assembly``, a module that holds
+    all that it calls. It has numba's calling convention: a pointer to the result, one to what was
+    raised, then the arguments, of an array each of its fields; it returns 0."""
+
+    symbol: str
+    assembly: str
+
+
+def as_llvm(dispatcher: Any) -> LlvmFunction:
+    """What `entry` compiled, for use without Python; compiled anew, since what numba keeps on disk
+    is machine code alone. Takes some seconds."""
+    (signature,) = dispatcher.signatures
+    anew = compiled(dispatcher.py_func)
+    anew.compile(signature)
+    result = anew.overloads[signature]
+    return LlvmFunction(result.fndesc.llvm_func_name, result.library.get_llvm_str())

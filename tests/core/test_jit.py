@@ -69,7 +69,7 @@ def forget():
     for name in [one for one in sys.modules if one.partition(".")[0] == "tiny"]:
         del sys.modules[name]
     jit._source.cache_clear()
-    jit._stamp.cache_clear()
+    jit.source_stamp.cache_clear()
     importlib.invalidate_caches()
 
 

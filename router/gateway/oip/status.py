@@ -27,6 +27,8 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
     errors.MixedBasisError: _CODE.INTERNAL,
     # No request waits for what gateways share.
     errors.StateStoreError: _CODE.INTERNAL,
+    # Told to an operator, before anything listens.
+    errors.EnvoyPlaneError: _CODE.INTERNAL,
     # Providers are asked in the background: no caller waits for one.
     **dict.fromkeys(
         (

@@ -15,12 +15,10 @@ def leaves(base=errors.CarbonRouterError):
     return [leaf for one in below for leaf in leaves(one)] or [base]
 
 
-# Nobody who calls waits for a provider or a store, or sees the operator's files.
+# Nobody who calls waits for a provider or a store, or sees the operator's files or machine.
+OURS = errors.ConfigError | errors.DataError | errors.StateStoreError | errors.EnvoyPlaneError
 INTERNAL = [
-    one
-    for one in leaves()
-    if issubclass(one, errors.ConfigError | errors.DataError | errors.StateStoreError)
-    and one is not errors.MissingIntensityError
+    one for one in leaves() if issubclass(one, OURS) and one is not errors.MissingIntensityError
 ]
 
 
