@@ -8,18 +8,17 @@ a row that is missing is seen, one that is there twice is not. Each process tell
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from router.app.leases import StoreLease
 from router.app.runtime import Runtime
 from router.config.ledger import LedgerSettings
 from router.contract import StateStore
 from router.core.columns import Snapshot
 from router.core.seat import Seat
-from router.errors import StateStoreError
 from router.load.scraper import PrometheusLoad
 from router.model import Region
 from router.units import HOUR_S
@@ -35,11 +34,6 @@ SPAN_S: Final = 300.0
 _LOOK_S: Final = 0.1
 _LOOKS_PER_S: Final = 2000.0
 _LEASE: Final = "ledger/energy"
-_LEASE_S: Final = 15.0
-_RENEW_S: Final = 5.0
-_TIMEOUT_S: Final = 1.0
-
-_log = logging.getLogger(__name__)
 
 
 class EnergyRounds:
@@ -61,11 +55,8 @@ class EnergyRounds:
         self._runtime = runtime
         self._put = put
         self._looks = looks
-        self._store = store
-        self._holder = holder
+        self._lease = StoreLease(store, _LEASE, holder, runtime.clock) if store else None
         self._cpu_s = cpu_s
-        self._held_until = -math.inf
-        self._asked_at = -math.inf
         self._spans: dict[str, EndpointSpan] = {}
         self._is_looking = self._is_lost = self._has_begun = False
         self._since = runtime.clock.now()
@@ -155,7 +146,8 @@ class EnergyRounds:
         """The last span ends; others may look."""
         if self._has_begun:
             await self.tell(meter)
-        await self._leave()
+        if self._lease is not None:
+            await self._lease.release()
 
     async def _start(self, meter: PrometheusLoad) -> None:
         self._has_begun = True
@@ -165,32 +157,13 @@ class EnergyRounds:
         self._since = self._runtime.clock.now()
         self._begin(joules)
 
-    async def _leave(self) -> None:
-        if self._store is not None and self._held_until > -math.inf:
-            try:
-                async with asyncio.timeout(_TIMEOUT_S):
-                    await self._store.release(_LEASE, self._holder)
-            except (StateStoreError, TimeoutError) as error:
-                _log.info("the lease of the ledger's energy ends by itself: %s", error)
-
     def _may_look(self) -> bool:
-        held = self._store is None or self._runtime.clock.monotonic() < self._held_until
-        return self._looks and held
+        return self._looks and (self._lease is None or self._lease.is_held)
 
     async def _renew(self) -> None:
-        ticks = self._runtime.clock.monotonic()
-        if self._store is None or not self._looks or ticks - self._asked_at < _RENEW_S:
+        if self._lease is None or not self._looks:
             return
-        self._asked_at = ticks
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                token = await self._store.acquire(
-                    _LEASE, self._holder, _LEASE_S, self._runtime.clock.now()
-                )
-        except (StateStoreError, TimeoutError):
-            return
-        self._held_until = ticks + _LEASE_S if token else -math.inf
-        if self._is_looking and not token:
+        if not await self._lease.renew() and self._is_looking:
             # Another looks now: what was seen is told at the end of the span, no more is added.
             self.look()
             self._is_looking, self._is_lost = False, True
