@@ -3,6 +3,7 @@
     CarbonRouterError
     ├── ConfigError                  config_invalid         an operator's file is wrong
     ├── DataError                    data_invalid           missing, malformed, not comparable
+    │   ├── NoLedgerError            ledger_missing         no file of a ledger is there
     │   ├── TraceError               trace_invalid          a carbon or RTT table is malformed
     │   ├── MissingIntensityError    intensity_missing      no source knows this grid zone now
     │   ├── MixedBasisError          basis_mixed            average met marginal, or such
@@ -99,6 +100,12 @@ class DataError(CarbonRouterError):
     """A figure that the product needs is missing, malformed or not comparable."""
 
     reason = "data_invalid"
+
+
+class NoLedgerError(DataError):
+    """A place that is to be a ledger has none of its files."""
+
+    reason = "ledger_missing"
 
 
 class TraceError(DataError):

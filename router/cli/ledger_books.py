@@ -9,10 +9,13 @@ import typer
 
 from router.cli.options import AsJson, parse_utc, show
 from router.model import Basis, Factors, Kind
+from router.parent_process import end_with_parent
 
 app = typer.Typer()
 
 LedgerPath = Annotated[str, typer.Argument(metavar="LEDGER", help="Its folder, or URL.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="At most.", show_default="all cores")]
+Memory = Annotated[str, typer.Option(help="At most, such as 4GB; more goes to disk.")]
 OfFactors = Annotated[Factors, typer.Option(help="Emission factors that grams are of.")]
 
 
@@ -38,9 +41,15 @@ def settle(
         typer.Option(help="OLD=NEW: a zone of receipts, and its name in the files."),
     ] = None,
     at: Annotated[str, typer.Option(help="Settle as of this UTC time; left out: now.")] = "",
+    threads: Threads = None,
+    memory: Memory = "",
+    parent: Annotated[int, typer.Option(hidden=True)] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Price receipts anew by measured or revised intensities; both figures stay."""
+    if parent:
+        # Of a gateway that settles in the background: without it nobody would know of this one.
+        end_with_parent(parent)
     from router.clock import WallClock
     from router.model import Signal
     from router.operator.settling.intensity_files import FileTerms
@@ -59,6 +68,8 @@ def settle(
             now=WallClock().now() if given is None else given,
             config=config,
             renamed=pairs,
+            threads=threads,
+            memory=memory,
         )
     )
     if as_json:
@@ -89,10 +100,8 @@ def report(
         list[str] | None,
         typer.Option(help="MODEL=UNIT[:N]: what an answer is, such as sd3=image:4; repeatable."),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="At most.", show_default="all cores")
-    ] = None,
-    memory: Annotated[str, typer.Option(help="At most, such as 4GB; more goes to disk.")] = "",
+    threads: Threads = None,
+    memory: Memory = "",
     as_json: AsJson = False,
 ) -> None:
     """Add up a month: SCI, GHG Protocol tables, manifests, and a page for the public."""

@@ -6,6 +6,7 @@ Files are added, never changed: which price a report had can be found again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -28,6 +29,9 @@ from router.ledger.settlement import PRICE_COLUMNS, MeasuredHour, Price, PriceKe
 from router.model import Basis, Factors, Kind
 
 FOLDER: Final = "prices"
+_ASIDE: Final = ".aside"
+# No file takes as long to be written.
+_ASIDE_S: Final = 3600.0
 _NUMBER: Final = re.compile(r"\d+")
 _VERSION_KEY: Final = b"carbon_router.prices"
 _VERSION_TEXT: Final = str(VERSION).encode()
@@ -94,12 +98,13 @@ def add_prices(ledger: str | Path, prices: Sequence[Price]) -> str | None:
 def _add_file(root: Path, name: str, body: bytes) -> str:
     path = root / name
     path.parent.mkdir(exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+    aside = path.with_name(f".{path.name}.{os.getpid()}{_ASIDE}")
     try:
         with aside.open("wb") as file:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
+        _remove_left_over(path.parent, aside.stat().st_mtime)
         # A name that is taken is refused: what is there stays.
         os.link(aside, path)
     except FileExistsError:
@@ -107,6 +112,14 @@ def _add_file(root: Path, name: str, body: bytes) -> str:
     finally:
         aside.unlink(missing_ok=True)
     return name
+
+
+def _remove_left_over(folder: Path, now: float) -> None:
+    """What settlements began that were killed; ``now``: by the clock of the folder's disk."""
+    for path in folder.glob(f".*{_ASIDE}"):
+        with contextlib.suppress(FileNotFoundError):
+            if now - path.stat().st_mtime > _ASIDE_S:
+                path.unlink()
 
 
 def _next_number(ledger: str | Path) -> int:

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from pyarrow import fs
 
@@ -61,6 +63,18 @@ def test_a_settlement_that_was_overtaken_writes_nothing(tmp_path, monkeypatch):
         add_prices(tmp_path, [price(99.0)])
     assert path.read_bytes() == body
     assert sorted(one.name for one in path.parent.iterdir()) == [path.name]
+
+
+def test_what_a_killed_settlement_began_is_no_price_and_goes(tmp_path):
+    add_prices(tmp_path, [price()])
+    old, new = (tmp_path / "prices" / f".000002.parquet.{pid}.aside" for pid in (77, 78))
+    old.write_bytes(b"PAR1 half")
+    new.write_bytes(b"PAR1 half")
+    os.utime(old, (1e9, 1e9))
+    assert read_prices(tmp_path) == {KEY: price()}
+    assert add_prices(tmp_path, [price(31.0, 2)]) == "prices/000002.parquet"
+    # The other one may be under way.
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_a_file_that_is_cut_short_is_named(tmp_path):

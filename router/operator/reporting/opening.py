@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from router.errors import ConfigError, DataError
+from router.errors import ConfigError, DataError, NoLedgerError
 from router.extras import need
 from router.ledger.month import Month
 
@@ -49,7 +49,7 @@ def open_ledger(
         from router.ledger.reading import relation
         from router.ledger.tables import ENERGY, RECEIPTS
     if not LedgerPlace(ledger).has(RECEIPTS):
-        raise DataError(f"{ledger}: no ledger: there is no folder {RECEIPTS.name} in it")
+        raise NoLedgerError(f"{ledger}: no ledger: there is no folder {RECEIPTS.name} in it")
     connection = duckdb.connect(config={"preserve_insertion_order": "false"})
     if threads is not None:
         connection.execute(f"SET threads = {int(threads)}")

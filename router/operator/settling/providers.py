@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from router.app.carbon.build import build_carbon
 from router.app.carbon.chains import ConfiguredSource
@@ -17,7 +17,7 @@ from router.carbon.chain.revisions import Revisions
 from router.carbon.chain.sources import HistorySource
 from router.carbon.providers.provider import Want
 from router.clock import WallClock
-from router.errors import ConfigError
+from router.errors import ConfigError, NoDataError
 from router.ledger.settlement import SETTLED_WITHIN_S, MeasuredHour, PriceKey
 from router.model import Intensity, Kind
 from router.operator.check import provider_deps
@@ -28,13 +28,20 @@ _MOST_SLOTS: Final = round(SETTLED_WITHIN_S / 300.0)
 _SETTLED_KINDS: Final = (Kind.MEASURED, Kind.ESTIMATED)
 
 
+class ProviderHours(NamedTuple):
+    """``failures``: of sources that were asked and could not tell, a line each."""
+
+    measured: list[MeasuredHour]
+    failures: tuple[str, ...]
+
+
 def provider_hours(
     config_path: Path, used: Mapping[str, frozenset[int]], now: float
-) -> list[MeasuredHour]:
+) -> ProviderHours:
     """Hours that the sources of ``config_path``, in its order, know as measured or estimated.
 
     The chain that decides and the marginal one, each by its own signal. A source that fails is left
-    out. Raises ConfigError and TraceError.
+    out, and named. Raises ConfigError and TraceError.
     """
     config = load(config_path)
     deps = provider_deps(WallClock())
@@ -52,38 +59,48 @@ async def _hours(
     used: Mapping[str, frozenset[int]],
     now: float,
     sessions: Sessions,
-) -> list[MeasuredHour]:
+) -> ProviderHours:
     found: list[MeasuredHour] = []
+    failures: dict[str, None] = {}
     try:
         for members in chains:
             revisions = Revisions(SETTLED_WITHIN_S, _MOST_SLOTS)
             for rank, member in enumerate(members):
-                for zone, values in (await _history(member, used, now)).items():
+                history, failed = await _history(member, used, now)
+                failures.update(dict.fromkeys(failed))
+                for zone, values in history.items():
                     for value in values:
                         if value.kind in _SETTLED_KINDS:
                             revisions.take(zone, value, now, rank)
             found += hours_of(revisions, used)
     finally:
         await sessions.close()
-    return found
+    return ProviderHours(found, tuple(failures))
 
 
 async def _history(
     member: ConfiguredSource, used: Mapping[str, frozenset[int]], now: float
-) -> Mapping[str, Sequence[Intensity]]:
+) -> tuple[Mapping[str, Sequence[Intensity]], list[str]]:
     source = member.source
     zones = [zone for zone in sorted(used) if zone in source.grid_zones]
     if not isinstance(source, HistorySource) or not zones:
-        return {}
+        return {}, []
     oldest = min(min(hours) for zone, hours in used.items() if zone in zones and hours)
     hours = min(int(now // HOUR_S) - oldest + 1, round(SETTLED_WITHIN_S / HOUR_S))
     if hours < 1:
-        return {}
+        return {}, []
     refresh = Refresh(zones, now, REFRESH_TIMEOUT_S)
     found = await refresh.call(
         source, Want.HISTORY, zones, hours, lambda known: known.history(zones, now, hours)
     )
-    return found
+    failed = [
+        f"{zone}: {one.source}: {one.why}"
+        for zone, attempts in refresh.attempts().items()
+        for one in attempts
+        # Who knows nothing of a zone has not failed.
+        if one.code and one.code != NoDataError.reason
+    ]
+    return found, failed
 
 
 def hours_of(revisions: Revisions, used: Mapping[str, frozenset[int]]) -> list[MeasuredHour]:

@@ -19,7 +19,8 @@ from router.operator.settling.intensity_files import FileTerms, measured_hours
 @dataclass(frozen=True, slots=True)
 class SettlementQuestion:
     """What is asked. ``renamed``: by grid zone of receipts, its name in the files; ``config``:
-    whose providers are asked too; ``now``: unix s, as of which books are settled."""
+    whose providers are asked too; ``now``: unix s, as of which books are settled; ``threads``,
+    ``memory``: of DuckDB, at most."""
 
     ledger: str | Path
     files: tuple[Path, ...]
@@ -27,16 +28,20 @@ class SettlementQuestion:
     now: float
     config: Path | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
+    threads: int | None = None
+    memory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SettlementResult:
     """``file``: its name in the ledger, None where nothing was news. ``open_hours``: by grid zone,
-    hours with receipts and without a price, of those that can still be settled."""
+    hours with receipts and without a price, of those that can still be settled. ``failures``: of
+    providers that could not be asked, a line each; what the others said was added."""
 
     settlement: Settlement
     file: str | None
     open_hours: Mapping[str, int]
+    failures: tuple[str, ...] = ()
 
 
 def settle_ledger(question: SettlementQuestion) -> SettlementResult:
@@ -44,11 +49,12 @@ def settle_ledger(question: SettlementQuestion) -> SettlementResult:
 
     Raises ConfigError, TraceError and DataError; then nothing was added.
     """
-    used = used_hours(question.ledger, question.now)
+    used = used_hours(question.ledger, question.now, question.threads, question.memory)
     from router.ledger.prices import add_prices, read_prices
 
     known = read_prices(question.ledger)
     measured: list[MeasuredHour] = []
+    failures: tuple[str, ...] = ()
     for path in question.files:
         measured += _renamed(measured_hours(path, question.terms), question.renamed)
     _check_zones(measured, used, question)
@@ -56,7 +62,7 @@ def settle_ledger(question: SettlementQuestion) -> SettlementResult:
         from router.operator.settling.providers import provider_hours
 
         given = {one.key for one in measured}
-        told_of = provider_hours(question.config, used, question.now)
+        told_of, failures = provider_hours(question.config, used, question.now)
         # A file is the operator's own word.
         measured += [one for one in told_of if one.key not in given]
     settlement = settle(known, measured, used, question.now)
@@ -64,14 +70,17 @@ def settle_ledger(question: SettlementQuestion) -> SettlementResult:
     priced = {(key.grid_zone, key.hour) for key in known}
     priced |= {(one.measured.key.grid_zone, one.measured.key.hour) for one in settlement.added}
     left = {zone: sum((zone, hour) not in priced for hour in hours) for zone, hours in used.items()}
-    return SettlementResult(settlement, file, {zone: n for zone, n in sorted(left.items()) if n})
+    still_open = {zone: hours for zone, hours in sorted(left.items()) if hours}
+    return SettlementResult(settlement, file, still_open, failures)
 
 
-def used_hours(ledger: str | Path, now: float) -> dict[str, frozenset[int]]:
+def used_hours(
+    ledger: str | Path, now: float, threads: int | None = None, memory: str = ""
+) -> dict[str, frozenset[int]]:
     """By grid zone the hours, since 1970, in which receipts of the last 30 days ran, or in which
     endpoints and gateways there are known to have been up."""
     since = datetime.fromtimestamp(now - SETTLED_WITHIN_S, UTC).date() - timedelta(days=1)
-    connection = open_ledger(ledger)
+    connection = open_ledger(ledger, threads, memory)
     with told(ledger):
         rows = connection.execute(
             f"""

@@ -30,6 +30,7 @@ def render_settlement(result: SettlementResult) -> RenderableType:
     lines += [
         f"{zone}: {hours} hours have no price yet" for zone, hours in result.open_hours.items()
     ]
+    lines += [f"not asked with success: {failure}" for failure in result.failures]
     return Group(*(shown_line(line) for line in lines))
 
 
@@ -49,6 +50,7 @@ def settlement_json(result: SettlementResult) -> str:
             "early": done.early,
             "elsewhere": done.elsewhere,
             "open_hours": dict(result.open_hours),
+            "failures": list(result.failures),
         },
         indent=2,
     )

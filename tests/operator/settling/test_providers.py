@@ -20,7 +20,8 @@ def test_the_sources_of_a_configuration_are_asked_what_they_measured(tmp_path):
         ]},
     })  # fmt: skip
     used = {"US-CAL-CISO": frozenset({FIRST - 3, FIRST - 2, FIRST + 40})}
-    found = provider_hours(path, used, START)
+    found, failures = provider_hours(path, used, START)
+    assert failures == ()
     # Climatology and annual means measure nothing, and nobody knows the future.
     assert [one.key.hour for one in found] == [FIRST - 3, FIRST - 2]
     assert {one.kind for one in found} == {Kind.MEASURED}
