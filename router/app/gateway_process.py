@@ -25,6 +25,7 @@ from router.app.fronts import CODES, Fronts
 from router.app.identities import IdentityKeeper
 from router.app.keeping import Keeper
 from router.app.ledger import ProcessLedger
+from router.app.ledger_settling import settle_rounds
 from router.app.limit_sharing import LimitSharing
 from router.app.listeners import Listeners
 from router.app.membership import Membership
@@ -171,6 +172,17 @@ class GatewayProcess:
             self._energy = EnergyRounds(
                 ledger, self._runtime, put_energy, writes, self._store, self._identity
             )
+        # One of several workers; of several gateways whoever holds the lease.
+        self._settling = (
+            settle_rounds(
+                ledger, config_path, self._store, self._identity, self._clock, self._rng,
+                self._metrics.ledger,
+            )
+            if writes
+            else None
+        )  # fmt: skip
+        if self._settling is not None:
+            self._runtime.notes.append(self._settling.notes)
         self._keeper = Keeper(
             config.settings.state, self._runtime, writes, self._store, self._identity
         )
@@ -276,6 +288,8 @@ class GatewayProcess:
                     task.cancel()
                 if self._energy is not None:
                     await self._energy.close(scrape)
+                if self._settling is not None:
+                    await self._settling.close()
         await self._sharing.leave()
         await self._limits.leave()
         self._resolver.close()
@@ -312,14 +326,19 @@ class GatewayProcess:
             "keys": self._identities.watch,
             "stored_keys": self._identities.look,
             "issuer": self._identities.follow,
-            **self._energy_work(scrape),
+            **self._ledger_work(scrape),
             **self._limits.work(),
             **self._sharing.work(),
         }
 
-    def _energy_work(self, meter: PrometheusLoad) -> dict[str, Callable[[], Awaitable[None]]]:
-        energy = self._energy
-        return {} if energy is None else {"energy": lambda: energy.run(meter)}
+    def _ledger_work(self, meter: PrometheusLoad) -> dict[str, Callable[[], Awaitable[None]]]:
+        energy, settling = self._energy, self._settling
+        work: dict[str, Callable[[], Awaitable[None]]] = {}
+        if energy is not None:
+            work["energy"] = lambda: energy.run(meter)
+        if settling is not None:
+            work["settling"] = settling.run
+        return work
 
     async def _dispatch(self, upstreams: Mapping[str, Upstream]) -> Dispatcher:
         runtime, config = self._runtime, self._runtime.config

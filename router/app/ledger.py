@@ -141,8 +141,7 @@ class ProcessLedger:
             self._closing.append(Shipper(spool, settings.url, self._metrics.waiting))
         if row <= 1:
             self._closing.append(self._left_over(settings, row, folders))
-        where = settings.url or str(settings.dir)
-        _log.info("ledger", extra={"writer": slot.writer, "where": where})
+        _log.info("ledger", extra={"writer": slot.writer, "where": settings.place})
 
     def _left_over(self, settings: LedgerSettings, row: int, folders: Sequence[str]) -> Any:
         from router.ledger.left_over import LeftOver

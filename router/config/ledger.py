@@ -28,6 +28,18 @@ LedgerUrl = Annotated[Text, AfterValidator(_url)]
 SlotName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
+class SettleSchema(Strict):
+    """The gateway prices hours of the ledger anew by itself, as `carbon-router settle --config`."""
+
+    every_s: Seconds = Field(
+        default=3600.0,
+        ge=300,
+        le=86_400,
+        description="between two rounds, each of which asks every live provider of `carbon` for "
+        "the history of the last 30 days at most, s",
+    )
+
+
 class LedgerSchema(Strict):
     """A row for every attempt of every request, as Parquet."""
 
@@ -89,11 +101,17 @@ class LedgerSchema(Strict):
     gateway_region: NameOrEmpty = Field(
         default="", description="of `regions`, where the gateway runs; empty: not known"
     )
+    settle: SettleSchema | None = Field(
+        default=None,
+        description="hours are priced anew in the background as grids' figures are revised; `{}` "
+        "is enough; left out: by the command alone",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerSettings:
-    """``gateway_region``: "" where it is not known; ``spool_max_bytes``: of one process."""
+    """``gateway_region``: "" where it is not known; ``spool_max_bytes``: of one process;
+    ``settle_every_s``: None where the gateway does not settle."""
 
     dir: Path
     url: str | None
@@ -107,15 +125,25 @@ class LedgerSettings:
     decision_share: float
     gateway_w_per_core: float
     gateway_region: str
+    settle_every_s: float | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the whole ledger is: its URL, or its folder."""
+        return self.url or str(self.dir)
 
 
 def ledger_settings(schema: LedgerSchema | None, folder: Path) -> LedgerSettings | None:
     """None where none is kept; ``folder``: of the configuration file."""
     if schema is None:
         return None
-    values = schema.model_dump(exclude={"spool_max_mib"})
+    values = schema.model_dump(exclude={"spool_max_mib", "settle"})
     values["dir"] = folder / schema.dir
-    return LedgerSettings(**values, spool_max_bytes=schema.spool_max_mib * _MIB)
+    return LedgerSettings(
+        **values,
+        spool_max_bytes=schema.spool_max_mib * _MIB,
+        settle_every_s=schema.settle.every_s if schema.settle else None,
+    )
 
 
 def check_ledger(schema: LedgerSchema | None, regions: set[str], folder: Path) -> list[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import secrets
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ from router.errors import ConfigError, StateStoreError
 from router.model import Intensity, Request
 from router.operator.calls import call_notes, region_notes
 from router.operator.grants import identity_notes
-from router.units import network_j
+from router.units import DAY_S, network_j
 
 
 class Explained(NamedTuple):
@@ -61,6 +62,7 @@ def check(config_path: Path) -> list[str]:
     notes += [f"{zone}: known to {', '.join(names)}" for zone, names in covered.items()]
     notes += identity_notes(config)
     require_ledger(config)
+    notes += _settling_notes(config, carbon)
     if carbon.live:
         notes += region_notes(config, carbon)
         notes += call_notes(config, carbon)
@@ -68,6 +70,16 @@ def check(config_path: Path) -> list[str]:
     now = clock.now()
     asyncio.run(carbon.refresh(zones, now))
     return [*notes, *config.notes, *_carbon_notes(config, carbon, now)]
+
+
+def _settling_notes(config: Config, carbon: CarbonChains) -> list[str]:
+    ledger = config.settings.ledger
+    if ledger is None or ledger.settle_every_s is None:
+        return []
+    asked = ", ".join(dict.fromkeys(spec.name for spec in carbon.live))
+    rounds = math.ceil(DAY_S / ledger.settle_every_s)
+    calls = f"each asks {asked} for up to 30 days, beside their limits" if asked else "no calls"
+    return [f"ledger.settle: {rounds} rounds a day, {calls}"]
 
 
 def check_store(config_path: Path) -> str:

@@ -23,6 +23,29 @@ class LedgerMetrics:
             registry=registry,
         )
 
+        self._settlements = Counter(
+            "carbon_router_ledger_settlements_total",
+            "Rounds of settlement in the background: added prices, found nothing new, left "
+            "providers out that failed (partial), or failed.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._open_hours = Gauge(
+            "carbon_router_ledger_open_hours",
+            "Hours of grid zones with receipts of the last 30 days that have no price yet, as of "
+            "the last round of settlement.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+
+    def settled(self, outcome: str) -> None:
+        """A round has ended; ``outcome``: added, nothing_new, partial or failed."""
+        self._settlements.labels(outcome).inc()
+
+    def open_hours(self, hours: int) -> None:
+        """So many have no price."""
+        self._open_hours.set(hours)
+
     def rows(self, table: str, outcome: str, count: int) -> None:
         """``outcome``: written, dropped or lost."""
         self._rows.labels(table, outcome).inc(count)
