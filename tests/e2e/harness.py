@@ -201,7 +201,7 @@ class Gateway(Child):
         server = self.config["server"]
         listening = {port_of(server[key]) for key in ("listen", "http") if key in server}
         clients = servers = 0
-        for local, remote, inode in established(self.pid):
+        for local, remote, inode in open_connections(self.pid):
             if inode in sockets:
                 clients += local in listening
                 servers += remote in upstream
@@ -221,15 +221,21 @@ def port_of(address):
     return int(address.rpartition(":")[2])
 
 
-def established(pid):
-    """(local port, remote port, inode) of the TCP connections in a process's network."""
+# Of /proc/net/tcp: established, and closed by the other end alone.
+_OPEN = ("01", "08")
+
+
+def open_connections(pid):
+    """(local port, remote port, inode) of a process's network's TCP connections that this end has
+    not closed."""
     found = []
     for table in ("tcp", "tcp6"):
         for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            if " 01 " not in row:  # most are of connections that others closed a while ago
+            # Most are of connections that others closed a while ago.
+            if not any(f" {state} " in row for state in _OPEN):
                 continue
             _, local, remote, state, *rest = row.split()
-            if state == "01":
+            if state in _OPEN:
                 ports = (int(end.rpartition(":")[2], 16) for end in (local, remote))
                 found.append((*ports, rest[5]))
     return found

@@ -25,6 +25,7 @@ class Holdings(NamedTuple):
 
 async def holdings(gateway):
     """What it holds now."""
+    gc.collect()  # a client's call that was left half-way holds its connection until then
     clients, upstream, others = gateway.open_files()
     counted = await gateway.total("tasks")
     at_endpoints = [one["in_flight"] for one in (await gateway.endpoints()).values()]
@@ -40,7 +41,6 @@ async def assert_all_returned(gateway, before, also_upstream=False):
     ``before``: what the gateway held in calm. ``also_upstream``: kept connections to servers as
     well, which takes seconds, since idle ones are kept for some.
     """
-    gc.collect()  # a client's call that was left half-way holds its connection until then
     seen = []
 
     async def back():
