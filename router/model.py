@@ -275,10 +275,27 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class EnergyMeter:
+    """What counts the joules of an endpoint. ``kind``: of `router.load.energy_meter.METERS`.
+
+    ``labels``: by name the values that samples of this endpoint have; none: all on the page are.
+    ``adds_watts``: where nothing counts joules, its watts are read often, and added up.
+    ``covers_host``: CPU and DRAM are in it.
+    """
+
+    url: str
+    kind: str
+    labels: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    adds_watts: bool = False
+    covers_host: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One addressable model server. ``address``: host:port, where ``protocol`` is spoken.
 
-    ``emulated``: its energy and latency are not real hardware.
+    ``emulated``: its energy and latency are not real hardware. ``meter``: None where nothing counts
+    its joules.
     """
 
     name: str
@@ -290,6 +307,7 @@ class Endpoint:
     metrics_url: str
     engine: str
     emulated: bool
+    meter: EnergyMeter | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from router.app.energy_meters import WATTS_S, EnergyMeters, MeterReader
 from router.app.leases import StoreLease
 from router.app.runtime import Runtime
 from router.config.ledger import LedgerSettings
 from router.contract import StateStore
 from router.core.columns import Snapshot
 from router.core.seat import Seat
-from router.load.scraper import PrometheusLoad
+from router.load.energy_meter import NO_READING, MeterReading, drawn_j
 from router.model import Region
 from router.units import HOUR_S
 
@@ -58,11 +59,14 @@ class EnergyRounds:
         self._lease = StoreLease(store, _LEASE, holder, runtime.clock) if store else None
         self._cpu_s = cpu_s
         self._spans: dict[str, EndpointSpan] = {}
+        self._meters = EnergyMeters(runtime.clock)
+        # By endpoint, as its span began.
+        self._read: Mapping[str, MeterReading] = {}
         self._is_looking = self._is_lost = self._has_begun = False
         self._since = runtime.clock.now()
         self._cpu_from = cpu_s()
 
-    async def run(self, meter: PrometheusLoad) -> None:
+    async def run(self, meter: MeterReader) -> None:
         """Wait, then look; at the end of a span tell it."""
         if not self._has_begun:
             await self._start(meter)
@@ -74,6 +78,12 @@ class EnergyRounds:
         over = now - self._since >= SPAN_S or now // HOUR_S != self._since // HOUR_S
         if over or now < self._since:
             await self.tell(meter)
+
+    async def add_watts(self, meter: MeterReader) -> None:
+        """Wait, then read the watts of endpoints whose watts are added up."""
+        await asyncio.sleep(WATTS_S)
+        if self._is_looking:
+            await self._meters.sample(meter, self._runtime.config.fleet.endpoints)
 
     def look(self) -> None:
         """At every endpoint: whether it is there, and what other processes have at it."""
@@ -93,7 +103,7 @@ class EnergyRounds:
         if span is not None and self._is_looking:
             span.see(_requests(seat), self._runtime.clock.monotonic())
 
-    async def tell(self, meter: PrometheusLoad) -> None:
+    async def tell(self, meter: MeterReader) -> None:
         """The span ends here, and another begins."""
         from router.ledger.energy_spans import SpanGrid, gateway_cells
 
@@ -101,7 +111,7 @@ class EnergyRounds:
         clock, runtime = self._runtime.clock, self._runtime
         spans, was_lost = list(self._spans.values()), self._is_lost
         self._is_looking, self._is_lost = self._may_look(), False
-        joules = await self._joules(meter, bool(spans) or self._is_looking)
+        read = await self._readings(meter, bool(spans) or self._is_looking)
         since, now = self._since, clock.now()
         if since // HOUR_S != now // HOUR_S and now > since:
             # What came a moment after the hour belongs to no other span.
@@ -115,8 +125,8 @@ class EnergyRounds:
             if region is not None:
                 grid = _grid(snapshot, region, since, until)
                 # Of one that was lost in the middle the rest is told by who looks now.
-                meter_j = math.nan if was_lost else joules.get(span.endpoint.name, math.nan)
-                self._put(span.cells(since, until, region, grid, meter_j))
+                metered_j = math.nan if was_lost else self._drawn_j(span.endpoint.name, read)
+                self._put(span.cells(since, until, region, grid, metered_j))
         cpu_s = self._cpu_s()
         own = regions.get(self._settings.gateway_region)
         grid = SpanGrid(math.nan, None) if own is None else _grid(snapshot, own, since, until)
@@ -126,36 +136,39 @@ class EnergyRounds:
             )
         )
         self._cpu_from = cpu_s
-        self._begin(joules)
+        self._begin(read)
 
-    def _begin(self, joules: dict[str, float]) -> None:
+    def _drawn_j(self, endpoint: str, read: Mapping[str, MeterReading]) -> float:
+        """By its meter, since the span began; NaN where that is not known."""
+        return drawn_j(self._read.get(endpoint, NO_READING), read.get(endpoint, NO_READING))
+
+    def _begin(self, read: Mapping[str, MeterReading]) -> None:
         from router.ledger.energy_spans import EndpointSpan
 
-        self._spans = {}
+        self._spans, self._read = {}, read
         seats = self._runtime.board.seats
         for endpoint in self._runtime.config.fleet.endpoints:
             seat = seats.get(endpoint.name)
             if seat is not None:
                 seat.watch(self._changed if self._is_looking else None)
             if self._is_looking:
-                span = self._spans[endpoint.name] = EndpointSpan(endpoint)
-                span.begin(joules.get(endpoint.name, math.nan))
+                self._spans[endpoint.name] = EndpointSpan(endpoint)
         self.look()
 
-    async def close(self, meter: PrometheusLoad) -> None:
+    async def close(self, meter: MeterReader) -> None:
         """The last span ends; others may look."""
         if self._has_begun:
             await self.tell(meter)
         if self._lease is not None:
             await self._lease.release()
 
-    async def _start(self, meter: PrometheusLoad) -> None:
+    async def _start(self, meter: MeterReader) -> None:
         self._has_begun = True
         await self._renew()
         self._is_looking = self._may_look()
-        joules = await self._joules(meter, self._is_looking)
+        read = await self._readings(meter, self._is_looking)
         self._since = self._runtime.clock.now()
-        self._begin(joules)
+        self._begin(read)
 
     def _may_look(self) -> bool:
         return self._looks and (self._lease is None or self._lease.is_held)
@@ -168,12 +181,10 @@ class EnergyRounds:
             self.look()
             self._is_looking, self._is_lost = False, True
 
-    async def _joules(self, meter: PrometheusLoad, wanted: bool) -> dict[str, float]:
-        endpoints = [e for e in self._runtime.config.fleet.endpoints if e.metrics_url]
-        if not wanted or not endpoints:
+    async def _readings(self, meter: MeterReader, wanted: bool) -> Mapping[str, MeterReading]:
+        if not wanted:
             return {}
-        found: Sequence[float] = await asyncio.gather(*(meter.joules(one) for one in endpoints))
-        return {one.name: joules for one, joules in zip(endpoints, found, strict=True)}
+        return await self._meters.readings(meter, self._runtime.config.fleet.endpoints)
 
 
 def _requests(seat: Seat) -> float | None:

@@ -336,6 +336,7 @@ class GatewayProcess:
         work: dict[str, Callable[[], Awaitable[None]]] = {}
         if energy is not None:
             work["energy"] = lambda: energy.run(meter)
+            work["watts"] = lambda: energy.add_watts(meter)
         if settling is not None:
             work["settling"] = settling.run
         return work

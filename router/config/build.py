@@ -15,6 +15,7 @@ from router.config.feasibility import check_feasible
 from router.config.ledger import check_ledger, ledger_settings
 from router.config.live import LiveSources
 from router.config.loading import Parsed, parse_config, shipped_profiles
+from router.config.meters import build_meter
 from router.config.profiles import build_profiles
 from router.config.redis import redis_settings
 from router.config.regions import Resolved, resolve_regions
@@ -158,6 +159,7 @@ def _endpoint(endpoint: EndpointSchema, profiles: Mapping[str, Profile]) -> Endp
         metrics_url=metrics.url if metrics else "",
         engine=metrics.engine if metrics else "",
         emulated=endpoint.emulated,
+        meter=build_meter(endpoint.meter, metrics.url if metrics else ""),
     )
 
 

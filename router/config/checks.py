@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from router.config.fields import split_remote
+from router.config.meters import check_meters
 from router.config.policy import PolicySchema
 from router.config.problems import Problem, key_path, unknown
 from router.config.schema import ConfigSchema, EndpointSchema
@@ -33,6 +34,9 @@ def check_references(schema: ConfigSchema, profiles: Mapping[str, Profile]) -> l
         problems += _check_scheme(at, endpoint)
         problems += _check_models(schema, index, profiles)
     problems += _check_protocols(schema)
+    problems += check_meters(
+        [(e.name, e.meter, e.metrics.url if e.metrics else "") for e in schema.endpoints]
+    )
     served = served_models(schema)
     for name in schema.models:
         if name not in served:

@@ -30,6 +30,7 @@ from router.config.fields import (
 )
 from router.config.identity import IdentitySchema
 from router.config.ledger import LedgerSchema
+from router.config.meters import MeterSchema
 from router.config.profiles import ProfileSchema
 from router.config.redis import RedisSchema
 from router.config.sources import CarbonSchema
@@ -412,6 +413,9 @@ class EndpointSchema(Strict):
     max_in_flight: int = Field(ge=1, le=1_000_000, description="requests at once, at most")
     metrics: MetricsSchema | None = Field(
         default=None, description="left out: own in-flight counts, and load that answers tell"
+    )
+    meter: MeterSchema | None = Field(
+        default=None, description="what counts its joules; left out: nothing does"
     )
     tls: EndpointTlsSchema | None = Field(
         default=None, description="over TLS, and how; left out: as `backends` and address say"

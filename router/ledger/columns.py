@@ -123,7 +123,7 @@ ENERGY_COLUMNS: Final = (
     Column("awake_j", _D, "J", "IT energy of that, by the profile; rounded to 2^-20 J"),
     Column("energy_kind", _N, "", "of idle_j and awake_j: estimated, by profile, or emulated"),
     Column("source", _N, "", "where the watts come from"),
-    Column("metered_j", _D, "J", "IT energy, idle and awake, by the server's own meter"),
+    Column("metered_j", _D, "J", "IT energy, idle and awake, by a meter; source says which"),
     Column("pue", _D, "", "of the region"),
     Column("g_per_kwh", _D, "g/kWh", "mean intensity over the span, location-based"),
     Column("basis", _N, "", "average or marginal"),

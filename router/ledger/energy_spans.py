@@ -1,7 +1,8 @@
 """What endpoints drew while they had requests and while they had none, added up span by span.
 
 By the watts of their profiles, at the requests that were there. Where a server has a meter, what
-that counted in the span stands beside.
+that counted in the span stands beside; to one that counts GPUs alone, what the profile has for the
+host is added, and the row's source says so.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from typing import Any, Final, NamedTuple
 
 from router.core.energy import greatest_w, idle_w, power_w
-from router.core.reports import MOST_POWERS
+from router.core.reports import LEAST_SHARE, MOST_POWERS
 from router.ledger.columns import J_QUANTUM
 from router.ledger.receipt_cells import Cells, in_steps
 from router.model import Endpoint, Intensity, Provenance, Region, TokenProfile
@@ -31,11 +32,10 @@ class SpanGrid(NamedTuple):
 
 
 class EndpointSpan:
-    """One endpoint, from `begin` to `cells`."""
+    """One endpoint, until `cells`."""
 
     __slots__ = (
-        "_awake_j", "_awake_s", "_batch", "_idle_j", "_idle_s", "_meter_at_start", "_seen_at",
-        "endpoint", "profile",
+        "_awake_j", "_awake_s", "_batch", "_idle_j", "_idle_s", "_seen_at", "endpoint", "profile",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -46,12 +46,7 @@ class EndpointSpan:
         self.profile = max(tokens, key=idle_w) if tokens else None
         self._batch: float | None = None
         self._seen_at = 0.0
-        self.begin(math.nan)
-
-    def begin(self, meter_j: float) -> None:
-        """A span begins, with the meter there; NaN: it is not known."""
         self._idle_s = self._idle_j = self._awake_s = self._awake_j = 0.0
-        self._meter_at_start = meter_j
 
     def see(self, batch: float | None, ticks: float) -> None:
         """From ``ticks`` (monotonic s) on there are ``batch`` requests; None: it is not there."""
@@ -72,15 +67,36 @@ class EndpointSpan:
 
     def _is_believed(self, metered_j: float, seconds: float) -> bool:
         """Whether a server can have drawn that: as what it reports of single requests is held
-        against its profile. One that began anew counts from nothing."""
-        most_w = _MOST_W if self.profile is None else MOST_POWERS * greatest_w(self.profile)
-        return 0.0 <= metered_j <= most_w * (seconds + _METER_LATE_S)
+        against its profile. A meter that stands still, or is of another unit, is none."""
+        profile = self.profile
+        most_w = _MOST_W if profile is None else MOST_POWERS * greatest_w(profile)
+        there_s = max(0.0, self._idle_s + self._awake_s - _METER_LATE_S)
+        least_j = 0.0 if profile is None else LEAST_SHARE * profile.idle_w * there_s
+        return least_j <= metered_j <= most_w * (seconds + _METER_LATE_S)
+
+    def _host_j(self, metered_j: float) -> float:
+        """What the host drew beside GPUs that a meter counted, by the profile."""
+        meter, profile = self.endpoint.meter, self.profile
+        if profile is None or meter is None or meter.covers_host:
+            return 0.0
+        constant_j = profile.host_idle_w * self._idle_s + profile.host_awake_w * self._awake_s
+        return profile.host_fraction * metered_j + constant_j
+
+    def _source(self, is_metered: bool) -> str | None:
+        meter, of_watts = self.endpoint.meter, "" if self.profile is None else self.profile.source
+        if not is_metered or meter is None or meter.kind == "emulated":
+            return of_watts or None
+        how = f"watts of {meter.kind} added up" if meter.adds_watts else meter.kind
+        if not meter.covers_host:
+            how += ", GPUs alone" if self.profile is None else " for GPUs, host by profile"
+        return f"{of_watts}; metered_j: {how}" if of_watts else f"metered_j: {how}"
 
     def cells(
-        self, since: float, until: float, region: Region, grid: SpanGrid, meter_j: float
+        self, since: float, until: float, region: Region, grid: SpanGrid, metered_j: float
     ) -> Cells:
-        """The row of the span; ``meter_j``: what the meter says at its end."""
-        metered_j = meter_j - self._meter_at_start
+        """The row of the span; ``metered_j``: what the meter counted in it, NaN where that is not
+        known."""
+        is_metered = self._is_believed(metered_j, until - since)
         emulated = self.endpoint.emulated
         profile = self.profile
         return (
@@ -96,8 +112,8 @@ class EndpointSpan:
             self._awake_s,
             in_steps(self._awake_j, _PER_J),
             Provenance.EMULATED if emulated else Provenance.ESTIMATED,
-            None if profile is None else profile.source or None,
-            in_steps(metered_j, _PER_J) if self._is_believed(metered_j, until - since) else None,
+            self._source(is_metered),
+            in_steps(metered_j + self._host_j(metered_j), _PER_J) if is_metered else None,
             region.pue,
             *_grid_cells(grid),
         )

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import aiohttp
 from yarl import URL
 
 from router.errors import DataError
-from router.load.energy_meter import MeterScan
+from router.load.energy_meter import NO_READING, MeterReading, MeterScan
 from router.load.exposition import DroppedSamples, PageScan
 from router.model import Endpoint, Load
 from router.trust.access import AccessTable
 
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
+
+
+class Page(Protocol):
+    """What reads a page."""
+
+    def take(self, piece: bytes) -> None:
+        """The next bytes of it. Raises DataError when it is none."""
+        ...
+
 
 OnDropped = Callable[[str, int], None]
 """Told of samples of a page that could not be used: name of the endpoint, and how many."""
@@ -68,16 +77,16 @@ class PrometheusLoad:
         self._on_dropped = on_dropped
         self._lacking: set[str] = set()
 
-    async def joules(self, endpoint: Endpoint) -> float:
-        """What the server says that it drew since it began, idle draw included, J; NaN where it has
-        no page, its page says nothing of that, or cannot be read."""
-        page = MeterScan()
+    async def meter(self, endpoint: Endpoint) -> MeterReading:
+        """What its meter says; nothing where it has none, or that cannot be read."""
+        if endpoint.meter is None:
+            return NO_READING
+        page = MeterScan(endpoint.meter)
         try:
-            if endpoint.metrics_url:
-                await self._get(endpoint, page, _METER_TIMEOUT)
+            await self.get(endpoint, endpoint.meter.url, page, _METER_TIMEOUT)
         except (DataError, TimeoutError, aiohttp.ClientError, OSError, ValueError):
-            return math.nan
-        return page.joules
+            return NO_READING
+        return page.reading()
 
     async def read(self, endpoint: Endpoint, now: float) -> Load:
         """One reading, stamped ``now``. Raises DataError naming endpoint, URL and cause."""
@@ -86,7 +95,7 @@ class PrometheusLoad:
             raise DataError(f"{where}: set metrics.url of the endpoint")
         try:
             page = PageScan(endpoint.engine)
-            await self._get(endpoint, page)
+            await self.get(endpoint, endpoint.metrics_url, page)
             load = page.load(now)
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
@@ -115,17 +124,22 @@ class PrometheusLoad:
             self._lacking.discard(endpoint)
             _log.info("endpoint's metrics page is usable again", extra={"endpoint": endpoint})
 
-    async def _get(
+    async def get(
         self,
         endpoint: Endpoint,
-        page: PageScan | MeterScan,
+        page_url: str,
+        page: Page,
         timeout: aiohttp.ClientTimeout | None = None,
     ) -> None:
+        """Hand ``page`` the page at ``page_url``, which is of ``endpoint``. Raises DataError,
+        TimeoutError, aiohttp.ClientError, OSError and ValueError."""
         address, security = endpoint.address, self._access.security(endpoint.address)
-        url = URL(endpoint.metrics_url)
+        url = URL(page_url)
         headers: Mapping[str, str] = _HEADERS
         same_host = url.host == address.rpartition(":")[0].strip("[]")
-        if same_host and (url.scheme == "https" or security is None):
+        # Beside the server's own page there may be an exporter of somebody else.
+        is_own = page_url == endpoint.metrics_url and same_host
+        if is_own and (url.scheme == "https" or security is None):
             # Not to another machine, and not in plaintext what else travels encrypted.
             headers = dict(self._access.sent(address, tuple(_HEADERS.items())))  # type: ignore[arg-type]
         # A redirect would scrape a machine that the operator did not name.
@@ -143,7 +157,7 @@ class PrometheusLoad:
                 raise DataError(f"answered {reply.content_type}, expected Prometheus text")
             await self._read(reply, page)
 
-    async def _read(self, reply: aiohttp.ClientResponse, page: PageScan | MeterScan) -> None:
+    async def _read(self, reply: aiohttp.ClientResponse, page: Page) -> None:
         size = 0
         async for chunk in reply.content.iter_any():
             size += len(chunk)

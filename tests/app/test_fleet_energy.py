@@ -1,6 +1,5 @@
 """Who looks at endpoints, what is told of them, and that nothing is told twice."""
 
-import math
 from itertools import pairwise
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from router.app.fleet_energy import SPAN_S, EnergyRounds
 from router.core.energy import idle_w
 from router.ledger.tables import ENERGY, NUMBERING
+from router.load.energy_meter import NO_READING, MeterReading
 from router.model import UNBURDENED
 from router.state.memory import MemoryStore
 from router.units import HOUR_S
@@ -22,8 +22,9 @@ class Meter:
     def __init__(self, **joules):
         self.told = joules
 
-    async def joules(self, endpoint):
-        return self.told.get(endpoint.name.partition("-")[0], math.nan)
+    async def meter(self, endpoint):
+        joules = self.told.get(endpoint.name.partition("-")[0])
+        return NO_READING if joules is None else MeterReading({"gpu": joules})
 
 
 async def rounds(tmp_path, looks=True, store=None, holder="one", **ledger):

@@ -16,8 +16,9 @@ from aiohttp import web
 
 from router.contract import LoadSource
 from router.errors import DataError
+from router.load.energy_meter import NO_READING
 from router.load.scraper import PrometheusLoad, open_session
-from router.model import Endpoint
+from router.model import Endpoint, EnergyMeter
 from router.trust.access import AccessTable
 from tests.fakes.secure import (
     ReachedAlike,
@@ -308,3 +309,24 @@ async def test_the_key_goes_to_the_endpoints_own_host_and_not_in_the_clear(
         secure._security = {}
         await source.read(endpoint(url), 0.0)
     assert page.keys == [f"Bearer {KEY}", None, None, f"Bearer {KEY}"]
+
+
+async def test_a_meter_is_read_on_its_own_page_without_the_endpoints_key(
+    session: aiohttp.ClientSession,
+) -> None:
+    keys: list[str | None] = []
+
+    async def show(request: web.Request) -> web.Response:
+        keys.append(request.headers.get("Authorization"))
+        return web.Response(text='nv_energy_consumption{gpu_uuid="a"} 12.5\n')
+
+    secure = ReachedAlike(key=KEY)
+    secure._security = {}
+    source = PrometheusLoad(session, 5.0, access=secure)
+    async with serving(show) as url:
+        metered = replace(endpoint(GOOD), meter=EnergyMeter(url, "triton"))
+        assert (await source.meter(metered)).joules == {"a": 12.5}
+    assert keys == [None]
+    # Nobody is there any more; and who has no meter is not asked.
+    assert await source.meter(metered) == NO_READING
+    assert await source.meter(endpoint(url)) == NO_READING
