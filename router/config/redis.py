@@ -129,8 +129,9 @@ class RedisSchema(Strict):
     cert_file: PathText | None = Field(default=None, description="PEM of this gateway, for mTLS")
     key_file: PathText | None = Field(default=None, description="PEM of its key")
     timeout_ms: float = Field(
-        default=50.0, ge=5, le=5000, description="to connect, and of one answer, ms; no retries"
-    )
+        default=50.0, ge=5, le=5000, description="of one answer, ms; a connection is given three "
+        "times that; no retries"
+    )  # fmt: skip
     load_mib_per_s: float = Field(
         default=4.0, ge=0.25, le=1024, description="what each process moves at most by its "
         "exchanges of load, MiB/s; less where there are more than 64; beyond it they come rarer"

@@ -15,6 +15,8 @@ from router.config.settings import RedisSettings, RedisTopology
 
 # A call holds one connection; what waits behind these many calls waits here, not in the server.
 MAX_CONNECTIONS = 32
+# A connection takes a round trip, TLS one or two more; answers alone are in time after one.
+CONNECT_TIMEOUTS = 3
 
 
 class Passwords(NamedTuple):
@@ -97,7 +99,7 @@ async def masters(client: RedisClient) -> list[Callable[..., Awaitable[Any]]]:
 def _options(settings: RedisSettings, username: str, password: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "socket_timeout": settings.timeout_s,
-        "socket_connect_timeout": settings.timeout_s,
+        "socket_connect_timeout": CONNECT_TIMEOUTS * settings.timeout_s,
         "retry": Retry(NoBackoff(), 0),
         "max_connections": MAX_CONNECTIONS,
         "protocol": 3,

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from router.config.settings import RedisSettings
 from router.errors import CarbonRouterError, StateStoreError
-from router.state.redis.clients import OpenClient, Passwords, RedisClient
+from router.state.redis.clients import CONNECT_TIMEOUTS, OpenClient, Passwords, RedisClient
 from router.state.redis.failures import StoreFault, UnexpectedAnswerError, as_store_error
 
 _T = TypeVar("_T")
@@ -40,8 +40,9 @@ class Link:
         # When the failures began that no success has ended; monotonic, of the loop.
         self._failing_since: float | None = None
         address = settings.address
-        # A connection and an answer; sentinels and nodes are asked one after the other.
-        self.limit_s = settings.timeout_s * (2 + min(len(address.hosts) - 1, 6))
+        # A connection, its greeting and an answer; sentinels and nodes are asked one by one.
+        answers = 2 + min(len(address.hosts) - 1, 6)
+        self.limit_s = settings.timeout_s * (CONNECT_TIMEOUTS + answers)
         if address.path:
             self.limit_s = 2 * settings.timeout_s
 

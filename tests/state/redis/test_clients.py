@@ -13,8 +13,10 @@ import pytest
 
 from router.contract import StateStore
 from router.errors import StateStoreError
+from router.lab.loopback.delay import Relay
 from router.state.redis.clients import Passwords
 from tests.fakes.authority import Authority
+from tests.ports import free_ports
 from tests.state.redis.servers import (
     PROGRAMS,
     Cluster,
@@ -145,6 +147,25 @@ async def test_both_sides_prove_who_they_are(authority: Authority, tmp_path: Pat
                 assert (await failure_of(store.get("a", 0.0))).cause == "tls"
             async with store_at(f"rediss://127.0.0.1:{port}", **own) as store:
                 assert (await failure_of(store.get("a", 0.0))).cause == "tls"
+
+
+async def test_a_handshake_may_take_longer_than_an_answer(
+    authority: Authority, tmp_path: Path
+) -> None:
+    ca = authority.write(tmp_path)
+    cert, key = authority.issue("gateway").write(tmp_path, "gateway")
+    context = terms(authority, tmp_path, "127.0.0.1")
+    # Two round trips; by TLS 1.3 it is the one for the connection, which costs nothing here.
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with server() as behind:
+        async with tls_in_front(behind, context) as port, asyncio.TaskGroup() as group:
+            (far,) = free_ports(1)
+            relay = group.create_task(Relay(far, port, rtt_ms=60.0).serve())
+            own = {"ca_file": ca, "cert_file": cert, "key_file": key}
+            async with store_at(f"rediss://127.0.0.1:{far}", timeout_ms=100.0, **own) as store:
+                await eventually(lambda: store.put("a", b"1", 60.0, 0.0))
+                await every_call(store)
+            relay.cancel()
 
 
 @pytest.mark.skipif("redis" not in PROGRAMS, reason="LOUD: no redis-server, whose own TLS is tried")
