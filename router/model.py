@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from router.errors import DataError, MixedBasisError
@@ -308,6 +309,16 @@ class Endpoint:
     engine: str
     emulated: bool
     meter: EnergyMeter | None = None
+
+
+class FoundEndpoint(NamedTuple):
+    """A model server as discovery found it, checked by nobody. ``region``: "" where it says none;
+    ``labels``: what else it says, such as topology labels of its node."""
+
+    name: str
+    address: str
+    region: str = ""
+    labels: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

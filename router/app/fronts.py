@@ -51,7 +51,7 @@ class Fronts:
         self._reuse_port = reuse_port
         self._receipts = receipts
         self._tls = tls
-        self._connections = affordable(server, len(runtime.config.fleet.endpoints))
+        self._connections = affordable(server, runtime.config.most_endpoints)
         self._grpc = self._build_grpc()
         self._http = self._build_http() if server.http is not None else None
 

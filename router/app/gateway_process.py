@@ -19,6 +19,7 @@ from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_clock, build_limits, build_rng, build_upstreams
 from router.app.discovery import Discovery
 from router.app.failures import FailureReporter
+from router.app.finders import build_finder
 from router.app.fleet_energy import EnergyRounds
 from router.app.fleet_sharing import FleetSharing
 from router.app.fronts import CODES, Fronts
@@ -29,6 +30,7 @@ from router.app.ledger_settling import settle_rounds
 from router.app.limit_sharing import LimitSharing
 from router.app.listeners import Listeners
 from router.app.membership import Membership
+from router.app.model_reading import ModelReader
 from router.app.observers import LoggedRequests
 from router.app.probing import Prober
 from router.app.reloading import Reloader
@@ -61,6 +63,9 @@ _DIGEST_EVERY = 64
 # thresholds that takes 8 % of the time of a request, by these a quarter of that. Young objects as
 # often as by Python's: what gRPC keeps of a call in a cycle holds its message, of 64 MiB at most.
 _GC_THRESHOLDS = (700, 10, 40)
+
+# So long discovery is waited for before anything listens.
+_FIRST_FINDINGS_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -191,6 +196,9 @@ class GatewayProcess:
         self._reuse_port = order is not None or self._server_settings.share_port
         self._stop = asyncio.Event()
         self._reloader = Reloader(self._runtime, config_path, self._metrics, self._reloaded)
+        self._discovery = Discovery(
+            self._runtime, build_finder, self._metrics.discovery, self._fleet_changed
+        )
 
     def _know(self, config: Config) -> None:
         carbon = config.settings.carbon
@@ -255,17 +263,22 @@ class GatewayProcess:
                 on_dropped=self._metrics.samples_dropped,
                 access=self._trust.access,
             )
-            work = {**self._work(upstreams, scrape), "gauges": admin.refresh}
+            retirement = Retirement(upstreams, self._runtime)
+            work = {
+                **self._work(upstreams, scrape),
+                "gauges": admin.refresh,
+                "discovery": lambda: self._discovery.run(retirement),
+            }
             tasks = [
                 group.create_task(
                     supervise(name, job, self._runtime, self._metrics, self._rng), name=name
                 )
                 for name, job in work.items()
             ]
-            retirement = Retirement(upstreams, self._runtime)
             tasks.append(group.create_task(self._reloader.run(retirement), name="reload"))
             try:
                 await self._sharing.stand()
+                await self._discovery.stand(_FIRST_FINDINGS_S)
                 ports = await listeners.open()
                 # What was imported and built so far stays: full collections need not walk it.
                 gc.collect()
@@ -312,13 +325,13 @@ class GatewayProcess:
         names = NameWatch(self._resolver, backends, self._clock)
         rounds = Rounds(runtime, self._metrics, self._clock, self._rng)
         prober = Prober(runtime, upstreams, self._metrics, self._clock, self._rng)
-        discovery = Discovery(runtime, upstreams, self._clock, self._rng)
+        models = ModelReader(runtime, upstreams, self._clock, self._rng)
         return {
             "names": lambda: names.run(lambda: [e.address for e in runtime.config.fleet.endpoints]),
             "carbon": rounds.carbon,
             "tick": rounds.tick,
             "probe": prober.run,
-            "models": discovery.run,
+            "models": models.run,
             "load": rounds.loads(scrape),
             "state": self._keeper.run,
             "trust": lambda: self._trust.run(backends),
@@ -409,3 +422,8 @@ class GatewayProcess:
         self._ledger.adopt(config.settings.ledger)
         if self._membership is not None:
             self._membership.reloaded(how, self._runtime)
+
+    def _fleet_changed(self) -> None:
+        self._know(self._runtime.config)
+        if self._membership is not None:
+            self._membership.know(self._runtime)

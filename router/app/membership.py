@@ -33,7 +33,7 @@ class Membership:
         """Share requests in flight and sequences with the others from here on."""
         runtime.peers = peers = PeerLoads(self._rows, self._row)
         peers.adopt(runtime.board)
-        self._know(runtime)
+        self.know(runtime)
         dispatcher.places = peers
         dispatcher.sequences = Sequences(self._pins)
         runtime.processes = self._liveness
@@ -50,7 +50,7 @@ class Membership:
     def reloaded(self, how: Reload, runtime: Runtime) -> None:
         """Show how a reload went here."""
         self._rows.reloaded(self._row, how)
-        self._know(runtime)
+        self.know(runtime)
 
     def _liveness(self) -> Liveness:
         liveness = self._siblings.liveness()
@@ -62,5 +62,6 @@ class Membership:
         note = Reason("metrics_not_shared", detail, False)
         return liveness._replace(notes=(*liveness.notes, note))
 
-    def _know(self, runtime: Runtime) -> None:
+    def know(self, runtime: Runtime) -> None:
+        """Another fleet may be in force."""
         self._pins.know(endpoint.name for endpoint in runtime.config.fleet.endpoints)

@@ -64,7 +64,7 @@ def _serve_worker(order: WorkerOrder) -> int:
 def _serve_one(config: Config, config_path: Path, order: WorkerOrder | None = None) -> int:
     # A reload that is asked for before the handler stands waits until it does.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    raise_limit(config.settings.server, len(config.fleet.endpoints))
+    raise_limit(config.settings.server, config.most_endpoints)
     output = logs.install(now=build_clock(config.settings.clock).monotonic)
     try:
         return event_loop.run(GatewayProcess(config, config_path, order).run())

@@ -20,14 +20,15 @@ from router.app.endpoint_loads import EndpointLoads
 from router.app.loading import load
 from router.app.restart import as_started, needs_restart
 from router.app.stated_models import StatedModels
-from router.app.trust import Trust
+from router.app.trust import PreparedTrust, Trust
+from router.config.found import LeftOut, merge
 from router.config.settings import Config
 from router.contract import Clock
 from router.core.board import Board
 from router.core.layout import Layout
 from router.director import Dispatcher, View
 from router.errors import ConfigError
-from router.model import Endpoint, ServedModel
+from router.model import Endpoint, FoundEndpoint, ServedModel
 from router.peers.gateways import GatewayLoads
 from router.peers.loads import PeerLoads
 from router.telemetry.admin import Liveness, Readiness, Reason, assess
@@ -64,6 +65,12 @@ class Runtime:
         # Set when a refresh is worth the while before its time.
         self.carbon_due = asyncio.Event()
         self._started = config
+        # As the file has it: without what discovery found.
+        self._base = config
+        # By place of discovery what it told last; of that, what does not steer.
+        self.found: dict[str, Sequence[FoundEndpoint]] = {}
+        self.left_out: tuple[LeftOut, ...] = ()
+        self._changing = asyncio.Lock()
         self._version = 0
         self._built_at = -math.inf
         self._carbon = self._build_carbon(config, None)
@@ -140,39 +147,71 @@ class Runtime:
         Raises ConfigError or TraceError and changes nothing when the new file is wrong.
         """
         # A large fleet takes a second to check: requests go on meanwhile.
-        config = await asyncio.to_thread(load, path)
-        if config.settings.clock != self._started.settings.clock:
+        base = await asyncio.to_thread(load, path)
+        if base.settings.clock != self._started.settings.clock:
             raise ConfigError(str(path), [("clock", "cannot change in a reload: restart")])
-        ignored = needs_restart(config, self._started)
-        config = as_started(config, self._started)
-        trust = self.trust
-        trusted = await asyncio.to_thread(trust.prepare, config) if trust is not None else None
-        carbon = await asyncio.to_thread(self._build_carbon, config, self._carbon)
-        await self._refresh_carbon(carbon, config, _FIRST_REFRESH_S)
-        stated_version = self.stated.version
-        layout = Layout(config.fleet, self.stated.contexts(config.fleet))
-        view = await self._build_view(config, layout, self._board, carbon)
-        # From here on nothing awaits or fails: requests see all of the change or none of it.
-        self.config = config
-        if trust is not None and trusted is not None:
-            trust.adopt(trusted)
-        replaced, self._carbon = self._carbon, carbon
-        self._layout, self._stated_version = layout, stated_version
-        self.stated.adopt(config.fleet)
-        self._board = build_board(config, layout, self._board)
-        if self.peers is not None:
-            self.peers.adopt(self._board)
-        if self.gateways is not None:
-            self.gateways.adopt(self._board)
-        self.loads.adopt(config, self._board)
-        if self.dispatcher is not None:
-            retry = config.settings.retry
-            self.dispatcher.limits = build_limits(config.settings)
-            self.dispatcher.parts.budget.adopt(retry.budget_ratio, retry.budget_reserve)
-            self.dispatcher.parts.lengths.adopt(config.fleet.priors, config.policy.quantile)
-        self._install(view._replace(board=self._board))
+        ignored = needs_restart(base, self._started)
+        base = as_started(base, self._started)
+        async with self._changing:
+            merged = await asyncio.to_thread(merge, base, dict(self.found))
+            trusted = await self._trusted(merged.config)
+            carbon = await asyncio.to_thread(self._build_carbon, base, self._carbon)
+            await self._refresh_carbon(carbon, base, _FIRST_REFRESH_S)
+            in_force = await self._prepare(merged.config, carbon, trusted)
+            # From here on nothing awaits or fails: requests see all of the change or none of it.
+            self._base, self.left_out = base, merged.left_out
+            replaced, self._carbon = self._carbon, carbon
+            in_force()
+            if self.dispatcher is not None:
+                retry = base.settings.retry
+                self.dispatcher.limits = build_limits(base.settings)
+                self.dispatcher.parts.budget.adopt(retry.budget_ratio, retry.budget_reserve)
+                self.dispatcher.parts.lengths.adopt(base.fleet.priors, base.policy.quantile)
         await replaced.close(stays=carbon)
         return ignored
+
+    async def adopt_found(self) -> bool:
+        """Put in force what discovery has found by now; whether that is another fleet.
+
+        Raises ConfigError, and changes nothing, where what endpoints are reached with is gone.
+        """
+        async with self._changing:
+            merged = await asyncio.to_thread(merge, self._base, dict(self.found))
+            self.left_out = merged.left_out
+            if merged.config.fleet.endpoints == self.config.fleet.endpoints:
+                return False
+            trusted = await self._trusted(merged.config)
+            in_force = await self._prepare(merged.config, self._carbon, trusted)
+            in_force()
+        return True
+
+    async def _trusted(self, config: Config) -> PreparedTrust | None:
+        trust = self.trust
+        return await asyncio.to_thread(trust.prepare, config) if trust is not None else None
+
+    async def _prepare(
+        self, config: Config, carbon: CarbonChains, trusted: PreparedTrust | None
+    ) -> Callable[[], None]:
+        """All that ``config`` takes; what comes back puts it in force."""
+        stated_version = self.stated.version
+        layout = await asyncio.to_thread(Layout, config.fleet, self.stated.contexts(config.fleet))
+        view = await self._build_view(config, layout, self._board, carbon)
+
+        def in_force() -> None:
+            self.config = config
+            if self.trust is not None and trusted is not None:
+                self.trust.adopt(trusted)
+            self._layout, self._stated_version = layout, stated_version
+            self.stated.adopt(config.fleet)
+            self._board = build_board(config, layout, self._board)
+            if self.peers is not None:
+                self.peers.adopt(self._board)
+            if self.gateways is not None:
+                self.gateways.adopt(self._board)
+            self.loads.adopt(config, self._board)
+            self._install(view._replace(board=self._board))
+
+        return in_force
 
     def models_ready(self) -> dict[str, bool]:
         """Model name -> whether a healthy endpoint serves it."""

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from router.config import checks
 from router.config.budgets import budget_settings, check_budgets
 from router.config.carbon_checks import check_carbon
+from router.config.discovery_checks import check_discovery, discovery_notes
+from router.config.endpoint_values import build_discovery, build_endpoint
 from router.config.exposure import check_exposure, exposure_notes, transport_notes
 from router.config.feasibility import check_feasible
+from router.config.found import with_stand_ins
 from router.config.ledger import check_ledger, ledger_settings
 from router.config.live import LiveSources
 from router.config.loading import Parsed, parse_config, shipped_profiles
-from router.config.meters import build_meter
 from router.config.profiles import build_profiles
 from router.config.redis import redis_settings
 from router.config.regions import Resolved, resolve_regions
 from router.config.rtt import Matrix, rtt_matrix
 from router.config.schema import (
     ConfigSchema,
-    EndpointSchema,
     ModelSchema,
     RequestLogSchema,
     ServerSchema,
@@ -47,14 +47,10 @@ from router.config.tls import endpoint_access, listener_tls
 from router.config.zones import shipped_places
 from router.errors import ConfigError
 from router.model import (
-    UNLIMITED,
-    Endpoint,
     Fleet,
     LengthPrior,
     Profile,
     ResidencyRules,
-    ServedModel,
-    TaskProfile,
     TokenProfile,
 )
 
@@ -92,29 +88,31 @@ def build(parsed: Parsed) -> Config:
     problems += checks.check_log(schema, folder)
     problems += check_ledger(schema.ledger, set(schema.regions), folder)
     problems += checks.check_signal(parsed.policy, schema.carbon)
+    problems += check_discovery(schema, folder)
     problems += check_budgets(schema.carbon_budget, checks.served_models(schema), schema.carbon)
     if problems:
         raise ConfigError(str(parsed.file), problems)
     fleet = _fleet(schema, profiles, rtt_ms, resolved)
-    settings = _settings(schema, folder, resolved)
+    settings = _settings(schema, folder, resolved, profiles)
     policy = parsed.policy.build(parsed.policy_name, settings.carbon.signal)
-    problems, notes = check_feasible(policy, fleet)
+    problems, notes = check_feasible(policy, with_stand_ins(fleet, settings.discovery))
     if problems:
         raise ConfigError(str(parsed.file), problems)
     free = {name: str(wanted) for name, wanted in parsed.policy.free.items()}
-    notes = [*resolved.notes, *notes, *_notes(fleet), *settings.exposed]
-    notes += transport_notes(schema)
+    notes = [*resolved.notes, *notes, *_notes(fleet, settings), *settings.exposed]
+    notes += [*transport_notes(schema), *discovery_notes(schema)]
     return Config(parsed.file, fleet, policy, settings, tuple(notes), free)
 
 
 def _fleet(
     schema: ConfigSchema, profiles: Mapping[str, Profile], rtt_ms: Matrix, resolved: Resolved
 ) -> Fleet:
-    served = {model.name for endpoint in schema.endpoints for model in endpoint.models}
     return Fleet(
         regions=resolved.regions,
-        endpoints=tuple(_endpoint(endpoint, profiles) for endpoint in schema.endpoints),
-        priors={name: _prior(schema.models.get(name)) for name in sorted(served)},
+        endpoints=tuple(build_endpoint(endpoint, profiles) for endpoint in schema.endpoints),
+        priors={
+            name: _prior(schema.models.get(name)) for name in sorted(checks.served_models(schema))
+        },
         rtt_ms=rtt_ms,
         default_origin=schema.default_origin,
         gateway_origin=schema.server.origin,
@@ -136,48 +134,9 @@ def _prior(model: ModelSchema | None) -> LengthPrior:
     return _TENSOR_PRIOR if lengths is None else LengthPrior(*lengths)
 
 
-def _endpoint(endpoint: EndpointSchema, profiles: Mapping[str, Profile]) -> Endpoint:
-    metrics = endpoint.metrics
-    models = tuple(
-        ServedModel(
-            name=model.name,
-            version=model.version,
-            profile=_caching(
-                _capped(profiles[model.profile], endpoint.max_in_flight), model.prefix_cache_tokens
-            ),
-            context_tokens=UNLIMITED if model.context_tokens is None else model.context_tokens,
-        )
-        for model in endpoint.models
-    )
-    return Endpoint(
-        name=endpoint.name,
-        region=endpoint.region,
-        address=endpoint.host_port,
-        protocol=endpoint.protocol,
-        models=models,
-        max_in_flight=endpoint.max_in_flight,
-        metrics_url=metrics.url if metrics else "",
-        engine=metrics.engine if metrics else "",
-        emulated=endpoint.emulated,
-        meter=build_meter(endpoint.meter, metrics.url if metrics else ""),
-    )
-
-
-def _capped(profile: Profile, max_in_flight: int) -> Profile:
-    """``profile`` priced at a load that the endpoint's cap lets it reach."""
-    if isinstance(profile, TokenProfile) and profile.target_batch > max_in_flight:
-        return replace(profile, target_batch=max_in_flight)
-    return profile
-
-
-def _caching(profile: Profile, prefix_cache_tokens: int | None) -> Profile:
-    """``profile`` of a server that keeps so much of prompts; None: as the profile says."""
-    if prefix_cache_tokens is None or isinstance(profile, TaskProfile):
-        return profile
-    return replace(profile, prefix_cache_tokens=prefix_cache_tokens)
-
-
-def _settings(schema: ConfigSchema, folder: Path, resolved: Resolved) -> Settings:
+def _settings(
+    schema: ConfigSchema, folder: Path, resolved: Resolved, profiles: Mapping[str, Profile]
+) -> Settings:
     return Settings(
         server=_server(schema.server, folder),
         clock=ClockSettings(**schema.clock.model_dump()) if schema.clock else None,
@@ -193,6 +152,10 @@ def _settings(schema: ConfigSchema, folder: Path, resolved: Resolved) -> Setting
         carbon_budgets=budget_settings(schema.carbon_budget, schema.tenants),
         identity=IdentitySettings(schema.identity, folder),
         ledger=ledger_settings(schema.ledger, folder),
+        discovery=tuple(
+            build_discovery(f"discovery[{place}]", one, schema.backends, profiles, folder)
+            for place, one in enumerate(schema.discovery)
+        ),
     )
 
 
@@ -249,11 +212,12 @@ def _server(schema: ServerSchema, folder: Path) -> ServerSettings:
     return ServerSettings(**values)
 
 
-def _notes(fleet: Fleet) -> list[str]:
+def _notes(fleet: Fleet, settings: Settings) -> list[str]:
     notes = []
     used = {endpoint.region for endpoint in fleet.endpoints}
     for name in fleet.regions:
-        if name not in used:
+        # What is found may run anywhere.
+        if name not in used and not settings.discovery:
             notes.append(f"regions.{name}: no endpoint runs there")
     for name, prior in fleet.priors.items():
         if prior.output_tokens_p95 > _MAX_SKEW * prior.output_tokens:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from router.config.endpoints import EndpointSchema, ServedSchema
 from router.config.fields import split_remote
 from router.config.meters import check_meters
 from router.config.policy import PolicySchema
 from router.config.problems import Problem, key_path, unknown
-from router.config.schema import ConfigSchema, EndpointSchema
+from router.config.schema import ConfigSchema
 from router.config.sources import CarbonSchema
 from router.model import Profile, TokenProfile
 
@@ -20,6 +21,9 @@ MAX_RESIDENCY_SETS = 62
 def check_references(schema: ConfigSchema, profiles: Mapping[str, Profile]) -> list[Problem]:
     """Every name that is used exists, and every name that is given is given once."""
     problems: list[Problem] = []
+    if not schema.endpoints and not schema.discovery:
+        text = "must not be empty: list the model servers, or give discovery, which finds them"
+        problems.append(("endpoints", text))
     names: dict[str, int] = {}
     addresses: dict[str, int] = {}
     for index, endpoint in enumerate(schema.endpoints):
@@ -32,7 +36,8 @@ def check_references(schema: ConfigSchema, profiles: Mapping[str, Profile]) -> l
             text = f"{shared[0][1]}; list both models under one endpoint"
             problems.append((f"{at}.address", text))
         problems += _check_scheme(at, endpoint)
-        problems += _check_models(schema, index, profiles)
+    for at, _, models in _serving(schema):
+        problems += _check_models(schema, at, models, profiles)
     problems += _check_protocols(schema)
     problems += check_meters(
         [(e.name, e.meter, e.metrics.url if e.metrics else "") for e in schema.endpoints]
@@ -60,27 +65,35 @@ def _check_scheme(at: str, endpoint: EndpointSchema) -> list[Problem]:
 
 
 def served_models(schema: ConfigSchema) -> set[str]:
-    """Every model that an endpoint serves."""
-    return {model.name for endpoint in schema.endpoints for model in endpoint.models}
+    """Every model that an endpoint serves, or that one which discovery finds will."""
+    return {model.name for _, _, models in _serving(schema) for model in models}
+
+
+def _serving(schema: ConfigSchema) -> Iterator[tuple[str, str, Sequence[ServedSchema]]]:
+    """Where it stands, the protocol and the models: of each endpoint, and of each template."""
+    for index, endpoint in enumerate(schema.endpoints):
+        yield f"endpoints[{index}]", endpoint.protocol, endpoint.models
+    for index, place in enumerate(schema.discovery):
+        yield f"discovery[{index}].template", place.template.protocol, place.template.models
 
 
 def _check_protocols(schema: ConfigSchema) -> list[Problem]:
     """A model is served over one protocol, and what speaks HTTP has a front that does."""
     problems: list[Problem] = []
-    spoken: dict[str, tuple[str, int]] = {}
-    for index, endpoint in enumerate(schema.endpoints):
-        for place, model in enumerate(endpoint.models):
-            protocol, first = spoken.setdefault(model.name, (endpoint.protocol, index))
-            if protocol != endpoint.protocol:
+    spoken: dict[str, tuple[str, str]] = {}
+    for at, speaks, models in _serving(schema):
+        for place, model in enumerate(models):
+            protocol, first = spoken.setdefault(model.name, (speaks, at))
+            if protocol != speaks:
                 text = (
-                    f"{model.name!r} is served over {protocol} by endpoints[{first}] and over "
-                    f"{endpoint.protocol} here: give it another name where it speaks another "
+                    f"{model.name!r} is served over {protocol} by {first} and over "
+                    f"{speaks} here: give it another name where it speaks another "
                     "protocol"
                 )
-                problems.append((f"endpoints[{index}].models[{place}].name", text))
-        if endpoint.protocol == "openai" and schema.server.http is None:
+                problems.append((f"{at}.models[{place}].name", text))
+        if speaks == "openai" and schema.server.http is None:
             text = "openai needs server.http, the address that callers ask over HTTP; set it"
-            problems.append((f"endpoints[{index}].protocol", text))
+            problems.append((f"{at}.protocol", text))
     return problems
 
 
@@ -92,12 +105,15 @@ def _given_once(where: str, value: str, seen: dict[str, int], index: int) -> lis
 
 
 def _check_models(
-    schema: ConfigSchema, index: int, profiles: Mapping[str, Profile]
+    schema: ConfigSchema,
+    where: str,
+    models: Sequence[ServedSchema],
+    profiles: Mapping[str, Profile],
 ) -> list[Problem]:
     problems: list[Problem] = []
     seen: set[tuple[str, str]] = set()
-    for place, model in enumerate(schema.endpoints[index].models):
-        at = f"endpoints[{index}].models[{place}]"
+    for place, model in enumerate(models):
+        at = f"{where}.models[{place}]"
         profile = profiles.get(model.profile)
         if profile is None:
             problems.append((f"{at}.profile", unknown("profile", model.profile, profiles)))

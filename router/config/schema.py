@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from router.config.budgets import OneOrSeveral
+from router.config.discovery import DiscoverySchema
+from router.config.endpoints import EndpointSchema
 from router.config.fields import (
-    Address,
     EnvName,
     Fraction,
     Jurisdiction,
@@ -25,24 +26,14 @@ from router.config.fields import (
     Strict,
     Text,
     UnixTime,
-    Url,
-    split_remote,
 )
 from router.config.identity import IdentitySchema
 from router.config.ledger import LedgerSchema
-from router.config.meters import MeterSchema
 from router.config.profiles import ProfileSchema
 from router.config.redis import RedisSchema
 from router.config.sources import CarbonSchema
-from router.config.tls import (
-    BackendsSchema,
-    CredentialsSchema,
-    EndpointTlsSchema,
-    ListenerTlsSchema,
-)
+from router.config.tls import BackendsSchema, ListenerTlsSchema
 
-Engine = Literal["triton", "vllm", "nim", "sglang", "llamacpp", "trtllm", "tgi"]
-Protocol = Literal["oip", "openai"]
 HttpPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$", max_length=256)]
 # A tenant's name, or `*`.
 EnergyTenant = Annotated[str, Field(min_length=1, max_length=128)]
@@ -367,79 +358,6 @@ class TenantSchema(Strict):
     residency: Residency = Field(description="jurisdictions its requests may run in")
 
 
-class ServedSchema(Strict):
-    """One model on one endpoint."""
-
-    name: Name = Field(description="as callers name it")
-    profile: Name = Field(description="energy and latency, shipped or from `profiles`")
-    version: NameOrEmpty = Field(default="", description="empty: any version")
-    context_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        le=100_000_000,
-        description="input plus output limit; a shorter one that the server states holds instead; "
-        "left out: what the server states, else none",
-    )
-    prefix_cache_tokens: int | None = Field(
-        default=None,
-        ge=0,
-        le=1_000_000_000,
-        description="tokens of prompts that this server keeps for others that begin alike; left "
-        "out: as the profile says, 0 in those shipped",
-    )
-
-
-class MetricsSchema(Strict):
-    """Where an endpoint tells its load."""
-
-    url: Url = Field(description="Prometheus text, such as http://127.0.0.1:8002/metrics")
-    engine: Engine = Field(description="whose metric names to read")
-
-
-class EndpointSchema(Strict):
-    """One addressable model server."""
-
-    name: Name = Field(description="unique")
-    region: Name = Field(description="a key of `regions`")
-    address: Address = Field(
-        description="host:port; https:// or grpcs:// before it: over TLS, http:// or grpc://: not"
-    )
-    protocol: Protocol = Field(
-        default="oip",
-        description="spoken there: gRPC Open Inference Protocol v2, or OpenAI's and Anthropic's "
-        "HTTP",
-    )
-    models: list[ServedSchema] = Field(min_length=1, description="what it serves")
-    max_in_flight: int = Field(ge=1, le=1_000_000, description="requests at once, at most")
-    metrics: MetricsSchema | None = Field(
-        default=None, description="left out: own in-flight counts, and load that answers tell"
-    )
-    meter: MeterSchema | None = Field(
-        default=None, description="what counts its joules; left out: nothing does"
-    )
-    tls: EndpointTlsSchema | None = Field(
-        default=None, description="over TLS, and how; left out: as `backends` and address say"
-    )
-    credentials: CredentialsSchema | None = Field(
-        default=None, description="the key that it gets; left out: as `backends` says"
-    )
-    emulated: bool = Field(
-        default=False, description="its energy and latency are not real hardware"
-    )
-
-    @property
-    def host_port(self) -> str:
-        """Its address without a scheme."""
-        return split_remote(self.address)[1]
-
-    def is_secure(self, by_default: bool) -> bool:
-        """Whether it is reached over TLS. ``by_default``: where neither key nor address says."""
-        scheme = split_remote(self.address)[0]
-        if scheme:
-            return scheme in ("https", "grpcs")
-        return by_default or self.tls is not None
-
-
 def _text_or_mapping(value: Any) -> Any:
     if not isinstance(value, str | dict):
         raise ValueError("give a shipped policy's name, a path ending in .yaml, or a mapping")
@@ -493,7 +411,12 @@ class ConfigSchema(Strict):
     backends: BackendsSchema = Field(
         default_factory=BackendsSchema, description="how endpoints are reached, where they say not"
     )
-    endpoints: list[EndpointSchema] = Field(min_length=1, description="the model servers")
+    endpoints: list[EndpointSchema] = Field(
+        default_factory=list, description="the model servers; one at least, or `discovery`"
+    )
+    discovery: list[DiscoverySchema] = Field(
+        default_factory=list, max_length=64, description="where further endpoints are found"
+    )
     profiles: dict[Name, ProfileSchema] = Field(
         default_factory=dict, description="own profiles beside the shipped ones"
     )

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from router.config.discovery_settings import DiscoverySettings
 from router.config.identity import IdentitySchema
 from router.config.ledger import LedgerSettings
 from router.config.live import LiveSchema
@@ -378,6 +379,7 @@ class Settings:
     carbon_budgets: CarbonBudgetSettings = CarbonBudgetSettings()
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     ledger: LedgerSettings | None = None
+    discovery: tuple[DiscoverySettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,3 +395,9 @@ class Config:
     settings: Settings
     notes: tuple[str, ...]
     free: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def most_endpoints(self) -> int:
+        """As many as there may be, with all that discovery may find."""
+        found = sum(one.max_endpoints for one in self.settings.discovery)
+        return len(self.fleet.endpoints) + found

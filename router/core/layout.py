@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router.errors import InvalidMetadataError, UnknownModelError
+from router.errors import InvalidMetadataError, NothingFeasibleError, UnknownModelError
 from router.model import Endpoint, Fleet, ServedModel
 
 # A bit each in a signed 64-bit mask, but for the sign. A mask of 0 is nowhere.
@@ -95,10 +95,13 @@ class Layout:
         }
 
     def find(self, model: str, version: str) -> Candidates:
-        """Candidates for a model in a version; raises UnknownModelError."""
+        """Candidates for a model in a version; raises UnknownModelError, and NothingFeasibleError
+        for a model whose endpoints discovery has still to find."""
         found = self.candidates.get((model, version))
         if found is None:
             found = self.candidates.get((model, UNNAMED_VERSION))
+        if found is None and model in self.fleet.priors and model not in self.protocols:
+            raise NothingFeasibleError(f"no endpoint of model {model!r} has been found so far")
         if found is None:
             known = ", ".join(sorted({name for name, _ in self.candidates}))
             what = f"model {model!r}" + (f" version {version!r}" if version else "")

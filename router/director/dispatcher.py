@@ -181,7 +181,10 @@ class Dispatcher:
         One that is busy for a moment counts: a fleet under load sheds, it does not go away. Raises
         UnknownModelError.
         """
-        candidates = self.view.snapshot.layout.find(model, version)
+        try:
+            candidates = self.view.snapshot.layout.find(model, version)
+        except NothingFeasibleError:
+            return False
         seats = self.view.board.seats
         return not self.draining and any(
             seats[endpoint.name].serves((served.name, served.version))

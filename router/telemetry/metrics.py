@@ -24,6 +24,7 @@ from router.errors import ConfigError
 from router.model import Fleet, Provenance, Receipt
 from router.telemetry.budgets import BudgetMetrics
 from router.telemetry.carbon import CarbonMetrics
+from router.telemetry.discovery import DiscoveryMetrics
 from router.telemetry.exposition import DIRECTORY_VARIABLE, shares_files
 from router.telemetry.fleet_loads import FleetLoadMetrics
 from router.telemetry.gauges import FleetGauges
@@ -110,6 +111,7 @@ class Metrics:
         )
         self.carbon = CarbonMetrics(registry)
         self.trust = TrustMetrics(registry)
+        self.discovery = DiscoveryMetrics(registry)
         self.store = StoreMetrics(registry)
         self.fleet_loads = FleetLoadMetrics(registry)
         self.budgets = BudgetMetrics(registry)

@@ -9,7 +9,7 @@ import pytest
 from router.app import compose
 from router.app.carbon import build as carbon_room
 from router.clock import ReplayClock, WallClock
-from router.config import schema
+from router.config import endpoints
 from router.config.settings import (
     ClockSettings,
 )
@@ -77,7 +77,7 @@ def test_limits_are_what_the_operator_set(tmp_path):
 
 async def test_every_protocol_that_a_file_may_name_has_a_transport(tmp_path):
     upstreams = compose.build_upstreams(loaded(tmp_path).settings.server, lambda: None)
-    assert tuple(upstreams) == get_args(schema.Protocol)
+    assert tuple(upstreams) == get_args(endpoints.Protocol)
     for upstream in upstreams.values():
         await upstream.backend.close()
 

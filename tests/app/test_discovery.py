@@ -1,178 +1,196 @@
-"""Servers are asked what their models take: at the start, after trouble, and now and then."""
+"""What is found is put in force: coalesced, with what was learned kept, and said."""
 
 import asyncio
 import contextlib
-import math
-from types import SimpleNamespace
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from router.app import discovery as module
-from router.app.discovery import REREAD_S, RETRY_S, TICK_S, Discovery
-from router.contract import StatedModel, Upstream
-from router.errors import UpstreamDeniedError
-from router.model import UNLIMITED
+from router.app.discovery import Discovery
+from router.app.retirement import Retirement
+from router.errors import ConfigError, NothingFeasibleError
+from router.model import FoundEndpoint
+from router.telemetry.discovery import DiscoveryMetrics
 from tests.app.support import Place, configured
-from tests.app.test_probing import Time, turns
-from tests.config.samples import DELETE
-from tests.factories import Dice
+from tests.config.test_found import MODEL, TEMPLATE, place
 
-MODEL = "llama-3.1-8b"
+PATIENCE_S = 20.0
+A, B = FoundEndpoint("a", "10.0.0.1:8000"), FoundEndpoint("b", "10.0.0.2:8000")
 
 
-class Catalogue:
-    """Answers with what a test says of an endpoint's models."""
+class Finder:
+    """Tells what a test says."""
 
-    def __init__(self, clock):
-        self.clock = clock
-        self.says = {}
-        self.asked = []
-        self.under_way = self.most_under_way = 0
+    def __init__(self):
+        self.listener = None
+        self.started = asyncio.Event()
+        self.error = None
 
-    async def models(self, endpoint, timeout_s):
-        self.asked.append((self.clock.ticks, endpoint.name))
-        said = self.says.get(endpoint.name, {})
-        if isinstance(said, Exception):
-            raise said
-        if said is None:
-            await asyncio.Event().wait()
-        return {name: StatedModel(True, tokens) for name, tokens in said.items()}
-
-    def times(self, name):
-        return [at for at, asked in self.asked if asked == name]
+    async def run(self, listener):
+        self.listener = listener
+        self.started.set()
+        if self.error is not None:
+            raise self.error
+        await asyncio.Event().wait()
 
 
 class Scene:
-    def __init__(self, place):
-        self.place = place
-        self.clock = place.clock
-        self.catalogue = Catalogue(self.clock)
-        upstreams = {"oip": Upstream(None, None, catalogue=self.catalogue)}
-        self.discovery = Discovery(place.runtime, upstreams, self.clock, Dice())
+    def __init__(self, served):
+        self.served = served
+        self.runtime = served.runtime
+        self.finders = {}
+        self.registry = CollectorRegistry()
+        self.adopted = 0
+        self.discovery = Discovery(
+            served.runtime, self._build, DiscoveryMetrics(self.registry), self._adopted
+        )
+
+    def _build(self, settings):
+        return self.finders.setdefault(settings.name, Finder())
+
+    def _adopted(self):
+        self.adopted += 1
+
+    @property
+    def names(self):
+        return [one.name for one in self.runtime.config.fleet.endpoints]
+
+    @property
+    def reasons(self):
+        return {one.reason: one.detail for one in self.runtime.readiness().reasons}
+
+    async def until(self, holds):
+        async with asyncio.timeout(PATIENCE_S):
+            while not holds():
+                await asyncio.sleep(0.001)
+
+    async def finder(self, name="pods"):
+        await self.until(lambda: name in self.finders)
+        await self.finders[name].started.wait()
+        return self.finders[name]
+
+    def metric(self, name, **labels):
+        return self.registry.get_sample_value(f"carbon_router_{name}", labels)
 
     @contextlib.asynccontextmanager
     async def running(self):
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(self.discovery.run())
-            await self.clock.passes(0.0)
+            task = group.create_task(self.discovery.run(Retirement({}, self.runtime)))
             yield
             task.cancel()
-
-    async def settled(self):
-        """What was heard is in force: a view is built in a thread."""
-        while not self.place.runtime.is_restated:
-            await self.clock.passes(TICK_S)
-            await asyncio.sleep(0.001)
-        await turns()
-
-    def contexts(self):
-        candidates = self.place.view.snapshot.layout.find(MODEL, "")
-        pairs = zip(candidates.endpoints, candidates.served, strict=True)
-        return {endpoint.name: served.context_tokens for endpoint, served in pairs}
 
 
 @pytest.fixture
 async def scene(tmp_path, monkeypatch):
-    place = Place(configured(tmp_path, {"endpoints/0/models/0/context_tokens": DELETE}))
-    place.clock = time = Time()
-    place.runtime.clock = time
-    made = Scene(await place.open())
-    fake = SimpleNamespace(sleep=time.sleep, TaskGroup=asyncio.TaskGroup, timeout=asyncio.timeout)
-    monkeypatch.setattr(module, "asyncio", fake)
-    return made
+    monkeypatch.setattr(module, "_CHECK_S", 0.01)
+    monkeypatch.setattr(module, "_REVIVE_S", 0.01)
+    return Scene(await Place(configured(tmp_path, {"discovery": [place()]})).open())
 
 
-async def test_what_servers_say_narrows_what_is_configured_and_fills_in_what_is_not(scene):
-    before = scene.contexts()
-    assert UNLIMITED in before.values()
-    (free,) = (name for name, tokens in before.items() if tokens == UNLIMITED)
-    bounded = next(name for name in before if name != free)
-    scene.catalogue.says = {free: {MODEL: 2048.0}, bounded: {MODEL: before[bounded] * 2}}
+async def test_many_changes_are_one_and_what_stays_keeps_its_seat(scene):
     async with scene.running():
-        await scene.settled()
-        assert scene.contexts() == {**before, free: 2048.0}
-        assert scene.place.view.snapshot.layout.contexts[MODEL] == before[bounded]
+        finder = await scene.finder()
+        seat = scene.served.seat("west-0")
+        for last in range(1, 50):
+            finder.listener.found([A, FoundEndpoint(f"n{last}", f"10.0.1.{last}:80")])
+        finder.listener.found([A, B])
+        await scene.until(lambda: scene.adopted)
+        assert scene.names == ["west-0", "east-0", "pods/a", "pods/b"]
+        assert scene.adopted == 1
+        assert scene.served.seat("west-0") is seat
+        found = scene.served.seat("pods/a")
+        finder.listener.found([A])
+        await scene.until(lambda: scene.adopted == 2)
+        assert scene.names == ["west-0", "east-0", "pods/a"]
+        assert scene.served.seat("pods/a") is found
+        assert scene.metric("fleet_changes_total", outcome="applied") == 2
+        await scene.until(
+            lambda: scene.metric("discovery_endpoints", place="pods", outcome="routed") == 1
+        )
 
 
-async def test_everybody_is_asked_at_once_and_then_slowly(scene):
+async def test_the_same_again_changes_nothing(scene):
     async with scene.running():
-        assert {name for _, name in scene.catalogue.asked} == set(scene.contexts())
-        name = scene.catalogue.asked[0][1]
-        await scene.clock.passes(1.1 * REREAD_S)
-        first, again = scene.catalogue.times(name)
-        assert 0.8 * REREAD_S <= again - first <= 1.2 * REREAD_S + TICK_S
+        finder = await scene.finder()
+        finder.listener.found([A])
+        await scene.until(lambda: scene.adopted)
+        board = scene.runtime.board
+        finder.listener.found([A])
+        await scene.discovery.stand(PATIENCE_S)
+        await scene.until(lambda: not scene.discovery._due.is_set())
+        assert scene.runtime.board is board
 
 
-async def test_one_that_does_not_say_is_asked_again_sooner_and_keeps_what_it_said(scene):
-    name = next(iter(scene.contexts()))
-    scene.catalogue.says = {name: {MODEL: 2048.0}}
+async def test_a_failure_takes_nothing_away_and_is_said(scene):
     async with scene.running():
-        await scene.settled()
-        scene.catalogue.says = {name: UpstreamDeniedError("no", status="401")}
-        await scene.clock.passes(1.2 * REREAD_S + TICK_S)
-        asked = len(scene.catalogue.times(name))
-        await scene.clock.passes(1.2 * RETRY_S + TICK_S)
-        assert len(scene.catalogue.times(name)) > asked
-        assert scene.contexts()[name] == 2048.0
+        finder = await scene.finder()
+        finder.listener.failed("no such file")
+        await scene.discovery.stand(PATIENCE_S)
+        assert "no such file" in scene.reasons["discovery_unread"]
+        finder.listener.found([A])
+        await scene.until(lambda: scene.adopted)
+        assert "discovery_unread" not in scene.reasons
+        finder.listener.failed("gone")
+        assert "gone" in scene.reasons["discovery_stale"]
+        assert scene.names[2:] == ["pods/a"]
+        assert scene.metric("discovery_failures_total", place="pods") == 2
 
 
-async def test_one_that_was_in_trouble_is_asked_once_it_is_back(scene):
-    name = next(iter(scene.contexts()))
-    health = scene.place.seat(name).health
+async def test_what_is_left_out_is_said(scene):
     async with scene.running():
-        await scene.clock.passes(10.0)
-        health.refuse(scene.clock.monotonic())
-        await scene.clock.passes(10.0)
-        assert len(scene.catalogue.times(name)) == 1
-        health.readmit(scene.clock.monotonic())
-        await scene.clock.passes(TICK_S)
-        assert len(scene.catalogue.times(name)) == 2
-        await scene.clock.passes(10.0)
-        assert len(scene.catalogue.times(name)) == 2
+        finder = await scene.finder()
+        finder.listener.found([A, B._replace(address="nowhere")])
+        await scene.until(lambda: scene.adopted)
+        assert "pods: 'b': its address is not host:port" in scene.reasons["discovery_left_out"]
+        assert scene.runtime.readiness().ready
 
 
-async def test_a_server_that_hangs_keeps_nobody_from_being_asked(scene):
-    names = list(scene.contexts())
-    scene.catalogue.says = {names[0]: None, names[1]: {MODEL: 1024.0}}
+async def test_a_finder_that_dies_is_revived(scene):
+    scene.finders["pods"] = finder = Finder()
+    finder.error = RuntimeError("a bug")
     async with scene.running():
-        await scene.settled()
-        assert scene.contexts()[names[1]] == 1024.0
-        await scene.clock.passes(2.0 * REREAD_S)
-        assert len(scene.catalogue.times(names[0])) == 1
-        assert len(scene.catalogue.times(names[1])) > 1
+        await scene.until(lambda: "RuntimeError" in scene.reasons.get("discovery_unread", ""))
+        finder.error = None
+        finder.started.clear()
+        await finder.started.wait()
+        finder.listener.found([A])
+        await scene.until(lambda: scene.adopted)
 
 
-async def test_protocols_that_say_nothing_of_models_are_not_asked(scene):
-    upstreams = {"oip": Upstream(None, None)}
-    scene.discovery = Discovery(scene.place.runtime, upstreams, scene.clock, Dice())
+async def test_a_reload_keeps_what_is_found_and_changes_what_is_taken_of_it(scene, tmp_path):
     async with scene.running():
-        await scene.clock.passes(REREAD_S)
-    assert not scene.catalogue.asked
+        (await scene.finder()).listener.found([A])
+        await scene.until(lambda: scene.adopted)
+        wider = {**TEMPLATE, "max_in_flight": 7}
+        await scene.runtime.reload(configured(tmp_path, {"discovery": [place(template=wider)]}))
+        assert scene.runtime.config.fleet.endpoints[-1].max_in_flight == 7
+        await scene.runtime.reload(configured(tmp_path))
+        await scene.until(lambda: not scene.runtime.found)
+        assert scene.names == ["west-0", "east-0"]
 
 
-async def test_a_reload_keeps_what_was_said_and_what_stays(scene, tmp_path):
-    names = list(scene.contexts())
-    scene.catalogue.says = {name: {MODEL: 1024.0} for name in names}
+async def test_what_cannot_be_reached_as_it_should_leaves_the_fleet(scene, monkeypatch):
+    async def broken():
+        raise ConfigError("x", [("key", "gone")])
+
     async with scene.running():
-        await scene.settled()
-        changes = {"endpoints/1/address": "127.0.0.1:9999"}
-        await scene.place.runtime.reload(configured(tmp_path, changes))
-        moved = scene.place.runtime.config.fleet.endpoints[1].name
-        kept = scene.contexts()
-        assert kept[moved] != 1024.0
-        assert all(tokens == 1024.0 for name, tokens in kept.items() if name != moved)
-        await scene.clock.passes(TICK_S)
-        await scene.settled()
-        assert scene.contexts()[moved] == 1024.0
+        finder = await scene.finder()
+        with monkeypatch.context() as patched:
+            patched.setattr(scene.runtime, "adopt_found", broken)
+            finder.listener.found([A])
+            await scene.until(lambda: scene.metric("fleet_changes_total", outcome="refused"))
+        finder.listener.found([A])
+        await scene.until(lambda: scene.adopted)
 
 
-async def test_the_view_says_whose_word_holds(scene):
-    names = list(scene.contexts())
-    scene.catalogue.says = {names[0]: {MODEL: 1024.0}}
-    async with scene.running():
-        await scene.settled()
-        served = {one.name: one.served for one in scene.place.runtime.fleet().endpoints}
-        told = next(one for one in served[names[0]] if one.name == MODEL)
-        assert (told.stated_tokens, told.listed) == (1024.0, True)
-        (other,) = (one for one in served[names[1]] if one.name == MODEL)
-        assert math.isnan(other.stated_tokens) and other.listed is None
+async def test_a_model_that_nobody_serves_yet_may_be_asked_for_again(tmp_path):
+    lengths = {"input_tokens": 10, "output_tokens": 10, "output_tokens_p95": 20}
+    changes = {"discovery": [place()], "endpoints": [], "models": {MODEL: lengths}}
+    served = await Place(configured(tmp_path, changes)).open()
+    assert not served.runtime.readiness().ready
+    with pytest.raises(NothingFeasibleError):
+        await served.infer()
+    served.runtime.found["pods"] = (A,)
+    assert await served.runtime.adopt_found()
+    assert served.runtime.config.fleet.endpoints[0].name == "pods/a"

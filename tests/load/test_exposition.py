@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.config.schema import Engine as Word
+from router.config.endpoints import Engine as Word
 from router.errors import DataError
 from router.load.exposition import ENGINES, MOST_SAMPLES, Engine, PageScan, scan
 from router.load.exposition import Gauge as Wanted

@@ -21,6 +21,7 @@ from router.config import (
     TraceSpec,
     format_time,
 )
+from router.config.discovery_settings import DiscoverySettings
 from router.config.ledger import LedgerSettings
 from router.config.settings import BudgetScope, OnExhausted, RedisSettings, RedisTopology
 from router.model import Fleet, Policy, Provenance
@@ -34,6 +35,7 @@ def render_summary(config: Config, notes: Sequence[str]) -> RenderableType:
         Text(f"{config.file}: valid", style="bold green"),
         _regions(config.fleet),
         _models(config.fleet),
+        *_discovery_lines(config),
         policy_line(config.policy),
         *_residency_lines(config),
         *_budget_lines(config),
@@ -51,6 +53,30 @@ def render_summary(config: Config, notes: Sequence[str]) -> RenderableType:
         parts.append(_ledger_line(config.settings.ledger))
     parts += [Text(f"note: {note}", style="yellow") for note in dict.fromkeys(notes)]
     return Group(*parts)
+
+
+def _discovery_lines(config: Config) -> list[Text]:
+    """What will be found where, and what is taken of it."""
+    return [_discovery_line(place) for place in config.settings.discovery]
+
+
+def _discovery_line(place: DiscoverySettings) -> Text:
+    each = place.template
+    models = ", ".join(one.name for one in each.models)
+    where = ", ".join(
+        [
+            *(f"{label} is {region}" for label, region in sorted(place.regions.items())),
+            f"else in {place.region}" if place.region else "who names no region is left out",
+        ]
+    )
+    reached = "over TLS" if place.access.tls else "in plaintext"
+    key = " with a key" if place.access.credentials else ""
+    inside = f", within {', '.join(map(str, place.networks))}" if place.networks else ""
+    return Text(
+        f"discovery {place.name}: {place.place}; at most {place.max_endpoints}{inside}, each "
+        f"serves {models} by {each.protocol} {reached}{key}, {each.max_in_flight} in flight"
+        f"{', emulated' if each.emulated else ''}; {where}"
+    )
 
 
 def _shared_line(redis: RedisSettings) -> Text:

@@ -135,3 +135,16 @@ def test_what_gateways_have_in_common_and_no_secret(tmp_path: Path) -> None:
         "Redis at a:26379, b:7 (main), database 2, sentinel, TLS, as gateway with a password; the "
         "fleet is 'prod'; 50 ms a call"
     ) in full
+
+
+def test_places_of_discovery_say_what_they_will_do(tmp_path: Path) -> None:
+    template = {
+        "models": [{"name": "llama-3.1-8b", "profile": "llama-3.1-8b@1xh100"}],
+        "max_in_flight": 64,
+    }
+    found = {"kind": "file", "name": "pods", "file": "pods.json", "template": template}
+    bounds = {"networks": ["10.0.0.0/8"], "regions": {"zone-a": "us-east"}, "region": "us-west"}
+    text = " ".join(shown(tmp_path, {"discovery": [{**found, **bounds}]}).split())
+    assert "discovery pods: file" in text
+    assert "at most 256, within 10.0.0.0/8, each serves llama-3.1-8b by oip in plaintext" in text
+    assert "64 in flight; zone-a is us-east, else in us-west" in text

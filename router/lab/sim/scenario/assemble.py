@@ -17,11 +17,12 @@ from pydantic import BaseModel, ValidationError
 
 from router.config.build import build
 from router.config.checks import check_signal
+from router.config.endpoints import EndpointSchema
 from router.config.feasibility import check_feasible
 from router.config.loading import Parsed, parse_policy
 from router.config.policy import PolicySchema
 from router.config.problems import Problem, from_validation
-from router.config.schema import ConfigSchema, EndpointSchema, OriginSchema
+from router.config.schema import ConfigSchema, OriginSchema
 from router.config.settings import HealthSettings
 from router.config.sources import CarbonSchema, TraceSchema
 from router.errors import ConfigError

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from router.config.endpoints import MetricsSchema, Protocol, ServedSchema
 from router.config.fields import (
     Address,
     GPerKwh,
@@ -27,15 +28,12 @@ from router.config.schema import (
     HealthSchema,
     LoadSchema,
     LogSchema,
-    MetricsSchema,
     ModelSchema,
     NetworkSchema,
     OriginSchema,
-    Protocol,
     RegionSchema,
     RetrySchema,
     RttSchema,
-    ServedSchema,
     ServerSchema,
     StateSchema,
     TenantSchema,

@@ -1,0 +1,118 @@
+"""``discovery:`` as pydantic models: where endpoints are found that come and go, and what is taken
+of each."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field
+
+from router.config.endpoints import Engine, Protocol, ServedSchema
+from router.config.fields import Name, NameOrEmpty, PathText, Strict
+from router.config.tls import CredentialsSchema, EndpointTlsSchema
+
+# Well-known labels of Kubernetes' nodes, the narrower first.
+ZONE_LABEL: Final = "topology.kubernetes.io/zone"
+REGION_LABEL: Final = "topology.kubernetes.io/region"
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?")
+
+
+def _label(text: str) -> str:
+    if not _LABEL.fullmatch(text):
+        raise ValueError(f"{text!r} is not a label's name, such as {ZONE_LABEL}")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; write a network such as 10.0.0.0/8 or fd00::/8") from None
+    return text
+
+
+Label = Annotated[str, Field(min_length=1, max_length=317), AfterValidator(_label)]
+Network = Annotated[str, Field(max_length=64), AfterValidator(_network)]
+MetricsPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=256)]
+
+
+class FoundMetricsSchema(Strict):
+    """Where a found endpoint tells its load: on its own host, over HTTP."""
+
+    engine: Engine = Field(description="whose metric names to read")
+    port: int | None = Field(
+        default=None, ge=1, le=65535, description="left out: that of its address"
+    )
+    path: MetricsPath = Field(default="/metrics", description="of the page")
+
+
+class TemplateSchema(Strict):
+    """What is taken of each endpoint that is found; where it is found says only its name, its
+    address and its region."""
+
+    protocol: Protocol = Field(default="oip", description="as of an endpoint")
+    models: list[ServedSchema] = Field(min_length=1, description="what each serves")
+    max_in_flight: int = Field(ge=1, le=1_000_000, description="requests at once at each, at most")
+    metrics: FoundMetricsSchema | None = Field(
+        default=None, description="left out: own in-flight counts, and load that answers tell"
+    )
+    tls: EndpointTlsSchema | None = Field(
+        default=None, description="over TLS, and how; left out: as `backends` says"
+    )
+    credentials: CredentialsSchema | None = Field(
+        default=None,
+        description="the key that each gets, whoever is found; left out: as `backends` says",
+    )
+    emulated: bool = Field(
+        default=False, description="their energy and latency are not real hardware"
+    )
+
+
+class DiscoveryBase(Strict):
+    """What every place has where endpoints are found."""
+
+    if TYPE_CHECKING:
+        kind: str
+
+    name: Name = Field(
+        max_length=48, description="unique; names of what is found begin with it and a slash"
+    )
+    template: TemplateSchema = Field(description="what is taken of each")
+    region: NameOrEmpty = Field(
+        default="", description="of what does not say where it is; empty: that is left out"
+    )
+    regions: dict[Label, Name] = Field(
+        default_factory=dict,
+        max_length=1024,
+        description="what a label says, such as us-west1-b, to a key of `regions`; a key of "
+        "`regions` needs no mention",
+    )
+    region_labels: list[Label] = Field(
+        default_factory=lambda: [ZONE_LABEL, REGION_LABEL],
+        min_length=1,
+        max_length=8,
+        description="labels that say where it is; the first that is known counts",
+    )
+    networks: list[Network] = Field(
+        default_factory=list,
+        max_length=64,
+        description="that found IP addresses must lie in, and names may not stand for others; "
+        "empty: any but link-local, multicast and unspecified ones",
+    )
+    max_endpoints: int = Field(
+        default=256, ge=1, le=10_000, description="more are left out, the last by name"
+    )
+
+
+class FileDiscoverySchema(DiscoveryBase):
+    """A watched file, YAML or JSON: a list of endpoints, or `endpoints:` with one, as llm-d's file
+    discovery has it."""
+
+    kind: Literal["file"] = Field(description="selects this place")
+    file: PathText = Field(description="relative to the configuration file; 1 MiB at most")
+    look_s: float = Field(default=1.0, ge=0.05, le=3600, description="between two looks at it, s")
+
+
+DiscoverySchema: TypeAlias = FileDiscoverySchema

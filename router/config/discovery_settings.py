@@ -1,0 +1,49 @@
+"""``discovery:`` as values: places where endpoints are found, and what is taken of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from router.model import Endpoint
+
+if TYPE_CHECKING:
+    from router.config.settings import EndpointAccess
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlace:
+    """A watched file. ``look_s``: between two looks at it."""
+
+    file: Path
+    look_s: float
+
+    def __str__(self) -> str:
+        return f"file {self.file}, looked at every {self.look_s:g} s"
+
+
+Place: TypeAlias = FilePlace
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverySettings:
+    """One place. ``template``: an endpoint without name, region and address; ``metrics_port``: 0
+    for that of the address, ``metrics_path``: "" where no page is read; ``access``: how each is
+    reached. ``region``: of what does not say, "" where that is left out; ``regions``: what
+    ``region_labels`` say, to a region.
+    """
+
+    name: str
+    place: Place
+    template: Endpoint
+    access: EndpointAccess
+    metrics_port: int
+    metrics_path: str
+    region: str
+    regions: Mapping[str, str]
+    region_labels: tuple[str, ...]
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    max_endpoints: int

@@ -1,0 +1,150 @@
+"""What discovery found -> endpoints of the fleet: bounded before it steers anything."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from router.config.discovery_settings import DiscoverySettings
+from router.config.fields import split_address
+from router.config.settings import Config
+from router.model import Endpoint, Fleet, FoundEndpoint
+
+MAX_NAME: Final = 128
+MAX_ADDRESS: Final = 262
+MAX_LABEL: Final = 128
+# Nobody looks at more of them, whatever a place says.
+MAX_FOUND: Final = 20_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
+
+
+class LeftOut(NamedTuple):
+    """One that was found and is not routed to. ``name``: as far as it can be shown."""
+
+    place: str
+    name: str
+    why: str
+
+
+class Merged(NamedTuple):
+    """``config``: with all that was found and may steer; ``left_out``: the rest."""
+
+    config: Config
+    left_out: tuple[LeftOut, ...]
+
+
+class _Unusable(Exception):
+    """Why one is left out."""
+
+
+def merge(base: Config, found: Mapping[str, Sequence[FoundEndpoint]]) -> Merged:
+    """``base`` with what each place found, by its name; whoever stands in the file comes first.
+
+    The order of what a place says changes nothing.
+    """
+    endpoints = list(base.fleet.endpoints)
+    names = {one.name for one in endpoints}
+    addresses = {one.address for one in endpoints}
+    access = dict(base.settings.access)
+    left_out: list[LeftOut] = []
+    for place in base.settings.discovery:
+        room = place.max_endpoints
+        for one in sorted(found.get(place.name, ())[:MAX_FOUND], key=lambda one: str(one.name)):
+            try:
+                endpoint = _endpoint(one, place, base.fleet)
+                if endpoint.name in names:
+                    raise _Unusable("another has this name")
+                if endpoint.address in addresses:
+                    raise _Unusable(f"another has the address {endpoint.address}")
+                if not room:
+                    raise _Unusable(f"there are {place.max_endpoints} already (max_endpoints)")
+            except _Unusable as unusable:
+                left_out.append(LeftOut(place.name, _shown(one.name), str(unusable)))
+                continue
+            room -= 1
+            names.add(endpoint.name)
+            addresses.add(endpoint.address)
+            endpoints.append(endpoint)
+            if place.access.tls is not None or place.access.credentials is not None:
+                access[endpoint.address] = place.access
+    fleet = replace(base.fleet, endpoints=tuple(endpoints))
+    settings = replace(base.settings, access=access)
+    return Merged(replace(base, fleet=fleet, settings=settings), tuple(left_out))
+
+
+def with_stand_ins(fleet: Fleet, places: Sequence[DiscoverySettings]) -> Fleet:
+    """``fleet`` with one endpoint of each place in each region, any of which what is found may
+    name: what can be said of them before any was found."""
+    stand_ins = (
+        replace(place.template, name=f"{place.name}/*", region=region)
+        for place in places
+        for region in fleet.regions
+    )
+    return replace(fleet, endpoints=(*fleet.endpoints, *stand_ins))
+
+
+def _endpoint(one: FoundEndpoint, place: DiscoverySettings, fleet: Fleet) -> Endpoint:
+    """Raises _Unusable."""
+    name = f"{place.name}/{one.name}"
+    if len(name) > MAX_NAME or not _NAME.fullmatch(one.name):
+        raise _Unusable(
+            f"its name is no usable one: at most {MAX_NAME} ASCII letters, digits and . _ : @ / + -"
+        )
+    host, port = _address(one.address, place)
+    return replace(
+        place.template,
+        name=name,
+        region=_region(one, place, fleet),
+        address=one.address,
+        metrics_url=_metrics_url(host, port, place),
+    )
+
+
+def _address(address: str, place: DiscoverySettings) -> tuple[str, int]:
+    if len(address) > MAX_ADDRESS:
+        raise _Unusable("its address is too long")
+    try:
+        host, port = split_address(address)
+    except ValueError:
+        raise _Unusable("its address is not host:port") from None
+    if port == 0:
+        raise _Unusable("its port is 0")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        if place.networks:
+            raise _Unusable("its address is a name, not an IP address of networks") from None
+        return host, port
+    if ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+        raise _Unusable(f"{ip} is no address of a server")
+    if place.networks and not any(ip in network for network in place.networks):
+        raise _Unusable(f"{ip} lies in none of networks")
+    return host, port
+
+
+def _region(one: FoundEndpoint, place: DiscoverySettings, fleet: Fleet) -> str:
+    said = [one.region, *(one.labels.get(label, "") for label in place.region_labels)]
+    for value in said:
+        region = place.regions.get(value, value)
+        if region in fleet.regions:
+            return region
+    if place.region:
+        return place.region
+    told = ", ".join(_shown(value) for value in said if value)
+    raise _Unusable(
+        f"it says {told}, which regions maps to none" if told else "it does not say where it is"
+    )
+
+
+def _metrics_url(host: str, port: int, place: DiscoverySettings) -> str:
+    if not place.metrics_path:
+        return ""
+    at = f"[{host}]" if ":" in host else host
+    return f"http://{at}:{place.metrics_port or port}{place.metrics_path}"
+
+
+def _shown(text: str) -> str:
+    return repr(text[:MAX_LABEL])

@@ -1,0 +1,125 @@
+"""One suite over every place of discovery: what comes, goes and cannot be told."""
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+
+from router.discovery.file import FileFinder
+from router.model import FoundEndpoint
+
+PATIENCE_S = 20.0
+A, B = FoundEndpoint("a", "10.0.0.1:8000"), FoundEndpoint("b", "10.0.0.2:8000")
+
+
+class Listener:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.last = None
+        self.tellings = 0
+        self.whys = []
+        self._told = asyncio.Event()
+
+    def found(self, endpoints):
+        self.last = {(one.name, one.address) for one in endpoints}
+        self.tellings += 1
+        self._told.set()
+
+    def failed(self, why):
+        self.whys.append(why)
+        self._told.set()
+
+    async def until(self, holds):
+        async with asyncio.timeout(PATIENCE_S):
+            while not holds():
+                self._told.clear()
+                await self._told.wait()
+
+    async def sees(self, *endpoints):
+        wanted = {(one.name, one.address) for one in endpoints}
+        await self.until(lambda: self.last == wanted)
+
+    async def fails(self):
+        before = len(self.whys)
+        await self.until(lambda: len(self.whys) > before)
+
+
+class InFile:
+    """A file that a test writes."""
+
+    def __init__(self, folder):
+        self.path = folder / "pods.yaml"
+        self.finder = FileFinder(self.path, 0.01)
+
+    async def put(self, *endpoints):
+        listed = [{"name": one.name, "address": one.address} for one in endpoints]
+        aside = self.path.with_suffix(".new")
+        aside.write_text(json.dumps({"endpoints": listed}))
+        aside.replace(self.path)
+
+    async def break_down(self):
+        self.path.write_text("endpoints: [")
+
+    async def close(self):
+        pass
+
+
+KINDS = {"file": InFile}
+
+
+@pytest.fixture(params=KINDS)
+async def place(request, tmp_path):
+    made = KINDS[request.param](tmp_path)
+    yield made
+    await made.close()
+
+
+@contextlib.asynccontextmanager
+async def watched(place):
+    listener = Listener()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(place.finder.run(listener))
+        yield listener
+        task.cancel()
+
+
+async def test_what_is_there_comes_and_goes(place):
+    await place.put(A)
+    async with watched(place) as listener:
+        await listener.sees(A)
+        await place.put(A, B)
+        await listener.sees(A, B)
+        await place.put(B)
+        await listener.sees(B)
+        await place.put()
+        await listener.sees()
+
+
+async def test_a_failure_is_told_and_takes_nothing_away(place):
+    await place.put(A, B)
+    async with watched(place) as listener:
+        await listener.sees(A, B)
+        await place.break_down()
+        await listener.fails()
+        assert listener.last == {(one.name, one.address) for one in (A, B)}
+        assert all(listener.whys)
+        await place.put(B)
+        await listener.sees(B)
+
+
+async def test_what_fails_from_the_start_is_found_later(place):
+    await place.break_down()
+    async with watched(place) as listener:
+        await listener.fails()
+        assert listener.last is None
+        await place.put(A)
+        await listener.sees(A)
+
+
+async def test_it_ends_when_it_is_told_to_and_can_run_again(place):
+    await place.put(A)
+    for _ in range(2):
+        async with watched(place) as listener:
+            await listener.sees(A)
