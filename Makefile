@@ -59,6 +59,7 @@ real:
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.decide
+	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.gateway_cost
 	$(BIN)/python -m benchmarks.http_cost
 

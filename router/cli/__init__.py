@@ -25,6 +25,8 @@ app = typer.Typer(
     help="Sends each inference request to the lowest-carbon endpoint that meets its budget.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"max_content_width": 120},
+    rich_markup_mode=None,  # its import takes as long as all the rest of --help
     pretty_exceptions_enable=False,
 )
 for room in (gateway, keys, carbon, energy, ledger, ledger_books, replay, study):

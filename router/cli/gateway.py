@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -31,8 +32,12 @@ def serve(
     output = logs.install()
     logging.getLogger(__name__).info("starting", extra={"version": __version__})
     output.close()
+    # What is imported stays: collections would look through it in vain, now and later.
+    gc.disable()
     from router.app import process
 
+    gc.freeze()
+    gc.enable()
     raise typer.Exit(process.serve(config, workers=workers))
 
 

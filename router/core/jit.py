@@ -9,6 +9,10 @@ what is `kept` on disk is compiled anew when any source that it may be made of h
 
 Of processes that start at once one compiles a function, and the others wait and read what it made:
 together they would be no sooner done, and take the processor from each other.
+
+A process that finds all on disk spends its start in imports. numba takes in scipy where that is
+installed, for products of matrices in compiled code, and cffi, for calls of C: there are neither
+here, and so it is not let find them.
 """
 
 from __future__ import annotations
@@ -18,13 +22,32 @@ import hashlib
 import importlib.util
 import re
 import sys
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
-import numba
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
+
+@contextmanager
+def _hidden(*packages: str) -> Iterator[None]:
+    """To what is imported meanwhile these are not there, but for what has been imported before."""
+    hidden = [package for package in packages if package not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for package in hidden:
+            del sys.modules[package]
+
+
+with _hidden("scipy", "cffi"):
+    import numba
+    from numba.core.caching import CompileResultCacheImpl, FunctionCache
+    from numba.core.registry import cpu_target
+
+    # Everything that it can compile, as it would load it itself at the first function.
+    cpu_target.target_context.refresh()
 
 OPTIONS: Final[dict[str, Any]] = {"error_model": "numpy", "_nrt": False}
 # The bytes of a message, which nobody may write to; in signatures.
@@ -96,11 +119,17 @@ class _SourcesCache(FunctionCache):  # type: ignore[misc]
     _lock: IO[bytes] | None = None
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        found = super().load_overload(sig, target_context)
+        found = self._found(sig, target_context)
         # Held already where a function is compiled within itself.
         if found is None and self._lock is None and self._wait():
-            found = super().load_overload(sig, target_context)
+            found = self._found(sig, target_context)
         return found
+
+    def _found(self, sig: Any, target_context: Any) -> Any:
+        """numba's `load_overload` without its `refresh`: what is loaded needs no more than is there
+        since this module's import, and to look through all of it takes longer than to load."""
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
     def _wait(self) -> bool:
         """Until nobody else compiles it. Without a lock (no room, no right to write, a file system

@@ -93,7 +93,7 @@ def test_the_module_runs_as_a_program_and_help_loads_no_room() -> None:
         "try:\n"
         "    cli.main(['--help'])\n"
         "except SystemExit as exit_:\n"
-        "    heavy = {'numba', 'grpc', 'aiohttp', 'pydantic'} & set(sys.modules)\n"
+        "    heavy = {'numba', 'grpc', 'aiohttp', 'pydantic', 'rich'} & set(sys.modules)\n"
         "    sys.exit(f'loaded {heavy}' if heavy or exit_.code else 0)\n"
     )
     done = subprocess.run(

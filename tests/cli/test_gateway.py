@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +17,26 @@ from router.operator.servers import ServerFindings
 from tests.cli.command_line import run
 from tests.config.samples import write
 from tests.operator.show.test_explanation import explained
+
+# What takes long to import, and what only some configurations need.
+NOT_SERVED_WITH = (
+    "scipy cffi rich charset_normalizer redis pyarrow duckdb jwt pandas entsoe matplotlib optuna"
+)
+
+
+def test_serve_loads_nothing_that_it_has_no_use_for() -> None:
+    code = (
+        "import sys\n"
+        "from router.app import process\n"
+        f"loaded = set('{NOT_SERVED_WITH}'.split()) & set(sys.modules)\n"
+        "sys.exit(f'loaded {loaded}' if loaded else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=300, check=False,
+        cwd=Path(__file__).resolve().parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_check_summarises_and_repeats_every_note(

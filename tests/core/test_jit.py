@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -211,3 +212,14 @@ def test_all_that_a_module_of_kept_code_is_made_of_is_among_its_sources(kept):
             origin = getattr(value, "__module__", None) or getattr(value, "__name__", "")
             if str(origin).partition(".")[0] == "router":
                 assert origin in sources, (source, value)
+
+
+def test_packages_are_hidden_for_as_long_as_they_are_to_be_and_only_what_is_not_there_yet():
+    # A module of the standard library that nothing here imports.
+    assert "this" not in sys.modules
+    with jit._hidden("this", "json"):
+        with pytest.raises(ImportError):
+            importlib.import_module("this")
+        assert importlib.import_module("json") is json
+    assert "this" not in sys.modules
+    assert sys.modules["json"] is json
