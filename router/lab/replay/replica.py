@@ -142,6 +142,10 @@ class Replica:
         self.idle_s = 0.0
         self.prompt_s = 0.0
         self.tokens = 0.0
+        self.iterations = 0.0
+        # Of prompts, what was read; of that, what the running iteration reads.
+        self.read_tokens = 0.0
+        self._piece_tokens = 0.0
         self.running = 0
         self._decoding = 0
         self._cached = 0.0
@@ -315,6 +319,8 @@ class Replica:
         gained = elapsed_s / self._tick_s
         self._clock += gained
         self.tokens += gained * self._decoding
+        self.iterations += gained
+        self.read_tokens += gained * self._piece_tokens
         self.busy_s += elapsed_s
         self.prompt_s += gained * (self._tick_s - self._decode_s)
         if not self._decoding:
@@ -378,11 +384,13 @@ class Replica:
             for sequence in self._reading[:pieces]:
                 sequence.read_s += self._decode_s / pieces
                 sequence.read_alone_s += self._decode_s if pieces == 1 else 0.0
+        self._piece_tokens = physics.max_batched_tokens - self._decoding - room
         self._tick_s = self._decode_s + pieces_s
         self._iteration_ends = self.now + self._tick_s
 
     def _end_iteration(self) -> None:
         self._iteration_ends = math.inf
+        self._piece_tokens = 0.0
         self._clock = float(round(self._clock))
         for sequence in self._read:
             if sequence.gone:
