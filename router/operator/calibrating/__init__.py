@@ -1,0 +1,1 @@
+"""Calibration: an endpoint's meter against its server's counters, as a profile."""

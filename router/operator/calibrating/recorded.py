@@ -1,0 +1,123 @@
+"""A recorded series: a table, or a folder of metrics pages as they were read.
+
+A table, CSV or Parquet, has ``time`` (unix s, or UTC), one of ``energy_j``, ``energy_mj`` and
+``power_w``, and of ``answer_tokens``, ``prompt_tokens``, ``iterations``, ``busy_s``, ``requests``
+and ``running`` those that are known: all as the server and the meter count them, not as
+differences. In a folder there is a file a reading, ``TIME.prom``, with the server's page and the
+meter's one after the other.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from router.config import parse_time
+from router.errors import TraceError
+from router.extras import need
+from router.load.energy_meter import NO_READING, MeterReading, MeterScan
+from router.load.work_counters import WorkCounters, WorkScan
+from router.model import EnergyMeter
+from router.operator.calibrating.series import EnergyReading
+
+# Joules of one of the column; None: of watts.
+_ENERGY: Final = {"energy_j": 1.0, "energy_mj": 1e-3, "power_w": None}
+_PAGES: Final = (".prom", ".txt")
+_MOST: Final = 1e18
+
+
+def read_recorded(path: Path, engine: str, meter: EnergyMeter) -> list[EnergyReading]:
+    """In the table's order; a folder's by their times. Raises TraceError, which names file and row,
+    and ConfigError without what Parquet takes."""
+    if path.is_dir():
+        return _pages(path, engine, meter)
+    return list(_table(path))
+
+
+def _pages(folder: Path, engine: str, meter: EnergyMeter) -> list[EnergyReading]:
+    found = []
+    for path in folder.iterdir():
+        if path.suffix in _PAGES and path.is_file():
+            work, energy = WorkScan(engine), MeterScan(meter)
+            body = path.read_bytes()
+            for scan in (work, energy):
+                scan.take(body if body.endswith(b"\n") else body + b"\n")
+            reading = energy.reading()
+            at = _time(path.stem, f"{path.name}: its name")
+            found.append(EnergyReading(at, reading, work.counters(), reading.total_w))
+    if not found:
+        raise TraceError(f"{folder}: no file of a page, such as 1764500000.prom")
+    return sorted(found, key=lambda one: one.at)
+
+
+def _table(path: Path) -> Iterator[EnergyReading]:
+    rows = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    for at, row in rows:
+        where = f"{path.name}: row {at}"
+        named = [name for name in _ENERGY if name in row]
+        if "time" not in row or len(named) != 1 or not set(row) & set(WorkCounters._fields):
+            raise TraceError(
+                f"{path.name}: needs the columns time, one of {', '.join(_ENERGY)}, and some of "
+                f"{', '.join(WorkCounters._fields)}"
+            )
+        energy = _number(row[named[0]], f"{where}, {named[0]}")
+        unit_j = _ENERGY[named[0]]
+        known = unit_j is not None and not math.isnan(energy)
+        work = {
+            name: _number(row[name], f"{where}, {name}")
+            for name in WorkCounters._fields
+            if name in row
+        }
+        yield EnergyReading(
+            _time(row["time"], f"{where}, time"),
+            MeterReading({path.name: energy * (unit_j or 0.0)}) if known else NO_READING,
+            WorkCounters(**work),
+            math.nan if unit_j is not None else energy,
+        )
+
+
+def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            for row in reader:
+                if None in row or None in row.values():
+                    raise TraceError(f"{path.name}: row {reader.line_num}: cells and header differ")
+                yield reader.line_num, row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TraceError(f"{path}: cannot be read: {error}") from None
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    with need("parquet", "reading Parquet", file=str(path), otherwise="use CSV"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    try:
+        yield from enumerate(pq.ParquetFile(path).read().to_pylist(), 1)
+    except (pa.ArrowException, OSError) as error:
+        raise TraceError(f"{path.name}: not a readable Parquet file: {error}") from None
+
+
+def _number(cell: Any, where: str) -> float:
+    """NaN of what is empty, and of what no counter says."""
+    if cell is None or cell == "":
+        return math.nan
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        raise TraceError(f"{where}: {str(cell)[:40]!r} is not a number") from None
+    return value if 0.0 <= value <= _MOST else math.nan
+
+
+def _time(cell: Any, where: str) -> float:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        pass
+    try:
+        return parse_time(cell)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise TraceError(f"{where}: {error}") from None
