@@ -116,7 +116,7 @@ class Made:
             payload_bytes=400 + 4 * n_in,
         )
         receipt = Receipt(
-            decision_id("3f21a7c09be44d1", self._count, rng.random()),
+            decision_id("3f21a7c09be44d1", self._count, rng.random(), int(at // 3600.0)),
             request, decision, "carbon-first", region.name, region.grid_zone, 1, tokens, energy_j,
             Provenance.MEASURED if measured else Provenance.ESTIMATED, 0.4 * energy_j, facility_j,
             grams(facility_j, grid.g_per_kwh), ttft_ms, e2e_ms, at,

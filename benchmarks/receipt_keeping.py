@@ -63,8 +63,9 @@ def receipts(count: int) -> list[Receipt]:
     )  # fmt: skip
     return [
         Receipt(
-            decision_id("3039a1b2c3d4e5f6", number, 0.618), Request("llama-3.1-8b", tenant="acme"),
-            decision, "carbon-first", "frankfurt", "DE", 1, 200.0, 215.5, Provenance.ESTIMATED,
+            decision_id("3039a1b2c3d4e5f6", number, 0.618, 497_222),
+            Request("llama-3.1-8b", tenant="acme"), decision, "carbon-first", "frankfurt",
+            "DE", 1, 200.0, 215.5, Provenance.ESTIMATED,
             101.0, 258.6, 0.0086, 81.0, 1712.0, 1.79e9, tokens_low=150.0, tokens_high=260.0,
             energy_low_j=180.0, energy_high_j=270.0, predicted=Predicted(210.0, 0.0082, 0.031),
         )

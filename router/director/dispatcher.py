@@ -53,7 +53,7 @@ from router.model import (
     Intensity,
     Request,
 )
-from router.units import micrograms, network_j
+from router.units import HOUR_S, micrograms, network_j
 
 # Without any deadline: so many times the predicted run, and a constant for what nobody predicts.
 _PATIENT_RUNS = 10.0
@@ -372,7 +372,8 @@ class Dispatcher:
     def next_id(self) -> str:
         """A decision id, unique to this gateway, and not to be guessed from another one."""
         self._count += 1
-        return decision_id(self._identity, self._count, self.parts.rng.random())
+        hour = int(self.parts.clock.now() // HOUR_S)
+        return decision_id(self._identity, self._count, self.parts.rng.random(), max(hour, 0))
 
     def stood(self, sight: object, decision_id: str, attempt: int = 1) -> None:
         """A decision was acted on: see `Recorder.stood`."""

@@ -125,4 +125,4 @@ class SharedReceipts:
 def _key(decision_id: str) -> str | None:
     """The place of a receipt; None of what is no decision id."""
     made = made_by(decision_id)
-    return None if made is None else f"receipts/{made[0]}/{made[1] % MOST_KEPT}"
+    return None if made is None else f"receipts/{made.identity}/{made.number % MOST_KEPT}"

@@ -51,7 +51,7 @@ class Store(MemoryStore):
 
 
 def name(count, identity="aa"):
-    return decision_id(identity, count, 0.5)
+    return decision_id(identity, count, 0.5, 498_895)
 
 
 class Gateways:
