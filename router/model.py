@@ -406,6 +406,12 @@ class Request(NamedTuple):
     client_retries: int = 0
     sequence_owner: str = ""
 
+    @property
+    def receipt_owner(self) -> str:
+        """Who is told its receipt: its tenant, or without one whoever called alone, whose name
+        begins with a space as no tenant's does; "" where nobody is asked who calls."""
+        return self.tenant or self.sequence_owner.partition("\0")[0]
+
 
 class Weights(NamedTuple):
     """The score's terms: cost = sum of weight * term, each in its own unit."""

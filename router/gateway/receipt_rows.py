@@ -12,7 +12,6 @@ from typing import Annotated, Final
 import msgspec
 
 from router.errors import DataError
-from router.identity.narrowing import receipt_owner_of
 from router.model import (
     UNBURDENED,
     UNLIMITED,
@@ -91,6 +90,11 @@ class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     finished_at: float
     # Not of those that earlier gateways wrote.
     lost_gco2e: float = 0.0
+    # What the grams are made of.
+    g_per_kwh: float = math.nan
+    pue: float = math.nan
+    network_j: float = math.nan
+    run_s: float = math.nan
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -110,7 +114,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
         _Row(
             VERSION,
             receipt.decision_id,
-            receipt_owner_of(receipt.request),
+            receipt.request.receipt_owner,
             receipt.request.model,
             receipt.policy,
             receipt.region,
@@ -150,6 +154,10 @@ def encode_receipt(receipt: Receipt) -> bytes:
             receipt.e2e_ms,
             receipt.finished_at,
             receipt.lost_gco2e,
+            receipt.g_per_kwh,
+            receipt.pue,
+            receipt.network_j,
+            receipt.run_s,
         )
     )
 
@@ -197,6 +205,10 @@ def decode_receipt(data: bytes) -> Receipt:
         input_tokens=row.input_tokens,
         carbon_budget=None if budget is None else BudgetStanding(*budget),
         lost_gco2e=row.lost_gco2e,
+        g_per_kwh=row.g_per_kwh,
+        pue=row.pue,
+        network_j=row.network_j,
+        run_s=row.run_s,
     )
 
 

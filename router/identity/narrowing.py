@@ -56,13 +56,8 @@ def sequence_owner(principal: Principal, tenant: str) -> str:
 
 def receipt_owner(principal: Principal, tenant: str) -> str:
     """Who is told receipts of calls that name ``tenant``: that tenant, or without one whoever
-    called alone; "" where nobody is asked who calls."""
+    called alone; "" where nobody is asked who calls. See `Request.receipt_owner`."""
     return tenant or ("" if principal is ANONYMOUS else principal.account)
-
-
-def receipt_owner_of(request: Request) -> str:
-    """`receipt_owner` of the call that was ``request``."""
-    return request.tenant or request.sequence_owner.partition("\0")[0]
 
 
 def held_origin(principal: Principal, origin: str) -> str:

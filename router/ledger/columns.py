@@ -60,7 +60,7 @@ RECEIPT_COLUMNS: Final = (
     Column("client_retries", CellType.SMALL_COUNT, "", "how often its client asked before", False),
     Column("model", _N, "", "as the request names it", False),
     Column("version", _N, "", "of the model, where one was named"),
-    Column("tenant", _N, "", "whose request; hashed where the operator says so"),
+    Column("tenant", _N, "", "whose request, else who called; hashed where the operator says so"),
     Column("origin", _N, "", "where it came from"),
     Column("residency", _N, "", "regions that it may run in, joined by ;"),
     Column("policy", _N, "", "that decided"),

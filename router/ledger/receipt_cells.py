@@ -64,7 +64,7 @@ def ended_cells(
         request.client_retries,
         request.model,
         request.version or None,
-        (tenant(request.tenant) or None) if request.tenant else None,
+        _kept(request, tenant),
         request.origin or None,
         ";".join(sorted(request.residency)) if request.residency else None,
         receipt.policy,
@@ -122,7 +122,7 @@ def turned_away_cells(
         request.client_retries,
         request.model,
         request.version or None,
-        (tenant(request.tenant) or None) if request.tenant else None,
+        _kept(request, tenant),
         request.origin or None,
         ";".join(sorted(request.residency)) or None,
         policy,
@@ -138,6 +138,12 @@ def turned_away_cells(
 
 
 _CELLS: Final = len(RECEIPT_COLUMNS) - 2
+
+
+def _kept(request: Request, tenant: Callable[[str], str]) -> str | None:
+    """Whose row it is, as that is kept: who may ask for it."""
+    owner = request.receipt_owner
+    return (tenant(owner) or None) if owner else None
 
 
 def in_steps(value: float, per_unit: float) -> float | None:

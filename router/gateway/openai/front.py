@@ -56,7 +56,6 @@ from router.identity.limits import Use, used_tokens
 from router.identity.narrowing import (
     held_tenant,
     receipt_owner,
-    receipt_owner_of,
     require_model,
     sequence_owner,
 )
@@ -349,7 +348,7 @@ class Front:
         receipts = self._parts.receipts
         receipt = await receipts.find(decision_id)
         owner = receipt_owner(head.principal, tenant)
-        if receipt is None or receipt_owner_of(receipt.request) != owner:
+        if receipt is None or receipt.request.receipt_owner != owner:
             elsewhere = "" if receipts.shares_store else ", or another gateway answered"
             by_header = head.principal.tenant == ANY_TENANT
             whose = "this x-tenant" if by_header else "the tenant of this credential"
