@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+from router.ledger.asking.csv_rows import SETTLED_COLUMNS
 from router.ledger.tables import TABLES
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "ledger.md"
@@ -26,9 +27,10 @@ TYPES = {
 
 def columns(name: str) -> str:
     """Of one table, in Markdown."""
-    (table,) = (table for table in TABLES if table.name == name)
+    known = {table.name: table.columns for table in TABLES}
+    known["settled"] = SETTLED_COLUMNS
     lines = ["| column | type | unit | null | |", "|---|---|---|---|---|"]
-    for column in table.columns:
+    for column in known[name]:
         null = "may be" if column.nullable else ""
         lines.append(
             f"| `{column.name}` | {TYPES[column.type]} | {column.unit} | {null} "

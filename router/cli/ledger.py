@@ -1,4 +1,4 @@
-"""Commands about a ledger: ledger ls, verify, compact, prune."""
+"""Commands about a ledger: ledger ls, verify, compact, prune, receipts."""
 
 from __future__ import annotations
 
@@ -110,6 +110,44 @@ def prune(
         midnight = datetime(before.year, before.month, before.day, tzinfo=UTC).timestamp()
         gone = decision_files(where).prune(midnight)
         typer.echo(f"decisions: {gone} files of before {before} removed")
+
+
+@ledger.command("receipts")
+def receipts(
+    where: Where,
+    since: Annotated[str, typer.Option("--from", help="UTC: a day, or a time.")],
+    until: Annotated[str, typer.Option("--to", help="Before that; left out: now.")] = "",
+    tenant: Annotated[
+        str, typer.Option(help="Whose, as callers name it.", show_default="all")
+    ] = "",
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Rows have tenants as they are (`tenant: plain`).")
+    ] = False,
+) -> None:
+    """Write rows of a period as CSV, with what they were settled at, as callers get their own."""
+    with need("ledger", "reading a ledger", file=where):
+        from router.operator.receipts_csv import write_receipts
+    import sys
+
+    from router.clock import WallClock
+    from router.telemetry.tenants import kept_tenant
+
+    owner = kept_tenant(tenant, "plain" if plain else "hash") or None
+    end = WallClock().now() if not until else _day_or_time(until, "--to")
+    broken = write_receipts(where, owner, _day_or_time(since, "--from"), end, sys.stdout.buffer)
+    for problem in broken:
+        typer.echo(f"without the rows of {problem}", err=True)
+    if broken:
+        raise typer.Exit(FAILED)
+
+
+def _day_or_time(text: str, option: str) -> float:
+    from router.config import parse_day_or_time
+
+    try:
+        return parse_day_or_time(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def _tables(where: str, name: str) -> Sequence[LedgerTable]:

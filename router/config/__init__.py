@@ -4,7 +4,7 @@
 """
 
 from router.config.build import load
-from router.config.fields import format_time, parse_time, split_address
+from router.config.fields import format_time, parse_day_or_time, parse_time, split_address
 from router.config.loading import shipped_policies, shipped_profiles
 from router.config.settings import (
     CarbonSettings,
@@ -42,6 +42,7 @@ __all__ = [
     "TraceSpec",
     "format_time",
     "load",
+    "parse_day_or_time",
     "parse_time",
     "shipped_policies",
     "shipped_profiles",

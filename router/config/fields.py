@@ -13,6 +13,7 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _MAX_PORT = 65535
 # By the scheme of an endpoint's address; gRPC has no usual port.
 _REMOTE_PORTS = {"http": 80, "https": 443, "grpc": None, "grpcs": None}
@@ -134,6 +135,12 @@ def parse_time(value: str | datetime) -> float:
             fix = "and in no year that there is"
         raise ValueError(f"{value.isoformat()} is not UTC; {fix}")
     return value.timestamp()
+
+
+def parse_day_or_time(text: str) -> float:
+    """Unix seconds of a time as `parse_time` takes it, or of the start of a day such as 2026-11-30.
+    Raises ValueError."""
+    return parse_time(f"{text}T00:00Z" if _DAY.fullmatch(text) else text)
 
 
 def format_time(unix_s: float) -> str:

@@ -8,11 +8,13 @@ after it is read.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import pyarrow as pa
 
@@ -80,26 +82,45 @@ def read_journal(path: Path, table: LedgerTable) -> ReadJournal:
 
     Raises OSError.
     """
-    data = path.read_bytes()
     empty = table.schema.empty_table()
-    if not data.startswith(_MAGIC):
-        return ReadJournal(empty, len(data))
-    place = len(_MAGIC)
     found: list[Any] = []
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if file.read(len(_MAGIC)) != _MAGIC:
+            return ReadJournal(empty, size)
+        whole = file.tell()
+        for part in _parts(file):
+            whole = file.tell()
+            found.append(part)
+    if len(found) < 2:
+        return ReadJournal(empty, size - whole)
+    rows = pa.Table.from_batches(found[1:], found[0])
+    return ReadJournal(_in_columns(rows, table), size - whole)
+
+
+def journal_batches(path: Path) -> Iterator[Any]:
+    """The record batches of a journal that may be written at the same time, one after the other, as
+    far as they are whole; nothing of what is no journal. Names are plain texts.
+
+    Raises OSError.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) == _MAGIC:
+            yield from itertools.islice(_parts(file), 1, None)
+
+
+def _parts(file: BinaryIO) -> Iterator[Any]:
+    """The schema, then batches."""
     schema = None
-    while (payload := _payload(data, place)) is not None:
+    while (payload := _next_payload(file)) is not None:
         try:
             if schema is None:
                 schema = pa.ipc.read_schema(pa.py_buffer(payload))
+                yield schema
             else:
-                found.append(pa.ipc.read_record_batch(pa.py_buffer(payload), schema))
+                yield pa.ipc.read_record_batch(pa.py_buffer(payload), schema)
         except pa.ArrowException:
-            break
-        place += _FRAME.size + len(payload)
-    if schema is None or not found:
-        return ReadJournal(empty, len(data) - place)
-    rows = pa.Table.from_batches(found, schema)
-    return ReadJournal(_in_columns(rows, table), len(data) - place)
+            return
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
@@ -138,12 +159,13 @@ def _frame(payload: Any) -> bytes:
     return _FRAME.pack(_MARK, len(body), zlib.crc32(body)) + bytes(body)
 
 
-def _payload(data: bytes, place: int) -> bytes | None:
-    """Of the frame that begins at ``place``; None where there is no whole one."""
-    if len(data) - place < _FRAME.size:
+def _next_payload(file: BinaryIO) -> bytes | None:
+    """Of the frame that begins where ``file`` stands; None where there is no whole one."""
+    head = file.read(_FRAME.size)
+    if len(head) < _FRAME.size:
         return None
-    mark, length, crc = _FRAME.unpack_from(data, place)
-    body = data[place + _FRAME.size : place + _FRAME.size + length]
-    if mark != _MARK or length > _MOST_BYTES or len(body) < length or zlib.crc32(body) != crc:
+    mark, length, crc = _FRAME.unpack(head)
+    if mark != _MARK or length > _MOST_BYTES:
         return None
-    return body
+    body = file.read(length)
+    return body if len(body) == length and zlib.crc32(body) == crc else None

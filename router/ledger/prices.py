@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
@@ -33,6 +34,8 @@ _ASIDE: Final = ".aside"
 # No file takes as long to be written.
 _ASIDE_S: Final = 3600.0
 _NUMBER: Final = re.compile(r"\d+")
+# Of every price that there can be: a time in microseconds goes no further.
+_LAST_HOUR: Final = 2**31
 _VERSION_KEY: Final = b"carbon_router.prices"
 _VERSION_TEXT: Final = str(VERSION).encode()
 
@@ -60,7 +63,7 @@ def read_prices(ledger: str | Path) -> dict[PriceKey, Price]:
     system, root = file_system(ledger)
     newest: dict[PriceKey, Price] = {}
     for name in price_files(ledger):
-        for price in _read(system, f"{root}/{name}"):
+        for price in read_price_file(system, f"{root}/{name}"):
             key = price.measured.key
             expected = newest[key].revision + 1 if key in newest else 1
             if price.revision != expected:
@@ -159,7 +162,13 @@ def _table(prices: Sequence[Price]) -> pa.Table:
     )
 
 
-def _read(system: fs.FileSystem, path: str) -> list[Price]:
+def read_price_file(
+    system: fs.FileSystem, path: str, first: int = 0, last: int = _LAST_HOUR
+) -> list[Price]:
+    """Those of one file, in its order, of hours since 1970 from ``first`` through ``last``.
+
+    Raises DataError for one that is broken or none of ours.
+    """
     try:
         with system.open_input_file(path) as file:
             table = pq.ParquetFile(file).read()
@@ -170,6 +179,9 @@ def _read(system: fs.FileSystem, path: str) -> list[Price]:
         column.name for column in PRICE_COLUMNS
     ]:
         raise DataError(f"{path}: a Parquet file, but not of this program's prices")
+    hours = table.column("hour").cast(pa.int64())
+    start, end = first * US_PER_HOUR, last * US_PER_HOUR
+    table = table.filter(pc.and_(pc.greater_equal(hours, start), pc.less_equal(hours, end)))
     times = {name: table.column(name).cast(pa.int64()) for name in _TIMES}
     columns = [times.get(name, table.column(name)).to_pylist() for name in table.column_names]
     try:

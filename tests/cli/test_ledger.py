@@ -76,3 +76,19 @@ def test_what_is_no_ledger_is_told(tmp_path, capsys) -> None:
     assert "data_invalid" in told and "no ledger, or none with receipts" in told
     assert run("ledger", "ls", "gopher://x") == 1
     assert run("ledger", "ls", str(tmp_path), "--table", "x") == 2
+
+
+def test_rows_of_a_period_are_csv(ledger, capsysbinary) -> None:
+    period = ("--from", "2026-11-30", "--to", "2026-12-01")
+    assert run("ledger", "receipts", str(ledger), *period) == 0
+    assert capsysbinary.readouterr().out.count(b"\n") == 13
+    assert run("ledger", "receipts", str(ledger), *period, "--tenant", "name 2", "--plain") == 0
+    some = capsysbinary.readouterr().out
+    assert 1 < some.count(b"\n") < 13 and b'"name 2"' in some
+    assert run("ledger", "receipts", str(ledger), *period, "--tenant", "name 2") == 0
+    assert capsysbinary.readouterr().out.count(b"\n") == 1
+    assert run("ledger", "receipts", str(ledger), "--from", "soon") == 2
+    files(ledger)[0].write_bytes(b"x")
+    assert run("ledger", "receipts", str(ledger), *period) == 1
+    told = capsysbinary.readouterr()
+    assert told.out.count(b"\n") == 9 and b"without the rows of" in told.err

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from router.errors import DataError
+from router.ledger.asking.csv_rows import harmless
 from router.operator.reporting.gather import Per, Report
 from router.operator.reporting.impact_framework import manifest
 from router.operator.reporting.spdx import spdx
@@ -19,8 +20,6 @@ from router.operator.reporting.tables import Row, tables
 
 # Of a model's name in that of a file: most disks take 255, with what is before and behind.
 _MOST_NAME_BYTES: Final = 120
-# With these a cell is run: https://owasp.org/www-community/attacks/CSV_Injection
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def files_of(report: Report, command: str) -> dict[str, bytes]:
@@ -83,13 +82,8 @@ def _csv(rows: Sequence[Row]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _harmless(cell) for name, cell in row.items()} for row in rows)
+    writer.writerows({name: harmless(cell) for name, cell in row.items()} for row in rows)
     return text.getvalue().encode()
-
-
-def _harmless(cell: Any) -> Any:
-    """Callers name tenants and models; a spreadsheet takes some texts as formulas."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def _parquet(rows: Sequence[Row]) -> bytes:

@@ -1,0 +1,116 @@
+"""The rows of one decision: the receipt of its request, and the attempts before that failed.
+
+An id tells the hour in which it was made; rows lie by the hour in which an attempt ended, which is
+that one or, of a long run, a later one. Within an hour a file says which ids it may hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import pyarrow.compute as pc
+
+from router.errors import DataError
+from router.ledger.asking.row_places import (
+    Deadline,
+    RowFile,
+    RowPlaces,
+    is_equal,
+    may_hold,
+    plain_rows,
+)
+from router.model import RowOutcome
+
+# No request runs for longer.
+_MOST_HOURS: Final = 24
+# More rows of one decision than endpoints are tried.
+_MOST_ROWS: Final = 64
+
+
+class FoundRows(NamedTuple):
+    """``rows``: of one decision, by the names of their columns, the last one first asked for;
+    ``unread``: whether a place where more of them may lie could not be read, or not in time."""
+
+    rows: tuple[dict[str, Any], ...]
+    unread: bool
+
+    @property
+    def last(self) -> dict[str, Any] | None:
+        """The row that ended the request; None where that is not there."""
+        for row in self.rows:
+            if row["outcome"] != RowOutcome.MOVED:
+                return row
+        return None
+
+
+def find_rows(
+    places: RowPlaces, decision_id: str, hour: int, now_hour: int, deadline: Deadline
+) -> FoundRows:
+    """Of the decision of this id, made in ``hour``; hours are since 1970.
+    What the first place has whole is not looked for in the next, which may be slow or absent.
+    """
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    unread = False
+    for one in _hours(hour, now_hour):
+        for place in range(places.number):
+            if deadline.is_over:
+                return FoundRows(tuple(found.values()), True)
+            unread |= not _look(places, place, one, decision_id, deadline, found)
+            rows = FoundRows(tuple(found.values()), False)
+            if rows.last is not None and len(rows.rows) >= rows.last["attempt"]:
+                return rows
+        if rows.last is not None:
+            return rows
+    return FoundRows(tuple(found.values()), unread)
+
+
+def _look(
+    places: RowPlaces,
+    place: int,
+    hour: int,
+    decision_id: str,
+    deadline: Deadline,
+    found: dict[tuple[str, int], dict[str, Any]],
+) -> bool:
+    """Put into ``found`` what one place has of an hour; whether all of it could be read in time."""
+    try:
+        files = places.files_of(place, hour)
+    except DataError:
+        return False
+    whole = True
+    for file in files:
+        if deadline.is_over:
+            return False
+        try:
+            for row in _rows_of(file, decision_id):
+                if len(found) < _MOST_ROWS:
+                    found[row["writer"], row["seq"]] = row
+        except DataError:
+            whole = False
+    return whole
+
+
+def _hours(hour: int, now_hour: int) -> list[int]:
+    """The likely ones first; one before, for a clock that was set back."""
+    last = min(hour + _MOST_HOURS, now_hour + 1)
+    return [hour, hour + 1, hour - 1, *range(hour + 2, last + 1)] if hour <= now_hour + 1 else []
+
+
+def _rows_of(file: RowFile, decision_id: str) -> list[dict[str, Any]]:
+    """Raises DataError for a file that cannot be read."""
+    wanted = may_hold("decision_id", decision_id)
+    places = [
+        at + place
+        for at, batch in file.batches(["decision_id"], wanted)
+        for place in pc.indices_nonzero(is_equal(batch, "decision_id", decision_id)).to_pylist()
+    ]
+    if not places:
+        return []
+    rows: list[dict[str, Any]] = []
+    for at, batch in file.batches(None, wanted):
+        here = [place - at for place in places if at <= place < at + batch.num_rows]
+        if here:
+            rows += plain_rows(batch.take(here)).to_pylist()
+        if len(rows) == len(places):
+            break
+    return rows
