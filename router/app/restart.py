@@ -37,6 +37,8 @@ def needs_restart(config: Config, started: Config) -> tuple[str, ...]:
     ]
     if config.settings.ledger != _ledger(config, started):
         found.append("ledger: takes a restart")
+    if config.settings.receipt_signing != started.settings.receipt_signing:
+        found.append("receipts.sign: takes a restart")
     return tuple(found)
 
 
@@ -50,6 +52,7 @@ def as_started(config: Config, started: Config) -> Config:
         for part, keys in _RESTART_ONLY
     }
     parts["ledger"] = _ledger(config, started)
+    parts["receipt_signing"] = started.settings.receipt_signing
     return replace(config, settings=replace(config.settings, **parts))
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
+from router.config.receipts import ReceiptSigning
 from router.config.settings import (
     Config,
     EndpointCredentials,
@@ -29,6 +30,7 @@ from router.telemetry.throttle import LineThrottle
 from router.trust.access import AccessTable, EndpointKey, EndpointSecurity
 from router.trust.contexts import ServerTls
 from router.trust.pem import PemMaterial, read_pem
+from router.trust.receipt_keys import ReceiptKeys, read_receipt_keys
 from router.trust.secrets import Secret, read_secret
 from router.trust.watched import Watched
 
@@ -67,8 +69,8 @@ class PreparedTrust(NamedTuple):
 
 
 class Trust:
-    """``server``, ``admin``: TLS of what we listen on, None for plaintext; ``admin_token``: None
-    where there is none. ``access``: how endpoints are reached."""
+    """``server``, ``admin``: TLS of what we listen on, None for plaintext; ``admin_token``,
+    ``receipt_keys``: None where there is none. ``access``: how endpoints are reached."""
 
     def __init__(
         self,
@@ -94,6 +96,8 @@ class Trust:
             self.server = gathered(lambda: self._server("server.tls", settings.tls))
             self.admin = gathered(lambda: self._server("server.admin_tls", settings.admin_tls))
             self.admin_token = gathered(lambda: self._token(settings.admin_token))
+            signing = config.settings.receipt_signing
+            self.receipt_keys = gathered(lambda: self._receipt_keys(signing))
         self._own = tuple(self._known.values())
         self.adopt(self.prepare(config))
         self._changed.clear()
@@ -186,6 +190,8 @@ class Trust:
         told = []
         for source in self._sources():
             material = source.value
+            if isinstance(material, ReceiptKeys):
+                told.append(f"{source.name}: receipts are signed by the key {material.kid}")
             if isinstance(material, PemMaterial) and material.chain:
                 until = f"until {_stamp(material.not_after)}"
                 told.append(f"{source.name}: a certificate for {_for(material)}, {until}")
@@ -252,6 +258,15 @@ class Trust:
             return None
         key = "admin_token_env" if spec.env else "admin_token_file"
         return self._secret("server", key, spec)
+
+    def _receipt_keys(self, signing: ReceiptSigning | None) -> Watched[ReceiptKeys] | None:
+        if signing is None:
+            return None
+
+        def read(now: float) -> ReceiptKeys:
+            return read_receipt_keys("receipts.sign", signing)
+
+        return self._source(signing, "receipts.sign", (signing.key, *signing.old), read)
 
     def _security(self, tls: EndpointTls) -> EndpointSecurity:
         return EndpointSecurity(self._pem(tls.at, tls.files, "ca_file"), tls.server_name)

@@ -24,6 +24,7 @@ from router.cli import (
     keys,
     ledger,
     ledger_books,
+    receipt,
     replay,
     study,
 )
@@ -39,7 +40,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # its import takes as long as all the rest of --help
     pretty_exceptions_enable=False,
 )
-for room in (gateway, keys, carbon, energy, calibrating, ledger, ledger_books, replay, study):
+for room in (
+    gateway, keys, carbon, energy, calibrating, ledger, ledger_books, receipt, replay, study,
+):  # fmt: skip
     app.add_typer(room.app)
 
 

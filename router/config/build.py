@@ -18,6 +18,7 @@ from router.config.ledger import check_ledger, ledger_settings
 from router.config.live import LiveSources
 from router.config.loading import Parsed, parse_config, shipped_profiles
 from router.config.profiles import build_profiles
+from router.config.receipts import receipt_signing
 from router.config.redis import redis_settings
 from router.config.regions import Resolved, resolve_regions
 from router.config.rtt import Matrix, rtt_matrix
@@ -156,6 +157,7 @@ def _settings(
             build_discovery(f"discovery[{place}]", one, schema.backends, profiles, folder)
             for place, one in enumerate(schema.discovery)
         ),
+        receipt_signing=receipt_signing(schema.receipts, folder),
     )
 
 

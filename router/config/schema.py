@@ -30,6 +30,7 @@ from router.config.fields import (
 from router.config.identity import IdentitySchema
 from router.config.ledger import LedgerSchema
 from router.config.profiles import ProfileSchema
+from router.config.receipts import ReceiptsSchema
 from router.config.redis import RedisSchema
 from router.config.sources import CarbonSchema
 from router.config.tls import BackendsSchema, ListenerTlsSchema
@@ -388,6 +389,9 @@ class ConfigSchema(Strict):
     log: LogSchema = Field(default_factory=LogSchema, description="requests as a file")
     ledger: LedgerSchema | None = Field(
         default=None, description="what every request emitted, as Parquet; left out: not kept"
+    )
+    receipts: ReceiptsSchema = Field(
+        default_factory=ReceiptsSchema, description="receipts that are asked for by their ids"
     )
     state: StateSchema = Field(default_factory=StateSchema, description="what outlives a restart")
     network: NetworkSchema = Field(default_factory=NetworkSchema, description="transfer energy")

@@ -12,6 +12,7 @@ from router.config.discovery_settings import DiscoverySettings
 from router.config.identity import IdentitySchema
 from router.config.ledger import LedgerSettings
 from router.config.live import LiveSchema
+from router.config.receipts import ReceiptSigning
 from router.model import Fleet, Kind, Policy, Signal
 
 
@@ -363,6 +364,7 @@ class Settings:
 
     ``access``: by address; of endpoints in plaintext and without a key there is none.
     ``exposed``: what strangers can reach because the operator says so, in words.
+    ``receipt_signing``: None where receipts are not signed.
     """
 
     server: ServerSettings
@@ -380,6 +382,7 @@ class Settings:
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     ledger: LedgerSettings | None = None
     discovery: tuple[DiscoverySettings, ...] = ()
+    receipt_signing: ReceiptSigning | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import pytest
 
 from router.app.loading import load
 from router.app.restart import as_started, needs_restart
+from router.config.receipts import ReceiptSigning
 from router.config.redis import RedisSchema, redis_settings
 from router.config.settings import ServerSettings
 from tests.app.support import configured
@@ -51,6 +52,13 @@ def test_another_file_for_what_is_learned_takes_a_restart(started, tmp_path):
     state = replace(started.settings.state, file=tmp_path / "learned.json")
     config = replace(started, settings=replace(started.settings, state=state))
     assert needs_restart(config, started) == ("state.file: takes a restart",)
+    assert as_started(config, started) == started
+
+
+def test_another_key_file_of_receipts_takes_a_restart(started, tmp_path):
+    signing = ReceiptSigning(tmp_path / "sign.pem")
+    config = replace(started, settings=replace(started.settings, receipt_signing=signing))
+    assert needs_restart(config, started) == ("receipts.sign: takes a restart",)
     assert as_started(config, started) == started
 
 
