@@ -18,6 +18,7 @@ from router.gateway.oip.server import Gateway, ServerOptions
 from router.gateway.openai import refusal
 from router.gateway.openai.front import FrontParts
 from router.gateway.openai.kept_receipts import KeptReceipts
+from router.gateway.openai.receipts_api import ReceiptSources
 from router.gateway.openai.server import HttpGateway, HttpServerOptions
 from router.identity.access import Access
 from router.trust.contexts import ServerTls
@@ -38,9 +39,10 @@ class Fronts:
         access: Access,
         reuse_port: bool,
         receipts: KeptReceipts,
+        asked: ReceiptSources,
         tls: ServerTls | None = None,
     ) -> None:
-        """``access``: who may call."""
+        """``access``: who may call; ``asked``: where receipts are that are in no memory."""
         # Whichever front a call comes by, the process holds no more than it may.
         self._capacity = Capacity(server.max_requests, server.max_buffered_mib * 2**20)
         self._server = server
@@ -50,6 +52,7 @@ class Fronts:
         self._access = access
         self._reuse_port = reuse_port
         self._receipts = receipts
+        self._asked = asked
         self._tls = tls
         self._connections = affordable(server, runtime.config.most_endpoints)
         self._grpc = self._build_grpc()
@@ -124,6 +127,7 @@ class Fronts:
                 self._tells_energy,
                 lambda: self._runtime.config.settings.server.http_paths,
                 self._runtime.clock.now(),
+                self._asked,
             ),
         )
 

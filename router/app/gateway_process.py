@@ -48,6 +48,7 @@ from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Dispatcher, Parts
 from router.gateway.openai.kept_receipts import KeptReceipts
+from router.gateway.openai.receipts_api import ReceiptSources
 from router.load.scraper import PrometheusLoad, open_session
 from router.peers.members import SeenMembers
 from router.peers.rows import PARENT, Phase, Reload
@@ -57,6 +58,7 @@ from router.telemetry.exposition import new_registry
 from router.telemetry.metrics import Metrics
 from router.telemetry.request_file import RequestFile
 from router.telemetry.security import SecurityEvent, SecurityLog
+from router.trust.receipt_keys import ReceiptKeys
 
 _DIGEST_EVERY = 64
 # Receipts, which are kept for a while, are walked at each collection of all: by Python's own
@@ -242,6 +244,7 @@ class GatewayProcess:
             KeptReceipts(
                 self._membership.receipts if self._membership else None, self._sharing.receipts
             ),
+            ReceiptSources(self._ledger.asked(), self._signer, self._clock.now),
             self._trust.server,
         )
         admin = AdminServer(
@@ -343,6 +346,10 @@ class GatewayProcess:
             **self._limits.work(),
             **self._sharing.work(),
         }
+
+    def _signer(self) -> ReceiptKeys | None:
+        keys = self._trust.receipt_keys
+        return None if keys is None else keys.value
 
     def _ledger_work(self, meter: PrometheusLoad) -> dict[str, Callable[[], Awaitable[None]]]:
         energy, settling = self._energy, self._settling

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from router.app.compose import build_rng
@@ -18,6 +19,7 @@ from router.telemetry.ledger import LedgerMetrics
 from router.telemetry.tenants import kept_tenant
 
 if TYPE_CHECKING:
+    from router.ledger.asking.ledger import AskedLedger
     from router.ledger.receipt_cells import Cells
     from router.ledger.table_writer import TableWriter
     from router.ledger.tables import LedgerTable
@@ -97,6 +99,19 @@ class ProcessLedger:
         require_ledger(config)
         with _told_of(config, self._settings):
             self._build(self._settings, row, unique)
+
+    def asked(self) -> AskedLedger | None:
+        """For callers who ask for their own receipts; None where none are kept. Inside a running
+        event loop."""
+        settings = self._settings
+        if settings is None:
+            return None
+        from router.ledger.asking.ledger import AskedLedger
+
+        places: list[str | Path] = [settings.dir]
+        if settings.url is not None:
+            places.append(settings.url)
+        return AskedLedger(places, self._clock, self._kept_owner)
 
     def start(self) -> None:
         """From here on rows are written."""
@@ -194,6 +209,12 @@ class ProcessLedger:
     def _tenant(self, tenant: str) -> str:
         assert self._settings is not None
         return kept_tenant(tenant, self._settings.tenant)
+
+    def _kept_owner(self, owner: str) -> str | None:
+        """None where the rows do not say whose they are."""
+        assert self._settings is not None
+        style = self._settings.tenant
+        return None if style == "omit" else kept_tenant(owner, style)
 
 
 def _as_it_is(cells: Cells) -> Cells:

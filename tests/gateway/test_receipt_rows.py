@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import DataError
-from router.gateway.openai.energy import receipt_json
+from router.gateway.openai.receipt_documents import receipt_document
 from router.gateway.receipt_rows import MOST_ROW_BYTES, VERSION, decode_receipt, encode_receipt
 from router.gateway.receipts import trailers
 from router.model import (
@@ -63,7 +63,7 @@ RECEIPTS = st.builds(
             "output_tokens", "tokens_low", "tokens_high", "input_tokens", "cached_tokens",
             "energy_j", "energy_low_j", "energy_high_j", "prompt_energy_j", "marginal_energy_j",
             "facility_energy_j", "gco2e", "marginal_gco2e", "ttft_ms", "e2e_ms", "finished_at",
-            "lost_gco2e",
+            "lost_gco2e", "g_per_kwh", "pue", "network_j", "run_s",
         )
     },
 )  # fmt: skip
@@ -72,19 +72,20 @@ RECEIPTS = st.builds(
 @given(RECEIPTS)
 def test_all_that_is_told_is_told_by_others_as_well(original):
     again = decode_receipt(encode_receipt(original))
-    assert receipt_json(again) == receipt_json(original)
+    assert receipt_document(again) == receipt_document(original)
     assert trailers(again) == trailers(original)
     assert again.request.tenant == original.request.tenant
     assert again.decision_id == original.decision_id
 
 
 def test_a_field_that_receipts_come_to_have_is_thought_of_here():
-    # `g_per_kwh`, `pue`, `network_j` and `run_s` are for the ledger alone.
     assert len(Receipt._fields) == 35, "tell it in the row, raise VERSION, and put it into RECEIPTS"
 
 
-def test_a_row_of_a_gateway_that_knew_of_no_lost_attempts_is_read():
-    assert decode_receipt(msgspec.msgpack.encode(FIELDS[:-1])).lost_gco2e == 0.0
+def test_rows_of_gateways_that_knew_less_are_read():
+    before = decode_receipt(msgspec.msgpack.encode(FIELDS[:-4]))
+    assert math.isnan(before.pue) and "pue" not in receipt_document(before)
+    assert decode_receipt(msgspec.msgpack.encode(FIELDS[:-5])).lost_gco2e == 0.0
 
 
 REAL = encode_receipt(receipt(request=Request("llama", tenant="acme"), marginal=intensity(500.0)))
@@ -93,7 +94,7 @@ FIELDS = msgspec.msgpack.decode(REAL)
 
 def swallows(data):
     try:
-        receipt_json(decode_receipt(data))
+        receipt_document(decode_receipt(data))
     except DataError:
         return
 

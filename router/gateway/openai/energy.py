@@ -1,4 +1,4 @@
-"""A receipt in the terms of HTTP: the ``x-carbon`` field, ``usage.energy``, and the whole as JSON.
+"""A receipt in the terms of HTTP: the ``x-carbon`` field, and ``usage.energy``.
 
 ``usage.energy`` has the names of the Green Web Foundation's draft (C. Adams, gist 16525c1a), with
 units as SI has them: 3,600 J are a watt-hour. Its joules are the facility's, which the grams are
@@ -13,14 +13,10 @@ from typing import Any, Final
 import msgspec
 
 from router.director.dispatcher import STATE_STORE_FAILING
-from router.gateway.receipts import trailers
 from router.model import Decision, Provenance, Receipt
 from router.units import J_PER_WH
 
-_PREFIX: Final = "x-carbon-"
 _DIGITS: Final = 6
-# How the keys of figures end; an interval is two.
-_FIGURES: Final = ("-j", "-ms", "-s", "-tokens", "-gco2e", "-per-kwh", "-attempts", "-requests")
 
 
 def carbon_field(decision: Decision, decision_id: str, receipt: Receipt | None = None) -> str:
@@ -84,25 +80,10 @@ def energy_json(receipt: Receipt) -> bytes:
     return msgspec.json.encode(usage_energy(receipt))
 
 
-def receipt_json(receipt: Receipt) -> bytes:
-    """The whole receipt: the keys of docs/receipts.md without their prefix, numbers as such."""
-    told = {
-        key.removeprefix(_PREFIX).replace("-", "_"): _plain(key, value)
-        for key, value in trailers(receipt)
-    }
-    told["model"] = receipt.request.model
-    return msgspec.json.encode(told)
-
-
 def _method(receipt: Receipt) -> str:
     if receipt.energy_kind is Provenance.MEASURED:
         return "reported by the server"
     return f"profile {receipt.decision.served.profile.name}, {receipt.tokens_kind} tokens"
-
-
-def _plain(key: str, text: str) -> str | float:
-    """A figure as a number; whatever a name looks like, it is none."""
-    return float(text) if key.endswith(_FIGURES) else text
 
 
 def _rounded(value: float) -> float | None:

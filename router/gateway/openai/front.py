@@ -12,14 +12,12 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 from aiohttp import web
 
-from router.config.identity import ANY_TENANT
 from router.director import Call, Director
 from router.errors import (
     DrainingError,
     MalformedRequestError,
     UnknownMethodError,
     UnknownModelError,
-    UnknownReceiptError,
     UnknownResponseError,
     UnsupportedMethodError,
 )
@@ -37,10 +35,10 @@ from router.gateway.openai.calls import (
     prepared,
 )
 from router.gateway.openai.ending import CallEnding
-from router.gateway.openai.energy import receipt_json
 from router.gateway.openai.intake import IncomingBody
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.gateway.openai.peer import peer_of
+from router.gateway.openai.receipts_api import KEYS, RECEIPTS, ReceiptsApi, ReceiptSources
 from router.http_api import (
     APIS,
     MESSAGES,
@@ -55,14 +53,12 @@ from router.identity.access import Access
 from router.identity.limits import Use, used_tokens
 from router.identity.narrowing import (
     held_tenant,
-    receipt_owner,
     require_model,
     sequence_owner,
 )
 from router.identity.principal import Role
-from router.model import Receipt, Request
+from router.model import Request
 
-_RECEIPTS: Final = "/v1/carbon/receipts/"
 _MODELS: Final = "/v1/models"
 # Questions about a prompt, which one healthy server of the model answers.
 _COUNTS: Final = {"/v1/messages/count_tokens": MESSAGES, "/v1/responses/input_tokens": RESPONSES}
@@ -85,15 +81,16 @@ class Limits(NamedTuple):
 
 def needed_role(path: str) -> Role | None:
     """The role that a path takes; None: anybody may ask. Whatever is not named here takes one."""
-    if path in _HEALTH:
+    if path in _HEALTH or path == KEYS:
         return None
-    return Role.RECEIPTS if path.startswith(_RECEIPTS) else Role.INFER
+    is_receipt = path == RECEIPTS or path.startswith(RECEIPTS + "/")
+    return Role.RECEIPTS if is_receipt else Role.INFER
 
 
 def served_paths() -> list[tuple[str, str]]:
     """(method, an example of the path) of all that is served, so that a test can walk it."""
     posts = [*(api.path for api in APIS), *PASSED_THROUGH, *_COUNTS]
-    gets = [*_HEALTH, _MODELS, f"{_MODELS}/llama", f"{_RECEIPTS}gw-1"]
+    gets = [*_HEALTH, _MODELS, f"{_MODELS}/llama", RECEIPTS, f"{RECEIPTS}/gw-1", KEYS]
     stored = "/v1/responses/resp_1"
     return [
         *(("POST", path) for path in sorted(posts)),
@@ -106,7 +103,8 @@ def served_paths() -> list[tuple[str, str]]:
 class FrontParts(NamedTuple):
     """What calls are served with. ``access``: who may call; ``models``: name -> whether a healthy
     endpoint serves it; ``tells_energy``: whether answers of a tenant state their energy unasked;
-    ``paths``: further ones that are passed through; ``started_at``: unix s."""
+    ``paths``: further ones that are passed through; ``started_at``: unix s; ``sources``: of
+    receipts that are in no memory, and of their signatures."""
 
     director: Director
     capacity: Capacity
@@ -118,6 +116,7 @@ class FrontParts(NamedTuple):
     tells_energy: Callable[[str], bool]
     paths: Callable[[], Collection[str]]
     started_at: float
+    sources: ReceiptSources = ReceiptSources()
 
 
 class Front:
@@ -127,6 +126,7 @@ class Front:
         self._parts = parts
         self._limits = limits
         self._director = parts.director
+        self._receipts = ReceiptsApi(parts.receipts, parts.sources)
         self._under_way: dict[asyncio.Task[object], CallEnding] = {}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -200,7 +200,7 @@ class Front:
         count = _COUNTS.get(path)
         routed = api is not OTHER or path in PASSED_THROUGH or path in self._parts.paths()
         if head.method != "POST" or not (routed or count):
-            return await self._about(head, path)
+            return await self._about(request, head, path, ending)
         limit = self._limits.body_bytes
         with IncomingBody(self._parts.capacity, limit, head.principal) as held:
             body = plain = await held.read(request)
@@ -296,8 +296,10 @@ class Front:
                 sequence = held_by(named[1].decode(errors="replace"))
                 self._director.hold(request.model, request.sequence_owner, sequence, endpoint)
 
-    async def _about(self, head: Incoming, path: str) -> web.Response:
-        """Questions about the gateway, its models and stored responses."""
+    async def _about(
+        self, request: web.BaseRequest, head: Incoming, path: str, ending: CallEnding
+    ) -> web.StreamResponse:
+        """Questions about the gateway, its models, receipts and stored responses."""
         stored = _STORED.fullmatch(path)
         posts = stored is not None and stored[2] == "/cancel"
         if stored is not None and head.method in (("POST",) if posts else ("GET", "DELETE")):
@@ -306,8 +308,8 @@ class Front:
             raise UnknownMethodError(
                 f"{head.method[:16]} {path[:128]}: not served here{_meant_path(path)}"
             )
-        if path.startswith(_RECEIPTS):
-            return _json(receipt_json(await self._receipt(head, path.removeprefix(_RECEIPTS))))
+        if self._receipts.serves(path):
+            return await self._receipts.answer(request, head, path, ending)
         if path in _HEALTH:
             return web.Response(status=200 if self._parts.ready() else 503)
         if path == _MODELS:
@@ -342,21 +344,6 @@ class Front:
         kind = str(fields.get("content-type", "application/json"))
         status = int(fields.get(STATUS, 200))
         return web.Response(status=status, body=reply.payload, headers={"content-type": kind})
-
-    async def _receipt(self, head: Incoming, decision_id: str) -> Receipt:
-        tenant = held_tenant(head.principal, head.tenant)
-        receipts = self._parts.receipts
-        receipt = await receipts.find(decision_id)
-        owner = receipt_owner(head.principal, tenant)
-        if receipt is None or receipt.request.receipt_owner != owner:
-            elsewhere = "" if receipts.shares_store else ", or another gateway answered"
-            by_header = head.principal.tenant == ANY_TENANT
-            whose = "this x-tenant" if by_header else "the tenant of this credential"
-            raise UnknownReceiptError(
-                f"no receipt with the id {decision_id[:64]!r} is kept for {whose}: it is too old"
-                f"{elsewhere}"
-            )
-        return receipt
 
     def _models(self, head: Incoming) -> list[str]:
         protocols, may_use = self._director.view.snapshot.layout.protocols, head.principal.may_use

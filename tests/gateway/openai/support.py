@@ -15,6 +15,7 @@ from router.director import Answer
 from router.gateway.capacity import Capacity
 from router.gateway.openai.front import FrontParts
 from router.gateway.openai.kept_receipts import KeptReceipts
+from router.gateway.openai.receipts_api import ReceiptSources
 from router.gateway.openai.server import HttpGateway, HttpServerOptions
 from router.http_api import END, LAST_USAGE
 from router.identity.access import open_access
@@ -197,6 +198,7 @@ async def serving(
     models=(),
     access=None,
     receipts=None,
+    sources=None,
     **options,
 ):
     """Serve ``director``; nothing of the front is left when it ends."""
@@ -213,6 +215,7 @@ async def serving(
         lambda tenant: tenant in energy,
         lambda: frozenset(paths),
         1_700_000_000.0,
+        sources or ReceiptSources(),
     )
     gateway = HttpGateway(HttpServerOptions("127.0.0.1:0", **options), parts)
     port = await gateway.start()

@@ -1,14 +1,13 @@
 """Receipts in the terms of HTTP."""
 
-import json
 import math
 
 import pytest
 
 from router.core.reports import Doubt
 from router.director.dispatcher import STATE_STORE_FAILING
-from router.gateway.openai.energy import carbon_field, receipt_json, usage_energy
-from router.gateway.receipts import trailers
+from router.gateway.openai.energy import carbon_field, usage_energy
+from router.gateway.openai.receipt_documents import receipt_document
 from router.model import BudgetStanding, Provenance, TokensKind
 from tests.factories import endpoint
 from tests.gateway.support import decision, receipt
@@ -47,25 +46,10 @@ def test_the_field_is_a_dictionary_whatever_names_hold():
     assert carbon_field(odd, "gw-1").isascii()
 
 
-def test_the_json_has_every_key_of_a_receipt():
-    told = json.loads(receipt_json(receipt()))
-    keys = {key.removeprefix("x-carbon-").replace("-", "_") for key, _ in trailers(receipt())}
-    assert keys | {"model"} == told.keys()
-    assert isinstance(told["energy_j"], float) and isinstance(told["decision_id"], str)
-    # An interval is two figures, not one.
-    assert told["g_per_kwh_interval"] == dict(trailers(receipt()))["x-carbon-g-per-kwh-interval"]
-
-
-def test_small_grams_are_numbers_and_names_that_look_like_numbers_are_not():
-    told = json.loads(receipt_json(receipt(gco2e=9.5e-5, region="1e3", decision_id="4851720e-1")))
-    assert told["gco2e"] == pytest.approx(9.5e-5)
-    assert (told["region"], told["decision_id"]) == ("1e3", "4851720e-1")
-
-
 def test_a_store_that_is_away_is_told_before_an_answer_begins_too():
     told = decision(flags=(STATE_STORE_FAILING,))
     assert carbon_field(told, "gw-1").endswith(", state_store_failing")
-    assert json.loads(receipt_json(receipt(decision=told)))["flags"] == "state_store_failing"
+    assert receipt_document(receipt(decision=told))["flags"] == "state_store_failing"
     assert "state_store" not in carbon_field(decision(), "gw-1")
 
 
@@ -73,7 +57,7 @@ def test_what_is_left_of_a_budget_stands_in_the_field():
     told = receipt(carbon_budget=BudgetStanding("tenant", 0.70049))
     assert carbon_field(told.decision, "gw-1", told).endswith(", budget_left=0.700")
     assert "budget_left" not in carbon_field(told.decision, "gw-1", receipt())
-    assert json.loads(receipt_json(told))["budget"] == "name=tenant; left=0.7005"
+    assert receipt_document(told)["budget"] == "name=tenant; left=0.7005"
 
 
 def test_what_a_server_reported_and_was_not_believed_is_said_in_every_form():
@@ -81,5 +65,5 @@ def test_what_a_server_reported_and_was_not_believed_is_said_in_every_form():
     names = ["report_energy_too_low", "report_tokens_too_high"]
     assert f', ignored="{" ".join(names)}"' in carbon_field(told.decision, "gw-1", told)
     assert usage_energy(told)["ignored"] == names
-    assert json.loads(receipt_json(told))["flags"] == ",".join(names)
+    assert receipt_document(told)["flags"] == ",".join(names)
     assert "ignored" not in usage_energy(receipt())

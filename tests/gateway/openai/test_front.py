@@ -13,8 +13,8 @@ from router.errors import (
     UpstreamLostError,
     UpstreamRejectedError,
 )
-from router.gateway.openai.energy import receipt_json
 from router.gateway.openai.kept_receipts import KeptReceipts
+from router.gateway.openai.receipt_documents import receipt_document
 from router.gateway.receipt_rows import encode_receipt
 from router.http_api import BODY, END, LAST_USAGE, METHOD, PATH
 from router.model import UNLIMITED, Request
@@ -554,7 +554,7 @@ async def test_a_receipt_of_another_gateway_is_told_to_its_tenant_alone():
     async with serving(receipts=kept) as front:
         path = "/v1/carbon/receipts/far"
         status, _, body = await front.get(path, headers={"x-tenant": "acme"})
-        assert (status, body) == (200, receipt_json(theirs))
+        assert (status, json.loads(body)) == (200, receipt_document(theirs))
         for headers in ({}, {"x-tenant": "other"}):
             status, _, body = await front.get(path, headers=headers)
             assert (status, json.loads(body)["error"]["code"]) == (404, "receipt_unknown")

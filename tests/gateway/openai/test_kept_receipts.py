@@ -3,8 +3,8 @@
 import pytest
 
 from router.errors import ReceiptsUnreachableError
-from router.gateway.openai.energy import receipt_json
 from router.gateway.openai.kept_receipts import KeptReceipts
+from router.gateway.openai.receipt_documents import receipt_document
 from router.gateway.receipt_rows import encode_receipt
 from tests.gateway.support import receipt
 
@@ -54,7 +54,9 @@ async def test_its_own_first_then_those_of_workers_then_those_of_gateways():
         found = await kept.find(name)
         assert found.decision_id == name
     assert gateways.asked == 1
-    assert receipt_json(found) == receipt_json(receipt(decision_id="gateway", policy="gateway"))
+    assert receipt_document(found) == receipt_document(
+        receipt(decision_id="gateway", policy="gateway")
+    )
     assert await kept.find("nobody") is None
     gateways.lost = True
     assert (await kept.find("worker")).policy == "worker"
