@@ -115,4 +115,4 @@ sbom: wheel
 	out/sbom/tool/bin/python tools/sbom.py dist/*.whl $(IMAGE)
 
 clean:
-	rm -rf $(VENV) .venv-real .venv-kserve .venv-carbon .venv-ray .venv-llm .venv-if .venv-peers-* out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-real .venv-kserve .venv-carbon .venv-ray .venv-llm .venv-kube .venv-if .venv-peers-* out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 """Real servers and clients, each a subprocess on 127.0.0.1, for tests in the product's venv.
 
-They live in .venv-real, .venv-kserve, .venv-carbon, .venv-ray and .venv-llm, made by
+They live in .venv-real, .venv-kserve, .venv-carbon, .venv-ray, .venv-llm and .venv-kube, made by
 ``tests/real/install``. Where those are missing or out of date the tests are skipped with the
 reason, or fail when CI=true or CARBON_ROUTER_REQUIRE_REAL=1.
 """
@@ -45,7 +45,7 @@ def _venv_python(name: str, *locks: Path) -> Path:
         return ROOT / name / "bin" / "python"
     why = (
         f"REAL PARTS NOT TESTED: {name} is {'out of date' if stamp.exists() else 'missing'}; "
-        "run tests/real/install (Python 3.11 or 3.12, about two minutes and 2.3 GB)"
+        "run tests/real/install (Python 3.11 or 3.12, about two minutes and 2.6 GB)"
     )
     if os.environ.get("CI") == "true" or os.environ.get("CARBON_ROUTER_REQUIRE_REAL") == "1":
         pytest.fail(why, pytrace=False)
@@ -212,6 +212,12 @@ def _runner(python: Path) -> RunClient:
         return answers[key]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def kube_python() -> Path:
+    """Python of the venv with Helm and the schemas of Kubernetes."""
+    return _venv_python(".venv-kube", HERE / "requirements-kube.lock")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,251 @@
+"""docker/helm, rendered by Helm's own code and held against the schemas of Kubernetes; without a
+cluster."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from router.app.loading import load
+from tests.config.samples import sample
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "docker" / "helm" / "carbon-router"
+PAGE = ROOT / "docs" / "kubernetes.md"
+JUDGE = Path(__file__).parent / "clients" / "helm_chart.py"
+
+OPEN = {"insecure": True}
+SMALL = {"config": {**sample(), "server": OPEN}}
+ALL = {
+    **SMALL,
+    "config": {**sample(), "server": {**OPEN, "drain_s": 45.5, "admin_tls": {"cert_file": "/c"}}},
+    "image": {"digest": "sha256:" + "a" * 64},
+    "imagePullSecrets": [{"name": "pull"}],
+    "http": {"enabled": True},
+    "files": {"mine.yaml": "weights: {per_gco2e: 1}\n"},
+    "secretEnv": [{"name": "KEY", "secret": "keys", "key": "eia"}],
+    "secretFiles": [{"name": "tls", "secret": "my-tls"}],
+    "autoscaling": {"enabled": True},
+    "redis": {"mode": "valkey"},
+    "discovery": {"rbac": {"create": True, "namespaces": ["one", "two"], "inferencePools": True}},
+    "networkPolicy": {
+        "clients": [{"namespaceSelector": {}}],
+        "monitoring": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
+        "egress": [{"ports": [{"port": 443, "protocol": "TCP"}]}],
+    },
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True},
+    "podAnnotations": {"a": "b"},
+    "podLabels": {"team": "green"},
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"key": "a", "operator": "Exists"}],
+    "priorityClassName": "high",
+    "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
+    "extraVolumes": [{"name": "ledger", "persistentVolumeClaim": {"claimName": "ledger"}}],
+    "extraVolumeMounts": [{"name": "ledger", "mountPath": "/ledger"}],
+}
+LEAST = {
+    **SMALL,
+    "podDisruptionBudget": {"enabled": False},
+    "topologySpread": {"enabled": False},
+    "serviceAccount": {"create": False},
+    "networkPolicy": {"enabled": False},
+}
+OTHER_NAMES = {**SMALL, "fullnameOverride": "gate", "discovery": {"rbac": {"create": True}}}
+GOOD = {"small": SMALL, "all": ALL, "least": LEAST, "other names": OTHER_NAMES}
+NONSENSE = {
+    "no config": {},
+    "an unknown key": {**SMALL, "replica": 2},
+    "nobody": {**SMALL, "replicas": 0},
+    "a word for a number": {**SMALL, "replicas": "two"},
+    "a key in plain sight": {**SMALL, "secretEnv": [{"name": "KEY", "value": "secret"}]},
+    "the configuration as a file": {**SMALL, "files": {"config.yaml": "version: 1"}},
+    "a path": {**SMALL, "files": {"../x": "y"}},
+    "another redis": {**SMALL, "redis": {"mode": "sentinel"}},
+    "a privileged port": {**SMALL, "ports": {"grpc": 80}},
+    "no digest": {**SMALL, "image": {"digest": "latest"}},
+    "config as text": {"config": "version: 1"},
+    "fewer than the least": {
+        **SMALL, "autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def judged(kube_python):
+    examples = {f"page {n}": one for n, one in enumerate(page_values())}
+    done = subprocess.run(
+        [kube_python, JUDGE, CHART],
+        input=json.dumps({**GOOD, **NONSENSE, **examples}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def page_values():
+    """The values that docs/kubernetes.md shows."""
+    if not PAGE.exists():
+        return []
+    blocks = re.findall(r"```yaml\n(# values\.yaml\n.*?)```", PAGE.read_text(), re.DOTALL)
+    return [yaml.safe_load(block) for block in blocks]
+
+
+def of(answer, kind, name=None):
+    (one,) = [
+        one
+        for one in answer["manifests"]
+        if one["kind"] == kind and name in (None, one["metadata"]["name"])
+    ]
+    return one
+
+
+def pods(answer):
+    for one in answer["manifests"]:
+        if one["kind"] in ("Deployment", "StatefulSet"):
+            yield one["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_it_renders_is_valid(judged, name):
+    answer = judged[name]
+    assert "error" not in answer, answer
+    assert answer["lint"] == []
+    assert answer["invalid"] == []
+    names = [(one["kind"], one["metadata"]["name"], one["metadata"].get("namespace"))
+             for one in answer["manifests"]]  # fmt: skip
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_is_refused(judged, name):
+    assert "error" in judged[name]
+
+
+def configuration(answer, folder):
+    data = of(answer, "ConfigMap")["data"]
+    for name, text in data.items():
+        (folder / name).write_text(text)
+    return folder / "config.yaml"
+
+
+@pytest.mark.parametrize("name", ["small", "least", "other names"])
+def test_its_configuration_is_one(judged, name, tmp_path):
+    config = load(configuration(judged[name], tmp_path))
+    assert config.settings.server.listen == "0.0.0.0:8500"
+    assert config.settings.server.admin == "0.0.0.0:9500"
+
+
+def test_the_page_shows_values_that_work(judged, tmp_path):
+    count = len(page_values())
+    assert count >= 2
+    for n in range(count):
+        answer = judged[f"page {n}"]
+        assert "error" not in answer, answer
+        assert answer["invalid"] == answer["lint"] == []
+        load(configuration(answer, tmp_path))
+
+
+def test_a_store_and_a_front_over_http_are_in_the_configuration(judged):
+    config = yaml.safe_load(of(judged["all"], "ConfigMap")["data"]["config.yaml"])
+    assert config["state"] == {"redis": {"url": "redis://here-carbon-router-valkey:6379"}}
+    assert config["server"]["http"] == "0.0.0.0:8000"
+    assert of(judged["all"], "Service", "here-carbon-router-valkey")["spec"]["clusterIP"] == "None"
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_nothing_may_more_than_it_has_to(judged, name):
+    for spec in pods(judged[name]):
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in (*spec.get("initContainers", ()), *spec["containers"]):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"]["memory"]
+        assert not any("hostPath" in volume for volume in spec["volumes"])
+        assert not spec.get("hostNetwork")
+
+
+def test_a_change_of_the_configuration_replaces_the_gateways(judged):
+    def checksum(name):
+        template = of(judged[name], "Deployment")["spec"]["template"]
+        return template["metadata"]["annotations"]["checksum/config"]
+
+    assert checksum("small") == checksum("least")
+    assert checksum("small") != checksum("all")
+
+
+@pytest.mark.parametrize(("name", "drain_s"), [("small", 30), ("all", 45.5)])
+def test_requests_have_their_time_to_finish(judged, name, drain_s):
+    spec = of(judged[name], "Deployment")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    sleeps = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert spec["terminationGracePeriodSeconds"] >= drain_s + sleeps + 5
+
+
+def test_probes_ask_the_admin_port_as_it_is_served(judged):
+    for name, scheme in (("small", "HTTP"), ("all", "HTTPS")):
+        (container,) = of(judged[name], "Deployment")["spec"]["template"]["spec"]["containers"]
+        asked = {
+            probe: container[probe]["httpGet"]
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+        }
+        assert {one["scheme"] for one in asked.values()} == {scheme}
+        assert asked["livenessProbe"]["path"] == asked["startupProbe"]["path"] == "/healthz"
+        assert asked["readinessProbe"]["path"] == "/readyz"
+        ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+        assert ports["admin"] == 9500
+
+
+def test_secrets_are_named_and_never_held(judged):
+    spec = of(judged["all"], "Deployment")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert container["env"] == [
+        {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "eia"}}}
+    ]
+    assert not any(one["kind"] == "Secret" for one in judged["all"]["manifests"])
+
+
+def test_discovery_may_read_and_nothing_else(judged):
+    assert not any("Role" in one["kind"] for one in judged["small"]["manifests"])
+    assert (
+        judged["small"]
+        and not of(judged["small"], "Deployment")["spec"]["template"]["spec"][
+            "automountServiceAccountToken"
+        ]
+    )
+    roles = [one for one in judged["all"]["manifests"] if one["kind"] in ("Role", "ClusterRole")]
+    assert [one["metadata"].get("namespace") for one in roles] == ["one", "two", None]
+    for role in roles:
+        for rule in role["rules"]:
+            assert set(rule["verbs"]) <= {"list", "watch"}
+            assert "secrets" not in rule["resources"]
+            assert "*" not in rule["resources"] + rule["apiGroups"]
+
+
+def test_only_gateways_reach_the_store(judged):
+    policy = of(judged["all"], "NetworkPolicy", "here-carbon-router-valkey")["spec"]
+    (rule,) = policy["ingress"]
+    gateway = of(judged["all"], "Deployment")["spec"]["selector"]["matchLabels"]
+    assert rule["from"] == [{"podSelector": {"matchLabels": gateway}}]
+    assert policy["policyTypes"] == ["Ingress", "Egress"] and "egress" not in policy
+
+
+def test_rules_are_about_metrics_that_there_are(judged):
+    rules = of(judged["all"], "PrometheusRule")["spec"]["groups"][0]["rules"]
+    known = (ROOT / "docs" / "metrics.md").read_text()
+    for rule in rules:
+        for name in re.findall(r"carbon_router_\w+", rule["expr"]):
+            assert f"`{name}`" in known, name
+        assert rule["annotations"]["summary"]
+    monitor = of(judged["all"], "ServiceMonitor")["spec"]
+    labels = of(judged["all"], "Service", "here-carbon-router-admin")["metadata"]["labels"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
