@@ -38,15 +38,23 @@ class WorkNames(NamedTuple):
 _SHARED: Final = re.compile(r"(?!(?:attn_)?(?:dp|data_parallel)_rank$)\w*rank")
 _COMPUTED: Final = Counter("vllm:prompt_tokens_by_source_total", ("source", "local_compute"))
 
+_VLLM: Final = WorkNames(
+    answers=(Counter("vllm:generation_tokens_total"),),
+    prompts=(_COMPUTED, Counter("vllm:prompt_tokens_total")),
+    cached=(
+        Counter("vllm:prompt_tokens_cached_total"), Counter("vllm:prefix_cache_hits_total"),
+    ),
+    iterations=(Counter("vllm:iteration_tokens_total_count"),),
+    running=(Counter("vllm:num_requests_running"),),
+)  # fmt: skip
+
 WORK: Final[Mapping[str, WorkNames]] = {
-    "vllm": WorkNames(
-        answers=(Counter("vllm:generation_tokens_total"),),
-        prompts=(_COMPUTED, Counter("vllm:prompt_tokens_total")),
-        cached=(
-            Counter("vllm:prompt_tokens_cached_total"), Counter("vllm:prefix_cache_hits_total"),
-        ),
-        iterations=(Counter("vllm:iteration_tokens_total_count"),),
-        running=(Counter("vllm:num_requests_running"),),
+    "vllm": _VLLM,
+    # In its first versions without the prefix.
+    "nim": _VLLM._replace(
+        answers=(*_VLLM.answers, Counter("generation_tokens_total")),
+        prompts=(*_VLLM.prompts, Counter("prompt_tokens_total")),
+        running=(*_VLLM.running, Counter("num_requests_running")),
     ),
     "sglang": WorkNames(
         answers=(Counter("sglang:generation_tokens_total"),),

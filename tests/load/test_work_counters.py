@@ -63,6 +63,12 @@ N = math.nan
         ("tgi", TGI, WorkCounters(394.0, 2000.0, 105.0, 7.5, N, 4.0)),
         ("triton", TRITON, WorkCounters(N, N, N, N, 20.0, N)),
         ("vllm", b"", WorkCounters()),
+        ("nim", VLLM, WorkCounters(42.0, 590.0, 10.0, N, N, 3.0)),
+        (
+            "nim",
+            b"generation_tokens_total 5\nprompt_tokens_total 9\nnum_requests_running 1\n",
+            WorkCounters(5.0, 9.0, N, N, N, 1.0),
+        ),
     ],
 )
 @pytest.mark.parametrize("piece", [5, 10_000])

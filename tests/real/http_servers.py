@@ -36,11 +36,15 @@ class LlamaServer(NamedTuple):
     def ready(self) -> bool:
         return http_get(self.address, "/health")[0] == 200
 
-    def figures(self) -> dict[str, float]:
-        """Its metrics by name, without the prefix."""
+    def page(self) -> bytes:
+        """Its metrics as they come."""
         status, page = http_get(self.address, "/metrics")
         assert status == 200, page
-        lines = (line.split() for line in page.decode().splitlines() if not line.startswith("#"))
+        return page
+
+    def figures(self) -> dict[str, float]:
+        """Its metrics by name, without the prefix."""
+        lines = (line.split() for line in self.page().decode().splitlines() if line[0] != "#")
         return {name.removeprefix("llamacpp:"): float(value) for name, value in lines}
 
     def await_idle(self) -> dict[str, float]:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from router.load.work_counters import WorkCounters, WorkScan
 from tests.real.http_servers import MODEL, LlamaServer
 from tests.real.processes import POLL_S, POLLS
 
@@ -213,6 +214,26 @@ def test_who_streams_may_go_and_who_waits_is_worked_for(llama: LlamaServer) -> N
             await_figure(llama, "requests_processing", 1.0)
         generated = llama.await_idle()["tokens_predicted_total"] - before
         assert generated < tokens if stream else generated == tokens
+
+
+def work(llama: LlamaServer) -> WorkCounters:
+    llama.await_idle()
+    page = WorkScan("llamacpp")
+    page.take(llama.page())
+    return page.counters()
+
+
+def test_its_counters_of_work_are_those_that_calibrate_reads(llama: LlamaServer) -> None:
+    before = work(llama)
+    with Connection(llama) as opened:
+        opened.send(request(body_of(max_tokens=40, ignore_eos=True)))
+        opened.answer()
+    after = work(llama)
+    assert after.answer_tokens - before.answer_tokens == 40.0
+    # The last token needs no further iteration; the prompt has one or two of its own.
+    assert 39.0 <= after.iterations - before.iterations <= 42.0
+    assert 1.0 <= after.prompt_tokens - before.prompt_tokens <= 60.0
+    assert after.running == 0.0
 
 
 def test_requests_beyond_the_slots_are_deferred(llama: LlamaServer) -> None:

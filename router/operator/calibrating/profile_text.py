@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from router.config.profiles import TaskProfileSchema, TokenProfileSchema
+from router.errors import DataError
 from router.model import EnergyMeter, Profile, TaskProfile
 from router.operator.calibrating.fit import CalibrationFit, FittedFigure
 
@@ -31,7 +32,7 @@ _WITHIN: Final = {
     "prefill_ms_per_token2": "prefill_ms_per_token",
 }
 # Without these it is the former profile that is used, and no measurement.
-_DECISIVE: Final = ("idle_w", "base_w", "w_per_token_s", "energy_j")
+_DECISIVE: Final = {"token": ("idle_w", "base_w", "w_per_token_s"), "task": ("energy_j",)}
 
 
 class ProfileFacts(NamedTuple):
@@ -62,10 +63,12 @@ def profile_yaml(former: Profile, fit: CalibrationFit, facts: ProfileFacts) -> s
 
 
 def profile_values(former: Profile, fit: CalibrationFit, facts: ProfileFacts) -> dict[str, Any]:
-    """By key, as the schema of profiles takes them. Raises pydantic.ValidationError where they are
-    no profile, which is a fault of this program."""
+    """By key, as the schema of profiles takes them. Raises DataError where nothing of them is
+    known, and pydantic.ValidationError where they are no profile, a fault of this program."""
     values = _former_values(former)
     known = {one.key: one for one in fit.figures if one.key in values and not one.why_not}
+    if not known:
+        raise DataError(_nothing_known(former, fit))
     for key, figure in known.items():
         values[key] = _rounded(figure.value)
     values.update({term: 0.0 for term, key in _WITHIN.items() if key in known})
@@ -73,10 +76,10 @@ def profile_values(former: Profile, fit: CalibrationFit, facts: ProfileFacts) ->
     if prefill is not None:
         values["prefill_w_low"] = _rounded(prefill.low)
         values["prefill_w_high"] = _rounded(prefill.high)
-    if facts.meter.covers_host and known:
+    if facts.meter.covers_host:
         values.update({key: 0.0 for key in _HOST if key in values})
     _put_in_order(values, known)
-    measured = all(not one.why_not for one in fit.figures if one.key in _DECISIVE)
+    measured = all(key in known for key in _DECISIVE[values["kind"]])
     values["provenance"] = "measured" if measured and not facts.by_watts else "estimated"
     values["source"] = source_text(fit, facts)
     schema = TaskProfileSchema if isinstance(former, TaskProfile) else TokenProfileSchema
@@ -96,6 +99,14 @@ def source_text(fit: CalibrationFit, facts: ProfileFacts) -> str:
         f"{facts.since} to {facts.until}, {fit.spans} spans, r2 {fit.r2:.3f}; 95 %: "
         f"{ranges or 'nothing'}" + (f"; as before: {lacking}" if lacking else "")
     )
+
+
+def _nothing_known(former: Profile, fit: CalibrationFit) -> str:
+    why = [f"{one.key}: {one.why_not}" for one in fit.figures if one.key and one.why_not]
+    if why:
+        return f"nothing can be told: {'; '.join(why)}"
+    kind = "requests" if isinstance(former, TaskProfile) else "tokens"
+    return f"{former.name} is a profile of {kind}, which the server does not count"
 
 
 def _former_values(former: Profile) -> dict[str, Any]:

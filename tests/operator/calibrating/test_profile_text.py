@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.config.profiles import TokenProfileSchema
+from router.errors import DataError
 from router.model import EnergyMeter
 from router.operator.calibrating.fit import CalibrationFit, FittedFigure
 from router.operator.calibrating.profile_text import (
@@ -54,6 +55,10 @@ def test_whatever_was_found_the_file_takes_it(values, covers_host, by_watts):
     facts = FACTS._replace(
         meter=EnergyMeter("", "dcgm", covers_host=covers_host), by_watts=by_watts
     )
+    if set(values.values()) == {None}:
+        with pytest.raises(DataError, match="nothing can be told: idle_w: there was none"):
+            profile_yaml(token_profile(), fit_of(**values), facts)
+        return
     text = profile_yaml(token_profile(), fit_of(**values), facts)
     ((name, found),) = yaml.safe_load(text)["profiles"].items()
     assert name == "llama-3.1-8b@1xh100-west-0"
@@ -85,6 +90,13 @@ def test_a_meter_of_gpu_and_host_has_the_hosts_draw():
     assert former_value(former, "idle_w", FACTS.meter) == 90.0
     assert former_value(former, "w_per_token_s", whole) == pytest.approx(0.0264)
     assert former_value(former, "tpot_base_ms", whole) == 6.0
+
+
+def test_a_profile_of_another_kind_is_not_filled():
+    with pytest.raises(DataError, match="a profile of tokens, which the server does not count"):
+        profile_yaml(token_profile(), fit_of(energy_j=2.5), FACTS)
+    with pytest.raises(DataError, match="a profile of requests"):
+        profile_yaml(task_profile(), fit_of(idle_w=90.0), FACTS)
 
 
 def test_a_task_has_joules_a_request():
