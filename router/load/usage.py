@@ -133,8 +133,8 @@ class HttpReports(OrcaReader):
         if message.startswith(b"event:") or b"\nevent:" in message:
             # JSON has no bare line feed: these are ends of names.
             deltas = message.count(b"delta\n") + message.count(b"delta\r\n")
-            # The last of Anthropic's states usage.
-            return deltas - message.count(b"event: message_delta")
+            # The last of Anthropic's states usage; one that is cut off has no end of its name.
+            return max(0, deltas - message.count(b"event: message_delta"))
         # Of anything else the pieces are those of the network.
         return message.count(b"\ndata:") + message.startswith(b"data:")
 

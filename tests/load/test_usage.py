@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.contract import AnswerSize, BackendReport
@@ -262,6 +262,7 @@ bodies = st.one_of(
 
 
 @given(st.lists(st.tuples(st.sampled_from([USAGE, END, ENERGY]), bodies), max_size=3))
+@example([(USAGE, b"event: message_delta")])
 def test_nothing_that_a_server_says_breaks_it(trailers: list[tuple[str, bytes]]) -> None:
     reports = HttpReports()
     found = reports.read(trailers)
