@@ -56,7 +56,7 @@ def test_whatever_was_found_the_file_takes_it(values, covers_host, by_watts):
         meter=EnergyMeter("", "dcgm", covers_host=covers_host), by_watts=by_watts
     )
     if set(values.values()) == {None}:
-        with pytest.raises(DataError, match="nothing can be told: .*idle_w: there was none"):
+        with pytest.raises(DataError, match=r"nothing can be told: .*idle_w: there was none"):
             profile_yaml(token_profile(), fit_of(**values), facts)
         return
     text = profile_yaml(token_profile(), fit_of(**values), facts)
