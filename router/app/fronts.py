@@ -92,6 +92,7 @@ class Fronts:
                 max_idle_ms=int(server.idle_s * 1e3),
                 max_age_ms=int(server.max_age_s * 1e3),
                 show_addresses=server.show_addresses,
+                full_receipts=server.grpc_receipts == "full",
                 tls=self._tls,
             ),
             self._director,

@@ -62,6 +62,11 @@ class ServerSchema(Strict):
         default_factory=list,
         description="by x-tenant: whose HTTP answers state usage.energy unasked; `*`: all",
     )
+    grpc_receipts: Literal["compact", "full"] = Field(
+        default="compact",
+        description="how gRPC answers tell theirs where the caller does not say: all in "
+        "`x-carbon`, or in a trailer a figure",
+    )
     tls: ListenerTlsSchema | None = Field(
         default=None, description="of `listen` and `http`; left out: plaintext (gRPC: h2c)"
     )

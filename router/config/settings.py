@@ -104,6 +104,7 @@ class ServerSettings:
     http: str | None = None
     http_paths: frozenset[str] = frozenset()
     energy_tenants: frozenset[str] = frozenset()
+    grpc_receipts: str = "compact"
     tls: ListenerTls | None = None
     admin_tls: ListenerTls | None = None
     admin_token: SecretSpec | None = None

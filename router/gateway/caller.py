@@ -7,6 +7,7 @@
     x-residency           jurisdictions the request may run in, comma-separated, of any case
     x-tenant              on whose account
     x-session-id          whose prompts begin alike, where they cannot be read
+    x-carbon-receipt      full or compact: how the receipt is told (gRPC)
 
 How often the client asked before, which clients say by themselves, is read, too
 (``router.gateway.headers.RETRIES``).
@@ -82,8 +83,8 @@ class Caller:
     """
 
     __slots__ = (
-        "_named", "_principal", "_regions", "e2e_ms", "explicit", "origin", "residency", "retries",
-        "session", "tenant", "tpot_ms", "ttft_ms",
+        "_named", "_principal", "_regions", "e2e_ms", "explicit", "origin", "receipt", "residency",
+        "retries", "session", "tenant", "tpot_ms", "ttft_ms",
     )  # fmt: skip
 
     def __init__(
@@ -98,13 +99,17 @@ class Caller:
         self._principal = principal
         self._regions = regions
         self.e2e_ms = self.ttft_ms = self.tpot_ms = UNLIMITED
-        self.origin = self.tenant = self.session = ""
+        # `headers.FULL`, `headers.COMPACT`, or "" where it does not say.
+        self.origin = self.tenant = self.session = self.receipt = ""
         self.residency: frozenset[str] = frozenset()
         self.explicit = False
         self.retries = 0
         for key, value in metadata:
             if key in _ROUTING:
                 self._read(key, value)
+                continue
+            if key == headers.RECEIPT:
+                self.receipt = _once(key, self.receipt, _receipt_form(value))
                 continue
             if key == headers.SESSION:
                 # Other systems read it, too: it is taken as it is, and travels on.
@@ -245,6 +250,13 @@ def _in_both(before: frozenset[str], names: frozenset[str]) -> frozenset[str]:
             f"jurisdictions are named more than once, and none is in all of these: {lists}"
         )
     return both
+
+
+def _receipt_form(value: str | bytes) -> str:
+    form = str(value).strip().lower()
+    if form not in (headers.FULL, headers.COMPACT):
+        raise InvalidMetadataError(f"{headers.RECEIPT}: say {headers.FULL} or {headers.COMPACT}")
+    return form
 
 
 def _budget_ms(key: str, text: str) -> float:

@@ -3,7 +3,8 @@
 A header that is nearly ours is refused, not ignored: a caller who wrote ``x-residencies`` believes
 that the request stays where it may run. Ours are the names of `KNOWN`, what differs from one by a
 slip of the pen, whatever speaks of residency or of a latency budget under another name, and the
-whole of ``x-carbon-``, which only answers carry. Everything else is the caller's own and passes.
+whole of ``x-carbon-``, which but for ``x-carbon-receipt`` only answers carry. Everything else is
+the caller's own and passes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ BUDGETS: Final = frozenset((E2E_BUDGET, TTFT_BUDGET, TPOT_BUDGET))
 KNOWN: Final = BUDGETS | {ORIGIN, RESIDENCY, TENANT}
 # Of HTTP: whether answers state their energy.
 ENERGY: Final = "x-energy-data"
+# Of gRPC: whether the receipt comes whole, in keys of its own, or in one.
+RECEIPT: Final = "x-carbon-receipt"
+FULL: Final = "full"
+COMPACT: Final = "compact"
 # A hint that others use, too: no name near it is refused, and no value.
 SESSION: Final = "x-session-id"
 # How often a client asked before, as it says: SDKs of OpenAI and Anthropic, and gRPC (gRFC A6).
@@ -65,7 +70,8 @@ def misspelt(key: str) -> str:
 def _verdict(key: str) -> str:
     plain = key.lower().replace("_", "-").replace(".", "-")
     if is_reserved(key):
-        return f"requests carry no {_ANSWERS} headers; theirs are {', '.join(sorted(KNOWN))}"
+        theirs = ", ".join(sorted(KNOWN | {RECEIPT}))
+        return f"requests carry no {_ANSWERS} headers but one; theirs are {theirs}"
     if key.lower() == ENERGY:
         return ""
     meant = _meant(plain)

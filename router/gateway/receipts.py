@@ -1,4 +1,7 @@
-"""Receipt -> trailing metadata (``x-carbon-*``): what the caller learns of its request.
+"""Receipt -> trailing metadata: what the caller learns of its request.
+
+In one key, ``x-carbon`` (`router.gateway.carbon_field`), or whole, in some twenty of their own,
+``x-carbon-*``: whoever asks for the whole waits for what each key costs inside gRPC.
 
 Values are ASCII; a figure that is not known has no key. Joules are of IT equipment (GPU and host)
 unless the key says ``facility``. ``docs/receipts.md`` has every key with its unit, and what can be
@@ -10,7 +13,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from router.contract import Metadata
+from router.gateway.carbon_field import NAME, carbon_field
 from router.model import (
     BudgetStanding,
     CachedKind,
@@ -27,8 +30,15 @@ _MAX_TEXT = 256
 ACCOUNTING = ("x-carbon-accounting", "attributional")
 
 
+def as_metadata(receipt: Receipt, whole: bool) -> list[tuple[str, str]]:
+    """The receipt of one request as metadata."""
+    if whole:
+        return trailers(receipt)
+    return [(NAME, carbon_field(receipt.decision, receipt.decision_id, receipt))]
+
+
 def trailers(receipt: Receipt) -> list[tuple[str, str]]:
-    """The receipt of one request as metadata, in one pass: it is on the hot path."""
+    """The whole receipt of one request, in one pass."""
     decision = receipt.decision
     decision_id = receipt.decision_id
     predicted = receipt.predicted
@@ -144,13 +154,19 @@ class StreamReceipts:
         total = self._sum
         self._sum = receipt if total is None else _added(total, receipt)
 
-    def trailers(self) -> Metadata:
-        """Metadata for the end of the stream; ``x-carbon-requests`` says how many it sums up.
+    def as_metadata(self, whole: bool) -> list[tuple[str, str]]:
+        """Metadata for the end of the stream; ``requests`` says how many it sums up.
 
         A total with a part that is not known has no key.
         """
-        count = ("x-carbon-requests", str(self.requests))
-        return [count] if self._sum is None else [count, *trailers(self._sum)]
+        total = self._sum
+        if whole:
+            count = ("x-carbon-requests", str(self.requests))
+            return [count] if total is None else [count, *trailers(total)]
+        field = f"requests={self.requests}"
+        if total is not None:
+            field = f"{carbon_field(total.decision, total.decision_id, total)}, {field}"
+        return [(NAME, field)]
 
 
 def _added(total: Receipt, last: Receipt) -> Receipt:

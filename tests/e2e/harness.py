@@ -241,6 +241,10 @@ def open_connections(pid):
     return found
 
 
+# Asks for a receipt in keys of its own.
+WHOLE_RECEIPT = (("x-carbon-receipt", "full"),)
+
+
 class Client:
     """Calls as bytes, so that a test decides what goes over the wire."""
 
@@ -260,8 +264,8 @@ class Client:
         return self._stream(timeout=None)
 
     async def receipt(self, payload=None, timeout=PATIENCE_S, **headers):
-        """Trailing metadata of one answered request, without the prefix."""
-        call = self.infer(payload or ask(), metadata_of(headers), timeout)
+        """The whole receipt of one answered request, by keys without the prefix."""
+        call = self.infer(payload or ask(), (*WHOLE_RECEIPT, *metadata_of(headers)), timeout)
         await call
         trailers = await call.trailing_metadata()
         return {key.removeprefix("x-carbon-"): value for key, value in trailers}

@@ -72,9 +72,9 @@ async def test_a_gateway_with_keys(spawn, tmp_path):
         await until(answered, "an answer")
         # Right, from anywhere; what a header says only narrows it.
         trailers = await client.infer(ask(), bearer(CHAT)).trailing_metadata()
-        assert dict(trailers)["x-carbon-region"] == "north"
+        assert 'region="north"' in dict(trailers)["x-carbon"]
         call = client.infer(ask(), (*bearer(EUROPE), ("x-residency", "eu")))
-        assert dict(await call.trailing_metadata())["x-carbon-region"] == "north"
+        assert 'region="north"' in dict(await call.trailing_metadata())["x-carbon"]
         denied = {
             "nobody": (),
             "a stranger": bearer(STRANGER),

@@ -44,7 +44,7 @@ async def asked(client):
     except grpc.aio.AioRpcError:
         return None
     trailers = dict(await call.trailing_metadata())
-    return trailers["x-carbon-decision-id"].partition("-")[0][:-10]
+    return trailers["x-carbon"].removeprefix('id="').partition("-")[0][:-10]
 
 
 async def let_in(clients):

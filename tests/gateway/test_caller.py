@@ -202,3 +202,15 @@ def test_what_a_client_asks_again_says_so(name):
         return caller.request(RoutingFields("llama", "", ""), 0, None, 0.0).client_retries
 
     assert [asked(), asked("0"), asked("2"), asked("1", "3"), asked("x")] == [0, 0, 2, 3, 0]
+
+
+@pytest.mark.parametrize(("said", "form"), [("full", "full"), (" Compact", "compact")])
+def test_how_a_receipt_is_told_is_the_callers_to_say(said, form):
+    assert Caller((("x-carbon-receipt", said),)).receipt == form
+    assert Caller(()).receipt == ""
+
+
+@pytest.mark.parametrize("values", [("all",), ("",), (b"full",), ("full", "compact")])
+def test_no_other_form_and_no_two(values):
+    with pytest.raises(InvalidMetadataError, match="x-carbon-receipt"):
+        Caller(tuple(("x-carbon-receipt", value) for value in values))

@@ -68,7 +68,16 @@ def test_what_was_meant_to_be_ours_is_refused_by_the_name_that_was_meant(key, me
 
 @pytest.mark.parametrize(
     "key",
-    ["x-carbon-residency", "x-carbon-gco2e", "x-carbon-", "x-carbon", "X-Carbon-1", "x_carbon_a"],
+    [
+        "x-carbon-reciept",
+        "x_carbon_receipt",
+        "x-carbon-residency",
+        "x-carbon-gco2e",
+        "x-carbon-",
+        "x-carbon",
+        "X-Carbon-1",
+        "x_carbon_a",
+    ],
 )
 def test_the_whole_namespace_of_answers_is_refused_in_requests(key):
     with pytest.raises(InvalidMetadataError, match="x-residency"):

@@ -17,8 +17,9 @@ from router.core.question import ORIGIN_UNKNOWN
 from router.core.reports import Doubt
 from router.director.choice import BUDGET_MISSED
 from router.director.dispatcher import STATE_STORE_FAILING
+from router.gateway.carbon_field import carbon_field
 from router.gateway.oip.trailers import SHORTENED
-from router.gateway.receipts import StreamReceipts, trailers
+from router.gateway.receipts import StreamReceipts, as_metadata, trailers
 from router.model import BudgetStanding, Predicted, Provenance, Relax, TokensKind
 from tests.factories import NOW, endpoint, intensity, served, task_profile
 from tests.gateway.support import decision, receipt
@@ -82,10 +83,10 @@ def test_what_reading_the_prompt_took_is_told_where_it_is_known():
     stream = StreamReceipts()
     for joules in (12.25, 3.5):
         stream.add(receipt(prompt_energy_j=joules))
-    assert dict(stream.trailers())["x-carbon-prompt-energy-j"] == "15.75"
+    assert dict(stream.as_metadata(whole=True))["x-carbon-prompt-energy-j"] == "15.75"
     # A total with a part that is not known is not told.
     stream.add(receipt())
-    assert "x-carbon-prompt-energy-j" not in dict(stream.trailers())
+    assert "x-carbon-prompt-energy-j" not in dict(stream.as_metadata(whole=True))
 
 
 def test_what_is_as_usual_is_left_out():
@@ -105,10 +106,10 @@ def test_a_marginal_figure_is_one_key_that_says_what_it_is():
     stream = StreamReceipts()
     for grams in (0.03, 0.01):
         stream.add(receipt(marginal=beside, marginal_gco2e=grams))
-    assert "gco2e=0.04;" in dict(stream.trailers())["x-carbon-marginal"]
+    assert "gco2e=0.04;" in dict(stream.as_metadata(whole=True))["x-carbon-marginal"]
     # A total with a part that is not known is not told.
     stream.add(receipt(marginal=beside))
-    assert "x-carbon-marginal" not in dict(stream.trailers())
+    assert "x-carbon-marginal" not in dict(stream.as_metadata(whole=True))
 
 
 def test_an_unknown_grid_is_not_told_as_a_clean_one():
@@ -151,7 +152,7 @@ def test_a_stream_tells_totals_and_the_last_request():
     receipts = StreamReceipts()
     receipts.add(receipt(decision_id="gw-1", energy_j=100.0, gco2e=0.01))
     receipts.add(receipt(decision_id="gw-2", energy_j=50.0, gco2e=0.02, region="east"))
-    told = dict(receipts.trailers())
+    told = dict(receipts.as_metadata(whole=True))
     assert told["x-carbon-requests"] == "2"
     assert (told["x-carbon-energy-j"], told["x-carbon-gco2e"]) == ("150", "0.03")
     assert told["x-carbon-predicted-gco2e"] == "0.0164"
@@ -159,11 +160,27 @@ def test_a_stream_tells_totals_and_the_last_request():
     assert (told["x-carbon-decision-id"], told["x-carbon-region"]) == ("gw-2", "east")
 
 
+def test_in_one_key_a_stream_tells_the_same_totals():
+    receipts = StreamReceipts()
+    for one in (receipt(energy_j=100.0, gco2e=0.01), receipt(energy_j=50.0, gco2e=0.02)):
+        receipts.add(one)
+    ((key, field),) = receipts.as_metadata(whole=False)
+    assert key == "x-carbon"
+    assert "gco2e=0.030000000, energy_j=150.000" in field
+    assert field.endswith(", requests=2")
+
+
+def test_one_request_is_told_in_one_key_or_in_all():
+    assert as_metadata(receipt(), whole=True) == trailers(receipt())
+    ((key, field),) = as_metadata(receipt(), whole=False)
+    assert (key, field) == ("x-carbon", carbon_field(decision(), "gw-1", receipt()))
+
+
 def test_a_total_with_an_unknown_part_is_unknown():
     receipts = StreamReceipts()
     receipts.add(receipt(gco2e=math.nan))
     receipts.add(receipt())
-    told = dict(receipts.trailers())
+    told = dict(receipts.as_metadata(whole=True))
     assert "x-carbon-gco2e" not in told
     assert told["x-carbon-energy-j"] == "431"
 
@@ -196,7 +213,7 @@ def test_a_stream_is_known_as_its_worst_known_request_is():
     measured = receipt(energy_kind=Provenance.MEASURED, tokens_low=200.0, tokens_high=200.0)
     for one in (measured, receipt(**ASSUMED, doubts=("report_malformed",)), measured):
         receipts.add(one)
-    told = dict(receipts.trailers())
+    told = dict(receipts.as_metadata(whole=True))
     assert (told["x-carbon-output-tokens"], told["x-carbon-tokens-kind"]) == ("600", "assumed")
     assert told["x-carbon-output-tokens-interval"] == "512-756"
     assert told["x-carbon-energy-kind"] == "estimated"
@@ -205,7 +222,8 @@ def test_a_stream_is_known_as_its_worst_known_request_is():
 
 
 def test_a_stream_of_nothing_tells_just_that():
-    assert StreamReceipts().trailers() == [("x-carbon-requests", "0")]
+    assert StreamReceipts().as_metadata(whole=True) == [("x-carbon-requests", "0")]
+    assert StreamReceipts().as_metadata(whole=False) == [("x-carbon", "requests=0")]
 
 
 # The page that names them all
@@ -219,7 +237,8 @@ def test_every_key_has_a_row_and_every_row_a_key():
     rows = set(re.findall(r"^\| `(x-carbon-[a-z0-9-]+)` \|", DOCUMENT, re.MULTILINE))
     written = set(re.findall(r'"(x-carbon-[a-z0-9-]+)"', CODE))
     assert len(rows) > 30
-    assert rows == written - {"x-carbon-"}
+    # A prefix, and the one header of a request.
+    assert rows == written - {"x-carbon-", "x-carbon-receipt"}
 
 
 def test_every_flag_is_named():
@@ -246,4 +265,4 @@ def test_what_is_left_of_a_budget_is_one_key_and_a_streams_is_that_of_its_last()
     stream = StreamReceipts()
     for left in (0.25, 0.125):
         stream.add(receipt(carbon_budget=BudgetStanding("tenant", left)))
-    assert dict(stream.trailers())["x-carbon-budget"] == "name=tenant; left=0.1250"
+    assert dict(stream.as_metadata(whole=True))["x-carbon-budget"] == "name=tenant; left=0.1250"

@@ -39,8 +39,8 @@ class ServerOptions(NamedTuple):
     ``handshake_ms``: a new connection that has not begun to speak HTTP/2 by then is closed.
     ``max_buffered_bytes``, ``max_calls``: of this process, see `IntakeLimits`.
     ``max_streams``: concurrent calls of one connection; clients keep to it and queue.
-    ``show_addresses``: of endpoints, to whoever asks the control API. ``tls``: None for plaintext
-    HTTP/2 (h2c)."""
+    ``show_addresses``: of endpoints, to whoever asks the control API. ``full_receipts``: to whoever
+    does not say how. ``tls``: None for plaintext HTTP/2 (h2c)."""
 
     listen: str
     max_message_bytes: int = 64 * 2**20
@@ -57,6 +57,7 @@ class ServerOptions(NamedTuple):
     max_connections: int = 8_192
     max_metadata_bytes: int = 16 * 2**10
     show_addresses: bool = False
+    full_receipts: bool = False
     tls: ServerTls | None = None
 
     def as_limits(self) -> IntakeLimits:
@@ -127,7 +128,7 @@ class Gateway:
         self.intake = Intake(options.as_limits(), Sockets(), access, capacity)
         desk = Desk(self.intake, failures)
         self._inference = InferenceService(
-            director, desk, ready, models, options.deadline_margin_ms
+            director, desk, ready, models, options.deadline_margin_ms, options.full_receipts
         )
         self._server = grpc.aio.server(options=options.as_arguments())
         controlled = ControlService(control_source, desk, self._watchers, options.show_addresses)

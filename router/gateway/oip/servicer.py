@@ -17,6 +17,7 @@ from router._pb import inference_pb2 as pb
 from router.contract import Metadata
 from router.director import Call, Director
 from router.errors import MalformedRequestError, UnsupportedMethodError
+from router.gateway import headers
 from router.gateway.caller import Caller
 from router.gateway.oip.aborting import cancelled, refuse
 from router.gateway.oip.caller import caller_of
@@ -28,7 +29,7 @@ from router.gateway.oip.stream import StreamSession
 from router.gateway.oip.tensors import prompt_of
 from router.gateway.oip.trailers import with_receipt
 from router.gateway.oip.wire import scan
-from router.gateway.receipts import trailers
+from router.gateway.receipts import as_metadata
 from router.identity.limits import used_tokens
 from router.identity.narrowing import require_model
 from router.identity.principal import Principal, Role
@@ -63,13 +64,16 @@ class InferenceService:
         ready: Callable[[], bool],
         models: Callable[[], Mapping[str, bool]],
         deadline_margin_ms: float,
+        full_receipts: bool = False,
     ) -> None:
+        """``full_receipts``: to whoever does not say how, too."""
         self._director = director
         self._desk = desk
         self._failures = desk.failures
         self._ready = ready
         self._models = models
         self._margin_ms = deadline_margin_ms
+        self._receipt = headers.FULL if full_receipts else headers.COMPACT
         self._sessions: set[StreamSession] = set()
         self._draining = False
 
@@ -141,7 +145,10 @@ class InferenceService:
             if initial_metadata:
                 await context.send_initial_metadata(tuple(initial_metadata))
         context.set_trailing_metadata(
-            with_receipt(passable(answer.trailers), trailers(answer.receipt))
+            with_receipt(
+                passable(answer.trailers),
+                as_metadata(answer.receipt, caller.receipt == headers.FULL),
+            )
         )
         return answer.payload
 
@@ -252,7 +259,9 @@ class InferenceService:
         )
 
     def _caller(self, metadata: Metadata, principal: Principal) -> Caller:
-        return caller_of(metadata, principal, self._regions)
+        caller = caller_of(metadata, principal, self._regions)
+        caller.receipt = caller.receipt or self._receipt
+        return caller
 
     def _regions(self, residency: frozenset[str]) -> int:
         return self._director.view.snapshot.layout.residency_mask(residency)

@@ -19,6 +19,7 @@ from router._pb.inference_pb2 import ModelInferResponse, ModelStreamInferRespons
 from router.contract import Metadata
 from router.director import Call, Director
 from router.errors import DrainingError, GatewayFullError, RequestError
+from router.gateway import headers
 from router.gateway.caller import Caller, RoutingFields
 from router.gateway.cut_answers import settle_cut
 from router.gateway.failures import Failures
@@ -113,7 +114,10 @@ class StreamSession:
                 await self._room.acquire()
                 requests.create_task(self._serve(turn))
         self._context.set_trailing_metadata(
-            with_receipt(passable(self._upstream_trailers), self._receipts.trailers())
+            with_receipt(
+                passable(self._upstream_trailers),
+                self._receipts.as_metadata(self._caller.receipt == headers.FULL),
+            )
         )
         if self._cut is not None:
             raise self._cut

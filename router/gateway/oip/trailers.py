@@ -19,9 +19,12 @@ _FIELD_BYTES = 32
 FLAGS = "x-carbon-flags"
 SHORTENED = "receipt_shortened"
 # What remains of a receipt for longest; all else goes by the order that it is in.
-_ESSENTIAL = tuple(
-    f"x-carbon-{name}"
-    for name in ("decision-id", "gco2e", "energy-j", "energy-kind", "endpoint", "region")
+_ESSENTIAL = (
+    "x-carbon",
+    *(
+        f"x-carbon-{name}"
+        for name in ("decision-id", "gco2e", "energy-j", "energy-kind", "endpoint", "region")
+    ),
 )
 _RANK = {key: rank for rank, key in enumerate(_ESSENTIAL)}
 

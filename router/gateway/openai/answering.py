@@ -10,9 +10,10 @@ from aiohttp import web
 
 from router.contract import Metadata
 from router.director import Answer, RoutedStream
+from router.gateway.carbon_field import NAME, carbon_field
 from router.gateway.openai import rewriting
 from router.gateway.openai.ending import SERVER
-from router.gateway.openai.energy import carbon_field, energy_json
+from router.gateway.openai.energy import energy_json
 from router.http_api import END, LAST_USAGE, STATUS, HttpApi
 from router.model import Receipt
 from router.reserved_names import is_reserved
@@ -61,7 +62,7 @@ def whole(answer: Answer, manner: Manner) -> web.Response:
     """An answer that came as one."""
     receipt = answer.receipt
     status, headers = _head(answer.initial_metadata)
-    headers.append(("x-carbon", carbon_field(receipt.decision, receipt.decision_id, receipt)))
+    headers.append((NAME, carbon_field(receipt.decision, receipt.decision_id, receipt)))
     body = answer.payload
     if manner.energy and not _is_compressed(headers):
         body = _with_energy(body, receipt)
@@ -72,7 +73,7 @@ async def begin(request: web.BaseRequest, stream: RoutedStream) -> web.StreamRes
     """The head of a stream, of which something has come or which is over."""
     status, headers = _head(stream.initial_metadata)
     if stream.decision is not None:
-        headers.append(("x-carbon", carbon_field(stream.decision, stream.decision_id)))
+        headers.append((NAME, carbon_field(stream.decision, stream.decision_id)))
     headers.append(("server", SERVER))
     response = web.StreamResponse(status=status, headers=headers)
     await response.prepare(request)

@@ -115,6 +115,10 @@ def prepared(
     Raises RequestError leaves, and ResidencyError.
     """
     caller = Caller(head.fields, None, head.principal, regions)
+    if caller.receipt:
+        raise InvalidMetadataError(
+            f"{headers.RECEIPT}: of gRPC alone; over HTTP ask for /v1/carbon/receipts/{{id}}"
+        )
     content_type = head.by_name.get("content-type", "")
     if forms.is_form(content_type):
         asked = Asked(fields.required_model(forms.model_in(plain, content_type)))

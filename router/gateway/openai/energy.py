@@ -1,4 +1,4 @@
-"""A receipt in the terms of HTTP: the ``x-carbon`` field, and ``usage.energy``.
+"""A receipt in the terms of HTTP: ``usage.energy``.
 
 ``usage.energy`` has the names of the Green Web Foundation's draft (C. Adams, gist 16525c1a), with
 units as SI has them: 3,600 J are a watt-hour. Its joules are the facility's, which the grams are
@@ -12,38 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
-from router.director.dispatcher import STATE_STORE_FAILING
-from router.model import Decision, Provenance, Receipt
+from router.model import Provenance, Receipt
 from router.units import J_PER_WH
 
 _DIGITS: Final = 6
-
-
-def carbon_field(decision: Decision, decision_id: str, receipt: Receipt | None = None) -> str:
-    """The decision in one header field, a dictionary as of RFC 9651; of an answer that is whole
-    with what it took."""
-    endpoint, intensity = decision.endpoint, decision.intensity
-    parts = [
-        f'id="{decision_id}"',
-        f'region="{_quoted(endpoint.region)}"',
-        f'endpoint="{_quoted(endpoint.name)}"',
-    ]
-    if intensity is not None and math.isfinite(decision.run_g_per_kwh):
-        parts.append(f"g_per_kwh={decision.run_g_per_kwh:.1f}")
-        parts.append(f"kind={intensity.kind}")
-        parts.append(f"basis={intensity.signal.basis}")
-    if receipt is not None and math.isfinite(receipt.gco2e):
-        parts.append(f"gco2e={receipt.gco2e:.9f}")
-        parts.append(f"energy_j={receipt.energy_j:.3f}")
-        parts.append(f"energy_kind={receipt.energy_kind}")
-    if receipt is not None and receipt.doubts:
-        parts.append(f'ignored="{" ".join(receipt.doubts)}"')
-    if receipt is not None and receipt.carbon_budget is not None:
-        parts.append(f"budget_left={receipt.carbon_budget.left:.3f}")
-    if STATE_STORE_FAILING in decision.flags:
-        # True, as a dictionary says it.
-        parts.append(STATE_STORE_FAILING)
-    return ", ".join(parts)
 
 
 def usage_energy(receipt: Receipt) -> dict[str, Any]:
@@ -88,10 +60,3 @@ def _method(receipt: Receipt) -> str:
 
 def _rounded(value: float) -> float | None:
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
-
-
-def _quoted(text: str) -> str:
-    """A name as a quoted string may hold it: what is not printable ASCII becomes ``?``."""
-    if not (text.isascii() and text.isprintable()):
-        text = "".join(one if one.isascii() and one.isprintable() else "?" for one in text)
-    return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -181,7 +181,8 @@ def metadata_of(timed: TimedRequest) -> Metadata:
         ("x-tpot-budget-ms", budget.tpot_ms),
         ("x-latency-budget-ms", budget.e2e_ms),
     )
-    given = [("x-origin", request.origin)]
+    # The marginal joules are in no shorter one.
+    given = [("x-origin", request.origin), ("x-carbon-receipt", "full")]
     if request.tenant:
         given.append(("x-tenant", request.tenant))
     if request.residency:

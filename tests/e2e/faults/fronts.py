@@ -71,7 +71,7 @@ class OipCaller:
             trailers = dict(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
             return self._failed(sent, loop.time(), error)
-        return Ended(sent, loop.time(), OK, place=trailers["x-carbon-endpoint"])
+        return Ended(sent, loop.time(), OK, place=_place(trailers["x-carbon"]))
 
     async def stream(self, pair, seen=None, *, tokens=4, prompt=8, timeout=PATIENCE_S, **headers):
         """One request whose answer is streamed; ``seen`` follows it."""
@@ -94,7 +94,7 @@ class OipCaller:
             trailers = dict(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
             return self._failed(sent, loop.time(), error)._replace(messages=seen.messages)
-        place = trailers["x-carbon-endpoint"]
+        place = _place(trailers["x-carbon"])
         return Ended(sent, loop.time(), OK, place=place, messages=seen.messages)
 
     @staticmethod

@@ -7,6 +7,7 @@ import pytest
 
 from router import errors
 from router._pb import inference_pb2 as pb
+from router.gateway.carbon_field import carbon_field
 from router.gateway.oip.servicer import ASKED, UNSUPPORTED
 from router.gateway.oip.status import CODES
 from tests.gateway.support import Script, error_of, infer_request, receipt, running, soon
@@ -80,7 +81,8 @@ async def test_metadata_passes_both_ways_and_the_receipt_comes_last():
     assert deadline_s is None
     assert ("ce-id", "7") in trailers
     assert ("ce-blob-bin", b"\x00\x01") in trailers
-    assert [value for key, value in trailers if key == "x-carbon-region"] == ["west"]
+    assert "x-carbon-region" not in dict(trailers)
+    assert [key for key, _ in trailers][-1] == "x-carbon"
     assert {"endpoint-load-metrics-bin", "odd"}.isdisjoint(dict(trailers))
 
 
@@ -285,11 +287,35 @@ async def test_the_repository_holds_what_the_gateway_routes_to():
     assert [one.name for one in ready.models] == ["llama"]
 
 
+FULL = (("x-carbon-receipt", "full"),)
+
+
+async def ours(call):
+    return {k: v for k, v in await call.trailing_metadata() if k.startswith("x-carbon")}
+
+
 async def test_the_receipt_of_one_request_is_in_its_trailers():
     async with running(Script()) as gateway:
         call = gateway.stub.ModelInfer(infer_request())
         await soon(call)
-        trailers = dict(await call.trailing_metadata())
+        assert await ours(call) == {
+            "x-carbon": carbon_field(receipt().decision, receipt().decision_id, receipt())
+        }
+        call = gateway.stub.ModelInfer(infer_request(), metadata=FULL)
+        await soon(call)
+        trailers = await ours(call)
+        assert ("x-carbon-receipt", "full") in gateway.director.calls[-1][2]
+    assert "x-carbon" not in trailers
     assert trailers["x-carbon-decision-id"] == receipt().decision_id
     assert float(trailers["x-carbon-gco2e"]) == receipt().gco2e
     assert trailers["x-carbon-energy-kind"] == "emulated"
+
+
+async def test_an_operator_may_have_all_told_whole_but_for_whoever_says_how():
+    async with running(Script(), full_receipts=True) as gateway:
+        call = gateway.stub.ModelInfer(infer_request())
+        await soon(call)
+        assert float((await ours(call))["x-carbon-gco2e"]) == receipt().gco2e
+        call = gateway.stub.ModelInfer(infer_request(), metadata=(("x-carbon-receipt", "compact"),))
+        await soon(call)
+        assert (await ours(call)).keys() == {"x-carbon"}

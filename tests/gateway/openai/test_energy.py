@@ -6,10 +6,9 @@ import pytest
 
 from router.core.reports import Doubt
 from router.director.dispatcher import STATE_STORE_FAILING
-from router.gateway.openai.energy import carbon_field, usage_energy
+from router.gateway.openai.energy import usage_energy
 from router.gateway.openai.receipt_documents import receipt_document
 from router.model import BudgetStanding, Provenance, TokensKind
-from tests.factories import endpoint
 from tests.gateway.support import decision, receipt
 
 
@@ -33,37 +32,25 @@ def test_the_range_is_of_the_joules_that_are_told():
     assert told["range"]["joules"] == pytest.approx([258.6 / 2.0, 258.6 * 2.0], rel=1e-5)
 
 
+def test_what_is_left_of_a_budget_is_in_the_document():
+    told = receipt(carbon_budget=BudgetStanding("tenant", 0.70049))
+    assert receipt_document(told)["budget"] == "name=tenant; left=0.7005"
+
+
 def test_what_is_not_known_has_no_key():
     dark = receipt(decision=decision(intensity=None), gco2e=math.nan)
     told = usage_energy(dark)
     assert not {"g_co2e", "grid_carbon_intensity", "kind", "basis", "range"} & told.keys()
-    assert "gco2e" not in carbon_field(dark.decision, "gw-1", dark)
 
 
-def test_the_field_is_a_dictionary_whatever_names_hold():
-    odd = decision(endpoint=endpoint('we"st\\é'))
-    assert r'endpoint="we\"st\\?"' in carbon_field(odd, "gw-1")
-    assert carbon_field(odd, "gw-1").isascii()
-
-
-def test_a_store_that_is_away_is_told_before_an_answer_begins_too():
+def test_flags_of_the_decision_are_in_the_document():
     told = decision(flags=(STATE_STORE_FAILING,))
-    assert carbon_field(told, "gw-1").endswith(", state_store_failing")
     assert receipt_document(receipt(decision=told))["flags"] == "state_store_failing"
-    assert "state_store" not in carbon_field(decision(), "gw-1")
-
-
-def test_what_is_left_of_a_budget_stands_in_the_field():
-    told = receipt(carbon_budget=BudgetStanding("tenant", 0.70049))
-    assert carbon_field(told.decision, "gw-1", told).endswith(", budget_left=0.700")
-    assert "budget_left" not in carbon_field(told.decision, "gw-1", receipt())
-    assert receipt_document(told)["budget"] == "name=tenant; left=0.7005"
 
 
 def test_what_a_server_reported_and_was_not_believed_is_said_in_every_form():
     told = receipt(doubts=(Doubt.ENERGY_LOW, Doubt.TOKENS_HIGH))
     names = ["report_energy_too_low", "report_tokens_too_high"]
-    assert f', ignored="{" ".join(names)}"' in carbon_field(told.decision, "gw-1", told)
     assert usage_energy(told)["ignored"] == names
     assert receipt_document(told)["flags"] == ",".join(names)
     assert "ignored" not in usage_energy(receipt())
