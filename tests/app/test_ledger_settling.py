@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import signal
+import subprocess
 import sys
 from datetime import UTC, datetime
 
@@ -95,6 +97,14 @@ async def test_a_round_writes_what_the_command_writes(tmp_path):
     await place.after(700.0)
     assert place.count("nothing_new") == 1.0
     assert price_files(place.ledger) == [name]
+
+
+def test_a_child_whose_gateway_is_gone_writes_nothing(tmp_path):
+    place = Place(tmp_path)
+    place.rows()
+    asked = ("settle", str(place.ledger), "--config", str(place.path), "--parent", "1")
+    assert subprocess.run([*COMMAND, *asked], check=False).returncode == 128 + signal.SIGTERM
+    assert price_files(place.ledger) == []
 
 
 async def test_where_nothing_was_served_yet_nothing_fails(tmp_path):
