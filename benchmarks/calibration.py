@@ -167,7 +167,7 @@ class Watch:
     def __init__(self, clock: VirtualClock, within: Within) -> None:
         self._clock, self._within = clock, within
 
-    def decided(self, seconds: float) -> None:
+    def decided(self, seconds: float, trace_id: str = "") -> None:
         pass
 
     def retried(self, reason: str) -> None:
@@ -176,7 +176,7 @@ class Watch:
     def ejected(self, endpoint_name: str) -> None:
         pass
 
-    def finished(self, receipt: Receipt, added_latency_s: float) -> None:
+    def finished(self, receipt: Receipt, added_latency_s: float, trace_id: str = "") -> None:
         if self._clock.monotonic() < WARM_S:
             return
         found, decision = self._within, receipt.decision

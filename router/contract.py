@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from router.errors import UpstreamError
 from router.model import (
+    Decision,
     Endpoint,
     Forecast,
     FoundEndpoint,
@@ -423,14 +424,49 @@ class Ledger(Protocol):
         ...
 
 
+class RequestTrace(Protocol):
+    """One request, as a trace tells of it: each attempt departs and ends, then the request ends,
+    once. Never raises and never blocks: called on the hot path.
+
+    ``trace_id``: hexadecimal, "" where nothing of it is kept.
+    """
+
+    trace_id: str
+
+    def departs(self, decision: Decision, metadata: Metadata) -> Metadata:
+        """An attempt goes to its endpoint; what ``metadata`` of the call is to be there, so that
+        what the endpoint does is part of it."""
+        ...
+
+    def moved(self, receipt: Receipt, reason: str) -> None:
+        """It failed, for a reason of the error tree, and another follows."""
+        ...
+
+    def ended(self, receipt: Receipt | None, outcome: RowOutcome, reason: str, policy: str) -> None:
+        """The request ended, and with it the attempt under way; ``receipt``: of that, None where
+        there was none. ``policy``: that decided."""
+        ...
+
+
+class Tracer(Protocol):
+    """Makes traces of requests; its answer is random, and depends on what the caller does."""
+
+    def begin(
+        self, request: Request, metadata: Metadata, protocol: str, streamed: bool
+    ) -> RequestTrace | None:
+        """``metadata``, ``protocol``: of the call that it came by; ``streamed``: it has any number
+        of answers. None where nothing is to be told of it, and its headers stay as they are."""
+        ...
+
+
 class Observer(Protocol):
     """Who is told of what happens to requests. Must not block: called on the hot path."""
 
-    def decided(self, seconds: float) -> None:
-        """A decision took ``seconds``."""
+    def decided(self, seconds: float, trace_id: str = "") -> None:
+        """A decision took ``seconds``. ``trace_id``: of its request, "" where none is kept."""
         ...
 
-    def finished(self, receipt: Receipt, added_latency_s: float) -> None:
+    def finished(self, receipt: Receipt, added_latency_s: float, trace_id: str = "") -> None:
         """A request was answered; ``added_latency_s``: from its arrival until it went upstream."""
         ...
 

@@ -37,6 +37,7 @@ from router.app.reloading import Reloader
 from router.app.retirement import Retirement
 from router.app.runtime import Runtime
 from router.app.shared_state import build_store
+from router.app.tracing import ProcessTraces
 from router.app.trust import Trust
 from router.app.watchdog import beat_for_ever, frozen_after_s
 from router.app.workers import WorkerOrder
@@ -170,6 +171,9 @@ class GatewayProcess:
             self._clock,
             self._metrics.ledger,
             workers,
+        )
+        self._traces = ProcessTraces(
+            config, self._identity, wall, build_rng(), os.environ, self._metrics.spans
         )
         # The first of several workers; the parent serves nothing.
         writes = order is None or order.row == PARENT + 1
@@ -313,6 +317,7 @@ class GatewayProcess:
         await self._budgets.close()
         await self._keeper.close()
         await self._sharing.close()
+        await asyncio.to_thread(self._traces.close)
         await asyncio.to_thread(self._ledger.close)
         self._request_file.close()
         self._request_log.close()
@@ -375,6 +380,7 @@ class GatewayProcess:
                 self._rng,
                 runtime.loads,
                 self._ledger.ledger,
+                self._traces.tracer,
             ),
             build_limits(config.settings),
             identity=self._identity,

@@ -20,9 +20,9 @@ class LoggedRequests:
         self.ejected = observer.ejected
         self._finished = observer.finished
 
-    def finished(self, receipt: Receipt, added_latency_s: float) -> None:
+    def finished(self, receipt: Receipt, added_latency_s: float, trace_id: str = "") -> None:
         """See `router.contract.Observer`."""
-        self._finished(receipt, added_latency_s)
+        self._finished(receipt, added_latency_s, trace_id)
         self._file.finished(receipt)
         for doubt in receipt.doubts:
             self._security.tell(

@@ -16,6 +16,7 @@ from router.app.listening import held
 from router.app.loading import load
 from router.app.runtime import Runtime
 from router.app.shared_state import build_store
+from router.app.tracing import require_otlp
 from router.app.trust import Trust
 from router.app.watchdog import frozen_after_s
 from router.app.workers import Plan, WorkerOrder, run_workers
@@ -39,6 +40,7 @@ def serve(config_path: Path, workers: int | None = None) -> int:
     Trust(config, build_clock(None), os.environ)
     build_store(config, clock, "", os.environ)
     require_ledger(config)
+    require_otlp(config, os.environ)
     plan = Plan(config, config_path, count, frozen_after_s(server, count))
     output = logs.install(now=clock.monotonic)
     try:

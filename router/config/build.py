@@ -44,6 +44,7 @@ from router.config.settings import (
     StateSettings,
 )
 from router.config.specs import carbon_settings
+from router.config.telemetry import otlp_settings
 from router.config.tls import endpoint_access, listener_tls
 from router.config.zones import shipped_places
 from router.errors import ConfigError
@@ -158,6 +159,7 @@ def _settings(
             for place, one in enumerate(schema.discovery)
         ),
         receipt_signing=receipt_signing(schema.receipts, folder),
+        otlp=otlp_settings(schema.telemetry, folder),
     )
 
 

@@ -33,6 +33,7 @@ from router.config.profiles import ProfileSchema
 from router.config.receipts import ReceiptsSchema
 from router.config.redis import RedisSchema
 from router.config.sources import CarbonSchema
+from router.config.telemetry import TelemetrySchema
 from router.config.tls import BackendsSchema, ListenerTlsSchema
 
 HttpPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$", max_length=256)]
@@ -397,6 +398,9 @@ class ConfigSchema(Strict):
     )
     receipts: ReceiptsSchema = Field(
         default_factory=ReceiptsSchema, description="receipts that are asked for by their ids"
+    )
+    telemetry: TelemetrySchema = Field(
+        default_factory=TelemetrySchema, description="what is told to other systems"
     )
     state: StateSchema = Field(default_factory=StateSchema, description="what outlives a restart")
     network: NetworkSchema = Field(default_factory=NetworkSchema, description="transfer energy")

@@ -360,6 +360,22 @@ class IdentitySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OtlpSettings:
+    """A collector of OpenTelemetry. ``endpoint``, ``protocol``, ``headers``, ``service_name``,
+    ``sample_ratio``: None where the environment says, or nobody. ``tenant``: how it is kept."""
+
+    endpoint: str | None
+    protocol: str | None
+    headers: SecretSpec | None
+    timeout_ms: float
+    service_name: str | None
+    sample_ratio: float | None
+    conventions: str
+    tenant: str
+    queue_spans: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything an operator sets that is neither fleet nor policy. ``clock`` None: the wall.
 
@@ -384,6 +400,7 @@ class Settings:
     ledger: LedgerSettings | None = None
     discovery: tuple[DiscoverySettings, ...] = ()
     receipt_signing: ReceiptSigning | None = None
+    otlp: OtlpSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

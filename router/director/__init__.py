@@ -57,7 +57,7 @@ class RoutedStream:
         await self._answers.aclose()
 
     async def _route(self, dispatcher: Dispatcher, call: Call) -> AsyncGenerator[bytes, None]:
-        journey = Journey(dispatcher, call)
+        journey = Journey(dispatcher, call, streamed=True)
         try:
             await journey.admit()
             while True:
@@ -98,7 +98,7 @@ class Director:
 
         Raises RequestError, RefusedError or UpstreamError leaves.
         """
-        journey = Journey(self._dispatcher, call)
+        journey = Journey(self._dispatcher, call, streamed=False)
         try:
             await journey.admit()
             while True:

@@ -15,6 +15,7 @@ from router.contract import (
     Observer,
     Places,
     Rng,
+    Tracer,
     Upstream,
 )
 from router.core import kernel_rows as k
@@ -91,8 +92,8 @@ class View(NamedTuple):
 
 class Parts(NamedTuple):
     """What requests are served with; built by the composition root. ``upstreams``: by protocol;
-    ``loads``: who is told of load that came with answers, ``ledger``: of how every attempt ended;
-    None: nobody."""
+    ``loads``: who is told of load that came with answers, ``ledger``: of how every attempt ended,
+    ``tracer``: of every request; None: nobody."""
 
     upstreams: Mapping[str, Upstream]
     observer: Observer
@@ -102,6 +103,7 @@ class Parts(NamedTuple):
     rng: Rng
     loads: LoadListener | None = None
     ledger: Ledger | None = None
+    tracer: Tracer | None = None
 
 
 def _within(expected: Expected, longest: float, is_stated: bool) -> Expected:

@@ -74,14 +74,16 @@ class Journey:
         "_started",
         "_suspicion",
         "_timeout_s",
+        "_trace",
         "_tried",
         "_view",
         "_witnesses",
         "decision_id",
     )  # fmt: skip
 
-    def __init__(self, dispatcher: Dispatcher, call: Call) -> None:
-        """Raises DrainingError and UnknownModelError."""
+    def __init__(self, dispatcher: Dispatcher, call: Call, streamed: bool) -> None:
+        """``streamed``: it has any number of answers. Raises DrainingError and
+        UnknownModelError."""
         self._dispatcher = dispatcher
         self._call = call
         self._started = dispatcher.parts.clock.monotonic()
@@ -99,7 +101,13 @@ class Journey:
         # Of the attempt that ended last without an answer; grams of all of them.
         self._lost: Receipt | None = None
         self._lost_g = 0.0
-        with Telling(dispatcher, call.request):
+        tracer = dispatcher.parts.tracer
+        self._trace = (
+            None
+            if tracer is None
+            else tracer.begin(call.request, call.metadata, call.protocol, streamed)
+        )
+        with Telling(dispatcher, call.request, self._trace):
             dispatcher.require_open()
             dispatcher.require_protocol(call)
             self._expected = dispatcher.expect(call.request)
@@ -118,7 +126,7 @@ class Journey:
         dispatcher, request = self._dispatcher, self._request
         parts = dispatcher.parts
         try:
-            with Telling(dispatcher, request):
+            with Telling(dispatcher, request, self._trace):
                 decided = await self._first()
         except RefusedError as error:
             dispatcher.budgets.missed(error, parts.clock.monotonic())
@@ -157,10 +165,13 @@ class Journey:
             self._need = None
         if request.sequence_id:
             dispatcher.sequences.place(request, self._decision.endpoint.name)
+        call, trace = self._call, self._trace
+        if trace is not None:
+            call = call._replace(metadata=trace.departs(self._decision, call.metadata))
         self._attempt = attempt = Attempt(
             dispatcher.parts,
             view,
-            self._call,
+            call,
             self._decision,
             self._suspicion,
             self._started,
@@ -180,9 +191,9 @@ class Journey:
             except BaseException as told:
                 if self._charge is not None:
                     self._charge.give_up()
-                tell_lost(self._dispatcher, self._lost, told)
+                tell_lost(self._dispatcher, self._trace, self._lost, told)
                 raise
-            tell_moved(self._dispatcher, self._lost, error.reason)
+            tell_moved(self._dispatcher, self._trace, self._lost, error.reason)
             return True
         # The caller went away.
         self._attempt.abandon()
@@ -191,7 +202,7 @@ class Journey:
         self._lose(self._dispatcher.parts.clock.monotonic(), True, True)
         if self._charge is not None:
             self._charge.give_up()
-        tell_lost(self._dispatcher, self._lost, error)
+        tell_lost(self._dispatcher, self._trace, self._lost, error)
         return False
 
     def _lose(self, now: float, is_seen: bool, may_have_run: bool) -> None:
@@ -296,6 +307,8 @@ class Journey:
             receipt = self._charge.settle(receipt)
         if dispatcher.parts.ledger is not None:
             dispatcher.parts.ledger.ended(receipt, RowOutcome.ANSWERED)
+        if self._trace is not None:
+            self._trace.ended(receipt, RowOutcome.ANSWERED, "", receipt.policy)
         dispatcher.note(
             Lesson(
                 receipt,
@@ -307,6 +320,7 @@ class Journey:
                 attempt.waited_s,
                 attempt.sent,
                 report,
+                "" if self._trace is None else self._trace.trace_id,
             )
         )
         return receipt

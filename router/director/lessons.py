@@ -31,7 +31,7 @@ class Lesson(NamedTuple):
     request went upstream; ``fleet``: the one it was decided on;
     ``decided_s``: its first decision took; ``added_s``: from its arrival to its going upstream;
     ``sent``: its prompt, where servers of its model keep prompts; ``told``: what was reported of
-    it, believed or not."""
+    it, believed or not; ``trace_id``: "" where nobody keeps its trace."""
 
     receipt: Receipt
     seat: Seat
@@ -42,6 +42,7 @@ class Lesson(NamedTuple):
     added_s: float
     sent: SentPrompt | None = None
     told: BackendReport | None = None
+    trace_id: str = ""
 
 
 class SizesSeen(NamedTuple):
@@ -121,8 +122,8 @@ class Lessons:
         kept, self._kept = self._kept, []
         for lesson in kept:
             self._learn(lesson, snapshot, board)
-            self._observer.decided(lesson.decided_s)
-            self._observer.finished(lesson.receipt, lesson.added_s)
+            self._observer.decided(lesson.decided_s, lesson.trace_id)
+            self._observer.finished(lesson.receipt, lesson.added_s, lesson.trace_id)
 
     def _learn(self, lesson: Lesson, snapshot: Snapshot, board: Board) -> None:
         receipt, run = lesson.receipt, lesson.run

@@ -1,4 +1,4 @@
-"""What the ledger is told of how requests, and their attempts, end: each once."""
+"""What the ledger and traces are told of how requests, and their attempts, end: each once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
+from router.contract import RequestTrace
 from router.errors import CarbonRouterError, RefusedError, RequestError
 from router.model import Receipt, Request, RowOutcome
 
@@ -28,18 +29,28 @@ def how_it_ended(error: BaseException) -> tuple[RowOutcome, str]:
     return RowOutcome.FAILED, _INTERNAL
 
 
-def tell_lost(dispatcher: Dispatcher, lost: Receipt | None, error: BaseException) -> None:
+def tell_lost(
+    dispatcher: Dispatcher, trace: RequestTrace | None, lost: Receipt | None, error: BaseException
+) -> None:
     """The attempt of ``lost`` was the last one; its request ends in ``error``."""
     ledger = dispatcher.parts.ledger
     if ledger is not None and lost is not None:
         ledger.ended(lost, *how_it_ended(error))
+    if trace is not None:
+        trace.ended(lost, *how_it_ended(error), dispatcher.view.snapshot.policy.name)
 
 
-def tell_moved(dispatcher: Dispatcher, lost: Receipt | None, reason: str) -> None:
+def tell_moved(
+    dispatcher: Dispatcher, trace: RequestTrace | None, lost: Receipt | None, reason: str
+) -> None:
     """The attempt of ``lost`` failed, and its request goes on elsewhere."""
     ledger = dispatcher.parts.ledger
-    if ledger is not None and lost is not None:
+    if lost is None:
+        return
+    if ledger is not None:
         ledger.ended(lost, RowOutcome.MOVED, reason)
+    if trace is not None:
+        trace.moved(lost, reason)
 
 
 class Telling:
@@ -48,11 +59,14 @@ class Telling:
     On the way of every request, so no generator.
     """
 
-    __slots__ = ("_dispatcher", "_request", "_started")
+    __slots__ = ("_dispatcher", "_request", "_started", "_trace")
 
-    def __init__(self, dispatcher: Dispatcher, request: Request) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, request: Request, trace: RequestTrace | None = None
+    ) -> None:
         self._dispatcher = dispatcher
         self._request = request
+        self._trace = trace
         self._started = dispatcher.parts.clock.monotonic()
 
     def __enter__(self) -> None:
@@ -62,11 +76,15 @@ class Telling:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         dispatcher = self._dispatcher
-        ledger = dispatcher.parts.ledger
-        if error is None or ledger is None:
+        ledger, trace = dispatcher.parts.ledger, self._trace
+        if error is None or (ledger is None and trace is None):
             return
         clock = dispatcher.parts.clock
         outcome, reason = how_it_ended(error)
-        waited_ms = (clock.monotonic() - self._started) * 1e3
         policy = dispatcher.view.snapshot.policy.name
+        if trace is not None:
+            trace.ended(None, outcome, reason, policy)
+        if ledger is None:
+            return
+        waited_ms = (clock.monotonic() - self._started) * 1e3
         ledger.turned_away(self._request, outcome, reason, policy, clock.now(), waited_ms)

@@ -17,6 +17,7 @@ from router.app.compose import build_board, build_clock, build_rng, build_view
 from router.app.ledger import require_ledger
 from router.app.loading import load
 from router.app.shared_state import build_store, try_store
+from router.app.tracing import require_otlp
 from router.app.trust import Trust
 from router.carbon.chain.attempt import SourceAttempt
 from router.config.settings import Config
@@ -62,6 +63,7 @@ def check(config_path: Path) -> list[str]:
     notes += [f"{zone}: known to {', '.join(names)}" for zone, names in covered.items()]
     notes += identity_notes(config)
     require_ledger(config)
+    require_otlp(config, os.environ)
     notes += _settling_notes(config, carbon)
     if carbon.live:
         notes += region_notes(config, carbon)

@@ -219,10 +219,12 @@ class AdminServer:
         scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self._token.value.equals(sent.strip())
 
-    async def _metrics_page(self, _: web.Request) -> web.Response:
+    async def _metrics_page(self, request: web.Request) -> web.Response:
         self._show()
         # Rendering takes milliseconds for a large fleet; requests need not wait behind it.
-        page, content_type = await asyncio.to_thread(exposition, self._registry)
+        page, content_type = await asyncio.to_thread(
+            exposition, self._registry, request.headers.get("Accept", "")
+        )
         return web.Response(body=page, headers={"Content-Type": content_type})
 
     async def _healthz(self, _: web.Request) -> web.Response:

@@ -13,11 +13,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector, values
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.exposition import generate_latest as plain_page
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from router.telemetry.shared_files import reserve_room
+
+# As a scraper asks for it that reads exemplars, too.
+_OPENMETRICS = "application/openmetrics-text"
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -52,14 +57,21 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
-def exposition(registry: CollectorRegistry) -> tuple[bytes, str]:
-    """(page, content type): of all workers when they share files, else of ``registry``."""
+def exposition(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
+    """(page, content type): of all workers when they share files, else of ``registry``.
+
+    ``accept``: what its reader takes; OpenMetrics where it says so, which alone has exemplars, and
+    those of a process alone: the workers' files have no room for them.
+    """
     if shares_files():
         merged = CollectorRegistry()
         files = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
         merged.register(_Shared(files))
         registry = merged
-    return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+    if _OPENMETRICS in accept:
+        page = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+        return page, openmetrics.CONTENT_TYPE_LATEST
+    return plain_page(registry), CONTENT_TYPE_PLAIN_0_0_4
 
 
 class _Shared(Collector):

@@ -31,6 +31,7 @@ from router.telemetry.gauges import FleetGauges
 from router.telemetry.labels import LabelGuard, error_reasons
 from router.telemetry.ledger import LedgerMetrics
 from router.telemetry.state_store import StoreMetrics
+from router.telemetry.tracing.metrics import SpanMetrics
 from router.telemetry.trust import TrustMetrics
 from router.telemetry.view import FleetView
 
@@ -116,6 +117,7 @@ class Metrics:
         self.fleet_loads = FleetLoadMetrics(registry)
         self.budgets = BudgetMetrics(registry)
         self.ledger = LedgerMetrics(registry)
+        self.spans = SpanMetrics(registry)
 
     def _count_answers(self, registry: CollectorRegistry) -> None:
         counter = partial(_counter, registry)
@@ -241,8 +243,11 @@ class Metrics:
         self._regions.learn(fleet.regions)
         self._endpoints.learn(endpoint.name for endpoint in fleet.endpoints)
 
-    def finished(self, receipt: Receipt, added_latency_s: float = math.nan) -> None:
-        """Count one answered request; NaN figures are left out and counted as unaccounted."""
+    def finished(
+        self, receipt: Receipt, added_latency_s: float = math.nan, trace_id: str = ""
+    ) -> None:
+        """Count one answered request; NaN figures are left out and counted as unaccounted.
+        ``trace_id``: that is kept of it, "" where none is."""
         for claim in receipt.request.ignored:
             self._ignored.labels(claim).inc()
         if receipt.request.client_retries:
@@ -273,16 +278,17 @@ class Metrics:
             row.excess_gco2e(-saved_g)
         for doubt in receipt.doubts:
             self._doubted[Doubt(doubt)]()
+        exemplar = {"trace_id": trace_id} if trace_id else None
         if receipt.ttft_ms > 0.0 and 0.0 < decision.ttft_ms < math.inf:
-            self._ttft_ratio.observe(decision.ttft_ms / receipt.ttft_ms)
+            self._ttft_ratio.observe(decision.ttft_ms / receipt.ttft_ms, exemplar)
         if receipt.e2e_ms > 0.0 and 0.0 < decision.e2e_ms < math.inf:
-            self._e2e_ratio.observe(decision.e2e_ms / receipt.e2e_ms)
+            self._e2e_ratio.observe(decision.e2e_ms / receipt.e2e_ms, exemplar)
         if added_latency_s >= 0.0:
-            self._added.observe(added_latency_s)
+            self._added.observe(added_latency_s, exemplar)
 
-    def decided(self, seconds: float) -> None:
+    def decided(self, seconds: float, trace_id: str = "") -> None:
         """Take in how long one decision took."""
-        self._decision.observe(seconds)
+        self._decision.observe(seconds, {"trace_id": trace_id} if trace_id else None)
 
     def refused(self, model: str, code: str, reason: str) -> None:
         """Count a request that no endpoint was asked for: refused, or wrong."""

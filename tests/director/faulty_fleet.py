@@ -213,10 +213,10 @@ class World:
 
     # The observer
 
-    def decided(self, seconds):
+    def decided(self, seconds, trace_id=""):
         pass
 
-    def finished(self, receipt, added_latency_s):
+    def finished(self, receipt, added_latency_s, trace_id=""):
         pass
 
     def retried(self, reason):

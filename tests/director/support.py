@@ -78,10 +78,10 @@ class Watch:
         self.retries = []
         self.ejections = []
 
-    def decided(self, seconds):
+    def decided(self, seconds, trace_id=""):
         self.decisions.append(seconds)
 
-    def finished(self, receipt, added_latency_s):
+    def finished(self, receipt, added_latency_s, trace_id=""):
         self.receipts.append((receipt, added_latency_s))
 
     def retried(self, reason):
@@ -283,13 +283,14 @@ class Room:
         self.board = board(self.snapshot, **options.pop("health", {}))
         limits = RequestLimits(3, 900.0, 0.005, 0.001)._replace(**options.pop("limits", {}))
         budget = options.pop("budget", RetryBudget(0.2, 10.0))
+        tracer = options.pop("tracer", None)
         assert not options, options
         self.lengths = LengthModel(self.fleet.priors, self.snapshot.policy.quantile)
         self.dispatcher = Dispatcher(
             View(self.snapshot, self.board),
             Parts(
                 {"oip": Upstream(self.backend, Reports())}, self.watch, self.lengths, budget,
-                self.clock, Dice(), ledger=self.ledger,
+                self.clock, Dice(), ledger=self.ledger, tracer=tracer,
             ),
             limits,
             identity="gw",
