@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from router.app.compose import build_rng
@@ -108,10 +107,7 @@ class ProcessLedger:
             return None
         from router.ledger.asking.ledger import AskedLedger
 
-        places: list[str | Path] = [settings.dir]
-        if settings.url is not None:
-            places.append(settings.url)
-        return AskedLedger(places, self._clock, self._kept_owner)
+        return AskedLedger(settings.dir, settings.url, self._clock, self._kept_owner)
 
     def start(self) -> None:
         """From here on rows are written."""

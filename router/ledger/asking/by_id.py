@@ -28,11 +28,11 @@ _MOST_ROWS: Final = 64
 
 
 class FoundRows(NamedTuple):
-    """``rows``: of one decision, by the names of their columns, the last one first asked for;
-    ``unread``: whether a place where more of them may lie could not be read, or not in time."""
+    """``rows``: of one decision, by the names of their columns; ``unread``: whether a place where
+    more of them may lie could not be read, or not in time."""
 
-    rows: tuple[dict[str, Any], ...]
-    unread: bool
+    rows: tuple[dict[str, Any], ...] = ()
+    unread: bool = False
 
     @property
     def last(self) -> dict[str, Any] | None:
@@ -42,52 +42,40 @@ class FoundRows(NamedTuple):
                 return row
         return None
 
+    @property
+    def are_all(self) -> bool:
+        """Whether there is a row of every attempt."""
+        return self.last is not None and len(self.rows) >= self.last["attempt"]
+
+    def joined(self, others: FoundRows) -> FoundRows:
+        """These, and of ``others`` what is not among them."""
+        rows = {(row["writer"], row["seq"]): row for row in (*others.rows, *self.rows)}
+        return FoundRows(tuple(rows.values()), self.unread or others.unread)
+
 
 def find_rows(
     places: RowPlaces, decision_id: str, hour: int, now_hour: int, deadline: Deadline
 ) -> FoundRows:
     """Of the decision of this id, made in ``hour``; hours are since 1970.
-    What the first place has whole is not looked for in the next, which may be slow or absent.
+
+    Raises DataError where a place cannot be read.
     """
     found: dict[tuple[str, int], dict[str, Any]] = {}
     unread = False
     for one in _hours(hour, now_hour):
-        for place in range(places.number):
+        for file in places.files(one):
             if deadline.is_over:
                 return FoundRows(tuple(found.values()), True)
-            unread |= not _look(places, place, one, decision_id, deadline, found)
-            rows = FoundRows(tuple(found.values()), False)
-            if rows.last is not None and len(rows.rows) >= rows.last["attempt"]:
-                return rows
+            try:
+                for row in _rows_of(file, decision_id):
+                    if len(found) < _MOST_ROWS:
+                        found[row["writer"], row["seq"]] = row
+            except DataError:
+                unread = True
+        rows = FoundRows(tuple(found.values()), unread)
         if rows.last is not None:
             return rows
     return FoundRows(tuple(found.values()), unread)
-
-
-def _look(
-    places: RowPlaces,
-    place: int,
-    hour: int,
-    decision_id: str,
-    deadline: Deadline,
-    found: dict[tuple[str, int], dict[str, Any]],
-) -> bool:
-    """Put into ``found`` what one place has of an hour; whether all of it could be read in time."""
-    try:
-        files = places.files_of(place, hour)
-    except DataError:
-        return False
-    whole = True
-    for file in files:
-        if deadline.is_over:
-            return False
-        try:
-            for row in _rows_of(file, decision_id):
-                if len(found) < _MOST_ROWS:
-                    found[row["writer"], row["seq"]] = row
-        except DataError:
-            whole = False
-    return whole
 
 
 def _hours(hour: int, now_hour: int) -> list[int]:

@@ -29,12 +29,16 @@ from router.units import HOUR_S
 # Of one receipt, and of planning a page: the first hour of that is looked through in any case.
 _FIND_S: Final = 3.0
 _PLAN_S: Final = 3.0
+# What a receipt was settled at is told beside it, if it takes no longer.
+_PRICES_S: Final = 2.0
 # Who waits is told to ask again after that, whatever the store does.
 _WAIT_S: Final = 10.0
 _CHUNK_ROWS: Final = 2048
 # Whose prices are read at once, from the first that is wanted on.
 _PRICED_HOURS: Final = 24
 _AGAIN_S: Final = 1.0
+# Different problems, in the log.
+_MOST_TOLD: Final = 1000
 # Years of a clock.
 _MOST_US: Final = 2**53
 
@@ -82,21 +86,26 @@ class CsvPage:
 
 
 class AskedLedger:
-    """Of one process. ``places``: the ledger's folder, and its URL where it has one; ``kept``: how
+    """Of one process. ``folder``, ``url``: of the ledger, None where it has no URL; ``kept``: how
     an owner's name is kept, None where none is."""
 
     def __init__(
         self,
-        places: Sequence[str | Path],
+        folder: str | Path,
+        url: str | None,
         clock: Clock,
         kept: Callable[[str], str | None],
     ) -> None:
-        self._places = RowPlaces(places)
+        self._here = RowPlaces([folder])
+        self._there = None if url is None else RowPlaces([url])
+        self._both = RowPlaces([folder] if url is None else [folder, url])
         # Settlements are written where files end up.
-        self._prices = PriceLookup(str(places[-1]))
+        self._prices = PriceLookup(str(folder if url is None else url))
         self._clock = clock
         self._kept = kept
-        self._threads = ReadingThreads()
+        self._near = ReadingThreads()
+        # A store that hangs holds up nothing that is here.
+        self._far = self._near if url is None else ReadingThreads()
         self._told: set[str] = set()
 
     @property
@@ -112,24 +121,25 @@ class AskedLedger:
         made, wanted = made_by(decision_id), self._owner(owner)
         if made is None or made.hour is None or wanted is None:
             return None
-        hour, now_hour = made.hour, int(self._clock.now() // HOUR_S)
-        deadline = self._deadline(_FIND_S)
-
-        def read() -> tuple[FoundRows, LedgerReceipt | None]:
-            found = find_rows(self._places, decision_id, hour, now_hour, deadline)
-            row = found.last
-            if row is None or (row["tenant"] or "") != wanted:
-                return found, None
-            return found, self._priced(row, found)
-
-        found, receipt = await self._read(read)
-        if found.last is None and found.unread:
+        hour = made.hour
+        found = await self._read(self._near, self._look(self._here, decision_id, hour))
+        if self._there is not None and not found.are_all:
+            try:
+                work = self._look(self._there, decision_id, hour)
+                found = found.joined(await self._read(self._far, work))
+            except ReceiptsUnreachableError:
+                # What is here is told whatever else may be there.
+                found = found._replace(unread=True)
+        row = found.last
+        if row is None and found.unread:
             raise ReceiptsUnreachableError(
                 f"{decision_id[:64]!r} was not found, and not all of the ledger could be read: it "
                 "may be there",
                 _AGAIN_S,
             )
-        return receipt
+        if row is None or (row["tenant"] or "") != wanted:
+            return None
+        return await self._priced(row, found)
 
     async def page(self, owner: str, since: float, until: float, after: str, most: int) -> CsvPage:
         """Rows of ``owner`` from ``since`` until before ``until``, unix s, ``most`` of them.
@@ -144,21 +154,26 @@ class AskedLedger:
             wanted, _in_us(since), _in_us(until), most, Cursor.parse(after) if after else None
         )
         deadline = self._deadline(_PLAN_S)
-        planned = await self._read(lambda: plan_page(self._places, question, deadline))
+        planned = await self._read(self._far, lambda: plan_page(self._both, question, deadline))
         self._tell(planned.unread)
-        chunks = csv_chunks(planned, self._prices)
-        return CsvPage(planned, chunks, self._threads, csv_header())
+        return CsvPage(planned, csv_chunks(planned, self._prices), self._far, csv_header())
 
     def _owner(self, owner: str) -> str | None:
         """As rows have it; None where nobody's are told."""
         return self._kept(owner) if self.tells_owners else None
 
-    def _priced(self, row: Mapping[str, Any], found: FoundRows) -> LedgerReceipt:
+    def _look(self, places: RowPlaces, decision_id: str, hour: int) -> Callable[[], FoundRows]:
+        now_hour, deadline = int(self._clock.now() // HOUR_S), self._deadline(_FIND_S)
+        return lambda: find_rows(places, decision_id, hour, now_hour, deadline)
+
+    async def _priced(self, row: Mapping[str, Any], found: FoundRows) -> LedgerReceipt:
         lost = sum(one["gco2e"] or 0.0 for one in found.rows if one is not row)
         hours = hours_of(row)
         try:
-            prices = self._prices.prices(min(hours), max(hours))
-        except DataError as error:
+            prices = await self._far.run(
+                lambda: self._prices.prices(min(hours), max(hours)), _PRICES_S
+            )
+        except (DataError, ReceiptsUnreachableError) as error:
             self._tell((str(error),))
             return LedgerReceipt(row, lost, None, True)
         return LedgerReceipt(row, lost, settled(row, prices), False)
@@ -166,9 +181,9 @@ class AskedLedger:
     def _deadline(self, within_s: float) -> Deadline:
         return Deadline(self._clock.monotonic, self._clock.monotonic() + within_s)
 
-    async def _read(self, work: Callable[[], _Value]) -> _Value:
+    async def _read(self, threads: ReadingThreads, work: Callable[[], _Value]) -> _Value:
         try:
-            return await self._threads.run(work, _WAIT_S)
+            return await threads.run(work, _WAIT_S)
         except DataError as error:
             self._tell((str(error),))
             raise ReceiptsUnreachableError(
@@ -178,7 +193,7 @@ class AskedLedger:
     def _tell(self, problems: Sequence[str]) -> None:
         # Once: whoever asks again is no news.
         for problem in problems:
-            if problem not in self._told and len(self._told) < 1000:
+            if problem not in self._told and len(self._told) < _MOST_TOLD:
                 self._told.add(problem)
                 _log.error("asking the ledger: %s", problem)
 

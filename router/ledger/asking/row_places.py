@@ -103,30 +103,22 @@ class RowPlaces:
 
     def files(self, hour: int) -> list[RowFile]:
         """Those of one hour, journals first. Raises DataError where a place cannot be read."""
-        return [file for place in range(self.number) for file in self.files_of(place, hour)]
-
-    @property
-    def number(self) -> int:
-        """Of places."""
-        return len(self._places)
-
-    def files_of(self, place: int, hour: int) -> list[RowFile]:
-        """`files` of one place, from 0. Raises DataError where it cannot be read."""
-        system, root = self._open(self._places[place])
-        journals = self._journals_of(system, root).get(hour, ())
-        found = [RowFile(None, str(path)) for path in journals]
+        found: list[RowFile] = []
         folder = partition(RECEIPTS, hour * HOUR_S)
-        selector = fs.FileSelector(f"{root}/{folder}", allow_not_found=True)
-        return found + sorted(
-            (
+        for place in self._places:
+            system, root = self._open(place)
+            journals = self._journals_of(system, root).get(hour, ())
+            found += [RowFile(None, str(path)) for path in journals]
+            selector = fs.FileSelector(f"{root}/{folder}", allow_not_found=True)
+            files = [
                 RowFile(system, info.path)
                 for info in _infos(system, selector)
                 if info.type is fs.FileType.File
                 and info.base_name.endswith(SUFFIX)
                 and info.base_name[0] not in "._"
-            ),
-            key=lambda file: file.path,
-        )
+            ]
+            found += sorted(files, key=lambda file: file.path)
+        return found
 
     def _journals_of(self, system: fs.FileSystem, root: str) -> dict[int, list[Path]]:
         """By the hour of their rows."""

@@ -60,7 +60,7 @@ class Clock(WallClock):
 
 
 def sources(folder, signer=None, kept=str):
-    return ReceiptSources(AskedLedger([folder], Clock(), kept), lambda: signer, Clock().now)
+    return ReceiptSources(AskedLedger(folder, None, Clock(), kept), lambda: signer, Clock().now)
 
 
 def rows_of(body):
@@ -208,7 +208,7 @@ async def test_receipts_are_signed_by_the_key_in_force(folder):
         for key, issuer in zip(keys, ("", "https://gateway.test"), strict=True)
     ]
     in_force = [signers[0]]
-    told = ReceiptSources(AskedLedger([folder], Clock(), str), lambda: in_force[0], Clock().now)
+    told = ReceiptSources(AskedLedger(folder, None, Clock(), str), lambda: in_force[0], Clock().now)
     kept = KeptReceipts()
     kept.keep(receipt())
     async with serving(receipts=kept, sources=told) as front:

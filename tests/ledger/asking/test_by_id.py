@@ -106,13 +106,3 @@ def test_only_files_that_may_hold_it_are_decoded(tmp_path, monkeypatch):
     assert found(tmp_path, decision_id("55", 7, 0.5, HOUR)).last is not None
     # Of one file its ids, then its rows.
     assert len(decoded) == 2
-
-
-def test_what_is_here_is_found_however_absent_the_store_is(tmp_path):
-    writing = Writing(tmp_path)
-    writing.record([row(1), row(2, outcome="moved"), row(2, attempt=3)])
-    places = RowPlaces([tmp_path, "nothing://x"])
-    assert find_rows(places, id_of(1), HOUR, HOUR, NEVER).last is not None
-    # Of this one a row is missing, which may be there; it is told all the same.
-    assert len(find_rows(places, id_of(2), HOUR, HOUR, NEVER).rows) == 2
-    assert find_rows(places, id_of(3), HOUR, HOUR, NEVER) == ((), True)

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 from router.errors import DataError, ReceiptsUnreachableError
@@ -17,8 +19,8 @@ class Hands:
         return 5.0
 
 
-def asked(root, kept=str):
-    return AskedLedger([root], Hands(), kept)
+def asked(root, kept=str, url=None):
+    return AskedLedger(root, url, Hands(), kept)
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ async def test_a_broken_file_may_hold_it_and_is_told_of_once(folder, caplog):
 
 
 async def test_a_store_that_is_none_is_unreachable():
-    ledger = AskedLedger(["file:///proc/1/nowhere", "nothing://x"], Hands(), str)
+    ledger = asked("/proc/1/nowhere", url="nothing://x")
     with pytest.raises(ReceiptsUnreachableError):
         await ledger.find(id_of(1), "acme")
     with pytest.raises(ReceiptsUnreachableError):
@@ -89,3 +91,35 @@ async def test_a_page_comes_in_pieces(folder):
 async def test_periods_out_of_every_calendar_are_empty(folder):
     page = await asked(folder).page("acme", -1e30, 1e30, "", 10)
     assert page.rows == 2
+
+
+async def test_what_is_here_is_told_however_absent_the_store_is(folder, monkeypatch):
+    ledger = asked(folder, url="nothing://x")
+    told = await ledger.find(id_of(1), "acme")
+    assert told.row["attempt"] == 2 and told.settled_unread
+    # A store that hangs holds up what is there alone.
+    go = threading.Event()
+    monkeypatch.setattr("router.ledger.asking.ledger._WAIT_S", 0.05)
+    monkeypatch.setattr("router.ledger.asking.ledger._PRICES_S", 0.05)
+    monkeypatch.setattr("router.ledger.asking.settled.PriceLookup.prices", lambda *_: go.wait())
+    monkeypatch.setattr(ledger._there, "files", lambda hour: go.wait() and [])
+    for _ in range(3):
+        with pytest.raises(ReceiptsUnreachableError):
+            await ledger.find(id_of(7), "acme")
+    monkeypatch.setattr("router.ledger.asking.ledger._WAIT_S", 20.0)
+    assert (await ledger.find(id_of(1), "acme")).settled_unread
+    go.set()
+
+
+async def test_rows_that_lie_apart_are_put_together(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for root, slot, cells in (
+        (there, "gw-0", row(1, outcome="moved", gco2e=0.5)), (here, "gw-1", row(1, attempt=2)),
+    ):  # fmt: skip
+        writing = Writing(root, slot)
+        writing.record([cells])
+        writing.seal()
+    told = await asked(here, url=there.as_uri()).find(id_of(1), "acme")
+    assert (told.row["attempt"], told.lost_gco2e) == (2, 0.5)
+    there_alone = await asked(tmp_path / "empty", url=here.as_uri()).find(id_of(1), "acme")
+    assert there_alone.row["attempt"] == 2
