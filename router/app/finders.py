@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from router.config.discovery_settings import DiscoverySettings
-from router.contract import EndpointFinder
+from functools import partial
+
+from router.config.discovery_settings import DiscoverySettings, FilePlace
+from router.contract import Clock, EndpointFinder, Rng
 from router.discovery.file import FileFinder
+from router.extras import need
 
 
-def build_finder(settings: DiscoverySettings) -> EndpointFinder:
-    """Who finds the endpoints of one place."""
+def build_finder(settings: DiscoverySettings, clock: Clock, rng: Rng) -> EndpointFinder:
+    """Who finds the endpoints of one place. Raises ConfigError where its extra is missing."""
     place = settings.place
-    return FileFinder(place.file, place.look_s)
+    if isinstance(place, FilePlace):
+        return FileFinder(place.file, place.look_s)
+    with need("kubernetes", "discovery of kind kubernetes", file=f"discovery {settings.name}"):
+        import kubernetes_asyncio  # noqa: F401
+    from router.discovery.kubernetes.cluster import Cluster
+    from router.discovery.kubernetes.finder import KubernetesFinder
+
+    connect = partial(Cluster, place.kubeconfig, place.context)
+    return KubernetesFinder(place, connect, clock, rng)

@@ -203,7 +203,10 @@ class GatewayProcess:
         self._stop = asyncio.Event()
         self._reloader = Reloader(self._runtime, config_path, self._metrics, self._reloaded)
         self._discovery = Discovery(
-            self._runtime, build_finder, self._metrics.discovery, self._fleet_changed
+            self._runtime,
+            lambda place: build_finder(place, self._clock, self._rng),
+            self._metrics.discovery,
+            self._fleet_changed,
         )
 
     def _know(self, config: Config) -> None:

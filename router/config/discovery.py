@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from router.config.endpoints import Engine, Protocol, ServedSchema
 from router.config.fields import Name, NameOrEmpty, PathText, Strict
@@ -35,6 +35,7 @@ def _network(text: str) -> str:
 
 Label = Annotated[str, Field(min_length=1, max_length=317), AfterValidator(_label)]
 Network = Annotated[str, Field(max_length=64), AfterValidator(_network)]
+KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 MetricsPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=256)]
 
 
@@ -111,8 +112,45 @@ class FileDiscoverySchema(DiscoveryBase):
     discovery has it."""
 
     kind: Literal["file"] = Field(description="selects this place")
-    file: PathText = Field(description="relative to the configuration file; 1 MiB at most")
+    # Not `file`, as the kind: a problem of it would be told as one of every key.
+    path: PathText = Field(description="of the file, relative to the configuration; 1 MiB at most")
     look_s: float = Field(default=1.0, ge=0.05, le=3600, description="between two looks at it, s")
 
 
-DiscoverySchema: TypeAlias = FileDiscoverySchema
+class KubernetesDiscoverySchema(DiscoveryBase):
+    """Ready endpoints of a Service (its EndpointSlices), or ready pods of an InferencePool of the
+    Gateway API Inference Extension, watched. Needs the extra `kubernetes`."""
+
+    kind: Literal["kubernetes"] = Field(description="selects this place")
+    namespace: KubernetesName = Field(description="of the Service or InferencePool")
+    service: KubernetesName | None = Field(default=None, description="this, or inference_pool")
+    inference_pool: KubernetesName | None = Field(
+        default=None, description="each port of each of its pods is an endpoint"
+    )
+    port: str | int | None = Field(
+        default=None, description="of the Service, name or number; left out: the first"
+    )
+    nodes: bool = Field(
+        default=True,
+        description="read nodes' labels for region and zone; without it EndpointSlices say the "
+        "zone",
+    )
+    kubeconfig: PathText | None = Field(
+        default=None, description="relative to the configuration file; left out: inside a pod"
+    )
+    context: str = Field(default="", max_length=253, description="of the kubeconfig")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if (self.service is None) == (self.inference_pool is None):
+            raise ValueError("give service or inference_pool, one of them")
+        if self.port is not None and self.service is None:
+            raise ValueError("port is of a service; an InferencePool names its own")
+        if self.context and self.kubeconfig is None:
+            raise ValueError("context is of a kubeconfig; give that")
+        return self
+
+
+DiscoverySchema: TypeAlias = Annotated[
+    FileDiscoverySchema | KubernetesDiscoverySchema, Field(discriminator="kind")
+]

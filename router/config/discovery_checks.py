@@ -27,11 +27,11 @@ def check_discovery(schema: ConfigSchema, folder: Path) -> list[Problem]:
                 problems.append((where, unknown("region", region, schema.regions)))
         if isinstance(place, FileDiscoverySchema):
             # The file itself may come later.
-            path = folder / place.file
+            path = folder / place.path
             if not path.parent.is_dir():
-                problems.append((f"{at}.file", f"{path.parent}: no such folder; make it"))
+                problems.append((f"{at}.path", f"{path.parent}: no such folder; make it"))
             elif path.is_dir():
-                problems.append((f"{at}.file", f"{path}: is a folder; name the file in it"))
+                problems.append((f"{at}.path", f"{path}: is a folder; name the file in it"))
     return problems
 
 

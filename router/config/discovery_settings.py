@@ -25,7 +25,30 @@ class FilePlace:
         return f"file {self.file}, looked at every {self.look_s:g} s"
 
 
-Place: TypeAlias = FilePlace
+@dataclass(frozen=True, slots=True)
+class KubernetesPlace:
+    """EndpointSlices of ``service``, or pods of ``inference_pool``: one of them, the other "".
+
+    ``port``: of the service, by name or number, "" for its first. ``nodes``: whether nodes say
+    where they are. ``kubeconfig``: None inside a pod; ``context``: "" for the file's current one.
+    """
+
+    namespace: str
+    service: str
+    inference_pool: str
+    port: str
+    nodes: bool
+    kubeconfig: Path | None
+    context: str
+
+    def __str__(self) -> str:
+        what = f"Service {self.service}" if self.service else f"InferencePool {self.inference_pool}"
+        who = f"by {self.kubeconfig}" if self.kubeconfig else "as the pod's service account"
+        where = "zone and region of nodes" if self.nodes else "zone of EndpointSlices alone"
+        return f"watches Kubernetes {what} in {self.namespace} {who}, with {where}"
+
+
+Place: TypeAlias = FilePlace | KubernetesPlace
 
 
 @dataclass(frozen=True, slots=True)

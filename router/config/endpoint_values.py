@@ -8,7 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from router.config.discovery import DiscoverySchema, FileDiscoverySchema
-from router.config.discovery_settings import DiscoverySettings, FilePlace, Place
+from router.config.discovery_settings import (
+    DiscoverySettings,
+    FilePlace,
+    KubernetesPlace,
+    Place,
+)
 from router.config.endpoints import EndpointSchema, ServedSchema
 from router.config.meters import build_meter
 from router.config.tls import BackendsSchema, endpoint_access
@@ -70,8 +75,18 @@ def build_discovery(
     )
 
 
-def _place(schema: FileDiscoverySchema, folder: Path) -> Place:
-    return FilePlace(folder / schema.file, schema.look_s)
+def _place(schema: DiscoverySchema, folder: Path) -> Place:
+    if isinstance(schema, FileDiscoverySchema):
+        return FilePlace(folder / schema.path, schema.look_s)
+    return KubernetesPlace(
+        namespace=schema.namespace,
+        service=schema.service or "",
+        inference_pool=schema.inference_pool or "",
+        port="" if schema.port is None else str(schema.port),
+        nodes=schema.nodes,
+        kubeconfig=folder / schema.kubeconfig if schema.kubeconfig else None,
+        context=schema.context,
+    )
 
 
 def _served(

@@ -15,7 +15,7 @@ from tests.config.samples import write
 
 MODEL = "llama-3.1-8b"
 TEMPLATE = {"models": [{"name": MODEL, "profile": "llama-3.1-8b@1xh100"}], "max_in_flight": 64}
-PLACE = {"kind": "file", "name": "pods", "file": "pods.yaml", "template": TEMPLATE}
+PLACE = {"kind": "file", "name": "pods", "path": "pods.yaml", "template": TEMPLATE}
 
 
 def place(**changes):
@@ -203,8 +203,8 @@ WRONG = {
         "mars",
     ),
     "no folder": (
-        {"discovery": [place(file="no/pods.yaml")]},
-        "discovery[0].file",
+        {"discovery": [place(path="no/pods.yaml")]},
+        "discovery[0].path",
         "no such folder",
     ),
     "no model": (
@@ -233,6 +233,29 @@ WRONG = {
         "label",
     ),
 }
+
+
+def in_cluster(**changes):
+    made = {"kind": "kubernetes", "name": "pods", "namespace": "green", "template": TEMPLATE}
+    return {"discovery": [{**made, **changes}]}
+
+
+WRONG |= {
+    "neither": (in_cluster(), "discovery[0]", "service or inference_pool"),
+    "both": (in_cluster(service="a", inference_pool="b"), "discovery[0]", "one of them"),
+    "a port of a pool": (in_cluster(inference_pool="b", port=1), "discovery[0]", "is of a service"),
+    "a context of nothing": (in_cluster(service="a", context="c"), "discovery[0]", "kubeconfig"),
+    "no name of Kubernetes": (in_cluster(service="a/b"), "discovery[0].service", "pattern"),
+    "no place": ({"discovery": [{**place(), "kind": "consul"}]}, "discovery[0]", "must be one of"),
+}
+
+
+def test_a_place_in_a_cluster(configure, tmp_path):
+    (made,) = in_cluster(service="vllm", port=8000, kubeconfig="kube")["discovery"]
+    (settings,) = configure(made).settings.discovery
+    assert settings.place.port == "8000"
+    assert settings.place.kubeconfig == tmp_path / "kube"
+    assert "watches Kubernetes Service vllm in green by" in str(settings.place)
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -7,7 +7,10 @@ import json
 import pytest
 
 from router.discovery.file import FileFinder
+from router.discovery.kubernetes import reflector
 from router.model import FoundEndpoint
+from tests.discovery.kubernetes.support import finder_of
+from tests.fakes.kubernetes_api import SLICES, FakeCluster, endpoint_slice, slice_endpoint
 
 PATIENCE_S = 20.0
 A, B = FoundEndpoint("a", "10.0.0.1:8000"), FoundEndpoint("b", "10.0.0.2:8000")
@@ -53,6 +56,9 @@ class InFile:
         self.path = folder / "pods.yaml"
         self.finder = FileFinder(self.path, 0.01)
 
+    async def open(self):
+        pass
+
     async def put(self, *endpoints):
         listed = [{"name": one.name, "address": one.address} for one in endpoints]
         aside = self.path.with_suffix(".new")
@@ -66,12 +72,39 @@ class InFile:
         pass
 
 
-KINDS = {"file": InFile}
+class InCluster:
+    """A Service of a fake API server."""
+
+    def __init__(self, folder):
+        self.server = FakeCluster()
+        self.folder = folder
+
+    async def open(self):
+        await self.server.__aenter__()
+        self.finder = finder_of(self.server, self.folder, nodes=False)
+
+    async def put(self, *endpoints):
+        self.server.refuse.clear()
+        listed = [slice_endpoint(one.name, one.address.partition(":")[0]) for one in endpoints]
+        await self.server.put(SLICES, endpoint_slice("s-1", *listed))
+
+    async def break_down(self):
+        self.server.refuse["endpointslices"] = 500
+        self.server.hang_up()
+
+    async def close(self):
+        await self.server.__aexit__()
+
+
+KINDS = {"file": InFile, "kubernetes": InCluster}
 
 
 @pytest.fixture(params=KINDS)
-async def place(request, tmp_path):
+async def place(request, tmp_path, monkeypatch):
+    monkeypatch.setattr(reflector, "PAUSE_S", (0.001, 0.01))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     made = KINDS[request.param](tmp_path)
+    await made.open()
     yield made
     await made.close()
 

@@ -15,9 +15,18 @@ from tests.e2e.harness import (
     emulator,
     endpoint,
     pair,
+    port_of,
     until,
 )
 from tests.e2e.test_reload import constant_load, hang_up
+from tests.fakes.kubernetes_api import (
+    NODES,
+    SLICES,
+    FakeCluster,
+    endpoint_slice,
+    node,
+    slice_endpoint,
+)
 from tests.ports import free_ports
 
 THIRD = "green-1"
@@ -58,7 +67,7 @@ def started(spawn_once):
     config["server"]["drain_s"] = 10
     spawn_once(emulator, config)
     template = {key: three[0][key] for key in ("models", "max_in_flight", "emulated")}
-    found = {"kind": "file", "name": PLACE, "file": "pods.json", "look_s": 0.05}
+    found = {"kind": "file", "name": PLACE, "path": "pods.json", "look_s": 0.05}
     config = {**config, "endpoints": [], "discovery": [{**found, "template": template}]}
     return spawn_once(Found, config), three
 
@@ -141,3 +150,52 @@ async def test_requests_on_an_endpoint_that_goes_finish_there(fleet):
         rest = [message async for message in stream]
     assert unary.result()["endpoint"] == f"{PLACE}/{GREEN}"
     assert [one.error_message for one in answers([first, *rest])] == [""] * 1000
+
+
+async def test_a_service_of_a_cluster_is_followed(started, tmp_path, monkeypatch):
+    """By a kubeconfig, over HTTP; ports stand for pods, which share an address here."""
+    _, (green, near, _) = started
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with FakeCluster() as cluster:
+        cluster.kubeconfig(tmp_path)
+        await cluster.put(NODES, node("node-n", "eu", "north"), node("node-h", "us", "us-1"))
+        slices = {
+            one["name"]: endpoint_slice(
+                one["name"],
+                slice_endpoint(one["name"], "127.0.0.1", where),
+                ports=[("grpc", port_of(one["address"]))],
+            )
+            for one, where in ((green, "node-n"), (near, "node-h"))
+        }
+        await cluster.put(SLICES, slices[GREEN])
+        template = {key: green[key] for key in ("models", "max_in_flight", "emulated")}
+        found = {
+            "kind": "kubernetes", "name": "vllm", "namespace": "inference", "service": "vllm",
+            "kubeconfig": "kubeconfig", "regions": {"us": "here"}, "template": template,
+        }  # fmt: skip
+        config = {**base([green, near]), "endpoints": [], "discovery": [found]}
+        gateway = await asyncio.to_thread(Gateway, tmp_path, config)
+        try:
+            async with gateway.client() as client:
+                assert (await client.receipt())["endpoint"] == f"vllm/{GREEN}"
+                await cluster.put(SLICES, *slices.values())
+
+                async def both():
+                    return len(await gateway.endpoints()) == 2
+
+                await until(both, "the second pod being found")
+                assert (await gateway.endpoints())[f"vllm/{NEAR}"]["region"] == "here"
+                cluster.refuse["endpointslices"] = 403
+                cluster.hang_up()
+                await until(lambda: says(gateway, "discovery_stale"), "the denial being said")
+                assert (await client.receipt())["endpoint"] == f"vllm/{GREEN}"
+                await cluster.put(SLICES, slices[NEAR])
+                cluster.refuse.clear()
+
+                async def gone():
+                    return set(await gateway.endpoints()) == {f"vllm/{NEAR}"}
+
+                await until(gone, "the first pod being gone")
+                assert (await client.receipt())["endpoint"] == f"vllm/{NEAR}"
+        finally:
+            assert await asyncio.to_thread(gateway.stop) == 0

@@ -142,7 +142,7 @@ def test_places_of_discovery_say_what_they_will_do(tmp_path: Path) -> None:
         "models": [{"name": "llama-3.1-8b", "profile": "llama-3.1-8b@1xh100"}],
         "max_in_flight": 64,
     }
-    found = {"kind": "file", "name": "pods", "file": "pods.json", "template": template}
+    found = {"kind": "file", "name": "pods", "path": "pods.json", "template": template}
     bounds = {"networks": ["10.0.0.0/8"], "regions": {"zone-a": "us-east"}, "region": "us-west"}
     text = " ".join(shown(tmp_path, {"discovery": [{**found, **bounds}]}).split())
     assert "discovery pods: file" in text

@@ -1,0 +1,1 @@
+"""Endpoints of a Kubernetes Service or InferencePool, by watching its API server."""
