@@ -8,6 +8,7 @@ from router.app.loading import load
 from router.errors import ConfigError
 from router.model import RowOutcome
 from router.telemetry.ledger import LedgerMetrics
+from router.telemetry.tenants import kept_tenant
 from tests.app.support import configured
 from tests.director.support import ANSWER, Hands, Room
 from tests.ledger.support import links
@@ -109,3 +110,23 @@ async def test_rows_of_a_process_that_is_no_more_are_sealed_by_the_first_worker(
     worker.start()
     worker.close()
     assert [link.writer for link in links(config.settings.ledger.dir)] == ["gateway-0-x"]
+
+
+@pytest.mark.parametrize(("style", "is_told"), [("hash", True), ("plain", True), ("omit", False)])
+async def test_callers_are_told_their_rows_by_the_name_that_is_kept(tmp_path, style, is_told):
+    _, _, made = kept_in(tmp_path, tenant=style)
+    answer = await Room(dict.fromkeys("abc", ANSWER)).infer(tenant="acme")
+    made.start()
+    made.ledger.ended(answer.receipt, RowOutcome.ANSWERED)
+    made.close()
+    asked = made.asked()
+    assert asked.tells_owners == is_told
+    found = await asked.find(answer.receipt.decision_id, "acme")
+    assert (found is not None) == is_told
+    for other in ("rival", "", kept_tenant("acme", "hash")):
+        assert await asked.find(answer.receipt.decision_id, other) is None
+
+
+def test_without_a_ledger_nobody_is_asked(tmp_path):
+    config, registry = load(configured(tmp_path)), CollectorRegistry()
+    assert ProcessLedger(config, 0, "x", Hands(), LedgerMetrics(registry)).asked() is None

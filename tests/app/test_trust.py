@@ -6,14 +6,17 @@ import logging
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from router.app.loading import load
 from router.app.trust import Trust
 from router.clock import WallClock
 from router.config.settings import ClientAuth
 from router.errors import ConfigError
+from router.trust.jws import key_id
 from tests.config.samples import write
 from tests.fakes.secure import authority, client_certificate, server_certificate
+from tests.trust.test_receipt_keys import private
 
 HOUR = datetime.timedelta(hours=1)
 HERE = "127.0.0.1:9001"
@@ -285,3 +288,23 @@ def test_handshakes_that_fail_are_counted_and_not_all_logged(build, told, caplog
 
 def test_paths_start_at_the_file(tmp_path, build):
     assert build().server.source._files[0] == Path(tmp_path) / "server.crt"
+
+
+async def test_the_key_of_receipts_is_replaced_while_it_is_used(tmp_path, told):
+    first, second = (Ed25519PrivateKey.generate() for _ in range(2))
+    private(tmp_path / "sign.pem", first)
+    config = load(write(tmp_path, {"receipts": {"sign": {"key_file": "sign.pem"}}}))
+    trust = Trust(config, WallClock(), {}, told)
+    kid = trust.receipt_keys.value.kid
+    assert kid == key_id(first.public_key()) and "receipts.sign" in told.known
+    assert any(kid in line for line in trust.summary())
+    private(tmp_path / "sign.pem", second)
+    await trust.look()
+    assert trust.receipt_keys.value.kid == key_id(second.public_key())
+    (tmp_path / "sign.pem").write_text("half")
+    await trust.look()
+    assert trust.receipt_keys.value.kid == key_id(second.public_key())
+    assert told.reloads == [("receipts.sign", "applied"), ("receipts.sign", "refused")]
+    assert [note.reason for note in trust.notes()][-1:] == ["trust_refused"]
+    with pytest.raises(ConfigError, match=r"receipts\.sign\.key_file"):
+        Trust(config, WallClock(), {})

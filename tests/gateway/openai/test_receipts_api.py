@@ -218,6 +218,10 @@ async def test_receipts_are_signed_by_the_key_in_force(folder):
             assert headers["content-type"].startswith("application/jwk-set+json")
             (jwk,) = json.loads(body)["keys"]
             document = json.loads((await front.get(f"{PATH}/gw-1"))[2])
+            # As docs/receipts.md has it.
+            keys = jwt.PyJWKClient(front.url("/v1/carbon/keys"))
+            key = await asyncio.to_thread(keys.get_signing_key_from_jwt, document["jws"])
+            assert jwt.decode(document["jws"], key, algorithms=["EdDSA"])["decision_id"] == "gw-1"
             signed = jwt.decode(
                 document.pop("jws"), OKPAlgorithm.from_jwk(jwk), algorithms=["EdDSA"]
             )
