@@ -8,6 +8,7 @@ mostly measure the load generator. Linux only.
     python -m benchmarks.gateway_cost            # about a minute
     python -m benchmarks.gateway_cost --only forwarder
     python -m benchmarks.gateway_cost --only gateway --endpoints 64 --keys
+    python -m benchmarks.gateway_cost --native --clients grpc --beside ../before
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,11 +28,12 @@ from typing import Any
 import grpc
 from rich.console import Console
 
-from benchmarks.closed_loop import MESSAGES, STREAM, UNARY, Load, generator
+from benchmarks.closed_loop import MESSAGES, STREAM, UNARY, Load, generator, grpc_aio
 from benchmarks.contender import Contender, Sent, table
 from benchmarks.echo_backend import MODEL, SERVICE, TRUE
 from benchmarks.gateway_config import gateway_config
 from benchmarks.machine import machine
+from benchmarks.native_backend import native_backends
 from benchmarks.processes import free_addresses, server
 
 HERE = Path(__file__).parent
@@ -61,14 +64,21 @@ def with_keys(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def fleet(only: str | None, sizes: list[int], keys: bool) -> Iterator[list[Contender]]:
-    """The proxies to compare, all in front of one echo backend that listens on many ports."""
+def fleet(
+    only: str | None, sizes: list[int], keys: bool, native: bool, beside: str | None
+) -> Iterator[list[Contender]]:
+    """The proxies to compare, all in front of one echo backend that listens on many ports, or of
+    ``native`` ones. ``beside``: a folder whose gateway is measured, too."""
     backends = free_addresses(max(sizes))
     ports = [address.rpartition(":")[2] for address in backends]
     echo = [str(HERE / "echo_backend.py"), "--messages", str(MESSAGES), "--listen", *ports]
     with ExitStack() as running:
         python = sys.executable
-        running.enter_context(server("echo backend", backends[0], [python, *echo], says_ready))
+        if native:
+            program = shutil.which("nghttpd")
+            running.enter_context(native_backends(program, backends, says_ready))
+        else:
+            running.enter_context(server("echo backend", backends[0], [python, *echo], says_ready))
         proxies = []
         if only != "gateway":
             (listen,) = free_addresses(1)
@@ -85,6 +95,17 @@ def fleet(only: str | None, sizes: list[int], keys: bool) -> Iterator[list[Conte
                 name = f"gateway, {size} endpoint{'s' * (size > 1)}{', keys' * keyed}"
                 command = [python, "-m", "router.cli", "serve", str(config)]
                 proxies.append(running.enter_context(server(name, listen, command, says_ready)))
+                if beside is not None:
+                    listen, admin = free_addresses(2)
+                    told["server"] |= {"listen": listen, "admin": admin}
+                    other = folder / f"{size}-{keyed}-beside.json"
+                    other.write_text(json.dumps(with_keys(told, folder) if keyed else told))
+                    command = [python, "-P", "-m", "router.cli", "serve", str(other)]
+                    path = {"PYTHONPATH": beside}
+                    one = server(
+                        f"{name}, of {Path(beside).name}", listen, command, says_ready, path
+                    )
+                    proxies.append(running.enter_context(one))
         yield proxies
 
 
@@ -101,14 +122,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=2000, help="unary calls a round and proxy")
     parser.add_argument("--streams", type=int, default=200, help="streamed calls a round and proxy")
+    parser.add_argument("--native", action="store_true", help="nghttpd behind all; no streams")
+    parser.add_argument("--clients", choices=["grpc"], help="gRPC's C core, not h2load")
+    parser.add_argument("--beside", help="a checkout whose gateway is measured, too")
     wanted = parser.parse_args()
-    name, load = generator()
-    counts = {UNARY: wanted.requests, STREAM: wanted.streams}
+    name, load = ("grpc.aio client", grpc_aio) if wanted.clients else generator()
+    counts = {UNARY: wanted.requests, STREAM: 0 if wanted.native else wanted.streams}
     console = Console()
-    with fleet(wanted.only, wanted.endpoints, wanted.keys) as proxies:
+    with fleet(wanted.only, wanted.endpoints, wanted.keys, wanted.native, wanted.beside) as proxies:
         for round_number in range(-1, wanted.rounds):
             console.print(f"round {round_number + 1} of {wanted.rounds}", style="dim")
             for method, count in counts.items():
+                if not count:
+                    continue
                 for proxy in proxies:
                     if round_number < 0:
                         # Warms up, not counted.
@@ -118,7 +144,8 @@ def main() -> None:
     console.print(f"{machine('grpcio')}; load: {name}, 32 calls in flight; {wanted.rounds} rounds")
     floor = FLOOR if wanted.only != "gateway" else proxies[0].name
     console.print(table("ModelInfer, 183-byte messages", UNARY, proxies, floor))
-    console.print(table(f"ModelStreamInfer, {MESSAGES} answers a call", STREAM, proxies, floor))
+    if counts[STREAM]:
+        console.print(table(f"ModelStreamInfer, {MESSAGES} answers a call", STREAM, proxies, floor))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from router.gateway.oip.caller import caller_of
 from router.gateway.oip.calls import Desk, decode, only_message, refuse_if_cut, unary
 from router.gateway.oip.context import Context
 from router.gateway.oip.intake import SMALL_BYTES, IncomingCall
-from router.gateway.oip.status import passable
+from router.gateway.oip.status import passable, passable_head
 from router.gateway.oip.stream import StreamSession
 from router.gateway.oip.tensors import prompt_of
 from router.gateway.oip.trailers import with_receipt
@@ -141,7 +141,7 @@ class InferenceService:
             if call is not None:
                 call.leave()
         if answer.initial_metadata:
-            initial_metadata = passable(answer.initial_metadata)
+            initial_metadata = passable_head(answer.initial_metadata)
             if initial_metadata:
                 await context.send_initial_metadata(tuple(initial_metadata))
         context.set_trailing_metadata(

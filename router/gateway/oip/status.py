@@ -140,6 +140,19 @@ def passable(metadata: Metadata, keep: tuple[str, ...] = ()) -> list[tuple[str, 
     ]
 
 
+def passable_head(metadata: Metadata) -> list[tuple[str, str | bytes]]:
+    """A backend's initial metadata as a client may see it, without what servers and proxies of HTTP
+    write by themselves: to a caller of gRPC it says nothing, and where nothing is left the answer
+    needs no frame of its own for it, of which each costs the gateway a tenth of a request."""
+    return [item for item in passable(metadata) if item[0] not in _OF_HTTP]
+
+
+# RFC 9110 and 9111, and Envoy's stopwatch. Of a POST, as each call of gRPC is, nothing is cached.
+_OF_HTTP = frozenset(
+    ("date", "via", "trailer", "content-length", "accept-ranges", "last-modified", "cache-control",
+     "expires", "age", "x-envoy-upstream-service-time")
+)  # fmt: skip
+
 _HOP_BY_HOP = frozenset(("te", "content-type", "user-agent", "host", "connection", "server"))
 
 

@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from router import errors
-from router.gateway.oip.status import CODES, passable, status_of
+from router.gateway.oip.status import CODES, passable, passable_head, status_of
 
 C = grpc.StatusCode
 
@@ -92,6 +92,13 @@ def test_what_a_client_may_see_of_a_backend():
     ]
     assert passable(metadata) == [("ce-id", "1"), ("blob-bin", b"\xff")]
     assert ("grpc-status-details-bin", b"d") in passable(metadata, ("grpc-status-details-bin",))
+
+
+def test_what_http_writes_by_itself_is_no_head_of_an_answer():
+    head = (("date", "Mon"), ("trailer", "grpc-status"), ("server", "x"), ("ce-id", "1"))
+    assert passable_head(head) == [("ce-id", "1")]
+    # In trailers they are an application's own.
+    assert ("date", "Mon") in passable(head)
 
 
 def test_a_failure_upstream_names_the_decision_that_the_log_names():
