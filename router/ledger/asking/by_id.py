@@ -6,6 +6,7 @@ that one or, of a long run, a later one. Within an hour a file says which ids it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import pyarrow.compute as pc
@@ -62,7 +63,7 @@ def find_rows(
     """
     found: dict[tuple[str, int], dict[str, Any]] = {}
     unread = False
-    for one in _hours(hour, now_hour):
+    for one in _hours(places, hour, now_hour):
         for file in places.files(one):
             if deadline.is_over:
                 return FoundRows(tuple(found.values()), True)
@@ -78,10 +79,15 @@ def find_rows(
     return FoundRows(tuple(found.values()), unread)
 
 
-def _hours(hour: int, now_hour: int) -> list[int]:
-    """The likely ones first; one before, for a clock that was set back."""
+def _hours(places: RowPlaces, hour: int, now_hour: int) -> Iterator[int]:
+    """The likely ones first, then those in which there are rows at all; one before, for a clock
+    that was set back. Raises DataError where a place cannot be read."""
+    if hour > now_hour + 1:
+        return
+    likely = (hour, hour + 1)
+    yield from likely
     last = min(hour + _MOST_HOURS, now_hour + 1)
-    return [hour, hour + 1, hour - 1, *range(hour + 2, last + 1)] if hour <= now_hour + 1 else []
+    yield from (one for one in places.hours(hour - 1, last + 1) if one not in likely)
 
 
 def _rows_of(file: RowFile, decision_id: str) -> list[dict[str, Any]]:
