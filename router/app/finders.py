@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from router.config.discovery_settings import DiscoverySettings, FilePlace
+from router.config.discovery_settings import DiscoverySettings, DnsPlace, FilePlace
 from router.contract import Clock, EndpointFinder, Rng
 from router.discovery.file import FileFinder
 from router.extras import need
@@ -15,7 +15,12 @@ def build_finder(settings: DiscoverySettings, clock: Clock, rng: Rng) -> Endpoin
     place = settings.place
     if isinstance(place, FilePlace):
         return FileFinder(place.file, place.look_s)
-    with need("kubernetes", "discovery of kind kubernetes", file=f"discovery {settings.name}"):
+    where = f"discovery {settings.name}"
+    if isinstance(place, DnsPlace):
+        with need("dns", "discovery of kind dns", file=where):
+            from router.discovery.dns import DnsFinder
+        return DnsFinder(place, rng)
+    with need("kubernetes", "discovery of kind kubernetes", file=where):
         import kubernetes_asyncio  # noqa: F401
     from router.discovery.kubernetes.cluster import Cluster
     from router.discovery.kubernetes.finder import KubernetesFinder

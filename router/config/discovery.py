@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias
 from pydantic import AfterValidator, Field, model_validator
 
 from router.config.endpoints import Engine, Protocol, ServedSchema
-from router.config.fields import Name, NameOrEmpty, PathText, Strict
+from router.config.fields import Name, NameOrEmpty, PathText, Strict, split_address
 from router.config.tls import CredentialsSchema, EndpointTlsSchema
 
 # Well-known labels of Kubernetes' nodes, the narrower first.
@@ -33,8 +33,23 @@ def _network(text: str) -> str:
     return text
 
 
+def _nameserver(text: str) -> str:
+    host, _ = split_address(text)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not an IP address with a port, such as 10.0.0.2:53"
+        ) from None
+    return text
+
+
 Label = Annotated[str, Field(min_length=1, max_length=317), AfterValidator(_label)]
 Network = Annotated[str, Field(max_length=64), AfterValidator(_network)]
+DnsName = Annotated[
+    str, Field(pattern=r"^([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?$", max_length=253)
+]
+Nameserver = Annotated[str, Field(max_length=64), AfterValidator(_nameserver)]
 KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 MetricsPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=256)]
 
@@ -151,6 +166,33 @@ class KubernetesDiscoverySchema(DiscoveryBase):
         return self
 
 
+class DnsDiscoverySchema(DiscoveryBase):
+    """SRV records of a name, whose targets are host names. Needs the extra `dns`."""
+
+    kind: Literal["dns"] = Field(description="selects this place")
+    record: DnsName = Field(description="such as _http._tcp.vllm.example; asked for as it stands")
+    nameservers: list[Nameserver] = Field(
+        default_factory=list,
+        max_length=8,
+        description="host:port of each, an IP address; empty: those of the host",
+    )
+    least_s: float = Field(
+        default=5.0, ge=1, le=3600, description="a shorter TTL counts as this, s"
+    )
+    most_s: float = Field(default=300.0, ge=1, le=86_400, description="a longer TTL as this, s")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if not self.region:
+            raise ValueError("needs region: a record does not say where its servers are")
+        if self.networks:
+            raise ValueError("networks are for IP addresses, and records name hosts; drop them")
+        if self.most_s < self.least_s:
+            raise ValueError(f"most_s ({self.most_s:g}) is less than least_s ({self.least_s:g})")
+        return self
+
+
 DiscoverySchema: TypeAlias = Annotated[
-    FileDiscoverySchema | KubernetesDiscoverySchema, Field(discriminator="kind")
+    FileDiscoverySchema | KubernetesDiscoverySchema | DnsDiscoverySchema,
+    Field(discriminator="kind"),
 ]

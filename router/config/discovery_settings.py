@@ -48,7 +48,23 @@ class KubernetesPlace:
         return f"watches Kubernetes {what} in {self.namespace} {who}, with {where}"
 
 
-Place: TypeAlias = FilePlace | KubernetesPlace
+@dataclass(frozen=True, slots=True)
+class DnsPlace:
+    """SRV records of ``record``. ``nameservers``: each ``host:port``, none for those of the host;
+    an answer counts for its TTL, from ``least_s`` to ``most_s``."""
+
+    record: str
+    nameservers: tuple[str, ...]
+    least_s: float
+    most_s: float
+
+    def __str__(self) -> str:
+        by = ", ".join(self.nameservers) or "the host's nameservers"
+        ttl = f"{self.least_s:g} to {self.most_s:g} s"
+        return f"SRV records of {self.record} by {by}, again after their TTL, {ttl}"
+
+
+Place: TypeAlias = FilePlace | KubernetesPlace | DnsPlace
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from router.config.discovery import DiscoverySchema, FileDiscoverySchema
+from router.config.discovery import DiscoverySchema, DnsDiscoverySchema, FileDiscoverySchema
 from router.config.discovery_settings import (
     DiscoverySettings,
+    DnsPlace,
     FilePlace,
     KubernetesPlace,
     Place,
@@ -78,6 +79,9 @@ def build_discovery(
 def _place(schema: DiscoverySchema, folder: Path) -> Place:
     if isinstance(schema, FileDiscoverySchema):
         return FilePlace(folder / schema.path, schema.look_s)
+    if isinstance(schema, DnsDiscoverySchema):
+        servers = tuple(schema.nameservers)
+        return DnsPlace(schema.record, servers, schema.least_s, schema.most_s)
     return KubernetesPlace(
         namespace=schema.namespace,
         service=schema.service or "",

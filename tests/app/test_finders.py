@@ -8,11 +8,12 @@ import pytest
 
 from router.app.finders import build_finder
 from router.clock import WallClock
+from router.discovery.dns import DnsFinder
 from router.discovery.file import FileFinder
 from router.discovery.kubernetes.finder import KubernetesFinder
 from router.errors import ConfigError
 from tests.config.samples import loaded
-from tests.config.test_found import in_cluster, place
+from tests.config.test_found import by_dns, in_cluster, place
 
 
 def built(settings):
@@ -22,6 +23,9 @@ def built(settings):
 def test_each_kind_has_its_finder(tmp_path):
     (file,) = loaded(tmp_path, {"discovery": [place()]}).settings.discovery
     assert isinstance(built(file), FileFinder)
+    (records,) = loaded(tmp_path, by_dns()).settings.discovery
+    assert isinstance(built(records), DnsFinder)
+    assert "SRV records of _http._tcp.pods.example by the host's" in str(records.place)
     (cluster,) = loaded(tmp_path, in_cluster(service="vllm")).settings.discovery
     assert isinstance(built(cluster), KubernetesFinder)
 

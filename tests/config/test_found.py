@@ -240,12 +240,22 @@ def in_cluster(**changes):
     return {"discovery": [{**made, **changes}]}
 
 
+def by_dns(**changes):
+    record = {"kind": "dns", "name": "pods", "record": "_http._tcp.pods.example"}
+    return {"discovery": [{**record, "region": "us-west", "template": TEMPLATE, **changes}]}
+
+
 WRONG |= {
     "neither": (in_cluster(), "discovery[0]", "service or inference_pool"),
     "both": (in_cluster(service="a", inference_pool="b"), "discovery[0]", "one of them"),
     "a port of a pool": (in_cluster(inference_pool="b", port=1), "discovery[0]", "is of a service"),
     "a context of nothing": (in_cluster(service="a", context="c"), "discovery[0]", "kubeconfig"),
     "no name of Kubernetes": (in_cluster(service="a/b"), "discovery[0].service", "pattern"),
+    "records of nowhere": (by_dns(region=""), "discovery[0]", "needs region"),
+    "networks of names": (by_dns(networks=["10.0.0.0/8"]), "discovery[0]", "networks are for IP"),
+    "no record": (by_dns(record="a b"), "discovery[0].record", "pattern"),
+    "a nameserver by name": (by_dns(nameservers=["ns:53"]), "discovery[0].nameservers[0]", "IP"),
+    "an odd span": (by_dns(least_s=50, most_s=5), "discovery[0]", "less than least_s"),
     "no place": ({"discovery": [{**place(), "kind": "consul"}]}, "discovery[0]", "must be one of"),
 }
 

@@ -3,13 +3,19 @@
 import asyncio
 import contextlib
 import json
+import random
 
+import dns.rcode
 import pytest
 
+from router.config.discovery_settings import DnsPlace
+from router.discovery import dns as dns_module
+from router.discovery.dns import DnsFinder
 from router.discovery.file import FileFinder
 from router.discovery.kubernetes import reflector
 from router.model import FoundEndpoint
 from tests.discovery.kubernetes.support import finder_of
+from tests.fakes.dns_server import FakeDns
 from tests.fakes.kubernetes_api import SLICES, FakeCluster, endpoint_slice, slice_endpoint
 
 PATIENCE_S = 20.0
@@ -19,7 +25,8 @@ A, B = FoundEndpoint("a", "10.0.0.1:8000"), FoundEndpoint("b", "10.0.0.2:8000")
 class Listener:
     """Keeps what it is told."""
 
-    def __init__(self):
+    def __init__(self, named):
+        self.named = named
         self.last = None
         self.tellings = 0
         self.whys = []
@@ -41,7 +48,7 @@ class Listener:
                 await self._told.wait()
 
     async def sees(self, *endpoints):
-        wanted = {(one.name, one.address) for one in endpoints}
+        wanted = {self.named(one) for one in endpoints}
         await self.until(lambda: self.last == wanted)
 
     async def fails(self):
@@ -49,7 +56,14 @@ class Listener:
         await self.until(lambda: len(self.whys) > before)
 
 
-class InFile:
+class NamedAsGiven:
+    """A place that tells names and addresses as they are put."""
+
+    def named(self, one):
+        return one.name, one.address
+
+
+class InFile(NamedAsGiven):
     """A file that a test writes."""
 
     def __init__(self, folder):
@@ -72,7 +86,7 @@ class InFile:
         pass
 
 
-class InCluster:
+class InCluster(NamedAsGiven):
     """A Service of a fake API server."""
 
     def __init__(self, folder):
@@ -96,12 +110,39 @@ class InCluster:
         await self.server.__aexit__()
 
 
-KINDS = {"file": InFile, "kubernetes": InCluster}
+class InDns:
+    """SRV records of a fake DNS server, whose names are their addresses."""
+
+    def __init__(self, folder):
+        self.server = FakeDns("_http._tcp.pods.example.")
+
+    async def open(self):
+        await self.server.__aenter__()
+        place = DnsPlace(self.server.name, (self.server.address,), 0.01, 300.0)
+        self.finder = DnsFinder(place, random.Random(1))
+
+    def named(self, one):
+        target = f"{one.name}.example:8000"
+        return target, target
+
+    async def put(self, *endpoints):
+        self.server.rcode = dns.rcode.NOERROR
+        self.server.records = [f"0 0 8000 {one.name}.example." for one in endpoints] or ["0 0 0 ."]
+
+    async def break_down(self):
+        self.server.rcode = dns.rcode.SERVFAIL
+
+    async def close(self):
+        await self.server.__aexit__()
+
+
+KINDS = {"file": InFile, "kubernetes": InCluster, "dns": InDns}
 
 
 @pytest.fixture(params=KINDS)
 async def place(request, tmp_path, monkeypatch):
     monkeypatch.setattr(reflector, "PAUSE_S", (0.001, 0.01))
+    monkeypatch.setattr(dns_module, "PAUSE_S", (0.001, 0.01))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     made = KINDS[request.param](tmp_path)
     await made.open()
@@ -111,7 +152,7 @@ async def place(request, tmp_path, monkeypatch):
 
 @contextlib.asynccontextmanager
 async def watched(place):
-    listener = Listener()
+    listener = Listener(place.named)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(place.finder.run(listener))
         yield listener
@@ -136,7 +177,7 @@ async def test_a_failure_is_told_and_takes_nothing_away(place):
         await listener.sees(A, B)
         await place.break_down()
         await listener.fails()
-        assert listener.last == {(one.name, one.address) for one in (A, B)}
+        assert listener.last == {place.named(one) for one in (A, B)}
         assert all(listener.whys)
         await place.put(B)
         await listener.sees(B)
