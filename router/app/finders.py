@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.util import find_spec
 
 from router.config.discovery_settings import DiscoverySettings, DnsPlace, FilePlace
 from router.contract import Clock, EndpointFinder, Rng
@@ -21,7 +22,9 @@ def build_finder(settings: DiscoverySettings, clock: Clock, rng: Rng) -> Endpoin
             from router.discovery.dns import DnsFinder
         return DnsFinder(place, rng)
     with need("kubernetes", "discovery of kind kubernetes", file=where):
-        import kubernetes_asyncio  # noqa: F401
+        # Imported where it is used, beside the event loop: that takes seconds.
+        if find_spec("kubernetes_asyncio") is None:
+            raise ImportError
     from router.discovery.kubernetes.cluster import Cluster
     from router.discovery.kubernetes.finder import KubernetesFinder
 

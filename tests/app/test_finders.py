@@ -1,11 +1,11 @@
 """Each kind of place has who looks there, and an extra that is missing is said."""
 
 import random
-import sys
 from dataclasses import replace
 
 import pytest
 
+from router.app import finders
 from router.app.finders import build_finder
 from router.clock import WallClock
 from router.discovery.dns import DnsFinder
@@ -32,6 +32,6 @@ def test_each_kind_has_its_finder(tmp_path):
 
 def test_a_missing_extra_is_said(tmp_path, monkeypatch):
     (cluster,) = loaded(tmp_path, in_cluster(service="vllm")).settings.discovery
-    monkeypatch.setitem(sys.modules, "kubernetes_asyncio", None)
+    monkeypatch.setattr(finders, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"carbon-router\[kubernetes\]"):
         built(replace(cluster, name="other"))

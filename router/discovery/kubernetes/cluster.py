@@ -112,15 +112,12 @@ class Cluster:
             return self._client
 
     async def _open(self) -> Any:
-        # A second of imports that only those pay who look here.
-        from kubernetes_asyncio import config
-        from kubernetes_asyncio.client import ApiClient, Configuration
-
-        made = Configuration()
+        # Seconds of imports, in which requests go on.
+        client, config = await asyncio.to_thread(_library)
+        made = client.Configuration()
         try:
             if self._kubeconfig is None:
-                in_pod: Any = config.load_incluster_config
-                in_pod(client_configuration=made)
+                config.load_incluster_config(client_configuration=made)
             else:
                 await config.load_kube_config(
                     config_file=str(self._kubeconfig),
@@ -131,7 +128,7 @@ class Cluster:
         except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
             where = self._kubeconfig or "the pod's service account"
             raise ClusterError(f"{where}: {_words(error)}") from error
-        return ApiClient(made)
+        return client.ApiClient(made)
 
     async def _require_ok(self, response: aiohttp.ClientResponse, path: str) -> None:
         if response.status == 200:
@@ -153,6 +150,12 @@ class Cluster:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
+
+
+def _library() -> tuple[Any, Any]:
+    from kubernetes_asyncio import client, config
+
+    return client, config
 
 
 def _mapping(text: bytes, path: str) -> dict[str, Any]:
