@@ -23,8 +23,9 @@ _MAX_TRAILERS = 4096
 CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
     errors.ConfigError: _CODE.INTERNAL,
     errors.TraceError: _CODE.INTERNAL,
-    # Told to whoever asks for it at the command line.
+    # Told to an operator, at the command line or in the log.
     errors.NoLedgerError: _CODE.INTERNAL,
+    errors.DiscoveryError: _CODE.INTERNAL,
     errors.MissingIntensityError: _CODE.UNAVAILABLE,
     errors.MixedBasisError: _CODE.INTERNAL,
     # No request waits for what gateways share.
