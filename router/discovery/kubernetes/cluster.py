@@ -43,6 +43,8 @@ class Cluster:
         self._context = context
         self._client: Any = None
         self._opening = asyncio.Lock()
+        # Whether the last token was refused.
+        self._is_denied = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,7 +55,9 @@ class Cluster:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._close()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
 
     async def page(self, path: str, query: Mapping[str, str], accept: str) -> dict[str, Any]:
         """One page of a list. Raises ClusterError."""
@@ -107,14 +111,16 @@ class Cluster:
 
     async def _opened(self) -> Any:
         async with self._opening:
-            if self._client is None:
+            if self._client is None or self._is_denied:
                 self._client = await self._open()
+                self._is_denied = False
             return self._client
 
     async def _open(self) -> Any:
         # Seconds of imports, in which requests go on.
         client, config = await asyncio.to_thread(_library)
-        made = client.Configuration()
+        # What others are asking over stays open: a new token joins it.
+        made = client.Configuration() if self._client is None else self._client.configuration
         try:
             if self._kubeconfig is None:
                 config.load_incluster_config(client_configuration=made)
@@ -128,14 +134,14 @@ class Cluster:
         except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
             where = self._kubeconfig or "the pod's service account"
             raise ClusterError(f"{where}: {_words(error)}") from error
-        return client.ApiClient(made)
+        return self._client or client.ApiClient(made)
 
     async def _require_ok(self, response: aiohttp.ClientResponse, path: str) -> None:
         if response.status == 200:
             return
         if response.status == 401:
-            # A plugin may have another token by now.
-            await self._close()
+            # A file or a plugin may have another token by now.
+            self._is_denied = True
         body = await response.content.read(_MAX_PAGE)
         try:
             said = str(_mapping(body, path).get("message", ""))
@@ -145,11 +151,6 @@ class Cluster:
         raise ClusterError(
             f"{path}: {response.status} {text[:_MAX_MESSAGE]}".strip(), response.status
         )
-
-    async def _close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
 
 
 def _library() -> tuple[Any, Any]:
