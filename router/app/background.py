@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from router.app.runtime import Runtime
+from router.carbon.chain.combine import LEADS_H
 from router.contract import Clock, LoadSource, Rng
 from router.load.poller import LoadPoller, ScrapeTimes
 from router.telemetry.metrics import Metrics
@@ -70,7 +71,9 @@ class Rounds:
     async def carbon(self) -> None:
         """Refresh carbon data and the snapshot, then wait: at most until the hour turns."""
         await self._runtime.refresh()
-        self._metrics.carbon.show(self._runtime.carbon.attempts())
+        carbon = self._runtime.carbon
+        self._metrics.carbon.show(carbon.attempts())
+        self._metrics.carbon.show_errors(carbon.chain.learned(), LEADS_H)
         settings = self._runtime.config.settings
         speed = settings.clock.speed if settings.clock else 1.0
         to_the_hour_s = (HOUR_S - self._clock.now() % HOUR_S) / speed

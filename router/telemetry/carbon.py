@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 
+from router.core.learned import SkillLearned
 from router.telemetry.gauges import SeriesGauge
 from router.telemetry.labels import LabelGuard, error_reasons
 
@@ -19,6 +20,10 @@ ROW_FAULTS = ("malformed", "out_of_range", "contradicted", "misplaced")
 
 # As `router.carbon.polling.election.Part`.
 POLLER_PARTS = ("leads", "follows", "alone")
+
+
+# Of the leads that errors are learned at (`router.carbon.chain.combine.LEADS_H`), those shown.
+SHOWN_LEADS_H = (1, 24)
 
 
 class AttemptView(Protocol):
@@ -92,6 +97,15 @@ class CarbonMetrics:
             ("source", "part"),
         )
 
+        self._errors = SeriesGauge(
+            registry,
+            "carbon_router_forecast_error_g_per_kwh",
+            "Mean absolute error of a grid zone's forecasts in hours observed since, gCO2e/kWh: of "
+            "the published one, this gateway's own, and what decisions used, mixed of both.",
+            "livemostrecent",
+            ("grid_zone", "forecast", "lead_hours"),
+        )
+
     def know(self, sources: Iterable[str]) -> None:
         """Let these names become labels; anything else is ``other``."""
         self._sources.learn(sources)
@@ -125,3 +139,13 @@ class CarbonMetrics:
                 ages_s[zone, attempt.source] = math.inf if attempt.age_s is None else attempt.age_s
         self._used.show(used)
         self._age.show(ages_s)
+
+    def show_errors(self, learned: Iterable[SkillLearned], leads_h: Sequence[int]) -> None:
+        """Set the errors met so far; ``leads_h``: of their places."""
+        shown: dict[tuple[str, ...], float] = {}
+        for one in learned:
+            for lead_h, (seen, *errors) in zip(leads_h, one.errors, strict=True):
+                if seen and lead_h in SHOWN_LEADS_H:
+                    for name, error in zip(("published", "own", "used"), errors, strict=True):
+                        shown[one.grid_zone, name, str(lead_h)] = error
+        self._errors.show(shown)

@@ -65,6 +65,10 @@ class FleetGauges:
             "load_age_seconds", "Time since an endpoint told its load; +Inf when it never did.",
             "livemax", "endpoint",
         )  # fmt: skip
+        self._info = gauge(
+            "endpoint_info", "1 for each endpoint, to find the region of one by its name.",
+            "livemax", "endpoint", "region",
+        )  # fmt: skip
         self._registry = registry
         self._snapshot: tuple[Gauge, Gauge] | None = None
 
@@ -86,6 +90,7 @@ class FleetGauges:
         self._state.show(
             {(e.name, state): float(e.state is state) for e in endpoints for state in State}
         )
+        self._info.show({(e.name, e.region): 1.0 for e in endpoints})
         self._load_age.show(
             {(e.name,): e.load_age_s for e in endpoints if not math.isnan(e.load_age_s)}
         )

@@ -7,6 +7,7 @@ names; energy is IT energy (GPU and host) at its attributional share, grams coun
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+import router
 from router.core.reports import Doubt
 from router.errors import ConfigError
 from router.model import Fleet, Provenance, Receipt
@@ -110,6 +112,13 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        Gauge(
+            "carbon_router_build_info",
+            "1, of the version that runs and the Python that it runs on.",
+            ["version", "python"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        ).labels(router.__version__, platform.python_version()).set(1.0)
         self.carbon = CarbonMetrics(registry)
         self.trust = TrustMetrics(registry)
         self.discovery = DiscoveryMetrics(registry)

@@ -62,6 +62,24 @@ def test_promtool_accepts_the_scrape_configuration() -> None:
     run("promtool", "check", "config", "prometheus.yml")
 
 
+def test_promtool_accepts_the_rules_and_they_pass_their_tests() -> None:
+    run("promtool", "check", "rules", "prometheus/rules.yml")
+    run("promtool", "test", "rules", "prometheus/rules_test.yml")
+
+
+def test_every_alert_has_a_test() -> None:
+    rules = [rule for group in yaml.safe_load(text("prometheus/rules.yml"))["groups"]
+             for rule in group["rules"]]  # fmt: skip
+    tests = yaml.safe_load(text("prometheus/rules_test.yml"))["tests"]
+    fired = {
+        one["alertname"]
+        for test in tests
+        for one in test.get("alert_rule_test", ())
+        if one["exp_alerts"]
+    }
+    assert fired == {rule["alert"] for rule in rules if "alert" in rule}
+
+
 def stage(number: int) -> list[tuple[str, str]]:
     """The instructions of one stage, its FROM first."""
     found: list[list[tuple[str, str]]] = []

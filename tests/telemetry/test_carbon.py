@@ -8,9 +8,11 @@ from typing import NamedTuple
 import pytest
 from prometheus_client import CollectorRegistry
 
+from router.carbon.chain.combine import LEADS_H
 from router.carbon.providers.rows import Dropped, Fault
+from router.core.learned import SkillLearned
 from router.errors import ProviderBusyError
-from router.telemetry.carbon import ROW_FAULTS, CarbonMetrics
+from router.telemetry.carbon import ROW_FAULTS, SHOWN_LEADS_H, CarbonMetrics
 
 
 class Asked(NamedTuple):
@@ -60,3 +62,39 @@ def test_rows_that_could_not_be_used_are_counted_by_fault(registry: CollectorReg
     metrics.dropped("eia", Dropped(Fault.OUT_OF_RANGE, 3, "row 1: -5"))
     assert value(registry, "rows_dropped_total", source="eia", fault="out_of_range") == 3.0
     assert set(ROW_FAULTS) == set(Fault)
+
+
+def test_errors_of_forecasts_are_shown_at_two_leads_where_any_were_met(
+    registry: CollectorRegistry,
+) -> None:
+    metrics = CarbonMetrics(registry)
+    nothing = (0, 0.0, 0.0, 0.0)
+    met = tuple((5, 10.0 + lead, 20.0, 8.0) for lead in LEADS_H)
+    metrics.show_errors(
+        [
+            SkillLearned("average/lifecycle", "DE", met),
+            SkillLearned("average/lifecycle", "FR", (met[0], *[nothing] * (len(LEADS_H) - 1))),
+        ],
+        LEADS_H,
+    )
+    name = "carbon_router_forecast_error_g_per_kwh"
+    found = {
+        tuple(sample.labels.values()): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == name
+    }
+    assert found == {
+        ("DE", "published", "1"): 11.0, ("DE", "own", "1"): 20.0, ("DE", "used", "1"): 8.0,
+        ("DE", "published", "24"): 34.0, ("DE", "own", "24"): 20.0, ("DE", "used", "24"): 8.0,
+        ("FR", "published", "1"): 11.0, ("FR", "own", "1"): 20.0, ("FR", "used", "1"): 8.0,
+    }  # fmt: skip
+    metrics.show_errors([], LEADS_H)
+    assert (
+        registry.get_sample_value(name, {"grid_zone": "DE", "forecast": "own", "lead_hours": "1"})
+        is None
+    )
+
+
+def test_shown_leads_are_learned_ones() -> None:
+    assert set(SHOWN_LEADS_H) <= set(LEADS_H)

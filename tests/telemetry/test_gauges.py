@@ -53,6 +53,11 @@ def test_endpoints_show_load_age_flight_and_state(view: FleetView) -> None:
     assert samples(registry, "snapshot_age_seconds") == {(): 1.5}
 
 
+def test_the_region_of_an_endpoint_is_found_by_its_name(view: FleetView) -> None:
+    found = samples(shown(view), "endpoint_info")
+    assert found == {(one.name, one.region): 1.0 for one in view.endpoints}
+
+
 def test_series_end_when_their_subject_changes_or_goes(
     view: FleetView, intensity: Intensity
 ) -> None:

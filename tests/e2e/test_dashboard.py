@@ -1,0 +1,214 @@
+"""Every query of the dashboard, and every rule, against what a real gateway shows of itself: by a
+real Prometheus where there is one, and by the names and labels in it everywhere."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+from contextlib import closing
+from http.client import HTTPConnection
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+from tests.e2e.harness import ROOT, Gateway, ask, base, emulator, pair, until
+from tests.fakes.otlp_collector import Collector
+from tests.ports import free_ports
+
+DOCKER = ROOT / "docker"
+DASHBOARD = json.loads((DOCKER / "grafana" / "carbon-router.json").read_text(encoding="utf-8"))
+RULES = yaml.safe_load((DOCKER / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
+VARIABLES = {"$__rate_interval": "5m", "$instance": ".*"}
+# What there is nothing of in a gateway that nothing happens to, and without what it belongs to.
+WITHOUT = {
+    "carbon_router_carbon_budget_limit_grams": "no budget",
+    "carbon_router_carbon_budget_remaining_grams": "no budget",
+    "carbon_router_excess_gco2e_grams_total": "nothing was sent where more is emitted",
+    "carbon_router_forecast_error_g_per_kwh": "no published forecast",
+    "carbon_router_last_reload_timestamp_seconds": "no reload",
+    "carbon_router_ledger_spool_bytes": "no store of the ledger",
+    "carbon_router_reloads_total": "no reload",
+    "carbon_router_retries_total": "no retry",
+    "carbon_router_state_store_failing_seconds": "no store",
+}
+_NAME = re.compile(r"\b(carbon_router[a-z0-9_:]*|process_[a-z_]+)")
+_BY = re.compile(r"\b(?:by|on|group_left)\s*\(([^)]*)\)")
+_MATCHER = re.compile(r"([a-z_]+)\s*(?:=~|!=|!~|=)\s*\"")
+
+
+def queries():
+    """(panel, query) of the dashboard, its variables filled in."""
+    for panel in DASHBOARD["panels"]:
+        for target in panel.get("targets", ()):
+            query = target["expr"]
+            for name, value in VARIABLES.items():
+                query = query.replace(name, value)
+            yield panel["title"], query
+
+
+def recorded():
+    """Name of each recording rule, and what it is."""
+    rules = [rule for group in RULES["groups"] for rule in group["rules"]]
+    return {rule["record"]: rule["expr"] for rule in rules if "record" in rule}
+
+
+def alerts():
+    rules = [rule for group in RULES["groups"] for rule in group["rules"]]
+    return [rule["expr"] for rule in rules if "alert" in rule]
+
+
+def named_in(query):
+    """Names of metrics in ``query``, by way of recording rules, too."""
+    found = set()
+    for name in _NAME.findall(query):
+        found |= named_in(recorded()[name]) if ":" in name else {name}
+    return found
+
+
+def test_panels_lie_beside_each_other_and_have_a_name_of_their_own():
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [tuple(panel["gridPos"][key] for key in "xy") for panel in panels]
+    assert len(set(places)) == len(places)
+    titles = [panel["title"] for panel in panels]
+    assert len(set(titles)) == len(titles)
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
+
+
+def test_rules_that_are_recorded_are_used_or_named_by_an_alert():
+    used = {name for _, query in queries() for name in _NAME.findall(query)}
+    used |= {name for query in alerts() for name in _NAME.findall(query)}
+    assert set(recorded()) <= used
+    assert {name for name in used if ":" in name} <= set(recorded())
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory):
+    """One with traffic: answered, refused, traced, kept in a ledger."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    with Collector() as collector:
+        otlp = {"endpoint": f"http://127.0.0.1:{collector.port}", "sample_ratio": 1.0}
+        config = base(pair(), ledger={"dir": "ledger", "flush_s": 0.2})
+        config["telemetry"] = {"otlp": otlp}
+        with (
+            closing(Ended(emulator(folder, config))),
+            closing(Ended(Gateway(folder, config))) as it,
+        ):
+            asyncio.run(traffic(it.child))
+            yield it.child
+
+
+class Ended:
+    def __init__(self, child):
+        self.child = child
+
+    def close(self):
+        self.child.stop()
+
+
+async def traffic(gateway):
+    async with gateway.client() as client:
+
+        async def answered():
+            try:
+                await client.infer(ask())
+            except Exception:
+                return False
+            return True
+
+        await until(answered, "an answer")
+        for _ in range(20):
+            await client.receipt(x_residency="eu")
+        await client.refusal(ask(model="nobody's"))
+
+    async def shown():
+        rows = await gateway.total("ledger_rows_total", outcome="written")
+        return rows >= 20 and await gateway.total("spans_total", outcome="exported") >= 40
+
+    await until(shown, "rows and spans")
+
+
+async def test_every_name_and_label_is_on_the_page(gateway):
+    page = await gateway.metrics()
+    for title, query in [*queries(), *(("an alert", query) for query in alerts())]:
+        names = named_in(query) - WITHOUT.keys()
+        assert names <= page.keys(), (title, names - page.keys())
+        known = {"le", "instance", "job"}
+        for name in named_in(query):
+            known |= {label for labels, _ in page.get(name, ()) for label in labels}
+        if named_in(query) & WITHOUT.keys():
+            continue
+        asked = {one.strip() for part in _BY.findall(query) for one in part.split(",")} - {""}
+        asked |= set(_MATCHER.findall(query))
+        assert asked <= known, (title, asked - known)
+
+
+@pytest.fixture
+def prometheus(gateway, tmp_path):
+    """A real one that scrapes it every second by the shipped rules; its address."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("LOUD: prometheus is not on PATH, the dashboard's queries were not run")
+    shutil.copy(DOCKER / "prometheus" / "rules.yml", tmp_path)
+    told = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yml"],
+        "scrape_configs": [
+            {"job_name": "carbon-router", "static_configs": [{"targets": [gateway.admin]}]}
+        ],
+    }
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(told))
+    (port,) = free_ports(1)
+    address = f"127.0.0.1:{port}"
+    command = [
+        program, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
+        f"--web.listen-address={address}", "--enable-feature=exemplar-storage",
+    ]  # fmt: skip
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        try:
+            yield address
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def api(address, path):
+    with closing(HTTPConnection(address, timeout=30)) as connection:
+        connection.request("GET", f"/api/v1/{path}")
+        with connection.getresponse() as reply:
+            return json.loads(reply.read())
+
+
+async def answer(address, query):
+    told = await asyncio.to_thread(api, address, f"query?query={quote(query)}")
+    assert told["status"] == "success", (query, told)
+    return told["data"]["result"]
+
+
+async def test_every_query_is_answered_by_a_real_prometheus(gateway, prometheus):
+    # Rates take two scrapes, and what is recorded of them a round of rules.
+    wanted = [query for _, query in queries() if not named_in(query) & WITHOUT.keys()]
+
+    async def answered():
+        try:
+            while wanted and await answer(prometheus, wanted[-1]):
+                wanted.pop()
+        except OSError:
+            return False
+        return not wanted
+
+    await until(answered, f"an answer to the last of {wanted}")
+    for _, query in queries():
+        # The others have none here, but are queries.
+        await answer(prometheus, query)
+    rules = await asyncio.to_thread(api, prometheus, "rules")
+    health = {
+        rule["name"]: rule["health"] for group in rules["data"]["groups"] for rule in group["rules"]
+    }
+    assert set(health.values()) == {"ok"}, health
+    path = "query_exemplars?query=carbon_router_decision_seconds_bucket&start=0&end=9999999999"
+    exemplars = await asyncio.to_thread(api, prometheus, path)
+    assert exemplars["data"][0]["exemplars"][0]["labels"]["trace_id"]
