@@ -31,7 +31,7 @@ class LedgerMetrics:
             registry=registry,
         )
         self._open_hours = Gauge(
-            "carbon_router_ledger_open_hours",
+            "carbon_router_ledger_open_cells",
             "Hours of grid zones with receipts of the last 30 days that have no price yet, as of "
             "the last round of settlement.",
             multiprocess_mode="livesum",

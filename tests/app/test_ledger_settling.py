@@ -83,7 +83,7 @@ async def test_a_round_writes_what_the_command_writes(tmp_path):
     # SE is in no table.
     assert len(read_prices(place.ledger)) == 2 * HOURS
     assert place.count("added") == 1.0
-    left = place.registry.get_sample_value("carbon_router_ledger_open_hours")
+    left = place.registry.get_sample_value("carbon_router_ledger_open_cells")
     assert left >= HOURS
     at = datetime.fromtimestamp(int(place.clock.now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     copy = tmp_path / "copy"
