@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ from router.contract import Places, Rng, StateStore
 from router.director import Dispatcher
 from router.errors import StateStoreError
 from router.peers.exchange_pace import LEAST_TTL_S, PROCESS_BYTES_PER_S, ExchangePace, pace_of
+from router.peers.gateway_rows import Defect
 from router.peers.gateways import GatewayLoads, PlaceStanding
 from router.peers.members import SeenMembers
 from router.telemetry.admin import Reason
@@ -77,6 +79,7 @@ class FleetLoads:
         self._members: list[str] = []
         # By the last exchange that was answered.
         self._moved_bytes = 0
+        self._ignored: Counter[Defect] = Counter()
         redis = runtime.config.settings.state.redis
         self._bytes_per_s = redis.load_bytes_per_s if redis else PROCESS_BYTES_PER_S
 
@@ -121,7 +124,14 @@ class FleetLoads:
     def notes(self) -> Sequence[Reason]:
         """What readiness says of it."""
         if self.gateways.standing is not PlaceStanding.ALONE:
-            return ()
+            if not self._ignored:
+                return ()
+            why = ", ".join(f"{count} for {one}" for one, count in sorted(self._ignored.items()))
+            detail = (
+                f"rows of load are not used ({why}): whoever wrote them is not counted, and its "
+                "requests are not seen; version: gateways of another release"
+            )
+            return (Reason("gateway_rows_ignored", detail, False),)
         members = self.gateways.seen.count
         part = f"1/{members}" if members > 1 else "all"
         detail = (
@@ -149,6 +159,7 @@ class FleetLoads:
         else:
             answered = clock.monotonic()
             reading = gateways.read(rows, message.sent_at, answered, clock.now())
+            self._ignored = Counter(reading.defects)
             for defect in reading.defects:
                 self._metrics.ignored(defect)
             self._doubt(reading.doubted, answered)

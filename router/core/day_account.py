@@ -123,7 +123,8 @@ class DayAccount:
     @property
     def undrawn_ug(self) -> int:
         """What nobody has drawn, or spent, of the limit, as last known."""
-        return max(0, self.limit_ug - self.total_ug - self.others_ug)
+        # A counter below 0 is nobody's, and makes no limit larger.
+        return max(0, self.limit_ug - max(0, self.total_ug) - self.others_ug)
 
     @property
     def left_ug(self) -> int:

@@ -7,6 +7,7 @@ much longer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 # Between two exchanges of a process with nothing to hurry for, s.
@@ -21,6 +22,10 @@ FULL_SHARES: Final = 64
 _LEAST_GAP_S: Final = 0.02
 _GAP_PER_WORK: Final = 50.0
 _LONGEST_GAP_FOR_WORK_S: Final = 0.1
+# The least that a configuration lets a process move, and how much smaller a fleet may have become
+# since its rows were written.
+_LEAST_BYTES_PER_S: Final = 0.25 * 2**20
+_SHRUNK: Final = 4.0
 # So many exchanges fall in a row's life: one that is lost costs nobody a claim.
 _PER_TTL: Final = 4.0
 
@@ -50,3 +55,11 @@ def pace_of(
     # Not before a row is written that lives as long.
     gap_s = min(max(work_s, moved_s), ttl_s / _PER_TTL)
     return ExchangePace(gap_s, max(PERIOD_S, gap_s), max(LEAST_TTL_S, _PER_TTL * moved_s))
+
+
+def longest_life_s(rows: Mapping[str, bytes]) -> float:
+    """For how long a row of a room may live, s: of one that says more, nobody would have a reason
+    to."""
+    moved = sum(map(len, rows.values()))
+    pace = pace_of(moved, len(rows), 0.0, most_bytes_per_s=_LEAST_BYTES_PER_S)
+    return min(_SHRUNK * pace.ttl_s, MOST_TTL_S)

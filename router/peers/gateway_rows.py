@@ -143,8 +143,12 @@ def sound(entries: Entries) -> bool:
     )
 
 
-def read_rows(rows: Mapping[str, bytes]) -> tuple[list[PeerRow], list[Defect]]:
-    """The rows of every process, of each the one written last, and why others are not used."""
+def read_rows(
+    rows: Mapping[str, bytes], longest_s: float = _MAX_TTL_MS / 1e3
+) -> tuple[list[PeerRow], list[Defect]]:
+    """The rows of every process, of each the one written last, and why others are not used.
+    ``longest_s``: how long any of them is taken to live."""
+    longest_ms = int(longest_s * 1e3)
     found: dict[int, PeerRow] = {}
     defects: list[Defect] = []
     for row in rows.values():
@@ -152,6 +156,8 @@ def read_rows(rows: Mapping[str, bytes]) -> tuple[list[PeerRow], list[Defect]]:
         if isinstance(one, Defect):
             defects.append(one)
             continue
+        if one.head.ttl_ms > longest_ms:
+            one = one._replace(head=one.head._replace(ttl_ms=longest_ms))
         before = found.get(one.head.process)
         if before is None or _age(one.head) > _age(before.head):
             found[one.head.process] = one

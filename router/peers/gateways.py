@@ -17,7 +17,8 @@ could make others overlook a claim that holds, and do not:
 
 Without a store a process has its part of each place by the last known number of processes
 (`router.peers.members`), and what it may have at most where nothing else is left: no request fails
-for it.
+for it. While the store is but late, or not all are known, it goes no further than its share of what
+nobody claims: others go by their claims.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import numpy as np
 
 from router.core import allotments as al
 from router.core.board import Board
+from router.peers.exchange_pace import longest_life_s
 from router.peers.gateway_rows import (
     Defect,
     Flag,
@@ -40,7 +42,7 @@ from router.peers.gateway_rows import (
     encode,
     read_rows,
 )
-from router.peers.known_rows import KnownRows
+from router.peers.known_rows import Floats, KnownRows
 from router.peers.members import SeenMembers
 from router.peers.rows import name_key
 from router.peers.told_seats import ToldSeats
@@ -117,7 +119,7 @@ class GatewayLoads:
         self.seen = seen or SeenMembers()
         self.standing = PlaceStanding.JOINING
         self.members = 1
-        # Times that it used places beyond its part, which others may have had as well.
+        # Times that it used places beyond its part, which in doubt others have as well.
         self.lifts = 0
         self.leaving = False
         self._identity = identity
@@ -190,7 +192,7 @@ class GatewayLoads:
             # It came too late to be worth anything.
             self.failed(sent_at, now)
             return PeerReading((), ())
-        peers, defects = read_rows(rows)
+        peers, defects = read_rows(rows, longest_life_s(rows))
         others = self._living([p for p in peers if p.head.process != self._head.process], now)
         back = self.standing in (PlaceStanding.LAPSED, PlaceStanding.ALONE)
         if back or now >= self._valid_until:
@@ -204,6 +206,9 @@ class GatewayLoads:
         self._look_who_is_there(others, now)
         may_raise = now >= self._free_at
         sums = self._known.sums(others, self._head.group)
+        # Of who is missed the claims hold on.
+        before = np.maximum(self._missed_claims, self._accounts[:, al.CLAIMED])
+        self._missed_claims = np.zeros(len(before)) if may_raise else before
         al.settle_claims(self._accounts, sums.told, sums.claims, may_raise)
         if may_raise and not self.leaving:
             self.standing = PlaceStanding.SHARED
@@ -276,6 +281,7 @@ class GatewayLoads:
         told = self._told
         self._accounts = np.zeros((len(told.caps), al.ACCOUNT))
         self._accounts[:, al.CAP] = told.caps
+        self._missed_claims = np.zeros(len(told.caps))
         self._known = KnownRows(told.keys.tolist(), told.caps.tolist())
         self._marked = frozenset()
 
@@ -369,14 +375,41 @@ class GatewayLoads:
 
     def _allot(self) -> None:
         """Tell the seats what this process may have."""
-        caps = self._accounts[:, al.CAP]
+        accounts = self._accounts
+        caps = accounts[:, al.CAP]
         asks = np.zeros(len(caps), bool)
-        if self._lifted_until != -math.inf:
-            allotted = caps.copy()
-        elif self.standing in (PlaceStanding.SHARED, PlaceStanding.LAPSED):
-            allotted = self._accounts[:, al.CONFIRMED].copy()
+        part = np.maximum(1.0, np.floor(caps / self.seen.count))
+        if self.standing in (PlaceStanding.SHARED, PlaceStanding.LAPSED):
+            allotted = accounts[:, al.CONFIRMED].copy()
             if self.standing is PlaceStanding.SHARED:
-                asks = caps - self._accounts[:, al.CLAIMED] - allotted >= 1.0
+                asks = caps - accounts[:, al.CLAIMED] - allotted >= 1.0
+        elif self._knows_claims:
+            allotted = np.minimum(part, self._unclaimed)
         else:
-            allotted = np.maximum(1.0, np.floor(caps / self.seen.count))
+            allotted = part
+        if self._lifted_until != -math.inf:
+            allotted = self._lifted(allotted, part)
         self._told.allot(allotted, asks)
+
+    @property
+    def _knows_claims(self) -> bool:
+        """Whether it has read what others claim, and they go on by it."""
+        if self.standing is PlaceStanding.JOINING:
+            return self._free_at == self._free_at and not self._failing
+        return self.standing is not PlaceStanding.ALONE
+
+    def _lifted(self, allotted: Floats, part: Floats) -> Floats:
+        """Beyond ``allotted`` its share of what nobody claims; of what others do nothing, unless
+        there is no store by which they go. Who has nothing, having stood still or come new as the
+        store fails, has its part."""
+        if not self._knows_claims:
+            return self._accounts[:, al.CAP].copy()
+        if not allotted.any() and (self._failing or self.standing is PlaceStanding.LAPSED):
+            return part
+        return allotted + np.floor(np.maximum(0.0, self._unclaimed - allotted) / self.members)
+
+    @property
+    def _unclaimed(self) -> Floats:
+        """What no other is known to claim."""
+        claimed = np.maximum(self._accounts[:, al.CLAIMED], self._missed_claims)
+        return np.maximum(0.0, self._accounts[:, al.CAP] - claimed)

@@ -42,9 +42,9 @@ class FleetLoadMetrics:
         )
         self._lifts = Counter(
             "carbon_router_place_lifts_total",
-            "Times that a request found no place and its process used all that an endpoint takes, "
-            "unseen by the others, for a quarter of a second: the store was late or gone, or not "
-            "all who share it were known.",
+            "Times that a request found no place and its process went beyond its own for a quarter "
+            "of a second: to its share of what nobody claims where the store was late or not all "
+            "who share it were known, to all that an endpoint takes where it was gone.",
             (),
             registry=registry,
         )

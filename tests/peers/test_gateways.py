@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from router.core import kernel_rows as k
-from router.core.allotments import CONFIRMED, OTHERS
+from router.core.allotments import CLAIMED, CONFIRMED, OTHERS
 from router.core.board import Board
 from router.core.layout import Layout
 from router.core.lease import Lease
@@ -193,7 +193,10 @@ class GatewaysMachine(RuleBasedStateMachine):
             loads = process.loads
             if loads.standing is PlaceStanding.SHARED and self.now < loads._valid_until:
                 confirmed += loads._accounts[0, CONFIRMED]
-                assert process.board.seats["a"].allotted in (loads._accounts[0, CONFIRMED], SCARCE)
+                own, claimed = loads._accounts[0, CONFIRMED], loads._accounts[0, CLAIMED]
+                beyond = process.board.seats["a"].allotted - own
+                # Its share of what nobody claims, or of all where it has nothing.
+                assert 0 <= beyond <= max((SCARCE - claimed - own) / 2, SCARCE // 2, own == 0)
         assert confirmed <= SCARCE
 
 
@@ -299,24 +302,60 @@ def test_who_stood_still_and_is_not_answered_loses_no_request_for_it(trio):
     assert one.loads.standing is PlaceStanding.LAPSED
     # Nobody has said yet whether the store is there: after a moment that is no reason to refuse.
     trio.now += 0.11
-    assert one.take("a", trio.now, refused=True)
+    assert one.take("b", trio.now, refused=True)
+    # Its part of it, no more: others go by what they claim.
+    assert not one.take("b", trio.now, refused=True)
     assert one.loads.lifts == 1
     one.exchange(trio.room, trio.now)
     assert one.loads.standing is PlaceStanding.SHARED
 
 
-def test_who_finds_no_place_while_the_store_begins_to_fail_loses_no_request_for_it(trio):
+def test_who_finds_no_place_as_the_store_begins_to_fail_takes_what_nobody_claims(trio):
     one, two, _ = trio.processes
     while two.holds("a") < CAP:
         two.take("a", trio.now)
         trio.round()
-    assert not one.take("a", trio.now, refused=True)
+    held = one.holds("b")
     message = one.loads.message(trio.now)
     trio.now += 0.05
     one.loads.failed(message.sent_at, trio.now)
     assert one.loads.standing is PlaceStanding.SHARED
-    assert one.take("a", trio.now, refused=True)
+    # All of that one's places are used: others go by their claims, whatever this one hears.
+    assert not one.take("a", trio.now, refused=True)
+    while one.take("b", trio.now, refused=True):
+        pass
     assert one.loads.lifts == 1
+    assert held < one.holds("b") <= CAP - one.loads._accounts[1, CLAIMED]
+
+
+def test_who_has_nothing_yet_as_the_store_begins_to_fail_has_its_part(trio):
+    one, two, _ = trio.processes
+    while two.holds("a") < CAP:
+        two.take("a", trio.now)
+        trio.round()
+    one.loads._accounts[:, CONFIRMED] = 0.0
+    message = one.loads.message(trio.now)
+    trio.now += 0.05
+    one.loads.failed(message.sent_at, trio.now)
+    taken = 0
+    while one.take("a", trio.now, refused=True):
+        taken += 1
+    assert taken == CAP // 3
+
+
+def test_a_store_that_lost_its_rows_gives_nobody_what_others_have(trio):
+    """Each finds the others missing and raises nothing for a while: their claims hold on."""
+    for _ in range(10):
+        for process in trio.processes:
+            process.take("a", trio.now, refused=True)
+        trio.round()
+    assert trio.held("a") == CAP
+    for _ in range(8):
+        trio.room.rows.clear()
+        for process in trio.processes:
+            process.take("a", trio.now, refused=True)
+            trio.round()
+            assert trio.held("a") <= CAP
 
 
 def test_without_a_store_everyone_has_its_part_and_more_where_nothing_else_is_left(trio):

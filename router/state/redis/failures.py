@@ -80,8 +80,8 @@ _CODES = {
     "LOADING": StoreFault.LOADING,
     "MASTERDOWN": StoreFault.CLUSTER_DOWN,
     "CLUSTERDOWN": StoreFault.CLUSTER_DOWN,
-    "NOREPLICAS": StoreFault.READ_ONLY,
-    "MISCONF": StoreFault.READ_ONLY,
+    "NOREPLICAS": StoreFault.REFUSED,
+    "MISCONF": StoreFault.REFUSED,
     "DENIED": StoreFault.DENIED,
     "NOAUTH": StoreFault.DENIED,
     "WRONGPASS": StoreFault.DENIED,
@@ -99,9 +99,7 @@ def cause_of(error: BaseException) -> StoreFault:
     if isinstance(error, MasterNotFoundError):
         return _of_sentinels(str(error))
     text = str(error)
-    found = _CODE.match(text)
-    code = getattr(error, "status_code", None) or (found.group() if found else "")
-    if code in _CODES:
+    if (code := _code_of(error)) in _CODES:
         return _CODES[code]
     if any(words in text for words in _DENIED_IN_SCRIPT):
         return StoreFault.DENIED
@@ -109,6 +107,12 @@ def cause_of(error: BaseException) -> StoreFault:
         if isinstance(error, kinds):
             return cause
     return StoreFault.OTHER
+
+
+def _code_of(error: BaseException) -> str:
+    """The first word of a refusal, where it is a code: that never is a secret."""
+    found = _CODE.match(str(error))
+    return getattr(error, "status_code", None) or (found.group() if found else "")
 
 
 def _of_sentinels(text: str) -> StoreFault:
@@ -124,4 +128,6 @@ def as_store_error(error: BaseException) -> StateStoreError:
     words = _WORDS[cause]
     if cause is StoreFault.OTHER:
         words = f"{words} ({type(error).__name__})"
+    elif cause is StoreFault.REFUSED and (code := _code_of(error)):
+        words = f"{words} ({code})"
     return StateStoreError(f"state store: {words}", cause)

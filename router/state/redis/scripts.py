@@ -16,18 +16,22 @@ return redis.call('GET', KEYS[1])
 """
 
 # A token is the time in ms, or one more than the last where that is no more: it rises although
-# the last one was lost, with the data of a server or in a failover.
+# the last one was lost, with the data of a server or in a failover. What no gateway wrote is no
+# hold and no token: a token has 15 digits at most.
 ACQUIRE: Final = """
-local held = redis.call('GET', KEYS[1])
-if held then
-  local colon = string.find(held, ':', 1, true)
-  if string.sub(held, colon + 1) ~= ARGV[1] then return '0' end
+local held = redis.pcall('GET', KEYS[1])
+if type(held) ~= 'string' then held = '' end
+local before, holder = string.match(held, '^(%d+):(.*)$')
+if before and #before < 16 then
+  if holder ~= ARGV[1] then return '0' end
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return string.sub(held, 1, colon - 1)
+  return before
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local token = math.max((tonumber(redis.call('GET', KEYS[2])) or 0) + 1, now)
+local last = redis.pcall('GET', KEYS[2])
+last = type(last) == 'string' and string.match(last, '^%d+$')
+local token = math.max((last and #last < 16 and tonumber(last) or 0) + 1, now)
 token = string.format('%.0f', token)
 redis.call('SET', KEYS[2], token, 'PX', ARGV[3])
 redis.call('SET', KEYS[1], token .. ':' .. ARGV[1], 'PX', ARGV[2])
@@ -35,8 +39,8 @@ return token
 """
 
 RELEASE: Final = """
-local held = redis.call('GET', KEYS[1])
-if held and string.sub(held, string.find(held, ':', 1, true) + 1) == ARGV[1] then
+local held = redis.pcall('GET', KEYS[1])
+if type(held) == 'string' and string.match(held, '^%d+:(.*)$') == ARGV[1] then
   redis.call('DEL', KEYS[1])
 end
 return 1
@@ -49,7 +53,13 @@ EXCHANGE: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local last = now + ARGV[3]
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f:', last) .. ARGV[2])
+local row = string.format('%.0f:', last) .. ARGV[2]
+local put = redis.pcall('HSET', KEYS[1], ARGV[1], row)
+if type(put) == 'table' then
+  if not string.find(put.err, 'WRONGTYPE', 1, true) then return put end
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], ARGV[1], row)
+end
 local rows, found, size = redis.call('HGETALL', KEYS[1]), {}, 0
 for i = 1, #rows, 2 do
   local ends = tonumber(string.match(rows[i + 1], '^(%d+):'))

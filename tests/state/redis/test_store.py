@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -198,18 +199,12 @@ async def test_a_member_whose_name_is_no_text_is_nobody(running: Server, store: 
 
 async def test_another_type_under_a_name_is_a_failure(running: Server, store: StateStore) -> None:
     running.ask("LPUSH", "carbon-router:value:a", "1")
-    running.ask("SET", "carbon-router:room:load", "1")
     running.ask("SET", "carbon-router:count:spent", "much")
-    running.ask("SET", "carbon-router:{hold:poll}", "nobody")
-    for call in (
-        store.get("a", 0.0),
-        store.scan("", 0.0),
-        store.exchange("load", "me", b"", 60.0, 0.0),
-        store.add("spent", 1, 60.0, 0.0),
-        store.acquire("poll", "me", 60.0, 0.0),
-        store.release("poll", "me"),
-    ):
-        assert (await failure_of(call)).cause == "refused"
+    for call in (store.get("a", 0.0), store.scan("", 0.0), store.add("spent", 1, 60.0, 0.0)):
+        failure = await failure_of(call)
+        assert failure.cause == "refused"
+        # The server's own word for it, which is no secret.
+        assert re.search(r"\((WRONGTYPE|ERR)\)$", str(failure))
 
 
 async def test_more_than_anybody_shares_is_not_collected(
@@ -230,3 +225,40 @@ async def test_members_may_have_any_names(store: StateStore) -> None:
         await store.put(name, b"1", 60.0, 0.0)
     assert set(await store.exchange("load", "", b"1", 60.0, 0.0)) == set(names)
     assert set(await store.scan("", 0.0)) == set(names)
+
+
+@pytest.mark.parametrize(
+    "hold", ["nonsense", ":one", "inf:one", "nan:one", "1e300:one", "1" * 19 + ":one"]
+)
+@pytest.mark.parametrize("token", ["inf", "nan", "1e300", "9" * 19, "-5", ""])
+async def test_a_lease_that_no_gateway_wrote_is_taken_over(
+    running: Server, store: StateStore, hold: str, token: str
+) -> None:
+    assert await store.acquire("poll", "zero", 60.0, 0.0)
+    (kept,) = [key for key in running.ask("KEYS", "*") if key.endswith(b":token")]
+    (held,) = [key for key in running.ask("KEYS", "*") if key + b":token" == kept]
+    running.ask("SET", held, hold)
+    running.ask("SET", kept, token)
+    first = await store.acquire("poll", "one", 60.0, 0.0)
+    assert first and 10**12 < first < 10**15
+    assert not await store.acquire("poll", "two", 60.0, 0.0)
+    assert await store.acquire("poll", "one", 60.0, 0.0) == first
+    await store.release("poll", "one")
+    then = await store.acquire("poll", "two", 60.0, 0.0)
+    assert then and then > first
+
+
+async def test_nor_is_one_of_another_type(running: Server, store: StateStore) -> None:
+    assert await store.acquire("poll", "zero", 60.0, 0.0)
+    for key in running.ask("KEYS", "*"):
+        running.ask("DEL", key)
+        running.ask("RPUSH", key, "1")
+    await store.release("poll", "zero")
+    assert await store.acquire("poll", "one", 60.0, 0.0)
+
+
+async def test_a_room_of_another_type_is_made_anew(running: Server, store: StateStore) -> None:
+    await store.exchange("load", "one", b"1", 60.0, 0.0)
+    (key,) = running.ask("KEYS", "*")
+    running.ask("SET", key, "nonsense")
+    assert await store.exchange("load", "one", b"2", 60.0, 0.0) == {"one": b"2"}
