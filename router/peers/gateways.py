@@ -143,6 +143,8 @@ class GatewayLoads:
         self._noted = False
         self._marked: frozenset[tuple[int, int]] = frozenset()
         self._told = ToldSeats()
+        # Of who was last missed before its time, while nobody may raise a claim.
+        self._missed_claims: Floats = np.zeros(0)
         self._begin_accounts()
 
     def adopt(self, board: Board) -> None:
