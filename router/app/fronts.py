@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
 
 from router.app.control import ControlApi
 from router.app.descriptors import affordable
@@ -25,6 +26,22 @@ from router.trust.contexts import ServerTls
 
 # With which requests that fail are answered: names of gRPC statuses, and numbers of HTTP's.
 CODES: Final = status.NAMES | refusal.NAMES
+
+
+class Carrier(Protocol):
+    """What takes requests in and carries them: the fronts of this process, or Envoy."""
+
+    async def start(self) -> dict[str, int]:
+        """Listen; the ports. Raises ConfigError when an address cannot be had."""
+        ...
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no new calls, let those in flight finish, cut them after ``grace_s``."""
+        ...
+
+    def work(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What it needs done in the background, by name."""
+        ...
 
 
 class Fronts:
@@ -75,6 +92,10 @@ class Fronts:
             draining.create_task(self._grpc.drain(grace_s))
             if self._http is not None:
                 draining.create_task(self._http.drain(grace_s))
+
+    def work(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Nothing: each call does its own."""
+        return {}
 
     def _build_grpc(self) -> Gateway:
         server = self._server

@@ -11,6 +11,7 @@ import secrets
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from router.app import event_loop
 from router.app.background import Rounds, supervise
@@ -22,7 +23,7 @@ from router.app.failures import FailureReporter
 from router.app.finders import build_finder
 from router.app.fleet_energy import EnergyRounds
 from router.app.fleet_sharing import FleetSharing
-from router.app.fronts import CODES, Fronts
+from router.app.fronts import CODES, Carrier, Fronts
 from router.app.identities import IdentityKeeper
 from router.app.keeping import Keeper
 from router.app.ledger import ProcessLedger
@@ -48,6 +49,7 @@ from router.contract import Upstream
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Dispatcher, Parts
+from router.gateway.failures import Failures
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.gateway.openai.receipts_api import ReceiptSources
 from router.load.scraper import PrometheusLoad, open_session
@@ -70,14 +72,26 @@ _GC_THRESHOLDS = (700, 10, 40)
 # So long discovery is waited for before anything listens.
 _FIRST_FINDINGS_S = 5.0
 
+# Builds what carries requests instead of this process's own fronts: of the dispatcher, of who is
+# told of failures, and of the process's identity in decision ids.
+BuildCarrier: TypeAlias = Callable[[Dispatcher, Failures, str], Carrier]
+
 _log = logging.getLogger(__name__)
 
 
 class GatewayProcess:
     """One gateway process, from the first carbon reading to the last drained request."""
 
-    def __init__(self, config: Config, config_path: Path, order: WorkerOrder | None) -> None:
-        """``order``: what the parent says where there are several; None for a process alone."""
+    def __init__(
+        self,
+        config: Config,
+        config_path: Path,
+        order: WorkerOrder | None,
+        carrier: BuildCarrier | None = None,
+    ) -> None:
+        """``order``: what the parent says where there are several; None for a process alone.
+        ``carrier``: who takes requests where this process does not itself."""
+        self._carrier = carrier
         workers = order.workers if order else 1
         self._config_path = config_path
         self._registry = new_registry()
@@ -241,19 +255,7 @@ class GatewayProcess:
     async def _serve_over(self, upstreams: Mapping[str, Upstream]) -> int:
         settings = self._runtime.config.settings
         dispatcher = await self._dispatch(upstreams)
-        fronts = Fronts(
-            self._server_settings,
-            Director(dispatcher),
-            self._runtime,
-            FailureReporter(self._metrics, self._request_log, self._clock, self._security),
-            self._identities.access,
-            self._reuse_port,
-            KeptReceipts(
-                self._membership.receipts if self._membership else None, self._sharing.receipts
-            ),
-            ReceiptSources(self._ledger.asked(), self._signer, self._clock.now),
-            self._trust.server,
-        )
+        fronts = self._build_carrier(dispatcher)
         admin = AdminServer(
             self._runtime,
             self._metrics,
@@ -276,6 +278,7 @@ class GatewayProcess:
             retirement = Retirement(upstreams, self._runtime)
             work = {
                 **self._work(upstreams, scrape),
+                **fronts.work(),
                 "gauges": admin.refresh,
                 "discovery": lambda: self._discovery.run(retirement),
             }
@@ -326,6 +329,24 @@ class GatewayProcess:
         self._request_log.close()
         self._security.close()
         return 0
+
+    def _build_carrier(self, dispatcher: Dispatcher) -> Carrier:
+        failures = FailureReporter(self._metrics, self._request_log, self._clock, self._security)
+        if self._carrier is not None:
+            return self._carrier(dispatcher, failures, self._identity)
+        return Fronts(
+            self._server_settings,
+            Director(dispatcher),
+            self._runtime,
+            failures,
+            self._identities.access,
+            self._reuse_port,
+            KeptReceipts(
+                self._membership.receipts if self._membership else None, self._sharing.receipts
+            ),
+            ReceiptSources(self._ledger.asked(), self._signer, self._clock.now),
+            self._trust.server,
+        )
 
     def _work(
         self, upstreams: Mapping[str, Upstream], scrape: PrometheusLoad
@@ -404,7 +425,8 @@ class GatewayProcess:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
+        reload = self._reloader.ask if self._carrier is None else _refuse_reload
+        loop.add_signal_handler(signal.SIGHUP, reload)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         parent = multiprocessing.parent_process()
         if self._membership is not None and parent is not None:
@@ -443,3 +465,7 @@ class GatewayProcess:
         self._know(self._runtime.config)
         if self._membership is not None:
             self._membership.know(self._runtime)
+
+
+def _refuse_reload() -> None:
+    _log.error("reload refused: Envoy's plane has to be started anew for another configuration")

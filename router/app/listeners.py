@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from router.app.fronts import Fronts
+from router.app.fronts import Carrier
 from router.config.settings import ServerSettings
 from router.errors import ConfigError
 from router.telemetry.admin import AdminServer
@@ -15,7 +15,7 @@ class Listeners:
 
     def __init__(
         self,
-        fronts: Fronts,
+        fronts: Carrier,
         admin: AdminServer,
         server: ServerSettings,
         reuse_port: bool,

@@ -71,13 +71,13 @@ def _serve_one(config: Config, config_path: Path, order: WorkerOrder | None = No
     try:
         return event_loop.run(GatewayProcess(config, config_path, order).run())
     except BaseExceptionGroup as group:
-        raise _cause(group) from None
+        raise cause_of(group) from None
     finally:
         output.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def cause_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error in a group; the group itself when it holds several."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:

@@ -42,6 +42,19 @@ def serve(
 
 
 @app.command()
+def envoy(config: ConfigPath) -> None:
+    """Serve through Envoy, which decides by the same compiled kernel; needs the extra `envoy`."""
+    from router.telemetry import logs
+
+    output = logs.install()
+    logging.getLogger(__name__).info("starting", extra={"version": __version__})
+    output.close()
+    from router.app import envoy as plane
+
+    raise typer.Exit(plane.serve(config))
+
+
+@app.command()
 def check(
     config: ConfigPath,
     servers: Annotated[

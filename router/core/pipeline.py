@@ -124,7 +124,7 @@ def decide(
     if is_free and draw < TEACHES:
         need = Need(question, params, columns.scratch[k.S_BEST].copy())
     relaxed = snapshot.policy.ladder[:taken]
-    decision = _decision(found, relaxed, question, snapshot, now)
+    decision = decision_of(found, relaxed, question, snapshot, now)
     if judge is None:
         return Decided(decision, need)
     ruling = judge(decision)
@@ -162,7 +162,7 @@ def greenest(
             *question.scalars, question.cached, draw, columns.scratch,
         )  # fmt: skip
         if found[0] >= 0:
-            decision = _decision(found, relaxed, question, snapshot, now)
+            decision = decision_of(found, relaxed, question, snapshot, now)
             return decision._replace(flags=(*decision.flags, GREENEST))
     raise refusal(request, question, snapshot, live, params)
 
@@ -189,14 +189,14 @@ def without_tried(
     return copy
 
 
-def _decision(
+def decision_of(
     found: Sequence[float],
     relaxed: tuple[Relax, ...],
     question: Question,
     snapshot: Snapshot,
     now: float,
 ) -> Decision:
-    """``found``: what the kernel chose, with ``relaxed`` dropped."""
+    """``found``: what `router.core.kernel.choose` returned, with ``relaxed`` dropped."""
     (
         row, ttft_ms, tpot_ms, e2e_ms, energy_j, run_s, prompt_ms, prefill_ms, queue_ms, nearest,
         first_energy_j, first_run_s, pace_cap_ms, paced_ms,

@@ -175,7 +175,7 @@ class Attempt:
         lease, decision = self.lease, self.decision
         task = isinstance(decision.served.profile, TaskProfile)
         fleet = self.view.snapshot.layout.fleet
-        service_s = ended - lease.departed - _seen_rtt_ms(decision, fleet) / MS_PER_S
+        service_s = ended - lease.departed - seen_rtt_ms(decision, fleet) / MS_PER_S
         return account_cut_short(
             decision,
             expected,
@@ -207,7 +207,7 @@ class Attempt:
             crowd,
             attempt_ms if task else (self.first_at - lease.departed) * 1e3,
             attempt_ms,
-            _seen_rtt_ms(decision, self.view.snapshot.layout.fleet),
+            seen_rtt_ms(decision, self.view.snapshot.layout.fleet),
             1.0 if task else seat.tpot_ratio.factor(0.0),
             self._meter.size(self.pieces),
             # Not 1 / the mean: of two loads the lighter one costs a request more.
@@ -267,7 +267,7 @@ class Attempt:
         return Failed(False, True)
 
 
-def _seen_rtt_ms(decision: Decision, fleet: Fleet) -> float:
+def seen_rtt_ms(decision: Decision, fleet: Fleet) -> float:
     """Round trip between this gateway and the endpoint, as the RTT table has it."""
     if not fleet.gateway_origin:
         return decision.rtt_ms

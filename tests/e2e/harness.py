@@ -135,6 +135,8 @@ class Gateway(Child):
     ``context``, ``token``: for its admin port.
     """
 
+    command = "serve"
+
     def __init__(self, folder, config, *arguments, context=None, token="", env=None):
         self.context = context
         self.token = token
@@ -143,7 +145,7 @@ class Gateway(Child):
         self.write()
         self.address = config["server"]["listen"]
         self.admin = config["server"]["admin"]
-        super().__init__(folder, "gateway", "serve", str(self.path), *arguments, env=env)
+        super().__init__(folder, "gateway", self.command, str(self.path), *arguments, env=env)
         self.wait_for(self._is_ready)
 
     def write(self, **changes):

@@ -52,8 +52,15 @@ class Question(ctypes.Structure):
 def built(folder):
     """The shared library of the module and of host.c."""
     target = folder / "host.so"
-    module.build(target, [*sorted(module.SOURCE.glob("kernel.c")), HERE / "host.c"])
+    # All but what speaks to Envoy.
+    sources = sorted(set(module.SOURCE.glob("*.c")) - {module.SOURCE / "filter.c"})
+    module.build(target, [*sources, HERE / "host.c"])
     return Host(ctypes.CDLL(str(target)))
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory):
+    return built(tmp_path_factory.mktemp("module"))
 
 
 def pointer(array):
@@ -64,6 +71,36 @@ class Host:
     def __init__(self, library):
         self.library = library
         library.host_obstacle.restype = ctypes.c_int64
+        for one in (library.host_scan, library.host_caller, library.host_refusal):
+            one.restype = ctypes.c_char_p
+
+    def scan(self, is_chat, body):
+        """(error, model, input tokens, most output tokens, prompt bytes, streams, sequence)."""
+        figures, flags = (ctypes.c_double * 3)(), (ctypes.c_int * 2)()
+        model = ctypes.create_string_buffer(4096)
+        error = self.library.host_scan(
+            int(is_chat), body, ctypes.c_size_t(len(body)), figures, flags, model,
+            ctypes.c_size_t(len(model)),
+        )  # fmt: skip
+        return (error, model.value, *figures, *map(bool, flags))
+
+    def caller(self, key, value):
+        """(reason that it is refused for, budgets, origin) of one header."""
+        figures, origin = (ctypes.c_double * 3)(), ctypes.create_string_buffer(128)
+        reason = self.library.host_caller(key.encode(), value.encode(), figures, origin)
+        return reason.decode(), tuple(figures), origin.value.decode()
+
+    def refusals(self):
+        """(reason, gRPC code, HTTP status) of each, in order."""
+        codes, found = (ctypes.c_int * 2)(), []
+        while (reason := self.library.host_refusal(len(found), codes)) is not None:
+            found.append((reason.decode(), *codes))
+        return found
+
+    def layout(self):
+        sizes = (ctypes.c_uint64 * 20)()
+        self.library.host_layout(sizes)
+        return list(sizes)
 
     def choose(self, table, live, labels, starts, params, *asked):
         """As `router.core.kernel.choose`."""

@@ -28,11 +28,6 @@ SIZES = (8, 64, 250, 1_000)
 HOURS = 6
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory):
-    return hosts.built(tmp_path_factory.mktemp("module"))
-
-
 def same(one, other):
     """Bit for bit, NaN for NaN."""
     return np.array_equal(

@@ -1,0 +1,85 @@
+"""The command of Envoy's plane: the gateway's process, with Envoy in the place of its fronts."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+from router.app import event_loop
+from router.app.compose import build_clock
+from router.app.descriptors import raise_limit
+from router.app.gateway_process import GatewayProcess
+from router.app.ledger import require_ledger
+from router.app.loading import load
+from router.app.process import cause_of
+from router.config.settings import Config
+from router.director import Dispatcher
+from router.errors import EnvoyPlaneError
+from router.gateway.failures import Failures
+from router.planes.envoy.envoy_process import EnvoyProcess, envoy_program
+from router.planes.envoy.module import built
+from router.planes.envoy.plane import EnvoyPlane
+from router.planes.envoy.support import notes, require_supported
+from router.telemetry import logs
+
+# In memory, where the system has such a place: Envoy's workers write there at every request.
+_MEMORY = Path("/dev/shm")
+
+_log = logging.getLogger(__name__)
+
+
+def serve(config_path: Path) -> int:
+    """Run Envoy and what decides in it until SIGTERM or SIGINT. Returns an exit code.
+
+    Raises ConfigError, TraceError or EnvoyPlaneError before anything listens.
+    """
+    config = load(config_path)
+    require_supported(config)
+    require_ledger(config)
+    envoy_program()
+    output = logs.install(now=build_clock(config.settings.clock).monotonic)
+    try:
+        for note in notes(config):
+            _log.warning("not on Envoy's plane: %s", note)
+        raise_limit(config.settings.server, len(config.fleet.endpoints))
+        server = config.settings.server
+        process = EnvoyProcess(
+            run_folder(config_path), built(os.environ), server.workers, os.environ
+        )
+        carrier = _Build(config, process)
+        return event_loop.run(GatewayProcess(config, config_path, None, carrier).run())
+    except BaseExceptionGroup as group:
+        raise cause_of(group) from None
+    finally:
+        output.close()
+
+
+class _Build:
+    """Builds the plane once there is a view."""
+
+    def __init__(self, config: Config, process: EnvoyProcess) -> None:
+        self._config = config
+        self._process = process
+
+    def __call__(self, dispatcher: Dispatcher, failures: Failures, identity: str) -> EnvoyPlane:
+        return EnvoyPlane(
+            self._config, dispatcher, dispatcher.parts.clock, identity, failures.failed,
+            self._process,
+        )  # fmt: skip
+
+
+def run_folder(config_path: Path) -> Path:
+    """What is shared with Envoy: of this user and this file, so that it is found again.
+
+    Raises EnvoyPlaneError for a folder of somebody else's.
+    """
+    digest = hashlib.sha256(str(config_path.resolve()).encode()).hexdigest()[:16]
+    base = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    folder = base / f"carbon-router-{os.getuid()}-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+        raise EnvoyPlaneError(f"{folder} is not this user's: remove it")
+    return folder

@@ -1,0 +1,236 @@
+"""The configuration of Envoy: two listeners, the module before its router, a cluster a protocol.
+
+Envoy sends each request to the first of the endpoints that the module names for it, and to the next
+where that fails before the answer began. It never picks one itself: the policy that stands in where
+the list is exhausted has no hosts at all, since any host may lie where the request may not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from router.config.settings import Config
+from router.model import Endpoint
+from router.planes.envoy.module import NAME
+from router.units import MS_PER_S
+
+# As source/filter.c has them.
+_METADATA: Final = "carbon_router"
+_METADATA_KEY: Final = "endpoints"
+_TYPE: Final = "type.googleapis.com/envoy"
+# Of gRPC: what moves on. `reset`: the server went, or its connection, before it answered.
+_RETRY_GRPC: Final = "reset,connect-failure,refused-stream,unavailable,resource-exhausted"
+_RETRY_HTTP: Final = "reset,connect-failure,refused-stream,gateway-error,retriable-status-codes"
+_BUSY: Final = 429
+_UNLIMITED: Final = 1_000_000
+_CONNECT_S: Final = 2.0
+
+Json = dict[str, Any]
+
+
+class EnvoyListener(NamedTuple):
+    """A listener and the servers behind it. ``name``: of the protocol, as endpoints have it."""
+
+    name: str
+    listen: str
+    endpoints: Sequence[Endpoint]
+
+
+def fronts_of(config: Config) -> list[EnvoyListener]:
+    """What is listened on: gRPC always, HTTP where it is configured."""
+    server, fleet = config.settings.server, config.fleet
+    listens = {"oip": server.listen, "openai": server.http}
+    return [
+        EnvoyListener(name, listen, [one for one in fleet.endpoints if one.protocol == name])
+        for name, listen in listens.items()
+        if listen is not None
+    ]
+
+
+def bootstrap(config: Config, table: str, admin: str, longest_s: float) -> Json:
+    """Envoy's whole configuration. ``table``: path of the shared file; ``admin``: of the socket on
+    which Envoy is told to drain; ``longest_s``: a request may take without a deadline."""
+    fronts = fronts_of(config)
+    return {
+        "node": {"id": "carbon-router", "cluster": "carbon-router"},
+        "admin": {"address": {"pipe": {"path": admin, "mode": 0o600}}},
+        "overload_manager": {"resource_monitors": [_connections(config)]},
+        "static_resources": {
+            "listeners": [_listener(one, config, table, longest_s) for one in fronts],
+            "clusters": [_cluster(one) for one in fronts],
+        },
+    }
+
+
+def _connections(config: Config) -> Json:
+    name = "resource_monitors.downstream_connections"
+    most = config.settings.server.max_connections * config.settings.server.workers
+    return {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {
+            "@type": f"{_TYPE}.extensions.{name}.v3.DownstreamConnectionsConfig",
+            "max_active_downstream_connections": most,
+        },
+    }
+
+
+def _listener(front: EnvoyListener, config: Config, table: str, longest_s: float) -> Json:
+    server = config.settings.server
+    host, _, port = front.listen.rpartition(":")
+    manager = {
+        "@type": f"{_TYPE}.extensions.filters.network.http_connection_manager.v3"
+        ".HttpConnectionManager",
+        "stat_prefix": front.name,
+        "codec_type": "AUTO",
+        "generate_request_id": False,
+        "use_remote_address": True,
+        "skip_xff_append": True,
+        "max_request_headers_kb": server.max_metadata_kib,
+        "common_http_protocol_options": {
+            "idle_timeout": _seconds(server.idle_s),
+            "max_connection_duration": _seconds(server.max_age_s),
+        },
+        "stream_idle_timeout": _seconds(longest_s),
+        "http2_protocol_options": {"max_concurrent_streams": server.max_streams},
+        "route_config": {"virtual_hosts": [_virtual_host(front, config, longest_s)]},
+        "http_filters": [
+            {"name": NAME, "typed_config": _module(front.name, table)},
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {
+                    "@type": f"{_TYPE}.extensions.filters.http.router.v3.Router",
+                    "suppress_envoy_headers": True,
+                },
+            },
+        ],
+    }
+    return {
+        "name": front.name,
+        "address": _socket(host, int(port)),
+        "per_connection_buffer_limit_bytes": server.max_message_mib * 2**20,
+        # So that nobody else may listen there, too.
+        "enable_reuse_port": server.share_port,
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": manager,
+                    }
+                ]
+            }
+        ],
+    }
+
+
+def _module(filter_name: str, table: str) -> Json:
+    return {
+        "@type": f"{_TYPE}.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+        "dynamic_module_config": {"name": NAME, "do_not_close": True},
+        "filter_name": filter_name,
+        "filter_config": {
+            "@type": "type.googleapis.com/google.protobuf.StringValue",
+            "value": table,
+        },
+    }
+
+
+def _virtual_host(front: EnvoyListener, config: Config, longest_s: float) -> Json:
+    attempts = config.settings.retry.max_attempts
+    is_grpc = front.name == "oip"
+    route: Json = {"cluster": front.name, "timeout": _seconds(longest_s)}
+    if is_grpc:
+        margin_s = config.settings.server.deadline_margin_ms / MS_PER_S
+        route["timeout"] = "0s"
+        route["max_stream_duration"] = {
+            "max_stream_duration": _seconds(longest_s),
+            "grpc_timeout_header_max": _seconds(longest_s),
+            "grpc_timeout_header_offset": _seconds(margin_s),
+        }
+    if attempts > 1:
+        retry: Json = {
+            "retry_on": _RETRY_GRPC if is_grpc else _RETRY_HTTP,
+            "num_retries": attempts - 1,
+            "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.002s"},
+        }
+        if not is_grpc:
+            retry["retriable_status_codes"] = [_BUSY]
+        route["retry_policy"] = retry
+    return {
+        "name": front.name,
+        "domains": ["*"],
+        "routes": [{"match": {"prefix": "/"}, "route": route}],
+    }
+
+
+def _cluster(front: EnvoyListener) -> Json:
+    options: Json = {"http_protocol_options": {}}
+    if front.name == "oip":
+        options = {"http2_protocol_options": {}}
+    # All that a broken connection took along moves at once, which Envoy cannot tell from other
+    # retries: no budget of them would be the right one.
+    limits = dict.fromkeys(
+        ("max_requests", "max_pending_requests", "max_connections", "max_retries"), _UNLIMITED
+    )
+    return {
+        "name": front.name,
+        "type": "STATIC",
+        "connect_timeout": _seconds(_CONNECT_S),
+        "load_assignment": {
+            "cluster_name": front.name,
+            "endpoints": [{"lb_endpoints": [_host(one) for one in front.endpoints]}],
+        },
+        "circuit_breakers": {"thresholds": [limits]},
+        "typed_extension_protocol_options": {
+            f"{_PROTOCOL_OPTIONS}": {
+                "@type": f"type.googleapis.com/{_PROTOCOL_OPTIONS}",
+                "explicit_http_config": options,
+            }
+        },
+        "load_balancing_policy": _named_hosts(),
+    }
+
+
+_PROTOCOL_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def _named_hosts() -> Json:
+    """The hosts that the module names, in their order, and nobody else."""
+    key = {"key": _METADATA, "path": [{"key": _METADATA_KEY}]}
+    nobody = _policy(
+        "subset",
+        "Subset",
+        {
+            "fallback_policy": "NO_FALLBACK",
+            "subset_selectors": [{"keys": [_METADATA]}],
+            "subset_lb_policy": _policy("least_request", "LeastRequest", {}),
+        },
+    )
+    return _policy(
+        "override_host",
+        "OverrideHost",
+        {"override_host_sources": [{"metadata": key}], "fallback_policy": nobody},
+    )
+
+
+def _policy(name: str, kind: str, fields: Json) -> Json:
+    where = f"load_balancing_policies.{name}"
+    config = {"@type": f"{_TYPE}.extensions.{where}.v3.{kind}", **fields}
+    return {
+        "policies": [{"typed_extension_config": {"name": f"envoy.{where}", "typed_config": config}}]
+    }
+
+
+def _host(endpoint: Endpoint) -> Json:
+    host, _, port = endpoint.address.rpartition(":")
+    return {"endpoint": {"address": _socket(host, int(port))}}
+
+
+def _socket(host: str, port: int) -> Json:
+    plain = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    return {"socket_address": {"address": plain, "port_value": port}}
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:g}s"

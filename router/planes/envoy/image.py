@@ -1,0 +1,247 @@
+"""A snapshot and the live board as the table that the module decides by (source/shared.h).
+
+What a snapshot says is laid out once; what changes with every request, every lesson and every look
+at a server's health is written over it before each publication.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.core import kernel_rows as k
+from router.core.claims import MAX_BUDGET_MS
+from router.core.columns import ModelColumns, Snapshot, is_stale
+from router.core.energy import task_j
+from router.core.health import State
+from router.core.layout import ANYWHERE
+from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
+from router.core.refusal import SHED_RETRY_S
+from router.core.seat import Seat
+from router.director import Dispatcher, View
+from router.model import Endpoint, Region, TaskProfile
+from router.planes.envoy.layout import (
+    MAX_RUNGS,
+    EndpointCells,
+    ModelCells,
+    Named,
+    RegionCells,
+    TableHead,
+    Text,
+)
+
+_ALIGNED = 8
+
+
+class Times(NamedTuple):
+    """When a table is written: ``monotonic`` seconds, ``now`` of the clock that dates intensities,
+    which runs ``speed`` times as fast."""
+
+    monotonic: float
+    now: float
+    speed: float
+
+
+class _Arena:
+    """Bytes that grow, with offsets to what was put there."""
+
+    def __init__(self, room: int) -> None:
+        self.bytes = bytearray(room)
+
+    def put(self, data: bytes) -> int:
+        self.bytes += bytes(-len(self.bytes) % _ALIGNED)
+        at = len(self.bytes)
+        self.bytes += data
+        return at
+
+    def text(self, text: str) -> Text:
+        data = text.encode()
+        return Text(self.put(data), len(data))
+
+    def array(self, array: NDArray[Any]) -> int:
+        return self.put(np.ascontiguousarray(array).tobytes())
+
+    def cells(self, cells: Sequence[ctypes.Structure]) -> int:
+        return self.put(b"".join(bytes(one) for one in cells))
+
+
+class TableImage:
+    """The table of one snapshot. ``data`` is what is published, after `update`."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, view: View, identity: str, full_receipts: bool
+    ) -> None:
+        """``identity``: of the gateway in decision ids; ``full_receipts``: over gRPC, to whoever
+        does not say."""
+        self.view = view
+        self._dispatcher = dispatcher
+        snapshot = view.snapshot
+        fleet = snapshot.layout.fleet
+        self._seat_of = {one.name: row for row, one in enumerate(fleet.endpoints)}
+        arena = self._arena = _Arena(ctypes.sizeof(TableHead))
+        head = TableHead()
+        _lay_limits(head, arena, snapshot, dispatcher)
+        head.identity, head.policy = arena.text(identity), arena.text(_shown(snapshot.policy.name))
+        head.full_receipts = full_receipts
+        regions = {one: row for row, one in enumerate(fleet.regions)}
+        cells = [
+            _endpoint_cells(arena, one, regions[one.region], _address(one.address))
+            for one in fleet.endpoints
+        ]
+        head.endpoints, head.endpoints_at = len(cells), arena.cells(cells)
+        self._places: dict[tuple[str, str], tuple[int, int]] = {}
+        models = [self._lay_model(key, one) for key, one in snapshot.columns.items()]
+        head.models, head.models_at = len(models), arena.cells(models)
+        grids = [self._lay_region(one) for one in fleet.regions.values()]
+        head.regions, head.regions_at = len(grids), arena.cells(grids)
+        head.bytes = len(arena.bytes)
+        self.data = arena.bytes
+        self.data[: ctypes.sizeof(head)] = bytes(head)
+        self._head = TableHead.from_buffer(self.data)
+        endpoints = EndpointCells * len(cells)
+        self._endpoints = endpoints.from_buffer(self.data, head.endpoints_at)
+        self._models = (ModelCells * len(models)).from_buffer(self.data, head.models_at)
+
+    def update(self, times: Times) -> None:
+        """Write what is so at this moment: health, loads of others, what was learned."""
+        head = self._head
+        head.written_s, head.now, head.speed = times
+        seats = self.view.board.seats
+        for cells, seat in zip(self._endpoints, seats.values(), strict=True):
+            cells.on_trial = seat.health.state is State.PROBING
+        for cells, (key, columns) in zip(
+            self._models, self.view.snapshot.columns.items(), strict=True
+        ):
+            self._update_model(cells, key, columns)
+
+    def _lay_model(self, key: tuple[str, str], columns: ModelColumns) -> ModelCells:
+        arena, candidates, table = self._arena, columns.candidates, columns.table
+        n = table.shape[1]
+        seats = np.array([self._seat_of[one.name] for one in candidates.endpoints], np.int64)
+        joules = [
+            task_j(one.profile) if isinstance(one.profile, TaskProfile) else math.nan
+            for one in candidates.served
+        ]
+        layout = self.view.snapshot.layout
+        cells = ModelCells(
+            arena.text(key[0]), arena.text(key[1]),
+            layout.protocols[key[0]] == "openai",
+            isinstance(candidates.served[0].profile, TaskProfile),
+            n, table.shape[0], len(candidates.regions),
+        )  # fmt: skip
+        cells.table_at = arena.array(table)
+        cells.live_at = arena.array(np.zeros((k.LIVE_ROWS, n)))
+        cells.labels_at, cells.starts_at = (
+            arena.array(one) for one in (candidates.labels, candidates.starts)
+        )
+        cells.seats_at, cells.task_j_at = arena.array(seats), arena.array(np.array(joules))
+        cells.others_at, cells.awake_at, cells.eligible_at = (
+            arena.array(np.zeros(n)) for _ in range(3)
+        )
+        cells.longest = layout.contexts[key[0]]
+        return cells
+
+    def _update_model(self, cells: ModelCells, key: tuple[str, str], columns: ModelColumns) -> None:
+        board, dispatcher, model = self.view.board, self._dispatcher, key[0]
+        n = columns.table.shape[1]
+        self._column(cells.live_at, k.LIVE_ROWS * n)[:] = board.live(*key).reshape(-1)
+        others, awake = self._column(cells.others_at, n), self._column(cells.awake_at, n)
+        eligible = self._column(cells.eligible_at, n)
+        candidates = columns.candidates
+        for row, (endpoint, served) in enumerate(
+            zip(candidates.endpoints, candidates.served, strict=True)
+        ):
+            seat = board.seats[endpoint.name]
+            others[row] = seat.batch - seat.in_flight
+            awake[row] = _awake_alone(seat, board.live(*key)[k.AWAKE, row])
+            outlier = seat.outliers[served.name, served.version]
+            admits = seat.health.admits(0, seat.turns) and outlier.admits
+            eligible[row] = 1.0 if admits else 0.0
+        expected = dispatcher.parts.lengths.expect(model, "", math.nan, math.inf)
+        cells.input_tokens, cells.output_tokens, cells.output_tokens_quantile = expected
+        known = dispatcher.lessons.prompt_bytes.of(model, "")
+        cells.bytes_per_token = math.exp(known.log_median)
+        cells.template_tokens = board.templates.of_model(model)
+
+    def _column(self, at: int, size: int) -> NDArray[np.float64]:
+        return np.frombuffer(self.data, np.float64, size, at)
+
+    def _lay_region(self, region: Region) -> RegionCells:
+        arena, snapshot = self._arena, self.view.snapshot
+        cells = RegionCells(
+            arena.text(_shown(region.name)), arena.text(_shown(region.grid_zone)), pue=region.pue
+        )
+        intensity = snapshot.intensity(region.name, snapshot.built_at)
+        if intensity is None:
+            cells.g_per_kwh, cells.observed_at = math.nan, math.nan
+            cells.flags = arena.text(CARBON_UNKNOWN)
+            return cells
+        cells.g_per_kwh, cells.observed_at = intensity.g_per_kwh, intensity.observed_at
+        if is_stale(snapshot.policy, intensity, snapshot.built_at):
+            cells.flags = arena.text(CARBON_STALE)
+        low, high = intensity.low_g_per_kwh, intensity.high_g_per_kwh
+        said = (
+            f"{intensity.g_per_kwh:.6g}", f"{low:.6g}-{high:.6g}", intensity.signal.basis,
+            intensity.signal.factors, intensity.kind, _shown(intensity.source),
+        )  # fmt: skip
+        cells.intensity = (Text * len(said))(*map(arena.text, said))
+        cells.shown_g = arena.text(f"{intensity.g_per_kwh:.1f}")
+        return cells
+
+
+def _lay_limits(head: TableHead, arena: _Arena, snapshot: Snapshot, dispatcher: Dispatcher) -> None:
+    """What is the same for all models."""
+    layout, limits = snapshot.layout, dispatcher.limits
+    fleet = layout.fleet
+    head.hour_ends_at, head.max_budget_ms = snapshot.hour_ends_at, MAX_BUDGET_MS
+    head.j_per_byte, head.margin_ms = dispatcher.network_j(1), limits.margin_s * 1e3
+    head.retry_s, head.attempts = SHED_RETRY_S, limits.max_attempts
+    head.residency = snapshot.residency
+    rows = next(iter(snapshot.columns.values())).origin_rows
+    head.default_origin = rows.get(fleet.default_origin, -1)
+    head.origins, head.origins_at = _lay_named(arena, rows)
+    places = {one for region in fleet.regions.values() for one in region.residency}
+    masks = {one: layout.residency_mask(frozenset((one,))) for one in sorted(places)}
+    head.places, head.places_at = _lay_named(arena, masks)
+    head.tenants, head.tenants_at = _lay_named(arena, layout.tenants)
+    serves_all = not layout.tenants or fleet.residency.serves_unlisted
+    head.unlisted = ANYWHERE if serves_all else 0
+    rungs = snapshot.rungs[:MAX_RUNGS]
+    head.rungs, head.rungs_at = len(rungs), arena.array(np.concatenate(rungs))
+    for rung in range(len(rungs)):
+        head.relaxed[rung] = arena.text(",".join(snapshot.policy.ladder[:rung]))
+
+
+def _lay_named(arena: _Arena, values: Any) -> tuple[int, int]:
+    cells = [Named(arena.text(name), value) for name, value in values.items()]
+    return len(cells), arena.cells(cells)
+
+
+def _endpoint_cells(arena: _Arena, endpoint: Endpoint, region: int, address: str) -> EndpointCells:
+    return EndpointCells(
+        arena.text(_shown(endpoint.name)), arena.text(address), region, 0, endpoint.emulated
+    )
+
+
+def _address(address: str) -> str:
+    """As Envoy names a host: an IP address and a port."""
+    host, _, port = address.rpartition(":")
+    return f"{'127.0.0.1' if host == 'localhost' else host}:{port}"
+
+
+def _awake_alone(seat: Seat, awake: float) -> float:
+    """Whether others keep it awake, were no request of Envoy's there."""
+    if seat.in_flight == 0:
+        return awake
+    return 1.0 if seat.others >= 1.0 else 0.0
+
+
+def _shown(text: str) -> str:
+    """As a header may have it."""
+    safe = (one if one.isascii() and one.isprintable() else "?" for one in text)
+    return "".join(safe)[:256].strip()

@@ -1,0 +1,154 @@
+"""The file that the gateway and Envoy share, as ctypes sees it: the same as source/shared.h, which
+a test compares field by field.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final
+
+MAGIC: Final = 0x3152434E4F425243
+MAX_RUNGS: Final = 4
+MAX_NAME: Final = 128
+MAX_TAIL: Final = 1024
+MAX_REPORT: Final = 512
+# Of a request of no model that is known.
+NO_MODEL: Final = 2**32 - 1
+# Of `RequestRecord.kind`.
+DEPARTED, ENDED, REFUSED = 1, 2, 3
+# Of `RegionCells.intensity`, in this order.
+INTENSITY_KEYS: Final = ("g_per_kwh", "interval", "basis", "factors", "kind", "source")
+
+_u32, _u64, _i64, _f8 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64, ctypes.c_double
+
+
+class Text(ctypes.Structure):
+    """Bytes of the table that it is in."""
+
+    _fields_ = (("at", _u32), ("length", _u32))
+
+
+class FileHead(ctypes.Structure):
+    """Of the whole file."""
+
+    _fields_ = (
+        *((name, _u64) for name in (
+            "magic", "records", "record_bytes", "records_at", "seats", "seats_at", "slot_bytes",
+        )),
+        ("slots_at", _u64 * 2),
+        ("newest", _u64), ("head", _u64), ("decided", _u64),
+    )  # fmt: skip
+
+
+class SeatCount(ctypes.Structure):
+    """Envoy's own requests on one endpoint."""
+
+    _fields_ = (("in_flight", _i64), ("turns", _i64), ("unused", _u64 * 6))
+
+
+class Named(ctypes.Structure):
+    """A value by name: a row, a mask."""
+
+    _fields_ = (("name", Text), ("value", _i64))
+
+
+class RegionCells(ctypes.Structure):
+    """A region, and its grid as receipts tell of it."""
+
+    _fields_ = (
+        ("name", Text), ("grid_zone", Text), ("flags", Text), ("intensity", Text * 6),
+        ("shown_g", Text), ("pue", _f8), ("g_per_kwh", _f8), ("observed_at", _f8),
+    )  # fmt: skip
+
+
+class EndpointCells(ctypes.Structure):
+    """An endpoint. ``on_trial``: it takes one request at a time."""
+
+    _fields_ = (
+        ("name", Text), ("address", Text), ("region", _u32), ("on_trial", _u32),
+        ("is_emulated", _u32), ("unused", _u32),
+    )  # fmt: skip
+
+
+class ModelCells(ctypes.Structure):
+    """A model in a version, and where its columns are."""
+
+    _fields_ = (
+        ("name", Text), ("version", Text), ("is_http", _u32), ("is_task", _u32),
+        *((name, _i64) for name in ("n", "rows", "regions")),
+        *((f"{name}_at", _u64) for name in (
+            "table", "live", "labels", "starts", "seats", "task_j", "others", "awake", "eligible",
+        )),
+        *((name, _f8) for name in (
+            "input_tokens", "output_tokens", "output_tokens_quantile", "longest",
+            "bytes_per_token", "template_tokens",
+        )),
+    )  # fmt: skip
+
+
+class TableHead(ctypes.Structure):
+    """Of one table. ``begun``, ``done``: its number, the same in one that is whole."""
+
+    _fields_ = (
+        *((name, _u64) for name in ("begun", "done", "bytes")),
+        *((name, _f8) for name in (
+            "written_s", "now", "speed", "hour_ends_at", "j_per_byte", "margin_ms",
+            "max_budget_ms", "retry_s",
+        )),
+        *((name, _i64) for name in ("residency", "unlisted", "default_origin")),
+        *((f"{name}{at}", _u64) for name in (
+            "models", "origins", "places", "tenants", "regions", "endpoints", "rungs",
+        ) for at in ("", "_at")),
+        ("attempts", _u64), ("full_receipts", _u64),
+        ("identity", Text), ("policy", Text), ("relaxed", Text * MAX_RUNGS),
+    )  # fmt: skip
+
+
+class QuestionCells(ctypes.Structure):
+    """As `router.core.question.Question.scalars`."""
+
+    _fields_ = (
+        ("rtt_row", _i64), ("figures", _f8 * 7), ("residency", _i64), ("times", _f8 * 2),
+    )  # fmt: skip
+
+    def scalars(self) -> tuple[float, ...]:
+        """In the kernel's order."""
+        return (self.rtt_row, *self.figures, self.residency, *self.times)
+
+
+class FoundCells(ctypes.Structure):
+    """As `router.core.kernel.choose` returns it."""
+
+    _fields_ = (
+        ("row", _i64), ("before", _f8 * 8), ("first_row", _i64), ("after", _f8 * 4),
+    )  # fmt: skip
+
+    def values(self) -> tuple[float, ...]:
+        """In the kernel's order."""
+        return (self.row, *self.before, self.first_row, *self.after)
+
+
+class RequestRecord(ctypes.Structure):
+    """What became of a request."""
+
+    _fields_ = (
+        ("stamp", _u64),
+        *((name, _u32) for name in ("kind", "model", "rung", "reason")),
+        ("decision", _u64), ("draw", _f8),
+        *((name, _i64) for name in ("hour", "row", "seat", "first_row", "first_seat")),
+        ("asked", QuestionCells), ("found", FoundCells),
+        *((name, _f8) for name in (
+            "started_s", "departed_s", "first_byte_s", "ended_s", "batch_at_start",
+            "input_tokens", "max_output_tokens", "prompt_bytes", "payload_bytes",
+            "output_bytes", "chunks",
+        )),
+        ("status", ctypes.c_int32), ("grpc_status", ctypes.c_int32),
+        *((name, _u32) for name in (
+            "attempts", "is_http", "streams", "explicit_budget", "tail_length", "cut_short",
+        )),
+        *((name, ctypes.c_char * MAX_NAME) for name in (
+            "tenant", "origin", "request_id", "details",
+        )),
+        ("report", ctypes.c_char * MAX_REPORT),
+        ("tail", ctypes.c_char * MAX_TAIL),
+    )  # fmt: skip

@@ -1,0 +1,435 @@
+"""What Envoy did, told to the product: what runs where, how it ended, what that teaches and emits.
+
+Each request that departs takes a place on its seat here, too, as one that the native gateway
+carries does, and gives it back at its end: so health, latency, lengths, prices of room, metrics and
+the ledger learn of it by the same functions. Decisions do not wait for that: Envoy's workers count
+for themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from router.contract import AnswerSize, BackendReport
+from router.core import kernel_rows as k
+from router.core.accounting import Run, account, build_receipt, predict, with_marginal
+from router.core.decision_ids import decision_id
+from router.core.emitted import account_cut_short
+from router.core.kernel import choose
+from router.core.lease import Lease
+from router.core.lengths import Expected
+from router.core.pipeline import Need, decision_of
+from router.core.premiums import TEACHES
+from router.core.question import ORIGIN_UNKNOWN, Question
+from router.director import Dispatcher, View
+from router.director.attempt import seen_rtt_ms
+from router.director.lessons import Lesson
+from router.errors import (
+    BudgetImpossibleError,
+    CarbonRouterError,
+    InvalidMetadataError,
+    MalformedRequestError,
+    NothingFeasibleError,
+    PolicyExcludesError,
+    ResidencyError,
+    ShedError,
+    UnknownMethodError,
+    UnknownModelError,
+    UnsupportedMethodError,
+    UpstreamBusyError,
+    UpstreamError,
+    UpstreamFaultError,
+    UpstreamInternalError,
+    UpstreamLostError,
+    UpstreamRejectedError,
+    UpstreamTimeoutError,
+    UpstreamUnreachedError,
+)
+from router.model import Budget, Decision, Outcome, Receipt, Request, RowOutcome, TaskProfile
+from router.planes.envoy.layout import DEPARTED, NO_MODEL, REFUSED, RequestRecord
+
+# As reason_t of source/caller.h numbers them; a test compares the words.
+REFUSALS: Final[tuple[type[CarbonRouterError] | None, ...]] = (
+    None, MalformedRequestError, InvalidMetadataError, UnknownMethodError, UnsupportedMethodError,
+    UnknownModelError, ShedError, NothingFeasibleError, ResidencyError, PolicyExcludesError,
+    BudgetImpossibleError, NothingFeasibleError,
+)  # fmt: skip
+# grpc.StatusCode, by number.
+_GRPC_NAMES: Final = (
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
+    "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
+    "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+)  # fmt: skip
+_METHODS: Final = ("ModelInfer", "POST /v1/chat/completions")
+_CANCELLED: Final = "cancelled"
+# Of a caller that went away, as nginx writes it.
+_GONE: Final = 499
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+_NOTHING_SAID: Final = BackendReport(math.nan, math.nan, math.nan)
+# What Envoy says of requests that their callers left.
+_LEFT: Final = ("downstream", "http1.", "http2.", "destroyed", "")
+_UNREACHED: Final = ("connection_failure", "remote_connection_failure", "connection_timeout")
+
+Failed = Callable[[str, Request | None, str, str, BaseException], None]
+
+
+class _Carried(NamedTuple):
+    """A request that Envoy sent on. ``lease``: its place on the seat that it was sent to."""
+
+    request: Request
+    question: Question
+    decision: Decision
+    lease: Lease
+    view: View
+
+
+class Outcomes:
+    """Takes in records in their order. ``identity``: of the gateway in decision ids; ``failed``:
+    told of what was refused or failed."""
+
+    def __init__(self, dispatcher: Dispatcher, identity: str, failed: Failed) -> None:
+        self._dispatcher = dispatcher
+        self._identity = identity
+        self._failed = failed
+        self._carried: dict[int, _Carried] = {}
+
+    def take(self, records: Iterable[RequestRecord]) -> int:
+        """How many there were."""
+        count = 0
+        for record in records:
+            count += 1
+            if record.kind == DEPARTED:
+                self._depart(record)
+            elif record.kind == REFUSED:
+                self._refuse(record)
+            else:
+                self._end(record)
+        return count
+
+    def forget(self) -> None:
+        """Envoy has ended, or records were lost: nothing is known to run any more."""
+        carried, self._carried = self._carried, {}
+        for one in carried.values():
+            one.lease.close(Outcome.IGNORED)
+
+    def _depart(self, record: RequestRecord) -> None:
+        view = self._dispatcher.view
+        request = _request_of(record, _model(view, record.model))
+        question = _question_of(record, request, view)
+        decision = self._decision(record, question, view)
+        seat = view.board.seats[decision.endpoint.name]
+        self._teach_room(record, question, view)
+        lease = Lease(
+            seat,
+            decision.burden,
+            seat.outliers.get((decision.served.name, decision.served.version)),
+            record.departed_s,
+            decision.e2e_ms / 1e3,
+            record.departed_s,
+        )
+        self._carried[record.decision] = _Carried(request, question, decision, lease, view)
+
+    def _decision(self, record: RequestRecord, question: Question, view: View) -> Decision:
+        snapshot = view.snapshot
+        relaxed = snapshot.policy.ladder[: record.rung]
+        now = self._dispatcher.parts.clock.now()
+        return decision_of(record.found.values(), relaxed, question, snapshot, now)
+
+    def _teach_room(self, record: RequestRecord, question: Question, view: View) -> None:
+        """As a request that the native gateway forwards does: what room is worth."""
+        if record.draw >= TEACHES:
+            return
+        columns, params = question.columns, view.snapshot.rungs[record.rung]
+        candidates = columns.candidates
+        live = view.board.live(candidates.model, candidates.version)
+        found = choose(
+            columns.table, live, candidates.labels, candidates.starts, params,
+            *question.scalars, question.cached, record.draw, columns.scratch,
+        )  # fmt: skip
+        if found[0] >= 0:
+            Need(question, params, columns.scratch[k.S_BEST].copy()).teach(view.board)
+
+    def _refuse(self, record: RequestRecord) -> None:
+        error = _refusal_of(record)
+        model = ("", "")
+        if record.model != NO_MODEL:
+            model = _model(self._dispatcher.view, record.model)
+        request = _request_of(record, model)
+        code = str(record.status) if record.is_http else _grpc_name(record.grpc_status)
+        self._failed(_METHODS[record.is_http], request, code, error.reason, error)
+        parts = self._dispatcher.parts
+        if parts.ledger is not None:
+            policy = self._dispatcher.view.snapshot.policy.name
+            waited_ms = (record.ended_s - record.started_s) * 1e3
+            parts.ledger.turned_away(
+                request, RowOutcome.REFUSED, error.reason, policy, parts.clock.now(), waited_ms
+            )
+
+    def _end(self, record: RequestRecord) -> None:
+        carried = self._carried.pop(record.decision, None)
+        if carried is None:
+            return
+        moved = record.seat != record.first_seat
+        if moved:
+            carried = self._moved(record, carried)
+        error = error_of(record)
+        if error is None:
+            self._answered(record, carried)
+        else:
+            self._ended_in(record, carried, error)
+
+    def _moved(self, record: RequestRecord, carried: _Carried) -> _Carried:
+        """The endpoint that it was sent to failed it, and another one had it next."""
+        view, decision = (
+            self._dispatcher.view,
+            self._decision(record, carried.question, carried.view),
+        )
+        failed = carried.lease.seat
+        carried.lease.close(Outcome.DROPPED)
+        # Why is not known: a probe, which is due at once, tells whether it is there.
+        failed.health.lose(record.ended_s)
+        failed.publish_load()
+        self._dispatcher.parts.observer.retried(UpstreamLostError.reason)
+        seat = view.board.seats[decision.endpoint.name]
+        model = (decision.served.name, decision.served.version)
+        lease = Lease(
+            seat, decision.burden, seat.outliers.get(model), record.departed_s,
+            decision.e2e_ms / 1e3, record.departed_s,
+        )  # fmt: skip
+        return carried._replace(decision=decision, lease=lease)
+
+    def _answered(self, record: RequestRecord, carried: _Carried) -> None:
+        request, _, decision, lease, view = carried
+        dispatcher, seat = self._dispatcher, lease.seat
+        batch_at_start, crowd = lease.crowd_at_start.batch, lease.crowd()
+        batch_at_end = max(seat.batch, 1.0)
+        seat.signs += 1
+        seat.health.succeed(lease.departed)
+        if lease.outlier is not None:
+            lease.outlier.succeed(request.tenant, lease.departed)
+        lease.close(Outcome.SUCCEEDED)
+        view.board.answer(request.model)
+        fleet = view.snapshot.layout.fleet
+        task = isinstance(decision.served.profile, TaskProfile)
+        attempt_ms = (record.ended_s - record.departed_s) * 1e3
+        ttft_ms = math.nan
+        if task:
+            ttft_ms = attempt_ms
+        elif record.streams:
+            ttft_ms = (record.first_byte_s - record.departed_s) * 1e3
+        run = Run(
+            0, crowd, ttft_ms, attempt_ms, seen_rtt_ms(decision, fleet),
+            1.0 if task else seat.tpot_ratio.factor(0.0), answer_of(record),
+            (1.0 / max(batch_at_start, 1.0) + 1.0 / batch_at_end) / 2.0,
+        )  # fmt: skip
+        report = self._report(record, seat.name, decision.endpoint.protocol)
+        receipt = self._receipt(record, carried, run, report)
+        if dispatcher.parts.ledger is not None:
+            dispatcher.parts.ledger.ended(receipt, RowOutcome.ANSWERED)
+        decided_s = record.departed_s - record.started_s
+        dispatcher.note(
+            Lesson(
+                receipt, seat, batch_at_start, run, fleet, decided_s, decided_s, None,
+                report,
+            )
+        )  # fmt: skip
+
+    def _report(self, record: RequestRecord, endpoint: str, protocol: str) -> BackendReport:
+        """What its server says that it took, and of its own load."""
+        if not record.report:
+            return _NOTHING_SAID
+        parts = self._dispatcher.parts
+        said = (("endpoint-load-metrics", _text(record.report)),)
+        report = parts.upstreams[protocol].reports.read(said)
+        if report.load is not None and parts.loads is not None:
+            parts.loads.told(endpoint, report.load, record.ended_s)
+        return report
+
+    def _receipt(
+        self,
+        record: RequestRecord,
+        carried: _Carried,
+        run: Run | None,
+        report: BackendReport = _NOTHING_SAID,
+    ) -> Receipt:
+        """``run`` None: it was cut short."""
+        request, question, decision, lease, view = carried
+        dispatcher = self._dispatcher
+        snapshot = view.snapshot
+        if run is None:
+            service_s = max(0.0, record.ended_s - record.departed_s)
+            taken = account_cut_short(
+                decision, question.expected, lease.crowd_at_start, service_s, 0,
+                request.max_output_tokens,
+            )  # fmt: skip
+        else:
+            agreed = dispatcher.lessons.sizes.agreed(request.model)
+            sizes = agreed.answer or dispatcher.lessons.token_bytes.of(request.model)
+            taken = account(request, decision, run, report, question.expected, sizes, agreed)
+        regions = snapshot.layout.fleet.regions
+        region = decision.endpoint.region
+        now, run_s = dispatcher.parts.clock.now(), record.ended_s - record.departed_s
+        receipt = build_receipt(
+            self._id(record),
+            request, decision, snapshot.policy.name, regions[region], max(1, record.attempts),
+            taken,
+            predict(decision, question.expected, lease.crowd_at_start, question.network_j, regions),
+            math.nan if run is None else run.ttft_ms,
+            (record.ended_s - record.started_s) * 1e3,
+            question.network_j, snapshot.mean_g_per_kwh(region, now - run_s, run_s), now, run_s,
+        )  # fmt: skip
+        return with_marginal(receipt, view.marginal.get(receipt.grid_zone))
+
+    def _ended_in(self, record: RequestRecord, carried: _Carried, error: UpstreamError) -> None:
+        request, _, decision, lease, _ = carried
+        dispatcher = self._dispatcher
+        is_left = isinstance(error, _LeftError)
+        if not is_left:
+            self._blame(error, carried, record.ended_s)
+        lease.close(Outcome.IGNORED if is_left else Outcome.DROPPED)
+        if dispatcher.parts.ledger is not None:
+            receipt = self._receipt(record, carried, None)
+            outcome = RowOutcome.CANCELLED if is_left else RowOutcome.FAILED
+            dispatcher.parts.ledger.ended(receipt, outcome, error.reason)
+        code = str(record.status or _GONE)
+        if not record.is_http:
+            code = _grpc_name(1 if is_left else record.grpc_status)
+        error.endpoint, error.region = decision.endpoint.name, decision.endpoint.region
+        error.attempts = max(1, record.attempts)
+        error.decision_id = self._id(record)
+        self._failed(_METHODS[record.is_http], request, code, error.reason, error)
+
+    def _id(self, record: RequestRecord) -> str:
+        """As the module told it to the caller."""
+        return decision_id(self._identity, record.decision, record.draw, record.hour)
+
+    def _blame(self, error: UpstreamError, carried: _Carried, now: float) -> None:
+        """What the endpoint's health learns of it."""
+        seat, view = carried.lease.seat, self._dispatcher.view
+        if isinstance(error, UpstreamUnreachedError):
+            if seat.health.refuse(now):
+                self._dispatcher.parts.observer.ejected(seat.name)
+        elif isinstance(error, UpstreamLostError | UpstreamFaultError):
+            seat.health.lose(now)
+        elif isinstance(error, UpstreamBusyError):
+            view.board.rest(seat, now, None)
+        seat.publish_load()
+
+
+class _LeftError(UpstreamError):
+    """Its caller went away."""
+
+    reason = _CANCELLED
+
+
+def error_of(record: RequestRecord) -> UpstreamError | None:
+    """Why it was not answered; None where it was."""
+    details = record.details.decode(errors="replace")
+    text = f"Envoy: {details or 'no details'}"
+    if any(word in details for word in _UNREACHED):
+        return UpstreamUnreachedError(text, refused=True)
+    if "upstream_reset" in details or "upstream_response_timeout" in details:
+        late = "timeout" in details or record.grpc_status == 4
+        return UpstreamTimeoutError(text) if late else UpstreamLostError(text)
+    if record.cut_short and details.startswith(_LEFT[:-1]):
+        return _LeftError(text)
+    if record.cut_short and not details:
+        return _LeftError(text)
+    status = record.status
+    if not record.is_http:
+        number = record.grpc_status
+        if number <= 0:
+            return None if number == 0 or not record.cut_short else _LeftError(text)
+        status = _HTTP_OF_GRPC.get(number, 500)
+    if 200 <= status < 400:
+        return None
+    text = f"the server answered {record.status} {_grpc_name(record.grpc_status)}"
+    if status in (502, 503, 504):
+        return UpstreamFaultError(text)
+    if status == 429:
+        return UpstreamBusyError(text)
+    if status < 500:
+        return UpstreamRejectedError(text, status=str(status))
+    return UpstreamInternalError(text, status=str(status))
+
+
+_HTTP_OF_GRPC: Final = {
+    3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 10: 503, 11: 400, 12: 404, 14: 503, 15: 503,
+    16: 401,
+}  # fmt: skip
+
+
+def _refusal_of(record: RequestRecord) -> CarbonRouterError:
+    kind = REFUSALS[record.reason] if record.reason < len(REFUSALS) else None
+    return (kind or MalformedRequestError)("refused by Envoy's plane")
+
+
+def _grpc_name(number: int) -> str:
+    return _GRPC_NAMES[number] if 0 <= number < len(_GRPC_NAMES) else "UNKNOWN"
+
+
+def _model(view: View, place: int) -> tuple[str, str]:
+    return list(view.snapshot.columns)[place]
+
+
+def _text(field: bytes) -> str:
+    return field.decode(errors="replace")
+
+
+def _request_of(record: RequestRecord, model: tuple[str, str]) -> Request:
+    ttft_ms, tpot_ms, e2e_ms = record.asked.figures[4:7]
+    return Request(
+        model[0],
+        "" if model[1] == "*" else model[1],
+        _text(record.request_id),
+        origin=_text(record.origin),
+        tenant=_text(record.tenant),
+        budget=Budget(ttft_ms, tpot_ms, e2e_ms, bool(record.explicit_budget)),
+        input_tokens=record.input_tokens,
+        max_output_tokens=record.max_output_tokens or math.inf,
+        payload_bytes=int(record.payload_bytes),
+        prompt_bytes=int(record.prompt_bytes),
+    )
+
+
+def _question_of(record: RequestRecord, request: Request, view: View) -> Question:
+    columns = list(view.snapshot.columns.values())[record.model]
+    scalars = record.asked.scalars()
+    flags: tuple[str, ...] = ()
+    if request.origin and request.origin not in columns.origin_rows:
+        flags = (ORIGIN_UNKNOWN,)
+    return Question(
+        columns, record.asked.rtt_row, Expected(*scalars[1:4]), scalars[4],
+        record.asked.residency, flags, scalars, columns.uncached,
+    )  # fmt: skip
+
+
+def answer_of(record: RequestRecord) -> AnswerSize:
+    """What the end of a JSON answer, or of a stream of events, says that it used."""
+    nothing = AnswerSize(math.nan, math.nan)
+    if not record.is_http:
+        return nothing
+    tail = bytes(record)[RequestRecord.tail.offset :][: record.tail_length]
+    found = list(_USAGE.finditer(tail))
+    if not found:
+        return nothing
+    try:
+        text = tail[found[-1].end() - 1 :].decode(errors="replace")
+        usage, _ = json.JSONDecoder().raw_decode(text)
+    except ValueError:
+        return nothing
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return AnswerSize(
+        math.nan, _count(usage.get("completion_tokens")), _count(cached),
+        _count(usage.get("prompt_tokens")),
+    )  # fmt: skip
+
+
+def _count(value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < 1e9 else math.nan

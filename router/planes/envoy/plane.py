@@ -1,0 +1,145 @@
+"""Envoy's plane as the gateway's process runs it: where fronts of its own would take requests, this
+writes tables and reads records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from router.config.settings import Config
+from router.contract import Clock
+from router.director import Dispatcher, View
+from router.planes.envoy.bootstrap import Json, bootstrap, fronts_of
+from router.planes.envoy.envoy_process import EnvoyProcess
+from router.planes.envoy.image import TableImage, Times
+from router.planes.envoy.outcomes import Failed, Outcomes
+from router.planes.envoy.shared_file import SharedFile
+
+# Between two tables: what is learned, and that a server is out, is decided by after so long.
+PUBLISH_S: Final = 0.05
+# Between two looks at records, and how many are taken in at a time: the loop has more to do.
+_READ_S: Final = 0.02
+_AT_A_TIME: Final = 500
+_DRAIN_LOOK_S: Final = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+class EnvoyPlane:
+    """Listens through Envoy. Build it inside a running event loop, once there is a view."""
+
+    def __init__(
+        self,
+        config: Config,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        identity: str,
+        failed: Failed,
+        process: EnvoyProcess,
+    ) -> None:
+        """``identity``: of this gateway in decision ids; ``failed``: told of what ends badly."""
+        self._config = config
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._identity = identity
+        self._process = process
+        self._speed = config.settings.clock.speed if config.settings.clock else 1.0
+        self._outcomes = Outcomes(dispatcher, identity, failed)
+        self._image = self._image_of(dispatcher.view)
+        self._file: SharedFile | None = None
+        self._lost = 0
+        self._draining = False
+
+    async def start(self) -> dict[str, int]:
+        """Start Envoy, or take the one over that runs; the ports. Raises EnvoyPlaneError."""
+        how = self._bootstrap()
+        if self._process.find(how):
+            self._file = SharedFile.taken_over(self._table)
+            _log.info("an Envoy that ran already is taken over")
+        else:
+            seats = len(self._config.fleet.endpoints)
+            self._file = SharedFile(self._table, seats, len(self._image.data))
+        self._publish()
+        if not self._process.is_alive():
+            self._process.start(how)
+        await self._process.until_ready()
+        names = {"oip": "port", "openai": "http_port"}
+        return {
+            names[one.name]: int(one.listen.rpartition(":")[2]) for one in fronts_of(self._config)
+        }
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no new requests, wait for those under way, then end Envoy."""
+        self._draining = True
+        await self._process.drain()
+        for _ in range(int(grace_s / _DRAIN_LOOK_S)):
+            if not self.in_flight:
+                break
+            await asyncio.sleep(_DRAIN_LOOK_S)
+        await self._process.stop()
+        self._take()
+        self._outcomes.forget()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests of all of Envoy's workers."""
+        return 0 if self._file is None else sum(seat.in_flight for seat in self._file.seats)
+
+    def work(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What has to be done all the time, by name."""
+        return {"table": self._write, "records": self._read, "envoy": self._watch}
+
+    async def _write(self) -> None:
+        if self._file is not None:
+            self._publish()
+        await asyncio.sleep(PUBLISH_S)
+
+    async def _read(self) -> None:
+        # Where there are more, the others of the loop come first.
+        behind = self._take() == _AT_A_TIME
+        await asyncio.sleep(0.0 if behind else _READ_S)
+
+    async def _watch(self) -> None:
+        if self._file is not None and not (self._draining or self._process.is_alive()):
+            _log.error("Envoy has ended: it is started again")
+            self._take()
+            self._outcomes.forget()
+            self._file.forget_requests()
+            self._publish()
+            self._process.start(self._bootstrap())
+            await self._process.until_ready()
+        await asyncio.sleep(PUBLISH_S)
+
+    def _take(self) -> int:
+        if self._file is None:
+            return 0
+        taken = self._outcomes.take(self._file.records(_AT_A_TIME))
+        if self._file.lost != self._lost:
+            lost, self._lost = self._file.lost - self._lost, self._file.lost
+            _log.warning("records of requests were overwritten unread", extra={"records": lost})
+            self._outcomes.forget()
+        return taken
+
+    def _publish(self) -> None:
+        view = self._dispatcher.view
+        if self._image.view is not view:
+            self._image = self._image_of(view)
+        self._image.update(Times(self._clock.monotonic(), self._clock.now(), self._speed))
+        if self._file is not None:
+            self._file.publish(self._image.data)
+
+    def _image_of(self, view: View) -> TableImage:
+        full = self._config.settings.server.grpc_receipts == "full"
+        return TableImage(self._dispatcher, view, self._identity, full)
+
+    def _bootstrap(self) -> Json:
+        longest_s = self._dispatcher.limits.timeout_s
+        return bootstrap(self._config, str(self._table), str(self._process.admin), longest_s)
+
+    @property
+    def _table(self) -> Path:
+        return self._process.folder / "table"

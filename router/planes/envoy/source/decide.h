@@ -1,0 +1,34 @@
+/* Where a request goes: question, kernel, ladder, place. Nothing here knows Envoy. */
+#pragma once
+#include "caller.h"
+#include "scan.h"
+#include "shared.h"
+
+#define MAX_ATTEMPTS 4
+
+typedef struct {
+    const model_t *model;
+    question_t asked;
+    found_t found;
+    uint32_t rung;
+    uint64_t decision;
+    double draw;
+    int64_t hour; /* since 1970, UTC */
+    int64_t seat;
+    double batch_at_start;
+    bool origin_unknown;
+    found_t founds[MAX_ATTEMPTS]; /* what was chosen, then whom to try after it */
+    int tried;
+} decision_t;
+
+double monotonic_s(void);
+/* In the clock of intensities, by a table that may be old. */
+double dated_s(const table_t *table, double now_s);
+span_t text_in(const table_t *table, text_t text);
+
+/* Takes a place on the chosen endpoint. Where it cannot: `caller` says why, and no place is taken.
+ */
+bool decide(decision_t *decision, caller_t *caller, const scanned_t *body, double payload_bytes,
+            bool is_http, shared_t *shared, const view_t *view);
+/* One request more there (or `by` -1: less). */
+int64_t hold(shared_t *shared, int64_t seat, int by);

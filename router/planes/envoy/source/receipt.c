@@ -1,0 +1,189 @@
+#include "receipt.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#define J_PER_KWH 3.6e6
+/* A table that old is flagged: the gateway's process, which writes several a second, has ended. */
+#define OLD_TABLE_S 10.0
+
+typedef struct {
+    put_t *put;
+    void *to;
+} told_t;
+
+static void tell(const told_t *told, const char *key, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void tell(const told_t *told, const char *key, const char *format, ...) {
+    char text[256];
+    va_list rest;
+    va_start(rest, format);
+    int length = vsnprintf(text, sizeof text, format, rest);
+    va_end(rest);
+    if (length > 0) told->put(told->to, key, span_of(text));
+}
+
+/* A figure that is not known has no key. */
+static void figure(const told_t *told, const char *key, const char *format, double value) {
+    char text[64];
+#pragma clang diagnostic ignored "-Wformat-nonliteral"
+    if (isfinite(value) && snprintf(text, sizeof text, format, value) > 0)
+        told->put(told->to, key, span_of(text));
+}
+
+static void word(const told_t *told, const char *key, span_t text) {
+    if (text.length) told->put(told->to, key, text);
+}
+
+span_t decision_id(const table_t *t, const decision_t *d, char *into, size_t room) {
+    span_t identity = text_in(t, t->identity);
+    int length = snprintf(into, room, "%.*s-%llx-%llx-%llx", (int)identity.length, identity.at,
+                          (unsigned long long)d->decision,
+                          (unsigned long long)(d->draw * 0x1p48), (unsigned long long)d->hour);
+    return (span_t){into, (size_t)length};
+}
+
+static const endpoint_t *endpoint_at(const table_t *t, int64_t seat) {
+    return (const endpoint_t *)in_table(t, t->endpoints_at) + seat;
+}
+
+static const region_t *region_of(const table_t *t, const endpoint_t *endpoint) {
+    return (const region_t *)in_table(t, t->regions_at) + endpoint->region;
+}
+
+static double grams(const table_t *t, const decision_t *d, int64_t row, int64_t seat) {
+    const region_t *region = region_of(t, endpoint_at(t, seat));
+    double joules = ((const double *)in_table(t, d->model->task_j_at))[row];
+    return (joules * region->pue + d->asked.network_j) / J_PER_KWH * region->g_per_kwh;
+}
+
+static void tell_energy(const told_t *told, const table_t *t, const decision_t *d, int64_t row) {
+    const endpoint_t *endpoint = endpoint_at(t, d->seat);
+    const region_t *region = region_of(t, endpoint);
+    double joules = ((const double *)in_table(t, d->model->task_j_at))[row];
+    figure(told, "x-carbon-energy-j", "%.6g", joules);
+    word(told, "x-carbon-energy-kind",
+         endpoint->is_emulated ? LITERAL("emulated") : LITERAL("estimated"));
+    figure(told, "x-carbon-marginal-energy-j", "%.6g", joules);
+    figure(told, "x-carbon-facility-energy-j", "%.6g", joules * region->pue + d->asked.network_j);
+    figure(told, "x-carbon-gco2e", "%.6g", grams(t, d, row, d->seat));
+}
+
+static void tell_grid(const told_t *told, const table_t *t, const region_t *region, double now) {
+    static const char *keys[] = {
+        "x-carbon-g-per-kwh",  "x-carbon-g-per-kwh-interval", "x-carbon-basis",
+        "x-carbon-factors",    "x-carbon-intensity-kind",     "x-carbon-intensity-source",
+    };
+    if (isnan(region->g_per_kwh)) return;
+    for (int i = 0; i < 6; i++) word(told, keys[i], text_in(t, region->intensity[i]));
+    figure(told, "x-carbon-intensity-age-s", "%.0f", fmax(0.0, now - region->observed_at));
+}
+
+/* What the decision was taken in spite of, `between` each two; how many. */
+static int flags_of(const table_t *t, const decision_t *d, double age_s, const char *between,
+                    char *into, size_t room) {
+    span_t said[3];
+    int count = 0;
+    size_t used = 0;
+    if (d->origin_unknown) said[count++] = LITERAL("origin_unknown");
+    said[count] = text_in(t, region_of(t, endpoint_at(t, d->seat))->flags);
+    if (said[count].length) count++;
+    if (age_s > OLD_TABLE_S) said[count++] = LITERAL("table_old");
+    *into = 0;
+    for (int i = 0; i < count && used < room; i++)
+        used += (size_t)snprintf(into + used, room - used, "%s%.*s", i ? between : "",
+                                 (int)said[i].length, said[i].at);
+    return count;
+}
+
+void receipt_whole(const table_t *t, const decision_t *d, const times_t *times, put_t *put,
+                   void *to) {
+    told_t told = {put, to};
+    const endpoint_t *endpoint = endpoint_at(t, d->seat);
+    const region_t *region = region_of(t, endpoint);
+    const int64_t *seat_of = in_table(t, d->model->seats_at);
+    int64_t row = d->found.row, first = d->found.first_row;
+    char id[160];
+    word(&told, "x-carbon-decision-id", decision_id(t, d, id, sizeof id));
+    word(&told, "x-carbon-policy", text_in(t, t->policy));
+    word(&told, "x-carbon-region", text_in(t, region->name));
+    word(&told, "x-carbon-grid-zone", text_in(t, region->grid_zone));
+    word(&told, "x-carbon-endpoint", text_in(t, endpoint->name));
+    word(&told, "x-carbon-accounting", LITERAL("attributional"));
+    if (d->model->is_task) tell_energy(&told, t, d, row);
+    figure(&told, "x-carbon-predicted-ttft-ms", "%.1f", d->found.ttft_ms);
+    figure(&told, "x-carbon-predicted-e2e-ms", "%.1f", d->found.e2e_ms);
+    double e2e_ms = (times->ended_s - times->started_s) * 1e3;
+    if (d->model->is_task) figure(&told, "x-carbon-actual-ttft-ms", "%.1f", e2e_ms);
+    figure(&told, "x-carbon-actual-e2e-ms", "%.1f", e2e_ms);
+    if (d->model->is_task)
+        figure(&told, "x-carbon-predicted-gco2e", "%.6g", grams(t, d, row, d->seat));
+    word(&told, "x-carbon-latency-first-endpoint",
+         text_in(t, endpoint_at(t, seat_of[first])->name));
+    if (d->model->is_task)
+        figure(&told, "x-carbon-latency-first-gco2e", "%.6g", grams(t, d, first, seat_of[first]));
+    if (times->attempts > 1) tell(&told, "x-carbon-attempts", "%u", times->attempts);
+    double now_s = monotonic_s(), age_s = now_s - t->written_s;
+    tell_grid(&told, t, region, dated_s(t, now_s));
+    char flags[128];
+    if (flags_of(t, d, age_s, ",", flags, sizeof flags)) tell(&told, "x-carbon-flags", "%s", flags);
+    if (age_s > OLD_TABLE_S) tell(&told, "x-carbon-table-age-s", "%.0f", age_s);
+    word(&told, "x-carbon-relaxed", text_in(t, t->relaxed[d->rung]));
+}
+
+typedef struct {
+    char *into;
+    size_t room, used;
+} field_t;
+
+static void add(field_t *field, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add(field_t *field, const char *format, ...) {
+    va_list rest;
+    va_start(rest, format);
+    int length = vsnprintf(field->into + field->used, field->room - field->used, format, rest);
+    va_end(rest);
+    if (length > 0) field->used += (size_t)length;
+    if (field->used >= field->room) field->used = field->room - 1;
+}
+
+static void add_quoted(field_t *field, const char *key, span_t text) {
+    add(field, "%s=\"", key);
+    for (size_t i = 0; i < text.length; i++)
+        add(field, text.at[i] == '"' || text.at[i] == '\\' ? "\\%c" : "%c", text.at[i]);
+    add(field, "\"");
+}
+
+span_t receipt_field(const table_t *t, const decision_t *d, const times_t *times, char *into,
+                     size_t room) {
+    const endpoint_t *endpoint = endpoint_at(t, d->seat);
+    const region_t *region = region_of(t, endpoint);
+    field_t field = {into, room, 0};
+    char id[160], flags[128];
+    add_quoted(&field, "id", decision_id(t, d, id, sizeof id));
+    add_quoted(&field, ", region", text_in(t, region->name));
+    add_quoted(&field, ", endpoint", text_in(t, endpoint->name));
+    if (!isnan(region->g_per_kwh)) {
+        span_t shown = text_in(t, region->shown_g), kind = text_in(t, region->intensity[4]);
+        span_t basis = text_in(t, region->intensity[2]);
+        add(&field, ", g_per_kwh=%.*s, kind=%.*s, basis=%.*s", (int)shown.length, shown.at,
+            (int)kind.length, kind.at, (int)basis.length, basis.at);
+    }
+    double grams_there = d->model->is_task ? grams(t, d, d->found.row, d->seat) : NAN;
+    if (times && isfinite(grams_there))
+        add(&field, ", gco2e=%.9f, energy_j=%.3f, energy_kind=%s", grams_there,
+            ((const double *)in_table(t, d->model->task_j_at))[d->found.row],
+            endpoint->is_emulated ? "emulated" : "estimated");
+    if (times && times->attempts > 1) add(&field, ", attempts=%u", times->attempts);
+    span_t relaxed = text_in(t, t->relaxed[d->rung]);
+    if (relaxed.length) {
+        char words[128];
+        keep(words, sizeof words, relaxed);
+        for (char *c = words; *c; c++)
+            if (*c == ',') *c = ' ';
+        add_quoted(&field, ", relaxed", span_of(words));
+    }
+    if (flags_of(t, d, monotonic_s() - t->written_s, ", ", flags, sizeof flags))
+        add(&field, ", %s", flags);
+    return (span_t){into, field.used};
+}

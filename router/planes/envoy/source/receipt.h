@@ -1,0 +1,21 @@
+/* What the caller learns of its request: the keys of router/gateway/receipts.py. */
+#pragma once
+#include "decide.h"
+
+typedef struct {
+    double started_s, departed_s, ended_s;
+    uint32_t attempts;
+} times_t;
+
+/* Who is told: `put` is called for each key, once. */
+typedef void put_t(void *to, const char *key, span_t value);
+
+/* All of it, of an answer that is whole. What only its server could have told has no key. */
+void receipt_whole(const table_t *table, const decision_t *decision, const times_t *times,
+                   put_t *put, void *to);
+/* The least of it that a caller needs, in one field: as router/gateway/carbon_field.py. `times`: of
+ * an answer that is whole; 0 before that. The bytes written. */
+span_t receipt_field(const table_t *table, const decision_t *decision, const times_t *times,
+                     char *into, size_t room);
+/* At least 64 bytes. */
+span_t decision_id(const table_t *table, const decision_t *decision, char *into, size_t room);

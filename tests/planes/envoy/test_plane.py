@@ -1,0 +1,131 @@
+"""The whole of it: Envoy, the module, the gateway's process, emulated servers, stock clients."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+
+import grpc
+import pytest
+
+from router.core.decision_ids import made_by
+from tests.e2e import harness as h
+from tests.planes.envoy import host as hosts
+from tests.planes.envoy import rig
+
+pytestmark = [hosts.missing, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    with rig.running(tmp_path_factory.mktemp("envoy"), rig.config()) as (gateway, _):
+        yield gateway
+
+
+async def test_a_stock_client_gets_its_answer_and_the_receipt(fleet):
+    async with fleet.client() as client:
+        call = client.infer(h.ask(), h.WHOLE_RECEIPT)
+        answer = h.pb.ModelInferResponse.FromString(await call)
+        receipt = dict(await call.trailing_metadata())
+    assert answer.model_name == h.MODEL
+    assert receipt["x-carbon-endpoint"] == h.GREEN and receipt["x-carbon-region"] == "north"
+    assert receipt["x-carbon-latency-first-endpoint"] == h.NEAR
+    assert receipt["x-carbon-g-per-kwh"] == "20"
+    assert float(receipt["x-carbon-actual-e2e-ms"]) >= 60.0
+    made = made_by(receipt["x-carbon-decision-id"])
+    assert made is not None and made.number >= 1 and made.hour is not None
+    # About the server, not about the answer.
+    assert not [key for key in receipt if key.startswith("endpoint-load-metrics")]
+    await h.until(fleet.quiet, "an end")
+
+
+async def test_unasked_the_receipt_is_one_trailer(fleet):
+    async with fleet.client() as client:
+        call = client.infer(h.ask(), h.metadata_of({"x_origin": "elsewhere"}))
+        await call
+        ((key, field),) = await call.trailing_metadata()
+    assert key == "x-carbon"
+    parts = field.split(", ")
+    assert parts[0].startswith('id="')
+    assert parts[1:4] == ['region="north"', f'endpoint="{h.GREEN}"', "g_per_kwh=20.0"]
+    # Of a stranger's origin, by an annual mean.
+    assert parts[-2:] == ["origin_unknown", "carbon_stale"]
+
+
+async def test_budgets_and_residency_are_kept_and_refused_as_natively(fleet):
+    async with fleet.client() as client:
+        assert (await client.receipt(x_ttft_budget_ms=40))["endpoint"] == h.NEAR
+        assert (await client.receipt(x_residency="US"))["endpoint"] == h.NEAR
+        assert (await client.receipt(x_residency="eu, mars"))["endpoint"] == h.GREEN
+        refused = {
+            ("DEADLINE_EXCEEDED", "budget_impossible"): {"x_ttft_budget_ms": 1},
+            ("FAILED_PRECONDITION", "residency_excluded"): {"x_residency": "mars"},
+            ("INVALID_ARGUMENT", "metadata_invalid"): {"x_ttft_budget_ms": "0x10"},
+        }
+        for expected, headers in refused.items():
+            assert (await client.refusal(**headers))[:2] == expected
+        code, reason, _ = await client.refusal(h.ask("nobody"))
+        assert (code, reason) == ("NOT_FOUND", "model_unknown")
+        code, reason, _ = await client.refusal(h.ask(sequence_id=7))
+        assert (code, reason) == ("UNIMPLEMENTED", "method_unsupported")
+        code, reason, _ = await client.refusal(b"\xff\xff")
+        assert (code, reason) == ("INVALID_ARGUMENT", "request_malformed")
+
+    async def counted():
+        return await fleet.total("refused_total", reason="budget_impossible")
+
+    await h.until(counted, "counting")
+
+
+async def test_large_messages_pass_whole(fleet):
+    request = h.pb.ModelInferRequest.FromString(h.ask())
+    request.raw_input_contents[0] = os.urandom(3 * 2**20)
+    async with fleet.client() as client:
+        assert (await client.receipt(request.SerializeToString()))["endpoint"] == h.GREEN
+
+
+async def test_chat_completions_pass_as_json_and_as_events(fleet):
+    status, headers, body = await fleet.chat(max_tokens=5)
+    assert status == 200 and json.loads(body)["usage"]["completion_tokens"] >= 1
+    assert 'region="north", endpoint="http-green-0", g_per_kwh=20.0' in headers["x-carbon"]
+    status, headers, body = await fleet.chat(stream=True, max_tokens=5)
+    assert headers["content-type"].startswith("text/event-stream")
+    assert body.rstrip().endswith(b"data: [DONE]") and 'id="' in headers["x-carbon"]
+    status, headers, body = await fleet.chat(model="nobody")
+    assert (status, headers["x-carbon-reason"]) == (404, "model_unknown")
+    assert json.loads(body)["error"]["code"] == "model_unknown"
+
+
+async def test_what_ended_is_learned_and_counted(fleet):
+    async with fleet.client() as client:
+        before = await fleet.total("requests_total", model=h.MODEL, code="OK")
+        joules = await fleet.total("energy_joules_total", model=h.MODEL)
+        for _ in range(10):
+            await client.receipt()
+
+        async def counted():
+            now = await fleet.total("requests_total", model=h.MODEL, code="OK")
+            return now == before + 10
+
+        await h.until(counted, "counting")
+    # What the server says that it took, not an estimate.
+    assert await fleet.total("energy_joules_total", model=h.MODEL) > joules
+
+
+async def test_a_thousand_random_cancels_leave_no_request_behind(fleet):
+    draw = random.Random(7)
+    async with fleet.client() as client:
+
+        async def one():
+            call = client.infer(h.ask(output_tokens=draw.choice([4, 200, 2000])))
+            with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.CancelledError):
+                async with asyncio.timeout(draw.random() / 3.0):
+                    await call
+
+        for _ in range(20):
+            await asyncio.gather(*(one() for _ in range(50)))
+    await h.until(fleet.quiet, "every end")
+    await h.until(fleet.idle, "the gateway's knowing of it")
+    async with fleet.client() as client:
+        assert (await client.receipt())["endpoint"] == h.GREEN

@@ -1,0 +1,87 @@
+import pytest
+import yaml
+
+from router.app.loading import load
+from router.errors import ConfigError
+from router.planes.envoy.support import notes, require_supported
+from tests.e2e import harness as h
+from tests.planes.envoy import rig
+
+FOUND = {
+    "kind": "file", "name": "pool", "path": "found.yaml", "region": "here",
+    "template": {"max_in_flight": 4, "models": [{"name": h.MODEL, "profile": "fast@test"}]},
+}  # fmt: skip
+
+
+def loaded(folder, **changes):
+    made = rig.config()
+    server = {**made["server"], **changes.pop("server", {})}
+    path = folder / "gateway.yaml"
+    path.write_text(yaml.safe_dump({**made, **changes, "server": server}))
+    return load(path)
+
+
+def problems(config):
+    with pytest.raises(ConfigError) as caught:
+        require_supported(config)
+    return [key for key, _ in caught.value.problems]
+
+
+def test_what_it_serves_it_serves(tmp_path):
+    require_supported(loaded(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"server": {"energy_tenants": ["*"]}}, "server.energy_tenants"),
+        ({"server": {"http_paths": ["/v1/other"]}}, "server.http_paths"),
+        ({"server": {"listen": "127.0.0.1:0"}}, "server.listen"),
+        ({"state": {"redis": {"url": "redis://127.0.0.1:1"}}}, "state.redis"),
+        ({"ledger": {"dir": "ledger"}}, "ledger.decision_share"),
+        ({"telemetry": {"otlp": {"endpoint": "http://127.0.0.1:4317"}}}, "telemetry.otlp"),
+        ({"discovery": [FOUND]}, "discovery"),
+        ({"identity": {"keys_file": "keys.yaml"}}, "identity"),
+    ],
+)
+def test_what_it_would_ignore_it_refuses_by_name(tmp_path, changes, key):
+    (tmp_path / "keys.yaml").write_text("version: 1\nprincipals: []\n")
+    assert problems(loaded(tmp_path, **changes)) == [key]
+
+
+def test_every_key_is_named_at_once(tmp_path):
+    endpoints = h.pair()
+    endpoints[0]["address"] = "model-server:8001"
+    endpoints[1]["models"][0]["prefix_cache_tokens"] = 1000
+    made = rig.config()
+    del made["models"][rig.CHAT]
+    config = loaded(
+        tmp_path,
+        endpoints=endpoints,
+        models=made["models"],
+        server={"energy_tenants": ["*"]},
+    )
+    assert problems(config) == [
+        "server.energy_tenants",
+        "endpoints[0].address",
+        "endpoints[1].models[0].prefix_cache_tokens",
+    ]
+
+
+def test_one_address_is_one_endpoint(tmp_path):
+    made = rig.config()
+    endpoints = made["endpoints"]
+    endpoints[1]["address"] = endpoints[0]["address"]
+    try:
+        config = loaded(tmp_path, endpoints=endpoints)
+    except ConfigError:
+        # Any gateway says so.
+        return
+    assert problems(config) == ["endpoints[1].address"]
+
+
+def test_what_does_not_hold_is_said(tmp_path):
+    told = "\n".join(notes(loaded(tmp_path)))
+    assert "server.max_wait_ms" in told and "retry.budget_ratio" in told
+    config = loaded(tmp_path, server={"max_wait_ms": 0})
+    assert "server.max_wait_ms" not in "\n".join(notes(config))
