@@ -104,11 +104,11 @@ static void leave_record(request_t *r, uint32_t kind) {
     record->streams = r->body.streams;
     record->explicit_budget = r->caller.explicit_budget;
     record->cut_short = !r->is_whole;
-    memcpy(record->tenant, r->caller.tenant, MAX_NAME);
-    memcpy(record->origin, r->caller.origin, MAX_NAME);
-    memcpy(record->request_id, r->request_id, MAX_NAME);
-    memcpy(record->details, r->details, MAX_NAME);
-    memcpy(record->report, r->report, MAX_REPORT);
+    strcpy(record->tenant, r->caller.tenant);
+    strcpy(record->origin, r->caller.origin);
+    strcpy(record->request_id, r->request_id);
+    strcpy(record->details, r->details);
+    strcpy(record->report, r->report);
     record->tail_length = (uint32_t)r->tail_length;
     memcpy(record->tail, r->tail, r->tail_length);
     shared_finish(record, number);
