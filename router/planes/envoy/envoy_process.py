@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -136,9 +137,9 @@ class EnvoyProcess:
                         pass
 
     async def stop(self) -> None:
-        """End it, by force if need be."""
+        """End it, by force if need be; nothing is left to be found again."""
         await asyncio.to_thread(self._kill)
-        self._note.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(

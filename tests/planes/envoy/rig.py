@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 
 import aiohttp
 
@@ -74,3 +75,5 @@ def running(folder, config, *, apart=False):
         for one in (gateway, *servers.values()):
             if one is not None:
                 one.stop()
+        # Of a gateway that was killed.
+        shutil.rmtree(run_folder(folder / "gateway.yaml"), ignore_errors=True)

@@ -7,6 +7,7 @@ from importlib import metadata
 
 import pytest
 
+from router.app.envoy import run_folder
 from router.errors import EnvoyPlaneError
 from router.planes.envoy import envoy_process
 from router.planes.envoy.envoy_process import EnvoyProcess, envoy_program
@@ -139,8 +140,11 @@ async def test_at_its_end_requests_under_way_are_answered(tmp_path):
             await h.until(there, "departing")
             gateway.tell(signal.SIGTERM)
             await call
+        folder = run_folder(gateway.path)
         assert await asyncio.to_thread(gateway.wait) == 0
         assert not is_there(pid)
+        # Memory, too.
+        assert not folder.exists()
 
 
 @hosts.missing
