@@ -20,7 +20,7 @@ from router.app.shared_state import build_store, try_store
 from router.app.tracing import require_otlp
 from router.app.trust import Trust
 from router.carbon.chain.attempt import SourceAttempt
-from router.config.settings import Config
+from router.config.settings import Config, RedisAddress
 from router.contract import Clock, StateStore
 from router.core.columns import is_stale
 from router.core.explanation import Explanation
@@ -92,15 +92,22 @@ def check_store(config_path: Path) -> str:
     config = load(config_path)
     clock, identity = build_clock(config.settings.clock), f"check-{secrets.token_hex(5)}"
     store = build_store(config, clock, identity, os.environ)
-    if store is None:
+    redis = config.settings.state.redis
+    if store is None or redis is None:
         raise ConfigError(str(config_path), [("state.redis", "is not given: there is no store")])
     began = clock.monotonic()
     try:
         asyncio.run(_try_and_close(store, identity, clock.now()))
     except StateStoreError as error:
-        raise ConfigError(str(config_path), [("state.redis", str(error))]) from None
+        asked = f"{error} ({_place_of(redis.address)})"
+        raise ConfigError(str(config_path), [("state.redis", asked)]) from None
     took_ms = 1e3 * (clock.monotonic() - began)
     return f"state.redis: the store answers, {took_ms:.0f} ms for all that a gateway asks of it"
+
+
+def _place_of(address: RedisAddress) -> str:
+    """Where it is looked for; without users and passwords."""
+    return address.path or ", ".join(f"{host}:{port}" for host, port in address.hosts)
 
 
 async def _try_and_close(store: StateStore, identity: str, now: float) -> None:

@@ -61,7 +61,9 @@ def test_check_asks_the_store_only_when_told_to(tmp_path):
     assert check.check(path)
     with pytest.raises(ConfigError) as caught:
         check.check_store(path)
-    assert caught.value.problems == (("state.redis", "state store: it cannot be reached"),)
+    assert caught.value.problems == (
+        ("state.redis", "state store: it cannot be reached (/nowhere)"),
+    )
     with server() as running:
         keys = {"url": running.url, "timeout_ms": 2000}
         path = replaying(tmp_path, {"state": {"redis": keys}})
