@@ -162,8 +162,10 @@ class Replica:
         self._read: list[_Sequence] = []
         self._iteration_ends = math.inf
         self._tick_s = self._decode_s = self.physics.tpot_s(0)
-        # Least recently used first; on a fresh server the highest.
+        # Least recently used first, of those that came free at once the lowest, as llama.cpp goes
+        # through them; on a fresh server the highest.
         self._free_slots = deque(range(self.physics.max_batch - 1, -1, -1))
+        self._freed_at = [-math.inf] * self.physics.max_batch
         self._deadlines: list[tuple[float, int, int, _Sequence]] = []
         self._events: list[Event] = []
 
@@ -449,7 +451,11 @@ class Replica:
 
     def _release_slot(self, sequence: _Sequence) -> None:
         self.running -= 1
-        self._free_slots.append(sequence.slot)
+        free, at = self._free_slots, len(self._free_slots)
+        while at and free[at - 1] > sequence.slot and self._freed_at[free[at - 1]] == self.now:
+            at -= 1
+        free.insert(at, sequence.slot)
+        self._freed_at[sequence.slot] = self.now
         if self.physics.one_unit:
             self._fill()
         self._start_over()

@@ -54,6 +54,7 @@ class NaiveReplica:
         self.idle_j = 0.0
         self.iterations = 0
         self.free = list(range(self.p.max_batch - 1, -1, -1))
+        self.freed_at = {}
 
     def of(self, *phases):
         return [s for s in self.all if s.phase in phases]
@@ -80,7 +81,15 @@ class NaiveReplica:
 
     def end(self, s, finished):
         if s.slot >= 0:
-            self.free.append(s.slot)
+            self.freed_at[s.slot] = self.now
+            # Of those that came free at once the lowest first; of those never used the highest.
+            self.free = sorted(
+                [*self.free, s.slot],
+                key=lambda one: (
+                    self.freed_at.get(one, -1.0),
+                    one if one in self.freed_at else -one,
+                ),
+            )
         s.phase, s.ended_at, s.finished = "ended", self.now, finished
 
     def context(self, s):

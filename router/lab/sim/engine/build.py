@@ -155,8 +155,8 @@ def build_plant(simulation: Simulation, site: Site) -> s.Plant:
     return s.Plant(
         replicas, states, np.full(2 * leaves, math.inf), winners,
         np.empty(heap, np.int64), np.concatenate([*places, np.empty(0, np.int64)]),
-        np.full(heap, math.inf), np.empty(heap, np.int64), build_caches(kept),
-        np.array([float(block_tokens)]),
+        np.full(heap, -math.inf), np.full(heap, math.inf), np.empty(heap, np.int64),
+        build_caches(kept), np.array([float(block_tokens)]),
     )  # fmt: skip
 
 

@@ -353,6 +353,24 @@ def _take_up(plant, flights, r):
 
 
 @inlined
+def _free_place(plant, r, place):
+    """``place`` is free last; of those that came free at once the lowest goes first."""
+    f, n, heap = plant.replicas, plant.states, plant.states[r, s.HEAP]
+    size, before = n[r, s.MAX_BATCH], n[r, s.MAX_BATCH] - n[r, s.RUNNING] - 1
+    at = (n[r, s.FREE_PLACE] + before) % size
+    while before > 0:
+        last = (at + size - 1) % size
+        if plant.freed_at[heap + last] != f[r, s.NOW] or plant.places[heap + last] < place:
+            break
+        plant.places[heap + at] = plant.places[heap + last]
+        plant.freed_at[heap + at] = f[r, s.NOW]
+        at = last
+        before -= 1
+    plant.places[heap + at] = place
+    plant.freed_at[heap + at] = f[r, s.NOW]
+
+
+@inlined
 def _complete(plant, flights, r):
     """The sequence whose tokens are all there leaves; returns its slot."""
     f, n, floats = plant.replicas, plant.states, flights.floats
@@ -381,8 +399,7 @@ def _complete(plant, flights, r):
     f[r, s.CACHED_THERE] -= context
     _retick(f, n, r)
     if n[r, s.BY_SLOT] != 0:
-        free = (n[r, s.FREE_PLACE] + n[r, s.MAX_BATCH] - n[r, s.RUNNING] - 1) % n[r, s.MAX_BATCH]
-        plant.places[heap + free] = flights.ints[slot, s.PLACE]
+        _free_place(plant, r, flights.ints[slot, s.PLACE])
     return slot
 
 
@@ -428,6 +445,7 @@ def go_down(plant, r, now, release_after):
     for at in range(n[r, s.MAX_BATCH]):
         plant.deadline_keys[n[r, s.HEAP] + at] = np.inf
         plant.places[n[r, s.HEAP] + at] = n[r, s.MAX_BATCH] - 1 - at
+        plant.freed_at[n[r, s.HEAP] + at] = -np.inf
     n[r, s.READING] = 0
     n[r, s.FREE_PLACE] = 0
     n[r, s.DEADLINES] = 0

@@ -121,8 +121,9 @@ class Plant(NamedTuple):
     """Replicas and what they are made of. ``due`` and ``winners`` (2 * leaves,): a tournament
     of next events; node 1 holds the first of all, replica r is leaf ``leaves + r``. Heaps of
     ``max_batch`` entries, and a margin of inf, lie at column HEAP of a replica; so do ``reading``,
-    the slots whose prompts are read, in order, and ``places``, a ring of free places. ``kept``: of
-    the prompts that each replica read, in blocks of ``block_tokens`` (1,).
+    the slots whose prompts are read, in order, and ``places``, a ring of free places, with when
+    each came free. ``kept``: of the prompts that each replica read, in blocks of ``block_tokens``
+    (1,).
     """
 
     replicas: Floats
@@ -131,6 +132,7 @@ class Plant(NamedTuple):
     winners: Ints
     reading: Ints
     places: Ints
+    freed_at: Floats
     deadline_keys: Floats
     deadline_slots: Ints
     kept: Caches
