@@ -17,8 +17,8 @@ could make others overlook a claim that holds, and do not:
 
 Without a store a process has its part of each place by the last known number of processes
 (`router.peers.members`), and what it may have at most where nothing else is left: no request fails
-for it. While the store is but late, or not all are known, it goes no further than its share of what
-nobody claims: others go by their claims.
+for it. While one call is late, or rows are missed, it goes no further than its share of what nobody
+claims: others go by their claims.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ _LIFTED_S: Final = 0.25
 # Who stood still has no places for so long, s: time for an exchange or two, and but part of what a
 # request waits for a place.
 _LAPSED_S: Final = 0.1
+# Calls in a row without an answer, after which the store is taken to be gone: one may be lost.
+_GONE_AFTER: Final = 2
 # Who leaves claims next to nothing that it does not list.
 _NO_PART: Final = 4096
 
@@ -134,6 +136,7 @@ class GatewayLoads:
         self._free_at = math.nan
         self._is_new = False
         self._failing = False
+        self._failures = 0
         self._lifted_until = -math.inf
         self._lapsed_at = -math.inf
         self._lost_at = math.nan
@@ -203,7 +206,7 @@ class GatewayLoads:
             self._free_at = math.nan
             self.standing = PlaceStanding.JOINING
             self.seen.missed()
-        self._failing, self._lost_at = False, math.nan
+        self._failing, self._lost_at, self._failures = False, math.nan, 0
         self._valid_until = sent_at + _HOLDS * self._sent_ttl_s
         self._look_who_is_there(others, now)
         may_raise = now >= self._free_at
@@ -225,6 +228,7 @@ class GatewayLoads:
         written. Of one that took too long this process itself stood still, and the store has yet
         to show that it fails."""
         self._failing = now - sent_at < _HOLDS * self._sent_ttl_s
+        self._failures += self._failing
         self._head = self._head._replace(incarnation=self._head.incarnation + 1)
         if self._valid_until == -math.inf:
             # One call without an answer says nothing of a store that was never heard.
@@ -385,28 +389,20 @@ class GatewayLoads:
             allotted = accounts[:, al.CONFIRMED].copy()
             if self.standing is PlaceStanding.SHARED:
                 asks = caps - accounts[:, al.CLAIMED] - allotted >= 1.0
-        elif self._knows_claims:
-            allotted = np.minimum(part, self._unclaimed)
         else:
             allotted = part
         if self._lifted_until != -math.inf:
             allotted = self._lifted(allotted, part)
         self._told.allot(allotted, asks)
 
-    @property
-    def _knows_claims(self) -> bool:
-        """Whether it has read what others claim, and they go on by it."""
-        if self.standing is PlaceStanding.JOINING:
-            return self._free_at == self._free_at and not self._failing
-        return self.standing is not PlaceStanding.ALONE
-
     def _lifted(self, allotted: Floats, part: Floats) -> Floats:
-        """Beyond ``allotted`` its share of what nobody claims; of what others do nothing, unless
-        there is no store by which they go. Who has nothing, having stood still or come new as the
-        store fails, has its part."""
-        if not self._knows_claims:
+        """Beyond ``allotted``: its share of what nobody claims, as long as others go by what it has
+        read of them; who has nothing, having stood still or come new as the store fails, its part.
+        Where there is no store, or not all are known yet, whatever nothing else can serve."""
+        by_claims = self.standing in (PlaceStanding.SHARED, PlaceStanding.LAPSED)
+        if not by_claims or self._failures >= _GONE_AFTER:
             return self._accounts[:, al.CAP].copy()
-        if not allotted.any() and (self._failing or self.standing is PlaceStanding.LAPSED):
+        if not allotted.any() and (self._failures or self.standing is PlaceStanding.LAPSED):
             return part
         return allotted + np.floor(np.maximum(0.0, self._unclaimed - allotted) / self.members)
 

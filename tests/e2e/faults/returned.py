@@ -25,7 +25,6 @@ class Holdings(NamedTuple):
 
 async def holdings(gateway):
     """What it holds now."""
-    gc.collect()  # a client's call that was left half-way holds its connection until then
     clients, upstream, others = gateway.open_files()
     counted = await gateway.total("tasks")
     at_endpoints = [one["in_flight"] for one in (await gateway.endpoints()).values()]
@@ -35,12 +34,18 @@ async def holdings(gateway):
     )  # fmt: skip
 
 
+def collect_calls():
+    """A client's call that was left half-way holds its connection until it is collected."""
+    gc.collect()
+
+
 async def assert_all_returned(gateway, before, also_upstream=False):
     """Nothing that a test brought about is left: leases, connections, descriptors, tasks.
 
     ``before``: what the gateway held in calm. ``also_upstream``: kept connections to servers as
     well, which takes seconds, since idle ones are kept for some.
     """
+    collect_calls()
     seen = []
 
     async def back():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.e2e.faults.returned import holdings
+from tests.e2e.faults.returned import collect_calls, holdings
 from tests.e2e.faults.soak.breaking import Breaking, whole_again
 from tests.e2e.faults.soak.report import End, Run, Sample, draw, render
 from tests.e2e.faults.soak.rig import Rig
@@ -94,6 +94,7 @@ async def soak(minutes, seed, folder):
             ended = loop.time()
             await loading
             watching.cancel()
+        collect_calls()
         try:
             await whole_again(rig)
             gone = ()
