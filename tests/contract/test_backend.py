@@ -204,6 +204,8 @@ async def test_nobody_there_is_a_connection_refused(world, backend):
 def no_descriptors():
     """While it runs this process can open nothing more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Else what others left behind may be collected, and closed, meanwhile.
+    gc.collect()
     with contextlib.ExitStack() as held:
         opened = held.enter_context(Path(os.devnull).open("rb"))
         resource.setrlimit(resource.RLIMIT_NOFILE, (opened.fileno() + 8, hard))

@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.core.latency import (
@@ -101,10 +101,12 @@ LEARNED = st.builds(
         "grid_zone",
     ),
 )  # fmt: skip
+# Hypothesis warns of examples as large as these by chance.
+LARGE = settings(suppress_health_check=[HealthCheck.data_too_large])
 WITNESSES = st.lists(st.builds(Witness, LEARNED, AGES, st.booleans()), max_size=5)
 
 
-@settings(max_examples=examples(25))
+@settings(LARGE, max_examples=examples(25))
 @given(WITNESSES, st.randoms(use_true_random=False))
 def test_the_order_of_who_tells_does_not_matter(witnesses, shuffling):
     shuffled = list(witnesses)
@@ -112,7 +114,7 @@ def test_the_order_of_who_tells_does_not_matter(witnesses, shuffling):
     assert merge(shuffled) == merge(witnesses)
 
 
-@settings(max_examples=examples(40))
+@settings(LARGE, max_examples=examples(40))
 @given(LEARNED, AGES)
 def test_one_alone_is_believed_and_twice_as_much_is_no_more(learned, age_s):
     one = merge([Witness(learned, age_s)])
@@ -143,7 +145,7 @@ def told(witnesses, part, *keys):
     return found
 
 
-@settings(max_examples=examples(25))
+@settings(LARGE, max_examples=examples(25))
 @given(WITNESSES)
 def test_whatever_is_taken_was_learned_by_somebody(witnesses):
     merged = merge(witnesses)
