@@ -3,8 +3,8 @@
 import asyncio
 import collections
 import contextlib
-import struct
 import resource
+import struct
 import sys
 import zlib
 from pathlib import Path
