@@ -60,10 +60,6 @@ class Streamed(NamedTuple):
     def ttft_ms(self) -> float:
         return 1e3 * (self.came_at[0] - self.asked_at)
 
-    @property
-    def gaps_ms(self) -> list[float]:
-        return [1e3 * (after - before) for before, after in pairwise(self.came_at)]
-
 
 class Arrival(NamedTuple):
     """A whole request, ``at`` seconds after the first."""
@@ -104,7 +100,6 @@ class Llama:
             async for line in reply.content:
                 if line.startswith(b"data: ") and not json.loads(line[6:])["stop"]:
                     came_at.append(loop.time())
-        # The last token comes with the mark of the end, or before it.
         return Streamed(asked_at, tuple(came_at))
 
     async def alone_ms(self, input_tokens: int) -> float:
@@ -251,8 +246,7 @@ def simulated(profile: TokenProfile, come: Sequence[Arrival]) -> list[Figures]:
             1e3 * (ended.at - ended.first_token_at) / max(1.0, arrival.output_tokens - 1),
             1e3 * (ended.at - arrival.at),
         )
-        for number, arrival in enumerate(come)
-        if (ended := found[number])
+        for arrival, ended in zip(come, map(found.__getitem__, range(len(come))), strict=True)
     ]
 
 
@@ -299,7 +293,7 @@ async def run(address: str, loads: Sequence[float], seconds: float, seed: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS)
-    parser.add_argument("--seconds", type=float, default=75.0, help="of whole requests, each load")
+    parser.add_argument("--seconds", type=float, default=70.0, help="of whole requests, each load")
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
     if not PYTHON.exists():

@@ -135,7 +135,7 @@ class GatewayLoads:
         # Claims may be raised from then on; NaN: nobody has answered yet.
         self._free_at = math.nan
         self._is_new = False
-        self._failing = False
+        # Calls in a row without an answer, each in time for one.
         self._failures = 0
         self._lifted_until = -math.inf
         self._lapsed_at = -math.inf
@@ -206,7 +206,7 @@ class GatewayLoads:
             self._free_at = math.nan
             self.standing = PlaceStanding.JOINING
             self.seen.missed()
-        self._failing, self._lost_at, self._failures = False, math.nan, 0
+        self._failures, self._lost_at = 0, math.nan
         self._valid_until = sent_at + _HOLDS * self._sent_ttl_s
         self._look_who_is_there(others, now)
         may_raise = now >= self._free_at
@@ -227,8 +227,8 @@ class GatewayLoads:
         """The message that was sent at ``sent_at`` had no answer, and nobody knows whether it was
         written. Of one that took too long this process itself stood still, and the store has yet
         to show that it fails."""
-        self._failing = now - sent_at < _HOLDS * self._sent_ttl_s
-        self._failures += self._failing
+        in_time = now - sent_at < _HOLDS * self._sent_ttl_s
+        self._failures = self._failures + 1 if in_time else 0
         self._head = self._head._replace(incarnation=self._head.incarnation + 1)
         if self._valid_until == -math.inf:
             # One call without an answer says nothing of a store that was never heard.
@@ -251,7 +251,7 @@ class GatewayLoads:
         if self.standing is PlaceStanding.SHARED:
             if now >= self._valid_until:
                 self._lapse(now)
-            elif refused and (self._failing or not now >= self._free_at):
+            elif refused and (self._failures or not now >= self._free_at):
                 # No exchange will bring it more for now: who has just joined may have nothing.
                 self._lift(now)
         elif refused and not self._just_lapsed(now):
@@ -361,7 +361,7 @@ class GatewayLoads:
 
     def _lapse(self, now: float) -> None:
         """Its row has ended, as far as it can know: what it claimed may be others' now."""
-        if self._failing:
+        if self._failures:
             self._be_alone(now)
             return
         if self.standing is not PlaceStanding.LAPSED:

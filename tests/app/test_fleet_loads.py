@@ -187,6 +187,12 @@ async def test_rows_that_cannot_be_used_are_counted(two, store, clock):
     await store.exchange(ROOM, "x", b"garbage", LEAST_TTL_S, clock.now())
     await two[0].loads._exchange()
     assert two[0].value("gateway_rows_ignored_total", defect="length") == 1.0
+    (note,) = two[0].loads.notes()
+    assert (note.reason, note.blocking) == ("gateway_rows_ignored", False)
+    assert "1 for length" in note.detail
+    await store.leave(ROOM, "x")
+    await two[0].loads._exchange()
+    assert not two[0].loads.notes()
 
 
 async def test_what_others_hold_for_out_is_probed_before_its_turn(two, clock):

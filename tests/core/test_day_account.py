@@ -48,6 +48,13 @@ def test_what_workers_beside_it_spend_is_not_there():
     assert mine.left_ug == 5
 
 
+def test_a_counter_below_nothing_makes_no_limit_larger():
+    mine = account()
+    mine.counted(0, -LIMIT, 0.0)
+    assert mine.undrawn_ug == LIMIT
+    assert mine.fit(LIMIT + 1, Sharing(False, 1)) is Fit.EXHAUSTED
+
+
 def test_the_first_request_is_let_in_before_anything_is_drawn():
     mine = account()
     sharing = Sharing(True, 4)

@@ -10,6 +10,7 @@ from router.peers.exchange_pace import (
     MOST_TTL_S,
     PERIOD_S,
     PROCESS_BYTES_PER_S,
+    longest_life_s,
     pace_of,
 )
 from router.peers.gateway_rows import ENTRY
@@ -62,3 +63,14 @@ def test_nobody_waits_longer_than_the_row_that_stands_allows():
 def test_what_takes_the_event_loop_long_rests_longer():
     assert settled(100, 2, 0.001).gap_s == pytest.approx(0.05)
     assert settled(100, 2, 0.5).gap_s == pytest.approx(0.1)
+
+
+@given(st.integers(1, 200), st.integers(0, 200_000), st.floats(0.25, 64.0))
+def test_no_row_that_a_configuration_asks_for_is_taken_to_live_shorter(count, row_bytes, mib):
+    rows = {str(at): b"r" * row_bytes for at in range(count)}
+    pace = pace_of(row_bytes * (count + 1), count, 0.0, LEAST_TTL_S, mib * 2**20)
+    assert pace.ttl_s <= longest_life_s(rows) <= MOST_TTL_S
+
+
+def test_in_a_small_room_none_lives_for_long():
+    assert longest_life_s({"a": b"r" * 500}) == 4.0 * LEAST_TTL_S

@@ -358,6 +358,32 @@ def test_a_store_that_lost_its_rows_gives_nobody_what_others_have(trio):
             assert trio.held("a") <= CAP
 
 
+def test_after_two_calls_without_an_answer_nothing_else_can_serve_is_reason_enough(trio):
+    one, two, _ = trio.processes
+    while two.holds("a") < CAP:
+        two.take("a", trio.now)
+        trio.round()
+    one.loads._accounts[:, CONFIRMED] = 0.0
+    for _ in range(2):
+        assert one.holds("a") <= CAP // 3
+        message = one.loads.message(trio.now)
+        trio.now += 0.05
+        one.loads.failed(message.sent_at, trio.now)
+    while one.take("a", trio.now, refused=True):
+        pass
+    assert one.loads.standing is PlaceStanding.SHARED
+    assert one.holds("a") == CAP
+
+
+def test_a_late_answer_tells_of_this_process_and_not_of_the_store(trio):
+    one, *_ = trio.processes
+    for late_s in (0.05, 2.0 * TTL_S, 0.05):
+        message = one.loads.message(trio.now)
+        trio.now += late_s
+        one.loads.failed(message.sent_at, trio.now)
+    assert one.loads._failures == 1
+
+
 def test_without_a_store_everyone_has_its_part_and_more_where_nothing_else_is_left(trio):
     one, *_ = trio.processes
     began = trio.now
@@ -529,6 +555,18 @@ def test_a_row_that_does_not_change_ends_although_the_store_goes_on_to_hold_it(t
         two.take("a", trio.now)
     assert two.loads.members == late.loads.members == 3
     assert two.holds("a") == CAP
+
+
+def test_nor_does_it_last_for_as_long_as_it_says_in_a_room_so_small(trio):
+    one, two, _ = trio.processes
+    one.loads.ttl_s = 120.0
+    row = one.loads.message(trio.now).row
+    trio.processes.remove(one)
+    trio.room.rows = {"stays": (row, math.inf)}
+    began = trio.now
+    while two.loads.members > 2 or trio.now == began:
+        trio.round()
+        assert trio.now - began < 4.0 * TTL_S + 0.3
 
 
 def test_what_a_worker_of_the_same_gateway_has_is_not_counted_twice():
