@@ -227,7 +227,9 @@ async def played(llama: Llama, come: Sequence[Arrival]) -> list[Figures]:
         await asyncio.sleep(began + arrival.at - asyncio.get_running_loop().time())
         seen = await llama.stream(arrival.input_tokens, arrival.output_tokens)
         e2e = 1e3 * (seen.came_at[-1] - seen.asked_at)
-        return Figures(seen.ttft_ms, (e2e - seen.ttft_ms) / max(1, len(seen.came_at) - 1), e2e)
+        # By tokens, not by events: those that are parts of one character come together.
+        gaps = max(1, arrival.output_tokens - 1)
+        return Figures(seen.ttft_ms, (e2e - seen.ttft_ms) / gaps, e2e)
 
     return await asyncio.gather(*map(one, come))
 
