@@ -43,6 +43,16 @@ def split_address(text: str) -> tuple[str, int]:
     return (host[1:-1] if bracketed else host), int(port)
 
 
+def join_address(host: str, port: int) -> str:
+    """``host:port``, or ``[ipv6]:port``: what `split_address` takes apart."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` is of the letters that a `Name` has, whatever its length."""
+    return _NAME.fullmatch(text) is not None
+
+
 def split_remote(text: str) -> tuple[str, str]:
     """(scheme, ``host:port``) of an endpoint's address; scheme "" where it has none.
 
@@ -84,7 +94,7 @@ def _url(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
+    if not is_name(text):
         raise ValueError(
             f"{text!r} is not a usable name; use ASCII letters, digits and . _ : @ / + - "
             "(names travel in gRPC metadata and metric labels)"

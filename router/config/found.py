@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from router.config.discovery_settings import DiscoverySettings
-from router.config.fields import split_address
+from router.config.fields import is_name, join_address, split_address
 from router.config.settings import Config
 from router.model import Endpoint, Fleet, FoundEndpoint
 
@@ -18,7 +18,8 @@ MAX_ADDRESS: Final = 262
 MAX_LABEL: Final = 128
 # Nobody looks at more of them, whatever a place says.
 MAX_FOUND: Final = 20_000
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
+# What resolvers take for an IPv4 address, as inet_aton does: 2852039166, 0xa9.0xfea9fe.
+_NUMERIC_HOST = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)")
 
 
 class LeftOut(NamedTuple):
@@ -43,16 +44,17 @@ class _Unusable(Exception):
 def merge(base: Config, found: Mapping[str, Sequence[FoundEndpoint]]) -> Merged:
     """``base`` with what each place found, by its name; whoever stands in the file comes first.
 
-    The order of what a place says changes nothing.
+    The order of what a place says changes nothing. An address counts once, however it is written.
     """
     endpoints = list(base.fleet.endpoints)
     names = {one.name for one in endpoints}
-    addresses = {one.address for one in endpoints}
+    addresses = {join_address(*_split(one.address)) for one in endpoints}
     access = dict(base.settings.access)
     left_out: list[LeftOut] = []
     for place in base.settings.discovery:
         room = place.max_endpoints
-        for one in sorted(found.get(place.name, ())[:MAX_FOUND], key=lambda one: str(one.name)):
+        told = sorted(found.get(place.name, ()), key=lambda one: (one.name, one.address))
+        for one in told[:MAX_FOUND]:
             try:
                 endpoint = _endpoint(one, place, base.fleet)
                 if endpoint.name in names:
@@ -70,6 +72,8 @@ def merge(base: Config, found: Mapping[str, Sequence[FoundEndpoint]]) -> Merged:
             endpoints.append(endpoint)
             if place.access.tls is not None or place.access.credentials is not None:
                 access[endpoint.address] = place.access
+        why = f"the place tells of over {MAX_FOUND}"
+        left_out += (LeftOut(place.name, _shown(one.name), why) for one in told[MAX_FOUND:])
     fleet = replace(base.fleet, endpoints=tuple(endpoints))
     settings = replace(base.settings, access=access)
     return Merged(replace(base, fleet=fleet, settings=settings), tuple(left_out))
@@ -89,7 +93,7 @@ def with_stand_ins(fleet: Fleet, places: Sequence[DiscoverySettings]) -> Fleet:
 def _endpoint(one: FoundEndpoint, place: DiscoverySettings, fleet: Fleet) -> Endpoint:
     """Raises _Unusable."""
     name = f"{place.name}/{one.name}"
-    if len(name) > MAX_NAME or not _NAME.fullmatch(one.name):
+    if len(name) > MAX_NAME or not is_name(one.name):
         raise _Unusable(
             f"its name is no usable one: at most {MAX_NAME} ASCII letters, digits and . _ : @ / + -"
         )
@@ -98,7 +102,7 @@ def _endpoint(one: FoundEndpoint, place: DiscoverySettings, fleet: Fleet) -> End
         place.template,
         name=name,
         region=_region(one, place, fleet),
-        address=one.address,
+        address=join_address(host, port),
         metrics_url=_metrics_url(host, port, place),
     )
 
@@ -107,7 +111,7 @@ def _address(address: str, place: DiscoverySettings) -> tuple[str, int]:
     if len(address) > MAX_ADDRESS:
         raise _Unusable("its address is too long")
     try:
-        host, port = split_address(address)
+        host, port = _split(address)
     except ValueError:
         raise _Unusable("its address is not host:port") from None
     if port == 0:
@@ -117,12 +121,25 @@ def _address(address: str, place: DiscoverySettings) -> tuple[str, int]:
     except ValueError:
         if place.networks:
             raise _Unusable("its address is a name, not an IP address of networks") from None
+        if _NUMERIC_HOST.fullmatch(host):
+            raise _Unusable("its address is neither a name nor written as an IP address") from None
         return host, port
     if ip.is_link_local or ip.is_multicast or ip.is_unspecified:
         raise _Unusable(f"{ip} is no address of a server")
     if place.networks and not any(ip in network for network in place.networks):
         raise _Unusable(f"{ip} lies in none of networks")
     return host, port
+
+
+def _split(address: str) -> tuple[str, int]:
+    """Host and port, the host as all write it: in lower case, and an IPv4 address that is mapped
+    into IPv6 as that one. Raises ValueError."""
+    host, port = split_address(address)
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower(), port
+    return str((isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped) or ip), port
 
 
 def _region(one: FoundEndpoint, place: DiscoverySettings, fleet: Fleet) -> str:
@@ -142,8 +159,7 @@ def _region(one: FoundEndpoint, place: DiscoverySettings, fleet: Fleet) -> str:
 def _metrics_url(host: str, port: int, place: DiscoverySettings) -> str:
     if not place.metrics_path:
         return ""
-    at = f"[{host}]" if ":" in host else host
-    return f"http://{at}:{place.metrics_port or port}{place.metrics_path}"
+    return f"http://{join_address(host, place.metrics_port or port)}{place.metrics_path}"
 
 
 def _shown(text: str) -> str:

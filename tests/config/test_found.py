@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.app.loading import load
+from router.config import found as module
 from router.config.found import MAX_NAME, merge, with_stand_ins
 from router.errors import ConfigError
 from router.model import FoundEndpoint
@@ -94,9 +95,17 @@ LEFT_OUT = {
     "a scheme": (found(address="http://10.0.0.1:80"), "host:port"),
     "a long address": (found(address="a" * 300 + ":80"), "too long"),
     "metadata of a cloud": (found(address="169.254.169.254:80"), "no address of a server"),
+    "metadata as IPv6 has it": (
+        found(address="[::ffff:169.254.169.254]:80"),
+        "no address of a server",
+    ),
+    "metadata as a number": (found(address="2852039166:80"), "neither a name"),
+    "metadata in hexadecimal": (found(address="0xA9.254.0xA9FE:80"), "neither a name"),
     "nowhere": (found(address="0.0.0.0:80"), "no address of a server"),
     "everybody": (found(address="[ff02::1]:80"), "no address of a server"),
     "an address of the file": (found(address="127.0.0.1:9001"), "another has the address"),
+    "that with zeros": (found(address="127.0.0.1:09001"), "another has the address"),
+    "that as IPv6 has it": (found(address="[::ffff:7f00:1]:9001"), "another has the address"),
 }
 
 
@@ -133,6 +142,30 @@ def test_there_are_no_more_than_there_may_be_whatever_their_order(configure):
         got = merged(config, *order)
         assert [e.name for e in got.config.fleet.endpoints[2:]] == ["pods/a", "pods/b"]
         assert "max_endpoints" in got.left_out[0].why
+
+
+def test_who_comes_first_of_one_name_is_the_same_whatever_their_order(configure):
+    config = configure()
+    two = [found("a", "10.0.0.2:80"), found("a", "10.0.0.1:80")]
+    for order in (two, two[::-1]):
+        got = merged(config, *order)
+        assert got.config.fleet.endpoints[-1].address == "10.0.0.1:80"
+        assert "another has this name" in got.left_out[0].why
+
+
+def test_those_that_nobody_looks_at_are_told(configure, monkeypatch):
+    monkeypatch.setattr(module, "MAX_FOUND", 2)
+    three = [found(name, f"10.0.0.{i}:80") for i, name in enumerate("cab", 1)]
+    got = merged(configure(), *three)
+    assert [e.name for e in got.config.fleet.endpoints[2:]] == ["pods/a", "pods/b"]
+    assert [(one.name, one.why) for one in got.left_out] == [("'c'", "the place tells of over 2")]
+
+
+def test_addresses_are_as_all_write_them(configure):
+    said = ["Name.Example:080", "[FD00:0::1]:80", "[::ffff:10.0.0.1]:80"]
+    got = merged(configure(), *(found(name, one) for name, one in zip("abc", said, strict=True)))
+    addresses = [e.address for e in got.config.fleet.endpoints[2:]]
+    assert addresses == ["name.example:80", "[fd00::1]:80", "10.0.0.1:80"]
 
 
 def test_keys_and_tls_go_to_what_is_found(configure, tmp_path):
