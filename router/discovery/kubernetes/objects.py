@@ -6,13 +6,13 @@ inference.networking.k8s.io/v1 InferencePool; what is not as these have it count
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+from router.config.discovery import REGION_LABEL, ZONE_LABEL
+from router.config.fields import join_address
 from router.model import FoundEndpoint
 
-ZONE: Final = "topology.kubernetes.io/zone"
-REGION: Final = "topology.kubernetes.io/region"
 _MAX_LABELS: Final = 64
 _MAX_PORTS: Final = 8
 _IP_FIRST: Final = {"IPv4": 0, "IPv6": 1}
@@ -48,7 +48,9 @@ class PoolSpec(NamedTuple):
 Labels = Mapping[str, str]
 
 
-def slice_endpoints(port: str) -> Any:
+def slice_endpoints(
+    port: str,
+) -> Callable[[Mapping[str, Any]], tuple[SliceEndpoint, ...] | None]:
     """What keeps the ready endpoints of a slice; ``port``: name or number, "" for the first."""
 
     def keep(item: Mapping[str, Any]) -> tuple[SliceEndpoint, ...] | None:
@@ -102,7 +104,7 @@ def keep_pod(item: Mapping[str, Any]) -> PodPlace | None:
 def keep_node(item: Mapping[str, Any]) -> Labels:
     """Where a node is."""
     labels = _labels(item)
-    return {key: labels[key] for key in (ZONE, REGION) if key in labels}
+    return {key: labels[key] for key in (ZONE_LABEL, REGION_LABEL) if key in labels}
 
 
 def of_slices(
@@ -117,9 +119,9 @@ def of_slices(
     return [
         FoundEndpoint(
             one.name,
-            _address(one.host, one.port),
+            join_address(one.host, one.port),
             "",
-            {**nodes.get(one.node, {}), **({ZONE: one.zone} if one.zone else {})},
+            {**nodes.get(one.node, {}), **({ZONE_LABEL: one.zone} if one.zone else {})},
         )
         for one in found.values()
     ]
@@ -132,7 +134,7 @@ def of_pods(
     return [
         FoundEndpoint(
             pod.name if len(ports) == 1 else f"{pod.name}:{port}",
-            _address(pod.host, port),
+            join_address(pod.host, port),
             "",
             {**pod.labels, **nodes.get(pod.node, {})},
         )
@@ -155,15 +157,11 @@ def _number(port: Any) -> int:
     return int(port) if is_one else 0
 
 
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _labels(item: Mapping[str, Any]) -> dict[str, str]:
     labels = _mapped(_mapped(item.get("metadata")).get("labels"))
     pairs = [(key, value) for key, value in labels.items() if isinstance(value, str)]
     # Where it is counts, whatever else there is.
-    pairs.sort(key=lambda pair: pair[0] not in (ZONE, REGION))
+    pairs.sort(key=lambda pair: pair[0] not in (ZONE_LABEL, REGION_LABEL))
     return dict(pairs[:_MAX_LABELS])
 
 
