@@ -39,6 +39,8 @@ class ModelReader:
         self._asked_at: dict[tuple[str, str], float] = {}
         self._due_at: dict[tuple[str, str], float] = {}
         self._under_way: set[tuple[str, str]] = set()
+        # That these are of.
+        self._fleet = runtime.config.fleet
 
     async def run(self) -> None:
         """Look every TICK_S who is to be asked; put in force what changed."""
@@ -54,6 +56,9 @@ class ModelReader:
 
     def _due(self, now: float) -> list[Endpoint]:
         board, fleet = self._runtime.board, self._runtime.config.fleet
+        if fleet is not self._fleet:
+            self._fleet = fleet
+            self._forget({_key(endpoint) for endpoint in fleet.endpoints})
         due = []
         for endpoint in fleet.endpoints:
             key = _key(endpoint)
@@ -65,6 +70,12 @@ class ModelReader:
             if health.is_there and (again or now >= self._due_at.get(key, -math.inf)):
                 due.append(endpoint)
         return due[: max(_MOST_AT_ONCE - len(self._under_way), 0)]
+
+    def _forget(self, stays: set[tuple[str, str]]) -> None:
+        """Of endpoints that come and go under ever new names."""
+        for known in (self._asked_at, self._due_at):
+            for key in known.keys() - stays:
+                del known[key]
 
     async def _ask(self, endpoint: Endpoint) -> None:
         key, now = _key(endpoint), self._clock.monotonic()

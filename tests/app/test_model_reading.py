@@ -27,7 +27,6 @@ class Catalogue:
         self.clock = clock
         self.says = {}
         self.asked = []
-        self.under_way = self.most_under_way = 0
 
     async def models(self, endpoint, timeout_s):
         self.asked.append((self.clock.ticks, endpoint.name))
@@ -164,6 +163,22 @@ async def test_a_reload_keeps_what_was_said_and_what_stays(scene, tmp_path):
         await scene.clock.passes(TICK_S)
         await scene.settled()
         assert scene.contexts()[moved] == 1024.0
+
+
+async def test_one_that_went_and_came_back_is_asked_again(scene, tmp_path):
+    names = list(scene.contexts())
+    scene.catalogue.says = {name: {MODEL: 1024.0} for name in names}
+    async with scene.running():
+        await scene.settled()
+        went = scene.place.runtime.config.fleet.endpoints[1].name
+        await scene.place.runtime.reload(configured(tmp_path, {"endpoints/1": DELETE}))
+        await scene.clock.passes(TICK_S)
+        assert went not in scene.contexts()
+        await scene.place.runtime.reload(configured(tmp_path))
+        await scene.clock.passes(TICK_S)
+        await scene.settled()
+        assert scene.contexts()[went] == 1024.0
+        assert len(scene.catalogue.times(went)) == 2
 
 
 async def test_the_view_says_whose_word_holds(scene):
