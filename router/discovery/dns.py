@@ -36,13 +36,17 @@ class DnsFinder:
 
     async def run(self, listener: FindingsListener) -> None:
         """See `contract.EndpointFinder`."""
-        resolver = await asyncio.to_thread(_resolver, self._place.nameservers)
+        resolver: dns.asyncresolver.Resolver | None = None
         pause_s = PAUSE_S[0]
         while True:
             try:
+                if resolver is None:
+                    resolver = await asyncio.to_thread(_resolver, self._place.nameservers)
                 found, ttl_s = await self._ask(resolver)
             except (dns.exception.DNSException, OSError) as error:
                 listener.failed(f"{self._place.record}: {_words(error)}")
+                # The host's nameservers may be others by now, or there at last.
+                resolver = None
                 rest_s = pause_s * (0.5 + self._rng.random())
                 pause_s = min(2.0 * pause_s, PAUSE_S[1])
             else:

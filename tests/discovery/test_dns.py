@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import dns.rcode
+import dns.resolver
 import pytest
 
 from router.config.discovery_settings import DnsPlace
@@ -59,6 +60,22 @@ async def test_silence_is_a_failure_in_time(server, monkeypatch):
         await listener.fails("")
         await listener.until(lambda: listener.why)
         assert listener.found_last is None
+
+
+async def test_a_host_without_nameservers_is_a_failure_that_passes(server, monkeypatch):
+    made, nowhere = module._resolver, [dns.resolver.NoResolverConfiguration]
+
+    def resolver(nameservers):
+        if nowhere:
+            raise nowhere[0]
+        return made(nameservers)
+
+    monkeypatch.setattr(module, "_resolver", resolver)
+    server.records = ["0 0 80 a.example."]
+    async with watched(finder(server)) as listener:
+        await listener.fails("configuration")
+        nowhere.clear()
+        await listener.sees(**{"a.example:80": "a.example:80"})
 
 
 @pytest.mark.parametrize(
