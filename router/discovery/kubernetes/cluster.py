@@ -66,12 +66,7 @@ class Cluster:
                 response = await self._get(path, query, accept, _LIST_S)
                 async with response:
                     await self._require_ok(response, path)
-                    body = await response.content.read(_MAX_PAGE)
-                    while chunk := await response.content.read(_MAX_PAGE):
-                        body += chunk
-                        if len(body) > _MAX_PAGE:
-                            raise ClusterError(f"{path}: a page of over {_MAX_PAGE} bytes")
-            return _mapping(body, path)
+                    return _mapping(await _whole(response, path), path)
         except (OSError, TimeoutError, aiohttp.ClientError) as error:
             raise ClusterError(f"{path}: {_words(error)}") from error
 
@@ -142,9 +137,8 @@ class Cluster:
         if response.status == 401:
             # A file or a plugin may have another token by now.
             self._is_denied = True
-        body = await response.content.read(_MAX_PAGE)
         try:
-            said = str(_mapping(body, path).get("message", ""))
+            said = str(_mapping(await _whole(response, path), path).get("message", ""))
         except ClusterError:
             said = ""
         text = said or response.reason or ""
@@ -159,7 +153,17 @@ def _library() -> tuple[Any, Any]:
     return client, config
 
 
-def _mapping(text: bytes, path: str) -> dict[str, Any]:
+async def _whole(response: aiohttp.ClientResponse, path: str) -> bytearray:
+    """A body. Raises ClusterError where it is longer than any should be."""
+    body = bytearray()
+    while chunk := await response.content.readany():
+        body += chunk
+        if len(body) > _MAX_PAGE:
+            raise ClusterError(f"{path}: a page of over {_MAX_PAGE} bytes")
+    return body
+
+
+def _mapping(text: bytes | bytearray, path: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
