@@ -100,7 +100,7 @@ class Discovery:
         """Wait until what each place has to tell is in force, or that it can tell nothing now."""
         try:
             async with asyncio.timeout(at_most_s):
-                while self._runtime.config.settings.discovery and not self._stands.is_set():
+                if self._runtime.config.settings.discovery:
                     await self._stands.wait()
         except TimeoutError:
             _log.warning("discovery takes over %g s; serving what is known", at_most_s)
@@ -117,10 +117,11 @@ class Discovery:
         self._metrics.failed(name)
         if not watch.why:
             watch.told_at = self._runtime.clock.monotonic() if watch.told is not None else -math.inf
+        # The same again changes nothing.
         if why != watch.why:
+            self._due.set()
             _log.warning("discovery failed, what was found stays: %s", why, extra={"place": name})
         watch.why = why
-        self._due.set()
 
     def notes(self) -> list[Reason]:
         """What is wrong with it, for readiness; models without an endpoint are told apart."""
