@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -68,7 +68,8 @@ def check_meters(meters: Sequence[tuple[str, MeterSchema | None, str]]) -> list[
     Each has a page, counts whole GPUs, and counts none that another endpoint's counts as well.
     """
     problems: list[Problem] = []
-    found: list[tuple[int, EnergyMeter]] = []
+    # By page and kind: there are many pages, and few meters on each.
+    found: dict[tuple[str, str], list[tuple[int, EnergyMeter]]] = {}
     for index, (_, schema, metrics_url) in enumerate(meters):
         meter = build_meter(schema, metrics_url)
         if schema is None or meter is None:
@@ -79,9 +80,10 @@ def check_meters(meters: Sequence[tuple[str, MeterSchema | None, str]]) -> list[
         if parts := [name for name in _PARTS if name in meter.labels]:
             text = "names a part of a GPU, and exporters tell the joules of the whole GPU alone"
             problems.append((f"{at}.labels.{parts[0]}", text))
-        found.append((index, meter))
-    for (first, one), (second, other) in combinations(found, 2):
-        if (one.url, one.kind) == (other.url, other.kind) and _overlap(one.labels, other.labels):
+        found.setdefault((meter.url, meter.kind), []).append((index, meter))
+    pairs = chain.from_iterable(combinations(there, 2) for there in found.values())
+    for (first, one), (second, other) in pairs:
+        if _overlap(one.labels, other.labels):
             text = (
                 f"may count what the meter of {meters[first][0]!r} counts: give both labels that "
                 "differ, or one of them no meter"
