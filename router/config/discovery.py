@@ -51,6 +51,10 @@ DnsName = Annotated[
 ]
 Nameserver = Annotated[str, Field(max_length=64), AfterValidator(_nameserver)]
 KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+# A port's name is a DNS label, as the API server has it.
+ServicePort = (
+    Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")] | Annotated[int, Field(ge=1, le=65535)]
+)
 MetricsPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=256)]
 
 
@@ -142,7 +146,7 @@ class KubernetesDiscoverySchema(DiscoveryBase):
     inference_pool: KubernetesName | None = Field(
         default=None, description="each port of each of its pods is an endpoint"
     )
-    port: str | int | None = Field(
+    port: ServicePort | None = Field(
         default=None, description="of the Service, name or number; left out: the first"
     )
     nodes: bool = Field(

@@ -282,6 +282,8 @@ WRONG |= {
     "neither": (in_cluster(), "discovery[0]", "service or inference_pool"),
     "both": (in_cluster(service="a", inference_pool="b"), "discovery[0]", "one of them"),
     "a port of a pool": (in_cluster(inference_pool="b", port=1), "discovery[0]", "is of a service"),
+    "port 0": (in_cluster(service="a", port=0), "discovery[0].port", "1"),
+    "a port by a path": (in_cluster(service="a", port="a/b"), "discovery[0].port", "pattern"),
     "a context of nothing": (in_cluster(service="a", context="c"), "discovery[0]", "kubeconfig"),
     "no name of Kubernetes": (in_cluster(service="a/b"), "discovery[0].service", "pattern"),
     "records of nowhere": (by_dns(region=""), "discovery[0]", "needs region"),
