@@ -102,7 +102,7 @@ def build(parsed: Parsed) -> Config:
         raise ConfigError(str(parsed.file), problems)
     free = {name: str(wanted) for name, wanted in parsed.policy.free.items()}
     notes = [*resolved.notes, *notes, *_notes(fleet, settings), *settings.exposed]
-    notes += [*transport_notes(schema), *discovery_notes(schema)]
+    notes += [*transport_notes(schema), *discovery_notes(settings.discovery)]
     return Config(parsed.file, fleet, policy, settings, tuple(notes), free)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from router.config.discovery import FileDiscoverySchema
+from router.config.discovery_settings import DiscoverySettings, DnsPlace
 from router.config.problems import Problem, key_path, unknown
 from router.config.schema import ConfigSchema
 
@@ -35,16 +37,18 @@ def check_discovery(schema: ConfigSchema, folder: Path) -> list[Problem]:
     return problems
 
 
-def discovery_notes(schema: ConfigSchema) -> list[str]:
-    """What is worth a look."""
+def discovery_notes(places: Sequence[DiscoverySettings]) -> list[str]:
+    """What is worth a look: keys that whoever is found gets."""
     notes = []
-    for place in schema.discovery:
-        own = place.template.credentials
-        key = schema.backends.credentials if own is None else own
-        secure = place.template.tls is not None or schema.backends.tls is not None
-        if key is not None and (key.env or key.file) and not secure:
+    for one in places:
+        if one.access.credentials is None:
+            continue
+        lacks = [] if one.access.tls is not None else ["tls, else it goes in plaintext"]
+        # Records name hosts, which are in no network.
+        if not one.networks and not isinstance(one.place, DnsPlace):
+            lacks.append("networks that only your servers are in")
+        if lacks:
             notes.append(
-                f"discovery {place.name}: whoever it finds gets the key, in plaintext: give tls, "
-                "and networks that only your servers are in"
+                f"discovery {one.name}: whoever it finds gets the key: give {', and '.join(lacks)}"
             )
     return notes

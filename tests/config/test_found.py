@@ -315,7 +315,26 @@ def test_what_is_wrong_is_said(tmp_path, case):
     )
 
 
-def test_a_key_in_plaintext_is_a_note(configure, tmp_path):
+KEYED = {**TEMPLATE, "credentials": {"file": "key"}}
+SECURE = {**KEYED, "tls": {}}
+
+
+@pytest.mark.parametrize(
+    ("one", "lacks"),
+    [
+        (
+            place(template=KEYED),
+            "give tls, else it goes in plaintext, and networks that only your servers are in",
+        ),
+        (place(template=KEYED, networks=["10.0.0.0/8"]), "give tls, else it goes in plaintext"),
+        (place(template=SECURE), "give networks that only your servers are in"),
+        (place(template=SECURE, networks=["10.0.0.0/8"]), None),
+        (place(template={**TEMPLATE, "credentials": {}}), None),
+        (by_dns(template=SECURE)["discovery"][0], None),
+        (by_dns(template=KEYED)["discovery"][0], "give tls, else it goes in plaintext"),
+    ],
+)
+def test_a_key_that_whoever_is_found_gets_is_a_note(configure, tmp_path, one, lacks):
     (tmp_path / "key").write_text("secret")
-    config = configure(place(template={**TEMPLATE, "credentials": {"file": "key"}}))
-    assert any("whoever it finds gets the key" in note for note in config.notes)
+    found = [note for note in configure(one).notes if "whoever it finds gets the key" in note]
+    assert [note.partition("the key: ")[2] for note in found] == ([lacks] if lacks else [])
