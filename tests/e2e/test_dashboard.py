@@ -25,6 +25,7 @@ VARIABLES = {"$__rate_interval": "5m", "$instance": ".*"}
 WITHOUT = {
     "carbon_router_carbon_budget_limit_grams": "no budget",
     "carbon_router_carbon_budget_remaining_grams": "no budget",
+    "carbon_router_discovery_age_seconds": "no discovery",
     "carbon_router_excess_gco2e_grams_total": "nothing was sent where more is emitted",
     "carbon_router_forecast_error_g_per_kwh": "no published forecast",
     "carbon_router_last_reload_timestamp_seconds": "no reload",
