@@ -9,19 +9,18 @@ meter's one after the other.
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from router.config import parse_time
 from router.errors import TraceError
-from router.extras import need
 from router.load.energy_meter import NO_READING, MeterReading, MeterScan
 from router.load.work_counters import WorkCounters, WorkScan
 from router.model import EnergyMeter
 from router.operator.calibrating.series import EnergyReading
+from router.operator.table_rows import table_rows
 
 # Joules of one of the column; None: of watts.
 _ENERGY: Final = {"energy_j": 1.0, "energy_mj": 1e-3, "power_w": None}
@@ -54,8 +53,7 @@ def _pages(folder: Path, engine: str, meter: EnergyMeter) -> list[EnergyReading]
 
 
 def _table(path: Path) -> Iterator[EnergyReading]:
-    rows = _parquet(path) if path.suffix == ".parquet" else _csv(path)
-    for at, row in rows:
+    for at, row in table_rows(path, "parquet"):
         where = f"{path.name}: row {at}"
         named = [name for name in _ENERGY if name in row]
         if "time" not in row or len(named) != 1 or not set(row) & set(WorkCounters._fields):
@@ -77,28 +75,6 @@ def _table(path: Path) -> Iterator[EnergyReading]:
             WorkCounters(**work),
             math.nan if unit_j is not None else energy,
         )
-
-
-def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for row in reader:
-                if None in row or None in row.values():
-                    raise TraceError(f"{path.name}: row {reader.line_num}: cells and header differ")
-                yield reader.line_num, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TraceError(f"{path}: cannot be read: {error}") from None
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with need("parquet", "reading Parquet", file=str(path), otherwise="use CSV"):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    try:
-        yield from enumerate(pq.ParquetFile(path).read().to_pylist(), 1)
-    except (pa.ArrowException, OSError) as error:
-        raise TraceError(f"{path.name}: not a readable Parquet file: {error}") from None
 
 
 def _number(cell: Any, where: str) -> float:

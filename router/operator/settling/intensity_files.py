@@ -8,7 +8,6 @@ averaged, and an hour that lacks one is left out. Long ones have the columns ``g
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,11 +17,12 @@ from router.carbon.providers.bands import half_width_g
 from router.carbon.tables.table import read_table
 from router.config import parse_time
 from router.errors import TraceError
-from router.extras import need
 from router.ledger.settlement import MeasuredHour, PriceKey
 from router.model import Kind, Signal
+from router.operator.table_rows import table_columns, table_rows
 from router.units import HOUR_S
 
+_EXTRA: Final = "ledger"
 _LONG: Final = ("grid_zone", "hour", "g_per_kwh")
 # As for tables: no grid emits more, a larger number is of another unit.
 _MOST_G_PER_KWH: Final = 5_000.0
@@ -39,9 +39,9 @@ class FileTerms(NamedTuple):
 
 def measured_hours(path: Path, terms: FileTerms) -> list[MeasuredHour]:
     """Of one file, in its order. Raises TraceError and ConfigError, which name file and row."""
-    header = _header(path)
+    header = [] if path.suffix == ".gz" else table_columns(path, _EXTRA)
     if set(_LONG) <= set(header):
-        return [_of_row(path, at, row, terms) for at, row in _rows(path)]
+        return [_of_row(path, at, row, terms) for at, row in table_rows(path, _EXTRA)]
     if "grid_zone" in header:
         raise TraceError(
             f"{path.name}: a row an hour and grid zone needs the columns {', '.join(_LONG)}"
@@ -145,40 +145,3 @@ def _time(path: Path, at: int, name: str, cell: Any) -> float:
 
 def _wrong(path: Path, at: int, name: str, what: str) -> TraceError:
     return TraceError(f"{path.name}: row {at}, {name}: {what}")
-
-
-def _header(path: Path) -> list[str]:
-    if path.suffix == ".parquet":
-        return [str(name) for name in _parquet(path).schema_arrow.names]
-    if path.suffix == ".gz":
-        return []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TraceError(f"{path}: cannot be read: {error}") from None
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    if path.suffix == ".parquet":
-        yield from enumerate(_parquet(path).read().to_pylist(), 1)
-        return
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for row in reader:
-                if None in row or None in row.values():
-                    raise TraceError(f"{path.name}: row {reader.line_num}: cells and header differ")
-                yield reader.line_num, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TraceError(f"{path}: cannot be read: {error}") from None
-
-
-def _parquet(path: Path) -> Any:
-    with need("ledger", "reading Parquet", file=str(path), otherwise="use CSV"):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise TraceError(f"{path.name}: not a readable Parquet file: {error}") from None
