@@ -26,6 +26,8 @@ from router.operator.table_rows import table_rows
 _ENERGY: Final = {"energy_j": 1.0, "energy_mj": 1e-3, "power_w": None}
 _PAGES: Final = (".prom", ".txt")
 _MOST: Final = 1e18
+# Of unix s: the year 5138. Of ms: 1973.
+_LATEST: Final = 1e11
 
 
 def read_recorded(path: Path, engine: str, meter: EnergyMeter) -> list[EnergyReading]:
@@ -41,7 +43,10 @@ def _pages(folder: Path, engine: str, meter: EnergyMeter) -> list[EnergyReading]
     for path in folder.iterdir():
         if path.suffix in _PAGES and path.is_file():
             work, energy = WorkScan(engine), MeterScan(meter)
-            body = path.read_bytes()
+            try:
+                body = path.read_bytes()
+            except OSError as error:
+                raise TraceError(f"{path}: cannot be read: {error}") from None
             for scan in (work, energy):
                 scan.take(body if body.endswith(b"\n") else body + b"\n")
             reading = energy.reading()
@@ -90,10 +95,12 @@ def _number(cell: Any, where: str) -> float:
 
 def _time(cell: Any, where: str) -> float:
     try:
-        return float(cell)
+        at = float(cell)
     except (TypeError, ValueError):
-        pass
-    try:
-        return parse_time(cell)
-    except (ValueError, AttributeError, TypeError) as error:
-        raise TraceError(f"{where}: {error}") from None
+        try:
+            return parse_time(cell)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise TraceError(f"{where}: {error}") from None
+    if not 0.0 <= at < _LATEST:
+        raise TraceError(f"{where}: {str(cell)[:40]!r} is no time: unix s, or UTC")
+    return at

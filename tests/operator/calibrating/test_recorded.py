@@ -72,6 +72,11 @@ def test_a_folder_holds_pages_by_their_time(tmp_path):
         ("energy_j,running\n1,2\n", "needs the columns time"),
         ("time,energy_j,running\n1,much,2\n", r"row 2, energy_j: 'much' is not a number"),
         ("time,energy_j,running\nnoon,1,2\n", r"row 2, time: "),
+        ("time,energy_j,running\nnan,1,2\n", r"row 2, time: 'nan' is no time"),
+        ("time,energy_j,running\n1e300,1,2\n", r"row 2, time: '1e300' is no time"),
+        # ms.
+        ("time,energy_j,running\n1764500000000,1,2\n", r"row 2, time: '1764500000000' is no"),
+        ("time,energy_j,running\n-1,1,2\n", r"row 2, time: '-1' is no time"),
         ("time,energy_j,running\n1,2\n", "cells and header differ"),
     ],
 )
