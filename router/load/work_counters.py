@@ -24,7 +24,7 @@ class Counter(NamedTuple):
 
 class WorkNames(NamedTuple):
     """Of several alternatives the first one on the page counts; ``cached``: of prompts, not read,
-    where ``prompts`` has them. ``unit_s``: seconds of one of ``busy``."""
+    where ``prompts`` has them. ``busy``: seconds."""
 
     answers: tuple[Counter, ...] = ()
     prompts: tuple[Counter, ...] = ()

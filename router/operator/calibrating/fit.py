@@ -287,11 +287,10 @@ def _prefill(power: Identified, time: Identified) -> FittedFigure:
     if not pace.value > 0.0:
         why = "prompts took no time that could be told from the rest"
         return FittedFigure(key, name, "W", math.nan, math.nan, math.nan, why)
-    value = base.value + extra.value / pace.value
     more_w = extra.value / pace.value
-    pace_part = (pace.high - pace.low) / 2.0 / pace.value
-    extra_part = (extra.high - extra.low) / 2.0 / pace.value
-    half = math.hypot((base.high - base.low) / 2.0, extra_part, more_w * pace_part)
+    value = base.value + more_w
+    extra_off_w, pace_off_w = half_width(extra) / pace.value, more_w * half_width(pace) / pace.value
+    half = math.hypot(half_width(base), extra_off_w, pace_off_w)
     return FittedFigure(key, name, "W", value, max(0.0, value - half), value + half)
 
 

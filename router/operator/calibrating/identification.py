@@ -22,11 +22,13 @@ from router.operator.calibrating.regression import (
 )
 
 # An interval may reach so far from its figure, as a part of that; or a figure, however uncertain,
-# makes up so little of all joules.
+# makes up so little of the whole target.
 _WIDEST: Final = 0.5
 _LITTLE: Final = 0.03
 # Of the variation of what is told, explained by the rest.
 _LEAST_R2: Final = 0.5
+# Of its mean, what the target may vary by without there being anything to explain.
+_STEADY: Final = 0.02
 
 
 class Identified(NamedTuple):
@@ -43,7 +45,8 @@ class Identified(NamedTuple):
 def identify(
     columns: Mapping[str, Sequence[float]], target: Sequence[float], confidence: float, what: str
 ) -> Identified:
-    """``target`` by ``columns``, but for those of which it cannot tell."""
+    """``target`` by ``columns``, but for those of which it cannot tell. Raises DataError where they
+    do not explain ``what``, which is the target's name."""
     why_not: dict[str, str] = {}
     used: dict[str, Floats] = {}
     for name, values in columns.items():
@@ -66,9 +69,9 @@ def identify(
     why_not.update(alike)
     if not used:
         return Identified({}, why_not, math.nan, 0)
-    joules = np.array(target, np.float64)
-    found = regress(np.stack(list(used.values()), axis=1), joules, confidence)
-    if found.r2 < _LEAST_R2 and joules.std() > 0.02 * joules.mean():
+    told = np.array(target, np.float64)
+    found = regress(np.stack(list(used.values()), axis=1), told, confidence)
+    if found.r2 < _LEAST_R2 and told.std() > _STEADY * told.mean():
         raise DataError(
             f"the server's work explains {100.0 * max(found.r2, 0.0):.0f} % of {what}: something "
             "else is at work there, or the meter is another's"
@@ -78,7 +81,7 @@ def identify(
     for (name, column), one in zip(used.items(), found.coefficients, strict=True):
         if name in alike:
             continue
-        why = too_wide(one, column, joules)
+        why = too_wide(one, column, told)
         if why:
             why_not[name] = why
         else:
