@@ -21,6 +21,8 @@ from router.telemetry.tracing.span import Span
 
 # Of the SDK and of its exporters, which would write a line for every batch.
 _SDK_LOGGER: Final = "opentelemetry"
+# Whose lines say why spans cannot be exported. Others have what callers wrote in `tracestate`.
+_EXPORTERS_LOGGER: Final = "opentelemetry.exporter"
 _MOST_SHOWN: Final = 300
 
 _log = logging.getLogger(__name__)
@@ -125,6 +127,7 @@ class _Told(SpanExporter):
         self._failing = False
         self._ended = False
         self._words = _LastWords()
+        self._words.addFilter(logging.Filter(_EXPORTERS_LOGGER))
         logger = logging.getLogger(_SDK_LOGGER)
         self._propagated = logger.propagate
         logger.propagate = False
@@ -170,7 +173,7 @@ class _Told(SpanExporter):
 
 
 class _LastWords(logging.Handler):
-    """What the SDK complained of last."""
+    """What an exporter complained of last."""
 
     text = ""
 

@@ -20,6 +20,8 @@ _OURS: Final = "00"
 _MAX_CHARACTERS: Final = 512
 # Section 3.3.1.5: what is longer need not be passed on. Some is by those who write more.
 _MAX_STATE: Final = 8192
+# Section 3.3.1.1; empty ones count. With more it is no state.
+_MAX_MEMBERS: Final = 32
 
 
 class TraceParent(NamedTuple):
@@ -63,7 +65,8 @@ def read(metadata: Metadata) -> TraceParent | None:
 
 def _one_state(states: list[str]) -> str:
     state = ",".join(one.strip() for one in states if one.strip())
-    return state if len(state) <= _MAX_STATE else ""
+    is_one = len(state) <= _MAX_STATE and state.count(",") < _MAX_MEMBERS
+    return state if is_one else ""
 
 
 def traceparent(trace_id: int, span_id: int, flags: int) -> str:

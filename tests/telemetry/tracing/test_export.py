@@ -7,6 +7,8 @@ import grpc
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as ByGrpc
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as ByHttp
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import TraceState
 
 from router.telemetry.tracing.export import ExportOptions, SpanExport
 from router.telemetry.tracing.span import Span
@@ -119,6 +121,23 @@ def test_a_collector_that_hangs_holds_nobody_and_what_waits_is_bounded(collector
     ended.join(10.0)
     assert not ended.is_alive()
     assert counts.by_outcome["dropped"] >= 25
+
+
+def test_what_callers_write_is_no_cause_of_a_failure(caplog):
+    class Failing(SpanExporter):
+        def export(self, spans):
+            logging.getLogger("opentelemetry.exporter.ours").error("no route")
+            # Meanwhile, as the event loop reads the next span's state.
+            TraceState.from_header(["nobody's business"])
+            return SpanExportResult.FAILURE
+
+    counts = Counts()
+    made = export(Failing(), counts)
+    made.put(SPAN)
+    counts.wait(failed=1)
+    made.close(5.0)
+    (told,) = [one for one in caplog.records if one.levelno >= logging.WARNING]
+    assert told.cause == "no route"
 
 
 def test_a_collector_that_is_not_there_is_no_matter(caplog):

@@ -74,6 +74,10 @@ def test_state_comes_along_whole_or_not_at_all():
     several = [("tracestate", "a=1"), ("traceparent", GOOD), ("tracestate", " b=2 ")]
     assert read(several) == PARENT._replace(state="a=1,b=2")
     assert read([("traceparent", GOOD), ("tracestate", "x" * 9000)]) == PARENT
+    most = ",".join(f"k{number}=v" for number in range(32))
+    assert read([("traceparent", GOOD), ("tracestate", most)]) == PARENT._replace(state=most)
+    assert read([("traceparent", GOOD), ("tracestate", most + ",one=more")]) == PARENT
+    assert read([("traceparent", GOOD), ("tracestate", "," * 8000)]) == PARENT
 
 
 def test_an_attempt_carries_its_own_header_and_all_else():
