@@ -74,15 +74,19 @@ class ProcessTraces:
             return
         require_otlp(config, environ)
         # Not before it is asked for: the SDK takes a while, and room.
+        from opentelemetry.sdk.resources import OTELResourceDetector
+
         from router.telemetry.tracing.export import ExportOptions, SpanExport
 
         headers = _headers(config, settings, environ)
         convention = BY_NAME[settings.conventions]
-        name = settings.service_name or environ.get("OTEL_SERVICE_NAME") or _NAME
+        # `OTEL_SERVICE_NAME`, else `OTEL_RESOURCE_ATTRIBUTES`.
+        by_variables = OTELResourceDetector().detect().attributes.get("service.name")
+        name = settings.service_name or by_variables or _NAME
         self._export = SpanExport(
             _exporter(settings, _protocol(config, settings, environ), headers),
             {
-                "service.name": name,
+                "service.name": str(name),
                 "service.version": router.__version__,
                 "service.instance.id": identity,
             },

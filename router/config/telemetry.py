@@ -33,7 +33,9 @@ class OtlpSchema(Strict):
         default=10_000.0, ge=100, le=60_000, description="of one call of the collector, ms"
     )
     service_name: Text | None = Field(
-        default=None, description="left out: `OTEL_SERVICE_NAME`, or carbon-router"
+        default=None,
+        description="left out: `OTEL_SERVICE_NAME`, that of `OTEL_RESOURCE_ATTRIBUTES`, or "
+        "carbon-router",
     )
     sample_ratio: float | None = Field(
         default=None,

@@ -110,6 +110,19 @@ async def test_what_the_file_leaves_out_the_environment_says(traces, collector, 
     assert collector.headers[0]["api-key"] == "of-the-environment"
 
 
+async def test_attributes_of_the_resource_name_the_service_where_nothing_else_does(
+    traces, collector
+):
+    one, _ = traces(
+        {"sample_ratio": 1.0, "endpoint": f"http://127.0.0.1:{collector.port}"},
+        OTEL_RESOURCE_ATTRIBUTES="service.name=of-the-cluster,service.namespace=models",
+    )
+    await routed(one)
+    (resource, _, _), _ = collector.take(2)
+    assert resource["service.name"] == "of-the-cluster"
+    assert resource["service.namespace"] == "models"
+
+
 async def test_the_variable_of_traces_comes_before_that_of_all(traces, collector):
     one, _ = traces(
         {"sample_ratio": 1.0},
