@@ -180,6 +180,7 @@ class ProcessLedger:
         def rows(outcome: str, count: int) -> None:
             self._metrics.rows(DECISIONS, outcome, count)
 
+        self._metrics.begun(DECISIONS)
         context = RowContext(writer, code_version(), self._tenant)
         kept = DecisionWriter(decision_files(settings.dir), context, self._clock, rows)
         # A generator of its own: what is kept has no bearing on what is decided.
@@ -198,6 +199,7 @@ class ProcessLedger:
         def rows(outcome: str, count: int) -> None:
             self._metrics.rows(table.name, outcome, count)
 
+        self._metrics.begun(table.name)
         writer = TableWriter(table, settings.dir, slot, limits, rows, spool.bytes)
         writer.recover(self._clock.now())
         return writer

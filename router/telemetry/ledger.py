@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+_OUTCOMES: Final = ("written", "dropped", "lost")
 
 
 class LedgerMetrics:
@@ -45,6 +49,12 @@ class LedgerMetrics:
     def open_hours(self, hours: int) -> None:
         """So many have no price."""
         self._open_hours.set(hours)
+
+    def begun(self, table: str) -> None:
+        """Rows of ``table`` are kept from now on. Its series begin at 0: of one that appears with
+        its first event Prometheus sees no increase."""
+        for outcome in _OUTCOMES:
+            self._rows.labels(table, outcome)
 
     def rows(self, table: str, outcome: str, count: int) -> None:
         """``outcome``: written, dropped or lost."""

@@ -198,6 +198,9 @@ class Metrics:
         self._reloads = counter(
             "reloads_total", "Reloads of the configuration, by process and outcome.", "outcome"
         )
+        # From 0: of a series that appears with its first event Prometheus sees no increase.
+        for outcome in ("applied", "refused"):
+            self._reloads.labels(outcome)
 
     def _count_figures(self, registry: CollectorRegistry) -> None:
         """What callers and servers said that could not be used."""

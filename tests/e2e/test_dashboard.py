@@ -30,7 +30,6 @@ WITHOUT = {
     "carbon_router_forecast_error_g_per_kwh": "no published forecast",
     "carbon_router_last_reload_timestamp_seconds": "no reload",
     "carbon_router_ledger_spool_bytes": "no store of the ledger",
-    "carbon_router_reloads_total": "no reload",
     "carbon_router_retries_total": "no retry",
     "carbon_router_state_store_failing_seconds": "no store",
 }

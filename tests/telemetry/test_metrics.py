@@ -300,10 +300,11 @@ def test_counts_that_routing_could_not_use_are_counted(
 def test_reloads_are_counted_and_dated_by_outcome() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
+    total, last = "carbon_router_reloads_total", "carbon_router_last_reload_timestamp_seconds"
+    assert registry.get_sample_value(total, {"outcome": "refused"}) == 0.0
     metrics.reloaded("refused", 100.0)
     metrics.reloaded("applied", 200.0)
     metrics.reloaded("applied", 300.0)
-    total, last = "carbon_router_reloads_total", "carbon_router_last_reload_timestamp_seconds"
     assert registry.get_sample_value(total, {"outcome": "applied"}) == 2.0
     assert registry.get_sample_value(total, {"outcome": "refused"}) == 1.0
     assert registry.get_sample_value(last, {"outcome": "applied"}) == 300.0
