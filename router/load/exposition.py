@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from router.errors import DataError
 from router.load.bounds import KV_CEILING, MOST_REQUESTS
+from router.load.samples import MOST_LINE_BYTES, MOST_SAMPLES, TAIL, number
 from router.model import Load
 
 
@@ -89,18 +90,10 @@ ENGINES: dict[str, Engine] = {
     ),
 }
 
-# Of wanted gauges on one page: thousands of models, and a bound on what one page may cost.
-MOST_SAMPLES = 10_000
-# A longer line is no sample.
-_MOST_LINE_BYTES = 64 * 1024
 # Ranks that share the work of one replica all tell the same requests (SGLang: tp_rank, pp_rank,
 # moe_ep_rank and such); those of data parallelism have requests of their own, and add up.
 _SHARED_RANK = re.compile(
     rb'[ \t]*+(?!(?:attn_)?(?:dp|data_parallel)_rank\b)\w*rank[ \t]*+=[ \t]*+"[^"]*+"[ \t]*+'
-)
-
-_TAIL = re.compile(
-    rb'[ \t]*+(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*+")*+)\})?+[ \t]*+([^ \t{}"]++)(?:[ \t].*+)?+'
 )
 
 
@@ -159,8 +152,8 @@ class PageScan:
         end = body.rfind(b"\n")
         self._rest = body[end:]
         self._empty = self._empty and not piece
-        if len(self._rest) > _MOST_LINE_BYTES:
-            raise DataError(f"a line is longer than {_MOST_LINE_BYTES} bytes: no metrics page")
+        if len(self._rest) > MOST_LINE_BYTES:
+            raise DataError(f"a line is longer than {MOST_LINE_BYTES} bytes: no metrics page")
         # A line that is repeated tells nothing new.
         for line in dict.fromkeys(self._scanner.lines.findall(body, 0, end)):
             if line in self._lines:
@@ -199,13 +192,13 @@ class PageScan:
 
     def _take_sample(self, name: bytes, tail: bytes) -> None:
         gauges = self._scanner.gauges[name]
-        match = _TAIL.fullmatch(tail)
+        match = TAIL.fullmatch(tail)
         if match is None:
             labels, value = b"", math.nan
             pairs: list[bytes] = []
             self._drop(f"malformed sample of {name.decode()}")
         else:
-            labels, value = match[1] or b"", _number(match[2])
+            labels, value = match[1] or b"", number(match[2])
             # Quotes inside a value are escaped, so a comma inside one cannot fake a whole pair.
             pairs = labels.split(b",")
         for gauge in gauges:
@@ -241,14 +234,6 @@ def _owner(labels: bytes, pairs: list[bytes]) -> bytes:
     if b"rank" not in labels:
         return labels
     return b",".join(pair for pair in pairs if not _SHARED_RANK.fullmatch(pair))
-
-
-def _number(token: bytes) -> float:
-    """NaN for what is none. Python reads 1_000 as a number, the exposition format does not."""
-    try:
-        return math.nan if b"_" in token else float(token)
-    except ValueError:
-        return math.nan
 
 
 def _total(values: list[float] | None) -> float:

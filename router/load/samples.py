@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-# Of wanted names on one page: a rack of GPUs has hundreds.
+# Of wanted names on one page: a rack of GPUs has hundreds, a server thousands of models.
 MOST_SAMPLES: Final = 10_000
-_MOST_LINE_BYTES: Final = 1 << 16
-_TAIL: Final = re.compile(
+# A longer line is no sample.
+MOST_LINE_BYTES: Final = 1 << 16
+# Of a line, what follows the name: labels, value.
+TAIL: Final = re.compile(
     rb'[ \t]*+(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*+")*+)\})?+[ \t]*+([^ \t{}"]++)(?:[ \t].*+)?+'
 )
 _LABEL: Final = re.compile(rb'([A-Za-z_]\w*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\.)*+)"')
@@ -47,7 +49,7 @@ class SampleScan:
         """The next bytes of the page."""
         body = self._rest + piece
         end = body.rfind(b"\n")
-        self._rest = body[end:][-_MOST_LINE_BYTES:]
+        self._rest = body[end:][-MOST_LINE_BYTES:]
         for found in self._line.finditer(body, 0, end + 1):
             if len(self.samples) >= MOST_SAMPLES:
                 return
@@ -55,7 +57,7 @@ class SampleScan:
 
 
 def _sample(name: str, tail: bytes) -> PageSample:
-    match = _TAIL.fullmatch(tail)
+    match = TAIL.fullmatch(tail)
     if match is None:
         return PageSample(name, {}, math.nan)
     labels = {

@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from router.config.endpoints import Engine as Word
 from router.errors import DataError
-from router.load.exposition import ENGINES, MOST_SAMPLES, Engine, PageScan, scan
+from router.load.exposition import ENGINES, Engine, PageScan, scan
 from router.load.exposition import Gauge as Wanted
+from router.load.samples import MOST_SAMPLES
 from router.model import Load
 
 VLLM_PAGE = Path(__file__).parents[3] / "shared/data/fixtures/vllm-0.32-metrics.txt"

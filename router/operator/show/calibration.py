@@ -21,7 +21,7 @@ def render_calibration(found: Calibration) -> RenderableType:
     table = Table("figure", "", "measured", "95 %", found.former.name, "differs")
     for one in fit.figures:
         if not one.why_not:
-            was = former_value(found.former, one.key, found.facts.meter)
+            was = former_value(found.former, one.key, facts.meter)
             table.add_row(
                 one.key or "-",
                 f"{one.name}, {one.unit}",
@@ -51,7 +51,7 @@ def calibration_json(found: Calibration) -> str:
         if one.why_not:
             told["why_not"] = one.why_not
         else:
-            was = former_value(found.former, one.key, found.facts.meter)
+            was = former_value(found.former, one.key, facts.meter)
             told |= {"value": one.value, "low": one.low, "high": one.high}
             told["former"] = None if math.isnan(was) else was
         figures.append(told)
