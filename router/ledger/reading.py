@@ -18,6 +18,9 @@ from pyarrow import fs
 from router.errors import DataError
 from router.ledger.tables import LedgerTable
 
+# Of one call: a store that is silent holds whoever called it for some 3 s each time, and the end of
+# the process with it. Arrow's own way, of 30 times, takes a minute.
+_TRIES: Final = 3
 _PARTITIONS: Final = pa.schema([("date", pa.date32()), ("hour", pa.int32())])
 
 
@@ -31,7 +34,18 @@ def file_system(where: str | Path) -> tuple[fs.FileSystem, str]:
         system, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{text}: not a place for a ledger: {error}") from None
-    return system, path.rstrip("/")
+    return _bounded(system), path.rstrip("/")
+
+
+def _bounded(system: fs.FileSystem) -> fs.FileSystem:
+    """``system``, and for S3 one that tries `_TRIES` times, which no URL can say."""
+    if system.type_name != "s3":
+        return system
+    # As it is pickled: keys of the URL are among them, those of the environment are looked up anew.
+    _, (options,) = system.__reduce__()
+    return fs.S3FileSystem(
+        **{**options, "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=_TRIES)}
+    )
 
 
 def dataset(where: str | Path, table: LedgerTable) -> ds.Dataset:

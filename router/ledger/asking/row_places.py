@@ -57,10 +57,14 @@ class RowFile(NamedTuple):
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is not there any more: sealed, sent, or made one with others."""
+        """Whether it is not there any more: sealed, sent, or made one with others. False where a
+        store does not say."""
         if self.system is None:
             return not Path(self.path).exists()
-        kind = self.system.get_file_info(self.path).type
+        try:
+            kind = self.system.get_file_info(self.path).type
+        except (OSError, pa.ArrowException):
+            return False
         return bool(kind is fs.FileType.NotFound)
 
     def batches(

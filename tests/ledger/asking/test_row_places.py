@@ -2,9 +2,11 @@ import pytest
 
 from router.errors import DataError
 from router.ledger.asking.row_places import Deadline, RowFile, RowPlaces, plain_rows
+from router.ledger.reading import file_system
 from tests.ledger.asking.support import HOUR, row
 from tests.ledger.rows import SEVEN_S
 from tests.ledger.support import Writing, files
+from tests.ports import free_ports
 
 
 def test_hours_are_those_of_files_and_of_journals(tmp_path):
@@ -49,6 +51,16 @@ def test_errors_name_no_folder(tmp_path):
     with pytest.raises(DataError) as told:
         list(file.batches())
     assert str(tmp_path) not in str(told.value)
+
+
+def test_of_a_store_that_does_not_answer_a_file_is_not_gone():
+    (port,) = free_ports(1)
+    url = f"s3://key:secret@bucket?scheme=http&region=x&endpoint_override=127.0.0.1:{port}"
+    system, root = file_system(url)
+    file = RowFile(system, f"{root}/a.parquet")
+    with pytest.raises(DataError):
+        list(file.batches())
+    assert not file.is_gone
 
 
 def test_a_row_of_a_version_before_has_the_columns_of_now(tmp_path):
