@@ -67,7 +67,12 @@ class ReadingThreads:
                 # The loop is closed: the process ends.
                 return
 
-        threading.Thread(target=read, name="ledger reading", daemon=True).start()
+        try:
+            threading.Thread(target=read, name="ledger reading", daemon=True).start()
+        except RuntimeError:
+            # The system has none left; without this the place would be gone for good.
+            self._room.release()
+            raise _busy("no thread can be started to read the ledger") from None
         return asked
 
 

@@ -36,6 +36,20 @@ async def test_a_thread_that_hangs_holds_its_place_and_nobody_else():
     assert await threads.run(lambda: 2, PATIENCE_S) == 2
 
 
+async def test_a_thread_that_cannot_begin_leaves_its_place(monkeypatch):
+    threads = ReadingThreads(1)
+
+    def none_left(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as system:
+        system.setattr(threading.Thread, "start", none_left)
+        for _ in range(3):
+            with pytest.raises(ReceiptsUnreachableError, match="thread"):
+                await threads.run(lambda: 1, PATIENCE_S)
+    assert await threads.run(lambda: 2, PATIENCE_S) == 2
+
+
 async def test_so_many_wait_and_no_more():
     threads, go = ReadingThreads(1), threading.Event()
     async with asyncio.TaskGroup() as group:
