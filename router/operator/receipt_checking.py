@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 _MOST_BYTES: Final = 2**20
+# Of objects and lists in each other: a receipt has two.
+_MOST_LEVELS: Final = 16
 # Figures are told with six digits; a product of three may be off by thrice that.
 _RELATIVE: Final = 2e-5
 # And grams of the ledger are of 2^-24 g.
@@ -86,14 +88,24 @@ def _parts(body: bytes) -> tuple[dict[str, Any] | None, str]:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """Raises DataError for what is no JSON object, or says something twice."""
+    """Raises DataError for what is no JSON object, is nested deeply, or says something twice."""
     try:
         found = json.loads(body, object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not a receipt: {str(error)[:200]}") from None
     if not isinstance(found, dict):
         raise DataError("not a receipt: no JSON object")
+    if not _is_within(found, _MOST_LEVELS):
+        raise DataError(f"not a receipt: nested more than {_MOST_LEVELS} levels deep")
     return found
+
+
+def _is_within(value: Any, levels: int) -> bool:
+    """Whether ``value`` has no more than so many levels, itself one of them."""
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_within(one, levels - 1) for one in inner)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -184,7 +196,12 @@ def _number(told: Mapping[str, Any], key: str) -> float | None:
     value = told.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        figure = float(value)
+    except OverflowError:
+        # Of hundreds of digits.
+        return None
+    return figure if math.isfinite(figure) else None
 
 
 def _numbers(told: Mapping[str, Any], *keys: str) -> list[float | None]:

@@ -69,11 +69,12 @@ def verified(text: str, keys: Mapping[str, Ed25519PublicKey]) -> VerifiedJws:
         raise DataError("the JWS names no key (kid)")
     if kid not in keys:
         raise DataError(f"signed by the key {kid[:64]!r}, which is not among the keys")
+    payload = _bytes(payload_text)
     try:
         keys[kid].verify(_bytes(signature_text), f"{head_text}.{payload_text}".encode())
     except InvalidSignature:
         raise DataError(f"the signature is not of the key {kid!r} over what it says") from None
-    return VerifiedJws(_bytes(payload_text), kid, kind)
+    return VerifiedJws(payload, kid, kind)
 
 
 def key_set(keys: Iterable[Ed25519PublicKey]) -> bytes:

@@ -110,6 +110,21 @@ def test_figures_that_do_not_fit_are_named_though_they_were_signed(changes, what
     assert any(one.startswith(what) for one in told.failed), told
 
 
+def test_a_figure_that_no_float_holds_is_none():
+    told = check_receipt(sealed({**DOCUMENT, "gco2e": 10**400}), KEYS)
+    assert any(one.startswith("gco2e = ") for one in told.unknown)
+
+
+def test_what_is_nested_beyond_reason_is_refused():
+    for depth, refused in ((15, False), (16, True), (900, True)):
+        body = sealed(DOCUMENT)[:-1] + b', "more": ' + b"[" * depth + b"]" * depth + b"}"
+        if refused:
+            with pytest.raises(DataError, match="nested"):
+                check_receipt(body, KEYS)
+        else:
+            assert check_receipt(body, KEYS).failed == ("more: is not what was signed",)
+
+
 def test_another_key_or_another_kind_of_document_fails():
     other = Ed25519PrivateKey.generate()
     (problem,) = check_receipt(sealed(DOCUMENT), {key_id(other.public_key()): other.public_key()})[

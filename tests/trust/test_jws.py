@@ -73,6 +73,15 @@ def with_head(**head):
     return f"{body}.{text(RFC_KEY.sign(body.encode()))}"
 
 
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_half_a_character_is_no_part_of_one(part):
+    # As JSON can hold it.
+    parts = MADE.split(".")
+    parts[part] = "\ud800"
+    with pytest.raises(DataError, match="base64url"):
+        verified(".".join(parts), KEYS)
+
+
 @pytest.mark.parametrize(
     ("head", "why"),
     [({"alg": "none"}, "none"), ({"alg": "HS256"}, "HS256"), ({"alg": None}, "None"),
