@@ -51,9 +51,9 @@ def read_pem(at: str, files: PemFiles, now: float, ca_key: str = "ca_file") -> P
     Raises ConfigError whose keys begin with ``at``; ``ca_key``: what authorities are called there.
     """
     keys = dict(zip(_KEYS, (f"{at}.cert_file", f"{at}.key_file", f"{at}.{ca_key}"), strict=True))
-    chain = _content(keys["cert_file"], files.cert)
-    key = _content(keys["key_file"], files.key)
-    roots = _content(keys["ca_file"], files.ca)
+    chain = read_content(keys["cert_file"], files.cert)
+    key = read_content(keys["key_file"], files.key)
+    roots = read_content(keys["ca_file"], files.ca)
     names: tuple[str, ...] = ()
     begins, ends = float("-inf"), float("inf")
     if files.cert is not None:
@@ -75,7 +75,11 @@ def read_pem(at: str, files: PemFiles, now: float, ca_key: str = "ca_file") -> P
     return PemMaterial(chain, key, roots, names, begins, ends, digest)
 
 
-def _content(key: str, file: Path | None) -> bytes:
+def read_content(key: str, file: Path | None) -> bytes:
+    """All of ``file``, b"" for none. Blocks.
+
+    Raises ConfigError of ``key`` for what cannot be read or is larger than 4 MiB.
+    """
     if file is None:
         return b""
     try:

@@ -11,6 +11,7 @@ import msgspec
 
 from router.config.receipts import ReceiptSigning
 from router.errors import ConfigError, DataError
+from router.trust.pem import read_content
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 # What is signed, in the head of each signature: it passes for no token of anybody.
 RECEIPT_KIND: Final = "carbon-receipt+json"
-_MOST_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def _private(at: str, path: Path) -> Ed25519PrivateKey:
 
     make = "make one by `openssl genpkey -algorithm ed25519`"
     try:
-        key = load_pem_private_key(_content(at, path), password=None)
+        key = load_pem_private_key(read_content(at, path), password=None)
     except TypeError:
         raise _error(at, f"{path} is locked with a passphrase; give a key without one") from None
     except (ValueError, UnsupportedAlgorithm):
@@ -75,7 +75,7 @@ def _public(at: str, path: Path) -> dict[str, Ed25519PublicKey]:
     """Also of a private key: an old one that was left where it is."""
     from router.trust.jws import key_id, read_keys
 
-    body = _content(at, path)
+    body = read_content(at, path)
     if b"PRIVATE KEY" in body:
         key = _private(at, path).public_key()
         return {key_id(key): key}
@@ -83,17 +83,6 @@ def _public(at: str, path: Path) -> dict[str, Ed25519PublicKey]:
         return {key_id(key): key for key in read_keys(body).values()}
     except DataError as error:
         raise _error(at, f"{path}: {error}; `openssl pkey -pubout` makes it of a key") from None
-
-
-def _content(at: str, path: Path) -> bytes:
-    try:
-        with path.open("rb") as opened:
-            content = opened.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise _error(at, f"{path} cannot be read: {error.strerror or error}") from None
-    if len(content) > _MOST_BYTES:
-        raise _error(at, f"{path} is larger than {_MOST_BYTES // 1024} KiB")
-    return content
 
 
 def _error(at: str, text: str) -> ConfigError:

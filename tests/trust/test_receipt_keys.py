@@ -90,7 +90,7 @@ def broken(tmp_path, what, key):
         case "another kind":
             private(path, generate_private_key(SECP256R1()))
         case "large":
-            path.write_bytes(b"x" * 70_000)
+            path.write_bytes(b"x" * (4 * 2**20 + 1))
         case "folder":
             path.mkdir()
     return path
