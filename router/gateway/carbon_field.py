@@ -1,7 +1,8 @@
 """Receipt -> the field ``x-carbon``: the least of it that a caller needs, in one key.
 
-A dictionary as of RFC 9651, over HTTP a header field and over gRPC trailing metadata, where each
-key costs a microsecond and more. A figure that is not known has no key; docs/receipts.md has all.
+A dictionary in the manner of RFC 9651, but that grams have nine digits after the point; over HTTP a
+header field, over gRPC trailing metadata, where each key costs a microsecond and more. A figure
+that is not known has no key; docs/receipts.md has all.
 """
 
 from __future__ import annotations
