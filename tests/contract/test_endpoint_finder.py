@@ -1,7 +1,5 @@
 """One suite over every place of discovery: what comes, goes and cannot be told."""
 
-import asyncio
-import contextlib
 import json
 import random
 
@@ -15,45 +13,11 @@ from router.discovery.file import FileFinder
 from router.discovery.kubernetes import reflector
 from router.model import FoundEndpoint
 from tests.discovery.kubernetes.support import finder_of
+from tests.discovery.support import watched
 from tests.fakes.dns_server import FakeDns
 from tests.fakes.kubernetes_api import SLICES, FakeCluster, endpoint_slice, slice_endpoint
 
-PATIENCE_S = 20.0
 A, B = FoundEndpoint("a", "10.0.0.1:8000"), FoundEndpoint("b", "10.0.0.2:8000")
-
-
-class Listener:
-    """Keeps what it is told."""
-
-    def __init__(self, named):
-        self.named = named
-        self.last = None
-        self.tellings = 0
-        self.whys = []
-        self._told = asyncio.Event()
-
-    def found(self, endpoints):
-        self.last = {(one.name, one.address) for one in endpoints}
-        self.tellings += 1
-        self._told.set()
-
-    def failed(self, why):
-        self.whys.append(why)
-        self._told.set()
-
-    async def until(self, holds):
-        async with asyncio.timeout(PATIENCE_S):
-            while not holds():
-                self._told.clear()
-                await self._told.wait()
-
-    async def sees(self, *endpoints):
-        wanted = {self.named(one) for one in endpoints}
-        await self.until(lambda: self.last == wanted)
-
-    async def fails(self):
-        before = len(self.whys)
-        await self.until(lambda: len(self.whys) > before)
 
 
 class NamedAsGiven:
@@ -150,50 +114,44 @@ async def place(request, tmp_path, monkeypatch):
     await made.close()
 
 
-@contextlib.asynccontextmanager
-async def watched(place):
-    listener = Listener(place.named)
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(place.finder.run(listener))
-        yield listener
-        task.cancel()
+async def seen(listener, place, *endpoints):
+    await listener.sees(**dict(place.named(one) for one in endpoints))
 
 
 async def test_what_is_there_comes_and_goes(place):
     await place.put(A)
-    async with watched(place) as listener:
-        await listener.sees(A)
+    async with watched(place.finder) as listener:
+        await seen(listener, place, A)
         await place.put(A, B)
-        await listener.sees(A, B)
+        await seen(listener, place, A, B)
         await place.put(B)
-        await listener.sees(B)
+        await seen(listener, place, B)
         await place.put()
-        await listener.sees()
+        await seen(listener, place)
 
 
 async def test_a_failure_is_told_and_takes_nothing_away(place):
     await place.put(A, B)
-    async with watched(place) as listener:
-        await listener.sees(A, B)
+    async with watched(place.finder) as listener:
+        await seen(listener, place, A, B)
         await place.break_down()
         await listener.fails()
-        assert listener.last == {place.named(one) for one in (A, B)}
-        assert all(listener.whys)
+        assert listener.addresses == dict(place.named(one) for one in (A, B))
         await place.put(B)
-        await listener.sees(B)
+        await seen(listener, place, B)
 
 
 async def test_what_fails_from_the_start_is_found_later(place):
     await place.break_down()
-    async with watched(place) as listener:
+    async with watched(place.finder) as listener:
         await listener.fails()
-        assert listener.last is None
+        assert listener.found_last is None
         await place.put(A)
-        await listener.sees(A)
+        await seen(listener, place, A)
 
 
 async def test_it_ends_when_it_is_told_to_and_can_run_again(place):
     await place.put(A)
     for _ in range(2):
-        async with watched(place) as listener:
-            await listener.sees(A)
+        async with watched(place.finder) as listener:
+            await seen(listener, place, A)

@@ -1,11 +1,16 @@
 """Services and pools of a cluster, over HTTP: what comes, goes, breaks, expires and is denied."""
 
 import asyncio
+import random
 
 import pytest
 
+from router.clock import WallClock
 from router.discovery.kubernetes import reflector
-from tests.discovery.kubernetes.support import PATIENCE_S, finder_of, watched
+from router.discovery.kubernetes.cluster import Cluster
+from router.discovery.kubernetes.finder import KubernetesFinder
+from tests.discovery.kubernetes.support import finder_of, place
+from tests.discovery.support import PATIENCE_S, watched
 from tests.fakes.kubernetes_api import (
     NODES,
     PODS,
@@ -192,10 +197,6 @@ async def test_a_token_that_is_not_taken_is_read_again(server, tmp_path):
 
 
 async def test_outside_a_cluster_is_said(tmp_path, monkeypatch):
-    from router.discovery.kubernetes.cluster import Cluster
-    from router.discovery.kubernetes.finder import KubernetesFinder
-    from tests.discovery.kubernetes.support import WallClock, place, random
-
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     finder = KubernetesFinder(place(), lambda: Cluster(None), WallClock(), random.Random(1))
     async with watched(finder) as listener:
