@@ -11,6 +11,7 @@ import yaml
 
 from router.app.loading import load
 from tests.config.samples import sample
+from tests.config.test_found import in_cluster
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "docker" / "helm" / "carbon-router"
@@ -55,7 +56,15 @@ LEAST = {
     "networkPolicy": {"enabled": False},
 }
 OTHER_NAMES = {**SMALL, "fullnameOverride": "gate", "discovery": {"rbac": {"create": True}}}
-GOOD = {"small": SMALL, "all": ALL, "least": LEAST, "other names": OTHER_NAMES}
+OWN_ROLE = {
+    "config": {
+        **SMALL["config"],
+        "discovery": in_cluster(service="vllm", region="us-west")["discovery"],
+    }
+}
+GOOD = {
+    "small": SMALL, "all": ALL, "least": LEAST, "other names": OTHER_NAMES, "own role": OWN_ROLE,
+}  # fmt: skip
 NONSENSE = {
     "no config": {},
     "an unknown key": {**SMALL, "replica": 2},
@@ -132,7 +141,7 @@ def configuration(answer, folder):
     return folder / "config.yaml"
 
 
-@pytest.mark.parametrize("name", ["small", "least", "other names"])
+@pytest.mark.parametrize("name", ["small", "least", "other names", "own role"])
 def test_its_configuration_is_one(judged, name, tmp_path):
     config = load(configuration(judged[name], tmp_path))
     assert config.settings.server.listen == "0.0.0.0:8500"
@@ -214,8 +223,10 @@ def test_secrets_are_named_and_never_held(judged):
 
 def test_discovery_may_read_and_nothing_else(judged):
     assert not any("Role" in one["kind"] for one in judged["small"]["manifests"])
-    small = of(judged["small"], "Deployment")["spec"]["template"]["spec"]
-    assert not small["automountServiceAccountToken"]
+    for name, asks in (("small", False), ("all", True), ("own role", True)):
+        spec = of(judged[name], "Deployment")["spec"]["template"]["spec"]
+        assert spec["automountServiceAccountToken"] is asks
+    assert not any("Role" in one["kind"] for one in judged["own role"]["manifests"])
     roles = [one for one in judged["all"]["manifests"] if one["kind"] in ("Role", "ClusterRole")]
     assert [one["metadata"].get("namespace") for one in roles] == ["one", "two", None]
     for role in roles:

@@ -69,6 +69,15 @@ app.kubernetes.io/component: valkey
 {{- if (default dict .Values.config.server).admin_tls }}HTTPS{{ else }}HTTP{{ end }}
 {{- end }}
 
+{{/* Whether it asks the API server as its service account: for the Role of this chart, or for another. */}}
+{{- define "carbon-router.asksCluster" -}}
+{{- $asks := .Values.discovery.rbac.create }}
+{{- range .Values.config.discovery }}
+{{- if and (eq (toString .kind) "kubernetes") (not .kubeconfig) }}{{ $asks = true }}{{ end }}
+{{- end }}
+{{- $asks }}
+{{- end }}
+
 {{- define "carbon-router.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
