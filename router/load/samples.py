@@ -18,7 +18,8 @@ MOST_LINE_BYTES: Final = 1 << 16
 TAIL: Final = re.compile(
     rb'[ \t]*+(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*+")*+)\})?+[ \t]*+([^ \t{}"]++)(?:[ \t].*+)?+'
 )
-_LABEL: Final = re.compile(rb'([A-Za-z_]\w*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\.)*+)"')
+# From the beginning of a word alone: a long one without a value would be tried from each letter.
+_LABEL: Final = re.compile(rb'(?<!\w)([A-Za-z_]\w*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\.)*+)"')
 _ESCAPED: Final = re.compile(r"\\(.)")
 
 

@@ -39,6 +39,14 @@ def test_what_is_malformed_is_no_number(line) -> None:
     assert [math.isnan(sample.value) for sample in scan.samples] == [True]
 
 
+def test_labels_of_one_endless_word_are_none_and_take_no_time() -> None:
+    scan = SampleScan(["w"])
+    # By the square of its length, a quarter of an hour.
+    for _ in range(100):
+        scan.take(b"w{" + b"a" * 60_000 + b"} 1\n")
+    assert scan.samples == [("w", {}, 1.0)] * 100
+
+
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_any_bytes_are_read_alike_in_any_pieces(body, piece) -> None:
     page = b"w" + body + b'\nw{a="b"} 1\n'
