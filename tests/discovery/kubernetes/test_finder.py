@@ -124,14 +124,21 @@ async def test_a_version_that_is_gone_is_listed_anew(server, tmp_path, as_event)
         assert listener.why == ""
 
 
-async def test_bookmarks_save_a_list(server, tmp_path):
+async def test_bookmarks_save_a_list(server, tmp_path, monkeypatch):
+    taken, take = [], reflector.Reflector._take
+
+    def noted(self, event):
+        take(self, event)
+        taken.append((self._path, event["type"]))
+
+    monkeypatch.setattr(reflector.Reflector, "_take", noted)
     await server.put(SLICES, endpoint_slice("s-1", A))
     async with watched(finder_of(server, tmp_path)) as listener:
         await listener.sees(**{"pod-a": "10.0.0.1:8000"})
         await until(lambda: server.asks("endpointslices", watching=True))
         await server.bookmark()
         told = str(server.version)
-        await asyncio.sleep(0.05)
+        await until(lambda: (SLICES, "BOOKMARK") in taken)
         server.compact()
         server.hang_up()
         await until(
@@ -232,6 +239,7 @@ async def test_a_pool_that_is_not_there_is_said_and_one_that_went_leaves_its_pod
         await server.put(PODS, pod("pod-a", "10.0.0.1", app="vllm"))
         await server.put(POOLS, pool("llama", 8000, app="vllm"))
         await listener.sees(**{"pod-a": "10.0.0.1:8000"})
+        before = listener.found_last
         await server.put(POOLS)
-        await asyncio.sleep(0.05)
+        await listener.until(lambda: listener.found_last is not before)
         assert listener.addresses == {"pod-a": "10.0.0.1:8000"}
