@@ -135,6 +135,10 @@ async def test_a_failure_takes_nothing_away_and_is_said(scene):
         assert "gone" in scene.reasons["discovery_stale"]
         assert scene.names[2:] == ["pods/a"]
         assert scene.metric("discovery_failures_total", place="pods") == 2
+        await scene.until(lambda: not scene.discovery._due.is_set())
+        finder.listener.failed("gone")
+        assert scene.metric("discovery_failures_total", place="pods") == 3
+        assert not scene.discovery._due.is_set()
 
 
 async def test_what_is_left_out_is_said(scene):
