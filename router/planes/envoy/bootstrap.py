@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from router.config import split_address
 from router.config.settings import Config
 from router.model import Endpoint
+from router.planes.envoy.addresses import ip_and_port
 from router.planes.envoy.module import NAME
 from router.units import MS_PER_S
 
@@ -48,12 +50,13 @@ def fronts_of(config: Config) -> list[EnvoyListener]:
     ]
 
 
-def bootstrap(config: Config, table: str, admin: str, longest_s: float) -> Json:
+def bootstrap(config: Config, table: str, admin: str, longest_s: float, rows: str = "") -> Json:
     """Envoy's whole configuration. ``table``: path of the shared file; ``admin``: of the socket on
-    which Envoy is told to drain; ``longest_s``: a request may take without a deadline."""
+    which Envoy is told to drain; ``longest_s``: a request may take without a deadline; ``rows``:
+    what tells this from an Envoy whose table has others."""
     fronts = fronts_of(config)
     return {
-        "node": {"id": "carbon-router", "cluster": "carbon-router"},
+        "node": {"id": "carbon-router", "cluster": "carbon-router", "metadata": {"rows": rows}},
         "admin": {"address": {"pipe": {"path": admin, "mode": 0o600}}},
         "overload_manager": {"resource_monitors": [_connections(config)]},
         "static_resources": {
@@ -77,7 +80,6 @@ def _connections(config: Config) -> Json:
 
 def _listener(front: EnvoyListener, config: Config, table: str, longest_s: float) -> Json:
     server = config.settings.server
-    host, _, port = front.listen.rpartition(":")
     manager = {
         "@type": f"{_TYPE}.extensions.filters.network.http_connection_manager.v3"
         ".HttpConnectionManager",
@@ -107,7 +109,7 @@ def _listener(front: EnvoyListener, config: Config, table: str, longest_s: float
     }
     return {
         "name": front.name,
-        "address": _socket(host, int(port)),
+        "address": _socket(front.listen),
         "per_connection_buffer_limit_bytes": server.max_message_mib * 2**20,
         # So that nobody else may listen there, too.
         "enable_reuse_port": server.share_port,
@@ -223,13 +225,12 @@ def _policy(name: str, kind: str, fields: Json) -> Json:
 
 
 def _host(endpoint: Endpoint) -> Json:
-    host, _, port = endpoint.address.rpartition(":")
-    return {"endpoint": {"address": _socket(host, int(port))}}
+    return {"endpoint": {"address": _socket(endpoint.address)}}
 
 
-def _socket(host: str, port: int) -> Json:
-    plain = "127.0.0.1" if host == "localhost" else host.strip("[]")
-    return {"socket_address": {"address": plain, "port_value": port}}
+def _socket(address: str) -> Json:
+    host, port = ip_and_port(address) or split_address(address)
+    return {"socket_address": {"address": host, "port_value": port}}
 
 
 def _seconds(seconds: float) -> str:

@@ -7,6 +7,8 @@ at a server's health is written over it before each publication.
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,6 +27,7 @@ from router.core.refusal import SHED_RETRY_S
 from router.core.seat import Seat
 from router.director import Dispatcher, View
 from router.model import Endpoint, Region, TaskProfile
+from router.planes.envoy.addresses import as_envoy_writes
 from router.planes.envoy.layout import (
     MAX_RUNGS,
     EndpointCells,
@@ -90,7 +93,7 @@ class TableImage:
         head.full_receipts = full_receipts
         regions = {one: row for row, one in enumerate(fleet.regions)}
         cells = [
-            _endpoint_cells(arena, one, regions[one.region], _address(one.address))
+            _endpoint_cells(arena, one, regions[one.region], as_envoy_writes(one.address))
             for one in fleet.endpoints
         ]
         head.endpoints, head.endpoints_at = len(cells), arena.cells(cells)
@@ -106,6 +109,20 @@ class TableImage:
         endpoints = EndpointCells * len(cells)
         self._endpoints = endpoints.from_buffer(self.data, head.endpoints_at)
         self._models = (ModelCells * len(models)).from_buffer(self.data, head.models_at)
+
+    def rows_digest(self) -> str:
+        """The same as long as rows mean the same: whoever was decided by one table may be ended by
+        another one of this digest alone."""
+        snapshot = self.view.snapshot
+        columns = [
+            (key, [one.name for one in one.candidates.endpoints], list(one.origin_rows))
+            for key, one in snapshot.columns.items()
+        ]
+        layout = snapshot.layout
+        endpoints = [(one.name, one.address) for one in layout.fleet.endpoints]
+        # Tenants, since a table has room to grow for twice as many alone.
+        said = json.dumps([columns, endpoints, sorted(layout.tenants)])
+        return hashlib.sha256(said.encode()).hexdigest()
 
     def update(self, times: Times) -> None:
         """Write what is so at this moment: health, loads of others, what was learned."""
@@ -226,12 +243,6 @@ def _endpoint_cells(arena: _Arena, endpoint: Endpoint, region: int, address: str
     return EndpointCells(
         arena.text(_shown(endpoint.name)), arena.text(address), region, 0, endpoint.emulated
     )
-
-
-def _address(address: str) -> str:
-    """As Envoy names a host: an IP address and a port."""
-    host, _, port = address.rpartition(":")
-    return f"{'127.0.0.1' if host == 'localhost' else host}:{port}"
 
 
 def _awake_alone(seat: Seat, awake: float) -> float:

@@ -2,12 +2,65 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from router.config.settings import Config
+from router.config.ledger import LedgerSettings
+from router.config.settings import (
+    Config,
+    HealthSettings,
+    RetrySettings,
+    ServerSettings,
+    Settings,
+    StateSettings,
+)
 from router.errors import ConfigError
 from router.model import TokenProfile
+from router.planes.envoy.addresses import as_envoy_writes, ip_and_port
+
+# As source/decide.h: so many servers are named for a request at most.
+MAX_ATTEMPTS: Final = 4
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Every field of the settings is under one of these three; a test holds them to the classes, so that
+# a new one is not ignored in silence. Held: by Envoy, the module or the command's own process.
+HELD: Final[Mapping[type, frozenset[str]]] = {
+    Settings: _names(
+        "server clock carbon load health retry network_kwh_per_gb request_file state exposed ledger"
+    ),
+    ServerSettings: _names(
+        "listen admin http workers max_message_mib max_streams max_connections max_metadata_kib "
+        "idle_s max_age_s drain_s deadline_margin_ms share_port frozen_after_s grpc_receipts "
+        # The control API, which would tell addresses, is on no front here.
+        "admin_tls admin_token insecure show_addresses"
+    ),
+    HealthSettings: _names(
+        "probe_s detect_s base_ejection_s max_ejection_s max_ejected_fraction busy_s max_busy_s"
+    ),
+    RetrySettings: frozenset(("max_attempts",)),
+    StateSettings: frozenset(("file",)),
+    LedgerSettings: _names(
+        "dir url name tenant flush_s seal_s seal_rows queue_rows spool_max_bytes "
+        "gateway_w_per_core gateway_region settle_every_s"
+    ),
+}
+# `require_supported` refuses what would be ignored of them.
+REFUSED: Final[Mapping[type, frozenset[str]]] = {
+    Settings: _names("access carbon_budgets identity discovery receipt_signing otlp"),
+    ServerSettings: frozenset(("tls", "http_paths", "energy_tenants")),
+    StateSettings: frozenset(("redis",)),
+    LedgerSettings: frozenset(("decision_share",)),
+}
+# `notes` says so.
+TOLD: Final[Mapping[type, frozenset[str]]] = {
+    ServerSettings: frozenset(("max_requests", "max_buffered_mib", "max_wait_ms")),
+    HealthSettings: frozenset(("consecutive_failures", "failure_percentage", "min_requests")),
+    RetrySettings: frozenset(("budget_ratio", "budget_reserve")),
+}
 
 _NOT_YET = "is not served by `carbon-router envoy` yet; leave it out, or use `carbon-router serve`"
 
@@ -26,7 +79,11 @@ def notes(config: Config) -> list[str]:
         "retry.budget_ratio, retry.budget_reserve: each request is tried retry.max_attempts times "
         "at most, however many are",
         "server.max_requests, server.max_buffered_mib: Envoy holds as many as it has memory for",
+        "health.consecutive_failures, health.failure_percentage, health.min_requests: a server "
+        "that is there and answers with errors is not taken out",
     ]
+    if config.settings.retry.max_attempts > MAX_ATTEMPTS:
+        found.append(f"retry.max_attempts: no request is tried more than {MAX_ATTEMPTS} times")
     if server.max_wait_ms > 0.0:
         found.append("server.max_wait_ms: a request for which there is no place is shed at once")
     return found
@@ -65,22 +122,12 @@ def _of_endpoints(config: Config) -> Iterator[tuple[str, str]]:
         key = f"endpoints[{row}]"
         if endpoint.address in config.settings.access:
             yield key, f"tls and credentials: {_NOT_YET}"
-        if not _is_literal(endpoint.address):
+        if ip_and_port(endpoint.address) is None:
             yield f"{key}.address", "give an IP address: Envoy's plane looks no names up yet"
-        if endpoint.address in seen:
-            yield f"{key}.address", f"is that of {seen[endpoint.address]!r}, too: Envoy cannot tell"
-        seen[endpoint.address] = endpoint.name
+        address = as_envoy_writes(endpoint.address)
+        if address in seen:
+            yield f"{key}.address", f"is that of {seen[address]!r}, too: Envoy cannot tell"
+        seen[address] = endpoint.name
         for place, served in enumerate(endpoint.models):
             if isinstance(served.profile, TokenProfile) and served.profile.prefix_cache_tokens:
                 yield f"{key}.models[{place}].prefix_cache_tokens", _NOT_YET
-
-
-def _is_literal(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
