@@ -36,7 +36,7 @@ class FileHead(ctypes.Structure):
             "magic", "records", "record_bytes", "records_at", "seats", "seats_at", "slot_bytes",
         )),
         ("slots_at", _u64 * 2),
-        ("newest", _u64), ("head", _u64), ("decided", _u64),
+        ("newest", _u64), ("head", _u64), ("decided", _u64), ("taken", _u64),
     )  # fmt: skip
 
 
@@ -135,12 +135,11 @@ class RequestRecord(ctypes.Structure):
         ("stamp", _u64),
         *((name, _u32) for name in ("kind", "model", "rung", "reason")),
         ("decision", _u64), ("draw", _f8),
-        *((name, _i64) for name in ("hour", "row", "seat", "first_row", "first_seat")),
+        *((name, _i64) for name in ("hour", "seat", "first_seat")),
         ("asked", QuestionCells), ("found", FoundCells),
         *((name, _f8) for name in (
-            "started_s", "departed_s", "first_byte_s", "ended_s", "batch_at_start",
+            "started_s", "departed_s", "first_byte_s", "ended_s",
             "input_tokens", "max_output_tokens", "prompt_bytes", "payload_bytes",
-            "output_bytes", "chunks",
         )),
         ("status", ctypes.c_int32), ("grpc_status", ctypes.c_int32),
         *((name, _u32) for name in (

@@ -8,11 +8,10 @@ for themselves.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from router.contract import AnswerSize, BackendReport
 from router.core import kernel_rows as k
@@ -49,8 +48,9 @@ from router.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachedError,
 )
+from router.http_api import USAGE
 from router.model import Budget, Decision, Outcome, Receipt, Request, RowOutcome, TaskProfile
-from router.planes.envoy.layout import DEPARTED, NO_MODEL, REFUSED, RequestRecord
+from router.planes.envoy.layout import DEPARTED, ENDED, NO_MODEL, REFUSED, RequestRecord
 
 # As reason_t of source/caller.h numbers them; a test compares the words.
 REFUSALS: Final[tuple[type[CarbonRouterError] | None, ...]] = (
@@ -70,8 +70,12 @@ _CANCELLED: Final = "cancelled"
 _GONE: Final = 499
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 _NOTHING_SAID: Final = BackendReport(math.nan, math.nan, math.nan)
+# What Envoy passes on by itself has no size that anybody measured.
+_UNMEASURED: Final = AnswerSize(math.nan, math.nan)
 # What Envoy says of requests that their callers left.
 _LEFT: Final = ("downstream", "http1.", "http2.", "destroyed", "")
+# Of Envoy's own clock: a caller's deadline, or the longest that a request may take.
+_LATE: Final = ("max_duration_timeout", "upstream_response_timeout", "stream_idle_timeout")
 _UNREACHED: Final = ("connection_failure", "remote_connection_failure", "connection_timeout")
 
 Failed = Callable[[str, Request | None, str, str, BaseException], None]
@@ -96,19 +100,31 @@ class Outcomes:
         self._identity = identity
         self._failed = failed
         self._carried: dict[int, _Carried] = {}
+        self.known = 0
+        self.unsound = 0
 
     def take(self, records: Iterable[RequestRecord]) -> int:
-        """How many there were."""
+        """How many there were. Of the first `known` of the file another process learned all that
+        had ended; `unsound` counts those that cannot be, of which nothing is learned."""
         count = 0
         for record in records:
             count += 1
-            if record.kind == DEPARTED:
+            if not is_sound(record, self._dispatcher.view):
+                self.unsound += 1
+            elif record.kind == DEPARTED:
                 self._depart(record)
+            elif record.stamp <= self.known:
+                self._drop(record.decision)
             elif record.kind == REFUSED:
                 self._refuse(record)
             else:
                 self._end(record)
         return count
+
+    def _drop(self, decision: int) -> None:
+        carried = self._carried.pop(decision, None)
+        if carried is not None:
+            carried.lease.close(Outcome.IGNORED)
 
     def forget(self) -> None:
         """Envoy has ended, or records were lost: nothing is known to run any more."""
@@ -122,7 +138,8 @@ class Outcomes:
         question = _question_of(record, request, view)
         decision = self._decision(record, question, view)
         seat = view.board.seats[decision.endpoint.name]
-        self._teach_room(record, question, view)
+        if record.stamp > self.known:
+            self._teach_room(record, question, view)
         lease = Lease(
             seat,
             decision.burden,
@@ -223,7 +240,7 @@ class Outcomes:
             ttft_ms = (record.first_byte_s - record.departed_s) * 1e3
         run = Run(
             0, crowd, ttft_ms, attempt_ms, seen_rtt_ms(decision, fleet),
-            1.0 if task else seat.tpot_ratio.factor(0.0), answer_of(record),
+            1.0 if task else seat.tpot_ratio.factor(0.0), _UNMEASURED,
             (1.0 / max(batch_at_start, 1.0) + 1.0 / batch_at_end) / 2.0,
         )  # fmt: skip
         report = self._report(record, seat.name, decision.endpoint.protocol)
@@ -240,10 +257,14 @@ class Outcomes:
 
     def _report(self, record: RequestRecord, endpoint: str, protocol: str) -> BackendReport:
         """What its server says that it took, and of its own load."""
-        if not record.report:
+        said: list[tuple[str, str | bytes]] = []
+        if record.report:
+            said.append(("endpoint-load-metrics", _text(record.report)))
+        if usage := usage_of(record):
+            said.append((USAGE, usage))
+        if not said:
             return _NOTHING_SAID
         parts = self._dispatcher.parts
-        said = (("endpoint-load-metrics", _text(record.report)),)
         report = parts.upstreams[protocol].reports.read(said)
         if report.load is not None and parts.loads is not None:
             parts.loads.told(endpoint, report.load, record.ended_s)
@@ -332,7 +353,9 @@ def error_of(record: RequestRecord) -> UpstreamError | None:
     text = f"Envoy: {details or 'no details'}"
     if any(word in details for word in _UNREACHED):
         return UpstreamUnreachedError(text, refused=True)
-    if "upstream_reset" in details or "upstream_response_timeout" in details:
+    if any(word in details for word in _LATE):
+        return UpstreamTimeoutError(text)
+    if "upstream_reset" in details:
         late = "timeout" in details or record.grpc_status == 4
         return UpstreamTimeoutError(text) if late else UpstreamLostError(text)
     if record.cut_short and details.startswith(_LEFT[:-1]):
@@ -342,9 +365,13 @@ def error_of(record: RequestRecord) -> UpstreamError | None:
     status = record.status
     if not record.is_http:
         number = record.grpc_status
-        if number <= 0:
-            return None if number == 0 or not record.cut_short else _LeftError(text)
-        status = _HTTP_OF_GRPC.get(number, 500)
+        if number == 0:
+            return None
+        if number < 0 and record.cut_short:
+            return _LeftError(text)
+        # An answer that HTTP alone wrote is none, whatever its status.
+        if number > 0 or status < 400:
+            status = _HTTP_OF_GRPC.get(number, 500)
     if 200 <= status < 400:
         return None
     text = f"the server answered {record.status} {_grpc_name(record.grpc_status)}"
@@ -390,7 +417,7 @@ def _request_of(record: RequestRecord, model: tuple[str, str]) -> Request:
         tenant=_text(record.tenant),
         budget=Budget(ttft_ms, tpot_ms, e2e_ms, bool(record.explicit_budget)),
         input_tokens=record.input_tokens,
-        max_output_tokens=record.max_output_tokens or math.inf,
+        max_output_tokens=record.max_output_tokens,
         payload_bytes=int(record.payload_bytes),
         prompt_bytes=int(record.prompt_bytes),
     )
@@ -408,28 +435,41 @@ def _question_of(record: RequestRecord, request: Request, view: View) -> Questio
     )  # fmt: skip
 
 
-def answer_of(record: RequestRecord) -> AnswerSize:
-    """What the end of a JSON answer, or of a stream of events, says that it used."""
-    nothing = AnswerSize(math.nan, math.nan)
-    if not record.is_http:
-        return nothing
+def usage_of(record: RequestRecord) -> bytes:
+    """``{"usage": ...}`` as the end of a JSON answer, or of a stream of events, has it; b"" where
+    it has none. What it says is for the protocol's reader to judge."""
+    if not record.tail_length:
+        return b""
     tail = bytes(record)[RequestRecord.tail.offset :][: record.tail_length]
     found = list(_USAGE.finditer(tail))
     if not found:
-        return nothing
-    try:
-        text = tail[found[-1].end() - 1 :].decode(errors="replace")
-        usage, _ = json.JSONDecoder().raw_decode(text)
-    except ValueError:
-        return nothing
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return AnswerSize(
-        math.nan, _count(usage.get("completion_tokens")), _count(cached),
-        _count(usage.get("prompt_tokens")),
-    )  # fmt: skip
+        return b""
+    said = b"{" + tail[found[-1].start() :]
+    # An event is a line.
+    return said.splitlines()[0] if record.streams else said
 
 
-def _count(value: Any) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value < 1e9 else math.nan
+def is_sound(record: RequestRecord, view: View) -> bool:
+    """Whether it can be: the ring is memory that another process writes, and rows of it are read
+    by compiled code, which checks none."""
+    snapshot = view.snapshot
+    if record.kind == REFUSED:
+        is_known = record.model == NO_MODEL or record.model < len(snapshot.columns)
+        return bool(is_known and record.started_s <= record.ended_s < math.inf)
+    if record.kind not in (DEPARTED, ENDED) or record.model >= len(snapshot.columns):
+        return False
+    columns = list(snapshot.columns.values())[record.model]
+    rows, n = columns.table.shape
+    found, seats = record.found, len(snapshot.layout.fleet.endpoints)
+    is_placed = (
+        0 <= found.row < n
+        and 0 <= found.first_row < n
+        and 0 <= record.asked.rtt_row < rows
+        and record.rung < len(snapshot.rungs)
+        and 0 <= record.seat < seats
+        and 0 <= record.first_seat < seats
+    )
+    is_timed = record.started_s <= record.departed_s < math.inf
+    if record.kind == ENDED:
+        is_timed = is_timed and record.departed_s <= record.ended_s < math.inf
+    return bool(is_placed and is_timed and 0.0 <= record.payload_bytes < math.inf)

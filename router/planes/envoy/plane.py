@@ -17,7 +17,7 @@ from router.planes.envoy.bootstrap import Json, bootstrap, fronts_of
 from router.planes.envoy.envoy_process import EnvoyProcess
 from router.planes.envoy.image import TableImage, Times
 from router.planes.envoy.outcomes import Failed, Outcomes
-from router.planes.envoy.shared_file import SharedFile
+from router.planes.envoy.shared_file import RECORDS, SharedFile
 
 # Between two tables: what is learned, and that a server is out, is decided by after so long.
 PUBLISH_S: Final = 0.05
@@ -51,7 +51,7 @@ class EnvoyPlane:
         self._outcomes = Outcomes(dispatcher, identity, failed)
         self._image = self._image_of(dispatcher.view)
         self._file: SharedFile | None = None
-        self._lost = 0
+        self._lost = self._unsound = 0
         self._draining = False
 
     async def start(self) -> dict[str, int]:
@@ -59,6 +59,7 @@ class EnvoyPlane:
         how = self._bootstrap()
         if self._process.find(how):
             self._file = SharedFile.taken_over(self._table)
+            self._outcomes.known = self._file.head.taken
             _log.info("an Envoy that ran already is taken over")
         else:
             seats = len(self._config.fleet.endpoints)
@@ -81,8 +82,7 @@ class EnvoyPlane:
                 break
             await asyncio.sleep(_DRAIN_LOOK_S)
         await self._process.stop()
-        self._take()
-        self._outcomes.forget()
+        self._take_rest()
 
     @property
     def in_flight(self) -> int:
@@ -106,8 +106,7 @@ class EnvoyPlane:
     async def _watch(self) -> None:
         if self._file is not None and not (self._draining or self._process.is_alive()):
             _log.error("Envoy has ended: it is started again")
-            self._take()
-            self._outcomes.forget()
+            self._take_rest()
             self._file.forget_requests()
             self._publish()
             self._process.start(self._bootstrap())
@@ -122,7 +121,16 @@ class EnvoyPlane:
             lost, self._lost = self._file.lost - self._lost, self._file.lost
             _log.warning("records of requests were overwritten unread", extra={"records": lost})
             self._outcomes.forget()
+        if self._outcomes.unsound != self._unsound:
+            unsound, self._unsound = self._outcomes.unsound - self._unsound, self._outcomes.unsound
+            _log.error("records of requests cannot be", extra={"records": unsound})
         return taken
+
+    def _take_rest(self) -> None:
+        """Envoy has ended: what it left behind, and what it left undone."""
+        for _ in range(RECORDS // _AT_A_TIME + 1):
+            self._take()
+        self._outcomes.forget()
 
     def _publish(self) -> None:
         view = self._dispatcher.view
@@ -138,7 +146,10 @@ class EnvoyPlane:
 
     def _bootstrap(self) -> Json:
         longest_s = self._dispatcher.limits.timeout_s
-        return bootstrap(self._config, str(self._table), str(self._process.admin), longest_s)
+        return bootstrap(
+            self._config, str(self._table), str(self._process.admin), longest_s,
+            self._image.rows_digest(),
+        )  # fmt: skip
 
     @property
     def _table(self) -> Path:

@@ -56,8 +56,8 @@ class SharedFile:
             raise EnvoyPlaneError(f"{path}: {error}") from error
         if self.head.magic != MAGIC or self.head.record_bytes != ctypes.sizeof(RequestRecord):
             raise EnvoyPlaneError(f"{path} is no table of this version")
-        # What ended meanwhile, as far as it is still there.
-        self._read = max(0, self.head.head - RECORDS)
+        # As far back as there is anything: what runs still departed before.
+        self._read = max(0, self.head.head - self.head.records)
         self.lost = 0
         return self
 
@@ -104,6 +104,7 @@ class SharedFile:
             if record is None:
                 return
             self._read += 1
+            self.head.taken = max(self.head.taken, self._read)
             if record.stamp:
                 yield record
 
@@ -122,7 +123,8 @@ class SharedFile:
         return RequestRecord()
 
     def forget_requests(self) -> None:
-        """Envoy has ended, and its requests with it."""
+        """Envoy has ended, and its requests and records with it: none is still being written."""
+        self._read = self.head.taken = self.head.head
         for seat in self.seats:
             seat.in_flight = 0
 

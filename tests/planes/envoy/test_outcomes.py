@@ -8,13 +8,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router._pb.inference_pb2 import ModelInferRequest
-from router.contract import AnswerSize
+from router.director import View
 from router.errors import (
     MalformedRequestError,
     UpstreamBusyError,
     UpstreamFaultError,
+    UpstreamInternalError,
     UpstreamLostError,
     UpstreamRejectedError,
+    UpstreamTimeoutError,
     UpstreamUnreachedError,
 )
 from router.gateway.caller import Caller
@@ -22,9 +24,12 @@ from router.gateway.oip.status import CODES
 from router.gateway.oip.wire import scan
 from router.gateway.openai.fields import read_json
 from router.gateway.openai.refusal import STATUSES
-from router.http_api import CHAT
+from router.http_api import CHAT, USAGE
+from router.load.usage import HttpReports
+from router.planes.envoy import layout as lay
 from router.planes.envoy import outcomes
-from router.planes.envoy.layout import RequestRecord
+from router.planes.envoy.layout import DEPARTED, ENDED, NO_MODEL, RequestRecord
+from tests import factories as f
 from tests.examples import examples
 from tests.planes.envoy import host as hosts
 
@@ -158,7 +163,8 @@ def test_deadlines_and_other_headers(host):
     assert host.caller("grpc-timeout", "250m")[1][2] == 245.0
     assert host.caller("grpc-timeout", "2S")[1][2] == 1995.0
     assert host.caller("grpc-timeout", "1m")[1][2] == 0.0
-    assert host.caller("grpc-timeout", "xm")[1][2] == math.inf
+    for wrong in ("xm", "-5S", "infS", "0x10m", "1.5S", "123456789m", "5"):
+        assert host.caller("grpc-timeout", wrong)[1][2] == math.inf
     assert host.caller("x-origin", " home ") == ("", (math.inf,) * 3, "home")
     assert host.caller("x-carbon-anything", "1")[0] == "metadata_invalid"
     assert host.caller("x-carbon-receipt", " Full ")[0] == ""
@@ -178,9 +184,17 @@ def test_refusals_are_told_as_natively(host):
 
 def record(**fields):
     made = RequestRecord(grpc_status=-1)
+    within = {
+        "row": (made.found, "row"), "nearest": (made.found, "first_row"),
+        "rtt_row": (made.asked, "rtt_row"),
+    }  # fmt: skip
     for name, value in fields.items():
-        setattr(made, name, value)
+        setattr(*within.get(name, (made, name)), value)
     return made
+
+
+def reported(made):
+    return HttpReports().read(((USAGE, outcomes.usage_of(made)),))
 
 
 RESET = b"upstream_reset_before_response_started{connection_termination}"
@@ -197,6 +211,12 @@ REFUSED = b"upstream_reset_before_response_started{remote_connection_failure|del
         ({"is_http": 1, "status": 422, "details": b"via_upstream"}, UpstreamRejectedError),
         ({"grpc_status": 14, "status": 200}, UpstreamFaultError),
         ({"grpc_status": 3, "status": 200}, UpstreamRejectedError),
+        # Of what HTTP alone wrote, gRPC has no status.
+        ({"status": 200, "details": b"via_upstream"}, UpstreamInternalError),
+        ({"status": 502, "details": b"via_upstream"}, UpstreamFaultError),
+        ({"status": 404, "details": b"via_upstream"}, UpstreamRejectedError),
+        # A caller's own deadline says nothing against the server.
+        ({"grpc_status": 4, "details": b"max_duration_timeout"}, UpstreamTimeoutError),
         ({"status": 503, "details": RESET}, UpstreamLostError),
         ({"status": 503, "details": REFUSED}, UpstreamUnreachedError),
     ],
@@ -218,7 +238,46 @@ def test_usage_is_read_from_the_end_of_an_answer():
     }  # fmt: skip
     tail = (b'ut off "usage": {1} ' + json.dumps({"usage": usage}).encode())[-1024:]
     made = record(is_http=1, tail=tail, tail_length=len(tail))
-    assert outcomes.answer_of(made)[1:] == AnswerSize(math.nan, 5.0, 2.0, 7.0)[1:]
-    for broken in (b'"usage": {"completion_tokens": ', b'{"usage": null}', b""):
+    said = reported(made)
+    assert (said.output_tokens, said.cached_tokens, said.input_tokens) == (5.0, 2.0, 7.0)
+    for broken in (
+        b'"usage": {"completion_tokens": ', b'{"usage": null}', b"",
+        b'"usage":{"completion_tokens":' + b"[" * 990,
+        b'"usage":{"completion_tokens":1e999}', b'"usage":{"completion_tokens":-5}}',
+    ):  # fmt: skip
         made = record(is_http=1, tail=broken, tail_length=len(broken))
-        assert math.isnan(outcomes.answer_of(made).output_tokens)
+        assert math.isnan(reported(made).output_tokens)
+
+
+def test_usage_is_read_from_the_last_event_of_a_stream():
+    events = (
+        b'data: {"choices":[],"usage":{"completion_tokens":1}}\n\n'
+        b'data: {"choices":[],"usage":{"completion_tokens":5,"energy":{"joules":3.5}}}\r\n\r\n'
+        b"data: [DONE]\n\n"
+    )
+    made = record(is_http=1, streams=1, tail=events, tail_length=len(events))
+    assert (reported(made).output_tokens, reported(made).energy_j) == (5.0, 3.5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": 0}, {"kind": 4}, {"model": 99}, {"model": NO_MODEL}, {"rung": 99}, {"seat": -1},
+        {"seat": 2}, {"first_seat": 2}, {"row": 2}, {"row": -1}, {"nearest": 2}, {"rtt_row": 10**6},
+        {"rtt_row": -1}, {"departed_s": math.nan}, {"departed_s": 0.5}, {"ended_s": math.inf},
+        {"ended_s": 1.5}, {"payload_bytes": math.nan}, {"payload_bytes": -1.0},
+    ],
+)  # fmt: skip
+def test_a_record_that_cannot_be_is_not_learned_from(fields):
+    fleet = f.fleet(f.endpoint("a", "north"), f.endpoint("b", "south"))
+    snapshot = f.snapshot(fleet, f.policy(), f.forecasts(north=[100.0] * 24, south=[100.0] * 24))
+    view = View(snapshot, f.board(snapshot))
+    for kind in (DEPARTED, ENDED):
+        sound = {"kind": kind, "started_s": 1.0, "departed_s": 2.0, "ended_s": 3.0}
+        assert outcomes.is_sound(record(**sound), view)
+        if kind == ENDED or "ended_s" not in fields:
+            assert not outcomes.is_sound(record(**{**sound, **fields}), view)
+    refused = record(kind=lay.REFUSED, model=NO_MODEL, started_s=1.0, ended_s=2.0)
+    assert outcomes.is_sound(refused, view)
+    refused.model = 7
+    assert not outcomes.is_sound(refused, view)

@@ -80,7 +80,7 @@ async def test_budgets_and_residency_are_kept_and_refused_as_natively(fleet):
 
 async def test_large_messages_pass_whole(fleet):
     request = h.pb.ModelInferRequest.FromString(h.ask())
-    request.raw_input_contents[0] = os.urandom(3 * 2**20)
+    request.raw_input_contents[0] = os.urandom(12 * 2**20)
     async with fleet.client() as client:
         assert (await client.receipt(request.SerializeToString()))["endpoint"] == h.GREEN
 

@@ -94,6 +94,26 @@ def test_whoever_comes_next_goes_on_in_the_same_file(tmp_path):
     assert first.seats[1].in_flight == 0
 
 
+def test_whoever_comes_next_knows_what_was_taken_in(tmp_path):
+    first = SharedFile(tmp_path / "table", 1, 1024)
+    for number in range(3):
+        write(first, number)
+    assert read(first, 2) == [0, 1]
+    second = SharedFile.taken_over(tmp_path / "table")
+    assert second.head.taken == 2
+    assert read(second, 1) == [0] and second.head.taken == 2
+    assert read(second) == [1, 2] and second.head.taken == 3
+
+
+def test_what_an_envoy_that_ended_was_writing_is_not_waited_for(tmp_path):
+    shared = SharedFile(tmp_path / "table", 1, 1024)
+    write(shared, 1)
+    assert read(shared) == []
+    shared.forget_requests()
+    write(shared, 2)
+    assert read(shared) == [2]
+
+
 def test_what_is_no_table_is_none(tmp_path):
     path = tmp_path / "table"
     with pytest.raises(EnvoyPlaneError, match="table"):

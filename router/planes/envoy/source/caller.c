@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #define MAX_NUMBER 32
+#define MAX_TIMEOUT_DIGITS 8
 
 /* grpc and http as router/gateway/oip/status.py and router/gateway/openai/refusal.py have them. */
 const refusal_t REFUSALS[REASONS] = {
@@ -76,17 +77,16 @@ static void read_name(caller_t *caller, const char *key, span_t text, char *into
     }
 }
 
-/* gRPC's own, such as 250m (PROTOCOL-HTTP2: Timeout). */
+/* gRPC's own, such as 250m: up to eight digits and a unit (PROTOCOL-HTTP2: Timeout). */
 static void read_timeout(caller_t *caller, span_t text, double margin_ms) {
     static const char units[] = "HMSmun";
     static const double in_ms[] = {3.6e6, 6e4, 1e3, 1.0, 1e-3, 1e-6};
-    char digits[16], *end;
-    if (text.length < 2 || text.length >= sizeof digits) return;
+    char digits[MAX_TIMEOUT_DIGITS + 1];
+    if (text.length < 2 || text.length > sizeof digits) return;
     const char *unit = strchr(units, text.at[text.length - 1]);
     keep(digits, sizeof digits, (span_t){text.at, text.length - 1});
-    double value = strtod(digits, &end);
-    if (!unit || !*unit || *end) return;
-    double left_ms = value * in_ms[unit - units] - margin_ms;
+    if (!unit || !*unit || strspn(digits, "0123456789") != text.length - 1) return;
+    double left_ms = strtod(digits, 0) * in_ms[unit - units] - margin_ms;
     caller->explicit_budget = true;
     if (left_ms < caller->e2e_ms) caller->e2e_ms = left_ms > 0.0 ? left_ms : 0.0;
 }

@@ -243,8 +243,7 @@ bool decide(decision_t *d, caller_t *caller, const scanned_t *body, double paylo
         int64_t row = d->found.row;
         d->seat = seat_of[row];
         double others = ((const double *)in_table(t, d->model->others_at))[row];
-        d->batch_at_start = (double)hold(shared, d->seat, 1) + others;
-        if (d->batch_at_start <= c.table[K_MAX_IN_FLIGHT * c.n + row]) {
+        if ((double)hold(shared, d->seat, 1) + others <= c.table[K_MAX_IN_FLIGHT * c.n + row]) {
             d->decision = __atomic_add_fetch(&shared->decided, 1, __ATOMIC_RELAXED);
             plan_moves(d, &c, seat_of, params, t->attempts);
             return true;

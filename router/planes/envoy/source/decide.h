@@ -15,7 +15,6 @@ typedef struct {
     double draw;
     int64_t hour; /* since 1970, UTC */
     int64_t seat;
-    double batch_at_start;
     bool origin_unknown;
     found_t founds[MAX_ATTEMPTS]; /* what was chosen, then whom to try after it */
     int tried;

@@ -11,6 +11,8 @@
 #define MAX_CHUNKS 256
 #define MAX_HEADERS 512
 #define OIP "/inference.GRPCInferenceService/"
+/* As gRPC has a status that it does not know. */
+#define GRPC_UNKNOWN 2
 #define CHAT "/v1/chat/completions"
 /* Where Envoy's override_host policy looks; as in router/planes/envoy/bootstrap.py. */
 #define METADATA LITERAL("carbon_router")
@@ -28,8 +30,8 @@ typedef struct {
     decision_t decision;
     scanned_t body;
     times_t times;
-    double payload_bytes, first_byte_s, output_bytes, chunks;
-    int64_t first_row, first_seat;
+    double payload_bytes, first_byte_s;
+    int64_t first_seat;
     uint32_t model;
     int status, grpc_status;
     bool is_decided, is_whole, has_left;
@@ -63,6 +65,10 @@ void *ON(http_filter_new)(void *front, envoy_t envoy) {
     r->front = front;
     r->times = (times_t){.started_s = monotonic_s(), .departed_s = NAN, .ended_s = NAN};
     r->first_byte_s = NAN;
+    /* As of a request that says nothing. */
+    r->caller.ttft_ms = r->caller.tpot_ms = r->caller.e2e_ms = INFINITY;
+    r->body.input_tokens = NAN;
+    r->body.max_output_tokens = INFINITY;
     r->grpc_status = -1;
     r->model = NO_MODEL;
     r->decision.seat = r->first_seat = -1;
@@ -80,23 +86,22 @@ static void leave_record(request_t *r, uint32_t kind) {
     record->decision = d->decision;
     record->draw = d->draw;
     record->hour = d->hour;
-    record->row = d->found.row;
     record->seat = d->seat;
-    record->first_row = r->first_row;
     record->first_seat = r->first_seat;
     record->asked = d->asked;
+    /* Of one refused before it was asked, too. */
+    record->asked.ttft_ms = r->caller.ttft_ms;
+    record->asked.tpot_ms = r->caller.tpot_ms;
+    record->asked.e2e_ms = r->caller.e2e_ms;
     record->found = d->found;
     record->started_s = r->times.started_s;
     record->departed_s = r->times.departed_s;
     record->first_byte_s = r->first_byte_s;
     record->ended_s = r->times.ended_s;
-    record->batch_at_start = d->batch_at_start;
     record->input_tokens = r->body.input_tokens;
     record->max_output_tokens = r->body.max_output_tokens;
     record->prompt_bytes = r->body.prompt_bytes;
     record->payload_bytes = r->payload_bytes;
-    record->output_bytes = r->output_bytes;
-    record->chunks = r->chunks;
     record->status = r->status;
     record->grpc_status = r->grpc_status;
     record->attempts = r->times.attempts;
@@ -135,13 +140,23 @@ static void add(header_t *headers, size_t *n, const char *key, const char *value
     headers[(*n)++] = (header_t){key, strlen(key), value, strlen(value)};
 }
 
+/* As gRPC has grpc-message: clients decode what a percent sign is before (PROTOCOL-HTTP2). */
+static void encode_percents(const char *text, char *into, size_t room) {
+    size_t n = 0;
+    for (const char *c = text; *c && n + 4 <= room; c++) {
+        into[n++] = *c;
+        if (*c == '%') into[n++] = '2', into[n++] = '5';
+    }
+    into[n] = 0;
+}
+
 static void refuse(request_t *r) {
     const refusal_t *how = REFUSALS + r->caller.refused;
     r->is_decided = true;
     r->times.ended_s = monotonic_s();
     header_t headers[6];
     size_t n = 0;
-    char code[16], body[640];
+    char code[16], body[640], message[3 * sizeof r->caller.error];
     add(headers, &n, "x-carbon-reason", how->reason);
     if (r->front->is_http) {
         add(headers, &n, "content-type", "application/json");
@@ -157,7 +172,8 @@ static void refuse(request_t *r) {
     snprintf(code, sizeof code, "%d", how->grpc);
     add(headers, &n, "content-type", "application/grpc");
     add(headers, &n, "grpc-status", code);
-    add(headers, &n, "grpc-message", r->caller.error);
+    encode_percents(r->caller.error, message, sizeof message);
+    add(headers, &n, "grpc-message", message);
     if (how->again) add(headers, &n, "grpc-retry-pushback-ms", "1000");
     r->grpc_status = how->grpc;
     leave_record(r, REFUSED);
@@ -212,14 +228,17 @@ static void send_to(request_t *r, const table_t *table) {
     char list[MAX_ATTEMPTS * 64], moves[16];
     size_t used = 0;
     int named = 0;
-    for (int i = 0; i < d->tried && used < sizeof list; i++, named++) {
+    for (int i = 0; i < d->tried; i++, named++) {
         span_t address = text_in(table, endpoints[seat_of[d->founds[i].row]].address);
-        used += (size_t)snprintf(list + used, sizeof list - used, "%s%.*s", i ? "," : "",
-                                 (int)address.length, address.at);
+        /* Whole or not at all: an address cut short could be another server's. */
+        if (address.length + 1 > sizeof list - used) break;
+        if (i) list[used++] = ',';
+        memcpy(list + used, address.at, address.length);
+        used += address.length;
     }
     CALLBACK(http_set_dynamic_metadata_string)(r->envoy, METADATA, METADATA_KEY,
                                                (span_t){list, used});
-    snprintf(moves, sizeof moves, "%d", named - 1);
+    snprintf(moves, sizeof moves, "%d", named > 1 ? named - 1 : 0);
     CALLBACK(http_set_header)(r->envoy, REQUEST_HEADERS, LITERAL("x-envoy-max-retries"),
                               span_of(moves));
 }
@@ -255,7 +274,6 @@ static bool depart(request_t *r, span_t body) {
     if (r->decision.model) r->model = (uint32_t)(r->decision.model - models);
     if (is_sent) {
         r->is_decided = true;
-        r->first_row = r->decision.found.row;
         r->first_seat = r->decision.seat;
         r->times.departed_s = monotonic_s();
         send_to(r, view->table);
@@ -266,26 +284,35 @@ static bool depart(request_t *r, span_t body) {
     return false;
 }
 
-static bool whole_body(request_t *r) {
-    span_t chunks[2 * MAX_CHUNKS];
-    size_t n = 0, length = 0;
-    for (int which = BUFFERED_REQUEST; which >= RECEIVED_REQUEST; which--) {
-        size_t count = CALLBACK(http_get_body_chunks_size)(r->envoy, which);
-        if (!count) continue;
-        if (count > MAX_CHUNKS) {
-            caller_refuse(&r->caller, MALFORMED, "the body came in too many pieces");
-            count = 0;
+/* What is there of one side of the body, behind `at`; the bytes. */
+static size_t body_part(envoy_t envoy, int which, char *at, size_t room) {
+    size_t count = CALLBACK(http_get_body_chunks_size)(envoy, which), length = 0;
+    /* A large body comes in thousands of pieces, too many for the stack. */
+    span_t *chunks = count ? malloc(count * sizeof *chunks) : 0;
+    if (chunks && CALLBACK(http_get_body_chunks)(envoy, which, chunks))
+        for (size_t i = 0; i < count && chunks[i].length <= room - length; i++) {
+            memcpy(at + length, chunks[i].at, chunks[i].length);
+            length += chunks[i].length;
         }
-        if (count && CALLBACK(http_get_body_chunks)(r->envoy, which, chunks + n)) n += count;
+    free(chunks);
+    return length;
+}
+
+static bool whole_body(request_t *r) {
+    span_t only;
+    size_t buffered = CALLBACK(http_get_body_size)(r->envoy, BUFFERED_REQUEST);
+    size_t received = CALLBACK(http_get_body_size)(r->envoy, RECEIVED_REQUEST);
+    if (!buffered && CALLBACK(http_get_body_chunks_size)(r->envoy, RECEIVED_REQUEST) == 1 &&
+        CALLBACK(http_get_body_chunks)(r->envoy, RECEIVED_REQUEST, &only))
+        return depart(r, only);
+    char *joined = malloc(buffered + received + 1);
+    size_t length = 0;
+    if (joined) {
+        length = body_part(r->envoy, BUFFERED_REQUEST, joined, buffered + received);
+        length += body_part(r->envoy, RECEIVED_REQUEST, joined + length,
+                            buffered + received - length);
     }
-    for (size_t i = 0; i < n; i++) length += chunks[i].length;
-    if (n == 1) return depart(r, chunks[0]);
-    char *joined = malloc(length + 1), *at = joined;
-    for (size_t i = 0; i < n; i++) {
-        memcpy(at, chunks[i].at, chunks[i].length);
-        at += chunks[i].length;
-    }
-    bool sent = depart(r, (span_t){joined, length});
+    bool sent = depart(r, (span_t){joined ? joined : "", length});
     r->body.model = r->body.version = r->body.request_id = (span_t){0, 0};
     free(joined);
     return sent;
@@ -343,9 +370,14 @@ static void follow(request_t *r, const table_t *table) {
     }
 }
 
-static int number_of(span_t text) {
+/* `otherwise` for what is no number of at most four digits. */
+static int number_of(span_t text, int otherwise) {
     int value = 0;
-    for (size_t i = 0; i < text.length && i < 4; i++) value = value * 10 + (text.at[i] - '0');
+    if (!text.length || text.length > 4) return otherwise;
+    for (size_t i = 0; i < text.length; i++) {
+        if (text.at[i] < '0' || text.at[i] > '9') return otherwise;
+        value = value * 10 + (text.at[i] - '0');
+    }
     return value;
 }
 
@@ -353,7 +385,7 @@ static void read_grpc_status(request_t *r, int where) {
     span_t value;
     size_t count;
     if (CALLBACK(http_get_header)(r->envoy, where, LITERAL("grpc-status"), &value, 0, &count))
-        r->grpc_status = number_of(value);
+        r->grpc_status = number_of(value, GRPC_UNKNOWN);
 }
 
 static bool begins(span_t text, span_t with) {
@@ -366,15 +398,22 @@ static void drop_theirs(request_t *r, int where) {
     header_t headers[MAX_HEADERS];
     size_t count = CALLBACK(http_get_headers_size)(r->envoy, where);
     if (count > MAX_HEADERS || !CALLBACK(http_get_headers)(r->envoy, where, headers)) return;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count;) {
         span_t key = {headers[i].key, headers[i].key_length};
         if (same(key, LITERAL("endpoint-load-metrics")))
             keep(r->report, sizeof r->report, (span_t){headers[i].value, headers[i].value_length});
-        if (!begins(key, LITERAL("x-carbon")) && !begins(key, LITERAL("endpoint-load-metrics")))
+        char name[256];
+        if ((!begins(key, LITERAL("x-carbon")) && !begins(key, LITERAL("endpoint-load-metrics"))) ||
+            key.length >= sizeof name) {
+            i++;
             continue;
-        char name[128];
+        }
         keep(name, sizeof name, key);
         CALLBACK(http_set_header)(r->envoy, where, span_of(name), (span_t){0, 0});
+        /* All of that name are gone, and with them what `headers` says of those behind this one. */
+        size_t left = CALLBACK(http_get_headers_size)(r->envoy, where);
+        if (left >= count || !CALLBACK(http_get_headers)(r->envoy, where, headers)) return;
+        count = left;
     }
 }
 
@@ -397,7 +436,7 @@ int ON(http_filter_response_headers)(envoy_t envoy, void *request, bool is_end) 
     const table_t *table = table_now(r);
     follow(r, table);
     if (CALLBACK(http_get_header)(envoy, RESPONSE_HEADERS, LITERAL(":status"), &value, 0, &count))
-        r->status = number_of(value);
+        r->status = number_of(value, 0);
     drop_theirs(r, RESPONSE_HEADERS);
     if (r->front->is_http) {
         CALLBACK(http_set_header)(envoy, RESPONSE_HEADERS, LITERAL("x-carbon"),
@@ -434,8 +473,6 @@ int ON(http_filter_response_body)(envoy_t envoy, void *request, bool is_end) {
     if (r->decision.seat < 0) return BODY_CONTINUE;
     size_t count = CALLBACK(http_get_body_chunks_size)(envoy, RECEIVED_RESPONSE);
     if (count && isnan(r->first_byte_s)) r->first_byte_s = monotonic_s();
-    r->output_bytes += (double)CALLBACK(http_get_body_size)(envoy, RECEIVED_RESPONSE);
-    r->chunks += count ? 1.0 : 0.0;
     if (r->front->is_http && count && count <= MAX_CHUNKS) {
         span_t chunks[MAX_CHUNKS];
         if (CALLBACK(http_get_body_chunks)(envoy, RECEIVED_RESPONSE, chunks))

@@ -41,7 +41,7 @@ span_t decision_id(const table_t *t, const decision_t *d, char *into, size_t roo
     int length = snprintf(into, room, "%.*s-%llx-%llx-%llx", (int)identity.length, identity.at,
                           (unsigned long long)d->decision,
                           (unsigned long long)(d->draw * 0x1p48), (unsigned long long)d->hour);
-    return (span_t){into, (size_t)length};
+    return (span_t){into, length < 0 ? 0 : (size_t)length < room ? (size_t)length : room - 1};
 }
 
 static const endpoint_t *endpoint_at(const table_t *t, int64_t seat) {

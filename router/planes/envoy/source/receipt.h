@@ -17,5 +17,5 @@ void receipt_whole(const table_t *table, const decision_t *decision, const times
  * an answer that is whole; 0 before that. The bytes written. */
 span_t receipt_field(const table_t *table, const decision_t *decision, const times_t *times,
                      char *into, size_t room);
-/* At least 64 bytes. */
+/* As router/core/decision_ids.py. At most 103 bytes. */
 span_t decision_id(const table_t *table, const decision_t *decision, char *into, size_t room);

@@ -27,6 +27,7 @@ typedef struct {
     uint64_t newest;  /* number of the last whole table, which is in slot `newest & 1`; 0: none */
     uint64_t head;    /* records ever begun */
     uint64_t decided; /* decisions ever taken */
+    uint64_t taken;   /* records that the gateway, whichever process, has taken in */
 } shared_t;
 
 /* One endpoint, on a cache line of its own. */
@@ -85,12 +86,11 @@ typedef struct {
     uint32_t kind, model, rung, reason;
     uint64_t decision;
     double draw;
-    int64_t hour, row, seat, first_row, first_seat;
+    int64_t hour, seat, first_seat;
     question_t asked;
     found_t found;
-    double started_s, departed_s, first_byte_s, ended_s, batch_at_start;
+    double started_s, departed_s, first_byte_s, ended_s;
     double input_tokens, max_output_tokens, prompt_bytes, payload_bytes;
-    double output_bytes, chunks;
     int32_t status, grpc_status;
     uint32_t attempts, is_http, streams, explicit_budget;
     uint32_t tail_length, cut_short;
