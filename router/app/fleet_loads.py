@@ -110,7 +110,8 @@ class FleetLoads:
         self._soon.clear()
 
     async def stand(self, at_most_s: float = 2.0 * LEAST_TTL_S) -> None:
-        """Wait until it is known by what places are had: before the first request may come."""
+        """Wait until it is known by what places are had, and there are some: before the first
+        request may come."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(at_most_s):
                 await self._stands.wait()
@@ -166,7 +167,8 @@ class FleetLoads:
             worked_s = sent - began + clock.monotonic() - answered
             moved = len(message.row) + sum(map(len, rows.values()))
             self._moved_bytes = moved
-        if gateways.standing in (PlaceStanding.SHARED, PlaceStanding.ALONE):
+        shared = gateways.standing is PlaceStanding.SHARED and gateways.has_its_part
+        if shared or gateways.standing is PlaceStanding.ALONE:
             self._stands.set()
         return pace_of(moved, gateways.members, worked_s, message.ttl_s, self._bytes_per_s)
 

@@ -283,6 +283,14 @@ class GatewayLoads:
             return 0
         return int(self._accounts[:, al.CONFIRMED].sum())
 
+    @property
+    def has_its_part(self) -> bool:
+        """Whether places are confirmed to it wherever requests leave a part for each. Who joins
+        finds them claimed, by as many as were there before, until those have read its row."""
+        left = self._accounts[:, al.CAP] - self._accounts[:, al.OTHERS]
+        has = self._accounts[:, al.CONFIRMED] >= 1.0
+        return bool((has | (left < al.parts_of(self.members))).all())
+
     def _begin_accounts(self) -> None:
         told = self._told
         self._accounts = np.zeros((len(told.caps), al.ACCOUNT))

@@ -173,6 +173,31 @@ async def test_it_stands_once_places_are_shared(store, clock):
     await place.loads.stand(math.inf)
 
 
+async def test_who_joins_stands_once_the_others_have_left_it_a_place(two, store, clock):
+    """Two that were there before claim every place."""
+    assert sum(place.loads.gateways.claimed for place in two) == 4
+    late = Place(store, clock, "late")
+    await rounds(clock, late, seconds=0.5)
+    assert late.loads.gateways.standing is PlaceStanding.SHARED
+    assert late.loads.gateways.claimed == 0
+    assert not late.loads._stands.is_set()
+    await rounds(clock, *two, late, seconds=0.5)
+    await late.loads.stand(math.inf)
+    assert late.loads.gateways.claimed == 1
+
+
+async def test_who_joins_where_no_place_is_left_stands_all_the_same(two, store, clock):
+    for place in two:
+        (seat,) = place.runtime.board.seats.values()
+        for _ in range(2):
+            Lease(seat, UNBURDENED)
+    await rounds(clock, *two, seconds=0.5)
+    late = Place(store, clock, "late")
+    await rounds(clock, *two, late, seconds=0.5)
+    await late.loads.stand(math.inf)
+    assert late.loads.gateways.claimed == 0
+
+
 async def test_a_round_is_over_at_once_where_a_request_wants_more(two):
     one, _ = two
     one.loads._soon.set()

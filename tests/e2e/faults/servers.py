@@ -136,7 +136,18 @@ class HttpServer(_Doing):
             for connection in self._runner.server.connections:
                 if connection.transport is not None:
                     connection.transport.abort()
+        await self._accept_no_more()
         await self._runner.cleanup()
+
+    async def _accept_no_more(self):
+        """A connection that was accepted and is not yet a transport when its listener closes is
+        left open by asyncio before Python 3.12."""
+        loop = asyncio.get_running_loop()
+        for site in self._runner.sites:
+            for listener in site._server.sockets:
+                loop.remove_reader(listener.fileno())
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _health(self, request):
         return web.json_response({"data": []})
