@@ -9,7 +9,6 @@ for themselves.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
@@ -20,63 +19,38 @@ from router.core.decision_ids import decision_id
 from router.core.emitted import account_cut_short
 from router.core.kernel import choose
 from router.core.lease import Lease
-from router.core.lengths import Expected
 from router.core.pipeline import Need, decision_of
 from router.core.premiums import TEACHES
-from router.core.question import ORIGIN_UNKNOWN, Question
+from router.core.question import Question
 from router.director import Dispatcher, View
 from router.director.attempt import seen_rtt_ms
 from router.director.lessons import Lesson
 from router.errors import (
-    BudgetImpossibleError,
-    CarbonRouterError,
-    InvalidMetadataError,
-    MalformedRequestError,
-    NothingFeasibleError,
-    PolicyExcludesError,
-    ResidencyError,
-    ShedError,
-    UnknownMethodError,
-    UnknownModelError,
-    UnsupportedMethodError,
     UpstreamBusyError,
     UpstreamError,
     UpstreamFaultError,
-    UpstreamInternalError,
     UpstreamLostError,
-    UpstreamRejectedError,
-    UpstreamTimeoutError,
     UpstreamUnreachedError,
 )
 from router.http_api import USAGE
-from router.model import Budget, Decision, Outcome, Receipt, Request, RowOutcome, TaskProfile
-from router.planes.envoy.layout import DEPARTED, ENDED, NO_MODEL, REFUSED, RequestRecord
+from router.model import Decision, Outcome, Receipt, Request, RowOutcome, TaskProfile
+from router.planes.envoy.layout import DEPARTED, NO_MODEL, REFUSED, RequestRecord
+from router.planes.envoy.record_errors import LeftError, error_of, grpc_name, refusal_of
+from router.planes.envoy.record_requests import (
+    is_sound,
+    model_at,
+    question_of,
+    request_of,
+    text_of,
+    usage_of,
+)
 
-# As reason_t of source/caller.h numbers them; a test compares the words.
-REFUSALS: Final[tuple[type[CarbonRouterError] | None, ...]] = (
-    None, MalformedRequestError, InvalidMetadataError, UnknownMethodError, UnsupportedMethodError,
-    UnknownModelError, ShedError, NothingFeasibleError, ResidencyError, PolicyExcludesError,
-    BudgetImpossibleError, NothingFeasibleError,
-)  # fmt: skip
-# grpc.StatusCode, by number.
-_GRPC_NAMES: Final = (
-    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
-    "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
-    "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
-)  # fmt: skip
 _METHODS: Final = ("ModelInfer", "POST /v1/chat/completions")
-_CANCELLED: Final = "cancelled"
 # Of a caller that went away, as nginx writes it.
 _GONE: Final = 499
-_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 _NOTHING_SAID: Final = BackendReport(math.nan, math.nan, math.nan)
 # What Envoy passes on by itself has no size that anybody measured.
 _UNMEASURED: Final = AnswerSize(math.nan, math.nan)
-# What Envoy says of requests that their callers left.
-_LEFT: Final = ("downstream", "http1.", "http2.", "destroyed", "")
-# Of Envoy's own clock: a caller's deadline, or the longest that a request may take.
-_LATE: Final = ("max_duration_timeout", "upstream_response_timeout", "stream_idle_timeout")
-_UNREACHED: Final = ("connection_failure", "remote_connection_failure", "connection_timeout")
 
 Failed = Callable[[str, Request | None, str, str, BaseException], None]
 
@@ -134,8 +108,8 @@ class Outcomes:
 
     def _depart(self, record: RequestRecord) -> None:
         view = self._dispatcher.view
-        request = _request_of(record, _model(view, record.model))
-        question = _question_of(record, request, view)
+        request = request_of(record, model_at(view, record.model))
+        question = question_of(record, request, view)
         decision = self._decision(record, question, view)
         seat = view.board.seats[decision.endpoint.name]
         if record.stamp > self.known:
@@ -171,12 +145,12 @@ class Outcomes:
             Need(question, params, columns.scratch[k.S_BEST].copy()).teach(view.board)
 
     def _refuse(self, record: RequestRecord) -> None:
-        error = _refusal_of(record)
+        error = refusal_of(record)
         model = ("", "")
         if record.model != NO_MODEL:
-            model = _model(self._dispatcher.view, record.model)
-        request = _request_of(record, model)
-        code = str(record.status) if record.is_http else _grpc_name(record.grpc_status)
+            model = model_at(self._dispatcher.view, record.model)
+        request = request_of(record, model)
+        code = str(record.status) if record.is_http else grpc_name(record.grpc_status)
         self._failed(_METHODS[record.is_http], request, code, error.reason, error)
         parts = self._dispatcher.parts
         if parts.ledger is not None:
@@ -259,7 +233,7 @@ class Outcomes:
         """What its server says that it took, and of its own load."""
         said: list[tuple[str, str | bytes]] = []
         if record.report:
-            said.append(("endpoint-load-metrics", _text(record.report)))
+            said.append(("endpoint-load-metrics", text_of(record.report)))
         if usage := usage_of(record):
             said.append((USAGE, usage))
         if not said:
@@ -308,7 +282,7 @@ class Outcomes:
     def _ended_in(self, record: RequestRecord, carried: _Carried, error: UpstreamError) -> None:
         request, _, decision, lease, _ = carried
         dispatcher = self._dispatcher
-        is_left = isinstance(error, _LeftError)
+        is_left = isinstance(error, LeftError)
         if not is_left:
             self._blame(error, carried, record.ended_s)
         lease.close(Outcome.IGNORED if is_left else Outcome.DROPPED)
@@ -318,7 +292,7 @@ class Outcomes:
             dispatcher.parts.ledger.ended(receipt, outcome, error.reason)
         code = str(record.status or _GONE)
         if not record.is_http:
-            code = _grpc_name(1 if is_left else record.grpc_status)
+            code = grpc_name(1 if is_left else record.grpc_status)
         error.endpoint, error.region = decision.endpoint.name, decision.endpoint.region
         error.attempts = max(1, record.attempts)
         error.decision_id = self._id(record)
@@ -339,137 +313,3 @@ class Outcomes:
         elif isinstance(error, UpstreamBusyError):
             view.board.rest(seat, now, None)
         seat.publish_load()
-
-
-class _LeftError(UpstreamError):
-    """Its caller went away."""
-
-    reason = _CANCELLED
-
-
-def error_of(record: RequestRecord) -> UpstreamError | None:
-    """Why it was not answered; None where it was."""
-    details = record.details.decode(errors="replace")
-    text = f"Envoy: {details or 'no details'}"
-    if any(word in details for word in _UNREACHED):
-        return UpstreamUnreachedError(text, refused=True)
-    if any(word in details for word in _LATE):
-        return UpstreamTimeoutError(text)
-    if "upstream_reset" in details:
-        late = "timeout" in details or record.grpc_status == 4
-        return UpstreamTimeoutError(text) if late else UpstreamLostError(text)
-    if record.cut_short and details.startswith(_LEFT[:-1]):
-        return _LeftError(text)
-    if record.cut_short and not details:
-        return _LeftError(text)
-    status = record.status
-    if not record.is_http:
-        number = record.grpc_status
-        if number == 0:
-            return None
-        if number < 0 and record.cut_short:
-            return _LeftError(text)
-        # An answer that HTTP alone wrote is none, whatever its status.
-        if number > 0 or status < 400:
-            status = _HTTP_OF_GRPC.get(number, 500)
-    if 200 <= status < 400:
-        return None
-    text = f"the server answered {record.status} {_grpc_name(record.grpc_status)}"
-    if status in (502, 503, 504):
-        return UpstreamFaultError(text)
-    if status == 429:
-        return UpstreamBusyError(text)
-    if status < 500:
-        return UpstreamRejectedError(text, status=str(status))
-    return UpstreamInternalError(text, status=str(status))
-
-
-_HTTP_OF_GRPC: Final = {
-    3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 10: 503, 11: 400, 12: 404, 14: 503, 15: 503,
-    16: 401,
-}  # fmt: skip
-
-
-def _refusal_of(record: RequestRecord) -> CarbonRouterError:
-    kind = REFUSALS[record.reason] if record.reason < len(REFUSALS) else None
-    return (kind or MalformedRequestError)("refused by Envoy's plane")
-
-
-def _grpc_name(number: int) -> str:
-    return _GRPC_NAMES[number] if 0 <= number < len(_GRPC_NAMES) else "UNKNOWN"
-
-
-def _model(view: View, place: int) -> tuple[str, str]:
-    return list(view.snapshot.columns)[place]
-
-
-def _text(field: bytes) -> str:
-    return field.decode(errors="replace")
-
-
-def _request_of(record: RequestRecord, model: tuple[str, str]) -> Request:
-    ttft_ms, tpot_ms, e2e_ms = record.asked.figures[4:7]
-    return Request(
-        model[0],
-        "" if model[1] == "*" else model[1],
-        _text(record.request_id),
-        origin=_text(record.origin),
-        tenant=_text(record.tenant),
-        budget=Budget(ttft_ms, tpot_ms, e2e_ms, bool(record.explicit_budget)),
-        input_tokens=record.input_tokens,
-        max_output_tokens=record.max_output_tokens,
-        payload_bytes=int(record.payload_bytes),
-        prompt_bytes=int(record.prompt_bytes),
-    )
-
-
-def _question_of(record: RequestRecord, request: Request, view: View) -> Question:
-    columns = list(view.snapshot.columns.values())[record.model]
-    scalars = record.asked.scalars()
-    flags: tuple[str, ...] = ()
-    if request.origin and request.origin not in columns.origin_rows:
-        flags = (ORIGIN_UNKNOWN,)
-    return Question(
-        columns, record.asked.rtt_row, Expected(*scalars[1:4]), scalars[4],
-        record.asked.residency, flags, scalars, columns.uncached,
-    )  # fmt: skip
-
-
-def usage_of(record: RequestRecord) -> bytes:
-    """``{"usage": ...}`` as the end of a JSON answer, or of a stream of events, has it; b"" where
-    it has none. What it says is for the protocol's reader to judge."""
-    if not record.tail_length:
-        return b""
-    tail = bytes(record)[RequestRecord.tail.offset :][: record.tail_length]
-    found = list(_USAGE.finditer(tail))
-    if not found:
-        return b""
-    said = b"{" + tail[found[-1].start() :]
-    # An event is a line.
-    return said.splitlines()[0] if record.streams else said
-
-
-def is_sound(record: RequestRecord, view: View) -> bool:
-    """Whether it can be: the ring is memory that another process writes, and rows of it are read
-    by compiled code, which checks none."""
-    snapshot = view.snapshot
-    if record.kind == REFUSED:
-        is_known = record.model == NO_MODEL or record.model < len(snapshot.columns)
-        return bool(is_known and record.started_s <= record.ended_s < math.inf)
-    if record.kind not in (DEPARTED, ENDED) or record.model >= len(snapshot.columns):
-        return False
-    columns = list(snapshot.columns.values())[record.model]
-    rows, n = columns.table.shape
-    found, seats = record.found, len(snapshot.layout.fleet.endpoints)
-    is_placed = (
-        0 <= found.row < n
-        and 0 <= found.first_row < n
-        and 0 <= record.asked.rtt_row < rows
-        and record.rung < len(snapshot.rungs)
-        and 0 <= record.seat < seats
-        and 0 <= record.first_seat < seats
-    )
-    is_timed = record.started_s <= record.departed_s < math.inf
-    if record.kind == ENDED:
-        is_timed = is_timed and record.departed_s <= record.ended_s < math.inf
-    return bool(is_placed and is_timed and 0.0 <= record.payload_bytes < math.inf)

@@ -1,4 +1,4 @@
-"""What Envoy says, in the product's terms; the whole is tried in test_plane.py."""
+"""The module reads messages, bodies and headers as the native gateway does."""
 
 import json
 import math
@@ -8,28 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router._pb.inference_pb2 import ModelInferRequest
-from router.director import View
-from router.errors import (
-    MalformedRequestError,
-    UpstreamBusyError,
-    UpstreamFaultError,
-    UpstreamInternalError,
-    UpstreamLostError,
-    UpstreamRejectedError,
-    UpstreamTimeoutError,
-    UpstreamUnreachedError,
-)
+from router.errors import MalformedRequestError
 from router.gateway.caller import Caller
-from router.gateway.oip.status import CODES
 from router.gateway.oip.wire import scan
 from router.gateway.openai.fields import read_json
-from router.gateway.openai.refusal import STATUSES
-from router.http_api import CHAT, USAGE
-from router.load.usage import HttpReports
-from router.planes.envoy import layout as lay
-from router.planes.envoy import outcomes
-from router.planes.envoy.layout import DEPARTED, ENDED, NO_MODEL, RequestRecord
-from tests import factories as f
+from router.http_api import CHAT
 from tests.examples import examples
 from tests.planes.envoy import host as hosts
 
@@ -172,112 +155,3 @@ def test_deadlines_and_other_headers(host):
     assert host.caller("x-residency", " , ")[0] == "metadata_invalid"
     assert host.caller("x-origin", "h" * 128)[0] == "metadata_invalid"
     assert host.caller("x-other", "h" * 1000)[0] == ""
-
-
-@hosts.missing
-def test_refusals_are_told_as_natively(host):
-    for (reason, grpc, http), kind in zip(host.refusals(), outcomes.REFUSALS, strict=True):
-        if kind is not None:
-            assert reason == kind.reason
-            assert (grpc, http) == (CODES[kind].value[0], STATUSES[kind])
-
-
-def record(**fields):
-    made = RequestRecord(grpc_status=-1)
-    within = {
-        "row": (made.found, "row"), "nearest": (made.found, "first_row"),
-        "rtt_row": (made.asked, "rtt_row"),
-    }  # fmt: skip
-    for name, value in fields.items():
-        setattr(*within.get(name, (made, name)), value)
-    return made
-
-
-def reported(made):
-    return HttpReports().read(((USAGE, outcomes.usage_of(made)),))
-
-
-RESET = b"upstream_reset_before_response_started{connection_termination}"
-REFUSED = b"upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error}"
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({"grpc_status": 0, "status": 200}, None),
-        ({"is_http": 1, "status": 200, "details": b"via_upstream"}, None),
-        ({"is_http": 1, "status": 503, "details": b"via_upstream"}, UpstreamFaultError),
-        ({"is_http": 1, "status": 429, "details": b"via_upstream"}, UpstreamBusyError),
-        ({"is_http": 1, "status": 422, "details": b"via_upstream"}, UpstreamRejectedError),
-        ({"grpc_status": 14, "status": 200}, UpstreamFaultError),
-        ({"grpc_status": 3, "status": 200}, UpstreamRejectedError),
-        # Of what HTTP alone wrote, gRPC has no status.
-        ({"status": 200, "details": b"via_upstream"}, UpstreamInternalError),
-        ({"status": 502, "details": b"via_upstream"}, UpstreamFaultError),
-        ({"status": 404, "details": b"via_upstream"}, UpstreamRejectedError),
-        # A caller's own deadline says nothing against the server.
-        ({"grpc_status": 4, "details": b"max_duration_timeout"}, UpstreamTimeoutError),
-        ({"status": 503, "details": RESET}, UpstreamLostError),
-        ({"status": 503, "details": REFUSED}, UpstreamUnreachedError),
-    ],
-)
-def test_an_end_says_whose_fault_it_was(fields, expected):
-    error = outcomes.error_of(record(**fields))
-    assert error is None if expected is None else type(error) is expected
-
-
-def test_a_caller_that_left_blames_nobody():
-    for details in (b"downstream_remote_disconnect", b"http2.remote_reset", b"destroyed", b""):
-        left = outcomes.error_of(record(cut_short=1, details=details))
-        assert left is not None and left.reason == "cancelled"
-
-
-def test_usage_is_read_from_the_end_of_an_answer():
-    usage = {
-        "prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}
-    }  # fmt: skip
-    tail = (b'ut off "usage": {1} ' + json.dumps({"usage": usage}).encode())[-1024:]
-    made = record(is_http=1, tail=tail, tail_length=len(tail))
-    said = reported(made)
-    assert (said.output_tokens, said.cached_tokens, said.input_tokens) == (5.0, 2.0, 7.0)
-    for broken in (
-        b'"usage": {"completion_tokens": ', b'{"usage": null}', b"",
-        b'"usage":{"completion_tokens":' + b"[" * 990,
-        b'"usage":{"completion_tokens":1e999}', b'"usage":{"completion_tokens":-5}}',
-    ):  # fmt: skip
-        made = record(is_http=1, tail=broken, tail_length=len(broken))
-        assert math.isnan(reported(made).output_tokens)
-
-
-def test_usage_is_read_from_the_last_event_of_a_stream():
-    events = (
-        b'data: {"choices":[],"usage":{"completion_tokens":1}}\n\n'
-        b'data: {"choices":[],"usage":{"completion_tokens":5,"energy":{"joules":3.5}}}\r\n\r\n'
-        b"data: [DONE]\n\n"
-    )
-    made = record(is_http=1, streams=1, tail=events, tail_length=len(events))
-    assert (reported(made).output_tokens, reported(made).energy_j) == (5.0, 3.5)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"kind": 0}, {"kind": 4}, {"model": 99}, {"model": NO_MODEL}, {"rung": 99}, {"seat": -1},
-        {"seat": 2}, {"first_seat": 2}, {"row": 2}, {"row": -1}, {"nearest": 2}, {"rtt_row": 10**6},
-        {"rtt_row": -1}, {"departed_s": math.nan}, {"departed_s": 0.5}, {"ended_s": math.inf},
-        {"ended_s": 1.5}, {"payload_bytes": math.nan}, {"payload_bytes": -1.0},
-    ],
-)  # fmt: skip
-def test_a_record_that_cannot_be_is_not_learned_from(fields):
-    fleet = f.fleet(f.endpoint("a", "north"), f.endpoint("b", "south"))
-    snapshot = f.snapshot(fleet, f.policy(), f.forecasts(north=[100.0] * 24, south=[100.0] * 24))
-    view = View(snapshot, f.board(snapshot))
-    for kind in (DEPARTED, ENDED):
-        sound = {"kind": kind, "started_s": 1.0, "departed_s": 2.0, "ended_s": 3.0}
-        assert outcomes.is_sound(record(**sound), view)
-        if kind == ENDED or "ended_s" not in fields:
-            assert not outcomes.is_sound(record(**{**sound, **fields}), view)
-    refused = record(kind=lay.REFUSED, model=NO_MODEL, started_s=1.0, ended_s=2.0)
-    assert outcomes.is_sound(refused, view)
-    refused.model = 7
-    assert not outcomes.is_sound(refused, view)
