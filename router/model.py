@@ -49,9 +49,17 @@ class Kind(StrEnum):
 
 
 class Provenance(StrEnum):
-    """How an energy or latency figure came to be."""
+    """How an energy or latency figure came to be, from the best known to the least.
+
+    Of joules: MEASURED of this request, by its server; by a profile that was CALIBRATED on its
+    endpoint's meter; by a PROFILE that was measured on such hardware; ESTIMATED by one that was
+    not, or of a run that was cut short; EMULATED where there is no real machine. A profile itself
+    is never PROFILE.
+    """
 
     MEASURED = "measured"
+    CALIBRATED = "calibrated"
+    PROFILE = "profile"
     ESTIMATED = "estimated"
     EMULATED = "emulated"
 
@@ -178,6 +186,9 @@ class TokenProfile:
 
     Of prompts that were read, ``prefix_cache_tokens`` are kept, in blocks of ``prefix_block``: a
     prompt that begins as one of them did is spared as many. 0: the server keeps none.
+
+    ``calibrated_on``: the endpoint whose meter it was fitted to; ``as_of``: until when that was
+    read, UTC.
     """
 
     name: str
@@ -205,6 +216,8 @@ class TokenProfile:
     host_idle_w: float = 0.0
     prefix_cache_tokens: int = 0
     prefix_block: int = 16
+    calibrated_on: str = ""
+    as_of: str = ""
 
     def tpot_ms(self, batch: float, cached_tokens: float = 0.0, prompts_ms: float = 0.0) -> float:
         """Mean time per output token at ``batch`` decoding sequences, ms.
@@ -235,6 +248,7 @@ class TaskProfile:
 
     A request takes ``service_ms`` + ``service_ms_per_in_flight`` * (others in flight); beyond
     ``max_batch`` requests queue. ``energy_j`` is GPU (or device) energy of one request.
+    ``calibrated_on``, ``as_of``: as of `TokenProfile`.
     """
 
     name: str
@@ -245,6 +259,8 @@ class TaskProfile:
     host_fraction: float
     provenance: Provenance
     source: str
+    calibrated_on: str = ""
+    as_of: str = ""
 
 
 Profile = TokenProfile | TaskProfile
@@ -309,6 +325,21 @@ class Endpoint:
     engine: str
     emulated: bool
     meter: EnergyMeter | None = None
+
+    def provenance_of(self, profile: Profile) -> Provenance:
+        """How the figures of ``profile`` are known of this very endpoint: what was calibrated on
+        another was measured on such hardware."""
+        if self.emulated:
+            return Provenance.EMULATED
+        is_others = profile.calibrated_on != self.name
+        if profile.provenance is Provenance.CALIBRATED and is_others:
+            return Provenance.MEASURED
+        return profile.provenance
+
+    def kind_by(self, profile: Profile) -> Provenance:
+        """How joules are known that ``profile`` says of a run here."""
+        provenance = self.provenance_of(profile)
+        return Provenance.PROFILE if provenance is Provenance.MEASURED else provenance
 
 
 class FoundEndpoint(NamedTuple):

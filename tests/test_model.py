@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.model import UNBURDENED
-from tests.factories import token_profile
+from router.model import UNBURDENED, Provenance
+from tests.factories import endpoint, token_profile
 
 # 6 + 0.1 b + 0.001 C ms, and of prompts 1.5 a piece, 0.05 a token and 0.00002 a pair of tokens.
 PROFILE = token_profile(
@@ -83,3 +83,19 @@ def test_longer_prompts_never_take_less(one, more):
 
 def test_nothing_adds_nothing_and_bears_all():
     assert (0.0, 0.0, 0.0, math.inf, 0.0) == UNBURDENED
+
+
+@pytest.mark.parametrize(
+    ("said", "on", "emulated", "kind"),
+    [
+        (Provenance.MEASURED, "", False, Provenance.PROFILE),
+        (Provenance.ESTIMATED, "", False, Provenance.ESTIMATED),
+        (Provenance.CALIBRATED, "west-0", False, Provenance.CALIBRATED),
+        # Of another machine, if of its kind.
+        (Provenance.CALIBRATED, "west-1", False, Provenance.PROFILE),
+        (Provenance.CALIBRATED, "west-0", True, Provenance.EMULATED),
+    ],
+)
+def test_joules_are_known_as_the_profile_is_of_that_endpoint(said, on, emulated, kind):
+    profile = token_profile(provenance=said, calibrated_on=on)
+    assert endpoint("west-0", emulated=emulated).kind_by(profile) is kind

@@ -92,17 +92,18 @@ DESCRIPTOR = add_file(
     b'\n\x0cFACTORS_NONE\x10\x03*\xc7\x01\n\rIntensityKind\x12\x1e\n\x1aINTENSITY_KIND_UNSPECI'
     b'FIED\x10\x00\x12\x1b\n\x17INTENSITY_KIND_MEASURED\x10\x01\x12\x1c\n\x18INTENSITY_KIND_ESTIMA'
     b'TED\x10\x02\x12\x1b\n\x17INTENSITY_KIND_FORECAST\x10\x03\x12\x1e\n\x1aINTENSITY_KIND_CLIMATO'
-    b'LOGY\x10\x04\x12\x1e\n\x1aINTENSITY_KIND_ANNUAL_MEAN\x10\x05*t\n\nProvenance\x12\x1a\n\x16PROV'
-    b'ENANCE_UNSPECIFIED\x10\x00\x12\x17\n\x13PROVENANCE_MEASURED\x10\x01\x12\x18\n\x14PROVENANCE_'
-    b'ESTIMATED\x10\x02\x12\x17\n\x13PROVENANCE_EMULATED\x10\x03*\x83\x01\n\rEndpointState\x12\x1e\n\x1aEN'
-    b'DPOINT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16ENDPOINT_STATE_HEALTHY\x10\x01\x12\x1a\n\x16EN'
-    b'DPOINT_STATE_EJECTED\x10\x02\x12\x1a\n\x16ENDPOINT_STATE_PROBING\x10\x032\xe6\x02\n\x0cCarbo'
-    b'nRouter\x12I\n\x06Decide\x12\x1e.carbonrouter.v1.DecideRequest\x1a\x1f.carbonro'
-    b'uter.v1.DecideResponse\x12L\n\x07Explain\x12\x1f.carbonrouter.v1.ExplainR'
-    b'equest\x1a .carbonrouter.v1.ExplainResponse\x12^\n\rListEndpoints\x12%.'
-    b'carbonrouter.v1.ListEndpointsRequest\x1a&.carbonrouter.v1.ListE'
-    b'ndpointsResponse\x12]\n\x0cWatchRegions\x12$.carbonrouter.v1.WatchRegi'
-    b'onsRequest\x1a%.carbonrouter.v1.WatchRegionsResponse0\x01b\x06proto3'
+    b'LOGY\x10\x04\x12\x1e\n\x1aINTENSITY_KIND_ANNUAL_MEAN\x10\x05*\xa7\x01\n\nProvenance\x12\x1a\n\x16PRO'
+    b'VENANCE_UNSPECIFIED\x10\x00\x12\x17\n\x13PROVENANCE_MEASURED\x10\x01\x12\x18\n\x14PROVENANCE'
+    b'_ESTIMATED\x10\x02\x12\x17\n\x13PROVENANCE_EMULATED\x10\x03\x12\x19\n\x15PROVENANCE_CALIBRAT'
+    b'ED\x10\x04\x12\x16\n\x12PROVENANCE_PROFILE\x10\x05*\x83\x01\n\rEndpointState\x12\x1e\n\x1aENDPOINT_S'
+    b'TATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16ENDPOINT_STATE_HEALTHY\x10\x01\x12\x1a\n\x16ENDPOINT_S'
+    b'TATE_EJECTED\x10\x02\x12\x1a\n\x16ENDPOINT_STATE_PROBING\x10\x032\xe6\x02\n\x0cCarbonRouter\x12'
+    b'I\n\x06Decide\x12\x1e.carbonrouter.v1.DecideRequest\x1a\x1f.carbonrouter.v1.'
+    b'DecideResponse\x12L\n\x07Explain\x12\x1f.carbonrouter.v1.ExplainRequest\x1a '
+    b'.carbonrouter.v1.ExplainResponse\x12^\n\rListEndpoints\x12%.carbonro'
+    b'uter.v1.ListEndpointsRequest\x1a&.carbonrouter.v1.ListEndpoints'
+    b'Response\x12]\n\x0cWatchRegions\x12$.carbonrouter.v1.WatchRegionsReque'
+    b'st\x1a%.carbonrouter.v1.WatchRegionsResponse0\x01b\x06proto3'
 )
 
 Basis = EnumTypeWrapper(DESCRIPTOR.enum_types_by_name["Basis"])
@@ -126,6 +127,8 @@ PROVENANCE_UNSPECIFIED = 0
 PROVENANCE_MEASURED = 1
 PROVENANCE_ESTIMATED = 2
 PROVENANCE_EMULATED = 3
+PROVENANCE_CALIBRATED = 4
+PROVENANCE_PROFILE = 5
 EndpointState = EnumTypeWrapper(DESCRIPTOR.enum_types_by_name["EndpointState"])
 ENDPOINT_STATE_UNSPECIFIED = 0
 ENDPOINT_STATE_HEALTHY = 1

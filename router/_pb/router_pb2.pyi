@@ -36,6 +36,8 @@ class Provenance(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROVENANCE_MEASURED: _ClassVar[Provenance]
     PROVENANCE_ESTIMATED: _ClassVar[Provenance]
     PROVENANCE_EMULATED: _ClassVar[Provenance]
+    PROVENANCE_CALIBRATED: _ClassVar[Provenance]
+    PROVENANCE_PROFILE: _ClassVar[Provenance]
 
 class EndpointState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -60,6 +62,8 @@ PROVENANCE_UNSPECIFIED: Provenance
 PROVENANCE_MEASURED: Provenance
 PROVENANCE_ESTIMATED: Provenance
 PROVENANCE_EMULATED: Provenance
+PROVENANCE_CALIBRATED: Provenance
+PROVENANCE_PROFILE: Provenance
 ENDPOINT_STATE_UNSPECIFIED: EndpointState
 ENDPOINT_STATE_HEALTHY: EndpointState
 ENDPOINT_STATE_EJECTED: EndpointState

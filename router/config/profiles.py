@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from datetime import date
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from router.config.fields import Name, Strict, Text
+from router.config.fields import Name, Strict, Text, parse_day_or_time
 from router.model import Profile, PromptOrder, Provenance, TaskProfile, TokenProfile
 
 PromptOrderName = Literal["fcfs", "slot"]
-ProvenanceName = Literal["measured", "estimated", "emulated"]
+ProvenanceName = Literal["measured", "calibrated", "estimated", "emulated"]
 
 _WATTS = 1_000_000
 _MS = 3_600_000
+_PROVENANCE: Any = Field(
+    default="estimated",
+    description="how the figures came to be: `measured` on such hardware, `calibrated` on the "
+    "meter of the endpoint `calibrated_on`, `estimated`, or `emulated`",
+)
+_CALIBRATED_ON: Any = Field(
+    default=None,
+    description="endpoint whose meter they were fitted to; at any other they count as `measured`",
+)
+_AS_OF: Any = Field(default=None, description="until when that was read, a time in UTC or a day")
+# YAML makes a date of a day, and a time of some times.
+AsOf = Annotated[
+    str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, date) else value)
+]
+_BASIS = ("provenance", "calibrated_on", "as_of")
+_SOURCE: Any = Field(default="operator", description="where the figures come from")
 
 
 class TokenProfileSchema(Strict):
@@ -96,13 +113,14 @@ class TokenProfileSchema(Strict):
         description="they are kept in blocks of so many tokens, of which the last of a prompt is "
         "always read anew (vLLM's `block_size`)",
     )
-    provenance: ProvenanceName = Field(
-        default="estimated", description="how the figures came to be"
-    )
-    source: Text = Field(default="operator", description="where the figures come from")
+    provenance: ProvenanceName = _PROVENANCE
+    calibrated_on: Name | None = _CALIBRATED_ON
+    as_of: AsOf | None = _AS_OF
+    source: Text = _SOURCE
 
     @model_validator(mode="after")
     def _consistent(self) -> TokenProfileSchema:
+        _check_calibration(self)
         if self.target_batch > self.max_batch:
             raise ValueError(
                 f"target_batch ({self.target_batch}) must not exceed max_batch ({self.max_batch})"
@@ -126,14 +144,14 @@ class TokenProfileSchema(Strict):
 
     def build(self, name: str) -> TokenProfile:
         """The profile as the core reads it."""
-        fields = self.model_dump(exclude={"kind", "provenance", "prompt_order"})
+        fields = self.model_dump(exclude={"kind", "prompt_order", *_BASIS})
         for end in ("prefill_w_low", "prefill_w_high"):
             if fields[end] is None:
                 fields[end] = self.prefill_w
         return TokenProfile(
             name=name,
-            provenance=Provenance(self.provenance),
             prompt_order=PromptOrder(self.prompt_order),
+            **_basis(self),
             **fields,
         )
 
@@ -151,15 +169,45 @@ class TaskProfileSchema(Strict):
     host_fraction: float = Field(
         ge=0, le=5, description="CPU and DRAM over device energy; 0 when energy_j includes them"
     )
-    provenance: ProvenanceName = Field(
-        default="estimated", description="how the figures came to be"
-    )
-    source: Text = Field(default="operator", description="where the figures come from")
+    provenance: ProvenanceName = _PROVENANCE
+    calibrated_on: Name | None = _CALIBRATED_ON
+    as_of: AsOf | None = _AS_OF
+    source: Text = _SOURCE
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TaskProfileSchema:
+        _check_calibration(self)
+        return self
 
     def build(self, name: str) -> TaskProfile:
         """The profile as the core reads it."""
-        fields = self.model_dump(exclude={"kind", "provenance"})
-        return TaskProfile(name=name, provenance=Provenance(self.provenance), **fields)
+        fields = self.model_dump(exclude={"kind", *_BASIS})
+        return TaskProfile(name=name, **_basis(self), **fields)
+
+
+def _check_calibration(schema: TokenProfileSchema | TaskProfileSchema) -> None:
+    """Raises ValueError where it does not say what it was calibrated on, and when."""
+    if schema.as_of is not None:
+        parse_day_or_time(schema.as_of)
+    if schema.provenance == "calibrated":
+        lacking = [name for name in ("calibrated_on", "as_of") if getattr(schema, name) is None]
+        if lacking:
+            raise ValueError(
+                f"provenance: calibrated needs {' and '.join(lacking)}, as `carbon-router "
+                "calibrate` writes them; write measured for figures of other machines of its kind"
+            )
+    elif schema.calibrated_on is not None:
+        raise ValueError(
+            f"calibrated_on is of profiles that are calibrated, and this one is {schema.provenance}"
+        )
+
+
+def _basis(schema: TokenProfileSchema | TaskProfileSchema) -> dict[str, Any]:
+    return {
+        "provenance": Provenance(schema.provenance),
+        "calibrated_on": schema.calibrated_on or "",
+        "as_of": schema.as_of or "",
+    }
 
 
 ProfileSchema = Annotated[TokenProfileSchema | TaskProfileSchema, Field(discriminator="kind")]

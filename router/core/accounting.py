@@ -184,7 +184,7 @@ def account(
     if marginal_j != marginal_j:
         marginal_j = estimate.marginal_j
     if energy_j != energy_j:
-        energy_j, kind = estimate.attributional_j, Provenance.ESTIMATED
+        energy_j, kind = estimate.attributional_j, decision.endpoint.kind_by(profile)
         low_j, high_j = energy_interval(profile, crowd, service_s, read, tokens)
     elif estimate.attributional_j > 0.0:
         # A meter tells no prompt from an answer: the profile's proportion of what it says.

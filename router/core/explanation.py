@@ -27,7 +27,6 @@ from router.model import (
     Decision,
     Endpoint,
     Intensity,
-    Provenance,
     Request,
     ServedModel,
     Weights,
@@ -191,7 +190,7 @@ def _candidate(
 ) -> Candidate:
     """``terms`` (k.EVALUATED,) and ``reason`` as the kernel has them of this one."""
     region = snapshot.layout.fleet.regions[endpoint.region]
-    provenance = Provenance.EMULATED if endpoint.emulated else served.profile.provenance
+    provenance = endpoint.provenance_of(served.profile)
     known = terms[k.E_CI] <= k.KNOWN_CI
     return Candidate(
         endpoint=endpoint.name,

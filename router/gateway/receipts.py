@@ -133,7 +133,7 @@ def _lengths(receipt: Receipt) -> list[tuple[str, str]]:
 
 
 # Of figures that are known differently, the whole is known as the worst of them.
-_ENERGY_KINDS = (Provenance.MEASURED, Provenance.ESTIMATED, Provenance.EMULATED)
+_ENERGY_KINDS = tuple(Provenance)
 _TOKENS_KINDS = tuple(TokensKind)
 _CACHED_KINDS = tuple(CachedKind)
 

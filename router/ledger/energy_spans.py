@@ -82,6 +82,12 @@ class EndpointSpan:
         constant_j = profile.host_idle_w * self._idle_s + profile.host_awake_w * self._awake_s
         return profile.host_fraction * metered_j + constant_j
 
+    def _kind(self) -> Provenance:
+        """Of its watts."""
+        if self.profile is None:
+            return Provenance.EMULATED if self.endpoint.emulated else Provenance.ESTIMATED
+        return self.endpoint.kind_by(self.profile)
+
     def _source(self, is_metered: bool) -> str | None:
         meter, of_watts = self.endpoint.meter, "" if self.profile is None else self.profile.source
         if not is_metered or meter is None or meter.kind == "emulated":
@@ -97,7 +103,6 @@ class EndpointSpan:
         """The row of the span; ``metered_j``: what the meter counted in it, NaN where that is not
         known."""
         is_metered = self._is_believed(metered_j, until - since)
-        emulated = self.endpoint.emulated
         profile = self.profile
         return (
             round(since * _US),
@@ -111,7 +116,7 @@ class EndpointSpan:
             in_steps(self._idle_j, _PER_J),
             self._awake_s,
             in_steps(self._awake_j, _PER_J),
-            Provenance.EMULATED if emulated else Provenance.ESTIMATED,
+            self._kind(),
             self._source(is_metered),
             in_steps(metered_j + self._host_j(metered_j), _PER_J) if is_metered else None,
             region.pue,

@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 
@@ -270,3 +271,19 @@ def test_a_profile_without_the_power_of_prompts_is_incomplete() -> None:
     left = {key: value for key, value in OURS.items() if key != "prefill_w"}
     with pytest.raises(ValidationError, match="prefill_w"):
         TypeAdapter(ProfileSchema).validate_python(left)
+
+
+def test_a_calibrated_profile_says_on_which_meter_and_until_when() -> None:
+    told = {"provenance": "calibrated", "calibrated_on": "west-0"}
+    built = ours(**told, as_of=date(2026, 11, 30))
+    assert (built.provenance, built.calibrated_on) == (Provenance.CALIBRATED, "west-0")
+    assert built.as_of == "2026-11-30"
+    for changes, text in (
+        (told, "calibrated needs as_of"),
+        ({"provenance": "calibrated"}, "calibrated needs calibrated_on and as_of"),
+        ({"calibrated_on": "west-0"}, "and this one is estimated"),
+        ({"as_of": "last week"}, "last week"),
+        ({**told, "as_of": "2026-11-30T08:00+09:00"}, "is not UTC; write 2026-11-29T23:00Z"),
+    ):
+        with pytest.raises(ValidationError, match=re.escape(text)):
+            ours(**changes)

@@ -104,7 +104,7 @@ def test_without_a_report_the_profile_estimates_for_the_time_that_it_took():
     assert (found.energy_j, found.marginal_energy_j, found.prompt_energy_j) == estimate
     # 5 ms at 665 W, and 0.3 of that beside.
     assert found.prompt_energy_j == pytest.approx(0.005 * 665.0 * 1.3)
-    assert found.kind is Provenance.ESTIMATED
+    assert found.kind is Provenance.PROFILE
     assert found.energy_low_j < found.energy_j < found.energy_high_j
 
 
@@ -206,7 +206,7 @@ def test_any_account_is_finite_within_the_band_and_of_an_honest_kind(report, run
     assert 1.0 <= found.tokens.low <= found.tokens.tokens * (1 + 1e-9)
     assert found.tokens.tokens <= found.tokens.high * (1 + 1e-9) <= asked * (1 + 1e-9)
     assert (found.kind is Provenance.MEASURED) == (found.energy_j == report.energy_j)
-    if found.kind is Provenance.ESTIMATED and not task:
+    if found.kind is not Provenance.MEASURED and not task:
         assert found.energy_low_j < found.energy_j < found.energy_high_j
     if not task:
         most_w = greatest_w(decision().served.profile)

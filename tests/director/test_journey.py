@@ -259,7 +259,7 @@ async def test_what_the_backend_leaves_out_is_estimated_from_the_profile():
     and 24 mJ a token."""
     room = Room({"a": Says(*[b"t"] * 50, end_s=0.5)}, alone())
     receipt = await receipt_of(room, streams=True)
-    assert receipt.energy_kind is Provenance.ESTIMATED
+    assert receipt.energy_kind is Provenance.PROFILE
     assert (receipt.output_tokens, receipt.tokens_kind) == (50.0, TokensKind.COUNTED)
     prompt_j = 665.0 * 0.005
     assert receipt.energy_j == pytest.approx((477.0 * 0.485 + 0.024 * 50.0 + prompt_j) * 1.3)
@@ -293,7 +293,7 @@ async def test_a_figure_that_the_run_cannot_bear_out_is_ignored_flagged_and_teac
     room = Room({"a": Says(b"x", end_s=0.635, trailers=told)}, alone())
     before = room.dispatcher.expect(request())
     receipt = await receipt_of(room)
-    assert receipt.energy_kind is Provenance.ESTIMATED
+    assert receipt.energy_kind is Provenance.PROFILE
     assert receipt.energy_j < 700.0
     assert len(receipt.doubts) == 3
     assert room.dispatcher.expect(request()) == before

@@ -61,7 +61,7 @@ def receipts(
             tuple(f"{one[0]}-{m}" for one in REGIONS for m in MODELS),
         ),
         "profile": (np.where(refused | (model == 2), -1, model), PROFILES[:2]),
-        "energy_kind": (np.where(unknown, -1, model % 2), ("estimated", "measured")),
+        "energy_kind": (np.where(unknown, -1, model), ("estimated", "measured", "calibrated")),
         "origin": (rng.integers(0, 3, rows), tuple(one[0] for one in REGIONS)),
         "tokens_kind": (np.where(refused, -1, 0), ("reported",)),
         "basis": (np.where(refused, -1, 0), ("average",)),

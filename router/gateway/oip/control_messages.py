@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from router._pb import router_pb2 as pb
 from router.core import claims
 from router.core.explanation import Candidate, Explanation
 from router.director import NO_PROMPT, Prompt
 from router.errors import InvalidMetadataError, MalformedRequestError
-from router.model import UNLIMITED, Budget, Decision, Endpoint, Fleet, Intensity, Request
+from router.model import (
+    UNLIMITED,
+    Budget,
+    Decision,
+    Endpoint,
+    Fleet,
+    Intensity,
+    Provenance,
+    Request,
+)
 from router.telemetry.view import EndpointView, FleetView, RegionView
 from router.unknown_figures import or_none
 
@@ -88,8 +98,23 @@ def _intensity(intensity: Intensity | None, now: float) -> pb.Intensity | None:
 
 
 def _predicted(emulated: bool) -> pb.Provenance:
-    """A prediction is an estimate even from a measured profile."""
+    """A predicted latency is an estimate even from a measured profile."""
     return pb.PROVENANCE_EMULATED if emulated else pb.PROVENANCE_ESTIMATED
+
+
+_KINDS: Final = {
+    Provenance.CALIBRATED: pb.PROVENANCE_CALIBRATED,
+    # No profile of measured hardware makes a prediction a measurement.
+    Provenance.MEASURED: pb.PROVENANCE_PROFILE,
+    Provenance.PROFILE: pb.PROVENANCE_PROFILE,
+    Provenance.ESTIMATED: pb.PROVENANCE_ESTIMATED,
+    Provenance.EMULATED: pb.PROVENANCE_EMULATED,
+}
+
+
+def _energy(kind: Provenance) -> pb.Provenance:
+    """Of predicted joules, by the profile that they are reckoned with."""
+    return _KINDS[kind]
 
 
 def decision_message(decision: Decision, now: float) -> pb.Decision:
@@ -108,7 +133,7 @@ def decision_message(decision: Decision, now: float) -> pb.Decision:
         predicted_e2e_ms=decision.e2e_ms,
         latency_provenance=provenance,
         energy_j=decision.energy_j,
-        energy_provenance=provenance,
+        energy_provenance=_energy(decision.endpoint.kind_by(decision.served.profile)),
         gco2e=or_none(decision.gco2e),
         latency_first_endpoint=decision.latency_first_endpoint,
         latency_first_gco2e=or_none(decision.latency_first_gco2e),
@@ -161,7 +186,7 @@ def _candidate(candidate: Candidate, rank: int, at: float) -> pb.Candidate:
         latency_provenance=provenance,
         energy_j=candidate.energy_j,
         prompt_energy_j=candidate.prompt_energy_j,
-        energy_provenance=provenance,
+        energy_provenance=_energy(Provenance(candidate.profile_provenance)),
         gco2e=or_none(candidate.gco2e),
         premium_g=candidate.premium_g,
         profile=candidate.profile,

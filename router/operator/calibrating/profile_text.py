@@ -31,6 +31,8 @@ _WITHIN: Final = {
     "prefill_ms_per_piece": "prefill_ms_per_token",
     "prefill_ms_per_token2": "prefill_ms_per_token",
 }
+# Not of the figures that stay as they were: of whoever found the new ones.
+_BASIS: Final = ("provenance", "calibrated_on", "as_of", "source")
 # Without these it is the former profile that is used, and no measurement.
 _DECISIVE: Final = {"token": ("idle_w", "base_w", "w_per_token_s"), "task": ("energy_j",)}
 
@@ -79,8 +81,12 @@ def profile_values(former: Profile, fit: CalibrationFit, facts: ProfileFacts) ->
     if facts.meter.covers_host:
         values.update({key: 0.0 for key in _HOST if key in values})
     _put_in_order(values, known)
-    measured = all(key in known for key in _DECISIVE[values["kind"]])
-    values["provenance"] = "measured" if measured and not facts.by_watts else "estimated"
+    if not facts.by_watts and all(key in known for key in _DECISIVE[values["kind"]]):
+        values["provenance"] = "calibrated"
+        values["calibrated_on"] = facts.endpoint
+    else:
+        values["provenance"] = "estimated"
+    values["as_of"] = facts.until
     values["source"] = source_text(fit, facts)
     schema = TaskProfileSchema if isinstance(former, TaskProfile) else TokenProfileSchema
     schema.model_validate(values)
@@ -114,7 +120,7 @@ def _former_values(former: Profile) -> dict[str, Any]:
     values: dict[str, Any] = {"kind": kind}
     for field in fields(former):
         value = getattr(former, field.name)
-        if field.name == "name" or (isinstance(value, float) and math.isnan(value)):
+        if field.name in ("name", *_BASIS) or (isinstance(value, float) and math.isnan(value)):
             continue
         values[field.name] = value if isinstance(value, int | float) else str(value)
     return values

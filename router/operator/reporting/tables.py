@@ -38,7 +38,8 @@ COMPONENTS: Final = (
     Component("gateway", "gateway_q", "gateway_g", "O", "modelled"),
     Component("embodied", "", "embodied_g", "M", "modelled"),
 )
-_MEASURED: Final = ("measured",)
+# The rest is by profiles of such hardware, or estimated: modelled.
+_SHOWN_KINDS: Final = ("measured", "calibrated", "emulated")
 # What the ledger tells beside receipts, in its table of spans.
 _OF_SPANS: Final = ("idle_q", "difference_q", "gateway_q")
 
@@ -60,10 +61,10 @@ def tables(report: Report) -> dict[str, list[Row]]:
     }
 
 
-def measured_share(kinds: Mapping[str, int]) -> float | None:
-    """Of IT energy, the part that was measured; None where there was none."""
+def kind_share(kinds: Mapping[str, int], kind: str) -> float | None:
+    """Of IT energy, the part that is known so; None where there was none."""
     whole = sum(kinds.values())
-    return sum(kinds.get(kind, 0) for kind in _MEASURED) / whole if whole else None
+    return kinds.get(kind, 0) / whole if whole else None
 
 
 def absent_parts(report: Report) -> frozenset[str]:
@@ -90,11 +91,7 @@ def unit_count(
 
 def requests_how(kinds: Mapping[str, int]) -> str:
     """How the energy of requests is known: one word, or the shares."""
-    whole = sum(kinds.values())
-    shares = {
-        "measured": measured_share(kinds) or 0.0,
-        "emulated": kinds.get("emulated", 0) / whole if whole else 0.0,
-    }
+    shares = {kind: kind_share(kinds, kind) or 0.0 for kind in _SHOWN_KINDS}
     for kind, share in shares.items():
         if share == 1.0:
             return kind
@@ -222,7 +219,6 @@ def _scope3(report: Report) -> Iterator[Row]:
     for group, figures, kinds in _everyone(report):
         key = "" if figures is report.total else f"{report.per}:{group}"
         market_q, market_known = report.market.get(key, (0, 0))
-        share = measured_share(kinds)
         total = figures.mass("total_g")
         yield {
             "reporting_period": str(report.month),
@@ -241,7 +237,8 @@ def _scope3(report: Report) -> Iterator[Row]:
             if report.market
             else None,
             "calculation_method": "supplier-specific: receipts of each request",
-            "share_of_energy_measured": share,
+            "share_of_energy_measured": kind_share(kinds, "measured"),
+            "share_of_energy_calibrated": kind_share(kinds, "calibrated"),
             "low_g": figures.mass("low_total_g").g,
             "high_g": figures.mass("high_total_g").g,
             "emission_factor_basis": "location-based, average",

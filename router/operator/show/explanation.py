@@ -179,8 +179,9 @@ def _row(rank: int, candidate: Candidate, explanation: Explanation) -> list[str]
     ]
 
 
-_MARKS: Mapping[str, str] = {"measured": "", "estimated": "*", "emulated": "'"}
+_MARKS: Mapping[str, str] = {"calibrated": "+", "measured": "", "estimated": "*", "emulated": "'"}
 _MARK_MEANINGS: Mapping[str, str] = {
+    "calibrated": "J+: estimated by a profile calibrated on that endpoint's meter",
     "measured": "J: estimated by a profile measured on such hardware",
     "estimated": "J*: estimated by an estimated profile",
     "emulated": "J': emulated endpoint, no real hardware",

@@ -18,7 +18,7 @@ from router.operator.reporting.page.figures import (
     mass_text,
     share_text,
 )
-from router.operator.reporting.tables import measured_share, tables
+from router.operator.reporting.tables import kind_share, tables
 from router.operator.show.caller_names import shown_name
 
 
@@ -68,7 +68,7 @@ def _cells(figures: GroupSums, kinds: dict[str, int] | object) -> list[str]:
     total, answered = figures.mass("total_g"), figures.count("answered")
     output = figures.count("output_tokens")
     tokens = figures.count("input_tokens") + output if output > answered else 0
-    share = measured_share(kinds) if isinstance(kinds, dict) else None
+    share = kind_share(kinds, "measured") if isinstance(kinds, dict) else None
     known = figures.count("marginal_known_q")
     return [
         count_text(answered),

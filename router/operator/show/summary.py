@@ -24,7 +24,7 @@ from router.config import (
 from router.config.discovery_settings import DiscoverySettings
 from router.config.ledger import LedgerSettings
 from router.config.settings import BudgetScope, OnExhausted, RedisSettings, RedisTopology
-from router.model import Fleet, Policy, Provenance
+from router.model import Fleet, Policy
 from router.operator.grants import identity_line
 from router.units import UG_PER_G
 
@@ -139,7 +139,7 @@ def _models(fleet: Fleet) -> Table:
     served: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
     for endpoint in fleet.endpoints:
         for model in endpoint.models:
-            kind = Provenance.EMULATED if endpoint.emulated else model.profile.provenance
+            kind = endpoint.provenance_of(model.profile)
             served[model.name, model.profile.name, kind.value].append(endpoint.region)
     for (model_name, profile, figures), regions in sorted(served.items()):
         table.add_row(model_name, profile, figures, str(len(regions)), str(len(set(regions))))

@@ -29,6 +29,7 @@ from router.director import Dispatcher, View
 from router.model import Endpoint, Region, TaskProfile
 from router.planes.envoy.addresses import as_envoy_writes
 from router.planes.envoy.layout import (
+    ENERGY_KINDS,
     MAX_RUNGS,
     EndpointCells,
     ModelCells,
@@ -144,6 +145,10 @@ class TableImage:
             task_j(one.profile) if isinstance(one.profile, TaskProfile) else math.nan
             for one in candidates.served
         ]
+        kinds = [
+            ENERGY_KINDS.index(endpoint.kind_by(served.profile))
+            for endpoint, served in zip(candidates.endpoints, candidates.served, strict=True)
+        ]
         layout = self.view.snapshot.layout
         cells = ModelCells(
             arena.text(key[0]), arena.text(key[1]),
@@ -157,6 +162,7 @@ class TableImage:
             arena.array(one) for one in (candidates.labels, candidates.starts)
         )
         cells.seats_at, cells.task_j_at = arena.array(seats), arena.array(np.array(joules))
+        cells.kinds_at = arena.array(np.array(kinds, np.int64))
         cells.others_at, cells.awake_at, cells.eligible_at = (
             arena.array(np.zeros(n)) for _ in range(3)
         )
@@ -240,9 +246,7 @@ def _lay_named(arena: _Arena, values: Any) -> tuple[int, int]:
 
 
 def _endpoint_cells(arena: _Arena, endpoint: Endpoint, region: int, address: str) -> EndpointCells:
-    return EndpointCells(
-        arena.text(_shown(endpoint.name)), arena.text(address), region, 0, endpoint.emulated
-    )
+    return EndpointCells(arena.text(_shown(endpoint.name)), arena.text(address), region, 0)
 
 
 def _awake_alone(seat: Seat, awake: float) -> float:

@@ -16,6 +16,8 @@ MAX_REPORT: Final = 512
 NO_MODEL: Final = 2**32 - 1
 # Of `RequestRecord.kind`.
 DEPARTED, ENDED, REFUSED = 1, 2, 3
+# Of the ``kinds`` of a model, by their places here: how joules of candidates are known.
+ENERGY_KINDS: Final = ("calibrated", "profile", "estimated", "emulated")
 # Of `RegionCells.intensity`, in this order.
 INTENSITY_KEYS: Final = ("g_per_kwh", "interval", "basis", "factors", "kind", "source")
 
@@ -66,7 +68,6 @@ class EndpointCells(ctypes.Structure):
 
     _fields_ = (
         ("name", Text), ("address", Text), ("region", _u32), ("on_trial", _u32),
-        ("is_emulated", _u32), ("unused", _u32),
     )  # fmt: skip
 
 
@@ -77,7 +78,8 @@ class ModelCells(ctypes.Structure):
         ("name", Text), ("version", Text), ("is_http", _u32), ("is_task", _u32),
         *((name, _i64) for name in ("n", "rows", "regions")),
         *((f"{name}_at", _u64) for name in (
-            "table", "live", "labels", "starts", "seats", "task_j", "others", "awake", "eligible",
+            "table", "live", "labels", "starts", "seats", "task_j", "kinds", "others", "awake",
+            "eligible",
         )),
         *((name, _f8) for name in (
             "input_tokens", "output_tokens", "output_tokens_quantile", "longest",

@@ -136,7 +136,8 @@ async def test_explain_ranks_and_says_why_not(stub):
     first, second = told.candidates
     assert (first.rank, first.endpoint, first.excluded_by) == (1, "e", "")
     assert first.HasField("cost")
-    assert first.energy_provenance == pb.PROVENANCE_ESTIMATED
+    assert first.energy_provenance == pb.PROVENANCE_PROFILE
+    assert first.latency_provenance == pb.PROVENANCE_ESTIMATED
     # 100 input tokens of 0.05 ms at 665 W, and 0.3 of that beside.
     assert first.prompt_energy_j == pytest.approx(0.005 * 665.0 * 1.3)
     assert first.prompt_energy_j < first.energy_j

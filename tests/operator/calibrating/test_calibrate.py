@@ -91,7 +91,7 @@ async def test_a_known_profile_comes_out_within_five_percent(tmp_path):
     values = next(iter(yaml.safe_load(found.profile)["profiles"].values()))
     changes = {"profiles/new": values, "endpoints/0/models/0/profile": "new"}
     again = load(write(tmp_path / "b", changes)).fleet.endpoints[0].models[0].profile
-    assert (again.provenance, again.host_awake_w) == ("measured", 0.0)
+    assert (again.provenance, again.host_awake_w) == ("calibrated", 0.0)
     assert again.base_w == pytest.approx(WHOLE["base_w"], rel=0.05)
     assert "emulated (GPU and host) against vllm, west-0" in again.source
 

@@ -65,7 +65,7 @@ def test_whatever_was_found_the_file_takes_it(values, covers_host, by_watts):
     built = TokenProfileSchema.model_validate(found).build(name)
     assert built.idle_w <= built.base_w <= built.prefill_w
     decisive = (values["idle_w"], values["base_w"], values["w_per_token_s"])
-    assert (built.provenance == "measured") == (None not in decisive and not by_watts)
+    assert (built.provenance == "calibrated") == (None not in decisive and not by_watts)
 
 
 def test_what_is_not_known_stays_and_says_why():
@@ -103,4 +103,4 @@ def test_a_task_has_joules_a_request():
     former = task_profile()
     text = profile_yaml(former, fit_of(energy_j=2.5), FACTS)
     (found,) = yaml.safe_load(text)["profiles"].values()
-    assert (found["kind"], found["energy_j"], found["provenance"]) == ("task", 2.5, "measured")
+    assert (found["kind"], found["energy_j"], found["provenance"]) == ("task", 2.5, "calibrated")

@@ -3,7 +3,7 @@ import pytest
 from router.ledger.month import Month
 from router.ledger.quantities import FunctionalUnit
 from router.operator.reporting.gather import GroupSums, Per, ReportQuestion, gather
-from router.operator.reporting.tables import measured_share, requests_how, stamp, tables, unit_count
+from router.operator.reporting.tables import kind_share, requests_how, stamp, tables, unit_count
 from tests.operator.reporting.conftest import reported
 
 
@@ -88,8 +88,8 @@ def test_hours_hold_both_figures(told):
 
 
 def test_shares_and_stamps():
-    assert measured_share({"measured": 1, "estimated": 3}) == 0.25
-    assert measured_share({}) is None
+    assert kind_share({"measured": 1, "estimated": 3}, "measured") == 0.25
+    assert kind_share({}, "measured") is None
     assert stamp(None) is None
     assert stamp(1_793_491_200_999_999) == "2026-11-01T00:00:00Z"
 
@@ -101,11 +101,16 @@ def test_shares_and_stamps():
         ({"estimated": 2}, "modelled"),
         ({"measured": 2}, "measured"),
         ({"emulated": 2}, "emulated"),
+        ({"calibrated": 2}, "calibrated"),
+        (
+            {"measured": 1, "calibrated": 1, "profile": 2},
+            "measured 25.0%, calibrated 25.0%, else modelled",
+        ),
         ({"measured": 1, "estimated": 1}, "measured 50.0%, else modelled"),
         ({"measured": 1, "emulated": 1}, "measured 50.0%, emulated 50.0%, else modelled"),
     ],
 )
-def test_what_is_emulated_is_called_so(kinds, how):
+def test_how_energy_is_known_is_called_so(kinds, how):
     assert requests_how(kinds) == how
 
 

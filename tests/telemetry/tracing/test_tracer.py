@@ -54,7 +54,7 @@ async def test_a_request_and_its_attempt_are_parent_and_child():
     assert told["carbon_router.decision_id"] == receipt.decision_id
     assert told["carbon_router.gco2e_g"] == receipt.gco2e
     assert told["carbon_router.energy_j"] == receipt.energy_j
-    assert told["carbon_router.energy_kind"] == "estimated"
+    assert told["carbon_router.energy_kind"] == "profile"
     assert told["carbon_router.endpoint"] == "a"
     assert told["carbon_router.region"] == receipt.region
     assert told["carbon_router.policy"] == receipt.policy

@@ -141,8 +141,13 @@ KINDS: Final = {
     "calibrated": Said(
         "by a profile fitted to these machines' meters", "해당 장비 계측에 맞춘 프로필"
     ),
-    "profile": Said("by a hardware profile", "하드웨어 프로필"),
-    "estimated": Said("estimated by a hardware profile and load", "하드웨어 프로필과 부하로 추정"),
+    "profile": Said(
+        "by a profile measured on such hardware", "같은 종류의 하드웨어에서 측정한 프로필"
+    ),
+    "estimated": Said(
+        "estimated: by a profile that nobody measured, or of work cut short",
+        "추정: 측정하지 않은 프로필 또는 중단된 작업",
+    ),
     "emulated": Said("emulated: no real machine", "에뮬레이션(실제 장비 아님)"),
     "unknown": Said("not said", "표시 없음"),
 }

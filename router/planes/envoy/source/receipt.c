@@ -58,13 +58,17 @@ static double grams(const table_t *t, const decision_t *d, int64_t row, int64_t 
     return (joules * region->pue + d->asked.network_j) / J_PER_KWH * region->g_per_kwh;
 }
 
+static const char *energy_kind(const table_t *t, const decision_t *d, int64_t row) {
+    static const char *kinds[] = {"calibrated", "profile", "estimated", "emulated"};
+    return kinds[((const int64_t *)in_table(t, d->model->kinds_at))[row]];
+}
+
 static void tell_energy(const told_t *told, const table_t *t, const decision_t *d, int64_t row) {
     const endpoint_t *endpoint = endpoint_at(t, d->seat);
     const region_t *region = region_of(t, endpoint);
     double joules = ((const double *)in_table(t, d->model->task_j_at))[row];
     figure(told, "x-carbon-energy-j", "%.6g", joules);
-    word(told, "x-carbon-energy-kind",
-         endpoint->is_emulated ? LITERAL("emulated") : LITERAL("estimated"));
+    word(told, "x-carbon-energy-kind", span_of(energy_kind(t, d, row)));
     figure(told, "x-carbon-marginal-energy-j", "%.6g", joules);
     figure(told, "x-carbon-facility-energy-j", "%.6g", joules * region->pue + d->asked.network_j);
     figure(told, "x-carbon-gco2e", "%.6g", grams(t, d, row, d->seat));
@@ -173,7 +177,7 @@ span_t receipt_field(const table_t *t, const decision_t *d, const times_t *times
     if (times && isfinite(grams_there))
         add(&field, ", gco2e=%.9f, energy_j=%.3f, energy_kind=%s", grams_there,
             ((const double *)in_table(t, d->model->task_j_at))[d->found.row],
-            endpoint->is_emulated ? "emulated" : "estimated");
+            energy_kind(t, d, d->found.row));
     if (times && times->attempts > 1) add(&field, ", attempts=%u", times->attempts);
     span_t relaxed = text_in(t, t->relaxed[d->rung]);
     if (relaxed.length) {

@@ -49,15 +49,16 @@ typedef struct {
 
 typedef struct {
     text_t name, address;
-    uint32_t region, on_trial, is_emulated, unused;
+    uint32_t region, on_trial;
 } endpoint_t;
 
-/* `task_j`: joules of a request by candidate, where it serves tasks. `longest`: context of any. */
+/* `task_j`: joules of a request by candidate, where it serves tasks; `kinds`: how they are known,
+ * as in ENERGY_KINDS of layout.py. `longest`: context of any. */
 typedef struct {
     text_t name, version;
     uint32_t is_http, is_task;
     int64_t n, rows, regions;
-    uint64_t table_at, live_at, labels_at, starts_at, seats_at, task_j_at;
+    uint64_t table_at, live_at, labels_at, starts_at, seats_at, task_j_at, kinds_at;
     uint64_t others_at, awake_at, eligible_at; /* as they are without requests of Envoy's */
     double input_tokens, output_tokens, output_tokens_quantile, longest;
     double bytes_per_token, template_tokens;
