@@ -18,6 +18,7 @@ from router.app.background import Rounds, supervise
 from router.app.budgets import BudgetRounds
 from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_clock, build_limits, build_rng, build_upstreams
+from router.app.console import ConsoleRounds
 from router.app.discovery import Discovery
 from router.app.failures import FailureReporter
 from router.app.finders import build_finder
@@ -45,6 +46,8 @@ from router.app.workers import WorkerOrder
 from router.backends.names import NameWatch, SystemResolver
 from router.clock import WallClock
 from router.config.settings import Config
+from router.console.page import page
+from router.console.pages import ConsolePages
 from router.contract import Upstream
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
@@ -189,6 +192,16 @@ class GatewayProcess:
         self._traces = ProcessTraces(
             config, self._identity, wall, build_rng(), os.environ, self._metrics.spans
         )
+        self._observer = LoggedRequests(self._metrics, self._request_file, self._security)
+        self._console = ConsoleRounds(
+            self._runtime,
+            self._registry,
+            self._observer,
+            self._budgets.budgets.views,
+            wall,
+            build_rng(),
+            workers,
+        )
         # The first of several workers; the parent serves nothing.
         writes = order is None or order.row == PARENT + 1
         self._energy: EnergyRounds | None = None
@@ -262,6 +275,7 @@ class GatewayProcess:
             self._registry,
             self._trust.admin,
             self._trust.admin_token,
+            ConsolePages(self._console, self._identities.access, self._trust.admin_token, page()),
         )
         listeners = Listeners(
             fronts, admin, self._server_settings, self._reuse_port, self._config_path
@@ -368,6 +382,7 @@ class GatewayProcess:
             "state": self._keeper.run,
             "trust": lambda: self._trust.run(backends),
             "carbon_budgets": self._budgets.run,
+            "console": self._console.run,
             "keys": self._identities.watch,
             "stored_keys": self._identities.look,
             "issuer": self._identities.follow,
@@ -397,7 +412,7 @@ class GatewayProcess:
             await runtime.start(),
             Parts(
                 upstreams,
-                LoggedRequests(self._metrics, self._request_file, self._security),
+                self._observer,
                 LengthModel(config.fleet.priors, config.policy.quantile),
                 RetryBudget(retry.budget_ratio, retry.budget_reserve),
                 self._clock,
@@ -411,6 +426,7 @@ class GatewayProcess:
         )
         dispatcher.lessons.digest_every = _DIGEST_EVERY
         dispatcher.recorder = self._ledger.recorder
+        self._console.attach(dispatcher)
         runtime.dispatcher = dispatcher
         await self._identities.start()
         await self._keeper.restore()

@@ -1,4 +1,4 @@
-"""Which decisions are kept for the record, with all that they saw.
+"""Which decisions are kept, with all that they saw: for the record, and for who looks on.
 
 A share of them by chance, and all that refuse a request or follow a failure. Chance is drawn in
 gaps: a decision that is not kept costs a count. What is kept costs the loop a copy of the live
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Final, NamedTuple
 
 from router.contract import Rng
 from router.core.board import Board
@@ -21,28 +21,52 @@ from router.core.seen import Answered, DecisionKind, Draws, KeptDecision, Ruling
 from router.errors import RefusedError
 from router.model import Request
 
-# Decisions that refuse, or follow a failure: kept all up to so many, in the long run and at once.
-MOST_CERTAIN_PER_S: Final = 50.0
-_CERTAIN_AT_ONCE: Final = 500.0
 # Who takes what is kept; must not block, and never raises.
 Keep = Callable[[KeptDecision], None]
+
+
+class Certain(NamedTuple):
+    """Of decisions that refuse, or follow a failure: all are kept up to so many."""
+
+    per_s: float
+    at_once: float
+
+
+OF_THE_RECORD: Final = Certain(50.0, 500.0)
+
+
+class _Chosen(NamedTuple):
+    """A decision that ``by`` is to keep if it stands; ``others``: who beside keeps it, or None."""
+
+    by: Recorder
+    sight: Sight
+    others: object
 
 
 class Recorder:
     """Says which decisions to look at, and hands on those that stood.
 
-    A fleet that refuses everybody refuses thousands a second: beyond `MOST_CERTAIN_PER_S`, kept for
-    what they are, chance takes its share of those as well.
+    A fleet that refuses everybody refuses thousands a second: beyond ``certain``, kept for what
+    they are, chance takes its share of those as well.
     """
 
-    def __init__(self, keep: Keep, share: float, rng: Rng) -> None:
+    def __init__(
+        self,
+        keep: Keep,
+        share: float,
+        rng: Rng,
+        certain: Certain = OF_THE_RECORD,
+        beside: Recorder | None = None,
+    ) -> None:
         """``share``: of decisions, kept by chance, 0 to 1; ``rng``: of its own, so that what is
-        kept has no bearing on what is decided."""
+        kept has no bearing on what is decided. ``beside``: that keeps others, by its own share."""
         self._keep = keep
         self._rng = rng
+        self._decide = decide if beside is None else beside.decide
         self._left = 0
+        self._most = certain
         # Of those kept for what they are: how many more at once, and since when that is so.
-        self._certain = _CERTAIN_AT_ONCE
+        self._certain = certain.at_once
         self._certain_at = -math.inf
         self.share = share
         self.adopt(share)
@@ -80,7 +104,7 @@ class Recorder:
             judge = rulings = Rulings(judge)
         refusal: RefusedError | None = None
         try:
-            decided = decide(
+            decided = self._decide(
                 request, snapshot, board, expected, now, rng, network_j, tried, pinned, judge,
                 monotonic,
             )  # fmt: skip
@@ -100,30 +124,37 @@ class Recorder:
         )  # fmt: skip
         probability = 1.0 if is_certain else self.share
         if refusal is not None:
-            refusal.sight = Sight(snapshot, seen, Answered(None, refusal.reason), probability)
+            answered = Answered(None, refusal.reason)
+            sight = Sight(snapshot, seen, answered, probability)
+            refusal.sight = _Chosen(self, sight, refusal.sight)
             raise refusal
-        answered = Answered(decided.decision, "")
-        return decided._replace(sight=Sight(snapshot, seen, answered, probability))
+        sight = Sight(snapshot, seen, Answered(decided.decision, ""), probability)
+        return decided._replace(sight=_Chosen(self, sight, decided.sight))
 
     def stood(self, sight: object, decision_id: str, attempt: int = 1) -> None:
         """The decision was acted on. ``sight``: as the decision came with it, None of one that
         nobody looked at."""
-        if isinstance(sight, Sight):
-            if sight.probability == 1.0:
-                self._certain = max(0.0, self._certain - 1.0)
-            kind = DecisionKind.FIRST if attempt == 1 else DecisionKind.MOVED
-            self._keep(KeptDecision(decision_id, kind, attempt, sight))
+        kind = DecisionKind.FIRST if attempt == 1 else DecisionKind.MOVED
+        while isinstance(sight, _Chosen):
+            sight.by._take(KeptDecision(decision_id, kind, attempt, sight.sight))
+            sight = sight.others
 
     def refused(self, error: RefusedError, decision_id: str = "", attempt: int = 1) -> None:
         """A request was told ``error``; once. What refuses without a decision is not kept."""
         sight, error.sight = error.sight, None
         self.stood(sight, decision_id, attempt)
 
+    def _take(self, kept: KeptDecision) -> None:
+        if kept.sight.probability == 1.0:
+            self._certain = max(0.0, self._certain - 1.0)
+        self._keep(kept)
+
     def _has_room(self, now: float) -> bool:
         """Whether one more may be kept for what it is."""
         gone_s = max(0.0, now - self._certain_at)
         self._certain_at = now
-        self._certain = min(self._certain + gone_s * MOST_CERTAIN_PER_S, _CERTAIN_AT_ONCE)
+        most = self._most
+        self._certain = min(self._certain + gone_s * most.per_s, most.at_once)
         return self._certain >= 1.0
 
     def _gap(self) -> int:

@@ -18,6 +18,7 @@ from router.config.policy import PolicySchema
 from router.core.answered import answer_of, differences
 from router.core.columns import Snapshot
 from router.core.explanation import Explanation
+from router.core.policy_effect import Effects, PolicyEffect
 from router.core.seen import Answered, DecisionKind, decide_again, explain_again
 from router.errors import ConfigError, DataError, MixedBasisError, RequestError
 from router.ledger.decisions.code_version import code_version
@@ -25,7 +26,6 @@ from router.ledger.decisions.documents import KeptSnapshot
 from router.ledger.decisions.reading import DecisionRead
 from router.ledger.decisions.rows import DecisionRow
 from router.model import Policy, Signal
-from router.operator.policy_effect import Effects, PolicyEffect
 
 # Of each version, decisions that are named.
 _MOST_EXAMPLES: Final = 5
@@ -166,7 +166,8 @@ def replay(
         tally = codes.setdefault(row.code, CodeTally(row.code))
         _compare(tally, row, kept, again)
         if other is not None and row.kind is DecisionKind.FIRST:
-            effects.add(row, kept.snapshot, again, decide_again(row.seen, other.on(kept)))
+            now = decide_again(row.seen, other.on(kept))
+            effects.add(row.seen, row.probability, kept.snapshot, again, now)
     found.codes = list(codes.values())
     if other is not None:
         found.effect = effects.of(other.chosen, tuple(other.notes))

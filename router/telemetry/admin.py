@@ -1,4 +1,5 @@
-"""The admin port: /metrics, /healthz, /readyz and /snapshot, for operators and orchestrators."""
+"""The admin port: /metrics, /healthz, /readyz and /snapshot, for operators and orchestrators;
+other pages are handed to it."""
 
 from __future__ import annotations
 
@@ -112,6 +113,18 @@ class AdminSource(Protocol):
         ...
 
 
+class AdminPages(Protocol):
+    """What else the port shows."""
+
+    def add_to(self, app: web.Application) -> None:
+        """Add its routes."""
+        ...
+
+    def guards(self, path: str) -> bool:
+        """Whether it looks itself at who may see ``path``, instead of the port."""
+        ...
+
+
 class AdminServer:
     """The admin port of one process.
 
@@ -127,6 +140,7 @@ class AdminServer:
         registry: CollectorRegistry,
         tls: ServerTls | None = None,
         token: Watched[Secret] | None = None,
+        pages: AdminPages | None = None,
     ) -> None:
         """``tls``: None for plaintext. ``token``: None where everybody is answered; else whoever
         does not send it is told whether the process lives and is ready, and nothing of why."""
@@ -135,6 +149,7 @@ class AdminServer:
         self._registry = registry
         self._tls = tls
         self._token = token
+        self._pages = pages
         self._runner: web.AppRunner | None = None
         self._listener: TlsListener | None = None
 
@@ -145,6 +160,8 @@ class AdminServer:
         app.router.add_get(_HEALTHZ, self._healthz)
         app.router.add_get(_READYZ, self._readyz)
         app.router.add_get("/snapshot", self._snapshot)
+        if self._pages is not None:
+            self._pages.add_to(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
@@ -204,7 +221,8 @@ class AdminServer:
 
     @web.middleware
     async def _ask_for_token(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if self._is_known(request):
+        is_guarded = self._pages is not None and self._pages.guards(request.path)
+        if is_guarded or self._is_known(request):
             return await handler(request)
         if request.path == _HEALTHZ:
             return web.Response(status=200 if self._source.liveness().alive else 503)

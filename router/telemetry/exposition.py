@@ -18,6 +18,7 @@ from prometheus_client.exposition import generate_latest as plain_page
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from router.telemetry.shared_files import reserve_room
 
@@ -64,14 +65,28 @@ def exposition(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, st
     those of a process alone: the workers' files have no room for them.
     """
     if shares_files():
-        merged = CollectorRegistry()
-        files = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
-        merged.register(_Shared(files))
-        registry = merged
+        registry = _merged()
     if _OPENMETRICS in accept:
         page = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
         return page, openmetrics.CONTENT_TYPE_LATEST
     return plain_page(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+
+def samples(registry: CollectorRegistry, names: Iterable[str]) -> list[Sample]:
+    """Those of these ``names``, as the page has them now: of all workers when they share files."""
+    if shares_files():
+        wanted = frozenset(names)
+        every = (sample for metric in _merged().collect() for sample in metric.samples)
+        return [sample for sample in every if sample.name in wanted]
+    found = registry.restricted_registry(names)
+    return [sample for metric in found.collect() for sample in metric.samples]
+
+
+def _merged() -> CollectorRegistry:
+    merged = CollectorRegistry()
+    files = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+    merged.register(_Shared(files))
+    return merged
 
 
 class _Shared(Collector):

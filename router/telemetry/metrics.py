@@ -94,6 +94,7 @@ class Metrics:
         self._refusals: dict[str, _Add] = {}
         self._again: dict[tuple[str, str], _Add] = {}
         self._count_answers(registry)
+        self._count_kept_budgets(registry)
         self._count_faults(registry)
         self._count_figures(registry)
         self._build_histograms(registry)
@@ -174,6 +175,29 @@ class Metrics:
             "Answered requests whose joules or grams are not known; missing from those totals.",
             "region", "model",
         )  # fmt: skip
+
+    def _count_kept_budgets(self, registry: CollectorRegistry) -> None:
+        kept = _counter(
+            registry,
+            "latency_budget_total",
+            "Answered requests whose caller set a latency budget, by quantity (time to the first "
+            "token, or to the end) and by whether the measured one kept to it: met, missed.",
+            "quantity", "outcome",
+        )  # fmt: skip
+        # From 0: so that a share of both is known as soon as there is one of either.
+        self._ttft_kept, self._e2e_kept = (
+            (kept.labels(quantity, "met").inc, kept.labels(quantity, "missed").inc)
+            for quantity in ("ttft", "e2e")
+        )
+
+    def _hold_to_budget(self, receipt: Receipt) -> None:
+        budget = receipt.request.budget
+        for kept, limit_ms, took_ms in (
+            (self._ttft_kept, budget.ttft_ms, receipt.ttft_ms),
+            (self._e2e_kept, budget.e2e_ms, receipt.e2e_ms),
+        ):
+            if limit_ms < math.inf and took_ms > 0.0:
+                kept[took_ms > limit_ms](1.0)
 
     def _count_faults(self, registry: CollectorRegistry) -> None:
         counter = partial(_counter, registry)
@@ -283,11 +307,12 @@ class Metrics:
             row.gco2e(receipt.gco2e)
         if not (energy_known and grams_known):
             row.unaccounted(1.0)
-        saved_g = _saved_g(receipt)
-        if 0.0 < saved_g < math.inf:
-            row.saved_gco2e(saved_g)
-        elif -math.inf < saved_g < 0.0:
-            row.excess_gco2e(-saved_g)
+        saved = saved_g(receipt)
+        if 0.0 < saved < math.inf:
+            row.saved_gco2e(saved)
+        elif -math.inf < saved < 0.0:
+            row.excess_gco2e(-saved)
+        self._hold_to_budget(receipt)
         for doubt in receipt.doubts:
             self._doubted[Doubt(doubt)]()
         exemplar = {"trace_id": trace_id} if trace_id else None
@@ -395,7 +420,7 @@ class Metrics:
         return row
 
 
-def _saved_g(receipt: Receipt) -> float:
+def saved_g(receipt: Receipt) -> float:
     """What was predicted to be saved, for the joules that it took in the end; NaN if unknown."""
     predicted = receipt.predicted
     if not predicted.energy_j > 0.0:

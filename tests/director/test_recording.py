@@ -5,8 +5,7 @@ import pytest
 from router.core.answered import answer_of, differences
 from router.core.lease import Lease
 from router.core.seen import DecisionKind, decide_again
-from router.director import recording
-from router.director.recording import Recorder
+from router.director.recording import Certain, Recorder
 from router.errors import DrainingError, RefusedError, ShedError
 from router.model import UNBURDENED
 from tests.core.drifting import Drift
@@ -95,14 +94,13 @@ def test_another_share_holds_from_the_next_on():
     assert (recorder.share, recorder._left) == (1.0, 1)
 
 
-def test_a_fleet_that_refuses_everybody_does_not_fill_the_record(monkeypatch):
+def test_a_fleet_that_refuses_everybody_does_not_fill_the_record():
     """Beyond so many a second, refusals are kept by chance as all else is."""
-    monkeypatch.setattr(recording, "_CERTAIN_AT_ONCE", 20.0)
     drift, kept = Drift(1), []
     for seat in drift.board.seats.values():
         seat.health.refuse(drift.now)
         seat.publish_load()
-    recorder = Recorder(kept.append, 0.1, random.Random(1))
+    recorder = Recorder(kept.append, 0.1, random.Random(1), Certain(50.0, 20.0))
     for number in range(2000):
         arguments = {**drift.arguments(), "tried": (), "monotonic": 5.0 + number / 1000.0}
         try:
@@ -113,6 +111,34 @@ def test_a_fleet_that_refuses_everybody_does_not_fill_the_record(monkeypatch):
     # 20 at once and 50 a second, for two seconds.
     assert 100 <= len(certain) <= 125
     assert sum(1.0 / one.sight.probability for one in kept) == pytest.approx(2000.0, rel=0.2)
+
+
+def test_one_beside_another_takes_its_own_share_and_leaves_the_others_alone():
+    """Both keep what they would keep alone, and the same is decided."""
+    found = []
+    for beside in (False, True):
+        drift, ledger, onlooker = Drift(4), [], []
+        recorder = Recorder(ledger.append, 0.3, random.Random(1))
+        if beside:
+            few = Certain(0.0, 3.0)
+            recorder = Recorder(onlooker.append, 0.5, random.Random(2), few, recorder)
+        for number in range(300):
+            arguments, decision = drift.arguments(), None
+            try:
+                decided = recorder.decide(
+                    snapshot=drift.snapshot, board=drift.board, rng=drift.rng, **arguments
+                )
+            except RefusedError as error:
+                recorder.refused(error, f"d-{number}")
+            else:
+                decision = decided.decision
+                recorder.stood(decided.sight, f"d-{number}")
+            drift.happen(decision, arguments)
+        found.append([(one.decision_id, one.sight.probability) for one in ledger])
+    assert found[0] == found[1]
+    assert len(onlooker) > 100
+    assert sum(one.sight.probability == 1.0 for one in onlooker) <= 3
+    assert all(same(one) == () for one in onlooker)
 
 
 def watched(script, share=1.0, **options):

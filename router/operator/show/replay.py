@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.config import format_time
-from router.operator.policy_effect import Effect, PolicyEffect, RegionEffect
+from router.core.policy_effect import Effect, PolicyEffect, RegionEffect
 from router.operator.replaying import Replay, ToldDecision
 from router.operator.show.caller_names import shown_line, shown_name
 from router.operator.show.explanation import render_explanation

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from router.operator.policy_effect import _quantiles, _share
+from router.core.policy_effect import _quantiles, _share
 
 
 def test_an_interval_holds_what_it_should():

@@ -18,7 +18,6 @@ from router.core.accounting import predict
 from router.core.columns import Snapshot
 from router.core.energy import Crowd
 from router.core.seen import Answered, DecisionInput
-from router.ledger.decisions.rows import DecisionRow
 from router.model import Decision
 
 _NOWHERE: Final = -1
@@ -94,13 +93,20 @@ class Effects:
         self._codes: list[tuple[int, int, int, bool]] = []
         self._figures: list[tuple[float, ...]] = []
 
-    def add(self, row: DecisionRow, snapshot: Snapshot, then: Answered, now: Answered) -> None:
-        """One first decision, taken on ``snapshot``."""
+    def add(
+        self,
+        seen: DecisionInput,
+        probability: float,
+        snapshot: Snapshot,
+        then: Answered,
+        now: Answered,
+    ) -> None:
+        """One first decision, taken on ``snapshot`` and kept with this ``probability``."""
         before, after = then.decision, now.decision
         moves = _place(before) != _place(after)
         self._codes.append(
             (
-                self._models.of(row.seen.request.model),
+                self._models.of(seen.request.model),
                 _NOWHERE if before is None else self._regions.of(before.endpoint.region),
                 _NOWHERE if after is None else self._regions.of(after.endpoint.region),
                 moves and before is not None and after is not None,
@@ -108,9 +114,9 @@ class Effects:
         )
         self._figures.append(
             (
-                1.0 / row.probability,
-                *_predicted(row.seen, snapshot, before),
-                *_predicted(row.seen, snapshot, after),
+                1.0 / probability,
+                *_predicted(seen, snapshot, before),
+                *_predicted(seen, snapshot, after),
                 math.nan if before is None else before.ttft_ms,
                 math.nan if after is None else after.ttft_ms,
             )
