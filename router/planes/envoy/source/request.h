@@ -1,0 +1,31 @@
+/* One request between Envoy's events, which come on one of its workers. */
+#pragma once
+#include "receipt.h"
+
+#define MAX_HEADERS 512
+
+typedef struct {
+    shared_t *shared;
+    bool is_http;
+} front_t;
+
+typedef struct {
+    envoy_t envoy;
+    const front_t *front;
+    caller_t caller;
+    decision_t decision;
+    scanned_t body;
+    times_t times;
+    double payload_bytes, first_byte_s;
+    int64_t first_seat;
+    uint32_t model;
+    int status, grpc_status;
+    bool is_decided, is_whole, has_left;
+    char request_id[MAX_NAME], details[MAX_NAME], report[MAX_REPORT], tail[MAX_TAIL];
+    size_t tail_length;
+} request_t;
+
+/* Answer it here, with why (`caller.refused`). */
+void send_refusal(request_t *r);
+/* Tell the gateway of it: DEPARTED, REFUSED or ENDED. */
+void leave_record(request_t *r, uint32_t kind);

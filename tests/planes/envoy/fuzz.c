@@ -1,0 +1,162 @@
+/* What the module reads of requests, tried on bytes that nobody meant, under sanitizers.
+ * test_fuzz.py builds and runs it. With clang's -fsanitize=fuzzer instead of -DINPUTS it is guided
+ * by coverage. */
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "caller.h"
+#include "scan.h"
+
+#define MAX_INPUT 2048
+#define HEADERS 24
+
+static void hold(bool is_true, const char *what) {
+    if (is_true) return;
+    fprintf(stderr, "does not hold: %s\n", what);
+    abort();
+}
+
+static bool is_ended(const char *text, size_t room) { return memchr(text, 0, room) != 0; }
+
+static void check_body(bool is_chat, span_t body) {
+    scanned_t found;
+    (is_chat ? scan_chat : scan_oip)(&found, body);
+    hold(found.error || found.model.length, "a body is refused, or names a model");
+    hold(isnan(found.input_tokens) || found.input_tokens >= 1.0, "prompts have tokens");
+    hold(found.max_output_tokens >= 1.0, "answers have tokens");
+    hold(found.prompt_bytes >= 0.0 && found.prompt_bytes <= (double)body.length,
+         "a prompt is part of its body");
+    span_t said[] = {found.model, found.version, found.request_id};
+    volatile char last;
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        /* Whoever reads past the body, or a span outside it, is stopped by the sanitizer. */
+        for (size_t at = 0; at < said[i].length; at++) last = said[i].at[at];
+    (void)last;
+}
+
+/* Lines of `key:value`. */
+static void check_headers(span_t text) {
+    static const char *keys[] = {
+        "x-ttft-budget-ms", "x-tpot-budget-ms", "x-latency-budget-ms", "x-origin", "x-tenant",
+        "x-residency", "grpc-timeout", "x-carbon-receipt", "content-type", "x-carbon-grams",
+    };
+    header_t headers[HEADERS];
+    size_t count = 0;
+    for (const char *at = text.at, *end = at + text.length; at < end && count < HEADERS; count++) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        if (!stop) stop = end;
+        const char *colon = memchr(at, ':', (size_t)(stop - at));
+        const char *value = colon ? colon + 1 : at + 1;
+        const char *key = keys[*(const unsigned char *)at % (sizeof keys / sizeof *keys)];
+        headers[count] = colon && at < colon
+                             ? (header_t){at, (size_t)(colon - at), value, (size_t)(stop - value)}
+                             : (header_t){key, strlen(key), value,
+                                          value < stop ? (size_t)(stop - value) : 0};
+        at = stop + 1;
+    }
+    caller_t caller = {0};
+    caller_read(&caller, headers, count, 5.0, 3.6e6);
+    double budgets[] = {caller.ttft_ms, caller.tpot_ms, caller.e2e_ms};
+    for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++)
+        hold(budgets[i] >= 0.0, "budgets are times");
+    hold(is_ended(caller.origin, sizeof caller.origin) &&
+             is_ended(caller.tenant, sizeof caller.tenant) &&
+             is_ended(caller.residency, sizeof caller.residency) &&
+             is_ended(caller.error, sizeof caller.error),
+         "texts end");
+    for (const char *c = caller.error; *c; c++)
+        hold(*c >= ' ' && *c <= '~', "what goes into a header is printable");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (!size) return 0;
+    /* Of its own size, so that one byte too far is seen. */
+    char *bytes = malloc(size);
+    memcpy(bytes, data, size);
+    span_t text = {bytes + 1, size - 1};
+    switch (*data % 3) {
+    case 0: check_body(true, text); break;
+    case 1: check_body(false, text); break;
+    default: check_headers(text);
+    }
+    free(bytes);
+    return 0;
+}
+
+#ifdef INPUTS
+#define SEED(kind, text) {kind text, sizeof(kind text) - 1}
+
+static const struct {
+    const char *at;
+    size_t length;
+} SEEDS[] = {
+    SEED("\0", "{\"model\":\"m\",\"stream\":true,\"max_tokens\":64,\"n\":2,\"messages\":[{\"role\":"
+               "\"user\",\"content\":\"why \\\"is\\\" it\"}]}"),
+    SEED("\0", "{\"model\":\"meta\\/llama\",\"messages\":[{\"content\":[{\"type\":\"image_url\"},"
+               "{\"type\":\"input_audio\"},{\"type\":\"text\"}]}],\"max_completion_tokens\":1e3}"),
+    SEED("\0", " {\"a\":[[[{\"b\":null}]]],\"stream\":null,\"model\":\"x\"} "),
+    SEED("\1", "\x0a\x01m\x12\x01" "2\x1a\x02id\x22\x12\x0a\x0amax_tokens\x12\x04\x10\xc0\x84\x3d"
+               "\x3a\x03" "abc"),
+    SEED("\1", "\x0a\x05model\x22\x18\x0a\x0c" "input_tokens\x12\x09\x21\0\0\0\0\0\0\x59\x40\x22"
+               "\x10\x0a\x0bsequence_id\x12\x02\x10\x07"),
+    SEED("\2", "x-ttft-budget-ms:250\nx-tenant:acme\nx-residency:eu, us\ngrpc-timeout:250m\n"
+               "content-type:application/grpc\n"),
+    SEED("\2", "x-latency-budget-ms: 1e3 \nx-origin:eu-1\nx-carbon-receipt:full\nx-carbon-g:1\n"),
+};
+static const char *const WORDS[] = {
+    "\"model\":", "{", "}", "[", "]", "\"", "\\", "\\\"", ",", ":", "null", "true", "1e999", "-1",
+    "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "\x0a\x01m", "\x22", "\"type\":\"image", "\n",
+    "x-tenant:", "grpc-timeout:99999999H", ";base64,", "nan", "0x1p9", "\xc3\xa9", "\x12", "%",
+};
+
+static uint64_t state = 0x9e3779b97f4a7c15u;
+static size_t below(size_t n) {
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    return n ? (size_t)(state % n) : 0;
+}
+
+/* One change; the new length. */
+static size_t mutate(char *text, size_t length) {
+    size_t at = 1 + below(length - 1), n = 1 + below(8);
+    switch (below(6)) {
+    case 0: text[at] = (char)below(256); return length;
+    case 1: text[at] = (char)(text[at] ^ (1 << below(8))); return length;
+    case 2: return at + 1;
+    case 3: /* out */
+        if (at + n >= length) return length;
+        memmove(text + at, text + at + n, length - at - n);
+        return length - n;
+    case 4: { /* a word in */
+        const char *word = WORDS[below(sizeof WORDS / sizeof *WORDS)];
+        n = strlen(word);
+        if (length + n > MAX_INPUT) return length;
+        memmove(text + at + n, text + at, length - at);
+        memcpy(text + at, word, n);
+        return length + n;
+    }
+    default: /* a part twice */
+        n = 1 + below(length - at);
+        if (length + n > MAX_INPUT) return length;
+        memmove(text + at + n, text + at, length - at);
+        return length + n;
+    }
+}
+
+int main(void) {
+    char text[MAX_INPUT];
+    size_t length = 0;
+    for (long i = 0; i < INPUTS; i++) {
+        /* Changes pile up on one seed for a while. */
+        if (i % 32 == 0 || length < 2) {
+            size_t which = below(sizeof SEEDS / sizeof *SEEDS);
+            memcpy(text, SEEDS[which].at, length = SEEDS[which].length);
+        }
+        length = mutate(text, length);
+        LLVMFuzzerTestOneInput((const uint8_t *)text, length);
+    }
+    printf("%ld inputs\n", (long)INPUTS);
+    return 0;
+}
+#endif
