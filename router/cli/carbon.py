@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from router.cli.options import FAILED, AsJson, parse_utc, show
+from router.cli.options import FAILED, AsJson, parse_utc, picture, show
 from router.model import Factors
 
 app = typer.Typer()
@@ -44,7 +44,7 @@ def grid(
         Path | None, typer.Option(help="Whose sources to ask; left out: what ships.")
     ] = None,
     hours: Annotated[int, typer.Option(min=1, max=96, help="Back and ahead.")] = 48,
-    plot: Annotated[Path | None, typer.Option(help="Draw a chart into this file.")] = None,
+    plot: Annotated[Path | None, picture("Draw a chart into this file")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what every carbon source says of some grid zones, and who is used now."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from router.cli.options import AsJson, parse_utc, show
+from router.cli.options import AsJson, parse_utc, picture, show
 
 app = typer.Typer()
 
@@ -42,7 +42,7 @@ def energy(
     total_params: Annotated[
         float | None, typer.Option(help="All parameters, billions.", show_default="the active ones")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw grams by hour into this file.")] = None,
+    plot: Annotated[Path | None, picture("Draw grams by hour into this file")] = None,
     names: Annotated[
         bool, typer.Option("--list", help="List what has a figure, and exit.")
     ] = False,
@@ -50,10 +50,19 @@ def energy(
 ) -> None:
     """Show what one answer of a model costs in joules and grams, where, and at what load."""
     from router.operator.footprint.report import EnergyQuestion, report
-    from router.operator.show.energy import energy_json, plot_energy, render_energy, render_names
+    from router.operator.show.energy import (
+        energy_json,
+        names_json,
+        plot_energy,
+        render_energy,
+        render_names,
+    )
 
     if names:
-        show(render_names())
+        if as_json:
+            print(names_json())
+        else:
+            show(render_names())
         return
     told = report(
         EnergyQuestion(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -13,9 +13,26 @@ if TYPE_CHECKING:
 FAILED = 1
 WRONG = 2
 _PIPE_COLUMNS = 200
+_PICTURES: Final = (".png", ".svg", ".pdf")
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Configuration file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def picture(text: str) -> Any:
+    """An option that names a picture to draw; refused before any work where none can be."""
+    return typer.Option(help=f"{text} (.png, .svg or .pdf)", callback=_picture)
+
+
+def _picture(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    if path.suffix.lower() not in _PICTURES:
+        raise typer.BadParameter(f"{path}: a picture's name ends in {', '.join(_PICTURES)}")
+    if path.is_dir() or not path.parent.is_dir():
+        fix = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise typer.BadParameter(f"{path}: {fix}; name a file in one that there is")
+    return path
 
 
 def limit(text: str) -> Any:

@@ -49,3 +49,12 @@ def test_grid_shows_draws_and_prints_json(
 def test_grid_of_an_unknown_zone_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("grid", "MARS") == 1
     assert "MARS" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused_before_any_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "day.png").mkdir()
+    for name, told in (("day", "ends in .png"), ("day.png", "is a folder")):
+        assert run("grid", "DE", "--plot", str(tmp_path / name)) == 2
+        assert told in " ".join(capsys.readouterr().err.split())

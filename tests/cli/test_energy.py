@@ -26,6 +26,8 @@ def test_energy_estimates_by_size_and_lists(capsys: pytest.CaptureFixture[str]) 
     assert "by size" in capsys.readouterr().out
     assert run("energy", "--list") == 0
     assert "deepseek-v3.1" in capsys.readouterr().out
+    assert run("energy", "--list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["tasks"]
     assert run("profiles") == 0
     assert "llama-3.1-8b@1xh100" in capsys.readouterr().out
 
@@ -38,6 +40,8 @@ def test_energy_estimates_by_size_and_lists(capsys: pytest.CaptureFixture[str]) 
         (("llama-3.1-8b", "--answer", "0"), "--answer: a number of tokens from 1"),
         (("llama-3.1-8b", "--prompt", "-1"), "--prompt: a number of tokens from 1"),
         (("llama-3.1-8b", "--at", "noon"), "--at"),
+        (("llama-3.1-8b", "--plot", "day.txt"), "ends in .png, .svg, .pdf"),
+        (("llama-3.1-8b", "--plot", "no-such-folder/day.png"), "there is no folder"),
         ((), "name at least one model"),
     ],
 )

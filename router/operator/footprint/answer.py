@@ -18,14 +18,18 @@ from router.units import MS_PER_S
 # router/data/cloud_regions.csv.
 DEFAULT_PUE: Final = 1.14
 DEFAULT_PUE_SOURCE: Final = "mean of the fleets of AWS, Azure and Google, 2024"
+# What a longer context adds to a step is estimated. An answer counts as measured while that is no
+# more than half of what was measured.
+_ESTIMATED_PART: Final = 0.5
 
 
 class AnswerEnergy(NamedTuple):
     """Joules of one answer at one load, or of one unit of another task.
 
     GPU energy of the prompt and of the answer, host energy of both, and ``facility_j``: all of it
-    times PUE. ``batch`` NaN where there is none. ``provenance``: of the answer's GPU energy; that
-    of the prompt and of the host is always estimated.
+    times PUE. ``batch`` NaN where there is none. ``provenance``: of the answer's GPU energy,
+    estimated also where contexts are far from those measured; that of the prompt and of the host
+    is always estimated.
     """
 
     load: str
@@ -50,7 +54,10 @@ def _at(
     prompt_s = prompt_time_ms(model, prompt) / MS_PER_S
     # A step serves every sequence of the batch; this one brings its own cached tokens.
     more_cached = prompt + answer / 2.0 - model.cached_tokens
-    own_ms = point.step_ms / point.batch + model.ms_per_cached_token * more_cached
+    measured_ms = point.step_ms / point.batch
+    context_ms = model.ms_per_cached_token * more_cached
+    own_ms = measured_ms + context_ms
+    far = abs(context_ms) > _ESTIMATED_PART * measured_ms
     answer_s = answer * max(own_ms, 0.0) / MS_PER_S
     prompt_j, answer_j = model.prompt_w * prompt_s, point.step_w * answer_s
     host_j = model.host_w * (prompt_s + answer_s)
@@ -61,7 +68,7 @@ def _at(
         answer_j=answer_j,
         host_j=host_j,
         facility_j=(prompt_j + answer_j + host_j) * pue,
-        provenance=point.provenance,
+        provenance=Provenance.ESTIMATED if far else point.provenance,
     )
 
 

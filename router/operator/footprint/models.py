@@ -56,7 +56,8 @@ def estimate(name: str, active_b: float, total_b: float, gpu: str) -> ModelEnerg
 
     J per token at each load by least squares of its logarithm over those of active parameters and
     of total over active ones, on the newest set of that GPU; all else as the measured model nearest
-    in size. Raises ConfigError for sizes that cannot be.
+    in size. Beyond the sizes that were measured how far off it is is not known, and it says so.
+    Raises ConfigError for sizes that cannot be.
     """
     gpu = _card(gpu)
     if not (0.0 < active_b <= total_b < math.inf):
@@ -75,6 +76,7 @@ def estimate(name: str, active_b: float, total_b: float, gpu: str) -> ModelEnerg
         points.append(point._replace(load=load, step_ms=step_ms, provenance=Provenance.ESTIMATED))
         spreads.append(spread)
     work = active_b / like.active_params_b
+    outside = _outside(rows, active_b, total_b)
     return replace(
         like,
         model=name,
@@ -83,8 +85,21 @@ def estimate(name: str, active_b: float, total_b: float, gpu: str) -> ModelEnerg
         prompt_ms_per_token=like.prompt_ms_per_token * work,
         prompt_ms_per_token2=like.prompt_ms_per_token2 * work,
         points=tuple(points),
-        source=f"by size, from {len(rows)} models measured on {card}; the rest as {like.model}",
-        spread=max(spreads),
+        source=f"by size, from {len(rows)} models measured on {card}; the rest as {like.model}"
+        + outside,
+        spread=math.nan if outside else max(spreads),
+    )
+
+
+def _outside(rows: Sequence[ModelEnergy], active_b: float, total_b: float) -> str:
+    """Where the sizes lie beyond all that were measured, the words for it; else ""."""
+    active = [row.active_params_b for row in rows]
+    sparse = [row.total_params_b / row.active_params_b for row in rows]
+    if min(active) <= active_b <= max(active) and total_b / active_b <= max(sparse):
+        return ""
+    return (
+        f"; beyond those measured ({min(active):g} to {max(active):g} billion active, up to "
+        f"{max(sparse):.0f} times as many in all): how far off is not known"
     )
 
 

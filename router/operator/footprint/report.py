@@ -36,7 +36,11 @@ _MOST_PUE: Final = 5.0
 
 
 class Compared(NamedTuple):
-    """A published figure and ours of the same model, at each load; () where there is none."""
+    """A published figure and ours of the same model, at each load; () where there is none.
+
+    Ours is of an answer of the published length, where that is known, else of the one asked for.
+    Of images and video there is one load: they were measured one at a time.
+    """
 
     figure: PublishedFigure
     ours: tuple[AnswerEnergy, ...]
@@ -127,7 +131,7 @@ def equal_batch(compared: Compared) -> float:
 
     Between one alone and the typical load joules go with 1 / batch, but for what is each one's own.
     """
-    if not compared.ours or not math.isfinite(compared.figure.energy_j):
+    if len(compared.ours) <= TYPICAL or not math.isfinite(compared.figure.energy_j):
         return math.nan
     alone, typical = compared.ours[0], compared.ours[TYPICAL]
     shared_j = (alone.facility_j - typical.facility_j) / (1.0 - 1.0 / typical.batch)
@@ -156,8 +160,10 @@ def _compared(figure: PublishedFigure, question: EnergyQuestion, pue: float) -> 
         return Compared(figure, ())
     found = find(figure.like, "")
     if isinstance(found, TaskEnergy):
-        return Compared(figure, ())
-    lengths = (question.prompt_tokens, question.answer_tokens)
+        return Compared(figure, (task_energy(found, pue),))
+    said = math.isfinite(figure.answer_tokens)
+    answer_tokens = figure.answer_tokens if said else question.answer_tokens
+    lengths = (question.prompt_tokens, answer_tokens)
     return Compared(figure, answer_energies(found[0], *lengths, pue))
 
 

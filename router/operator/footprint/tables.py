@@ -104,6 +104,7 @@ class PublishedFigure(NamedTuple):
     name: str
     like: str
     what: str
+    answer_tokens: float
     energy_j: float
     co2_g: float
     basis: str
@@ -210,6 +211,7 @@ def _published(row: Mapping[str, str]) -> PublishedFigure:
         name=row["name"],
         like=row["like"],
         what=row["what"],
+        answer_tokens=_known(row["answer_tokens"]),
         energy_j=_known(row["energy_j"]),
         co2_g=_known(row["co2_g"]),
         basis=row["basis"],

@@ -18,6 +18,7 @@ from router.extras import need
 from router.operator.footprint.places import PlaceIntensity
 from router.operator.footprint.report import TYPICAL, Compared, EnergyReport, equal_batch
 from router.operator.footprint.tables import (
+    LOADS,
     ModelEnergy,
     shipped_everyday,
     shipped_models,
@@ -37,6 +38,9 @@ WHY: Final = (
     "boundary: the story doubles the GPU's joules for all else; here 105 W of host a GPU and the "
     "PUE add a third to a half. Idle machines kept ready are in Gemini's figure alone",
     "length: joules grow with tokens. None but Mistral (400) says how many its answers had",
+    "images, video: ours are of the newer run of the same family, one at a time; frames, steps and "
+    "software differ. The story's video is more than 700 of its high-quality images; 8.6 s of "
+    "HunyuanVideo are 736 of Stable Diffusion 3.5 Medium, 10 s of CogVideoX 1.5 are 212 (GPU)",
     "basis: grams here are location-based, average, life-cycle, of electricity alone. Gemini's "
     "are market-based: clean power that was bought counts; Mistral's hold the manufacture of "
     "servers, too",
@@ -72,6 +76,12 @@ def energy_json(told: EnergyReport) -> str:
     plain["boundary"] = "GPU and host (CPU, DRAM), times PUE"
     plain["grams_basis"] = "average, life-cycle, location-based gCO2e"
     return json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def names_json() -> str:
+    """Every model on every GPU, and every other task, with all that is known of each."""
+    known = {"models": shipped_models(), "tasks": shipped_tasks()}
+    return json.dumps(plain_values(known), indent=2, allow_nan=False, ensure_ascii=False)
 
 
 def render_names() -> RenderableType:
@@ -120,7 +130,8 @@ def plot_energy(told: EnergyReport, path: Path) -> None:
 
 def _headline(told: EnergyReport) -> str:
     question = told.question
-    what = f"One answer of {question.answer_tokens} tokens to a prompt of {question.prompt_tokens}"
+    tokens = f"{question.answer_tokens} token{'' if question.answer_tokens == 1 else 's'}"
+    what = f"One answer of {tokens} to a prompt of {question.prompt_tokens}"
     if not any(isinstance(one.about, ModelEnergy) for one in told.asked):
         what = "One of each"
     return f"{what}; facility: GPU and host, times PUE {told.pue:g} ({told.pue_source})"
@@ -220,7 +231,8 @@ def _published(told: EnergyReport) -> Table:
     place = told.places[0]
     for compared in told.published:
         figure = compared.figure
-        ours = [_short(cost.facility_j) for cost in compared.ours] or ["-", "-", "-"]
+        ours = [_short(cost.facility_j) for cost in compared.ours]
+        ours += ["-"] * (len(LOADS) - len(ours))
         table.add_row(
             figure.name,
             figure.what,
@@ -237,7 +249,8 @@ def _published(told: EnergyReport) -> Table:
 def _ours_g(compared: Compared, place: PlaceIntensity) -> Sequence[str]:
     if not compared.ours:
         return ("-",)
-    emitted = grams(compared.ours[TYPICAL].facility_j, place.g_per_kwh)
+    usual = compared.ours[min(TYPICAL, len(compared.ours) - 1)]
+    emitted = grams(usual.facility_j, place.g_per_kwh)
     return (f"{_short(emitted)} in {place.label}",)
 
 

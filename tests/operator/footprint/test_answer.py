@@ -42,6 +42,13 @@ def test_a_long_prompt_is_more_than_linear_and_makes_answers_dearer() -> None:
     assert long.answer_j > 3 * short.answer_j
 
 
+def test_contexts_far_from_those_measured_are_estimated() -> None:
+    usual = answer_energies(model("llama-3.1-8b"), 500, 300, 1.0)
+    assert [str(cost.provenance) for cost in usual] == ["estimated", "measured", "measured"]
+    far = answer_energies(model("llama-3.1-8b"), 100_000, 300, 1.0)
+    assert {str(cost.provenance) for cost in far} == {"estimated"}
+
+
 def test_a_tiny_answer_never_costs_less_than_nothing() -> None:
     thinking = model("gpt-oss-20b")
     assert all(cost.answer_j >= 0.0 for cost in answer_energies(thinking, 1, 1, 1.0))

@@ -81,3 +81,13 @@ def test_bigger_estimates_cost_more_and_sparse_ones_more_than_dense_ones_as_acti
 def test_sizes_that_cannot_be_are_refused(active: float, total: float) -> None:
     with pytest.raises(ConfigError, match="--params"):
         estimate("x", active, total, "H100")
+
+
+@pytest.mark.parametrize(("active_b", "total_b"), [(1e6, 1e6), (1e-3, 1e-3), (8.0, 8_000.0)])
+def test_beyond_all_sizes_that_were_measured_no_factor_is_claimed(
+    active_b: float, total_b: float
+) -> None:
+    made = estimate("x", active_b, total_b, "H100")
+    assert math.isnan(made.spread) and "how far off is not known" in made.source
+    inside = estimate("x", 8.0, 8.0, "H100")
+    assert inside.spread > 1.0 and "not known" not in inside.source

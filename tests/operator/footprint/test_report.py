@@ -33,6 +33,30 @@ def test_published_figures_stand_beside_ours_of_the_same_model() -> None:
     assert math.isnan(equal_batch(by_name["Mistral Large 2"]))
 
 
+def test_a_published_length_is_ours_too() -> None:
+    def of(name: str, answer_tokens: int) -> float:
+        told = report(EnergyQuestion(("qwen3-8b",), answer_tokens=answer_tokens))
+        (found,) = (one for one in told.published if one.figure.name == name)
+        return found.ours[0].facility_j
+
+    assert of("Mistral Large 2", 100) == of("Mistral Large 2", 400) == of("Mistral Large 2", 900)
+    story = "Llama 3.1 8B, MIT Technology Review"
+    assert of(story, 100) < of(story, 400)
+
+
+def test_images_and_video_stand_beside_the_story_one_at_a_time() -> None:
+    told = report(EnergyQuestion(("qwen3-8b",)))
+    image, video = (
+        one
+        for one in told.published
+        if one.figure.like in ("stable-diffusion-3.5-medium", "cogvideox1.5-5b")
+    )
+    assert (len(image.ours), len(video.ours)) == (1, 1)
+    assert image.ours[0].facility_j == pytest.approx(image.figure.energy_j, rel=0.05)
+    assert video.ours[0].facility_j < video.figure.energy_j
+    assert math.isnan(equal_batch(image))
+
+
 def test_own_figures_replace_the_defaults() -> None:
     told = report(EnergyQuestion(("qwen3-8b",), g_per_kwh=500.0, pue=1.5))
     assert [place.g_per_kwh for place in told.places] == [500.0]

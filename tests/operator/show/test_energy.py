@@ -8,7 +8,13 @@ import pytest
 from rich.console import Console
 
 from router.operator.footprint.report import EnergyQuestion, report
-from router.operator.show.energy import energy_json, plot_energy, render_energy, render_names
+from router.operator.show.energy import (
+    energy_json,
+    names_json,
+    plot_energy,
+    render_energy,
+    render_names,
+)
 
 
 def text(question: EnergyQuestion) -> str:
@@ -44,6 +50,8 @@ def test_a_figure_that_is_not_known_is_a_dash() -> None:
     line = next(row for row in shown.splitlines() if row.startswith("stable-diffusion-3-medium "))
     assert line.count(" - ") == 3 and "2,282" in line
     assert "nan" not in shown
+    (published,) = (row for row in shown.splitlines() if row.startswith("CogVideoX, MIT"))
+    assert "3,400,000" in published and "441,656" in published
 
 
 def test_json_holds_numbers_or_null() -> None:
@@ -55,7 +63,7 @@ def test_json_holds_numbers_or_null() -> None:
     assert model["grams"]["Japan"] > 0
     assert video["energies"][0]["host_j"] is None
     assert plain["published"][0]["equal_batch"] > 1
-    assert plain["published"][2]["equal_batch"] is None
+    assert plain["published"][2]["equal_batch"] is None  # An image.
 
 
 def test_the_chart_is_drawn_with_and_without_hours(tmp_path: Path) -> None:
@@ -66,6 +74,9 @@ def test_the_chart_is_drawn_with_and_without_hours(tmp_path: Path) -> None:
 
 
 def test_all_names_are_listed() -> None:
+    plain = json.loads(names_json())
+    assert len({row["model"] for row in plain["models"]}) >= 30
+    assert {row["kind"] for row in plain["tasks"]} >= {"image", "video", "audio", "embedding"}
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(render_names())
     shown = console.export_text()
