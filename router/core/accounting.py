@@ -186,9 +186,12 @@ def account(
     if energy_j != energy_j:
         energy_j, kind = estimate.attributional_j, decision.endpoint.kind_by(profile)
         low_j, high_j = energy_interval(profile, crowd, service_s, read, tokens)
-    elif estimate.attributional_j > 0.0:
-        # A meter tells no prompt from an answer: the profile's proportion of what it says.
-        prompt_j *= energy_j / estimate.attributional_j
+    else:
+        # A meter tells no prompt from an answer: the profile's proportion of what it says. By the
+        # profile's own times: what held a request up on its way would make its prompt look small.
+        usual = predict_run(profile, n_in, tokens.tokens, crowd, cached)
+        if usual.attributional_j > 0.0:
+            prompt_j = energy_j * usual.prompt_j / usual.attributional_j
     if decision.endpoint.emulated:
         kind = Provenance.EMULATED
     return Account(

@@ -12,12 +12,14 @@ from router.model import Receipt, Request
 
 class Prompt(NamedTuple):
     """Where the prompt of a request lies, ``data[first:stop]``, and the ``session`` that it belongs
-    to, by the caller's word; neither where that is not known."""
+    to, by the caller's word; neither where that is not known. ``salt``: of its request, where it
+    has one: a server lets no two prompts of different salts share what it keeps."""
 
     data: bytes | memoryview = b""
     first: int = 0
     stop: int = 0
     session: str = ""
+    salt: bytes = b""
 
 
 NO_PROMPT = Prompt()

@@ -27,7 +27,8 @@ class Prefixes:
 
         Its own bytes tell where they can be read. Else all prompts of one ``session`` are taken to
         begin as the one before did, each of them longer. ``input_tokens``: expected of it. Prompts
-        of two tenants never meet: what is cached would tell one what the other asked.
+        of two tenants never meet: what is cached would tell one what the other asked. Nor do those
+        of two salts: their server keeps them apart.
         """
         size = prompt.stop - prompt.first
         if size <= 0 and not prompt.session:
@@ -39,6 +40,8 @@ class Prefixes:
             self._seed = 1 + int(self._rng.random() * 2.0**62)
         keys = np.empty(chunks, np.int64)
         seed = self._seed ^ _word(tenant) if tenant else self._seed
+        if prompt.salt:
+            seed ^= _word(f"{len(tenant)}:{tenant}", prompt.salt)
         if size > 0:
             data = np.frombuffer(prompt.data, np.uint8)
             chain_bytes(data, prompt.first, CHUNK_BYTES, seed, keys)
@@ -49,6 +52,6 @@ class Prefixes:
         return Prefix(keys, input_tokens * CHUNK_BYTES / payload_bytes)
 
 
-def _word(name: str) -> int:
-    digest = hashlib.blake2b(name.encode(errors="replace"), digest_size=8).digest()
+def _word(name: str, salt: bytes = b"") -> int:
+    digest = hashlib.blake2b(name.encode(errors="replace") + salt, digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 2

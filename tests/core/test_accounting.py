@@ -135,11 +135,14 @@ def test_a_range_of_the_power_of_prompts_widens_that_of_the_joules():
 
 def test_of_what_a_meter_says_the_prompt_has_the_profiles_proportion():
     one = decision()
-    estimate = estimate_run(one.served.profile, 100.0, 200.0, Crowd(4.0), 1.5)
+    usual = predict_run(one.served.profile, 100.0, 200.0, Crowd(4.0))
     found = accounted(BackendReport(120.0, 30.0, 200.0), a_decision=one)
-    part = estimate.prompt_j / estimate.attributional_j
+    part = usual.prompt_j / usual.attributional_j
     assert 0.0 < part < 1.0
     assert found.prompt_energy_j == pytest.approx(120.0 * part)
+    # The same joules on a slow way are the same work.
+    late = accounted(BackendReport(120.0, 30.0, 200.0), RUN._replace(e2e_ms=4000.0), one)
+    assert late.prompt_energy_j == found.prompt_energy_j
     # A task reads no prompt.
     assert accounted(a_decision=decision(task_profile())).prompt_energy_j == 0.0
 

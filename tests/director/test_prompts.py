@@ -74,3 +74,16 @@ def test_what_is_looked_at_is_bounded():
 def test_keys_are_a_processes_own():
     one, other = (Prefixes(Dice(u)).of(prompt(SYSTEM), 3000, 500.0) for u in (0.25, 0.75))
     assert not np.isin(one.keys, other.keys).any()
+
+
+def test_prompts_of_two_salts_never_meet():
+    prefixes = Prefixes(Dice())
+    asked = [
+        (prompt(SYSTEM)._replace(salt=salt), tenant)
+        for tenant in ("", "a", "aa")
+        for salt in (b"", b"a", b"aa", b'"b"')
+    ]
+    found = [keys(prefixes.of(one, 4000, 1000.0, tenant)) for one, tenant in asked]
+    assert len({key for one in found for key in one}) == sum(map(len, found))
+    again = prefixes.of(prompt(SYSTEM)._replace(salt=b"a"), 4000, 1000.0)
+    assert keys(again) == found[1]

@@ -37,6 +37,8 @@ _IN_BASE64: Final = b";base64,"
 _WHOLE_PROMPT_BYTES: Final = 2**20
 _END_BYTES: Final = 2**18
 _KEPT_PROMPT_BYTES: Final = CHUNK_BYTES * MOST_BLOCKS
+# Of a longer salt its beginning tells it from others well enough.
+_SALT_BYTES: Final = 256
 _NOTHING: Final = msgspec.Raw()
 # Whose prompts may be token ids.
 _OF_TOKEN_IDS: Final = (COMPLETIONS, EMBEDDINGS)
@@ -62,6 +64,7 @@ class _Body(msgspec.Struct):
     store: msgspec.Raw = _NOTHING
     priority: msgspec.Raw = _NOTHING
     inference_geo: msgspec.Raw = _NOTHING
+    cache_salt: msgspec.Raw = _NOTHING
 
 
 class _Conversation(msgspec.Struct):
@@ -134,6 +137,8 @@ def read_json(api: HttpApi, body: bytes | bytearray) -> Asked:
     except msgspec.DecodeError as error:
         raise MalformedRequestError(f"the body is no JSON: {error}") from None
     prompt, prompt_bytes, tokens = _prompt(api, found)
+    if not _is_null(found.cache_salt):
+        prompt = prompt._replace(salt=bytes(memoryview(found.cache_salt)[:_SALT_BYTES]))
     return Asked(
         required_model(found.model),
         _streams(api, found.stream),

@@ -183,3 +183,10 @@ def test_a_place_that_cannot_be_read_lifts_no_restriction(geo):
 @pytest.mark.parametrize(("geo", "read_as"), [("us", "us"), ("GLOBAL", "GLOBAL"), (None, "")])
 def test_a_place_is_read_as_it_stands(geo, read_as):
     assert read(inference_geo=geo).geo == read_as
+
+
+def test_a_salt_goes_with_the_prompt_that_it_keeps_apart():
+    assert read(messages=[]).prompt.salt == read(messages=[], cache_salt=None).prompt.salt == b""
+    assert read(messages=[], cache_salt="mine").prompt.salt == b'"mine"'
+    assert len(read(messages=[], cache_salt="x" * 100_000).prompt.salt) == 256
+    assert read(messages=[], cache_salt={"odd": 1}).prompt.salt
