@@ -89,7 +89,7 @@ class LedgerSchema(Strict):
         ge=0,
         le=1,
         description="of decisions, kept with all that they saw, chosen by chance; those that "
-        "refuse, or follow a failure, are kept in any case",
+        "refuse, fail, or follow a failure are kept in any case",
     )
     gateway_w_per_core: float = Field(
         default=3.5,

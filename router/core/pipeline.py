@@ -66,12 +66,13 @@ class Need(NamedTuple):
 class Decided(NamedTuple):
     """A decision, and what it would teach; ``need`` None where that is nothing. ``ruling``: what
     it would reserve of carbon budgets, None where none has a say. ``sight``: what it saw, where
-    that is kept."""
+    that is kept. ``question``: that it answers."""
 
     decision: Decision
     need: Need | None
     ruling: Ruling | None = None
     sight: object = None
+    question: Question | None = None
 
     def flagged(self, flag: str) -> Decided:
         """The same, told with one flag more."""
@@ -126,10 +127,10 @@ def decide(
     relaxed = snapshot.policy.ladder[:taken]
     decision = decision_of(found, relaxed, question, snapshot, now)
     if judge is None:
-        return Decided(decision, need)
+        return Decided(decision, need, question=question)
     ruling = judge(decision)
     if ruling is None:
-        return Decided(decision, need)
+        return Decided(decision, need, question=question)
     if ruling.refusal is not None:
         raise ruling.refusal
     if ruling.greenest:
@@ -141,7 +142,7 @@ def decide(
         ruling = ruling._replace(ask_ug=ruling.ask_ug if anew is None else anew.ask_ug)
     if ruling.flags:
         decision = decision._replace(flags=(*decision.flags, *ruling.flags))
-    return Decided(decision, need, ruling)
+    return Decided(decision, need, ruling, question=question)
 
 
 def greenest(

@@ -24,7 +24,7 @@ from router.core.explanation import Explanation, explain
 from router.core.layout import Candidates
 from router.core.lengths import Expected
 from router.core.pipeline import decide, without_tried
-from router.core.question import CachedOfPrompts, question_of
+from router.core.question import CachedOfPrompts, Question, question_of
 from router.errors import RefusedError
 from router.model import Decision, Prefix, Request
 
@@ -73,12 +73,13 @@ class Answered(NamedTuple):
 
 class Sight(NamedTuple):
     """One decision: on what, what it saw, what came of it. ``probability``: with which it would be
-    kept if it were taken anew."""
+    kept if it were taken anew. ``is_watched``: it is certain to be, should its endpoint fail it."""
 
     snapshot: Snapshot
     seen: DecisionInput
     answered: Answered
     probability: float
+    is_watched: bool = False
 
 
 class DecisionKind(StrEnum):
@@ -141,9 +142,12 @@ def saw(
     pinned: str,
     draws: Sequence[float],
     rulings: Sequence[Ruled | None],
+    question: Question | None = None,
 ) -> DecisionInput:
-    """What a decision with these arguments just saw, before anything changes."""
-    question = question_of(request, snapshot, board, expected, at, network_j, monotonic)
+    """What a decision with these arguments just saw, before anything changes; ``question``: that
+    it answered, where it did."""
+    if question is None:
+        question = question_of(request, snapshot, board, expected, at, network_j, monotonic)
     columns = question.columns
     candidates = columns.candidates
     return DecisionInput(

@@ -377,8 +377,21 @@ class Dispatcher:
         hour = int(self.parts.clock.now() // HOUR_S)
         return decision_id(self._identity, self._count, self.parts.rng.random(), max(hour, 0))
 
-    def stood(self, sight: object, decision_id: str, attempt: int = 1) -> None:
-        """A decision was acted on: see `Recorder.stood`."""
+    def departed(self, sight: object, decision_id: str) -> object:
+        """``sight``, for `ended`: see `Recorder.departed`."""
+        if sight is None or self.recorder is None:
+            return None
+        self.recorder.departed(sight, decision_id)
+        return sight
+
+    def ended(self, sight: object, decision_id: str, has_failed: bool) -> None:
+        """What came of a first decision: see `Recorder.ended`."""
+        if self.recorder is not None:
+            now = self.parts.clock.monotonic()
+            self.recorder.ended(sight, decision_id, has_failed, now)
+
+    def stood(self, sight: object, decision_id: str, attempt: int) -> None:
+        """A decision that follows a failure was acted on: see `Recorder.stood`."""
         if sight is not None and self.recorder is not None:
             self.recorder.stood(sight, decision_id, attempt)
 

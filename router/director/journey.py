@@ -71,6 +71,7 @@ class Journey:
         "_lost_g",
         "_need",
         "_request",
+        "_sight",
         "_started",
         "_suspicion",
         "_timeout_s",
@@ -113,6 +114,8 @@ class Journey:
             self._expected = dispatcher.expect(call.request)
         self._request = dispatcher.with_prefix(call.request, self._expected, call.prompt)
         self._charge: Charge | None = None
+        # Of the first decision, until it is known what came of it.
+        self._sight: object = None
         model, version, tenant = call.request.model, call.request.version, call.request.tenant
         self._claim = dispatcher.shares.claim(
             self._view.board, model, version, tenant, call.weight, self._started
@@ -132,7 +135,7 @@ class Journey:
             dispatcher.budgets.missed(error, parts.clock.monotonic())
             dispatcher.refused(error)
             raise
-        self._decision, self._need, ruling, sight = decided
+        self._decision, self._need, ruling, sight, _ = decided
         self._claim.take(self._started)
         if ruling is not None:
             self._charge = Charge(dispatcher, ruling)
@@ -145,7 +148,7 @@ class Journey:
             most = self._expected.output_tokens_quantile
             self._timeout_s = dispatcher.patience_s(self._view, request, self._decision, most)
         self.decision_id = dispatcher.next_id()
-        dispatcher.stood(sight, self.decision_id)
+        self._sight = dispatcher.departed(sight, self.decision_id)
         self._decided_s = parts.clock.monotonic() - self._started
 
     async def _first(self) -> Decided:
@@ -226,6 +229,7 @@ class Journey:
         """
         attempt, parts = self._attempt, self._dispatcher.parts
         now = parts.clock.monotonic()
+        self._tell_decision(has_failed=True)
         if attempt.messages:
             # Another endpoint's answers after these would be a second answer.
             self._end(error, now)
@@ -288,6 +292,7 @@ class Journey:
 
     def leave(self) -> None:
         """It is over, however it ended: others may have its place."""
+        self._tell_decision(has_failed=False)
         self._claim.leave(self._dispatcher.parts.clock.monotonic())
 
     def arrive(self, trailers: Metadata) -> Receipt:
@@ -324,6 +329,12 @@ class Journey:
             )
         )
         return receipt
+
+    def _tell_decision(self, has_failed: bool) -> None:
+        """What came of the first decision, once."""
+        sight, self._sight = self._sight, None
+        if sight is not None:
+            self._dispatcher.ended(sight, self.decision_id, has_failed)
 
     @property
     def _has_begun(self) -> bool:

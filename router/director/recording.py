@@ -1,8 +1,9 @@
 """Which decisions are kept, with all that they saw: for the record, and for who looks on.
 
-A share of them by chance, and all that refuse a request or follow a failure. Chance is drawn in
-gaps: a decision that is not kept costs a count. What is kept costs the loop a copy of the live
-columns; whoever is handed it writes it down elsewhere.
+A share of them by chance, and all that refuse a request, that an endpoint failed, or that follow
+such a failure. Which decisions will fail nobody knows when they are taken: the record watches all,
+at the cost of a copy of the live columns, until their request is answered or fails, while what is
+watched has room. Whoever is handed what is kept writes it down elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from router.core.budget_rulings import Judge
 from router.core.columns import Snapshot
 from router.core.lengths import Expected
 from router.core.pipeline import Decided, decide
+from router.core.question import Question
 from router.core.seen import Answered, DecisionKind, Draws, KeptDecision, Rulings, Sight, saw
 from router.errors import RefusedError
 from router.model import Request
@@ -26,13 +28,16 @@ Keep = Callable[[KeptDecision], None]
 
 
 class Certain(NamedTuple):
-    """Of decisions that refuse, or follow a failure: all are kept up to so many."""
+    """Of decisions that refuse, fail, or follow a failure: all are kept up to so many.
+    ``watched_bytes``: columns of those that may fail yet; 0: of those that do none is certain."""
 
     per_s: float
     at_once: float
+    watched_bytes: int = 0
 
 
-OF_THE_RECORD: Final = Certain(50.0, 500.0)
+# Watched: 10,000 requests under way among 9 endpoints each.
+OF_THE_RECORD: Final = Certain(50.0, 500.0, 16 * 2**20)
 
 
 class _Chosen(NamedTuple):
@@ -68,6 +73,7 @@ class Recorder:
         # Of those kept for what they are: how many more at once, and since when that is so.
         self._certain = certain.at_once
         self._certain_at = -math.inf
+        self._watched_bytes = 0
         self.share = share
         self.adopt(share)
 
@@ -98,11 +104,13 @@ class Recorder:
         is_chosen = not self._left
         if is_chosen:
             self._left = self._gap()
-        if is_chosen or tried:
+        is_watched = not tried and self._watched_bytes < self._most.watched_bytes
+        if is_chosen or tried or is_watched:
             rng = draws = Draws(rng)
         if judge is not None:
             judge = rulings = Rulings(judge)
         refusal: RefusedError | None = None
+        question: Question | None = None
         try:
             decided = self._decide(
                 request, snapshot, board, expected, now, rng, network_j, tried, pinned, judge,
@@ -110,10 +118,11 @@ class Recorder:
             )  # fmt: skip
             if draws is None:
                 return decided
+            question = decided.question
         except RefusedError as error:
-            refusal = error
+            refusal, is_watched = error, False
         is_certain = bool(tried or refusal) and self._has_room(monotonic)
-        if not (is_chosen or is_certain):
+        if not (is_chosen or is_certain or is_watched):
             if refusal is not None:
                 raise refusal
             return decided
@@ -121,19 +130,42 @@ class Recorder:
         seen = saw(
             request, snapshot, board, expected, now, monotonic, network_j, tuple(tried), pinned,
             () if draws is None else draws.given, () if rulings is None else rulings.given,
+            question,
         )  # fmt: skip
-        probability = 1.0 if is_certain else self.share
+        probability = 1.0 if is_certain else self.share if is_chosen else 0.0
         if refusal is not None:
             answered = Answered(None, refusal.reason)
             sight = Sight(snapshot, seen, answered, probability)
             refusal.sight = _Chosen(self, sight, refusal.sight)
             raise refusal
-        sight = Sight(snapshot, seen, Answered(decided.decision, ""), probability)
+        sight = Sight(snapshot, seen, Answered(decided.decision, ""), probability, is_watched)
         return decided._replace(sight=_Chosen(self, sight, decided.sight))
 
+    def departed(self, sight: object, decision_id: str) -> None:
+        """A request's first decision was acted on; `ended` is to follow, once. ``sight``: as the
+        decision came with it, None of one that nobody looked at."""
+        while isinstance(sight, _Chosen):
+            seen = sight.sight
+            if seen.is_watched:
+                sight.by._watched_bytes += seen.seen.live.nbytes
+            else:
+                sight.by._take(KeptDecision(decision_id, DecisionKind.FIRST, 1, seen))
+            sight = sight.others
+
+    def ended(self, sight: object, decision_id: str, has_failed: bool, now: float) -> None:
+        """What came of a request's first decision is known; ``now``: monotonic s."""
+        while isinstance(sight, _Chosen):
+            by, seen, sight = sight
+            if not seen.is_watched:
+                continue
+            by._watched_bytes -= seen.seen.live.nbytes
+            # Though chance has kept it: it would have been without.
+            if has_failed and by._has_room(now):
+                seen = seen._replace(probability=1.0)
+            by._take(KeptDecision(decision_id, DecisionKind.FIRST, 1, seen))
+
     def stood(self, sight: object, decision_id: str, attempt: int = 1) -> None:
-        """The decision was acted on. ``sight``: as the decision came with it, None of one that
-        nobody looked at."""
+        """Another decision was acted on, or refused: see `departed`."""
         kind = DecisionKind.FIRST if attempt == 1 else DecisionKind.MOVED
         while isinstance(sight, _Chosen):
             sight.by._take(KeptDecision(decision_id, kind, attempt, sight.sight))
@@ -147,7 +179,9 @@ class Recorder:
     def _take(self, kept: KeptDecision) -> None:
         if kept.sight.probability == 1.0:
             self._certain = max(0.0, self._certain - 1.0)
-        self._keep(kept)
+        # Of one that was but watched it is 0.
+        if kept.sight.probability > 0.0:
+            self._keep(kept)
 
     def _has_room(self, now: float) -> bool:
         """Whether one more may be kept for what it is."""

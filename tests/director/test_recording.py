@@ -1,3 +1,5 @@
+import asyncio
+import math
 import random
 
 import pytest
@@ -5,11 +7,11 @@ import pytest
 from router.core.answered import answer_of, differences
 from router.core.lease import Lease
 from router.core.seen import DecisionKind, decide_again
-from router.director.recording import Certain, Recorder
-from router.errors import DrainingError, RefusedError, ShedError
+from router.director.recording import OF_THE_RECORD, Certain, Recorder
+from router.errors import DrainingError, RefusedError, ShedError, UpstreamError
 from router.model import UNBURDENED
 from tests.core.drifting import Drift
-from tests.director.support import ANSWER, Room, fails
+from tests.director.support import ANSWER, Room, Says, fails
 from tests.ledger.kept import kept_decisions
 
 
@@ -141,9 +143,9 @@ def test_one_beside_another_takes_its_own_share_and_leaves_the_others_alone():
     assert all(same(one) == () for one in onlooker)
 
 
-def watched(script, share=1.0, **options):
+def watched(script, share=1.0, certain=OF_THE_RECORD, **options):
     room, kept = Room(script, **options), []
-    room.dispatcher.recorder = Recorder(kept.append, share, random.Random(1))
+    room.dispatcher.recorder = Recorder(kept.append, share, random.Random(1), certain)
     return room, kept
 
 
@@ -166,12 +168,52 @@ async def test_a_decision_bears_the_id_of_its_receipt():
 async def test_what_follows_a_failure_is_kept_whatever_chance_says():
     room, kept = watched({"a": fails("fault"), "b": ANSWER, "c": ANSWER}, share=0.0)
     answer = await room.infer()
-    (one,) = kept
+    first, one = kept
+    # That which failed, too: nobody knew when it was taken.
+    assert (first.decision_id, first.attempt) == (answer.receipt.decision_id, 1)
+    assert (first.kind, first.sight.probability) == (DecisionKind.FIRST, 1.0)
+    assert first.sight.answered.decision.endpoint.name == "a"
+    assert same(first) == ()
     assert (one.decision_id, one.attempt) == (answer.receipt.decision_id, 2)
     assert (one.kind, one.sight.probability) == (DecisionKind.MOVED, 1.0)
     assert one.sight.seen.tried == ("a",)
     assert one.sight.answered.decision.endpoint.name == answer.receipt.decision.endpoint.name
     assert same(one) == ()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+async def test_of_many_requests_those_that_failed_are_certain_and_nothing_stays_watched(share):
+    """A failed decision that chance keeps stands for itself alone."""
+    script = dict.fromkeys("abc", fails("fault"))
+    room, kept = watched(script, share, limits={"max_attempts": 1})
+    for _ in range(20):
+        with pytest.raises(UpstreamError):
+            await room.infer()
+    assert [one.sight.probability for one in kept] == [1.0] * 20
+    assert room.dispatcher.recorder._watched_bytes == 0
+
+
+async def test_without_room_to_watch_chance_alone_keeps_what_fails():
+    script = dict.fromkeys("abc", fails("fault"))
+    unwatched = OF_THE_RECORD._replace(watched_bytes=0)
+    room, kept = watched(script, 0.5, unwatched, limits={"max_attempts": 1})
+    for _ in range(40):
+        with pytest.raises(UpstreamError):
+            await room.infer()
+    first = [one for one in kept if one.attempt == 1 and not one.sight.seen.tried]
+    assert 8 <= len(first) <= 32
+    assert {one.sight.probability for one in first} == {0.5}
+
+
+async def test_what_the_caller_leaves_is_kept_by_chance_alone():
+    room, kept = watched({"a": Says(end_s=math.inf)}, 0.0)
+    left = asyncio.ensure_future(room.infer())
+    await asyncio.sleep(0)
+    assert room.dispatcher.recorder._watched_bytes > 0
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    assert (kept, room.dispatcher.recorder._watched_bytes) == ([], 0)
 
 
 async def test_a_refusal_is_kept_once_however_often_it_was_decided():
