@@ -428,10 +428,11 @@ class RequestTrace(Protocol):
     """One request, as a trace tells of it: each attempt departs and ends, then the request ends,
     once. Never raises and never blocks: called on the hot path.
 
-    ``trace_id``: hexadecimal, "" where nothing of it is kept.
+    ``trace_id``, ``span_id``: hexadecimal, "" where nothing of it is kept.
     """
 
     trace_id: str
+    span_id: str
 
     def departs(self, decision: Decision, metadata: Metadata) -> Metadata:
         """An attempt goes to its endpoint; what ``metadata`` of the call is to be there, so that

@@ -35,6 +35,7 @@ from router.app.membership import Membership
 from router.app.model_reading import ModelReader
 from router.app.observers import LoggedRequests
 from router.app.probing import Prober
+from router.app.pushing import Pushes
 from router.app.reloading import Reloader
 from router.app.retirement import Retirement
 from router.app.runtime import Runtime
@@ -202,8 +203,18 @@ class GatewayProcess:
             build_rng(),
             workers,
         )
+        self._pushes = Pushes(
+            config,
+            self._identity,
+            os.environ,
+            wall,
+            self._metrics.otlp,
+            order.began_at if order else wall.now(),
+        )
         # The first of several workers; the parent serves nothing.
         writes = order is None or order.row == PARENT + 1
+        if writes:
+            self._pushes.push_metrics(self._registry, order.gateway if order else self._identity)
         self._energy: EnergyRounds | None = None
         ledger, put_energy = config.settings.ledger, self._ledger.put_energy
         if ledger is not None and put_energy is not None:
@@ -342,10 +353,14 @@ class GatewayProcess:
         self._request_file.close()
         self._request_log.close()
         self._security.close()
+        # Last: of all the others' figures and words.
+        await asyncio.to_thread(self._pushes.close)
         return 0
 
     def _build_carrier(self, dispatcher: Dispatcher) -> Carrier:
-        failures = FailureReporter(self._metrics, self._request_log, self._clock, self._security)
+        failures = FailureReporter(
+            self._metrics, self._request_log, self._clock, self._security, self._traces.tracer
+        )
         if self._carrier is not None:
             return self._carrier(dispatcher, failures, self._identity)
         return Fronts(

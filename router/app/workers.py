@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from router.app.loading import load
 from router.app.restart import as_started
+from router.clock import WallClock
 from router.config.settings import Config
 from router.contract import Clock
 from router.errors import CarbonRouterError, ConfigError
@@ -52,7 +53,8 @@ class Plan(NamedTuple):
 
 class WorkerOrder(NamedTuple):
     """What one worker gets. ``config``: in force, whatever the file on disk says by now; ``row``:
-    its own in ``memory``; ``gateway``: whose worker it is, among all gateways."""
+    its own in ``memory``; ``gateway``: whose worker it is, among all gateways; ``began_at``: of
+    that, unix s: its totals go on where a worker is replaced."""
 
     config: Config
     config_path: Path
@@ -61,6 +63,7 @@ class WorkerOrder(NamedTuple):
     memory: SharedMemory
     parent_pid: int
     gateway: str = ""
+    began_at: float = 0.0
 
 
 Work: TypeAlias = Callable[[WorkerOrder], int]
@@ -88,6 +91,8 @@ class _Parent:
         self._context = multiprocessing.get_context("spawn")
         self._memory = SharedMemory(plan.workers)
         self._gateway = secrets.token_hex(8)
+        # By the wall, whatever day is replayed.
+        self._began_at = WallClock().now()
         self._rows = self._memory.rows
         self._beats = BeatWatch(self._rows.beats, range(1, plan.workers + 1))
         self._started_at: list[float] = []
@@ -130,7 +135,7 @@ class _Parent:
     def _start(self, row: int) -> None:
         order = WorkerOrder(
             self._config, self._plan.config_path, self._plan.workers, row, self._memory,
-            os.getpid(), self._gateway,
+            os.getpid(), self._gateway, self._began_at,
         )  # fmt: skip
         self._beats.begin(row)
         process = self._context.Process(target=_child, args=(self._work, order))

@@ -362,7 +362,8 @@ class IdentitySettings:
 @dataclass(frozen=True, slots=True)
 class OtlpSettings:
     """A collector of OpenTelemetry. ``endpoint``, ``protocol``, ``headers``, ``service_name``,
-    ``sample_ratio``: None where the environment says, or nobody. ``tenant``: how it is kept."""
+    ``sample_ratio``, ``metrics_every_s``: None where the environment says, or nobody. ``tenant``:
+    how it is kept."""
 
     endpoint: str | None
     protocol: str | None
@@ -373,6 +374,11 @@ class OtlpSettings:
     conventions: str
     tenant: str
     queue_spans: int
+    traces: bool = True
+    metrics: bool = False
+    metrics_every_s: float | None = None
+    logs: bool = False
+    queue_records: int = 2048
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""``telemetry`` of the file: where traces of requests go."""
+"""``telemetry`` of the file: where traces, metrics and log go by OTLP."""
 
 from __future__ import annotations
 
@@ -44,6 +44,19 @@ class OtlpSchema(Strict):
         description="of requests that come without a trace; others as their caller does. Left out: "
         "`OTEL_TRACES_SAMPLER`, or 0.1",
     )
+    traces: bool = Field(default=True, description="spans of requests that are sampled")
+    metrics: bool = Field(
+        default=False, description="what `/metrics` shows, pushed; that page stays"
+    )
+    metrics_every_s: float | None = Field(
+        default=None,
+        ge=1,
+        le=3600,
+        description="left out: `OTEL_METRIC_EXPORT_INTERVAL` (ms), or 60",
+    )
+    logs: bool = Field(
+        default=False, description="lines of the log as records; they are written as ever, too"
+    )
     conventions: Literal["deployed", "latest"] = Field(
         default="deployed",
         description="release of the semantic conventions that attributes are named by",
@@ -59,6 +72,20 @@ class OtlpSchema(Strict):
         "counted",
     )
 
+    queue_records: int = Field(
+        default=2048,
+        ge=1,
+        le=100_000,
+        description="lines of the log of a process that may wait for the collector; beyond it they "
+        "are dropped, counted",
+    )
+
+    @model_validator(mode="after")
+    def _something_is_sent(self) -> Self:
+        if not (self.traces or self.metrics or self.logs):
+            raise ValueError("nothing would be sent: set traces, metrics or logs, or leave it out")
+        return self
+
     @model_validator(mode="after")
     def _one_place_of_headers(self) -> Self:
         if self.headers_env is not None and self.headers_file is not None:
@@ -70,7 +97,9 @@ class TelemetrySchema(Strict):
     """What is told to others of what the gateway does, beside `/metrics` and its log."""
 
     otlp: OtlpSchema | None = Field(
-        default=None, description="traces to a collector; `{}` is enough; left out: none"
+        default=None,
+        description="what goes to a collector: traces where nothing else is said, `{}` is enough; "
+        "left out: nothing",
     )
 
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from router.contract import RequestTrace
-from router.errors import CarbonRouterError, RefusedError, RequestError
+from router.errors import CarbonRouterError, RefusedError, RequestError, tell_span
 from router.model import Receipt, Request, RowOutcome
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def tell_lost(
         ledger.ended(lost, *how_it_ended(error))
     if trace is not None:
         trace.ended(lost, *how_it_ended(error), dispatcher.view.snapshot.policy.name)
+        tell_span(error, trace.trace_id, trace.span_id)
 
 
 def tell_moved(
@@ -84,6 +85,7 @@ class Telling:
         policy = dispatcher.view.snapshot.policy.name
         if trace is not None:
             trace.ended(None, outcome, reason, policy)
+            tell_span(error, trace.trace_id, trace.span_id)
         if ledger is None:
             return
         waited_ms = (clock.monotonic() - self._started) * 1e3

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import traceback
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from router.contract import Metadata
 from router.model import Request
 
 # The reason of a call whose caller went away.
 CANCELLED: Final = "cancelled"
+
+
+class Arrival(NamedTuple):
+    """How a request came: by which protocol, with which header fields, how long ago.
+    ``streamed``: it has any number of answers."""
+
+    protocol: str
+    metadata: Metadata
+    streamed: bool
+    after_s: float
 
 
 class Failures(Protocol):
@@ -22,9 +33,11 @@ class Failures(Protocol):
         reason: str,
         error: BaseException,
         client_retries: int = 0,
+        arrival: Arrival | None = None,
     ) -> None:
         """``request``: None when the call failed before it was understood; ``client_retries``: what
-        is known even then of how often its client asked before.
+        is known even then of how often its client asked before; ``arrival``: of what asks a model
+        for an answer, None of questions and of what was cut short.
 
         ``code``: what the caller was answered with, one of the few words that its protocol has for
         that. ``reason``: from the error tree, `CANCELLED` when the caller went away, or

@@ -64,8 +64,7 @@ def exposition(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, st
     ``accept``: what its reader takes; OpenMetrics where it says so, which alone has exemplars, and
     those of a process alone: the workers' files have no room for them.
     """
-    if shares_files():
-        registry = _merged()
+    registry = of_all(registry)
     if _OPENMETRICS in accept:
         page = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
         return page, openmetrics.CONTENT_TYPE_LATEST
@@ -76,13 +75,16 @@ def samples(registry: CollectorRegistry, names: Iterable[str]) -> list[Sample]:
     """Those of these ``names``, as the page has them now: of all workers when they share files."""
     if shares_files():
         wanted = frozenset(names)
-        every = (sample for metric in _merged().collect() for sample in metric.samples)
+        every = (sample for metric in of_all(registry).collect() for sample in metric.samples)
         return [sample for sample in every if sample.name in wanted]
     found = registry.restricted_registry(names)
     return [sample for metric in found.collect() for sample in metric.samples]
 
 
-def _merged() -> CollectorRegistry:
+def of_all(registry: CollectorRegistry) -> CollectorRegistry:
+    """What is read for all workers when they share files, else ``registry`` itself."""
+    if not shares_files():
+        return registry
     merged = CollectorRegistry()
     files = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
     merged.register(_Shared(files))

@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from router.telemetry.throttle import LineThrottle
@@ -29,12 +30,14 @@ REQUESTS = "router.requests"
 MAX_FIELD = 128
 
 _STDERR = 2
+_RESERVED = frozenset((*RESERVED_ATTRS, "message"))
 _OWN = "router"
 # Of a message, before what a caller can vary in it.
 _KIND_CHARACTERS = 24
 
 Write = Callable[[bytes], object]
 Event = Literal["refused", "invalid", "failed"]
+_TEXTS = ("decision_id", "request_id", "method", "origin", "endpoint", "trace_id", "span_id")
 _LEVELS: Mapping[str, int] = {
     "refused": logging.WARNING,
     "invalid": logging.INFO,
@@ -46,7 +49,8 @@ class RequestLine(NamedTuple):
     """What is logged of a request without a good answer; what is not known is left out.
 
     ``reason``: from the error tree. ``code``: gRPC status name. ``request_id``: the caller's own.
-    ``client_retries``: how often its client asked before.
+    ``client_retries``: how often its client asked before. ``trace_id``, ``span_id``: in
+    hexadecimal, "" where no span of it is kept.
     ``elapsed_ms``: in the gateway altogether; ``upstream_ms``: of it, waiting for endpoints.
     """
 
@@ -62,6 +66,8 @@ class RequestLine(NamedTuple):
     client_retries: int = 0
     elapsed_ms: float = math.nan
     upstream_ms: float = math.nan
+    trace_id: str = ""
+    span_id: str = ""
 
 
 def sanitised(text: str) -> str:
@@ -105,7 +111,7 @@ class RequestLog:
             "code": line.code,
             "model": model,
         }
-        for name in ("decision_id", "request_id", "method", "origin", "endpoint"):
+        for name in _TEXTS:
             text = getattr(line, name)
             if text:
                 fields[name] = sanitised(text)
@@ -216,6 +222,29 @@ class QueueWriter(logging.Handler):
             self._write(line.encode(errors="replace") + b"\n")
         except OSError:
             self._unwritten += 1
+
+
+Field = str | bool | int | float | tuple[str, ...]
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Field]:
+    """What a line says beside its message: what its writer gave it as ``extra``."""
+    found: dict[str, Field] = {}
+    for key, value in record.__dict__.items():
+        if key in _RESERVED or key.startswith("_") or value is None:
+            continue
+        if isinstance(value, str | bool | int | float):
+            found[key] = value
+        elif isinstance(value, list | tuple | set | frozenset):
+            found[key] = tuple(str(one) for one in value)
+        else:
+            found[key] = str(value)
+    return found
+
+
+def exception_lines(record: logging.LogRecord) -> str:
+    """The stack of an error that a line is about, as the log has it."""
+    return logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
 
 
 class LogOutput:

@@ -32,6 +32,7 @@ from router.telemetry.fleet_loads import FleetLoadMetrics
 from router.telemetry.gauges import FleetGauges
 from router.telemetry.labels import LabelGuard, error_reasons
 from router.telemetry.ledger import LedgerMetrics
+from router.telemetry.otlp.counts import OtlpMetrics
 from router.telemetry.state_store import StoreMetrics
 from router.telemetry.tracing.metrics import SpanMetrics
 from router.telemetry.trust import TrustMetrics
@@ -128,6 +129,7 @@ class Metrics:
         self.budgets = BudgetMetrics(registry)
         self.ledger = LedgerMetrics(registry)
         self.spans = SpanMetrics(registry)
+        self.otlp = OtlpMetrics(registry)
 
     def _count_answers(self, registry: CollectorRegistry) -> None:
         counter = partial(_counter, registry)

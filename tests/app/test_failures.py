@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from router import errors
 from router.app.failures import FailureReporter
+from router.gateway.failures import Arrival
 from router.gateway.oip import status
 from router.telemetry.logs import REQUESTS, RequestLog
 from router.telemetry.metrics import Metrics
@@ -28,10 +29,15 @@ class Desk:
         self.clock = Hands()
         self.caplog = caplog
         self.security = SecurityLog(self.registry, self.clock.monotonic)
-        self.desk = FailureReporter(metrics, RequestLog(), self.clock, self.security)
+        self.turned = []
+        self.desk = FailureReporter(metrics, RequestLog(), self.clock, self.security, tracer=self)
 
-    def failed(self, error, code, reason, asked=None, method="ModelInfer", retries=0):
-        self.desk.failed(method, asked, code, reason, error, retries)
+    def turned_away(self, turned):
+        self.turned.append(turned)
+        return "7" * 32, "8" * 16
+
+    def failed(self, error, code, reason, asked=None, method="ModelInfer", retries=0, arrival=None):
+        self.desk.failed(method, asked, code, reason, error, retries, arrival)
 
     def count(self, name, **labels):
         return self.registry.get_sample_value(f"carbon_router_{name}", labels) or 0.0
@@ -190,3 +196,43 @@ def test_what_a_client_asks_again_is_counted_beside_and_told(desk):
     assert desk.count("client_retries_total", model="llama", code="RESOURCE_EXHAUSTED") == 1.0
     assert desk.count("client_retries_total", model="other", code="RESOURCE_EXHAUSTED") == 1.0
     assert [getattr(line, "client_retries", None) for line in desk.lines] == [2, 1]
+
+
+ARRIVAL = Arrival("oip", (("traceparent", "..."),), False, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("error", "stranger"),
+    [
+        (errors.MalformedRequestError("cut"), False),
+        (errors.UnauthenticatedError("who?"), True),
+        (errors.GatewayFullError("full"), True),
+    ],
+)
+def test_what_no_director_saw_is_a_span_with_its_reason(desk, error, stranger):
+    desk.failed(error, "INVALID_ARGUMENT", error.reason, request(), arrival=ARRIVAL)
+    (turned,) = desk.turned
+    assert (turned.reason, turned.is_stranger, turned.after_s) == (error.reason, stranger, 0.25)
+    assert (turned.metadata, turned.protocol) == (ARRIVAL.metadata, "oip")
+
+
+def test_the_line_of_a_request_leads_to_its_span(desk):
+    error = errors.MalformedRequestError("cut")
+    desk.failed(error, "INVALID_ARGUMENT", error.reason, request(), arrival=ARRIVAL)
+    (line,) = desk.lines
+    assert (line.trace_id, line.span_id) == ("7" * 32, "8" * 16)
+    told = upstream(errors.UpstreamLostError)
+    errors.tell_span(told, "5" * 32, "6" * 16)
+    desk.failed(told, "UNAVAILABLE", told.reason, request(), arrival=ARRIVAL)
+    assert (desk.lines[1].trace_id, desk.lines[1].span_id) == ("5" * 32, "6" * 16)
+    assert len(desk.turned) == 1
+
+
+def test_what_is_told_already_or_no_request_or_no_refusal_is_no_span(desk):
+    told = errors.ShedError("full")
+    errors.tell_span(told, "", "")
+    desk.failed(told, "RESOURCE_EXHAUSTED", "shed", request(), arrival=ARRIVAL)
+    desk.failed(errors.MalformedRequestError("cut"), "INVALID_ARGUMENT", "request_malformed")
+    desk.failed(RuntimeError("ours"), "INTERNAL", "internal", request(), arrival=ARRIVAL)
+    assert desk.turned == []
+    assert not hasattr(desk.lines[0], "trace_id")

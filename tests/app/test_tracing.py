@@ -147,6 +147,13 @@ async def test_the_variable_of_traces_comes_before_that_of_all(traces, collector
             "from 0 to 1",
         ),
         ({"headers_env": "NOT_SET"}, {}, "headers_env", "NOT_SET is not set"),
+        (
+            {"metrics": True},
+            {"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/json"},
+            "protocol",
+            "METRICS_PROTOCOL",
+        ),
+        ({}, {"OTEL_METRIC_EXPORT_INTERVAL": "60s"}, "metrics_every_s", "milliseconds"),
     ],
 )
 def test_what_cannot_be_is_told_with_its_place(tmp_path, otlp, environ, place, words):
@@ -165,6 +172,8 @@ def test_what_cannot_be_is_told_with_its_place(tmp_path, otlp, environ, place, w
         {"sample_ratio": 1.1},
         {"endpoint": "collector:4317"},
         {"protocol": "http/json"},
+        {"traces": False},
+        {"metrics_every_s": 0.5},
     ],
 )
 def test_the_file_is_checked(tmp_path, otlp):

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.e2e.harness import ROOT, Gateway, ask, base, emulator, pair, until
-from tests.fakes.otlp_collector import Collector
+from tests.fakes.otlp_collector import Collector, attributes
 from tests.ports import free_ports
 
 DOCKER = ROOT / "docker"
@@ -90,12 +90,16 @@ def gateway(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dashboard")
     with Collector() as collector:
         otlp = {"endpoint": f"http://127.0.0.1:{collector.port}", "sample_ratio": 1.0}
+        otlp |= {"metrics": True, "metrics_every_s": 1, "logs": True}
         config = base(pair(), ledger={"dir": "ledger", "flush_s": 0.2})
+        (http,) = free_ports(1)
+        config["server"] |= {"http": f"127.0.0.1:{http}"}
         config["telemetry"] = {"otlp": otlp}
         with (
             closing(Ended(emulator(folder, config))),
             closing(Ended(Gateway(folder, config))) as it,
         ):
+            it.child.collector, it.child.http = collector, f"127.0.0.1:{http}"
             asyncio.run(traffic(it.child))
             yield it.child
 
@@ -143,6 +147,90 @@ async def test_every_name_and_label_is_on_the_page(gateway):
         asked = {one.strip() for part in _BY.findall(query) for one in part.split(",")} - {""}
         asked |= set(_MATCHER.findall(query))
         assert asked <= known, (title, asked - known)
+
+
+def post(address, body):
+    with closing(HTTPConnection(address, timeout=30)) as connection:
+        connection.request(
+            "POST", "/v1/chat/completions", body, {"content-type": "application/json"}
+        )
+        with connection.getresponse() as reply:
+            return reply.status
+
+
+async def test_what_is_pushed_is_what_is_shown(gateway):
+    page = await gateway.metrics()
+    shown = {name for name, rows in page.items() if name.startswith("carbon_router_") and rows}
+
+    def pushed():
+        """Of the latest push: values by the name on the page and labels."""
+        resource, scope, found = gateway.collector.pushes.get(timeout=30)
+        assert scope == ("carbon-router", "https://opentelemetry.io/schemas/1.36.0")
+        assert resource["service.name"] == "carbon-router"
+        words = {"s": "_seconds", "By": "_bytes", "J": "_joules", "g": "_grams"}
+        values = {}
+        for metric in found.values():
+            name = metric.name.replace(".", "_") + words.get(metric.unit, "")
+            kind = metric.WhichOneof("data")
+            for point in getattr(metric, kind).data_points:
+                labels = frozenset(attributes(point.attributes).items())
+                if kind == "histogram":
+                    values[f"{name}_count", labels] = point.count
+                elif kind == "sum" and metric.sum.is_monotonic:
+                    values[f"{name}_total", labels] = point.as_double
+                else:
+                    values[name, labels] = point.as_double
+        return values
+
+    def totals(page):
+        return {
+            (name, frozenset(labels.items())): value
+            for name, rows in page.items()
+            for labels, value in rows
+            if name.startswith("carbon_router_") and name.endswith(("_total", "_count"))
+        }
+
+    async def same():
+        before = totals(await gateway.metrics())
+        values = await asyncio.to_thread(pushed)
+        missing = {name for name, _ in before} - {name for name, _ in values}
+        # Those of pushes themselves move on with each.
+        moving = ("metric_pushes", "state_store", "log_records")
+        steady = {k: v for k, v in before.items() if not any(one in k[0] for one in moving)}
+        return not missing and all(values.get(key) == value for key, value in steady.items())
+
+    await until(same, "a push that has what the page has")
+    assert "carbon_router_build_info" in shown
+
+
+async def test_what_no_director_saw_has_a_span_and_its_line_leads_there(gateway):
+    await asyncio.to_thread(gateway.collector.rest)
+    assert await asyncio.to_thread(post, gateway.http, b"{") == 400
+    async with gateway.client() as client:
+        await client.refusal(b"\x08nonsense")
+        await client.refusal(ask(model="nobody's"))
+    refused = {}
+    while len(refused) < 3:
+        *_, span = await asyncio.to_thread(gateway.collector.spans.get, timeout=30)
+        told = attributes(span.attributes)
+        if told["carbon_router.outcome"] == "refused":
+            refused[span.name, told["carbon_router.reason"]] = span
+    method = "inference.GRPCInferenceService/ModelInfer"
+    assert set(refused) == {
+        ("POST /v1/chat/completions", "request_malformed"),
+        (method, "request_malformed"),
+        (method, "model_unknown"),
+    }
+    # The other's line repeats one of a moment ago, and is held back.
+    ids = {
+        (span.trace_id, span.span_id)
+        for (_, reason), span in refused.items()
+        if reason == "request_malformed"
+    }
+    found = set()
+    while not ids <= found:
+        *_, record = await asyncio.to_thread(gateway.collector.records.get, timeout=30)
+        found.add((record.trace_id, record.span_id))
 
 
 @pytest.fixture
@@ -196,7 +284,8 @@ async def test_every_query_is_answered_by_a_real_prometheus(gateway, prometheus)
         try:
             while wanted and await answer(prometheus, wanted[-1]):
                 wanted.pop()
-        except OSError:
+        except (OSError, ValueError):
+            # It begins, and says so in words.
             return False
         return not wanted
 

@@ -122,11 +122,13 @@ class Told:
     def __init__(self):
         self.seen = []
         self.retries = []
+        self.arrivals = []
         self.event = asyncio.Event()
 
-    def failed(self, method, request, code, reason, error, client_retries=0):
+    def failed(self, method, request, code, reason, error, client_retries=0, arrival=None):
         self.seen.append((method, request and request.model, code, reason))
         self.retries.append(client_retries)
+        self.arrivals.append(arrival)
         self.event.set()
 
 

@@ -19,6 +19,7 @@ from router.director import Call, Director
 from router.errors import MalformedRequestError, UnsupportedMethodError
 from router.gateway import headers
 from router.gateway.caller import Caller
+from router.gateway.failures import Arrival
 from router.gateway.oip.aborting import cancelled, refuse
 from router.gateway.oip.caller import caller_of
 from router.gateway.oip.calls import Desk, decode, only_message, refuse_if_cut, unary
@@ -108,6 +109,7 @@ class InferenceService:
 
     async def _model_infer(self, _: object, context: Context) -> bytes:
         metadata: Metadata = context.invocation_metadata()
+        began = self._desk.intake.loop.time()
         request: Request | None = None
         call: IncomingCall | None = None
         payload = b""
@@ -136,7 +138,8 @@ class InferenceService:
             if call is not None:
                 call.use.give_back()
             payload = b""  # this frame stays in memory for as long as gRPC's abort
-            await refuse(context, self._failures, "ModelInfer", request, error)
+            arrival = self._arrival(metadata, began, streamed=False)
+            await refuse(context, self._failures, "ModelInfer", request, error, arrival)
         finally:
             if call is not None:
                 call.leave()
@@ -154,9 +157,11 @@ class InferenceService:
 
     async def _stream_infer(self, requests: object, context: Context) -> None:
         call: IncomingCall | None = None
+        session: StreamSession | None = None
+        intake = self._desk.intake
+        metadata: Metadata = context.invocation_metadata()
+        began = intake.loop.time()
         try:
-            intake = self._desk.intake
-            metadata = context.invocation_metadata()
             call = intake.enter(context, metadata, Role.INFER, metered=False)
             session = StreamSession(
                 self._director, context, call, partial(self._caller, call.metadata),
@@ -173,7 +178,9 @@ class InferenceService:
             await refuse_if_cut(call, context, self._failures, "ModelStreamInfer", None)
             raise
         except Exception as error:
-            await refuse(context, self._failures, "ModelStreamInfer", None, error)
+            # Of a stream each message is a request, but where there was none yet.
+            arrival = None if session else self._arrival(metadata, began, streamed=True)
+            await refuse(context, self._failures, "ModelStreamInfer", None, error, arrival)
         finally:
             if call is not None:
                 call.leave()
@@ -257,6 +264,10 @@ class InferenceService:
         return pb.ServerMetadataResponse(
             name="carbon-router", version=router.__version__, extensions=EXTENSIONS
         )
+
+    def _arrival(self, metadata: Metadata, began: float, *, streamed: bool) -> Arrival:
+        after_s = self._desk.intake.loop.time() - began
+        return Arrival("oip", metadata, streamed, after_s)
 
     def _caller(self, metadata: Metadata, principal: Principal) -> Caller:
         caller = caller_of(metadata, principal, self._regions)

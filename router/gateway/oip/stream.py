@@ -22,7 +22,7 @@ from router.errors import DrainingError, GatewayFullError, RequestError
 from router.gateway import headers
 from router.gateway.caller import Caller, RoutingFields
 from router.gateway.cut_answers import settle_cut
-from router.gateway.failures import Failures
+from router.gateway.failures import Arrival, Failures
 from router.gateway.oip.aborting import cancelled
 from router.gateway.oip.context import Context
 from router.gateway.oip.intake import IncomingCall
@@ -260,7 +260,10 @@ class StreamSession:
         self, turn: _Turn, request: Request | None, error: Exception, answers: int
     ) -> None:
         status = status_of(error)
-        self._failures.failed(_METHOD, request, status.code.name, status.reason, error)
+        self._failures.failed(
+            _METHOD, request, status.code.name, status.reason, error,
+            arrival=Arrival("oip", self._metadata, True, 0.0),
+        )  # fmt: skip
         response = ModelInferResponse()
         if not isinstance(turn.fields, RequestError):
             # As it came: by it the caller knows which of its messages this is about.

@@ -8,12 +8,14 @@ from typing import Final
 from aiohttp import web
 
 from router.errors import RefusedError
-from router.gateway.failures import CANCELLED, Failures, let_go
+from router.gateway.failures import CANCELLED, Arrival, Failures, let_go
 from router.gateway.openai import refusal
-from router.http_api import HttpApi
+from router.http_api import METHOD, OTHER, PATH, HttpApi, api_of
 from router.model import Request
 
 SERVER: Final = "carbon-router"
+# W3C Trace Context.
+_TRACED: Final = ("traceparent", "tracestate")
 
 
 class CallEnding:
@@ -23,8 +25,8 @@ class CallEnding:
     """
 
     __slots__ = (
-        "_failures", "_method", "_reason", "_shape", "asked", "request_id", "response", "retries",
-        "written_bytes",
+        "_began", "_failures", "_method", "_reason", "_shape", "asked", "request_id", "response",
+        "retries", "written_bytes",
     )  # fmt: skip
 
     def __init__(self, failures: Failures, method: str, shape: HttpApi) -> None:
@@ -33,6 +35,7 @@ class CallEnding:
         self._method = method
         self._shape = shape
         self._reason: RefusedError | None = None
+        self._began = asyncio.get_running_loop().time()
         self.asked: Request | None = None
         self.request_id = ""
         self.retries = 0
@@ -61,8 +64,9 @@ class CallEnding:
         """Tell the caller: by a status where nothing was written yet, else by an event."""
         ended = refusal.refusal_of(error, self._shape, self.request_id, self.retries)
         self._failures.failed(
-            self._method, self.asked, str(ended.status), ended.reason, error, self.retries
-        )
+            self._method, self.asked, str(ended.status), ended.reason, error, self.retries,
+            self._arrival(request),
+        )  # fmt: skip
         got = f"after {self.written_bytes} bytes"
         event = refusal.event_of(error, self._shape, got)
         let_go(error)
@@ -76,3 +80,13 @@ class CallEnding:
             # Of anything else a part would pass for the whole.
             request.transport.abort()
         return response
+
+    def _arrival(self, request: web.BaseRequest) -> Arrival | None:
+        """None of a question, and of what was cut short: of that its trace has told."""
+        path = request.raw_path.partition("?")[0]
+        if self._reason is not None or request.method != "POST" or api_of(path) is OTHER:
+            return None
+        traced = [(key, value) for key in _TRACED for value in request.headers.getall(key, ())]
+        metadata = ((METHOD, request.method), (PATH, path), *traced)
+        after_s = asyncio.get_running_loop().time() - self._began
+        return Arrival("openai", metadata, self.response is not None, after_s)

@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 class Conventions(NamedTuple):
     """Names of one release. ``gen_ai_provider``: of whose model it is; ``rpc_system``, whose
     values are the same in both. ``qualified_method``: whether ``rpc_method`` holds the service,
-    too, which then has no name of its own (``rpc_service`` "")."""
+    too, which then has no name of its own (``rpc_service`` ""). ``open_descriptors``: the metric
+    of a process's open file descriptors."""
 
     release: str
     gen_ai_provider: str
@@ -21,6 +22,7 @@ class Conventions(NamedTuple):
     rpc_service: str
     rpc_method: str
     qualified_method: bool
+    open_descriptors: str
 
     @property
     def schema_url(self) -> str:
@@ -30,12 +32,14 @@ class Conventions(NamedTuple):
 
 # What tools that are deployed read: the last release before RPC and GenAI were renamed.
 DEPLOYED: Final = Conventions(
-    "1.36.0", "gen_ai.system", "rpc.system", "rpc.service", "rpc.method", False
-)
+    "1.36.0", "gen_ai.system", "rpc.system", "rpc.service", "rpc.method", False,
+    "process.open_file_descriptor.count",
+)  # fmt: skip
 # What comes after it; RPC is a release candidate in it, GenAI in development.
 LATEST: Final = Conventions(
-    "1.44.0", "gen_ai.provider.name", "rpc.system.name", "", "rpc.method", True
-)
+    "1.44.0", "gen_ai.provider.name", "rpc.system.name", "", "rpc.method", True,
+    "process.unix.file_descriptor.count",
+)  # fmt: skip
 BY_NAME: Final = {"deployed": DEPLOYED, "latest": LATEST}
 
 # The same in both.
@@ -51,8 +55,11 @@ GEN_AI_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 GRPC: Final = "grpc"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_STACK: Final = "exception.stacktrace"
 
 # Ours.
+OURS: Final = "carbon_router."
 DECISION_ID: Final = "carbon_router.decision_id"
 REQUEST_ID: Final = "carbon_router.request_id"
 TENANT: Final = "carbon_router.tenant"

@@ -5,10 +5,9 @@ Imported where spans are sent somewhere, and nowhere else: the SDK takes a while
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -17,15 +16,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.status import Status, StatusCode
 
+from router.telemetry.otlp.told import ToldExports
 from router.telemetry.tracing.span import Span
-
-# Of the SDK and of its exporters, which would write a line for every batch.
-_SDK_LOGGER: Final = "opentelemetry"
-# Whose lines say why spans cannot be exported. Others have what callers wrote in `tracestate`.
-_EXPORTERS_LOGGER: Final = "opentelemetry.exporter"
-_MOST_SHOWN: Final = 300
-
-_log = logging.getLogger(__name__)
 
 
 class ExportOptions(NamedTuple):
@@ -58,9 +50,10 @@ class SpanExport:
         self._on_spans = on_spans
         # Written by the event loop alone, and by the thread that sends alone.
         self._put = 0
-        self._told = _Told(exporter, on_spans, clean)
+        self._told = ToldExports("spans", on_spans, clean)
+        self._exporter = _TellingSpans(exporter, self._told)
         self._processor = BatchSpanProcessor(
-            self._told,
+            self._exporter,
             max_queue_size=options.queue_spans,
             schedule_delay_millis=options.every_s * 1e3,
             max_export_batch_size=min(options.batch_spans, options.queue_spans),
@@ -81,7 +74,7 @@ class SpanExport:
         ending.start()
         ending.join(timeout_s)
         if ending.is_alive():
-            self._told.give_up()
+            self._exporter.shutdown()
         lost = self._put - self._told.taken
         if lost > 0:
             self._on_spans("dropped", lost)
@@ -108,75 +101,21 @@ class SpanExport:
         )
 
 
-class _Told(SpanExporter):
-    """An exporter that tells once when it begins to fail, and once when it sends again.
+class _TellingSpans(SpanExporter):
+    """The SDK's exporter behind `ToldExports`."""
 
-    ``taken``: how many spans were handed to it, whatever became of them.
-    """
-
-    def __init__(
-        self,
-        exporter: SpanExporter,
-        on_spans: Callable[[str, int], None],
-        clean: Callable[[str], str],
-    ) -> None:
-        self.taken = 0
+    def __init__(self, exporter: SpanExporter, told: ToldExports) -> None:
         self._exporter = exporter
-        self._on_spans = on_spans
-        self._clean = clean
-        self._failing = False
-        self._ended = False
-        self._words = _LastWords()
-        self._words.addFilter(logging.Filter(_EXPORTERS_LOGGER))
-        logger = logging.getLogger(_SDK_LOGGER)
-        self._propagated = logger.propagate
-        logger.propagate = False
-        logger.addHandler(self._words)
+        self._told = told
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """As the exporter does; counted, and its failures told."""
-        self.taken += len(spans)
-        if self._ended:
-            self._on_spans("dropped", len(spans))
-            return SpanExportResult.FAILURE
-        self._words.text = ""
-        try:
-            result = self._exporter.export(spans)
-        except Exception as error:
-            self._words.text = type(error).__name__
-            result = SpanExportResult.FAILURE
-        sent = result is SpanExportResult.SUCCESS
-        self._on_spans("exported" if sent else "failed", len(spans))
-        if not sent and not self._failing:
-            cause = self._clean(self._words.text)[:_MOST_SHOWN]
-            _log.warning("spans cannot be exported", extra={"cause": cause})
-        elif sent and self._failing:
-            _log.info("spans are exported again")
-        self._failing = not sent
-        return result
+        """As the exporter does."""
+        sent = self._told.export(
+            lambda: self._exporter.export(spans) is SpanExportResult.SUCCESS, len(spans)
+        )
+        return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
 
     def shutdown(self) -> None:
-        """After the last batch."""
-        self.give_up()
-
-    def give_up(self) -> None:
-        """End the call that is under way, if any; send nothing more."""
-        if not self._ended:
-            self._ended = True
+        """After the last batch, or in the midst of one: end the call that is under way, if any."""
+        if self._told.end():
             self._exporter.shutdown()
-
-    def release(self) -> None:
-        """The SDK's own lines go where they went before."""
-        logger = logging.getLogger(_SDK_LOGGER)
-        logger.removeHandler(self._words)
-        logger.propagate = self._propagated
-
-
-class _LastWords(logging.Handler):
-    """What an exporter complained of last."""
-
-    text = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
-        self.text = record.getMessage()

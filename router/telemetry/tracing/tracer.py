@@ -38,6 +38,19 @@ class TraceOptions(NamedTuple):
     convention: Conventions
 
 
+class TurnedAway(NamedTuple):
+    """A request that was refused before any director saw it. ``request``: None where it was not
+    understood; ``is_stranger``: nobody knows who calls; ``after_s``: from its arrival."""
+
+    metadata: Metadata
+    protocol: str
+    streamed: bool
+    request: Request | None
+    reason: str
+    is_stranger: bool
+    after_s: float
+
+
 class RequestTracer:
     """`contract.Tracer`. ``put``: takes each finished span, and never blocks; ``clock``: the wall,
     whatever day is replayed; ``bits``: of one process alone."""
@@ -71,6 +84,42 @@ class RequestTracer:
             return SampledRequest(self, request, metadata, protocol, streamed, root)
         return UnsampledRequest(trace_context.traceparent(trace_id, self.new_id(), 0))
 
+    def turned_away(self, turned: TurnedAway) -> tuple[str, str]:
+        """Tell of a request that no director saw, by one span; its trace and span in hexadecimal,
+        "" where none is kept."""
+        parent = trace_context.read(turned.metadata)
+        if parent is not None and not parent.sampled:
+            return "", ""
+        # A trace may be continued for a stranger, but that a stranger wants it kept is no reason.
+        draws = parent is None or turned.is_stranger
+        if draws and self.bits.getrandbits(_ID_BITS) >= self._bound:
+            return "", ""
+        parent = parent or TraceParent(self.new_id(_TRACE_BITS), 0, SAMPLED)
+        name, _, made = attributes.call_attributes(
+            turned.metadata, turned.protocol, turned.streamed, self.options.convention
+        )
+        if turned.request is not None:
+            made |= attributes.request_attributes(turned.request, self.options.tenant)
+        span_id = self.new_id()
+        now_ns = round(self.clock.now() * _NS)
+        self.put(
+            Span(
+                name,
+                parent.trace_id,
+                span_id,
+                parent.span_id,
+                parent.span_id != 0,
+                parent.flags,
+                parent.state,
+                True,
+                now_ns - round(max(turned.after_s, 0.0) * _NS),
+                now_ns,
+                False,
+                _told(made, RowOutcome.REFUSED, turned.reason),
+            )
+        )
+        return f"{parent.trace_id:032x}", f"{span_id:016x}"
+
     def new_id(self, bits: int = _ID_BITS) -> int:
         """Never 0, which stands for none."""
         return self.bits.getrandbits(bits) or 1
@@ -80,10 +129,10 @@ class UnsampledRequest:
     """Of a trace that would have begun here: that it is not kept is told further on, or servers
     would each begin one of their own."""
 
-    __slots__ = ("_header", "trace_id")
+    __slots__ = ("_header", "span_id", "trace_id")
 
     def __init__(self, header: str) -> None:
-        self.trace_id = ""
+        self.trace_id = self.span_id = ""
         self._header = header
 
     def departs(self, decision: Decision, metadata: Metadata) -> Metadata:
@@ -114,6 +163,7 @@ class SampledRequest:
         "_span_id",
         "_tracer",
         "_zero_s",
+        "span_id",
         "trace_id",
     )
 
@@ -132,6 +182,7 @@ class SampledRequest:
         self._request = request
         self._parent = parent
         self._span_id = tracer.new_id()
+        self.span_id = f"{self._span_id:016x}"
         self._began = clock.monotonic()
         # All of one request is measured by one clock: an attempt never begins before its request.
         self._zero_s = clock.now() - self._began

@@ -122,6 +122,9 @@ async def test_every_error_has_its_code_and_reason(cls):
     async with running(Script(error=an_instance(cls))) as gateway:
         code, details, trailers = await error_of(gateway.stub.ModelInfer(infer_request()))
         told = gateway.told.seen
+        (arrival,) = gateway.told.arrivals
+        assert (arrival.protocol, arrival.streamed) == ("oip", False)
+        assert arrival.after_s >= 0.0
     expected = CODES[cls]
     if cls in (errors.UpstreamTooLargeError, errors.UpstreamDeniedError):
         expected = grpc.StatusCode.INVALID_ARGUMENT

@@ -353,6 +353,10 @@ async def test_a_shed_request_is_told_when_to_come_again():
         status, headers, body = await front.post(CHAT, ASK)
         _, again, _ = await front.post(CHAT, ASK, x_stainless_retry_count="1")
         assert front.told.seen[0] == ("chat", "llama", "429", "shed")
+        arrival = front.told.arrivals[0]
+        assert (arrival.protocol, arrival.streamed) == ("openai", False)
+        assert dict(arrival.metadata)[":path"] == CHAT
+        assert arrival.after_s >= 0.0
     assert (status, headers["retry-after-ms"], headers["retry-after"]) == (429, "250", "1")
     assert "x-should-retry" not in headers and again["x-should-retry"] == "false"
     assert json.loads(body)["error"]["code"] == "shed"

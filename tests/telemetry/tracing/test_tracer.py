@@ -9,10 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
-from router.errors import ShedError, UnknownModelError, UpstreamError
+from router.errors import ShedError, UnknownModelError, UpstreamError, span_of
 from router.http_api import METHOD, PATH
 from router.telemetry.tracing.conventions import DEPLOYED, LATEST
-from router.telemetry.tracing.tracer import RequestTracer, SampledRequest, TraceOptions
+from router.telemetry.tracing.tracer import (
+    RequestTracer,
+    SampledRequest,
+    TraceOptions,
+    TurnedAway,
+)
 from tests.director.support import ANSWER, Hands, Room, Says, fails, report
 from tests.factories import request
 
@@ -226,3 +231,67 @@ def test_so_many_roots_are_kept(ratio):
 def test_an_id_is_never_none():
     made, _ = tracer(bits=SimpleNamespace(getrandbits=lambda k: 0))
     assert made.new_id() == 1
+
+
+def turned(metadata=(), request=None, reason="request_malformed", stranger=False, **changes):
+    return TurnedAway(metadata, "oip", False, request, reason, stranger, 0.5)._replace(**changes)
+
+
+def test_what_no_director_saw_is_one_span_with_its_reason():
+    made, spans = tracer()
+    ids = made.turned_away(turned(request=request(tenant="acme")))
+    (whole,) = spans
+    assert ids == (f"{whole.trace_id:032x}", f"{whole.span_id:016x}")
+    assert (whole.name, whole.parent_id) == ("inference.GRPCInferenceService/ModelInfer", 0)
+    assert (whole.is_server, whole.failed) == (True, False)
+    assert whole.ended_ns - whole.started_ns == 500_000_000
+    assert whole.attributes["carbon_router.outcome"] == "refused"
+    assert whole.attributes["carbon_router.reason"] == "request_malformed"
+    assert whole.attributes["error.type"] == "request_malformed"
+    assert whole.attributes["carbon_router.model"] == "llama"
+    assert "carbon_router.tenant" not in whole.attributes
+
+
+def test_of_what_was_not_understood_nothing_is_said_but_how_it_came():
+    made, spans = tracer()
+    asked = ((METHOD, "POST"), (PATH, "/v1/chat/completions"))
+    made.turned_away(turned(asked, protocol="openai", reason="unauthenticated"))
+    (whole,) = spans
+    assert whole.name == "POST /v1/chat/completions"
+    assert "carbon_router.model" not in whole.attributes
+
+
+def test_a_trace_that_is_kept_goes_on_with_a_refusal_and_one_that_is_not_has_none():
+    made, spans = tracer(ratio=0.0)
+    assert made.turned_away(turned((("traceparent", PARENT + "0"),))) == ("", "")
+    assert made.turned_away(turned()) == ("", "")
+    assert spans == []
+    made.turned_away(turned((("traceparent", PARENT + "1"), ("tracestate", "v=1"))))
+    (whole,) = spans
+    assert (whole.trace_id, whole.parent_id) == (TRACE_ID, 0x00F067AA0BA902B7)
+    assert (whole.parent_is_remote, whole.state) == (True, "v=1")
+
+
+def test_that_a_stranger_wants_its_trace_kept_is_no_reason_to():
+    asked = (("traceparent", PARENT + "1"),)
+    made, spans = tracer(ratio=0.1)
+    for _ in range(1000):
+        made.turned_away(turned(asked, stranger=True))
+    assert 50 < len(spans) < 200
+    assert {span.trace_id for span in spans} == {TRACE_ID}
+
+
+async def test_an_error_says_which_span_told_of_it():
+    built, spans = room()
+    with pytest.raises(UnknownModelError) as refused:
+        await built.infer(model="nobody's")
+    whole = spans[-1]
+    assert span_of(refused.value) == (f"{whole.trace_id:032x}", f"{whole.span_id:016x}")
+    built, spans = room(script={name: fails("lost") for name in "abc"})
+    with pytest.raises(UpstreamError) as failed:
+        await built.infer()
+    assert span_of(failed.value) == (f"{spans[-1].trace_id:032x}", f"{spans[-1].span_id:016x}")
+    built, _ = room(ratio=0.0)
+    with pytest.raises(UnknownModelError) as unkept:
+        await built.infer(model="nobody's")
+    assert span_of(unkept.value) == ("", "")
