@@ -92,11 +92,13 @@ stubs: $(VENV)/.dev
 # its hashes is in the other files, in the same versions (tests/supply_chain).
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 HASHED := $(LOCK) --generate-hashes -c constraints.txt
+# What the image serves with: every setting of a gateway that needs an extra.
+IMAGE_EXTRAS := --extra fast --extra jwt --extra kubernetes --extra dns --extra otel --extra ledger
 BUILD_REQUIRES := 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))'
 lock: $(VENV)/.dev
 	$(PIP) install uv
 	$(LOCK) --all-extras pyproject.toml -o constraints.txt
-	$(HASHED) --extra fast --extra jwt pyproject.toml -o docker/requirements.lock
+	$(HASHED) $(IMAGE_EXTRAS) pyproject.toml -o docker/requirements.lock
 	$(BIN)/python -c $(BUILD_REQUIRES) | $(HASHED) - -o docker/build.lock
 	echo cyclonedx-bom | $(HASHED) - -o tools/sbom.lock
 	$(BIN)/python tools/licences.py

@@ -57,8 +57,13 @@ PACKAGES_LEFT_OUT = (
     "setuptools",
     "wheel",
 )
-# Of packages, by folder: numba's own tests, and threads of libraries that are not there.
-PARTS_LEFT_OUT = {"numba": ("tests",), "ufunc": ("omppool", "tbbpool")}
+# Of packages, by folder: their own tests, what is compiled against, and threads of libraries that
+# are not there.
+PARTS_LEFT_OUT = {
+    "numba": ("tests",),
+    "ufunc": ("omppool", "tbbpool"),
+    "pyarrow": ("include", "src", "tests"),
+}
 PROGRAMS = ("carbon-router",)
 USER_ID = 65532
 ACCOUNTS = {
