@@ -27,6 +27,9 @@
     │   ├── UnsupportedMethodError   method_unsupported     an RPC that is not for a whole fleet
     │   ├── UnauthenticatedError     unauthenticated        no credential, or none that is valid
     │   ├── NotPermittedError        not_permitted          more than the caller's principal may
+    │   ├── UnknownFileError         file_unknown           no such file, for this tenant
+    │   ├── UnknownBatchError        batch_unknown          no such batch, for this tenant
+    │   ├── BatchEndedError          batch_ended            it is too late to change that batch
     │   └── UnknownModelError        model_unknown
     ├── RefusedError                 the request is right, the fleet or the policy says no
     │   ├── NothingFeasibleError     no_feasible_endpoint   no healthy endpoint
@@ -40,6 +43,9 @@
     │   ├── RateLimitedError         rate_limited           a limit of the caller's principal
     │   ├── IdentityUnavailableError identity_unavailable   keys are still to come
     │   ├── ReceiptsUnreachableError receipts_unreachable   what other gateways keep cannot be had
+    │   ├── DeferralQuotaError       deferral_quota         a tenant has as much waiting as it may
+    │   ├── DeferralFullError        deferral_storage_full  no room is left where work waits
+    │   ├── DeferralStoreError       deferral_store         where work waits cannot be used just now
     │   └── DrainingError            draining               this gateway is shutting down
     └── UpstreamError                a backend failed
         ├── UpstreamUnreachedError   upstream_unreached     it never reached a server: repeated
@@ -277,6 +283,24 @@ class UnknownReceiptError(RequestError):
     reason = "receipt_unknown"
 
 
+class UnknownFileError(RequestError):
+    """No file with this id is kept here (any more), for this tenant."""
+
+    reason = "file_unknown"
+
+
+class UnknownBatchError(RequestError):
+    """No batch with this id is kept here (any more), for this tenant."""
+
+    reason = "batch_unknown"
+
+
+class BatchEndedError(RequestError):
+    """A batch that has ended cannot be cancelled."""
+
+    reason = "batch_ended"
+
+
 class InvalidMetadataError(RequestError):
     """A routing header (budget, origin, residency, tenant) has an unusable value."""
 
@@ -432,6 +456,24 @@ class ReceiptsUnreachableError(RefusedError):
     """A receipt that is not kept here may be with another gateway, which cannot be asked now."""
 
     reason = "receipts_unreachable"
+
+
+class DeferralQuotaError(RefusedError):
+    """A tenant has as many requests or bytes waiting as it may."""
+
+    reason = "deferral_quota"
+
+
+class DeferralFullError(RefusedError):
+    """The disk on which deferred work waits has no room left: nothing of this call was kept."""
+
+    reason = "deferral_storage_full"
+
+
+class DeferralStoreError(RefusedError):
+    """Where deferred work waits cannot be used just now."""
+
+    reason = "deferral_store"
 
 
 class DrainingError(RefusedError):

@@ -9,6 +9,7 @@ from pathlib import Path
 from router.config import checks
 from router.config.budgets import budget_settings, check_budgets
 from router.config.carbon_checks import check_carbon
+from router.config.deferral import check_deferral, deferral_settings
 from router.config.discovery_checks import check_discovery, discovery_notes
 from router.config.endpoint_values import build_discovery, build_endpoint
 from router.config.exposure import check_exposure, exposure_notes, transport_notes
@@ -89,6 +90,7 @@ def build(parsed: Parsed) -> Config:
     problems += checks.check_identity(schema)
     problems += checks.check_log(schema, folder)
     problems += check_ledger(schema.ledger, set(schema.regions), folder)
+    problems += check_deferral(schema.deferral, schema.server.http is not None, folder)
     problems += checks.check_signal(parsed.policy, schema.carbon)
     problems += check_discovery(schema, folder)
     problems += check_budgets(schema.carbon_budget, checks.served_models(schema), schema.carbon)
@@ -160,6 +162,7 @@ def _settings(
         ),
         receipt_signing=receipt_signing(schema.receipts, folder),
         otlp=otlp_settings(schema.telemetry, folder),
+        deferral=deferral_settings(schema.deferral, folder),
     )
 
 

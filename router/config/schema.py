@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from router.config.budgets import OneOrSeveral
+from router.config.deferral import DeferralSchema
 from router.config.discovery import DiscoverySchema
 from router.config.endpoints import EndpointSchema
 from router.config.fields import (
@@ -395,6 +396,9 @@ class ConfigSchema(Strict):
     log: LogSchema = Field(default_factory=LogSchema, description="requests as a file")
     ledger: LedgerSchema | None = Field(
         default=None, description="what every request emitted, as Parquet; left out: not kept"
+    )
+    deferral: DeferralSchema | None = Field(
+        default=None, description="batches, which wait for their turn; left out: not served"
     )
     receipts: ReceiptsSchema = Field(
         default_factory=ReceiptsSchema, description="receipts that are asked for by their ids"

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from router.config.deferral import DeferralSettings
 from router.config.discovery_settings import DiscoverySettings
 from router.config.identity import IdentitySchema
 from router.config.ledger import LedgerSettings
@@ -407,6 +408,7 @@ class Settings:
     discovery: tuple[DiscoverySettings, ...] = ()
     receipt_signing: ReceiptSigning | None = None
     otlp: OtlpSettings | None = None
+    deferral: DeferralSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

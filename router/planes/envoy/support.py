@@ -50,7 +50,7 @@ HELD: Final[Mapping[type, frozenset[str]]] = {
 }
 # `require_supported` refuses what would be ignored of them.
 REFUSED: Final[Mapping[type, frozenset[str]]] = {
-    Settings: _names("access carbon_budgets identity discovery receipt_signing otlp"),
+    Settings: _names("access carbon_budgets identity discovery receipt_signing otlp deferral"),
     ServerSettings: frozenset(("tls", "http_paths", "energy_tenants")),
     StateSettings: frozenset(("redis",)),
     LedgerSettings: frozenset(("decision_share",)),
@@ -100,6 +100,7 @@ def _of_settings(config: Config) -> Iterator[tuple[str, str]]:
         "carbon_budget": bool(settings.carbon_budgets.budgets),
         "receipts.sign": settings.receipt_signing is not None,
         "telemetry.otlp": settings.otlp is not None,
+        "deferral": settings.deferral is not None,
         "discovery": bool(settings.discovery),
         "state.redis": settings.state.redis is not None,
     }

@@ -1,0 +1,126 @@
+"""The bytes of files, each a file in one folder under its id: whole, or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from router.errors import DeferralFullError, DeferralStoreError, UnknownFileError
+
+# 128 bits: nobody finds another's by guessing; and nothing that could lead out of the folder.
+_ID: Final = re.compile(r"file-[0-9a-f]{32}")
+_PART: Final = ".part"
+_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+def new_file_id() -> str:
+    """Of a file that there never was."""
+    return f"file-{secrets.token_hex(16)}"
+
+
+class Blobs:
+    """Of one folder. Everything here waits for the disk: call it from a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+
+    def path(self, file_id: str) -> Path:
+        """Where its bytes are. Raises UnknownFileError for what is no id of ours."""
+        if _ID.fullmatch(file_id) is None:
+            raise UnknownFileError(f"no file {file_id[:64]!r} is kept here")
+        return self._folder / file_id
+
+    def write(self, file_id: str) -> BlobWriter:
+        """A new one. Raises as `BlobWriter.add` does."""
+        return BlobWriter(self.path(file_id))
+
+    def delete(self, file_id: str) -> None:
+        """Raises DeferralStoreError; of one that is not there nothing."""
+        try:
+            self.path(file_id).unlink(missing_ok=True)
+        except OSError as error:
+            raise told_of(error) from None
+
+    def left_over(self, before: float) -> list[str]:
+        """The ids of those that were last written before then, unix s; whatever was never whole is
+        deleted, of that age."""
+        found = []
+        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.stat().st_mtime >= before:
+                    continue
+                if _ID.fullmatch(entry.name):
+                    found.append(entry.name)
+                elif entry.name.endswith(_PART):
+                    with contextlib.suppress(OSError):
+                        Path(entry.path).unlink()
+        return found
+
+
+class BlobWriter:
+    """Written aside; there once `keep` has returned, and on leaving without that nothing is."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._aside = path.with_name(path.name + _PART)
+        self.size_bytes = 0
+        with _told():
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            self._file = os.fdopen(os.open(self._aside, flags, 0o600), "wb", buffering=2**20)
+
+    def __enter__(self) -> BlobWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        # What is still to be written of one that is given up may find no room either.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._aside.unlink()
+
+    def add(self, piece: bytes | bytearray | memoryview) -> None:
+        """Raises DeferralFullError, DeferralStoreError."""
+        with _told():
+            self._file.write(piece)
+        self.size_bytes += len(piece)
+
+    def keep(self) -> None:
+        """All of it is on the disk, and stays there. Raises as `add` does."""
+        with _told():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._aside.replace(self._path)
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def told_of(error: OSError) -> DeferralFullError | DeferralStoreError:
+    """In the terms of the error tree, without a path."""
+    if error.errno in _FULL:
+        return DeferralFullError(
+            "the disk on which deferred work waits is full: nothing of this was kept"
+        )
+    return DeferralStoreError(f"files cannot be used just now ({error.strerror})", 1.0)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise told_of(error) from error
