@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from router.app.control import ControlApi
+from router.app.deferral.process import ProcessDeferral
 from router.app.descriptors import affordable
 from router.app.runtime import Runtime
 from router.config.settings import ServerSettings
@@ -17,6 +18,7 @@ from router.gateway.failures import Failures
 from router.gateway.oip import status
 from router.gateway.oip.server import Gateway, ServerOptions
 from router.gateway.openai import refusal
+from router.gateway.openai.deferred.jobs import JobParts, JobRunner
 from router.gateway.openai.front import FrontParts
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.gateway.openai.receipts_api import ReceiptSources
@@ -58,8 +60,10 @@ class Fronts:
         receipts: KeptReceipts,
         asked: ReceiptSources,
         tls: ServerTls | None = None,
+        deferral: ProcessDeferral | None = None,
     ) -> None:
-        """``access``: who may call; ``asked``: where receipts are that are in no memory."""
+        """``access``: who may call; ``asked``: where receipts are that are in no memory;
+        ``deferral``: None where no work is deferred."""
         # Whichever front a call comes by, the process holds no more than it may.
         self._capacity = Capacity(server.max_requests, server.max_buffered_mib * 2**20)
         self._server = server
@@ -71,6 +75,7 @@ class Fronts:
         self._receipts = receipts
         self._asked = asked
         self._tls = tls
+        self._deferral = deferral
         self._connections = affordable(server, runtime.config.most_endpoints)
         self._grpc = self._build_grpc()
         self._http = self._build_http() if server.http is not None else None
@@ -92,10 +97,29 @@ class Fronts:
             draining.create_task(self._grpc.drain(grace_s))
             if self._http is not None:
                 draining.create_task(self._http.drain(grace_s))
+            if self._deferral is not None:
+                draining.create_task(self._deferral.stop(grace_s))
+        if self._deferral is not None:
+            await self._deferral.close()
 
     def work(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """Nothing: each call does its own."""
-        return {}
+        """Deferred work; each call does its own."""
+        deferral = self._deferral
+        if deferral is None:
+            return {}
+        runner = JobRunner(
+            JobParts(
+                self._director,
+                self._capacity,
+                self._access.limiter,
+                self._receipts,
+                self._failures,
+                deferral.parts.blobs,
+                deferral.parts.now,
+                deferral.max_tries,
+            )
+        )
+        return deferral.work(runner, lambda: self._director.view)
 
     def _build_grpc(self) -> Gateway:
         server = self._server
@@ -150,6 +174,7 @@ class Fronts:
                 lambda: self._runtime.config.settings.server.http_paths,
                 self._runtime.clock.now(),
                 self._asked,
+                self._deferral.parts if self._deferral is not None else None,
             ),
         )
 

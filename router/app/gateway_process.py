@@ -19,6 +19,7 @@ from router.app.budgets import BudgetRounds
 from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_clock, build_limits, build_rng, build_upstreams
 from router.app.console import ConsoleRounds
+from router.app.deferral.process import ProcessDeferral
 from router.app.discovery import Discovery
 from router.app.failures import FailureReporter
 from router.app.finders import build_finder
@@ -375,6 +376,15 @@ class GatewayProcess:
             ),
             ReceiptSources(self._ledger.asked(), self._signer, self._clock.now),
             self._trust.server,
+            self._deferral(),
+        )
+
+    def _deferral(self) -> ProcessDeferral | None:
+        config = self._runtime.config
+        if config.settings.deferral is None:
+            return None
+        return ProcessDeferral(
+            config, self._identity, self._clock, self._rng, self._metrics.deferral
         )
 
     def _work(

@@ -101,9 +101,7 @@ def deferral_settings(schema: DeferralSchema | None, folder: Path) -> DeferralSe
     )
 
 
-def check_deferral(
-    schema: DeferralSchema | None, serves_http: bool, folder: Path
-) -> list[Problem]:
+def check_deferral(schema: DeferralSchema | None, serves_http: bool, folder: Path) -> list[Problem]:
     """The folder can be made where it is to be, and somebody can put work into it."""
     if schema is None:
         return []

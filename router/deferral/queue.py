@@ -10,17 +10,17 @@ from router.deferral.values import (
     Batch,
     ClaimedBatch,
     ClaimedJob,
+    JobKind,
     JobOutcome,
     LineError,
     NewJob,
     Quota,
     StoredFile,
     StoredLine,
-    Waiting,
 )
 
 
-class Page(NamedTuple):
+class ListPage(NamedTuple):
     """``after``: the id of what comes before its first, "" for a first page; ``most``: on it."""
 
     after: str
@@ -44,7 +44,7 @@ class DeferredQueue(Protocol):
         """Raises UnknownFileError."""
         ...
 
-    async def files(self, owner: str, page: Page, purpose: str = "") -> list[StoredFile]:
+    async def files(self, owner: str, page: ListPage, purpose: str = "") -> list[StoredFile]:
         """The newest first; ``purpose``: "" for any. Raises UnknownFileError for its ``after``."""
         ...
 
@@ -61,7 +61,7 @@ class DeferredQueue(Protocol):
         """Raises UnknownBatchError."""
         ...
 
-    async def batches(self, owner: str, page: Page) -> list[Batch]:
+    async def batches(self, owner: str, page: ListPage) -> list[Batch]:
         """The newest first. Raises UnknownBatchError for its ``after``."""
         ...
 
@@ -72,6 +72,10 @@ class DeferredQueue(Protocol):
 
     async def beat(self) -> int:
         """This process lives. Takes from others that do not what they had claimed; how much."""
+        ...
+
+    async def give_back(self) -> int:
+        """What this process had claimed waits again; how much."""
         ...
 
     async def claim_unread(self) -> ClaimedBatch | None:
@@ -103,11 +107,11 @@ class DeferredQueue(Protocol):
         `ClaimedJob.at_once` is to be."""
         ...
 
-    async def waiting(self) -> list[Waiting]:
+    async def waiting(self) -> list[JobKind]:
         """What waits, of every owner."""
         ...
 
-    async def claim(self, wanted: Sequence[tuple[Waiting, int]], now: float) -> list[ClaimedJob]:
+    async def claim(self, wanted: Sequence[tuple[JobKind, int]], now: float) -> list[ClaimedJob]:
         """So many jobs of each kind at most, the first lines first."""
         ...
 

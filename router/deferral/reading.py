@@ -164,7 +164,8 @@ async def _write(
     if not lines:
         return None
     file_id = new_file_id()
-    with await asyncio.to_thread(blobs.write, file_id) as writer:
+    # Opened here: of a thread that nobody waits for any more nobody would close it.
+    with blobs.write(file_id) as writer:
         while lines:
             text = b"".join([written(batch.id, line) for line in lines])
             await asyncio.to_thread(writer.add, text)

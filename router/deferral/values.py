@@ -187,7 +187,7 @@ class JobOutcome(NamedTuple):
     sums: BatchSums = NO_SUMS
 
 
-class Waiting(NamedTuple):
+class JobKind(NamedTuple):
     """Jobs that wait and are alike: of one batch and model. ``jobs`` may count some that are not
     tried again before a while; ``under_way``: of the same kind, with any process; ``body_bytes``:
     of a usual one."""

@@ -26,6 +26,7 @@ from router.errors import ConfigError
 from router.model import Fleet, Provenance, Receipt
 from router.telemetry.budgets import BudgetMetrics
 from router.telemetry.carbon import CarbonMetrics
+from router.telemetry.deferral import DeferralMetrics
 from router.telemetry.discovery import DiscoveryMetrics
 from router.telemetry.exposition import DIRECTORY_VARIABLE, shares_files
 from router.telemetry.fleet_loads import FleetLoadMetrics
@@ -128,6 +129,7 @@ class Metrics:
         self.fleet_loads = FleetLoadMetrics(registry)
         self.budgets = BudgetMetrics(registry)
         self.ledger = LedgerMetrics(registry)
+        self.deferral = DeferralMetrics(registry)
         self.spans = SpanMetrics(registry)
         self.otlp = OtlpMetrics(registry)
 

@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-import time
 
 import pytest
 
 from router.deferral.output_lines import answered, failed
-from router.deferral.queue import Page
+from router.deferral.queue import ListPage
 from router.deferral.sqlite.store import SqliteQueue
 from router.deferral.values import (
     CANCELLED,
@@ -28,7 +27,7 @@ from router.errors import (
 from tests.deferral.support import DAY, NOW, ROOMY, jobs, new_batch, queued, stored_file, taken
 
 OK = answered(200, "gw-1", b'{"id":"c"}', {"gco2e": 0.5}, BatchSums(5, 2, 0.5, 0.25))
-SOME = Page("", 100)
+SOME = ListPage("", 100)
 
 
 class Place:
@@ -42,7 +41,10 @@ class Place:
     def open(self):
         self.opened += 1
         return SqliteQueue(
-            self.folder / "deferred", f"w{self.opened}", 15.0, lambda: time.monotonic() + self.shift_s
+            self.folder / "deferred",
+            f"w{self.opened}",
+            15.0,
+            lambda: 100.0 + self.shift_s,
         )
 
 
@@ -77,7 +79,7 @@ async def test_a_file_is_its_owners_alone(queue):
         with pytest.raises(UnknownFileError):
             await action("a", theirs.id)
     with pytest.raises(UnknownFileError):
-        await queue.files("a", Page(theirs.id, 10))
+        await queue.files("a", ListPage(theirs.id, 10))
     with pytest.raises(UnknownFileError):
         await queue.add_batch(new_batch(theirs)._replace(owner="a"), ROOMY)
     assert await queue.file("b", theirs.id) == theirs
@@ -88,9 +90,9 @@ async def test_files_come_page_by_page(queue):
     for file in made:
         await queue.add_file(file, ROOMY)
     newest = made[::-1]
-    assert await queue.files("a", Page("", 2)) == newest[:2]
-    assert await queue.files("a", Page(newest[1].id, 2)) == newest[2:4]
-    assert await queue.files("a", Page(made[1].id, 2, is_ascending=True)) == made[2:4]
+    assert await queue.files("a", ListPage("", 2)) == newest[:2]
+    assert await queue.files("a", ListPage(newest[1].id, 2)) == newest[2:4]
+    assert await queue.files("a", ListPage(made[1].id, 2, is_ascending=True)) == made[2:4]
     assert await queue.files("a", SOME, "batch") == [newest[1], newest[3]]
 
 
@@ -325,10 +327,10 @@ async def test_batches_are_listed_to_their_owner(queue):
     await queued(queue, "one", owner="b")
     listed = await queue.batches("a", SOME)
     assert [one.id for one in listed] == [one.id for one in made[::-1]]
-    (last,) = await queue.batches("a", Page(made[1].id, 5))
+    (last,) = await queue.batches("a", ListPage(made[1].id, 5))
     assert last.id == made[0].id
     with pytest.raises(UnknownBatchError):
-        await queue.batches("b", Page(made[1].id, 5))
+        await queue.batches("b", ListPage(made[1].id, 5))
     with pytest.raises(UnknownBatchError):
         await queue.batch("b", made[0].id)
 

@@ -5,7 +5,7 @@ import pytest
 from router.deferral import blobs as blobs_module
 from router.deferral.blobs import Blobs, new_file_id
 from router.deferral.output_lines import answered
-from router.deferral.queue import Page
+from router.deferral.queue import ListPage
 from router.deferral.reading import ReadingLimits, read_batch, write_files
 from router.deferral.sqlite.store import SqliteQueue
 from router.deferral.values import BatchStatus, Quota
@@ -112,9 +112,7 @@ async def test_a_long_file_goes_in_by_pieces(place):
     assert len(blobs.path(done.error_file_id).read_text().splitlines()) == 2495
 
 
-async def test_a_disk_without_room_for_answers_leaves_nothing_and_loses_nothing(
-    place, monkeypatch
-):
+async def test_a_disk_without_room_for_answers_leaves_nothing_and_loses_nothing(place, monkeypatch):
     queue, blobs = place
     await asked(place, line("1"))
     await read(place)
@@ -130,7 +128,7 @@ async def test_a_disk_without_room_for_answers_leaves_nothing_and_loses_nothing(
         with pytest.raises(DeferralFullError):
             await write_files(queue, blobs, claimed, DAY, NOW)
     await queue.release(claimed)
-    assert len(await queue.files("a", Page("", 9))) == 1
+    assert len(await queue.files("a", ListPage("", 9))) == 1
     assert len(list(blobs.path(new_file_id()).parent.iterdir())) == 1
     again = await queue.claim_ended(NOW)
     assert await write_files(queue, blobs, again, DAY, NOW)

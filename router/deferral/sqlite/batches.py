@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from router.deferral.queue import Page
+from router.deferral.queue import ListPage
 from router.deferral.sqlite import files
 from router.deferral.sqlite.schema import UNDER_WAY, WAITING, use
 from router.deferral.values import (
@@ -86,7 +86,7 @@ def find(database: sqlite3.Connection, owner: str, batch_id: str) -> Batch:
     return _batch(row)
 
 
-def listed(database: sqlite3.Connection, owner: str, page: Page) -> list[Batch]:
+def listed(database: sqlite3.Connection, owner: str, page: ListPage) -> list[Batch]:
     """Raises UnknownBatchError for the page's ``after``."""
     number = None
     if page.after:

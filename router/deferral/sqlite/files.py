@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from router.deferral.queue import Page
+from router.deferral.queue import ListPage
 from router.deferral.sqlite.schema import use
 from router.deferral.values import Quota, StoredFile
 from router.errors import DeferralQuotaError, UnknownFileError
@@ -36,7 +36,9 @@ def find(database: sqlite3.Connection, owner: str, file_id: str) -> StoredFile:
     return StoredFile(*row)
 
 
-def listed(database: sqlite3.Connection, owner: str, page: Page, purpose: str) -> list[StoredFile]:
+def listed(
+    database: sqlite3.Connection, owner: str, page: ListPage, purpose: str
+) -> list[StoredFile]:
     """Raises UnknownFileError for the page's ``after``."""
     number = None
     if page.after:

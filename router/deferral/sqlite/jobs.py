@@ -15,12 +15,12 @@ from router.deferral.values import (
     BadLine,
     ClaimedBatch,
     ClaimedJob,
+    JobKind,
     JobOutcome,
     LineError,
     NewJob,
     Quota,
     StoredLine,
-    Waiting,
 )
 from router.errors import DeferralQuotaError
 
@@ -88,7 +88,7 @@ def _insert(database: sqlite3.Connection, number: int, job: NewJob) -> None:
     )
 
 
-def waiting(database: sqlite3.Connection) -> list[Waiting]:
+def waiting(database: sqlite3.Connection) -> list[JobKind]:
     """Of batches whose jobs may begin, the oldest first."""
     rows = database.execute(
         "SELECT batches.id, kinds.model, batches.owner, batches.created_at, batches.expires_at,"
@@ -97,18 +97,18 @@ def waiting(database: sqlite3.Connection) -> list[Waiting]:
         " WHERE batches.ended_at IS NULL AND batches.status = 'in_progress' AND kinds.waiting > 0"
         " ORDER BY batches.number"
     )
-    return [Waiting(*row) for row in rows]
+    return [JobKind(*row) for row in rows]
 
 
 def claim(
-    database: sqlite3.Connection, worker: str, wanted: Sequence[tuple[Waiting, int]], now: float
+    database: sqlite3.Connection, worker: str, wanted: Sequence[tuple[JobKind, int]], now: float
 ) -> list[ClaimedJob]:
     """See `DeferredQueue.claim`."""
     return [job for kind, most in wanted for job in _claim(database, worker, kind, most, now)]
 
 
 def _claim(
-    database: sqlite3.Connection, worker: str, kind: Waiting, most: int, now: float
+    database: sqlite3.Connection, worker: str, kind: JobKind, most: int, now: float
 ) -> Iterator[ClaimedJob]:
     found = database.execute(
         "SELECT number, terms, created_at, expires_at, kinds.at_once FROM batches"

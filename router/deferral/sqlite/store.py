@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from router.deferral.queue import Page
+from router.deferral.queue import ListPage
 from router.deferral.sqlite import batches, files, jobs
 from router.deferral.sqlite.schema import prepare
 from router.deferral.sqlite.thread import SqliteThread
@@ -17,13 +17,13 @@ from router.deferral.values import (
     Batch,
     ClaimedBatch,
     ClaimedJob,
+    JobKind,
     JobOutcome,
     LineError,
     NewJob,
     Quota,
     StoredFile,
     StoredLine,
-    Waiting,
 )
 
 DATABASE: Final = "queue.sqlite"
@@ -66,7 +66,7 @@ class SqliteQueue:
         """See `DeferredQueue`."""
         return await self._thread.read(lambda database: files.find(database, owner, file_id))
 
-    async def files(self, owner: str, page: Page, purpose: str = "") -> list[StoredFile]:
+    async def files(self, owner: str, page: ListPage, purpose: str = "") -> list[StoredFile]:
         """See `DeferredQueue`."""
         return await self._thread.read(
             lambda database: files.listed(database, owner, page, purpose)
@@ -84,7 +84,7 @@ class SqliteQueue:
         """See `DeferredQueue`."""
         return await self._thread.read(lambda database: batches.find(database, owner, batch_id))
 
-    async def batches(self, owner: str, page: Page) -> list[Batch]:
+    async def batches(self, owner: str, page: ListPage) -> list[Batch]:
         """See `DeferredQueue`."""
         return await self._thread.read(lambda database: batches.listed(database, owner, page))
 
@@ -97,6 +97,11 @@ class SqliteQueue:
     async def beat(self) -> int:
         """See `DeferredQueue`."""
         return await self._thread.change(self._worker.beat)
+
+    async def give_back(self) -> int:
+        """See `DeferredQueue`."""
+        name = self._worker.name
+        return await self._thread.change(lambda database: jobs.take_from(database, name))
 
     async def claim_unread(self) -> ClaimedBatch | None:
         """See `DeferredQueue`."""
@@ -127,11 +132,11 @@ class SqliteQueue:
             lambda database: batches.end_reading(database, claimed, now, errors, fails, at_once)
         )
 
-    async def waiting(self) -> list[Waiting]:
+    async def waiting(self) -> list[JobKind]:
         """See `DeferredQueue`."""
         return await self._thread.read(jobs.waiting)
 
-    async def claim(self, wanted: Sequence[tuple[Waiting, int]], now: float) -> list[ClaimedJob]:
+    async def claim(self, wanted: Sequence[tuple[JobKind, int]], now: float) -> list[ClaimedJob]:
         """See `DeferredQueue`."""
         name = self._worker.name
         return await self._thread.change(lambda database: jobs.claim(database, name, wanted, now))

@@ -34,6 +34,7 @@ from router.gateway.openai.calls import (
     incoming,
     prepared,
 )
+from router.gateway.openai.deferred.api import DeferredApi, DeferredParts
 from router.gateway.openai.ending import CallEnding
 from router.gateway.openai.intake import IncomingBody
 from router.gateway.openai.kept_receipts import KeptReceipts
@@ -52,6 +53,7 @@ from router.http_api import (
 from router.identity.access import Access
 from router.identity.limits import Use, used_tokens
 from router.identity.narrowing import (
+    RegionMask,
     held_tenant,
     require_model,
     sequence_owner,
@@ -104,7 +106,8 @@ class FrontParts(NamedTuple):
     """What calls are served with. ``access``: who may call; ``models``: name -> whether a healthy
     endpoint serves it; ``tells_energy``: whether answers of a tenant state their energy unasked;
     ``paths``: further ones that are passed through; ``started_at``: unix s; ``sources``: of
-    receipts that are in no memory, and of their signatures."""
+    receipts that are in no memory, and of their signatures; ``deferred``: None where no work is
+    deferred."""
 
     director: Director
     capacity: Capacity
@@ -117,6 +120,7 @@ class FrontParts(NamedTuple):
     paths: Callable[[], Collection[str]]
     started_at: float
     sources: ReceiptSources = ReceiptSources()
+    deferred: DeferredParts | None = None
 
 
 class Front:
@@ -127,6 +131,9 @@ class Front:
         self._limits = limits
         self._director = parts.director
         self._receipts = ReceiptsApi(parts.receipts, parts.sources)
+        self._deferred = (
+            DeferredApi(parts.deferred, parts.capacity, self._regions) if parts.deferred else None
+        )
         self._under_way: dict[asyncio.Task[object], CallEnding] = {}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -197,6 +204,8 @@ class Front:
         ending: CallEnding,
         use: Use,
     ) -> web.StreamResponse:
+        if self._deferred is not None and self._deferred.serves(path):
+            return await self._deferred.answer(request, head, path, ending)
         count = _COUNTS.get(path)
         routed = api is not OTHER or path in PASSED_THROUGH or path in self._parts.paths()
         if head.method != "POST" or not (routed or count):
@@ -207,8 +216,7 @@ class Front:
             encoding = head.by_name.get("content-encoding", "identity").strip().lower()
             if encoding != "identity":
                 plain = await held.inflated(body, encoding)
-            regions = self._director.view.snapshot.layout.residency_mask
-            asked = prepared(head, count or api, body, plain, regions)
+            asked = prepared(head, count or api, body, plain, self._regions())
             ending.asked = asked.call.request
             del body, plain
             if count is not None:
@@ -344,6 +352,9 @@ class Front:
         kind = str(fields.get("content-type", "application/json"))
         status = int(fields.get(STATUS, 200))
         return web.Response(status=status, body=reply.payload, headers={"content-type": kind})
+
+    def _regions(self) -> RegionMask:
+        return self._director.view.snapshot.layout.residency_mask
 
     def _models(self, head: Incoming) -> list[str]:
         protocols, may_use = self._director.view.snapshot.layout.protocols, head.principal.may_use

@@ -12,9 +12,9 @@ def prepare(database):
 
 
 def add(number, size=1):
-    return lambda database: database.execute(
-        "INSERT INTO rows VALUES (?, zeroblob(?))", (number, size)
-    ).rowcount
+    return lambda database: (
+        database.execute("INSERT INTO rows VALUES (?, zeroblob(?))", (number, size)).rowcount
+    )
 
 
 def numbers(database):
@@ -76,7 +76,7 @@ async def test_who_goes_away_takes_nothing_back(thread):
         asyncio.run_coroutine_threadsafe(held.wait(), loop).result()
         return add(1)(database)
 
-    task = asyncio.create_task(thread.change(slow))
+    task = asyncio.ensure_future(thread.change(slow))
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

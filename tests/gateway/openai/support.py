@@ -199,6 +199,7 @@ async def serving(
     access=None,
     receipts=None,
     sources=None,
+    deferred=None,
     **options,
 ):
     """Serve ``director``; nothing of the front is left when it ends."""
@@ -216,6 +217,7 @@ async def serving(
         lambda: frozenset(paths),
         1_700_000_000.0,
         sources or ReceiptSources(),
+        deferred,
     )
     gateway = HttpGateway(HttpServerOptions("127.0.0.1:0", **options), parts)
     port = await gateway.start()

@@ -1,0 +1,243 @@
+"""``/v1/files`` and ``/v1/batches``: everything that callers ask of deferred work.
+
+Whose files and batches somebody is told of is decided as of receipts: those of the tenant that it
+names and may name, or without one its own. Of others it learns no more than of what never was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, Final, NamedTuple
+from urllib.parse import parse_qs
+
+import msgspec
+from aiohttp import web
+
+from router.config.deferral import DeferralSettings
+from router.deferral.blobs import Blobs, new_file_id, told_of
+from router.deferral.queue import DeferredQueue, ListPage
+from router.deferral.values import Quota, StoredFile
+from router.errors import MalformedRequestError, UnknownFileError, UnknownMethodError
+from router.gateway.capacity import Capacity
+from router.gateway.openai.calls import Incoming
+from router.gateway.openai.deferred.asked_batch import MOST_BODY_BYTES, asked_batch, owner_of
+from router.gateway.openai.deferred.documents import batch_document, file_document, list_document
+from router.gateway.openai.deferred.upload import receive
+from router.gateway.openai.ending import SERVER, CallEnding
+from router.gateway.openai.intake import IncomingBody
+from router.identity.narrowing import RegionMask
+
+FILES: Final = "/v1/files"
+BATCHES: Final = "/v1/batches"
+_MOST_FILES: Final = 10_000
+_MOST_BATCHES: Final = 100
+_USUAL_BATCHES: Final = 20
+_MOST_FIELDS: Final = 16
+_PIECE: Final = 2**18
+_FILE_PARAMETERS: Final = frozenset(("after", "limit", "order", "purpose"))
+_BATCH_PARAMETERS: Final = frozenset(("after", "limit"))
+
+
+class DeferredParts(NamedTuple):
+    """``now``: unix s; ``came``: told that there is something to do."""
+
+    queue: DeferredQueue
+    blobs: Blobs
+    settings: DeferralSettings
+    now: Callable[[], float]
+    came: Callable[[], None]
+
+
+def deferred_paths() -> list[tuple[str, str]]:
+    """(method, an example of the path) of all that is served."""
+    file, batch = f"{FILES}/file-1", f"{BATCHES}/batch_1"
+    return [
+        ("POST", FILES), ("GET", FILES), ("GET", file), ("GET", f"{file}/content"),
+        ("DELETE", file), ("POST", BATCHES), ("GET", BATCHES), ("GET", batch),
+        ("POST", f"{batch}/cancel"),
+    ]  # fmt: skip
+
+
+class DeferredApi:
+    """Of one process. ``regions``: of the fleet in force."""
+
+    def __init__(
+        self, parts: DeferredParts, capacity: Capacity, regions: Callable[[], RegionMask]
+    ) -> None:
+        self._parts = parts
+        self._queue = parts.queue
+        self._capacity = capacity
+        self._regions = regions
+        settings = parts.settings
+        self._quota = Quota(settings.tenant_max_bytes, settings.tenant_max_requests)
+
+    def serves(self, path: str) -> bool:
+        """Whether ``path`` is about files or batches."""
+        return path in (FILES, BATCHES) or path.startswith((f"{FILES}/", f"{BATCHES}/"))
+
+    async def answer(
+        self, request: web.BaseRequest, head: Incoming, path: str, ending: CallEnding
+    ) -> web.StreamResponse:
+        """To a call of a path that it serves."""
+        root = FILES if path.startswith(FILES) else BATCHES
+        named, _, action = path.removeprefix(root).removeprefix("/").partition("/")
+        asked = (head.method, bool(named), action)
+        answer_of_files = {
+            ("POST", False, ""): self._upload,
+            ("GET", False, ""): self._files,
+            ("GET", True, ""): self._file,
+            ("GET", True, "content"): self._content,
+            ("DELETE", True, ""): self._delete,
+        }
+        answer_of_batches = {
+            ("POST", False, ""): self._create,
+            ("GET", False, ""): self._batches,
+            ("GET", True, ""): self._batch,
+            ("POST", True, "cancel"): self._cancel,
+        }
+        found = (answer_of_files if root == FILES else answer_of_batches).get(asked)
+        if found is None:
+            raise UnknownMethodError(f"{head.method[:16]} {path[:128]}: not served here")
+        return await found(request, head, named, ending)
+
+    async def _upload(
+        self, request: web.BaseRequest, head: Incoming, _: str, __: CallEnding
+    ) -> web.StreamResponse:
+        owner, settings = owner_of(head), self._parts.settings
+        if request.headers.get("expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            # It is no part of the answer.
+            request.writer.output_size = 0
+        file_id = new_file_id()
+        self._capacity.begin(head.principal.account, head.principal.weight)
+        try:
+            # Opened here: of a thread that nobody waits for any more nobody would close it.
+            with self._parts.blobs.write(file_id) as writer:
+                uploaded = await receive(request, writer, settings.max_file_bytes)
+                await asyncio.to_thread(writer.keep)
+                size_bytes = writer.size_bytes
+        finally:
+            self._capacity.end(head.principal.account)
+        now = self._parts.now()
+        keep_s = settings.keep_s if uploaded.keep_s is None else uploaded.keep_s
+        file = StoredFile(
+            file_id, owner, uploaded.filename, uploaded.purpose, size_bytes, now, now + keep_s
+        )
+        try:
+            await self._queue.add_file(file, self._quota)
+        except Exception:
+            await asyncio.to_thread(self._parts.blobs.delete, file_id)
+            raise
+        return _json(file_document(file))
+
+    async def _files(
+        self, _: web.BaseRequest, head: Incoming, __: str, ___: CallEnding
+    ) -> web.StreamResponse:
+        asked = _parameters(head, _FILE_PARAMETERS)
+        order = asked.get("order", "desc")
+        if order not in ("asc", "desc"):
+            raise MalformedRequestError("order: say asc or desc")
+        most = _limit(asked, _MOST_FILES, _MOST_FILES)
+        page = ListPage(asked.get("after", ""), most + 1, order == "asc")
+        found = await self._queue.files(owner_of(head), page, asked.get("purpose", ""))
+        return _json(list_document([file_document(file) for file in found], most))
+
+    async def _file(
+        self, _: web.BaseRequest, head: Incoming, file_id: str, __: CallEnding
+    ) -> web.StreamResponse:
+        return _json(file_document(await self._queue.file(owner_of(head), file_id)))
+
+    async def _delete(
+        self, _: web.BaseRequest, head: Incoming, file_id: str, __: CallEnding
+    ) -> web.StreamResponse:
+        await self._queue.delete_file(owner_of(head), file_id)
+        return _json({"id": file_id, "object": "file", "deleted": True})
+
+    async def _content(
+        self, request: web.BaseRequest, head: Incoming, file_id: str, ending: CallEnding
+    ) -> web.StreamResponse:
+        file = await self._queue.file(owner_of(head), file_id)
+        opened = _open(self._parts.blobs, file.id)
+        try:
+            response = web.StreamResponse(
+                headers={"content-type": "application/octet-stream", "server": SERVER,
+                         "content-length": str(file.size_bytes),
+                         # What somebody uploaded is no page of this address.
+                         "x-content-type-options": "nosniff"}
+            )  # fmt: skip
+            await response.prepare(request)
+            ending.response = response
+            while piece := await asyncio.to_thread(opened.read, _PIECE):
+                ending.written_bytes += len(piece)
+                await response.write(piece)
+        finally:
+            opened.close()
+        await response.write_eof()
+        return response
+
+    async def _create(
+        self, request: web.BaseRequest, head: Incoming, _: str, __: CallEnding
+    ) -> web.StreamResponse:
+        with IncomingBody(self._capacity, MOST_BODY_BYTES, head.principal) as held:
+            body = await held.read(request)
+            batch = asked_batch(head, body, self._regions(), self._parts.now())
+        await self._queue.add_batch(batch, self._quota)
+        self._parts.came()
+        return _json(batch_document(batch))
+
+    async def _batches(
+        self, _: web.BaseRequest, head: Incoming, __: str, ___: CallEnding
+    ) -> web.StreamResponse:
+        asked = _parameters(head, _BATCH_PARAMETERS)
+        most = _limit(asked, _USUAL_BATCHES, _MOST_BATCHES)
+        found = await self._queue.batches(
+            owner_of(head), ListPage(asked.get("after", ""), most + 1)
+        )
+        return _json(list_document([batch_document(batch) for batch in found], most))
+
+    async def _batch(
+        self, _: web.BaseRequest, head: Incoming, batch_id: str, __: CallEnding
+    ) -> web.StreamResponse:
+        return _json(batch_document(await self._queue.batch(owner_of(head), batch_id)))
+
+    async def _cancel(
+        self, _: web.BaseRequest, head: Incoming, batch_id: str, __: CallEnding
+    ) -> web.StreamResponse:
+        batch = await self._queue.cancel(owner_of(head), batch_id, self._parts.now())
+        self._parts.came()
+        return _json(batch_document(batch))
+
+
+def _open(blobs: Blobs, file_id: str) -> BinaryIO:
+    try:
+        return blobs.path(file_id).open("rb")
+    except FileNotFoundError:
+        raise UnknownFileError(f"file {file_id!r} is not there any more") from None
+    except OSError as error:
+        raise told_of(error) from None
+
+
+def _parameters(head: Incoming, known: frozenset[str]) -> dict[str, str]:
+    """Of a query. Raises MalformedRequestError for one that is not known, or given twice."""
+    query = head.path.partition("?")[2]
+    try:
+        found = parse_qs(query, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise MalformedRequestError(f"more than {_MOST_FIELDS} parameters") from None
+    for name, values in found.items():
+        if name not in known or len(values) > 1:
+            listed = ", ".join(sorted(known))
+            raise MalformedRequestError(f"{name[:64]}: give each of these once: {listed}")
+    return {name: values[0] for name, values in found.items()}
+
+
+def _limit(asked: Mapping[str, str], usual: int, most: int) -> int:
+    text = asked.get("limit", str(usual))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
+        raise MalformedRequestError(f"limit: give a number from 1 to {most}")
+    return int(text[:9])
+
+
+def _json(told: Mapping[str, Any]) -> web.Response:
+    return web.Response(body=msgspec.json.encode(told), content_type="application/json")

@@ -1,0 +1,233 @@
+"""Batches through the whole product: real processes, whatever happens to them meanwhile."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+from functools import partial
+
+import aiohttp
+import pytest
+
+from tests.e2e.conftest import closing_children
+from tests.e2e.harness import MODEL, Gateway, base, emulator, pair, until
+from tests.ports import free_ports
+
+CHAT = "/v1/chat/completions"
+RANDOM = random.Random(18)
+# Of the kill test: lines, and how often the gateway is killed.
+KILLS, LINES = (30, 6000) if os.environ.get("ALL_FAULTS") else (1, 60)
+
+
+def line(custom_id, model=MODEL, url=CHAT, **body):
+    asked = {"model": model, "messages": [{"role": "user", "content": f"Tell of {custom_id}"}]}
+    asked |= {"output_tokens": 4, **body}
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": url, "body": asked}) + "\n"
+
+
+class Batches:
+    """A client of one gateway's files and batches."""
+
+    def __init__(self, session, address, **headers):
+        self.session = session
+        self.address = address
+        self.headers = {key.replace("_", "-"): value for key, value in headers.items()}
+
+    async def ask(self, method, path, **options):
+        url = f"http://{self.address}{path}"
+        async with self.session.request(method, url, headers=self.headers, **options) as reply:
+            body = await reply.read()
+            is_json = reply.content_type == "application/json"
+            return reply.status, json.loads(body) if is_json else body
+
+    async def good(self, method, path, **options):
+        status, told = await self.ask(method, path, **options)
+        assert status == 200, told
+        return told
+
+    async def upload(self, text):
+        form = aiohttp.FormData()
+        form.add_field("purpose", "batch")
+        form.add_field("file", text.encode(), filename="in.jsonl")
+        return (await self.good("POST", "/v1/files", data=form))["id"]
+
+    async def begin(self, text, url=CHAT, **changes):
+        asked = {"input_file_id": await self.upload(text), "endpoint": url,
+                 "completion_window": "24h", **changes}  # fmt: skip
+        return await self.good("POST", "/v1/batches", json=asked)
+
+    async def get(self, batch):
+        return await self.good("GET", f"/v1/batches/{batch['id']}")
+
+    async def ended(self, batch):
+        async def is_over():
+            found = await self.get(batch)
+            over = found["status"] in ("completed", "failed", "expired", "cancelled")
+            return found if over else None
+
+        return await until(is_over, "the batch's end")
+
+    async def lines(self, file_id):
+        if file_id is None:
+            return []
+        text = await self.good("GET", f"/v1/files/{file_id}/content")
+        return [json.loads(one) for one in text.decode().splitlines()]
+
+
+def configured(folder, http, **deferral):
+    config = base(pair(protocol="openai"))
+    config["server"] = {**config["server"], "http": f"127.0.0.1:{http}"}
+    config["deferral"] = {"dir": "deferred", **deferral}
+    return config
+
+
+@contextlib.contextmanager
+def fleet(folder, **deferral):
+    (http,) = free_ports(1)
+    config = configured(folder, http, **deferral)
+    with closing_children() as children:
+        children.append(emulator(folder, config))
+        gateway = Gateway(folder, config)
+        children.append(gateway)
+        yield gateway, f"127.0.0.1:{http}"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    with fleet(tmp_path_factory.mktemp("batches")) as made:
+        yield made
+
+
+@pytest.fixture
+async def client(running):
+    async with aiohttp.ClientSession() as session:
+        yield Batches(session, running[1])
+
+
+async def test_each_line_is_answered_under_its_own_id(client, running):
+    names = [f"q-{number}" for number in range(20)]
+    batch = await client.begin("".join(map(line, names)), metadata={"run": "7"})
+    assert (batch["status"], batch["metadata"]) == ("validating", {"run": "7"})
+    done = await client.ended(batch)
+    assert done["status"] == "completed" and done["error_file_id"] is None
+    assert done["request_counts"] == {"total": 20, "completed": 20, "failed": 0}
+    assert done["carbon"]["gco2e"] > 0.0
+    answers = await client.lines(done["output_file_id"])
+    assert [one["custom_id"] for one in answers] == names
+    for one in answers:
+        assert one["error"] is None and one["response"]["status_code"] == 200
+        assert one["response"]["body"]["object"] == "chat.completion"
+        assert one["carbon"]["at_once"]["g_per_kwh"] > 0.0
+        receipt = await client.good("GET", f"/v1/carbon/receipts/{one['response']['request_id']}")
+        assert receipt["gco2e"] == pytest.approx(one["carbon"]["gco2e"], rel=1e-5)
+
+
+async def test_what_is_wrong_is_told_and_the_rest_goes_on(client):
+    text = (
+        line("good") + "{broken\n" + line("good") + line("gone", model="removed")
+        + line("other", url="/v1/embeddings")
+    )  # fmt: skip
+    done = await client.ended(await client.begin(text))
+    assert done["status"] == "completed"
+    assert done["request_counts"] == {"total": 5, "completed": 1, "failed": 4}
+    assert [one["line"] for one in done["errors"]["data"]] == [2, 5]
+    (answer,) = await client.lines(done["output_file_id"])
+    assert answer["custom_id"] == "good"
+    errors = await client.lines(done["error_file_id"])
+    assert [(one["custom_id"], (one["error"] or {}).get("code")) for one in errors] == [
+        (None, "invalid_json_line"), ("good", "duplicate_custom_id"), ("gone", None),
+        ("other", "invalid_url"),
+    ]  # fmt: skip
+    gone = errors[2]["response"]
+    assert (gone["status_code"], gone["body"]["error"]["code"]) == (404, "model_unknown")
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "kind"),
+    [
+        ("/v1/completions", {"prompt": "Hello"}, "text_completion"),
+        ("/v1/embeddings", {"input": "Hello"}, "list"),
+        ("/v1/responses", {"input": "Hello"}, "response"),
+    ],
+)
+async def test_every_api_that_a_batch_may_be_of(client, url, body, kind):
+    asked = {"custom_id": "one", "method": "POST", "url": url, "body": {"model": MODEL, **body}}
+    done = await client.ended(await client.begin(json.dumps(asked), url))
+    (answer,) = await client.lines(done["output_file_id"])
+    assert answer["response"]["body"]["object"] == kind
+
+
+async def test_a_batch_that_is_cancelled_ends_with_what_it_has(client):
+    names = [f"q-{number}" for number in range(200)]
+    batch = await client.begin("".join(line(name, output_tokens=400) for name in names))
+    told = await client.good("POST", f"/v1/batches/{batch['id']}/cancel")
+    assert told["status"] == "cancelling"
+    done = await client.ended(batch)
+    assert done["status"] == "cancelled"
+    counts = done["request_counts"]
+    assert counts["completed"] + counts["failed"] == counts["total"]
+    status, told = await client.ask("POST", f"/v1/batches/{batch['id']}/cancel")
+    assert (status, told["error"]["code"]) == (400, "batch_ended")
+
+
+async def test_another_tenant_finds_nothing(client, running):
+    mine = Batches(client.session, running[1], x_tenant="a")
+    theirs = Batches(client.session, running[1], x_tenant="b")
+    batch = await mine.begin(line("one"))
+    done = await mine.ended(batch)
+    for other in (theirs, client):
+        for path in (
+            f"/v1/batches/{batch['id']}", f"/v1/files/{done['output_file_id']}",
+            f"/v1/files/{done['output_file_id']}/content", f"/v1/batches?after={batch['id']}",
+        ):  # fmt: skip
+            status, _ = await other.ask("GET", path)
+            assert status == 404
+        asked = {"input_file_id": batch["input_file_id"], "endpoint": CHAT,
+                 "completion_window": "24h"}  # fmt: skip
+        assert (await other.ask("POST", "/v1/batches", json=asked))[0] == 404
+    assert [one["id"] for one in (await mine.good("GET", "/v1/batches"))["data"]] == [batch["id"]]
+    assert (await theirs.good("GET", "/v1/batches"))["data"] == []
+
+
+async def test_each_line_is_answered_once_though_gateways_are_killed(tmp_path):
+    """One is killed in the midst of it and started again; the long version kills either of two, at
+    random, again and again."""
+    ports = free_ports(2 if KILLS > 1 else 1)
+    names = [f"q-{number}" for number in range(LINES)]
+    configs = [configured(tmp_path, http, max_concurrent=8) for http in ports]
+    text = "".join(line(name, output_tokens=RANDOM.randint(1, 60)) for name in names)
+    with contextlib.ExitStack() as stack:
+        stack.callback(emulator(tmp_path, configs[0]).stop)
+        gateways = [Gateway(tmp_path, config) for config in configs]
+        stack.callback(lambda: [gateway.stop() for gateway in gateways])
+        async with aiohttp.ClientSession() as session:
+            clients = [Batches(session, f"127.0.0.1:{http}") for http in ports]
+            batch = await clients[0].begin(text)
+            seen = Progress()
+            for _ in range(KILLS):
+                at = RANDOM.randrange(len(ports))
+                await until(partial(seen.moved_on, clients[at], batch), "some more answers")
+                await asyncio.sleep(RANDOM.random() / 4.0)
+                gateways[at].tell(signal.SIGKILL)
+                gateways[at].wait()
+                gateways[at] = await asyncio.to_thread(Gateway, tmp_path, configs[at])
+            done = await clients[0].ended(batch)
+            assert done["status"] == "completed", done
+            assert done["request_counts"] == {"total": LINES, "completed": LINES, "failed": 0}
+            answers = await clients[0].lines(done["output_file_id"])
+            assert [one["custom_id"] for one in answers] == names
+            assert done["error_file_id"] is None
+
+
+class Progress:
+    """How many answers of a batch were seen."""
+
+    def __init__(self):
+        self.seen = 0
+
+    async def moved_on(self, client, batch):
+        found = await client.get(batch)
+        before, self.seen = self.seen, found["request_counts"]["completed"]
+        return self.seen > before or found["status"] == "completed"
