@@ -1,4 +1,5 @@
-"""The fronts of one process: gRPC, and HTTP where it is served, over one director."""
+"""The fronts of one process: gRPC, and HTTP and the picker where they are served, over one
+director."""
 
 from __future__ import annotations
 
@@ -23,6 +24,8 @@ from router.gateway.openai.front import FrontParts
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.gateway.openai.receipts_api import ReceiptSources
 from router.gateway.openai.server import HttpGateway, HttpServerOptions
+from router.gateway.picker.picking import PickerParts
+from router.gateway.picker.server import PickerOptions, PickerServer
 from router.identity.access import Access
 from router.trust.contexts import ServerTls
 
@@ -79,24 +82,30 @@ class Fronts:
         self._connections = affordable(server, runtime.config.most_endpoints)
         self._grpc = self._build_grpc()
         self._http = self._build_http() if server.http is not None else None
+        self._picker = self._build_picker() if server.picker is not None else None
 
     async def start(self) -> dict[str, int]:
         """Listen; the ports. Raises ConfigError when an address cannot be had."""
         ports = {"port": await self._grpc.start()}
-        if self._http is not None:
-            try:
+        try:
+            if self._http is not None:
                 ports["http_port"] = await self._http.start()
-            except ConfigError:
-                await self._grpc.drain(0.0)
-                raise
+            if self._picker is not None:
+                ports["picker_port"] = await self._picker.start()
+        except ConfigError:
+            await self._grpc.drain(0.0)
+            if self._http is not None:
+                await self._http.drain(0.0)
+            raise
         return ports
 
     async def drain(self, grace_s: float) -> None:
         """Take no new calls, let those in flight finish, cut them after ``grace_s``."""
         async with asyncio.TaskGroup() as draining:
             draining.create_task(self._grpc.drain(grace_s))
-            if self._http is not None:
-                draining.create_task(self._http.drain(grace_s))
+            for front in (self._http, self._picker):
+                if front is not None:
+                    draining.create_task(front.drain(grace_s))
             if self._deferral is not None:
                 draining.create_task(self._deferral.stop(grace_s))
         if self._deferral is not None:
@@ -121,25 +130,37 @@ class Fronts:
         )
         return deferral.work(runner, lambda: self._director.view)
 
-    def _build_grpc(self) -> Gateway:
+    def _grpc_options(self) -> ServerOptions:
         server = self._server
-        return Gateway(
-            ServerOptions(
-                listen=server.listen,
-                max_message_bytes=server.max_message_mib * 2**20,
-                deadline_margin_ms=server.deadline_margin_ms,
-                reuse_port=self._reuse_port,
-                max_buffered_bytes=server.max_buffered_mib * 2**20,
-                max_calls=server.max_requests,
-                max_streams=server.max_streams,
-                max_connections=self._connections,
-                max_metadata_bytes=server.max_metadata_kib * 2**10,
-                max_idle_ms=int(server.idle_s * 1e3),
-                max_age_ms=int(server.max_age_s * 1e3),
-                show_addresses=server.show_addresses,
-                full_receipts=server.grpc_receipts == "full",
-                tls=self._tls,
+        return ServerOptions(
+            listen=server.listen,
+            max_message_bytes=server.max_message_mib * 2**20,
+            deadline_margin_ms=server.deadline_margin_ms,
+            reuse_port=self._reuse_port,
+            max_buffered_bytes=server.max_buffered_mib * 2**20,
+            max_calls=server.max_requests,
+            max_streams=server.max_streams,
+            max_connections=self._connections,
+            max_metadata_bytes=server.max_metadata_kib * 2**10,
+            max_idle_ms=int(server.idle_s * 1e3),
+            max_age_ms=int(server.max_age_s * 1e3),
+            show_addresses=server.show_addresses,
+            full_receipts=server.grpc_receipts == "full",
+            tls=self._tls,
+        )
+
+    def _build_picker(self) -> PickerServer:
+        return PickerServer(
+            PickerOptions(self._server.picker or "", self._grpc_options()),
+            PickerParts(
+                self._director, self._capacity, self._access, self._receipts, self._failures
             ),
+            self._is_ready,
+        )
+
+    def _build_grpc(self) -> Gateway:
+        return Gateway(
+            self._grpc_options(),
             self._director,
             ControlApi(self._director, self._runtime),
             self._is_ready,

@@ -55,8 +55,12 @@ def _addresses(server: ServerSettings) -> list[tuple[str, str]]:
     """What no other gateway may listen on, by configuration key."""
     if server.share_port:
         return []
-    http = [("server.http", server.http)] if server.http is not None else []
-    return [("server.listen", server.listen), ("server.admin", server.admin), *http]
+    others = (("server.http", server.http), ("server.picker", server.picker))
+    return [
+        ("server.listen", server.listen),
+        ("server.admin", server.admin),
+        *((key, address) for key, address in others if address is not None),
+    ]
 
 
 def _serve_worker(order: WorkerOrder) -> int:

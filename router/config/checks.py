@@ -91,8 +91,12 @@ def _check_protocols(schema: ConfigSchema) -> list[Problem]:
                     "protocol"
                 )
                 problems.append((f"{at}.models[{place}].name", text))
-        if speaks == "openai" and schema.server.http is None:
-            text = "openai needs server.http, the address that callers ask over HTTP; set it"
+        server = schema.server
+        if speaks == "openai" and server.http is None and server.picker is None:
+            text = (
+                "openai needs server.http, the address that callers ask over HTTP, or "
+                "server.picker, which proxies ask; set one"
+            )
             problems.append((f"{at}.protocol", text))
     return problems
 
@@ -196,9 +200,12 @@ def check_numbers(schema: ConfigSchema) -> list[Problem]:
     if server.listen == server.admin and not server.listen.endswith(":0"):
         problems.append(("server.admin", f"{server.admin!r} is server.listen too; choose another"))
     taken = {server.listen: "server.listen", server.admin: "server.admin"}
-    if server.http is not None and server.http in taken and not server.http.endswith(":0"):
-        text = f"{server.http!r} is {taken[server.http]} too; choose another"
-        problems.append(("server.http", text))
+    for key, address in (("server.http", server.http), ("server.picker", server.picker)):
+        if address is None or address.endswith(":0"):
+            continue
+        if address in taken:
+            problems.append((key, f"{address!r} is {taken[address]} too; choose another"))
+        taken[address] = key
     if load.stale_after_s < load.scrape_s:
         text = f"must be at least load.scrape_s ({load.scrape_s:g} s), got {load.stale_after_s:g}"
         problems.append(("load.stale_after_s", text))

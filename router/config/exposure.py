@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from typing import NamedTuple
 
+from router.config.addresses import ip_and_port
 from router.config.fields import split_address
 from router.config.problems import Problem
 from router.config.schema import ConfigSchema, ServerSchema
@@ -38,6 +39,7 @@ def exposures(server: ServerSchema, authenticates: bool) -> list[Exposure]:
     checked = [
         ("server.listen", server.listen, server.tls, known),
         ("server.http", server.http, server.tls, known),
+        ("server.picker", server.picker, server.tls, known),
         ("server.admin", server.admin, server.admin_tls, admin_known),
     ]
     found = []
@@ -82,6 +84,12 @@ def transport_notes(schema: ConfigSchema) -> list[str]:
         key = schema.backends.credentials if endpoint.credentials is None else endpoint.credentials
         gets_key = key is not None and (key.env or key.file)
         secure = endpoint.is_secure(schema.backends.tls is not None)
+        picks = server.picker is not None and endpoint.protocol == "openai"
+        if picks and ip_and_port(endpoint.host_port) is None:
+            notes.append(
+                f"{endpoint.name}: {endpoint.host_port} is no IP address: server.picker sends no "
+                "proxy there"
+            )
         if gets_key and not secure and not is_loopback(endpoint.host_port):
             notes.append(
                 f"{endpoint.name}: its key travels in plaintext to {endpoint.host_port}; whoever "

@@ -55,6 +55,11 @@ class ServerSchema(Strict):
         default=None,
         description="address of OpenAI's and Anthropic's HTTP; left out: not served",
     )
+    picker: Listen | None = Field(
+        default=None,
+        description="address of the endpoint picker, which proxies ask over gRPC where their "
+        "requests go (docs/picker.md); left out: not served",
+    )
     http_paths: list[HttpPath] = Field(
         default_factory=list,
         description="further paths of servers that callers may POST to, such as /v1/chat/custom; "

@@ -16,14 +16,15 @@ from router.core.explanation import Explanation, explain
 from router.core.refusal import SHED_RETRY_S
 from router.director.call import NO_PROMPT, Answer, Call, Prompt
 from router.director.dispatcher import Dispatcher, Parts, RequestLimits, View
+from router.director.handover import Handover
 from router.director.journey import Journey
 from router.director.telling import Telling
 from router.errors import NothingFeasibleError, UpstreamError, UpstreamRejectedError
 from router.model import Decision, Receipt, Request
 
 __all__ = [
-    "NO_PROMPT", "Answer", "Call", "Director", "Dispatcher", "Parts", "Prompt", "RequestLimits",
-    "RoutedStream", "View",
+    "NO_PROMPT", "Answer", "Call", "Director", "Dispatcher", "Handover", "Parts", "Prompt",
+    "RequestLimits", "RoutedStream", "View",
 ]  # fmt: skip
 
 _ASK_ATTEMPTS = 3
@@ -114,6 +115,15 @@ class Director:
     def stream(self, call: Call) -> RoutedStream:
         """Route one request with any number of answers; raises while iterating, as `infer` does."""
         return RoutedStream(self._dispatcher, call)
+
+    def hand_over(self, call: Call) -> Handover:
+        """A request that somebody else carries. Raises DrainingError and UnknownModelError."""
+        return Handover(self._dispatcher, call)
+
+    @property
+    def limits(self) -> RequestLimits:
+        """Of each request."""
+        return self._dispatcher.limits
 
     def admitting(self, request: Request) -> Telling:
         """What is raised within ends ``request`` before `infer` or `stream` was called: the ledger

@@ -30,7 +30,7 @@ class Call(NamedTuple):
 
     ``deadline_s``: seconds that the caller still waits, None without a deadline. ``protocol``: of
     the front that it came by, which its endpoint has to speak. ``weight``: of its tenant's share of
-    places when they are scarce.
+    places when they are scarce. ``among``: names of the endpoints that it may go to, None for any.
     """
 
     request: Request
@@ -40,6 +40,7 @@ class Call(NamedTuple):
     prompt: Prompt = NO_PROMPT
     protocol: str = "oip"
     weight: float = 1.0
+    among: frozenset[str] | None = None
 
 
 # What an answer depends on, beside the request's own bytes: the page, and whose key it is.

@@ -25,28 +25,39 @@ BUDGET_MISSED = "budget_missed"
 
 
 def first_choice(
-    dispatcher: Dispatcher, view: View, request: Request, expected: Expected
+    dispatcher: Dispatcher,
+    view: View,
+    request: Request,
+    expected: Expected,
+    barred: tuple[str, ...] = (),
 ) -> Decided:
-    """Raises RequestError and RefusedError leaves."""
+    """``barred``: endpoints that it may not go to. Raises RequestError and RefusedError leaves."""
     try:
-        return dispatcher.claimed(_chosen, dispatcher, view, request, expected)
+        return dispatcher.claimed(_chosen, dispatcher, view, request, expected, barred)
     except NothingFeasibleError:
         freed = _freed(dispatcher, view, request)
         if not (view.board.recall(request.model, dispatcher.parts.clock.monotonic()) or freed):
             raise
-        return dispatcher.claimed(_chosen, dispatcher, view, request, expected)
+        return dispatcher.claimed(_chosen, dispatcher, view, request, expected, barred)
     except (BudgetImpossibleError, PolicyExcludesError):
         dispatcher.doubt_lengths(view, request)
         raise
 
 
-def _chosen(dispatcher: Dispatcher, view: View, request: Request, expected: Expected) -> Decided:
+def _chosen(
+    dispatcher: Dispatcher,
+    view: View,
+    request: Request,
+    expected: Expected,
+    barred: tuple[str, ...],
+) -> Decided:
     avoided = _avoided(dispatcher, view, request)
     if avoided:
         # No free choice, which would tell what room is worth.
-        decided = dispatcher.look_in_order(view, request, expected, None, avoided, ())
+        choices = ((*avoided, *barred), barred)
+        decided = dispatcher.look_in_order(view, request, expected, None, *choices)
         return decided._replace(need=None)
-    return dispatcher.look(view, request, expected)
+    return dispatcher.look(view, request, expected, barred)
 
 
 def _freed(dispatcher: Dispatcher, view: View, request: Request) -> bool:

@@ -160,6 +160,9 @@ class Journey:
         return await self._for_room(self._decide_late)
 
     async def __aenter__(self) -> Attempt:
+        return self._depart()
+
+    def _depart(self) -> Attempt:
         dispatcher, request, view = self._dispatcher, self._request, self._view
         self._departures += 1
         self._lost = None
@@ -429,10 +432,20 @@ class Journey:
         """Raises ShedError where other tenants come first, too."""
         self._claim.require(now)
         try:
-            return first_choice(self._dispatcher, self._view, request, self._expected)
+            return first_choice(
+                self._dispatcher, self._view, request, self._expected, self._barred()
+            )
         except ShedError:
             self._claim.refused(now)
             raise
+
+    def _barred(self) -> tuple[str, ...]:
+        """Endpoints that it may not go to."""
+        among = self._call.among
+        if among is None:
+            return ()
+        endpoints = self._view.snapshot.layout.fleet.endpoints
+        return tuple(one.name for one in endpoints if one.name not in among)
 
     async def _for_room(self, decide: Callable[[], Decided]) -> Decided:
         dispatcher = self._dispatcher

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from router._pb import inference_pb2, orca_pb2, router_pb2
+from router._pb import (
+    ext_proc_pb2,  # noqa: F401
+    externalscaler_pb2,  # noqa: F401
+    inference_pb2,
+    orca_pb2,
+    router_pb2,
+)
 from router._pb.pool import POOL, add_file
 
 ROOT = Path(__file__).parent.parent.parent
@@ -30,6 +36,35 @@ FIELDS = {
     "xds.data.orca.v3.OrcaLoadReport": "cpu_utilization mem_utilization rps request_cost "
     "utilization rps_fractional eps named_metrics application_utilization",
 }
+
+# Of Envoy's and KEDA's, of which only a part is in proto/: fields by their numbers there.
+_EXT_PROC = "envoy.service.ext_proc.v3"
+NUMBERS = {
+    f"{_EXT_PROC}.ProcessingRequest": "request_headers=2 response_headers=3 request_body=4 "
+    "response_body=5 request_trailers=6 response_trailers=7 metadata_context=8 attributes=9 "
+    "observability_mode=10 protocol_config=11",
+    f"{_EXT_PROC}.ProcessingResponse": "request_headers=1 response_headers=2 request_body=3 "
+    "response_body=4 request_trailers=5 response_trailers=6 immediate_response=7 "
+    "dynamic_metadata=8",
+    f"{_EXT_PROC}.HttpHeaders": "headers=1 end_of_stream=3",
+    f"{_EXT_PROC}.CommonResponse": "header_mutation=2 body_mutation=3 clear_route_cache=5",
+    f"{_EXT_PROC}.ImmediateResponse": "status=1 headers=2 body=3 details=5",
+    f"{_EXT_PROC}.BodyMutation": "body=1 clear_body=2 streamed_response=3",
+    f"{_EXT_PROC}.HeaderValueOption": "header=1 append_action=3",
+    f"{_EXT_PROC}.HeaderValue": "key=1 value=2 raw_value=3",
+    f"{_EXT_PROC}.Value": "null_value=1 number_value=2 string_value=3 bool_value=4 struct_value=5 "
+    "list_value=6",
+    "externalscaler.ScaledObjectRef": "name=1 namespace=2 scalerMetadata=3",
+    "externalscaler.MetricSpec": "metricName=1 targetSize=2 targetSizeFloat=3",
+    "externalscaler.MetricValue": "metricName=1 metricValue=2 metricValueFloat=3",
+    "externalscaler.GetMetricsRequest": "scaledObjectRef=1 metricName=2",
+}
+
+
+@pytest.mark.parametrize(("message", "numbers"), NUMBERS.items())
+def test_what_is_in_part_has_the_numbers_of_the_whole(message, numbers):
+    fields = POOL.FindMessageTypeByName(message).fields
+    assert " ".join(f"{field.name}={field.number}" for field in fields) == numbers
 
 
 def test_what_is_checked_in_is_what_proto_says():

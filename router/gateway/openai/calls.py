@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Final, NamedTuple, cast
 
 from aiohttp import web
@@ -25,6 +26,9 @@ _OFF: Final = frozenset(("", "0", "false", "off", "no"))
 # Anthropic's ``inference_geo`` of a request that may run anywhere.
 _GLOBAL: Final = "global"
 _FIELD_BYTES: Final = 4
+_RESPONSE_ID: Final = re.compile(rb'"id"\s*:\s*"(resp[^"\\]{1,250})"')
+# Where in an event or a body the id of a response is looked for.
+_HEAD_BYTES: Final = 4096
 
 
 class Incoming(NamedTuple):
@@ -114,19 +118,8 @@ def prepared(
 
     Raises RequestError leaves, and ResidencyError.
     """
-    caller = Caller(head.fields, None, head.principal, regions)
-    if caller.receipt:
-        raise InvalidMetadataError(
-            f"{headers.RECEIPT}: of gRPC alone; over HTTP ask for /v1/carbon/receipts/{{id}}"
-        )
-    content_type = head.by_name.get("content-type", "")
-    if forms.is_form(content_type):
-        asked = Asked(fields.required_model(forms.model_in(plain, content_type)))
-    else:
-        asked = fields.read_json(api, plain)
-    geo = asked.geo.lower()
-    if geo and geo != _GLOBAL:
-        caller.narrow(frozenset((geo,)), "inference_geo")
+    caller = caller_of(head, regions)
+    asked = asked_of(head, api, plain, caller)
     more: list[tuple[str, str]] = []
     if asked.priority:
         body = plain = _without_priority(plain, asked.priority)
@@ -141,7 +134,7 @@ def prepared(
     if more and "content-encoding" in head.by_name:
         metadata = [pair for pair in metadata if pair[0] != "content-encoding"]
     call = Call(
-        _request(caller, asked, head, len(body)),
+        request_of(caller, asked, head, len(body)),
         # A bytearray where it came in pieces: bytes to whoever sends it, and a copy less.
         cast(bytes, body),
         metadata,
@@ -153,7 +146,32 @@ def prepared(
     return PreparedCall(call, asked, wants_usage)
 
 
-def _request(caller: Caller, asked: Asked, head: Incoming, payload_bytes: int) -> Request:
+def caller_of(head: Incoming, regions: RegionMask) -> Caller:
+    """What the header fields of a call say. Raises as `Caller` does."""
+    caller = Caller(head.fields, None, head.principal, regions)
+    if caller.receipt:
+        raise InvalidMetadataError(
+            f"{headers.RECEIPT}: of gRPC alone; over HTTP ask for /v1/carbon/receipts/{{id}}"
+        )
+    return caller
+
+
+def asked_of(head: Incoming, api: HttpApi, plain: bytes | bytearray, caller: Caller) -> Asked:
+    """What a body asks for, which may narrow where ``caller`` may go. Raises MalformedRequestError
+    and ResidencyError."""
+    content_type = head.by_name.get("content-type", "")
+    if forms.is_form(content_type):
+        asked = Asked(fields.required_model(forms.model_in(plain, content_type)))
+    else:
+        asked = fields.read_json(api, plain)
+    geo = asked.geo.lower()
+    if geo and geo != _GLOBAL:
+        caller.narrow(frozenset((geo,)), "inference_geo")
+    return asked
+
+
+def request_of(caller: Caller, asked: Asked, head: Incoming, payload_bytes: int) -> Request:
+    """What routing needs. Raises NotPermittedError."""
     held = ""
     if asked.previous:
         held = held_by(asked.previous)
@@ -174,6 +192,13 @@ def _request(caller: Caller, asked: Asked, head: Incoming, payload_bytes: int) -
 def held_by(response_id: str) -> str:
     """The id of the sequence that goes on from a stored response."""
     return f"response {response_id}"
+
+
+def response_in(answer: bytes) -> str:
+    """The id of a response that can be gone on from, as an answer or its first event begins with
+    it; "" of none."""
+    named = _RESPONSE_ID.search(answer, 0, _HEAD_BYTES)
+    return "" if named is None else named[1].decode(errors="replace")
 
 
 def _without_priority(body: bytes | bytearray, priority: bytes) -> bytes:

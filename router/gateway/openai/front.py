@@ -33,6 +33,7 @@ from router.gateway.openai.calls import (
     held_by,
     incoming,
     prepared,
+    response_in,
 )
 from router.gateway.openai.deferred.api import DeferredApi, DeferredParts
 from router.gateway.openai.ending import CallEnding
@@ -68,9 +69,6 @@ _STORED: Final = re.compile(r"/v1/responses/([^/]{1,256})(/cancel|/input_items)?
 # As servers read it in a query: all else may be true to one of them.
 _NO_STREAM: Final = frozenset(("", "0", "false", "f", "no", "n", "off"))
 _HEALTH: Final = frozenset(("/health", "/healthz", "/ping"))
-_RESPONSE_ID: Final = re.compile(rb'"id"\s*:\s*"(resp[^"\\]{1,250})"')
-# Where in an event or a body the id of a response is looked for.
-_HEAD_BYTES: Final = 4096
 _PATH: Final = re.compile(r"/[!-~]*")
 
 
@@ -298,10 +296,10 @@ class Front:
     ) -> None:
         """Who holds the state of a response may be asked for from its first event on."""
         if api is RESPONSES and asked.asked.keeps_state:
-            named = _RESPONSE_ID.search(answer, 0, _HEAD_BYTES)
-            if named is not None:
+            named = response_in(answer)
+            if named:
                 request = asked.call.request
-                sequence = held_by(named[1].decode(errors="replace"))
+                sequence = held_by(named)
                 self._director.hold(request.model, request.sequence_owner, sequence, endpoint)
 
     async def _about(

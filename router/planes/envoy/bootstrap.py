@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from router.config import split_address
+from router.config.addresses import ip_and_port
 from router.config.settings import Config
 from router.model import Endpoint
-from router.planes.envoy.addresses import ip_and_port
 from router.planes.envoy.module import NAME
 from router.units import MS_PER_S
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from router.config.addresses import as_envoy_writes
 from router.core import kernel_rows as k
 from router.core.claims import MAX_BUDGET_MS
 from router.core.columns import ModelColumns, Snapshot, is_stale
@@ -27,7 +28,6 @@ from router.core.refusal import SHED_RETRY_S
 from router.core.seat import Seat
 from router.director import Dispatcher, View
 from router.model import Endpoint, Region, TaskProfile
-from router.planes.envoy.addresses import as_envoy_writes
 from router.planes.envoy.layout import (
     ENERGY_KINDS,
     MAX_RUNGS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from router.config.addresses import as_envoy_writes, ip_and_port
 from router.config.ledger import LedgerSettings
 from router.config.settings import (
     Config,
@@ -16,7 +17,6 @@ from router.config.settings import (
 )
 from router.errors import ConfigError
 from router.model import TokenProfile
-from router.planes.envoy.addresses import as_envoy_writes, ip_and_port
 
 # As source/decide.h: so many servers are named for a request at most.
 MAX_ATTEMPTS: Final = 4
@@ -51,7 +51,7 @@ HELD: Final[Mapping[type, frozenset[str]]] = {
 # `require_supported` refuses what would be ignored of them.
 REFUSED: Final[Mapping[type, frozenset[str]]] = {
     Settings: _names("access carbon_budgets identity discovery receipt_signing otlp deferral"),
-    ServerSettings: frozenset(("tls", "http_paths", "energy_tenants")),
+    ServerSettings: frozenset(("tls", "http_paths", "energy_tenants", "picker")),
     StateSettings: frozenset(("redis",)),
     LedgerSettings: frozenset(("decision_share",)),
 }
@@ -95,6 +95,7 @@ def _of_settings(config: Config) -> Iterator[tuple[str, str]]:
     asked = {
         "server.tls": server.tls is not None,
         "server.http_paths": bool(server.http_paths),
+        "server.picker": server.picker is not None,
         "server.energy_tenants": bool(server.energy_tenants),
         "identity": settings.identity.authenticates,
         "carbon_budget": bool(settings.carbon_budgets.budgets),

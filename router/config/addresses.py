@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from router.config import split_address
+from router.config.fields import split_address
 
 
 def ip_and_port(address: str) -> tuple[str, int] | None:

@@ -1,6 +1,6 @@
 import pytest
 
-from router.planes.envoy.addresses import as_envoy_writes, ip_and_port
+from router.config.addresses import as_envoy_writes, ip_and_port
 
 
 @pytest.mark.parametrize(
