@@ -291,13 +291,20 @@ class ServedModel:
     context_tokens: float
 
 
+class CalibrationTimes(NamedTuple):
+    """A profile is fitted to a meter as it runs: a reading ``every_s``, a fit ``refit_s``."""
+
+    every_s: float
+    refit_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class EnergyMeter:
     """What counts the joules of an endpoint. ``kind``: of `router.load.energy_meter.METERS`.
 
     ``labels``: by name the values that samples of this endpoint have; none: all on the page are.
     ``adds_watts``: where nothing counts joules, its watts are read often, and added up.
-    ``covers_host``: CPU and DRAM are in it.
+    ``covers_host``: CPU and DRAM are in it. ``calibration``: None where the gateway fits nothing.
     """
 
     url: str
@@ -305,6 +312,7 @@ class EnergyMeter:
     labels: Mapping[str, frozenset[str]] = field(default_factory=dict)
     adds_watts: bool = False
     covers_host: bool = False
+    calibration: CalibrationTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)

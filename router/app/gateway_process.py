@@ -16,6 +16,7 @@ from typing import TypeAlias
 from router.app import event_loop
 from router.app.background import Rounds, supervise
 from router.app.budgets import BudgetRounds
+from router.app.calibrating import CalibrationRounds, calibration_lease
 from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_clock, build_limits, build_rng, build_upstreams
 from router.app.console import ConsoleRounds
@@ -60,6 +61,7 @@ from router.gateway.openai.receipts_api import ReceiptSources
 from router.load.scraper import PrometheusLoad, open_session
 from router.peers.members import SeenMembers
 from router.peers.rows import PARENT, Phase, Reload
+from router.state.calibrated import CalibratedStore
 from router.telemetry import logs
 from router.telemetry.admin import AdminServer
 from router.telemetry.exposition import new_registry
@@ -236,6 +238,14 @@ class GatewayProcess:
         self._keeper = Keeper(
             config.settings.state, self._runtime, writes, self._store, self._identity
         )
+        self._calibrating = CalibrationRounds(
+            self._runtime,
+            CalibratedStore(config.settings.state.file, self._store),
+            calibration_lease(self._store, self._identity, wall) if writes else None,
+            wall,
+            self._metrics.calibration,
+            self._fleet_changed,
+        )
         self._server_settings = config.settings.server
         self._frozen_after_s = frozen_after_s(self._server_settings, workers)
         self._reuse_port = order is not None or self._server_settings.share_port
@@ -342,6 +352,7 @@ class GatewayProcess:
                     await self._energy.close(scrape)
                 if self._settling is not None:
                     await self._settling.close()
+                await self._calibrating.close()
         await self._sharing.leave()
         await self._limits.leave()
         self._resolver.close()
@@ -405,6 +416,8 @@ class GatewayProcess:
             "models": models.run,
             "load": rounds.loads(scrape),
             "state": self._keeper.run,
+            "calibration": lambda: self._calibrating.read(scrape),
+            "calibration_fits": self._calibrating.refit,
             "trust": lambda: self._trust.run(backends),
             "carbon_budgets": self._budgets.run,
             "console": self._console.run,
@@ -454,6 +467,7 @@ class GatewayProcess:
         self._console.attach(dispatcher)
         runtime.dispatcher = dispatcher
         await self._identities.start()
+        await self._calibrating.restore()
         await self._keeper.restore()
         await self._budgets.join(dispatcher)
         if self._membership is not None:

@@ -21,6 +21,7 @@ from router.app.loading import load
 from router.app.restart import as_started, needs_restart
 from router.app.stated_models import StatedModels
 from router.app.trust import PreparedTrust, Trust
+from router.config.calibrated import Calibrated, with_calibrated
 from router.config.found import LeftOut, merge
 from router.config.settings import Config
 from router.contract import Clock
@@ -67,6 +68,9 @@ class Runtime:
         self._started = config
         # As the file has it: without what discovery found.
         self._base = config
+        # With that, and without what was calibrated meanwhile.
+        self.configured = config
+        self._calibrated: Sequence[Calibrated] = ()
         # By place of discovery what it told last; of that, what does not steer.
         self.found: dict[str, Sequence[FoundEndpoint]] = {}
         self.left_out: tuple[LeftOut, ...] = ()
@@ -154,12 +158,14 @@ class Runtime:
         base = as_started(base, self._started)
         async with self._changing:
             merged = await asyncio.to_thread(merge, base, dict(self.found))
-            trusted = await self._trusted(merged.config)
+            config = with_calibrated(merged.config, self._calibrated)
+            trusted = await self._trusted(config)
             carbon = await asyncio.to_thread(self._build_carbon, base, self._carbon)
             await self._refresh_carbon(carbon, base, _FIRST_REFRESH_S)
-            in_force = await self._prepare(merged.config, carbon, trusted)
+            in_force = await self._prepare(config, carbon, trusted)
             # From here on nothing awaits or fails: requests see all of the change or none of it.
             self._base, self.left_out = base, merged.left_out
+            self.configured = merged.config
             replaced, self._carbon = self._carbon, carbon
             in_force()
             if self.dispatcher is not None:
@@ -178,11 +184,24 @@ class Runtime:
         async with self._changing:
             merged = await asyncio.to_thread(merge, self._base, dict(self.found))
             self.left_out = merged.left_out
-            if merged.config.fleet.endpoints == self.config.fleet.endpoints:
-                return False
-            trusted = await self._trusted(merged.config)
-            in_force = await self._prepare(merged.config, self._carbon, trusted)
-            in_force()
+            return await self._adopt(merged.config, self._calibrated)
+
+    async def adopt_calibrated(self, found: Sequence[Calibrated]) -> bool:
+        """Put in force profiles that were calibrated, those from now on; whether that is another
+        fleet. Raises as `adopt_found`."""
+        async with self._changing:
+            return await self._adopt(self.configured, found)
+
+    async def _adopt(self, configured: Config, calibrated: Sequence[Calibrated]) -> bool:
+        """While nothing else changes."""
+        config = with_calibrated(configured, calibrated)
+        if config.fleet.endpoints == self.config.fleet.endpoints:
+            self.configured, self._calibrated = configured, calibrated
+            return False
+        trusted = await self._trusted(config)
+        in_force = await self._prepare(config, self._carbon, trusted)
+        self.configured, self._calibrated = configured, calibrated
+        in_force()
         return True
 
     async def _trusted(self, config: Config) -> PreparedTrust | None:

@@ -31,9 +31,9 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Fit an endpoint's profile to its energy meter and its server's counters; sends nothing."""
+    from router.load.calibration.live import ReadingTimes
     from router.operator.calibrating.calibrate import CalibrationQuestion
     from router.operator.calibrating.calibrate import calibrate as calibrated
-    from router.operator.calibrating.live import ReadingTimes
     from router.operator.show.calibration import calibration_json, render_calibration
 
     if recorded is None:

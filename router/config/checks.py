@@ -7,7 +7,7 @@ from pathlib import Path
 
 from router.config.endpoints import EndpointSchema, ServedSchema
 from router.config.fields import split_remote
-from router.config.meters import check_meters
+from router.config.meters import check_calibration, check_meters
 from router.config.policy import PolicySchema
 from router.config.problems import Problem, key_path, unknown
 from router.config.schema import ConfigSchema
@@ -42,6 +42,7 @@ def check_references(schema: ConfigSchema, profiles: Mapping[str, Profile]) -> l
     problems += check_meters(
         [(e.name, e.meter, e.metrics.url if e.metrics else "") for e in schema.endpoints]
     )
+    problems += _check_calibrations(schema)
     served = served_models(schema)
     for name in schema.models:
         if name not in served:
@@ -98,6 +99,19 @@ def _check_protocols(schema: ConfigSchema) -> list[Problem]:
                 "server.picker, which proxies ask; set one"
             )
             problems.append((f"{at}.protocol", text))
+    return problems
+
+
+def _check_calibrations(schema: ConfigSchema) -> list[Problem]:
+    problems: list[Problem] = []
+    for index, one in enumerate(schema.endpoints):
+        at, engine = f"endpoints[{index}]", one.metrics.engine if one.metrics else ""
+        problems += check_calibration(at, one.meter, engine, len(one.models))
+        wanted = one.meter is not None and one.meter.calibrate is not None
+        is_kept = schema.state.file is not None or schema.state.redis is not None
+        if wanted and schema.server.workers > 1 and not is_kept:
+            text = "one worker fits, and the others read it of state.file or state.redis: set one"
+            problems.append((f"{at}.meter.calibrate", text))
     return problems
 
 

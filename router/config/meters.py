@@ -10,13 +10,29 @@ from pydantic import Field
 
 from router.config.fields import Strict, Text, Url
 from router.config.problems import Problem
-from router.model import EnergyMeter
+from router.model import CalibrationTimes, EnergyMeter
 
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 LabelValues = Text | Annotated[list[Text], Field(min_length=1, max_length=1024)]
 
+# Whose counters of work are known (`router.load.work_counters.WORK`).
+COUNTING_ENGINES = ("vllm", "nim", "sglang", "llamacpp", "tgi", "triton")
 # Parts of a GPU, whose samples all tell the joules of the whole.
 _PARTS = ("GPU_I_ID", "GPU_I_PROFILE")
+
+
+class CalibrateSchema(Strict):
+    """The gateway fits the endpoint's profile to its meter as it runs."""
+
+    every_s: float = Field(
+        default=10.0, ge=1.0, le=120.0, description="between two readings of both pages"
+    )
+    refit_s: float = Field(
+        default=1800.0,
+        ge=60.0,
+        le=86_400.0,
+        description="between two fits, each of the last 2,048 readings",
+    )
 
 
 class MeterSchema(Strict):
@@ -46,6 +62,11 @@ class MeterSchema(Strict):
         default=False,
         description="CPU and DRAM are in it; else the profile's host draw is added in the ledger",
     )
+    calibrate: CalibrateSchema | None = Field(
+        default=None,
+        description="fit the endpoint's profile to it all the time, as `carbon-router calibrate` "
+        "does once; `{}`: as by default",
+    )
 
 
 def build_meter(schema: MeterSchema | None, metrics_url: str) -> EnergyMeter | None:
@@ -59,6 +80,9 @@ def build_meter(schema: MeterSchema | None, metrics_url: str) -> EnergyMeter | N
         labels={name: _values(values) for name, values in schema.labels.items()},
         adds_watts=schema.add_watts,
         covers_host=schema.covers_host or schema.kind == "emulated",
+        calibration=None
+        if schema.calibrate is None
+        else CalibrationTimes(schema.calibrate.every_s, schema.calibrate.refit_s),
     )
 
 
@@ -90,6 +114,23 @@ def check_meters(meters: Sequence[tuple[str, MeterSchema | None, str]]) -> list[
             )
             problems.append((f"endpoints[{second}].meter.labels", text))
     return problems
+
+
+def check_calibration(
+    at: str, meter: MeterSchema | None, engine: str, models: int
+) -> list[Problem]:
+    """``at``: the endpoint's place in the file; ``engine``: of its metrics page, "" for none;
+    ``models``: how many it serves."""
+    if meter is None or meter.calibrate is None:
+        return []
+    text = ""
+    if engine not in COUNTING_ENGINES:
+        text = f"needs what the server counts: metrics.engine of {', '.join(COUNTING_ENGINES)}"
+    elif models > 1:
+        text = f"cannot tell {models} models apart: one meter counts the joules of all"
+    elif meter.add_watts:
+        text = "wants counted joules, and add_watts says that there are watts alone"
+    return [(f"{at}.meter.calibrate", text)] if text else []
 
 
 def _overlap(one: Mapping[str, frozenset[str]], other: Mapping[str, frozenset[str]]) -> bool:

@@ -25,6 +25,7 @@ from router.core.reports import Doubt
 from router.errors import ConfigError
 from router.model import Fleet, Provenance, Receipt
 from router.telemetry.budgets import BudgetMetrics
+from router.telemetry.calibration import CalibrationMetrics
 from router.telemetry.carbon import CarbonMetrics
 from router.telemetry.deferral import DeferralMetrics
 from router.telemetry.discovery import DiscoveryMetrics
@@ -130,6 +131,7 @@ class Metrics:
         self.budgets = BudgetMetrics(registry)
         self.ledger = LedgerMetrics(registry)
         self.deferral = DeferralMetrics(registry)
+        self.calibration = CalibrationMetrics(registry)
         self.spans = SpanMetrics(registry)
         self.otlp = OtlpMetrics(registry)
 

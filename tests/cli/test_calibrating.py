@@ -6,7 +6,7 @@ import yaml
 
 from tests.cli.command_line import run
 from tests.config.samples import write
-from tests.operator.calibrating.servers import readings
+from tests.load.calibration.servers import readings
 from tests.operator.calibrating.test_calibrate import recorded
 
 

@@ -15,17 +15,17 @@ from router.clock import WallClock
 from router.config.problems import unknown
 from router.config.settings import Config
 from router.errors import ConfigError, DataError
+from router.load.calibration.fit import CalibrationFit
+from router.load.calibration.lag import fit_lagged
+from router.load.calibration.live import ReadingTimes, read_live
+from router.load.calibration.profile_text import ProfileFacts, profile_yaml
+from router.load.calibration.series import EnergyReading, WorkSeries
 from router.load.energy_meter import MeterReading
 from router.load.scraper import PrometheusLoad, open_session
 from router.load.work_counters import WORK
 from router.model import Endpoint, EnergyMeter, Profile
-from router.operator.calibrating.fit import CalibrationFit
-from router.operator.calibrating.lag import fit_lagged
-from router.operator.calibrating.live import ReadingTimes, read_live
 from router.operator.calibrating.nvml import NvmlMeter
-from router.operator.calibrating.profile_text import ProfileFacts, profile_yaml
 from router.operator.calibrating.recorded import read_recorded
-from router.operator.calibrating.series import EnergyReading, WorkSeries
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from router.config import parse_time
 from router.errors import TraceError
+from router.load.calibration.series import EnergyReading
 from router.load.energy_meter import NO_READING, MeterReading, MeterScan
 from router.load.work_counters import WorkCounters, WorkScan
 from router.model import EnergyMeter
-from router.operator.calibrating.series import EnergyReading
 from router.operator.table_rows import table_rows
 
 # Joules of one of the column; None: of watts.

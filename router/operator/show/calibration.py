@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from router.load.calibration.profile_text import former_value
 from router.operator.calibrating.calibrate import Calibration
-from router.operator.calibrating.profile_text import former_value
 from router.operator.show.caller_names import shown_line
 
 

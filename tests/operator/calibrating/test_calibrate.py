@@ -14,10 +14,10 @@ from router.errors import ConfigError, DataError
 from router.lab.emulator.lag import LoopLag
 from router.lab.emulator.machine import Machine
 from router.lab.emulator.metrics import render
+from router.load.calibration.live import ReadingTimes
 from router.operator.calibrating.calibrate import CalibrationQuestion, calibrate
-from router.operator.calibrating.live import ReadingTimes
 from tests.config.samples import write
-from tests.operator.calibrating.servers import LAW, readings
+from tests.load.calibration.servers import LAW, readings
 
 TRUTH = {
     "kind": "token", "idle_w": 80, "base_w": 400, "w_per_token_s": 0.05, "tpot_base_ms": 4,

@@ -3,11 +3,11 @@ import json
 
 from rich.console import Console
 
+from router.load.calibration.live import ReadingTimes
 from router.operator.calibrating.calibrate import CalibrationQuestion, calibrate
-from router.operator.calibrating.live import ReadingTimes
 from router.operator.show.calibration import calibration_json, render_calibration
 from tests.config.samples import write
-from tests.operator.calibrating.servers import readings
+from tests.load.calibration.servers import readings
 from tests.operator.calibrating.test_calibrate import recorded
 
 

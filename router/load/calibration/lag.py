@@ -13,8 +13,8 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from router.errors import DataError
-from router.operator.calibrating.fit import CalibrationFit, fit
-from router.operator.calibrating.series import EnergyReading, WorkSeries, series_of
+from router.load.calibration.fit import CalibrationFit, fit
+from router.load.calibration.series import EnergyReading, WorkSeries, series_of
 
 _MOST_S: Final = 60.0
 # Of what is unexplained at the best lag: a shorter one is as good.

@@ -4,9 +4,9 @@ import pytest
 from aiohttp import web
 
 from router.errors import DataError
+from router.load.calibration.live import ReadingTimes, read_live
 from router.load.energy_meter import NO_READING, MeterReading
 from router.load.scraper import PrometheusLoad, open_session
-from router.operator.calibrating.live import ReadingTimes, read_live
 from tests.load.test_scraper import endpoint, serving
 
 

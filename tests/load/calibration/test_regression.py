@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from router.operator.calibrating.regression import _non_negative, _t_quantile, regress, tolerances
+from router.load.calibration.regression import _non_negative, _t_quantile, regress, tolerances
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4))

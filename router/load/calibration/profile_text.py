@@ -11,8 +11,8 @@ import yaml
 
 from router.config.profiles import TaskProfileSchema, TokenProfileSchema
 from router.errors import DataError
+from router.load.calibration.fit import CalibrationFit, FittedFigure
 from router.model import EnergyMeter, Profile, TaskProfile
-from router.operator.calibrating.fit import CalibrationFit, FittedFigure
 
 _DIGITS: Final = 4
 # What a meter of GPUs and host has in its joules already.
@@ -91,6 +91,19 @@ def profile_values(former: Profile, fit: CalibrationFit, facts: ProfileFacts) ->
     schema = TaskProfileSchema if isinstance(former, TaskProfile) else TokenProfileSchema
     schema.model_validate(values)
     return values
+
+
+def undecided(former: Profile, fit: CalibrationFit) -> str:
+    """Why figures are not known without which it would be the former profile that is used, and no
+    calibration; "" where all are."""
+    kind = "task" if isinstance(former, TaskProfile) else "token"
+    found = {one.key: one for one in fit.figures if one.key}
+    lacking = [
+        f"{key}: {found[key].why_not if key in found else 'the server does not count it'}"
+        for key in _DECISIVE[kind]
+        if key not in found or found[key].why_not
+    ]
+    return "; ".join(lacking)
 
 
 def source_text(fit: CalibrationFit, facts: ProfileFacts) -> str:

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from router.config.profiles import TokenProfileSchema
 from router.errors import DataError
-from router.model import EnergyMeter
-from router.operator.calibrating.fit import CalibrationFit, FittedFigure
-from router.operator.calibrating.profile_text import (
+from router.load.calibration.fit import CalibrationFit, FittedFigure
+from router.load.calibration.profile_text import (
     ProfileFacts,
     former_value,
     profile_values,
     profile_yaml,
 )
+from router.model import EnergyMeter
 from tests.factories import task_profile, token_profile
 
 FACTS = ProfileFacts(

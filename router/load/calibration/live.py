@@ -11,11 +11,11 @@ import aiohttp
 
 from router.contract import Clock
 from router.errors import DataError
+from router.load.calibration.series import EnergyReading
 from router.load.energy_meter import MeterReading
 from router.load.scraper import PrometheusLoad
 from router.load.work_counters import WorkCounters, WorkScan
 from router.model import Endpoint
-from router.operator.calibrating.series import EnergyReading
 
 
 class ReadingTimes(NamedTuple):
@@ -40,13 +40,34 @@ async def read_live(
     readings = []
     ends_at = clock.monotonic() + times.seconds
     while (began := clock.monotonic()) < ends_at:
-        page, energy = await asyncio.gather(_work(endpoint, source), meter())
-        ended = clock.monotonic()
-        readings.append(
-            EnergyReading((began + ended) / 2.0, energy, page or WorkCounters(), energy.total_w)
-        )
-        await asyncio.sleep(max(0.0, began + times.every_s - ended))
+        readings.append(await _reading(endpoint, source, meter, clock))
+        await asyncio.sleep(max(0.0, began + times.every_s - clock.monotonic()))
     return readings
+
+
+async def read_once(
+    endpoint: Endpoint, source: PrometheusLoad, clock: Clock
+) -> EnergyReading | None:
+    """One reading; None where neither page tells anything."""
+
+    async def meter() -> MeterReading:
+        return await source.meter(endpoint)
+
+    found = await _reading(endpoint, source, meter, clock)
+    tells = found.meter.joules or not math.isnan(found.watts)
+    return found if tells or not all(map(math.isnan, found.work)) else None
+
+
+async def _reading(
+    endpoint: Endpoint,
+    source: PrometheusLoad,
+    meter: Callable[[], Awaitable[MeterReading]],
+    clock: Clock,
+) -> EnergyReading:
+    began = clock.monotonic()
+    page, energy = await asyncio.gather(_work(endpoint, source), meter())
+    at = (began + clock.monotonic()) / 2.0
+    return EnergyReading(at, energy, page or WorkCounters(), energy.total_w)
 
 
 async def _work(endpoint: Endpoint, source: PrometheusLoad) -> WorkCounters | None:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from router.errors import DataError
-from router.operator.calibrating.regression import (
+from router.load.calibration.regression import (
     LEAST_TOLERANCE,
     FittedTerm,
     Floats,

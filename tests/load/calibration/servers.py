@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from router.load.calibration.series import EnergyReading
 from router.load.energy_meter import MeterReading
 from router.load.work_counters import WorkCounters
-from router.operator.calibrating.series import EnergyReading
 
 
 class Law(NamedTuple):

@@ -3,11 +3,11 @@
 import pytest
 
 from router.errors import DataError
+from router.load.calibration.fit import fit
+from router.load.calibration.lag import fit_lagged
+from router.load.calibration.series import series_of
 from router.load.energy_meter import MeterReading
-from router.operator.calibrating.fit import fit
-from router.operator.calibrating.lag import fit_lagged
-from router.operator.calibrating.series import series_of
-from tests.operator.calibrating.servers import LAW, readings
+from tests.load.calibration.servers import LAW, readings
 
 
 def late(found, steps):

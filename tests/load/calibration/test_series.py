@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import DataError
+from router.load.calibration.series import series_of
 from router.load.energy_meter import NO_READING, MeterReading
-from router.operator.calibrating.series import series_of
-from tests.operator.calibrating.servers import readings
+from tests.load.calibration.servers import readings
 
 
 def changed(found, place, /, **values):

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import DataError
+from router.load.calibration.fit import fit
+from router.load.calibration.series import EnergyReading, series_of
 from router.load.energy_meter import NO_READING, MeterReading
 from router.load.work_counters import WorkCounters
-from router.operator.calibrating.fit import fit
-from router.operator.calibrating.series import EnergyReading, series_of
-from tests.operator.calibrating.servers import LAW, Law, readings
+from tests.load.calibration.servers import LAW, Law, readings
 
 
 def fitted(found, confidence=0.95):

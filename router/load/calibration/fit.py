@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from router.errors import DataError
-from router.operator.calibrating.identification import (
+from router.load.calibration.identification import (
     Identified,
     half_width,
     identify,
@@ -30,7 +30,7 @@ from router.operator.calibrating.identification import (
     too_wide,
     wider,
 )
-from router.operator.calibrating.series import WorkSeries, WorkSpan
+from router.load.calibration.series import WorkSeries, WorkSpan
 
 LEAST_SPANS: Final = 20
 # Of each state, for its watts.
