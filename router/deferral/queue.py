@@ -115,6 +115,10 @@ class DeferredQueue(Protocol):
         """So many jobs of each kind at most, the first lines first."""
         ...
 
+    async def note_why(self, told: Sequence[tuple[JobKind, str]]) -> None:
+        """Why each kind waits, in words, for whoever asks."""
+        ...
+
     async def finish(self, job: ClaimedJob, outcome: JobOutcome) -> bool:
         """It has ended, once and for all."""
         ...

@@ -190,7 +190,7 @@ class JobOutcome(NamedTuple):
 class JobKind(NamedTuple):
     """Jobs that wait and are alike: of one batch and model. ``jobs`` may count some that are not
     tried again before a while; ``under_way``: of the same kind, with any process; ``body_bytes``:
-    of a usual one."""
+    of a usual one; ``at_once``: see `ClaimedJob`; ``why``: it waits, as was told last."""
 
     batch_id: str
     model: str
@@ -200,6 +200,8 @@ class JobKind(NamedTuple):
     jobs: int
     under_way: int
     body_bytes: float
+    at_once: str = ""
+    why: str = ""
 
 
 class StoredLine(NamedTuple):

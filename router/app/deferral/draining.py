@@ -54,12 +54,20 @@ class JobsTold(Protocol):
     def show(self, waiting: int, under_way: int) -> None: ...
 
 
-Allot = Callable[[Sequence[JobKind], int, float], list[tuple[JobKind, int]]]
+class Allotter(Protocol):
+    """Says what may begin: `router.app.deferral.planning.Planner`."""
+
+    def allot(
+        self, kinds: Sequence[JobKind], most: int, now: float
+    ) -> list[tuple[JobKind, int]]: ...
+
+    def begun(self, batch_id: str, model: str) -> None: ...
+
+    def told(self) -> list[tuple[JobKind, str]]: ...
 
 
 class Drain:
-    """Run it for ever, and `stop` it. ``allot``: how many of each kind of what waits may begin, so
-    many in all, now (unix s)."""
+    """Run it for ever, and `stop` it."""
 
     def __init__(
         self,
@@ -89,7 +97,7 @@ class Drain:
         """There is something to do."""
         self._came.set()
 
-    async def run(self, runner: Runner, allot: Allot) -> None:
+    async def run(self, runner: Runner, allotter: Allotter) -> None:
         """For ever. Raises what is no error of the store."""
         # Of a run that failed nobody knows what it had claimed.
         await self._surely(self._queue.give_back)
@@ -97,7 +105,7 @@ class Drain:
             while not self._stopping:
                 self._came.clear()
                 try:
-                    await self._round(group, runner, allot)
+                    await self._round(group, runner, allotter)
                 except (DeferralFullError, DeferralStoreError) as error:
                     self._tell(error)
                     await asyncio.sleep(_AGAIN_S)
@@ -118,7 +126,7 @@ class Drain:
         for task in [*self._jobs, *self._others]:
             task.cancel()
 
-    async def _round(self, group: asyncio.TaskGroup, runner: Runner, allot: Allot) -> None:
+    async def _round(self, group: asyncio.TaskGroup, runner: Runner, allotter: Allotter) -> None:
         ticks, now = self._clock.monotonic(), self._clock.now()
         if ticks - self._beaten_at >= self._settings.lease_s / _BEATS:
             self._beaten_at = ticks
@@ -131,9 +139,13 @@ class Drain:
         self._told.ended("expired", await self._queue.expire(now))
         free = self._settings.max_concurrent - len(self._jobs)
         if free > 0:
-            wanted = allot(await self._queue.waiting(), free, now)
+            wanted = allotter.allot(await self._queue.waiting(), free, now)
+            told = allotter.told()
+            if told:
+                await self._queue.note_why(told)
             if wanted:
                 for job in await self._queue.claim(wanted, now):
+                    allotter.begun(job.batch_id, job.model)
                     task = group.create_task(self._do(runner, job), name="deferred request")
                     self._jobs[task] = job
                     task.add_done_callback(self._done)

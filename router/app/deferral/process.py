@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from router.app.deferral.draining import Drain, Runner
-from router.app.deferral.room import room_of, shared_out
+from router.app.deferral.planning import Planner
 from router.config.settings import Config
 from router.contract import Clock, Rng
 from router.deferral.blobs import Blobs
 from router.deferral.sqlite.store import SqliteQueue
-from router.deferral.values import JobKind
 from router.director import View
 from router.errors import ConfigError, DeferralFullError, DeferralStoreError
 from router.gateway.openai.deferred.api import DeferredParts
@@ -48,11 +47,8 @@ class ProcessDeferral:
     ) -> dict[str, Callable[[], Awaitable[None]]]:
         """The background jobs, by name. ``view``: in force."""
 
-        def allot(kinds: Sequence[JobKind], most: int, now: float) -> list[tuple[JobKind, int]]:
-            room = room_of(view(), [kind.model for kind in kinds], self._share)
-            return shared_out(kinds, room, most)
-
-        return {"deferral": lambda: self._drain.run(runner, allot)}
+        planner = Planner(view, self._share)
+        return {"deferral": lambda: self._drain.run(runner, planner)}
 
     async def stop(self, grace_s: float) -> None:
         """See `Drain.stop`."""

@@ -92,7 +92,8 @@ def waiting(database: sqlite3.Connection) -> list[JobKind]:
     """Of batches whose jobs may begin, the oldest first."""
     rows = database.execute(
         "SELECT batches.id, kinds.model, batches.owner, batches.created_at, batches.expires_at,"
-        " kinds.waiting, kinds.under_way, kinds.body_bytes / kinds.jobs FROM batches"
+        " kinds.waiting, kinds.under_way, kinds.body_bytes / kinds.jobs, kinds.at_once, kinds.why"
+        " FROM batches"
         " JOIN kinds ON kinds.batch = batches.number"
         " WHERE batches.ended_at IS NULL AND batches.status = 'in_progress' AND kinds.waiting > 0"
         " ORDER BY batches.number"
@@ -135,6 +136,15 @@ def _claim(
             job, fence, kind.batch_id, terms, line, start, size_bytes, custom_id, kind.model, tries,
             queued_at, deadline, at_once,
         )  # fmt: skip
+
+
+def note_why(database: sqlite3.Connection, told: Sequence[tuple[JobKind, str]]) -> None:
+    """See `DeferredQueue.note_why`."""
+    database.executemany(
+        "UPDATE kinds SET why = ? WHERE model = ? AND batch ="
+        " (SELECT number FROM batches WHERE id = ?)",
+        [(why, kind.model, kind.batch_id) for kind, why in told],
+    )
 
 
 def finish(database: sqlite3.Connection, job: ClaimedJob, outcome: JobOutcome) -> bool:

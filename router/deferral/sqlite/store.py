@@ -141,6 +141,10 @@ class SqliteQueue:
         name = self._worker.name
         return await self._thread.change(lambda database: jobs.claim(database, name, wanted, now))
 
+    async def note_why(self, told: Sequence[tuple[JobKind, str]]) -> None:
+        """See `DeferredQueue`."""
+        await self._thread.change(lambda database: jobs.note_why(database, told))
+
     async def finish(self, job: ClaimedJob, outcome: JobOutcome) -> bool:
         """See `DeferredQueue`."""
         return await self._thread.change(lambda database: jobs.finish(database, job, outcome))

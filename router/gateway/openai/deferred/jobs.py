@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from router.core.claims import MAX_BUDGET_MS
+from router.core.columns import Snapshot
 from router.deferral import input_lines
 from router.deferral.blobs import Blobs
 from router.deferral.output_lines import answered, failed, sums_of
@@ -34,7 +35,7 @@ from router.gateway.openai.deferred.asked_batch import principal_of
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.http_api import STATUS, api_of
 from router.identity.limits import Limiter, used_tokens
-from router.model import Budget, Receipt
+from router.model import Budget, Receipt, Request
 from router.units import HOUR_S, grams
 
 # Seconds, after the first failure; each further one doubles it.
@@ -58,13 +59,18 @@ class TryLater(NamedTuple):
 
 
 class AtOnce(msgspec.Struct, frozen=True):
-    """Of running a model when its batch came: where it would have run, and on what figure."""
+    """Of running a model when its batch came: where it would have run, and on what figure.
+    ``energy_j``: of IT, that one request is expected to take, in ``run_s``; ``regions``: those in
+    which its requests may run."""
 
     region: str
     g_per_kwh: float
     kind: str
     basis: str
     pue: float
+    energy_j: float = 0.0
+    run_s: float = 1.0
+    regions: tuple[str, ...] = ()
 
 
 class JobParts(NamedTuple):
@@ -103,6 +109,9 @@ class JobRunner:
             str(decision.intensity.kind),
             f"{decision.intensity.signal.basis}/{decision.intensity.signal.factors}",
             director.view.snapshot.layout.fleet.regions[region].pue,
+            decision.energy_j,
+            decision.e2e_ms / _MS,
+            _regions(director.view.snapshot, request),
         )
         return msgspec.json.encode(told).decode()
 
@@ -210,6 +219,16 @@ class JobRunner:
             return None
         wait_s = min(first_s * 2.0**job.tries, max(first_s, _MOST_BACKOFF_S))
         return TryLater(wait_s, True, reason)
+
+
+def _regions(snapshot: Snapshot, request: Request) -> tuple[str, ...]:
+    layout = snapshot.layout
+    mask = snapshot.residency & layout.residency_mask(request.residency)
+    if layout.tenants:
+        mask &= layout.tenant_mask(request.tenant)
+    candidates = layout.find(request.model, request.version)
+    allowed = zip(candidates.endpoints, candidates.labels, strict=True)
+    return tuple(sorted({one.region for one, label in allowed if int(label) & mask}))
 
 
 def request_id(job: ClaimedJob) -> str:

@@ -1,0 +1,218 @@
+"""Which of the work that waits may begin now: what a plan over the hours ahead releases.
+
+The plan is `router.core.deferral`'s; here is what it is made of: kinds of jobs as blocks of rows,
+the forecasts in force by region, and the places that deferred work may have. What it knows nothing
+of (a model without a decision when it came, a region without a forecast) is released at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from router.app.deferral.room import Room, room_of, shared_out
+from router.core import kernel_rows as k
+from router.core.deferral.outlook import DeferralOutlook
+from router.core.deferral.planning import DeferralPlan, plan_deferral
+from router.core.deferral.work import WaitingJob, WaitingWork
+from router.deferral.values import JobKind
+from router.director import View
+from router.errors import DataError
+from router.gateway.openai.deferred.jobs import AtOnce
+from router.model import Forecast
+
+# Rows of one plan: of many jobs of a kind a row is a block, which takes as many places.
+_MOST_ROWS: Final = 4096
+# Room changes with every request, so a plan is made anew after so long at the latest.
+_ANEW_S: Final = 60.0
+# Of a share of all places: what is left of its slack counts for more than who else might come.
+_ALL: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Released(NamedTuple):
+    """Of one kind: how many jobs may begin, and how many of them whatever the room; in words."""
+
+    jobs: int
+    urgent: int
+    why: str
+
+
+class _Block(NamedTuple):
+    key: tuple[str, str]
+    jobs: int
+
+
+_AT_ONCE: Final = Released(10**9, 0, "released: nothing is known to wait for")
+_NO_PLAN: Final = "released: no forecast to plan by"
+
+
+class Planner:
+    """Of one process. ``view``: in force; ``share``: of each endpoint's places."""
+
+    def __init__(self, view: Callable[[], View], share: float) -> None:
+        self._view = view
+        self._share = share
+        self._left: dict[tuple[str, str], Released] = {}
+        self._planned_at = self._until = math.nan
+        # Kinds of the last plan, with why each waits or not, until somebody has taken them.
+        self._told: list[tuple[JobKind, str]] = []
+
+    def allot(self, kinds: Sequence[JobKind], most: int, now: float) -> list[tuple[JobKind, int]]:
+        """How many of each kind may begin now (unix s), ``most`` in all."""
+        if not kinds:
+            return []
+        view = self._view()
+        room = room_of(view, [kind.model for kind in kinds], self._share)
+        is_known = all(_key(kind) in self._left for kind in kinds)
+        if not (is_known and self._planned_at <= now < self._until):
+            self._left = self._plan(view, kinds, room, now)
+            self._planned_at = now
+            self._told = [(kind, self._left[_key(kind)].why) for kind in kinds]
+        urgent = [kind._replace(jobs=self._left[_key(kind)].urgent) for kind in kinds]
+        whole = room_of(view, [kind.model for kind in kinds], _ALL)
+        begun = shared_out([one for one in urgent if one.jobs], whole, most)
+        left = most - sum(count for _, count in begun)
+        rest = [kind._replace(jobs=min(kind.jobs, self._left[_key(kind)].jobs)) for kind in kinds]
+        begun += shared_out([one for one in rest if one.jobs], room, left)
+        return begun
+
+    def begun(self, batch_id: str, model: str) -> None:
+        """One of a kind was claimed."""
+        left = self._left.get((batch_id, model))
+        if left is not None:
+            urgent = max(0, left.urgent - 1)
+            jobs = left.jobs - 1 if left.urgent == 0 else left.jobs
+            self._left[batch_id, model] = left._replace(jobs=max(0, jobs), urgent=urgent)
+
+    def told(self) -> list[tuple[JobKind, str]]:
+        """Why each kind of the last plan waits or not; once."""
+        told, self._told = self._told, []
+        return told
+
+    def _plan(
+        self, view: View, kinds: Sequence[JobKind], room: Room, now: float
+    ) -> dict[tuple[str, str], Released]:
+        released = {_key(kind): _AT_ONCE for kind in kinds}
+        self._until = now + _ANEW_S
+        forecasts = forecasts_of(view, now)
+        known = [(kind, _at_once(kind)) for kind in kinds]
+        planned = [
+            (kind, at_once)
+            for kind, at_once in known
+            if at_once is not None and room.endpoints[kind.model] is not None
+            and set(at_once.regions) & set(forecasts)
+        ]  # fmt: skip
+        if not planned:
+            return released
+        blocks, work = _work(planned)
+        try:
+            outlook = _outlook(view, [kind for kind, _ in planned], forecasts, self._share, now)
+            plan = plan_deferral(work, outlook, now)
+        except DataError as error:
+            _log.warning("deferred work is released without a plan: %s", error)
+            return {key: one._replace(why=_NO_PLAN) for key, one in released.items()}
+        self._until = min(self._until, plan.look_again_at)
+        for kind, _ in planned:
+            released[_key(kind)] = Released(0, 0, "")
+        _add_up(plan, blocks, released)
+        return released
+
+
+def forecasts_of(view: View, now: float) -> dict[str, Forecast]:
+    """By region, of those that reach as far as any does from now on; others say too little."""
+    snapshot = view.snapshot
+    found = {
+        name: forecast
+        for name, region in snapshot.layout.fleet.regions.items()
+        if (forecast := snapshot.forecasts.get(region.grid_zone)) is not None
+        and 0.0 <= now - forecast.start < forecast.step_s * len(forecast.slots)
+    }
+    longest = max((len(one.slots) for one in found.values()), default=0)
+    return {name: one for name, one in found.items() if 2 * len(one.slots) > longest}
+
+
+def _work(planned: Sequence[tuple[JobKind, AtOnce]]) -> tuple[list[_Block], WaitingWork]:
+    size = max(1, math.ceil(sum(kind.jobs for kind, _ in planned) / _MOST_ROWS))
+    blocks: list[_Block] = []
+    jobs: list[WaitingJob] = []
+    for kind, at_once in planned:
+        whole, rest = divmod(kind.jobs, size)
+        for count in [size] * whole + ([rest] if rest else []):
+            blocks.append(_Block(_key(kind), count))
+            jobs.append(
+                WaitingJob(
+                    kind.queued_at,
+                    kind.deadline,
+                    kind.model,
+                    at_once.energy_j * count,
+                    max(at_once.run_s, 1e-3),
+                    float(count),
+                    frozenset(at_once.regions),
+                )
+            )
+    return blocks, WaitingWork.of(jobs)
+
+
+def _outlook(
+    view: View, kinds: Sequence[JobKind], forecasts: dict[str, Forecast], share: float, now: float
+) -> DeferralOutlook:
+    models = sorted({kind.model for kind in kinds})
+    regions = view.snapshot.layout.fleet.regions
+    under_way = {model: 0 for model in models}
+    for kind in kinds:
+        under_way[kind.model] += kind.under_way
+    places = [_places(view, model, list(forecasts), share, under_way[model]) for model in models]
+    return DeferralOutlook.steady(
+        forecasts,
+        {name: regions[name].pue for name in forecasts},
+        models,
+        now=now,
+        awake_places=np.array(places),
+    )
+
+
+def _places(
+    view: View, model: str, regions: list[str], share: float, under_way: int
+) -> NDArray[np.float64]:
+    """(regions,): those that are free now, and those that deferred work has, wherever that is."""
+    candidates = view.snapshot.layout.find(model, "")
+    key = (candidates.model, candidates.version)
+    live, table = view.board.live(*key), view.snapshot.columns[key].table
+    most, busy = np.zeros(len(regions)), np.zeros(len(regions))
+    for row, endpoint in enumerate(candidates.endpoints):
+        if live[k.ELIGIBLE, row] and endpoint.region in regions:
+            at = regions.index(endpoint.region)
+            most[at] += max(1.0, math.floor(share * float(table[k.MAX_IN_FLIGHT, row])))
+            busy[at] += float(live[k.BATCH, row])
+    others = busy * max(0.0, 1.0 - under_way / max(float(busy.sum()), 1e-9))
+    return np.maximum(0.0, most - others)
+
+
+def _add_up(
+    plan: DeferralPlan, blocks: list[_Block], released: dict[tuple[str, str], Released]
+) -> None:
+    for row, urgent in zip(plan.rows.tolist(), plan.urgent.tolist(), strict=True):
+        key, jobs = blocks[row]
+        one = released[key]
+        released[key] = one._replace(
+            jobs=one.jobs + (0 if urgent else jobs), urgent=one.urgent + (jobs if urgent else 0)
+        )
+    # The last rows of a kind wait the longest: they are what it waits for.
+    for row, (key, _) in enumerate(blocks):
+        released[key] = released[key]._replace(why=plan.explain(row).text)
+
+
+def _at_once(kind: JobKind) -> AtOnce | None:
+    return msgspec.json.decode(kind.at_once, type=AtOnce) if kind.at_once else None
+
+
+def _key(kind: JobKind) -> tuple[str, str]:
+    return kind.batch_id, kind.model

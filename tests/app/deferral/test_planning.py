@@ -1,0 +1,109 @@
+import msgspec
+import pytest
+
+from router.app.deferral.planning import Planner, forecasts_of
+from router.deferral.values import JobKind
+from router.gateway.openai.deferred.jobs import AtOnce
+from tests.app.support import HOUR, NOW, Place, configured
+
+DAY = 86_400.0
+# Ten minutes into an hour, of which west is at 100 g/kWh, and later ones.
+MODEL = "llama-3.1-8b"
+
+
+@pytest.fixture
+async def place(tmp_path):
+    made = Place(configured(tmp_path))
+    await made.open()
+    yield made
+
+
+def at_once(**changes):
+    told = {"region": "us-west", "g_per_kwh": 100.0, "kind": "forecast", "basis": "a/lifecycle",
+            "pue": 1.1, "energy_j": 100.0, "run_s": 2.0, "regions": ("us-west",)}  # fmt: skip
+    return msgspec.json.encode(AtOnce(**{**told, **changes})).decode()
+
+
+def kind(jobs=10, deadline=NOW + DAY, batch="batch_1", **changes):
+    known = at_once(**changes)
+    return JobKind(batch, MODEL, "a", NOW, deadline, jobs, 0, 100.0, known)
+
+
+def allotted(planner, *kinds, most=100, now=NOW):
+    return {one.batch_id: count for one, count in planner.allot(kinds, most, now)}
+
+
+@pytest.fixture
+def planner(place):
+    return Planner(lambda: place.director.view, 0.5)
+
+
+def served_model(place):
+    return next(iter(place.director.view.snapshot.layout.protocols))
+
+
+async def test_where_now_is_the_greenest_hour_all_begins(place, planner):
+    model = served_model(place)
+    one = kind()._replace(model=model)
+    assert allotted(planner, one) == {"batch_1": 10}
+    ((told, why),) = planner.told()
+    assert told == one and why.startswith("released: no better hour")
+    assert planner.told() == []
+
+
+async def test_work_waits_for_a_greener_hour_and_says_so(place, planner):
+    # East goes from 200 to 150 g/kWh with the hour.
+    model = served_model(place)
+    one = kind(regions=("us-east",))._replace(model=model)
+    assert allotted(planner, one) == {}
+    ((_, why),) = planner.told()
+    assert why.startswith("waits for a greener hour in us-east")
+    # Until its deadline leaves no time to.
+    late = one._replace(deadline=NOW + 32.0, batch_id="late")
+    assert allotted(planner, one, late) == {"late": 10}
+
+
+async def test_what_was_begun_is_not_begun_again(place, planner):
+    one = kind()._replace(model=served_model(place))
+    assert allotted(planner, one, most=4) == {"batch_1": 4}
+    for _ in range(8):
+        planner.begun("batch_1", one.model)
+    assert allotted(planner, one) == {"batch_1": 2}
+    planner.begun("unknown", one.model)
+
+
+async def test_a_plan_is_made_anew_before_long(place, planner):
+    one = kind()._replace(model=served_model(place))
+    allotted(planner, one)
+    for _ in range(10):
+        planner.begun("batch_1", one.model)
+    assert allotted(planner, one) == {}
+    assert allotted(planner, one, now=NOW + 60.0) == {"batch_1": 10}
+    # A clock that was set back has nothing to say of a plan that is to come.
+    assert allotted(planner, one, now=NOW + 1.0) == {"batch_1": 10}
+
+
+@pytest.mark.parametrize("known", ["", at_once(regions=("moon",))])
+async def test_what_nothing_is_known_of_begins_at_once(place, planner, known):
+    one = kind()._replace(model=served_model(place), at_once=known)
+    assert allotted(planner, one) == {"batch_1": 10}
+    gone = one._replace(model="gone")
+    assert allotted(planner, gone) == {"batch_1": 10}
+
+
+async def test_many_jobs_are_planned_in_blocks(place, planner):
+    one = kind(jobs=1_000_003)._replace(model=served_model(place))
+    found = allotted(planner, one, most=10**9)
+    assert 0 < found["batch_1"] <= 1_000_003
+
+
+async def test_without_a_forecast_nothing_waits(place):
+    view = place.director.view
+    blind = view._replace(snapshot=view.snapshot.__class__(
+        **{name: getattr(view.snapshot, name) for name in view.snapshot.__slots__} | {
+            "forecasts": {}}))  # fmt: skip
+    assert forecasts_of(blind, NOW) == {}
+    one = kind(regions=("us-east",))._replace(model=served_model(place))
+    assert allotted(Planner(lambda: blind, 0.5), one) == {"batch_1": 10}
+    assert set(forecasts_of(view, NOW)) == {"us-west", "us-east"}
+    assert forecasts_of(view, NOW - 2 * HOUR) == {}
