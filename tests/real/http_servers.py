@@ -104,6 +104,7 @@ def gateway_config(listening: dict[str, str], servers: Sequence[LlamaServer]) ->
     return {
         "version": 1,
         "server": listening,
+        "deferral": {"dir": "deferred"},
         "policy": {"weights": {"per_gco2e": 1.0}},
         "regions": {name: {"grid_zone": zone, "pue": 1.1} for name, zone in GRID_ZONES.items()},
         "origins": {"client": {"rtt_ms": dict.fromkeys(GRID_ZONES, 1.0)}},

@@ -373,3 +373,24 @@ def test_context_that_is_left_out_is_that_of_a_servers_slot(openai_gateway: str)
             break
         time.sleep(POLL_S)
     assert told["max_model_len"] == SLOT_TOKENS
+
+
+def test_a_batch_from_a_file_to_its_answers(run_sdk: RunClient, openai_gateway: str) -> None:
+    told = run_sdk("openai_batches.py", openai_gateway, MODEL)
+    done = told["batch"]
+    assert done["file"]["purpose"] == "batch" and done["deleted"] is True
+    batch = done["batch"]
+    assert (batch["status"], batch["metadata"]) == ("completed", {"run": "7"})
+    assert batch["request_counts"] == {"total": 3, "completed": 2, "failed": 1}
+    assert batch["errors"]["data"][0]["line"] == 2
+    answers = [json.loads(line) for line in done["output"].splitlines()]
+    assert [answer["custom_id"] for answer in answers] == ["a", "b"]
+    for answer in answers:
+        assert answer["response"]["body"]["usage"]["completion_tokens"] == 4
+        assert answer["carbon"]["gco2e"] > 0.0
+    (error,) = map(json.loads, done["errors"].splitlines())
+    assert error["error"]["code"] == "invalid_json_line"
+    # Pages follow each other to the end.
+    assert batch["id"] in done["listed"] and "batch_output" in done["files"]
+    assert told["cancelled"] == "cancelling"
+    assert (told["gone"]["error"], told["gone"]["code"]) == ("NotFoundError", "file_unknown")
