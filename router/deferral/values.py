@@ -12,6 +12,8 @@ import msgspec
 # has a name.
 EXPIRED: Final = "batch_expired"
 CANCELLED: Final = "batch_cancelled"
+# A job that is put back waits no longer before it is tried again, s; up to twice that by chance.
+MOST_WAIT_S: Final = 3600.0
 
 
 class BatchStatus(StrEnum):

@@ -174,6 +174,14 @@ async def test_a_job_that_is_put_back_waits_for_its_time(queue):
     assert again.tries == 1
 
 
+async def test_a_clock_that_is_set_back_keeps_nothing_waiting(queue):
+    await queued(queue, "one")
+    (job,) = await taken(queue, now=NOW + DAY)
+    await queue.put_back(job, NOW + DAY + 60, False)
+    (again,) = await taken(queue)
+    assert again.custom_id == "one"
+
+
 async def test_no_job_is_claimed_twice(queue, place):
     await queued(queue, *map(str, range(200)))
     others = [queue, place.open(), place.open()]

@@ -14,6 +14,7 @@ from router.deferral.blobs import Blobs
 from router.deferral.queue import DeferredQueue
 from router.deferral.reading import ReadingLimits, read_batch, write_files
 from router.deferral.values import (
+    MOST_WAIT_S,
     BatchTerms,
     ClaimedBatch,
     ClaimedJob,
@@ -219,7 +220,7 @@ class Drain:
     async def _do(self, runner: Runner, job: ClaimedJob) -> None:
         outcome = await runner.run(job)
         if isinstance(outcome, TryLater):
-            wait_s = outcome.after_s * (1.0 + self._rng.random())
+            wait_s = min(outcome.after_s, MOST_WAIT_S) * (1.0 + self._rng.random())
             later = outcome
             await self._surely(
                 lambda: self._queue.put_back(job, self._clock.now() + wait_s, later.is_failure)

@@ -34,6 +34,7 @@ _TIMES: Final = msgspec.json.Decoder(dict[str, float])
 _ERRORS: Final = msgspec.json.Decoder(tuple[LineError, ...])
 # Rows of jobs that are forgotten in one transaction.
 _MOST_PURGED: Final = 20_000
+_MOST_BATCHES: Final = 100
 
 
 def terms_of(raw: bytes) -> BatchTerms:
@@ -254,11 +255,17 @@ def complete(
 
 def purge(database: sqlite3.Connection, now: float, keep_s: float) -> None:
     """Forget jobs of batches that have ended, some at a time, and batches that ended long ago."""
-    database.execute(
-        "DELETE FROM jobs WHERE number IN (SELECT jobs.number FROM jobs JOIN batches ON"
-        " batches.number = jobs.batch WHERE batches.ended_at IS NOT NULL LIMIT ?)",
-        (_MOST_PURGED,),
-    )
+    ended = database.execute(
+        "SELECT number FROM batches WHERE ended_at IS NOT NULL AND EXISTS"
+        " (SELECT 1 FROM jobs WHERE jobs.batch = batches.number) LIMIT ?",
+        (_MOST_BATCHES,),
+    ).fetchall()
+    left = _MOST_PURGED
+    for (number,) in ended:
+        left -= database.execute(
+            "DELETE FROM jobs WHERE number IN (SELECT number FROM jobs WHERE batch = ? LIMIT ?)",
+            (number, max(0, left)),
+        ).rowcount
     database.execute(
         "DELETE FROM kinds WHERE batch IN (SELECT number FROM batches WHERE ended_at IS NOT NULL)"
     )

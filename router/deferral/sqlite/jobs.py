@@ -12,6 +12,7 @@ from router.deferral.sqlite.batches import end_jobs, is_held, number_of, terms_o
 from router.deferral.sqlite.schema import ENDED, WAITING, use
 from router.deferral.values import (
     EXPIRED,
+    MOST_WAIT_S,
     BadLine,
     ClaimedBatch,
     ClaimedJob,
@@ -123,9 +124,10 @@ def _claim(
     rows = database.execute(
         "UPDATE jobs SET state = 1, worker = ?1, fence = fence + 1 WHERE number IN"
         " (SELECT number FROM jobs WHERE state = 0 AND batch = ?2 AND model = ?3"
-        " AND not_before <= ?4 ORDER BY not_before, number LIMIT ?5)"
+        " AND (not_before <= ?4 OR not_before > ?6) ORDER BY not_before, number LIMIT ?5)"
         " RETURNING number, fence, line, start, size_bytes, custom_id, tries",
-        (worker, number, kind.model, now, most),
+        # What is to wait for longer than anything does was put back before a clock was set back.
+        (worker, number, kind.model, now, most, now + 2.0 * MOST_WAIT_S),
     ).fetchall()
     if not rows:
         return

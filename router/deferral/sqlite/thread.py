@@ -120,7 +120,7 @@ class SqliteThread:
         found: list[_Asked] = []
         one = self._asked.get()
         while one is not None:
-            if not one.future.cancelled():
+            if one.future.set_running_or_notify_cancel():
                 found.append(one)
             if len(found) == _MOST_TOGETHER:
                 return found, False

@@ -7,6 +7,7 @@ names and may name, or without one its own. Of others it learns no more than of 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Final, NamedTuple
 from urllib.parse import parse_qs
@@ -18,7 +19,12 @@ from router.config.deferral import DeferralSettings
 from router.deferral.blobs import Blobs, new_file_id, told_of
 from router.deferral.queue import DeferredQueue, ListPage
 from router.deferral.values import Quota, StoredFile
-from router.errors import MalformedRequestError, UnknownFileError, UnknownMethodError
+from router.errors import (
+    DeferralQuotaError,
+    MalformedRequestError,
+    UnknownFileError,
+    UnknownMethodError,
+)
 from router.gateway.capacity import Capacity
 from router.gateway.openai.calls import Incoming
 from router.gateway.openai.deferred.asked_batch import MOST_BODY_BYTES, asked_batch, owner_of
@@ -33,6 +39,9 @@ BATCHES: Final = "/v1/batches"
 _MOST_FILES: Final = 10_000
 _MOST_BATCHES: Final = 100
 _USUAL_BATCHES: Final = 20
+# At once, of one owner.
+_MOST_UPLOADS: Final = 4
+_AGAIN_S: Final = 1.0
 _MOST_FIELDS: Final = 16
 _PIECE: Final = 2**18
 _FILE_PARAMETERS: Final = frozenset(("after", "limit", "order", "purpose"))
@@ -69,6 +78,8 @@ class DeferredApi:
         self._queue = parts.queue
         self._capacity = capacity
         self._regions = regions
+        # By owner: those under way, whose bytes no quota knows yet.
+        self._uploads: Counter[str] = Counter()
         settings = parts.settings
         self._quota = Quota(settings.tenant_max_bytes, settings.tenant_max_requests)
 
@@ -111,7 +122,13 @@ class DeferredApi:
             request.writer.output_size = 0
         file_id = new_file_id()
         self._capacity.begin(head.principal.account, head.principal.weight)
+        self._uploads[owner] += 1
         try:
+            if self._uploads[owner] > _MOST_UPLOADS:
+                raise DeferralQuotaError(
+                    f"this tenant uploads {_MOST_UPLOADS} files already: send one after the other",
+                    _AGAIN_S,
+                )
             # Opened here: of a thread that nobody waits for any more nobody would close it.
             with self._parts.blobs.write(file_id) as writer:
                 uploaded = await receive(request, writer, settings.max_file_bytes)
@@ -119,6 +136,9 @@ class DeferredApi:
                 size_bytes = writer.size_bytes
         finally:
             self._capacity.end(head.principal.account)
+            self._uploads[owner] -= 1
+            if not self._uploads[owner]:
+                del self._uploads[owner]
         now = self._parts.now()
         keep_s = settings.keep_s if uploaded.keep_s is None else uploaded.keep_s
         file = StoredFile(

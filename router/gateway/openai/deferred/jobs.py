@@ -27,7 +27,7 @@ from router.errors import (
     UpstreamBlamingError,
     UpstreamInternalError,
 )
-from router.gateway.capacity import Capacity
+from router.gateway.capacity import Capacity, full
 from router.gateway.failures import Failures
 from router.gateway.openai import refusal
 from router.gateway.openai.calls import Incoming, prepared
@@ -133,11 +133,14 @@ class JobRunner:
     async def _run(self, job: ClaimedJob) -> JobOutcome:
         parts, terms = self._parts, job.terms
         path = parts.blobs.path(terms.input_file_id)
-        body = await asyncio.to_thread(input_lines.read_body, path, job.offset, job.size_bytes)
         principal = principal_of(terms.grant)
+        # The other half is for those who wait.
+        if 2 * (parts.capacity.held_bytes + job.size_bytes) > parts.capacity.max_bytes:
+            raise full()
         parts.capacity.begin(principal.account, principal.weight)
-        parts.capacity.hold(len(body))
+        parts.capacity.hold(job.size_bytes)
         try:
+            body = await asyncio.to_thread(input_lines.read_body, path, job.offset, job.size_bytes)
             use = parts.limiter.begin(principal)
             try:
                 call = self._call(job, body)
@@ -155,7 +158,7 @@ class JobRunner:
             finally:
                 use.end()
         finally:
-            parts.capacity.hold(-len(body))
+            parts.capacity.hold(-job.size_bytes)
             parts.capacity.end(principal.account)
         parts.receipts.keep(answer.receipt)
         return self._answered(job, answer)

@@ -244,6 +244,27 @@ async def test_quotas_are_told(tmp_path):
         assert len(names(front.deferred.settings.dir / "files")) == 1
 
 
+async def test_one_tenant_uploads_a_few_files_at_once(front):
+    head = (
+        b"POST /v1/files HTTP/1.1\r\nhost: a\r\ncontent-type: multipart/form-data; boundary=b\r\n"
+        b"content-length: 100000\r\n\r\n--b\r\n"
+    )
+    callers = [await asyncio.open_connection("127.0.0.1", front.port) for _ in range(4)]
+    for _, writer in callers:
+        writer.write(head)
+    while front.capacity.calls < 4:
+        await asyncio.sleep(0.01)
+    status, error = await ask(front, "POST", "/v1/files", data=form())
+    assert (status, error["error"]["code"]) == (429, "deferral_quota")
+    other = {"x-tenant": "other"}
+    assert (await ask(front, "POST", "/v1/files", data=form(), headers=other))[0] == 200
+    for _, writer in callers:
+        writer.close()
+    while front.capacity.calls:
+        await asyncio.sleep(0.01)
+    await uploaded(front)
+
+
 async def test_a_full_disk_is_told_and_leaves_nothing(front, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")

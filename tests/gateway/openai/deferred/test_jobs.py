@@ -154,6 +154,14 @@ async def test_a_gateway_that_is_full_takes_no_deferred_work(tmp_path):
     assert (await asking.run()).reason == "gateway_full"
 
 
+async def test_half_of_what_may_be_held_is_for_those_who_wait(tmp_path):
+    asking = Asking(tmp_path)
+    asking.capacity.hold(2**19)
+    assert (await asking.run()).reason == "gateway_full"
+    asking.capacity.hold(-(2**19))
+    assert (await asking.run()).is_ok
+
+
 async def test_a_file_that_is_gone_ends_it(tmp_path):
     asking = Asking(tmp_path)
     job = asking.job()
