@@ -27,6 +27,7 @@ from router.cli import (
     receipt,
     replay,
     study,
+    watching,
 )
 from router.cli.options import FAILED, WRONG
 from router.errors import CarbonRouterError, ConfigError, TraceError
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 for room in (
     gateway, keys, carbon, energy, calibrating, ledger, ledger_books, receipt, replay, study,
+    watching,
 ):  # fmt: skip
     app.add_typer(room.app)
 

@@ -3,9 +3,11 @@ real Prometheus where there is one, and by the names and labels in it everywhere
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from contextlib import closing
 from http.client import HTTPConnection
 from urllib.parse import quote
@@ -231,6 +233,48 @@ async def test_what_no_director_saw_has_a_span_and_its_line_leads_there(gateway)
     while not ids <= found:
         *_, record = await asyncio.to_thread(gateway.collector.records.get, timeout=30)
         found.add((record.trace_id, record.span_id))
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "router.cli", *arguments],
+        capture_output=True, text=True, timeout=60, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+async def test_a_terminal_sees_what_the_page_counts(gateway):
+    async def asked():
+        async with gateway.client() as client:
+            while True:
+                await client.receipt(x_residency="eu", x_latency_budget_ms="20000")
+                await client.refusal(ask(model="nobody's"))
+                await asyncio.sleep(0.05)
+
+    asking = asyncio.ensure_future(asked())
+    try:
+        tail, once = await asyncio.gather(
+            asyncio.to_thread(command, "tail", gateway.admin, "-n", "3", "--region", "north"),
+            asyncio.to_thread(command, "top", gateway.admin, "--once"),
+        )
+    finally:
+        asking.cancel()
+    assert tail.returncode == once.returncode == 0, tail.stderr + once.stderr
+    assert tail.stdout.count("-> north/green-0") == 3
+    assert "of 20000" in tail.stdout and "emulated" in tail.stdout
+    assert "EMULATED servers: all" in once.stdout
+    await until(gateway.idle, "the last answer")
+    told = await asyncio.to_thread(command, "top", gateway.admin, "--once", "--json")
+    frame = json.loads(told.stdout)
+    page = await gateway.metrics()
+    grams = sum(value for _, value in page["carbon_router_gco2e_grams_total"])
+    assert frame["totals"]["gco2e_g"] == pytest.approx(grams)
+    assert [one["name"] for one in frame["regions"]] == ["north", "here"]
+    assert [one["intensity"]["g"] for one in frame["regions"]] == [
+        value
+        for _, value in sorted(
+            page["carbon_router_grid_intensity_g_per_kwh"], key=lambda row: row[1]
+        )
+    ]
 
 
 @pytest.fixture
