@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from router.app.leases import ProcessLease, SoleLease, StoreLease
 from router.app.runtime import Runtime
 from router.config import parse_time
-from router.config.calibrated import Calibrated, calibrated_profile, key_of
+from router.config.calibrated import MOST_ENDPOINTS, Calibrated, calibrated_profile, key_of
 from router.contract import Clock, StateStore
 from router.errors import CarbonRouterError, DataError, StateStoreError
 from router.load.calibration.continuous import (
@@ -38,8 +38,6 @@ from router.model import Endpoint, Provenance
 from router.state.calibrated import CalibratedStore
 from router.telemetry.calibration import CalibrationMetrics
 
-# Readings of more would be a burden; those that come first in the file are calibrated.
-MOST_ENDPOINTS: Final = 64
 _LOOK_S: Final = 0.5
 _FOLLOW_S: Final = 60.0
 _MOST_TEXT: Final = 500

@@ -17,6 +17,8 @@ from router.model import Endpoint, Fleet, Profile, Provenance, TaskProfile
 # A fit says of each figure at most so many times what is configured, and at least a part as small:
 # beyond that the meter is another's, or the profile of other hardware.
 MOST_TIMES: Final = 5.0
+# Readings of more would be a burden; those that come first in the file are calibrated.
+MOST_ENDPOINTS: Final = 64
 _MAX_NAME: Final = 128
 _SCHEMA: Final = TypeAdapter[Any](ProfileSchema)
 

@@ -22,9 +22,12 @@ _WITH_HOST: Final = {
     "idle_w": "host_idle_w",
     "base_w": "host_awake_w",
     "prefill_w": "host_awake_w",
+    "prefill_w_low": "host_awake_w",
+    "prefill_w_high": "host_awake_w",
     "w_per_token_s": "",
     "energy_j": "",
 }
+_OF_PREFILL: Final = ("prefill_w", "prefill_w_low", "prefill_w_high")
 # Terms that are within a figure that was found, at the lengths that were served meanwhile.
 _WITHIN: Final = {
     "tpot_ms_per_cached_token": "tpot_ms_per_sequence",
@@ -79,6 +82,10 @@ def profile_values(former: Profile, fit: CalibrationFit, facts: ProfileFacts) ->
         values["prefill_w_low"] = _rounded(prefill.low)
         values["prefill_w_high"] = _rounded(prefill.high)
     if facts.meter.covers_host:
+        # What stays as it was had the host's draw beside it.
+        for key in _WITH_HOST.keys() & values.keys() - known.keys():
+            if key not in _OF_PREFILL or prefill is None:
+                values[key] = _rounded(former_value(former, key, facts.meter))
         values.update({key: 0.0 for key in _HOST if key in values})
     _put_in_order(values, known)
     if not facts.by_watts and all(key in known for key in _DECISIVE[values["kind"]]):

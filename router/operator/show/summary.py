@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -21,6 +22,7 @@ from router.config import (
     TraceSpec,
     format_time,
 )
+from router.config.calibrated import MOST_ENDPOINTS
 from router.config.discovery_settings import DiscoverySettings
 from router.config.ledger import LedgerSettings
 from router.config.settings import BudgetScope, OnExhausted, RedisSettings, RedisTopology
@@ -51,6 +53,7 @@ def render_summary(config: Config, notes: Sequence[str]) -> RenderableType:
         parts.append(_shared_line(config.settings.state.redis))
     if config.settings.ledger is not None:
         parts.append(_ledger_line(config.settings.ledger))
+    parts += _calibration_lines(config)
     parts += [Text(f"note: {note}", style="yellow") for note in dict.fromkeys(notes)]
     return Group(*parts)
 
@@ -94,6 +97,27 @@ def _shared_line(redis: RedisSettings) -> Text:
         f"{'TLS' if address.tls else 'no TLS'}, {login}; the fleet is {redis.prefix!r}; "
         f"{redis.timeout_s * 1e3:g} ms a call"
     )
+
+
+def _calibration_lines(config: Config) -> list[Text]:
+    """Whose profiles are fitted to their meters, and what becomes of that."""
+    asked = [e.name for e in config.fleet.endpoints if e.meter and e.meter.calibration]
+    if not asked:
+        return []
+    found, rest = asked[:MOST_ENDPOINTS], len(asked) - MOST_ENDPOINTS
+    state = config.settings.state
+    kept = "forgotten at the end: set state.file to keep them"
+    if state.redis is not None:
+        kept = "kept in state.redis"
+    elif state.file is not None:
+        kept = f"kept in {state.file}.profiles"
+    more = f"; {rest} more ask for it, and {MOST_ENDPOINTS} are calibrated" if rest > 0 else ""
+    return [
+        Text(
+            f"calibrated as they run: {', '.join(found[:_SHOWN])}"
+            f"{', ...' if len(found) > _SHOWN else ''}{more}; {kept}"
+        )
+    ]
 
 
 def _ledger_line(ledger: LedgerSettings) -> Text:
@@ -185,6 +209,7 @@ def _residency_lines(config: Config) -> list[Text]:
     return [Text(f"residency, held beside x-residency: {listed}{end}")]
 
 
+_SHOWN: Final = 10
 _EXHAUSTED: Mapping[OnExhausted, str] = {
     OnExhausted.SHED: "refused",
     OnExhausted.GREENEST_ONLY: "served where they emit least",

@@ -86,6 +86,10 @@ def test_a_meter_of_gpu_and_host_has_the_hosts_draw():
     whole = EnergyMeter("", "emulated", covers_host=True)
     values = profile_values(former, fit_of(idle_w=200.0), FACTS._replace(meter=whole))
     assert (values["host_idle_w"], values["host_awake_w"], values["host_fraction"]) == (0, 0, 0)
+    # What nothing was found of had the host's beside it, and has it within from now on.
+    assert values["base_w"] == pytest.approx(477.0 * 1.1 + 110.0, rel=1e-3)
+    assert values["prefill_w"] == pytest.approx(665.0 * 1.1 + 110.0, rel=1e-3)
+    assert values["w_per_token_s"] == pytest.approx(0.0264)
     assert former_value(former, "idle_w", whole) == pytest.approx(199.0)
     assert former_value(former, "idle_w", FACTS.meter) == 90.0
     assert former_value(former, "w_per_token_s", whole) == pytest.approx(0.0264)

@@ -44,6 +44,13 @@ def test_figures_say_how_they_came_to_be(tmp_path: Path) -> None:
     assert kinds == ["emulated", "emulated", "measured"]
 
 
+def test_whose_profiles_are_fitted_as_they_run_and_where_they_are_kept(tmp_path: Path) -> None:
+    meter = {"endpoints/0/meter": {"kind": "emulated", "calibrate": {}}}
+    assert "calibrated as they run: west-0; forgotten at the end" in shown(tmp_path, meter)
+    kept = shown(tmp_path, {**meter, "state": {"file": "learned.json"}})
+    assert "learned.json.profiles" in line(kept, "calibrated as they run: west-0; kept in")
+
+
 def test_what_a_policy_demands_and_where_data_come_from(tmp_path: Path) -> None:
     (tmp_path / "grid.csv").write_text("datetime,X\n")
     changes = {
