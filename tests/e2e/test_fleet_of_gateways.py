@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from router.clock import WallClock
+from tests.e2e.faults.promises import within
 from tests.e2e.harness import CLEAN, Gateway, ask, base, emulator, pair, until
 from tests.fakes.electricity_maps import FakeElectricityMaps
 from tests.fakes.serving import serving
@@ -105,13 +106,22 @@ async def source_of(gateway, residency):
         return (await client.receipt(ask(), x_residency=residency))["intensity-source"]
 
 
-async def test_one_calls_for_all_and_another_takes_over_when_it_is_killed(start):
+async def knows(gateway, residency="eu"):
+    """A busy machine may have kept it from asking so far."""
+
+    async def is_live():
+        return await source_of(gateway, residency) == "electricity_maps"
+
+    await until(is_live, "live intensities")
+
+
+async def test_one_calls_for_all_and_another_takes_over_when_it_is_killed(start, record_property):
     async with provider() as (fake, url):
         first = await start("a", url)
         fleet = [first, *await asyncio.gather(start("b", url), start("c", url))]
         for gateway in fleet:
             for residency in ("eu", "us"):
-                assert await source_of(gateway, residency) == "electricity_maps"
+                await knows(gateway, residency)
         leader = await leader_of(*fleet)
         # One gateway's calls, for all three.
         assert len(fake.calls) == 6
@@ -122,7 +132,8 @@ async def test_one_calls_for_all_and_another_takes_over_when_it_is_killed(start)
         leader.process.returncode = 0
         killed_at = _clock.monotonic()
         successor = await leader_of(*others)
-        assert _clock.monotonic() - killed_at < TAKEOVER_S
+        took_s = _clock.monotonic() - killed_at
+        within(record_property, "who calls is killed: another does within", took_s, TAKEOVER_S)
         (follower,) = (gateway for gateway in others if gateway is not successor)
         assert len(fake.calls) == 6
         # The successor calls for what only the other wants.
@@ -149,12 +160,12 @@ async def test_one_calls_for_all_and_another_takes_over_when_it_is_killed(start)
         # A history that comes first has the newest value in it.
         assert len(fake.calls) in (CALLS - 1, CALLS)
         late = await start("d", url)
-        assert await source_of(late, "eu") == "electricity_maps"
+        await knows(late)
         assert len(fake.calls) <= CALLS
         assert all(gateway.stop() == 0 for gateway in (*others, late))
 
 
-async def test_a_leader_that_was_stopped_follows_when_it_goes_on(start):
+async def test_a_leader_that_was_stopped_follows_when_it_goes_on(start, record_property):
     async with provider() as (fake, url):
         fleet = [await start(name, url) for name in "ab"]
         leader = await leader_of(*fleet)
@@ -163,7 +174,10 @@ async def test_a_leader_that_was_stopped_follows_when_it_goes_on(start):
         try:
             stopped_at = _clock.monotonic()
             await leader_of(other)
-            assert _clock.monotonic() - stopped_at < TAKEOVER_S
+            took_s = _clock.monotonic() - stopped_at
+            within(
+                record_property, "who calls stands still: another does within", took_s, TAKEOVER_S
+            )
         finally:
             os.kill(leader.pid, signal.SIGCONT)
         assert await leader_of(*fleet) is other
@@ -174,6 +188,8 @@ async def test_gateways_serve_on_without_redis_and_call_no_more_than_they_may(st
     async with provider() as (fake, url):
         fleet = [await start(name, url) for name in "ab"]
         await leader_of(*fleet)
+        for gateway in fleet:
+            await knows(gateway)
         redis.kill()
 
         async def failing():
@@ -191,7 +207,7 @@ async def test_gateways_serve_on_without_redis_and_call_no_more_than_they_may(st
         assert len(fake.calls) == 6
         # The empty store is told again what is known: a gateway that comes needs no call.
         late = await start("c", url)
-        assert await source_of(late, "eu") == "electricity_maps"
+        await knows(late)
         assert len(fake.calls) == 6
 
 

@@ -109,6 +109,8 @@ async def abandon_async(stream: Any) -> int:
                 taken += 1
                 if taken == PARTS_BEFORE_CANCEL:
                     enough.set()
+                    # What has come already would be read on without a pause.
+                    await asyncio.Event().wait()
 
     async with asyncio.TaskGroup() as tasks:
         reader = tasks.create_task(read())
