@@ -301,6 +301,7 @@ class Runtime:
                     cause=seat.cause,
                     load_source=reading.way if reading else "",
                     served=tuple(self._served_view(endpoint, one) for one in endpoint.models),
+                    max_in_flight=float(endpoint.max_in_flight),
                 )
             )
         return views

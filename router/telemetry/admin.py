@@ -215,6 +215,7 @@ class AdminServer:
 
     def _show(self) -> None:
         self._metrics.show_tasks(len(asyncio.all_tasks()))
+        self._metrics.show_readiness(self._source.readiness().status)
         view = self._source.fleet()
         if view is not None:
             self._metrics.show(view)

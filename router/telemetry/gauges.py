@@ -57,6 +57,11 @@ class FleetGauges:
             "endpoint_in_flight", "Requests of this gateway now at an endpoint.",
             "livesum", "endpoint",
         )  # fmt: skip
+        self._places = gauge(
+            "endpoint_max_in_flight",
+            "Requests that an endpoint takes at once, of all gateways together.",
+            "livemax", "endpoint",
+        )  # fmt: skip
         self._state = gauge(
             "endpoint_state", "Worker processes that see the endpoint in this state.",
             "livesum", "endpoint", "state",
@@ -87,6 +92,9 @@ class FleetGauges:
         self._intensity_age.show(ages_s)
         endpoints = view.endpoints
         self._in_flight.show({(e.name,): float(e.in_flight) for e in endpoints})
+        self._places.show(
+            {(e.name,): e.max_in_flight for e in endpoints if not math.isnan(e.max_in_flight)}
+        )
         self._state.show(
             {(e.name, state): float(e.state is state) for e in endpoints for state in State}
         )

@@ -51,6 +51,9 @@ UNKNOWN = "unknown"
 # The code of every request that was answered, whichever protocol it came by.
 _ANSWERED = "OK"
 
+# What `Readiness.status` may be.
+READINESS = ("ready", "degraded", "not_ready")
+
 _Add = Callable[[float], None]
 
 
@@ -106,6 +109,14 @@ class Metrics:
             "carbon_router_tasks",
             "Tasks of the event loop, all workers' together: of what is under way, and a few that "
             "stay. A number that grows in calm is a leak.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._readiness = Gauge(
+            "carbon_router_readiness",
+            "Worker processes by what /readyz of them says: ready, degraded, or not_ready, which "
+            "takes no new requests.",
+            ["status"],
             multiprocess_mode="livesum",
             registry=registry,
         )
@@ -402,6 +413,11 @@ class Metrics:
         """Set the fleet's gauges. Called before each scrape, and now and then in each worker."""
         self._gauges.show(view)
         self.budgets.show()
+
+    def show_readiness(self, status: str) -> None:
+        """Set what this process says of itself: one of `READINESS`; called as often."""
+        for one in READINESS:
+            self._readiness.labels(one).set(float(one == status))
 
     def show_tasks(self, count: int) -> None:
         """Set how many tasks the event loop has; called as often."""

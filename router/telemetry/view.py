@@ -37,7 +37,8 @@ class EndpointView(NamedTuple):
     ``in_flight``: this process's own requests there. ``load_age_s``: seconds since the server
     last told its load, inf when it never did, NaN when it is not asked and no answer tells.
     ``load_source``: how the latest of it came, "metrics" (its page) or "orca" (with an answer);
-    what that did not tell is of the other way. ``cause``: why it takes no traffic, or less than
+    what that did not tell is of the other way. ``max_in_flight``: of all gateways together, as
+    configured. ``cause``: why it takes no traffic, or less than
     others; "" where it is healthy.
     """
 
@@ -53,6 +54,7 @@ class EndpointView(NamedTuple):
     cause: str = ""
     load_source: str = ""
     served: tuple[ServedView, ...] = ()
+    max_in_flight: float = math.nan
 
 
 class FleetView(NamedTuple):
@@ -111,6 +113,7 @@ def _endpoint(endpoint: EndpointView) -> Json:
         "models": list(endpoint.models),
         "state": endpoint.state.value,
         "in_flight": endpoint.in_flight,
+        "max_in_flight": or_none(endpoint.max_in_flight),
         "emulated": endpoint.emulated,
         "cause": endpoint.cause,
         "served": [_served(served) for served in endpoint.served],

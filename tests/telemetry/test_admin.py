@@ -21,7 +21,7 @@ from router.telemetry.admin import (
     Reason,
     assess,
 )
-from router.telemetry.metrics import Metrics
+from router.telemetry.metrics import READINESS, Metrics
 from router.telemetry.view import FleetView
 from router.trust.secrets import Secret
 from tests.fakes.secure import (
@@ -71,6 +71,20 @@ async def client(server: AdminServer) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield session
     await server.stop()
+
+
+async def test_readiness_is_a_gauge_with_one_of_three_words(
+    gateway: FakeGateway, client: aiohttp.ClientSession
+) -> None:
+    for reasons in ((), (Reason("a", "", False),), (Reason("a", "", True),)):
+        gateway.state = Readiness(reasons)
+        async with client.get("/metrics") as reply:
+            lines = (await reply.text()).splitlines()
+        found = dict(line.rsplit(" ", 1) for line in lines if "_readiness{" in line)
+        assert found == {
+            f'carbon_router_readiness{{status="{status}"}}': f"{status == gateway.state.status:.1f}"
+            for status in READINESS
+        }
 
 
 async def test_tasks_are_counted_and_go_as_they_end(client: aiohttp.ClientSession) -> None:

@@ -53,6 +53,13 @@ def test_endpoints_show_load_age_flight_and_state(view: FleetView) -> None:
     assert samples(registry, "snapshot_age_seconds") == {(): 1.5}
 
 
+def test_what_an_endpoint_takes_is_shown_where_it_is_known(view: FleetView) -> None:
+    assert samples(shown(view), "endpoint_max_in_flight") == {}
+    first, *others = view.endpoints
+    known = view._replace(endpoints=(first._replace(max_in_flight=8.0), *others))
+    assert samples(shown(known), "endpoint_max_in_flight") == {("west-0",): 8.0}
+
+
 def test_the_region_of_an_endpoint_is_found_by_its_name(view: FleetView) -> None:
     found = samples(shown(view), "endpoint_info")
     assert found == {(one.name, one.region): 1.0 for one in view.endpoints}
