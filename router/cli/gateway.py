@@ -121,11 +121,15 @@ def explain(
 
     when = parse_utc(at)
     limits = (ttft_ms, tpot_ms, e2e_ms)
-    if not all(limit > 0 for limit in limits):
-        raise typer.BadParameter("a latency budget must be over 0 ms")
-    counts = [count for count in (input_tokens, max_output_tokens) if count not in (None, math.inf)]
-    if any(math.isnan(claims.tokens(count)) for count in counts):
-        raise typer.BadParameter(f"token counts lie between 1 and {claims.MAX_TOKENS:g}")
+    for option, budget_ms in zip(("--ttft-ms", "--tpot-ms", "--e2e-ms"), limits, strict=True):
+        if not budget_ms > 0.0:
+            raise typer.BadParameter("a latency budget must be over 0 ms", param_hint=option)
+    # No output limit is infinite; a prompt is never.
+    most = None if max_output_tokens == math.inf else max_output_tokens
+    for option, count in (("--input-tokens", input_tokens), ("--max-output-tokens", most)):
+        if count is not None and math.isnan(claims.tokens(count)):
+            fix = f"token counts lie between 1 and {claims.MAX_TOKENS:g}"
+            raise typer.BadParameter(fix, param_hint=option)
     request = Request(
         model=model,
         version=model_version,

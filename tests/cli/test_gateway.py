@@ -169,7 +169,9 @@ def test_explain_prints_a_table_or_json(
     [
         (["--ttft-ms", "-1"], "over 0 ms"),
         (["--ttft-ms", "nan"], "over 0 ms"),
+        (["--tpot-ms", "0"], "--tpot-ms: a latency budget"),
         (["--input-tokens", "-3"], "--input-tokens"),
+        (["--input-tokens", "inf"], "--input-tokens: token counts lie between"),
         (["--at", "noon"], "is not a time"),
         (["--at", "2022-05-14T00:00"], "append Z"),
     ],
