@@ -57,6 +57,9 @@ async def run_day(out: Path, seconds: float, seed: int, console: Console) -> Liv
         return LiveInputs(requests, grids[0].actual)
 
     async def show(view: LiveView) -> None:
+        console.print(
+            f"Watch it in a browser while it runs: http://127.0.0.1:{admin}/", highlight=False
+        )
         progress = DayProgress(loaded.fleet, view.period, view.offered, view.counts, view.watch)
         await progress.run(console, view.start)
 
