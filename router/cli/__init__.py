@@ -24,6 +24,7 @@ from router.cli import (
     keys,
     ledger,
     ledger_books,
+    queue,
     receipt,
     replay,
     study,
@@ -42,8 +43,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for room in (
-    gateway, keys, carbon, energy, calibrating, ledger, ledger_books, receipt, replay, study,
-    watching,
+    gateway, keys, carbon, energy, calibrating, ledger, ledger_books, queue, receipt, replay,
+    study, watching,
 ):  # fmt: skip
     app.add_typer(room.app)
 
