@@ -126,6 +126,7 @@ class Fronts:
                 deferral.parts.blobs,
                 deferral.parts.now,
                 deferral.max_tries,
+                lambda model, urgent: deferral.among(self._director.view, model, urgent),
             )
         )
         return deferral.work(runner, lambda: self._director.view)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import random
@@ -50,7 +51,7 @@ class Batches:
     async def upload(self, text):
         form = aiohttp.FormData()
         form.add_field("purpose", "batch")
-        form.add_field("file", text.encode(), filename="in.jsonl")
+        form.add_field("file", io.BytesIO(text.encode()), filename="in.jsonl")
         return (await self.good("POST", "/v1/files", data=form))["id"]
 
     async def begin(self, text, url=CHAT, **changes):

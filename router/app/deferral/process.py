@@ -7,6 +7,7 @@ from typing import Final
 
 from router.app.deferral.draining import Drain, Runner
 from router.app.deferral.planning import Planner
+from router.app.deferral.room import room_of
 from router.config.settings import Config
 from router.contract import Clock, Rng
 from router.deferral.blobs import Blobs
@@ -49,6 +50,15 @@ class ProcessDeferral:
 
         planner = Planner(view, self._share)
         return {"deferral": lambda: self._drain.run(runner, planner)}
+
+    def among(self, view: View, model: str, is_urgent: bool) -> frozenset[str] | None:
+        """The endpoints that have room for one more deferred request of ``model``; where it is
+        urgent, for any. None where nobody serves it."""
+        room = room_of(view, [model], 1.0 if is_urgent else self._share)
+        endpoints = room.endpoints[model]
+        if endpoints is None:
+            return None
+        return frozenset(name for name in endpoints if room.places[name] > 0)
 
     async def stop(self, grace_s: float) -> None:
         """See `Drain.stop`."""

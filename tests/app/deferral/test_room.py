@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from router.app.deferral.process import ProcessDeferral
 from router.app.deferral.room import Room, room_of, shared_out
 from router.core import kernel_rows as k
 from router.deferral.values import JobKind
@@ -40,6 +41,15 @@ def test_interactive_requests_come_first():
     assert room.endpoints == {"llama": ("idle", "busy", "full", "out"), "gone": None}
     # One place at the least, or nothing would ever be done by a server that takes one at a time.
     assert room_of(view([("one", 1, 0, 1)]), ["llama"], 0.5).places == {"one": 1}
+
+
+def test_who_has_room_for_one_more(tmp_path):
+    fleet = view([("idle", 10, 0, 1), ("busy", 10, 5, 1), ("full", 10, 10, 1), ("out", 10, 0, 0)])
+    process = ProcessDeferral.__new__(ProcessDeferral)
+    process._share = 0.5
+    assert process.among(fleet, "llama", False) == {"idle"}
+    assert process.among(fleet, "llama", True) == {"idle", "busy"}
+    assert process.among(fleet, "gone", True) is None
 
 
 def test_no_more_begins_than_there_is_room_for():

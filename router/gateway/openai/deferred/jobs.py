@@ -11,6 +11,7 @@ import msgspec
 
 from router.core.claims import MAX_BUDGET_MS
 from router.core.columns import Snapshot
+from router.core.deferral.planning import DeferralRules
 from router.deferral import input_lines
 from router.deferral.blobs import Blobs
 from router.deferral.output_lines import answered, failed, sums_of
@@ -22,6 +23,7 @@ from router.errors import (
     RefusedError,
     RequestError,
     ResidencyError,
+    ShedError,
     UnknownFileError,
     UnknownResponseError,
     UpstreamBlamingError,
@@ -46,6 +48,8 @@ _LEAST_WAIT_S: Final = 1.0
 # Of refusals that may not pass before a grid's hour does.
 _WAIT_FOR_HOUR_S: Final = HOUR_S / 4.0
 _MS: Final = 1e3
+# A plan is no older.
+_SOON_S: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +77,13 @@ class AtOnce(msgspec.Struct, frozen=True):
     regions: tuple[str, ...] = ()
 
 
+_AT_ONCE: Final = msgspec.json.Decoder(AtOnce).decode
+
+
 class JobParts(NamedTuple):
-    """What jobs are done with. ``now``: unix s; ``max_tries``: of one that servers fail."""
+    """What jobs are done with. ``now``: unix s; ``max_tries``: of one that servers fail;
+    ``among``: the endpoints that have room for one more deferred request of a model, or with True
+    for any, None where nobody serves it."""
 
     director: Director
     capacity: Capacity
@@ -84,6 +93,7 @@ class JobParts(NamedTuple):
     blobs: Blobs
     now: Callable[[], float]
     max_tries: int
+    among: Callable[[str, bool], frozenset[str] | None]
 
 
 class JobRunner:
@@ -170,7 +180,11 @@ class JobRunner:
         left_ms = (job.deadline - self._parts.now()) * _MS
         e2e_ms = min(max(left_ms, _LEAST_WAIT_S * _MS), MAX_BUDGET_MS)
         budget = Budget(MAX_BUDGET_MS, MAX_BUDGET_MS, e2e_ms, True)
-        return call._replace(request=call.request._replace(budget=budget))
+        call = call._replace(request=call.request._replace(budget=budget))
+        among = self._parts.among(job.model, is_urgent(job, self._parts.now()))
+        if among is not None and not among:
+            raise ShedError("others have taken what room there was", _LEAST_WAIT_S)
+        return call._replace(among=among)
 
     def _asked(self, terms: BatchTerms, name: str, body: bytes) -> Call:
         fields: list[tuple[str, str | bytes]] = [
@@ -234,6 +248,12 @@ def _regions(snapshot: Snapshot, request: Request) -> tuple[str, ...]:
     return tuple(sorted({one.region for one, label in allowed if int(label) & mask}))
 
 
+def is_urgent(job: ClaimedJob, now: float) -> bool:
+    """Whether it has no time left to leave room to others."""
+    run_s = _AT_ONCE(job.at_once).run_s if job.at_once else 0.0
+    return DeferralRules().latest_start(job.deadline, run_s) <= now + _SOON_S
+
+
 def request_id(job: ClaimedJob) -> str:
     """The same each time that it is asked: by it servers, logs and the ledger know a line."""
     return f"{job.batch_id}_req_{job.line}"
@@ -253,7 +273,7 @@ def carbon_of(job: ClaimedJob, receipt: Receipt) -> tuple[dict[str, Any], float]
     told["energy_kind"] = str(receipt.energy_kind)
     if not job.at_once:
         return told, float("nan")
-    at_once = msgspec.json.decode(job.at_once, type=AtOnce)
+    at_once = _AT_ONCE(job.at_once)
     facility_j = receipt.energy_j * at_once.pue + receipt.network_j
     gco2e = grams(facility_j, at_once.g_per_kwh)
     saved_g = gco2e - receipt.gco2e

@@ -37,9 +37,14 @@ class Asking:
         self.runner = JobRunner(
             JobParts(
                 self.director, self.capacity, open_access(WallClock()).limiter, self.receipts,
-                self.told, self.blobs, lambda: NOW, 3,
+                self.told, self.blobs, lambda: NOW, 3, self.among,
             )
         )  # fmt: skip
+
+        self.room = {False: frozenset(("a",)), True: frozenset(("a", "b"))}
+
+    def among(self, model, is_urgent):
+        return None if model == "gone" else self.room[is_urgent]
 
     def job(self, grant=NOBODY, text=None, **changes):
         file_id = new_file_id()
@@ -152,6 +157,17 @@ async def test_a_gateway_that_is_full_takes_no_deferred_work(tmp_path):
     asking = Asking(tmp_path, max_calls=1)
     asking.capacity.begin("interactive", 1.0)
     assert (await asking.run()).reason == "gateway_full"
+
+
+async def test_it_goes_where_others_leave_room(tmp_path):
+    asking = Asking(tmp_path)
+    await asking.run()
+    await asking.run(deadline=NOW + 60.0)
+    await asking.run(model="gone")
+    assert [call.among for call in asking.director.calls] == [{"a"}, {"a", "b"}, None]
+    asking.room[False] = frozenset()
+    assert await asking.run() == TryLater(1.0, False, "shed")
+    assert len(asking.director.calls) == 3
 
 
 async def test_half_of_what_may_be_held_is_for_those_who_wait(tmp_path):
