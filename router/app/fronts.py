@@ -11,6 +11,7 @@ from router.app.control import ControlApi
 from router.app.deferral.process import ProcessDeferral
 from router.app.descriptors import affordable
 from router.app.runtime import Runtime
+from router.app.scaling import Scaling
 from router.config.settings import ServerSettings
 from router.director import Director
 from router.errors import ConfigError
@@ -26,6 +27,7 @@ from router.gateway.openai.receipts_api import ReceiptSources
 from router.gateway.openai.server import HttpGateway, HttpServerOptions
 from router.gateway.picker.picking import PickerParts
 from router.gateway.picker.server import PickerOptions, PickerServer
+from router.gateway.scaler.server import ScalerServer
 from router.identity.access import Access
 from router.trust.contexts import ServerTls
 
@@ -83,6 +85,8 @@ class Fronts:
         self._grpc = self._build_grpc()
         self._http = self._build_http() if server.http is not None else None
         self._picker = self._build_picker() if server.picker is not None else None
+        self._scaling = Scaling(lambda: self._director.view, runtime.clock)
+        self._scaler = self._build_scaler() if server.scaler is not None else None
 
     async def start(self) -> dict[str, int]:
         """Listen; the ports. Raises ConfigError when an address cannot be had."""
@@ -92,10 +96,12 @@ class Fronts:
                 ports["http_port"] = await self._http.start()
             if self._picker is not None:
                 ports["picker_port"] = await self._picker.start()
+            if self._scaler is not None:
+                ports["scaler_port"] = await self._scaler.start()
         except ConfigError:
-            await self._grpc.drain(0.0)
-            if self._http is not None:
-                await self._http.drain(0.0)
+            for front in (self._grpc, self._http, self._picker):
+                if front is not None:
+                    await front.drain(0.0)
             raise
         return ports
 
@@ -103,7 +109,7 @@ class Fronts:
         """Take no new calls, let those in flight finish, cut them after ``grace_s``."""
         async with asyncio.TaskGroup() as draining:
             draining.create_task(self._grpc.drain(grace_s))
-            for front in (self._http, self._picker):
+            for front in (self._http, self._picker, self._scaler):
                 if front is not None:
                     draining.create_task(front.drain(grace_s))
             if self._deferral is not None:
@@ -112,10 +118,12 @@ class Fronts:
             await self._deferral.close()
 
     def work(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """Deferred work; each call does its own."""
+        """Deferred work, and looks at what runs where; each call does its own."""
+        looks: dict[str, Callable[[], Awaitable[None]]]
+        looks = {"scaling": self._scaling.run} if self._scaler is not None else {}
         deferral = self._deferral
         if deferral is None:
-            return {}
+            return looks
         runner = JobRunner(
             JobParts(
                 self._director,
@@ -129,7 +137,7 @@ class Fronts:
                 lambda model, urgent: deferral.among(self._director.view, model, urgent),
             )
         )
-        return deferral.work(runner, lambda: self._director.view)
+        return {**looks, **deferral.work(runner, lambda: self._director.view)}
 
     def _grpc_options(self) -> ServerOptions:
         server = self._server
@@ -158,6 +166,9 @@ class Fronts:
             ),
             self._is_ready,
         )
+
+    def _build_scaler(self) -> ScalerServer:
+        return ScalerServer(self._server.scaler or "", self._grpc_options(), self._scaling)
 
     def _build_grpc(self) -> Gateway:
         return Gateway(

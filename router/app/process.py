@@ -55,7 +55,11 @@ def _addresses(server: ServerSettings) -> list[tuple[str, str]]:
     """What no other gateway may listen on, by configuration key."""
     if server.share_port:
         return []
-    others = (("server.http", server.http), ("server.picker", server.picker))
+    others = (
+        ("server.http", server.http),
+        ("server.picker", server.picker),
+        ("server.scaler", server.scaler),
+    )
     return [
         ("server.listen", server.listen),
         ("server.admin", server.admin),

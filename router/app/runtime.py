@@ -26,10 +26,11 @@ from router.config.found import LeftOut, merge
 from router.config.settings import Config
 from router.contract import Clock
 from router.core.board import Board
+from router.core.emitted import g_per_output
 from router.core.layout import Layout
 from router.director import Dispatcher, View
 from router.errors import ConfigError
-from router.model import Endpoint, FoundEndpoint, ServedModel
+from router.model import Endpoint, FoundEndpoint, ServedModel, TokenProfile
 from router.peers.gateways import GatewayLoads
 from router.peers.loads import PeerLoads
 from router.telemetry.admin import Liveness, Readiness, Reason, assess
@@ -310,7 +311,22 @@ class Runtime:
         # What decisions are taken by, which what was said becomes a moment later.
         stated = self._layout.stated.get((endpoint.name, served.name), math.nan)
         listed = self.stated.of(endpoint, served.name).listed
-        return ServedView(served.name, served.version, served.context_tokens, stated, listed)
+        return ServedView(
+            served.name, served.version, served.context_tokens, stated, listed,
+            self._g_per_token(endpoint, served),
+        )  # fmt: skip
+
+    def _g_per_token(self, endpoint: Endpoint, served: ServedModel) -> float:
+        if self.dispatcher is None or not isinstance(served.profile, TokenProfile):
+            return math.nan
+        snapshot = self.dispatcher.view.snapshot
+        region = self.config.fleet.regions[endpoint.region]
+        try:
+            g_per_kwh = snapshot.mean_g_per_kwh(region.name, self.clock.now(), 0.0)
+        except KeyError:
+            # A reload brought its region, and the view is still that of before.
+            return math.nan
+        return g_per_output(served.profile, region.pue, g_per_kwh)
 
     def _install(self, view: View) -> None:
         self._built_at = self.clock.monotonic()

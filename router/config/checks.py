@@ -214,7 +214,12 @@ def check_numbers(schema: ConfigSchema) -> list[Problem]:
     if server.listen == server.admin and not server.listen.endswith(":0"):
         problems.append(("server.admin", f"{server.admin!r} is server.listen too; choose another"))
     taken = {server.listen: "server.listen", server.admin: "server.admin"}
-    for key, address in (("server.http", server.http), ("server.picker", server.picker)):
+    others = {
+        "server.http": server.http,
+        "server.picker": server.picker,
+        "server.scaler": server.scaler,
+    }
+    for key, address in others.items():
         if address is None or address.endswith(":0"):
             continue
         if address in taken:

@@ -40,6 +40,8 @@ def exposures(server: ServerSchema, authenticates: bool) -> list[Exposure]:
         ("server.listen", server.listen, server.tls, known),
         ("server.http", server.http, server.tls, known),
         ("server.picker", server.picker, server.tls, known),
+        # Nobody has a key who asks there.
+        ("server.scaler", server.scaler, server.tls, _requires_certificates(server.tls)),
         ("server.admin", server.admin, server.admin_tls, admin_known),
     ]
     found = []
@@ -114,4 +116,6 @@ def _requires_certificates(tls: ListenerTlsSchema | None) -> bool:
 def _fixes(key: str) -> dict[str, str]:
     if key == "server.admin":
         return {"TLS": "server.admin_tls", "authentication": "server.admin_token_file or _env"}
+    if key == "server.scaler":
+        return {"TLS": "server.tls", "authentication": "server.tls.client_auth: required"}
     return {"TLS": "server.tls", "authentication": "identity"}

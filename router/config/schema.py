@@ -60,6 +60,11 @@ class ServerSchema(Strict):
         description="address of the endpoint picker, which proxies ask over gRPC where their "
         "requests go (docs/picker.md); left out: not served",
     )
+    scaler: Listen | None = Field(
+        default=None,
+        description="address that KEDA asks over gRPC how many replicas a region should have "
+        "(docs/kubernetes.md); left out: not served",
+    )
     http_paths: list[HttpPath] = Field(
         default_factory=list,
         description="further paths of servers that callers may POST to, such as /v1/chat/custom; "

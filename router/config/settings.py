@@ -75,8 +75,8 @@ class EndpointAccess(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The gateway's own sockets and limits. ``listen``, ``admin``, ``http``, ``picker``:
-    ``host:port``; None where it is not served.
+    """The gateway's own sockets and limits. ``listen``, ``admin``, ``http``, ``picker``,
+    ``scaler``: ``host:port``; None where it is not served.
 
     ``max_buffered_mib``, ``max_requests`` and ``max_connections``: of one process;
     ``max_streams``: of one connection.
@@ -104,6 +104,7 @@ class ServerSettings:
     frozen_after_s: float | None = None
     http: str | None = None
     picker: str | None = None
+    scaler: str | None = None
     http_paths: frozenset[str] = frozenset()
     energy_tenants: frozenset[str] = frozenset()
     grpc_receipts: str = "compact"

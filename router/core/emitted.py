@@ -9,12 +9,13 @@ import math
 from typing import Final
 
 from router.core.accounting import ENERGY_HIGH, Account, ReadPrompt, decoding_of, energy_interval
-from router.core.energy import Crowd, estimate_run, predict_run, task_j
+from router.core.energy import Crowd, attributional_j_per_token, estimate_run, predict_run, task_j
 from router.core.lengths import Expected
 from router.core.tokens import TokenCount, known_count, tokens_by_time
 from router.model import (
     UNLIMITED,
     Decision,
+    Profile,
     Provenance,
     Region,
     TaskProfile,
@@ -42,6 +43,15 @@ def most_g(
         run = predict_run(profile, expected.input_tokens, n_out, there, decision.cached_tokens)
         energy_j = ENERGY_HIGH * run.attributional_j
     return charged_g(energy_j * region.pue + network_j, decision.run_g_per_kwh)
+
+
+def g_per_output(profile: Profile, pue: float, g_per_kwh: float) -> float:
+    """gCO2e of an output token on a replica that is as busy as it is meant to be, at its
+    ``target_batch``; of a task of a request. Facility energy, attributional; NaN where the
+    intensity is unknown."""
+    if isinstance(profile, TaskProfile):
+        return grams(task_j(profile) * pue, g_per_kwh)
+    return grams(attributional_j_per_token(profile, profile.target_batch) * pue, g_per_kwh)
 
 
 def account_cut_short(

@@ -11,8 +11,9 @@ from typing import NamedTuple, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from router.telemetry.exposition import exposition
+from router.telemetry.exposition import endpoint_page, exposition
 from router.telemetry.metrics import Metrics
 from router.telemetry.view import FleetView, Json, as_json
 from router.trust.contexts import ServerTls
@@ -160,6 +161,7 @@ class AdminServer:
         app.router.add_get(_HEALTHZ, self._healthz)
         app.router.add_get(_READYZ, self._readyz)
         app.router.add_get("/snapshot", self._snapshot)
+        app.router.add_get("/endpoints/{address}/metrics", self._endpoint_page)
         if self._pages is not None:
             self._pages.add_to(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -245,6 +247,16 @@ class AdminServer:
             exposition, self._registry, request.headers.get("Accept", "")
         )
         return web.Response(body=page, headers={"Content-Type": content_type})
+
+    async def _endpoint_page(self, request: web.Request) -> web.Response:
+        """Of one endpoint, by ``host:port``: for whoever reads a page for each server."""
+        view, address = self._source.fleet(), request.match_info["address"]
+        endpoints = () if view is None else view.endpoints
+        found = next((one for one in endpoints if one.address == address), None)
+        if found is None:
+            return web.Response(text="no endpoint has this address\n", status=404)
+        kind = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+        return web.Response(body=endpoint_page(found), headers=kind)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         liveness = self._source.liveness()

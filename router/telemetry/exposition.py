@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from router.telemetry.shared_files import reserve_room
+from router.telemetry.view import EndpointView
 
 # As a scraper asks for it that reads exemplars, too.
 _OPENMETRICS = "application/openmetrics-text"
@@ -105,3 +106,18 @@ class _Shared(Collector):
             if metric.type == "gauge":
                 metric.samples = [s for s in metric.samples if not math.isnan(s.value)]
             yield metric
+
+
+def endpoint_page(endpoint: EndpointView) -> bytes:
+    """What a router of others' may choose endpoints by, in the text format of Prometheus: of one
+    endpoint, so without a label that names it. A figure that is not known has no sample."""
+    name = "carbon_router_gco2e_per_token"
+    lines = [
+        f"# HELP {name} gCO2e of an output token at the load the server is meant to run at.",
+        f"# TYPE {name} gauge",
+    ]
+    for one in endpoint.served:
+        if math.isfinite(one.g_per_token):
+            model = one.name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+            lines.append(f'{name}{{model="{model}"}} {one.g_per_token!r}')
+    return ("\n".join(lines) + "\n").encode()

@@ -74,6 +74,13 @@ class FleetGauges:
             "endpoint_info", "1 for each endpoint, to find the region of one by its name.",
             "livemax", "endpoint", "region",
         )  # fmt: skip
+        self._g_per_token = gauge(
+            "gco2e_per_token",
+            "gCO2e of an output token at an endpoint, by its model's profile at the load that it "
+            "is meant to run at (target_batch), its region's PUE and the intensity of now: "
+            "estimated.",
+            "livemostrecent", "endpoint", "region", "model",
+        )  # fmt: skip
         self._registry = registry
         self._snapshot: tuple[Gauge, Gauge] | None = None
 
@@ -101,6 +108,14 @@ class FleetGauges:
         self._info.show({(e.name, e.region): 1.0 for e in endpoints})
         self._load_age.show(
             {(e.name,): e.load_age_s for e in endpoints if not math.isnan(e.load_age_s)}
+        )
+        self._g_per_token.show(
+            {
+                (e.name, e.region, one.name): one.g_per_token
+                for e in endpoints
+                for one in e.served
+                if math.isfinite(one.g_per_token)
+            }
         )
         self._show_snapshot(view)
 

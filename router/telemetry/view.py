@@ -22,13 +22,15 @@ class RegionView(NamedTuple):
 class ServedView(NamedTuple):
     """A model on an endpoint. ``context_tokens``: as configured, inf where it is not;
     ``stated_tokens``: as the server says, NaN where it does not; ``listed``: whether the server
-    names the model, None where it names none."""
+    names the model, None where it names none; ``g_per_token``: gCO2e of an output token there at
+    the load that it is meant to run at, NaN where the intensity is unknown, and of a task."""
 
     name: str
     version: str
     context_tokens: float
     stated_tokens: float
     listed: bool | None
+    g_per_token: float = math.nan
 
 
 class EndpointView(NamedTuple):

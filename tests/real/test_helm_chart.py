@@ -26,6 +26,22 @@ ALL = {
     "image": {"digest": "sha256:" + "a" * 64},
     "imagePullSecrets": [{"name": "pull"}],
     "http": {"enabled": True},
+    "picker": {"enabled": True},
+    "scaler": {
+        "enabled": True,
+        "scaledObjects": [
+            {"name": "vllm-west", "region": "us-west", "maxReplicaCount": 8},
+            {
+                "name": "vllm-east",
+                "region": "us-east",
+                "model": "llama",
+                "kind": "StatefulSet",
+                "minReplicaCount": 1,
+                "maxReplicaCount": 4,
+                "requestsPerReplica": 32,
+            },
+        ],
+    },
     "files": {"mine.yaml": "weights: {per_gco2e: 1}\n"},
     "secretEnv": [{"name": "KEY", "secret": "keys", "key": "eia"}],
     "secretFiles": [{"name": "tls", "secret": "my-tls"}],
@@ -76,6 +92,18 @@ NONSENSE = {
     "another redis": {**SMALL, "redis": {"mode": "sentinel"}},
     "a privileged port": {**SMALL, "ports": {"grpc": 80}},
     "no digest": {**SMALL, "image": {"digest": "latest"}},
+    "a scaled object of nobody": {
+        **SMALL, "scaler": {"enabled": True, "scaledObjects": [{"name": "x", "region": "y"}]}
+    },
+    "more at the least than at the most": {
+        **SMALL,
+        "scaler": {
+            "enabled": True,
+            "scaledObjects": [
+                {"name": "x", "region": "y", "minReplicaCount": 3, "maxReplicaCount": 2}
+            ],
+        },
+    },
     "config as text": {"config": "version: 1"},
     "fewer than the least": {
         **SMALL, "autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}
@@ -150,7 +178,7 @@ def test_its_configuration_is_one(judged, name, tmp_path):
 
 def test_the_page_shows_values_that_work(judged, tmp_path):
     count = len(page_values())
-    assert count == 3
+    assert count == 4
     for n in range(count):
         answer = judged[f"page {n}"]
         assert "error" not in answer, answer
@@ -254,3 +282,30 @@ def test_what_is_scraped_and_ruled_is_what_there_is(judged):
     monitor = of(judged["all"], "ServiceMonitor")["spec"]
     labels = of(judged["all"], "Service", "here-carbon-router-admin")["metadata"]["labels"]
     assert monitor["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_keda_is_told_whom_to_ask_of_which_region(judged):
+    answer = judged["all"]
+    found = [one for one in answer["manifests"] if one["kind"] == "ScaledObject"]
+    assert [one["spec"]["scaleTargetRef"]["name"] for one in found] == ["vllm-west", "vllm-east"]
+    west, east = (one["spec"]["triggers"][0]["metadata"] for one in found)
+    assert west["region"] == "us-west" and "model" not in west
+    assert (east["region"], east["model"], east["requestsPerReplica"]) == ("us-east", "llama", "32")
+    # All of it text, as KEDA wants metadata.
+    assert all(isinstance(value, str) for value in (*west.values(), *east.values()))
+    assert found[0]["spec"]["minReplicaCount"] == 0 and found[1]["spec"]["minReplicaCount"] == 1
+    host, _, port = west["scalerAddress"].rpartition(":")
+    services = [one for one in answer["manifests"] if one["kind"] == "Service"]
+    names = {one["metadata"]["name"]: one for one in services}
+    ports = {one["name"]: one["port"] for one in names[host.split(".")[0]]["spec"]["ports"]}
+    assert ports["scaler"] == int(port) and "picker" in ports
+
+
+def test_nobody_but_those_named_asks_the_picker(judged):
+    (policy,) = [
+        one
+        for one in judged["all"]["manifests"]
+        if one["kind"] == "NetworkPolicy" and "valkey" not in one["metadata"]["name"]
+    ]
+    let_in = {rule["ports"][0]["port"] for rule in policy["spec"]["ingress"]}
+    assert "picker" not in let_in and "scaler" in let_in

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 from collections.abc import AsyncIterator
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 
 from router.telemetry.admin import (
     MAX_CONNECTIONS,
@@ -22,7 +24,7 @@ from router.telemetry.admin import (
     assess,
 )
 from router.telemetry.metrics import READINESS, Metrics
-from router.telemetry.view import FleetView
+from router.telemetry.view import FleetView, ServedView
 from router.trust.secrets import Secret
 from tests.fakes.secure import (
     Source,
@@ -85,6 +87,24 @@ async def test_readiness_is_a_gauge_with_one_of_three_words(
             f'carbon_router_readiness{{status="{status}"}}': f"{status == gateway.state.status:.1f}"
             for status in READINESS
         }
+
+
+async def test_a_page_of_one_endpoint_is_found_by_its_address(
+    gateway: FakeGateway, client: aiohttp.ClientSession, view: FleetView
+) -> None:
+    served = (
+        ServedView('a"b', "", math.inf, math.nan, None, 2.5e-4),
+        ServedView("dark", "", math.inf, math.nan, None),
+    )
+    first = view.endpoints[0]._replace(served=served)
+    gateway.seen = view._replace(endpoints=(first,))
+    async with client.get(f"/endpoints/{first.address}/metrics") as reply:
+        (family,) = text_string_to_metric_families(await reply.text())
+    (sample,) = family.samples
+    assert sample.name == "carbon_router_gco2e_per_token"
+    assert (sample.labels, sample.value) == ({"model": 'a"b'}, 2.5e-4)
+    async with client.get("/endpoints/10.9.9.9:1/metrics") as reply:
+        assert reply.status == 404
 
 
 async def test_tasks_are_counted_and_go_as_they_end(client: aiohttp.ClientSession) -> None:

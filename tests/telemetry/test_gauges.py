@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from router.model import Intensity, Kind
 from router.telemetry.gauges import FleetGauges
-from router.telemetry.view import FleetView
+from router.telemetry.view import FleetView, ServedView
 
 
 def samples(registry: CollectorRegistry, name: str) -> dict[tuple[str, ...], float]:
@@ -63,6 +63,14 @@ def test_what_an_endpoint_takes_is_shown_where_it_is_known(view: FleetView) -> N
 def test_the_region_of_an_endpoint_is_found_by_its_name(view: FleetView) -> None:
     found = samples(shown(view), "endpoint_info")
     assert found == {(one.name, one.region): 1.0 for one in view.endpoints}
+
+
+def test_what_a_token_emits_is_shown_where_it_is_known(view: FleetView) -> None:
+    known = ServedView("llama", "", math.inf, math.nan, None, 2e-4)
+    unknown = ServedView("other", "", math.inf, math.nan, None)
+    first = view.endpoints[0]._replace(served=(known, unknown))
+    found = samples(shown(view._replace(endpoints=(first,))), "gco2e_per_token")
+    assert found == {(first.name, first.region, "llama"): 2e-4}
 
 
 def test_series_end_when_their_subject_changes_or_goes(

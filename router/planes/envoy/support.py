@@ -51,7 +51,7 @@ HELD: Final[Mapping[type, frozenset[str]]] = {
 # `require_supported` refuses what would be ignored of them.
 REFUSED: Final[Mapping[type, frozenset[str]]] = {
     Settings: _names("access carbon_budgets identity discovery receipt_signing otlp deferral"),
-    ServerSettings: frozenset(("tls", "http_paths", "energy_tenants", "picker")),
+    ServerSettings: frozenset(("tls", "http_paths", "energy_tenants", "picker", "scaler")),
     StateSettings: frozenset(("redis",)),
     LedgerSettings: frozenset(("decision_share",)),
 }
@@ -96,6 +96,7 @@ def _of_settings(config: Config) -> Iterator[tuple[str, str]]:
         "server.tls": server.tls is not None,
         "server.http_paths": bool(server.http_paths),
         "server.picker": server.picker is not None,
+        "server.scaler": server.scaler is not None,
         "server.energy_tenants": bool(server.energy_tenants),
         "identity": settings.identity.authenticates,
         "carbon_budget": bool(settings.carbon_budgets.budgets),

@@ -15,7 +15,7 @@ import yaml
 # The oldest that the chart is for, and the newest that there are schemas of.
 VERSIONS = ("1.30", kubernetes.latest_version())
 # Kinds of custom resources, of which there is no schema.
-CUSTOM = ("monitoring.coreos.com/v1",)
+CUSTOM = ("monitoring.coreos.com/v1", "keda.sh/v1alpha1")
 
 
 def judged(path, values):

@@ -52,6 +52,12 @@ app.kubernetes.io/component: valkey
 {{- if .Values.http.enabled }}
 {{- $_ := set $server "http" (printf "0.0.0.0:%d" (int .Values.ports.http)) }}
 {{- end }}
+{{- if .Values.picker.enabled }}
+{{- $_ := set $server "picker" (printf "0.0.0.0:%d" (int .Values.ports.picker)) }}
+{{- end }}
+{{- if .Values.scaler.enabled }}
+{{- $_ := set $server "scaler" (printf "0.0.0.0:%d" (int .Values.ports.scaler)) }}
+{{- end }}
 {{- $ours := dict "version" 1 "server" $server }}
 {{- if eq .Values.redis.mode "valkey" }}
 {{- $url := printf "redis://%s-valkey:%d" (include "carbon-router.fullname" .) (int .Values.redis.port) }}

@@ -1,0 +1,72 @@
+"""How many replicas of a model a region should have: what runs there, and what could.
+
+A hint to whoever starts and stops replicas. Requests are moved by decisions; this only says where
+room for them is of use. Where a region is full and dirtier ones serve what it could not take, that
+is wanted here; where it has room and they serve all the same, they do so for a reason (budgets,
+residency, a sequence), and nothing is wanted for it. What nobody uses is wanted nowhere, but for
+one replica of each model, where it is cleanest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+# Beyond what runs: so much more is to find room before new replicas have started.
+HEADROOM: Final = 0.25
+# From this share of its room on a region counts as full.
+_FULL: Final = 0.8
+# Regions nearer to each other in grams are alike: nothing is moved between them.
+_ALIKE: Final = 1.1
+# One look multiplies replicas by no more, so that a wrong one costs little.
+_MOST_GROWTH: Final = 2.0
+MOST_REPLICAS: Final = 10_000
+
+
+class RegionLoad(NamedTuple):
+    """Of one model in one region.
+
+    ``busy``: requests there at once, at the peak of a while; ``replicas``: that take traffic now;
+    ``per_replica``: requests that one is meant to run; ``g_per_output``: gCO2e of a token or a
+    task, on the mean of the next while, NaN where unknown; ``is_shunned``: it had idle replicas for
+    a while, and dirtier regions served all the same.
+    """
+
+    busy: float
+    replicas: int
+    per_replica: float
+    g_per_output: float
+    is_shunned: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has no room to speak of."""
+        return self.busy >= _FULL * self.replicas * self.per_replica
+
+
+def dirtier(load: RegionLoad, than: RegionLoad) -> bool:
+    """Whether a token takes clearly more grams there; of what is unknown nothing is clear."""
+    return load.g_per_output > _ALIKE * than.g_per_output
+
+
+def wanted_replicas(region: str, loads: Mapping[str, RegionLoad]) -> int:
+    """Of one model in ``region``, one of those in ``loads``."""
+    own = loads[region]
+    need = own.busy
+    if own.is_full and not (own.is_shunned and own.replicas == 0):
+        need += sum(one.busy for one in loads.values() if dirtier(one, own))
+    replicas = math.ceil(need * (1.0 + HEADROOM) / own.per_replica)
+    replicas = min(replicas, int(_MOST_GROWTH * own.replicas) + 1, MOST_REPLICAS)
+    return max(replicas, int(region == _spare_in(loads)))
+
+
+def _spare_in(loads: Mapping[str, RegionLoad]) -> str:
+    """Where one replica stays whatever happens, so that a request finds somebody."""
+
+    def order(name: str) -> tuple[float, int, str]:
+        load = loads[name]
+        grams = load.g_per_output if math.isfinite(load.g_per_output) else math.inf
+        return grams, -load.replicas, name
+
+    return min(loads, key=order)

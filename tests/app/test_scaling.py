@@ -1,0 +1,72 @@
+"""What runs where, over time."""
+
+import pytest
+
+from router.app.scaling import PEAK_S, Scaling
+from router.errors import MalformedRequestError, UnknownModelError
+from tests.director.support import Room
+from tests.factories import endpoint, fleet
+
+LOOK_S = 5.0
+
+
+def stood():
+    servers = [endpoint(f"{place}{n}", place) for place in ("near", "far") for n in range(2)]
+    rtt_ms = {"home": {"near": 10.0, "far": 30.0}}
+    room = Room({}, fleet(*servers, rtt_ms=rtt_ms))
+    return room, Scaling(lambda: room.dispatcher.view, room.clock)
+
+
+def busy(room, **counts):
+    for name, count in counts.items():
+        room.seat(name).in_flight = count
+
+
+def looks(room, scaling, seconds):
+    for _ in range(int(seconds / LOOK_S) + 1):
+        scaling.look()
+        room.clock.advance(LOOK_S)
+
+
+def test_idle_replicas_go_when_the_peak_is_a_while_ago():
+    room, scaling = stood()
+    busy(room, near0=64, near1=64, far0=30)
+    scaling.look()
+    assert (scaling.wanted("near"), scaling.wanted("far")) == (4, 1)
+    busy(room, near0=0, near1=0, far0=0)
+    looks(room, scaling, PEAK_S / 2)
+    assert (scaling.wanted("near"), scaling.wanted("far")) == (4, 1)
+    looks(room, scaling, PEAK_S)
+    # One stays where it is cleanest.
+    assert (scaling.wanted("near"), scaling.wanted("far")) == (1, 0)
+
+
+def test_a_region_that_is_passed_by_is_not_tried_for_ever():
+    room, scaling = stood()
+    busy(room, far0=64)
+    looks(room, scaling, 2 * PEAK_S)
+    assert scaling.wanted("near") == 1
+    room.out("near0")
+    room.out("near1")
+    scaling.look()
+    assert scaling.wanted("near") == 1
+    room.clock.advance(7200.0)
+    looks(room, scaling, LOOK_S)
+    assert scaling.wanted("far") >= 2
+
+
+def test_how_many_a_replica_takes_is_the_profiles_or_the_askers_word():
+    room, scaling = stood()
+    busy(room, near0=20)
+    scaling.look()
+    assert scaling.wanted("near") == 1
+    assert scaling.wanted("near", "llama", 10.0) == 3
+
+
+def test_who_is_not_known_is_refused():
+    _, scaling = stood()
+    scaling.look()
+    with pytest.raises(MalformedRequestError):
+        scaling.wanted("mars")
+    with pytest.raises(UnknownModelError):
+        scaling.wanted("near", "nobody")

@@ -1,0 +1,72 @@
+"""How many replicas a region should have."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core.scaling import MOST_REPLICAS, RegionLoad, wanted_replicas
+
+
+def load(busy=0.0, replicas=1, per_replica=10.0, grams=1.0, shunned=False):
+    return RegionLoad(busy, replicas, per_replica, grams, shunned)
+
+
+def wanted(**loads):
+    return {name: wanted_replicas(name, loads) for name in loads}
+
+
+def test_what_nobody_uses_is_released_but_for_one_where_it_is_cleanest():
+    assert wanted(clean=load(replicas=4), dirty=load(replicas=4, grams=5.0)) == {
+        "clean": 1, "dirty": 0,
+    }  # fmt: skip
+
+
+def test_there_is_room_beyond_what_runs():
+    assert wanted(clean=load(busy=40.0, replicas=4, per_replica=10.0)) == {"clean": 5}
+    assert wanted(clean=load(busy=8.0, replicas=2)) == {"clean": 1}
+
+
+def test_a_full_region_gets_what_dirtier_ones_serve_and_they_keep_it_until_it_has_moved():
+    found = wanted(clean=load(busy=20.0, replicas=2), dirty=load(busy=16.0, replicas=3, grams=5.0))
+    assert found == {"clean": 5, "dirty": 2}
+
+
+def test_where_there_is_room_dirtier_ones_serve_for_a_reason():
+    found = wanted(clean=load(busy=4.0, replicas=2), dirty=load(busy=16.0, replicas=3, grams=5.0))
+    assert found == {"clean": 1, "dirty": 2}
+
+
+def test_a_region_without_replicas_is_tried_unless_it_was_shunned():
+    for shunned, expected in ((False, 1), (True, 0)):
+        found = wanted(
+            cleaner=load(replicas=1, grams=0.5),
+            clean=load(replicas=0, shunned=shunned),
+            dirty=load(busy=16.0, replicas=3, grams=5.0),
+        )
+        assert found["clean"] == expected
+
+
+@pytest.mark.parametrize("grams", [math.nan, 1.05])
+def test_what_is_alike_or_unknown_is_not_dirtier(grams):
+    found = wanted(a=load(busy=20.0, replicas=2), b=load(busy=50.0, replicas=5, grams=grams))
+    assert found["a"] == 3
+
+
+loads = st.builds(
+    RegionLoad,
+    st.floats(0.0, 1e9),
+    st.integers(0, 10_000),
+    st.floats(1e-3, 1e6),
+    st.one_of(st.just(math.nan), st.floats(0.0, 1e6)),
+    st.booleans(),
+)
+
+
+@given(st.dictionaries(st.sampled_from("abcde"), loads, min_size=1))
+def test_a_hint_is_bounded_and_somebody_stays(regions):
+    found = {name: wanted_replicas(name, regions) for name in regions}
+    for name, count in found.items():
+        assert 0 <= count <= min(MOST_REPLICAS, 2 * regions[name].replicas + 1)
+    assert sum(found.values()) >= 1
