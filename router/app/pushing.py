@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -76,12 +77,16 @@ class Pushes:
         )
 
     def close(self) -> None:
-        """Send what waits, and give up on what takes too long."""
+        """Send what waits, both at once, and give up on what takes too long."""
+        pushing = None
         if self._push is not None:
-            self._push.close(_LAST_S)
+            pushing = threading.Thread(target=self._push.close, args=(_LAST_S,), daemon=True)
+            pushing.start()
         if self._log is not None:
             logging.getLogger().removeHandler(self._log)
             self._log.end(_LAST_S)
+        if pushing is not None:
+            pushing.join()
 
     def _logs(self, settings: OtlpSettings) -> LogExport:
         from router.telemetry.otlp.logs import LogExport, LogOptions

@@ -27,7 +27,7 @@ _MOST_BUDGETS: Final = 4
 _MOST_REASONS: Final = 3
 _NOT_KNOWN: Final = "–"
 # Room that lines beside regions take.
-_OTHER_LINES: Final = 8
+_OTHER_LINES: Final = 10
 _LEAST_REGIONS: Final = 3
 
 
@@ -58,7 +58,8 @@ def render_glance(
         parts.append(Text(plain(f"{one.reason}: {one.detail}"), "yellow", no_wrap=True))
     if note:
         parts.append(Text(plain(note), "bold red", no_wrap=True))
-    for part in parts:
+    # The answer in whole, on as many lines as it takes; the rest on one each.
+    for part in parts[2:]:
         if isinstance(part, Text):
             part.no_wrap, part.overflow = True, "ellipsis"
     return Group(*parts)
@@ -163,7 +164,7 @@ _COLUMNS: Final = (
     _Column("req/s", 7, lambda one, _: Text(number(one.requests_per_s))),
     _Column("up", 5, _healthy),
     _Column("g/s", 8, lambda one, _: Text(number(one.gco2e_g_per_s))),
-    _Column("in flight", 9, lambda one, _: Text(number(one.in_flight))),
+    _Column("in flight", 9, lambda one, _: Text(f"{one.in_flight:.0f}")),
     _Column("awake", 5, lambda one, _: Text(str(one.awake))),
     _Column("next 24 h", 24, lambda one, high: Text(_sparkline(one.ahead, high)), right=False),
     _Column("zone", 8, lambda one, _: Text(plain(one.zone)), right=False),

@@ -23,7 +23,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from router.telemetry.logs import exception_lines, fields_of
-from router.telemetry.otlp.told import ToldExports
+from router.telemetry.otlp.told import LEAVE_S, ToldExports
 from router.telemetry.tracing import conventions as names
 
 _NS: Final = 1e9
@@ -94,6 +94,7 @@ class LogExport(logging.Handler):
         ending.join(timeout_s)
         if ending.is_alive():
             self._exporter.shutdown()
+            ending.join(LEAVE_S)
         lost = self._put - self._told.taken
         if lost > 0:
             self._told.dropped(lost)

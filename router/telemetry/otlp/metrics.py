@@ -32,7 +32,7 @@ from prometheus_client import Metric as Family
 from prometheus_client.samples import Sample
 
 from router.telemetry.otlp.names import metric_name
-from router.telemetry.otlp.told import ToldExports
+from router.telemetry.otlp.told import LEAVE_S, ToldExports
 from router.telemetry.tracing.conventions import Conventions
 
 _NS: Final = 1e9
@@ -79,6 +79,7 @@ class MetricPush:
         self._thread.join(timeout_s)
         if self._told.end():
             self._exporter.shutdown()
+        self._thread.join(LEAVE_S)
         self._told.release()
 
     def _run(self) -> None:

@@ -12,6 +12,8 @@ _SDK_LOGGER: Final = "opentelemetry"
 # Whose lines say why nothing can be exported. Others have what callers wrote in `tracestate`.
 _EXPORTERS_LOGGER: Final = "opentelemetry.exporter"
 _MOST_SHOWN: Final = 300
+# For a call that is broken off, to say its last words where nobody hears them.
+LEAVE_S: Final = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +85,7 @@ class ToldExports:
             self._words.text = type(error).__name__
             sent = False
         self._on_items("exported" if sent else "failed", items)
-        if not sent and not self._failing:
+        if not sent and not self._failing and not self._ended:
             cause = self._clean(self._words.text or _quiet.latest)[:_MOST_SHOWN]
             _log.warning("%s cannot be exported", self._what, extra={"cause": cause})
         elif sent and self._failing:

@@ -16,7 +16,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.status import Status, StatusCode
 
-from router.telemetry.otlp.told import ToldExports
+from router.telemetry.otlp.told import LEAVE_S, ToldExports
 from router.telemetry.tracing.span import Span
 
 
@@ -75,6 +75,7 @@ class SpanExport:
         ending.join(timeout_s)
         if ending.is_alive():
             self._exporter.shutdown()
+            ending.join(LEAVE_S)
         lost = self._put - self._told.taken
         if lost > 0:
             self._on_spans("dropped", lost)

@@ -68,6 +68,7 @@ def test_it_fits_any_width(columns, regions):
     page = drawn(glance(regions), columns, 24)
     assert max(map(len, page.splitlines())) <= columns
     if columns >= 40:
+        assert "budgets met 97.5%" in " ".join(page.split())
         assert regions[0] in page
         assert "g/kWh" in page
 

@@ -70,6 +70,12 @@ def test_what_another_threads_exporter_says_is_not_this_ones_cause(told, caplog)
     assert [one.cause for one in lines(caplog)[::2]] == ["of its own"] * 2
 
 
+def test_what_its_end_breaks_off_is_no_failure_to_tell_of(told, caplog):
+    told.export(lambda: not told.end(), 2)
+    assert lines(caplog) == []
+    assert told.counts == {"failed": 2}
+
+
 def test_after_its_end_everything_is_dropped(told):
     assert told.end()
     assert not told.end()
