@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from router.config.profiles import ProfileSchema
+from router.config.profiles import ProfileSchema, calibrated_name
 from router.config.settings import Config
 from router.model import Endpoint, Fleet, Profile, Provenance, TaskProfile
 
@@ -19,7 +19,6 @@ from router.model import Endpoint, Fleet, Profile, Provenance, TaskProfile
 MOST_TIMES: Final = 5.0
 # Readings of more would be a burden; those that come first in the file are calibrated.
 MOST_ENDPOINTS: Final = 64
-_MAX_NAME: Final = 128
 _SCHEMA: Final = TypeAdapter[Any](ProfileSchema)
 
 
@@ -54,7 +53,7 @@ def calibrated_profile(values: Mapping[str, Any], endpoint: Endpoint) -> Profile
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}") from None
-    profile: Profile = schema.build(f"{former.name}-{endpoint.name}"[:_MAX_NAME])
+    profile: Profile = schema.build(calibrated_name(former.name, endpoint.name))
     if isinstance(profile, TaskProfile) != isinstance(former, TaskProfile):
         raise ValueError(f"is no profile of the kind of {former.name}")
     if profile.provenance is not Provenance.CALIBRATED or profile.calibrated_on != endpoint.name:

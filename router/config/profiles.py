@@ -210,6 +210,21 @@ def _basis(schema: TokenProfileSchema | TaskProfileSchema) -> dict[str, Any]:
     }
 
 
+def calibrated_name(former: str, endpoint: str) -> str:
+    """Of a profile that was fitted to ``endpoint``, which had ``former``: such as
+    ``llama-3.1-8b:west-0@1xh100``. Reports read the hardware off its end."""
+    model, at, hardware = former.rpartition("@")
+    return f"{model}:{endpoint}@{hardware}" if at else f"{former}:{endpoint}"
+
+
+def name_before_calibration(name: str) -> str:
+    """The ``former`` of `calibrated_name`; ``name`` where it is none."""
+    model, at, hardware = name.rpartition("@")
+    if not at:
+        return name.partition(":")[0]
+    return f"{model.partition(':')[0]}@{hardware}"
+
+
 ProfileSchema = Annotated[TokenProfileSchema | TaskProfileSchema, Field(discriminator="kind")]
 
 

@@ -20,7 +20,7 @@ def test_a_series_becomes_a_profile(tmp_path, capsys):
     assert "base_w" in told and "not known: idle_w: idle for" in told
     assert "differs" in told and "GPUs alone" in told
     profile = told[told.index("profiles:") :]
-    assert yaml.safe_load(profile)["profiles"].keys() == {"llama-3.1-8b@1xh100-west-0"}
+    assert yaml.safe_load(profile)["profiles"].keys() == {"llama-3.1-8b:west-0@1xh100"}
     out = tmp_path / "profile.yaml"
     assert run(*asked, "--json", "--out", str(out)) == 0
     found = json.loads(capsys.readouterr().out)

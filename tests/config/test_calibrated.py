@@ -33,7 +33,7 @@ def test_it_stands_in_for_what_is_configured_on_its_own_endpoint(tmp_path):
     config = configured(tmp_path)
     found = with_calibrated(config, [Calibrated("west-0", key_of(west(config)), PROFILE)])
     assert profile_of(found).idle_w == 90.0
-    assert profile_of(found).name == "llama-3.1-8b@1xh100-west-0"
+    assert profile_of(found).name == "llama-3.1-8b:west-0@1xh100"
     assert west(found).kind_by(profile_of(found)) is Provenance.CALIBRATED
     assert found.fleet.endpoints[1:] == config.fleet.endpoints[1:]
 

@@ -15,7 +15,11 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from router.config import shipped_profiles
-from router.config.profiles import ProfileSchema
+from router.config.profiles import (
+    ProfileSchema,
+    calibrated_name,
+    name_before_calibration,
+)
 from router.model import PromptOrder, Provenance, TokenProfile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -287,3 +291,16 @@ def test_a_calibrated_profile_says_on_which_meter_and_until_when() -> None:
     ):
         with pytest.raises(ValidationError, match=re.escape(text)):
             ours(**changes)
+
+
+@pytest.mark.parametrize(
+    ("former", "name"),
+    [
+        ("llama-3.1-8b@1xh100", "llama-3.1-8b:west/0@1xh100"),
+        ("own", "own:west/0"),
+        ("a@b@2xb200", "a@b:west/0@2xb200"),
+    ],
+)
+def test_a_calibrated_profile_ends_with_its_hardware(former: str, name: str) -> None:
+    assert calibrated_name(former, "west/0") == name
+    assert name_before_calibration(name) == former == name_before_calibration(former)

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from router.config.profiles import TaskProfileSchema, TokenProfileSchema
+from router.config.profiles import TaskProfileSchema, TokenProfileSchema, calibrated_name
 from router.errors import DataError
 from router.load.calibration.fit import CalibrationFit, FittedFigure
 from router.model import EnergyMeter, Profile, TaskProfile
@@ -53,7 +53,7 @@ class ProfileFacts(NamedTuple):
 
 def profile_name(former: Profile, endpoint: str) -> str:
     """Of the new profile."""
-    return f"{former.name}-{endpoint}"
+    return calibrated_name(former.name, endpoint)
 
 
 def profile_yaml(former: Profile, fit: CalibrationFit, facts: ProfileFacts) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from router import __version__
+from router.config.profiles import name_before_calibration
 from router.errors import DataError, MixedBasisError
 from router.ledger.month import Month
 from router.ledger.quantities import CarbonMass, EnergyAmount, FunctionalUnit
@@ -242,7 +243,10 @@ def _fill(connection: duckdb.DuckDBPyConnection, question: ReportQuestion) -> li
             made[name] = (group[0], hardware[group[1]])
     rates = ((name, gpus * one.g_per_gpu_hour) for name, (gpus, one) in made.items())
     _insert(connection, "embodied_rows", rates)
-    shares = {name: share for name, share in gpu_shares().items() if name in profiles}
+    shipped = gpu_shares()
+    # Of one that was calibrated as of that which it was before.
+    bases = {name: name_before_calibration(name) for name in profiles}
+    shares = {name: shipped[base] for name, base in bases.items() if base in shipped}
     _insert(connection, "gpu_rows", shares.items())
     receipted = connection.execute(
         "SELECT region, pue FROM cells WHERE region <> '' AND it_q > 0 GROUP BY ALL ORDER BY ALL"

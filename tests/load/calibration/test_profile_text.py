@@ -61,7 +61,7 @@ def test_whatever_was_found_the_file_takes_it(values, covers_host, by_watts):
         return
     text = profile_yaml(token_profile(), fit_of(**values), facts)
     ((name, found),) = yaml.safe_load(text)["profiles"].items()
-    assert name == "llama-3.1-8b@1xh100-west-0"
+    assert name == "llama-3.1-8b:west-0@1xh100"
     built = TokenProfileSchema.model_validate(found).build(name)
     assert built.idle_w <= built.base_w <= built.prefill_w
     decisive = (values["idle_w"], values["base_w"], values["w_per_token_s"])

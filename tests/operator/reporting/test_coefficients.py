@@ -1,6 +1,7 @@
 import pytest
 
 from router.config.loading import shipped_profiles
+from router.config.profiles import calibrated_name
 from router.errors import ConfigError
 from router.ledger.month import Month
 from router.operator.reporting.coefficients import (
@@ -96,3 +97,7 @@ def test_a_market_file_is_read_and_what_is_wrong_is_told(tmp_path):
     file.write_text(head + "W,2026-11-01T05:30Z,3.5,0,wind\n")
     with pytest.raises(ConfigError, match="start of an hour"):
         read_market(file)
+
+
+def test_a_calibrated_profile_has_the_hardware_that_it_was_calibrated_on():
+    assert hardware_of(calibrated_name("llama-3.1-70b@4xh100", "west-0")) == (4, "h100")
