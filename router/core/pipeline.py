@@ -74,6 +74,10 @@ class Decided(NamedTuple):
     sight: object = None
     question: Question | None = None
 
+    def seen_by(self, sight: object) -> Decided:
+        """The same, with its ``sight``: on the way of every request, so no `_replace`."""
+        return Decided(self.decision, self.need, self.ruling, sight, self.question)
+
     def flagged(self, flag: str) -> Decided:
         """The same, told with one flag more."""
         decision = self.decision

@@ -150,18 +150,19 @@ def saw(
         question = question_of(request, snapshot, board, expected, at, network_j, monotonic)
     columns = question.columns
     candidates = columns.candidates
+    # Of every request, where the record watches: names would cost as much as the copy.
     return DecisionInput(
-        request=request,
-        expected=expected,
-        live=board.live(candidates.model, candidates.version).copy(),
-        cached=None if question.cached is columns.uncached else question.cached.copy(),
-        at=at,
-        monotonic=monotonic,
-        network_j=network_j,
-        tried=tuple(tried),
-        pinned=pinned,
-        draws=tuple(draws),
-        rulings=tuple(rulings),
+        request,
+        expected,
+        board.live(candidates.model, candidates.version).copy(),
+        None if question.cached is columns.uncached else question.cached.copy(),
+        at,
+        monotonic,
+        network_j,
+        tuple(tried),
+        pinned,
+        tuple(draws),
+        tuple(rulings),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from router.contract import Rng
 from router.core.board import Board
@@ -19,7 +19,16 @@ from router.core.columns import Snapshot
 from router.core.lengths import Expected
 from router.core.pipeline import Decided, decide
 from router.core.question import Question
-from router.core.seen import Answered, DecisionKind, Draws, KeptDecision, Rulings, Sight, saw
+from router.core.seen import (
+    Answered,
+    DecisionInput,
+    DecisionKind,
+    Draws,
+    KeptDecision,
+    Rulings,
+    Sight,
+    saw,
+)
 from router.errors import RefusedError
 from router.model import Request
 
@@ -41,11 +50,28 @@ OF_THE_RECORD: Final = Certain(50.0, 500.0, 16 * 2**20)
 
 
 class _Chosen(NamedTuple):
-    """A decision that ``by`` is to keep if it stands; ``others``: who beside keeps it, or None."""
+    """A decision that ``by`` is to keep if it stands; ``others``: who beside keeps it, or None.
+    ``watched``: of one that ``by`` keeps only if it fails, the parts of its `Sight`, which costs
+    more to put together than to copy its columns; empty of any other."""
 
     by: Recorder
-    sight: Sight
+    sight: Sight | None
     others: object
+    watched: tuple[Any, ...] = ()
+
+
+# Of `_Chosen.watched`.
+_LIVE: Final = 4
+
+
+def _sight_of(watched: tuple[Any, ...]) -> Sight:
+    """Of one that failed."""
+    snapshot, decision, request, expected, live, cached, at, monotonic, network_j, *rest = watched
+    pinned, draws, rulings = rest
+    seen = DecisionInput(
+        request, expected, live, cached, at, monotonic, network_j, (), pinned, draws, rulings
+    )
+    return Sight(snapshot, seen, Answered(decision, ""), 1.0, True)
 
 
 class Recorder:
@@ -127,48 +153,67 @@ class Recorder:
                 raise refusal
             return decided
         # Nothing has changed since: what is read now is what was decided by.
+        if question is not None and draws is not None and not (is_chosen or is_certain):
+            columns, cached = question.columns, question.cached
+            model = columns.candidates
+            parts = (
+                snapshot, decided.decision, request, expected,
+                board.live(model.model, model.version).copy(),
+                None if cached is columns.uncached else cached.copy(), now, monotonic, network_j,
+                pinned, draws.given, () if rulings is None else rulings.given,
+            )  # fmt: skip
+            return decided.seen_by(_Chosen(self, None, decided.sight, parts))
         seen = saw(
             request, snapshot, board, expected, now, monotonic, network_j, tuple(tried), pinned,
             () if draws is None else draws.given, () if rulings is None else rulings.given,
             question,
         )  # fmt: skip
-        probability = 1.0 if is_certain else self.share if is_chosen else 0.0
+        probability = 1.0 if is_certain else self.share
         if refusal is not None:
             answered = Answered(None, refusal.reason)
             sight = Sight(snapshot, seen, answered, probability)
             refusal.sight = _Chosen(self, sight, refusal.sight)
             raise refusal
         sight = Sight(snapshot, seen, Answered(decided.decision, ""), probability, is_watched)
-        return decided._replace(sight=_Chosen(self, sight, decided.sight))
+        return decided.seen_by(_Chosen(self, sight, decided.sight))
 
     def departed(self, sight: object, decision_id: str) -> None:
         """A request's first decision was acted on; `ended` is to follow, once. ``sight``: as the
         decision came with it, None of one that nobody looked at."""
         while isinstance(sight, _Chosen):
-            seen = sight.sight
-            if seen.is_watched:
-                sight.by._watched_bytes += seen.seen.live.nbytes
-            else:
-                sight.by._take(KeptDecision(decision_id, DecisionKind.FIRST, 1, seen))
-            sight = sight.others
+            by, seen, others, watched = sight
+            if watched:
+                by._watched_bytes += watched[_LIVE].nbytes
+            elif seen is not None and seen.is_watched:
+                by._watched_bytes += seen.seen.live.nbytes
+            elif seen is not None:
+                by._take(KeptDecision(decision_id, DecisionKind.FIRST, 1, seen))
+            sight = others
 
     def ended(self, sight: object, decision_id: str, has_failed: bool, now: float) -> None:
         """What came of a request's first decision is known; ``now``: monotonic s."""
         while isinstance(sight, _Chosen):
-            by, seen, sight = sight
-            if not seen.is_watched:
+            by, seen, sight, watched = sight
+            if watched:
+                by._watched_bytes -= watched[_LIVE].nbytes
+                if not (has_failed and by._has_room(now)):
+                    continue
+                seen = _sight_of(watched)
+            elif seen is None or not seen.is_watched:
                 continue
-            by._watched_bytes -= seen.seen.live.nbytes
-            # Though chance has kept it: it would have been without.
-            if has_failed and by._has_room(now):
-                seen = seen._replace(probability=1.0)
+            else:
+                by._watched_bytes -= seen.seen.live.nbytes
+                # Though chance has kept it: it would have been without.
+                if has_failed and by._has_room(now):
+                    seen = seen._replace(probability=1.0)
             by._take(KeptDecision(decision_id, DecisionKind.FIRST, 1, seen))
 
     def stood(self, sight: object, decision_id: str, attempt: int = 1) -> None:
         """Another decision was acted on, or refused: see `departed`."""
         kind = DecisionKind.FIRST if attempt == 1 else DecisionKind.MOVED
         while isinstance(sight, _Chosen):
-            sight.by._take(KeptDecision(decision_id, kind, attempt, sight.sight))
+            if sight.sight is not None:
+                sight.by._take(KeptDecision(decision_id, kind, attempt, sight.sight))
             sight = sight.others
 
     def refused(self, error: RefusedError, decision_id: str = "", attempt: int = 1) -> None:
@@ -179,9 +224,7 @@ class Recorder:
     def _take(self, kept: KeptDecision) -> None:
         if kept.sight.probability == 1.0:
             self._certain = max(0.0, self._certain - 1.0)
-        # Of one that was but watched it is 0.
-        if kept.sight.probability > 0.0:
-            self._keep(kept)
+        self._keep(kept)
 
     def _has_room(self, now: float) -> bool:
         """Whether one more may be kept for what it is."""

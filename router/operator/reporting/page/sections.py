@@ -165,8 +165,8 @@ def when_and_where(told: ModelMonth) -> str:
         grams_of = gram_quanta / 2**24
         priced = (quanta - unpriced) / 2**20 / J_PER_KWH
         mean = f"{grams_of / priced:.0f}" if priced > 0 else UNKNOWN
-        told = grams_text(grams_of if priced > 0 else None)
-        rows.append((escape(zone) or UNKNOWN, kwh_text(kwh), mean, told))
+        emitted = grams_text(grams_of if priced > 0 else None)
+        rows.append((escape(zone) or UNKNOWN, kwh_text(kwh), mean, emitted))
     heads = (words.COL_ZONE, words.COL_ENERGY, words.COL_INTENSITY, words.COL_G)
     note = f"<figcaption>{words.WHERE_NOTE.html()}</figcaption>"
     return section(
