@@ -86,14 +86,14 @@ def tail(
         left = [count]
 
         def take(event: FeedEvent) -> None:
-            before = lines.share
+            before = lines.has_settled
             for one in lines.take(event):
                 _print(shown(one))
                 if left[0] is not None:
                     left[0] -= 1
                     if left[0] <= 0:
                         raise _EnoughError
-            if before is None and lines.share is not None and lines.share < 1.0:
+            if lines.has_settled and not before and lines.share < 1.0:
                 _note(f"{title}: a sample, of about {lines.share:.1%} of decisions")
 
         follow(connection, take, _told_on(title), _rest)

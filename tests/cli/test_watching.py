@@ -59,7 +59,7 @@ def test_a_key_is_sent_and_one_that_is_missing_is_said(capsys, monkeypatch):
 
 
 def test_tail_tells_each_decision_once_however_often_it_is_lost(capsys):
-    parts = [HEAD + BEGINNING + TICK + DECIDED, b"SSH-2.0\r\n", HEAD + DECIDED]
+    parts = [HEAD + BEGINNING + 5 * TICK + DECIDED, b"SSH-2.0\r\n", HEAD + DECIDED]
     last = event("decisions", [decision("z", receipt=RECEIPT, model="last")])
     with AdminPort(*parts, HEAD + DECIDED + last) as port:
         assert run("tail", port.address, "-n", "4") == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import ssl
@@ -207,6 +208,32 @@ async def test_everything_over_mtls_and_no_key_where_it_does_not_belong(place):
     for text in (*seen, gateway.log.read_text()):
         for secret in (BACKEND_KEY, TOKEN, MINE, "PRIVATE KEY"):
             assert secret not in text
+
+
+async def test_a_terminal_needs_the_authority_and_the_token(place):
+    authority().write(place.folder, "root")
+    port = port_of(place.gateway.admin)
+
+    def top(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "router.cli", "top", f"https://localhost:{port}", "--once",
+             *arguments],
+            capture_output=True, text=True, timeout=60, check=False,
+            env=os.environ | {"ADMIN_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+
+    ca = ("--ca", str(place.folder / "root.pem"))
+    stranger, keyless, known = await asyncio.gather(
+        asyncio.to_thread(top),
+        asyncio.to_thread(top, *ca),
+        asyncio.to_thread(top, *ca, "--key-env", "ADMIN_TOKEN"),
+    )
+    assert (stranger.returncode, keyless.returncode) == (1, 1)
+    assert "certificate" in stranger.stderr
+    assert "401" in keyless.stderr
+    assert known.returncode == 0, known.stderr
+    assert "carbon-first" in known.stdout
+    assert TOKEN not in stranger.stderr + keyless.stderr + known.stdout
 
 
 async def test_who_is_not_known_gets_nowhere(place):

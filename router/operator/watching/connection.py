@@ -18,7 +18,7 @@ _TIMEOUT_S: Final = 40.0
 # A fleet of ten thousand endpoints takes a tenth of it.
 _MOST_LINE_BYTES: Final = 16 * 2**20
 _MOST_WORDS_BYTES: Final = 400
-_PAUSES_S: Final = (0.5, 10.0)
+_PAUSES_S: Final = (0.5, 5.0)
 
 
 class Target(NamedTuple):

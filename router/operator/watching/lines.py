@@ -12,6 +12,8 @@ from router.operator.watching.shapes import FeedDecision, FeedTick, decoded, dec
 
 # The feed tells of a decision again when its answer is there, and from the start after a pause.
 _MOST_REMEMBERED: Final = 4096
+# The gateway begins with a share of a few percent, and finds the one that it keeps.
+_SETTLED_TICKS: Final = 5
 
 
 class DecisionFilter(NamedTuple):
@@ -33,22 +35,26 @@ class DecisionFilter(NamedTuple):
 
 
 class DecisionLines:
-    """Decisions as they are answered or refused; ``share``: of all, that are told of at all."""
+    """Decisions as they are answered or refused; ``share``: of all, that are told of at all, once
+    it ``has_settled``."""
 
     def __init__(self, wanted: DecisionFilter, patience_ticks: int = 10) -> None:
         """``patience_ticks``: that an answer is waited for before a decision is told without."""
-        self.share: float | None = None
+        self.share = 1.0
         self._wanted = wanted
         self._patience = patience_ticks
         self._told: OrderedDict[str, None] = OrderedDict()
         self._waiting: dict[str, tuple[FeedDecision, int]] = {}
         self._ticks = 0
+        self.has_settled = False
 
     def take(self, event: FeedEvent) -> list[FeedDecision]:
         """What is to be told now. Raises DataError."""
         if event.name == "tick":
             self.share = decoded(event.data, FeedTick).decisions.share
             self._ticks += 1
+            if self._ticks == _SETTLED_TICKS:
+                self.has_settled = True
             return self._overdue()
         if event.name != "decisions":
             return []

@@ -51,7 +51,7 @@ def test_pauses_grow_to_a_limit():
         FeedConnection(target, 1.0), print, lambda *_: None,
         lambda seconds: rests.append(seconds) or len(rests) < 7,
     )  # fmt: skip
-    assert rests == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    assert rests == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
 
 
 @pytest.mark.parametrize(

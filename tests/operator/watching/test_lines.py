@@ -21,10 +21,18 @@ def test_a_decision_is_told_once_with_its_answer():
     lines = DecisionLines(DecisionFilter())
     assert lines.take(decisions(decision())) == []
     assert lines.take(TICK) == []
-    assert lines.share == 0.25
+    assert (lines.share, lines.has_settled) == (0.25, False)
     (one,) = lines.take(decisions(decision(receipt=RECEIPT)))
     assert one.receipt.e2e_ms == 950.0
     assert lines.take(decisions(decision(receipt=RECEIPT))) == []
+
+
+def test_its_share_is_worth_telling_once_the_gateway_has_found_it():
+    lines = DecisionLines(DecisionFilter())
+    for _ in range(5):
+        assert not lines.has_settled
+        lines.take(TICK)
+    assert lines.has_settled
 
 
 def test_a_refusal_is_told_at_once_and_what_is_not_answered_in_the_end():
