@@ -1,6 +1,8 @@
 """Server-sent events, as they came: which are whole, and which are not passed on.
 
-Nothing is decoded. What arrives usually ends with an event, and is then passed on as it is.
+Nothing is decoded. What arrives usually ends with an event, and is then passed on as it is. Lines
+end in LF or CRLF, as all known servers have it; where the first one ends in CR alone, which the
+standard allows, all of them are passed on as ending in LF.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from router.http_api import (
     states_usage,
 )
 
-# The end of an event: a blank line. Lines end in LF or CRLF; nobody ends them in CR alone.
+# The end of an event: a blank line.
 _ENDS: Final = (b"\n\n", b"\n\r\n")
+_FIRST_END: Final = re.compile(rb"\n|\r\n?")
 _BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 _BLANK_LINES: Final = re.compile(rb"(?:\r?\n)+")
 # What no event begins with, but comments and blank lines.
@@ -44,7 +47,7 @@ class Events:
 
     __slots__ = (
         "_api", "_before", "_end", "_ends", "_energy", "_held", "_hides_usage", "_last",
-        "_most_bytes", "_pending", "_usage", "ended", "torn",
+        "_lines", "_most_bytes", "_pending", "_usage", "ended", "torn",
     )  # fmt: skip
 
     def __init__(self, api: HttpApi, most_bytes: int, hides_usage: bool = False) -> None:
@@ -56,6 +59,8 @@ class Events:
         self._most_bytes = most_bytes
         # The beginning of an event, of which the rest has not come.
         self._held = bytearray()
+        # Makes LF of the ends of lines; None once they are known not to be CR.
+        self._lines: _Lines | None = _Lines()
         # An event that closes with usage, until what follows tells whether it is the last.
         self._pending = b""
         self._usage: list[bytes] = []
@@ -71,6 +76,10 @@ class Events:
 
         Raises UpstreamFaultError for an event that is too long.
         """
+        if self._lines is not None:
+            chunk = self._lines.in_lf(chunk)
+            if self._lines.are_as_usual:
+                self._lines = None
         held = self._held
         if held:
             searched = max(0, len(held) - 2)
@@ -93,6 +102,8 @@ class Events:
 
     def finish(self) -> bytes:
         """What was left, as `feed`: an event without its blank line, usage that nothing ended."""
+        if self._lines is not None:
+            self._held += self._lines.rest
         held = bytes(self._held)
         self._held.clear()
         passed = b""
@@ -191,6 +202,38 @@ class Events:
         if kept:
             del self._usage[1:]
             self._usage.append(kept)
+
+
+class _Lines:
+    """Ends of lines, until the first of them tells that they are no CR; else of all of them.
+
+    ``rest``: what may be a CR or the beginning of a CRLF; ``are_as_usual``: LF or CRLF.
+    """
+
+    __slots__ = ("_in_cr", "are_as_usual", "rest")
+
+    def __init__(self) -> None:
+        self.rest = b""
+        self.are_as_usual = self._in_cr = False
+
+    def in_lf(self, chunk: bytes) -> bytes:
+        """``chunk``, with LF for a CR that ends a line by itself."""
+        chunk, self.rest = self.rest + chunk, b""
+        if chunk.endswith(b"\r"):
+            chunk, self.rest = chunk[:-1], b"\r"
+        if not self._in_cr:
+            first = _FIRST_END.search(chunk)
+            if first is None:
+                return chunk
+            if first[0] != b"\r":
+                self.are_as_usual = True
+                chunk, self.rest = chunk + self.rest, b""
+                return chunk
+            self._in_cr = True
+        if self.rest:
+            # It ends a line, whatever follows.
+            chunk, self.rest = chunk + b"\r", b""
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _last_end(data: bytes | bytearray, start: int) -> int:

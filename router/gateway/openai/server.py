@@ -32,6 +32,10 @@ _BACKLOG: Final = 4096
 # How often a drain looks whether all is done, and how long what is cut has for its last word.
 _LOOK_S: Final = 0.02
 _LAST_WORD_S: Final = 0.5
+# How often one from which nothing is read is asked whether it is still there.
+_GONE_LOOK_S: Final = 0.025
+# First byte of Linux's tcp_info, of a connection whose other end closed it: TCP_CLOSE, _CLOSE_WAIT.
+_CLOSED: Final = (7, 8)
 
 
 class HttpServerOptions(NamedTuple):
@@ -179,7 +183,7 @@ class _Server(web.Server):
 class _Connection(RequestHandler):
     """aiohttp's, within limits, and telling of bytes that are no HTTP in the shape of the API."""
 
-    __slots__ = ("_asked", "_heading", "_limits", "_opened_at", "_others", "_time")
+    __slots__ = ("_asked", "_gone_look", "_heading", "_limits", "_opened_at", "_others", "_time")
 
     def __init__(
         self,
@@ -197,6 +201,7 @@ class _Connection(RequestHandler):
         self._asked = False
         # A client that begins and does not go on.
         self._heading: asyncio.TimerHandle | None = None
+        self._gone_look: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
         """A request has come."""
@@ -217,9 +222,19 @@ class _Connection(RequestHandler):
         self._heading = self._loop.call_later(self._limits.head_s, self._abort)
         _watch(transport.get_extra_info("socket"), int(self._limits.silence_s * 1e3))
 
+    def data_received(self, data: bytes) -> None:
+        """Of requests sent ahead so many are taken in and no more: from then on nothing is read,
+        not even that the client closed the connection, unless somebody asks."""
+        super().data_received(data)
+        if self._gone_look is None and self._is_unread():
+            self._gone_look = self._loop.call_later(_GONE_LOOK_S, self._look_whether_gone)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Nobody is left to wait for."""
         self._headed()
+        if self._gone_look is not None:
+            self._gone_look.cancel()
+            self._gone_look = None
         super().connection_lost(exc)
 
     async def finish_response(
@@ -260,6 +275,20 @@ class _Connection(RequestHandler):
         response.force_close()
         return response
 
+    def _is_unread(self) -> bool:
+        transport = self.transport
+        return transport is not None and not (transport.is_closing() or transport.is_reading())
+
+    def _look_whether_gone(self) -> None:
+        self._gone_look = None
+        if not self._is_unread():
+            return
+        assert self.transport is not None
+        if _is_closed(self.transport.get_extra_info("socket")):
+            self.transport.abort()
+            return
+        self._gone_look = self._loop.call_later(_GONE_LOOK_S, self._look_whether_gone)
+
     def _headed(self) -> None:
         if self._heading is not None:
             self._heading.cancel()
@@ -275,6 +304,13 @@ def _watch(connected: socket.socket | None, silence_ms: int) -> None:
     if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silence_ms)
+
+
+def _is_closed(connected: socket.socket | None) -> bool:
+    """Whether the other end has closed a connection, whatever came before that and is unread."""
+    if connected is None or not hasattr(socket, "TCP_INFO"):
+        return False
+    return connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _CLOSED
 
 
 def _quiet() -> logging.Logger:

@@ -68,6 +68,27 @@ def test_a_cut_at_any_byte_changes_nothing(case: str, ending: bytes) -> None:
     assert (singly[0], singly[1].trailers()) == (passes, told)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_lines_that_end_in_cr_alone_are_passed_on_as_ending_in_lf(case: str) -> None:
+    api, came, passes, told = CASES[case]
+    whole = b"".join(came).replace(b"\n", b"\r")
+    for cut in range(len(whole) + 1):
+        passed, events = run(api, [whole[:cut], whole[cut:]])
+        assert (passed, events.trailers()) == (b"".join(passes), told)
+        assert events.is_complete()
+    singly = run(api, [whole[at : at + 1] for at in range(len(whole))])
+    assert (singly[0], singly[1].trailers()) == (b"".join(passes), told)
+
+
+def test_an_event_whose_lines_end_in_cr_alone_passes_when_it_came_and_not_at_the_end() -> None:
+    """What may be half a CRLF waits for the next byte, once."""
+    events = Events(http_api.CHAT, MOST_BYTES)
+    first, second = (said.replace(b"\n", b"\r") for said in s.SAID[:2])
+    assert events.feed(first) == s.SAID[0]
+    assert events.feed(second[:-1]) == b""
+    assert events.feed(second[-1:]) == s.SAID[1]
+
+
 @pytest.mark.parametrize("case", sorted(CASES.keys() - {"other"}))
 def test_what_ends_early_is_not_complete_wherever_it_does(case: str) -> None:
     api, came, _, _ = CASES[case]

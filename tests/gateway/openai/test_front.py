@@ -402,8 +402,10 @@ async def test_a_stream_that_is_lost_says_so(path, begins):
     assert DONE not in answer
 
 
+# Requests sent ahead: beyond a few of them nothing is read any more, nor that the client left.
+@pytest.mark.parametrize("ahead", [0, 1000])
 @pytest.mark.parametrize("streams", [False, True])
-async def test_who_goes_away_cancels_the_call(streams):
+async def test_who_goes_away_cancels_the_call(streams, ahead):
     director = Script(stream=Routed([CHUNK], gate=asyncio.Event()))
     director.release = asyncio.Event()
     async with serving(director) as front:
@@ -414,9 +416,11 @@ async def test_who_goes_away_cancels_the_call(streams):
         await director.started.wait()
         if streams:
             await reader.readuntil(b"\r\n\r\n")
+        writer.write(ahead * b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        await writer.drain()
         writer.close()
-        await (director.routed.closed if streams else director.cancelled).wait()
         async with asyncio.timeout(20.0):
+            await (director.routed.closed if streams else director.cancelled).wait()
             await front.told.event.wait()
         assert front.told.seen[0][2:] == ("499", "cancelled")
         assert (front.capacity.calls, front.capacity.held_bytes) == (0, 0)
