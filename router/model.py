@@ -567,8 +567,20 @@ class Burden(NamedTuple):
 UNBURDENED = Burden(0.0, 0.0, 0.0, math.inf)
 
 
+class Told(NamedTuple):
+    """What callers are told of a request's latency, ms: each of these holds as often as the
+    policy's ``quantile`` says (`router.core.margins`). ``tpot_ms``: of a pace over 31 gaps at the
+    least; ``waits``: others had to end before it began."""
+
+    ttft_ms: float
+    tpot_ms: float
+    e2e_ms: float
+    waits: bool = False
+
+
 class Decision(NamedTuple):
-    """Where one request goes and why. Latencies are predicted at the policy's quantile.
+    """Where one request goes and why. Latencies are predicted at the policy's quantile, at the load
+    that there was; what callers are told of them is ``latency``.
 
     ``energy_j`` is IT energy (GPU and host) as the policy prices it, and ``gco2e`` what follows
     with PUE and network: prices to choose by. What a request is predicted to be receipted with is
@@ -601,6 +613,12 @@ class Decision(NamedTuple):
     flags: tuple[str, ...]
     latency_first: Alternative | None = None
     cached_tokens: float = 0.0
+    told: Told | None = None
+
+    @property
+    def latency(self) -> Told:
+        """What is told, which is what was decided by where nothing else is known."""
+        return self.told or Told(self.ttft_ms, self.tpot_ms, self.e2e_ms)
 
 
 class Outcome(StrEnum):

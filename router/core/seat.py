@@ -21,6 +21,7 @@ from router.core.energy import Crowd
 from router.core.gateway_load import NO_GATEWAY_LOAD, GatewayLoad, OwnLoad
 from router.core.health import Cause, Health, State
 from router.core.latency_record import LatencyRecord
+from router.core.margins import Margins
 from router.core.outlier import OutlierEjection
 from router.core.terms import MOST_STRETCH
 from router.core.twins import (
@@ -77,8 +78,9 @@ def cell_of(live: NDArray[np.float64], row: int, outlier: OutlierEjection) -> Ce
 class Seat:
     """Live state of one endpoint: requests in flight, health, latency error, turns.
 
-    ``latency``: how wrong the model is, of which ``wait`` and ``tpot_ratio`` learn. ``was_out``: it
-    took no traffic at the last look. ``signs``: raised by every sign of life that its requests see.
+    ``latency``: how wrong the model is, of which ``wait`` and ``tpot_ratio`` learn; ``margins``: of
+    what callers are told of it. ``was_out``: it took no traffic at the last look. ``signs``: raised
+    by every sign of life that its requests see.
     ``leases``: those in flight, oldest first. ``outliers``: by model, as the endpoint declares it.
     ``allotted``: requests that this process may have there; ``asks``: it is still chosen when these
     are used up, since more may be had.
@@ -111,6 +113,7 @@ class Seat:
         "in_flight",
         "latency",
         "leases",
+        "margins",
         "name",
         "outliers",
         "peak",
@@ -129,6 +132,7 @@ class Seat:
         self.leases: dict[Held, None] = {}
         self.signs = 0
         self.latency = LatencyRecord()
+        self.margins = Margins()
         self.wait, self.tpot_ratio = self.latency.wait, self.latency.tpot_ratio
         self.in_flight = 0
         self.turns = 0
@@ -406,5 +410,6 @@ class Seat:
         what its twins learned; None: what they last had."""
         self._cells = cells
         self.latency.aim(z, tpot_z, start)
+        self.margins.aim(z, tpot_z)
         self.publish_load()
         self.publish_errors()

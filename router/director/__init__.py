@@ -8,6 +8,7 @@ ends, and whether another follows, is the journey's to know.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
+from dataclasses import replace
 from itertools import islice
 
 from router.contract import Metadata, UnaryReply
@@ -15,7 +16,7 @@ from router.core import kernel_rows as k
 from router.core.explanation import Explanation, explain
 from router.core.refusal import SHED_RETRY_S
 from router.director.call import NO_PROMPT, Answer, Call, Prompt
-from router.director.dispatcher import Dispatcher, Parts, RequestLimits, View
+from router.director.dispatcher import Dispatcher, Parts, RequestLimits, View, with_told
 from router.director.handover import Handover
 from router.director.journey import Journey
 from router.director.telling import Telling
@@ -203,7 +204,7 @@ class Director:
         """Every term of that decision, for every candidate. Raises RequestError leaves only."""
         dispatcher = self._dispatcher
         expected, view = dispatcher.expect(request), dispatcher.view
-        return explain(
+        explanation = explain(
             dispatcher.with_prefix(request, expected, prompt),
             view.snapshot,
             view.board,
@@ -214,6 +215,9 @@ class Director:
             dispatcher.judge(view, request, expected),
             dispatcher.parts.clock.monotonic(),
         )
+        if explanation.decision is None:
+            return explanation
+        return replace(explanation, decision=with_told(view, explanation.decision))
 
     def expected_tokens(self, request: Request) -> float:
         """Of its prompt and its answer together. Raises UnknownModelError."""

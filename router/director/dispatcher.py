@@ -119,6 +119,13 @@ def _within(expected: Expected, longest: float, is_stated: bool) -> Expected:
     return Expected(input_tokens, min(mean, room), min(quantile, room))
 
 
+def with_told(view: View, decision: Decision) -> Decision:
+    """``decision``, with what is told of its latency."""
+    seat = view.board.seats[decision.endpoint.name]
+    waits = seat.batch + 1.0 > decision.served.profile.max_batch
+    return decision._replace(told=seat.margins.told(decision, waits))
+
+
 class Dispatcher:
     """Takes decisions on the current view. ``view`` and ``limits`` may be replaced at any time.
 
@@ -285,6 +292,7 @@ class Dispatcher:
             soon = self._soon(refusal, view, request, expected, excluded, pinned)
             soon.sight = refusal.sight
             raise soon from None
+        decided = decided._replace(decision=with_told(view, decided.decision))
         return decided.flagged(STATE_STORE_FAILING) if self.store_fails() else decided
 
     def look_in_order(

@@ -164,6 +164,10 @@ class Lessons:
         # What all agree on is no guess of this gateway's: it teaches as a count does.
         seen = tokens if tokens == tokens or by_size == 0.0 else by_size
         teach_latency(lesson.seat, prediction, lesson.run, seen, by_size)
+        told = decision.told
+        if told is not None:
+            run = lesson.run
+            lesson.seat.margins.learn(told, run.ttft_ms, run.e2e_ms, tokens)
 
     def _tokens_by_size(self, lesson: Lesson, snapshot: Snapshot) -> float:
         """Tokens of an answer by what its model's endpoints agree on; NaN where they do not; 0 of

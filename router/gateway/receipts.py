@@ -41,7 +41,7 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
     """The whole receipt of one request, in one pass."""
     decision = receipt.decision
     decision_id = receipt.decision_id
-    predicted = receipt.predicted
+    predicted, told = receipt.predicted, decision.latency
     items = [
         ("x-carbon-decision-id", decision_id if decision_id.isascii() else _ascii(decision_id)),
         *_place(receipt.policy, receipt.region, receipt.grid_zone, decision.endpoint.name),
@@ -51,8 +51,8 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         ("x-carbon-marginal-energy-j", f"{receipt.marginal_energy_j:.6g}"),
         ("x-carbon-facility-energy-j", f"{receipt.facility_energy_j:.6g}"),
         ("x-carbon-gco2e", f"{receipt.gco2e:.6g}"),
-        ("x-carbon-predicted-ttft-ms", f"{decision.ttft_ms:.1f}"),
-        ("x-carbon-predicted-e2e-ms", f"{decision.e2e_ms:.1f}"),
+        ("x-carbon-predicted-ttft-ms", f"{told.ttft_ms:.1f}"),
+        ("x-carbon-predicted-e2e-ms", f"{told.e2e_ms:.1f}"),
         ("x-carbon-actual-ttft-ms", f"{receipt.ttft_ms:.1f}"),
         ("x-carbon-actual-e2e-ms", f"{receipt.e2e_ms:.1f}"),
         # Comparable with each other and with what came of it.
@@ -101,8 +101,8 @@ def _is_all_known(receipt: Receipt) -> bool:
         + receipt.ttft_ms
         + receipt.e2e_ms
         + decision.run_g_per_kwh
-        + decision.ttft_ms
-        + decision.e2e_ms
+        + decision.latency.ttft_ms
+        + decision.latency.e2e_ms
         + predicted.gco2e
         + predicted.latency_first_gco2e
     )

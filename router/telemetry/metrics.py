@@ -333,10 +333,11 @@ class Metrics:
         for doubt in receipt.doubts:
             self._doubted[Doubt(doubt)]()
         exemplar = {"trace_id": trace_id} if trace_id else None
-        if receipt.ttft_ms > 0.0 and 0.0 < decision.ttft_ms < math.inf:
-            self._ttft_ratio.observe(decision.ttft_ms / receipt.ttft_ms, exemplar)
-        if receipt.e2e_ms > 0.0 and 0.0 < decision.e2e_ms < math.inf:
-            self._e2e_ratio.observe(decision.e2e_ms / receipt.e2e_ms, exemplar)
+        told = decision.latency
+        if receipt.ttft_ms > 0.0 and 0.0 < told.ttft_ms < math.inf:
+            self._ttft_ratio.observe(told.ttft_ms / receipt.ttft_ms, exemplar)
+        if receipt.e2e_ms > 0.0 and 0.0 < told.e2e_ms < math.inf:
+            self._e2e_ratio.observe(told.e2e_ms / receipt.e2e_ms, exemplar)
         if added_latency_s >= 0.0:
             self._added.observe(added_latency_s, exemplar)
 

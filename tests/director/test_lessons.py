@@ -4,8 +4,9 @@ import pytest
 
 from router.core.latency import slowness
 from router.core.templates import LEAST_REPORTS
+from router.model import UNBURDENED
 from tests.director.support import Room, Says, report
-from tests.factories import request
+from tests.factories import endpoint, fleet, request, served, token_profile
 
 
 def cached(tokens, input_tokens=200.0):
@@ -53,3 +54,30 @@ async def test_what_was_cached_makes_no_hardware_look_quick():
         await room.collect(input_tokens=2000.0, payload_bytes=9000)
     room.dispatcher.digest()
     assert slowness(room.seat("a").wait.state) == pytest.approx(1.0, rel=0.1)
+
+
+async def test_what_is_told_of_a_latency_follows_what_came_and_decides_nothing():
+    """Answers that take longer than decided, at endpoints that look no slower than they are."""
+    room = Room({"a": Says(b"an answer", trailers=report(output_tokens=20.0), end_s=60.0)})
+    first = room.director.decide(request())
+    assert first.latency.e2e_ms == first.e2e_ms
+    for _ in range(10):
+        receipt = (await room.infer()).receipt
+        assert receipt.decision.told is not None
+        room.dispatcher.digest()
+    later = room.director.decide(request())
+    seat = room.seat("a")
+    assert later.latency == seat.margins.told(later, waits=False)
+    assert later.latency.e2e_ms > 1.2 * later.e2e_ms
+    # The model's own error is in both.
+    explained = room.director.explain(request())
+    assert explained.decision.latency == later.latency
+    assert explained.candidates[0].e2e_ms == later.e2e_ms
+
+
+async def test_who_has_to_wait_for_a_place_is_told_apart():
+    small = endpoint("a", "near", served(token_profile(max_batch=1)), max_in_flight=8)
+    room = Room({}, the_fleet=fleet(small))
+    assert room.director.decide(request()).latency.waits is False
+    room.seat("a").take(UNBURDENED, 0.0)
+    assert room.director.decide(request()).latency.waits is True

@@ -119,7 +119,7 @@ def _energy(kind: Provenance) -> pb.Provenance:
 
 def decision_message(decision: Decision, now: float) -> pb.Decision:
     """``now``: on the clock that dates intensities, for their age."""
-    provenance = _predicted(decision.endpoint.emulated)
+    provenance, told = _predicted(decision.endpoint.emulated), decision.latency
     return pb.Decision(
         endpoint=decision.endpoint.name,
         address=decision.endpoint.address,
@@ -128,9 +128,9 @@ def decision_message(decision: Decision, now: float) -> pb.Decision:
         intensity=_intensity(decision.intensity, now),
         run_g_per_kwh=or_none(decision.run_g_per_kwh),
         rtt_ms=decision.rtt_ms,
-        predicted_ttft_ms=decision.ttft_ms,
-        predicted_tpot_ms=decision.tpot_ms,
-        predicted_e2e_ms=decision.e2e_ms,
+        predicted_ttft_ms=told.ttft_ms,
+        predicted_tpot_ms=told.tpot_ms,
+        predicted_e2e_ms=told.e2e_ms,
         latency_provenance=provenance,
         energy_j=decision.energy_j,
         energy_provenance=_energy(decision.endpoint.kind_by(decision.served.profile)),

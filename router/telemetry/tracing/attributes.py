@@ -84,8 +84,8 @@ def decision_attributes(decision: Decision) -> Attributes:
         made[names.FLAGS] = tuple(decision.flags)
     if decision.endpoint.emulated:
         made[names.EMULATED] = True
-    _put(made, names.PREDICTED_TTFT_MS, decision.ttft_ms)
-    _put(made, names.PREDICTED_E2E_MS, decision.e2e_ms)
+    _put(made, names.PREDICTED_TTFT_MS, decision.latency.ttft_ms)
+    _put(made, names.PREDICTED_E2E_MS, decision.latency.e2e_ms)
     _put(made, names.G_PER_KWH, decision.run_g_per_kwh)
     if decision.intensity is not None:
         made[names.INTENSITY_KIND] = str(decision.intensity.kind)

@@ -1,0 +1,80 @@
+"""What callers are told of a request's latency: its prediction, moved until it holds as often as
+the policy's quantile says.
+
+A decision compares candidates at the load that there is; what later requests may add, budgets bound
+and nothing predicts. So a prediction is exceeded more often than its quantile says, above all by
+the pace of answers: whoever is sent to the replica that has least to do meets, on the mean, a
+fuller one before the answer ends. And where it has to wait for a place, what others' ends take has
+no spread. Neither moves where requests go. But a figure that is told ought to mean what it says: so
+each endpoint has a margin for each of the three, apart for those that have to wait, and
+
+    told = predicted * exp(margin)
+    margin += STEP * (1 - share missed)    where what came was beyond what was told
+    margin -= STEP * share missed          where it was within
+
+which is the quantile tracker of adaptive conformal inference (Gibbs and Candes 2021): whatever the
+errors look like, of n requests the share missed is that of the quantile within
+(MOST - LEAST) / (STEP * n). No outcome moves it by more than STEP, so no caller and no server far.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from router.core.latency import PACE_TOKENS, miss_of
+from router.model import Decision, Told
+
+STEP: Final = 0.03
+LEAST: Final = math.log(0.5)
+MOST: Final = math.log(10.0)
+# Of the log of a pace over what was predicted, before any outcome: from its own quantile to the
+# one that is told.
+_PACE_SD = 0.10
+
+_TTFT, _PACE, _E2E = range(3)
+
+
+class Margins:
+    """Of one endpoint."""
+
+    __slots__ = ("_logs", "_missed", "_waiting_logs")
+
+    def __init__(self) -> None:
+        self._missed = 0.5
+        self._logs = [0.0, 0.0, 0.0]
+        self._waiting_logs = [0.0, 0.0, 0.0]
+
+    def aim(self, z: float, tpot_z: float) -> None:
+        """At the policy's quantile, whose standard normal deviate is ``z``; decisions predict the
+        pace at that of ``tpot_z``. What was learned of another quantile is forgotten."""
+        missed = miss_of(z)
+        if missed != self._missed:
+            self._missed = missed
+            pace = _bounded((z - tpot_z) * _PACE_SD)
+            self._logs, self._waiting_logs = [0.0, pace, 0.0], [0.0, pace, 0.0]
+
+    def told(self, decision: Decision, waits: bool) -> Told:
+        """What is told of ``decision``; ``waits``: others have to end before it begins."""
+        logs = self._waiting_logs if waits else self._logs
+        return Told(
+            decision.ttft_ms * math.exp(logs[_TTFT]),
+            decision.tpot_ms * math.exp(logs[_PACE]),
+            decision.e2e_ms * math.exp(logs[_E2E]),
+            waits,
+        )
+
+    def learn(self, told: Told, ttft_ms: float, e2e_ms: float, output_tokens: float) -> None:
+        """What came of it, from its departure on; NaN of what is not known."""
+        logs = self._waiting_logs if told.waits else self._logs
+        gaps = max(output_tokens, PACE_TOKENS) - 1.0
+        pace_ms = (e2e_ms - ttft_ms) / gaps if output_tokens > 1.0 else math.nan
+        came = (ttft_ms, pace_ms, e2e_ms)
+        for figure, (actual, stated) in enumerate(zip(came, told, strict=False)):
+            if 0.0 <= actual < math.inf and 0.0 < stated < math.inf:
+                missed = 1.0 if actual > stated else 0.0
+                logs[figure] = _bounded(logs[figure] + STEP * (missed - self._missed))
+
+
+def _bounded(log: float) -> float:
+    return min(max(log, LEAST), MOST)
