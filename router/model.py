@@ -567,7 +567,7 @@ class Burden(NamedTuple):
 UNBURDENED = Burden(0.0, 0.0, 0.0, math.inf)
 
 
-class Told(NamedTuple):
+class ToldLatency(NamedTuple):
     """What callers are told of a request's latency, ms: each of these holds as often as the
     policy's ``quantile`` says (`router.core.margins`). ``tpot_ms``: of a pace over 31 gaps at the
     least; ``waits``: others had to end before it began."""
@@ -613,12 +613,12 @@ class Decision(NamedTuple):
     flags: tuple[str, ...]
     latency_first: Alternative | None = None
     cached_tokens: float = 0.0
-    told: Told | None = None
+    told: ToldLatency | None = None
 
     @property
-    def latency(self) -> Told:
+    def latency(self) -> ToldLatency:
         """What is told, which is what was decided by where nothing else is known."""
-        return self.told or Told(self.ttft_ms, self.tpot_ms, self.e2e_ms)
+        return self.told or ToldLatency(self.ttft_ms, self.tpot_ms, self.e2e_ms)
 
 
 class Outcome(StrEnum):

@@ -134,7 +134,9 @@ def _check_models(
         at = f"{where}.models[{place}]"
         profile = profiles.get(model.profile)
         if profile is None:
-            problems.append((f"{at}.profile", unknown("profile", model.profile, profiles)))
+            text = unknown("profile", model.profile, profiles)
+            text += " (`carbon-router profiles` lists them; one of your own goes under `profiles`)"
+            problems.append((f"{at}.profile", text))
         elif isinstance(profile, TokenProfile) and not _has_lengths(schema, model.name):
             known = model.name in schema.models
             hint = (

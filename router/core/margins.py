@@ -23,7 +23,7 @@ import math
 from typing import Final
 
 from router.core.latency import PACE_TOKENS, miss_of
-from router.model import Decision, Told
+from router.model import Decision, ToldLatency
 
 STEP: Final = 0.03
 LEAST: Final = math.log(0.5)
@@ -54,17 +54,17 @@ class Margins:
             pace = _bounded((z - tpot_z) * _PACE_SD)
             self._logs, self._waiting_logs = [0.0, pace, 0.0], [0.0, pace, 0.0]
 
-    def told(self, decision: Decision, waits: bool) -> Told:
+    def told(self, decision: Decision, waits: bool) -> ToldLatency:
         """What is told of ``decision``; ``waits``: others have to end before it begins."""
         logs = self._waiting_logs if waits else self._logs
-        return Told(
+        return ToldLatency(
             decision.ttft_ms * math.exp(logs[_TTFT]),
             decision.tpot_ms * math.exp(logs[_PACE]),
             decision.e2e_ms * math.exp(logs[_E2E]),
             waits,
         )
 
-    def learn(self, told: Told, ttft_ms: float, e2e_ms: float, output_tokens: float) -> None:
+    def learn(self, told: ToldLatency, ttft_ms: float, e2e_ms: float, output_tokens: float) -> None:
         """What came of it, from its departure on; NaN of what is not known."""
         logs = self._waiting_logs if told.waits else self._logs
         gaps = max(output_tokens, PACE_TOKENS) - 1.0
