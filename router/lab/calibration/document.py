@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -122,6 +122,10 @@ def _held(residency: frozenset[str] | None) -> dict[str, list[str]]:
     return {"residency": sorted(residency)} if residency else {}
 
 
+# Of a calibrated profile alone.
+_ABSENT_WHERE_EMPTY: Final = ("calibrated_on", "as_of")
+
+
 class _Profiles:
     """Profiles under names that no shipped one has."""
 
@@ -134,7 +138,11 @@ class _Profiles:
             name = f"{profile.name}/{len(self._names)}"
             self._names[profile] = name
             kind = "token" if isinstance(profile, TokenProfile) else "task"
-            values = {key: _plain(value) for key, value in asdict(profile).items()}
+            values = {
+                key: _plain(value)
+                for key, value in asdict(profile).items()
+                if key not in _ABSENT_WHERE_EMPTY or value
+            }
             del values["name"]
             self.found[name] = {"kind": kind, **values}
         return self._names[profile]
