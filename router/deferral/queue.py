@@ -115,6 +115,10 @@ class DeferredQueue(Protocol):
         """So many jobs of each kind at most, the first lines first."""
         ...
 
+    async def under_way(self, batch_id: str) -> int:
+        """How many jobs of a batch are, with any process; 0 for one that is none."""
+        ...
+
     async def note_why(self, told: Sequence[tuple[JobKind, str]]) -> None:
         """Why each kind waits, in words, for whoever asks."""
         ...

@@ -393,4 +393,11 @@ def test_a_batch_from_a_file_to_its_answers(run_sdk: RunClient, openai_gateway: 
     # Pages follow each other to the end.
     assert batch["id"] in done["listed"] and "batch_output" in done["files"]
     assert told["cancelled"] == "cancelling"
+    made = told["background"]
+    assert (made["first"], made["status"], made["cancelled"]) == (
+        "queued",
+        "completed",
+        "cancelled",
+    )
+    assert made["text"] and made["id"].startswith("resp_bg")
     assert (told["gone"]["error"], told["gone"]["code"]) == ("NotFoundError", "file_unknown")

@@ -96,7 +96,8 @@ def listed(database: sqlite3.Connection, owner: str, page: ListPage) -> list[Bat
             "SELECT number FROM batches WHERE id = ?", (page.after,)
         ).fetchone()
     rows = database.execute(
-        f"SELECT {_COLUMNS} FROM batches WHERE owner = ?1 AND (?2 IS NULL OR number < ?2)"
+        f"SELECT {_COLUMNS} FROM batches WHERE owner = ?1 AND id LIKE 'batch%'"
+        " AND (?2 IS NULL OR number < ?2)"
         " ORDER BY number DESC LIMIT ?3",
         (owner, number, page.most),
     )

@@ -49,7 +49,8 @@ def listed(
     order, beyond = ("ASC", ">") if page.is_ascending else ("DESC", "<")
     rows = database.execute(
         f"SELECT {_COLUMNS} FROM files WHERE owner = ?1 AND deleted = 0"
-        f" AND (?2 IS NULL OR number {beyond} ?2) AND (?3 = '' OR purpose = ?3)"
+        f" AND (?2 IS NULL OR number {beyond} ?2) AND purpose != 'background'"
+        " AND (?3 = '' OR purpose = ?3)"
         f" ORDER BY number {order} LIMIT ?4",
         (owner, number, purpose, page.most),
     )

@@ -140,6 +140,16 @@ def _claim(
         )  # fmt: skip
 
 
+def under_way(database: sqlite3.Connection, batch_id: str) -> int:
+    """See `DeferredQueue.under_way`."""
+    (count,) = database.execute(
+        "SELECT coalesce(sum(kinds.under_way), 0) FROM batches JOIN kinds"
+        " ON kinds.batch = batches.number WHERE batches.id = ?",
+        (batch_id,),
+    ).fetchone()
+    return int(count)
+
+
 def note_why(database: sqlite3.Connection, told: Sequence[tuple[JobKind, str]]) -> None:
     """See `DeferredQueue.note_why`."""
     database.executemany(

@@ -141,6 +141,10 @@ class SqliteQueue:
         name = self._worker.name
         return await self._thread.change(lambda database: jobs.claim(database, name, wanted, now))
 
+    async def under_way(self, batch_id: str) -> int:
+        """See `DeferredQueue`."""
+        return await self._thread.read(lambda database: jobs.under_way(database, batch_id))
+
     async def note_why(self, told: Sequence[tuple[JobKind, str]]) -> None:
         """See `DeferredQueue`."""
         await self._thread.change(lambda database: jobs.note_why(database, told))

@@ -143,9 +143,12 @@ class SqliteThread:
         except Exception as error:
             if database.in_transaction:
                 database.execute("ROLLBACK")
-            told = _told(error, self._path)
-            for asked in together:
-                asked.future.set_exception(told)
+            if len(together) > 1:
+                # One of them may have asked for too much: what each comes to is its own.
+                for asked in together:
+                    self._do(database, [asked])
+                return
+            together[0].future.set_exception(_told(error, self._path))
             return
         for asked, found, failed in ended:
             if failed is None:

@@ -64,6 +64,7 @@ class _Body(msgspec.Struct):
     store: msgspec.Raw = _NOTHING
     priority: msgspec.Raw = _NOTHING
     inference_geo: msgspec.Raw = _NOTHING
+    background: msgspec.Raw = _NOTHING
     cache_salt: msgspec.Raw = _NOTHING
 
 
@@ -101,7 +102,7 @@ class Asked(NamedTuple):
     """What a body asks for. ``previous``: the response that it goes on from, "" for none, as of
     ``conversation``; ``geo``: Anthropic's ``inference_geo``, likewise; ``stream_options``,
     ``priority``: as they stand, b"" where they do not. ``prompt_bytes``: of its text, 0 where it
-    has other things, too.
+    has other things, too. ``background``: it is to be made later, and asked for.
     """
 
     model: str
@@ -116,6 +117,7 @@ class Asked(NamedTuple):
     conversation: str = ""
     keeps_state: bool = False
     geo: str = ""
+    background: bool = False
 
 
 def read_json(api: HttpApi, body: bytes | bytearray) -> Asked:
@@ -152,6 +154,7 @@ def read_json(api: HttpApi, body: bytes | bytearray) -> Asked:
         _id("conversation", _conversation(found.conversation)),
         api.path == "/v1/responses" and bytes(found.store) != b"false",
         _geo(found.inference_geo),
+        api.path == "/v1/responses" and bytes(found.background) == b"true",
     )
 
 

@@ -36,6 +36,7 @@ from router.gateway.openai.calls import (
     response_in,
 )
 from router.gateway.openai.deferred.api import DeferredApi, DeferredParts
+from router.gateway.openai.deferred.background import is_background_id
 from router.gateway.openai.ending import CallEnding
 from router.gateway.openai.intake import IncomingBody
 from router.gateway.openai.kept_receipts import KeptReceipts
@@ -216,6 +217,8 @@ class Front:
                 plain = await held.inflated(body, encoding)
             asked = prepared(head, count or api, body, plain, self._regions())
             ending.asked = asked.call.request
+            if self._deferred is not None and asked.asked.background:
+                return await self._deferred.make_later(head, plain, asked.asked.model)
             del body, plain
             if count is not None:
                 return await self._asked(asked.call, head, carries_prompt=True)
@@ -309,6 +312,8 @@ class Front:
         stored = _STORED.fullmatch(path)
         posts = stored is not None and stored[2] == "/cancel"
         if stored is not None and head.method in (("POST",) if posts else ("GET", "DELETE")):
+            if self._deferred is not None and is_background_id(stored[1]):
+                return await self._deferred.made_later(head, stored[1], stored[2] or "")
             return await self._stored(head, stored[1])
         if head.method not in ("GET", "HEAD"):
             raise UnknownMethodError(

@@ -59,6 +59,31 @@ def cancelled(client: openai.OpenAI, model: str) -> str:
     return client.batches.cancel(made.id).status
 
 
+def background(client: openai.OpenAI, model: str) -> dict[str, Any]:
+    """A response that is made in the background, polled as OpenAI's guide does."""
+    made = client.responses.create(
+        model=model, input="Name a colour.", max_output_tokens=4, background=True
+    )
+    first = made.status
+    by = time.perf_counter() + PATIENCE_S
+    while made.status in ("queued", "in_progress"):
+        if time.perf_counter() > by:
+            raise TimeoutError(made.status)
+        time.sleep(0.1)
+        made = client.responses.retrieve(made.id)
+    later = client.responses.create(
+        model=model, input="Name a colour.", background=True,
+        background_options={"completion_window": "8h"},
+    )  # fmt: skip
+    return {
+        "first": first,
+        "status": made.status,
+        "text": made.output_text,
+        "id": made.id,
+        "cancelled": client.responses.cancel(later.id).status,
+    }
+
+
 def gone(client: openai.OpenAI) -> dict[str, Any]:
     """What the SDK raises for a file that is none."""
     try:
@@ -71,4 +96,9 @@ def gone(client: openai.OpenAI) -> dict[str, Any]:
 if __name__ == "__main__":
     url, model = sys.argv[1:]
     sdk = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-    tell(batch=batch(sdk, model), cancelled=cancelled(sdk, model), gone=gone(sdk))
+    tell(
+        batch=batch(sdk, model),
+        cancelled=cancelled(sdk, model),
+        background=background(sdk, model),
+        gone=gone(sdk),
+    )

@@ -22,12 +22,15 @@ from router.deferral.values import Quota, StoredFile
 from router.errors import (
     DeferralQuotaError,
     MalformedRequestError,
+    UnknownBatchError,
     UnknownFileError,
     UnknownMethodError,
+    UnsupportedMethodError,
 )
 from router.gateway.capacity import Capacity
 from router.gateway.openai.calls import Incoming
 from router.gateway.openai.deferred.asked_batch import MOST_BODY_BYTES, asked_batch, owner_of
+from router.gateway.openai.deferred.background import BackgroundResponses, is_background_id
 from router.gateway.openai.deferred.documents import batch_document, file_document, list_document
 from router.gateway.openai.deferred.upload import receive
 from router.gateway.openai.ending import SERVER, CallEnding
@@ -45,6 +48,7 @@ _AGAIN_S: Final = 1.0
 _MOST_FIELDS: Final = 16
 _PIECE: Final = 2**18
 _FILE_PARAMETERS: Final = frozenset(("after", "limit", "order", "purpose"))
+_RESPONSE_PARAMETERS: Final = frozenset(("include", "include[]", "stream"))
 _BATCH_PARAMETERS: Final = frozenset(("after", "limit"))
 
 
@@ -82,6 +86,9 @@ class DeferredApi:
         self._uploads: Counter[str] = Counter()
         settings = parts.settings
         self._quota = Quota(settings.tenant_max_bytes, settings.tenant_max_requests)
+        self._background = BackgroundResponses(
+            parts.queue, parts.blobs, settings.keep_s, self._quota
+        )
 
     def serves(self, path: str) -> bool:
         """Whether ``path`` is about files or batches."""
@@ -111,6 +118,31 @@ class DeferredApi:
         if found is None:
             raise UnknownMethodError(f"{head.method[:16]} {path[:128]}: not served here")
         return await found(request, head, named, ending)
+
+    async def make_later(
+        self, head: Incoming, body: bytes | bytearray, model: str
+    ) -> web.StreamResponse:
+        """To a request for a response in the background."""
+        now = self._parts.now()
+        told = await self._background.create(head, body, model, self._regions(), now)
+        self._parts.came()
+        return _json(told)
+
+    async def made_later(self, head: Incoming, response_id: str, action: str) -> web.StreamResponse:
+        """To a question about one: GET, DELETE, or the ``action`` /cancel."""
+        background, now = self._background, self._parts.now()
+        if action == "/cancel":
+            told = await background.cancel(head, response_id, now)
+            self._parts.came()
+        elif action:
+            raise UnsupportedMethodError("input items of a response in the background are not kept")
+        elif head.method == "DELETE":
+            told = await background.delete(head, response_id, now)
+        else:
+            if "stream" in _parameters(head, _RESPONSE_PARAMETERS):
+                raise UnsupportedMethodError("a stored response is not streamed again here")
+            told = await background.get(head, response_id)
+        return _json(told)
 
     async def _upload(
         self, request: web.BaseRequest, head: Incoming, _: str, __: CallEnding
@@ -219,14 +251,22 @@ class DeferredApi:
     async def _batch(
         self, _: web.BaseRequest, head: Incoming, batch_id: str, __: CallEnding
     ) -> web.StreamResponse:
+        _require_batch(batch_id)
         return _json(batch_document(await self._queue.batch(owner_of(head), batch_id)))
 
     async def _cancel(
         self, _: web.BaseRequest, head: Incoming, batch_id: str, __: CallEnding
     ) -> web.StreamResponse:
+        _require_batch(batch_id)
         batch = await self._queue.cancel(owner_of(head), batch_id, self._parts.now())
         self._parts.came()
         return _json(batch_document(batch))
+
+
+def _require_batch(batch_id: str) -> None:
+    """Responses in the background are batches to nobody but us."""
+    if is_background_id(batch_id):
+        raise UnknownBatchError(f"no batch {batch_id!r} is kept here")
 
 
 def _open(blobs: Blobs, file_id: str) -> BinaryIO:

@@ -60,11 +60,7 @@ def asked_batch(head: Incoming, body: bytes | bytearray, regions: RegionMask, no
 
     Raises MalformedRequestError, InvalidMetadataError, ResidencyError and NotPermittedError.
     """
-    caller = Caller(head.fields, None, head.principal, regions)
-    if caller.explicit:
-        raise InvalidMetadataError(
-            "latency budgets are of requests that are answered at once: give a completion_window"
-        )
+    grant = asked_grant(head, regions)
     try:
         asked = _DECODE(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -74,7 +70,6 @@ def asked_batch(head: Incoming, body: bytes | bytearray, regions: RegionMask, no
     window_s = _window_s(asked.completion_window)
     _check_metadata(asked.metadata)
     expires = asked.output_expires_after
-    grant = _grant(head.principal, head)
     return Batch(
         f"batch_{secrets.token_hex(16)}",
         owner_of(head),
@@ -96,6 +91,16 @@ def asked_batch(head: Incoming, body: bytes | bytearray, regions: RegionMask, no
         "",
         "",
     )
+
+
+def asked_grant(head: Incoming, regions: RegionMask) -> Grant:
+    """What requests may do that a call asks to be made later. Raises as `asked_batch`."""
+    caller = Caller(head.fields, None, head.principal, regions)
+    if caller.explicit:
+        raise InvalidMetadataError(
+            "latency budgets are of requests that are answered at once: give a completion_window"
+        )
+    return _grant(head.principal, head)
 
 
 def principal_of(grant: Grant) -> Principal:

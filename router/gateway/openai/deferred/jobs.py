@@ -34,6 +34,7 @@ from router.gateway.failures import Failures
 from router.gateway.openai import refusal
 from router.gateway.openai.calls import Incoming, prepared
 from router.gateway.openai.deferred.asked_batch import principal_of
+from router.gateway.openai.deferred.background import SOONEST
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.http_api import STATUS, api_of
 from router.identity.limits import Limiter, used_tokens
@@ -105,6 +106,9 @@ class JobRunner:
     def at_once(self, terms: BatchTerms, model: str) -> str:
         """What is known now of running ``model`` now: where it would run. "" where nothing is."""
         director = self._parts.director
+        if terms.window == SOONEST:
+            # Of what does not wait there is nothing to plan.
+            return ""
         try:
             request = self._asked(terms, "", msgspec.json.encode({"model": model})).request
             decision = director.decide(request)
