@@ -168,6 +168,10 @@ class DeferredQueue(Protocol):
         whose bytes nobody needs any more: they are to be deleted, and `forget_files` told."""
         ...
 
+    async def gone_files(self) -> list[str]:
+        """What `purge` would return, without anything that needs room on the disk."""
+        ...
+
     async def forget_files(self, file_ids: Sequence[str]) -> None:
         """Their bytes are gone."""
         ...

@@ -351,8 +351,9 @@ async def test_a_deleted_file_stays_for_the_batch_that_needs_it(queue):
     (job,) = await taken(queue)
     await queue.finish(job, OK)
     claimed, _, _ = await ended(queue)
+    assert await queue.gone_files() == []
     await queue.complete(claimed, stored_file(), None, NOW)
-    assert await queue.purge(NOW, DAY) == [file_id]
+    assert await queue.gone_files() == await queue.purge(NOW, DAY) == [file_id]
     assert await queue.known_files([file_id, "file-x"]) == {file_id}
     await queue.forget_files([file_id])
     assert await queue.known_files([file_id]) == set() and await queue.purge(NOW, DAY) == []

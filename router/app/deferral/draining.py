@@ -132,7 +132,8 @@ class Drain:
         if ticks - self._beaten_at >= self._settings.lease_s / _BEATS:
             self._beaten_at = ticks
             await self._beat()
-        if ticks - self._purged_at >= _PURGE_S:
+        is_due = ticks - self._purged_at >= _PURGE_S
+        if is_due and not any(task.get_name() == "purge" for task in self._others):
             self._purged_at = ticks
             self._start(group, "purge", self._purge(now))
         await self._begin(group, "read", self._queue.claim_unread, self._read(runner))
@@ -245,6 +246,9 @@ class Drain:
 
     async def _purge(self, now: float) -> None:
         try:
+            # First what a disk that is full needs no room for.
+            for file_id in await self._queue.gone_files():
+                await asyncio.to_thread(self._blobs.delete, file_id)
             gone = await self._queue.purge(now, self._settings.keep_s)
             for file_id in gone:
                 await asyncio.to_thread(self._blobs.delete, file_id)
@@ -260,6 +264,9 @@ class Drain:
 
     def _tell(self, error: CarbonRouterError) -> None:
         ticks = self._clock.monotonic()
+        if isinstance(error, DeferralFullError):
+            # What callers delete to make room is to make some.
+            self._purged_at = float("-inf")
         if ticks - self._told_at >= _TOLD_S:
             self._told_at = ticks
             _log.error("deferred work: %s", error, extra={"notes": getattr(error, "__notes__", [])})

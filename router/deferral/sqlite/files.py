@@ -72,6 +72,11 @@ def purge(database: sqlite3.Connection, now: float) -> list[str]:
     ).fetchall()
     for file_id, owner in due:
         delete(database, owner, file_id)
+    return gone(database)
+
+
+def gone(database: sqlite3.Connection) -> list[str]:
+    """The ids of those that are deleted and whose bytes no batch needs."""
     rows = database.execute(
         "SELECT id FROM files WHERE deleted = 1 AND NOT EXISTS (SELECT 1 FROM batches"
         " WHERE input_file = files.id AND ended_at IS NULL) LIMIT ?",

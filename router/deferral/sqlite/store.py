@@ -216,6 +216,10 @@ class SqliteQueue:
 
         return await self._thread.change(forget)
 
+    async def gone_files(self) -> list[str]:
+        """See `DeferredQueue`."""
+        return await self._thread.read(files.gone)
+
     async def forget_files(self, file_ids: Sequence[str]) -> None:
         """See `DeferredQueue`."""
         await self._thread.change(lambda database: files.forget(database, file_ids))
