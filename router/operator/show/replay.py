@@ -29,6 +29,7 @@ _FIRST_ORDER: Final = (
 _MODEL_TITLES: Final = (
     "", "requests", "elsewhere", "(95 %)", "grams", "", "energy", "TTFT p50", "p95", "refused",
 )  # fmt: skip
+_MANY: Final = 10.0
 _REGION_TITLES: Final = ("region", "share of requests", "", "grams", "")
 
 
@@ -196,7 +197,10 @@ def _table(titles: Sequence[str]) -> Table:
 
 
 def _change(then: float, now: float) -> str:
-    return f"{(now / then - 1.0):+.1%}" if then > 0.0 else "-"
+    if not then > 0.0:
+        return "-"
+    # Of next to nothing even little is millions of percent.
+    return f"{(now / then - 1.0):+.1%}" if now < _MANY * then else f"x {now / then:,.0f}"
 
 
 def _more(then: float, now: float) -> str:

@@ -9,7 +9,13 @@ from router.core.answered import KeptAnswer
 from router.ledger.decisions.code_version import code_version
 from router.ledger.decisions.reading import DecisionLedger
 from router.operator.replaying import OtherPolicy, Replay, replay, tell
-from router.operator.show.replay import render_replay, render_told, replay_json, told_json
+from router.operator.show.replay import (
+    _change,
+    render_replay,
+    render_told,
+    replay_json,
+    told_json,
+)
 from tests.ledger.kept import kept_decisions, write_all, writer_of
 
 
@@ -106,3 +112,11 @@ def test_one_decision_with_its_candidates(ledger):
     assert refused.sight.answered.refusal
     changed = found[0]._replace(otherwise=("ttft_ms",))
     assert "this code decides otherwise: ttft_ms" in text(render_told([changed]))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "told"),
+    [(2.0, 1.0, "-50.0%"), (1.0, 9.0, "+800.0%"), (0.001, 16.0, "x 16,000"), (0.0, 1.0, "-")],
+)
+def test_of_next_to_nothing_a_change_is_told_by_how_often(then, now, told):
+    assert _change(then, now) == told

@@ -66,7 +66,7 @@ border:0;padding:2px 0;text-align:right}.stack .head{color:var(--soft);display:i
 .stack td:first-child{font-weight:600;text-align:left}.stack td:empty{display:none}}
 @media print{:root{color-scheme:light;--ink:#000;--soft:#444;--paper:#fff;--card:#f6f6f6;
 --rule:#bbb}body{max-width:none;padding:0;font-size:11pt}.languages{display:none}
-h2{break-after:avoid;margin-top:22px}figure,.tile,tr,pre{break-inside:avoid}
+h2,h2+p{break-after:avoid}h2{margin-top:22px}figure,.tiles,tr,pre{break-inside:avoid}
 .scroll{overflow:visible}details>*{display:block}}
 """
     + "".join(f".p{at}{{background:{colour}}}" for at, colour in enumerate(PARTS))
