@@ -55,6 +55,32 @@ def envoy(config: ConfigPath) -> None:
 
 
 @app.command()
+def picker_conformance(
+    address: Annotated[str, typer.Argument(help="host:port of an endpoint picker, in plaintext.")],
+    model: Annotated[str, typer.Option(help="A model that its pool serves.")],
+    path: Annotated[str, typer.Option(help="Of the requests.")] = "/v1/chat/completions",
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of every request, such as a credential; repeatable."),
+    ] = None,
+) -> None:
+    """Ask any endpoint picker as a gateway would; 1 where it breaks its protocol."""
+    import asyncio
+
+    from router.lab.emulator.picker_conformance import PickerTarget, check_picker
+
+    pairs = [(name, value) for name, _, value in (one.partition("=") for one in field or ())]
+    results = asyncio.run(check_picker(PickerTarget(address, model, path, tuple(pairs))))
+    for one in results:
+        said = f"BROKEN: {one.broken}" if one.broken else "kept"
+        print(f"{one.name:24} {one.rule:68} {said}")
+    broken = sum(bool(one.broken) for one in results)
+    print(f"{len(results) - broken} of {len(results)} rules kept")
+    if broken:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def check(
     config: ConfigPath,
     servers: Annotated[

@@ -155,7 +155,8 @@ def picked_in(response, common):
 class Picker:
     """What runs: the room, its server, who is told of failures."""
 
-    def __init__(self, room, server, channel, told, parts):
+    def __init__(self, room, server, channel, told, parts, port):
+        self.port = port
         self.room = room
         self.server = server
         self.channel = channel
@@ -207,7 +208,7 @@ async def running(room=None, access=None, ready=lambda: True, capacity=None, **o
     )
     port = await server.start()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=QUICK)
-    picker = Picker(room, server, channel, told, parts)
+    picker = Picker(room, server, channel, told, parts, port)
     try:
         yield picker
     finally:
