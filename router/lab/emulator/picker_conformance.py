@@ -199,7 +199,7 @@ class _Stream:
 
 @asynccontextmanager
 async def _streaming(channel: grpc.aio.Channel, target: PickerTarget) -> AsyncIterator[_Stream]:
-    call = channel.stream_stream(f"/{SERVICE}/Process")()
+    call: Any = channel.stream_stream(f"/{SERVICE}/Process")()
     try:
         yield _Stream(call, target)
     finally:
@@ -334,7 +334,7 @@ async def _cut(channel: grpc.aio.Channel, target: PickerTarget) -> None:
 
 
 async def _health(channel: grpc.aio.Channel, target: PickerTarget) -> None:
-    check = channel.unary_unary(_HEALTH)
+    check: Any = channel.unary_unary(_HEALTH)
     for name in ("liveness", "readiness", SERVICE):
         answer = await check(b"\x0a" + bytes([len(name)]) + name.encode(), timeout=_PATIENCE_S)
         if answer != _SERVING:

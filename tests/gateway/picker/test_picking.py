@@ -1,15 +1,25 @@
 """One request that a proxy carries: where it goes, what is learned of it, and that nothing is held
 when it has ended, however it did."""
 
+import asyncio
+import contextlib
 import json
 
 import grpc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from router._pb import ext_proc_pb2 as pb
+from router.clock import WallClock
 from router.core.health import State
 from router.gateway.capacity import Capacity
+from router.gateway.openai.kept_receipts import KeptReceipts
+from router.gateway.picker.addresses import FleetAddresses
+from router.gateway.picker.picking import OutOfTurnError, PickerLimits, PickerParts, Picking
 from router.gateway.picker.wire import SERVICE
+from router.identity.access import open_access
+from tests.examples import examples
 from tests.gateway.picker.support import (
     ASK,
     DONE,
@@ -20,12 +30,13 @@ from tests.gateway.picker.support import (
     B,
     C,
     Proxy,
+    header_map,
     picked_in,
     rooms,
     running,
     turns,
 )
-from tests.gateway.support import soon
+from tests.gateway.support import Told, soon
 from tests.identity.support import RIGHT, WRONG, access
 
 DUPLEX = (pb.FULL_DUPLEX_STREAMED, pb.FULL_DUPLEX_STREAMED)
@@ -358,3 +369,127 @@ async def test_a_stream_may_end_anywhere(after, ends):
     expected = "answered" if after == len(STEPS) else "cancelled"
     assert [outcome for outcome, _ in picker.room.ledger.told] == [expected] * (after >= 3)
     assert picker.room.seat("a").health.state is State.HEALTHY
+
+
+# Any messages in any order, without sockets.
+
+
+class ScriptedTalk:
+    """Says what was drawn, then ends, is cancelled, or goes on for ever."""
+
+    peer = "ipv4:10.0.0.9:1"
+
+    def __init__(self, messages, cancels):
+        self.messages = list(messages)
+        self.cancels = cancels
+        self.said = []
+
+    async def next(self):
+        if self.messages:
+            return pb.ProcessingRequest.FromString(self.messages.pop(0))
+        if self.cancels:
+            raise asyncio.CancelledError
+        return None
+
+    async def say(self, response):
+        self.said.append(response.SerializeToString())
+
+
+texts = st.sampled_from(["", "a", "llama", "\x00", "é", "x" * 300, ":path", "10.0.0.2:8000"])
+keys = st.sampled_from([
+    ":path", ":method", ":status", "content-type", "content-encoding", "x-request-id", "x-origin",
+    "x-ttft-budget-ms", "x-residency", "x-tenant", "x-gateway-model-name", "authorization", "",
+    "x-gateway-destination-endpoint", "x-carbon", "endpoint-load-metrics", "retry-after",
+])  # fmt: skip
+values = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from([
+        b"/v1/chat/completions", b"/v1/responses", b"/v1/messages", b"200", b"503", b"99999",
+        b"text/event-stream", b"application/json", b"gzip", b"identity", b"1", b"nan", b"-1",
+    ]),
+)  # fmt: skip
+header_maps = st.lists(st.tuples(keys, values), max_size=8).map(
+    lambda pairs: pb.HeaderMap(headers=[pb.HeaderValue(key=k, raw_value=v) for k, v in pairs])
+)
+bodies = st.one_of(
+    st.binary(max_size=60),
+    st.sampled_from([ASK, ASK[:9], SAID, EVENT, DONE, b"", b'{"model": "llama", "stream": true}']),
+)
+
+
+def metadata_of(drawn):
+    made = pb.Metadata()
+    for space, key, value in drawn:
+        field = made.filter_metadata[space].fields[key]
+        if isinstance(value, list):
+            for one in value:
+                field.list_value.values.add(string_value=one)
+        else:
+            field.string_value = value
+    return made
+
+
+metadatas = st.lists(
+    st.tuples(
+        st.sampled_from(["envoy.lb", "envoy.lb.subset_hint", "x"]),
+        st.sampled_from([
+            "x-gateway-destination-endpoint-served", "x-gateway-destination-endpoint-subset", "y",
+        ]),
+        st.one_of(texts, st.sampled_from([A, B, f"{A},{B}"]), st.lists(texts, max_size=3)),
+    ),
+    max_size=2,
+).map(metadata_of)  # fmt: skip
+messages = st.one_of(
+    st.builds(
+        lambda kind, headers, last, metadata: pb.ProcessingRequest(
+            **{kind: pb.HttpHeaders(headers=headers, end_of_stream=last)}, metadata_context=metadata
+        ),
+        st.sampled_from(["request_headers", "response_headers"]), header_maps, st.booleans(),
+        metadatas,
+    ),
+    st.builds(
+        lambda kind, body, last: pb.ProcessingRequest(
+            **{kind: pb.HttpBody(body=body, end_of_stream=last)}
+        ),
+        st.sampled_from(["request_body", "response_body"]), bodies, st.booleans(),
+    ),
+    st.sampled_from(["request_trailers", "response_trailers"]).map(
+        lambda kind: pb.ProcessingRequest(**{kind: pb.HttpTrailers()})
+    ),
+    st.just(pb.ProcessingRequest()),
+).map(lambda message: message.SerializeToString())  # fmt: skip
+GOOD_HEAD = pb.ProcessingRequest(
+    request_headers=pb.HttpHeaders(
+        headers=header_map({":path": "/v1/chat/completions", "content-type": "application/json"})
+    )
+).SerializeToString()
+GOOD_BODY = pb.ProcessingRequest(
+    request_body=pb.HttpBody(body=ASK, end_of_stream=True)
+).SerializeToString()
+
+
+@settings(max_examples=examples(150), deadline=None)
+@given(
+    begin=st.sampled_from([(), (GOOD_HEAD,), (GOOD_HEAD, GOOD_BODY)]),
+    rest=st.lists(messages, max_size=8),
+    modes=st.one_of(st.none(), st.tuples(st.integers(0, 7), st.integers(0, 7))),
+    cancels=st.booleans(),
+)
+def test_no_message_leaks_a_place_or_breaks_anything(begin, rest, modes, cancels):
+    room, told = rooms(), Told()
+    capacity = Capacity(10, 2**20)
+    parts = PickerParts(room.director, capacity, open_access(WallClock()), KeptReceipts(), told)
+    said = [*begin, *rest]
+    if modes is not None and said:
+        first = pb.ProcessingRequest.FromString(said[0])
+        first.protocol_config.request_body_mode, first.protocol_config.response_body_mode = modes
+        said[0] = first.SerializeToString()
+    talk = ScriptedTalk(said, cancels)
+    picking = Picking(parts, PickerLimits(2**20, 2**14), FleetAddresses(room.fleet), talk)
+    with contextlib.suppress(OutOfTurnError, asyncio.CancelledError):
+        asyncio.run(picking.run())
+    assert not room.in_flight
+    assert (capacity.calls, capacity.held_bytes) == (0, 0)
+    assert not [seen for seen in told.seen if seen[3] == "internal"]
+    destinations = [one for one in talk.said if b"x-gateway-destination-endpoint" in one]
+    assert len(destinations) <= 1
