@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,16 @@ def test_what_installs_is_left_out(rootfs: Any) -> None:
     assert rootfs.left_out(library, names) == set(names[:-1])
     compiled = ["readline.cpython-311-x86_64-linux-gnu.so", "_ssl.cpython-311-x86_64-linux-gnu.so"]
     assert rootfs.left_out(f"{library}/lib-dynload", compiled) == {compiled[0]}
+
+
+def test_what_the_gateway_imports_is_there(rootfs: Any) -> None:
+    trees = (ast.parse(path.read_bytes()) for path in (DOCKER.parent / "router").rglob("*.py"))
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    imported = {module.partition(".")[0] for module in modules}
+    assert "sqlite3" in imported
+    assert not rootfs.left_out(sysconfig.get_path("stdlib"), imported)
 
 
 def test_the_interpreter_brings_its_loader_and_c_library(rootfs: Any) -> None:
