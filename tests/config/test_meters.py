@@ -2,7 +2,10 @@
 
 import pytest
 
-from router.model import EnergyMeter
+from router.config.meters import COUNTING_ENGINES
+from router.errors import ConfigError
+from router.load.work_counters import WORK
+from router.model import CalibrationTimes, EnergyMeter
 from tests.config.samples import loaded, problems
 
 PAGE = "http://node-7:9400/metrics"
@@ -68,3 +71,30 @@ def test_what_is_wrong_is_told_with_its_key(tmp_path, changes, key, told):
 def test_meters_that_differ_are_two(tmp_path, other):
     changes = {"endpoints/0/meter": dcgm(gpu="0"), "endpoints/1/meter": other}
     assert loaded(tmp_path, changes).fleet.endpoints[1].meter is not None
+
+
+def test_engines_that_may_calibrate_are_those_whose_work_is_known():
+    assert set(COUNTING_ENGINES) == set(WORK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"endpoints/0/metrics": {"url": "http://a:1/metrics", "engine": "trtllm"}}, "engine of"),
+        ({"endpoints/0/meter/add_watts": True}, "wants counted joules"),
+        ({"endpoints/0/meter/calibrate": {"every_s": 0.5}}, "every_s"),
+        ({"server/workers": 2}, "state.file or state.redis: set one"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused(tmp_path, changes, why):
+    meter = {"kind": "dcgm", "url": "http://127.0.0.1:9400/metrics", "calibrate": {}}
+    with pytest.raises(ConfigError, match=why):
+        loaded(tmp_path, {"endpoints/0/meter": meter, **changes})
+
+
+def test_what_may_be_calibrated_says_how_often(tmp_path):
+    meter = {"kind": "emulated", "calibrate": {"refit_s": 600}}
+    changes = {"endpoints/0/meter": meter, "server/workers": 2, "state": {"file": "x.json"}}
+    (found, *others) = loaded(tmp_path, changes).fleet.endpoints
+    assert found.meter.calibration == CalibrationTimes(10.0, 600.0)
+    assert all(one.meter is None or one.meter.calibration is None for one in others)

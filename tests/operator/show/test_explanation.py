@@ -15,9 +15,14 @@ from router.core.columns import build_snapshot
 from router.core.explanation import Explanation, explain
 from router.core.layout import Layout
 from router.core.lengths import LengthModel
-from router.model import Budget, Forecast, Intensity, Kind, Request
+from router.model import Budget, Forecast, Intensity, Kind, Provenance, Request
 from router.operator.check import Explained
-from router.operator.show.explanation import explained_json, render_explained
+from router.operator.show.explanation import (
+    _MARK_MEANINGS,
+    _MARKS,
+    explained_json,
+    render_explained,
+)
 from tests.config.samples import loaded
 from tests.factories import SIGNAL
 
@@ -145,3 +150,9 @@ def test_json_holds_everything_and_nothing_that_json_cannot_say(tmp_path: Path) 
 
 def _no_constant(name: str) -> None:
     raise AssertionError(f"{name} is not JSON")
+
+
+def test_every_kind_of_profile_has_a_mark_with_a_meaning() -> None:
+    kinds = {str(one) for one in Provenance} - {"profile"}
+    assert set(_MARKS) == set(_MARK_MEANINGS) == kinds
+    assert len(set(_MARKS.values())) == len(kinds)
