@@ -187,6 +187,8 @@ class Drain:
             self._told.ended("taken_over", taken)
         counts = await self._queue.counts()
         self._told.show(counts["waiting"], counts["under_way"])
+        if await self._queue.gone_files():
+            self._purged_at = float("-inf")
         held = await self._queue.held(list(self._jobs.values()))
         for task, job in list(self._jobs.items()):
             if job.number not in held:

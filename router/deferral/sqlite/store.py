@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 from router.deferral.queue import ListPage
 from router.deferral.sqlite import batches, files, jobs
+from router.deferral.sqlite.reserve import Reserve
 from router.deferral.sqlite.schema import prepare
 from router.deferral.sqlite.thread import SqliteThread
 from router.deferral.sqlite.workers import Worker
@@ -27,6 +29,7 @@ from router.deferral.values import (
 )
 
 DATABASE: Final = "queue.sqlite"
+_RESERVE: Final = "reserve"
 _WORKERS: Final = "workers"
 _UNREAD: Final = "status = 'validating'"
 _ENDED: Final = (
@@ -51,9 +54,10 @@ class SqliteQueue:
         Raises DeferralStoreError, OSError.
         """
         folder.mkdir(mode=0o700, exist_ok=True)
+        self._reserve = Reserve(folder / _RESERVE)
         self._worker = Worker(folder / _WORKERS, worker, lease_s, monotonic)
         try:
-            self._thread = SqliteThread(folder / DATABASE, prepare)
+            self._thread = SqliteThread(folder / DATABASE, prepare, self._reserve.give)
         except BaseException:
             self._worker.close()
             raise
@@ -74,7 +78,7 @@ class SqliteQueue:
 
     async def delete_file(self, owner: str, file_id: str) -> None:
         """See `DeferredQueue`."""
-        await self._thread.change(lambda database: files.delete(database, owner, file_id))
+        await self._thread.free(lambda database: files.delete(database, owner, file_id))
 
     async def add_batch(self, batch: Batch, quota: Quota) -> None:
         """See `DeferredQueue`."""
@@ -90,7 +94,7 @@ class SqliteQueue:
 
     async def cancel(self, owner: str, batch_id: str, now: float) -> Batch:
         """See `DeferredQueue`."""
-        return await self._thread.change(
+        return await self._thread.free(
             lambda database: batches.cancel(database, owner, batch_id, now)
         )
 
@@ -214,7 +218,9 @@ class SqliteQueue:
             batches.purge(database, now, keep_s)
             return files.purge(database, now)
 
-        return await self._thread.change(forget)
+        found = await self._thread.free(forget)
+        await asyncio.to_thread(self._reserve.take)
+        return found
 
     async def gone_files(self) -> list[str]:
         """See `DeferredQueue`."""
@@ -222,7 +228,7 @@ class SqliteQueue:
 
     async def forget_files(self, file_ids: Sequence[str]) -> None:
         """See `DeferredQueue`."""
-        await self._thread.change(lambda database: files.forget(database, file_ids))
+        await self._thread.free(lambda database: files.forget(database, file_ids))
 
     async def known_files(self, file_ids: Sequence[str]) -> set[str]:
         """See `DeferredQueue`."""

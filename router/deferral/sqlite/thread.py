@@ -33,11 +33,12 @@ _PASSING: Final = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3
 
 
 class _Asked:
-    __slots__ = ("changes", "future", "work")
+    __slots__ = ("changes", "frees", "future", "work")
 
-    def __init__(self, work: Work[Any], changes: bool, future: Future[Any]) -> None:
+    def __init__(self, work: Work[Any], changes: bool, frees: bool, future: Future[Any]) -> None:
         self.work = work
         self.changes = changes
+        self.frees = frees
         self.future = future
 
 
@@ -48,8 +49,13 @@ class SqliteThread:
     Raises DeferralStoreError where it cannot be used.
     """
 
-    def __init__(self, path: Path, prepare: Work[None]) -> None:
+    def __init__(
+        self, path: Path, prepare: Work[None], make_room: Callable[[], bool] = lambda: False
+    ) -> None:
+        """``make_room``: frees some of a disk that is full, for what frees more; False where there
+        is nothing left to."""
         self._path = path
+        self._make_room = make_room
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._opened: Future[None] = Future()
         self._closed = False
@@ -66,6 +72,11 @@ class SqliteThread:
         """
         return await self._ask(work, True)
 
+    async def free(self, work: Work[Found]) -> Found:
+        """As `change`, of what makes room on the disk, or lets some be made: one that is full is
+        no reason not to."""
+        return await self._ask(work, True, True)
+
     async def read(self, work: Work[Found]) -> Found:
         """Likewise, of ``work`` that changes nothing."""
         return await self._ask(work, False)
@@ -77,11 +88,11 @@ class SqliteThread:
             self._asked.put(None)
             self._thread.join()
 
-    async def _ask(self, work: Work[Found], changes: bool) -> Found:
+    async def _ask(self, work: Work[Found], changes: bool, frees: bool = False) -> Found:
         if self._closed:
             raise DeferralStoreError("the queue is closed: this gateway is shutting down")
         future: Future[Found] = Future()
-        self._asked.put(_Asked(work, changes, future))
+        self._asked.put(_Asked(work, changes, frees, future))
         # Whoever goes away while it waits takes nothing back: it is done, or was not.
         return await asyncio.shield(asyncio.wrap_future(future))
 
@@ -136,8 +147,9 @@ class SqliteThread:
             database.execute("BEGIN IMMEDIATE" if any(a.changes for a in together) else "BEGIN")
             for asked in together:
                 ended.append((asked, *_one(database, asked.work)))
-                if not database.in_transaction:
-                    # A full disk ends all of it at once.
+                full = isinstance(_told(ended[-1][2], self._path), DeferralFullError)
+                if not database.in_transaction or (full and asked.frees):
+                    # A full disk mostly ends all of it at once.
                     raise ended[-1][2] or sqlite3.OperationalError("the transaction ended")
             database.execute("COMMIT")
         except Exception as error:
@@ -148,7 +160,12 @@ class SqliteThread:
                 for asked in together:
                     self._do(database, [asked])
                 return
-            together[0].future.set_exception(_told(error, self._path))
+            told = _told(error, self._path)
+            # Before anybody else takes it.
+            if together[0].frees and isinstance(told, DeferralFullError) and self._make_room():
+                self._do(database, together)
+            else:
+                together[0].future.set_exception(told)
             return
         for asked, found, failed in ended:
             if failed is None:
@@ -171,7 +188,7 @@ def _one(database: sqlite3.Connection, work: Work[Any]) -> tuple[Any, BaseExcept
     return found, None
 
 
-def _told(error: BaseException, path: Path) -> BaseException:
+def _told(error: BaseException | None, path: Path) -> BaseException | None:
     """In the terms of the error tree. The path is the operator's: it is in the log alone."""
     if isinstance(error, CarbonRouterError) or not isinstance(error, sqlite3.Error | OSError):
         return error
