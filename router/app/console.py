@@ -269,7 +269,8 @@ class ConsoleRounds:
         answered = 0
         if is_tick:
             rates = self._rates.take(ticks, totals)
-            receipts, answered = self._traffic.turn(ticks)
+            owners = [one.owner for one in self._audiences if one.owner is not None]
+            receipts, answered = self._traffic.turn(ticks, owners)
             self._sample(answered, seconds)
             self._last_tick = ticks
         return Glance(

@@ -5,33 +5,48 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router.model import Provenance, Receipt
 from router.telemetry.metrics import saved_g
 from router.telemetry.view import Json
 
-# Latencies are over so long, or so many.
+# Latencies are over so long, or so many of a model, of a tick so many.
 WINDOW_S: Final = 60.0
-MOST_RECENT: Final = 4096
+_MOST_OF_A_MODEL: Final = 1024
+_MOST_AT_ONCE: Final = 128
 # Between two ticks; those beyond are counted, and no more.
 _MOST_NEW: Final = 8192
 _MOST_MODELS: Final = 50
 
 
-class _Took(NamedTuple):
-    """One answer: ms; budgets infinite where there was none."""
+class _Took:
+    """The newest answers of one model, ms: rows of when, first token, whole answer, and the budgets
+    of both, infinite where there was none."""
 
-    ticks: float
-    owner: str
-    model: str
-    ttft_ms: float
-    e2e_ms: float
-    ttft_budget_ms: float
-    e2e_budget_ms: float
+    __slots__ = ("_next", "rows")
+
+    def __init__(self) -> None:
+        self.rows = np.full((_MOST_OF_A_MODEL, 5), -np.inf)
+        self._next = 0
+
+    def add(self, ticks: float, receipts: Sequence[Receipt]) -> None:
+        """More of them; where there are many at once, every so manieth."""
+        every = math.ceil(len(receipts) / _MOST_AT_ONCE)
+        for receipt in receipts[::every] if every > 1 else receipts:
+            budget = receipt.request.budget
+            self.rows[self._next] = (
+                ticks, receipt.ttft_ms, receipt.e2e_ms, budget.ttft_ms, budget.e2e_ms,
+            )  # fmt: skip
+            self._next = (self._next + 1) % _MOST_OF_A_MODEL
+
+    def since(self, ticks: float) -> NDArray[np.float64]:
+        """Those at ``ticks`` and after, in no order."""
+        return self.rows[self.rows[:, 0] >= ticks]
 
 
 class OwnTotals:
@@ -75,67 +90,80 @@ class ReceiptTraffic:
     def __init__(self) -> None:
         self._new: deque[Receipt] = deque(maxlen=_MOST_NEW)
         self._count = 0
-        self._recent: deque[_Took] = deque(maxlen=MOST_RECENT)
+        self._ticks = 0.0
+        # By whose requests alone, None for all, and model.
+        self._recent: dict[str | None, dict[str, _Took]] = {None: {}}
 
     def take(self, receipt: Receipt) -> None:
         """On the way of requests: nothing is worked out here."""
         self._count += 1
         self._new.append(receipt)
 
-    def turn(self, ticks: float) -> tuple[list[Receipt], int]:
-        """(those since the last turn, as far as they were kept; how many there were)."""
+    def turn(self, ticks: float, owners: Collection[str] = ()) -> tuple[list[Receipt], int]:
+        """(those since the last turn, as far as they were kept; how many there were).
+
+        ``owners``: whose latencies will be asked for beside those of all.
+        """
         new, count = list(self._new), self._count
         self._new.clear()
         self._count = 0
-        for receipt in new:
-            request = receipt.request
-            budget = request.budget
-            self._recent.append(
-                _Took(
-                    ticks, request.receipt_owner, request.model, receipt.ttft_ms, receipt.e2e_ms,
-                    budget.ttft_ms, budget.e2e_ms,
-                )
-            )  # fmt: skip
-        while self._recent and ticks - self._recent[0].ticks > WINDOW_S:
-            self._recent.popleft()
+        self._ticks = ticks
+        self._recent = {owner: self._recent.get(owner, {}) for owner in (None, *owners)}
+        for owner, recent in self._recent.items():
+            models: dict[str, list[Receipt]] = {}
+            for receipt in new:
+                if owner is None or receipt.request.receipt_owner == owner:
+                    models.setdefault(receipt.request.model, []).append(receipt)
+            for model, receipts in models.items():
+                if model not in recent and len(recent) >= _MOST_MODELS:
+                    continue
+                recent.setdefault(model, _Took()).add(ticks, receipts)
         return new, count
 
     def latency_document(self, owner: str | None) -> dict[str, Json]:
         """Measured latency by model, of all or of one owner's."""
-        models: dict[str, list[_Took]] = {}
-        for took in self._recent:
-            if owner is None or took.owner == owner:
-                models.setdefault(took.model, []).append(took)
-        shown = sorted(models.items(), key=lambda item: -len(item[1]))[:_MOST_MODELS]
-        return {"window_s": WINDOW_S, "models": [_model(name, found) for name, found in shown]}
+        models = {
+            name: took.since(self._ticks - WINDOW_S)
+            for name, took in self._recent.get(owner, {}).items()
+        }
+        shown = sorted(models.items(), key=lambda item: -len(item[1]))
+        return {
+            "window_s": WINDOW_S,
+            "models": [_model(name, rows) for name, rows in shown if len(rows)],
+        }
 
 
-def _model(name: str, took: Sequence[_Took]) -> Json:
+def _model(name: str, rows: NDArray[np.float64]) -> Json:
+    _, ttft_ms, e2e_ms, ttft_budget_ms, e2e_budget_ms = rows.T
     return {
         "model": name,
-        "requests": len(took),
-        "ttft_ms": _quantiles([one.ttft_ms for one in took if one.ttft_ms > 0.0]),
-        "e2e_ms": _quantiles([one.e2e_ms for one in took if one.e2e_ms > 0.0]),
-        "ttft_budget": _kept((one.ttft_budget_ms, one.ttft_ms) for one in took),
-        "e2e_budget": _kept((one.e2e_budget_ms, one.e2e_ms) for one in took),
+        "requests": len(rows),
+        "ttft_ms": _quantiles(ttft_ms[ttft_ms > 0.0]),
+        "e2e_ms": _quantiles(e2e_ms[e2e_ms > 0.0]),
+        "ttft_budget": _kept(ttft_budget_ms, ttft_ms),
+        "e2e_budget": _kept(e2e_budget_ms, e2e_ms),
     }
 
 
-def _quantiles(values: Sequence[float]) -> Json:
+def _quantiles(values: NDArray[np.float64]) -> Json:
     """[median, 95 % quantile], ms; None of none."""
-    if not values:
+    if not len(values):
         return None
-    median, high = np.quantile(np.array(values), (0.5, 0.95), method="lower")
+    median, high = np.quantile(values, (0.5, 0.95), method="lower")
     return [float(median), float(high)]
 
 
-def _kept(pairs: Iterable[tuple[float, float]]) -> Json:
+def _kept(limits_ms: NDArray[np.float64], took_ms: NDArray[np.float64]) -> Json:
     """Of those that had a budget: the tightest, ms, and how many kept to theirs."""
-    held = [(limit, took) for limit, took in pairs if limit < math.inf and took > 0.0]
-    if not held:
+    held = (limits_ms < np.inf) & (took_ms > 0.0)
+    if not held.any():
         return None
-    met = sum(took <= limit for limit, took in held)
-    return {"least_ms": min(limit for limit, _ in held), "met": met, "missed": len(held) - met}
+    met = int((took_ms[held] <= limits_ms[held]).sum())
+    return {
+        "least_ms": float(limits_ms[held].min()),
+        "met": met,
+        "missed": int(held.sum()) - met,
+    }
 
 
 def flows_document(receipts: Sequence[Receipt], count: int, seconds: float) -> dict[str, Json]:

@@ -41,17 +41,20 @@ def test_latencies_are_of_the_last_while_and_of_one_owner():
         traffic.take(
             receipt(request=Request("llama", tenant=who, budget=limits), ttft_ms=10.0 * number)
         )
-    new, count = traffic.turn(50.0)
+    new, count = traffic.turn(50.0, ["acme"])
     assert len(new) == count == 20
-    assert traffic.turn(50.5) == ([], 0)
+    assert traffic.turn(50.5, ["acme"]) == ([], 0)
     (model,) = traffic.latency_document("acme")["models"]
     assert model["requests"] == 10
     assert model["ttft_ms"] == [90.0, 170.0]
     # At 10, 30, ..., 90 ms they kept to it; what took no time was not measured.
     assert model["ttft_budget"] == {"least_ms": 100.0, "met": 5, "missed": 5}
     assert model["e2e_budget"] is None
+    assert traffic.latency_document(None)["models"][0]["requests"] == 20
     traffic.turn(51.0 + WINDOW_S)
     assert traffic.latency_document(None)["models"] == []
+    # Of whom nobody asks any more, nothing is kept.
+    assert traffic.latency_document("acme")["models"] == []
 
 
 def test_more_than_is_kept_is_counted():
