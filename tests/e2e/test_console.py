@@ -11,9 +11,11 @@ from router.console.pages import ConsolePages
 from router.identity.access import open_access
 from router.telemetry.admin import AdminServer
 from router.telemetry.metrics import Metrics
+from router.trust.secrets import Secret
 from tests.e2e.chromium import chromium, open_tab
 from tests.e2e.console_scene import HOSTILE, HostileScene
 from tests.e2e.harness import ask, until
+from tests.fakes.secure import Source
 from tests.identity.support import WallHands
 from tests.telemetry.test_admin import FakeGateway
 
@@ -80,11 +82,12 @@ async def test_every_number_is_that_of_metrics_and_receipts(browser, gateway, cl
         assert tab.problems == []
 
 
-async def serving(scene):
+async def serving(scene, token=None, port=0):
     registry = CollectorRegistry()
-    shown = ConsolePages(scene, open_access(WallHands()), None, page())
-    server = AdminServer(FakeGateway(), Metrics(registry), registry, pages=shown)
-    return server, await server.start("127.0.0.1", 0)
+    watched = Source(Secret(token)) if token else None
+    shown = ConsolePages(scene, open_access(WallHands()), watched, page())
+    server = AdminServer(FakeGateway(), Metrics(registry), registry, token=watched, pages=shown)
+    return server, await server.start("127.0.0.1", port)
 
 
 async def test_no_name_is_more_than_text(browser):
@@ -141,7 +144,7 @@ async def _sheets_are_text(tab):
             assert not first.startswith(("=", "+", "@")), row
 
 
-async def test_a_lost_connection_and_a_closed_door_are_told(browser):
+async def test_a_lost_connection_is_told_and_goes_on(browser):
     scene = HostileScene()
     scene.publish(first=True)
     server, port = await serving(scene)
@@ -151,10 +154,7 @@ async def test_a_lost_connection_and_a_closed_door_are_told(browser):
         await server.stop()
         await tab.until("document.getElementById('link')?.dataset.state === 'lost'")
         scene.publish()
-        registry = CollectorRegistry()
-        shown = ConsolePages(scene, open_access(WallHands()), None, page())
-        again = AdminServer(FakeGateway(), Metrics(registry), registry, pages=shown)
-        await again.start("127.0.0.1", port)
+        again, _ = await serving(scene, port=port)
         try:
             await tab.until("document.getElementById('link')?.dataset.state === 'live'")
             # It goes on where it was: what came meanwhile is there.
@@ -162,6 +162,27 @@ async def test_a_lost_connection_and_a_closed_door_are_told(browser):
             assert scene.feed.seq > before
         finally:
             await again.stop()
+
+
+async def test_a_door_opens_to_its_token(browser):
+    scene = HostileScene()
+    scene.publish(first=True)
+    server, port = await serving(scene, token="tok-7f3e")
+    try:
+        async with open_tab(f"http://127.0.0.1:{port}/") as tab:
+            await tab.until("document.getElementById('door')?.open")
+            assert not await tab.ask("!!document.querySelector('#decision-rows button')")
+            for said, state in (("another", "refused"), ("tok-7f3e", "live")):
+                await tab.ask(f"document.getElementById('door-token').value = {json.dumps(said)}")
+                await tab.ask("document.querySelector('#door button').click()")
+                await tab.until(
+                    f"document.getElementById('link').dataset.state === '{state}'"
+                    f" && document.getElementById('door').open === {json.dumps(state != 'live')}"
+                )
+            await tab.until("document.querySelectorAll('#decision-rows button').length > 5")
+            assert not await tab.ask("document.body.innerHTML.includes('tok-7f3e')")
+    finally:
+        await server.stop()
 
 
 async def test_a_thousand_endpoints_and_two_hundred_zones_are_drawn(browser):
