@@ -8,6 +8,8 @@ import json
 import grpc
 import pytest
 
+from router._pb import externalscaler_pb2
+from router._pb.externalscaler_pb2_grpc import ExternalScalerStub
 from tests.e2e import harness as h
 from tests.gateway.picker import envoy_rig as rig
 from tests.planes.envoy import host as hosts
@@ -21,6 +23,7 @@ def standing(folder):
     """(gateway, servers by name, Envoy); closed pools by the host `closed.example.com`, whose
     picker is nowhere, as is that of `open.example.com`, which fails open."""
     config = rig.fleet()
+    config["server"]["scaler"] = f"127.0.0.1:{free_ports(1)[0]}"
     servers, running = {}, []
     try:
         first, *others = config["endpoints"]
@@ -167,6 +170,27 @@ async def test_health_is_told_in_the_protocols_words(gateway):
         for name in ("liveness", "readiness", "envoy.service.ext_proc.v3.ExternalProcessor"):
             answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_keda_and_other_routers_are_told_of_the_same_fleet(gateway):
+    wanted = {}
+    async with grpc.aio.insecure_channel(gateway.config["server"]["scaler"]) as channel:
+        stub = ExternalScalerStub(channel)
+        for region in gateway.config["regions"]:
+            ref = externalscaler_pb2.ScaledObjectRef(scalerMetadata={"region": region})
+            asked = externalscaler_pb2.GetMetricsRequest(scaledObjectRef=ref, metricName="m")
+            (value,) = (await stub.GetMetrics(asked)).metricValues
+            wanted[region] = value.metricValueFloat
+    # Little runs: where it is cleanest one is enough, and stays.
+    assert wanted["clean-0"] == 1.0 and max(wanted.values()) <= 1.0
+    grams = {
+        labels["endpoint"]: value
+        for labels, value in (await gateway.metrics())["carbon_router_gco2e_per_token"]
+    }
+    assert 0.0 < grams["clean-0"] < grams["clean-1"] < grams["clean-2"]
+    address = addresses(gateway)["clean-0"]
+    status, page = await h.get(gateway.admin, f"/endpoints/{address}/metrics")
+    assert status == 200 and f"{grams['clean-0']!r}" in page
 
 
 # Last: it kills a server.

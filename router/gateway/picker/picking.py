@@ -325,35 +325,46 @@ class Picking:
             elif kind == "request_trailers":
                 await talk.say(wire.trailers_passed(True))
             elif kind == "response_headers" and not answer.has_begun:
-                await self._begin_answer(handover, answer, message)
+                begun = await self._begun(handover, answer, message)
                 if message.response_headers.end_of_stream:
                     await self._end_answer(handover, answer, use)
+                    await talk.say(begun)
                     return
+                await talk.say(begun)
             elif kind == "response_body" and answer.has_begun:
                 piece = message.response_body
                 duplex = self._response_mode == _DUPLEX
-                await talk.say(wire.body_passed(False, piece.body, piece.end_of_stream, duplex))
-                self._failed(await answer.piece(piece.body))
-                if piece.end_of_stream:
+                passed = wire.body_passed(False, piece.body, piece.end_of_stream, duplex)
+                if not piece.end_of_stream:
+                    await talk.say(passed)
+                    self._failed(await answer.piece(piece.body))
+                    continue
+                try:
+                    await talk.say(passed)
+                finally:
+                    # The answer is whole, and a proxy that has this may cancel the stream at once.
+                    self._failed(await answer.piece(piece.body))
                     await self._end_answer(handover, answer, use)
-                    return
+                return
             elif kind == "response_trailers" and answer.has_begun:
-                await talk.say(wire.trailers_passed(False))
-                await self._end_answer(handover, answer, use)
+                try:
+                    await talk.say(wire.trailers_passed(False))
+                finally:
+                    await self._end_answer(handover, answer, use)
                 return
             else:
                 raise OutOfTurnError(f"{kind or 'nothing'} out of its turn")
         if not handover.ended:
             self._left(None)
 
-    async def _begin_answer(self, handover: Handover, answer: CarriedAnswer, message: Any) -> None:
+    async def _begun(self, handover: Handover, answer: CarriedAnswer, message: Any) -> Any:
+        """What to say of an answer's head, which is taken in."""
         head = wire.head_of(message.response_headers.headers)
         served = wire.served_of(message)
         known = not served or handover.served_by(self._addresses.endpoint(served))
         fields = ((NAME, carbon_field(handover.attempt.decision, handover.decision_id)),)
         removed = {key for key, _ in head.fields if is_reserved(key) or key in _OF_SERVERS}
         response, _ = wire.headers_passed(False, fields if known else (), sorted(removed - {NAME}))
-        await self._talk.say(response)
         if not known:
             # Somebody else than was named: whose answer it is, and what it teaches, is not known.
             self._left(None)
@@ -364,6 +375,7 @@ class Picking:
             self._failed(await answer.head(status, head.fields))
         else:
             answer.has_begun = True
+        return response
 
     async def _end_answer(self, handover: Handover, answer: CarriedAnswer, use: Use) -> None:
         ended = await answer.end()

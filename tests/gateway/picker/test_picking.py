@@ -493,3 +493,43 @@ def test_no_message_leaks_a_place_or_breaks_anything(begin, rest, modes, cancels
     assert not [seen for seen in told.seen if seen[3] == "internal"]
     destinations = [one for one in talk.said if b"x-gateway-destination-endpoint" in one]
     assert len(destinations) <= 1
+
+
+class HastyTalk(ScriptedTalk):
+    """Of a proxy that cancels the stream as soon as it has been told so much."""
+
+    def __init__(self, messages, most):
+        super().__init__(messages, cancels=True)
+        self.most = most
+
+    async def say(self, response):
+        await super().say(response)
+        if len(self.said) >= self.most:
+            raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("answer", ["whole", "trailers", "head"])
+def test_an_answer_that_was_whole_counts_though_the_stream_is_cancelled_at_its_last_word(answer):
+    room, told = rooms(), Told()
+    capacity = Capacity(10, 2**20)
+    parts = PickerParts(room.director, capacity, open_access(WallClock()), KeptReceipts(), told)
+    head = pb.HttpHeaders(headers=header_map({":status": "200", "content-type": "x"}))
+    head.end_of_stream = answer == "head"
+    last = {
+        "whole": [{"response_body": pb.HttpBody(body=SAID, end_of_stream=True)}],
+        "trailers": [
+            {"response_body": pb.HttpBody(body=SAID)},
+            {"response_trailers": pb.HttpTrailers()},
+        ],
+        "head": [],
+    }[answer]
+    said = [{"response_headers": head}, *last]
+    messages = [pb.ProcessingRequest(**one).SerializeToString() for one in said]
+    talk = HastyTalk([GOOD_HEAD, GOOD_BODY, *messages], 2 + len(said))
+    picking = Picking(parts, PickerLimits(2**20, 2**14), FleetAddresses(room.fleet), talk)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(picking.run())
+    # A head alone is no answer of a chat.
+    expected = ("failed", "upstream_fault") if answer == "head" else ("answered", "")
+    assert room.ledger.told == [expected]
+    assert not room.in_flight
