@@ -28,7 +28,7 @@ from router.gateway.openai.deferred.jobs import AtOnce
 from router.model import Forecast
 
 # Rows of one plan: of many jobs of a kind a row is a block, which takes as many places.
-_MOST_ROWS: Final = 4096
+_MOST_ROWS: Final = 1024
 # Room changes with every request, so a plan is made anew after so long at the latest.
 _ANEW_S: Final = 60.0
 # Of a share of all places: what is left of its slack counts for more than who else might come.
@@ -206,7 +206,8 @@ def _add_up(
             jobs=one.jobs + (0 if urgent else jobs), urgent=one.urgent + (jobs if urgent else 0)
         )
     # The last rows of a kind wait the longest: they are what it waits for.
-    for row, (key, _) in enumerate(blocks):
+    last = {key: row for row, (key, _) in enumerate(blocks)}
+    for key, row in last.items():
         released[key] = released[key]._replace(why=plan.explain(row).text)
 
 
