@@ -1,4 +1,4 @@
-"""Commands that try policies out: simulate, bound, schema, tune, replicate."""
+"""Commands that try policies out: simulate, bound, defer, schema, tune, replicate."""
 
 from __future__ import annotations
 
@@ -119,6 +119,28 @@ def bound(
         print(bound_json(found))
     else:
         show(render_bound(found))
+
+
+@app.command()
+def defer(
+    scenario: ScenarioPath,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="A shipped name or a YAML file; else the file's.", show_default=False),
+    ] = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """What it is worth to let requests wait that may: the scheduler's own code in virtual time."""
+    from router.lab.study.deferring import defer_scenario, deferring_json, render_deferring
+    from router.lab.study.report.terminal import progress_bars
+
+    with progress_bars() as progress:
+        found = defer_scenario(scenario, policy, seed=seed, progress=progress)
+    if as_json:
+        print(deferring_json(found))
+    else:
+        show(render_deferring(found))
 
 
 @app.command()

@@ -22,7 +22,7 @@ def test_without_a_command_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 2
     captured = capsys.readouterr()
     for command in ("serve", "check", "explain", "zones", "grid", "demo", "emulate", "simulate",
-                    "bound", "schema", "tune"):  # fmt: skip
+                    "bound", "defer", "schema", "tune"):  # fmt: skip
         assert command in captured.out + captured.err
 
 

@@ -100,6 +100,13 @@ def test_bound_says_what_is_above_it_where_that_is_asked_for(
     assert one["plans"] is None
 
 
+def test_defer_wants_a_scenario_in_which_something_may_wait(
+    scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("defer", str(scenario)) == 2
+    assert "nothing may wait" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("slot", ["2h", "0s", "soon"])
 def test_a_slot_that_is_none_is_refused(
     scenario: Path, slot: str, capsys: pytest.CaptureFixture[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -69,6 +69,11 @@ class WaitingWork:
 
     def __len__(self) -> int:
         return len(self.deadline)
+
+    def taken(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> WaitingWork:
+        """The jobs at ``rows``, in that order."""
+        columns = {name: getattr(self, name)[rows] for name in (*_FIGURES, "model", "region_set")}
+        return replace(self, **columns)
 
     def _require(self, name: str, fine: NDArray[np.bool_], what: str) -> None:
         if not fine.all():

@@ -19,6 +19,14 @@ def test_jobs_are_rows_in_their_order_and_names_are_codes():
     assert len(two) == 3
 
 
+def test_some_of_the_jobs_keep_their_names():
+    three = work(job(1), job(2, model="b"), job(3, run_s=9.0))
+    some = three.taken(np.array([2, 1]))
+    assert some.run_s.tolist() == [9.0, 60.0]
+    assert [some.models[code] for code in some.model] == ["m", "b"]
+    assert len(three.taken(three.deadline > three.deadline[0])) == 2
+
+
 def test_no_jobs_are_work_too():
     assert len(WaitingWork.of([])) == 0
 

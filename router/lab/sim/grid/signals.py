@@ -1,6 +1,6 @@
-"""What a router can know of the grid while it decides: four ways, none of which looks ahead.
+"""What a router can know of the grid while it decides: five ways, none of which looks ahead.
 
-The fourth is `router.lab.sim.grid.forecasted`.
+The fifth is `router.lab.sim.grid.forecasted`.
 
 Every view is made of what was published by then, but for `Perfect`, which is there to tell what
 knowing everything would be worth. The table is hourly (``router.lab.sim.grid.actual``) and may
@@ -161,6 +161,41 @@ class Persistence:
                 observed_at + known.lag_s + 2 * HOUR_S,
             )  # fmt: skip
             found[zone] = Forecast(zone, start, HOUR_S, (slot,) * HORIZON_H)
+        return with_standing(found, known.table.grid_zones, self._standing, now)
+
+
+class DayBefore:
+    """Every hour is taken for the last one of its time of day that is published; a GridSignal."""
+
+    def __init__(self, table: TraceTable, signal: Signal, lag_s: float, standing: Standing) -> None:
+        self._known = Hourly(table, signal, lag_s)
+        self._standing = standing
+        self._source = f"day before({table.name})"
+
+    def updates(self, start: float, end: float) -> Iterable[float]:
+        """``start``, every full hour and every publication."""
+        return self._known.updates(start, end)
+
+    def view(self, now: float) -> Mapping[str, Forecast]:
+        """HORIZON_H hours, where the day before has all of them."""
+        known, found = self._known, dict[str, Forecast]()
+        rows, row = known.published(now), known.row(now)
+        ahead = row + np.arange(HORIZON_H)
+        ahead -= 24 * np.maximum(0, (ahead - rows) // 24 + 1)
+        start = math.floor(now / HOUR_S) * HOUR_S
+        observed_at = (known.first_h + rows) * HOUR_S
+        for place, zone in enumerate(known.table.grid_zones):
+            values = known.table.g_per_kwh[ahead, place] if ahead.min() >= 0 else np.array([np.nan])
+            if np.isnan(values).any():
+                continue
+            slots = tuple(
+                known.intensity(
+                    value, Kind.FORECAST, self._source, observed_at,
+                    observed_at + known.lag_s + 2 * HOUR_S,
+                )
+                for value in values.tolist()
+            )  # fmt: skip
+            found[zone] = Forecast(zone, start, HOUR_S, slots)
         return with_standing(found, known.table.grid_zones, self._standing, now)
 
 

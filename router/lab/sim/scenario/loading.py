@@ -23,7 +23,7 @@ from router.config.problems import Problem, from_validation, unknown
 from router.errors import ConfigError
 from router.lab.sim.grid import actual as grid
 from router.lab.sim.grid.forecasted import Forecasted
-from router.lab.sim.grid.signals import Perfect, Persistence, Standing, Tabled
+from router.lab.sim.grid.signals import DayBefore, Perfect, Persistence, Standing, Tabled
 from router.lab.sim.scenario.assemble import Assembled, assemble
 from router.lab.sim.scenario.schema import FailureSchema, ScenarioSchema
 from router.lab.sim.simulation import (
@@ -54,11 +54,16 @@ class Loaded(NamedTuple):
     notice: str
 
 
-def load(path: str | Path, policies: Sequence[str] = (), seed: int | None = None) -> Loaded:
+def load(
+    path: str | Path,
+    policies: Sequence[str] = (),
+    seed: int | None = None,
+    signal_kind: str | None = None,
+) -> Loaded:
     """Read and check a scenario and everything it names.
 
     ``policies``: shipped names or paths (relative to the working folder), instead of the file's.
-    ``seed``: instead of the file's.
+    ``seed``, ``signal_kind``: instead of the file's.
     Raises ConfigError naming file, key and fix; TraceError naming file, row, column and fix.
     """
     file = Path(path)
@@ -66,6 +71,9 @@ def load(path: str | Path, policies: Sequence[str] = (), seed: int | None = None
     _obtained(schema, file)
     if seed is not None:
         schema = schema.model_copy(update={"seed": seed})
+    if signal_kind is not None:
+        known_by = schema.signal.model_copy(update={"kind": signal_kind})
+        schema = schema.model_copy(update={"signal": known_by})
     signal = Signal(Basis(schema.carbon.basis), Factors(schema.carbon.factors))
     assembled = assemble(schema, file, policies, signal)
     if schema.tenants:
@@ -299,6 +307,8 @@ def _signal(
         )
     if wanted.kind == "persistence":
         return Persistence(known, signal, lag_s, standing)
+    if wanted.kind == "day_before":
+        return DayBefore(known, signal, lag_s, standing)
     if wanted.kind == "forecaster":
         return Forecasted(known, signal, lag_s, standing, usual, wanted.history)
     forecasts = _forecasts(schema, file, table.grid_zones, signal)

@@ -126,11 +126,12 @@ class GridSchema(Strict):
 class SignalSchema(Strict):
     """What routers know of the grids while they decide."""
 
-    kind: Literal["perfect", "persistence", "forecaster", "file"] = Field(
+    kind: Literal["perfect", "persistence", "day_before", "forecaster", "file"] = Field(
         default="forecaster",
         description=(
-            "perfect: the true values; persistence: the last published one; forecaster: the "
-            "product's own, fed with what was published; file: a forecast table"
+            "perfect: the true values; persistence: the last published one; day_before: that of "
+            "the same hour of the day; forecaster: the product's own, fed with what was published; "
+            "file: a forecast table"
         ),
     )
     publication_lag: Duration = Field(

@@ -7,7 +7,14 @@ from router.carbon.tables.table import TraceTable
 from router.core.columns import build_snapshot
 from router.core.layout import Layout
 from router.lab.sim.grid.forecasted import Forecasted
-from router.lab.sim.grid.signals import HORIZON_H, Perfect, Persistence, Standing, Tabled
+from router.lab.sim.grid.signals import (
+    HORIZON_H,
+    DayBefore,
+    Perfect,
+    Persistence,
+    Standing,
+    Tabled,
+)
 from router.model import Basis, Factors, Kind, Signal
 from router.units import HOUR_S
 from tests.factories import SIGNAL, endpoint, fleet, policy, region
@@ -28,6 +35,8 @@ def make(kind, of, lag_s=HOUR_S, standing=NOTHING):
         return Perfect(of, SIGNAL)
     if kind == "persistence":
         return Persistence(of, SIGNAL, lag_s, standing)
+    if kind == "day_before":
+        return DayBefore(of, SIGNAL, lag_s, standing)
     if kind == "file":
         return Tabled(of, SIGNAL, lag_s, standing)
     return Forecasted(of, SIGNAL, lag_s, standing, None, 3 * 86400.0)
@@ -41,6 +50,7 @@ def passes(signal, start, end):
     ("kind", "lag_s"),
     [
         *(("persistence", lag_s) for lag_s in (0.0, 1800.0, 3600.0, 7800.0)),
+        ("day_before", 5400.0),
         *(("forecaster", lag_s) for lag_s in (0.0, 5400.0)),
     ],
 )
@@ -61,7 +71,7 @@ def test_what_is_not_published_yet_does_not_count(kind, lag_s):
     )
 
 
-@pytest.mark.parametrize("kind", ["perfect", "persistence", "forecaster", "file"])
+@pytest.mark.parametrize("kind", ["perfect", "persistence", "day_before", "forecaster", "file"])
 def test_views_are_hours_from_now_that_a_snapshot_can_be_built_of(kind):
     the_fleet = fleet(
         endpoint("e", "west"), endpoint("f", "east"),
@@ -106,6 +116,16 @@ def test_persistence_is_the_last_published_value_over_gaps():
     slot = view["A"].slots[0]
     assert slot.observed_at == START + 50 * HOUR_S and slot.kind is Kind.FORECAST
     assert slot.expires_at == slot.observed_at + 3 * HOUR_S
+
+
+def test_the_day_before_is_the_last_published_hour_of_the_same_time_of_day():
+    values = np.arange(24.0 * DAYS)[:, None]
+    days = make("day_before", table(zones=("A",), values=values))
+    (forecast,) = days.view(START + 50 * HOUR_S).values()
+    # Hours 0 to 48 are published.
+    expected = [26.0 + at for at in range(23)] + [25.0]
+    assert [slot.g_per_kwh for slot in forecast.slots] == expected
+    assert days.view(START + 20 * HOUR_S) == {}
 
 
 def test_the_lag_is_to_the_second():

@@ -1,0 +1,1 @@
+"""Requests that may wait, in a scenario: when the product's own scheduler lets them go."""

@@ -1,0 +1,282 @@
+"""``carbon-router defer``: what it is worth to let requests wait that may.
+
+The scenario's policy runs with every request at once, then with those that have a deadline released
+by the product's own scheduler: once with the scenario's signal, once as if every hour were that of
+the day before, once knowing the grids in advance. Nothing else differs: what is saved is *when*.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from router.core.deferral.planning import DeferralRules
+from router.errors import ConfigError
+from router.lab.sim.deferral.releases import releases, waiting_work
+from router.lab.sim.deferral.room import SimulatedOutlook, fleet_room, usual_load
+from router.lab.sim.deferral.rows import RequestFigures
+from router.lab.sim.engine.run import simulate
+from router.lab.sim.result import PolicyResult
+from router.lab.sim.scenario.loading import Loaded, load
+from router.lab.sim.simulation import Simulation
+from router.lab.sim.traffic.columns import Names, Traffic, joined
+from router.lab.sim.traffic.generate import CHUNK_ROWS, rechunk
+from router.lab.study.execute import TaskProgress
+from router.lab.study.report.units import grams, percent
+from router.model import Policy
+from router.units import HOUR_S
+from router.unknown_figures import plain_values
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+GRAMS: Final = ("fleet_g", "requests_g", "deferred_g", "deferred_marginal_g")
+AT_ONCE: Final = "at once"
+# Who picks the hour, and what it then knows of the grids; None: the scenario's own signal.
+SCHEDULES: Final[Mapping[str, str | None]] = {
+    "scheduler": None, "the day before": "day_before", "knows all hours": "perfect",
+}  # fmt: skip
+# What others usually take is that of other draws: of the scenario under a seed so much later.
+_ANOTHER_SEED: Final = 1_000_003
+# A job that is lost or refused is sent again, so often, so much later each time.
+_ATTEMPTS: Final = 5
+_AGAIN_S: Final = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class Whole:
+    """A Workload in memory."""
+
+    names: Names
+    traffic: Traffic
+
+    def chunks(self) -> list[Traffic]:
+        """As it is."""
+        return list(rechunk(iter([self.traffic]), CHUNK_ROWS)) if len(self.traffic) else []
+
+
+class WhenRun(NamedTuple):
+    """One policy with one schedule. Grams as `PolicyResult` has them.
+
+    ``deferred_g``: attributional, of the requests that may wait; ``deferred_marginal_g``: what they
+    added. ``in_time``: share of these that ended by their deadline. ``slo``: of the others, share
+    within their budgets. ``mean_wait_h``: from arrival to release. ``sent``: attempts of a request
+    that may wait, mean.
+    """
+
+    schedule: str
+    fleet_g: float
+    requests_g: float
+    deferred_g: float
+    deferred_marginal_g: float
+    in_time: float
+    slo: float
+    mean_wait_h: float
+    sent: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deferring:
+    """``runs``: at once first. ``share``: of requests, those that may wait."""
+
+    loaded: Loaded
+    policy: Policy
+    requests: int
+    share: float
+    runs: tuple[WhenRun, ...]
+
+    def saving(self, run: WhenRun, figure: str) -> float:
+        """Share of the grams of running at once that it saves; NaN where there were none."""
+        whole = float(getattr(self.runs[0], figure))
+        return 1.0 - float(getattr(run, figure)) / whole if whole > 0.0 else math.nan
+
+    def reached(self, run: WhenRun, figure: str) -> float:
+        """Of what knowing all hours saves, the share that it saves."""
+        most = self.saving(self.runs[-1], figure)
+        return self.saving(run, figure) / most if most > 0.0 else math.nan
+
+
+def defer_scenario(
+    file: Path,
+    policy: str | None = None,
+    *,
+    seed: int | None = None,
+    rules: DeferralRules = DeferralRules(),  # noqa: B008
+    progress: TaskProgress = TaskProgress(),  # noqa: B008
+) -> Deferring:
+    """Raises what `load` raises; ConfigError for a scenario in which nothing may wait."""
+    policies = (policy,) if policy else ()
+    loaded = load(file, policies, seed)
+    simulation = loaded.simulation
+    names = ("usual load", AT_ONCE, *SCHEDULES)
+    progress.begin(list(names))
+    shares = [0.0] * len(names)
+
+    def done(place: int) -> None:
+        shares[place] = 1.0
+        progress.show(shares)
+
+    traffic = joined(list(simulation.workload.chunks()))
+    may_wait = np.isfinite(traffic.deadline_s) & (traffic.arrival_s >= simulation.warm_up_s)
+    if not may_wait.any():
+        fix = "nothing may wait: give a class a `deadline`, or requests of a file a `deadline_s`"
+        raise ConfigError(str(file), [("workload", fix)])
+    trial = _Trial(simulation, simulation.policies[0], traffic, may_wait)
+    others = load(file, policies, simulation.seed + _ANOTHER_SEED).simulation
+    load_by_hour = _usual(replace(others, signal=simulation.signal), trial.policy)
+    done(0)
+    runs = [trial.run(AT_ONCE, traffic.arrival_s)]
+    done(1)
+    room = fleet_room(simulation, traffic.taken(np.flatnonzero(~may_wait)))
+    waits = traffic.taken(np.flatnonzero(may_wait))
+    start, end_s = simulation.start, simulation.duration_s
+    work = waiting_work(waits, simulation.workload.names, room, start, end_s)
+    for place, (schedule, kind) in enumerate(SCHEDULES.items(), 2):
+        signal = simulation.signal
+        if kind is not None:
+            signal = load(file, policies, seed, kind).simulation.signal
+        sees = SimulatedOutlook(simulation, room, load_by_hour, signal.view)
+        at_s = traffic.arrival_s.copy()
+        at_s[may_wait] = releases(work, sees, start + end_s, rules, sees.news()) - start
+        runs.append(trial.run(schedule, at_s))
+        done(place)
+    notes = tuple(note for note in loaded.notes if "no request is deferred" not in note)
+    loaded = loaded._replace(notes=notes)
+    return Deferring(loaded, trial.policy, len(traffic), float(may_wait.mean()), tuple(runs))
+
+
+def _usual(simulation: Simulation, policy: Policy) -> Floats:
+    """What requests that do not wait take, alone and under other draws."""
+    traffic = joined(list(simulation.workload.chunks()))
+    urgent = traffic.taken(np.flatnonzero(np.isinf(traffic.deadline_s)))
+    rows = RequestFigures(len(urgent))
+    if len(urgent):
+        alone = replace(simulation, workload=Whole(simulation.workload.names, urgent), outages=())
+        simulate(alone, policy, rows)
+    return usual_load(simulation, urgent, rows)
+
+
+class _Trial:
+    def __init__(
+        self, simulation: Simulation, policy: Policy, traffic: Traffic, may_wait: Flags
+    ) -> None:
+        self._simulation, self._traffic, self._may_wait = simulation, traffic, may_wait
+        self.policy = policy
+
+    def run(self, schedule: str, at_s: Floats) -> WhenRun:
+        """``at_s`` (requests,): when each is sent. What is lost or refused of those that may wait
+        is sent again.
+        """
+        owner = np.arange(len(at_s))
+        sent_s = np.asarray(at_s)
+        for attempt in range(_ATTEMPTS):
+            result, rows = self._send(owner, sent_s)
+            ended = np.zeros(len(at_s), np.bool_)
+            ended[owner[rows.answered]] = True
+            lost = np.flatnonzero(self._may_wait & ~ended)
+            if not len(lost) or attempt == _ATTEMPTS - 1:
+                break
+            last_s = np.zeros(len(at_s))
+            np.maximum.at(last_s, owner, sent_s)
+            owner = np.concatenate((owner, lost))
+            sent_s = np.concatenate((sent_s, last_s[lost] + _AGAIN_S * 2.0**attempt))
+        return self._told(schedule, result, rows, owner, at_s)
+
+    def _send(self, owner: NDArray[np.intp], sent_s: Floats) -> tuple[PolicyResult, RequestFigures]:
+        """Rows in the order of ``owner``."""
+        order = np.argsort(sent_s, kind="stable")
+        traffic = replace(self._traffic.taken(owner[order]), arrival_s=sent_s[order])
+        whole = Whole(self._simulation.workload.names, traffic)
+        rows = RequestFigures(len(order))
+        result = simulate(replace(self._simulation, workload=whole), self.policy, rows)
+        back = np.empty(len(order), np.intp)
+        back[order] = np.arange(len(order))
+        return result, rows.taken(back)
+
+    def _told(
+        self,
+        schedule: str,
+        result: PolicyResult,
+        rows: RequestFigures,
+        owner: NDArray[np.intp],
+        at_s: Floats,
+    ) -> WhenRun:
+        waits = self._may_wait[owner]
+        in_time = np.zeros(len(at_s), np.bool_)
+        kept = rows.figure("end_s") <= self._traffic.deadline_s[owner]
+        in_time[owner[waits & kept]] = True
+        urgent = rows.seen & ~waits
+        wait_s = (at_s - self._traffic.arrival_s)[self._may_wait]
+        count = float(self._may_wait.sum())
+        return WhenRun(
+            schedule,
+            result.fleet.total_g,
+            result.gco2e,
+            float(np.nansum(rows.figure("gco2e_attributional")[waits])),
+            float(np.nansum(rows.figure("gco2e_marginal")[waits])),
+            float(in_time[self._may_wait].sum()) / count,
+            float((rows.code("budget_met")[urgent] == 1).sum()) / max(1, int(urgent.sum())),
+            float(wait_s.mean()) / HOUR_S,
+            float(waits.sum()) / count,
+        )
+
+
+def deferring_json(found: Deferring) -> str:
+    """All figures; those that are unknown are null."""
+    simulation = found.loaded.simulation
+    whole = {
+        "scenario": simulation.name,
+        "seed": simulation.seed,
+        "policy": found.policy.name,
+        "kind": "estimated",
+        "requests": found.requests,
+        "may_wait_share": found.share,
+        "notice": found.loaded.notice,
+        "notes": list(found.loaded.notes),
+        "schedules": [
+            run._asdict()
+            | {f"when_{name}": found.saving(run, name) for name in GRAMS}
+            | {f"reached_{name}": found.reached(run, name) for name in GRAMS}
+            for run in found.runs
+        ],
+    }
+    return json.dumps(plain_values(whole), indent=2, sort_keys=True, allow_nan=False)
+
+
+def render_deferring(found: Deferring) -> RenderableType:
+    """A table, a row a schedule."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("who picks the hour", no_wrap=True)
+    for title in ("gCO2e of the fleet", "when", "of what waited", "when", "of the most", "wait",
+                  "in time", "others' budgets kept"):  # fmt: skip
+        table.add_column(title, justify="right", no_wrap=True)
+    for run in found.runs:
+        table.add_row(
+            run.schedule, grams(run.fleet_g), percent(found.saving(run, "fleet_g"), 2),
+            grams(run.deferred_g), percent(found.saving(run, "deferred_g")),
+            percent(found.reached(run, "deferred_g"), 0), f"{run.mean_wait_h:.1f} h",
+            percent(run.in_time, 2), percent(run.slo, 2),
+        )  # fmt: skip
+    name = found.loaded.simulation.name
+    head = (
+        f"{name}, {found.policy.name}: {found.requests:,} requests, of which "
+        f"{percent(found.share)} may wait (estimated; docs/deferral.md)"
+    )
+    legend = (
+        "when: saved against running at once; of the fleet (consequential), and of the requests "
+        "that may wait (attributional)"
+    )
+    lines = [Text(f"note: {note}", style="dim") for note in found.loaded.notes]
+    if found.loaded.notice:
+        lines.append(Text(found.loaded.notice.strip(), style="dim"))
+    return Group(Text(head, style="bold"), table, Text(legend, style="dim"), *lines)
