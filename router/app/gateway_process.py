@@ -24,25 +24,22 @@ from router.app.deferral.process import ProcessDeferral
 from router.app.discovery import Discovery
 from router.app.failures import FailureReporter
 from router.app.finders import build_finder
-from router.app.fleet_energy import EnergyRounds
 from router.app.fleet_sharing import FleetSharing
-from router.app.fronts import CODES, Carrier, Fronts
+from router.app.fronts import Carrier, Fronts
 from router.app.identities import IdentityKeeper
 from router.app.keeping import Keeper
 from router.app.ledger import ProcessLedger
-from router.app.ledger_settling import settle_rounds
+from router.app.ledger_rounds import LedgerRounds
 from router.app.limit_sharing import LimitSharing
 from router.app.listeners import Listeners
 from router.app.membership import Membership
 from router.app.model_reading import ModelReader
-from router.app.observers import LoggedRequests
 from router.app.probing import Prober
-from router.app.pushing import Pushes
+from router.app.process_telemetry import ProcessTelemetry
 from router.app.reloading import Reloader
 from router.app.retirement import Retirement
 from router.app.runtime import Runtime
 from router.app.shared_state import build_store
-from router.app.tracing import ProcessTraces
 from router.app.trust import Trust
 from router.app.watchdog import beat_for_ever, frozen_after_s
 from router.app.workers import WorkerOrder
@@ -62,12 +59,8 @@ from router.load.scraper import PrometheusLoad, open_session
 from router.peers.members import SeenMembers
 from router.peers.rows import PARENT, Phase, Reload
 from router.state.calibrated import CalibratedStore
-from router.telemetry import logs
 from router.telemetry.admin import AdminServer
-from router.telemetry.exposition import new_registry
-from router.telemetry.metrics import Metrics
-from router.telemetry.request_file import RequestFile
-from router.telemetry.security import SecurityEvent, SecurityLog
+from router.telemetry.security import SecurityEvent
 from router.trust.receipt_keys import ReceiptKeys
 
 _DIGEST_EVERY = 64
@@ -100,26 +93,24 @@ class GatewayProcess:
         ``carrier``: who takes requests where this process does not itself."""
         self._carrier = carrier
         workers = order.workers if order else 1
+        # What one of the workers does for all of them; the parent serves nothing.
+        speaks = order is None or order.speaks
         self._config_path = config_path
-        self._registry = new_registry()
-        self._metrics = Metrics(self._registry, workers, CODES)
-        self._know(config)
         self._rng = build_rng()
-        self._request_log = logs.RequestLog()
-        self._request_file = RequestFile(
-            config.settings.request_file, build_rng(), self._metrics.logged
-        )
         self._clock = build_clock(config.settings.clock)
         self._membership = Membership(order, self._clock) if order else None
         # Of this process among all that ever were, of all gateways.
         self._identity = f"{os.getpid():x}{secrets.token_hex(5)}"
+        # Credentials expire by the wall, whatever day is replayed.
+        wall = WallClock()
+        self._telemetry = telemetry = ProcessTelemetry(
+            config, order, self._identity, wall, os.environ
+        )
+        self._metrics = telemetry.metrics
         self._store = build_store(
             config, self._clock, self._identity, os.environ, self._metrics.store
         )
         self._sessions = Sessions()
-        # Credentials expire by the wall, whatever day is replayed.
-        wall = WallClock()
-        self._security = SecurityLog(self._registry, wall.monotonic)
         # Of all gateways, as the exchange of loads sees them: for all that is divided.
         members = SeenMembers()
 
@@ -129,7 +120,7 @@ class GatewayProcess:
         self._identities = IdentityKeeper(
             config.settings.identity,
             wall,
-            self._security,
+            telemetry.security,
             self._sessions.get,
             sharers,
             self._store,
@@ -193,55 +184,32 @@ class GatewayProcess:
             self._metrics.ledger,
             workers,
         )
-        self._traces = ProcessTraces(
-            config, self._identity, wall, build_rng(), os.environ, self._metrics.spans
-        )
-        self._observer = LoggedRequests(self._metrics, self._request_file, self._security)
         self._console = ConsoleRounds(
             self._runtime,
-            self._registry,
-            self._observer,
+            telemetry.registry,
+            telemetry.observer,
             self._budgets.budgets.views,
             wall,
             build_rng(),
             workers,
         )
-        self._pushes = Pushes(
-            config,
+        self._ledger_rounds = LedgerRounds(
+            self._ledger,
+            config_path,
+            self._runtime,
+            self._store,
             self._identity,
-            os.environ,
-            wall,
-            self._metrics.otlp,
-            order.began_at if order else wall.now(),
+            self._rng,
+            self._metrics.ledger,
+            speaks,
         )
-        # The first of several workers; the parent serves nothing.
-        writes = order is None or order.row == PARENT + 1
-        if writes:
-            self._pushes.push_metrics(self._registry, order.gateway if order else self._identity)
-        self._energy: EnergyRounds | None = None
-        ledger, put_energy = config.settings.ledger, self._ledger.put_energy
-        if ledger is not None and put_energy is not None:
-            self._energy = EnergyRounds(
-                ledger, self._runtime, put_energy, writes, self._store, self._identity
-            )
-        # One of several workers; of several gateways whoever holds the lease.
-        self._settling = (
-            settle_rounds(
-                ledger, config_path, self._store, self._identity, self._clock, self._rng,
-                self._metrics.ledger,
-            )
-            if writes
-            else None
-        )  # fmt: skip
-        if self._settling is not None:
-            self._runtime.notes.append(self._settling.notes)
         self._keeper = Keeper(
-            config.settings.state, self._runtime, writes, self._store, self._identity
+            config.settings.state, self._runtime, speaks, self._store, self._identity
         )
         self._calibrating = CalibrationRounds(
             self._runtime,
             CalibratedStore(config.settings.state.file, self._store),
-            calibration_lease(self._store, self._identity, wall) if writes else None,
+            calibration_lease(self._store, self._identity, wall) if speaks else None,
             wall,
             self._metrics.calibration,
             self._fleet_changed,
@@ -257,11 +225,6 @@ class GatewayProcess:
             self._metrics.discovery,
             self._fleet_changed,
         )
-
-    def _know(self, config: Config) -> None:
-        carbon = config.settings.carbon
-        self._metrics.know(config.fleet)
-        self._metrics.carbon.know(spec.name for spec in (*carbon.sources, *carbon.marginal))
 
     async def run(self) -> int:
         """Serve until told to stop; the exit code."""
@@ -294,7 +257,7 @@ class GatewayProcess:
         admin = AdminServer(
             self._runtime,
             self._metrics,
-            self._registry,
+            self._telemetry.registry,
             self._trust.admin,
             self._trust.admin_token,
             ConsolePages(self._console, self._identities.access, self._trust.admin_token, page()),
@@ -326,33 +289,40 @@ class GatewayProcess:
             ]
             tasks.append(group.create_task(self._reloader.run(retirement), name="reload"))
             try:
-                await self._sharing.stand()
-                await self._discovery.stand(_FIRST_FINDINGS_S)
-                ports = await listeners.open()
-                # What was imported and built so far stays: full collections need not walk it.
-                gc.collect()
-                gc.freeze()
-                gc.set_threshold(*_GC_THRESHOLDS)
-                self._enter(Phase.SERVING)
-                _log.info("serving", extra={**ports, "event_loop": event_loop.NAME})
-                for exposed in settings.exposed:
-                    _log.warning("insecure: %s", exposed)
-                await self._stop.wait()
-                dispatcher.draining = True
-                self._sharing.drain()
-                self._enter(Phase.DRAINING)
-                drain_s = self._runtime.config.settings.server.drain_s
-                _log.info("draining", extra={"at_most_s": drain_s})
-                await listeners.drain(drain_s)
+                await self._until_drained(dispatcher, listeners)
             finally:
                 await listeners.close()
                 for task in tasks:
                     task.cancel()
-                if self._energy is not None:
-                    await self._energy.close(scrape)
-                if self._settling is not None:
-                    await self._settling.close()
+                await self._ledger_rounds.close(scrape)
                 await self._calibrating.close()
+        await self._close(dispatcher)
+        return 0
+
+    async def _until_drained(self, dispatcher: Dispatcher, listeners: Listeners) -> None:
+        """Listen, until told to stop; then take nothing new, until what was taken has ended."""
+        settings = self._runtime.config.settings
+        await self._sharing.stand()
+        await self._discovery.stand(_FIRST_FINDINGS_S)
+        ports = await listeners.open()
+        # What was imported and built so far stays: full collections need not walk it.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        self._enter(Phase.SERVING)
+        _log.info("serving", extra={**ports, "event_loop": event_loop.NAME})
+        for exposed in settings.exposed:
+            _log.warning("insecure: %s", exposed)
+        await self._stop.wait()
+        dispatcher.draining = True
+        self._sharing.drain()
+        self._enter(Phase.DRAINING)
+        drain_s = self._runtime.config.settings.server.drain_s
+        _log.info("draining", extra={"at_most_s": drain_s})
+        await listeners.drain(drain_s)
+
+    async def _close(self, dispatcher: Dispatcher) -> None:
+        """No request is left: tell others, and keep what is to be kept."""
         await self._sharing.leave()
         await self._limits.leave()
         self._resolver.close()
@@ -360,18 +330,17 @@ class GatewayProcess:
         await self._budgets.close()
         await self._keeper.close()
         await self._sharing.close()
-        await asyncio.to_thread(self._traces.close)
         await asyncio.to_thread(self._ledger.close)
-        self._request_file.close()
-        self._request_log.close()
-        self._security.close()
-        # Last: of all the others' figures and words.
-        await asyncio.to_thread(self._pushes.close)
-        return 0
+        await self._telemetry.close()
 
     def _build_carrier(self, dispatcher: Dispatcher) -> Carrier:
+        telemetry = self._telemetry
         failures = FailureReporter(
-            self._metrics, self._request_log, self._clock, self._security, self._traces.tracer
+            self._metrics,
+            telemetry.request_log,
+            self._clock,
+            telemetry.security,
+            telemetry.tracer,
         )
         if self._carrier is not None:
             return self._carrier(dispatcher, failures, self._identity)
@@ -424,7 +393,7 @@ class GatewayProcess:
             "keys": self._identities.watch,
             "stored_keys": self._identities.look,
             "issuer": self._identities.follow,
-            **self._ledger_work(scrape),
+            **self._ledger_rounds.work(scrape),
             **self._limits.work(),
             **self._sharing.work(),
         }
@@ -433,16 +402,6 @@ class GatewayProcess:
         keys = self._trust.receipt_keys
         return None if keys is None else keys.value
 
-    def _ledger_work(self, meter: PrometheusLoad) -> dict[str, Callable[[], Awaitable[None]]]:
-        energy, settling = self._energy, self._settling
-        work: dict[str, Callable[[], Awaitable[None]]] = {}
-        if energy is not None:
-            work["energy"] = lambda: energy.run(meter)
-            work["watts"] = lambda: energy.add_watts(meter)
-        if settling is not None:
-            work["settling"] = settling.run
-        return work
-
     async def _dispatch(self, upstreams: Mapping[str, Upstream]) -> Dispatcher:
         runtime, config = self._runtime, self._runtime.config
         retry = config.settings.retry
@@ -450,14 +409,14 @@ class GatewayProcess:
             await runtime.start(),
             Parts(
                 upstreams,
-                self._observer,
+                self._telemetry.observer,
                 LengthModel(config.fleet.priors, config.policy.quantile),
                 RetryBudget(retry.budget_ratio, retry.budget_reserve),
                 self._clock,
                 self._rng,
                 runtime.loads,
                 self._ledger.ledger,
-                self._traces.tracer,
+                self._telemetry.tracer,
             ),
             build_limits(config.settings),
             identity=self._identity,
@@ -504,20 +463,19 @@ class GatewayProcess:
 
     def _reloaded(self, how: Reload, refused: str) -> None:
         if how is Reload.APPLIED:
-            self._security.tell(SecurityEvent.RELOADED)
+            self._telemetry.security.tell(SecurityEvent.RELOADED)
         else:
-            self._security.tell(SecurityEvent.RELOAD_REFUSED, refused)
+            self._telemetry.security.tell(SecurityEvent.RELOAD_REFUSED, refused)
         config = self._runtime.config
-        self._know(config)
+        self._telemetry.adopt(config)
         self._identities.adopt(config.settings.identity)
-        self._request_file.configure(config.settings.request_file)
         self._budgets.adopt(config)
         self._ledger.adopt(config.settings.ledger)
         if self._membership is not None:
             self._membership.reloaded(how, self._runtime)
 
     def _fleet_changed(self) -> None:
-        self._know(self._runtime.config)
+        self._telemetry.know(self._runtime.config)
         if self._membership is not None:
             self._membership.know(self._runtime)
 

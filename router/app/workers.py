@@ -65,6 +65,11 @@ class WorkerOrder(NamedTuple):
     gateway: str = ""
     began_at: float = 0.0
 
+    @property
+    def speaks(self) -> bool:
+        """Whether it does for its gateway what one of the workers does."""
+        return self.row == PARENT + 1
+
 
 Work: TypeAlias = Callable[[WorkerOrder], int]
 
