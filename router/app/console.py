@@ -104,7 +104,7 @@ class ConsoleRounds:
         self._dispatcher: Dispatcher | None = None
         self._ledgers: Recorder | None = None
         self._recorder: Recorder | None = None
-        # One at a time: each takes a core for a glance.
+        # One at a time: each takes a core for a moment.
         self._thinking = asyncio.Lock()
 
     def attach(self, dispatcher: Dispatcher) -> None:
@@ -134,8 +134,7 @@ class ConsoleRounds:
         shown = decision_documents(self._decisions.all(), scope)
         if shown:
             events.append(Event("decisions", shown))
-        if "tick" in feed.latest:
-            events.append(Event("tick", feed.latest["tick"]))
+        # The next tick follows at once, as it has been woken for: no older one is told.
         return feed.beginning(events)
 
     async def state(self, scope: Scope) -> Mapping[str, object] | None:
@@ -143,23 +142,20 @@ class ConsoleRounds:
         if self._dispatcher is None:
             return None
         audience = self._audiences.get(scope)
-        latest: dict[str, object] = {}
+        glance = await self._look(is_tick=False)
+        tick = tick_document(glance, scope, None if audience is None else audience.own)
         if audience is not None and "tick" in audience.feed.latest:
-            latest = audience.feed.latest
-        else:
-            glance = await self._look(is_tick=False)
-            latest = {
-                "fleet": self._fleet(scope),
-                "grid": self._grid(),
-                "tick": tick_document(glance, scope, None),
-            }
+            # What is of a while, as of the last tick; all else as it is now.
+            last = audience.feed.latest["tick"]
+            assert isinstance(last, dict)
+            tick |= {name: last[name] for name in ("rates", "flows")}
         return {
             "format": 1,
             "boot": self._boot,
             "seq": 0 if audience is None else audience.feed.seq,
-            "fleet": latest["fleet"],
-            "grid": latest["grid"],
-            "tick": latest["tick"],
+            "fleet": self._fleet(scope),
+            "grid": self._grid(),
+            "tick": tick,
             "decisions": decision_documents(self._decisions.all(), scope),
         }
 
@@ -181,7 +177,7 @@ class ConsoleRounds:
         async with self._thinking:
             mine = [one for one in self._decisions.all() if may_see(one, scope)]
             effect = await asyncio.to_thread(what_if, mine, policy)
-            # Whoever asks again and again has a core for a glance in each second.
+            # Whoever asks again and again has a core for a moment in each second.
             await asyncio.sleep(_WHAT_IF_EVERY_S / 4.0)
         first = [one for one in mine if one.kept.kind is DecisionKind.FIRST]
         since = min((one.kept.sight.seen.at for one in first), default=None)
@@ -194,12 +190,13 @@ class ConsoleRounds:
             await self._woken.wait()
         rest_s = TICK_S
         while self._audiences:
+            # Whoever comes from here on is in it, or wakes the next.
+            self._woken.clear()
             began = time.thread_time()
             await self.tick()
             took_s = time.thread_time() - began
             rest_s = min(max(TICK_S, took_s / MOST_OF_A_CORE), _LONGEST_S)
             self._see_off()
-            self._woken.clear()
             if self._audiences and not await self._rested(rest_s):
                 continue
         self._end()

@@ -110,6 +110,11 @@ async def test_every_number_is_the_metrics_or_the_receipts(watched):
         assert row["receipt"]["energy_j"] == receipt.energy_j
         assert row["gco2e_g"] == receipt.decision.gco2e
         assert row["latency_first"]["gco2e_g"] == receipt.decision.latency_first_gco2e
+    # Asked at once, it is as it is now, and not as of the last tick.
+    await watched.place.infer()
+    state = await watched.console.state(EVERYTHING)
+    assert state["tick"]["totals"]["requests"] == {"OK": 6.0}
+    assert state["tick"]["rates"] == told["tick"]["rates"]
     moved = sum(count for *_, count, _, _ in told["tick"]["flows"]["rows"])
     assert moved == 5.0
 
@@ -124,6 +129,9 @@ async def test_intensities_are_those_that_decide_and_endpoints_as_they_are(watch
         assert shown["kind"] == region.intensity.kind.value
     assert [one["name"] for one in told["fleet"]["endpoints"]] == [e.name for e in view.endpoints]
     assert [row[1] for row in told["tick"]["endpoints"]] == [e.in_flight for e in view.endpoints]
+    # Whoever comes now is told what stands, and no tick that is over: the next follows at once.
+    begun = watched.console.beginning(EVERYTHING, watched.console.join(EVERYTHING)).decode()
+    assert "event: fleet" in begun and "event: grid" in begun and "event: tick" not in begun
     # What has not changed is not told again.
     assert set((await watched.tick())[EVERYTHING]) == {"tick"}
 
