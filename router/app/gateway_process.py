@@ -261,6 +261,7 @@ class GatewayProcess:
             self._trust.admin,
             self._trust.admin_token,
             ConsolePages(self._console, self._identities.access, self._trust.admin_token, page()),
+            settings.server.admin_hosts,
         )
         listeners = Listeners(
             fronts, admin, self._server_settings, self._reuse_port, self._config_path

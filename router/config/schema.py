@@ -38,6 +38,10 @@ from router.config.telemetry import TelemetrySchema
 from router.config.tls import BackendsSchema, ListenerTlsSchema
 
 HttpPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$", max_length=256)]
+HostName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_-]+)*$", max_length=253),
+]
 # A tenant's name, or `*`.
 EnergyTenant = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -91,6 +95,12 @@ class ServerSchema(Strict):
     )
     admin_token_file: PathText | None = Field(
         default=None, description="file with it, watched; left out both: everybody is answered"
+    )
+    admin_hosts: list[HostName] = Field(
+        default_factory=list,
+        description="public names by which `admin` is called, beside the one it listens on, where "
+        "it has neither TLS nor a token: others are refused, as a web page could have its own name "
+        "point here",
     )
     insecure: bool = Field(
         default=False,

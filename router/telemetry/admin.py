@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from aiohttp import web
@@ -15,6 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from router.telemetry.exposition import endpoint_page, exposition
 from router.telemetry.metrics import Metrics
+from router.telemetry.own_names import is_own_name
 from router.telemetry.view import FleetView, Json, as_json
 from router.trust.contexts import ServerTls
 from router.trust.listener import TlsListener
@@ -26,6 +27,9 @@ MAX_CONNECTIONS = 64
 
 _HEALTHZ = "/healthz"
 _READYZ = "/readyz"
+_NO_NAME = (
+    "this port is not called so: ask by its IP address, or list the name in server.admin_hosts\n"
+)
 # A configuration of many endpoints may have many defects.
 _MAX_DETAIL = 2000
 
@@ -142,21 +146,26 @@ class AdminServer:
         tls: ServerTls | None = None,
         token: Watched[Secret] | None = None,
         pages: AdminPages | None = None,
+        names: Collection[str] = (),
     ) -> None:
         """``tls``: None for plaintext. ``token``: None where everybody is answered; else whoever
-        does not send it is told whether the process lives and is ready, and nothing of why."""
+        does not send it is told whether the process lives and is ready, and nothing of why.
+        ``names``: by which it is called beside its addresses, where neither keeps strangers out.
+        """
         self._source = source
         self._metrics = metrics
         self._registry = registry
         self._tls = tls
         self._token = token
         self._pages = pages
+        self._names = frozenset(name.lower() for name in names)
         self._runner: web.AppRunner | None = None
         self._listener: TlsListener | None = None
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Listen; returns the port (a free one for 0). Raises OSError when it is taken."""
-        app = web.Application(client_max_size=1024, middlewares=[self._ask_for_token])
+        self._names |= {host.lower()}
+        app = web.Application(client_max_size=1024, middlewares=[self._keep_out])
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get(_HEALTHZ, self._healthz)
         app.router.add_get(_READYZ, self._readyz)
@@ -223,16 +232,25 @@ class AdminServer:
             self._metrics.show(view)
 
     @web.middleware
-    async def _ask_for_token(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _keep_out(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        is_called_so = self._is_called_so(request)
         is_guarded = self._pages is not None and self._pages.guards(request.path)
-        if is_guarded or self._is_known(request):
+        if is_called_so and (is_guarded or self._is_known(request)):
             return await handler(request)
         if request.path == _HEALTHZ:
             return web.Response(status=200 if self._source.liveness().alive else 503)
         if request.path == _READYZ:
             return web.Response(status=200 if self._source.readiness().ready else 503)
+        if not is_called_so:
+            return web.Response(text=_NO_NAME, status=421)
         text = "send the token of this port as `authorization: Bearer ...`\n"
         return web.Response(text=text, status=401, headers={"WWW-Authenticate": "Bearer"})
+
+    def _is_called_so(self, request: web.Request) -> bool:
+        """Browsers always say by what name they call; with TLS its certificate has to have it."""
+        if self._token is not None or self._tls is not None:
+            return True
+        return all(is_own_name(one, self._names) for one in request.headers.getall("Host", ()))
 
     def _is_known(self, request: web.Request) -> bool:
         if self._token is None:

@@ -410,3 +410,36 @@ async def test_over_tls(gateway: FakeGateway) -> None:
     await server.stop()
     with socket.socket() as other:
         assert other.connect_ex(("127.0.0.1", port)) != 0
+
+
+async def test_a_name_that_may_be_a_strangers_is_shown_nothing(
+    client: aiohttp.ClientSession, gateway: FakeGateway
+) -> None:
+    gateway.state = Readiness((Reason("a", "b", True),))
+    for path in ("/metrics", "/snapshot", "/", "/nothing"):
+        async with client.get(path, headers={"Host": "evil.example:9500"}) as reply:
+            assert reply.status == 421
+            assert "server.admin_hosts" in await reply.text()
+    for path, status in (("/healthz", 200), ("/readyz", 503)):
+        async with client.get(path, headers={"Host": "balancer.example"}) as reply:
+            assert (reply.status, await reply.text()) == (status, "")
+
+
+async def test_a_name_that_is_listed_is_answered_and_with_a_token_any(
+    gateway: FakeGateway,
+) -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    listed = AdminServer(gateway, metrics, registry, names=["Carbon.Example.org"])
+    guarded = AdminServer(gateway, metrics, registry, token=source_of("tok"))
+    for server, name in ((listed, "carbon.example.org"), (guarded, "any.example")):
+        port = await server.start("127.0.0.1", 0)
+        headers = {"Host": f"{name}:{port}", "Authorization": "Bearer tok"}
+        try:
+            async with (
+                aiohttp.ClientSession(headers=headers) as session,
+                session.get(f"http://127.0.0.1:{port}/metrics") as reply,
+            ):
+                assert reply.status == 200
+        finally:
+            await server.stop()

@@ -36,7 +36,7 @@ HELD: Final[Mapping[type, frozenset[str]]] = {
         "listen admin http workers max_message_mib max_streams max_connections max_metadata_kib "
         "idle_s max_age_s drain_s deadline_margin_ms share_port frozen_after_s grpc_receipts "
         # The control API, which would tell addresses, is on no front here.
-        "admin_tls admin_token insecure show_addresses"
+        "admin_tls admin_token admin_hosts insecure show_addresses"
     ),
     HealthSettings: _names(
         "probe_s detect_s base_ejection_s max_ejection_s max_ejected_fraction busy_s max_busy_s"
