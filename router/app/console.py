@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from router.app.observers import LoggedRequests
 from router.app.runtime import Runtime
+from router.app.turns import Turns
 from router.carbon.chain.combine import LEADS_H
 from router.config.settings import Config
 from router.console.decisions import ShownDecision, ShownDecisions, explained, explanation_document
@@ -54,7 +55,6 @@ _CERTAIN: Final = Certain(2.0, 8.0)
 _FIRST_SHARE: Final = 0.02
 # As many ticks as the line over time begins with.
 _HISTORY: Final = 300
-_WHAT_IF_EVERY_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -92,10 +92,11 @@ class ConsoleRounds:
         self._workers = workers
         self._boot = secrets.token_hex(6)
         self._audiences: dict[Scope, _Audience] = {}
+        self._feeds = 0
         self._woken = asyncio.Event()
         self._rates = Rates()
         self._traffic = ReceiptTraffic()
-        self._decisions = ShownDecisions()
+        self._decisions = ShownDecisions(prefix=f"{self._boot}-")
         self._rng = rng
         self._past = PastHours(self._observed)
         self._history: deque[list[Json]] = deque(maxlen=_HISTORY)
@@ -104,8 +105,9 @@ class ConsoleRounds:
         self._dispatcher: Dispatcher | None = None
         self._ledgers: Recorder | None = None
         self._recorder: Recorder | None = None
-        # One at a time: each takes a core for a moment.
-        self._thinking = asyncio.Lock()
+        # One at a time: each takes a core for a moment, a look that of the event loop.
+        self._thinking = Turns()
+        self._looking = Turns()
 
     def attach(self, dispatcher: Dispatcher) -> None:
         """Look at decisions of ``dispatcher``, whose recorder is the ledger's."""
@@ -117,7 +119,10 @@ class ConsoleRounds:
         audience = self._audiences.get(scope)
         if audience is None:
             own = None if scope.is_all else OwnTotals(self._wall.now())
-            audience = self._audiences[scope] = _Audience(Feed(self._boot), own)
+            # Each begins to count anew: ids of one say nothing of where another is.
+            self._feeds += 1
+            feed = Feed(f"{self._boot}.{self._feeds}")
+            audience = self._audiences[scope] = _Audience(feed, own)
         audience.empty_since = math.inf
         self._begin()
         self._woken.set()
@@ -141,6 +146,13 @@ class ConsoleRounds:
         """See `ConsoleSource`."""
         if self._dispatcher is None:
             return None
+        async with self._looking.turn() as turn:
+            began = time.thread_time()
+            told = await self._state(scope)
+            turn.took(time.thread_time() - began)
+        return told
+
+    async def _state(self, scope: Scope) -> Mapping[str, object]:
         audience = self._audiences.get(scope)
         glance = await self._look(is_tick=False)
         tick = tick_document(glance, scope, None if audience is None else audience.own)
@@ -151,7 +163,7 @@ class ConsoleRounds:
             tick |= {name: last[name] for name in ("rates", "flows")}
         return {
             "format": 1,
-            "boot": self._boot,
+            "boot": self._boot if audience is None else audience.feed.boot,
             "seq": 0 if audience is None else audience.feed.seq,
             "fleet": self._fleet(scope),
             "grid": self._grid(),
@@ -164,9 +176,8 @@ class ConsoleRounds:
         one = self._decisions.find(key)
         if one is None or not may_see(one, scope):
             return None
-        async with self._thinking:
-            found = await asyncio.to_thread(explained, one)
-            document = await asyncio.to_thread(explanation_document, one, found)
+        async with self._thinking.turn() as turn:
+            document = await turn.aside(lambda: explanation_document(one, explained(one)))
         (row,) = decision_documents([one], scope)
         return {"decision": row, "explanation": document}
 
@@ -174,11 +185,9 @@ class ConsoleRounds:
         """See `ConsoleSource`."""
         if policy not in policy_names():
             raise ConfigError("policy", [("", "choose one of " + ", ".join(policy_names()))])
-        async with self._thinking:
+        async with self._thinking.turn() as turn:
             mine = [one for one in self._decisions.all() if may_see(one, scope)]
-            effect = await asyncio.to_thread(what_if, mine, policy)
-            # Whoever asks again and again has a core for a moment in each second.
-            await asyncio.sleep(_WHAT_IF_EVERY_S / 4.0)
+            effect = await turn.aside(lambda: what_if(mine, policy))
         first = [one for one in mine if one.kept.kind is DecisionKind.FIRST]
         since = min((one.kept.sight.seen.at for one in first), default=None)
         return {"effect": effect_document(effect), "decisions": len(first), "since": since}

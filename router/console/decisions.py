@@ -45,7 +45,11 @@ class ShownDecision:
 class ShownDecisions:
     """The newest, oldest first. `keep` is on the way of requests; all else is done at a tick."""
 
-    def __init__(self, most: int = MOST_KEPT, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, most: int = MOST_KEPT, most_bytes: int = MOST_BYTES, prefix: str = "d"
+    ) -> None:
+        """``prefix``: of keys, so that those of another process are known not to be these."""
+        self._prefix = prefix
         self._most = most
         self._most_bytes = most_bytes
         self._waiting: deque[KeptDecision] = deque(maxlen=most)
@@ -65,7 +69,7 @@ class ShownDecisions:
         new = []
         while self._waiting:
             self._count += 1
-            one = ShownDecision(f"d{self._count}", self._waiting.popleft())
+            one = ShownDecision(f"{self._prefix}{self._count}", self._waiting.popleft())
             self._shown[one.key] = one
             if one.kept.decision_id:
                 self._by_id[one.kept.decision_id] = one

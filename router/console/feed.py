@@ -72,7 +72,7 @@ class Onlooker:
 
 
 class Feed:
-    """``boot``: of this process, so that ids of another are known not to be its own. ``latest``:
+    """``boot``: of this feed alone, so that ids of another are known not to be its own. ``latest``:
     the newest of each event, as it stands."""
 
     def __init__(self, boot: str) -> None:

@@ -8,7 +8,10 @@ and is for anybody. Whoever wants more shows the token of the port, or a credent
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import socket
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -37,7 +40,16 @@ WHAT_IF: Final = "/console/what-if"
 
 # Fewer than connections that the port takes, so that there is always one for a probe.
 MOST_ONLOOKERS: Final = 32
+# Of tenants, so that there is always a place for an operator; and of one of them.
+MOST_OF_TENANTS: Final = 24
+MOST_OF_A_TENANT: Final = 8
+# Answers that take a while, at once, for those who may see the same.
+MOST_ASKING: Final = 4
 HEARTBEAT_S: Final = 15.0
+# Whoever looks on is asked again who it is, as keys are revoked and run out.
+RECOGNISED_S: Final = 10.0
+# What the kernel keeps for one who does not read.
+_SEND_BUFFER: Final = 256 * 1024
 _RETRY_MS: Final = 2000
 _MOST_KEY: Final = 256
 
@@ -88,7 +100,8 @@ class ConsolePages:
         self._access = access
         self._token = token
         self._page = page
-        self._onlookers: dict[Onlooker, Feed] = {}
+        self._onlookers: dict[Onlooker, tuple[Scope, Feed]] = {}
+        self._asking: Counter[Scope] = Counter()
 
     def add_to(self, app: web.Application) -> None:
         """Its routes."""
@@ -114,30 +127,32 @@ class ConsolePages:
         return web.Response(body=body, headers=headers)
 
     async def _state(self, request: web.Request) -> web.Response:
-        state = await self._source.state(self._scope(request))
+        with self._asked(request) as scope:
+            state = await self._source.state(scope)
         if state is None:
             return _json({"error": "no snapshot yet"}, 503)
         return _json(state)
 
     async def _decision(self, request: web.Request) -> web.Response:
-        scope = self._scope(request)
         key = request.match_info["key"]
-        found = await self._source.decision(scope, key) if len(key) <= _MOST_KEY else None
+        with self._asked(request) as scope:
+            found = await self._source.decision(scope, key) if len(key) <= _MOST_KEY else None
         if found is None:
-            return _json({"error": "not among the newest that are kept here"}, 404)
+            return _elsewhere(_json({"error": "not among the newest that are kept here"}, 404))
         return _json(found)
 
     async def _what_if(self, request: web.Request) -> web.Response:
-        scope = self._scope(request)
-        try:
-            return _json(await self._source.what_if(scope, request.query.get("policy", "")))
-        except ConfigError as error:
-            return _json({"error": str(error)}, 400)
+        with self._asked(request) as scope:
+            try:
+                told = await self._source.what_if(scope, request.query.get("policy", ""))
+            except ConfigError as error:
+                return _json({"error": str(error)}, 400)
+        return _json(told) if told["decisions"] else _elsewhere(_json(told))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         scope = self._scope(request)
-        if len(self._onlookers) >= MOST_ONLOOKERS:
-            text = f"{MOST_ONLOOKERS} look on already\n"
+        if self._is_full(scope):
+            text = f"{len(self._onlookers)} look on already\n"
             return web.Response(text=text, status=503, headers={"Retry-After": "10"})
         response = web.StreamResponse(
             headers={
@@ -148,6 +163,7 @@ class ConsolePages:
             }
         )
         transport = request.transport
+        _bound_buffer(transport)
         onlooker = Onlooker(lambda: None if transport is None else transport.abort())
         feed = self._source.join(scope)
         # Nothing awaits until it has joined: what it is told first and what follows meet.
@@ -155,11 +171,17 @@ class ConsolePages:
         if first is None:
             first = self._source.beginning(scope, feed)
         feed.join(onlooker)
-        self._onlookers[onlooker] = feed
+        self._onlookers[onlooker] = (scope, feed)
         try:
             await response.prepare(request)
             await response.write(b"retry: %d\n\n" % _RETRY_MS + first)
+            clock = asyncio.get_running_loop().time
+            again_at = clock() + RECOGNISED_S
             while (blob := await onlooker.next(HEARTBEAT_S)) is not None:
+                if clock() >= again_at:
+                    if not self._still_sees(request, scope):
+                        break
+                    again_at = clock() + RECOGNISED_S
                 await response.write(blob)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -169,8 +191,37 @@ class ConsolePages:
         return response
 
     async def _close(self, _: web.Application) -> None:
-        for onlooker, feed in list(self._onlookers.items()):
+        for onlooker, (_scope, feed) in list(self._onlookers.items()):
             feed.leave(onlooker)
+
+    def _is_full(self, scope: Scope) -> bool:
+        if scope.is_all or len(self._onlookers) >= MOST_ONLOOKERS:
+            return len(self._onlookers) >= MOST_ONLOOKERS
+        tenants = [one for one, _ in self._onlookers.values() if not one.is_all]
+        return len(tenants) >= MOST_OF_TENANTS or tenants.count(scope) >= MOST_OF_A_TENANT
+
+    def _still_sees(self, request: web.Request, scope: Scope) -> bool:
+        try:
+            return self._scope(request) == scope
+        except web.HTTPException:
+            return False
+
+    @contextmanager
+    def _asked(self, request: web.Request) -> Iterator[Scope]:
+        """Raises web.HTTPException for whoever may see nothing, or asks too much at once: whoever
+        hangs up is not waited for, so that requests would pile up."""
+        scope = self._scope(request)
+        if self._asking[scope] >= MOST_ASKING:
+            raise web.HTTPServiceUnavailable(
+                text=f"{MOST_ASKING} are being answered already\n", headers={"Retry-After": "1"}
+            )
+        self._asking[scope] += 1
+        try:
+            yield scope
+        finally:
+            self._asking[scope] -= 1
+            if not self._asking[scope]:
+                del self._asking[scope]
 
     def _scope(self, request: web.Request) -> Scope:
         """Raises web.HTTPException for whoever may see nothing."""
@@ -207,6 +258,19 @@ def _peer(request: web.Request) -> PeerCertificate | None:
     connection = transport.get_extra_info("ssl_object") if transport is not None else None
     shown = connection.getpeercert(binary_form=True) if connection is not None else None
     return read_peer(shown) if shown else None
+
+
+def _bound_buffer(transport: asyncio.Transport | None) -> None:
+    """Whoever does not read is noticed, instead of filling megabytes of the kernel's."""
+    link = None if transport is None else transport.get_extra_info("socket")
+    if link is not None:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+
+
+def _elsewhere(response: web.Response) -> web.Response:
+    """``response``, and no more on this connection: with workers the next may reach another."""
+    response.force_close()
+    return response
 
 
 def _json(value: Mapping[str, object], status: int = 200) -> web.Response:

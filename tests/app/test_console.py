@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from router.app.console import LINGER_S, ConsoleRounds
 from router.app.observers import LoggedRequests
 from router.config.settings import BudgetScope, CarbonBudget, OnExhausted
-from router.console.feed import Onlooker
+from router.console.feed import Event, Onlooker
 from router.console.scene import EVERYTHING, Scope
 from router.core.carbon_budgets import AccountView
 from router.director.recording import Recorder
@@ -209,10 +209,26 @@ async def test_while_nobody_looks_on_nothing_is_done(watched):
     assert watched.place.dispatcher.recorder is ledgers
     assert watched.observer.onlooker is None
     assert watched.console._decisions.all() == []
+    # Who comes now begins anew, whatever came before: numbers of another feed say nothing here.
+    again = watched.console.join(EVERYTHING)
+    again.publish([Event("fleet", 1)])
+    for seq in range(4):
+        assert again.since(f"{feed.boot}-{seq}") is None
     # Asked once, it says how things are, without a stream.
     state = await watched.console.state(EVERYTHING)
     assert state["tick"]["rates"] is None and state["fleet"]["regions"]
     json.dumps(state)
+
+
+async def test_no_key_of_a_decision_is_that_of_another_process(watched, tmp_path_factory):
+    keys = []
+    for one in (watched, await Watched(tmp_path_factory.mktemp("other")).open()):
+        one.join(EVERYTHING)
+        one.console._recorder.adopt(1.0)
+        await one.place.infer()
+        (row,) = (await one.tick())[EVERYTHING]["decisions"]
+        keys.append(row["key"])
+    assert len(set(keys)) == 2
 
 
 async def test_the_share_of_decisions_follows_how_many_there_are(watched):

@@ -14,6 +14,7 @@ from router.console.pages import ConsolePages
 from router.console.scene import EVERYTHING, Scope
 from router.errors import ConfigError
 from router.identity.access import open_access
+from router.identity.api_keys import KeyTable
 from router.telemetry.admin import AdminServer
 from router.telemetry.metrics import Metrics
 from router.trust.secrets import Secret
@@ -29,6 +30,7 @@ class Told:
 
     def __init__(self):
         self.feeds = {}
+        self.decisions = 3
 
     def join(self, scope):
         return self.feeds.setdefault(scope, Feed("boot"))
@@ -45,7 +47,7 @@ class Told:
     async def what_if(self, scope, policy):
         if policy != "balanced":
             raise ConfigError("policy", [("", "no such policy")])
-        return {"owner": scope.owner}
+        return {"owner": scope.owner, "decisions": self.decisions}
 
 
 class Served:
@@ -235,3 +237,63 @@ async def test_a_reader_that_hangs_is_let_go(serve):
                 await read_until(reply, b"id: boot-%d\n" % published)
         assert published < 200
         writer.close()
+
+
+async def test_a_tenant_leaves_places_to_others(serve, monkeypatch):
+    monkeypatch.setattr(pages, "MOST_OF_A_TENANT", 1)
+    served = await serve(access(), TOKEN)
+    mine = {"Authorization": f"Bearer {CONTROL}"}
+    async with served.session.get("/console/events", headers=mine) as one:
+        await read_until(one, b"fleet")
+        assert (await served.get("/console/events", CONTROL))[0] == 503
+        everything = {"Authorization": f"Bearer {TOKEN}"}
+        async with served.session.get("/console/events", headers=everything) as other:
+            assert other.status == 200
+
+
+async def test_who_may_look_no_more_is_let_go(serve, monkeypatch):
+    monkeypatch.setattr(pages, "RECOGNISED_S", 0.0)
+    who = access()
+    served = await serve(who)
+    mine = {"Authorization": f"Bearer {CONTROL}"}
+    async with served.session.get("/console/events", headers=mine) as reply:
+        await read_until(reply, b"fleet")
+        feed = served.source.feeds[Scope("acme")]
+        feed.publish([Event("tick", "while it may")])
+        await read_until(reply, b"while it may")
+        who.credentials = who.credentials._replace(keys=KeyTable([]))
+        feed.publish([Event("tick", "of others")])
+        async with asyncio.timeout(20.0):
+            assert b"of others" not in await reply.content.read()
+    assert (await served.get("/console/events", CONTROL))[0] == 401
+
+
+async def test_whoever_has_it_not_ends_the_connection_as_another_process_may(serve):
+    served = await serve()
+    for number, *paths in ((3, "decisions/d1"), (0, "decisions/d2")):
+        served.source.decisions = number
+        for path in (*paths, "what-if?policy=balanced"):
+            _, headers, _ = await served.get(f"/console/{path}")
+            assert (headers.get("Connection") == "close") == (not number)
+
+
+async def test_so_many_questions_at_once_and_no_more(serve):
+    served = await serve()
+    asked, answer = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slowly(scope, key):
+        asked.release()
+        await answer.wait()
+        return {"key": key}
+
+    served.source.decision = slowly
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(served.get("/console/decisions/d1")) for _ in range(4)]
+        for _ in tasks:
+            await asked.acquire()
+        for path in ("decisions/d1", "what-if?policy=balanced", "state"):
+            status, headers, _ = await served.get(f"/console/{path}")
+            assert (status, headers["Retry-After"]) == (503, "1")
+        answer.set()
+    assert {task.result()[0] for task in tasks} == {200}
+    assert (await served.get("/console/state"))[0] == 200

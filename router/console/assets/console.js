@@ -44,7 +44,7 @@ const storyOf = (row, told) => {
   return [t("why_went", { x: clean(row.endpoint), g: grams(row.gco2e_g) }), same ? t("it_is_nearest") : t("would_emit", { x: clean(first.endpoint), g: grams(first.gco2e_g), d: signed(change(row.gco2e_g, first.gco2e_g)) }), " ", reasons.length ? t("lost_by", { x: reasons.join(", ") }) : ""];
 };
 const openDecision = async (id) => {
-  const { status, body } = await ask(`/console/decisions/${encodeURIComponent(id)}`);
+  const { status, body } = await askAny(`/console/decisions/${encodeURIComponent(id)}`, (reply) => reply.status !== 404, seen.fleet?.processes);
   if (location.hash !== `#decision=${encodeURIComponent(id)}`) return;
   if (status !== 200) { show(t("id"), null, h("p", { class: "none" }, t("gone"))); return; }
   const { decision: row, explanation: told } = body, receipt = row.receipt;
@@ -98,7 +98,7 @@ const tryPolicy = async () => {
   put(told, h("p", { class: "none" }, t("working")));
   button.disabled = true;
   try {
-    const { status, body } = await ask(`/console/what-if?policy=${encodeURIComponent(policy)}`);
+    const { status, body } = await askAny(`/console/what-if?policy=${encodeURIComponent(policy)}`, (reply) => reply.status !== 200 || reply.body.decisions, seen.fleet?.processes);
     if (status !== 200) put(told, h("p", { class: "none bad" }, clean(body.error, 300)));
     else put(told, body.decisions ? effectOf(body, policy) : h("p", { class: "none" }, t("if_none")));
   } catch { put(told, h("p", { class: "none" }, t("no_gateway"))); } finally { button.disabled = false; }
@@ -180,6 +180,7 @@ const takeOwn = (tick) => {
   return { gco2e_g_per_s: (now.gco2e_g - before.gco2e_g) / seconds, saved_g_per_s: (now.saved_g - before.saved_g) / seconds, watts: (now.energy_j - before.energy_j) / seconds, budgets_met: held > 0 ? (now.met - before.met) / held : null };
 };
 const on = {
+  begin: () => { seen.decisions.clear(); seen.history = []; seen.ownRates = null; ownHistory.length = 0; flows.clear(); },
   history: (rows) => { seen.history = rows; },
   fleet: (fleet) => { seen.fleet = fleet; lanes.clear(); order = []; drawTop(); drawGrid(); },
   grid: (grid) => { seen.grid = grid; drawGrid(); drawErrors(); },

@@ -13,10 +13,18 @@ const ask = async (path) => {
   return { status: reply.status, body };
 };
 
+// Of several processes each keeps decisions of its own, and whoever has none of it ends the connection: the next may reach another.
+const askAny = async (path, isIt, processes) => {
+  for (let left = processes > 1 ? 6 * processes : 1; ; left -= 1) {
+    const reply = await ask(path);
+    if (isIt(reply) || left <= 1) return reply;
+  }
+};
+
 class Stream {
-  // `on`: by the name of an event; `state`: told how the connection is; `door`: asked for a token.
+  // `on`: by the name of an event, `begin` where what came before is of another process; `state`: told how the connection is; `door`: asked for a token.
   constructor(on, state, door) {
-    Object.assign(this, { on, state, door, last: "", wait: 500, stop: null, closed: false });
+    Object.assign(this, { on, state, door, last: "", boot: "", wait: 500, stop: null, closed: false });
     document.addEventListener("visibilitychange", () => this.seen());
     this.hideTimer = 0;
   }
@@ -71,6 +79,11 @@ class Stream {
       if (line.startsWith("event: ")) name = line.slice(7);
       else if (line.startsWith("data: ")) data = line.slice(6);
       else if (line.startsWith("id: ")) id = line.slice(4);
+    }
+    const boot = id.slice(0, id.lastIndexOf("-"));
+    if (id && this.boot !== boot) {
+      this.boot = boot;
+      this.on.begin();
     }
     if (name && this.on[name]) this.on[name](JSON.parse(data));
     if (id) this.last = id;

@@ -255,9 +255,12 @@ const drawErrors = () => {
 
 // ------------------------------------------------------------------ decisions
 const takeDecisions = (rows) => {
-  for (const row of rows) { seen.decisions.delete(row.key); seen.decisions.set(row.key, { ...seen.decisions.get(row.key), ...row }); }
-  const sorted = [...seen.decisions.values()].sort((a, b) => Number(a.key.slice(1)) - Number(b.key.slice(1)));
-  seen.decisions = new Map(sorted.slice(-MOST_DECISIONS).map((row) => [row.key, row]));
+  // The oldest first; one that is told again keeps its place.
+  for (const row of rows) seen.decisions.set(row.key, row);
+  for (const key of seen.decisions.keys()) {
+    if (seen.decisions.size <= MOST_DECISIONS) break;
+    seen.decisions.delete(key);
+  }
 };
 const notesOf = (row) => [row.refusal && t("refused_for", { x: clean(row.refusal, 40) }), row.kind === "moved" && `${t("attempt")} ${row.attempt}`, ...(row.relaxed || []).map((rung) => `${t("relaxed")}: ${clean(rung, 24)}`), ...(row.flags || []).map((flag) => clean(flag, 40))].filter(Boolean).join(", ");
 const drawDecisions = () => {
