@@ -68,7 +68,7 @@ class PickerParts(NamedTuple):
 
 
 class PickerLimits(NamedTuple):
-    """``body_bytes``: of one request; ``header_bytes``: of its fields, and of its answer's."""
+    """``body_bytes``: of one request; ``header_bytes``: of its fields."""
 
     body_bytes: int
     header_bytes: int
@@ -198,9 +198,8 @@ class Picking:
                 await self._follow(handover, use)
         except TimeoutError:
             longest_s = director.limits.timeout_s
-            self._failed(
-                await handover.fail(UpstreamTimeoutError(f"no end within {longest_s:g} s"))
-            )
+            error = UpstreamTimeoutError(f"no end within {longest_s:g} s")
+            self._failed(await handover.fail(error), handover, use)
         except asyncio.CancelledError as gone:
             if not handover.ended:
                 self._left(gone)
@@ -325,7 +324,7 @@ class Picking:
             elif kind == "request_trailers":
                 await talk.say(wire.trailers_passed(True))
             elif kind == "response_headers" and not answer.has_begun:
-                begun = await self._begun(handover, answer, message)
+                begun = await self._begun(handover, answer, use, message)
                 if message.response_headers.end_of_stream:
                     await self._end_answer(handover, answer, use)
                     await talk.say(begun)
@@ -337,13 +336,13 @@ class Picking:
                 passed = wire.body_passed(False, piece.body, piece.end_of_stream, duplex)
                 if not piece.end_of_stream:
                     await talk.say(passed)
-                    self._failed(await answer.piece(piece.body))
+                    self._failed(await answer.piece(piece.body), handover, use)
                     continue
                 try:
                     await talk.say(passed)
                 finally:
                     # The answer is whole, and a proxy that has this may cancel the stream at once.
-                    self._failed(await answer.piece(piece.body))
+                    self._failed(await answer.piece(piece.body), handover, use)
                     await self._end_answer(handover, answer, use)
                 return
             elif kind == "response_trailers" and answer.has_begun:
@@ -357,7 +356,9 @@ class Picking:
         if not handover.ended:
             self._left(None)
 
-    async def _begun(self, handover: Handover, answer: CarriedAnswer, message: Any) -> Any:
+    async def _begun(
+        self, handover: Handover, answer: CarriedAnswer, use: Use, message: Any
+    ) -> Any:
         """What to say of an answer's head, which is taken in."""
         head = wire.head_of(message.response_headers.headers)
         served = wire.served_of(message)
@@ -372,7 +373,7 @@ class Picking:
         if not handover.ended:
             text = head.pseudo.get(STATUS, "")
             status = int(text) if text.isascii() and text.isdigit() and len(text) == 3 else 502
-            self._failed(await answer.head(status, head.fields))
+            self._failed(await answer.head(status, head.fields), handover, use)
         else:
             answer.has_begun = True
         return response
@@ -380,7 +381,7 @@ class Picking:
     async def _end_answer(self, handover: Handover, answer: CarriedAnswer, use: Use) -> None:
         ended = await answer.end()
         if isinstance(ended, UpstreamError):
-            self._failed(ended)
+            self._failed(ended, handover, use)
         if not isinstance(ended, Receipt):
             return
         use.settle(used_tokens(ended))
@@ -412,10 +413,12 @@ class Picking:
         fields = (*ended.headers.items(), (_REASON, reason))
         await self._talk.say(wire.refused(status, fields, ended.body, ended.reason))
 
-    def _failed(self, error: UpstreamError | None) -> None:
-        """The caller got what its server said, or did not; the operator is told."""
+    def _failed(self, error: UpstreamError | None, handover: Handover, use: Use) -> None:
+        """The caller got what its server said, or did not; the operator is told. Of its limit it
+        has spent what came."""
         if error is None:
             return
+        use.settle(float(handover.attempt.pieces))
         head = self._head
         ended = refusal.refusal_of(error, self._shape)
         retries = 0 if head is None else head.retries

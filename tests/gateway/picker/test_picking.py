@@ -4,6 +4,7 @@ when it has ended, however it did."""
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -19,6 +20,7 @@ from router.gateway.picker.addresses import FleetAddresses
 from router.gateway.picker.picking import OutOfTurnError, PickerLimits, PickerParts, Picking
 from router.gateway.picker.wire import SERVICE
 from router.identity.access import open_access
+from router.identity.principal import PrincipalLimits
 from tests.examples import examples
 from tests.gateway.picker.support import (
     ASK,
@@ -37,7 +39,7 @@ from tests.gateway.picker.support import (
     turns,
 )
 from tests.gateway.support import Told, soon
-from tests.identity.support import RIGHT, WRONG, access
+from tests.identity.support import CHAT, RIGHT, WRONG, access, held_key, key_text
 
 DUPLEX = (pb.FULL_DUPLEX_STREAMED, pb.FULL_DUPLEX_STREAMED)
 
@@ -299,6 +301,25 @@ async def test_who_calls_is_asked_and_no_credential_of_ours_travels():
                 assert answer.immediate_response.status.code == status
                 removed = answer.request_headers.response.header_mutation.remove_headers
                 assert list(removed) == ([] if status else ["authorization"])
+
+
+async def test_what_no_server_answered_is_given_back_to_its_callers_limit():
+    metered = key_text("metered")
+    # Of which one answer takes more than half.
+    limits = PrincipalLimits(tokens_per_min=300.0)
+    allowed = access(held_key(metered, replace(CHAT, name="metered", limits=limits)))
+    statuses = []
+    async with running(access=allowed) as picker:
+        for answer in (500, 500, 500, 200, None):
+            async with picker.stream() as proxy:
+                await proxy.ask(authorization=f"Bearer {metered}")
+                told = await proxy.hear()
+                statuses.append(told.immediate_response.status.code)
+                if answer is not None and not statuses[-1]:
+                    await proxy.hear()
+                    await proxy.whole(answer, SAID if answer == 200 else b"{}")
+            await picker.quiet()
+    assert statuses == [0, 0, 0, 0, 0]
 
 
 async def test_a_proxys_connection_may_end_with_all_its_requests():
