@@ -53,8 +53,9 @@ class DeferredQueue(Protocol):
         UnknownFileError."""
         ...
 
-    async def add_batch(self, batch: Batch, quota: Quota) -> None:
-        """Raises UnknownFileError where its file is not its owner's, DeferralQuotaError."""
+    async def add_batch(self, batch: Batch, quota: Quota, file: StoredFile | None = None) -> None:
+        """``file``: its own, which is not there yet: it is added with the batch, or neither is.
+        Raises UnknownFileError where its file is not its owner's, DeferralQuotaError."""
         ...
 
     async def batch(self, owner: str, batch_id: str) -> Batch:

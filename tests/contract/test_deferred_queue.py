@@ -126,6 +126,18 @@ async def test_a_quota_of_jobs_counts_those_that_wait(queue):
     assert (await queue.batch("a", batch.id)).counts.completed == 2
 
 
+async def test_a_batch_that_is_refused_adds_no_file_of_its_own(queue):
+    await queued(queue, "1")
+    one, other = stored_file(size=60), stored_file(size=60)
+    with pytest.raises(DeferralQuotaError, match="1 requests"):
+        await queue.add_batch(new_batch(one), Quota(100, 1), one)
+    with pytest.raises(UnknownFileError):
+        await queue.file("a", one.id)
+    # Nothing of it counts.
+    await queue.add_batch(new_batch(other), Quota(100, 2), other)
+    assert await queue.file("a", other.id) == other
+
+
 async def test_from_a_file_to_its_answers(queue):
     batch = await queued(queue, "one", "two", at_once={"llama": "then"})
     found = await queue.batch("a", batch.id)

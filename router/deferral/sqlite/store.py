@@ -80,9 +80,15 @@ class SqliteQueue:
         """See `DeferredQueue`."""
         await self._thread.free(lambda database: files.delete(database, owner, file_id))
 
-    async def add_batch(self, batch: Batch, quota: Quota) -> None:
+    async def add_batch(self, batch: Batch, quota: Quota, file: StoredFile | None = None) -> None:
         """See `DeferredQueue`."""
-        await self._thread.change(lambda database: batches.add(database, batch, quota))
+
+        def add(database: sqlite3.Connection) -> None:
+            if file is not None:
+                files.add(database, file, quota)
+            batches.add(database, batch, quota)
+
+        await self._thread.change(add)
 
     async def batch(self, owner: str, batch_id: str) -> Batch:
         """See `DeferredQueue`."""

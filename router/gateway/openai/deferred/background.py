@@ -105,8 +105,7 @@ class BackgroundResponses:
             NO_SUMS, (), "", "",
         )  # fmt: skip
         try:
-            await self._queue.add_file(file, self._quota)
-            await self._queue.add_batch(batch, self._quota)
+            await self._queue.add_batch(batch, self._quota, file)
         except Exception:
             await asyncio.to_thread(self._blobs.delete, file_id)
             raise

@@ -142,6 +142,15 @@ async def test_what_need_not_be_stored_is_kept_for_minutes(front):
     assert batch.terms.keep_s == 600.0
 
 
+async def test_one_that_is_refused_leaves_nothing(tmp_path):
+    async with deferring(tmp_path, tenant_max_requests=1) as refusing:
+        await begin(refusing)
+        await do(refusing)
+        status, error = await begin(refusing)
+        assert (status, error["error"]["code"]) == (429, "deferral_quota")
+        assert len(list((refusing.deferred.settings.dir / "files").iterdir())) == 1
+
+
 async def test_a_plain_response_is_asked_at_once(front):
     for more in ({"background": False}, {"background": None}):
         await begin(front, **more)
