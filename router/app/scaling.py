@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from router.contract import Clock
@@ -68,8 +68,10 @@ class Scaling:
         for key in list(self._seen):
             if key[1] not in self._view().snapshot.layout.fleet.regions:
                 del self._seen[key], self._known[key]
-        for model, region in self._seen:
-            self._note_idle(model, region, now)
+        for model in {name for name, _ in self._seen}:
+            loads = self._loads(model)
+            for region in loads:
+                self._note_idle((model, region), loads, now)
 
     def wanted(self, region: str, model: str = "", per_replica: float = math.nan) -> int:
         """Replicas of ``model`` (the only one where it is "") that ``region`` should have.
@@ -137,9 +139,10 @@ class Scaling:
             self._shunned_until.get(key, -math.inf) > now,
         )
 
-    def _note_idle(self, model: str, region: str, now: float) -> None:
-        key, loads = (model, region), self._loads(model)
-        own = loads[region]
+    def _note_idle(
+        self, key: tuple[str, str], loads: Mapping[str, RegionLoad], now: float
+    ) -> None:
+        own = loads[key[1]]
         passed_by = any(one.busy > 0.0 and dirtier(one, own) for one in loads.values())
         if own.replicas == 0 or own.busy > 0.0 or not passed_by:
             self._idle_since.pop(key, None)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from router.deferral import input_lines
-from router.deferral.blobs import Blobs, new_file_id
+from router.deferral.blobs import Blobs, new_file_id, told_of
 from router.deferral.output_lines import written
 from router.deferral.queue import DeferredQueue
 from router.deferral.values import (
@@ -104,13 +104,15 @@ def _pieces(
     blobs: Blobs, file_id: str, endpoint: str, most_bytes: int
 ) -> Iterator[tuple[NewJob | BadLine, ...]]:
     try:
-        file = blobs.path(file_id).open("rb")
+        with blobs.path(file_id).open("rb") as file:
+            lines = input_lines.split(file, most_bytes)
+            while together := tuple(itertools.islice(lines, _LINES)):
+                yield tuple(input_lines.read(line, endpoint, most_bytes) for line in together)
     except FileNotFoundError:
         raise UnknownFileError(f"no file {file_id!r} is kept here") from None
-    with file:
-        lines = input_lines.split(file, most_bytes)
-        while together := tuple(itertools.islice(lines, _LINES)):
-            yield tuple(input_lines.read(line, endpoint, most_bytes) for line in together)
+    except OSError as error:
+        # Of the disk, or of a process without descriptors: others' work goes on.
+        raise told_of(error) from None
 
 
 async def write_files(

@@ -9,7 +9,7 @@ from router.deferral.queue import ListPage
 from router.deferral.reading import ReadingLimits, read_batch, write_files
 from router.deferral.sqlite.store import SqliteQueue
 from router.deferral.values import BatchStatus, Quota
-from router.errors import DeferralFullError
+from router.errors import DeferralFullError, DeferralStoreError
 from tests.deferral.support import DAY, NOW, ROOMY, line, new_batch, stored_file, taken
 
 LIMITS = ReadingLimits(10_000, 5000, ROOMY)
@@ -89,6 +89,21 @@ async def test_a_file_that_is_gone_is_told(place):
     place[1].delete(batch.terms.input_file_id)
     found = await read(place)
     assert (found.status, found.errors[0].code) == (BatchStatus.FAILED, "file_unknown")
+
+
+async def test_a_file_that_cannot_be_read_just_now_is_read_again(place):
+    batch = await asked(place, line("1"))
+    path = place[1].path(batch.terms.input_file_id)
+    text = path.read_bytes()
+    path.unlink()
+    path.mkdir()
+    claimed = await place[0].claim_unread()
+    with pytest.raises(DeferralStoreError, match="just now"):
+        await read_batch(*place, claimed, LIMITS, NOW, lambda model: "")
+    await place[0].release(claimed)
+    path.rmdir()
+    path.write_bytes(text)
+    assert (await read(place)).counts == (1, 0, 0)
 
 
 async def test_many_models_are_too_many(place):

@@ -84,8 +84,16 @@ class LogExport(logging.Handler):
                 self._told.dropped(1)
                 return
             self._put += 1
+        try:
+            made = _record(record)
+        except Exception:
+            # Of a line whose values do not fit it: its writer is not to fail for it.
+            with self._counting:
+                self._put -= 1
+            self._told.dropped(1)
+            return
         scope = InstrumentationScope(record.name, self._version, self._schema_url)
-        self._processor.on_emit(ReadWriteLogRecord(_record(record), self._resource, scope))
+        self._processor.on_emit(ReadWriteLogRecord(made, self._resource, scope))
 
     def end(self, timeout_s: float) -> None:
         """Send what waits, for about ``timeout_s`` at most; the rest is dropped, counted."""

@@ -101,6 +101,18 @@ def test_a_collector_that_hangs_holds_nobody_and_what_waits_is_bounded(collector
     assert counts["dropped"] >= 25
 
 
+@pytest.mark.parametrize("wrong", [line("%d lines", "no"), line(trace_id="no", span_id="no")])
+def test_a_line_that_cannot_be_told_is_dropped_and_fails_nobody(collector, wrong):
+    counts = {}
+    made = export(exporter(collector, "grpc"), counts)
+    made.handle(wrong)
+    assert counts == {"dropped": 1}
+    made.handle(line("next"))
+    collector.records.get(timeout=PATIENCE_S)
+    made.end(PATIENCE_S)
+    assert counts == {"dropped": 1, "exported": 1}
+
+
 def test_what_is_said_of_sending_is_not_sent(collector):
     made = export(exporter(collector, "grpc"), {})
     made.handle(line("first"))
