@@ -4,6 +4,7 @@ far forecasts were off."""
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -15,6 +16,8 @@ from router.telemetry.view import Json
 from router.units import HOUR_S
 
 HOURS: Final = 24
+# Of a zone at once; what is observed comes late, and to look for an hour takes a tenth of a ms.
+_MOST_MISSING: Final = 3
 # Of what is drawn; what is read as a number stands as it is.
 _DIGITS: Final = 2
 
@@ -56,28 +59,27 @@ def ahead_document(forecast: Forecast, now: float) -> dict[str, Json]:
 class PastHours:
     """Observed hours, looked up once each: whoever knows them goes through all that it keeps.
 
-    The newest are looked up again, since values come late and are revised.
+    The newest are looked up again, since values come late and are revised; older ones that are
+    missing take turns.
     """
 
     def __init__(self, observed: Observed, again: int = 2) -> None:
         self._observed = observed
         self._again = again
         self._known: dict[str, dict[float, Intensity | None]] = {}
+        self._turns: Counter[str] = Counter()
 
     def document(self, zone: str, now: float) -> dict[str, Json]:
         """The last day, hour by hour, up to the current one."""
         end = math.floor(now / HOUR_S) * HOUR_S
         known = self._known.get(zone, {})
-        hours: dict[float, Intensity | None] = {}
-        for back in range(HOURS, 0, -1):
-            start = end - HOUR_S * back
-            value = known.get(start)
-            if value is None and start in known and back > self._again:
-                hours[start] = None
-            elif value is None or back <= self._again:
-                hours[start] = self._observed(zone, start)
-            else:
-                hours[start] = value
+        starts = [end - HOUR_S * back for back in range(HOURS, 0, -1)]
+        older = [start for start in starts[: HOURS - self._again] if start in known]
+        kept = set(older) - self._due(zone, known, older)
+        hours = {
+            start: known[start] if start in kept else self._observed(zone, start)
+            for start in starts
+        }
         self._known[zone] = hours
         return {
             "start": end - HOUR_S * HOURS,
@@ -90,6 +92,17 @@ class PastHours:
         """Forget all others."""
         wanted = set(zones)
         self._known = {zone: hours for zone, hours in self._known.items() if zone in wanted}
+        for gone in self._turns.keys() - wanted:
+            del self._turns[gone]
+
+    def _due(
+        self, zone: str, known: Mapping[float, Intensity | None], older: Sequence[float]
+    ) -> set[float]:
+        """Of those that are missing, the ones whose turn it is."""
+        missing = [start for start in older if known[start] is None]
+        turn = self._turns[zone]
+        self._turns[zone] += _MOST_MISSING
+        return {missing[(turn + n) % len(missing)] for n in range(_MOST_MISSING) if missing}
 
 
 def errors_document(learned: SkillLearned | None, leads_h: Sequence[int]) -> dict[str, Json]:
