@@ -10,10 +10,11 @@ as much as fits ends with the least cost of all (the greedy algorithm on a lamin
 
 from __future__ import annotations
 
-from router.core.jit import cached
+from router.core.jit import entry
 
 
-@cached
+# At import: a first plan is made beside requests, which are not to wait for a compiler.
+@entry("void(i8[::1], i8[::1], f8[::1], f8[::1], f8[::1])")
 def fill_cheapest(order, slot_of, capacity, room, taken):
     """Put into ``taken`` (buckets,) how much of each is used.
 

@@ -32,8 +32,11 @@ _BACKLOG: Final = 4096
 # How often a drain looks whether all is done, and how long what is cut has for its last word.
 _LOOK_S: Final = 0.02
 _LAST_WORD_S: Final = 0.5
-# How often one from which nothing is read is asked whether it is still there.
+# How often one from which nothing is read is asked whether it is still there: ever more seldom,
+# for there may be thousands.
 _GONE_LOOK_S: Final = 0.025
+_MOST_GONE_LOOK_S: Final = 0.4
+_LOOKS_RARER: Final = 1.25
 # First byte of Linux's tcp_info, of a connection whose other end closed it: TCP_CLOSE, _CLOSE_WAIT.
 _CLOSED: Final = (7, 8)
 
@@ -227,7 +230,7 @@ class _Connection(RequestHandler):
         not even that the client closed the connection, unless somebody asks."""
         super().data_received(data)
         if self._gone_look is None and self._is_unread():
-            self._gone_look = self._loop.call_later(_GONE_LOOK_S, self._look_whether_gone)
+            self._look_later(_GONE_LOOK_S)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Nobody is left to wait for."""
@@ -279,7 +282,10 @@ class _Connection(RequestHandler):
         transport = self.transport
         return transport is not None and not (transport.is_closing() or transport.is_reading())
 
-    def _look_whether_gone(self) -> None:
+    def _look_later(self, after_s: float) -> None:
+        self._gone_look = self._loop.call_later(after_s, self._look_whether_gone, after_s)
+
+    def _look_whether_gone(self, after_s: float) -> None:
         self._gone_look = None
         if not self._is_unread():
             return
@@ -287,7 +293,7 @@ class _Connection(RequestHandler):
         if _is_closed(self.transport.get_extra_info("socket")):
             self.transport.abort()
             return
-        self._gone_look = self._loop.call_later(_GONE_LOOK_S, self._look_whether_gone)
+        self._look_later(min(_LOOKS_RARER * after_s, _MOST_GONE_LOOK_S))
 
     def _headed(self) -> None:
         if self._heading is not None:
