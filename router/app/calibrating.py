@@ -178,8 +178,15 @@ class CalibrationRounds:
             calibrated_profile(values, endpoint)
         except (DataError, ValidationError, ValueError) as error:
             return "refused", str(error)
+        before = self._found.get(endpoint.name)
         self._found[endpoint.name] = Calibrated(endpoint.name, key_of(endpoint), values)
-        await self._put_in_force()
+        trouble = await self._put_in_force()
+        if trouble:
+            if before is None:
+                del self._found[endpoint.name]
+            else:
+                self._found[endpoint.name] = before
+            return "failed", trouble
         try:
             await self._kept.write(self._still_there(), self._wall.now())
         except (OSError, StateStoreError) as error:
@@ -211,21 +218,25 @@ class CalibrationRounds:
         self._trouble = ""
         by_name = {one.endpoint: one for one in found or ()}
         if by_name and by_name != self._found:
-            self._found = by_name
-            await self._put_in_force()
+            before, self._found = self._found, by_name
+            if await self._put_in_force():
+                # To be tried again.
+                self._found = before
 
-    async def _put_in_force(self) -> None:
+    async def _put_in_force(self) -> str:
+        """What kept it from that; "" for nothing."""
         try:
             changed = await self._runtime.adopt_calibrated(tuple(self._found.values()))
         except CarbonRouterError as error:
             _log.error("what was calibrated is not in force: %s", error)
-            return
+            return str(error)
         if changed:
             self._adopted()
         for endpoint in self._found:
             profile = self._in_force(endpoint)
             if profile is not None:
                 self._metrics.until(endpoint, parse_time(getattr(profile, "as_of", "")))
+        return ""
 
     def _tell(self, endpoint: str, outcome: str, why: str) -> None:
         why = why[:_MOST_TEXT]

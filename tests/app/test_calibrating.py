@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from router.app import calibrating as module
 from router.app.calibrating import CalibrationRounds
 from router.app.leases import SoleLease
-from router.errors import DataError
+from router.errors import ConfigError, DataError
 from router.load.calibration.continuous import fitted
 from router.load.energy_meter import MeterReading
 from router.model import Provenance
@@ -146,6 +146,33 @@ async def test_what_cannot_be_changes_nothing_and_the_last_good_one_stays(tmp_pa
     await scene.see(Pages())
     assert scene.count("failed") == 1.0
     assert scene.profile == good
+
+
+async def test_what_cannot_be_put_in_force_is_not_said_to_be(tmp_path, monkeypatch):
+    scene, follower = Scene(tmp_path), Scene(tmp_path, leads=False)
+    await scene.place.open()
+    await follower.place.open()
+    before = scene.profile
+
+    async def refuse(found):
+        raise ConfigError("config.yaml", [("endpoints", "no")])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scene.place.runtime, "adopt_calibrated", refuse)
+        await scene.see(Pages())
+    assert (scene.count("failed"), scene.count("adopted") or 0.0) == (1.0, 0.0)
+    assert scene.profile == before and not (tmp_path / "learned.json.profiles").exists()
+    scene.wall.advance(10.0 * 3600.0)
+    await scene.rounds.refit()
+    assert scene.count("adopted") == 1.0
+    # Whoever follows tries again, too.
+    with monkeypatch.context() as patched:
+        patched.setattr(follower.place.runtime, "adopt_calibrated", refuse)
+        await follower.rounds.read(Pages())
+    assert follower.profile == before
+    follower.wall.advance(100.0)
+    await follower.rounds.read(Pages())
+    assert follower.profile == scene.profile
 
 
 async def test_other_workers_follow_what_one_adopts(tmp_path):
