@@ -139,9 +139,7 @@ class Scaling:
             self._shunned_until.get(key, -math.inf) > now,
         )
 
-    def _note_idle(
-        self, key: tuple[str, str], loads: Mapping[str, RegionLoad], now: float
-    ) -> None:
+    def _note_idle(self, key: tuple[str, str], loads: Mapping[str, RegionLoad], now: float) -> None:
         own = loads[key[1]]
         passed_by = any(one.busy > 0.0 and dirtier(one, own) for one in loads.values())
         if own.replicas == 0 or own.busy > 0.0 or not passed_by:

@@ -128,11 +128,6 @@ class Feed:
         onlooker.leave()
         self.onlookers.discard(onlooker)
 
-    def close(self) -> None:
-        """Everybody goes."""
-        for onlooker in list(self.onlookers):
-            self.leave(onlooker)
-
 
 def encoded(event: Event, event_id: str) -> bytes:
     """As text/event-stream has it. JSON holds no line ends, so that data is one line."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from router.model import Provenance, Receipt
 from router.telemetry.metrics import saved_g
 from router.telemetry.view import Json
+from router.unknown_figures import or_none
 
 # Latencies are over so long, or so many of a model, of a tick so many.
 WINDOW_S: Final = 60.0
@@ -189,13 +190,13 @@ def flows_document(receipts: Sequence[Receipt], count: int, seconds: float) -> d
 def receipt_document(receipt: Receipt) -> dict[str, Json]:
     """What an answer came to, for the decision that it followed from."""
     return {
-        "gco2e_g": _none(receipt.gco2e),
-        "energy_j": _none(receipt.energy_j),
+        "gco2e_g": or_none(receipt.gco2e),
+        "energy_j": or_none(receipt.energy_j),
         "energy_kind": Provenance(receipt.energy_kind).value,
-        "g_per_kwh": _none(receipt.g_per_kwh),
-        "ttft_ms": _none(receipt.ttft_ms),
-        "e2e_ms": _none(receipt.e2e_ms),
-        "output_tokens": _none(receipt.output_tokens),
+        "g_per_kwh": or_none(receipt.g_per_kwh),
+        "ttft_ms": or_none(receipt.ttft_ms),
+        "e2e_ms": or_none(receipt.e2e_ms),
+        "output_tokens": or_none(receipt.output_tokens),
         "attempts": receipt.attempts,
         "region": receipt.region,
     }
@@ -203,7 +204,3 @@ def receipt_document(receipt: Receipt) -> dict[str, Json]:
 
 def _known(value: float) -> float:
     return value if math.isfinite(value) else 0.0
-
-
-def _none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -116,12 +116,17 @@ class BlobWriter:
                 os.close(folder)
 
 
+def disk_full() -> DeferralFullError:
+    """In the words of all who find it so."""
+    return DeferralFullError(
+        "the disk on which deferred work waits is full: nothing of this was kept"
+    )
+
+
 def told_of(error: OSError) -> DeferralFullError | DeferralStoreError:
     """In the terms of the error tree, without a path."""
     if error.errno in _FULL:
-        return DeferralFullError(
-            "the disk on which deferred work waits is full: nothing of this was kept"
-        )
+        return disk_full()
     return DeferralStoreError(f"files cannot be used just now ({error.strerror})", 1.0)
 
 

@@ -133,7 +133,7 @@ class Batch(NamedTuple):
 
 class NewJob(NamedTuple):
     """A line that asks something. ``offset``, ``size_bytes``: where it lies in its file;
-    ``body_bytes``: of its request; ``most_tokens``: that it lets an answer have, 0: any number."""
+    ``body_bytes``: of its request."""
 
     line: int
     offset: int
@@ -141,7 +141,6 @@ class NewJob(NamedTuple):
     custom_id: str
     model: str
     body_bytes: int = 0
-    most_tokens: int = 0
 
 
 class BadLine(NamedTuple):

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from router.deferral.blobs import disk_full
 from router.errors import CarbonRouterError, DeferralFullError, DeferralStoreError
 
 Found = TypeVar("Found")
@@ -194,9 +195,7 @@ def _told(error: BaseException | None, path: Path) -> BaseException | None:
         return error
     code = getattr(error, "sqlite_errorcode", 0)
     if code in _FULL:
-        told: CarbonRouterError = DeferralFullError(
-            "the disk on which deferred work waits is full: nothing of this was kept"
-        )
+        told: CarbonRouterError = disk_full()
     else:
         again = _AGAIN_S if code & 0xFF in _PASSING else None
         text = f"the queue of deferred work cannot be used just now ({error})"

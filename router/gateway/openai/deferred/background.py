@@ -179,6 +179,9 @@ def _window(raw: msgspec.Raw | None) -> str:
         raise MalformedRequestError(f"background_options: {error}") from None
     if options.completion_window not in _WINDOWS_S:
         raise MalformedRequestError("background_options.completion_window: say soonest, 2h or 8h")
+    if options.continuation_id is not None:
+        text = "background_options.continuation_id: nothing is kept to go on from; leave it out"
+        raise MalformedRequestError(text)
     return options.completion_window
 
 

@@ -120,6 +120,7 @@ async def test_it_is_its_owners_alone(front):
         ({"background_options": {"completion_window": "25h"}}, 400),
         ({"background_options": {"completion_window": 8}}, 400),
         ({"background_options": []}, 400),
+        ({"background_options": {"continuation_id": "resp_1"}}, 400),
         ({"model": ""}, 400),
     ],
 )
