@@ -276,10 +276,12 @@ async def test_a_period_as_csv_page_by_page_and_settled_figures_beside(spawn, tm
     assert settled == {"77"}, (settled, out)
     assert told["settled"]["g_per_kwh"] == 77 and told["mean_g_per_kwh"] != 77
     # Files that are broken are told of.
-    for path in sorted((tmp_path / "ledger" / "receipts").rglob("*.parquet")):
+    files = sorted((tmp_path / "ledger" / "receipts").rglob("*.parquet"))
+    for path in files:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     status, headers, body = await get(gateway, f"{RECEIPTS}?{query}", ACME)
-    assert status == 200 and int(headers["x-unread-files"]) >= 2
+    # Either worker's connections may have been all that there were.
+    assert status == 200 and 1 <= int(headers["x-unread-files"]) <= len(files)
     status, _, body = await get(gateway, f"{RECEIPTS}/{ids[0]}", ACME)
     assert status == 503 and b"receipts_unreachable" in body
     assert http(gateway.admin, "/readyz")[0] == 200

@@ -50,8 +50,8 @@ async def test_the_director_learns_where_the_prompt_lies_and_whose_it_is():
     async with running(Script()) as gateway:
         await soon(gateway.stub.ModelInfer(sent, metadata=(("x-session-id", "s-1"),)))
         call = gateway.director.calls[0]
-    data, first, stop, session = call.prompt
-    assert data[first:stop] == b"a prompt" and session == "s-1"
+    prompt = call.prompt
+    assert prompt.data[prompt.first : prompt.stop] == b"a prompt" and prompt.session == "s-1"
     # It is for servers and other routers, too.
     assert ("x-session-id", "s-1") in call.metadata
 

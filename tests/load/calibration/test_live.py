@@ -11,7 +11,7 @@ from tests.load.test_scraper import endpoint, serving
 
 
 class Ticking:
-    """A clock that goes on by a twentieth of a second with each look at it."""
+    """A clock that goes on by a fortieth of a second with each look at it."""
 
     def __init__(self):
         self.ticks = 0.0
@@ -20,7 +20,7 @@ class Ticking:
         return self.ticks
 
     def monotonic(self):
-        self.ticks += 0.05
+        self.ticks += 0.025
         return self.ticks
 
 
