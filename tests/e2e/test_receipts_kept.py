@@ -27,6 +27,7 @@ from router.clock import WallClock
 from tests.e2e.harness import CLEAN, GREEN, NEAR, Gateway, base, emulator, http, pair, until
 from tests.e2e.test_http import Http
 from tests.e2e.test_identity import entry, key_of
+from tests.long import LONG
 from tests.ports import free_ports
 
 ACME, OTHER, ALONE, OPERATOR = map(key_of, ("acme", "other", "alone", "operator"))
@@ -115,7 +116,7 @@ async def pages(gateway, key, query):
     return rows, count
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGTERM, marks=LONG), signal.SIGKILL])
 async def test_receipts_outlive_a_gateway_and_are_signed(spawn, tmp_path, how):
     config = configured(tmp_path)
     spawn(emulator, config)

@@ -1,13 +1,10 @@
 """A gateway and the Redis that it shares with others, both as processes."""
 
-import os
-
 import pytest
 
 from tests.e2e.harness import Gateway, ask, base, emulator, pair, until
+from tests.long import LONG
 from tests.state.redis.servers import Server
-
-LONG = pytest.mark.skipif("ALL_FAULTS" not in os.environ, reason="part of `make faults`")
 
 
 @pytest.fixture

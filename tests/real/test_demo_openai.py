@@ -13,6 +13,7 @@ import pytest
 
 from router.lab.loopback.ending import TERMINATED
 from tests.lab.loopback.processes import processes_of
+from tests.long import LONG
 from tests.real.processes import POLL_S, POLLS
 
 pytestmark = pytest.mark.real
@@ -58,7 +59,7 @@ def test_the_scene_loses_nothing_though_the_greenest_is_killed(
     assert processes_of(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=LONG), signal.SIGKILL])
 def test_a_scene_that_is_ended_leaves_nothing_running(
     llm_python: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

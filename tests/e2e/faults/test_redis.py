@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 
 import pytest
 import pytest_asyncio
@@ -13,13 +12,13 @@ from tests.e2e.faults.promises import within
 from tests.e2e.faults.redis_faults import frozen, full, killed, read_only
 from tests.e2e.faults.returned import assert_all_returned, holdings
 from tests.e2e.harness import until
+from tests.long import LONG
 from tests.state.redis.servers import Cluster, Server, Watched
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAIRS = {"calm": Pair(How.CALM)}
 # Several processes each, which `make faults` has the time for.
-LONG = pytest.mark.skipif("ALL_FAULTS" not in os.environ, reason="part of `make faults`")
 
 
 @contextlib.asynccontextmanager

@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -8,10 +7,10 @@ import pytest
 
 from router.lab.loopback.ending import INTERRUPTED, TERMINATED
 from tests.lab.loopback.processes import processes_of
+from tests.long import LONG
 
 LONG_S = 240.0
 # A demo more is a dozen processes more.
-LONG = pytest.mark.skipif("ALL_FAULTS" not in os.environ, reason="part of `make faults`")
 
 
 def demo(out, seconds):

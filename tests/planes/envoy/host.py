@@ -1,7 +1,9 @@
 """The module's own C behind ctypes: what Envoy calls, without Envoy."""
 
 import ctypes
+import fcntl
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,17 +52,25 @@ class Question(ctypes.Structure):
 
 
 def built(folder):
-    """The shared library of the module and of host.c."""
+    """The shared library of the module and of host.c, which one of the workers builds."""
     target = folder / "host.so"
+    with (folder / "host.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            _build(target)
+    return Host(ctypes.CDLL(str(target)))
+
+
+def _build(target):
     to_envoy = {"filter.c", "refuse.c", "answer.c", "ending.c", "unused.c"}
     sources = sorted(one for one in module.SOURCE.glob("*.c") if one.name not in to_envoy)
     module.build(target, [*sources, HERE / "host.c"])
-    return Host(ctypes.CDLL(str(target)))
 
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory):
-    return built(tmp_path_factory.mktemp("module"))
+    folder = tmp_path_factory.getbasetemp()
+    return built(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
 
 
 def pointer(array):
