@@ -84,8 +84,8 @@ def written(batch_id: str, line: StoredLine) -> bytes:
     return msgspec.json.encode(told) + b"\n"
 
 
-def sums_of(receipt: Receipt, saved_g: float = 0.0) -> BatchSums:
-    """What an answer adds to its batch; what is not known adds nothing."""
+def sums_of(receipt: Receipt, saved_g: float = math.nan) -> BatchSums:
+    """What an answer adds to its batch; what is not known adds nothing, and is not counted."""
 
     def known(value: float) -> float:
         return value if math.isfinite(value) else 0.0
@@ -93,6 +93,7 @@ def sums_of(receipt: Receipt, saved_g: float = 0.0) -> BatchSums:
     return BatchSums(
         int(known(receipt.input_tokens)), int(known(receipt.output_tokens)),
         known(receipt.gco2e), known(saved_g),
+        int(math.isfinite(receipt.gco2e)), int(math.isfinite(saved_g)),
     )  # fmt: skip
 
 

@@ -101,13 +101,16 @@ class Counts(NamedTuple):
 
 
 class BatchSums(NamedTuple):
-    """Over the answers that a batch has. ``gco2e``: grams, of those whose grams are known;
-    ``saved_g``: what waiting saved of them, by the forecasts as they stood when each came."""
+    """Over the answers that a batch has. ``gco2e``: grams, of the ``gco2e_answers`` whose grams are
+    known; ``saved_g``: what waiting saved, of the ``saved_answers`` of which that is known, by the
+    forecasts as they stood when each came."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     gco2e: float = 0.0
     saved_g: float = 0.0
+    gco2e_answers: int = 0
+    saved_answers: int = 0
 
 
 NO_SUMS: Final = BatchSums()

@@ -19,7 +19,7 @@ def folder(tmp_path):
         await queue.beat()
         batch = await queued(queue, "one", "two", owner="acme")
         (job,) = await taken(queue, 1)
-        await queue.finish(job, answered(200, "gw", b"{}", None, BatchSums(5, 2, 0.5, 0.25)))
+        await queue.finish(job, answered(200, "gw", b"{}", None, BatchSums(5, 2, 0.5, 0.25, 1, 1)))
         await queue.note_why([(kind, WHY) for kind in await queue.waiting()])
         ended = await queued(queue, "one", owner="acme")
         await queue.cancel("acme", ended.id, 0.0)
@@ -40,6 +40,7 @@ def test_batches_are_listed(folder, capsys):
     assert (first["id"], second["status"]) == (open_one, "cancelled")
     assert first["counts"] == {"total": 2, "completed": 1, "failed": 0}
     assert (first["gco2e"], first["saved_g"]) == (0.5, 0.25)
+    assert (second["gco2e"], second["saved_g"]) == (None, None)
 
 
 def test_one_is_shown_and_what_is_none_is_told(folder, capsys):

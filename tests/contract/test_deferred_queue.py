@@ -26,7 +26,7 @@ from router.errors import (
 )
 from tests.deferral.support import DAY, NOW, ROOMY, jobs, new_batch, queued, stored_file, taken
 
-OK = answered(200, "gw-1", b'{"id":"c"}', {"gco2e": 0.5}, BatchSums(5, 2, 0.5, 0.25))
+OK = answered(200, "gw-1", b'{"id":"c"}', {"gco2e": 0.5}, BatchSums(5, 2, 0.5, 0.25, 1, 1))
 SOME = ListPage("", 100)
 
 
@@ -158,7 +158,7 @@ async def test_from_a_file_to_its_answers(queue):
     assert await queue.complete(claimed, *files, NOW + 6)
     done = await queue.batch("a", batch.id)
     assert (done.status, done.counts, done.sums) == (
-        BatchStatus.COMPLETED, (2, 1, 1), (5, 2, 0.5, 0.25),
+        BatchStatus.COMPLETED, (2, 1, 1), (5, 2, 0.5, 0.25, 1, 1),
     )  # fmt: skip
     assert (done.output_file_id, done.error_file_id) == (files[0].id, files[1].id)
     assert done.times == {"in_progress": NOW, "finalizing": NOW + 5, "completed": NOW + 6}

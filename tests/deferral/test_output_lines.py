@@ -63,4 +63,4 @@ def test_what_asked_nothing_has_its_line_and_its_id():
 
 def test_what_is_not_known_adds_nothing():
     sums = sums_of(receipt(input_tokens=math.nan, output_tokens=math.inf, gco2e=0.5), math.nan)
-    assert sums == (0, 0, 0.5, 0.0)
+    assert sums == (0, 0, 0.5, 0.0, 1, 0)

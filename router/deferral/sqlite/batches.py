@@ -27,7 +27,8 @@ from router.errors import BatchEndedError, DeferralQuotaError, UnknownBatchError
 
 _COLUMNS: Final = (
     "id, owner, status, terms, created_at, expires_at, times, total, completed, failed,"
-    " input_tokens, output_tokens, gco2e, saved_g, errors, output_file, error_file"
+    " input_tokens, output_tokens, gco2e, saved_g, gco2e_answers, saved_answers, errors,"
+    " output_file, error_file"
 )
 _TERMS: Final = msgspec.json.Decoder(BatchTerms)
 _TIMES: Final = msgspec.json.Decoder(dict[str, float])
@@ -45,14 +46,17 @@ def terms_of(raw: bytes) -> BatchTerms:
 def _batch(row: Sequence[object]) -> Batch:
     (
         batch_id, owner, status, terms, created_at, expires_at, times, total, completed, failed,
-        input_tokens, output_tokens, gco2e, saved_g, errors, output_file, error_file,
+        input_tokens, output_tokens, gco2e, saved_g, gco2e_answers, saved_answers, errors,
+        output_file, error_file,
     ) = row  # fmt: skip
     return Batch(
         str(batch_id), str(owner), BatchStatus(str(status)), _TERMS.decode(terms),  # type: ignore[arg-type]
         created_at, expires_at,  # type: ignore[arg-type]
         _TIMES.decode(times),  # type: ignore[arg-type]
         Counts(total, completed, failed),  # type: ignore[arg-type]
-        BatchSums(input_tokens, output_tokens, gco2e, saved_g),  # type: ignore[arg-type]
+        BatchSums(
+            input_tokens, output_tokens, gco2e, saved_g, gco2e_answers, saved_answers,  # type: ignore[arg-type]
+        ),
         _ERRORS.decode(errors), str(output_file), str(error_file),  # type: ignore[arg-type]
     )  # fmt: skip
 

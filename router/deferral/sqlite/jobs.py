@@ -172,7 +172,8 @@ def finish(database: sqlite3.Connection, job: ClaimedJob, outcome: JobOutcome) -
     (owner,) = database.execute(
         "UPDATE batches SET completed = completed + ?, failed = failed + ?,"
         " input_tokens = input_tokens + ?, output_tokens = output_tokens + ?, gco2e = gco2e + ?,"
-        " saved_g = saved_g + ? WHERE number = ? RETURNING owner",
+        " saved_g = saved_g + ?, gco2e_answers = gco2e_answers + ?,"
+        " saved_answers = saved_answers + ? WHERE number = ? RETURNING owner",
         (int(outcome.is_ok), int(not outcome.is_ok), *sums, row[0]),
     ).fetchone()
     _moved(database, row[0], job.model, 0, -1)

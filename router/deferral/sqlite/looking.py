@@ -27,7 +27,8 @@ class SeenKind(NamedTuple):
 
 
 class SeenBatch(NamedTuple):
-    """Times in unix s; ``gco2e`` and ``saved_g`` in grams, of the answers that it has."""
+    """Times in unix s; ``gco2e`` and ``saved_g`` in grams, of the answers that said; None where
+    none did."""
 
     id: str
     owner: str
@@ -35,8 +36,8 @@ class SeenBatch(NamedTuple):
     created_at: float
     expires_at: float
     counts: Counts
-    gco2e: float
-    saved_g: float
+    gco2e: float | None
+    saved_g: float | None
     kinds: tuple[SeenKind, ...]
 
 
@@ -46,7 +47,8 @@ def seen(folder: Path, batch_id: str = "", ended: bool = False) -> list[SeenBatc
     with _open(folder) as database:
         rows = database.execute(
             "SELECT number, id, owner, status, created_at, expires_at, total, completed, failed,"
-            " gco2e, saved_g FROM batches WHERE (?1 = '' OR id = ?1)"
+            " iif(gco2e_answers, gco2e, NULL), iif(saved_answers, saved_g, NULL)"
+            " FROM batches WHERE (?1 = '' OR id = ?1)"
             " AND (?2 OR ?1 != '' OR ended_at IS NULL) ORDER BY number",
             (batch_id, ended),
         ).fetchall()

@@ -7,7 +7,7 @@ from typing import Final
 
 from router.errors import DeferralStoreError
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 # States of a job.
 WAITING: Final = 0
@@ -32,7 +32,8 @@ CREATE TABLE IF NOT EXISTS batches (
     total INTEGER NOT NULL DEFAULT 0, completed INTEGER NOT NULL DEFAULT 0,
     failed INTEGER NOT NULL DEFAULT 0, input_tokens INTEGER NOT NULL DEFAULT 0,
     output_tokens INTEGER NOT NULL DEFAULT 0, gco2e REAL NOT NULL DEFAULT 0,
-    saved_g REAL NOT NULL DEFAULT 0, output_file TEXT NOT NULL DEFAULT '',
+    saved_g REAL NOT NULL DEFAULT 0, gco2e_answers INTEGER NOT NULL DEFAULT 0,
+    saved_answers INTEGER NOT NULL DEFAULT 0, output_file TEXT NOT NULL DEFAULT '',
     error_file TEXT NOT NULL DEFAULT '', worker TEXT, fence INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX IF NOT EXISTS batches_of_owners ON batches (owner, number);
@@ -64,6 +65,13 @@ CREATE TABLE IF NOT EXISTS usage (
     jobs INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 """
+# What the first version counted nowhere: sums are of all answers, or of none.
+_FROM_1: Final = (
+    "ALTER TABLE batches ADD COLUMN gco2e_answers INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE batches ADD COLUMN saved_answers INTEGER NOT NULL DEFAULT 0",
+    "UPDATE batches SET gco2e_answers = completed WHERE gco2e != 0",
+    "UPDATE batches SET saved_answers = completed WHERE saved_g != 0",
+)
 
 
 def prepare(database: sqlite3.Connection) -> None:
@@ -74,6 +82,8 @@ def prepare(database: sqlite3.Connection) -> None:
         raise DeferralStoreError(
             f"the queue was written by a newer version (format {version}, this one has {VERSION})"
         )
+    for statement in _FROM_1 if version == 1 else ():
+        database.execute(statement)
     for statement in _TABLES.split(";"):
         if statement.strip():
             database.execute(statement)

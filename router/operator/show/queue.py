@@ -30,9 +30,13 @@ def render_batches(found: Sequence[SeenBatch]) -> RenderableType:
             shown_text(one.id), shown_text(one.owner) or "-", one.status,
             format_time(one.created_at), format_time(one.expires_at),
             *map(str, (*one.counts, waiting, under_way)),
-            f"{one.gco2e:.4g}", f"{one.saved_g:.4g}",
+            _grams(one.gco2e), _grams(one.saved_g),
         )  # fmt: skip
     return table
+
+
+def _grams(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def render_reasons(found: Sequence[SeenBatch]) -> RenderableType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from router.deferral.values import Batch, BatchStatus, StoredFile
+from router.deferral.values import Batch, BatchStatus, BatchSums, StoredFile
 
 # By status, when it began.
 _TIMES: Final = {
@@ -49,15 +49,22 @@ def batch_document(batch: Batch) -> dict[str, Any]:
     told["request_counts"] = batch.counts._asdict()
     told["metadata"] = None if batch.terms.metadata is None else dict(batch.terms.metadata)
     if batch.counts.completed:
-        sums = batch.sums
-        told["carbon"] = {
-            "gco2e": float(f"{sums.gco2e:.6g}"),
-            "saved_gco2e": float(f"{sums.saved_g:.6g}"),
+        told["carbon"] = _carbon(batch.sums)
+    return told
+
+
+def _carbon(sums: BatchSums) -> dict[str, Any]:
+    """What no answer said is left out, and never 0."""
+    told: dict[str, Any] = {}
+    if sums.gco2e_answers:
+        told |= {"gco2e": float(f"{sums.gco2e:.6g}"), "gco2e_answers": sums.gco2e_answers}
+    if sums.saved_answers:
+        told |= {
+            "saved_gco2e": float(f"{sums.saved_g:.6g}"), "saved_answers": sums.saved_answers,
             "saved_basis": "each answer's energy, at the intensity that was known for where it "
             "would have run when its batch came, less what it emitted",
-            "input_tokens": sums.input_tokens, "output_tokens": sums.output_tokens,
         }  # fmt: skip
-    return told
+    return told | {"input_tokens": sums.input_tokens, "output_tokens": sums.output_tokens}
 
 
 def list_document(data: Sequence[dict[str, Any]], most: int) -> dict[str, Any]:
