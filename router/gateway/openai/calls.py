@@ -9,8 +9,13 @@ from typing import Final, NamedTuple, cast
 from aiohttp import web
 
 from router.contract import Metadata
-from router.director import Call
-from router.errors import InvalidMetadataError, MalformedRequestError, MetadataTooLargeError
+from router.director import Call, Director
+from router.errors import (
+    InvalidMetadataError,
+    MalformedRequestError,
+    MetadataTooLargeError,
+    UnknownResponseError,
+)
 from router.gateway import headers
 from router.gateway.caller import Caller, RoutingFields, plain_request_id
 from router.gateway.openai import fields, forms, rewriting
@@ -192,6 +197,16 @@ def request_of(caller: Caller, asked: Asked, head: Incoming, payload_bytes: int)
 def held_by(response_id: str) -> str:
     """The id of the sequence that goes on from a stored response."""
     return f"response {response_id}"
+
+
+def require_held(director: Director, previous: str, request: Request) -> None:
+    """Raises UnknownResponseError where ``request`` goes on from a response that nobody holds;
+    ``previous``: its id, "" of none."""
+    if previous and not director.holder(request):
+        raise UnknownResponseError(
+            f"previous_response_id: {previous[:64]!r} is not known here: the server that held it "
+            "is gone, or it is too old; send the conversation anew"
+        )
 
 
 def response_in(answer: bytes) -> str:

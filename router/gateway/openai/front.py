@@ -33,6 +33,7 @@ from router.gateway.openai.calls import (
     held_by,
     incoming,
     prepared,
+    require_held,
     response_in,
 )
 from router.gateway.openai.deferred.api import DeferredApi, DeferredParts
@@ -246,12 +247,7 @@ class Front:
     def _prepared(
         self, head: Incoming, asked: PreparedCall, use: Use
     ) -> tuple[PreparedCall, Manner]:
-        previous = asked.asked.previous
-        if previous and not self._director.holder(asked.call.request):
-            raise UnknownResponseError(
-                f"previous_response_id: {previous[:64]!r} is not known here: the server that held "
-                "it is gone, or it is too old; send the conversation anew"
-            )
+        require_held(self._director, asked.asked.previous, asked.call.request)
         energy = head.wants_energy or self._parts.tells_energy(asked.call.request.tenant)
         if use.is_metered:
             asked = asked._replace(

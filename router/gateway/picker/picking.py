@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from router._pb import ext_proc_pb2 as pb
 from router.director import Call, Director, Handover
 from router.errors import (
     CarbonRouterError,
     MalformedRequestError,
-    MessageTooLargeError,
     NothingFeasibleError,
     RefusedError,
-    UnknownResponseError,
     UnsupportedMethodError,
     UpstreamError,
     UpstreamTimeoutError,
 )
-from router.gateway.capacity import Capacity, full
+from router.gateway.capacity import Capacity
 from router.gateway.carbon_field import NAME, carbon_field
 from router.gateway.failures import CANCELLED, Failures
 from router.gateway.openai import refusal
@@ -29,6 +27,7 @@ from router.gateway.openai.calls import (
     caller_of,
     held_by,
     request_of,
+    require_held,
     response_in,
 )
 from router.gateway.openai.fields import Asked, required_model
@@ -36,6 +35,8 @@ from router.gateway.openai.kept_receipts import KeptReceipts
 from router.gateway.picker import wire
 from router.gateway.picker.addresses import FleetAddresses
 from router.gateway.picker.answer import CarriedAnswer
+from router.gateway.picker.body import BodyReader, PickedBody
+from router.gateway.picker.talk import OutOfTurnError, Talk
 from router.http_api import MESSAGES, METHOD, OTHER, PATH, RESPONSES, STATUS, HttpApi, api_of
 from router.identity.access import Access
 from router.identity.limits import Use, used_tokens
@@ -51,10 +52,6 @@ _OF_SERVERS: Final = frozenset(("endpoint-load-metrics", "endpoint-load-metrics-
 _DUPLEX: Final = pb.FULL_DUPLEX_STREAMED
 _BUFFERED: Final = (pb.BUFFERED, pb.BUFFERED_PARTIAL)
 _REASON: Final = "x-carbon-reason"
-
-
-class OutOfTurnError(MalformedRequestError):
-    """Messages of a stream that cannot be: nothing is left to be said on it."""
 
 
 class PickerParts(NamedTuple):
@@ -74,31 +71,6 @@ class PickerLimits(NamedTuple):
     header_bytes: int
 
 
-class Talk(Protocol):
-    """The messages of one stream. ``peer``: the proxy's address."""
-
-    peer: str
-
-    async def next(self) -> Any:
-        """A ``ProcessingRequest``; None at the end. Raises OutOfTurnError for what is none."""
-        ...
-
-    async def say(self, response: Any) -> None:
-        """Send a ``ProcessingResponse``."""
-        ...
-
-
-class _Body(NamedTuple):
-    """Of a request, as it came in; ``trailers``: whether those end it."""
-
-    pieces: list[bytes]
-    trailers: bool
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.pieces))
-
-
 class Picking:
     """Of one stream; `run` it once."""
 
@@ -114,7 +86,7 @@ class Picking:
         self._head: Incoming | None = None
         self._asked: Request | None = None
         self._keeps_state = False
-        self._held_bytes = 0
+        self._body = BodyReader(talk, parts.capacity, limits.body_bytes)
         self._subset: list[str] | None = None
         self._is_told = False
         self._request_mode = self._response_mode = int(_DUPLEX)
@@ -160,7 +132,7 @@ class Picking:
                 raise
             finally:
                 capacity.end(principal.account)
-                self._hold(-self._held_bytes)
+                self._body.release()
         finally:
             use.end()
 
@@ -192,7 +164,7 @@ class Picking:
         try:
             decisions = await handover.begin(director.limits.max_attempts)
             await self._tell(decisions, body, buffered, removed)
-            self._hold(-self._held_bytes)
+            self._body.release()
             body = None
             async with asyncio.timeout(director.limits.timeout_s):
                 await self._follow(handover, use)
@@ -208,44 +180,20 @@ class Picking:
             await handover.abandon()
             handover.leave()
 
-    async def _taken_in(self, message: Any, head: Incoming) -> tuple[_Body | None, bool]:
+    async def _taken_in(self, message: Any, head: Incoming) -> tuple[PickedBody | None, bool]:
         """The body, None where there is none to be read here, and whether what is decided is told
         after it. (None, True): the stream ended before it did."""
         if message.request_headers.end_of_stream:
             return None, False
         if self._request_mode in _BUFFERED:
             await self._talk.say(wire.headers_passed(True)[0])
-            body = await self._read_body()
-            return body, True
+            return await self._body.read(in_one_piece=True), True
         if self._request_mode != _DUPLEX:
             return None, False
-        body = await self._read_body()
+        body = await self._body.read(in_one_piece=False)
         return body, body is None
 
-    async def _read_body(self) -> _Body | None:
-        pieces: list[bytes] = []
-        while True:
-            message = await self._talk.next()
-            if message is None:
-                return None
-            kind = message.WhichOneof("request")
-            if kind == "request_trailers":
-                return _Body(pieces, True)
-            if kind != "request_body":
-                raise OutOfTurnError(f"{kind or 'nothing'} where a body was to come")
-            piece = message.request_body.body
-            pieces.append(piece)
-            self._hold(len(piece))
-            if self._held_bytes > self._limits.body_bytes:
-                raise MessageTooLargeError(
-                    f"the body has more than {self._limits.body_bytes} bytes"
-                )
-            if self._parts.capacity.held_bytes > self._parts.capacity.max_bytes:
-                raise full()
-            if message.request_body.end_of_stream or self._request_mode in _BUFFERED:
-                return _Body(pieces, False)
-
-    def _call(self, head: Incoming, body: _Body | None) -> Call:
+    def _call(self, head: Incoming, body: PickedBody | None) -> Call:
         director = self._parts.director
         caller = caller_of(head, director.view.snapshot.layout.residency_mask)
         encoding = head.by_name.get("content-encoding", "identity").strip().lower()
@@ -255,18 +203,15 @@ class Picking:
         else:
             plain = b""
             asked = Asked(self._model_by_head(head))
-        if asked.previous and not director.holder(request_of(caller, asked, head, 0)):
-            raise UnknownResponseError(
-                f"previous_response_id: {asked.previous[:64]!r} is not known here: the server that "
-                "held it is gone, or it is too old; send the conversation anew"
-            )
+        if asked.previous:
+            require_held(director, asked.previous, request_of(caller, asked, head, 0))
         self._keeps_state = self._api is RESPONSES and asked.keeps_state
         among = self._addresses.among(self._subset)
         if self._subset is not None and not among:
             raise NothingFeasibleError(
                 "none of the endpoints that the proxy names is one of this fleet", None
             )
-        size = 0 if body is None else body.size
+        size = 0 if body is None else body.size_bytes
         return Call(
             request_of(caller, asked, head, size), plain, head.metadata(), None, asked.prompt,
             PROTOCOL, head.principal.weight, among,
@@ -287,7 +232,11 @@ class Picking:
         )
 
     async def _tell(
-        self, decisions: tuple[Decision, ...], body: _Body | None, buffered: bool, removed: set[str]
+        self,
+        decisions: tuple[Decision, ...],
+        body: PickedBody | None,
+        buffered: bool,
+        removed: set[str],
     ) -> None:
         """Where the request goes, and after that its body, where the proxy waits for it."""
         say = self._talk.say
@@ -443,7 +392,3 @@ class Picking:
     def _method(self) -> str:
         head = self._head
         return self._api.name if head is None or self._api is not OTHER else head.path[:64]
-
-    def _hold(self, size: int) -> None:
-        self._held_bytes += size
-        self._parts.capacity.hold(size)

@@ -20,7 +20,8 @@ from router.gateway.failures import let_go
 from router.gateway.oip.credentials import server_credentials
 from router.gateway.oip.server import ServerOptions
 from router.gateway.picker.addresses import FleetAddresses
-from router.gateway.picker.picking import OutOfTurnError, PickerLimits, PickerParts, Picking
+from router.gateway.picker.picking import PickerLimits, PickerParts, Picking
+from router.gateway.picker.talk import OutOfTurnError
 from router.gateway.picker.wire import SERVICE
 
 _HEALTH: Final = "grpc.health.v1.Health"
@@ -30,14 +31,14 @@ _READINESS: Final = frozenset(("", "readiness", SERVICE))
 
 
 class GrpcTalk:
-    """A stream of the server, as `picking.Talk`."""
+    """A stream of the server, as `talk.Talk`."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
         self.peer: str = context.peer()
 
     async def next(self) -> Any:
-        """See `picking.Talk`."""
+        """See `talk.Talk`."""
         payload = await self._context.read()
         if payload is grpc.aio.EOF:
             return None
@@ -47,7 +48,7 @@ class GrpcTalk:
             raise OutOfTurnError("a message is no ProcessingRequest") from None
 
     async def say(self, response: Any) -> None:
-        """See `picking.Talk`."""
+        """See `talk.Talk`."""
         await self._context.write(response.SerializeToString())
 
 

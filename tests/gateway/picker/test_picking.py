@@ -17,7 +17,8 @@ from router.core.health import State
 from router.gateway.capacity import Capacity
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.gateway.picker.addresses import FleetAddresses
-from router.gateway.picker.picking import OutOfTurnError, PickerLimits, PickerParts, Picking
+from router.gateway.picker.picking import PickerLimits, PickerParts, Picking
+from router.gateway.picker.talk import OutOfTurnError
 from router.gateway.picker.wire import SERVICE
 from router.identity.access import open_access
 from router.identity.principal import PrincipalLimits
