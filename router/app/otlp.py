@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import router
 from router.config.settings import Config, OtlpSettings
-from router.errors import ConfigError
+from router.errors import ConfigError, DataError
 from router.extras import need
 from router.telemetry.tracing.conventions import BY_NAME
 from router.trust.secrets import Secret, read_secret, without_secret
@@ -22,6 +22,7 @@ Signal: TypeAlias = Literal["traces", "metrics", "logs"]
 AT: Final = "telemetry.otlp"
 _NAME: Final = "carbon-router"
 _EVERY_S: Final = 60.0
+_MOST_SHOWN: Final = 128
 _INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
 _PROTOCOLS: Final = {"grpc": "grpc", "http/protobuf": "http"}
 # Module and class of the SDK's exporter; and what of one call is bounded, where it is: of metrics
@@ -62,13 +63,17 @@ class Otlp:
 
         settings, headers = self.settings, self._headers
         way = _protocol(self._config, settings, self._environ, signal)
-        module, name, bounds = _EXPORTERS[signal]
+        module, name, options = _EXPORTERS[signal]
+        extra: dict[str, Any] = dict(options)
+        own = f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{signal.upper()}_CREDENTIAL_PROVIDER"
+        if way == "http" and not self._environ.get(own):
+            extra["session"] = _session()
         build = getattr(import_module(f"opentelemetry.exporter.otlp.proto.{way}.{module}"), name)
         endpoint = settings.endpoint
         if way == "http" and endpoint is not None:
             endpoint = f"{endpoint.rstrip('/')}/v1/{signal}"
         sent = None if headers is None else dict(parse_env_headers(headers.reveal(), liberal=True))
-        return build(endpoint=endpoint, headers=sent, timeout=settings.timeout_ms / 1e3, **bounds)
+        return build(endpoint=endpoint, headers=sent, timeout=settings.timeout_ms / 1e3, **extra)
 
     def clean(self, text: str) -> str:
         """``text`` without the collector's credentials."""
@@ -131,6 +136,20 @@ def _protocol(
                 raise otlp_error(config, "protocol", f"{variable} is {said[:40]!r}; say {known}")
             return _PROTOCOLS[said]
     return "grpc"
+
+
+def _session() -> Any:
+    """For calls over HTTP. The SDK follows no redirection, and takes it for an answer."""
+    session = import_module("requests").Session()
+    session.hooks["response"].append(_require_here)
+    return session
+
+
+def _require_here(response: Any, **_: object) -> None:
+    if 300 <= response.status_code < 400:
+        response.close()
+        there = str(response.headers.get("Location", "nowhere"))[:_MOST_SHOWN]
+        raise DataError(f"the collector says {response.status_code} and points to {there}")
 
 
 def _headers(config: Config, settings: OtlpSettings, environ: Mapping[str, str]) -> Secret | None:

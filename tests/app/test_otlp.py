@@ -1,5 +1,8 @@
 """The collector of each signal: by the file, then its own variable, then that of all."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
 
 from router.app.loading import load
@@ -27,6 +30,33 @@ def test_by_http_each_signal_has_its_path_and_by_grpc_its_service(config, signal
     assert by_grpc._endpoint == "c:4317"
     for made in (by_http, by_grpc):
         made.shutdown()
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_response(308)
+        self.send_header("Location", "https://collector.example/v1/logs")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("signal", ["traces", "logs"])
+def test_what_is_sent_elsewhere_is_not_exported(config, signal, caplog):
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        made = otlp(config(endpoint=endpoint, protocol="http"), {}).exporter(signal)
+        try:
+            assert made.export([]).name == "FAILURE"
+        finally:
+            made.shutdown()
+            server.shutdown()
+            serving.join()
+    assert "says 308 and points to https://collector.example/v1/logs" in caplog.text
 
 
 def test_a_signals_own_variable_comes_first(config, monkeypatch):
