@@ -108,7 +108,7 @@ class SqliteThread:
         while not ends:
             together, ends = self._next()
             if together:
-                self._do(database, together)
+                self._surely_do(database, together)
         database.close()
 
     def _open(self, prepare: Work[None]) -> sqlite3.Connection:
@@ -141,6 +141,15 @@ class SqliteThread:
             except queue.Empty:
                 return found, False
         return found, True
+
+    def _surely_do(self, database: sqlite3.Connection, together: list[_Asked]) -> None:
+        """Whatever becomes of the database, everybody is told: nobody would ever stop waiting."""
+        try:
+            self._do(database, together)
+        except Exception as error:
+            for asked in together:
+                if not asked.future.done():
+                    asked.future.set_exception(_told(error, self._path))
 
     def _do(self, database: sqlite3.Connection, together: list[_Asked]) -> None:
         ended: list[tuple[_Asked, Any, BaseException | None]] = []

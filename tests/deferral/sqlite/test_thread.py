@@ -43,6 +43,14 @@ async def test_one_that_fails_takes_back_its_own_alone(thread):
     assert await thread.read(numbers) == [1, 4, 5]
 
 
+async def test_whoever_asks_a_database_that_is_gone_is_told(thread):
+    with pytest.raises(DeferralStoreError):
+        await asyncio.wait_for(thread.change(lambda database: database.close()), 20.0)
+    asked = [thread.change(add(1)), thread.read(numbers)]
+    done = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20.0)
+    assert [type(one) for one in done] == [DeferralStoreError, DeferralStoreError]
+
+
 async def test_a_full_disk_is_told_and_loses_nothing_that_was_there(thread):
     await thread.change(add(1))
     await thread.read(lambda database: database.execute("PRAGMA max_page_count=20"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -114,7 +115,8 @@ class JobRunner:
             decision = director.decide(request)
         except CarbonRouterError:
             return ""
-        if decision.intensity is None:
+        figures = (decision.run_g_per_kwh, decision.energy_j, decision.e2e_ms)
+        if decision.intensity is None or not all(map(math.isfinite, figures)):
             return ""
         region = decision.endpoint.region
         told = AtOnce(

@@ -24,7 +24,7 @@ from router.http_api import BODY
 from router.identity.access import open_access
 from tests.deferral.support import CHAT, NOBODY, NOW, line
 from tests.gateway.openai.support import Script
-from tests.gateway.support import Told, receipt
+from tests.gateway.support import Told, decision, receipt
 
 
 class Asking:
@@ -195,6 +195,15 @@ async def test_who_is_cancelled_leaves_nothing(tmp_path):
         await director.started.wait()
         task.cancel()
     assert asking.capacity.calls == asking.capacity.held_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "unknown", [{"energy_j": math.nan}, {"e2e_ms": math.inf}, {"run_g_per_kwh": math.nan}]
+)
+def test_of_a_decision_without_figures_nothing_is_planned(tmp_path, unknown):
+    asking = Asking(tmp_path)
+    asking.director.decide = lambda request: decision(**unknown)
+    assert asking.runner.at_once(BatchTerms(CHAT, "file-1", "24h", NOBODY), "llama") == ""
 
 
 def test_what_waiting_saved(tmp_path):
