@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Figure = TypeVar("Figure", float, Floats)
 
 ANYWHERE: Final = -1
 # Work below this, in place-seconds, is what rounding leaves.
@@ -50,8 +51,8 @@ class DeferralRules(NamedTuple):
     attempts: float = 2.0
     margin_s: float = 30.0
 
-    def latest_start(self, deadline: float, run_s: float) -> float:
-        """Unix s, by which a job has to be released."""
+    def latest_start(self, deadline: Figure, run_s: Figure) -> Figure:
+        """Unix s, by which a job has to be released; of many at once, too."""
         return deadline - self.attempts * run_s - self.margin_s
 
 
@@ -107,7 +108,7 @@ class _Planning:
     ) -> None:
         self._work, self._outlook = work, outlook
         self._slots = plan_slots(outlook, now)
-        self._latest = work.deadline - rules.attempts * work.run_s - rules.margin_s
+        self._latest = rules.latest_start(work.deadline, work.run_s)
         self._usable = self._slots.usable(self._latest).astype(np.int32)
         self._expired = work.deadline <= now
         self._urgent = (self._usable == 0) & ~self._expired

@@ -70,8 +70,8 @@ class WhenRun(NamedTuple):
 
     ``deferred_g``: attributional, of the requests that may wait; ``deferred_marginal_g``: what they
     added. ``in_time``: share of these that ended by their deadline. ``slo``: of the others, share
-    within their budgets. ``mean_wait_h``: from arrival to release. ``sent``: attempts of a request
-    that may wait, mean.
+    within their budgets, NaN of none. ``mean_wait_h``: from arrival to release. ``sent``: attempts
+    of a request that may wait, mean.
     """
 
     schedule: str
@@ -225,7 +225,7 @@ class _Trial:
             float(np.nansum(rows.figure("gco2e_attributional")[waits])),
             float(np.nansum(rows.figure("gco2e_marginal")[waits])),
             float(in_time[self._may_wait].sum()) / count,
-            float((rows.code("budget_met")[urgent] == 1).sum()) / max(1, int(urgent.sum())),
+            float((rows.code("budget_met")[urgent] == 1).mean()) if urgent.any() else math.nan,
             float(wait_s.mean()) / HOUR_S,
             float(waits.sum()) / count,
         )

@@ -57,7 +57,7 @@ def releases(
     region starts as its places come free, and what has not by the next look waits on.
     """
     released = np.full(len(work), np.nan)
-    latest = work.deadline - rules.attempts * work.run_s - rules.margin_s
+    latest = rules.latest_start(work.deadline, work.run_s)
     waiting = np.empty(0, np.intp)
     come, count = 0, len(work)
     now = float(work.arrived_at[0]) if count else end
