@@ -65,9 +65,13 @@ class Scaling:
             seen.append((now, site.busy))
             while seen[0][0] < now - PEAK_S:
                 seen.popleft()
-        for key in list(self._seen):
-            if key[1] not in self._view().snapshot.layout.fleet.regions:
-                del self._seen[key], self._known[key]
+        fleet = self._view().snapshot.layout.fleet
+        for model, region in list(self._seen):
+            # A reload took it away: of such a model nobody is to keep a replica.
+            if region not in fleet.regions or model not in fleet.priors:
+                del self._seen[model, region], self._known[model, region]
+                self._idle_since.pop((model, region), None)
+                self._shunned_until.pop((model, region), None)
         for model in {name for name, _ in self._seen}:
             loads = self._loads(model)
             for region in loads:

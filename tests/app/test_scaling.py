@@ -5,7 +5,7 @@ import pytest
 from router.app.scaling import PEAK_S, Scaling
 from router.errors import MalformedRequestError, UnknownModelError
 from tests.director.support import Room
-from tests.factories import endpoint, fleet
+from tests.factories import endpoint, fleet, served
 
 LOOK_S = 5.0
 
@@ -61,6 +61,23 @@ def test_how_many_a_replica_takes_is_the_profiles_or_the_askers_word():
     scaling.look()
     assert scaling.wanted("near") == 1
     assert scaling.wanted("near", "llama", 10.0) == 3
+
+
+def test_a_model_that_a_reload_took_away_is_forgotten():
+    before = Room(
+        {}, fleet(endpoint("near0", "near"), endpoint("far0", "far", served(name="other")))
+    )
+    after = Room({}, fleet(endpoint("near0", "near"), endpoint("far0", "far")))
+    in_force = [before]
+    scaling = Scaling(lambda: in_force[0].dispatcher.view, before.clock)
+    scaling.look()
+    assert scaling.wanted("far", "other") == 1
+    in_force[0] = after
+    scaling.look()
+    with pytest.raises(UnknownModelError):
+        scaling.wanted("far", "other")
+    # There is but one now, which need not be named.
+    assert scaling.wanted("near") + scaling.wanted("far") == 1
 
 
 def test_who_is_not_known_is_refused():
