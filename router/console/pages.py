@@ -107,7 +107,7 @@ class ConsolePages:
         """Its routes."""
         app.router.add_get(PAGE, self._show)
         app.router.add_get(STATE, self._state)
-        app.router.add_get(EVENTS, self._events)
+        app.router.add_get(EVENTS, self._events, allow_head=False)
         app.router.add_get(DECISIONS + "{key}", self._decision)
         app.router.add_get(WHAT_IF, self._what_if)
         app.on_shutdown.append(self._close)

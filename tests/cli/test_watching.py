@@ -55,6 +55,9 @@ def test_a_key_is_sent_and_one_that_is_missing_is_said(capsys, monkeypatch):
         told = capsys.readouterr().err
     assert "401: send the token (see --key-env)" in told
     assert "s3cret" not in told
+    with AdminPort(b"HTTP/1.1 421 No\r\n\r\nsay server.admin_hosts") as port:
+        assert run("top", port.address, "--once") == 1
+    assert capsys.readouterr().err.strip().endswith("421: say server.admin_hosts")
     assert run("top", "--key-env", "NOT_SET_ANYWHERE", "--once") == 2
 
 

@@ -151,6 +151,9 @@ async def test_nothing_but_reading_is_possible(serve):
         for method in ("POST", "PUT", "PATCH", "DELETE"):
             async with served.session.request(method, path) as reply:
                 assert reply.status == 405
+    # A stream without its body would hold a place for nothing.
+    async with served.session.head("/console/events") as reply:
+        assert reply.status == 405
 
 
 async def test_what_is_not_there_is_said_to_be_not(serve):

@@ -107,9 +107,10 @@ class FeedConnection:
 
     def _require_feed(self, reply: HTTPResponse) -> None:
         shown = self._target.shown
-        if reply.status in (401, 403):
+        if reply.status in (401, 403, 421):
             words = sanitised(reply.read(_MOST_WORDS_BYTES).decode(errors="replace").strip())
-            raise FeedRefusedError(f"{shown} says {reply.status}: {words} (see --key-env)")
+            fix = "" if reply.status == 421 else " (see --key-env)"
+            raise FeedRefusedError(f"{shown} says {reply.status}: {words}{fix}")
         if reply.status == 404:
             raise FeedRefusedError(f"{shown} has no console: is it server.admin of a gateway?")
         if reply.status != 200:
