@@ -6,6 +6,7 @@ import json
 import pytest
 from prometheus_client import CollectorRegistry
 
+from router.console.feed import Event
 from router.console.page import page
 from router.console.pages import ConsolePages
 from router.identity.access import open_access
@@ -17,6 +18,7 @@ from tests.e2e.console_scene import HOSTILE, HostileScene
 from tests.e2e.harness import ask, until
 from tests.fakes.secure import Source
 from tests.identity.support import WallHands
+from tests.long import LONG
 from tests.telemetry.test_admin import FakeGateway
 
 FIGURES = """Object.fromEntries([...document.querySelectorAll("[data-figure]")].map(
@@ -198,6 +200,43 @@ async def test_a_thousand_endpoints_and_two_hundred_zones_are_drawn(browser):
                 scene.publish()
                 await asyncio.sleep(0)
             await tab.until(f"{ANSWERED} === {30 * scene.ticks}")
+            assert tab.problems == []
+    finally:
+        await server.stop()
+
+
+async def heap_mib(tab):
+    """What the page's scripts hold, once all that can go has gone."""
+    await tab.send("HeapProfiler.collectGarbage")
+    return (await tab.send("Runtime.getHeapUsage"))["usedSize"] / 2**20
+
+
+@LONG
+@pytest.mark.timeout(1800)
+async def test_a_day_that_is_left_open_grows_by_nothing(browser):
+    """As many ticks as a day has, each with decisions of its own; one of a minute's is drawn."""
+    scene = HostileScene(12, 60)
+    # The longest names over and over would be of the wire, and nothing else.
+    rows = [one for one in scene.decisions() if len(one["id"]) < 1000][:4]
+    scene.publish(first=True)
+    server, port = await serving(scene)
+    try:
+        async with open_tab(f"http://127.0.0.1:{port}/") as tab:
+            await tab.until(f"{ANSWERED} === {30 * scene.ticks}")
+            held = []
+            for minute in range(24 * 60):
+                events = []
+                for second in range(60):
+                    named = f"t{minute}-{second}-"
+                    shown = [{**one, "key": f"{named}{place}"} for place, one in enumerate(rows)]
+                    events += [Event("decisions", shown), Event("tick", scene.tick())]
+                scene.feed.publish(events)
+                await tab.until(f"{ANSWERED} === {30 * scene.ticks}")
+                if minute % 120 == 119:
+                    held.append(await heap_mib(tab))
+            # The first hours fill what is kept.
+            assert max(held[-3:]) < 1.1 * held[1] + 0.5, held
+            assert await tab.ask("document.querySelectorAll('*').length") < 5000
             assert tab.problems == []
     finally:
         await server.stop()
