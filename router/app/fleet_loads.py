@@ -167,10 +167,15 @@ class FleetLoads:
             worked_s = sent - began + clock.monotonic() - answered
             moved = len(message.row) + sum(map(len, rows.values()))
             self._moved_bytes = moved
-        shared = gateways.standing is PlaceStanding.SHARED and gateways.has_its_part
-        if shared or gateways.standing is PlaceStanding.ALONE:
+        if not self._stands.is_set() and self._has_come_to_stand():
             self._stands.set()
         return pace_of(moved, gateways.members, worked_s, message.ttl_s, self._bytes_per_s)
+
+    def _has_come_to_stand(self) -> bool:
+        gateways = self.gateways
+        if gateways.standing is PlaceStanding.SHARED:
+            return gateways.has_its_part
+        return gateways.standing is PlaceStanding.ALONE
 
     def _doubt(self, endpoints: Sequence[str], now: float) -> None:
         """Others hold them for out of service: a probe will tell."""
