@@ -177,6 +177,12 @@ class Reflector(Generic[_Kept]):
             objects.pop(name, None)
         elif before is not None or len(objects) < MAX_OBJECTS:
             objects[name] = kept
+        else:
+            # Less than all would be taken for all.
+            raise ClusterError(
+                f"{self._path}: over {MAX_OBJECTS:,} objects, too many to keep; narrow what is"
+                " watched by a namespace or a selector"
+            )
         return kept != before
 
     def _fail(self, error: ClusterError) -> None:

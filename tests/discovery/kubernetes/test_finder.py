@@ -105,6 +105,20 @@ async def test_many_pages_and_events_in_pieces(server, tmp_path, monkeypatch):
         await listener.sees(**{"pod-a": "10.0.0.1:8000"})
 
 
+async def test_more_than_is_kept_is_told_and_never_taken_for_all(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(reflector, "MAX_OBJECTS", 2)
+    await server.put(SLICES, endpoint_slice("s-1", A), endpoint_slice("s-2", B))
+    async with watched(finder_of(server, tmp_path)) as listener:
+        both = {"pod-a": "10.0.0.1:8000", "pod-b": "10.0.0.2:8000"}
+        await listener.sees(**both)
+        third = endpoint_slice("s-3", slice_endpoint("pod-c", "10.0.0.3"))
+        await server.put(SLICES, endpoint_slice("s-1", A), endpoint_slice("s-2", B), third)
+        await listener.fails("over 2 objects")
+        assert listener.addresses == both
+    async with watched(finder_of(server, tmp_path)) as listener:
+        await listener.fails("over 2 objects")
+
+
 @pytest.mark.parametrize("as_event", [False, True])
 async def test_a_version_that_is_gone_is_listed_anew(server, tmp_path, as_event):
     server.gone_as_event = as_event
