@@ -24,6 +24,7 @@
     │   ├── InvalidMetadataError     metadata_invalid       budget, origin, residency or tenant
     │   ├── MetadataTooLargeError    metadata_too_large
     │   ├── UnknownMethodError       method_unknown         this server has no such method
+    │   ├── UnknownHostError         host_unknown           called by a name of a stranger
     │   ├── UnsupportedMethodError   method_unsupported     an RPC that is not for a whole fleet
     │   ├── UnauthenticatedError     unauthenticated        no credential, or none that is valid
     │   ├── NotPermittedError        not_permitted          more than the caller's principal may
@@ -263,6 +264,12 @@ class UnknownMethodError(RequestError):
     """This server has no such method."""
 
     reason = "method_unknown"
+
+
+class UnknownHostError(RequestError):
+    """It was called by a name that may be a stranger's, who has it point here."""
+
+    reason = "host_unknown"
 
 
 class RequestStalledError(RequestError):

@@ -12,6 +12,8 @@ from router.app.deferral.process import ProcessDeferral
 from router.app.descriptors import affordable
 from router.app.runtime import Runtime
 from router.app.scaling import Scaling
+from router.config.exposure import is_loopback
+from router.config.fields import split_address
 from router.config.settings import ServerSettings
 from router.director import Director
 from router.errors import ConfigError
@@ -208,8 +210,16 @@ class Fronts:
                 self._runtime.clock.now(),
                 self._asked,
                 self._deferral.parts if self._deferral is not None else None,
+                self._own_names(),
             ),
         )
+
+    def _own_names(self) -> frozenset[str] | None:
+        """Whoever reaches a port on loopback is of this machine: but for a page of a stranger's."""
+        listens = self._server.http or ""
+        if self._tls is not None or not is_loopback(listens):
+            return None
+        return self._server.http_hosts | {split_address(listens)[0].lower()}
 
     def _is_ready(self) -> bool:
         return self._runtime.readiness().ready

@@ -16,7 +16,7 @@ _RESTART_ONLY: Final = (
             "frozen_after_s", "deadline_margin_ms", "max_message_mib", "max_buffered_mib",
             "max_metadata_kib", "max_requests", "max_streams", "max_connections", "idle_s",
             "max_age_s", "show_addresses", "grpc_receipts", "tls", "admin_tls", "admin_token",
-            "admin_hosts", "insecure",
+            "admin_hosts", "http_hosts", "insecure",
         ),
     ),
     ("load", ("timeout_ms",)),

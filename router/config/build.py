@@ -215,6 +215,7 @@ def _server(schema: ServerSchema, folder: Path) -> ServerSettings:
         values["admin_token"] = SecretSpec(env or "", folder / file if file else None)
     values["http_paths"] = frozenset(schema.http_paths)
     values["admin_hosts"] = frozenset(schema.admin_hosts)
+    values["http_hosts"] = frozenset(name.lower() for name in schema.http_hosts)
     values["energy_tenants"] = frozenset(schema.energy_tenants)
     values["max_buffered_mib"] = schema.max_buffered_mib or 4 * schema.max_message_mib
     return ServerSettings(**values)

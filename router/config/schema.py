@@ -102,6 +102,11 @@ class ServerSchema(Strict):
         "it has neither TLS nor a token: others are refused, as a web page could have its own name "
         "point here",
     )
+    http_hosts: list[HostName] = Field(
+        default_factory=list,
+        description="likewise of `http`, where it listens on loopback with neither TLS nor "
+        "`identity`",
+    )
     insecure: bool = Field(
         default=False,
         description="listen beyond loopback without TLS, or without knowing who calls, all the "

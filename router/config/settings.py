@@ -83,7 +83,8 @@ class ServerSettings:
     ``frozen_after_s``: None for 5 s where there are workers, which are replaced at once, and 30 s
     for a process alone, which somebody else has to start again.
     ``tls``, ``admin_tls``: None for plaintext. ``admin_token``: None where everybody is answered.
-    ``admin_hosts``: names by which ``admin`` is called, beside the one it listens on.
+    ``admin_hosts``, ``http_hosts``: names by which ``admin`` and ``http`` are called, beside the
+    ones that they listen on.
     """
 
     listen: str
@@ -113,6 +114,7 @@ class ServerSettings:
     admin_tls: ListenerTls | None = None
     admin_token: SecretSpec | None = None
     admin_hosts: frozenset[str] = frozenset()
+    http_hosts: frozenset[str] = frozenset()
     insecure: bool = False
 
 

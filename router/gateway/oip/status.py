@@ -58,6 +58,7 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
     errors.DeferralFullError: _CODE.RESOURCE_EXHAUSTED,
     errors.DeferralStoreError: _CODE.UNAVAILABLE,
     errors.UnknownMethodError: _CODE.UNIMPLEMENTED,
+    errors.UnknownHostError: _CODE.PERMISSION_DENIED,
     errors.UnknownModelError: _CODE.NOT_FOUND,
     errors.UnsupportedMethodError: _CODE.UNIMPLEMENTED,
     errors.UnauthenticatedError: _CODE.UNAUTHENTICATED,

@@ -16,6 +16,7 @@ from router.director import Call, Director
 from router.errors import (
     DrainingError,
     MalformedRequestError,
+    UnknownHostError,
     UnknownMethodError,
     UnknownModelError,
     UnknownResponseError,
@@ -63,6 +64,7 @@ from router.identity.narrowing import (
 )
 from router.identity.principal import Role
 from router.model import Request
+from router.telemetry.own_names import is_own_name
 
 _MODELS: Final = "/v1/models"
 # Questions about a prompt, which one healthy server of the model answers.
@@ -107,7 +109,8 @@ class FrontParts(NamedTuple):
     endpoint serves it; ``tells_energy``: whether answers of a tenant state their energy unasked;
     ``paths``: further ones that are passed through; ``started_at``: unix s; ``sources``: of
     receipts that are in no memory, and of their signatures; ``deferred``: None where no work is
-    deferred."""
+    deferred; ``names``: by which it is called where nothing else keeps a page of a stranger's out
+    of a browser here, None where anything may."""
 
     director: Director
     capacity: Capacity
@@ -121,6 +124,7 @@ class FrontParts(NamedTuple):
     started_at: float
     sources: ReceiptSources = ReceiptSources()
     deferred: DeferredParts | None = None
+    names: Collection[str] | None = None
 
 
 class Front:
@@ -178,6 +182,7 @@ class Front:
             raise MalformedRequestError("the target is no path: ask for /v1/... of this host")
         head = incoming(request, self._limits.header_bytes)
         ending.request_id, ending.retries = head.request_id, head.retries
+        self._require_own_name(request, path)
         head = self._admitted(request, head, path)
         use = self._parts.access.limiter.begin(head.principal)
         try:
@@ -187,6 +192,20 @@ class Front:
             raise
         finally:
             use.end()
+
+    def _require_own_name(self, request: web.BaseRequest, path: str) -> None:
+        """Browsers always say by what name they call; health is told by any, as it is status alone.
+
+        Raises UnknownHostError."""
+        names = self._parts.names
+        if names is None or self._parts.access.credentials is not None or path in _HEALTH:
+            return
+        for host in request.headers.getall("Host", ()):
+            if not is_own_name(host, names):
+                raise UnknownHostError(
+                    f"this gateway is not called {host[:128]!r}: ask by its IP address, or list "
+                    "the name in server.http_hosts"
+                )
 
     def _admitted(self, request: web.BaseRequest, head: Incoming, path: str) -> Incoming:
         """``head`` with whose it is, and without the credential. Raises as `Access.admit` does."""

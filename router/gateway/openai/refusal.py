@@ -24,6 +24,7 @@ STATUSES: Final[dict[type[errors.CarbonRouterError], int]] = {
     errors.MetadataTooLargeError: 431,
     errors.RequestStalledError: 408,
     errors.UnknownMethodError: 404,
+    errors.UnknownHostError: 421,
     errors.UnknownModelError: 404,
     errors.UnknownResponseError: 404,
     errors.UnknownReceiptError: 404,

@@ -51,7 +51,7 @@ HELD: Final[Mapping[type, frozenset[str]]] = {
 # `require_supported` refuses what would be ignored of them.
 REFUSED: Final[Mapping[type, frozenset[str]]] = {
     Settings: _names("access carbon_budgets identity discovery receipt_signing otlp deferral"),
-    ServerSettings: frozenset(("tls", "http_paths", "energy_tenants", "picker", "scaler")),
+    ServerSettings: _names("tls http_paths http_hosts energy_tenants picker scaler"),
     StateSettings: frozenset(("redis",)),
     LedgerSettings: frozenset(("decision_share",)),
 }

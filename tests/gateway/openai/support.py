@@ -200,6 +200,7 @@ async def serving(
     receipts=None,
     sources=None,
     deferred=None,
+    names=None,
     **options,
 ):
     """Serve ``director``; nothing of the front is left when it ends."""
@@ -218,6 +219,7 @@ async def serving(
         1_700_000_000.0,
         sources or ReceiptSources(),
         deferred,
+        names,
     )
     gateway = HttpGateway(HttpServerOptions("127.0.0.1:0", **options), parts)
     port = await gateway.start()

@@ -31,6 +31,7 @@ from tests.gateway.openai.support import (
     serving,
 )
 from tests.gateway.support import receipt
+from tests.identity.support import access
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": "llama", "messages": [{"role": "user", "content": "Hello there"}]}
@@ -631,3 +632,29 @@ async def test_what_is_not_served_is_a_404(path):
     async with serving() as front:
         status, _, body = await front.get(path)
     assert status == 404 and json.loads(body)["error"]["code"] == "method_unknown"
+
+
+STRANGER = {"Host": "evil.example:8080"}
+
+
+async def test_a_name_that_may_be_a_strangers_is_answered_nothing():
+    async with serving(names={"127.0.0.1", "carbon.example.org"}) as front:
+        for path in ("/v1/models", "/v1/carbon/receipts/gw-1", "/nothing"):
+            status, _, body = await front.get(path, headers=STRANGER)
+            told = json.loads(body)["error"]
+            assert (status, told["code"]) == (421, "host_unknown")
+            assert "server.http_hosts" in told["message"]
+        # What a page may send without asking first, too.
+        status, _, _ = await front.post(CHAT, ASK, host="evil.example", content_type="text/plain")
+        assert status == 421 and front.director.calls == []
+        assert (await front.get("/health", headers=STRANGER))[0] == 200
+        for name in ("127.0.0.1:8080", "[::1]", "localhost:1", "gateway", "Carbon.Example.org:80"):
+            assert (await front.get("/v1/models", headers={"Host": name}))[0] == 200
+
+
+async def test_where_keys_or_tls_keep_strangers_out_any_name_is_answered():
+    async with serving() as front:
+        assert (await front.get("/v1/models", headers=STRANGER))[0] == 200
+    async with serving(names={"127.0.0.1"}, access=access()) as front:
+        status, _, body = await front.get("/v1/models", headers=STRANGER)
+        assert (status, json.loads(body)["error"]["code"]) == (401, "invalid_api_key")
