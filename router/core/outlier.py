@@ -61,7 +61,7 @@ class OutlierEjection:
     """
 
     __slots__ = (
-        "_callers", "_ejections", "_probing_from", "_settings", "_until",
+        "_blamed", "_blamed_at", "_callers", "_ejections", "_probing_from", "_settings", "_until",
         "in_flight", "ready", "state",
     )  # fmt: skip
 
@@ -71,6 +71,9 @@ class OutlierEjection:
         self.in_flight = 0
         self.ready = True
         self._callers: OrderedDict[str, _Caller] = OrderedDict()
+        # The first request that it blamed while there was nobody whom it answered well.
+        self._blamed = b""
+        self._blamed_at = 0.0
         self._ejections = 0
         self._probing_from = 0.0
         self._until = 0.0
@@ -95,15 +98,20 @@ class OutlierEjection:
             self.state = State.HEALTHY
             self._callers.clear()
 
-    def is_doubted(self, caller: str, now: float) -> bool:
-        """Whether what it blames a request of this caller for is to be doubted: it lately answered
-        the caller well, or was shown to be at fault, or there is nobody whom it answered well.
+    def rejects(self, caller: str, now: float, request: bytes) -> bool:
+        """It blames a request of this caller, known by its fingerprint; whether that is to be
+        doubted: it lately answered the caller well, or was shown to be at fault, or there is nobody
+        whom it answered well, and it blames another request, or has for as long as an ejection.
         """
         lately = now - self._memory_s
         row = self._callers.get(caller)
         if row is not None and max(row.ok_at, row.struck_at) > lately:
             return True
-        return all(row.ok_at <= lately for row in self._callers.values())
+        if any(row.ok_at > lately for row in self._callers.values()):
+            return False
+        if not self._blamed:
+            self._blamed, self._blamed_at = request, now
+        return request != self._blamed or now - self._blamed_at >= self._settings.base_ejection_s
 
     def strike(self, now: float, caller: str, proven: bool) -> bool:
         """A failure is the endpoint's: True when this caller finds it broken.

@@ -12,7 +12,7 @@ from router.core.emitted import account_cut_short
 from router.core.lease import Lease
 from router.core.lengths import Expected
 from router.director.answer_meter import AnswerMeter
-from router.director.call import Call
+from router.director.call import Call, fingerprint
 from router.director.dispatcher import Parts, View
 from router.director.lessons import SentPrompt
 from router.director.suspicion import Suspicion
@@ -263,7 +263,10 @@ class Attempt:
             return Failed(False, False)
         if isinstance(error, UpstreamRejectedError):
             outlier = self.lease.outlier
-            return Failed(False, outlier is not None and outlier.is_doubted(request.tenant, now))
+            if outlier is None:
+                return Failed(False, False)
+            doubtful = outlier.rejects(request.tenant, now, fingerprint(self._call))
+            return Failed(False, doubtful)
         return Failed(False, True)
 
 

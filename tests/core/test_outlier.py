@@ -325,25 +325,28 @@ def test_it_remembers_whom_it_served():
     one = outlier(base_ejection_s=10.0)
     one.succeed("acme", T)
     one.succeed("other", T + 5.0)
-    assert one.is_doubted("acme", T + 29.0)
-    assert not one.is_doubted("acme", T + 31.0)
-    assert not one.is_doubted("stranger", T + 31.0)
+    assert one.rejects("acme", T + 29.0, b"one")
+    assert not one.rejects("acme", T + 31.0, b"one")
+    assert not one.rejects("stranger", T + 31.0, b"one")
 
 
-def test_one_that_answered_nobody_of_late_is_doubted_by_everybody():
+def test_one_that_answered_nobody_of_late_is_doubted_from_the_second_request_that_it_blames():
     one = outlier(base_ejection_s=10.0)
-    assert one.is_doubted("acme", T)
+    assert not any(one.rejects("acme", T, b"one") for _ in range(200))
+    assert one.rejects("acme", T, b"two")
+    assert not one.rejects("acme", T + 9.0, b"one")
+    assert one.rejects("acme", T + 10.0, b"one")
     one.succeed("other", T)
-    assert not one.is_doubted("acme", T + 29.0)
-    assert one.is_doubted("acme", T + 31.0)
+    assert not one.rejects("acme", T + 29.0, b"two")
+    assert one.rejects("acme", T + 31.0, b"two")
 
 
 def test_one_that_was_shown_at_fault_is_doubted_like_one_that_served():
     one = outlier(base_ejection_s=10.0)
     one.strike(T, "acme", True)
     one.succeed("other", T + 5.0)
-    assert one.is_doubted("acme", T + 29.0)
-    assert not one.is_doubted("acme", T + 31.0)
+    assert one.rejects("acme", T + 29.0, b"one")
+    assert not one.rejects("acme", T + 31.0, b"one")
 
 
 def test_callers_cost_bounded_memory():
@@ -445,7 +448,7 @@ def test_no_order_of_calls_and_no_time_raises(events, times):
     for (what, caller, wait_s), now in zip(events, times, strict=False):
         play(one, what, caller, now)
         one.avoided_until(now)
-        one.is_doubted(caller, now + wait_s)
+        one.rejects(caller, now + wait_s, b"one")
         assert all(row.outcomes >= row.failures >= 0.0 for row in one._callers.values())
 
 

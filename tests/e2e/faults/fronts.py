@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 from collections import Counter
@@ -59,10 +60,11 @@ class OipCaller:
     def __init__(self, channel):
         self._unary = channel.unary_unary(SERVICE + "ModelInfer")
         self._stream = channel.stream_stream(SERVICE + "ModelStreamInfer")
+        self._numbers = itertools.count()
 
     async def whole(self, pair, *, tokens=4, prompt=8, timeout=PATIENCE_S, **headers):
         """One request with one answer."""
-        payload = ask(model(pair, "oip"), output_tokens=tokens, input_tokens=prompt)
+        payload = self._ask(pair, tokens, prompt)
         loop = asyncio.get_running_loop()
         sent = loop.time()
         call = self._unary(payload, metadata=metadata_of(headers), timeout=timeout)
@@ -76,7 +78,7 @@ class OipCaller:
     async def stream(self, pair, seen=None, *, tokens=4, prompt=8, timeout=PATIENCE_S, **headers):
         """One request whose answer is streamed; ``seen`` follows it."""
         seen = seen or Seen()
-        payload = ask(model(pair, "oip"), output_tokens=tokens, input_tokens=prompt)
+        payload = self._ask(pair, tokens, prompt)
         loop = asyncio.get_running_loop()
         sent = loop.time()
         call = self._stream(iter([payload]), metadata=metadata_of(headers), timeout=timeout)
@@ -97,6 +99,11 @@ class OipCaller:
         place = _place(trailers["x-carbon"])
         return Ended(sent, loop.time(), OK, place=place, messages=seen.messages)
 
+    def _ask(self, pair, tokens, prompt):
+        # As callers do, no two alike.
+        one = f"r{next(self._numbers)}"
+        return ask(model(pair, "oip"), one, output_tokens=tokens, input_tokens=prompt)
+
     @staticmethod
     def _failed(sent, now, error):
         reason = dict(error.trailing_metadata() or ()).get("x-carbon-reason", "")
@@ -113,11 +120,14 @@ class HttpCaller:
     def __init__(self, session, address):
         self._session = session
         self._url = f"http://{address}{CHAT}"
+        self._numbers = itertools.count()
 
     def _post(self, pair, tokens, prompt, timeout, streams, headers):
+        # As callers do, no two alike.
+        question = f"{next(self._numbers):x<{BYTES_PER_TOKEN * prompt}}"
         body = {
             "model": model(pair, "openai"), "stream": streams,
-            "messages": [{"role": "user", "content": "x" * BYTES_PER_TOKEN * prompt}],
+            "messages": [{"role": "user", "content": question}],
             "output_tokens": tokens, "max_tokens": max(tokens, 16),
         }  # fmt: skip
         return self._session.post(
