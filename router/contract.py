@@ -314,6 +314,19 @@ class StatedLoad(NamedTuple):
     kv_fraction: float
 
 
+class StatedTimes(NamedTuple):
+    """Where a server says that one request's time went, by its own clock, ms; NaN of what it does
+    not say. One after the other: ``queue_ms`` until it began with the request, ``reading_ms`` from
+    then until the first token, ``decoding_ms`` from that to the last."""
+
+    queue_ms: float = math.nan
+    reading_ms: float = math.nan
+    decoding_ms: float = math.nan
+
+
+UNTIMED = StatedTimes()
+
+
 class BackendReport(NamedTuple):
     """What a backend said of one request's cost; NaN where it said nothing usable.
 
@@ -321,6 +334,7 @@ class BackendReport(NamedTuple):
     ``input_tokens``: of the whole prompt; ``cached_tokens``: of the prompt, not read.
     Figures are as they came, checked by nobody. ``malformed``: something in it was no figure.
     ``load``: of the server, beside what the request cost; None where it says nothing of it.
+    ``times``: where the request's time went.
     """
 
     energy_j: float
@@ -330,19 +344,21 @@ class BackendReport(NamedTuple):
     cached_tokens: float = math.nan
     input_tokens: float = math.nan
     load: StatedLoad | None = None
+    times: StatedTimes = UNTIMED
 
 
 class AnswerSize(NamedTuple):
     """What an answer tells of its length without being decoded; NaN where it does not.
 
     ``output_bytes``: of its output; ``output_tokens``: as it states itself, and ``cached_tokens``:
-    of the prompt, not read; ``input_tokens``: of the whole prompt.
+    of the prompt, not read; ``input_tokens``: of the whole prompt; ``times``: where its time went.
     """
 
     output_bytes: float
     output_tokens: float
     cached_tokens: float = math.nan
     input_tokens: float = math.nan
+    times: StatedTimes = UNTIMED
 
 
 class ReportReader(Protocol):

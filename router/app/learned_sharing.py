@@ -156,6 +156,8 @@ def _pieces(learned: Learned) -> Iterator[Learned]:
     """``learned`` in parts of so many entries, forecasts aside."""
     for first in range(0, len(learned.latency), _AT_ONCE):
         yield Learned(latency=learned.latency[first : first + _AT_ONCE])
+    for first in range(0, len(learned.margins), _AT_ONCE):
+        yield Learned(margins=learned.margins[first : first + _AT_ONCE])
     for first in range(0, len(learned.lengths), _AT_ONCE):
         yield Learned(lengths=learned.lengths[first : first + _AT_ONCE])
     yield Learned(answer_bytes=learned.answer_bytes, prompt_bytes=learned.prompt_bytes)

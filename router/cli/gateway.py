@@ -218,10 +218,17 @@ def emulate(
     key_env: Annotated[
         str, typer.Option(help="Variable with a key that callers must send; empty: none.")
     ] = "",
+    request_metrics: Annotated[
+        bool,
+        typer.Option(
+            "--enable-per-request-metrics",
+            help="Answers of HTTP say where their time went, as vLLM's do with this option.",
+        ),
+    ] = False,
 ) -> None:
     """Run an emulated model server for each endpoint that the file marks `emulated: true`."""
     from router.lab.emulator import server
     from router.lab.emulator.guard import build_guard
 
     guard = build_guard(tls_cert, tls_key, tls_client_ca, key_env, os.environ)
-    raise typer.Exit(server.run(config, guard=guard))
+    raise typer.Exit(server.run(config, tells_times=request_metrics, guard=guard))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from router.contract import AnswerSize, BackendReport
+from router.contract import UNTIMED, AnswerSize, BackendReport, StatedTimes
 from router.core.energy import Crowd, estimate_run, predict_run
 from router.core.lengths import Expected
 from router.core.reports import (
@@ -18,6 +18,7 @@ from router.core.reports import (
     believed_cached,
     believed_energy,
     believed_input,
+    believed_times,
     believed_tokens,
     energy_band,
     most_tokens,
@@ -171,6 +172,7 @@ def account(
         doubts += more
     if report.malformed:
         doubts = (*doubts, Doubt.MALFORMED)
+    doubts += told_times(run, report)[1]
     energy_j, marginal_j = report.energy_j, report.marginal_energy_j
     if energy_j == energy_j or marginal_j == marginal_j:
         band = energy_band(profile, run.e2e_ms, run.service_ms, tokens.low)
@@ -219,6 +221,12 @@ def decoding_of(
     share = running / batch
     token_ms = profile.tpot_ms(running, crowd.cached_tokens * share, crowd.prompts_ms * share)
     return token_ms * pace, service_ms * share - profile.lone_ttft_ms(*read)
+
+
+def told_times(run: Run, report: BackendReport) -> tuple[StatedTimes, tuple[Doubt, ...]]:
+    """Where the time of a run went, by the report, else by the answer; UNTIMED: not known."""
+    stated = run.answer.times if report.times is UNTIMED else report.times
+    return (UNTIMED, ()) if stated is UNTIMED else believed_times(stated, run.e2e_ms)
 
 
 def _told_input(

@@ -17,7 +17,7 @@ from router.core import kernel_rows as k
 from router.core.health import State
 from router.core.latency_record import RELAX_EVERY_S, RELAX_KEEPS
 from router.core.layout import Layout
-from router.core.learned import LatencyLearned, StartLearned
+from router.core.learned import LatencyLearned, MarginsLearned, StartLearned
 from router.core.outlier import Avoidance, OutlierEjection
 from router.core.prefix_index import PrefixIndex
 from router.core.prefixes import CHUNK_TOKENS
@@ -253,6 +253,30 @@ class Board:
             seat = self.seats.get(one.endpoint)
             if seat is not None and seat.latency.take_up(one):
                 seat.publish_errors()
+
+    def margins_learned(self) -> tuple[MarginsLearned, ...]:
+        """What was learned of how often latencies hold that callers are told, to be kept."""
+        return tuple(
+            one
+            for name, seat in self.seats.items()
+            if seat.latency.kind is not None
+            for one in seat.margins.learned(name, kind_key(seat.latency.kind))
+        )
+
+    def restorable_margins(self, margins: Iterable[MarginsLearned]) -> tuple[MarginsLearned, ...]:
+        """What of them can be, and is of endpoints and profiles that are there."""
+        return tuple(one for one in margins if self._can_restore_margins(one))
+
+    def _can_restore_margins(self, one: MarginsLearned) -> bool:
+        seat = self.seats.get(one.endpoint)
+        if seat is None or seat.latency.kind is None or one.kind != kind_key(seat.latency.kind):
+            return False
+        return seat.margins.can_restore(one)
+
+    def restore_margins(self, margins: Iterable[MarginsLearned]) -> None:
+        """Go on from what was learned before, or by others; what cannot be is left out."""
+        for one in self.restorable_margins(margins):
+            self.seats[one.endpoint].margins.restore(one)
 
     def _relax(self, now: float) -> None:
         """Let time heal, and endpoints of one kind tell each other what they learned."""

@@ -14,7 +14,14 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
 
-from router.core.learned import BytesLearned, LatencyLearned, Learned, LengthsLearned
+from router.core.learned import (
+    BytesLearned,
+    LatencyLearned,
+    Learned,
+    LengthsLearned,
+    MarginsLearned,
+)
+from router.core.margins import MEMORY as MARGINS_MEMORY
 from router.core.merging import HALF_LIFE_S, LENGTHS_MEMORY
 from router.core.twins import FULL_VOTE
 
@@ -22,10 +29,11 @@ from router.core.twins import FULL_VOTE
 LITTLE: Final = 0.25
 
 _Thing = tuple[str, Hashable]
-_T = TypeVar("_T", LengthsLearned, BytesLearned)
+_T = TypeVar("_T", LengthsLearned, BytesLearned, MarginsLearned)
 
 _WAIT, _PACE, _LENGTHS, _ANSWERS, _PROMPTS = "wait", "pace", "lengths", "answers", "prompts"
-_MEMORY: Final = {_WAIT: FULL_VOTE, _PACE: FULL_VOTE}
+_MARGINS = "margins"
+_MEMORY: Final = {_WAIT: FULL_VOTE, _PACE: FULL_VOTE, _MARGINS: MARGINS_MEMORY}
 
 
 class Told(NamedTuple):
@@ -75,10 +83,14 @@ class Evidence:
         lengths = self._divided(learned.lengths, _lengths_of, now)
         answers = self._divided(learned.answer_bytes, _answers_of, now)
         prompts = self._divided(learned.prompt_bytes, _prompts_of, now)
+        margins = self._divided(learned.margins, _margins_of, now)
         return Told(
-            Learned(tuple(own), learned.starts, lengths[0], answers[0], prompts[0], learned.skills),
-            Learned(tuple(others), (), lengths[1], answers[1], prompts[1]),
-        )
+            Learned(
+                tuple(own), learned.starts, lengths[0], answers[0], prompts[0], learned.skills,
+                margins[0],
+            ),
+            Learned(tuple(others), (), lengths[1], answers[1], prompts[1], (), margins[1]),
+        )  # fmt: skip
 
     def lacking(self, known: Learned, merged: Learned, now: float) -> Learned:
         """What of ``merged``, made of what all told, is to be taken up; it counts as taken up.
@@ -107,6 +119,7 @@ class Evidence:
             answer_bytes=tuple(one for one in merged.answer_bytes if _answers_of(one) in found),
             prompt_bytes=tuple(one for one in merged.prompt_bytes if _prompts_of(one) in found),
             skills=merged.skills,
+            margins=tuple(one for one in merged.margins if _margins_of(one) in found),
         )
         self.took_up(taken, now)
         return taken
@@ -167,6 +180,10 @@ def _prompts_of(one: BytesLearned) -> _Thing:
     return _PROMPTS, one.model
 
 
+def _margins_of(one: MarginsLearned) -> _Thing:
+    return _MARGINS, (one.endpoint, one.waits)
+
+
 def _lessons(learned: Learned) -> Iterator[tuple[_Thing, int]]:
     """How many lessons are in each thing that has any."""
     for latency in learned.latency:
@@ -191,7 +208,10 @@ def _states(learned: Learned) -> Iterator[tuple[_Thing, Any]]:
             yield thing, replace(one, lessons=0)
 
 
-def _counted(learned: Learned) -> Iterator[tuple[_Thing, LengthsLearned | BytesLearned]]:
+def _counted(
+    learned: Learned,
+) -> Iterator[tuple[_Thing, LengthsLearned | BytesLearned | MarginsLearned]]:
     yield from ((_lengths_of(one), one) for one in learned.lengths)
     yield from ((_answers_of(one), one) for one in learned.answer_bytes)
     yield from ((_prompts_of(one), one) for one in learned.prompt_bytes)
+    yield from ((_margins_of(one), one) for one in learned.margins)

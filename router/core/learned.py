@@ -36,6 +36,22 @@ class LatencyLearned:
 
 
 @dataclass(frozen=True, slots=True)
+class MarginsLearned:
+    """Of what callers are told of one endpoint's latency: logs of `router.core.margins`, at the
+    quantile whose deviate is ``z``. ``waits``: of requests that have to wait for a place there.
+
+    ``kind``: as of `LatencyLearned`.
+    """
+
+    endpoint: str
+    kind: str
+    waits: bool
+    z: float
+    logs: tuple[float, ...]
+    lessons: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartLearned:
     """What untried endpoints of one kind start from, as `router.core.twins.Twins` has it."""
 
@@ -87,6 +103,7 @@ class Learned:
     answer_bytes: tuple[BytesLearned, ...] = ()
     prompt_bytes: tuple[BytesLearned, ...] = ()
     skills: tuple[SkillLearned, ...] = ()
+    margins: tuple[MarginsLearned, ...] = ()
 
 
 def is_keepable(name: str) -> bool:

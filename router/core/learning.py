@@ -96,21 +96,46 @@ def borne_out(
     return max(1.0, by_size, min(at_twins, output_tokens))
 
 
+def decoding_ms_of(
+    seat: Seat, prediction: Prediction, run: Run, output_tokens: float, stated_ms: float
+) -> float:
+    """What of a unary call's time its tokens after the first took, by its server's word: NaN where
+    that tells nothing.
+
+    The word divides what this gateway's clock measured, and neither part may look quicker by it
+    than the whole did by the clock, or than such a part is at the endpoint's twins.
+    """
+    wait_ms = prediction.prefill_ms + prediction.queue_ms
+    service_ms, decoding_ms = run.e2e_ms - run.rtt_ms, (output_tokens - 1.0) * prediction.tpot_ms
+    if not (0.0 <= stated_ms < service_ms and decoding_ms > 0.0 and wait_ms > 0.0):
+        return math.nan
+    latency = seat.latency
+    slowness = service_ms / (wait_ms + decoding_ms)
+    least_ms = min(slowness, latency.twins_pace) * decoding_ms
+    most_ms = service_ms - min(slowness, latency.slowness) * wait_ms
+    return min(max(stated_ms, least_ms), most_ms)
+
+
 def teach_latency(
     seat: Seat,
     prediction: Prediction,
     run: Run,
     output_tokens: float,
     by_size: float = math.nan,
+    stated_decoding_ms: float = math.nan,
 ) -> None:
     """Learn from one success.
 
-    A stream tells TTFT and TPOT apart, and of TTFT what is delay and what is factor; a unary call
+    A stream tells TTFT and TPOT apart, and of TTFT what is delay and what is factor. So does a
+    unary call whose server says what of its time was decoding, ``stated_decoding_ms``; else it
     teaches both by the ratio of the whole. ``by_size``: as of `borne_out`.
     """
     output_tokens = borne_out(seat, prediction, run, output_tokens, by_size)
     if not output_tokens >= 1.0:
         return
+    if run.ttft_ms != run.ttft_ms:
+        decoding_ms = decoding_ms_of(seat, prediction, run, output_tokens, stated_decoding_ms)
+        run = run._replace(ttft_ms=run.e2e_ms - decoding_ms)
     share = min(1.0, output_tokens / TELLING_TOKENS)
     if run.ttft_ms == run.ttft_ms:
         seat.wait.observe(run.ttft_ms - run.rtt_ms, prediction.prefill_ms, prediction.queue_ms)

@@ -15,6 +15,8 @@ each endpoint has a margin for each of the three, apart for those that have to w
 which is the quantile tracker of adaptive conformal inference (Gibbs and Candes 2021): whatever the
 errors look like, of n requests the share missed is that of the quantile within
 (MOST - LEAST) / (STEP * n). No outcome moves it by more than STEP, so no caller and no server far.
+
+What was learned is kept over a restart and told to other gateways (`router.core.learned`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import math
 from typing import Final
 
 from router.core.latency import PACE_TOKENS, miss_of
+from router.core.learned import MOST_LESSONS, MarginsLearned, all_within
 from router.model import Decision, ToldLatency
 
 STEP: Final = 0.03
@@ -32,31 +35,38 @@ MOST: Final = math.log(10.0)
 # one that is told.
 _PACE_SD = 0.10
 
+# After so many outcomes a margin is where it belongs, if that is within a factor of four.
+MEMORY: Final = 50.0
+
 _TTFT, _PACE, _E2E = range(3)
+# By whether requests have to wait.
+_BOTH: Final = (False, True)
 
 
 class Margins:
     """Of one endpoint."""
 
-    __slots__ = ("_logs", "_missed", "_waiting_logs")
+    __slots__ = ("_lessons", "_logs", "_missed", "_z")
 
     def __init__(self) -> None:
-        self._missed = 0.5
-        self._logs = [0.0, 0.0, 0.0]
-        self._waiting_logs = [0.0, 0.0, 0.0]
+        self._z, self._missed = 0.0, 0.5
+        # By whether they wait; lessons: of its own, since it began.
+        self._logs = ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0])
+        self._lessons = [0, 0]
 
     def aim(self, z: float, tpot_z: float) -> None:
         """At the policy's quantile, whose standard normal deviate is ``z``; decisions predict the
         pace at that of ``tpot_z``. What was learned of another quantile is forgotten."""
         missed = miss_of(z)
         if missed != self._missed:
-            self._missed = missed
+            self._z, self._missed = z, missed
             pace = _bounded((z - tpot_z) * _PACE_SD)
-            self._logs, self._waiting_logs = [0.0, pace, 0.0], [0.0, pace, 0.0]
+            self._logs = ([0.0, pace, 0.0], [0.0, pace, 0.0])
+            self._lessons = [0, 0]
 
     def told(self, decision: Decision, waits: bool) -> ToldLatency:
         """What is told of ``decision``; ``waits``: others have to end before it begins."""
-        logs = self._waiting_logs if waits else self._logs
+        logs = self._logs[waits]
         return ToldLatency(
             decision.ttft_ms * math.exp(logs[_TTFT]),
             decision.tpot_ms * math.exp(logs[_PACE]),
@@ -66,14 +76,39 @@ class Margins:
 
     def learn(self, told: ToldLatency, ttft_ms: float, e2e_ms: float, output_tokens: float) -> None:
         """What came of it, from its departure on; NaN of what is not known."""
-        logs = self._waiting_logs if told.waits else self._logs
+        logs = self._logs[told.waits]
         gaps = max(output_tokens, PACE_TOKENS) - 1.0
         pace_ms = (e2e_ms - ttft_ms) / gaps if output_tokens > 1.0 else math.nan
         came = (ttft_ms, pace_ms, e2e_ms)
+        self._lessons[told.waits] += 1
         for figure, (actual, stated) in enumerate(zip(came, told, strict=False)):
             if 0.0 <= actual < math.inf and 0.0 < stated < math.inf:
                 missed = 1.0 if actual > stated else 0.0
                 logs[figure] = _bounded(logs[figure] + STEP * (missed - self._missed))
+
+    def learned(self, endpoint: str, kind: str) -> tuple[MarginsLearned, ...]:
+        """What was learned, to be kept under the endpoint's name; nothing of what nothing was."""
+        return tuple(
+            MarginsLearned(
+                endpoint, kind, waits, self._z, tuple(self._logs[waits]), self._lessons[waits]
+            )
+            for waits in _BOTH
+            if self._lessons[waits]
+        )
+
+    def can_restore(self, learned: MarginsLearned) -> bool:
+        """Whether it can be what was learned before, at the same quantile."""
+        return (
+            learned.z == self._z
+            and 0 < learned.lessons <= MOST_LESSONS
+            and all_within(learned.logs, 3 * ((LEAST, MOST),))
+        )
+
+    def restore(self, learned: MarginsLearned) -> None:
+        """Go on from what was learned before, or by others, if it can be."""
+        if self.can_restore(learned):
+            self._logs[learned.waits][:] = learned.logs
+            self._lessons[learned.waits] = learned.lessons
 
 
 def _bounded(log: float) -> float:

@@ -7,8 +7,9 @@ is odd, or lies, is passed by while the others are the heavier half; what one al
 and taking in twice, or in another order, changes nothing. What a witness was told itself is heard
 where nobody speaks of his own evidence (`router.core.evidence`).
 
-The wait for the first token has the path from gateway to endpoint in it: only those in the same
-place know it. What endpoints of one kind have in common stands in for the others.
+The wait for the first token has the path from gateway to endpoint in it, and so have the margins of
+what is told of it: only those in the same place know them. What endpoints of one kind have in
+common stands in for the others.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from router.core.learned import (
     LatencyLearned,
     Learned,
     LengthsLearned,
+    MarginsLearned,
     SkillLearned,
     StartLearned,
 )
 from router.core.lengths import LOG_MEAN
+from router.core.margins import MEMORY as MARGINS_MEMORY
 from router.core.twins import FULL_VOTE
 
 # What was learned an hour before weighs half as much: load and servers are others by then.
@@ -86,6 +89,12 @@ def merge(witnesses: Sequence[Witness]) -> Learned:
         for witness, fresh in told
         for one in witness.learned.skills
     )
+    margins = _middles(
+        ((one.endpoint, one.kind, one.waits, one.z), _margins_voice(one, fresh))
+        for witness, fresh in told
+        if witness.here
+        for one in witness.learned.margins
+    )
     return Learned(
         _latency(told),
         _starts(told),
@@ -93,6 +102,7 @@ def merge(witnesses: Sequence[Witness]) -> Learned:
         _bytes(told, lambda learned: learned.answer_bytes),
         _bytes(told, lambda learned: learned.prompt_bytes),
         _in_order(skills),
+        _in_order(margins),
     )
 
 
@@ -236,6 +246,12 @@ def _bytes(
             for one in of(witness.learned)
         )
     )
+
+
+def _margins_voice(one: MarginsLearned, fresh: float) -> _Voice[MarginsLearned]:
+    """The last of them is that of the whole request."""
+    weight = _weight(one.lessons, MARGINS_MEMORY, fresh)
+    return _Voice(one.logs[-1], (one.logs, one.lessons), weight, one)
 
 
 def _skill_voice(one: SkillLearned, fresh: float) -> _Voice[SkillLearned]:

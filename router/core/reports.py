@@ -12,6 +12,7 @@ request at all: another unit, a counter that was never filled in or has wrapped,
     both     a third .. three times what the text has by the size that tokens have at all
              endpoints of the model, where these agree (`router.core.token_sizes`)
     cached   tokens of the prompt: none .. all of it, where its length is stated
+    times    what the request took by this gateway's clock, in all
     joules   a tenth of the least share of the replica's power .. five times its greatest power
              over the run (token profiles); a tenth .. five times the profile's joules, more where
              the run took longer than the profile says, less where shorter (task profiles)
@@ -27,7 +28,7 @@ import sys
 from enum import StrEnum
 from typing import NamedTuple
 
-from router.contract import BackendReport
+from router.contract import UNTIMED, BackendReport, StatedTimes
 from router.core.claims import MAX_TOKENS
 from router.core.energy import attributional_j_per_token, greatest_w
 from router.core.lengths import Expected
@@ -50,6 +51,8 @@ COUNTER_TICK_S = 0.1
 # Tokens of pictures that a request names by URL: one is read as 1,000 to 2,000, rarely 16,384
 # (Qwen2.5-VL's most).
 MOST_BESIDE = 16_384.0
+# Of times by two clocks, and of their rounding.
+_CLOCKS_MS = 1.0
 # A model that has been terse so far may begin to talk.
 LONGEST, LEAST_LIMIT = 100.0, 1000.0
 
@@ -66,6 +69,7 @@ class Doubt(StrEnum):
     CACHED_HIGH = "report_cached_tokens_too_high"
     INPUT_HIGH = "report_input_tokens_too_high"
     INPUT_LOW = "report_input_tokens_too_low"
+    TIMES_HIGH = "report_times_too_long"
 
 
 class EnergyBand(NamedTuple):
@@ -170,6 +174,15 @@ def believed_cached(
     if reported > most:
         return math.nan, (Doubt.CACHED_HIGH,)
     return min(reported, max(0.0, input_tokens - 1.0)), ()
+
+
+def believed_times(stated: StatedTimes, run_ms: float) -> tuple[StatedTimes, tuple[Doubt, ...]]:
+    """Where a server says that the time of a run went, which took ``run_ms`` by this gateway's
+    clock; UNTIMED where that cannot be: what happens there happens within it."""
+    told_ms = sum(one_ms for one_ms in stated if one_ms == one_ms)
+    if told_ms > run_ms + _CLOCKS_MS:
+        return UNTIMED, (Doubt.TIMES_HIGH,)
+    return stated, ()
 
 
 def believed_energy(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from router.contract import AnswerSize, ReportReader
+from router.contract import UNTIMED, AnswerSize, ReportReader
 from router.model import Profile, TaskProfile
 
 # Messages of a stream that are looked into: enough to tell their mean size.
@@ -16,7 +16,7 @@ class AnswerMeter:
 
     __slots__ = (
         "_bytes", "_cached_tokens", "_input_tokens", "_left", "_reports", "_sized",
-        "_stated_tokens",
+        "_stated_tokens", "_times",
     )  # fmt: skip
 
     def __init__(self, reports: ReportReader, profile: Profile) -> None:
@@ -27,6 +27,7 @@ class AnswerMeter:
         self._stated_tokens = math.nan
         self._cached_tokens = math.nan
         self._input_tokens = math.nan
+        self._times = UNTIMED
 
     def add(self, message: bytes, streamed: bool) -> None:
         """Take in one message."""
@@ -37,6 +38,7 @@ class AnswerMeter:
         self._sized += 1
         self._bytes += size.output_bytes
         self._stated_tokens = size.output_tokens
+        self._times = size.times
         if size.cached_tokens == size.cached_tokens:
             self._cached_tokens = size.cached_tokens
         if size.input_tokens == size.input_tokens:
@@ -48,5 +50,7 @@ class AnswerMeter:
             return AnswerSize(math.nan, math.nan)
         whole = self._bytes * max(messages, 1) / self._sized
         # What the first messages of a stream state of the answer is not of the whole.
-        stated = self._stated_tokens if messages <= 1 else math.nan
-        return AnswerSize(whole, stated, self._cached_tokens, self._input_tokens)
+        stated, times = math.nan, UNTIMED
+        if messages <= 1:
+            stated, times = self._stated_tokens, self._times
+        return AnswerSize(whole, stated, self._cached_tokens, self._input_tokens, times)

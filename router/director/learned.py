@@ -19,6 +19,7 @@ def learned_by(dispatcher: Dispatcher) -> Learned:
         dispatcher.parts.lengths.learned(),
         dispatcher.lessons.token_bytes.learned(),
         dispatcher.lessons.prompt_bytes.learned(),
+        margins=dispatcher.view.board.margins_learned(),
     )
 
 
@@ -26,6 +27,7 @@ def restore(dispatcher: Dispatcher, learned: Learned) -> None:
     """Go on from what was learned before; entry by entry, what cannot be is left out, and what is
     of models, endpoints and profiles that the fleet in force does not have."""
     dispatcher.view.board.restore(learned.latency, learned.starts)
+    dispatcher.view.board.restore_margins(learned.margins)
     dispatcher.parts.lengths.restore(learned.lengths)
     models = dispatcher.view.snapshot.layout.contexts
     dispatcher.lessons.token_bytes.restore(learned.answer_bytes, models)
@@ -37,6 +39,7 @@ def take_up(dispatcher: Dispatcher, learned: Learned) -> None:
     (`router.core.evidence`); what endpoints of one kind have in common they go on to tell each
     other."""
     dispatcher.view.board.take_up(learned.latency)
+    dispatcher.view.board.restore_margins(learned.margins)
     dispatcher.parts.lengths.take_up(learned.lengths)
     models = dispatcher.view.snapshot.layout.contexts
     dispatcher.lessons.token_bytes.restore(learned.answer_bytes, models)
@@ -54,6 +57,7 @@ def restorable(dispatcher: Dispatcher, learned: Learned) -> Learned:
         restorable_bytes(learned.answer_bytes, models),
         restorable_bytes(learned.prompt_bytes, models),
         learned.skills,
+        dispatcher.view.board.restorable_margins(learned.margins),
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from router.contract import BackendReport, Observer
-from router.core.accounting import AgreedSizes, Run, answer_size
+from router.contract import UNTIMED, BackendReport, Observer
+from router.core.accounting import AgreedSizes, Run, answer_size, told_times
 from router.core.board import Board
 from router.core.claims import fits_payload
 from router.core.columns import Snapshot
@@ -163,7 +163,8 @@ class Lessons:
         )
         # What all agree on is no guess of this gateway's: it teaches as a count does.
         seen = tokens if tokens == tokens or by_size == 0.0 else by_size
-        teach_latency(lesson.seat, prediction, lesson.run, seen, by_size)
+        stated = UNTIMED if lesson.told is None else told_times(lesson.run, lesson.told)[0]
+        teach_latency(lesson.seat, prediction, lesson.run, seen, by_size, stated.decoding_ms)
         told = decision.told
         if told is not None:
             run = lesson.run

@@ -1,9 +1,10 @@
-"""What servers of OpenAI's and Anthropic's APIs say of a request: usage, energy, failures, pieces.
+"""What servers of OpenAI's and Anthropic's APIs say of a request: usage, energy, times, failures.
 
 Usage in the field names of both, as vLLM, SGLang, TensorRT-LLM, llama.cpp and TGI fill them in.
 Energy in the Green Web Foundation's draft (``usage.energy.joules``) and Neuralwatt's shape
-(``energy.energy_joules``), inside an answer or in a comment of its stream. Nothing is decoded but
-what may hold a figure.
+(``energy.energy_joules``), inside an answer or in a comment of its stream. Where its time went as
+vLLM (``metrics``, with ``--enable-per-request-metrics``) and llama.cpp (``timings``) say it.
+Nothing is decoded but what may hold a figure.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from router.contract import AnswerSize, BackendReport, Metadata
+from router.contract import UNTIMED, AnswerSize, BackendReport, Metadata, StatedTimes
 from router.errors import (
     UpstreamBusyError,
     UpstreamError,
@@ -39,6 +40,11 @@ _DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
 _CACHE_READ: Final = "cache_read_input_tokens"
 _BESIDE_INPUT: Final = (_CACHE_READ, "cache_creation_input_tokens")
 _JOULES: Final = ("joules", "energy_joules")
+# vLLM's time to the first token begins when the queue ends (0.32, entrypoints/generate/base/
+# serving.py), whatever its name says; llama.cpp's have no queue.
+_QUEUE: Final = ("queue_time_ms",)
+_READING: Final = ("time_to_first_token_ms", "prompt_ms")
+_DECODING: Final = ("generation_time_ms", "predicted_ms")
 
 _DATA: Final = re.compile(rb"^data: ?(.*?)\r?$", re.MULTILINE)
 # An event that is an error; llama.cpp's of 2024 had a field of that name.
@@ -65,6 +71,7 @@ class _Answer(msgspec.Struct):
 
     usage: Any = None
     energy: Any = None
+    metrics: Any = None
     timings: Any = None
     message: msgspec.Raw = _ABSENT
     response: msgspec.Raw = _ABSENT
@@ -108,6 +115,7 @@ class HttpReports(OrcaReader):
             input_tokens=figures.input_tokens(),
             malformed=stated.malformed or figures.malformed > 0,
             load=stated.load,
+            times=figures.times(),
         )
         # `output_tokens` and its like count, too, what they could not use.
         if figures.malformed:
@@ -149,6 +157,7 @@ class HttpReports(OrcaReader):
             figures.output_tokens(),
             figures.cached_tokens(),
             figures.input_tokens(),
+            figures.times(),
         )
 
 
@@ -158,12 +167,13 @@ class _Figures:
     ``found``: whether any did; ``malformed``: how many figures, or events, were none.
     """
 
-    __slots__ = ("_cached", "_energy", "_usage", "found", "malformed")
+    __slots__ = ("_cached", "_energy", "_times", "_usage", "found", "malformed")
 
     def __init__(self) -> None:
         self._usage: dict[str, Any] = {}
         self._energy: Any = None
         self._cached: Any = None
+        self._times: dict[str, Any] | None = None
         self.found = False
         self.malformed = 0
 
@@ -242,6 +252,14 @@ class _Figures:
             return math.nan
         return joules
 
+    def times(self) -> StatedTimes:
+        """Where the request's time went."""
+        said = self._times
+        if said is None:
+            return UNTIMED
+        names = (_QUEUE, _READING, _DECODING)
+        return StatedTimes(*(self._number(_first(said, one)) for one in names))
+
     def _take(self, answer: _Answer) -> None:
         usage, energy = answer.usage, answer.energy
         if isinstance(usage, dict):
@@ -260,6 +278,10 @@ class _Figures:
             self.found = True
             # llama.cpp's.
             self._cached = answer.timings.get("cache_n", self._cached)
+            self._times = answer.timings
+        if isinstance(answer.metrics, dict):
+            self.found = True
+            self._times = answer.metrics
 
     def _number(self, value: object) -> float:
         if value is None:

@@ -197,11 +197,13 @@ def _parts(learned: Learned) -> Iterator[Learned]:
     if 0 < sum(len(getattr(learned, field.name)) for field in fields(learned)) <= _PART_ENTRIES:
         yield learned
         return
-    rest = replace(learned, latency=(), lengths=())
+    rest = replace(learned, latency=(), lengths=(), margins=())
     if rest != Learned():
         yield rest
     for latency in _pieces(learned.latency):
         yield Learned(latency=latency)
+    for margins in _pieces(learned.margins):
+        yield Learned(margins=margins)
     for lengths in _pieces(learned.lengths[::-1]):
         yield Learned(lengths=lengths[::-1])
 

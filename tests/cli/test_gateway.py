@@ -191,12 +191,18 @@ def test_explain_refuses_absurd_arguments(
 def test_demo_and_emulate_run_their_rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     demo = SimpleNamespace(run=lambda *given, **more: calls.append((*given, more)) or 4)
-    server = SimpleNamespace(run=lambda path, guard: calls.append((path, guard)) or 5)
+    server = SimpleNamespace(run=lambda *given, **more: calls.append((*given, more)) or 5)
     monkeypatch.setattr(router.lab, "demo", demo, raising=False)
     monkeypatch.setattr("router.lab.emulator.server", server)
     assert run("demo", "--out", str(tmp_path), "--seconds", "10", "--seeds", "3") == 4
     assert run("emulate", "c.yaml") == 5
-    assert calls == [(tmp_path, 10.0, {"seeds": 3}), (Path("c.yaml"), EmulatorGuard())]
+    assert run("emulate", "c.yaml", "--enable-per-request-metrics") == 5
+    given = {"guard": EmulatorGuard(), "tells_times": False}
+    assert calls == [
+        (tmp_path, 10.0, {"seeds": 3}),
+        (Path("c.yaml"), given),
+        (Path("c.yaml"), {**given, "tells_times": True}),
+    ]
 
 
 def test_emulate_wants_a_certificate_with_its_key(

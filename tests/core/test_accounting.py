@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.contract import AnswerSize, BackendReport
-from router.core.accounting import Run, account, build_receipt, predict, with_marginal
+from router.contract import UNTIMED, AnswerSize, BackendReport, StatedTimes
+from router.core.accounting import Run, account, build_receipt, predict, told_times, with_marginal
 from router.core.energy import Crowd, estimate_run, greatest_w, predict_run
 from router.core.lengths import Expected
 from router.core.reports import MOST_POWERS, Doubt
@@ -337,3 +337,26 @@ def test_the_counterfactual_counts_what_is_cached_there():
     alike = predict(one._replace(latency_first=same), EXPECTED, Crowd(4.0), 0.0, regions)
     assert alike.latency_first_gco2e == pytest.approx(alike.gco2e)
     assert told.latency_first_gco2e > told.gco2e
+
+
+IN_ALL = StatedTimes(100.0, 400.0, 1000.0)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize(
+    ("told", "believed", "doubts"),
+    [
+        (UNTIMED, UNTIMED, ()),
+        (IN_ALL, IN_ALL, ()),
+        (StatedTimes(decoding_ms=1500.0), StatedTimes(decoding_ms=1500.0), ()),
+        (IN_ALL._replace(queue_ms=102.0), UNTIMED, (Doubt.TIMES_HIGH,)),
+        (StatedTimes(reading_ms=1e308), UNTIMED, (Doubt.TIMES_HIGH,)),
+    ],
+)
+def test_where_the_time_went_is_within_what_the_gateway_saw(streamed, told, believed, doubts):
+    """1,500 ms by its clock. A stream's report states it, a unary call's answer."""
+    run, report = RUN, NOTHING._replace(times=told)
+    if not streamed:
+        run, report = RUN._replace(answer=AnswerSize(9.0, 2.0, times=told)), NOTHING
+    assert repr(told_times(run, report)) == repr((believed, doubts))
+    assert accounted(report, run).doubts == doubts

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.evidence import LITTLE, Evidence
-from router.core.learned import BytesLearned, LatencyLearned, Learned, LengthsLearned
+from router.core.learned import (
+    BytesLearned,
+    LatencyLearned,
+    Learned,
+    LengthsLearned,
+    MarginsLearned,
+)
 from router.core.merging import HALF_LIFE_S, Witness, merge
 
 STATE = (1.0,) * 5
@@ -40,6 +46,20 @@ def test_of_latency_wait_and_pace_are_told_apart():
     told = evidence.told(Learned((latency(14, 10),)), 0.0)
     assert told.own.latency == (latency(4, 0),)
     assert told.others.latency == (latency(0, 10),)
+
+
+def test_margins_of_those_that_wait_and_of_others_are_told_apart():
+    def margins(waits, lessons):
+        return MarginsLearned("e", "k", waits, 1.6, (0.1, 0.2, 0.3), lessons)
+
+    evidence = Evidence()
+    evidence.took_up(Learned(margins=(margins(False, 10), margins(True, 10))), 0.0)
+    known = Learned(margins=(margins(False, 14), margins(True, 10)))
+    told = evidence.told(known, 0.0)
+    assert told.own.margins == (margins(False, 4),)
+    assert told.others.margins == (margins(True, 10),)
+    theirs = tuple(replace(margins(waits, 40), logs=(0.9,) * 3) for waits in (False, True))
+    assert evidence.lacking(known, Learned(margins=theirs), 0.0).margins == theirs
 
 
 def test_what_began_anew_is_ones_own_from_there_on():

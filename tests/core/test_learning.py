@@ -2,6 +2,8 @@ import math
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.core import kernel_rows as k
 from router.core.accounting import Run
@@ -11,6 +13,7 @@ from router.core.learning import (
     TELLING_TOKENS,
     Prediction,
     borne_out,
+    decoding_ms_of,
     most_output_tokens,
     prediction_of,
     teach_latency,
@@ -60,6 +63,54 @@ def test_a_unary_call_teaches_both_by_the_whole():
     whole_ms = 21.1 + 200.0 * 6.1
     teach(world, 300, 2.0 * whole_ms - 199.0 * 6.1, 6.1, streamed=False)
     assert middle(world.seat("w")) == pytest.approx((2.0, 2.0), rel=0.01)
+
+
+def test_a_unary_call_teaches_both_apart_where_its_server_says_what_was_decoding():
+    seat = World().seat("w")
+    run = Run(0, ALONE, math.nan, RTT_MS + 63.3 + 199.0 * 12.2, RTT_MS)
+    for _ in range(300):
+        teach_latency(seat, TRUE, run, 200.0, stated_decoding_ms=199.0 * 12.2)
+    assert middle(seat) == pytest.approx((3.0, 2.0), rel=0.01)
+
+
+def test_streams_and_unary_calls_that_say_it_tell_the_same_of_a_delay_of_the_path():
+    told, rng = World().seat("w"), random.Random(2)
+    for _ in range(800):
+        prefill_ms = rng.choice([21.1, 36.1, 96.1])
+        e2e_ms = RTT_MS + 10.0 + prefill_ms + 199.0 * 6.1
+        teach_latency(
+            told, TRUE._replace(prefill_ms=prefill_ms),
+            Run(0, ALONE, math.nan, e2e_ms, RTT_MS), 200.0, stated_decoding_ms=199.0 * 6.1,
+        )  # fmt: skip
+    assert told.wait.middle() == pytest.approx((10.0, 1.0), rel=0.05)
+
+
+@given(
+    slower=st.floats(0.1, 5.0),
+    stated=st.one_of(st.floats(allow_nan=True), st.floats(0.0, 1.0)),
+    tokens=st.floats(1.0, 500.0),
+)
+def test_no_word_of_its_decoding_makes_a_part_quicker_than_its_clock_or_its_twins(
+    slower, stated, tokens
+):
+    """``stated``: as a share of the whole."""
+    seat = World().seat("w")
+    service_ms = slower * (21.1 + (tokens - 1.0) * 6.1)
+    run = Run(0, ALONE, math.nan, RTT_MS + service_ms, RTT_MS)
+    found = decoding_ms_of(seat, TRUE, run, tokens, stated * service_ms)
+    if found == found:
+        least = min(slower, 1.0) * (1.0 - 1e-9)
+        assert found / ((tokens - 1.0) * 6.1) >= least
+        assert (service_ms - found) / 21.1 >= least
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.999])
+def test_an_endpoint_as_quick_as_its_twins_says_what_it_likes(share):
+    seat = World().seat("w")
+    run = Run(0, ALONE, math.nan, RTT_MS + 21.1 + 199.0 * 6.1, RTT_MS)
+    for _ in range(300):
+        teach_latency(seat, TRUE, run, 200.0, stated_decoding_ms=share * (21.1 + 199.0 * 6.1))
+    assert middle(seat) == pytest.approx((1.0, 1.0), rel=0.01)
 
 
 BUSY = Prediction(20.0, 300.0, 10.0)

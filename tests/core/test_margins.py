@@ -2,17 +2,55 @@
 
 import math
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from router.core.latency import z_of
+from router.core.learned import MarginsLearned
 from router.core.lengths import Expected
 from router.core.margins import LEAST, MOST, STEP, Margins
 from router.core.pipeline import decide
 from tests import factories as f
 
 Z95, Z75 = z_of(0.95), z_of(0.75)
+
+
+def test_what_was_learned_another_goes_on_with(decision):
+    made, other = margins(), margins()
+    for waits in (False, False, True):
+        made.learn(made.told(decision, waits), 500.0, 9000.0, 100.0)
+    kept = made.learned("a", "k")
+    assert [(one.waits, one.lessons) for one in kept] == [(False, 2), (True, 1)]
+    for one in kept:
+        other.restore(one)
+    assert other.learned("a", "k") == kept
+    assert all(other.told(decision, w) == made.told(decision, w) for w in (False, True))
+    assert margins().learned("a", "k") == ()
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"z": Z75}, {"z": math.nan}, {"logs": (0.0, 0.0)}, {"logs": (0.0, 0.0, math.nan)},
+        {"logs": (0.0, MOST + 0.01, 0.0)}, {"logs": (LEAST - 0.01, 0.0, 0.0)}, {"lessons": 0},
+        {"lessons": -1}, {"lessons": 2**60},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_or_is_of_another_quantile_is_left_out(decision, lie):
+    sound = MarginsLearned("a", "k", False, Z95, (0.1, 0.2, 0.3), 9)
+    made = margins()
+    assert made.can_restore(sound) and not made.can_restore(replace(sound, **lie))
+    made.restore(replace(sound, **lie))
+    assert made.learned("a", "k") == ()
+
+
+def test_at_another_quantile_it_is_learned_anew(decision):
+    made = margins()
+    made.learn(made.told(decision, False), 500.0, 9000.0, 100.0)
+    made.aim(Z75, Z75)
+    assert made.learned("a", "k") == ()
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from router.core.learned import (
     LatencyLearned,
     Learned,
     LengthsLearned,
+    MarginsLearned,
     SkillLearned,
     StartLearned,
 )
@@ -99,6 +100,13 @@ LEARNED = st.builds(
             st.tuples(*7 * [st.tuples(LESSONS, *3 * [bounded(0.0, 500.0)])]),
         ),
         "grid_zone",
+    ),
+    unique(
+        st.builds(
+            MarginsLearned, ENDPOINTS, KINDS, st.booleans(), st.just(1.6),
+            st.tuples(*3 * [bounded(-0.5, 2.0)]), LESSONS,
+        ),
+        "endpoint", "kind", "waits",
     ),
 )  # fmt: skip
 # Hypothesis warns of examples as large as these by chance.
@@ -247,6 +255,19 @@ def test_the_path_is_known_only_where_it_begins():
     assert one.tpot[RATIO_MEAN] == 0.7
     only_wait = replace(latency(0.7), tpot_lessons=0)
     assert merge([witness(only_wait, here=False)]).latency == ()
+
+
+def test_margins_are_the_middle_of_those_told_in_the_same_place():
+    def margins(log, lessons=50, waits=False, z=1.6):
+        return MarginsLearned("a", "k", waits, z, (0.0, 0.0, log), lessons)
+
+    near = [witness(margins=(margins(log),)) for log in (0.1, 0.2, 2.0)]
+    far = [witness(margins=(margins(0.0),), here=False)] * 3
+    assert merge([*near, *far]).margins == (margins(0.2),)
+    apart = witness(margins=(margins(0.5, waits=True), margins(0.7, z=0.6)))
+    assert merge([*near, apart]).margins == (
+        margins(0.7, z=0.6), margins(0.2), margins(0.5, waits=True),
+    )  # fmt: skip
 
 
 def test_endpoints_of_another_profile_are_others():

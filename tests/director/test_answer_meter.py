@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from router.contract import AnswerSize
+from router.contract import UNTIMED, AnswerSize, StatedTimes
 from router.director.answer_meter import AnswerMeter
 from tests.factories import served, task_profile
 
@@ -50,7 +50,7 @@ def test_a_stream_is_told_by_the_mean_of_its_first_messages():
 def test_what_is_told_of_a_prompt_one_message_tells_for_all():
     one = meter(Sizes(cached=96.0, read=128.0))
     one.add(b"1234", streamed=True)
-    assert one.size(messages=100)[2:] == (96.0, 128.0)
+    assert one.size(messages=100)[2:4] == (96.0, 128.0)
 
 
 @pytest.mark.parametrize("profile", [None, task_profile()], ids=["nothing came", "a task"])
@@ -59,5 +59,14 @@ def test_nothing_is_told_of_what_was_not_looked_into(profile):
     one = meter(sizes, profile)
     if profile:
         one.add(b"1234", streamed=False)
-    assert all(map(math.isnan, one.size(messages=1)))
+    assert all(map(math.isnan, one.size(messages=1)[:-1]))
     assert sizes.asked == 0
+
+
+@pytest.mark.parametrize(("streamed", "messages"), [(False, 0), (True, 100)])
+def test_where_the_time_went_is_told_by_the_whole_answer_alone(streamed, messages):
+    sizes = Sizes()
+    sizes.size = lambda *_: AnswerSize(4.0, 1.0, times=StatedTimes(decoding_ms=7.0))
+    one = meter(sizes)
+    one.add(b"1234", streamed)
+    assert (one.size(messages).times is UNTIMED) is streamed

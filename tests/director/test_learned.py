@@ -33,6 +33,7 @@ async def test_every_part_is_learned():
     learned = learned_by(await taught())
     assert [one.endpoint for one in learned.latency] == ["a"]
     assert {one.tenant for one in learned.lengths} == {None, "acme"}
+    assert [(one.endpoint, one.waits) for one in learned.margins] == [("a", False)]
     assert len(learned.starts) == len(learned.answer_bytes) == len(learned.prompt_bytes) == 1
 
 
@@ -59,7 +60,7 @@ async def test_what_would_not_be_taken_has_no_say_among_others():
     learned = learned_by(await taught())
     after = Room({}).dispatcher
     assert restorable(after, learned) == learned
-    (latency,), (start,) = learned.latency, learned.starts
+    (latency,), (start,), (margins,) = learned.latency, learned.starts, learned.margins
     lies = replace(
         learned,
         latency=(
@@ -72,6 +73,11 @@ async def test_what_would_not_be_taken_has_no_say_among_others():
         lengths=tuple(replace(one, lengths=(1e30,) * 5) for one in learned.lengths),
         answer_bytes=(replace(learned.answer_bytes[0], sd=-1.0),),
         prompt_bytes=(replace(learned.prompt_bytes[0], model="other"),),
+        margins=(
+            replace(margins, logs=(math.inf,) * 3),
+            replace(margins, endpoint="elsewhere"),
+            replace(margins, kind="of another profile"),
+        ),
     )
     nothing = restorable(after, lies)
     assert nothing == type(learned)()

@@ -1,9 +1,13 @@
 """What finished requests teach, by what their answers say."""
 
+import json
+
 import pytest
 
 from router.core.latency import slowness
+from router.core.reports import Doubt
 from router.core.templates import LEAST_REPORTS
+from router.load.usage import HttpReports
 from router.model import UNBURDENED
 from tests.director.support import Room, Says, report
 from tests.factories import endpoint, fleet, request, served, token_profile
@@ -54,6 +58,32 @@ async def test_what_was_cached_makes_no_hardware_look_quick():
         await room.collect(input_tokens=2000.0, payload_bytes=9000)
     room.dispatcher.digest()
     assert slowness(room.seat("a").wait.state) == pytest.approx(1.0, rel=0.1)
+
+
+async def test_an_answer_that_says_where_its_time_went_tells_a_slow_prompt_from_a_slow_pace():
+    """Of 800 ms by the clock 100 tokens took as long as by the profile: the prompt took the rest.
+    What a server says beyond what the clock has is told on the receipt, and teaches nothing."""
+
+    async def taught(decoding_ms):
+        body = {
+            "choices": [{"text": "x" * 400}],
+            "usage": {"completion_tokens": 100},
+            "metrics": {"generation_time_ms": decoding_ms},
+        }
+        room = Room({"a": Says(json.dumps(body).encode(), end_s=0.8)})
+        upstream = room.dispatcher.parts.upstreams["oip"]._replace(reports=HttpReports())
+        room.dispatcher.parts = room.dispatcher.parts._replace(upstreams={"oip": upstream})
+        for _ in range(100):
+            receipt = (await room.infer(input_tokens=100.0, payload_bytes=900)).receipt
+        room.dispatcher.digest()
+        seat = room.seat("a")
+        return slowness(seat.wait.state), seat.tpot_ratio.factor(0.0), receipt.doubts
+
+    wait, pace, doubts = await taught(99.0 * 6.1)
+    assert wait > 2.0 and pace == pytest.approx(1.0, abs=0.02) and not doubts
+    too_long = await taught(900.0)
+    assert too_long[2] == (Doubt.TIMES_HIGH,)
+    assert too_long[:2] == (await taught(None))[:2]
 
 
 async def test_what_is_told_of_a_latency_follows_what_came_and_decides_nothing():

@@ -72,9 +72,9 @@ def test_a_count_that_is_none_is_not_read_as_one(value: str) -> None:
 
 
 def test_an_answer_of_nothing_has_no_size() -> None:
-    assert all(map(math.isnan, size(answer())))
-    assert all(map(math.isnan, size(answer(), streamed=True)))
-    assert all(map(math.isnan, size_of(b"")))
+    assert all(map(math.isnan, size(answer())[:-1]))
+    assert all(map(math.isnan, size(answer(), streamed=True)[:-1]))
+    assert all(map(math.isnan, size_of(b"")[:-1]))
 
 
 def test_no_more_than_so_many_fields_are_looked_at() -> None:
@@ -93,7 +93,7 @@ def test_the_bytes_of_a_tensor_are_not_looked_at() -> None:
     [b"\x32\x05x", b"\x32", b"\x32\xff", b"\x33\x00", b"\x0d\x00", b"\x08", b"\x22\x7f\x0a", b"<"],
 )
 def test_what_is_malformed_has_no_size(data: bytes) -> None:
-    assert all(map(math.isnan, size_of(data)))
+    assert all(map(math.isnan, size_of(data)[:-1]))
 
 
 @given(st.binary(max_size=200), st.booleans())

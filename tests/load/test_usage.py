@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.contract import AnswerSize, BackendReport
+from router.contract import UNTIMED, AnswerSize, BackendReport, StatedTimes
 from router.errors import UpstreamBusyError, UpstreamFaultError, UpstreamInternalError
 from router.http_api import BODY, END, ENERGY, USAGE
 from router.load.orca import NOTHING
@@ -94,6 +94,48 @@ def test_the_bytes_of_an_answer_are_those_of_its_output(reports: HttpReports) ->
     assert reports.size(b"\x1f\x8b", False).output_bytes == 2.0
     streamed = reports.size(event({"usage": {"completion_tokens": 3}}), True)
     assert same(streamed, AnswerSize(NAN, NAN))
+
+
+# Events that say where the time went -> queue, reading, decoding, ms.
+TIMES = {
+    "vllm": (
+        {"usage": {"prompt_tokens": 9}, "metrics": {
+            "time_to_first_token_ms": 40.5, "generation_time_ms": 200, "queue_time_ms": 3.5,
+            "mean_itl_ms": 10.0, "tokens_per_second": 83.2, "speculative_decoding": {"x": 1},
+        }},
+        StatedTimes(3.5, 40.5, 200.0),
+    ),
+    "vllm, responses": (
+        {"response": {"usage": {}, "metrics": {"generation_time_ms": 7.0}}},
+        StatedTimes(decoding_ms=7.0),
+    ),
+    "vllm, one token": (
+        {"usage": {}, "metrics": {"time_to_first_token_ms": 4.0, "generation_time_ms": None}},
+        StatedTimes(reading_ms=4.0),
+    ),
+    "llama.cpp": (
+        {"usage": {}, "timings": {"cache_n": 4, "prompt_ms": 43.2, "predicted_ms": 238.7}},
+        StatedTimes(math.nan, 43.2, 238.7),
+    ),
+    "other metrics": ({"usage": {}, "metrics": {"score": "high"}}, UNTIMED),
+    "no metrics": ({"usage": {}, "metrics": [1]}, UNTIMED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", TIMES)
+def test_where_the_time_went_is_read_in_every_shape(reports: HttpReports, shape: str) -> None:
+    stated, times = TIMES[shape]
+    assert same(reports.read([(USAGE, event(stated))]).times, times)
+    assert same(reports.size(json.dumps(stated).encode(), False).times, times)
+    assert reports.malformed == 0
+
+
+@pytest.mark.parametrize("absurd", ["-1", "true", '"9"', "[]"])
+def test_a_time_that_is_none_is_counted_and_not_read(reports: HttpReports, absurd: str) -> None:
+    said = b'data: {"usage":{},"metrics":{"queue_time_ms":3,"generation_time_ms":%s}}\n\n'
+    found = reports.read([(USAGE, said % absurd.encode())])
+    assert same(found.times, StatedTimes(queue_ms=3.0)) and found.malformed
+    assert reports.malformed == 1
 
 
 def test_of_a_large_answer_the_end_alone_is_looked_at(reports: HttpReports) -> None:
@@ -250,6 +292,7 @@ figures = st.one_of(
 )
 names = st.sampled_from([
     "usage", "energy", "message", "response", "timings", "joules", "energy_joules", "cache_n",
+    "metrics", "queue_time_ms",
     "prompt_tokens", "output_tokens", "input_tokens", "prompt_tokens_details", "cached_tokens",
     "cache_read_input_tokens", "error", "choices", "code", "measurement_available",
 ])  # fmt: skip

@@ -59,6 +59,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
         "--model", str(VENV / "model"), "--served-model-name", MODEL, "--host", "127.0.0.1",
         "--port", there.rpartition(":")[2], "--max-model-len", str(CONTEXT_TOKENS),
         "--max-num-seqs", "8", "--enforce-eager", "--dtype", "bfloat16",
+        "--enable-per-request-metrics",
     ]  # fmt: skip
     quiet = {
         "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -184,4 +185,29 @@ def test_what_it_says_of_its_load_beside_an_answer_is_read_and_kept_from_the_cal
         assert not any(name.lower().startswith("endpoint-load") for name in answer.headers)
     _, page = http_get(places.admin, "/metrics")
     refused = b'carbon_router_reported_figures_ignored_total{reason="report_malformed"}'
+    assert refused not in page or refused + b" 0" in page
+
+
+def test_where_an_answers_time_went_is_passed_on_and_lies_within_what_the_gateway_saw(
+    places: Places,
+) -> None:
+    asked = {"max_tokens": 32, "ignore_eos": True}
+    connection, answer = opened(places, chat(**asked))
+    with closing(connection):
+        whole = json.loads(answer.read())["metrics"]
+    (decision_id,) = re.findall(r'id="([^"]+)"', answer.headers["x-carbon"])
+    _, body = http_get(places.http, f"/v1/carbon/receipts/{decision_id}")
+    took_ms = float(json.loads(body)["e2e_ms"])
+    connection, answer = opened(
+        places, chat(stream=True, stream_options={"include_usage": True}, **asked)
+    )
+    with closing(connection):
+        events = answer.read().decode().split("\n\n")
+    streamed = json.loads(events[-3].removeprefix("data: "))["metrics"]
+    for said in (whole, streamed):
+        assert said["generation_time_ms"] == pytest.approx(31 * said["mean_itl_ms"], rel=1e-3)
+    parts = ("queue_time_ms", "time_to_first_token_ms", "generation_time_ms")
+    assert sum(whole[part] for part in parts) <= took_ms
+    _, page = http_get(places.admin, "/metrics")
+    refused = b'carbon_router_reported_figures_ignored_total{reason="report_times_too_long"}'
     assert refused not in page or refused + b" 0" in page

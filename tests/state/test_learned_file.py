@@ -15,6 +15,7 @@ from router.core.learned import (
     LatencyLearned,
     Learned,
     LengthsLearned,
+    MarginsLearned,
     StartLearned,
 )
 from router.errors import DataError
@@ -33,6 +34,9 @@ LEARNED = st.builds(
     st.lists(st.builds(LengthsLearned, TEXTS, st.none() | TEXTS, STATES, COUNTS)).map(tuple),
     st.lists(st.builds(BytesLearned, TEXTS, FLOATS, FLOATS, COUNTS)).map(tuple),
     st.lists(st.builds(BytesLearned, TEXTS, FLOATS, FLOATS, COUNTS)).map(tuple),
+    margins=st.lists(
+        st.builds(MarginsLearned, TEXTS, TEXTS, st.booleans(), FLOATS, STATES, COUNTS)
+    ).map(tuple),
 )
 SOME = Learned(
     latency=(LatencyLearned("a", "k", 1.6, (0.0, 1.5), 300, (0.4, 0.01), 300),),

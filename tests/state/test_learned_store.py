@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from router.core.learned import LatencyLearned, Learned, LengthsLearned
+from router.core.learned import LatencyLearned, Learned, LengthsLearned, MarginsLearned
 from router.state import learned_store
 from router.state.learned_store import KEEP_S, MOST_PROCESSES, Kept, LearnedStore
 from router.state.memory import MemoryStore
@@ -97,13 +97,15 @@ async def test_what_is_large_goes_in_parts_that_a_store_can_hold(monkeypatch):
         LatencyLearned(f"e{n}", "k", 1.6, (1.0,) * 13, 1, (0.0, 1.0), 1) for n in range(25)
     )
     lengths = tuple(LengthsLearned("m", f"t{n}", (1.0,) * 5, n) for n in range(35))
-    learned = Learned(latency, lengths=lengths)
+    margins = tuple(MarginsLearned(f"e{n}", "k", False, 1.6, (0.0,) * 3, 1) for n in range(15))
+    learned = Learned(latency, lengths=lengths, margins=margins)
     store = MemoryStore()
     await process(store, "a").write(learned)
-    assert len(await store.scan("learned/a/", NOW)) == 3 + 4
+    assert len(await store.scan("learned/a/", NOW)) == 3 + 4 + 2
     (kept,) = await process(store, "b").read()
     assert set(kept.own.latency) == set(latency)
     assert set(kept.own.lengths) == set(lengths)
+    assert set(kept.own.margins) == set(margins)
     # What was written of more before is not read with it.
     await process(store, "a").write(SOME)
     (kept,) = await process(store, "b").read()

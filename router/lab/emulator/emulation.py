@@ -119,7 +119,8 @@ class Emulation:
 
     ``stream_every``: tokens per streamed piece. ``fault``: shown by every call, unless a call
     names its own in ``x-emulate-fault``. ``on_reset``: called when a reset fault wants every
-    connection dropped. ``lag``: of the whole process, for whoever tells it.
+    connection dropped. ``tells_times``: answers of HTTP say where their time went. ``lag``: of the
+    whole process, for whoever tells it.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Emulation:
         *,
         stream_every: int = 1,
         fault: EmulatedFault | None = None,
+        tells_times: bool = False,
         lag: LoopLag | None = None,
         guard: EmulatorGuard = OPEN,
     ) -> None:
@@ -142,6 +144,7 @@ class Emulation:
         self._on_reset = on_reset
         self._stream_every = stream_every
         self._fault = fault
+        self.tells_times = tells_times
         self.lag = lag or LoopLag()
         self.guard = guard
         self.models = {model.name: EmulatedModel(model, fleet, loop) for model in endpoint.models}

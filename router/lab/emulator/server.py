@@ -29,12 +29,14 @@ _LISTEN = {"oip": service.listen, "openai": http_service.listen}
 class Options:
     """How to emulate. ``seed``: of drawn output lengths. ``stream_every``: tokens per response.
 
-    ``fault``: shown by every call that does not name its own. ``guard``: whom they answer.
+    ``fault``: shown by every call that does not name its own. ``tells_times``: as of `Emulation`.
+    ``guard``: whom they answer.
     """
 
     seed: int = 0
     stream_every: int = 1
     fault: EmulatedFault | None = None
+    tells_times: bool = False
     guard: EmulatorGuard = OPEN
 
 
@@ -71,6 +73,7 @@ class EmulatedEndpoint:
                 crashed.set,
                 stream_every=self._options.stream_every,
                 fault=self._options.fault,
+                tells_times=self._options.tells_times,
                 lag=lag,
                 guard=self._options.guard,
             )
@@ -135,6 +138,7 @@ def run(
     *,
     seed: int = 0,
     stream_every: int = 1,
+    tells_times: bool = False,
     guard: EmulatorGuard = OPEN,
 ) -> int:
     """Emulate every endpoint that a configuration marks ``emulated``; until SIGTERM or SIGINT.
@@ -152,7 +156,8 @@ def run(
         problems = [("endpoints", "none is marked `emulated: true`: nothing to emulate")]
     if problems:
         raise ConfigError(str(config_path), problems)
-    asyncio.run(_until_signal(marked, fleet, Options(seed, stream_every, guard=guard)))
+    options = Options(seed, stream_every, tells_times=tells_times, guard=guard)
+    asyncio.run(_until_signal(marked, fleet, options))
     return 0
 
 

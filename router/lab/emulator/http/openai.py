@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from router.lab.emulator.http.asked import HttpAsk
 from router.lab.emulator.http.refusals import ErrorAnswer
-from router.lab.emulator.http.reply import Reply, TokenCounts, event
+from router.lab.emulator.http.reply import Reply, TokenCounts, event, timing_metrics
 
 # Numbers of an embedding, without `dimensions` and at most.
 DIMENSIONS: Final = 384
@@ -40,7 +40,8 @@ class _Choices(Reply):
     def whole(self, text: str, counts: TokenCounts) -> dict[str, Any]:
         reason = "length" if self.limited(counts) else "stop"
         choice = {"index": 0, **self._all(text), "logprobs": None, "finish_reason": reason}
-        return {**self._head(self.kind), "choices": [choice], "usage": usage(counts)}
+        head = self._head(self.kind)
+        return {**head, "choices": [choice], "usage": usage(counts), **self._timing()}
 
     def piece(self, text: str) -> bytes:
         return self._chunk(self._part(text))
@@ -49,13 +50,16 @@ class _Choices(Reply):
         last = self._chunk(self._part(""), "length" if self.limited(counts) else "stop")
         if self.asked.include_usage:
             told = {**self._head(self.chunk_kind), "choices": [], "usage": usage(counts)}
-            last += event(told)
+            last += event({**told, **self._timing()})
         return last, _DONE
 
     def _chunk(self, part: dict[str, Any], reason: str | None = None) -> bytes:
         choice = {"index": 0, **part, "logprobs": None, "finish_reason": reason}
         chunk = {**self._head(self.chunk_kind), "choices": [choice]}
         return event({**chunk, "usage": None} if self.asked.include_usage else chunk)
+
+    def _timing(self) -> dict[str, Any]:
+        return {} if self.told is None else {"metrics": timing_metrics(self.told)}
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {

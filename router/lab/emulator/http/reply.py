@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from router.lab.emulator.http.asked import HttpAsk
 from router.lab.replay.replica import Ended
+from router.units import MS_PER_S
 
 # A token of what an answer goes on with after it said what it is: 4 bytes, as `BYTES_PER_TOKEN`.
 _FILLER = " ..."
@@ -52,13 +53,30 @@ def event(data: dict[str, Any], name: str = "") -> bytes:
     return f"{head}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
+def timing_metrics(record: Ended) -> dict[str, float]:
+    """``metrics`` as vLLM 0.32 has it with ``--enable-per-request-metrics``, ms: its time to the
+    first token begins when the queue ends."""
+    decoding_ms = (record.at - record.first_token_at) * MS_PER_S
+    metrics = {
+        "time_to_first_token_ms": (record.first_token_at - record.started_at) * MS_PER_S,
+        "generation_time_ms": decoding_ms,
+        "queue_time_ms": (record.started_at - record.admitted_at) * MS_PER_S,
+        "tokens_per_second": record.output_tokens / (record.at - record.started_at),
+    }
+    if record.output_tokens > 1.0:
+        metrics["mean_itl_ms"] = decoding_ms / (record.output_tokens - 1.0)
+    return metrics
+
+
 class Reply(ABC):
-    """The answer to one request, in the shape of its API. ``created``: unix seconds."""
+    """The answer to one request, in the shape of its API. ``created``: unix seconds; ``told``: the
+    run of which it tells where the time went, None where it does not."""
 
     prefix: ClassVar[str]
 
     def __init__(self, asked: HttpAsk, created: float) -> None:
         self.asked = asked
+        self.told: Ended | None = None
         self.id = f"{self.prefix}{uuid4().hex}"
         self.created = int(created)
 

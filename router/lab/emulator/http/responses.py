@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from router.lab.emulator.http.asked import HttpAsk
-from router.lab.emulator.http.reply import Reply, TokenCounts, event
+from router.lab.emulator.http.reply import Reply, TokenCounts, event, timing_metrics
 
 # What is remembered: so many responses, and so many bytes of their conversations.
 MOST_KEPT: Final = 1_000
@@ -76,6 +76,7 @@ class ResponseReply(Reply):
             "incomplete_details": {"reason": "max_output_tokens"} if limited else None,
             "output": [self._item(status, [_part(text)])],
             "usage": usage,
+            **({} if self.told is None else {"metrics": timing_metrics(self.told)}),
         }
 
     def opening(self, counts: TokenCounts) -> bytes:

@@ -175,7 +175,7 @@ class HttpService:
             self._keep(call, reply, text, counts)
             return reply.whole(text, counts)
 
-        return await self._whole(call, whole)
+        return await self._whole(call, whole, reply)
 
     async def _admit(self, request: web.Request, asked: HttpAsk) -> _Call:
         """Find its model, and show the faults that show before any work is done."""
@@ -192,7 +192,10 @@ class HttpService:
         return call
 
     async def _whole(
-        self, call: _Call, body: Callable[[str, TokenCounts], dict[str, Any]]
+        self,
+        call: _Call,
+        body: Callable[[str, TokenCounts], dict[str, Any]],
+        reply: Reply | None = None,
     ) -> web.StreamResponse:
         """Run it, then answer with ``body`` of the text and what it took."""
         async with AsyncExitStack() as stack:
@@ -203,6 +206,8 @@ class HttpService:
         text = AnswerText(
             self._emulation.text(call.model, record.output_tokens), passage.output_tokens
         )
+        if reply is not None and self._emulation.tells_times:
+            reply.told = record
         answer = body(text.between(0, text.tokens), TokenCounts.of(record))
         most = call.model.profile.max_batch
         cost = RequestCost.of([record], most)
@@ -250,6 +255,8 @@ class HttpService:
 
     def _ending(self, call: _Call, reply: Reply, text: str, record: Ended) -> bytes:
         counts = TokenCounts.of(record)
+        if self._emulation.tells_times:
+            reply.told = record
         self._keep(call, reply, text, counts)
         before, end = reply.closing(text, counts)
         cost = RequestCost.of([record], call.model.profile.max_batch)

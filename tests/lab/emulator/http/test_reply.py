@@ -2,7 +2,8 @@ from itertools import pairwise
 
 import pytest
 
-from router.lab.emulator.http.reply import AnswerText, event
+from router.lab.emulator.http.reply import AnswerText, event, timing_metrics
+from router.lab.replay.replica import Ended
 
 MARKER = "[emulated by a: 9 units of fast]"
 
@@ -25,3 +26,15 @@ def test_a_long_answer_has_four_bytes_a_token():
 def test_an_event_is_one_line_of_data():
     assert event({"a": "b\nc"}, "x.y") == b'event: x.y\ndata: {"a":"b\\nc"}\n\n'
     assert event({}) == b"data: {}\n\n"
+
+
+def test_where_the_time_went_is_told_as_vllm_tells_it():
+    record = Ended("r", 3.0, True, 1.0, 1.5, 2.0, 30.0, 11.0, 1.0, 0.5, 0.5, 1)
+    assert timing_metrics(record) == {
+        "queue_time_ms": 500.0,
+        "time_to_first_token_ms": 500.0,
+        "generation_time_ms": 1000.0,
+        "mean_itl_ms": 100.0,
+        "tokens_per_second": pytest.approx(11.0 / 1.5),
+    }
+    assert "mean_itl_ms" not in timing_metrics(record._replace(output_tokens=1.0))

@@ -473,3 +473,20 @@ async def test_fault_slow_stretches_the_answer_not_the_energy(monkeypatch):
             until[-1] -= now
     assert joules[0] == pytest.approx(joules[1])
     assert until[1] > 1e3 > until[0]
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS, RESPONSES])
+async def test_where_the_time_went_is_told_where_that_is_switched_on(path):
+    async with serving_http(tells_times=True) as (_, session):
+        _, _, body = await whole(session, path, output_tokens=50)
+        more = {} if path == RESPONSES else {"stream_options": {"include_usage": True}}
+        events, _ = await stream(session, path, output_tokens=50, **more)
+    last = events[-1].data["response"] if path == RESPONSES else events[-2].data
+    for said in (body, last):
+        assert said["metrics"]["generation_time_ms"] == pytest.approx(49 * 0.101, rel=1e-3)
+        assert said["metrics"]["queue_time_ms"] >= 0.0
+
+
+async def test_where_the_time_went_is_told_by_nobody_else():
+    async with serving_http() as (_, session):
+        assert "metrics" not in (await whole(session, CHAT, output_tokens=2))[2]
