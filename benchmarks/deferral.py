@@ -1,6 +1,7 @@
 """What deferred work costs the queue: taking a batch in, reading its lines, and ending them.
 
-Every commit waits for the disk, so the disk's own fsync is measured beside, in the same run.
+Every commit waits for the disk, so the disk's own fsync is measured beside, in the same run. In
+SQLite, and in Valkey over a socket of this machine, by how often its log waits for the disk.
 
     python -m benchmarks.deferral [FOLDER]
 """
@@ -14,12 +15,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.machine import machine
 from router.deferral.output_lines import answered
+from router.deferral.queue import DeferredQueue
+from router.deferral.redis.store import RedisQueue
 from router.deferral.sqlite.store import SqliteQueue
+from router.state.redis.clients import Passwords
+from router.state.redis.link import Link
 from tests.deferral.support import NOW, ROOMY, jobs, new_batch, stored_file
+from tests.state.redis.servers import Server, settings
 
 ONE_BY_ONE, AT_ONCE, ROUNDS = 500, 100, 10
 LINES, TOGETHER, ENDED = 50_000, 1000, 5000
@@ -51,10 +58,30 @@ def fsyncs_ms(folder: Path) -> list[float]:
     return found
 
 
-async def run(folder: Path) -> None:
-    """Print all figures."""
-    told("fsync of this disk", fsyncs_ms(folder))
-    queue = SqliteQueue(folder / "queue", "benchmark", 60.0, time.perf_counter)
+async def in_sqlite(folder: Path) -> None:
+    """Print its figures."""
+    print("SQLite")
+    await run(SqliteQueue(folder / "queue", "benchmark", 60.0, time.perf_counter))
+
+
+async def in_valkey(fsync: str) -> None:
+    """Print its figures, and what a line takes of its memory."""
+    server = Server("valkey")
+    server.arguments = ("--save", "", "--appendonly", "yes", "--appendfsync", fsync)
+    server.start()
+    try:
+        print(f"Valkey {server.ask('INFO', 'server')['valkey_version']}, appendfsync {fsync}")
+        link = Link(replace(settings(server.url), timeout_s=5.0), Passwords)
+        before = server.ask("INFO", "memory")["used_memory"]
+        await run(RedisQueue(link, "benchmark", "files", "benchmark", 60.0))
+        grown = server.ask("INFO", "memory")["used_memory"] - before
+        print(f"{'memory for each line, most of them waiting':45} {grown / LINES:8.0f} bytes")
+    finally:
+        server.close()
+
+
+async def run(queue: DeferredQueue) -> None:
+    """Print all figures of one."""
     await queue.beat()
     file = stored_file()
     await queue.add_file(file, ROOMY)
@@ -90,4 +117,7 @@ async def run(folder: Path) -> None:
 if __name__ == "__main__":
     print(f"{machine('carbon-router')}, SQLite {sqlite3.sqlite_version}")
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as name:
-        asyncio.run(run(Path(name)))
+        told("fsync of this disk", fsyncs_ms(Path(name)))
+        asyncio.run(in_sqlite(Path(name)))
+    for fsync in ("always", "everysec"):
+        asyncio.run(in_valkey(fsync))

@@ -308,6 +308,12 @@ class BatchEndedError(RequestError):
     reason = "batch_ended"
 
 
+class BatchOpenError(RequestError):
+    """A batch that has not ended has no results yet, and cannot be deleted."""
+
+    reason = "batch_open"
+
+
 class InvalidMetadataError(RequestError):
     """A routing header (budget, origin, residency, tenant) has an unusable value."""
 
@@ -389,13 +395,15 @@ class CarbonBudgetRefusedError(RefusedError):
         budget: str = "",
         account: str | None = "",
         ask_ug: int = 0,
+        waits: bool = False,
     ) -> None:
-        """``budget``, ``account``: whose; ``ask_ug``: what the request may emit. See
-        `router.core.carbon_budgets`."""
+        """``budget``, ``account``: whose; ``ask_ug``: what the request may emit; ``waits``: whether
+        it does where it can. See `router.core.carbon_budgets`."""
         super().__init__(message, retry_after_s)
         self.budget = budget
         self.account = account
         self.ask_ug = ask_ug
+        self.waits = waits
 
 
 class CarbonBudgetError(CarbonBudgetRefusedError):

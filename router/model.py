@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from router.errors import DataError, MixedBasisError
+from router.units import grams
 
 if TYPE_CHECKING:
     # What everything reads stays quick to import.
@@ -415,6 +416,18 @@ class Prefix(NamedTuple):
     block_tokens: float
 
 
+class RunAtOnce(NamedTuple):
+    """Of a request that waited ``waited_s``: where it would have run when it came, at the intensity
+    that was known then, of which ``kind`` and ``basis`` say what that was."""
+
+    waited_s: float
+    region: str
+    g_per_kwh: float
+    kind: str
+    basis: str
+    pue: float
+
+
 class Request(NamedTuple):
     """What routing needs of one inference request. Token counts are NaN where unknown.
 
@@ -424,6 +437,7 @@ class Request(NamedTuple):
     text, from which its tokens can be estimated; 0 where that is not known. ``client_retries``:
     how often its client asked before, as it says. ``sequence_owner``: whose ``sequence_id`` that
     is: another's of the same text is another sequence.
+    ``run_at_once``: what it would have been without waiting, None where it did not wait.
     """
 
     model: str
@@ -444,6 +458,7 @@ class Request(NamedTuple):
     prompt_bytes: int = 0
     client_retries: int = 0
     sequence_owner: str = ""
+    run_at_once: RunAtOnce | None = None
 
     @property
     def receipt_owner(self) -> str:
@@ -719,3 +734,12 @@ class Receipt(NamedTuple):
     network_j: float = math.nan
     run_s: float = math.nan
     lost_gco2e: float = 0.0
+
+    @property
+    def at_once_gco2e(self) -> float:
+        """What the same joules would have emitted where, and when, it would have run had it not
+        waited; NaN where it did not, or that is not known."""
+        told = self.request.run_at_once
+        if told is None:
+            return math.nan
+        return grams(self.energy_j * told.pue + self.network_j, told.g_per_kwh)

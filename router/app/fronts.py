@@ -83,6 +83,7 @@ class Fronts:
         self._asked = asked
         self._tls = tls
         self._deferral = deferral
+        self._holding = None if deferral is None else deferral.holding(lambda: self._director)
         self._connections = affordable(server, runtime.config.most_endpoints)
         self._grpc = self._build_grpc()
         self._http = self._build_http() if server.http is not None else None
@@ -139,6 +140,8 @@ class Fronts:
                 lambda model, urgent: deferral.among(self._director.view, model, urgent),
             )
         )
+        if self._holding is not None:
+            looks = {**looks, "held requests": self._holding.run}
         return {**looks, **deferral.work(runner, lambda: self._director.view)}
 
     def _grpc_options(self) -> ServerOptions:
@@ -182,6 +185,7 @@ class Fronts:
             self._failures,
             self._access,
             self._capacity,
+            self._holding,
         )
 
     def _build_http(self) -> HttpGateway:
@@ -211,6 +215,7 @@ class Fronts:
                 self._asked,
                 self._deferral.parts if self._deferral is not None else None,
                 self._own_names(),
+                self._holding,
             ),
         )
 

@@ -365,7 +365,7 @@ class GatewayProcess:
         if config.settings.deferral is None:
             return None
         return ProcessDeferral(
-            config, self._identity, self._clock, self._rng, self._metrics.deferral
+            config, self._identity, self._clock, self._rng, self._metrics.deferral, os.environ
         )
 
     def _work(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from router.config.settings import Config, RedisSettings, SecretSpec
 from router.contract import Clock, StateStore
@@ -11,6 +13,13 @@ from router.errors import ConfigError
 from router.state.watched import WatchedStore
 from router.telemetry.state_store import StoreMetrics
 from router.trust.secrets import read_secret
+
+if TYPE_CHECKING:
+    from router.state.redis.clients import Passwords
+    from router.state.redis.link import Link
+
+# That an answer may take that waits for a disk, s.
+_DISK_S: Final = 1.0
 
 
 def build_store(
@@ -29,17 +38,10 @@ def build_store(
     if settings is None:
         return None
     # A gateway that shares nothing need not load the client.
-    from router.state.redis.clients import Passwords
     from router.state.redis.store import RedisStore
 
     _require_files(config.file, settings)
-
-    def passwords() -> Passwords:
-        return Passwords(
-            server=_secret(config.file, "", settings.password, environ),
-            sentinel=_secret(config.file, "sentinel_", settings.sentinel_password, environ),
-        )
-
+    passwords = _passwords(config.file, settings, environ)
     passwords()
     store = RedisStore(settings, passwords)
     if metrics is None:
@@ -47,6 +49,18 @@ def build_store(
     return WatchedStore(
         store, clock, identity, metrics.called, lambda health: metrics.show(health.failing_s)
     )
+
+
+def build_link(config: Config, environ: Mapping[str, str]) -> Link:
+    """A connection of its own to that server, for what may take longer than what requests need of
+    it: of a queue that waits for a disk. Raises ConfigError for a password that cannot be read."""
+    from router.state.redis.link import Link
+
+    settings = config.settings.state.redis
+    assert settings is not None
+    passwords = _passwords(config.file, settings, environ)
+    passwords()
+    return Link(replace(settings, timeout_s=max(settings.timeout_s, _DISK_S)), passwords)
 
 
 async def try_store(store: StateStore, identity: str, now: float) -> None:
@@ -65,6 +79,20 @@ async def try_store(store: StateStore, identity: str, now: float) -> None:
     await store.release(name, identity)
     await store.exchange(name, identity, b"", ttl_s, now)
     await store.leave(name, identity)
+
+
+def _passwords(
+    file: Path, settings: RedisSettings, environ: Mapping[str, str]
+) -> Callable[[], Passwords]:
+    from router.state.redis.clients import Passwords
+
+    def passwords() -> Passwords:
+        return Passwords(
+            server=_secret(file, "", settings.password, environ),
+            sentinel=_secret(file, "sentinel_", settings.sentinel_password, environ),
+        )
+
+    return passwords
 
 
 def _require_files(file: Path, settings: RedisSettings) -> None:

@@ -11,13 +11,19 @@ from router.cli.options import AsJson, show
 from router.errors import DataError
 
 if TYPE_CHECKING:
-    from router.deferral.sqlite.looking import SeenBatch
+    from router.deferral.seen import SeenBatch
 
 app = typer.Typer()
 queue = typer.Typer(help="Work that waits: batches, and why they do.", no_args_is_help=True)
 app.add_typer(queue, name="queue")
 
-Where = Annotated[Path, typer.Argument(metavar="DIR", help="As `deferral.dir` has it.")]
+Where = Annotated[
+    Path,
+    typer.Argument(
+        metavar="WHERE",
+        help="The folder of `deferral.dir`, or a gateway's configuration: for a queue in Redis.",
+    ),
+]
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="As callers know it: batch_...")]
 AnyBatch = Annotated[
     str, typer.Argument(metavar="[BATCH]", help="Only this one.", show_default="all")
@@ -53,7 +59,7 @@ def why(where: Where, batch: AnyBatch = "", as_json: AsJson = False) -> None:
 
 
 def _seen(where: Path, batch: str, ended: bool) -> list[SeenBatch]:
-    from router.deferral.sqlite.looking import seen
+    from router.app.deferral.looking import seen
 
     found = seen(where, batch, ended)
     if batch and not found:

@@ -90,7 +90,9 @@ def build(parsed: Parsed) -> Config:
     problems += checks.check_identity(schema)
     problems += checks.check_log(schema, folder)
     problems += check_ledger(schema.ledger, set(schema.regions), folder)
-    problems += check_deferral(schema.deferral, schema.server.http is not None, folder)
+    problems += check_deferral(
+        schema.deferral, schema.server.http is not None, schema.state.redis is not None, folder
+    )
     problems += checks.check_signal(parsed.policy, schema.carbon)
     problems += check_discovery(schema, folder)
     problems += check_budgets(schema.carbon_budget, checks.served_models(schema), schema.carbon)

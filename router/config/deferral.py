@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -18,8 +19,14 @@ class DeferralSchema(Strict):
     """Batches, and the files that they are made of."""
 
     dir: PathText = Field(
-        description="local folder, relative to the configuration file: the queue, and files of "
-        "callers; gateways on one machine may share it"
+        description="folder, relative to the configuration file: files of callers, and the queue "
+        "where that is a file; gateways on one machine may share it"
+    )
+    queue: Literal["sqlite", "redis"] = Field(
+        default="sqlite",
+        description="where it is kept that work waits: a file in `dir`, of the gateways of one "
+        "machine, or the server of `state.redis`, of any number of gateways whose `dir` is one "
+        "shared folder",
     )
     max_concurrent: int = Field(
         default=64, ge=1, le=100_000, description="deferred requests at once in a process"
@@ -46,6 +53,23 @@ class DeferralSchema(Strict):
     tenant_max_requests: int = Field(
         default=1_000_000, ge=1, le=1_000_000_000, description="that one tenant has waiting"
     )
+    tenant_max_batches: int = Field(
+        default=100_000,
+        ge=1,
+        le=100_000_000,
+        description="batches, and responses in the background, of one tenant that are kept, ended "
+        "ones among them",
+    )
+    flex_wait_s: Seconds = Field(
+        default=240.0,
+        ge=0,
+        le=3600,
+        description="that a request of `service_tier: flex`, or with a deadline, is held at most "
+        "before it begins, s; SDKs wait 600 s for an answer. 0: none is held",
+    )
+    flex_max_held: int = Field(
+        default=256, ge=1, le=100_000, description="held so in a process; others begin at once"
+    )
     max_tries: int = Field(
         default=8,
         ge=1,
@@ -69,7 +93,8 @@ class DeferralSchema(Strict):
 
 @dataclass(frozen=True, slots=True)
 class DeferralSettings:
-    """As `DeferralSchema`, with bytes and seconds in the places of MiB and days."""
+    """As `DeferralSchema`, with bytes and seconds in the places of MiB and days; ``is_shared``: the
+    queue is in Redis."""
 
     dir: Path
     max_concurrent: int
@@ -81,6 +106,10 @@ class DeferralSettings:
     max_tries: int
     lease_s: float
     keep_s: float
+    tenant_max_batches: int = 100_000
+    is_shared: bool = False
+    flex_wait_s: float = 240.0
+    flex_max_held: int = 256
 
 
 def deferral_settings(schema: DeferralSchema | None, folder: Path) -> DeferralSettings | None:
@@ -98,10 +127,16 @@ def deferral_settings(schema: DeferralSchema | None, folder: Path) -> DeferralSe
         max_tries=schema.max_tries,
         lease_s=schema.lease_s,
         keep_s=schema.keep_days * DAY_S,
+        tenant_max_batches=schema.tenant_max_batches,
+        flex_wait_s=schema.flex_wait_s,
+        flex_max_held=schema.flex_max_held,
+        is_shared=schema.queue == "redis",
     )
 
 
-def check_deferral(schema: DeferralSchema | None, serves_http: bool, folder: Path) -> list[Problem]:
+def check_deferral(
+    schema: DeferralSchema | None, serves_http: bool, has_redis: bool, folder: Path
+) -> list[Problem]:
     """The folder can be made where it is to be, and somebody can put work into it."""
     if schema is None:
         return []
@@ -113,4 +148,6 @@ def check_deferral(schema: DeferralSchema | None, serves_http: bool, folder: Pat
         problems.append(("deferral.dir", f"{path.parent}: no such folder; make it"))
     if not serves_http:
         problems.append(("deferral", "batches come over HTTP, so say where: server.http"))
+    if schema.queue == "redis" and not has_redis:
+        problems.append(("deferral.queue", "redis: say which, in state.redis"))
     return problems

@@ -20,6 +20,8 @@ SHADOW: Final = "carbon_budget_shadow"
 REFUSED, HELD, GREENED, WARNED, SHADOWED = OUTCOMES = (
     "refused", "held", "greenest", "warned", "shadow",
 )  # fmt: skip
+_REFUSING: Final = frozenset((OnExhausted.SHED, OnExhausted.DEFER))
+_THEN_WAITS: Final = "; in a batch, or in the background, it would wait for the next"
 # Of an account: a tenant's, a model's, "" for the fleet's; OTHERS: of all without one of their own.
 AccountName: TypeAlias = "str | None"
 OTHERS: Final = None
@@ -82,7 +84,7 @@ def _refusal(
     held: RefusedError | None = None
     for entry in entries:
         budget = entry.budget
-        if entry.fit is Fit.FITS or budget.shadow or budget.on_exhausted is not OnExhausted.SHED:
+        if entry.fit is Fit.FITS or budget.shadow or budget.on_exhausted not in _REFUSING:
             continue
         if entry.exhausted:
             return _exhausted(request, entry, ask_ug, day_ends_in_s)
@@ -106,13 +108,15 @@ def _exhausted(
 ) -> CarbonBudgetError:
     left_g = max(0, entry.account.left_ug) / UG_PER_G
     limit_g, ask_g = entry.account.limit_ug / UG_PER_G, ask_ug / UG_PER_G
+    waits = entry.budget.on_exhausted is OnExhausted.DEFER
     text = (
         f"the carbon budget {_described(request, entry)} has {left_g:.3g} g left of {limit_g:g} "
-        f"for this UTC day, and this request may emit {ask_g:.3g} g"
+        f"for this UTC day, and this request may emit {ask_g:.3g} g{_THEN_WAITS if waits else ''}"
     )
     return CarbonBudgetError(
-        text, max(0.0, day_ends_in_s), budget=entry.budget.name, account=entry.name, ask_ug=ask_ug
-    )
+        text, max(0.0, day_ends_in_s), budget=entry.budget.name, account=entry.name, ask_ug=ask_ug,
+        waits=waits,
+    )  # fmt: skip
 
 
 def _described(request: Request, entry: Entry) -> str:

@@ -17,6 +17,8 @@ from router.errors import DeferralFullError, DeferralStoreError, UnknownFileErro
 # 128 bits: nobody finds another's by guessing; and nothing that could lead out of the folder.
 _ID: Final = re.compile(r"file-[0-9a-f]{32}")
 _PART: Final = ".part"
+# Says which folder this is, to gateways that believe to have it together.
+_NAME: Final = ".name"
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
@@ -38,6 +40,21 @@ class Blobs:
         mark = self._folder / ".clock"
         mark.touch(0o600)
         return mark.stat().st_mtime
+
+    def name(self) -> str:
+        """Of the folder among all that ever were, however it is reached. Raises OSError."""
+        path = self._folder / _NAME
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_text().strip()
+        aside = self._folder / f"{_NAME}-{secrets.token_hex(8)}{_PART}"
+        aside.write_text(secrets.token_hex(16))
+        try:
+            # Whoever is first names it for all.
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(aside)
+        finally:
+            aside.unlink()
+        return path.read_text().strip()
 
     def path(self, file_id: str) -> Path:
         """Where its bytes are. Raises UnknownFileError for what is no id of ours."""

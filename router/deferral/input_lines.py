@@ -141,3 +141,9 @@ def _text(raw: msgspec.Raw) -> str:
         return _TEXT.decode(raw) if len(memoryview(raw)) else ""
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
+
+
+def duplicate_line(line: int, custom_id: str) -> BadLine:
+    """One whose custom_id an earlier line of its batch has."""
+    text = f"line {line}: another line has this custom_id; each has to have its own"
+    return BadLine(line, custom_id, LineError("duplicate_custom_id", text, line, "custom_id"))

@@ -21,11 +21,13 @@ from router.deferral.values import (
 
 
 class ListPage(NamedTuple):
-    """``after``: the id of what comes before its first, "" for a first page; ``most``: on it."""
+    """``after``: the id of what comes before its first, "" for a first page; ``most``: on it.
+    ``family``: of batches, what their ids begin with, up to their first underscore."""
 
     after: str
     most: int
     is_ascending: bool = False
+    family: str = "batch"
 
 
 class DeferredQueue(Protocol):
@@ -66,6 +68,11 @@ class DeferredQueue(Protocol):
         """The newest first. Raises UnknownBatchError for its ``after``."""
         ...
 
+    async def delete_batch(self, owner: str, batch_id: str) -> None:
+        """Nobody finds it any more; its files are others' to delete. Raises UnknownBatchError,
+        and BatchOpenError where it has not ended."""
+        ...
+
     async def cancel(self, owner: str, batch_id: str, now: float) -> Batch:
         """What has not begun does not any more, what has is let go, and the batch ends. Raises
         UnknownBatchError, BatchEndedError."""
@@ -73,6 +80,10 @@ class DeferredQueue(Protocol):
 
     async def beat(self) -> int:
         """This process lives. Takes from others that do not what they had claimed; how much."""
+        ...
+
+    async def workers(self) -> int:
+        """How many processes there are at this queue, this one among them."""
         ...
 
     async def give_back(self) -> int:

@@ -116,6 +116,13 @@ class BatchSums(NamedTuple):
 NO_SUMS: Final = BatchSums()
 
 
+class Unanswered(NamedTuple):
+    """Of the failed lines of a batch, those that nobody had the time, or leave, to answer."""
+
+    expired: int = 0
+    cancelled: int = 0
+
+
 class Batch(NamedTuple):
     """One batch. ``times``: unix s, by the status that began then, beside ``created`` and
     ``expires``. ``output_file_id``, ``error_file_id``: "" where there is none (yet)."""
@@ -132,6 +139,7 @@ class Batch(NamedTuple):
     errors: tuple[LineError, ...]
     output_file_id: str
     error_file_id: str
+    unanswered: Unanswered = Unanswered()
 
 
 class NewJob(NamedTuple):
@@ -219,7 +227,8 @@ class StoredLine(NamedTuple):
 
 
 class Quota(NamedTuple):
-    """What one owner may have: bytes of files, jobs that wait."""
+    """What one owner may have: bytes of files, jobs that wait, batches, ended ones among them."""
 
     max_bytes: int
     max_jobs: int
+    max_batches: int = 100_000

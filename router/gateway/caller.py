@@ -6,6 +6,7 @@
     x-origin              where the caller is, a name of the operator's RTT table
     x-residency           jurisdictions the request may run in, comma-separated, of any case
     x-tenant              on whose account
+    x-deadline-s          it may wait before it begins, to be answered in so many seconds
     x-session-id          whose prompts begin alike, where they cannot be read
     x-carbon-receipt      full or compact: how the receipt is told (gRPC)
 
@@ -57,8 +58,9 @@ class RoutingFields(NamedTuple):
     ``max_output_tokens`` is the smallest of the limits given under its several usual names,
     ``input_tokens`` the largest count given. ``sequence_id`` is "" outside a sequence.
     ``ignored``: of `claims.IGNORED`, where a count is none that routing can use. ``prompt``: where
-    in the message the bytes of its prompt lie; ``prompt_bytes``: of its text, where the caller gave
-    no count of its tokens, 0 where that is not known.
+    in the message the bytes of its prompt lie; ``deadline_s``: by which it may wait, inf where it
+    is not to; ``prompt_bytes``: of its text, where the caller gave no count of its tokens, 0 where
+    that is not known.
     """
 
     model: str
@@ -72,6 +74,7 @@ class RoutingFields(NamedTuple):
     ignored: tuple[str, ...] = ()
     prompt: tuple[int, int] = NOWHERE
     prompt_bytes: int = 0
+    deadline_s: float = math.inf
 
 
 class Caller:
@@ -83,8 +86,8 @@ class Caller:
     """
 
     __slots__ = (
-        "_named", "_principal", "_regions", "e2e_ms", "explicit", "origin", "receipt", "residency",
-        "retries", "session", "tenant", "tpot_ms", "ttft_ms",
+        "_named", "_principal", "_regions", "deadline_s", "e2e_ms", "explicit", "origin", "receipt",
+        "residency", "retries", "session", "tenant", "tpot_ms", "ttft_ms",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +102,8 @@ class Caller:
         self._principal = principal
         self._regions = regions
         self.e2e_ms = self.ttft_ms = self.tpot_ms = UNLIMITED
+        # By which it may wait; inf where it does not say.
+        self.deadline_s = math.inf
         # `headers.FULL`, `headers.COMPACT`, or "" where it does not say.
         self.origin = self.tenant = self.session = self.receipt = ""
         self.residency: frozenset[str] = frozenset()
@@ -187,7 +192,7 @@ class Caller:
 
     def _read(self, key: str, value: str | bytes) -> None:
         limit = MAX_NAME
-        if key in headers.BUDGETS:
+        if key in headers.BUDGETS or key == headers.DEADLINE:
             limit = _MAX_NUMBER
         elif key == headers.RESIDENCY:
             limit = _MAX_LIST
@@ -196,6 +201,8 @@ class Caller:
             self.residency = _in_both(self.residency, _names(text))
         elif key == headers.ORIGIN:
             self.origin = _once(key, self.origin, text)
+        elif key == headers.DEADLINE:
+            self.deadline_s = min(self.deadline_s, _deadline_s(text))
         elif key == headers.TENANT:
             self.tenant = _once(key, self.tenant, text)
         else:
@@ -257,6 +264,16 @@ def _receipt_form(value: str | bytes) -> str:
     if form not in (headers.FULL, headers.COMPACT):
         raise InvalidMetadataError(f"{headers.RECEIPT}: say {headers.FULL} or {headers.COMPACT}")
     return form
+
+
+def _deadline_s(text: str) -> float:
+    try:
+        deadline_s = float(text) if "_" not in text else math.nan
+    except ValueError:
+        deadline_s = math.nan
+    if not 0.0 < deadline_s < math.inf:
+        raise InvalidMetadataError(f"{headers.DEADLINE}: give a number of seconds above 0")
+    return deadline_s
 
 
 def _budget_ms(key: str, text: str) -> float:

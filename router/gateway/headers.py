@@ -20,8 +20,10 @@ TPOT_BUDGET: Final = "x-tpot-budget-ms"
 ORIGIN: Final = "x-origin"
 RESIDENCY: Final = "x-residency"
 TENANT: Final = "x-tenant"
+# Until when an answer is wanted at the latest, from now on: it may wait before it begins.
+DEADLINE: Final = "x-deadline-s"
 BUDGETS: Final = frozenset((E2E_BUDGET, TTFT_BUDGET, TPOT_BUDGET))
-KNOWN: Final = BUDGETS | {ORIGIN, RESIDENCY, TENANT}
+KNOWN: Final = BUDGETS | {ORIGIN, RESIDENCY, TENANT, DEADLINE}
 # Of HTTP: whether answers state their energy.
 ENERGY: Final = "x-energy-data"
 # Of gRPC: whether the receipt comes whole, in keys of its own, or in one.

@@ -28,6 +28,7 @@ from router.model import (
     Receipt,
     Relax,
     Request,
+    RunAtOnce,
     ServedModel,
     Signal,
     TaskProfile,
@@ -95,6 +96,7 @@ class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     pue: float = math.nan
     network_j: float = math.nan
     run_s: float = math.nan
+    run_at_once: tuple[float, _Name, float, _Name, _Name, float] | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -158,6 +160,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
             receipt.pue,
             receipt.network_j,
             receipt.run_s,
+            receipt.request.run_at_once,
         )
     )
 
@@ -175,7 +178,11 @@ def decode_receipt(data: bytes) -> Receipt:
     budget = row.carbon_budget
     return Receipt(
         decision_id=row.decision_id,
-        request=Request(row.model, tenant=row.owner),
+        request=Request(
+            row.model,
+            tenant=row.owner,
+            run_at_once=None if row.run_at_once is None else RunAtOnce(*row.run_at_once),
+        ),
         decision=_decision(row),
         policy=row.policy,
         region=row.region,

@@ -21,6 +21,7 @@ from router.model import (
     Predicted,
     Provenance,
     Receipt,
+    RunAtOnce,
     TaskProfile,
     TokensKind,
 )
@@ -70,6 +71,8 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         items.append(("x-carbon-attempts", str(receipt.attempts)))
         if 0.0 < receipt.lost_gco2e < math.inf:
             items.append(("x-carbon-lost-attempts-gco2e", f"{receipt.lost_gco2e:.6g}"))
+    if receipt.request.run_at_once is not None:
+        items += _waiting(receipt, receipt.request.run_at_once)
     intensity = decision.intensity
     if intensity is not None:
         # Said only of a run that leaves the hour: each key costs a microsecond inside gRPC.
@@ -106,6 +109,22 @@ def _is_all_known(receipt: Receipt) -> bool:
         + predicted.gco2e
         + predicted.latency_first_gco2e
     )
+
+
+def _waiting(receipt: Receipt, told: RunAtOnce) -> list[tuple[str, str]]:
+    """What waiting saved, and against what."""
+    at_once = receipt.at_once_gco2e
+    items = [
+        ("x-carbon-waited-s", f"{told.waited_s:.1f}"),
+        ("x-carbon-at-once-region", _ascii(told.region)),
+        ("x-carbon-at-once-g-per-kwh", f"{told.g_per_kwh:.6g}"),
+        ("x-carbon-at-once-kind", told.kind),
+        ("x-carbon-at-once-basis", told.basis),
+    ]
+    if math.isfinite(at_once + receipt.gco2e):
+        items.append(("x-carbon-at-once-gco2e", f"{at_once:.6g}"))
+        items.append(("x-carbon-saved-by-waiting-gco2e", f"{at_once - receipt.gco2e:.6g}"))
+    return items
 
 
 def _lengths(receipt: Receipt) -> list[tuple[str, str]]:

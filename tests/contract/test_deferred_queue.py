@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import itertools
+from dataclasses import replace
 
 import pytest
+from redis import ResponseError
 
 from router.deferral.output_lines import answered, failed
 from router.deferral.queue import ListPage
+from router.deferral.redis.store import RedisQueue
 from router.deferral.sqlite.store import SqliteQueue
 from router.deferral.values import (
     CANCELLED,
@@ -19,19 +23,24 @@ from router.deferral.values import (
 )
 from router.errors import (
     BatchEndedError,
+    BatchOpenError,
     DeferralQuotaError,
     DeferralStoreError,
     UnknownBatchError,
     UnknownFileError,
 )
+from router.state.redis.clients import Passwords
+from router.state.redis.link import Link
 from tests.deferral.support import DAY, NOW, ROOMY, jobs, new_batch, queued, stored_file, taken
+from tests.state.redis.aging import running
+from tests.state.redis.servers import PROGRAMS, settings
 
 OK = answered(200, "gw-1", b'{"id":"c"}', {"gco2e": 0.5}, BatchSums(5, 2, 0.5, 0.25, 1, 1))
 SOME = ListPage("", 100)
 
 
-class Place:
-    """Where processes have one queue together, and the clock that they share."""
+class Folder:
+    """Where processes of one machine have one queue together, and the clock that they share."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -47,10 +56,45 @@ class Place:
             lambda: 100.0 + self.shift_s,
         )
 
+    def age(self, seconds):
+        """Let time pass, of leases."""
+        self.shift_s += seconds
 
-@pytest.fixture(params=["sqlite"])
+
+class Store:
+    """Where processes of many machines have one: a server, whose clock theirs is."""
+
+    def __init__(self, program, cluster):
+        self.server = running(program, cluster)
+        self.prefix = f"queue-{next(numbers)}"
+        self.opened = 0
+
+    def open(self):
+        self.opened += 1
+        link = Link(replace(settings(self.server.url), timeout_s=10.0), Passwords)
+        return RedisQueue(link, self.prefix, "files", f"w{self.opened}", 15.0)
+
+    def age(self, seconds):
+        """Let time pass, of leases."""
+        key = f"{self.prefix}:{{deferred}}:workers"
+        nodes = getattr(self.server, "nodes", [self.server])
+        for node in nodes:
+            with contextlib.suppress(ResponseError):
+                for name in node.ask("ZRANGE", key, 0, -1):
+                    node.ask("ZINCRBY", key, -1e3 * seconds, name)
+
+
+numbers = itertools.count()
+PLACES = {
+    "sqlite": Folder,
+    **{program: lambda _, program=program: Store(program, False) for program in PROGRAMS},
+    "valkey-cluster": lambda _: Store("valkey", True),
+}
+
+
+@pytest.fixture(params=sorted(PLACES))
 def place(request, tmp_path):
-    return Place(tmp_path)
+    return PLACES[request.param](tmp_path)
 
 
 @pytest.fixture
@@ -229,7 +273,7 @@ async def test_who_is_silent_for_too_long_is_taken_over_and_heard_no_more(queue,
     # The one finishes before it falls silent, the other after.
     assert await other.finish(first, OK)
     assert await other.held([first, second]) == {second.number}
-    place.shift_s = 16.0
+    place.age(16.0)
     assert await queue.beat() == 1
     assert await other.held([second]) == set()
     (again,) = await taken(queue)
@@ -410,7 +454,7 @@ async def test_what_waits_on_the_files_is_written_once(queue, place):
     await other.beat()
     mine = await queue.claim_ended(NOW)
     assert await other.claim_ended(NOW) is None
-    place.shift_s = 16.0
+    place.age(16.0)
     assert await other.beat() == 1
     theirs = await other.claim_ended(NOW)
     assert await other.complete(theirs, stored_file(), None, NOW)
@@ -423,3 +467,90 @@ async def test_after_the_end_nothing_is_taken(queue):
     await queue.close()
     with pytest.raises(DeferralStoreError, match="shutting down"):
         await queue.add_file(stored_file(), ROOMY)
+
+
+async def test_batches_of_one_owner_are_bounded_until_they_are_forgotten(queue):
+    file = stored_file()
+    await queue.add_file(file, ROOMY)
+    few = Quota(10**9, 10**9, 2)
+    first = new_batch(file)
+    await queue.add_batch(first, few)
+    await queue.cancel("a", first.id, NOW)
+    await queue.complete(await queue.claim_ended(NOW), None, None, NOW)
+    await queue.add_batch(new_batch(file), few)
+    with pytest.raises(DeferralQuotaError, match="2 batches"):
+        await queue.add_batch(new_batch(file), few)
+    theirs = stored_file("b")
+    await queue.add_file(theirs, ROOMY)
+    await queue.add_batch(new_batch(theirs), few)
+    await queue.purge(NOW + DAY / 2, DAY / 4)
+    await queue.add_batch(new_batch(file), few)
+
+
+async def test_processes_at_it_are_counted(queue, place):
+    assert await queue.workers() == 1
+    other = place.open()
+    await other.beat()
+    await queue.beat()
+    assert await queue.workers() == await other.workers() == 2
+    await other.close()
+    await queue.beat()
+    assert await queue.workers() == 1
+
+
+async def test_after_its_deadline_a_job_that_is_put_back_ends(queue, place):
+    batch = await queued(queue, "one", "two", "three", window_s=60.0)
+    other = place.open()
+    await other.beat()
+    (one,) = await taken(queue, 1)
+    (two,) = await taken(other, 1)
+    assert await queue.expire(NOW + 60) == 1
+    assert await queue.put_back(one, NOW + 61, False)
+    await other.close()
+    await queue.expire(NOW + 61)
+    assert await taken(queue, now=NOW + 99) == []
+    assert not await other_finish(queue, two)
+    _, output, errors = await ended(queue)
+    assert output == [] and [(one.line, one.code) for one in errors] == [
+        (1, EXPIRED), (2, EXPIRED), (3, EXPIRED),
+    ]  # fmt: skip
+    found = await queue.batch("a", batch.id)
+    assert (found.counts, found.unanswered) == ((3, 0, 3), (3, 0))
+
+
+async def other_finish(queue, job):
+    return await queue.finish(job, OK)
+
+
+async def test_batches_of_another_api_have_a_list_of_their_own(queue):
+    theirs = [await queued(queue, "one", id=f"msgbatch_{n:032x}") for n in range(3)]
+    ours = await queued(queue, "one")
+    assert [one.id for one in await queue.batches("a", SOME)] == [ours.id]
+    page = SOME._replace(family="msgbatch")
+    assert [one.id for one in await queue.batches("a", page)] == [one.id for one in theirs[::-1]]
+    before = page._replace(after=theirs[0].id, most=1, is_ascending=True)
+    assert [one.id for one in await queue.batches("a", before)] == [theirs[1].id]
+
+
+async def test_a_batch_that_is_deleted_is_gone_once_it_has_ended(queue):
+    batch = await queued(queue, "one", "two", "three")
+    (job,) = await taken(queue, 1)
+    await queue.finish(job, OK)
+    with pytest.raises(BatchOpenError, match="has not ended"):
+        await queue.delete_batch("a", batch.id)
+    await queue.cancel("a", batch.id, NOW)
+    claimed, _, _ = await ended(queue)
+    assert claimed.batch.unanswered == (0, 2)
+    await queue.complete(claimed, None, None, NOW)
+    with pytest.raises(UnknownBatchError):
+        await queue.delete_batch("b", batch.id)
+    await queue.delete_batch("a", batch.id)
+    for ask in (queue.batch, queue.delete_batch):
+        with pytest.raises(UnknownBatchError):
+            await ask("a", batch.id)
+    assert await queue.batches("a", SOME) == []
+    await queue.purge(NOW, DAY)
+    # Neither does it count any more.
+    file = stored_file()
+    await queue.add_file(file, ROOMY)
+    await queue.add_batch(new_batch(file), ROOMY._replace(max_batches=1))

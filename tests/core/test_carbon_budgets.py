@@ -444,3 +444,14 @@ def test_it_is_a_plain_ledger(steps, most_names):
                 if fits:
                     hold = keeping.budgets.hold(ruling, keeping.now)
                     under_way.append((account, model, day, ask, hold))
+
+
+def test_what_can_wait_is_told_that_it_does():
+    keeping = Keeping(budget(then="defer"))
+    keeping.spend(1000)
+    refusal = keeping.judge(1).refusal
+    assert isinstance(refusal, CarbonBudgetError) and refusal.waits
+    assert refusal.retry_after_s > 0.0 and "a batch" in str(refusal)
+    shed = Keeping(budget())
+    shed.spend(1000)
+    assert not shed.judge(1).refusal.waits and "a batch" not in str(shed.judge(1).refusal)

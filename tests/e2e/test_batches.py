@@ -14,7 +14,9 @@ import pytest
 
 from tests.e2e.conftest import closing_children
 from tests.e2e.harness import MODEL, Gateway, base, emulator, pair, until
+from tests.long import LONG
 from tests.ports import free_ports
+from tests.state.redis.servers import Server
 
 CHAT = "/v1/chat/completions"
 RANDOM = random.Random(18)
@@ -196,28 +198,55 @@ async def test_each_line_is_answered_once_though_gateways_are_killed(tmp_path):
     """One is killed in the midst of it and started again; the long version kills either of two, at
     random, again and again."""
     ports = free_ports(2 if KILLS > 1 else 1)
-    names = [f"q-{number}" for number in range(LINES)]
     configs = [configured(tmp_path, http, max_concurrent=8) for http in ports]
+    await all_are_answered_once(tmp_path, ports, configs, KILLS)
+
+
+@pytest.mark.parametrize("fsync", ["always", pytest.param("everysec", marks=LONG)])
+async def test_each_line_is_answered_once_though_gateways_and_redis_are_killed(tmp_path, fsync):
+    """Two gateways with one queue in Redis: either of them and Redis itself are killed. Where it
+    does not wait for the disk it is killed as a process, not as a machine: nothing is lost."""
+    redis = Server()
+    redis.arguments = ("--save", "", "--appendonly", "yes", "--appendfsync", fsync)
+    ports = free_ports(2)
+    configs = [
+        {**configured(tmp_path, http, max_concurrent=8, queue="redis", lease_s=1.0),
+         "state": {"redis": {"url": redis.url}}}
+        for http in ports
+    ]  # fmt: skip
+    try:
+        await all_are_answered_once(tmp_path, ports, configs, max(KILLS, 2), redis.start())
+    finally:
+        redis.close()
+
+
+async def all_are_answered_once(folder, ports, configs, kills, redis=None):
+    names = [f"q-{number}" for number in range(LINES)]
     text = "".join(line(name, output_tokens=RANDOM.randint(1, 60)) for name in names)
     with contextlib.ExitStack() as stack:
-        stack.callback(emulator(tmp_path, configs[0]).stop)
-        gateways = [Gateway(tmp_path, config) for config in configs]
+        stack.callback(emulator(folder, configs[0]).stop)
+        gateways = [Gateway(folder, config) for config in configs]
         stack.callback(lambda: [gateway.stop() for gateway in gateways])
         async with aiohttp.ClientSession() as session:
             clients = [Batches(session, f"127.0.0.1:{http}") for http in ports]
             batch = await clients[0].begin(text)
             seen = Progress()
-            for _ in range(KILLS):
-                at = RANDOM.randrange(len(ports))
-                await until(partial(seen.moved_on, clients[at], batch), "some more answers")
+            for kill in range(kills):
+                await until(partial(seen.moved_on, clients[0], batch), "some more answers")
                 await asyncio.sleep(RANDOM.random() / 4.0)
+                if redis is not None and (kill == 0 or RANDOM.random() < 0.3):
+                    redis.kill()
+                    await asyncio.sleep(RANDOM.random() / 4.0)
+                    await asyncio.to_thread(redis.start)
+                    continue
+                at = RANDOM.randrange(len(ports))
                 gateways[at].tell(signal.SIGKILL)
                 gateways[at].wait()
-                gateways[at] = await asyncio.to_thread(Gateway, tmp_path, configs[at])
+                gateways[at] = await asyncio.to_thread(Gateway, folder, configs[at])
             # Of many lines the rest takes a while: as long as there is some progress.
             while (await clients[0].get(batch))["request_counts"]["completed"] < LINES:
                 await until(partial(seen.moved_on, clients[0], batch), "some more answers")
-            done = await clients[0].ended(batch)
+            done = await clients[-1].ended(batch)
             assert done["status"] == "completed", done
             assert done["request_counts"] == {"total": LINES, "completed": LINES, "failed": 0}
             answers = await clients[0].lines(done["output_file_id"])
@@ -232,6 +261,13 @@ class Progress:
         self.seen = 0
 
     async def moved_on(self, client, batch):
-        found = await client.get(batch)
+        # Where its gateway, or the store, is away: later.
+        try:
+            status, found = await client.ask("GET", f"/v1/batches/{batch['id']}")
+        except aiohttp.ClientError:
+            return False
+        if status != 200:
+            assert status == 503, found
+            return False
         before, self.seen = self.seen, found["request_counts"]["completed"]
         return self.seen > before or found["status"] == "completed"

@@ -214,3 +214,11 @@ def test_how_a_receipt_is_told_is_the_callers_to_say(said, form):
 def test_no_other_form_and_no_two(values):
     with pytest.raises(InvalidMetadataError, match="x-carbon-receipt"):
         Caller(tuple(("x-carbon-receipt", value) for value in values))
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "nan", "inf", "soon", "1_0"])
+def test_a_deadline_is_a_number_of_seconds(said):
+    with pytest.raises(InvalidMetadataError, match="x-deadline-s"):
+        Caller([("x-deadline-s", said)])
+    assert Caller([("x-deadline-s", "60"), ("x-deadline-s", "30")]).deadline_s == 30.0
+    assert Caller([]).deadline_s == math.inf

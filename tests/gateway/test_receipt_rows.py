@@ -20,6 +20,7 @@ from router.model import (
     Receipt,
     Relax,
     Request,
+    RunAtOnce,
     TokensKind,
 )
 from tests.factories import intensity, served, task_profile
@@ -44,7 +45,12 @@ DECISIONS = st.builds(
 RECEIPTS = st.builds(
     receipt,
     decision_id=NAMES,
-    request=st.builds(lambda model, tenant: Request(model, tenant=tenant), NAMES, NAMES),
+    request=st.builds(
+        lambda model, tenant, waited: Request(model, tenant=tenant, run_at_once=waited),
+        NAMES,
+        NAMES,
+        st.none() | st.builds(RunAtOnce, FIGURES, NAMES, FIGURES, NAMES, NAMES, FIGURES),
+    ),
     decision=DECISIONS,
     policy=NAMES,
     region=NAMES,
@@ -83,9 +89,9 @@ def test_a_field_that_receipts_come_to_have_is_thought_of_here():
 
 
 def test_rows_of_gateways_that_knew_less_are_read():
-    before = decode_receipt(msgspec.msgpack.encode(FIELDS[:-4]))
+    before = decode_receipt(msgspec.msgpack.encode(FIELDS[:-5]))
     assert math.isnan(before.pue) and "pue" not in receipt_document(before)
-    assert decode_receipt(msgspec.msgpack.encode(FIELDS[:-5])).lost_gco2e == 0.0
+    assert decode_receipt(msgspec.msgpack.encode(FIELDS[:-6])).lost_gco2e == 0.0
 
 
 REAL = encode_receipt(receipt(request=Request("llama", tenant="acme"), marginal=intensity(500.0)))

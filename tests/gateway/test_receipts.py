@@ -20,7 +20,15 @@ from router.director.dispatcher import STATE_STORE_FAILING
 from router.gateway.carbon_field import carbon_field
 from router.gateway.oip.trailers import SHORTENED
 from router.gateway.receipts import StreamReceipts, as_metadata, trailers
-from router.model import BudgetStanding, Predicted, Provenance, Relax, TokensKind
+from router.model import (
+    BudgetStanding,
+    Predicted,
+    Provenance,
+    Relax,
+    Request,
+    RunAtOnce,
+    TokensKind,
+)
 from tests.factories import NOW, endpoint, intensity, served, task_profile
 from tests.gateway.support import decision, receipt
 
@@ -110,6 +118,23 @@ def test_a_marginal_figure_is_one_key_that_says_what_it_is():
     # A total with a part that is not known is not told.
     stream.add(receipt(marginal=beside))
     assert "x-carbon-marginal" not in dict(stream.as_metadata(whole=True))
+
+
+def test_what_waiting_saved_is_told_of_who_waited():
+    waited = RunAtOnce(3127.4, "us-west", 219.0, "forecast", "average/lifecycle", 1.5)
+    made = receipt(request=Request("llama", run_at_once=waited), energy_j=3600.0, network_j=0.0,
+                   gco2e=0.1)  # fmt: skip
+    told = dict(trailers(made))
+    assert told["x-carbon-waited-s"] == "3127.4"
+    assert (told["x-carbon-at-once-region"], told["x-carbon-at-once-kind"]) == (
+        "us-west", "forecast",
+    )  # fmt: skip
+    # 1.5 Wh of the facility at 219 g/kWh.
+    assert told["x-carbon-at-once-gco2e"] == "0.3285"
+    assert told["x-carbon-saved-by-waiting-gco2e"] == "0.2285"
+    unknown = dict(trailers(made._replace(gco2e=math.nan)))
+    assert "x-carbon-saved-by-waiting-gco2e" not in unknown
+    assert not {key for key in dict(trailers(receipt())) if "at-once" in key}
 
 
 def test_an_unknown_grid_is_not_told_as_a_clean_one():

@@ -66,6 +66,14 @@ class Allotter(Protocol):
 
     def told(self) -> list[tuple[JobKind, str]]: ...
 
+    def share_among(self, workers: int) -> None: ...
+
+
+class PassedTime(Protocol):
+    """By which deadlines have passed, unix s: `router.app.deferral.kept_mark.KeptMark`."""
+
+    def now(self, ticks: float, wall: float) -> float: ...
+
 
 class Drain:
     """Run it for ever, and `stop` it."""
@@ -79,6 +87,7 @@ class Drain:
         clock: Clock,
         rng: Rng,
         told: JobsTold,
+        passed: PassedTime,
     ) -> None:
         self._queue = queue
         self._blobs = blobs
@@ -86,7 +95,10 @@ class Drain:
         self._clock = clock
         self._rng = rng
         self._told = told
-        quota = Quota(settings.tenant_max_bytes, settings.tenant_max_requests)
+        self._passed = passed
+        quota = Quota(
+            settings.tenant_max_bytes, settings.tenant_max_requests, settings.tenant_max_batches
+        )
         self._limits = ReadingLimits(most_line_bytes, settings.max_lines, quota)
         self._came = asyncio.Event()
         self._stopping = False
@@ -129,16 +141,18 @@ class Drain:
 
     async def _round(self, group: asyncio.TaskGroup, runner: Runner, allotter: Allotter) -> None:
         ticks, now = self._clock.monotonic(), self._clock.now()
+        passed = await asyncio.to_thread(self._passed.now, ticks, now)
         if ticks - self._beaten_at >= self._settings.lease_s / _BEATS:
             self._beaten_at = ticks
             await self._beat()
+            allotter.share_among(await self._queue.workers())
         is_due = ticks - self._purged_at >= _PURGE_S
         if is_due and not any(task.get_name() == "purge" for task in self._others):
             self._purged_at = ticks
-            self._start(group, "purge", self._purge(now))
+            self._start(group, "purge", self._purge(passed))
         await self._begin(group, "read", self._queue.claim_unread, self._read(runner))
         await self._begin(group, "write", lambda: self._queue.claim_ended(now), self._write)
-        self._told.ended("expired", await self._queue.expire(now))
+        self._told.ended("expired", await self._queue.expire(passed))
         free = self._settings.max_concurrent - len(self._jobs)
         if free > 0:
             wanted = allotter.allot(await self._queue.waiting(), free, now)

@@ -31,8 +31,14 @@ from router.model import Forecast
 _MOST_ROWS: Final = 1024
 # Room changes with every request, so a plan is made anew after so long at the latest.
 _ANEW_S: Final = 60.0
+# Who has begun its part of a plan plans anew so soon, for others may not have, or be no more.
+_SPENT_S: Final = 2.0
 # Of a share of all places: what is left of its slack counts for more than who else might come.
 _ALL: Final = 1.0
+
+# What came so much later than now came by a clock that was set back since: it has no deadline to
+# speak of.
+_AHEAD_S: Final = 300.0
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +68,9 @@ class Planner:
         self._share = share
         self._left: dict[tuple[str, str], Released] = {}
         self._planned_at = self._until = math.nan
+        self._workers = 1
+        # Of some kind this process has begun all of its part.
+        self._is_spent = False
         # Kinds of the last plan, with why each waits or not, until somebody has taken them.
         self._told: list[tuple[JobKind, str]] = []
 
@@ -72,7 +81,9 @@ class Planner:
         view = self._view()
         room = room_of(view, [kind.model for kind in kinds], self._share)
         is_known = all(_key(kind) in self._left for kind in kinds)
-        if not (is_known and self._planned_at <= now < self._until):
+        until = min(self._until, self._planned_at + _SPENT_S) if self._is_spent else self._until
+        if not (is_known and self._planned_at <= now < until):
+            self._is_spent = False
             self._left = self._plan(view, kinds, room, now)
             self._planned_at = now
             self._told = [(kind, self._left[_key(kind)].why) for kind in kinds]
@@ -84,12 +95,19 @@ class Planner:
         begun += shared_out([one for one in rest if one.jobs], room, left)
         return begun
 
+    def share_among(self, workers: int) -> None:
+        """So many processes make the same plan: each releases its part of it."""
+        if workers != self._workers:
+            self._workers = workers
+            self._until = math.nan
+
     def begun(self, batch_id: str, model: str) -> None:
         """One of a kind was claimed."""
         left = self._left.get((batch_id, model))
         if left is not None:
             urgent = max(0, left.urgent - 1)
             jobs = left.jobs - 1 if left.urgent == 0 else left.jobs
+            self._is_spent |= self._workers > 1 and jobs < 1
             self._left[batch_id, model] = left._replace(jobs=max(0, jobs), urgent=urgent)
 
     def told(self) -> list[tuple[JobKind, str]]:
@@ -107,7 +125,8 @@ class Planner:
         planned = [
             (kind, at_once)
             for kind, at_once in known
-            if at_once is not None and room.endpoints[kind.model] is not None
+            if at_once is not None and kind.queued_at <= now + _AHEAD_S
+            and room.endpoints[kind.model] is not None
             and set(at_once.regions) & set(forecasts)
         ]  # fmt: skip
         if not planned:
@@ -123,6 +142,9 @@ class Planner:
         for kind, _ in planned:
             released[_key(kind)] = Released(0, 0, "")
         _add_up(plan, blocks, released)
+        for kind, _ in planned:
+            whole = released[_key(kind)]
+            released[_key(kind)] = whole._replace(jobs=math.ceil(whole.jobs / self._workers))
         return released
 
 

@@ -2,43 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from router.app.deferral.draining import Drain, Runner
+from router.app.deferral.holding import HeldRequests
+from router.app.deferral.kept_mark import KeptMark
 from router.app.deferral.planning import Planner
 from router.app.deferral.room import room_of
+from router.app.shared_state import build_link
+from router.config.deferral import DeferralSettings
 from router.config.settings import Config
 from router.contract import Clock, Rng
 from router.deferral.blobs import Blobs
+from router.deferral.queue import DeferredQueue
+from router.deferral.redis.store import RedisQueue
 from router.deferral.sqlite.store import SqliteQueue
-from router.director import View
+from router.deferral.sqlite.workers import boot_id
+from router.director import Director, View
 from router.errors import ConfigError, DeferralFullError, DeferralStoreError
 from router.gateway.openai.deferred.api import DeferredParts
 from router.telemetry.deferral import DeferralMetrics
 
 _FILES: Final = "files"
+_CLOCK: Final = "clock"
+
+
+def _queue(
+    config: Config,
+    settings: DeferralSettings,
+    blobs: Blobs,
+    identity: str,
+    clock: Clock,
+    environ: Mapping[str, str],
+) -> DeferredQueue:
+    redis = config.settings.state.redis
+    if not settings.is_shared or redis is None:
+        return SqliteQueue(settings.dir, identity, settings.lease_s, clock.monotonic)
+    link = build_link(config, environ)
+    return RedisQueue(link, redis.prefix, blobs.name(), identity, settings.lease_s)
 
 
 class ProcessDeferral:
     """Build it inside a running event loop. ``parts``: for the front that callers ask."""
 
     def __init__(
-        self, config: Config, identity: str, clock: Clock, rng: Rng, metrics: DeferralMetrics
+        self,
+        config: Config,
+        identity: str,
+        clock: Clock,
+        rng: Rng,
+        metrics: DeferralMetrics,
+        environ: Mapping[str, str],
     ) -> None:
         """``identity``: of this process among all that ever were. Raises ConfigError where the
-        folder cannot be used."""
+        folder cannot be used, or a password not be read."""
         settings = config.settings.deferral
         assert settings is not None
         self._share = settings.share
+        self._clock = clock
         try:
-            self._queue = SqliteQueue(settings.dir, identity, settings.lease_s, clock.monotonic)
+            settings.dir.mkdir(mode=0o700, exist_ok=True)
             blobs = Blobs(settings.dir / _FILES)
+            self._queue = _queue(config, settings, blobs, identity, clock, environ)
         except (OSError, DeferralFullError, DeferralStoreError) as error:
             problem = f"{settings.dir}: {error}"
             raise ConfigError(str(config.file), [("deferral.dir", problem)]) from None
         most_bytes = config.settings.server.max_message_mib * 2**20
-        self._drain = Drain(self._queue, blobs, settings, most_bytes, clock, rng, metrics)
+        marks = KeptMark(settings.dir / _CLOCK, boot_id())
+        self._drain = Drain(self._queue, blobs, settings, most_bytes, clock, rng, metrics, marks)
         self.parts = DeferredParts(self._queue, blobs, settings, clock.now, self._drain.came)
         self.max_tries = settings.max_tries
         metrics.begun()
@@ -50,6 +82,15 @@ class ProcessDeferral:
 
         planner = Planner(view, self._share)
         return {"deferral": lambda: self._drain.run(runner, planner)}
+
+    def holding(self, director: Callable[[], Director]) -> HeldRequests | None:
+        """Of requests that may wait while they are held open; None where none may."""
+        settings = self.parts.settings
+        if not settings.flex_wait_s:
+            return None
+        return HeldRequests(
+            director, self._share, settings.flex_max_held, settings.flex_wait_s, self._clock
+        )
 
     def among(self, view: View, model: str, is_urgent: bool) -> frozenset[str] | None:
         """The endpoints that have room for one more deferred request of ``model``; where it is

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from router.deferral import refusals
 from router.deferral.queue import ListPage
 from router.deferral.sqlite import files
 from router.deferral.sqlite.schema import UNDER_WAY, WAITING, use
 from router.deferral.values import (
     CANCELLED,
+    EXPIRED,
     Batch,
     BatchStatus,
     BatchSums,
@@ -22,13 +25,13 @@ from router.deferral.values import (
     LineError,
     Quota,
     StoredFile,
+    Unanswered,
 )
-from router.errors import BatchEndedError, DeferralQuotaError, UnknownBatchError
 
 _COLUMNS: Final = (
     "id, owner, status, terms, created_at, expires_at, times, total, completed, failed,"
     " input_tokens, output_tokens, gco2e, saved_g, gco2e_answers, saved_answers, errors,"
-    " output_file, error_file"
+    " output_file, error_file, expired, cancelled"
 )
 _TERMS: Final = msgspec.json.Decoder(BatchTerms)
 _TIMES: Final = msgspec.json.Decoder(dict[str, float])
@@ -47,7 +50,7 @@ def _batch(row: Sequence[object]) -> Batch:
     (
         batch_id, owner, status, terms, created_at, expires_at, times, total, completed, failed,
         input_tokens, output_tokens, gco2e, saved_g, gco2e_answers, saved_answers, errors,
-        output_file, error_file,
+        output_file, error_file, expired, cancelled,
     ) = row  # fmt: skip
     return Batch(
         str(batch_id), str(owner), BatchStatus(str(status)), _TERMS.decode(terms),  # type: ignore[arg-type]
@@ -58,18 +61,18 @@ def _batch(row: Sequence[object]) -> Batch:
             input_tokens, output_tokens, gco2e, saved_g, gco2e_answers, saved_answers,  # type: ignore[arg-type]
         ),
         _ERRORS.decode(errors), str(output_file), str(error_file),  # type: ignore[arg-type]
+        Unanswered(expired, cancelled),  # type: ignore[arg-type]
     )  # fmt: skip
 
 
 def add(database: sqlite3.Connection, batch: Batch, quota: Quota) -> None:
     """Raises UnknownFileError, DeferralQuotaError."""
     files.find(database, batch.owner, batch.terms.input_file_id)
-    _, waiting = use(database, batch.owner)
-    if waiting >= quota.max_jobs:
-        raise DeferralQuotaError(
-            f"this tenant has {waiting} requests waiting, as many as one may have here: let some "
-            "end first"
-        )
+    used = use(database, batch.owner, batches=1)
+    if used.jobs >= quota.max_jobs:
+        raise refusals.too_many_jobs(used.jobs)
+    if used.batches > quota.max_batches:
+        raise refusals.too_many_batches(used.batches - 1)
     database.execute(
         "INSERT INTO batches (id, owner, status, terms, input_file, created_at, expires_at, times)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -87,7 +90,7 @@ def find(database: sqlite3.Connection, owner: str, batch_id: str) -> Batch:
         f"SELECT {_COLUMNS} FROM batches WHERE id = ? AND owner = ?", (batch_id, owner)
     ).fetchone()
     if row is None:
-        raise UnknownBatchError(f"no batch {batch_id[:64]!r} is kept here")
+        raise refusals.unknown_batch(batch_id)
     return _batch(row)
 
 
@@ -99,22 +102,32 @@ def listed(database: sqlite3.Connection, owner: str, page: ListPage) -> list[Bat
         (number,) = database.execute(
             "SELECT number FROM batches WHERE id = ?", (page.after,)
         ).fetchone()
+    order, beyond = ("ASC", ">") if page.is_ascending else ("DESC", "<")
+    family = f"{page.family}_"
     rows = database.execute(
-        f"SELECT {_COLUMNS} FROM batches WHERE owner = ?1 AND id LIKE 'batch%'"
-        " AND (?2 IS NULL OR number < ?2)"
-        " ORDER BY number DESC LIMIT ?3",
-        (owner, number, page.most),
+        f"SELECT {_COLUMNS} FROM batches WHERE owner = ?1 AND substr(id, 1, ?4) = ?5"
+        f" AND (?2 IS NULL OR number {beyond} ?2)"
+        f" ORDER BY number {order} LIMIT ?3",
+        (owner, number, page.most, len(family), family),
     )
     return [_batch(row) for row in rows]
+
+
+def delete(database: sqlite3.Connection, owner: str, batch_id: str) -> None:
+    """Raises UnknownBatchError, BatchOpenError."""
+    if not find(database, owner, batch_id).status.is_final:
+        raise refusals.batch_open(batch_id)
+    # Its rows go as those of one that ended long ago.
+    database.execute(
+        "UPDATE batches SET id = 'deleted ' || id, ended_at = 0 WHERE id = ?", (batch_id,)
+    )
 
 
 def cancel(database: sqlite3.Connection, owner: str, batch_id: str, now: float) -> Batch:
     """Raises UnknownBatchError, BatchEndedError."""
     batch = find(database, owner, batch_id)
     if batch.status.is_final or batch.status is BatchStatus.FINALIZING:
-        raise BatchEndedError(
-            f"batch {batch_id!r} cannot be cancelled any more: it is {batch.status}"
-        )
+        raise refusals.batch_ended(batch_id, batch.status)
     if batch.status is not BatchStatus.CANCELLING:
         # Nobody reads its file on, and nobody's answer to one of its jobs counts from here on.
         database.execute("UPDATE batches SET worker = NULL, fence = fence + 1 WHERE id = ?",
@@ -142,8 +155,10 @@ def end_jobs(database: sqlite3.Connection, number: int, states: Sequence[int], c
         for state, column in ((WAITING, "waiting"), (UNDER_WAY, "under_way")):
             if state in states:
                 database.execute(f"UPDATE kinds SET {column} = 0 WHERE batch = ?", (number,))
+        column = "expired" if code == EXPIRED else "cancelled"
         (owner,) = database.execute(
-            "UPDATE batches SET failed = failed + ? WHERE number = ? RETURNING owner",
+            f"UPDATE batches SET failed = failed + ?1, {column} = {column} + ?1 WHERE number = ?2"
+            " RETURNING owner",
             (ended, number),
         ).fetchone()
         use(database, owner, jobs=-ended)
@@ -274,11 +289,13 @@ def purge(database: sqlite3.Connection, now: float, keep_s: float) -> None:
     database.execute(
         "DELETE FROM kinds WHERE batch IN (SELECT number FROM batches WHERE ended_at IS NOT NULL)"
     )
-    database.execute(
+    forgotten = database.execute(
         "DELETE FROM batches WHERE ended_at <= ? AND NOT EXISTS"
-        " (SELECT 1 FROM jobs WHERE jobs.batch = batches.number)",
+        " (SELECT 1 FROM jobs WHERE jobs.batch = batches.number) RETURNING owner",
         (now - keep_s,),
-    )
+    ).fetchall()
+    for owner, count in Counter(owner for (owner,) in forgotten).items():
+        use(database, owner, batches=-count)
 
 
 def _turn(database: sqlite3.Connection, batch_id: str, status: BatchStatus, now: float) -> None:

@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
+from router.deferral import refusals
 from router.deferral.queue import ListPage
 from router.deferral.sqlite.schema import use
 from router.deferral.values import Quota, StoredFile
-from router.errors import DeferralQuotaError, UnknownFileError
 
 _COLUMNS: Final = "id, owner, filename, purpose, size_bytes, created_at, expires_at"
 _MOST_PURGED: Final = 1000
@@ -17,12 +17,9 @@ _MOST_PURGED: Final = 1000
 
 def add(database: sqlite3.Connection, file: StoredFile, quota: Quota | None) -> None:
     """``quota`` None: it is ours, and its owner may have it anyway. Raises DeferralQuotaError."""
-    held, _ = use(database, file.owner, file_bytes=file.size_bytes)
+    held = use(database, file.owner, file_bytes=file.size_bytes).file_bytes
     if quota is not None and held > quota.max_bytes:
-        raise DeferralQuotaError(
-            f"files of this tenant would have {held} bytes, more than the {quota.max_bytes} that "
-            "one may have here: delete some"
-        )
+        raise refusals.too_many_bytes(held, quota)
     database.execute(f"INSERT INTO files ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", file)
 
 
@@ -32,7 +29,7 @@ def find(database: sqlite3.Connection, owner: str, file_id: str) -> StoredFile:
         f"SELECT {_COLUMNS} FROM files WHERE id = ? AND owner = ? AND deleted = 0", (file_id, owner)
     ).fetchone()
     if row is None:
-        raise UnknownFileError(f"no file {file_id[:64]!r} is kept here")
+        raise refusals.unknown_file(file_id)
     return StoredFile(*row)
 
 

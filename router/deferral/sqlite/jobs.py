@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 import msgspec
 
+from router.deferral import refusals
+from router.deferral.input_lines import duplicate_line
 from router.deferral.sqlite.batches import end_jobs, is_held, number_of, terms_of
 from router.deferral.sqlite.schema import ENDED, WAITING, use
 from router.deferral.values import (
@@ -18,14 +19,10 @@ from router.deferral.values import (
     ClaimedJob,
     JobKind,
     JobOutcome,
-    LineError,
     NewJob,
     Quota,
     StoredLine,
 )
-from router.errors import DeferralQuotaError
-
-DUPLICATE: Final = "duplicate_custom_id"
 
 
 def add_lines(
@@ -50,9 +47,7 @@ def add_lines(
         try:
             _insert(database, number, job)
         except sqlite3.IntegrityError:
-            text = f"line {job.line}: another line has this custom_id; each has to have its own"
-            error = LineError(DUPLICATE, text, job.line, "custom_id")
-            refused.append(BadLine(job.line, job.custom_id, error))
+            refused.append(duplicate_line(job.line, job.custom_id))
         else:
             added.append(job)
     for one in refused:
@@ -66,12 +61,9 @@ def add_lines(
         " WHERE number = ?",
         (len(added) + len(refused), len(refused), last, number),
     )
-    _, waiting = use(database, claimed.batch.owner, jobs=len(added))
+    waiting = use(database, claimed.batch.owner, jobs=len(added)).jobs
     if waiting > quota.max_jobs:
-        raise DeferralQuotaError(
-            f"this tenant would have {waiting} requests waiting, more than the {quota.max_jobs} "
-            "that one may have here"
-        )
+        raise refusals.too_many_lines(waiting, quota)
     return True
 
 

@@ -6,39 +6,15 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
+from router.deferral.seen import SeenBatch, SeenKind
 from router.deferral.sqlite.schema import VERSION
 from router.deferral.sqlite.store import DATABASE
 from router.deferral.values import Counts
 from router.errors import DataError
 
 _BUSY_S: Final = 5.0
-
-
-class SeenKind(NamedTuple):
-    """Jobs of one batch and model. ``why``: in a gateway's words, when it last planned; "" before
-    one has."""
-
-    model: str
-    waiting: int
-    under_way: int
-    why: str
-
-
-class SeenBatch(NamedTuple):
-    """Times in unix s; ``gco2e`` and ``saved_g`` in grams, of the answers that said; None where
-    none did."""
-
-    id: str
-    owner: str
-    status: str
-    created_at: float
-    expires_at: float
-    counts: Counts
-    gco2e: float | None
-    saved_g: float | None
-    kinds: tuple[SeenKind, ...]
 
 
 def seen(folder: Path, batch_id: str = "", ended: bool = False) -> list[SeenBatch]:

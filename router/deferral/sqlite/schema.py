@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from typing import Final, NamedTuple
 
 from router.errors import DeferralStoreError
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 # States of a job.
 WAITING: Final = 0
@@ -34,7 +34,8 @@ CREATE TABLE IF NOT EXISTS batches (
     output_tokens INTEGER NOT NULL DEFAULT 0, gco2e REAL NOT NULL DEFAULT 0,
     saved_g REAL NOT NULL DEFAULT 0, gco2e_answers INTEGER NOT NULL DEFAULT 0,
     saved_answers INTEGER NOT NULL DEFAULT 0, output_file TEXT NOT NULL DEFAULT '',
-    error_file TEXT NOT NULL DEFAULT '', worker TEXT, fence INTEGER NOT NULL DEFAULT 0
+    error_file TEXT NOT NULL DEFAULT '', expired INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0, worker TEXT, fence INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX IF NOT EXISTS batches_of_owners ON batches (owner, number);
 CREATE INDEX IF NOT EXISTS batches_open ON batches (status) WHERE ended_at IS NULL;
@@ -62,7 +63,7 @@ CREATE TABLE IF NOT EXISTS workers (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS usage (
     owner TEXT PRIMARY KEY, file_bytes INTEGER NOT NULL DEFAULT 0,
-    jobs INTEGER NOT NULL DEFAULT 0
+    jobs INTEGER NOT NULL DEFAULT 0, batches INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 """
 # What the first version counted nowhere: sums are of all answers, or of none.
@@ -71,6 +72,15 @@ _FROM_1: Final = (
     "ALTER TABLE batches ADD COLUMN saved_answers INTEGER NOT NULL DEFAULT 0",
     "UPDATE batches SET gco2e_answers = completed WHERE gco2e != 0",
     "UPDATE batches SET saved_answers = completed WHERE saved_g != 0",
+)
+# What the second did not count.
+_FROM_2: Final = (
+    "ALTER TABLE batches ADD COLUMN expired INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE batches ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE usage ADD COLUMN batches INTEGER NOT NULL DEFAULT 0",
+    "INSERT INTO usage (owner, batches) SELECT owner, count(*) FROM batches WHERE true"
+    " GROUP BY owner ON CONFLICT (owner) DO UPDATE SET batches = excluded.batches",
+    "DELETE FROM usage WHERE file_bytes = 0 AND jobs = 0 AND batches = 0",
 )
 
 
@@ -82,7 +92,7 @@ def prepare(database: sqlite3.Connection) -> None:
         raise DeferralStoreError(
             f"the queue was written by a newer version (format {version}, this one has {VERSION})"
         )
-    for statement in _FROM_1 if version == 1 else ():
+    for statement in (*(_FROM_1 if version == 1 else ()), *(_FROM_2 if 0 < version < 3 else ())):
         database.execute(statement)
     for statement in _TABLES.split(";"):
         if statement.strip():
@@ -90,14 +100,26 @@ def prepare(database: sqlite3.Connection) -> None:
     database.execute(f"PRAGMA user_version={VERSION}")
 
 
+class OwnerUse(NamedTuple):
+    """What one owner has."""
+
+    file_bytes: int
+    jobs: int
+    batches: int
+
+
 def use(
-    database: sqlite3.Connection, owner: str, file_bytes: int = 0, jobs: int = 0
-) -> tuple[int, int]:
+    database: sqlite3.Connection, owner: str, file_bytes: int = 0, jobs: int = 0, batches: int = 0
+) -> OwnerUse:
     """Count so much more for ``owner``; what it has then."""
     row = database.execute(
-        "INSERT INTO usage (owner, file_bytes, jobs) VALUES (?, ?, ?) ON CONFLICT (owner) DO UPDATE"
-        " SET file_bytes = file_bytes + excluded.file_bytes, jobs = jobs + excluded.jobs"
-        " RETURNING file_bytes, jobs",
-        (owner, file_bytes, jobs),
+        "INSERT INTO usage (owner, file_bytes, jobs, batches) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (owner) DO UPDATE SET file_bytes = file_bytes + excluded.file_bytes,"
+        " jobs = jobs + excluded.jobs, batches = batches + excluded.batches"
+        " RETURNING file_bytes, jobs, batches",
+        (owner, file_bytes, jobs, batches),
     ).fetchone()
-    return int(row[0]), int(row[1])
+    if not any(row):
+        # Of an owner of nothing nothing is kept: names come from callers.
+        database.execute("DELETE FROM usage WHERE owner = ?", (owner,))
+    return OwnerUse(*map(int, row))

@@ -13,7 +13,7 @@ from router.deferral.sqlite import batches, files, jobs
 from router.deferral.sqlite.reserve import Reserve
 from router.deferral.sqlite.schema import prepare
 from router.deferral.sqlite.thread import SqliteThread
-from router.deferral.sqlite.workers import Worker
+from router.deferral.sqlite.workers import Worker, workers
 from router.deferral.values import (
     BadLine,
     Batch,
@@ -98,6 +98,10 @@ class SqliteQueue:
         """See `DeferredQueue`."""
         return await self._thread.read(lambda database: batches.listed(database, owner, page))
 
+    async def delete_batch(self, owner: str, batch_id: str) -> None:
+        """See `DeferredQueue`."""
+        await self._thread.free(lambda database: batches.delete(database, owner, batch_id))
+
     async def cancel(self, owner: str, batch_id: str, now: float) -> Batch:
         """See `DeferredQueue`."""
         return await self._thread.free(
@@ -107,6 +111,10 @@ class SqliteQueue:
     async def beat(self) -> int:
         """See `DeferredQueue`."""
         return await self._thread.change(self._worker.beat)
+
+    async def workers(self) -> int:
+        """See `DeferredQueue`."""
+        return await self._thread.read(workers)
 
     async def give_back(self) -> int:
         """See `DeferredQueue`."""

@@ -28,6 +28,12 @@ def boot_id() -> str:
         return ""
 
 
+def workers(database: sqlite3.Connection) -> int:
+    """How many there are, one at least."""
+    (count,) = database.execute("SELECT count(*) FROM workers").fetchone()
+    return max(1, int(count))
+
+
 class Worker:
     """This process among those at one queue. ``name``: unlike any other's that ever was."""
 

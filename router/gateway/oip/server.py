@@ -11,6 +11,7 @@ from router.director import Director
 from router.errors import ConfigError, DrainingError
 from router.gateway.capacity import Capacity
 from router.gateway.failures import Failures
+from router.gateway.holding import Holding
 from router.gateway.oip import control, health, servicer
 from router.gateway.oip.calls import Desk, UnknownMethods
 from router.gateway.oip.control import Control, ControlService
@@ -118,18 +119,20 @@ class Gateway:
         failures: Failures,
         access: Access,
         capacity: Capacity | None = None,
+        holding: Holding | None = None,
     ) -> None:
         """``ready``: whether requests are taken now; ``models``: name -> whether it is served;
         ``access``: who may call; ``capacity``: shared with other fronts, None where there is
-        none."""
+        none; ``holding``: of requests that may wait, likewise."""
         services = (servicer.SERVICE, control.SERVICE)
         self._options = options
         self._watchers = Watchers()
         self.intake = Intake(options.as_limits(), Sockets(), access, capacity)
         desk = Desk(self.intake, failures)
         self._inference = InferenceService(
-            director, desk, ready, models, options.deadline_margin_ms, options.full_receipts
-        )
+            director, desk, ready, models, options.deadline_margin_ms, options.full_receipts,
+            holding,
+        )  # fmt: skip
         self._server = grpc.aio.server(options=options.as_arguments())
         controlled = ControlService(control_source, desk, self._watchers, options.show_addresses)
         # All that is served, so that a test can walk it.

@@ -6,6 +6,7 @@ ModelInfer and ModelStreamInfer take and give bytes; no tensor is ever decoded.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -20,6 +21,7 @@ from router.errors import MalformedRequestError, UnsupportedMethodError
 from router.gateway import headers
 from router.gateway.caller import Caller
 from router.gateway.failures import Arrival
+from router.gateway.holding import Holding, held
 from router.gateway.oip.aborting import cancelled, refuse
 from router.gateway.oip.caller import caller_of
 from router.gateway.oip.calls import Desk, decode, only_message, refuse_if_cut, unary
@@ -66,8 +68,11 @@ class InferenceService:
         models: Callable[[], Mapping[str, bool]],
         deadline_margin_ms: float,
         full_receipts: bool = False,
+        holding: Holding | None = None,
     ) -> None:
-        """``full_receipts``: to whoever does not say how, too."""
+        """``full_receipts``: to whoever does not say how, too; ``holding``: of requests that may
+        wait, None where none may."""
+        self._holding = holding
         self._director = director
         self._desk = desk
         self._failures = desk.failures
@@ -125,6 +130,13 @@ class InferenceService:
             if call.use.is_metered:
                 with self._director.admitting(request):
                     call.use.reserve(self._director.expected_tokens(request))
+            deadline_s = min(caller.deadline_s, fields.deadline_s)
+            patience = math.inf if remaining_s is None else remaining_s
+            waited = await held(self._holding, request, deadline_s, patience)
+            if waited.run_at_once is not None:
+                remaining_s = context.time_remaining()
+                request = caller.request(fields, len(payload), remaining_s, self._margin_ms)
+                request = request._replace(run_at_once=waited.run_at_once)
             answer = await self._director.infer(
                 Call(request, payload, metadata, remaining_s, prompt, weight=call.principal.weight)
             )
@@ -165,7 +177,7 @@ class InferenceService:
             call = intake.enter(context, metadata, Role.INFER, metered=False)
             session = StreamSession(
                 self._director, context, call, partial(self._caller, call.metadata),
-                intake.access.limiter, self._failures, self._margin_ms,
+                intake.access.limiter, self._failures, self._margin_ms, self._holding,
             )  # fmt: skip
             self._sessions.add(session)
             if self._draining:

@@ -54,6 +54,7 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
     errors.UnknownFileError: _CODE.NOT_FOUND,
     errors.UnknownBatchError: _CODE.NOT_FOUND,
     errors.BatchEndedError: _CODE.FAILED_PRECONDITION,
+    errors.BatchOpenError: _CODE.FAILED_PRECONDITION,
     errors.DeferralQuotaError: _CODE.RESOURCE_EXHAUSTED,
     errors.DeferralFullError: _CODE.RESOURCE_EXHAUSTED,
     errors.DeferralStoreError: _CODE.UNAVAILABLE,

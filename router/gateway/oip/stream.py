@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from router.gateway import headers
 from router.gateway.caller import Caller, RoutingFields
 from router.gateway.cut_answers import settle_cut
 from router.gateway.failures import Arrival, Failures
+from router.gateway.holding import Holding, held
 from router.gateway.oip.aborting import cancelled
 from router.gateway.oip.context import Context
 from router.gateway.oip.intake import IncomingCall
@@ -76,6 +78,7 @@ class StreamSession:
         limiter: Limiter,
         failures: Failures,
         margin_ms: float,
+        holding: Holding | None = None,
     ) -> None:
         """``caller_for``: its routing headers, held to what a principal may; ``limiter``: of what
         each of its messages is a request. Raises InvalidMetadataError for unusable routing headers,
@@ -85,6 +88,7 @@ class StreamSession:
         self._call = call
         self._failures = failures
         self._margin_ms = margin_ms
+        self._holding = holding
         self._limiter = limiter
         self._metadata = call.metadata
         self._caller_for = caller_for
@@ -200,6 +204,14 @@ class StreamSession:
             request = self._caller.request(
                 turn.fields, len(turn.payload), remaining_s, self._margin_ms
             )
+            deadline_s = min(self._caller.deadline_s, turn.fields.deadline_s)
+            patience = math.inf if remaining_s is None else remaining_s
+            waited = await held(self._holding, request, deadline_s, patience)
+            if waited.run_at_once is not None:
+                remaining_s = self._context.time_remaining()
+                request = self._caller.request(
+                    turn.fields, len(turn.payload), remaining_s, self._margin_ms
+                )._replace(run_at_once=waited.run_at_once)
             prompt = prompt_of(turn.payload, turn.fields.prompt, self._caller.session)
             expected_tokens = 0.0
             if use.is_metered:

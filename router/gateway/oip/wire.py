@@ -39,10 +39,13 @@ _MAX_ENTRY = 0x3FFF
 
 _OUTPUT_LIMITS = frozenset(("max_tokens", "max_output_tokens", "max_new_tokens"))
 _INPUT_COUNTS = frozenset(("input_tokens", "prompt_tokens"))
+_DEADLINE = "deadline-s"
 _WANTED = {
     name.encode(): name
-    for name in (*_OUTPUT_LIMITS, *_INPUT_COUNTS, "sequence_id", "sequence_start", "sequence_end")
-}
+    for name in (
+        *_OUTPUT_LIMITS, *_INPUT_COUNTS, "sequence_id", "sequence_start", "sequence_end", _DEADLINE
+    )
+}  # fmt: skip
 
 Parameter = bool | int | float | str
 
@@ -281,6 +284,7 @@ def _routing_fields(
         return RoutingFields(model, version, request_id, prompt=prompt)
     sequence_id = ""
     input_tokens, max_output_tokens = math.nan, UNLIMITED
+    deadline_s = math.inf
     ignored: tuple[str, ...] = ()
     for name, value in parameters.items():
         if name in _OUTPUT_LIMITS:
@@ -295,6 +299,8 @@ def _routing_fields(
                 input_tokens = count
             if math.isnan(count):
                 ignored = (*ignored, claims.INPUT_TOKENS_IGNORED)
+        elif name == _DEADLINE:
+            deadline_s = _deadline_s(value)
         elif name == "sequence_id" and value:
             sequence_id = _sequence_id(value)
     return RoutingFields(
@@ -308,6 +314,7 @@ def _routing_fields(
         max_output_tokens,
         tuple(dict.fromkeys(ignored)),
         prompt,
+        deadline_s=deadline_s,
     )
 
 
@@ -321,6 +328,18 @@ def _sequence_id(value: Parameter) -> str:
             f"ModelInferRequest.parameters: sequence_id exceeds {_MAX_SEQUENCE_ID} characters"
         )
     return text
+
+
+def _deadline_s(value: Parameter | None) -> float:
+    try:
+        deadline_s = math.nan if value is None or isinstance(value, bool) else float(value)
+    except ValueError:
+        deadline_s = math.nan
+    if not 0.0 < deadline_s < math.inf:
+        raise MalformedRequestError(
+            f"ModelInferRequest.parameters: {_DEADLINE} is to be a number of seconds above 0"
+        )
+    return deadline_s
 
 
 def _count(value: Parameter | None) -> float:

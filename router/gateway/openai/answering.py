@@ -43,6 +43,9 @@ class _WithResponse(_WithUsage):
     response: _WithUsage | None = None
 
 
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+# From this status on it is an error.
+_NO_ANSWER: Final = 300
 _USAGE: Final = msgspec.json.Decoder(_WithUsage).decode
 _NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _OF_EVENT: Final = msgspec.json.Decoder(_WithResponse).decode
@@ -52,10 +55,12 @@ _DATA: Final = re.compile(rb"^data: ?(\{[^\r\n]*)", re.MULTILINE)
 
 class Manner(NamedTuple):
     """How one call wants its answer. ``usage``: whether it asked for the event that states usage;
-    ``energy``: whether for what it took."""
+    ``energy``: whether for what it took; ``tier``: OpenAI's, that it had, "" where
+    it asked for none."""
 
     usage: bool
     energy: bool
+    tier: str = ""
 
 
 def whole(answer: Answer, manner: Manner) -> web.Response:
@@ -66,6 +71,8 @@ def whole(answer: Answer, manner: Manner) -> web.Response:
     body = answer.payload
     if manner.energy and not _is_compressed(headers):
         body = _with_energy(body, receipt)
+    if manner.tier and status < _NO_ANSWER and not _is_compressed(headers):
+        body = _with_tier(body, manner.tier) or body
     return web.Response(status=status, headers=headers, body=body)
 
 
@@ -87,11 +94,41 @@ def ending(stream: RoutedStream, manner: Manner, api: HttpApi) -> bytes:
     usage = b"" if api.asks_for_usage and not manner.usage else _held(trailers, LAST_USAGE)
     end = _held(trailers, END)
     tells = end or (api.ends is not None and _is_event_stream(stream.initial_metadata))
+    if manner.tier:
+        usage, end = event_with_tier(usage, manner.tier), event_with_tier(end, manner.tier)
     if not tells or receipt is None or not manner.energy:
         return usage + end
     energy = energy_json(receipt)
     comment = b": energy " + energy + b"\n\n"
     return _event_with_energy(usage, energy) + comment + _event_with_energy(end, energy)
+
+
+def event_with_tier(events: bytes, tier: str) -> bytes:
+    """Events of a stream that say which service tier it had; as they came where they have no place
+    for that."""
+
+    def told(data: re.Match[bytes]) -> bytes:
+        changed = _with_tier(data[1], tier)
+        return data[0] if changed is None else b"data: " + changed
+
+    return _DATA.sub(told, events)
+
+
+def _with_tier(body: bytes, tier: str) -> bytes | None:
+    """JSON of an answer, of a piece of one or of an event that holds one; None for any other."""
+    try:
+        told = _FIELDS(body)
+        inner = _FIELDS(told["response"]) if "response" in told else None
+    except _NO_JSON:
+        return None
+    said = msgspec.Raw(msgspec.json.encode(tier))
+    if inner is not None:
+        told["response"] = msgspec.Raw(msgspec.json.encode({**inner, "service_tier": said}))
+    elif "choices" in told or "output" in told:
+        told["service_tier"] = said
+    else:
+        return None
+    return msgspec.json.encode(told)
 
 
 def _is_event_stream(metadata: Metadata) -> bool:

@@ -78,12 +78,14 @@ class Incoming(NamedTuple):
 
 class PreparedCall(NamedTuple):
     """What a call asks of the fleet. ``wants_usage``: whether for an event that states usage;
-    ``expected_tokens``: what was reserved of its principal's limit."""
+    ``deadline_s``: by which it may wait, inf where it does not say; ``expected_tokens``:
+    what was reserved of its principal's limit."""
 
     call: Call
     asked: Asked
     wants_usage: bool
     expected_tokens: float = 0.0
+    deadline_s: float = math.inf
 
 
 def incoming(request: web.BaseRequest, most_bytes: int) -> Incoming:
@@ -148,7 +150,8 @@ def prepared(
         PROTOCOL,
         head.principal.weight,
     )
-    return PreparedCall(call, asked, wants_usage)
+    deadline_s = min(asked.deadline_s, caller.deadline_s)
+    return PreparedCall(call, asked, wants_usage, deadline_s=deadline_s)
 
 
 def caller_of(head: Incoming, regions: RegionMask) -> Caller:

@@ -18,7 +18,7 @@ from router.core.prefixes import CHUNK_BYTES, MOST_BLOCKS
 from router.core.tokens import PRIOR_BYTES
 from router.director.call import NO_PROMPT, Prompt
 from router.errors import MalformedRequestError
-from router.http_api import COMPLETIONS, EMBEDDINGS, OTHER, HttpApi
+from router.http_api import CHAT, COMPLETIONS, EMBEDDINGS, OTHER, RESPONSES, HttpApi
 from router.model import UNLIMITED
 
 # Whether the model is given twice is looked for in bodies up to so many bytes, 0.1 ms a KiB; in
@@ -42,6 +42,8 @@ _SALT_BYTES: Final = 256
 _NOTHING: Final = msgspec.Raw()
 # Whose prompts may be token ids.
 _OF_TOKEN_IDS: Final = (COMPLETIONS, EMBEDDINGS)
+# Which have a `service_tier` of OpenAI's.
+_OF_TIERS: Final = (CHAT, COMPLETIONS, RESPONSES)
 
 
 class _Body(msgspec.Struct):
@@ -65,7 +67,17 @@ class _Body(msgspec.Struct):
     priority: msgspec.Raw = _NOTHING
     inference_geo: msgspec.Raw = _NOTHING
     background: msgspec.Raw = _NOTHING
+    service_tier: msgspec.Raw = _NOTHING
+    vllm_xargs: msgspec.Raw = _NOTHING
     cache_salt: msgspec.Raw = _NOTHING
+
+
+class _AgenticContext(msgspec.Struct):
+    deadline_seconds: Any = None
+
+
+class _Xargs(msgspec.Struct):
+    agentic_context: _AgenticContext | None = None
 
 
 class _Conversation(msgspec.Struct):
@@ -102,7 +114,8 @@ class Asked(NamedTuple):
     """What a body asks for. ``previous``: the response that it goes on from, "" for none, as of
     ``conversation``; ``geo``: Anthropic's ``inference_geo``, likewise; ``stream_options``,
     ``priority``: as they stand, b"" where they do not. ``prompt_bytes``: of its text, 0 where it
-    has other things, too. ``background``: it is to be made later, and asked for.
+    has other things, too. ``background``: it is to be made later, and asked for; ``is_flex``:
+    it may wait before it begins, as it may with a ``deadline_s``, inf where there is none.
     """
 
     model: str
@@ -118,6 +131,8 @@ class Asked(NamedTuple):
     keeps_state: bool = False
     geo: str = ""
     background: bool = False
+    is_flex: bool = False
+    deadline_s: float = math.inf
 
 
 def read_json(api: HttpApi, body: bytes | bytearray) -> Asked:
@@ -155,6 +170,8 @@ def read_json(api: HttpApi, body: bytes | bytearray) -> Asked:
         api.path == "/v1/responses" and bytes(found.store) != b"false",
         _geo(found.inference_geo),
         api.path == "/v1/responses" and bytes(found.background) == b"true",
+        api in _OF_TIERS and bytes(memoryview(found.service_tier)[:8]) == b'"flex"',
+        _deadline_s(found.vllm_xargs) if api in _OF_TIERS else math.inf,
     )
 
 
@@ -285,6 +302,20 @@ def _geo(raw: msgspec.Raw) -> str:
     if not geo:
         raise MalformedRequestError("inference_geo: give the name of a jurisdiction, or global")
     return geo
+
+
+def _deadline_s(raw: msgspec.Raw) -> float:
+    """vLLM's, of programs of several requests; inf for what it would not take for one."""
+    if raw is _NOTHING:
+        return math.inf
+    try:
+        context = msgspec.json.decode(raw, type=_Xargs).agentic_context
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return math.inf
+    told = context.deadline_seconds if context is not None else None
+    if isinstance(told, bool) or not isinstance(told, int | float) or not told > 0.0:
+        return math.inf
+    return float(told)
 
 
 def _conversation(raw: msgspec.Raw) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -25,6 +26,7 @@ from router.errors import (
 from router.gateway.capacity import Capacity
 from router.gateway.cut_answers import settle_cut
 from router.gateway.failures import Failures
+from router.gateway.holding import Holding, Waited, patience_s
 from router.gateway.openai import answering
 from router.gateway.openai.answering import Manner
 from router.gateway.openai.calls import (
@@ -110,7 +112,8 @@ class FrontParts(NamedTuple):
     ``paths``: further ones that are passed through; ``started_at``: unix s; ``sources``: of
     receipts that are in no memory, and of their signatures; ``deferred``: None where no work is
     deferred; ``names``: by which it is called where nothing else keeps a page of a stranger's out
-    of a browser here, None where anything may."""
+    of a browser here, None where anything may. ``holding``: of requests that may wait,
+    None where none may."""
 
     director: Director
     capacity: Capacity
@@ -125,6 +128,7 @@ class FrontParts(NamedTuple):
     sources: ReceiptSources = ReceiptSources()
     deferred: DeferredParts | None = None
     names: Collection[str] | None = None
+    holding: Holding | None = None
 
 
 class Front:
@@ -253,8 +257,9 @@ class Front:
         ending: CallEnding,
         use: Use,
     ) -> web.StreamResponse:
+        asked, tier = await self._may_begin(head, asked)
         with self._director.admitting(asked.call.request):
-            asked, manner = self._prepared(head, asked, use)
+            asked, manner = self._prepared(head, asked, use, tier)
         if asked.asked.streams or api is OTHER:
             return await self._stream(request, head, api, asked, manner, ending, use)
         answer = await self._director.infer(asked.call)
@@ -263,8 +268,23 @@ class Front:
         self._hold(head, api, asked, answer.receipt.decision.endpoint.name, answer.payload)
         return answering.whole(answer, manner)
 
+    async def _may_begin(self, head: Incoming, asked: PreparedCall) -> tuple[PreparedCall, str]:
+        """Returns when it may, with what its receipt is to say of that; and the tier of OpenAI's
+        that it had, "" where it asked for none."""
+        is_flex, deadline_s = asked.asked.is_flex, asked.deadline_s
+        if not is_flex and deadline_s == math.inf:
+            return asked, ""
+        waited = Waited()
+        if self._parts.holding is not None:
+            wait_s = min(deadline_s, patience_s(head.by_name))
+            waited = await self._parts.holding.hold(asked.call.request, wait_s)
+        if waited.run_at_once is not None:
+            request = asked.call.request._replace(run_at_once=waited.run_at_once)
+            asked = asked._replace(call=asked.call._replace(request=request))
+        return asked, waited.tier if is_flex else ""
+
     def _prepared(
-        self, head: Incoming, asked: PreparedCall, use: Use
+        self, head: Incoming, asked: PreparedCall, use: Use, tier: str
     ) -> tuple[PreparedCall, Manner]:
         require_held(self._director, asked.asked.previous, asked.call.request)
         energy = head.wants_energy or self._parts.tells_energy(asked.call.request.tenant)
@@ -273,7 +293,7 @@ class Front:
                 expected_tokens=self._director.expected_tokens(asked.call.request)
             )
             use.reserve(asked.expected_tokens)
-        return asked, Manner(asked.wants_usage, energy)
+        return asked, Manner(asked.wants_usage, energy, tier)
 
     async def _stream(
         self,
@@ -293,6 +313,8 @@ class Front:
                     if stream.decision is not None:
                         self._hold(head, api, asked, stream.decision.endpoint.name, message)
                     response = ending.response = await answering.begin(request, stream)
+                if manner.tier:
+                    message = answering.event_with_tier(message, manner.tier)
                 ending.written_bytes += len(message)
                 await response.write(message)
         except BaseException as error:

@@ -31,6 +31,7 @@ STATUSES: Final[dict[type[errors.CarbonRouterError], int]] = {
     errors.UnknownFileError: 404,
     errors.UnknownBatchError: 404,
     errors.BatchEndedError: 400,
+    errors.BatchOpenError: 400,
     errors.DeferralQuotaError: 429,
     errors.DeferralFullError: 507,
     errors.DeferralStoreError: 503,

@@ -13,7 +13,7 @@ from router.config import format_time
 from router.operator.show.caller_names import shown_line, shown_text
 
 if TYPE_CHECKING:
-    from router.deferral.sqlite.looking import SeenBatch
+    from router.deferral.seen import SeenBatch
 
 
 def render_batches(found: Sequence[SeenBatch]) -> RenderableType:

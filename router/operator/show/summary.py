@@ -214,6 +214,7 @@ _EXHAUSTED: Mapping[OnExhausted, str] = {
     OnExhausted.SHED: "refused",
     OnExhausted.GREENEST_ONLY: "served where they emit least",
     OnExhausted.WARN: "served and flagged",
+    OnExhausted.DEFER: "made to wait where they can, and refused else",
 }
 
 

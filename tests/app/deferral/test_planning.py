@@ -107,3 +107,24 @@ async def test_without_a_forecast_nothing_waits(place):
     assert allotted(Planner(lambda: blind, 0.5), one) == {"batch_1": 10}
     assert set(forecasts_of(view, NOW)) == {"us-west", "us-east"}
     assert forecasts_of(view, NOW - 2 * HOUR) == {}
+
+
+async def test_processes_with_one_plan_release_their_parts_of_it(place, planner):
+    one = kind(jobs=7)._replace(model=served_model(place))
+    planner.share_among(3)
+    assert allotted(planner, one) == {"batch_1": 3}
+    for _ in range(3):
+        planner.begun(one.batch_id, one.model)
+    # Who has done its part looks whether others do theirs.
+    rest = one._replace(jobs=4)
+    assert allotted(planner, rest, now=NOW + 1.9) == {}
+    assert allotted(planner, rest, now=NOW + 2.0) == {"batch_1": 2}
+    planner.share_among(1)
+    assert allotted(planner, rest, now=NOW + 2.1) == {"batch_1": 4}
+
+
+async def test_what_came_by_a_clock_that_was_ahead_begins(place, planner):
+    one = kind(regions=("us-east",))._replace(
+        model=served_model(place), queued_at=NOW + DAY, deadline=NOW + 2 * DAY
+    )
+    assert allotted(planner, one) == {"batch_1": 10}

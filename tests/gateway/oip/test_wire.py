@@ -110,7 +110,7 @@ def expected(request):
 
 
 def found(data):
-    *facts, ignored, _prompt, _prompt_bytes = scan(data)
+    *facts, ignored, _prompt, _prompt_bytes, _deadline_s = scan(data)
     return (*facts, sorted(ignored))
 
 
@@ -320,3 +320,23 @@ def test_what_is_no_count_is_left_out_and_said_so(value):
     assert math.isnan(prefix.input_tokens)
     assert prefix.max_output_tokens == 40.0
     assert set(prefix.ignored) == {"input_tokens_ignored", "output_limit_ignored"}
+
+
+@pytest.mark.parametrize(
+    ("given_value", "expected"),
+    [({"int64_param": 90}, 90.0), ({"double_param": 1.5}, 1.5), ({"string_param": "60"}, 60.0)],
+)
+def test_a_deadline_is_read_however_it_is_given(given_value, expected):
+    request = ModelInferRequest(model_name="m")
+    request.parameters["deadline-s"].CopyFrom(InferParameter(**given_value))
+    assert scan(request.SerializeToString()).deadline_s == expected
+
+
+@pytest.mark.parametrize(
+    "given_value", [{"int64_param": 0}, {"string_param": "soon"}, {"bool_param": True}]
+)
+def test_a_deadline_that_is_none_is_told(given_value):
+    request = ModelInferRequest(model_name="m")
+    request.parameters["deadline-s"].CopyFrom(InferParameter(**given_value))
+    with pytest.raises(MalformedRequestError, match="deadline-s"):
+        scan(request.SerializeToString())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, Final, NamedTuple
 from urllib.parse import parse_qs
 
@@ -30,8 +30,9 @@ from router.errors import (
 from router.gateway.capacity import Capacity
 from router.gateway.openai.calls import Incoming
 from router.gateway.openai.deferred.asked_batch import MOST_BODY_BYTES, asked_batch, owner_of
-from router.gateway.openai.deferred.background import BackgroundResponses, is_background_id
+from router.gateway.openai.deferred.background import BackgroundResponses
 from router.gateway.openai.deferred.documents import batch_document, file_document, list_document
+from router.gateway.openai.deferred.message_batches import MessageBatches
 from router.gateway.openai.deferred.upload import receive
 from router.gateway.openai.ending import SERVER, CallEnding
 from router.gateway.openai.intake import IncomingBody
@@ -39,6 +40,8 @@ from router.identity.narrowing import RegionMask
 
 FILES: Final = "/v1/files"
 BATCHES: Final = "/v1/batches"
+MESSAGES: Final = "/v1/messages/batches"
+_ROOTS: Final = (FILES, BATCHES, MESSAGES)
 _MOST_FILES: Final = 10_000
 _MOST_BATCHES: Final = 100
 _USUAL_BATCHES: Final = 20
@@ -50,6 +53,8 @@ _PIECE: Final = 2**18
 _FILE_PARAMETERS: Final = frozenset(("after", "limit", "order", "purpose"))
 _RESPONSE_PARAMETERS: Final = frozenset(("include", "include[]", "stream"))
 _BATCH_PARAMETERS: Final = frozenset(("after", "limit"))
+_MESSAGE_PARAMETERS: Final = frozenset(("before_id", "after_id", "limit", "beta"))
+_MOST_MESSAGE_BATCHES: Final = 1000
 
 
 class DeferredParts(NamedTuple):
@@ -65,10 +70,12 @@ class DeferredParts(NamedTuple):
 def deferred_paths() -> list[tuple[str, str]]:
     """(method, an example of the path) of all that is served."""
     file, batch = f"{FILES}/file-1", f"{BATCHES}/batch_1"
+    messages = f"{MESSAGES}/msgbatch_1"
     return [
         ("POST", FILES), ("GET", FILES), ("GET", file), ("GET", f"{file}/content"),
         ("DELETE", file), ("POST", BATCHES), ("GET", BATCHES), ("GET", batch),
-        ("POST", f"{batch}/cancel"),
+        ("POST", f"{batch}/cancel"), ("POST", MESSAGES), ("GET", MESSAGES), ("GET", messages),
+        ("GET", f"{messages}/results"), ("POST", f"{messages}/cancel"), ("DELETE", messages),
     ]  # fmt: skip
 
 
@@ -85,20 +92,23 @@ class DeferredApi:
         # By owner: those under way, whose bytes no quota knows yet.
         self._uploads: Counter[str] = Counter()
         settings = parts.settings
-        self._quota = Quota(settings.tenant_max_bytes, settings.tenant_max_requests)
+        self._quota = Quota(
+            settings.tenant_max_bytes, settings.tenant_max_requests, settings.tenant_max_batches
+        )
+        self._messages = MessageBatches(parts.queue, parts.blobs, settings.keep_s, self._quota)
         self._background = BackgroundResponses(
             parts.queue, parts.blobs, settings.keep_s, self._quota
         )
 
     def serves(self, path: str) -> bool:
         """Whether ``path`` is about files or batches."""
-        return path in (FILES, BATCHES) or path.startswith((f"{FILES}/", f"{BATCHES}/"))
+        return path in _ROOTS or path.startswith(tuple(f"{root}/" for root in _ROOTS))
 
     async def answer(
         self, request: web.BaseRequest, head: Incoming, path: str, ending: CallEnding
     ) -> web.StreamResponse:
         """To a call of a path that it serves."""
-        root = FILES if path.startswith(FILES) else BATCHES
+        root = next(root for root in _ROOTS if path.startswith(root))
         named, _, action = path.removeprefix(root).removeprefix("/").partition("/")
         asked = (head.method, bool(named), action)
         answer_of_files = {
@@ -114,7 +124,16 @@ class DeferredApi:
             ("GET", True, ""): self._batch,
             ("POST", True, "cancel"): self._cancel,
         }
-        found = (answer_of_files if root == FILES else answer_of_batches).get(asked)
+        answer_of_messages = {
+            ("POST", False, ""): self._create_messages,
+            ("GET", False, ""): self._message_batches,
+            ("GET", True, ""): self._message_batch,
+            ("GET", True, "results"): self._results,
+            ("POST", True, "cancel"): self._cancel_messages,
+            ("DELETE", True, ""): self._delete_messages,
+        }
+        answers = {FILES: answer_of_files, BATCHES: answer_of_batches, MESSAGES: answer_of_messages}
+        found = answers[root].get(asked)
         if found is None:
             raise UnknownMethodError(f"{head.method[:16]} {path[:128]}: not served here")
         return await found(request, head, named, ending)
@@ -193,7 +212,10 @@ class DeferredApi:
         most = _limit(asked, _MOST_FILES, _MOST_FILES)
         page = ListPage(asked.get("after", ""), most + 1, order == "asc")
         found = await self._queue.files(owner_of(head), page, asked.get("purpose", ""))
-        return _json(list_document([file_document(file) for file in found], most))
+        # Of ten thousand files this takes a while.
+        return await asyncio.to_thread(
+            lambda: _json(list_document([file_document(file) for file in found], most))
+        )
 
     async def _file(
         self, _: web.BaseRequest, head: Incoming, file_id: str, __: CallEnding
@@ -262,10 +284,83 @@ class DeferredApi:
         self._parts.came()
         return _json(batch_document(batch))
 
+    async def _create_messages(
+        self, request: web.BaseRequest, head: Incoming, _: str, __: CallEnding
+    ) -> web.StreamResponse:
+        with IncomingBody(
+            self._capacity, self._parts.settings.max_file_bytes, head.principal
+        ) as held:
+            body = await held.read(request)
+            encoding = head.by_name.get("content-encoding", "identity").strip().lower()
+            if encoding != "identity":
+                body = await held.inflated(body, encoding)
+            told = await self._messages.create(head, body, self._regions(), self._parts.now())
+        self._parts.came()
+        return _json(told)
+
+    async def _message_batches(
+        self, _: web.BaseRequest, head: Incoming, __: str, ___: CallEnding
+    ) -> web.StreamResponse:
+        asked = _parameters(head, _MESSAGE_PARAMETERS)
+        before, after = asked.get("before_id", ""), asked.get("after_id", "")
+        if before and after:
+            raise MalformedRequestError("before_id, after_id: give one of them")
+        most = _limit(asked, _USUAL_BATCHES, _MOST_MESSAGE_BATCHES)
+        return _json(await self._messages.listed(head, before, after, most))
+
+    async def _message_batch(
+        self, _: web.BaseRequest, head: Incoming, batch_id: str, __: CallEnding
+    ) -> web.StreamResponse:
+        return _json(await self._messages.get(head, batch_id))
+
+    async def _cancel_messages(
+        self, _: web.BaseRequest, head: Incoming, batch_id: str, __: CallEnding
+    ) -> web.StreamResponse:
+        told = await self._messages.cancel(head, batch_id, self._parts.now())
+        self._parts.came()
+        return _json(told)
+
+    async def _delete_messages(
+        self, _: web.BaseRequest, head: Incoming, batch_id: str, __: CallEnding
+    ) -> web.StreamResponse:
+        told = await self._messages.delete(head, batch_id)
+        self._parts.came()
+        return _json(told)
+
+    async def _results(
+        self, request: web.BaseRequest, head: Incoming, batch_id: str, ending: CallEnding
+    ) -> web.StreamResponse:
+        lines = await self._messages.results(head, batch_id)
+        some = await asyncio.to_thread(_some_of, lines)
+        response = web.StreamResponse(
+            headers={"content-type": "application/x-jsonl", "server": SERVER,
+                     "x-content-type-options": "nosniff"}
+        )  # fmt: skip
+        await response.prepare(request)
+        ending.response = response
+        while some:
+            ending.written_bytes += len(some)
+            await response.write(some)
+            some = await asyncio.to_thread(_some_of, lines)
+        await response.write_eof()
+        return response
+
+
+def _some_of(lines: Iterator[bytes]) -> bytes:
+    """The next of ``lines``, a piece of them; b"" after the last."""
+    found: list[bytes] = []
+    size = 0
+    for line in lines:
+        found.append(line)
+        size += len(line)
+        if size >= _PIECE:
+            break
+    return b"".join(found)
+
 
 def _require_batch(batch_id: str) -> None:
-    """Responses in the background are batches to nobody but us."""
-    if is_background_id(batch_id):
+    """Responses in the background are batches to nobody but us, Anthropic's to no one else."""
+    if not batch_id.startswith("batch_"):
         raise UnknownBatchError(f"no batch {batch_id!r} is kept here")
 
 

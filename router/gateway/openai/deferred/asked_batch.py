@@ -30,7 +30,7 @@ _MOST_KEY: Final = 64
 _MOST_VALUE: Final = 512
 # What routing reads of a call's own headers, for every request of the batch; credentials are not
 # kept.
-_KEPT: Final = (headers.KNOWN - headers.BUDGETS) | {headers.SESSION}
+_KEPT: Final = (headers.KNOWN - headers.BUDGETS - {headers.DEADLINE}) | {headers.SESSION}
 
 
 class _ExpiresAfter(msgspec.Struct):

@@ -39,7 +39,7 @@ from router.gateway.openai.deferred.background import SOONEST
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.http_api import STATUS, api_of
 from router.identity.limits import Limiter, used_tokens
-from router.model import Budget, Receipt, Request
+from router.model import Budget, Receipt, Request, RunAtOnce
 from router.units import HOUR_S, grams
 
 # Seconds, after the first failure; each further one doubles it.
@@ -82,6 +82,38 @@ class AtOnce(msgspec.Struct, frozen=True):
 _AT_ONCE: Final = msgspec.json.Decoder(AtOnce).decode
 
 
+def at_once_of(director: Director, request: Request) -> AtOnce | None:
+    """What is known now of running ``request`` now; None where it finds no place, or no figure."""
+    try:
+        decision = director.decide(request)
+    except CarbonRouterError:
+        return None
+    figures = (decision.run_g_per_kwh, decision.energy_j, decision.e2e_ms)
+    if decision.intensity is None or not all(map(math.isfinite, figures)):
+        return None
+    region = decision.endpoint.region
+    return AtOnce(
+        region,
+        decision.run_g_per_kwh,
+        str(decision.intensity.kind),
+        f"{decision.intensity.signal.basis}/{decision.intensity.signal.factors}",
+        director.view.snapshot.layout.fleet.regions[region].pue,
+        decision.energy_j,
+        decision.e2e_ms / _MS,
+        _regions(director.view.snapshot, request),
+    )
+
+
+def run_at_once_of(told: str, waited_s: float) -> RunAtOnce | None:
+    """``told``: an `AtOnce` as JSON, "" for none."""
+    if not told:
+        return None
+    at_once = _AT_ONCE(told)
+    return RunAtOnce(
+        waited_s, at_once.region, at_once.g_per_kwh, at_once.kind, at_once.basis, at_once.pue
+    )
+
+
 class JobParts(NamedTuple):
     """What jobs are done with. ``now``: unix s; ``max_tries``: of one that servers fail;
     ``among``: the endpoints that have room for one more deferred request of a model, or with True
@@ -112,24 +144,10 @@ class JobRunner:
             return ""
         try:
             request = self._asked(terms, "", msgspec.json.encode({"model": model})).request
-            decision = director.decide(request)
         except CarbonRouterError:
             return ""
-        figures = (decision.run_g_per_kwh, decision.energy_j, decision.e2e_ms)
-        if decision.intensity is None or not all(map(math.isfinite, figures)):
-            return ""
-        region = decision.endpoint.region
-        told = AtOnce(
-            region,
-            decision.run_g_per_kwh,
-            str(decision.intensity.kind),
-            f"{decision.intensity.signal.basis}/{decision.intensity.signal.factors}",
-            director.view.snapshot.layout.fleet.regions[region].pue,
-            decision.energy_j,
-            decision.e2e_ms / _MS,
-            _regions(director.view.snapshot, request),
-        )
-        return msgspec.json.encode(told).decode()
+        told = at_once_of(director, request)
+        return "" if told is None else msgspec.json.encode(told).decode()
 
     async def run(self, job: ClaimedJob) -> JobOutcome | TryLater:
         """Ask it once. Raises CancelledError alone."""
@@ -186,7 +204,9 @@ class JobRunner:
         left_ms = (job.deadline - self._parts.now()) * _MS
         e2e_ms = min(max(left_ms, _LEAST_WAIT_S * _MS), MAX_BUDGET_MS)
         budget = Budget(MAX_BUDGET_MS, MAX_BUDGET_MS, e2e_ms, True)
-        call = call._replace(request=call.request._replace(budget=budget))
+        waited_s = max(0.0, self._parts.now() - job.queued_at)
+        run_at_once = run_at_once_of(job.at_once, waited_s)
+        call = call._replace(request=call.request._replace(budget=budget, run_at_once=run_at_once))
         among = self._parts.among(job.model, is_urgent(job, self._parts.now()))
         if among is not None and not among:
             raise ShedError("others have taken what room there was", _LEAST_WAIT_S)

@@ -1,0 +1,1 @@
+"""The queue in Redis, or Valkey, of any number of gateways."""

@@ -1,0 +1,222 @@
+"""What is the store's own: answers that are lost, folders that are not shared, servers that end."""
+
+import itertools
+import logging
+from dataclasses import replace
+
+import pytest
+
+from router.deferral.output_lines import answered
+from router.deferral.queue import ListPage
+from router.deferral.redis.looking import seen
+from router.deferral.redis.store import RedisQueue
+from router.errors import DeferralFullError, DeferralStoreError, UnknownBatchError
+from router.state.redis.clients import Passwords
+from router.state.redis.link import Link
+from tests.deferral.support import NOW, ROOMY, jobs, new_batch, queued, stored_file, taken
+from tests.state.redis.aging import running
+from tests.state.redis.servers import Server, settings
+
+OK = answered(200, "gw-1", b'{"id":"c"}')
+_numbers = itertools.count()
+
+
+def link_to(server):
+    return Link(replace(settings(server.url), timeout_s=5.0), Passwords)
+
+
+class Lossy:
+    """A connection that loses the answers to its next calls."""
+
+    def __init__(self, link):
+        self.link = link
+        self.lost = 0
+
+    async def run(self, ask, limit_s=None):
+        found = await self.link.run(ask, limit_s)
+        if self.lost:
+            self.lost -= 1
+
+            async def fail(client):
+                raise TimeoutError
+
+            await self.link.run(fail)
+        return found
+
+    async def close(self):
+        await self.link.close()
+
+
+@pytest.fixture
+async def lossy():
+    yield Lossy(link_to(running("valkey", False)))
+
+
+@pytest.fixture
+async def queue(lossy):
+    made = RedisQueue(lossy, f"lossy-{next(_numbers)}", "files", "w1", 15.0)
+    await made.beat()
+    yield made
+    await made.close()
+
+
+async def test_what_is_asked_again_is_added_once(queue, lossy):
+    file = stored_file(size=60)
+    lossy.lost = 1
+    await queue.add_file(file, ROOMY._replace(max_bytes=100))
+    batch = new_batch(file)
+    lossy.lost = 2
+    await queue.add_batch(batch, ROOMY._replace(max_batches=1))
+    assert [one.id for one in await queue.batches("a", ListPage("", 9))] == [batch.id]
+    assert await queue.files("a", ListPage("", 9)) == [file]
+    lossy.lost = 1
+    assert (await queue.cancel("a", batch.id, NOW)).id == batch.id
+
+
+async def test_what_was_refused_at_last_is_not_done_all_the_same(queue, lossy):
+    file, other = stored_file(), stored_file()
+    await queue.add_file(file, ROOMY)
+    batch = new_batch(file)
+    lossy.lost = 3
+    with pytest.raises(DeferralStoreError):
+        await queue.add_batch(batch, ROOMY)
+    lossy.lost = 3
+    with pytest.raises(DeferralStoreError):
+        await queue.add_file(other, ROOMY)
+    await queue.beat()
+    assert await queue.claim_unread() is None
+    assert await queue.files("a", ListPage("", 9)) == [file]
+
+
+async def test_a_claim_that_nobody_heard_of_is_given_back(queue, lossy):
+    await queued(queue, "one", "two", "three")
+    (first,) = await taken(queue, 1)
+    kinds = await queue.waiting()
+    lossy.lost = 1
+    with pytest.raises(DeferralStoreError):
+        await queue.claim([(kinds[0], 1)], NOW)
+    assert await queue.counts() == {"waiting": 1, "under_way": 2}
+    await queue.beat()
+    # What is known of is still its own.
+    assert await queue.held([first]) == {first.number}
+    assert sorted(job.custom_id for job in await taken(queue)) == ["three", "two"]
+    lossy.lost = 1
+    with pytest.raises(DeferralStoreError):
+        await queue.finish(first, OK)
+    assert not await queue.finish(first, OK)
+    assert (await queue.batch("a", first.batch_id)).counts.completed == 1
+
+
+async def test_a_batch_that_nobody_heard_of_is_given_back(queue, lossy):
+    file = stored_file()
+    await queue.add_file(file, ROOMY)
+    await queue.add_batch(new_batch(file), ROOMY)
+    lossy.lost = 1
+    with pytest.raises(DeferralStoreError):
+        await queue.claim_unread()
+    assert await queue.claim_unread() is None
+    await queue.beat()
+    assert await queue.claim_unread() is not None
+
+
+async def test_files_in_another_folder_are_no_use(queue):
+    await queue.add_file(stored_file(), ROOMY)
+    other = RedisQueue(
+        link_to(running("valkey", False)), f"lossy-{next(_numbers) - 1}", "elsewhere", "w2", 15.0
+    )
+    for ask in (lambda: other.add_file(stored_file(), ROOMY), other.beat, other.waiting):
+        with pytest.raises(DeferralStoreError, match="another folder"):
+            await ask()
+    with pytest.raises(DeferralStoreError):
+        await other.close()
+
+
+async def test_an_answer_is_whole_however_long_it_is(queue):
+    batch = await queued(queue, "one", "two")
+    first, second = await taken(queue)
+    long = answered(200, "gw-1", b'{"said":"' + b"so " * 100_000 + b'"}')
+    await queue.finish(first, OK)
+    await queue.finish(second, long)
+    claimed = await queue.claim_ended(NOW)
+    lines = await queue.lines(claimed, True, 0, 10)
+    assert [one.document for one in lines] == [OK.document, long.document]
+    with pytest.raises(UnknownBatchError):
+        await queue.batch("b", batch.id)
+
+
+async def test_lines_far_apart_are_found(queue):
+    file = stored_file()
+    await queue.add_file(file, ROOMY)
+    await queue.add_batch(new_batch(file), ROOMY)
+    claimed = await queue.claim_unread()
+
+    for first in (1, 700, 2600):
+        await queue.add_lines(claimed, jobs(f"at {first}", first=first), [], ROOMY)
+    await queue.end_reading(claimed, NOW, [], False, {})
+    for job in await taken(queue):
+        await queue.finish(job, OK)
+    claimed = await queue.claim_ended(NOW)
+    assert [one.line for one in await queue.lines(claimed, True, 0, 2)] == [1, 700]
+    assert [one.line for one in await queue.lines(claimed, True, 700, 2)] == [2600]
+
+
+async def test_whoever_looks_on_sees_what_waits_and_what_has_ended(queue):
+    first = await queued(queue, "one", "two")
+    second = await queued(queue, "one", owner="b")
+    await queue.cancel("b", second.id, NOW)
+    await queue.complete(await queue.claim_ended(NOW), None, None, NOW)
+    (job,) = await taken(queue, 1)
+    await queue.note_why([(kind, "for wind") for kind in await queue.waiting()])
+    link = link_to(running("valkey", False))
+    prefix = f"lossy-{next(_numbers) - 1}"
+    (found,) = await seen(link, prefix)
+    assert (found.id, found.owner, found.status, found.counts) == (
+        first.id, "a", "in_progress", (2, 0, 0),
+    )  # fmt: skip
+    assert found.kinds == (("llama", 1, 1, "for wind"),) and found.gco2e is None
+    assert [one.status for one in await seen(link, prefix, "", True)] == [
+        "in_progress", "cancelled",
+    ]  # fmt: skip
+    assert await seen(link, prefix, "batch_of_nobody") == []
+    assert job.custom_id == "one"
+    await link.close()
+
+
+async def test_an_accepted_batch_outlives_the_server_where_it_appends(tmp_path, caplog):
+    server = Server("valkey")
+    server.arguments = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
+    server.start()
+    try:
+        queue = RedisQueue(link_to(server), "q", "files", "w1", 15.0)
+        await queue.beat()
+        batch = await queued(queue, "one", "two")
+        (job,) = await taken(queue, 1)
+        server.kill()
+        with pytest.raises(DeferralStoreError, match="cannot be used just now"):
+            await queue.add_file(stored_file(), ROOMY)
+        server.start()
+        # It does not mind what it had claimed.
+        await queue.beat()
+        assert await queue.finish(job, OK)
+        assert (await queue.batch("a", batch.id)).counts == (2, 1, 0)
+        assert [one.custom_id for one in await taken(queue)] == ["two"]
+        await queue.close()
+    finally:
+        server.close()
+    assert "append-only" not in caplog.text
+
+
+async def test_a_server_that_forgets_is_told_of(caplog):
+    server = Server("valkey", "--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru").start()
+    try:
+        with caplog.at_level(logging.WARNING):
+            queue = RedisQueue(link_to(server), "q", "files", "w1", 15.0)
+            await queue.beat()
+        assert "append-only" in caplog.text and "evicts" in caplog.text
+        server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(DeferralFullError, match="nothing of this was kept"):
+            await queue.add_file(stored_file(), ROOMY)
+        await queue.close()
+    finally:
+        server.close()
