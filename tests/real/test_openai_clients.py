@@ -401,3 +401,23 @@ def test_a_batch_from_a_file_to_its_answers(run_sdk: RunClient, openai_gateway: 
     )
     assert made["text"] and made["id"].startswith("resp_bg")
     assert (told["gone"]["error"], told["gone"]["code"]) == ("NotFoundError", "file_unknown")
+    assert told["flex"] == ["flex", "flex", "flex", None]
+
+
+def test_a_message_batch_from_its_requests_to_their_results(
+    run_sdk: RunClient, openai_gateway: str
+) -> None:
+    told = run_sdk("anthropic_batches.py", openai_gateway, MODEL)
+    batch = told["batch"]
+    assert told["first"] == "in_progress" and batch["processing_status"] == "ended"
+    counts = batch["request_counts"]
+    assert (counts["succeeded"], counts["errored"], counts["processing"]) == (2, 1, 0)
+    results = told["results"]
+    for name in "ab":
+        message = results[name]["result"]["message"]
+        assert message["type"] == "message" and message["usage"]["output_tokens"] == 4
+        assert results[name]["carbon"]["gco2e"] > 0.0
+    assert results["c"]["result"]["error"]["error"]["type"] == "not_found_error"
+    assert told["listed"] == [batch["id"]] and told["deleted"] == "message_batch_deleted"
+    assert told["cancelled"] == "canceling"
+    assert told["gone"]["error"] == "NotFoundError"

@@ -61,12 +61,12 @@ class KnownKinds:
         runs = await self._counted("running")
         return {"waiting": sum(waits.values()), "under_way": sum(runs.values())}
 
-    async def known(self, batch_id: str, model: str) -> KnownKind:
-        """Of one that a job was claimed of."""
+    async def known(self, batch_id: str, model: str) -> KnownKind | None:
+        """Of one that a job was claimed of; None where it is gone by now."""
         name = f"{batch_id}:{model}"
         if name not in self._known:
             await self._learn([name])
-        return self._known[name]
+        return self._known.get(name)
 
     async def _counted(self, key: str) -> dict[str, int]:
         told = await self._scripts.command("HGETALL", key)

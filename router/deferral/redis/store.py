@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from router.deferral.values import (
     StoredFile,
     StoredLine,
 )
+from router.errors import DeferralStoreError
 
 # Rows of one answer: of more the server, and this process' other calls, would be held up.
 _PIECE: Final = 500
@@ -209,8 +211,10 @@ class RedisQueue:
         found = []
         for row in rows:
             batch_id, model, line, fence, offset, size, custom_id, tries = row
-            # Where its batch cannot be asked about, or is gone, it is given back at the next beat.
             known = await self._kinds.known(batch_id.decode(), model.decode())
+            if known is None:
+                # Its batch ended meanwhile: nobody waits for it.
+                continue
             found.append(ClaimedJob(
                 known.number << _LINE_BITS | int(line), int(fence), known.batch_id, known.terms,
                 int(line), int(offset), int(size), custom_id.decode(), known.model, int(tries),
@@ -343,7 +347,9 @@ class RedisQueue:
     async def close(self) -> None:
         """See `DeferredQueue`. Calling it twice does nothing."""
         try:
-            await self._scripts.run(job_scripts.LEAVE, self._worker)
+            # Where the server is away the lease ends by itself.
+            with contextlib.suppress(DeferralStoreError):
+                await self._scripts.run(job_scripts.LEAVE, self._worker)
         finally:
             await self._scripts.close()
 

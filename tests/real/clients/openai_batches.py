@@ -84,6 +84,20 @@ def background(client: openai.OpenAI, model: str) -> dict[str, Any]:
     }
 
 
+def flex(client: openai.OpenAI, model: str) -> list[str | None]:
+    """The tier of answers that might wait, whole and streamed, and of one that did not say."""
+    asked: Any = {"model": model, "messages": [{"role": "user", "content": "Name a colour."}]}
+    asked |= {"max_tokens": 4}
+    whole = client.chat.completions.create(**asked, service_tier="flex")
+    stream = client.chat.completions.create(**asked, service_tier="flex", stream=True)
+    tiers = {piece.service_tier for piece in stream}
+    made = client.responses.create(
+        model=model, input="Hi", max_output_tokens=4, service_tier="flex"
+    )
+    plain = client.chat.completions.create(**asked)
+    return [whole.service_tier, *sorted(map(str, tiers)), made.service_tier, plain.service_tier]
+
+
 def gone(client: openai.OpenAI) -> dict[str, Any]:
     """What the SDK raises for a file that is none."""
     try:
@@ -100,5 +114,6 @@ if __name__ == "__main__":
         batch=batch(sdk, model),
         cancelled=cancelled(sdk, model),
         background=background(sdk, model),
+        flex=flex(sdk, model),
         gone=gone(sdk),
     )

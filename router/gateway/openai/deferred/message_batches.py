@@ -31,8 +31,14 @@ from router.deferral.values import (
     StoredFile,
 )
 from router.errors import BatchOpenError, MalformedRequestError, UnknownBatchError, UnknownFileError
+from router.gateway.caller import Caller
 from router.gateway.openai.calls import Incoming
-from router.gateway.openai.deferred.asked_batch import LONGEST_S, asked_grant, owner_of
+from router.gateway.openai.deferred.asked_batch import (
+    LONGEST_S,
+    SHORTEST_S,
+    asked_grant,
+    owner_of,
+)
 from router.http_api import MESSAGES
 from router.identity.narrowing import RegionMask
 
@@ -91,11 +97,14 @@ class MessageBatches:
             for start in range(0, len(text), _PIECE):
                 await asyncio.to_thread(writer.add, memoryview(text)[start : start + _PIECE])
             await asyncio.to_thread(writer.keep)
-        deadline = now + LONGEST_S
+        # Anthropic's have a day; who wants them sooner says so in a header of ours.
+        told_s = Caller(head.fields, None, head.principal, regions).deadline_s
+        window_s = min(LONGEST_S, max(SHORTEST_S, told_s))
+        deadline = now + window_s
         file = StoredFile(
             file_id, owner, f"{batch_id}.jsonl", PURPOSE, len(text), now, deadline + self._keep_s
         )
-        terms = BatchTerms(MESSAGES.path, file_id, "24h", grant)
+        terms = BatchTerms(MESSAGES.path, file_id, f"{window_s:g}s", grant)
         batch = Batch(
             batch_id, owner, BatchStatus.VALIDATING, terms, now, deadline, {},
             Counts(text.count(b"\n")), NO_SUMS, (), "", "",

@@ -98,6 +98,14 @@ async def test_what_could_not_be_begun_says_why(front):
     assert len(found) == 11 and "10 requests" in found["n3"]["error"]["error"]["message"]
 
 
+@pytest.mark.parametrize(("said", "window_s"), [("3600", 3600), ("1", 60), ("1e9", DAY)])
+async def test_who_wants_it_sooner_says_so(front, said, window_s):
+    asked = {"requests": [request("a")]}
+    await ask(front, "POST", BATCHES, json=asked, headers={"x-deadline-s": said})
+    (job,) = await taken(await reading(front))
+    assert job.deadline == NOW + window_s
+
+
 async def test_pages_go_both_ways(front):
     made = [(await begin(front, "a"))["id"] for _ in range(4)][::-1]
     _, page = await ask(front, "GET", f"{BATCHES}?limit=2")
