@@ -19,7 +19,11 @@ from router.app.budgets import BudgetRounds
 from router.app.calibrating import CalibrationRounds, calibration_lease
 from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_clock, build_limits, build_rng, build_upstreams
-from router.app.console import ConsoleRounds
+from router.app.console.answers import ProcessAnswers
+from router.app.console.audiences import Audiences
+from router.app.console.past import PastScenes
+from router.app.console.rounds import ConsoleRounds
+from router.app.console.sampling import Sampling
 from router.app.deferral.process import ProcessDeferral
 from router.app.discovery import Discovery
 from router.app.failures import FailureReporter
@@ -184,13 +188,16 @@ class GatewayProcess:
             self._metrics.ledger,
             workers,
         )
+        self._audiences = Audiences()
+        self._sampling = Sampling(telemetry.observer, build_rng(), f"{self._audiences.boot}-")
+        self._workers = workers
         self._console = ConsoleRounds(
             self._runtime,
             telemetry.registry,
-            telemetry.observer,
+            self._audiences,
+            self._sampling,
             self._budgets.budgets.views,
             wall,
-            build_rng(),
             workers,
         )
         self._ledger_rounds = LedgerRounds(
@@ -260,7 +267,7 @@ class GatewayProcess:
             self._telemetry.registry,
             self._trust.admin,
             self._trust.admin_token,
-            ConsolePages(self._console, self._identities.access, self._trust.admin_token, page()),
+            self._console_pages(),
             settings.server.admin_hosts,
         )
         listeners = Listeners(
@@ -334,6 +341,17 @@ class GatewayProcess:
         await asyncio.to_thread(self._ledger.close)
         await self._telemetry.close()
 
+    def _console_pages(self) -> ConsolePages:
+        moments = self._ledger.moments()
+        past = PastScenes(self._runtime, self._audiences, moments, self._workers)
+        return ConsolePages(
+            self._console,
+            ProcessAnswers(self._runtime, self._sampling, past),
+            self._identities.access,
+            self._trust.admin_token,
+            page(),
+        )
+
     def _build_carrier(self, dispatcher: Dispatcher) -> Carrier:
         telemetry = self._telemetry
         failures = FailureReporter(
@@ -364,9 +382,11 @@ class GatewayProcess:
         config = self._runtime.config
         if config.settings.deferral is None:
             return None
-        return ProcessDeferral(
+        deferral = ProcessDeferral(
             config, self._identity, self._clock, self._rng, self._metrics.deferral, os.environ
         )
+        self._console.know_deferred(deferral.outlook)
+        return deferral
 
     def _work(
         self, upstreams: Mapping[str, Upstream], scrape: PrometheusLoad

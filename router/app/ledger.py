@@ -19,6 +19,7 @@ from router.telemetry.tenants import kept_tenant
 
 if TYPE_CHECKING:
     from router.ledger.asking.ledger import AskedLedger
+    from router.ledger.asking.moments import LedgerMoments
     from router.ledger.receipt_cells import Cells
     from router.ledger.table_writer import TableWriter
     from router.ledger.tables import LedgerTable
@@ -108,6 +109,15 @@ class ProcessLedger:
         from router.ledger.asking.ledger import AskedLedger
 
         return AskedLedger(settings.dir, settings.url, self._clock, self._kept_owner)
+
+    def moments(self) -> LedgerMoments | None:
+        """For whoever looks back on the console; None where none are kept."""
+        settings = self._settings
+        if settings is None:
+            return None
+        from router.ledger.asking.moments import LedgerMoments
+
+        return LedgerMoments(settings.dir, settings.url, self._clock, self._kept_owner)
 
     def start(self) -> None:
         """From here on rows are written."""

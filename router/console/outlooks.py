@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from router.carbon.chain.combine import MetHour
 from router.core.columns import Snapshot
 from router.core.learned import SkillLearned
 from router.model import Forecast, Intensity
@@ -117,6 +118,25 @@ def errors_document(learned: SkillLearned | None, leads_h: Sequence[int]) -> dic
         if seen and lead_h in SHOWN_LEADS_H:
             found[str(lead_h)] = {"hours": seen, "published": published, "own": own, "used": used}
     return found
+
+
+def met_document(
+    zone: str,
+    met: Mapping[int, Sequence[MetHour]],
+    learned: SkillLearned | None,
+    leads_h: Sequence[int],
+) -> dict[str, Json]:
+    """Hours that were forecast and then observed, at the leads that metrics show: start, what was
+    published, ours, what was used, what came, g/kWh; and the errors, as `errors_document`."""
+    return {
+        "zone": zone,
+        "errors": errors_document(learned, leads_h),
+        "met": {
+            str(lead_h): [list(hour) for hour in hours]
+            for lead_h, hours in met.items()
+            if lead_h in SHOWN_LEADS_H
+        },
+    }
 
 
 def grid_document(

@@ -1,4 +1,4 @@
-"""The console on the admin port: the page, its feed, one decision with all its terms, what-if.
+"""The console on the admin port: the page, its feed, one decision, what-if, and what was.
 
 It reads and nothing else: every route answers GET. The page itself says nothing of the gateway
 and is for anybody. Whoever wants more shows the token of the port, or a credential of
@@ -8,27 +8,21 @@ and is for anybody. Whoever wants more shows the token of the port, or a credent
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from aiohttp import web
 
 from router.console.feed import Feed, Onlooker, json_of
 from router.console.page import ConsolePage
-from router.console.scene import EVERYTHING, Scope
+from router.console.scene import Scope
+from router.console.viewers import Viewers
 from router.errors import (
-    CarbonRouterError,
     ConfigError,
-    IdentityUnavailableError,
-    NotPermittedError,
-    UnauthenticatedError,
 )
 from router.identity.access import Access
-from router.identity.principal import Role
-from router.trust.peer import PeerCertificate, read_peer
 from router.trust.secrets import Secret
 from router.trust.watched import Watched
 
@@ -37,14 +31,14 @@ STATE: Final = "/console/state"
 EVENTS: Final = "/console/events"
 DECISIONS: Final = "/console/decisions/"
 WHAT_IF: Final = "/console/what-if"
+PAST: Final = "/console/past"
+FORECASTS: Final = "/console/forecasts"
 
 # Fewer than connections that the port takes, so that there is always one for a probe.
 MOST_ONLOOKERS: Final = 32
 # Of tenants, so that there is always a place for an operator; and of one of them.
 MOST_OF_TENANTS: Final = 24
 MOST_OF_A_TENANT: Final = 8
-# Answers that take a while, at once, for those who may see the same.
-MOST_ASKING: Final = 4
 HEARTBEAT_S: Final = 15.0
 # Whoever looks on is asked again who it is, as keys are revoked and run out.
 RECOGNISED_S: Final = 10.0
@@ -52,6 +46,8 @@ RECOGNISED_S: Final = 10.0
 _SEND_BUFFER: Final = 256 * 1024
 _RETRY_MS: Final = 2000
 _MOST_KEY: Final = 256
+# The year 2200.
+_LATEST_S: Final = 7.3e9
 
 _GUARDED: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -61,8 +57,8 @@ _GUARDED: Final = {
 }
 
 
-class ConsoleSource(Protocol):
-    """What the pages ask; every answer is quick, but for those that are awaited."""
+class ConsoleFeeds(Protocol):
+    """What is shown as it is now; every answer is quick, but for what is awaited."""
 
     def join(self, scope: Scope) -> Feed:
         """The feed of a scope, which from now on is kept up."""
@@ -76,6 +72,10 @@ class ConsoleSource(Protocol):
         """All of it at once; None before the first snapshot."""
         ...
 
+
+class ConsoleAnswers(Protocol):
+    """What is asked beside. What is awaited may raise ReceiptsUnreachableError."""
+
     async def decision(self, scope: Scope, key: str) -> Mapping[str, object] | None:
         """With every term; None of one that is not kept, or is not of the scope."""
         ...
@@ -84,24 +84,33 @@ class ConsoleSource(Protocol):
         """Raises ConfigError."""
         ...
 
+    async def past(self, scope: Scope, at: float | None) -> Mapping[str, object] | None:
+        """The scene at ``at``, unix s, None where nothing is known of then; of None how far back
+        there is any."""
+        ...
+
+    def forecasts(self, zone: str) -> Mapping[str, object] | None:
+        """Of a grid zone what was forecast and what came; None of one that is none."""
+        ...
+
 
 class ConsolePages:
     """Of one process."""
 
     def __init__(
         self,
-        source: ConsoleSource,
+        feeds: ConsoleFeeds,
+        answers: ConsoleAnswers,
         access: Access,
         token: Watched[Secret] | None,
         page: ConsolePage,
     ) -> None:
         """``token``: of the port, None where it has none."""
-        self._source = source
-        self._access = access
-        self._token = token
+        self._feeds = feeds
+        self._answers = answers
+        self._viewers = Viewers(access, token)
         self._page = page
         self._onlookers: dict[Onlooker, tuple[Scope, Feed]] = {}
-        self._asking: Counter[Scope] = Counter()
 
     def add_to(self, app: web.Application) -> None:
         """Its routes."""
@@ -110,6 +119,8 @@ class ConsolePages:
         app.router.add_get(EVENTS, self._events, allow_head=False)
         app.router.add_get(DECISIONS + "{key}", self._decision)
         app.router.add_get(WHAT_IF, self._what_if)
+        app.router.add_get(PAST, self._past)
+        app.router.add_get(FORECASTS, self._forecasts)
         app.on_shutdown.append(self._close)
 
     def guards(self, path: str) -> bool:
@@ -127,30 +138,51 @@ class ConsolePages:
         return web.Response(body=body, headers=headers)
 
     async def _state(self, request: web.Request) -> web.Response:
-        with self._asked(request) as scope:
-            state = await self._source.state(scope)
+        with self._viewers.asked(request) as scope:
+            state = await self._feeds.state(scope)
         if state is None:
             return _json({"error": "no snapshot yet"}, 503)
         return _json(state)
 
     async def _decision(self, request: web.Request) -> web.Response:
         key = request.match_info["key"]
-        with self._asked(request) as scope:
-            found = await self._source.decision(scope, key) if len(key) <= _MOST_KEY else None
+        with self._viewers.asked(request) as scope:
+            found = await self._answers.decision(scope, key) if len(key) <= _MOST_KEY else None
         if found is None:
             return _elsewhere(_json({"error": "not among the newest that are kept here"}, 404))
         return _json(found)
 
     async def _what_if(self, request: web.Request) -> web.Response:
-        with self._asked(request) as scope:
+        with self._viewers.asked(request) as scope:
             try:
-                told = await self._source.what_if(scope, request.query.get("policy", ""))
+                told = await self._answers.what_if(scope, request.query.get("policy", ""))
             except ConfigError as error:
                 return _json({"error": str(error)}, 400)
         return _json(told) if told["decisions"] else _elsewhere(_json(told))
 
+    async def _past(self, request: web.Request) -> web.Response:
+        text = request.query.get("at", "")
+        try:
+            at = float(text) if text else None
+        except ValueError:
+            at = math.nan
+        if at is not None and not 0.0 <= at <= _LATEST_S:
+            return _json({"error": "at: not a time in unix seconds"}, 400)
+        with self._viewers.asked(request) as scope:
+            found = await self._answers.past(scope, at)
+        if found is None:
+            return _elsewhere(_json({"error": "nothing is known here of that time"}, 404))
+        return _json(found)
+
+    async def _forecasts(self, request: web.Request) -> web.Response:
+        with self._viewers.asked(request):
+            found = self._answers.forecasts(request.query.get("zone", ""))
+        if found is None:
+            return _json({"error": "no such grid zone"}, 404)
+        return _json(found)
+
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        scope = self._scope(request)
+        scope = self._viewers.scope(request)
         if self._is_full(scope):
             text = f"{len(self._onlookers)} look on already\n"
             return web.Response(text=text, status=503, headers={"Retry-After": "10"})
@@ -165,11 +197,11 @@ class ConsolePages:
         transport = request.transport
         _bound_buffer(transport)
         onlooker = Onlooker(lambda: None if transport is None else transport.abort())
-        feed = self._source.join(scope)
+        feed = self._feeds.join(scope)
         # Nothing awaits until it has joined: what it is told first and what follows meet.
         first = feed.since(request.headers.get("Last-Event-ID", ""))
         if first is None:
-            first = self._source.beginning(scope, feed)
+            first = self._feeds.beginning(scope, feed)
         feed.join(onlooker)
         self._onlookers[onlooker] = (scope, feed)
         try:
@@ -202,62 +234,9 @@ class ConsolePages:
 
     def _still_sees(self, request: web.Request, scope: Scope) -> bool:
         try:
-            return self._scope(request) == scope
+            return self._viewers.scope(request) == scope
         except web.HTTPException:
             return False
-
-    @contextmanager
-    def _asked(self, request: web.Request) -> Iterator[Scope]:
-        """Raises web.HTTPException for whoever may see nothing, or asks too much at once: whoever
-        hangs up is not waited for, so that requests would pile up."""
-        scope = self._scope(request)
-        if self._asking[scope] >= MOST_ASKING:
-            raise web.HTTPServiceUnavailable(
-                text=f"{MOST_ASKING} are being answered already\n", headers={"Retry-After": "1"}
-            )
-        self._asking[scope] += 1
-        try:
-            yield scope
-        finally:
-            self._asking[scope] -= 1
-            if not self._asking[scope]:
-                del self._asking[scope]
-
-    def _scope(self, request: web.Request) -> Scope:
-        """Raises web.HTTPException for whoever may see nothing."""
-        if self._token is not None:
-            scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
-            if scheme.lower() == "bearer" and self._token.value.equals(sent.strip()):
-                return EVERYTHING
-        if self._access.credentials is None:
-            if self._token is None:
-                return EVERYTHING
-            raise _unauthorized("send the token of this port as `authorization: Bearer ...`")
-        metadata = tuple((name.lower(), value) for name, value in request.headers.items())
-        try:
-            principal = self._access.admit(
-                metadata, Role.CONTROL, request.remote or "", lambda: _peer(request)
-            )
-        except UnauthenticatedError as error:
-            raise _unauthorized(str(error)) from None
-        except NotPermittedError as error:
-            raise web.HTTPForbidden(text=f"{error}\n") from None
-        except (IdentityUnavailableError, CarbonRouterError) as error:
-            raise web.HTTPServiceUnavailable(text=f"{error}\n") from None
-        if principal.has(Role.OPERATOR):
-            return EVERYTHING
-        return Scope(principal.account)
-
-
-def _unauthorized(text: str) -> web.HTTPUnauthorized:
-    return web.HTTPUnauthorized(text=text + "\n", headers={"WWW-Authenticate": "Bearer"})
-
-
-def _peer(request: web.Request) -> PeerCertificate | None:
-    transport = request.transport
-    connection = transport.get_extra_info("ssl_object") if transport is not None else None
-    shown = connection.getpeercert(binary_form=True) if connection is not None else None
-    return read_peer(shown) if shown else None
 
 
 def _bound_buffer(transport: asyncio.Transport | None) -> None:

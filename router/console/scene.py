@@ -19,7 +19,7 @@ from router.units import UG_PER_G
 
 FORMAT: Final = 1
 _MOST_BUDGETS: Final = 100
-_STATES: Final = tuple(State)
+STATES: Final = tuple(State)
 
 
 class Scope(NamedTuple):
@@ -174,11 +174,11 @@ def _endpoints(glance: Glance) -> Json:
     for endpoint in glance.endpoints:
         seat = glance.seats.get(endpoint.name)
         if seat is None:
-            rows.append([_STATES.index(State.EJECTED), 0, False, "unknown"])
+            rows.append([STATES.index(State.EJECTED), 0, False, "unknown"])
             continue
         in_flight = glance.in_flight.get(endpoint.name, seat.in_flight)
         is_awake = in_flight > 0 or seat.batch > 0
-        rows.append([_STATES.index(seat.state), in_flight, is_awake, seat.cause.value])
+        rows.append([STATES.index(seat.state), in_flight, is_awake, seat.cause.value])
     return rows
 
 

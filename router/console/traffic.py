@@ -130,11 +130,12 @@ class ReceiptTraffic:
         shown = sorted(models.items(), key=lambda item: -len(item[1]))
         return {
             "window_s": WINDOW_S,
-            "models": [_model(name, rows) for name, rows in shown if len(rows)],
+            "models": [latency_of(name, rows) for name, rows in shown if len(rows)],
         }
 
 
-def _model(name: str, rows: NDArray[np.float64]) -> Json:
+def latency_of(name: str, rows: NDArray[np.float64]) -> Json:
+    """Of one model, as the feed has it; ``rows``: (n, 5) as `_Took` keeps them, ms."""
     _, ttft_ms, e2e_ms, ttft_budget_ms, e2e_budget_ms = rows.T
     return {
         "model": name,

@@ -3,10 +3,11 @@
 import base64
 import gzip
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 
-from router.console.page import built, page
+from router.console.page import built, page, recorded_page
 
 
 class Tags(HTMLParser):
@@ -69,3 +70,25 @@ def test_it_is_small_and_the_same_each_time():
     markup = "<head><!--style--></head><!--script-->"
     again, other = built(markup, "a{}", "1"), built(markup, "a{}", "2")
     assert built(markup, "a{}", "1") == again and again.etag != other.etag
+
+
+def test_a_recording_is_one_file_that_asks_nobody():
+    name = "</script><script>globalThis.hit=1</script>"
+    text = recorded_page({"events": [(0.0, "fleet", {"policy": name})], "decisions": {}}).decode()
+    tags = Tags()
+    tags.feed(text)
+    assert [dict(one).get("id") for tag, one in tags.found if tag == "script"] == [
+        "recorded",
+        None,
+    ]
+    assert name not in text and not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text)
+    (policy,) = re.findall('Content-Security-Policy" content="([^"]*)"', text)
+    assert policy.startswith("default-src 'none'") and "connect-src" not in policy
+    (script,) = re.findall("<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    (packed,) = re.findall('id="recorded">([^<]*)<', text)
+    told = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert told["events"] == [[0.0, "fleet", {"policy": name}]]
+    # The page that is served has none.
+    assert b"recorded-->" not in page().body and b'id="recorded"' not in page().body

@@ -12,7 +12,7 @@ from router.console.feed import Event, Feed
 from router.console.page import page
 from router.console.pages import ConsolePages
 from router.console.scene import EVERYTHING, Scope
-from router.errors import ConfigError
+from router.errors import ConfigError, ReceiptsUnreachableError
 from router.identity.access import open_access
 from router.identity.api_keys import KeyTable
 from router.telemetry.admin import AdminServer
@@ -49,6 +49,14 @@ class Told:
             raise ConfigError("policy", [("", "no such policy")])
         return {"owner": scope.owner, "decisions": self.decisions}
 
+    async def past(self, scope, at):
+        if at == 9.0:
+            raise ReceiptsUnreachableError("the ledger did not answer in time", 1.0)
+        return {"owner": scope.owner, "at": at} if at is None or at < 100.0 else None
+
+    def forecasts(self, zone):
+        return {"zone": zone} if zone == "SE" else None
+
 
 class Served:
     def __init__(self, source, session):
@@ -75,7 +83,7 @@ async def serve() -> AsyncIterator:
     async def serve(who=None, token=None):
         source, registry = Told(), CollectorRegistry()
         watched = Source(Secret(token)) if token else None
-        shown = ConsolePages(source, who or open_access(WallHands()), watched, page())
+        shown = ConsolePages(source, source, who or open_access(WallHands()), watched, page())
         server = AdminServer(FakeGateway(), Metrics(registry), registry, token=watched, pages=shown)
         port = await server.start("127.0.0.1", 0)
         session = aiohttp.ClientSession(f"http://127.0.0.1:{port}")
@@ -300,3 +308,22 @@ async def test_so_many_questions_at_once_and_no_more(serve):
         answer.set()
     assert {task.result()[0] for task in tasks} == {200}
     assert (await served.get("/console/state"))[0] == 200
+
+
+async def test_what_was_is_told_by_scope_and_no_time_is_taken_for_one(serve):
+    served = await serve(access(), TOKEN)
+    for token, owner in ((TOKEN, "null"), (CONTROL, '"acme"')):
+        status, _, body = await served.get("/console/past?at=7.5", token)
+        assert (status, body.decode()) == (200, f'{{"owner":{owner},"at":7.5}}')
+    assert (await served.get("/console/past", TOKEN))[2] == b'{"owner":null,"at":null}'
+    for path in ("/console/past", "/console/past?at=7", "/console/forecasts?zone=SE"):
+        assert [(await served.get(path, one))[0] for one in ("", RIGHT)] == [401, 403]
+    for at in ("nan", "inf", "-1", "1e300", "yesterday", "%00"):
+        assert (await served.get(f"/console/past?at={at}", TOKEN))[0] == 400
+    # Of another worker it may be known.
+    status, headers, _ = await served.get("/console/past?at=100", TOKEN)
+    assert (status, headers["Connection"]) == (404, "close")
+    status, headers, _ = await served.get("/console/past?at=9", TOKEN)
+    assert (status, headers["Retry-After"]) == (503, "1")
+    assert (await served.get("/console/forecasts?zone=SE", TOKEN))[0] == 200
+    assert (await served.get("/console/forecasts?zone=<b>", TOKEN))[0] == 404

@@ -147,8 +147,29 @@ class HostileScene:
 
         return [one(place) for place in range(2 * len(HOSTILE))]
 
+    def deferred(self):
+        start = NOW // HOUR_S * HOUR_S
+        rows = [
+            {"batch": bad(place), "model": bad(place), "tenant": bad(place), "jobs": 3,
+             "reason": bad(place) if place else "no_room", "region": bad(place),
+             "planned_at": NOW + place, "latest_start": NOW, "deadline": NOW, "now_g": 2.0,
+             "planned_g": 1.0}
+            for place in range(len(HOSTILE))
+        ]  # fmt: skip
+        return {
+            "planned_at": NOW, "waiting": 40, "under_way": 2, "batches": 3,
+            "cells": [[start + place * HOUR_S, bad(place, "r"), place + 1] for place in range(8)],
+            "next": rows, "at_risk": rows, "saving": {"jobs": 40, "now_g": 9.0, "planned_g": 4.0},
+        }  # fmt: skip
+
     def publish(self, *, first=False):
-        events = [Event("fleet", self.fleet()), Event("grid", self.grid())] if first else []
+        events = []
+        if first:
+            events = [
+                Event("fleet", self.fleet()),
+                Event("grid", self.grid()),
+                Event("deferred", self.deferred()),
+            ]
         events += [Event("decisions", self.decisions()), Event("tick", self.tick())]
         self.feed.publish(events)
 
@@ -157,7 +178,10 @@ class HostileScene:
 
     def beginning(self, scope, feed):
         return feed.beginning(
-            [Event(name, feed.latest[name]) for name in ("fleet", "grid", "decisions", "tick")]
+            [
+                Event(name, feed.latest[name])
+                for name in ("fleet", "grid", "deferred", "decisions", "tick")
+            ]
         )
 
     async def state(self, scope):
@@ -210,3 +234,27 @@ class HostileScene:
         effect = {"policy": bad(0), "total": total, "models": [], "regions": regions,
                   "notes": [bad(1), bad(5)]}  # fmt: skip
         return {"effect": effect, "decisions": 80, "since": NOW}
+
+    def forecasts(self, zone):
+        start = NOW // HOUR_S * HOUR_S - 5 * HOUR_S
+        met = [[start + hour * HOUR_S, 90.0, 80.0, 70.0 + hour, 75.0] for hour in range(5)]
+        errors = {"hours": 5, "published": 9.0, "own": 7.0, "used": 6.0}
+        return {"zone": zone, "errors": {"1": errors}, "met": {"1": met, "24": []}}
+
+    async def past(self, scope, at):
+        if at is None:
+            return {"format": 1, "now": NOW, "recent": [NOW - 60.0, NOW], "has_ledger": True,
+                    "sees_ledger": True, "hours": [[NOW - 7200.0, NOW]]}  # fmt: skip
+        grid, tick = self.grid(), self.tick()
+        self.ticks -= 1
+        for zone in grid["zones"].values():
+            zone["came"] = {**zone["ahead"], "g": [None, *zone["ahead"]["high"][1:]]}
+        tick |= {"totals": None, "budgets": None, "kinds": {"grams_kinds": {bad(0): 1.0}},
+                 "sums": {"seconds": 300.0, "answered": 5, "refused": 1, "failed": 1,
+                          "gco2e_g": 1.0, "energy_j": 9.0, "saved_g": 0.5}}  # fmt: skip
+        tick["endpoints"] = [[None, None, None, bad(1)] for _ in self.endpoints]
+        return {
+            "format": 1, "how": "ledger", "is_whole": False, "known_at": NOW, "at": at,
+            "fleet": self.fleet(), "grid": grid, "history": [], "decisions": self.decisions(),
+            "tick": tick,
+        }  # fmt: skip

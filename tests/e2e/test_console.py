@@ -14,7 +14,7 @@ from router.telemetry.admin import AdminServer
 from router.telemetry.metrics import Metrics
 from router.trust.secrets import Secret
 from tests.e2e.chromium import chromium, open_tab
-from tests.e2e.console_scene import HOSTILE, HostileScene
+from tests.e2e.console_scene import HOSTILE, NOW, HostileScene
 from tests.e2e.harness import ask, until
 from tests.fakes.secure import Source
 from tests.identity.support import WallHands
@@ -87,7 +87,7 @@ async def test_every_number_is_that_of_metrics_and_receipts(browser, gateway, cl
 async def serving(scene, token=None, port=0):
     registry = CollectorRegistry()
     watched = Source(Secret(token)) if token else None
-    shown = ConsolePages(scene, open_access(WallHands()), watched, page())
+    shown = ConsolePages(scene, scene, open_access(WallHands()), watched, page())
     server = AdminServer(FakeGateway(), Metrics(registry), registry, token=watched, pages=shown)
     return server, await server.start("127.0.0.1", port)
 
@@ -120,6 +120,12 @@ async def test_no_name_is_more_than_text(browser):
             await tab.ask("document.getElementById('drawer-close').click()")
             await tab.ask("document.querySelector('#if-form button').click()")
             await tab.until("!!document.querySelector('#if-told .effect')")
+            await tab.ask(f"location.hash = 'at={int(NOW - 600)}'")
+            await tab.until("document.documentElement.dataset.past === 'ledger'")
+            await tab.until("!!document.querySelector('[data-figure=\"sums.failed\"]')")
+            assert await tab.ask(STRANGERS) == CLEAN
+            await tab.ask("document.getElementById('bar-live').click()")
+            await tab.until("document.documentElement.dataset.past === ''")
             await tab.ask("document.getElementById('lang').click()")
             await tab.until("document.documentElement.lang === 'ko'")
             assert await tab.ask(STRANGERS) == CLEAN
@@ -137,7 +143,7 @@ async def _sheets_are_text(tab):
         HTMLAnchorElement.prototype.click = () => {};
         document.querySelectorAll(".card .csv").forEach((button) => button.click())""")
     sheets = await tab.ask("Promise.all(sheets.map((blob) => blob.text()))")
-    assert len(sheets) == 5
+    assert len(sheets) == 6
     for sheet in sheets:
         rows = sheet.removeprefix("\ufeff").split("\r\n")
         assert len(rows) > 2

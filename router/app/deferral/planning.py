@@ -21,6 +21,7 @@ from router.core import kernel_rows as k
 from router.core.deferral.outlook import DeferralOutlook
 from router.core.deferral.planning import DeferralPlan, plan_deferral
 from router.core.deferral.work import WaitingJob, WaitingWork
+from router.deferral.planned import DeferredOutlook, PlannedJobs
 from router.deferral.values import JobKind
 from router.director import View
 from router.errors import DataError
@@ -56,6 +57,14 @@ class _Block(NamedTuple):
     jobs: int
 
 
+class _Laid(NamedTuple):
+    """``plan``: of ``blocks``, None where there is none."""
+
+    kinds: Sequence[JobKind]
+    plan: DeferralPlan | None
+    blocks: Sequence[_Block]
+
+
 _AT_ONCE: Final = Released(10**9, 0, "released: nothing is known to wait for")
 _NO_PLAN: Final = "released: no forecast to plan by"
 
@@ -73,10 +82,13 @@ class Planner:
         self._is_spent = False
         # Kinds of the last plan, with why each waits or not, until somebody has taken them.
         self._told: list[tuple[JobKind, str]] = []
+        self._laid: _Laid | None = None
+        self._outlook: DeferredOutlook | None = None
 
     def allot(self, kinds: Sequence[JobKind], most: int, now: float) -> list[tuple[JobKind, int]]:
         """How many of each kind may begin now (unix s), ``most`` in all."""
         if not kinds:
+            self._laid = self._outlook = None
             return []
         view = self._view()
         room = room_of(view, [kind.model for kind in kinds], self._share)
@@ -115,11 +127,21 @@ class Planner:
         told, self._told = self._told, []
         return told
 
+    def outlook(self) -> DeferredOutlook | None:
+        """What the last plan says of all that waited, worked out once; None while nothing waits."""
+        if self._laid is not None and self._outlook is None:
+            laid = self._laid
+            jobs = planned_jobs(laid.kinds, laid.plan, laid.blocks)
+            under_way = tuple((kind.owner, kind.under_way) for kind in laid.kinds)
+            self._outlook = DeferredOutlook(self._planned_at, jobs, under_way)
+        return self._outlook
+
     def _plan(
         self, view: View, kinds: Sequence[JobKind], room: Room, now: float
     ) -> dict[tuple[str, str], Released]:
         released = {_key(kind): _AT_ONCE for kind in kinds}
         self._until = now + _ANEW_S
+        self._laid, self._outlook = _Laid(kinds, None, ()), None
         forecasts = forecasts_of(view, now)
         known = [(kind, _at_once(kind)) for kind in kinds]
         planned = [
@@ -139,6 +161,7 @@ class Planner:
             _log.warning("deferred work is released without a plan: %s", error)
             return {key: one._replace(why=_NO_PLAN) for key, one in released.items()}
         self._until = min(self._until, plan.look_again_at)
+        self._laid = _Laid(kinds, plan, blocks)
         for kind, _ in planned:
             released[_key(kind)] = Released(0, 0, "")
         _add_up(plan, blocks, released)
@@ -231,6 +254,42 @@ def _add_up(
     last = {key: row for row, (key, _) in enumerate(blocks)}
     for key, row in last.items():
         released[key] = released[key]._replace(why=plan.explain(row).text)
+
+
+def planned_jobs(
+    kinds: Sequence[JobKind], plan: DeferralPlan | None, blocks: Sequence[_Block]
+) -> tuple[PlannedJobs, ...]:
+    """By batch, model, place and time; ``blocks``: the rows of ``plan``, None where there is
+    none."""
+    known = {_key(kind): kind for kind in kinds}
+    found: dict[tuple[object, ...], PlannedJobs] = {}
+    for row, block in enumerate(blocks):
+        assert plan is not None
+        kind, told = known[block.key], plan.explain(row)
+        place = (*block.key, told.reason, told.region, str(told.planned_at))
+        one = found.get(place)
+        if one is None:
+            found[place] = PlannedJobs(
+                kind.batch_id, kind.model, kind.owner, block.jobs, told.reason, told.region,
+                told.planned_at, told.latest_start, kind.deadline, told.grams_now,
+                told.grams_planned,
+            )  # fmt: skip
+        else:
+            found[place] = one._replace(
+                jobs=one.jobs + block.jobs,
+                grams_now=one.grams_now + told.grams_now,
+                grams_planned=one.grams_planned + told.grams_planned,
+            )
+    laid = {block.key for block in blocks}
+    others = [
+        PlannedJobs(
+            kind.batch_id, kind.model, kind.owner, kind.jobs, None, "", math.nan, math.nan,
+            kind.deadline, math.nan, math.nan,
+        )
+        for key, kind in known.items()
+        if key not in laid
+    ]  # fmt: skip
+    return (*found.values(), *others)
 
 
 def _at_once(kind: JobKind) -> AtOnce | None:

@@ -15,6 +15,7 @@ from router.config.deferral import DeferralSettings
 from router.config.settings import Config
 from router.contract import Clock, Rng
 from router.deferral.blobs import Blobs
+from router.deferral.planned import DeferredOutlook
 from router.deferral.queue import DeferredQueue
 from router.deferral.redis.store import RedisQueue
 from router.deferral.sqlite.store import SqliteQueue
@@ -73,6 +74,7 @@ class ProcessDeferral:
         self._drain = Drain(self._queue, blobs, settings, most_bytes, clock, rng, metrics, marks)
         self.parts = DeferredParts(self._queue, blobs, settings, clock.now, self._drain.came)
         self.max_tries = settings.max_tries
+        self._planner: Planner | None = None
         metrics.begun()
 
     def work(
@@ -80,7 +82,7 @@ class ProcessDeferral:
     ) -> dict[str, Callable[[], Awaitable[None]]]:
         """The background jobs, by name. ``view``: in force."""
 
-        planner = Planner(view, self._share)
+        self._planner = planner = Planner(view, self._share)
         return {"deferral": lambda: self._drain.run(runner, planner)}
 
     def holding(self, director: Callable[[], Director]) -> HeldRequests | None:
@@ -91,6 +93,10 @@ class ProcessDeferral:
         return HeldRequests(
             director, self._share, settings.flex_max_held, settings.flex_wait_s, self._clock
         )
+
+    def outlook(self) -> DeferredOutlook | None:
+        """What the plan says of all that waits; None while nothing does."""
+        return None if self._planner is None else self._planner.outlook()
 
     def among(self, view: View, model: str, is_urgent: bool) -> frozenset[str] | None:
         """The endpoints that have room for one more deferred request of ``model``; where it is

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from router.carbon.chain.attempt import SourceAttempt
-from router.carbon.chain.combine import Combiner, restorable_skills
+from router.carbon.chain.combine import Combiner, MetHour, restorable_skills
 from router.carbon.chain.outlook import Outlook
 from router.carbon.chain.provenance import Served, ZoneProvenance, served
 from router.carbon.chain.refresh import Refresh, judged, last_attempt, refused, silent_of
@@ -116,6 +116,10 @@ class CarbonChain:
     def learned(self) -> tuple[SkillLearned, ...]:
         """How far forecasts were off, to be kept."""
         return () if self._combiner is None else self._combiner.learned("/".join(self.signal))
+
+    def met(self, grid_zone: str) -> Mapping[int, Sequence[MetHour]]:
+        """By lead, h: hours that were forecast and then observed, oldest first."""
+        return {} if self._combiner is None else self._combiner.met(grid_zone)
 
     def restorable(
         self, learned: Iterable[SkillLearned], grid_zones: Iterable[str]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -38,6 +39,8 @@ EVIDENCE: Final = 24
 MEMORY: Final = 168
 # What was said of an hour that nobody reports is forgotten after this.
 _GIVE_UP_S: Final = 48 * HOUR_S
+# Hours that were met, which are told one by one: of each lead the newest.
+MET_HOURS: Final = 24
 # Of what was learned elsewhere: no grid emits that much.
 _MOST_G: Final = 1e5
 
@@ -50,6 +53,17 @@ class _Said(NamedTuple):
     published: float
     own: float
     mixed: float
+
+
+class MetHour(NamedTuple):
+    """An hour that was forecast at some lead and then observed; ``start``: unix s, the rest g/kWh.
+    ``used``: what decisions went by."""
+
+    start: float
+    published: float
+    own: float
+    used: float
+    observed: float
 
 
 @dataclass(slots=True)
@@ -83,6 +97,9 @@ class _Zone:
     skill: tuple[Skill, ...] = field(default_factory=lambda: tuple(Skill() for _ in LEADS_H))
     # (start of the hour, place in LEADS_H) -> what was said; at most sum(LEADS_H) entries.
     said: dict[tuple[float, int], _Said] = field(default_factory=dict)
+    met: tuple[deque[MetHour], ...] = field(
+        default_factory=lambda: tuple(deque[MetHour](maxlen=MET_HOURS) for _ in LEADS_H)
+    )
 
 
 class Combiner:
@@ -159,6 +176,12 @@ class Combiner:
             said = zone.said.pop((hour, place), None)
             if said is not None:
                 skill.score(said, g_per_kwh)
+                zone.met[place].append(MetHour(hour, *said, g_per_kwh))
+
+    def met(self, grid_zone: str) -> dict[int, tuple[MetHour, ...]]:
+        """By lead, h: the newest hours that were met since the process began, oldest first."""
+        zone = self._zones.get(grid_zone, _Zone())
+        return {lead_h: tuple(hours) for lead_h, hours in zip(LEADS_H, zone.met, strict=True)}
 
     def skill(self, grid_zone: str, lead_h: int) -> Skill:
         """Errors at the lead band of ``lead_h`` >= 1 hours."""

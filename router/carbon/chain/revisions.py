@@ -108,6 +108,20 @@ class Revisions:
         """The best value of each slot that ended after ``start``, oldest first."""
         return tuple(s.best for s in self.slots(grid_zone) if s.best.observed_at > start)
 
+    def during(self, start: float, end: float) -> Revisions:
+        """A copy of what is known of the hours that these reach into, of every zone: to be read
+        beside whoever goes on taking in."""
+        found = Revisions(self._keep_s, self._max_slots)
+        found._zones = {
+            zone: {
+                stop: slot
+                for stop, slot in slots.items()
+                if start - HOUR_S < stop <= end + HOUR_S
+            }
+            for zone, slots in self._zones.items()
+        }  # fmt: skip
+        return found
+
     def settled(self, grid_zone: str, start: float, end: float) -> Settled | None:
         """The mean from ``start`` to ``end``, weighted by time; None when any of it is missing."""
         if not start < end:

@@ -63,7 +63,8 @@ const outlookPaths = (zone, now, most, width = 480, height = 58) => {
   const low = ahead ? ahead.low.map((value, i) => [middle(i), y(value)]) : [];
   const known = past.filter((point) => point !== null);
   const floor = known.map(([at]) => [at, height]);
-  return { past: lineOf(past), ahead: lineOf(points), band: between(high, low), under: between(known, floor), now: x(now) };
+  const came = (zone.came?.g || []).map((value, i) => (value === null ? null : [x(zone.came.start + 3600 * (i + 0.5)), y(value)]));
+  return { came: lineOf(came), past: lineOf(past), ahead: lineOf(points), band: between(high, low), under: between(known, floor), now: x(now) };
 };
 
 const download = (name, rows) => {

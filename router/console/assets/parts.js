@@ -1,6 +1,12 @@
 // The parts of the page, each drawn from what the feed last said.
-const seen = { fleet: null, grid: null, tick: null, history: [], decisions: new Map(), held: false, all: false, open: "" };
+// What is known, of now or of some other time, and which of it is drawn.
+const blank = () => ({ fleet: null, grid: null, tick: null, deferred: null, history: [], decisions: new Map(), flows: new Map(), own: [], ownRates: null });
+const live = blank();
+let seen = live;
+// How it is looked at. `past`: which moment is drawn instead of now, and how that is known.
+const view = { held: false, all: false, open: "", drawn: false, past: null };
 const STATES = ["healthy", "ejected", "probing"];
+const SHOWN_STATES = ["awake", "idle", "probing", "ejected"];
 const FEW = 16;
 // Height of a lane, with its line.
 const LANE = 71;
@@ -9,7 +15,7 @@ const SHOWN_DECISIONS = 16;
 
 const zoneOf = (region) => seen.grid?.zones[region.zone] || {};
 const intensityOf = (region) => zoneOf(region).now?.g ?? NaN;
-const mostOf = (zones) => Object.values(zones).reduce((most, zone) => Math.max(most, zone.now?.high || 0, ...(zone.ahead?.high || []), ...(zone.past?.g || []).map((value) => value || 0)), 1);
+const mostOf = (zones) => Object.values(zones).reduce((most, zone) => Math.max(most, zone.now?.high || 0, ...(zone.ahead?.high || []), ...(zone.past?.g || []).map((value) => value || 0), ...(zone.came?.g || []).map((value) => value || 0)), 1);
 
 // The cleanest and the dirtiest that there is now: between them colours are spread.
 const rangeOf = () => {
@@ -24,14 +30,15 @@ const drawAnswer = () => {
   const rates = tick.rates || seen.ownRates || {};
   const first = rates.gco2e_g_per_s + rates.saved_g_per_s;
   const less = change(rates.gco2e_g_per_s, first);
-  const known = totals ? mainKinds(totals.grams_kinds) : [];
+  const kinds = totals || tick.kinds;
+  const known = kinds ? mainKinds(kinds.grams_kinds) : [];
   const [amount, unit] = quantity(rates.gco2e_g_per_s, "g", "/s");
   put(byId("rate"), figure("rates.gco2e_g_per_s", rates.gco2e_g_per_s, amount, unit));
   put(byId("rate-under"), tags(known), finite(rates.watts) && h("span", null, said(rates.watts, "W") + " IT"));
   const saved = byId("saved");
   put(saved, figure("rates.saved_g_per_s", rates.saved_g_per_s, signed(less)));
   saved.dataset.sign = less > 0.0005 ? "more" : "less";
-  put(byId("saved-under"), finite(rates.saved_g_per_s) && h("span", null, t(rates.saved_g_per_s < 0 ? "more_than" : "less_than", { x: said(Math.abs(rates.saved_g_per_s), "g", "/s") })), tags(totals ? mainKinds(totals.saved_kinds) : []));
+  put(byId("saved-under"), finite(rates.saved_g_per_s) && h("span", null, t(rates.saved_g_per_s < 0 ? "more_than" : "less_than", { x: said(Math.abs(rates.saved_g_per_s), "g", "/s") })), tags(kinds ? mainKinds(kinds.saved_kinds) : []));
   put(byId("met"), figure("rates.budgets_met", rates.budgets_met, share(rates.budgets_met)));
   put(byId("met-under"), finite(rates.budgets_met) ? [tag("measured"), h("span", null, t("of_budgets"))] : t("no_budgets"));
   drawSums(totals, own);
@@ -39,6 +46,7 @@ const drawAnswer = () => {
 };
 const drawSums = (totals, own) => {
   const sum = (word, value, more) => h("div", null, h("dt", null, t(word)), h("dd", null, value, more || null));
+  if (seen.tick.sums) { drawPastSums(sum, seen.tick.sums); return; }
   if (!totals) {
     put(byId("sums"), own && [sum("sum_own", figure("own.requests", own.requests, count(own.requests))), sum("sum_emitted", gramsFigure("own.gco2e_g", own.gco2e_g)), sum("sum_saved", gramsFigure("own.saved_g", own.saved_g))]);
     return;
@@ -84,19 +92,19 @@ const replicasOf = () => {
   seen.fleet.endpoints.forEach((endpoint, i) => {
     const [state, inFlight, isAwake, cause] = seen.tick.endpoints[i] || [0, 0, false, ""];
     if (!found.has(endpoint.region)) found.set(endpoint.region, []);
-    const shown = state === 1 ? "ejected" : state === 2 ? "probing" : isAwake ? "awake" : "idle";
+    const shown = state === null ? "unknown" : state === 1 ? "ejected" : state === 2 ? "probing" : isAwake ? "awake" : "idle";
     found.get(endpoint.region).push({ endpoint, shown, state: STATES[state], inFlight, cause });
   });
   return found;
 };
 const makeLane = (region) => {
-  const open = h("button", { type: "button", on: { click: () => go(`region=${encodeURIComponent(region.name)}`) } }, named(region.name, 28));
+  const open = h("button", { type: "button", on: { click: () => go({ region: region.name }) } }, named(region.name, 28));
   const lane = {
     row: h("tr", { data: { region: clean(region.name) } }),
     value: h("b"), kind: h("div"), rate: h("b"), grams: h("span", { class: "replica-text" }), bar: h("i", { class: "bar" }), dots: h("div", { class: "dots" }), text: h("div", { class: "replica-text" }), moved: h("span"),
-    past: s("path", { class: "past" }), ahead: s("path", { class: "ahead" }), band: s("path", { class: "band" }), under: s("path", { class: "under-past" }), at: s("line", { class: "at", y1: 0, y2: 58 }),
+    past: s("path", { class: "past" }), ahead: s("path", { class: "ahead" }), band: s("path", { class: "band" }), under: s("path", { class: "under-past" }), at: s("line", { class: "at", y1: 0, y2: 58 }), came: s("path", { class: "came" }),
   };
-  lane.svg = s("svg", { class: "outlook", viewBox: "0 0 480 58", preserveAspectRatio: "none", role: "img" }, s("line", { x1: 0, x2: 480, y1: 57.5, y2: 57.5 }), lane.under, lane.band, lane.past, lane.ahead, lane.at);
+  lane.svg = s("svg", { class: "outlook", viewBox: "0 0 480 58", preserveAspectRatio: "none", role: "img" }, s("line", { x1: 0, x2: 480, y1: 57.5, y2: 57.5 }), lane.under, lane.band, lane.past, lane.ahead, lane.came, lane.at);
   put(lane.row, h("th", { scope: "row" }, open, h("span", null, clean(region.zone, 24))),
     h("td", { class: "num now" }, lane.value, lane.kind), h("td", { class: "hours" }, lane.svg), h("td", { class: "moved" }, lane.moved),
     h("td", { class: "traffic-cell" }, lane.rate, " ", lane.grams, h("span", { class: "meter" }, lane.bar)), h("td", { class: "replicas-cell" }, lane.dots, lane.text));
@@ -105,9 +113,9 @@ const makeLane = (region) => {
 const drawOutlook = (lane, region, most, range) => {
   const zone = zoneOf(region);
   const paths = outlookPaths(zone, seen.grid.now, most);
-  for (const name of ["past", "ahead", "band", "under"]) lane[name].setAttribute("d", paths[name]);
+  for (const name of ["past", "ahead", "band", "under", "came"]) lane[name].setAttribute("d", paths[name]);
   const colour = shade(intensityOf(region), ...range);
-  lane.past.style.stroke = lane.ahead.style.stroke = lane.under.style.fill = colour;
+  lane.past.style.stroke = lane.ahead.style.stroke = lane.came.style.stroke = lane.under.style.fill = colour;
   lane.at.setAttribute("x1", paths.now); lane.at.setAttribute("x2", paths.now);
   const ahead = zone.ahead?.g || [];
   lane.svg.setAttribute("aria-label", `${clean(region.name)}: ${number(intensityOf(region))} g/kWh; ${t("forecast")} ${ahead.length ? `${number(Math.min(...ahead))} – ${number(Math.max(...ahead))}` : t("unknown")}`);
@@ -136,11 +144,11 @@ const drawGrid = () => {
 const busyOf = (name) => seen.tick.rates?.regions[name]?.requests_per_s ?? 0;
 const arrange = () => {
   const sorted = [...seen.fleet.regions].sort((a, b) => (intensityOf(a) || Infinity) - (intensityOf(b) || Infinity));
-  const shown = seen.all || sorted.length <= FEW ? sorted : sorted.filter((region, i) => i < FEW || busyOf(region.name) > 0).slice(0, 3 * FEW);
+  const shown = view.all || sorted.length <= FEW ? sorted : sorted.filter((region, i) => i < FEW || busyOf(region.name) > 0).slice(0, 3 * FEW);
   const names = shown.map((region) => region.name);
   const more = byId("lanes-all");
   more.hidden = seen.fleet.regions.length <= FEW;
-  say(more, seen.all ? t("few_regions") : t("all_regions", { n: count(seen.fleet.regions.length) }));
+  say(more, view.all ? t("few_regions") : t("all_regions", { n: count(seen.fleet.regions.length) }));
   if (names.join("\n") === order.join("\n") || (order.length === names.length && Date.now() - orderedAt < 4000)) return;
   orderedAt = Date.now();
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches || names.length > 40;
@@ -168,7 +176,7 @@ const drawLanes = () => {
 const drawReplicas = (lane, found) => {
   const counts = {};
   for (const one of found) counts[one.shown] = (counts[one.shown] || 0) + 1;
-  const told = ["awake", "idle", "probing", "ejected"].filter((state) => counts[state]).map((state) => `${count(counts[state])} ${t(state)}`).join(", ");
+  const told = [...SHOWN_STATES, "unknown"].filter((state) => counts[state]).map((state) => `${count(counts[state])} ${t(state)}`).join(", ");
   const sign = found.length <= 24 ? found.map((one) => one.shown[0]).join("") : told;
   if (lane.sign !== sign + prefs.lang) {
     lane.sign = sign + prefs.lang;
@@ -177,8 +185,7 @@ const drawReplicas = (lane, found) => {
   }
 };
 // Smoothed over ticks: what moves is told by widths, not by flicker.
-const flows = new Map();
-const takeFlows = ({ rows, seconds }) => {
+const takeFlows = ({ flows }, { rows, seconds }) => {
   if (!(seconds > 0)) return;
   const keep = Math.exp(-seconds / 8);
   for (const flow of flows.values()) flow.rate *= keep;
@@ -192,7 +199,7 @@ const takeFlows = ({ rows, seconds }) => {
   for (const [id, flow] of flows) if (flow.rate < 1e-3) flows.delete(id);
 };
 const drawArcs = () => {
-  const moving = [...flows.values()].filter((flow) => flow.from !== flow.to && flow.rate > 0.02).sort((a, b) => b.rate - a.rate).slice(0, 40);
+  const moving = [...seen.flows.values()].filter((flow) => flow.from !== flow.to && flow.rate > 0.02).sort((a, b) => b.rate - a.rate).slice(0, 40);
   const place = new Map(order.map((name, i) => [name, i]));
   const most = Math.max(...moving.map((flow) => flow.rate), 1e-9);
   const svg = byId("arcs"), column = byId("lane-rows").querySelector("td.moved");
@@ -232,6 +239,7 @@ const drawLatency = () => {
 };
 const drawBudgets = () => {
   const budgets = seen.tick.budgets;
+  if (!budgets) { put(byId("budgets"), h("p", { class: "none" }, t("not_kept"))); return; }
   if (!budgets.length) { put(byId("budgets"), h("p", { class: "none" }, t("no_budget_accounts"))); return; }
   put(byId("budgets"), budgets.slice(0, 12).map((one) => {
     const name = one.name === null ? t("others") : one.per === "fleet" ? t("fleet") : named(one.name, 32);
@@ -243,6 +251,7 @@ const drawBudgets = () => {
 };
 const drawErrors = () => {
   if (!seen.grid) return;
+  if (Object.values(seen.grid.zones).some((zone) => zone.came)) { drawCame(); return; }
   const rows = [];
   for (const [zone, { errors }] of Object.entries(seen.grid.zones)) for (const [lead, one] of Object.entries(errors || {})) rows.push([zone, lead, one]);
   if (!rows.length) { put(byId("errors"), h("p", { class: "none" }, t("no_errors"))); return; }
@@ -254,24 +263,24 @@ const drawErrors = () => {
 };
 
 // ------------------------------------------------------------------ decisions
-const takeDecisions = (rows) => {
+const takeDecisions = ({ decisions }, rows) => {
   // The oldest first; one that is told again keeps its place.
-  for (const row of rows) seen.decisions.set(row.key, row);
-  for (const key of seen.decisions.keys()) {
-    if (seen.decisions.size <= MOST_DECISIONS) break;
-    seen.decisions.delete(key);
+  for (const row of rows) decisions.set(row.key, row);
+  for (const key of decisions.keys()) {
+    if (decisions.size <= MOST_DECISIONS) break;
+    decisions.delete(key);
   }
 };
 const notesOf = (row) => [row.refusal && t("refused_for", { x: clean(row.refusal, 40) }), row.kind === "moved" && `${t("attempt")} ${row.attempt}`, ...(row.relaxed || []).map((rung) => `${t("relaxed")}: ${clean(rung, 24)}`), ...(row.flags || []).map((flag) => clean(flag, 40))].filter(Boolean).join(", ");
 const drawDecisions = () => {
-  if (seen.held) return;
+  if (view.held) return;
   const rows = [...seen.decisions.values()].slice(-SHOWN_DECISIONS).reverse(), body = byId("decision-rows");
   if (!rows.length) { put(body, h("tr", null, h("td", { colspan: 9, class: "none" }, t("no_decisions")))); return; }
   const focused = document.activeElement?.closest?.("tr")?.dataset.key;
   put(body, rows.map((row) => {
     const less = row.refusal ? NaN : change(row.gco2e_g, row.latency_first.gco2e_g);
-    return h("tr", { data: { key: row.key }, "aria-current": seen.open === row.key ? "true" : null },
-      h("td", null, h("button", { type: "button", "aria-label": `${clockTime(row.at)}: ${t("open_it", { x: clean(row.id || row.key) })}`, on: { click: () => go(`decision=${encodeURIComponent(row.id || row.key)}`) } }, clockTime(row.at))),
+    return h("tr", { data: { key: row.key }, "aria-current": view.open === row.key ? "true" : null },
+      h("td", null, h("button", { type: "button", "aria-label": `${clockTime(row.at)}: ${t("open_it", { x: clean(row.id || row.key) })}`, on: { click: () => go({ decision: row.id || row.key }) } }, clockTime(row.at))),
       h("td", null, named(row.model, 28)), h("td", null, named(row.origin || t("none"), 20)), h("td", null, row.refusal ? h("span", { class: "bad" }, t("nobody")) : named(row.endpoint, 28)),
       h("td", { class: "num" }, row.refusal ? t("none") : grams(row.gco2e_g)), h("td", { class: `num ${less < -0.0005 ? "less" : less > 0.0005 ? "more" : ""}` }, row.refusal ? t("none") : signed(less)),
       h("td", { class: "num" }, row.receipt ? gramsFigure(`receipt.${row.id}`, row.receipt.gco2e_g) : t("none")),

@@ -40,6 +40,7 @@ async def _play(out: Path, seconds: float, seed: int, seeds: int, console: Conso
     from router.lab.demo import report
     from router.lab.demo.live import run_day
     from router.lab.demo.savings import split_day
+    from router.lab.loopback.console_recording import tell_recording
 
     out.mkdir(parents=True, exist_ok=True)
     result = await run_day(out, seconds, seed, console)
@@ -72,6 +73,7 @@ async def _play(out: Path, seconds: float, seed: int, seeds: int, console: Conso
     console.print(report.render(day))
     (out / "results.json").write_text(json.dumps(report.as_json(day), indent=1), encoding="utf-8")
     _plot(day, out / "demo.png", console)
+    tell_recording(console, out, result.unrecorded)
     return 0 if 2 * len(live.records) >= offered else 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from router.lab.demo.grid import Grid, replay_sources
 from router.lab.demo.progress import DayProgress
 from router.lab.loopback.children import free_ports
 from router.lab.loopback.client import CallerCounts, CallOptions
+from router.lab.loopback.console_recording import RECORDING, ConsoleRecorder
 from router.lab.loopback.live import LiveInputs, LiveRunSpec, LiveView, run_live
 from router.lab.loopback.watch import GridReading
 from router.lab.replay.records import FleetEnergy
@@ -24,7 +26,8 @@ _DEADLINE_S = 60.0
 
 
 class LiveDay(NamedTuple):
-    """What is left when the processes are down."""
+    """What is left when the processes are down. ``unrecorded``: why there is no recording, "" where
+    there is one."""
 
     config: Config
     period: Period
@@ -34,6 +37,7 @@ class LiveDay(NamedTuple):
     readings: Sequence[GridReading]
     drawn: FleetEnergy
     cpu_s: dict[str, float]
+    unrecorded: str
 
 
 async def run_day(out: Path, seconds: float, seed: int, console: Console) -> LiveDay:
@@ -61,13 +65,17 @@ async def run_day(out: Path, seconds: float, seed: int, console: Console) -> Liv
             f"Watch it in a browser while it runs: http://127.0.0.1:{admin}/", highlight=False
         )
         progress = DayProgress(loaded.fleet, view.period, view.offered, view.counts, view.watch)
-        await progress.run(console, view.start)
+        async with asyncio.TaskGroup() as shown:
+            shown.create_task(recorder.run())
+            shown.create_task(progress.run(console, view.start))
 
+    recorder = ConsoleRecorder(f"http://127.0.0.1:{admin}")
     options = CallOptions(_DEADLINE_S, demo_fleet.STREAM_EVERY)
     done = await run_live(
         LiveRunSpec(loaded, demo_fleet.period(seconds), options, prepare, show), out
     )
+    recorder.write(out / RECORDING)
     return LiveDay(
         loaded, done.period, done.inputs.requests, grids[0], done.counts, done.readings, done.drawn,
-        done.cpu_s,
+        done.cpu_s, recorder.problem,
     )  # fmt: skip

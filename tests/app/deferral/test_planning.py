@@ -128,3 +128,27 @@ async def test_what_came_by_a_clock_that_was_ahead_begins(place, planner):
         model=served_model(place), queued_at=NOW + DAY, deadline=NOW + 2 * DAY
     )
     assert allotted(planner, one) == {"batch_1": 10}
+
+
+async def test_whoever_looks_on_is_told_where_all_of_it_is_planned(place, planner):
+    assert planner.outlook() is None
+    model = served_model(place)
+    waits = kind(jobs=7, batch="waits", regions=("us-east",))._replace(model=model, under_way=2)
+    begins = kind(jobs=3, batch="begins")._replace(model=model)
+    unknown = kind(jobs=4, batch="unknown")._replace(model=model, at_once="")
+    allotted(planner, waits, begins, unknown)
+    told = planner.outlook()
+    assert told is planner.outlook() and told.planned_at == NOW
+    by_batch = {one.batch_id: one for one in told.jobs}
+    assert {name: one.jobs for name, one in by_batch.items()} == {
+        "waits": 7, "begins": 3, "unknown": 4,
+    }  # fmt: skip
+    one = by_batch["waits"]
+    assert (one.region, one.reason.value) == ("us-east", "waits_greener")
+    assert NOW < one.planned_at < one.latest_start < one.deadline
+    # Seven of them, at 150 g/kWh instead of 200.
+    assert one.grams_planned / one.grams_now == pytest.approx(0.75, rel=0.05)
+    assert by_batch["begins"].grams_planned == pytest.approx(by_batch["begins"].grams_now)
+    assert by_batch["unknown"].reason is None and by_batch["unknown"].region == ""
+    assert dict(told.under_way)["a"] in (0, 2)
+    assert allotted(planner) == {} and planner.outlook() is None

@@ -230,3 +230,23 @@ def test_what_was_met_outlives_the_process() -> None:
 )
 def test_skills_that_cannot_be_are_left_out(lie: SkillLearned) -> None:
     assert restorable_skills([lie], "average/lifecycle", ["Z"]) == ()
+
+
+def test_hours_that_were_met_are_told_and_their_mean_error_is_the_skills() -> None:
+    combiner = Combiner()
+    for hour in range(30):
+        start = T0 + hour * HOUR
+        for waiting in combiner.awaiting("SE", start):
+            combiner.score("SE", waiting, truth(waiting / HOUR))
+        slots = [said(truth(start / HOUR + ahead) + 20.0, "provider", start) for ahead in range(24)]
+        own = [said(truth(start / HOUR + ahead) - 5.0, "own", start) for ahead in range(24)]
+        combiner.issue("SE", slots, own, start, start)
+    met = combiner.met("SE")
+    assert set(met) == set(LEADS_H) and len(met[1]) == 24 and len(met[24]) == 6
+    assert [one.start for one in met[24]] == [T0 + hour * HOUR for hour in range(23, 29)]
+    # Of all that were met, where there are no more than are kept.
+    skill = combiner.skill("SE", 24)
+    for name, error in (("published", skill.published_g), ("own", skill.own_g)):
+        each = [abs(getattr(one, name) - one.observed) for one in met[24]]
+        assert sum(each) / len(each) == pytest.approx(error)
+    assert combiner.met("nowhere") == {lead: () for lead in LEADS_H}

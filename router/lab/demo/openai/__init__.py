@@ -50,12 +50,14 @@ async def _play(
     # Imported here: they compile the cost kernel, once and for all, before the clock starts.
     from router.lab.demo.openai import report
     from router.lab.demo.openai.scene import play
+    from router.lab.loopback.console_recording import tell_recording
 
     scene = await play(SceneParts(python, found), out, seconds, seed, console)
     console.print()
     console.print(report.render(scene), highlight=False)
     told = json.dumps(report.as_json(scene), indent=1)
     (out / "results.json").write_text(told, encoding="utf-8")
+    tell_recording(console, out, scene.unrecorded)
     return (
         0 if report.is_whole(report.figures(scene.asked, list(scene.config.fleet.regions))) else 1
     )

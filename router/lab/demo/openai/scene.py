@@ -20,6 +20,7 @@ from router.lab.demo.openai.asking import AskedChat, ChatCaller, Ending
 from router.lab.demo.openai.fleet import PLACES, PORTS, ChatQuestion, Ports
 from router.lab.demo.openai.parts import SceneParts
 from router.lab.loopback.children import Child, children, free_ports, guard, wait_until_ready
+from router.lab.loopback.console_recording import RECORDING, ConsoleRecorder
 from router.lab.loopback.live import opening
 from router.lab.loopback.watch import GridReading, GridWatch, watched_grid
 from router.lab.replay.timed import Period
@@ -47,7 +48,8 @@ class Kill(NamedTuple):
 
 class Scene(NamedTuple):
     """What is left when the processes are down. ``load``: the machine's load average over the last
-    minute at the end, of all that ran there; ``cores``: how many it has."""
+    minute at the end, of all that ran there; ``cores``: how many it has; ``unrecorded``:
+    why there is no recording of the console, "" where there is one."""
 
     config: Config
     period: Period
@@ -56,11 +58,14 @@ class Scene(NamedTuple):
     kill: Kill | None
     load: float
     cores: int
+    unrecorded: str = ""
 
 
 class _Stage(NamedTuple):
-    """What runs. ``servers``: by region, those that live; ``running``: all that must live on."""
+    """What runs. ``servers``: by region, those that live; ``running``: all that must live on;
+    ``out``: the folder for all files."""
 
+    out: Path
     console: Console
     config: Config
     ports: Ports
@@ -83,7 +88,7 @@ async def play(parts: SceneParts, out: Path, seconds: float, seed: int, console:
         highlight=False,
     )
     with children() as started:
-        stage = _Stage(console, config, ports, {}, [])
+        stage = _Stage(out, console, config, ports, {}, [])
         # It answers no call without a time limit of its own: a hang ends the scene.
         limit = aiohttp.ClientTimeout(total=_TAIL_S)
         async with aiohttp.ClientSession(timeout=limit) as session:
@@ -130,11 +135,17 @@ async def _act(
         await watch.first.wait()
     start, period = opening(nominal, watch.readings[0], loop.time())
     caller = ChatCaller(session, f"http://127.0.0.1:{stage.ports.http}")
+    stage.console.print(
+        f"Watch it in a browser while it runs: http://127.0.0.1:{stage.ports.admin}/",
+        highlight=False,
+    )
+    recorder = ConsoleRecorder(f"http://127.0.0.1:{stage.ports.admin}")
     async with asyncio.TaskGroup() as tasks:
         progress = _Progress(stage.console, period, len(questions), caller.asked, watch)
         background = [
             tasks.create_task(guard(stage.running)),
             tasks.create_task(progress.run(start)),
+            tasks.create_task(recorder.run()),
         ]
         killing = tasks.create_task(
             _kill(stage, caller.asked, watch, start + scene_fleet.KILL_AT * period.seconds)
@@ -146,7 +157,10 @@ async def _act(
         for task in background:
             task.cancel()
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    return Scene(stage.config, period, caller.asked, watch.readings, kill, load, cores)
+    recorder.write(stage.out / RECORDING)
+    return Scene(
+        stage.config, period, caller.asked, watch.readings, kill, load, cores, recorder.problem
+    )
 
 
 async def _kill(stage: _Stage, asked: Sequence[AskedChat], watch: GridWatch, at: float) -> Kill:

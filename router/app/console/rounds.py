@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from router.app.observers import LoggedRequests
+from router.app.console.audiences import Audience, Audiences
+from router.app.console.sampling import Sampling
 from router.app.runtime import Runtime
 from router.app.turns import Turns
 from router.carbon.chain.combine import LEADS_H
-from router.config.settings import Config
-from router.console.decisions import ShownDecision, ShownDecisions, explained, explanation_document
+from router.console.decisions import ShownDecision
+from router.console.deferred import deferred_document
 from router.console.feed import Event, Feed
 from router.console.outlooks import PastHours, grid_document
 from router.console.scene import (
+    FORMAT,
     Glance,
     Scope,
     decision_documents,
@@ -30,14 +30,11 @@ from router.console.scene import (
     tick_document,
 )
 from router.console.totals import FAMILIES, IN_FLIGHT, Rates, in_flight_of, totals_of
-from router.console.traffic import OwnTotals, ReceiptTraffic
-from router.console.what_if import effect_document, policy_names, what_if
-from router.contract import Clock, Rng
+from router.console.what_if import policy_names
+from router.contract import Clock
 from router.core.carbon_budgets import AccountView
-from router.core.seen import DecisionKind
+from router.deferral.planned import DeferredOutlook
 from router.director import Dispatcher
-from router.director.recording import Certain, Recorder
-from router.errors import ConfigError
 from router.model import Intensity, Receipt
 from router.telemetry.exposition import samples
 from router.telemetry.view import Json
@@ -46,104 +43,75 @@ TICK_S: Final = 1.0
 # Of one processor: a tick that takes longer is followed by a longer rest.
 MOST_OF_A_CORE: Final = 0.01
 _LONGEST_S: Final = 10.0
-# Who comes back within so long goes on where it was.
-LINGER_S: Final = 30.0
-# Decisions to be opened, a second; refusals and what follows failures come first.
-SHOWN_PER_S: Final = 4.0
-_CERTAIN: Final = Certain(2.0, 8.0)
-# Of a gateway that nobody looked at yet, which may be a busy one.
-_FIRST_SHARE: Final = 0.02
 # As many ticks as the line over time begins with.
 _HISTORY: Final = 300
 
 
-@dataclass(slots=True)
-class _Audience:
-    """Those who may see the same. ``empty_since``: monotonic s, inf while somebody looks on."""
-
-    feed: Feed
-    own: OwnTotals | None
-    empty_since: float = math.inf
-    config: Config | None = None
-    policy: str = ""
-    snapshot: int = -1
-    zones: Json = None
-
-
 class ConsoleRounds:
-    """`router.console.pages.ConsoleSource` of one process; `attach` before it is asked."""
+    """`router.console.pages.ConsoleFeeds` of one process; `attach` before it is asked."""
 
     def __init__(
         self,
         runtime: Runtime,
         registry: CollectorRegistry,
-        observer: LoggedRequests,
+        audiences: Audiences,
+        sampling: Sampling,
         budgets: Callable[[], Iterable[AccountView]],
         wall: Clock,
-        rng: Rng,
         workers: int = 1,
     ) -> None:
-        """``wall``: whatever day is replayed; ``rng``: of its own."""
+        """``wall``: whatever day is replayed."""
         self._runtime = runtime
         self._registry = registry
-        self._observer = observer
+        self._audiences = audiences
+        self._sampling = sampling
         self._budgets = budgets
         self._wall = wall
         self._workers = workers
-        self._boot = secrets.token_hex(6)
-        self._audiences: dict[Scope, _Audience] = {}
-        self._feeds = 0
         self._woken = asyncio.Event()
         self._rates = Rates()
-        self._traffic = ReceiptTraffic()
-        self._decisions = ShownDecisions(prefix=f"{self._boot}-")
-        self._rng = rng
         self._past = PastHours(self._observed)
         self._history: deque[list[Json]] = deque(maxlen=_HISTORY)
-        self._answered_per_s = 0.0
         self._last_tick = math.nan
         self._dispatcher: Dispatcher | None = None
-        self._ledgers: Recorder | None = None
-        self._recorder: Recorder | None = None
-        # One at a time: each takes a core for a moment, a look that of the event loop.
-        self._thinking = Turns()
+        self._deferred: Callable[[], DeferredOutlook | None] | None = None
+        # One at a time: each takes the event loop for a moment.
         self._looking = Turns()
 
     def attach(self, dispatcher: Dispatcher) -> None:
         """Look at decisions of ``dispatcher``, whose recorder is the ledger's."""
         self._dispatcher = dispatcher
-        self._ledgers = dispatcher.recorder
+        self._sampling.attach(dispatcher)
+
+    def know_deferred(self, outlook: Callable[[], DeferredOutlook | None]) -> None:
+        """There is work that waits, and a plan for it."""
+        self._deferred = outlook
 
     def join(self, scope: Scope) -> Feed:
-        """See `ConsoleSource`."""
-        audience = self._audiences.get(scope)
-        if audience is None:
-            own = None if scope.is_all else OwnTotals(self._wall.now())
-            # Each begins to count anew: ids of one say nothing of where another is.
-            self._feeds += 1
-            feed = Feed(f"{self._boot}.{self._feeds}")
-            audience = self._audiences[scope] = _Audience(feed, own)
-        audience.empty_since = math.inf
-        self._begin()
+        """See `ConsoleFeeds`."""
+        audience = self._audiences.join(scope, self._wall.now())
+        self._sampling.begin()
         self._woken.set()
         return audience.feed
 
     def beginning(self, scope: Scope, feed: Feed) -> bytes:
-        """See `ConsoleSource`."""
+        """See `ConsoleFeeds`."""
         events = []
         if scope.is_all and self._history:
             events.append(Event("history", list(self._history)))
         events += [
-            Event(name, feed.latest[name]) for name in ("fleet", "grid") if name in feed.latest
+            Event(name, feed.latest[name])
+            for name in ("fleet", "grid", "deferred")
+            if name in feed.latest
         ]
-        shown = decision_documents(self._decisions.all(), scope)
+        shown = decision_documents(self._sampling.decisions.all(), scope)
         if shown:
             events.append(Event("decisions", shown))
         # The next tick follows at once, as it has been woken for: no older one is told.
         return feed.beginning(events)
 
     async def state(self, scope: Scope) -> Mapping[str, object] | None:
-        """See `ConsoleSource`."""
+        """See `ConsoleFeeds`."""
         if self._dispatcher is None:
             return None
         async with self._looking.turn() as turn:
@@ -153,7 +121,7 @@ class ConsoleRounds:
         return told
 
     async def _state(self, scope: Scope) -> Mapping[str, object]:
-        audience = self._audiences.get(scope)
+        audience = self._audiences.find(scope)
         glance = await self._look(is_tick=False)
         tick = tick_document(glance, scope, None if audience is None else audience.own)
         if audience is not None and "tick" in audience.feed.latest:
@@ -162,35 +130,15 @@ class ConsoleRounds:
             assert isinstance(last, dict)
             tick |= {name: last[name] for name in ("rates", "flows")}
         return {
-            "format": 1,
-            "boot": self._boot if audience is None else audience.feed.boot,
+            "format": FORMAT,
+            "boot": self._audiences.boot if audience is None else audience.feed.boot,
             "seq": 0 if audience is None else audience.feed.seq,
             "fleet": self._fleet(scope),
             "grid": self._grid(),
             "tick": tick,
-            "decisions": decision_documents(self._decisions.all(), scope),
+            "decisions": decision_documents(self._sampling.decisions.all(), scope),
+            "deferred": self._deferred_of(scope),
         }
-
-    async def decision(self, scope: Scope, key: str) -> Mapping[str, object] | None:
-        """See `ConsoleSource`."""
-        one = self._decisions.find(key)
-        if one is None or not may_see(one, scope):
-            return None
-        async with self._thinking.turn() as turn:
-            document = await turn.aside(lambda: explanation_document(one, explained(one)))
-        (row,) = decision_documents([one], scope)
-        return {"decision": row, "explanation": document}
-
-    async def what_if(self, scope: Scope, policy: str) -> Mapping[str, object]:
-        """See `ConsoleSource`."""
-        if policy not in policy_names():
-            raise ConfigError("policy", [("", "choose one of " + ", ".join(policy_names()))])
-        async with self._thinking.turn() as turn:
-            mine = [one for one in self._decisions.all() if may_see(one, scope)]
-            effect = await turn.aside(lambda: what_if(mine, policy))
-        first = [one for one in mine if one.kept.kind is DecisionKind.FIRST]
-        since = min((one.kept.sight.seen.at for one in first), default=None)
-        return {"effect": effect_document(effect), "decisions": len(first), "since": since}
 
     async def run(self) -> None:
         """Until nobody looks on any more; then wait for somebody."""
@@ -205,7 +153,7 @@ class ConsoleRounds:
             await self.tick()
             took_s = time.thread_time() - began
             rest_s = min(max(TICK_S, took_s / MOST_OF_A_CORE), _LONGEST_S)
-            self._see_off()
+            self._audiences.see_off(self._wall.monotonic())
             if self._audiences and not await self._rested(rest_s):
                 continue
         self._end()
@@ -225,37 +173,10 @@ class ConsoleRounds:
         await asyncio.sleep(TICK_S / 4.0)
         return False
 
-    def _begin(self) -> None:
-        dispatcher = self._dispatcher
-        if self._recorder is not None or dispatcher is None:
-            return
-        # A generator of its own, and none of the ledger's share.
-        self._recorder = Recorder(
-            self._decisions.keep, _FIRST_SHARE, self._rng, _CERTAIN, self._ledgers
-        )
-        self._answered_per_s = 0.0
-        dispatcher.recorder = self._recorder
-        self._observer.onlooker = self._traffic.take
-
     def _end(self) -> None:
-        if self._dispatcher is not None:
-            self._dispatcher.recorder = self._ledgers
-        self._observer.onlooker = None
-        self._recorder = None
-        self._decisions.clear()
-        self._traffic = ReceiptTraffic()
+        self._sampling.end()
         self._rates = Rates()
         self._last_tick = math.nan
-
-    def _see_off(self) -> None:
-        now = self._wall.monotonic()
-        for scope, audience in list(self._audiences.items()):
-            if audience.feed.onlookers:
-                audience.empty_since = math.inf
-            else:
-                audience.empty_since = min(audience.empty_since, now)
-            if now - audience.empty_since > LINGER_S:
-                del self._audiences[scope]
 
     async def _look(self, *, is_tick: bool) -> Glance:
         """``is_tick``: what came since the last one is taken in."""
@@ -275,9 +196,9 @@ class ConsoleRounds:
         answered = 0
         if is_tick:
             rates = self._rates.take(ticks, totals)
-            owners = [one.owner for one in self._audiences if one.owner is not None]
-            receipts, answered = self._traffic.turn(ticks, owners)
-            self._sample(answered, seconds)
+            owners = [one.owner for one, _ in self._audiences if one.owner is not None]
+            receipts, answered = self._sampling.traffic.turn(ticks, owners)
+            self._sampling.follow(answered, seconds)
             self._last_tick = ticks
         return Glance(
             at=self._runtime.clock.now(),
@@ -291,54 +212,58 @@ class ConsoleRounds:
             in_flight=in_flight_of(found),
             receipts=receipts,
             answered=answered,
-            traffic=self._traffic,
+            traffic=self._sampling.traffic,
             budgets=list(self._budgets()),
             readiness=self._runtime.readiness(),
-            share=0.0 if self._recorder is None else self._recorder.share,
+            share=self._sampling.share,
         )
 
-    def _sample(self, answered: int, seconds: float) -> None:
-        """Let the share of decisions follow how many there are."""
-        if self._recorder is None or not seconds > 0.0:
-            return
-        part = 0.3 if self._answered_per_s else 1.0
-        self._answered_per_s += part * (answered / seconds - self._answered_per_s)
-        share = min(1.0, SHOWN_PER_S / max(self._answered_per_s, SHOWN_PER_S))
-        if not 0.67 < share / max(self._recorder.share, 1e-9) < 1.5:
-            self._recorder.adopt(share)
-
     def _publish(self, glance: Glance) -> None:
-        new = self._decisions.turn()
-        told = {one.key: one for one in (*new, *self._decisions.answered(glance.receipts))}
+        news = self._sampling.news(glance.receipts)
         grid: dict[str, Json] | None = None
-        rates = glance.rates
-        if rates is not None:
-            self._history.append(
-                [glance.wall, rates["gco2e_g_per_s"], rates["saved_g_per_s"],
-                 rates["requests_per_s"], rates["budgets_met"]]
-            )  # fmt: skip
-        version, policy = self._snapshot_version(), self._policy_name()
-        config = self._runtime.config
-        for scope, audience in self._audiences.items():
-            events = []
+        row = _row(glance)
+        if row is not None:
+            self._history.append(row)
+        for scope, audience in self._audiences:
             if audience.own is not None:
                 for receipt in glance.receipts:
                     if receipt.request.receipt_owner == scope.owner:
                         audience.own.add(receipt)
-            if audience.config is not config or audience.policy != policy:
-                audience.config, audience.policy = config, policy
-                events.append(Event("fleet", self._fleet(scope)))
+            events = self._standing(scope, audience)
+            version = self._snapshot_version()
             if audience.snapshot != version:
                 audience.snapshot = version
                 grid = grid or self._grid()
                 if grid["zones"] != audience.zones:
                     audience.zones = grid["zones"]
                     events.append(Event("grid", grid))
-            mine: list[ShownDecision] = [one for one in told.values() if may_see(one, scope)]
+            for event in events:
+                audience.recent.stand(event.name, event.data)
+            mine: list[ShownDecision] = [one for one in news if may_see(one, scope)]
             if mine:
                 events.append(Event("decisions", decision_documents(mine, scope)))
-            events.append(Event("tick", tick_document(glance, scope, audience.own)))
+            tick = tick_document(glance, scope, audience.own)
+            events.append(Event("tick", tick))
+            audience.recent.keep(glance.ticks, glance.at, tick, row if scope.is_all else None)
             audience.feed.publish(events)
+
+    def _standing(self, scope: Scope, audience: Audience) -> list[Event]:
+        """What is not as it was when this audience was told last."""
+        events = []
+        config, policy = self._runtime.config, self._policy_name()
+        if audience.config is not config or audience.policy != policy:
+            audience.config, audience.policy = config, policy
+            events.append(Event("fleet", self._fleet(scope)))
+        if self._deferred is not None:
+            deferred = self._deferred_of(scope)
+            if deferred != audience.deferred:
+                audience.deferred = deferred
+                events.append(Event("deferred", deferred))
+        return events
+
+    def _deferred_of(self, scope: Scope) -> dict[str, Json] | None:
+        """None where no work is deferred."""
+        return None if self._deferred is None else deferred_document(self._deferred(), scope)
 
     def _fleet(self, scope: Scope) -> dict[str, Json]:
         settings = self._runtime.config.settings
@@ -372,3 +297,14 @@ class ConsoleRounds:
 
     def _observed(self, zone: str, start: float) -> Intensity | None:
         return self._runtime.carbon.chain.revisions.mean(zone, start)
+
+
+def _row(glance: Glance) -> list[Json] | None:
+    """Of the line over time."""
+    rates = glance.rates
+    if rates is None:
+        return None
+    return [
+        glance.wall, rates["gco2e_g_per_s"], rates["saved_g_per_s"], rates["requests_per_s"],
+        rates["budgets_met"],
+    ]  # fmt: skip

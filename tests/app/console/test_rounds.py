@@ -8,7 +8,11 @@ import random
 import pytest
 from prometheus_client import CollectorRegistry
 
-from router.app.console import LINGER_S, ConsoleRounds
+from router.app.console.answers import ProcessAnswers
+from router.app.console.audiences import LINGER_S, Audiences
+from router.app.console.past import PastScenes
+from router.app.console.rounds import ConsoleRounds
+from router.app.console.sampling import Sampling
 from router.app.observers import LoggedRequests
 from router.config.settings import BudgetScope, CarbonBudget, OnExhausted
 from router.console.feed import Event, Onlooker
@@ -42,15 +46,19 @@ class Watched:
         )
         self.place.watch = self.observer
         self.accounts = []
+        self.audiences = Audiences()
+        self.sampling = Sampling(self.observer, random.Random(1), f"{self.audiences.boot}-")
         self.console = ConsoleRounds(
-            self.place.runtime, self.registry, self.observer, lambda: self.accounts,
-            self.place.clock, random.Random(1),
+            self.place.runtime, self.registry, self.audiences, self.sampling,
+            lambda: self.accounts, self.place.clock,
         )  # fmt: skip
         self.onlookers = {}
 
     async def open(self):
         await self.place.open()
         self.console.attach(self.place.dispatcher)
+        past = PastScenes(self.place.runtime, self.audiences, None, 1)
+        self.answers = ProcessAnswers(self.place.runtime, self.sampling, past)
         return self
 
     def join(self, scope):
@@ -85,7 +93,7 @@ async def watched(tmp_path):
 
 async def test_every_number_is_the_metrics_or_the_receipts(watched):
     watched.join(EVERYTHING)
-    watched.console._recorder.adopt(1.0)
+    watched.sampling._recorder.adopt(1.0)
     await watched.tick()
     answers = [await watched.place.infer() for _ in range(5)]
     told = (await watched.tick(2.0))[EVERYTHING]
@@ -147,7 +155,7 @@ async def test_a_tenant_sees_its_own_and_nothing_else(watched):
     ]
     watched.join(EVERYTHING)
     watched.join(ACME)
-    watched.console._recorder.adopt(1.0)
+    watched.sampling._recorder.adopt(1.0)
     await watched.tick()
     mine = await watched.place.infer(tenant="acme")
     await watched.place.infer(tenant="rival", request_id="the rival's")
@@ -164,25 +172,25 @@ async def test_a_tenant_sees_its_own_and_nothing_else(watched):
     assert sum(row[2] for row in tick["flows"]["rows"]) == 1.0
     (other,) = [one for one in told[EVERYTHING]["decisions"] if one["tenant"] == "rival"]
     for key in (other["key"], other["id"]):
-        assert await watched.console.decision(ACME, key) is None
-        assert await watched.console.decision(EVERYTHING, key) is not None
+        assert await watched.answers.decision(ACME, key) is None
+        assert await watched.answers.decision(EVERYTHING, key) is not None
     assert "rival" not in json.dumps(await watched.console.state(ACME))
 
 
 async def test_a_decision_opens_to_every_term_and_another_policy_is_tried(watched):
     watched.join(EVERYTHING)
-    watched.console._recorder.adopt(1.0)
+    watched.sampling._recorder.adopt(1.0)
     await watched.tick()
     answer = await watched.place.infer(request_id=HOSTILE)
     await watched.tick()
-    found = await watched.console.decision(EVERYTHING, answer.receipt.decision_id)
+    found = await watched.answers.decision(EVERYTHING, answer.receipt.decision_id)
     assert found["decision"]["request_id"] == HOSTILE
     (best, *others) = found["explanation"]["candidates"]
     decision = answer.receipt.decision
     assert best["endpoint"] == decision.endpoint.name
     assert (best["gco2e"], best["ttft_ms"]) == (decision.gco2e, decision.ttft_ms)
     assert others and all(one["cost"] is None or one["cost"] >= best["cost"] for one in others)
-    tried = await watched.console.what_if(EVERYTHING, "latency-first")
+    tried = await watched.answers.what_if(EVERYTHING, "latency-first")
     assert tried["decisions"] == 1 and tried["effect"]["total"]["requests"] == 1.0
 
 
@@ -201,14 +209,14 @@ async def test_while_nobody_looks_on_nothing_is_done(watched):
         assert b"event: tick" in await onlooker.next(20.0)
         feed.leave(onlooker)
         # Whoever comes again soon goes on; then all of it ends.
-        watched.console._see_off()
+        watched.audiences.see_off(watched.place.clock.monotonic())
         watched.place.clock.advance(LINGER_S + 1.0)
-        watched.console._see_off()
+        watched.audiences.see_off(watched.place.clock.monotonic())
         watched.console._woken.set()
         await rounds
     assert watched.place.dispatcher.recorder is ledgers
     assert watched.observer.onlooker is None
-    assert watched.console._decisions.all() == []
+    assert watched.sampling.decisions.all() == []
     # Who comes now begins anew, whatever came before: numbers of another feed say nothing here.
     again = watched.console.join(EVERYTHING)
     again.publish([Event("fleet", 1)])
@@ -224,7 +232,7 @@ async def test_no_key_of_a_decision_is_that_of_another_process(watched, tmp_path
     keys = []
     for one in (watched, await Watched(tmp_path_factory.mktemp("other")).open()):
         one.join(EVERYTHING)
-        one.console._recorder.adopt(1.0)
+        one.sampling._recorder.adopt(1.0)
         await one.place.infer()
         (row,) = (await one.tick())[EVERYTHING]["decisions"]
         keys.append(row["key"])
@@ -233,9 +241,9 @@ async def test_no_key_of_a_decision_is_that_of_another_process(watched, tmp_path
 
 async def test_the_share_of_decisions_follows_how_many_there_are(watched):
     watched.join(EVERYTHING)
-    recorder = watched.console._recorder
-    watched.console._sample(4000, 1.0)
+    recorder = watched.sampling._recorder
+    watched.sampling.follow(4000, 1.0)
     assert recorder.share == pytest.approx(0.001)
     for _ in range(40):
-        watched.console._sample(1, 1.0)
+        watched.sampling.follow(1, 1.0)
     assert recorder.share > 0.67
