@@ -171,7 +171,8 @@ class ConsolePages:
         with self._viewers.asked(request) as scope:
             found = await self._answers.past(scope, at)
         if found is None:
-            return _elsewhere(_json({"error": "nothing is known here of that time"}, 404))
+            # Asked for by sight, and no error: browsers would tell their users of each.
+            return _elsewhere(_json({"how": "unknown"}))
         return _json(found)
 
     async def _forecasts(self, request: web.Request) -> web.Response:

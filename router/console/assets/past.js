@@ -101,11 +101,11 @@ const showPast = async (at) => {
   drawBar();
   let reply;
   try {
-    reply = await askAny(`/console/past?at=${at}`, ({ status }) => status !== 404, live.fleet?.processes || 1);
+    reply = await askAny(`/console/past?at=${at}`, ({ body }) => body.how !== "unknown" || bar.reach?.sees_ledger && bar.reach.has_ledger, live.fleet?.processes || 1);
   } catch { reply = { status: 0, body: {} }; }
   if (mine !== bar.asked) return;
-  if (reply.status !== 200) {
-    view.past = { at, how: view.past.how, state: reply.status === 404 ? "past_unknown" : reply.status === 503 ? "past_busy" : "no_gateway" };
+  if (reply.status !== 200 || reply.body.how === "unknown") {
+    view.past = { at, how: view.past.how, state: reply.status === 200 ? "past_unknown" : reply.status === 503 ? "past_busy" : "no_gateway" };
     drawBar();
     return;
   }
