@@ -10,6 +10,7 @@ ROUTER = TESTS.parent / "router"
 
 # Folders without a counterpart in router/.
 OTHERS = {
+    "benchmarks": "benchmarks/",
     "contract": "one suite a Protocol, for all who implement it",
     "data": "the tables that are shipped",
     "docker": "docker/",

@@ -16,6 +16,10 @@ which is the quantile tracker of adaptive conformal inference (Gibbs and Candes 
 errors look like, of n requests the share missed is that of the quantile within
 (MOST - LEAST) / (STEP * n). No outcome moves it by more than STEP, so no caller and no server far.
 
+Where a profile is far off, the prediction itself is learned meanwhile, and what the margins took up
+of that is wrong soon: they would shrink by STEP * share missed an answer, for a thousand answers.
+So they begin anew once, with the outcome KNOWN_AFTER, when the prediction is learned.
+
 What was learned is kept over a restart and told to other gateways (`router.core.learned`).
 """
 
@@ -28,9 +32,12 @@ from router.core.latency import PACE_TOKENS, miss_of
 from router.core.learned import MOST_LESSONS, MarginsLearned, all_within
 from router.model import Decision, ToldLatency
 
-STEP: Final = 0.03
-LEAST: Final = math.log(0.5)
+STEP: Final = 0.05
+# Paces of answers that are all shorter than PACE_TOKENS are a few percent of what is predicted.
+LEAST: Final = math.log(0.01)
 MOST: Final = math.log(10.0)
+# Three memories of what predictions are learned by: of an error of ten times 1.1 are left.
+KNOWN_AFTER: Final = 60
 # Of the log of a pace over what was predicted, before any outcome: from its own quantile to the
 # one that is told.
 _PACE_SD = 0.10
@@ -46,10 +53,10 @@ _BOTH: Final = (False, True)
 class Margins:
     """Of one endpoint."""
 
-    __slots__ = ("_lessons", "_logs", "_missed", "_z")
+    __slots__ = ("_lessons", "_logs", "_missed", "_pace", "_z")
 
     def __init__(self) -> None:
-        self._z, self._missed = 0.0, 0.5
+        self._z, self._missed, self._pace = 0.0, 0.5, 0.0
         # By whether they wait; lessons: of its own, since it began.
         self._logs = ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0])
         self._lessons = [0, 0]
@@ -60,8 +67,8 @@ class Margins:
         missed = miss_of(z)
         if missed != self._missed:
             self._z, self._missed = z, missed
-            pace = _bounded((z - tpot_z) * _PACE_SD)
-            self._logs = ([0.0, pace, 0.0], [0.0, pace, 0.0])
+            self._pace = _bounded((z - tpot_z) * _PACE_SD)
+            self._logs = (self._untaught(), self._untaught())
             self._lessons = [0, 0]
 
     def told(self, decision: Decision, waits: bool) -> ToldLatency:
@@ -85,6 +92,11 @@ class Margins:
             if 0.0 <= actual < math.inf and 0.0 < stated < math.inf:
                 missed = 1.0 if actual > stated else 0.0
                 logs[figure] = _bounded(logs[figure] + STEP * (missed - self._missed))
+        if self._lessons[told.waits] == KNOWN_AFTER:
+            logs[:] = self._untaught()
+
+    def _untaught(self) -> list[float]:
+        return [0.0, self._pace, 0.0]
 
     def learned(self, endpoint: str, kind: str) -> tuple[MarginsLearned, ...]:
         """What was learned, to be kept under the endpoint's name; nothing of what nothing was."""

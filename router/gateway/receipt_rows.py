@@ -97,6 +97,7 @@ class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     network_j: float = math.nan
     run_s: float = math.nan
     run_at_once: tuple[float, _Name, float, _Name, _Name, float] | None = None
+    predicted_tpot_ms: float = math.nan
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -161,6 +162,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
             receipt.network_j,
             receipt.run_s,
             receipt.request.run_at_once,
+            decision.latency.tpot_ms,
         )
     )
 
@@ -228,7 +230,7 @@ def _decision(row: _Row) -> Decision:
         run_g_per_kwh=row.run_g_per_kwh,
         rtt_ms=math.nan,
         ttft_ms=row.predicted_ttft_ms,
-        tpot_ms=math.nan,
+        tpot_ms=row.predicted_tpot_ms,
         e2e_ms=row.predicted_e2e_ms,
         energy_j=math.nan,
         gco2e=math.nan,

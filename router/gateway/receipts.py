@@ -62,6 +62,8 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         ("x-carbon-latency-first-gco2e", f"{predicted.latency_first_gco2e:.6g}"),
     ]
     if not isinstance(decision.served.profile, TaskProfile):
+        if math.isfinite(told.tpot_ms):
+            items.append(("x-carbon-predicted-tpot-ms", f"{told.tpot_ms:.2f}"))
         items += _lengths(receipt)
     if receipt.marginal is not None and math.isfinite(receipt.marginal_gco2e):
         items.append(("x-carbon-marginal", _marginal(receipt.marginal, receipt.marginal_gco2e)))

@@ -35,6 +35,7 @@ DECISIONS = st.builds(
     decision,
     run_g_per_kwh=FIGURES,
     ttft_ms=FIGURES,
+    tpot_ms=FIGURES,
     e2e_ms=FIGURES,
     intensity=INTENSITIES,
     latency_first_endpoint=NAMES,
@@ -89,9 +90,9 @@ def test_a_field_that_receipts_come_to_have_is_thought_of_here():
 
 
 def test_rows_of_gateways_that_knew_less_are_read():
-    before = decode_receipt(msgspec.msgpack.encode(FIELDS[:-5]))
+    before = decode_receipt(msgspec.msgpack.encode(FIELDS[:-6]))
     assert math.isnan(before.pue) and "pue" not in receipt_document(before)
-    assert decode_receipt(msgspec.msgpack.encode(FIELDS[:-6])).lost_gco2e == 0.0
+    assert decode_receipt(msgspec.msgpack.encode(FIELDS[:-7])).lost_gco2e == 0.0
 
 
 REAL = encode_receipt(receipt(request=Request("llama", tenant="acme"), marginal=intensity(500.0)))

@@ -48,6 +48,7 @@ def test_everything_that_is_known_is_told():
         "x-carbon-gco2e": "0.0086",
         "x-carbon-run-g-per-kwh": "120",
         "x-carbon-predicted-ttft-ms": "80.2",
+        "x-carbon-predicted-tpot-ms": "8.00",
         "x-carbon-predicted-e2e-ms": "1700.0",
         "x-carbon-actual-ttft-ms": "81.0",
         "x-carbon-actual-e2e-ms": "1712.0",

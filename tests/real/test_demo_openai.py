@@ -14,7 +14,7 @@ import pytest
 from router.lab.loopback.ending import TERMINATED
 from tests.lab.loopback.processes import processes_of
 from tests.long import LONG
-from tests.real.processes import POLL_S, POLLS
+from tests.real.processes import POLL_S, POLLS, http_get
 
 pytestmark = pytest.mark.real
 
@@ -68,10 +68,15 @@ def test_a_scene_that_is_ended_leaves_nothing_running(
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert process.stdout is not None
+    address = ""
     try:
         for line in process.stdout:
+            if "in a browser" in line:
+                _, _, address = line.strip().removesuffix("/").rpartition("//")
+                assert http_get(address, "/")[0] == 200
             if "answered" in line:
                 break
+        assert address
         # Itself, three servers, the gateway.
         assert len(processes_of(tmp_path)) == 5
         process.send_signal(number)

@@ -117,6 +117,8 @@ void receipt_whole(const table_t *t, const decision_t *d, const times_t *times, 
     word(&told, "x-carbon-accounting", LITERAL("attributional"));
     if (d->model->is_task) tell_energy(&told, t, d, row);
     figure(&told, "x-carbon-predicted-ttft-ms", "%.1f", d->found.ttft_ms);
+    if (!d->model->is_task)
+        figure(&told, "x-carbon-predicted-tpot-ms", "%.2f", d->found.tpot_ms);
     figure(&told, "x-carbon-predicted-e2e-ms", "%.1f", d->found.e2e_ms);
     double e2e_ms = (times->ended_s - times->started_s) * 1e3;
     if (d->model->is_task) figure(&told, "x-carbon-actual-ttft-ms", "%.1f", e2e_ms);
