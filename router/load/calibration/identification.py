@@ -74,7 +74,8 @@ def identify(
     if found.r2 < _LEAST_R2 and told.std() > _STEADY * told.mean():
         raise DataError(
             f"the server's work explains {100.0 * max(found.r2, 0.0):.0f} % of {what}: something "
-            "else is at work there, or the meter is another's"
+            "else is at work there, the meter is another's, or requests last longer than readings "
+            "are apart (then: read less often)"
         )
     known: dict[str, FittedTerm] = {}
     model = dict(zip(used, found.coefficients, strict=True))
