@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import csv
+import math
 import os
 import random
 import subprocess
@@ -34,6 +35,7 @@ PYTHON: Final = ROOT / ".venv-llm" / "bin" / "python"
 PROFILE: Final = "smollm2-135m@1-core"
 CHAT: Final = "/v1/chat/completions"
 IDLE_W, CORE_W = 1.0, 7.0
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 SLOTS: Final = 4
 EVERY_S: Final = 0.5
 # Of what the fit takes together: llama.cpp counts the tokens of an answer as it ends.
@@ -106,8 +108,8 @@ def config_of(
 
 
 @contextmanager
-def gateway(addresses: Sequence[str], profile: dict[str, Any], policy: str) -> Iterator[str]:
-    """The address of ``carbon-router serve``'s HTTP front, as shipped but for ``policy``."""
+def gateway(addresses: Sequence[str], profile: dict[str, Any], policy: str) -> Iterator[Contender]:
+    """``carbon-router serve``'s HTTP front, as shipped but for ``policy``."""
     grpc, admin, http = free_addresses(3)
     config = config_of(
         {"listen": grpc, "admin": admin, "http": http}, addresses, profile, policy
@@ -120,8 +122,8 @@ def gateway(addresses: Sequence[str], profile: dict[str, Any], policy: str) -> I
         def is_ready(_: str) -> bool:
             return answers("/readyz")(admin) and answers("/v1/models")(http)
 
-        with server("gateway", http, command, is_ready):
-            yield http
+        with server("gateway", http, command, is_ready) as running:
+            yield running
 
 
 async def fitted(session: aiohttp.ClientSession, one: Contender, rounds: int) -> dict[str, Any]:
@@ -165,9 +167,22 @@ async def _counted(session: aiohttp.ClientSession, one: Contender) -> dict[str, 
     at = time.time()
     scan = WorkScan("llamacpp")
     scan.take(page)
-    fields = Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()
-    cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return {"time": at, "energy_j": IDLE_W * at + CORE_W * cpu_s, **scan.counters()._asdict()}
+    energy_j = IDLE_W * at + CORE_W * _cpu_s(one.pid)
+    return {"time": at, "energy_j": energy_j, **scan.counters()._asdict()}
+
+
+def others_s(pids: Sequence[int]) -> float:
+    """Processor time of this machine that no process of ``pids`` took, nor this one, since it
+    started."""
+    busy = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    # Neither idle nor waiting for a disk.
+    total_s = sum(int(ticks) for at, ticks in enumerate(busy[:8]) if at not in (3, 4)) / _TICKS
+    return total_s - math.fsum(_cpu_s(pid) for pid in (*pids, os.getpid()))
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def _calibrated(rows: Sequence[dict[str, float]], address: str) -> dict[str, Any]:

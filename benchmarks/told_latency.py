@@ -18,9 +18,9 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
 import random
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,17 @@ from typing import Any, Final
 import aiohttp
 
 from benchmarks.coverage import FIGURES, Answer, answer_of, coverage, settled_after
-from benchmarks.llama_rig import CHAT, ROOT, SLOTS, Ask, fitted, gateway, llama_servers, off_by
+from benchmarks.llama_rig import (
+    CHAT,
+    ROOT,
+    SLOTS,
+    Ask,
+    fitted,
+    gateway,
+    llama_servers,
+    off_by,
+    others_s,
+)
 from benchmarks.machine import machine
 
 PAGE: Final = ROOT / "docs" / "benchmarks.md"
@@ -109,12 +119,16 @@ async def measure(wanted: argparse.Namespace) -> None:
             addresses = [one.address for one in servers]
             most_per_s = await capacity(session, addresses)
             come = asks(wanted.load * most_per_s, wanted.seconds, random.Random(wanted.seed))
-            with gateway(addresses, profile, wanted.policy) as address:
-                receipts = await played(session, address, come, wanted.seed)
+            with gateway(addresses, profile, wanted.policy) as front:
+                pids, began = [front.pid, *(one.pid for one in servers)], time.monotonic()
+                before_s = others_s(pids)
+                receipts = await played(session, front.address, come, wanted.seed)
+                took_s = others_s(pids) - before_s
+                others = took_s / (time.monotonic() - began)
     run = {
         "policy": wanted.policy, "load": wanted.load, "off": wanted.off, "per_s": most_per_s,
         "seconds": wanted.seconds, "warm": wanted.warm, "machine": machine("aiohttp"),
-        "load_average": os.getloadavg()[0], "receipts": receipts,
+        "others": others, "receipts": receipts,
     }  # fmt: skip
     wanted.out.parent.mkdir(parents=True, exist_ok=True)
     wanted.out.write_text(json.dumps(run, indent=1))
@@ -128,9 +142,9 @@ def answers_of(run: dict[str, Any]) -> list[Answer]:
 def table(runs: Sequence[dict[str, Any]]) -> list[str]:
     """Markdown. Shares are of what came after a run's ``warm`` first requests."""
     lines = [
-        "| policy | profile says | load | requests, streamed | TTFT | TPOT | e2e | told over came, "
-        "p50 | held after, requests |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| policy | profile says | load | others' cores | requests, streamed | TTFT | TPOT | e2e "
+        "| told over came, p50 | held after, requests |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:
         every = answers_of(run)
@@ -144,6 +158,7 @@ def table(runs: Sequence[dict[str, Any]]) -> list[str]:
         after = [settled_after(every, number) for number in range(len(FIGURES))]
         lines.append(
             f"| {run['policy']} | {_off(run['off'])} | {run['load']:.0%} of {run['per_s']:.1f}/s "
+            f"| {run['others']:.2f} "
             f"| {counted[2].answers:,}, {counted[0].answers:,} | {' | '.join(shares)} "
             f"| {', '.join(f'{one.over:.1f}' for one in counted)} "
             f"| {', '.join('-' if one is None else str(one) for one in after)} |"

@@ -71,8 +71,8 @@ def test_a_run_is_a_row_whose_first_requests_do_not_count():
     late = {"predicted_e2e_ms": 300.0, "actual_e2e_ms": 390.0}
     run = {
         "policy": "latency-first", "off": 10.0, "load": 0.3, "per_s": 5.5, "warm": 1,
-        "receipts": [late, {"refused": 429}, *[whole] * 19, late],
+        "others": 0.25, "receipts": [late, {"refused": 429}, *[whole] * 19, late],
     }  # fmt: skip
     _, _, row = told.table([run])
-    assert "| 10 x as long | 30% of 5.5/s | 20, 0 |" in row
+    assert "| 10 x as long | 30% of 5.5/s | 0.25 | 20, 0 |" in row
     assert "| 95.0 |" in row
