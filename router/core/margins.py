@@ -42,7 +42,7 @@ KNOWN_AFTER: Final = 60
 # one that is told.
 _PACE_SD = 0.10
 
-# After so many outcomes a margin is where it belongs, if that is within a factor of four.
+# After so many outcomes a margin is where it belongs, if that is within a factor of ten.
 MEMORY: Final = 50.0
 
 _TTFT, _PACE, _E2E = range(3)
