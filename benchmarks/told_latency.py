@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import random
 import re
 import time
@@ -40,6 +41,7 @@ from benchmarks.llama_rig import (
     others_s,
 )
 from benchmarks.machine import machine
+from router.unknown_figures import or_dash
 
 PAGE: Final = ROOT / "docs" / "benchmarks.md"
 BLOCK: Final = re.compile(r"(<!-- told latency -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -158,7 +160,7 @@ def table(runs: Sequence[dict[str, Any]]) -> list[str]:
         after = [settled_after(every, number) for number in range(len(FIGURES))]
         lines.append(
             f"| {run['policy']} | {_off(run['off'])} | {run['load']:.0%} of {run['per_s']:.1f}/s "
-            f"| {run['others']:.2f} "
+            f"| {or_dash(run.get('others', math.nan), '{:.2f}')} "
             f"| {counted[2].answers:,}, {counted[0].answers:,} | {' | '.join(shares)} "
             f"| {', '.join(f'{one.over:.1f}' for one in counted)} "
             f"| {', '.join('-' if one is None else str(one) for one in after)} |"
