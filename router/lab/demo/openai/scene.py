@@ -134,10 +134,6 @@ async def _act(
     async with asyncio.timeout(_UP_S):
         await watch.first.wait()
     start, period = opening(nominal, watch.readings[0], loop.time())
-    stage.console.print(
-        f"Watch it in a browser while it runs: http://127.0.0.1:{stage.ports.admin}/",
-        highlight=False,
-    )
     caller = ChatCaller(session, f"http://127.0.0.1:{stage.ports.http}")
     stage.console.print(
         f"Watch it in a browser while it runs: http://127.0.0.1:{stage.ports.admin}/",
