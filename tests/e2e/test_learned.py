@@ -33,6 +33,7 @@ async def test_a_restart_goes_on_from_the_file(spawn, config, workers):
     assert first.wait() == 0
     kept = json.loads(file.read_bytes())
     assert kept["format"] == 1
+    assert kept["learned"]["margins"]
     assert file.stat().st_mode & 0o777 == 0o600
     again = spawn(Gateway, config, "--workers", str(workers))
     again.wait_for(lambda: len(again.events(TAKEN_UP)) == workers)
