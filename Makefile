@@ -78,6 +78,7 @@ faults: $(VENV)/.dev
 	CREDENTIAL_EXAMPLES=150000 TOKEN_EXAMPLES=150000 $(BIN)/pytest --timeout 3600 tests/identity
 	EXAMPLES_FACTOR=20 $(PYTEST) --timeout 3600 $$(grep -rl '^from tests.examples import' tests)
 	FUZZ_INPUTS=10000000 $(BIN)/pytest --timeout 3600 tests/planes/envoy/test_fuzz.py
+	ALL_FAULTS=1 $(BIN)/pytest --timeout 3600 tests/deferral/redis/test_killed.py
 	ALL_FAULTS=1 $(BIN)/pytest tests/e2e tests/lab/demo/test_demo.py tests/real/test_demo_openai.py
 
 # Ends with code 1 where a promise was broken; tables, plot and logs: out/soak.

@@ -31,6 +31,7 @@ APART = {
     "config/test_reference.py": "docs/config.md and the schemas",
     "core/test_pipeline_carbon.py": "core/pipeline.py, whose tests are too many for one file",
     "core/test_pipeline_limits.py": "core/pipeline.py, whose tests are too many for one file",
+    "deferral/redis/test_killed.py": "the whole queue, and processes at it",
     "director/test_cancellation.py": "the whole director",
     "director/test_lying_endpoints.py": "the whole director",
     "director/test_random_faults.py": "the whole director",
