@@ -10,6 +10,8 @@ and, of TPOT, at a quantile of its own. What is told and not within 93-97 % is m
 
     python -m benchmarks.calibration                     # an hour of each, in about 12 minutes
     python -m benchmarks.calibration --minutes 10 --loads 0.6
+    python -m benchmarks.calibration --cold --slower 10 --minutes 15 --loads 0.3 --prompts short \
+        --policies latency-first                         # how soon, though the profile is off
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.coverage import Answer, coverage
 from router.config import shipped_profiles
 from router.contract import Metadata, Upstream
 from router.core.latency import PACE_TOKENS
@@ -71,6 +74,7 @@ class Within:
     decided_ttft: int = 0
     decided_tpot: int = 0
     decided_e2e: int = 0
+    answers: list[Answer] = field(default_factory=list)
 
 
 class VirtualClock:
@@ -166,10 +170,10 @@ class Machines:
 
 
 class Watch:
-    """Counts receipts once the run is warm."""
+    """Counts receipts once the run is warm, ``warm_s`` after its start."""
 
-    def __init__(self, clock: VirtualClock, within: Within) -> None:
-        self._clock, self._within = clock, within
+    def __init__(self, clock: VirtualClock, within: Within, warm_s: float) -> None:
+        self._clock, self._within, self._warm_s = clock, within, warm_s
 
     def decided(self, seconds: float, trace_id: str = "") -> None:
         pass
@@ -181,11 +185,13 @@ class Watch:
         pass
 
     def finished(self, receipt: Receipt, added_latency_s: float, trace_id: str = "") -> None:
-        if self._clock.monotonic() < WARM_S:
+        if self._clock.monotonic() < self._warm_s:
             return
         found, decision = self._within, receipt.decision
         told = decision.latency
         pace_ms = (receipt.e2e_ms - receipt.ttft_ms) / (max(receipt.output_tokens, PACE_TOKENS) - 1)
+        stated = (told.ttft_ms, told.tpot_ms, told.e2e_ms)
+        found.answers.append(Answer(stated, (receipt.ttft_ms, pace_ms, receipt.e2e_ms)))
         found.count += 1
         found.ttft += receipt.ttft_ms <= told.ttft_ms
         found.tpot += pace_ms <= told.tpot_ms
@@ -225,8 +231,10 @@ def arrivals(setting: Setting, per_s: float, until_s: float) -> Iterator[tuple[f
         yield at, f"{key} {input_tokens:g} {output_tokens:g}".encode()
 
 
-async def serve(profile: TokenProfile, setting: Setting, seconds: float) -> Within:
-    """``seconds`` of a steady run, after a while to learn."""
+async def serve(
+    profile: TokenProfile, setting: Setting, seconds: float, warm_s: float = WARM_S
+) -> Within:
+    """``seconds`` of a steady run, after ``warm_s`` to learn."""
     found, clock = Within(), VirtualClock()
     true = slowed(profile, setting.slower)
     prior = LengthPrior(PROMPTS[setting.prompts], OUTPUT_TOKENS, 3.0 * OUTPUT_TOKENS)
@@ -242,7 +250,7 @@ async def serve(profile: TokenProfile, setting: Setting, seconds: float) -> With
         View(snapshot, f.board(snapshot)),
         Parts(
             {"oip": Upstream(Machines(true, names), Reports())},  # type: ignore[arg-type]
-            Watch(clock, found), LengthModel(fleet.priors, policy.quantile),
+            Watch(clock, found, warm_s), LengthModel(fleet.priors, policy.quantile),
             RetryBudget(0.2, 10.0), clock, random.Random(1),
         ),
         RequestLimits(1, 900.0, 0.0, 0.001),
@@ -270,7 +278,7 @@ async def serve(profile: TokenProfile, setting: Setting, seconds: float) -> With
     ticking = asyncio.create_task(tick())
     per_s = ENDPOINTS * setting.load * most_per_s(true, PROMPTS[setting.prompts])
     async with asyncio.TaskGroup() as group:
-        for at, payload in arrivals(setting, per_s, WARM_S + seconds):
+        for at, payload in arrivals(setting, per_s, warm_s + seconds):
             await asyncio.sleep(at - clock.monotonic())
             group.create_task(ask(payload))
     ticking.cancel()
@@ -289,6 +297,16 @@ def as_decided(found: Within) -> str:
     return ", ".join(f"{100.0 * figure / found.count:.1f}" for figure in figures)
 
 
+def by_hundreds(found: Within, console: Console) -> None:
+    """Of the first hundreds, and of the second half of all, each figure: the share within, and what
+    was told over what came at the median."""
+    half, most = len(found.answers) // 2, min(600, len(found.answers))
+    parts = {f"from {first}": found.answers[first : first + 100] for first in range(0, most, 100)}
+    for name, part in (parts | {f"last {len(found.answers) - half}": found.answers[half:]}).items():
+        cells = (coverage(part, figure) for figure in range(3))
+        console.print(name, *(f"{100.0 * one.share:.1f} %, {one.over:.1f} x" for one in cells))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="llama-3.1-8b@1xh100")
@@ -297,7 +315,9 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--slower", type=float, nargs="+", default=[1.0, 1.5])
     parser.add_argument("--prompts", nargs="+", choices=PROMPTS, default=list(PROMPTS))
+    parser.add_argument("--cold", action="store_true", help="from the start, and by hundreds")
     wanted = parser.parse_args()
+    console, warm_s = Console(width=120), 0.0 if wanted.cold else WARM_S
     shipped = shipped_profiles()[wanted.profile]
     assert isinstance(shipped, TokenProfile), "give a token profile"
     profile = replace(shipped, max_batch=MAX_BATCH, target_batch=MAX_BATCH)
@@ -312,14 +332,16 @@ def main() -> None:
         table.add_column(heading)
     for one in product(wanted.policies, wanted.slower, wanted.prompts, wanted.loads):
         setting = Setting(*one)
-        found = virtual_time.run(serve(profile, setting, 60.0 * wanted.minutes))
+        found = virtual_time.run(serve(profile, setting, 60.0 * wanted.minutes, warm_s))
         servers = "as the profile" if setting.slower == 1.0 else f"{setting.slower:g} x slower"
         table.add_row(
             setting.policy, servers, setting.prompts, f"{setting.load:.0%}", f"{found.count:,}",
             f"{found.refused:,}", share(found.ttft, found.count), share(found.tpot, found.count),
             share(found.e2e, found.count), as_decided(found),
         )  # fmt: skip
-    Console(width=120).print(table)
+        if wanted.cold:
+            by_hundreds(found, console)
+    console.print(table)
 
 
 if __name__ == "__main__":
