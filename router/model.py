@@ -382,6 +382,57 @@ class ResidencyRules:
     serves_unlisted: bool = False
 
 
+class Variant(NamedTuple):
+    """A model that an alias may stand for. ``quality``: its score by the alias's source, above 0
+    and up to 1."""
+
+    model: str
+    quality: float
+
+
+class QualityFloors(NamedTuple):
+    """What qualities an alias is served with: of ``each`` request at the least, and in the
+    ``mean`` over the alias's window; 0 where there is no such floor."""
+
+    each: float = 0.0
+    mean: float = 0.0
+
+
+_NO_FLOORS: Final = QualityFloors()
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A name that stands for any of several models. ``variants``: from the least quality to the
+    best, one at the least; ``source``: who scored them, and by what.
+
+    ``floors``: of tenants that are not in ``tenants``. ``window_s``: over which a mean is kept.
+    """
+
+    name: str
+    variants: tuple[Variant, ...]
+    source: str
+    floors: QualityFloors = _NO_FLOORS
+    tenants: Mapping[str, QualityFloors] = field(default_factory=dict)
+    window_s: float = 86_400.0
+
+    def floors_of(self, tenant: str) -> QualityFloors:
+        """What is agreed with one tenant."""
+        return self.tenants.get(tenant, self.floors)
+
+    def quality_of(self, model: str) -> float:
+        """Of one of its variants; NaN of another model."""
+        return next((one.quality for one in self.variants if one.model == model), math.nan)
+
+    def rank(self, floor: float) -> int:
+        """The first of its variants that reaches ``floor``; as many as there are where none
+        does."""
+        return next(
+            (place for place, one in enumerate(self.variants) if one.quality >= floor),
+            len(self.variants),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """Everything that can be routed to. ``rtt_ms[origin][region]`` is complete for every pair.
@@ -397,6 +448,12 @@ class Fleet:
     default_origin: str
     gateway_origin: str
     residency: ResidencyRules = ResidencyRules()
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+
+    def models_of(self, name: str) -> tuple[str, ...]:
+        """The models that ``name`` may stand for: an alias's variants, or itself."""
+        alias = self.aliases.get(name)
+        return (name,) if alias is None else tuple(one.model for one in alias.variants)
 
 
 class Budget(NamedTuple):
@@ -438,6 +495,9 @@ class Request(NamedTuple):
     how often its client asked before, as it says. ``sequence_owner``: whose ``sequence_id`` that
     is: another's of the same text is another sequence.
     ``run_at_once``: what it would have been without waiting, None where it did not wait.
+    ``quality_floor``: the least quality of a variant, where ``model`` is an alias, that its caller
+    takes; ``agreed_floor``: that the operator and its tenant agreed on, which gives way where a
+    carbon budget says so; 0: any.
     """
 
     model: str
@@ -459,6 +519,13 @@ class Request(NamedTuple):
     client_retries: int = 0
     sequence_owner: str = ""
     run_at_once: RunAtOnce | None = None
+    quality_floor: float = 0.0
+    agreed_floor: float = 0.0
+
+    @property
+    def least_quality(self) -> float:
+        """By both floors; 0 where any will do."""
+        return max(self.quality_floor, self.agreed_floor)
 
     @property
     def receipt_owner(self) -> str:
@@ -558,6 +625,26 @@ class Alternative(NamedTuple):
     cached_tokens: float = 0.0
 
 
+class OtherVariant(NamedTuple):
+    """A variant that a request was not served by. ``place``: where it would have cost least, None
+    where nothing that serves it was feasible."""
+
+    model: str
+    quality: float
+    place: Alternative | None
+
+
+class ChosenVariant(NamedTuple):
+    """Which variant of an ``alias`` a request is served by. ``floor``: the least quality that it
+    had to have, 0 for any; ``others``: those of the alias that it is not served by."""
+
+    alias: str
+    model: str
+    quality: float
+    floor: float
+    others: tuple[OtherVariant, ...]
+
+
 class Burden(NamedTuple):
     """What one request adds to a replica while it is there, and what it bears there itself.
 
@@ -606,7 +693,8 @@ class Decision(NamedTuple):
     what the request takes itself and what it waits for on the mean.
     ``intensity`` is None (and grams NaN) only when no source knows the grid zone and the ladder
     dropped the carbon constraint. ``relaxed``: rungs of the ladder that were taken.
-    ``cached_tokens``: of its prompt, expected not to be read there.
+    ``cached_tokens``: of its prompt, expected not to be read there. ``variant``: None where its
+    model is no alias.
     """
 
     endpoint: Endpoint
@@ -629,6 +717,7 @@ class Decision(NamedTuple):
     latency_first: Alternative | None = None
     cached_tokens: float = 0.0
     told: ToldLatency | None = None
+    variant: ChosenVariant | None = None
 
     @property
     def latency(self) -> ToldLatency:
@@ -658,12 +747,14 @@ class RowOutcome(StrEnum):
 class Predicted(NamedTuple):
     """What a request was predicted to be receipted with, attributional as the receipt is, at the
     load that it met: IT joules, grams, and the grams of the same request, at the same load, on the
-    endpoint that latency-first would have taken. NaN where not known.
+    endpoint that latency-first would have taken. NaN where not known. ``variants_gco2e``: likewise
+    with each of `ChosenVariant.others`.
     """
 
     energy_j: float
     gco2e: float
     latency_first_gco2e: float
+    variants_gco2e: tuple[float, ...] = ()
 
 
 UNPREDICTED = Predicted(math.nan, math.nan, math.nan)

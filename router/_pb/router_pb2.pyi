@@ -94,7 +94,7 @@ class Intensity(_message.Message):
     def __init__(self, g_per_kwh: _Optional[float] = ..., low_g_per_kwh: _Optional[float] = ..., high_g_per_kwh: _Optional[float] = ..., basis: _Optional[_Union[Basis, str]] = ..., factors: _Optional[_Union[Factors, str]] = ..., kind: _Optional[_Union[IntensityKind, str]] = ..., source: _Optional[str] = ..., observed_at_unix_s: _Optional[float] = ..., expires_at_unix_s: _Optional[float] = ..., age_s: _Optional[float] = ...) -> None: ...
 
 class RouteRequest(_message.Message):
-    __slots__ = ("model", "version", "origin", "tenant", "residency", "ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms", "input_tokens", "max_output_tokens", "payload_bytes", "sequence_id", "prompt", "session_id")
+    __slots__ = ("model", "version", "origin", "tenant", "residency", "ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms", "input_tokens", "max_output_tokens", "payload_bytes", "sequence_id", "prompt", "session_id", "quality_floor")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +109,7 @@ class RouteRequest(_message.Message):
     SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FLOOR_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     origin: str
@@ -123,10 +124,11 @@ class RouteRequest(_message.Message):
     sequence_id: str
     prompt: bytes
     session_id: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., origin: _Optional[str] = ..., tenant: _Optional[str] = ..., residency: _Optional[_Iterable[str]] = ..., ttft_budget_ms: _Optional[float] = ..., tpot_budget_ms: _Optional[float] = ..., e2e_budget_ms: _Optional[float] = ..., input_tokens: _Optional[float] = ..., max_output_tokens: _Optional[float] = ..., payload_bytes: _Optional[int] = ..., sequence_id: _Optional[str] = ..., prompt: _Optional[bytes] = ..., session_id: _Optional[str] = ...) -> None: ...
+    quality_floor: float
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., origin: _Optional[str] = ..., tenant: _Optional[str] = ..., residency: _Optional[_Iterable[str]] = ..., ttft_budget_ms: _Optional[float] = ..., tpot_budget_ms: _Optional[float] = ..., e2e_budget_ms: _Optional[float] = ..., input_tokens: _Optional[float] = ..., max_output_tokens: _Optional[float] = ..., payload_bytes: _Optional[int] = ..., sequence_id: _Optional[str] = ..., prompt: _Optional[bytes] = ..., session_id: _Optional[str] = ..., quality_floor: _Optional[float] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("endpoint", "address", "region", "profile", "intensity", "run_g_per_kwh", "rtt_ms", "predicted_ttft_ms", "predicted_tpot_ms", "predicted_e2e_ms", "latency_provenance", "energy_j", "energy_provenance", "gco2e", "latency_first_endpoint", "latency_first_gco2e", "relaxed", "flags", "cached_tokens")
+    __slots__ = ("endpoint", "address", "region", "profile", "intensity", "run_g_per_kwh", "rtt_ms", "predicted_ttft_ms", "predicted_tpot_ms", "predicted_e2e_ms", "latency_provenance", "energy_j", "energy_provenance", "gco2e", "latency_first_endpoint", "latency_first_gco2e", "relaxed", "flags", "cached_tokens", "variant", "quality")
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +148,8 @@ class Decision(_message.Message):
     RELAXED_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
     CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
     endpoint: str
     address: str
     region: str
@@ -165,7 +169,9 @@ class Decision(_message.Message):
     relaxed: _containers.RepeatedScalarFieldContainer[str]
     flags: _containers.RepeatedScalarFieldContainer[str]
     cached_tokens: float
-    def __init__(self, endpoint: _Optional[str] = ..., address: _Optional[str] = ..., region: _Optional[str] = ..., profile: _Optional[str] = ..., intensity: _Optional[_Union[Intensity, _Mapping]] = ..., run_g_per_kwh: _Optional[float] = ..., rtt_ms: _Optional[float] = ..., predicted_ttft_ms: _Optional[float] = ..., predicted_tpot_ms: _Optional[float] = ..., predicted_e2e_ms: _Optional[float] = ..., latency_provenance: _Optional[_Union[Provenance, str]] = ..., energy_j: _Optional[float] = ..., energy_provenance: _Optional[_Union[Provenance, str]] = ..., gco2e: _Optional[float] = ..., latency_first_endpoint: _Optional[str] = ..., latency_first_gco2e: _Optional[float] = ..., relaxed: _Optional[_Iterable[str]] = ..., flags: _Optional[_Iterable[str]] = ..., cached_tokens: _Optional[float] = ...) -> None: ...
+    variant: str
+    quality: float
+    def __init__(self, endpoint: _Optional[str] = ..., address: _Optional[str] = ..., region: _Optional[str] = ..., profile: _Optional[str] = ..., intensity: _Optional[_Union[Intensity, _Mapping]] = ..., run_g_per_kwh: _Optional[float] = ..., rtt_ms: _Optional[float] = ..., predicted_ttft_ms: _Optional[float] = ..., predicted_tpot_ms: _Optional[float] = ..., predicted_e2e_ms: _Optional[float] = ..., latency_provenance: _Optional[_Union[Provenance, str]] = ..., energy_j: _Optional[float] = ..., energy_provenance: _Optional[_Union[Provenance, str]] = ..., gco2e: _Optional[float] = ..., latency_first_endpoint: _Optional[str] = ..., latency_first_gco2e: _Optional[float] = ..., relaxed: _Optional[_Iterable[str]] = ..., flags: _Optional[_Iterable[str]] = ..., cached_tokens: _Optional[float] = ..., variant: _Optional[str] = ..., quality: _Optional[float] = ...) -> None: ...
 
 class DecideRequest(_message.Message):
     __slots__ = ("request",)
@@ -194,7 +200,7 @@ class Weights(_message.Message):
     def __init__(self, per_gco2e: _Optional[float] = ..., per_ttft_ms: _Optional[float] = ..., per_e2e_ms: _Optional[float] = ..., per_load: _Optional[float] = ..., per_turn: _Optional[float] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("rank", "endpoint", "region", "grid_zone", "excluded_by", "cost", "intensity", "run_g_per_kwh", "pue", "rtt_ms", "predicted_ttft_ms", "predicted_tpot_ms", "predicted_e2e_ms", "latency_provenance", "energy_j", "energy_provenance", "gco2e", "profile", "batch", "max_in_flight", "delay_ms", "premium_g", "prompt_energy_j", "cached_tokens")
+    __slots__ = ("rank", "endpoint", "region", "grid_zone", "excluded_by", "cost", "intensity", "run_g_per_kwh", "pue", "rtt_ms", "predicted_ttft_ms", "predicted_tpot_ms", "predicted_e2e_ms", "latency_provenance", "energy_j", "energy_provenance", "gco2e", "profile", "batch", "max_in_flight", "delay_ms", "premium_g", "prompt_energy_j", "cached_tokens", "model")
     RANK_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
@@ -219,6 +225,7 @@ class Candidate(_message.Message):
     PREMIUM_G_FIELD_NUMBER: _ClassVar[int]
     PROMPT_ENERGY_J_FIELD_NUMBER: _ClassVar[int]
     CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     rank: int
     endpoint: str
     region: str
@@ -243,7 +250,8 @@ class Candidate(_message.Message):
     premium_g: float
     prompt_energy_j: float
     cached_tokens: float
-    def __init__(self, rank: _Optional[int] = ..., endpoint: _Optional[str] = ..., region: _Optional[str] = ..., grid_zone: _Optional[str] = ..., excluded_by: _Optional[str] = ..., cost: _Optional[float] = ..., intensity: _Optional[_Union[Intensity, _Mapping]] = ..., run_g_per_kwh: _Optional[float] = ..., pue: _Optional[float] = ..., rtt_ms: _Optional[float] = ..., predicted_ttft_ms: _Optional[float] = ..., predicted_tpot_ms: _Optional[float] = ..., predicted_e2e_ms: _Optional[float] = ..., latency_provenance: _Optional[_Union[Provenance, str]] = ..., energy_j: _Optional[float] = ..., energy_provenance: _Optional[_Union[Provenance, str]] = ..., gco2e: _Optional[float] = ..., profile: _Optional[str] = ..., batch: _Optional[float] = ..., max_in_flight: _Optional[int] = ..., delay_ms: _Optional[float] = ..., premium_g: _Optional[float] = ..., prompt_energy_j: _Optional[float] = ..., cached_tokens: _Optional[float] = ...) -> None: ...
+    model: str
+    def __init__(self, rank: _Optional[int] = ..., endpoint: _Optional[str] = ..., region: _Optional[str] = ..., grid_zone: _Optional[str] = ..., excluded_by: _Optional[str] = ..., cost: _Optional[float] = ..., intensity: _Optional[_Union[Intensity, _Mapping]] = ..., run_g_per_kwh: _Optional[float] = ..., pue: _Optional[float] = ..., rtt_ms: _Optional[float] = ..., predicted_ttft_ms: _Optional[float] = ..., predicted_tpot_ms: _Optional[float] = ..., predicted_e2e_ms: _Optional[float] = ..., latency_provenance: _Optional[_Union[Provenance, str]] = ..., energy_j: _Optional[float] = ..., energy_provenance: _Optional[_Union[Provenance, str]] = ..., gco2e: _Optional[float] = ..., profile: _Optional[str] = ..., batch: _Optional[float] = ..., max_in_flight: _Optional[int] = ..., delay_ms: _Optional[float] = ..., premium_g: _Optional[float] = ..., prompt_energy_j: _Optional[float] = ..., cached_tokens: _Optional[float] = ..., model: _Optional[str] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("request",)

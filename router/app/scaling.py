@@ -85,7 +85,9 @@ class Scaling:
         fleet = self._view().snapshot.layout.fleet
         if region not in fleet.regions:
             raise MalformedRequestError(f"region: {region[:64]!r} is none of the configuration")
-        models = sorted({name for name, _ in self._seen} | set(fleet.priors))
+        # An alias has no replicas of its own: its variants have.
+        served = fleet.priors.keys() - fleet.aliases.keys()
+        models = sorted({name for name, _ in self._seen} | served)
         if not model and len(models) == 1:
             model = models[0]
         if model not in models:

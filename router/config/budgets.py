@@ -46,10 +46,11 @@ class CarbonBudgetSchema(Strict):
     overrides: dict[Name, GramsPerDay] = Field(
         default_factory=dict, description="g of single tenants or models, instead of `g_per_day`"
     )
-    on_exhausted: Literal["shed", "greenest_only", "warn", "defer"] = Field(
+    on_exhausted: Literal["shed", "greenest_only", "variant", "warn", "defer"] = Field(
         default="shed",
-        description="shed: refuse; greenest_only: serve where least is emitted; warn: serve and "
-        "flag; defer: what can wait does, until the next day, and what cannot is refused",
+        description="shed: refuse; greenest_only: serve where least is emitted; variant: the same, "
+        "and an alias by whichever variant its caller takes; warn: serve and flag; defer: what can "
+        "wait does, until the next day, and what cannot is refused",
     )
     shadow: bool = Field(
         default=False, description="tell what would be done, in metrics and flags, and do nothing"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from router.config import checks
+from router.config.aliases import build_aliases, check_aliases
 from router.config.budgets import budget_settings, check_budgets
 from router.config.carbon_checks import check_carbon
 from router.config.deferral import check_deferral, deferral_settings
@@ -95,7 +96,13 @@ def build(parsed: Parsed) -> Config:
     )
     problems += checks.check_signal(parsed.policy, schema.carbon)
     problems += check_discovery(schema, folder)
-    problems += check_budgets(schema.carbon_budget, checks.served_models(schema), schema.carbon)
+    problems += check_aliases(
+        schema.aliases,
+        checks.spoken_protocols(schema),
+        {name: model.residency for name, model in schema.models.items()},
+    )
+    names = {*checks.served_models(schema), *schema.aliases}
+    problems += check_budgets(schema.carbon_budget, names, schema.carbon)
     if problems:
         raise ConfigError(str(parsed.file), problems)
     fleet = _fleet(schema, profiles, rtt_ms, resolved)
@@ -113,12 +120,17 @@ def build(parsed: Parsed) -> Config:
 def _fleet(
     schema: ConfigSchema, profiles: Mapping[str, Profile], rtt_ms: Matrix, resolved: Resolved
 ) -> Fleet:
+    priors = {
+        name: _prior(schema.models.get(name)) for name in sorted(checks.served_models(schema))
+    }
+    aliases = build_aliases(schema.aliases)
+    # Until answers to the alias itself say more.
+    priors |= {name: priors[alias.variants[-1].model] for name, alias in aliases.items()}
     return Fleet(
         regions=resolved.regions,
         endpoints=tuple(build_endpoint(endpoint, profiles) for endpoint in schema.endpoints),
-        priors={
-            name: _prior(schema.models.get(name)) for name in sorted(checks.served_models(schema))
-        },
+        priors=priors,
+        aliases=aliases,
         rtt_ms=rtt_ms,
         default_origin=schema.default_origin,
         gateway_origin=schema.server.origin,

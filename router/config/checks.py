@@ -70,6 +70,11 @@ def served_models(schema: ConfigSchema) -> set[str]:
     return {model.name for _, _, models in _serving(schema) for model in models}
 
 
+def spoken_protocols(schema: ConfigSchema) -> dict[str, str]:
+    """By model, of each that is served, the protocol."""
+    return {model.name: protocol for _, protocol, models in _serving(schema) for model in models}
+
+
 def _serving(schema: ConfigSchema) -> Iterator[tuple[str, str, Sequence[ServedSchema]]]:
     """Where it stands, the protocol and the models: of each endpoint, and of each template."""
     for index, endpoint in enumerate(schema.endpoints):

@@ -58,7 +58,7 @@ def _residency(policy: Policy, fleet: Fleet) -> tuple[list[Problem], list[str]]:
             if (region := fleet.regions[name]).lies_in(policy.residency)
             and region.lies_in(fleet.residency.models.get(model, frozenset()))
         ]
-        for model in sorted(fleet.priors)
+        for model in sorted(fleet.priors.keys() - fleet.aliases.keys())
     }
     problems: list[Problem] = []
     notes: list[str] = []

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from router.config.aliases import AliasSchema
 from router.config.budgets import OneOrSeveral
 from router.config.deferral import DeferralSchema
 from router.config.discovery import DiscoverySchema
@@ -443,6 +444,12 @@ class ConfigSchema(Strict):
     regions: dict[Name, RegionSchema] = Field(min_length=1, description="where the fleet runs")
     models: dict[Name, ModelSchema] = Field(
         default_factory=dict, description="request lengths to expect; needed by token profiles"
+    )
+    aliases: dict[Name, AliasSchema] = Field(
+        default_factory=dict,
+        max_length=256,
+        description="names that stand for one of several models, chosen with the place "
+        "(docs/variants.md); left out: none",
     )
     tenants: dict[Name, TenantSchema] = Field(
         default_factory=dict, description="by x-tenant: what each is held to"

@@ -166,8 +166,11 @@ def _chosen(decision: Decision, snapshot: Snapshot) -> dict[str, Json]:
     first = decision.latency_first
     regions = snapshot.layout.fleet.regions
     known = decision.intensity
+    variant = decision.variant
     return {
         "endpoint": decision.endpoint.name,
+        "variant": "" if variant is None else variant.model,
+        "quality": None if variant is None else variant.quality,
         "region": decision.endpoint.region,
         "zone": regions[decision.endpoint.region].grid_zone,
         "emulated": decision.endpoint.emulated,

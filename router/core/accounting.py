@@ -25,6 +25,7 @@ from router.core.reports import (
 )
 from router.core.tokens import UNLEARNED, TokenBytes, TokenCount, estimate_tokens, known_count
 from router.model import (
+    Alternative,
     CachedKind,
     Decision,
     Intensity,
@@ -305,22 +306,30 @@ def predict(
 
     The same for the endpoint that latency-first would have taken, among the same crowd: so that the
     difference is where the request ran, and what of its prompt is cached here and there, not how
-    full the one or the other happened to be.
+    full the one or the other happened to be. And for each variant of an alias that did not serve
+    it, with an answer of the same length.
     """
     n_in, n_out = expected.input_tokens, expected.output_tokens
     network_kwh = network_j / J_PER_KWH
     profile, cached = decision.served.profile, decision.cached_tokens
     energy_j = predict_run(profile, n_in, n_out, crowd, cached).attributional_j
     kwh = energy_j * regions[decision.endpoint.region].pue / J_PER_KWH + network_kwh
-    first, first_g = decision.latency_first, math.nan
-    if first is not None:
-        first_j = energy_j
-        there, cached_there = first.served.profile, first.cached_tokens
+
+    def elsewhere_g(other: Alternative | None) -> float:
+        if other is None:
+            return math.nan
+        other_j = energy_j
+        there, cached_there = other.served.profile, other.cached_tokens
         if there is not profile or cached_there != cached:
-            first_j = predict_run(there, n_in, n_out, crowd, cached_there).attributional_j
-        first_kwh = first_j * regions[first.endpoint.region].pue / J_PER_KWH + network_kwh
-        first_g = first_kwh * first.g_per_kwh
-    return Predicted(energy_j, kwh * decision.run_g_per_kwh, first_g)
+            other_j = predict_run(there, n_in, n_out, crowd, cached_there).attributional_j
+        other_kwh = other_j * regions[other.endpoint.region].pue / J_PER_KWH + network_kwh
+        return other_kwh * other.g_per_kwh
+
+    grams_of_others: tuple[float, ...] = ()
+    if decision.variant is not None:
+        grams_of_others = tuple(elsewhere_g(one.place) for one in decision.variant.others)
+    first_g = elsewhere_g(decision.latency_first)
+    return Predicted(energy_j, kwh * decision.run_g_per_kwh, first_g, grams_of_others)
 
 
 def build_receipt(

@@ -24,6 +24,7 @@ from router.core.prefixes import CHUNK_TOKENS
 from router.core.seat import Cell, ModelKey, Seat, cell_of
 from router.core.templates import CachedTemplates
 from router.core.twins import Kind, Twins, Voter, is_start, kind_key, kind_of
+from router.core.variant_prefixes import VariantPrefixes, of_variants
 from router.model import Request, ServedModel
 
 # Failures so far apart are not of one trouble.
@@ -80,13 +81,9 @@ class Board:
                 served = candidates.served[row]
                 outlier = self.seats[endpoint.name].outliers[served.name, served.version]
                 cells[endpoint.name].append(cell_of(live, row, outlier))
-        self._prefixes: dict[ModelKey, PrefixIndex] = {}
-        for key, candidates in layout.candidates.items():
-            before = previous.prefixes(*key) if previous else None
-            index = PrefixIndex(candidates, before, block_tokens)
-            if index.keeps:
-                self._prefixes[key] = index
-        self.keeping = frozenset(model for model, _ in self._prefixes)
+        self._prefixes = _prefixes(layout, previous, block_tokens)
+        self._of_variants = of_variants(layout, self._prefixes)
+        self.keeping = frozenset(model for model, _ in (*self._prefixes, *self._of_variants))
         for name, seat in self.seats.items():
             seat.health.adopt(settings)
             was, kind = seat.latency.kind, kinds[name]
@@ -105,20 +102,24 @@ class Board:
         """Live columns (LIVE_ROWS, n) of a model's candidates; the kernel's own, do not write."""
         return self._live[model, version]
 
-    def prefixes(self, model: str, version: str) -> PrefixIndex | None:
-        """What the candidates of a model are expected to have cached of prompts; None where none of
-        them keeps any."""
+    def prefixes(self, model: str, version: str) -> PrefixIndex | VariantPrefixes | None:
+        """What the candidates of a model, or of an alias, are expected to have cached of prompts;
+        None where none of them keeps any."""
+        return self._prefixes.get((model, version)) or self._of_variants.get((model, version))
+
+    def index(self, model: str, version: str) -> PrefixIndex | None:
+        """The same of a model alone, to be taught."""
         return self._prefixes.get((model, version))
 
     def prefixes_of(
         self, request: Request, endpoint: str, served: ServedModel
     ) -> tuple[PrefixIndex, int] | None:
-        """The index of the candidates of ``request``, and the row that ``served`` at ``endpoint``
-        has there; None where nobody looks at prompts."""
-        if request.prefix is None or request.model not in self.keeping:
+        """The index of the candidates of the model that serves ``request``, and the row that
+        ``served`` at ``endpoint`` has there; None where nobody looks at prompts."""
+        if request.prefix is None or served.name not in self.keeping:
             return None
-        candidates = self.layout.find(request.model, request.version)
-        index = self.prefixes(candidates.model, candidates.version)
+        candidates = self.layout.find(served.name, request.version)
+        index = self.index(candidates.model, candidates.version)
         row = None if index is None else index.row_of(endpoint, served.version)
         return None if index is None or row is None else (index, row)
 
@@ -153,8 +154,9 @@ class Board:
         """Where no server of a model but the ``failed`` one is in service, those that are out as
         outliers are tried again before their time; whether there were any.
         """
-        servers = self._servers.get(model, ())
-        if any(seat.name != failed and seat.serves_any_version(model) for seat, _ in servers):
+        models = self.layout.fleet.models_of(model)
+        servers = [one for name in models for one in self._servers.get(name, ())]
+        if any(seat.name != failed and self.serves(seat, model) for seat, _ in servers):
             return False
         recalled = False
         for seat, outlier in servers:
@@ -162,6 +164,10 @@ class Board:
                 seat.publish_load()
                 recalled = True
         return recalled
+
+    def serves(self, seat: Seat, model: str) -> bool:
+        """Whether a seat is in service for a model, or for any variant of an alias."""
+        return any(seat.serves_any_version(one) for one in self.layout.fleet.models_of(model))
 
     def readmit(self, seat: Seat, now: float) -> None:
         """Where requests of a model have nowhere else to go, a server that is ready comes back at
@@ -325,6 +331,22 @@ class Board:
         reachable = [outlier for seat, outlier in self._servers[model] if seat.health.is_there]
         out = sum(outlier.state is State.EJECTED for outlier in reachable)
         return out + 1 <= self._settings.max_ejected_fraction * len(reachable)
+
+
+def _prefixes(
+    layout: Layout, previous: Board | None, block_tokens: float
+) -> dict[ModelKey, PrefixIndex]:
+    """By model and version, where any candidate keeps prompts; none of aliases, whose variants
+    have them."""
+    found = {}
+    for key, candidates in layout.candidates.items():
+        if key[0] in layout.fleet.aliases:
+            continue
+        before = previous.index(*key) if previous else None
+        index = PrefixIndex(candidates, before, block_tokens)
+        if index.keeps:
+            found[key] = index
+    return found
 
 
 def _end_rests(seats: Iterable[Seat]) -> None:

@@ -17,8 +17,8 @@ EXHAUSTED: Final = "carbon_budget_exhausted"
 SHADOW: Final = "carbon_budget_shadow"
 # What became of requests for which a budget had nothing left, and of what would have become in its
 # shadow.
-REFUSED, HELD, GREENED, WARNED, SHADOWED = OUTCOMES = (
-    "refused", "held", "greenest", "warned", "shadow",
+REFUSED, HELD, GREENED, VARIED, WARNED, SHADOWED = OUTCOMES = (
+    "refused", "held", "greenest", "variant", "warned", "shadow",
 )  # fmt: skip
 _REFUSING: Final = frozenset((OnExhausted.SHED, OnExhausted.DEFER))
 _THEN_WAITS: Final = "; in a batch, or in the background, it would wait for the next"
@@ -43,13 +43,15 @@ class Entry(NamedTuple):
 
 class Ruling(NamedTuple):
     """What budgets say of a request that would reserve ``ask_ug``. ``refusal``: why it is not let
-    in; ``greenest``: whether it has to go where it emits least; ``flags``: of its decision."""
+    in; ``greenest``: whether it has to go where it emits least, ``any_quality``: and with whichever
+    variant its caller takes; ``flags``: of its decision."""
 
     entries: tuple[Entry, ...]
     ask_ug: int
     refusal: RefusedError | None
     greenest: bool
     flags: tuple[str, ...]
+    any_quality: bool = False
 
 
 # Of a decision: None where no budget has a say in it.
@@ -62,9 +64,11 @@ def rule(request: Request, entries: Sequence[Entry], ask_ug: int, day_ends_in_s:
     flags = [EXHAUSTED] if enforced else []
     if any(one.exhausted and one.budget.shadow for one in entries):
         flags.append(SHADOW)
-    greenest = any(one.budget.on_exhausted is OnExhausted.GREENEST_ONLY for one in enforced)
+    then = {one.budget.on_exhausted for one in enforced}
+    any_quality = OnExhausted.VARIANT in then
+    greenest = any_quality or OnExhausted.GREENEST_ONLY in then
     refusal = _refusal(request, entries, ask_ug, day_ends_in_s)
-    return Ruling(tuple(entries), ask_ug, refusal, greenest, tuple(flags))
+    return Ruling(tuple(entries), ask_ug, refusal, greenest, tuple(flags), any_quality)
 
 
 def outcome_of(budget: CarbonBudget) -> str:
@@ -73,6 +77,8 @@ def outcome_of(budget: CarbonBudget) -> str:
         return SHADOWED
     if budget.on_exhausted is OnExhausted.GREENEST_ONLY:
         return GREENED
+    if budget.on_exhausted is OnExhausted.VARIANT:
+        return VARIED
     # One that sheds lets in what was under way, nothing else.
     return WARNED
 

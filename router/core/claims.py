@@ -51,6 +51,11 @@ def budget_ms(value: float) -> float:
     return value if 0.0 < value <= MAX_BUDGET_MS else math.nan
 
 
+def quality(value: float) -> float:
+    """``value`` as the quality of a variant, above 0 and up to 1; NaN for another."""
+    return value if 0.0 < value <= 1.0 else math.nan
+
+
 def fits_payload(request: Request) -> bool:
     """Whether the prompt can be as long as the caller says, or nothing is said of it.
 

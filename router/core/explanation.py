@@ -80,6 +80,7 @@ class Candidate(NamedTuple):
     cost: float | None
     excluded: str
     cached_tokens: float = 0.0
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,4 +216,5 @@ def _candidate(
         cost=float(terms[k.E_COST]) if reason == k.FEASIBLE else None,
         excluded=REASONS[int(reason)],
         cached_tokens=cached_tokens,
+        model=served.name,
     )

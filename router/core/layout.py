@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.errors import InvalidMetadataError, NothingFeasibleError, UnknownModelError
-from router.model import Endpoint, Fleet, ServedModel
+from router.model import Alias, Endpoint, Fleet, Request, ServedModel
 
 # A bit each in a signed 64-bit mask, but for the sign. A mask of 0 is nowhere.
 MAX_RESIDENCY_SETS = 62
@@ -23,17 +23,22 @@ ANYWHERE = -1
 # Stands for a version that no endpoint names: those that declare none may have it.
 UNNAMED_VERSION = "*"
 
+# After it comes, in place of a version, the first variant of an alias that candidates are of. No
+# version that a server has begins so.
+_VARIANTS_FROM = "\0variants from "
+
 # Tokens of input plus output that servers say they take, by names of endpoint and model.
 StatedContexts: TypeAlias = Mapping[tuple[str, str], float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """The endpoints that serve one model, sorted by region; row i of every column is one of them.
+    """The endpoints that serve one model, or one of the variants of an alias that reach a quality,
+    sorted by region; row i of every column is one of them.
 
     ``starts`` (regions + 1,): rows of region r are ``starts[r]:starts[r + 1]``. ``labels`` (n,):
     the bit of what the row's region lies in, 0 where the model may not run there. ``rows``: those
-    of each endpoint by name, several where it has several versions.
+    of each endpoint by name, several where it has several versions or variants.
     """
 
     model: str
@@ -45,10 +50,21 @@ class Candidates:
     labels: NDArray[np.int64]
     rows: Mapping[str, Sequence[int]]
 
+    def row_of(self, endpoint: Endpoint, served: ServedModel) -> int:
+        """That of a model in a version on an endpoint. Raises StopIteration where there is none."""
+        wanted = served.name, served.version
+        return next(
+            row
+            for row in self.rows[endpoint.name]
+            if (self.served[row].name, self.served[row].version) == wanted
+        )
+
 
 class Layout:
     """Candidates of every (model, version) of a fleet; version "" asks for any, and an endpoint
-    that declares version "" is taken to have every version.
+    that declares version "" is taken to have every version. Of an alias, which has no versions,
+    there are candidates for each floor that some variant of it just reaches: all that may serve a
+    request are one range of rows, and which variant serves it and where is one choice.
 
     Regions that lie in the same jurisdictions share one bit, so that "lies in one of these" is one
     mask, and masks of several parties meet by a bitwise and.
@@ -90,13 +106,27 @@ class Layout:
             self.contexts[served.name] = longest
         keys = {(served.name, "") for _, served in pairs}
         keys |= {(served.name, served.version or UNNAMED_VERSION) for _, served in pairs}
-        self.candidates: Mapping[tuple[str, str], Candidates] = {
-            key: self._candidates(key, pairs) for key in sorted(keys)
+        found = {
+            key: self._candidates(
+                key,
+                [
+                    (endpoint, served)
+                    for endpoint, served in pairs
+                    if served.name == key[0] and (not key[1] or served.version in ("", key[1]))
+                ],
+            )
+            for key in sorted(keys)
         }
+        for alias in fleet.aliases.values():
+            found |= self._of_alias(alias, pairs)
+        self.candidates: Mapping[tuple[str, str], Candidates] = found
 
     def find(self, model: str, version: str) -> Candidates:
-        """Candidates for a model in a version; raises UnknownModelError, and NothingFeasibleError
-        for a model whose endpoints discovery has still to find."""
+        """Candidates for a model in a version, of an alias with any of its variants; raises
+        UnknownModelError, and NothingFeasibleError for a model whose endpoints discovery has still
+        to find."""
+        if version and model in self.fleet.aliases:
+            raise UnknownModelError(f"{model!r} is an alias: it has variants, and no versions")
         found = self.candidates.get((model, version))
         if found is None:
             found = self.candidates.get((model, UNNAMED_VERSION))
@@ -107,6 +137,31 @@ class Layout:
             what = f"model {model!r}" + (f" version {version!r}" if version else "")
             raise UnknownModelError(f"no endpoint serves {what}; this fleet serves: {known}")
         return found
+
+    def find_for(self, request: Request) -> Candidates:
+        """`find`, of those that reach the request's quality floors; raises as that does, and
+        InvalidMetadataError where no variant does."""
+        found = self.find(request.model, request.version)
+        alias = self.fleet.aliases.get(request.model)
+        floor = request.least_quality
+        if alias is None or not floor:
+            return found
+        rank = alias.rank(floor)
+        if rank == len(alias.variants):
+            best = alias.variants[-1]
+            raise InvalidMetadataError(
+                f"x-quality-floor: no variant of {alias.name!r} has a quality of {floor:g}: the "
+                f"best, {best.model!r}, has {best.quality:g}"
+            )
+        if rank == 0:
+            return found
+        above = self.candidates.get((alias.name, _variants_from(rank)))
+        if above is None:
+            raise NothingFeasibleError(
+                f"no endpoint of a variant of {alias.name!r} with a quality of {floor:g} has been "
+                "found so far"
+            )
+        return above
 
     def residency_mask(self, residency: frozenset[str]) -> int:
         """Bits of the regions that lie in one of these jurisdictions; `ANYWHERE` for none.
@@ -140,15 +195,30 @@ class Layout:
         """Those of these jurisdictions in which a region lies."""
         return residency & self._masks.keys()
 
+    def _of_alias(
+        self, alias: Alias, pairs: Sequence[tuple[Endpoint, ServedModel]]
+    ) -> dict[tuple[str, str], Candidates]:
+        """By key, of its variants from each on, as far as any endpoint serves them."""
+        found = {}
+        for rank in range(len(alias.variants)):
+            names = {one.model for one in alias.variants[rank:]}
+            mine = [pair for pair in pairs if pair[1].name in names]
+            if not mine:
+                break
+            key = (alias.name, _variants_from(rank) if rank else "")
+            found[key] = self._candidates(key, mine)
+        if found:
+            protocol = found[alias.name, ""].endpoints[0].protocol
+            self.protocols = {**self.protocols, alias.name: protocol}
+            self.contexts[alias.name] = max(
+                self.contexts[one.model] for one in alias.variants if one.model in self.contexts
+            )
+        return found
+
     def _candidates(
-        self, key: tuple[str, str], pairs: Sequence[tuple[Endpoint, ServedModel]]
+        self, key: tuple[str, str], mine: Sequence[tuple[Endpoint, ServedModel]]
     ) -> Candidates:
         model, version = key
-        mine = [
-            (endpoint, served)
-            for endpoint, served in pairs
-            if served.name == model and (not version or served.version in ("", version))
-        ]
         regions = tuple(dict.fromkeys(endpoint.region for endpoint, _ in mine))
         rows: dict[str, list[int]] = {}
         for row, (endpoint, _) in enumerate(mine):
@@ -161,7 +231,9 @@ class Layout:
             served=tuple(served for _, served in mine),
             regions=regions,
             starts=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-            labels=np.array([self._label(model, endpoint) for endpoint, _ in mine], np.int64),
+            labels=np.array(
+                [self._label(served.name, endpoint) for endpoint, served in mine], np.int64
+            ),
             rows=rows,
         )
 
@@ -169,6 +241,10 @@ class Layout:
         region = self.fleet.regions[endpoint.region]
         allowed = self.fleet.residency.models.get(model, frozenset())
         return self._bits[region.residency] if region.lies_in(allowed) else 0
+
+
+def _variants_from(rank: int) -> str:
+    return f"{_VARIANTS_FROM}{rank}"
 
 
 def narrowed(served: ServedModel, context_tokens: float) -> ServedModel:

@@ -22,8 +22,9 @@ from router.core.columns import GREENEST, ModelColumns, Snapshot, is_stale, mean
 from router.core.kernel import choose
 from router.core.lengths import Expected
 from router.core.premiums import TEACHES, learn_premiums
-from router.core.question import BoardView, Question, question_of
+from router.core.question import BoardView, Question, asked_anew, question_of
 from router.core.refusal import refusal
+from router.core.variants import FLOOR_DROPPED, with_variant
 from router.model import (
     UNBURDENED,
     Alternative,
@@ -101,7 +102,8 @@ def decide(
     ``tried``: endpoints that failed it already; ``pinned``: the only endpoint allowed (it holds a
     sequence's state). With either it is no free choice, and tells nothing of what room is worth.
     ``judge``: what carbon budgets say of a decision; one that has nothing left refuses it, has it
-    taken anew by grams alone, or flags it. ``monotonic``: see `question_of`.
+    taken anew by grams alone, with or without the agreed quality floor, or flags it. ``monotonic``:
+    see `question_of`.
 
     Raises UnknownModelError, InvalidMetadataError (origin, tenant), or the RefusedError leaf that
     says what stood in the way, after the policy's ladder is exhausted.
@@ -130,23 +132,53 @@ def decide(
         need = Need(question, params, columns.scratch[k.S_BEST].copy())
     relaxed = snapshot.policy.ladder[:taken]
     decision = decision_of(found, relaxed, question, snapshot, now)
-    if judge is None:
-        return Decided(decision, need, question=question)
-    ruling = judge(decision)
-    if ruling is None:
-        return Decided(decision, need, question=question)
-    if ruling.refusal is not None:
-        raise ruling.refusal
-    if ruling.greenest:
-        decision, need = greenest(request, question, snapshot, live, now, rng.random()), None
-        anew = judge(decision)
-        if anew is not None and anew.refusal is not None:
-            raise anew.refusal
-        # What led here stands, though it may fit now.
-        ruling = ruling._replace(ask_ug=ruling.ask_ug if anew is None else anew.ask_ug)
-    if ruling.flags:
-        decision = decision._replace(flags=(*decision.flags, *ruling.flags))
+    ruling = None
+    if judge is not None:
+        ruling = judge(decision)
+        if ruling is not None and ruling.refusal is not None:
+            raise ruling.refusal
+        if ruling is not None and ruling.greenest:
+            need = None
+            if ruling.any_quality and request.agreed_floor:
+                request = request._replace(agreed_floor=0.0)
+                question = asked_anew(question, request, snapshot, board, now)
+                ruling = ruling._replace(flags=(*ruling.flags, FLOOR_DROPPED))
+            draw = rng.random()
+            decision, ruling = _greenest_as_ruled(
+                request, question, snapshot, board, now, draw, tried, pinned, judge, ruling
+            )
+        if ruling is not None and ruling.flags:
+            decision = decision._replace(flags=(*decision.flags, *ruling.flags))
+    alias = snapshot.layout.fleet.aliases.get(request.model)
+    if alias is not None:
+        decision = with_variant(decision, request, alias, question, snapshot, board, now)
     return Decided(decision, need, ruling, question=question)
+
+
+def _greenest_as_ruled(
+    request: Request,
+    question: Question,
+    snapshot: Snapshot,
+    board: BoardView,
+    now: float,
+    draw: float,
+    tried: Collection[str],
+    pinned: str,
+    judge: Judge,
+    ruling: Ruling,
+) -> tuple[Decision, Ruling]:
+    """A decision anew, by grams alone, and what is ruled of it. Raises RefusedError leaves."""
+    columns = question.columns
+    live = board.live(columns.candidates.model, columns.candidates.version)
+    if tried or pinned:
+        live = without_tried(live, columns, tried, pinned)
+    decision = greenest(request, question, snapshot, live, now, draw)
+    anew = judge(decision)
+    if anew is not None and anew.refusal is not None:
+        raise anew.refusal
+    # What led here stands, though it may fit now.
+    ruling = ruling._replace(ask_ug=ruling.ask_ug if anew is None else anew.ask_ug)
+    return decision, ruling
 
 
 def greenest(

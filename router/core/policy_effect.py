@@ -154,12 +154,8 @@ def _predicted(
     """(IT joules, grams) that its receipt is predicted to say, at the load that it saw; NaN."""
     if decision is None:
         return math.nan, math.nan
-    candidates = snapshot.layout.find(seen.request.model, seen.request.version)
-    row = next(
-        row
-        for row in candidates.rows[decision.endpoint.name]
-        if candidates.served[row].version == decision.served.version
-    )
+    candidates = snapshot.layout.find_for(seen.request)
+    row = candidates.row_of(decision.endpoint, decision.served)
     live = seen.live
     crowd = Crowd(
         float(live[k.BATCH, row]) + 1.0,

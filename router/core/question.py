@@ -87,8 +87,8 @@ def question_of(
     """
     layout = snapshot.layout
     columns = snapshot.columns.get((request.model, request.version))
-    if columns is None:
-        found = layout.find(request.model, request.version)
+    if columns is None or request.quality_floor or request.agreed_floor:
+        found = layout.find_for(request)
         columns = snapshot.columns[found.model, found.version]
     rtt_row = columns.origin_rows.get(request.origin)
     flags = request.ignored
@@ -141,6 +141,15 @@ def question_of(
         ),
         cached,
     )
+
+
+def asked_anew(
+    question: Question, request: Request, snapshot: Snapshot, board: BoardView, now: float
+) -> Question:
+    """The same but of another ``request``, such as one with another floor. Raises as
+    `question_of`."""
+    expected, network_j, monotonic = question.expected, question.network_j, question.scalars[-1]
+    return question_of(request, snapshot, board, expected, now, network_j, monotonic)
 
 
 def evaluate(

@@ -35,11 +35,13 @@ _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 class Ruled(NamedTuple):
     """What carbon budgets said of a decision: ``refusal``, the reason that it was refused for, or
-    ""; ``greenest``: it was to go where it emits least; ``flags``: of its decision."""
+    ""; ``greenest``: it was to go where it emits least; ``flags``: of its decision;
+    ``any_quality``: by any variant that its caller takes."""
 
     refusal: str
     greenest: bool
     flags: tuple[str, ...]
+    any_quality: bool = False
 
 
 class DecisionInput(NamedTuple):
@@ -188,7 +190,7 @@ def explain_again(seen: DecisionInput, snapshot: Snapshot) -> Explanation:
     before, or are not the pinned one, are shown as unhealthy. Raises as `decide_again`."""
     request, board = _asked(seen, snapshot)
     if seen.tried or seen.pinned:
-        candidates = snapshot.layout.find(request.model, request.version)
+        candidates = snapshot.layout.find_for(request)
         columns = snapshot.columns[candidates.model, candidates.version]
         live = without_tried(seen.live, columns, seen.tried, seen.pinned)
         board = _SeenBoard(live, seen.cached)
@@ -264,7 +266,7 @@ class _RefusedThen(RefusedError):
 
 def _asked(seen: DecisionInput, snapshot: Snapshot) -> tuple[Request, _SeenBoard]:
     request, cached = seen.request, seen.cached
-    candidates = snapshot.layout.find(request.model, request.version)
+    candidates = snapshot.layout.find_for(request)
     n = len(candidates.endpoints)
     if seen.live.shape[1] != n or (cached is not None and len(cached) != n):
         raise ValueError(f"columns of {seen.live.shape[1]} candidates, and there are {n}")
@@ -283,11 +285,11 @@ def _judge(seen: DecisionInput) -> Judge | None:
         if ruled is None:
             return None
         refusal = _RefusedThen(ruled.refusal) if ruled.refusal else None
-        return Ruling((), 0, refusal, ruled.greenest, ruled.flags)
+        return Ruling((), 0, refusal, ruled.greenest, ruled.flags, ruled.any_quality)
 
     return judge
 
 
 def _ruled(ruling: Ruling) -> Ruled:
     refusal = "" if ruling.refusal is None else ruling.refusal.reason
-    return Ruled(refusal, ruling.greenest, ruling.flags)
+    return Ruled(refusal, ruling.greenest, ruling.flags, ruling.any_quality)

@@ -152,6 +152,7 @@ class Director:
         if call.request.sequence_id:
             return await self._ask_holder(call, method)
         dispatcher.require_protocol(call)
+        dispatcher.require_named(call)
         clock, view = dispatcher.parts.clock, dispatcher.view
         model = call.request.model
         candidates = view.snapshot.layout.find(model, call.request.version)
@@ -161,7 +162,7 @@ class Director:
             may_run = dispatcher.may_run(view, call.request)
         # By name: an endpoint with several versions of the model is asked once.
         healthy = {
-            candidates.endpoints[row].name: candidates.endpoints[row]
+            candidates.endpoints[row].name: (candidates.endpoints[row], candidates.served[row].name)
             for row in may_run
             if live[k.ELIGIBLE, row]
         }
@@ -170,11 +171,12 @@ class Director:
         failure: UpstreamError | NothingFeasibleError = NothingFeasibleError(
             f"no healthy endpoint serves {model!r} now", SHED_RETRY_S
         )
-        for endpoint in islice(healthy.values(), _ASK_ATTEMPTS):
+        for endpoint, served in islice(healthy.values(), _ASK_ATTEMPTS):
             left_s = min(timeout_s - (clock.monotonic() - started), _ASK_TIMEOUT_S)
             backend = dispatcher.parts.upstreams[endpoint.protocol].backend
             try:
-                return await backend.ask(endpoint, method, call.payload, call.metadata, left_s)
+                payload = call.to(served).payload
+                return await backend.ask(endpoint, method, payload, call.metadata, left_s)
             except UpstreamRejectedError:
                 raise
             except UpstreamError as error:
@@ -197,7 +199,7 @@ class Director:
         """The decision that `infer` would take now, without forwarding: changes nothing."""
         dispatcher = self._dispatcher
         expected = dispatcher.expect(request)
-        request = dispatcher.with_prefix(request, expected, prompt)
+        request = dispatcher.with_prefix(dispatcher.with_floor(request), expected, prompt)
         return dispatcher.look(dispatcher.view, request, expected).decision
 
     def explain(self, request: Request, prompt: Prompt = NO_PROMPT) -> Explanation:
@@ -205,7 +207,7 @@ class Director:
         dispatcher = self._dispatcher
         expected, view = dispatcher.expect(request), dispatcher.view
         explanation = explain(
-            dispatcher.with_prefix(request, expected, prompt),
+            dispatcher.with_prefix(dispatcher.with_floor(request), expected, prompt),
             view.snapshot,
             view.board,
             expected,

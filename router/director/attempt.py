@@ -153,7 +153,7 @@ class Attempt:
             self._unread = None
         self._meter.add(message, streamed)
         if self._suspicion is not None:
-            self._suspicion.answered(self._parts.clock.monotonic())
+            self._suspicion.answered(self._parts.clock.monotonic(), self.model)
         if streamed:
             self.messages += 1
             pieces = self.upstream.reports.pieces(message)
@@ -199,7 +199,7 @@ class Attempt:
         lease.close(Outcome.SUCCEEDED)
         self.view.board.answer(self._call.request.model)
         if self._suspicion is not None:
-            self._suspicion.answered(ended)
+            self._suspicion.answered(ended, self.model)
         attempt_ms = (ended - lease.departed) * 1e3
         task = isinstance(decision.served.profile, TaskProfile)
         return Run(

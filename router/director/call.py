@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from router.contract import Metadata
@@ -31,6 +32,7 @@ class Call(NamedTuple):
     ``deadline_s``: seconds that the caller still waits, None without a deadline. ``protocol``: of
     the front that it came by, which its endpoint has to speak. ``weight``: of its tenant's share of
     places when they are scarce. ``among``: names of the endpoints that it may go to, None for any.
+    ``named``: its payload with another name of a model in it, None where nobody here changes it.
     """
 
     request: Request
@@ -41,6 +43,14 @@ class Call(NamedTuple):
     protocol: str = "oip"
     weight: float = 1.0
     among: frozenset[str] | None = None
+    named: Callable[[bytes, str], bytes] | None = None
+
+    def to(self, model: str) -> Call:
+        """As it goes to ``model``, one of the variants of the alias that it asks for."""
+        if model == self.request.model or self.named is None:
+            return self
+        request, payload = self.request._replace(model=model), self.named(self.payload, model)
+        return self._replace(request=request, payload=payload)
 
 
 # What an answer depends on, beside the request's own bytes: the page, and whose key it is.

@@ -67,7 +67,7 @@ def _freed(dispatcher: Dispatcher, view: View, request: Request) -> bool:
     """
     sequences = dispatcher.sequences
     seat = view.board.seats.get(sequences.endpoint(request))
-    if not request.sequence_id or (seat and seat.serves_any_version(request.model)):
+    if not request.sequence_id or (seat and view.board.serves(seat, request.model)):
         return False
     begun = sequences.begun(request)
     sequences.forget(request)

@@ -27,6 +27,8 @@ from router.core.decision_ids import decision_id
 from router.core.emitted import most_g
 from router.core.lengths import Expected, LengthModel
 from router.core.pipeline import Decided, decide
+from router.core.quality_means import QualityMeans
+from router.core.quality_plan import planned_quality
 from router.core.question import question_of
 from router.core.refusal import SHED_RETRY_S
 from router.core.retry import Mistakes, RetryBudget, Trials
@@ -47,6 +49,7 @@ from router.errors import (
     ResidencyError,
     ShedError,
     UnknownModelError,
+    UnsupportedMethodError,
 )
 from router.model import (
     UNLIMITED,
@@ -148,6 +151,7 @@ class Dispatcher:
         self.verdicts = Verdicts()
         self.waiting = Waiting()
         self.shares = PlaceShares()
+        self.means = QualityMeans()
         self.draining = False
         self.lessons = Lessons(parts.observer, parts.lengths)
         self._prefixes = Prefixes(parts.rng)
@@ -171,6 +175,30 @@ class Dispatcher:
                 f"model {call.request.model!r} is served over {spoken} by this gateway, not over "
                 f"{call.protocol}"
             )
+
+    def require_named(self, call: Call) -> None:
+        """Raises UnsupportedMethodError for an alias in a call whose payload nobody here changes:
+        its server would be asked for a model that it does not have."""
+        if call.named is None and call.request.model in self.view.snapshot.layout.fleet.aliases:
+            raise UnsupportedMethodError(
+                f"{call.request.model!r} is an alias, which stands for other models only where the "
+                "gateway itself carries the request; name one of its variants here"
+            )
+
+    def with_floor(self, request: Request) -> Request:
+        """``request``, for an alias with the floor that its tenant and the operator agreed on, of
+        each request and for the mean."""
+        snapshot = self.view.snapshot
+        alias = snapshot.layout.fleet.aliases.get(request.model)
+        if alias is None:
+            return request
+        floor, mean = alias.floors_of(request.tenant)
+        if mean:
+            now = self.parts.clock.now()
+            plan = partial(planned_quality, alias, snapshot, now)
+            of_mean = self.means.floor(alias, request.tenant, now, snapshot.version, plan)
+            floor = max(floor, of_mean)
+        return request._replace(agreed_floor=floor)
 
     def may_run(self, view: View, request: Request) -> list[int]:
         """The candidates, by row, that lie where ``request`` may run. Raises RequestError leaves,
@@ -332,7 +360,7 @@ class Dispatcher:
             text = f"{what} takes no more requests until it has answered one"
             return ShedError(text, refusal.retry_after_s)
         seat = view.board.seats.get(pinned)
-        if pinned and (seat is None or not seat.serves_any_version(request.model)):
+        if pinned and (seat is None or not view.board.serves(seat, request.model)):
             text = f"{held_by} is out: begin the sequence anew"
             return NothingFeasibleError(text, refusal.retry_after_s)
         return refusal

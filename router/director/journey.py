@@ -23,6 +23,7 @@ from router.director.choice import first_choice, next_choice, with_budget_left
 from router.director.dispatcher import Dispatcher
 from router.director.lessons import Lesson
 from router.director.moving import MoveCost, cost_to_move
+from router.director.served_quality import ServedQuality
 from router.director.suspicion import Suspicion
 from router.director.telling import Telling, tell_lost, tell_moved
 from router.director.waiting import PASSING
@@ -70,6 +71,7 @@ class Journey:
         "_lost",
         "_lost_g",
         "_need",
+        "_quality",
         "_request",
         "_sight",
         "_started",
@@ -111,11 +113,14 @@ class Journey:
         with Telling(dispatcher, call.request, self._trace):
             dispatcher.require_open()
             dispatcher.require_protocol(call)
+            dispatcher.require_named(call)
             self._expected = dispatcher.expect(call.request)
-        self._request = dispatcher.with_prefix(call.request, self._expected, call.prompt)
+        request = dispatcher.with_floor(call.request)
+        self._request = dispatcher.with_prefix(request, self._expected, call.prompt)
         self._charge: Charge | None = None
         # Of the first decision, until it is known what came of it.
         self._sight: object = None
+        self._quality: ServedQuality | None = None
         model, version, tenant = call.request.model, call.request.version, call.request.tenant
         self._claim = dispatcher.shares.claim(
             self._view.board, model, version, tenant, call.weight, self._started
@@ -137,6 +142,8 @@ class Journey:
             raise
         self._decision, self._need, ruling, sight, _ = decided
         self._claim.take(self._started)
+        if self._decision.variant is not None:
+            self._quality = ServedQuality(dispatcher, request, self._decision)
         if ruling is not None:
             self._charge = Charge(dispatcher, ruling)
         if not request.client_retries:
@@ -174,6 +181,8 @@ class Journey:
         call, trace = self._call, self._trace
         if trace is not None:
             call = call._replace(metadata=trace.departs(self._decision, call.metadata))
+        if self._decision.variant is not None:
+            call = call.to(self._decision.served.name)
         self._attempt = attempt = Attempt(
             dispatcher.parts,
             view,
@@ -296,6 +305,8 @@ class Journey:
     def leave(self) -> None:
         """It is over, however it ended: others may have its place."""
         self._tell_decision(has_failed=False)
+        if self._quality is not None:
+            self._quality.leave()
         self._claim.leave(self._dispatcher.parts.clock.monotonic())
 
     def arrive(self, trailers: Metadata) -> Receipt:
@@ -311,6 +322,8 @@ class Journey:
             early = attempt.upstream.reports_first and attempt.messages
             loads.told(seat.name, report.load, attempt.lease.departed if early else ended)
         receipt = self._receipt(run, report, ended)
+        if self._quality is not None:
+            self._quality.answered(self._decision)
         if self._charge is not None:
             receipt = self._charge.settle(receipt)
         if dispatcher.parts.ledger is not None:
@@ -475,14 +488,15 @@ class Journey:
 
     def _receipt(self, run: Run, report: BackendReport, ended: float) -> Receipt:
         dispatcher = self._dispatcher
-        agreed = dispatcher.lessons.sizes.agreed(self._request.model)
+        served = self._decision.served.name
+        agreed = dispatcher.lessons.sizes.agreed(served)
         taken = account(
             self._request,
             self._decision,
             run,
             report,
             self._expected,
-            agreed.answer or dispatcher.lessons.token_bytes.of(self._request.model),
+            agreed.answer or dispatcher.lessons.token_bytes.of(served),
             agreed,
         )
         ttft_ms = run.ttft_ms + self._attempt.waited_s * 1e3

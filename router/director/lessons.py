@@ -58,9 +58,12 @@ class SizesSeen(NamedTuple):
             self.answer.agreed(model), self.stream.agreed(model), self.prompt.agreed(model)
         )
 
-    def observe(self, request: Request, endpoint: str, run: Run, told: BackendReport) -> None:
-        """What ``endpoint`` stated of one request, whether it was believed or not."""
-        model, answer = request.model, run.answer
+    def observe(
+        self, request: Request, model: str, endpoint: str, run: Run, told: BackendReport
+    ) -> None:
+        """What ``endpoint`` stated of one request that ``model`` served, whether it was believed or
+        not."""
+        answer = run.answer
         tokens = told.output_tokens
         tokens = answer.output_tokens if tokens != tokens else tokens
         if answer.output_bytes > 0.0:
@@ -132,12 +135,12 @@ class Lessons:
         _learn_template(receipt, board)
         self._learn_latency(lesson, snapshot, tokens)
         if lesson.told is not None:
-            self.sizes.observe(request, lesson.seat.name, run, lesson.told)
+            self.sizes.observe(request, decision.served.name, lesson.seat.name, run, lesson.told)
         if lesson.sent is not None:
             lesson.sent.answered(receipt)
-        self.token_bytes.observe(request.model, run.answer.output_bytes, tokens)
+        self.token_bytes.observe(decision.served.name, run.answer.output_bytes, tokens)
         prompt_tokens = receipt.input_tokens
-        if _is_new(self.sizes.prompt, request, lesson.seat.name, snapshot):
+        if _is_new(self.sizes.prompt, receipt, snapshot):
             prompt_tokens = math.nan
         template = board.templates.of_model(request.model)
         self.prompt_bytes.observe(
@@ -173,20 +176,22 @@ class Lessons:
     def _tokens_by_size(self, lesson: Lesson, snapshot: Snapshot) -> float:
         """Tokens of an answer by what its model's endpoints agree on; NaN where they do not; 0 of
         one of several endpoints that has not said enough to be compared with the others."""
-        request, run = lesson.receipt.request, lesson.run
-        size, of_token = answer_size(run, self.sizes.agreed(request.model))
+        receipt, run = lesson.receipt, lesson.run
+        size, of_token = answer_size(run, self.sizes.agreed(receipt.decision.served.name))
         if of_token is not None:
             return of_token.tokens(size)
         seen = self.sizes.answer if run.answer.output_bytes > 0.0 else self.sizes.stream
-        return 0.0 if _is_new(seen, request, lesson.seat.name, snapshot) else math.nan
+        return 0.0 if _is_new(seen, receipt, snapshot) else math.nan
 
 
-def _is_new(sizes: TokenSizes, request: Request, endpoint: str, snapshot: Snapshot) -> bool:
-    """Whether ``endpoint``, one of several of the model, has said too little to be compared."""
-    columns = snapshot.columns.get((request.model, request.version))
+def _is_new(sizes: TokenSizes, receipt: Receipt, snapshot: Snapshot) -> bool:
+    """Whether its endpoint, one of several of the model, has said too little to be compared."""
+    decision = receipt.decision
+    model = decision.served.name
+    columns = snapshot.columns.get((model, receipt.request.version))
     if columns is None or len(columns.candidates.endpoints) < LEAST_ENDPOINTS:
         return False
-    return sizes.is_new(request.model, endpoint)
+    return sizes.is_new(model, decision.endpoint.name)
 
 
 def _learn_template(receipt: Receipt, board: Board) -> None:

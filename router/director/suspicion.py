@@ -95,8 +95,13 @@ class Suspicion:
         for one in accused:
             self._verdicts.end(one, proven)
 
-    def answered(self, now: float) -> None:
-        """Another endpoint answered: the failures were the endpoints' own."""
+    def answered(self, now: float, model: ModelKey) -> None:
+        """Another endpoint answered, with ``model``: the failures were the endpoints' own. Of an
+        alias, what blames the request with one variant is not disproved by another, which may take
+        what that one does not."""
+        self._suspects = [
+            one for one in self._suspects if not one.blames or one.model[0] == model[0]
+        ]
         trials_made, self._trials_made = self._trials_made, 0
         for _ in range(trials_made):
             self._trials.proven(self._request.model, self._request.tenant)

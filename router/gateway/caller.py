@@ -7,6 +7,7 @@
     x-residency           jurisdictions the request may run in, comma-separated, of any case
     x-tenant              on whose account
     x-deadline-s          it may wait before it begins, to be answered in so many seconds
+    x-quality-floor       least quality of a variant, where the model is an alias, above 0 up to 1
     x-session-id          whose prompts begin alike, where they cannot be read
     x-carbon-receipt      full or compact: how the receipt is told (gRPC)
 
@@ -15,8 +16,9 @@ How often the client asked before, which clients say by themselves, is read, too
 
 A call's deadline is a latency budget too: the smaller of it, less a margin, and the header counts.
 A principal that is not anybody's holds all of them to what it may (``router.identity.narrowing``).
-A limit that is given twice, by a proxy and by its client, holds twice: the smaller budget, and the
-jurisdictions that both name. What is nearly one of these is refused (``router.gateway.headers``).
+A limit that is given twice, by a proxy and by its client, holds twice: the smaller budget, the
+higher floor, and the jurisdictions that both name. What is nearly one of these is refused
+(``router.gateway.headers``).
 """
 
 from __future__ import annotations
@@ -86,8 +88,9 @@ class Caller:
     """
 
     __slots__ = (
-        "_named", "_principal", "_regions", "deadline_s", "e2e_ms", "explicit", "origin", "receipt",
-        "residency", "retries", "session", "tenant", "tpot_ms", "ttft_ms",
+        "_named", "_principal", "_regions", "deadline_s", "e2e_ms", "explicit", "origin",
+        "quality_floor", "receipt", "residency", "retries", "session", "tenant", "tpot_ms",
+        "ttft_ms",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +111,7 @@ class Caller:
         self.origin = self.tenant = self.session = self.receipt = ""
         self.residency: frozenset[str] = frozenset()
         self.explicit = False
+        self.quality_floor = 0.0
         self.retries = 0
         for key, value in metadata:
             if key in _ROUTING:
@@ -188,11 +192,12 @@ class Caller:
             fields.prompt_bytes if input_tokens != input_tokens else 0,
             self.retries,
             sequence_owner(self._principal, self.tenant),
+            quality_floor=self.quality_floor,
         )
 
     def _read(self, key: str, value: str | bytes) -> None:
         limit = MAX_NAME
-        if key in headers.BUDGETS or key == headers.DEADLINE:
+        if key in headers.BUDGETS or key in (headers.DEADLINE, headers.QUALITY_FLOOR):
             limit = _MAX_NUMBER
         elif key == headers.RESIDENCY:
             limit = _MAX_LIST
@@ -205,6 +210,8 @@ class Caller:
             self.deadline_s = min(self.deadline_s, _deadline_s(text))
         elif key == headers.TENANT:
             self.tenant = _once(key, self.tenant, text)
+        elif key == headers.QUALITY_FLOOR:
+            self.quality_floor = max(self.quality_floor, _quality(key, text))
         else:
             self.explicit = True
             budget_ms = _budget_ms(key, text)
@@ -274,6 +281,16 @@ def _deadline_s(text: str) -> float:
     if not 0.0 < deadline_s < math.inf:
         raise InvalidMetadataError(f"{headers.DEADLINE}: give a number of seconds above 0")
     return deadline_s
+
+
+def _quality(key: str, text: str) -> float:
+    try:
+        floor = claims.quality(float(text) if "_" not in text else math.nan)
+    except ValueError:
+        floor = math.nan
+    if math.isnan(floor):
+        raise InvalidMetadataError(f"{key}: give a number above 0 and up to 1")
+    return floor
 
 
 def _budget_ms(key: str, text: str) -> float:

@@ -20,6 +20,9 @@ def carbon_field(decision: Decision, decision_id: str, receipt: Receipt | None =
     """The decision in one field; of an answer that is whole with what it took."""
     endpoint, intensity = decision.endpoint, decision.intensity
     parts = [f'id="{_quoted(decision_id)}"', _place(endpoint.region, endpoint.name)]
+    variant = decision.variant
+    if variant is not None:
+        parts.append(f'variant="{_quoted(variant.model)}", quality={variant.quality:g}')
     if intensity is not None and math.isfinite(decision.run_g_per_kwh):
         parts.append(f"g_per_kwh={decision.run_g_per_kwh:.1f}")
         parts.append(f"kind={intensity.kind}")

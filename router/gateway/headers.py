@@ -22,8 +22,9 @@ RESIDENCY: Final = "x-residency"
 TENANT: Final = "x-tenant"
 # Until when an answer is wanted at the latest, from now on: it may wait before it begins.
 DEADLINE: Final = "x-deadline-s"
+QUALITY_FLOOR: Final = "x-quality-floor"
 BUDGETS: Final = frozenset((E2E_BUDGET, TTFT_BUDGET, TPOT_BUDGET))
-KNOWN: Final = BUDGETS | {ORIGIN, RESIDENCY, TENANT, DEADLINE}
+KNOWN: Final = BUDGETS | {ORIGIN, RESIDENCY, TENANT, DEADLINE, QUALITY_FLOOR}
 # Of HTTP: whether answers state their energy.
 ENERGY: Final = "x-energy-data"
 # Of gRPC: whether the receipt comes whole, in keys of its own, or in one.
@@ -46,6 +47,10 @@ _SLIPS_OF_SHORT: Final = 1
 _SHORT: Final = 8
 # What somebody writes who means `ENERGY`, beside slips.
 _ENERGY_NAMES: Final = frozenset(("x-energy", "energy-data"))
+# And who means `QUALITY_FLOOR`.
+_QUALITY_NAMES: Final = frozenset(
+    ("x-quality", "x-min-quality", "x-minimum-quality", "x-quality-min", "quality-floor")
+)
 # English words two slips from `residency` that say nothing of where a request may run.
 _PEOPLE: Final = frozenset(("resident", "residents", "president"))
 _LATENCIES: Final = (
@@ -96,6 +101,8 @@ def _meant(plain: str) -> str:
                 return header
     if plain in _ENERGY_NAMES:
         return ENERGY
+    if plain in _QUALITY_NAMES:
+        return QUALITY_FLOOR
     for header in (*sorted(KNOWN), ENERGY):
         slips = _SLIPS_OF_SHORT if len(header) <= _SHORT else _SLIPS
         if slips_between(plain, header, slips) <= slips:

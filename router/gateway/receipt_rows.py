@@ -18,11 +18,13 @@ from router.model import (
     Basis,
     BudgetStanding,
     CachedKind,
+    ChosenVariant,
     Decision,
     Endpoint,
     Factors,
     Intensity,
     Kind,
+    OtherVariant,
     Predicted,
     Provenance,
     Receipt,
@@ -45,6 +47,11 @@ _Name = Annotated[str, msgspec.Meta(max_length=512)]
 _Names = Annotated[tuple[_Name, ...], msgspec.Meta(max_length=64)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 _IntensityRow = tuple[float, float, float, Basis, Factors, Kind, _Name, float, float]
+
+
+_OtherRow = tuple[_Name, float, float]
+_OtherRows = Annotated[tuple[_OtherRow, ...], msgspec.Meta(max_length=16)]
+_VariantRow = tuple[_Name, float, float, _OtherRows]
 
 
 class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -98,6 +105,8 @@ class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     run_s: float = math.nan
     run_at_once: tuple[float, _Name, float, _Name, _Name, float] | None = None
     predicted_tpot_ms: float = math.nan
+    # Of an alias: the variant, its quality, the floor, and the others with theirs and their grams.
+    variant: _VariantRow | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -163,6 +172,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
             receipt.run_s,
             receipt.request.run_at_once,
             decision.latency.tpot_ms,
+            _of_variant(decision.variant, predicted),
         )
     )
 
@@ -206,7 +216,9 @@ def decode_receipt(data: bytes) -> Receipt:
         tokens_high=row.tokens_high,
         energy_low_j=row.energy_low_j,
         energy_high_j=row.energy_high_j,
-        predicted=Predicted(math.nan, row.predicted_gco2e, row.latency_first_gco2e),
+        predicted=Predicted(
+            math.nan, row.predicted_gco2e, row.latency_first_gco2e, _variants_gco2e(row.variant)
+        ),
         doubts=row.doubts,
         prompt_energy_j=row.prompt_energy_j,
         cached_tokens=row.cached_tokens,
@@ -241,7 +253,30 @@ def _decision(row: _Row) -> Decision:
         burden=UNBURDENED,
         relaxed=row.relaxed,
         flags=row.flags,
+        variant=_variant(row),
     )
+
+
+def _of_variant(chosen: ChosenVariant | None, predicted: Predicted) -> _VariantRow | None:
+    if chosen is None:
+        return None
+    grams = predicted.variants_gco2e or (math.nan,) * len(chosen.others)
+    others = tuple(
+        (one.model, one.quality, gco2e) for one, gco2e in zip(chosen.others, grams, strict=True)
+    )
+    return chosen.model, chosen.quality, chosen.floor, others
+
+
+def _variant(row: _Row) -> ChosenVariant | None:
+    if row.variant is None:
+        return None
+    model, quality, floor, others = row.variant
+    told = tuple(OtherVariant(name, score, None) for name, score, _ in others)
+    return ChosenVariant(row.model, model, quality, floor, told)
+
+
+def _variants_gco2e(variant: _VariantRow | None) -> tuple[float, ...]:
+    return () if variant is None else tuple(gco2e for *_, gco2e in variant[3])
 
 
 def _of_intensity(value: Intensity) -> _IntensityRow:

@@ -17,6 +17,7 @@ from router.gateway.carbon_field import NAME, carbon_field
 from router.model import (
     BudgetStanding,
     CachedKind,
+    ChosenVariant,
     Intensity,
     Predicted,
     Provenance,
@@ -27,6 +28,7 @@ from router.model import (
 )
 
 _MAX_TEXT = 256
+_MOST_OTHERS = 1024
 # How energy and grams are shared out among the requests of a replica; of predictions, too.
 ACCOUNTING = ("x-carbon-accounting", "attributional")
 
@@ -69,6 +71,8 @@ def trailers(receipt: Receipt) -> list[tuple[str, str]]:
         items.append(("x-carbon-marginal", _marginal(receipt.marginal, receipt.marginal_gco2e)))
     if receipt.carbon_budget is not None:
         items.append(("x-carbon-budget", _budget(receipt.carbon_budget)))
+    if decision.variant is not None:
+        items += _variant(decision.variant, predicted)
     if receipt.attempts > 1:
         items.append(("x-carbon-attempts", str(receipt.attempts)))
         if 0.0 < receipt.lost_gco2e < math.inf:
@@ -213,6 +217,8 @@ def _added(total: Receipt, last: Receipt) -> Receipt:
             ahead.energy_j + then.energy_j,
             ahead.gco2e + then.gco2e,
             ahead.latency_first_gco2e + then.latency_first_gco2e,
+            # Of several requests each may have had another variant.
+            then.variants_gco2e if total is last else (),
         ),
         doubts=tuple(dict.fromkeys((*total.doubts, *last.doubts))),
     )
@@ -232,6 +238,31 @@ def _high(receipt: Receipt) -> float:
 def _budget(standing: BudgetStanding) -> str:
     """Which budget, and the share of its day's grams that is left."""
     return f"name={_ascii(standing.name)}; left={standing.left:.4f}"
+
+
+def _variant(chosen: ChosenVariant, predicted: Predicted) -> list[tuple[str, str]]:
+    """Which variant of an alias it was, and what the others would have emitted, as predicted."""
+    items = [
+        ("x-carbon-alias", _ascii(chosen.alias)),
+        ("x-carbon-variant", _ascii(chosen.model)),
+        ("x-carbon-quality", f"{chosen.quality:g}"),
+    ]
+    if chosen.floor:
+        items.append(("x-carbon-quality-floor", f"{chosen.floor:g}"))
+    others = variants_gco2e(chosen, predicted)
+    if others:
+        items.append(("x-carbon-other-variants", others[:_MOST_OTHERS]))
+    return items
+
+
+def variants_gco2e(chosen: ChosenVariant, predicted: Predicted) -> str:
+    """Of each variant that it was not: name, quality and, where that is known, predicted grams."""
+    told = []
+    grams_of = predicted.variants_gco2e or (math.nan,) * len(chosen.others)
+    for other, gco2e in zip(chosen.others, grams_of, strict=True):
+        figure = f", gco2e={gco2e:.6g}" if math.isfinite(gco2e) else ""
+        told.append(f"{_ascii(other.model)}: quality={other.quality:g}{figure}")
+    return "; ".join(told)
 
 
 def _marginal(intensity: Intensity, grams: float) -> str:

@@ -103,6 +103,12 @@ RECEIPT_COLUMNS: Final = (
     Column("predicted_gco2e", _S, "g", "as predicted at the decision, attributional"),
     Column("latency_first_gco2e", _S, "g", "the same request on the nearest feasible endpoint"),
     Column("flags", _N, "", "of the receipt, joined by ;"),
+    Column("variant", _N, "", "where model is an alias: the model that served it"),
+    Column("quality", _S, "", "of that variant, by the alias's source"),
+    Column("quality_floor", _S, "", "least quality that it had to have; null: any"),
+    Column(
+        "other_variants", CellType.TEXT, "", "variants that it was not: quality, and g as predicted"
+    ),
 )  # fmt: skip
 
 # What the fleet drew beside its requests, and the gateway itself: one row a span of some minutes,

@@ -11,7 +11,15 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from router.ledger.columns import G_QUANTUM, J_QUANTUM, RECEIPT_COLUMNS
-from router.model import Intensity, Receipt, Request, RowOutcome, TaskProfile
+from router.model import (
+    ChosenVariant,
+    Intensity,
+    Predicted,
+    Receipt,
+    Request,
+    RowOutcome,
+    TaskProfile,
+)
 from router.units import grams
 
 Cells: TypeAlias = tuple[Any, ...]
@@ -21,6 +29,7 @@ _PER_G: Final = 1.0 / G_QUANTUM
 # Of what had no decision, what follows its policy.
 _NOWHERE: Final = (None,) * 4
 _NO_INTENSITY: Final = (None,) * 7
+_NO_VARIANT: Final = (None,) * 4
 
 
 def ended_cells(
@@ -96,6 +105,7 @@ def ended_cells(
         predicted.gco2e,
         predicted.latency_first_gco2e,
         ";".join((*decision.flags, *receipt.doubts)) if decision.flags or receipt.doubts else None,
+        *(_NO_VARIANT if decision.variant is None else _variant(decision.variant, predicted)),
     )
 
 
@@ -149,6 +159,14 @@ def _kept(request: Request, tenant: Callable[[str], str]) -> str | None:
 def in_steps(value: float, per_unit: float) -> float | None:
     """The nearest multiple of 1 / ``per_unit``, a power of two; None of what is not known."""
     return round(value * per_unit) / per_unit if math.isfinite(value) else None
+
+
+def _variant(chosen: ChosenVariant, predicted: Predicted) -> Cells:
+    others = []
+    for other, gco2e in zip(chosen.others, predicted.variants_gco2e, strict=False):
+        figure = f" gco2e={gco2e:.6g}" if math.isfinite(gco2e) else ""
+        others.append(f"{other.model} quality={other.quality:g}{figure}")
+    return chosen.model, chosen.quality, chosen.floor or None, ";".join(others) or None
 
 
 def _told(intensity: Intensity, g_per_kwh: float) -> Cells:

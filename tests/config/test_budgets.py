@@ -64,7 +64,7 @@ def test_tenants_that_the_file_names_are_known(tmp_path: Path) -> None:
         ({"per": "user", "g_per_day": 1}, "carbon_budget.per", "one of tenant, model, fleet"),
         (
             [{"per": "fleet", "g_per_day": 1, "on_exhausted": "later"}],
-            "carbon_budget[0].on_exhausted", "one of shed, greenest_only, warn, defer",
+            "carbon_budget[0].on_exhausted", "one of shed, greenest_only, variant, warn, defer",
         ),
         (
             {"per": "fleet", "g_per_day": 1, "name": "a:b"}, "carbon_budget.name", "has a colon",

@@ -134,7 +134,7 @@ def test_what_is_served_all_the_same_is_told(then, greenest, outcome):
 def test_who_waits_for_others_is_served_where_nobody_is_refused():
     keeping = Keeping(budget(then="greenest_only"))
     keeping.enter(1000)
-    assert keeping.judge(1) == (keeping.judge(1).entries, 1, None, False, ())
+    assert keeping.judge(1) == (keeping.judge(1).entries, 1, None, False, (), False)
 
 
 @pytest.mark.parametrize("then", ["shed", "greenest_only", "warn"])

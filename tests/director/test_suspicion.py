@@ -48,7 +48,7 @@ def case():
 def test_an_answer_elsewhere_proves_the_endpoint_at_fault(case):
     suspicion = case.suspicion()
     suspicion.tries(case.note(suspicion, "a", leaf("internal")))
-    suspicion.answered(NOW)
+    suspicion.answered(NOW, LLAMA)
     assert case.out() == case.watch.ejections == ["a"]
     assert not case.trials
 
@@ -57,7 +57,7 @@ def test_every_endpoint_that_failed_before_the_answer_is_struck(case):
     suspicion = case.suspicion()
     for name in ("a", "b"):
         suspicion.tries(case.note(suspicion, name, leaf("fault")))
-    suspicion.answered(NOW)
+    suspicion.answered(NOW, LLAMA)
     assert case.out() == ["a", "b"]
 
 
@@ -66,12 +66,12 @@ def test_an_answer_strikes_once(case):
     suspicion = case.suspicion()
     case.note(suspicion, "a", leaf("internal"))
     for _ in range(5):
-        suspicion.answered(NOW)
+        suspicion.answered(NOW, LLAMA)
     assert case.out() == []
 
 
 def test_an_answer_without_failures_strikes_nobody(case):
-    case.suspicion().answered(NOW)
+    case.suspicion().answered(NOW, LLAMA)
     assert case.out() == []
 
 
@@ -136,7 +136,7 @@ def test_an_answer_gives_every_trial_back(case):
     suspicion = case.suspicion()
     for name in ("a", "b"):
         suspicion.tries(case.note(suspicion, name, leaf("internal")))
-    suspicion.answered(NOW)
+    suspicion.answered(NOW, LLAMA)
     assert not case.trials
 
 
@@ -162,7 +162,7 @@ def test_the_failure_of_a_request_from_before_an_ejection_says_nothing(case):
     case.board.tick(NOW)
     suspicion = case.suspicion()
     suspicion.tries(case.note(suspicion, "a", leaf("internal"), departed=NOW - 1.0))
-    suspicion.answered(NOW + 1.0)
+    suspicion.answered(NOW + 1.0, LLAMA)
     assert outlier.state is State.PROBING
     assert case.watch.ejections == []
 
@@ -201,7 +201,7 @@ def test_two_in_a_row_of_one_caller_are_needed_where_two_are(case):
     for expected in ([], ["a"]):
         suspicion = case.suspicion()
         suspicion.tries(case.note(suspicion, "a", leaf("internal")))
-        suspicion.answered(NOW)
+        suspicion.answered(NOW, LLAMA)
         assert case.out() == expected
 
 
@@ -209,7 +209,7 @@ def test_the_last_in_service_is_never_out(case):
     for name in "abc":
         suspicion = case.suspicion()
         case.note(suspicion, name, leaf("internal"))
-        suspicion.answered(NOW)
+        suspicion.answered(NOW, LLAMA)
     assert case.out() == ["a", "b"]
     assert case.watch.ejections == ["a", "b"]
 
@@ -241,5 +241,5 @@ def test_what_one_on_probation_fails_is_tried_elsewhere_without_a_trial_left(cas
     error = case.note(suspicion, "a", leaf("internal"), departed=NOW + 0.1)
     assert suspicion.may_try(error)
     suspicion.tries(error)
-    suspicion.answered(NOW + 0.2)
+    suspicion.answered(NOW + 0.2, LLAMA)
     assert case.out() == ["a"]

@@ -42,6 +42,7 @@ def read_request(message: pb.RouteRequest) -> Request:
         input_tokens=_tokens(message, "input_tokens", math.nan),
         max_output_tokens=_tokens(message, "max_output_tokens", UNLIMITED),
         payload_bytes=_payload_bytes(message),
+        quality_floor=_quality_floor(message),
     )
 
 
@@ -70,6 +71,15 @@ def _budget_ms(message: pb.RouteRequest, name: str) -> float:
             f"request.{name}: give a number above 0 and up to {claims.MAX_BUDGET_MS:g}"
         )
     return budget_ms
+
+
+def _quality_floor(message: pb.RouteRequest) -> float:
+    if not message.HasField("quality_floor"):
+        return 0.0
+    floor = claims.quality(message.quality_floor)
+    if math.isnan(floor):
+        raise InvalidMetadataError("request.quality_floor: give a number above 0 and up to 1")
+    return floor
 
 
 def _payload_bytes(message: pb.RouteRequest) -> int:
@@ -122,6 +132,8 @@ def decision_message(decision: Decision, now: float) -> pb.Decision:
     provenance, told = _predicted(decision.endpoint.emulated), decision.latency
     return pb.Decision(
         endpoint=decision.endpoint.name,
+        variant="" if decision.variant is None else decision.variant.model,
+        quality=None if decision.variant is None else decision.variant.quality,
         address=decision.endpoint.address,
         region=decision.endpoint.region,
         profile=decision.served.profile.name,
@@ -193,6 +205,7 @@ def _candidate(candidate: Candidate, rank: int, at: float) -> pb.Candidate:
         batch=candidate.batch,
         max_in_flight=candidate.max_in_flight,
         cached_tokens=candidate.cached_tokens,
+        model=candidate.model,
     )
 
 

@@ -31,7 +31,7 @@ from router.gateway.oip.status import passable, passable_head
 from router.gateway.oip.stream import StreamSession
 from router.gateway.oip.tensors import prompt_of
 from router.gateway.oip.trailers import with_receipt
-from router.gateway.oip.wire import scan
+from router.gateway.oip.wire import scan, with_model
 from router.gateway.receipts import as_metadata
 from router.identity.limits import used_tokens
 from router.identity.narrowing import require_model
@@ -138,7 +138,15 @@ class InferenceService:
                 request = caller.request(fields, len(payload), remaining_s, self._margin_ms)
                 request = request._replace(run_at_once=waited.run_at_once)
             answer = await self._director.infer(
-                Call(request, payload, metadata, remaining_s, prompt, weight=call.principal.weight)
+                Call(
+                    request,
+                    payload,
+                    metadata,
+                    remaining_s,
+                    prompt,
+                    weight=call.principal.weight,
+                    named=with_model,
+                )
             )
             call.use.settle(used_tokens(answer.receipt))
         except asyncio.CancelledError as gone:
@@ -219,7 +227,8 @@ class InferenceService:
             payload = await only_message(call)
             request = _about(decode(pb.ModelReadyRequest, payload))
             require_model(call.principal, request.model)
-            asked = Call(request, payload, call.metadata, context.time_remaining())
+            remaining_s = context.time_remaining()
+            asked = Call(request, payload, call.metadata, remaining_s, named=with_model)
             reply = await self._director.ask(asked, method)
         except asyncio.CancelledError as gone:
             await refuse_if_cut(call, context, self._failures, method, request)

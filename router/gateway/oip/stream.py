@@ -31,7 +31,7 @@ from router.gateway.oip.intake import IncomingCall
 from router.gateway.oip.status import passable, status_of
 from router.gateway.oip.tensors import prompt_of
 from router.gateway.oip.trailers import with_receipt
-from router.gateway.oip.wire import scan
+from router.gateway.oip.wire import scan, with_model
 from router.gateway.receipts import StreamReceipts
 from router.identity.limits import FREE, Limiter, Use, used_tokens
 from router.identity.principal import Principal
@@ -226,6 +226,7 @@ class StreamSession:
                     remaining_s,
                     prompt,
                     weight=self._call.principal.weight,
+                    named=with_model,
                 ),
                 passed,
                 use,

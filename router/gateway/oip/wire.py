@@ -130,6 +130,15 @@ def scan(data: bytes) -> RoutingFields:
     return _routing_fields(model, version, request_id, parameters, prompt)
 
 
+def with_model(data: bytes, model: str) -> bytes:
+    """A message as it is, for another model: of a field that comes again the last one counts. All
+    messages that name a model do so in their first field."""
+    name = model.encode()
+    size = len(name)
+    length = bytes((size,)) if size < 0x80 else bytes((size & 0x7F | 0x80, size >> 7))
+    return b"".join((data, b"\x0a", length, name))
+
+
 _ODD = ("", None)
 _TOO_MANY_FIELDS = f"more than {MAX_FIELDS} top-level fields"
 _TOO_MUCH_TEXT = f"names and ids of more than {MAX_TEXT_BYTES} bytes together"

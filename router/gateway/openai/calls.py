@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Container
+from functools import partial
 from typing import Final, NamedTuple, cast
 
 from aiohttp import web
@@ -119,9 +121,10 @@ def prepared(
     body: bytes | bytearray,
     plain: bytes | bytearray,
     regions: RegionMask,
+    aliases: Container[str] = (),
 ) -> PreparedCall:
     """``body``: as it came; ``plain``: as it was before it was compressed, the same where it was
-    not. ``regions``: of the fleet.
+    not. ``regions``, ``aliases``: of the fleet.
 
     Raises RequestError leaves, and ResidencyError.
     """
@@ -138,7 +141,12 @@ def prepared(
             body = changed
             more.append((USAGE_HIDDEN, "1"))
     metadata = head.metadata(*more)
-    if more and "content-encoding" in head.by_name:
+    named = None
+    if asked.model in aliases:
+        named = partial(_named, head.by_name.get("content-type", ""))
+        if not more:
+            body = plain
+    if (more or named) and "content-encoding" in head.by_name:
         metadata = [pair for pair in metadata if pair[0] != "content-encoding"]
     call = Call(
         request_of(caller, asked, head, len(body)),
@@ -149,9 +157,16 @@ def prepared(
         asked.prompt,
         PROTOCOL,
         head.principal.weight,
+        named=named,
     )
     deadline_s = min(asked.deadline_s, caller.deadline_s)
     return PreparedCall(call, asked, wants_usage, deadline_s=deadline_s)
+
+
+def _named(content_type: str, body: bytes, model: str) -> bytes:
+    if forms.is_form(content_type):
+        return forms.with_model(body, content_type, model)
+    return rewriting.with_model(body, model)
 
 
 def caller_of(head: Incoming, regions: RegionMask) -> Caller:

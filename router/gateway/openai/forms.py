@@ -35,17 +35,29 @@ def is_form(content_type: str) -> bool:
 
 
 def model_in(body: bytes | bytearray, content_type: str) -> str:
-    """The model that a form names; "" where it names none.
+    """The model that a form names; "" where it names none. Raises as `model_at` does."""
+    first, stop = model_at(body, content_type)
+    return _text(bytes(body[first : min(stop, first + _MODEL_BYTES)]))
+
+
+def with_model(body: bytes | bytearray, content_type: str, model: str) -> bytes:
+    """``body``, a form that names one, with another ``model``. Raises as `model_at` does."""
+    first, stop = model_at(body, content_type)
+    return b"".join((body[:first], model.encode(), body[stop:]))
+
+
+def model_at(body: bytes | bytearray, content_type: str) -> tuple[int, int]:
+    """Where in a form the model's name stands; nowhere, ``(0, 0)``, where it names none.
 
     Raises MalformedRequestError for one that cannot be read in one way alone: with preamble, a
     boundary that is none, a part whose name is not plain, two models, too many parts.
     """
     boundary = b"--" + _boundary(content_type)
     if not body:
-        return ""
+        return 0, 0
     if not body.startswith(boundary):
         raise MalformedRequestError("the form does not begin with its boundary")
-    model: str | None = None
+    model: tuple[int, int] | None = None
     start = len(boundary)
     for _ in range(_MOST_PARTS):
         ends = bytes(body[start : start + 2])
@@ -53,7 +65,7 @@ def model_in(body: bytes | bytearray, content_type: str) -> str:
             rest = bytes(body[start + 2 : start + 7])
             if len(rest) > _MOST_EPILOGUE_BYTES or rest.strip(b"\r\n"):
                 raise MalformedRequestError("the form goes on after its end")
-            return model or ""
+            return model or (0, 0)
         head = body.find(b"\r\n\r\n", start, start + _HEAD_BYTES)
         stop = body.find(b"\r\n" + boundary, head + 2)
         if ends != b"\r\n" or head < 0 or stop < 0:
@@ -61,7 +73,7 @@ def model_in(body: bytes | bytearray, content_type: str) -> str:
         if _is_model(bytes(body[start + 2 : head])):
             if model is not None:
                 raise MalformedRequestError("model: given twice")
-            model = _text(bytes(body[head + 4 : min(stop, head + 4 + _MODEL_BYTES)]))
+            model = (head + 4, max(stop, head + 4))
         start = stop + 2 + len(boundary)
     raise MalformedRequestError(f"the form has more than {_MOST_PARTS} parts")
 

@@ -239,7 +239,8 @@ class Front:
             encoding = head.by_name.get("content-encoding", "identity").strip().lower()
             if encoding != "identity":
                 plain = await held.inflated(body, encoding)
-            asked = prepared(head, count or api, body, plain, self._regions())
+            fleet = self._director.view.snapshot.layout.fleet
+            asked = prepared(head, count or api, body, plain, self._regions(), fleet.aliases)
             ending.asked = asked.call.request
             if self._deferred is not None and asked.asked.background:
                 return await self._deferred.make_later(head, plain, asked.asked.model)

@@ -16,7 +16,10 @@ from router.model import Receipt
 
 _PREFIX: Final = "x-carbon-"
 # How the keys of figures end; an interval is two.
-_FIGURES: Final = ("-j", "-ms", "-s", "-tokens", "-gco2e", "-per-kwh", "-attempts", "-requests")
+_FIGURES: Final = (
+    "-j", "-ms", "-s", "-tokens", "-gco2e", "-per-kwh", "-attempts", "-requests",
+    "-quality", "-floor",
+)  # fmt: skip
 # Of what others wrote: a time that a calendar has, the year 9999.
 _NEVER_S: Final = 253_370_764_800.0
 # Of a row's columns, the keys of documents where they are called otherwise.
@@ -33,10 +36,11 @@ _COPIED: Final = (
     "tokens_kind", "input_tokens", "predicted_gco2e", "latency_first_gco2e", "g_per_kwh", "basis",
     "factors", "intensity_kind", "intensity_source",
 )  # fmt: skip
+_OF_ALIASES: Final = ("variant", "quality", "other_variants")
 # Of 32 bits: further digits say nothing.
 _SINGLE: Final = frozenset((
     "run_s", "ttft_ms", "e2e_ms", "marginal_energy_j", "prompt_energy_j", "predicted_gco2e",
-    "latency_first_gco2e",
+    "latency_first_gco2e", "quality",
 ))  # fmt: skip
 
 
@@ -97,8 +101,9 @@ def ledger_document(kept: KeptRow) -> dict[str, Any]:
     """Of a row of the ledger, which says so; what it was settled at is in ``settled``, beside."""
     row = kept.row
     told: dict[str, Any] = {"kept_in": "ledger", ACCOUNTING[0].removeprefix(_PREFIX): ACCOUNTING[1]}
-    for column in _COPIED:
-        value = row[column]
+    for column in (*_COPIED, *_OF_ALIASES):
+        # Ledgers that began before there were aliases have no columns of them.
+        value = row[column] if column in _COPIED else row.get(column)
         if value is not None:
             told[_RENAMED.get(column, column)] = _short(value) if column in _SINGLE else value
     told["finished_at"] = _stamp(row["finished_at"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Final
 
 import msgspec
+
+from router.errors import MalformedRequestError
 
 
 class _WithPriority(msgspec.Struct):
@@ -19,6 +22,52 @@ _NAMED_USAGE: Final = re.compile(rb'(?<!\\)"usage"\s*:\s*')
 _ASKING: Final = b'"stream_options":{"include_usage":true},'
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _NO_OBJECT: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class _WithModel(msgspec.Struct):
+    model: str = ""
+
+
+_MODEL_OF: Final = msgspec.json.Decoder(_WithModel).decode
+_NAMED_MODEL: Final = re.compile(rb'(?<!\\)"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+# Whole strings, and what nests: of a body that is JSON all else is none of these.
+_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+_COLON: Final = re.compile(rb"\s*:\s*")
+
+
+def with_model(body: bytes | bytearray, model: str) -> bytes:
+    """``body``, a JSON object, with another ``model`` in its top-level field of that name."""
+    value = msgspec.json.encode(model)
+    found = list(islice(_NAMED_MODEL.finditer(body), 2))
+    if len(found) == 1:
+        # Nearly always; but it may stand further in, and the field be written otherwise.
+        changed = b"".join((body[: found[0].start(1)], value, body[found[0].end(1) :]))
+        if _MODEL_OF(changed).model == model:
+            return changed
+    first, stop = _model_at(body)
+    return b"".join((body[:first], value, body[stop:]))
+
+
+def _model_at(body: bytes | bytearray) -> tuple[int, int]:
+    """Where the value of the last top-level ``model`` stands. Raises MalformedRequestError where
+    there is none, as in a body that nobody has read before."""
+    depth = 0
+    at = (-1, -1)
+    tokens = _TOKENS.finditer(body)
+    for token in tokens:
+        text = token[0]
+        if text in (b"{", b"["):
+            depth += 1
+        elif text in (b"}", b"]"):
+            depth -= 1
+        elif depth == 1 and msgspec.json.decode(text) == "model":
+            colon = _COLON.match(body, token.end())
+            value = next(tokens, None) if colon is not None else None
+            if colon is not None and value is not None and value.start() == colon.end():
+                at = value.span()
+    if at[0] < 0:
+        raise MalformedRequestError("model: cannot be told from other fields of that name")
+    return at
 
 
 def asks_for_usage(stream_options: bytes) -> bool:

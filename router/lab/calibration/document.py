@@ -89,6 +89,7 @@ def document(
         "models": {
             name: {**asdict(prior), **_held(fleet.residency.models.get(name))}
             for name, prior in fleet.priors.items()
+            if name not in fleet.aliases
         },
         "endpoints": endpoints,
         "profiles": profiles.found,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import msgspec
@@ -17,6 +17,7 @@ from router.core.columns import Snapshot, build_snapshot
 from router.core.layout import Layout
 from router.errors import CarbonRouterError, DataError
 from router.model import (
+    Alias,
     Endpoint,
     Fleet,
     Forecast,
@@ -76,6 +77,7 @@ class _Fleet:
     tenant_residency: dict[str, frozenset[str]]
     serves_unlisted: bool
     stated: tuple[tuple[str, str, float], ...]
+    aliases: tuple[Alias, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,8 @@ def fleet_document(layout: Layout, tenant_name: Callable[[str], str]) -> bytes:
             },
             rules.serves_unlisted,
             tuple((endpoint, model, size) for (endpoint, model), size in layout.stated.items()),
+            # Without their tenants: what a request's floor was is in its row.
+            tuple(replace(one, tenants={}) for one in fleet.aliases.values()),
         )
     )
 
@@ -217,6 +221,7 @@ def fleet_of(body: bytes) -> Layout:
             kept.default_origin,
             kept.gateway_origin,
             ResidencyRules(kept.model_residency, kept.tenant_residency, kept.serves_unlisted),
+            {one.name: one for one in kept.aliases},
         )
         stated = {(endpoint, model): size for endpoint, model, size in kept.stated}
         return Layout(fleet, stated)

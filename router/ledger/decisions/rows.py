@@ -40,6 +40,8 @@ _DOUBLES: Final = (
     "probability", "at", "monotonic", "ttft_budget_ms", "tpot_budget_ms", "e2e_budget_ms",
     "input_tokens", "output_tokens", "output_tokens_quantile", "network_j",
 )  # fmt: skip
+# Later than the others: ledgers that have no such columns had no aliases.
+_FLOORS: Final = ("quality_floor", "agreed_floor")
 
 SCHEMA: Final = pa.schema(
     [
@@ -54,6 +56,7 @@ SCHEMA: Final = pa.schema(
         *((name, pa.float64()) for name in _FIGURES),
         *((name, _LIST) for name in _LIVE),
         ("cached", _LIST),
+        *((name, pa.float64()) for name in _FLOORS),
     ]
 )
 
@@ -97,7 +100,7 @@ def decision_table(
 ) -> pa.Table:
     """``snapshots``: of each."""
     cells: dict[str, list[Any]] = {
-        name: [] for name in (*_NAMES, *_DOUBLES, "decision_id", "attempt", "rulings")
+        name: [] for name in (*_NAMES, *_DOUBLES, *_FLOORS, "decision_id", "attempt", "rulings")
     }
     answers = [answer_of(one.sight.answered) for one in kept]
     for one, answer, snapshot in zip(kept, answers, snapshots, strict=True):
@@ -129,6 +132,9 @@ def decision_table(
 def decision_rows(table: pa.Table) -> Iterator[DecisionRow]:
     """Of a table of this schema, with or without further columns. Raises DataError for one that is
     not, or whose cells are out of their range."""
+    for name in _FLOORS:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([0.0] * table.num_rows, pa.float64()))
     try:
         table = table.select(SCHEMA.names).cast(_plain(SCHEMA)).combine_chunks()
         missing = [name for name in _NEEDED if table.column(name).null_count]
@@ -201,6 +207,8 @@ def _cells(
         "output_tokens": seen.expected.output_tokens,
         "output_tokens_quantile": seen.expected.output_tokens_quantile,
         "network_j": seen.network_j,
+        "quality_floor": request.quality_floor,
+        "agreed_floor": request.agreed_floor,
         "rulings": msgspec.json.encode(seen.rulings).decode() if seen.rulings else "",
     }
 
@@ -246,6 +254,8 @@ def _request(row: dict[str, Any]) -> Request:
         residency=frozenset(_parts(row["residency"])),
         budget=Budget(*limits, row["explicit_budget"]),
         ignored=_parts(row["ignored"]),
+        quality_floor=row["quality_floor"],
+        agreed_floor=row["agreed_floor"],
     )
 
 

@@ -21,6 +21,7 @@ from router.unknown_figures import plain_values
 _COLUMNS = (
     ("", "right"),
     ("endpoint", "left"),
+    ("model", "left"),
     ("grid zone", "left"),
     ("g/kWh", "right"),
     ("known how, age", "left"),
@@ -127,8 +128,9 @@ def _answer(explanation: Explanation) -> Text:
         return Text(text, style="bold red")
     relaxed = f"; dropped: {', '.join(decision.relaxed)}" if decision.relaxed else ""
     flags = f"; flags: {', '.join(decision.flags)}" if decision.flags else ""
+    by = f" as {decision.variant.model}" if decision.variant is not None else ""
     return Text(
-        f"goes to {decision.endpoint.name}, {_number(decision.gco2e, 3)} gCO2e; "
+        f"goes to {decision.endpoint.name}{by}, {_number(decision.gco2e, 3)} gCO2e; "
         f"{_counterfactual(decision)}{relaxed}{flags}",
         style="bold green",
     )
@@ -147,20 +149,21 @@ def _table(explanation: Explanation) -> Table:
     for title, side in _COLUMNS:
         if title not in left_out:
             table.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
-    chosen = explanation.decision.endpoint.name if explanation.decision else None
     for rank, candidate in enumerate(explanation.candidates, start=1):
-        style = "green" if candidate.endpoint == chosen else "dim" if candidate.excluded else ""
+        style = (
+            "green" if _is_chosen(candidate, explanation) else "dim" if candidate.excluded else ""
+        )
         table.add_row(*_row(rank, candidate, explanation), style=style)
     return table
 
 
 def _row(rank: int, candidate: Candidate, explanation: Explanation) -> list[str]:
-    chosen, left_out = explanation.decision, _left_out(explanation)
-    is_chosen = chosen is not None and candidate.endpoint == chosen.endpoint.name
-    verdict = "chosen" if is_chosen else candidate.excluded
+    left_out = _left_out(explanation)
+    verdict = "chosen" if _is_chosen(candidate, explanation) else candidate.excluded
     return [
         "" if candidate.excluded else str(rank),
         candidate.endpoint,
+        *([candidate.model] if "model" not in left_out else []),
         candidate.grid_zone,
         _number(candidate.g_per_kwh, 3),
         _known(candidate, explanation.at),
@@ -189,12 +192,22 @@ _MARK_MEANINGS: Mapping[str, str] = {
 
 
 def _left_out(explanation: Explanation) -> set[str]:
-    """Columns that would hold nothing but zeros."""
+    """Columns that would tell nothing."""
     figures = {
         "delay": [candidate.delay_ms for candidate in explanation.candidates],
         "premium": [candidate.premium_g for candidate in explanation.candidates],
     }
-    return {title for title, values in figures.items() if not any(values)}
+    zeros = {title for title, values in figures.items() if not any(values)}
+    # Of one model alone every row would say the same.
+    models = {candidate.model for candidate in explanation.candidates}
+    return zeros if len(models) > 1 else zeros | {"model"}
+
+
+def _is_chosen(candidate: Candidate, explanation: Explanation) -> bool:
+    chosen = explanation.decision
+    return chosen is not None and (candidate.endpoint, candidate.model) == (
+        chosen.endpoint.name, chosen.served.name,
+    )  # fmt: skip
 
 
 def _known(candidate: Candidate, at: float) -> str:

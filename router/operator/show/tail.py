@@ -21,6 +21,8 @@ def decision_line(one: FeedDecision) -> str:
         parts.append(f"REFUSED {plain(one.refusal)}")
     else:
         parts.append(f"-> {plain(one.region)}/{plain(one.endpoint)}")
+        if one.variant:
+            parts.append(f"{plain(one.variant)} (quality {number(one.quality)})")
         parts += [_grams(one), _latency(one)]
     if one.attempt > 1:
         parts.append(f"attempt {one.attempt}")

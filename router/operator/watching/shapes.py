@@ -226,6 +226,8 @@ class FeedDecision(msgspec.Struct, frozen=True):
     latency_first: FeedLatencyFirst = FeedLatencyFirst()
     relaxed: list[str] = []
     flags: list[str] = []
+    variant: str = ""
+    quality: float | None = None
 
 
 def decoded(data: bytes, shape: type[Shape]) -> Shape:

@@ -104,6 +104,7 @@ def _of_settings(config: Config) -> Iterator[tuple[str, str]]:
         "telemetry.otlp": settings.otlp is not None,
         "deferral": settings.deferral is not None,
         "discovery": bool(settings.discovery),
+        "aliases": bool(config.fleet.aliases),
         "state.redis": settings.state.redis is not None,
     }
     for key, is_asked in asked.items():

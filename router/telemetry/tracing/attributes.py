@@ -99,6 +99,8 @@ def model_attributes(
     if not isinstance(decision.served.profile, TokenProfile):
         return {}
     made: Attributes = {names.GEN_AI_REQUEST_MODEL: request.model}
+    if decision.variant is not None:
+        made[names.GEN_AI_RESPONSE_MODEL] = decision.variant.model
     if operation:
         made[names.GEN_AI_OPERATION] = operation
     if decision.endpoint.engine:

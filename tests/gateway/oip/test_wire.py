@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from router._pb.inference_pb2 import InferParameter, ModelInferRequest
 from router.errors import MalformedRequestError
-from router.gateway.oip.wire import MAX_FIELDS, MAX_ODD_PARAMETERS, MAX_TEXT_BYTES, scan
+from router.gateway.oip.wire import MAX_FIELDS, MAX_ODD_PARAMETERS, MAX_TEXT_BYTES, scan, with_model
 from tests.examples import examples
 
 WANTED = ["max_tokens", "max_output_tokens", "max_new_tokens", "input_tokens", "prompt_tokens"]
@@ -340,3 +340,12 @@ def test_a_deadline_that_is_none_is_told(given_value):
     request.parameters["deadline-s"].CopyFrom(InferParameter(**given_value))
     with pytest.raises(MalformedRequestError, match="deadline-s"):
         scan(request.SerializeToString())
+
+
+@given(st.text(min_size=1, max_size=300), st.binary(max_size=64))
+def test_a_message_for_another_model_is_else_the_same(name, contents):
+    asked = ModelInferRequest(model_name="old", id="r1", raw_input_contents=[contents])
+    changed = with_model(asked.SerializeToString(), name)
+    asked.model_name = name
+    assert ModelInferRequest.FromString(changed) == asked
+    assert scan(changed).model == name

@@ -104,6 +104,7 @@ class Script:
         layout = SimpleNamespace(
             protocols={"llama": "openai", "tensors": "oip"},
             residency_mask=residency_mask,
+            fleet=SimpleNamespace(aliases={}),
             find=lambda model, version: SimpleNamespace(served=(served(context_tokens=8192.0),)),
         )
         self.view = SimpleNamespace(snapshot=SimpleNamespace(layout=layout))

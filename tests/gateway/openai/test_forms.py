@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import MalformedRequestError
-from router.gateway.openai.forms import is_form, model_in
+from router.gateway.openai.forms import is_form, model_in, with_model
 
 KIND = "multipart/form-data; boundary=b0-x"
 FILE = b'Content-Disposition: form-data; name="file"; filename="a.wav"\r\nContent-Type: audio/wav'
@@ -46,6 +46,16 @@ def test_the_model_is_found_wherever_it_stands(order):
 def test_it_may_be_written_in_several_ways(head):
     assert model_in(form((head, b"llama")), KIND) == "llama"
     assert model_in(form((head, b"llama")), 'Multipart/Form-Data; Boundary="b0-x"') == "llama"
+
+
+def test_another_model_is_named_and_the_rest_stays():
+    for order in itertools.permutations(range(4)):
+        changed = with_model(form(*(FIELDS[place] for place in order)), KIND, "llama-large")
+        other = tuple(FIELDS[place] for place in order)
+        wanted = tuple(
+            (head, b"llama-large" if value == b"llama" else value) for head, value in other
+        )
+        assert changed == form(*wanted)
 
 
 @pytest.mark.parametrize("name", [b"models", b"my-model", b"file"])

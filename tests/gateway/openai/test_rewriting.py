@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.errors import MalformedRequestError
 from router.gateway.openai.rewriting import (
     asking_for_usage,
     asks_for_usage,
     with_energy,
+    with_model,
     without_priority,
 )
 from tests.examples import examples
@@ -122,3 +124,41 @@ def test_an_object_like_it_is_not_taken_for_usage():
 def test_energy_joins_no_usage_that_is_not_there():
     assert with_energy(b'{"usage":null}', b"null", b"{}") is None
     assert with_energy(b"{}", b'{"a":1}', b"{}") is None
+
+
+@settings(max_examples=examples(80))
+@given(
+    st.dictionaries(
+        st.text(max_size=12) | st.just("x"), VALUES | st.just({"model": "old"}), max_size=4
+    ),
+    st.sampled_from([None, 2]),
+    st.booleans(),
+    st.text(min_size=1, max_size=8),
+)
+def test_another_model_is_named_and_all_else_stays(others, indent, first, name):
+    others.pop("model", None)
+    fields = {"model": "old", **others} if first else {**others, "model": "old"}
+    body = json.dumps(fields, indent=indent).encode()
+    changed = with_model(body, name)
+    assert told(changed) == {**fields, "model": name}
+    assert len(changed) - len(body) == len(json.dumps(name, ensure_ascii=False).encode()) - 5
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"mod\\u0065l":"old"}',
+        b'{"mod\\u0065l":"old","x":{"model":"old"}}',
+        b'{"x":["{\\"model\\":\\"old\\"}"],"model" : "old"}',
+        b'{"x":{"model":"old"},"y":{"model":"old"},"model":"old"}',
+        b'{"model":"first","model":"old"}',
+        b'{"a":"model","model":"old"}',
+    ],
+)
+def test_a_name_that_is_written_oddly_is_found(body):
+    assert told(with_model(body, "new"))["model"] == "new"
+
+
+def test_a_body_without_a_model_is_none():
+    with pytest.raises(MalformedRequestError, match="cannot be told"):
+        with_model(b'{"x":{"model":"old"}}', "new")

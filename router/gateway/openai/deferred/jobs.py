@@ -218,8 +218,9 @@ class JobRunner:
         ]  # fmt: skip
         by_name = {key: str(value) for key, value in fields}
         head = Incoming("POST", terms.endpoint, fields, by_name, principal_of(terms.grant))
-        regions = self._parts.director.view.snapshot.layout.residency_mask
-        return prepared(head, api_of(terms.endpoint), body, body, regions).call
+        layout = self._parts.director.view.snapshot.layout
+        regions, aliases = layout.residency_mask, layout.fleet.aliases
+        return prepared(head, api_of(terms.endpoint), body, body, regions, aliases).call
 
     def _answered(self, job: ClaimedJob, answer: Answer) -> JobOutcome:
         receipt = answer.receipt
