@@ -214,6 +214,7 @@ class HttpBackend:
             security = self._access.security(address)
             pool = ConnectionPool(
                 self._options,
+                address,
                 self._hosts.get(address, ()),
                 self._access.context(address),
                 security.server_name if security is not None else "",

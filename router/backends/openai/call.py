@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import aiohttp
 
-from router.backends.openai.pool import ConnectionPool, HttpOptions, Opening, opening
-from router.backends.openai.sending import Body, Sending, answer_fields, timeout_of, url_of
+from router.backends.openai.exchange import Exchange
+from router.backends.openai.pool import ConnectionPool, HttpOptions
+from router.backends.openai.sending import Sending, answer_fields
 from router.backends.openai.upstream_errors import (
     MAX_ERROR_BYTES,
     error_of_body,
@@ -33,7 +34,7 @@ class UpstreamCall:
     """
 
     __slots__ = (
-        "_given_up", "_options", "_pool", "_pool_of", "_response", "_secret", "_sending", "_task",
+        "_exchange", "_given_up", "_options", "_pool", "_pool_of", "_secret", "_sending", "_task",
         "_timeout_s", "come_bytes", "endpoint",
     )  # fmt: skip
 
@@ -56,11 +57,11 @@ class UpstreamCall:
         self._pool_of = pool_of
         self._options = options
         self._pool: ConnectionPool | None = None
-        self._response: aiohttp.ClientResponse | None = None
+        self._exchange: Exchange | None = None
         self._task: asyncio.Task[Any] | None = None
         self._given_up = False
 
-    async def open(self) -> aiohttp.ClientResponse:
+    async def open(self) -> Exchange:
         """Send the request; the answer, with status 2xx, once its fields are there.
 
         Raises UpstreamError leaves.
@@ -73,7 +74,7 @@ class UpstreamCall:
         assert task is not None
         cancelled = task.cancelling()
         try:
-            self._response = response = await self._send(pool)
+            self._exchange = exchange = await self._send(pool)
         except asyncio.CancelledError:
             if self._given_up and task.uncancel() <= cancelled:
                 raise self._lost() from None
@@ -83,16 +84,16 @@ class UpstreamCall:
         if self._given_up:
             self._abort()
             raise self._lost()
-        if not 200 <= response.status < 300:
-            raise await self._refusal(response)
-        return response
+        if not 200 <= exchange.status < 300:
+            raise await self._refusal(exchange)
+        return exchange
 
     def fields(self) -> list[tuple[str, str | bytes]]:
         """Status and fields of the answer, for whoever passes it on."""
-        response = self._response
-        assert response is not None
-        fields = answer_fields(tuple(response.headers.items()))
-        return [(STATUS, str(response.status)), *without_secrets(fields, self._secret)]
+        exchange = self._exchange
+        assert exchange is not None
+        fields = answer_fields(tuple(exchange.fields.items()))
+        return [(STATUS, str(exchange.status)), *without_secrets(fields, self._secret)]
 
     async def body(self) -> bytes:
         """All of the answer's body. Raises UpstreamError leaves."""
@@ -119,9 +120,9 @@ class UpstreamCall:
 
     def rest(self) -> None:
         """Nothing more is wanted of the body; its connection is kept if it ends soon."""
-        response, self._response = self._response, None
-        if response is not None and self._pool is not None:
-            self._pool.rest(response)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and self._pool is not None:
+            self._pool.rest(exchange)
 
     def end(self) -> None:
         """Stop upstream work at once where there is any left. Safe to call twice."""
@@ -131,25 +132,25 @@ class UpstreamCall:
         if self._pool is not None:
             self._pool.leave(self)
 
-    async def _send(self, pool: ConnectionPool) -> aiohttp.ClientResponse:
+    async def _send(self, pool: ConnectionPool) -> Exchange:
         """Raises UpstreamError leaves."""
         loop = asyncio.get_running_loop()
         by = loop.time() + self._timeout_s
-        made = Opening()
-        token = opening.set(made)
+        exchange = Exchange(pool.destination)
         try:
-            return await self._request(pool, pool.kept, self._timeout_s)
+            await exchange.send(pool.kept, self._sending, self._timeout_s)
+            return exchange
         except _BROKEN as error:
             refused = isinstance(error, aiohttp.ClientConnectorError)
-            if made.connected or refused or _answered(error) or self._given_up:
+            if exchange.connects or refused or _answered(error) or self._given_up:
                 raise self._unanswered(error) from error
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise self._unanswered(error) from error
-        finally:
-            opening.reset(token)
         # The server had closed the connection, as it may; it has not failed until it fails twice.
+        exchange = Exchange(pool.destination)
         try:
-            return await self._request(pool, pool.fresh, by - loop.time())
+            await exchange.send(pool.fresh, self._sending, by - loop.time())
+            return exchange
         except (aiohttp.ClientError, ConnectionError) as error:
             if is_head_too_long(error):
                 raise self._unanswered(error) from error
@@ -158,33 +159,19 @@ class UpstreamCall:
         except TimeoutError as error:
             raise self._unanswered(error) from error
 
-    async def _request(
-        self, pool: ConnectionPool, session: aiohttp.ClientSession, timeout_s: float
-    ) -> aiohttp.ClientResponse:
-        sending = self._sending
-        return await session.request(
-            sending.method,
-            url_of(pool.scheme, self.endpoint.address, sending.path),
-            server_hostname=pool.server_name,
-            headers=sending.fields,
-            data=None if sending.body is None else Body(sending.body),
-            allow_redirects=False,
-            timeout=timeout_of(timeout_s, self._options.connect_s),
-        )
-
-    async def _refusal(self, response: aiohttp.ClientResponse) -> UpstreamError:
+    async def _refusal(self, exchange: Exchange) -> UpstreamError:
         body = await self._read(MAX_ERROR_BYTES)
         return error_of_status(
-            self.endpoint, response.status, response.headers, body or b"", self._secret
+            self.endpoint, exchange.status, exchange.fields, body or b"", self._secret
         )
 
     async def _read(self, most: int) -> bytes | None:
         """The body; None where it is longer than ``most`` bytes."""
-        response = self._response
-        assert response is not None
+        exchange = self._exchange
+        assert exchange is not None
         parts = []
         try:
-            while part := await response.content.readany():
+            while part := await exchange.content.readany():
                 self.come_bytes += len(part)
                 if self.come_bytes > most:
                     return None
@@ -205,13 +192,9 @@ class UpstreamCall:
 
     def _abort(self) -> None:
         """Close the connection, if the answer has not ended: what it has not sent is not sent."""
-        response, self._response = self._response, None
-        if response is None or response.content.is_eof():
-            return
-        connection = response.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
-        response.close()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and not exchange.content.is_eof():
+            exchange.abort()
 
 
 def _answered(error: BaseException) -> bool:

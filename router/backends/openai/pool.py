@@ -7,12 +7,11 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Sequence
-from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, Protocol
 
-import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from router.backends.openai.exchange import Connector, Exchange, destination_of
 from router.backends.openai.sending import watched_socket
 
 # How long the connections of a pool may take to close.
@@ -40,25 +39,12 @@ class HttpOptions(NamedTuple):
     ending_s: float = 1.0
 
 
-class Opening:
-    """Of one request: whether a connection was made for it."""
-
-    __slots__ = ("connected",)
-
-    def __init__(self) -> None:
-        self.connected = False
-
-
 class GivenUp(Protocol):
     """A call that can be ended from without."""
 
     def give_up(self) -> None:
         """End it at once, wherever it is."""
         ...
-
-
-# aiohttp tells by its traces, too, whether a connection is a new one: 15 us a request.
-opening: ContextVar[Opening] = ContextVar("opening")
 
 
 class ConnectionPool:
@@ -72,6 +58,7 @@ class ConnectionPool:
     def __init__(
         self,
         options: HttpOptions,
+        address: str,
         hosts: Sequence[str] = (),
         context: ssl.SSLContext | None = None,
         server_name: str = "",
@@ -80,21 +67,27 @@ class ConnectionPool:
         self._options = options
         self._hosts = hosts
         self._context = context
-        self.scheme = "http" if context is None else "https"
-        self.server_name = server_name or None
+        self.destination = destination_of(
+            "http" if context is None else "https",
+            address,
+            server_name or None,
+            options.connect_s,
+            # A server may echo what its caller sent, which is bounded elsewhere.
+            options.max_field_bytes,
+        )
         self.calls: set[GivenUp] = set()
         # Answers of which all that matters has come, by the timers that close them.
-        self._resting: dict[aiohttp.ClientResponse, asyncio.TimerHandle] = {}
+        self._resting: dict[Exchange, asyncio.TimerHandle] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self.kept = self._session(keepalive_timeout=options.keep_s)
-        self._fresh: aiohttp.ClientSession | None = None
+        self.kept = self._connector(keepalive_timeout=options.keep_s)
+        self._fresh: Connector | None = None
 
     @property
-    def fresh(self) -> aiohttp.ClientSession:
+    def fresh(self) -> Connector:
         """For requests that must not meet a connection that was used before."""
         if self._fresh is None:
-            self._fresh = self._session(force_close=True)
+            self._fresh = self._connector(force_close=True)
         return self._fresh
 
     def enter(self, call: GivenUp) -> None:
@@ -108,14 +101,14 @@ class ConnectionPool:
         if not self.calls:
             self._idle.set()
 
-    def rest(self, response: aiohttp.ClientResponse) -> None:
+    def rest(self, exchange: Exchange) -> None:
         """Nobody reads on: its connection is kept if its body ends soon, and closed if not."""
-        if response.content.is_eof():
+        if exchange.content.is_eof():
             return
         loop = asyncio.get_running_loop()
-        self._resting[response] = loop.call_later(self._options.ending_s, self._end_rest, response)
-        # At its end a response gives its connection back by itself.
-        response.content.on_eof(lambda: self._end_rest(response))
+        self._resting[exchange] = loop.call_later(self._options.ending_s, self._end_rest, exchange)
+        # At its end it gives its connection back by itself.
+        exchange.content.on_eof(lambda: self._end_rest(exchange))
 
     async def idle(self, within_s: float) -> None:
         """Return when no call runs, after ``within_s`` at the latest."""
@@ -127,8 +120,8 @@ class ConnectionPool:
         """Give up every call and close every connection."""
         for call in tuple(self.calls):
             call.give_up()
-        for response in tuple(self._resting):
-            self._end_rest(response)
+        for exchange in tuple(self._resting):
+            self._end_rest(exchange)
         # A connection with bytes that its peer does not take would be waited for.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
@@ -136,36 +129,22 @@ class ConnectionPool:
                 if self._fresh is not None:
                     await self._fresh.close()
 
-    def _end_rest(self, response: aiohttp.ClientResponse) -> None:
-        self._resting.pop(response).cancel()
-        if not response.content.is_eof():
-            response.close()
+    def _end_rest(self, exchange: Exchange) -> None:
+        self._resting.pop(exchange).cancel()
+        if not exchange.content.is_eof():
+            exchange.close()
 
-    def _session(self, **kept: Any) -> aiohttp.ClientSession:
+    def _connector(self, **kept: Any) -> Connector:
         # Its own limits on calls bound an endpoint's connections.
-        connector = aiohttp.TCPConnector(
+        return Connector(
             limit=0,
             resolver=_Fixed(self._hosts) if self._hosts else None,
             socket_factory=self._socket,
             ssl=True if self._context is None else self._context,
             **kept,
         )
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-            # A caller that names no client and no wish of its own has none here either.
-            skip_auto_headers=("user-agent", "accept"),
-            # A server may echo what its caller sent, which is bounded elsewhere.
-            max_line_size=self._options.max_field_bytes,
-            max_field_size=self._options.max_field_bytes,
-        )
 
     def _socket(self, address: Any) -> socket.socket:
-        made = opening.get(None)
-        if made is not None:
-            made.connected = True
         family, kind, proto = address[:3]
         return watched_socket(family, kind, proto, self._options.silence_s)
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 import socket
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final, NamedTuple
 
-from aiohttp import ClientTimeout
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.payload import Payload
 from multidict import CIMultiDict
-from yarl import URL
 
 from router.contract import Metadata
 from router.errors import UpstreamRejectedError
@@ -38,8 +32,6 @@ _KEPT: Final = (":", "content-")
 _LOAD_FORMAT: Final = "endpoint-load-metrics-format"
 # Not "#", after which a URL has what is not sent.
 _TARGET: Final = re.compile(r"/[!\"$-~]*")
-# Written at once: the transport copies what the socket does not take.
-_PIECE_BYTES: Final = 64 * 1024
 _FIRST_FIELD: Final = re.compile(rb"\s*\{\s*(\}?)")
 # vLLM serves the smallest first, SGLang the largest (routing.md, next-rooms.md 1.4).
 _PRIORITY_SIGN: Final = {"vllm": 1, "sglang": -1}
@@ -54,36 +46,6 @@ class Sending(NamedTuple):
     fields: CIMultiDict[str]
     body: bytes | bytearray | None
     hides_usage: bool = False
-
-
-class Body(Payload):
-    """Bytes that are sent as they are, piece by piece where they are many."""
-
-    _autoclose = True
-
-    def __init__(self, value: bytes | bytearray) -> None:
-        super().__init__(value, content_type="application/json")
-        self._size = len(value)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """The bytes as text."""
-        return bytes(self._value).decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """All of it."""
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
-    ) -> None:
-        """All of it, which is what was said to come."""
-        value = self._value
-        if len(value) <= _PIECE_BYTES:
-            await writer.write(value)
-            return
-        with memoryview(value) as view:
-            for start in range(0, len(value), _PIECE_BYTES):
-                await writer.write(view[start : start + _PIECE_BYTES])
 
 
 def sending(
@@ -153,19 +115,6 @@ def answer_fields(items: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     if named and named not in (("keep-alive",), ("close",)):
         return [field for field in fields if field[0] not in named]
     return fields
-
-
-@lru_cache(512)
-def url_of(scheme: str, address: str, path: str) -> URL:
-    """Where a request goes; the path as it is, quoted by whoever wrote it."""
-    return URL(f"{scheme}://{address}{path}", encoded=True)
-
-
-def timeout_of(timeout_s: float, connect_s: float) -> ClientTimeout:
-    """``timeout_s``: of the whole call; ``connect_s``: to connect within it."""
-    # Zero would mean none.
-    total = None if timeout_s == math.inf else max(timeout_s, 1e-6)
-    return ClientTimeout(total=total, connect=connect_s, ceil_threshold=math.inf)
 
 
 def watched_socket(family: int, kind: int, proto: int, silence_s: int) -> socket.socket:

@@ -10,6 +10,7 @@ import aiohttp
 from router.backends.openai.answers import require_stream
 from router.backends.openai.call import UpstreamCall
 from router.backends.openai.events import Events
+from router.backends.openai.exchange import Exchange
 from router.contract import Metadata
 from router.errors import UpstreamLostError
 from router.http_api import USAGE, HttpApi, states_usage
@@ -37,10 +38,10 @@ class HttpStream:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         call = self._call
         try:
-            response = await call.open()
+            exchange = await call.open()
             self._initial_metadata = fields = call.fields()
-            readany = response.content.readany
-            if not _is_event_stream(response):
+            readany = exchange.content.readany
+            if not _is_event_stream(exchange):
                 answer = bytearray()
                 while chunk := await readany():
                     if not call.come_bytes:
@@ -99,9 +100,9 @@ def reports_of(fields: Metadata) -> Metadata:
     return tuple(field for field in fields if field[0] in _REPORTS)
 
 
-def _is_event_stream(response: aiohttp.ClientResponse) -> bool:
+def _is_event_stream(exchange: Exchange) -> bool:
     """Of one that is compressed for all that was asked nothing can be told."""
-    fields = response.headers
+    fields = exchange.fields
     return fields.get("content-type", "").lower().startswith("text/event-stream") and (
         fields.get("content-encoding", "identity").lower() == "identity"
     )

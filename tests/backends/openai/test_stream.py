@@ -66,7 +66,7 @@ async def test_the_connection_of_a_stream_is_used_again_once_its_body_ended(back
             more.set()
             await soon(server.started.wait())
         pool = backend._pools[server.endpoint.address]
-        while not pool.kept.connector._conns:
+        while not pool.kept._conns:
             await asyncio.sleep(0)
         assert not pool.calls
 
