@@ -35,6 +35,8 @@ from router.app.envoy import run_folder
 from router.app.loading import load
 from router.planes.envoy.bootstrap import bootstrap
 from router.planes.envoy.envoy_process import envoy_program
+from router.planes.envoy.hosts import HostFiles
+from router.planes.envoy.seats import Place
 
 FLOOR = "bare Envoy"
 
@@ -51,7 +53,12 @@ def infers(address: str) -> bool:
 
 def bare(config: Path, folder: Path, listen: str) -> Path:
     """Envoy's configuration without the module, as else for ``config``."""
-    made = bootstrap(load(config), "", str(folder / "bare.sock"), 900.0)
+    loaded = load(config)
+    made = bootstrap(loaded, folder / "bare", 900.0)
+    (folder / "bare").mkdir()
+    HostFiles(folder / "bare", ["oip"]).write(
+        Place(one.name, one.protocol, one.address) for one in loaded.fleet.endpoints
+    )
     (listener,), (cluster,) = (made["static_resources"][key] for key in ("listeners", "clusters"))
     host, _, port = listen.rpartition(":")
     listener["address"]["socket_address"] = {"address": host, "port_value": int(port)}

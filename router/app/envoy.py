@@ -15,6 +15,7 @@ from router.app.gateway_process import GatewayProcess
 from router.app.ledger import require_ledger
 from router.app.loading import load
 from router.app.process import cause_of
+from router.backends.names import SystemResolver
 from router.config.settings import Config
 from router.director import Dispatcher
 from router.errors import EnvoyPlaneError
@@ -58,16 +59,20 @@ def serve(config_path: Path) -> int:
 
 
 class _Build:
-    """Builds the plane once there is a view."""
+    """A `BuildCarrier`."""
 
     def __init__(self, config: Config, process: EnvoyProcess) -> None:
         self._config = config
         self._process = process
 
+    def require(self, config: Config) -> None:
+        """See `BuildCarrier`."""
+        require_supported(config)
+
     def __call__(self, dispatcher: Dispatcher, failures: Failures, identity: str) -> EnvoyPlane:
         return EnvoyPlane(
             self._config, dispatcher, dispatcher.parts.clock, identity, failures.failed,
-            self._process,
+            self._process, SystemResolver(),
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import secrets
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol
 
 from router.app import event_loop
 from router.app.background import Rounds, supervise
@@ -76,11 +76,20 @@ _GC_THRESHOLDS = (700, 10, 40)
 # So long discovery is waited for before anything listens.
 _FIRST_FINDINGS_S = 5.0
 
-# Builds what carries requests instead of this process's own fronts: of the dispatcher, of who is
-# told of failures, and of the process's identity in decision ids.
-BuildCarrier: TypeAlias = Callable[[Dispatcher, Failures, str], Carrier]
-
 _log = logging.getLogger(__name__)
+
+
+class BuildCarrier(Protocol):
+    """Of what carries requests instead of this process's own fronts."""
+
+    def __call__(self, dispatcher: Dispatcher, failures: Failures, identity: str) -> Carrier:
+        """Once there is a view. ``failures``: told of what fails; ``identity``: of the process in
+        decision ids."""
+        ...
+
+    def require(self, config: Config) -> None:
+        """Raises ConfigError that names what of ``config`` it cannot do."""
+        ...
 
 
 class GatewayProcess:
@@ -154,6 +163,8 @@ class GatewayProcess:
                 holder=self._identity,
             ),
         )
+        if carrier is not None:
+            self._runtime.require = carrier.require
         # Certificates are of today, whatever day is replayed.
         self._trust = Trust(config, build_clock(None), os.environ, self._metrics.trust)
         self._runtime.trust = self._trust
@@ -460,8 +471,7 @@ class GatewayProcess:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        reload = self._reloader.ask if self._carrier is None else _refuse_reload
-        loop.add_signal_handler(signal.SIGHUP, reload)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         parent = multiprocessing.parent_process()
         if self._membership is not None and parent is not None:
@@ -499,7 +509,3 @@ class GatewayProcess:
         self._telemetry.know(self._runtime.config)
         if self._membership is not None:
             self._membership.know(self._runtime)
-
-
-def _refuse_reload() -> None:
-    _log.error("reload refused: Envoy's plane has to be started anew for another configuration")

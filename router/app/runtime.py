@@ -66,6 +66,8 @@ class Runtime:
         self.notes: list[Callable[[], Sequence[Reason]]] = []
         # Set when a refresh is worth the while before its time.
         self.carbon_due = asyncio.Event()
+        # What a file asks for that this process could not do is refused.
+        self.require: Callable[[Config], None] = _do_all
         self._started = config
         # As the file has it: without what discovery found.
         self._base = config
@@ -157,6 +159,7 @@ class Runtime:
             raise ConfigError(str(path), [("clock", "cannot change in a reload: restart")])
         ignored = needs_restart(base, self._started)
         base = as_started(base, self._started)
+        self.require(base)
         async with self._changing:
             merged = await asyncio.to_thread(merge, base, dict(self.found))
             config = with_calibrated(merged.config, self._calibrated)
@@ -344,6 +347,10 @@ class Runtime:
 
     def _build_carbon(self, config: Config, before: CarbonChains | None) -> CarbonChains:
         return configured_carbon(config, self.clock.now(), self._deps, before)
+
+
+def _do_all(config: Config) -> None:
+    """Of the native gateway."""
 
 
 def _alive() -> Liveness:

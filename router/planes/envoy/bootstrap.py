@@ -7,16 +7,19 @@ the list is exhausted has no hosts at all, since any host may lie where the requ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from router.config import split_address
 from router.config.addresses import ip_and_port
 from router.config.settings import Config
-from router.model import Endpoint
+from router.planes.envoy.hosts import hosts_file
 from router.planes.envoy.module import NAME
 from router.units import MS_PER_S
 
+# Of the folder: what is decided by, and where Envoy is asked and told.
+TABLE: Final = "table"
+ADMIN: Final = "admin.sock"
 # As source/filter.c has them.
 _METADATA: Final = "carbon_router"
 _METADATA_KEY: Final = "endpoints"
@@ -32,36 +35,30 @@ Json = dict[str, Any]
 
 
 class EnvoyListener(NamedTuple):
-    """A listener and the servers behind it. ``name``: of the protocol, as endpoints have it."""
+    """A listener, and the cluster behind it. ``name``: of the protocol, as endpoints have it."""
 
     name: str
     listen: str
-    endpoints: Sequence[Endpoint]
 
 
 def fronts_of(config: Config) -> list[EnvoyListener]:
     """What is listened on: gRPC always, HTTP where it is configured."""
-    server, fleet = config.settings.server, config.fleet
+    server = config.settings.server
     listens = {"oip": server.listen, "openai": server.http}
-    return [
-        EnvoyListener(name, listen, [one for one in fleet.endpoints if one.protocol == name])
-        for name, listen in listens.items()
-        if listen is not None
-    ]
+    return [EnvoyListener(name, listen) for name, listen in listens.items() if listen is not None]
 
 
-def bootstrap(config: Config, table: str, admin: str, longest_s: float, rows: str = "") -> Json:
-    """Envoy's whole configuration. ``table``: path of the shared file; ``admin``: of the socket on
-    which Envoy is told to drain; ``longest_s``: a request may take without a deadline; ``rows``:
-    what tells this from an Envoy whose table has others."""
+def bootstrap(config: Config, folder: Path, longest_s: float) -> Json:
+    """Envoy's whole configuration, which no endpoint is in. ``folder``: of what is shared with it;
+    ``longest_s``: a request may take without a deadline."""
     fronts = fronts_of(config)
     return {
-        "node": {"id": "carbon-router", "cluster": "carbon-router", "metadata": {"rows": rows}},
-        "admin": {"address": {"pipe": {"path": admin, "mode": 0o600}}},
+        "node": {"id": "carbon-router", "cluster": "carbon-router"},
+        "admin": {"address": {"pipe": {"path": str(folder / ADMIN), "mode": 0o600}}},
         "overload_manager": {"resource_monitors": [_connections(config)]},
         "static_resources": {
-            "listeners": [_listener(one, config, table, longest_s) for one in fronts],
-            "clusters": [_cluster(one) for one in fronts],
+            "listeners": [_listener(one, config, folder, longest_s) for one in fronts],
+            "clusters": [_cluster(one, folder) for one in fronts],
         },
     }
 
@@ -78,7 +75,7 @@ def _connections(config: Config) -> Json:
     }
 
 
-def _listener(front: EnvoyListener, config: Config, table: str, longest_s: float) -> Json:
+def _listener(front: EnvoyListener, config: Config, folder: Path, longest_s: float) -> Json:
     server = config.settings.server
     manager = {
         "@type": f"{_TYPE}.extensions.filters.network.http_connection_manager.v3"
@@ -97,7 +94,7 @@ def _listener(front: EnvoyListener, config: Config, table: str, longest_s: float
         "http2_protocol_options": {"max_concurrent_streams": server.max_streams},
         "route_config": {"virtual_hosts": [_virtual_host(front, config, longest_s)]},
         "http_filters": [
-            {"name": NAME, "typed_config": _module(front.name, table)},
+            {"name": NAME, "typed_config": _module(front.name, folder / TABLE)},
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {
@@ -126,20 +123,19 @@ def _listener(front: EnvoyListener, config: Config, table: str, longest_s: float
     }
 
 
-def _module(filter_name: str, table: str) -> Json:
+def _module(filter_name: str, table: Path) -> Json:
     return {
         "@type": f"{_TYPE}.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
         "dynamic_module_config": {"name": NAME, "do_not_close": True},
         "filter_name": filter_name,
         "filter_config": {
             "@type": "type.googleapis.com/google.protobuf.StringValue",
-            "value": table,
+            "value": str(table),
         },
     }
 
 
 def _virtual_host(front: EnvoyListener, config: Config, longest_s: float) -> Json:
-    attempts = config.settings.retry.max_attempts
     is_grpc = front.name == "oip"
     route: Json = {"cluster": front.name, "timeout": _seconds(longest_s)}
     if is_grpc:
@@ -150,15 +146,15 @@ def _virtual_host(front: EnvoyListener, config: Config, longest_s: float) -> Jso
             "grpc_timeout_header_max": _seconds(longest_s),
             "grpc_timeout_header_offset": _seconds(margin_s),
         }
-    if attempts > 1:
-        retry: Json = {
-            "retry_on": _RETRY_GRPC if is_grpc else _RETRY_HTTP,
-            "num_retries": attempts - 1,
-            "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.002s"},
-        }
-        if not is_grpc:
-            retry["retriable_status_codes"] = [_BUSY]
-        route["retry_policy"] = retry
+    # How often each request may move is a header of the module's.
+    retry: Json = {
+        "retry_on": _RETRY_GRPC if is_grpc else _RETRY_HTTP,
+        "num_retries": 0,
+        "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.002s"},
+    }
+    if not is_grpc:
+        retry["retriable_status_codes"] = [_BUSY]
+    route["retry_policy"] = retry
     return {
         "name": front.name,
         "domains": ["*"],
@@ -166,7 +162,7 @@ def _virtual_host(front: EnvoyListener, config: Config, longest_s: float) -> Jso
     }
 
 
-def _cluster(front: EnvoyListener) -> Json:
+def _cluster(front: EnvoyListener, folder: Path) -> Json:
     options: Json = {"http_protocol_options": {}}
     if front.name == "oip":
         options = {"http2_protocol_options": {}}
@@ -177,11 +173,13 @@ def _cluster(front: EnvoyListener) -> Json:
     )
     return {
         "name": front.name,
-        "type": "STATIC",
+        "type": "EDS",
         "connect_timeout": _seconds(_CONNECT_S),
-        "load_assignment": {
-            "cluster_name": front.name,
-            "endpoints": [{"lb_endpoints": [_host(one) for one in front.endpoints]}],
+        "eds_cluster_config": {
+            "eds_config": {
+                "path_config_source": {"path": str(hosts_file(folder, front.name))},
+                "resource_api_version": "V3",
+            },
         },
         "circuit_breakers": {"thresholds": [limits]},
         "typed_extension_protocol_options": {
@@ -222,10 +220,6 @@ def _policy(name: str, kind: str, fields: Json) -> Json:
     return {
         "policies": [{"typed_extension_config": {"name": f"envoy.{where}", "typed_config": config}}]
     }
-
-
-def _host(endpoint: Endpoint) -> Json:
-    return {"endpoint": {"address": _socket(endpoint.address)}}
 
 
 def _socket(address: str) -> Json:

@@ -25,6 +25,7 @@ import aiohttp
 
 from router.errors import EnvoyPlaneError
 from router.extras import missing
+from router.planes.envoy.bootstrap import ADMIN
 
 # What the module is written for (source/abi.h): Envoy promises no more than one minor back.
 VERSION: Final = "1.40"
@@ -59,7 +60,7 @@ class EnvoyProcess:
     ) -> None:
         """``module``: the folder that holds it; ``environ``: what Envoy gets, beside its own."""
         self.folder = folder
-        self.admin = folder / "admin.sock"
+        self.admin = folder / ADMIN
         self._module = module
         self._concurrency = concurrency
         self._environ = environ
@@ -126,6 +127,16 @@ class EnvoyProcess:
                             return
                 await asyncio.sleep(_LOOK_S)
         raise EnvoyPlaneError(f"Envoy was not ready within {_START_S:g} s")
+
+    async def knows(self, versions: Mapping[str, str]) -> bool:
+        """Whether its clusters, by name, have hosts of these versions."""
+        said = {f'cluster.{name}.version_text: "{one}"' for name, one in versions.items()}
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with self._session() as session:
+                where = "http://envoy/stats?type=TextReadouts&filter=^cluster%5C..*version_text$"
+                async with session.get(where) as reply:
+                    return said <= set((await reply.text()).splitlines())
+        return False
 
     async def drain(self) -> None:
         """Have it take no more connections, and tell those it has to go; requests under way go

@@ -10,13 +10,12 @@ import ctypes
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router.config.addresses import as_envoy_writes
 from router.core import kernel_rows as k
 from router.core.claims import MAX_BUDGET_MS
 from router.core.columns import ModelColumns, Snapshot, is_stale
@@ -27,7 +26,7 @@ from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
 from router.core.refusal import SHED_RETRY_S
 from router.core.seat import Seat
 from router.director import Dispatcher, View
-from router.model import Endpoint, Region, TaskProfile
+from router.model import Region, TaskProfile
 from router.planes.envoy.layout import (
     ENERGY_KINDS,
     MAX_RUNGS,
@@ -38,6 +37,7 @@ from router.planes.envoy.layout import (
     TableHead,
     Text,
 )
+from router.planes.envoy.seats import NO_SEAT, Place
 
 _ALIGNED = 8
 
@@ -49,6 +49,20 @@ class Times(NamedTuple):
     monotonic: float
     now: float
     speed: float
+
+
+class Generation(NamedTuple):
+    """What tables have in common in which places of models and rows of candidates mean the same.
+
+    ``key``: the same of any two of which that is so; ``since_s``: monotonic. ``seats``: of the
+    endpoints that Envoy can be told of, by name; ``hosts``: of Envoy's, gRPC's and HTTP's.
+    """
+
+    number: int
+    key: int
+    since_s: float
+    seats: Mapping[str, int]
+    hosts: tuple[int, int]
 
 
 class _Arena:
@@ -78,28 +92,35 @@ class TableImage:
     """The table of one snapshot. ``data`` is what is published, after `update`."""
 
     def __init__(
-        self, dispatcher: Dispatcher, view: View, identity: str, full_receipts: bool
+        self,
+        dispatcher: Dispatcher,
+        view: View,
+        identity: str,
+        full_receipts: bool,
+        generation: Generation,
+        seated: Iterable[tuple[Place, int]],
     ) -> None:
         """``identity``: of the gateway in decision ids; ``full_receipts``: over gRPC, to whoever
-        does not say."""
+        does not say. ``seated``: all that have seats, those that leave among them."""
         self.view = view
+        self.generation = generation
         self._dispatcher = dispatcher
         snapshot = view.snapshot
         fleet = snapshot.layout.fleet
-        self._seat_of = {one.name: row for row, one in enumerate(fleet.endpoints)}
         arena = self._arena = _Arena(ctypes.sizeof(TableHead))
         head = TableHead()
         _lay_limits(head, arena, snapshot, dispatcher)
         head.identity, head.policy = arena.text(identity), arena.text(_shown(snapshot.policy.name))
         head.full_receipts = full_receipts
+        head.generation, head.rows = generation.number, generation.key
+        head.since_s, head.hosts = generation.since_s, generation.hosts
         regions = {one: row for row, one in enumerate(fleet.regions)}
-        cells = [
-            _endpoint_cells(arena, one, regions[one.region], as_envoy_writes(one.address))
-            for one in fleet.endpoints
-        ]
+        in_regions = {one.name: regions[one.region] for one in fleet.endpoints}
+        cells = _endpoint_cells(arena, seated, in_regions)
         head.endpoints, head.endpoints_at = len(cells), arena.cells(cells)
-        self._places: dict[tuple[str, str], tuple[int, int]] = {}
         models = [self._lay_model(key, one) for key, one in snapshot.columns.items()]
+        awaited = sorted(fleet.priors.keys() - snapshot.layout.protocols.keys())
+        models += [ModelCells(arena.text(name), arena.text("*")) for name in awaited]
         head.models, head.models_at = len(models), arena.cells(models)
         grids = [self._lay_region(one) for one in fleet.regions.values()]
         head.regions, head.regions_at = len(grids), arena.cells(grids)
@@ -109,38 +130,26 @@ class TableImage:
         self._head = TableHead.from_buffer(self.data)
         endpoints = EndpointCells * len(cells)
         self._endpoints = endpoints.from_buffer(self.data, head.endpoints_at)
-        self._models = (ModelCells * len(models)).from_buffer(self.data, head.models_at)
-
-    def rows_digest(self) -> str:
-        """The same as long as rows mean the same: whoever was decided by one table may be ended by
-        another one of this digest alone."""
-        snapshot = self.view.snapshot
-        columns = [
-            (key, [one.name for one in one.candidates.endpoints], list(one.origin_rows))
-            for key, one in snapshot.columns.items()
-        ]
-        layout = snapshot.layout
-        endpoints = [(one.name, one.address) for one in layout.fleet.endpoints]
-        # Tenants, since a table has room to grow for twice as many alone.
-        said = json.dumps([columns, endpoints, sorted(layout.tenants)])
-        return hashlib.sha256(said.encode()).hexdigest()
+        # Those with candidates, which come first.
+        some = ModelCells * len(snapshot.columns)
+        self._models = some.from_buffer(self.data, head.models_at)
 
     def update(self, times: Times) -> None:
         """Write what is so at this moment: health, loads of others, what was learned."""
         head = self._head
         head.written_s, head.now, head.speed = times
-        seats = self.view.board.seats
-        for cells, seat in zip(self._endpoints, seats.values(), strict=True):
+        for name, seat in self.view.board.seats.items():
+            cells = self._endpoints[self.generation.seats.get(name, NO_SEAT)]
             cells.on_trial = seat.health.state is State.PROBING
-        for cells, (key, columns) in zip(
-            self._models, self.view.snapshot.columns.items(), strict=True
-        ):
-            self._update_model(cells, key, columns)
+        models = zip(self._models, self.view.snapshot.columns.items(), strict=True)
+        for model, (key, columns) in models:
+            self._update_model(model, key, columns)
 
     def _lay_model(self, key: tuple[str, str], columns: ModelColumns) -> ModelCells:
         arena, candidates, table = self._arena, columns.candidates, columns.table
         n = table.shape[1]
-        seats = np.array([self._seat_of[one.name] for one in candidates.endpoints], np.int64)
+        names = [one.name for one in candidates.endpoints]
+        seats = np.array([self.generation.seats.get(one, NO_SEAT) for one in names], np.int64)
         joules = [
             task_j(one.profile) if isinstance(one.profile, TaskProfile) else math.nan
             for one in candidates.served
@@ -184,7 +193,8 @@ class TableImage:
             awake[row] = _awake_alone(seat, board.live(*key)[k.AWAKE, row])
             outlier = seat.outliers[served.name, served.version]
             admits = seat.health.admits(0, seat.turns) and outlier.admits
-            eligible[row] = 1.0 if admits else 0.0
+            is_seated = endpoint.name in self.generation.seats
+            eligible[row] = 1.0 if admits and is_seated else 0.0
         expected = dispatcher.parts.lengths.expect(model, "", math.nan, math.inf)
         cells.input_tokens, cells.output_tokens, cells.output_tokens_quantile = expected
         known = dispatcher.lessons.prompt_bytes.of(model, "")
@@ -217,6 +227,19 @@ class TableImage:
         return cells
 
 
+def key_of(view: View, places: Iterable[Place]) -> int:
+    """Of a `Generation`: all that a record is read by, and whom Envoy is told of."""
+    snapshot = view.snapshot
+    columns = [
+        (key, [one.name for one in one.candidates.endpoints], list(one.origin_rows))
+        for key, one in snapshot.columns.items()
+    ]
+    policy, fleet = snapshot.policy, snapshot.layout.fleet
+    awaited = sorted(fleet.priors.keys() - snapshot.layout.protocols.keys())
+    said = json.dumps([columns, awaited, policy.name, policy.ladder, list(places)])
+    return int.from_bytes(hashlib.sha256(said.encode()).digest()[:8], "little")
+
+
 def _lay_limits(head: TableHead, arena: _Arena, snapshot: Snapshot, dispatcher: Dispatcher) -> None:
     """What is the same for all models."""
     layout, limits = snapshot.layout, dispatcher.limits
@@ -225,7 +248,11 @@ def _lay_limits(head: TableHead, arena: _Arena, snapshot: Snapshot, dispatcher: 
     head.j_per_byte, head.margin_ms = dispatcher.network_j(1), limits.margin_s * 1e3
     head.retry_s, head.attempts = SHED_RETRY_S, limits.max_attempts
     head.residency = snapshot.residency
-    rows = next(iter(snapshot.columns.values())).origin_rows
+    # The same for all of them; a fleet that is yet to be found has none.
+    rows: Mapping[str, int] = next(
+        (one.origin_rows for one in snapshot.columns.values()),
+        {origin: row for row, origin in enumerate(fleet.rtt_ms)},
+    )
     head.default_origin = rows.get(fleet.default_origin, -1)
     head.origins, head.origins_at = _lay_named(arena, rows)
     places = {one for region in fleet.regions.values() for one in region.residency}
@@ -245,8 +272,18 @@ def _lay_named(arena: _Arena, values: Any) -> tuple[int, int]:
     return len(cells), arena.cells(cells)
 
 
-def _endpoint_cells(arena: _Arena, endpoint: Endpoint, region: int, address: str) -> EndpointCells:
-    return EndpointCells(arena.text(_shown(endpoint.name)), arena.text(address), region, 0)
+def _endpoint_cells(
+    arena: _Arena, seated: Iterable[tuple[Place, int]], regions: Mapping[str, int]
+) -> list[EndpointCells]:
+    """By seat. ``regions``: by name of an endpoint, their places."""
+    named = {seat: place for place, seat in seated}
+    cells = [EndpointCells() for _ in range(max(named, default=NO_SEAT) + 1)]
+    for seat, place in named.items():
+        cells[seat] = EndpointCells(
+            arena.text(place.name), arena.text(place.address), regions.get(place.name, 0), 0,
+            place.protocol == "openai",
+        )  # fmt: skip
+    return cells
 
 
 def _awake_alone(seat: Seat, awake: float) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
-MAGIC: Final = 0x3152434E4F425243
+MAGIC: Final = 0x3252434E4F425243
 MAX_RUNGS: Final = 4
 MAX_NAME: Final = 128
 MAX_TAIL: Final = 1024
@@ -16,6 +16,8 @@ MAX_REPORT: Final = 512
 NO_MODEL: Final = 2**32 - 1
 # Of `RequestRecord.kind`.
 DEPARTED, ENDED, REFUSED = 1, 2, 3
+# Of `EndpointCells.is_http` and `TableHead.hosts`, by their places here.
+PROTOCOLS: Final = ("oip", "openai")
 # Of the ``kinds`` of a model, by their places here: how joules of candidates are known.
 ENERGY_KINDS: Final = ("calibrated", "profile", "estimated", "emulated")
 # Of `RegionCells.intensity`, in this order.
@@ -38,7 +40,7 @@ class FileHead(ctypes.Structure):
             "magic", "records", "record_bytes", "records_at", "seats", "seats_at", "slot_bytes",
         )),
         ("slots_at", _u64 * 2),
-        ("newest", _u64), ("head", _u64), ("decided", _u64), ("taken", _u64),
+        *((name, _u64) for name in ("newest", "head", "decided", "taken", "used")),
     )  # fmt: skip
 
 
@@ -64,10 +66,12 @@ class RegionCells(ctypes.Structure):
 
 
 class EndpointCells(ctypes.Structure):
-    """An endpoint. ``on_trial``: it takes one request at a time."""
+    """The endpoint of a seat, nameless where there is none. ``on_trial``: it takes one request at a
+    time."""
 
     _fields_ = (
-        ("name", Text), ("address", Text), ("region", _u32), ("on_trial", _u32),
+        ("name", Text), ("address", Text),
+        *((name, _u32) for name in ("region", "on_trial", "is_http", "unused")),
     )  # fmt: skip
 
 
@@ -92,9 +96,10 @@ class TableHead(ctypes.Structure):
     """Of one table. ``begun``, ``done``: its number, the same in one that is whole."""
 
     _fields_ = (
-        *((name, _u64) for name in ("begun", "done", "bytes")),
+        *((name, _u64) for name in ("begun", "done", "bytes", "generation", "rows")),
+        ("hosts", _u64 * 2),
         *((name, _f8) for name in (
-            "written_s", "now", "speed", "hour_ends_at", "j_per_byte", "margin_ms",
+            "since_s", "written_s", "now", "speed", "hour_ends_at", "j_per_byte", "margin_ms",
             "max_budget_ms", "retry_s",
         )),
         *((name, _i64) for name in ("residency", "unlisted", "default_origin")),
@@ -136,7 +141,7 @@ class RequestRecord(ctypes.Structure):
     _fields_ = (
         ("stamp", _u64),
         *((name, _u32) for name in ("kind", "model", "rung", "reason")),
-        ("decision", _u64), ("draw", _f8),
+        ("decision", _u64), ("generation", _u64), ("draw", _f8),
         *((name, _i64) for name in ("hour", "seat", "first_seat")),
         ("asked", QuestionCells), ("found", FoundCells),
         *((name, _f8) for name in (

@@ -9,7 +9,7 @@ for themselves.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from router.contract import AnswerSize, BackendReport
@@ -67,30 +67,38 @@ class _Carried(NamedTuple):
 
 class Outcomes:
     """Takes in records in their order. ``identity``: of the gateway in decision ids; ``failed``:
-    told of what was refused or failed."""
+    told of what was refused or failed; ``views``: by generation, by which records are read."""
 
-    def __init__(self, dispatcher: Dispatcher, identity: str, failed: Failed) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, identity: str, failed: Failed, views: Mapping[int, View]
+    ) -> None:
         self._dispatcher = dispatcher
+        self._views = views
         self._identity = identity
         self._failed = failed
         self._carried: dict[int, _Carried] = {}
         self.known = 0
         self.unsound = 0
+        self.foreign = 0
 
     def take(self, records: Iterable[RequestRecord]) -> int:
         """How many there were. Of the first `known` of the file another process learned all that
-        had ended; `unsound` counts those that cannot be, of which nothing is learned."""
+        had ended; `unsound` counts those that cannot be, of which nothing is learned, and `foreign`
+        those of another configuration's endpoints, of the process before this one."""
         count = 0
         for record in records:
             count += 1
-            if not is_sound(record, self._dispatcher.view):
+            view = self._views.get(record.generation)
+            if view is None:
+                self.foreign += 1
+            elif not is_sound(record, view):
                 self.unsound += 1
             elif record.kind == DEPARTED:
-                self._depart(record)
+                self._depart(record, view)
             elif record.stamp <= self.known:
                 self._drop(record.decision)
             elif record.kind == REFUSED:
-                self._refuse(record)
+                self._refuse(record, view)
             else:
                 self._end(record)
         return count
@@ -106,8 +114,7 @@ class Outcomes:
         for one in carried.values():
             one.lease.close(Outcome.IGNORED)
 
-    def _depart(self, record: RequestRecord) -> None:
-        view = self._dispatcher.view
+    def _depart(self, record: RequestRecord, view: View) -> None:
         request = request_of(record, model_at(view, record.model))
         question = question_of(record, request, view)
         decision = self._decision(record, question, view)
@@ -144,17 +151,17 @@ class Outcomes:
         if found[0] >= 0:
             Need(question, params, columns.scratch[k.S_BEST].copy()).teach(view.board)
 
-    def _refuse(self, record: RequestRecord) -> None:
+    def _refuse(self, record: RequestRecord, view: View) -> None:
         error = refusal_of(record)
         model = ("", "")
         if record.model != NO_MODEL:
-            model = model_at(self._dispatcher.view, record.model)
+            model = model_at(view, record.model)
         request = request_of(record, model)
         code = str(record.status) if record.is_http else grpc_name(record.grpc_status)
         self._failed(_METHODS[record.is_http], request, code, error.reason, error)
         parts = self._dispatcher.parts
         if parts.ledger is not None:
-            policy = self._dispatcher.view.snapshot.policy.name
+            policy = view.snapshot.policy.name
             waited_ms = (record.ended_s - record.started_s) * 1e3
             parts.ledger.turned_away(
                 request, RowOutcome.REFUSED, error.reason, policy, parts.clock.now(), waited_ms
@@ -175,10 +182,8 @@ class Outcomes:
 
     def _moved(self, record: RequestRecord, carried: _Carried) -> _Carried:
         """The endpoint that it was sent to failed it, and another one had it next."""
-        view, decision = (
-            self._dispatcher.view,
-            self._decision(record, carried.question, carried.view),
-        )
+        view = carried.view
+        decision = self._decision(record, carried.question, view)
         failed = carried.lease.seat
         carried.lease.close(Outcome.DROPPED)
         # Why is not known: a probe, which is due at once, tells whether it is there.

@@ -7,15 +7,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Final
 
+from router.backends.names import Resolve
 from router.config.settings import Config
 from router.contract import Clock
-from router.director import Dispatcher, View
-from router.planes.envoy.bootstrap import Json, bootstrap, fronts_of
+from router.director import Dispatcher
+from router.planes.envoy.bootstrap import TABLE, Json, bootstrap, fronts_of
 from router.planes.envoy.envoy_process import EnvoyProcess
-from router.planes.envoy.image import TableImage, Times
+from router.planes.envoy.generations import Generations
+from router.planes.envoy.hosts import HostFiles
+from router.planes.envoy.image import Times
+from router.planes.envoy.names import EVERY_S, Names
 from router.planes.envoy.outcomes import Failed, Outcomes
 from router.planes.envoy.shared_file import RECORDS, SharedFile
 
@@ -40,16 +43,21 @@ class EnvoyPlane:
         identity: str,
         failed: Failed,
         process: EnvoyProcess,
+        resolve: Resolve,
     ) -> None:
-        """``identity``: of this gateway in decision ids; ``failed``: told of what ends badly."""
+        """``identity``: of this gateway in decision ids; ``failed``: told of what ends badly;
+        ``resolve``: how host names of endpoints are asked for."""
         self._config = config
         self._dispatcher = dispatcher
         self._clock = clock
-        self._identity = identity
         self._process = process
         self._speed = config.settings.clock.speed if config.settings.clock else 1.0
-        self._outcomes = Outcomes(dispatcher, identity, failed)
-        self._image = self._image_of(dispatcher.view)
+        self._generations = Generations(
+            dispatcher, clock, Names(resolve), process,
+            HostFiles(process.folder, [one.name for one in fronts_of(config)]),
+            identity, config.settings.server.grpc_receipts == "full",
+        )  # fmt: skip
+        self._outcomes = Outcomes(dispatcher, identity, failed, self._generations.views)
         self._file: SharedFile | None = None
         self._lost = self._unsound = 0
         self._draining = False
@@ -58,12 +66,13 @@ class EnvoyPlane:
         """Start Envoy, or take the one over that runs; the ports. Raises EnvoyPlaneError."""
         how = self._bootstrap()
         if self._process.find(how):
-            self._file = SharedFile.taken_over(self._table)
-            self._outcomes.known = self._file.head.taken
+            file = SharedFile.taken_over(self._process.folder / TABLE)
+            self._outcomes.known = file.head.taken
             _log.info("an Envoy that ran already is taken over")
         else:
-            seats = len(self._config.fleet.endpoints)
-            self._file = SharedFile(self._table, seats, len(self._image.data))
+            file = SharedFile(self._process.folder / TABLE)
+        await self._generations.begin(file, self._dispatcher.limits.timeout_s)
+        self._file = file
         self._publish()
         if not self._process.is_alive():
             self._process.start(how)
@@ -87,16 +96,30 @@ class EnvoyPlane:
     @property
     def in_flight(self) -> int:
         """Requests of all of Envoy's workers."""
-        return 0 if self._file is None else sum(seat.in_flight for seat in self._file.seats)
+        return 0 if self._file is None else self._file.in_flight
 
     def work(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What has to be done all the time, by name."""
-        return {"table": self._write, "records": self._read, "envoy": self._watch}
+        return {
+            "table": self._write,
+            "records": self._read,
+            "envoy": self._watch,
+            "endpoints": self._follow,
+            "endpoint_names": self._look_up,
+        }
 
     async def _write(self) -> None:
-        if self._file is not None:
-            self._publish()
+        self._publish()
         await asyncio.sleep(PUBLISH_S)
+
+    async def _follow(self) -> None:
+        if self._file is not None and not self._draining:
+            await self._generations.follow()
+        await asyncio.sleep(PUBLISH_S)
+
+    async def _look_up(self) -> None:
+        await asyncio.sleep(EVERY_S)
+        await self._generations.look_up()
 
     async def _read(self) -> None:
         # Where there are more, the others of the loop come first.
@@ -133,24 +156,11 @@ class EnvoyPlane:
         self._outcomes.forget()
 
     def _publish(self) -> None:
-        view = self._dispatcher.view
-        if self._image.view is not view:
-            self._image = self._image_of(view)
-        self._image.update(Times(self._clock.monotonic(), self._clock.now(), self._speed))
-        if self._file is not None:
-            self._file.publish(self._image.data)
-
-    def _image_of(self, view: View) -> TableImage:
-        full = self._config.settings.server.grpc_receipts == "full"
-        return TableImage(self._dispatcher, view, self._identity, full)
+        if self._file is None:
+            return
+        image = self._generations.image()
+        image.update(Times(self._clock.monotonic(), self._clock.now(), self._speed))
+        self._file.publish(image.data)
 
     def _bootstrap(self) -> Json:
-        longest_s = self._dispatcher.limits.timeout_s
-        return bootstrap(
-            self._config, str(self._table), str(self._process.admin), longest_s,
-            self._image.rows_digest(),
-        )  # fmt: skip
-
-    @property
-    def _table(self) -> Path:
-        return self._process.folder / "table"
+        return bootstrap(self._config, self._process.folder, self._dispatcher.limits.timeout_s)

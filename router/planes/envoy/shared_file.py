@@ -7,30 +7,48 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from router.errors import EnvoyPlaneError
-from router.planes.envoy.layout import MAGIC, FileHead, RequestRecord, SeatCount, TableHead
+from router.planes.envoy.layout import (
+    MAGIC,
+    PROTOCOLS,
+    EndpointCells,
+    FileHead,
+    RequestRecord,
+    SeatCount,
+    TableHead,
+    Text,
+)
+from router.planes.envoy.seats import Place
 
 # Records until they are overwritten: half a second at 16,000 requests a second, which leave two.
 RECORDS: Final = 16_384
+# Endpoints that may be there at once, with those that left within the longest request.
+SEATS: Final = 16_384
+# Of 10,000 endpoints of a few models; taken from memory only as it is used.
+TABLE_BYTES: Final = 32 * 2**20
 _LINE: Final = 64
 
 
 class SharedFile:
     """One mapped file for ``seats`` endpoints."""
 
-    def __init__(self, path: Path, seats: int, table_bytes: int) -> None:
+    def __init__(self, path: Path, seats: int = SEATS, table_bytes: int = TABLE_BYTES) -> None:
         """A new one, for tables of up to ``table_bytes``; what was there before is left to those
-        who have it mapped."""
+        who have it mapped. Raises EnvoyPlaneError where there is no memory for it."""
         self.path = path
+        self._given: dict[int, int] = {}
         places = _Places(seats, table_bytes)
         path.unlink(missing_ok=True)
-        with path.open("xb") as file:
+        with path.open("xb"):
             path.chmod(0o600)
-            file.truncate(places.size)
+        os.truncate(path, places.size)
+        # All but tables, which are far smaller than they may grow.
+        self._have(0, places.slots[0])
         self._map(path)
         head = self.head
         head.records, head.record_bytes = RECORDS, ctypes.sizeof(RequestRecord)
@@ -49,7 +67,7 @@ class SharedFile:
         Raises EnvoyPlaneError for what is none of this version.
         """
         self = cls.__new__(cls)
-        self.path = path
+        self.path, self._given = path, {}
         try:
             self._map(path)
         except (OSError, ValueError) as error:
@@ -68,9 +86,39 @@ class SharedFile:
 
     @property
     def seats(self) -> ctypes.Array[SeatCount]:
-        """Counts by endpoint, live: Envoy's workers change them."""
+        """Counts by seat, live: Envoy's workers change them."""
         kind: type[ctypes.Array[SeatCount]] = SeatCount * self.head.seats
         return kind.from_buffer(self._memory, self.head.seats_at)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests of all seats."""
+        seats = self.seats
+        return sum(seats[one].in_flight for one in range(self.head.used))
+
+    @property
+    def table(self) -> TableHead | None:
+        """Of the newest; None before the first."""
+        if not self.head.newest:
+            return None
+        return TableHead.from_buffer(self._memory, self.head.slots_at[self.head.newest & 1])
+
+    def places(self) -> list[tuple[int, Place]]:
+        """Who has a seat by the newest table."""
+        head = self.table
+        if head is None:
+            return []
+        at = self.head.slots_at[self.head.newest & 1]
+        cells = (EndpointCells * head.endpoints).from_buffer(self._memory, at + head.endpoints_at)
+
+        def text(where: Text) -> str:
+            return self._memory[at + where.at : at + where.at + where.length].decode()
+
+        return [
+            (seat, Place(text(one.name), PROTOCOLS[one.is_http], text(one.address)))
+            for seat, one in enumerate(cells)
+            if one.name.length
+        ]
 
     def publish(self, table: bytearray) -> None:
         """Put a whole table in force. Raises EnvoyPlaneError for one that is too large."""
@@ -82,6 +130,7 @@ class SharedFile:
             )
         number = head.newest + 1
         at = head.slots_at[number & 1]
+        self._have(at, size)
         slot = TableHead.from_buffer(self._memory, at)
         # Whoever reads this slot now sees that it changes.
         slot.begun = number
@@ -125,8 +174,24 @@ class SharedFile:
     def forget_requests(self) -> None:
         """Envoy has ended, and its requests and records with it: none is still being written."""
         self._read = self.head.taken = self.head.head
-        for seat in self.seats:
-            seat.in_flight = 0
+        seats = self.seats
+        for one in range(self.head.seats):
+            seats[one].in_flight = 0
+
+    def _have(self, at: int, size: int) -> None:
+        """What a full file system cannot give is an error here, and not a signal that ends whoever
+        writes there. Raises EnvoyPlaneError."""
+        if self._given.get(at, 0) >= size:
+            return
+        try:
+            with self.path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), at, size)
+        except OSError as error:
+            raise EnvoyPlaneError(
+                f"{self.path}: no memory for {size // 2**20 + 1} MiB ({error.strerror}); in a "
+                "container /dev/shm is 64 MiB unless it is given more"
+            ) from error
+        self._given[at] = size
 
 
 class _Places:

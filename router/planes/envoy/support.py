@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from router.config.addresses import as_envoy_writes, ip_and_port
+from router.config.addresses import as_envoy_writes
 from router.config.ledger import LedgerSettings
 from router.config.settings import (
     Config,
@@ -16,7 +16,7 @@ from router.config.settings import (
     StateSettings,
 )
 from router.errors import ConfigError
-from router.model import TokenProfile
+from router.model import Endpoint, TokenProfile
 
 # As source/decide.h: so many servers are named for a request at most.
 MAX_ATTEMPTS: Final = 4
@@ -30,7 +30,8 @@ def _names(text: str) -> frozenset[str]:
 # a new one is not ignored in silence. Held: by Envoy, the module or the command's own process.
 HELD: Final[Mapping[type, frozenset[str]]] = {
     Settings: _names(
-        "server clock carbon load health retry network_kwh_per_gb request_file state exposed ledger"
+        "server clock carbon load health retry network_kwh_per_gb request_file state exposed "
+        "ledger discovery"
     ),
     ServerSettings: _names(
         "listen admin http workers max_message_mib max_streams max_connections max_metadata_kib "
@@ -50,7 +51,7 @@ HELD: Final[Mapping[type, frozenset[str]]] = {
 }
 # `require_supported` refuses what would be ignored of them.
 REFUSED: Final[Mapping[type, frozenset[str]]] = {
-    Settings: _names("access carbon_budgets identity discovery receipt_signing otlp deferral"),
+    Settings: _names("access carbon_budgets identity receipt_signing otlp deferral"),
     ServerSettings: _names("tls http_paths http_hosts energy_tenants picker scaler"),
     StateSettings: frozenset(("redis",)),
     LedgerSettings: frozenset(("decision_share",)),
@@ -103,7 +104,6 @@ def _of_settings(config: Config) -> Iterator[tuple[str, str]]:
         "receipts.sign": settings.receipt_signing is not None,
         "telemetry.otlp": settings.otlp is not None,
         "deferral": settings.deferral is not None,
-        "discovery": bool(settings.discovery),
         "aliases": bool(config.fleet.aliases),
         "state.redis": settings.state.redis is not None,
     }
@@ -115,23 +115,31 @@ def _of_settings(config: Config) -> Iterator[tuple[str, str]]:
     for key, listen in (("server.listen", server.listen), ("server.http", server.http)):
         if listen is not None and listen.endswith(":0"):
             yield key, "give a port: Envoy's plane does not tell which one it got"
-    protocols = {one.protocol for one in config.fleet.endpoints}
+    templates = [one.template for one in settings.discovery]
+    protocols = {one.protocol for one in (*config.fleet.endpoints, *templates)}
     if "openai" in protocols and server.http is None:
         yield "server.http", "endpoints speak openai, so say where HTTP is served"
 
 
 def _of_endpoints(config: Config) -> Iterator[tuple[str, str]]:
     fleet, seen = config.fleet, dict[str, str]()
+    for row, place in enumerate(config.settings.discovery):
+        key = f"discovery[{row}]"
+        if place.access.tls is not None or place.access.credentials is not None:
+            yield key, f"tls and credentials: {_NOT_YET}"
+        yield from _of_models(key, place.template)
     for row, endpoint in enumerate(fleet.endpoints):
         key = f"endpoints[{row}]"
         if endpoint.address in config.settings.access:
             yield key, f"tls and credentials: {_NOT_YET}"
-        if ip_and_port(endpoint.address) is None:
-            yield f"{key}.address", "give an IP address: Envoy's plane looks no names up yet"
         address = as_envoy_writes(endpoint.address)
         if address in seen:
             yield f"{key}.address", f"is that of {seen[address]!r}, too: Envoy cannot tell"
         seen[address] = endpoint.name
-        for place, served in enumerate(endpoint.models):
-            if isinstance(served.profile, TokenProfile) and served.profile.prefix_cache_tokens:
-                yield f"{key}.models[{place}].prefix_cache_tokens", _NOT_YET
+        yield from _of_models(key, endpoint)
+
+
+def _of_models(key: str, endpoint: Endpoint) -> Iterator[tuple[str, str]]:
+    for place, served in enumerate(endpoint.models):
+        if isinstance(served.profile, TokenProfile) and served.profile.prefix_cache_tokens:
+            yield f"{key}.models[{place}].prefix_cache_tokens", _NOT_YET

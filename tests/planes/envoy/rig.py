@@ -20,8 +20,8 @@ class EnvoyGateway(h.Gateway):
     def counts(self):
         """Requests of Envoy's workers, by endpoint, as they stand in the shared file."""
         shared = SharedFile.taken_over(run_folder(self.path) / "table")
-        names = [one["name"] for one in self.config["endpoints"]]
-        return dict(zip(names, (seat.in_flight for seat in shared.seats), strict=True))
+        seats = shared.seats
+        return {place.name: seats[seat].in_flight for seat, place in shared.places()}
 
     async def quiet(self):
         return not any(self.counts().values())

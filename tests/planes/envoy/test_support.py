@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 import yaml
@@ -14,6 +15,10 @@ FOUND = {
     "kind": "file", "name": "pool", "path": "found.yaml", "region": "here",
     "template": {"max_in_flight": 4, "models": [{"name": h.MODEL, "profile": "fast@test"}]},
 }  # fmt: skip
+
+
+CACHED = json.loads(json.dumps(FOUND))
+CACHED["template"]["models"][0]["prefix_cache_tokens"] = 1000
 
 
 def loaded(folder, **changes):
@@ -32,6 +37,7 @@ def problems(config):
 
 def test_what_it_serves_it_serves(tmp_path):
     require_supported(loaded(tmp_path))
+    require_supported(loaded(tmp_path, discovery=[FOUND]))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +49,7 @@ def test_what_it_serves_it_serves(tmp_path):
         ({"state": {"redis": {"url": "redis://127.0.0.1:1"}}}, "state.redis"),
         ({"ledger": {"dir": "ledger"}}, "ledger.decision_share"),
         ({"telemetry": {"otlp": {"endpoint": "http://127.0.0.1:4317"}}}, "telemetry.otlp"),
-        ({"discovery": [FOUND]}, "discovery"),
+        ({"discovery": [CACHED]}, "discovery[0].models[0].prefix_cache_tokens"),
         ({"identity": {"keys_file": "keys.yaml"}}, "identity"),
     ],
 )
@@ -72,7 +78,6 @@ def test_what_is_told_is_told_by_its_name(tmp_path):
 
 def test_every_key_is_named_at_once(tmp_path):
     endpoints = h.pair()
-    endpoints[0]["address"] = "model-server:8001"
     endpoints[1]["models"][0]["prefix_cache_tokens"] = 1000
     made = rig.config()
     del made["models"][rig.CHAT]
@@ -84,7 +89,6 @@ def test_every_key_is_named_at_once(tmp_path):
     )
     assert problems(config) == [
         "server.energy_tenants",
-        "endpoints[0].address",
         "endpoints[1].models[0].prefix_cache_tokens",
     ]
 

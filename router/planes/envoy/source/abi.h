@@ -49,4 +49,7 @@ extern void CALLBACK(http_send_response)(envoy_t, uint32_t status, header_t *hea
                                          span_t body, span_t details);
 extern bool CALLBACK(http_filter_get_attribute_string)(envoy_t, int attribute, span_t *value);
 extern bool CALLBACK(http_filter_get_attribute_int)(envoy_t, int attribute, uint64_t *value);
+/* Of the route's cluster, as this worker has it. */
+extern bool CALLBACK(http_get_cluster_host_count)(envoy_t, uint32_t priority, size_t *total,
+                                                  size_t *healthy, size_t *degraded);
 extern bool CALLBACK(is_validation_mode)(void);

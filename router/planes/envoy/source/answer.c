@@ -8,13 +8,14 @@
 /* As gRPC has a status that it does not know. */
 #define GRPC_UNKNOWN 2
 
-/* A table may have gone since it was decided: what the decision says of rows still holds, since
- * rows are of the fleet, which stays; but the model lies elsewhere. */
+/* The newest of the generation that it was decided by, where rows mean what the decision says of
+ * them; but the model lies elsewhere. */
 static const table_t *table_now(request_t *r) {
-    const view_t *view = shared_view(r->front->shared);
-    if (!view) return 0;
-    r->decision.model = (const model_t *)in_table(view->table, view->table->models_at) + r->model;
-    return view->table;
+    const view_t *view = view_now(r);
+    if (view) r->decision.written_s = view->table->written_s;
+    const table_t *table = r->copy->table;
+    r->decision.model = (const model_t *)in_table(table, table->models_at) + r->model;
+    return table;
 }
 
 /* Place and receipt follow whoever served it. */

@@ -8,12 +8,6 @@
 #define MAX_CLAIMS 16
 #define DRAW_BITS 48
 
-double monotonic_s(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 double dated_s(const table_t *table, double now_s) {
     return table->now + (now_s - table->written_s) * table->speed;
 }
@@ -217,6 +211,13 @@ bool decide(decision_t *d, caller_t *caller, const scanned_t *body, double paylo
             bool is_http, shared_t *shared, const view_t *view) {
     const table_t *t = view->table;
     d->model = model_of(t, body->model, body->version);
+    if (d->model && !d->model->n) {
+        caller_refuse(caller, NOTHING_FEASIBLE, "no endpoint of model '%.*s' has been found so far",
+                      (int)(body->model.length < MAX_NAME ? body->model.length : MAX_NAME),
+                      body->model.at);
+        d->model = 0; /* it has no columns */
+        return false;
+    }
     if (!d->model || d->model->is_http != is_http) {
         caller_refuse(caller, UNKNOWN_MODEL, "no endpoint serves model '%.*s' over this protocol",
                       (int)(body->model.length < MAX_NAME ? body->model.length : MAX_NAME),

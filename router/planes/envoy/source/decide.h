@@ -15,12 +15,12 @@ typedef struct {
     double draw;
     int64_t hour; /* since 1970, UTC */
     int64_t seat;
+    double written_s; /* when the newest table was, whichever it was decided by */
     bool origin_unknown;
     found_t founds[MAX_ATTEMPTS]; /* what was chosen, then whom to try after it */
     int tried;
 } decision_t;
 
-double monotonic_s(void);
 /* In the clock of intensities, by a table that may be old. */
 double dated_s(const table_t *table, double now_s);
 span_t text_in(const table_t *table, text_t text);

@@ -14,6 +14,7 @@ void leave_record(request_t *r, uint32_t kind) {
     record->rung = d->rung;
     record->reason = r->caller.refused;
     record->decision = d->decision;
+    record->generation = r->generation;
     record->draw = d->draw;
     record->hour = d->hour;
     record->seat = d->seat;
@@ -59,6 +60,7 @@ static void leave(request_t *r) {
                             r->envoy, ATTRIBUTE_RESPONSE_CODE_DETAILS, &details))
         keep(r->details, sizeof r->details, details);
     leave_record(r, ENDED);
+    copy_leave(r->copy);
 }
 
 int ON(http_filter_local_reply)(envoy_t envoy, void *request, uint32_t code, span_t details,

@@ -48,6 +48,16 @@ void *ON(http_filter_new)(void *front, envoy_t envoy) {
     return r;
 }
 
+static int64_t hosts_of(void *envoy) {
+    size_t total = 0, healthy = 0, degraded = 0;
+    if (!CALLBACK(http_get_cluster_host_count)(envoy, 0, &total, &healthy, &degraded)) return -1;
+    return (int64_t)total;
+}
+
+const view_t *view_now(const request_t *r) {
+    return shared_view(r->front->shared, r->front->is_http, hosts_of, r->envoy);
+}
+
 static void check_method(request_t *r, span_t path) {
     span_t asked = {path.at, path.length};
     const char *query = memchr(path.at, '?', path.length);
@@ -69,7 +79,7 @@ int ON(http_filter_request_headers)(envoy_t envoy, void *request, bool is_end) {
     request_t *r = request;
     header_t headers[MAX_HEADERS];
     span_t path = {0, 0};
-    const view_t *view = shared_view(r->front->shared);
+    const view_t *view = view_now(r);
     size_t count = CALLBACK(http_get_headers_size)(envoy, REQUEST_HEADERS);
     if (!view) {
         caller_refuse(&r->caller, NOT_STARTED, "the gateway has not written its table yet");
@@ -135,13 +145,17 @@ static void scan(request_t *r, span_t body) {
 static bool depart(request_t *r, span_t body) {
     scan(r, body);
     /* The same table for all that follows: the copy is this worker's own until it asks again. */
-    const view_t *view = shared_view(r->front->shared);
+    const view_t *view = view_now(r);
+    if (!view) caller_refuse(&r->caller, NOT_STARTED, "the gateway is writing its table");
     bool is_sent = !r->caller.refused && decide(&r->decision, &r->caller, &r->body, r->payload_bytes,
                                                 r->front->is_http, r->front->shared, view);
-    const model_t *models = in_table(view->table, view->table->models_at);
-    if (r->decision.model) r->model = (uint32_t)(r->decision.model - models);
+    if (r->decision.model)
+        r->model = (uint32_t)(r->decision.model -
+                              (const model_t *)in_table(view->table, view->table->models_at));
+    if (view) r->generation = view->table->generation;
     if (is_sent) {
         r->is_decided = true;
+        copy_keep(r->copy = view->copy);
         r->first_seat = r->decision.seat;
         r->times.departed_s = monotonic_s();
         send_to(r, view->table);

@@ -130,7 +130,7 @@ void receipt_whole(const table_t *t, const decision_t *d, const times_t *times, 
     if (d->model->is_task)
         figure(&told, "x-carbon-latency-first-gco2e", "%.6g", grams(t, d, first, seat_of[first]));
     if (times->attempts > 1) tell(&told, "x-carbon-attempts", "%u", times->attempts);
-    double now_s = monotonic_s(), age_s = now_s - t->written_s;
+    double now_s = monotonic_s(), age_s = now_s - d->written_s;
     tell_grid(&told, t, region, dated_s(t, now_s));
     char flags[128];
     if (flags_of(t, d, age_s, ",", flags, sizeof flags)) tell(&told, "x-carbon-flags", "%s", flags);
@@ -189,7 +189,7 @@ span_t receipt_field(const table_t *t, const decision_t *d, const times_t *times
             if (*c == ',') *c = ' ';
         add_quoted(&field, ", relaxed", span_of(words));
     }
-    if (flags_of(t, d, monotonic_s() - t->written_s, ", ", flags, sizeof flags))
+    if (flags_of(t, d, monotonic_s() - d->written_s, ", ", flags, sizeof flags))
         add(&field, ", %s", flags);
     return (span_t){into, field.used};
 }

@@ -18,6 +18,8 @@ typedef struct {
     times_t times;
     double payload_bytes, first_byte_s;
     int64_t first_seat;
+    copy_t *copy; /* that it was decided by */
+    uint64_t generation;
     uint32_t model;
     int status, grpc_status;
     bool is_decided, is_whole, has_left;
@@ -25,6 +27,8 @@ typedef struct {
     size_t tail_length;
 } request_t;
 
+/* The newest table that this worker may decide by. */
+const view_t *view_now(const request_t *r);
 /* Answer it here, with why (`caller.refused`). */
 void send_refusal(request_t *r);
 /* Tell the gateway of it: DEPARTED, REFUSED or ENDED. */

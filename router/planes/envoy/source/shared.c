@@ -5,11 +5,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A table is copied anew when it was overwritten meanwhile: the gateway writes some times a second,
  * and a copy takes microseconds. */
 #define MAX_COPIES 100
+/* Envoy tells its workers of hosts in milliseconds. */
+#define HOSTS_S 2.0
 
 shared_t *shared_open(const char *path) {
     int file = open(path, O_RDWR | O_CLOEXEC);
@@ -45,48 +48,93 @@ void shared_finish(record_t *record, uint64_t number) {
     __atomic_store_n(&record->stamp, number + 1, __ATOMIC_RELEASE);
 }
 
-static _Thread_local struct {
-    view_t view;
-    char *bytes;
-    uint64_t number, room;
-    int64_t candidates;
-} mine;
+/* By fronts, gRPC's first: their hosts are two clusters, which change apart. */
+static _Thread_local copy_t *newest_copies[2];
+static _Thread_local view_t mine;
+static _Thread_local int64_t candidates;
+
+double monotonic_s(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+void copy_keep(copy_t *copy) { copy->requests++; }
+
+void copy_leave(copy_t *copy) {
+    if (--copy->requests || !copy->is_left) return;
+    free(copy->bytes);
+    free(copy);
+}
 
 static void make_room(const table_t *table) {
     const model_t *models = in_table(table, table->models_at);
     int64_t most = 1;
     for (uint64_t i = 0; i < table->models; i++)
         if (models[i].n > most) most = models[i].n;
-    if (most <= mine.candidates) return;
-    view_t *view = &mine.view;
-    view->scratch = realloc(view->scratch, sizeof(double) * K_SCRATCH_ROWS * most);
-    view->terms = realloc(view->terms, sizeof(double) * K_EVALUATED * most);
-    view->reasons = realloc(view->reasons, sizeof(int64_t) * most);
-    free(view->cached);
-    view->cached = calloc(most, sizeof(double));
-    mine.candidates = most;
+    if (most <= candidates) return;
+    mine.scratch = realloc(mine.scratch, sizeof(double) * K_SCRATCH_ROWS * most);
+    mine.terms = realloc(mine.terms, sizeof(double) * K_EVALUATED * most);
+    mine.reasons = realloc(mine.reasons, sizeof(int64_t) * most);
+    free(mine.cached);
+    mine.cached = calloc(most, sizeof(double));
+    candidates = most;
 }
 
-const view_t *shared_view(shared_t *shared) {
+/* Where the next table goes: over the one before, whose requests it is as good for, or where that
+ * has none. */
+static copy_t *copy_for(copy_t *before, bool is_same) {
+    if (before && (is_same || !before->requests)) return before;
+    if (before) before->is_left = true;
+    return calloc(1, sizeof(copy_t));
+}
+
+static void copy_fill(copy_t *copy, const table_t *from, uint64_t bytes, uint64_t number) {
+    if (copy->room < bytes) {
+        free(copy->bytes);
+        copy->room = bytes + bytes / 4;
+        copy->bytes = malloc(copy->room);
+    }
+    memcpy(copy->bytes, from, bytes);
+    copy->table = (const table_t *)copy->bytes;
+    copy->number = number;
+    copy->generation = copy->table->generation;
+}
+
+static const view_t *view_of(copy_t *copy) {
+    mine.copy = copy;
+    mine.table = copy->table;
+    return &mine;
+}
+
+static bool is_whole(const table_t *slot, uint64_t number) {
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return __atomic_load_n(&slot->begun, __ATOMIC_ACQUIRE) == number && slot->done == number;
+}
+
+const view_t *shared_view(shared_t *shared, bool is_http, host_count_t *hosts, void *of) {
     for (int i = 0; i < MAX_COPIES; i++) {
+        copy_t *copy = newest_copies[is_http];
         uint64_t newest = __atomic_load_n(&shared->newest, __ATOMIC_ACQUIRE);
         if (!newest) return 0;
-        if (newest == mine.number) return &mine.view;
-        if (mine.room < shared->slot_bytes) {
-            mine.bytes = realloc(mine.bytes, shared->slot_bytes);
-            mine.room = shared->slot_bytes;
-        }
+        if (copy && newest == copy->number) return view_of(copy);
         const table_t *from = (const table_t *)((char *)shared + shared->slots_at[newest & 1]);
-        uint64_t bytes = from->bytes;
-        if (bytes > shared->slot_bytes) continue;
-        memcpy(mine.bytes, from, bytes);
-        __atomic_thread_fence(__ATOMIC_ACQUIRE);
-        if (__atomic_load_n(&from->begun, __ATOMIC_ACQUIRE) != newest || from->done != newest)
+        uint64_t bytes = from->bytes, wanted = from->hosts[is_http];
+        bool is_same = copy && copy->generation == from->generation;
+        double age_s = monotonic_s() - from->since_s;
+        if (!is_whole(from, newest) || bytes > shared->slot_bytes) continue;
+        /* It may name servers that this worker is yet to be told of. */
+        if (copy && !is_same && age_s < HOSTS_S && hosts(of) != (int64_t)wanted)
+            return view_of(copy);
+        copy_t *into = copy_for(copy, is_same);
+        copy_fill(into, from, bytes, newest);
+        newest_copies[is_http] = into;
+        if (!is_whole(from, newest)) {
+            into->number = 0;
             continue;
-        mine.number = newest;
-        mine.view.table = (const table_t *)mine.bytes;
-        make_room(mine.view.table);
-        return &mine.view;
+        }
+        make_room(into->table);
+        return view_of(into);
     }
-    return mine.number ? &mine.view : 0;
+    return 0;
 }

@@ -5,12 +5,13 @@
  * and what was changed while it was read is told by its sequence number. The same layout is in
  * router/planes/envoy/layout.py. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "kernel.h"
 
-#define SHARED_MAGIC 0x3152434e4f425243ull
+#define SHARED_MAGIC 0x3252434e4f425243ull
 #define MAX_RUNGS 4
 #define MAX_NAME 128
 #define MAX_TAIL 1024
@@ -28,6 +29,7 @@ typedef struct {
     uint64_t head;    /* records ever begun */
     uint64_t decided; /* decisions ever taken */
     uint64_t taken;   /* records that the gateway, whichever process, has taken in */
+    uint64_t used;    /* of the seats: so many ever had an endpoint */
 } shared_t;
 
 /* One endpoint, on a cache line of its own. */
@@ -47,9 +49,11 @@ typedef struct {
     double pue, g_per_kwh, observed_at;
 } region_t;
 
+/* A seat's, and nameless where that has none. One that is no candidate of any model leaves: it is
+ * sent nothing more, and what it has ends there. */
 typedef struct {
     text_t name, address;
-    uint32_t region, on_trial;
+    uint32_t region, on_trial, is_http, unused;
 } endpoint_t;
 
 /* `task_j`: joules of a request by candidate, where it serves tasks; `kinds`: how they are known,
@@ -66,9 +70,13 @@ typedef struct {
 
 /* `written_s`: monotonic; `now`: of the clock that dates intensities, `speed` times as fast. Masks
  * of jurisdictions as router/core/layout.py has them; `unlisted` 0: tenants without an entry are
- * refused, else their mask. `values` of origins: rows of the table after the hours. */
+ * refused, else their mask. `values` of origins: rows of the table after the hours. Places of
+ * models and rows of candidates mean the same in all tables of one `generation` (`rows`: of its
+ * digest), by which a worker decides once it has as many `hosts`, of gRPC's and of HTTP's, and in
+ * any case some time after `since_s`. */
 typedef struct {
-    uint64_t begun, done, bytes;
+    uint64_t begun, done, bytes, generation, rows, hosts[2];
+    double since_s;
     double written_s, now, speed, hour_ends_at, j_per_byte, margin_ms, max_budget_ms, retry_s;
     int64_t residency, unlisted;
     int64_t default_origin; /* row, -1: none */
@@ -85,7 +93,7 @@ enum { DEPARTED = 1, ENDED, REFUSED };
 typedef struct {
     uint64_t stamp;
     uint32_t kind, model, rung, reason;
-    uint64_t decision;
+    uint64_t decision, generation;
     double draw;
     int64_t hour, seat, first_seat;
     question_t asked;
@@ -107,15 +115,31 @@ seat_t *shared_seats(shared_t *shared);
 record_t *shared_begin(shared_t *shared, uint64_t *number);
 void shared_finish(record_t *record, uint64_t number);
 
-/* A worker's own copy of the newest table, and what decisions need room for. */
+/* A worker's own copy of the newest table of one generation. */
 typedef struct {
+    const table_t *table;
+    char *bytes;
+    uint64_t number, generation, room;
+    uint64_t requests; /* that were decided by it */
+    bool is_left;      /* there is one of a later generation */
+} copy_t;
+
+/* What is decided by, and what decisions need room for. */
+typedef struct {
+    copy_t *copy;
     const table_t *table;
     double *scratch, *cached, *terms;
     int64_t *reasons;
 } view_t;
 
-/* 0 where there is no table. Holds until the worker asks again. */
-const view_t *shared_view(shared_t *shared);
+/* How many hosts this worker of Envoy's has to send to; below 0 where it cannot tell. */
+typedef int64_t host_count_t(void *of);
+/* Of a front, `is_http` or not; 0 where there is no table. Holds until the worker asks again. */
+const view_t *shared_view(shared_t *shared, bool is_http, host_count_t *hosts, void *of);
+/* A request was decided by it, and ends by it whatever tables come meanwhile; it has ended. */
+void copy_keep(copy_t *copy);
+void copy_leave(copy_t *copy);
+double monotonic_s(void);
 static inline const void *in_table(const table_t *table, uint64_t at) {
     return (const char *)table + at;
 }

@@ -1,0 +1,65 @@
+"""Whom Envoy can send to: a file for each of its clusters, which it follows (EDS by file)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from router.config.addresses import ip_and_port
+from router.config.fields import split_address
+from router.planes.envoy.seats import Place
+
+_ASSIGNMENT: Final = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+
+
+def hosts_file(folder: Path, protocol: str) -> Path:
+    """Where those of one cluster are."""
+    return folder / f"hosts-{protocol}.json"
+
+
+class HostFiles:
+    """Of clusters by protocol, in ``folder``."""
+
+    def __init__(self, folder: Path, protocols: Sequence[str]) -> None:
+        self._folder = folder
+        self._hosts: dict[str, list[str]] = {one: [] for one in protocols}
+        # By protocol: what Envoy says of the hosts that it has taken in, once it has these.
+        self.versions: dict[str, str] = {}
+
+    def counts(self) -> Mapping[str, int]:
+        """How many there are, by protocol."""
+        return {protocol: len(hosts) for protocol, hosts in self._hosts.items()}
+
+    def write(self, places: Iterable[Place]) -> None:
+        """All that there are from now on. Raises OSError."""
+        found: dict[str, set[str]] = {protocol: set() for protocol in self._hosts}
+        for place in places:
+            if place.protocol in found:
+                found[place.protocol].add(place.address)
+        for protocol, addresses in found.items():
+            hosts = sorted(addresses)
+            if self._hosts[protocol] != hosts or protocol not in self.versions:
+                self.versions[protocol] = self._write(protocol, hosts)
+                self._hosts[protocol] = hosts
+
+    def _write(self, protocol: str, hosts: Sequence[str]) -> str:
+        version = hashlib.sha256(json.dumps(hosts).encode()).hexdigest()[:16]
+        assignment = {
+            "@type": _ASSIGNMENT,
+            "cluster_name": protocol,
+            "endpoints": [{"lb_endpoints": [_host(one) for one in hosts]}],
+        }
+        path = hosts_file(self._folder, protocol)
+        written = path.with_suffix(".new")
+        written.write_text(json.dumps({"version_info": version, "resources": [assignment]}))
+        # Envoy looks when a file takes the place of another.
+        written.replace(path)
+        return version
+
+
+def _host(address: str) -> dict[str, Any]:
+    host, port = ip_and_port(address) or split_address(address)
+    return {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
