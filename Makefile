@@ -77,6 +77,7 @@ faults: $(VENV)/.dev
 	LEASE_HISTORIES=1000000 $(BIN)/pytest --timeout 900 tests/core/test_lease.py
 	CREDENTIAL_EXAMPLES=150000 TOKEN_EXAMPLES=150000 $(BIN)/pytest --timeout 3600 tests/identity
 	EXAMPLES_FACTOR=20 $(PYTEST) --timeout 3600 $$(grep -rl '^from tests.examples import' tests)
+	RANDOM_ENDINGS=100000 $(BIN)/pytest --timeout 3600 tests/planes/envoy/test_random_endings.py
 	FUZZ_INPUTS=10000000 $(BIN)/pytest --timeout 3600 tests/planes/envoy/test_fuzz.py
 	ALL_FAULTS=1 $(BIN)/pytest --timeout 3600 tests/deferral/redis/test_killed.py
 	ALL_FAULTS=1 $(BIN)/pytest tests/e2e tests/lab/demo/test_demo.py tests/real/test_demo_openai.py

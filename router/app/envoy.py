@@ -11,15 +11,13 @@ from pathlib import Path
 from router.app import event_loop
 from router.app.compose import build_clock
 from router.app.descriptors import raise_limit
-from router.app.gateway_process import GatewayProcess
+from router.app.gateway_process import CarrierParts, GatewayProcess
 from router.app.ledger import require_ledger
 from router.app.loading import load
 from router.app.process import cause_of
 from router.backends.names import SystemResolver
 from router.config.settings import Config
-from router.director import Dispatcher
 from router.errors import EnvoyPlaneError
-from router.gateway.failures import Failures
 from router.planes.envoy.envoy_process import EnvoyProcess, envoy_program
 from router.planes.envoy.module import built
 from router.planes.envoy.plane import EnvoyPlane
@@ -69,10 +67,12 @@ class _Build:
         """See `BuildCarrier`."""
         require_supported(config)
 
-    def __call__(self, dispatcher: Dispatcher, failures: Failures, identity: str) -> EnvoyPlane:
+    def __call__(self, parts: CarrierParts) -> EnvoyPlane:
+        dispatcher = parts.dispatcher
         return EnvoyPlane(
-            self._config, dispatcher, dispatcher.parts.clock, identity, failures.failed,
-            self._process, SystemResolver(),
+            self._config, dispatcher, dispatcher.parts.clock, parts.identity,
+            parts.failures.failed, self._process, SystemResolver(), parts.receipts.keep,
+            parts.native,
         )  # fmt: skip
 
 

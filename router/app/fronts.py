@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from router.app.control import ControlApi
@@ -51,6 +52,14 @@ class Carrier(Protocol):
     def work(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What it needs done in the background, by name."""
         ...
+
+
+def on_loopback(server: ServerSettings) -> ServerSettings:
+    """``server`` behind somebody who listens for it, on ports of the system's choice."""
+    if server.http is None:
+        return replace(server, listen="127.0.0.1:0")
+    names = server.http_hosts | {split_address(server.http)[0].lower()}
+    return replace(server, listen="127.0.0.1:0", http="127.0.0.1:0", http_hosts=names)  # fmt: skip
 
 
 class Fronts:

@@ -11,7 +11,7 @@ import secrets
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from router.app import event_loop
 from router.app.background import Rounds, supervise
@@ -29,7 +29,7 @@ from router.app.discovery import Discovery
 from router.app.failures import FailureReporter
 from router.app.finders import build_finder
 from router.app.fleet_sharing import FleetSharing
-from router.app.fronts import Carrier, Fronts
+from router.app.fronts import Carrier, Fronts, on_loopback
 from router.app.identities import IdentityKeeper
 from router.app.keeping import Keeper
 from router.app.ledger import ProcessLedger
@@ -79,12 +79,22 @@ _FIRST_FINDINGS_S = 5.0
 _log = logging.getLogger(__name__)
 
 
-class BuildCarrier(Protocol):
-    """Of what carries requests instead of this process's own fronts."""
+class CarrierParts(NamedTuple):
+    """``failures``: told of what fails; ``identity``: of the process in decision ids; ``receipts``:
+    to be asked for by id; ``native``: this process's own fronts, on loopback."""
 
-    def __call__(self, dispatcher: Dispatcher, failures: Failures, identity: str) -> Carrier:
-        """Once there is a view. ``failures``: told of what fails; ``identity``: of the process in
-        decision ids."""
+    dispatcher: Dispatcher
+    failures: Failures
+    identity: str
+    receipts: KeptReceipts
+    native: Fronts
+
+
+class BuildCarrier(Protocol):
+    """Of what carries requests in the place of this process's own fronts."""
+
+    def __call__(self, parts: CarrierParts) -> Carrier:
+        """Once there is a view."""
         ...
 
     def require(self, config: Config) -> None:
@@ -372,22 +382,27 @@ class GatewayProcess:
             telemetry.security,
             telemetry.tracer,
         )
-        if self._carrier is not None:
-            return self._carrier(dispatcher, failures, self._identity)
-        return Fronts(
-            self._server_settings,
+        receipts = KeptReceipts(
+            self._membership.receipts if self._membership else None, self._sharing.receipts
+        )
+        server = self._server_settings
+        is_behind = self._carrier is not None
+        fronts = Fronts(
+            on_loopback(server) if is_behind else server,
             Director(dispatcher),
             self._runtime,
             failures,
             self._identities.access,
             self._reuse_port,
-            KeptReceipts(
-                self._membership.receipts if self._membership else None, self._sharing.receipts
-            ),
+            receipts,
             ReceiptSources(self._ledger.asked(), self._signer, self._clock.now),
-            self._trust.server,
+            None if is_behind else self._trust.server,
             self._deferral(),
         )
+        if self._carrier is None:
+            return fronts
+        parts = CarrierParts(dispatcher, failures, self._identity, receipts, fronts)
+        return self._carrier(parts)
 
     def _deferral(self) -> ProcessDeferral | None:
         config = self._runtime.config

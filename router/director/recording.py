@@ -93,6 +93,7 @@ class Recorder:
         kept has no bearing on what is decided. ``beside``: that keeps others, by its own share."""
         self._keep = keep
         self._rng = rng
+        self._beside = beside
         self._decide = decide if beside is None else beside.decide
         self._left = 0
         self._most = certain
@@ -176,6 +177,22 @@ class Recorder:
             raise refusal
         sight = Sight(snapshot, seen, Answered(decided.decision, ""), probability, is_watched)
         return decided.seen_by(_Chosen(self, sight, decided.sight))
+
+    @property
+    def most_share(self) -> float:
+        """Of decisions, the greatest share that anybody keeps by chance."""
+        return max(self.share, 0.0 if self._beside is None else self._beside.most_share)
+
+    def offer(self, kept: KeptDecision, share: float, now: float) -> None:
+        """A decision that was taken elsewhere, and looked at with the probability ``share``, no
+        less than `most_share`; ``now``: monotonic s."""
+        by: Recorder | None = self
+        while by is not None:
+            if kept.sight.answered.decision is None and by._has_room(now):
+                by._take(kept._replace(sight=kept.sight._replace(probability=1.0)))
+            elif by._rng.random() * share < by.share:
+                by._take(kept._replace(sight=kept.sight._replace(probability=by.share)))
+            by = by._beside
 
     def departed(self, sight: object, decision_id: str) -> None:
         """A request's first decision was acted on; `ended` is to follow, once. ``sight``: as the

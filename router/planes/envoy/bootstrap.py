@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from router.config import split_address
 from router.config.addresses import ip_and_port
+from router.config.exposure import is_loopback
 from router.config.settings import Config
 from router.planes.envoy.hosts import hosts_file
 from router.planes.envoy.module import NAME
@@ -20,7 +21,13 @@ from router.units import MS_PER_S
 # Of the folder: what is decided by, and where Envoy is asked and told.
 TABLE: Final = "table"
 ADMIN: Final = "admin.sock"
-# As source/filter.c has them.
+# What is decided in Envoy, by protocol; all else, and what has the header, the gateway's own
+# process serves. As source/filter.c has them.
+DECIDED: Final = {
+    "oip": "/inference.GRPCInferenceService/ModelInfer",
+    "openai": "/v1/chat/completions",
+}
+_NATIVE: Final = "x-native-plane"
 _METADATA: Final = "carbon_router"
 _METADATA_KEY: Final = "endpoints"
 _TYPE: Final = "type.googleapis.com/envoy"
@@ -48,6 +55,11 @@ def fronts_of(config: Config) -> list[EnvoyListener]:
     return [EnvoyListener(name, listen) for name, listen in listens.items() if listen is not None]
 
 
+def native_cluster(protocol: str) -> str:
+    """The name of the cluster of the gateway's own process, as a server of ``protocol``."""
+    return f"native-{protocol}"
+
+
 def bootstrap(config: Config, folder: Path, longest_s: float) -> Json:
     """Envoy's whole configuration, which no endpoint is in. ``folder``: of what is shared with it;
     ``longest_s``: a request may take without a deadline."""
@@ -58,7 +70,10 @@ def bootstrap(config: Config, folder: Path, longest_s: float) -> Json:
         "overload_manager": {"resource_monitors": [_connections(config)]},
         "static_resources": {
             "listeners": [_listener(one, config, folder, longest_s) for one in fronts],
-            "clusters": [_cluster(one, folder) for one in fronts],
+            "clusters": [
+                *(_cluster(one.name, one.name, folder) for one in fronts),
+                *(_cluster(one.name, native_cluster(one.name), folder) for one in fronts),
+            ],
         },
     }
 
@@ -155,16 +170,30 @@ def _virtual_host(front: EnvoyListener, config: Config, longest_s: float) -> Jso
     if not is_grpc:
         retry["retriable_status_codes"] = [_BUSY]
     route["retry_policy"] = retry
+    native = {**route, "cluster": native_cluster(front.name)}
+    del native["retry_policy"]
+    if not is_grpc:
+        # As long as it takes: it has time-outs of its own.
+        native["timeout"] = "0s"
+        if not is_loopback(front.listen):
+            # There it answers to no name of a stranger's; here whoever reaches it may have any.
+            native["host_rewrite_literal"] = "127.0.0.1"
+    marked = {"name": _NATIVE, "present_match": True}
     return {
         "name": front.name,
         "domains": ["*"],
-        "routes": [{"match": {"prefix": "/"}, "route": route}],
+        "request_headers_to_remove": [_NATIVE],
+        "routes": [
+            {"match": {"prefix": "/", "headers": [marked]}, "route": native},
+            {"match": {"path": DECIDED[front.name]}, "route": route},
+            {"match": {"prefix": "/"}, "route": native},
+        ],
     }
 
 
-def _cluster(front: EnvoyListener, folder: Path) -> Json:
+def _cluster(protocol: str, name: str, folder: Path) -> Json:
     options: Json = {"http_protocol_options": {}}
-    if front.name == "oip":
+    if protocol == "oip":
         options = {"http2_protocol_options": {}}
     # All that a broken connection took along moves at once, which Envoy cannot tell from other
     # retries: no budget of them would be the right one.
@@ -172,12 +201,12 @@ def _cluster(front: EnvoyListener, folder: Path) -> Json:
         ("max_requests", "max_pending_requests", "max_connections", "max_retries"), _UNLIMITED
     )
     return {
-        "name": front.name,
+        "name": name,
         "type": "EDS",
         "connect_timeout": _seconds(_CONNECT_S),
         "eds_cluster_config": {
             "eds_config": {
-                "path_config_source": {"path": str(hosts_file(folder, front.name))},
+                "path_config_source": {"path": str(hosts_file(folder, name))},
                 "resource_api_version": "V3",
             },
         },
@@ -188,11 +217,15 @@ def _cluster(front: EnvoyListener, folder: Path) -> Json:
                 "explicit_http_config": options,
             }
         },
-        "load_balancing_policy": _named_hosts(),
+        "load_balancing_policy": _named_hosts() if name == protocol else _anybody(),
     }
 
 
 _PROTOCOL_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def _anybody() -> Json:
+    return _policy("round_robin", "RoundRobin", {})
 
 
 def _named_hosts() -> Json:

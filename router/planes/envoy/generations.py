@@ -12,18 +12,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from router.contract import Clock
+from router.core.columns import Snapshot
 from router.director import Dispatcher, View
 from router.errors import EnvoyPlaneError
 from router.planes.envoy.envoy_process import EnvoyProcess
 from router.planes.envoy.hosts import HostFiles
 from router.planes.envoy.image import Generation, TableImage, key_of
 from router.planes.envoy.layout import PROTOCOLS
-from router.planes.envoy.names import Names
-from router.planes.envoy.seats import Place, Seats
+from router.planes.envoy.names import HostNames
+from router.planes.envoy.seats import EnvoyHost, Seats
 from router.planes.envoy.shared_file import SharedFile
 
 # Records of older generations were read, or overwritten, long ago.
 _KEPT: Final = 64
+_SNAPSHOTS: Final = 16
 _LOOK_S: Final = 0.02
 _KNOWN_S: Final = 10.0
 
@@ -37,7 +39,7 @@ class Generations:
         self,
         dispatcher: Dispatcher,
         clock: Clock,
-        names: Names,
+        names: HostNames,
         process: EnvoyProcess,
         hosts: HostFiles,
         identity: str,
@@ -55,6 +57,8 @@ class Generations:
         self._keys: tuple[View, int, int] | None = None
         self._moves = 0
         self.views: dict[int, View] = {}
+        # The last ones, by version.
+        self.snapshots: dict[int, Snapshot] = {}
 
     async def begin(self, file: SharedFile, longest_s: float) -> None:
         """Lay out the first table in ``file``, on from where that is: the hosts of an Envoy that
@@ -140,7 +144,9 @@ class Generations:
             view, self._places(view), image.generation.number, image.generation.since_s
         )  # fmt: skip
 
-    def _install(self, view: View, places: Sequence[Place], number: int, since_s: float) -> None:
+    def _install(
+        self, view: View, places: Sequence[EnvoyHost], number: int, since_s: float
+    ) -> None:
         seats = {place.name: self._seats.of(place) for place in places}
         counts = self._hosts.counts()
         generation = Generation(
@@ -149,16 +155,19 @@ class Generations:
         )  # fmt: skip
         self._image = TableImage(self._dispatcher, view, *self._told, generation, self._seats)
         self.views[number] = view
+        self.snapshots[view.snapshot.version] = view.snapshot
+        while len(self.snapshots) > _SNAPSHOTS:
+            del self.snapshots[next(iter(self.snapshots))]
         for old in [one for one in self.views if one <= number - _KEPT]:
             del self.views[old]
 
-    def _places(self, view: View) -> list[Place]:
+    def _places(self, view: View) -> list[EnvoyHost]:
         """Those that Envoy can be told of: it knows them apart by their addresses alone."""
-        found: dict[str, Place] = {}
+        found: dict[str, EnvoyHost] = {}
         for one in view.snapshot.layout.fleet.endpoints:
             address = self._names.address(one.address)
             if address:
-                found.setdefault(address, Place(one.name, one.protocol, address))
+                found.setdefault(address, EnvoyHost(one.name, one.protocol, address))
         return list(found.values())
 
     def _key(self, view: View) -> int:

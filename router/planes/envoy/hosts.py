@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from router.config.addresses import ip_and_port
 from router.config.fields import split_address
-from router.planes.envoy.seats import Place
+from router.planes.envoy.seats import EnvoyHost
 
 _ASSIGNMENT: Final = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
@@ -26,6 +26,8 @@ class HostFiles:
     def __init__(self, folder: Path, protocols: Sequence[str]) -> None:
         self._folder = folder
         self._hosts: dict[str, list[str]] = {one: [] for one in protocols}
+        # There, whoever comes and goes.
+        self.stay: Sequence[EnvoyHost] = ()
         # By protocol: what Envoy says of the hosts that it has taken in, once it has these.
         self.versions: dict[str, str] = {}
 
@@ -33,10 +35,10 @@ class HostFiles:
         """How many there are, by protocol."""
         return {protocol: len(hosts) for protocol, hosts in self._hosts.items()}
 
-    def write(self, places: Iterable[Place]) -> None:
+    def write(self, places: Iterable[EnvoyHost]) -> None:
         """All that there are from now on. Raises OSError."""
         found: dict[str, set[str]] = {protocol: set() for protocol in self._hosts}
-        for place in places:
+        for place in (*places, *self.stay):
             if place.protocol in found:
                 found[place.protocol].add(place.address)
         for protocol, addresses in found.items():

@@ -37,9 +37,11 @@ from router.planes.envoy.layout import (
     TableHead,
     Text,
 )
-from router.planes.envoy.seats import NO_SEAT, Place
+from router.planes.envoy.seats import NO_SEAT, EnvoyHost
 
 _ALIGNED = 8
+# Where decisions are kept at all, refusals are, and this is how the module is told.
+LEAST_SHARE = 1e-12
 
 
 class Times(NamedTuple):
@@ -98,7 +100,7 @@ class TableImage:
         identity: str,
         full_receipts: bool,
         generation: Generation,
-        seated: Iterable[tuple[Place, int]],
+        seated: Iterable[tuple[EnvoyHost, int]],
     ) -> None:
         """``identity``: of the gateway in decision ids; ``full_receipts``: over gRPC, to whoever
         does not say. ``seated``: all that have seats, those that leave among them."""
@@ -114,6 +116,7 @@ class TableImage:
         head.full_receipts = full_receipts
         head.generation, head.rows = generation.number, generation.key
         head.since_s, head.hosts = generation.since_s, generation.hosts
+        head.snapshot = snapshot.version
         regions = {one: row for row, one in enumerate(fleet.regions)}
         in_regions = {one.name: regions[one.region] for one in fleet.endpoints}
         cells = _endpoint_cells(arena, seated, in_regions)
@@ -134,16 +137,19 @@ class TableImage:
         some = ModelCells * len(snapshot.columns)
         self._models = some.from_buffer(self.data, head.models_at)
 
-    def update(self, times: Times) -> None:
-        """Write what is so at this moment: health, loads of others, what was learned."""
+    def update(self, times: Times, ours: Mapping[str, int]) -> None:
+        """Write what is so at this moment: health, loads of others, what was learned. ``ours``:
+        requests of Envoy's among those that seats count, by endpoint."""
         head = self._head
         head.written_s, head.now, head.speed = times
+        recorder = self._dispatcher.recorder
+        head.seen_share = 0.0 if recorder is None else max(recorder.most_share, LEAST_SHARE)
         for name, seat in self.view.board.seats.items():
             cells = self._endpoints[self.generation.seats.get(name, NO_SEAT)]
             cells.on_trial = seat.health.state is State.PROBING
         models = zip(self._models, self.view.snapshot.columns.items(), strict=True)
         for model, (key, columns) in models:
-            self._update_model(model, key, columns)
+            self._update_model(model, key, columns, ours)
 
     def _lay_model(self, key: tuple[str, str], columns: ModelColumns) -> ModelCells:
         arena, candidates, table = self._arena, columns.candidates, columns.table
@@ -175,22 +181,37 @@ class TableImage:
         cells.others_at, cells.awake_at, cells.eligible_at = (
             arena.array(np.zeros(n)) for _ in range(3)
         )
+        cells.known_at, cells.allotted_at, cells.caps_at = (
+            arena.array(np.zeros(n)) for _ in range(3)
+        )
         cells.longest = layout.contexts[key[0]]
         return cells
 
-    def _update_model(self, cells: ModelCells, key: tuple[str, str], columns: ModelColumns) -> None:
+    def _update_model(
+        self,
+        cells: ModelCells,
+        key: tuple[str, str],
+        columns: ModelColumns,
+        ours: Mapping[str, int],
+    ) -> None:
         board, dispatcher, model = self.view.board, self._dispatcher, key[0]
         n = columns.table.shape[1]
-        self._column(cells.live_at, k.LIVE_ROWS * n)[:] = board.live(*key).reshape(-1)
+        live = board.live(*key)
+        self._column(cells.live_at, k.LIVE_ROWS * n)[:] = live.reshape(-1)
+        self._column(cells.caps_at, n)[:] = live[k.PACE_CAP_MS]
         others, awake = self._column(cells.others_at, n), self._column(cells.awake_at, n)
-        eligible = self._column(cells.eligible_at, n)
+        eligible, peers = self._column(cells.eligible_at, n), self._column(cells.known_at, n)
+        allotted = self._column(cells.allotted_at, n)
         candidates = columns.candidates
         for row, (endpoint, served) in enumerate(
             zip(candidates.endpoints, candidates.served, strict=True)
         ):
             seat = board.seats[endpoint.name]
-            others[row] = seat.batch - seat.in_flight
-            awake[row] = _awake_alone(seat, board.live(*key)[k.AWAKE, row])
+            native = seat.in_flight - ours.get(endpoint.name, 0)
+            peers[row] = native + seat.peers
+            others[row] = seat.others + peers[row]
+            allotted[row] = max(0.0, seat.allotted - native)
+            awake[row] = _awake_alone(seat, native, live[k.AWAKE, row])
             outlier = seat.outliers[served.name, served.version]
             admits = seat.health.admits(0, seat.turns) and outlier.admits
             is_seated = endpoint.name in self.generation.seats
@@ -227,7 +248,7 @@ class TableImage:
         return cells
 
 
-def key_of(view: View, places: Iterable[Place]) -> int:
+def key_of(view: View, places: Iterable[EnvoyHost]) -> int:
     """Of a `Generation`: all that a record is read by, and whom Envoy is told of."""
     snapshot = view.snapshot
     columns = [
@@ -273,7 +294,7 @@ def _lay_named(arena: _Arena, values: Any) -> tuple[int, int]:
 
 
 def _endpoint_cells(
-    arena: _Arena, seated: Iterable[tuple[Place, int]], regions: Mapping[str, int]
+    arena: _Arena, seated: Iterable[tuple[EnvoyHost, int]], regions: Mapping[str, int]
 ) -> list[EndpointCells]:
     """By seat. ``regions``: by name of an endpoint, their places."""
     named = {seat: place for place, seat in seated}
@@ -286,11 +307,12 @@ def _endpoint_cells(
     return cells
 
 
-def _awake_alone(seat: Seat, awake: float) -> float:
-    """Whether others keep it awake, were no request of Envoy's there."""
-    if seat.in_flight == 0:
+def _awake_alone(seat: Seat, native: int, awake: float) -> float:
+    """Whether others keep it awake, were no request of Envoy's there; ``native``: of the gateway's
+    own process."""
+    if seat.in_flight == native:
         return awake
-    return 1.0 if seat.others >= 1.0 else 0.0
+    return 1.0 if native + seat.peers + seat.others >= 1.0 else 0.0
 
 
 def _shown(text: str) -> str:

@@ -12,6 +12,7 @@ MAX_RUNGS: Final = 4
 MAX_NAME: Final = 128
 MAX_TAIL: Final = 1024
 MAX_REPORT: Final = 512
+MAX_RESIDENCY: Final = 512
 # Of a request of no model that is known.
 NO_MODEL: Final = 2**32 - 1
 # Of `RequestRecord.kind`.
@@ -40,7 +41,10 @@ class FileHead(ctypes.Structure):
             "magic", "records", "record_bytes", "records_at", "seats", "seats_at", "slot_bytes",
         )),
         ("slots_at", _u64 * 2),
-        *((name, _u64) for name in ("newest", "head", "decided", "taken", "used")),
+        *((name, _u64) for name in (
+            "newest", "head", "decided", "taken", "used",
+            "sights", "sight_bytes", "sights_at", "sight_head",
+        )),
     )  # fmt: skip
 
 
@@ -83,7 +87,7 @@ class ModelCells(ctypes.Structure):
         *((name, _i64) for name in ("n", "rows", "regions")),
         *((f"{name}_at", _u64) for name in (
             "table", "live", "labels", "starts", "seats", "task_j", "kinds", "others", "awake",
-            "eligible",
+            "eligible", "known", "allotted", "caps",
         )),
         *((name, _f8) for name in (
             "input_tokens", "output_tokens", "output_tokens_quantile", "longest",
@@ -97,10 +101,10 @@ class TableHead(ctypes.Structure):
 
     _fields_ = (
         *((name, _u64) for name in ("begun", "done", "bytes", "generation", "rows")),
-        ("hosts", _u64 * 2),
+        ("hosts", _u64 * 2), ("snapshot", _u64),
         *((name, _f8) for name in (
-            "since_s", "written_s", "now", "speed", "hour_ends_at", "j_per_byte", "margin_ms",
-            "max_budget_ms", "retry_s",
+            "since_s", "seen_share", "written_s", "now", "speed", "hour_ends_at", "j_per_byte",
+            "margin_ms", "max_budget_ms", "retry_s",
         )),
         *((name, _i64) for name in ("residency", "unlisted", "default_origin")),
         *((f"{name}{at}", _u64) for name in (
@@ -109,6 +113,12 @@ class TableHead(ctypes.Structure):
         ("attempts", _u64), ("full_receipts", _u64),
         ("identity", Text), ("policy", Text), ("relaxed", Text * MAX_RUNGS),
     )  # fmt: skip
+
+
+class SightHead(ctypes.Structure):
+    """Of one sight, before its live columns."""
+
+    _fields_ = (("stamp", _u64), ("n", _u64), ("residency", ctypes.c_char * MAX_RESIDENCY))
 
 
 class QuestionCells(ctypes.Structure):
@@ -141,7 +151,8 @@ class RequestRecord(ctypes.Structure):
     _fields_ = (
         ("stamp", _u64),
         *((name, _u32) for name in ("kind", "model", "rung", "reason")),
-        ("decision", _u64), ("generation", _u64), ("draw", _f8),
+        *((name, _u64) for name in ("decision", "generation", "snapshot", "sight")),
+        ("draw", _f8),
         *((name, _i64) for name in ("hour", "seat", "first_seat")),
         ("asked", QuestionCells), ("found", FoundCells),
         *((name, _f8) for name in (

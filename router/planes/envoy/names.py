@@ -18,7 +18,7 @@ _TIMEOUT_S: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
-class Names:
+class HostNames:
     """``resolve``: how a name is asked for."""
 
     def __init__(self, resolve: Resolve) -> None:

@@ -9,6 +9,7 @@ for themselves.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -26,6 +27,7 @@ from router.director import Dispatcher, View
 from router.director.attempt import seen_rtt_ms
 from router.director.lessons import Lesson
 from router.errors import (
+    ShedError,
     UpstreamBusyError,
     UpstreamError,
     UpstreamFaultError,
@@ -34,6 +36,7 @@ from router.errors import (
 )
 from router.http_api import USAGE
 from router.model import Decision, Outcome, Receipt, Request, RowOutcome, TaskProfile
+from router.planes.envoy.kept_decisions import KeptDecisions
 from router.planes.envoy.layout import DEPARTED, NO_MODEL, REFUSED, RequestRecord
 from router.planes.envoy.record_errors import LeftError, error_of, grpc_name, refusal_of
 from router.planes.envoy.record_requests import (
@@ -67,13 +70,22 @@ class _Carried(NamedTuple):
 
 class Outcomes:
     """Takes in records in their order. ``identity``: of the gateway in decision ids; ``failed``:
-    told of what was refused or failed; ``views``: by generation, by which records are read."""
+    told of what was refused or failed; ``views``: by generation, by which records are read;
+    ``keep``: receipts, to be asked for by id; ``kept``: takes decisions to be kept."""
 
     def __init__(
-        self, dispatcher: Dispatcher, identity: str, failed: Failed, views: Mapping[int, View]
+        self,
+        dispatcher: Dispatcher,
+        identity: str,
+        failed: Failed,
+        views: Mapping[int, View],
+        keep: Callable[[Receipt], None],
+        kept: KeptDecisions,
     ) -> None:
         self._dispatcher = dispatcher
         self._views = views
+        self._keep = keep
+        self._kept = kept
         self._identity = identity
         self._failed = failed
         self._carried: dict[int, _Carried] = {}
@@ -103,6 +115,10 @@ class Outcomes:
                 self._end(record)
         return count
 
+    def on_seats(self) -> Mapping[str, int]:
+        """Requests under way, by endpoint, as the seats count them."""
+        return Counter(one.lease.seat.name for one in self._carried.values())
+
     def _drop(self, decision: int) -> None:
         carried = self._carried.pop(decision, None)
         if carried is not None:
@@ -121,6 +137,7 @@ class Outcomes:
         seat = view.board.seats[decision.endpoint.name]
         if record.stamp > self.known:
             self._teach_room(record, question, view)
+            self._kept.take(record, request, view)
         lease = Lease(
             seat,
             decision.burden,
@@ -156,7 +173,11 @@ class Outcomes:
         model = ("", "")
         if record.model != NO_MODEL:
             model = model_at(view, record.model)
+        if isinstance(error, ShedError):
+            self._want_places(view, model)
         request = request_of(record, model)
+        if record.model != NO_MODEL:
+            self._kept.take(record, request, view, error.reason)
         code = str(record.status) if record.is_http else grpc_name(record.grpc_status)
         self._failed(_METHODS[record.is_http], request, code, error.reason, error)
         parts = self._dispatcher.parts
@@ -166,6 +187,15 @@ class Outcomes:
             parts.ledger.turned_away(
                 request, RowOutcome.REFUSED, error.reason, policy, parts.clock.now(), waited_ms
             )
+
+    def _want_places(self, view: View, model: tuple[str, str]) -> None:
+        """None was left of this gateway's: more are asked for where gateways share them."""
+        places = self._dispatcher.places
+        if places is None:
+            return
+        places.refresh(self._dispatcher.parts.clock.monotonic(), at_once=True)
+        for one in view.snapshot.columns[model].candidates.endpoints:
+            places.claim(one.name, one.max_in_flight)
 
     def _end(self, record: RequestRecord) -> None:
         carried = self._carried.pop(record.decision, None)
@@ -224,6 +254,7 @@ class Outcomes:
         )  # fmt: skip
         report = self._report(record, seat.name, decision.endpoint.protocol)
         receipt = self._receipt(record, carried, run, report)
+        self._keep(receipt)
         if dispatcher.parts.ledger is not None:
             dispatcher.parts.ledger.ended(receipt, RowOutcome.ANSWERED)
         decided_s = record.departed_s - record.started_s

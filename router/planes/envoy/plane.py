@@ -7,19 +7,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from router.backends.names import Resolve
 from router.config.settings import Config
 from router.contract import Clock
 from router.director import Dispatcher
-from router.planes.envoy.bootstrap import TABLE, Json, bootstrap, fronts_of
+from router.model import Receipt
+from router.planes.envoy.bootstrap import TABLE, Json, bootstrap, fronts_of, native_cluster
 from router.planes.envoy.envoy_process import EnvoyProcess
 from router.planes.envoy.generations import Generations
 from router.planes.envoy.hosts import HostFiles
 from router.planes.envoy.image import Times
-from router.planes.envoy.names import EVERY_S, Names
+from router.planes.envoy.kept_decisions import KeptDecisions
+from router.planes.envoy.names import EVERY_S, HostNames
 from router.planes.envoy.outcomes import Failed, Outcomes
+from router.planes.envoy.seats import EnvoyHost
 from router.planes.envoy.shared_file import RECORDS, SharedFile
 
 # Between two tables: what is learned, and that a server is out, is decided by after so long.
@@ -30,6 +33,22 @@ _AT_A_TIME: Final = 500
 _DRAIN_LOOK_S: Final = 0.05
 
 _log = logging.getLogger(__name__)
+
+
+class NativeFronts(Protocol):
+    """What takes requests in the gateway's own process, where Envoy passes them on to."""
+
+    async def start(self) -> dict[str, int]:
+        """Listen on loopback; the ports."""
+        ...
+
+    async def drain(self, grace_s: float) -> None:
+        """Take nothing new, let those in flight finish, cut them after ``grace_s``."""
+        ...
+
+    def work(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What has to be done all the time, by name."""
+        ...
 
 
 class EnvoyPlane:
@@ -44,20 +63,31 @@ class EnvoyPlane:
         failed: Failed,
         process: EnvoyProcess,
         resolve: Resolve,
+        keep: Callable[[Receipt], None],
+        native: NativeFronts,
     ) -> None:
         """``identity``: of this gateway in decision ids; ``failed``: told of what ends badly;
-        ``resolve``: how host names of endpoints are asked for."""
+        ``resolve``: how host names of endpoints are asked for; ``keep``: receipts, to be asked for
+        by id; ``native``: serve what Envoy only passes on."""
         self._config = config
         self._dispatcher = dispatcher
         self._clock = clock
         self._process = process
         self._speed = config.settings.clock.speed if config.settings.clock else 1.0
+        self._native = native
+        fronts = [one.name for one in fronts_of(config)]
+        self._hosts = HostFiles(process.folder, [*fronts, *map(native_cluster, fronts)])
         self._generations = Generations(
-            dispatcher, clock, Names(resolve), process,
-            HostFiles(process.folder, [one.name for one in fronts_of(config)]),
+            dispatcher, clock, HostNames(resolve), process, self._hosts,
             identity, config.settings.server.grpc_receipts == "full",
         )  # fmt: skip
-        self._outcomes = Outcomes(dispatcher, identity, failed, self._generations.views)
+        kept = KeptDecisions(
+            dispatcher, identity, self._generations.snapshots,
+            lambda number: None if self._file is None else self._file.sight(number),
+        )  # fmt: skip
+        self._outcomes = Outcomes(
+            dispatcher, identity, failed, self._generations.views, keep, kept
+        )  # fmt: skip
         self._file: SharedFile | None = None
         self._lost = self._unsound = 0
         self._draining = False
@@ -65,6 +95,13 @@ class EnvoyPlane:
     async def start(self) -> dict[str, int]:
         """Start Envoy, or take the one over that runs; the ports. Raises EnvoyPlaneError."""
         how = self._bootstrap()
+        ports = await self._native.start()
+        names = {"oip": "port", "openai": "http_port"}
+        self._hosts.stay = [
+            EnvoyHost("native", native_cluster(one), f"127.0.0.1:{ports[port]}")
+            for one, port in names.items()
+            if port in ports
+        ]
         if self._process.find(how):
             file = SharedFile.taken_over(self._process.folder / TABLE)
             self._outcomes.known = file.head.taken
@@ -77,7 +114,6 @@ class EnvoyPlane:
         if not self._process.is_alive():
             self._process.start(how)
         await self._process.until_ready()
-        names = {"oip": "port", "openai": "http_port"}
         return {
             names[one.name]: int(one.listen.rpartition(":")[2]) for one in fronts_of(self._config)
         }
@@ -86,12 +122,17 @@ class EnvoyPlane:
         """Take no new requests, wait for those under way, then end Envoy."""
         self._draining = True
         await self._process.drain()
-        for _ in range(int(grace_s / _DRAIN_LOOK_S)):
-            if not self.in_flight:
-                break
-            await asyncio.sleep(_DRAIN_LOOK_S)
+        async with asyncio.TaskGroup() as draining:
+            draining.create_task(self._native.drain(grace_s))
+            draining.create_task(self._until_quiet(grace_s))
         await self._process.stop()
         self._take_rest()
+
+    async def _until_quiet(self, grace_s: float) -> None:
+        for _ in range(int(grace_s / _DRAIN_LOOK_S)):
+            if not self.in_flight:
+                return
+            await asyncio.sleep(_DRAIN_LOOK_S)
 
     @property
     def in_flight(self) -> int:
@@ -101,6 +142,7 @@ class EnvoyPlane:
     def work(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What has to be done all the time, by name."""
         return {
+            **self._native.work(),
             "table": self._write,
             "records": self._read,
             "envoy": self._watch,
@@ -158,8 +200,12 @@ class EnvoyPlane:
     def _publish(self) -> None:
         if self._file is None:
             return
+        now = self._clock.monotonic()
+        if self._dispatcher.places is not None:
+            # What this gateway may have is read by all requests until the next table.
+            self._dispatcher.places.refresh(now)
         image = self._generations.image()
-        image.update(Times(self._clock.monotonic(), self._clock.now(), self._speed))
+        image.update(Times(now, self._clock.now(), self._speed), self._outcomes.on_seats())
         self._file.publish(image.data)
 
     def _bootstrap(self) -> Json:

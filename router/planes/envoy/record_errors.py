@@ -13,9 +13,7 @@ from router.errors import (
     PolicyExcludesError,
     ResidencyError,
     ShedError,
-    UnknownMethodError,
     UnknownModelError,
-    UnsupportedMethodError,
     UpstreamBusyError,
     UpstreamError,
     UpstreamFaultError,
@@ -29,7 +27,7 @@ from router.planes.envoy.layout import RequestRecord
 
 # As reason_t of source/caller.h numbers them; a test compares the words.
 REFUSALS: Final[tuple[type[CarbonRouterError] | None, ...]] = (
-    None, MalformedRequestError, InvalidMetadataError, UnknownMethodError, UnsupportedMethodError,
+    None, MalformedRequestError, InvalidMetadataError,
     UnknownModelError, ShedError, NothingFeasibleError, ResidencyError, PolicyExcludesError,
     BudgetImpossibleError, NothingFeasibleError,
 )  # fmt: skip

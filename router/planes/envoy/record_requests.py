@@ -11,6 +11,8 @@ from router.core.question import ORIGIN_UNKNOWN, Question
 from router.director import View
 from router.model import Budget, Request
 from router.planes.envoy.layout import DEPARTED, ENDED, NO_MODEL, REFUSED, RequestRecord
+from router.planes.envoy.seats import NO_SEAT
+from router.planes.envoy.shared_file import SEATS
 
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 
@@ -80,14 +82,14 @@ def is_sound(record: RequestRecord, view: View) -> bool:
         return False
     columns = list(snapshot.columns.values())[record.model]
     rows, n = columns.table.shape
-    found, seats = record.found, len(snapshot.layout.fleet.endpoints)
+    found = record.found
     is_placed = (
         0 <= found.row < n
         and 0 <= found.first_row < n
         and 0 <= record.asked.rtt_row < rows
         and record.rung < len(snapshot.rungs)
-        and 0 <= record.seat < seats
-        and 0 <= record.first_seat < seats
+        and NO_SEAT < record.seat < SEATS
+        and NO_SEAT < record.first_seat < SEATS
     )
     is_timed = record.started_s <= record.departed_s < math.inf
     if record.kind == ENDED:

@@ -20,7 +20,7 @@ NO_SEAT: Final = 0
 LINGER_S: Final = 3.0
 
 
-class Place(NamedTuple):
+class EnvoyHost(NamedTuple):
     """An endpoint as Envoy knows it. ``address``: as Envoy writes it."""
 
     name: str
@@ -34,14 +34,14 @@ class Seats:
     def __init__(self, capacity: int, rest_s: float) -> None:
         self._capacity = capacity
         self._rest_s = rest_s
-        self._seat_of: dict[Place, int] = {}
+        self._seat_of: dict[EnvoyHost, int] = {}
         # When each that no table names any more was left.
-        self._left_s: dict[Place, float] = {}
+        self._left_s: dict[EnvoyHost, float] = {}
         # Seats, and when each was given up; the oldest first.
         self._free: deque[tuple[int, float]] = deque()
         self.used = NO_SEAT + 1
 
-    def restore(self, places: Iterable[tuple[int, Place]], used: int, now: float) -> None:
+    def restore(self, places: Iterable[tuple[int, EnvoyHost]], used: int, now: float) -> None:
         """Go on from a table of the process before this one, of whose seats all others may have
         been left just ``now``."""
         self._seat_of = {place: seat for seat, place in places}
@@ -50,15 +50,15 @@ class Seats:
         taken = set(self._seat_of.values())
         self._free = deque((one, now) for one in range(1, self.used) if one not in taken)
 
-    def __iter__(self) -> Iterator[tuple[Place, int]]:
+    def __iter__(self) -> Iterator[tuple[EnvoyHost, int]]:
         """All that have a seat, those that leave among them."""
         return iter(self._seat_of.items())
 
-    def of(self, place: Place) -> int:
+    def of(self, place: EnvoyHost) -> int:
         """Its seat; `NO_SEAT` where it has none."""
         return self._seat_of.get(place, NO_SEAT)
 
-    def admit(self, places: Iterable[Place], now: float) -> None:
+    def admit(self, places: Iterable[EnvoyHost], now: float) -> None:
         """A seat for each. Raises EnvoyPlaneError, and changes nothing, where there are too few."""
         new = [place for place in dict.fromkeys(places) if place not in self._seat_of]
         rested = sum(now - since >= self._rest_s for _, since in self._free)
@@ -74,7 +74,7 @@ class Seats:
                 self._seat_of[place] = self.used
                 self.used += 1
 
-    def keep(self, places: Collection[Place], now: float) -> None:
+    def keep(self, places: Collection[EnvoyHost], now: float) -> None:
         """From ``now`` on tables name these alone: the others leave."""
         named = set(places)
         for place in self._seat_of:

@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from router.core import kernel_rows as k
 from router.errors import EnvoyPlaneError
 from router.planes.envoy.layout import (
     MAGIC,
@@ -20,10 +24,11 @@ from router.planes.envoy.layout import (
     FileHead,
     RequestRecord,
     SeatCount,
+    SightHead,
     TableHead,
     Text,
 )
-from router.planes.envoy.seats import Place
+from router.planes.envoy.seats import EnvoyHost
 
 # Records until they are overwritten: half a second at 16,000 requests a second, which leave two.
 RECORDS: Final = 16_384
@@ -31,6 +36,9 @@ RECORDS: Final = 16_384
 SEATS: Final = 16_384
 # Of 10,000 endpoints of a few models; taken from memory only as it is used.
 TABLE_BYTES: Final = 32 * 2**20
+# Sights until they are overwritten, and bytes of each: of up to some 700 candidates.
+SIGHTS: Final = 64
+_SIGHT_BYTES: Final = 128 * 2**10
 _LINE: Final = 64
 
 
@@ -53,6 +61,7 @@ class SharedFile:
         head = self.head
         head.records, head.record_bytes = RECORDS, ctypes.sizeof(RequestRecord)
         head.records_at, head.seats, head.seats_at = places.records, seats, places.seats
+        head.sights, head.sight_bytes, head.sights_at = SIGHTS, _SIGHT_BYTES, places.sights
         head.slot_bytes = places.slot_bytes
         head.slots_at[0], head.slots_at[1] = places.slots
         # Last: a file without it is none.
@@ -103,7 +112,7 @@ class SharedFile:
             return None
         return TableHead.from_buffer(self._memory, self.head.slots_at[self.head.newest & 1])
 
-    def places(self) -> list[tuple[int, Place]]:
+    def places(self) -> list[tuple[int, EnvoyHost]]:
         """Who has a seat by the newest table."""
         head = self.table
         if head is None:
@@ -115,7 +124,7 @@ class SharedFile:
             return self._memory[at + where.at : at + where.at + where.length].decode()
 
         return [
-            (seat, Place(text(one.name), PROTOCOLS[one.is_http], text(one.address)))
+            (seat, EnvoyHost(text(one.name), PROTOCOLS[one.is_http], text(one.address)))
             for seat, one in enumerate(cells)
             if one.name.length
         ]
@@ -156,6 +165,22 @@ class SharedFile:
             self.head.taken = max(self.head.taken, self._read)
             if record.stamp:
                 yield record
+
+    def sight(self, number: int) -> tuple[str, NDArray[np.float64]] | None:
+        """Of a record's ``sight``: the caller's own list of where it may run, and live columns
+        (k.LIVE_ROWS, n). None of one that was overwritten, and of none."""
+        if number <= 0:
+            return None
+        at = self.head.sights_at + (number - 1) % self.head.sights * self.head.sight_bytes
+        head = SightHead.from_buffer_copy(self._memory, at)
+        size = ctypes.sizeof(SightHead)
+        values = k.LIVE_ROWS * head.n
+        if head.stamp != number or size + 8 * values > self.head.sight_bytes:
+            return None
+        live = np.frombuffer(self._memory, np.float64, values, at + size).copy()
+        if ctypes.c_uint64.from_buffer(self._memory, at).value != number:
+            return None
+        return head.residency.decode(errors="replace"), live.reshape(k.LIVE_ROWS, head.n)
 
     def _record(self, number: int) -> RequestRecord | None:
         """None of one that is still being written; without a stamp: of one that is lost."""
@@ -201,7 +226,8 @@ class _Places:
         self.slot_bytes = _whole(2 * table_bytes + 65_536)
         self.seats = _whole(ctypes.sizeof(FileHead))
         self.records = _whole(self.seats + seats * ctypes.sizeof(SeatCount))
-        first = _whole(self.records + RECORDS * ctypes.sizeof(RequestRecord))
+        self.sights = _whole(self.records + RECORDS * ctypes.sizeof(RequestRecord))
+        first = _whole(self.sights + SIGHTS * _SIGHT_BYTES)
         self.slots = (first, first + self.slot_bytes)
         self.size = first + 2 * self.slot_bytes
 

@@ -31,7 +31,8 @@ def _names(text: str) -> frozenset[str]:
 HELD: Final[Mapping[type, frozenset[str]]] = {
     Settings: _names(
         "server clock carbon load health retry network_kwh_per_gb request_file state exposed "
-        "ledger discovery"
+        # What of `otlp` there is, `notes` says.
+        "ledger discovery otlp"
     ),
     ServerSettings: _names(
         "listen admin http workers max_message_mib max_streams max_connections max_metadata_kib "
@@ -43,18 +44,16 @@ HELD: Final[Mapping[type, frozenset[str]]] = {
         "probe_s detect_s base_ejection_s max_ejection_s max_ejected_fraction busy_s max_busy_s"
     ),
     RetrySettings: frozenset(("max_attempts",)),
-    StateSettings: frozenset(("file",)),
+    StateSettings: _names("file redis"),
     LedgerSettings: _names(
         "dir url name tenant flush_s seal_s seal_rows queue_rows spool_max_bytes "
-        "gateway_w_per_core gateway_region settle_every_s"
+        "gateway_w_per_core gateway_region settle_every_s decision_share"
     ),
 }
 # `require_supported` refuses what would be ignored of them.
 REFUSED: Final[Mapping[type, frozenset[str]]] = {
-    Settings: _names("access carbon_budgets identity receipt_signing otlp deferral"),
+    Settings: _names("access carbon_budgets identity receipt_signing deferral"),
     ServerSettings: _names("tls http_paths http_hosts energy_tenants picker scaler"),
-    StateSettings: frozenset(("redis",)),
-    LedgerSettings: frozenset(("decision_share",)),
 }
 # `notes` says so.
 TOLD: Final[Mapping[type, frozenset[str]]] = {
@@ -85,6 +84,8 @@ def notes(config: Config) -> list[str]:
     ]
     if config.settings.retry.max_attempts > MAX_ATTEMPTS:
         found.append(f"retry.max_attempts: no request is tried more than {MAX_ATTEMPTS} times")
+    if config.settings.otlp is not None:
+        found.append("telemetry.otlp: spans are of what Envoy passes on alone")
     if server.max_wait_ms > 0.0:
         found.append("server.max_wait_ms: a request for which there is no place is shed at once")
     return found
@@ -102,16 +103,12 @@ def _of_settings(config: Config) -> Iterator[tuple[str, str]]:
         "identity": settings.identity.authenticates,
         "carbon_budget": bool(settings.carbon_budgets.budgets),
         "receipts.sign": settings.receipt_signing is not None,
-        "telemetry.otlp": settings.otlp is not None,
         "deferral": settings.deferral is not None,
         "aliases": bool(config.fleet.aliases),
-        "state.redis": settings.state.redis is not None,
     }
     for key, is_asked in asked.items():
         if is_asked:
             yield key, _NOT_YET
-    if settings.ledger is not None and settings.ledger.decision_share > 0.0:
-        yield "ledger.decision_share", "set it to 0: Envoy's plane keeps no decisions yet"
     for key, listen in (("server.listen", server.listen), ("server.http", server.http)):
         if listen is not None and listen.endswith(":0"):
             yield key, "give a port: Envoy's plane does not tell which one it got"

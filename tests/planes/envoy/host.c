@@ -21,7 +21,7 @@ SHOWN void host_layout(uint64_t *into) {
     uint64_t sizes[] = {
         sizeof(text_t), sizeof(shared_t), sizeof(seat_t), sizeof(named_t), sizeof(region_t),
         sizeof(endpoint_t), sizeof(model_t), sizeof(table_t), sizeof(question_t), sizeof(found_t),
-        sizeof(record_t), offsetof(shared_t, taken), offsetof(region_t, observed_at),
+        sizeof(record_t), sizeof(sight_t), offsetof(shared_t, sight_head), offsetof(region_t, observed_at),
         offsetof(model_t, template_tokens), offsetof(table_t, relaxed), offsetof(table_t, attempts),
         offsetof(record_t, found), offsetof(record_t, status), offsetof(record_t, cut_short),
         offsetof(record_t, tail),

@@ -108,7 +108,7 @@ class Host:
         return found
 
     def layout(self):
-        sizes = (ctypes.c_uint64 * 20)()
+        sizes = (ctypes.c_uint64 * 21)()
         self.library.host_layout(sizes)
         return list(sizes)
 

@@ -37,7 +37,7 @@ async def test_of_a_favourite_that_is_killed_nothing_is_lost(tmp_path):
             answers = await asyncio.gather(*calls)
             assert len(answers) == len(calls)
             receipts = [dict(await call.trailing_metadata()) for call in calls]
-            # Place and receipt are of who answered.
+            # EnvoyHost and receipt are of who answered.
             assert {one["x-carbon-endpoint"] for one in receipts} == {h.NEAR}
             assert {one["x-carbon-attempts"] for one in receipts} == {"2"}
             await h.until(gateway.quiet, "every end")

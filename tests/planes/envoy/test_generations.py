@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 
 import pytest
 
@@ -127,7 +128,8 @@ async def test_a_file_that_changes_under_load_costs_no_request(started):
         await hang_up(gateway)
         await load.sees(*names(near), policy="latency-first")
         gateway.write(policy="no-such-policy")
-        await hang_up(gateway, "reload refused, the old configuration stays")
+        gateway.tell(signal.SIGHUP)
+        await h.until(lambda: says(gateway, "reload_refused"), "its refusal")
         gateway.write()
         await hang_up(gateway)
         await load.sees(*names(green))
@@ -145,7 +147,7 @@ async def test_requests_on_an_endpoint_that_goes_finish_there_and_its_seat_goes_
             return (await client.receipt())["endpoint"] == f"{PLACE}/{h.GREEN}"
 
         await h.until(there, "its coming")
-        calls = [client.infer(h.ask(output_tokens=5000), h.WHOLE_RECEIPT) for _ in range(4)]
+        calls = [client.infer(h.ask(output_tokens=8000), h.WHOLE_RECEIPT) for _ in range(4)]
 
         async def under_way():
             return gateway.counts().get(f"{PLACE}/{h.GREEN}") == 4
@@ -178,7 +180,7 @@ async def test_the_next_process_takes_over_what_went_meanwhile(tmp_path):
     with rig.running(tmp_path / "f", made) as (gateway, _):
         pid = gateway.envoy_pid
         async with gateway.client() as client:
-            slow = client.infer(h.ask(output_tokens=4000))
+            slow = client.infer(h.ask(output_tokens=15_000))
 
             async def there():
                 return gateway.counts()[h.GREEN] == 1

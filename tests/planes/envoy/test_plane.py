@@ -67,8 +67,6 @@ async def test_budgets_and_residency_are_kept_and_refused_as_natively(fleet):
             assert (await client.refusal(**headers))[:2] == expected
         code, reason, _ = await client.refusal(h.ask("nobody"))
         assert (code, reason) == ("NOT_FOUND", "model_unknown")
-        code, reason, _ = await client.refusal(h.ask(sequence_id=7))
-        assert (code, reason) == ("UNIMPLEMENTED", "method_unsupported")
         code, reason, _ = await client.refusal(b"\xff\xff")
         assert (code, reason) == ("INVALID_ARGUMENT", "request_malformed")
 
@@ -95,6 +93,69 @@ async def test_chat_completions_pass_as_json_and_as_events(fleet):
     status, headers, body = await fleet.chat(model="nobody")
     assert (status, headers["x-carbon-reason"]) == (404, "model_unknown")
     assert json.loads(body)["error"]["code"] == "model_unknown"
+
+
+async def test_streams_sequences_and_what_is_compressed_go_to_the_gateways_own_process(fleet):
+    async with fleet.client() as client:
+        call = client.stream(h.ask(), h.ask(), metadata=h.WHOLE_RECEIPT)
+        messages = h.answers([message async for message in call])
+        assert [one.error_message for one in messages] == [""] * 8
+        assert dict(await call.trailing_metadata())["x-carbon-endpoint"] == h.GREEN
+        held = [await client.receipt(h.ask(sequence_id=7, sequence_start=1))]
+        held.append(await client.receipt(h.ask(sequence_id=7), x_ttft_budget_ms=3000))
+        assert {one["endpoint"] for one in held} == {h.GREEN}
+    channel = grpc.aio.insecure_channel(fleet.address, compression=grpc.Compression.Gzip)
+    async with channel:
+        call = h.Client(channel).infer(h.ask())
+        assert h.pb.ModelInferResponse.FromString(await call).model_name == h.MODEL
+        ready = channel.unary_unary(h.SERVICE + "ServerReady")
+        assert h.pb.ServerReadyResponse.FromString(await ready(b"")).ready
+        nowhere = channel.unary_unary("/some.Other/Method")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await nowhere(b"")
+        assert caught.value.code().name == "UNIMPLEMENTED"
+
+
+async def test_a_receipt_is_to_be_asked_for_by_its_id(fleet):
+    _, headers, _ = await fleet.chat(stream=True, max_tokens=5)
+    decision_id = headers["x-carbon"].split('id="')[1].partition('"')[0]
+    http = fleet.config["server"]["http"]
+
+    async def told():
+        status, body = await h.get(http, f"/v1/carbon/receipts/{decision_id}")
+        return json.loads(body) if status == 200 else None
+
+    receipt = await h.until(told, "its end")
+    assert receipt["endpoint"] == "http-green-0" and receipt["energy_j"] > 0.0
+    status, body = await h.get(http, "/v1/models")
+    assert status == 200 and rig.CHAT in {one["id"] for one in json.loads(body)["data"]}
+    assert (await h.get(http, "/v1/nothing"))[0] == 404
+
+
+async def test_places_are_shared_with_the_gateways_own_process(tmp_path):
+    made = rig.config()
+    for one in made["endpoints"]:
+        one["max_in_flight"] = 1
+    with rig.running(tmp_path / "f", made) as (gateway, _):
+        async with gateway.client() as client:
+            stream = client.stream(h.ask(output_tokens=20_000))
+            await anext(aiter(stream))
+
+            async def elsewhere():
+                return (await client.receipt())["endpoint"] == h.NEAR
+
+            await h.until(elsewhere, "Envoy's knowing of the stream")
+            calls = [client.infer(h.ask(output_tokens=1000)) for _ in range(2)]
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            assert [isinstance(one, grpc.aio.AioRpcError) for one in ended].count(True) == 1
+            stream.cancel()
+
+            async def back():
+                return (await client.receipt())["endpoint"] == h.GREEN
+
+            await h.until(back, "the stream's end")
+        await h.until(gateway.quiet, "every end")
+        await h.until(gateway.idle, "every end")
 
 
 async def test_what_ended_is_learned_and_counted(fleet):

@@ -49,9 +49,10 @@ def test_usage_is_read_from_the_last_event_of_a_stream():
     "fields",
     [
         {"kind": 0}, {"kind": 4}, {"model": 99}, {"model": NO_MODEL}, {"rung": 99}, {"seat": -1},
-        {"seat": 2}, {"first_seat": 2}, {"row": 2}, {"row": -1}, {"nearest": 2}, {"rtt_row": 10**6},
-        {"rtt_row": -1}, {"departed_s": math.nan}, {"departed_s": 0.5}, {"ended_s": math.inf},
-        {"ended_s": 1.5}, {"payload_bytes": math.nan}, {"payload_bytes": -1.0},
+        {"seat": 0}, {"first_seat": 10**6}, {"row": 2}, {"row": -1}, {"nearest": 2},
+        {"rtt_row": 10**6}, {"rtt_row": -1}, {"departed_s": math.nan}, {"departed_s": 0.5},
+        {"ended_s": math.inf}, {"ended_s": 1.5}, {"payload_bytes": math.nan},
+        {"payload_bytes": -1.0},
     ],
 )  # fmt: skip
 def test_a_record_that_cannot_be_is_not_learned_from(fields):
@@ -59,7 +60,8 @@ def test_a_record_that_cannot_be_is_not_learned_from(fields):
     snapshot = f.snapshot(fleet, f.policy(), f.forecasts(north=[100.0] * 24, south=[100.0] * 24))
     view = View(snapshot, f.board(snapshot))
     for kind in (DEPARTED, ENDED):
-        sound = {"kind": kind, "started_s": 1.0, "departed_s": 2.0, "ended_s": 3.0}
+        times = {"started_s": 1.0, "departed_s": 2.0, "ended_s": 3.0}
+        sound = {"kind": kind, "seat": 1, "first_seat": 1, **times}
         assert is_sound(record(**sound), view)
         if kind == ENDED or "ended_s" not in fields:
             assert not is_sound(record(**{**sound, **fields}), view)

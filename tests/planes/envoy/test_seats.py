@@ -3,13 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import EnvoyPlaneError
-from router.planes.envoy.seats import LINGER_S, NO_SEAT, Place, Seats
+from router.planes.envoy.seats import LINGER_S, NO_SEAT, EnvoyHost, Seats
 
 REST_S = 100.0
 
 
 def place(name, address=""):
-    return Place(name, "oip", address or f"10.0.0.1:{ord(name)}")
+    return EnvoyHost(name, "oip", address or f"10.0.0.1:{ord(name)}")
 
 
 def idle(_):

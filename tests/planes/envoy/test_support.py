@@ -46,9 +46,6 @@ def test_what_it_serves_it_serves(tmp_path):
         ({"server": {"energy_tenants": ["*"]}}, "server.energy_tenants"),
         ({"server": {"http_paths": ["/v1/other"]}}, "server.http_paths"),
         ({"server": {"listen": "127.0.0.1:0"}}, "server.listen"),
-        ({"state": {"redis": {"url": "redis://127.0.0.1:1"}}}, "state.redis"),
-        ({"ledger": {"dir": "ledger"}}, "ledger.decision_share"),
-        ({"telemetry": {"otlp": {"endpoint": "http://127.0.0.1:4317"}}}, "telemetry.otlp"),
         ({"discovery": [CACHED]}, "discovery[0].models[0].prefix_cache_tokens"),
         ({"identity": {"keys_file": "keys.yaml"}}, "identity"),
     ],
@@ -104,5 +101,7 @@ def test_one_address_is_one_endpoint(tmp_path):
 def test_what_does_not_hold_is_said(tmp_path):
     told = "\n".join(notes(loaded(tmp_path)))
     assert "server.max_wait_ms" in told and "retry.budget_ratio" in told
+    otlp = {"otlp": {"endpoint": "http://127.0.0.1:4317"}}
+    assert "telemetry.otlp: spans" in "\n".join(notes(loaded(tmp_path, telemetry=otlp)))
     config = loaded(tmp_path, server={"max_wait_ms": 0})
     assert "server.max_wait_ms" not in "\n".join(notes(config))

@@ -38,6 +38,8 @@ extern bool CALLBACK(http_get_header)(envoy_t, int where, span_t key, span_t *va
                                       size_t *count);
 extern size_t CALLBACK(http_get_headers_size)(envoy_t, int where);
 extern bool CALLBACK(http_get_headers)(envoy_t, int where, header_t *all);
+/* After a change of what its route is chosen by. */
+extern void CALLBACK(http_clear_route_cache)(envoy_t);
 /* With a null value: removes it. */
 extern bool CALLBACK(http_set_header)(envoy_t, int where, span_t key, span_t value);
 extern void CALLBACK(http_set_dynamic_metadata_string)(envoy_t, span_t space, span_t key,

@@ -18,7 +18,7 @@ static const table_t *table_now(request_t *r) {
     return table;
 }
 
-/* Place and receipt follow whoever served it. */
+/* EnvoyHost and receipt follow whoever served it. */
 static void follow(request_t *r, const table_t *table) {
     span_t address;
     uint64_t attempts = 1;

@@ -3,15 +3,11 @@
 #include "shared.h"
 #include "text.h"
 
-#define MAX_RESIDENCY 512
-
 /* Why a request is refused: index of REFUSALS. */
 typedef enum {
     NOT_REFUSED,
     MALFORMED,
     INVALID_METADATA,
-    UNKNOWN_METHOD,
-    UNSUPPORTED_METHOD,
     UNKNOWN_MODEL,
     SHED,
     NOTHING_FEASIBLE,

@@ -7,6 +7,8 @@
 /* As router/director/dispatcher.py: each that another worker takes leaves an endpoint fuller. */
 #define MAX_CLAIMS 16
 #define DRAW_BITS 48
+/* As router/core/seat.py: a pace that no iteration keeps. */
+#define NO_PLACE_MS (-1.0)
 
 double dated_s(const table_t *table, double now_s) {
     return table->now + (now_s - table->written_s) * table->speed;
@@ -131,12 +133,15 @@ static columns_t columns_of(const view_t *view, const model_t *model, const seat
                    (int64_t *)in_table(t, model->starts_at), view->cached, view->scratch};
     const int64_t *seat_of = in_table(t, model->seats_at);
     const double *others = in_table(t, model->others_at), *awake = in_table(t, model->awake_at);
-    const double *eligible = in_table(t, model->eligible_at);
+    const double *eligible = in_table(t, model->eligible_at), *known = in_table(t, model->known_at);
+    const double *allotted = in_table(t, model->allotted_at), *caps = in_table(t, model->caps_at);
     const endpoint_t *endpoints = in_table(t, t->endpoints_at);
     for (int64_t i = 0; i < n; i++) {
         const seat_t *seat = seats + seat_of[i];
         double own = (double)__atomic_load_n(&seat->in_flight, __ATOMIC_RELAXED);
         double batch = own + others[i];
+        c.live[K_PACE_CAP_MS * n + i] = own >= allotted[i] ? NO_PLACE_MS : caps[i];
+        own += known[i];
         bool full_trial = endpoints[seat_of[i]].on_trial && own > 0.0;
         c.live[K_BATCH * n + i] = batch;
         c.live[K_OWN * n + i] = own;
@@ -201,6 +206,21 @@ static void refuse(caller_t *caller, int64_t why, span_t model) {
         }
 }
 
+static uint64_t leave_sight(shared_t *shared, const columns_t *c, const caller_t *caller) {
+    size_t size = sizeof(double) * K_LIVE_ROWS * (size_t)c->n;
+    if (sizeof(sight_t) + size > shared->sight_bytes) return 0;
+    uint64_t number = __atomic_fetch_add(&shared->sight_head, 1, __ATOMIC_RELAXED);
+    sight_t *sight = (sight_t *)((char *)shared + shared->sights_at +
+                                 number % shared->sights * shared->sight_bytes);
+    __atomic_store_n(&sight->stamp, 0, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    sight->n = (uint64_t)c->n;
+    strcpy(sight->residency, caller->residency);
+    memcpy(sight->live, c->live, size);
+    __atomic_store_n(&sight->stamp, number + 1, __ATOMIC_RELEASE);
+    return number + 1;
+}
+
 int64_t hold(shared_t *shared, int64_t seat, int by) {
     seat_t *there = shared_seats(shared) + seat;
     if (by > 0) __atomic_fetch_add(&there->turns, 1, __ATOMIC_RELAXED);
@@ -228,6 +248,7 @@ bool decide(decision_t *d, caller_t *caller, const scanned_t *body, double paylo
     const int64_t *seat_of = in_table(t, d->model->seats_at);
     double *rungs = (double *)in_table(t, t->rungs_at), *params = rungs;
     d->draw = uniform();
+    d->snapshot = t->snapshot;
     for (int claims = 0; claims < MAX_CLAIMS; claims++) {
         columns_t c = columns_of(view, d->model, shared_seats(shared));
         d->found.row = -1;
@@ -237,6 +258,7 @@ bool decide(decision_t *d, caller_t *caller, const scanned_t *body, double paylo
             if (d->found.row >= 0) break;
         }
         if (d->found.row < 0) {
+            if (t->seen_share > 0.0) d->sight = leave_sight(shared, &c, caller);
             refuse(caller, kernel_obstacle(&c, params, &d->asked, view->terms, view->reasons),
                    body->model);
             return false;
@@ -244,8 +266,12 @@ bool decide(decision_t *d, caller_t *caller, const scanned_t *body, double paylo
         int64_t row = d->found.row;
         d->seat = seat_of[row];
         double others = ((const double *)in_table(t, d->model->others_at))[row];
-        if ((double)hold(shared, d->seat, 1) + others <= c.table[K_MAX_IN_FLIGHT * c.n + row]) {
+        double allotted = ((const double *)in_table(t, d->model->allotted_at))[row];
+        double there = (double)hold(shared, d->seat, 1);
+        if (there + others <= c.table[K_MAX_IN_FLIGHT * c.n + row] && there <= allotted) {
             d->decision = __atomic_add_fetch(&shared->decided, 1, __ATOMIC_RELAXED);
+            if (t->seen_share > 0.0 && uniform() < t->seen_share)
+                d->sight = leave_sight(shared, &c, caller);
             plan_moves(d, &c, seat_of, params, t->attempts);
             return true;
         }

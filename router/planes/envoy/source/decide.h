@@ -16,6 +16,7 @@ typedef struct {
     int64_t hour; /* since 1970, UTC */
     int64_t seat;
     double written_s; /* when the newest table was, whichever it was decided by */
+    uint64_t sight, snapshot; /* as of record_t */
     bool origin_unknown;
     found_t founds[MAX_ATTEMPTS]; /* what was chosen, then whom to try after it */
     int tried;

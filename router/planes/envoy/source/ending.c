@@ -15,6 +15,8 @@ void leave_record(request_t *r, uint32_t kind) {
     record->reason = r->caller.refused;
     record->decision = d->decision;
     record->generation = r->generation;
+    record->snapshot = d->snapshot;
+    record->sight = d->sight;
     record->draw = d->draw;
     record->hour = d->hour;
     record->seat = d->seat;

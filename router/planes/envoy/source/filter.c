@@ -6,9 +6,10 @@
 
 #include "request.h"
 
-#define OIP "/inference.GRPCInferenceService/"
+#define INFER "/inference.GRPCInferenceService/ModelInfer"
 #define CHAT "/v1/chat/completions"
 /* Where Envoy's override_host policy looks; as in router/planes/envoy/bootstrap.py. */
+#define NATIVE LITERAL("x-native-plane")
 #define METADATA LITERAL("carbon_router")
 #define METADATA_KEY LITERAL("endpoints")
 
@@ -58,27 +59,32 @@ const view_t *view_now(const request_t *r) {
     return shared_view(r->front->shared, r->front->is_http, hosts_of, r->envoy);
 }
 
-static void check_method(request_t *r, span_t path) {
-    span_t asked = {path.at, path.length};
-    const char *query = memchr(path.at, '?', path.length);
-    if (query) asked.length = (size_t)(query - path.at);
-    int shown = asked.length < 100 ? (int)asked.length : 100;
-    if (r->front->is_http) {
-        if (!same(asked, LITERAL(CHAT)))
-            caller_refuse(&r->caller, UNKNOWN_METHOD,
-                          "%.*s is not served by Envoy's plane; " CHAT " is", shown, asked.at);
-        return;
-    }
-    if (same(asked, LITERAL(OIP "ModelInfer"))) return;
-    bool is_known = asked.length > sizeof OIP - 1 && !memcmp(asked.at, OIP, sizeof OIP - 1);
-    caller_refuse(&r->caller, is_known ? UNSUPPORTED_METHOD : UNKNOWN_METHOD,
-                  "%.*s is not served by Envoy's plane; ModelInfer is", shown, asked.at);
+/* As the routes of router/planes/envoy/bootstrap.py: all else is the gateway's own process's. */
+static bool is_decided_here(envoy_t envoy, bool is_http) {
+    span_t path = {0, 0}, value;
+    size_t count;
+    CALLBACK(http_get_header)(envoy, REQUEST_HEADERS, LITERAL(":path"), &path, 0, &count);
+    const char *query = path.length ? memchr(path.at, '?', path.length) : 0;
+    if (query) path.length = (size_t)(query - path.at);
+    if (CALLBACK(http_get_header)(envoy, REQUEST_HEADERS, NATIVE, &value, 0, &count)) return false;
+    return is_http ? same(path, LITERAL(CHAT)) : same(path, LITERAL(INFER));
+}
+
+/* What only its body tells: the gateway's own process serves it. */
+static bool hand_over(request_t *r) {
+    CALLBACK(http_set_header)(r->envoy, REQUEST_HEADERS, NATIVE, LITERAL("1"));
+    CALLBACK(http_clear_route_cache)(r->envoy);
+    r->is_decided = r->is_passed = true;
+    return true;
 }
 
 int ON(http_filter_request_headers)(envoy_t envoy, void *request, bool is_end) {
     request_t *r = request;
     header_t headers[MAX_HEADERS];
-    span_t path = {0, 0};
+    if (!is_decided_here(envoy, r->front->is_http)) {
+        r->is_passed = r->is_decided = true;
+        return HEADERS_CONTINUE;
+    }
     const view_t *view = view_now(r);
     size_t count = CALLBACK(http_get_headers_size)(envoy, REQUEST_HEADERS);
     if (!view) {
@@ -86,9 +92,6 @@ int ON(http_filter_request_headers)(envoy_t envoy, void *request, bool is_end) {
     } else if (count > MAX_HEADERS || !CALLBACK(http_get_headers)(envoy, REQUEST_HEADERS, headers)) {
         caller_refuse(&r->caller, INVALID_METADATA, "more than %d headers", MAX_HEADERS);
     } else {
-        CALLBACK(http_get_header)(envoy, REQUEST_HEADERS, LITERAL(":path"), &path, 0, &count);
-        count = CALLBACK(http_get_headers_size)(envoy, REQUEST_HEADERS);
-        check_method(r, path);
         caller_read(&r->caller, headers, count, view->table->margin_ms,
                     view->table->max_budget_ms);
         if (!r->front->is_http && !r->caller.is_grpc)
@@ -125,8 +128,10 @@ static void scan(request_t *r, span_t body) {
     r->payload_bytes = (double)body.length;
     if (r->front->is_http) {
         scan_chat(&r->body, body);
-    } else if (body.length < 5 || body.at[0]) {
-        r->body.error = "one message is expected, not compressed";
+    } else if (body.length < 5) {
+        r->body.error = "one message is expected";
+    } else if (body.at[0]) {
+        r->is_passed = true; /* compressed */
     } else {
         const unsigned char *size = (const unsigned char *)body.at + 1;
         size_t length = (size_t)size[0] << 24 | size[1] << 16 | size[2] << 8 | size[3];
@@ -136,14 +141,13 @@ static void scan(request_t *r, span_t body) {
     }
     keep(r->request_id, sizeof r->request_id, r->body.request_id);
     if (r->body.error) caller_refuse(&r->caller, MALFORMED, "%s", r->body.error);
-    else if (r->body.has_sequence)
-        caller_refuse(&r->caller, UNSUPPORTED_METHOD,
-                      "sequences (sequence_id) are not served by Envoy's plane");
+    r->is_passed |= r->body.has_sequence && !r->body.error;
 }
 
 /* All of the body is there: decide. False where it was refused. */
 static bool depart(request_t *r, span_t body) {
     scan(r, body);
+    if (r->is_passed && !r->caller.refused) return hand_over(r);
     /* The same table for all that follows: the copy is this worker's own until it asks again. */
     const view_t *view = view_now(r);
     if (!view) caller_refuse(&r->caller, NOT_STARTED, "the gateway is writing its table");

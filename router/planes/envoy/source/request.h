@@ -22,7 +22,7 @@ typedef struct {
     uint64_t generation;
     uint32_t model;
     int status, grpc_status;
-    bool is_decided, is_whole, has_left;
+    bool is_decided, is_passed, is_whole, has_left; /* passed: to the gateway's own process */
     char request_id[MAX_NAME], details[MAX_NAME], report[MAX_REPORT], tail[MAX_TAIL];
     size_t tail_length;
 } request_t;

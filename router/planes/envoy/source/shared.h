@@ -16,6 +16,7 @@
 #define MAX_NAME 128
 #define MAX_TAIL 1024
 #define MAX_REPORT 512
+#define MAX_RESIDENCY 512
 #define NO_MODEL UINT32_MAX
 
 /* Bytes of the table that it is in. */
@@ -30,6 +31,7 @@ typedef struct {
     uint64_t decided; /* decisions ever taken */
     uint64_t taken;   /* records that the gateway, whichever process, has taken in */
     uint64_t used;    /* of the seats: so many ever had an endpoint */
+    uint64_t sights, sight_bytes, sights_at, sight_head; /* of `sight_t`, as of records */
 } shared_t;
 
 /* One endpoint, on a cache line of its own. */
@@ -63,20 +65,33 @@ typedef struct {
     uint32_t is_http, is_task;
     int64_t n, rows, regions;
     uint64_t table_at, live_at, labels_at, starts_at, seats_at, task_j_at, kinds_at;
-    uint64_t others_at, awake_at, eligible_at; /* as they are without requests of Envoy's */
+    /* As they are without requests of Envoy's. `known`: of `others` those of this gateway, and of
+     * those that share its store; `allotted`: requests that Envoy may have there; `caps`: of
+     * their pace. */
+    uint64_t others_at, awake_at, eligible_at, known_at, allotted_at, caps_at;
     double input_tokens, output_tokens, output_tokens_quantile, longest;
     double bytes_per_token, template_tokens;
 } model_t;
+
+/* The live columns that a decision was taken by, for the gateway to keep, and the caller's own list
+ * of where it may run. `stamp`: as a record's. */
+typedef struct {
+    uint64_t stamp, n;
+    char residency[MAX_RESIDENCY];
+    double live[]; /* (K_LIVE_ROWS, n) */
+} sight_t;
 
 /* `written_s`: monotonic; `now`: of the clock that dates intensities, `speed` times as fast. Masks
  * of jurisdictions as router/core/layout.py has them; `unlisted` 0: tenants without an entry are
  * refused, else their mask. `values` of origins: rows of the table after the hours. Places of
  * models and rows of candidates mean the same in all tables of one `generation` (`rows`: of its
  * digest), by which a worker decides once it has as many `hosts`, of gRPC's and of HTTP's, and in
- * any case some time after `since_s`. */
+ * any case some time after `since_s`. `snapshot`: that its carbon data are of. Sights are left of a
+ * share of decisions, `seen_share`, and where that is above 0 of all refusals. */
 typedef struct {
     uint64_t begun, done, bytes, generation, rows, hosts[2];
-    double since_s;
+    uint64_t snapshot;
+    double since_s, seen_share;
     double written_s, now, speed, hour_ends_at, j_per_byte, margin_ms, max_budget_ms, retry_s;
     int64_t residency, unlisted;
     int64_t default_origin; /* row, -1: none */
@@ -93,7 +108,8 @@ enum { DEPARTED = 1, ENDED, REFUSED };
 typedef struct {
     uint64_t stamp;
     uint32_t kind, model, rung, reason;
-    uint64_t decision, generation;
+    uint64_t decision, generation, snapshot;
+    uint64_t sight; /* its number plus one; 0: none was left */
     double draw;
     int64_t hour, seat, first_seat;
     question_t asked;
