@@ -13,7 +13,7 @@ from router.lab.demo.grid import Grid
 from router.lab.replay.records import RecordedRun
 from router.lab.replay.timed import Period
 from router.lab.study.attribution import SplitFigures, SplitRuns, split
-from router.lab.study.causes import PolicyVariant, chains_of
+from router.lab.study.causes import Levers, PolicyVariant, chains_of
 
 
 def split_day(
@@ -33,7 +33,7 @@ def split_day(
         return by_seed[number][variant.policy.name]
 
     product, *baselines = policies_of(config)
-    chains = chains_of([product], baselines, releases=False)
+    chains = chains_of([product], baselines, Levers(releases=False))
     return split(chains, SplitRuns(of, len(seeds), scaled=False))
 
 

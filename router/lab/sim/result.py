@@ -120,6 +120,16 @@ class PromptTokens(NamedTuple):
 NO_PROMPTS: Final = PromptTokens(0.0, 0.0)
 
 
+class VariantCount(NamedTuple):
+    """Requests for an ``alias`` that ``model`` answered, whose ``quality`` is by the alias's
+    source."""
+
+    alias: str
+    model: str
+    quality: float
+    completed: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicyResult:
     """One policy over a scenario; requests that came before the end of the warm-up not counted.
@@ -154,6 +164,14 @@ class PolicyResult:
     peak_over_cap: float
     relaxed: Mapping[str, int]
     prompts: PromptTokens = NO_PROMPTS
+    variants: tuple[VariantCount, ...] = ()
+
+    @property
+    def mean_quality(self) -> float:
+        """Of the answered requests for aliases; NaN where there were none."""
+        count = sum(one.completed for one in self.variants)
+        total = math.fsum(one.quality * one.completed for one in self.variants)
+        return total / count if count else math.nan
 
     @property
     def energy_j(self) -> float:

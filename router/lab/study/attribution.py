@@ -23,16 +23,18 @@ from router.lab.study.causes import (
 
 # Runs whose completed share and SLO attainment differ by no more than this did the same work.
 EQUAL_WORK: Final = 0.001
-NOT_CHOSEN: Final = "not chosen by this policy"
+NO_ALIASES: Final = "no aliases in this scenario"
+CHOSEN_IN_BOTH: Final = "the baseline chooses among variants, too"
 NOT_CONFIGURED: Final = "no autoscaling in this scenario"
 IN_BOTH: Final = "the baseline releases idle replicas, too"
 KEPT_ON: Final = ", idle replicas kept on"
+BEST_ONLY: Final = ", best variants only"
 
 
 class SplitFigures(NamedTuple):
     """What of a run a split needs. Grams per completed request: ``fleet_g`` of the whole fleet,
-    idle replicas included, ``own_g`` attributional. ``tpot_*_ms``: time per output token. NaN where
-    nothing was completed.
+    idle replicas included, ``own_g`` attributional. ``tpot_*_ms``: time per output token.
+    ``quality``: mean of requests for aliases. NaN where nothing was completed.
     """
 
     fleet_g: float
@@ -41,15 +43,17 @@ class SplitFigures(NamedTuple):
     met: float
     tpot_p50_ms: float
     tpot_p95_ms: float
+    quality: float = math.nan
 
 
 class SplitRuns(NamedTuple):
     """``of``: figures of a variant under the seed with this number, from 0 to ``seeds`` - 1;
-    ``scaled``: idle replicas are released in this scenario."""
+    ``scaled``: idle replicas are released in this scenario; ``sized``: it has aliases."""
 
     of: Callable[[PolicyVariant, int], SplitFigures]
     seeds: int
     scaled: bool
+    sized: bool = False
 
 
 _KINDS: Final[Mapping[str, Callable[[SplitFigures], float]]] = {
@@ -75,8 +79,10 @@ def split(chains: Iterable[PolicyChain], runs: SplitRuns) -> dict[str, Any]:
 
 
 def _name(variant: PolicyVariant, runs: SplitRuns) -> str:
-    """A policy's name, and that its idle replicas are kept on where others release them."""
-    return variant.policy.name + (KEPT_ON if runs.scaled and not variant.releases else "")
+    """A policy's name, that its idle replicas are kept on where others release them, and that it
+    takes the best variants where others choose."""
+    kept = KEPT_ON if runs.scaled and not variant.releases else ""
+    return variant.policy.name + kept + (BEST_ONLY if runs.sized and not variant.chooses else "")
 
 
 def _by_seed(kind: str, runs: SplitRuns) -> list[Callable[[PolicyVariant], float]]:
@@ -88,7 +94,9 @@ def _by_seed(kind: str, runs: SplitRuns) -> list[Callable[[PolicyVariant], float
 
 def _whole(chain: PolicyChain, runs: SplitRuns) -> dict[str, Any]:
     baseline, asked = runs.of(chain.baseline, 0), runs.of(chain.asked, 0)
-    absent = {str(SavingCause.WHICH_MODEL): NOT_CHOSEN}
+    absent = {}
+    if chain.baseline.chooses == chain.asked.chooses:
+        absent[str(SavingCause.WHICH_MODEL)] = CHOSEN_IN_BOTH if runs.sized else NO_ALIASES
     if chain.baseline.releases == chain.asked.releases:
         absent[str(SavingCause.SCALE_DOWN)] = IN_BOTH if runs.scaled else NOT_CONFIGURED
     totals = {
@@ -101,6 +109,8 @@ def _whole(chain: PolicyChain, runs: SplitRuns) -> dict[str, Any]:
         "equal_work": equal_work(baseline, asked),
         "tpot_ms_of_baseline": _pace(baseline),
         "tpot_ms": _pace(asked),
+        "quality_of_baseline": baseline.quality,
+        "quality": asked.quality,
     }
 
 
@@ -122,6 +132,8 @@ def _steps(chain: PolicyChain, runs: SplitRuns) -> list[dict[str, Any]]:
             },
             "tpot_ms_before": _pace(before),
             "tpot_ms_after": _pace(after),
+            "quality_before": before.quality,
+            "quality_after": after.quality,
             "equal_work": equal_work(before, after),
         })  # fmt: skip
     return found

@@ -8,7 +8,8 @@ dirty grids, and less to one that has left them.
 ``packing_last``: scale-down, which model, where, when, packing.
 
 *When* comes after *where* in both: a request that is answered at once can follow the hours only by
-going elsewhere. *Which model* is no step yet, since nothing routes between variants of a model.
+going elsewhere. *Which model*: requests for an alias are served by the best of its variants, or by
+any that reaches its floor.
 SCIENCE sections 5 and 6.
 """
 
@@ -51,10 +52,19 @@ class ChainOrder(StrEnum):
 
 
 class PolicyVariant(NamedTuple):
-    """A policy, and whether idle replicas are released as the scenario's autoscaling says."""
+    """A policy, whether idle replicas are released as the scenario's autoscaling says, and whether
+    it chooses among the variants of the scenario's aliases, or always takes the best."""
 
     policy: Policy
     releases: bool
+    chooses: bool = False
+
+
+class Levers(NamedTuple):
+    """What a scenario has beside policies: autoscaling, and aliases."""
+
+    releases: bool
+    chooses: bool = False
 
 
 class ChainStep(NamedTuple):
@@ -122,24 +132,26 @@ class PolicyFamily:
 
 
 def chain(
-    family: PolicyFamily, baseline: PolicyVariant, releases: bool, order: ChainOrder
+    family: PolicyFamily, baseline: PolicyVariant, levers: Levers, order: ChainOrder
 ) -> PolicyChain:
-    """From ``baseline`` to the family's policy. ``releases``: whether the latter does.
+    """From ``baseline`` to the family's policy. ``levers``: of the latter.
 
     A baseline that is no member of the family is exchanged for the one nearest to it; that step
     counts as what the two differ in: *where*, unless it is packing or the hours alone.
     """
-    asked = PolicyVariant(family.asked, releases)
+    asked = PolicyVariant(family.asked, *levers)
+    was = Levers(baseline.releases, baseline.chooses)
     degree, packed = _degree(baseline.policy), baseline.policy.spread is Spread.PACK
     if order is ChainOrder.PACKING_FIRST:
         # What goes by load or turns cannot be packed: packing undoes what it goes by.
         first = family.at(0, packed) if degree == 0 else family.packed_as_asked(baseline.policy)
         policies = [first, *(family.at(higher, family.packs) for higher in range(degree, 3))]
-        passed = [PolicyVariant(policy, baseline.releases) for policy in policies]
+        passed = [PolicyVariant(policy, *was) for policy in policies]
+        passed.append(PolicyVariant(family.asked, was.releases, levers.chooses))
     else:
         policies = [family.at(higher, packed) for higher in range(degree, 3)]
-        passed = [PolicyVariant(baseline.policy, releases)]
-        passed += [PolicyVariant(policy, releases) for policy in policies]
+        passed = [PolicyVariant(baseline.policy, levers.releases, was.chooses)]
+        passed += [PolicyVariant(policy, *levers) for policy in (baseline.policy, *policies)]
     passed = [baseline, *passed, asked]
     steps = [
         ChainStep(_cause(before, after), before, after)
@@ -150,24 +162,25 @@ def chain(
 
 
 def chains_of(
-    asked: Sequence[Policy], baselines: Sequence[Policy], releases: bool
+    asked: Sequence[Policy], baselines: Sequence[Policy], levers: Levers
 ) -> tuple[PolicyChain, ...]:
     """From every one of ``baselines``, `LATENCY_FIRST` among them, to each asked policy, in both
     orders.
 
-    ``releases``: whether the scenario has autoscaling. Then there is one baseline more, the nearest
-    region with idle replicas kept on, which is what scale-down is measured against.
+    ``levers``: those of the scenario. With any there is one baseline more, the nearest region with
+    idle replicas kept on and the best variants, which is what scale-down and the choice of a model
+    are measured against.
     """
     nearest = next(one for one in baselines if one.name == LATENCY_FIRST)
-    starts = [PolicyVariant(one, releases) for one in baselines]
-    if releases:
+    starts = [PolicyVariant(one, *levers) for one in baselines]
+    if any(levers):
         starts.insert(0, PolicyVariant(nearest, False))
     return tuple(
-        chain(PolicyFamily(one, nearest, (*baselines, *asked)), start, releases, order)
+        chain(PolicyFamily(one, nearest, (*baselines, *asked)), start, levers, order)
         for one in asked
         for start in starts
         for order in ChainOrder
-        if start != PolicyVariant(one, releases)
+        if start != PolicyVariant(one, *levers)
     )
 
 
@@ -183,7 +196,8 @@ def _weighs_carbon(policy: Policy) -> bool:
 
 
 def _same(one: PolicyVariant, other: PolicyVariant) -> bool:
-    return one.releases == other.releases and not _differing(one.policy, other.policy)
+    alike = one.releases == other.releases and one.chooses == other.chooses
+    return alike and not _differing(one.policy, other.policy)
 
 
 def _differing(one: Policy, other: Policy) -> set[str]:
@@ -194,6 +208,8 @@ def _differing(one: Policy, other: Policy) -> set[str]:
 def _cause(before: PolicyVariant, after: PolicyVariant) -> SavingCause:
     if before.releases != after.releases:
         return SavingCause.SCALE_DOWN
+    if before.chooses != after.chooses:
+        return SavingCause.WHICH_MODEL
     changed = _differing(before.policy, after.policy)
     if changed <= _PACKING:
         return SavingCause.PACKING

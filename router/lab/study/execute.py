@@ -32,6 +32,7 @@ from router.lab.study.tasks import (
     StudySpec,
     Task,
     VariantRun,
+    levers_of,
     limits_of,
     name_of,
     open_study,
@@ -138,9 +139,9 @@ def _study(context: StudyContext, tasks: Sequence[Task], done: Sequence[Any]) ->
         if task.what == "plan"
     }
     runs = tuple(result for task, result in found.items() if task.what == "run")
-    releases = context.loaded.simulation.autoscaling is not None
+    levers = levers_of(context.loaded.simulation)
     by_variant = {
-        VariantRun(PolicyVariant(policy, releases), 0): run.result
+        VariantRun(PolicyVariant(policy, *levers), 0): run.result
         for policy, run in zip(context.policies, runs, strict=True)
     } | {context.again[task.at]: result for task, result in found.items() if task.what == "again"}
     return Study(

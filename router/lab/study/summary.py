@@ -22,7 +22,7 @@ from router.lab.study.distance import over_bound, plan_values, whole_values
 from router.lab.study.execute import Study
 from router.lab.study.input_files import policy_values, profiles
 from router.lab.study.report.disclosures import assumptions, kinds, notices
-from router.lab.study.tasks import VariantRun
+from router.lab.study.tasks import VariantRun, levers_of
 from router.unknown_figures import plain_values
 
 FORMAT: Final = "carbon-router/simulate/1"
@@ -146,6 +146,8 @@ def _policy(study: Study, place: int) -> dict[str, Any]:
         "moved_share": _moved(result),
         "peak_over_cap": result.peak_over_cap,
         "prompts_cached_share": result.prompts.cached_share,
+        "mean_quality": result.mean_quality,
+        "variants": [one._asdict() for one in result.variants],
         "relaxed": dict(result.relaxed),
     }
 
@@ -165,10 +167,11 @@ def _split(study: Study, place: int) -> dict[str, Any]:
             result.met,
             result.tpot_ms.quantile(0.50),
             result.tpot_ms.quantile(0.95),
+            result.mean_quality,
         )
 
     chains = [chain for chain in study.chains if chain.asked.policy == asked]
-    return split(chains, SplitRuns(of, study.seeds, study.simulation.autoscaling is not None))
+    return split(chains, SplitRuns(of, study.seeds, *levers_of(study.simulation)))
 
 
 def share(part: float, whole: float) -> float:

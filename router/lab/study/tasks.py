@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from router.core.rungs import budget_of, rungs_of
+from router.errors import ConfigError
 from router.lab.sim.bound.plan import plans
 from router.lab.sim.bound.run import bound
 from router.lab.sim.engine import run
@@ -30,6 +31,7 @@ from router.lab.sim.scenario.assemble import BASELINES, baseline_policies
 from router.lab.sim.scenario.loading import Loaded, load
 from router.lab.sim.simulation import GridSignal, Simulation
 from router.lab.study.causes import (
+    Levers,
     PolicyChain,
     PolicyVariant,
     chains_of,
@@ -37,7 +39,7 @@ from router.lab.study.causes import (
 )
 from router.lab.study.rows import Occupancy, ParquetSink, folder_of
 from router.lab.study.workload_totals import CountedWorkload
-from router.model import Budget, Policy
+from router.model import Budget, Policy, QualityFloors
 from router.units import HOUR_S
 
 # Fewer requests are done sooner than another process has started.
@@ -140,14 +142,17 @@ def open_study(
     loaded = load(spec.file, spec.policies, seed=spec.seed)
     asked = loaded.simulation.policies
     policies = (*asked, *baseline_policies(asked, loaded.simulation.carbon_signal))
-    releases = loaded.simulation.autoscaling is not None
+    levers = levers_of(loaded.simulation)
+    if spec.fluid and levers.chooses:
+        text = "flows do not choose among variants: simulate single requests"
+        raise ConfigError(str(spec.file), [("aliases", text)])
     baselines = [policy for policy in policies if policy.name in BASELINES]
-    chains = chains_of(asked, baselines, releases)
+    chains = chains_of(asked, baselines, levers)
     again = tuple(
         VariantRun(variant, later)
         for later in range(spec.seeds)
         for variant in variants(chains)
-        if later or variant.policy not in policies or variant.releases != releases
+        if later or variant.policy not in policies or variant[1:] != levers
     )
     parts = parts_of(loaded.simulation.signal)
     return StudyContext(spec, loaded, policies, chains, again, parts, store, on_progress)
@@ -182,14 +187,29 @@ def name_of(context: StudyContext, task: Task) -> str:
         return task.what if task.at == 0 else f"{task.what} {context.policies[task.at].name}"
     if task.what == "again":
         variant, later = context.again[task.at]
-        kept = "" if variant.releases == _releases(context) else ", idle kept on"
+        levers = levers_of(context.loaded.simulation)
+        kept = "" if variant.releases == levers.releases else ", idle kept on"
+        kept += "" if variant.chooses == levers.chooses else ", best variants"
         seed = f", seed {context.loaded.simulation.seed + later}" if later else ""
         return f"{variant.policy.name}{kept}{seed}"
     return context.policies[task.at].name
 
 
-def _releases(context: StudyContext) -> bool:
-    return context.loaded.simulation.autoscaling is not None
+def levers_of(simulation: Simulation) -> Levers:
+    """Those that a scenario has."""
+    asked = simulation.workload.names.models
+    chooses = any(model in simulation.fleet.aliases for model in asked)
+    return Levers(simulation.autoscaling is not None, chooses)
+
+
+def _best_only(simulation: Simulation) -> Simulation:
+    """Requests for an alias go to the best of its variants."""
+    fleet = simulation.fleet
+    aliases = {
+        name: replace(alias, floors=QualityFloors(alias.variants[-1].quality))
+        for name, alias in fleet.aliases.items()
+    }
+    return replace(simulation, fleet=replace(fleet, aliases=aliases))
 
 
 def limits_of(policy: Policy) -> tuple[Budget, ...]:
@@ -265,6 +285,8 @@ def _run_again(
     simulation = _with_signal(context, _seeded(context, wanted.later))
     if not wanted.variant.releases:
         simulation = replace(simulation, autoscaling=None)
+    if not wanted.variant.chooses:
+        simulation = _best_only(simulation)
     policy = wanted.variant.policy
     if context.spec.fluid:
         flows: Demand = context.store.get(Task("flows", wanted.later))

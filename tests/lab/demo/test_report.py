@@ -30,7 +30,7 @@ def test_the_report_says_what_is_wanted(day):
         assert name in text
     assert all(name in text for name in BASELINES)
     assert "What carbon-first saves, and what by (emulated, replayed; mean of 2 seeds" in text
-    assert "which model: not chosen by this policy" in text and "packing" in text and "±" in text
+    assert "which model: no aliases in this scenario" in text and "packing" in text and "±" in text
     assert "emulated servers" in text and "replayed in virtual time" in text
     assert "The same question by place and hour" in text
     assert "Under latency-first (replayed) the same questions emit" in text

@@ -55,7 +55,7 @@ def test_causes_add_up_to_the_saving_in_either_order(tmp_path: Path) -> None:
         "mean": pytest.approx(split["total"]["consequential"]["mean"]), "low": None, "high": None,
     }  # fmt: skip
     assert split["absent"] == {
-        "which_model": "not chosen by this policy",
+        "which_model": "no aliases in this scenario",
         "scale_down": "no autoscaling in this scenario",
     }
     (first, *_) = split["packing_first"]["steps"]

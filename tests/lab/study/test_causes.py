@@ -11,6 +11,7 @@ from router.config.loading import shipped_policies
 from router.lab.sim.scenario.assemble import BASELINES
 from router.lab.study.causes import (
     ChainOrder,
+    Levers,
     PolicyChain,
     PolicyFamily,
     PolicyVariant,
@@ -32,7 +33,7 @@ SHIPPED = [shipped_policy(name) for name in sorted(shipped_policies())]
 def led(asked: Policy, baseline: str, order: ChainOrder, *, kept_on: bool = False) -> PolicyChain:
     family = PolicyFamily(asked, shipped_policy("latency-first"), SHIPPED)
     start = PolicyVariant(shipped_policy(baseline), not kept_on)
-    return chain(family, start, True, order)
+    return chain(family, start, Levers(True), order)
 
 
 def steps(found: PolicyChain) -> list[tuple[SavingCause, str]]:
@@ -77,6 +78,16 @@ def test_scale_down_comes_last_and_first() -> None:
     first = led(asked, "latency-first", LAST, kept_on=True)
     assert steps(first)[0] == (SavingCause.SCALE_DOWN, "latency-first")
     assert all(step.after.releases for step in first.steps)
+
+
+def test_which_model_comes_after_and_before_all_else_but_scale_down() -> None:
+    family = PolicyFamily(shipped_policy("carbon-first"), shipped_policy("latency-first"), SHIPPED)
+    start = PolicyVariant(shipped_policy("latency-first"), False)
+    which, down = SavingCause.WHICH_MODEL, SavingCause.SCALE_DOWN
+    found = {order: chain(family, start, Levers(True, True), order) for order in ChainOrder}
+    assert [step.cause for step in found[FIRST].steps] == [PACKING, WHERE, WHEN, which, down]
+    assert [step.cause for step in found[LAST].steps] == [down, which, WHERE, WHEN, PACKING]
+    assert found[LAST].steps[1].after.policy.name == "latency-first"
 
 
 def test_a_policy_of_ones_own_is_split_by_variants_of_itself() -> None:

@@ -9,6 +9,7 @@ that the bound stays one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,18 +51,31 @@ class Pool:
 
 
 def pools_of(fleet: Fleet, model: str) -> list[Pool]:
-    """The pools that serve ``model`` where it may run, in order of region."""
+    """The pools that serve ``model``, of an alias any variant that reaches its floor, where it may
+    run, in order of region."""
     found: dict[tuple[str, Physics, int], list[str]] = {}
-    may = fleet.residency.models.get(model, frozenset())
+    alias = fleet.aliases.get(model)
+    names = (
+        {model}
+        if alias is None
+        else {one.model for one in alias.variants if one.quality >= alias.floors.each}
+    )
     for endpoint in fleet.endpoints:
         for served in endpoint.models:
-            if served.name == model and fleet.regions[endpoint.region].lies_in(may):
+            may = fleet.residency.models.get(served.name, frozenset())
+            if served.name in names and fleet.regions[endpoint.region].lies_in(may):
                 key = endpoint.region, Physics.of(served.profile), endpoint.max_in_flight
                 found.setdefault(key, []).append(endpoint.name)
     return [
         _pool(fleet, *key, tuple(names))
         for key, names in sorted(found.items(), key=lambda item: item[0][0])
     ]
+
+
+def share_replicas(groupings: Sequence[Grouping]) -> bool:
+    """Whether an endpoint is in pools of more than one of them."""
+    names = [{name for pool in grouping.pools for name in pool.endpoints} for grouping in groupings]
+    return sum(map(len, names)) > len(set().union(*names))
 
 
 def _pool(

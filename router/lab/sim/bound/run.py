@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.lab.sim.bound.arrivals import Amounts, ArrivalsBySlot, SlotArrivals
-from router.lab.sim.bound.demand import Floats, Grouping
+from router.lab.sim.bound.demand import Floats, Grouping, share_replicas
 from router.lab.sim.bound.presence import Presence
 from router.lab.sim.bound.slot import AtLeast, Solution, Terms, solve
 from router.lab.sim.simulation import Simulation
@@ -52,7 +52,8 @@ class Bound:
     which not everything fits; ``unserved``: the share of the replica seconds wanted that did not.
     Grams of such a run are of what fits, and bound nothing that serves another part of the work.
     ``busy_j`` is the energy of the plan that emits ``busy_g``, not the least energy.
-    ``fleet_g`` is NaN where autoscaling releases idle replicas: ``busy_g`` bounds those.
+    ``fleet_g`` is NaN where autoscaling releases idle replicas, and where the same replicas serve
+    requests of several names (aliases): ``busy_g`` bounds those, with all of them for each name.
     ``slot_start_s`` (slots,): since the start; ``slot_g``: busy grams by slot. ``share``: of the
     replica seconds of that plan, by region. ``whole_busy_g`` and ``whole_fleet_g``: the same, with
     whole replicas; never less, NaN where not asked for.
@@ -123,7 +124,7 @@ class _Plan:
         )
         self.arrivals = ArrivalsBySlot(simulation, self._groupings, self._presences, self.edges)
         self._columns = {zone: i for i, zone in enumerate(simulation.actual.grid_zones)}
-        self._released = simulation.autoscaling is not None
+        self._released = simulation.autoscaling is not None or share_replicas(self._groupings)
         self._slot_g = np.zeros(len(self.edges) - 1)
         self._busy_j = self._saved_g = self._wanted_s = self._unserved_s = 0.0
         self._whole_busy_g = self._whole_saved_g = 0.0

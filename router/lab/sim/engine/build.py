@@ -27,7 +27,7 @@ from router.lab.sim.engine.state import Floats, Ints
 from router.lab.sim.histogram import BINS
 from router.lab.sim.result import REASONS
 from router.lab.sim.simulation import Simulation
-from router.model import Fleet, Policy, Profile
+from router.model import Fleet, Policy, Profile, Request
 from router.units import HOUR_S, MS_PER_S, network_j
 
 BYTES_PER_TOKEN = 4.0  # of text; only for the network's energy
@@ -37,7 +37,8 @@ HEAP_MARGIN = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Site:
-    """Where everything lies: replica r is ``replicas[r]`` = (endpoint, region, profile, model)."""
+    """Where everything lies: replica r is ``replicas[r]`` = (endpoint, region, profile, model), of
+    the models one whose requests may go there."""
 
     layout: Layout
     candidates: tuple[Candidates, ...]
@@ -51,19 +52,29 @@ def survey(simulation: Simulation) -> Site:
     """The candidates of every model of the workload. Raises UnknownModelError."""
     fleet, models = simulation.fleet, simulation.workload.names.models
     layout = Layout(fleet)
-    candidates = tuple(layout.find(model, "") for model in models)
+    candidates = tuple(layout.find_for(asked_for(fleet, model)) for model in models)
+    asked = {
+        name: m for m, model in reversed(list(enumerate(models))) for name in fleet.models_of(model)
+    }
+    asked |= {model: m for m, model in enumerate(models)}
     regions = tuple(fleet.regions)
     replicas: list[tuple[int, int, Profile, int]] = []
     place: dict[tuple[str, str, str], int] = {}
     for e, endpoint in enumerate(fleet.endpoints):
         for served in endpoint.models:
-            if served.name not in models:
+            if served.name not in asked:
                 continue
             place[endpoint.name, served.name, served.version] = len(replicas)
             region = regions.index(endpoint.region)
-            replicas.append((e, region, served.profile, models.index(served.name)))
+            replicas.append((e, region, served.profile, asked[served.name]))
     names = tuple(endpoint.name for endpoint in fleet.endpoints)
     return Site(layout, candidates, tuple(replicas), place, names, regions)
+
+
+def asked_for(fleet: Fleet, model: str) -> Request:
+    """A request for a model of the workload: for an alias with the operator's floor."""
+    alias = fleet.aliases.get(model)
+    return Request(model, agreed_floor=alias.floors.each if alias else 0.0)
 
 
 def build_world(
@@ -351,6 +362,7 @@ def _tally(simulation: Simulation, policy: Policy, site: Site, rows: int) -> s.T
         np.ascontiguousarray(simulation.actual.g_per_kwh, np.float64),
         np.zeros((rows, len(s.ROW_FLOATS))), np.zeros((rows, len(s.ROW_INTS)), np.int64),
         cell, cell.view(np.int64),
+        np.zeros((len(names.models), len(site.replicas)), np.int64),
     )  # fmt: skip
 
 

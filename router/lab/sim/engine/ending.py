@@ -132,6 +132,7 @@ def answer(world, slot, now, exact):
         attributional_g = (f[slot, s.SHARE] * pue + f[slot, s.NETWORK_J]) * g_per_j
         marginal_g = (f[slot, s.AWAKE] * pue + f[slot, s.NETWORK_J]) * g_per_j
         region = states[r, s.REGION]
+        tally.answered[n[slot, s.MODEL], r] += 1
         tally.sums[region, s.SUM_COMPLETED] += 1.0
         tally.sums[region, s.SUM_J] += f[slot, s.SHARE]
         tally.sums[region, s.SUM_MARGINAL_J] += f[slot, s.AWAKE]

@@ -45,6 +45,7 @@ from router.lab.sim.result import (
     RegionSums,
     RowNames,
     Sink,
+    VariantCount,
     by_rung,
 )
 from router.lab.sim.simulation import Outage, Simulation
@@ -291,6 +292,22 @@ class _Run:
             moved=self._moved.found,
             peak_over_cap=float((gates.total[:, 1] / limits - 1.0).max()),
             relaxed=by_rung(self._policy.ladder, tally.relaxed.tolist()),
+            variants=self._variants(),
+        )
+
+    def _variants(self) -> tuple[VariantCount, ...]:
+        fleet, answered = self._simulation.fleet, self._world.tally.answered
+        served = {r: name for (_, name, _), r in self._site.place.items()}
+        return tuple(
+            VariantCount(
+                model,
+                variant.model,
+                variant.quality,
+                sum(int(answered[m, r]) for r, name in served.items() if name == variant.model),
+            )
+            for m, model in enumerate(self._simulation.workload.names.models)
+            if model in fleet.aliases
+            for variant in fleet.aliases[model].variants
         )
 
 

@@ -252,7 +252,7 @@ class Tally(NamedTuple):
     """What is counted. ``offered`` (1,): requests; ``relaxed`` (rungs,): those decided with each
     rung of the ladder. ``latencies`` (3, BINS): TTFT, end-to-end and TPOT. ``hours`` (hours,
     regions): requests by hour of arrival. ``moves`` (origins, models, regions): since the last
-    update.
+    update. ``answered`` (models, replicas).
     """
 
     offered: Ints
@@ -267,6 +267,7 @@ class Tally(NamedTuple):
     row_ints: Ints
     cell: Floats
     cell_bits: Ints
+    answered: Ints
 
 
 class Arrivals(NamedTuple):

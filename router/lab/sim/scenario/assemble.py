@@ -202,6 +202,7 @@ def _config(
         default_origin=schema.default_origin,
         regions=schema.regions,
         models=schema.models,
+        aliases=schema.aliases,
         endpoints=list(endpoints),
         profiles=schema.profiles,
     )

@@ -85,6 +85,10 @@ def load(
             "it out, and compare the grams of a day with it"
         )
         raise ConfigError(str(file), [("carbon_budget", fix)])
+    for name, alias in schema.aliases.items():
+        if alias.mean_floor or alias.tenants:
+            fix = "mean_floor and tenants are not simulated: give the alias a floor"
+            raise ConfigError(str(file), [(f"aliases.{name}", fix)])
     notes = [*assembled.notes, *_unused(schema)]
     known = _grids(schema, file, assembled.fleet, signal, notes)
     table, _ = grid.fill(known, int(schema.carbon.fill // HOUR_S))
@@ -228,6 +232,8 @@ def _workload(schema: ScenarioSchema, file: Path, fleet: Fleet, notes: list[str]
     contexts: dict[str, float] = {}
     for one in (one for endpoint in fleet.endpoints for one in endpoint.models):
         contexts[one.name] = max(contexts.get(one.name, 0.0), one.context_tokens)
+    for name in fleet.aliases:
+        contexts[name] = max(contexts[model] for model in fleet.models_of(name))
     means = {name: (one.input_tokens, one.output_tokens) for name, one in fleet.priors.items()}
     workload = FileWorkload(
         path,

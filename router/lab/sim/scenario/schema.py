@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from router.config.aliases import AliasSchema
 from router.config.endpoints import MetricsSchema, Protocol, ServedSchema
 from router.config.fields import (
     Address,
@@ -244,6 +245,9 @@ class ScenarioSchema(Strict):
     )
     regions: dict[Name, RegionSchema] = Field(min_length=1, description="as for `serve`")
     models: dict[Name, ModelSchema] = Field(default_factory=dict, description="as for `serve`")
+    aliases: dict[Name, AliasSchema] = Field(
+        default_factory=dict, description="as for `serve`, but for means and tenants"
+    )
     endpoints: list[ReplicasSchema] = Field(min_length=1, description="the model servers")
     profiles: dict[Name, ProfileSchema] = Field(default_factory=dict, description="as for `serve`")
     health: HealthSchema = Field(default_factory=HealthSchema, description="as for `serve`")

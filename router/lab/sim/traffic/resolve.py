@@ -120,8 +120,12 @@ class _Maker:
             text = f"must be below max_input_tokens, {one.max_input_tokens:g}"
             self.problem([*at, "talks", "shared_tokens"], text)
         models = {served.name for endpoint in self.fleet.endpoints for served in endpoint.models}
+        models |= self.fleet.aliases.keys()
         if one.model not in models:
             self.problem([*at, "model"], unknown("model", one.model, models))
+        elif one.model in self.fleet.aliases and self.schema.load is not None:
+            text = "an alias has no capacity of its own: give mean_rps instead of load"
+            self.problem([*at, "model"], text)
         return RequestKind(
             model=one.model,
             share=one.share,

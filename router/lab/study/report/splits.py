@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from router.lab.study.attribution import IN_BOTH, NOT_CONFIGURED
+from router.lab.study.attribution import CHOSEN_IN_BOTH, IN_BOTH, NO_ALIASES, NOT_CONFIGURED
 from router.lab.study.causes import ChainOrder, SavingCause
 from router.lab.study.report.units import percent
 
@@ -72,6 +72,7 @@ def split_rows(
     """One for each order, or one for both: baseline, order, total, each of ``causes``, TPOT."""
     star = "" if split["equal_work"] else " *"
     total = with_interval(split["total"][kind]) + star
+    baseline += quality_words(split.get("quality_of_baseline"), split.get("quality"))
     pace = _pace(split["tpot_ms_of_baseline"], split["tpot_ms"])
     cells = {
         title: [cause_cell(split, cause, order, kind) for cause in causes]
@@ -86,6 +87,14 @@ def split_rows(
     ]
 
 
+def quality_words(before: float | None, after: float | None) -> str:
+    """Beside grams, where a scenario has aliases: the mean quality, before and after; "" of one
+    that has none, and of a summary that was written before there were any."""
+    if before is None or after is None or math.isnan(before + after):
+        return ""
+    return f" (quality {before:.3f} -> {after:.3f})"
+
+
 def cause_cell(
     split: Mapping[str, Any], cause: SavingCause, order: ChainOrder, kind: str = "consequential"
 ) -> str:
@@ -98,7 +107,9 @@ def cause_cell(
 
 SHORT: Final = {
     NOT_CONFIGURED: "not configured",
+    NO_ALIASES: "no aliases",
     IN_BOTH: "in both",
+    CHOSEN_IN_BOTH: "in both",
 }
 """What stands in a narrow cell for why a cause saved nothing."""
 
@@ -174,8 +185,10 @@ def _steps(name: str, splits: Mapping[str, Any]) -> str:
     for baseline, split in splits.items():
         for order, title in ORDER_TITLES.items():
             for step in split[str(order)]["steps"]:
+                quality = quality_words(step.get("quality_before"), step.get("quality_after"))
                 rows.append((
-                    baseline, title, TITLES[SavingCause(step["cause"])], step["from"], step["to"],
+                    baseline, title, TITLES[SavingCause(step["cause"])], step["from"],
+                    step["to"] + quality,
                     percent(step["consequential"], 2), percent(step["attributional"], 2),
                     _pace(step["tpot_ms_before"], step["tpot_ms_after"]),
                     "yes" if step["equal_work"] else "no",

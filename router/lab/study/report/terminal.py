@@ -67,8 +67,12 @@ def render(summary: Mapping[str, Any]) -> RenderableType:
     asked = summary["asked"]
     for title in _COLUMNS[1:]:
         table.add_column(title, justify="right", no_wrap=True)
+    sized = any(figures["variants"] for figures in policies.values())
+    if sized:
+        table.add_column("quality", justify="right", no_wrap=True)
     for name, figures in policies.items():
-        table.add_row(*_row(name, figures), style="bold" if name in asked else "")
+        quality = [f"{figures['mean_quality']:.3f}"] if sized else []
+        table.add_row(*_row(name, figures), *quality, style="bold" if name in asked else "")
     seeds = len(scenario["seeds_of_split"])
     splits = [
         split_table(name, policies[name]["saving_split"], how(summary), seeds) for name in asked

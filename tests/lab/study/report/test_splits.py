@@ -31,17 +31,19 @@ def split(half: float = math.nan, **changes: Any) -> dict[str, Any]:
     step = {
         "cause": "packing", "from": "a <b>", "to": "c", "consequential": 0.2, "attributional": 0.3,
         "tpot_ms_before": {"p50": 26.0, "p95": 30.0}, "tpot_ms_after": {"p50": 42.0, "p95": 45.0},
-        "equal_work": True,
+        "equal_work": True, "quality_before": math.nan, "quality_after": math.nan,
     }  # fmt: skip
     return {
         "total": both(0.25, half),
         "packing_first": causes | {"packing": both(0.2, half), "when": both(0.05), "steps": [step]},
         "packing_last": causes | {"packing": both(0.01, half), "when": both(0.05), "steps": []},
-        "absent": {"which_model": "not chosen by this policy",
+        "absent": {"which_model": "no aliases in this scenario",
                    "scale_down": "no autoscaling in this scenario"},
         "equal_work": True,
         "tpot_ms_of_baseline": {"p50": 26.0, "p95": 30.0},
         "tpot_ms": {"p50": 42.0, "p95": 45.0},
+        "quality_of_baseline": math.nan,
+        "quality": math.nan,
         **changes,
     }  # fmt: skip
 
@@ -62,7 +64,7 @@ def test_each_order_has_a_row_and_equal_ones_share_it() -> None:
     (row,) = split_rows("b", split(), (SavingCause.WHEN,), "attributional")
     assert row[:4] == ("b", "either", "50.0 %", "10.0 %")
     cell = cause_cell(split(), SavingCause.WHICH_MODEL, ChainOrder.PACKING_FIRST)
-    assert cell == "not chosen by this policy"
+    assert cell == "no aliases"
     assert split_words(split()) == "packing 1.0 to 20.0 %, when 5.0 %"
 
 
@@ -77,12 +79,18 @@ def test_the_table_names_baseline_cause_price_and_what_was_not_chosen() -> None:
     text = printed(split_table("mine", {"nearest": split()}, "emulated", 1))
     assert "What mine saves, and what by (emulated; one seed: no interval)" in text
     for piece in ("nearest", "25.0 %", "20.0 %", "1.0 %", "26.0, 30.0 -> 42.0, 45.0 ms",
-                  "which model: not chosen by this policy",
+                  "which model: no aliases in this scenario",
                   "scale-down: no autoscaling in this scenario"):  # fmt: skip
         assert piece in text
     starred = split(0.01, equal_work=False)
     text = printed(split_table("mine", {"nearest": starred}, "emulated", 5))
     assert "25.0 ±1.0 % *" in text and "mean of 5 seeds with its 90 % interval" in text
+
+
+def test_the_quality_that_was_given_up_stands_beside_what_it_saved() -> None:
+    sized = split(quality_of_baseline=0.66, quality=0.612, absent={})
+    text = printed(split_table("mine", {"nearest": sized}, "emulated", 1))
+    assert "nearest (quality 0.660 -> 0.612)" in text
 
 
 def test_flows_have_no_pace() -> None:
@@ -92,7 +100,7 @@ def test_flows_have_no_pace() -> None:
 
 
 def test_a_cause_of_one_row_keeps_its_column() -> None:
-    kept_on = split(absent={"which_model": "not chosen by this policy"})
+    kept_on = split(absent={"which_model": "no aliases in this scenario"})
     text = printed(split_table("mine", {"kept on": kept_on, "nearest": split()}, "emulated", 1))
     assert "scale-down" in text.splitlines()[1]
     assert "not configured" in text
