@@ -18,7 +18,8 @@ errors look like, of n requests the share missed is that of the quantile within
 
 Where a profile is far off, the prediction itself is learned meanwhile, and what the margins took up
 of that is wrong soon: they would shrink by STEP * share missed an answer, for a thousand answers.
-So they begin anew once, with the outcome KNOWN_AFTER, when the prediction is learned.
+So they begin anew once, when the prediction is learned: with the outcome KNOWN_AFTER of those that
+did not have to wait, which are what it is learned by.
 
 What was learned is kept over a restart and told to other gateways (`router.core.learned`).
 """
@@ -32,7 +33,7 @@ from router.core.latency import PACE_TOKENS, miss_of
 from router.core.learned import MOST_LESSONS, MarginsLearned, all_within
 from router.model import Decision, ToldLatency
 
-STEP: Final = 0.05
+STEP: Final = 0.03
 # Paces of answers that are all shorter than PACE_TOKENS are a few percent of what is predicted.
 LEAST: Final = math.log(0.01)
 MOST: Final = math.log(10.0)
@@ -92,8 +93,8 @@ class Margins:
             if 0.0 <= actual < math.inf and 0.0 < stated < math.inf:
                 missed = 1.0 if actual > stated else 0.0
                 logs[figure] = _bounded(logs[figure] + STEP * (missed - self._missed))
-        if self._lessons[told.waits] == KNOWN_AFTER:
-            logs[:] = self._untaught()
+        if not told.waits and self._lessons[False] == KNOWN_AFTER:
+            self._logs = (self._untaught(), self._untaught())
 
     def _untaught(self) -> list[float]:
         return [0.0, self._pace, 0.0]
