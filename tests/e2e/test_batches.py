@@ -20,8 +20,9 @@ from tests.state.redis.servers import Server
 
 CHAT = "/v1/chat/completions"
 RANDOM = random.Random(18)
-# Of the kill test: lines, and how often the gateway is killed.
-KILLS, LINES = (30, 6000) if os.environ.get("ALL_FAULTS") else (1, 60)
+IS_LONG = "ALL_FAULTS" in os.environ
+# Of the kill test: lines, how often something is killed, and of how many gateways.
+KILLS, LINES, GATEWAYS = (30, 6000, 2) if IS_LONG else (1, 60, 1)
 
 
 def line(custom_id, model=MODEL, url=CHAT, **body):
@@ -197,25 +198,26 @@ async def test_another_tenant_finds_nothing(client, running):
 async def test_each_line_is_answered_once_though_gateways_are_killed(tmp_path):
     """One is killed in the midst of it and started again; the long version kills either of two, at
     random, again and again."""
-    ports = free_ports(2 if KILLS > 1 else 1)
+    ports = free_ports(GATEWAYS)
     configs = [configured(tmp_path, http, max_concurrent=8) for http in ports]
     await all_are_answered_once(tmp_path, ports, configs, KILLS)
 
 
 @pytest.mark.parametrize("fsync", ["always", pytest.param("everysec", marks=LONG)])
 async def test_each_line_is_answered_once_though_gateways_and_redis_are_killed(tmp_path, fsync):
-    """Two gateways with one queue in Redis: either of them and Redis itself are killed. Where it
-    does not wait for the disk it is killed as a process, not as a machine: nothing is lost."""
+    """Two gateways with one queue in Redis: either of them and Redis itself are killed, in the
+    short version one, and Redis alone. Where it does not wait for the disk it is killed as a
+    process, not as a machine: nothing is lost."""
     redis = Server()
     redis.arguments = ("--save", "", "--appendonly", "yes", "--appendfsync", fsync)
-    ports = free_ports(2)
+    ports = free_ports(GATEWAYS)
     configs = [
         {**configured(tmp_path, http, max_concurrent=8, queue="redis", lease_s=1.0),
          "state": {"redis": {"url": redis.url}}}
         for http in ports
     ]  # fmt: skip
     try:
-        await all_are_answered_once(tmp_path, ports, configs, max(KILLS, 2), redis.start())
+        await all_are_answered_once(tmp_path, ports, configs, KILLS, redis.start())
     finally:
         redis.close()
 

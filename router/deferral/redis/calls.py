@@ -4,9 +4,13 @@ again."""
 from __future__ import annotations
 
 import asyncio
+import functools
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+
+from redis.exceptions import NoScriptError
 
 from router.deferral.redis.batch_scripts import FOLDER
 from router.deferral.redis.scripts import SHARED
@@ -31,6 +35,11 @@ class RedisCalls(Protocol):
     async def close(self) -> None:
         """Calls after it fail."""
         ...
+
+
+class _Script(NamedTuple):
+    text: bytes
+    sha1: str
 
 
 class Scripts:
@@ -58,7 +67,8 @@ class Scripts:
     async def command(self, name: str, key: str) -> Any:
         """What a command that reads one key answers."""
         await self._require_folder()
-        return await self._ask((name, b"%b:%b" % (self._base, key.encode())))
+        whole = b"%b:%b" % (self._base, key.encode())
+        return await self._ask(lambda client: client.execute_command(name, whole))
 
     async def close(self) -> None:
         """Calls after it fail."""
@@ -70,11 +80,10 @@ class Scripts:
     ) -> Any:
         await self._require_folder()
         sent = [str(one) if isinstance(one, int | float) else one for one in arguments]
-        command = ("EVAL", SHARED + script, 1, self._base, *sent)
         while True:
             tries -= 1
             try:
-                return await self._ask(command)
+                return await self._evaluate(script, sent)
             except DeferralStoreError:
                 if not tries:
                     raise
@@ -84,8 +93,7 @@ class Scripts:
         """Raises DeferralStoreError where others at this queue have their files elsewhere."""
         if self._is_known:
             return
-        asked = ("EVAL", SHARED + FOLDER, 1, self._base, self._folder)
-        name, is_kept, evicts = await self._ask(asked)
+        name, is_kept, evicts = await self._evaluate(FOLDER, [self._folder])
         if name != self._folder.encode():
             raise DeferralStoreError(
                 "files of this gateway are in another folder than those of others at this queue: "
@@ -99,11 +107,24 @@ class Scripts:
             _log.warning("deferred work may be lost when the Redis server is full: it evicts keys "
                          "(maxmemory-policy noeviction)")  # fmt: skip
 
-    async def _ask(self, command: tuple[Any, ...]) -> Any:
+    async def _evaluate(self, script: str, sent: list[str | bytes]) -> Any:
+        """By its digest; the text goes only to a server that does not have it: one that began
+        anew, was failed over to or told to forget. Of another version the digest is another."""
+        text, sha1 = _whole(script)
+
+        async def ask(client: Any) -> Any:
+            try:
+                return await client.execute_command("EVALSHA", sha1, 1, self._base, *sent)
+            except NoScriptError:
+                return await client.execute_command("EVAL", text, 1, self._base, *sent)
+
+        return await self._ask(ask)
+
+    async def _ask(self, ask: Callable[[Any], Awaitable[Any]]) -> Any:
         if self._closed:
             raise DeferralStoreError("the queue is closed: this gateway is shutting down")
         try:
-            return await self._calls.run(lambda client: client.execute_command(*command))
+            return await self._calls.run(ask)
         except StateStoreError as error:
             if error.cause == _FULL:
                 raise DeferralFullError(
@@ -115,3 +136,9 @@ class Scripts:
         except asyncio.CancelledError:
             self.is_unsure = True
             raise
+
+
+@functools.cache
+def _whole(script: str) -> _Script:
+    text = (SHARED + script).encode()
+    return _Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())

@@ -83,7 +83,7 @@ class _KeyPlaces:
         """Nothing needs to be asked."""
 
     async def get_keys(self, *command: Any) -> tuple[Any, ...]:
-        """Of our commands but EVAL, whose keys redis-py finds itself."""
+        """Of our commands but EVAL and EVALSHA, whose keys redis-py finds itself."""
         return command[1:2]
 
 

@@ -18,7 +18,9 @@ from tests.long import LONG
 from tests.state.redis.servers import Server
 
 # In the long version hundreds of processes, and the server itself, are killed.
-KILLS, BATCHES, LINES = (600, 60, 300) if os.environ.get("ALL_FAULTS") else (3, 3, 40)
+IS_LONG = "ALL_FAULTS" in os.environ
+KILLS, BATCHES, LINES = (600, 60, 300) if IS_LONG else (2, 2, 40)
+BETWEEN_S = 1.2 if IS_LONG else 0.3
 RANDOM = random.Random(18)
 PATIENCE_S = 120.0
 _numbers = itertools.count()
@@ -38,9 +40,9 @@ class Fleet:
         where = (str(self.server.socket), str(self.folder), f"w{next(_numbers)}", str(LINES))
         return subprocess.Popen([sys.executable, "-m", "tests.deferral.redis.worker", *where])
 
-    def kill(self):
-        """Any of them, the server now and then; another takes its place."""
-        if RANDOM.random() < 0.25:
+    def kill(self, is_first):
+        """Any of them, the server first, and now and then; another takes its place."""
+        if is_first or RANDOM.random() < 0.25:
             self.server.kill()
             self.server.start()
         at = RANDOM.randrange(len(self.workers))
@@ -76,7 +78,7 @@ async def ended(queue, batch):
                 continue
             if found.status.is_final:
                 return found
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("fsync", ["always", pytest.param("everysec", marks=LONG)])
@@ -85,9 +87,9 @@ async def test_each_line_of_each_accepted_batch_is_there_once(tmp_path, fsync):
     try:
         queue = queue_at(fleet.server.socket, "caller")
         made = [await accepted(queue) for _ in range(BATCHES)]
-        for _ in range(KILLS):
-            await asyncio.sleep(RANDOM.random() * 1.2)
-            await asyncio.to_thread(fleet.kill)
+        for kill in range(KILLS):
+            await asyncio.sleep(RANDOM.random() * BETWEEN_S)
+            await asyncio.to_thread(fleet.kill, kill == 0)
         for batch in made:
             found = await ended(queue, batch)
             assert (found.status, found.counts) == (BatchStatus.COMPLETED, (LINES, LINES, 0))

@@ -8,6 +8,7 @@ import pytest
 
 from router.deferral.output_lines import answered
 from router.deferral.queue import ListPage
+from router.deferral.redis import calls
 from router.deferral.redis.looking import seen
 from router.deferral.redis.store import RedisQueue
 from router.errors import DeferralFullError, DeferralStoreError, UnknownBatchError
@@ -48,7 +49,8 @@ class Lossy:
 
 
 @pytest.fixture
-async def lossy():
+async def lossy(monkeypatch):
+    monkeypatch.setattr(calls, "_BETWEEN_S", 0.0)
     yield Lossy(link_to(running("valkey", False)))
 
 
@@ -71,6 +73,26 @@ async def test_what_is_asked_again_is_added_once(queue, lossy):
     assert await queue.files("a", ListPage("", 9)) == [file]
     lossy.lost = 1
     assert (await queue.cancel("a", batch.id, NOW)).id == batch.id
+
+
+def times_called(server, command):
+    return server.ask("INFO", "commandstats").get(f"cmdstat_{command}", {}).get("calls", 0)
+
+
+async def test_a_script_is_sent_once_to_a_server_that_keeps_it(queue):
+    server = running("valkey", False)
+    await queue.counts()
+    await queue.beat()
+    sent, asked = times_called(server, "eval"), times_called(server, "evalsha")
+    for _ in range(3):
+        await queue.beat()
+    assert times_called(server, "eval") == sent
+    assert times_called(server, "evalsha") == asked + 3
+    # As one that began anew, or a replica that is the master now.
+    server.ask("SCRIPT", "FLUSH")
+    for _ in range(3):
+        await queue.beat()
+    assert times_called(server, "eval") == sent + 1
 
 
 async def test_what_was_refused_at_last_is_not_done_all_the_same(queue, lossy):
