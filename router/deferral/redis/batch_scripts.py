@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from router.deferral.redis.scripts import FREES
+
 # 1-7: a file; 8: most bytes.
 ADD_FILE: Final = "return add_file(ARGV, tonumber(ARGV[8]))"
 
@@ -38,10 +40,13 @@ return found
 """
 
 # 1: owner, 2: id.
-DELETE_FILE: Final = """
+DELETE_FILE: Final = (
+    FREES
+    + """
 if not file_there(ARGV[2], ARGV[1]) then return {'!file'} end
 delete_file(ARGV[2], ARGV[1])
 """
+)
 
 # 1: id, 2: owner, 3: status, 4: terms, 5: its file, 6: created, 7: expires, 8: most jobs, 9: most
 # batches, 10: most bytes; then, where it brings it, its file.
@@ -92,14 +97,19 @@ return found
 """
 
 # 1: owner, 2: id.
-DELETE_BATCH: Final = """
+DELETE_BATCH: Final = (
+    FREES
+    + """
 if of_batch(ARGV[2], 'owner') ~= ARGV[1] then return {'!batch'} end
 if call('HEXISTS', K .. 'b:' .. ARGV[2], 'ended') == 0 then return {'!open'} end
 forget_batch(ARGV[2])
 """
+)
 
 # 1: owner, 2: id, 3: now, 4: the code of what has not ended; its row.
-CANCEL: Final = """
+CANCEL: Final = (
+    FREES
+    + """
 local id = ARGV[2]
 if of_batch(id, 'owner') ~= ARGV[1] then return {'!batch'} end
 local status = of_batch(id, 'status')
@@ -127,9 +137,12 @@ if status ~= 'cancelling' then
 end
 return call('HGETALL', K .. 'b:' .. id)
 """
+)
 
 # 1: "unread" or "done", 2: worker, 3: now; id and row.
-CLAIM_BATCH: Final = """
+CLAIM_BATCH: Final = (
+    FREES
+    + """
 local id = call('ZRANGE', K .. ARGV[1], 0, 0)[1]
 if not id then return false end
 call('ZREM', K .. ARGV[1], id)
@@ -141,18 +154,24 @@ if of_batch(id, 'status') == 'in_progress' then
 end
 return {id, call('HGETALL', K .. 'b:' .. id)}
 """
+)
 
 # 1: id, 2: fence.
-RELEASE_BATCH: Final = """
+RELEASE_BATCH: Final = (
+    FREES
+    + """
 local id = ARGV[1]
 if not held(id, ARGV[2]) then return nil end
 let_go(id)
 local set = of_batch(id, 'status') == 'validating' and 'unread' or 'done'
 call('ZADD', K .. set, of_batch(id, 'n'), id)
 """
+)
 
 # 1: id, 2: fence, 3: now, 4: errors, 5: "1" where it fails, then model and at_once by turns.
-END_READING: Final = """
+END_READING: Final = (
+    FREES
+    + """
 local id, now = ARGV[1], ARGV[3]
 if not held(id, ARGV[2]) then return 0 end
 if ARGV[4] ~= '' then call('HSET', K .. 'b:' .. id, 'errors', ARGV[4]) end
@@ -169,16 +188,19 @@ for i = 6, #ARGV, 2 do
 end
 for _, model in ipairs(call('SMEMBERS', K .. 'models:' .. id)) do
   local kind = id .. ':' .. model
-  count('waiting', kind, call('HGET', K .. 'kind:' .. kind, 'jobs'))
+  call('HSET', K .. 'waiting', kind, call('HGET', K .. 'kind:' .. kind, 'jobs'))
 end
 call('UNLINK', K .. 'ids:' .. id)
 call('ZADD', K .. 'deadlines', of_batch(id, 'expires'), id)
 turn(id, 'in_progress', now)
 return 1
 """
+)
 
 # 1: id, 2: fence, 3: now, 4: id of its output or "", 5: of its error file, then these.
-COMPLETE: Final = """
+COMPLETE: Final = (
+    FREES
+    + """
 local id = ARGV[1]
 if not held(id, ARGV[2]) then return 0 end
 for i = 6, #ARGV, 7 do add_file({unpack(ARGV, i, i + 6)}, -1) end
@@ -190,10 +212,13 @@ elseif of_batch(id, 'expired') then status = 'expired' end
 finish_batch(id, status, ARGV[3])
 return 1
 """
+)
 
 # 1: now, 2: how long what has ended is kept, s, 3: most of each. Of two clocks the later is not
 # believed.
-PURGE: Final = """
+PURGE: Final = (
+    FREES
+    + """
 local now = math.min(ARGV[1], call('TIME')[1])
 for _, id in ipairs(call('ZRANGEBYSCORE', K .. 'ended', '-inf', now - ARGV[2], 'LIMIT', 0,
                          ARGV[3])) do
@@ -202,13 +227,22 @@ end
 for _, id in ipairs(call('ZRANGEBYSCORE', K .. 'expiry', '-inf', now, 'LIMIT', 0, ARGV[3])) do
   delete_file(id, call('HGET', K .. 'file:' .. id, 'owner'))
 end
+-- What a script that ended in the midst, or a hand in the keys, left with nobody.
+for _, id in ipairs(call('ZRANDMEMBER', K .. 'all', ARGV[3])) do
+  local status = call('HEXISTS', K .. 'claimed', id) == 0 and of_batch(id, 'status')
+  if status == 'validating' then call('ZADD', K .. 'unread', of_batch(id, 'n'), id)
+  elseif status then settle(id) end
+end
 """
+)
 
 # 1: most.
 GONE: Final = "return call('SRANDMEMBER', K .. 'gone', ARGV[1])"
 
 # All: ids.
-FORGET_FILES: Final = """
+FORGET_FILES: Final = (
+    FREES
+    + """
 for _, id in ipairs(ARGV) do
   if call('HEXISTS', K .. 'file:' .. id, 'deleted') == 1 then
     call('DEL', K .. 'file:' .. id)
@@ -216,6 +250,7 @@ for _, id in ipairs(ARGV) do
   end
 end
 """
+)
 
 # All: ids; those that there are.
 KNOWN_FILES: Final = """
@@ -228,7 +263,9 @@ return found
 
 # 1: the name of a folder of files; that of the queue's, whether the server keeps what it has (""
 # where it does not say), and what it does when it is full.
-FOLDER: Final = """
+FOLDER: Final = (
+    FREES
+    + """
 call('SETNX', K .. 'folder', ARGV[1])
 local function told(section, pattern)
   local info = redis.pcall('INFO', section)
@@ -237,6 +274,7 @@ end
 return {call('GET', K .. 'folder'), told('persistence', 'aof_enabled:(%d)'),
         told('memory', 'maxmemory_policy:([%w-]+)')}
 """
+)
 
 # Ids of batches that have not ended, the oldest first, and with "1" of those that have.
 IDS: Final = """

@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple, Protocol
-
-from redis.exceptions import NoScriptError
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol
 
 from router.deferral.redis.batch_scripts import FOLDER
 from router.deferral.redis.scripts import SHARED
@@ -32,14 +29,13 @@ class RedisCalls(Protocol):
         """What ``ask`` answers, given a client. Raises StateStoreError."""
         ...
 
+    async def run_script(self, text: bytes, key: bytes, arguments: Sequence[str | bytes]) -> Any:
+        """What a script about ``key`` answers. Raises StateStoreError."""
+        ...
+
     async def close(self) -> None:
         """Calls after it fail."""
         ...
-
-
-class _Script(NamedTuple):
-    text: bytes
-    sha1: str
 
 
 class Scripts:
@@ -68,7 +64,7 @@ class Scripts:
         """What a command that reads one key answers."""
         await self._require_folder()
         whole = b"%b:%b" % (self._base, key.encode())
-        return await self._ask(lambda client: client.execute_command(name, whole))
+        return await self._ask(self._calls.run(lambda client: client.execute_command(name, whole)))
 
     async def close(self) -> None:
         """Calls after it fail."""
@@ -83,7 +79,7 @@ class Scripts:
         while True:
             tries -= 1
             try:
-                return await self._evaluate(script, sent)
+                return await self._ask(self._calls.run_script(_whole(script), self._base, sent))
             except DeferralStoreError:
                 if not tries:
                     raise
@@ -93,7 +89,9 @@ class Scripts:
         """Raises DeferralStoreError where others at this queue have their files elsewhere."""
         if self._is_known:
             return
-        name, is_kept, evicts = await self._evaluate(FOLDER, [self._folder])
+        name, is_kept, evicts = await self._ask(
+            self._calls.run_script(_whole(FOLDER), self._base, [self._folder])
+        )
         if name != self._folder.encode():
             raise DeferralStoreError(
                 "files of this gateway are in another folder than those of others at this queue: "
@@ -107,24 +105,12 @@ class Scripts:
             _log.warning("deferred work may be lost when the Redis server is full: it evicts keys "
                          "(maxmemory-policy noeviction)")  # fmt: skip
 
-    async def _evaluate(self, script: str, sent: list[str | bytes]) -> Any:
-        """By its digest; the text goes only to a server that does not have it: one that began
-        anew, was failed over to or told to forget. Of another version the digest is another."""
-        text, sha1 = _whole(script)
-
-        async def ask(client: Any) -> Any:
-            try:
-                return await client.execute_command("EVALSHA", sha1, 1, self._base, *sent)
-            except NoScriptError:
-                return await client.execute_command("EVAL", text, 1, self._base, *sent)
-
-        return await self._ask(ask)
-
-    async def _ask(self, ask: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _ask(self, call: Coroutine[Any, Any, Any]) -> Any:
         if self._closed:
+            call.close()
             raise DeferralStoreError("the queue is closed: this gateway is shutting down")
         try:
-            return await self._calls.run(ask)
+            return await call
         except StateStoreError as error:
             if error.cause == _FULL:
                 raise DeferralFullError(
@@ -139,6 +125,7 @@ class Scripts:
 
 
 @functools.cache
-def _whole(script: str) -> _Script:
-    text = (SHARED + script).encode()
-    return _Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
+def _whole(script: str) -> bytes:
+    """With what all share, below the line that says whether a full server does it."""
+    head, end, rest = script.partition("\n") if script.startswith("#!") else ("", "", script)
+    return f"{head}{end}{SHARED}{rest}".encode()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from router.deferral.redis.scripts import BEGINS, FREES
+
 # 1: id, 2: fence, 3: most jobs, 4: how many bad lines, then these: line, what is kept of it; then
 # jobs: line, offset, size, custom_id, model, bytes of its body.
 ADD_LINES: Final = """
@@ -74,7 +76,9 @@ return found
 
 # 1: worker, 2: now, 3: what is to wait for longer was put back before a clock was set back; then
 # id, model and most by turns. Of each job: id, model, line, fence, offset, size, custom_id, tries.
-CLAIM: Final = """
+CLAIM: Final = (
+    BEGINS
+    + """
 local found = {}
 for at = 4, #ARGV, 3 do
   local id, model, most = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
@@ -109,6 +113,7 @@ for at = 4, #ARGV, 3 do
 end
 return found
 """
+)
 
 # 1: id; how many are under way.
 UNDER_WAY: Final = """
@@ -129,7 +134,9 @@ end
 
 # 1: id, 2: model, 3: line, 4: fence, 5: worker, 6: "1" where it is answered, 7: what is kept,
 # 8-13: sums.
-FINISH: Final = """
+FINISH: Final = (
+    FREES
+    + """
 local id, line = ARGV[1], ARGV[3]
 local kind = id .. ':' .. ARGV[2]
 if not has(kind, line, ARGV[5], ARGV[4]) then return 0 end
@@ -149,15 +156,19 @@ end
 settle(id)
 return 1
 """
+)
 
 # 1: id, 2: model, 3: line, 4: fence, 5: worker, 6: not before, 7: "1" where a server failed it.
-PUT_BACK: Final = """
+PUT_BACK: Final = (
+    FREES
+    + """
 local kind = ARGV[1] .. ':' .. ARGV[2]
 if not has(kind, ARGV[3], ARGV[5], ARGV[4]) then return 0 end
 give_up(ARGV[1], kind, ARGV[3], ARGV[6])
 if ARGV[7] == '1' then call('HINCRBY', K .. 'tries:' .. kind, ARGV[3], 1) end
 return 1
 """
+)
 
 # 1: worker; then id, model, line and fence by turns; "1" or "0" for each.
 HELD: Final = """
@@ -170,7 +181,9 @@ return found
 """
 
 # 1: now, 2: the code of what has not begun; how many. Of two clocks the later is not believed.
-EXPIRE: Final = """
+EXPIRE: Final = (
+    FREES
+    + """
 local sum, now = 0, math.min(ARGV[1], call('TIME')[1])
 for _, id in ipairs(call('ZRANGEBYSCORE', K .. 'deadlines', '-inf', now, 'LIMIT', 0, 100)) do
   call('ZREM', K .. 'deadlines', id)
@@ -189,6 +202,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', K .. 'deadlines', '-inf', now, 'LIMIT'
 end
 return sum
 """
+)
 
 # 1: id, 2: first line, 3: last; lines that have ended, and what is kept; then the code of the
 # others; then their lines and custom_ids.
@@ -247,7 +261,8 @@ end
 
 # 1: worker, then what it knows that it has; how much it gives back of what it does not.
 GIVE_BACK: Final = (
-    _TAKE
+    FREES
+    + _TAKE
     + """
 local but = {}
 for i = 2, #ARGV do but[ARGV[i]] = true end
@@ -257,7 +272,8 @@ return take_from(ARGV[1], but)
 
 # 1: worker, 2: ms that it is believed; how much was taken from others, and how many there are.
 BEAT: Final = (
-    _TAKE
+    FREES
+    + _TAKE
     + """
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -273,7 +289,8 @@ return {taken, call('ZCARD', K .. 'workers'), string.format('%.0f', now)}
 
 # 1: worker.
 LEAVE: Final = (
-    _TAKE
+    FREES
+    + _TAKE
     + """
 take_from(ARGV[1], {})
 call('ZREM', K .. 'workers', ARGV[1])

@@ -27,6 +27,12 @@ from __future__ import annotations
 
 from typing import Final
 
+# First lines of scripts. What makes room, or ends what was begun, is done on a full server, too.
+FREES: Final = "#!lua flags=allow-oom\n"
+# What would begin more is refused there before it does anything; so is, by its first write, what
+# has no such line.
+BEGINS: Final = "#!lua\n"
+
 SHARED: Final = """
 local K = KEYS[1] .. ':'
 local call = redis.call

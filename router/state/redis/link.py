@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from redis.exceptions import NoScriptError
 
 from router.config.settings import RedisSettings
 from router.errors import CarbonRouterError, StateStoreError
@@ -69,6 +72,22 @@ class Link:
             raise failure from None
         self._failing_since = None
         return answer
+
+    async def run_script(self, text: bytes, key: bytes, arguments: Sequence[str | bytes]) -> Any:
+        """What a Lua script answers; ``key``: the one that it is about.
+
+        It is asked for by its digest: the text goes only to a server that does not have it, as one
+        that began anew, or was a replica. Raises StateStoreError.
+        """
+        sha1 = hashlib.sha1(text, usedforsecurity=False).hexdigest()
+
+        async def ask(client: RedisClient) -> Any:
+            try:
+                return await client.execute_command("EVALSHA", sha1, 1, key, *arguments)
+            except NoScriptError:
+                return await client.execute_command("EVAL", text, 1, key, *arguments)
+
+        return await self.run(ask)
 
     async def close(self) -> None:
         """Close every connection; calls after it fail."""

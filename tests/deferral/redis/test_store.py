@@ -34,7 +34,12 @@ class Lossy:
         self.lost = 0
 
     async def run(self, ask, limit_s=None):
-        found = await self.link.run(ask, limit_s)
+        return await self._lose(await self.link.run(ask, limit_s))
+
+    async def run_script(self, text, key, arguments):
+        return await self._lose(await self.link.run_script(text, key, arguments))
+
+    async def _lose(self, found):
         if self.lost:
             self.lost -= 1
 
@@ -141,6 +146,32 @@ async def test_a_batch_that_nobody_heard_of_is_given_back(queue, lossy):
     assert await queue.claim_unread() is not None
 
 
+async def test_what_an_error_in_a_script_left_with_nobody_is_found_again(queue):
+    server, key = running("valkey", False), f"lossy-{next(_numbers) - 1}:{{deferred}}:claimed"
+    file = stored_file()
+    await queue.add_file(file, ROOMY)
+    await queue.add_batch(new_batch(file), ROOMY)
+    # Somebody's hand in the keys: a script that has begun ends there.
+    server.ask("SET", key, "7")
+    with pytest.raises(DeferralStoreError, match="WRONGTYPE"):
+        await queue.claim_unread()
+    server.ask("DEL", key)
+    assert await queue.claim_unread() is None
+    await queue.purge(NOW, 1e9)
+    claimed = await queue.claim_unread()
+    await queue.add_lines(claimed, jobs("one"), [], ROOMY)
+    await queue.purge(NOW, 1e9)
+    assert await queue.claim_unread() is None
+    waiting = key.replace("claimed", "waiting")
+    server.ask("SET", waiting, "7")
+    with pytest.raises(DeferralStoreError, match="WRONGTYPE"):
+        await queue.end_reading(claimed, NOW, [], False, {})
+    server.ask("DEL", waiting)
+    await queue.purge(NOW, 1e9)
+    await queue.end_reading(await queue.claim_unread(), NOW, [], False, {})
+    assert [job.custom_id for job in await taken(queue)] == ["one"]
+
+
 async def test_files_in_another_folder_are_no_use(queue):
     await queue.add_file(stored_file(), ROOMY)
     other = RedisQueue(
@@ -238,9 +269,28 @@ async def test_a_server_that_forgets_is_told_of(caplog):
             await queue.beat()
         assert "append-only" in caplog.text and "evicts" in caplog.text
         server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        # What makes room, or ends what was begun, is done on a full server all the same.
+        first = await queued(queue, "one")
+        second = await queued(queue, "two")
+        file = stored_file()
+        await queue.add_file(file, ROOMY)
+        kinds = await queue.waiting()
+        (job,) = await queue.claim([(kinds[0], 1)], NOW)
         server.ask("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(DeferralFullError, match="nothing of this was kept"):
             await queue.add_file(stored_file(), ROOMY)
+        with pytest.raises(DeferralFullError):
+            await queue.claim([(kinds[1], 1)], NOW)
+        await queue.beat()
+        assert await queue.finish(job, OK)
+        written = stored_file(purpose="batch_output")
+        assert await queue.complete(await queue.claim_ended(NOW), written, None, NOW)
+        assert (await queue.batch("a", first.id)).output_file_id == written.id
+        await queue.cancel("a", second.id, NOW)
+        assert await queue.complete(await queue.claim_ended(NOW), None, None, NOW)
+        await queue.delete_file("a", file.id)
+        await queue.delete_batch("a", first.id)
+        assert await queue.purge(NOW, 0.0) == [file.id]
         await queue.close()
     finally:
         server.close()

@@ -47,7 +47,7 @@ _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class _Options(msgspec.Struct):
-    completion_window: str = SOONEST
+    completion_window: str | None = None
     continuation_id: str | None = None
 
 
@@ -174,15 +174,16 @@ class BackgroundResponses:
 
 def _window(raw: msgspec.Raw | None) -> str:
     try:
-        options = _Options() if raw is None else msgspec.json.decode(raw, type=_Options)
+        options = msgspec.json.decode(raw or b"null", type=_Options | None) or _Options()
     except msgspec.DecodeError as error:
         raise MalformedRequestError(f"background_options: {error}") from None
-    if options.completion_window not in _WINDOWS_S:
+    window = SOONEST if options.completion_window is None else options.completion_window
+    if window not in _WINDOWS_S:
         raise MalformedRequestError("background_options.completion_window: say soonest, 2h or 8h")
     if options.continuation_id is not None:
         text = "background_options.continuation_id: nothing is kept to go on from; leave it out"
         raise MalformedRequestError(text)
-    return options.completion_window
+    return window
 
 
 def _document(batch: Batch, status: str, error: dict[str, str] | None = None) -> dict[str, Any]:

@@ -82,6 +82,13 @@ async def test_what_cannot_be_made_says_why(front, outcome, code, message):
     assert (told["status"], told["error"]) == ("failed", {"code": code, "message": message})
 
 
+@pytest.mark.parametrize("said", [None, {}, {"completion_window": None}])
+async def test_null_says_nothing(front, said):
+    status, queued = await begin(front, background_options=said)
+    assert (status, queued["status"]) == (200, "queued")
+    assert (await do(front)).terms.window == "soonest"
+
+
 async def test_it_is_cancelled_and_deleted(front):
     _, queued = await begin(front)
     status, told = await ask(front, "POST", f"/v1/responses/{queued['id']}/cancel")
