@@ -7,10 +7,12 @@ have gone, and how endpoints were, is as far as the decisions that were kept tel
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from router.console.decisions import ShownDecision, decision_document, explained
@@ -61,14 +63,23 @@ def spans_of(speed: float) -> MomentSpans:
     return MomentSpans(within(RATES_S), within(LATENCY_S), within(LINE_S), speed)
 
 
+class _Coded(NamedTuple):
+    """``codes`` (rows,): the place of each row's text in ``names``. As an array of texts each row
+    would take as much room as the longest of all."""
+
+    names: tuple[str, ...]
+    codes: NDArray[np.int64]
+
+
 class _Rows:
     """Columns of a window's rows, each made once."""
 
     def __init__(self, table: Any) -> None:
         self._table = table
         self._made: dict[str, NDArray[Any]] = {}
+        self._coded: dict[str, _Coded] = {}
         self.at: Floats = table.column("finished_at").cast("int64").to_numpy() / 1e6
-        self.answered = self.texts("outcome") == "answered"
+        self.answered = self.having("outcome", ("answered",))
 
     def figures(self, name: str) -> Floats:
         """NaN of what is not known."""
@@ -77,12 +88,24 @@ class _Rows:
             self._made[name] = column.fill_null(math.nan).to_numpy()
         return self._made[name]
 
-    def texts(self, name: str) -> NDArray[Any]:
+    def coded(self, name: str) -> _Coded:
         """ "" of what is not known."""
-        if name not in self._made:
+        if name not in self._coded:
             column = self._table.column(name).cast("string").fill_null("")
-            self._made[name] = column.to_numpy(zero_copy_only=False).astype(str)
-        return self._made[name]
+            found = column.combine_chunks().dictionary_encode()
+            if isinstance(found, pa.ChunkedArray):
+                found = found.combine_chunks()
+            names = tuple(str(one) for one in found.dictionary.to_pylist())
+            codes = found.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+            self._coded[name] = _Coded(names, codes)
+        return self._coded[name]
+
+    def having(self, name: str, texts: Collection[str]) -> NDArray[np.bool_]:
+        """Which of them have one of these there."""
+        wanted = pa.array(sorted(texts), pa.string())
+        column = pc.is_in(self._table.column(name).cast("string"), wanted)
+        found: NDArray[np.bool_] = column.to_numpy(zero_copy_only=False).astype(bool)
+        return found
 
     def since(self, at: float) -> NDArray[np.bool_]:
         """Which of them ended later."""
@@ -232,12 +255,11 @@ def kept_document(one: KeyedRow, fleet: Fleet, receipts: Mapping[str, Json]) -> 
 def receipts_of(table: Any, decision_ids: set[str]) -> dict[str, Json]:
     """By decision id, of the answers among the rows of ``table``."""
     rows = _Rows(table)
-    ids = rows.texts("decision_id")
     found: dict[str, Json] = {}
-    wanted = np.isin(ids, sorted(one for one in decision_ids if one)) & rows.answered
+    wanted = rows.having("decision_id", decision_ids - {""}) & rows.answered
     for place in np.flatnonzero(wanted):
         row = {name: cells[0] for name, cells in table.slice(int(place), 1).to_pydict().items()}
-        found[str(ids[place])] = {
+        found[row["decision_id"]] = {
             "gco2e_g": row["gco2e"],
             "energy_j": row["energy_j"],
             "energy_kind": row["energy_kind"],
@@ -278,11 +300,11 @@ def _rates(rows: _Rows, chosen: NDArray[np.bool_], seconds: float) -> dict[str, 
     """As `router.console.totals.rates_between`; ``seconds``: of the wall."""
     mine = chosen & rows.answered
     grams, saved = rows.figures("gco2e"), _saved(rows)
-    places = rows.texts("region")
+    names, places = rows.coded("region")
     regions: dict[str, Json] = {}
-    for name in np.unique(places[mine]):
-        here = mine & (places == name)
-        regions[str(name)] = {
+    for place in np.unique(places[mine]):
+        here = mine & (places == place)
+        regions[names[place]] = {
             "requests_per_s": float(here.sum()) / seconds,
             "gco2e_g_per_s": float(np.nansum(grams[here])) / seconds,
         }
@@ -324,24 +346,25 @@ def _kinds(rows: _Rows) -> dict[str, Json]:
     """Grams by how they are known, as the totals have them."""
     mine = rows.answered
     grams = rows.figures("gco2e")
-    intensities, joules = rows.texts("intensity_kind"), rows.texts("energy_kind")
+    intensities, joules = rows.coded("intensity_kind"), rows.coded("energy_kind")
     found: dict[str, Json] = {}
-    for intensity in np.unique(intensities[mine]):
-        for energy in np.unique(joules[mine]):
-            here = mine & (intensities == intensity) & (joules == energy)
+    for intensity in np.unique(intensities.codes[mine]):
+        for energy in np.unique(joules.codes[mine]):
+            here = mine & (intensities.codes == intensity) & (joules.codes == energy)
             if here.any():
-                found[f"{intensity}/{energy}"] = float(np.nansum(grams[here]))
+                kinds = f"{intensities.names[intensity]}/{joules.names[energy]}"
+                found[kinds] = float(np.nansum(grams[here]))
     return {"grams_kinds": found, "saved_kinds": {"predicted": 1.0}}
 
 
 def _sums(rows: _Rows, spans: MomentSpans) -> dict[str, Json]:
     """Of the line's time."""
-    mine, outcomes = rows.answered, rows.texts("outcome")
+    mine = rows.answered
     return {
         "seconds": spans.line_s,
         "answered": int(mine.sum()),
-        "refused": int((outcomes == "refused").sum()),
-        "failed": int((outcomes == "failed").sum()),
+        "refused": int(rows.having("outcome", ("refused",)).sum()),
+        "failed": int(rows.having("outcome", ("failed",)).sum()),
         "gco2e_g": float(np.nansum(rows.figures("gco2e")[mine])),
         "energy_j": float(np.nansum(rows.figures("energy_j")[mine])),
         "saved_g": float(np.nansum(_saved(rows)[mine])),
@@ -397,8 +420,8 @@ def _flows(moment: LedgerMoment, fleet: Fleet, spans: MomentSpans) -> dict[str, 
 
 def _latency(rows: _Rows, at: float, spans: MomentSpans) -> dict[str, Json]:
     recent = rows.answered & rows.since(at - spans.latency_s)
-    models = rows.texts("model")
-    names, counts = np.unique(models[recent], return_counts=True)
+    names, models = rows.coded("model")
+    counts = np.bincount(models[recent], minlength=len(names))
     columns = [
         rows.at,
         rows.figures("ttft_ms"),
@@ -409,8 +432,10 @@ def _latency(rows: _Rows, at: float, spans: MomentSpans) -> dict[str, Json]:
         ),
     ]
     table = np.stack(columns, axis=1)
-    shown = [names[place] for place in np.argsort(-counts)[:_MOST_MODELS]]
+    # Of as many, by name.
+    order = sorted(np.flatnonzero(counts), key=lambda place: (-counts[place], names[place]))
+    shown = order[:_MOST_MODELS]
     return {
         "window_s": LATENCY_S,
-        "models": [latency_of(str(name), table[recent & (models == name)]) for name in shown],
+        "models": [latency_of(names[one], table[recent & (models == one)]) for one in shown],
     }

@@ -126,6 +126,9 @@ async def test_no_name_is_more_than_text(browser):
             assert await tab.ask(STRANGERS) == CLEAN
             await tab.ask("document.getElementById('bar-live').click()")
             await tab.until("document.documentElement.dataset.past === ''")
+            for no_time in ("99999999999999", "8640000000001", "%2B275760-09-13T00:00:00Z", "-5"):
+                await tab.ask(f"location.hash = 'at={no_time}'")
+                assert await tab.ask("document.documentElement.dataset.past") == ""
             await tab.ask("document.getElementById('lang').click()")
             await tab.until("document.documentElement.lang === 'ko'")
             assert await tab.ask(STRANGERS) == CLEAN

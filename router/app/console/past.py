@@ -168,19 +168,26 @@ class PastScenes:
     async def _read(self, work: Callable[[], _Value]) -> _Value:
         assert self._ledger is not None
 
-        def timed() -> tuple[_Value, float]:
+        took_s = 0.0
+
+        def timed() -> _Value:
+            nonlocal took_s
             began = time.thread_time()
-            return work(), time.thread_time() - began
+            try:
+                return work()
+            finally:
+                took_s = time.thread_time() - began
 
         async with self._turns.turn() as turn:
             try:
-                found, took_s = await self._ledger.threads.run(timed, _WAIT_S)
+                return await self._ledger.threads.run(timed, _WAIT_S)
             except (DataError, OSError) as error:
                 raise ReceiptsUnreachableError(
                     f"the ledger cannot be read: {type(error).__name__}; ask again", 1.0
                 ) from error
-            turn.took(took_s)
-        return found
+            finally:
+                # Whoever asks for what cannot be read has no more of a core for that.
+                turn.took(took_s)
 
 
 def _speed(runtime: Runtime) -> float:

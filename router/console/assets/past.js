@@ -31,7 +31,9 @@ const metOf = (zone, lead, hours, error) => {
 
 // ------------------------------------------------------------------ the bar of time
 const isoOf = (at) => new Date(Math.floor(at) * 1000).toISOString().replace(".000Z", "Z");
-const timeOf = (text) => { const at = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Date.parse(text) / 1000; return finite(at) && at >= 0 ? at : NaN; };
+// As far as the gateway takes one, the year 2200; what browsers would make of other texts is no time that anybody meant.
+const LATEST_S = 7.3e9;
+const timeOf = (text) => { const at = /^\d+(\.\d+)?$/.test(text) ? Number(text) : /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) / 1000 : NaN; return at >= 0 && at <= LATEST_S ? at : NaN; };
 const spanOf = (seconds) => (seconds < 5400 ? t("n_minutes", { n: count(seconds / 60) }) : t("n_hours", { n: number(seconds / 3600, 2) }));
 // `reach`: how far back there is anything, as was told last; `asked`: of the newest question alone the answer is drawn.
 const bar = { reach: null, asked: 0, wait: 0 };

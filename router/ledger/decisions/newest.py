@@ -6,8 +6,8 @@ wanted the rest. Snapshots are built of those decisions alone that are asked for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,8 @@ from router.units import HOUR_S
 REACH_S: Final = HOUR_S
 _KEYS: Final = pa.schema([SCHEMA.field(name) for name in ("at", "tenant", "decision_id", "writer")])
 
+_Made = TypeVar("_Made")
+
 
 class KeyedRow(NamedTuple):
     """``key``: by which it is found again, and no word of anybody's."""
@@ -56,7 +58,7 @@ class NewestDecisions:
     def __init__(self, files: Sequence[DecisionFiles], is_late: Callable[[], bool]) -> None:
         self._files = files
         self._is_late = is_late
-        # Of files that could not be read, or were not any more for want of time.
+        # Of files and documents that could not be read, or were not any more for want of time.
         self.unread = 0
 
     def before(self, at: float, most: int, owner: str | None) -> list[KeyedRow]:
@@ -103,33 +105,28 @@ class NewestDecisions:
         return []
 
     def snapshots(self, rows: Iterable[DecisionRow]) -> dict[str, KeptSnapshot]:
-        """Those of ``rows``, by their ids, as far as they are there. Raises DataError."""
+        """Those of ``rows``, by their ids, as far as they are there and can be read. Raises
+        DataError where a place cannot be."""
         wanted = {row.snapshot: row.seen.at for row in rows}
         if not wanted:
             return {}
-        times = wanted.values()
-        bodies = self._documents(set(wanted), min(times), max(times))
-        fleets = {key: snapshot_fleet(body) for key, body in bodies.items()}
-        layouts = {
-            key: fleet_of(body)
-            for key, body in self._documents(
-                set(fleets.values()), min(times), max(times)
-            ).items()
-        }  # fmt: skip
-        return {
-            key: snapshot_of(body, layouts[fleets[key]])
-            for key, body in bodies.items()
-            if fleets[key] in layouts
-        }
+        first, last = min(wanted.values()), max(wanted.values())
+        bodies = self._documents(set(wanted), first, last)
+        fleets = self._whole(bodies, lambda _, body: snapshot_fleet(body))
+        layouts = self._whole(
+            self._documents(set(fleets.values()), first, last), lambda _, body: fleet_of(body)
+        )
+        built = {key: body for key, body in bodies.items() if fleets.get(key) in layouts}
+        return self._whole(built, lambda key, body: snapshot_of(body, layouts[fleets[key]]))
 
     def _paths(self, since: float, until: float) -> list[tuple[DecisionFiles, str]]:
-        """The newest hour first."""
-        found = []
+        """The newest hour first. A file that is sent is in two places for a while, by one name."""
+        found: dict[tuple[float, str], tuple[DecisionFiles, str]] = {}
         for files in self._files:
-            by_hour = files.hours(DECISIONS, since, until)
-            found += [(hour, files, path) for hour, paths in by_hour.items() for path in paths]
-        found.sort(key=lambda one: -one[0])
-        return [(files, path) for _, files, path in found]
+            for hour, paths in files.hours(DECISIONS, since, until).items():
+                for path in paths:
+                    found.setdefault((hour, path.rpartition("/")[2]), (files, path))
+        return [found[one] for one in sorted(found, key=lambda one: -one[0])]
 
     def _keys(self, files: DecisionFiles, path: str) -> _Keys | None:
         if self._is_late():
@@ -147,46 +144,41 @@ class NewestDecisions:
         return _Keys(table.column("at").to_numpy(), **texts)
 
     def _read(self, places: Sequence[_Place]) -> list[KeyedRow]:
-        """In order; a file is read once."""
+        """In order; a file is read once, and one that cannot be is left out."""
         by_path: dict[str, list[_Place]] = {}
         for one in places:
             by_path.setdefault(one.path, []).append(one)
         found: list[KeyedRow] = []
-        for path, wanted in by_path.items():
-            chosen = np.array(sorted(one.place for one in wanted))
-            begin = 0
-            for table in wanted[0].files.read(path, SCHEMA):
-                here = chosen[(chosen >= begin) & (chosen < begin + table.num_rows)] - begin
-                begin += table.num_rows
-                if len(here):
-                    part = table.take(pa.array(here))
-                    writers = _texts(part.column("writer"))
-                    found += [
-                        KeyedRow(_key(row.seen.at, str(writer)), row)
-                        for row, writer in zip(decision_rows(part), writers, strict=True)
-                    ]
+        for wanted in by_path.values():
+            try:
+                found += _rows_at(wanted)
+            except DataError:
+                self.unread += 1
         return sorted(found, key=lambda one: one.row.seen.at)
 
     def _documents(self, ids: set[str], since: float, until: float) -> dict[str, bytes]:
-        """Raises DataError for one that is not what it was."""
+        """Those that are what they were. Raises DataError where a place cannot be read."""
         found: dict[str, bytes] = {}
         for files in self._files:
             for path in files.paths(DOCUMENTS, since, until + 1e-6):
-                for table in files.read(path, DOCUMENT_SCHEMA):
-                    mask = pc.is_in(table.column("id"), pa.array(sorted(ids - found.keys())))
-                    part = table.filter(mask)
-                    found.update(
-                        zip(
-                            part.column("id").to_pylist(),
-                            part.column("body").to_pylist(),
-                            strict=True,
-                        )
-                    )
                 if len(found) == len(ids):
-                    break
-        for key, body in found.items():
-            if document_id(body) != key:
-                raise DataError(f"the document {key} is not what it was")
+                    return found
+                try:
+                    found |= _documents_in(files, path, ids - found.keys())
+                except DataError:
+                    self.unread += 1
+        return found
+
+    def _whole(
+        self, bodies: Mapping[str, bytes], made: Callable[[str, bytes], _Made]
+    ) -> dict[str, _Made]:
+        """What each is, without those that are no such documents."""
+        found: dict[str, _Made] = {}
+        for key, body in bodies.items():
+            try:
+                found[key] = made(key, body)
+            except DataError:
+                self.unread += 1
         return found
 
 
@@ -197,6 +189,37 @@ class _Keys(NamedTuple):
     tenant: NDArray[Any]
     decision_id: NDArray[Any]
     writer: NDArray[Any]
+
+
+def _rows_at(places: Sequence[_Place]) -> list[KeyedRow]:
+    """Of one file. Raises DataError."""
+    chosen = np.array(sorted(one.place for one in places))
+    found: list[KeyedRow] = []
+    begin = 0
+    for table in places[0].files.read(places[0].path, SCHEMA):
+        here = chosen[(chosen >= begin) & (chosen < begin + table.num_rows)] - begin
+        begin += table.num_rows
+        if len(here):
+            part = table.take(pa.array(here))
+            writers = _texts(part.column("writer"))
+            found += [
+                KeyedRow(_key(row.seen.at, str(writer)), row)
+                for row, writer in zip(decision_rows(part), writers, strict=True)
+            ]
+    return found
+
+
+def _documents_in(files: DecisionFiles, path: str, ids: set[str]) -> dict[str, bytes]:
+    """Raises DataError for a file that cannot be read, or one that is not what it was."""
+    found: dict[str, bytes] = {}
+    for table in files.read(path, DOCUMENT_SCHEMA):
+        part = table.filter(pc.is_in(table.column("id"), pa.array(sorted(ids), pa.string())))
+        bodies = part.column("body").to_pylist()
+        found.update(zip(part.column("id").to_pylist(), bodies, strict=True))
+    for key, body in found.items():
+        if body is None or document_id(body) != key:
+            raise DataError(f"{path}: the document {key} is not what it was")
+    return found
 
 
 def _texts(column: Any) -> NDArray[Any]:

@@ -166,3 +166,14 @@ async def test_a_broken_file_is_left_out_and_said(kept):
     broken.write_bytes(b"not a file of rows")
     scene = await kept.past.scene(EVERYTHING, kept.at)
     assert scene["is_whole"] is False and scene["tick"]["sums"]["answered"] == 0
+
+
+async def test_a_moment_outlives_broken_documents(kept):
+    folder = kept.place.runtime.config.settings.ledger.dir
+    key = (await kept.past.scene(EVERYTHING, kept.at))["decisions"][0]["key"]
+    for path in (folder / "documents").rglob("*.parquet"):
+        path.write_bytes(path.read_bytes()[:200])
+    scene = await kept.past.scene(EVERYTHING, kept.at)
+    assert (scene["is_whole"], scene["grid"]) == (False, None)
+    assert len(scene["decisions"]) == scene["tick"]["sums"]["answered"] == 6
+    assert await kept.past.decision(EVERYTHING, key) is None

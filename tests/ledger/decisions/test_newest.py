@@ -1,6 +1,7 @@
 """The newest kept decisions before a time are those that a reader of all finds, bit for bit."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -61,3 +62,35 @@ def test_of_nobody_there_is_none_and_what_was_late_is_counted(kept):
     assert newest(folder).before(at, 20, "nobody's") == []
     late = newest(folder, lambda: True)
     assert late.before(at, 20, None) == [] and late.unread > 0
+
+
+def test_what_cannot_be_read_is_left_out_and_counted(kept, tmp_path):
+    folder, every = kept
+    at = every[-1].row.seen.at
+    for kind in ("documents", "decisions"):
+        broken = tmp_path / kind
+        shutil.copytree(folder, broken)
+        for path in sorted((broken / kind).rglob("*.parquet")):
+            # The end, by which it is known, is whole; the rows are not.
+            body = bytearray(path.read_bytes())
+            body[4:400] = bytes(396)
+            path.write_bytes(body)
+        reader = newest(broken)
+        found = reader.before(at, 20, None)
+        assert len(found) == (20 if kind == "documents" else 0)
+        assert reader.snapshots([one.row for one in found]) == {}
+        assert reader.unread > 0
+
+
+def test_a_file_that_is_on_its_way_to_another_place_is_read_once(kept, tmp_path):
+    folder, every = kept
+    shutil.copytree(folder, tmp_path / "sent")
+    places = [decision_files(one) for one in (folder, tmp_path / "sent")]
+    at = every[-1].row.seen.at
+    once, twice = newest(folder), NewestDecisions(places, lambda: False)
+    found = twice.before(at, 20, None)
+    assert [one.key for one in found] == [one.key for one in once.before(at, 20, None)]
+    rows = [one.row for one in found]
+    assert twice.snapshots(rows).keys() == once.snapshots(rows).keys()
+    # Of one that is nowhere there is none, and that is all.
+    assert twice.snapshots([rows[0]._replace(snapshot="nowhere")]) == {}
