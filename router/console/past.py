@@ -7,17 +7,16 @@ have gone, and how endpoints were, is as far as the decisions that were kept tel
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from router.console.decisions import ShownDecision, decision_document, explained
 from router.console.decisions import explanation_document as told_terms
 from router.console.outlooks import HOURS, Observed, PastHours, grid_document
+from router.console.receipt_columns import Floats, ReceiptColumns
 from router.console.scene import STATES
 from router.console.traffic import latency_of
 from router.core import kernel_rows as k
@@ -42,8 +41,6 @@ MOST_LINE_S: Final = 12.0 * HOUR_S
 _POINTS: Final = 60
 _MOST_MODELS: Final = 50
 
-Floats = NDArray[np.float64]
-
 
 class MomentSpans(NamedTuple):
     """How much of the ledger's clock is in each, s; ``speed``: of it, by the wall's."""
@@ -63,56 +60,6 @@ def spans_of(speed: float) -> MomentSpans:
     return MomentSpans(within(RATES_S), within(LATENCY_S), within(LINE_S), speed)
 
 
-class _Coded(NamedTuple):
-    """``codes`` (rows,): the place of each row's text in ``names``. As an array of texts each row
-    would take as much room as the longest of all."""
-
-    names: tuple[str, ...]
-    codes: NDArray[np.int64]
-
-
-class _Rows:
-    """Columns of a window's rows, each made once."""
-
-    def __init__(self, table: Any) -> None:
-        self._table = table
-        self._made: dict[str, NDArray[Any]] = {}
-        self._coded: dict[str, _Coded] = {}
-        self.at: Floats = table.column("finished_at").cast("int64").to_numpy() / 1e6
-        self.answered = self.having("outcome", ("answered",))
-
-    def figures(self, name: str) -> Floats:
-        """NaN of what is not known."""
-        if name not in self._made:
-            column = self._table.column(name).cast("float64")
-            self._made[name] = column.fill_null(math.nan).to_numpy()
-        return self._made[name]
-
-    def coded(self, name: str) -> _Coded:
-        """ "" of what is not known."""
-        if name not in self._coded:
-            column = self._table.column(name).cast("string").fill_null("")
-            found = column.combine_chunks().dictionary_encode()
-            if isinstance(found, pa.ChunkedArray):
-                found = found.combine_chunks()
-            names = tuple(str(one) for one in found.dictionary.to_pylist())
-            codes = found.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-            self._coded[name] = _Coded(names, codes)
-        return self._coded[name]
-
-    def having(self, name: str, texts: Collection[str]) -> NDArray[np.bool_]:
-        """Which of them have one of these there."""
-        wanted = pa.array(sorted(texts), pa.string())
-        column = pc.is_in(self._table.column(name).cast("string"), wanted)
-        found: NDArray[np.bool_] = column.to_numpy(zero_copy_only=False).astype(bool)
-        return found
-
-    def since(self, at: float) -> NDArray[np.bool_]:
-        """Which of them ended later."""
-        later: NDArray[np.bool_] = self.at > at
-        return later
-
-
 def newest_snapshot(moment: LedgerMoment) -> Snapshot | None:
     """That the last decision was taken on; None where none is known."""
     for one in reversed(moment.others):
@@ -126,7 +73,7 @@ def past_tick(
     moment: LedgerMoment, fleet: Fleet, spans: MomentSpans, is_all: bool
 ) -> dict[str, Json]:
     """As `router.console.scene.tick_document` has it of now. ``fleet``: as it was then."""
-    rows = _Rows(moment.rows.table)
+    rows = ReceiptColumns(moment.rows.table)
     own: Json = None if is_all else {"requests": int(rows.answered.sum())}
     return {
         "at": moment.at,
@@ -148,7 +95,7 @@ def past_tick(
 
 def past_line(moment: LedgerMoment, spans: MomentSpans) -> list[Json]:
     """The line over time that leads there: rows of seconds of the wall, rates, budgets met."""
-    rows = _Rows(moment.rows.table)
+    rows = ReceiptColumns(moment.rows.table)
     step_s = spans.line_s / _POINTS
     start = moment.at - spans.line_s
     # Until the end of a step, that included.
@@ -254,7 +201,7 @@ def kept_document(one: KeyedRow, fleet: Fleet, receipts: Mapping[str, Json]) -> 
 
 def receipts_of(table: Any, decision_ids: set[str]) -> dict[str, Json]:
     """By decision id, of the answers among the rows of ``table``."""
-    rows = _Rows(table)
+    rows = ReceiptColumns(table)
     found: dict[str, Json] = {}
     wanted = rows.having("decision_id", decision_ids - {""}) & rows.answered
     for place in np.flatnonzero(wanted):
@@ -296,7 +243,7 @@ def opened(found: FoundDecision) -> dict[str, Json] | None:
     return {"decision": document, "explanation": terms, "otherwise": what}
 
 
-def _rates(rows: _Rows, chosen: NDArray[np.bool_], seconds: float) -> dict[str, Json]:
+def _rates(rows: ReceiptColumns, chosen: NDArray[np.bool_], seconds: float) -> dict[str, Json]:
     """As `router.console.totals.rates_between`; ``seconds``: of the wall."""
     mine = chosen & rows.answered
     grams, saved = rows.figures("gco2e"), _saved(rows)
@@ -320,7 +267,7 @@ def _rates(rows: _Rows, chosen: NDArray[np.bool_], seconds: float) -> dict[str, 
     }
 
 
-def _saved(rows: _Rows) -> Floats:
+def _saved(rows: ReceiptColumns) -> Floats:
     """Net grams against latency-first, as predicted, scaled by what was then emitted: rows do not
     have the joules that were predicted."""
     predicted, first = rows.figures("predicted_gco2e"), rows.figures("latency_first_gco2e")
@@ -330,7 +277,7 @@ def _saved(rows: _Rows) -> Floats:
     return found
 
 
-def _held(rows: _Rows) -> tuple[Floats, Floats]:
+def _held(rows: ReceiptColumns) -> tuple[Floats, Floats]:
     """(rows,) each: how many budgets that its caller set each met and missed, as
     `carbon_router_latency_budget_total` counts."""
     met, missed = np.zeros(len(rows.at)), np.zeros(len(rows.at))
@@ -342,7 +289,7 @@ def _held(rows: _Rows) -> tuple[Floats, Floats]:
     return met, missed
 
 
-def _kinds(rows: _Rows) -> dict[str, Json]:
+def _kinds(rows: ReceiptColumns) -> dict[str, Json]:
     """Grams by how they are known, as the totals have them."""
     mine = rows.answered
     grams = rows.figures("gco2e")
@@ -357,7 +304,7 @@ def _kinds(rows: _Rows) -> dict[str, Json]:
     return {"grams_kinds": found, "saved_kinds": {"predicted": 1.0}}
 
 
-def _sums(rows: _Rows, spans: MomentSpans) -> dict[str, Json]:
+def _sums(rows: ReceiptColumns, spans: MomentSpans) -> dict[str, Json]:
     """Of the line's time."""
     mine = rows.answered
     return {
@@ -418,7 +365,7 @@ def _flows(moment: LedgerMoment, fleet: Fleet, spans: MomentSpans) -> dict[str, 
     }
 
 
-def _latency(rows: _Rows, at: float, spans: MomentSpans) -> dict[str, Json]:
+def _latency(rows: ReceiptColumns, at: float, spans: MomentSpans) -> dict[str, Json]:
     recent = rows.answered & rows.since(at - spans.latency_s)
     names, models = rows.coded("model")
     counts = np.bincount(models[recent], minlength=len(names))

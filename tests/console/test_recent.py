@@ -16,10 +16,10 @@ def test_a_scene_is_the_last_before_with_what_stood_then():
     recent.keep(2.0, 102.0, {"at": 102.0}, [102.0, 2.0])
     assert recent.span == (100.0, 102.0)
     assert recent.scene(99.9) is None and recent.scene(120.0, within_s=15.0) is None
-    then = recent.scene(101.9)
+    then = recent.scene(101.9).document()
     assert (then["at"], then["tick"], then["fleet"]) == (100.0, {"at": 100.0}, {"policy": "a"})
     assert (then["history"], then["before"]) == ([[100.0, 1.0]], [])
-    now = recent.scene(1e9)
+    now = recent.scene(1e9).document()
     assert now["fleet"] == {"policy": "b"} and now["before"] == [{"at": 100.0}]
     assert now["history"] == [[100.0, 1.0], [102.0, 2.0]]
 

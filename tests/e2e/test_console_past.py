@@ -122,8 +122,8 @@ async def test_a_recording_plays_by_itself_and_no_name_in_it_runs(tmp_path, brow
     scene = HostileScene()
     events = [(0.0, "fleet", scene.fleet()), (0.0, "grid", scene.grid())]
     for second in range(40):
-        events += [(float(second), "decisions", scene.decisions()),
-                   (float(second), "tick", scene.tick())]  # fmt: skip
+        events += [(second + 0.5, "decisions", scene.decisions()),
+                   (second + 0.5, "tick", scene.tick())]  # fmt: skip
     opened = {one["key"]: await scene.decision(None, one["key"]) for one in scene.decisions()[:3]}
     path = tmp_path / "console.html"
     path.write_bytes(recorded_page({"events": events, "decisions": opened}))
@@ -136,9 +136,13 @@ async def test_a_recording_plays_by_itself_and_no_name_in_it_runs(tmp_path, brow
             at.dispatchEvent(new Event('input')); }})()"""
         await tab.ask(PRESS.format(" "))
         await tab.until("document.getElementById('bar-play').innerText === 'Play'")
-        for second, wanted in ((30, 930), (5, 180), (39, 1200)):
+        for second, wanted in ((30, 900), (5, 150), (39.5, 1200)):
             await tab.ask(seek.format(second))
             await tab.until(f"{answered} === {wanted}")
+        # It begins where something is to be seen, though a tick of before is still to be drawn.
+        await tab.ask(PRESS.format("["))
+        await tab.ask(PRESS.format("{"))
+        await tab.until(f"{answered} === 30")
         await tab.ask("location.hash = 'decision=d1'")
         await tab.until("document.querySelectorAll('#drawer-body tbody tr').length > 5")
         await tab.ask("location.hash = 'decision=d9'")

@@ -56,7 +56,8 @@ class PastScenes:
         self._runtime = runtime
         self._audiences = audiences
         self._workers = workers
-        self._turns = Turns()
+        # Nobody who looks at the last minutes waits for one who looks at the ledger.
+        self._turns, self._showing = Turns(), Turns()
         self._listed: list[tuple[float, float]] = []
         self._listed_at = float("-inf")
         self._ledger: _Ledger | None = None
@@ -90,7 +91,9 @@ class PastScenes:
             None if audience is None else audience.recent.scene(at, _NEAR_S * _speed(self._runtime))
         )
         if shown is not None:
-            return {"format": FORMAT, "how": "recent", "is_whole": True, **shown}
+            async with self._showing.turn() as turn:
+                document = await turn.aside(shown.document)
+            return {"format": FORMAT, "how": "recent", "is_whole": True, **document}
         if self._ledger is None or not self._sees_ledger(scope):
             return None
         known = self._runtime.carbon.chain.revisions.during(at - _AROUND_S, at + _AROUND_S)

@@ -2,14 +2,14 @@
 const recorded = (() => {
   const node = byId("recorded");
   if (!node) return null;
-  const day = { events: [], decisions: {}, length: 0, at: 0, next: 0, rate: 1, isPlaying: false, frame: 0, drawn: -1 };
+  const day = { events: [], decisions: {}, first: 0, length: 0, at: 0, next: 0, rate: 1, isPlaying: false, frame: 0, drawn: -1 };
   const unpacked = async () => {
     const packed = Uint8Array.from(atob(node.textContent.trim()), (letter) => letter.charCodeAt(0));
     return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
   };
   // Events until then; where there are many, or it goes back, all of it is drawn once.
   const seek = (to) => {
-    const at = Math.min(Math.max(to, 0), day.length), isJump = at < day.at || at > day.at + 3;
+    const at = Math.min(Math.max(to, day.first), day.length), isJump = at < day.at || at > day.at + 3;
     if (at < day.at) { Object.assign(live, blank()); day.next = 0; }
     const take = into(live);
     if (isJump) seen = blank();
@@ -31,7 +31,7 @@ const recorded = (() => {
     else requestAnimationFrame(frame);
   };
   const play = (isPlaying) => {
-    if (isPlaying && day.at >= day.length) seek(0);
+    if (isPlaying && day.at >= day.length) seek(day.first);
     day.isPlaying = isPlaying;
     if (isPlaying) { day.frame = performance.now(); requestAnimationFrame(frame); }
     drawBar();
@@ -44,9 +44,10 @@ const recorded = (() => {
       drawTop();
       try {
         const { events, decisions } = await unpacked();
-        Object.assign(day, { events, decisions, length: events.length ? events[events.length - 1][0] : 0 });
+        // Before the first tick there is nothing to be drawn.
+        Object.assign(day, { events, decisions, first: events.find(([, name]) => name === "tick")?.[0] || 0, length: events.length ? events[events.length - 1][0] : 0 });
       } catch { byId("notice").hidden = false; say(byId("notice"), t("no_recording")); return; }
-      seek(day.events.find(([, name]) => name === "tick")?.[0] || 0);
+      seek(day.first);
       play(!matchMedia("(prefers-reduced-motion: reduce)").matches);
     },
     decision: (id) => { const body = day.decisions[id] || day.decisions[[...live.decisions.values()].find((row) => row.id === id)?.key]; return { status: body ? 200 : 404, body }; },
@@ -55,14 +56,14 @@ const recorded = (() => {
       byId("bar-slide").addEventListener("input", (event) => seek(Number(event.currentTarget.value)));
       byId("bar-play").addEventListener("click", () => play(!day.isPlaying));
       byId("bar-rate").addEventListener("click", () => { day.rate = day.rate >= 4 ? 0.5 : day.rate * 2; drawBar(); });
-      return { " ": () => play(!day.isPlaying), "[": () => seek(day.at - 5), "]": () => seek(day.at + 5), "{": () => seek(0), "}": () => seek(day.length) };
+      return { " ": () => play(!day.isPlaying), "[": () => seek(day.at - 5), "]": () => seek(day.at + 5), "{": () => seek(day.first), "}": () => seek(day.length) };
     },
     draw: () => {
       const slide = byId("bar-slide"), at = live.tick?.at;
       day.drawn = day.at;
       // It changes all the time: nobody wants that read out.
       byId("bar-said").setAttribute("aria-live", "off");
-      slide.min = 0; slide.max = day.length; slide.step = 0.1;
+      slide.min = day.first; slide.max = day.length; slide.step = 0.1;
       if (document.activeElement !== slide || day.isPlaying) slide.value = day.at;
       slide.setAttribute("aria-label", t("time"));
       slide.setAttribute("aria-valuetext", `${dayTime(at)} ${zoneName()}`);
