@@ -119,6 +119,8 @@ class Fronts:
 
     async def drain(self, grace_s: float) -> None:
         """Take no new calls, let those in flight finish, cut them after ``grace_s``."""
+        if self._holding is not None:
+            self._holding.stop()
         async with asyncio.TaskGroup() as draining:
             draining.create_task(self._grpc.drain(grace_s))
             for front in (self._http, self._picker, self._scaler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import Final
@@ -14,9 +15,9 @@ from router.contract import Clock
 from router.core.deferral.planning import DeferralRules
 from router.deferral.values import JobKind
 from router.director import Director
-from router.errors import CarbonBudgetError, CarbonRouterError
+from router.errors import CarbonBudgetError, CarbonRouterError, ShedError
 from router.gateway.holding import Waited
-from router.gateway.openai.deferred.jobs import AtOnce, at_once_of, run_at_once_of
+from router.gateway.openai.deferred.jobs import at_once_of, run_at_once_of
 from router.model import Request
 
 _LOOK_S: Final = 0.25
@@ -47,6 +48,7 @@ class HeldRequests:
         # Those that wait for a carbon budget, of which there is nothing to plan.
         self._resting = 0
         self._came = asyncio.Event()
+        self._stopping = asyncio.Event()
 
     async def hold(self, request: Request, wait_s: float) -> Waited:
         """See `router.gateway.holding.Holding`."""
@@ -55,14 +57,22 @@ class HeldRequests:
         if spent_s > 0.0:
             return await self._wait_for_budget(spent_s, wait_s)
         at_once = at_once_of(self._director(), request) if wait_s > 0.0 else None
-        if at_once is None or len(self._held) + self._resting >= self._most:
+        if at_once is None and (wait_s <= 0.0 or not self._lacks_place(request)):
+            return _NOT_HELD
+        if self._stopping.is_set() or len(self._held) + self._resting >= self._most:
             return _NOT_HELD
         now, ticks = self._clock.now(), self._clock.monotonic()
-        told = msgspec.json.encode(at_once).decode()
-        if _RULES.latest_start(now + wait_s, at_once.run_s) <= now:
+        # Of one that found no place nothing is known but that it waits for one.
+        told = "" if at_once is None else msgspec.json.encode(at_once).decode()
+        run_s = 0.0 if at_once is None else at_once.run_s
+        latest = _RULES.latest_start(now + wait_s, run_s)
+        if latest <= now:
             # It has no time to wait at all.
             return Waited(True)
-        kind = _kind(f"held {next(self._names)}", request, at_once, now, wait_s, told)
+        if at_once is None:
+            # It is in no plan, which would release it then.
+            wait_s = latest - now
+        kind = _kind(f"held {next(self._names)}", request, now, wait_s, told)
         released = asyncio.Event()
         self._held[kind.batch_id] = (kind, released)
         self._came.set()
@@ -77,6 +87,16 @@ class HeldRequests:
         waited_s = self._clock.monotonic() - ticks
         return Waited(True, waited_s, run_at_once_of(told, waited_s))
 
+    def _lacks_place(self, request: Request) -> bool:
+        """Whether all that could serve it are full just now."""
+        try:
+            self._director().decide(request)
+        except ShedError:
+            return True
+        except CarbonRouterError:
+            return False
+        return False
+
     def _spent_s(self, request: Request) -> float:
         """How long a carbon budget that lets wait what can has nothing for it; 0 where it has."""
         try:
@@ -89,12 +109,18 @@ class HeldRequests:
 
     async def _wait_for_budget(self, spent_s: float, wait_s: float) -> Waited:
         """Until its next day, where that begins in time; else it is as well refused now."""
-        if spent_s > wait_s or len(self._held) + self._resting >= self._most:
+        if (
+            self._stopping.is_set()
+            or spent_s > wait_s
+            or len(self._held) + self._resting >= self._most
+        ):
             return _NOT_HELD
         ticks = self._clock.monotonic()
         self._resting += 1
         try:
-            await asyncio.sleep(spent_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(spent_s):
+                    await self._stopping.wait()
         finally:
             self._resting -= 1
         return Waited(True, self._clock.monotonic() - ticks)
@@ -108,6 +134,12 @@ class HeldRequests:
             self._release(self._clock.now())
             await asyncio.sleep(_LOOK_S)
 
+    def stop(self) -> None:
+        """Hold nobody any more: whoever waits begins now, while there is time to end."""
+        self._stopping.set()
+        for _, released in self._held.values():
+            released.set()
+
     def _release(self, now: float) -> None:
         # Whoever was released is about to go.
         kinds = [kind for kind, released in self._held.values() if not released.is_set()]
@@ -116,8 +148,6 @@ class HeldRequests:
             self._held[kind.batch_id][1].set()
 
 
-def _kind(
-    name: str, request: Request, at_once: AtOnce, now: float, wait_s: float, told: str
-) -> JobKind:
+def _kind(name: str, request: Request, now: float, wait_s: float, told: str) -> JobKind:
     size = float(request.payload_bytes)
     return JobKind(name, request.model, request.receipt_owner, now, now + wait_s, 1, 0, size, told)

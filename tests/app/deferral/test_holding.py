@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from router.app.deferral.holding import HeldRequests
-from router.errors import CarbonBudgetError
+from router.errors import CarbonBudgetError, ShedError
 from router.model import Request
 from tests.app.deferral.test_planning import served_model
 from tests.app.support import NOW, Place, configured
@@ -95,4 +95,41 @@ async def test_a_budget_that_begins_anew_in_time_is_waited_for(place, monkeypatc
         told = await held.requests.hold(held.request(), 600.0)
         assert told.was_held is waits
         error.retry_after_s = 700.0
+        assert not (await held.requests.hold(held.request(), 600.0)).was_held
+
+
+@pytest.fixture
+def full(place, monkeypatch):
+    def decide(request):
+        raise ShedError("all are full", 1.0)
+
+    monkeypatch.setattr(place.director, "decide", decide)
+
+
+@pytest.mark.usefixtures("full")
+async def test_who_finds_no_place_waits_for_one(place, monkeypatch):
+    room = []
+    monkeypatch.setattr(
+        "router.app.deferral.planning.shared_out",
+        lambda kinds, found, most: [(kind, 1) for kind in kinds] if room else [],
+    )
+    async with holding(place) as held, asyncio.TaskGroup() as group:
+        waiting = group.create_task(held.requests.hold(held.request(), 600.0))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        room.append("there is some now")
+        told = await waiting
+        assert told.was_held and told.run_at_once is None
+        # It has no time to wait at all.
+        assert (await held.requests.hold(held.request(), 20.0)).waited_s == 0.0
+
+
+@pytest.mark.usefixtures("full")
+async def test_nobody_is_held_by_who_is_about_to_end(place, monkeypatch):
+    monkeypatch.setattr("router.app.deferral.planning.shared_out", lambda kinds, found, most: [])
+    async with holding(place) as held, asyncio.TaskGroup() as group:
+        waiting = group.create_task(held.requests.hold(held.request(), 600.0))
+        await asyncio.sleep(0)
+        held.requests.stop()
+        assert (await waiting).was_held
         assert not (await held.requests.hold(held.request(), 600.0)).was_held
