@@ -19,7 +19,7 @@ from tests.state.redis.servers import Server
 
 # In the long version hundreds of processes, and the server itself, are killed.
 IS_LONG = "ALL_FAULTS" in os.environ
-KILLS, BATCHES, LINES = (600, 60, 300) if IS_LONG else (2, 2, 40)
+KILLS, BATCHES, LINES, WORKERS = (600, 60, 300, 2) if IS_LONG else (2, 2, 40, 1)
 BETWEEN_S = 1.2 if IS_LONG else 0.3
 RANDOM = random.Random(18)
 PATIENCE_S = 120.0
@@ -34,7 +34,7 @@ class Fleet:
         self.server = Server()
         self.server.arguments = ("--save", "", "--appendonly", "yes", "--appendfsync", fsync)
         self.server.start()
-        self.workers = [self.begin() for _ in range(2)]
+        self.workers = [self.begin() for _ in range(WORKERS)]
 
     def begin(self):
         where = (str(self.server.socket), str(self.folder), f"w{next(_numbers)}", str(LINES))
