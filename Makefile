@@ -80,7 +80,7 @@ faults: $(VENV)/.dev
 	RANDOM_ENDINGS=100000 $(BIN)/pytest --timeout 3600 tests/planes/envoy/test_random_endings.py
 	FUZZ_INPUTS=10000000 $(BIN)/pytest --timeout 3600 tests/planes/envoy/test_fuzz.py
 	ALL_FAULTS=1 $(BIN)/pytest --timeout 3600 tests/deferral/redis/test_killed.py
-	ALL_FAULTS=1 $(BIN)/pytest tests/e2e tests/lab/demo/test_demo.py tests/real/test_demo_openai.py
+	ALL_FAULTS=1 $(BIN)/pytest tests/e2e tests/planes/envoy tests/lab/demo/test_demo.py tests/real/test_demo_openai.py
 
 # Ends with code 1 where a promise was broken; tables, plot and logs: out/soak.
 soak: $(VENV)/.dev

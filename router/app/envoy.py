@@ -11,17 +11,23 @@ from pathlib import Path
 from router.app import event_loop
 from router.app.compose import build_clock
 from router.app.descriptors import raise_limit
-from router.app.gateway_process import CarrierParts, GatewayProcess
+from router.app.fronts import CarrierParts
+from router.app.gateway_process import GatewayProcess
 from router.app.ledger import require_ledger
 from router.app.loading import load
 from router.app.process import cause_of
 from router.backends.names import SystemResolver
+from router.clock import WallClock
 from router.config.settings import Config
-from router.errors import EnvoyPlaneError
+from router.errors import ConfigError, EnvoyPlaneError
+from router.planes.envoy.bootstrap import tls_folder
+from router.planes.envoy.callers import CallerAnswers
 from router.planes.envoy.envoy_process import EnvoyProcess, envoy_program
 from router.planes.envoy.module import built
 from router.planes.envoy.plane import EnvoyPlane
 from router.planes.envoy.support import notes, require_supported
+from router.planes.envoy.tls import secured
+from router.planes.envoy.tls_files import TlsFiles
 from router.telemetry import logs
 
 # In memory, where the system has such a place: Envoy's workers write there at every request.
@@ -66,13 +72,20 @@ class _Build:
     def require(self, config: Config) -> None:
         """See `BuildCarrier`."""
         require_supported(config)
+        if not secured(config) <= secured(self._config):
+            problem = "tls that no endpoint had before takes a restart on Envoy's plane"
+            raise ConfigError(str(config.file), [("endpoints", problem)])
 
     def __call__(self, parts: CarrierParts) -> EnvoyPlane:
-        dispatcher = parts.dispatcher
+        trust = parts.trust
+        tls = TlsFiles(
+            tls_folder(self._process.folder), self._config, trust.server, trust.access
+        )  # fmt: skip
         return EnvoyPlane(
-            self._config, dispatcher, dispatcher.parts.clock, parts.identity,
-            parts.failures.failed, self._process, SystemResolver(), parts.receipts.keep,
-            parts.native,
+            self._config, parts.dispatcher, parts.dispatcher.parts.clock, parts.identity,
+            parts.failures.failed, self._process, tls,
+            CallerAnswers(parts.access, parts.dispatcher, WallClock(), parts.failures.failed),
+            SystemResolver(), parts.receipts.keep, parts.native,
         )  # fmt: skip
 
 

@@ -6,17 +6,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from router.app.control import ControlApi
 from router.app.deferral.process import ProcessDeferral
 from router.app.descriptors import affordable
 from router.app.runtime import Runtime
 from router.app.scaling import Scaling
+from router.app.trust import Trust
 from router.config.exposure import is_loopback
 from router.config.fields import split_address
-from router.config.settings import ServerSettings
-from router.director import Director
+from router.config.settings import Config, ServerSettings
+from router.director import Director, Dispatcher
 from router.errors import ConfigError
 from router.gateway.capacity import Capacity
 from router.gateway.failures import Failures
@@ -243,3 +244,29 @@ class Fronts:
     def _tells_energy(self, tenant: str) -> bool:
         told = self._runtime.config.settings.server.energy_tenants
         return bool(told) and ("*" in told or tenant in told)
+
+
+class CarrierParts(NamedTuple):
+    """What a carrier in the place of `Fronts` is built of. ``identity``: of this process in
+    decision ids; ``access``: who may call; ``receipts``: to be asked for by id; ``native``: this
+    process's own fronts, on loopback."""
+
+    dispatcher: Dispatcher
+    failures: Failures
+    identity: str
+    trust: Trust
+    access: Access
+    receipts: KeptReceipts
+    native: Fronts
+
+
+class BuildCarrier(Protocol):
+    """Of what carries requests in the place of a process's own fronts."""
+
+    def __call__(self, parts: CarrierParts) -> Carrier:
+        """Once there is a view."""
+        ...
+
+    def require(self, config: Config) -> None:
+        """Raises ConfigError that names what of ``config`` it cannot do."""
+        ...

@@ -11,7 +11,6 @@ import secrets
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 from router.app import event_loop
 from router.app.background import Rounds, supervise
@@ -29,7 +28,7 @@ from router.app.discovery import Discovery
 from router.app.failures import FailureReporter
 from router.app.finders import build_finder
 from router.app.fleet_sharing import FleetSharing
-from router.app.fronts import Carrier, Fronts, on_loopback
+from router.app.fronts import BuildCarrier, Carrier, CarrierParts, Fronts, on_loopback
 from router.app.identities import IdentityKeeper
 from router.app.keeping import Keeper
 from router.app.ledger import ProcessLedger
@@ -56,7 +55,6 @@ from router.contract import Upstream
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Dispatcher, Parts
-from router.gateway.failures import Failures
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.gateway.openai.receipts_api import ReceiptSources
 from router.load.scraper import PrometheusLoad, open_session
@@ -77,29 +75,6 @@ _GC_THRESHOLDS = (700, 10, 40)
 _FIRST_FINDINGS_S = 5.0
 
 _log = logging.getLogger(__name__)
-
-
-class CarrierParts(NamedTuple):
-    """``failures``: told of what fails; ``identity``: of the process in decision ids; ``receipts``:
-    to be asked for by id; ``native``: this process's own fronts, on loopback."""
-
-    dispatcher: Dispatcher
-    failures: Failures
-    identity: str
-    receipts: KeptReceipts
-    native: Fronts
-
-
-class BuildCarrier(Protocol):
-    """Of what carries requests in the place of this process's own fronts."""
-
-    def __call__(self, parts: CarrierParts) -> Carrier:
-        """Once there is a view."""
-        ...
-
-    def require(self, config: Config) -> None:
-        """Raises ConfigError that names what of ``config`` it cannot do."""
-        ...
 
 
 class GatewayProcess:
@@ -401,8 +376,12 @@ class GatewayProcess:
         )
         if self._carrier is None:
             return fronts
-        parts = CarrierParts(dispatcher, failures, self._identity, receipts, fronts)
-        return self._carrier(parts)
+        return self._carrier(
+            CarrierParts(
+                dispatcher, failures, self._identity, self._trust, self._identities.access,
+                receipts, fronts,
+            )
+        )  # fmt: skip
 
     def _deferral(self) -> ProcessDeferral | None:
         config = self._runtime.config

@@ -154,6 +154,24 @@ class CarbonBudgets:
         ends_in_s = ((self.day + 1) * DAY_S - now) / self._day_speed
         return rule(request, entries, ask_ug, ends_in_s)
 
+    def account_of(self, name: str, whose: AccountName, now: float) -> DayAccount | None:
+        """The account of one tenant or model ("" of the fleet) in the budget ``name`` on the day of
+        ``now``, as others' spend is known; None where it has no limit there."""
+        self.turn(now)
+        budget = next((one for one in self.budgets if one.name == name), None)
+        if budget is None:
+            return None
+        accounts = self._accounts[budget.name]
+        account = accounts.get(OTHERS) if whose is OTHERS else self._account(budget, whose)
+        if account is not None:
+            self._look_at_others(account)
+        return account
+
+    def room_ug(self, name: str, account: DayAccount) -> int:
+        """Micrograms that may be reserved now of an account of the budget ``name``."""
+        budget = next(one for one in self.budgets if one.name == name)
+        return account.room_ug(self._sharing(budget))
+
     def hold(self, ruling: Ruling, ticks: float) -> BudgetHold:
         """Let a request in: from now on it has reserved what it may emit. ``ticks``: monotonic,
         s."""

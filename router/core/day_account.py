@@ -190,6 +190,20 @@ class DayAccount:
             has_room = beyond_ug - self.reserved_ug <= room_ug
         return Fit.WAITS if has_room else Fit.EXHAUSTED
 
+    def room_ug(self, sharing: Sharing) -> int:
+        """What may be reserved beside now: `fit` says FITS of no more. With nothing drawn yet it is
+        for one request as large as any of late."""
+        if self._most_ug is not None:
+            return max(0, min(self._most_ug, self.limit_ug) - self.used_ug)
+        undrawn_ug = self.undrawn_ug
+        room_ug = undrawn_ug if sharing.draws else undrawn_ug // sharing.gateways
+        if sharing.draws:
+            advance_ug = self.limit_ug // (ADVANCES * sharing.gateways)
+            if self.used_ug <= self.drawn_ug:
+                advance_ug = max(advance_ug, self._largest_ug)
+            room_ug = min(room_ug, advance_ug)
+        return max(0, self.drawn_ug - self.used_ug + room_ug)
+
     def asked(self, ask_ug: int, now: float) -> None:
         """A request of ``ask_ug``, 0 where nothing is to be drawn for it, came at ``now``
         (monotonic, s), whether it fits or not."""

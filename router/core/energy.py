@@ -192,6 +192,37 @@ def estimate_run(
     )
 
 
+class RunCoefficients(NamedTuple):
+    """What `predict_run` takes of a profile, for who computes it elsewhere: W, ms and J."""
+
+    awake_w: float
+    token_j: float
+    prefill_w: float
+    tpot_base_ms: float
+    tpot_ms_per_sequence: float
+    tpot_ms_per_cached_token: float
+    max_batch: float
+    prefill_ms_per_piece: float
+    prefill_ms_per_token: float
+    prefill_ms_per_token2: float
+
+
+def run_coefficients(profile: TokenProfile) -> RunCoefficients:
+    """Of a profile."""
+    return RunCoefficients(
+        awake_w(profile),
+        _token_j(profile),
+        prefill_w(profile),
+        profile.tpot_base_ms,
+        profile.tpot_ms_per_sequence,
+        profile.tpot_ms_per_cached_token,
+        profile.max_batch,
+        profile.prefill_ms_per_piece,
+        profile.prefill_ms_per_token,
+        profile.prefill_ms_per_token2,
+    )
+
+
 def predict_run(
     profile: Profile,
     input_tokens: float,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from router.core.budget_rulings import Ruling
 from router.core.emitted import charged_g
 from router.model import Provenance, Receipt
-from router.units import micrograms
+from router.units import UG_PER_G, micrograms
 
 if TYPE_CHECKING:
     from router.director.dispatcher import Dispatcher
@@ -46,6 +46,10 @@ class Charge:
             emitted_g = charged_g(receipt.facility_energy_j, math.nan)
         self._hold.settle(self._cut_short_g + emitted_g, receipt.energy_kind)
         return receipt._replace(carbon_budget=self._hold.standing())
+
+    def lose(self) -> None:
+        """Nobody knows what became of it: it is charged all that it had reserved."""
+        self._hold.settle(self.ruling.ask_ug / UG_PER_G, Provenance.ESTIMATED)
 
     def give_up(self) -> None:
         """It ended without an answer."""

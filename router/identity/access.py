@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
@@ -85,6 +86,18 @@ class Access:
         if self._listener is not None:
             self._listener.used(principal.credential, principal.name, peer)
         return principal
+
+    def valid_until(self, metadata: Metadata) -> float:
+        """Until when, unix s, a call that `admit` let in would be let in again by what it brings;
+        infinite for a certificate, which its connection proves."""
+        text, credentials = presented(metadata), self.credentials
+        if credentials is None:
+            return math.inf
+        if text.startswith(PREFIX):
+            return credentials.keys.valid_until(text)
+        if credentials.tokens is not None and text.count(".") == _DOTS_OF_A_TOKEN:
+            return credentials.tokens.valid_until(text)
+        return math.inf
 
     def travelling(self, metadata: Metadata, principal: Principal) -> Metadata:
         """What of a call's headers travels on to a server: no credential of ours."""

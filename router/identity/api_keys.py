@@ -68,6 +68,11 @@ class KeyTable:
         """Of both; an id that both have is of this one."""
         return KeyTable({**other._keys, **self._keys}.items(), self._whole and other._whole)
 
+    def valid_until(self, text: str) -> float:
+        """When a key that `find` knows expires, unix s."""
+        held = self._keys.get(text[len(PREFIX) : len(PREFIX) + ID_CHARACTERS])
+        return -math.inf if held is None else held.expires
+
     def find(self, text: str, now: float) -> Principal:
         """Whose key ``text`` is, which begins with `PREFIX`; ``now``: unix s.
 

@@ -144,6 +144,17 @@ class Limiter:
         """See `Use.settle`."""
         counts.tokens.put(tokens, counts.tokens_per_min)
 
+    def told(
+        self, principal: Principal, asked: int, tokens: float, at_once: int, peak: int
+    ) -> PrincipalCounts:
+        """What is counted elsewhere for this process, since the last time: so many requests and
+        tokens were ``asked`` for, ``at_once`` are under way, and ``peak`` were or wanted to be at
+        the most. Its part of now, to be kept to there."""
+        now = self._monotonic()
+        counts = self._counts(principal, now)
+        counts.told(asked, tokens, at_once, peak, now)
+        return counts
+
     def in_use(self, now: float) -> Iterator[PrincipalCounts]:
         """Who uses or owes anything, of those that came last; others of them are forgotten."""
         last = list(itertools.islice(reversed(self._kept.values()), _MOST_LOOKED_AT))

@@ -125,6 +125,16 @@ class PrincipalCounts:
         self._peak = max(self._faded_peak(now), at_once)
         self._peak_at = now
 
+    def told(self, asked: int, tokens: float, at_once: int, peak: int, now: float) -> None:
+        """As of `Limiter.told`."""
+        self.at_once = at_once
+        if asked:
+            self.asked_requests.add(asked, now)
+            self.asked_tokens.add(tokens, now)
+            self._asked_at = now
+        self._peak = max(self._faded_peak(now), peak)
+        self._peak_at = now
+
     def refused_at_once(self) -> None:
         """There was no place for it."""
         self._refused += 1

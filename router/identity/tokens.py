@@ -52,6 +52,16 @@ class TokenVerifier:
         self._verified: OrderedDict[bytes, tuple[Principal, float, float]] = OrderedDict()
         self._version = 0
 
+    @property
+    def version(self) -> int:
+        """Of the issuer's keys: what was found by another is to be looked for again."""
+        return self._keys.version
+
+    def valid_until(self, token: str) -> float:
+        """Until when, unix s, what `find` said of a token holds without another look."""
+        known = self._verified.get(hashlib.sha256(token.encode()).digest())
+        return -math.inf if known is None else known[2]
+
     def find(self, token: str, now: float) -> Principal:
         """Whom ``token`` is of; ``now``: unix s.
 

@@ -394,3 +394,30 @@ def test_alone_it_is_a_plain_sum(requests):
             mine.settle(ask, int(ask * share))
             plain += int(ask * share)
     assert mine.left_ug == LIMIT - plain
+
+
+@given(
+    st.integers(0, LIMIT),
+    st.integers(0, LIMIT),
+    st.integers(0, LIMIT),
+    st.integers(0, LIMIT),
+    st.integers(1, 8),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_there_is_room_for_fits_and_not_a_microgram_more(
+    spent, reserved, total, drawn, gateways, draws, in_part
+):
+    mine = account(spent_ug=spent)
+    mine.reserve(reserved)
+    mine.counted(0, total, 0.0)
+    mine.drawn_ug = drawn
+    if in_part:
+        mine.keep_to(LIMIT // 2)
+    sharing = Sharing(draws, gateways)
+    room = mine.room_ug(sharing)
+    if room:
+        assert mine.fit(room, sharing) is Fit.FITS
+    # One that finds nothing drawn yet is let in, however large.
+    is_first = draws and not in_part and mine.used_ug <= drawn
+    assert is_first or mine.fit(room + 1, sharing) is not Fit.FITS

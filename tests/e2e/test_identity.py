@@ -53,6 +53,47 @@ def bearer(text):
     return (("authorization", f"Bearer {text}"),)
 
 
+async def who_may_what(client, folder):
+    """Each plane's word to each caller. ``folder``: of the file of keys."""
+    # Right, from anywhere; what a header says only narrows it.
+    trailers = await client.infer(ask(), bearer(CHAT)).trailing_metadata()
+    assert 'region="north"' in dict(trailers)["x-carbon"]
+    call = client.infer(ask(), (*bearer(EUROPE), ("x-residency", "eu")))
+    assert 'region="north"' in dict(await call.trailing_metadata())["x-carbon"]
+    denied = {
+        "nobody": (),
+        "a stranger": bearer(STRANGER),
+        "a header that is none": (("authorization", "Basic eA=="),),
+    }
+    for who, metadata in denied.items():
+        code, reason, details = await client.refusal(metadata=metadata)
+        assert (code, reason) == ("UNAUTHENTICATED", "unauthenticated"), who
+        assert SECRET not in details
+    wider = {"x_residency": "us", "x_tenant": "acme"}
+    for header, value in wider.items():
+        code, reason, details = await client.refusal(metadata=bearer(EUROPE), **{header: value})
+        assert (code, reason) == ("PERMISSION_DENIED", "not_permitted"), header
+        assert details.startswith(header.replace("_", "-"))
+    assert (await client.refusal(metadata=bearer(STEERING)))[1] == "not_permitted"
+    assert (await client.refusal(ask("other"), metadata=bearer(EUROPE)))[1] == "not_permitted"
+    assert (await client.refusal(ask("other"), metadata=bearer(CHAT)))[1] == "model_unknown"
+    await client.infer(ask(), bearer(SLOW))
+    code, reason, _ = await client.refusal(metadata=bearer(SLOW))
+    assert (code, reason) == ("RESOURCE_EXHAUSTED", "rate_limited")
+    # A key that is added is taken, and one that is taken away is not.
+    assert (await client.refusal(metadata=bearer(LATER)))[1] == "unauthenticated"
+    write_keys(folder, entry(LATER, "later"))
+
+    async def known():
+        try:
+            await client.infer(ask(), bearer(LATER))
+        except Exception:
+            return False
+        return True
+
+    await until(known, "the new key being known")
+
+
 async def test_a_gateway_with_keys(spawn, tmp_path):
     config = base(pair(), identity={"keys_file": "keys.yaml"})
     config["server"]["http"] = f"127.0.0.1:{free_ports(1)[0]}"
@@ -70,43 +111,7 @@ async def test_a_gateway_with_keys(spawn, tmp_path):
             return True
 
         await until(answered, "an answer")
-        # Right, from anywhere; what a header says only narrows it.
-        trailers = await client.infer(ask(), bearer(CHAT)).trailing_metadata()
-        assert 'region="north"' in dict(trailers)["x-carbon"]
-        call = client.infer(ask(), (*bearer(EUROPE), ("x-residency", "eu")))
-        assert 'region="north"' in dict(await call.trailing_metadata())["x-carbon"]
-        denied = {
-            "nobody": (),
-            "a stranger": bearer(STRANGER),
-            "a header that is none": (("authorization", "Basic eA=="),),
-        }
-        for who, metadata in denied.items():
-            code, reason, details = await client.refusal(metadata=metadata)
-            assert (code, reason) == ("UNAUTHENTICATED", "unauthenticated"), who
-            assert SECRET not in details
-        wider = {"x_residency": "us", "x_tenant": "acme"}
-        for header, value in wider.items():
-            code, reason, details = await client.refusal(metadata=bearer(EUROPE), **{header: value})
-            assert (code, reason) == ("PERMISSION_DENIED", "not_permitted"), header
-            assert details.startswith(header.replace("_", "-"))
-        assert (await client.refusal(metadata=bearer(STEERING)))[1] == "not_permitted"
-        assert (await client.refusal(ask("other"), metadata=bearer(EUROPE)))[1] == "not_permitted"
-        assert (await client.refusal(ask("other"), metadata=bearer(CHAT)))[1] == "model_unknown"
-        await client.infer(ask(), bearer(SLOW))
-        code, reason, _ = await client.refusal(metadata=bearer(SLOW))
-        assert (code, reason) == ("RESOURCE_EXHAUSTED", "rate_limited")
-        # A key that is added is taken, and one that is taken away is not.
-        assert (await client.refusal(metadata=bearer(LATER)))[1] == "unauthenticated"
-        write_keys(tmp_path, entry(LATER, "later"))
-
-        async def known():
-            try:
-                await client.infer(ask(), bearer(LATER))
-            except Exception:
-                return False
-            return True
-
-        await until(known, "the new key being known")
+        await who_may_what(client, tmp_path)
         (tmp_path / "keys.yaml").write_text("version: 1\nprincipals: [{nme: a}]")
 
         async def told():

@@ -1,5 +1,7 @@
 """Who calls, by whatever a call brings."""
 
+import math
+
 import pytest
 
 from router.config.identity import CertificateSchema
@@ -15,15 +17,19 @@ from router.identity.principal import ANONYMOUS, NOBODY, Role
 from router.identity.tokens import TokenVerifier
 from router.trust.peer import PeerCertificate
 from tests.identity.support import (
+    CHAT,
     CONTROL,
     EXPIRED,
+    NOW,
     RIGHT,
     UNKNOWN,
     WallHands,
     access,
     bearer,
+    held_key,
     jwt_settings,
     key_set,
+    key_text,
     token,
 )
 
@@ -130,3 +136,24 @@ def test_a_credential_does_not_travel_on():
     metadata = (bearer(RIGHT), ("x-note", "a"))
     principal = held.admit(metadata, Role.INFER)
     assert list(held.travelling(metadata, principal)) == [("x-note", "a")]
+
+
+def test_until_when_a_credential_would_be_let_in_again():
+    keys = key_set()
+    clock = WallHands()
+    tokens = TokenVerifier(jwt_settings(), keys)
+    late = held_key(key_text("late"), CHAT, expires=NOW + 60.0)
+    asked = access(late, tokens=tokens, certificates=RULES, clock=clock)
+    assert asked.valid_until([bearer(RIGHT)]) == math.inf
+    assert asked.valid_until([bearer(key_text("late"))]) == NOW + 60.0
+    assert asked.valid_until([bearer(UNKNOWN)]) == -math.inf
+    made = token()
+    # Until it was verified nothing is known of it, then no more than five minutes.
+    assert asked.valid_until([bearer(made)]) == -math.inf
+    asked.admit([bearer(made)], Role.INFER)
+    assert NOW < asked.valid_until([bearer(made)]) <= NOW + 300.0
+    before = tokens.version
+    keys.replace({})
+    assert tokens.version == before + 1
+    assert asked.valid_until(()) == math.inf
+    assert open_access(clock).valid_until(()) == math.inf

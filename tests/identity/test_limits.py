@@ -182,3 +182,17 @@ def test_tokens_are_those_of_prompt_and_answer():
     assert used_tokens(receipt(input_tokens=50.0)) == 250.0
     assert used_tokens(receipt(request=Request("llama", input_tokens=20.0))) == 220.0
     assert math.isnan(used_tokens(receipt()))
+
+
+def test_what_is_counted_elsewhere_is_told_and_kept_to_the_part_of_now():
+    hands = Hands()
+    sharers = [1]
+    limiter = Limiter(hands, lambda: sharers[0])
+    held = limited(requests_per_s=8.0, max_concurrent=4)
+    counts = limiter.told(held, 6, 300.0, 2, 3)
+    assert (counts.per_s, counts.part.at_once, counts.at_once) == (8.0, 4, 2)
+    assert counts.is_in_use(hands())
+    sharers[0] = 2
+    counts = limiter.told(held, 0, 0.0, 0, 0)
+    assert (counts.per_s, counts.part.at_once, counts.at_once) == (4.0, 2, 0)
+    assert list(limiter.in_use(hands())) == [counts]

@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 from router.config import split_address
 from router.config.addresses import ip_and_port
 from router.config.exposure import is_loopback
-from router.config.settings import Config
+from router.config.settings import ClientAuth, Config
 from router.planes.envoy.hosts import hosts_file
 from router.planes.envoy.module import NAME
+from router.planes.envoy.tls import endpoint_sockets, listener_socket
 from router.units import MS_PER_S
 
 # Of the folder: what is decided by, and where Envoy is asked and told.
@@ -30,6 +31,9 @@ DECIDED: Final = {
 _NATIVE: Final = "x-native-plane"
 _METADATA: Final = "carbon_router"
 _METADATA_KEY: Final = "endpoints"
+# As source/asking.c has it, and where it is answered.
+WHO: Final = "carbon_router_who"
+SOCKET: Final = "who.sock"
 _TYPE: Final = "type.googleapis.com/envoy"
 # Of gRPC: what moves on. `reset`: the server went, or its connection, before it answered.
 _RETRY_GRPC: Final = "reset,connect-failure,refused-stream,unavailable,resource-exhausted"
@@ -71,11 +75,17 @@ def bootstrap(config: Config, folder: Path, longest_s: float) -> Json:
         "static_resources": {
             "listeners": [_listener(one, config, folder, longest_s) for one in fronts],
             "clusters": [
-                *(_cluster(one.name, one.name, folder) for one in fronts),
-                *(_cluster(one.name, native_cluster(one.name), folder) for one in fronts),
+                *(_cluster(one.name, one.name, folder, config) for one in fronts),
+                *(_cluster(one.name, native_cluster(one.name), folder, config) for one in fronts),
+                _who(folder / SOCKET),
             ],
         },
     }
+
+
+def tls_folder(run: Path) -> Path:
+    """Where certificates are, in the folder of a run."""
+    return run / "tls"
 
 
 def _connections(config: Config) -> Json:
@@ -100,6 +110,7 @@ def _listener(front: EnvoyListener, config: Config, folder: Path, longest_s: flo
         "generate_request_id": False,
         "use_remote_address": True,
         "skip_xff_append": True,
+        **_certificates(config),
         "max_request_headers_kb": server.max_metadata_kib,
         "common_http_protocol_options": {
             "idle_timeout": _seconds(server.idle_s),
@@ -127,12 +138,13 @@ def _listener(front: EnvoyListener, config: Config, folder: Path, longest_s: flo
         "enable_reuse_port": server.share_port,
         "filter_chains": [
             {
+                **listener_socket(server.tls, tls_folder(folder)),
                 "filters": [
                     {
                         "name": "envoy.filters.network.http_connection_manager",
                         "typed_config": manager,
                     }
-                ]
+                ],
             }
         ],
     }
@@ -191,10 +203,17 @@ def _virtual_host(front: EnvoyListener, config: Config, longest_s: float) -> Jso
     }
 
 
-def _cluster(protocol: str, name: str, folder: Path) -> Json:
+def _cluster(protocol: str, name: str, folder: Path, config: Config) -> Json:
     options: Json = {"http_protocol_options": {}}
     if protocol == "oip":
         options = {"http2_protocol_options": {}}
+    endpoints = [one for one in config.fleet.endpoints if one.protocol == name]
+    secured = endpoint_sockets(config, endpoints, tls_folder(folder))
+    renewed: Json = {}
+    if secured:
+        # An open connection goes on by the certificates that it began with.
+        longest = {"max_connection_duration": _seconds(config.settings.server.max_age_s)}
+        renewed = {"common_http_protocol_options": longest}
     # All that a broken connection took along moves at once, which Envoy cannot tell from other
     # retries: no budget of them would be the right one.
     limits = dict.fromkeys(
@@ -204,6 +223,7 @@ def _cluster(protocol: str, name: str, folder: Path) -> Json:
         "name": name,
         "type": "EDS",
         "connect_timeout": _seconds(_CONNECT_S),
+        **secured,
         "eds_cluster_config": {
             "eds_config": {
                 "path_config_source": {"path": str(hosts_file(folder, name))},
@@ -215,6 +235,7 @@ def _cluster(protocol: str, name: str, folder: Path) -> Json:
             f"{_PROTOCOL_OPTIONS}": {
                 "@type": f"type.googleapis.com/{_PROTOCOL_OPTIONS}",
                 "explicit_http_config": options,
+                **renewed,
             }
         },
         "load_balancing_policy": _named_hosts() if name == protocol else _anybody(),
@@ -252,6 +273,35 @@ def _policy(name: str, kind: str, fields: Json) -> Json:
     config = {"@type": f"{_TYPE}.extensions.{where}.v3.{kind}", **fields}
     return {
         "policies": [{"typed_extension_config": {"name": f"envoy.{where}", "typed_config": config}}]
+    }
+
+
+def _certificates(config: Config) -> Json:
+    """Who clients' certificates are of is the gateway's to say; what a client says of that itself
+    is taken out in any case."""
+    tls = config.settings.server.tls
+    asked = tls is not None and tls.client_auth is not ClientAuth.NONE
+    if not asked or config.settings.identity.schema.mtls is None:
+        return {"forward_client_cert_details": "SANITIZE"}
+    return {
+        "forward_client_cert_details": "SANITIZE_SET",
+        "set_current_client_cert_details": {"cert": True},
+    }
+
+
+def _who(socket: Path) -> Json:
+    """The gateway's process, which is asked who calls."""
+    address = {"pipe": {"path": str(socket)}}
+    limits = {"max_connections": 16, "max_pending_requests": 1024, "max_requests": 1024}
+    return {
+        "name": WHO,
+        "type": "STATIC",
+        "connect_timeout": _seconds(_CONNECT_S),
+        "load_assignment": {
+            "cluster_name": WHO,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+        "circuit_breakers": {"thresholds": [limits]},
     }
 
 

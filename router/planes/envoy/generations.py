@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
+from router.config.settings import CarbonBudget
 from router.contract import Clock
 from router.core.columns import Snapshot
 from router.director import Dispatcher, View
 from router.errors import EnvoyPlaneError
+from router.model import Endpoint
+from router.planes.envoy.budget_accounts import BudgetAccounts
 from router.planes.envoy.envoy_process import EnvoyProcess
 from router.planes.envoy.hosts import HostFiles
 from router.planes.envoy.image import Generation, TableImage, key_of
@@ -32,6 +35,22 @@ _KNOWN_S: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
+class TableTerms(NamedTuple):
+    """``identity``, ``full_receipts``, ``accounts``: as `TableImage` has them; ``way``: how an
+    endpoint is reached, as of `tls.way_of`."""
+
+    identity: str
+    full_receipts: bool
+    accounts: BudgetAccounts
+    way: Callable[[Endpoint], str]
+
+
+class _KeptKey(NamedTuple):
+    view: View
+    budgets: Sequence[CarbonBudget]
+    key: int
+
+
 class Generations:
     """Of one plane. ``views``: of the last generations, by number, the newest of each."""
 
@@ -42,20 +61,17 @@ class Generations:
         names: HostNames,
         process: EnvoyProcess,
         hosts: HostFiles,
-        identity: str,
-        full_receipts: bool,
+        terms: TableTerms,
     ) -> None:
-        """``identity``, ``full_receipts``: as `TableImage` has them."""
         self._dispatcher = dispatcher
         self._clock = clock
         self._names = names
         self._process = process
         self._hosts = hosts
-        self._told = (identity, full_receipts)
+        self._terms = terms
         self._file: SharedFile | None = None
         self._image: TableImage | None = None
-        self._keys: tuple[View, int, int] | None = None
-        self._moves = 0
+        self._keys: _KeptKey | None = None
         self.views: dict[int, View] = {}
         # The last ones, by version.
         self.snapshots: dict[int, Snapshot] = {}
@@ -85,7 +101,8 @@ class Generations:
         view, image = self._dispatcher.view, self._image
         if image is None:
             raise EnvoyPlaneError("there is no table yet")
-        if image.view is not view and self._key(view) == image.generation.key:
+        is_same = image.view is view and image.budgets is self._dispatcher.budgets.budgets
+        if not is_same and self._key(view) == image.generation.key:
             # Of the same endpoints under the same policy: carbon data alone are others.
             self._renew(image, view)
         return self._image or image
@@ -106,7 +123,7 @@ class Generations:
     async def look_up(self) -> None:
         """Ask for the host names among endpoints."""
         if await self._names.look(self._addresses()):
-            self._moves += 1
+            self._keys = None
 
     async def _move(self, view: View, number: int) -> None:
         places, began = self._places(view), self._clock.monotonic()
@@ -150,10 +167,13 @@ class Generations:
         seats = {place.name: self._seats.of(place) for place in places}
         counts = self._hosts.counts()
         generation = Generation(
-            number, key_of(view, places), since_s, seats,
+            number, self._key_of(view, places), since_s, seats,
             (counts.get(PROTOCOLS[0], 0), counts.get(PROTOCOLS[1], 0)),
         )  # fmt: skip
-        self._image = TableImage(self._dispatcher, view, *self._told, generation, self._seats)
+        identity, full_receipts, accounts, _ = self._terms
+        self._image = TableImage(
+            self._dispatcher, view, identity, full_receipts, accounts, generation, self._seats
+        )  # fmt: skip
         self.views[number] = view
         self.snapshots[view.snapshot.version] = view.snapshot
         while len(self.snapshots) > _SNAPSHOTS:
@@ -167,14 +187,18 @@ class Generations:
         for one in view.snapshot.layout.fleet.endpoints:
             address = self._names.address(one.address)
             if address:
+                self._hosts.ways[address] = self._terms.way(one)
                 found.setdefault(address, EnvoyHost(one.name, one.protocol, address))
         return list(found.values())
 
     def _key(self, view: View) -> int:
-        kept = self._keys
-        if kept is None or kept[0] is not view or kept[1] != self._moves:
-            kept = self._keys = (view, self._moves, key_of(view, self._places(view)))
-        return kept[2]
+        kept, budgets = self._keys, self._dispatcher.budgets.budgets
+        if kept is None or kept.view is not view or kept.budgets is not budgets:
+            kept = self._keys = _KeptKey(view, budgets, self._key_of(view, self._places(view)))
+        return kept.key
+
+    def _key_of(self, view: View, places: Sequence[EnvoyHost]) -> int:
+        return key_of(view, places, [one.name for one in self._dispatcher.budgets.budgets])
 
     def _addresses(self) -> list[str]:
         return [one.address for one in self._dispatcher.view.snapshot.layout.fleet.endpoints]

@@ -11,6 +11,7 @@ from typing import Any, Final
 from router.config.addresses import ip_and_port
 from router.config.fields import split_address
 from router.planes.envoy.seats import EnvoyHost
+from router.planes.envoy.tls import way_metadata
 
 _ASSIGNMENT: Final = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
@@ -26,6 +27,8 @@ class HostFiles:
     def __init__(self, folder: Path, protocols: Sequence[str]) -> None:
         self._folder = folder
         self._hosts: dict[str, list[str]] = {one: [] for one in protocols}
+        # How each address is reached, where that is not in plaintext: `tls.way_of`.
+        self.ways: dict[str, str] = {}
         # There, whoever comes and goes.
         self.stay: Sequence[EnvoyHost] = ()
         # By protocol: what Envoy says of the hosts that it has taken in, once it has these.
@@ -48,11 +51,12 @@ class HostFiles:
                 self._hosts[protocol] = hosts
 
     def _write(self, protocol: str, hosts: Sequence[str]) -> str:
-        version = hashlib.sha256(json.dumps(hosts).encode()).hexdigest()[:16]
+        found = [_host(one, self.ways.get(one, "")) for one in hosts]
+        version = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
         assignment = {
             "@type": _ASSIGNMENT,
             "cluster_name": protocol,
-            "endpoints": [{"lb_endpoints": [_host(one) for one in hosts]}],
+            "endpoints": [{"lb_endpoints": found}],
         }
         path = hosts_file(self._folder, protocol)
         written = path.with_suffix(".new")
@@ -62,6 +66,7 @@ class HostFiles:
         return version
 
 
-def _host(address: str) -> dict[str, Any]:
+def _host(address: str, way: str) -> dict[str, Any]:
     host, port = ip_and_port(address) or split_address(address)
-    return {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
+    where = {"address": {"socket_address": {"address": host, "port_value": port}}}
+    return {"endpoint": where, **way_metadata(way)}

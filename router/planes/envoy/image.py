@@ -16,30 +16,39 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from router.config.settings import BudgetScope, CarbonBudget, OnExhausted
 from router.core import kernel_rows as k
 from router.core.claims import MAX_BUDGET_MS
 from router.core.columns import ModelColumns, Snapshot, is_stale
-from router.core.energy import task_j
+from router.core.day_account import day_of
+from router.core.energy import run_coefficients, task_j
 from router.core.health import State
 from router.core.layout import ANYWHERE
 from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
 from router.core.refusal import SHED_RETRY_S
 from router.core.seat import Seat
 from router.director import Dispatcher, View
-from router.model import Region, TaskProfile
+from router.model import Region, TaskProfile, TokenProfile
+from router.planes.envoy.budget_accounts import BudgetAccounts
 from router.planes.envoy.layout import (
     ENERGY_KINDS,
+    MAX_GREENS,
     MAX_RUNGS,
+    BudgetCells,
     EndpointCells,
     ModelCells,
     Named,
     RegionCells,
+    RunCells,
     TableHead,
     Text,
 )
 from router.planes.envoy.seats import NO_SEAT, EnvoyHost
+from router.units import DAY_S, UG_PER_G
 
 _ALIGNED = 8
+# As the module numbers them (source/shared.h).
+_ACTIONS = (OnExhausted.SHED, OnExhausted.GREENEST_ONLY, OnExhausted.WARN)
 # Where decisions are kept at all, refusals are, and this is how the module is told.
 LEAST_SHARE = 1e-12
 
@@ -99,12 +108,16 @@ class TableImage:
         view: View,
         identity: str,
         full_receipts: bool,
+        accounts: BudgetAccounts,
         generation: Generation,
         seated: Iterable[tuple[EnvoyHost, int]],
     ) -> None:
         """``identity``: of the gateway in decision ids; ``full_receipts``: over gRPC, to whoever
-        does not say. ``seated``: all that have seats, those that leave among them."""
+        does not say; ``accounts``: of carbon budgets. ``seated``: all that have seats, those that
+        leave among them."""
         self.view = view
+        self.budgets = dispatcher.budgets.budgets
+        self._accounts = accounts
         self.generation = generation
         self._dispatcher = dispatcher
         snapshot = view.snapshot
@@ -112,6 +125,7 @@ class TableImage:
         arena = self._arena = _Arena(ctypes.sizeof(TableHead))
         head = TableHead()
         _lay_limits(head, arena, snapshot, dispatcher)
+        _lay_budgets(head, arena, snapshot, self.budgets, accounts)
         head.identity, head.policy = arena.text(identity), arena.text(_shown(snapshot.policy.name))
         head.full_receipts = full_receipts
         head.generation, head.rows = generation.number, generation.key
@@ -142,6 +156,8 @@ class TableImage:
         requests of Envoy's among those that seats count, by endpoint."""
         head = self._head
         head.written_s, head.now, head.speed = times
+        day_ends_at = (day_of(times.now) + 1) * DAY_S
+        head.day_ends_s = times.monotonic + (day_ends_at - times.now) / times.speed
         recorder = self._dispatcher.recorder
         head.seen_share = 0.0 if recorder is None else max(recorder.most_share, LEAST_SHARE)
         for name, seat in self.view.board.seats.items():
@@ -177,7 +193,19 @@ class TableImage:
             arena.array(one) for one in (candidates.labels, candidates.starts)
         )
         cells.seats_at, cells.task_j_at = arena.array(seats), arena.array(np.array(joules))
+        runs = [
+            RunCells(*run_coefficients(one.profile))
+            if isinstance(one.profile, TokenProfile)
+            else RunCells()
+            for one in candidates.served
+        ]
+        cells.runs_at = arena.cells(runs)
         cells.kinds_at = arena.array(np.array(kinds, np.int64))
+        rows = [
+            self._accounts.row_of(one.name, key[0]) if one.per is BudgetScope.MODEL else -1
+            for one in self.budgets
+        ]
+        cells.accounts_at = arena.array(np.array(rows, np.int64))
         cells.others_at, cells.awake_at, cells.eligible_at = (
             arena.array(np.zeros(n)) for _ in range(3)
         )
@@ -202,6 +230,7 @@ class TableImage:
         others, awake = self._column(cells.others_at, n), self._column(cells.awake_at, n)
         eligible, peers = self._column(cells.eligible_at, n), self._column(cells.known_at, n)
         allotted = self._column(cells.allotted_at, n)
+        runs = (RunCells * n).from_buffer(self.data, cells.runs_at)
         candidates = columns.candidates
         for row, (endpoint, served) in enumerate(
             zip(candidates.endpoints, candidates.served, strict=True)
@@ -211,6 +240,7 @@ class TableImage:
             peers[row] = native + seat.peers
             others[row] = seat.others + peers[row]
             allotted[row] = max(0.0, seat.allotted - native)
+            runs[row].cached_tokens = seat.crowd().cached_tokens
             awake[row] = _awake_alone(seat, native, live[k.AWAKE, row])
             outlier = seat.outliers[served.name, served.version]
             admits = seat.health.admits(0, seat.turns) and outlier.admits
@@ -248,8 +278,9 @@ class TableImage:
         return cells
 
 
-def key_of(view: View, places: Iterable[EnvoyHost]) -> int:
-    """Of a `Generation`: all that a record is read by, and whom Envoy is told of."""
+def key_of(view: View, places: Iterable[EnvoyHost], budgets: Sequence[str]) -> int:
+    """Of a `Generation`: all that a record is read by, and whom Envoy is told of. ``budgets``: of
+    carbon, by name."""
     snapshot = view.snapshot
     columns = [
         (key, [one.name for one in one.candidates.endpoints], list(one.origin_rows))
@@ -257,7 +288,7 @@ def key_of(view: View, places: Iterable[EnvoyHost]) -> int:
     ]
     policy, fleet = snapshot.policy, snapshot.layout.fleet
     awaited = sorted(fleet.priors.keys() - snapshot.layout.protocols.keys())
-    said = json.dumps([columns, awaited, policy.name, policy.ladder, list(places)])
+    said = json.dumps([columns, awaited, policy.name, policy.ladder, list(places), list(budgets)])
     return int.from_bytes(hashlib.sha256(said.encode()).digest()[:8], "little")
 
 
@@ -286,6 +317,29 @@ def _lay_limits(head: TableHead, arena: _Arena, snapshot: Snapshot, dispatcher: 
     head.rungs, head.rungs_at = len(rungs), arena.array(np.concatenate(rungs))
     for rung in range(len(rungs)):
         head.relaxed[rung] = arena.text(",".join(snapshot.policy.ladder[:rung]))
+
+
+def _lay_budgets(
+    head: TableHead,
+    arena: _Arena,
+    snapshot: Snapshot,
+    budgets: Sequence[CarbonBudget],
+    accounts: BudgetAccounts,
+) -> None:
+    cells = [
+        BudgetCells(
+            arena.text(one.name), _ACTIONS.index(one.on_exhausted), one.shadow,
+            accounts.row_of(one.name, "") if one.per is BudgetScope.FLEET else -1,
+            (one.limit_ug or 0) / UG_PER_G,
+        )
+        for one in budgets
+    ]  # fmt: skip
+    head.budgets, head.budgets_at = len(cells), arena.cells(cells)
+    greens = snapshot.green_rungs[:MAX_GREENS]
+    head.greens = len(greens)
+    head.greens_at = arena.array(np.concatenate([one.params for one in greens]))
+    for place, one in enumerate(greens):
+        head.green_relaxed[place] = arena.text(",".join(one.relaxed))
 
 
 def _lay_named(arena: _Arena, values: Any) -> tuple[int, int]:

@@ -7,8 +7,11 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
+from router.core.energy import RunCoefficients
+
 MAGIC: Final = 0x3252434E4F425243
 MAX_RUNGS: Final = 4
+MAX_GREENS: Final = 2
 MAX_NAME: Final = 128
 MAX_TAIL: Final = 1024
 MAX_REPORT: Final = 512
@@ -79,6 +82,21 @@ class EndpointCells(ctypes.Structure):
     )  # fmt: skip
 
 
+class BudgetCells(ctypes.Structure):
+    """A carbon budget. ``account``: row of the fleet's, -1 where it is per tenant or model."""
+
+    _fields_ = (
+        ("name", Text), ("action", _u32), ("is_shadow", _u32), ("account", _i64), ("limit_g", _f8),
+    )  # fmt: skip
+
+
+class RunCells(ctypes.Structure):
+    """What a request takes on one candidate: as `router.core.energy.RunCoefficients`, and the
+    cached tokens of those that are there."""
+
+    _fields_ = tuple((name, _f8) for name in (*RunCoefficients._fields, "cached_tokens"))
+
+
 class ModelCells(ctypes.Structure):
     """A model in a version, and where its columns are."""
 
@@ -86,8 +104,8 @@ class ModelCells(ctypes.Structure):
         ("name", Text), ("version", Text), ("is_http", _u32), ("is_task", _u32),
         *((name, _i64) for name in ("n", "rows", "regions")),
         *((f"{name}_at", _u64) for name in (
-            "table", "live", "labels", "starts", "seats", "task_j", "kinds", "others", "awake",
-            "eligible", "known", "allotted", "caps",
+            "table", "live", "labels", "starts", "seats", "task_j", "runs", "kinds", "accounts",
+            "others", "awake", "eligible", "known", "allotted", "caps",
         )),
         *((name, _f8) for name in (
             "input_tokens", "output_tokens", "output_tokens_quantile", "longest",
@@ -111,7 +129,10 @@ class TableHead(ctypes.Structure):
             "models", "origins", "places", "tenants", "regions", "endpoints", "rungs",
         ) for at in ("", "_at")),
         ("attempts", _u64), ("full_receipts", _u64),
+        *((name, _u64) for name in ("budgets", "budgets_at", "greens", "greens_at")),
+        ("day_ends_s", _f8),
         ("identity", Text), ("policy", Text), ("relaxed", Text * MAX_RUNGS),
+        ("green_relaxed", Text * MAX_GREENS),
     )  # fmt: skip
 
 
@@ -163,6 +184,8 @@ class RequestRecord(ctypes.Structure):
         *((name, _u32) for name in (
             "attempts", "is_http", "streams", "explicit_budget", "tail_length", "cut_short",
         )),
+        ("use", _i64), ("reserved_tokens", _f8), ("ask_ug", _i64),
+        *((name, _u32) for name in ("claimed", "exhausted", "is_greenest", "unused")),
         *((name, ctypes.c_char * MAX_NAME) for name in (
             "tenant", "origin", "request_id", "details",
         )),

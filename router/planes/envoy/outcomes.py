@@ -25,8 +25,10 @@ from router.core.premiums import TEACHES
 from router.core.question import Question
 from router.director import Dispatcher, View
 from router.director.attempt import seen_rtt_ms
+from router.director.charge import Charge
 from router.director.lessons import Lesson
 from router.errors import (
+    CarbonBudgetRefusedError,
     ShedError,
     UpstreamBusyError,
     UpstreamError,
@@ -35,10 +37,19 @@ from router.errors import (
     UpstreamUnreachedError,
 )
 from router.http_api import USAGE
+from router.identity.limits import used_tokens
 from router.model import Decision, Outcome, Receipt, Request, RowOutcome, TaskProfile
+from router.planes.envoy.callers import CallerAnswers
 from router.planes.envoy.kept_decisions import KeptDecisions
 from router.planes.envoy.layout import DEPARTED, NO_MODEL, REFUSED, RequestRecord
-from router.planes.envoy.record_errors import LeftError, error_of, grpc_name, refusal_of
+from router.planes.envoy.record_errors import (
+    METHODS,
+    Failed,
+    LeftError,
+    error_of,
+    grpc_name,
+    refusal_of,
+)
 from router.planes.envoy.record_requests import (
     is_sound,
     model_at,
@@ -48,14 +59,11 @@ from router.planes.envoy.record_requests import (
     usage_of,
 )
 
-_METHODS: Final = ("ModelInfer", "POST /v1/chat/completions")
 # Of a caller that went away, as nginx writes it.
 _GONE: Final = 499
 _NOTHING_SAID: Final = BackendReport(math.nan, math.nan, math.nan)
 # What Envoy passes on by itself has no size that anybody measured.
 _UNMEASURED: Final = AnswerSize(math.nan, math.nan)
-
-Failed = Callable[[str, Request | None, str, str, BaseException], None]
 
 
 class _Carried(NamedTuple):
@@ -66,18 +74,21 @@ class _Carried(NamedTuple):
     decision: Decision
     lease: Lease
     view: View
+    charge: Charge | None
 
 
 class Outcomes:
     """Takes in records in their order. ``identity``: of the gateway in decision ids; ``failed``:
     told of what was refused or failed; ``views``: by generation, by which records are read;
-    ``keep``: receipts, to be asked for by id; ``kept``: takes decisions to be kept."""
+    ``keep``: receipts, to be asked for by id; ``kept``: takes decisions to be kept; ``callers``:
+    has what is counted of principals and carbon budgets."""
 
     def __init__(
         self,
         dispatcher: Dispatcher,
         identity: str,
         failed: Failed,
+        callers: CallerAnswers,
         views: Mapping[int, View],
         keep: Callable[[Receipt], None],
         kept: KeptDecisions,
@@ -88,6 +99,7 @@ class Outcomes:
         self._kept = kept
         self._identity = identity
         self._failed = failed
+        self._uses, self._accounts = callers.uses, callers.accounts
         self._carried: dict[int, _Carried] = {}
         self.known = 0
         self.unsound = 0
@@ -123,19 +135,26 @@ class Outcomes:
         carried = self._carried.pop(decision, None)
         if carried is not None:
             carried.lease.close(Outcome.IGNORED)
+            if carried.charge is not None:
+                # Another process charged what it took.
+                carried.charge.give_up()
 
-    def forget(self) -> None:
-        """Envoy has ended, or records were lost: nothing is known to run any more."""
+    def forget(self, head: int) -> None:
+        """Envoy has ended, or of the first ``head`` records some were lost: nothing is known to run
+        any more."""
         carried, self._carried = self._carried, {}
         for one in carried.values():
             one.lease.close(Outcome.IGNORED)
+            if one.charge is not None:
+                one.charge.lose()
+        self._accounts.lost(head)
 
     def _depart(self, record: RequestRecord, view: View) -> None:
         request = request_of(record, model_at(view, record.model))
         question = question_of(record, request, view)
         decision = self._decision(record, question, view)
         seat = view.board.seats[decision.endpoint.name]
-        if record.stamp > self.known:
+        if record.stamp > self.known and not record.is_greenest:
             self._teach_room(record, question, view)
             self._kept.take(record, request, view)
         lease = Lease(
@@ -146,11 +165,14 @@ class Outcomes:
             decision.e2e_ms / 1e3,
             record.departed_s,
         )
-        self._carried[record.decision] = _Carried(request, question, decision, lease, view)
+        charge = self._accounts.depart(record, request)
+        self._carried[record.decision] = _Carried(request, question, decision, lease, view, charge)
 
     def _decision(self, record: RequestRecord, question: Question, view: View) -> Decision:
         snapshot = view.snapshot
         relaxed = snapshot.policy.ladder[: record.rung]
+        if record.is_greenest:
+            relaxed = snapshot.green_rungs[record.rung].relaxed
         now = self._dispatcher.parts.clock.now()
         return decision_of(record.found.values(), relaxed, question, snapshot, now)
 
@@ -169,17 +191,19 @@ class Outcomes:
             Need(question, params, columns.scratch[k.S_BEST].copy()).teach(view.board)
 
     def _refuse(self, record: RequestRecord, view: View) -> None:
-        error = refusal_of(record)
         model = ("", "")
         if record.model != NO_MODEL:
             model = model_at(view, record.model)
+        request = request_of(record, model)
+        error = refusal_of(record, self._uses.name_of(record.use))
+        if isinstance(error, CarbonBudgetRefusedError):
+            error = self._accounts.missed(record, request)
         if isinstance(error, ShedError):
             self._want_places(view, model)
-        request = request_of(record, model)
         if record.model != NO_MODEL:
             self._kept.take(record, request, view, error.reason)
         code = str(record.status) if record.is_http else grpc_name(record.grpc_status)
-        self._failed(_METHODS[record.is_http], request, code, error.reason, error)
+        self._failed(METHODS[record.is_http], request, code, error.reason, error)
         parts = self._dispatcher.parts
         if parts.ledger is not None:
             policy = view.snapshot.policy.name
@@ -229,7 +253,7 @@ class Outcomes:
         return carried._replace(decision=decision, lease=lease)
 
     def _answered(self, record: RequestRecord, carried: _Carried) -> None:
-        request, _, decision, lease, view = carried
+        request, _, decision, lease, view, _ = carried
         dispatcher, seat = self._dispatcher, lease.seat
         batch_at_start, crowd = lease.crowd_at_start.batch, lease.crowd()
         batch_at_end = max(seat.batch, 1.0)
@@ -254,9 +278,13 @@ class Outcomes:
         )  # fmt: skip
         report = self._report(record, seat.name, decision.endpoint.protocol)
         receipt = self._receipt(record, carried, run, report)
+        if carried.charge is not None:
+            receipt = carried.charge.settle(receipt)
+            self._accounts.settled(carried.charge)
         self._keep(receipt)
         if dispatcher.parts.ledger is not None:
             dispatcher.parts.ledger.ended(receipt, RowOutcome.ANSWERED)
+        self._uses.settle(record.use, record.reserved_tokens, used_tokens(receipt))
         decided_s = record.departed_s - record.started_s
         dispatcher.note(
             Lesson(
@@ -288,7 +316,7 @@ class Outcomes:
         report: BackendReport = _NOTHING_SAID,
     ) -> Receipt:
         """``run`` None: it was cut short."""
-        request, question, decision, lease, view = carried
+        request, question, decision, lease, view, _ = carried
         dispatcher = self._dispatcher
         snapshot = view.snapshot
         if run is None:
@@ -316,14 +344,23 @@ class Outcomes:
         return with_marginal(receipt, view.marginal.get(receipt.grid_zone))
 
     def _ended_in(self, record: RequestRecord, carried: _Carried, error: UpstreamError) -> None:
-        request, _, decision, lease, _ = carried
+        request, _, decision, lease, _, charge = carried
         dispatcher = self._dispatcher
         is_left = isinstance(error, LeftError)
         if not is_left:
             self._blame(error, carried, record.ended_s)
+            # No server answered it.
+            self._uses.settle(record.use, record.reserved_tokens, 0.0)
         lease.close(Outcome.IGNORED if is_left else Outcome.DROPPED)
-        if dispatcher.parts.ledger is not None:
+        receipt = None
+        if charge is not None or dispatcher.parts.ledger is not None:
             receipt = self._receipt(record, carried, None)
+        if charge is not None and receipt is not None:
+            if not isinstance(error, UpstreamUnreachedError):
+                charge.cut_short(receipt)
+            charge.give_up()
+            self._accounts.settled(charge)
+        if dispatcher.parts.ledger is not None and receipt is not None:
             outcome = RowOutcome.CANCELLED if is_left else RowOutcome.FAILED
             dispatcher.parts.ledger.ended(receipt, outcome, error.reason)
         code = str(record.status or _GONE)
@@ -332,7 +369,7 @@ class Outcomes:
         error.endpoint, error.region = decision.endpoint.name, decision.endpoint.region
         error.attempts = max(1, record.attempts)
         error.decision_id = self._id(record)
-        self._failed(_METHODS[record.is_http], request, code, error.reason, error)
+        self._failed(METHODS[record.is_http], request, code, error.reason, error)
 
     def _id(self, record: RequestRecord) -> str:
         """As the module told it to the caller."""

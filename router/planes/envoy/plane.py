@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final, Protocol
 
 from router.backends.names import Resolve
@@ -15,15 +16,19 @@ from router.contract import Clock
 from router.director import Dispatcher
 from router.model import Receipt
 from router.planes.envoy.bootstrap import TABLE, Json, bootstrap, fronts_of, native_cluster
+from router.planes.envoy.callers import CallerAnswers
 from router.planes.envoy.envoy_process import EnvoyProcess
-from router.planes.envoy.generations import Generations
+from router.planes.envoy.generations import Generations, TableTerms
 from router.planes.envoy.hosts import HostFiles
 from router.planes.envoy.image import Times
 from router.planes.envoy.kept_decisions import KeptDecisions
 from router.planes.envoy.names import EVERY_S, HostNames
-from router.planes.envoy.outcomes import Failed, Outcomes
+from router.planes.envoy.outcomes import Outcomes
+from router.planes.envoy.record_errors import Failed
 from router.planes.envoy.seats import EnvoyHost
 from router.planes.envoy.shared_file import RECORDS, SharedFile
+from router.planes.envoy.tls import way_of
+from router.planes.envoy.tls_files import TlsFiles
 
 # Between two tables: what is learned, and that a server is out, is decided by after so long.
 PUBLISH_S: Final = 0.05
@@ -31,6 +36,10 @@ PUBLISH_S: Final = 0.05
 _READ_S: Final = 0.02
 _AT_A_TIME: Final = 500
 _DRAIN_LOOK_S: Final = 0.05
+# Whether callers are still those that Envoy was told of, and their limits' parts.
+_LOOK_S: Final = 0.1
+# Certificates are looked at every two seconds; what is new is Envoy's a moment later.
+_RENEW_S: Final = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -62,31 +71,38 @@ class EnvoyPlane:
         identity: str,
         failed: Failed,
         process: EnvoyProcess,
+        tls: TlsFiles,
+        callers: CallerAnswers,
         resolve: Resolve,
         keep: Callable[[Receipt], None],
         native: NativeFronts,
     ) -> None:
         """``identity``: of this gateway in decision ids; ``failed``: told of what ends badly;
-        ``resolve``: how host names of endpoints are asked for; ``keep``: receipts, to be asked for
-        by id; ``native``: serve what Envoy only passes on."""
+        ``callers``: who may call; ``resolve``: how host names of endpoints are asked for; ``keep``:
+        receipts, to be asked for by id; ``native``: serve what Envoy only passes on."""
         self._config = config
         self._dispatcher = dispatcher
         self._clock = clock
         self._process = process
+        self._tls = tls
         self._speed = config.settings.clock.speed if config.settings.clock else 1.0
+        self._callers = callers
         self._native = native
         fronts = [one.name for one in fronts_of(config)]
         self._hosts = HostFiles(process.folder, [*fronts, *map(native_cluster, fronts)])
         self._generations = Generations(
             dispatcher, clock, HostNames(resolve), process, self._hosts,
-            identity, config.settings.server.grpc_receipts == "full",
+            TableTerms(
+                identity, config.settings.server.grpc_receipts == "full", callers.accounts,
+                lambda endpoint: way_of(config, endpoint),
+            ),
         )  # fmt: skip
         kept = KeptDecisions(
             dispatcher, identity, self._generations.snapshots,
             lambda number: None if self._file is None else self._file.sight(number),
         )  # fmt: skip
         self._outcomes = Outcomes(
-            dispatcher, identity, failed, self._generations.views, keep, kept
+            dispatcher, identity, failed, callers, self._generations.views, keep, kept
         )  # fmt: skip
         self._file: SharedFile | None = None
         self._lost = self._unsound = 0
@@ -95,6 +111,7 @@ class EnvoyPlane:
     async def start(self) -> dict[str, int]:
         """Start Envoy, or take the one over that runs; the ports. Raises EnvoyPlaneError."""
         how = self._bootstrap()
+        await asyncio.to_thread(self._tls.write)
         ports = await self._native.start()
         names = {"oip": "port", "openai": "http_port"}
         self._hosts.stay = [
@@ -104,10 +121,13 @@ class EnvoyPlane:
         ]
         if self._process.find(how):
             file = SharedFile.taken_over(self._process.folder / TABLE)
+            await self._callers.start(self._known, file.head.head)
             self._outcomes.known = file.head.taken
             _log.info("an Envoy that ran already is taken over")
         else:
+            await self._callers.start(self._known)
             file = SharedFile(self._process.folder / TABLE)
+        # Rows of budgets are known by now.
         await self._generations.begin(file, self._dispatcher.limits.timeout_s)
         self._file = file
         self._publish()
@@ -126,6 +146,7 @@ class EnvoyPlane:
             draining.create_task(self._native.drain(grace_s))
             draining.create_task(self._until_quiet(grace_s))
         await self._process.stop()
+        await self._callers.close()
         self._take_rest()
 
     async def _until_quiet(self, grace_s: float) -> None:
@@ -146,6 +167,8 @@ class EnvoyPlane:
             "table": self._write,
             "records": self._read,
             "envoy": self._watch,
+            "envoy_tls": self._renew,
+            "callers": self._look,
             "endpoints": self._follow,
             "endpoint_names": self._look_up,
         }
@@ -173,10 +196,20 @@ class EnvoyPlane:
             _log.error("Envoy has ended: it is started again")
             self._take_rest()
             self._file.forget_requests()
+            self._callers.forget_requests()
             self._publish()
             self._process.start(self._bootstrap())
             await self._process.until_ready()
         await asyncio.sleep(PUBLISH_S)
+
+    async def _look(self) -> None:
+        self._callers.look()
+        await asyncio.sleep(_LOOK_S)
+
+    async def _renew(self) -> None:
+        if self._file is not None and self._tls.is_behind:
+            await asyncio.to_thread(self._tls.write)
+        await asyncio.sleep(_RENEW_S)
 
     def _take(self) -> int:
         if self._file is None:
@@ -185,7 +218,7 @@ class EnvoyPlane:
         if self._file.lost != self._lost:
             lost, self._lost = self._file.lost - self._lost, self._file.lost
             _log.warning("records of requests were overwritten unread", extra={"records": lost})
-            self._outcomes.forget()
+            self._outcomes.forget(self._file.head.head)
         if self._outcomes.unsound != self._unsound:
             unsound, self._unsound = self._outcomes.unsound - self._unsound, self._outcomes.unsound
             _log.error("records of requests cannot be", extra={"records": unsound})
@@ -195,7 +228,8 @@ class EnvoyPlane:
         """Envoy has ended: what it left behind, and what it left undone."""
         for _ in range(RECORDS // _AT_A_TIME + 1):
             self._take()
-        self._outcomes.forget()
+        if self._file is not None:
+            self._outcomes.forget(self._file.head.head)
 
     def _publish(self) -> None:
         if self._file is None:
@@ -210,3 +244,7 @@ class EnvoyPlane:
 
     def _bootstrap(self) -> Json:
         return bootstrap(self._config, self._process.folder, self._dispatcher.limits.timeout_s)
+
+    @property
+    def _known(self) -> Path:
+        return self._process.folder / "table.known"

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from router.errors import (
     BudgetImpossibleError,
+    CarbonBudgetError,
+    CarbonBudgetHeldError,
     CarbonRouterError,
+    IdentityUnavailableError,
     InvalidMetadataError,
     MalformedRequestError,
     NothingFeasibleError,
+    NotPermittedError,
     PolicyExcludesError,
+    RateLimitedError,
     ResidencyError,
     ShedError,
+    UnauthenticatedError,
     UnknownModelError,
     UpstreamBusyError,
     UpstreamError,
@@ -23,14 +30,20 @@ from router.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachedError,
 )
+from router.model import Request
 from router.planes.envoy.layout import RequestRecord
 
 # As reason_t of source/caller.h numbers them; a test compares the words.
 REFUSALS: Final[tuple[type[CarbonRouterError] | None, ...]] = (
     None, MalformedRequestError, InvalidMetadataError,
     UnknownModelError, ShedError, NothingFeasibleError, ResidencyError, PolicyExcludesError,
-    BudgetImpossibleError, NothingFeasibleError,
+    BudgetImpossibleError, NothingFeasibleError, UnauthenticatedError, NotPermittedError,
+    IdentityUnavailableError, RateLimitedError, CarbonBudgetError, CarbonBudgetHeldError,
 )  # fmt: skip
+# Of the two fronts, gRPC's and HTTP's, as failures tell of them.
+METHODS: Final = ("ModelInfer", "POST /v1/chat/completions")
+# As `router.gateway.failures.Failures`.
+Failed = Callable[[str, Request | None, str, str, BaseException], None]
 # grpc.StatusCode, by number.
 _GRPC_NAMES: Final = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
@@ -89,9 +102,14 @@ def error_of(record: RequestRecord) -> UpstreamError | None:
     return UpstreamInternalError(text, status=str(status))
 
 
-def refusal_of(record: RequestRecord) -> CarbonRouterError:
-    """Why the module refused it."""
+def refusal_of(record: RequestRecord, principal: str = "") -> CarbonRouterError:
+    """Why the module refused it. ``principal``: whose it was, as far as is known."""
     kind = REFUSALS[record.reason] if record.reason < len(REFUSALS) else None
+    if kind is RateLimitedError:
+        limit = record.details.decode(errors="replace")
+        return RateLimitedError("refused by Envoy's plane", None, limit, principal)
+    if kind is NotPermittedError:
+        return NotPermittedError("refused by Envoy's plane", "model", principal)
     return (kind or MalformedRequestError)("refused by Envoy's plane")
 
 

@@ -14,6 +14,8 @@ from router.planes.envoy.layout import DEPARTED, ENDED, NO_MODEL, REFUSED, Reque
 from router.planes.envoy.seats import NO_SEAT
 from router.planes.envoy.shared_file import SEATS
 
+# A request's grams are no more than so many micrograms, whatever was read.
+MOST_UG: Final = 2**60
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -87,7 +89,8 @@ def is_sound(record: RequestRecord, view: View) -> bool:
         0 <= found.row < n
         and 0 <= found.first_row < n
         and 0 <= record.asked.rtt_row < rows
-        and record.rung < len(snapshot.rungs)
+        and record.rung < len(snapshot.green_rungs if record.is_greenest else snapshot.rungs)
+        and 0 <= record.ask_ug < MOST_UG
         and NO_SEAT < record.seat < SEATS
         and NO_SEAT < record.first_seat < SEATS
     )

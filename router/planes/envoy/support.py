@@ -17,6 +17,7 @@ from router.config.settings import (
 )
 from router.errors import ConfigError
 from router.model import Endpoint, TokenProfile
+from router.planes.envoy.known_file import MAX_BUDGETS
 
 # As source/decide.h: so many servers are named for a request at most.
 MAX_ATTEMPTS: Final = 4
@@ -31,14 +32,14 @@ def _names(text: str) -> frozenset[str]:
 HELD: Final[Mapping[type, frozenset[str]]] = {
     Settings: _names(
         "server clock carbon load health retry network_kwh_per_gb request_file state exposed "
-        # What of `otlp` there is, `notes` says.
-        "ledger discovery otlp"
+        # Of `access`, `_of_endpoints` refuses credentials; what of `otlp` there is, `notes` says.
+        "ledger access identity carbon_budgets discovery otlp"
     ),
     ServerSettings: _names(
         "listen admin http workers max_message_mib max_streams max_connections max_metadata_kib "
         "idle_s max_age_s drain_s deadline_margin_ms share_port frozen_after_s grpc_receipts "
         # The control API, which would tell addresses, is on no front here.
-        "admin_tls admin_token admin_hosts insecure show_addresses"
+        "tls admin_tls admin_token admin_hosts insecure show_addresses"
     ),
     HealthSettings: _names(
         "probe_s detect_s base_ejection_s max_ejection_s max_ejected_fraction busy_s max_busy_s"
@@ -52,8 +53,8 @@ HELD: Final[Mapping[type, frozenset[str]]] = {
 }
 # `require_supported` refuses what would be ignored of them.
 REFUSED: Final[Mapping[type, frozenset[str]]] = {
-    Settings: _names("access carbon_budgets identity receipt_signing deferral"),
-    ServerSettings: _names("tls http_paths http_hosts energy_tenants picker scaler"),
+    Settings: _names("receipt_signing deferral"),
+    ServerSettings: _names("http_paths http_hosts energy_tenants picker scaler"),
 }
 # `notes` says so.
 TOLD: Final[Mapping[type, frozenset[str]]] = {
@@ -95,13 +96,10 @@ def _of_settings(config: Config) -> Iterator[tuple[str, str]]:
     settings = config.settings
     server = settings.server
     asked = {
-        "server.tls": server.tls is not None,
         "server.http_paths": bool(server.http_paths),
         "server.picker": server.picker is not None,
         "server.scaler": server.scaler is not None,
         "server.energy_tenants": bool(server.energy_tenants),
-        "identity": settings.identity.authenticates,
-        "carbon_budget": bool(settings.carbon_budgets.budgets),
         "receipts.sign": settings.receipt_signing is not None,
         "deferral": settings.deferral is not None,
         "aliases": bool(config.fleet.aliases),
@@ -109,6 +107,8 @@ def _of_settings(config: Config) -> Iterator[tuple[str, str]]:
     for key, is_asked in asked.items():
         if is_asked:
             yield key, _NOT_YET
+    if len(settings.carbon_budgets.budgets) > MAX_BUDGETS:
+        yield "carbon_budget", f"Envoy's plane keeps {MAX_BUDGETS} budgets at the most"
     for key, listen in (("server.listen", server.listen), ("server.http", server.http)):
         if listen is not None and listen.endswith(":0"):
             yield key, "give a port: Envoy's plane does not tell which one it got"
@@ -127,8 +127,9 @@ def _of_endpoints(config: Config) -> Iterator[tuple[str, str]]:
         yield from _of_models(key, place.template)
     for row, endpoint in enumerate(fleet.endpoints):
         key = f"endpoints[{row}]"
-        if endpoint.address in config.settings.access:
-            yield key, f"tls and credentials: {_NOT_YET}"
+        access = config.settings.access.get(endpoint.address)
+        if access is not None and access.credentials is not None:
+            yield key, f"credentials: {_NOT_YET}"
         address = as_envoy_writes(endpoint.address)
         if address in seen:
             yield f"{key}.address", f"is that of {seen[address]!r}, too: Envoy cannot tell"

@@ -6,13 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "caller.h"
+#include "known.h"
 #include "scan.h"
 
 #define MAX_INPUT 2048
 #define HEADERS 24
 
-static void hold(bool is_true, const char *what) {
+static void must(bool is_true, const char *what) {
     if (is_true) return;
     fprintf(stderr, "does not hold: %s\n", what);
     abort();
@@ -23,10 +23,10 @@ static bool is_ended(const char *text, size_t room) { return memchr(text, 0, roo
 static void check_body(bool is_chat, span_t body) {
     scanned_t found;
     (is_chat ? scan_chat : scan_oip)(&found, body);
-    hold(found.error || found.model.length, "a body is refused, or names a model");
-    hold(isnan(found.input_tokens) || found.input_tokens >= 1.0, "prompts have tokens");
-    hold(found.max_output_tokens >= 1.0, "answers have tokens");
-    hold(found.prompt_bytes >= 0.0 && found.prompt_bytes <= (double)body.length,
+    must(found.error || found.model.length, "a body is refused, or names a model");
+    must(isnan(found.input_tokens) || found.input_tokens >= 1.0, "prompts have tokens");
+    must(found.max_output_tokens >= 1.0, "answers have tokens");
+    must(found.prompt_bytes >= 0.0 && found.prompt_bytes <= (double)body.length,
          "a prompt is part of its body");
     span_t said[] = {found.model, found.version, found.request_id};
     volatile char last;
@@ -41,6 +41,7 @@ static void check_headers(span_t text) {
     static const char *keys[] = {
         "x-ttft-budget-ms", "x-tpot-budget-ms", "x-latency-budget-ms", "x-origin", "x-tenant",
         "x-residency", "grpc-timeout", "x-carbon-receipt", "content-type", "x-carbon-grams",
+        "authorization", "x-api-key", "x-forwarded-client-cert", "x_api_key-bin",
     };
     header_t headers[HEADERS];
     size_t count = 0;
@@ -56,18 +57,51 @@ static void check_headers(span_t text) {
                                           value < stop ? (size_t)(stop - value) : 0};
         at = stop + 1;
     }
+    uint8_t digest[DIGEST_BYTES];
+    bool is_credential, with = count & 1;
+    char *question = malloc(MAX_ASKED);
+    known_digest(digest, &is_credential, headers, count, with);
+    must(known_question(headers, count, with, question) <= MAX_ASKED, "few headers are asked with");
+    free(question);
+    for (size_t i = 0; i < count; i++)
+        known_is_secret((span_t){headers[i].key, headers[i].key_length},
+                        (span_t){headers[i].value, headers[i].value_length});
     caller_t caller = {0};
     caller_read(&caller, headers, count, 5.0, 3.6e6);
     double budgets[] = {caller.ttft_ms, caller.tpot_ms, caller.e2e_ms};
     for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++)
-        hold(budgets[i] >= 0.0, "budgets are times");
-    hold(is_ended(caller.origin, sizeof caller.origin) &&
+        must(budgets[i] >= 0.0, "budgets are times");
+    must(is_ended(caller.origin, sizeof caller.origin) &&
              is_ended(caller.tenant, sizeof caller.tenant) &&
              is_ended(caller.residency, sizeof caller.residency) &&
              is_ended(caller.error, sizeof caller.error),
          "texts end");
     for (const char *c = caller.error; *c; c++)
-        hold(*c >= ' ' && *c <= '~', "what goes into a header is printable");
+        must(*c >= ' ' && *c <= '~', "what goes into a header is printable");
+}
+
+/* An entry as a writer that has gone mad might leave it: texts of any length, or none. */
+static void check_entry(span_t text) {
+    known_file_t *file = calloc(1, sizeof *file + KNOWN_WAYS * sizeof(known_entry_t));
+    known_entry_t *entry = (known_entry_t *)(file + 1);
+    file->sets = 1, file->entries_at = sizeof *file;
+    size_t n = text.length < sizeof *entry ? text.length : sizeof *entry;
+    memcpy((char *)entry + sizeof *entry - n, text.at, n);
+    if (text.length > 1) entry->text_bytes = (uint32_t)(unsigned char)text.at[0] << 3;
+    if (text.length > 2) entry->patterns = (unsigned char)text.at[1];
+    entry->stamp = entry->generation = 0, entry->until_s = 1.0;
+    uint8_t digest[DIGEST_BYTES];
+    memcpy(digest, entry->digest, sizeof digest);
+    caller_t caller = {0};
+    known_t known = {0};
+    if (known_find(file, digest, 0.0, &caller, &known)) {
+        must(is_ended(caller.origin, sizeof caller.origin) &&
+                 is_ended(caller.tenant, sizeof caller.tenant),
+             "names of an entry end");
+        known_may_use(&known, LITERAL("model"));
+    }
+    free(known.models);
+    free(file);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -76,10 +110,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char *bytes = malloc(size);
     memcpy(bytes, data, size);
     span_t text = {bytes + 1, size - 1};
-    switch (*data % 3) {
+    switch (*data % 4) {
     case 0: check_body(true, text); break;
     case 1: check_body(false, text); break;
-    default: check_headers(text);
+    case 2: check_headers(text); break;
+    default: check_entry(text);
     }
     free(bytes);
     return 0;
@@ -103,6 +138,8 @@ static const struct {
                "\x10\x0a\x0bsequence_id\x12\x02\x10\x07"),
     SEED("\2", "x-ttft-budget-ms:250\nx-tenant:acme\nx-residency:eu, us\ngrpc-timeout:250m\n"
                "content-type:application/grpc\n"),
+    SEED("\2", "authorization:Bearer crk_abcdefghij23_x\nx-forwarded-client-cert:Hash=00;Cert=x\n"),
+    SEED("\3", "\x20\x02" "acme\0home\0llama-*\0[a-z]?\0"),
     SEED("\2", "x-latency-budget-ms: 1e3 \nx-origin:eu-1\nx-carbon-receipt:full\nx-carbon-g:1\n"),
 };
 static const char *const WORDS[] = {

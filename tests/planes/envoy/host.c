@@ -1,8 +1,11 @@
 /* Stands where Envoy does, for tests that call the module's own C from Python. */
 #include "caller.h"
 #include "decide.h"
+#include "known.h"
 #include "scan.h"
 #include "shared.h"
+
+#include <stdlib.h>
 
 #define SHOWN __attribute__((visibility("default")))
 
@@ -25,6 +28,9 @@ SHOWN void host_layout(uint64_t *into) {
         offsetof(model_t, template_tokens), offsetof(table_t, relaxed), offsetof(table_t, attempts),
         offsetof(record_t, found), offsetof(record_t, status), offsetof(record_t, cut_short),
         offsetof(record_t, tail),
+        sizeof(known_file_t), sizeof(known_entry_t), sizeof(use_t), sizeof(account_t),
+        sizeof(budget_t), sizeof(run_t), offsetof(record_t, is_greenest), offsetof(table_t, green_relaxed), offsetof(known_entry_t, text),
+        offsetof(use_t, peak), offsetof(record_t, reserved_tokens),
     };
     memcpy(into, sizes, sizeof sizes);
 }
@@ -60,4 +66,89 @@ SHOWN const char *host_refusal(int which, int *codes) {
     codes[0] = REFUSALS[which].grpc;
     codes[1] = REFUSALS[which].http;
     return REFUSALS[which].reason;
+}
+
+SHOWN void host_sha256(const char *bytes, size_t length, size_t at, uint8_t *digest) {
+    sha256_t hash;
+    sha256_begin(&hash);
+    sha256_put(&hash, bytes, at);
+    sha256_put(&hash, bytes + at, length - at);
+    sha256_end(&hash, digest);
+}
+
+/* Of one header: what a call with it is known by; whether that says who calls. */
+SHOWN int host_digest(const char *key, const char *value, int with_credentials, uint8_t *digest) {
+    header_t header = {key, strlen(key), value, strlen(value)};
+    bool is_credential;
+    known_digest(digest, &is_credential, &header, 1, with_credentials);
+    return is_credential;
+}
+
+SHOWN int host_is_secret(const char *key, const char *value) {
+    return known_is_secret(span_of(key), span_of(value));
+}
+
+SHOWN void *host_known(const char *path) { return known_open(path); }
+
+/* Who is known by `digest`: tenant and origin into `names`, the rest into `figures`; whether
+ * anybody is, and whether they may use `model`. */
+SHOWN int host_find(void *file, const uint8_t *digest, double now_s, char *names, int64_t *figures,
+                    const char *model) {
+    caller_t caller = {0};
+    known_t known = {.use = -1};
+    if (!known_find(file, digest, now_s, &caller, &known)) return -1;
+    memcpy(names, caller.tenant, MAX_NAME);
+    memcpy(names + MAX_NAME, caller.origin, MAX_NAME);
+    figures[0] = caller.jurisdictions;
+    figures[1] = known.use;
+    int may = known_may_use(&known, span_of(model));
+    free(known.models);
+    return may;
+}
+
+SHOWN int host_use_begin(void *file, int64_t row, int64_t now_ns, double *wait_s) {
+    return use_begin(known_use(file, row), now_ns, wait_s);
+}
+SHOWN int host_use_reserve(void *file, int64_t row, double tokens, int64_t now_ns,
+                           double *wait_s) {
+    return use_reserve(known_use(file, row), tokens, now_ns, wait_s);
+}
+SHOWN void host_use_leave(void *file, int64_t row) { use_leave(known_use(file, row)); }
+SHOWN void host_use_give_back(void *file, int64_t row, double tokens) {
+    use_give_back(known_use(file, row), tokens);
+}
+
+/* Claims `ask_ug` of the account in `row` under `table`'s one budget; whether it was let in. */
+SHOWN int host_claim(void *file, int64_t row, const void *table, int64_t ask_ug, int *is_held) {
+    ruling_t ruling = {.accounts = {known_account(file, row)}, .ask_ug = ask_ug};
+    budgets_judge(&ruling, table);
+    bool is_in = !ruling.refusing && budgets_claim(&ruling, table);
+    *is_held = ruling.is_held;
+    return is_in;
+}
+
+/* Grams that a request may emit, in micrograms: of one candidate of a token profile. */
+SHOWN int64_t host_most_ug(const run_t *run, const double *asked, double g_per_kwh, double pue) {
+    struct {
+        table_t table;
+        endpoint_t endpoint;
+        region_t region;
+        run_t run;
+        double task_j, others;
+    } here = {.endpoint = {.region = 0}, .region = {.pue = pue, .g_per_kwh = g_per_kwh},
+              .run = *run, .others = asked[4]};
+    here.table.endpoints_at = (uint64_t)((char *)&here.endpoint - (char *)&here);
+    here.table.regions_at = (uint64_t)((char *)&here.region - (char *)&here);
+    model_t model = {.runs_at = (uint64_t)((char *)&here.run - (char *)&here),
+                     .task_j_at = (uint64_t)((char *)&here.task_j - (char *)&here),
+                     .others_at = (uint64_t)((char *)&here.others - (char *)&here)};
+    struct {
+        shared_t shared;
+        seat_t seat;
+    } counts = {.seat = {.in_flight = 1}};
+    counts.shared.seats_at = (uint64_t)((char *)&counts.seat - (char *)&counts);
+    decision_t decision = {.model = &model,
+                           .asked = {.input_tokens = asked[0], .output_tokens = asked[1],
+                                     .output_tokens_quantile = asked[2], .network_j = asked[3]}};
+    return most_ug(&here.table, &decision, &counts.shared);
 }

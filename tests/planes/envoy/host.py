@@ -62,7 +62,7 @@ def built(folder):
 
 
 def _build(target):
-    to_envoy = {"filter.c", "refuse.c", "answer.c", "ending.c", "unused.c"}
+    to_envoy = {"filter.c", "refuse.c", "answer.c", "ending.c", "asking.c", "charge.c", "unused.c"}
     sources = sorted(one for one in module.SOURCE.glob("*.c") if one.name not in to_envoy)
     module.build(target, [*sources, HERE / "host.c"])
 
@@ -81,6 +81,8 @@ class Host:
     def __init__(self, library):
         self.library = library
         library.host_obstacle.restype = ctypes.c_int64
+        library.host_known.restype = ctypes.c_void_p
+        library.host_most_ug.restype = ctypes.c_int64
         for one in (library.host_scan, library.host_caller, library.host_refusal):
             one.restype = ctypes.c_char_p
 
@@ -108,9 +110,39 @@ class Host:
         return found
 
     def layout(self):
-        sizes = (ctypes.c_uint64 * 21)()
+        sizes = (ctypes.c_uint64 * 32)()
         self.library.host_layout(sizes)
         return list(sizes)
+
+    def sha256(self, data, at):
+        """Of ``data``, put in as two pieces."""
+        digest = (ctypes.c_ubyte * 32)()
+        size = ctypes.c_size_t
+        self.library.host_sha256(data, size(len(data)), size(at), digest)
+        return bytes(digest)
+
+    def digest(self, key, value, with_credentials=True):
+        """(what a call with one header is known by, whether that says who calls)."""
+        digest = (ctypes.c_ubyte * 32)()
+        is_credential = self.library.host_digest(
+            key.encode(), value.encode("latin-1"), int(with_credentials), digest
+        )
+        return bytes(digest), bool(is_credential)
+
+    def is_secret(self, key, value=""):
+        return bool(self.library.host_is_secret(key.encode(), value.encode("latin-1")))
+
+    def most_ug(self, run, asked, g_per_kwh, pue):
+        """Of ``asked``: tokens of the prompt, of the answer on the mean and at the quantile, joules
+        of network, and requests that are there."""
+        figures = (ctypes.c_double * 5)(*asked)
+        return self.library.host_most_ug(
+            ctypes.byref(run), figures, ctypes.c_double(g_per_kwh), ctypes.c_double(pue)
+        )
+
+    def known(self, path):
+        """The file of callers as Envoy has it."""
+        return KnownHost(self.library, self.library.host_known(str(path).encode()))
 
     def choose(self, table, live, labels, starts, params, *asked):
         """As `router.core.kernel.choose`."""
@@ -134,6 +166,55 @@ class Host:
             pointer(terms), pointer(reasons),
         )  # fmt: skip
         return why, terms, reasons
+
+
+class KnownHost:
+    """A mapped file of callers."""
+
+    def __init__(self, library, file):
+        self.library = library
+        self.file = ctypes.c_void_p(file)
+
+    def find(self, digest, now_s=0.0, model=""):
+        """(tenant, origin, residency, row of use, whether ``model`` may be used), or None."""
+        names, figures = ctypes.create_string_buffer(256), (ctypes.c_int64 * 2)()
+        may = self.library.host_find(
+            self.file, digest, ctypes.c_double(now_s), names, figures, model.encode()
+        )
+        if may < 0:
+            return None
+        texts = (names.raw[at : at + 128].partition(b"\0")[0].decode() for at in (0, 128))
+        return (*texts, *figures, bool(may))
+
+    def begin(self, row, now_s):
+        return self._waits(self.library.host_use_begin, row, _ns(now_s))
+
+    def reserve(self, row, tokens, now_s):
+        return self._waits(self.library.host_use_reserve, row, ctypes.c_double(tokens), _ns(now_s))
+
+    def leave(self, row):
+        self.library.host_use_leave(self.file, ctypes.c_int64(row))
+
+    def give_back(self, row, tokens):
+        self.library.host_use_give_back(self.file, ctypes.c_int64(row), ctypes.c_double(tokens))
+
+    def claim(self, row, table, ask_ug):
+        """(whether it is let in, whether the day has room)."""
+        held = ctypes.c_int(0)
+        is_in = self.library.host_claim(
+            self.file, ctypes.c_int64(row), table, ctypes.c_int64(ask_ug), ctypes.byref(held)
+        )
+        return bool(is_in), bool(held.value)
+
+    def _waits(self, function, row, *given):
+        """(what of it is used up, seconds to wait)."""
+        wait_s = ctypes.c_double(0.0)
+        used = function(self.file, ctypes.c_int64(row), *given, ctypes.byref(wait_s))
+        return used, wait_s.value
+
+
+def _ns(seconds):
+    return ctypes.c_int64(round(seconds * 1e9))
 
 
 def _columns(table, live, labels, starts, cached, scratch):

@@ -30,11 +30,14 @@ class EnvoyGateway(h.Gateway):
     def envoy_pid(self):
         return json.loads((run_folder(self.path) / "envoy.json").read_text())["pid"]
 
-    async def chat(self, **changes):
+    async def chat(self, headers=None, **changes):
         """(status, headers, body) of one chat completion."""
         body = {"model": CHAT, "messages": [{"role": "user", "content": "hi"}], **changes}
         url = f"http://{self.config['server']['http']}/v1/chat/completions"
-        async with aiohttp.ClientSession() as session, session.post(url, json=body) as reply:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, json=body, headers=headers) as reply,
+        ):
             return reply.status, reply.headers, await reply.read()
 
 
@@ -63,10 +66,14 @@ def emulators(folder, config):
 
 
 @contextlib.contextmanager
-def running(folder, config, *, apart=False):
-    """The gateway, and its servers by name: one process of all, or one each where ``apart``."""
+def running(folder, config, *, apart=False, servers=()):
+    """The gateway, and its servers by name: one process of all, or one each where ``apart``;
+    ``servers``: arguments of the one of all."""
     folder.mkdir(exist_ok=True)
-    servers = emulators(folder, config) if apart else {"all": h.emulator(folder, config)}
+    if apart:
+        servers = emulators(folder, config)
+    else:
+        servers = {"all": h.emulator(folder, config, "emulator", *servers)}
     gateway = None
     try:
         gateway = EnvoyGateway(folder, config)

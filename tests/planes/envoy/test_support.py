@@ -47,11 +47,9 @@ def test_what_it_serves_it_serves(tmp_path):
         ({"server": {"http_paths": ["/v1/other"]}}, "server.http_paths"),
         ({"server": {"listen": "127.0.0.1:0"}}, "server.listen"),
         ({"discovery": [CACHED]}, "discovery[0].models[0].prefix_cache_tokens"),
-        ({"identity": {"keys_file": "keys.yaml"}}, "identity"),
     ],
 )
 def test_what_it_would_ignore_it_refuses_by_name(tmp_path, changes, key):
-    (tmp_path / "keys.yaml").write_text("version: 1\nprincipals: []\n")
     assert problems(loaded(tmp_path, **changes)) == [key]
 
 

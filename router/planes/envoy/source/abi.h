@@ -27,6 +27,7 @@ enum { BODY_CONTINUE, BODY_STOP_AND_BUFFER, BODY_STOP_AND_WATERMARK, BODY_STOP_N
 enum { TRAILERS_CONTINUE, TRAILERS_STOP };
 enum {
     ATTRIBUTE_RESPONSE_CODE_DETAILS = 16,
+    ATTRIBUTE_SOURCE_ADDRESS = 24,
     ATTRIBUTE_UPSTREAM_ADDRESS = 41,
     ATTRIBUTE_UPSTREAM_ATTEMPTS = 53
 };
@@ -51,6 +52,11 @@ extern void CALLBACK(http_send_response)(envoy_t, uint32_t status, header_t *hea
                                          span_t body, span_t details);
 extern bool CALLBACK(http_filter_get_attribute_string)(envoy_t, int attribute, span_t *value);
 extern bool CALLBACK(http_filter_get_attribute_int)(envoy_t, int attribute, uint64_t *value);
+/* Asks another server beside; 0 where it is on its way. */
+extern int CALLBACK(http_filter_http_callout)(envoy_t, uint64_t *id, span_t cluster,
+                                              header_t *headers, size_t count, span_t body,
+                                              uint64_t timeout_ms);
+extern void CALLBACK(http_filter_continue_decoding)(envoy_t);
 /* Of the route's cluster, as this worker has it. */
 extern bool CALLBACK(http_get_cluster_host_count)(envoy_t, uint32_t priority, size_t *total,
                                                   size_t *healthy, size_t *degraded);

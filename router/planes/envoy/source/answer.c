@@ -112,7 +112,7 @@ int ON(http_filter_response_headers)(envoy_t envoy, void *request, bool is_end) 
     drop_theirs(r, RESPONSE_HEADERS);
     if (r->front->is_http) {
         CALLBACK(http_set_header)(envoy, RESPONSE_HEADERS, LITERAL("x-carbon"),
-                                  receipt_field(table, &r->decision, 0, text, sizeof text));
+                                  receipt_field(table, &r->decision, &r->times, false, text, sizeof text));
     } else if (is_end) {
         read_grpc_status(r, RESPONSE_HEADERS);
         into_t into = {envoy, RESPONSE_HEADERS};
@@ -169,6 +169,6 @@ int ON(http_filter_response_trailers)(envoy_t envoy, void *request) {
         receipt_whole(table, &r->decision, &r->times, put, &into);
     else
         put(&into, "x-carbon",
-            receipt_field(table, &r->decision, &r->times, text, sizeof text));
+            receipt_field(table, &r->decision, &r->times, true, text, sizeof text));
     return TRAILERS_CONTINUE;
 }

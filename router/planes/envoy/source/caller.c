@@ -21,6 +21,12 @@ const refusal_t REFUSALS[REASONS] = {
     [POLICY_EXCLUDES] = {"policy_excludes_all", 9, 403, false},
     [BUDGET_IMPOSSIBLE] = {"budget_impossible", 4, 504, false},
     [NOT_STARTED] = {"no_feasible_endpoint", 14, 503, true},
+    [UNAUTHENTICATED] = {"unauthenticated", 16, 401, false},
+    [NOT_PERMITTED] = {"not_permitted", 7, 403, false},
+    [IDENTITY_UNAVAILABLE] = {"identity_unavailable", 14, 503, true},
+    [RATE_LIMITED] = {"rate_limited", 8, 429, true},
+    [CARBON_BUDGET] = {"carbon_budget_exhausted", 8, 429, true},
+    [CARBON_BUDGET_HELD] = {"carbon_budget_held", 8, 429, true},
 };
 
 void caller_refuse(caller_t *caller, reason_t reason, const char *format, ...) {

@@ -15,6 +15,12 @@ typedef enum {
     POLICY_EXCLUDES,
     BUDGET_IMPOSSIBLE,
     NOT_STARTED,
+    UNAUTHENTICATED,
+    NOT_PERMITTED,
+    IDENTITY_UNAVAILABLE,
+    RATE_LIMITED,
+    CARBON_BUDGET,
+    CARBON_BUDGET_HELD,
     REASONS
 } reason_t;
 
@@ -28,6 +34,8 @@ extern const refusal_t REFUSALS[REASONS];
 typedef struct {
     double ttft_ms, tpot_ms, e2e_ms;
     bool explicit_budget, is_grpc, wants_full, wants_compact; /* receipts */
+    int64_t jurisdictions; /* where its principal's requests may run */
+    uint32_t retry_ms;     /* when to ask again, where that is known; 0: in a second */
     char origin[MAX_NAME], tenant[MAX_NAME], residency[MAX_RESIDENCY];
     reason_t refused;
     char error[256]; /* for the caller, where it is refused */

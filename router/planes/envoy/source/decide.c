@@ -1,6 +1,7 @@
 #include "decide.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <strings.h>
 #include <time.h>
 
@@ -9,6 +10,12 @@
 #define DRAW_BITS 48
 /* As router/core/seat.py: a pace that no iteration keeps. */
 #define NO_PLACE_MS (-1.0)
+/* As router/core/accounting.py and router/core/emitted.py. */
+#define ENERGY_HIGH 1.5
+#define UNKNOWN_G_PER_KWH 1000.0
+#define J_PER_KWH 3.6e6
+/* What is no number of grams is as much as nobody has. */
+#define MOST_G 1e12
 
 double dated_s(const table_t *table, double now_s) {
     return table->now + (now_s - table->written_s) * table->speed;
@@ -102,7 +109,7 @@ static bool ask(decision_t *d, caller_t *caller, const scanned_t *body, double p
                       caller->origin);
         return false;
     }
-    asked->residency = table->residency;
+    asked->residency = table->residency & caller->jurisdictions;
     if (*caller->residency) asked->residency &= residency_of(table, caller->residency);
     const named_t *held = named(table, table->tenants, table->tenants_at, tenant);
     if (!held && !table->unlisted) {
@@ -227,6 +234,44 @@ int64_t hold(shared_t *shared, int64_t seat, int by) {
     return __atomic_add_fetch(&there->in_flight, by, __ATOMIC_RELAXED);
 }
 
+/* Takes a place by the first of `count` sets of parameters by which anything is feasible. */
+static bool place(decision_t *d, caller_t *caller, span_t model, double *rungs, uint64_t count,
+                  shared_t *shared, const view_t *view) {
+    const table_t *t = view->table;
+    const int64_t *seat_of = in_table(t, d->model->seats_at);
+    double *params = rungs;
+    for (int claims = 0; claims < MAX_CLAIMS; claims++) {
+        columns_t c = columns_of(view, d->model, shared_seats(shared));
+        d->found.row = -1;
+        for (d->rung = 0; d->rung < count; d->rung++) {
+            params = rungs + d->rung * K_PARAMS;
+            kernel_choose(&d->found, &c, params, &d->asked, d->draw);
+            if (d->found.row >= 0) break;
+        }
+        if (d->found.row < 0) {
+            if (t->seen_share > 0.0) d->sight = leave_sight(shared, &c, caller);
+            refuse(caller, kernel_obstacle(&c, params, &d->asked, view->terms, view->reasons),
+                   model);
+            return false;
+        }
+        int64_t row = d->found.row;
+        d->seat = seat_of[row];
+        double others = ((const double *)in_table(t, d->model->others_at))[row];
+        double allotted = ((const double *)in_table(t, d->model->allotted_at))[row];
+        double there = (double)hold(shared, d->seat, 1);
+        if (there + others <= c.table[K_MAX_IN_FLIGHT * c.n + row] && there <= allotted) {
+            if (t->seen_share > 0.0 && uniform() < t->seen_share)
+                d->sight = leave_sight(shared, &c, caller);
+            plan_moves(d, &c, seat_of, params, t->attempts);
+            return true;
+        }
+        hold(shared, d->seat, -1); /* another worker took the last place meanwhile */
+        d->seat = -1;
+    }
+    caller_refuse(caller, SHED, "other requests took every place meanwhile");
+    return false;
+}
+
 bool decide(decision_t *d, caller_t *caller, const scanned_t *body, double payload_bytes,
             bool is_http, shared_t *shared, const view_t *view) {
     const table_t *t = view->table;
@@ -245,39 +290,65 @@ bool decide(decision_t *d, caller_t *caller, const scanned_t *body, double paylo
         return false;
     }
     if (!ask(d, caller, body, payload_bytes, t)) return false;
-    const int64_t *seat_of = in_table(t, d->model->seats_at);
-    double *rungs = (double *)in_table(t, t->rungs_at), *params = rungs;
     d->draw = uniform();
     d->snapshot = t->snapshot;
-    for (int claims = 0; claims < MAX_CLAIMS; claims++) {
-        columns_t c = columns_of(view, d->model, shared_seats(shared));
-        d->found.row = -1;
-        for (d->rung = 0; d->rung < t->rungs; d->rung++) {
-            params = rungs + d->rung * K_PARAMS;
-            kernel_choose(&d->found, &c, params, &d->asked, d->draw);
-            if (d->found.row >= 0) break;
-        }
-        if (d->found.row < 0) {
-            if (t->seen_share > 0.0) d->sight = leave_sight(shared, &c, caller);
-            refuse(caller, kernel_obstacle(&c, params, &d->asked, view->terms, view->reasons),
-                   body->model);
-            return false;
-        }
-        int64_t row = d->found.row;
-        d->seat = seat_of[row];
-        double others = ((const double *)in_table(t, d->model->others_at))[row];
-        double allotted = ((const double *)in_table(t, d->model->allotted_at))[row];
-        double there = (double)hold(shared, d->seat, 1);
-        if (there + others <= c.table[K_MAX_IN_FLIGHT * c.n + row] && there <= allotted) {
-            d->decision = __atomic_add_fetch(&shared->decided, 1, __ATOMIC_RELAXED);
-            if (t->seen_share > 0.0 && uniform() < t->seen_share)
-                d->sight = leave_sight(shared, &c, caller);
-            plan_moves(d, &c, seat_of, params, t->attempts);
-            return true;
-        }
-        hold(shared, d->seat, -1); /* another worker took the last place meanwhile */
-        d->seat = -1;
+    if (!place(d, caller, body->model, (double *)in_table(t, t->rungs_at), t->rungs, shared, view))
+        return false;
+    d->decision = __atomic_add_fetch(&shared->decided, 1, __ATOMIC_RELAXED);
+    return true;
+}
+
+bool decide_greenest(decision_t *d, caller_t *caller, span_t model, shared_t *shared,
+                     const view_t *view) {
+    const table_t *t = view->table;
+    size_t bytes = sizeof(double) * (size_t)d->model->n;
+    double *premiums = (double *)in_table(t, d->model->live_at) + K_PREMIUM * d->model->n;
+    double *kept = malloc(bytes);
+    hold(shared, d->seat, -1);
+    d->seat = -1;
+    if (!kept) {
+        caller_refuse(caller, SHED, "no memory is left to decide by grams alone");
+        return false;
     }
-    caller_refuse(caller, SHED, "other requests took every place meanwhile");
-    return false;
+    /* Room has no price for who has no grams left; this table is the worker's own copy. */
+    memcpy(kept, premiums, bytes);
+    memset(premiums, 0, bytes);
+    d->is_greenest = true;
+    bool is_placed = place(d, caller, model, (double *)in_table(t, t->greens_at), t->greens, shared,
+                           view);
+    memcpy(premiums, kept, bytes);
+    free(kept);
+    d->sight = 0; /* it tells of one decision, and these were two */
+    return is_placed;
+}
+
+/* As `predict_run`, of a long answer. */
+static double run_j(const run_t *run, const question_t *asked, double batch) {
+    double n = fmax(asked->output_tokens, asked->output_tokens_quantile);
+    batch = fmax(batch, 1.0);
+    double running = fmin(batch, run->max_batch);
+    double decode_ms = run->tpot_base_ms + run->tpot_ms_per_sequence * running +
+                       run->tpot_ms_per_cached_token * run->cached_tokens * running / batch;
+    double share_j = run->awake_w * n * decode_ms / 1e3 / running;
+    double read = asked->input_tokens;
+    double per_token = run->prefill_ms_per_token + run->prefill_ms_per_token2 * read / 2.0;
+    double prompt_ms = run->prefill_ms_per_piece + per_token * read;
+    return share_j + run->token_j * n + run->prefill_w * prompt_ms / 1e3;
+}
+
+int64_t most_ug(const table_t *t, const decision_t *d, shared_t *shared) {
+    int64_t row = d->found.row;
+    const endpoint_t *endpoint = (const endpoint_t *)in_table(t, t->endpoints_at) + d->seat;
+    const region_t *region = (const region_t *)in_table(t, t->regions_at) + endpoint->region;
+    double joules = ((const double *)in_table(t, d->model->task_j_at))[row];
+    if (!d->model->is_task) {
+        const run_t *run = (const run_t *)in_table(t, d->model->runs_at) + row;
+        const seat_t *seat = shared_seats(shared) + d->seat;
+        double own = (double)__atomic_load_n(&seat->in_flight, __ATOMIC_RELAXED);
+        double others = ((const double *)in_table(t, d->model->others_at))[row];
+        joules = ENERGY_HIGH * run_j(run, &d->asked, own + others);
+    }
+    double g_per_kwh = isfinite(region->g_per_kwh) ? region->g_per_kwh : UNKNOWN_G_PER_KWH;
+    double grams = (joules * region->pue + d->asked.network_j) / J_PER_KWH * g_per_kwh;
+    return grams >= 0.0 && grams < MOST_G ? (int64_t)ceil(grams * 1e6) : (int64_t)(MOST_G * 1e6);
 }

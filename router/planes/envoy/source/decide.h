@@ -17,7 +17,7 @@ typedef struct {
     int64_t seat;
     double written_s; /* when the newest table was, whichever it was decided by */
     uint64_t sight, snapshot; /* as of record_t */
-    bool origin_unknown;
+    bool origin_unknown, is_greenest; /* grams alone decided: `rung` is of `greens` */
     found_t founds[MAX_ATTEMPTS]; /* what was chosen, then whom to try after it */
     int tried;
 } decision_t;
@@ -30,5 +30,11 @@ span_t text_in(const table_t *table, text_t text);
  */
 bool decide(decision_t *decision, caller_t *caller, const scanned_t *body, double payload_bytes,
             bool is_http, shared_t *shared, const view_t *view);
+/* Decides anew, by grams alone; the place that `decide` took is given back. */
+bool decide_greenest(decision_t *decision, caller_t *caller, span_t model, shared_t *shared,
+                     const view_t *view);
+/* Grams that a request may emit at the most there, in whole micrograms: as `most_g` of
+ * router/core/emitted.py, among the requests of this moment, itself included. */
+int64_t most_ug(const table_t *table, const decision_t *decision, shared_t *shared);
 /* One request more there (or `by` -1: less). */
 int64_t hold(shared_t *shared, int64_t seat, int by);

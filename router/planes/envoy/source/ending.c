@@ -42,6 +42,12 @@ void leave_record(request_t *r, uint32_t kind) {
     record->streams = r->body.streams;
     record->explicit_budget = r->caller.explicit_budget;
     record->cut_short = !r->is_whole;
+    record->use = r->known.use;
+    record->reserved_tokens = r->reserved_tokens;
+    record->ask_ug = r->ruling.ask_ug;
+    record->claimed = r->ruling.claimed;
+    record->exhausted = r->ruling.exhausted;
+    record->is_greenest = d->is_greenest;
     strcpy(record->tenant, r->caller.tenant);
     strcpy(record->origin, r->caller.origin);
     strcpy(record->request_id, r->request_id);
@@ -52,7 +58,13 @@ void leave_record(request_t *r, uint32_t kind) {
     shared_finish(record, number);
 }
 
+void leave_use(request_t *r) {
+    if (r->use) use_leave(r->use);
+    r->use = 0;
+}
+
 static void leave(request_t *r) {
+    leave_use(r);
     if (r->has_left || r->decision.seat < 0) return;
     r->has_left = true;
     hold(r->front->shared, r->decision.seat, -1);
@@ -86,5 +98,7 @@ void ON(http_filter_destroy)(void *request) {
         snprintf(r->details, sizeof r->details, "destroyed");
         leave(r);
     }
+    leave_use(r);
+    free(r->known.models);
     free(r);
 }

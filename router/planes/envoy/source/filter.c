@@ -24,7 +24,10 @@ void *ON(http_filter_config_new)(void *envoy, span_t name, span_t path) {
     front->is_http = same(name, LITERAL("openai"));
     if (CALLBACK(is_validation_mode)()) return front;
     front->shared = shared_open(file);
-    if (front->shared) return front;
+    size_t length = strlen(file);
+    snprintf(file + length, sizeof file - length, ".known");
+    front->known = known_open(file);
+    if (front->shared && front->known) return front;
     fprintf(stderr, "carbon-router: %s is no table of this module's version\n", file);
     free(front);
     return 0;
@@ -39,6 +42,8 @@ void *ON(http_filter_new)(void *front, envoy_t envoy) {
     r->front = front;
     r->times = (times_t){.started_s = monotonic_s(), .departed_s = NAN, .ended_s = NAN};
     r->first_byte_s = NAN;
+    r->times.ruling = &r->ruling;
+    memset(r->known.accounts, -1, sizeof r->known.accounts);
     /* As of a request that says nothing. */
     r->caller.ttft_ms = r->caller.tpot_ms = r->caller.e2e_ms = INFINITY;
     r->body.input_tokens = NAN;
@@ -46,6 +51,7 @@ void *ON(http_filter_new)(void *front, envoy_t envoy) {
     r->grpc_status = -1;
     r->model = NO_MODEL;
     r->decision.seat = r->first_seat = -1;
+    r->caller.jurisdictions = r->known.use = -1;
     return r;
 }
 
@@ -74,6 +80,7 @@ static bool is_decided_here(envoy_t envoy, bool is_http) {
 static bool hand_over(request_t *r) {
     CALLBACK(http_set_header)(r->envoy, REQUEST_HEADERS, NATIVE, LITERAL("1"));
     CALLBACK(http_clear_route_cache)(r->envoy);
+    leave_use(r); /* there it is counted */
     r->is_decided = r->is_passed = true;
     return true;
 }
@@ -92,13 +99,16 @@ int ON(http_filter_request_headers)(envoy_t envoy, void *request, bool is_end) {
     } else if (count > MAX_HEADERS || !CALLBACK(http_get_headers)(envoy, REQUEST_HEADERS, headers)) {
         caller_refuse(&r->caller, INVALID_METADATA, "more than %d headers", MAX_HEADERS);
     } else {
+        /* Of one that is refused at once, too: records are read by it. */
+        r->generation = view->table->generation;
         caller_read(&r->caller, headers, count, view->table->margin_ms,
                     view->table->max_budget_ms);
         if (!r->front->is_http && !r->caller.is_grpc)
             caller_refuse(&r->caller, MALFORMED, "this address speaks gRPC");
         if (is_end) caller_refuse(&r->caller, MALFORMED, "the request has no body");
+        identify(r, headers, count);
     }
-    if (r->caller.refused) send_refusal(r);
+    if (r->caller.refused && !r->is_asking) send_refusal(r);
     return HEADERS_STOP; /* which model is asked is in the body */
 }
 
@@ -148,11 +158,17 @@ static void scan(request_t *r, span_t body) {
 static bool depart(request_t *r, span_t body) {
     scan(r, body);
     if (r->is_passed && !r->caller.refused) return hand_over(r);
+    drop_secrets(r);
     /* The same table for all that follows: the copy is this worker's own until it asks again. */
     const view_t *view = view_now(r);
     if (!view) caller_refuse(&r->caller, NOT_STARTED, "the gateway is writing its table");
+    if (!r->caller.refused && !known_may_use(&r->known, r->body.model))
+        caller_refuse(&r->caller, NOT_PERMITTED, "model: the credential is not for '%.*s'",
+                      (int)(r->body.model.length < 64 ? r->body.model.length : 64),
+                      r->body.model.at);
     bool is_sent = !r->caller.refused && decide(&r->decision, &r->caller, &r->body, r->payload_bytes,
-                                                r->front->is_http, r->front->shared, view);
+                                                r->front->is_http, r->front->shared, view) &&
+                   reserve_tokens(r) && claim_grams(r, view);
     if (r->decision.model)
         r->model = (uint32_t)(r->decision.model -
                               (const model_t *)in_table(view->table, view->table->models_at));
@@ -184,7 +200,7 @@ static size_t body_part(envoy_t envoy, int which, char *at, size_t room) {
     return length;
 }
 
-static bool whole_body(request_t *r) {
+bool whole_body(request_t *r) {
     span_t only;
     size_t buffered = CALLBACK(http_get_body_size)(r->envoy, BUFFERED_REQUEST);
     size_t received = CALLBACK(http_get_body_size)(r->envoy, RECEIVED_REQUEST);
@@ -207,6 +223,10 @@ static bool whole_body(request_t *r) {
 int ON(http_filter_request_body)(envoy_t envoy, void *request, bool is_end) {
     (void)envoy;
     request_t *r = request;
+    if (r->is_asking) {
+        r->has_all = is_end;
+        return BODY_STOP_AND_BUFFER;
+    }
     if (r->caller.refused) return BODY_STOP_NO_BUFFER;
     if (r->is_decided) return BODY_CONTINUE;
     if (!is_end) return BODY_STOP_AND_BUFFER;
@@ -216,7 +236,8 @@ int ON(http_filter_request_body)(envoy_t envoy, void *request, bool is_end) {
 int ON(http_filter_request_trailers)(envoy_t envoy, void *request) {
     (void)envoy;
     request_t *r = request;
-    if (r->caller.refused) return TRAILERS_STOP;
+    if (r->is_asking) r->has_all = true;
+    if (r->is_asking || r->caller.refused) return TRAILERS_STOP;
     if (r->is_decided) return TRAILERS_CONTINUE;
     return whole_body(r) ? TRAILERS_CONTINUE : TRAILERS_STOP;
 }

@@ -84,15 +84,22 @@ static void tell_grid(const told_t *told, const table_t *t, const region_t *regi
     figure(told, "x-carbon-intensity-age-s", "%.0f", fmax(0.0, now - region->observed_at));
 }
 
+static span_t relaxed_of(const table_t *t, const decision_t *d) {
+    return text_in(t, d->is_greenest ? t->green_relaxed[d->rung] : t->relaxed[d->rung]);
+}
+
 /* What the decision was taken in spite of, `between` each two; how many. */
-static int flags_of(const table_t *t, const decision_t *d, double age_s, const char *between,
-                    char *into, size_t room) {
-    span_t said[3];
+static int flags_of(const table_t *t, const decision_t *d, const ruling_t *ruling, double age_s,
+                    const char *between, char *into, size_t room) {
+    span_t said[6];
     int count = 0;
     size_t used = 0;
     if (d->origin_unknown) said[count++] = LITERAL("origin_unknown");
     said[count] = text_in(t, region_of(t, endpoint_at(t, d->seat))->flags);
     if (said[count].length) count++;
+    if (d->is_greenest) said[count++] = LITERAL("greenest_only");
+    if (ruling->is_enforced) said[count++] = LITERAL("carbon_budget_exhausted");
+    if (ruling->is_shadowed) said[count++] = LITERAL("carbon_budget_shadow");
     if (age_s > OLD_TABLE_S) said[count++] = LITERAL("table_old");
     *into = 0;
     for (int i = 0; i < count && used < room; i++)
@@ -133,9 +140,15 @@ void receipt_whole(const table_t *t, const decision_t *d, const times_t *times, 
     double now_s = monotonic_s(), age_s = now_s - d->written_s;
     tell_grid(&told, t, region, dated_s(t, now_s));
     char flags[128];
-    if (flags_of(t, d, age_s, ",", flags, sizeof flags)) tell(&told, "x-carbon-flags", "%s", flags);
+    if (flags_of(t, d, times->ruling, age_s, ",", flags, sizeof flags)) tell(&told, "x-carbon-flags", "%s", flags);
     if (age_s > OLD_TABLE_S) tell(&told, "x-carbon-table-age-s", "%.0f", age_s);
-    word(&told, "x-carbon-relaxed", text_in(t, t->relaxed[d->rung]));
+    word(&told, "x-carbon-relaxed", relaxed_of(t, d));
+    double left = 0.0;
+    const budget_t *budget = budgets_tightest(times->ruling, t, &left);
+    if (budget) {
+        span_t name = text_in(t, budget->name);
+        tell(&told, "x-carbon-budget", "name=%.*s; left=%.4f", (int)name.length, name.at, left);
+    }
 }
 
 typedef struct {
@@ -160,8 +173,8 @@ static void add_quoted(field_t *field, const char *key, span_t text) {
     add(field, "\"");
 }
 
-span_t receipt_field(const table_t *t, const decision_t *d, const times_t *times, char *into,
-                     size_t room) {
+span_t receipt_field(const table_t *t, const decision_t *d, const times_t *times, bool is_whole,
+                     char *into, size_t room) {
     const endpoint_t *endpoint = endpoint_at(t, d->seat);
     const region_t *region = region_of(t, endpoint);
     field_t field = {into, room, 0};
@@ -176,12 +189,14 @@ span_t receipt_field(const table_t *t, const decision_t *d, const times_t *times
             (int)kind.length, kind.at, (int)basis.length, basis.at);
     }
     double grams_there = d->model->is_task ? grams(t, d, d->found.row, d->seat) : NAN;
-    if (times && isfinite(grams_there))
+    if (is_whole && isfinite(grams_there))
         add(&field, ", gco2e=%.9f, energy_j=%.3f, energy_kind=%s", grams_there,
             ((const double *)in_table(t, d->model->task_j_at))[d->found.row],
             energy_kind(t, d, d->found.row));
-    if (times && times->attempts > 1) add(&field, ", attempts=%u", times->attempts);
-    span_t relaxed = text_in(t, t->relaxed[d->rung]);
+    if (is_whole && times->attempts > 1) add(&field, ", attempts=%u", times->attempts);
+    double left = 0.0;
+    if (budgets_tightest(times->ruling, t, &left)) add(&field, ", budget_left=%.3f", left);
+    span_t relaxed = relaxed_of(t, d);
     if (relaxed.length) {
         char words[128];
         keep(words, sizeof words, relaxed);
@@ -189,7 +204,7 @@ span_t receipt_field(const table_t *t, const decision_t *d, const times_t *times
             if (*c == ',') *c = ' ';
         add_quoted(&field, ", relaxed", span_of(words));
     }
-    if (flags_of(t, d, monotonic_s() - d->written_s, ", ", flags, sizeof flags))
+    if (flags_of(t, d, times->ruling, monotonic_s() - d->written_s, ", ", flags, sizeof flags))
         add(&field, ", %s", flags);
     return (span_t){into, field.used};
 }

@@ -18,6 +18,8 @@
 #define MAX_REPORT 512
 #define MAX_RESIDENCY 512
 #define NO_MODEL UINT32_MAX
+#define MAX_BUDGETS 8
+#define MAX_GREENS 2
 
 /* Bytes of the table that it is in. */
 typedef struct {
@@ -58,13 +60,22 @@ typedef struct {
     uint32_t region, on_trial, is_http, unused;
 } endpoint_t;
 
+/* What a request takes on one candidate: as `predict_run` of router/core/energy.py has it, with the
+ * cached tokens of those that are there. */
+typedef struct {
+    double awake_w, token_j, prefill_w;
+    double tpot_base_ms, tpot_ms_per_sequence, tpot_ms_per_cached_token, max_batch;
+    double prefill_ms_per_piece, prefill_ms_per_token, prefill_ms_per_token2, cached_tokens;
+} run_t;
+
 /* `task_j`: joules of a request by candidate, where it serves tasks; `kinds`: how they are known,
  * as in ENERGY_KINDS of layout.py. `longest`: context of any. */
 typedef struct {
     text_t name, version;
     uint32_t is_http, is_task;
     int64_t n, rows, regions;
-    uint64_t table_at, live_at, labels_at, starts_at, seats_at, task_j_at, kinds_at;
+    uint64_t table_at, live_at, labels_at, starts_at, seats_at, task_j_at, runs_at, kinds_at;
+    uint64_t accounts_at; /* rows by budget, -1 for none */
     /* As they are without requests of Envoy's. `known`: of `others` those of this gateway, and of
      * those that share its store; `allotted`: requests that Envoy may have there; `caps`: of
      * their pace. */
@@ -73,6 +84,14 @@ typedef struct {
     double bytes_per_token, template_tokens;
 } model_t;
 
+/* A carbon budget. `account`: row of the fleet's, -1 where it is per tenant or model. */
+enum { SHEDS, GOES_GREENEST, WARNS };
+typedef struct {
+    text_t name;
+    uint32_t action, is_shadow;
+    int64_t account;
+    double limit_g;
+} budget_t;
 /* The live columns that a decision was taken by, for the gateway to keep, and the caller's own list
  * of where it may run. `stamp`: as a record's. */
 typedef struct {
@@ -98,7 +117,9 @@ typedef struct {
     uint64_t models, models_at, origins, origins_at, places, places_at, tenants, tenants_at;
     uint64_t regions, regions_at, endpoints, endpoints_at, rungs, rungs_at, attempts;
     uint64_t full_receipts; /* over gRPC, to whoever does not say */
-    text_t identity, policy, relaxed[MAX_RUNGS];
+    uint64_t budgets, budgets_at, greens, greens_at; /* parameters of those who have none left */
+    double day_ends_s;                               /* of budgets, monotonic */
+    text_t identity, policy, relaxed[MAX_RUNGS], green_relaxed[MAX_GREENS];
 } table_t;
 
 enum { DEPARTED = 1, ENDED, REFUSED };
@@ -119,6 +140,11 @@ typedef struct {
     int32_t status, grpc_status;
     uint32_t attempts, is_http, streams, explicit_budget;
     uint32_t tail_length, cut_short;
+    int64_t use; /* row of what its principal uses, -1: none */
+    double reserved_tokens;
+    int64_t ask_ug;                /* reserved of carbon budgets */
+    uint32_t claimed, exhausted; /* bits by budget */
+    uint32_t is_greenest, unused; /* whether grams alone decided */
     char tenant[MAX_NAME], origin[MAX_NAME], request_id[MAX_NAME], details[MAX_NAME];
     char report[MAX_REPORT];
     char tail[MAX_TAIL];

@@ -1,10 +1,6 @@
 /* What Envoy wants to find in a module, and nobody here uses. */
 #include "abi.h"
 
-void ON(http_filter_http_callout_done)(envoy_t e, void *r, uint64_t id, int result, void *h,
-                                       size_t n, span_t *b, size_t k) {
-    (void)e, (void)r, (void)id, (void)result, (void)h, (void)n, (void)b, (void)k;
-}
 void ON(http_filter_scheduled)(envoy_t e, void *r, uint64_t id) { (void)e, (void)r, (void)id; }
 void ON(http_filter_downstream_above_write_buffer_high_watermark)(envoy_t e, void *r) {
     (void)e, (void)r;
