@@ -3,6 +3,7 @@
 import itertools
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,15 +12,17 @@ from router.deferral.queue import ListPage
 from router.deferral.redis import calls
 from router.deferral.redis.looking import seen
 from router.deferral.redis.store import RedisQueue
+from router.deferral.values import BatchSums
 from router.errors import DeferralFullError, DeferralStoreError, UnknownBatchError
 from router.state.redis.clients import Passwords
 from router.state.redis.link import Link
-from tests.deferral.support import NOW, ROOMY, jobs, new_batch, queued, stored_file, taken
+from tests.deferral.support import DAY, NOW, ROOMY, jobs, new_batch, queued, stored_file, taken
 from tests.state.redis.aging import running
 from tests.state.redis.servers import Server, settings
 
 OK = answered(200, "gw-1", b'{"id":"c"}')
 _numbers = itertools.count()
+ROOT = Path(__file__).parents[3]
 
 
 def link_to(server):
@@ -259,6 +262,50 @@ async def test_an_accepted_batch_outlives_the_server_where_it_appends(tmp_path, 
     finally:
         server.close()
     assert "append-only" not in caplog.text
+
+
+async def test_the_rights_that_the_pages_name_are_enough():
+    server = Server("valkey").start()
+    rights = [
+        line.replace("PASSWORD", "secret").replace("carbon-router:", "q:")
+        for page in ("state", "batches")
+        for line in (ROOT / f"docs/{page}.md").read_text().splitlines()
+        if line.startswith("ACL SETUSER gateway ")
+    ]
+    try:
+        for line in rights:
+            server.ask(*line.split())
+        asked = replace(settings(server.url), username="gateway", timeout_s=5.0)
+        queue = RedisQueue(Link(asked, lambda: Passwords("secret")), "q", "files", "w1", 15.0)
+        await queue.beat()
+        await queued(queue, "one", "two", "three", at_once={"llama": "{}"})
+        first, second, third = await taken(queue)
+        assert await queue.held([first]) == {first.number}
+        await queue.put_back(second, NOW, True)
+        (second,) = await taken(queue, now=NOW + 1)
+        for job in (first, second):
+            assert await queue.finish(job, OK._replace(sums=BatchSums(1, 1, 0.5, 0.5, 1, 1)))
+        assert await queue.give_back() == 1 and third is not None
+        await queue.note_why([(kind, "for wind") for kind in await queue.waiting()])
+        await queue.cancel("a", first.batch_id, NOW)
+        ended = await queue.claim_ended(NOW)
+        assert len(await queue.lines(ended, True, 0, 9)) == 2
+        await queue.release(ended)
+        written = stored_file(purpose="batch_output")
+        assert await queue.complete(await queue.claim_ended(NOW), written, None, NOW)
+        for page in (ListPage("", 9), ListPage("", 9, True)):
+            assert len(await queue.files("a", page)) == 2
+            assert len(await queue.batches("a", page)) == 1
+        await queued(queue, "late", owner="b")
+        await queue.expire(NOW + 2 * DAY)
+        await queue.delete_file("a", written.id)
+        gone = await queue.purge(NOW + 1e9, 0.0)
+        await queue.forget_files(gone)
+        assert await queue.known_files(gone) == set()
+        await queue.under_way(first.batch_id)
+        await queue.close()
+    finally:
+        server.close()
 
 
 async def test_a_server_that_forgets_is_told_of(caplog):
