@@ -31,5 +31,6 @@ def is_own_name(host: str, names: Collection[str]) -> bool:
 
 def _without_port(host: str) -> str:
     if host.startswith("["):
-        return host.partition("]")[0] + "]"
+        name, _, port = host.partition("]")
+        return host if port and port[0] != ":" else name + "]"
     return host.partition(":")[0].removesuffix(".")

@@ -112,6 +112,7 @@ async def test_by_the_keyboard_alone_to_the_past_and_back(looked):
         assert await tab.ask("document.getElementById('link').innerText") == "live"
         await tab.ask(PRESS.format("t"))
         await tab.until("document.getElementById('bar').hidden")
+        assert await tab.ask("document.activeElement.id") == "back"
         await tab.ask(PRESS.format("t"))
         await tab.until("document.activeElement.id === 'bar-slide'")
         assert not await tab.ask("document.body.innerText.includes('⟦')")

@@ -27,7 +27,7 @@ def test_addresses_private_names_and_those_that_are_listed_are_its_own(host):
         "localhost.evil.example",
         "evil.example.org", "xcarbon.example.org", "notinternal.com", "svc.com", "0x7f.1.example",
         "127.0.0.1.nip.io", "[evil.example]:9500", "evil.example:127.0.0.1", "", ":9500",
-        "evil.example/@localhost",
+        "evil.example/@localhost", "[::1].evil.example", "[::1]evil.example:9500",
     ],
 )  # fmt: skip
 def test_any_other_could_be_a_strangers(host):

@@ -1,7 +1,7 @@
 """What was, for whoever looks back: the last minutes as they were shown, and the ledger's hours.
 
-The ledger is read in threads that nobody waits for longer than a few seconds, one after the other,
-within a fifth of a core.
+The ledger is read in threads that nobody waits for longer than a few seconds, one after the other:
+for operators within a fifth of a core, and for tenants within another.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ class PastScenes:
         self._runtime = runtime
         self._audiences = audiences
         self._workers = workers
-        # Nobody who looks at the last minutes waits for one who looks at the ledger.
-        self._turns, self._showing = Turns(), Turns()
+        # Operators do not stand in line behind tenants, nor do those who look at the last minutes
+        # behind those who look at the ledger.
+        self._turns, self._of_tenants, self._showing = Turns(), Turns(), Turns()
         self._listed: list[tuple[float, float]] = []
         self._listed_at = float("-inf")
         self._ledger: _Ledger | None = None
@@ -73,7 +74,7 @@ class PastScenes:
         recent = None if audience is None else audience.recent.span
         spans: list[Json] = []
         if self._ledger is not None and self._sees_ledger(scope):
-            spans = [list(span) for span in await self._hours(self._ledger)]
+            spans = [list(span) for span in await self._hours(self._ledger, scope)]
         return {
             "format": FORMAT,
             "now": self._runtime.clock.now(),
@@ -100,7 +101,8 @@ class PastScenes:
         now, ledger, owner = self._runtime.clock.now(), self._ledger, self._owner(scope)
         spans = _spans(self._runtime)
         return await self._read(
-            lambda: self._scene(ledger.moments.moment(at, spans.line_s, owner), scope, known, now)
+            scope,
+            lambda: self._scene(ledger.moments.moment(at, spans.line_s, owner), scope, known, now),
         )
 
     async def decision(self, scope: Scope, key: str) -> dict[str, Json] | None:
@@ -116,7 +118,7 @@ class PastScenes:
             found = moments.decision(key, owner)
             return None if found is None else opened(found)
 
-        return await self._read(look)
+        return await self._read(scope, look)
 
     def _scene(
         self, moment: LedgerMoment, scope: Scope, known: Revisions, now: float
@@ -153,10 +155,10 @@ class PastScenes:
             then.layout.fleet, then.policy, policy_names(), speed, self._workers, scope
         )
 
-    async def _hours(self, ledger: _Ledger) -> Sequence[tuple[float, float]]:
+    async def _hours(self, ledger: _Ledger, scope: Scope) -> Sequence[tuple[float, float]]:
         now = self._runtime.clock.monotonic()
         if now - self._listed_at >= _LISTED_S:
-            self._listed = await self._read(ledger.moments.spans)
+            self._listed = await self._read(scope, ledger.moments.spans)
             self._listed_at = now
         return self._listed
 
@@ -168,7 +170,7 @@ class PastScenes:
             return None
         return self._ledger.moments.owner(scope.owner)
 
-    async def _read(self, work: Callable[[], _Value]) -> _Value:
+    async def _read(self, scope: Scope, work: Callable[[], _Value]) -> _Value:
         assert self._ledger is not None
 
         took_s = 0.0
@@ -181,7 +183,8 @@ class PastScenes:
             finally:
                 took_s = time.thread_time() - began
 
-        async with self._turns.turn() as turn:
+        turns = self._turns if scope.is_all else self._of_tenants
+        async with turns.turn() as turn:
             try:
                 return await self._ledger.threads.run(timed, _WAIT_S)
             except (DataError, OSError) as error:

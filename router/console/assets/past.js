@@ -124,6 +124,8 @@ const showPast = async (at) => {
 const toLive = () => {
   bar.asked += 1;
   if (!view.past) return;
+  // The button goes with it: whoever has only a keyboard stays where it was.
+  if (document.activeElement === byId("bar-live")) byId("bar-slide").focus();
   view.past = null;
   go({ at: null });
   draw(live);
@@ -135,7 +137,7 @@ const draw = (scene) => {
   drawBar();
 };
 const listenToBar = () => {
-  byId("back").addEventListener("click", () => { if (byId("bar").hidden) openBar(true).then(() => byId("bar-slide").focus()); else { toLive(); openBar(false); } });
+  byId("back").addEventListener("click", () => { if (byId("bar").hidden) openBar(true).then(() => byId("bar-slide").focus()); else { toLive(); byId("back").focus(); openBar(false); } });
   const slide = byId("bar-slide");
   // While it is drawn along only where it stops is asked for.
   slide.addEventListener("input", () => { clearTimeout(bar.wait); const at = Number(slide.value); slide.setAttribute("aria-valuetext", dayTime(at)); say(byId("bar-said"), t("as_it_was", { x: `${dayTime(at)} ${zoneName()}` })); bar.wait = setTimeout(() => goTo(at), 150); });

@@ -1,11 +1,15 @@
 """What was: of the ledger's hours what its rows and decisions say, of the last minutes what was
 shown; and to nobody what is not its own."""
 
+import asyncio
+import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from router.app.console import past as past_scenes
 from router.app.console.audiences import Audiences
 from router.app.console.past import PastScenes
 from router.app.ledger import ProcessLedger
@@ -177,3 +181,15 @@ async def test_a_moment_outlives_broken_documents(kept):
     assert (scene["is_whole"], scene["grid"]) == (False, None)
     assert len(scene["decisions"]) == scene["tick"]["sums"]["answered"] == 6
     assert await kept.past.decision(EVERYTHING, key) is None
+
+
+async def test_operators_do_not_wait_for_what_tenants_asked(kept, monkeypatch):
+    # Each read takes a thousand seconds of a core, and whoever comes next has four times that.
+    clock = itertools.count(0.0, 1000.0)
+    monkeypatch.setattr(past_scenes, "time", SimpleNamespace(thread_time=lambda: next(clock)))
+    assert await kept.past.scene(ACME, kept.at) is not None
+    async with asyncio.timeout(60.0), asyncio.TaskGroup() as group:
+        next_one = group.create_task(kept.past.scene(Scope("rival"), kept.at))
+        assert await kept.past.scene(EVERYTHING, kept.at) is not None
+        assert not next_one.done()
+        next_one.cancel()
