@@ -31,6 +31,7 @@ OPENED = "document.getElementById('drawer-body').innerText"
 FIGURE = "Number(document.querySelector('[data-figure=\"{}\"]')?.dataset.value)"
 PRESS = """document.activeElement.dispatchEvent(
     new KeyboardEvent("keydown", {{key: {!r}, bubbles: true, cancelable: true}}))"""
+VISIBLE = "getComputedStyle(document.getElementById('answer')).visibility"
 PAST = "document.documentElement?.dataset.past"
 
 
@@ -106,8 +107,11 @@ async def test_by_the_keyboard_alone_to_the_past_and_back(looked):
         # An hour earlier there was nothing, and it says so; one key leads back.
         await tab.ask(PRESS.format("{"))
         await tab.until(f"{SAID}.includes('Nothing is known')")
+        # What was shown before does not stand there as if it were of then.
+        assert await tab.ask(VISIBLE) == "hidden"
         await tab.ask(PRESS.format("l"))
         await tab.until(f"{PAST} === ''")
+        assert await tab.ask(VISIBLE) == "visible"
         assert await tab.ask("location.hash") == ""
         assert await tab.ask("document.getElementById('link').innerText") == "live"
         await tab.ask(PRESS.format("t"))

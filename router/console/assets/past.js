@@ -48,6 +48,8 @@ const drawBar = () => {
   byId("back").setAttribute("aria-expanded", String(isOpen));
   say(byId("back"), t("go_back"));
   document.documentElement.dataset.past = view.past ? view.past.how : "";
+  // Where nothing could be told of a moment, the one before is not to stand under its name.
+  document.documentElement.dataset.told = view.past?.state && view.past.state !== "working_past" ? "no" : "";
   if (!isOpen) return;
   const at = view.past?.at ?? seen.tick?.at ?? NaN;
   for (const [id, word] of [["bar-earlier", "earlier"], ["bar-later", "later_on"], ["bar-hour-earlier", "hour_earlier"], ["bar-hour-later", "hour_later"], ["bar-live", "to_live"]]) { say(byId(id), t(word)); }
