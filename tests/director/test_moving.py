@@ -24,6 +24,11 @@ async def asked(room, payload=b"wrong", metadata=(), **changes):
 @pytest.mark.parametrize("kind", BLAMES)
 async def test_what_all_found_wrong_is_asked_once_when_it_is_sent_again(kind):
     room = Room(dict.fromkeys("abc", fails(kind)))
+    if kind == "rejected":
+        # One refusal is no evidence: neither that of a, nor that of b.
+        assert await asked(room, payload=b"first") == "a"
+        assert await asked(room, payload=b"second") == "ab"
+        room.watch.retries.clear()
     assert await asked(room) == "abc"
     for _ in range(20):
         assert await asked(room) == "a"
