@@ -71,7 +71,7 @@ class OutlierEjection:
         self.in_flight = 0
         self.ready = True
         self._callers: OrderedDict[str, _Caller] = OrderedDict()
-        # The first request that it blamed while there was nobody whom it answered well.
+        # The first request that it blamed since it answered anybody well.
         self._blamed = b""
         self._blamed_at = 0.0
         self._ejections = 0
@@ -107,9 +107,10 @@ class OutlierEjection:
         row = self._callers.get(caller)
         if row is not None and max(row.ok_at, row.struck_at) > lately:
             return True
-        if any(row.ok_at > lately for row in self._callers.values()):
+        served_at = max((row.ok_at for row in self._callers.values()), default=-math.inf)
+        if served_at > lately:
             return False
-        if not self._blamed:
+        if not self._blamed or served_at > self._blamed_at:
             self._blamed, self._blamed_at = request, now
         return request != self._blamed or now - self._blamed_at >= self._settings.base_ejection_s
 

@@ -338,7 +338,14 @@ def test_one_that_answered_nobody_of_late_is_doubted_from_the_second_request_tha
     assert one.rejects("acme", T + 10.0, b"one")
     one.succeed("other", T)
     assert not one.rejects("acme", T + 29.0, b"two")
-    assert one.rejects("acme", T + 31.0, b"two")
+
+
+def test_what_it_blamed_before_it_served_somebody_is_no_evidence_any_more():
+    one = outlier(base_ejection_s=10.0)
+    one.rejects("acme", T, b"one")
+    one.succeed("other", T + 1.0)
+    assert not one.rejects("acme", T + 60.0, b"two")
+    assert one.rejects("acme", T + 61.0, b"three")
 
 
 def test_one_that_was_shown_at_fault_is_doubted_like_one_that_served():
