@@ -36,7 +36,7 @@ def run(name: str) -> dict[str, Any]:
         "total": figures(0.3),
         "packing_first": causes,
         "packing_last": causes | {"packing": figures(0.02)},
-        "absent": {"which_model": "not chosen by this policy"},
+        "absent": {"which_model": "no aliases in this scenario"},
         "equal_work": True,
         "tpot_ms_of_baseline": {"p50": 26.0, "p95": 30.0},
         "tpot_ms": {"p50": 42.0, "p95": None},

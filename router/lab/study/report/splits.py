@@ -54,7 +54,7 @@ def split_table(asked: str, splits: Mapping[str, Any], how: str, seeds: int) -> 
 
 
 def absent_words(splits: Mapping[str, Any]) -> list[str]:
-    """Of each cause that no row can have, why: "which model: not chosen by this policy"."""
+    """Of each cause that no row can have, why: "which model: no aliases in this scenario"."""
     reasons = [one["absent"] for one in splits.values()]
     return [
         f"{TITLES[cause]}: {reasons[0][cause]}"
