@@ -273,31 +273,30 @@ def _receipt_form(value: str | bytes) -> str:
     return form
 
 
-def _deadline_s(text: str) -> float:
+def _number(text: str) -> float:
+    """As written by a caller; NaN of what is none. Python alone takes ``1_000``."""
     try:
-        deadline_s = float(text) if "_" not in text else math.nan
+        return math.nan if "_" in text else float(text)
     except ValueError:
-        deadline_s = math.nan
+        return math.nan
+
+
+def _deadline_s(text: str) -> float:
+    deadline_s = _number(text)
     if not 0.0 < deadline_s < math.inf:
         raise InvalidMetadataError(f"{headers.DEADLINE}: give a number of seconds above 0")
     return deadline_s
 
 
 def _quality(key: str, text: str) -> float:
-    try:
-        floor = claims.quality(float(text) if "_" not in text else math.nan)
-    except ValueError:
-        floor = math.nan
+    floor = claims.quality(_number(text))
     if math.isnan(floor):
         raise InvalidMetadataError(f"{key}: give a number above 0 and up to 1")
     return floor
 
 
 def _budget_ms(key: str, text: str) -> float:
-    try:
-        budget_ms = claims.budget_ms(float(text) if "_" not in text else math.nan)
-    except ValueError:
-        budget_ms = math.nan
+    budget_ms = claims.budget_ms(_number(text))
     if math.isnan(budget_ms):
         raise InvalidMetadataError(
             f"{key}: give a number of milliseconds above 0 and up to {claims.MAX_BUDGET_MS:.0f}"
