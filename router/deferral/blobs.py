@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -72,6 +73,16 @@ class Blobs:
             self.path(file_id).unlink(missing_ok=True)
         except OSError as error:
             raise told_of(error) from None
+
+    @contextlib.asynccontextmanager
+    async def deleted_on_failure(self, file_id: str) -> AsyncIterator[None]:
+        """Within it the queue is told of a file. Of one that it refuses nothing is left; whoever is
+        cancelled may have been heard, so that file stays until it is `left_over`."""
+        try:
+            yield
+        except Exception:
+            await asyncio.to_thread(self.delete, file_id)
+            raise
 
     def left_over(self, age_s: float) -> list[str]:
         """The ids of those that were last written so long ago, by the clock of the disk; whatever

@@ -1,3 +1,4 @@
+import asyncio
 import errno
 import os
 
@@ -31,6 +32,19 @@ def test_it_is_whole_or_not_there(blobs):
     blobs.delete(kept)
     blobs.delete(kept)
     assert names(blobs.path(kept).parent) == []
+
+
+@pytest.mark.parametrize(("ends_in", "stays"), [(OSError, False), (asyncio.CancelledError, True)])
+async def test_of_what_is_refused_nothing_is_left_and_who_leaves_may_have_been_heard(
+    blobs, ends_in, stays
+):
+    file_id = new_file_id()
+    with blobs.write(file_id) as writer:
+        writer.keep()
+    with pytest.raises(ends_in):
+        async with blobs.deleted_on_failure(file_id):
+            raise ends_in
+    assert blobs.path(file_id).exists() is stays
 
 
 @pytest.mark.parametrize(

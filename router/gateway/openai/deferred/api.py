@@ -195,11 +195,8 @@ class DeferredApi:
         file = StoredFile(
             file_id, owner, uploaded.filename, uploaded.purpose, size_bytes, now, now + keep_s
         )
-        try:
+        async with self._parts.blobs.deleted_on_failure(file_id):
             await self._queue.add_file(file, self._quota)
-        except Exception:
-            await asyncio.to_thread(self._parts.blobs.delete, file_id)
-            raise
         return _json(file_document(file))
 
     async def _files(

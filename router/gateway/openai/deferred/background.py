@@ -104,11 +104,8 @@ class BackgroundResponses:
             response_id, owner, BatchStatus.VALIDATING, terms, now, deadline, {}, Counts(),
             NO_SUMS, (), "", "",
         )  # fmt: skip
-        try:
+        async with self._blobs.deleted_on_failure(file_id):
             await self._queue.add_batch(batch, self._quota, file)
-        except Exception:
-            await asyncio.to_thread(self._blobs.delete, file_id)
-            raise
         return _document(batch, "queued")
 
     async def get(self, head: Incoming, response_id: str) -> dict[str, Any]:
