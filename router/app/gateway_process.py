@@ -207,7 +207,12 @@ class GatewayProcess:
             speaks,
         )
         self._keeper = Keeper(
-            config.settings.state, self._runtime, speaks, self._store, self._identity
+            config.settings.state,
+            self._runtime,
+            order.row if order else PARENT,
+            workers,
+            self._store,
+            self._identity,
         )
         self._calibrating = CalibrationRounds(
             self._runtime,

@@ -1,8 +1,8 @@
 """What was learned survives a restart: read at the start, written every minute and at the end.
 
-In a file, or in the store that gateways share (`router.app.learned_sharing`), or both. Of several
-workers each learns from its share of the same requests. Of one file one of them is the writer, for
-several would replace each other's; in the store each has a place of its own.
+In files, or in the store that gateways share (`router.app.learned_sharing`), or both. Of several
+workers each learns from requests of its own, and writes them in a place of its own; each reads what
+all wrote.
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ import asyncio
 import logging
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from router.app.carbon.build import grid_zones
-from router.app.learned_sharing import LearnedSharing
+from router.app.learned_sharing import LearnedSharing, possible
 from router.app.runtime import Runtime
 from router.config.settings import StateSettings
 from router.contract import StateStore
+from router.core.evidence import Evidence, Told
 from router.core.learned import Learned
-from router.director.learned import learned_by, restore
+from router.core.merging import Witness
+from router.director import Dispatcher
+from router.director.learned import learned_by, merged_for, restore
 from router.errors import DataError
-from router.state.learned_file import LearnedFile
+from router.peers.rows import PARENT
+from router.state.learned_file import LearnedFile, learned_path, learned_paths
 
 _EVERY_S: Final = 60.0
 # At the end, on a disk that has stalled, or to a store that hangs.
@@ -31,8 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """One a process; without file and store it keeps nothing. ``writes``: whether it is the one
-    that writes the file.
+    """One a process; without file and store it keeps nothing.
 
     Never raises: what cannot be read or written is said in the log.
     """
@@ -41,16 +45,27 @@ class Keeper:
         self,
         settings: StateSettings,
         runtime: Runtime,
-        writes: bool,
+        row: int = PARENT,
+        workers: int = 1,
         store: StateStore | None = None,
         identity: str = "",
     ) -> None:
-        """``identity``: of this process in the ``store``."""
-        self._file = LearnedFile(settings.file) if settings.file is not None else None
+        """``row``: of one of ``workers``, PARENT of a process alone; ``identity``: of this process
+        in the ``store``."""
+        number = max(row, PARENT + 1)
         self._path = settings.file
+        self._file = None
+        if settings.file is not None:
+            self._file = LearnedFile(learned_path(settings.file, number))
+        self._is_first = number == PARENT + 1
+        self._workers = workers
         self._runtime = runtime
-        self._writes = writes
-        self._shared = LearnedSharing(store, identity, runtime) if store else None
+        self._evidence = Evidence()
+        self._shared = None
+        if store is not None:
+            self._shared = LearnedSharing(store, identity, runtime, self._evidence)
+        # Of workers that there were before and are not now.
+        self._left_over: list[LearnedFile] = []
         self._failing = False
 
     async def restore(self) -> None:
@@ -58,10 +73,8 @@ class Keeper:
         dispatcher = self._runtime.dispatcher
         if dispatcher is None:
             return
-        before, processes = self._from_file(), 0
+        (before, age_s), processes = self._from_files(dispatcher), 0
         if self._shared is not None:
-            now = self._runtime.clock.now()
-            age_s = self._file.age_s(now) if self._file is not None else 0.0
             before, processes = await self._shared.first(before, age_s)
         if before is None:
             return
@@ -69,8 +82,8 @@ class Keeper:
         chain = self._runtime.carbon.chain
         zones = grid_zones(self._runtime.config.fleet)
         chain.restore(chain.restorable(before.skills, zones))
-        if self._shared is not None:
-            self._shared.took_up()
+        # Of others, or of a process before this one.
+        self._evidence.took_up(learned_by(dispatcher), self._ticks)
         told = {"file": str(self._path)} if self._path else {}
         _log.info("what was learned before is taken up", extra={**told, "processes": processes})
 
@@ -80,8 +93,9 @@ class Keeper:
         learned = self._learned()
         if learned is None:
             return
-        if self._file is not None and self._writes:
-            await asyncio.to_thread(self._write, learned)
+        if self._file is not None:
+            told = await asyncio.to_thread(self._told, learned, self._ticks)
+            await asyncio.to_thread(self._write, self._file, told)
         if self._shared is not None:
             await self._shared.tell(learned, _EVERY_S)
             await self._shared.take_up()
@@ -91,40 +105,80 @@ class Keeper:
         learned = self._learned()
         if learned is None:
             return
-        if self._file is not None and self._writes:
-            last = threading.Thread(target=self._write, args=(learned,), daemon=True, name="state")
+        if self._file is not None:
+            told = self._told(learned, self._ticks)
+            last = threading.Thread(
+                target=self._write, args=(self._file, told), daemon=True, name="state"
+            )
             last.start()
             last.join(_LAST_S)
         if self._shared is not None:
             await self._shared.tell(learned, _LAST_S)
 
+    @property
+    def _ticks(self) -> float:
+        return self._runtime.clock.monotonic()
+
     def _learned(self) -> Learned | None:
         """What is to be written; None where nothing is."""
         dispatcher = self._runtime.dispatcher
-        if dispatcher is None or not (self._shared or (self._file is not None and self._writes)):
+        if dispatcher is None or (self._file is None and self._shared is None):
             return None
         return replace(learned_by(dispatcher), skills=self._runtime.carbon.chain.learned())
 
-    def _from_file(self) -> Learned | None:
-        if self._file is None:
-            return None
-        if self._writes:
-            self._file.clean()
-        try:
-            return self._file.read()
-        except (DataError, OSError) as error:
-            _log.warning("nothing is known from before: %s: %s", self._path, error)
-            return None
+    def _told(self, learned: Learned, ticks: float) -> Told:
+        """For the file: a process alone goes on exactly where it was, of workers each says which
+        is its own evidence, so that what all took up has no more say than what one has seen."""
+        if self._workers == 1:
+            return Told(learned, Learned())
+        return self._evidence.told(learned, ticks)
 
-    def _write(self, learned: Learned) -> None:
-        if self._file is None:
-            return
+    def _from_files(self, dispatcher: Dispatcher) -> tuple[Learned | None, float]:
+        """What is kept, and how old the newest of it is, s."""
+        if self._file is None or self._path is None:
+            return None, 0.0
+        self._file.clean()
+        paths = learned_paths(self._path)
+        if self._is_first:
+            self._left_over = [
+                LearnedFile(path) for number, path in paths.items() if number > self._workers
+            ]
+        witnesses = []
+        for path in paths.values():
+            witnesses += self._read(path)
+        if not witnesses:
+            return None, 0.0
+        age_s = min(one.age_s for one in witnesses)
+        if len(witnesses) == 1:
+            return witnesses[0].learned, age_s
+        possibles = [possible(self._runtime, one) for one in witnesses]
+        return merged_for(dispatcher, possibles), age_s
+
+    def _read(self, path: Path) -> list[Witness]:
+        file = LearnedFile(path)
+        age_s = file.age_s(self._runtime.clock.now())
         try:
-            self._file.write(learned)
+            found = file.read()
+        except (DataError, OSError) as error:
+            _log.warning("nothing is known from before: %s: %s", path, error)
+            return []
+        if found is None:
+            return []
+        witnesses = [Witness(found.own, age_s)]
+        if found.others != Learned():
+            witnesses.append(Witness(found.others, age_s, is_own=False))
+        return witnesses
+
+    def _write(self, file: LearnedFile, told: Told) -> None:
+        try:
+            file.write(told)
         except OSError as error:
             # Once, until it succeeds again.
             if not self._failing:
-                _log.error("what is learned is not written to %s: %s", self._path, error)
+                _log.error("what is learned is not written to %s: %s", file.path, error)
             self._failing = True
         else:
             self._failing = False
+            left_over, self._left_over = self._left_over, []
+            for one in left_over:
+                one.remove()

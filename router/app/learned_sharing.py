@@ -21,7 +21,7 @@ from router.contract import StateStore
 from router.core.evidence import Evidence, Told
 from router.core.learned import Learned
 from router.core.merging import HALF_LIFE_S, Witness
-from router.director.learned import learned_by, merged_for, take_up
+from router.director.learned import merged_for, take_up
 from router.errors import StateStoreError
 from router.state.learned_store import Kept, LearnedStore
 
@@ -52,12 +52,14 @@ class _Last(NamedTuple):
 class LearnedSharing:
     """One process's side. Never raises: what cannot be read or written is said in the log."""
 
-    def __init__(self, store: StateStore, identity: str, runtime: Runtime) -> None:
-        """``identity``: of this process in the ``store``."""
+    def __init__(
+        self, store: StateStore, identity: str, runtime: Runtime, evidence: Evidence
+    ) -> None:
+        """``identity``: of this process in the ``store``; ``evidence``: of this process."""
         self._place = runtime.config.fleet.gateway_origin
         self._store = LearnedStore(store, identity, self._place, runtime.clock)
         self._runtime = runtime
-        self._evidence = Evidence()
+        self._evidence = evidence
         self._last: _Last | None = None
         self._due_at = -math.inf
         self._has_read = False
@@ -79,13 +81,8 @@ class LearnedSharing:
         witnesses = self._witnesses(found)
         if before is not None:
             # The process before this one told it, too.
-            witnesses.append(self._possible(Witness(before, age_s, is_own=False)))
+            witnesses.append(possible(self._runtime, Witness(before, age_s, is_own=False)))
         return await asyncio.to_thread(merged_for, dispatcher, witnesses), len(found)
-
-    def took_up(self) -> None:
-        """What is known now is others' evidence, or of a process before this one."""
-        if self._runtime.dispatcher is not None:
-            self._evidence.took_up(learned_by(self._runtime.dispatcher), self._ticks)
 
     async def tell(self, learned: Learned, within_s: float) -> None:
         """Replace what this process told: ``learned``, all that is known here."""
@@ -119,7 +116,7 @@ class LearnedSharing:
         if not found:
             return
         witnesses = self._witnesses(found)
-        witnesses.append(self._possible(Witness(last.told.own, 0.0)))
+        witnesses.append(possible(self._runtime, Witness(last.told.own, 0.0)))
         witnesses.append(Witness(last.told.others, 0.0, is_own=False))
         merged = await asyncio.to_thread(merged_for, dispatcher, witnesses)
         taken = await asyncio.to_thread(self._evidence.lacking, last.learned, merged, self._ticks)
@@ -140,16 +137,17 @@ class LearnedSharing:
         witnesses = []
         for kept in found:
             here = kept.place == self._place
-            witnesses.append(self._possible(Witness(kept.own, kept.age_s, here)))
-            witnesses.append(self._possible(Witness(kept.others, kept.age_s, here, is_own=False)))
+            own = Witness(kept.own, kept.age_s, here)
+            others = Witness(kept.others, kept.age_s, here, is_own=False)
+            witnesses += [possible(self._runtime, one) for one in (own, others)]
         return witnesses
 
-    def _possible(self, witness: Witness) -> Witness:
-        """Without what cannot be of the forecasts; the rest is the dispatcher's to tell."""
-        chain = self._runtime.carbon.chain
-        zones = grid_zones(self._runtime.config.fleet)
-        skills = chain.restorable(witness.learned.skills, zones)
-        return witness._replace(learned=replace(witness.learned, skills=skills))
+
+def possible(runtime: Runtime, witness: Witness) -> Witness:
+    """Without what cannot be of the forecasts; the rest is the dispatcher's to tell."""
+    zones = grid_zones(runtime.config.fleet)
+    skills = runtime.carbon.chain.restorable(witness.learned.skills, zones)
+    return witness._replace(learned=replace(witness.learned, skills=skills))
 
 
 def _pieces(learned: Learned) -> Iterator[Learned]:

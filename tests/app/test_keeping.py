@@ -15,6 +15,7 @@ from router.config.settings import StateSettings
 from router.core.learned import Learned, SkillLearned
 from router.director.learned import learned_by
 from router.errors import StateStoreError
+from router.peers.rows import PARENT
 from router.state.learned_store import LearnedStore
 from router.state.memory import MemoryStore
 from tests.app.support import Place, configured
@@ -29,9 +30,9 @@ async def place(folder, learn=True):
     return opened
 
 
-def keeper(opened, writes=True, store=None, identity=""):
+def keeper(opened, row=PARENT, workers=1, store=None, identity=""):
     settings = opened.runtime.config.settings.state
-    return Keeper(settings, opened.runtime, writes, store, identity)
+    return Keeper(settings, opened.runtime, row, workers, store, identity)
 
 
 def unkept(folder):
@@ -70,14 +71,67 @@ def test_it_is_written_every_minute(tmp_path):
     virtual_time.run(rounds())
 
 
-async def test_of_several_workers_one_writes_and_all_read(tmp_path):
-    before = await place(tmp_path)
-    await keeper(before, writes=False).close()
-    assert not (tmp_path / "learned.json").exists()
-    await keeper(before).close()
-    after = await place(tmp_path, learn=False)
-    await keeper(after, writes=False).restore()
-    assert learned_by(after.dispatcher) == learned_by(before.dispatcher)
+async def workers_of(folder, count):
+    """Each with its own process' keeper, which has read what there is."""
+    made = []
+    for row in range(1, count + 1):
+        opened = await place(folder, learn=False)
+        one = keeper(opened, row, count)
+        await one.restore()
+        made.append((opened, one))
+    return made
+
+
+async def ended(*workers):
+    for _, one in workers:
+        await one.close()
+
+
+def lessons(opened, tenant="acme"):
+    told = {one.tenant: one.lessons for one in learned_by(opened.dispatcher).lengths}
+    return told.get(tenant, 0)
+
+
+@pytest.mark.parametrize("who", [0, 1])
+async def test_what_any_worker_learned_all_go_on_from(tmp_path, who):
+    workers = await workers_of(tmp_path, 2)
+    teach(workers[who][0])
+    # Whoever ends first.
+    await ended(*reversed(workers))
+    again = await workers_of(tmp_path, 2)
+    assert [lessons(opened) for opened, _ in again] == [40, 40]
+    assert usual(again[1 - who][0]) == usual(workers[who][0])
+
+
+async def test_what_one_worker_saw_outweighs_what_the_others_took_up(tmp_path):
+    """However often it was written since, and by how many."""
+    first = await workers_of(tmp_path, 3)
+    teach(first[0][0], tokens=20.0)
+    await ended(*first)
+    second = await workers_of(tmp_path, 3)
+    for _ in range(5):
+        teach(second[2][0], tokens=90.0)
+    await ended(*second)
+    third = await workers_of(tmp_path, 3)
+    assert {usual(opened) for opened, _ in third} == {usual(second[2][0])}
+
+
+async def test_files_of_workers_that_are_no_more_are_taken_over(tmp_path):
+    workers = await workers_of(tmp_path, 3)
+    for number, (opened, _) in enumerate(workers):
+        teach(opened, f"t{number}")
+    await ended(*workers)
+    names = {"learned.json", "learned.json.2", "learned.json.3"}
+    assert {path.name for path in tmp_path.glob("learned.json*")} == names
+    alone = await place(tmp_path, learn=False)
+    one = keeper(alone)
+    await one.restore()
+    assert {path.name for path in tmp_path.glob("learned.json*")} == names
+    await one.close()
+    assert [path.name for path in tmp_path.glob("learned.json*")] == ["learned.json"]
+    again = await place(tmp_path, learn=False)
+    await keeper(again).restore()
+    assert [lessons(again, f"t{number}") for number in range(3)] == 3 * [40]
 
 
 async def test_without_a_file_nothing_is_kept(tmp_path):
@@ -114,7 +168,7 @@ async def test_a_first_start_is_no_warning(tmp_path, caplog):
 
 async def test_where_it_cannot_be_written_that_is_said_once(tmp_path, caplog):
     opened = await place(tmp_path)
-    one = Keeper(StateSettings(tmp_path / "gone" / "learned.json"), opened.runtime, True)
+    one = Keeper(StateSettings(tmp_path / "gone" / "learned.json"), opened.runtime)
     await one.restore()
     await one.close()
     await one.close()

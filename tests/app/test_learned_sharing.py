@@ -11,6 +11,7 @@ from router.app.learned_sharing import (
     LearnedSharing,
     reading_period_s,
 )
+from router.core.evidence import Evidence
 from router.director.learned import learned_by
 from router.state.memory import MemoryStore
 from tests.app.support import Place, configured
@@ -23,7 +24,8 @@ class Running:
 
     def __init__(self, place, store, name):
         self.place = place
-        self.sharing = LearnedSharing(store, name, place.runtime)
+        self.evidence = Evidence()
+        self.sharing = LearnedSharing(store, name, place.runtime, self.evidence)
 
     def teach(self, tenant, tokens, count=60):
         for _ in range(count):
@@ -47,7 +49,8 @@ async def started(folder, store, *names):
     for name in names:
         one = Running(await Place(configured(folder)).open(), store, name)
         await one.sharing.first(None, 0.0)
-        one.sharing.took_up()
+        learned = learned_by(one.place.dispatcher)
+        one.evidence.took_up(learned, one.place.runtime.clock.monotonic())
         fleet.append(one)
     return fleet
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from router.core.evidence import Told
 from router.core.learned import (
     BytesLearned,
     LatencyLearned,
@@ -19,7 +20,7 @@ from router.core.learned import (
     StartLearned,
 )
 from router.errors import DataError
-from router.state.learned_file import FORMAT, LearnedFile
+from router.state.learned_file import FORMAT, LearnedFile, learned_path, learned_paths
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 STATES = st.lists(FLOATS, max_size=14).map(tuple)
@@ -43,6 +44,7 @@ SOME = Learned(
     lengths=(LengthsLearned("llama", None, (1.0, 2.0), 4), LengthsLearned("llama", "", (3.0,), 9)),
     answer_bytes=(BytesLearned("llama", 1.4, 0.3, 12),),
 )
+ALONE = Told(SOME, Learned())
 again = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -53,10 +55,10 @@ def at(folder):
 
 
 @again
-@given(LEARNED)
-def test_what_was_written_is_read(tmp_path, learned):
-    at(tmp_path).write(learned)
-    assert at(tmp_path).read() == learned
+@given(st.builds(Told, LEARNED, st.just(Learned()) | LEARNED))
+def test_what_was_written_is_read(tmp_path, told):
+    at(tmp_path).write(told)
+    assert at(tmp_path).read() == told
 
 
 def test_where_there_is_no_file_nothing_is_known(tmp_path):
@@ -65,13 +67,13 @@ def test_where_there_is_no_file_nothing_is_known(tmp_path):
 
 def test_the_file_is_its_owners_alone_and_nothing_lies_beside_it(tmp_path):
     for _ in range(2):
-        at(tmp_path).write(SOME)
+        at(tmp_path).write(ALONE)
     (file,) = tmp_path.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_a_file_that_is_cut_at_any_byte_is_refused(tmp_path):
-    at(tmp_path).write(SOME)
+    at(tmp_path).write(ALONE)
     file = tmp_path / "learned.json"
     whole = file.read_bytes()
     for length in range(len(whole)):
@@ -91,7 +93,7 @@ def test_any_bytes_are_refused(tmp_path, body):
 @again
 @given(st.integers(0, 400), st.binary(min_size=1, max_size=3))
 def test_a_file_that_is_damaged_anywhere_is_read_or_refused(tmp_path, place, damage):
-    at(tmp_path).write(SOME)
+    at(tmp_path).write(ALONE)
     file = tmp_path / "learned.json"
     body = bytearray(file.read_bytes())
     body[place : place + len(damage)] = damage
@@ -100,7 +102,7 @@ def test_a_file_that_is_damaged_anywhere_is_read_or_refused(tmp_path, place, dam
         found = at(tmp_path).read()
     except DataError:
         return
-    assert isinstance(found, Learned)
+    assert isinstance(found.own, Learned)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +111,7 @@ def test_a_file_that_is_damaged_anywhere_is_read_or_refused(tmp_path, place, dam
         b"", b"null", b"[]", b"{}", b"[" * 100_000, b'{"a":' * 100_000,
         b'{"format":1,"learned":{"latency":[{"endpoint":"a"}]}}',
         b'{"format":1,"learned":{"lengths":[{"model":1}]}}',
+        b'{"format":1,"learned":{},"taken_up":{"lengths":[{"model":1}]}}',
         b'{"format":1,"learned":{"answer_bytes":[{"model":"m","log_median":null,"sd":1.0,'
         b'"lessons":1}]}}',
         b'{"format":1e400,"learned":{}}', b'{"format":true,"learned":{}}', b'{"format":1}',
@@ -130,12 +133,13 @@ def test_another_format_is_refused(tmp_path):
 _WRITES = """
 import sys
 from pathlib import Path
+from router.core.evidence import Told
 from router.core.learned import Learned, LengthsLearned
 from router.state.learned_file import LearnedFile
 file = LearnedFile(Path(sys.argv[1]))
 kept = tuple(LengthsLearned("llama", f"t{n}", (1.5,) * 5, 1) for n in range(4096))
 while True:
-    file.write(Learned(lengths=kept))
+    file.write(Told(Learned(lengths=kept), Learned()))
     print("written", flush=True)
 """
 
@@ -149,4 +153,12 @@ def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path):
                 writer.stdout.readline()
             writer.send_signal(signal.SIGKILL)
         found = LearnedFile(path).read()
-        assert len(found.lengths) == 4096
+        assert len(found.own.lengths) == 4096
+
+
+def test_each_worker_has_a_file_and_others_beside_them_are_none_of_theirs(tmp_path):
+    path = tmp_path / "learned[1].json"
+    for name in ("", ".2", ".17", ".1", ".02", ".profiles", ".budget.3", ".3.aside"):
+        path.with_name(path.name + name).write_bytes(b"")
+    assert learned_paths(path) == {n: learned_path(path, n) for n in (1, 2, 17)}
+    assert learned_paths(tmp_path / "gone" / "it") == {1: tmp_path / "gone" / "it"}
