@@ -37,8 +37,10 @@ class LatencyLearned:
 
 @dataclass(frozen=True, slots=True)
 class MarginsLearned:
-    """Of what callers are told of one endpoint's latency: logs of `router.core.margins`, at the
-    quantile whose deviate is ``z``. ``waits``: of requests that have to wait for a place there.
+    """Of what callers are told of one endpoint's latency, at the quantile whose deviate is ``z``.
+    ``waits``: of requests that have to wait for a place there; ``logs``: of TTFT, TPOT and the
+    whole in turn, by `router.core.margins.FIGURE_STATES`. Three numbers, as earlier gateways keep
+    them, are left out by this one, and these by them.
 
     ``kind``: as of `LatencyLearned`.
     """

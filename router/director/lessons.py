@@ -168,10 +168,8 @@ class Lessons:
         seen = tokens if tokens == tokens or by_size == 0.0 else by_size
         stated = UNTIMED if lesson.told is None else told_times(lesson.run, lesson.told)[0]
         teach_latency(lesson.seat, prediction, lesson.run, seen, by_size, stated.decoding_ms)
-        told = decision.told
-        if told is not None:
-            run = lesson.run
-            lesson.seat.margins.learn(told, run.ttft_ms, run.e2e_ms, tokens)
+        run = lesson.run
+        lesson.seat.margins.learn(decision, run.ttft_ms, run.e2e_ms, tokens)
 
     def _tokens_by_size(self, lesson: Lesson, snapshot: Snapshot) -> float:
         """Tokens of an answer by what its model's endpoints agree on; NaN where they do not; 0 of

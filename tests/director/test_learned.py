@@ -74,7 +74,7 @@ async def test_what_would_not_be_taken_has_no_say_among_others():
         answer_bytes=(replace(learned.answer_bytes[0], sd=-1.0),),
         prompt_bytes=(replace(learned.prompt_bytes[0], model="other"),),
         margins=(
-            replace(margins, logs=(math.inf,) * 3),
+            replace(margins, logs=(math.inf,) * len(margins.logs)),
             replace(margins, endpoint="elsewhere"),
             replace(margins, kind="of another profile"),
         ),
