@@ -162,9 +162,9 @@ def test_what_is_told_holds_from_the_first_hundred_on(decision, sequence):
     assert shares[1000] == pytest.approx(0.95, abs=0.01), shares
 
 
-def test_a_pace_that_is_told_eight_times_too_large_is_so_for_some_forty_outcomes(decision):
+def test_a_pace_that_is_told_eight_times_too_large_is_so_for_some_fifty_outcomes(decision):
     made, rng = margins(), random.Random(1)
-    for _ in range(40):
+    for _ in range(50):
         pace_ms = 10.0 / 8.0 * math.exp(0.2 * rng.gauss(0.0, 1.0))
         made.learn(told(made, decision), 100.0, 100.0 + 31.0 * pace_ms, 32.0)
     assert made.told(decision, waits=False).tpot_ms < 2.0 * 10.0 / 8.0
@@ -175,14 +175,14 @@ class Twin:
 
     def __init__(self, z):
         self.z, self.miss, self.log, self.shift = z, 1.0 - NormalDist().cdf(z), 0.0, 0.0
-        self.middle, self.spread, self.seen = -0.3 * z, {True: 0.3, False: 0.3}, 0
+        self.middle, self.spread, self.seen = -0.5 * z, {True: 0.5, False: 0.5}, 0
 
     def learn(self, ratio_log):
         weight = max(1.0 / (9.0 + self.seen), 0.05)
         self.seen += 1
         missed = ratio_log > self.log
         if not (missed and self.log == MOST) and not (not missed and self.log == LEAST):
-            self.shift += 0.15 * ((1.0 if missed else 0.0) - self.miss)
+            self.shift += 0.2 * ((1.0 if missed else 0.0) - self.miss)
         off = min(max(ratio_log, LEAST), MOST) - self.middle
         side = off > 0.0
         spread = self.spread[side]

@@ -49,15 +49,21 @@ def http_get(address: str, path: str) -> tuple[int, bytes]:
 
 @contextmanager
 def server(
-    command: list[str], ready: Callable[[], bool], cwd: Path, log: Path, **env: str
+    command: list[str],
+    ready: Callable[[], bool],
+    cwd: Path,
+    log: Path,
+    polls: int = POLLS,
+    **env: str,
 ) -> Iterator[None]:
-    """A server process, yielded once it is ready; afterwards it must end on SIGTERM."""
+    """A server process, yielded once it is ready, which may take so many ``polls``; afterwards it
+    must end on SIGTERM."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, cwd=cwd, env=bare_environment(**env), stdout=out, stderr=subprocess.STDOUT
         )
         try:
-            _await_ready(process, ready, log)
+            _await_ready(process, ready, log, polls)
             yield
             assert process.poll() is None, f"died during the tests:\n{_tail(log)}"
             process.terminate()
@@ -69,8 +75,10 @@ def server(
     assert process.returncode in (0, -15), f"ended with {process.returncode}:\n{_tail(log)}"
 
 
-def _await_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool], log: Path) -> None:
-    for _ in range(POLLS):
+def _await_ready(
+    process: subprocess.Popen[bytes], ready: Callable[[], bool], log: Path, polls: int
+) -> None:
+    for _ in range(polls):
         if ready():
             return
         try:
@@ -78,7 +86,7 @@ def _await_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool], lo
         except subprocess.TimeoutExpired:
             continue
         pytest.fail(f"{process.args!r} ended before it was ready:\n{_tail(log)}")
-    pytest.fail(f"{process.args!r} was not ready after {POLLS} polls:\n{_tail(log)}")
+    pytest.fail(f"{process.args!r} was not ready after {polls} polls:\n{_tail(log)}")
 
 
 def _tail(log: Path) -> str:

@@ -26,6 +26,8 @@ ROOT = Path(__file__).parent.parent.parent
 VENV = ROOT / ".venv-vllm"
 CONTEXT_TOKENS = 1024
 PATIENCE_S = 120.0
+# It imports torch and reads the model: half a minute on a machine of its own.
+STARTS_POLLS = 4 * POLLS
 
 
 class Places(NamedTuple):
@@ -71,7 +73,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     gateway = [sys.executable, "-m", "router.cli", "serve", str(config)]
     up = Places(there, front, admin)
     with (
-        server(command, lambda: is_up(there, "/health"), folder, folder / "log", **quiet),
+        server(
+            command, lambda: is_up(there, "/health"), folder, folder / "log", STARTS_POLLS, **quiet
+        ),
         server(gateway, lambda: is_up(admin, "/readyz"), ROOT, folder / "gateway.log"),
     ):
         yield up
@@ -197,7 +201,7 @@ def test_where_an_answers_time_went_is_passed_on_and_lies_within_what_the_gatewa
         whole = json.loads(answer.read())["metrics"]
     (decision_id,) = re.findall(r'id="([^"]+)"', answer.headers["x-carbon"])
     _, body = http_get(places.http, f"/v1/carbon/receipts/{decision_id}")
-    took_ms = float(json.loads(body)["e2e_ms"])
+    took_ms = float(json.loads(body)["actual_e2e_ms"])
     connection, answer = opened(
         places, chat(stream=True, stream_options={"include_usage": True}, **asked)
     )
