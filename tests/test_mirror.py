@@ -45,6 +45,7 @@ APART = {
     "lab/sim/scenario/test_shipped_scenarios.py": "docs/scenarios/",
     "lab/study/test_fluid_study.py": "lab/study/command.py; apart, to run beside the long ones",
     "planes/envoy/test_fuzz.py": "planes/envoy/source/, under sanitizers",
+    "planes/envoy/test_passed_on.py": "Envoy and the native gateway behind it",
     "planes/envoy/test_sharing.py": "several planes on one store",
     "planes/envoy/test_random_endings.py": "the whole plane",
     "planes/envoy/test_scan.py": "planes/envoy/source/, held against both fronts",

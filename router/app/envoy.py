@@ -85,7 +85,7 @@ class _Build:
             self._config, parts.dispatcher, parts.dispatcher.parts.clock, parts.identity,
             parts.failures.failed, self._process, tls,
             CallerAnswers(parts.access, parts.dispatcher, WallClock(), parts.failures.failed),
-            SystemResolver(), parts.receipts.keep, parts.native,
+            SystemResolver(), parts.receipts.keep, parts.native, parts.in_force,
         )  # fmt: skip
 
 

@@ -78,9 +78,11 @@ class Fronts:
         asked: ReceiptSources,
         tls: ServerTls | None = None,
         deferral: ProcessDeferral | None = None,
+        is_behind: bool = False,
     ) -> None:
         """``access``: who may call; ``asked``: where receipts are that are in no memory;
-        ``deferral``: None where no work is deferred."""
+        ``deferral``: None where no work is deferred; ``is_behind``: somebody else ends TLS of gRPC
+        and HTTP."""
         # Whichever front a call comes by, the process holds no more than it may.
         self._capacity = Capacity(server.max_requests, server.max_buffered_mib * 2**20)
         self._server = server
@@ -92,6 +94,7 @@ class Fronts:
         self._receipts = receipts
         self._asked = asked
         self._tls = tls
+        self._front_tls = None if is_behind else tls
         self._deferral = deferral
         self._holding = None if deferral is None else deferral.holding(lambda: self._director)
         self._connections = affordable(server, runtime.config.most_endpoints)
@@ -156,7 +159,7 @@ class Fronts:
             looks = {**looks, "held requests": self._holding.run}
         return {**looks, **deferral.work(runner, lambda: self._director.view)}
 
-    def _grpc_options(self) -> ServerOptions:
+    def _grpc_options(self, tls: ServerTls | None) -> ServerOptions:
         server = self._server
         return ServerOptions(
             listen=server.listen,
@@ -172,12 +175,12 @@ class Fronts:
             max_age_ms=int(server.max_age_s * 1e3),
             show_addresses=server.show_addresses,
             full_receipts=server.grpc_receipts == "full",
-            tls=self._tls,
+            tls=tls,
         )
 
     def _build_picker(self) -> PickerServer:
         return PickerServer(
-            PickerOptions(self._server.picker or "", self._grpc_options()),
+            PickerOptions(self._server.picker or "", self._grpc_options(self._tls)),
             PickerParts(
                 self._director, self._capacity, self._access, self._receipts, self._failures
             ),
@@ -185,11 +188,12 @@ class Fronts:
         )
 
     def _build_scaler(self) -> ScalerServer:
-        return ScalerServer(self._server.scaler or "", self._grpc_options(), self._scaling)
+        options = self._grpc_options(self._tls)
+        return ScalerServer(self._server.scaler or "", options, self._scaling)
 
     def _build_grpc(self) -> Gateway:
         return Gateway(
-            self._grpc_options(),
+            self._grpc_options(self._front_tls),
             self._director,
             ControlApi(self._director, self._runtime),
             self._is_ready,
@@ -211,7 +215,7 @@ class Fronts:
                 idle_s=server.idle_s,
                 max_age_s=server.max_age_s,
                 reuse_port=self._reuse_port,
-                tls=self._tls,
+                tls=self._front_tls,
             ),
             FrontParts(
                 self._director,
@@ -234,7 +238,7 @@ class Fronts:
     def _own_names(self) -> frozenset[str] | None:
         """Whoever reaches a port on loopback is of this machine: but for a page of a stranger's."""
         listens = self._server.http or ""
-        if self._tls is not None or not is_loopback(listens):
+        if self._front_tls is not None or not is_loopback(listens):
             return None
         return self._server.http_hosts | {split_address(listens)[0].lower()}
 
@@ -249,7 +253,7 @@ class Fronts:
 class CarrierParts(NamedTuple):
     """What a carrier in the place of `Fronts` is built of. ``identity``: of this process in
     decision ids; ``access``: who may call; ``receipts``: to be asked for by id; ``native``: this
-    process's own fronts, on loopback."""
+    process's own fronts, on loopback; ``in_force``: the configuration of this moment."""
 
     dispatcher: Dispatcher
     failures: Failures
@@ -258,6 +262,7 @@ class CarrierParts(NamedTuple):
     access: Access
     receipts: KeptReceipts
     native: Fronts
+    in_force: Callable[[], Config]
 
 
 class BuildCarrier(Protocol):

@@ -376,15 +376,16 @@ class GatewayProcess:
             self._reuse_port,
             receipts,
             ReceiptSources(self._ledger.asked(), self._signer, self._clock.now),
-            None if is_behind else self._trust.server,
+            self._trust.server,
             self._deferral(),
+            is_behind,
         )
         if self._carrier is None:
             return fronts
         return self._carrier(
             CarrierParts(
                 dispatcher, failures, self._identity, self._trust, self._identities.access,
-                receipts, fronts,
+                receipts, fronts, lambda: self._runtime.config,
             )
         )  # fmt: skip
 

@@ -120,7 +120,7 @@ def _listener(front: EnvoyListener, config: Config, folder: Path, longest_s: flo
         "http2_protocol_options": {"max_concurrent_streams": server.max_streams},
         "route_config": {"virtual_hosts": [_virtual_host(front, config, longest_s)]},
         "http_filters": [
-            {"name": NAME, "typed_config": _module(front.name, folder / TABLE)},
+            {"name": NAME, "typed_config": _module(front.name, _lines(front, config, folder))},
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {
@@ -150,14 +150,29 @@ def _listener(front: EnvoyListener, config: Config, folder: Path, longest_s: flo
     }
 
 
-def _module(filter_name: str, table: Path) -> Json:
+def _lines(front: EnvoyListener, config: Config, folder: Path) -> str:
+    """Of the module's: its table, and where strangers' names are none of this host's, its own."""
+    lines = [str(folder / TABLE)]
+    if front.name == "openai" and _is_of_this_machine(front, config):
+        host = split_address(front.listen)[0].lower()
+        host = f"[{host}]" if ":" in host else host
+        lines += sorted({*config.settings.server.http_hosts, host, "localhost"})
+    return "\n".join(lines)
+
+
+def _is_of_this_machine(front: EnvoyListener, config: Config) -> bool:
+    """Whoever reaches it runs here, but for a page of a stranger's (`router.app.fronts`)."""
+    return config.settings.server.tls is None and is_loopback(front.listen)
+
+
+def _module(filter_name: str, lines: str) -> Json:
     return {
         "@type": f"{_TYPE}.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
         "dynamic_module_config": {"name": NAME, "do_not_close": True},
         "filter_name": filter_name,
         "filter_config": {
             "@type": "type.googleapis.com/google.protobuf.StringValue",
-            "value": str(table),
+            "value": lines,
         },
     }
 
@@ -187,7 +202,7 @@ def _virtual_host(front: EnvoyListener, config: Config, longest_s: float) -> Jso
     if not is_grpc:
         # As long as it takes: it has time-outs of its own.
         native["timeout"] = "0s"
-        if not is_loopback(front.listen):
+        if not _is_of_this_machine(front, config):
             # There it answers to no name of a stranger's; here whoever reaches it may have any.
             native["host_rewrite_literal"] = "127.0.0.1"
     marked = {"name": _NATIVE, "present_match": True}

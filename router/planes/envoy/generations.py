@@ -17,10 +17,9 @@ from router.core.columns import Snapshot
 from router.director import Dispatcher, View
 from router.errors import EnvoyPlaneError
 from router.model import Endpoint
-from router.planes.envoy.budget_accounts import BudgetAccounts
 from router.planes.envoy.envoy_process import EnvoyProcess
 from router.planes.envoy.hosts import HostFiles
-from router.planes.envoy.image import Generation, TableImage, key_of
+from router.planes.envoy.image import Generation, TableImage, TableTerms, key_of
 from router.planes.envoy.layout import PROTOCOLS
 from router.planes.envoy.names import HostNames
 from router.planes.envoy.seats import EnvoyHost, Seats
@@ -33,16 +32,6 @@ _LOOK_S: Final = 0.02
 _KNOWN_S: Final = 10.0
 
 _log = logging.getLogger(__name__)
-
-
-class TableTerms(NamedTuple):
-    """``identity``, ``full_receipts``, ``accounts``: as `TableImage` has them; ``way``: how an
-    endpoint is reached, as of `tls.way_of`."""
-
-    identity: str
-    full_receipts: bool
-    accounts: BudgetAccounts
-    way: Callable[[Endpoint], str]
 
 
 class _KeptKey(NamedTuple):
@@ -62,13 +51,16 @@ class Generations:
         process: EnvoyProcess,
         hosts: HostFiles,
         terms: TableTerms,
+        way: Callable[[Endpoint], str],
     ) -> None:
+        """``way``: how an endpoint is reached, as of `tls.way_of`."""
         self._dispatcher = dispatcher
         self._clock = clock
         self._names = names
         self._process = process
         self._hosts = hosts
         self._terms = terms
+        self._way = way
         self._file: SharedFile | None = None
         self._image: TableImage | None = None
         self._keys: _KeptKey | None = None
@@ -170,10 +162,7 @@ class Generations:
             number, self._key_of(view, places), since_s, seats,
             (counts.get(PROTOCOLS[0], 0), counts.get(PROTOCOLS[1], 0)),
         )  # fmt: skip
-        identity, full_receipts, accounts, _ = self._terms
-        self._image = TableImage(
-            self._dispatcher, view, identity, full_receipts, accounts, generation, self._seats
-        )  # fmt: skip
+        self._image = TableImage(self._dispatcher, view, self._terms, generation, self._seats)
         self.views[number] = view
         self.snapshots[view.snapshot.version] = view.snapshot
         while len(self.snapshots) > _SNAPSHOTS:
@@ -187,7 +176,7 @@ class Generations:
         for one in view.snapshot.layout.fleet.endpoints:
             address = self._names.address(one.address)
             if address:
-                self._hosts.ways[address] = self._terms.way(one)
+                self._hosts.ways[address] = self._way(one)
                 found.setdefault(address, EnvoyHost(one.name, one.protocol, address))
         return list(found.values())
 

@@ -10,8 +10,8 @@ import ctypes
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
 from router.core.refusal import SHED_RETRY_S
 from router.core.seat import Seat
 from router.director import Dispatcher, View
-from router.model import Region, TaskProfile, TokenProfile
+from router.model import Region, ServedModel, TaskProfile, TokenProfile
 from router.planes.envoy.budget_accounts import BudgetAccounts
 from router.planes.envoy.layout import (
     ENERGY_KINDS,
@@ -47,8 +47,14 @@ from router.planes.envoy.seats import NO_SEAT, EnvoyHost
 from router.units import DAY_S, UG_PER_G
 
 _ALIGNED = 8
-# As the module numbers them (source/shared.h).
-_ACTIONS = (OnExhausted.SHED, OnExhausted.GREENEST_ONLY, OnExhausted.WARN)
+# As the module numbers them (source/shared.h). Of variants the gateway's own process decides alone.
+_ACTIONS: Final[Mapping[OnExhausted, int]] = {
+    OnExhausted.SHED: 0,
+    OnExhausted.GREENEST_ONLY: 1,
+    OnExhausted.VARIANT: 1,
+    OnExhausted.WARN: 2,
+    OnExhausted.DEFER: 3,
+}
 # Where decisions are kept at all, refusals are, and this is how the module is told.
 LEAST_SHARE = 1e-12
 
@@ -74,6 +80,17 @@ class Generation(NamedTuple):
     since_s: float
     seats: Mapping[str, int]
     hosts: tuple[int, int]
+
+
+class TableTerms(NamedTuple):
+    """What a table says beside the fleet. ``identity``: of the gateway in decision ids;
+    ``full_receipts``: over gRPC, to whoever does not say; ``accounts``: of carbon budgets;
+    ``energy_tenants``: whose answers over HTTP tell their energy, in force."""
+
+    identity: str
+    full_receipts: bool
+    accounts: BudgetAccounts
+    energy_tenants: Callable[[], Collection[str]]
 
 
 class _Arena:
@@ -106,17 +123,14 @@ class TableImage:
         self,
         dispatcher: Dispatcher,
         view: View,
-        identity: str,
-        full_receipts: bool,
-        accounts: BudgetAccounts,
+        terms: TableTerms,
         generation: Generation,
         seated: Iterable[tuple[EnvoyHost, int]],
     ) -> None:
-        """``identity``: of the gateway in decision ids; ``full_receipts``: over gRPC, to whoever
-        does not say; ``accounts``: of carbon budgets. ``seated``: all that have seats, those that
-        leave among them."""
+        """``seated``: all that have seats, those that leave among them."""
         self.view = view
         self.budgets = dispatcher.budgets.budgets
+        identity, full_receipts, accounts, energy_tenants = terms
         self._accounts = accounts
         self.generation = generation
         self._dispatcher = dispatcher
@@ -131,13 +145,17 @@ class TableImage:
         head.generation, head.rows = generation.number, generation.key
         head.since_s, head.hosts = generation.since_s, generation.hosts
         head.snapshot = snapshot.version
+        told = dict.fromkeys(sorted(energy_tenants()), 1)
+        head.energy, head.energy_at = _lay_named(arena, told)
         regions = {one: row for row, one in enumerate(fleet.regions)}
         in_regions = {one.name: regions[one.region] for one in fleet.endpoints}
         cells = _endpoint_cells(arena, seated, in_regions)
         head.endpoints, head.endpoints_at = len(cells), arena.cells(cells)
         models = [self._lay_model(key, one) for key, one in snapshot.columns.items()]
-        awaited = sorted(fleet.priors.keys() - snapshot.layout.protocols.keys())
+        aliases = sorted(fleet.aliases)
+        awaited = sorted(fleet.priors.keys() - snapshot.layout.protocols.keys() - set(aliases))
         models += [ModelCells(arena.text(name), arena.text("*")) for name in awaited]
+        models += [ModelCells(arena.text(name), arena.text("*"), is_passed=1) for name in aliases]
         head.models, head.models_at = len(models), arena.cells(models)
         grids = [self._lay_region(one) for one in fleet.regions.values()]
         head.regions, head.regions_at = len(grids), arena.cells(grids)
@@ -185,6 +203,7 @@ class TableImage:
             arena.text(key[0]), arena.text(key[1]),
             layout.protocols[key[0]] == "openai",
             isinstance(candidates.served[0].profile, TaskProfile),
+            key[0] in layout.fleet.aliases or any(map(_keeps_prompts, candidates.served)), 0,
             n, table.shape[0], len(candidates.regions),
         )  # fmt: skip
         cells.table_at = arena.array(table)
@@ -328,7 +347,7 @@ def _lay_budgets(
 ) -> None:
     cells = [
         BudgetCells(
-            arena.text(one.name), _ACTIONS.index(one.on_exhausted), one.shadow,
+            arena.text(one.name), _ACTIONS[one.on_exhausted], one.shadow,
             accounts.row_of(one.name, "") if one.per is BudgetScope.FLEET else -1,
             (one.limit_ug or 0) / UG_PER_G,
         )
@@ -340,6 +359,12 @@ def _lay_budgets(
     head.greens_at = arena.array(np.concatenate([one.params for one in greens]))
     for place, one in enumerate(greens):
         head.green_relaxed[place] = arena.text(",".join(one.relaxed))
+
+
+def _keeps_prompts(served: ServedModel) -> bool:
+    """Whether what a server has of prompts is looked at, which is not done in Envoy."""
+    profile = served.profile
+    return isinstance(profile, TokenProfile) and profile.prefix_cache_tokens > 0
 
 
 def _lay_named(arena: _Arena, values: Any) -> tuple[int, int]:

@@ -23,7 +23,7 @@ ASKS_WHO, ASKS_TENANTS = 1, 2
 _SETS: Final = 1024
 USES: Final = 4096
 # As MAX_BUDGETS and the rest of source/shared.h.
-MAX_BUDGETS: Final = 8
+MAX_BUDGETS: Final = 32
 ACCOUNTS: Final = 16_384
 
 _u32, _u64, _i64, _f8 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64, ctypes.c_double

@@ -98,10 +98,12 @@ class RunCells(ctypes.Structure):
 
 
 class ModelCells(ctypes.Structure):
-    """A model in a version, and where its columns are."""
+    """A model in a version, and where its columns are. ``is_passed``: the gateway's own process
+    decides of it."""
 
     _fields_ = (
-        ("name", Text), ("version", Text), ("is_http", _u32), ("is_task", _u32),
+        ("name", Text), ("version", Text),
+        *((name, _u32) for name in ("is_http", "is_task", "is_passed", "unused")),
         *((name, _i64) for name in ("n", "rows", "regions")),
         *((f"{name}_at", _u64) for name in (
             "table", "live", "labels", "starts", "seats", "task_j", "runs", "kinds", "accounts",
@@ -129,7 +131,9 @@ class TableHead(ctypes.Structure):
             "models", "origins", "places", "tenants", "regions", "endpoints", "rungs",
         ) for at in ("", "_at")),
         ("attempts", _u64), ("full_receipts", _u64),
-        *((name, _u64) for name in ("budgets", "budgets_at", "greens", "greens_at")),
+        *((name, _u64) for name in (
+            "budgets", "budgets_at", "greens", "greens_at", "energy", "energy_at",
+        )),
         ("day_ends_s", _f8),
         ("identity", Text), ("policy", Text), ("relaxed", Text * MAX_RUNGS),
         ("green_relaxed", Text * MAX_GREENS),

@@ -18,9 +18,9 @@ from router.model import Receipt
 from router.planes.envoy.bootstrap import TABLE, Json, bootstrap, fronts_of, native_cluster
 from router.planes.envoy.callers import CallerAnswers
 from router.planes.envoy.envoy_process import EnvoyProcess
-from router.planes.envoy.generations import Generations, TableTerms
+from router.planes.envoy.generations import Generations
 from router.planes.envoy.hosts import HostFiles
-from router.planes.envoy.image import Times
+from router.planes.envoy.image import TableTerms, Times
 from router.planes.envoy.kept_decisions import KeptDecisions
 from router.planes.envoy.names import EVERY_S, HostNames
 from router.planes.envoy.outcomes import Outcomes
@@ -76,10 +76,12 @@ class EnvoyPlane:
         resolve: Resolve,
         keep: Callable[[Receipt], None],
         native: NativeFronts,
+        in_force: Callable[[], Config],
     ) -> None:
-        """``identity``: of this gateway in decision ids; ``failed``: told of what ends badly;
-        ``callers``: who may call; ``resolve``: how host names of endpoints are asked for; ``keep``:
-        receipts, to be asked for by id; ``native``: serve what Envoy only passes on."""
+        """``config``: that it begins with, ``in_force``: of this moment; ``identity``: of this
+        gateway in decision ids; ``failed``: told of what ends badly; ``callers``: who may call;
+        ``resolve``: how host names of endpoints are asked for; ``keep``: receipts, to be asked for
+        by id; ``native``: serve what Envoy only passes on."""
         self._config = config
         self._dispatcher = dispatcher
         self._clock = clock
@@ -94,8 +96,9 @@ class EnvoyPlane:
             dispatcher, clock, HostNames(resolve), process, self._hosts,
             TableTerms(
                 identity, config.settings.server.grpc_receipts == "full", callers.accounts,
-                lambda endpoint: way_of(config, endpoint),
+                lambda: in_force().settings.server.energy_tenants,
             ),
+            lambda endpoint: way_of(config, endpoint),
         )  # fmt: skip
         kept = KeptDecisions(
             dispatcher, identity, self._generations.snapshots,
@@ -134,9 +137,11 @@ class EnvoyPlane:
         if not self._process.is_alive():
             self._process.start(how)
         await self._process.until_ready()
-        return {
+        # Those of other fronts are listened on as they are.
+        listened = {
             names[one.name]: int(one.listen.rpartition(":")[2]) for one in fronts_of(self._config)
         }
+        return ports | listened
 
     async def drain(self, grace_s: float) -> None:
         """Take no new requests, wait for those under way, then end Envoy."""

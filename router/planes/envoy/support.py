@@ -16,7 +16,6 @@ from router.config.settings import (
     StateSettings,
 )
 from router.errors import ConfigError
-from router.model import Endpoint, TokenProfile
 from router.planes.envoy.known_file import MAX_BUDGETS
 
 # As source/decide.h: so many servers are named for a request at most.
@@ -27,19 +26,21 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Every field of the settings is under one of these three; a test holds them to the classes, so that
+# Every field of the settings is under one of these two; a test holds them to the classes, so that
 # a new one is not ignored in silence. Held: by Envoy, the module or the command's own process.
 HELD: Final[Mapping[type, frozenset[str]]] = {
     Settings: _names(
         "server clock carbon load health retry network_kwh_per_gb request_file state exposed "
         # Of `access`, `_of_endpoints` refuses credentials; what of `otlp` there is, `notes` says.
-        "ledger access identity carbon_budgets discovery otlp"
+        "ledger access identity carbon_budgets discovery otlp receipt_signing deferral"
     ),
     ServerSettings: _names(
         "listen admin http workers max_message_mib max_streams max_connections max_metadata_kib "
         "idle_s max_age_s drain_s deadline_margin_ms share_port frozen_after_s grpc_receipts "
         # The control API, which would tell addresses, is on no front here.
-        "tls admin_tls admin_token admin_hosts insecure show_addresses"
+        "tls admin_tls admin_token admin_hosts insecure show_addresses "
+        # Served by the command's own process, which is passed on to.
+        "http_paths http_hosts energy_tenants picker scaler"
     ),
     HealthSettings: _names(
         "probe_s detect_s base_ejection_s max_ejection_s max_ejected_fraction busy_s max_busy_s"
@@ -50,11 +51,6 @@ HELD: Final[Mapping[type, frozenset[str]]] = {
         "dir url name tenant flush_s seal_s seal_rows queue_rows spool_max_bytes "
         "gateway_w_per_core gateway_region settle_every_s decision_share"
     ),
-}
-# `require_supported` refuses what would be ignored of them.
-REFUSED: Final[Mapping[type, frozenset[str]]] = {
-    Settings: _names("receipt_signing deferral"),
-    ServerSettings: _names("http_paths http_hosts energy_tenants picker scaler"),
 }
 # `notes` says so.
 TOLD: Final[Mapping[type, frozenset[str]]] = {
@@ -95,18 +91,6 @@ def notes(config: Config) -> list[str]:
 def _of_settings(config: Config) -> Iterator[tuple[str, str]]:
     settings = config.settings
     server = settings.server
-    asked = {
-        "server.http_paths": bool(server.http_paths),
-        "server.picker": server.picker is not None,
-        "server.scaler": server.scaler is not None,
-        "server.energy_tenants": bool(server.energy_tenants),
-        "receipts.sign": settings.receipt_signing is not None,
-        "deferral": settings.deferral is not None,
-        "aliases": bool(config.fleet.aliases),
-    }
-    for key, is_asked in asked.items():
-        if is_asked:
-            yield key, _NOT_YET
     if len(settings.carbon_budgets.budgets) > MAX_BUDGETS:
         yield "carbon_budget", f"Envoy's plane keeps {MAX_BUDGETS} budgets at the most"
     for key, listen in (("server.listen", server.listen), ("server.http", server.http)):
@@ -124,7 +108,6 @@ def _of_endpoints(config: Config) -> Iterator[tuple[str, str]]:
         key = f"discovery[{row}]"
         if place.access.tls is not None or place.access.credentials is not None:
             yield key, f"tls and credentials: {_NOT_YET}"
-        yield from _of_models(key, place.template)
     for row, endpoint in enumerate(fleet.endpoints):
         key = f"endpoints[{row}]"
         access = config.settings.access.get(endpoint.address)
@@ -134,10 +117,3 @@ def _of_endpoints(config: Config) -> Iterator[tuple[str, str]]:
         if address in seen:
             yield f"{key}.address", f"is that of {seen[address]!r}, too: Envoy cannot tell"
         seen[address] = endpoint.name
-        yield from _of_models(key, endpoint)
-
-
-def _of_models(key: str, endpoint: Endpoint) -> Iterator[tuple[str, str]]:
-    for place, served in enumerate(endpoint.models):
-        if isinstance(served.profile, TokenProfile) and served.profile.prefix_cache_tokens:
-            yield f"{key}.models[{place}].prefix_cache_tokens", _NOT_YET

@@ -23,7 +23,7 @@ static bool is_ended(const char *text, size_t room) { return memchr(text, 0, roo
 static void check_body(bool is_chat, span_t body) {
     scanned_t found;
     (is_chat ? scan_chat : scan_oip)(&found, body);
-    must(found.error || found.model.length, "a body is refused, or names a model");
+    must(found.error || found.model.length || found.passes_on, "a body is refused, or names a model");
     must(isnan(found.input_tokens) || found.input_tokens >= 1.0, "prompts have tokens");
     must(found.max_output_tokens >= 1.0, "answers have tokens");
     must(found.prompt_bytes >= 0.0 && found.prompt_bytes <= (double)body.length,
@@ -41,7 +41,7 @@ static void check_headers(span_t text) {
     static const char *keys[] = {
         "x-ttft-budget-ms", "x-tpot-budget-ms", "x-latency-budget-ms", "x-origin", "x-tenant",
         "x-residency", "grpc-timeout", "x-carbon-receipt", "content-type", "x-carbon-grams",
-        "authorization", "x-api-key", "x-forwarded-client-cert", "x_api_key-bin",
+        "authorization", "x-api-key", "x-forwarded-client-cert", "x_api_key-bin", "x-resdency",
     };
     header_t headers[HEADERS];
     size_t count = 0;
@@ -140,6 +140,9 @@ static const struct {
                "content-type:application/grpc\n"),
     SEED("\2", "authorization:Bearer crk_abcdefghij23_x\nx-forwarded-client-cert:Hash=00;Cert=x\n"),
     SEED("\3", "\x20\x02" "acme\0home\0llama-*\0[a-z]?\0"),
+    SEED("\2", "x-residancy:eu\nx-deadline-s:5\nx-energi-data:1\nx_origins:a\nx-min-quality:1\n"),
+    SEED("\0", "{\"model\":\"m\",\"service_tier\":\"flex\",\"vllm_xargs\":{\"agentic_context\":{"
+               "\"deadline_seconds\":9}},\"inference_geo\":\"eu\",\"priority\":1}"),
     SEED("\2", "x-latency-budget-ms: 1e3 \nx-origin:eu-1\nx-carbon-receipt:full\nx-carbon-g:1\n"),
 };
 static const char *const WORDS[] = {

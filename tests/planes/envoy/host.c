@@ -2,6 +2,7 @@
 #include "caller.h"
 #include "decide.h"
 #include "known.h"
+#include "misspelt.h"
 #include "scan.h"
 #include "shared.h"
 
@@ -44,12 +45,16 @@ SHOWN const char *host_scan(int is_chat, const char *body, size_t length, double
     figures[1] = found.max_output_tokens;
     figures[2] = found.prompt_bytes;
     flags[0] = found.streams;
-    flags[1] = found.has_sequence;
+    flags[1] = found.passes_on;
     keep(model, room, found.model);
     return found.error;
 }
 
-/* Of one header: budgets into `figures`; the reason it is refused for. */
+SHOWN int host_is_misspelt(const char *key, size_t length) {
+    return is_misspelt((span_t){key, length});
+}
+
+/* Of one header: budgets into `figures`; the reason it is refused for, "passed on" where it is. */
 SHOWN const char *host_caller(const char *key, const char *value, double *figures, char *names) {
     caller_t caller = {0};
     header_t header = {key, strlen(key), value, strlen(value)};
@@ -58,7 +63,7 @@ SHOWN const char *host_caller(const char *key, const char *value, double *figure
     figures[1] = caller.tpot_ms;
     figures[2] = caller.e2e_ms;
     memcpy(names, caller.origin, MAX_NAME);
-    return REFUSALS[caller.refused].reason;
+    return caller.passes_on ? "passed on" : REFUSALS[caller.refused].reason;
 }
 
 SHOWN const char *host_refusal(int which, int *codes) {

@@ -87,7 +87,7 @@ class Host:
             one.restype = ctypes.c_char_p
 
     def scan(self, is_chat, body):
-        """(error, model, input tokens, most output tokens, prompt bytes, streams, sequence)."""
+        """(error, model, input tokens, most output tokens, prompt bytes, streams, passed on)."""
         figures, flags = (ctypes.c_double * 3)(), (ctypes.c_int * 2)()
         model = ctypes.create_string_buffer(4096)
         error = self.library.host_scan(
@@ -101,6 +101,9 @@ class Host:
         figures, origin = (ctypes.c_double * 3)(), ctypes.create_string_buffer(128)
         reason = self.library.host_caller(key.encode(), value.encode(), figures, origin)
         return reason.decode(), tuple(figures), origin.value.decode()
+
+    def is_misspelt(self, key):
+        return bool(self.library.host_is_misspelt(key.encode(), ctypes.c_size_t(len(key))))
 
     def refusals(self):
         """(reason, gRPC code, HTTP status) of each, in order."""

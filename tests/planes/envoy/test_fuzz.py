@@ -12,7 +12,7 @@ from router.planes.envoy.emission import rows_header
 
 HERE = Path(__file__).parent
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "200000"))
-READERS = ("caller.c", "known.c", "limits.c", "scan_chat.c", "scan_oip.c", "sha256.c")
+READERS = ("caller.c", "known.c", "limits.c", "misspelt.c", "scan_chat.c", "scan_oip.c", "sha256.c")
 CHECKED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 

@@ -4,7 +4,9 @@ static const budget_t *budget_at(const table_t *t, uint64_t i) {
     return (const budget_t *)in_table(t, t->budgets_at) + i;
 }
 
-static bool refuses(const budget_t *budget) { return budget->action == SHEDS && !budget->is_shadow; }
+static bool refuses(const budget_t *budget) {
+    return (budget->action == SHEDS || budget->action == DEFERS) && !budget->is_shadow;
+}
 
 static int64_t load(const int64_t *cell) { return __atomic_load_n(cell, __ATOMIC_RELAXED); }
 

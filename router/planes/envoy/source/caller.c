@@ -1,4 +1,5 @@
 #include "caller.h"
+#include "misspelt.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -108,6 +109,14 @@ static void read_receipt(caller_t *caller, span_t form) {
     caller->wants_compact |= compact;
 }
 
+/* What is understood here of other headers is that they are not: to wait, a variant's quality, joules
+ * in the answer, a compressed body, and what is nearly one of ours. */
+static bool passes_on(span_t key, span_t value) {
+    if (same(key, LITERAL("content-encoding"))) return !same(value, LITERAL("identity"));
+    return same(key, LITERAL("x-deadline-s")) || same(key, LITERAL("x-quality-floor")) ||
+           same(key, LITERAL("x-energy-data")) || is_misspelt(key);
+}
+
 void caller_read(caller_t *caller, const header_t *headers, size_t count, double margin_ms,
                  double max_ms) {
     caller->ttft_ms = caller->tpot_ms = caller->e2e_ms = INFINITY;
@@ -117,15 +126,11 @@ void caller_read(caller_t *caller, const header_t *headers, size_t count, double
         if (same(key, LITERAL("grpc-timeout"))) read_timeout(caller, value, margin_ms);
         if (same(key, LITERAL("content-type")))
             caller->is_grpc = value.length >= 16 && !memcmp(value.at, "application/grpc", 16);
-        if (key.length < 2 || key.at[0] != 'x' || key.at[1] != '-') continue;
-        if (same(key, LITERAL("x-carbon-receipt")))
-            read_receipt(caller, stripped(value));
-        else if (key.length >= 8 && !memcmp(key.at, "x-carbon", 8))
-            caller_refuse(caller, INVALID_METADATA, "%.*s: requests carry no x-carbon- headers but one",
-                          (int)(key.length < 64 ? key.length : 64), key.at);
         span_t text = stripped(value);
         bool ours = true;
-        if (same(key, LITERAL("x-ttft-budget-ms")))
+        if (same(key, LITERAL("x-carbon-receipt")))
+            read_receipt(caller, text), ours = false;
+        else if (same(key, LITERAL("x-ttft-budget-ms")))
             read_budget(caller, "x-ttft-budget-ms", text, &caller->ttft_ms, max_ms);
         else if (same(key, LITERAL("x-tpot-budget-ms")))
             read_budget(caller, "x-tpot-budget-ms", text, &caller->tpot_ms, max_ms);
@@ -136,12 +141,15 @@ void caller_read(caller_t *caller, const header_t *headers, size_t count, double
         else if (same(key, LITERAL("x-tenant")))
             read_name(caller, "x-tenant", text, caller->tenant, sizeof caller->tenant);
         else if (same(key, LITERAL("x-residency"))) {
+            /* Those that both lists name: of such the gateway's own process makes one. */
+            caller->passes_on |= *caller->residency && !same(text, span_of(caller->residency));
             read_name(caller, "x-residency", text, caller->residency, sizeof caller->residency);
             if (strspn(caller->residency, ", ") == strlen(caller->residency))
                 caller_refuse(caller, INVALID_METADATA,
                               "x-residency: names no jurisdiction; leave it out for any");
         } else {
             ours = false;
+            caller->passes_on |= passes_on(key, value);
         }
         if (ours && !is_plain(value))
             caller_refuse(caller, INVALID_METADATA, "%.*s: use printable ASCII", (int)key.length,

@@ -28,8 +28,11 @@ static void refuse_grams(request_t *r, const table_t *t) {
     } else {
         caller_refuse(&r->caller, CARBON_BUDGET,
                       "the carbon budget '%.*s' has %.3g g left of %g for this UTC day, and this "
-                      "request may emit %.3g g",
-                      (int)name.length, name.at, left_g, budget->limit_g, ask_g);
+                      "request may emit %.3g g%s",
+                      (int)name.length, name.at, left_g, budget->limit_g, ask_g,
+                      budget->action == DEFERS
+                          ? "; in a batch, or in the background, it would wait for the next"
+                          : "");
         double left_s = fmax(0.0, t->day_ends_s - monotonic_s());
         r->caller.retry_ms = (uint32_t)fmin(ceil(left_s * 1e3) + 1.0, 4e9);
     }

@@ -38,7 +38,7 @@ static double uniform(void) {
            (double)(1ull << DRAW_BITS);
 }
 
-static const model_t *model_of(const table_t *table, span_t name, span_t version) {
+const model_t *model_named(const table_t *table, span_t name, span_t version) {
     const model_t *models = in_table(table, table->models_at), *unnamed = 0;
     for (uint64_t i = 0; i < table->models; i++) {
         if (!same(name, text_in(table, models[i].name))) continue;
@@ -54,6 +54,12 @@ static const named_t *named(const table_t *table, uint64_t count, uint64_t at, s
     for (uint64_t i = 0; i < count; i++)
         if (same(name, text_in(table, all[i].name))) return all + i;
     return 0;
+}
+
+bool tells_energy(const table_t *table, const char *tenant) {
+    uint64_t count = table->energy;
+    return count && (named(table, count, table->energy_at, LITERAL("*")) ||
+                     named(table, count, table->energy_at, span_of(tenant)));
 }
 
 static bool same_but_for_case(span_t one, span_t other) {
@@ -275,12 +281,10 @@ static bool place(decision_t *d, caller_t *caller, span_t model, double *rungs, 
 bool decide(decision_t *d, caller_t *caller, const scanned_t *body, double payload_bytes,
             bool is_http, shared_t *shared, const view_t *view) {
     const table_t *t = view->table;
-    d->model = model_of(t, body->model, body->version);
     if (d->model && !d->model->n) {
         caller_refuse(caller, NOTHING_FEASIBLE, "no endpoint of model '%.*s' has been found so far",
                       (int)(body->model.length < MAX_NAME ? body->model.length : MAX_NAME),
                       body->model.at);
-        d->model = 0; /* it has no columns */
         return false;
     }
     if (!d->model || d->model->is_http != is_http) {

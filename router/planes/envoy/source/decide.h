@@ -26,7 +26,11 @@ typedef struct {
 double dated_s(const table_t *table, double now_s);
 span_t text_in(const table_t *table, text_t text);
 
-/* Takes a place on the chosen endpoint. Where it cannot: `caller` says why, and no place is taken.
+/* In any version where there is none of its own; 0 for none. */
+const model_t *model_named(const table_t *table, span_t name, span_t version);
+/* Whether answers to a tenant tell their energy, which is not done here. */
+bool tells_energy(const table_t *table, const char *tenant);
+/* `decision->model` is there. Takes a place on the chosen endpoint. Where it cannot: `caller` says why, and no place is taken.
  */
 bool decide(decision_t *decision, caller_t *caller, const scanned_t *body, double payload_bytes,
             bool is_http, shared_t *shared, const view_t *view);

@@ -15,13 +15,31 @@
 
 const char *ON(program_init)(void) { return ABI_VERSION; }
 
-void *ON(http_filter_config_new)(void *envoy, span_t name, span_t path) {
+/* Lines, as texts one behind the other; 0 for none. */
+static char *lines_of(span_t text) {
+    char *lines = text.length ? malloc(text.length + 2) : 0;
+    if (!lines) return 0;
+    for (size_t i = 0; i < text.length; i++) lines[i] = text.at[i] == '\n' ? 0 : text.at[i];
+    lines[text.length] = lines[text.length + 1] = 0;
+    return lines;
+}
+
+static void free_front(front_t *front) {
+    free(front->names);
+    free(front);
+}
+
+/* `setting`: a line with the path of the table, then one for each of `front_t.names`. */
+void *ON(http_filter_config_new)(void *envoy, span_t name, span_t setting) {
     (void)envoy;
     char file[1024];
+    const char *stop = memchr(setting.at, '\n', setting.length);
+    span_t path = {setting.at, stop ? (size_t)(stop - setting.at) : setting.length};
     keep(file, sizeof file, path);
     front_t *front = calloc(1, sizeof *front);
     if (!front) return 0;
     front->is_http = same(name, LITERAL("openai"));
+    if (stop) front->names = lines_of((span_t){stop + 1, setting.length - path.length - 1});
     if (CALLBACK(is_validation_mode)()) return front;
     front->shared = shared_open(file);
     size_t length = strlen(file);
@@ -29,11 +47,11 @@ void *ON(http_filter_config_new)(void *envoy, span_t name, span_t path) {
     front->known = known_open(file);
     if (front->shared && front->known) return front;
     fprintf(stderr, "carbon-router: %s is no table of this module's version\n", file);
-    free(front);
+    free_front(front);
     return 0;
 }
 
-void ON(http_filter_config_destroy)(void *front) { free(front); }
+void ON(http_filter_config_destroy)(void *front) { free_front(front); }
 
 void *ON(http_filter_new)(void *front, envoy_t envoy) {
     request_t *r = calloc(1, sizeof *r);
@@ -65,33 +83,58 @@ const view_t *view_now(const request_t *r) {
     return shared_view(r->front->shared, r->front->is_http, hosts_of, r->envoy);
 }
 
-/* As the routes of router/planes/envoy/bootstrap.py: all else is the gateway's own process's. */
-static bool is_decided_here(envoy_t envoy, bool is_http) {
-    span_t path = {0, 0}, value;
+static span_t header(envoy_t envoy, span_t key) {
+    span_t value = {0, 0};
     size_t count;
-    CALLBACK(http_get_header)(envoy, REQUEST_HEADERS, LITERAL(":path"), &path, 0, &count);
-    const char *query = path.length ? memchr(path.at, '?', path.length) : 0;
-    if (query) path.length = (size_t)(query - path.at);
-    if (CALLBACK(http_get_header)(envoy, REQUEST_HEADERS, NATIVE, &value, 0, &count)) return false;
-    return is_http ? same(path, LITERAL(CHAT)) : same(path, LITERAL(INFER));
+    if (!CALLBACK(http_get_header)(envoy, REQUEST_HEADERS, key, &value, 0, &count))
+        return (span_t){0, 0};
+    return value;
 }
 
-/* What only its body tells: the gateway's own process serves it. */
+/* Whether the name that a call has for this host is one that nobody else could have. Any other is the
+ * gateway's own process's to judge. */
+static bool is_own_name(envoy_t envoy, const front_t *front) {
+    uint64_t asks = __atomic_load_n(&front->known->asks, __ATOMIC_ACQUIRE);
+    /* No page of a stranger's has a credential. */
+    if (!front->names || asks & ASKS_WHO) return true;
+    span_t host = header(envoy, LITERAL(":authority"));
+    for (size_t i = host.length; i--;)
+        if (host.at[i] == ':') {
+            host.length = i;
+            break;
+        }
+    for (const char *name = front->names; *name; name += strlen(name) + 1)
+        if (same(host, span_of(name))) return true;
+    return false;
+}
+
+/* As the routes of router/planes/envoy/bootstrap.py: all else is the gateway's own process's. */
+static bool is_decided_here(envoy_t envoy, const front_t *front) {
+    span_t path = header(envoy, LITERAL(":path"));
+    const char *query = path.length ? memchr(path.at, '?', path.length) : 0;
+    if (query) path.length = (size_t)(query - path.at);
+    return same(path, front->is_http ? LITERAL(CHAT) : LITERAL(INFER));
+}
+
+/* What its path does not tell: the gateway's own process serves it. */
 static bool hand_over(request_t *r) {
     CALLBACK(http_set_header)(r->envoy, REQUEST_HEADERS, NATIVE, LITERAL("1"));
     CALLBACK(http_clear_route_cache)(r->envoy);
     leave_use(r); /* there it is counted */
     r->is_decided = r->is_passed = true;
+    r->caller.refused = NOT_REFUSED; /* if it is, there */
     return true;
 }
 
 int ON(http_filter_request_headers)(envoy_t envoy, void *request, bool is_end) {
     request_t *r = request;
     header_t headers[MAX_HEADERS];
-    if (!is_decided_here(envoy, r->front->is_http)) {
+    if (!is_decided_here(envoy, r->front)) {
         r->is_passed = r->is_decided = true;
         return HEADERS_CONTINUE;
     }
+    /* Whoever calls has no say in that. */
+    CALLBACK(http_set_header)(envoy, REQUEST_HEADERS, NATIVE, (span_t){0, 0});
     const view_t *view = view_now(r);
     size_t count = CALLBACK(http_get_headers_size)(envoy, REQUEST_HEADERS);
     if (!view) {
@@ -103,6 +146,13 @@ int ON(http_filter_request_headers)(envoy_t envoy, void *request, bool is_end) {
         r->generation = view->table->generation;
         caller_read(&r->caller, headers, count, view->table->margin_ms,
                     view->table->max_budget_ms);
+        if (r->front->is_http && (r->caller.wants_full || r->caller.wants_compact))
+            r->caller.passes_on = true; /* these are of gRPC */
+        if (r->caller.passes_on || !is_own_name(envoy, r->front) ||
+            !same(header(envoy, LITERAL(":method")), LITERAL("POST"))) {
+            hand_over(r);
+            return HEADERS_CONTINUE;
+        }
         if (!r->front->is_http && !r->caller.is_grpc)
             caller_refuse(&r->caller, MALFORMED, "this address speaks gRPC");
         if (is_end) caller_refuse(&r->caller, MALFORMED, "the request has no body");
@@ -151,17 +201,24 @@ static void scan(request_t *r, span_t body) {
     }
     keep(r->request_id, sizeof r->request_id, r->body.request_id);
     if (r->body.error) caller_refuse(&r->caller, MALFORMED, "%s", r->body.error);
-    r->is_passed |= r->body.has_sequence && !r->body.error;
+    r->is_passed |= r->body.passes_on && !r->body.error;
+}
+
+/* What the table says of the model, and of whoever asks for it. */
+static bool is_passed_on(const request_t *r, const table_t *t) {
+    const model_t *model = r->decision.model;
+    return (model && model->is_passed) || (r->front->is_http && tells_energy(t, r->caller.tenant));
 }
 
 /* All of the body is there: decide. False where it was refused. */
 static bool depart(request_t *r, span_t body) {
     scan(r, body);
-    if (r->is_passed && !r->caller.refused) return hand_over(r);
-    drop_secrets(r);
     /* The same table for all that follows: the copy is this worker's own until it asks again. */
     const view_t *view = view_now(r);
     if (!view) caller_refuse(&r->caller, NOT_STARTED, "the gateway is writing its table");
+    else r->decision.model = model_named(view->table, r->body.model, r->body.version);
+    if (!r->caller.refused && (r->is_passed || is_passed_on(r, view->table))) return hand_over(r);
+    drop_secrets(r);
     if (!r->caller.refused && !known_may_use(&r->known, r->body.model))
         caller_refuse(&r->caller, NOT_PERMITTED, "model: the credential is not for '%.*s'",
                       (int)(r->body.model.length < 64 ? r->body.model.length : 64),
@@ -169,7 +226,8 @@ static bool depart(request_t *r, span_t body) {
     bool is_sent = !r->caller.refused && decide(&r->decision, &r->caller, &r->body, r->payload_bytes,
                                                 r->front->is_http, r->front->shared, view) &&
                    reserve_tokens(r) && claim_grams(r, view);
-    if (r->decision.model)
+    /* Others have no columns. */
+    if (r->decision.model && r->decision.model->n)
         r->model = (uint32_t)(r->decision.model -
                               (const model_t *)in_table(view->table, view->table->models_at));
     if (view) r->generation = view->table->generation;

@@ -5,10 +5,13 @@
 
 #define MAX_HEADERS 512
 
+/* `names`: that a call may have for this host, each with an end and one more behind the last; 0 where
+ * it may have any. */
 typedef struct {
     shared_t *shared;
     known_file_t *known;
     bool is_http;
+    char *names;
 } front_t;
 
 typedef struct {

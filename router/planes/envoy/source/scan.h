@@ -2,11 +2,12 @@
 #pragma once
 #include "text.h"
 
-/* Counts: NaN or inf where none is given. `error`: what is wrong with the body, 0 for nothing. */
+/* Counts: NaN or inf where none is given. `passes_on`: it asks for what only the gateway's own process
+ * does, or is written as only that reads it. `error`: what is wrong with the body, 0 for nothing. */
 typedef struct {
     span_t model, version, request_id;
     double input_tokens, max_output_tokens, prompt_bytes;
-    bool streams, has_sequence;
+    bool streams, passes_on;
     const char *error;
     char decoded[256];
 } scanned_t;

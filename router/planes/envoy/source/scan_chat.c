@@ -102,12 +102,28 @@ static bool has_more_than_text(span_t prompt) {
     return false;
 }
 
+/* Whether a field asks for what is not done here: to wait, to go on from what a server holds, to be
+ * served in one place, or before others. */
+static bool passes_on(span_t key, span_t raw) {
+    static const char *const others[] = {"inference_geo", "previous_response_id", "conversation",
+                                         "priority"};
+    if (same(key, LITERAL("service_tier"))) return same(raw, LITERAL("\"flex\""));
+    if (same(key, LITERAL("vllm_xargs")))
+        return memmem(raw.at, raw.length, "deadline_seconds", 16) ||
+               memchr(raw.at, '\\', raw.length);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (same(key, span_of(others[i]))) return !same(raw, LITERAL("null"));
+    return false;
+}
+
 static const char *read_field(scanned_t *found, span_t key, span_t raw, double *choices) {
-    if (memchr(key.at, '\\', key.length)) return "the body: names of fields are not escaped here";
-    if (same(key, LITERAL("model"))) {
+    if (memchr(key.at, '\\', key.length)) {
+        found->passes_on = true;
+    } else if (same(key, LITERAL("model"))) {
         if (found->model.at) return "model: given twice";
         if (raw.length < 3 || *raw.at != '"') return "model: missing; say which model is meant";
-        if (!plain(found, (span_t){raw.at + 1, raw.length - 2})) return "model: no name";
+        /* It is the gateway's own process that reads names with escapes, and refuses long ones. */
+        if (!plain(found, (span_t){raw.at + 1, raw.length - 2})) found->passes_on = true;
     } else if (same(key, LITERAL("stream"))) {
         found->streams = same(raw, LITERAL("true"));
         if (!found->streams && !same(raw, LITERAL("false")) && !same(raw, LITERAL("null")))
@@ -122,6 +138,8 @@ static const char *read_field(scanned_t *found, span_t key, span_t raw, double *
         *choices = number_of(raw);
     } else if (same(key, LITERAL("messages")) && !same(raw, LITERAL("null"))) {
         found->prompt_bytes = has_more_than_text(raw) ? 0.0 : (double)raw.length;
+    } else if (passes_on(key, raw)) {
+        found->passes_on = true;
     }
     return 0;
 }
@@ -147,7 +165,7 @@ void scan_chat(scanned_t *found, span_t body) {
     }
     skip_space(&r);
     if (!found->error && r.at != r.end) found->error = "the body is no JSON: something follows it";
-    if (!found->error && !found->model.length)
+    if (!found->error && !found->model.length && !found->passes_on)
         found->error = "model: missing; say which model is meant";
     if (choices > 1.0) found->max_output_tokens *= choices;
     if (isnan(scan_tokens(found->max_output_tokens))) found->max_output_tokens = INFINITY;

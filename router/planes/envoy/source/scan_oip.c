@@ -96,8 +96,9 @@ static bool read_parameter(scanned_t *found, span_t entry) {
     } else if (same(name, LITERAL("input_tokens")) || same(name, LITERAL("prompt_tokens"))) {
         double count = number_of(value);
         if (count > found->input_tokens || isnan(found->input_tokens)) found->input_tokens = count;
-    } else if (same(name, LITERAL("sequence_id")) && is_id(value)) {
-        found->has_sequence = true;
+    } else if (same(name, LITERAL("deadline-s")) ||
+               (same(name, LITERAL("sequence_id")) && is_id(value))) {
+        found->passes_on = true;
     }
     return true;
 }

@@ -18,7 +18,7 @@
 #define MAX_REPORT 512
 #define MAX_RESIDENCY 512
 #define NO_MODEL UINT32_MAX
-#define MAX_BUDGETS 8
+#define MAX_BUDGETS 32
 #define MAX_GREENS 2
 
 /* Bytes of the table that it is in. */
@@ -68,11 +68,12 @@ typedef struct {
     double prefill_ms_per_piece, prefill_ms_per_token, prefill_ms_per_token2, cached_tokens;
 } run_t;
 
-/* `task_j`: joules of a request by candidate, where it serves tasks; `kinds`: how they are known,
+/* `is_passed`: only the gateway's own process decides of it, and of names that stand for several; such
+ * a one may have no candidates. `task_j`: joules of a request by candidate, where it serves tasks; `kinds`: how they are known,
  * as in ENERGY_KINDS of layout.py. `longest`: context of any. */
 typedef struct {
     text_t name, version;
-    uint32_t is_http, is_task;
+    uint32_t is_http, is_task, is_passed, unused;
     int64_t n, rows, regions;
     uint64_t table_at, live_at, labels_at, starts_at, seats_at, task_j_at, runs_at, kinds_at;
     uint64_t accounts_at; /* rows by budget, -1 for none */
@@ -85,7 +86,7 @@ typedef struct {
 } model_t;
 
 /* A carbon budget. `account`: row of the fleet's, -1 where it is per tenant or model. */
-enum { SHEDS, GOES_GREENEST, WARNS };
+enum { SHEDS, GOES_GREENEST, WARNS, DEFERS }; /* the last: as the first, but for what is deferred */
 typedef struct {
     text_t name;
     uint32_t action, is_shadow;
@@ -118,6 +119,7 @@ typedef struct {
     uint64_t regions, regions_at, endpoints, endpoints_at, rungs, rungs_at, attempts;
     uint64_t full_receipts; /* over gRPC, to whoever does not say */
     uint64_t budgets, budgets_at, greens, greens_at; /* parameters of those who have none left */
+    uint64_t energy, energy_at; /* tenants whose answers tell it */
     double day_ends_s;                               /* of budgets, monotonic */
     text_t identity, policy, relaxed[MAX_RUNGS], green_relaxed[MAX_GREENS];
 } table_t;
