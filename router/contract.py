@@ -13,11 +13,13 @@ from router.model import (
     Endpoint,
     Forecast,
     FoundEndpoint,
+    HttpJudge,
     Intensity,
     Load,
     Receipt,
     Request,
     RowOutcome,
+    RulesJudge,
     Signal,
 )
 
@@ -411,6 +413,35 @@ class Upstream(NamedTuple):
     catalogue: ModelCatalogue | None = None
 
 
+class JudgedAnswer(NamedTuple):
+    """An answer of a ``variant`` of an ``alias``, with its ``request``: the JSON of both, as they
+    travel over the API of ``path``."""
+
+    alias: str
+    variant: str
+    path: str
+    request: bytes | memoryview
+    answer: bytes | memoryview
+
+
+class Verdict(StrEnum):
+    """What became of an answer's judging. NONE: nobody could say."""
+
+    ACCEPTED = "accepted"
+    NOT_ACCEPTED = "not_accepted"
+    NONE = "none"
+
+
+class AnswerJudge(Protocol):
+    """Says whether an answer is good enough. What it takes itself is in no figure here."""
+
+    async def accepts(
+        self, judge: RulesJudge | HttpJudge, judged: JudgedAnswer, timeout_s: float
+    ) -> bool:
+        """By the ``judge`` that the alias names. Raises JudgeError where there is no verdict."""
+        ...
+
+
 class LoadListener(Protocol):
     """Who is told of load that came with an answer. Must not block: called on the hot path."""
 
@@ -493,4 +524,8 @@ class Observer(Protocol):
 
     def ejected(self, endpoint: str) -> None:
         """An endpoint was taken out."""
+        ...
+
+    def judged(self, alias: str, verdict: Verdict) -> None:
+        """Something was said, or was to be said, of an answer of one of its variants."""
         ...

@@ -18,6 +18,7 @@
     │       └── CallBudgetError           call_budget_spent     our own limit on calls: not asked
     ├── StateStoreError              state_store            what gateways share cannot be had
     ├── EnvoyPlaneError              envoy_plane            Envoy, or the module in it, cannot run
+    ├── JudgeError                   judge_failed           no verdict on an answer: it stands
     ├── RequestError                 the caller's request is wrong; never retried
     │   ├── MalformedRequestError    request_malformed
     │   ├── MessageTooLargeError     message_too_large
@@ -236,6 +237,12 @@ class EnvoyPlaneError(CarbonRouterError):
     """Envoy is not installed, is another version, or the module that it loads cannot be had."""
 
     reason = "envoy_plane"
+
+
+class JudgeError(CarbonRouterError):
+    """Whoever is to judge answers of an alias gave no verdict."""
+
+    reason = "judge_failed"
 
 
 class RequestError(CarbonRouterError):

@@ -401,12 +401,26 @@ class QualityFloors(NamedTuple):
 _NO_FLOORS: Final = QualityFloors()
 
 
+class RulesJudge(NamedTuple):
+    """Goes by what can be read off an answer. ``phrases``: none of which it may hold."""
+
+    phrases: tuple[str, ...] = ()
+
+
+class HttpJudge(NamedTuple):
+    """A service that is asked about each answer, and has ``timeout_s`` to say."""
+
+    url: str
+    timeout_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Alias:
     """A name that stands for any of several models. ``variants``: from the least quality to the
     best, one at the least; ``source``: who scored them, and by what.
 
     ``floors``: of tenants that are not in ``tenants``. ``window_s``: over which a mean is kept.
+    ``judge``: of whether an answer is good enough, or a better variant is asked; None: it is.
     """
 
     name: str
@@ -415,6 +429,7 @@ class Alias:
     floors: QualityFloors = _NO_FLOORS
     tenants: Mapping[str, QualityFloors] = field(default_factory=dict)
     window_s: float = 86_400.0
+    judge: RulesJudge | HttpJudge | None = None
 
     def floors_of(self, tenant: str) -> QualityFloors:
         """What is agreed with one tenant."""
@@ -423,6 +438,10 @@ class Alias:
     def quality_of(self, model: str) -> float:
         """Of one of its variants; NaN of another model."""
         return next((one.quality for one in self.variants if one.model == model), math.nan)
+
+    def above(self, quality: float) -> float:
+        """The quality of the next better variant; NaN where none is better."""
+        return next((one.quality for one in self.variants if one.quality > quality), math.nan)
 
     def rank(self, floor: float) -> int:
         """The first of its variants that reaches ``floor``; as many as there are where none
@@ -740,7 +759,7 @@ class RowOutcome(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     REFUSED = "refused"
-    # It failed here and went on elsewhere.
+    # It failed here, or its answer was not accepted, and it went on elsewhere.
     MOVED = "moved"
 
 
@@ -786,8 +805,8 @@ class Receipt(NamedTuple):
     prompt, not read because they were cached; ``input_tokens``: of all of it, as the server says.
     ``carbon_budget``: of those that it falls under the one with least left, None where there is
     none. ``g_per_kwh``: mean over the run, ``pue`` of the region and ``network_j`` of the payload:
-    what the grams are made of. ``run_s``: of the attempt that ended here. ``lost_gco2e``: of those
-    before it, which failed: not part of ``gco2e``.
+    what the grams are made of. ``run_s``: of the attempt that ended here. ``lost_gco2e``: of the
+    others, whose answers its caller did not get: not part of ``gco2e``.
     """
 
     decision_id: str

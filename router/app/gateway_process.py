@@ -57,6 +57,7 @@ from router.core.retry import RetryBudget
 from router.director import Director, Dispatcher, Parts
 from router.gateway.openai.kept_receipts import KeptReceipts
 from router.gateway.openai.receipts_api import ReceiptSources
+from router.judges.judge import Judge
 from router.load.scraper import PrometheusLoad, open_session
 from router.peers.members import SeenMembers
 from router.peers.rows import PARENT, Phase, Reload
@@ -449,6 +450,7 @@ class GatewayProcess:
                 runtime.loads,
                 self._ledger.ledger,
                 self._telemetry.tracer,
+                Judge(self._sessions.get),
             ),
             build_limits(config.settings),
             identity=self._identity,

@@ -21,6 +21,7 @@ class LoggedRequests:
         self.decided = observer.decided
         self.retried = observer.retried
         self.ejected = observer.ejected
+        self.judged = observer.judged
         self._finished = observer.finished
         self.onlooker: Callable[[Receipt], None] | None = None
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from router.config.fields import Name, Strict, Text
+from router.config.fields import BaseUrl, Name, Strict, Text
 from router.config.problems import Problem, key_path, unknown
-from router.model import Alias, QualityFloors, Variant
-from router.units import HOUR_S
+from router.model import Alias, HttpJudge, QualityFloors, RulesJudge, Variant
+from router.units import HOUR_S, MS_PER_S
 
 Quality = Annotated[float, Field(gt=0, le=1)]
 # Of a floor 0 is none.
 Floor = Annotated[float, Field(ge=0, le=1)]
+# Of the protocols, that whose answers a judge can read.
+_JUDGED: Final = "openai"
 
 
 class FloorsSchema(Strict):
@@ -28,6 +30,36 @@ class FloorsSchema(Strict):
     def build(self) -> QualityFloors:
         """As a value."""
         return QualityFloors(self.floor, self.mean_floor)
+
+
+class RulesJudgeSchema(Strict):
+    """Reads answers: whatever is empty, refuses, or breaks the form that was asked for."""
+
+    kind: Literal["rules"]
+    phrases: list[Text] = Field(
+        default_factory=list,
+        max_length=64,
+        description="an answer that holds one of them, in capitals or small letters, is not "
+        "accepted either",
+    )
+
+    def build(self) -> RulesJudge:
+        """As a value."""
+        return RulesJudge(tuple(self.phrases))
+
+
+class HttpJudgeSchema(Strict):
+    """A service that says of each answer whether it is good enough."""
+
+    kind: Literal["http"]
+    url: BaseUrl = Field(description="asked by POST (docs/variants.md)")
+    timeout_ms: float = Field(
+        default=1000.0, ge=1, le=60_000, description="then the answer stands, ms"
+    )
+
+    def build(self) -> HttpJudge:
+        """As a value."""
+        return HttpJudge(self.url, self.timeout_ms / MS_PER_S)
 
 
 class AliasSchema(FloorsSchema):
@@ -46,6 +78,13 @@ class AliasSchema(FloorsSchema):
     tenants: dict[Name, FloorsSchema] = Field(
         default_factory=dict, description="by x-tenant: instead of the floors beside it"
     )
+    judge: Annotated[RulesJudgeSchema | HttpJudgeSchema, Field(discriminator="kind")] | None = (
+        Field(
+            default=None,
+            description="who says whether an answer is good enough: a better variant is asked "
+            "where it is not; left out: every answer is",
+        )
+    )
 
     def build_alias(self, name: str) -> Alias:
         """As a value."""
@@ -57,6 +96,7 @@ class AliasSchema(FloorsSchema):
             self.build(),
             {tenant: floors.build() for tenant, floors in self.tenants.items()},
             self.window_h * HOUR_S,
+            None if self.judge is None else self.judge.build(),
         )
 
 
@@ -80,7 +120,18 @@ def check_aliases(
             problems.append((at, text))
         problems += _of_variants(at, schema, aliases, protocols, residency)
         problems += _of_floors(name, schema)
+        problems += _of_judge(at, schema, protocols)
     return problems
+
+
+def _of_judge(at: str, schema: AliasSchema, protocols: Mapping[str, str]) -> Iterator[Problem]:
+    if schema.judge is None:
+        return
+    if len(set(schema.variants.values())) == 1:
+        yield f"{at}.judge", "no variant is better than another: there is none to go on to"
+    spoken = {protocols[model] for model in schema.variants if model in protocols}
+    if spoken - {_JUDGED}:
+        yield f"{at}.judge", f"judges read JSON, of variants that are served over {_JUDGED} alone"
 
 
 def _of_variants(

@@ -16,6 +16,7 @@ from router.core import kernel_rows as k
 from router.core.explanation import Explanation, explain
 from router.core.refusal import SHED_RETRY_S
 from router.director.call import NO_PROMPT, Answer, Call, Prompt
+from router.director.cascade import Cascade, Judging, answer_of, judging
 from router.director.dispatcher import Dispatcher, Parts, RequestLimits, View, with_told
 from router.director.handover import Handover
 from router.director.journey import Journey
@@ -100,16 +101,26 @@ class Director:
 
         Raises RequestError, RefusedError or UpstreamError leaves.
         """
+        by = judging(self._dispatcher, call)
+        if by is not None:
+            return await self._infer_judged(call, by)
         journey = Journey(self._dispatcher, call, streamed=False)
         try:
             await journey.admit()
-            while True:
-                async with journey as attempt:
-                    reply = await attempt.unary()
-                    attempt.heard(reply.payload, streamed=False)
-                if not attempt.ended:
-                    receipt = journey.arrive(reply.trailers)
-                    return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
+            reply = await answer_of(journey)
+            receipt = journey.arrive(reply.trailers)
+            return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
+        finally:
+            journey.leave()
+
+    async def _infer_judged(self, call: Call, by: Judging) -> Answer:
+        journey = Cascade(self._dispatcher, call, by)
+        try:
+            await journey.admit()
+            reply = await answer_of(journey)
+            reply, lesson = await journey.improved(reply, journey.answered(reply.trailers))
+            receipt = journey.settle(lesson)
+            return Answer(reply.payload, reply.initial_metadata, reply.trailers, receipt)
         finally:
             journey.leave()
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVarTuple
 
 from router.config.settings import CarbonBudgetSettings
 from router.contract import (
+    AnswerJudge,
     Clock,
     Ledger,
     LoadListener,
@@ -96,7 +97,8 @@ class View(NamedTuple):
 class Parts(NamedTuple):
     """What requests are served with; built by the composition root. ``upstreams``: by protocol;
     ``loads``: who is told of load that came with answers, ``ledger``: of how every attempt ended,
-    ``tracer``: of every request; None: nobody."""
+    ``tracer``: of every request, ``judge``: who says whether an answer of an alias is good enough;
+    None: nobody."""
 
     upstreams: Mapping[str, Upstream]
     observer: Observer
@@ -107,6 +109,7 @@ class Parts(NamedTuple):
     loads: LoadListener | None = None
     ledger: Ledger | None = None
     tracer: Tracer | None = None
+    judge: AnswerJudge | None = None
 
 
 def _within(expected: Expected, longest: float, is_stated: bool) -> Expected:

@@ -204,9 +204,7 @@ class Journey:
             try:
                 await self._fail(error)
             except BaseException as told:
-                if self._charge is not None:
-                    self._charge.give_up()
-                tell_lost(self._dispatcher, self._trace, self._lost, told)
+                self._give_up(self._lost, told)
                 raise
             tell_moved(self._dispatcher, self._trace, self._lost, error.reason)
             return True
@@ -215,10 +213,14 @@ class Journey:
         if self._suspicion is not None:
             self._suspicion.close()
         self._lose(self._dispatcher.parts.clock.monotonic(), True, True)
+        self._give_up(self._lost, error)
+        return False
+
+    def _give_up(self, lost: Receipt | None, error: BaseException) -> None:
+        """The attempt of ``lost`` was the last one: the request ends in ``error``."""
         if self._charge is not None:
             self._charge.give_up()
-        tell_lost(self._dispatcher, self._trace, self._lost, error)
-        return False
+        tell_lost(self._dispatcher, self._trace, lost, error)
 
     def _lose(self, now: float, is_seen: bool, may_have_run: bool) -> None:
         """The attempt ended without an answer: what it took counts all the same. ``is_seen``:
@@ -310,7 +312,11 @@ class Journey:
         self._claim.leave(self._dispatcher.parts.clock.monotonic())
 
     def arrive(self, trailers: Metadata) -> Receipt:
-        """End the attempt well and write the receipt; what it teaches is digested later."""
+        """End the attempt well, and the request with it."""
+        return self.settle(self.answered(trailers))
+
+    def answered(self, trailers: Metadata) -> Lesson:
+        """End the attempt well. `settle` ends the request by that answer."""
         dispatcher, attempt = self._dispatcher, self._attempt
         ended = dispatcher.parts.clock.monotonic()
         run = attempt.succeed(ended)
@@ -321,29 +327,33 @@ class Journey:
         if report.load is not None and (loads := dispatcher.parts.loads) is not None:
             early = attempt.upstream.reports_first and attempt.messages
             loads.told(seat.name, report.load, attempt.lease.departed if early else ended)
-        receipt = self._receipt(run, report, ended)
+        return Lesson(
+            self._receipt(run, report, ended),
+            seat,
+            attempt.lease.crowd_at_start.batch,
+            run,
+            self._view.snapshot.layout.fleet,
+            self._decided_s,
+            attempt.waited_s,
+            attempt.sent,
+            report,
+            "" if self._trace is None else self._trace.trace_id,
+        )
+
+    def settle(self, lesson: Lesson) -> Receipt:
+        """End the request by the answer of ``lesson`` and write its receipt; what it teaches is
+        digested later."""
+        dispatcher, receipt = self._dispatcher, lesson.receipt
         if self._quality is not None:
-            self._quality.answered(self._decision)
+            self._quality.answered(receipt.decision)
         if self._charge is not None:
             receipt = self._charge.settle(receipt)
+            lesson = lesson._replace(receipt=receipt)
         if dispatcher.parts.ledger is not None:
             dispatcher.parts.ledger.ended(receipt, RowOutcome.ANSWERED)
         if self._trace is not None:
             self._trace.ended(receipt, RowOutcome.ANSWERED, "", receipt.policy)
-        dispatcher.note(
-            Lesson(
-                receipt,
-                seat,
-                attempt.lease.crowd_at_start.batch,
-                run,
-                self._view.snapshot.layout.fleet,
-                self._decided_s,
-                attempt.waited_s,
-                attempt.sent,
-                report,
-                "" if self._trace is None else self._trace.trace_id,
-            )
-        )
+        dispatcher.note(lesson)
         return receipt
 
     def _tell_decision(self, has_failed: bool) -> None:

@@ -31,7 +31,8 @@ class Lesson(NamedTuple):
     request went upstream; ``fleet``: the one it was decided on;
     ``decided_s``: its first decision took; ``added_s``: from its arrival to its going upstream;
     ``sent``: its prompt, where servers of its model keep prompts; ``told``: what was reported of
-    it, believed or not; ``trace_id``: "" where nobody keeps its trace."""
+    it, believed or not; ``trace_id``: "" where nobody keeps its trace. ``is_last``: whether its
+    caller got this answer, rather than that of a better variant."""
 
     receipt: Receipt
     seat: Seat
@@ -43,6 +44,7 @@ class Lesson(NamedTuple):
     sent: SentPrompt | None = None
     told: BackendReport | None = None
     trace_id: str = ""
+    is_last: bool = True
 
 
 class SizesSeen(NamedTuple):
@@ -125,8 +127,9 @@ class Lessons:
         kept, self._kept = self._kept, []
         for lesson in kept:
             self._learn(lesson, snapshot, board)
-            self._observer.decided(lesson.decided_s, lesson.trace_id)
-            self._observer.finished(lesson.receipt, lesson.added_s, lesson.trace_id)
+            if lesson.is_last:
+                self._observer.decided(lesson.decided_s, lesson.trace_id)
+                self._observer.finished(lesson.receipt, lesson.added_s, lesson.trace_id)
 
     def _learn(self, lesson: Lesson, snapshot: Snapshot, board: Board) -> None:
         receipt, run = lesson.receipt, lesson.run

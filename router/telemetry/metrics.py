@@ -21,6 +21,7 @@ from prometheus_client import (
 )
 
 import router
+from router.contract import Verdict
 from router.core.reports import Doubt
 from router.errors import ConfigError
 from router.model import Fleet, Provenance, Receipt
@@ -91,6 +92,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._models = LabelGuard()
         self._regions = LabelGuard([""])
+        self._aliases = LabelGuard()
         self._codes = LabelGuard(codes)
         self._reasons = LabelGuard(error_reasons())
         self._tasks = LabelGuard()
@@ -100,6 +102,7 @@ class Metrics:
         self._refusals: dict[str, _Add] = {}
         self._again: dict[tuple[str, str], _Add] = {}
         self._count_answers(registry)
+        self._count_judged(registry)
         self._count_kept_budgets(registry)
         self._count_faults(registry)
         self._count_figures(registry)
@@ -191,6 +194,15 @@ class Metrics:
             "unaccounted_requests_total",
             "Answered requests whose joules or grams are not known; missing from those totals.",
             "region", "model",
+        )  # fmt: skip
+
+    def _count_judged(self, registry: CollectorRegistry) -> None:
+        self._judged = _counter(
+            registry,
+            "judged_answers_total",
+            "Answers that the judge of an alias was asked about, by what it said: accepted, "
+            "not_accepted, none.",
+            "alias", "verdict",
         )  # fmt: skip
 
     def _count_kept_budgets(self, registry: CollectorRegistry) -> None:
@@ -293,6 +305,7 @@ class Metrics:
     def know(self, fleet: Fleet) -> None:
         """Let this fleet's names become labels; anything else is ``other``."""
         self._models.learn(model.name for endpoint in fleet.endpoints for model in endpoint.models)
+        self._aliases.learn(fleet.aliases)
         self._regions.learn(fleet.regions)
         self._endpoints.learn(endpoint.name for endpoint in fleet.endpoints)
 
@@ -378,6 +391,10 @@ class Metrics:
     def ejected(self, endpoint: str) -> None:
         """Count one endpoint that was taken out."""
         self._ejections.labels(self._endpoints(endpoint)).inc()
+
+    def judged(self, alias: str, verdict: Verdict) -> None:
+        """Count one answer of an alias that was to be judged."""
+        self._judged.labels(self._aliases(alias), verdict).inc()
 
     def restarted(self, task: str) -> None:
         """Count one background task that died and was started again."""

@@ -6,6 +6,7 @@ import random
 from prometheus_client import CollectorRegistry
 
 from router.app.observers import LoggedRequests
+from router.contract import Verdict
 from router.core.reports import Doubt
 from router.telemetry.request_file import RequestFile
 from router.telemetry.security import SECURITY, SecurityLog
@@ -27,10 +28,12 @@ def test_metrics_are_told_everything_and_the_file_what_succeeded():
     observer.decided(1e-5)
     observer.retried("upstream_fault")
     observer.ejected("west-0")
+    observer.judged("chat", Verdict.NONE)
     assert written == [receipt()]
     assert watch.receipts == [(receipt(), 0.001)]
     assert (watch.decisions, watch.retries) == ([1e-5], ["upstream_fault"])
     assert watch.ejections == ["west-0"]
+    assert watch.verdicts == [("chat", "none")]
 
 
 def test_a_report_that_is_not_believed_is_an_event_of_security(caplog):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from router.model import Alias, QualityFloors, Variant
+from router.model import Alias, HttpJudge, QualityFloors, RulesJudge, Variant
 from router.units import HOUR_S
 from tests.config.samples import loaded, problems
 
@@ -46,6 +46,53 @@ def test_carbon_budgets_may_name_an_alias(tmp_path: Path) -> None:
     budget = {"per": "model", "overrides": {"chat": 5}, "on_exhausted": "variant"}
     found = loaded(tmp_path, {**BASE, "aliases": {"chat": TWO}, "carbon_budget": budget})
     assert found.settings.carbon_budgets.budgets[0].on_exhausted == "variant"
+
+
+HTTP = {
+    "endpoints/2": {
+        "name": "http-0", "region": "us-west", "address": "127.0.0.1:9003", "max_in_flight": 8,
+        "protocol": "openai",
+        "models": [
+            {"name": name, "profile": "llama-3.3-70b@4xh100"} for name in ("http-8b", "http-70b")
+        ],
+    },
+    "server": {"http": "127.0.0.1:8000"},
+    "models/http-8b": BASE[f"models/{LARGE}"], "models/http-70b": BASE[f"models/{LARGE}"],
+}  # fmt: skip
+OVER_HTTP = {"source": "x", "variants": {"http-8b": 0.48, "http-70b": 0.66}}
+
+
+@pytest.mark.parametrize(
+    ("given", "judge"),
+    [
+        ({"kind": "rules", "phrases": ["I do not know"]}, RulesJudge(("I do not know",))),
+        ({"kind": "rules"}, RulesJudge()),
+        ({"kind": "http", "url": "http://127.0.0.1:9/j"}, HttpJudge("http://127.0.0.1:9/j", 1.0)),
+        (None, None),
+    ],
+)
+def test_who_judges_is_named_by_kind(tmp_path: Path, given: Any, judge: Any) -> None:
+    changes = {**HTTP, "aliases": {"chat": {**OVER_HTTP, "judge": given}}}
+    assert loaded(tmp_path, changes).fleet.aliases["chat"].judge == judge
+
+
+@pytest.mark.parametrize(
+    ("alias", "key", "text"),
+    [
+        ({**TWO, "judge": {"kind": "rules"}}, "judge", "over openai alone"),
+        (
+            {"source": "x", "variants": {"http-8b": 0.5}, "judge": {"kind": "rules"}},
+            "judge",
+            "none to go on to",
+        ),
+        ({**OVER_HTTP, "judge": {"kind": "llm"}}, "judge", "llm"),
+        ({**OVER_HTTP, "judge": {"kind": "http"}}, "judge.url", "required"),
+        ({**OVER_HTTP, "judge": {"kind": "http", "url": "ftp://x"}}, "judge.url", "http"),
+    ],
+)
+def test_a_judge_that_cannot_judge_is_told(tmp_path: Path, alias: Any, key: str, text: str) -> None:
+    found = dict(problems(tmp_path, {**BASE, **HTTP, "aliases": {"chat": alias}}))
+    assert text in found[f"aliases.chat.{key}"]
 
 
 @pytest.mark.parametrize(

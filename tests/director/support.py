@@ -77,6 +77,7 @@ class Watch:
         self.receipts = []
         self.retries = []
         self.ejections = []
+        self.verdicts = []
 
     def decided(self, seconds, trace_id=""):
         self.decisions.append(seconds)
@@ -89,6 +90,9 @@ class Watch:
 
     def ejected(self, endpoint_name):
         self.ejections.append(endpoint_name)
+
+    def judged(self, alias, verdict):
+        self.verdicts.append((alias, str(verdict)))
 
 
 class Kept:
@@ -283,7 +287,7 @@ class Room:
         self.board = board(self.snapshot, **options.pop("health", {}))
         limits = RequestLimits(3, 900.0, 0.005, 0.001)._replace(**options.pop("limits", {}))
         budget = options.pop("budget", RetryBudget(0.2, 10.0))
-        tracer = options.pop("tracer", None)
+        tracer, judge = options.pop("tracer", None), options.pop("judge", None)
         assert not options, options
         self.lengths = LengthModel(self.fleet.priors, self.snapshot.policy.quantile)
         self.dispatcher = Dispatcher(
@@ -291,6 +295,7 @@ class Room:
             Parts(
                 {"oip": Upstream(self.backend, Reports())}, self.watch, self.lengths, budget,
                 self.clock, Dice(), ledger=self.ledger, tracer=tracer,
+                judge=judge,
             ),
             limits,
             identity="gw",

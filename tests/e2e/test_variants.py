@@ -40,6 +40,11 @@ def place(spawn_once):
             "source": "made up", "variants": {SMALL: 0.4, LARGE: 0.8},
             "tenants": {"gold": {"floor": 0.8}, "mean": {"mean_floor": 0.6}},
         },
+        # What emulated servers answer begins with their names.
+        "judged": {
+            "source": "made up", "variants": {SMALL: 0.4, LARGE: 0.8},
+            "judge": {"kind": "rules", "phrases": ["CHAT-SMALL"]},
+        },
         "oip-chat": {"source": "made up", "variants": {MODEL: 0.4, QUICK: 0.8}},
     }  # fmt: skip
     config["carbon_budget"] = [
@@ -85,7 +90,7 @@ async def test_the_receipt_says_what_the_others_would_have_emitted(http):
 async def test_streams_name_the_variant_and_models_are_listed_with_their_aliases(http):
     async with http.session.get(f"http://{http.address}/v1/models") as reply:
         listed = {one["id"] for one in (await reply.json())["data"]}
-    assert {"chat", SMALL, LARGE} == listed
+    assert {"chat", "judged", SMALL, LARGE} == listed
     asked = body(model="chat", stream=True, metadata={"model": "chat"})
     status, fields, stream = await http.post(CHAT, asked, x_quality_floor=0.8)
     assert status == 200
@@ -101,6 +106,25 @@ async def test_a_mean_is_kept_from_the_first_request_on(http):
     means = [sum(seen[: n + 1]) / (n + 1) for n in range(len(seen))]
     assert min(means) >= 0.6
     assert set(seen) == {0.4, 0.8}
+
+
+async def test_an_answer_that_is_not_accepted_is_the_better_ones_and_both_are_told(http):
+    asked = body(model="judged", output_tokens=9)
+    status, fields, said = await http.post(CHAT, asked, accept_encoding="gzip")
+    assert (status, json.loads(said)["model"]) == (200, LARGE)
+    assert "chat-large" in json.loads(said)["choices"][0]["message"]["content"]
+    told = dict(part.partition("=")[::2] for part in fields["x-carbon"].split(", "))
+    assert (told["variant"], told["attempts"]) == (f'"{LARGE}"', "2")
+    assert "escalated" in told
+    decision_id = told["id"].strip('"')
+    async with http.session.get(f"http://{http.address}/v1/carbon/receipts/{decision_id}") as reply:
+        receipt = await reply.json()
+    assert receipt["variant"] == LARGE
+    assert 0.0 < receipt["lost_attempts_gco2e"] < receipt["gco2e"]
+    # A stream is written as it comes: nobody can judge it before.
+    streamed = await http.carbon(body(model="judged", stream=True))
+    assert streamed["variant"] == SMALL
+    assert "escalated" not in streamed
 
 
 async def test_where_grams_are_spent_the_agreed_floor_gives_way_and_the_callers_does_not(http):

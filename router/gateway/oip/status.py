@@ -32,6 +32,7 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
     errors.StateStoreError: _CODE.INTERNAL,
     # Told to an operator, before anything listens.
     errors.EnvoyPlaneError: _CODE.INTERNAL,
+    errors.JudgeError: _CODE.INTERNAL,
     # Providers are asked in the background: no caller waits for one.
     **dict.fromkeys(
         (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Final, NamedTuple, cast
 
 from aiohttp import web
@@ -25,7 +26,7 @@ from router.gateway.openai.fields import Asked
 from router.http_api import METHOD, PATH, PRIORITY, USAGE_HIDDEN, HttpApi
 from router.identity.narrowing import RegionMask
 from router.identity.principal import ANONYMOUS, Principal
-from router.model import Request
+from router.model import Alias, Request
 
 PROTOCOL: Final = "openai"
 _ON: Final = frozenset(("1", "true", "on", "yes"))
@@ -33,6 +34,7 @@ _OFF: Final = frozenset(("", "0", "false", "off", "no"))
 # Anthropic's ``inference_geo`` of a request that may run anywhere.
 _GLOBAL: Final = "global"
 _FIELD_BYTES: Final = 4
+_NO_ALIASES: Final[Mapping[str, Alias]] = MappingProxyType({})
 _RESPONSE_ID: Final = re.compile(rb'"id"\s*:\s*"(resp[^"\\]{1,250})"')
 # Where in an event or a body the id of a response is looked for.
 _HEAD_BYTES: Final = 4096
@@ -121,7 +123,7 @@ def prepared(
     body: bytes | bytearray,
     plain: bytes | bytearray,
     regions: RegionMask,
-    aliases: Container[str] = (),
+    aliases: Mapping[str, Alias] = _NO_ALIASES,
 ) -> PreparedCall:
     """``body``: as it came; ``plain``: as it was before it was compressed, the same where it was
     not. ``regions``, ``aliases``: of the fleet.
@@ -146,8 +148,14 @@ def prepared(
         named = partial(_named, head.by_name.get("content-type", ""))
         if not more:
             body = plain
+    kept_back = set()
     if (more or named) and "content-encoding" in head.by_name:
-        metadata = [pair for pair in metadata if pair[0] != "content-encoding"]
+        kept_back.add("content-encoding")
+    if named and not asked.streams and aliases[asked.model].judge is not None:
+        # It is read before it is passed on.
+        kept_back.add("accept-encoding")
+    if kept_back:
+        metadata = [pair for pair in metadata if pair[0] not in kept_back]
     call = Call(
         request_of(caller, asked, head, len(body)),
         # A bytearray where it came in pieces: bytes to whoever sends it, and a copy less.
