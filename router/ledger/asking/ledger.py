@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -29,14 +30,19 @@ from router.units import HOUR_S
 # Of one receipt, and of planning a page: the first hour of that is looked through in any case.
 _FIND_S: Final = 3.0
 _PLAN_S: Final = 3.0
+# Files are sealed as they fill: what was planned is then to be read elsewhere.
+_PLANS: Final = 3
 # What a receipt was settled at is told beside it, if it takes no longer.
 _PRICES_S: Final = 2.0
 # Who waits is told to ask again after that, whatever the store does.
 _WAIT_S: Final = 10.0
 _CHUNK_ROWS: Final = 2048
+# Of a page, before its head is sent: a page that is no longer is whole, or none.
+_AHEAD_BYTES: Final = 1024 * 1024
 # Whose prices are read at once, from the first that is wanted on.
 _PRICED_HOURS: Final = 24
 _AGAIN_S: Final = 1.0
+_UNREAD: Final = "the ledger cannot be read: what is asked for may be there; ask again"
 # Different problems, in the log.
 _MOST_TOLD: Final = 1000
 # Years of a clock.
@@ -63,11 +69,18 @@ class CsvPage:
     is."""
 
     def __init__(
-        self, page: RowPage, chunks: Iterator[bytes], threads: ReadingThreads, columns: bytes
+        self,
+        page: RowPage,
+        first: bytes,
+        chunks: Iterator[bytes],
+        threads: ReadingThreads,
+        columns: bytes,
     ) -> None:
+        """``first``: what was read of it already, b"" where it has no rows."""
         self.after = "" if page.after is None else str(page.after)
         self.unread = page.unread
         self.rows = page.rows
+        self._first = first
         self._chunks = chunks
         self._threads = threads
         self._columns = columns
@@ -78,11 +91,10 @@ class CsvPage:
         Raises DataError where a file went meanwhile, ReceiptsUnreachableError.
         """
         yield self._columns
-        while True:
-            chunk = await self._threads.run(lambda: next(self._chunks, None), _WAIT_S)
-            if chunk is None:
-                return
+        chunk: bytes | None = self._first
+        while chunk:
             yield chunk
+            chunk = await self._threads.run(lambda: next(self._chunks, None), _WAIT_S)
 
 
 class AskedLedger:
@@ -153,10 +165,23 @@ class AskedLedger:
         question = PageQuestion(
             wanted, _in_us(since), _in_us(until), most, Cursor.parse(after) if after else None
         )
-        deadline = self._deadline(_PLAN_S)
-        planned = await self._read(self._far, lambda: plan_page(self._both, question, deadline))
+        for left in reversed(range(_PLANS)):
+            deadline = self._deadline(_PLAN_S)
+            planned = await self._read(
+                self._far, partial(plan_page, self._both, question, deadline)
+            )
+            chunks = csv_chunks(planned, self._prices)
+            try:
+                first = await self._far.run(partial(_read_ahead, chunks), _WAIT_S)
+            except DataError as error:
+                # A file was sealed, or made one with others, since it was planned to be read.
+                if left:
+                    continue
+                self._tell((str(error),))
+                raise ReceiptsUnreachableError(_UNREAD, _AGAIN_S) from None
+            break
         self._tell(planned.unread)
-        return CsvPage(planned, csv_chunks(planned, self._prices), self._far, csv_header())
+        return CsvPage(planned, first, chunks, self._far, csv_header())
 
     def _owner(self, owner: str) -> str | None:
         """As rows have it; None where nobody's are told."""
@@ -186,9 +211,7 @@ class AskedLedger:
             return await threads.run(work, _WAIT_S)
         except DataError as error:
             self._tell((str(error),))
-            raise ReceiptsUnreachableError(
-                "the ledger cannot be read: what is asked for may be there; ask again", _AGAIN_S
-            ) from None
+            raise ReceiptsUnreachableError(_UNREAD, _AGAIN_S) from None
 
     def _tell(self, problems: Sequence[str]) -> None:
         # Once: whoever asks again is no news.
@@ -214,6 +237,16 @@ def csv_chunks(page: RowPage, lookup: PriceLookup) -> Iterator[bytes]:
                 first, last = begin, max(end, begin + _PRICED_HOURS)
                 prices = lookup.prices(first, last)
             yield csv_rows(part, figures)
+
+
+def _read_ahead(chunks: Iterator[bytes]) -> bytes:
+    ahead, size = [], 0
+    for chunk in chunks:
+        ahead.append(chunk)
+        size += len(chunk)
+        if size >= _AHEAD_BYTES:
+            break
+    return b"".join(ahead)
 
 
 def _hours_of_all(rows: pa.Table) -> tuple[int, int]:

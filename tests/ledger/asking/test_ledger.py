@@ -4,6 +4,7 @@ import pytest
 
 from router.errors import DataError, ReceiptsUnreachableError
 from router.ledger.asking.ledger import AskedLedger
+from router.ledger.asking.pages import plan_page
 from router.ledger.prices import add_prices
 from tests.ledger.asking.support import HOUR, id_of, row
 from tests.ledger.asking.test_settled import price
@@ -86,6 +87,34 @@ async def test_a_page_comes_in_pieces(folder):
     pieces = [piece async for piece in page.chunks()]
     assert page.rows == 2 and len(pieces) == 2
     assert b"".join(pieces).count(b"\n") == 3
+
+
+async def test_a_file_that_is_sealed_between_plan_and_reading_is_read_where_it_went(
+    folder, monkeypatch
+):
+    ledger = asked(folder)
+    whole = b"".join([piece async for piece in (await page_of(ledger)).chunks()])
+    plans = []
+
+    def planned(*given):
+        plans.append(plan_page(*given))
+        if len(plans) <= gone:
+            # As sealing does: another name, and other places.
+            for file in files(folder):
+                file.rename(file.with_name(f"{len(plans)}{file.name}"))
+        return plans[-1]
+
+    monkeypatch.setattr("router.ledger.asking.ledger.plan_page", planned)
+    gone = 2
+    assert b"".join([piece async for piece in (await page_of(ledger)).chunks()]) == whole
+    assert len(plans) == 3
+    gone = 9
+    with pytest.raises(ReceiptsUnreachableError, match="ask again"):
+        await page_of(ledger)
+
+
+async def page_of(ledger):
+    return await ledger.page("acme", SEVEN_S - 60.0, SEVEN_S + 60.0, "", 10)
 
 
 async def test_periods_out_of_every_calendar_are_empty(folder):
