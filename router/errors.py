@@ -233,6 +233,12 @@ class StateStoreError(CarbonRouterError):
         self.cause = cause
 
 
+class HintNotTakenError(CarbonRouterError):
+    """Whoever is told how many replicas are wanted did not take it."""
+
+    reason = "hint_not_taken"
+
+
 class EnvoyPlaneError(CarbonRouterError):
     """Envoy is not installed, is another version, or the module that it loads cannot be had."""
 

@@ -10,9 +10,10 @@ from typing import Final, NamedTuple, Protocol
 
 from router.app.control import ControlApi
 from router.app.deferral.process import ProcessDeferral
+from router.app.deferral.room_ahead import none_asleep
 from router.app.descriptors import affordable
 from router.app.runtime import Runtime
-from router.app.scaling import Scaling
+from router.app.scaling.process import ProcessScaling
 from router.app.trust import Trust
 from router.config.exposure import is_loopback
 from router.config.fields import split_address
@@ -79,10 +80,11 @@ class Fronts:
         tls: ServerTls | None = None,
         deferral: ProcessDeferral | None = None,
         is_behind: bool = False,
+        scaling: ProcessScaling | None = None,
     ) -> None:
         """``access``: who may call; ``asked``: where receipts are that are in no memory;
         ``deferral``: None where no work is deferred; ``is_behind``: somebody else ends TLS of gRPC
-        and HTTP."""
+        and HTTP; ``scaling``: None where nobody scales replicas."""
         # Whichever front a call comes by, the process holds no more than it may.
         self._capacity = Capacity(server.max_requests, server.max_buffered_mib * 2**20)
         self._server = server
@@ -101,8 +103,11 @@ class Fronts:
         self._grpc = self._build_grpc()
         self._http = self._build_http() if server.http is not None else None
         self._picker = self._build_picker() if server.picker is not None else None
-        self._scaling = Scaling(lambda: self._director.view, runtime.clock)
-        self._scaler = self._build_scaler() if server.scaler is not None else None
+        self._scaling = scaling
+        self._scaler = None
+        if server.scaler is not None and scaling is not None:
+            options = self._grpc_options(self._tls)
+            self._scaler = ScalerServer(server.scaler, options, scaling.demand)
 
     async def start(self) -> dict[str, int]:
         """Listen; the ports. Raises ConfigError when an address cannot be had."""
@@ -134,12 +139,13 @@ class Fronts:
                 draining.create_task(self._deferral.stop(grace_s))
         if self._deferral is not None:
             await self._deferral.close()
+        if self._scaling is not None:
+            await self._scaling.close()
 
     def work(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """Deferred work, and looks at what runs where; each call does its own."""
-        looks: dict[str, Callable[[], Awaitable[None]]]
-        looks = {"scaling": self._scaling.run} if self._scaler is not None else {}
-        deferral = self._deferral
+        scaling, deferral = self._scaling, self._deferral
+        looks = scaling.work() if scaling is not None else {}
         if deferral is None:
             return looks
         runner = JobRunner(
@@ -157,7 +163,8 @@ class Fronts:
         )
         if self._holding is not None:
             looks = {**looks, "held requests": self._holding.run}
-        return {**looks, **deferral.work(runner, lambda: self._director.view)}
+        asleep = scaling.demand.asleep if scaling is not None else none_asleep
+        return {**looks, **deferral.work(runner, lambda: self._director.view, asleep)}
 
     def _grpc_options(self, tls: ServerTls | None) -> ServerOptions:
         server = self._server
@@ -186,10 +193,6 @@ class Fronts:
             ),
             self._is_ready,
         )
-
-    def _build_scaler(self) -> ScalerServer:
-        options = self._grpc_options(self._tls)
-        return ScalerServer(self._server.scaler or "", options, self._scaling)
 
     def _build_grpc(self) -> Gateway:
         return Gateway(

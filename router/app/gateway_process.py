@@ -42,6 +42,7 @@ from router.app.process_telemetry import ProcessTelemetry
 from router.app.reloading import Reloader
 from router.app.retirement import Retirement
 from router.app.runtime import Runtime
+from router.app.scaling.process import ProcessScaling, has_scaling
 from router.app.shared_state import build_store
 from router.app.trust import Trust
 from router.app.watchdog import beat_for_ever, frozen_after_s
@@ -52,6 +53,7 @@ from router.config.settings import Config
 from router.console.page import page
 from router.console.pages import ConsolePages
 from router.contract import Upstream
+from router.core.deferral.needs import WaitingNeeds
 from router.core.lengths import LengthModel
 from router.core.retry import RetryBudget
 from router.director import Director, Dispatcher, Parts
@@ -94,6 +96,7 @@ class GatewayProcess:
         workers = order.workers if order else 1
         # What one of the workers does for all of them; the parent serves nothing.
         speaks = order is None or order.speaks
+        self._speaks = speaks
         self._config_path = config_path
         self._rng = build_rng()
         self._clock = build_clock(config.settings.clock)
@@ -368,6 +371,7 @@ class GatewayProcess:
         )
         server = self._server_settings
         is_behind = self._carrier is not None
+        deferral = self._deferral()
         fronts = Fronts(
             on_loopback(server) if is_behind else server,
             Director(dispatcher),
@@ -378,8 +382,9 @@ class GatewayProcess:
             receipts,
             ReceiptSources(self._ledger.asked(), self._signer, self._clock.now),
             self._trust.server,
-            self._deferral(),
+            deferral,
             is_behind,
+            self._scaling(dispatcher, deferral),
         )
         if self._carrier is None:
             return fronts
@@ -399,6 +404,27 @@ class GatewayProcess:
         )
         self._console.know_deferred(deferral.outlook)
         return deferral
+
+    def _scaling(
+        self, dispatcher: Dispatcher, deferral: ProcessDeferral | None
+    ) -> ProcessScaling | None:
+        config = self._runtime.config
+        if not has_scaling(config):
+            return None
+        scaling = ProcessScaling(
+            config,
+            lambda: dispatcher.view,
+            WaitingNeeds if deferral is None else deferral.needs,
+            self._speaks,
+            self._store,
+            self._identity,
+            self._clock,
+            WallClock(),
+            self._metrics.scaling,
+            os.environ,
+        )
+        self._runtime.notes.append(scaling.notes)
+        return scaling
 
     def _work(
         self, upstreams: Mapping[str, Upstream], scrape: PrometheusLoad

@@ -42,6 +42,8 @@ def needs_restart(config: Config, started: Config) -> tuple[str, ...]:
         found.append("receipts.sign: takes a restart")
     if config.settings.deferral != started.settings.deferral:
         found.append("deferral: takes a restart")
+    if config.settings.scaling != started.settings.scaling:
+        found.append("scaling: takes a restart")
     if config.settings.otlp != started.settings.otlp:
         found.append("telemetry.otlp: takes a restart")
     return tuple(found)
@@ -59,6 +61,7 @@ def as_started(config: Config, started: Config) -> Config:
     parts["ledger"] = _ledger(config, started)
     parts["receipt_signing"] = started.settings.receipt_signing
     parts["deferral"] = started.settings.deferral
+    parts["scaling"] = started.settings.scaling
     parts["otlp"] = started.settings.otlp
     return replace(config, settings=replace(config.settings, **parts))
 

@@ -24,6 +24,8 @@ from router.config.receipts import receipt_signing
 from router.config.redis import redis_settings
 from router.config.regions import Resolved, resolve_regions
 from router.config.rtt import Matrix, rtt_matrix
+from router.config.scaling import scaling_settings
+from router.config.scaling_checks import check_scaling
 from router.config.schema import (
     ConfigSchema,
     ModelSchema,
@@ -94,6 +96,7 @@ def build(parsed: Parsed) -> Config:
     problems += check_deferral(
         schema.deferral, schema.server.http is not None, schema.state.redis is not None, folder
     )
+    problems += check_scaling(schema.scaling, schema.server.scaler is not None)
     problems += checks.check_signal(parsed.policy, schema.carbon)
     problems += check_discovery(schema, folder)
     problems += check_aliases(
@@ -177,6 +180,7 @@ def _settings(
         receipt_signing=receipt_signing(schema.receipts, folder),
         otlp=otlp_settings(schema.telemetry, folder),
         deferral=deferral_settings(schema.deferral, folder),
+        scaling=scaling_settings(schema.scaling, folder),
     )
 
 

@@ -34,6 +34,7 @@ from router.config.ledger import LedgerSchema
 from router.config.profiles import ProfileSchema
 from router.config.receipts import ReceiptsSchema
 from router.config.redis import RedisSchema
+from router.config.scaling import ScalingSchema
 from router.config.sources import CarbonSchema
 from router.config.telemetry import TelemetrySchema
 from router.config.tls import BackendsSchema, ListenerTlsSchema
@@ -425,6 +426,11 @@ class ConfigSchema(Strict):
     )
     deferral: DeferralSchema | None = Field(
         default=None, description="batches, which wait for their turn; left out: not served"
+    )
+    scaling: ScalingSchema | None = Field(
+        default=None,
+        description="who is told how many replicas are wanted where (docs/scaling.md); left out: "
+        "whoever asks `server.scaler`",
     )
     receipts: ReceiptsSchema = Field(
         default_factory=ReceiptsSchema, description="receipts that are asked for by their ids"

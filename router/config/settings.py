@@ -393,6 +393,35 @@ class OtlpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """Where hints of replicas are sent. ``tls``: None for plaintext."""
+
+    url: str
+    timeout_s: float
+    max_tries: int
+    tls: EndpointTls | None
+    credentials: EndpointCredentials | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSettings:
+    """What is run with hints of replicas."""
+
+    argv: tuple[str, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingSettings:
+    """``wake_s``: that a replica is taken to need until it serves, where none was seen."""
+
+    webhook: WebhookSettings | None = None
+    command: CommandSettings | None = None
+    every_s: float = 60.0
+    wake_s: float = 180.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything an operator sets that is neither fleet nor policy. ``clock`` None: the wall.
 
@@ -419,6 +448,7 @@ class Settings:
     receipt_signing: ReceiptSigning | None = None
     otlp: OtlpSettings | None = None
     deferral: DeferralSettings | None = None
+    scaling: ScalingSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 A hint to whoever starts and stops replicas. Requests are moved by decisions; this only says where
 room for them is of use. Where a region is full and dirtier ones serve what it could not take, that
 is wanted here; where it has room and they serve all the same, they do so for a reason (budgets,
-residency, a sequence), and nothing is wanted for it. What nobody uses is wanted nowhere, but for
-one replica of each model, where it is cleanest.
+residency, a sequence), and nothing is wanted for it. Work that waits gets the replicas that its
+plan counts on. What nobody uses is wanted nowhere, but for one replica of each model, where it is
+cleanest.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class RegionLoad(NamedTuple):
     ``busy``: requests there at once, at the peak of a while; ``replicas``: that take traffic now;
     ``per_replica``: requests that one is meant to run; ``g_per_output``: gCO2e of a token or a
     task, on the mean of the next while, NaN where unknown; ``is_shunned``: it had idle replicas for
-    a while, and dirtier regions served all the same.
+    a while, and dirtier regions served all the same; ``waiting``: places that the plan of deferred
+    work needs there beside; ``known``: replicas that there are, released ones among them.
     """
 
     busy: float
@@ -38,6 +40,8 @@ class RegionLoad(NamedTuple):
     per_replica: float
     g_per_output: float
     is_shunned: bool = False
+    waiting: float = 0.0
+    known: int = 0
 
     @property
     def is_full(self) -> bool:
@@ -58,7 +62,15 @@ def wanted_replicas(region: str, loads: Mapping[str, RegionLoad]) -> int:
         need += sum(one.busy for one in loads.values() if dirtier(one, own))
     replicas = math.ceil(need * (1.0 + HEADROOM) / own.per_replica)
     replicas = min(replicas, int(_MOST_GROWTH * own.replicas) + 1, MOST_REPLICAS)
-    return max(replicas, int(region == _spare_in(loads)))
+    return max(replicas, _with_waiting(own), int(region == _spare_in(loads)))
+
+
+def _with_waiting(own: RegionLoad) -> int:
+    """What waits may fill what is kept free for others: it begins when they have begun."""
+    if own.waiting <= 0.0:
+        return 0
+    together = math.ceil((own.busy + own.waiting) / own.per_replica)
+    return min(together, max(own.known, own.replicas), MOST_REPLICAS)
 
 
 def _spare_in(loads: Mapping[str, RegionLoad]) -> str:

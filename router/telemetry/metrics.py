@@ -36,6 +36,7 @@ from router.telemetry.gauges import FleetGauges
 from router.telemetry.labels import LabelGuard, error_reasons
 from router.telemetry.ledger import LedgerMetrics
 from router.telemetry.otlp.counts import OtlpMetrics
+from router.telemetry.scaling import ScalingMetrics
 from router.telemetry.state_store import StoreMetrics
 from router.telemetry.tracing.metrics import SpanMetrics
 from router.telemetry.trust import TrustMetrics
@@ -145,6 +146,7 @@ class Metrics:
         self.budgets = BudgetMetrics(registry)
         self.ledger = LedgerMetrics(registry)
         self.deferral = DeferralMetrics(registry)
+        self.scaling = ScalingMetrics(registry)
         self.calibration = CalibrationMetrics(registry)
         self.spans = SpanMetrics(registry)
         self.otlp = OtlpMetrics(registry)

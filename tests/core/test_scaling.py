@@ -54,6 +54,20 @@ def test_what_is_alike_or_unknown_is_not_dirtier(grams):
     assert found["a"] == 3
 
 
+def test_work_that_waits_fills_what_is_kept_free_before_it_wants_another_replica():
+    one = load(busy=6.0, replicas=1)._replace(known=3)
+    assert wanted(here=one) == {"here": 1}
+    assert wanted(here=one._replace(waiting=4.0)) == {"here": 1}
+    assert wanted(here=one._replace(waiting=5.0)) == {"here": 2}
+    # No more than there are, however much waits.
+    assert wanted(here=one._replace(waiting=500.0)) == {"here": 3}
+
+
+def test_work_that_waits_wakes_replicas_where_none_serves():
+    asleep = load(replicas=0, grams=5.0)._replace(waiting=25.0, known=4)
+    assert wanted(clean=load(), dirty=asleep) == {"clean": 1, "dirty": 3}
+
+
 loads = st.builds(
     RegionLoad,
     st.floats(0.0, 1e9),
@@ -61,6 +75,8 @@ loads = st.builds(
     st.floats(1e-3, 1e6),
     st.one_of(st.just(math.nan), st.floats(0.0, 1e6)),
     st.booleans(),
+    st.floats(0.0, 1e9),
+    st.integers(0, 20_000),
 )
 
 
@@ -68,5 +84,6 @@ loads = st.builds(
 def test_a_hint_is_bounded_and_somebody_stays(regions):
     found = {name: wanted_replicas(name, regions) for name in regions}
     for name, count in found.items():
-        assert 0 <= count <= min(MOST_REPLICAS, 2 * regions[name].replicas + 1)
+        most = max(2 * regions[name].replicas + 1, regions[name].known)
+        assert 0 <= count <= min(MOST_REPLICAS, most)
     assert sum(found.values()) >= 1

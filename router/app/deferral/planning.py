@@ -13,12 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from router.app.deferral.room import Room, room_of, shared_out
-from router.core import kernel_rows as k
-from router.core.deferral.outlook import DeferralOutlook
+from router.app.deferral.room_ahead import Asleep, none_asleep, outlook_of
+from router.core.deferral.needs import WaitingNeeds, place_needs
 from router.core.deferral.planning import DeferralPlan, plan_deferral
 from router.core.deferral.work import WaitingJob, WaitingWork
 from router.deferral.planned import DeferredOutlook, PlannedJobs
@@ -70,11 +68,15 @@ _NO_PLAN: Final = "released: no forecast to plan by"
 
 
 class Planner:
-    """Of one process. ``view``: in force; ``share``: of each endpoint's places."""
+    """Of one process. ``view``: in force; ``share``: of each endpoint's places; ``asleep``: where
+    nobody scales replicas, none."""
 
-    def __init__(self, view: Callable[[], View], share: float) -> None:
+    def __init__(
+        self, view: Callable[[], View], share: float, asleep: Asleep = none_asleep
+    ) -> None:
         self._view = view
         self._share = share
+        self._asleep = asleep
         self._left: dict[tuple[str, str], Released] = {}
         self._planned_at = self._until = math.nan
         self._workers = 1
@@ -84,11 +86,12 @@ class Planner:
         self._told: list[tuple[JobKind, str]] = []
         self._laid: _Laid | None = None
         self._outlook: DeferredOutlook | None = None
+        self._needs: WaitingNeeds | None = None
 
     def allot(self, kinds: Sequence[JobKind], most: int, now: float) -> list[tuple[JobKind, int]]:
         """How many of each kind may begin now (unix s), ``most`` in all."""
         if not kinds:
-            self._laid = self._outlook = None
+            self._laid = self._outlook = self._needs = None
             return []
         view = self._view()
         room = room_of(view, [kind.model for kind in kinds], self._share)
@@ -136,12 +139,25 @@ class Planner:
             self._outlook = DeferredOutlook(self._planned_at, jobs, under_way)
         return self._outlook
 
+    def needs(self) -> WaitingNeeds:
+        """What the last plan needs of replicas, worked out once."""
+        laid = self._laid
+        if laid is None:
+            return WaitingNeeds()
+        if self._needs is None:
+            under_way: dict[str, int] = {}
+            for kind in laid.kinds:
+                under_way[kind.model] = under_way.get(kind.model, 0) + kind.under_way
+            ahead = {} if laid.plan is None else place_needs(laid.plan.planned)
+            self._needs = WaitingNeeds(ahead, under_way, self._share)
+        return self._needs
+
     def _plan(
         self, view: View, kinds: Sequence[JobKind], room: Room, now: float
     ) -> dict[tuple[str, str], Released]:
         released = {_key(kind): _AT_ONCE for kind in kinds}
         self._until = now + _ANEW_S
-        self._laid, self._outlook = _Laid(kinds, None, ()), None
+        self._laid, self._outlook, self._needs = _Laid(kinds, None, ()), None, None
         forecasts = forecasts_of(view, now)
         known = [(kind, _at_once(kind)) for kind in kinds]
         planned = [
@@ -155,7 +171,9 @@ class Planner:
             return released
         blocks, work = _work(planned)
         try:
-            outlook = _outlook(view, [kind for kind, _ in planned], forecasts, self._share, now)
+            outlook = outlook_of(
+                view, [kind for kind, _ in planned], forecasts, self._share, self._asleep, now
+            )
             plan = plan_deferral(work, outlook, now)
         except DataError as error:
             _log.warning("deferred work is released without a plan: %s", error)
@@ -206,54 +224,32 @@ def _work(planned: Sequence[tuple[JobKind, AtOnce]]) -> tuple[list[_Block], Wait
     return blocks, WaitingWork.of(jobs)
 
 
-def _outlook(
-    view: View, kinds: Sequence[JobKind], forecasts: dict[str, Forecast], share: float, now: float
-) -> DeferralOutlook:
-    models = sorted({kind.model for kind in kinds})
-    regions = view.snapshot.layout.fleet.regions
-    under_way = {model: 0 for model in models}
-    for kind in kinds:
-        under_way[kind.model] += kind.under_way
-    places = [_places(view, model, list(forecasts), share, under_way[model]) for model in models]
-    return DeferralOutlook.steady(
-        forecasts,
-        {name: regions[name].pue for name in forecasts},
-        models,
-        now=now,
-        awake_places=np.array(places),
-    )
-
-
-def _places(
-    view: View, model: str, regions: list[str], share: float, under_way: int
-) -> NDArray[np.float64]:
-    """(regions,): those that are free now, and those that deferred work has, wherever that is."""
-    candidates = view.snapshot.layout.find(model, "")
-    key = (candidates.model, candidates.version)
-    live, table = view.board.live(*key), view.snapshot.columns[key].table
-    most, busy = np.zeros(len(regions)), np.zeros(len(regions))
-    for row, endpoint in enumerate(candidates.endpoints):
-        if live[k.ELIGIBLE, row] and endpoint.region in regions:
-            at = regions.index(endpoint.region)
-            most[at] += max(1.0, math.floor(share * float(table[k.MAX_IN_FLIGHT, row])))
-            busy[at] += float(live[k.BATCH, row])
-    others = busy * max(0.0, 1.0 - under_way / max(float(busy.sum()), 1e-9))
-    return np.maximum(0.0, most - others)
-
-
 def _add_up(
     plan: DeferralPlan, blocks: list[_Block], released: dict[tuple[str, str], Released]
 ) -> None:
-    for row, urgent in zip(plan.rows.tolist(), plan.urgent.tolist(), strict=True):
+    # The last rows of a kind wait the longest: they are what it waits for.
+    last = {key: plan.explain(row).text for row, (key, _) in enumerate(blocks)}
+    work, outlook = plan.planned.work, plan.planned.outlook
+    # Place-seconds of this slot on replicas that are awake.
+    room = outlook.awake_places[:, :, 0] * plan.planned.slots.lengths_s[0]
+    for row, region, urgent in zip(
+        plan.rows.tolist(), plan.region.tolist(), plan.urgent.tolist(), strict=True
+    ):
         key, jobs = blocks[row]
         one = released[key]
+        if not urgent:
+            m = plan.planned.model_of[work.model[row]]
+            size = float(work.run_s[row] * work.places[row])
+            if room[m, region] < min(size, 1.0):
+                # It would begin elsewhere, where there is room and the grid is dirtier.
+                last[key] = f"waits for a replica that is to wake in {outlook.regions[region]}"
+                continue
+            room[m, region] -= size
         released[key] = one._replace(
             jobs=one.jobs + (0 if urgent else jobs), urgent=one.urgent + (jobs if urgent else 0)
         )
-    # The last rows of a kind wait the longest: they are what it waits for.
-    last = {key: row for row, (key, _) in enumerate(blocks)}
-    for key, row in last.items():
-        released[key] = released[key]._replace(why=plan.explain(row).text)
+    for key, why in last.items():
+        released[key] = released[key]._replace(why=why)
 
 
 def planned_jobs(

@@ -10,10 +10,12 @@ from router.app.deferral.holding import HeldRequests
 from router.app.deferral.kept_mark import KeptMark
 from router.app.deferral.planning import Planner
 from router.app.deferral.room import room_of
+from router.app.deferral.room_ahead import Asleep, none_asleep
 from router.app.shared_state import build_link
 from router.config.deferral import DeferralSettings
 from router.config.settings import Config
 from router.contract import Clock, Rng
+from router.core.deferral.needs import WaitingNeeds
 from router.deferral.blobs import Blobs
 from router.deferral.planned import DeferredOutlook
 from router.deferral.queue import DeferredQueue
@@ -78,11 +80,11 @@ class ProcessDeferral:
         metrics.begun()
 
     def work(
-        self, runner: Runner, view: Callable[[], View]
+        self, runner: Runner, view: Callable[[], View], asleep: Asleep = none_asleep
     ) -> dict[str, Callable[[], Awaitable[None]]]:
-        """The background jobs, by name. ``view``: in force."""
-
-        self._planner = planner = Planner(view, self._share)
+        """The background jobs, by name. ``view``: in force; ``asleep``: replicas that would serve
+        if they were asked to."""
+        self._planner = planner = Planner(view, self._share, asleep)
         return {"deferral": lambda: self._drain.run(runner, planner)}
 
     def holding(self, director: Callable[[], Director]) -> HeldRequests | None:
@@ -97,6 +99,10 @@ class ProcessDeferral:
     def outlook(self) -> DeferredOutlook | None:
         """What the plan says of all that waits; None while nothing does."""
         return None if self._planner is None else self._planner.outlook()
+
+    def needs(self) -> WaitingNeeds:
+        """What the plan needs of replicas."""
+        return WaitingNeeds() if self._planner is None else self._planner.needs()
 
     def among(self, view: View, model: str, is_urgent: bool) -> frozenset[str] | None:
         """The endpoints that have room for one more deferred request of ``model``; where it is

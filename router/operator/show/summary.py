@@ -213,6 +213,7 @@ _SHOWN: Final = 10
 _EXHAUSTED: Mapping[OnExhausted, str] = {
     OnExhausted.SHED: "refused",
     OnExhausted.GREENEST_ONLY: "served where they emit least",
+    OnExhausted.VARIANT: "served where they emit least, by any variant that their caller takes",
     OnExhausted.WARN: "served and flagged",
     OnExhausted.DEFER: "made to wait where they can, and refused else",
 }

@@ -32,7 +32,8 @@ HELD: Final[Mapping[type, frozenset[str]]] = {
     Settings: _names(
         "server clock carbon load health retry network_kwh_per_gb request_file state exposed "
         # Of `access`, `_of_endpoints` refuses credentials; what of `otlp` there is, `notes` says.
-        "ledger access identity carbon_budgets discovery otlp receipt_signing deferral"
+        "ledger access identity carbon_budgets discovery otlp receipt_signing deferral "
+        "scaling"
     ),
     ServerSettings: _names(
         "listen admin http workers max_message_mib max_streams max_connections max_metadata_kib "

@@ -2,6 +2,7 @@ import msgspec
 import pytest
 
 from router.app.deferral.planning import Planner, forecasts_of
+from router.contract import Probe
 from router.deferral.values import JobKind
 from router.gateway.openai.deferred.jobs import AtOnce
 from tests.app.support import HOUR, NOW, Place, configured
@@ -152,3 +153,31 @@ async def test_whoever_looks_on_is_told_where_all_of_it_is_planned(place, planne
     assert by_batch["unknown"].reason is None and by_batch["unknown"].region == ""
     assert dict(told.under_way)["a"] in (0, 2)
     assert allotted(planner) == {} and planner.outlook() is None
+
+
+async def test_replicas_that_are_released_are_planned_with_and_what_needs_them_waits_for_them(
+    place, planner
+):
+    model = served_model(place)
+    # West is greenest in the rest of this hour, and its only replica sleeps.
+    place.seat("west-0").health.probe_ends(place.clock.monotonic(), Probe.NOT_READY, 0.5, 0.0)
+    place.seat("west-0").publish_load()
+    one = kind(regions=("us-west",), deadline=NOW + 2 * HOUR)._replace(model=model)
+    waking = Planner(lambda: place.director.view, 0.5, lambda model, region: int("west" in region))
+    assert allotted(waking, one) == {}
+    ((_, why),) = waking.told()
+    assert why == "waits for a replica that is to wake in us-west"
+    needs = waking.needs()
+    assert needs.places(model, "us-west", NOW, NOW + 60.0) > 0.0
+    assert needs.share == 0.5 and needs.under_way == {model: 0}
+    # Where nobody scales, there is nothing to wait for.
+    assert allotted(planner, one) == {}
+    ((_, why),) = planner.told()
+    assert why.startswith("no room is expected")
+    assert planner.needs().places(model, "us-west", NOW, NOW + 86_400.0) == 0.0
+    # Once it serves, what waited for it begins.
+    place.seat("west-0").health.readmit(place.clock.monotonic())
+    place.seat("west-0").publish_load()
+    assert allotted(waking, one, now=NOW + 61.0) == {"batch_1": 10}
+    assert waking.allot([], 10, NOW + 62.0) == []
+    assert waking.needs().ahead == {}

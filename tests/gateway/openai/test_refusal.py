@@ -18,7 +18,7 @@ def leaves(base=errors.CarbonRouterError):
 # Nobody who calls waits for a provider or a store, or sees the operator's files or machine.
 OURS = (
     errors.ConfigError | errors.DataError | errors.StateStoreError
-    | errors.EnvoyPlaneError | errors.JudgeError
+    | errors.EnvoyPlaneError | errors.JudgeError | errors.HintNotTakenError
 )  # fmt: skip
 INTERNAL = [
     one for one in leaves() if issubclass(one, OURS) and one is not errors.MissingIntensityError

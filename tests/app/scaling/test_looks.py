@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.app.scaling import PEAK_S, Scaling
+from router.app.scaling.looks import PEAK_S, Scaling
 from router.errors import MalformedRequestError, UnknownModelError
 from tests.director.support import Room
 from tests.factories import endpoint, fleet, served

@@ -1,0 +1,1 @@
+"""How many replicas are wanted where: what runs and waits is looked at, and whoever scales told."""

@@ -1,0 +1,117 @@
+"""What whoever scales a fleet is told: replicas by model and region, and which endpoints.
+
+One endpoint is one replica, of each model that it serves. Which ones stay awake is said so that it
+changes seldom: first who serves and was wanted before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from router.app.scaling.looks import ReplicaDemand
+from router.core.wake_times import Site, WakeTime
+from router.director import View
+
+FORMAT: Final = 1
+
+
+class HourHint(msgspec.Struct, frozen=True):
+    """``hour``: its begin, UTC; ``wanted``: replicas."""
+
+    hour: str
+    wanted: int
+
+
+class RegionHint(msgspec.Struct, frozen=True):
+    """Of a model in a region. ``ready``: replicas that serve; ``wanted``: that should, as of now;
+    ``waiting_places``: requests at once that are planned of work that waits, in both; ``wake_s``:
+    from asked-for to ready, as of ``wake_measured`` times, 0 where it is assumed; ``hours``:
+    forecast."""
+
+    model: str
+    region: str
+    ready: int
+    wanted: int
+    waiting_places: float
+    wake_s: float
+    wake_measured: int
+    hours: list[HourHint]
+
+
+class EndpointHint(msgspec.Struct, frozen=True):
+    """``wanted``: whether it should be awake, for any of its models."""
+
+    name: str
+    region: str
+    address: str
+    ready: bool
+    wanted: bool
+
+
+class ScalingHints(msgspec.Struct, frozen=True):
+    """``gateway``: who says so, ``term``: which grows whenever another gateway takes over; ``at``:
+    UTC."""
+
+    format: int
+    gateway: str
+    term: int
+    at: str
+    regions: list[RegionHint]
+    endpoints: list[EndpointHint]
+
+    @property
+    def essence(self) -> tuple[object, ...]:
+        """What whoever is told acts on."""
+        return (
+            tuple((one.model, one.region, one.wanted) for one in self.regions),
+            tuple((one.name, one.wanted) for one in self.endpoints),
+        )
+
+
+def region_hint(demand: ReplicaDemand, wake: WakeTime) -> RegionHint:
+    """As it is sent."""
+    hours = [HourHint(utc(at), wanted) for at, wanted in demand.hours]
+    return RegionHint(
+        demand.model, demand.region, demand.ready, demand.wanted, round(demand.waiting, 3),
+        round(wake.s, 1), wake.measured, hours,
+    )  # fmt: skip
+
+
+def endpoint_hints(
+    view: View, wanted: Mapping[Site, int], before: Collection[str]
+) -> list[EndpointHint]:
+    """``wanted``: replicas; ``before``: names of endpoints that were wanted last."""
+    fleet = view.snapshot.layout.fleet
+    ready: dict[str, bool] = {}
+    sites: dict[Site, list[str]] = {}
+    for endpoint in fleet.endpoints:
+        seat = view.board.seats[endpoint.name]
+        for served in endpoint.models:
+            serves = seat.serves((served.name, served.version))
+            ready[endpoint.name] = ready.get(endpoint.name, False) or serves
+            sites.setdefault((served.name, endpoint.region), []).append(endpoint.name)
+    chosen: set[str] = set()
+    for site, names in sites.items():
+        chosen.update(_first(names, wanted.get(site, 0), ready, before))
+    return [
+        EndpointHint(one.name, one.region, one.address, ready[one.name], one.name in chosen)
+        for one in fleet.endpoints
+    ]
+
+
+def _first(
+    names: Sequence[str], most: int, ready: Mapping[str, bool], before: Collection[str]
+) -> list[str]:
+    def order(name: str) -> tuple[bool, bool]:
+        return not ready[name], name not in before
+
+    return sorted(names, key=order)[:most]
+
+
+def utc(at: float) -> str:
+    """Unix s as text."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
