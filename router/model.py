@@ -514,6 +514,7 @@ class Request(NamedTuple):
     how often its client asked before, as it says. ``sequence_owner``: whose ``sequence_id`` that
     is: another's of the same text is another sequence.
     ``run_at_once``: what it would have been without waiting, None where it did not wait.
+    ``can_wait_until``: unix s, until when one that is deferred may still be put off; NaN of others.
     ``quality_floor``: the least quality of a variant, where ``model`` is an alias, that its caller
     takes; ``agreed_floor``: that the operator and its tenant agreed on, which gives way where a
     carbon budget says so; 0: any.
@@ -540,6 +541,7 @@ class Request(NamedTuple):
     run_at_once: RunAtOnce | None = None
     quality_floor: float = 0.0
     agreed_floor: float = 0.0
+    can_wait_until: float = math.nan
 
     @property
     def least_quality(self) -> float:

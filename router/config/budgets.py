@@ -50,7 +50,8 @@ class CarbonBudgetSchema(Strict):
         default="shed",
         description="shed: refuse; greenest_only: serve where least is emitted; variant: the same, "
         "and an alias by whichever variant its caller takes; warn: serve and flag; defer: what can "
-        "wait does, until the next day, and what cannot is refused",
+        "wait does, for a greener hour of the next day, or of this where it has to begin before, "
+        "and what cannot is refused",
     )
     shadow: bool = Field(
         default=False, description="tell what would be done, in metrics and flags, and do nothing"

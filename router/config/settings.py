@@ -310,7 +310,8 @@ class OnExhausted(StrEnum):
     """What becomes of a request for which a carbon budget has nothing left. SHED: it is refused;
     GREENEST_ONLY: it goes where it emits least; VARIANT: the same, and by whichever variant of an
     alias its caller takes, whatever quality was agreed on; WARN: it is served, and told; DEFER: it
-    waits where it may, and is refused else."""
+    waits where it may, goes where it emits least once it can wait no longer, and is refused else.
+    """
 
     SHED = "shed"
     GREENEST_ONLY = "greenest_only"

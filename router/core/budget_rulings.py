@@ -17,8 +17,8 @@ EXHAUSTED: Final = "carbon_budget_exhausted"
 SHADOW: Final = "carbon_budget_shadow"
 # What became of requests for which a budget had nothing left, and of what would have become in its
 # shadow.
-REFUSED, HELD, GREENED, VARIED, WARNED, SHADOWED = OUTCOMES = (
-    "refused", "held", "greenest", "variant", "warned", "shadow",
+REFUSED, HELD, GREENED, VARIED, WARNED, DEFERRED, SHADOWED = OUTCOMES = (
+    "refused", "held", "greenest", "variant", "warned", "deferred", "shadow",
 )  # fmt: skip
 _REFUSING: Final = frozenset((OnExhausted.SHED, OnExhausted.DEFER))
 _THEN_WAITS: Final = "; in a batch, or in the background, it would wait for the next"
@@ -58,7 +58,15 @@ class Ruling(NamedTuple):
 Judge: TypeAlias = Callable[[Decision], Ruling | None]
 
 
-def rule(request: Request, entries: Sequence[Entry], ask_ug: int, day_ends_in_s: float) -> Ruling:
+class DayEnd(NamedTuple):
+    """Of the day that accounts are of. ``at``: unix s; ``in_s``: as a caller's clock counts, which
+    a replay clock outruns."""
+
+    at: float
+    in_s: float
+
+
+def rule(request: Request, entries: Sequence[Entry], ask_ug: int, day_end: DayEnd) -> Ruling:
     """Of a request that falls under ``entries`` and would reserve ``ask_ug``."""
     enforced = [one for one in entries if one.exhausted and not one.budget.shadow]
     flags = [EXHAUSTED] if enforced else []
@@ -66,8 +74,9 @@ def rule(request: Request, entries: Sequence[Entry], ask_ug: int, day_ends_in_s:
         flags.append(SHADOW)
     then = {one.budget.on_exhausted for one in enforced}
     any_quality = OnExhausted.VARIANT in then
-    greenest = any_quality or OnExhausted.GREENEST_ONLY in then
-    refusal = _refusal(request, entries, ask_ug, day_ends_in_s)
+    is_last = OnExhausted.DEFER in then and _cannot_wait_longer(request, day_end)
+    greenest = any_quality or is_last or OnExhausted.GREENEST_ONLY in then
+    refusal = _refusal(request, entries, ask_ug, day_end)
     return Ruling(tuple(entries), ask_ug, refusal, greenest, tuple(flags), any_quality)
 
 
@@ -79,21 +88,31 @@ def outcome_of(budget: CarbonBudget) -> str:
         return GREENED
     if budget.on_exhausted is OnExhausted.VARIANT:
         return VARIED
+    if budget.on_exhausted is OnExhausted.DEFER:
+        return DEFERRED
     # One that sheds lets in what was under way, nothing else.
     return WARNED
 
 
+def _cannot_wait_longer(request: Request, day_end: DayEnd) -> bool:
+    """Of one that has waited: no day with a budget of its own begins in time."""
+    return 0.0 <= request.can_wait_until < day_end.at
+
+
 def _refusal(
-    request: Request, entries: Sequence[Entry], ask_ug: int, day_ends_in_s: float
+    request: Request, entries: Sequence[Entry], ask_ug: int, day_end: DayEnd
 ) -> RefusedError | None:
     """Why a request is not let in; the account that is exhausted before one that is held."""
     held: RefusedError | None = None
+    is_last = _cannot_wait_longer(request, day_end)
     for entry in entries:
         budget = entry.budget
         if entry.fit is Fit.FITS or budget.shadow or budget.on_exhausted not in _REFUSING:
             continue
         if entry.exhausted:
-            return _exhausted(request, entry, ask_ug, day_ends_in_s)
+            if is_last and budget.on_exhausted is OnExhausted.DEFER:
+                continue
+            return _exhausted(request, entry, ask_ug, day_end.in_s)
         held = held or _held(request, entry, ask_ug)
     return held
 

@@ -20,6 +20,7 @@ from router.core.budget_rulings import (
     OTHERS,
     REFUSED,
     AccountName,
+    DayEnd,
     Entry,
     Ruling,
     outcome_of,
@@ -151,8 +152,8 @@ class CarbonBudgets:
             entries.append(Entry(budget, account, fit, name))
         if not entries:
             return None
-        ends_in_s = ((self.day + 1) * DAY_S - now) / self._day_speed
-        return rule(request, entries, ask_ug, ends_in_s)
+        ends_at = (self.day + 1) * DAY_S
+        return rule(request, entries, ask_ug, DayEnd(ends_at, (ends_at - now) / self._day_speed))
 
     def account_of(self, name: str, whose: AccountName, now: float) -> DayAccount | None:
         """The account of one tenant or model ("" of the fleet) in the budget ``name`` on the day of

@@ -56,7 +56,8 @@ class BudgetMetrics:
         self._exceeded = Counter(
             "carbon_router_carbon_budget_exceeded_total",
             "Requests for which a budget had nothing left, by what became of them: refused, held "
-            "(refused, for want of what others have reserved), greenest, warned, or shadow.",
+            "(refused, for want of what others have reserved), greenest, variant, warned, deferred "
+            "(served once it could wait no longer), or shadow.",
             ("budget", "outcome"),
             registry=registry,
         )

@@ -131,6 +131,34 @@ def test_what_is_served_all_the_same_is_told(then, greenest, outcome):
     assert keeping.left() == -100
 
 
+@pytest.mark.parametrize(
+    ("wait_s", "is_let_in"), [(None, False), (DAY_S, False), (0.0, False), (-1.0, True)]
+)
+def test_what_can_wait_waits_for_another_days_budget_or_runs_as_late_as_it_may(wait_s, is_let_in):
+    """``wait_s``: beyond the end of the day; None: it does not wait."""
+    keeping = Keeping(budget(then="defer"))
+    keeping.spend(1000)
+    changes = {} if wait_s is None else {"can_wait_until": (TODAY + 1) * DAY_S + wait_s}
+    ruling = keeping.judge(100, **changes)
+    assert ruling.flags == (EXHAUSTED,)
+    assert ruling.greenest is (ruling.refusal is None) is is_let_in
+    if is_let_in:
+        keeping.enter(100, **changes).settle(100e-6, "measured")
+        assert keeping.told.outcomes == [("tenant", "deferred")] and keeping.left() == -100
+    else:
+        assert ruling.refusal.waits
+
+
+def test_what_defers_lets_nobody_past_another_budget_that_refuses():
+    keeping = Keeping(budget("a", then="defer"), budget("b", "fleet", then="shed"))
+    keeping.spend(1000)
+    ruling = keeping.judge(100, can_wait_until=NOW + 1.0)
+    assert ruling.refusal.budget == "b" and not ruling.refusal.waits
+    held = Keeping(budget("a", then="defer"))
+    held.enter(1000)
+    assert isinstance(held.judge(100, can_wait_until=NOW + 1.0).refusal, CarbonBudgetHeldError)
+
+
 def test_who_waits_for_others_is_served_where_nobody_is_refused():
     keeping = Keeping(budget(then="greenest_only"))
     keeping.enter(1000)

@@ -195,6 +195,37 @@ async def test_another_tenant_finds_nothing(client, running):
     assert (await theirs.good("GET", "/v1/batches"))["data"] == []
 
 
+async def test_a_spent_budget_puts_off_what_can_wait_and_loses_nothing(tmp_path):
+    (http,) = free_ports(1)
+    config = configured(tmp_path, http)
+    config["clock"] = {"start": "2023-05-14T12:00:00Z"}
+    config["carbon_budget"] = {"per": "tenant", "g_per_day": 1e-6, "on_exhausted": "defer"}
+    with closing_children() as children:
+        children.append(emulator(tmp_path, config))
+        gateway = Gateway(tmp_path, config)
+        children.append(gateway)
+        async with aiohttp.ClientSession() as session:
+            client = Batches(session, f"127.0.0.1:{http}", x_tenant="acme")
+            status, told = await client.ask("POST", CHAT, json=json.loads(line("now"))["body"])
+            assert (status, told["error"]["code"]) == (429, "carbon_budget_exhausted")
+            # What may begin tomorrow does.
+            later = await client.begin(line("tomorrow"))
+            soon = await client.ended(await client.begin(line("today"), completion_window="1m"))
+            assert soon["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+            (answer,) = await client.lines(soon["output_file_id"])
+            about = answer["response"]["request_id"]
+            receipt = await client.good("GET", f"/v1/carbon/receipts/{about}")
+            assert {"greenest_only", "carbon_budget_exhausted"} <= set(receipt["flags"].split(","))
+
+            async def is_put_off():
+                return await gateway.total("deferred_requests_total", outcome="put_back") > 0
+
+            await until(is_put_off, "a line that is put off")
+            assert (await client.get(later))["status"] == "in_progress"
+            told = await gateway.total("carbon_budget_exceeded_total", outcome="deferred")
+            assert told == 1
+
+
 async def test_each_line_is_answered_once_though_gateways_are_killed(tmp_path):
     """One is killed in the midst of it and started again; the long version kills either of two, at
     random, again and again."""

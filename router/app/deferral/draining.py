@@ -35,6 +35,8 @@ _LEFT_OVER_S: Final = 86_400.0
 # A store that cannot be used is asked again after so long.
 _AGAIN_S: Final = 1.0
 _TOLD_S: Final = 60.0
+# Over which those that are tried again at one time are spread at most.
+_SPREAD_S: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -237,7 +239,7 @@ class Drain:
     async def _do(self, runner: Runner, job: ClaimedJob) -> None:
         outcome = await runner.run(job)
         if isinstance(outcome, TryLater):
-            wait_s = min(outcome.after_s, MOST_WAIT_S) * (1.0 + self._rng.random())
+            wait_s = self._wait_s(outcome.after_s)
             later = outcome
             await self._surely(
                 lambda: self._queue.put_back(job, self._clock.now() + wait_s, later.is_failure)
@@ -248,6 +250,12 @@ class Drain:
             ended = outcome
             if await self._surely(lambda: self._queue.finish(job, ended)):
                 self._told.ended("answered" if ended.is_ok else "failed")
+
+    def _wait_s(self, after_s: float) -> float:
+        """Not all at once, and not much later than there is something for them: of a carbon budget
+        the greenest hour may be the first of its day."""
+        luck = self._rng.random()
+        return min(min(after_s, MOST_WAIT_S) * (1.0 + luck), after_s + _SPREAD_S * luck)
 
     async def _surely(self, ask: Callable[[], Awaitable[object]]) -> object:
         """What ``ask`` returns, which is asked again for as long as the store cannot be used."""

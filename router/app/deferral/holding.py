@@ -54,8 +54,20 @@ class HeldRequests:
         """See `router.gateway.holding.Holding`."""
         wait_s = min(wait_s, self._most_wait_s)
         spent_s = self._spent_s(request)
-        if spent_s > 0.0:
-            return await self._wait_for_budget(spent_s, wait_s)
+        if spent_s <= 0.0:
+            return await self._hold(request, wait_s)
+        rested = await self._wait_for_budget(spent_s, wait_s)
+        if not rested.was_held or self._stopping.is_set():
+            return rested
+        # In the new day as others do: in the greenest hour that begins in time.
+        then = await self._hold(request, wait_s - rested.waited_s)
+        waited_s = rested.waited_s + then.waited_s
+        at_once = then.run_at_once
+        told = None if at_once is None else at_once._replace(waited_s=waited_s)
+        return Waited(True, waited_s, told)
+
+    async def _hold(self, request: Request, wait_s: float) -> Waited:
+        """Until the plan releases it."""
         at_once = at_once_of(self._director(), request) if wait_s > 0.0 else None
         if at_once is None and (wait_s <= 0.0 or not self._lacks_place(request)):
             return _NOT_HELD

@@ -215,7 +215,7 @@ _EXHAUSTED: Mapping[OnExhausted, str] = {
     OnExhausted.GREENEST_ONLY: "served where they emit least",
     OnExhausted.VARIANT: "served where they emit least, by any variant that their caller takes",
     OnExhausted.WARN: "served and flagged",
-    OnExhausted.DEFER: "made to wait where they can, and refused else",
+    OnExhausted.DEFER: "made to wait for a greener hour where they can, and refused else",
 }
 
 

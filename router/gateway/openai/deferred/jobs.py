@@ -206,7 +206,10 @@ class JobRunner:
         budget = Budget(MAX_BUDGET_MS, MAX_BUDGET_MS, e2e_ms, True)
         waited_s = max(0.0, self._parts.now() - job.queued_at)
         run_at_once = run_at_once_of(job.at_once, waited_s)
-        call = call._replace(request=call.request._replace(budget=budget, run_at_once=run_at_once))
+        request = call.request._replace(
+            budget=budget, run_at_once=run_at_once, can_wait_until=latest_start(job)
+        )
+        call = call._replace(request=request)
         among = self._parts.among(job.model, is_urgent(job, self._parts.now()))
         if among is not None and not among:
             raise ShedError("others have taken what room there was", _LEAST_WAIT_S)
@@ -277,8 +280,13 @@ def _regions(snapshot: Snapshot, request: Request) -> tuple[str, ...]:
 
 def is_urgent(job: ClaimedJob, now: float) -> bool:
     """Whether it has no time left to leave room to others."""
+    return latest_start(job) <= now + _SOON_S
+
+
+def latest_start(job: ClaimedJob) -> float:
+    """By when it has to begin, unix s."""
     run_s = _AT_ONCE(job.at_once).run_s if job.at_once else 0.0
-    return DeferralRules().latest_start(job.deadline, run_s) <= now + _SOON_S
+    return DeferralRules().latest_start(job.deadline, run_s)
 
 
 def request_id(job: ClaimedJob) -> str:

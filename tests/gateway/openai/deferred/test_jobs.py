@@ -75,6 +75,8 @@ async def test_an_answer_comes_with_its_receipt(tmp_path):
     # What a policy wants of latency is for those who wait.
     assert call.request.budget.e2e_ms == call.request.budget.ttft_ms == MAX_BUDGET_MS
     assert call.request.request_id == "batch_1_req_1"
+    # By when it has to begin: so long a spent carbon budget may put it off.
+    assert call.request.can_wait_until == NOW + 7200.0 - 30.0
     assert asking.capacity.calls == asking.capacity.held_bytes == 0
 
 
