@@ -18,8 +18,9 @@ from typing import Final, NamedTuple
 J_QUANTUM: Final = 2.0**-20
 G_QUANTUM: Final = 2.0**-24
 
-# Of the files' metadata: another number is another format.
-VERSION: Final = 1
+# Of the files' metadata: another number is another format. Those before are read: what each lacks
+# is null (`Column.since`).
+VERSION: Final = 2
 
 
 class CellType(StrEnum):
@@ -35,13 +36,14 @@ class CellType(StrEnum):
 
 
 class Column(NamedTuple):
-    """``unit``: "" of what has none."""
+    """``unit``: "" of what has none; ``since``: the first version of the format that has it."""
 
     name: str
     type: CellType
     unit: str
     meaning: str
     nullable: bool = True
+    since: int = 1
 
 
 _N, _C, _S, _D = CellType.NAME, CellType.COUNT, CellType.SINGLE, CellType.DOUBLE
@@ -108,6 +110,16 @@ RECEIPT_COLUMNS: Final = (
     Column("quality_floor", _S, "", "least quality that it had to have; null: any"),
     Column(
         "other_variants", CellType.TEXT, "", "variants that it was not: quality, and g as predicted"
+    ),
+    Column("waited_s", _S, "s", "of what could wait: how long it did; null: it did not", since=2),
+    Column("at_once_region", _N, "", "where it would have run without, as decided then", since=2),
+    Column("at_once_g_per_kwh", _D, "g/kWh", "intensity there, as known when it came", since=2),
+    Column("at_once_kind", _N, "", "of that, as intensity_kind", since=2),
+    Column("at_once_basis", _N, "", "of that: basis and factors, joined by /", since=2),
+    Column(
+        "at_once_gco2e", _D, "g",
+        "the same joules there and then: less gco2e, it is what waiting saved; rounded to 2^-24 g",
+        since=2,
     ),
 )  # fmt: skip
 

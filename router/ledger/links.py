@@ -96,8 +96,8 @@ def decoded_links(body: bytes) -> tuple[ChainLink, ...]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"not links of a ledger: {error}") from None
     for link in links:
-        if link.version != VERSION:
-            raise DataError(f"of version {link.version}, and this program reads {VERSION}")
+        if not 1 <= link.version <= VERSION:
+            raise DataError(f"of version {link.version}, and this program reads 1 to {VERSION}")
     return links
 
 

@@ -22,7 +22,6 @@ from pyarrow import fs
 
 from router.errors import DataError
 from router.ledger.arrow_schema import arrow_schema
-from router.ledger.columns import VERSION
 from router.ledger.month import US_PER_HOUR, US_PER_S, hour_text
 from router.ledger.reading import file_system
 from router.ledger.sealed_files import SUFFIX
@@ -37,7 +36,7 @@ _NUMBER: Final = re.compile(r"\d+")
 # Of every price that there can be: a time in microseconds goes no further.
 _LAST_HOUR: Final = 2**31
 _VERSION_KEY: Final = b"carbon_router.prices"
-_VERSION_TEXT: Final = str(VERSION).encode()
+_VERSION_TEXT: Final = b"1"
 
 
 def price_files(ledger: str | Path) -> list[str]:

@@ -16,11 +16,21 @@ import pyarrow.dataset as ds
 from pyarrow import fs
 
 from router.errors import DataError
+from router.ledger.columns import CellType
 from router.ledger.tables import LedgerTable
 
 # Of one call: a store that is silent holds whoever called it for some 3 s each time, and the end of
 # the process with it. Arrow's own way, of 30 times, takes a minute.
 _TRIES: Final = 3
+_SQL_TYPES: Final = {
+    CellType.NAME: "varchar",
+    CellType.TEXT: "varchar",
+    CellType.TIME: "timestamptz",
+    CellType.COUNT: "bigint",
+    CellType.SMALL_COUNT: "integer",
+    CellType.SINGLE: "float",
+    CellType.DOUBLE: "double",
+}
 _PARTITIONS: Final = pa.schema([("date", pa.date32()), ("hour", pa.int32())])
 
 
@@ -88,10 +98,14 @@ def relation(
     # Folders have names of any kind, and what is hidden is not of the ledger, as in `dataset`.
     named = re.sub(r"[*?\[]", r"[\g<0>]", str(folder))
     files = f"{named}/date=*/hour=*/[!._]*.parquet".replace("'", "''")
-    return connection.sql(
+    found = connection.sql(
         f"from read_parquet('{files}', union_by_name=true, hive_partitioning=true, "
         "hive_types={'date': DATE, 'hour': INTEGER})"
     )
+    # Where all files are of a version of the format before this one.
+    lacking = [column for column in table.columns if column.name not in found.columns]
+    nulls = ", ".join(f"null::{_SQL_TYPES[one.type]} as {one.name}" for one in lacking)
+    return found.project(f"*, {nulls}") if lacking else found
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:

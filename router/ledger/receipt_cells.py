@@ -18,6 +18,7 @@ from router.model import (
     Receipt,
     Request,
     RowOutcome,
+    RunAtOnce,
     TaskProfile,
 )
 from router.units import grams
@@ -30,6 +31,7 @@ _PER_G: Final = 1.0 / G_QUANTUM
 _NOWHERE: Final = (None,) * 4
 _NO_INTENSITY: Final = (None,) * 7
 _NO_VARIANT: Final = (None,) * 4
+_NO_WAIT: Final = (None,) * 6
 
 
 def ended_cells(
@@ -106,6 +108,11 @@ def ended_cells(
         predicted.latency_first_gco2e,
         ";".join((*decision.flags, *receipt.doubts)) if decision.flags or receipt.doubts else None,
         *(_NO_VARIANT if decision.variant is None else _variant(decision.variant, predicted)),
+        *(
+            _NO_WAIT
+            if request.run_at_once is None
+            else _waited(request.run_at_once, energy_j, network_j)
+        ),
     )
 
 
@@ -167,6 +174,14 @@ def _variant(chosen: ChosenVariant, predicted: Predicted) -> Cells:
         figure = f" gco2e={gco2e:.6g}" if math.isfinite(gco2e) else ""
         others.append(f"{other.model} quality={other.quality:g}{figure}")
     return chosen.model, chosen.quality, chosen.floor or None, ";".join(others) or None
+
+
+def _waited(told: RunAtOnce, energy_j: float | None, network_j: float | None) -> Cells:
+    gco2e = None
+    if energy_j is not None and network_j is not None:
+        # Of the cells as they are kept, so that a reader finds the same.
+        gco2e = in_steps(grams(energy_j * told.pue + network_j, told.g_per_kwh), _PER_G)
+    return told.waited_s, told.region, told.g_per_kwh, told.kind, told.basis, gco2e
 
 
 def _told(intensity: Intensity, g_per_kwh: float) -> Cells:

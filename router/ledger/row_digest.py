@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from router.ledger.columns import CellType
+from router.ledger.columns import VERSION, CellType
 from router.ledger.tables import LedgerTable
 
 _NUMBERS: Final = {
@@ -27,11 +27,11 @@ _NUMBERS: Final = {
 }
 
 
-def row_digest(table: LedgerTable, rows: pa.Table) -> str:
-    """In hex. ``rows`` have the columns of ``table``; more than 2^31 bytes of text in one column
-    are too many for one digest."""
+def row_digest(table: LedgerTable, rows: pa.Table, version: int = VERSION) -> str:
+    """In hex. ``rows`` have the columns of ``table`` as of ``version``, and others are not looked
+    at; more than 2^31 bytes of text in one column are too many for one digest."""
     digest = hashlib.sha256(_text(table.name) + rows.num_rows.to_bytes(8, "little"))
-    for column in table.columns:
+    for column in table.columns_of(version):
         digest.update(_text(column.name) + _text(column.type.value))
         values = _one_array(rows.column(column.name))
         digest.update(np.asarray(pc.is_valid(values).cast(pa.uint8())).tobytes())

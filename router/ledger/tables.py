@@ -28,6 +28,10 @@ class LedgerTable(NamedTuple):
         """See `arrow_schema`."""
         return arrow_schema(self.columns)
 
+    def columns_of(self, version: int) -> tuple[Column, ...]:
+        """Those that files of a version of the format have."""
+        return tuple(column for column in self.columns if column.since <= version)
+
     @property
     def time_cell(self) -> int:
         """Where the time stands in the cells that a writer is given."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from router.errors import DataError
 from router.ledger.chain_files import LedgerFile, LedgerPlace, each_link
+from router.ledger.columns import VERSION
 from router.ledger.kept_journals import runs_of
 from router.ledger.links import ChainLink, Gap, is_intact
 from router.ledger.row_digest import row_digest
@@ -101,7 +102,9 @@ def _file_faults(
     if sum(link.rows for link in file.links) != rows.num_rows:
         yield LedgerFault(file.name, f"{rows.num_rows} rows, and not as many as its batches say")
         return
-    missing = [column.name for column in table.columns if column.name not in rows.column_names]
+    version = max((link.version for link in file.links), default=VERSION)
+    wanted = table.columns_of(version)
+    missing = [column.name for column in wanted if column.name not in rows.column_names]
     if missing:
         yield LedgerFault(file.name, f"without {', '.join(missing)}")
         return
@@ -112,17 +115,17 @@ def _file_faults(
             yield LedgerFault(file.name, f"{what} is of {link.table}, not of {table.name}")
         elif not is_intact(link):
             yield LedgerFault(file.name, f"{what}: what it says of itself was changed")
-        elif _digest(table, part) != link.digest:
+        elif _digest(table, part, link.version) != link.digest:
             yield LedgerFault(file.name, f"{what}: a row was changed, or its order")
         else:
             yield from _misplaced(table, file, part)
         yield from chains[link.writer].take(link, file.name, _seqs(part))
 
 
-def _digest(table: LedgerTable, rows: pa.Table) -> str:
+def _digest(table: LedgerTable, rows: pa.Table, version: int) -> str:
     """ "" of rows whose columns hold what is none of theirs."""
     try:
-        return row_digest(table, rows)
+        return row_digest(table, rows, version)
     except (pa.ArrowException, ValueError, TypeError):
         return ""
 

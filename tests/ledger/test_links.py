@@ -34,5 +34,8 @@ def test_what_are_no_links_is_said(body) -> None:
 
 
 def test_another_version_is_not_guessed_at() -> None:
-    with pytest.raises(DataError, match="of version 2, and this program reads 1"):
-        decoded_links(encoded_links([replace(LINK, version=2)]))
+    with pytest.raises(DataError, match="of version 3, and this program reads 1 to 2"):
+        decoded_links(encoded_links([replace(LINK, version=3)]))
+    with pytest.raises(DataError, match="of version 0"):
+        decoded_links(encoded_links([replace(LINK, version=0)]))
+    assert decoded_links(encoded_links([replace(LINK, version=1)]))[0].version == 1

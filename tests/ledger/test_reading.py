@@ -1,6 +1,7 @@
 import shutil
 import socket
 import threading
+from pathlib import Path
 
 import duckdb
 import pyarrow.dataset as ds
@@ -32,6 +33,32 @@ def test_duckdb_reads_the_files_as_they_lie(ledger, as_url) -> None:
     assert rows.filter("date = '2026-11-30' and hour = 8").aggregate("count(*)").fetchall() == [
         (12,)
     ]
+
+
+SAVED = """
+    tenant, count(*), sum(at_once_gco2e - gco2e), sum(gco2e) filter (at_once_gco2e is not null)
+"""
+
+
+def test_what_waiting_saved_adds_up_by_tenant_over_files_of_every_version(tmp_path) -> None:
+    names = [column.name for column in RECEIPTS.columns[2:]]
+
+    def waited(tenant, gco2e, at_once):
+        told = {"tenant": tenant, "gco2e": gco2e, "at_once_gco2e": at_once, "waited_s": 60.0}
+        (row,) = cells(1)
+        return tuple(told.get(name, value) for name, value in zip(names, row, strict=True))
+
+    folder = tmp_path / "receipts" / "date=2026-11-30" / "hour=07"
+    folder.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("version_1.parquet"), folder / "old.parquet")
+    rows = relation(duckdb.connect(), tmp_path, RECEIPTS).filter("waited_s is not null")
+    assert rows.aggregate(SAVED, "tenant").fetchall() == []
+    seal_rows(RECEIPTS, [waited("a", 1.0, 1.5), waited("a", 2.0, 1.75), waited("b", 1.0, None)],
+              tmp_path, "gw")  # fmt: skip
+    rows = relation(duckdb.connect(), tmp_path, RECEIPTS).filter("waited_s is not null")
+    found = rows.aggregate(SAVED, "tenant").order("tenant").fetchall()
+    assert found == [("a", 2, 0.25, 3.0), ("b", 1, None, None)]
+    assert dataset(tmp_path, RECEIPTS).count_rows() == 8
 
 
 def test_arrow_reads_only_the_hours_that_are_asked_for(ledger) -> None:

@@ -7,7 +7,7 @@ import pytest
 from router.ledger.columns import G_QUANTUM, J_QUANTUM
 from router.ledger.receipt_cells import ended_cells, in_steps, turned_away_cells
 from router.ledger.tables import RECEIPTS, arrow_table
-from router.model import Budget, RowOutcome
+from router.model import Budget, RowOutcome, RunAtOnce
 from router.units import J_PER_KWH
 from tests.director.support import ANSWER, Room, Says, fails, report
 from tests.factories import request
@@ -88,6 +88,22 @@ async def test_what_is_not_known_is_null() -> None:
     kept = row(ended_cells(unknown, outcome, "", plain))
     names = ("energy_j", "energy_kind", "gco2e", "g_per_kwh", "ttft_ms", "intensity_source")
     assert {name: kept[name] for name in names} == dict.fromkeys(names)
+
+
+async def test_what_waited_has_what_it_would_have_been_without() -> None:
+    ((outcome, _, receipt),) = await receipts()
+    told = RunAtOnce(3600.0, "north", 300.0, "forecast", "average/lifecycle", 1.5)
+    waited = receipt._replace(request=receipt.request._replace(run_at_once=told))
+    kept = row(ended_cells(waited, outcome, "", plain))
+    assert (kept["waited_s"], kept["at_once_region"]) == (3600.0, "north")
+    assert (kept["at_once_g_per_kwh"], kept["at_once_kind"]) == (300.0, "forecast")
+    assert kept["at_once_basis"] == "average/lifecycle"
+    joules = kept["energy_j"] * 1.5 + kept["network_j"]
+    assert kept["at_once_gco2e"] == pytest.approx(joules / 3.6e6 * 300.0, abs=G_QUANTUM)
+    assert kept["at_once_gco2e"] % G_QUANTUM == 0.0
+    unknown = row(ended_cells(waited._replace(energy_j=math.nan), outcome, "", plain))
+    assert unknown["at_once_gco2e"] is None
+    assert row(ended_cells(receipt, outcome, "", plain))["waited_s"] is None
 
 
 def test_a_request_that_went_nowhere_has_a_row_without_an_endpoint() -> None:

@@ -2,15 +2,18 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from router.errors import DataError
+from router.ledger.columns import VERSION
 from router.ledger.links import decoded_links, encoded_links, hashed
 from router.ledger.sealed_files import LINKS_KEY
 from router.ledger.tables import RECEIPTS
+from router.ledger.upkeep import compact
 from router.ledger.verification import verify
 from router.units import HOUR_S
 from tests.ledger.rows import SEVEN_S, cells
@@ -47,6 +50,53 @@ def test_a_ledger_that_is_whole_has_no_faults(ledger) -> None:
     assert (found.faults, found.gaps) == ((), ())
     assert (found.files, found.rows) == (4, 20)
     assert {writer: head.link for writer, head in found.heads.items()} == {"gw-0-x": 4}
+
+
+OLD = Path(__file__).with_name("version_1.parquet")
+
+
+def of_version_1(where):
+    """A ledger of a file as the first version of the format has it, written by that."""
+    path = where / "receipts" / "date=2026-11-30" / "hour=07" / "gw-0-x-000000000001.parquet"
+    path.parent.mkdir(parents=True)
+    shutil.copy(OLD, path)
+    return path
+
+
+def test_a_ledger_of_an_earlier_version_is_whole_and_one_goes_on_from_it(tmp_path) -> None:
+    path = of_version_1(tmp_path)
+    assert "waited_s" not in pq.read_schema(path).names
+    found = verify(tmp_path, RECEIPTS)
+    assert (found.faults, found.rows) == ((), 5)
+    made = Writing(tmp_path, unique="y")
+    made.record(cells(5, SEVEN_S))
+    made.seal()
+    made.killed()
+    assert verify(tmp_path, RECEIPTS).faults == ()
+    # Brought together in one file each batch is still of its own version.
+    compact(tmp_path, RECEIPTS, SEVEN_S + 10 * HOUR_S)
+    (merged,) = files(tmp_path)
+    versions = decoded_links(pq.read_metadata(merged).metadata[LINKS_KEY])
+    assert sorted(link.version for link in versions) == [1, VERSION]
+    assert verify(tmp_path, RECEIPTS).faults == ()
+
+
+def test_a_change_of_a_row_of_an_earlier_version_is_found(tmp_path) -> None:
+    path = of_version_1(tmp_path)
+
+    def change(rows):
+        place = rows.schema.get_field_index("gco2e")
+        values = [*rows.column(place).to_pylist()[:-1], 0.5]
+        return rows.set_column(place, rows.schema.field(place), pa.array(values, pa.float64()))
+
+    rewritten(path, change)
+    assert any("a row was changed" in text for text in texts(tmp_path))
+
+
+def test_a_version_to_come_is_refused(tmp_path) -> None:
+    path = of_version_1(tmp_path)
+    rewritten(path, links=lambda old: [hashed(replace(old[0], version=VERSION + 1))])
+    assert any(f"of version {VERSION + 1}" in text for text in texts(tmp_path))
 
 
 def test_a_changed_row_is_found(ledger) -> None:

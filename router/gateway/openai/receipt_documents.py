@@ -37,10 +37,14 @@ _COPIED: Final = (
     "factors", "intensity_kind", "intensity_source",
 )  # fmt: skip
 _OF_ALIASES: Final = ("variant", "quality", "other_variants")
+_OF_WAITING: Final = (
+    "waited_s", "at_once_region", "at_once_g_per_kwh", "at_once_kind", "at_once_basis",
+    "at_once_gco2e",
+)  # fmt: skip
 # Of 32 bits: further digits say nothing.
 _SINGLE: Final = frozenset((
     "run_s", "ttft_ms", "e2e_ms", "marginal_energy_j", "prompt_energy_j", "predicted_gco2e",
-    "latency_first_gco2e", "quality",
+    "latency_first_gco2e", "quality", "waited_s",
 ))  # fmt: skip
 
 
@@ -101,11 +105,13 @@ def ledger_document(kept: KeptRow) -> dict[str, Any]:
     """Of a row of the ledger, which says so; what it was settled at is in ``settled``, beside."""
     row = kept.row
     told: dict[str, Any] = {"kept_in": "ledger", ACCOUNTING[0].removeprefix(_PREFIX): ACCOUNTING[1]}
-    for column in (*_COPIED, *_OF_ALIASES):
-        # Ledgers that began before there were aliases have no columns of them.
+    for column in (*_COPIED, *_OF_ALIASES, *_OF_WAITING):
+        # Ledgers that began before there were aliases, or batches, have no columns of them.
         value = row[column] if column in _COPIED else row.get(column)
         if value is not None:
             told[_RENAMED.get(column, column)] = _short(value) if column in _SINGLE else value
+    if row.get("at_once_gco2e") is not None and row["gco2e"] is not None:
+        told["saved_by_waiting_gco2e"] = _short(row["at_once_gco2e"] - row["gco2e"])
     told["finished_at"] = _stamp(row["finished_at"])
     if row["energy_j"] is not None and row["pue"] is not None and row["network_j"] is not None:
         told["facility_energy_j"] = row["energy_j"] * row["pue"] + row["network_j"]

@@ -78,3 +78,11 @@ def test_what_it_was_settled_at_stands_beside():
         "revision": 2, "settled_at": "2027-01-15T08:00:00.000000Z", "gco2e": 0.0014,
     }  # fmt: skip
     assert ledger_document(kept(unread=True))["settled_unread"] is True
+
+
+def test_a_row_that_waited_tells_what_that_saved() -> None:
+    waited = {"waited_s": 60.0, "at_once_region": "here", "at_once_gco2e": 0.5, "gco2e": 0.25}
+    told = ledger_document(kept(**waited))
+    assert (told["waited_s"], told["at_once_region"]) == (60.0, "here")
+    assert told["saved_by_waiting_gco2e"] == 0.25
+    assert "waited_s" not in ledger_document(kept())
