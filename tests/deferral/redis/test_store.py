@@ -175,6 +175,27 @@ async def test_what_an_error_in_a_script_left_with_nobody_is_found_again(queue):
     assert [job.custom_id for job in await taken(queue)] == ["one"]
 
 
+async def test_a_kind_whose_keys_somebody_broke_loses_no_line_and_holds_up_no_other(queue):
+    server, prefix = running("valkey", False), f"lossy-{next(_numbers) - 1}:{{deferred}}"
+    for name in ("one", "two"):
+        await queued(queue, name)
+    kinds = await queue.waiting()
+    assert len(kinds) == 2
+    broken = f"{kinds[0].batch_id}:{kinds[0].model}"
+    for key in (f"tries:{broken}", f"later:{broken}"):
+        server.ask("SET", f"{prefix}:{key}", "7")
+        (job,) = await queue.claim([(kind, 5) for kind in kinds], NOW)
+        assert job.custom_id == "two"
+        assert await queue.put_back(job, NOW, False)
+        server.ask("DEL", f"{prefix}:{key}")
+    server.ask("SET", f"{prefix}:running", "7")
+    with pytest.raises(DeferralStoreError, match="WRONGTYPE"):
+        await queue.claim([(kind, 5) for kind in kinds], NOW)
+    server.ask("DEL", f"{prefix}:running")
+    found = await queue.claim([(kind, 5) for kind in kinds], NOW)
+    assert sorted(job.custom_id for job in found) == ["one", "two"]
+
+
 async def test_files_in_another_folder_are_no_use(queue):
     await queue.add_file(stored_file(), ROOMY)
     other = RedisQueue(
