@@ -35,7 +35,7 @@ class FloorsSchema(Strict):
 class RulesJudgeSchema(Strict):
     """Reads answers: whatever is empty, refuses, or breaks the form that was asked for."""
 
-    kind: Literal["rules"]
+    kind: Literal["rules"] = Field(description="selects this judge")
     phrases: list[Text] = Field(
         default_factory=list,
         max_length=64,
@@ -51,7 +51,7 @@ class RulesJudgeSchema(Strict):
 class HttpJudgeSchema(Strict):
     """A service that says of each answer whether it is good enough."""
 
-    kind: Literal["http"]
+    kind: Literal["http"] = Field(description="selects this judge")
     url: BaseUrl = Field(description="asked by POST (docs/variants.md)")
     timeout_ms: float = Field(
         default=1000.0, ge=1, le=60_000, description="then the answer stands, ms"
