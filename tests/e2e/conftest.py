@@ -49,6 +49,12 @@ def fleet(tmp_path_factory):
         yield gateway
 
 
+class FreshGateway(Gateway):
+    """The one that most tests ask starts as a user's does."""
+
+    fresh = True
+
+
 @contextlib.contextmanager
 def running_fleet(folder):
     """A gateway before three emulated endpoints: green, near, and one whose grid's data are old."""
@@ -76,7 +82,7 @@ def running_fleet(folder):
     config["server"] |= {"max_message_mib": 1, "deadline_margin_ms": 400, "drain_s": 5}
     with closing_children() as children:
         children.append(emulator(folder, config))
-        gateway = Gateway(folder, config)
+        gateway = FreshGateway(folder, config)
         children.append(gateway)
         yield gateway
         assert gateway.stop() == 0

@@ -18,6 +18,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from router._pb import inference_pb2 as pb
+from tests.e2e.preloaded import PRELOADED
 from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -71,18 +72,25 @@ class Child:
     # Of the command that is run: what it is prefixed by, and what is added to its environment.
     wrapped = ()
     environment: ClassVar = {}
+    # Whether it starts from nothing, and imports all that it runs.
+    fresh = False
 
     def __init__(self, folder, name, *arguments, env=None):
         """``env``: beside ours; None takes a variable away."""
         self.log = folder / f"{name}.log"
         quiet = {"no_grpc_proxy": "127.0.0.1", "GRPC_VERBOSITY": "ERROR"}
         given = {**os.environ, **quiet, **self.environment, **(env or {})}
+        given = {key: value for key, value in given.items() if value is not None}
         with self.sink() as out:
-            self.process = subprocess.Popen(
+            self.process = self._preloaded(arguments, out, given) or subprocess.Popen(
                 [*self.wrapped, sys.executable, "-m", "router.cli", *arguments],
-                cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
-                env={key: value for key, value in given.items() if value is not None},
+                cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=given,
             )  # fmt: skip
+
+    def _preloaded(self, arguments, out, environment):
+        if self.fresh or self.wrapped:
+            return None
+        return PRELOADED.start(arguments, ROOT, out, environment)
 
     def sink(self):
         """Where it writes to."""
