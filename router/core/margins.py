@@ -13,7 +13,7 @@ each endpoint has a margin for each of the three, apart for those that have to w
 
 ``middle`` and ``above`` (``below``, where the deviate is negative) are mean and one-sided spreads
 of log(came / predicted), with a memory of 1 / WEIGHT outcomes; so a profile that is far off, either
-way, is made good within some twenty of them, and so is a load that changes. ``shift``, in spreads,
+way, is made good within some fifty of them, and so is a load that changes. ``shift``, in spreads,
 is what makes the share right whatever the errors look like:
 
     shift += STEP * (1 - share missed)     where what came was beyond what was told

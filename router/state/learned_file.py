@@ -21,7 +21,7 @@ from router.replaced_file import ReplacedFile
 
 # Of what is in the file, and how it is meant: another number is another format.
 FORMAT: Final = 1
-# Of 4,096 tenants with long names, and 10,000 endpoints, about 10 MiB.
+# Of 4,096 tenants with long names, and 10,000 endpoints, about 15 MiB.
 _MOST_BYTES: Final = 32 * 2**20
 # Of workers after the first.
 _OTHERS: Final = re.compile(r"[2-9]|[1-9][0-9]{1,3}")
