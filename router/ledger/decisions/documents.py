@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
@@ -24,11 +24,13 @@ from router.model import (
     Intensity,
     Policy,
     Profile,
+    QualityFloors,
     Region,
     ResidencyRules,
     ServedModel,
     TaskProfile,
     TokenProfile,
+    Variant,
 )
 
 # Of documents and of rows: another number is another format.
@@ -62,6 +64,18 @@ class _Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class _Alias:
+    """Without its tenants: what a request's floor was is in its row. And without its judge, who is
+    asked of answers, and has no part in a decision."""
+
+    name: str
+    variants: tuple[Variant, ...]
+    source: str
+    floors: QualityFloors
+    window_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Fleet:
     """``stated``: endpoint, model and tokens that its server says its context has."""
 
@@ -77,7 +91,7 @@ class _Fleet:
     tenant_residency: dict[str, frozenset[str]]
     serves_unlisted: bool
     stated: tuple[tuple[str, str, float], ...]
-    aliases: tuple[Alias, ...] = ()
+    aliases: tuple[_Alias, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +187,10 @@ def fleet_document(layout: Layout, tenant_name: Callable[[str], str]) -> bytes:
             },
             rules.serves_unlisted,
             tuple((endpoint, model, size) for (endpoint, model), size in layout.stated.items()),
-            # Without their tenants: what a request's floor was is in its row.
-            tuple(replace(one, tenants={}) for one in fleet.aliases.values()),
+            tuple(
+                _Alias(one.name, one.variants, one.source, one.floors, one.window_s)
+                for one in fleet.aliases.values()
+            ),
         )
     )
 
@@ -221,7 +237,12 @@ def fleet_of(body: bytes) -> Layout:
             kept.default_origin,
             kept.gateway_origin,
             ResidencyRules(kept.model_residency, kept.tenant_residency, kept.serves_unlisted),
-            {one.name: one for one in kept.aliases},
+            {
+                one.name: Alias(
+                    one.name, one.variants, one.source, one.floors, window_s=one.window_s
+                )
+                for one in kept.aliases
+            },
         )
         stated = {(endpoint, model): size for endpoint, model, size in kept.stated}
         return Layout(fleet, stated)

@@ -3,6 +3,7 @@ import dataclasses
 import msgspec
 import pytest
 
+from router.core.layout import Layout
 from router.errors import DataError, MixedBasisError
 from router.ledger.decisions.documents import (
     MOST_BYTES,
@@ -14,7 +15,16 @@ from router.ledger.decisions.documents import (
     snapshot_fleet,
     snapshot_of,
 )
-from router.model import Basis, Factors, Signal
+from router.model import (
+    Alias,
+    Basis,
+    Factors,
+    HttpJudge,
+    QualityFloors,
+    RulesJudge,
+    Signal,
+    Variant,
+)
 from tests.core.drifting import Drift
 from tests.factories import policy
 
@@ -60,6 +70,17 @@ def test_tenants_bear_the_names_that_the_ledger_gives_them():
     fleet, _ = documents(Drift(1), lambda name: f"hash of {name}")
     assert b"acme" not in fleet.replace(b"hash of acme", b"")
     assert list(fleet_of(fleet).tenants) == ["hash of acme"]
+
+
+@pytest.mark.parametrize("judge", [None, RulesJudge(("sorry",)), HttpJudge("http://10.1.2.3", 1)])
+def test_an_alias_comes_back_without_whom_it_asks_of_answers(judge):
+    layout = Drift(1).snapshot.layout
+    alias = Alias("any", (Variant("m", 0.7),), "ours", QualityFloors(0.5, 0.6), window_s=60.0)
+    asked = dataclasses.replace(alias, judge=judge, tenants={"acme": QualityFloors(0.7)})
+    fleet = dataclasses.replace(layout.fleet, aliases={"any": asked})
+    body = fleet_document(Layout(fleet, layout.stated), str)
+    assert b"10.1.2.3" not in body and b"sorry" not in body
+    assert fleet_of(body).fleet.aliases == {"any": alias}
 
 
 def test_another_policy_is_laid_over_the_same_data():
