@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Both cores for the suite; tests of one file stay on one worker, since they share servers.
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+# Three workers for two cores, since many tests wait for processes. Tests of one file stay on one worker,
+# since they share servers; in the order of tests/conftest.py.
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check bench bench-peers faults soak stubs lock clean real replicate wheel sbom
 .DEFAULT_GOAL := help
