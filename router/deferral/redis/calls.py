@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
 from router.deferral.redis.batch_scripts import FOLDER
+from router.deferral.redis.grouped_calls import GroupedCalls
 from router.deferral.redis.scripts import SHARED
 from router.errors import DeferralFullError, DeferralStoreError, StateStoreError
 
@@ -29,8 +30,17 @@ class RedisCalls(Protocol):
         """What ``ask`` answers, given a client. Raises StateStoreError."""
         ...
 
-    async def run_script(self, text: bytes, key: bytes, arguments: Sequence[str | bytes]) -> Any:
+    def run_script(
+        self, text: bytes, key: bytes, arguments: Sequence[str | bytes]
+    ) -> Coroutine[Any, Any, Any]:
         """What a script about ``key`` answers. Raises StateStoreError."""
+        ...
+
+    async def run_scripts(
+        self, text: bytes, key: bytes, each: Sequence[Sequence[str | bytes]]
+    ) -> list[Any]:
+        """What it answers to each, which go together; StateStoreError in the place of an answer
+        that is one. Raises StateStoreError."""
         ...
 
     async def close(self) -> None:
@@ -48,6 +58,7 @@ class Scripts:
         self._folder = folder
         self._closed = False
         self._is_known = not folder
+        self._grouped: dict[str, GroupedCalls] = {}
         # Set by a call that nobody knows the end of.
         self.is_unsure = False
 
@@ -59,6 +70,10 @@ class Scripts:
     async def surely(self, script: str, *arguments: str | bytes | float) -> Any:
         """Likewise, of what changes nothing where it is done twice."""
         return await self._run(script, arguments, _TRIES)
+
+    async def surely_together(self, script: str, *arguments: str | bytes | float) -> Any:
+        """`surely`, in one call with others of this script that come at the same time."""
+        return await self._run(script, arguments, _TRIES, self._grouped_of(script).ask)
 
     async def command(self, name: str, key: str) -> Any:
         """What a command that reads one key answers."""
@@ -72,18 +87,38 @@ class Scripts:
         await self._calls.close()
 
     async def _run(
-        self, script: str, arguments: tuple[str | bytes | float, ...], tries: int
+        self,
+        script: str,
+        arguments: tuple[str | bytes | float, ...],
+        tries: int,
+        ask: Callable[[Sequence[str | bytes]], Coroutine[Any, Any, Any]] | None = None,
     ) -> Any:
         await self._require_folder()
         sent = [str(one) if isinstance(one, int | float) else one for one in arguments]
+
+        def alone(arguments: Sequence[str | bytes]) -> Coroutine[Any, Any, Any]:
+            return self._calls.run_script(_whole(script), self._base, arguments)
+
         while True:
             tries -= 1
             try:
-                return await self._ask(self._calls.run_script(_whole(script), self._base, sent))
+                return await self._ask((ask or alone)(sent))
             except DeferralStoreError:
                 if not tries:
                     raise
                 await asyncio.sleep(_BETWEEN_S)
+
+    def _grouped_of(self, script: str) -> GroupedCalls:
+        known = self._grouped.get(script)
+        if known is None:
+
+            async def send(each: Sequence[Sequence[str | bytes]]) -> Sequence[Any]:
+                if len(each) == 1:
+                    return [await self._calls.run_script(_whole(script), self._base, each[0])]
+                return await self._calls.run_scripts(_whole(script), self._base, each)
+
+            known = self._grouped[script] = GroupedCalls(send)
+        return known
 
     async def _require_folder(self) -> None:
         """Raises DeferralStoreError where others at this queue have their files elsewhere."""

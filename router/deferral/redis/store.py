@@ -102,7 +102,7 @@ class RedisQueue:
     async def add_batch(self, batch: Batch, quota: Quota, file: StoredFile | None = None) -> None:
         """See `DeferredQueue`."""
         try:
-            told = await self._scripts.surely(
+            told = await self._scripts.surely_together(
                 batch_scripts.ADD_BATCH, batch.id, batch.owner, str(batch.status),
                 terms_bytes(batch.terms), batch.terms.input_file_id, batch.created_at,
                 batch.expires_at, quota.max_jobs, quota.max_batches, quota.max_bytes,

@@ -89,6 +89,34 @@ class Link:
 
         return await self.run(ask)
 
+    async def run_scripts(
+        self, text: bytes, key: bytes, each: Sequence[Sequence[str | bytes]]
+    ) -> list[Any]:
+        """What a script answers to ``each``, which go together: the server's log is brought to its
+        disk once for all. A StateStoreError in the place of an answer that is one. Raises
+        StateStoreError where nobody knows what was done.
+        """
+        sha1 = hashlib.sha1(text, usedforsecurity=False).hexdigest()
+
+        async def ask(client: RedisClient) -> list[Any]:
+            pipeline = client.pipeline(transaction=False)
+            for arguments in each:
+                pipeline.execute_command("EVALSHA", sha1, 1, key, *arguments)
+            return list(await pipeline.execute(raise_on_error=False))
+
+        found = []
+        for arguments, answer in zip(each, await self.run(ask), strict=True):
+            if isinstance(answer, NoScriptError):
+                try:
+                    found.append(await self.run_script(text, key, arguments))
+                except StateStoreError as error:
+                    found.append(error)
+            elif isinstance(answer, Exception):
+                found.append(as_store_error(answer))
+            else:
+                found.append(answer)
+        return found
+
     async def close(self) -> None:
         """Close every connection; calls after it fail."""
         self._closed = True

@@ -1,5 +1,6 @@
 """What is the store's own: answers that are lost, folders that are not shared, servers that end."""
 
+import asyncio
 import itertools
 import logging
 from dataclasses import replace
@@ -13,7 +14,12 @@ from router.deferral.redis import calls
 from router.deferral.redis.looking import seen
 from router.deferral.redis.store import RedisQueue
 from router.deferral.values import BatchSums
-from router.errors import DeferralFullError, DeferralStoreError, UnknownBatchError
+from router.errors import (
+    DeferralFullError,
+    DeferralQuotaError,
+    DeferralStoreError,
+    UnknownBatchError,
+)
 from router.state.redis.clients import Passwords
 from router.state.redis.link import Link
 from tests.deferral.support import DAY, NOW, ROOMY, jobs, new_batch, queued, stored_file, taken
@@ -41,6 +47,9 @@ class Lossy:
 
     async def run_script(self, text, key, arguments):
         return await self._lose(await self.link.run_script(text, key, arguments))
+
+    async def run_scripts(self, text, key, each):
+        return await self._lose(await self.link.run_scripts(text, key, each))
 
     async def _lose(self, found):
         if self.lost:
@@ -135,6 +144,28 @@ async def test_a_claim_that_nobody_heard_of_is_given_back(queue, lossy):
         await queue.finish(first, OK)
     assert not await queue.finish(first, OK)
     assert (await queue.batch("a", first.batch_id)).counts.completed == 1
+
+
+async def test_batches_that_come_at_once_go_together_and_each_is_there_once(queue, lossy):
+    server = running("valkey", False)
+    file = stored_file()
+    await queue.add_file(file, ROOMY)
+    made = [new_batch(file) for _ in range(40)]
+    # A server that began anew has no script.
+    server.ask("SCRIPT", "FLUSH")
+    lossy.lost = 1
+    async with asyncio.TaskGroup() as group:
+        for batch in made:
+            group.create_task(queue.add_batch(batch, ROOMY))
+    found = await queue.batches("a", ListPage("", 100))
+    assert sorted(one.id for one in found) == sorted(one.id for one in made)
+    # Of those that go together each has its own answer.
+    few = ROOMY._replace(max_batches=42)
+    several = [new_batch(file) for _ in range(5)]
+    told = await asyncio.gather(
+        *(queue.add_batch(batch, few) for batch in several), return_exceptions=True
+    )
+    assert [type(one) for one in told].count(DeferralQuotaError) == 3
 
 
 async def test_a_batch_that_nobody_heard_of_is_given_back(queue, lossy):
