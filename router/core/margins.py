@@ -103,13 +103,10 @@ class Margin:
         self.log = min(max(log, before - MOST_STEP), before + MOST_STEP)
 
     def _spread(self, off: float) -> None:
-        weight, least, most = self.weight, *_SPREADS
-        if off > 0.0:
-            off = min(off, _CLIP_SPREADS * self.above)
-            self.above = min(max(_spread_with(self.above, off, weight), least), most)
-        else:
-            off = max(off, -_CLIP_SPREADS * self.below)
-            self.below = min(max(_spread_with(self.below, off, weight), least), most)
+        weight = self.weight
+        off = min(max(off, -_CLIP_SPREADS * self.below), _CLIP_SPREADS * self.above)
+        self.above = _spread_with(self.above, max(off, 0.0), weight)
+        self.below = _spread_with(self.below, min(off, 0.0), weight)
         middle = self.middle + weight * off
         self.middle = min(max(middle, _OF_MIDDLE[0]), _OF_MIDDLE[1])
         self.weight = max(weight / (1.0 + weight), WEIGHT)
@@ -211,7 +208,10 @@ class Margins:
 
 
 def _spread_with(spread: float, off: float, weight: float) -> float:
-    return math.sqrt((1.0 - weight) * (spread * spread + weight * off * off))
+    """Twice the mean square on one side, so that both are the standard deviation where errors are
+    symmetric; and one that nothing came of for long is forgotten."""
+    square = (1.0 - weight) * (spread * spread + 2.0 * weight * off * off)
+    return min(max(math.sqrt(square), _SPREADS[0]), _SPREADS[1])
 
 
 def _bounded(log: float) -> float:

@@ -184,11 +184,11 @@ class Twin:
         if not (missed and self.log == MOST) and not (not missed and self.log == LEAST):
             self.shift += 0.2 * ((1.0 if missed else 0.0) - self.miss)
         off = min(max(ratio_log, LEAST), MOST) - self.middle
-        side = off > 0.0
-        spread = self.spread[side]
-        off = max(min(off, 4.0 * spread), -4.0 * spread)
-        variance = (1.0 - weight) * (spread**2 + weight * off**2)
-        self.spread[side] = min(max(variance**0.5, 0.05), 1.0)
+        off = max(min(off, 4.0 * self.spread[True]), -4.0 * self.spread[False])
+        for side in (True, False):
+            of_side = off if (off > 0.0) == side else 0.0
+            variance = (1.0 - weight) * (self.spread[side] ** 2 + 2.0 * weight * of_side**2)
+            self.spread[side] = min(max(variance**0.5, 0.05), 1.0)
         self.middle += weight * off
         deviate = self.z + self.shift
         aim = self.middle + deviate * self.spread[deviate > 0.0]
