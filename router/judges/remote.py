@@ -34,6 +34,8 @@ class _Verdict(msgspec.Struct):
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE: Final = msgspec.json.Decoder(_Verdict).decode
 _VALID: Final = msgspec.json.Decoder(msgspec.Raw).decode
+# Of JSON that is none, or nested more deeply than is read, also where nothing of it is wanted.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HEADERS: Final = {"content-type": "application/json", "accept": "application/json"}
 
 
@@ -59,7 +61,7 @@ async def ask(
         raise JudgeError(f"answered with status {reply.status}, not {_OK}")
     try:
         return _DECODE(said).accept
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise JudgeError('said no {"accept": true} or {"accept": false}') from error
 
 
@@ -67,8 +69,8 @@ def _question(judged: JudgedAnswer) -> bytes:
     try:
         # What is embedded as it came has to be JSON, or the whole is none.
         request, answer = _VALID(judged.request), _VALID(judged.answer)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise JudgeError("request or answer is no JSON") from error
+    except _UNREADABLE as error:
+        raise JudgeError("request or answer is no JSON, or nested too deeply") from error
     return _ENCODE(_Question(judged.alias, judged.variant, judged.path, request, answer))
 
 

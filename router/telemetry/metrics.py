@@ -307,6 +307,8 @@ class Metrics:
     def know(self, fleet: Fleet) -> None:
         """Let this fleet's names become labels; anything else is ``other``."""
         self._models.learn(model.name for endpoint in fleet.endpoints for model in endpoint.models)
+        # Callers name a model or an alias, and it is told of either.
+        self._models.learn(fleet.aliases)
         self._aliases.learn(fleet.aliases)
         self._regions.learn(fleet.regions)
         self._endpoints.learn(endpoint.name for endpoint in fleet.endpoints)

@@ -68,6 +68,7 @@ async def test_it_is_sent_both_as_they_travelled_and_says_which(service, accept)
         replies(b"{}"), replies(b'{"accept": "yes"}'), replies(b'{"accept": 1}'), replies(b"\xff"),
         replies(b'{"accept": true}', 500), replies(b"", 204), replies(b"[" * 100_000),
         replies(b"", 307, headers={"location": "http://127.0.0.1:1/"}),
+        replies(b'{"accept": true, "why": ' + b"[" * 5000 + b"]" * 5000 + b"}"),
     ],
 )  # fmt: skip
 async def test_whatever_else_it_says_is_no_verdict(service, says):
