@@ -154,7 +154,7 @@ def _predicted(
     """(IT joules, grams) that its receipt is predicted to say, at the load that it saw; NaN."""
     if decision is None:
         return math.nan, math.nan
-    candidates = snapshot.layout.find_for(seen.request)
+    candidates = snapshot.layout.find(seen.request.model, seen.request.version)
     row = candidates.row_of(decision.endpoint, decision.served)
     live = seen.live
     crowd = Crowd(
@@ -167,8 +167,10 @@ def _predicted(
     return found.energy_j, found.gco2e
 
 
-def _place(decision: Decision | None) -> tuple[str, str] | None:
-    return None if decision is None else (decision.endpoint.name, decision.served.version)
+def _place(decision: Decision | None) -> tuple[str, str, str] | None:
+    if decision is None:
+        return None
+    return decision.endpoint.name, decision.served.name, decision.served.version
 
 
 def _effect(

@@ -143,6 +143,11 @@ def question_of(
     )
 
 
+def of_every_variant(request: Request) -> Request:
+    """``request``, of an alias without its floors; of a model, which has none, as it is."""
+    return request._replace(quality_floor=0.0, agreed_floor=0.0)
+
+
 def asked_anew(
     question: Question, request: Request, snapshot: Snapshot, board: BoardView, now: float
 ) -> Question:

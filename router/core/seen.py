@@ -21,10 +21,10 @@ from router.core.board import Board
 from router.core.budget_rulings import Judge, Ruling
 from router.core.columns import Snapshot
 from router.core.explanation import Explanation, explain
-from router.core.layout import Candidates
+from router.core.layout import Candidates, Layout
 from router.core.lengths import Expected
 from router.core.pipeline import decide, without_tried
-from router.core.question import CachedOfPrompts, Question, question_of
+from router.core.question import CachedOfPrompts, Question, of_every_variant, question_of
 from router.errors import RefusedError
 from router.model import Decision, Prefix, Request
 
@@ -48,9 +48,11 @@ class DecisionInput(NamedTuple):
     """The arguments of one `decide`, but for its snapshot.
 
     ``live`` (k.LIVE_ROWS, n): as it stood; ``cached`` (n,): tokens of the prompt that each
-    candidate was expected to have, None where nothing is known of any. ``at``: of the clock that
-    dates intensities, ``monotonic``: of that on which requests depart, s. ``draws``: none of a
-    refusal, on which they have no bearing. ``rulings``: in order, None of a budget that has no say.
+    candidate was expected to have, None where nothing is known of any. Of an alias both are of all
+    its variants, whatever the request's floors: what the others would have cost is told. ``at``: of
+    the clock that dates intensities, ``monotonic``: of that on which requests depart, s.
+    ``draws``: none of a refusal, on which they have no bearing. ``rulings``: in order, None of a
+    budget that has no say.
     """
 
     request: Request
@@ -147,9 +149,10 @@ def saw(
     question: Question | None = None,
 ) -> DecisionInput:
     """What a decision with these arguments just saw, before anything changes; ``question``: that
-    it answered, where it did."""
+    it answered, where it did, of an alias of all its variants."""
     if question is None:
-        question = question_of(request, snapshot, board, expected, at, network_j, monotonic)
+        of_all = of_every_variant(request)
+        question = question_of(of_all, snapshot, board, expected, at, network_j, monotonic)
     columns = question.columns
     candidates = columns.candidates
     # Of every request, where the record watches: names would cost as much as the copy.
@@ -190,10 +193,10 @@ def explain_again(seen: DecisionInput, snapshot: Snapshot) -> Explanation:
     before, or are not the pinned one, are shown as unhealthy. Raises as `decide_again`."""
     request, board = _asked(seen, snapshot)
     if seen.tried or seen.pinned:
-        candidates = snapshot.layout.find_for(request)
+        candidates = snapshot.layout.find(request.model, request.version)
         columns = snapshot.columns[candidates.model, candidates.version]
         live = without_tried(seen.live, columns, seen.tried, seen.pinned)
-        board = _SeenBoard(live, seen.cached)
+        board = _SeenBoard(snapshot.layout, candidates, live, seen.cached)
     found = explain(
         request, snapshot, board, seen.expected, seen.at, _DrawsAgain(seen), seen.network_j,
         _judge(seen), seen.monotonic,
@@ -202,20 +205,40 @@ def explain_again(seen: DecisionInput, snapshot: Snapshot) -> Explanation:
 
 
 class _SeenBoard:
-    """A `BoardView`: what one decision saw of the board."""
+    """A `BoardView`: what one decision saw of the board, of all ``candidates``; of an alias also of
+    those of them that reach a floor."""
 
-    __slots__ = ("_cached", "_live", "templates")
+    __slots__ = ("_cached", "_candidates", "_layout", "_live", "templates")
 
-    def __init__(self, live: NDArray[np.float64], cached: NDArray[np.float64] | None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        candidates: Candidates,
+        live: NDArray[np.float64],
+        cached: NDArray[np.float64] | None,
+    ) -> None:
+        self._layout = layout
+        self._candidates = candidates
         self._live = live
         self._cached = cached
         self.templates = _NOTHING_CACHED
 
     def live(self, model: str, version: str) -> NDArray[np.float64]:
-        return self._live
+        rows = self._rows(model, version)
+        return self._live if rows is None else np.ascontiguousarray(self._live[:, rows])
 
     def prefixes(self, model: str, version: str) -> CachedOfPrompts | None:
-        return None if self._cached is None else _CachedThen(self._cached)
+        if self._cached is None:
+            return None
+        rows = self._rows(model, version)
+        return _CachedThen(self._cached if rows is None else self._cached[rows])
+
+    def _rows(self, model: str, version: str) -> list[int] | None:
+        """Where among all candidates these are; None where they are all."""
+        every, some = self._candidates, self._layout.candidates[model, version]
+        if some is every:
+            return None
+        return [every.row_of(*one) for one in zip(some.endpoints, some.served, strict=True)]
 
 
 class _CachedThen:
@@ -266,13 +289,14 @@ class _RefusedThen(RefusedError):
 
 def _asked(seen: DecisionInput, snapshot: Snapshot) -> tuple[Request, _SeenBoard]:
     request, cached = seen.request, seen.cached
-    candidates = snapshot.layout.find_for(request)
+    layout = snapshot.layout
+    candidates = layout.find(request.model, request.version)
     n = len(candidates.endpoints)
     if seen.live.shape[1] != n or (cached is not None and len(cached) != n):
         raise ValueError(f"columns of {seen.live.shape[1]} candidates, and there are {n}")
     if cached is not None:
         request = request._replace(prefix=_SOME_PREFIX)
-    return request, _SeenBoard(seen.live, cached)
+    return request, _SeenBoard(layout, candidates, seen.live, cached)
 
 
 def _judge(seen: DecisionInput) -> Judge | None:

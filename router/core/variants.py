@@ -10,7 +10,7 @@ import numpy as np
 
 from router.core import kernel_rows as k
 from router.core.columns import Snapshot
-from router.core.question import BoardView, Question, asked_anew, evaluate
+from router.core.question import BoardView, Question, asked_anew, evaluate, of_every_variant
 from router.model import (
     Alias,
     Alternative,
@@ -36,8 +36,7 @@ def with_variant(
     """``decision`` on a ``request`` for ``alias``, with what is told of its variants: of all of
     them, also of those below the request's floor. ``question``: that it answers."""
     if request.least_quality:
-        of_all = request._replace(quality_floor=0.0, agreed_floor=0.0)
-        question = asked_anew(question, of_all, snapshot, board, now)
+        question = asked_anew(question, of_every_variant(request), snapshot, board, now)
     candidates = question.columns.candidates
     live = board.live(candidates.model, candidates.version)
     terms, reasons = evaluate(question, live, snapshot.params(decision))

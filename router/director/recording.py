@@ -18,7 +18,7 @@ from router.core.budget_rulings import Judge
 from router.core.columns import Snapshot
 from router.core.lengths import Expected
 from router.core.pipeline import Decided, decide
-from router.core.question import Question
+from router.core.question import Question, asked_anew, of_every_variant
 from router.core.seen import (
     Answered,
     DecisionInput,
@@ -146,6 +146,8 @@ class Recorder:
             if draws is None:
                 return decided
             question = decided.question
+            if request.least_quality and question is not None:
+                question = asked_anew(question, of_every_variant(request), snapshot, board, now)
         except RefusedError as error:
             refusal, is_watched = error, False
         is_certain = bool(tried or refusal) and self._has_room(monotonic)

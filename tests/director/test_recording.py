@@ -3,15 +3,21 @@ import math
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from router.core.answered import answer_of, differences
+from router.core.budget_rulings import Ruling
 from router.core.lease import Lease
-from router.core.seen import DecisionKind, decide_again
+from router.core.seen import Answered, DecisionKind, decide_again, explain_again
 from router.director.recording import OF_THE_RECORD, Certain, Recorder
 from router.errors import DrainingError, RefusedError, ShedError, UpstreamError
 from router.model import UNBURDENED
 from tests.core.drifting import Drift
+from tests.core.test_variants import EXPECTED, three
 from tests.director.support import ANSWER, Room, Says, fails
+from tests.examples import examples
+from tests.factories import NOW, request
 from tests.ledger.kept import kept_decisions
 
 
@@ -47,6 +53,41 @@ def test_what_is_kept_can_be_taken_again():
         for one in kept_decisions(7, 400, budgets):
             again = decide_again(one.sight.seen, one.sight.snapshot)
             assert differences(answer_of(one.sight.answered), answer_of(again)) == ()
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(st.data())
+def test_of_an_alias_with_what_its_other_variants_would_have_cost(data):
+    a_snapshot, a_board = three(west=150.0, east=data.draw(st.floats(50.0, 400.0)))
+    for name in sorted(a_board.seats):
+        for _ in range(data.draw(st.integers(0, 2))):
+            a_board.seats[name].take(UNBURDENED, 0.0)
+    floors = st.sampled_from([0.0, 0.4, 0.5, 0.8])
+    asked = request(model="chat", quality_floor=data.draw(floors), agreed_floor=data.draw(floors))
+    tried = tuple(data.draw(st.sets(st.sampled_from(sorted(a_board.seats)), max_size=1)))
+    spent = Ruling((), 0, None, True, ("over",), data.draw(st.booleans()))
+    judge = data.draw(st.sampled_from([None, lambda _: spent]))
+    kept = []
+    recorder = Recorder(kept.append, data.draw(st.sampled_from([0.0, 1.0])), random.Random(2))
+    try:
+        found = recorder.decide(
+            asked, a_snapshot, a_board, EXPECTED, NOW, random.Random(1), 0.0, tried, "", judge, NOW
+        )
+    except RefusedError as error:
+        recorder.refused(error)
+    else:
+        recorder.departed(found.sight, "id")
+        recorder.ended(found.sight, "id", True, NOW)
+        recorder.stood(found.sight, "id", 2)
+    for one in kept:
+        again = decide_again(one.sight.seen, a_snapshot)
+        assert differences(answer_of(one.sight.answered), answer_of(again)) == ()
+        if again.decision is not None:
+            assert again.decision.variant == found.decision.variant
+        explained = explain_again(one.sight.seen, a_snapshot)
+        was = Answered(explained.decision, explained.refusal_reason)
+        assert differences(answer_of(one.sight.answered), answer_of(was)) == ()
+    assert kept
 
 
 def test_the_recorder_has_no_bearing_on_what_is_decided():
