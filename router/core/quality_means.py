@@ -1,8 +1,8 @@
 """Rolling means of quality: what tenants were served with, and what the next request has to have.
 
 Of each alias and tenant the window is kept in parts, so a mean is over the parts that it reaches
-into. The mean of what one process serves never falls below its floor by a choice of its own: a
-request may have less than the floor only by as much as those before it had more. So a fleet of
+into. No choice of its own takes the mean of what one process serves below its floor: a request may
+have less than the floor only by as much as those before it had more. So a fleet of
 processes keeps it, too, without asking one another, and one that starts anew starts with nothing
 to spend. When there is more to be had, and when it is spent, goes by the grams of the hours ahead
 (`router.core.quality_plan`).
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from router.model import Alias
 
@@ -27,12 +27,13 @@ Plan: TypeAlias = Callable[[float], float]
 
 
 class _Window:
-    """Counts and sums of one tenant, by part of its window; ``at``: the part that is now.
-    ``planned``: its mean quality, as of ``planned_at``."""
+    """Counts and sums of one tenant, by part of its window of ``part_s`` each; ``at``: the part
+    that is now. ``planned``: its mean quality, as of ``planned_at``."""
 
-    __slots__ = ("at", "counts", "planned", "planned_at", "sums")
+    __slots__ = ("at", "counts", "part_s", "planned", "planned_at", "sums")
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, part_s: float, at: int) -> None:
+        self.part_s = part_s
         self.at = at
         self.counts = [0] * PARTS
         self.sums = [0.0] * PARTS
@@ -45,6 +46,14 @@ class _Window:
             self.counts[gone % PARTS] = 0
             self.sums[gone % PARTS] = 0.0
         self.at = max(self.at, at)
+
+
+class Counted(NamedTuple):
+    """One request in the mean of its tenant, with ``quality``: where it was counted."""
+
+    window: _Window
+    part: int
+    quality: float
 
 
 class QualityMeans:
@@ -77,14 +86,22 @@ class QualityMeans:
             of_plan = window.planned * (here + 1) - window.sums[part]
         return min(max(of_mean, of_plan, 0.0) - _NOTHING, alias.variants[-1].quality)
 
-    def count(self, alias: Alias, tenant: str, quality: float, now: float) -> None:
-        """A request is let in, to be served with ``quality``."""
-        self._add(alias, tenant, 1, quality, now)
+    def count(self, alias: Alias, tenant: str, quality: float, now: float) -> Counted | None:
+        """A request is served with ``quality``. None where no mean is kept."""
+        if not alias.floors_of(tenant).mean:
+            return None
+        window = self._window(alias, tenant, now)
+        window.counts[window.at % PARTS] += 1
+        window.sums[window.at % PARTS] += quality
+        return Counted(window, window.at, quality)
 
-    def take_back(self, alias: Alias, tenant: str, quality: float, now: float) -> None:
-        """One that was counted was not served, or not with that quality. Where that was in a part
-        before, it is taken off this one's: the mean of both is what counts."""
-        self._add(alias, tenant, -1, -quality, now)
+    def take_back(self, counted: Counted) -> None:
+        """One that was counted was not served, or not with that quality. Nothing is left to be
+        taken off where the window has left that part behind, or was given up itself."""
+        window, part, quality = counted
+        if part > window.at - PARTS:
+            window.counts[part % PARTS] -= 1
+            window.sums[part % PARTS] -= quality
 
     def mean(self, alias: Alias, tenant: str, now: float) -> float | None:
         """Over the window; None where nothing was served."""
@@ -92,20 +109,14 @@ class QualityMeans:
         counted = sum(window.counts)
         return sum(window.sums) / counted if counted > 0 else None
 
-    def _add(self, alias: Alias, tenant: str, count: int, quality: float, now: float) -> None:
-        if not alias.floors_of(tenant).mean:
-            return
-        window = self._window(alias, tenant, now)
-        part = window.at % PARTS
-        window.counts[part] += count
-        window.sums[part] += quality
-
     def _window(self, alias: Alias, tenant: str, now: float) -> _Window:
-        at = int(now // (alias.window_s / PARTS))
+        part_s = alias.window_s / PARTS
+        at = int(now // part_s)
         key = (alias.name, tenant)
         window = self._windows.get(key)
-        if window is None:
-            window = self._windows[key] = _Window(at)
+        if window is None or window.part_s != part_s:
+            # Parts of another length are other parts: a reload that changes it begins anew.
+            window = self._windows[key] = _Window(part_s, at)
             if len(self._windows) > MOST_TENANTS:
                 self._windows.popitem(last=False)
         else:

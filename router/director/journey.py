@@ -143,7 +143,8 @@ class Journey:
         self._decision, self._need, ruling, sight, _ = decided
         self._claim.take(self._started)
         if self._decision.variant is not None:
-            self._quality = ServedQuality(dispatcher, request, self._decision)
+            self._quality = ServedQuality(dispatcher, request)
+            self._quality.chosen(self._decision)
         if ruling is not None:
             self._charge = Charge(dispatcher, ruling)
         if not request.client_retries:
@@ -420,18 +421,9 @@ class Journey:
         self._view = dispatcher.view
         if request.sequence_id:
             dispatcher.sequences.forget(request)
-        chosen = partial(
-            next_choice,
-            dispatcher,
-            request,
-            self._expected,
-            self._tried,
-            error,
-            self._spent_ms(now),
-            None if self._charge is None else self._charge.ruling,
-        )
+        decide = partial(self._decide_next, error, self._spent_ms(now))
         try:
-            decided = await self._for_room(chosen)
+            decided = await self._for_room(decide)
         except RefusedError as refusal:
             dispatcher.refused(refusal, self.decision_id, self._departures + 1)
             return False
@@ -441,13 +433,35 @@ class Journey:
         dispatcher.stood(decided.sight, self.decision_id, self._departures + 1)
         # What room is worth was told by its first choice: this one is no free one.
         self._decision = decided.decision
+        if self._quality is not None:
+            self._quality.chosen(self._decision)
         if self._charge is not None and decided.ruling is not None:
             self._charge.move(decided.ruling)
         return True
 
+    def _decide_next(self, error: UpstreamError, spent_ms: float) -> Decided:
+        """The decision after ``error``. Raises as `next_choice` does."""
+        self._ask_floor()
+        return next_choice(
+            self._dispatcher,
+            self._request,
+            self._expected,
+            self._tried,
+            error,
+            spent_ms,
+            None if self._charge is None else self._charge.ruling,
+        )
+
+    def _ask_floor(self) -> None:
+        """What others were served with since has changed what this one may have."""
+        if self._quality is not None:
+            self._quality.choose_anew()
+        self._request = self._dispatcher.with_floor(self._request)
+
     def _decide_late(self) -> Decided:
         """The first decision after a wait: on the view of now, within what is left."""
         self._view = self._dispatcher.view
+        self._ask_floor()
         now = self._dispatcher.parts.clock.monotonic()
         return self._first_choice(with_budget_left(self._request, self._spent_ms(now)), now)
 

@@ -62,10 +62,56 @@ def test_what_leaves_the_window_is_neither_spent_nor_owed():
 
 def test_one_that_was_not_served_does_not_count():
     means = QualityMeans()
-    means.count(CHAT, "acme", 0.8, 0.0)
-    means.take_back(CHAT, "acme", 0.8, HOUR)
+    means.take_back(means.count(CHAT, "acme", 0.8, 0.0))
     assert means.mean(CHAT, "acme", HOUR) is None
     assert ask(means, HOUR) == 0.6
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(st.data())
+def test_counts_are_those_of_a_list_of_what_was_served_in_any_order(data):
+    """The twin keeps every request, and adds up those whose part of the window is not over."""
+    means, now, kept = QualityMeans(), 0.0, []
+    for _ in range(data.draw(st.integers(1, 40))):
+        match data.draw(st.sampled_from(("count", "take back", "wait", "wait long"))):
+            case "count":
+                quality = data.draw(st.sampled_from([0.4, 0.6, 0.8]))
+                kept.append((means.count(CHAT, "acme", quality, now), now, quality))
+            case "take back" if kept:
+                means.take_back(kept.pop(data.draw(st.integers(0, len(kept) - 1)))[0])
+            case "wait":
+                now += data.draw(st.floats(0.0, 2 * HOUR))
+            case "wait long":
+                now += data.draw(st.floats(20 * HOUR, 50 * HOUR))
+        in_window = [one for _, at, one in kept if at // HOUR > now // HOUR - PARTS]
+        mean = means.mean(CHAT, "acme", now)
+        assert (mean is None) == (not in_window)
+        if in_window:
+            assert mean == pytest.approx(sum(in_window) / len(in_window))
+
+
+def test_one_that_is_taken_back_late_takes_nothing_off_others():
+    means = QualityMeans()
+    late = means.count(CHAT, "acme", 0.4, 0.0)
+    now = (PARTS + 1) * HOUR
+    means.count(CHAT, "acme", 0.8, now)
+    means.take_back(late)
+    assert means.mean(CHAT, "acme", now) == 0.8
+
+
+def test_a_window_of_another_length_begins_anew_and_goes_on():
+    means, now = QualityMeans(), 500_000 * HOUR
+    short = replace(CHAT, window_s=HOUR)
+    late = means.count(short, "acme", 0.8, now)
+    assert ask(means, now, planned=0.8) == 0.8
+    means.take_back(late)
+    assert means.mean(CHAT, "acme", now) == 0.8
+    assert means.mean(CHAT, "acme", now + 25 * HOUR) is None
+
+
+def test_floors_that_begin_while_a_request_runs_count_from_the_next_on():
+    means = QualityMeans()
+    assert means.count(CHAT, "free", 0.4, 0.0) is None
 
 
 def test_the_plan_is_asked_once_a_part_and_version_for_what_is_left():

@@ -1,6 +1,8 @@
-"""A request counts in its tenant's mean from its decision on, unless nobody serves it."""
+"""A request takes of its tenant's mean from its decision on, and adds to it by its answer."""
 
 from types import SimpleNamespace
+
+import pytest
 
 from router.core.quality_means import QualityMeans
 from router.director.served_quality import ServedQuality
@@ -28,17 +30,43 @@ def decision(model):
     return SimpleNamespace(variant=chosen)
 
 
-def test_it_counts_at_once_and_not_any_more_where_nobody_answers():
+def served(desk, model):
+    one = ServedQuality(desk, request(model="chat", tenant="acme"))
+    one.chosen(decision(model))
+    return one
+
+
+def test_what_takes_of_the_mean_counts_at_once_and_not_any_more_where_nobody_answers():
     desk = Desk()
-    served = ServedQuality(desk, request(model="chat", tenant="acme"), decision("large"))
-    assert desk.mean() == 0.8
-    served.leave()
+    one = served(desk, "small")
+    assert desk.mean() == 0.4
+    one.leave()
     assert desk.mean() is None
 
 
-def test_what_answered_counts_and_not_what_was_chosen_first():
+def test_what_adds_to_the_mean_counts_once_it_is_answered():
     desk = Desk()
-    served = ServedQuality(desk, request(model="chat", tenant="acme"), decision("large"))
-    served.answered(decision("small"))
-    served.leave()
+    one = served(desk, "large")
+    assert desk.mean() is None
+    one.answered(decision("large"))
+    one.leave()
+    assert desk.mean() == 0.8
+
+
+@pytest.mark.parametrize(("first", "then"), [("large", "small"), ("small", "large")])
+def test_what_answered_counts_and_not_what_was_chosen_first(first, then):
+    desk = Desk()
+    one = served(desk, first)
+    one.answered(decision(then))
+    one.leave()
+    assert desk.mean() == CHAT.quality_of(then)
+
+
+def test_one_that_moves_takes_what_it_takes_then_once():
+    desk = Desk()
+    one = served(desk, "large")
+    one.chosen(decision("small"))
+    one.chosen(decision("small"))
     assert desk.mean() == 0.4
+    one.chosen(decision("large"))
+    assert desk.mean() is None
