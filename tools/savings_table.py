@@ -24,7 +24,7 @@ from rich.console import Console
 
 from router.lab.sim.scenario.assemble import BASELINES
 from router.lab.study.causes import SavingCause
-from router.lab.study.report.splits import PACE_TITLE, TITLES, split_rows, split_table
+from router.lab.study.report.splits import PACE_TITLE, TITLES, how, split_rows, split_table
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET, README = ROOT / "docs" / "savings.md", ROOT / "README.md"
@@ -65,7 +65,7 @@ def read(file: Path) -> Run:
     hours = scenario["duration_s"] / 3600.0
     head = f"`{name}`: {hours:g} h from {scenario['start']}, {what}."
     splits = ordered(document["policies"][PRODUCT]["saving_split"])
-    return Run(name, splits, head, "emulated", len(seeds))
+    return Run(name, splits, head, how(document), len(seeds))
 
 
 def ordered(splits: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,12 +31,13 @@ def figures(mean: float) -> dict[str, Any]:
 
 def run(name: str) -> dict[str, Any]:
     causes = {cause: figures(0.1) for cause in
-              ("packing", "where", "when", "which_model", "scale_down")}  # fmt: skip
+              ("packing", "where", "when", "waiting", "which_model",
+               "scale_down")}  # fmt: skip
     split = {
         "total": figures(0.3),
-        "packing_first": causes,
-        "packing_last": causes | {"packing": figures(0.02)},
-        "absent": {"which_model": "no aliases in this scenario"},
+        "packing_first": causes | {"steps": []},
+        "packing_last": causes | {"packing": figures(0.02), "steps": []},
+        "absent": {"waiting": "nothing may", "which_model": "no aliases in this scenario"},
         "equal_work": True,
         "tpot_ms_of_baseline": {"p50": 26.0, "p95": 30.0},
         "tpot_ms": {"p50": 42.0, "p95": None},
@@ -45,7 +46,11 @@ def run(name: str) -> dict[str, Any]:
         "name": name, "seeds_of_split": [7, 8, 9], "duration_s": 3600.0,
         "start": "2022-05-14T07:00Z",
     }  # fmt: skip
-    return {"scenario": scenario, "policies": {"carbon-first": {"saving_split": {"lf": split}}}}
+    return {
+        "mode": "requests",
+        "scenario": scenario,
+        "policies": {"carbon-first": {"saving_split": {"lf": split}}},
+    }
 
 
 def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> tuple[int, str]:

@@ -92,7 +92,7 @@ class Simulation:
     gap from ``start`` to ``start + duration_s`` (its last value holds for what still runs then);
     ``policies``: those asked for, baselines not included; ``warm_up_s``: requests before it are
     routed, but not counted. ``path_delay_ms``: by region, what a round trip there takes beyond
-    ``fleet.rtt_ms``; no router is told.
+    ``fleet.rtt_ms``; no router is told. ``defers``: some requests may wait, until a deadline.
     """
 
     name: str
@@ -113,3 +113,4 @@ class Simulation:
     network_kwh_per_gb: float
     warm_up_s: float
     path_delay_ms: Mapping[str, float] = field(default_factory=dict)
+    defers: bool = False

@@ -27,6 +27,9 @@ NO_ALIASES: Final = "no aliases in this scenario"
 CHOSEN_IN_BOTH: Final = "the baseline chooses among variants, too"
 NOT_CONFIGURED: Final = "no autoscaling in this scenario"
 IN_BOTH: Final = "the baseline releases idle replicas, too"
+NOTHING_WAITS: Final = "nothing may wait in this scenario"
+AT_ONCE: Final = ", at once"
+WAITING: Final = ", waiting"
 KEPT_ON: Final = ", idle replicas kept on"
 BEST_ONLY: Final = ", best variants only"
 
@@ -48,12 +51,14 @@ class SplitFigures(NamedTuple):
 
 class SplitRuns(NamedTuple):
     """``of``: figures of a variant under the seed with this number, from 0 to ``seeds`` - 1;
-    ``scaled``: idle replicas are released in this scenario; ``sized``: it has aliases."""
+    ``scaled``: idle replicas are released in this scenario; ``sized``: it has aliases;
+    ``deferred``: some of its requests may wait."""
 
     of: Callable[[PolicyVariant, int], SplitFigures]
     seeds: int
     scaled: bool
     sized: bool = False
+    deferred: bool = False
 
 
 _KINDS: Final[Mapping[str, Callable[[SplitFigures], float]]] = {
@@ -69,7 +74,7 @@ def split(chains: Iterable[PolicyChain], runs: SplitRuns) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for chain in chains:
-        against = found.setdefault(_name(chain.baseline, runs), _whole(chain, runs))
+        against = found.setdefault(_name(chain.baseline, chain, runs), _whole(chain, runs))
         by_kind = {kind: intervals(chain, _by_seed(kind, runs)) for kind in _KINDS}
         against[str(chain.order)] = {
             str(cause): {kind: by_cause[cause]._asdict() for kind, by_cause in by_kind.items()}
@@ -78,11 +83,16 @@ def split(chains: Iterable[PolicyChain], runs: SplitRuns) -> dict[str, Any]:
     return found
 
 
-def _name(variant: PolicyVariant, runs: SplitRuns) -> str:
-    """A policy's name, that its idle replicas are kept on where others release them, and that it
-    takes the best variants where others choose."""
-    kept = KEPT_ON if runs.scaled and not variant.releases else ""
-    return variant.policy.name + kept + (BEST_ONLY if runs.sized and not variant.chooses else "")
+def _name(variant: PolicyVariant, chain: PolicyChain, runs: SplitRuns) -> str:
+    """A policy's name, that its idle replicas are kept on where others release them, that it takes
+    the best variants where others choose, and whether what may wait waits where one would take it
+    for the other: no baseline waits, and the policy that was asked for does."""
+    name = variant.policy.name + (KEPT_ON if runs.scaled and not variant.releases else "")
+    name += BEST_ONLY if runs.sized and not variant.chooses else ""
+    asked = variant.policy == chain.asked.policy
+    if runs.deferred and variant.waits != asked:
+        name += WAITING if variant.waits else AT_ONCE
+    return name
 
 
 def _by_seed(kind: str, runs: SplitRuns) -> list[Callable[[PolicyVariant], float]]:
@@ -95,6 +105,8 @@ def _by_seed(kind: str, runs: SplitRuns) -> list[Callable[[PolicyVariant], float
 def _whole(chain: PolicyChain, runs: SplitRuns) -> dict[str, Any]:
     baseline, asked = runs.of(chain.baseline, 0), runs.of(chain.asked, 0)
     absent = {}
+    if chain.baseline.waits == chain.asked.waits:
+        absent[str(SavingCause.WAITING)] = NOTHING_WAITS
     if chain.baseline.chooses == chain.asked.chooses:
         absent[str(SavingCause.WHICH_MODEL)] = CHOSEN_IN_BOTH if runs.sized else NO_ALIASES
     if chain.baseline.releases == chain.asked.releases:
@@ -123,8 +135,8 @@ def _steps(chain: PolicyChain, runs: SplitRuns) -> list[dict[str, Any]]:
         )
         found.append({
             "cause": str(step.cause),
-            "from": _name(step.before, runs),
-            "to": _name(step.after, runs),
+            "from": _name(step.before, chain, runs),
+            "to": _name(step.after, chain, runs),
             **{
                 kind: (grams(before) - grams(after)) / grams(whole) if grams(whole) > 0.0
                 else math.nan

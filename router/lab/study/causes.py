@@ -4,12 +4,13 @@ A chain leads from a baseline to the policy that was asked for. Its steps are ta
 and in its reverse, because causes overlap: packing is worth much to a router that spreads over
 dirty grids, and less to one that has left them.
 
-``packing_first``: packing, where, when, which model, scale-down.
-``packing_last``: scale-down, which model, where, when, packing.
+``packing_first``: packing, where, when, waiting, which model, scale-down.
+``packing_last``: scale-down, which model, waiting, where, when, packing.
 
 *When* comes after *where* in both: a request that is answered at once can follow the hours only by
-going elsewhere. *Which model*: requests for an alias are served by the best of its variants, or by
-any that reaches its floor.
+going elsewhere. *Waiting*: what need not be answered at once runs when the scheduler lets it go.
+*Which model*: requests for an alias are served by the best of its variants, or by any that reaches
+its floor.
 SCIENCE sections 5 and 6.
 """
 
@@ -40,6 +41,7 @@ class SavingCause(StrEnum):
     PACKING = "packing"
     WHERE = "where"
     WHEN = "when"
+    WAITING = "waiting"
     WHICH_MODEL = "which_model"
     SCALE_DOWN = "scale_down"
 
@@ -52,19 +54,22 @@ class ChainOrder(StrEnum):
 
 
 class PolicyVariant(NamedTuple):
-    """A policy, whether idle replicas are released as the scenario's autoscaling says, and whether
-    it chooses among the variants of the scenario's aliases, or always takes the best."""
+    """A policy, whether idle replicas are released as the scenario's autoscaling says, whether it
+    chooses among the variants of the scenario's aliases, or always takes the best, and whether what
+    may wait waits, or runs at once."""
 
     policy: Policy
     releases: bool
     chooses: bool = False
+    waits: bool = False
 
 
 class Levers(NamedTuple):
-    """What a scenario has beside policies: autoscaling, and aliases."""
+    """What a scenario has beside policies: autoscaling, aliases, and requests that may wait."""
 
     releases: bool
     chooses: bool = False
+    waits: bool = False
 
 
 class ChainStep(NamedTuple):
@@ -140,18 +145,30 @@ def chain(
     counts as what the two differ in: *where*, unless it is packing or the hours alone.
     """
     asked = PolicyVariant(family.asked, *levers)
-    was = Levers(baseline.releases, baseline.chooses)
+    was = Levers(*baseline[1:])
     degree, packed = _degree(baseline.policy), baseline.policy.spread is Spread.PACK
-    if order is ChainOrder.PACKING_FIRST:
+    later, both = was._replace(waits=levers.waits), levers._replace(releases=was.releases)
+    if not _differing(baseline.policy, family.asked):
+        policies: list[Policy] = []
+    elif order is ChainOrder.PACKING_FIRST:
         # What goes by load or turns cannot be packed: packing undoes what it goes by.
         first = family.at(0, packed) if degree == 0 else family.packed_as_asked(baseline.policy)
         policies = [first, *(family.at(higher, family.packs) for higher in range(degree, 3))]
-        passed = [PolicyVariant(policy, *was) for policy in policies]
-        passed.append(PolicyVariant(family.asked, was.releases, levers.chooses))
     else:
         policies = [family.at(higher, packed) for higher in range(degree, 3)]
-        passed = [PolicyVariant(baseline.policy, levers.releases, was.chooses)]
-        passed += [PolicyVariant(policy, *levers) for policy in (baseline.policy, *policies)]
+    if order is ChainOrder.PACKING_FIRST:
+        passed = [PolicyVariant(policy, *was) for policy in policies]
+        passed += [PolicyVariant(family.asked, *some) for some in (later, both)]
+    else:
+        passed = [
+            PolicyVariant(baseline.policy, *some)
+            for some in (
+                was._replace(releases=levers.releases),
+                levers._replace(waits=was.waits),
+                levers,
+            )
+        ]
+        passed += [PolicyVariant(policy, *levers) for policy in policies]
     passed = [baseline, *passed, asked]
     steps = [
         ChainStep(_cause(before, after), before, after)
@@ -167,21 +184,30 @@ def chains_of(
     """From every one of ``baselines``, `LATENCY_FIRST` among them, to each asked policy, in both
     orders.
 
-    ``levers``: those of the scenario. With any there is one baseline more, the nearest region with
-    idle replicas kept on and the best variants, which is what scale-down and the choice of a model
-    are measured against.
+    ``levers``: those of the scenario. No baseline waits. With any lever there is one baseline more,
+    the nearest region with idle replicas kept on and the best variants, which is what scale-down
+    and the choice of a model are measured against. Where requests may wait and models are chosen
+    the policy itself without either is another: against it the first cause of each order is what
+    that is worth alone, and the total what both are together.
     """
     nearest = next(one for one in baselines if one.name == LATENCY_FIRST)
-    starts = [PolicyVariant(one, *levers) for one in baselines]
-    if any(levers):
+    at_once = levers._replace(waits=False)
+    starts = [PolicyVariant(one, *at_once) for one in baselines]
+    if any(at_once):
         starts.insert(0, PolicyVariant(nearest, False))
-    return tuple(
-        chain(PolicyFamily(one, nearest, (*baselines, *asked)), start, levers, order)
-        for one in asked
-        for start in starts
-        for order in ChainOrder
-        if start != PolicyVariant(one, *levers)
-    )
+    found = []
+    for one in asked:
+        family = PolicyFamily(one, nearest, (*baselines, *asked))
+        mine = [*starts]
+        if levers.waits:
+            mine.append(PolicyVariant(one, *at_once._replace(chooses=False)))
+        found += [
+            chain(family, start, levers, order)
+            for start in dict.fromkeys(mine)
+            for order in ChainOrder
+            if start != PolicyVariant(one, *levers)
+        ]
+    return tuple(found)
 
 
 def _degree(policy: Policy) -> int:
@@ -196,8 +222,7 @@ def _weighs_carbon(policy: Policy) -> bool:
 
 
 def _same(one: PolicyVariant, other: PolicyVariant) -> bool:
-    alike = one.releases == other.releases and one.chooses == other.chooses
-    return alike and not _differing(one.policy, other.policy)
+    return one[1:] == other[1:] and not _differing(one.policy, other.policy)
 
 
 def _differing(one: Policy, other: Policy) -> set[str]:
@@ -210,6 +235,8 @@ def _cause(before: PolicyVariant, after: PolicyVariant) -> SavingCause:
         return SavingCause.SCALE_DOWN
     if before.chooses != after.chooses:
         return SavingCause.WHICH_MODEL
+    if before.waits != after.waits:
+        return SavingCause.WAITING
     changed = _differing(before.policy, after.policy)
     if changed <= _PACKING:
         return SavingCause.PACKING

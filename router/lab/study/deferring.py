@@ -22,15 +22,15 @@ from rich.text import Text
 
 from router.core.deferral.planning import DeferralRules
 from router.errors import ConfigError
-from router.lab.sim.deferral.releases import releases, waiting_work
-from router.lab.sim.deferral.room import SimulatedOutlook, fleet_room, usual_load
-from router.lab.sim.deferral.rows import RequestFigures
-from router.lab.sim.engine.run import simulate
-from router.lab.sim.result import PolicyResult
+from router.lab.sim.deferral.run import (
+    ANOTHER_SEED,
+    DeferrableTraffic,
+    sent_at,
+    simulate_sent,
+    usual_of,
+)
 from router.lab.sim.scenario.loading import Loaded, load
 from router.lab.sim.simulation import Simulation
-from router.lab.sim.traffic.columns import Names, Traffic, joined
-from router.lab.sim.traffic.generate import CHUNK_ROWS, rechunk
 from router.lab.study.execute import TaskProgress
 from router.lab.study.report.units import grams, percent
 from router.model import Policy
@@ -38,7 +38,6 @@ from router.units import HOUR_S
 from router.unknown_figures import plain_values
 
 Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 GRAMS: Final = ("fleet_g", "requests_g", "deferred_g", "deferred_marginal_g")
 AT_ONCE: Final = "at once"
@@ -46,23 +45,6 @@ AT_ONCE: Final = "at once"
 SCHEDULES: Final[Mapping[str, str | None]] = {
     "scheduler": None, "the day before": "day_before", "knows all hours": "perfect",
 }  # fmt: skip
-# What others usually take is that of other draws: of the scenario under a seed so much later.
-_ANOTHER_SEED: Final = 1_000_003
-# A job that is lost or refused is sent again, so often, so much later each time.
-_ATTEMPTS: Final = 5
-_AGAIN_S: Final = 60.0
-
-
-@dataclass(slots=True, eq=False)
-class Whole:
-    """A Workload in memory."""
-
-    names: Names
-    traffic: Traffic
-
-    def chunks(self) -> list[Traffic]:
-        """As it is."""
-        return list(rechunk(iter([self.traffic]), CHUNK_ROWS)) if len(self.traffic) else []
 
 
 class WhenRun(NamedTuple):
@@ -126,109 +108,47 @@ def defer_scenario(
         shares[place] = 1.0
         progress.show(shares)
 
-    traffic = joined(list(simulation.workload.chunks()))
-    may_wait = np.isfinite(traffic.deadline_s) & (traffic.arrival_s >= simulation.warm_up_s)
-    if not may_wait.any():
+    work = DeferrableTraffic.of(simulation)
+    if not work.may_wait.any():
         fix = "nothing may wait: give a class a `deadline`, or requests of a file a `deadline_s`"
         raise ConfigError(str(file), [("workload", fix)])
-    trial = _Trial(simulation, simulation.policies[0], traffic, may_wait)
-    others = load(file, policies, simulation.seed + _ANOTHER_SEED).simulation
-    load_by_hour = _usual(replace(others, signal=simulation.signal), trial.policy)
+    chosen = simulation.policies[0]
+    others = load(file, policies, simulation.seed + ANOTHER_SEED).simulation
+    usual = usual_of(replace(others, signal=simulation.signal), chosen)
     done(0)
-    runs = [trial.run(AT_ONCE, traffic.arrival_s)]
+    runs = [_run(simulation, chosen, work, AT_ONCE, work.traffic.arrival_s)]
     done(1)
-    room = fleet_room(simulation, traffic.taken(np.flatnonzero(~may_wait)))
-    waits = traffic.taken(np.flatnonzero(may_wait))
-    start, end_s = simulation.start, simulation.duration_s
-    work = waiting_work(waits, simulation.workload.names, room, start, end_s)
     for place, (schedule, kind) in enumerate(SCHEDULES.items(), 2):
         signal = simulation.signal
         if kind is not None:
             signal = load(file, policies, seed, kind).simulation.signal
-        sees = SimulatedOutlook(simulation, room, load_by_hour, signal.view)
-        at_s = traffic.arrival_s.copy()
-        at_s[may_wait] = releases(work, sees, start + end_s, rules, sees.news()) - start
-        runs.append(trial.run(schedule, at_s))
+        at_s = sent_at(simulation, work, usual, signal.view, rules)
+        runs.append(_run(simulation, chosen, work, schedule, at_s))
         done(place)
-    notes = tuple(note for note in loaded.notes if "no request is deferred" not in note)
-    loaded = loaded._replace(notes=notes)
-    return Deferring(loaded, trial.policy, len(traffic), float(may_wait.mean()), tuple(runs))
+    share = float(work.may_wait.mean())
+    return Deferring(loaded.deferring(), chosen, len(work.traffic), share, tuple(runs))
 
 
-def _usual(simulation: Simulation, policy: Policy) -> Floats:
-    """What requests that do not wait take, alone and under other draws."""
-    traffic = joined(list(simulation.workload.chunks()))
-    urgent = traffic.taken(np.flatnonzero(np.isinf(traffic.deadline_s)))
-    rows = RequestFigures(len(urgent))
-    if len(urgent):
-        alone = replace(simulation, workload=Whole(simulation.workload.names, urgent), outages=())
-        simulate(alone, policy, rows)
-    return usual_load(simulation, urgent, rows)
-
-
-class _Trial:
-    def __init__(
-        self, simulation: Simulation, policy: Policy, traffic: Traffic, may_wait: Flags
-    ) -> None:
-        self._simulation, self._traffic, self._may_wait = simulation, traffic, may_wait
-        self.policy = policy
-
-    def run(self, schedule: str, at_s: Floats) -> WhenRun:
-        """``at_s`` (requests,): when each is sent. What is lost or refused of those that may wait
-        is sent again.
-        """
-        owner = np.arange(len(at_s))
-        sent_s = np.asarray(at_s)
-        for attempt in range(_ATTEMPTS):
-            result, rows = self._send(owner, sent_s)
-            ended = np.zeros(len(at_s), np.bool_)
-            ended[owner[rows.answered]] = True
-            lost = np.flatnonzero(self._may_wait & ~ended)
-            if not len(lost) or attempt == _ATTEMPTS - 1:
-                break
-            last_s = np.zeros(len(at_s))
-            np.maximum.at(last_s, owner, sent_s)
-            owner = np.concatenate((owner, lost))
-            sent_s = np.concatenate((sent_s, last_s[lost] + _AGAIN_S * 2.0**attempt))
-        return self._told(schedule, result, rows, owner, at_s)
-
-    def _send(self, owner: NDArray[np.intp], sent_s: Floats) -> tuple[PolicyResult, RequestFigures]:
-        """Rows in the order of ``owner``."""
-        order = np.argsort(sent_s, kind="stable")
-        traffic = replace(self._traffic.taken(owner[order]), arrival_s=sent_s[order])
-        whole = Whole(self._simulation.workload.names, traffic)
-        rows = RequestFigures(len(order))
-        result = simulate(replace(self._simulation, workload=whole), self.policy, rows)
-        back = np.empty(len(order), np.intp)
-        back[order] = np.arange(len(order))
-        return result, rows.taken(back)
-
-    def _told(
-        self,
-        schedule: str,
-        result: PolicyResult,
-        rows: RequestFigures,
-        owner: NDArray[np.intp],
-        at_s: Floats,
-    ) -> WhenRun:
-        waits = self._may_wait[owner]
-        in_time = np.zeros(len(at_s), np.bool_)
-        kept = rows.figure("end_s") <= self._traffic.deadline_s[owner]
-        in_time[owner[waits & kept]] = True
-        urgent = rows.seen & ~waits
-        wait_s = (at_s - self._traffic.arrival_s)[self._may_wait]
-        count = float(self._may_wait.sum())
-        return WhenRun(
-            schedule,
-            result.fleet.total_g,
-            result.gco2e,
-            float(np.nansum(rows.figure("gco2e_attributional")[waits])),
-            float(np.nansum(rows.figure("gco2e_marginal")[waits])),
-            float(in_time[self._may_wait].sum()) / count,
-            float((rows.code("budget_met")[urgent] == 1).mean()) if urgent.any() else math.nan,
-            float(wait_s.mean()) / HOUR_S,
-            float(waits.sum()) / count,
-        )
+def _run(
+    simulation: Simulation, policy: Policy, work: DeferrableTraffic, schedule: str, at_s: Floats
+) -> WhenRun:
+    sent = simulate_sent(simulation, policy, work, at_s)
+    result, rows = sent.result, sent.rows
+    waits = work.may_wait[sent.owner]
+    urgent = rows.seen & ~waits
+    wait_s = (at_s - work.traffic.arrival_s)[work.may_wait]
+    count = float(work.may_wait.sum())
+    return WhenRun(
+        schedule,
+        result.fleet.total_g,
+        result.gco2e,
+        float(np.nansum(rows.figure("gco2e_attributional")[waits])),
+        float(np.nansum(rows.figure("gco2e_marginal")[waits])),
+        float(sent.in_time.sum()) / count,
+        float((rows.code("budget_met")[urgent] == 1).mean()) if urgent.any() else math.nan,
+        float(wait_s.mean()) / HOUR_S,
+        float(waits.sum()) / count,
+    )
 
 
 def deferring_json(found: Deferring) -> str:

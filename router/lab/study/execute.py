@@ -21,7 +21,7 @@ from router.lab.sim.bound.run import Bound
 from router.lab.sim.result import PolicyResult
 from router.lab.sim.scenario.loading import Loaded
 from router.lab.sim.simulation import Simulation
-from router.lab.study.causes import PolicyChain, PolicyVariant
+from router.lab.study.causes import PolicyChain
 from router.lab.study.input_files import Inputs, read_inputs
 from router.lab.study.rows import require_pyarrow
 from router.lab.study.tasks import (
@@ -37,6 +37,7 @@ from router.lab.study.tasks import (
     name_of,
     open_study,
     run_task,
+    run_variant,
     tasks_of,
     worth,
 )
@@ -139,16 +140,17 @@ def _study(context: StudyContext, tasks: Sequence[Task], done: Sequence[Any]) ->
         if task.what == "plan"
     }
     runs = tuple(result for task, result in found.items() if task.what == "run")
-    levers = levers_of(context.loaded.simulation)
+    levers = levers_of(context.loaded.simulation, context.spec.fluid)
+    asked = len(context.loaded.simulation.policies)
     by_variant = {
-        VariantRun(PolicyVariant(policy, *levers), 0): run.result
-        for policy, run in zip(context.policies, runs, strict=True)
+        VariantRun(run_variant(policy, place < asked, levers), 0): run.result
+        for place, (policy, run) in enumerate(zip(context.policies, runs, strict=True))
     } | {context.again[task.at]: result for task, result in found.items() if task.what == "again"}
     return Study(
         loaded=context.loaded,
         inputs=read_inputs(context.spec.file),
         policies=context.policies,
-        asked=len(context.loaded.simulation.policies),
+        asked=asked,
         runs=runs,
         bounds=tuple(bounds[limits_of(policy)][0] for policy in context.policies),
         totals=next(iter(bounds.values()))[1],

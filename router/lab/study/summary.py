@@ -64,6 +64,7 @@ def summarise(study: Study) -> dict[str, Any]:
         },
         "demand": {
             "requests": study.totals.requests,
+            "may_wait": study.totals.may_wait,
             "input_tokens": study.totals.input_tokens,
             "output_tokens": study.totals.output_tokens,
             "budgets": {
@@ -141,7 +142,7 @@ def _policy(study: Study, place: int) -> dict[str, Any]:
         },
         "saving_split": _split(study, place),
         "bound": _bound(limit) | _plans(study, place),
-        "regret": regrets(result, limit),
+        "regret": regrets(result, limit) | _waiting_regret(study, place),
         "over_bound": over_bound(result, limit, study.plans[place]) if study.plans else None,
         "moved_share": _moved(result),
         "peak_over_cap": result.peak_over_cap,
@@ -171,7 +172,7 @@ def _split(study: Study, place: int) -> dict[str, Any]:
         )
 
     chains = [chain for chain in study.chains if chain.asked.policy == asked]
-    return split(chains, SplitRuns(of, study.seeds, *levers_of(study.simulation)))
+    return split(chains, SplitRuns(of, study.seeds, *levers_of(study.simulation, study.fluid)))
 
 
 def share(part: float, whole: float) -> float:
@@ -272,6 +273,12 @@ def regrets(result: PolicyResult, limit: Bound) -> dict[str, Any]:
             and not result.met < 1.0 - 10.0 * EQUAL_WORK
         ),
     }
+
+
+def _waiting_regret(study: Study, place: int) -> dict[str, Any]:
+    """The bound is of every request at once: a run that lets some wait may get below."""
+    waits = study.totals.may_wait and not study.fluid and place < study.asked
+    return {"valid": False} if waits else {}
 
 
 def _moved(result: PolicyResult) -> dict[str, float]:

@@ -17,6 +17,15 @@ from router.core.rungs import budget_of, rungs_of
 from router.errors import ConfigError
 from router.lab.sim.bound.plan import plans
 from router.lab.sim.bound.run import bound
+from router.lab.sim.deferral.run import (
+    ANOTHER_SEED,
+    DeferrableTraffic,
+    Sent,
+    sent_at,
+    simulate_sent,
+    tell,
+    usual_of,
+)
 from router.lab.sim.engine import run
 from router.lab.sim.fluid import run as fluid
 from router.lab.sim.fluid.demand import Demand, gather
@@ -26,7 +35,7 @@ from router.lab.sim.grid.signal_columns import (
     side_by_side,
     signal_columns,
 )
-from router.lab.sim.result import PolicyResult
+from router.lab.sim.result import MinuteSink, PolicyResult, Sink
 from router.lab.sim.scenario.assemble import BASELINES, baseline_policies
 from router.lab.sim.scenario.loading import Loaded, load
 from router.lab.sim.simulation import GridSignal, Simulation
@@ -142,17 +151,22 @@ def open_study(
     loaded = load(spec.file, spec.policies, seed=spec.seed)
     asked = loaded.simulation.policies
     policies = (*asked, *baseline_policies(asked, loaded.simulation.carbon_signal))
-    levers = levers_of(loaded.simulation)
+    levers = levers_of(loaded.simulation, spec.fluid)
+    if levers.waits:
+        loaded = loaded.deferring()
     if spec.fluid and levers.chooses:
         text = "flows do not choose among variants: simulate single requests"
         raise ConfigError(str(spec.file), [("aliases", text)])
     baselines = [policy for policy in policies if policy.name in BASELINES]
     chains = chains_of(asked, baselines, levers)
+    runs = [
+        run_variant(policy, place < len(asked), levers) for place, policy in enumerate(policies)
+    ]
     again = tuple(
         VariantRun(variant, later)
         for later in range(spec.seeds)
         for variant in variants(chains)
-        if later or variant.policy not in policies or variant[1:] != levers
+        if later or variant not in runs
     )
     parts = parts_of(loaded.simulation.signal)
     return StudyContext(spec, loaded, policies, chains, again, parts, store, on_progress)
@@ -187,19 +201,26 @@ def name_of(context: StudyContext, task: Task) -> str:
         return task.what if task.at == 0 else f"{task.what} {context.policies[task.at].name}"
     if task.what == "again":
         variant, later = context.again[task.at]
-        levers = levers_of(context.loaded.simulation)
+        levers = levers_of(context.loaded.simulation, context.spec.fluid)
         kept = "" if variant.releases == levers.releases else ", idle kept on"
         kept += "" if variant.chooses == levers.chooses else ", best variants"
+        kept += "" if not levers.waits else ", waiting" if variant.waits else ", at once"
         seed = f", seed {context.loaded.simulation.seed + later}" if later else ""
         return f"{variant.policy.name}{kept}{seed}"
     return context.policies[task.at].name
 
 
-def levers_of(simulation: Simulation) -> Levers:
-    """Those that a scenario has."""
+def levers_of(simulation: Simulation, fluid: bool = False) -> Levers:
+    """Those that a scenario has. Flows do not wait."""
     asked = simulation.workload.names.models
     chooses = any(model in simulation.fleet.aliases for model in asked)
-    return Levers(simulation.autoscaling is not None, chooses)
+    return Levers(simulation.autoscaling is not None, chooses, simulation.defers and not fluid)
+
+
+def run_variant(policy: Policy, asked: bool, levers: Levers) -> PolicyVariant:
+    """As which a policy of a study runs: what may wait does under those that were asked for, and
+    runs at once under the baselines."""
+    return PolicyVariant(policy, *levers._replace(waits=levers.waits and asked))
 
 
 def _best_only(simulation: Simulation) -> Simulation:
@@ -257,7 +278,7 @@ def run_task(context: StudyContext, place: int, task: Task) -> Any:
     elif task.what == "again":
         found = _run_again(context, context.again[task.at], share)
     else:
-        found = _run(context, context.policies[task.at], share)
+        found = _run(context, task.at, share)
     share(1.0)
     return found
 
@@ -282,30 +303,76 @@ def _with_signal(context: StudyContext, simulation: Simulation) -> Simulation:
 def _run_again(
     context: StudyContext, wanted: VariantRun, share: Callable[[float], None]
 ) -> PolicyResult:
-    simulation = _with_signal(context, _seeded(context, wanted.later))
-    if not wanted.variant.releases:
-        simulation = replace(simulation, autoscaling=None)
-    if not wanted.variant.chooses:
-        simulation = _best_only(simulation)
-    policy = wanted.variant.policy
+    variant = wanted.variant
+    simulation = _with_signal(context, _lever(_seeded(context, wanted.later), variant))
     if context.spec.fluid:
         flows: Demand = context.store.get(Task("flows", wanted.later))
-        return fluid.run_fluid(simulation, policy, flows, progress=share)
-    return run.simulate(simulation, policy, progress=share)
+        return fluid.run_fluid(simulation, variant.policy, flows, progress=share)
+    if simulation.defers:
+        return _send(context, simulation, wanted, share)[1].result
+    return run.simulate(simulation, variant.policy, progress=share)
 
 
-def _run(context: StudyContext, policy: Policy, share: Callable[[float], None]) -> StudyRun:
+def _lever(simulation: Simulation, variant: PolicyVariant) -> Simulation:
+    """The scenario with the levers that ``variant`` uses, but for waiting."""
+    if not variant.releases:
+        simulation = replace(simulation, autoscaling=None)
+    return simulation if variant.chooses else _best_only(simulation)
+
+
+def _send(
+    context: StudyContext,
+    simulation: Simulation,
+    wanted: VariantRun,
+    share: Callable[[float], None],
+) -> tuple[DeferrableTraffic, Sent]:
+    """Where some requests may wait: when ``wanted`` lets each go, and what became of it."""
+    variant, later = wanted
+    work = DeferrableTraffic.of(simulation)
+    at_s = work.traffic.arrival_s
+    if variant.waits:
+        others = _lever(_seeded(context, later + ANOTHER_SEED), variant)
+        usual = usual_of(_with_signal(context, others), variant.policy)
+        at_s = sent_at(simulation, work, usual, simulation.signal.view)
+    return work, simulate_sent(simulation, variant.policy, work, at_s, share)
+
+
+def _run(context: StudyContext, place: int, share: Callable[[float], None]) -> StudyRun:
     simulation = _with_signal(context, context.loaded.simulation)
+    policy = context.policies[place]
     if context.spec.fluid:
         flows: Demand = context.store.get(Task("flows", 0))
         flowed = fluid.run_fluid(simulation, policy, flows, progress=share)
         return StudyRun(flowed, Occupancy(simulation.duration_s))
+    if not simulation.defers:
+
+        def simulated(sink: Sink | None, minutes: MinuteSink | None) -> PolicyResult:
+            return run.simulate(simulation, policy, sink, share, minutes=minutes)
+
+        return _kept(context, simulation, policy, simulated)
+    levers = levers_of(simulation)
+    variant = run_variant(policy, place < len(context.loaded.simulation.policies), levers)
+    work, sent = _send(context, simulation, VariantRun(variant, 0), share)
+
+    def told(sink: Sink | None, minutes: MinuteSink | None) -> PolicyResult:
+        tell(simulation, policy, work, sent, sink, minutes)
+        return sent.result
+
+    return _kept(context, simulation, policy, told)
+
+
+def _kept(
+    context: StudyContext,
+    simulation: Simulation,
+    policy: Policy,
+    simulated: Callable[[Sink | None, MinuteSink | None], PolicyResult],
+) -> StudyRun:
+    """A run with its rows where they are to be kept."""
     if not context.spec.rows or context.spec.folder is None:
         occupancy = Occupancy(simulation.duration_s)
-        result = run.simulate(simulation, policy, progress=share, minutes=occupancy)
-        return StudyRun(result, occupancy)
+        return StudyRun(simulated(None, occupancy), occupancy)
     folder = context.spec.folder / folder_of(policy.name)
     with ParquetSink(folder, run.row_names(simulation)) as sink:
         occupancy = Occupancy(simulation.duration_s, sink)
-        result = run.simulate(simulation, policy, occupancy, share)
+        result = simulated(occupancy, None)
     return StudyRun(result, occupancy.alone())

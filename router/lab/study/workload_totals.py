@@ -18,13 +18,14 @@ _MOST_KNOWN: Final = 10_000
 
 class WorkloadTotals(NamedTuple):
     """What the callers ask for. ``budgets``: by limit (ttft_ms, tpot_ms, e2e_ms) to how many
-    requests carry which, the most frequent ones.
+    requests carry which, the most frequent ones. ``may_wait``: requests with a deadline.
     """
 
     requests: int
     input_tokens: int
     output_tokens: int
     budgets: dict[str, dict[float, int]]
+    may_wait: int = 0
 
 
 class CountedWorkload:
@@ -33,15 +34,16 @@ class CountedWorkload:
     def __init__(self, simulation: Simulation) -> None:
         self.names: Names = simulation.workload.names
         self._simulation = simulation
-        self._requests = self._input = self._output = 0
+        self._requests = self._input = self._output = self._may_wait = 0
         self._budgets: dict[str, dict[float, int]] = {}
 
     def chunks(self) -> Iterable[Traffic]:
-        self._requests = self._input = self._output = 0
+        self._requests = self._input = self._output = self._may_wait = 0
         self._budgets = {limit: {} for limit in _BUDGETS}
         for traffic in self._simulation.workload.chunks():
             counted = traffic.arrival_s >= self._simulation.warm_up_s
             self._requests += int(counted.sum())
+            self._may_wait += int((counted & np.isfinite(traffic.deadline_s)).sum())
             self._input += int(traffic.input_tokens[counted].sum(dtype=np.int64))
             self._output += int(traffic.output_tokens[counted].sum(dtype=np.int64))
             for limit, known in self._budgets.items():
@@ -54,7 +56,7 @@ class CountedWorkload:
             limit: dict(sorted(sorted(known.items(), key=lambda one: -one[1])[:_MOST_BUDGETS]))
             for limit, known in self._budgets.items()
         }
-        return WorkloadTotals(self._requests, self._input, self._output, budgets)
+        return WorkloadTotals(self._requests, self._input, self._output, budgets, self._may_wait)
 
 
 def _count(values: Any, known: dict[float, int]) -> None:

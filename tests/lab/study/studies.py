@@ -31,3 +31,19 @@ def short_scenario(folder: Path, **changes: Any) -> Path:
     file = folder / "short.yaml"
     file.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
     return file
+
+
+def waiting_scenario(folder: Path, **changes: Any) -> Path:
+    """Two hours before noon in California; three requests in ten may wait."""
+    kind = {
+        "model": "llama-3.1-70b", "max_input_tokens": 4000, "max_output_tokens": 1000,
+    }  # fmt: skip
+    now = {**kind, "share": 70, "budget": {"ttft_ms": 1500, "tpot_ms": 80}}
+    later = {**kind, "share": 30, "deadline": "90m"}
+    workload = {
+        "generate": {
+            "preset": "chat", "load": 0.15, "origins": {"us-west2": {}}, "classes": [now, later],
+        }
+    }  # fmt: skip
+    given = {"start": "2022-05-14T16:00Z", "duration": "2h", "workload": workload}
+    return short_scenario(folder, **given | changes)

@@ -7,13 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from router.lab.study import command
 from router.lab.study.attribution import SplitFigures, equal_work
 from router.lab.study.causes import ChainOrder, SavingCause
-from tests.lab.study.studies import short_scenario
+from tests.lab.study.studies import short_scenario, waiting_scenario
 
 KINDS = ("consequential", "attributional")
 
@@ -55,6 +56,7 @@ def test_causes_add_up_to_the_saving_in_either_order(tmp_path: Path) -> None:
         "mean": pytest.approx(split["total"]["consequential"]["mean"]), "low": None, "high": None,
     }  # fmt: skip
     assert split["absent"] == {
+        "waiting": "nothing may wait in this scenario",
         "which_model": "no aliases in this scenario",
         "scale_down": "no autoscaling in this scenario",
     }
@@ -165,3 +167,28 @@ def test_a_tenth_of_a_point_of_slo_is_equal_work(met: float, equal: bool) -> Non
     assert equal_work(whole, whole._replace(met=met)) is equal
     assert equal_work(whole._replace(met=met), whole) is equal
     assert equal_work(whole, whole._replace(completed_share=0.99)) is False
+
+
+def test_what_may_wait_waits_under_the_policy_that_was_asked_for_alone(tmp_path: Path) -> None:
+    file = waiting_scenario(tmp_path, duration="30m", warm_up="2m")
+    done = command.simulate(file, ["carbon-first"], folder=tmp_path, rows=True, jobs=1)
+    summary = json.loads((done.folder / command.SUMMARY).read_text())
+    adds_up(summary)
+    asked = summary["policies"]["carbon-first"]
+    assert 0 < summary["demand"]["may_wait"] < summary["demand"]["requests"] == asked["requests"]
+    assert asked["completed"] > 0.99 * asked["requests"]
+    # The bound is of every request at once.
+    assert not asked["regret"]["valid"] and summary["policies"]["latency-first"]["regret"]["valid"]
+    splits = asked["saving_split"]
+    alone = splits["carbon-first, at once"]
+    assert "waiting" not in alone["absent"]
+    for order in ChainOrder:
+        (step,) = alone[order]["steps"]
+        assert (step["cause"], step["from"], step["to"]) == (
+            "waiting", "carbon-first, at once", "carbon-first",
+        )  # fmt: skip
+    last = splits["latency-first"]["packing_last"]["steps"]
+    assert (last[0]["from"], last[0]["to"]) == ("latency-first", "latency-first, waiting")
+    assert not any("no request is deferred" in note for note in summary["notes"])
+    rows = pq.read_table(done.folder / "carbon-first" / "requests.parquet")
+    assert len(set(rows["request"].to_pylist())) == asked["requests"]

@@ -17,6 +17,7 @@ from router.lab.study.causes import (
     PolicyVariant,
     SavingCause,
     chain,
+    chains_of,
     interval,
     intervals,
     shares,
@@ -88,6 +89,30 @@ def test_which_model_comes_after_and_before_all_else_but_scale_down() -> None:
     assert [step.cause for step in found[FIRST].steps] == [PACKING, WHERE, WHEN, which, down]
     assert [step.cause for step in found[LAST].steps] == [down, which, WHERE, WHEN, PACKING]
     assert found[LAST].steps[1].after.policy.name == "latency-first"
+
+
+def test_waiting_comes_after_the_hours_and_before_them() -> None:
+    family = PolicyFamily(shipped_policy("carbon-first"), shipped_policy("latency-first"), SHIPPED)
+    start = PolicyVariant(shipped_policy("latency-first"), False)
+    which, waits = SavingCause.WHICH_MODEL, SavingCause.WAITING
+    levers = Levers(False, True, True)
+    found = {order: chain(family, start, levers, order) for order in ChainOrder}
+    assert [step.cause for step in found[FIRST].steps] == [PACKING, WHERE, WHEN, waits, which]
+    assert [step.cause for step in found[LAST].steps] == [which, waits, WHERE, WHEN, PACKING]
+    assert all(step.after.waits for step in found[LAST].steps[1:])
+
+
+def test_alone_and_together_is_against_the_policy_itself() -> None:
+    asked = shipped_policy("carbon-first")
+    baselines = [shipped_policy(name) for name in BASELINES]
+    found = chains_of([asked], baselines, Levers(False, True, True))
+    # No baseline waits.
+    assert not any(one.baseline.waits for one in found)
+    mine = [one for one in found if one.baseline == PolicyVariant(asked, False)]
+    which, waits = SavingCause.WHICH_MODEL, SavingCause.WAITING
+    assert [[step.cause for step in one.steps] for one in mine] == [[waits, which], [which, waits]]
+    plain = chains_of([asked], baselines, Levers(False))
+    assert asked not in {one.baseline.policy for one in plain}
 
 
 def test_a_policy_of_ones_own_is_split_by_variants_of_itself() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,27 +14,11 @@ from router.lab.study.deferring import (
     deferring_json,
     render_deferring,
 )
-from tests.lab.study.studies import short_scenario
-
-
-def waiting(folder: Path, **changes: Any) -> Path:
-    """Two hours before noon in California."""
-    kind = {
-        "model": "llama-3.1-70b", "max_input_tokens": 4000, "max_output_tokens": 1000,
-    }  # fmt: skip
-    now = {**kind, "share": 70, "budget": {"ttft_ms": 1500, "tpot_ms": 80}}
-    later = {**kind, "share": 30, "deadline": "90m"}
-    workload = {
-        "generate": {
-            "preset": "chat", "load": 0.15, "origins": {"us-west2": {}}, "classes": [now, later],
-        }
-    }  # fmt: skip
-    given = {"start": "2022-05-14T16:00Z", "duration": "2h", "workload": workload}
-    return short_scenario(folder, **given | changes)
+from tests.lab.study.studies import short_scenario, waiting_scenario
 
 
 def test_what_may_wait_is_in_time_and_whatever_may_not_keeps_its_budgets(tmp_path: Path) -> None:
-    found = defer_scenario(waiting(tmp_path))
+    found = defer_scenario(waiting_scenario(tmp_path))
     assert [run.schedule for run in found.runs] == [AT_ONCE, *SCHEDULES]
     assert found.share == pytest.approx(0.3, abs=0.02)
     at_once, *others = found.runs

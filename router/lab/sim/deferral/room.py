@@ -46,7 +46,8 @@ class ModelPace(NamedTuple):
 
 class FleetRoom(NamedTuple):
     """``replicas``, ``places`` (of each replica), ``woken_ratio``: (models, regions). ``paces``: a
-    model each."""
+    model each. Of an alias the replicas of all variants that its floor allows, their mean places,
+    and ratio and pace of the variant that takes the least energy."""
 
     models: tuple[str, ...]
     regions: tuple[str, ...]
@@ -59,20 +60,26 @@ class FleetRoom(NamedTuple):
 def fleet_room(simulation: Simulation, urgent: Traffic) -> FleetRoom:
     """Without any outage. ``urgent``: the requests that do not wait."""
     site, models = survey(simulation), simulation.workload.names.models
+    regions = {name: at for at, name in enumerate(site.regions)}
     shape = len(models), len(site.regions)
-    replicas, places, ratio = np.zeros(shape), np.ones(shape), np.ones(shape)
-    paces: list[ModelPace | None] = [None] * len(models)
-    for e, region, profile, m in site.replicas:
-        mine = urgent.model == m
-        limit = float(simulation.fleet.endpoints[e].max_in_flight)
+    replicas, places, ratio = np.zeros(shape), np.zeros(shape), np.ones(shape)
+    paces = [ModelPace(1.0, 1.0, 1.0)] * len(models)
+    for m, candidates in enumerate(site.candidates):
+        budget_ms = float(urgent.tpot_budget_ms[urgent.model == m].min(initial=math.inf))
         prior = simulation.fleet.priors[models[m]]
-        budget_ms = float(urgent.tpot_budget_ms[mine].min(initial=math.inf))
-        count, pace, woken = _full(simulation, profile, limit, prior, budget_ms)
-        replicas[m, region] += 1.0
-        places[m, region], ratio[m, region] = count, woken
-        paces[m] = pace
-    known = tuple(one or ModelPace(1.0, 1.0, 1.0) for one in paces)
-    return FleetRoom(models, site.regions, replicas, places, ratio, known)
+        least = np.full(len(site.regions) + 1, math.inf)
+        for endpoint, served in zip(candidates.endpoints, candidates.served, strict=True):
+            region, limit = regions[endpoint.region], float(endpoint.max_in_flight)
+            count, pace, woken = _full(simulation, served.profile, limit, prior, budget_ms)
+            replicas[m, region] += 1.0
+            places[m, region] += count
+            joules = pace.token_s * pace.place_w
+            if joules < least[region]:
+                least[region], ratio[m, region] = joules, woken
+            if joules < least[-1]:
+                least[-1], paces[m] = joules, pace
+    mean = np.divide(places, replicas, out=np.ones(shape), where=replicas > 0.0)
+    return FleetRoom(models, site.regions, replicas, mean, ratio, tuple(paces))
 
 
 def _full(
@@ -102,17 +109,27 @@ def _full(
 
 
 def usual_load(simulation: Simulation, urgent: Traffic, rows: RequestFigures) -> Floats:
-    """Requests in flight, mean by clock hour from the start's on: (models, regions, hours)."""
+    """Requests in flight, mean by clock hour from the start's on, on the replicas that requests for
+    a model may go to, also those for another alias of it: (models, regions, hours)."""
     hours = math.ceil(simulation.duration_s / HOUR_S) + 1
     found = rows.answered
-    shape = len(simulation.workload.names.models), len(simulation.fleet.regions), hours
-    load = np.zeros(shape)
+    site = survey(simulation)
+    load = np.zeros((len(site.candidates), len(site.endpoints), hours))
     clock_s = urgent.arrival_s + simulation.start % HOUR_S
     hour = np.minimum((clock_s / HOUR_S).astype(np.int64), hours - 1)
     stay_s = rows.figure("end_s") - rows.figure("start_s")
-    at = rows.code("model")[found], rows.code("region")[found], hour[found]
+    at = rows.code("model")[found], rows.code("endpoint")[found], hour[found]
     np.add.at(load, at, stay_s[found] / HOUR_S)
-    return load
+    places = {name: at for at, name in enumerate(site.endpoints)}
+    regions = {name: at for at, name in enumerate(site.regions)}
+    served = [frozenset(one.name for one in each.served) for each in site.candidates]
+    there = np.zeros((len(site.candidates), len(site.regions), hours))
+    for m, candidates in enumerate(site.candidates):
+        sharing = [other for other, names in enumerate(served) if names & served[m]]
+        for endpoint in {one.name: one for one in candidates.endpoints}.values():
+            mine = load[sharing, places[endpoint.name]].sum(axis=0)
+            there[m, regions[endpoint.region]] += mine
+    return there
 
 
 class SimulatedOutlook:
@@ -188,9 +205,10 @@ class SimulatedOutlook:
         if not down:
             return self._room.replicas
         count = self._room.replicas.copy()
-        site = survey(self._simulation)
-        for e, region, _, m in site.replicas:
-            count[m, region] -= site.endpoints[e] in down
+        at = {name: place for place, name in enumerate(self._room.regions)}
+        for m, candidates in enumerate(survey(self._simulation).candidates):
+            for endpoint in candidates.endpoints:
+                count[m, at[endpoint.region]] -= endpoint.name in down
         return count
 
 

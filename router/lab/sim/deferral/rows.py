@@ -15,7 +15,7 @@ Ints = NDArray[np.int64]
 _FLOATS: Final = (
     "start_s", "end_s", "energy_j_attributional", "gco2e_attributional", "gco2e_marginal",
 )  # fmt: skip
-_INTS: Final = ("model", "region", "budget_met")
+_INTS: Final = ("model", "region", "endpoint", "budget_met", "shed_reason")
 
 
 class RequestFigures:

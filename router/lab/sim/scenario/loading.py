@@ -34,6 +34,7 @@ from router.lab.sim.simulation import (
     Simulation,
     Workload,
 )
+from router.lab.sim.traffic.columns import NOT_DEFERRED
 from router.lab.sim.traffic.ledger_rows import is_ledger
 from router.lab.sim.traffic.resolve import make_workload
 from router.lab.sim.traffic.workload_file import FileWorkload
@@ -52,6 +53,10 @@ class Loaded(NamedTuple):
     simulation: Simulation
     notes: tuple[str, ...]
     notice: str
+
+    def deferring(self) -> Loaded:
+        """Without the note that nothing waits, for who lets what may wait."""
+        return self._replace(notes=tuple(one for one in self.notes if NOT_DEFERRED not in one))
 
 
 def load(
@@ -123,6 +128,7 @@ def load(
         network_kwh_per_gb=assembled.network_kwh_per_gb,
         warm_up_s=schema.warm_up,
         path_delay_ms=_path_delay_ms(schema, file, assembled.fleet),
+        defers=_defers(schema, workload),
     )
     return Loaded(file, simulation, tuple(dict.fromkeys(notes)), schema.notice or "")
 
@@ -218,7 +224,7 @@ def _workload(schema: ScenarioSchema, file: Path, fleet: Fleet, notes: list[str]
     wanted = schema.workload
     if wanted.generate is not None:
         if any(one.deadline is not None for one in wanted.generate.classes):
-            notes.append("workload.generate: deadline is not used: no request is deferred")
+            notes.append(f"workload.generate: deadline is not used: {NOT_DEFERRED}")
         return make_workload(
             wanted.generate, file, fleet, schema.start, schema.duration, schema.seed
         )
@@ -253,6 +259,13 @@ def _workload(schema: ScenarioSchema, file: Path, fleet: Fleet, notes: list[str]
             f"{', '.join(origin or '(blank)' for origin in strange[:12])}"
         )
     return workload
+
+
+def _defers(schema: ScenarioSchema, workload: Workload) -> bool:
+    if isinstance(workload, FileWorkload):
+        return workload.deferrable > 0
+    made = schema.workload.generate
+    return made is not None and any(one.deadline is not None for one in made.classes)
 
 
 def _nowhere(workload: Workload, fleet: Fleet) -> list[str]:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 NO_OUTPUT_LIMIT: Final = 2**31 - 1
 # Tokens of a block, where nothing else is said: those of the Mooncake traces.
 BLOCK_TOKENS: Final = 512
+NOT_DEFERRED: Final = "no request is deferred"
+"""In a note on deadlines, for those who do not use them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -33,6 +33,7 @@ from router.lab.sim.traffic.chained import chains_of, parsed_names
 from router.lab.sim.traffic.columns import (
     BLOCK_TOKENS,
     NO_OUTPUT_LIMIT,
+    NOT_DEFERRED,
     Chains,
     Names,
     Traffic,
@@ -94,7 +95,8 @@ class FileWorkload:
         self._residencies: dict[frozenset[str], int] = {frozenset(): 0}
         self.notes: list[str] = []
         self._contexts = models
-        self._early = self._late = self._deferrable = self._too_long = 0
+        self._early = self._late = self._too_long = 0
+        self.deferrable = 0
         self._first_s, self._last_s = math.inf, -math.inf
         self.rows = 0
         self._kept = self._check(kept_rows)
@@ -143,10 +145,10 @@ class FileWorkload:
                 f"workload.file: {self._late} requests arrive at or after the end "
                 f"({self._duration_s:g} s) and are left out; the last one at {self._last_s:g} s"
             )
-        if self._deferrable:
+        if self.deferrable:
             self.notes.append(
-                f"workload.file: {self._deferrable} requests have a deadline_s, which is not used: "
-                "no request is deferred"
+                f"workload.file: {self.deferrable} requests have a deadline_s, which is not used: "
+                + NOT_DEFERRED
             )
         if self._too_long:
             self.notes.append(
@@ -190,7 +192,7 @@ class FileWorkload:
             self._early += int(early.sum())
             self._late += len(traffic) - len(inside) - int(early.sum())
             self._too_long += int((traffic.input_tokens > self._context(traffic))[inside].sum())
-            self._deferrable += int((traffic.deadline_s[inside] < np.inf).sum())
+            self.deferrable += int((traffic.deadline_s[inside] < np.inf).sum())
             self._first_s = min(self._first_s, float(traffic.arrival_s.min()))
             self._last_s = max(self._last_s, float(traffic.arrival_s.max()))
             if len(inside) == len(traffic):

@@ -56,6 +56,12 @@ def kinds(study: Study) -> dict[str, str]:
             "estimated: plans of whole replicas at a sample of moments, which are no bound, see "
             "docs/bound.md"
         )
+    if study.totals.may_wait and not study.fluid:
+        found["saving_split"] = (
+            "estimated: each cause is the difference of two emulated runs in which one thing "
+            "differs; when what may wait runs is the scheduler's choice by what it then knows"
+        )
+        found["bound, regret"] += "; of every request at once, so that waiting may get below it"
     if study.fluid:
         found = {name: text.replace("emulated", "estimated as flows") for name, text in
                  found.items()}  # fmt: skip

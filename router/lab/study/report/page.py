@@ -9,8 +9,8 @@ from typing import Any
 from router.lab.study.execute import Study
 from router.lab.study.report import comparisons, tables, timelines
 from router.lab.study.report.distances import distance_page
-from router.lab.study.report.splits import split_page, split_words, with_interval
-from router.lab.study.report.terminal import how, warnings
+from router.lab.study.report.splits import how, split_page, split_words, with_interval
+from router.lab.study.report.terminal import warnings
 from router.lab.study.report.theme import style_sheet
 from router.lab.study.report.units import figure, milliseconds, percent, signed_percent
 from router.units import HOUR_S

@@ -15,7 +15,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from router.lab.study.attribution import CHOSEN_IN_BOTH, IN_BOTH, NO_ALIASES, NOT_CONFIGURED
+from router.lab.study.attribution import (
+    CHOSEN_IN_BOTH,
+    IN_BOTH,
+    NO_ALIASES,
+    NOT_CONFIGURED,
+    NOTHING_WAITS,
+)
 from router.lab.study.causes import ChainOrder, SavingCause
 from router.lab.study.report.units import percent
 
@@ -81,10 +87,15 @@ def split_rows(
     first, last = cells.values()
     if first == last:
         return [(baseline, "either", total, *first, pace)]
-    return [
-        (baseline, ORDER_TITLES[ChainOrder.PACKING_FIRST], total, *first, pace),
-        ("", ORDER_TITLES[ChainOrder.PACKING_LAST], "", *last, ""),
-    ]
+    titles = [_order_title(split, order) for order in ChainOrder]
+    return [(baseline, titles[0], total, *first, pace), ("", titles[1], "", *last, "")]
+
+
+def _order_title(split: Mapping[str, Any], order: ChainOrder) -> str:
+    """Of a policy against itself: what is counted first, so what that is worth alone."""
+    causes = [SavingCause(step["cause"]) for step in split[str(order)]["steps"]]
+    alone = causes and set(causes) <= {SavingCause.WAITING, SavingCause.WHICH_MODEL}
+    return f"{TITLES[causes[0]]} first" if alone else ORDER_TITLES[order]
 
 
 def quality_words(before: float | None, after: float | None) -> str:
@@ -110,6 +121,7 @@ SHORT: Final = {
     NO_ALIASES: "no aliases",
     IN_BOTH: "in both",
     CHOSEN_IN_BOTH: "in both",
+    NOTHING_WAITS: "nothing may",
 }
 """What stands in a narrow cell for why a cause saved nothing."""
 
@@ -128,6 +140,13 @@ def _pace(before: Mapping[str, float], after: Mapping[str, float]) -> str:
     if any(math.isnan(value) for value in values):
         return "-"
     return "{:.1f}, {:.1f} -> {:.1f}, {:.1f} ms".format(*values)
+
+
+def how(summary: Mapping[str, Any]) -> str:
+    """How all of it came to be, in a word or two: where requests wait, by more than an engine."""
+    if summary["mode"] == "fluid":
+        return "estimated as flows"
+    return "estimated" if summary.get("demand", {}).get("may_wait") else "emulated"
 
 
 def split_words(split: Mapping[str, Any]) -> str:
@@ -149,11 +168,10 @@ def split_words(split: Mapping[str, Any]) -> str:
 def split_page(summary: Mapping[str, Any]) -> str:
     """Savings by cause on the page: totals, then every step of every chain."""
     seeds = len(summary["scenario"]["seeds_of_split"])
-    how = "estimated as flows" if summary["mode"] == "fluid" else "emulated"
     parts = []
     for name in summary["asked"]:
         splits = summary["policies"][name]["saving_split"]
-        parts.append(_totals(name, splits, how, seeds) + _steps(name, splits))
+        parts.append(_totals(name, splits, how(summary), seeds) + _steps(name, splits))
     return "".join(parts)
 
 

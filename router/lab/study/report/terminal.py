@@ -21,7 +21,7 @@ from rich.text import Text
 
 from router.lab.study.execute import TaskProgress
 from router.lab.study.report.distances import distance_table
-from router.lab.study.report.splits import LEGEND, split_table
+from router.lab.study.report.splits import LEGEND, how, split_table
 from router.lab.study.report.units import grams, milliseconds, percent, signed_percent
 from router.units import HOUR_S
 
@@ -88,11 +88,6 @@ def render(summary: Mapping[str, Any]) -> RenderableType:
     distances = distance_table(summary)
     between = [distances] if distances else []
     return Group(Text(head, style="bold"), table, *between, *splits, *notes, *dim, *lines)
-
-
-def how(summary: Mapping[str, Any]) -> str:
-    """How all of it came to be, in a word or two."""
-    return "estimated as flows" if summary["mode"] == "fluid" else "emulated"
 
 
 def _grid(summary: Mapping[str, Any]) -> str:

@@ -9,7 +9,10 @@ def columns(*rows):
         "start_s", "end_s", "energy_j_attributional", "gco2e_attributional", "gco2e_marginal",
     )  # fmt: skip
     made = {name: np.ones(len(rows)) for name in names}
-    made |= {name: np.zeros(len(rows), np.int64) for name in ("model", "region")}
+    made |= {
+        name: np.zeros(len(rows), np.int64)
+        for name in ("model", "region", "endpoint", "shed_reason")
+    }
     made["request"], made["end_s"], made["budget_met"] = (
         np.array(one) for one in zip(*rows, strict=True)
     )
