@@ -157,6 +157,9 @@ def open_study(
     if spec.fluid and levers.chooses:
         text = "flows do not choose among variants: simulate single requests"
         raise ConfigError(str(spec.file), [("aliases", text)])
+    if spec.plans and levers.waits:
+        text = "plans of whole replicas let nothing wait: leave --plans out, or deadlines"
+        raise ConfigError(str(spec.file), [("workload", text)])
     baselines = [policy for policy in policies if policy.name in BASELINES]
     chains = chains_of(asked, baselines, levers)
     runs = [
@@ -227,7 +230,7 @@ def _best_only(simulation: Simulation) -> Simulation:
     """Requests for an alias go to the best of its variants."""
     fleet = simulation.fleet
     aliases = {
-        name: replace(alias, floors=QualityFloors(alias.variants[-1].quality))
+        name: replace(alias, floors=QualityFloors(alias.variants[-1].quality), tenants={})
         for name, alias in fleet.aliases.items()
     }
     return replace(simulation, fleet=replace(fleet, aliases=aliases))

@@ -36,6 +36,7 @@ from router.lab.sim.engine import state as s
 from router.lab.sim.engine.account import BATCH, BUSY, FleetMeter
 from router.lab.sim.engine.build import Site, build_world, grow, survey, widen
 from router.lab.sim.engine.carbon import CarbonViews
+from router.lab.sim.engine.floors import with_floors
 from router.lab.sim.histogram import Histogram
 from router.lab.sim.result import (
     REASONS,
@@ -87,7 +88,8 @@ def simulate(
     that is done. Raises TraceError for a grid zone without actual intensity, UnknownModelError,
     InvalidMetadataError, MixedBasisError.
     """
-    return _Run(simulation, policy, (sink, minutes or sink), progress, learning).run()
+    floored = with_floors(simulation, policy)
+    return _Run(floored, policy, (sink, minutes or sink), progress, learning).run()
 
 
 def make_ready(simulation: Simulation, policy: Policy) -> None:
@@ -144,6 +146,8 @@ class _Run:
         self._places = {name: e for e, name in enumerate(self._site.endpoints)}
         self._outages_on: Counter[tuple[str, bool]] = Counter()
         self._codes = _Codes(simulation)
+        names = simulation.workload.names
+        self._asked = np.array(names.asked, np.int64) if names.asked else None
 
     def run(self) -> PolicyResult:
         turns = self._turns()
@@ -258,6 +262,8 @@ class _Run:
         columns: dict[str, NDArray[np.float64] | NDArray[np.int64]] = {}
         for at, name in enumerate(s.ROW_INTS):
             columns[name] = tally.row_ints[:count, at].copy()
+        if self._asked is not None:
+            columns["model"] = self._asked[columns["model"]]
         for at, name in enumerate(s.ROW_FLOATS):
             columns[name] = tally.row_floats[:count, at].copy()
         self._world.registers[s.ROWS] = 0
@@ -296,19 +302,24 @@ class _Run:
         )
 
     def _variants(self) -> tuple[VariantCount, ...]:
-        fleet, answered = self._simulation.fleet, self._world.tally.answered
+        fleet, names = self._simulation.fleet, self._simulation.workload.names
+        answered = self._world.tally.answered
         served = {r: name for (_, name, _), r in self._site.place.items()}
-        return tuple(
-            VariantCount(
-                model,
-                variant.model,
-                variant.quality,
-                sum(int(answered[m, r]) for r, name in served.items() if name == variant.model),
-            )
-            for m, model in enumerate(self._simulation.workload.names.models)
-            if model in fleet.aliases
-            for variant in fleet.aliases[model].variants
-        )
+        asked = names.asked or range(len(names.models))
+        found: dict[tuple[int, str], VariantCount] = {}
+        for m, first in enumerate(asked):
+            model = names.models[first]
+            if model not in fleet.aliases:
+                continue
+            for variant in fleet.aliases[model].variants:
+                mine = [r for r, name in served.items() if name == variant.model]
+                one = VariantCount(
+                    model, variant.model, variant.quality, int(answered[m, mine].sum())
+                )
+                before = found.get((first, variant.model))
+                more = before.completed if before else 0
+                found[first, variant.model] = one._replace(completed=one.completed + more)
+        return tuple(found.values())
 
 
 class _Codes:

@@ -90,10 +90,6 @@ def load(
             "it out, and compare the grams of a day with it"
         )
         raise ConfigError(str(file), [("carbon_budget", fix)])
-    for name, alias in schema.aliases.items():
-        if alias.mean_floor or alias.tenants:
-            fix = "mean_floor and tenants are not simulated: give the alias a floor"
-            raise ConfigError(str(file), [(f"aliases.{name}", fix)])
     notes = [*assembled.notes, *_unused(schema)]
     known = _grids(schema, file, assembled.fleet, signal, notes)
     table, _ = grid.fill(known, int(schema.carbon.fill // HOUR_S))

@@ -20,7 +20,8 @@ NOT_DEFERRED: Final = "no request is deferred"
 @dataclass(frozen=True, slots=True, eq=False)
 class Names:
     """What the codes in a `Traffic` stand for. ``residencies[0]`` is the empty set: anywhere.
-    ``block_tokens``: of a prompt, in one block of its chain.
+    ``block_tokens``: of a prompt, in one block of its chain. ``asked``: of each model, the code of
+    the name that callers ask for, where several stand for one; () where none do.
     """
 
     origins: tuple[str, ...]
@@ -28,6 +29,7 @@ class Names:
     tenants: tuple[str, ...]
     residencies: tuple[frozenset[str], ...]
     block_tokens: int = BLOCK_TOKENS
+    asked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
