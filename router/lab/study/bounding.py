@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from router.errors import ConfigError
 from router.lab.sim.bound.plan import KINDS, Plans
 from router.lab.sim.bound.plan import plans as plans_of
 from router.lab.sim.bound.run import Bound, bound, regret
@@ -26,6 +27,7 @@ from router.units import HOUR_S
 from router.unknown_figures import plain_values
 
 _LEAST_SLOT_S = 1.0
+NO_PLANS: Final = "plans of whole replicas let nothing wait: leave --plans out, or deadlines"
 
 
 class Bounded(NamedTuple):
@@ -64,7 +66,9 @@ def bound_scenario(
 
     Raises ConfigError, TraceError.
     """
-    loaded = load(file, policies, seed=seed)
+    loaded = load(file, policies, seed=seed).deferring()
+    if plans and loaded.simulation.defers:
+        raise ConfigError(str(file), [("workload", NO_PLANS)])
     asked = loaded.simulation.policies
     shares = [0.0] * len(asked)
     progress.begin([policy.name for policy in asked])

@@ -142,7 +142,7 @@ def _policy(study: Study, place: int) -> dict[str, Any]:
         },
         "saving_split": _split(study, place),
         "bound": _bound(limit) | _plans(study, place),
-        "regret": regrets(result, limit) | _waiting_regret(study, place),
+        "regret": regrets(result, limit),
         "over_bound": over_bound(result, limit, study.plans[place]) if study.plans else None,
         "moved_share": _moved(result),
         "peak_over_cap": result.peak_over_cap,
@@ -273,12 +273,6 @@ def regrets(result: PolicyResult, limit: Bound) -> dict[str, Any]:
             and not result.met < 1.0 - 10.0 * EQUAL_WORK
         ),
     }
-
-
-def _waiting_regret(study: Study, place: int) -> dict[str, Any]:
-    """The bound is of every request at once: a run that lets some wait may get below."""
-    waits = study.totals.may_wait and not study.fluid and place < study.asked
-    return {"valid": False} if waits else {}
 
 
 def _moved(result: PolicyResult) -> dict[str, float]:

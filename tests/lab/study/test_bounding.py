@@ -4,9 +4,12 @@ import json
 import math
 from pathlib import Path
 
+import pytest
+
+from router.errors import ConfigError
 from router.lab.study import command
 from router.lab.study.bounding import bound_json, bound_scenario, parse_slot
-from tests.lab.study.studies import short_scenario
+from tests.lab.study.studies import short_scenario, waiting_scenario
 
 
 def test_a_bound_is_the_same_in_a_summary(tmp_path: Path) -> None:
@@ -40,3 +43,12 @@ def test_plans_are_the_same_in_a_summary(tmp_path: Path) -> None:
 
 def test_slots() -> None:
     assert (parse_slot("900"), parse_slot("15m"), parse_slot("1h")) == (900.0, 900.0, 3600.0)
+
+
+def test_what_may_wait_does_in_the_bound_and_in_no_plan(tmp_path: Path) -> None:
+    file = waiting_scenario(tmp_path, duration="20m")
+    with pytest.raises(ConfigError, match="let nothing wait"):
+        bound_scenario(file, plans=True)
+    found = bound_scenario(file)
+    assert not any("no request is deferred" in note for note in found.loaded.notes)
+    assert found.bounds[0].overloaded_slots == 0

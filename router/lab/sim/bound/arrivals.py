@@ -36,6 +36,15 @@ class Amounts(NamedTuple):
     clear_s: float = 0.0
 
 
+class Cohort(NamedTuple):
+    """Requests of one model that may wait: they may run in any slot from ``first`` to ``last``, the
+    one after the last slot being all time after it. ``amounts`` (groups, AMOUNTS)."""
+
+    first: int
+    last: int
+    amounts: Floats
+
+
 class SlotArrivals(NamedTuple):
     """What arrives in one slot, by model code."""
 
@@ -45,7 +54,8 @@ class SlotArrivals(NamedTuple):
 
 class ArrivalsBySlot:
     """Of a simulation. ``presences``: a model each, or none; ``edges``: of the slots, s since the
-    start. ``requests``: how many counted, of the slots so far.
+    start. ``requests``: how many counted, of the slots so far. Those that may wait are in no slot
+    but in `cohorts`, once all slots were asked for.
     """
 
     def __init__(
@@ -65,6 +75,7 @@ class ArrivalsBySlot:
         self._delay_s = scaling.wake_s if scaling else 0.0
         self._delay_s += max(simulation.path_delay_ms.values(), default=0.0) / 2e3
         self._clear_s = [0.0] * len(groupings)
+        self._cohorts: list[dict[tuple[int, int], Floats]] = [{} for _ in groupings]
         self._shared = [
             SharedPrompts(simulation, code, one.pools) for code, one in enumerate(groupings)
         ]
@@ -80,6 +91,10 @@ class ArrivalsBySlot:
                     self._leave_out(code, traffic, np.flatnonzero(of_model & ~counted))
                 rows = np.flatnonzero(of_model & counted)
                 self.requests += len(rows)
+                if self._simulation.defers:
+                    waits = np.isfinite(traffic.deadline_s[rows])
+                    self._let_wait(code, traffic, rows[waits])
+                    rows = rows[~waits]
                 warm = self._shared[code].cached(traffic, rows)
                 for slot, amounts in self._sorted(code, traffic, rows, warm):
                     models = waiting.setdefault(slot, {})
@@ -89,6 +104,32 @@ class ArrivalsBySlot:
                 yield self._known(slot, waiting.pop(slot))
         for slot in sorted(waiting):
             yield self._known(slot, waiting[slot])
+
+    def cohorts(self, code: int) -> list[Cohort]:
+        """Those of a model that may wait, in order."""
+        return [Cohort(*span, amounts) for span, amounts in sorted(self._cohorts[code].items())]
+
+    def _let_wait(self, code: int, traffic: Traffic, rows: Codes) -> None:
+        """Whatever slots a run reaches lie between arrival and deadline."""
+        if not len(rows):
+            return
+        grouping, edges = self._groupings[code], self._edges
+        warm = self._shared[code].cached(traffic, rows)
+        groups = grouping.groups(traffic, rows, warm)
+        n_in = traffic.input_tokens[rows].astype(np.float64)
+        units = amounts_of(n_in, traffic.output_tokens[rows].astype(np.float64), warm)
+        first = np.searchsorted(edges[1:-1], traffic.arrival_s[rows], side="right")
+        last = np.searchsorted(edges, traffic.deadline_s[rows], side="left") - 1
+        spans = first * (len(edges) + 1) + np.maximum(last, first)
+        for span in np.unique(spans).tolist():
+            mine = spans == span
+            sums = [np.bincount(groups[mine], unit[mine], len(grouping.batches)) for unit in units]
+            amounts: Floats = np.column_stack(sums)
+            key = divmod(span, len(edges) + 1)
+            before = self._cohorts[code].get(key)
+            if before is not None:
+                amounts[: len(before)] += before
+            self._cohorts[code][key] = amounts
 
     def _known(self, slot: int, models: dict[int, Amounts]) -> SlotArrivals:
         """Slots come in order, so that it is known who of the earlier ones may be there."""

@@ -37,7 +37,7 @@ _BITS: Final = 13
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
     """Alike replicas of one model in one region. ``batch``: the most that one may run at once;
-    ``queue``: the most that may wait there besides.
+    ``queue``: the most that may wait there besides. ``served``: (endpoint, model) of each.
     """
 
     region: str
@@ -47,45 +47,65 @@ class Pool:
     physics: Physics
     batch: int
     queue: int
-    endpoints: tuple[str, ...]
+    served: tuple[tuple[str, str], ...]
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """A name for each replica."""
+        return tuple(name for name, _ in self.served)
 
 
 def pools_of(fleet: Fleet, model: str) -> list[Pool]:
-    """The pools that serve ``model``, of an alias any variant that reaches its floor, where it may
-    run, in order of region."""
-    found: dict[tuple[str, Physics, int], list[str]] = {}
+    """The pools that serve ``model``, of an alias any variant that reaches the lowest floor of each
+    request that anybody has agreed on, where it may run, in order of region."""
+    found: dict[tuple[str, Physics, int], list[tuple[str, str]]] = {}
     alias = fleet.aliases.get(model)
-    names = (
-        {model}
-        if alias is None
-        else {one.model for one in alias.variants if one.quality >= alias.floors.each}
-    )
+    names = {model}
+    if alias is not None:
+        floor = min(one.each for one in (alias.floors, *alias.tenants.values()))
+        names = {one.model for one in alias.variants if one.quality >= floor}
     for endpoint in fleet.endpoints:
         for served in endpoint.models:
             may = fleet.residency.models.get(served.name, frozenset())
             if served.name in names and fleet.regions[endpoint.region].lies_in(may):
                 key = endpoint.region, Physics.of(served.profile), endpoint.max_in_flight
-                found.setdefault(key, []).append(endpoint.name)
+                found.setdefault(key, []).append((endpoint.name, served.name))
     return [
-        _pool(fleet, *key, tuple(names))
-        for key, names in sorted(found.items(), key=lambda item: item[0][0])
+        _pool(fleet, *key, tuple(mine))
+        for key, mine in sorted(found.items(), key=lambda item: item[0][0])
     ]
 
 
-def share_replicas(groupings: Sequence[Grouping]) -> bool:
-    """Whether an endpoint is in pools of more than one of them."""
-    names = [{name for pool in grouping.pools for name in pool.endpoints} for grouping in groupings]
-    return sum(map(len, names)) > len(set().union(*names))
+def pools_of_all(groupings: Sequence[Grouping]) -> tuple[list[Pool], list[Codes]]:
+    """Every pool once, and the places of those of each grouping among them. Raises ValueError where
+    two have some replicas in common and others not."""
+    places: dict[tuple[tuple[str, str], ...], int] = {}
+    found: list[Pool] = []
+    mine = []
+    for grouping in groupings:
+        for pool in grouping.pools:
+            if pool.served not in places:
+                places[pool.served] = len(found)
+                found.append(pool)
+        mine.append(np.array([places[pool.served] for pool in grouping.pools], np.int64))
+    replicas = [one for pool in found for one in pool.served]
+    if len(replicas) > len(set(replicas)):
+        raise ValueError("pools overlap")
+    return found, mine
 
 
 def _pool(
-    fleet: Fleet, name: str, physics: Physics, in_flight: int, endpoints: tuple[str, ...]
+    fleet: Fleet,
+    name: str,
+    physics: Physics,
+    in_flight: int,
+    served: tuple[tuple[str, str], ...],
 ) -> Pool:
     region = fleet.regions[name]
     batch = min(in_flight, physics.max_batch)
     queue = in_flight - batch
     where = region.name, region.grid_zone, region.residency, region.pue
-    return Pool(*where, physics, batch, queue, endpoints)
+    return Pool(*where, physics, batch, queue, served)
 
 
 # What is counted of a group: requests, input tokens that are read, half of what the squares of the

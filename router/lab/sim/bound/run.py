@@ -18,6 +18,10 @@ Two totals are bounded, in facility energy and at the intensity of the hour in w
   without its wake-ups;
 * ``fleet_g``: of all replicas, idle ones drawing ``idle_w`` until the end of the period.
 
+Work that may wait may run in any slot up to its deadline, and requests for several names may want
+the same replicas (aliases): then slots, or names, are one programme, as
+`router.lab.sim.bound.horizon` has it.
+
 With ``whole`` both are bounded once more, by replicas that are awake as a whole for whoever must be
 on one (`router.lab.sim.bound.presence`).
 """
@@ -33,7 +37,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.lab.sim.bound.arrivals import Amounts, ArrivalsBySlot, SlotArrivals
-from router.lab.sim.bound.demand import Floats, Grouping, share_replicas
+from router.lab.sim.bound.demand import AMOUNTS, Floats, Grouping, pools_of_all
+from router.lab.sim.bound.horizon import SlotWork, solve_horizon
 from router.lab.sim.bound.presence import Presence
 from router.lab.sim.bound.slot import AtLeast, Solution, Terms, solve
 from router.lab.sim.simulation import Simulation
@@ -41,6 +46,8 @@ from router.model import Policy
 from router.units import HOUR_S, J_PER_KWH
 
 PRECISION: Final = 0.01
+# Replica seconds that there are after the end: more than any work takes.
+_ENDLESS_S: Final = 1e12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,8 +59,8 @@ class Bound:
     which not everything fits; ``unserved``: the share of the replica seconds wanted that did not.
     Grams of such a run are of what fits, and bound nothing that serves another part of the work.
     ``busy_j`` is the energy of the plan that emits ``busy_g``, not the least energy.
-    ``fleet_g`` is NaN where autoscaling releases idle replicas, and where the same replicas serve
-    requests of several names (aliases): ``busy_g`` bounds those, with all of them for each name.
+    ``fleet_g`` is NaN where autoscaling releases idle replicas, and where two names have some of
+    their replicas in common that are alike and others not.
     ``slot_start_s`` (slots,): since the start; ``slot_g``: busy grams by slot. ``share``: of the
     replica seconds of that plan, by region. ``whole_busy_g`` and ``whole_fleet_g``: the same, with
     whole replicas; never less, NaN where not asked for.
@@ -99,6 +106,7 @@ def bound(
     for arrived in plan.arrivals.slots():
         plan.add(arrived)
         progress(arrived.slot / max(1, len(plan.edges) - 1))
+    plan.let_wait()
     progress(1.0)
     return plan.result()
 
@@ -119,12 +127,28 @@ class _Plan:
         self._groupings = [
             Grouping(model, simulation.fleet, names, policy, precision) for model in names.models
         ]
+        try:
+            self._pools, self._places = pools_of_all(self._groupings)
+            overlap = False
+        except ValueError:
+            # Each name with all of them for itself.
+            self._pools = [pool for grouping in self._groupings for pool in grouping.pools]
+            ends = np.cumsum([len(grouping.pools) for grouping in self._groupings])
+            self._places = np.split(np.arange(len(self._pools)), ends[:-1])
+            overlap = True
+        shared = len(self._pools) < sum(len(grouping.pools) for grouping in self._groupings)
+        self._jointly = shared or simulation.defers
+        self._flows: list[SlotWork] = []
+        self._whole = whole
+        # Nothing is sure of who is there while others wait, or serve another name.
         self._presences = (
-            [Presence(grouping, simulation) for grouping in self._groupings] if whole else []
+            [Presence(grouping, simulation) for grouping in self._groupings]
+            if whole and not self._jointly
+            else []
         )
         self.arrivals = ArrivalsBySlot(simulation, self._groupings, self._presences, self.edges)
         self._columns = {zone: i for i, zone in enumerate(simulation.actual.grid_zones)}
-        self._released = simulation.autoscaling is not None or share_replicas(self._groupings)
+        self._released = simulation.autoscaling is not None or overlap
         self._slot_g = np.zeros(len(self.edges) - 1)
         self._busy_j = self._saved_g = self._wanted_s = self._unserved_s = 0.0
         self._whole_busy_g = self._whole_saved_g = 0.0
@@ -143,6 +167,9 @@ class _Plan:
             served = amounts.early[possible], amounts.late[possible]
             whole = amounts.early + amounts.late
             self._impossible += round(float(whole[~possible, 0].sum()))
+            if self._jointly:
+                self._put_off(arrived.slot, code, terms, *served)
+                continue
             least = solve(terms, *served, awake_w=1.0)
             overloaded |= least.unserved_s > 1e-9 * max(1.0, least.seconds.sum())
             self._take(arrived.slot, code, least)
@@ -154,6 +181,86 @@ class _Plan:
                 self._whole_busy_g += solve(terms, *served, 1.0, wholes).grams
                 self._whole_saved_g += solve(terms, *served, 0.0, wholes).grams
         self._overloaded += overloaded
+        if self._jointly and not self._simulation.defers:
+            self._solve_flows()
+
+    def _put_off(self, slot: int, code: int, terms: Terms, early: Floats, late: Floats) -> None:
+        """What may end after its slot takes none of its capacity; the rest is a flow."""
+        nothing = np.zeros_like(early)
+        least = solve(terms, nothing, late, awake_w=1.0)
+        self._take(slot, code, least)
+        if not self._released:
+            self._saved_g += solve(terms, nothing, late, awake_w=0.0).grams
+        if early.any():
+            self._flows.append(SlotWork(slot, (slot, code), terms, early, self._places[code]))
+
+    def let_wait(self) -> None:
+        """Take in what may wait, all slots at once."""
+        if not self._simulation.defers:
+            return
+        for code, grouping in enumerate(self._groupings):
+            cohorts = self.arrivals.cohorts(code)
+            if not cohorts:
+                continue
+            groups = len(grouping.batches)
+            for slot in range(len(self.edges)):
+                mine = [at for at, one in enumerate(cohorts) if one.first <= slot <= one.last]
+                begin_s, end_s = self._span(slot)
+                if not mine or begin_s >= end_s:
+                    continue
+                nobody = np.zeros((groups, AMOUNTS))
+                whole = Amounts(nobody, nobody, min(end_s, _ENDLESS_S), 0.0, ())
+                terms = self._terms(grouping, whole, begin_s, end_s)
+                if end_s == math.inf:
+                    terms = terms._replace(now_g=terms.late_g)
+                for at in mine:
+                    amounts = np.zeros((groups, AMOUNTS))
+                    amounts[: len(cohorts[at].amounts)] = cohorts[at].amounts
+                    self._flows.append(
+                        SlotWork(slot, (code, "waits", at), terms, amounts[terms.possible],
+                             self._places[code])
+                    )  # fmt: skip
+            possible = np.any(np.array(grouping.batches) > 0.0, axis=1)
+            for one in cohorts:
+                lost = one.amounts[~possible[: len(one.amounts)], 0]
+                self._impossible += round(float(lost.sum()))
+        self._solve_flows()
+
+    def _span(self, slot: int) -> tuple[float, float]:
+        """Seconds of a slot in which what counts may run; after the last slot all time is."""
+        if slot == len(self.edges) - 1:
+            return float(self.edges[-1]), math.inf
+        begin_s = max(float(self.edges[slot]), self._simulation.warm_up_s)
+        return begin_s, float(self.edges[slot + 1])
+
+    def _solve_flows(self) -> None:
+        flows, self._flows = self._flows, []
+        if not flows:
+            return
+        first, last = min(one.slot for one in flows), max(one.slot for one in flows)
+        capacity_s = np.array(
+            [self._capacity_s(*self._span(slot)) for slot in range(first, last + 1)]
+        )
+        flows = [one._replace(slot=one.slot - first) for one in flows]
+        least = solve_horizon(flows, capacity_s, awake_w=1.0)
+        for at in range(len(capacity_s)):
+            self._slot_g[min(first + at, len(self._slot_g) - 1)] += least.slot_g[at]
+        self._busy_j += float(least.slot_j.sum())
+        self._unserved_s += least.unserved_s
+        self._wanted_s += least.unserved_s + float(least.seconds.sum())
+        self._overloaded += least.unserved_s > 1e-9 * max(1.0, float(least.seconds.sum()))
+        for pool, seconds in zip(self._pools, least.seconds.sum(axis=0).tolist(), strict=True):
+            self._region_s[pool.region] += seconds
+        if not self._released:
+            self._saved_g += float(solve_horizon(flows, capacity_s, awake_w=0.0).slot_g.sum())
+
+    def _capacity_s(self, begin_s: float, end_s: float) -> Floats:
+        if end_s == math.inf:
+            return np.full(len(self._pools), _ENDLESS_S)
+        if begin_s >= end_s:
+            return np.zeros(len(self._pools))
+        up_s = [[self._up_s(name, begin_s, end_s) for name in one.endpoints] for one in self._pools]
+        return np.array([math.fsum(each) for each in up_s])
 
     def _at_least(
         self, code: int, amounts: Amounts, terms: Terms, begin_s: float, end_s: float
@@ -219,11 +326,16 @@ class _Plan:
         """The totals."""
         busy_g = float(self._slot_g.sum())
         seconds = math.fsum(self._region_s.values())
-        fleet_g = whole_fleet_g = math.nan
+        fleet_g = whole_fleet_g = whole_busy_g = math.nan
+        if self._whole:
+            whole_busy_g = self._whole_busy_g if self._presences else busy_g
         if not self._released:
             idle_g = self._idle_g()
             fleet_g = self._saved_g + idle_g
-            whole_fleet_g = self._whole_saved_g + idle_g if self._presences else math.nan
+            if self._whole:
+                whole_fleet_g = fleet_g
+            if self._presences:
+                whole_fleet_g = self._whole_saved_g + idle_g
         return Bound(
             policy=self._policy.name,
             requests=self.arrivals.requests,
@@ -239,7 +351,7 @@ class _Plan:
                 region: value / seconds if seconds else 0.0
                 for region, value in self._region_s.items()
             },
-            whole_busy_g=self._whole_busy_g if self._presences else math.nan,
+            whole_busy_g=whole_busy_g,
             whole_fleet_g=whole_fleet_g,
         )
 
@@ -253,11 +365,10 @@ class _Plan:
             if begin_s >= end_s:
                 continue
             values = simulation.actual.g_per_kwh[self._hour(begin_s)]
-            for grouping in self._groupings:
-                for pool in grouping.pools:
-                    idle_w = pool.physics.idle_w * pool.pue
-                    up_s = sum(self._up_s(name, begin_s, end_s) for name in pool.endpoints)
-                    total += up_s * idle_w / J_PER_KWH * values[self._columns[pool.grid_zone]]
+            for pool in self._pools:
+                idle_w = pool.physics.idle_w * pool.pue
+                up_s = sum(self._up_s(name, begin_s, end_s) for name in pool.endpoints)
+                total += up_s * idle_w / J_PER_KWH * values[self._columns[pool.grid_zone]]
         return float(total)
 
 

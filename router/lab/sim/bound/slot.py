@@ -29,7 +29,7 @@ from router.lab.sim.bound.demand import (
 from router.units import J_PER_KWH
 
 # What is left undone costs more than anything that could be done.
-_UNDONE = 1e4
+UNDONE = 1e4
 
 
 class Terms(NamedTuple):
@@ -240,7 +240,7 @@ def _programme(
     needed_s = np.minimum([one.awake_s for one in at_least], room_s * (1.0 - 1e-9))
     found = optimize.linprog(
         np.concatenate(
-            (shares.grams / scale, _UNDONE * (shares.dearest / scale + 1e-6), more_g / scale)
+            (shares.grams / scale, UNDONE * (shares.dearest / scale + 1e-6), more_g / scale)
         ),
         A_ub=sparse.vstack((awake, -sparse.csr_array(needed) @ awake)) if at_least else awake,
         b_ub=np.append(terms.capacity_s, -needed_s),

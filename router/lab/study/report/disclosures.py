@@ -61,7 +61,7 @@ def kinds(study: Study) -> dict[str, str]:
             "estimated: each cause is the difference of two emulated runs in which one thing "
             "differs; when what may wait runs is the scheduler's choice by what it then knows"
         )
-        found["bound, regret"] += "; of every request at once, so that waiting may get below it"
+        found["bound, regret"] += "; what may wait runs whenever it likes before its deadline"
     if study.fluid:
         found = {name: text.replace("emulated", "estimated as flows") for name, text in
                  found.items()}  # fmt: skip

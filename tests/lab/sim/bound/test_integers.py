@@ -41,7 +41,7 @@ def least_of_all(of, amounts, awake_w):
     found = []
     for counts in itertools.product(*(range(int(n) + 1) for n in of.capacity_s)):
         # What costs nothing might as well be left undone, but for a price.
-        with mock.patch.object(slot, "_UNDONE", 1e8):
+        with mock.patch.object(slot, "UNDONE", 1e8):
             way = solve(used._replace(capacity_s=np.array(counts) * 1.0), amounts, NOTHING, 1.0)
         if way.unserved_s <= 1e-9:
             found.append((way.grams + float(awake_g @ counts), counts))
