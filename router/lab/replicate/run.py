@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from router.errors import ConfigError
-from router.lab.replicate import capacity, casper, deferral, hours, hybrid
+from router.lab.replicate import capacity, casper, deferral, hours, hybrid, quality
 from router.lab.replicate.inputs import (
     COMMAND,
     SIBLING,
@@ -23,10 +23,11 @@ READS_DATA: Final[Mapping[str, Callable[[Literature], Replication]]] = {
     "capacity": capacity.study,
     "hours": hours.study,
     "casper": casper.study,
+    "quality": quality.study,
     "deferral": deferral.study,
 }
 READS_NOTHING: Final[Mapping[str, Callable[[], Replication]]] = {"hybrid": hybrid.study}
-STUDIES: Final = ("capacity", "hours", "casper", "hybrid", "deferral")
+STUDIES: Final = ("capacity", "hours", "casper", "hybrid", "quality", "deferral")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def test_named_ones_run_alone(tmp_path: Path) -> None:
 def test_without_data_what_reads_none_runs_and_the_rest_is_told(nowhere: Path) -> None:
     rerun = run.replicate()
     assert [one.name for one in rerun.replications] == ["hybrid"]
-    assert set(rerun.not_run) == {"capacity", "hours", "casper", "deferral"}
+    assert set(rerun.not_run) == {"capacity", "hours", "casper", "quality", "deferral"}
     assert "--data" in rerun.not_run["casper"]
 
 
