@@ -76,6 +76,9 @@ def forecast_eval(
     factors: Annotated[Factors, typer.Option(help="Emission factors of the file.")] = (
         Factors.LIFECYCLE
     ),
+    weather: Annotated[
+        Path | None, typer.Option(help="Weather by hour and grid zone, as it was forecast.")
+    ] = None,
 ) -> None:
     """Backtest the forecaster beside naive forecasts, from every hour after a date."""
     from router.lab import backtest
@@ -87,6 +90,7 @@ def forecast_eval(
     chosen = backtest.parse_zones(zones)
     with backtest.progress_bar() as progress:
         evaluation = backtest.evaluate(
-            data, chosen, since, factors=factors, every=every, out=out, progress=progress
-        )
+            data, chosen, since, factors=factors, every=every, out=out, weather=weather,
+            progress=progress,
+        )  # fmt: skip
     show(backtest.render(evaluation))

@@ -22,6 +22,7 @@ from router.config.settings import (
     SourceSpec,
     StaticSpec,
     TraceSpec,
+    WeatherSpec,
 )
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "SourceSpec",
     "StaticSpec",
     "TraceSpec",
+    "WeatherSpec",
     "format_time",
     "load",
     "parse_day_or_time",

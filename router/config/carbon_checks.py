@@ -15,6 +15,7 @@ from router.config.sources import (
     TraceSchema,
 )
 from router.config.specs import LIFECYCLE, MARGINAL, source_names
+from router.config.weather import WeatherSchema
 from router.model import Basis, Factors, Signal
 
 _FORMAT = "format: docs/config.md, Tables of intensity"
@@ -39,7 +40,18 @@ def check_carbon(carbon: CarbonSchema, folder: Path, replayed: bool) -> list[Pro
     if carbon.history is not None and not (folder / carbon.history.file).is_file():
         text = f"{folder / carbon.history.file}: no such file; {_FORMAT}"
         problems.append(("carbon.history.file", text))
+    if carbon.weather is not None:
+        problems += _check_weather(carbon.weather, folder, replayed)
     return problems
+
+
+def _check_weather(weather: WeatherSchema, folder: Path, replayed: bool) -> Iterator[Problem]:
+    if weather.file is not None and not (folder / weather.file).is_file():
+        text = f"{folder / weather.file}: no such file; format: docs/carbon.md, Weather"
+        yield "carbon.weather.file", text
+    if weather.points and replayed:
+        text = "Open-Meteo answers for the real time only, but clock replays another"
+        yield "carbon.weather.points", f"{text}; remove clock, or use a file"
 
 
 def _check_sources(

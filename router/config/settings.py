@@ -14,6 +14,7 @@ from router.config.identity import IdentitySchema
 from router.config.ledger import LedgerSettings
 from router.config.live import LiveSchema
 from router.config.receipts import ReceiptSigning
+from router.config.weather import WeatherSchema
 from router.model import Fleet, Kind, Policy, Signal
 
 
@@ -182,6 +183,15 @@ class HistorySpec:
     hour_ending: bool
 
 
+@dataclass(frozen=True, slots=True)
+class WeatherSpec:
+    """Where the weather ahead comes from. ``file``: resolved; ``key``: None where none is given."""
+
+    schema: WeatherSchema
+    file: Path | None = None
+    key: SecretSpec | None = None
+
+
 SourceSpec = TraceSpec | ClimatologySpec | StaticSpec | LiveSpec
 
 
@@ -199,6 +209,7 @@ class CarbonSettings:
     orders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     marginal: tuple[SourceSpec, ...] = ()
     history: HistorySpec | None = None
+    weather: WeatherSpec | None = None
     coordinates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 

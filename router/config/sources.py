@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import Field, model_validator
 
 from router.config.fields import GPerKwh, Name, PathText, Seconds, Strict
+from router.config.weather import WeatherSchema
 
 
 class SourceSchema(Strict):
@@ -107,6 +108,9 @@ class CarbonSchema(Strict):
     )
     history: HistorySchema | None = Field(
         default=None, description="what the forecaster learns at the start"
+    )
+    weather: WeatherSchema | None = Field(
+        default=None, description="the weather ahead, for the own forecaster"
     )
 
     @model_validator(mode="after")

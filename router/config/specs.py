@@ -16,6 +16,7 @@ from router.config.settings import (
     SourceSpec,
     StaticSpec,
     TraceSpec,
+    WeatherSpec,
 )
 from router.config.sources import (
     CarbonSchema,
@@ -24,6 +25,7 @@ from router.config.sources import (
     StaticSchema,
     TraceSchema,
 )
+from router.config.weather import WeatherSchema
 from router.config.zones import shipped_places
 from router.model import Basis, Factors, Kind, Signal
 
@@ -45,6 +47,7 @@ def carbon_settings(
         orders={zone: tuple(order.sources) for zone, order in carbon.zones.items()},
         marginal=_specs(marginal, MARGINAL, folder, "carbon.marginal.sources"),
         history=HistorySpec(folder / history.file, history.hour_ending) if history else None,
+        weather=_weather(carbon.weather, folder) if carbon.weather else None,
         coordinates=dict(coordinates),
     )
 
@@ -104,6 +107,16 @@ def _live(source: LiveSchema, name: str, signal: Signal, folder: Path, at: str) 
             **{zone: str(own) for zone, own in source.zones.items()},
         },
         secrets={stem: _secret(source, stem, folder) for stem in source.credentials},
+    )
+
+
+def _weather(weather: WeatherSchema, folder: Path) -> WeatherSpec:
+    key_file = folder / weather.key_file if weather.key_file else None
+    has_key = weather.key_env is not None or key_file is not None
+    return WeatherSpec(
+        schema=weather,
+        file=folder / weather.file if weather.file else None,
+        key=SecretSpec(weather.key_env or "", key_file) if has_key else None,
     )
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from router.app.loading import load
+from router.config.weather import WeatherSchema
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "config.md"
@@ -54,7 +56,10 @@ def test_the_example_is_valid(tmp_path: Path) -> None:
 
 
 def test_the_examples_of_live_carbon_are_valid(tmp_path: Path) -> None:
-    examples = re.findall(r"```yaml\n(.*?)```", CARBON.read_text(encoding="utf-8"), re.DOTALL)
+    given = re.findall(r"```yaml\n(.*?)```", CARBON.read_text(encoding="utf-8"), re.DOTALL)
+    examples = [example for example in given if example.startswith("version:")]
+    (weather,) = [yaml.safe_load(example) for example in given if example not in examples]
+    WeatherSchema.model_validate(weather["carbon"]["weather"])
     assert len(examples) == 2
     for example in examples:
         (tmp_path / "config.yaml").write_text(example, encoding="utf-8")

@@ -7,6 +7,7 @@ from importlib import resources
 
 from router.app.carbon.chains import CarbonChains, ConfiguredSource, Source
 from router.app.carbon.live import ProviderDeps, fingerprint, live_source, patience_s, schema_of
+from router.app.carbon.weather import take_file, weather_sources
 from router.carbon.chain.chain import CarbonChain, SourceOrder
 from router.carbon.chain.combine import Combiner
 from router.carbon.forecast import Nowcast
@@ -81,6 +82,7 @@ def build_carbon(
         # Annual means are what a static policy decides by, whether or not they are a fallback.
         annual = _static(settings.signal, {}, now)
     forecaster = _forecaster(settings, builder.climatology, zones, now, before)
+    weather = weather_sources(settings.weather, forecaster, zones, deps)
     live = any(isinstance(member.spec, LiveSpec) for member in members)
     orders = _orders(members, zones, settings.orders)
     chain = CarbonChain(
@@ -93,12 +95,15 @@ def build_carbon(
     if before is not None:
         chain.restore(chain.restorable(before.chain.learned(), zones))
     if not marginal_members:
-        return CarbonChains(chain, members, orders, forecaster=forecaster, history=settings.history)
+        return CarbonChains(
+            chain, members, orders, forecaster=forecaster, history=settings.history, weather=weather
+        )
     beside = _orders(marginal_members, zones, {})
     marginal = CarbonChain([m.source for m in marginal_members], Nowcast(), orders=beside)
     return CarbonChains(
-        chain, members, orders, marginal, marginal_members, beside, forecaster, settings.history
-    )
+        chain, members, orders, marginal, marginal_members, beside, forecaster, settings.history,
+        weather,
+    )  # fmt: skip
 
 
 def _forecaster(
@@ -122,6 +127,8 @@ def _forecaster(
         forecaster = before.forecaster
         new = [zone for zone in zones if zone not in before.orders]
     if history is not None and new:
+        if settings.weather is not None:
+            take_file(settings.weather, forecaster, new)
         table = read_table(history.file, signal.factors, history.hour_ending, new)
         warm(forecaster, table, signal, new, now, _WARM_H)
     return forecaster

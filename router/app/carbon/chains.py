@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from router.app.carbon.live import wants
+from router.app.carbon.weather import WeatherSources
 from router.carbon.chain.attempt import SourceAttempt
 from router.carbon.chain.chain import CarbonChain, SourceOrder
 from router.carbon.forecast import Nowcast
@@ -58,6 +59,7 @@ class CarbonChains(NamedTuple):
     marginal_orders: Mapping[str, SourceOrder] = MappingProxyType({})
     forecaster: Nowcast | None = None
     history: HistorySpec | None = None
+    weather: WeatherSources | None = None
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -75,19 +77,21 @@ class CarbonChains(NamedTuple):
         return tuple(m.spec for m in self.all_members if isinstance(m.spec, LiveSpec))
 
     async def refresh(self, zones: Sequence[str], now: float) -> None:
-        """Refresh both chains, at the same time."""
+        """Refresh both chains and the weather, at the same time."""
         async with asyncio.TaskGroup() as tasks:
+            if self.weather is not None:
+                tasks.create_task(self.weather.refresh(zones, now), name="weather")
             tasks.create_task(self.chain.refresh(zones, now), name="carbon")
             if self.marginal is not None:
                 tasks.create_task(self.marginal.refresh(zones, now), name="marginal carbon")
 
     def attempts(self) -> Mapping[str, tuple[SourceAttempt, ...]]:
-        """Per grid zone who was asked in the last refresh, by both chains, and how it went."""
-        if self.marginal is None:
-            return self.chain.attempts
-        beside = self.marginal.attempts
+        """Per grid zone who was asked in the last refresh, by both chains and for weather, and how
+        it went."""
+        beside = self.marginal.attempts if self.marginal is not None else {}
+        weather = self.weather.attempts if self.weather is not None else {}
         return {
-            zone: (*attempts, *beside.get(zone, ()))
+            zone: (*attempts, *beside.get(zone, ()), *weather.get(zone, ()))
             for zone, attempts in self.chain.attempts.items()
         }
 

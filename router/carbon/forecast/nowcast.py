@@ -20,6 +20,7 @@ from router.carbon.forecast.conformal import LEVELS
 from router.carbon.forecast.design import Array
 from router.carbon.forecast.regressions import REACH_H
 from router.carbon.forecast.zone import ZoneModel
+from router.carbon.weather.conditions import WeatherForecast
 from router.errors import MissingIntensityError, MixedBasisError
 from router.model import Factors, Forecast, Intensity, Kind, Signal
 from router.units import HOUR_S
@@ -50,6 +51,23 @@ class Nowcast:
         """``prior``: what is usual, for hours not seen yet; ignored where its signal differs."""
         self._prior = prior
         self._zones: dict[str, _Zone] = {}
+        self._weather: dict[str, WeatherForecast] = {}
+
+    def take_weather(self, grid_zone: str, forecast: WeatherForecast | None) -> None:
+        """The newest weather forecast of a grid zone, which what is forecast from now on heeds.
+
+        A history that is learned after it takes its hours of the past for what was forecast then.
+        None: there is none any more.
+        """
+        zone, known = self._zones.get(grid_zone), self._weather.pop(grid_zone, None)
+        if forecast is not None:
+            self._weather[grid_zone] = forecast
+        if zone is not None and (forecast is not None or known is not None):
+            zone.model.take_weather(forecast)
+
+    def weather(self, grid_zone: str) -> WeatherForecast | None:
+        """The newest one that was taken."""
+        return self._weather.get(grid_zone)
 
     def observe(self, grid_zone: str, intensity: Intensity) -> None:
         """Take in one observation.
@@ -89,6 +107,8 @@ class Nowcast:
                 usual=usual_of(self._prior, grid_zone, intensity.signal),
             )
             zone = self._zones[grid_zone] = _Zone(intensity.signal, intensity, model)
+            if grid_zone in self._weather:
+                model.take_weather(self._weather[grid_zone])
         elif intensity.signal != zone.signal:
             raise MixedBasisError(
                 f"grid zone {grid_zone}: {intensity.source} is {'/'.join(intensity.signal)}, "
@@ -135,7 +155,7 @@ class Nowcast:
         lead_h = np.arange(first_h, first_h + horizon_h) - zone.model.newest_h
         values, low, high = _band(zone, lead_h)
         last = zone.last
-        source = f"nowcast({last.source})"
+        sources = self._sources(grid_zone, zone, lead_h)
         slots = tuple(
             Intensity(
                 g_per_kwh=value,
@@ -147,9 +167,21 @@ class Nowcast:
                 observed_at=last.observed_at,
                 expires_at=last.expires_at,
             )
-            for value, bottom, top in zip(values.tolist(), low.tolist(), high.tolist(), strict=True)
+            for value, bottom, top, source in zip(
+                values.tolist(), low.tolist(), high.tolist(), sources, strict=True
+            )
         )
         return Forecast(grid_zone, first_h * HOUR_S, HOUR_S, slots)
+
+    def _sources(self, grid_zone: str, zone: _Zone, lead_h: NDArray[np.int64]) -> list[str]:
+        """What each slot is made of; lead 0 is what was observed."""
+        plain = f"nowcast({zone.last.source})"
+        said = zone.model.issue().weather
+        if said is None:
+            return [plain] * len(lead_h)
+        both = f"nowcast({zone.last.source}, {self._weather[grid_zone].source})"
+        heeded = ~np.isnan(said.corrected)[zone.model.place(np.maximum(lead_h, 1))] & (lead_h > 0)
+        return [both if yes else plain for yes in heeded.tolist()]
 
 
 def usual_of(

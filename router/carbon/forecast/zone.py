@@ -18,6 +18,8 @@ from router.carbon.forecast.conformal import Bands
 from router.carbon.forecast.design import DAY_H, WEEK_H, WINDOW_H, Array
 from router.carbon.forecast.mixing import EXPERTS, REGRESSIONS, Mix
 from router.carbon.forecast.regressions import LEADS_H, REACH_H, RING_H, Regressions
+from router.carbon.forecast.weather import CorrectedForecast, ZoneWeather
+from router.carbon.weather.conditions import WeatherForecast
 
 # A gap up to this long is bridged by the day before; a longer one stays a gap.
 BRIDGED_H: Final = DAY_H
@@ -33,7 +35,8 @@ class ZoneForecast(NamedTuple):
     """A forecast as issued before ``origin_h``, for the slots ``origin_h - 1 + lead``; g/kWh.
 
     ``point``: (leads,), the median. ``experts``: (experts, leads) in the log, NaN where one has
-    nothing to say. ``log_point``: (leads,). ``offsets``: (levels, leads) in the log.
+    nothing to say. ``log_point``: (leads,). ``offsets``: (levels, leads) in the log. ``weather``:
+    what the weather ahead made of it, None where it had no say.
     """
 
     origin_h: int
@@ -41,6 +44,7 @@ class ZoneForecast(NamedTuple):
     log_point: Array
     offsets: Array
     experts: Array
+    weather: CorrectedForecast | None = None
 
 
 class ZoneModel:
@@ -69,6 +73,14 @@ class ZoneModel:
         self._pending = np.full((REACH_H, len(EXPERTS) + 1, leads), np.nan, dtype=np.float32)
         self._issued_h = np.full(REACH_H, -1, dtype=np.int64)
         self._issue: ZoneForecast | None = None
+        self._weather: ZoneWeather | None = None
+
+    def take_weather(self, forecast: WeatherForecast | None) -> None:
+        """The newest weather forecast: from now on it has its say; None: none has."""
+        if self._weather is None:
+            self._weather = ZoneWeather(self._leads_h)
+        self._weather.forecast = forecast
+        self._issue = None
 
     def value(self, hour: int) -> float:
         """What is known of ``hour``: g/kWh, NaN when nothing (any more)."""
@@ -118,11 +130,16 @@ class ZoneModel:
         rows = origins % REACH_H
         past = self._pending[rows, :, np.arange(len(rows))].astype(np.float64)
         past[self._issued_h[rows] != origins] = np.nan
-        errors = float(self._log(np.array(value))) - past.T
+        log_value = float(self._log(np.array(value)))
+        errors = log_value - past.T
         self._mix.learn(errors[:-1])
         self._bands.learn(errors[-1], self.newest_h % DAY_H)
+        if self._weather is not None:
+            self._weather.learn(self.newest_h, log_value)
         if issue is None:
             return
+        if self._weather is not None and issue.weather is not None:
+            self._weather.keep(issue.origin_h, issue.weather)
         row = issue.origin_h % REACH_H
         self._pending[row, :-1] = issue.experts
         self._pending[row, -1] = issue.log_point
@@ -158,10 +175,14 @@ class ZoneModel:
         log_point = np.where(available, weights * np.where(available, experts, 0.0), 0.0).sum(
             axis=0
         )
+        said = None
+        if self._weather is not None:
+            said = self._weather.say(origin, log_point, history[-WEEK_H:])
+        if said is not None:
+            log_point = said.point
         hours_of_day = (self.newest_h + self._leads_h) % DAY_H
-        return ZoneForecast(
-            origin, self.grams(log_point), log_point, self._bands.offsets(hours_of_day), experts
-        )
+        offsets = self._bands.offsets(hours_of_day)
+        return ZoneForecast(origin, self.grams(log_point), log_point, offsets, experts, said)
 
     def grams(self, logs: Array) -> Array:
         """From the log back to g/kWh, never below 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import numpy as np
 
 from router.carbon.forecast.nowcast import OFFSET_G
 from router.carbon.tables.table import read_table
+from router.carbon.weather.table import FORMAT as WEATHER_FORMAT
+from router.carbon.weather.table import read_weather
 from router.errors import TraceError
 from router.lab.backtest import files
 from router.lab.backtest.metrics import Regret, Score, regret, score
@@ -49,16 +52,22 @@ def evaluate(
     factors: Factors = Factors.LIFECYCLE,
     every: int = 1,
     out: Path | None = None,
+    weather: Path | None = None,
     progress: Callable[[str, float], None] = lambda zone, share: None,
 ) -> BacktestResult:
     """Backtest every zone of ``data`` from ``train_until`` (unix seconds) to its end.
 
     ``every``: an origin every so many hours. ``out``: folder for metrics.csv, regret.csv,
     forecasts.parquet and, with matplotlib, the plot; it is created. ``progress`` is given the grid
-    zone at work and the share done. Raises TraceError (file, zones, dates), ConfigError.
+    zone at work and the share done. ``weather``: a table of `router.carbon.weather.table`, whose
+    hours are taken to have been known at every origin as they stand there. Raises TraceError (file,
+    zones, dates), ConfigError.
     """
     series = choose(hourly_series(read_table(data, factors, only=grid_zones or None)), grid_zones)
     origins = _origins(series, train_until, every)
+    ahead = {} if weather is None else read_weather(weather, series.grid_zones, math.inf)
+    if weather is not None and not ahead:
+        raise TraceError(f"{weather.name}: has none of the grid zones; {WEATHER_FORMAT}")
     runs: list[ZoneRun] = []
     scores: list[Score] = []
     hours = len(series.g_per_kwh)
@@ -78,6 +87,7 @@ def evaluate(
                 origins,
                 offset_g=OFFSET_G[factors],
                 tick=ticks,
+                weather=ahead.get(zone),
             )
             scores += score(run)
             if writer is not None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from router.carbon.forecast.conformal import Bands
 from router.carbon.forecast.regressions import REACH_H
 from router.carbon.forecast.zone import ZoneModel
+from router.carbon.weather.conditions import WeatherForecast
 
 Array = NDArray[np.float64]
 Hours = NDArray[np.int64]
@@ -53,10 +54,12 @@ def run_zone(
     *,
     offset_g: float,
     tick: Callable[[], None] = lambda: None,
+    weather: WeatherForecast | None = None,
 ) -> ZoneRun:
     """Walk through ``values`` (hours,) once, forecasting at ``origins`` (rows, rising).
 
-    ``tick`` is called once a day walked through.
+    ``tick`` is called once a day walked through. ``weather``: what the forecaster knows of every
+    hour, at every origin; None for the past alone.
     """
     known = ~np.isnan(values)
     targets = origins[:, None] + HORIZONS_H - 1
@@ -64,7 +67,7 @@ def run_zone(
     actual = np.where(inside, values[np.minimum(targets, len(values) - 1)], np.nan)
     shape = (len(METHODS), len(origins), len(HORIZONS_H), 7)
     quantiles = np.full(shape, np.nan)
-    quantiles[0] = _forecaster(values, first_h, origins, offset_g, tick)
+    quantiles[0] = _forecaster(values, first_h, origins, offset_g, tick, weather)
     # A method's own trailing errors need forecasts at every hour, thinned or not.
     every = np.arange(max(int(origins[0]) - WARM_UP_H, 0), int(origins[-1]) + 1)
     newest = np.maximum.accumulate(np.where(known, np.arange(len(values)), -1))
@@ -91,13 +94,20 @@ def leads_for(values: Array) -> Hours:
 
 
 def _forecaster(
-    values: Array, first_h: int, origins: Hours, offset_g: float, tick: Callable[[], None]
+    values: Array,
+    first_h: int,
+    origins: Hours,
+    offset_g: float,
+    tick: Callable[[], None],
+    weather: WeatherForecast | None,
 ) -> Array:
     """The live forecaster, fed hour by hour. Shape (origins, horizons, 7)."""
     found = np.full((len(origins), len(HORIZONS_H), 7), np.nan)
     known = np.flatnonzero(~np.isnan(values))
     start = int(known[0])
     model = ZoneModel(first_h + start, leads_for(values), offset_g=offset_g)
+    if weather is not None:
+        model.take_weather(weather)
     scored_from = int(origins[0]) - WARM_UP_H
     place = int(np.searchsorted(origins, start + 1))
     for row in range(start, int(origins[-1])):

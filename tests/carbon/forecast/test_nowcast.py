@@ -14,9 +14,10 @@ from router.carbon.forecast.conformal import LEADS_H, PRIOR_SIZE
 from router.carbon.forecast.seasonal import DECAY
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.table import parse_csv
+from router.carbon.weather.conditions import WeatherForecast
 from router.errors import MissingIntensityError, MixedBasisError
 from router.model import Basis, Factors, Intensity, Kind, Signal
-from tests.carbon.forecast.series import HOUR, SIGNAL, T0, grid, seen
+from tests.carbon.forecast.series import H0, HOUR, SIGNAL, T0, grid, seen
 
 
 def fed(values: list[float] | np.ndarray, nowcast: Nowcast | None = None) -> Nowcast:
@@ -254,3 +255,26 @@ def test_zones_do_not_touch_each_other() -> None:
     assert crowded.forecast("X", T0, 24) == alone.forecast("X", T0, 24)
     assert isinstance(crowded.forecast("Y", T0, 24).slots[0], Intensity)
     assert crowded.forecast("Y", T0, 1).slots[0].signal == SIGNAL
+
+
+def test_weather_has_its_say_from_when_it_comes_until_it_is_taken_back() -> None:
+    values = np.full((24 * 20, 5), 5.0)
+    weather = WeatherForecast("w", T0, H0 - 24 * 10, values)
+    late, early = Nowcast(), Nowcast()
+    early.take_weather("DE", weather)
+    for forecaster in (late, early):
+        for hour in range(-24 * 8, 0):
+            forecaster.observe("DE", seen(300.0 + hour % 24, T0 + (hour + 1) * HOUR))
+    plain = {slot.source for slot in late.forecast("DE", T0, 6).slots}
+    assert plain == {"nowcast(trace:g.csv)"}
+    late.take_weather("DE", weather)
+    for forecaster in (late, early):
+        slots = forecaster.forecast("DE", T0, 6).slots
+        assert {slot.source for slot in slots} == {"nowcast(trace:g.csv, w)"}
+        # What was observed is as it was.
+        assert forecaster.forecast("DE", T0 - 1.0, 2).slots[0].source == "nowcast(trace:g.csv)"
+        forecaster.forget("DE")
+        assert forecaster.weather("DE") is weather
+        forecaster.observe("DE", seen(300.0, T0))
+        forecaster.take_weather("DE", None)
+        assert {slot.source for slot in forecaster.forecast("DE", T0, 6).slots} == plain

@@ -28,7 +28,8 @@ def fed(
 
 
 def same(one: ZoneForecast, other: ZoneForecast) -> bool:
-    pairs = zip(one, other, strict=True)
+    assert one.weather is None and other.weather is None
+    pairs = zip(one[:-1], other[:-1], strict=True)
     return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from router.carbon.tables.table import read_table
+from router.carbon.weather.table import COLUMNS as WEATHER_COLUMNS
 from router.cli import main
 from router.errors import TraceError
 from router.lab.backtest import evaluate, parse_zones, render
@@ -136,3 +137,28 @@ def test_hardly_any_history_is_enough(tmp_path: Path) -> None:
     assert {score.n for score in evaluation.scores if score.method == "forecaster"} == {0}
     # Nothing is known of last week; all methods are judged on the same origins.
     assert evaluation.origins == 48
+
+
+def test_weather_that_tells_what_comes_halves_the_error(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    wind = np.clip(6.0 + np.cumsum(rng.normal(0.0, 0.8, 24 * 40)) % 9.0 - 4.5, 0.0, None)
+    values = columns()[: len(wind)]
+    values[:, 0] = 500.0 - 40.0 * wind[: len(values)]
+    data = write(tmp_path / "grid.csv", values)
+    table = read_table(data, Factors.LIFECYCLE)
+    zone = table.grid_zones[0]
+    header = "datetime,grid_zone," + ",".join(WEATHER_COLUMNS)
+    hours = np.datetime64(int(table.start), "s") + np.arange(len(values)) * np.timedelta64(1, "h")
+    rows = [
+        f"{hour}Z,{zone},{speed:.3f},0,10,5,0" for hour, speed in zip(hours, wind, strict=False)
+    ]
+    (tmp_path / "weather.csv").write_text("\n".join([header, *rows]))
+    since = table.start + (len(values) - 24 * 3) * 3600.0
+    errors = [
+        evaluate(data, [zone], since, every=6, weather=weather).scores[4].mape_pct
+        for weather in (None, tmp_path / "weather.csv")
+    ]
+    assert errors[1] < 0.5 * errors[0]
+    (tmp_path / "weather.csv").write_text("\n".join([header, rows[0].replace(zone, "XX")]))
+    with pytest.raises(TraceError, match="none of the grid zones"):
+        evaluate(data, [zone], since, weather=tmp_path / "weather.csv")
