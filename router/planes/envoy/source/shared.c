@@ -85,17 +85,36 @@ static void make_room(const table_t *table) {
  * has none. */
 static copy_t *copy_for(copy_t *before, bool is_same) {
     if (before && (is_same || !before->requests)) return before;
-    if (before) before->is_left = true;
-    return calloc(1, sizeof(copy_t));
+    copy_t *after = calloc(1, sizeof(copy_t));
+    if (before && after) before->is_left = true;
+    return after;
 }
 
-static void copy_fill(copy_t *copy, const table_t *from, uint64_t bytes, uint64_t number) {
-    if (copy->room < bytes) {
-        free(copy->bytes);
-        copy->room = bytes + bytes / 4;
-        copy->bytes = malloc(copy->room);
+/* Where a table is copied to before it is known to be whole: what requests were decided by is never
+ * written over by half of another one. */
+static _Thread_local char *spare;
+static _Thread_local uint64_t spare_room;
+
+static bool spare_fill(const table_t *from, uint64_t bytes) {
+    if (spare_room < bytes) {
+        free(spare);
+        spare_room = bytes + bytes / 4;
+        spare = malloc(spare_room);
     }
-    memcpy(copy->bytes, from, bytes);
+    if (!spare) {
+        spare_room = 0;
+        return false;
+    }
+    memcpy(spare, from, bytes);
+    return true;
+}
+
+/* What is in the spare is the copy's now, and what it had before the next spare. */
+static void copy_take(copy_t *copy, uint64_t number) {
+    char *before = copy->bytes;
+    uint64_t room = copy->room;
+    copy->bytes = spare, copy->room = spare_room;
+    spare = before, spare_room = room;
     copy->table = (const table_t *)copy->bytes;
     copy->number = number;
     copy->generation = copy->table->generation;
@@ -126,15 +145,15 @@ const view_t *shared_view(shared_t *shared, bool is_http, host_count_t *hosts, v
         /* It may name servers that this worker is yet to be told of. */
         if (copy && !is_same && age_s < HOSTS_S && hosts(of) != (int64_t)wanted)
             return view_of(copy);
+        if (!spare_fill(from, bytes)) return 0;
+        if (!is_whole(from, newest)) continue;
         copy_t *into = copy_for(copy, is_same);
-        copy_fill(into, from, bytes, newest);
+        if (!into) return 0;
+        copy_take(into, newest);
         newest_copies[is_http] = into;
-        if (!is_whole(from, newest)) {
-            into->number = 0;
-            continue;
-        }
         make_room(into->table);
         return view_of(into);
     }
-    return 0;
+    /* It is written faster than it can be copied: the one before holds. */
+    return newest_copies[is_http] ? view_of(newest_copies[is_http]) : 0;
 }
