@@ -30,15 +30,14 @@ from router.director.lessons import Lesson
 from router.errors import (
     CarbonBudgetRefusedError,
     ShedError,
-    UpstreamBusyError,
     UpstreamError,
-    UpstreamFaultError,
     UpstreamLostError,
     UpstreamUnreachedError,
 )
 from router.http_api import USAGE
 from router.identity.limits import used_tokens
 from router.model import Decision, Outcome, Receipt, Request, RowOutcome, TaskProfile
+from router.planes.envoy.blame import Blame
 from router.planes.envoy.callers import CallerAnswers
 from router.planes.envoy.kept_decisions import KeptDecisions
 from router.planes.envoy.layout import DEPARTED, NO_MODEL, REFUSED, RequestRecord
@@ -100,6 +99,7 @@ class Outcomes:
         self._identity = identity
         self._failed = failed
         self._uses, self._accounts = callers.uses, callers.accounts
+        self._blame = Blame(dispatcher)
         self._carried: dict[int, _Carried] = {}
         self.known = 0
         self.unsound = 0
@@ -225,24 +225,24 @@ class Outcomes:
         carried = self._carried.pop(record.decision, None)
         if carried is None:
             return
-        moved = record.seat != record.first_seat
-        if moved:
-            carried = self._moved(record, carried)
         error = error_of(record)
+        if record.seat != record.first_seat:
+            carried = self._moved(record, carried, error is None)
         if error is None:
             self._answered(record, carried)
         else:
             self._ended_in(record, carried, error)
 
-    def _moved(self, record: RequestRecord, carried: _Carried) -> _Carried:
+    def _moved(self, record: RequestRecord, carried: _Carried, is_answered: bool) -> _Carried:
         """The endpoint that it was sent to failed it, and another one had it next."""
         view = carried.view
         decision = self._decision(record, carried.question, view)
         failed = carried.lease.seat
         carried.lease.close(Outcome.DROPPED)
-        # Why is not known: a probe, which is due at once, tells whether it is there.
-        failed.health.lose(record.ended_s)
-        failed.publish_load()
+        self._blame.moved(
+            failed, carried.decision, carried.request, record.departed_s, record.ended_s,
+            is_answered,
+        )  # fmt: skip
         self._dispatcher.parts.observer.retried(UpstreamLostError.reason)
         seat = view.board.seats[decision.endpoint.name]
         model = (decision.served.name, decision.served.version)
@@ -344,11 +344,13 @@ class Outcomes:
         return with_marginal(receipt, view.marginal.get(receipt.grid_zone))
 
     def _ended_in(self, record: RequestRecord, carried: _Carried, error: UpstreamError) -> None:
-        request, _, decision, lease, _, charge = carried
+        request, _, decision, lease, view, charge = carried
         dispatcher = self._dispatcher
         is_left = isinstance(error, LeftError)
         if not is_left:
-            self._blame(error, carried, record.ended_s)
+            self._blame.ended(
+                error, lease.seat, decision, request, view, record.departed_s, record.ended_s
+            )
             # No server answered it.
             self._uses.settle(record.use, record.reserved_tokens, 0.0)
         lease.close(Outcome.IGNORED if is_left else Outcome.DROPPED)
@@ -374,15 +376,3 @@ class Outcomes:
     def _id(self, record: RequestRecord) -> str:
         """As the module told it to the caller."""
         return decision_id(self._identity, record.decision, record.draw, record.hour)
-
-    def _blame(self, error: UpstreamError, carried: _Carried, now: float) -> None:
-        """What the endpoint's health learns of it."""
-        seat, view = carried.lease.seat, self._dispatcher.view
-        if isinstance(error, UpstreamUnreachedError):
-            if seat.health.refuse(now):
-                self._dispatcher.parts.observer.ejected(seat.name)
-        elif isinstance(error, UpstreamLostError | UpstreamFaultError):
-            seat.health.lose(now)
-        elif isinstance(error, UpstreamBusyError):
-            view.board.rest(seat, now, None)
-        seat.publish_load()

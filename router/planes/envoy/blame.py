@@ -1,0 +1,74 @@
+"""What failures say of servers: as `router.director.suspicion`, of what Envoy tells.
+
+Envoy tells of the last attempt why it failed, and of those before only that they did. Which of them
+a request deserved nobody can say who has not tried it elsewhere, and Envoy moves on from what broke
+and from 429, 502, 503 and 504 alone: so what else a server says it failed counts for it unproven.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from router.core.seat import Seat
+from router.director import Dispatcher, View
+from router.errors import (
+    UpstreamBusyError,
+    UpstreamError,
+    UpstreamFaultError,
+    UpstreamInternalError,
+    UpstreamLostError,
+    UpstreamRejectedError,
+    UpstreamUnreachedError,
+)
+from router.model import Decision, Request
+
+# Of servers that want a key, or have no such model: by `UpstreamDeniedError` natively.
+_DENIED: Final = frozenset(("401", "403", "404"))
+
+
+class Blame:
+    """Told of each failure; takes servers out."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    def moved(
+        self, failed: Seat, decision: Decision, request: Request, departed: float, now: float,
+        is_answered: bool,
+    ) -> None:  # fmt: skip
+        """``failed`` did not answer a request of ``decision``, and another server had it next.
+        ``is_answered``: by that one, well. Times: monotonic."""
+        # Why is not known: a probe, which is due at once, tells whether it is there.
+        failed.health.lose(now)
+        failed.publish_load()
+        if is_answered:
+            self._strike(failed, decision, request, departed, now, proven=True)
+
+    def ended(
+        self, error: UpstreamError, seat: Seat, decision: Decision, request: Request, view: View,
+        departed: float, now: float,
+    ) -> None:  # fmt: skip
+        """``seat`` had it last, and it ended in ``error``."""
+        if isinstance(error, UpstreamUnreachedError):
+            if seat.health.refuse(now):
+                self._dispatcher.parts.observer.ejected(seat.name)
+        elif isinstance(error, UpstreamLostError | UpstreamFaultError):
+            seat.health.lose(now)
+            self._strike(seat, decision, request, departed, now, proven=False)
+        elif isinstance(error, UpstreamBusyError):
+            view.board.rest(seat, now, None)
+        elif isinstance(error, UpstreamInternalError) or (
+            isinstance(error, UpstreamRejectedError) and error.status in _DENIED
+        ):
+            seat.signs += 1
+            self._strike(seat, decision, request, departed, now, proven=False)
+        seat.publish_load()
+
+    def _strike(
+        self, seat: Seat, decision: Decision, request: Request, departed: float, now: float, *,
+        proven: bool,
+    ) -> None:  # fmt: skip
+        model = (decision.served.name, decision.served.version)
+        board = self._dispatcher.view.board
+        if board.strike(seat, model, now, departed, request.tenant, proven):
+            self._dispatcher.parts.observer.ejected(seat.name)
