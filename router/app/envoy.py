@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import secrets
 import tempfile
 from pathlib import Path
 
@@ -19,14 +20,14 @@ from router.app.process import cause_of
 from router.backends.names import SystemResolver
 from router.clock import WallClock
 from router.config.settings import Config
-from router.errors import ConfigError, EnvoyPlaneError
+from router.errors import EnvoyPlaneError
+from router.identity.forwarded import ForwardedCertificates
 from router.planes.envoy.bootstrap import tls_folder
 from router.planes.envoy.callers import CallerAnswers
 from router.planes.envoy.envoy_process import EnvoyProcess, envoy_program
 from router.planes.envoy.module import built
 from router.planes.envoy.plane import EnvoyPlane
 from router.planes.envoy.support import notes, require_supported
-from router.planes.envoy.tls import secured
 from router.planes.envoy.tls_files import TlsFiles
 from router.telemetry import logs
 
@@ -72,12 +73,11 @@ class _Build:
     def require(self, config: Config) -> None:
         """See `BuildCarrier`."""
         require_supported(config)
-        if not secured(config) <= secured(self._config):
-            problem = "tls that no endpoint had before takes a restart on Envoy's plane"
-            raise ConfigError(str(config.file), [("endpoints", problem)])
 
     def __call__(self, parts: CarrierParts) -> EnvoyPlane:
         trust = parts.trust
+        forwarded = ForwardedCertificates(secrets.token_urlsafe(32))
+        parts.access.forwarded = forwarded
         tls = TlsFiles(
             tls_folder(self._process.folder), self._config, trust.server, trust.access
         )  # fmt: skip
@@ -86,6 +86,7 @@ class _Build:
             parts.failures.failed, self._process, tls,
             CallerAnswers(parts.access, parts.dispatcher, WallClock(), parts.failures.failed),
             SystemResolver(), parts.receipts.keep, parts.native, parts.in_force,
+            trust.access.field, forwarded,
         )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from router.errors import IdentityUnavailableError, UnauthenticatedError
 from router.identity.api_keys import PREFIX, KeyTable
 from router.identity.certificates import CertificateTable
 from router.identity.credentials import REFUSED, Denial, presented, without_credentials
+from router.identity.forwarded import ForwardedCertificates
 from router.identity.limits import Limiter
 from router.identity.narrowing import require_role
 from router.identity.principal import ANONYMOUS, NOBODY, Principal, Role
@@ -59,6 +60,8 @@ class Access:
         self.limiter = limiter or Limiter(clock.monotonic)
         self._clock = clock
         self._listener = listener
+        # Of a proxy of our own; None where callers come by themselves.
+        self.forwarded: ForwardedCertificates | None = None
 
     def admit(
         self,
@@ -101,6 +104,8 @@ class Access:
 
     def travelling(self, metadata: Metadata, principal: Principal) -> Metadata:
         """What of a call's headers travels on to a server: no credential of ours."""
+        if self.forwarded is not None:
+            metadata = self.forwarded.without(metadata)
         return metadata if principal is ANONYMOUS else without_credentials(metadata)
 
     def _recognised(
@@ -122,6 +127,8 @@ class Access:
             if credentials.tokens is not None and text.count(".") == _DOTS_OF_A_TOKEN:
                 return credentials.tokens.find(text, self._clock.now())
         shown = certificate() if credentials.certificates else None
+        if shown is None and self.forwarded is not None and credentials.certificates:
+            shown = self.forwarded.of(metadata)
         if shown is not None:
             found = credentials.certificates.find(shown)
             if found is not None:

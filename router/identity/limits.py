@@ -17,7 +17,7 @@ from typing import Final
 from router.errors import RateLimitedError
 from router.identity.limit_claims import LimitClaims
 from router.identity.principal import UNMETERED, Principal
-from router.identity.principal_counts import MINUTE_S, LimitPart, PrincipalCounts
+from router.identity.principal_counts import MINUTE_S, LimitPart, PrincipalCounts, SharedUse
 from router.model import Receipt
 
 # Principals whose use is remembered; of tokens there may be any number.
@@ -76,7 +76,7 @@ class Use:
         """It is over. What was reserved and not settled stays taken: its caller went away, and what
         a server did until then is not known. Calling it twice does nothing."""
         if self._at_once and self._counts is not None:
-            self._counts.at_once -= 1
+            _move(self._counts, -1)
         self._counts = None
         self._at_once = False
 
@@ -105,7 +105,7 @@ class Limiter:
         now = self._monotonic()
         counts = self._counts(principal, now)
         counts.asked(now)
-        if counts.at_once >= counts.part.at_once:
+        if counts.all_at_once >= counts.part.at_once:
             counts.refused_at_once()
             raise RateLimitedError(
                 f"{limits.max_concurrent:g} requests at once is this principal's limit",
@@ -114,7 +114,10 @@ class Limiter:
                 principal.name,
             )
         if limits.requests_per_s < math.inf:
-            wait_s = counts.requests.take(1.0, counts.per_s, counts.burst, now)
+            if counts.shared is not None:
+                wait_s = counts.shared.take_request()
+            else:
+                wait_s = counts.requests.take(1.0, counts.per_s, counts.burst, now)
             if wait_s > 0.0:
                 raise RateLimitedError(
                     f"{limits.requests_per_s:g} requests a second is this principal's limit",
@@ -122,7 +125,7 @@ class Limiter:
                     "requests",
                     principal.name,
                 )
-        counts.at_once += 1
+        _move(counts, 1)
         return Use(self, counts, True)
 
     def take_tokens(self, counts: PrincipalCounts, tokens: float) -> None:
@@ -131,7 +134,10 @@ class Limiter:
         self._renew(counts, now)
         counts.asked_tokens.add(tokens, now)
         most = counts.tokens_per_min
-        wait_s = counts.tokens.take(tokens, most / MINUTE_S, most, now)
+        if counts.shared is not None:
+            wait_s = counts.shared.take_tokens(tokens)
+        else:
+            wait_s = counts.tokens.take(tokens, most / MINUTE_S, most, now)
         if wait_s > 0.0:
             raise RateLimitedError(
                 f"{counts.limits.tokens_per_min:g} tokens a minute is this principal's limit",
@@ -142,18 +148,30 @@ class Limiter:
 
     def put_tokens(self, counts: PrincipalCounts, tokens: float) -> None:
         """See `Use.settle`."""
-        counts.tokens.put(tokens, counts.tokens_per_min)
+        if counts.shared is not None:
+            counts.shared.put_tokens(tokens)
+        else:
+            counts.tokens.put(tokens, counts.tokens_per_min)
 
     def told(
-        self, principal: Principal, asked: int, tokens: float, at_once: int, peak: int
+        self, principal: Principal, asked: int, tokens: float, peak: int, shared: SharedUse
     ) -> PrincipalCounts:
-        """What is counted elsewhere for this process, since the last time: so many requests and
-        tokens were ``asked`` for, ``at_once`` are under way, and ``peak`` were or wanted to be at
-        the most. Its part of now, to be kept to there."""
+        """What is counted elsewhere for this process, in ``shared``, since the last time: so many
+        requests and tokens were ``asked`` for, and ``peak`` were or wanted to be under way at the
+        most. Its part of now, to be kept to there."""
         now = self._monotonic()
         counts = self._counts(principal, now)
-        counts.told(asked, tokens, at_once, peak, now)
+        if counts.shared is not shared:
+            counts.shared = shared
+            shared.here(counts.at_once)
+        counts.told(asked, tokens, peak, now)
         return counts
+
+    def part(self, name: str) -> None:
+        """What a principal uses is counted nowhere else any more."""
+        counts = self._kept.get(name)
+        if counts is not None:
+            counts.shared = None
 
     def in_use(self, now: float) -> Iterator[PrincipalCounts]:
         """Who uses or owes anything, of those that came last; others of them are forgotten."""
@@ -195,9 +213,15 @@ class Limiter:
     def _drop(self) -> None:
         """Drop the longest unused of those with nothing under way."""
         for name, counts in self._kept.items():
-            if not counts.at_once:
+            if not counts.all_at_once:
                 del self._kept[name]
                 return
+
+
+def _move(counts: PrincipalCounts, by: int) -> None:
+    counts.at_once += by
+    if counts.shared is not None:
+        counts.shared.here(counts.at_once)
 
 
 def _even(max_concurrent: float, sharers: int) -> LimitPart:

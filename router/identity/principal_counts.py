@@ -8,7 +8,7 @@ is lost. So all processes' buckets together never hold more than one of the whol
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from router.core.limit_parts import LEAST_DEMAND
 from router.identity.principal import PrincipalLimits
@@ -85,9 +85,36 @@ class LimitPart(NamedTuple):
     at_once: float = math.inf
 
 
+class SharedUse(Protocol):
+    """What is counted elsewhere of the very limits that this process keeps to, in memory that both
+    share: buckets are there, and none here."""
+
+    @property
+    def at_once(self) -> int:
+        """Requests that are under way there."""
+        ...
+
+    def here(self, at_once: int) -> None:
+        """So many are under way in this process."""
+        ...
+
+    def take_request(self) -> float:
+        """As `TokenBucket.take`."""
+        ...
+
+    def take_tokens(self, tokens: float) -> float:
+        """As `TokenBucket.take`."""
+        ...
+
+    def put_tokens(self, tokens: float) -> None:
+        """As `TokenBucket.put`."""
+        ...
+
+
 class PrincipalCounts:
     """Of one principal in one process. ``epoch``: of what its part is (see `Limiter`); ``claim``:
-    what of its part is claimed or would be; ``shown``: others have been told; ``is_new``: nobody
+    what of its part is claimed or would be; ``shared``: what is counted elsewhere of it, of which
+    `told` tells; ``shown``: others have been told; ``is_new``: nobody
     else has used the limits since it began, and its part has not shrunk. Of its part: ``per_s``,
     ``burst``: requests a second, and that a bucket holds; ``tokens_per_min``: that a bucket holds
     as well."""
@@ -95,7 +122,7 @@ class PrincipalCounts:
     __slots__ = (
         "_asked_at", "_peak", "_peak_at", "_refused", "asked_requests", "asked_tokens", "at_once",
         "burst", "claim", "epoch", "is_new", "key", "limits", "name", "part", "per_s", "requests",
-        "shown", "tokens", "tokens_per_min",
+        "shared", "shown", "tokens", "tokens_per_min",
     )  # fmt: skip
 
     def __init__(self, name: str, limits: PrincipalLimits, now: float) -> None:
@@ -104,6 +131,7 @@ class PrincipalCounts:
         self.key = 0
         self.limits = limits
         self.at_once = 0
+        self.shared: SharedUse | None = None
         self.requests = TokenBucket()
         self.tokens = TokenBucket()
         self.asked_requests = ForgettingSum()
@@ -121,18 +149,22 @@ class PrincipalCounts:
         self.asked_requests.add(1.0, now)
         self._asked_at = now
         # With all that were refused since others were told.
-        at_once = self.at_once + 1.0 + self._refused
+        at_once = self.all_at_once + 1.0 + self._refused
         self._peak = max(self._faded_peak(now), at_once)
         self._peak_at = now
 
-    def told(self, asked: int, tokens: float, at_once: int, peak: int, now: float) -> None:
+    @property
+    def all_at_once(self) -> int:
+        """Requests under way, those that are counted elsewhere among them."""
+        return self.at_once + (self.shared.at_once if self.shared is not None else 0)
+
+    def told(self, asked: int, tokens: float, peak: int, now: float) -> None:
         """As of `Limiter.told`."""
-        self.at_once = at_once
         if asked:
             self.asked_requests.add(asked, now)
             self.asked_tokens.add(tokens, now)
             self._asked_at = now
-        self._peak = max(self._faded_peak(now), peak)
+        self._peak = max(self._faded_peak(now), peak + self.at_once)
         self._peak_at = now
 
     def refused_at_once(self) -> None:
@@ -146,7 +178,7 @@ class PrincipalCounts:
         return (
             _of_limit(self.asked_requests.per_s(now), limits.requests_per_s),
             _of_limit(self.asked_tokens.per_s(now) * MINUTE_S, limits.tokens_per_min),
-            min(max(LEAST_DEMAND, self._faded_peak(now), self.at_once), limits.max_concurrent)
+            min(max(LEAST_DEMAND, self._faded_peak(now), self.all_at_once), limits.max_concurrent)
             if limits.max_concurrent < math.inf
             else 0.0,
         )
@@ -169,7 +201,7 @@ class PrincipalCounts:
 
     def is_in_use(self, now: float) -> bool:
         """Whether there is anything to remember of it: what it has under way or used of late."""
-        if self.at_once or now - self._asked_at < _IN_USE_S:
+        if self.all_at_once or now - self._asked_at < _IN_USE_S:
             return True
         return not self._fill(now)
 

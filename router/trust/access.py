@@ -77,6 +77,11 @@ class AccessTable:
         key = self._keys.get(address)
         return key.source.value if key is not None else None
 
+    def field(self, address: str) -> tuple[str, str] | None:
+        """The header by which whoever calls an address shows its key; None where it has none."""
+        key = self._keys.get(address)
+        return key.field if key is not None else None
+
     def context(self, address: str) -> ssl.SSLContext | None:
         """For connections over HTTP; None where nothing is said of the address."""
         security = self._security.get(address)

@@ -184,15 +184,61 @@ def test_tokens_are_those_of_prompt_and_answer():
     assert math.isnan(used_tokens(receipt()))
 
 
+class Elsewhere:
+    """A `SharedUse`."""
+
+    def __init__(self, at_once):
+        self.at_once, self.told, self.taken, self.tokens, self.wait_s = at_once, 0, 0, 0.0, 0.0
+
+    def here(self, at_once):
+        self.told = at_once
+
+    def take_request(self):
+        self.taken += 1
+        return self.wait_s
+
+    def take_tokens(self, tokens):
+        self.tokens += tokens
+        return self.wait_s
+
+    def put_tokens(self, tokens):
+        self.tokens -= tokens
+
+
 def test_what_is_counted_elsewhere_is_told_and_kept_to_the_part_of_now():
     hands = Hands()
     sharers = [1]
     limiter = Limiter(hands, lambda: sharers[0])
     held = limited(requests_per_s=8.0, max_concurrent=4)
-    counts = limiter.told(held, 6, 300.0, 2, 3)
-    assert (counts.per_s, counts.part.at_once, counts.at_once) == (8.0, 4, 2)
+    shared = Elsewhere(at_once=2)
+    counts = limiter.told(held, 6, 300.0, 3, shared)
+    assert (counts.per_s, counts.part.at_once, counts.all_at_once) == (8.0, 4, 2)
     assert counts.is_in_use(hands())
-    sharers[0] = 2
-    counts = limiter.told(held, 0, 0.0, 0, 0)
-    assert (counts.per_s, counts.part.at_once, counts.at_once) == (4.0, 2, 0)
+    sharers[0], shared.at_once = 2, 0
+    counts = limiter.told(held, 0, 0.0, 0, shared)
+    assert (counts.per_s, counts.part.at_once, counts.all_at_once) == (4.0, 2, 0)
     assert list(limiter.in_use(hands())) == [counts]
+
+
+def test_what_is_counted_elsewhere_leaves_less_here():
+    hands = Hands()
+    limiter = Limiter(hands)
+    held = limited(requests_per_s=2.0, tokens_per_min=60.0, max_concurrent=4)
+    shared = Elsewhere(at_once=3)
+    limiter.told(held, 3, 0.0, 3, shared)
+    use = limiter.begin(held)
+    assert (shared.told, shared.taken) == (1, 1)
+    with pytest.raises(RateLimitedError, match="4 requests at once"):
+        limiter.begin(held)
+    use.reserve(10.0)
+    use.settle(4.0)
+    assert shared.tokens == 4.0
+    use.end()
+    assert shared.told == 0
+    shared.wait_s = 0.5
+    with pytest.raises(RateLimitedError, match="2 requests a second"):
+        limiter.begin(held)
+    # Counted nowhere else: its own buckets again.
+    limiter.part(held.name)
+    limiter.begin(held).end()
+    assert shared.told == 0

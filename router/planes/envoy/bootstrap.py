@@ -15,8 +15,9 @@ from router.config.addresses import ip_and_port
 from router.config.exposure import is_loopback
 from router.config.settings import ClientAuth, Config
 from router.planes.envoy.hosts import hosts_file
-from router.planes.envoy.module import NAME
-from router.planes.envoy.tls import endpoint_sockets, listener_socket
+from router.planes.envoy.keys_file import KEYS
+from router.planes.envoy.module import KEYS_NAME, NAME
+from router.planes.envoy.tls import endpoint_sockets, has_keys, listener_socket
 from router.units import MS_PER_S
 
 # Of the folder: what is decided by, and where Envoy is asked and told.
@@ -120,7 +121,10 @@ def _listener(front: EnvoyListener, config: Config, folder: Path, longest_s: flo
         "http2_protocol_options": {"max_concurrent_streams": server.max_streams},
         "route_config": {"virtual_hosts": [_virtual_host(front, config, longest_s)]},
         "http_filters": [
-            {"name": NAME, "typed_config": _module(front.name, _lines(front, config, folder))},
+            {
+                "name": NAME,
+                "typed_config": _module(NAME, front.name, _lines(front, config, folder)),
+            },
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {
@@ -165,10 +169,10 @@ def _is_of_this_machine(front: EnvoyListener, config: Config) -> bool:
     return config.settings.server.tls is None and is_loopback(front.listen)
 
 
-def _module(filter_name: str, lines: str) -> Json:
+def _module(module: str, filter_name: str, lines: str) -> Json:
     return {
         "@type": f"{_TYPE}.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
-        "dynamic_module_config": {"name": NAME, "do_not_close": True},
+        "dynamic_module_config": {"name": module, "do_not_close": True},
         "filter_name": filter_name,
         "filter_config": {
             "@type": "type.googleapis.com/google.protobuf.StringValue",
@@ -251,10 +255,27 @@ def _cluster(protocol: str, name: str, folder: Path, config: Config) -> Json:
                 "@type": f"type.googleapis.com/{_PROTOCOL_OPTIONS}",
                 "explicit_http_config": options,
                 **renewed,
+                **_keys(name, folder, config),
             }
         },
         "load_balancing_policy": _named_hosts() if name == protocol else _anybody(),
     }
+
+
+def _keys(name: str, folder: Path, config: Config) -> Json:
+    """Before each attempt leaves, the key of the server that it goes to: no caller's filter knows
+    which one that will be."""
+    is_native = name not in DECIDED
+    if not (tells_certificates(config) if is_native else has_keys(config)):
+        return {}
+    codec = f"{_TYPE}.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
+    # As source/keys/filter.c has it.
+    kind = "native" if is_native else name
+    filters = [
+        {"name": KEYS_NAME, "typed_config": _module(KEYS_NAME, kind, str(folder / KEYS))},
+        {"name": "envoy.filters.http.upstream_codec", "typed_config": {"@type": codec}},
+    ]
+    return {"http_filters": filters}
 
 
 _PROTOCOL_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -291,12 +312,17 @@ def _policy(name: str, kind: str, fields: Json) -> Json:
     }
 
 
+def tells_certificates(config: Config) -> bool:
+    """Whether callers may be known by certificates, which Envoy alone sees."""
+    tls = config.settings.server.tls
+    asked = tls is not None and tls.client_auth is not ClientAuth.NONE
+    return asked and config.settings.identity.schema.mtls is not None
+
+
 def _certificates(config: Config) -> Json:
     """Who clients' certificates are of is the gateway's to say; what a client says of that itself
     is taken out in any case."""
-    tls = config.settings.server.tls
-    asked = tls is not None and tls.client_auth is not ClientAuth.NONE
-    if not asked or config.settings.identity.schema.mtls is None:
+    if not tells_certificates(config):
         return {"forward_client_cert_details": "SANITIZE"}
     return {
         "forward_client_cert_details": "SANITIZE_SET",

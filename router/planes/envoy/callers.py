@@ -9,10 +9,8 @@ workers look into first (`router.planes.envoy.known_file`), so that each caller 
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
@@ -27,6 +25,7 @@ from router.errors import (
     UnauthenticatedError,
 )
 from router.identity.access import Access
+from router.identity.forwarded import told_certificate
 from router.identity.narrowing import held_origin, held_residency, held_tenant
 from router.identity.principal import Principal, Role
 from router.planes.envoy.bootstrap import SOCKET
@@ -34,13 +33,10 @@ from router.planes.envoy.budget_accounts import BudgetAccounts
 from router.planes.envoy.known_file import ASKS_TENANTS, ASKS_WHO, KnownCaller, KnownFile
 from router.planes.envoy.principal_uses import PrincipalUses
 from router.planes.envoy.record_errors import METHODS, REFUSALS, Failed
-from router.trust.peer import PeerCertificate, read_peer
 
 _MAX_BYTES: Final = 64 * 1024
 # Parts of limits move in rounds of half a second; what ends is granted anew at once.
 _RENEW_S: Final = 0.5
-_CERTIFICATE: Final = "x-forwarded-client-cert"
-_CERT: Final = re.compile(r'(?:^|;)Cert="([^"]*)"')
 # As source/caller.c answers with: gRPC's name, and HTTP's status.
 _CODES: Final[dict[type[CarbonRouterError], tuple[str, str]]] = {
     UnauthenticatedError: ("UNAUTHENTICATED", "401"),
@@ -135,7 +131,9 @@ class CallerAnswers:
     def _know(self, digest: bytes, metadata: Metadata, peer: str) -> None:
         """Raises UnauthenticatedError, NotPermittedError and IdentityUnavailableError."""
         wall, monotonic = self._wall.now(), self._wall.monotonic()
-        principal = self._access.admit(metadata, Role.INFER, peer, lambda: _certificate(metadata))
+        principal = self._access.admit(
+            metadata, Role.INFER, peer, lambda: told_certificate(metadata)
+        )
         until = self._access.valid_until(metadata)
         caller = self._caller(principal, metadata, monotonic + (until - wall))
         if not caller.fits:
@@ -171,12 +169,3 @@ def _pairs(body: bytes) -> Metadata:
     """Lines of a key and a value by turns."""
     lines = body.decode("latin-1").split("\n")
     return list(zip(lines[0:-1:2], lines[1::2], strict=False))
-
-
-def _certificate(metadata: Metadata) -> PeerCertificate | None:
-    """That Envoy has verified, as it tells of it; whatever a client says of that itself is gone."""
-    for key, value in metadata:
-        found = _CERT.search(str(value)) if key == _CERTIFICATE else None
-        if found is not None:
-            return read_peer(unquote_to_bytes(found[1]))
-    return None

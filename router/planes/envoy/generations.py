@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from router.config.settings import CarbonBudget
@@ -24,6 +24,7 @@ from router.planes.envoy.layout import PROTOCOLS
 from router.planes.envoy.names import HostNames
 from router.planes.envoy.seats import EnvoyHost, Seats
 from router.planes.envoy.shared_file import SharedFile
+from router.planes.envoy.tls import Reach
 
 # Records of older generations were read, or overwritten, long ago.
 _KEPT: Final = 64
@@ -34,9 +35,20 @@ _KNOWN_S: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
+class _Reached(NamedTuple):
+    """``without``: names of those that it cannot reach. ``ways``: by address; ``keyed``: likewise,
+    the fleet's own addresses of those that are sent a key."""
+
+    places: list[EnvoyHost]
+    ways: dict[str, Reach]
+    without: set[str]
+    keyed: dict[str, str]
+
+
 class _KeptKey(NamedTuple):
     view: View
     budgets: Sequence[CarbonBudget]
+    reached: _Reached
     key: int
 
 
@@ -51,16 +63,16 @@ class Generations:
         process: EnvoyProcess,
         hosts: HostFiles,
         terms: TableTerms,
-        way: Callable[[Endpoint], str],
+        reach: Callable[[Endpoint], Reach | None],
     ) -> None:
-        """``way``: how an endpoint is reached, as of `tls.way_of`."""
+        """``reach``: how an endpoint is reached, None where it is not."""
         self._dispatcher = dispatcher
         self._clock = clock
         self._names = names
         self._process = process
         self._hosts = hosts
         self._terms = terms
-        self._way = way
+        self._reach = reach
         self._file: SharedFile | None = None
         self._image: TableImage | None = None
         self._keys: _KeptKey | None = None
@@ -80,11 +92,11 @@ class Generations:
         view = self._dispatcher.view
         if before is not None and before.rows == self._key(view):
             # What was decided by the process before this one is of the same generation.
-            self._write_hosts()
-            self._install(view, self._places(view), before.generation, before.since_s)
-            self._seats.keep(
-                [place for place, _ in self._seats if place in self._places(view)], now
-            )
+            reached = self._reached(view)
+            self._write_hosts(reached)
+            self._install(view, reached, before.generation, before.since_s)
+            places = frozenset(reached.places)
+            self._seats.keep([place for place, _ in self._seats if place in places], now)
         else:
             await self._move(view, before.generation + 1 if before is not None else 1)
 
@@ -108,7 +120,7 @@ class Generations:
         if self._key(view) != image.generation.key:
             await self._move(view, image.generation.number + 1)
         elif self._seats.retire(lambda seat: file.seats[seat].in_flight, self._clock.monotonic()):
-            await self._show_hosts()
+            await self._show_hosts(self._reached(view))
             image = self._image or image
             self._renew(image, image.view)
 
@@ -118,20 +130,21 @@ class Generations:
             self._keys = None
 
     async def _move(self, view: View, number: int) -> None:
-        places, began = self._places(view), self._clock.monotonic()
+        reached, began = self._reached(view), self._clock.monotonic()
+        places = reached.places
         self._seats.admit(places, began)
         if self._file is not None:
             self._file.head.used = self._seats.used
-        await self._show_hosts()
+        await self._show_hosts(reached)
         now = self._clock.monotonic()
         self._seats.keep(places, now)
-        self._install(view, places, number, now)
+        self._install(view, reached, number, now)
         took_s = self._clock.monotonic() - began
         _log.info("Envoy's endpoints", extra={"endpoints": len(places), "took_s": took_s})
 
-    async def _show_hosts(self) -> None:
+    async def _show_hosts(self, reached: _Reached) -> None:
         """Until Envoy has all that have seats."""
-        self._write_hosts()
+        self._write_hosts(reached)
         if not self._process.is_alive():
             # It reads them as it starts.
             return
@@ -141,7 +154,8 @@ class Generations:
             await asyncio.sleep(_LOOK_S)
         raise EnvoyPlaneError(f"Envoy did not take its hosts in within {_KNOWN_S:g} s")
 
-    def _write_hosts(self) -> None:
+    def _write_hosts(self, reached: _Reached) -> None:
+        self._hosts.ways |= {address: one.way for address, one in reached.ways.items()}
         try:
             self._hosts.write(place for place, _ in self._seats)
         except OSError as error:
@@ -149,18 +163,16 @@ class Generations:
 
     def _renew(self, image: TableImage, view: View) -> None:
         """Of the same generation."""
-        self._install(
-            view, self._places(view), image.generation.number, image.generation.since_s
-        )  # fmt: skip
+        generation = image.generation
+        self._install(view, self._reached(view), generation.number, generation.since_s)
 
-    def _install(
-        self, view: View, places: Sequence[EnvoyHost], number: int, since_s: float
-    ) -> None:
-        seats = {place.name: self._seats.of(place) for place in places}
+    def _install(self, view: View, reached: _Reached, number: int, since_s: float) -> None:
+        seats = {place.name: self._seats.of(place) for place in reached.places}
         counts = self._hosts.counts()
         generation = Generation(
-            number, self._key_of(view, places), since_s, seats,
+            number, self._key_of(view, reached), since_s, seats,
             (counts.get(PROTOCOLS[0], 0), counts.get(PROTOCOLS[1], 0)),
+            frozenset(reached.without),
         )  # fmt: skip
         self._image = TableImage(self._dispatcher, view, self._terms, generation, self._seats)
         self.views[number] = view
@@ -170,23 +182,38 @@ class Generations:
         for old in [one for one in self.views if one <= number - _KEPT]:
             del self.views[old]
 
-    def _places(self, view: View) -> list[EnvoyHost]:
-        """Those that Envoy can be told of: it knows them apart by their addresses alone."""
-        found: dict[str, EnvoyHost] = {}
+    def _reached(self, view: View) -> _Reached:
+        """Whom Envoy can be told of."""
+        found = _Reached([], {}, set(), {})
         for one in view.snapshot.layout.fleet.endpoints:
-            address = self._names.address(one.address)
-            if address:
-                self._hosts.ways[address] = self._way(one)
-                found.setdefault(address, EnvoyHost(one.name, one.protocol, address))
-        return list(found.values())
+            address, reach = self._names.address(one.address), self._reach(one)
+            # A host of Envoy's is reached in one way, whichever endpoint there is meant.
+            if reach is None or found.ways.get(address, reach) != reach:
+                found.without.add(one.name)
+            elif address:
+                found.ways[address] = reach
+                found.places.append(EnvoyHost(one.name, one.protocol, address))
+                if reach.credentials is not None:
+                    found.keyed[address] = one.address
+        return found
+
+    def addresses(self) -> Mapping[str, str]:
+        """Of those that are sent a key: as Envoy has them, and as the fleet does."""
+        return self._kept(self._dispatcher.view).reached.keyed
 
     def _key(self, view: View) -> int:
+        return self._kept(view).key
+
+    def _kept(self, view: View) -> _KeptKey:
         kept, budgets = self._keys, self._dispatcher.budgets.budgets
         if kept is None or kept.view is not view or kept.budgets is not budgets:
-            kept = self._keys = _KeptKey(view, budgets, self._key_of(view, self._places(view)))
-        return kept.key
+            reached = self._reached(view)
+            kept = _KeptKey(view, budgets, reached, self._key_of(view, reached))
+            self._keys = kept
+        return kept
 
-    def _key_of(self, view: View, places: Sequence[EnvoyHost]) -> int:
+    def _key_of(self, view: View, reached: _Reached) -> int:
+        places = [(place, reached.ways[place.address].way) for place in reached.places]
         return key_of(view, places, [one.name for one in self._dispatcher.budgets.budgets])
 
     def _addresses(self) -> list[str]:

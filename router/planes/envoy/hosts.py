@@ -26,8 +26,8 @@ class HostFiles:
 
     def __init__(self, folder: Path, protocols: Sequence[str]) -> None:
         self._folder = folder
-        self._hosts: dict[str, list[str]] = {one: [] for one in protocols}
-        # How each address is reached, where that is not in plaintext: `tls.way_of`.
+        self._hosts: dict[str, list[tuple[str, str]]] = {one: [] for one in protocols}
+        # How each address is reached, where that is not in plaintext: `tls.Reach.way`.
         self.ways: dict[str, str] = {}
         # There, whoever comes and goes.
         self.stay: Sequence[EnvoyHost] = ()
@@ -45,13 +45,13 @@ class HostFiles:
             if place.protocol in found:
                 found[place.protocol].add(place.address)
         for protocol, addresses in found.items():
-            hosts = sorted(addresses)
+            hosts = [(one, self.ways.get(one, "")) for one in sorted(addresses)]
             if self._hosts[protocol] != hosts or protocol not in self.versions:
                 self.versions[protocol] = self._write(protocol, hosts)
                 self._hosts[protocol] = hosts
 
-    def _write(self, protocol: str, hosts: Sequence[str]) -> str:
-        found = [_host(one, self.ways.get(one, "")) for one in hosts]
+    def _write(self, protocol: str, hosts: Sequence[tuple[str, str]]) -> str:
+        found = [_host(address, way) for address, way in hosts]
         version = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
         assignment = {
             "@type": _ASSIGNMENT,

@@ -23,7 +23,7 @@ from router.core.columns import ModelColumns, Snapshot, is_stale
 from router.core.day_account import day_of
 from router.core.energy import run_coefficients, task_j
 from router.core.health import State
-from router.core.layout import ANYWHERE
+from router.core.layout import ANYWHERE, Candidates
 from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
 from router.core.refusal import SHED_RETRY_S
 from router.core.seat import Seat
@@ -72,7 +72,8 @@ class Generation(NamedTuple):
     """What tables have in common in which places of models and rows of candidates mean the same.
 
     ``key``: the same of any two of which that is so; ``since_s``: monotonic. ``seats``: of the
-    endpoints that Envoy can be told of, by name; ``hosts``: of Envoy's, gRPC's and HTTP's.
+    endpoints that Envoy can be told of, by name; ``hosts``: of Envoy's, gRPC's and HTTP's;
+    ``without``: endpoints that it cannot reach, whose models are passed on.
     """
 
     number: int
@@ -80,6 +81,7 @@ class Generation(NamedTuple):
     since_s: float
     seats: Mapping[str, int]
     hosts: tuple[int, int]
+    without: frozenset[str] = frozenset()
 
 
 class TableTerms(NamedTuple):
@@ -203,7 +205,7 @@ class TableImage:
             arena.text(key[0]), arena.text(key[1]),
             layout.protocols[key[0]] == "openai",
             isinstance(candidates.served[0].profile, TaskProfile),
-            key[0] in layout.fleet.aliases or any(map(_keeps_prompts, candidates.served)), 0,
+            self._is_passed(key[0], candidates), 0,
             n, table.shape[0], len(candidates.regions),
         )  # fmt: skip
         cells.table_at = arena.array(table)
@@ -233,6 +235,13 @@ class TableImage:
         )
         cells.longest = layout.contexts[key[0]]
         return cells
+
+    def _is_passed(self, name: str, candidates: Candidates) -> bool:
+        return (
+            name in self.view.snapshot.layout.fleet.aliases
+            or any(map(_keeps_prompts, candidates.served))
+            or any(one.name in self.generation.without for one in candidates.endpoints)
+        )
 
     def _update_model(
         self,
@@ -297,9 +306,9 @@ class TableImage:
         return cells
 
 
-def key_of(view: View, places: Iterable[EnvoyHost], budgets: Sequence[str]) -> int:
-    """Of a `Generation`: all that a record is read by, and whom Envoy is told of. ``budgets``: of
-    carbon, by name."""
+def key_of(view: View, places: Iterable[tuple[EnvoyHost, str]], budgets: Sequence[str]) -> int:
+    """Of a `Generation`: all that a record is read by, and whom Envoy is told of, with the way it
+    reaches each. ``budgets``: of carbon, by name."""
     snapshot = view.snapshot
     columns = [
         (key, [one.name for one in one.candidates.endpoints], list(one.origin_rows))

@@ -7,13 +7,14 @@ shipped built: docs/decisions/the-module-is-built-where-it-runs.md.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -23,9 +24,11 @@ from router.extras import missing
 from router.planes.envoy.emission import kernel_objects, kernel_stamp, rows_header
 
 SOURCE: Final = Path(__file__).parent / "source"
+# By which Envoy asks for them: what decides, and what gives servers their keys.
+NAME, KEYS_NAME = "carbon_router", "carbon_router_keys"
 # Envoy looks for `dynamic_module_config.name` with this around it.
-FILE: Final = "libcarbon_router.so"
-NAME: Final = "carbon_router"
+FILE, KEYS_FILE = f"lib{NAME}.so", f"lib{KEYS_NAME}.so"
+_OF_KEYS: Final = ("client_keys.c", "unused.c")
 # The oldest C library that the machine may have; what numba itself runs on.
 _GLIBC: Final = "2.28"
 # Others show writes to each other in another order than they were made (source/shared.h).
@@ -41,6 +44,9 @@ def built(environ: Mapping[str, str]) -> Path:
     folder = cache_folder(environ) / _stamp()
     if not (folder / FILE).is_file():
         folder.mkdir(parents=True, exist_ok=True)
+        shared = [SOURCE / name for name in _OF_KEYS]
+        with _workplace(folder) as work:
+            _make(folder / KEYS_FILE, [*sorted((SOURCE / "keys").glob("*.c")), *shared], work)
         build(folder / FILE, sorted(SOURCE.glob("*.c")))
     return folder
 
@@ -56,17 +62,26 @@ def build(target: Path, sources: Sequence[Path]) -> None:
 
     Raises EnvoyPlaneError.
     """
-    with tempfile.TemporaryDirectory(dir=target.parent) as name:
-        work = Path(name)
+    with _workplace(target.parent) as work:
         (work / "kernel_rows.h").write_text(rows_header())
         objects = []
         for file, code in kernel_objects().items():
             (work / file).write_bytes(code)
             objects.append(work / file)
-        made = work / target.name
-        _link(made, [*sources, *objects], [work, SOURCE], work)
-        # Whoever starts beside us finds all of it or nothing.
-        made.replace(target)
+        _make(target, [*sources, *objects], work)
+
+
+@contextlib.contextmanager
+def _workplace(beside: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=beside) as name:
+        yield Path(name)
+
+
+def _make(target: Path, inputs: Sequence[Path], work: Path) -> None:
+    made = work / target.name
+    _link(made, inputs, [work, SOURCE], work)
+    # Whoever starts beside us finds all of it or nothing.
+    made.replace(target)
 
 
 def _link(made: Path, inputs: Sequence[Path], includes: Sequence[Path], work: Path) -> None:
@@ -108,6 +123,6 @@ def _stamp() -> str:
     """Of all that the module is made of."""
     digest = hashlib.sha256(kernel_stamp().encode())
     digest.update(f"{_triple()} {_GLIBC} {metadata.version('ziglang')}".encode())
-    for path in sorted(SOURCE.iterdir()):
+    for path in sorted(SOURCE.rglob("*.[ch]")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:32]

@@ -14,20 +14,29 @@ from router.backends.names import Resolve
 from router.config.settings import Config
 from router.contract import Clock
 from router.director import Dispatcher
+from router.identity.forwarded import ForwardedCertificates
 from router.model import Receipt
-from router.planes.envoy.bootstrap import TABLE, Json, bootstrap, fronts_of, native_cluster
+from router.planes.envoy.bootstrap import (
+    TABLE,
+    Json,
+    bootstrap,
+    fronts_of,
+    native_cluster,
+    tells_certificates,
+)
 from router.planes.envoy.callers import CallerAnswers
 from router.planes.envoy.envoy_process import EnvoyProcess
 from router.planes.envoy.generations import Generations
 from router.planes.envoy.hosts import HostFiles
 from router.planes.envoy.image import TableTerms, Times
 from router.planes.envoy.kept_decisions import KeptDecisions
+from router.planes.envoy.keys_file import KEYS, KeysFile
 from router.planes.envoy.names import EVERY_S, HostNames
 from router.planes.envoy.outcomes import Outcomes
 from router.planes.envoy.record_errors import Failed
 from router.planes.envoy.seats import EnvoyHost
 from router.planes.envoy.shared_file import RECORDS, SharedFile
-from router.planes.envoy.tls import way_of
+from router.planes.envoy.tls import Reaches, has_keys
 from router.planes.envoy.tls_files import TlsFiles
 
 # Between two tables: what is learned, and that a server is out, is decided by after so long.
@@ -77,11 +86,14 @@ class EnvoyPlane:
         keep: Callable[[Receipt], None],
         native: NativeFronts,
         in_force: Callable[[], Config],
+        keys: Callable[[str], tuple[str, str] | None],
+        forwarded: ForwardedCertificates,
     ) -> None:
         """``config``: that it begins with, ``in_force``: of this moment; ``identity``: of this
         gateway in decision ids; ``failed``: told of what ends badly; ``callers``: who may call;
-        ``resolve``: how host names of endpoints are asked for; ``keep``: receipts, to be asked for
-        by id; ``native``: serve what Envoy only passes on."""
+        ``resolve``: how host names of endpoints are asked for; ``keys``: the header that an address
+        is sent its key in; ``native``: serve what Envoy only passes on, and know it by
+        ``forwarded``; ``keep``: receipts, to be asked for by id."""
         self._config = config
         self._dispatcher = dispatcher
         self._clock = clock
@@ -98,7 +110,7 @@ class EnvoyPlane:
                 identity, config.settings.server.grpc_receipts == "full", callers.accounts,
                 lambda: in_force().settings.server.energy_tenants,
             ),
-            lambda endpoint: way_of(config, endpoint),
+            Reaches(config, in_force).of,
         )  # fmt: skip
         kept = KeptDecisions(
             dispatcher, identity, self._generations.snapshots,
@@ -108,6 +120,9 @@ class EnvoyPlane:
             dispatcher, identity, failed, callers, self._generations.views, keep, kept
         )  # fmt: skip
         self._file: SharedFile | None = None
+        self._keys: KeysFile | None = None
+        self._key_of = keys
+        self._forwarded = forwarded
         self._lost = self._unsound = 0
         self._draining = False
 
@@ -133,6 +148,9 @@ class EnvoyPlane:
         # Rows of budgets are known by now.
         await self._generations.begin(file, self._dispatcher.limits.timeout_s)
         self._file = file
+        if has_keys(self._config) or tells_certificates(self._config):
+            self._keys = KeysFile(self._process.folder / KEYS)
+            self._give_keys()
         self._publish()
         if not self._process.is_alive():
             self._process.start(how)
@@ -184,8 +202,19 @@ class EnvoyPlane:
 
     async def _follow(self) -> None:
         if self._file is not None and not self._draining:
+            # Before anybody is sent there.
+            self._give_keys()
             await self._generations.follow()
         await asyncio.sleep(PUBLISH_S)
+
+    def _give_keys(self) -> None:
+        if self._keys is None:
+            return
+        found = [(at, self._key_of(own)) for at, own in self._generations.addresses().items()]
+        keys = [(at, *key) for at, key in found if key is not None]
+        if tells_certificates(self._config):
+            keys += [(one.address, *self._forwarded.field) for one in self._hosts.stay]
+        self._keys.write(keys)
 
     async def _look_up(self) -> None:
         await asyncio.sleep(EVERY_S)

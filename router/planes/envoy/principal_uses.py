@@ -25,6 +25,68 @@ _FULL_RETRY_S: Final = 1.0
 _LEAST_RATE: Final = 1e-9
 
 
+class _RowUse:
+    """A `SharedUse`: what Envoy's workers count of one principal. A take here and one of theirs in
+    the same microsecond may both be let in by what was there for one."""
+
+    def __init__(self, cells: UseCells, monotonic: Callable[[], float]) -> None:
+        self._cells = cells
+        self._monotonic = monotonic
+
+    @property
+    def at_once(self) -> int:
+        """See `SharedUse`."""
+        at_once: int = self._cells.at_once
+        return max(0, at_once)
+
+    def here(self, at_once: int) -> None:
+        """See `SharedUse`."""
+        self._cells.passed_at_once = at_once
+
+    def take_request(self) -> float:
+        """See `SharedUse`."""
+        cells = self._cells
+        if cells.per_s <= 0.0:
+            return 0.0
+        from_ns = max(cells.requests_full_ns, self._now_ns())
+        wait_s = self._wait_s(from_ns, 1.0, cells.per_s, cells.burst)
+        if wait_s == 0.0:
+            cells.requests_full_ns = from_ns + int(_NS / cells.per_s)
+        return wait_s
+
+    def take_tokens(self, tokens: float) -> float:
+        """See `SharedUse`."""
+        cells, most = self._cells, self._cells.tokens_per_min
+        if most <= 0.0:
+            return 0.0
+        from_ns = max(cells.tokens_full_ns, self._now_ns())
+        wait_s = self._wait_s(from_ns, tokens, most / MINUTE_S, most)
+        if wait_s == 0.0:
+            cells.tokens_full_ns = from_ns + self._tokens_ns(tokens)
+        return wait_s
+
+    def put_tokens(self, tokens: float) -> None:
+        """See `SharedUse`."""
+        cells = self._cells
+        if cells.tokens_per_min > 0.0:
+            before = cells.tokens_full_ns
+            if tokens < 0.0:
+                before = max(before, self._now_ns())
+            cells.tokens_full_ns = before - self._tokens_ns(tokens)
+
+    def _tokens_ns(self, tokens: float) -> int:
+        return int(tokens * MINUTE_S * _NS / self._cells.tokens_per_min)
+
+    def _now_ns(self) -> int:
+        return int(self._monotonic() * _NS)
+
+    def _wait_s(self, from_ns: int, amount: float, per_s: float, burst: float) -> float:
+        left_s = (from_ns - self._now_ns()) / _NS
+        wait_s = min(amount, burst) / per_s - (burst / per_s - left_s)
+        # A nanosecond is what sums are off by.
+        return wait_s if wait_s > 1e-9 else 0.0
+
+
 class PrincipalUses:
     """Rows by principal's name. ``monotonic``: seconds, of the clock of all processes here."""
 
@@ -36,11 +98,15 @@ class PrincipalUses:
         self._principals: dict[int, Principal] = {}
         self._by_key: dict[int, int] = {}
         self._seen: dict[int, tuple[int, int, int]] = {}
+        self._shared: dict[int, _RowUse] = {}
 
     def begin(self, cells: ctypes.Array[UseCells]) -> None:
         """From now on in ``cells``; what a process before this one counted there still is."""
         self._cells = cells
         self._by_key = {one.key: row for row, one in enumerate(cells) if one.key}
+        for row in self._by_key.values():
+            # That process's own requests went with it.
+            cells[row].passed_at_once = 0
         self._seen = {row: _counted(cells[row]) for row in self._by_key.values()}
 
     def forget_requests(self) -> None:
@@ -100,8 +166,11 @@ class PrincipalUses:
         now_ns = self._monotonic() * _NS
         for row, principal in self._principals.items():
             cells = self._cells[row]
-            if not cells.at_once and max(cells.requests_full_ns, cells.tokens_full_ns) < now_ns:
+            is_full = max(cells.requests_full_ns, cells.tokens_full_ns) < now_ns
+            if is_full and not (cells.at_once or cells.passed_at_once):
                 del self._principals[row], self._rows[principal.name], self._by_key[cells.key]
+                self._shared.pop(row, None)
+                self._limiter.part(principal.name)
                 return row
         raise IdentityUnavailableError(
             f"{USES} principals with limits are in use, which is as many as Envoy's plane counts",
@@ -114,9 +183,11 @@ class PrincipalUses:
         before = self._seen[row]
         self._seen[row] = now
         peak, cells.peak = cells.peak, cells.at_once
+        shared = self._shared.get(row)
+        if shared is None:
+            shared = self._shared[row] = _RowUse(cells, self._monotonic)
         counts = self._limiter.told(
-            principal, asked - before[0], tokens - before[1], cells.at_once,
-            peak + refused - before[2],
+            principal, asked - before[0], tokens - before[1], peak + refused - before[2], shared
         )  # fmt: skip
         _write_rates(cells, counts)
 

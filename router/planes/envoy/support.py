@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from router.config.addresses import as_envoy_writes
 from router.config.ledger import LedgerSettings
 from router.config.settings import (
     Config,
@@ -31,7 +30,7 @@ def _names(text: str) -> frozenset[str]:
 HELD: Final[Mapping[type, frozenset[str]]] = {
     Settings: _names(
         "server clock carbon load health retry network_kwh_per_gb request_file state exposed "
-        # Of `access`, `_of_endpoints` refuses credentials; what of `otlp` there is, `notes` says.
+        # What of `otlp` there is, `notes` says.
         "ledger access identity carbon_budgets discovery otlp receipt_signing deferral "
         "scaling"
     ),
@@ -44,7 +43,8 @@ HELD: Final[Mapping[type, frozenset[str]]] = {
         "http_paths http_hosts energy_tenants picker scaler"
     ),
     HealthSettings: _names(
-        "probe_s detect_s base_ejection_s max_ejection_s max_ejected_fraction busy_s max_busy_s"
+        "probe_s detect_s base_ejection_s max_ejection_s max_ejected_fraction busy_s max_busy_s "
+        "consecutive_failures failure_percentage min_requests"
     ),
     RetrySettings: frozenset(("max_attempts",)),
     StateSettings: _names("file redis"),
@@ -56,17 +56,13 @@ HELD: Final[Mapping[type, frozenset[str]]] = {
 # `notes` says so.
 TOLD: Final[Mapping[type, frozenset[str]]] = {
     ServerSettings: frozenset(("max_requests", "max_buffered_mib", "max_wait_ms")),
-    HealthSettings: frozenset(("consecutive_failures", "failure_percentage", "min_requests")),
     RetrySettings: frozenset(("budget_ratio", "budget_reserve")),
 }
-
-_NOT_YET = "is not served by `carbon-router envoy` yet; leave it out, or use `carbon-router serve`"
 
 
 def require_supported(config: Config) -> None:
     """Raises ConfigError that names every key of ``config`` which this plane would ignore."""
-    problems = [*_of_settings(config), *_of_endpoints(config)]
-    if problems:
+    if problems := list(_of_settings(config)):
         raise ConfigError(str(config.file), problems)
 
 
@@ -77,8 +73,6 @@ def notes(config: Config) -> list[str]:
         "retry.budget_ratio, retry.budget_reserve: each request is tried retry.max_attempts times "
         "at most, however many are",
         "server.max_requests, server.max_buffered_mib: Envoy holds as many as it has memory for",
-        "health.consecutive_failures, health.failure_percentage, health.min_requests: a server "
-        "that is there and answers with errors is not taken out",
     ]
     if config.settings.retry.max_attempts > MAX_ATTEMPTS:
         found.append(f"retry.max_attempts: no request is tried more than {MAX_ATTEMPTS} times")
@@ -101,20 +95,3 @@ def _of_settings(config: Config) -> Iterator[tuple[str, str]]:
     protocols = {one.protocol for one in (*config.fleet.endpoints, *templates)}
     if "openai" in protocols and server.http is None:
         yield "server.http", "endpoints speak openai, so say where HTTP is served"
-
-
-def _of_endpoints(config: Config) -> Iterator[tuple[str, str]]:
-    fleet, seen = config.fleet, dict[str, str]()
-    for row, place in enumerate(config.settings.discovery):
-        key = f"discovery[{row}]"
-        if place.access.tls is not None or place.access.credentials is not None:
-            yield key, f"tls and credentials: {_NOT_YET}"
-    for row, endpoint in enumerate(fleet.endpoints):
-        key = f"endpoints[{row}]"
-        access = config.settings.access.get(endpoint.address)
-        if access is not None and access.credentials is not None:
-            yield key, f"credentials: {_NOT_YET}"
-        address = as_envoy_writes(endpoint.address)
-        if address in seen:
-            yield f"{key}.address", f"is that of {seen[address]!r}, too: Envoy cannot tell"
-        seen[address] = endpoint.name

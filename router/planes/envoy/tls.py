@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from router.config import split_address
-from router.config.settings import ClientAuth, Config, EndpointTls, ListenerTls, PemFiles
+from router.config.settings import (
+    ClientAuth,
+    Config,
+    EndpointAccess,
+    EndpointCredentials,
+    EndpointTls,
+    ListenerTls,
+    PemFiles,
+)
 from router.model import Endpoint
 
 Json = dict[str, Any]
@@ -73,16 +81,45 @@ def endpoint_sockets(config: Config, endpoints: Sequence[Endpoint], folder: Path
     return {"transport_socket_matches": list(ways.values())} if ways else {}
 
 
-def way_of(config: Config, endpoint: Endpoint) -> str:
-    """Which of `endpoint_sockets` it is reached by; "" for plaintext."""
-    tls = _tls_of(config, endpoint)
-    return "" if tls is None else _way(endpoint, tls)
+class Reach(NamedTuple):
+    """How Envoy reaches an endpoint. ``way``: which of `endpoint_sockets`, "" for plaintext;
+    ``credentials``: what its key is, None where it is sent none."""
+
+    way: str
+    credentials: EndpointCredentials | None
 
 
-def secured(config: Config) -> frozenset[str]:
-    """The ways of all endpoints, which an Envoy that runs has no others than."""
-    ways = {way_of(config, endpoint) for endpoint in config.fleet.endpoints}
-    return frozenset(ways - {""})
+class Reaches:
+    """Of an Envoy that ``begun`` has configured: what it was not told of at its start it cannot
+    reach. ``in_force``: the configuration of this moment."""
+
+    def __init__(self, begun: Config, in_force: Callable[[], Config]) -> None:
+        ways = {_reach(begun, endpoint).way for endpoint in begun.fleet.endpoints}
+        self._ways = frozenset((*ways, ""))
+        self._has_keys = has_keys(begun)
+        self._in_force = in_force
+
+    def of(self, endpoint: Endpoint) -> Reach | None:
+        """None of one that Envoy cannot reach."""
+        reach = _reach(self._in_force(), endpoint)
+        if reach.way not in self._ways or (reach.credentials is not None and not self._has_keys):
+            return None
+        return reach
+
+
+def has_keys(config: Config) -> bool:
+    """Whether any server is sent a key, of those that are yet to be found, too."""
+    places = (place.access for place in config.settings.discovery)
+    accesses = (*config.settings.access.values(), *places)
+    return any(one.credentials is not None for one in accesses)
+
+
+def _reach(config: Config, endpoint: Endpoint) -> Reach:
+    access = config.settings.access.get(endpoint.address, EndpointAccess())
+    credentials = access.credentials
+    # Wherever the file says so, the key is the same.
+    shown = None if credentials is None else credentials._replace(at="")
+    return Reach("" if access.tls is None else _way(endpoint, access.tls), shown)
 
 
 def way_metadata(way: str) -> Json:

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "keys/keys.h"
 #include "known.h"
 #include "scan.h"
 
@@ -104,17 +105,36 @@ static void check_entry(span_t text) {
     free(file);
 }
 
+/* Keys of servers as a writer that has gone mad might leave them. */
+static void check_keys(span_t text) {
+    static uint64_t number;
+    keys_file_t *file = malloc(sizeof *file + text.length);
+    *file = (keys_file_t){KEYS_MAGIC, text.length, number + 1, number + 1, text.length};
+    number++;
+    memcpy(file + 1, text.at, text.length);
+    server_key_t found;
+    volatile char last = 0;
+    size_t half = text.length / 2;
+    if (keys_find(file, (span_t){text.at, half}, &found))
+        for (size_t at = 0; at < found.value.length; at++) last = found.value.at[at];
+    if (keys_find(file, (span_t){"127.0.0.1:1", 11}, &found))
+        for (size_t at = 0; at < found.header.length; at++) last = found.header.at[at];
+    (void)last;
+    free(file);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!size) return 0;
     /* Of its own size, so that one byte too far is seen. */
     char *bytes = malloc(size);
     memcpy(bytes, data, size);
     span_t text = {bytes + 1, size - 1};
-    switch (*data % 4) {
+    switch (*data % 5) {
     case 0: check_body(true, text); break;
     case 1: check_body(false, text); break;
     case 2: check_headers(text); break;
-    default: check_entry(text);
+    case 3: check_entry(text); break;
+    default: check_keys(text);
     }
     free(bytes);
     return 0;
@@ -139,6 +159,7 @@ static const struct {
     SEED("\2", "x-ttft-budget-ms:250\nx-tenant:acme\nx-residency:eu, us\ngrpc-timeout:250m\n"
                "content-type:application/grpc\n"),
     SEED("\2", "authorization:Bearer crk_abcdefghij23_x\nx-forwarded-client-cert:Hash=00;Cert=x\n"),
+    SEED("\4", "127.0.0.1:1\0authorization\0Bearer k\0" "127.0.0.2:1\0x-api-key\0k\0"),
     SEED("\3", "\x20\x02" "acme\0home\0llama-*\0[a-z]?\0"),
     SEED("\2", "x-residancy:eu\nx-deadline-s:5\nx-energi-data:1\nx_origins:a\nx-min-quality:1\n"),
     SEED("\0", "{\"model\":\"m\",\"service_tier\":\"flex\",\"vllm_xargs\":{\"agentic_context\":{"

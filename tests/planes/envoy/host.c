@@ -1,6 +1,7 @@
 /* Stands where Envoy does, for tests that call the module's own C from Python. */
 #include "caller.h"
 #include "decide.h"
+#include "keys/keys.h"
 #include "known.h"
 #include "misspelt.h"
 #include "scan.h"
@@ -93,6 +94,74 @@ SHOWN int host_is_secret(const char *key, const char *value) {
     return known_is_secret(span_of(key), span_of(value));
 }
 
+SHOWN const void *host_keys(const char *path) { return keys_open(path); }
+
+/* Of the server at `address`: header and value into `texts`; whether it has any. */
+SHOWN int host_key(const void *file, const char *address, char *texts, size_t room) {
+    server_key_t found;
+    if (!keys_find(file, span_of(address), &found)) return 0;
+    keep(texts, room, found.header);
+    keep(texts + room, room, found.value);
+    return 1;
+}
+
+/* A file with two slots of `words` behind a table's head, for the two that follow. */
+SHOWN void *host_slots(uint64_t words) {
+    uint64_t bytes = sizeof(table_t) + words * sizeof(uint64_t);
+    shared_t *shared = calloc(1, sizeof *shared + 2 * bytes);
+    shared->slot_bytes = bytes;
+    shared->slots_at[0] = sizeof *shared, shared->slots_at[1] = sizeof *shared + bytes;
+    return shared;
+}
+
+/* As the gateway does, without a pause: three tables of each generation, whose number is all that
+ * they hold. */
+SHOWN void host_write_tables(shared_t *shared, uint64_t words, uint64_t tables) {
+    for (uint64_t n = 1; n <= tables; n++) {
+        table_t *table = (table_t *)((char *)shared + shared->slots_at[n & 1]);
+        uint64_t *said = (uint64_t *)(table + 1);
+        __atomic_store_n(&table->begun, n, __ATOMIC_SEQ_CST);
+        table->bytes = shared->slot_bytes, table->generation = 1 + n / 3, table->since_s = -1e9;
+        for (uint64_t i = 0; i < words; i++)
+            __atomic_store_n(said + i, table->generation, __ATOMIC_RELAXED);
+        __atomic_store_n(&table->done, n, __ATOMIC_RELEASE);
+        __atomic_store_n(&shared->newest, n, __ATOMIC_RELEASE);
+    }
+}
+
+static int64_t as_many(void *of) { return (void)of, 0; }
+
+static bool is_of(const copy_t *copy, uint64_t generation, uint64_t words) {
+    const uint64_t *said = (const uint64_t *)(copy->table + 1);
+    for (uint64_t i = 0; i < words; i++)
+        if (said[i] != generation) return false;
+    return copy->generation == generation;
+}
+
+/* As a worker that has some requests under way: how often a table was none, or that of a request
+ * became another generation's. */
+SHOWN uint64_t host_read_tables(shared_t *shared, uint64_t words, uint64_t last) {
+    enum { UNDER_WAY = 16 };
+    struct {
+        copy_t *copy;
+        uint64_t generation;
+    } held[UNDER_WAY] = {{0, 0}};
+    uint64_t wrong = 0;
+    for (uint64_t i = 0, at = 0; i < UNDER_WAY || shared->newest < last; at = ++i % UNDER_WAY) {
+        const view_t *view = shared_view(shared, false, as_many, 0);
+        if (held[at].copy) {
+            wrong += !is_of(held[at].copy, held[at].generation, words);
+            copy_leave(held[at].copy);
+            held[at].copy = 0;
+        }
+        if (!view) continue;
+        wrong += !is_of(view->copy, view->table->generation, words);
+        held[at].copy = view->copy, held[at].generation = view->table->generation;
+        copy_keep(view->copy);
+    }
+    return wrong;
+}
+
 SHOWN void *host_known(const char *path) { return known_open(path); }
 
 /* Who is known by `digest`: tenant and origin into `names`, the rest into `figures`; whether
@@ -119,6 +188,7 @@ SHOWN int host_use_reserve(void *file, int64_t row, double tokens, int64_t now_n
     return use_reserve(known_use(file, row), tokens, now_ns, wait_s);
 }
 SHOWN void host_use_leave(void *file, int64_t row) { use_leave(known_use(file, row)); }
+SHOWN void host_use_undo(void *file, int64_t row) { use_undo(known_use(file, row)); }
 SHOWN void host_use_give_back(void *file, int64_t row, double tokens) {
     use_give_back(known_use(file, row), tokens);
 }

@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import importlib.util
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def built(folder):
 def _build(target):
     to_envoy = {"filter.c", "refuse.c", "answer.c", "ending.c", "asking.c", "charge.c", "unused.c"}
     sources = sorted(one for one in module.SOURCE.glob("*.c") if one.name not in to_envoy)
-    module.build(target, [*sources, HERE / "host.c"])
+    module.build(target, [*sources, module.SOURCE / "keys" / "keys.c", HERE / "host.c"])
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +82,9 @@ class Host:
     def __init__(self, library):
         self.library = library
         library.host_obstacle.restype = ctypes.c_int64
-        library.host_known.restype = ctypes.c_void_p
+        for one in (library.host_known, library.host_slots, library.host_keys):
+            one.restype = ctypes.c_void_p
+        library.host_read_tables.restype = ctypes.c_uint64
         library.host_most_ug.restype = ctypes.c_int64
         for one in (library.host_scan, library.host_caller, library.host_refusal):
             one.restype = ctypes.c_char_p
@@ -143,6 +146,29 @@ class Host:
             ctypes.byref(run), figures, ctypes.c_double(g_per_kwh), ctypes.c_double(pue)
         )
 
+    def keys(self, path):
+        """A function that looks for the (header, value) of an address, None where there is none."""
+        file = ctypes.c_void_p(self.library.host_keys(str(path).encode()))
+
+        def key_of(address):
+            texts, room = ctypes.create_string_buffer(512), 256
+            if not self.library.host_key(file, address.encode(), texts, ctypes.c_size_t(room)):
+                return None
+            ends = (texts.raw[at : at + room].partition(b"\0")[0].decode() for at in (0, room))
+            return tuple(ends)
+
+        return key_of
+
+    def read_while_written(self, words, tables):
+        """How many tables of a worker's were wrong, of ``tables`` that are written meanwhile."""
+        shared = ctypes.c_void_p(self.library.host_slots(ctypes.c_uint64(words)))
+        sizes = ctypes.c_uint64(words), ctypes.c_uint64(tables)
+        writing = threading.Thread(target=self.library.host_write_tables, args=(shared, *sizes))
+        writing.start()
+        wrong = self.library.host_read_tables(shared, *sizes)
+        writing.join()
+        return wrong
+
     def known(self, path):
         """The file of callers as Envoy has it."""
         return KnownHost(self.library, self.library.host_known(str(path).encode()))
@@ -197,6 +223,9 @@ class KnownHost:
 
     def leave(self, row):
         self.library.host_use_leave(self.file, ctypes.c_int64(row))
+
+    def undo(self, row):
+        self.library.host_use_undo(self.file, ctypes.c_int64(row))
 
     def give_back(self, row, tokens):
         self.library.host_use_give_back(self.file, ctypes.c_int64(row), ctypes.c_double(tokens))

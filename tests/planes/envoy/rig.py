@@ -1,10 +1,13 @@
 """`carbon-router envoy` on loopback before emulated servers of both protocols."""
 
+import asyncio
 import contextlib
 import json
 import shutil
+import threading
 
 import aiohttp
+from aiohttp import web
 
 from router.app.envoy import run_folder
 from router.planes.envoy.shared_file import SharedFile
@@ -12,6 +15,46 @@ from tests.e2e import harness as h
 from tests.ports import free_ports
 
 CHAT = "chat"
+
+
+class AnsweringServer:
+    """Of chat completions, in a thread: answers with ``status``, notes headers, and tells of keys
+    where it should not."""
+
+    def __init__(self, tells=""):
+        self.tells = tells
+        self.seen = []
+        self.status = 200
+        self.port = free_ports(1)[0]
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    async def _answer(self, request):
+        if request.path != "/v1/chat/completions":
+            return web.Response()
+        self.seen.append(request.headers.copy())
+        told = {"x-told": f"you sent {request.headers.get('x-api-key')}", "x-kept": "yes"}
+        if self.status != 200:
+            return web.json_response({"error": f"bad {self.tells}"}, status=self.status)
+        usage = {"prompt_tokens": 3, "completion_tokens": 2}
+        return web.json_response({"choices": [], "usage": usage}, headers=told)
+
+    async def _listen(self):
+        runner = web.ServerRunner(web.Server(self._answer))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+        return runner
+
+    def __enter__(self):
+        self._thread.start()
+        self._runner = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
+        return self
+
+    def __exit__(self, *_):
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
 
 class EnvoyGateway(h.Gateway):
@@ -66,14 +109,14 @@ def emulators(folder, config):
 
 
 @contextlib.contextmanager
-def running(folder, config, *, apart=False, servers=()):
+def running(folder, config, *, apart=False, servers=(), env=None):
     """The gateway, and its servers by name: one process of all, or one each where ``apart``;
-    ``servers``: arguments of the one of all."""
+    ``servers``, ``env``: arguments of the one of all, and its environment."""
     folder.mkdir(exist_ok=True)
     if apart:
         servers = emulators(folder, config)
     else:
-        servers = {"all": h.emulator(folder, config, "emulator", *servers)}
+        servers = {"all": h.emulator(folder, config, "emulator", *servers, env=env)}
     gateway = None
     try:
         gateway = EnvoyGateway(folder, config)

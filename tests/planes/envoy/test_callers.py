@@ -186,6 +186,20 @@ def with_tokens_and_certificates(folder):
     return made
 
 
+async def stranger_on_loopback(gateway, claimed):
+    """Nor whoever finds the port that is passed on to, past Envoy."""
+    hosts_file = json.loads((rig.run_folder(gateway.path) / "hosts-native-oip.json").read_text())
+    ((found,),) = [
+        [one["lb_endpoints"] for one in resource["endpoints"]]
+        for resource in hosts_file["resources"]
+    ]
+    port = found[0]["endpoint"]["address"]["socket_address"]["port_value"]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=h.QUICK) as channel:
+        for key in ((), (("x-native-key", ""),), (("x-native-key", "guessed"),)):
+            refused = await h.Client(channel).refusal(metadata=(*claimed, *key))
+            assert refused[1] == "unauthenticated"
+
+
 async def test_tokens_and_certificates_say_who_calls(tmp_path):
     now = WallClock().now()
     told = claims(exp=now + 600.0, iat=now - 5.0)
@@ -221,6 +235,48 @@ async def test_tokens_and_certificates_say_who_calls(tmp_path):
             claimed = (("x-forwarded-client-cert", 'Hash=00;URI="spiffe://example.org/batch"'),)
             assert (await client.refusal(metadata=claimed))[1] == "unauthenticated"
             assert (await other.refusal())[1] == "unauthenticated"
+            # So does what is passed on, where the gateway's own process has no such connection.
+            assert (await shown.receipt(x_deadline_s=60))["endpoint"] == h.NEAR
+            assert (await shown.refusal(x_deadline_s=60, x_residency="eu"))[1] == "not_permitted"
+            passed = (*claimed, ("x-native-key", "guessed"), ("x-deadline-s", "60"))
+            for who in (client, other):
+                assert (await who.refusal(metadata=passed))[1] == "unauthenticated"
+            await stranger_on_loopback(gateway, claimed)
+
+
+async def test_places_of_a_principal_are_those_of_what_is_passed_on_too(place):
+    def let_in(client, *more):
+        async def answered():
+            try:
+                await client.infer(h.ask(), (*bearer(TWO), *more))
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                return False
+            return True
+
+        return answered
+
+    def refused(client, *more):
+        async def is_refused():
+            return not await let_in(client, *more)()
+
+        return is_refused
+
+    async with place.client() as client:
+        await h.until(let_in(client), "the others' ends")
+        ask = h.ask(output_tokens=20_000)
+        streams = [client.stream(ask, metadata=bearer(TWO)) for _ in range(2)]
+        for one in streams:
+            await anext(aiter(one))
+        # Both are passed on, and no place is left in Envoy.
+        await h.until(refused(client), "the streams being known")
+        streams.pop().cancel()
+        await h.until(let_in(client), "the stream's end being known")
+        # The other way round: one of them is Envoy's, and no third is passed on.
+        call = client.infer(h.ask(output_tokens=4_000), bearer(TWO))
+        await h.until(refused(client, ("x-deadline-s", "60")), "the call being known")
+        call.cancel()
+        streams.pop().cancel()
 
 
 async def test_no_key_is_seen_again(place):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.errors import IdentityUnavailableError
+from router.errors import IdentityUnavailableError, RateLimitedError
 from router.identity.limits import Limiter
 from router.identity.principal import Principal, PrincipalLimits
 from router.identity.principal_counts import TokenBucket
@@ -119,10 +119,62 @@ def test_what_was_asked_for_is_told_to_the_limiter(place):
         place.envoy.reserve(row, 10.0, place.now)
     place.uses.renew()
     (counts,) = place.limiter.in_use(place.now)
-    assert counts.at_once == 4
+    assert counts.all_at_once == 4
     requests, tokens, at_once = counts.demand(place.now)
     assert requests == pytest.approx(6 / 2.0 / 10.0) and at_once == 4
     assert tokens == pytest.approx(6 * 10.0 / 2.0 * 60.0 / 600.0, rel=0.01) or tokens == 1.0
+
+
+def test_what_is_passed_on_counts_with_the_rest(place):
+    held = Principal("chat", limits=PrincipalLimits(max_concurrent=3, requests_per_s=100.0))
+    row = place.uses.row_of(held)
+    uses = [place.limiter.begin(held) for _ in range(2)]
+    assert [place.envoy.begin(row, place.now)[0] for _ in range(2)] == [WITHIN, PLACES]
+    with pytest.raises(RateLimitedError):
+        place.limiter.begin(held)
+    uses.pop().end()
+    assert place.envoy.begin(row, place.now)[0] == WITHIN
+    uses.pop().end()
+    assert place.file.uses[row].passed_at_once == 0
+
+
+SPLIT = st.lists(
+    st.tuples(st.floats(0.0, 1.0), st.booleans(), st.floats(1.0, 400.0)), min_size=1, max_size=30
+)
+
+
+@given(st.floats(0.5, 50.0), st.floats(100.0, 6000.0), SPLIT)
+def test_both_take_of_one_bucket(tmp_path_factory, host, per_s, per_min, steps):
+    place = Place(tmp_path_factory.mktemp("uses"), host)
+    held = Principal("chat", limits=PrincipalLimits(requests_per_s=per_s, tokens_per_min=per_min))
+    row = place.uses.row_of(held)
+    requests, tokens = TokenBucket(), TokenBucket()
+    for pause_s, is_passed, amount in steps:
+        place.now += pause_s
+        waits_s = [
+            requests.take(1.0, per_s, max(1.0, per_s), place.now),
+            tokens.take(amount, per_min / 60.0, per_min, place.now),
+        ]
+        if is_passed:
+            shared = place.limiter.told(held, 0, 0.0, 0, place.uses._shared[row]).shared
+            found = [shared.take_request(), shared.take_tokens(amount)]
+        else:
+            found = [
+                place.envoy.begin(row, place.now)[1],
+                place.envoy.reserve(row, amount, place.now)[1],
+            ]
+        assert found == pytest.approx(waits_s, abs=1e-4)
+        if [one == 0.0 for one in found] != [one == 0.0 for one in waits_s]:
+            return
+
+
+def test_what_is_passed_on_after_it_was_counted_is_counted_once(place):
+    row = place.row(requests_per_s=1.0, max_concurrent=1)
+    assert place.envoy.begin(row, place.now)[0] == WITHIN
+    place.envoy.undo(row)
+    cells = place.file.uses[row]
+    assert (cells.at_once, cells.asked) == (0, 0)
+    assert place.envoy.begin(row, place.now)[0] == WITHIN
 
 
 def test_parts_of_a_limit_are_put_in_force(tmp_path, host):
@@ -153,7 +205,11 @@ def test_rows_of_those_who_use_nothing_go_to_others(place, monkeypatch):
     monkeypatch.setattr(principal_uses, "USES", 2)
     first, second = (place.row(name, max_concurrent=1) for name in "ab")
     place.envoy.begin(first, place.now)
+    held = Principal("b", limits=PrincipalLimits(max_concurrent=1))
     assert place.row("c", max_concurrent=1) == second
+    # Whose row it was counts for itself again.
+    place.limiter.begin(held)
+    assert place.file.uses[second].passed_at_once == 0
     place.envoy.begin(second, place.now)
     with pytest.raises(IdentityUnavailableError):
         place.row("d", max_concurrent=1)

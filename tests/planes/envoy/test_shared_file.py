@@ -5,6 +5,7 @@ import pytest
 from router.errors import EnvoyPlaneError
 from router.planes.envoy.layout import RequestRecord, TableHead
 from router.planes.envoy.shared_file import RECORDS, SharedFile
+from tests.planes.envoy import host as hosts
 
 
 def table(size=4096, fill=1):
@@ -121,3 +122,8 @@ def test_what_is_no_table_is_none(tmp_path):
     path.write_bytes(bytes(4096))
     with pytest.raises(EnvoyPlaneError, match="no table of this version"):
         SharedFile.taken_over(path)
+
+
+@hosts.missing
+def test_what_requests_were_decided_by_outlives_whatever_is_written_meanwhile(host):
+    assert host.read_while_written(words=2**17, tables=1_000) == 0

@@ -66,14 +66,6 @@ def test_every_key_is_named_at_once(tmp_path):
     assert problems(loaded(tmp_path, server=server)) == ["server.listen", "server.http"]
 
 
-def test_one_address_is_one_endpoint(tmp_path):
-    made = rig.config()
-    endpoints = made["endpoints"]
-    port = endpoints[0]["address"].rpartition(":")[2]
-    endpoints[1]["address"] = f"localhost:{port}"
-    assert problems(loaded(tmp_path, endpoints=endpoints)) == ["endpoints[1].address"]
-
-
 def test_what_does_not_hold_is_said(tmp_path):
     told = "\n".join(notes(loaded(tmp_path)))
     assert "server.max_wait_ms" in told and "retry.budget_ratio" in told

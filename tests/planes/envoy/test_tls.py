@@ -7,9 +7,11 @@ import pytest
 from router.config.settings import (
     ClientAuth,
     EndpointAccess,
+    EndpointCredentials,
     EndpointTls,
     ListenerTls,
     PemFiles,
+    SecretSpec,
 )
 from router.planes.envoy import tls
 from router.trust.peer import read_peer
@@ -175,9 +177,11 @@ def test_a_listener_asks_as_it_is_told_to(tmp_path):
 
 
 class _Configured:
-    def __init__(self, access):
-        self.settings = self
+    def __init__(self, access, endpoints=()):
+        self.settings = self.fleet = self
         self.access = access
+        self.endpoints = endpoints
+        self.discovery = ()
 
 
 class _Endpoint:
@@ -194,13 +198,39 @@ def test_each_endpoint_is_reached_by_its_own_name_and_files(tmp_path):
         "10.0.0.2:1": EndpointAccess(EndpointTls("backends", one, "models.internal")),
         "10.0.0.3:1": EndpointAccess(EndpointTls("endpoints[2]", other, "models.internal")),
     }
-    config = _Configured(access)
+    config = _Configured(access, endpoints)
     ways = tls.endpoint_sockets(config, endpoints, tmp_path)["transport_socket_matches"]
     contexts = [way["transport_socket"]["typed_config"] for way in ways]
     assert [context.get("sni") for context in contexts] == [
         None, "models.internal", "models.internal",
     ]  # fmt: skip
-    named = [tls.way_of(config, endpoint) for endpoint in endpoints]
+    reaches = tls.Reaches(config, lambda: config)
+    named = [reaches.of(endpoint).way for endpoint in endpoints]
     assert named == [*(way["match"]["way"] for way in ways), ""] and len(set(named)) == 4
     assert [tls.way_metadata(way) == {} for way in named] == [False, False, False, True]
     assert tls.endpoint_sockets(_Configured({}), endpoints, tmp_path) == {}
+
+
+def reached(begun, in_force, endpoint):
+    return tls.Reaches(begun, lambda: in_force).of(endpoint)
+
+
+def test_what_envoy_was_not_told_of_at_its_start_it_does_not_reach(tmp_path):
+    files, here = PemFiles(ca=tmp_path / "a.pem"), _Endpoint("10.0.0.1:1")
+    secured = EndpointAccess(EndpointTls("backends", files))
+    keyed = [
+        EndpointAccess(None, EndpointCredentials(at, "x-api-key", "", SecretSpec(env="KEY")))
+        for at in ("endpoints[0]", "endpoints[1]")
+    ]
+    plain = _Configured({}, [here])
+    for access in (secured, keyed[0]):
+        configured = _Configured({here.address: access}, [here])
+        assert reached(plain, configured, here) is None
+        assert reached(configured, configured, here) is not None
+        assert reached(configured, plain, here) == ("", None)
+    # A key is the same wherever the file names it.
+    reaches = [
+        reached(one, one, here)
+        for one in (_Configured({here.address: access}, [here]) for access in keyed)
+    ]
+    assert reaches[0] == reaches[1]

@@ -48,6 +48,8 @@ extern void CALLBACK(http_set_dynamic_metadata_string)(envoy_t, span_t space, sp
 extern size_t CALLBACK(http_get_body_chunks_size)(envoy_t, int which);
 extern bool CALLBACK(http_get_body_chunks)(envoy_t, int which, span_t *chunks);
 extern size_t CALLBACK(http_get_body_size)(envoy_t, int which);
+/* Takes so many bytes out of its beginning. */
+extern bool CALLBACK(http_drain_body)(envoy_t, int which, size_t bytes);
 extern void CALLBACK(http_send_response)(envoy_t, uint32_t status, header_t *headers, size_t count,
                                          span_t body, span_t details);
 extern bool CALLBACK(http_filter_get_attribute_string)(envoy_t, int attribute, span_t *value);

@@ -29,14 +29,16 @@ static void follow(request_t *r, const table_t *table) {
         return;
     const int64_t *seat_of = in_table(table, d->model->seats_at);
     const endpoint_t *endpoints = in_table(table, table->endpoints_at);
+    /* Of several at one address it is the one whose turn it was. */
+    int turn = attempts > 0 && attempts <= (uint64_t)d->tried ? (int)attempts - 1 : 0;
     for (int i = 0; i < d->tried; i++) {
-        int64_t seat = seat_of[d->founds[i].row];
+        int64_t row = d->founds[(turn + i) % d->tried].row, seat = seat_of[row];
         if (!same(address, text_in(table, endpoints[seat].address))) continue;
         if (seat != d->seat) {
             hold(r->front->shared, d->seat, -1);
             hold(r->front->shared, seat, 1);
             d->seat = seat;
-            d->found = d->founds[i];
+            d->found = d->founds[(turn + i) % d->tried];
         }
         return;
     }

@@ -120,7 +120,8 @@ static bool is_decided_here(envoy_t envoy, const front_t *front) {
 static bool hand_over(request_t *r) {
     CALLBACK(http_set_header)(r->envoy, REQUEST_HEADERS, NATIVE, LITERAL("1"));
     CALLBACK(http_clear_route_cache)(r->envoy);
-    leave_use(r); /* there it is counted */
+    if (r->use) use_undo(r->use); /* there it is counted */
+    r->use = 0;
     r->is_decided = r->is_passed = true;
     r->caller.refused = NOT_REFUSED; /* if it is, there */
     return true;

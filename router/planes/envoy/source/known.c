@@ -1,4 +1,5 @@
 #include "known.h"
+#include "client_keys.h"
 
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -150,16 +151,6 @@ bool known_may_use(const known_t *known, span_t model) {
     return false;
 }
 
-/* As router/client_keys.py spells them: any of three marks between words, and -bin. */
-static bool is_spelling(span_t key, const char *name) {
-    if (key.length > 4 && !memcmp(key.at + key.length - 4, "-bin", 4)) key.length -= 4;
-    if (key.length != strlen(name)) return false;
-    for (size_t i = 0; i < key.length; i++)
-        if (key.at[i] != name[i] && !(name[i] == '-' && (key.at[i] == '_' || key.at[i] == '.')))
-            return false;
-    return true;
-}
-
 static bool holds_own_key(span_t value) {
     const size_t prefix = sizeof OWN_PREFIX - 1, whole = prefix + ID_CHARACTERS + 1;
     for (size_t i = 0; i + whole <= value.length; i++) {
@@ -173,11 +164,7 @@ static bool holds_own_key(span_t value) {
 }
 
 bool known_is_secret(span_t key, span_t value) {
-    static const char *const names[] = {"authorization", "x-api-key", "api-key", "x-goog-api-key",
-                                        "proxy-authorization"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (is_spelling(key, names[i])) return true;
-    return same(key, CERTIFICATE) || holds_own_key(value);
+    return is_client_key(key) || same(key, CERTIFICATE) || holds_own_key(value);
 }
 
 use_t *known_use(known_file_t *file, int64_t row) {
