@@ -50,19 +50,16 @@ class KnownEntry(ctypes.Structure):
 
 
 class UseCells(ctypes.Structure):
-    """What one principal uses. Up to ``unused`` the gateway writes, then Envoy's workers."""
+    """What one principal uses. Up to ``passed_at_once`` the gateway writes, then Envoy's workers;
+    of buckets what is passed on takes, too."""
 
     _fields_ = (
         ("key", _u64), ("per_s", _f8), ("burst", _f8), ("tokens_per_min", _f8),
         *((name, _i64) for name in (
-            "most_at_once", "owed_ns", "owed_at_ns", "passed_at_once", "owed_requests_ns",
-        )),
-        ("unused", _i64 * 7),
-        *((name, _i64) for name in (
-            "requests_full_ns", "tokens_full_ns", "taken_ns", "at_once",
+            "most_at_once", "owed_ns", "owed_at_ns", "passed_at_once", "requests_full_ns",
+            "tokens_full_ns", "taken_ns", "at_once",
         )),
         *((name, _u64) for name in ("asked", "asked_tokens", "refused_at_once", "peak")),
-        ("taken_requests_ns", _i64), ("unused_of_workers", _i64 * 7),
     )  # fmt: skip
 
 

@@ -28,17 +28,18 @@ static bool take(int64_t *full_ns, double amount, double per_s, double burst, in
     }
 }
 
-/* What the gateway owes since the last time, `at` the latest, by whoever comes first. */
-static void take_owed(const int64_t *owes, int64_t *taken_of_it, int64_t *full_ns, int64_t at) {
-    int64_t owed = __atomic_load_n(owes, __ATOMIC_ACQUIRE);
-    int64_t taken = __atomic_load_n(taken_of_it, __ATOMIC_RELAXED);
-    if (owed == taken || !__atomic_compare_exchange_n(taken_of_it, &taken, owed, false,
+/* What the gateway settled since the last time, by whoever comes first. */
+static void take_owed(use_t *use) {
+    int64_t owed = __atomic_load_n(&use->owed_ns, __ATOMIC_ACQUIRE);
+    int64_t taken = __atomic_load_n(&use->taken_ns, __ATOMIC_RELAXED);
+    if (owed == taken || !__atomic_compare_exchange_n(&use->taken_ns, &taken, owed, false,
                                                       __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         return;
-    int64_t more = owed - taken, before = __atomic_load_n(full_ns, __ATOMIC_RELAXED), after;
+    int64_t more = owed - taken, at = __atomic_load_n(&use->owed_at_ns, __ATOMIC_RELAXED);
+    int64_t before = __atomic_load_n(&use->tokens_full_ns, __ATOMIC_RELAXED), after;
     do after = more > 0 && before < at ? at + more : before + more;
-    while (!__atomic_compare_exchange_n(full_ns, &before, after, true, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED));
+    while (!__atomic_compare_exchange_n(&use->tokens_full_ns, &before, after, true,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 }
 
 used_t use_begin(use_t *use, int64_t now_ns, double *wait_s) {
@@ -60,7 +61,6 @@ used_t use_begin(use_t *use, int64_t now_ns, double *wait_s) {
                                         __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
     double per_s = use->per_s, burst = use->burst;
-    take_owed(&use->owed_requests_ns, &use->taken_requests_ns, &use->requests_full_ns, now_ns);
     if (per_s > 0.0 && !take(&use->requests_full_ns, 1.0, per_s, burst, now_ns, wait_s)) {
         use_leave(use);
         return REQUESTS_USED;
@@ -72,8 +72,7 @@ used_t use_reserve(use_t *use, double tokens, int64_t now_ns, double *wait_s) {
     double most = use->tokens_per_min;
     if (!(most > 0.0)) return WITHIN;
     __atomic_fetch_add(&use->asked_tokens, (uint64_t)least(tokens, 1e15), __ATOMIC_RELAXED);
-    take_owed(&use->owed_ns, &use->taken_ns, &use->tokens_full_ns,
-              __atomic_load_n(&use->owed_at_ns, __ATOMIC_RELAXED));
+    take_owed(use);
     return take(&use->tokens_full_ns, tokens, most / MINUTE_S, most, now_ns, wait_s) ? WITHIN
                                                                                      : TOKENS_USED;
 }

@@ -8,18 +8,15 @@
 #include <stdint.h>
 
 /* Of one principal, on cache lines of its own. What the gateway writes: `key`, rates (0: no limit),
- * `most_at_once` (below 0: no limit), `passed_at_once`: requests of it that are passed on, and what
- * is owed of either bucket, all together: in `owed_ns` what answers took beyond what was reserved and
- * what was passed on takes of tokens, the last of it at `owed_at_ns`; in `owed_requests_ns` requests
- * that were passed on. The workers': the rest, in `taken` what they took in of that. */
+ * `most_at_once` (below 0: no limit), `passed_at_once`: requests of it that are passed on, and in
+ * `owed_ns` what answers took beyond what was reserved, all together, the last of it at `owed_at_ns`.
+ * The workers': the rest; of the buckets what is passed on takes, too. */
 typedef struct {
     uint64_t key;
     double per_s, burst, tokens_per_min;
     int64_t most_at_once, owed_ns, owed_at_ns, passed_at_once;
-    int64_t owed_requests_ns, unused[7];
     int64_t requests_full_ns, tokens_full_ns, taken_ns, at_once;
     uint64_t asked, asked_tokens, refused_at_once, peak;
-    int64_t taken_requests_ns, unused_of_workers[7];
 } use_t;
 
 typedef enum { WITHIN, REQUESTS_USED, TOKENS_USED, PLACES_USED } used_t;

@@ -12,6 +12,7 @@
 
 /* A worker's own. `starts`: of each server's three texts. */
 typedef struct {
+    const keys_file_t *file;
     uint64_t number;
     char *texts;
     const char **starts;
@@ -55,7 +56,7 @@ static bool index_texts(copy_t *copy, size_t bytes) {
 static bool renew(const keys_file_t *file) {
     for (int i = 0; i < MAX_COPIES; i++) {
         uint64_t number = __atomic_load_n(&file->done, __ATOMIC_ACQUIRE);
-        if (number == mine.number) return true;
+        if (number == mine.number && file == mine.file) return true;
         size_t bytes = file->bytes;
         if (bytes > file->room || __atomic_load_n(&file->begun, __ATOMIC_RELAXED) != number)
             continue;
@@ -72,11 +73,12 @@ static bool renew(const keys_file_t *file) {
         mine.texts = texts;
         mine.number = 0;
         if (!index_texts(&mine, bytes)) return false;
+        mine.file = file;
         mine.number = number;
         return true;
     }
     /* It is being written: what was read before holds. */
-    return mine.number != 0;
+    return mine.number != 0 && file == mine.file;
 }
 
 static int compare(span_t address, const char *other) {
