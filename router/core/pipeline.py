@@ -139,7 +139,8 @@ def decide(
             raise ruling.refusal
         if ruling is not None and ruling.greenest:
             need = None
-            if ruling.any_quality and request.agreed_floor:
+            # No floor gives way that the caller sets as high as was agreed.
+            if ruling.any_quality and request.agreed_floor > request.quality_floor:
                 request = request._replace(agreed_floor=0.0)
                 question = asked_anew(question, request, snapshot, board, now)
                 ruling = ruling._replace(flags=(*ruling.flags, FLOOR_DROPPED))

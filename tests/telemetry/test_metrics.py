@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from router.core.reports import Doubt
 from router.errors import ConfigError
-from router.model import Fleet, Kind, Predicted, Provenance, Receipt
+from router.model import Alias, Fleet, Kind, Predicted, Provenance, Receipt, Variant
 from router.telemetry.exposition import exposition, new_registry
 from router.telemetry.metrics import Metrics
 from router.telemetry.view import FleetView
@@ -229,6 +229,16 @@ def test_names_stay_known_across_a_reload(
     metrics.know(Fleet({}, (), {}, {}, "", ""))
     metrics.finished(receipt)
     where = {"region": "west", "model": "llama", "code": "OK"}
+    assert value(registry, "requests_total", **where) == 1.0
+
+
+def test_an_alias_is_a_name_that_is_known(
+    registry: CollectorRegistry, metrics: Metrics, receipt: Receipt
+) -> None:
+    alias = Alias("chat", (Variant("llama", 0.5),), "made up")
+    metrics.know(Fleet({}, (), {}, {}, "", "", aliases={"chat": alias}))
+    metrics.finished(receipt._replace(request=receipt.request._replace(model="chat")))
+    where = {"region": "west", "model": "chat", "code": "OK"}
     assert value(registry, "requests_total", **where) == 1.0
 
 
