@@ -36,7 +36,7 @@ _COPIED: Final = (
     "tokens_kind", "input_tokens", "predicted_gco2e", "latency_first_gco2e", "g_per_kwh", "basis",
     "factors", "intensity_kind", "intensity_source",
 )  # fmt: skip
-_OF_ALIASES: Final = ("variant", "quality", "other_variants")
+_OF_ALIASES: Final = ("variant", "quality", "quality_floor")
 _OF_WAITING: Final = (
     "waited_s", "at_once_region", "at_once_g_per_kwh", "at_once_kind", "at_once_basis",
     "at_once_gco2e",
@@ -44,7 +44,7 @@ _OF_WAITING: Final = (
 # Of 32 bits: further digits say nothing.
 _SINGLE: Final = frozenset((
     "run_s", "ttft_ms", "e2e_ms", "marginal_energy_j", "prompt_energy_j", "predicted_gco2e",
-    "latency_first_gco2e", "quality", "waited_s",
+    "latency_first_gco2e", "quality", "quality_floor", "waited_s",
 ))  # fmt: skip
 
 
@@ -110,6 +110,9 @@ def ledger_document(kept: KeptRow) -> dict[str, Any]:
         value = row[column] if column in _COPIED else row.get(column)
         if value is not None:
             told[_RENAMED.get(column, column)] = _short(value) if column in _SINGLE else value
+    if row.get("variant") is not None:
+        told["alias"] = row["model"]
+        told |= _other_variants(row.get("other_variants"))
     if row.get("at_once_gco2e") is not None and row["gco2e"] is not None:
         told["saved_by_waiting_gco2e"] = _short(row["at_once_gco2e"] - row["gco2e"])
     told["finished_at"] = _stamp(row["finished_at"])
@@ -131,6 +134,14 @@ def ledger_document(kept: KeptRow) -> dict[str, Any]:
     elif kept.settled_unread:
         told["settled_unread"] = True
     return told
+
+
+def _other_variants(cell: str | None) -> dict[str, str]:
+    """In the words of an answer's receipt."""
+    if cell is None:
+        return {}
+    told = cell.replace(" quality=", ": quality=").replace(" gco2e=", ", gco2e=")
+    return {"other_variants": told.replace(";", "; ")}
 
 
 def _intervals(row: Mapping[str, Any]) -> dict[str, str]:

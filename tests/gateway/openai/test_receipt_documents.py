@@ -10,7 +10,7 @@ from router.gateway.openai.receipt_documents import ledger_document, receipt_doc
 from router.gateway.receipts import trailers
 from router.ledger.asking.settled import SettledFigures
 from router.ledger.columns import RECEIPT_COLUMNS
-from router.model import Kind
+from router.model import ChosenVariant, Kind, OtherVariant
 from tests.gateway.support import receipt
 
 ENDED = datetime(2026, 11, 30, 7, 0, 1, 500, UTC)
@@ -86,3 +86,20 @@ def test_a_row_that_waited_tells_what_that_saved() -> None:
     assert (told["waited_s"], told["at_once_region"]) == (60.0, "here")
     assert told["saved_by_waiting_gco2e"] == 0.25
     assert "waited_s" not in ledger_document(kept())
+
+
+def test_of_an_alias_a_row_tells_what_the_answer_told():
+    others = (OtherVariant("large", 0.66, None), OtherVariant("huge", 0.8, None))
+    chosen = ChosenVariant("chat", "small", 0.48, 0.4, others)
+    answer = receipt()
+    answer = answer._replace(
+        decision=answer.decision._replace(variant=chosen),
+        predicted=answer.predicted._replace(variants_gco2e=(0.0123, math.nan)),
+    )
+    cells = "large quality=0.66 gco2e=0.0123;huge quality=0.8"
+    kept_row = kept(
+        model="chat", variant="small", quality=0.48, quality_floor=0.4, other_variants=cells
+    )
+    was, told = receipt_document(answer), ledger_document(kept_row)
+    for key in ("alias", "variant", "quality", "quality_floor", "other_variants"):
+        assert told[key] == was[key]
