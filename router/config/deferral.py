@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from router.config.fields import PathText, Seconds, Strict
+from router.config.fields import PathText, Seconds, StoreUrl, Strict
 from router.config.problems import Problem
 from router.units import DAY_S
 
@@ -27,6 +27,11 @@ class DeferralSchema(Strict):
         description="where it is kept that work waits: a file in `dir`, of the gateways of one "
         "machine, or the server of `state.redis`, of any number of gateways whose `dir` is one "
         "shared folder",
+    )
+    files: StoreUrl | None = Field(
+        default=None,
+        description="where files of callers, and those of answers, are, such as s3://bucket/files, "
+        "with credentials of the environment; `dir` has the rest. Left out: in `dir`",
     )
     max_concurrent: int = Field(
         default=64, ge=1, le=100_000, description="deferred requests at once in a process"
@@ -94,7 +99,7 @@ class DeferralSchema(Strict):
 @dataclass(frozen=True, slots=True)
 class DeferralSettings:
     """As `DeferralSchema`, with bytes and seconds in the places of MiB and days; ``is_shared``: the
-    queue is in Redis."""
+    queue is in Redis; ``files``: a URL, None where they are in ``dir``."""
 
     dir: Path
     max_concurrent: int
@@ -110,6 +115,7 @@ class DeferralSettings:
     is_shared: bool = False
     flex_wait_s: float = 240.0
     flex_max_held: int = 256
+    files: str | None = None
 
 
 def deferral_settings(schema: DeferralSchema | None, folder: Path) -> DeferralSettings | None:
@@ -131,6 +137,7 @@ def deferral_settings(schema: DeferralSchema | None, folder: Path) -> DeferralSe
         flex_wait_s=schema.flex_wait_s,
         flex_max_held=schema.flex_max_held,
         is_shared=schema.queue == "redis",
+        files=schema.files,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -102,6 +102,18 @@ def _name(text: str) -> str:
     return text
 
 
+_STORES: Final = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")
+
+
+def _store_url(text: str) -> str:
+    scheme, found, rest = text.partition("://")
+    if not found or scheme not in _STORES or not rest:
+        raise ValueError(f"{text!r} is no place for files; write {'://, '.join(_STORES)}://")
+    if "@" in rest:
+        raise ValueError("must be without credentials: they are those of the environment")
+    return text.rstrip("/")
+
+
 def _base_url(text: str) -> str:
     try:
         parts = urlsplit(text)
@@ -173,6 +185,7 @@ PathText = Annotated[str, Field(min_length=1, max_length=4096)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Address = Annotated[str, AfterValidator(_remote)]
 Url = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
+StoreUrl = Annotated[Text, AfterValidator(_store_url)]
 BaseUrl = Annotated[str, Field(max_length=2048), AfterValidator(_base_url)]
 UnixTime = Annotated[float, BeforeValidator(_time), Field(ge=0, le=4102444800)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -6,25 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from router.config.fields import NameOrEmpty, PathText, Seconds, Strict, Text
+from router.config.fields import NameOrEmpty, PathText, Seconds, StoreUrl, Strict
 from router.config.problems import Problem, unknown
 
-_SCHEMES: Final = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")
 _MIB: Final = 2**20
 
 
-def _url(text: str) -> str:
-    scheme, found, rest = text.partition("://")
-    if not found or scheme not in _SCHEMES or not rest:
-        raise ValueError(f"{text!r} is no place for a ledger; write {'://, '.join(_SCHEMES)}://")
-    if "@" in rest:
-        raise ValueError("must be without credentials: they are those of the environment")
-    return text.rstrip("/")
-
-
-LedgerUrl = Annotated[Text, AfterValidator(_url)]
 SlotName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -47,7 +36,7 @@ class LedgerSchema(Strict):
         description="local folder, relative to the configuration file: of the ledger, or of what "
         "waits to go to `url`"
     )
-    url: LedgerUrl | None = Field(
+    url: StoreUrl | None = Field(
         default=None,
         description="where files go once they are whole, such as s3://bucket/ledger; left out: "
         "they stay in `dir`",

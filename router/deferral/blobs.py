@@ -1,4 +1,4 @@
-"""The bytes of files, each a file in one folder under its id: whole, or not there."""
+"""The bytes of files, under their ids: whole, or not there. Here each is a file in one folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import BinaryIO, Final, Protocol
 
 from router.errors import DeferralFullError, DeferralStoreError, UnknownFileError
 
@@ -28,8 +28,57 @@ def new_file_id() -> str:
     return f"file-{secrets.token_hex(16)}"
 
 
-class Blobs:
-    """Of one folder. All but opening a file waits for the disk: call it from a thread."""
+class Blobs(Protocol):
+    """All but `write` may wait for a disk, or for a store: call it from a thread."""
+
+    def name(self) -> str:
+        """Of the place among all that ever were, however it is reached. Raises OSError."""
+        ...
+
+    def write(self, file_id: str) -> BlobWriter:
+        """A new one. Raises as `BlobWriter.add` does."""
+        ...
+
+    def open(self, file_id: str) -> BinaryIO:
+        """To read, whole or from anywhere. Raises UnknownFileError for what is no id of ours,
+        FileNotFoundError for one that is not there, else OSError."""
+        ...
+
+    def delete(self, file_id: str) -> None:
+        """Raises DeferralStoreError; of one that is not there nothing."""
+        ...
+
+    def left_over(self, age_s: float) -> list[str]:
+        """The ids of those that were last written so long ago, by the clock of whoever keeps them;
+        whatever was never whole is deleted, of that age."""
+        ...
+
+
+@contextlib.asynccontextmanager
+async def deleted_on_failure(blobs: Blobs, file_id: str) -> AsyncIterator[None]:
+    """Within it the queue is told of a file. Of one that it refuses nothing is left; whoever is
+    cancelled may have been heard, so that file stays until it is `left_over`."""
+    try:
+        yield
+    except Exception:
+        await asyncio.to_thread(blobs.delete, file_id)
+        raise
+
+
+def known_id(file_id: str) -> str:
+    """Raises UnknownFileError for what is no id of ours."""
+    if not is_id(file_id):
+        raise UnknownFileError(f"no file {file_id[:64]!r} is kept here")
+    return file_id
+
+
+def is_id(name: str) -> bool:
+    """Whether a name is an id of ours."""
+    return _ID.fullmatch(name) is not None
+
+
+class FolderBlobs:
+    """`Blobs` of one folder."""
 
     def __init__(self, folder: Path) -> None:
         """Raises OSError."""
@@ -43,7 +92,7 @@ class Blobs:
         return mark.stat().st_mtime
 
     def name(self) -> str:
-        """Of the folder among all that ever were, however it is reached. Raises OSError."""
+        """See `Blobs`."""
         path = self._folder / _NAME
         with contextlib.suppress(FileNotFoundError):
             return path.read_text().strip()
@@ -59,41 +108,32 @@ class Blobs:
 
     def path(self, file_id: str) -> Path:
         """Where its bytes are. Raises UnknownFileError for what is no id of ours."""
-        if _ID.fullmatch(file_id) is None:
-            raise UnknownFileError(f"no file {file_id[:64]!r} is kept here")
-        return self._folder / file_id
+        return self._folder / known_id(file_id)
 
     def write(self, file_id: str) -> BlobWriter:
-        """A new one. Raises as `BlobWriter.add` does."""
+        """See `Blobs`."""
         return BlobWriter(self.path(file_id))
 
+    def open(self, file_id: str) -> BinaryIO:
+        """See `Blobs`."""
+        return self.path(file_id).open("rb")
+
     def delete(self, file_id: str) -> None:
-        """Raises DeferralStoreError; of one that is not there nothing."""
+        """See `Blobs`."""
         try:
             self.path(file_id).unlink(missing_ok=True)
         except OSError as error:
             raise told_of(error) from None
 
-    @contextlib.asynccontextmanager
-    async def deleted_on_failure(self, file_id: str) -> AsyncIterator[None]:
-        """Within it the queue is told of a file. Of one that it refuses nothing is left; whoever is
-        cancelled may have been heard, so that file stays until it is `left_over`."""
-        try:
-            yield
-        except Exception:
-            await asyncio.to_thread(self.delete, file_id)
-            raise
-
     def left_over(self, age_s: float) -> list[str]:
-        """The ids of those that were last written so long ago, by the clock of the disk; whatever
-        was never whole is deleted, of that age."""
+        """See `Blobs`."""
         found = []
         with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
             before = self._clock() - age_s
             for entry in entries:
                 if entry.stat().st_mtime >= before:
                     continue
-                if _ID.fullmatch(entry.name):
+                if is_id(entry.name):
                     found.append(entry.name)
                 elif entry.name.endswith(_PART):
                     with contextlib.suppress(OSError):
@@ -155,7 +195,9 @@ def told_of(error: OSError) -> DeferralFullError | DeferralStoreError:
     """In the terms of the error tree, without a path."""
     if error.errno in _FULL:
         return disk_full()
-    return DeferralStoreError(f"files cannot be used just now ({error.strerror})", 1.0)
+    # Not in its own words: those of a store say where its files are.
+    why = os.strerror(error.errno) if error.errno else "their store failed"
+    return DeferralStoreError(f"files cannot be used just now ({why})", 1.0)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ A line is read when the batch is, and once more when its request is made: it sta
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
@@ -98,12 +97,11 @@ def body_of(text: bytes) -> bytes:
     return bytes(_LINE.decode(text).body)
 
 
-def read_body(path: Path, offset: int, size_bytes: int) -> bytes:
+def read_body(file: BinaryIO, offset: int, size_bytes: int) -> bytes:
     """The request in a line of a file, again. Raises OSError, and ValueError for a file that is
     not what it was."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        text = file.read(size_bytes)
+    file.seek(offset)
+    text = file.read(size_bytes)
     if len(text) != size_bytes:
         raise ValueError("the file is shorter than it was")
     try:

@@ -104,7 +104,7 @@ def _pieces(
     blobs: Blobs, file_id: str, endpoint: str, most_bytes: int
 ) -> Iterator[tuple[NewJob | BadLine, ...]]:
     try:
-        with blobs.path(file_id).open("rb") as file:
+        with blobs.open(file_id) as file:
             lines = input_lines.split(file, most_bytes)
             while together := tuple(itertools.islice(lines, _LINES)):
                 yield tuple(input_lines.read(line, endpoint, most_bytes) for line in together)

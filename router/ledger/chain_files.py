@@ -15,9 +15,9 @@ from pyarrow import fs
 
 from router.errors import DataError
 from router.ledger.links import ChainLink
-from router.ledger.reading import file_system
 from router.ledger.sealed_files import SUFFIX, Head, read_links
 from router.ledger.tables import LedgerTable
+from router.url_files import file_system
 
 _CHECKPOINT: Final = "_checkpoint.json"
 _PLACE: Final = re.compile(

@@ -23,10 +23,10 @@ from pyarrow import fs
 from router.errors import DataError
 from router.ledger.arrow_schema import arrow_schema
 from router.ledger.month import US_PER_HOUR, US_PER_S, hour_text
-from router.ledger.reading import file_system
 from router.ledger.sealed_files import SUFFIX
 from router.ledger.settlement import PRICE_COLUMNS, MeasuredHour, Price, PriceKey
 from router.model import Basis, Factors, Kind
+from router.url_files import file_system
 
 FOLDER: Final = "prices"
 _ASIDE: Final = ".aside"

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from router.errors import DataError
-from router.ledger.reading import file_system
 from router.ledger.sealed_files import SUFFIX
+from router.url_files import file_system
 
 _EVERY_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 300.0

@@ -20,7 +20,7 @@ def test_left_out_nothing_is_kept(tmp_path):
     [
         ({"dir": "a/b"}, r"ledger\.dir: .*/a: no such folder; make it"),
         ({"dir": "grid.csv"}, r"ledger\.dir: .*grid\.csv: not a folder"),
-        ({"dir": "a", "url": "ftp://x/y"}, r"ledger\.url: .*is no place for a ledger"),
+        ({"dir": "a", "url": "ftp://x/y"}, r"ledger\.url: .*is no place for files"),
         ({"dir": "a", "url": "s3://key:secret@bucket"}, r"ledger\.url: .*without credentials"),
         ({"dir": "a", "name": "../x"}, r"ledger\.name"),
         ({"dir": "a", "gateway_region": "moon"}, r"ledger\.gateway_region: .*moon"),

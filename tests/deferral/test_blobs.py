@@ -1,11 +1,10 @@
-import asyncio
 import errno
 import os
 
 import pytest
 
-from router.deferral.blobs import Blobs, new_file_id, told_of
-from router.errors import DeferralFullError, DeferralStoreError, UnknownFileError
+from router.deferral.blobs import FolderBlobs, new_file_id, told_of
+from router.errors import DeferralFullError, DeferralStoreError
 
 
 def names(folder):
@@ -14,7 +13,7 @@ def names(folder):
 
 @pytest.fixture
 def blobs(tmp_path):
-    return Blobs(tmp_path / "files")
+    return FolderBlobs(tmp_path / "files")
 
 
 def test_it_is_whole_or_not_there(blobs):
@@ -32,34 +31,6 @@ def test_it_is_whole_or_not_there(blobs):
     blobs.delete(kept)
     blobs.delete(kept)
     assert names(blobs.path(kept).parent) == []
-
-
-@pytest.mark.parametrize(("ends_in", "stays"), [(OSError, False), (asyncio.CancelledError, True)])
-async def test_of_what_is_refused_nothing_is_left_and_who_leaves_may_have_been_heard(
-    blobs, ends_in, stays
-):
-    file_id = new_file_id()
-    with blobs.write(file_id) as writer:
-        writer.keep()
-    with pytest.raises(ends_in):
-        async with blobs.deleted_on_failure(file_id):
-            raise ends_in
-    assert blobs.path(file_id).exists() is stays
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "", "file-", "../queue.sqlite", "file-../../etc/passwd", "/etc/passwd", "file-" + "A" * 32,
-        "file-" + "a" * 33, f"file-{'a' * 32}\n", f"file-{'a' * 32}.part", "file-" + "\0" * 32,
-        "file-" + "a" * 31 + "/", "file-" + "\u0661" * 32,
-    ],
-)  # fmt: skip
-def test_no_other_name_leads_anywhere(blobs, name):
-    with pytest.raises(UnknownFileError):
-        blobs.path(name)
-    with pytest.raises(UnknownFileError):
-        blobs.delete(name)
 
 
 def test_no_room_is_told(blobs, monkeypatch):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from router.deferral import blobs as blobs_module
-from router.deferral.blobs import Blobs, new_file_id
+from router.deferral.blobs import FolderBlobs, new_file_id
 from router.deferral.output_lines import answered
 from router.deferral.queue import ListPage
 from router.deferral.reading import ReadingLimits, read_batch, write_files
@@ -19,7 +19,7 @@ LIMITS = ReadingLimits(10_000, 5000, ROOMY)
 async def place(tmp_path):
     queue = SqliteQueue(tmp_path / "deferred", "w1", 15.0, lambda: 100.0)
     await queue.beat()
-    yield queue, Blobs(tmp_path / "deferred" / "files")
+    yield queue, FolderBlobs(tmp_path / "deferred" / "files")
     await queue.close()
 
 

@@ -236,14 +236,15 @@ async def test_each_line_is_answered_once_though_gateways_are_killed(tmp_path):
 
 @pytest.mark.parametrize("fsync", ["always", pytest.param("everysec", marks=LONG)])
 async def test_each_line_is_answered_once_though_gateways_and_redis_are_killed(tmp_path, fsync):
-    """Two gateways with one queue in Redis: either of them and Redis itself are killed, in the
-    short version one, and Redis alone. Where it does not wait for the disk it is killed as a
-    process, not as a machine: nothing is lost."""
+    """Two gateways with one queue in Redis, and files by URL: either of them and Redis itself are
+    killed, in the short version one, and Redis alone. Where it does not wait for the disk it is
+    killed as a process, not as a machine: nothing is lost."""
     redis = Server()
     redis.arguments = ("--save", "", "--appendonly", "yes", "--appendfsync", fsync)
     ports = free_ports(GATEWAYS)
+    files = f"file://{tmp_path}/files"
     configs = [
-        {**configured(tmp_path, http, max_concurrent=8, queue="redis", lease_s=1.0),
+        {**configured(tmp_path, http, max_concurrent=8, queue="redis", lease_s=1.0, files=files),
          "state": {"redis": {"url": redis.url}}}
         for http in ports
     ]  # fmt: skip

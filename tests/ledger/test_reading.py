@@ -1,15 +1,12 @@
 import shutil
-import socket
-import threading
 from pathlib import Path
 
 import duckdb
 import pyarrow.dataset as ds
 import pytest
-from pyarrow import fs
 
 from router.errors import DataError
-from router.ledger.reading import dataset, file_system, relation
+from router.ledger.reading import dataset, relation
 from router.ledger.sealed_files import Head, seal_rows
 from router.ledger.tables import RECEIPTS
 from router.units import HOUR_S
@@ -75,7 +72,7 @@ def test_a_ledger_without_files_is_empty(tmp_path) -> None:
 
 
 def test_what_is_no_place_is_told() -> None:
-    with pytest.raises(DataError, match="not a place for a ledger"):
+    with pytest.raises(DataError, match="no place for files"):
         dataset("gopher://x/y", RECEIPTS)
 
 
@@ -91,41 +88,3 @@ def test_hidden_files_are_not_of_the_ledger(ledger, name) -> None:
     shutil.copy(first, first.with_name(name))
     assert relation(duckdb.connect(), ledger, RECEIPTS).aggregate("count(*)").fetchall() == [(42,)]
     assert dataset(ledger, RECEIPTS).count_rows() == 42
-
-
-@pytest.fixture
-def rude_store():
-    """A store that ends every connection without a word: its address, and how many there were."""
-    ended = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve():
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                ended.append(connection.recv(1))
-                connection.close()
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield "{}:{}".format(*server.getsockname()), ended
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
-def test_a_store_that_fails_is_tried_a_few_times(rude_store) -> None:
-    address, ended = rude_store
-    system, root = file_system(
-        f"s3://key:secret@bucket/a?scheme=http&region=x&endpoint_override={address}"
-    )
-    with pytest.raises(OSError):
-        system.get_file_info(f"{root}/b")
-    assert root == "bucket/a" and len(ended) == 3
-
-
-def test_a_store_keeps_what_its_url_says(tmp_path) -> None:
-    url = "s3://key:secret@bucket/a/?scheme=http&region=x&endpoint_override=127.0.0.1:1"
-    assert file_system(url)[0] == fs.FileSystem.from_uri(url)[0]
-    assert file_system(url)[1] == "bucket/a"

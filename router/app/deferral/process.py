@@ -16,7 +16,7 @@ from router.config.deferral import DeferralSettings
 from router.config.settings import Config
 from router.contract import Clock, Rng
 from router.core.deferral.needs import WaitingNeeds
-from router.deferral.blobs import Blobs
+from router.deferral.blobs import Blobs, FolderBlobs
 from router.deferral.planned import DeferredOutlook
 from router.deferral.queue import DeferredQueue
 from router.deferral.redis.store import RedisQueue
@@ -24,10 +24,13 @@ from router.deferral.sqlite.store import SqliteQueue
 from router.deferral.sqlite.workers import boot_id
 from router.director import Director, View
 from router.errors import ConfigError, DeferralFullError, DeferralStoreError
+from router.extras import need
 from router.gateway.openai.deferred.api import DeferredParts
 from router.telemetry.deferral import DeferralMetrics
 
 _FILES: Final = "files"
+# Of files that are kept by URL, while they are written.
+_ASIDE: Final = "aside"
 _CLOCK: Final = "clock"
 
 
@@ -44,6 +47,14 @@ def _queue(
         return SqliteQueue(settings.dir, identity, settings.lease_s, clock.monotonic)
     link = build_link(config, environ)
     return RedisQueue(link, redis.prefix, blobs.name(), identity, settings.lease_s)
+
+
+def _blobs(config: Config, settings: DeferralSettings) -> Blobs:
+    if settings.files is None:
+        return FolderBlobs(settings.dir / _FILES)
+    with need("parquet", "files by URL", file=str(config.file), key="deferral.files"):
+        from router.deferral.stored_blobs import stored_blobs
+    return stored_blobs(settings.files, settings.dir / _ASIDE)
 
 
 class ProcessDeferral:
@@ -66,7 +77,7 @@ class ProcessDeferral:
         self._clock = clock
         try:
             settings.dir.mkdir(mode=0o700, exist_ok=True)
-            blobs = Blobs(settings.dir / _FILES)
+            blobs = _blobs(config, settings)
             self._queue = _queue(config, settings, blobs, identity, clock, environ)
         except (OSError, DeferralFullError, DeferralStoreError) as error:
             problem = f"{settings.dir}: {error}"

@@ -20,11 +20,11 @@ from pyarrow import fs
 from router.errors import DataError
 from router.ledger.journal import journal_batches, plain_schema
 from router.ledger.month import US_PER_HOUR
-from router.ledger.reading import file_system
 from router.ledger.sealed_files import SUFFIX, partition
 from router.ledger.tables import RECEIPTS
 from router.ledger.writer_slot import WRITERS
 from router.units import HOUR_S
+from router.url_files import file_system
 
 # Rows that are decoded at once: some 4 MiB.
 BATCH: Final = 8192

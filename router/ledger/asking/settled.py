@@ -14,11 +14,11 @@ from router.errors import DataError
 from router.ledger.columns import G_QUANTUM
 from router.ledger.month import US_PER_HOUR
 from router.ledger.prices import price_files, read_price_file
-from router.ledger.reading import file_system
 from router.ledger.receipt_cells import in_steps
 from router.ledger.settlement import Price, PriceKey
 from router.model import Basis, Factors, Kind
 from router.units import DAY_S, grams
+from router.url_files import file_system
 
 _PER_G: Final = 1.0 / G_QUANTUM
 # Of a row that says more, whoever wrote it, hours are not worth their number.

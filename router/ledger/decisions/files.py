@@ -20,6 +20,7 @@ from pyarrow import fs
 from router.errors import DataError
 from router.ledger.decisions.documents import DECISIONS_VERSION
 from router.units import DAY_S, HOUR_S
+from router.url_files import file_system
 
 DECISIONS: Final = "decisions"
 DOCUMENTS: Final = "documents"
@@ -102,14 +103,7 @@ class DecisionFiles(NamedTuple):
 
 def decision_files(where: str | Path) -> DecisionFiles:
     """Of a folder, or a URL that pyarrow knows. Raises DataError for what is neither."""
-    text = str(where)
-    if "://" not in text:
-        return DecisionFiles(fs.LocalFileSystem(), str(Path(text).absolute()))
-    try:
-        system, path = fs.FileSystem.from_uri(text)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{text}: not a place for a ledger: {error}") from None
-    return DecisionFiles(system, path.rstrip("/"))
+    return DecisionFiles(*file_system(where))
 
 
 def hour_folder(kind: str, unix_s: float) -> str:

@@ -90,8 +90,8 @@ def read_files(ledger: str | Path, month: Month) -> list[ReadFile]:
     from pyarrow import fs
 
     from router.ledger.prices import price_files
-    from router.ledger.reading import file_system
     from router.ledger.tables import ENERGY, RECEIPTS
+    from router.url_files import file_system
 
     system, root = file_system(ledger)
     first, last = (day.toordinal() for day in month.days_of_rows)

@@ -5,7 +5,7 @@ import pytest
 
 from router.app.deferral.draining import Drain
 from router.app.deferral.room import Room, shared_out
-from router.deferral.blobs import Blobs
+from router.deferral.blobs import FolderBlobs
 from router.deferral.output_lines import answered
 from router.deferral.sqlite.store import SqliteQueue
 from router.deferral.values import BatchStatus
@@ -87,7 +87,7 @@ class Drained:
         held = settings(folder, **changes)
         self.clock = WallHands(NOW)
         self.queue = SqliteQueue(held.dir, name, held.lease_s, self.clock.monotonic)
-        self.blobs = Blobs(held.dir / "files")
+        self.blobs = FolderBlobs(held.dir / "files")
         self.fleet = fleet
         self.told = Counted()
         self.passed = Believing()

@@ -2,7 +2,7 @@ import pytest
 
 from router.errors import DataError
 from router.ledger.asking.row_places import Deadline, RowFile, RowPlaces, plain_rows
-from router.ledger.reading import file_system
+from router.url_files import file_system
 from tests.ledger.asking.support import HOUR, row
 from tests.ledger.rows import SEVEN_S
 from tests.ledger.support import Writing, files

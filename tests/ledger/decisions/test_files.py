@@ -92,7 +92,7 @@ def test_a_url_is_a_place_and_nonsense_is_none(tmp_path):
     files = decision_files(f"file://{tmp_path}")
     files.write(hour_folder("documents", LEAP), "w-1", ROWS)
     assert len(decision_files(tmp_path).paths("documents", -math.inf, math.inf)) == 1
-    with pytest.raises(DataError, match="not a place"):
+    with pytest.raises(DataError, match="no place for files"):
         decision_files("nonsense://here")
 
 

@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from router.config.deferral import DeferralSettings
-from router.deferral.blobs import Blobs, new_file_id, told_of
+from router.deferral.blobs import Blobs, deleted_on_failure, new_file_id, told_of
 from router.deferral.queue import DeferredQueue, ListPage
 from router.deferral.values import Quota, StoredFile
 from router.errors import (
@@ -195,7 +195,7 @@ class DeferredApi:
         file = StoredFile(
             file_id, owner, uploaded.filename, uploaded.purpose, size_bytes, now, now + keep_s
         )
-        async with self._parts.blobs.deleted_on_failure(file_id):
+        async with deleted_on_failure(self._parts.blobs, file_id):
             await self._queue.add_file(file, self._quota)
         return _json(file_document(file))
 
@@ -229,7 +229,7 @@ class DeferredApi:
         self, request: web.BaseRequest, head: Incoming, file_id: str, ending: CallEnding
     ) -> web.StreamResponse:
         file = await self._queue.file(owner_of(head), file_id)
-        opened = _open(self._parts.blobs, file.id)
+        opened = await asyncio.to_thread(_open, self._parts.blobs, file.id)
         try:
             response = web.StreamResponse(
                 headers={"content-type": "application/octet-stream", "server": SERVER,
@@ -363,7 +363,7 @@ def _require_batch(batch_id: str) -> None:
 
 def _open(blobs: Blobs, file_id: str) -> BinaryIO:
     try:
-        return blobs.path(file_id).open("rb")
+        return blobs.open(file_id)
     except FileNotFoundError:
         raise UnknownFileError(f"file {file_id!r} is not there any more") from None
     except OSError as error:

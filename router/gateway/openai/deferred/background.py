@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from router.deferral.blobs import Blobs, new_file_id
+from router.deferral.blobs import Blobs, deleted_on_failure, new_file_id, told_of
 from router.deferral.queue import DeferredQueue
 from router.deferral.values import (
     NO_SUMS,
@@ -104,7 +104,7 @@ class BackgroundResponses:
             response_id, owner, BatchStatus.VALIDATING, terms, now, deadline, {}, Counts(),
             NO_SUMS, (), "", "",
         )  # fmt: skip
-        async with self._blobs.deleted_on_failure(file_id):
+        async with deleted_on_failure(self._blobs, file_id):
             await self._queue.add_batch(batch, self._quota, file)
         return _document(batch, "queued")
 
@@ -154,9 +154,11 @@ class BackgroundResponses:
     async def _ended(self, batch: Batch) -> dict[str, Any]:
         file_id = batch.output_file_id or batch.error_file_id
         try:
-            text = await asyncio.to_thread(self._blobs.path(file_id).read_bytes)
+            text = await asyncio.to_thread(_whole, self._blobs, file_id)
         except FileNotFoundError:
             raise UnknownResponseError(f"no response {batch.id!r} is kept here") from None
+        except OSError as failure:
+            raise told_of(failure) from None
         kept = msgspec.json.decode(text, type=_Kept)
         body = kept.response["body"] if kept.response else None
         if batch.output_file_id and isinstance(body, dict):
@@ -191,3 +193,8 @@ def _document(batch: Batch, status: str, error: dict[str, str] | None = None) ->
         "output": [], "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
         "usage": None,
     }  # fmt: skip
+
+
+def _whole(blobs: Blobs, file_id: str) -> bytes:
+    with blobs.open(file_id) as file:
+        return file.read()

@@ -14,7 +14,7 @@ from router.core.claims import MAX_BUDGET_MS
 from router.core.columns import Snapshot
 from router.core.deferral.planning import DeferralRules
 from router.deferral import input_lines
-from router.deferral.blobs import Blobs
+from router.deferral.blobs import Blobs, told_of
 from router.deferral.output_lines import answered, failed, sums_of
 from router.deferral.values import NO_SUMS, BatchTerms, ClaimedJob, JobOutcome
 from router.director import Answer, Call, Director
@@ -153,20 +153,22 @@ class JobRunner:
         """Ask it once. Raises CancelledError alone."""
         try:
             return await self._run(job)
-        except (UnknownFileError, OSError, ValueError) as error:
+        except (UnknownFileError, FileNotFoundError, ValueError) as error:
             # Its bytes, which were there when it was read; not what a server says, for that is of
             # the error tree.
             _log.error("a deferred request cannot be read", extra={"error": str(error)})
             return failed("file_unknown", "the file of this batch cannot be read any more")
         except CarbonRouterError as error:
             return self._ended_in(job, error)
+        except OSError as error:
+            # Of a disk, or a store, that cannot be read just now.
+            return self._ended_in(job, told_of(error))
         except Exception as error:
             _log.exception("a deferred request failed")
             return self._ended_in(job, error)
 
     async def _run(self, job: ClaimedJob) -> JobOutcome:
         parts, terms = self._parts, job.terms
-        path = parts.blobs.path(terms.input_file_id)
         principal = principal_of(terms.grant)
         # The other half is for those who wait.
         if 2 * (parts.capacity.held_bytes + job.size_bytes) > parts.capacity.max_bytes:
@@ -174,7 +176,7 @@ class JobRunner:
         parts.capacity.begin(principal.account, principal.weight)
         parts.capacity.hold(job.size_bytes)
         try:
-            body = await asyncio.to_thread(input_lines.read_body, path, job.offset, job.size_bytes)
+            body = await asyncio.to_thread(_read, parts.blobs, job)
             use = parts.limiter.begin(principal)
             try:
                 call = self._call(job, body)
@@ -319,3 +321,8 @@ def carbon_of(job: ClaimedJob, receipt: Receipt) -> tuple[dict[str, Any], float]
         }  # fmt: skip
         told["saved_gco2e"] = float(f"{saved_g:.6g}")
     return told, saved_g
+
+
+def _read(blobs: Blobs, job: ClaimedJob) -> bytes:
+    with blobs.open(job.terms.input_file_id) as file:
+        return input_lines.read_body(file, job.offset, job.size_bytes)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from router.deferral import input_lines
-from router.deferral.blobs import Blobs, new_file_id, told_of
+from router.deferral.blobs import Blobs, deleted_on_failure, new_file_id, told_of
 from router.deferral.queue import DeferredQueue, ListPage
 from router.deferral.values import (
     CANCELLED,
@@ -109,7 +109,7 @@ class MessageBatches:
             batch_id, owner, BatchStatus.VALIDATING, terms, now, deadline, {},
             Counts(text.count(b"\n")), NO_SUMS, (), "", "",
         )  # fmt: skip
-        async with self._blobs.deleted_on_failure(file_id):
+        async with deleted_on_failure(self._blobs, file_id):
             await self._queue.add_batch(batch, self._quota, file)
         return _document(batch)
 
@@ -238,7 +238,7 @@ def _results(blobs: Blobs, batch: Batch) -> Iterator[bytes]:
         refused = _error("api_error", text)
     for file_id in files:
         try:
-            with blobs.path(file_id).open("rb") as file:
+            with blobs.open(file_id) as file:
                 for line in file:
                     yield _result(_LINE.decode(line), refused)
         except FileNotFoundError:

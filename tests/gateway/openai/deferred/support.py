@@ -6,7 +6,7 @@ import io
 import aiohttp
 
 from router.config.deferral import DeferralSettings
-from router.deferral.blobs import Blobs
+from router.deferral.blobs import FolderBlobs
 from router.deferral.sqlite.store import SqliteQueue
 from router.gateway.openai.deferred.api import DeferredParts
 from tests.deferral.support import DAY, NOW
@@ -31,7 +31,7 @@ async def deferring(folder, director=None, access=None, **changes):
     came = []
     try:
         await queue.beat()
-        blobs = Blobs(held.dir / "files")
+        blobs = FolderBlobs(held.dir / "files")
         parts = DeferredParts(queue, blobs, held, lambda: NOW, lambda: came.append(1))
         async with serving(director, access=access, deferred=parts) as front:
             front.deferred, front.came = parts, came

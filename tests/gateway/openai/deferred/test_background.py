@@ -48,8 +48,8 @@ async def test_it_is_queued_made_and_asked_for(front):
     assert await get(front, queued["id"]) == (200, queued)
     job = await do(front)
     assert job.deadline == NOW + 8 * 3600 and job.terms.endpoint == "/v1/responses"
-    path = front.deferred.blobs.path(job.terms.input_file_id)
-    body = json.loads(input_lines.read_body(path, job.offset, job.size_bytes))
+    with front.deferred.blobs.open(job.terms.input_file_id) as file:
+        body = json.loads(input_lines.read_body(file, job.offset, job.size_bytes))
     # Servers are asked for a response as any other.
     assert body == {"model": "llama", "input": "Hi", "temperature": 0.1}
     assert (await get(front, queued["id"]))[1]["status"] == "in_progress"

@@ -8,7 +8,7 @@ import pytest
 from router import errors
 from router.clock import WallClock
 from router.core.claims import MAX_BUDGET_MS
-from router.deferral.blobs import Blobs, new_file_id
+from router.deferral.blobs import FolderBlobs, new_file_id
 from router.deferral.values import BatchTerms, ClaimedJob
 from router.gateway.capacity import Capacity
 from router.gateway.openai.deferred.jobs import (
@@ -32,7 +32,7 @@ class Asking:
 
     def __init__(self, folder, director=None, max_calls=10):
         self.director = director or Script()
-        self.blobs = Blobs(folder / "files")
+        self.blobs = FolderBlobs(folder / "files")
         self.told, self.capacity, self.receipts = Told(), Capacity(max_calls, 2**20), KeptReceipts()
         self.runner = JobRunner(
             JobParts(
