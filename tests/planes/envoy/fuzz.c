@@ -26,7 +26,7 @@ static void check_body(bool is_chat, span_t body) {
     (is_chat ? scan_chat : scan_oip)(&found, body);
     must(found.error || found.model.length || found.passes_on, "a body is refused, or names a model");
     must(isnan(found.input_tokens) || found.input_tokens >= 1.0, "prompts have tokens");
-    must(found.max_output_tokens >= 1.0, "answers have tokens");
+    must(found.error || found.max_output_tokens >= 1.0, "answers have tokens");
     must(found.prompt_bytes >= 0.0 && found.prompt_bytes <= (double)body.length,
          "a prompt is part of its body");
     span_t said[] = {found.model, found.version, found.request_id};
