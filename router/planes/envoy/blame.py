@@ -38,10 +38,12 @@ class Blame:
     ) -> None:  # fmt: skip
         """``failed`` did not answer a request of ``decision``, and another server had it next.
         ``is_answered``: by that one, well. Times: monotonic."""
+        # What was under way there when it broke fails at once, for one reason.
+        is_new = failed.health.new_event(departed, now)
         # Why is not known: a probe, which is due at once, tells whether it is there.
         failed.health.lose(now)
         failed.publish_load()
-        if is_answered:
+        if is_answered and is_new:
             self._strike(failed, decision, request, departed, now, proven=True)
 
     def ended(
@@ -53,8 +55,10 @@ class Blame:
             if seat.health.refuse(now):
                 self._dispatcher.parts.observer.ejected(seat.name)
         elif isinstance(error, UpstreamLostError | UpstreamFaultError):
+            is_new = seat.health.new_event(departed, now)
             seat.health.lose(now)
-            self._strike(seat, decision, request, departed, now, proven=False)
+            if is_new:
+                self._strike(seat, decision, request, departed, now, proven=False)
         elif isinstance(error, UpstreamBusyError):
             view.board.rest(seat, now, None)
         elif isinstance(error, UpstreamInternalError) or (
