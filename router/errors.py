@@ -17,6 +17,7 @@
     │       ├── NoDataError               provider_no_data      nothing for this zone and time
     │       └── CallBudgetError           call_budget_spent     our own limit on calls: not asked
     ├── StateStoreError              state_store            what gateways share cannot be had
+    ├── HintNotTakenError            hint_not_taken         how many replicas are wanted: not heard
     ├── EnvoyPlaneError              envoy_plane            Envoy, or the module in it, cannot run
     ├── JudgeError                   judge_failed           no verdict on an answer: it stands
     ├── RequestError                 the caller's request is wrong; never retried

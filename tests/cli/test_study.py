@@ -16,6 +16,7 @@ from router.lab.sim.simulation import Simulation
 from router.model import Policy
 from tests.cli.command_line import run
 from tests.lab.study.studies import short_scenario
+from tests.long import LONG
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,7 @@ def test_compare_live_gets_the_scenario_and_the_exit_code(
     assert run("simulate", str(scenario), *arguments, "--policy", "latency-first") == 2
 
 
+@LONG
 def test_replicate_prints_what_runs_without_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,7 +114,7 @@ LARGE = settings(suppress_health_check=[HealthCheck.data_too_large])
 WITNESSES = st.lists(st.builds(Witness, LEARNED, AGES, st.booleans()), max_size=5)
 
 
-@settings(LARGE, max_examples=examples(25))
+@settings(LARGE, max_examples=examples(8))
 @given(WITNESSES, st.randoms(use_true_random=False))
 def test_the_order_of_who_tells_does_not_matter(witnesses, shuffling):
     shuffled = list(witnesses)
@@ -122,7 +122,7 @@ def test_the_order_of_who_tells_does_not_matter(witnesses, shuffling):
     assert merge(shuffled) == merge(witnesses)
 
 
-@settings(LARGE, max_examples=examples(40))
+@settings(LARGE, max_examples=examples(12))
 @given(LEARNED, AGES)
 def test_one_alone_is_believed_and_twice_as_much_is_no_more(learned, age_s):
     one = merge([Witness(learned, age_s)])
@@ -153,7 +153,7 @@ def told(witnesses, part, *keys):
     return found
 
 
-@settings(LARGE, max_examples=examples(25))
+@settings(LARGE, max_examples=examples(8))
 @given(WITNESSES)
 def test_whatever_is_taken_was_learned_by_somebody(witnesses):
     merged = merge(witnesses)

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.long import LONG
 from tests.ports import free_ports
 from tests.real.http_servers import (
     LlamaServer,
@@ -185,7 +186,11 @@ def openai_gateway(
         yield url
 
 
-@pytest.fixture(params=["direct", "gateway"])
+# Without us in between, tests are tried themselves.
+_DIRECT = pytest.param("direct", marks=LONG)
+
+
+@pytest.fixture(params=[_DIRECT, "gateway"])
 def llm_target(request: pytest.FixtureRequest) -> LlmTarget:
     """A llama.cpp server itself, then the gateway in front of two."""
     servers: Sequence[LlamaServer] = request.getfixturevalue("llama_servers")
@@ -236,7 +241,7 @@ def run_sdk(llm_python: Path) -> RunClient:
     return _runner(llm_python)
 
 
-@pytest.fixture(params=["direct", "gateway"])
+@pytest.fixture(params=[_DIRECT, "gateway"])
 def target(request: pytest.FixtureRequest) -> str:
     """Address under test: MLServer itself, then the gateway in front of it."""
     name = {"direct": "mlserver", "gateway": "gateway_before_mlserver"}[request.param]

@@ -59,7 +59,8 @@ def test_the_scene_loses_nothing_though_the_greenest_is_killed(
     assert processes_of(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=LONG), signal.SIGKILL])
+@LONG
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_scene_that_is_ended_leaves_nothing_running(
     llm_python: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from router.lab.study.tune import run_tune
 from tests.lab.study.tuning import turning
+from tests.long import LONG
 
 pytestmark = pytest.mark.real
 
@@ -55,6 +56,7 @@ def run(ray_python: Path, *arguments: str | Path) -> str:
     return shown
 
 
+@LONG
 def test_a_cluster_that_loses_a_worker_finds_the_same_policy(
     ray_python: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """tritonclient's bidirectional stream against a decoupled server, directly and by the gateway.
 
+
 MLServer cannot serve here: its ModelStreamInfer carries other messages than Triton's.
 """
 
@@ -10,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from tests.long import LONG
+
 pytestmark = pytest.mark.real
 
 RunClient = Callable[..., dict[str, Any]]
 MESSAGES = 32
 
 
-@pytest.fixture(params=["direct", "gateway"])
+@pytest.fixture(params=[pytest.param("direct", marks=LONG), "gateway"])
 def streaming_target(request: pytest.FixtureRequest) -> str:
     name = {"direct": "decoupled_server", "gateway": "gateway_before_mlserver"}[request.param]
     address: str = request.getfixturevalue(name)

@@ -33,6 +33,7 @@ CODES: dict[type[errors.CarbonRouterError], grpc.StatusCode] = {
     # Told to an operator, before anything listens.
     errors.EnvoyPlaneError: _CODE.INTERNAL,
     errors.JudgeError: _CODE.INTERNAL,
+    errors.HintNotTakenError: _CODE.INTERNAL,
     # Providers are asked in the background: no caller waits for one.
     **dict.fromkeys(
         (

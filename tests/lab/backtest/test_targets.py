@@ -10,6 +10,7 @@ import pytest
 
 from router.lab.backtest import evaluate
 from router.lab.backtest.rolling import HORIZONS_H, METHODS
+from tests.long import LONG
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA = ROOT.parent / "shared/data/ci-hourly-2021-2023-16zones/ci_lca_gco2_per_kwh_2021_2023.csv.gz"
@@ -21,6 +22,7 @@ NEW_YEAR_2023 = 1_672_531_200.0
 RATIOS = (0.55, 0.63, 0.74, 0.89, 0.96, 0.92, 0.88)
 
 
+@LONG
 @pytest.mark.skipif(not DATA.exists(), reason=f"needs {DATA}, which is not part of the repository")
 def test_it_beats_the_best_naive_forecast_by_the_ratios_that_were_measured(tmp_path: Path) -> None:
     zones = ("DE", "US-CAL-CISO")

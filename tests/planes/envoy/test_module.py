@@ -5,6 +5,7 @@ import pytest
 
 from router.errors import EnvoyPlaneError
 from router.planes.envoy import module
+from tests.long import LONG
 from tests.planes.envoy import host as hosts
 
 
@@ -42,6 +43,7 @@ def test_where_envoy_does_not_run_that_is_said(monkeypatch, tmp_path):
         module.built({"XDG_CACHE_HOME": str(tmp_path)})
 
 
+@LONG
 @hosts.missing
 def test_what_the_compiler_says_is_passed_on(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "kernel_objects", dict)
