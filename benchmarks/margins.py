@@ -44,7 +44,7 @@ class Now:
         self._margin, self.log = Margin(Z95), 0.0
 
     def take(self, error: float) -> None:
-        self._margin.learn(error, error > self.log, _MISSED)
+        self._margin.learn(error, self.log, error > self.log, _MISSED)
         self.log = self._margin.log
 
 

@@ -22,7 +22,7 @@ is what makes the share right whatever the errors look like:
 the quantile tracker of adaptive conformal inference (Gibbs and Candes 2021) upon a forecast of
 where the errors are, as in conformal PID control (Angelopoulos, Candes and Tibshirani 2023): of n
 requests the share missed is that of the quantile within (the range that shift took) / (STEP * n).
-Where told is at its bounds, and cannot go on, shift does not either.
+Where an outcome was told at its bounds, which cannot go on, shift does not either.
 
 One outcome moves what is told by exp(MOST_STEP), 22 %, at most: so no caller and no server far.
 
@@ -52,6 +52,7 @@ WEIGHT: Final = 0.05
 # Of the log of what came over what was predicted, before any outcome.
 FIRST_SPREAD: Final = 0.5
 _SPREADS: Final = (0.05, 1.0)
+_ROUNDING: Final = 1e-9
 # So many spreads off is as far as an outcome counts.
 _CLIP_SPREADS: Final = 4.0
 # Of the log of a pace over what was predicted, before any outcome: from its own quantile to the
@@ -90,11 +91,12 @@ class Margin:
         self.shift = 0.0
         self.log = log
 
-    def learn(self, ratio_log: float, was_missed: bool, missed: float) -> None:
-        """Take in one outcome: the log of what came over what was predicted, whether it was beyond
-        what was told, and the share of those that ought to be."""
+    def learn(self, ratio_log: float, told_log: float, was_missed: bool, missed: float) -> None:
+        """Take in one outcome: the logs of what came and of what was told, as it was decided, over
+        what was predicted; whether it was beyond that, and the share of those that ought to be."""
         before = self.log
-        if LEAST < before < MOST or was_missed == (before <= LEAST):
+        # By what was told then: many are under way that were told less than what is told by now.
+        if told_log < MOST - _ROUNDING if was_missed else told_log > LEAST + _ROUNDING:
             shift = self.shift + STEP * (was_missed - missed)
             self.shift = min(max(shift, -_MOST_SHIFT), _MOST_SHIFT)
         self._spread(_bounded(ratio_log) - self.middle)
@@ -169,7 +171,8 @@ class Margins:
         for margin, actual, stated, base in zip(figures, came, told, predicted, strict=False):
             if 0.0 <= actual < math.inf and 0.0 < stated < math.inf and 0.0 < base < math.inf:
                 ratio_log = math.log(actual / base) if actual > base * 1e-9 else LEAST
-                margin.learn(ratio_log, actual > stated, self._missed)
+                told_log = math.log(stated / base)
+                margin.learn(ratio_log, told_log, actual > stated, self._missed)
 
     def _untaught(self) -> tuple[Margin, Margin, Margin]:
         return Margin(self._z), Margin(self._z, self._pace), Margin(self._z)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from router.core.latency import z_of
 from router.core.learned import MarginsLearned
 from router.core.lengths import Expected
-from router.core.margins import LEAST, MOST, MOST_STEP, STEP, Margins
+from router.core.margins import LEAST, MOST, MOST_STEP, STEP, Margin, Margins
 from router.core.pipeline import decide
 from tests import factories as f
 from tests.examples import examples
@@ -230,6 +230,14 @@ def test_of_n_outcomes_no_more_are_missed_than_the_quantile_says_however_they_co
         (learned,) = made.learned("a", "k")
         shifts.append(learned.logs[-2])
     assert abs(missed / n - 0.05) <= (max(shifts) - min(shifts) + STEP) / (STEP * n) < 0.03
+
+
+@pytest.mark.parametrize(("told_log", "counts"), [(math.log(2.0), True), (MOST, False)])
+def test_a_miss_counts_unless_as_much_as_can_be_was_told_of_it(told_log, counts):
+    """Whatever is told by now: many are under way that were told less."""
+    margin = Margin(Z95, MOST)
+    margin.learn(math.log(20.0), told_log, True, 0.05)
+    assert (margin.shift > 0.0) is counts
 
 
 def test_an_outage_is_forgotten(decision):
