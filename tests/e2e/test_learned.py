@@ -23,6 +23,11 @@ async def served(gateway, count=30):
             await client.receipt(ask(), x_tenant="acme")
 
 
+def all_serve(gateway, workers):
+    """Whoever is told to stop before it serves has nothing to add, and leaves what was there."""
+    gateway.wait_for(lambda: len(gateway.events("serving")) == workers)
+
+
 def kept_by(gateway):
     """What its processes wrote, and who may read it."""
     files = sorted(gateway.path.parent.glob("learned.json*"))
@@ -34,6 +39,7 @@ def kept_by(gateway):
 async def test_a_restart_goes_on_from_what_was_kept(spawn, config, workers):
     first = spawn(Gateway, config, "--workers", str(workers))
     assert not first.events(TAKEN_UP)
+    all_serve(first, workers)
     # All over one connection, so that one of the workers has them all, whichever that is.
     await served(first)
     first.tell(signal.SIGTERM)
@@ -43,6 +49,7 @@ async def test_a_restart_goes_on_from_what_was_kept(spawn, config, workers):
     (taught,) = (one["learned"]["margins"] for one in kept if one["learned"]["margins"])
     again = spawn(Gateway, config, "--workers", str(workers))
     again.wait_for(lambda: len(again.events(TAKEN_UP)) == workers)
+    all_serve(again, workers)
     assert again.stop() == 0
     for one in kept_by(again):
         # Of a process alone all is its own.
