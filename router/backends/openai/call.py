@@ -142,7 +142,8 @@ class UpstreamCall:
             return exchange
         except _BROKEN as error:
             refused = isinstance(error, aiohttp.ClientConnectorError)
-            if exchange.connects or refused or _answered(error) or self._given_up:
+            met = exchange.connects or exchange.was_heard
+            if met or refused or _answered(error) or self._given_up:
                 raise self._unanswered(error) from error
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise self._unanswered(error) from error

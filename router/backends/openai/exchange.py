@@ -85,7 +85,7 @@ class Exchange:
 
     __slots__ = (
         "_connection", "_deadline", "_upload", "connection_key", "connects", "content",
-        "destination", "fields", "status",
+        "destination", "fields", "status", "was_heard",
     )  # fmt: skip
 
     fields: CIMultiDictProxy[str]
@@ -97,6 +97,8 @@ class Exchange:
         self.destination = destination
         self.connection_key = destination.key
         self.connects = False
+        # Whether the server said anything of it before its answer.
+        self.was_heard = False
         self.status = 0
         self._connection: Connection | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -164,13 +166,19 @@ class Exchange:
 
     async def _connected(self, connector: Connector) -> Connection:
         request = cast(aiohttp.ClientRequest, self)
-        try:
-            connection = await connector.connect(request, [], self.destination.timeout)
-        except TimeoutError as error:
-            what = f"Connection timeout to host {self.destination.host}"
-            raise aiohttp.ConnectionTimeoutError(what) from error
-        self._connection = connection
-        return connection
+        while True:
+            try:
+                connection = await connector.connect(request, [], self.destination.timeout)
+            except TimeoutError as error:
+                what = f"Connection timeout to host {self.destination.host}"
+                raise aiohttp.ConnectionTimeoutError(what) from error
+            protocol = connection.protocol
+            if self.connects or protocol is None or not protocol.should_close:
+                self._connection = connection
+                return connection
+            # Something came while nobody asked, such as 408 before a server closes: it would pass
+            # for the answer of this request, and each answer for that of the next.
+            connection.close()
 
     async def _write(self, protocol: ResponseHandler, sending: Sending, is_last: bool) -> None:
         """``is_last``: no other request follows on the connection."""
@@ -203,6 +211,7 @@ class Exchange:
             # Others come before the answer, and say nothing that is waited for.
             if not 100 <= message.code < 200 or message.code == 101:
                 return message, content
+            self.was_heard = True
 
     def _unread(self, sending: Sending, error: HttpProcessingError) -> aiohttp.ClientResponseError:
         """What came is no answer of HTTP."""

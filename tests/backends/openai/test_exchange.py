@@ -51,6 +51,69 @@ async def body_of(exchange):
     return b"".join([part async for part in exchange.content.iter_any()])
 
 
+UNASKED = b'HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"not":1}'
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [UNASKED, UNASKED[:-3], b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n"],
+    ids=["an answer", "half of one", "408"],
+)
+async def test_what_comes_while_nobody_asked_is_nobodys_answer(idle):
+    """It would pass for that of the next request, and each answer from then on for the next's."""
+    asked, is_read = [], asyncio.Event()
+
+    async def serve(reader, writer):
+        while True:
+            _, body = await read_request(reader)
+            asked.append(body)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+            if len(asked) == 1:
+                await is_read.wait()
+                writer.write(idle)
+
+    async with server(serve) as (there, connector, connections):
+        for number in range(3):
+            exchange = Exchange(there)
+            await exchange.send(connector, posted(b"%d" % number), 5.0)
+            assert (exchange.status, await body_of(exchange)) == (200, b"%d" % number)
+            if not number:
+                is_read.set()
+                (kept,) = [at for held in connector._conns.values() for at in held]
+                await until(lambda kept=kept: kept[0].should_close)
+        assert (asked, len(connections)) == ([b"0", b"1", b"2"], 2)
+
+
+async def test_a_server_that_said_anything_was_met():
+    """Where it closes then, the request is not sent again as to one that had closed before."""
+    asked = []
+
+    async def serve(reader, writer):
+        while True:
+            _, body = await read_request(reader)
+            asked.append(body)
+            if body == b"1":
+                writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+                return
+            writer.write(ANSWER)
+
+    async with server(serve) as (there, connector, _):
+        first = Exchange(there)
+        await first.send(connector, posted(b"0"), 5.0)
+        assert await body_of(first) == b"{}" and not first.was_heard
+        second = Exchange(there)
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await second.send(connector, posted(b"1"), 5.0)
+        assert second.was_heard and not second.connects
+    assert asked == [b"0", b"1"]
+
+
+async def until(holds):
+    async with asyncio.timeout(5.0):
+        while not holds():
+            await asyncio.sleep(0)
+
+
 async def test_what_is_written():
     seen = []
 
