@@ -59,4 +59,5 @@ class GroupedCalls:
             answers = [error] * len(together)
         for one, answer in zip(together, answers, strict=True):
             one.answer, one.is_answered = answer, True
-            self._waiting.remove(one)
+        # Who was cancelled meanwhile has left by itself.
+        self._waiting = [one for one in self._waiting if not one.is_answered]

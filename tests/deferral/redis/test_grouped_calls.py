@@ -81,3 +81,23 @@ async def test_whoever_is_cancelled_takes_nobody_along():
     assert fourth.result() == "3"
     assert first.cancelled() and second.cancelled() and third.cancelled()
     assert server.grouping._waiting == []
+
+
+async def test_who_leaves_while_another_asks_for_it_spoils_no_answer():
+    server = Server()
+    async with asyncio.TaskGroup() as group:
+        first, leader, follower, last = await begun(group, server, "0", "1", "2", "3")
+        server.free.set()
+        # The next call waits until it may, too.
+        server.free = asyncio.Event()
+        while len(server.calls) < 2:
+            await asyncio.sleep(0)
+        follower.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert follower.done()
+        server.free.set()
+    assert follower.cancelled()
+    assert (first.result(), leader.result(), last.result()) == ("0", "1", "3")
+    assert server.calls == [["0"], ["1", "2", "3"]]
+    assert server.grouping._waiting == []
