@@ -14,6 +14,7 @@ from router.carbon.polling.weather_feed import WeatherFeed
 from router.carbon.providers.budget import CallBudget, CallLimit
 from router.carbon.providers.http import HttpClient, HttpLimits
 from router.carbon.providers.proxies import proxy_of
+from router.carbon.weather.conditions import WeatherForecast
 from router.carbon.weather.open_meteo import NAME, OpenMeteo, WeatherPoint
 from router.carbon.weather.table import read_weather
 from router.config.settings import WeatherSpec
@@ -63,7 +64,9 @@ class WeatherSources:
     async def _read_file(self) -> None:
         name = f"weather:{self._spec.file.name}" if self._spec.file else ""
         try:
-            await asyncio.to_thread(take_file, self._spec, self._forecaster, self._zones)
+            read = await asyncio.to_thread(_read, self._spec, self._zones)
+            # Here, where forecasts are made: they ask for it at any time.
+            _take(read, self._forecaster)
             attempt = SourceAttempt(name, True, "")
         except TraceError as error:
             _log.warning("weather: %s", error)
@@ -74,9 +77,15 @@ class WeatherSources:
 
 def take_file(spec: WeatherSpec, forecaster: Nowcast, zones: Collection[str]) -> None:
     """Give ``forecaster`` what the file says of ``zones``. Raises TraceError."""
-    if spec.file is None:
-        return
-    for zone, forecast in read_weather(spec.file, only=zones).items():
+    _take(_read(spec, zones), forecaster)
+
+
+def _read(spec: WeatherSpec, zones: Collection[str]) -> Mapping[str, WeatherForecast]:
+    return {} if spec.file is None else read_weather(spec.file, only=zones)
+
+
+def _take(read: Mapping[str, WeatherForecast], forecaster: Nowcast) -> None:
+    for zone, forecast in read.items():
         known = forecaster.weather(zone)
         if known is None or known.issued_at < forecast.issued_at:
             forecaster.take_weather(zone, forecast)
