@@ -149,6 +149,11 @@ class SignalSchema(Strict):
         default=60 * 86400.0,
         description="of kind `forecaster`: what it has seen before the start, where in the file",
     )
+    weather: PathText | None = Field(
+        default=None,
+        description="of kind `forecaster`: a file of weather as it was forecast, by hour and grid "
+        "zone",
+    )
 
     @model_validator(mode="after")
     def _file_fits_kind(self) -> SignalSchema:
@@ -156,6 +161,8 @@ class SignalSchema(Strict):
             raise ValueError("file goes with kind: file, which needs one")
         if (self.columns or self.hour_ending) and self.file is None:
             raise ValueError("columns and hour_ending go with a file")
+        if self.weather is not None and self.kind != "forecaster":
+            raise ValueError("weather goes with kind: forecaster, which heeds it")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from router.lab.sim.simulation import Simulation
@@ -13,6 +14,7 @@ from router.units import HOUR_S
 _SIGNALS: Final = {
     "perfect": "the true values (measured; no router knows them)",
     "persistence": "the last published value (estimated)",
+    "day_before": "the published value of the same hour of the day (estimated)",
     "forecaster": "the product's own forecaster, fed with what was published by then (forecast)",
     "file": "forecasts from a file (forecast)",
 }
@@ -45,7 +47,7 @@ def kinds(study: Study) -> dict[str, str]:
             f"emulated energy at the intensity that {grid} holds for each hour "
             f"(taken as measured; {signal_words(study.simulation.carbon_signal)})"
         ),
-        "what policies knew of the grid": _SIGNALS[study.inputs.schema.signal.kind],
+        "what policies knew of the grid": _knowledge(study),
         "saving_split": (
             "emulated: each cause is the difference of two runs in which one thing differs"
         ),
@@ -93,7 +95,7 @@ def assumptions(study: Study) -> tuple[str, ...]:
     return (
         ran,
         f"Work: {workload}; every policy gets the same ones, with the same lengths.",
-        f"Policies decide by {_SIGNALS[schema.signal.kind]}{lag}; grams are counted at the "
+        f"Policies decide by {_knowledge(study)}{lag}; grams are counted at the "
         "intensity that really was, whatever they believed.",
         "Attributional grams share a replica's energy among the requests that it runs. "
         "Consequential grams are all that the fleet emitted, idle replicas too; "
@@ -120,6 +122,16 @@ def assumptions(study: Study) -> tuple[str, ...]:
         "counted first, and last.",
         "A saving counts only at equal work: where a run completed less, or kept fewer requests "
         "within their budgets, the report says so beside it.",
+    )
+
+
+def _knowledge(study: Study) -> str:
+    known = study.inputs.schema.signal
+    if known.weather is None:
+        return _SIGNALS[known.kind]
+    return (
+        f"{_SIGNALS[known.kind]}, and by the weather in {Path(known.weather).name}, each hour's "
+        "taken to have been known a day ahead"
     )
 
 
