@@ -55,6 +55,9 @@ def waited_work(
         """
     ).fetchall()
     return [
-        WaitedWork(told, basis, *map(int, figures), tuple(kinds or ()))
-        for told, basis, *figures, kinds in rows
-    ]
+        WaitedWork(
+            told, basis, count, int(waited_us), compared, int(at_once_g), int(emitted_g),
+            tuple(kinds or ()),
+        )
+        for told, basis, count, waited_us, compared, at_once_g, emitted_g, kinds in rows
+    ]  # fmt: skip
