@@ -59,7 +59,8 @@ def others(config, http):
     """The configuration of another gateway before the same servers."""
     listen, admin = free_ports(2)
     server = {"listen": f"127.0.0.1:{listen}", "admin": f"127.0.0.1:{admin}"}
-    return {**config, "server": {**server, "http": f"127.0.0.1:{http}"}}
+    ledger = {**config["ledger"], "name": f"gateway-{http}"}
+    return {**config, "server": {**server, "http": f"127.0.0.1:{http}"}, "ledger": ledger}
 
 
 def kept(folder):
