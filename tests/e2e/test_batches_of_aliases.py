@@ -40,7 +40,7 @@ def configured(folder, http, **changes):
     """Two servers of a small model and one of a large one, of which each takes a few at once."""
     endpoints = []
     for (name, model), port in zip(PLACES.items(), free_ports(len(PLACES)), strict=True):
-        one = endpoint(name, "north", f"127.0.0.1:{port}", protocol="openai", max_in_flight=8)
+        one = endpoint(name, "north", f"127.0.0.1:{port}", protocol="openai")
         one["models"] = [{"name": model, "profile": f"{model}@test", "context_tokens": 10_000}]
         endpoints.append(one)
     config = base(endpoints)
