@@ -306,9 +306,9 @@ class TableImage:
         return cells
 
 
-def key_of(view: View, places: Iterable[tuple[EnvoyHost, str]], budgets: Sequence[str]) -> int:
+def key_of(view: View, places: Iterable[tuple[EnvoyHost, str, str]], budgets: Sequence[str]) -> int:
     """Of a `Generation`: all that a record is read by, and whom Envoy is told of, with the way it
-    reaches each. ``budgets``: of carbon, by name."""
+    reaches each and what it calls it. ``budgets``: of carbon, by name."""
     snapshot = view.snapshot
     columns = [
         (key, [one.name for one in one.candidates.endpoints], list(one.origin_rows))

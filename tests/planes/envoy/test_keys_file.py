@@ -95,7 +95,7 @@ def place(tmp_path_factory):
         server = h.emulator(folder, emulated, "emulator", "--key-env", "KEY", env={"KEY": KEY})
         try:
             # Another one at the first one's address.
-            twin = {**echoing[0], "name": "twin", "address": f"localhost:{echo.port}"}
+            twin = {**echoing[0], "name": "twin"}
             twin["models"] = [{**twin["models"][0], "name": name} for name in (TWIN, ECHO)]
             made["models"][TWIN] = made["models"][rig.CHAT]
             made["endpoints"] += [*echoing, twin]
@@ -173,7 +173,7 @@ async def test_several_endpoints_may_have_one_address(place):
         after = SharedFile.taken_over(run_folder(place.path) / "table").head.decided
         return (status, after - before) == (200, 1) and fields["x-carbon"]
 
-    assert 'endpoint="twin"' in await h.until(decided, "its name being known")
+    assert 'endpoint="twin"' in await h.until(decided, "its being decided")
     named = {(await place.chat(model=ECHO))[1]["x-carbon"].split('"')[5] for _ in range(20)}
     assert named <= {"echo-2", "twin"}
     await h.until(place.quiet, "every end")
