@@ -99,6 +99,10 @@ def check(
             "--weather", help="Ask for the weather of every point, too; 2 if it cannot be had."
         ),
     ] = False,
+    envoy: Annotated[
+        bool,
+        typer.Option("--envoy", help="Say, too, what Envoy does otherwise; 2 if it cannot at all."),
+    ] = False,
 ) -> None:
     """Validate a configuration and everything it names, then say what it does."""
     from router.app.loading import load
@@ -111,6 +115,10 @@ def check(
     if servers:
         found = asking.server_findings(config)
         notes, unusable = notes + found.notes, found.unusable
+    if envoy:
+        from router.operator.envoy_check import envoy_notes
+
+        notes += envoy_notes(loaded)
     if store:
         notes.append(checks.check_store(config))
         if loaded.settings.identity.schema.keys_in_store:
