@@ -25,7 +25,9 @@ IDLE_W = 90.0 * 1.3
 
 
 def fleet(*regions):
-    return w.fleet(*[(region, w.SMALL, "m") for region in regions or ("a", "b")])
+    """Of six places each, all of which are run at once."""
+    kinds = [(region, w.SMALL, "m") for region in regions or ("a", "b")]
+    return w.fleet(*kinds, max_in_flight=6)
 
 
 def one(at_s, tokens=50, budget=None):
@@ -54,12 +56,9 @@ def busy(count, first_s, gap_s, tokens=2000):
     return [one(first_s + gap_s * i, tokens, Budget(ttft_ms=1000.0)) for i in range(count)]
 
 
-def growing(count=540, first_s=900.0, over_s=1800.0):
-    """From none a second to 0.6, of which each takes some 25 s."""
-    return [
-        one(first_s + over_s * math.sqrt(i / count), 2000, Budget(ttft_ms=1000.0))
-        for i in range(count)
-    ]
+def growing(count=200, first_s=900.0, over_s=1800.0):
+    """From none a second to one in 4 s, each of which takes up to a minute."""
+    return [one(first_s + over_s * math.sqrt(i / count), tokens=2000) for i in range(count)]
 
 
 def test_what_grows_is_woken_for_in_time():
