@@ -26,6 +26,7 @@ from router.lab.sim.simulation import (
     Autoscaling,
     Gateways,
     Outage,
+    ScaledBy,
     Simulation,
     Workload,
 )
@@ -350,4 +351,6 @@ def _autoscaling(schema: ScenarioSchema) -> Autoscaling | None:
     wanted = schema.autoscaling
     if wanted is None:
         return None
-    return Autoscaling(wanted.release_after, wanted.wake, wanted.wake_w)
+    return Autoscaling(
+        wanted.release_after, wanted.wake, wanted.wake_w, ScaledBy(wanted.by), wanted.asleep_w
+    )

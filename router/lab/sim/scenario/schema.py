@@ -185,12 +185,23 @@ class FailureSchema(Strict):
 
 
 class AutoscalingSchema(Strict):
-    """Idle replicas are released and woken again."""
+    """Replicas are released and woken again."""
 
-    release_after: Duration = Field(description="idle so long, then released: 0 W")
+    by: Literal["idle", "hints"] = Field(
+        default="idle",
+        description="idle: each is released once it has nothing to do; hints: as the gateway's "
+        "hints say, which count work that waits, too",
+    )
+    release_after: Duration = Field(
+        description="idle so long, then released; by hints: not wanted so long, and then done with "
+        "what it had"
+    )
     wake: Duration = Field(description="until a released replica serves again")
     wake_w: float = Field(
         ge=0, le=1_000_000, description="power of the whole server while it wakes, W"
+    )
+    asleep_w: float = Field(
+        default=0.0, ge=0, le=1_000_000, description="power of the whole server while released, W"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from router.lab.sim.simulation import Simulation
+from router.lab.sim.simulation import ScaledBy, Simulation
 from router.lab.study.execute import Study
 from router.lab.study.input_files import profiles
 from router.model import Provenance, Signal, TokenProfile
@@ -158,6 +158,12 @@ def _idle_words(study: Study) -> str:
     scaling = study.simulation.autoscaling
     if scaling is None:
         return "here idle replicas stay on, under every policy."
+    if scaling.by is ScaledBy.HINTS:
+        return (
+            "here replicas are released and woken by the gateway's hints: one goes that was not "
+            f"wanted for {scaling.release_after_s:g} s, and then draws {scaling.asleep_w:g} W; "
+            f"waking takes {scaling.wake_s:g} s at {scaling.wake_w:g} W."
+        )
     return (
         f"here a replica is released after {scaling.release_after_s:g} s without work, and waking "
         f"takes {scaling.wake_s:g} s at {scaling.wake_w:g} W."
