@@ -34,7 +34,8 @@ class RegionLoad(NamedTuple):
     ``per_replica``: requests that one is meant to run; ``g_per_output``: gCO2e of a token or a
     task, on the mean of the next while, NaN where unknown; ``is_shunned``: it had idle replicas for
     a while, and dirtier regions served all the same; ``waiting``: places that the plan of deferred
-    work needs there beside; ``known``: replicas that there are, released ones among them.
+    work needs there beside; ``known``: replicas that there are, released ones among them;
+    ``deferred``: of ``busy``, those that had waited.
     """
 
     busy: float
@@ -44,6 +45,7 @@ class RegionLoad(NamedTuple):
     is_shunned: bool = False
     waiting: float = 0.0
     known: int = 0
+    deferred: float = 0.0
 
     @property
     def is_full(self) -> bool:
@@ -88,10 +90,12 @@ def _cleanest_first(name: str, loads: Mapping[str, RegionLoad]) -> tuple[float, 
 
 
 def _with_waiting(own: RegionLoad) -> int:
-    """What waits may fill what is kept free for others: it begins when they have begun."""
+    """What waits may fill what is kept free for others: it begins when they have begun, and where
+    what had waited before ends."""
     if own.waiting <= 0.0:
         return 0
-    together = math.ceil((own.busy + own.waiting) / own.per_replica)
+    others = max(0.0, own.busy - own.deferred)
+    together = math.ceil((others + max(own.deferred, own.waiting)) / own.per_replica)
     return min(together, max(own.known, own.replicas), MOST_REPLICAS)
 
 

@@ -77,6 +77,10 @@ def test_work_that_waits_fills_what_is_kept_free_before_it_wants_another_replica
     assert wanted(here=one) == {"here": 1}
     assert wanted(here=one._replace(waiting=4.0)) == {"here": 1}
     assert wanted(here=one._replace(waiting=5.0)) == {"here": 2}
+    # Where work that had waited ends, the next begins.
+    deferred = one._replace(busy=8.0, deferred=5.0)
+    assert wanted(here=deferred._replace(waiting=6.0)) == {"here": 1}
+    assert wanted(here=deferred._replace(waiting=8.0)) == {"here": 2}
     # No more than there are, however much waits.
     assert wanted(here=one._replace(waiting=500.0)) == {"here": 3}
 
@@ -95,6 +99,7 @@ loads = st.builds(
     st.booleans(),
     st.floats(0.0, 1e9),
     st.integers(0, 20_000),
+    st.floats(0.0, 1e9),
 )
 
 

@@ -261,8 +261,9 @@ class Scaling:
         mean = snapshot.mean_g_per_kwh(region.name, span.at, span.length_s)
         busy = self._peaks.get(key, 0.0)
         waiting = self._waiting()
+        deferred = min(busy, self._deferred(key, waiting))
         if span.is_later:
-            busy = max(0.0, busy - self._deferred(key, waiting))
+            busy, deferred = busy - deferred, 0.0
         ends_at = span.ends_at
         if ends_at != ends_at:
             ends_at = span.at + self.wakes.expected(key).s + LOOK_S
@@ -277,6 +278,7 @@ class Scaling:
             self._shunned_until.get(key, -math.inf) > self._clock.monotonic(),
             needed * per_replica / min(per_replica, room),
             site.replicas + self.asleep(*key),
+            deferred,
         )
 
     def _deferred(self, key: Site, waiting: WaitingNeeds) -> float:

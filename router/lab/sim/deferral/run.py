@@ -121,6 +121,7 @@ def sent_at(
         sees = SimulatedOutlook(simulation, room, usual, view)
         end = start + end_s
         released = releases(jobs, sees, end, rules, sees.news(), needs.note)
+        needs.begin(jobs, released)
         at_s[may_wait] = released - start
     return Releases(at_s, needs)
 

@@ -21,7 +21,7 @@ from router.lab.sim.deferral.run import (
     simulate_sent,
     usual_of,
 )
-from router.lab.sim.simulation import Autoscaling, Simulation
+from router.lab.sim.simulation import Autoscaling, ScaledBy, Simulation
 from router.lab.sim.traffic.columns import joined
 from router.model import Alias, LengthPrior, QualityFloors, Variant
 from tests import factories as f
@@ -33,6 +33,7 @@ pytest.importorskip("scipy")
 CARBON = policy()
 # Idle replicas are released at once, so that a run's grams are those of its busy replicas.
 RELEASED = {"autoscaling": Autoscaling(0.0, 0.0, 0.0)}
+HINTED = {"autoscaling": Autoscaling(0.0, 20.0, 300.0, ScaledBy.HINTS)}
 
 
 def waiting(
@@ -108,6 +109,16 @@ def test_no_schedule_of_a_small_case_gets_below() -> None:
 @settings(max_examples=examples(12), deadline=None)
 @given(st.data())
 def test_neither_the_scheduler_nor_chance_gets_below(data: st.DataObject) -> None:
+    runs_stay_above(data, RELEASED)
+
+
+@settings(max_examples=examples(3), deadline=None)
+@given(st.data())
+def test_nor_does_a_fleet_that_follows_the_hints(data: st.DataObject) -> None:
+    runs_stay_above(data, HINTED)
+
+
+def runs_stay_above(data: st.DataObject, scaled: dict[str, Autoscaling]) -> None:
     count = data.draw(st.integers(1, 12))
     at_s = sorted(data.draw(st.lists(st.floats(0.0, 3600.0), min_size=count, max_size=count)))
     later = data.draw(
@@ -116,7 +127,7 @@ def test_neither_the_scheduler_nor_chance_gets_below(data: st.DataObject) -> Non
     hours = data.draw(st.lists(st.floats(20.0, 900.0), min_size=3, max_size=3))
     requests = [cases.ask(at, n_out=data.draw(st.integers(1, 300))) for at in at_s]
     deadlines = [at + more for at, more in zip(at_s, later, strict=True)]
-    made = waiting(requests, deadlines, hours, {"a": 1, "b": 1}, **RELEASED)
+    made = waiting(requests, deadlines, hours, {"a": 1, "b": 1}, **scaled)
     work = DeferrableTraffic.of(made)
     least = bound(made, CARBON)
     by_plan = sent_at(made, work, usual_of(made, CARBON), made.signal.view)
