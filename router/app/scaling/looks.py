@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from router.app.scaling.view import ScaledView
 from router.contract import Clock
 from router.core.deferral.needs import WaitingNeeds
 from router.core.emitted import g_per_output
 from router.core.scaling import RegionLoad, dirtier, wanted_replicas
 from router.core.usual_load import UsualLoads
 from router.core.wake_times import Site, WakeTimes
-from router.director import View
 from router.errors import MalformedRequestError, UnknownModelError
 from router.model import Profile, TokenProfile
 from router.units import HOUR_S, MINUTE_S
@@ -86,7 +86,7 @@ class Scaling:
 
     def __init__(
         self,
-        view: Callable[[], View],
+        view: Callable[[], ScaledView],
         clock: Clock,
         wakes: WakeTimes | None = None,
         waiting: Callable[[], WaitingNeeds] = WaitingNeeds,
@@ -102,6 +102,8 @@ class Scaling:
         self._seen: dict[Site, deque[tuple[float, float]]] = {}
         # What usually runs once who is asked for now would serve: of the last `PEAK_S`.
         self._ahead: dict[Site, deque[tuple[float, float]]] = {}
+        # Of these the most requests.
+        self._peaks: dict[Site, float] = {}
         # Kept, for a region whose replicas have all gone.
         self._known: dict[Site, _Seen] = {}
         # Since when a region has had idle replicas while dirtier ones served, and until when it is
@@ -130,6 +132,7 @@ class Scaling:
             seen.append((now, site.busy))
             while seen[0][0] < now - PEAK_S:
                 seen.popleft()
+            self._peaks[key] = max(busy for _, busy in seen)
         self._forget_gone()
         self._note_usual(now)
         for model in {name for name, _ in self._seen}:
@@ -243,6 +246,7 @@ class Scaling:
                 del self._seen[model, region], self._known[model, region]
                 self._ahead.pop((model, region), None)
                 self.usual.forget((model, region))
+                del self._peaks[model, region]
                 self._idle_since.pop((model, region), None)
                 self._shunned_until.pop((model, region), None)
                 self.wakes.forget((model, region))
@@ -285,7 +289,7 @@ class Scaling:
         per_replica = float(max(1, min(meant, site.max_in_flight)))
         region = snapshot.layout.fleet.regions[key[1]]
         mean = snapshot.mean_g_per_kwh(region.name, span.at, span.length_s)
-        busy = max((busy for _, busy in self._seen.get(key, ())), default=0.0)
+        busy = self._peaks.get(key, 0.0)
         waiting = self._waiting()
         if span.is_later:
             usual = self.usual.places(key, span.at)
@@ -325,7 +329,9 @@ class Scaling:
         nobody is called and sent away within minutes."""
         now, waiting = self._clock.now(), self._waiting()
         for key in self._seen:
-            busy = max(0.0, self._known[key].busy - self._deferred(key, waiting))
+            busy = self._known[key].busy
+            if waiting.under_way.get(key[0], 0):
+                busy = max(0.0, busy - self._deferred(key, waiting))
             self.taught |= self.usual.note(key, busy, now)
             expected = self._ahead.setdefault(key, deque())
             usual = self._expected(key, now)
