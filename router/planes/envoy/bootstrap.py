@@ -42,6 +42,8 @@ _RETRY_HTTP: Final = "reset,connect-failure,refused-stream,gateway-error,retriab
 _BUSY: Final = 429
 _UNLIMITED: Final = 1_000_000
 _CONNECT_S: Final = 2.0
+# As source/filter.c has it: what most requests may, so that few need a header.
+_RETRIES: Final = 2
 
 Json = dict[str, Any]
 
@@ -192,10 +194,10 @@ def _virtual_host(front: EnvoyListener, config: Config, longest_s: float) -> Jso
             "grpc_timeout_header_max": _seconds(longest_s),
             "grpc_timeout_header_offset": _seconds(margin_s),
         }
-    # How often each request may move is a header of the module's.
+    # How often each request may move is a header of the module's, where it is another number.
     retry: Json = {
         "retry_on": _RETRY_GRPC if is_grpc else _RETRY_HTTP,
-        "num_retries": 0,
+        "num_retries": _RETRIES,
         "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.002s"},
     }
     if not is_grpc:
@@ -264,9 +266,9 @@ def _cluster(protocol: str, name: str, folder: Path, config: Config) -> Json:
 
 def _keys(name: str, folder: Path, config: Config) -> Json:
     """Before each attempt leaves, the key of the server that it goes to: no caller's filter knows
-    which one that will be."""
+    which one that will be. By its own the gateway's process knows that it is Envoy who calls."""
     is_native = name not in DECIDED
-    if not (tells_certificates(config) if is_native else has_keys(config)):
+    if not (is_native or has_keys(config)):
         return {}
     codec = f"{_TYPE}.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
     # As source/keys/filter.c has it.
