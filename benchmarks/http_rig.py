@@ -26,6 +26,7 @@ from benchmarks.gateway_config import http_gateway_config
 from benchmarks.http_messages import ANSWER, CHAT, EVENTS, MODEL, MODELS, UNARY
 from benchmarks.loops import HAS_UVLOOP
 from benchmarks.processes import answers, free_addresses, server
+from router.app.envoy import run_folder
 
 LOOPS = ("uvloop", "asyncio") if HAS_UVLOOP else ("asyncio",)
 FLOOR = f"bare aiohttp forwarder, {LOOPS[0]}"
@@ -119,6 +120,19 @@ def gateway(backends: Sequence[str], running: ExitStack, plain: bool = False) ->
     command = [sys.executable, *called, "serve", str(config)]
     name += ", asyncio" if plain else ""
     return running.enter_context(server(name, http, command, is_answering))
+
+
+def plane(backends: Sequence[str], running: ExitStack) -> list[Contender]:
+    """`carbon-router envoy` over ``backends``, Envoy at one thread: Envoy alone, and with the
+    process that keeps its table."""
+    listen, admin, http = free_addresses(3)
+    config = Path(running.enter_context(tempfile.TemporaryDirectory())) / "plane.json"
+    config.write_text(json.dumps(http_gateway_config(listen, admin, http, list(backends), MODEL)))
+    command = [sys.executable, "-m", "router.cli", "envoy", str(config)]
+    name = f"carbon-router in Envoy, {len(backends)} endpoints"
+    both = running.enter_context(server(f"{name}, both processes", http, command, is_answering))
+    envoy = json.loads((run_folder(config) / "envoy.json").read_text())
+    return [Contender(name, http, envoy["pid"]), both]
 
 
 def measure_unary(contenders: Sequence[Contender], rounds: int, seconds: float) -> None:

@@ -1,4 +1,6 @@
-"""The HTTP front beside other routers, in one run: CPU a request and a streamed chunk, as ratios.
+"""The HTTP front, and the same in Envoy, beside other routers: CPU a request and a streamed chunk.
+
+Everything in one run, as ratios.
 
 Each of the others is installed, at the version and the hashes of `benchmarks/peers_locks`, into a
 virtual environment of its own (.venv-peers-*, 1.2 GB in all) and runs with one worker, round robin
@@ -145,6 +147,10 @@ def version(peer: Peer) -> str:
     return (LOCKS / f"{peer.name}.txt").read_text().strip().rpartition("==")[2]
 
 
+def _titled(peer: Peer) -> str:
+    return f"{peer.name} {version(peer)}"
+
+
 def installed(peer: Peer, console: Console) -> Path | None:
     """The folder of its programs; None, with the reason said, where it cannot be installed."""
     lock, venv = LOCKS / f"{peer.name}.lock", ROOT / f".venv-peers-{peer.name}"
@@ -175,13 +181,14 @@ def started(peer: Peer, programs: Path, backends: Sequence[str], running: ExitSt
     # Some start others of their programs by name.
     environment = {**QUIET, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": ""}
     command = [str(programs / peer.program), *arguments]
-    name = f"{peer.name} {version(peer)}"
+    name = _titled(peer)
     return running.enter_context(server(name, listen, command, rig.is_answering, environment))
 
 
 def contenders(backends: list[str], peers: dict[Peer, Path], running: ExitStack) -> list[Contender]:
     """The floor, ours and the others."""
     found = [*rig.forwarders(backends[0], running), rig.gateway(backends, running)]
+    found += rig.plane(backends, running)
     return found + [started(peer, at, backends, running) for peer, at in peers.items()]
 
 
@@ -195,18 +202,21 @@ def main() -> None:
     chosen = [peer for peer in PEERS if not wanted.only or peer.name in wanted.only]
     folders = {peer: installed(peer, console) for peer in chosen}
     peers = {peer: at for peer, at in folders.items() if at is not None}
+    floors = [rig.FLOOR, *(_titled(peer) for peer in peers if peer.name == "envoy")]
     console.print(f"{machine('aiohttp')}; load: {http_load.generator()[0]}")
     with rig.unary_backends(ENDPOINTS) as (backend, addresses), ExitStack() as running:
         found = contenders(addresses, peers, running)
         rig.measure_unary(found, wanted.rounds, wanted.seconds)
         title = f"unary chat, {len(ANSWER)}-byte answers of {backend}"
-        console.print(table(title, rig.CALLS, found, rig.FLOOR))
+        for floor in floors:
+            console.print(table(f"{title}, to {floor}", rig.CALLS, found, floor))
         console.print(rig.added_latency(found, addresses[0], wanted.rounds))
     with rig.stream_backends(ENDPOINTS) as (backend, addresses), ExitStack() as running:
         found = contenders(addresses, peers, running)
         rig.measure_streams(found, wanted.rounds)
         title = f"a chunk of {EVENTS} a chat, {PACE_S * 1e3:.0f} ms apart, of {backend}"
-        console.print(table(title, rig.CHUNKS, found, rig.FLOOR))
+        for floor in floors:
+            console.print(table(f"{title}, to {floor}", rig.CHUNKS, found, floor))
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ class Cascade(Journey):
         self._lost_g += _grams(lesson)
         self._decision = decided.decision
         # An endpoint that failed it before may serve this variant.
-        self._tried = ()
+        self._tried.allow_again()
         if charge is not None and decided.ruling is not None:
             charge.move(decided.ruling)
         return True

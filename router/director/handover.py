@@ -60,7 +60,7 @@ class Handover(Journey):
         now = self._dispatcher.parts.clock.monotonic()
         # Why is not known: a probe, which is due at once, tells whether it is there.
         self._end(error, now)
-        self._tried = (*self._tried, failed)
+        self._tried.passed_over(failed)
         tell_moved(self._dispatcher, self._trace, self._lost, error.reason)
         self._dispatcher.parts.observer.retried(error.reason)
         self._decision = decided.decision

@@ -17,7 +17,7 @@ from router.core.accounting import (
 )
 from router.core.pipeline import Decided
 from router.director.attempt import OWN_DEADLINE_S, TURNED_AWAY, Attempt, Failed
-from router.director.call import Call, fingerprint
+from router.director.call import Call
 from router.director.charge import Charge
 from router.director.choice import first_choice, next_choice, with_budget_left
 from router.director.dispatcher import Dispatcher
@@ -26,24 +26,18 @@ from router.director.moving import MoveCost, cost_to_move
 from router.director.served_quality import ServedQuality
 from router.director.suspicion import Suspicion
 from router.director.telling import Telling, tell_lost, tell_moved
+from router.director.tried import Tried
 from router.director.waiting import PASSING
 from router.errors import (
     RefusedError,
     RequestError,
     ShedError,
-    UnknownModelError,
-    UpstreamBlamingError,
     UpstreamError,
     UpstreamRejectedError,
     UpstreamTimeoutError,
     UpstreamUnreachedError,
 )
 from router.model import Receipt, Request, RowOutcome
-
-# Of endpoints that could not be reached, so many are tried at most: each costs a moment.
-_MOST_TRIED = 10
-# One server's word is none.
-_LEAST_WITNESSES = 2
 
 
 class Journey:
@@ -58,7 +52,6 @@ class Journey:
 
     __slots__ = (
         "_attempt",
-        "_blamed",
         "_call",
         "_charge",
         "_claim",
@@ -67,7 +60,6 @@ class Journey:
         "_departures",
         "_dispatcher",
         "_expected",
-        "_fingerprint",
         "_lost",
         "_lost_g",
         "_need",
@@ -80,7 +72,6 @@ class Journey:
         "_trace",
         "_tried",
         "_view",
-        "_witnesses",
         "decision_id",
     )  # fmt: skip
 
@@ -92,11 +83,7 @@ class Journey:
         self._started = dispatcher.parts.clock.monotonic()
         self._timeout_s = dispatcher.timeout_s(call.deadline_s)
         self._departures = 0
-        # Endpoints tried; of them, how many saw the request, and how many blamed it.
-        self._tried: tuple[str, ...] = ()
-        self._witnesses = 0
-        self._blamed = 0
-        self._fingerprint = b""
+        self._tried = Tried(dispatcher, call)
         self._suspicion: Suspicion | None = None
         # A reload may replace the view while the request runs; its own decision keeps its own.
         self._view = dispatcher.view
@@ -253,13 +240,11 @@ class Journey:
         if self._suspicion is not None:
             self._suspicion.close()
         failed = self._end(error, now)
-        self._tried = (*self._tried, self._decision.endpoint.name)
-        self._witnesses += not isinstance(error, UpstreamUnreachedError)
-        self._blamed += isinstance(error, UpstreamBlamingError)
+        self._tried.failed(self._decision.endpoint.name, error)
         if self._may_move(error, failed.doubtful, now):
             cost = MoveCost.FREE
             if not failed.free:
-                known = self._is_known_mistake(error, now)
+                known = self._tried.is_known_mistake(error, now)
                 cost = await cost_to_move(
                     self._dispatcher, attempt, self._suspect(), error, failed.doubtful, known
                 )
@@ -268,30 +253,9 @@ class Journey:
                 return
         now = parts.clock.monotonic()
         bound = self._dispatcher.limits.max_attempts == 1 or self._has_begun
-        if not bound and self._is_mistake():
-            self._dispatcher.mistakes.note(self._fingerprint or fingerprint(self._call), now)
+        if not bound:
+            self._tried.note_mistake(self._view.snapshot.layout, now)
         raise self._timed(self._suspect().given_up(error, now, bound), now) from None
-
-    def _is_known_mistake(self, error: UpstreamError, now: float) -> bool:
-        if not isinstance(error, UpstreamBlamingError):
-            return False
-        self._fingerprint = self._fingerprint or fingerprint(self._call)
-        return self._dispatcher.mistakes.knows(self._fingerprint, now)
-
-    def _is_mistake(self) -> bool:
-        """Whether all that could be asked blame the request: two at the least, none of which was
-        left out for want of budget or room."""
-        if self._blamed < _LEAST_WITNESSES or self._blamed < self._witnesses:
-            return False
-        if self._witnesses >= self._dispatcher.limits.max_attempts:
-            return True
-        request = self._request
-        try:
-            serving = self._view.snapshot.layout.find(request.model, request.version).endpoints
-        except UnknownModelError:
-            # A reload took it away.
-            return False
-        return {endpoint.name for endpoint in serving} <= set(self._tried)
 
     def _timed(self, error: UpstreamError, now: float) -> UpstreamError:
         """``error``; of a caller who gave no deadline, whose time it was that ran out."""
@@ -391,12 +355,7 @@ class Journey:
         """Whether another endpoint may be asked, cost aside."""
         if self._attempt.time_left_s(now) <= 0.0:
             return False
-        if (
-            self._witnesses >= self._dispatcher.limits.max_attempts
-            or len(self._tried) >= _MOST_TRIED
-        ):
-            return False
-        if self._has_begun:
+        if self._tried.are_enough or self._has_begun:
             return False
         return doubtful or not isinstance(error, UpstreamRejectedError)
 
@@ -446,7 +405,7 @@ class Journey:
             self._dispatcher,
             self._request,
             self._expected,
-            self._tried,
+            self._tried.endpoints,
             error,
             spent_ms,
             None if self._charge is None else self._charge.ruling,

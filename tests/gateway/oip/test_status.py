@@ -10,7 +10,11 @@ C = grpc.StatusCode
 
 
 def leaves(cls=errors.CarbonRouterError):
-    below = [child for child in cls.__subclasses__() if child.__module__ == errors.__name__]
+    below = [
+        child
+        for child in cls.__subclasses__()
+        if child.__module__.startswith(f"{errors.__name__}.")
+    ]
     return [leaf for child in below for leaf in leaves(child)] or [cls]
 
 

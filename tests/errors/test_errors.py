@@ -24,7 +24,7 @@ ARGUMENTS = {
 def leaves(kind=CarbonRouterError):
     yield kind
     for below in kind.__subclasses__():
-        if below.__module__ == errors.__name__:
+        if below.__module__.startswith(f"{errors.__name__}."):
             yield from leaves(below)
 
 

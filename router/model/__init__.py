@@ -1,0 +1,133 @@
+"""Frozen values that every room speaks in. Times are unix seconds UTC; no I/O, no clock.
+
+Values on the hot path are NamedTuples (cheap to build); values built at refresh or load time are
+frozen dataclasses, validated at construction.
+"""
+
+from router.model.aliases import (
+    Alias,
+    HttpJudge,
+    QualityFloors,
+    RulesJudge,
+    Variant,
+)
+from router.model.decision import (
+    UNBURDENED,
+    Alternative,
+    Burden,
+    ChosenVariant,
+    Decision,
+    OtherVariant,
+    ToldLatency,
+)
+from router.model.fleet import (
+    CalibrationTimes,
+    Endpoint,
+    EnergyMeter,
+    Fleet,
+    FoundEndpoint,
+    LengthPrior,
+    Load,
+    Region,
+    ResidencyRules,
+    ServedModel,
+)
+from router.model.intensity import (
+    Basis,
+    Factors,
+    Forecast,
+    Intensity,
+    Kind,
+    Signal,
+    require_same_signal,
+)
+from router.model.policy import (
+    DROPPED_BUDGETS,
+    Energy,
+    Policy,
+    Relax,
+    Spread,
+    StaleCarbon,
+    Weights,
+)
+from router.model.profiles import (
+    Profile,
+    PromptOrder,
+    Provenance,
+    TaskProfile,
+    TokenProfile,
+)
+from router.model.receipt import (
+    UNPREDICTED,
+    BudgetStanding,
+    CachedKind,
+    Outcome,
+    Predicted,
+    Receipt,
+    RowOutcome,
+    TokensKind,
+)
+from router.model.request import (
+    UNLIMITED,
+    Budget,
+    Prefix,
+    Request,
+    RunAtOnce,
+)
+
+__all__ = [
+    "DROPPED_BUDGETS",
+    "UNBURDENED",
+    "UNLIMITED",
+    "UNPREDICTED",
+    "Alias",
+    "Alternative",
+    "Basis",
+    "Budget",
+    "BudgetStanding",
+    "Burden",
+    "CachedKind",
+    "CalibrationTimes",
+    "ChosenVariant",
+    "Decision",
+    "Endpoint",
+    "Energy",
+    "EnergyMeter",
+    "Factors",
+    "Fleet",
+    "Forecast",
+    "FoundEndpoint",
+    "HttpJudge",
+    "Intensity",
+    "Kind",
+    "LengthPrior",
+    "Load",
+    "OtherVariant",
+    "Outcome",
+    "Policy",
+    "Predicted",
+    "Prefix",
+    "Profile",
+    "PromptOrder",
+    "Provenance",
+    "QualityFloors",
+    "Receipt",
+    "Region",
+    "Relax",
+    "Request",
+    "ResidencyRules",
+    "RowOutcome",
+    "RulesJudge",
+    "RunAtOnce",
+    "ServedModel",
+    "Signal",
+    "Spread",
+    "StaleCarbon",
+    "TaskProfile",
+    "TokenProfile",
+    "TokensKind",
+    "ToldLatency",
+    "Variant",
+    "Weights",
+    "require_same_signal",
+]
