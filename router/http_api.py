@@ -38,6 +38,18 @@ LAST_USAGE: Final = ":last-usage"
 END: Final = ":end"
 # Of a stream, in its trailers: what a comment ``: energy {json}`` said, as bytes; not passed on.
 ENERGY: Final = ":energy"
+# Of a server's answer, what no caller gets: whoever has it takes it for a word of this address,
+# whose pages, cookies, TLS and keys are no server's.
+NOT_PASSED: Final = frozenset(
+    (
+        "set-cookie", "set-cookie2", "alt-svc", "clear-site-data", "strict-transport-security",
+        "www-authenticate", "proxy-authenticate", "authentication-info", "location", "refresh",
+        "timing-allow-origin", "x-should-retry", "retry-after", "retry-after-ms",
+    )
+)  # fmt: skip
+# Nor what begins so. There is no CORS: pages of other origins get nothing, whatever a server allows
+# them.
+OF_ORIGINS: Final = "access-control-"
 
 
 class Family(StrEnum):

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import secrets
+import signal
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from router.app.descriptors import raise_limit
 from router.app.fronts import CarrierParts
 from router.app.gateway_process import GatewayProcess
 from router.app.ledger import require_ledger
+from router.app.listening import require_free
 from router.app.loading import load
 from router.app.process import cause_of
 from router.backends.names import SystemResolver
@@ -23,7 +25,7 @@ from router.clock import WallClock
 from router.config.settings import Config
 from router.errors import EnvoyPlaneError
 from router.identity.forwarded import ForwardedCertificates
-from router.planes.envoy.bootstrap import tls_folder
+from router.planes.envoy.bootstrap import fronts_of, tls_folder
 from router.planes.envoy.callers import CallerAnswers
 from router.planes.envoy.envoy_process import EnvoyProcess, envoy_program
 from router.planes.envoy.module import built
@@ -43,6 +45,15 @@ def serve(config_path: Path) -> int:
 
     Raises ConfigError, TraceError or EnvoyPlaneError before anything listens.
     """
+    # A reload that is asked for before the handler stands waits until it does.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        return _serve(config_path)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _serve(config_path: Path) -> int:
     config = load(config_path)
     require_supported(config)
     require_ledger(config)
@@ -51,11 +62,15 @@ def serve(config_path: Path) -> int:
     try:
         for note in notes(config):
             _log.warning("not on Envoy's plane: %s", note)
-        raise_limit(config.settings.server, len(config.fleet.endpoints))
         server = config.settings.server
+        raise_limit(server, config.most_endpoints)
         process = EnvoyProcess(
             run_folder(config_path), built(os.environ), server.workers, os.environ
         )
+        if not (process.runs() or server.share_port):
+            require_free(
+                str(config_path), [(f"server.{one.key}", one.listen) for one in fronts_of(config)]
+            )
         carrier = _Build(config, process)
         return event_loop.run(GatewayProcess(config, config_path, None, carrier).run())
     except BaseExceptionGroup as group:

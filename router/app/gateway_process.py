@@ -476,7 +476,7 @@ class GatewayProcess:
                 runtime.loads,
                 self._ledger.ledger,
                 self._telemetry.tracer,
-                Judge(self._sessions.get),
+                Judge(self._sessions.get, self._clock.monotonic),
             ),
             build_limits(config.settings),
             identity=self._identity,

@@ -30,17 +30,32 @@ def held(file: str, addresses: Sequence[tuple[str, str]]) -> Iterator[None]:
     """
     with contextlib.ExitStack() as names:
         for key, address in addresses:
-            host, _, port = address.rpartition(":")
-            if int(port) == 0:
+            if _is_anybodys(address):
                 continue
             try:
                 if sys.platform == "linux":
                     name = names.enter_context(socket.socket(socket.AF_UNIX))
                     name.bind(f"\0carbon-router {address}")
-                _wait_until_free(host.strip("[]"), int(port))
+                _wait_until_free(address)
             except OSError as error:
                 raise ConfigError(file, [(key, _words(address, error))]) from error
         yield
+
+
+def require_free(file: str, addresses: Sequence[tuple[str, str]]) -> None:
+    """Before somebody else is told to listen there, who would not say what stands in the way. As
+    `held`."""
+    for key, address in addresses:
+        if _is_anybodys(address):
+            continue
+        try:
+            _wait_until_free(address)
+        except OSError as error:
+            raise ConfigError(file, [(key, _words(address, error))]) from error
+
+
+def _is_anybodys(address: str) -> bool:
+    return address.endswith(":0")
 
 
 def _words(address: str, error: OSError) -> str:
@@ -52,12 +67,13 @@ def _words(address: str, error: OSError) -> str:
     )
 
 
-def _wait_until_free(host: str, port: int) -> None:
+def _wait_until_free(address: str) -> None:
     """Raises OSError when somebody still listens after a few seconds."""
+    host, _, port = address.rpartition(":")
     waited_s = 0.0
     while True:
         try:
-            return _look(host, port)
+            return _look(host.strip("[]"), int(port))
         except OSError as error:
             if error.errno != errno.EADDRINUSE or waited_s >= _PATIENCE_S:
                 raise

@@ -93,6 +93,10 @@ def check(
         bool,
         typer.Option("--store", help="Ask the Redis of `state.redis`, too; 2 if it cannot be had."),
     ] = False,
+    envoy: Annotated[
+        bool,
+        typer.Option("--envoy", help="Say, too, what Envoy does otherwise; 2 if it cannot at all."),
+    ] = False,
 ) -> None:
     """Validate a configuration and everything it names, then say what it does."""
     from router.app.loading import load
@@ -105,6 +109,10 @@ def check(
     if servers:
         found = asking.server_findings(config)
         notes, unusable = notes + found.notes, found.unusable
+    if envoy:
+        from router.operator.envoy_check import envoy_notes
+
+        notes += envoy_notes(loaded)
     if store:
         notes.append(checks.check_store(config))
         if loaded.settings.identity.schema.keys_in_store:

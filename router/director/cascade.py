@@ -3,15 +3,18 @@ that answer is not accepted.
 
 Each answer ends an attempt well, and teaches as any does. Until a better one is there the one that
 was not accepted is kept: it stands where no better variant can answer within what is left of the
-request's budgets, or where one tried and failed. So a judge costs no caller an answer.
+request's budgets, or where one tried and failed. So a judge costs no caller an answer. A request
+that can wait does so, for a place at a better variant.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass
 
 from router.contract import AnswerJudge, JudgedAnswer, UnaryReply, Verdict
+from router.core import kernel_rows as k
 from router.core.pipeline import Decided
 from router.director.call import Call
 from router.director.choice import with_budget_left
@@ -36,6 +39,10 @@ ESCALATED = "escalated"
 NOT_ACCEPTED = "not_accepted"
 # an answer of which nobody said whether it is good enough, and which stands.
 NOT_JUDGED = "not_judged"
+
+# How long what can wait waits for a place at a better variant, and how often it looks; seconds.
+_MOST_WAIT_S = 300.0
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,7 @@ class Cascade(Journey):
                 flags = (NOT_JUDGED,)
             if verdict is not Verdict.NOT_ACCEPTED:
                 break
-            if not self._escalates(lesson, better):
+            if not await self._escalates(lesson, better):
                 flags = (NOT_ACCEPTED,)
                 break
             try:
@@ -112,11 +119,14 @@ class Cascade(Journey):
         except JudgeError:
             return Verdict.NONE
         except BaseException as error:
-            # Its caller left.
-            self._charge_for(lesson)
-            self._give_up(lesson.receipt, error)
+            self._leave(lesson, error)
             raise
         return Verdict.ACCEPTED if accepted else Verdict.NOT_ACCEPTED
+
+    def _leave(self, lesson: Lesson, error: BaseException) -> None:
+        """Its caller left before it was known whether the answer of ``lesson`` stands."""
+        self._charge_for(lesson)
+        self._give_up(lesson.receipt, error)
 
     def _left_s(self) -> float:
         """Until the request ought to be answered."""
@@ -124,18 +134,17 @@ class Cascade(Journey):
         budget_s = self._request.budget.e2e_ms / MS_PER_S
         return min(self._timeout_s, budget_s) - (now - self._started)
 
-    def _escalates(self, lesson: Lesson, quality: float) -> bool:
-        """Whether the request goes on to a variant of at least ``quality``: at once, and within
-        what is left of its budgets."""
+    async def _escalates(self, lesson: Lesson, quality: float) -> bool:
+        """Whether the request goes on to a variant of at least ``quality``: within what is left of
+        its budgets, and at once but for one that can wait."""
         charge, floor = self._charge, self._request.agreed_floor
         if charge is not None and charge.ruling.any_quality:
             # Its grams are spent: what is left is for the small ones.
             return False
         before = self._request
         self._request = before._replace(agreed_floor=max(floor, quality))
-        try:
-            decided = self._next()
-        except (RefusedError, RequestError):
+        decided = await self._place(lesson)
+        if decided is None:
             self._request = before
             return False
         dispatcher = self._dispatcher
@@ -150,6 +159,36 @@ class Cascade(Journey):
         if charge is not None and decided.ruling is not None:
             charge.move(decided.ruling)
         return True
+
+    async def _place(self, lesson: Lesson) -> Decided | None:
+        """At a better variant; None where there is none. What can wait waits a while where all of
+        them are full: its answer is worth more than when it comes."""
+        clock = self._dispatcher.parts.clock
+        wait_s = min(_MOST_WAIT_S, self._left_s() / 2.0)
+        # NaN of what cannot wait, and so is what it is compared with.
+        until = min(self._request.can_wait_until, clock.now() + wait_s)
+        while True:
+            try:
+                return self._next()
+            except (RefusedError, RequestError):
+                if not (clock.now() + _LOOK_S <= until and self._is_full()):
+                    return None
+            try:
+                await asyncio.sleep(_LOOK_S)
+            except BaseException as error:
+                self._leave(lesson, error)
+                raise
+            if self._call.room is not None:
+                self._call = self._call._replace(among=self._call.room())
+
+    def _is_full(self) -> bool:
+        """Whether nothing is amiss with those that could serve the request but want of room."""
+        view = self._dispatcher.view
+        try:
+            candidates = view.snapshot.layout.find_for(self._request)
+        except (RefusedError, RequestError):
+            return False
+        return bool(view.board.live(candidates.model, candidates.version)[k.ELIGIBLE].any())
 
     def _next(self) -> Decided:
         dispatcher = self._dispatcher

@@ -2,7 +2,9 @@
 
 Not accepted is an answer that is empty or a refusal, calls a tool by arguments that are no JSON
 object, is no JSON although JSON was asked for, or holds a phrase that the operator names. One that
-ran into its limit of tokens is accepted: a better variant's would have been cut, too.
+ran into its limit of tokens is accepted: a better variant's would have been cut, too. Tools whose
+input is free text, and those that callers run by themselves, are called by whatever was said; of
+sound its transcript is read, and sound without one is taken for an answer.
 """
 
 from __future__ import annotations
@@ -19,14 +21,24 @@ from router.http_api import CHAT, COMPLETIONS, MESSAGES, RESPONSES
 from router.model import RulesJudge
 
 _JSON_KINDS: Final = ("json_object", "json_schema")
+# Items of Responses that are something for the caller, without a word: its own tools that take no
+# JSON by schema, questions, pictures. Those that the server ran by itself are none.
+_ACTS: Final = frozenset((
+    "apply_patch_call", "computer_call", "custom_tool_call", "image_generation_call",
+    "local_shell_call", "mcp_approval_request", "shell_call",
+))  # fmt: skip
+# Why a message ended, where a better variant's would have, too.
+_CUT_MESSAGES: Final = ("max_tokens", "model_context_window_exceeded", "pause_turn")
 
 
 @dataclass(slots=True)
 class _Said:
-    """One choice of an answer. ``calls``: arguments of tools that it calls, text or value."""
+    """One choice of an answer. ``calls``: arguments of tools that it calls, text or value;
+    ``acts``: whether it has something else for its caller that is no text."""
 
     texts: list[str] = field(default_factory=list)
     calls: list[Any] = field(default_factory=list)
+    acts: bool = False
     refused: bool = False
     cut: bool = False
 
@@ -53,7 +65,7 @@ def _is_good(said: _Said, phrases: Sequence[str], wants_json: bool) -> bool:
     if said.cut:
         return True
     text = "".join(said.texts)
-    if not text.strip() and not said.calls:
+    if not text.strip() and not said.calls and not said.acts:
         return False
     if not all(_is_object(one) for one in said.calls):
         return False
@@ -71,8 +83,19 @@ def _of_chat(answer: dict[str, Any]) -> Iterator[_Said]:
         said.refused = said.refused or bool(message.get("refusal"))
         content = message.get("content")
         said.texts += [content] if isinstance(content, str) else _texts(content)
+        audio = message.get("audio")
+        if isinstance(audio, dict):
+            transcript = audio.get("transcript")
+            said.texts += [transcript] if isinstance(transcript, str) else []
+            said.acts = transcript is None and bool(audio.get("data"))
         for call in _objects(message.get("tool_calls")):
-            said.calls.append(_mapping(call.get("function")).get("arguments"))
+            if call.get("type") == "custom":
+                said.acts |= isinstance(_mapping(call.get("custom")).get("input"), str)
+            else:
+                said.calls.append(_mapping(call.get("function")).get("arguments"))
+        if isinstance(message.get("function_call"), dict):
+            # As tools were called before there were several.
+            said.calls.append(message["function_call"].get("arguments"))
         yield said
 
 
@@ -95,6 +118,8 @@ def _of_responses(answer: dict[str, Any]) -> Iterator[_Said]:
             said.texts += _texts(parts)
         elif item.get("type") == "function_call":
             said.calls.append(item.get("arguments"))
+        else:
+            said.acts |= item.get("type") in _ACTS
     if "output" in answer:
         yield said
 
@@ -102,7 +127,7 @@ def _of_responses(answer: dict[str, Any]) -> Iterator[_Said]:
 def _of_messages(answer: dict[str, Any]) -> Iterator[_Said]:
     reason = answer.get("stop_reason")
     parts = _objects(answer.get("content"))
-    said = _Said(_texts(parts), cut=reason == "max_tokens", refused=reason == "refusal")
+    said = _Said(_texts(parts), cut=reason in _CUT_MESSAGES, refused=reason == "refusal")
     said.calls += [one.get("input") for one in parts if one.get("type") == "tool_use"]
     if "content" in answer:
         yield said
@@ -117,10 +142,13 @@ _READERS: Final = {
 
 
 def _wants_json(request: dict[str, Any]) -> bool:
-    """By ``response_format`` of chat, or ``text.format`` of Responses."""
-    text = _mapping(_mapping(request.get("text")).get("format"))
-    chat = _mapping(request.get("response_format"))
-    return chat.get("type") in _JSON_KINDS or text.get("type") in _JSON_KINDS
+    """By ``response_format`` of chat, ``text.format`` of Responses, or of Messages
+    ``output_config.format`` (``output_format``, as it was called before)."""
+    formats = (
+        request.get("response_format"), _mapping(request.get("text")).get("format"),
+        _mapping(request.get("output_config")).get("format"), request.get("output_format"),
+    )  # fmt: skip
+    return any(_mapping(one).get("type") in _JSON_KINDS for one in formats)
 
 
 def _texts(parts: object) -> list[str]:

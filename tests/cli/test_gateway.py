@@ -12,6 +12,7 @@ import pytest
 import router.lab.emulator.server
 from router.lab.emulator.guard import EmulatorGuard
 from router.model import Budget, Request
+from router.operator import envoy_check
 from router.operator.check import Explained
 from router.operator.servers import ServerFindings
 from tests.cli.command_line import run
@@ -59,6 +60,20 @@ def test_check_asks_the_store_when_told_to(
     assert "asked the store" not in capsys.readouterr().out
     assert run("check", str(write(tmp_path)), "--store") == 0
     assert "note: asked the store of config.yaml" in capsys.readouterr().out
+
+
+def test_check_says_what_envoy_does_otherwise_when_told_to(
+    tmp_path: Path, room: SimpleNamespace, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    room.check = lambda path: []
+    monkeypatch.setattr(
+        envoy_check, "envoy_notes", lambda config: [f"of {len(config.fleet.endpoints)}"]
+    )
+    assert run("check", str(write(tmp_path))) == 0
+    assert "note: of " not in capsys.readouterr().out
+    assert run("check", str(write(tmp_path)), "--envoy") == 0
+    assert "note: of 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("unusable", "code"), [([], 0), (["east-0 cannot be reached"], 1)])

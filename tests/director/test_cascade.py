@@ -2,12 +2,13 @@
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from router.config.settings import CarbonBudgetSettings
 from router.core.carbon_budgets import CarbonBudgets
-from router.director import Call
+from router.director import Call, cascade
 from router.errors import JudgeError, UpstreamFaultError
 from router.model import Alias, Budget, RulesJudge, Variant
 from tests.core.test_carbon_budgets import Told, budget
@@ -72,10 +73,10 @@ def room(judge, *budgets, names=NAMES, script=None, **options):
     return made
 
 
-async def ask(made, **changes):
+async def ask(made, among=None, room=None, **changes):
     call = Call(
         request(model="chat", **changes), b"ask", ((":path", "/v1/chat/completions?x"),), None,
-        named=lambda payload, model: payload + b" " + model.encode(),
+        named=lambda payload, model: payload + b" " + model.encode(), among=among, room=room,
     )  # fmt: skip
     return await made.director.infer(call)
 
@@ -166,6 +167,67 @@ async def test_an_answer_that_was_not_accepted_stands_where_no_better_one_is_to_
         assert len(told) == 1
     settled = sum(made.told.grams.values())
     assert settled >= answer.receipt.gco2e
+
+
+class Filling:
+    """Endpoints that have room for what can wait, look by look; each look moves the clock on."""
+
+    def __init__(self, made, monkeypatch, *looks):
+        self.clock, self.looks, self.waits = made.clock, list(looks), 0
+        monkeypatch.setattr(cascade, "asyncio", SimpleNamespace(sleep=self.sleep))
+
+    async def sleep(self, delay_s):
+        self.waits += 1
+        self.clock.advance(delay_s)
+
+    def __call__(self):
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+
+SMALL_ONLY, ANY = frozenset({"small"}), frozenset(NAMES)
+
+
+async def test_what_can_wait_waits_for_a_place_at_a_better_variant(monkeypatch):
+    made = room(Strict("large"), names=("small", "large"))
+    filling = Filling(made, monkeypatch, SMALL_ONLY, SMALL_ONLY, ANY)
+    latest = made.clock.now() + 3600.0
+    answer = await ask(made, SMALL_ONLY, filling, can_wait_until=latest)
+    assert (answer.payload, filling.waits) == (b"large", 3)
+    assert answer.receipt.decision.flags == ("escalated",)
+    assert made.in_flight == {}
+
+
+@pytest.mark.parametrize(("can_wait_s", "at_most"), [(3600.0, 600), (10.2, 20), (float("nan"), 0)])
+async def test_it_waits_for_a_while_and_not_beyond_its_deadline(monkeypatch, can_wait_s, at_most):
+    made = room(Strict("large"), names=("small", "large"))
+    filling = Filling(made, monkeypatch, SMALL_ONLY)
+    latest = made.clock.now() + can_wait_s
+    answer = await ask(made, SMALL_ONLY, filling, can_wait_until=latest)
+    assert (answer.payload, answer.receipt.decision.flags) == (b"small", ("not_accepted",))
+    assert filling.waits <= at_most and (filling.waits > 0) is (at_most > 0)
+
+
+async def test_it_does_not_wait_for_servers_that_are_out(monkeypatch):
+    made = room(Strict("large"), names=("small",))
+    filling = Filling(made, monkeypatch, SMALL_ONLY)
+    answer = await ask(made, SMALL_ONLY, filling, can_wait_until=made.clock.now() + 3600.0)
+    assert (answer.payload, filling.waits) == (b"small", 0)
+
+
+async def test_whoever_leaves_while_it_waits_is_charged_for_what_ran(monkeypatch):
+    made = room(Strict("large"), budget(limit_ug=AMPLE), names=("small", "large"))
+    monkeypatch.setattr(cascade, "_LOOK_S", 5.0)
+    latest = made.clock.now() + 3600.0
+    asked = ask(made, SMALL_ONLY, lambda: SMALL_ONLY, can_wait_until=latest, tenant="acme")
+    task = asyncio.ensure_future(asked)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not task.done() and made.in_flight == {}
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert made.ledger.told == [("cancelled", "cancelled")]
+    assert sum(made.told.grams.values()) == pytest.approx(made.ledger.rows[0][2].gco2e)
 
 
 async def test_no_answer_is_judged_longer_than_its_budget_has():

@@ -254,16 +254,19 @@ async def test_each_line_is_answered_once_though_gateways_and_redis_are_killed(t
         redis.close()
 
 
-async def all_are_answered_once(folder, ports, configs, kills, redis=None):
-    names = [f"q-{number}" for number in range(LINES)]
-    text = "".join(line(name, output_tokens=RANDOM.randint(1, 60)) for name in names)
+async def all_are_answered_once(folder, ports, configs, kills, redis=None, lines=None):
+    """The batch at its end, and its answers. ``lines``: of the input, each of an id of its own."""
+    lines = lines or [
+        line(f"q-{number}", output_tokens=RANDOM.randint(1, 60)) for number in range(LINES)
+    ]
+    names = [json.loads(one)["custom_id"] for one in lines]
     with contextlib.ExitStack() as stack:
         stack.callback(emulator(folder, configs[0]).stop)
         gateways = [Gateway(folder, config) for config in configs]
         stack.callback(lambda: [gateway.stop() for gateway in gateways])
         async with aiohttp.ClientSession() as session:
             clients = [Batches(session, f"127.0.0.1:{http}") for http in ports]
-            batch = await clients[0].begin(text)
+            batch = await clients[0].begin("".join(lines))
             seen = Progress()
             for kill in range(kills):
                 await until(partial(seen.moved_on, clients[0], batch), "some more answers")
@@ -286,6 +289,7 @@ async def all_are_answered_once(folder, ports, configs, kills, redis=None):
             answers = await clients[0].lines(done["output_file_id"])
             assert [one["custom_id"] for one in answers] == names
             assert done["error_file_id"] is None
+            return done, answers
 
 
 class Progress:

@@ -35,6 +35,15 @@ def called(arguments):
     return chat(None, "tool_calls", tool_calls=[call])
 
 
+def customised(text):
+    call = {"id": "1", "type": "custom", "custom": {"name": "run", "input": text}}
+    return chat(None, "tool_calls", tool_calls=[call])
+
+
+def message(text):
+    return {"content": [{"type": "text", "text": text}], "stop_reason": "end_turn"}
+
+
 def response(*content, **more):
     item = {"type": "message", "content": list(content)}
     return {"status": "completed", "output": [item], **more}
@@ -63,6 +72,20 @@ TEXT = {"type": "output_text", "text": "fine"}
         (CHAT, called('{"city": "Paris"}'), None, True),
         (CHAT, called('{"city": '), None, False),
         (CHAT, called('"Paris"'), None, False),
+        (CHAT, customised("print(1)"), None, True),
+        (CHAT, customised(None), None, False),
+        (CHAT, customised("print(1)"), AS_JSON, True),
+        (CHAT, chat(None, "function_call", function_call={"name": "f", "arguments": "{}"}), None,
+         True),
+        (CHAT, chat(None, "function_call", function_call={"name": "f", "arguments": "{"}), None,
+         False),
+        (CHAT, chat(None, function_call=None), None, False),
+        (CHAT, chat(None, audio={"id": "a", "data": "UklG", "transcript": "Yes."}), None, True),
+        (CHAT, chat(None, audio={"id": "a", "data": "UklG", "transcript": "I don't know"}), None,
+         False),
+        (CHAT, chat(None, audio={"id": "a", "data": "UklG", "transcript": ""}), None, False),
+        (CHAT, chat(None, audio={"id": "a", "data": "UklG"}), None, True),
+        (CHAT, chat(None, audio={"id": "a", "data": ""}), None, False),
         (CHAT, {"choices": [chat()["choices"][0], chat("")["choices"][0]]}, None, False),
         (COMPLETIONS, {"choices": [{"text": "x", "finish_reason": "stop"}]}, None, True),
         (COMPLETIONS, {"choices": [{"text": "", "finish_reason": "stop"}]}, None, False),
@@ -78,6 +101,18 @@ TEXT = {"type": "output_text", "text": "fine"}
         (RESPONSES, response(TEXT), {"text": {"format": {"type": "json_object"}}}, False),
         (RESPONSES, {"output": [{"type": "function_call", "arguments": "{}"}]}, None, True),
         (RESPONSES, {"output": [{"type": "function_call", "arguments": "{"}]}, None, False),
+        (RESPONSES, {"output": [{"type": "custom_tool_call", "input": "x = 1"}]}, None, True),
+        (RESPONSES, {"output": [{"type": "image_generation_call", "result": "a"}]}, None, True),
+        (RESPONSES, {"output": [{"type": "mcp_approval_request"}]}, None, True),
+        # What the server ran is no answer yet.
+        (RESPONSES, {"output": [{"type": "web_search_call"}]}, None, False),
+        (RESPONSES, {"output": [{"type": "reasoning", "summary": []}]}, None, False),
+        (MESSAGES, message("no JSON"), {"output_config": {"format": {"type": "json_schema"}}},
+         False),
+        (MESSAGES, message("no JSON"), {"output_format": {"type": "json_schema"}}, False),
+        (MESSAGES, message("{}"), {"output_config": {"format": {"type": "json_schema"}}}, True),
+        (MESSAGES, {"content": [{"type": "server_tool_use", "input": {}}],
+                    "stop_reason": "pause_turn"}, None, True),
         (MESSAGES, {"content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn"}, None,
          True),
         (MESSAGES, {"content": [], "stop_reason": "end_turn"}, None, False),
@@ -109,7 +144,8 @@ anything = st.recursive(
     | st.dictionaries(
         st.sampled_from(
             ["choices", "message", "content", "text", "tool_calls", "function", "arguments",
-             "output", "type", "incomplete_details", "format", "response_format"]
+             "output", "type", "incomplete_details", "format", "response_format", "custom",
+             "input", "audio", "transcript", "function_call"]
         ),
         inner,
         max_size=4,

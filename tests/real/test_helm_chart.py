@@ -78,8 +78,10 @@ OWN_ROLE = {
         "discovery": in_cluster(service="vllm", region="us-west")["discovery"],
     }
 }
+THROUGH_ENVOY = {**SMALL, "envoy": {"enabled": True, "sharedMemory": "512Mi"}}
 GOOD = {
     "small": SMALL, "all": ALL, "least": LEAST, "other names": OTHER_NAMES, "own role": OWN_ROLE,
+    "envoy": THROUGH_ENVOY,
 }  # fmt: skip
 NONSENSE = {
     "no config": {},
@@ -90,6 +92,7 @@ NONSENSE = {
     "the configuration as a file": {**SMALL, "files": {"config.yaml": "version: 1"}},
     "a path": {**SMALL, "files": {"../x": "y"}},
     "another redis": {**SMALL, "redis": {"mode": "sentinel"}},
+    "no size": {**SMALL, "envoy": {"enabled": True, "sharedMemory": "much"}},
     "a privileged port": {**SMALL, "ports": {"grpc": 80}},
     "no digest": {**SMALL, "image": {"digest": "latest"}},
     "a scaled object of nobody": {
@@ -178,7 +181,7 @@ def test_its_configuration_is_one(judged, name, tmp_path):
 
 def test_the_page_shows_values_that_work(judged, tmp_path):
     count = len(page_values())
-    assert count == 4
+    assert count == 5
     for n in range(count):
         answer = judged[f"page {n}"]
         assert "error" not in answer, answer
@@ -247,6 +250,20 @@ def test_secrets_are_named_and_never_held(judged):
         {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "eia"}}}
     ]
     assert not any(one["kind"] == "Secret" for one in judged["all"]["manifests"])
+
+
+def test_envoy_has_the_memory_that_it_shares_and_a_place_for_its_module(judged):
+    for name, command in (("small", "serve"), ("envoy", "envoy")):
+        spec = of(judged[name], "Deployment")["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        assert container["args"] == [command, "/etc/carbon-router/config.yaml"]
+        mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+        assert ("/dev/shm" in mounts) is (name == "envoy")
+    volumes = {one["name"]: one for one in spec["volumes"]}
+    assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "512Mi"}
+    (cache,) = container["env"]
+    assert cache["name"] == "XDG_CACHE_HOME" and cache["value"] in mounts
+    assert "emptyDir" in volumes[mounts[cache["value"]]]
 
 
 def test_discovery_may_read_and_nothing_else(judged):

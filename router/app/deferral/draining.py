@@ -66,6 +66,8 @@ class Allotter(Protocol):
 
     def begun(self, batch_id: str, model: str) -> None: ...
 
+    def put_back(self, batch_id: str, model: str, wait_s: float) -> None: ...
+
     def told(self) -> list[tuple[JobKind, str]]: ...
 
     def share_among(self, workers: int) -> None: ...
@@ -164,7 +166,9 @@ class Drain:
             if wanted:
                 for job in await self._queue.claim(wanted, now):
                     allotter.begun(job.batch_id, job.model)
-                    task = group.create_task(self._do(runner, job), name="deferred request")
+                    task = group.create_task(
+                        self._do(runner, allotter, job), name="deferred request"
+                    )
                     self._jobs[task] = job
                     task.add_done_callback(self._done)
 
@@ -236,7 +240,7 @@ class Drain:
         if await write_files(self._queue, self._blobs, claimed, keep_s, now):
             _log.info("batch ended", extra={"batch": claimed.batch.id})
 
-    async def _do(self, runner: Runner, job: ClaimedJob) -> None:
+    async def _do(self, runner: Runner, allotter: Allotter, job: ClaimedJob) -> None:
         outcome = await runner.run(job)
         if isinstance(outcome, TryLater):
             wait_s = self._wait_s(outcome.after_s)
@@ -244,6 +248,7 @@ class Drain:
             await self._surely(
                 lambda: self._queue.put_back(job, self._clock.now() + wait_s, later.is_failure)
             )
+            allotter.put_back(job.batch_id, job.model, wait_s)
             self._told.ended("put_back")
         else:
             # It was answered: until that is written down nothing else is worth more.

@@ -12,9 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-import msgspec
-
-from router.app.deferral.room import Room, room_of, shared_out
+from router.app.deferral.room import Room, asked_by, room_of, shared_out
 from router.app.deferral.room_ahead import Asleep, none_asleep, outlook_of
 from router.core.deferral.needs import WaitingNeeds, place_needs
 from router.core.deferral.planning import DeferralPlan, plan_deferral
@@ -23,7 +21,7 @@ from router.deferral.planned import DeferredOutlook, PlannedJobs
 from router.deferral.values import JobKind
 from router.director import View
 from router.errors import DataError
-from router.gateway.openai.deferred.jobs import AtOnce
+from router.gateway.openai.deferred.jobs import AtOnce, at_once_read
 from router.model import Forecast
 
 # Rows of one plan: of many jobs of a kind a row is a block, which takes as many places.
@@ -64,6 +62,8 @@ class _Laid(NamedTuple):
 
 
 _AT_ONCE: Final = Released(10**9, 0, "released: nothing is known to wait for")
+# There is no place for any of it: it begins once there is.
+_NOBODY_YET: Final = _AT_ONCE._replace(why="waits: none of its servers has been found so far")
 _NO_PLAN: Final = "released: no forecast to plan by"
 
 
@@ -94,7 +94,8 @@ class Planner:
             self._laid = self._outlook = self._needs = None
             return []
         view = self._view()
-        room = room_of(view, [kind.model for kind in kinds], self._share)
+        asked = [asked_by(kind) for kind in kinds]
+        room = room_of(view, asked, self._share)
         is_known = all(_key(kind) in self._left for kind in kinds)
         until = min(self._until, self._planned_at + _SPENT_S) if self._is_spent else self._until
         if not (is_known and self._planned_at <= now < until):
@@ -103,7 +104,7 @@ class Planner:
             self._planned_at = now
             self._told = [(kind, self._left[_key(kind)].why) for kind in kinds]
         urgent = [kind._replace(jobs=self._left[_key(kind)].urgent) for kind in kinds]
-        whole = room_of(view, [kind.model for kind in kinds], _ALL)
+        whole = room_of(view, asked, _ALL)
         begun = shared_out([one for one in urgent if one.jobs], whole, most)
         left = most - sum(count for _, count in begun)
         rest = [kind._replace(jobs=min(kind.jobs, self._left[_key(kind)].jobs)) for kind in kinds]
@@ -124,6 +125,13 @@ class Planner:
             jobs = left.jobs - 1 if left.urgent == 0 else left.jobs
             self._is_spent |= self._workers > 1 and jobs < 1
             self._left[batch_id, model] = left._replace(jobs=max(0, jobs), urgent=urgent)
+
+    def put_back(self, batch_id: str, model: str, wait_s: float) -> None:
+        """One of a kind that had begun found no place, and may begin again after ``wait_s``: if
+        that is before long, in this plan."""
+        left = self._left.get((batch_id, model))
+        if left is not None and wait_s < _ANEW_S:
+            self._left[batch_id, model] = left._replace(jobs=left.jobs + 1)
 
     def told(self) -> list[tuple[JobKind, str]]:
         """Why each kind of the last plan waits or not; once."""
@@ -155,16 +163,19 @@ class Planner:
     def _plan(
         self, view: View, kinds: Sequence[JobKind], room: Room, now: float
     ) -> dict[tuple[str, str], Released]:
-        released = {_key(kind): _AT_ONCE for kind in kinds}
+        released = {
+            _key(kind): _NOBODY_YET if room.endpoints[asked_by(kind)] == () else _AT_ONCE
+            for kind in kinds
+        }
         self._until = now + _ANEW_S
         self._laid, self._outlook, self._needs = _Laid(kinds, None, ()), None, None
         forecasts = forecasts_of(view, now)
-        known = [(kind, _at_once(kind)) for kind in kinds]
+        known = [(kind, at_once_read(kind.at_once)) for kind in kinds]
         planned = [
             (kind, at_once)
             for kind, at_once in known
             if at_once is not None and kind.queued_at <= now + _AHEAD_S
-            and room.endpoints[kind.model] is not None
+            and room.endpoints[asked_by(kind)]
             and set(at_once.regions) & set(forecasts)
         ]  # fmt: skip
         if not planned:
@@ -214,7 +225,7 @@ def _work(planned: Sequence[tuple[JobKind, AtOnce]]) -> tuple[list[_Block], Wait
                 WaitingJob(
                     kind.queued_at,
                     kind.deadline,
-                    kind.model,
+                    asked_by(kind).name,
                     at_once.energy_j * count,
                     max(at_once.run_s, 1e-3),
                     float(count),
@@ -286,10 +297,6 @@ def planned_jobs(
         if key not in laid
     ]  # fmt: skip
     return (*found.values(), *others)
-
-
-def _at_once(kind: JobKind) -> AtOnce | None:
-    return msgspec.json.decode(kind.at_once, type=AtOnce) if kind.at_once else None
 
 
 def _key(kind: JobKind) -> tuple[str, str]:

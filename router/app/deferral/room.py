@@ -3,37 +3,69 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from router.core import kernel_rows as k
+from router.core.layout import Candidates, Layout
 from router.deferral.values import JobKind
 from router.director import View
-from router.errors import UnknownModelError
+from router.errors import NothingFeasibleError, RequestError
+from router.gateway.openai.deferred.jobs import at_once_read
+from router.model import Request
+
+
+class Asked(NamedTuple):
+    """A model, or an alias of which a variant of at least the quality ``floor`` is to answer."""
+
+    model: str
+    floor: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As plans tell it apart from others."""
+        return f"{self.model} from {self.floor:g}" if self.floor else self.model
+
+    def candidates(self, layout: Layout) -> Candidates | None:
+        """None where none of its servers was found yet. Raises RequestError of what cannot be
+        served by this fleet."""
+        try:
+            return layout.find_for(Request(self.model, quality_floor=self.floor))
+        except NothingFeasibleError:
+            return None
+
+
+def asked_by(kind: JobKind) -> Asked:
+    """What jobs of a kind ask for."""
+    at_once = at_once_read(kind.at_once)
+    return Asked(kind.model, 0.0 if at_once is None else at_once.floor)
 
 
 class Room(NamedTuple):
-    """``endpoints``: those that serve a model, by name, None where nobody does; ``places``: that
-    deferred work may have at each."""
+    """``endpoints``: those that serve what is asked, by name, none where they are still to be
+    found, None where nobody does; ``places``: that deferred work may have at each."""
 
-    endpoints: dict[str, tuple[str, ...] | None]
+    endpoints: dict[Asked, tuple[str, ...] | None]
     places: dict[str, int]
 
 
-def room_of(view: View, models: Sequence[str], share: float) -> Room:
+def room_of(view: View, asked: Iterable[Asked], share: float) -> Room:
     """What is left at endpoints in service of ``share`` of the requests that each takes at once,
     whoever has begun those that are there."""
-    endpoints: dict[str, tuple[str, ...] | None] = {}
+    endpoints: dict[Asked, tuple[str, ...] | None] = {}
     places: dict[str, int] = {}
-    for model in dict.fromkeys(models):
+    for one in dict.fromkeys(asked):
         try:
-            candidates = view.snapshot.layout.find(model, "")
-        except UnknownModelError:
-            endpoints[model] = None
+            candidates = one.candidates(view.snapshot.layout)
+        except RequestError:
+            endpoints[one] = None
+            continue
+        if candidates is None:
+            endpoints[one] = ()
             continue
         key = (candidates.model, candidates.version)
         live, table = view.board.live(*key), view.snapshot.columns[key].table
-        endpoints[model] = tuple(one.name for one in candidates.endpoints)
+        endpoints[one] = tuple(dict.fromkeys(found.name for found in candidates.endpoints))
         for row, endpoint in enumerate(candidates.endpoints):
             is_there = bool(live[k.ELIGIBLE, row])
             most = max(1, math.floor(share * float(table[k.MAX_IN_FLIGHT, row])))
@@ -57,15 +89,15 @@ def shared_out(kinds: Sequence[JobKind], room: Room, most: int) -> list[tuple[Jo
             wanted = min(kind.jobs - begun[place], most - sum(begun))
             if not is_last:
                 wanted = min(wanted, share - used[kind.owner])
-            count = _take(room.endpoints[kind.model], left, wanted)
+            count = _take(room.endpoints[asked_by(kind)], left, wanted)
             begun[place] += count
             used[kind.owner] += count
     return [(kind, count) for kind, count in zip(kinds, begun, strict=True) if count]
 
 
 def _take(endpoints: tuple[str, ...] | None, left: dict[str, int], wanted: int) -> int:
-    """Take up to ``wanted`` places from ``left``; how many. Where nobody serves the model, each is
-    told so at once."""
+    """Take up to ``wanted`` places from ``left``; how many. Where nobody serves it, each is told so
+    at once."""
     if wanted < 1 or endpoints is None:
         return max(0, wanted)
     taken = 0

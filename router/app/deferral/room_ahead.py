@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from router.app.deferral.room import Asked, asked_by
 from router.core import kernel_rows as k
 from router.core.deferral.outlook import DeferralOutlook
 from router.core.energy import attributional_j_per_token, short_run_j_per_token
@@ -33,23 +34,23 @@ def outlook_of(
     asleep: Asleep,
     now: float,
 ) -> DeferralOutlook:
-    """Of the models of ``kinds``, in the regions of ``forecasts``. ``share``: of each endpoint's
+    """Of what ``kinds`` ask for, in the regions of ``forecasts``. ``share``: of each endpoint's
     places. At worst half of all is there, of those that would have to wake, too."""
-    models, names = sorted({kind.model for kind in kinds}), list(forecasts)
+    asked, names = sorted({asked_by(kind) for kind in kinds}), list(forecasts)
     regions = view.snapshot.layout.fleet.regions
-    under_way = dict.fromkeys(models, 0)
+    under_way = dict.fromkeys(asked, 0)
     for kind in kinds:
-        under_way[kind.model] += kind.under_way
-    awake = np.array([_places(view, one, names, share, under_way[one]) for one in models])
+        under_way[asked_by(kind)] += kind.under_way
+    awake = np.array([_places(view, one, names, share, under_way[one]) for one in asked])
     sleeping, ratio = np.zeros_like(awake), np.ones_like(awake)
-    for m, model in enumerate(models):
-        for r, (places, woken) in _replicas(view, model, names, share).items():
-            sleeping[m, r] = places * asleep(model, names[r])
+    for m, one in enumerate(asked):
+        for r, (places, woken) in _replicas(view, one.model, names, share).items():
+            sleeping[m, r] = places * asleep(one.model, names[r])
             ratio[m, r] = woken
     return DeferralOutlook.steady(
         forecasts,
         {name: regions[name].pue for name in names},
-        models,
+        [one.name for one in asked],
         now=now,
         awake_places=awake,
         asleep_places=sleeping,
@@ -59,15 +60,22 @@ def outlook_of(
 
 
 def _places(
-    view: View, model: str, regions: list[str], share: float, under_way: int
+    view: View, asked: Asked, regions: list[str], share: float, under_way: int
 ) -> NDArray[np.float64]:
     """(regions,): those that are free now, and those that deferred work has, wherever that is."""
-    candidates = view.snapshot.layout.find(model, "")
+    most, busy = np.zeros(len(regions)), np.zeros(len(regions))
+    candidates = asked.candidates(view.snapshot.layout)
+    if candidates is None:
+        return most
     key = (candidates.model, candidates.version)
     live, table = view.board.live(*key), view.snapshot.columns[key].table
-    most, busy = np.zeros(len(regions)), np.zeros(len(regions))
+    # One that serves several variants has its places once.
+    seen: set[str] = set()
     for row, endpoint in enumerate(candidates.endpoints):
+        if endpoint.name in seen:
+            continue
         if live[k.ELIGIBLE, row] and endpoint.region in regions:
+            seen.add(endpoint.name)
             at = regions.index(endpoint.region)
             most[at] += max(1.0, math.floor(share * float(table[k.MAX_IN_FLIGHT, row])))
             busy[at] += float(live[k.BATCH, row])

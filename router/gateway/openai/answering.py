@@ -14,23 +14,15 @@ from router.gateway.carbon_field import NAME, carbon_field
 from router.gateway.openai import rewriting
 from router.gateway.openai.ending import SERVER
 from router.gateway.openai.energy import energy_json
-from router.http_api import END, LAST_USAGE, STATUS, HttpApi
+from router.http_api import END, LAST_USAGE, NOT_PASSED, OF_ORIGINS, STATUS, HttpApi
 from router.model import Receipt
 from router.reserved_names import is_reserved
 
-# What each hop writes for itself, what is about the server alone, and what would pass for ours: who
-# gets it takes it for a word of this address, whose pages, cookies, TLS and keys are no server's.
-_KEPT_BACK: Final = frozenset(
-    (
-        "connection", "keep-alive", "transfer-encoding", "content-length", "te", "trailer",
-        "upgrade", "proxy-authenticate", "date", "server", "endpoint-load-metrics",
-        "endpoint-load-metrics-bin", "set-cookie", "set-cookie2", "alt-svc", "clear-site-data",
-        "strict-transport-security", "www-authenticate", "authentication-info", "location",
-        "refresh", "timing-allow-origin", "x-should-retry", "retry-after", "retry-after-ms",
-    )
-)  # fmt: skip
-# There is no CORS: pages of other origins get nothing, whatever a server allows them.
-_OF_ORIGINS: Final = "access-control-"
+# What each hop writes for itself, and what is about the server alone, beside `NOT_PASSED`.
+_KEPT_BACK: Final = NOT_PASSED | {
+    "connection", "keep-alive", "transfer-encoding", "content-length", "te", "trailer",
+    "upgrade", "date", "server", "endpoint-load-metrics", "endpoint-load-metrics-bin",
+}  # fmt: skip
 
 
 class _WithUsage(msgspec.Struct):
@@ -151,7 +143,7 @@ def _head(metadata: Metadata) -> tuple[int, list[tuple[str, str]]]:
             status = int(value)
         elif (
             key not in _KEPT_BACK
-            and not key.startswith(_OF_ORIGINS)
+            and not key.startswith(OF_ORIGINS)
             and not is_reserved(key)
             and isinstance(value, str)
         ):

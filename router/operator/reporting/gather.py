@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from router.ledger.home_region import AtHome
     from router.ledger.intensity_uses import IntensityError
     from router.ledger.lost_rows import LostRows
+    from router.ledger.waiting_savings import WaitedWork
 
 
 class Per(StrEnum):
@@ -113,9 +114,8 @@ class ZoneHour(NamedTuple):
 class Report:
     """All of it. ``total``: of everybody; ``groups``: in order of their names. ``kinds``: IT energy
     in quanta by group and how it is known. ``home``: by group, of requests whose origin is one of
-    the regions. ``market``: by ``per:group``, "" for all, market-based grams and the energy that
-    they are of,
-    both in quanta; empty without factors."""
+    the regions. ``waited``: by group and basis. ``market``: by ``per:group``, "" for all,
+    market-based grams and the energy that they are of, both in quanta; empty without factors."""
 
     question: ReportQuestion
     version: str
@@ -125,6 +125,7 @@ class Report:
     group_hours: tuple[ZoneHour, ...]
     kinds: Mapping[str, Mapping[str, int]]
     home: Mapping[str, AtHome]
+    waited: tuple[WaitedWork, ...]
     market: Mapping[str, tuple[int, int]]
     unmade_hours: Mapping[str, int]
     lost: tuple[LostRows, ...]
@@ -153,6 +154,7 @@ def gather(question: ReportQuestion) -> Report:
     from router.ledger.intensity_uses import build_uses, intensity_errors
     from router.ledger.lost_rows import lost_rows, told_gaps, with_reasons
     from router.ledger.priced_cells import make_inputs, price_cells
+    from router.ledger.waiting_savings import waited_work
 
     month = question.month
     files = read_files(question.ledger, month)
@@ -174,6 +176,7 @@ def gather(question: ReportQuestion) -> Report:
     market = _market(connection, question)
     with told(question.ledger):
         home = at_home(connection, month, str(question.per))
+        waited = waited_work(connection, month, str(question.per))
     return Report(
         question=question,
         version=__version__,
@@ -183,6 +186,7 @@ def gather(question: ReportQuestion) -> Report:
         group_hours=tuple(_zone_hours(connection, str(question.per), question)),
         kinds=_kinds(connection, question.per),
         home=home,
+        waited=tuple(waited),
         market=market,
         unmade_hours=dict(_pairs(connection, question.per, "sum(unmade_hours)")),
         lost=tuple(lost),

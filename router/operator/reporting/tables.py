@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from router.ledger.month import US_PER_S, hour_text
 from router.ledger.quantities import FunctionalUnit
 from router.operator.reporting.gather import GroupSums, Per, Report, ReportQuestion, ZoneHour
+from router.operator.reporting.waiting import waiting_rows
 
 Row = dict[str, Any]
 
@@ -54,6 +55,7 @@ def tables(report: Report) -> dict[str, list[Row]]:
         "scope2": [_scope2(one) for one in report.hours if one.grid_zone],
         "scope3_category1": list(_scope3(report)),
         "hours": [_hour(one, report.per, absent) for one in report.group_hours],
+        "waiting": waiting_rows(report.waited, str(report.per)),
         "settlement": list(_settlement(report)),
         "forecast_errors": list(_errors(report)),
         "lost_rows": list(_lost(report)),

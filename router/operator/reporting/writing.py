@@ -97,7 +97,10 @@ def _parquet(rows: Sequence[Row]) -> bytes:
 
 
 def _json(report: Report, command: str, told: Mapping[str, Sequence[Row]]) -> bytes:
-    small = ("sci", "components", "coefficients", "settlement", "forecast_errors", "lost_rows")
+    small = (
+        "sci", "components", "coefficients", "waiting", "settlement", "forecast_errors",
+        "lost_rows",
+    )  # fmt: skip
     body = {
         "month": str(report.month),
         "per": str(report.per),

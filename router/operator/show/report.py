@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from router.ledger.quantities import CarbonMass
+from router.ledger.waiting_savings import WaitedWork
 from router.operator.reporting.gather import GroupSums, Report
 from router.operator.reporting.page.figures import (
     UNKNOWN,
@@ -19,6 +21,7 @@ from router.operator.reporting.page.figures import (
     share_text,
 )
 from router.operator.reporting.tables import kind_share, tables
+from router.operator.reporting.waiting import BASELINE, of_all, saved, waited_h
 from router.operator.show.caller_names import shown_name
 
 
@@ -26,10 +29,14 @@ def render_report(report: Report, out: Path | None) -> RenderableType:
     """Sums by group, what is missing, and where the files are."""
     head = f"{report.month}, UTC, {report.question.factors} factors, {len(report.files)} files"
     parts: list[RenderableType] = [Text(head, style="bold"), _sums(report)]
+    if report.waited:
+        parts.append(_waiting(report))
     notes = [
         "location-based, marginal and market-based grams answer different questions: never added",
         *_missing(report),
     ]
+    if report.waited:
+        notes.append(f"saved by waiting: estimated, against {BASELINE}")
     parts += [Text(line, style="dim") for line in notes]
     if out is not None:
         parts.append(Text(f"written to {out}"))
@@ -64,6 +71,33 @@ def _sums(report: Report) -> Table:
     return table
 
 
+def _waiting(report: Report) -> Table:
+    """What waiting saved: a row a group and basis."""
+    table = Table(title="waiting, estimated", title_justify="left")
+    for title in (
+        str(report.per), "basis", "answers", "waited", "each", "at once", "emitted", "saved", "",
+    ):  # fmt: skip
+        table.add_column(title, justify="left" if title in (report.per, "basis") else "right")
+    for group in report.waited:
+        table.add_row(shown_name(group.group) or "(none)", *_waited_cells(group))
+    table.add_section()
+    for whole in of_all(report.waited):
+        table.add_row("all", *_waited_cells(whole))
+    return table
+
+
+def _waited_cells(one: WaitedWork) -> list[str]:
+    cells = [
+        one.basis or UNKNOWN, count_text(one.answered), f"{waited_h(one):,.1f} h",
+        f"{waited_h(one) / one.answered:,.1f} h",
+    ]  # fmt: skip
+    if not one.compared:
+        return [*cells, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN]
+    masses = (CarbonMass.of_quanta(one.at_once_g), CarbonMass.of_quanta(one.emitted_g), saved(one))
+    share = share_text(one.at_once_g - one.emitted_g, one.at_once_g) if one.at_once_g else UNKNOWN
+    return [*cells, *map(mass_text, masses), share]
+
+
 def _cells(figures: GroupSums, kinds: dict[str, int] | object) -> list[str]:
     total, answered = figures.mass("total_g"), figures.count("answered")
     output = figures.count("output_tokens")
@@ -95,6 +129,10 @@ def _missing(report: Report) -> list[str]:
         found.append(f"{energy_text(total.energy('unpriced_q'))} have no intensity: no grams")
     if total.count("unmetered"):
         found.append(f"{total.count('unmetered')} receipts have no energy")
+    waited = sum(one.answered for one in report.waited)
+    compared = sum(one.compared for one in report.waited)
+    if compared < waited:
+        found.append(f"answers that waited and have no baseline: {waited - compared}")
     unmade = sum(report.unmade_hours.values())
     if unmade:
         found.append(f"{unmade} endpoint-hours have no embodied figure (--embodied)")

@@ -1,13 +1,11 @@
 """What failures say of servers: as `router.director.suspicion`, of what Envoy tells.
 
-Envoy tells of the last attempt why it failed, and of those before only that they did. Which of them
-a request deserved nobody can say who has not tried it elsewhere, and Envoy moves on from what broke
-and from 429, 502, 503 and 504 alone: so what else a server says it failed counts for it unproven.
+Envoy tells of the last attempt why it failed, and of those before only that they did. Whether a
+request deserved it another server's answer shows: what the next one answers is proven against the
+one before, and what none answers counts for nobody.
 """
 
 from __future__ import annotations
-
-from typing import Final
 
 from router.core.seat import Seat
 from router.director import Dispatcher, View
@@ -21,9 +19,6 @@ from router.errors import (
     UpstreamUnreachedError,
 )
 from router.model import Decision, Request
-
-# Of servers that want a key, or have no such model: by `UpstreamDeniedError` natively.
-_DENIED: Final = frozenset(("401", "403", "404"))
 
 
 class Blame:
@@ -41,7 +36,11 @@ class Blame:
         # What was under way there when it broke fails at once, for one reason.
         is_new = failed.health.new_event(departed, now)
         # Why is not known: a probe, which is due at once, tells whether it is there.
-        failed.health.lose(now)
+        if is_answered:
+            failed.health.lose(now)
+        else:
+            # It may be the request's doing, which takes no server from others.
+            failed.health.doubt(now)
         failed.publish_load()
         if is_answered and is_new:
             self._strike(failed, decision, request, departed, now, proven=True)
@@ -61,11 +60,8 @@ class Blame:
                 self._strike(seat, decision, request, departed, now, proven=False)
         elif isinstance(error, UpstreamBusyError):
             view.board.rest(seat, now, None)
-        elif isinstance(error, UpstreamInternalError) or (
-            isinstance(error, UpstreamRejectedError) and error.status in _DENIED
-        ):
+        elif isinstance(error, UpstreamInternalError | UpstreamRejectedError):
             seat.signs += 1
-            self._strike(seat, decision, request, departed, now, proven=False)
         seat.publish_load()
 
     def _strike(

@@ -12,59 +12,55 @@ from typing import Any, Final, NamedTuple
 
 from router.config import split_address
 from router.config.addresses import ip_and_port
-from router.config.exposure import is_loopback
 from router.config.settings import ClientAuth, Config
 from router.planes.envoy.hosts import hosts_file
 from router.planes.envoy.keys_file import KEYS
+from router.planes.envoy.local_replies import local_replies
 from router.planes.envoy.module import KEYS_NAME, NAME
+from router.planes.envoy.routes import (
+    DECIDED,
+    is_of_this_machine,
+    native_cluster,
+    seconds,
+    virtual_host,
+)
 from router.planes.envoy.tls import endpoint_sockets, has_keys, listener_socket
-from router.units import MS_PER_S
 
 # Of the folder: what is decided by, and where Envoy is asked and told.
 TABLE: Final = "table"
 ADMIN: Final = "admin.sock"
-# What is decided in Envoy, by protocol; all else, and what has the header, the gateway's own
-# process serves. As source/filter.c has them.
-DECIDED: Final = {
-    "oip": "/inference.GRPCInferenceService/ModelInfer",
-    "openai": "/v1/chat/completions",
-}
-_NATIVE: Final = "x-native-plane"
 _METADATA: Final = "carbon_router"
 _METADATA_KEY: Final = "endpoints"
 # As source/asking.c has it, and where it is answered.
 WHO: Final = "carbon_router_who"
 SOCKET: Final = "who.sock"
 _TYPE: Final = "type.googleapis.com/envoy"
-# Of gRPC: what moves on. `reset`: the server went, or its connection, before it answered.
-_RETRY_GRPC: Final = "reset,connect-failure,refused-stream,unavailable,resource-exhausted"
-_RETRY_HTTP: Final = "reset,connect-failure,refused-stream,gateway-error,retriable-status-codes"
-_BUSY: Final = 429
+# Before each message of gRPC.
+_GRPC_HEAD: Final = 5
+# More than source/request.h reads.
+_MAX_HEADERS: Final = 1000
 _UNLIMITED: Final = 1_000_000
 _CONNECT_S: Final = 2.0
-# As source/filter.c has it: what most requests may, so that few need a header.
-_RETRIES: Final = 2
 
 Json = dict[str, Any]
 
 
 class EnvoyListener(NamedTuple):
-    """A listener, and the cluster behind it. ``name``: of the protocol, as endpoints have it."""
+    """A listener, and the cluster behind it. ``name``: of the protocol, as endpoints have it;
+    ``key``: of the configuration, below ``server``."""
 
     name: str
     listen: str
+    key: str
 
 
 def fronts_of(config: Config) -> list[EnvoyListener]:
     """What is listened on: gRPC always, HTTP where it is configured."""
     server = config.settings.server
-    listens = {"oip": server.listen, "openai": server.http}
-    return [EnvoyListener(name, listen) for name, listen in listens.items() if listen is not None]
-
-
-def native_cluster(protocol: str) -> str:
-    """The name of the cluster of the gateway's own process, as a server of ``protocol``."""
-    return f"native-{protocol}"
+    found = [EnvoyListener("oip", server.listen, "listen")]
+    if server.http is not None:
+        found.append(EnvoyListener("openai", server.http, "http"))
+    return found
 
 
 def bootstrap(config: Config, folder: Path, longest_s: float) -> Json:
@@ -105,6 +101,7 @@ def _connections(config: Config) -> Json:
 
 def _listener(front: EnvoyListener, config: Config, folder: Path, longest_s: float) -> Json:
     server = config.settings.server
+    max_bytes = server.max_message_mib * 2**20 + (_GRPC_HEAD if front.name == "oip" else 0)
     manager = {
         "@type": f"{_TYPE}.extensions.filters.network.http_connection_manager.v3"
         ".HttpConnectionManager",
@@ -116,12 +113,23 @@ def _listener(front: EnvoyListener, config: Config, folder: Path, longest_s: flo
         **_certificates(config),
         "max_request_headers_kb": server.max_metadata_kib,
         "common_http_protocol_options": {
-            "idle_timeout": _seconds(server.idle_s),
-            "max_connection_duration": _seconds(server.max_age_s),
+            "idle_timeout": seconds(server.idle_s),
+            "max_connection_duration": seconds(server.max_age_s),
+            # Who has more than the module reads is told so by it.
+            "max_headers_count": _MAX_HEADERS,
         },
-        "stream_idle_timeout": _seconds(longest_s),
-        "http2_protocol_options": {"max_concurrent_streams": server.max_streams},
-        "route_config": {"virtual_hosts": [_virtual_host(front, config, longest_s)]},
+        # Many a proxy asks by it, nginx as it is installed among them.
+        "http_protocol_options": {"accept_http_10": True},
+        "stream_idle_timeout": seconds(longest_s),
+        "http2_protocol_options": {
+            "max_concurrent_streams": server.max_streams,
+            # So much of one is held until it is decided.
+            "initial_stream_window_size": max_bytes,
+        },
+        "route_config": {
+            "virtual_hosts": [virtual_host(front.name, front.listen, config, longest_s)]
+        },
+        "local_reply_config": local_replies(front.name == "oip"),
         "http_filters": [
             {
                 "name": NAME,
@@ -139,7 +147,7 @@ def _listener(front: EnvoyListener, config: Config, folder: Path, longest_s: flo
     return {
         "name": front.name,
         "address": _socket(front.listen),
-        "per_connection_buffer_limit_bytes": server.max_message_mib * 2**20,
+        "per_connection_buffer_limit_bytes": max_bytes,
         # So that nobody else may listen there, too.
         "enable_reuse_port": server.share_port,
         "filter_chains": [
@@ -159,16 +167,11 @@ def _listener(front: EnvoyListener, config: Config, folder: Path, longest_s: flo
 def _lines(front: EnvoyListener, config: Config, folder: Path) -> str:
     """Of the module's: its table, and where strangers' names are none of this host's, its own."""
     lines = [str(folder / TABLE)]
-    if front.name == "openai" and _is_of_this_machine(front, config):
+    if is_of_this_machine(front.name, front.listen, config):
         host = split_address(front.listen)[0].lower()
         host = f"[{host}]" if ":" in host else host
         lines += sorted({*config.settings.server.http_hosts, host, "localhost"})
     return "\n".join(lines)
-
-
-def _is_of_this_machine(front: EnvoyListener, config: Config) -> bool:
-    """Whoever reaches it runs here, but for a page of a stranger's (`router.app.fronts`)."""
-    return config.settings.server.tls is None and is_loopback(front.listen)
 
 
 def _module(module: str, filter_name: str, lines: str) -> Json:
@@ -183,47 +186,6 @@ def _module(module: str, filter_name: str, lines: str) -> Json:
     }
 
 
-def _virtual_host(front: EnvoyListener, config: Config, longest_s: float) -> Json:
-    is_grpc = front.name == "oip"
-    route: Json = {"cluster": front.name, "timeout": _seconds(longest_s)}
-    if is_grpc:
-        margin_s = config.settings.server.deadline_margin_ms / MS_PER_S
-        route["timeout"] = "0s"
-        route["max_stream_duration"] = {
-            "max_stream_duration": _seconds(longest_s),
-            "grpc_timeout_header_max": _seconds(longest_s),
-            "grpc_timeout_header_offset": _seconds(margin_s),
-        }
-    # How often each request may move is a header of the module's, where it is another number.
-    retry: Json = {
-        "retry_on": _RETRY_GRPC if is_grpc else _RETRY_HTTP,
-        "num_retries": _RETRIES,
-        "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.002s"},
-    }
-    if not is_grpc:
-        retry["retriable_status_codes"] = [_BUSY]
-    route["retry_policy"] = retry
-    native = {**route, "cluster": native_cluster(front.name)}
-    del native["retry_policy"]
-    if not is_grpc:
-        # As long as it takes: it has time-outs of its own.
-        native["timeout"] = "0s"
-        if not _is_of_this_machine(front, config):
-            # There it answers to no name of a stranger's; here whoever reaches it may have any.
-            native["host_rewrite_literal"] = "127.0.0.1"
-    marked = {"name": _NATIVE, "present_match": True}
-    return {
-        "name": front.name,
-        "domains": ["*"],
-        "request_headers_to_remove": [_NATIVE],
-        "routes": [
-            {"match": {"prefix": "/", "headers": [marked]}, "route": native},
-            {"match": {"path": DECIDED[front.name]}, "route": route},
-            {"match": {"prefix": "/"}, "route": native},
-        ],
-    }
-
-
 def _cluster(protocol: str, name: str, folder: Path, config: Config) -> Json:
     options: Json = {"http_protocol_options": {}}
     if protocol == "oip":
@@ -233,7 +195,7 @@ def _cluster(protocol: str, name: str, folder: Path, config: Config) -> Json:
     renewed: Json = {}
     if secured:
         # An open connection goes on by the certificates that it began with.
-        longest = {"max_connection_duration": _seconds(config.settings.server.max_age_s)}
+        longest = {"max_connection_duration": seconds(config.settings.server.max_age_s)}
         renewed = {"common_http_protocol_options": longest}
     # All that a broken connection took along moves at once, which Envoy cannot tell from other
     # retries: no budget of them would be the right one.
@@ -243,7 +205,7 @@ def _cluster(protocol: str, name: str, folder: Path, config: Config) -> Json:
     return {
         "name": name,
         "type": "EDS",
-        "connect_timeout": _seconds(_CONNECT_S),
+        "connect_timeout": seconds(_CONNECT_S),
         **secured,
         "eds_cluster_config": {
             "eds_config": {
@@ -339,7 +301,7 @@ def _who(socket: Path) -> Json:
     return {
         "name": WHO,
         "type": "STATIC",
-        "connect_timeout": _seconds(_CONNECT_S),
+        "connect_timeout": seconds(_CONNECT_S),
         "load_assignment": {
             "cluster_name": WHO,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
@@ -351,7 +313,3 @@ def _who(socket: Path) -> Json:
 def _socket(address: str) -> Json:
     host, port = ip_and_port(address) or split_address(address)
     return {"socket_address": {"address": host, "port_value": port}}
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:g}s"

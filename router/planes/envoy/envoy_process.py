@@ -73,17 +73,26 @@ class EnvoyProcess:
     def find(self, bootstrap: Mapping[str, Any]) -> bool:
         """Whether one with this very configuration runs, which is then this one. One with another
         configuration is ended."""
-        try:
-            note = json.loads(self._note.read_text())
-            self._pid, self._born = int(note["pid"]), str(note["born"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-        if not self.is_alive():
+        note = self._noted()
+        if not note:
             return False
         if note.get("digest") == self._digest(bootstrap):
             return True
         self._kill()
         return False
+
+    def runs(self) -> bool:
+        """Whether one is there that `find` would find, or end."""
+        return bool(self._noted())
+
+    def _noted(self) -> dict[str, Any]:
+        """What is written of one that is there; nothing where none is."""
+        try:
+            note: dict[str, Any] = json.loads(self._note.read_text())
+            self._pid, self._born = int(note["pid"]), str(note["born"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return note if self.is_alive() else {}
 
     def start(self, bootstrap: Mapping[str, Any]) -> None:
         """Raises EnvoyPlaneError."""

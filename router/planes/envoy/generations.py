@@ -18,7 +18,7 @@ from router.director import Dispatcher, View
 from router.errors import EnvoyPlaneError
 from router.model import Endpoint
 from router.planes.envoy.envoy_process import EnvoyProcess
-from router.planes.envoy.hosts import HostFiles
+from router.planes.envoy.hosts import HostFiles, authority_of
 from router.planes.envoy.image import Generation, TableImage, TableTerms, key_of
 from router.planes.envoy.layout import PROTOCOLS
 from router.planes.envoy.names import HostNames
@@ -36,11 +36,12 @@ _log = logging.getLogger(__name__)
 
 
 class _Reached(NamedTuple):
-    """``without``: names of those that it cannot reach. ``ways``: by address; ``keyed``: likewise,
-    the fleet's own addresses of those that are sent a key."""
+    """``without``: names of those that it cannot reach. ``ways``: by address, and the name that a
+    request has for the host there; ``keyed``: likewise, the fleet's own addresses of those that are
+    sent a key."""
 
     places: list[EnvoyHost]
-    ways: dict[str, Reach]
+    ways: dict[str, tuple[Reach, str]]
     without: set[str]
     keyed: dict[str, str]
 
@@ -155,7 +156,7 @@ class Generations:
         raise EnvoyPlaneError(f"Envoy did not take its hosts in within {_KNOWN_S:g} s")
 
     def _write_hosts(self, reached: _Reached) -> None:
-        self._hosts.ways |= {address: one.way for address, one in reached.ways.items()}
+        self._hosts.ways |= {at: (reach.way, name) for at, (reach, name) in reached.ways.items()}
         try:
             self._hosts.write(place for place, _ in self._seats)
         except OSError as error:
@@ -187,11 +188,13 @@ class Generations:
         found = _Reached([], {}, set(), {})
         for one in view.snapshot.layout.fleet.endpoints:
             address, reach = self._names.address(one.address), self._reach(one)
-            # A host of Envoy's is reached in one way, whichever endpoint there is meant.
-            if reach is None or found.ways.get(address, reach) != reach:
+            name = one.address if reach is None else authority_of(one.address, bool(reach.way))
+            # A host of Envoy's is reached in one way and called by one name, whichever endpoint
+            # there is meant.
+            if reach is None or found.ways.get(address, (reach, name)) != (reach, name):
                 found.without.add(one.name)
             elif address:
-                found.ways[address] = reach
+                found.ways[address] = reach, name
                 found.places.append(EnvoyHost(one.name, one.protocol, address))
                 if reach.credentials is not None:
                     found.keyed[address] = one.address
@@ -213,8 +216,12 @@ class Generations:
         return kept
 
     def _key_of(self, view: View, reached: _Reached) -> int:
-        places = [(place, reached.ways[place.address].way) for place in reached.places]
+        places = [(place, *_told(reached.ways[place.address])) for place in reached.places]
         return key_of(view, places, [one.name for one in self._dispatcher.budgets.budgets])
 
     def _addresses(self) -> list[str]:
         return [one.address for one in self._dispatcher.view.snapshot.layout.fleet.endpoints]
+
+
+def _told(way: tuple[Reach, str]) -> tuple[str, str]:
+    return way[0].way, way[1]

@@ -28,7 +28,7 @@ from router.core.pipeline import CARBON_STALE, CARBON_UNKNOWN
 from router.core.refusal import SHED_RETRY_S
 from router.core.seat import Seat
 from router.director import Dispatcher, View
-from router.model import Region, ServedModel, TaskProfile, TokenProfile
+from router.model import Region, TaskProfile, TokenProfile
 from router.planes.envoy.budget_accounts import BudgetAccounts
 from router.planes.envoy.layout import (
     ENERGY_KINDS,
@@ -44,6 +44,7 @@ from router.planes.envoy.layout import (
     Text,
 )
 from router.planes.envoy.seats import NO_SEAT, EnvoyHost
+from router.planes.envoy.support import keeps_prompts
 from router.units import DAY_S, UG_PER_G
 
 _ALIGNED = 8
@@ -239,7 +240,7 @@ class TableImage:
     def _is_passed(self, name: str, candidates: Candidates) -> bool:
         return (
             name in self.view.snapshot.layout.fleet.aliases
-            or any(map(_keeps_prompts, candidates.served))
+            or any(map(keeps_prompts, candidates.served))
             or any(one.name in self.generation.without for one in candidates.endpoints)
         )
 
@@ -306,9 +307,9 @@ class TableImage:
         return cells
 
 
-def key_of(view: View, places: Iterable[tuple[EnvoyHost, str]], budgets: Sequence[str]) -> int:
+def key_of(view: View, places: Iterable[tuple[EnvoyHost, str, str]], budgets: Sequence[str]) -> int:
     """Of a `Generation`: all that a record is read by, and whom Envoy is told of, with the way it
-    reaches each. ``budgets``: of carbon, by name."""
+    reaches each and what it calls it. ``budgets``: of carbon, by name."""
     snapshot = view.snapshot
     columns = [
         (key, [one.name for one in one.candidates.endpoints], list(one.origin_rows))
@@ -368,12 +369,6 @@ def _lay_budgets(
     head.greens_at = arena.array(np.concatenate([one.params for one in greens]))
     for place, one in enumerate(greens):
         head.green_relaxed[place] = arena.text(",".join(one.relaxed))
-
-
-def _keeps_prompts(served: ServedModel) -> bool:
-    """Whether what a server has of prompts is looked at, which is not done in Envoy."""
-    profile = served.profile
-    return isinstance(profile, TokenProfile) and profile.prefix_cache_tokens > 0
 
 
 def _lay_named(arena: _Arena, values: Any) -> tuple[int, int]:

@@ -34,7 +34,7 @@ from router.errors import (
     UpstreamLostError,
     UpstreamUnreachedError,
 )
-from router.http_api import USAGE
+from router.http_api import ENERGY, USAGE
 from router.identity.limits import used_tokens
 from router.model import Decision, Outcome, Receipt, Request, RowOutcome, TaskProfile
 from router.planes.envoy.blame import Blame
@@ -50,6 +50,7 @@ from router.planes.envoy.record_errors import (
     refusal_of,
 )
 from router.planes.envoy.record_requests import (
+    energy_of,
     is_sound,
     model_at,
     question_of,
@@ -300,6 +301,8 @@ class Outcomes:
             said.append(("endpoint-load-metrics", text_of(record.report)))
         if usage := usage_of(record):
             said.append((USAGE, usage))
+        if energy := energy_of(record):
+            said.append((ENERGY, energy))
         if not said:
             return _NOTHING_SAID
         parts = self._dispatcher.parts

@@ -14,6 +14,7 @@ from router.backends.names import Resolve
 from router.config.settings import Config
 from router.contract import Clock
 from router.director import Dispatcher
+from router.errors import EnvoyPlaneError
 from router.identity.forwarded import ForwardedCertificates
 from router.model import Receipt
 from router.planes.envoy.bootstrap import (
@@ -21,7 +22,6 @@ from router.planes.envoy.bootstrap import (
     Json,
     bootstrap,
     fronts_of,
-    native_cluster,
 )
 from router.planes.envoy.callers import CallerAnswers
 from router.planes.envoy.envoy_process import EnvoyProcess
@@ -33,6 +33,7 @@ from router.planes.envoy.keys_file import KEYS, NATIVE, KeysFile
 from router.planes.envoy.names import EVERY_S, HostNames
 from router.planes.envoy.outcomes import Outcomes
 from router.planes.envoy.record_errors import Failed
+from router.planes.envoy.routes import native_cluster
 from router.planes.envoy.seats import EnvoyHost
 from router.planes.envoy.shared_file import RECORDS, SharedFile
 from router.planes.envoy.tls import Reaches
@@ -124,6 +125,8 @@ class EnvoyPlane:
         self._forwarded = forwarded
         self._lost = self._unsound = 0
         self._draining = False
+        # Whether it was ready once, and is not being ended.
+        self._is_up = False
 
     async def start(self) -> dict[str, int]:
         """Start Envoy, or take the one over that runs; the ports. Raises EnvoyPlaneError."""
@@ -152,7 +155,13 @@ class EnvoyPlane:
         self._publish()
         if not self._process.is_alive():
             self._process.start(how)
-        await self._process.until_ready()
+        try:
+            await self._process.until_ready()
+        except EnvoyPlaneError:
+            # Nobody would be there to write its tables.
+            await self._process.stop()
+            raise
+        self._is_up = True
         # Those of other fronts are listened on as they are.
         listened = {
             names[one.name]: int(one.listen.rpartition(":")[2]) for one in fronts_of(self._config)
@@ -161,7 +170,7 @@ class EnvoyPlane:
 
     async def drain(self, grace_s: float) -> None:
         """Take no new requests, wait for those under way, then end Envoy."""
-        self._draining = True
+        self._draining, self._is_up = True, False
         await self._process.drain()
         async with asyncio.TaskGroup() as draining:
             draining.create_task(self._native.drain(grace_s))
@@ -222,7 +231,7 @@ class EnvoyPlane:
         await asyncio.sleep(0.0 if behind else _READ_S)
 
     async def _watch(self) -> None:
-        if self._file is not None and not (self._draining or self._process.is_alive()):
+        if self._file is not None and self._is_up and not self._process.is_alive():
             _log.error("Envoy has ended: it is started again")
             self._take_rest()
             self._file.forget_requests()

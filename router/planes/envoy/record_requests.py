@@ -17,6 +17,8 @@ from router.planes.envoy.shared_file import SEATS
 # A request's grams are no more than so many micrograms, whatever was read.
 MOST_UG: Final = 2**60
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+# As `router.backends.openai.events` reads it, of a whole line.
+_ENERGY: Final = re.compile(rb"^: energy ([^\r\n]*)\r?\n", re.MULTILINE)
 
 
 def model_at(view: View, place: int) -> tuple[str, str]:
@@ -71,6 +73,15 @@ def usage_of(record: RequestRecord) -> bytes:
     said = b"{" + tail[found[-1].start() :]
     # An event is a line.
     return said.splitlines()[0] if record.streams else said
+
+
+def energy_of(record: RequestRecord) -> bytes:
+    """What a comment at the end of a stream says that it took; b"" where there is none."""
+    if not (record.streams and record.tail_length):
+        return b""
+    tail = bytes(record)[RequestRecord.tail.offset :][: record.tail_length]
+    found = _ENERGY.findall(tail)
+    return found[-1] if found else b""
 
 
 def is_sound(record: RequestRecord, view: View) -> bool:

@@ -15,6 +15,7 @@ from router.config.settings import (
     StateSettings,
 )
 from router.errors import ConfigError
+from router.model import ServedModel, TokenProfile
 from router.planes.envoy.known_file import MAX_BUDGETS
 
 # As source/decide.h: so many servers are named for a request at most.
@@ -58,6 +59,12 @@ TOLD: Final[Mapping[type, frozenset[str]]] = {
     ServerSettings: frozenset(("max_requests", "max_buffered_mib", "max_wait_ms")),
     RetrySettings: frozenset(("budget_ratio", "budget_reserve")),
 }
+
+
+def keeps_prompts(served: ServedModel) -> bool:
+    """Whether what a server has of prompts is looked at, which is not done in Envoy."""
+    profile = served.profile
+    return isinstance(profile, TokenProfile) and profile.prefix_cache_tokens > 0
 
 
 def require_supported(config: Config) -> None:

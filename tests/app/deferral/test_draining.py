@@ -4,7 +4,7 @@ import contextlib
 import pytest
 
 from router.app.deferral.draining import Drain
-from router.app.deferral.room import Room, shared_out
+from router.app.deferral.room import Room, asked_by, shared_out
 from router.deferral.blobs import FolderBlobs
 from router.deferral.output_lines import answered
 from router.deferral.sqlite.store import SqliteQueue
@@ -49,9 +49,12 @@ class Everything:
     """Lets all of it begin at once."""
 
     def allot(self, kinds, most, now):
-        return shared_out(kinds, Room({kind.model: None for kind in kinds}, {}), most)
+        return shared_out(kinds, Room({asked_by(kind): None for kind in kinds}, {}), most)
 
     def begun(self, batch_id, model):
+        pass
+
+    def put_back(self, batch_id, model, wait_s):
         pass
 
     def told(self):

@@ -181,3 +181,16 @@ async def test_replicas_that_are_released_are_planned_with_and_what_needs_them_w
     assert allotted(waking, one, now=NOW + 61.0) == {"batch_1": 10}
     assert waking.allot([], 10, NOW + 62.0) == []
     assert waking.needs().ahead == {}
+
+
+async def test_what_found_no_place_may_begin_again_in_the_same_plan(place, planner):
+    one = kind(jobs=2)._replace(model=served_model(place))
+    assert allotted(planner, one) == {"batch_1": 2}
+    for _ in range(2):
+        planner.begun("batch_1", one.model)
+    assert allotted(planner, one) == {}
+    planner.put_back("batch_1", one.model, 1.5)
+    # What is to wait for longer has another plan by then.
+    planner.put_back("batch_1", one.model, 3600.0)
+    planner.put_back("unknown", one.model, 1.5)
+    assert allotted(planner, one) == {"batch_1": 1}

@@ -25,6 +25,10 @@ class AnsweringServer:
         self.tells = tells
         self.seen = []
         self.status = 200
+        # Headers of answers, beside others.
+        self.told = {}
+        # Ends connections instead of answering.
+        self.breaks = False
         self.port = free_ports(1)[0]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -33,9 +37,14 @@ class AnsweringServer:
         if request.path != "/v1/chat/completions":
             return web.Response()
         self.seen.append(request.headers.copy())
+        if self.breaks:
+            request.transport.abort()
+            return web.Response()
         told = {"x-told": f"you sent {request.headers.get('x-api-key')}", "x-kept": "yes"}
+        told |= self.told
         if self.status != 200:
-            return web.json_response({"error": f"bad {self.tells}"}, status=self.status)
+            said = {"error": f"bad {self.tells}"}
+            return web.json_response(said, status=self.status, headers=self.told)
         usage = {"prompt_tokens": 3, "completion_tokens": 2}
         return web.json_response({"choices": [], "usage": usage}, headers=told)
 

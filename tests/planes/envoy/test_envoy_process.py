@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
+import socket
 from importlib import metadata
 
 import pytest
+import yaml
 
 from router.app.envoy import run_folder
 from router.errors import EnvoyPlaneError
@@ -201,3 +203,17 @@ def test_a_note_of_a_process_that_is_gone_finds_nobody(tmp_path):
     assert not process.find({})
     (tmp_path / "envoy.json").write_text("[")
     assert not process.find({})
+
+
+@hosts.missing
+def test_an_address_that_somebody_else_has_is_named(tmp_path):
+    made = rig.config()
+    host, _, port = made["server"]["http"].rpartition(":")
+    path = tmp_path / "gateway.yaml"
+    path.write_text(yaml.safe_dump(made))
+    with socket.create_server((host, int(port))):
+        command = h.Child(tmp_path, "gateway", "envoy", str(path))
+        assert command.wait() == 2
+    assert "server.http: cannot listen" in command.tail
+    # Nothing was started that would have to be started again.
+    assert "Traceback" not in command.tail and not run_folder(path).joinpath("envoy.json").exists()

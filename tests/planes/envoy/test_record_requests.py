@@ -6,10 +6,10 @@ import math
 import pytest
 
 from router.director import View
-from router.http_api import USAGE
+from router.http_api import ENERGY, USAGE
 from router.load.usage import HttpReports
 from router.planes.envoy.layout import DEPARTED, ENDED, NO_MODEL, REFUSED
-from router.planes.envoy.record_requests import is_sound, usage_of
+from router.planes.envoy.record_requests import energy_of, is_sound, usage_of
 from tests import factories as f
 from tests.planes.envoy.records import record
 
@@ -43,6 +43,20 @@ def test_usage_is_read_from_the_last_event_of_a_stream():
     )
     made = record(is_http=1, streams=1, tail=events, tail_length=len(events))
     assert (reported(made).output_tokens, reported(made).energy_j) == (5.0, 3.5)
+
+
+def test_energy_is_read_from_the_comment_at_the_end_of_a_stream():
+    events = (
+        b'data: {"choices":[],"usage":{"completion_tokens":5}}\n\n'
+        b': energy {"joules": 2.5, "source": "measured"}\n\ndata: [DONE]\n\n'
+    )
+    made = record(is_http=1, streams=1, tail=events, tail_length=len(events))
+    said = HttpReports().read(((USAGE, usage_of(made)), (ENERGY, energy_of(made))))
+    assert (said.output_tokens, said.energy_j) == (5.0, 2.5)
+    # Of no line that was cut off, and in no answer in one piece.
+    cut = events[: events.index(b"joules")]
+    for fields in ({"streams": 1, "tail": cut}, {"streams": 0, "tail": events}):
+        assert energy_of(record(is_http=1, tail_length=len(fields["tail"]), **fields)) == b""
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 from collections.abc import Callable
@@ -67,7 +68,7 @@ class TryLater(NamedTuple):
 class AtOnce(msgspec.Struct, frozen=True):
     """Of running a model when its batch came: where it would have run, and on what figure.
     ``energy_j``: of IT, that one request is expected to take, in ``run_s``; ``regions``: those in
-    which its requests may run."""
+    which its requests may run; ``floor``: of an alias, the least quality that each of them gets."""
 
     region: str
     g_per_kwh: float
@@ -77,6 +78,13 @@ class AtOnce(msgspec.Struct, frozen=True):
     energy_j: float = 0.0
     run_s: float = 1.0
     regions: tuple[str, ...] = ()
+    floor: float = 0.0
+
+
+@functools.lru_cache(4096)
+def at_once_read(told: str) -> AtOnce | None:
+    """``told``: as JSON, "" for none. Asked again and again of the kinds that wait."""
+    return _AT_ONCE(told) if told else None
 
 
 _AT_ONCE: Final = msgspec.json.Decoder(AtOnce).decode
@@ -101,14 +109,15 @@ def at_once_of(director: Director, request: Request) -> AtOnce | None:
         decision.energy_j,
         decision.e2e_ms / _MS,
         _regions(director.view.snapshot, request),
+        _floor(director.view.snapshot, request),
     )
 
 
 def run_at_once_of(told: str, waited_s: float) -> RunAtOnce | None:
     """``told``: an `AtOnce` as JSON, "" for none."""
-    if not told:
+    at_once = at_once_read(told)
+    if at_once is None:
         return None
-    at_once = _AT_ONCE(told)
     return RunAtOnce(
         waited_s, at_once.region, at_once.g_per_kwh, at_once.kind, at_once.basis, at_once.pue
     )
@@ -212,10 +221,14 @@ class JobRunner:
             budget=budget, run_at_once=run_at_once, can_wait_until=latest_start(job)
         )
         call = call._replace(request=request)
-        among = self._parts.among(job.model, is_urgent(job, self._parts.now()))
+
+        def room() -> frozenset[str] | None:
+            return self._parts.among(job.model, is_urgent(job, self._parts.now()))
+
+        among = room()
         if among is not None and not among:
             raise ShedError("others have taken what room there was", _LEAST_WAIT_S)
-        return call._replace(among=among)
+        return call._replace(among=among, room=room)
 
     def _asked(self, terms: BatchTerms, name: str, body: bytes) -> Call:
         fields: list[tuple[str, str | bytes]] = [
@@ -275,9 +288,18 @@ def _regions(snapshot: Snapshot, request: Request) -> tuple[str, ...]:
     mask = snapshot.residency & layout.residency_mask(request.residency)
     if layout.tenants:
         mask &= layout.tenant_mask(request.tenant)
-    candidates = layout.find(request.model, request.version)
+    floor = _floor(snapshot, request)
+    candidates = layout.find_for(request._replace(quality_floor=floor))
     allowed = zip(candidates.endpoints, candidates.labels, strict=True)
     return tuple(sorted({one.region for one, label in allowed if int(label) & mask}))
+
+
+def _floor(snapshot: Snapshot, request: Request) -> float:
+    """Of each request; a mean is of many, and says of one of them nothing."""
+    alias = snapshot.layout.fleet.aliases.get(request.model)
+    if alias is None:
+        return 0.0
+    return max(request.quality_floor, alias.floors_of(request.tenant).each)
 
 
 def is_urgent(job: ClaimedJob, now: float) -> bool:
@@ -287,7 +309,8 @@ def is_urgent(job: ClaimedJob, now: float) -> bool:
 
 def latest_start(job: ClaimedJob) -> float:
     """By when it has to begin, unix s."""
-    run_s = _AT_ONCE(job.at_once).run_s if job.at_once else 0.0
+    at_once = at_once_read(job.at_once)
+    run_s = 0.0 if at_once is None else at_once.run_s
     return DeferralRules().latest_start(job.deadline, run_s)
 
 
@@ -308,9 +331,10 @@ def carbon_of(job: ClaimedJob, receipt: Receipt) -> tuple[dict[str, Any], float]
         if value == value:
             told[name] = float(f"{value:.6g}")
     told["energy_kind"] = str(receipt.energy_kind)
-    if not job.at_once:
+    told |= _served_by(receipt)
+    at_once = at_once_read(job.at_once)
+    if at_once is None:
         return told, float("nan")
-    at_once = _AT_ONCE(job.at_once)
     facility_j = receipt.energy_j * at_once.pue + receipt.network_j
     gco2e = grams(facility_j, at_once.g_per_kwh)
     saved_g = gco2e - receipt.gco2e
@@ -321,6 +345,22 @@ def carbon_of(job: ClaimedJob, receipt: Receipt) -> tuple[dict[str, Any], float]
         }  # fmt: skip
         told["saved_gco2e"] = float(f"{saved_g:.6g}")
     return told, saved_g
+
+
+def _served_by(receipt: Receipt) -> dict[str, Any]:
+    """Which variant of an alias answered; what a line took beside its answer; what else is said of
+    it."""
+    told: dict[str, Any] = {}
+    decision = receipt.decision
+    if decision.variant is not None:
+        told["variant"] = decision.variant.model
+        told["quality"] = decision.variant.quality
+    if 0.0 < receipt.lost_gco2e < math.inf:
+        told["lost_attempts_gco2e"] = float(f"{receipt.lost_gco2e:.6g}")
+    flags = [*decision.flags, *receipt.doubts]
+    if flags:
+        told["flags"] = flags
+    return told
 
 
 def _read(blobs: Blobs, job: ClaimedJob) -> bytes:
