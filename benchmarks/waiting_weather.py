@@ -50,10 +50,6 @@ def of_midnight(plain: np.ndarray, corrected: np.ndarray, first_h: int) -> np.nd
     return np.where(left[:, None] >= LEADS_H, corrected, plain)
 
 
-def asked(way: Forecasts, g: np.ndarray, hour: int, window: int) -> np.ndarray:
-    return expected(way, g, hour, 0, window)
-
-
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     if not (folder / ACTUAL).exists():
@@ -75,7 +71,7 @@ def main() -> None:
         for window in WINDOWS_H:
             shares = []
             for way in seen:
-                picks = partial(asked, way, g)
+                picks = partial(expected, way, g, 0)
                 once, ours, least = waited(g, picks, window, since)
                 shares.append(100.0 * (once - ours) / (once - least))
             cells = [f"{share:.0f} %" for share in shares]

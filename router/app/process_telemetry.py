@@ -11,6 +11,7 @@ from router.app.observers import LoggedRequests
 from router.app.pushing import Pushes
 from router.app.tracing import ProcessTraces
 from router.app.workers import WorkerOrder
+from router.carbon.weather.open_meteo import NAME as WEATHER_PROVIDER
 from router.clock import WallClock
 from router.config.settings import Config
 from router.telemetry import logs
@@ -59,6 +60,8 @@ class ProcessTelemetry:
         carbon = config.settings.carbon
         self.metrics.know(config.fleet)
         self.metrics.carbon.know(spec.name for spec in (*carbon.sources, *carbon.marginal))
+        if carbon.weather is not None and carbon.weather.schema.points:
+            self.metrics.carbon.know([WEATHER_PROVIDER])
 
     def adopt(self, config: Config) -> None:
         """Another configuration is in force."""

@@ -93,6 +93,12 @@ def check(
         bool,
         typer.Option("--store", help="Ask the Redis of `state.redis`, too; 2 if it cannot be had."),
     ] = False,
+    weather: Annotated[
+        bool,
+        typer.Option(
+            "--weather", help="Ask for the weather of every point, too; 2 if it cannot be had."
+        ),
+    ] = False,
     envoy: Annotated[
         bool,
         typer.Option("--envoy", help="Say, too, what Envoy does otherwise; 2 if it cannot at all."),
@@ -119,6 +125,10 @@ def check(
             from router.operator.key_store import stored_keys_note
 
             notes.append(stored_keys_note(config))
+    if weather:
+        from router.operator.weather import check_weather
+
+        notes += check_weather(config)
     show(render_summary(loaded, notes))
     if unusable:
         typer.echo(f"servers: {'; '.join(unusable)}", err=True)

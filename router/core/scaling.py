@@ -3,7 +3,9 @@
 A hint to whoever starts and stops replicas. Requests are moved by decisions; this only says where
 room for them is of use. Where a region is full and dirtier ones serve what it could not take, that
 is wanted here; where it has room and they serve all the same, they do so for a reason (budgets,
-residency, a sequence), and nothing is wanted for it. Work that waits gets the replicas that its
+residency, a sequence), and nothing is wanted for it. What a region has no replicas for, room to
+grow among it, is wanted in the next cleanest ones as well: they are to be awake before it is full.
+Work that waits gets the replicas that its
 plan counts on. What nobody uses is wanted nowhere, but for one replica of each model, where it is
 cleanest.
 """
@@ -60,9 +62,29 @@ def wanted_replicas(region: str, loads: Mapping[str, RegionLoad]) -> int:
     need = own.busy
     if own.is_full and not (own.is_shunned and own.replicas == 0):
         need += sum(one.busy for one in loads.values() if dirtier(one, own))
-    replicas = math.ceil(need * (1.0 + HEADROOM) / own.per_replica)
+    need = max(need * (1.0 + HEADROOM), _with_overflow(region, loads))
+    replicas = math.ceil(need / own.per_replica)
     replicas = min(replicas, int(_MOST_GROWTH * own.replicas) + 1, MOST_REPLICAS)
     return max(replicas, _with_waiting(own), int(region == _spare_in(loads)))
+
+
+def _with_overflow(region: str, loads: Mapping[str, RegionLoad]) -> float:
+    """Requests there, room to grow, and what of both cleaner regions have no replicas for."""
+    left = 0.0
+    for name in sorted(loads, key=lambda name: _cleanest_first(name, loads)):
+        one = loads[name]
+        whole = left + one.busy * (1.0 + HEADROOM)
+        if name == region:
+            return whole
+        # Servers may run more than they are meant to.
+        left = max(0.0, whole - max(one.busy, max(one.known, one.replicas) * one.per_replica))
+    return left
+
+
+def _cleanest_first(name: str, loads: Mapping[str, RegionLoad]) -> tuple[float, int, str]:
+    load = loads[name]
+    grams = load.g_per_output if math.isfinite(load.g_per_output) else math.inf
+    return grams, -load.replicas, name
 
 
 def _with_waiting(own: RegionLoad) -> int:
@@ -75,10 +97,4 @@ def _with_waiting(own: RegionLoad) -> int:
 
 def _spare_in(loads: Mapping[str, RegionLoad]) -> str:
     """Where one replica stays whatever happens, so that a request finds somebody."""
-
-    def order(name: str) -> tuple[float, int, str]:
-        load = loads[name]
-        grams = load.g_per_output if math.isfinite(load.g_per_output) else math.inf
-        return grams, -load.replicas, name
-
-    return min(loads, key=order)
+    return min(loads, key=lambda name: _cleanest_first(name, loads))

@@ -31,6 +31,7 @@ from router.errors import ConfigError, StateStoreError
 from router.model import Intensity, Request
 from router.operator.calls import call_notes, region_notes
 from router.operator.grants import identity_notes
+from router.operator.weather import weather_notes
 from router.units import DAY_S, network_j
 
 
@@ -48,8 +49,8 @@ class Explained(NamedTuple):
 def check(config_path: Path) -> list[str]:
     """Validate a configuration and the data it names. Returns notes: legal, but worth a look.
 
-    Neither a live provider is asked, nor what gateways share. Raises ConfigError, and TraceError
-    for a carbon table.
+    Neither a live provider is asked, nor for weather, nor what gateways share. Raises ConfigError,
+    and TraceError for a table of carbon or weather.
     """
     config = load(config_path)
     clock = build_clock(config.settings.clock)
@@ -65,12 +66,13 @@ def check(config_path: Path) -> list[str]:
     require_ledger(config)
     require_otlp(config, os.environ)
     notes += _settling_notes(config, carbon)
+    notes += weather_notes(config, carbon.forecaster, clock.now())
     if carbon.live:
         notes += region_notes(config, carbon)
         notes += call_notes(config, carbon)
         return [*notes, *config.notes]
     now = clock.now()
-    asyncio.run(carbon.refresh(zones, now))
+    asyncio.run(carbon.chain.refresh(zones, now))
     return [*notes, *config.notes, *_carbon_notes(config, carbon, now)]
 
 

@@ -30,7 +30,25 @@ def test_there_is_room_beyond_what_runs():
 
 def test_a_full_region_gets_what_dirtier_ones_serve_and_they_keep_it_until_it_has_moved():
     found = wanted(clean=load(busy=20.0, replicas=2), dirty=load(busy=16.0, replicas=3, grams=5.0))
-    assert found == {"clean": 5, "dirty": 2}
+    # One of these three for what the clean region has no replica for until it has five.
+    assert found == {"clean": 5, "dirty": 3}
+
+
+def test_what_a_region_has_no_more_replicas_for_is_wanted_in_the_next_cleanest():
+    """All three are awake and hold more than they are meant to; a quarter more is to find room."""
+    clean = load(busy=48.0, replicas=3)._replace(known=3)
+    nearer = load(replicas=0, grams=2.0)._replace(known=2)
+    # One look more than doubles nothing.
+    asleep = wanted(clean=clean, next=nearer, last=nearer._replace(g_per_output=3.0))
+    assert asleep == {"clean": 6, "next": 1, "last": 0}
+    awake = nearer._replace(replicas=1)
+    assert wanted(clean=clean, next=awake)["next"] == 2
+    # What the next one has not either goes on.
+    full = load(busy=20.0, replicas=2, grams=2.0)._replace(known=2)
+    assert wanted(clean=clean, next=full, last=nearer._replace(g_per_output=3.0))["last"] == 1
+    # Where there are replicas to wake, they are waited for.
+    more = clean._replace(known=6)
+    assert wanted(clean=more, next=nearer) == {"clean": 6, "next": 0}
 
 
 def test_where_there_is_room_dirtier_ones_serve_for_a_reason():

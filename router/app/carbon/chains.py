@@ -108,3 +108,5 @@ class CarbonChains(NamedTuple):
         for member in self.all_members:
             if isinstance(member.source, PolledSource) and id(member.source) not in kept:
                 await member.source.close()
+        if self.weather is not None and (stays is None or stays.weather is not self.weather):
+            await self.weather.close()

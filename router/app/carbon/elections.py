@@ -24,6 +24,11 @@ class ElectionRounds:
         await asyncio.sleep(BEAT_S * (0.9 + 0.2 * self._rng.random()))
         members = [member.source for member in self._runtime.carbon.all_members]
         sources = [source for source in members if isinstance(source, PolledSource)]
-        if any(await asyncio.gather(*(source.beat() for source in sources))):
+        beating = [source.beat() for source in sources]
+        weather = self._runtime.carbon.weather
+        if weather is not None:
+            beating.append(weather.beat())
+        if any(await asyncio.gather(*beating)):
             self._runtime.carbon_due.set()
-        self._metrics.divided({source.name: source.part for source in sources})
+        parts = {source.name: source.part for source in sources}
+        self._metrics.divided(parts if weather is None else {**parts, **weather.parts})

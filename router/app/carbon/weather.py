@@ -10,8 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from router.app.carbon.live import ProviderDeps
 from router.carbon.chain.attempt import SourceAttempt
 from router.carbon.forecast import Nowcast
+from router.carbon.polling.election import Part, PollerElection
+from router.carbon.polling.fleet_calls import ElectedCalls
+from router.carbon.polling.shared_weather import SharedWeather
 from router.carbon.polling.weather_feed import WeatherFeed
-from router.carbon.providers.budget import CallBudget, CallLimit
+from router.carbon.providers.budget import CallAllowance, CallBudget, CallLimit
 from router.carbon.providers.http import HttpClient, HttpLimits
 from router.carbon.providers.proxies import proxy_of
 from router.carbon.weather.conditions import WeatherForecast
@@ -40,6 +43,7 @@ class WeatherSources:
         self._zones = frozenset(zones)
         self._feed = feed
         self._read_at = -math.inf
+        self._looked_at = -math.inf
         self._file_attempts: dict[str, SourceAttempt] = {}
 
     @property
@@ -49,30 +53,55 @@ class WeatherSources:
         asked = self._feed.attempts if self._feed is not None else {}
         for attempts in (self._file_attempts, asked):
             for zone, attempt in attempts.items():
-                found.setdefault(zone, []).append(attempt)
+                found.setdefault(zone, []).append(self._aged(zone, attempt))
         return found
+
+    def _aged(self, zone: str, attempt: SourceAttempt) -> SourceAttempt:
+        known = self._forecaster.weather(zone)
+        if known is None or known.source != attempt.source:
+            return attempt
+        return attempt._replace(age_s=max(self._looked_at - known.issued_at, 0.0))
 
     async def refresh(self, zones: Sequence[str], now: float) -> None:
         """Read the file and ask for points, where that is due. A failure is told by ``attempts``;
         the forecaster goes on with what it has until that is too old."""
+        self._looked_at = now
         if self._spec.file is not None and abs(now - self._read_at) >= self._spec.schema.refresh_s:
             self._read_at = now
             await self._read_file()
         if self._feed is not None:
             await self._feed.refresh(zones, now)
 
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """Of the provider that is asked, whether this gateway asks it for all; empty where none
+        is."""
+        return {} if self._feed is None else {self._feed.name: self._feed.part}
+
+    async def beat(self) -> bool:
+        """See `WeatherFeed.beat`."""
+        return self._feed is not None and await self._feed.beat()
+
+    async def close(self) -> None:
+        """Let another gateway take over at once."""
+        if self._feed is not None:
+            await self._feed.close()
+
     async def _read_file(self) -> None:
         name = f"weather:{self._spec.file.name}" if self._spec.file else ""
+        asked = self._spec.schema.points
+        alone = [zone for zone in self._zones if zone not in asked]
         try:
             read = await asyncio.to_thread(_read, self._spec, self._zones)
             # Here, where forecasts are made: they ask for it at any time.
             _take(read, self._forecaster)
-            attempt = SourceAttempt(name, True, "")
+            self._file_attempts = {
+                zone: SourceAttempt(name, True, "") for zone in alone if zone in read
+            }
         except TraceError as error:
             _log.warning("weather: %s", error)
-            attempt = SourceAttempt(name, False, str(error), error.reason)
-        asked = self._spec.schema.points
-        self._file_attempts = {zone: attempt for zone in self._zones if zone not in asked}
+            failed = SourceAttempt(name, False, str(error), error.reason)
+            self._file_attempts = dict.fromkeys(alone, failed)
 
 
 def take_file(spec: WeatherSpec, forecaster: Nowcast, zones: Collection[str]) -> None:
@@ -119,12 +148,21 @@ def _feed(spec: WeatherSpec, forecaster: Nowcast, deps: ProviderDeps) -> Weather
         key = read_secret(
             "carbon.weather", which, env=spec.key.env, file=spec.key.file, environ=deps.environ
         )
+    shared, limit = None, CallLimit(schema.calls_per_h, HOUR_S)
+    budget: CallAllowance = CallBudget(limit._replace(calls=max(1, limit.calls // deps.processes)))
+    if deps.store is not None:
+        # A reload's new feed does not hold what its predecessor still does.
+        holder = f"{deps.holder}-{int(deps.rng.random() * 2**32):x}"
+        election = PollerElection(deps.store, f"weather/{NAME}", holder, deps.clock, deps.rng)
+        calls = ElectedCalls(deps.store, election, deps.clock)
+        budget = calls.within([limit])
+        shared = SharedWeather(deps.store, calls, deps.clock, NAME)
     http = HttpClient(
         deps.sessions.get,
         schema.base_url,
         provider=NAME,
         clock=deps.clock,
-        budget=CallBudget(CallLimit(max(1, schema.calls_per_h // deps.processes), HOUR_S)),
+        budget=budget,
         limits=HttpLimits(timeout_s=schema.timeout_ms / 1e3),
         on_call=deps.on_call,
         proxy=proxy_of(schema.base_url, deps.environ),
@@ -139,8 +177,7 @@ def _feed(spec: WeatherSpec, forecaster: Nowcast, deps: ProviderDeps) -> Weather
         forecaster.take_weather,
         deps.rng,
         schema.refresh_s,
-        store=deps.store,
-        holder=deps.holder,
+        shared=shared,
         known={
             zone: forecast.issued_at
             for zone, forecast in known.items()

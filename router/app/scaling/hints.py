@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from router.app.scaling.looks import ReplicaDemand
+from router.app.scaling.view import ScaledView
 from router.core.wake_times import Site, WakeTime
-from router.director import View
 
 FORMAT: Final = 1
 
@@ -82,7 +82,7 @@ def region_hint(demand: ReplicaDemand, wake: WakeTime) -> RegionHint:
 
 
 def endpoint_hints(
-    view: View, wanted: Mapping[Site, int], before: Collection[str]
+    view: ScaledView, wanted: Mapping[Site, int], before: Collection[str]
 ) -> list[EndpointHint]:
     """``wanted``: replicas; ``before``: names of endpoints that were wanted last."""
     fleet = view.snapshot.layout.fleet

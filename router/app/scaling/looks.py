@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from router.app.scaling.view import ScaledView
 from router.contract import Clock
 from router.core.deferral.needs import WaitingNeeds
 from router.core.emitted import g_per_output
 from router.core.scaling import RegionLoad, dirtier, wanted_replicas
 from router.core.wake_times import Site, WakeTimes
-from router.director import View
 from router.errors import MalformedRequestError, UnknownModelError
 from router.model import Profile, TokenProfile
 from router.units import HOUR_S, MINUTE_S
@@ -70,7 +70,7 @@ class Scaling:
 
     def __init__(
         self,
-        view: Callable[[], View],
+        view: Callable[[], ScaledView],
         clock: Clock,
         wakes: WakeTimes | None = None,
         waiting: Callable[[], WaitingNeeds] = WaitingNeeds,
@@ -83,6 +83,8 @@ class Scaling:
         self._waiting = waiting
         # By model and region, of the last `PEAK_S`: (monotonic s, requests).
         self._seen: dict[Site, deque[tuple[float, float]]] = {}
+        # Of these the most requests.
+        self._peaks: dict[Site, float] = {}
         # Kept, for a region whose replicas have all gone.
         self._known: dict[Site, _Seen] = {}
         # Since when a region has had idle replicas while dirtier ones served, and until when it is
@@ -111,6 +113,7 @@ class Scaling:
             seen.append((now, site.busy))
             while seen[0][0] < now - PEAK_S:
                 seen.popleft()
+            self._peaks[key] = max(busy for _, busy in seen)
         self._forget_gone()
         for model in {name for name, _ in self._seen}:
             loads = self._loads(model, self._span(self._clock.now()))
@@ -213,6 +216,7 @@ class Scaling:
             # A reload took it away: of such a model nobody is to keep a replica.
             if region not in fleet.regions or model not in fleet.priors:
                 del self._seen[model, region], self._known[model, region]
+                del self._peaks[model, region]
                 self._idle_since.pop((model, region), None)
                 self._shunned_until.pop((model, region), None)
                 self.wakes.forget((model, region))
@@ -255,7 +259,7 @@ class Scaling:
         per_replica = float(max(1, min(meant, site.max_in_flight)))
         region = snapshot.layout.fleet.regions[key[1]]
         mean = snapshot.mean_g_per_kwh(region.name, span.at, span.length_s)
-        busy = max((busy for _, busy in self._seen.get(key, ())), default=0.0)
+        busy = self._peaks.get(key, 0.0)
         waiting = self._waiting()
         if span.is_later:
             busy = max(0.0, busy - self._deferred(key, waiting))

@@ -1,9 +1,10 @@
 """Forecasts of many grid zones after every hour of a table: `ZoneModel` over what is all at hand.
 
 What the experts say after an hour depends on the table up to that hour alone, so a day's worth is
-computed at once; weights and bands learn hour by hour, as they do live. Both are the product's own
-(``Regressions``, ``seasonal``, ``Mix``, ``Bands``), the zones side by side where a model has leads.
-Figures are those of a `ZoneModel` that observes every hour, but for rounding.
+computed at once; weights, bands and what the weather corrects learn hour by hour, as they do live.
+All are the product's own (``Regressions``, ``seasonal``, ``Mix``, ``Bands``, ``ZoneWeather``), the
+zones side by side where a model has leads. Figures are those of a `ZoneModel` that observes every
+hour, but for rounding.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from router.carbon.forecast.conformal import LEVELS, Bands
 from router.carbon.forecast.design import DAY_H, WEEK_H, WINDOW_H, Array
 from router.carbon.forecast.mixing import EXPERTS, REGRESSIONS, Mix
 from router.carbon.forecast.regressions import LEADS_H, REACH_H, RING_H, Regressions
+from router.carbon.forecast.weather import CorrectedForecast, ZoneWeather
 from router.carbon.forecast.zone import Usual, bridge, log_of, place_of
+from router.carbon.weather.conditions import WeatherForecast
 
 _LOW, _HIGH = LEVELS.index(0.05), LEVELS.index(0.95)
 
@@ -39,10 +42,12 @@ class Rolling:
         usual: Sequence[Usual | None],
         offset_g: float = 0.0,
         leads_h: NDArray[np.int64] = LEADS_H,
+        weather: Sequence[WeatherForecast | None] = (),
     ) -> None:
         """``g_per_kwh``: (hours, zones), the first of ``first_h``; NaN where nothing is observed.
 
-        ``usual``: a zone each. ``leads_h``: as for `ZoneModel`.
+        ``usual``: a zone each. ``leads_h``: as for `ZoneModel`. ``weather``: a zone each, or none
+        at all; what one says of an hour is taken to have been known at every lead.
         """
         hours, zones = g_per_kwh.shape
         self._leads_h, self._offset_g = leads_h, offset_g
@@ -55,6 +60,9 @@ class Rolling:
         self._begins = np.where(self._known.any(axis=1), self._known.argmax(axis=1), hours + RING_H)
         self._usual = self._usual_grams(usual, hours)
         self._regressions = [Regressions(leads_h) for _ in range(zones)]
+        self._weather = {
+            zone: ZoneWeather(leads_h, one) for zone, one in enumerate(weather) if one is not None
+        }
         self._absorbed_h = np.full(zones, -1, np.int64)
         columns = zones * len(leads_h)
         self._mix = Mix(columns)
@@ -172,6 +180,8 @@ class Rolling:
         available = ~np.isnan(flat)
         weights = self._mix.weights(available)
         point = np.where(available, weights * np.where(available, flat, 0.0), 0.0).sum(axis=0)
+        point = point.reshape(zones, leads)
+        corrected = self._correct(row, known, point)
         offsets = self._bands.offsets(np.tile((hour + self._leads_h) % DAY_H, zones))
         for held, fresh in (
             (self.log_point, point), (self.low, offsets[_LOW]), (self.high, offsets[_HIGH]),
@@ -183,9 +193,28 @@ class Rolling:
         errors = (value[:, None] - past).reshape(len(EXPERTS) + 1, -1)
         self._mix.learn(errors[:-1])
         self._bands.learn(errors[-1], hour % DAY_H)
-        issued = np.concatenate([experts, point.reshape(1, zones, leads)])
+        for zone, said in corrected.items():
+            self._weather[zone].learn(hour, float(value[zone]))
+            if said is not None:
+                self._weather[zone].keep(hour + 1, said)
+        issued = np.concatenate([experts, point[None]])
         issued[:, ~known] = np.nan
         self._keep(hour, issued)
+
+    def _correct(
+        self, row: int, known: NDArray[np.bool_], point: Array
+    ) -> dict[int, CorrectedForecast | None]:
+        """Lets the weather correct ``point`` (zones, leads) where it can; by zone of those with
+        weather that are ``known``, what was said."""
+        found = {}
+        for zone, weather in self._weather.items():
+            if known[zone]:
+                week = self._histories(zone, row, 1)[0, -WEEK_H:]
+                said = weather.say(self._first_h + row + 1, point[zone].copy(), week)
+                if said is not None:
+                    point[zone] = said.point
+                found[zone] = said
+        return found
 
     def _keep(self, hour: int, issued: Array) -> None:
         rows = (hour + self._leads_h) % REACH_H

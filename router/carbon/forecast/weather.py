@@ -182,8 +182,8 @@ class CorrectedForecast(NamedTuple):
 class ZoneWeather:
     """The newest weather forecast of one grid zone, and what was learned by those before."""
 
-    def __init__(self, leads_h: NDArray[np.int64]) -> None:
-        self.forecast: WeatherForecast | None = None
+    def __init__(self, leads_h: NDArray[np.int64], forecast: WeatherForecast | None = None) -> None:
+        self.forecast = forecast
         self._leads_h = leads_h
         self._correction = WeatherCorrection(leads_h)
         leads = len(leads_h)

@@ -16,8 +16,40 @@ from router.carbon.polling.election import BEAT_S, Part, PollerElection
 from router.carbon.providers.budget import CallBudget, CallLimit
 from router.contract import Clock, StateStore
 
+# How much all gateways called is looked up every so many beats.
+_LOOK_BEATS: Final = 4
 # Of a window. The clocks of gateways may differ by one of them: an hour's limit bears 5 minutes.
 _SLICES: Final = 12
+
+
+class ElectedCalls:
+    """Which of several gateways calls a provider, and how often it may be called."""
+
+    def __init__(self, store: StateStore, election: PollerElection, clock: Clock) -> None:
+        self.election = election
+        self._store = store
+        self._clock = clock
+        self._calls: list[FleetCalls] = []
+        self._beats = 0
+
+    def within(self, limits: Iterable[CallLimit]) -> FleetCalls:
+        """Limits on the provider's calls, for all gateways. To be asked for in the same order by
+        each of them."""
+        name = f"{self.election.name}/calls/{len(self._calls)}"
+        made = FleetCalls(limits, self._store, name, self.election, self._clock)
+        self._calls.append(made)
+        return made
+
+    async def beat(self, wants: Iterable[str]) -> bool:
+        """To be called every `BEAT_S`: renew or seek the lease; True when this one now leads."""
+        election = self.election
+        leads = await election.beat(wants)
+        self._beats += 1
+        due = leads or election.settles_s > 0.0 or self._beats % _LOOK_BEATS == 1
+        if due and not election.store_fails:
+            for calls in self._calls:
+                await calls.look()
+        return leads
 
 
 class FleetCalls:

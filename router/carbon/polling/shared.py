@@ -24,7 +24,7 @@ from router.carbon.polling.codec import (
     encode_values,
 )
 from router.carbon.polling.election import Part, PollerElection
-from router.carbon.polling.fleet_calls import FleetCalls
+from router.carbon.polling.fleet_calls import ElectedCalls, FleetCalls
 from router.carbon.providers.budget import CallLimit
 from router.contract import Clock, Rng, StateStore
 from router.errors import DataError
@@ -37,8 +37,6 @@ _KEEP_S: Final = 3 * DAY_S
 _SILENT: Final = 3.0
 # Of one write. A store answers within milliseconds, or not.
 _BATCH_BYTES: Final = 2**18
-# How much all gateways called is looked up every so many beats.
-_LOOK_BEATS: Final = 4
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -72,8 +70,7 @@ class SharedReadings:
         self._election = PollerElection(
             store, self._key, holder, clock, rng, patience_s=patience_s, timeout_s=timeout_s
         )
-        self._calls: list[FleetCalls] = []
-        self._beats = 0
+        self._calls = ElectedCalls(store, self._election, clock)
         # The highest token read, or held; and the index of a lower one that was passed over.
         self._token = 0
         self._passed_over: Index | None = None
@@ -111,23 +108,12 @@ class SharedReadings:
         return self._election.patience_s
 
     def calls(self, limits: Iterable[CallLimit]) -> FleetCalls:
-        """Limits on the provider's calls, for all gateways. To be asked for in the same order by
-        each of them."""
-        name = f"{self._key}/calls/{len(self._calls)}"
-        made = FleetCalls(limits, self._store, name, self._election, self._clock)
-        self._calls.append(made)
-        return made
+        """See `ElectedCalls.within`."""
+        return self._calls.within(limits)
 
     async def beat(self, wants: Iterable[str]) -> bool:
-        """To be called every `BEAT_S`: renew or seek the lease; True when this one now leads."""
-        leads = await self._election.beat(wants)
-        self._beats += 1
-        election = self._election
-        due = leads or election.settles_s > 0.0 or self._beats % _LOOK_BEATS == 1
-        if due and not election.store_fails:
-            for calls in self._calls:
-                await calls.look()
-        return leads
+        """See `ElectedCalls.beat`."""
+        return await self._calls.beat(wants)
 
     async def index(self) -> Index | None:
         """What the last leader stored; None when nobody did, a former one did, or the store

@@ -6,8 +6,10 @@ the tuner.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from router.carbon.tables.table import TraceTable
@@ -55,16 +57,39 @@ class Outage:
     noticed_after_s: float
 
 
+class ScaledBy(StrEnum):
+    """Who says which replicas are released: each by itself, once it is idle, or the hints that a
+    gateway gives (`router.app.scaling`)."""
+
+    IDLE = "idle"
+    HINTS = "hints"
+
+
 @dataclass(frozen=True, slots=True)
 class Autoscaling:
-    """Idle replicas are released (0 W) ``release_after_s`` after their last request ended.
+    """Replicas are released, which then draw ``asleep_w``, and take ``wake_s`` at ``wake_w`` to
+    come back. W of the whole server.
 
-    The first request on a released replica waits ``wake_s`` while the replica draws ``wake_w``.
+    By idleness ``release_after_s`` after their last request ended; the first request on a released
+    replica waits until it is awake. By hints once they were not wanted for ``release_after_s`` and
+    have ended what they had; gateways send nobody there before they are awake again.
     """
 
     release_after_s: float
     wake_s: float
     wake_w: float
+    by: ScaledBy = ScaledBy.IDLE
+    asleep_w: float = 0.0
+
+    @property
+    def idle_s(self) -> float:
+        """How long a replica idles until it is released for that; inf where it is not."""
+        return self.release_after_s if self.by is ScaledBy.IDLE else math.inf
+
+    @property
+    def wait_s(self) -> float:
+        """The longest that a request waits for its replica to wake."""
+        return self.wake_s if self.by is ScaledBy.IDLE else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,9 +186,10 @@ def chains_of(
 
     ``levers``: those of the scenario. No baseline waits. With any lever there is one baseline more,
     the nearest region with idle replicas kept on and the best variants, which is what scale-down
-    and the choice of a model are measured against. Where requests may wait and models are chosen
-    the policy itself without either is another: against it the first cause of each order is what
-    that is worth alone, and the total what both are together.
+    and the choice of a model are measured against. Where requests may wait the policy itself
+    without waiting and choice is another, and where it also releases, without any lever: against
+    it the first cause of each order is what that is worth alone, and the total what all are
+    together.
     """
     nearest = next(one for one in baselines if one.name == LATENCY_FIRST)
     at_once = levers._replace(waits=False)
@@ -201,6 +202,7 @@ def chains_of(
         mine = [*starts]
         if levers.waits:
             mine.append(PolicyVariant(one, *at_once._replace(chooses=False)))
+            mine.append(PolicyVariant(one, False))
         found += [
             chain(family, start, levers, order)
             for start in dict.fromkeys(mine)

@@ -25,6 +25,7 @@ from router.errors import ConfigError
 from router.lab.sim.deferral.run import (
     ANOTHER_SEED,
     DeferrableTraffic,
+    Releases,
     sent_at,
     simulate_sent,
     usual_of,
@@ -116,27 +117,31 @@ def defer_scenario(
     others = load(file, policies, simulation.seed + ANOTHER_SEED).simulation
     usual = usual_of(replace(others, signal=simulation.signal), chosen)
     done(0)
-    runs = [_run(simulation, chosen, work, AT_ONCE, work.traffic.arrival_s)]
+    runs = [_run(simulation, chosen, work, AT_ONCE, Releases.at_once(work))]
     done(1)
     for place, (schedule, kind) in enumerate(SCHEDULES.items(), 2):
         signal = simulation.signal
         if kind is not None:
             signal = load(file, policies, seed, kind).simulation.signal
-        at_s = sent_at(simulation, work, usual, signal.view, rules)
-        runs.append(_run(simulation, chosen, work, schedule, at_s))
+        released = sent_at(simulation, work, usual, signal.view, rules)
+        runs.append(_run(simulation, chosen, work, schedule, released))
         done(place)
     share = float(work.may_wait.mean())
     return Deferring(loaded.deferring(), chosen, len(work.traffic), share, tuple(runs))
 
 
 def _run(
-    simulation: Simulation, policy: Policy, work: DeferrableTraffic, schedule: str, at_s: Floats
+    simulation: Simulation,
+    policy: Policy,
+    work: DeferrableTraffic,
+    schedule: str,
+    released: Releases,
 ) -> WhenRun:
-    sent = simulate_sent(simulation, policy, work, at_s)
+    sent = simulate_sent(simulation, policy, work, released)
     result, rows = sent.result, sent.rows
     waits = work.may_wait[sent.owner]
     urgent = rows.seen & ~waits
-    wait_s = (at_s - work.traffic.arrival_s)[work.may_wait]
+    wait_s = (released.at_s - work.traffic.arrival_s)[work.may_wait]
     count = float(work.may_wait.sum())
     return WhenRun(
         schedule,

@@ -39,6 +39,7 @@ def read_inputs(file: Path) -> Inputs:
     named = (
         ("carbon.file", schema.carbon.file),
         ("signal.file", schema.signal.file),
+        ("signal.weather", schema.signal.weather),
         ("rtt.file", schema.rtt.file if schema.rtt else None),
         ("workload.file", schema.workload.file),
     )

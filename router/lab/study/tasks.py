@@ -20,6 +20,7 @@ from router.lab.sim.bound.run import bound
 from router.lab.sim.deferral.run import (
     ANOTHER_SEED,
     DeferrableTraffic,
+    Releases,
     Sent,
     sent_at,
     simulate_sent,
@@ -312,7 +313,7 @@ def _run_again(
         flows: Demand = context.store.get(Task("flows", wanted.later))
         return fluid.run_fluid(simulation, variant.policy, flows, progress=share)
     if simulation.defers:
-        return _send(context, simulation, wanted, share)[1].result
+        return _send(context, simulation, wanted, share)[2].result
     return run.simulate(simulation, variant.policy, progress=share)
 
 
@@ -328,16 +329,16 @@ def _send(
     simulation: Simulation,
     wanted: VariantRun,
     share: Callable[[float], None],
-) -> tuple[DeferrableTraffic, Sent]:
+) -> tuple[DeferrableTraffic, Releases, Sent]:
     """Where some requests may wait: when ``wanted`` lets each go, and what became of it."""
     variant, later = wanted
     work = DeferrableTraffic.of(simulation)
-    at_s = work.traffic.arrival_s
+    released = Releases.at_once(work)
     if variant.waits:
         others = _lever(_seeded(context, later + ANOTHER_SEED), variant)
         usual = usual_of(_with_signal(context, others), variant.policy)
-        at_s = sent_at(simulation, work, usual, simulation.signal.view)
-    return work, simulate_sent(simulation, variant.policy, work, at_s, share)
+        released = sent_at(simulation, work, usual, simulation.signal.view)
+    return work, released, simulate_sent(simulation, variant.policy, work, released, share)
 
 
 def _run(context: StudyContext, place: int, share: Callable[[float], None]) -> StudyRun:
@@ -355,10 +356,10 @@ def _run(context: StudyContext, place: int, share: Callable[[float], None]) -> S
         return _kept(context, simulation, policy, simulated)
     levers = levers_of(simulation)
     variant = run_variant(policy, place < len(context.loaded.simulation.policies), levers)
-    work, sent = _send(context, simulation, VariantRun(variant, 0), share)
+    work, released, sent = _send(context, simulation, VariantRun(variant, 0), share)
 
     def told(sink: Sink | None, minutes: MinuteSink | None) -> PolicyResult:
-        tell(simulation, policy, work, sent, sink, minutes)
+        tell(simulation, policy, work, sent, released.needs, sink, minutes)
         return sent.result
 
     return _kept(context, simulation, policy, told)

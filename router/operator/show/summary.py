@@ -25,7 +25,13 @@ from router.config import (
 from router.config.calibrated import MOST_ENDPOINTS
 from router.config.discovery_settings import DiscoverySettings
 from router.config.ledger import LedgerSettings
-from router.config.settings import BudgetScope, OnExhausted, RedisSettings, RedisTopology
+from router.config.settings import (
+    BudgetScope,
+    OnExhausted,
+    RedisSettings,
+    RedisTopology,
+    WeatherSpec,
+)
 from router.model import Fleet, Policy
 from router.operator.grants import identity_line
 from router.units import UG_PER_G
@@ -277,7 +283,18 @@ def carbon_lines(carbon: CarbonSettings) -> Text:
         lines.append(f"  marginal, beside: {number}. {_source(source)}")
     if carbon.history is not None:
         lines.append(f"  the forecaster starts with {carbon.history.file}")
+    if carbon.weather is not None:
+        lines.append(f"  the forecaster heeds weather: {_weather(carbon.weather)}")
     return Text("\n".join(lines))
+
+
+def _weather(spec: WeatherSpec) -> str:
+    points, every = spec.schema.points, f"every {spec.schema.refresh_s:g} s"
+    parts = [f"{spec.file}, read {every}"] if spec.file is not None else []
+    if points:
+        count = sum(map(len, points.values()))
+        parts.append(f"{spec.schema.base_url}, {count} points of {len(points)} grid zones {every}")
+    return "; ".join(parts)
 
 
 def _source(source: SourceSpec) -> str:

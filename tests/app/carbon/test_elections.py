@@ -20,9 +20,41 @@ class Woken:
         self.times += 1
 
 
-def runtime(*sources):
+class Weather:
+    """As `WeatherSources`; comes to lead at its second beat."""
+
+    def __init__(self):
+        self.beats = 0
+
+    @property
+    def parts(self):
+        return {"open_meteo": Part.LEADS if self.beats > 1 else Part.FOLLOWS}
+
+    async def beat(self):
+        self.beats += 1
+        return self.beats == 2
+
+
+def runtime(*sources, weather=None):
     members = [SimpleNamespace(source=source) for source in sources]
-    return SimpleNamespace(carbon=SimpleNamespace(all_members=members), carbon_due=Woken())
+    carbon = SimpleNamespace(all_members=members, weather=weather)
+    return SimpleNamespace(carbon=carbon, carbon_due=Woken())
+
+
+def test_weather_beats_too_and_is_told():
+    async def rounds():
+        place = runtime(weather=Weather())
+        registry = CollectorRegistry()
+        metrics = CarbonMetrics(registry)
+        metrics.know(["open_meteo"])
+        elections = ElectionRounds(place, metrics, random.Random(1))
+        for woken, part in ((0, "follows"), (1, "leads"), (1, "leads")):
+            await elections.run()
+            labels = {"source": "open_meteo", "part": part}
+            assert registry.get_sample_value("carbon_router_carbon_pollers", labels) == 1.0
+            assert place.carbon_due.times == woken
+
+    virtual_time.run(rounds())
 
 
 def test_every_live_source_beats_and_a_new_leader_is_woken_once():

@@ -14,8 +14,10 @@ from router.app.carbon import build as carbon_room
 from router.app.carbon.chains import CarbonChains
 from router.app.carbon.live import ProviderDeps, Sessions
 from router.app.compose import build_rng
+from router.carbon.polling.election import Part
 from router.config import Config
 from router.errors import ConfigError, TraceError
+from router.state.memory import MemoryStore
 from tests.app.support import START, stamp, trace
 from tests.config.samples import loaded
 from tests.factories import HOUR
@@ -74,7 +76,10 @@ async def test_a_file_has_its_say_where_it_reaches(tmp_path: Path) -> None:
     assert set(sources(chains, WEST)) == {with_it}
     assert set(sources(chains, EAST)) == {"nowcast(history:past.csv)"}
     await chains.refresh([WEST, EAST], NOW)
-    assert [a.ok for a in chains.attempts()[WEST] if a.source == "weather:weather.csv"] == [True]
+    told = [a for a in chains.attempts()[WEST] if a.source == "weather:weather.csv"]
+    assert [(a.ok, a.age_s) for a in told] == [(True, HOUR)]
+    # Of a zone that it does not have it says nothing.
+    assert all(a.source != "weather:weather.csv" for a in chains.attempts()[EAST])
     # A broken file is told, and what was known stays until it is too old.
     (tmp_path / "weather.csv").write_text("nothing")
     await chains.refresh([WEST, EAST], NOW + 3 * HOUR)
@@ -100,7 +105,8 @@ async def test_points_are_asked_for_and_a_reload_does_not_ask_again(tmp_path: Pa
         await chains.refresh([WEST, EAST], NOW)
         assert len(fake.calls) == 2
         assert set(sources(chains, WEST)) == {"nowcast(history:past.csv, open_meteo)"}
-        assert [a.ok for a in chains.attempts()[WEST] if a.source == "open_meteo"] == [True]
+        told = [a for a in chains.attempts()[WEST] if a.source == "open_meteo"]
+        assert [(a.ok, a.age_s) for a in told] == [(True, 0.0)]
         again = carbon_room.configured_carbon(config, NOW, deps, chains)
         await again.refresh([WEST, EAST], NOW)
         assert len(fake.calls) == 2
@@ -131,6 +137,41 @@ async def test_a_limit_of_calls_is_kept(tmp_path: Path) -> None:
         assert len(fake.calls) == 3
         codes = {a.code for a in (*chains.attempts()[WEST], *chains.attempts()[EAST])}
         assert "call_budget_spent" in codes
+
+
+async def test_the_limit_is_of_all_gateways_and_a_reload_neither_resets_nor_blocks_it(
+    tmp_path: Path,
+) -> None:
+    world, store = World(NOW), MemoryStore()
+    fake = FakeOpenMeteo(world)
+    async with live(fake) as (url, deps):
+        weather = {"points": {**POINTS, EAST: POINTS[WEST]}, "base_url": url, "calls_per_h": 3}
+        config = config_of(tmp_path, weather)
+        first, second = (
+            carbon_room.configured_carbon(config, NOW, deps._replace(store=store, holder=name))
+            for name in ("a", "b")
+        )
+        await first.refresh([WEST, EAST], NOW)
+        await second.refresh([WEST, EAST], NOW)
+        assert len(fake.calls) == 3
+        assert first.weather is not None and second.weather is not None
+        assert first.weather.parts == {"open_meteo": Part.LEADS}
+        assert second.weather.parts == {"open_meteo": Part.FOLLOWS}
+        # What one was answered both have.
+        had = [sources(chains, WEST)[0] for chains in (first, second)]
+        assert had == ["nowcast(history:past.csv, open_meteo)"] * 2
+        again = carbon_room.configured_carbon(
+            config, NOW, deps._replace(store=store, holder="a"), first
+        )
+        await first.close(again)
+        world.advance(3900.0)
+        await again.refresh([WEST, EAST], world.now())
+        assert again.weather is not None
+        assert again.weather.parts == {"open_meteo": Part.LEADS}
+        assert len(fake.calls) == 5
+        assert sources(again, EAST, world.now())[0].endswith("open_meteo)")
+        for chains in (again, second):
+            await chains.close()
 
 
 def test_a_key_that_is_missing_names_its_variable(tmp_path: Path) -> None:

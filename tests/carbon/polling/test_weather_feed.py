@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,11 @@ import pytest
 
 from router.app.compose import build_rng
 from router.carbon.chain.attempt import ROWS_DROPPED
-from router.carbon.polling.weather_feed import WeatherFeed, decode, encode
+from router.carbon.polling.election import LEASE_S, Part, PollerElection
+from router.carbon.polling.fleet_calls import ElectedCalls
+from router.carbon.polling.shared_weather import SharedWeather
+from router.carbon.polling.weather_feed import WeatherFeed
+from router.carbon.providers.budget import CallLimit
 from router.carbon.providers.rows import Dropped, Fault
 from router.carbon.weather.conditions import WeatherForecast
 from router.carbon.weather.open_meteo import WeatherPoint
@@ -23,7 +26,7 @@ from router.errors import (
     ProviderUnavailableError,
     StateStoreError,
 )
-from router.state.memory import MemoryStore
+from tests.carbon.polling.gateways import World, WorldStore
 
 NOW = 1_652_486_400.0
 EVERY = 10_800.0
@@ -57,26 +60,47 @@ class Provider:
         return WeatherForecast(self.name, now, round(now / 3600.0), values), said
 
 
-class Failing(MemoryStore):
-    async def acquire(self, name: str, holder: str, ttl_s: float, now: float) -> int:
-        raise StateStoreError("gone")
+class Clock:
+    """Of all gateways alike."""
 
-    async def get(self, key: str, now: float) -> bytes | None:
-        raise StateStoreError("gone")
+    def __init__(self, world: World) -> None:
+        self.world = world
 
-    async def put(self, key: str, value: bytes, ttl_s: float, now: float) -> None:
-        raise StateStoreError("gone")
+    def now(self) -> float:
+        return self.world.now
+
+    def monotonic(self) -> float:
+        return self.world.now
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing here sleeps")
 
 
 def feed(
-    provider: Provider, store: MemoryStore | None = None, holder: str = "a", **more: object
+    provider: Provider, shared: SharedWeather | None = None, **more: object
 ) -> tuple[WeatherFeed, dict[str, WeatherForecast]]:
     taken: dict[str, WeatherForecast] = {}
     made = WeatherFeed(
-        provider, POINTS, taken.__setitem__, build_rng(1), EVERY, store=store, holder=holder,
+        provider, POINTS, taken.__setitem__, build_rng(1), EVERY, shared=shared,
         **more,  # type: ignore[arg-type]
     )  # fmt: skip
     return made, taken
+
+
+class Gateway:
+    """One of several: its feed, what it took, and its part of a limit of calls."""
+
+    def __init__(self, name: str, store: WorldStore, provider: Provider, calls: int = 100) -> None:
+        self.world = store.world
+        clock = Clock(self.world)
+        election = PollerElection(store, "weather/open_meteo", name, clock, build_rng(2))
+        elected = ElectedCalls(store, election, clock)
+        self.allowance = elected.within([CallLimit(calls, 3600.0)])
+        shared = SharedWeather(store, elected, clock, "open_meteo")
+        self.feed, self.taken = feed(provider, shared)
+
+    async def refresh(self, *zones: str) -> None:
+        await self.feed.refresh(zones or POINTS, self.world.now)
 
 
 async def test_a_zone_is_asked_for_as_seldom_as_it_is_due() -> None:
@@ -150,55 +174,101 @@ async def test_a_clock_that_steps_back_does_not_silence_it() -> None:
     assert provider.asked == ["DE", "DE"]
 
 
+def fleet(provider: Provider, count: int, calls: int = 100) -> tuple[WorldStore, list[Gateway]]:
+    store = WorldStore(World())
+    store.world.now = NOW
+    return store, [Gateway(f"g{n}", store, provider, calls) for n in range(count)]
+
+
 async def test_of_gateways_that_share_a_store_one_asks() -> None:
-    store, provider = MemoryStore(), Provider()
-    feeds = [feed(provider, store, f"g{n}") for n in range(4)]
+    provider = Provider()
+    store, gateways = fleet(provider, 4)
     provider.hold = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        for weather, _ in feeds:
-            tasks.create_task(weather.refresh(["DE", "GB"], NOW))
+        for gateway in gateways:
+            tasks.create_task(gateway.refresh())
         while len(provider.asked) < 2:
             await asyncio.sleep(0)
         provider.hold.set()
-    for weather, _ in feeds:
-        await weather.refresh(["DE", "GB"], NOW + 61.0)
+    assert [one.feed.part for one in gateways] == [Part.LEADS, *[Part.FOLLOWS] * 3]
+    store.world.now += 2.0
+    for gateway in gateways:
+        await gateway.refresh()
     assert sorted(provider.asked) == ["DE", "GB"]
-    values = [taken["GB"].values for _, taken in feeds]
+    values = [gateway.taken["GB"].values for gateway in gateways]
     assert all(np.array_equal(values[0], other, equal_nan=True) for other in values)
-    # The one that asked is gone: another does.
-    for weather, _ in feeds[1:]:
-        await weather.refresh(["DE", "GB"], NOW + 1.2 * EVERY)
+    # The one that asked is gone: another does, and nothing before it is due.
+    store.world.now += LEASE_S
+    for gateway in gateways[1:]:
+        assert await gateway.feed.beat() is (gateway is gateways[1])
+        await gateway.refresh()
+    assert len(provider.asked) == 2
+    store.world.now = NOW + 1.2 * EVERY
+    for gateway in gateways[1:]:
+        await gateway.refresh()
     assert len(provider.asked) == 4
 
 
-async def test_a_store_that_fails_keeps_nobody_from_asking() -> None:
+async def test_one_that_leaves_lets_another_ask_at_once() -> None:
     provider = Provider()
-    weather, taken = feed(provider, Failing())
-    await weather.refresh(["DE"], NOW)
-    assert provider.asked == ["DE"] and "DE" in taken
+    store, (first, second) = fleet(provider, 2)
+    await first.refresh("DE")
+    await first.feed.close()
+    store.world.now += 2.0
+    await second.refresh()
+    assert second.feed.part is Part.LEADS and provider.asked == ["DE", "GB"]
+
+
+async def test_whoever_asks_asks_for_what_the_others_want_too() -> None:
+    provider = Provider()
+    store, (first, second) = fleet(provider, 2)
+    await first.refresh("DE")
+    await second.refresh("GB")
+    store.world.now += 2.0
+    await first.refresh("DE")
+    await second.refresh("GB")
+    assert provider.asked == ["DE", "GB"] and set(second.taken) == {"GB"}
+
+
+async def test_the_limit_is_of_all_gateways_and_outlives_who_called() -> None:
+    store, (first, second) = fleet(Provider(), 2, calls=5)
+    await first.refresh()
+    assert [await first.allowance.spend(NOW) for _ in range(4)] == [0.0] * 4
+    assert await second.allowance.spend(NOW) > 0.0
+    await first.feed.close()
+    store.world.now += 2.0
+    await second.refresh()
+    assert second.feed.part is Part.LEADS
+    assert await second.allowance.spend(NOW) == 0.0
+    assert await second.allowance.spend(NOW) > 2000.0
+
+
+async def test_a_store_that_fails_keeps_nobody_from_asking_within_its_part() -> None:
+    provider = Provider()
+    store, gateways = fleet(provider, 2, calls=6)
+    for gateway in gateways:
+        await gateway.refresh("DE")
+    # Each learns of the other, and that nothing was called.
+    for _ in range(8):
+        store.world.now += 2.0
+        for gateway in gateways:
+            await gateway.feed.beat()
+    store.error = StateStoreError("gone")
+    store.world.now += 1.1 * EVERY
+    for gateway in gateways:
+        await gateway.refresh("DE")
+    store.world.now += 200.0
+    for gateway in gateways:
+        await gateway.refresh("DE")
+        assert gateway.feed.part is Part.ALONE
+    assert provider.asked == ["DE"] * 3
+    made = [sum([await one.allowance.spend(NOW) == 0.0 for _ in range(9)]) for one in gateways]
+    assert made == [3, 3]
 
 
 async def test_what_a_store_holds_is_believed_only_if_it_can_be() -> None:
-    store, provider = MemoryStore(), Provider()
+    provider = Provider()
+    store, (gateway,) = fleet(provider, 1)
     await store.put("weather/open_meteo/DE", b'{"issued_at": 1e999}', 1e9, NOW)
-    weather, taken = feed(provider, store)
-    await weather.refresh(["DE"], NOW)
-    assert provider.asked == ["DE"] and taken["DE"].issued_at == NOW
-
-
-def test_what_is_kept_comes_back() -> None:
-    values = np.random.default_rng(1).uniform(0.0, 20.0, (300, 5)).round(3)
-    values[7, 3] = math.nan
-    kept = WeatherForecast("open_meteo", NOW, 459_024, values)
-    found = decode(encode(kept), "open_meteo")
-    assert found is not None and found[:3] == kept[:3]
-    assert np.array_equal(found.values, values, equal_nan=True)
-    assert len(encode(kept)) < 20_000
-    hot = values.copy()
-    hot[0, 2] = 285.0
-    for bad in (
-        None, b"", b"[]", b"{}", b"\xff", b"[" * 100_000, encode(kept)[:-3],
-        encode(kept._replace(values=values[:, :4])), encode(kept._replace(values=hot)),
-        b'{"issued_at": 1, "first_h": 1e400, "values": []}', b"x" * 2_000_000,
-    ):  # fmt: skip
-        assert decode(bad, "open_meteo") is None
+    await gateway.refresh("DE")
+    assert provider.asked == ["DE"] and gateway.taken["DE"].issued_at == NOW

@@ -111,6 +111,12 @@ def test_alone_and_together_is_against_the_policy_itself() -> None:
     mine = [one for one in found if one.baseline == PolicyVariant(asked, False)]
     which, waits = SavingCause.WHICH_MODEL, SavingCause.WAITING
     assert [[step.cause for step in one.steps] for one in mine] == [[waits, which], [which, waits]]
+    down = SavingCause.SCALE_DOWN
+    scaled = chains_of([asked], baselines, Levers(True, False, True))
+    bare = [one for one in scaled if one.baseline == PolicyVariant(asked, False)]
+    assert [[step.cause for step in one.steps] for one in bare] == [[waits, down], [down, waits]]
+    awake = [one for one in scaled if one.baseline == PolicyVariant(asked, True)]
+    assert [[step.cause for step in one.steps] for one in awake] == [[waits], [waits]]
     plain = chains_of([asked], baselines, Levers(False))
     assert asked not in {one.baseline.policy for one in plain}
 

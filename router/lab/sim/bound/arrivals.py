@@ -72,7 +72,7 @@ class ArrivalsBySlot:
         self._edges = edges
         scaling = simulation.autoscaling
         # Waiting for a replica to wake, and what no router knows of the way.
-        self._delay_s = scaling.wake_s if scaling else 0.0
+        self._delay_s = scaling.wait_s if scaling else 0.0
         self._delay_s += max(simulation.path_delay_ms.values(), default=0.0) / 2e3
         self._clear_s = [0.0] * len(groupings)
         self._cohorts: list[dict[tuple[int, int], Floats]] = [{} for _ in groupings]

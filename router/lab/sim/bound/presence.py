@@ -45,7 +45,7 @@ class Presence:
         self._grouping = grouping
         scaling = simulation.autoscaling
         # On a released replica it waits, and the replica holds no request yet.
-        self._wake_s = scaling.wake_s if scaling else 0.0
+        self._wake_s = scaling.wait_s if scaling else 0.0
         fleet, names, pools = simulation.fleet, simulation.workload.names, grouping.pools
         way_s = [
             [

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 Sees = Callable[[float], DeferralOutlook]
+Planned = Callable[[float, DeferralPlan], None]
 
 
 def waiting_work(
@@ -49,12 +50,14 @@ def releases(
     end: float,
     rules: DeferralRules = DeferralRules(),  # noqa: B008
     news: Sequence[float] = (),
+    planned: Planned = lambda now, plan: None,
 ) -> Floats:
     """When each job is released, unix s; (jobs,). Jobs in order of arrival.
 
     Looks where each plan says that the next one is due, and at ``news`` (rising, unix s), such as
     that a region is gone; who cannot wait for it goes on arrival. What a plan releases into a
     region starts as its places come free, and what has not by the next look waits on.
+    ``planned``: is told each plan, and when it was made.
     """
     released = np.full(len(work), np.nan)
     latest = rules.latest_start(work.deadline, work.run_s)
@@ -66,6 +69,7 @@ def releases(
         waiting = np.concatenate((waiting, np.arange(come, until)))
         come = until
         plan = plan_deferral(work.taken(waiting), sees(now), now, rules)
+        planned(now, plan)
         goes = waiting[plan.rows]
         starts = now + _starts(plan, work, goes, latest[goes] - now)
         now = min(plan.look_again_at, end, next((at for at in news if at > now), end))

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.core.deferral.planning import DeferralRules
+from router.lab.sim.deferral.needs import PlannedNeeds
 from router.lab.sim.deferral.releases import releases, waiting_work
 from router.lab.sim.deferral.room import SimulatedOutlook, View, fleet_room, usual_load
 from router.lab.sim.deferral.rows import RequestFigures
+from router.lab.sim.engine.hinted import Needs, nothing_waits
 from router.lab.sim.engine.run import simulate
 from router.lab.sim.result import REASONS, Columns, MinuteSink, PolicyResult, Sink
 from router.lab.sim.simulation import Simulation
@@ -62,6 +64,19 @@ class DeferrableTraffic(NamedTuple):
         return cls(traffic, waits)
 
 
+class Releases(NamedTuple):
+    """``at_s`` (requests,): when each is sent first, seconds since the start. ``needs``: what was
+    planned of replicas, for whoever scales them by hints."""
+
+    at_s: Floats
+    needs: Needs = nothing_waits
+
+    @classmethod
+    def at_once(cls, work: DeferrableTraffic) -> Releases:
+        """As they come."""
+        return cls(work.traffic.arrival_s)
+
+
 class Sent(NamedTuple):
     """``owner``, ``sent_s`` (attempts,): which request is sent when; the first attempts are those
     of all requests in order. ``rows``: what became of each attempt. ``result``: each request
@@ -93,34 +108,38 @@ def sent_at(
     usual: Floats,
     view: View,
     rules: DeferralRules = DeferralRules(),  # noqa: B008
-) -> Floats:
-    """When the scheduler lets each request go, seconds since the start (requests,); those that may
-    not wait as they come. ``view``: what it knows of the grids."""
+) -> Releases:
+    """When the scheduler lets each request go; those that may not wait as they come. ``view``: what
+    it knows of the grids."""
     traffic, may_wait = work
-    at_s = traffic.arrival_s.copy()
+    at_s, needs = traffic.arrival_s.copy(), PlannedNeeds()
     if may_wait.any():
         room = fleet_room(simulation, traffic.taken(np.flatnonzero(~may_wait)))
         start, end_s = simulation.start, simulation.duration_s
         waits = traffic.taken(np.flatnonzero(may_wait))
         jobs = waiting_work(waits, simulation.workload.names, room, start, end_s)
         sees = SimulatedOutlook(simulation, room, usual, view)
-        at_s[may_wait] = releases(jobs, sees, start + end_s, rules, sees.news()) - start
-    return at_s
+        end = start + end_s
+        released = releases(jobs, sees, end, rules, sees.news(), needs.note)
+        at_s[may_wait] = released - start
+    return Releases(at_s, needs)
 
 
 def simulate_sent(
     simulation: Simulation,
     policy: Policy,
     work: DeferrableTraffic,
-    at_s: Floats,
+    released: Releases,
     progress: Callable[[float], None] | None = None,
 ) -> Sent:
-    """``at_s`` (requests,): when each is sent first. Raises what `simulate` raises."""
+    """Raises what `simulate` raises."""
+    at_s, needs = released
     owner = np.arange(len(at_s))
     sent_s = np.asarray(at_s)
     for attempt in range(_ATTEMPTS):
         rows = RequestFigures(len(owner))
-        result = _simulate(simulation, policy, work.traffic, (owner, sent_s), rows, None, progress)
+        run = _Run(simulation, policy, work.traffic, needs)
+        result = run.told((owner, sent_s), rows, None, progress)
         ended = np.zeros(len(at_s), np.bool_)
         ended[owner[rows.answered]] = True
         lost = np.flatnonzero(work.may_wait & ~ended)
@@ -141,32 +160,40 @@ def tell(
     policy: Policy,
     work: DeferrableTraffic,
     sent: Sent,
+    needs: Needs,
     sink: Sink | None,
     minutes: MinuteSink | None,
 ) -> None:
     """The rows of a run, to who takes rows: a request's `request` is that of the scenario, and its
     `arrival_s` when it was sent."""
-    attempts = sent.owner, sent.sent_s
-    _simulate(simulation, policy, work.traffic, attempts, sink, minutes, None)
+    run = _Run(simulation, policy, work.traffic, needs)
+    run.told((sent.owner, sent.sent_s), sink, minutes, None)
 
 
-def _simulate(
-    simulation: Simulation,
-    policy: Policy,
-    traffic: Traffic,
-    attempts: tuple[Rows, Floats],
-    sink: Sink | None,
-    minutes: MinuteSink | None,
-    progress: Callable[[float], None] | None,
-) -> PolicyResult:
-    """Rows of a `RequestFigures` lie by attempt; those of another sink name the request."""
-    owner, sent_s = attempts
-    order = np.argsort(sent_s, kind="stable")
-    sent = replace(traffic.taken(owner[order]), arrival_s=sent_s[order])
-    there = replace(simulation, workload=Whole(simulation.workload.names, sent))
-    number = order if isinstance(sink, RequestFigures) else owner[order]
-    numbered = None if sink is None else _Numbered(sink, number)
-    return simulate(there, policy, numbered, progress, minutes=minutes)
+class _Run(NamedTuple):
+    """Of a policy; ``traffic``: as it came."""
+
+    simulation: Simulation
+    policy: Policy
+    traffic: Traffic
+    needs: Needs
+
+    def told(
+        self,
+        attempts: tuple[Rows, Floats],
+        sink: Sink | None,
+        minutes: MinuteSink | None,
+        progress: Callable[[float], None] | None,
+    ) -> PolicyResult:
+        """Rows of a `RequestFigures` lie by attempt; those of another sink name the request."""
+        owner, sent_s = attempts
+        order = np.argsort(sent_s, kind="stable")
+        sent = replace(self.traffic.taken(owner[order]), arrival_s=sent_s[order])
+        workload = Whole(self.simulation.workload.names, sent)
+        there = replace(self.simulation, workload=workload)
+        number = order if isinstance(sink, RequestFigures) else owner[order]
+        numbered = None if sink is None else _Numbered(sink, number)
+        return simulate(there, self.policy, numbered, progress, minutes=minutes, needs=self.needs)
 
 
 class _Numbered:

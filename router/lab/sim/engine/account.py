@@ -12,14 +12,14 @@ from router.lab.sim.result import FleetAccount
 from router.lab.sim.simulation import Simulation
 from router.units import HOUR_S, J_PER_KWH
 
-# Seconds busy, tokens, seconds idle, waking, off, the integral of the batch, and of the seconds
-# busy those that read prompts.
-BUSY, TOKENS, IDLE, WAKE, OFF, BATCH, PROMPT = range(7)
+# Seconds busy, tokens, seconds idle, waking, down, the integral of the batch, of the seconds busy
+# those that read prompts, and seconds released.
+BUSY, TOKENS, IDLE, WAKE, OFF, BATCH, PROMPT, ASLEEP = range(8)
 Integrals = NDArray[np.float64]
 
 
 def integrals(plant: s.Plant, at_s: float, release_after_s: float) -> Integrals:
-    """Shape (7, replicas), as of ``at_s``; every event until then must be done."""
+    """Shape (8, replicas), as of ``at_s``; every event until then must be done."""
     f, n = plant.replicas, plant.states
     elapsed = np.maximum(at_s - f[:, s.NOW], 0.0)
     running, state = n[:, s.RUNNING], n[:, s.STATE]
@@ -28,11 +28,13 @@ def integrals(plant: s.Plant, at_s: float, release_after_s: float) -> Integrals:
     rest = elapsed - busy - waking
     left = np.maximum(0.0, f[:, s.IDLE_SINCE] + release_after_s - f[:, s.NOW])
     idle = np.where(state == s.UP, np.minimum(rest, left), 0.0)
+    off = np.where(state == s.DOWN, rest, 0.0)
     ticks = busy / np.where(f[:, s.ITERATION_S] > 0.0, f[:, s.ITERATION_S], 1.0)
     return np.stack([
         f[:, s.BUSY_S] + busy, f[:, s.TOKENS] + ticks * n[:, s.DECODING], f[:, s.IDLE_S] + idle,
-        f[:, s.WAKE_S] + waking, f[:, s.OFF_S] + rest - idle, f[:, s.BATCH_S] + busy * running,
+        f[:, s.WAKE_S] + waking, f[:, s.OFF_S] + off, f[:, s.BATCH_S] + busy * running,
         f[:, s.PROMPT_S] + ticks * (f[:, s.ITERATION_S] - f[:, s.DECODE_S]),
+        f[:, s.ASLEEP_S] + rest - idle - off,
     ])  # fmt: skip
 
 
@@ -44,7 +46,8 @@ class FleetMeter:
         self._simulation = simulation
         self._plant = plant
         self._wake_w = scaling.wake_w if scaling else 0.0
-        self._release_after_s = scaling.release_after_s if scaling else math.inf
+        self._asleep_w = scaling.asleep_w if scaling else 0.0
+        self._release_after_s = scaling.idle_s if scaling else math.inf
         self._at_s = 0.0
         self._before = self.read(0.0)
         self._hours: dict[int, NDArray[np.float64]] = {}
@@ -85,7 +88,9 @@ class FleetMeter:
         f = self._plant.replicas
         busy = f[:, s.BASE_W] * gone[BUSY] + f[:, s.J_PER_TOKEN] * gone[TOKENS]
         busy += (f[:, s.PREFILL_W] - f[:, s.BASE_W]) * gone[PROMPT]
-        idle, spared = f[:, s.IDLE_W] * gone[IDLE], f[:, s.IDLE_W] * gone[OFF]
+        asleep = self._asleep_w * gone[ASLEEP]
+        idle = f[:, s.IDLE_W] * gone[IDLE] + asleep
+        spared = f[:, s.IDLE_W] * (gone[OFF] + gone[ASLEEP]) - asleep
         return np.stack([busy, idle, self._wake_w * gone[WAKE], spared]) * f[:, s.PUE]
 
     def power_w(self, gone: Integrals, seconds: float) -> NDArray[np.float64]:

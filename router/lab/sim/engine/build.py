@@ -103,7 +103,7 @@ def _scalars(simulation: Simulation, policy: Policy) -> Floats:
     scalars[s.START] = simulation.start
     scalars[s.Z] = z_of(policy.quantile)
     scalars[s.TPOT_Z] = z_of(policy.tpot_quantile)
-    scalars[s.RELEASE_AFTER] = scaling.release_after_s if scaling else math.inf
+    scalars[s.RELEASE_AFTER] = scaling.idle_s if scaling else math.inf
     scalars[s.WAKE_FOR] = scaling.wake_s if scaling else 0.0
     scalars[s.WAKE_W] = scaling.wake_w if scaling else 0.0
     scalars[s.NETWORK_J_PER_TOKEN] = network_j(BYTES_PER_TOKEN, simulation.network_kwh_per_gb)
@@ -280,7 +280,7 @@ def _gates(simulation: Simulation, policy: Policy, site: Site, digest_every: int
     live[:, :, k.PACE_CAP_MS] = math.inf
     live[:, :, k.PER_PLACE] = 1.0
     scaling = simulation.autoscaling
-    live[:, :, k.RELEASES_AT_S] = gw.notice_s(scaling.release_after_s if scaling else math.inf)
+    live[:, :, k.RELEASES_AT_S] = gw.notice_s(scaling.idle_s if scaling else math.inf)
     factors = prior_latency_errors(z_of(policy.quantile), z_of(policy.tpot_quantile))
     live[:, :, k.TTFT_DELAY], live[:, :, k.TTFT_FACTOR] = factors.delay_ms, factors.ttft
     live[:, :, k.QUEUE_FACTOR] = factors.queue

@@ -318,7 +318,8 @@ def befall(world, r, what, now):
         for g in range(world.gates.live.shape[0]):
             for cell in range(world.gates.cell_starts[e], world.gates.cell_starts[e + 1]):
                 m, row = world.gates.cells[cell, 0], world.gates.cells[cell, 1]
-                world.gates.live[g, m, k.ELIGIBLE, row] = 0.0 if down else 1.0
+                gone = down or plant.states[r, s.STATE] == s.ASLEEP
+                world.gates.live[g, m, k.ELIGIBLE, row] = 0.0 if gone else 1.0
         if down:
             for slot in range(n.shape[0]):
                 if n[slot, s.REPLICA] == r and n[slot, s.PHASE] == s.LOST:
@@ -326,3 +327,12 @@ def befall(world, r, what, now):
                         return False
                     ending.lose(world, slot, exact)
     return True
+
+
+@cached
+def scale(world, e, awake, now):
+    """Endpoint ``e`` is woken, or released: every replica on it."""
+    gates, scalars = world.gates, world.scalars
+    for at in range(gates.endpoint_starts[e], gates.endpoint_starts[e + 1]):
+        r = gates.endpoint_replicas[at]
+        rp.scale(world.plant, r, awake, now, scalars[s.RELEASE_AFTER], scalars[s.WAKE_FOR])

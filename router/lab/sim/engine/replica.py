@@ -156,10 +156,12 @@ def accrue(plant, r, until, release_after):
         f[r, s.WAKE_S] += elapsed
     elif n[r, s.STATE] == s.DOWN:
         f[r, s.OFF_S] += elapsed
+    elif n[r, s.STATE] == s.ASLEEP:
+        f[r, s.ASLEEP_S] += elapsed
     else:
         on_s = min(elapsed, max(0.0, f[r, s.IDLE_SINCE] + release_after - before))
         f[r, s.IDLE_S] += on_s
-        f[r, s.OFF_S] += elapsed - on_s
+        f[r, s.ASLEEP_S] += elapsed - on_s
 
 
 @inlined
@@ -316,7 +318,7 @@ def admit(plant, flights, r, slot, now, release_after, wake_for):
         flights.ints[n[r, s.TAIL], s.NEXT] = slot
     n[r, s.TAIL] = slot
     n[r, s.QUEUED] += 1
-    if idle and now - f[r, s.IDLE_SINCE] > release_after:
+    if n[r, s.STATE] == s.ASLEEP or (idle and now - f[r, s.IDLE_SINCE] > release_after):
         _begin_waking(plant, r, now, wake_for)
     elif n[r, s.STATE] == s.UP:
         _take_up(plant, flights, r)
@@ -341,6 +343,19 @@ def wake(plant, r, now, release_after, wake_for):
         schedule(plant, r)
     else:
         f[r, s.IDLE_SINCE] = now
+
+
+@inlined
+def scale(plant, r, awake, now, release_after, wake_for):
+    """Whoever scales the fleet wakes replica ``r``, or lets it go, which nobody is on or on the
+    way to."""
+    n = plant.states
+    accrue(plant, r, now, release_after)
+    if not awake:
+        n[r, s.STATE] = s.ASLEEP
+    elif n[r, s.STATE] == s.ASLEEP:
+        _begin_waking(plant, r, now, wake_for)
+    schedule(plant, r)
 
 
 @inlined

@@ -14,7 +14,8 @@ again, and health follows the outage's notice instead of counting failures; nobo
 deadline passes, and a deferrable request runs at once; a prompt counts as kept where it went once
 it is sent, not once that server begins to answer; replicas that are idle may be released, which
 gateways are told, and woken ahead as they say (`router.core.waking`): what that takes is no part of
-any request's energy, it is the fleet's.
+any request's energy, it is the fleet's. Or they are released and woken by the gateway's own hints
+(`router.lab.sim.engine.hinted`).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from router.lab.sim.engine.account import BATCH, BUSY, FleetMeter
 from router.lab.sim.engine.build import Site, build_world, grow, survey, widen
 from router.lab.sim.engine.carbon import CarbonViews
 from router.lab.sim.engine.floors import with_floors
+from router.lab.sim.engine.hinted import LOOK_S, HintedFleet, Needs, nothing_waits
 from router.lab.sim.histogram import Histogram
 from router.lab.sim.result import (
     REASONS,
@@ -49,7 +51,7 @@ from router.lab.sim.result import (
     VariantCount,
     by_rung,
 )
-from router.lab.sim.simulation import Outage, Simulation
+from router.lab.sim.simulation import Outage, ScaledBy, Simulation
 from router.lab.sim.traffic.columns import Names, Traffic, unchained
 from router.lab.sim.traffic_shift import TrafficShifts
 from router.model import Policy
@@ -80,8 +82,11 @@ def simulate(
     progress: Progress | None = None,
     learning: Learning = GATEWAY,
     minutes: MinuteSink | None = None,
+    needs: Needs = nothing_waits,
 ) -> PolicyResult:
     """One policy over the scenario, until its last request is answered.
+
+    ``needs``: of deferred work that was planned, for whoever scales the fleet by hints.
 
     ``minutes``: takes the rows of replicas in the place of ``sink``; they cost next to nothing,
     rows of requests a tenth of the time. ``progress``: told the share of the scenario's duration
@@ -89,7 +94,7 @@ def simulate(
     InvalidMetadataError, MixedBasisError.
     """
     floored = with_floors(simulation, policy)
-    return _Run(floored, policy, (sink, minutes or sink), progress, learning).run()
+    return _Run(floored, policy, (sink, minutes or sink), progress, learning, needs).run()
 
 
 def make_ready(simulation: Simulation, policy: Policy) -> None:
@@ -124,6 +129,7 @@ class _Run:
         sinks: tuple[Sink | None, MinuteSink | None],
         progress: Progress | None,
         learning: Learning,
+        needs: Needs,
     ) -> None:
         self._simulation = simulation
         self._policy = policy
@@ -142,6 +148,10 @@ class _Run:
         self._minute = self._meter.read(0.0)
         self._views = CarbonViews(simulation, policy, self._site)
         self._updates = 0
+        scaling = simulation.autoscaling
+        self._hinted: HintedFleet | None = None
+        if scaling and scaling.by is ScaledBy.HINTS:
+            self._hinted = HintedFleet(simulation, scaling, policy, self._site, needs)
         self._moved = TrafficShifts()
         self._places = {name: e for e, name in enumerate(self._site.endpoints)}
         self._outages_on: Counter[tuple[str, bool]] = Counter()
@@ -201,6 +211,8 @@ class _Run:
         sources = [updates, stretches, iter(spans), iter(self._outages())]
         if self._minutes:
             sources.append(_every(MINUTE_S, MINUTE_S, duration_s, 0, self._write_minute))
+        if self._hinted:
+            sources.append(_every(LOOK_S, 0.0, math.inf, 3, self._look))
         return heapq.merge(*sources, key=lambda turn: turn[:3])
 
     def _outages(self) -> list[_Turn]:
@@ -231,8 +243,14 @@ class _Run:
         self._updates += 1
         if self._updates > 1:
             self._moves(at_s)
+            if self._hinted:
+                self._hinted.update(at_s)
         if self._progress:
             self._progress(min(1.0, at_s / self._simulation.duration_s))
+
+    def _look(self, at_s: float) -> None:
+        assert self._hinted is not None
+        self._hinted.look(self._world, at_s)
 
     def _moves(self, at_s: float) -> None:
         """Close an interval between updates: which share of its traffic went elsewhere."""

@@ -52,9 +52,9 @@ FREE, OUTBOUND, PLACED, INBOUND, LOST = range(5)
     BUSY_S, PROMPT_S, TOKENS, IDLE_S, OFF_S, WAKE_S, BATCH_S, IDLE_SINCE, WAKE_END, TPOT_BASE,
     TPOT_SLOPE, TPOT_CACHED, PREFILL_BASE, PREFILL_PIECE, PREFILL_TOKEN, PREFILL_TOKEN2,
     MAX_TOKENS, IDLE_W, BASE_W, PREFILL_W, J_PER_TOKEN, PUE, PATH_S,
-    PREFIX_BLOCK,
-) = range(33)  # fmt: skip
-REPLICA_FLOATS = 33
+    PREFIX_BLOCK, ASLEEP_S,
+) = range(34)  # fmt: skip
+REPLICA_FLOATS = 34
 
 # Replicas, integer columns. READING: prompts in a slot that are not read; DONE: those that are
 # with the running iteration; COMES: what its next event is.
@@ -64,8 +64,9 @@ REPLICA_FLOATS = 33
 ) = range(19)  # fmt: skip
 REPLICA_INTS = 20
 
-# States of a replica; while UP it is idle, busy or (past its release) off.
-UP, WAKING, DOWN = range(3)
+# States of a replica; while UP it is idle, busy or (past its release for idling) off. ASLEEP: it
+# was released by hints.
+UP, WAKING, DOWN, ASLEEP = range(4)
 
 # What a replica's next event is: nothing, it is awake, an iteration with prompts ends or begins, a
 # sequence has all its tokens.

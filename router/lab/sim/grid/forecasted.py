@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from router.carbon.forecast.regressions import LEADS_H
 from router.carbon.forecast.rolling import Rolling
 from router.carbon.forecast.zone import grams_of
 from router.carbon.tables.table import TraceTable
+from router.carbon.weather.conditions import WeatherForecast
 from router.core.rungs import CI_HOURS
 from router.lab.sim.grid.actual import select
 from router.lab.sim.grid.signal_columns import ColumnsBuilder, SignalColumns, side_by_side
@@ -53,15 +55,17 @@ class Forecasted:
         standing: Standing,
         usual: SlotSource | None,
         history_s: float,
+        weather: Mapping[str, WeatherForecast] = MappingProxyType({}),
     ) -> None:
         """``usual``: what is usual, for hours not seen yet; ignored where its signal differs.
-        ``history_s``: how far back the forecaster is fed before the first view.
+        ``history_s``: how far back the forecaster is fed before the first view. ``weather``: by
+        grid zone; what one says of an hour is taken to have been known as far ahead as is asked.
         """
         self._known = Hourly(table, signal, lag_s)
         self._standing = standing
         self._prior = usual
         self._history_h = math.ceil(history_s / HOUR_S)
-        self._source = f"nowcast(trace:{table.name})"
+        self._weather = dict(weather)
         self._views: dict[float, _Look] = {}
         self._columns: dict[tuple[float, float], SignalColumns] = {}
         self._leads_h = LEADS_H
@@ -91,6 +95,7 @@ class Forecasted:
             Forecasted(
                 select(known.table, zones.tolist()), known.signal, known.lag_s, self._standing,
                 self._prior, self._history_h * HOUR_S,
+                {zone: self._weather[zone] for zone in zones.tolist() if zone in self._weather},
             )
             for zones in np.array_split(np.array(self.grid_zones), count)
         ]  # fmt: skip
@@ -142,15 +147,20 @@ class Forecasted:
             if newest_h < 0:
                 continue
             observed_at, expires_at = self._known_from(newest_h)
+            source = self._source(zone)
             slots = tuple(
                 Intensity(
-                    value, low, high, known.signal, Kind.FORECAST, self._source,
+                    value, low, high, known.signal, Kind.FORECAST, source,
                     observed_at, expires_at,
                 )
                 for value, low, high in look.bands[:, place].T.tolist()
             )  # fmt: skip
             found[zone] = Forecast(zone, start, HOUR_S, slots)
         return with_standing(found, self.grid_zones, self._standing, now)
+
+    def _source(self, zone: str) -> str:
+        beside = f", {self._weather[zone].source}" if zone in self._weather else ""
+        return f"nowcast(trace:{self._known.table.name}{beside})"
 
     def _known_from(self, newest_h: int) -> tuple[float, float]:
         """When the value of an hour was observed, and when it expires."""
@@ -198,6 +208,7 @@ class Forecasted:
         return Rolling(
             known.table.g_per_kwh[self._first_row :], known.first_h + self._first_row, usual,
             OFFSET_G[known.signal.factors], self._leads_h,
+            [self._weather.get(zone) for zone in self.grid_zones],
         )  # fmt: skip
 
 

@@ -14,23 +14,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
-from router.carbon.tables.climatology import Climatology
-from router.carbon.tables.static import embedded
 from router.carbon.tables.table import TraceTable, read_table
-from router.config import format_time
 from router.config.document import parse
 from router.config.problems import Problem, from_validation, unknown
 from router.errors import ConfigError
 from router.lab.sim.grid import actual as grid
-from router.lab.sim.grid.forecasted import Forecasted
-from router.lab.sim.grid.signals import DayBefore, Perfect, Persistence, Standing, Tabled
 from router.lab.sim.scenario.assemble import Assembled, assemble
+from router.lab.sim.scenario.knowledge import grid_signal
 from router.lab.sim.scenario.schema import FailureSchema, ScenarioSchema
 from router.lab.sim.simulation import (
     Autoscaling,
     Gateways,
-    GridSignal,
     Outage,
+    ScaledBy,
     Simulation,
     Workload,
 )
@@ -112,7 +108,7 @@ def load(
         carbon_signal=signal,
         actual=actual,
         annual_means=grid.annual_means(table, schema.carbon.annual_means, signal),
-        signal=_signal(schema, file, known, table, signal, notes),
+        signal=grid_signal(schema, file, known, table, signal, notes),
         gateways=Gateways(
             schema.gateways.count,
             schema.gateways.staleness,
@@ -297,61 +293,6 @@ def _within_reach(fleet: Fleet, reach_ms: float, file: Path) -> Fleet:
     return replace(fleet, rtt_ms=rtt_ms)
 
 
-def _signal(
-    schema: ScenarioSchema,
-    file: Path,
-    known: TraceTable,
-    table: TraceTable,
-    signal: Signal,
-    notes: list[str],
-) -> GridSignal:
-    """``known`` has gaps: filling one takes the value after it, which is not published yet."""
-    wanted = schema.signal
-    lag_s = wanted.publication_lag
-    if wanted.kind == "perfect":
-        if "publication_lag" in wanted.model_fields_set and lag_s:
-            notes.append("signal.publication_lag: perfect knowledge has none; not used")
-        return Perfect(table, signal)
-    usual = Climatology.load()
-    standing = Standing(signal, usual, embedded())
-    known_from = table.start + HOUR_S + lag_s
-    if wanted.kind != "file" and schema.start < known_from:
-        notes.append(
-            f"signal: nothing is published before {format_time(known_from)}; until then the "
-            "shipped climatology or annual mean of a grid zone stands in, where there is one"
-        )
-    if wanted.kind == "persistence":
-        return Persistence(known, signal, lag_s, standing)
-    if wanted.kind == "day_before":
-        return DayBefore(known, signal, lag_s, standing)
-    if wanted.kind == "forecaster":
-        return Forecasted(known, signal, lag_s, standing, usual, wanted.history)
-    forecasts = _forecasts(schema, file, table.grid_zones, signal)
-    missing, hours = grid.missing(forecasts, schema.start, schema.duration)
-    if missing:
-        notes.append(
-            f"signal.file: no forecast for {missing} of {hours} hours (all grid zones); there "
-            "the shipped climatology or annual mean of a zone stands in, where there is one"
-        )
-    return Tabled(forecasts, signal, lag_s, standing)
-
-
-def _forecasts(
-    schema: ScenarioSchema, file: Path, grid_zones: Sequence[str], signal: Signal
-) -> TraceTable:
-    wanted = schema.signal
-    path = file.parent / (wanted.file or "")
-    if not path.is_file():
-        raise ConfigError(str(file), [("signal.file", f"{path}: no such file")])
-    columns = {zone: wanted.columns.get(zone, zone) for zone in grid_zones}
-    table = read_table(path, signal.factors, wanted.hour_ending, columns.values())
-    for column in columns.values():
-        if column not in table.grid_zones:
-            text = f"has no such column: {unknown('column', column, table.grid_zones)}"
-            raise ConfigError(str(file), [("signal.file", f"{wanted.file} {text}")])
-    return grid.hourly(grid.select(table, grid_zones, columns))
-
-
 def _outages(schema: ScenarioSchema, file: Path, assembled: Assembled) -> tuple[Outage, ...]:
     problems: list[Problem] = []
     outages = []
@@ -410,4 +351,6 @@ def _autoscaling(schema: ScenarioSchema) -> Autoscaling | None:
     wanted = schema.autoscaling
     if wanted is None:
         return None
-    return Autoscaling(wanted.release_after, wanted.wake, wanted.wake_w)
+    return Autoscaling(
+        wanted.release_after, wanted.wake, wanted.wake_w, ScaledBy(wanted.by), wanted.asleep_w
+    )

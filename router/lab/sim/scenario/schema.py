@@ -149,6 +149,11 @@ class SignalSchema(Strict):
         default=60 * 86400.0,
         description="of kind `forecaster`: what it has seen before the start, where in the file",
     )
+    weather: PathText | None = Field(
+        default=None,
+        description="of kind `forecaster`: a file of weather as it was forecast, by hour and grid "
+        "zone",
+    )
 
     @model_validator(mode="after")
     def _file_fits_kind(self) -> SignalSchema:
@@ -156,6 +161,8 @@ class SignalSchema(Strict):
             raise ValueError("file goes with kind: file, which needs one")
         if (self.columns or self.hour_ending) and self.file is None:
             raise ValueError("columns and hour_ending go with a file")
+        if self.weather is not None and self.kind != "forecaster":
+            raise ValueError("weather goes with kind: forecaster, which heeds it")
         return self
 
 
@@ -178,12 +185,23 @@ class FailureSchema(Strict):
 
 
 class AutoscalingSchema(Strict):
-    """Idle replicas are released and woken again."""
+    """Replicas are released and woken again."""
 
-    release_after: Duration = Field(description="idle so long, then released: 0 W")
+    by: Literal["idle", "hints"] = Field(
+        default="idle",
+        description="idle: each is released once it has nothing to do; hints: as the gateway's "
+        "hints say, which count work that waits, too",
+    )
+    release_after: Duration = Field(
+        description="idle so long, then released; by hints: not wanted so long, and then done with "
+        "what it had"
+    )
     wake: Duration = Field(description="until a released replica serves again")
     wake_w: float = Field(
         ge=0, le=1_000_000, description="power of the whole server while it wakes, W"
+    )
+    asleep_w: float = Field(
+        default=0.0, ge=0, le=1_000_000, description="power of the whole server while released, W"
     )
 
 

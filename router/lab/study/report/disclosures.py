@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
-from router.lab.sim.simulation import Simulation
+from router.lab.sim.simulation import ScaledBy, Simulation
 from router.lab.study.execute import Study
 from router.lab.study.input_files import profiles
 from router.model import Provenance, Signal, TokenProfile
@@ -13,6 +14,7 @@ from router.units import HOUR_S
 _SIGNALS: Final = {
     "perfect": "the true values (measured; no router knows them)",
     "persistence": "the last published value (estimated)",
+    "day_before": "the published value of the same hour of the day (estimated)",
     "forecaster": "the product's own forecaster, fed with what was published by then (forecast)",
     "file": "forecasts from a file (forecast)",
 }
@@ -45,7 +47,7 @@ def kinds(study: Study) -> dict[str, str]:
             f"emulated energy at the intensity that {grid} holds for each hour "
             f"(taken as measured; {signal_words(study.simulation.carbon_signal)})"
         ),
-        "what policies knew of the grid": _SIGNALS[study.inputs.schema.signal.kind],
+        "what policies knew of the grid": _knowledge(study),
         "saving_split": (
             "emulated: each cause is the difference of two runs in which one thing differs"
         ),
@@ -93,7 +95,7 @@ def assumptions(study: Study) -> tuple[str, ...]:
     return (
         ran,
         f"Work: {workload}; every policy gets the same ones, with the same lengths.",
-        f"Policies decide by {_SIGNALS[schema.signal.kind]}{lag}; grams are counted at the "
+        f"Policies decide by {_knowledge(study)}{lag}; grams are counted at the "
         "intensity that really was, whatever they believed.",
         "Attributional grams share a replica's energy among the requests that it runs. "
         "Consequential grams are all that the fleet emitted, idle replicas too; "
@@ -123,6 +125,16 @@ def assumptions(study: Study) -> tuple[str, ...]:
     )
 
 
+def _knowledge(study: Study) -> str:
+    known = study.inputs.schema.signal
+    if known.weather is None:
+        return _SIGNALS[known.kind]
+    return (
+        f"{_SIGNALS[known.kind]}, and by the weather in {Path(known.weather).name}, each hour's "
+        "taken to have been known a day ahead"
+    )
+
+
 def _host_words(simulation: Simulation) -> str:
     """What hosts (CPU, memory) draw beside the GPUs, over the profiles of the fleet."""
     awake_w, idle_w, fractions = set(), set(), set()
@@ -146,6 +158,12 @@ def _idle_words(study: Study) -> str:
     scaling = study.simulation.autoscaling
     if scaling is None:
         return "here idle replicas stay on, under every policy."
+    if scaling.by is ScaledBy.HINTS:
+        return (
+            "here replicas are released and woken by the gateway's hints: one goes that was not "
+            f"wanted for {scaling.release_after_s:g} s, and then draws {scaling.asleep_w:g} W; "
+            f"waking takes {scaling.wake_s:g} s at {scaling.wake_w:g} W."
+        )
     return (
         f"here a replica is released after {scaling.release_after_s:g} s without work, and waking "
         f"takes {scaling.wake_s:g} s at {scaling.wake_w:g} W."

@@ -15,6 +15,7 @@ from router.lab.replay.physics import Physics
 from router.lab.sim.bound.run import bound
 from router.lab.sim.deferral.run import (
     DeferrableTraffic,
+    Releases,
     Whole,
     sent_at,
     simulate_sent,
@@ -96,11 +97,11 @@ def test_no_schedule_of_a_small_case_gets_below() -> None:
     least = bound(made, CARBON).busy_g
     found = []
     for first, second in itertools.product((10.0, HOUR, 2.0 * HOUR), (20.0, HOUR)):
-        sent = simulate_sent(made, CARBON, work, np.sort(np.array([first, second, 30.0])))
+        sent = simulate_sent(made, CARBON, work, Releases(np.sort(np.array([first, second, 30.0]))))
         if sent.in_time.sum() == work.may_wait.sum():
             found.append(sent.result.gco2e)
     assert found and min(found) >= least * (1.0 - 1e-6)
-    at_once = simulate_sent(made, CARBON, work, work.traffic.arrival_s).result.gco2e
+    at_once = simulate_sent(made, CARBON, work, Releases.at_once(work)).result.gco2e
     assert min(found) < at_once
 
 
@@ -124,7 +125,7 @@ def test_neither_the_scheduler_nor_chance_gets_below(data: st.DataObject) -> Non
         np.array([data.draw(st.floats(0.0, 0.9)) for _ in range(int(work.may_wait.sum()))])
         * (work.traffic.deadline_s - work.traffic.arrival_s)[work.may_wait]
     )
-    for sent in (work.traffic.arrival_s, by_plan, by_chance):
+    for sent in (Releases.at_once(work), by_plan, Releases(by_chance)):
         run = simulate_sent(made, CARBON, work, sent)
         if run.in_time.sum() == work.may_wait.sum() and run.result.met == 1.0:
             assert run.result.gco2e >= least.busy_g * (1.0 - 1e-6)
@@ -136,7 +137,7 @@ def test_the_fleet_that_stays_on_is_bounded_too() -> None:
     work = DeferrableTraffic.of(made)
     least = bound(made, CARBON)
     for at_s in (0.0, HOUR):
-        run = simulate_sent(made, CARBON, work, np.array([at_s]))
+        run = simulate_sent(made, CARBON, work, Releases(np.array([at_s])))
         assert run.result.fleet.total_g >= least.fleet_g
     assert least.fleet_g < bound(replace(made, defers=False), CARBON).fleet_g
 
@@ -163,6 +164,7 @@ def test_two_aliases_share_the_room_of_their_variants() -> None:
     made = replace(made, workload=Whole(names, replace(traffic, model=model)))
     found = bound(made, CARBON)
     assert math.isfinite(found.fleet_g) and found.overloaded_slots == 0
-    run = simulate_sent(made, CARBON, DeferrableTraffic.of(made), traffic.arrival_s).result
+    work = DeferrableTraffic.of(made)
+    run = simulate_sent(made, CARBON, work, Releases.at_once(work)).result
     assert run.completed == len(traffic)
     assert run.gco2e >= found.busy_g and run.fleet.total_g >= found.fleet_g

@@ -8,6 +8,7 @@ import pytest
 
 from router.lab.sim.deferral.run import (
     DeferrableTraffic,
+    Releases,
     Sent,
     Whole,
     sent_at,
@@ -15,6 +16,7 @@ from router.lab.sim.deferral.run import (
     tell,
     usual_of,
 )
+from router.lab.sim.engine.hinted import nothing_waits
 from router.lab.sim.engine.run import simulate
 from router.lab.sim.simulation import Outage, Simulation
 from router.model import Budget, Policy
@@ -39,7 +41,7 @@ def scene(deadline_s: float = 3000.0, **changes: object) -> tuple[Simulation, Po
 def sent(made: Simulation, asked: Policy, later_s: float = 0.0) -> Sent:
     work = DeferrableTraffic.of(made)
     at_s = np.where(work.may_wait, work.traffic.arrival_s + later_s, work.traffic.arrival_s)
-    return simulate_sent(made, asked, work, at_s)
+    return simulate_sent(made, asked, work, Releases(at_s))
 
 
 def test_sent_at_once_is_the_engine_itself() -> None:
@@ -75,7 +77,7 @@ def test_rows_name_the_request_of_the_scenario() -> None:
     made, asked = scene()
     found = sent(made, asked, later_s=1000.0)
     sink = Kept()
-    tell(made, asked, DeferrableTraffic.of(made), found, sink, None)
+    tell(made, asked, DeferrableTraffic.of(made), found, nothing_waits, sink, None)
     rows = sink.rows()
     assert rows["request"].tolist() == list(range(COUNT))
     assert rows["arrival_s"][[3, 4]].tolist() == [1180.0, 240.0]
@@ -84,12 +86,13 @@ def test_rows_name_the_request_of_the_scenario() -> None:
 def test_the_scheduler_keeps_deadlines_and_moves_nobody_else() -> None:
     made, asked = scene()
     work = DeferrableTraffic.of(made)
-    at_s = sent_at(made, work, usual_of(made, asked), made.signal.view)
+    released = sent_at(made, work, usual_of(made, asked), made.signal.view)
+    at_s = released.at_s
     waits = work.may_wait
     assert (at_s[~waits] == work.traffic.arrival_s[~waits]).all()
     assert (at_s[waits] >= work.traffic.arrival_s[waits]).all()
     assert (at_s[waits] < work.traffic.deadline_s[waits]).all()
-    assert simulate_sent(made, asked, work, at_s).in_time.sum() == waits.sum()
+    assert simulate_sent(made, asked, work, released).in_time.sum() == waits.sum()
 
 
 def test_within_the_warm_up_nothing_waits() -> None:

@@ -37,7 +37,8 @@ def test_a_gap_between_events_needs_no_events():
 
 
 @given(
-    st.sampled_from([0, 0, 1, 6]), st.integers(0, 6), st.sampled_from([s.UP, s.DOWN, s.WAKING]),
+    st.sampled_from([0, 0, 1, 6]), st.integers(0, 6),
+    st.sampled_from([s.UP, s.DOWN, s.WAKING, s.ASLEEP]),
     st.floats(0.0, 30.0), st.floats(0.0, 100.0), st.just(math.inf) | st.floats(0.0, 60.0),
     st.sampled_from([0.0, 0.05]),
 )  # fmt: skip
@@ -60,8 +61,9 @@ def test_what_is_read_is_what_would_accrue(
     assert np.array_equal(plant.replicas, before)
     accrue.py_func(plant, 0, 100.0 + elapsed_s, release_s)
     columns = [s.BUSY_S, s.TOKENS, s.IDLE_S, s.WAKE_S, s.OFF_S, s.BATCH_S, s.PROMPT_S]
+    columns.append(s.ASLEEP_S)
     assert read[:, 0] == pytest.approx(plant.replicas[0, columns], abs=1e-12)
-    busy, _, idle, waking, off, _, prompt = read[:, 0]
-    assert busy + idle + waking + off == pytest.approx(elapsed_s, abs=1e-9)
+    busy, _, idle, waking, off, _, prompt, asleep = read[:, 0]
+    assert busy + idle + waking + off + asleep == pytest.approx(elapsed_s, abs=1e-9)
     whole_s = plant.replicas[0, s.ITERATION_S]
     assert prompt == pytest.approx(busy * prompts_s / whole_s, abs=1e-9)

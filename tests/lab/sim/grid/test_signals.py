@@ -4,6 +4,7 @@ import pytest
 from router.carbon.tables.climatology import Climatology
 from router.carbon.tables.static import embedded
 from router.carbon.tables.table import TraceTable
+from router.carbon.weather.conditions import QUANTITIES, WIND, WeatherForecast
 from router.core.columns import build_snapshot
 from router.core.layout import Layout
 from router.lab.sim.grid.forecasted import Forecasted
@@ -165,3 +166,33 @@ def test_before_anything_is_published_the_usual_stands_in():
         assert "NOWHERE" not in view
     other = Signal(Basis.AVERAGE, Factors.DIRECT)
     assert Standing(other, Climatology.load(), embedded()).forecast("SG", START) is None
+
+
+def weather_of(of, hours=48):
+    """Of a table's hours, a week before and some after; the wind tells of its first zone."""
+    values = np.zeros((len(of.g_per_kwh) + 168 + hours, len(QUANTITIES)))
+    values[168 : 168 + len(of.g_per_kwh), WIND] = of.g_per_kwh[:, 0] / 50.0
+    return WeatherForecast("weather:w.csv", np.inf, round(of.start / HOUR_S) - 168, values)
+
+
+def test_the_forecaster_heeds_weather_where_there_is_some():
+    rng = np.random.default_rng(4)
+    values = rng.uniform(100.0, 500.0, (24 * 10, 2))
+    of = table(values=values)
+    plain = Forecasted(of, SIGNAL, HOUR_S, NOTHING, None, 9 * 86400.0)
+    heeding = Forecasted(of, SIGNAL, HOUR_S, NOTHING, None, 9 * 86400.0, {"A": weather_of(of)})
+    now = START + 9 * 86400.0
+    before, after = plain.view(now), heeding.view(now)
+    assert {slot.source for slot in after["A"].slots} == {"nowcast(trace:t, weather:w.csv)"}
+    assert before["B"] == after["B"] and before["A"] != after["A"]
+    # What is otherwise noise is told by the wind.
+    truth = values[9 * 24 :, 0]
+
+    def error(view):
+        said = [slot.g_per_kwh for slot in view["A"].slots]
+        return np.abs(np.array(said)[: len(truth)] - truth).mean()
+
+    assert error(after) < 0.7 * error(before)
+    # In parts, too, each zone has its own.
+    assert [set(part.grid_zones) for part in heeding.parts()] == [{"A", "B"}]
+    assert heeding.parts()[0].view(now) == after

@@ -161,6 +161,31 @@ def test_signals(tmp_path):
     assert "nothing is published before 2022-05-10T02:00Z" in at_once.notes[0]
 
 
+WEATHER = (
+    "datetime,grid_zone,wind_speed_m_s,irradiance_w_m2,temperature_c,dew_point_c,precipitation_mm\n"
+)
+
+
+def test_weather_beside_the_signal(tmp_path):
+    (tmp_path / "weather.csv").write_text(WEATHER + "2022-05-12T00:00Z,A,5,0,10,7,0\n")
+    file = scenario(tmp_path, {"signal": {"kind": "forecaster", "weather": "weather.csv"}})
+    loaded = load(file)
+    assert isinstance(loaded.simulation.signal, Forecasted)
+    (note,) = loaded.notes
+    assert note.startswith("signal.weather: none of B in the scenario's hours")
+    # An hour that the scenario does not have, of a zone that it does not have, and none at all.
+    for row in ("2022-05-11T00:00Z,A,5,0,10,7,0\n", "2022-05-12T00:00Z,C,5,0,10,7,0\n", ""):
+        (tmp_path / "weather.csv").write_text(WEATHER + row)
+        assert "has no hour of the scenario for A, B" in problems(file)["signal.weather"]
+    (tmp_path / "weather.csv").write_text(WEATHER + "2022-05-12T00:00Z,A,500,0,10,7,0\n")
+    with pytest.raises(TraceError, match=r"row 2, column wind_speed_m_s: .*m/s"):
+        load(file)
+    missing = {"signal": {"weather": "nowhere.csv"}}
+    assert "no such file" in problems(scenario(tmp_path, missing))["signal.weather"]
+    other = {"signal": {"kind": "persistence", "weather": "weather.csv"}}
+    assert "goes with kind: forecaster" in problems(scenario(tmp_path, other))["signal"]
+
+
 def test_a_workload_file(tmp_path):
     file = scenario(tmp_path, {"workload": {"file": "w.csv"}})
     (tmp_path / "w.csv").write_text(HEADER + "0.5,x,m,10,20\n1.5,y,m,30,40\n")
