@@ -5,6 +5,7 @@ a test compares field by field.
 from __future__ import annotations
 
 import ctypes
+import struct
 from typing import Final
 
 from router.core.energy import RunCoefficients
@@ -26,6 +27,10 @@ PROTOCOLS: Final = ("oip", "openai")
 ENERGY_KINDS: Final = ("calibrated", "profile", "estimated", "emulated")
 # Of `RegionCells.intensity`, in this order.
 INTENSITY_KEYS: Final = ("g_per_kwh", "interval", "basis", "factors", "kind", "source")
+
+# Of `QuestionCells` and `FoundCells`: all at once in a tenth of the time that field by field takes.
+_QUESTION: Final = struct.Struct("=q7dq2d")
+_FOUND: Final = struct.Struct("=q8dq4d")
 
 _u32, _u64, _i64, _f8 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64, ctypes.c_double
 
@@ -155,7 +160,7 @@ class QuestionCells(ctypes.Structure):
 
     def scalars(self) -> tuple[float, ...]:
         """In the kernel's order."""
-        return (self.rtt_row, *self.figures, self.residency, *self.times)
+        return _QUESTION.unpack_from(self)
 
 
 class FoundCells(ctypes.Structure):
@@ -167,7 +172,7 @@ class FoundCells(ctypes.Structure):
 
     def values(self) -> tuple[float, ...]:
         """In the kernel's order."""
-        return (self.row, *self.before, self.first_row, *self.after)
+        return _FOUND.unpack_from(self)
 
 
 class RequestRecord(ctypes.Structure):
