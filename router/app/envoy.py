@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -91,7 +92,7 @@ class _Build:
 
     def __call__(self, parts: CarrierParts) -> EnvoyPlane:
         trust = parts.trust
-        forwarded = ForwardedCertificates(secrets.token_urlsafe(32))
+        forwarded = ForwardedCertificates(native_key(self._process.folder))
         parts.access.forwarded = forwarded
         tls = TlsFiles(
             tls_folder(self._process.folder), self._config, trust.server, trust.access
@@ -103,6 +104,21 @@ class _Build:
             SystemResolver(), parts.receipts.keep, parts.native, parts.in_force,
             trust.access.field, forwarded,
         )  # fmt: skip
+
+
+def native_key(folder: Path) -> str:
+    """By which the gateway's process knows its Envoy: made once for a run, so that an Envoy that is
+    taken over has it already. ``folder``: of the run, which this user alone may read."""
+    path = folder / "native.key"
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text()
+    made, new = secrets.token_urlsafe(32), path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with new.open("x") as file:
+        new.chmod(0o600)
+        file.write(made)
+    new.replace(path)
+    return made
 
 
 def run_folder(config_path: Path) -> Path:
