@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import secrets
 import signal
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from router.app import event_loop
 from router.app.compose import build_clock
-from router.app.descriptors import raise_limit
+from router.app.descriptors import affordable_in_all, raise_limit
 from router.app.fronts import CarrierParts
 from router.app.gateway_process import GatewayProcess
 from router.app.ledger import require_ledger
@@ -62,7 +64,9 @@ def _serve(config_path: Path) -> int:
         for note in notes(config):
             _log.warning("not on Envoy's plane: %s", note)
         server = config.settings.server
-        raise_limit(server, config.most_endpoints)
+        wanted = server.max_connections * server.workers
+        raise_limit(replace(server, max_connections=wanted), config.most_endpoints)
+        connections = affordable_in_all(wanted, config.most_endpoints)
         process = EnvoyProcess(
             run_folder(config_path), built(os.environ), server.workers, os.environ
         )
@@ -70,12 +74,20 @@ def _serve(config_path: Path) -> int:
             require_free(
                 str(config_path), [(f"server.{one.key}", one.listen) for one in fronts_of(config)]
             )
-        carrier = _Build(config, process)
+        carrier = _Build(_of_connections(config, connections), process)
         return event_loop.run(GatewayProcess(config, config_path, None, carrier).run())
     except BaseExceptionGroup as group:
         raise cause_of(group) from None
     finally:
         output.close()
+
+
+def _of_connections(config: Config, connections: int) -> Config:
+    """With so many of callers, of all workers together."""
+    server = config.settings.server
+    each = max(1, connections // server.workers)
+    server = replace(server, max_connections=each)
+    return replace(config, settings=replace(config.settings, server=server))
 
 
 class _Build:
@@ -91,7 +103,7 @@ class _Build:
 
     def __call__(self, parts: CarrierParts) -> EnvoyPlane:
         trust = parts.trust
-        forwarded = ForwardedCertificates(secrets.token_urlsafe(32))
+        forwarded = ForwardedCertificates(native_key(self._process.folder))
         parts.access.forwarded = forwarded
         tls = TlsFiles(
             tls_folder(self._process.folder), self._config, trust.server, trust.access
@@ -103,6 +115,21 @@ class _Build:
             SystemResolver(), parts.receipts.keep, parts.native, parts.in_force,
             trust.access.field, forwarded,
         )  # fmt: skip
+
+
+def native_key(folder: Path) -> str:
+    """By which the gateway's process knows its Envoy: made once for a run, so that an Envoy that is
+    taken over has it already. ``folder``: of the run, which this user alone may read."""
+    path = folder / "native.key"
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text()
+    made, new = secrets.token_urlsafe(32), path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with new.open("x") as file:
+        new.chmod(0o600)
+        file.write(made)
+    new.replace(path)
+    return made
 
 
 def run_folder(config_path: Path) -> Path:

@@ -90,6 +90,18 @@ class Access:
             self._listener.used(principal.credential, principal.name, peer)
         return principal
 
+    def admit_carried(
+        self, metadata: Metadata, needs: Role | None, peer: str, certificate: Certificate
+    ) -> Principal:
+        """As `admit`, by a front that a proxy of our own is before, where there is one: nobody
+        comes past it."""
+        if self.forwarded is not None and not self.forwarded.is_carried(metadata):
+            raise UnauthenticatedError(
+                "this port is for the gateway's own Envoy: call an address that it listens on",
+                Denial.MISSING,
+            )
+        return self.admit(metadata, needs, peer, certificate)
+
     def valid_until(self, metadata: Metadata) -> float:
         """Until when, unix s, a call that `admit` let in would be let in again by what it brings;
         infinite for a certificate, which its connection proves."""

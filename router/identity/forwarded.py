@@ -1,9 +1,11 @@
-"""Certificates of callers as a proxy of this gateway's own tells of them, which has verified them.
+"""Calls that a proxy of this gateway's own carries, and the certificates of callers that it tells
+of, since it has verified them.
 
-    x-native-key              by which that proxy is known; of one process, and told to nobody else
+    x-native-key              by which that proxy is known; told to nobody else
     x-forwarded-client-cert   of the connection, as Envoy writes it
 
-Whoever brings the second without the first is a stranger, and nothing is read of it.
+Whoever comes without the first is a stranger, though of this machine: what that proxy asks of
+callers, such as a certificate, nobody has asked of it. Nothing is read of its second.
 """
 
 from __future__ import annotations
@@ -32,12 +34,14 @@ class ForwardedCertificates:
         """That the proxy is to send."""
         return KEY, self._secret
 
+    def is_carried(self, metadata: Metadata) -> bool:
+        """Whether the proxy sent it."""
+        keys = [str(value).encode() for key, value in metadata if key == KEY]
+        return len(keys) == 1 and hmac.compare_digest(keys[0], self._secret.encode())
+
     def of(self, metadata: Metadata) -> PeerCertificate | None:
         """Of whoever called the proxy; None where it told of none, and of what no proxy sent."""
-        keys = [str(value).encode() for key, value in metadata if key == KEY]
-        if len(keys) != 1 or not hmac.compare_digest(keys[0], self._secret.encode()):
-            return None
-        return told_certificate(metadata)
+        return told_certificate(metadata) if self.is_carried(metadata) else None
 
     def without(self, metadata: Metadata) -> Metadata:
         """``metadata`` as it may travel on."""

@@ -12,7 +12,7 @@ import pytest
 import router.lab.emulator.server
 from router.lab.emulator.guard import EmulatorGuard
 from router.model import Budget, Request
-from router.operator import envoy_check
+from router.operator import envoy_check, weather
 from router.operator.check import Explained
 from router.operator.servers import ServerFindings
 from tests.cli.command_line import run
@@ -60,6 +60,18 @@ def test_check_asks_the_store_when_told_to(
     assert "asked the store" not in capsys.readouterr().out
     assert run("check", str(write(tmp_path)), "--store") == 0
     assert "note: asked the store of config.yaml" in capsys.readouterr().out
+
+
+def test_check_asks_for_weather_when_told_to(
+    tmp_path: Path, room: SimpleNamespace, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    room.check = lambda path: []
+    monkeypatch.setattr(weather, "check_weather", lambda path: [f"asked for {path.name}"])
+    assert run("check", str(write(tmp_path))) == 0
+    assert "note: asked" not in capsys.readouterr().out
+    assert run("check", str(write(tmp_path)), "--weather") == 0
+    assert "note: asked for config.yaml" in capsys.readouterr().out
 
 
 def test_check_says_what_envoy_does_otherwise_when_told_to(

@@ -29,6 +29,7 @@ from tests.real.http_servers import (
     LlmTarget,
     gateway_before,
     llama_server,
+    strict_judge,
 )
 from tests.real.processes import bare_environment, grpc_ready, server
 
@@ -183,6 +184,16 @@ def openai_gateway(
 ) -> Iterator[str]:
     """URL of ``carbon-router serve`` before both; the first is in the greener region."""
     with gateway_before(llama_servers, tmp_path_factory.mktemp("openai-gateway")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def alias_gateway(
+    llama_servers: Sequence[LlamaServer], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The same, of aliases whose variants are a server each."""
+    folder = tmp_path_factory.mktemp("alias-gateway")
+    with strict_judge() as judge, gateway_before(llama_servers, folder, judge) as url:
         yield url
 
 

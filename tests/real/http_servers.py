@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ from tests.real.processes import POLL_S, POLLS, http_get, server
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 MODEL = "smollm2"
+SMALLER = "smollm2-smaller"
+ANY_SIZE, JUDGED = "any-size", "judged"
 # By the tables that ship, Sweden's grid emits a twentieth of the Midwest's.
 GREENER, DIRTIER = "sweden", "midwest"
 GRID_ZONES = {GREENER: "SE", DIRTIER: "US-MIDW-MISO"}
@@ -78,20 +82,22 @@ def llama_server(llm_python: Path, folder: Path) -> Iterator[LlamaServer]:
 
 
 @contextmanager
-def gateway_before(servers: Sequence[LlamaServer], folder: Path) -> Iterator[str]:
-    """URL of ``carbon-router serve``'s HTTP front; the first server is in the greener region."""
+def gateway_before(servers: Sequence[LlamaServer], folder: Path, judge: str = "") -> Iterator[str]:
+    """URL of ``carbon-router serve``'s HTTP front; the first server is in the greener region.
+    ``judge``: URL of one for aliases, without which there are none (`with_aliases`)."""
     grpc_port, admin_port, http_port = free_ports(3)
-    http, admin = f"127.0.0.1:{http_port}", f"127.0.0.1:{admin_port}"
-    listening = {"listen": f"127.0.0.1:{grpc_port}", "admin": admin, "http": http}
+    front, admin = f"127.0.0.1:{http_port}", f"127.0.0.1:{admin_port}"
+    listening = {"listen": f"127.0.0.1:{grpc_port}", "admin": admin, "http": front}
     config = folder / "gateway.yaml"
-    config.write_text(yaml.safe_dump(gateway_config(listening, servers)))
+    told = gateway_config(listening, servers)
+    config.write_text(yaml.safe_dump(with_aliases(told, judge) if judge else told))
 
     def ready() -> bool:
-        return http_get(admin, "/readyz")[0] == 200 and _lists_the_model(http)
+        return http_get(admin, "/readyz")[0] == 200 and _lists_the_model(front)
 
     command = [sys.executable, "-m", "router.cli", "serve", str(config)]
     with server(command, ready, ROOT, folder / "log"):
-        yield f"http://{http}"
+        yield f"http://{front}"
 
 
 def _lists_the_model(address: str) -> bool:
@@ -123,6 +129,47 @@ def gateway_config(listening: dict[str, str], servers: Sequence[LlamaServer]) ->
             }
             for region, one in zip(GRID_ZONES, servers, strict=True)
         ],
+    }
+
+
+@contextmanager
+def strict_judge() -> Iterator[str]:
+    """URL of a judge that accepts nothing."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"accept": false}')
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}/accept"
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def with_aliases(config: dict[str, Any], judge: str) -> dict[str, Any]:
+    """``config`` as if the first server had a smaller model: it answers all of one alias, and is
+    judged in the other."""
+    small, large = config["endpoints"]
+    served = [{**small["models"][0], "name": SMALLER}]
+    sizes = {"source": "made up", "variants": {SMALLER: 0.4, MODEL: 0.8}}
+    return {
+        **config,
+        "models": {**config["models"], SMALLER: config["models"][MODEL]},
+        "endpoints": [{**small, "models": served}, large],
+        "aliases": {
+            ANY_SIZE: sizes,
+            JUDGED: {**sizes, "judge": {"kind": "http", "url": judge, "timeout_ms": 5000}},
+        },
     }
 
 

@@ -9,7 +9,7 @@ from router.app.deferral.draining import Drain, Runner
 from router.app.deferral.holding import HeldRequests
 from router.app.deferral.kept_mark import KeptMark
 from router.app.deferral.planning import Planner
-from router.app.deferral.room import Asked, room_of
+from router.app.deferral.room import WantedModel, room_of
 from router.app.deferral.room_ahead import Asleep, none_asleep
 from router.app.shared_state import build_link
 from router.config.deferral import DeferralSettings
@@ -118,7 +118,7 @@ class ProcessDeferral:
     def among(self, view: View, model: str, is_urgent: bool) -> frozenset[str] | None:
         """The endpoints that have room for one more deferred request of ``model``, of an alias
         those of all variants; where it is urgent, for any. None where nobody serves it."""
-        asked = Asked(model)
+        asked = WantedModel(model)
         room = room_of(view, [asked], 1.0 if is_urgent else self._share)
         endpoints = room.endpoints[asked]
         if endpoints is None:

@@ -15,7 +15,7 @@ from router.gateway.openai.deferred.jobs import at_once_read
 from router.model import Request
 
 
-class Asked(NamedTuple):
+class WantedModel(NamedTuple):
     """A model, or an alias of which a variant of at least the quality ``floor`` is to answer."""
 
     model: str
@@ -35,24 +35,24 @@ class Asked(NamedTuple):
             return None
 
 
-def asked_by(kind: JobKind) -> Asked:
+def asked_by(kind: JobKind) -> WantedModel:
     """What jobs of a kind ask for."""
     at_once = at_once_read(kind.at_once)
-    return Asked(kind.model, 0.0 if at_once is None else at_once.floor)
+    return WantedModel(kind.model, 0.0 if at_once is None else at_once.floor)
 
 
 class Room(NamedTuple):
     """``endpoints``: those that serve what is asked, by name, none where they are still to be
     found, None where nobody does; ``places``: that deferred work may have at each."""
 
-    endpoints: dict[Asked, tuple[str, ...] | None]
+    endpoints: dict[WantedModel, tuple[str, ...] | None]
     places: dict[str, int]
 
 
-def room_of(view: View, asked: Iterable[Asked], share: float) -> Room:
+def room_of(view: View, asked: Iterable[WantedModel], share: float) -> Room:
     """What is left at endpoints in service of ``share`` of the requests that each takes at once,
     whoever has begun those that are there."""
-    endpoints: dict[Asked, tuple[str, ...] | None] = {}
+    endpoints: dict[WantedModel, tuple[str, ...] | None] = {}
     places: dict[str, int] = {}
     for one in dict.fromkeys(asked):
         try:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router.app.deferral.room import Asked, asked_by
+from router.app.deferral.room import WantedModel, asked_by
 from router.core import kernel_rows as k
 from router.core.deferral.outlook import DeferralOutlook
 from router.core.energy import attributional_j_per_token, short_run_j_per_token
@@ -60,7 +60,7 @@ def outlook_of(
 
 
 def _places(
-    view: View, asked: Asked, regions: list[str], share: float, under_way: int
+    view: View, asked: WantedModel, regions: list[str], share: float, under_way: int
 ) -> NDArray[np.float64]:
     """(regions,): those that are free now, and those that deferred work has, wherever that is."""
     most, busy = np.zeros(len(regions)), np.zeros(len(regions))

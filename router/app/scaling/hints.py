@@ -17,20 +17,26 @@ from router.app.scaling.view import ScaledView
 from router.core.wake_times import Site, WakeTime
 
 FORMAT: Final = 1
+# What usually runs at that hour of the day; what ran in the last minutes.
+USUAL: Final = "usual"
+PRESENT: Final = "present"
 
 
 class HourHint(msgspec.Struct, frozen=True):
-    """``hour``: its begin, UTC; ``wanted``: replicas."""
+    """``hour``: its begin, UTC; ``wanted``: replicas; ``demand``: of other traffic that this is
+    for."""
 
     hour: str
     wanted: int
+    demand: str
 
 
 class RegionHint(msgspec.Struct, frozen=True):
     """Of a model in a region. ``ready``: replicas that serve; ``wanted``: that should, as of now;
     ``waiting_places``: requests at once that are planned of work that waits, in both; ``wake_s``:
     from asked-for to ready, as of ``wake_measured`` times, 0 where it is assumed; ``hours``:
-    forecast."""
+    forecast; ``usual_places``: requests at once that usually run there by the time that a replica
+    that is asked for now would serve, None where that is not known."""
 
     model: str
     region: str
@@ -40,6 +46,7 @@ class RegionHint(msgspec.Struct, frozen=True):
     wake_s: float
     wake_measured: int
     hours: list[HourHint]
+    usual_places: float | None = None
 
 
 class EndpointHint(msgspec.Struct, frozen=True):
@@ -74,10 +81,14 @@ class ScalingHints(msgspec.Struct, frozen=True):
 
 def region_hint(demand: ReplicaDemand, wake: WakeTime) -> RegionHint:
     """As it is sent."""
-    hours = [HourHint(utc(at), wanted) for at, wanted in demand.hours]
+    hours = [
+        HourHint(utc(one.at), one.wanted, USUAL if one.is_usual else PRESENT)
+        for one in demand.hours
+    ]
+    usual = round(demand.usual, 3) if demand.usual == demand.usual else None
     return RegionHint(
         demand.model, demand.region, demand.ready, demand.wanted, round(demand.waiting, 3),
-        round(wake.s, 1), wake.measured, hours,
+        round(wake.s, 1), wake.measured, hours, usual,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from router.contract import Clock
 from router.core.deferral.needs import WaitingNeeds
 from router.core.emitted import g_per_output
 from router.core.scaling import RegionLoad, dirtier, wanted_replicas
+from router.core.usual_load import UsualLoads
 from router.core.wake_times import Site, WakeTimes
 from router.errors import MalformedRequestError, UnknownModelError
 from router.model import Profile, TokenProfile
@@ -41,31 +42,46 @@ class _Seen(NamedTuple):
 
 class _Span(NamedTuple):
     """``at``, ``length_s``: over which the intensity is averaged; ``ends_at``: until when waiting
-    work counts, from ``at`` on; unix s. ``is_later``: deferred work that runs now has ended."""
+    work counts, from ``at`` on; unix s. ``is_later``: deferred work that runs now has ended, and
+    what usually runs then is expected, rather than what runs now. ``is_ahead``: what usually runs
+    by then is expected as well."""
 
     at: float
     length_s: float
     ends_at: float
     is_later: bool = False
+    is_ahead: bool = False
 
 
 class ReplicaDemand(NamedTuple):
     """Of a model in a region. ``ready``: replicas that serve; ``wanted``: that should; ``waiting``:
     places that the plan of deferred work needs there by the time that a replica could be awake;
-    ``hours``: (unix s of an hour's begin, replicas), of the present one and those ahead."""
+    ``hours``: of the present one and those ahead. ``usual``: requests at once that usually run
+    there by then, NaN where that is not known."""
 
     model: str
     region: str
     ready: int
     wanted: int
     waiting: float
-    hours: tuple[tuple[float, int], ...]
+    hours: tuple[HourDemand, ...]
+    usual: float = math.nan
+
+
+class HourDemand(NamedTuple):
+    """``at``: its begin, unix s. ``wanted``: replicas. ``is_usual``: of what usually runs then;
+    else of what runs now."""
+
+    at: float
+    wanted: int
+    is_usual: bool
 
 
 class Scaling:
     """Of one gateway process: its own requests, and what it knows of others' (docs/state.md).
 
-    ``taught``: whether a wake time was measured since somebody has set it to False.
+    ``taught``: whether a wake time was measured, or an hour's load learned, since somebody has set
+    it to False.
     """
 
     def __init__(
@@ -77,12 +93,15 @@ class Scaling:
     ) -> None:
         """``waiting``: what the plan of deferred work needs."""
         self.wakes = wakes or WakeTimes(_ASSUMED_WAKE_S)
+        self.usual = UsualLoads()
         self.taught = False
         self._view = view
         self._clock = clock
         self._waiting = waiting
         # By model and region, of the last `PEAK_S`: (monotonic s, requests).
         self._seen: dict[Site, deque[tuple[float, float]]] = {}
+        # What usually runs once who is asked for now would serve: of the last `PEAK_S`.
+        self._ahead: dict[Site, deque[tuple[float, float]]] = {}
         # Of these the most requests.
         self._peaks: dict[Site, float] = {}
         # Kept, for a region whose replicas have all gone.
@@ -115,6 +134,7 @@ class Scaling:
                 seen.popleft()
             self._peaks[key] = max(busy for _, busy in seen)
         self._forget_gone()
+        self._note_usual(now)
         for model in {name for name, _ in self._seen}:
             loads = self._loads(model, self._span(self._clock.now()))
             for region in loads:
@@ -161,13 +181,20 @@ class Scaling:
             wanted = self._wanted_now(model)
             spans = self._hours(now) if with_hours else []
             ahead = [(span.at, self._wanted(model, span)) for span in spans]
+            is_usual = {
+                span.at: span.is_later and all(self._knows(key, span.at) for key in self._of(model))
+                for span in spans
+            }
             for region in sorted(wanted):
                 waiting = self._load((model, region), self._span(now)).waiting
-                hours = tuple((at - at % HOUR_S, hour[region]) for at, hour in ahead)
+                hours = tuple(
+                    HourDemand(at - at % HOUR_S, hour[region], is_usual[at]) for at, hour in ahead
+                )
                 ready = self._known[model, region].replicas
                 least = ready if is_new else 0
                 count = max(wanted[region], least)
-                found.append(ReplicaDemand(model, region, ready, count, waiting, hours))
+                usual = self._expected((model, region), now)
+                found.append(ReplicaDemand(model, region, ready, count, waiting, hours, usual))
         return found
 
     def _wanted_now(
@@ -180,7 +207,8 @@ class Scaling:
         ahead = {region: self._wake_min(model, region) for region in found}
         for minutes in set(ahead.values()):
             at = now + minutes * MINUTE_S
-            later = self._wanted(model, _Span(at, _AHEAD_S, at + LOOK_S), asked, per_replica)
+            span = _Span(at, _AHEAD_S, at + LOOK_S, is_ahead=True)
+            later = self._wanted(model, span, asked, per_replica)
             for region, wanted in later.items():
                 if ahead[region] == minutes:
                     found[region] = max(found[region], wanted)
@@ -216,6 +244,8 @@ class Scaling:
             # A reload took it away: of such a model nobody is to keep a replica.
             if region not in fleet.regions or model not in fleet.priors:
                 del self._seen[model, region], self._known[model, region]
+                self._ahead.pop((model, region), None)
+                self.usual.forget((model, region))
                 del self._peaks[model, region]
                 self._idle_since.pop((model, region), None)
                 self._shunned_until.pop((model, region), None)
@@ -263,7 +293,12 @@ class Scaling:
         waiting = self._waiting()
         deferred = min(busy, self._deferred(key, waiting))
         if span.is_later:
-            busy, deferred = busy - deferred, 0.0
+            usual = self.usual.places(key, span.at)
+            busy, deferred = usual if usual == usual else busy - deferred, 0.0
+        elif span.is_ahead:
+            usual = max((places for _, places in self._ahead.get(key, ())), default=0.0)
+            busy = max(busy, usual)
+            deferred = min(deferred, busy - usual)
         ends_at = span.ends_at
         if ends_at != ends_at:
             ends_at = span.at + self.wakes.expected(key).s + LOOK_S
@@ -280,6 +315,33 @@ class Scaling:
             site.replicas + self.asleep(*key),
             deferred,
         )
+
+    def _of(self, model: str) -> list[Site]:
+        return [key for key in self._seen if key[0] == model]
+
+    def _knows(self, key: Site, at: float) -> bool:
+        """Whether what usually runs there at a time is known."""
+        return self.usual.places(key, at) == self.usual.places(key, at)
+
+    def _expected(self, key: Site, now: float) -> float:
+        """What usually runs there once who is asked for now would serve."""
+        return self.usual.places(key, now + self._wake_min(*key) * MINUTE_S)
+
+    def _note_usual(self, ticks: float) -> None:
+        """What runs now, and what is to be expected. That is held for as long as a peak is, so that
+        nobody is called and sent away within minutes."""
+        now, waiting = self._clock.now(), self._waiting()
+        for key in self._seen:
+            busy = self._known[key].busy
+            if waiting.under_way.get(key[0], 0):
+                busy = max(0.0, busy - self._deferred(key, waiting))
+            self.taught |= self.usual.note(key, busy, now)
+            expected = self._ahead.setdefault(key, deque())
+            usual = self._expected(key, now)
+            if usual == usual:
+                expected.append((ticks, usual))
+            while expected and expected[0][0] < ticks - PEAK_S:
+                expected.popleft()
 
     def _deferred(self, key: Site, waiting: WaitingNeeds) -> float:
         """Of the requests there, those that had waited: as many of all as of the model's."""

@@ -14,6 +14,7 @@ from router.contract import Clock, StateStore
 from router.core.deferral.needs import WaitingNeeds
 from router.core.wake_times import WakeTimes
 from router.director import View
+from router.state.usual_load import UsualLoadStore
 from router.state.wake_times import WakeTimeStore
 from router.telemetry.admin import Reason
 from router.telemetry.scaling import ScalingMetrics
@@ -62,6 +63,7 @@ class ProcessScaling:
             settings.every_s,
             view,
             WakeTimeStore(config.settings.state.file, store),
+            UsualLoadStore(config.settings.state.file, store),
             scaling_lease(store, identity, wall) if speaks else None,
             identity,
             clock,

@@ -15,6 +15,7 @@ from router.app.scaling.looks import Scaling
 from router.contract import Clock, StateStore
 from router.director import View
 from router.errors import DataError, HintNotTakenError, StateStoreError
+from router.state.usual_load import UsualLoadStore
 from router.state.wake_times import WakeTimeStore
 from router.telemetry.admin import Reason
 from router.telemetry.scaling import ScalingMetrics
@@ -59,6 +60,7 @@ class HintRounds:
         every_s: float,
         view: Callable[[], View],
         kept: WakeTimeStore,
+        usual: UsualLoadStore,
         lease: ProcessLease | None,
         identity: str,
         clock: Clock,
@@ -71,6 +73,7 @@ class HintRounds:
         self._every_s = every_s
         self._view = view
         self._kept = kept
+        self._usual = usual
         self._lease = lease
         self._identity = identity
         self._clock = clock
@@ -166,19 +169,26 @@ class HintRounds:
         told.again_at = ticks + self._every_s
 
     async def _take_up(self) -> None:
+        now = self._clock.now()
         try:
-            self._scaling.wakes.take_up(await self._kept.read(self._clock.now()))
+            self._scaling.wakes.take_up(await self._kept.read(now))
         except (DataError, OSError, StateStoreError) as error:
             _log.warning("no wake times are known from before: %s", error)
+        try:
+            self._scaling.usual.take_up(await self._usual.read(now))
+        except (DataError, OSError, StateStoreError) as error:
+            _log.warning("what usually runs is not known from before: %s", error)
 
     async def _keep(self) -> None:
         if not self._scaling.taught:
             return
         self._scaling.taught = False
         try:
-            await self._kept.write(self._scaling.wakes.taken(), self._clock.now())
+            now = self._clock.now()
+            await self._kept.write(self._scaling.wakes.taken(), now)
+            await self._usual.write(self._scaling.usual.taken(), now)
         except (OSError, StateStoreError) as error:
-            _log.warning("wake times are not kept: %s", error)
+            _log.warning("wake times, and what usually runs, are not kept: %s", error)
 
 
 def scaling_lease(store: StateStore | None, holder: str, clock: Clock) -> ProcessLease:

@@ -8,7 +8,6 @@ nothing: so it needs no fencing token.
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Iterable
 from typing import Final
@@ -24,8 +23,6 @@ from router.units import DAY_S
 _KEEP_S: Final = 2 * DAY_S
 # A year of hours, 8 bytes a value in JSON's digits: more is nothing that was stored here.
 _MOST_BYTES: Final = 2**20
-
-_log = logging.getLogger(__name__)
 
 
 class SharedWeather:
@@ -68,17 +65,18 @@ class SharedWeather:
             return None
         return decode(stored, self._source)
 
-    async def put(self, grid_zone: str, forecast: WeatherForecast) -> None:
-        """Store it for the others, unless another leads by now."""
+    async def put(self, grid_zone: str, forecast: WeatherForecast) -> bool:
+        """Store it for the others; False where another leads, or the store fails."""
         election, now = self._calls.election, self._clock.now()
         if election.store_fails or election.part is not Part.LEADS:
-            return
+            return False
         try:
             data = encode(forecast)
             await election.within(self._store.put(self._key(grid_zone), data, _KEEP_S, now))
         except Exception as error:
             election.fail(error)
-            _log.warning("weather of %s was not shared: %s", grid_zone, type(error).__name__)
+            return False
+        return True
 
     def _key(self, grid_zone: str) -> str:
         return f"weather/{self._source}/{grid_zone}"

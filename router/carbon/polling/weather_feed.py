@@ -72,6 +72,8 @@ class WeatherFeed:
         self._refresh_s = refresh_s
         self._shared = shared
         self._mine: frozenset[str] = frozenset()
+        # What the others have not been told yet.
+        self._unshared: dict[str, WeatherForecast] = {}
         self._newest = dict(known or {})
         self._plans = {
             zone: EveryPlan(refresh_s, due_at=issued_at + refresh_s)
@@ -104,6 +106,7 @@ class WeatherFeed:
             for zone in sorted(wanted):
                 if self._plan(zone).due_at <= now:
                     tasks.create_task(self._update(zone, now), name="weather")
+        await self._share()
 
     async def beat(self) -> bool:
         """To be called every `election.BEAT_S`: stay or become the one that asks for all; True when
@@ -143,6 +146,7 @@ class WeatherFeed:
         if stored is None or not fresh or stored.issued_at <= newest:
             return False
         self._newest[zone] = stored.issued_at
+        self._unshared.pop(zone, None)
         self._take(zone, stored)
         return True
 
@@ -163,8 +167,18 @@ class WeatherFeed:
         code = ROWS_DROPPED if dropped else ""
         self.attempts[zone] = SourceAttempt(self._provider.name, True, summary(dropped), code)
         self._take(zone, forecast)
-        if self._shared is not None:
-            await self._shared.put(zone, forecast)
+        self._unshared[zone] = forecast
+
+    async def _share(self) -> None:
+        """Tell the others, again where the store failed the last time."""
+        if self._shared is None:
+            self._unshared.clear()
+            return
+        for zone, forecast in list(self._unshared.items()):
+            stored = await self._shared.get(zone)
+            newer = stored is not None and stored.issued_at >= forecast.issued_at
+            if newer or await self._shared.put(zone, forecast):
+                del self._unshared[zone]
 
     def _failed(self, zone: str, now: float, error: ProviderError) -> None:
         name, draw = self._provider.name, self._rng.random()

@@ -122,7 +122,9 @@ class Intake:
                 f"the request's headers take {size} bytes, more than {limits.metadata_bytes}"
             )
         peer = plain(context.peer())
-        admission = partial(self.access.admit, metadata, needs, peer, partial(peer_of, context))
+        admission = partial(
+            self.access.admit_carried, metadata, needs, peer, partial(peer_of, context)
+        )
         principal = admission()
         self.capacity.begin(principal.account, principal.weight)
         call = IncomingCall(self, self._connection(peer), context, most_bytes, admission, principal)

@@ -214,7 +214,8 @@ class Front:
     def _admitted(self, request: web.BaseRequest, head: Incoming, path: str) -> Incoming:
         """``head`` with whose it is, and without the credential. Raises as `Access.admit` does."""
         access, peer = self._parts.access, request.remote or ""
-        principal = access.admit(head.fields, needed_role(path), peer, partial(peer_of, request))
+        certificate = partial(peer_of, request)
+        principal = access.admit_carried(head.fields, needed_role(path), peer, certificate)
         fields = access.travelling(head.fields, principal)
         return head._replace(fields=fields, principal=principal)
 

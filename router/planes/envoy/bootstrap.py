@@ -228,9 +228,9 @@ def _cluster(protocol: str, name: str, folder: Path, config: Config) -> Json:
 
 def _keys(name: str, folder: Path, config: Config) -> Json:
     """Before each attempt leaves, the key of the server that it goes to: no caller's filter knows
-    which one that will be."""
+    which one that will be. By its own the gateway's process knows that it is Envoy who calls."""
     is_native = name not in DECIDED
-    if not (tells_certificates(config) if is_native else has_keys(config)):
+    if not (is_native or has_keys(config)):
         return {}
     codec = f"{_TYPE}.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
     # As source/keys/filter.c has it.

@@ -106,6 +106,7 @@ class CallerAnswers:
             if any(one.per is BudgetScope.TENANT for one in budgets):
                 asks |= ASKS_TENANTS
             self._file.head.asks = asks
+        self._file.head.looked_s = now
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         headers = request.headers

@@ -18,6 +18,8 @@ from router.errors import EnvoyPlaneError
 
 MAGIC: Final = 0x3153594543425243
 KEYS: Final = "table.keys"
+# What stands for the address of the gateway's own process; as in source/keys/filter.c.
+NATIVE: Final = "native"
 # Sparse: 16,000 endpoints with keys of 1 KiB.
 _ROOM: Final = 16 * 2**20
 

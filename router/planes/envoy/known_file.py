@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from router.errors import EnvoyPlaneError
 
-MAGIC: Final = 0x314E574F4E4B5243
+MAGIC: Final = 0x324E574F4E4B5243
 WAYS: Final = 8
 TEXT_BYTES: Final = 1792
 # Of `KnownHead.asks`.
@@ -30,12 +30,16 @@ _u32, _u64, _i64, _f8 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64, ctypes
 
 
 class KnownHead(ctypes.Structure):
-    """Of the whole file."""
+    """Of the whole file. ``looked_s``: when this process last looked whether what it answered
+    still holds, monotonic."""
 
-    _fields_ = tuple((name, _u64) for name in (
-        "magic", "sets", "entries_at", "uses", "uses_at", "generation", "asks", "entry_bytes",
-        "accounts", "accounts_at",
-    ))  # fmt: skip
+    _fields_ = (
+        *((name, _u64) for name in (
+            "magic", "sets", "entries_at", "uses", "uses_at", "generation", "asks", "entry_bytes",
+            "accounts", "accounts_at",
+        )),
+        ("looked_s", _f8), ("unused", _u64 * 5),
+    )  # fmt: skip
 
 
 class KnownEntry(ctypes.Structure):

@@ -22,7 +22,6 @@ from router.planes.envoy.bootstrap import (
     Json,
     bootstrap,
     fronts_of,
-    tells_certificates,
 )
 from router.planes.envoy.callers import CallerAnswers
 from router.planes.envoy.envoy_process import EnvoyProcess
@@ -30,14 +29,14 @@ from router.planes.envoy.generations import Generations
 from router.planes.envoy.hosts import HostFiles
 from router.planes.envoy.image import TableTerms, Times
 from router.planes.envoy.kept_decisions import KeptDecisions
-from router.planes.envoy.keys_file import KEYS, KeysFile
+from router.planes.envoy.keys_file import KEYS, NATIVE, KeysFile
 from router.planes.envoy.names import EVERY_S, HostNames
 from router.planes.envoy.outcomes import Outcomes
 from router.planes.envoy.record_errors import Failed
 from router.planes.envoy.routes import native_cluster
 from router.planes.envoy.seats import EnvoyHost
 from router.planes.envoy.shared_file import RECORDS, SharedFile
-from router.planes.envoy.tls import Reaches, has_keys
+from router.planes.envoy.tls import Reaches
 from router.planes.envoy.tls_files import TlsFiles
 
 # Between two tables: what is learned, and that a server is out, is decided by after so long.
@@ -151,9 +150,8 @@ class EnvoyPlane:
         # Rows of budgets are known by now.
         await self._generations.begin(file, self._dispatcher.limits.timeout_s)
         self._file = file
-        if has_keys(self._config) or tells_certificates(self._config):
-            self._keys = KeysFile(self._process.folder / KEYS)
-            self._give_keys()
+        self._keys = KeysFile(self._process.folder / KEYS)
+        self._give_keys()
         self._publish()
         if not self._process.is_alive():
             self._process.start(how)
@@ -221,9 +219,7 @@ class EnvoyPlane:
             return
         found = [(at, self._key_of(own)) for at, own in self._generations.addresses().items()]
         keys = [(at, *key) for at, key in found if key is not None]
-        if tells_certificates(self._config):
-            keys += [(one.address, *self._forwarded.field) for one in self._hosts.stay]
-        self._keys.write(keys)
+        self._keys.write([*keys, (NATIVE, *self._forwarded.field)])
 
     async def _look_up(self) -> None:
         await asyncio.sleep(EVERY_S)

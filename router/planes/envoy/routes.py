@@ -24,6 +24,8 @@ _NATIVE: Final = "x-native-plane"
 _BROKE: Final = "reset,connect-failure,refused-stream"
 _RETRY_GRPC: Final = f"{_BROKE},unavailable,resource-exhausted,internal,retriable-headers"
 _RETRY_HTTP: Final = f"{_BROKE},gateway-error,retriable-status-codes"
+# As source/filter.c has it: what most requests may, so that few need a header.
+_RETRIES: Final = 2
 _MOVING_STATUSES: Final = (401, 403, 404, 429, 500, 501)
 # UNKNOWN, NOT_FOUND, PERMISSION_DENIED, UNIMPLEMENTED, DATA_LOSS and UNAUTHENTICATED, which Envoy
 # has no word for.
@@ -94,10 +96,10 @@ def virtual_host(protocol: str, listen: str, config: Config, longest_s: float) -
 
 
 def _retries(is_grpc: bool) -> Json:
-    # How often each request may move is a header of the module's.
+    # How often each request may move is a header of the module's, where it is another number.
     retry: Json = {
         "retry_on": _RETRY_GRPC if is_grpc else _RETRY_HTTP,
-        "num_retries": 0,
+        "num_retries": _RETRIES,
         "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.002s"},
     }
     if is_grpc:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from router.app.deferral.process import ProcessDeferral
-from router.app.deferral.room import Asked, Room, room_of, shared_out
+from router.app.deferral.room import Room, WantedModel, room_of, shared_out
 from router.core import kernel_rows as k
 from router.deferral.values import JobKind
 from router.errors import NothingFeasibleError, UnknownModelError
 
-LLAMA, OTHER, GONE = Asked("llama"), Asked("other"), Asked("gone")
+LLAMA, OTHER, GONE = WantedModel("llama"), WantedModel("other"), WantedModel("gone")
 
 
 def kind(model="llama", jobs=100, owner="a", deadline=10.0, batch="batch_1"):
@@ -40,10 +40,10 @@ def view(endpoints):
 
 def test_interactive_requests_come_first():
     fleet = view([("idle", 10, 0, 1), ("busy", 10, 4.5, 1), ("full", 10, 9, 1), ("out", 10, 0, 0)])
-    room = room_of(fleet, [LLAMA, LLAMA, GONE, Asked("to be found")], 0.5)
+    room = room_of(fleet, [LLAMA, LLAMA, GONE, WantedModel("to be found")], 0.5)
     assert room.places == {"idle": 5, "busy": 0, "full": 0, "out": 0}
     assert room.endpoints == {
-        LLAMA: ("idle", "busy", "full", "out"), GONE: None, Asked("to be found"): (),
+        LLAMA: ("idle", "busy", "full", "out"), GONE: None, WantedModel("to be found"): (),
     }  # fmt: skip
     # One place at the least, or nothing would ever be done by a server that takes one at a time.
     assert room_of(view([("one", 1, 0, 1)]), [LLAMA], 0.5).places == {"one": 1}

@@ -3,6 +3,7 @@
 import pytest
 
 from router.app.scaling.looks import PEAK_S, Scaling
+from router.core.usual_load import SLOTS, UsualSlot
 from router.errors import MalformedRequestError, UnknownModelError
 from tests.director.support import Room
 from tests.factories import endpoint, fleet, served
@@ -88,3 +89,70 @@ def test_who_is_not_known_is_refused():
         scaling.wanted("mars")
     with pytest.raises(UnknownModelError):
         scaling.wanted("near", "nobody")
+
+
+def usually(scaling, clock, later):
+    """Nothing runs but in the hour after the present one, when ``later`` do by region."""
+    next_hour = int(clock.now() // 3600.0 + 1) % 24
+    for region in ("near", "far"):
+        slots = [UsualSlot(0.0, 7)] * SLOTS
+        for kind in (0, 24):
+            slots[kind + next_hour] = UsualSlot(later.get(region, 0.0), 7)
+        scaling.usual.take_up({("llama", region): slots})
+
+
+def test_replicas_are_wanted_before_the_load_that_usually_comes():
+    room, scaling = stood()
+    usually(scaling, room.clock, {"near": 100.0})
+    until_next = 3600.0 - room.clock.now() % 3600.0
+    looks(room, scaling, PEAK_S)
+    scaling.look()
+    (near,) = [one for one in scaling.demands() if one.region == "near"]
+    before = scaling.wanted("near")
+    first, second, third = near.hours[:3]
+    assert (first.is_usual, second.is_usual, third.is_usual) == (False, True, True)
+    assert first.wanted < second.wanted and third.wanted <= first.wanted
+    assert near.usual == 0.0
+    # Nobody has measured how long a replica takes to wake: three minutes are assumed.
+    room.clock.advance(until_next - PEAK_S - LOOK_S - 170.0)
+    scaling.look()
+    assert scaling.wanted("near") == second.wanted > before
+    (near,) = [one for one in scaling.demands(with_hours=False) if one.region == "near"]
+    assert near.usual == 100.0
+
+
+def test_who_was_wanted_for_what_usually_comes_is_not_sent_away_within_minutes():
+    room, scaling = stood()
+    usually(scaling, room.clock, {"near": 100.0})
+    room.clock.advance(7200.0 - room.clock.now() % 3600.0 - 185.0)
+    scaling.look()
+    wanted = scaling.wanted("near")
+    assert wanted > 1
+    # The hour in which it usually runs is as good as over, by when a replica would be there.
+    looks(room, scaling, 60.0)
+    assert scaling.wanted("near") == wanted
+    looks(room, scaling, 2 * PEAK_S)
+    assert scaling.wanted("near") < wanted
+
+
+def test_where_nothing_is_known_of_a_day_the_present_peak_is_expected():
+    room, scaling = stood()
+    busy(room, near0=40)
+    looks(room, scaling, LOOK_S)
+    (near,) = [one for one in scaling.demands() if one.region == "near"]
+    assert not any(hour.is_usual for hour in near.hours)
+    assert near.usual != near.usual
+    assert {hour.wanted for hour in near.hours} == {1}
+
+
+def test_a_whole_hour_is_learned_and_said_so():
+    room, scaling = stood()
+    room.clock.advance(3600.0 - room.clock.now() % 3600.0)
+    busy(room, near0=12)
+    looks(room, scaling, 3600.0 - LOOK_S)
+    scaling.taught = False
+    scaling.look()
+    assert scaling.taught
+    hour = int(room.clock.now() // 3600.0 - 1) % 24
+    learned = scaling.usual.taken()["llama", "near"]
+    assert UsualSlot(12.0, 1) in (learned[hour], learned[24 + hour])

@@ -12,6 +12,7 @@ from router.core.deferral.needs import PlaceNeed, WaitingNeeds
 from router.core.wake_times import WakeTimes
 from router.errors import HintNotTakenError
 from router.state.memory import MemoryStore
+from router.state.usual_load import UsualLoadStore
 from router.state.wake_times import WakeTimeStore
 from router.telemetry.scaling import ScalingMetrics
 from tests.director.support import Room
@@ -53,7 +54,8 @@ class Place:
         self.registry = CollectorRegistry()
         self.lease = lease or scaling_lease(store, identity, room.clock)
         self.rounds = HintRounds(
-            self.scaling, [self.taker], EVERY_S, view, WakeTimeStore(kept, store), self.lease,
+            self.scaling, [self.taker], EVERY_S, view, WakeTimeStore(kept, store),
+            UsualLoadStore(kept, store), self.lease,
             identity, room.clock, ScalingMetrics(self.registry),
         )  # fmt: skip
 

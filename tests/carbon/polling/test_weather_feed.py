@@ -266,6 +266,28 @@ async def test_a_store_that_fails_keeps_nobody_from_asking_within_its_part() -> 
     assert made == [3, 3]
 
 
+async def test_what_could_not_be_shared_is_shared_once_it_can_be() -> None:
+    provider = Provider()
+    store, (first, second) = fleet(provider, 2)
+    await first.feed.beat()
+    await second.feed.beat()
+    # The store fails between the answer and the word of it.
+    provider.hold = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(first.refresh())
+        while len(provider.asked) < 2:
+            await asyncio.sleep(0)
+        store.error = StateStoreError("gone")
+        provider.hold.set()
+    store.error = None
+    for _ in range(2):
+        store.world.now += 2.0
+        await first.refresh()
+        await second.refresh()
+    assert first.feed.part is Part.LEADS and len(provider.asked) == 2
+    assert set(second.taken) == {"DE", "GB"}
+
+
 async def test_what_a_store_holds_is_believed_only_if_it_can_be() -> None:
     provider = Provider()
     store, (gateway,) = fleet(provider, 1)

@@ -8,7 +8,9 @@
 
 #include "keys/keys.h"
 #include "known.h"
+#include "patterns.h"
 #include "scan.h"
+#include "written.h"
 
 #define MAX_INPUT 2048
 #define HEADERS 24
@@ -105,6 +107,25 @@ static void check_entry(span_t text) {
     free(file);
 }
 
+/* A pattern and a name, each of its own size; and receipts' numbers. */
+static void check_pattern(span_t text) {
+    size_t half = text.length / 2 < 64 ? text.length / 2 : 64, rest = text.length - half;
+    if (rest > 512) rest = 512;
+    char *pattern = malloc(half + 1), *name = malloc(rest + 1), said[48];
+    memcpy(pattern, text.at, half);
+    memcpy(name, text.at + half, rest);
+    pattern_is_of((span_t){pattern, half}, (span_t){name, rest});
+    must(pattern_is_of(LITERAL("*"), (span_t){name, rest}), "a star is of every name");
+    double value = 0.0;
+    memcpy(&value, text.at, half < sizeof value ? half : sizeof value);
+    written_t into = {said, sizeof said, 0};
+    write_hex(&into, (uint64_t)rest);
+    write_decimal(&into, value, (int)(rest % 10));
+    must(into.used <= sizeof said, "what has no room is cut off");
+    free(pattern);
+    free(name);
+}
+
 /* Keys of servers as a writer that has gone mad might leave them. */
 static void check_keys(span_t text) {
     static uint64_t number;
@@ -129,12 +150,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char *bytes = malloc(size);
     memcpy(bytes, data, size);
     span_t text = {bytes + 1, size - 1};
-    switch (*data % 5) {
+    switch (*data % 6) {
     case 0: check_body(true, text); break;
     case 1: check_body(false, text); break;
     case 2: check_headers(text); break;
     case 3: check_entry(text); break;
-    default: check_keys(text);
+    case 4: check_keys(text); break;
+    default: check_pattern(text);
     }
     free(bytes);
     return 0;
@@ -161,6 +183,8 @@ static const struct {
     SEED("\2", "authorization:Bearer crk_abcdefghij23_x\nx-forwarded-client-cert:Hash=00;Cert=x\n"),
     SEED("\4", "127.0.0.1:1\0authorization\0Bearer k\0" "127.0.0.2:1\0x-api-key\0k\0"),
     SEED("\3", "\x20\x02" "acme\0home\0llama-*\0[a-z]?\0"),
+    SEED("\5", "[!a-c]*?[b-a!-z]\xc3\xa9[^x]--abcdefgh\xc3\xa9xyz"),
+    SEED("\5", "*[]-a]*[[:alpha:]]*[\\d]\xf0\x9f\x98\x80" "aaaa]]]]\\\\\xf0\x9f\x98\x80"),
     SEED("\2", "x-residancy:eu\nx-deadline-s:5\nx-energi-data:1\nx_origins:a\nx-min-quality:1\n"),
     SEED("\0", "{\"model\":\"m\",\"service_tier\":\"flex\",\"vllm_xargs\":{\"agentic_context\":{"
                "\"deadline_seconds\":9}},\"inference_geo\":\"eu\",\"priority\":1}"),
@@ -170,6 +194,7 @@ static const char *const WORDS[] = {
     "\"model\":", "{", "}", "[", "]", "\"", "\\", "\\\"", ",", ":", "null", "true", "1e999", "-1",
     "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "\x0a\x01m", "\x22", "\"type\":\"image", "\n",
     "x-tenant:", "grpc-timeout:99999999H", ";base64,", "nan", "0x1p9", "\xc3\xa9", "\x12", "%",
+    "[!", "[a-z]", "*",
 };
 
 static uint64_t state = 0x9e3779b97f4a7c15u;

@@ -4,8 +4,10 @@
 #include "keys/keys.h"
 #include "known.h"
 #include "misspelt.h"
+#include "patterns.h"
 #include "scan.h"
 #include "shared.h"
+#include "written.h"
 
 #include <stdlib.h>
 
@@ -32,7 +34,7 @@ SHOWN void host_layout(uint64_t *into) {
         offsetof(record_t, tail),
         sizeof(known_file_t), sizeof(known_entry_t), sizeof(use_t), sizeof(account_t),
         sizeof(budget_t), sizeof(run_t), offsetof(record_t, is_greenest), offsetof(table_t, green_relaxed), offsetof(known_entry_t, text),
-        offsetof(use_t, peak), offsetof(record_t, reserved_tokens),
+        offsetof(use_t, peak), offsetof(record_t, reserved_tokens), offsetof(known_file_t, looked_s),
     };
     memcpy(into, sizes, sizeof sizes);
 }
@@ -65,6 +67,16 @@ SHOWN const char *host_caller(const char *key, const char *value, double *figure
     figures[2] = caller.e2e_ms;
     memcpy(names, caller.origin, MAX_NAME);
     return caller.passes_on ? "passed on" : REFUSALS[caller.refused].reason;
+}
+
+SHOWN int host_pattern_is_of(const char *pattern, size_t length, const char *name, size_t size) {
+    return pattern_is_of((span_t){pattern, length}, (span_t){name, size});
+}
+
+SHOWN size_t host_decimal(double value, int places, char *into, size_t room) {
+    written_t text = {into, room, 0};
+    write_decimal(&text, value, places);
+    return text.used;
 }
 
 SHOWN const char *host_refusal(int which, int *codes) {
@@ -179,6 +191,8 @@ SHOWN int host_find(void *file, const uint8_t *digest, double now_s, char *names
     free(known.models);
     return may;
 }
+
+SHOWN int host_known_holds(void *file, double now_s) { return known_holds(file, now_s); }
 
 SHOWN int host_use_begin(void *file, int64_t row, int64_t now_ns, double *wait_s) {
     return use_begin(known_use(file, row), now_ns, wait_s);

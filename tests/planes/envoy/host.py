@@ -108,6 +108,18 @@ class Host:
     def is_misspelt(self, key):
         return bool(self.library.host_is_misspelt(key.encode(), ctypes.c_size_t(len(key))))
 
+    def pattern_is_of(self, pattern, name):
+        at, of = pattern.encode(errors="surrogatepass"), name.encode(errors="surrogatepass")
+        size = ctypes.c_size_t
+        return bool(self.library.host_pattern_is_of(at, size(len(at)), of, size(len(of))))
+
+    def decimal(self, value, places):
+        text = ctypes.create_string_buffer(512)
+        length = self.library.host_decimal(
+            ctypes.c_double(value), places, text, ctypes.c_size_t(len(text))
+        )
+        return text.raw[:length].decode()
+
     def refusals(self):
         """(reason, gRPC code, HTTP status) of each, in order."""
         codes, found = (ctypes.c_int * 2)(), []
@@ -116,7 +128,7 @@ class Host:
         return found
 
     def layout(self):
-        sizes = (ctypes.c_uint64 * 32)()
+        sizes = (ctypes.c_uint64 * 33)()
         self.library.host_layout(sizes)
         return list(sizes)
 
@@ -214,6 +226,9 @@ class KnownHost:
             return None
         texts = (names.raw[at : at + 128].partition(b"\0")[0].decode() for at in (0, 128))
         return (*texts, *figures, bool(may))
+
+    def holds(self, now_s):
+        return bool(self.library.host_known_holds(self.file, ctypes.c_double(now_s)))
 
     def begin(self, row, now_s):
         return self._waits(self.library.host_use_begin, row, _ns(now_s))

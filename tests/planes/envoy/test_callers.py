@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import mmap
 import os
 import signal
 
@@ -10,6 +11,7 @@ import pytest
 
 from router.clock import WallClock
 from router.planes.envoy import envoy_process
+from router.planes.envoy.known_file import KnownHead
 from tests.e2e import harness as h
 from tests.e2e.test_identity import (
     CHAT,
@@ -145,6 +147,13 @@ async def test_what_answers_took_is_set_against_the_limit(place):
         assert int(told["grpc-retry-pushback-ms"]) >= 1
 
 
+def was_looked_at_earlier(folder, by_s):
+    """As if the gateway that was killed had been dead for so long."""
+    with (rig.run_folder(folder / "gateway.yaml") / "table.known").open("r+b") as file:
+        head = KnownHead.from_buffer(mmap.mmap(file.fileno(), 0))
+        head.looked_s -= by_s
+
+
 @LONG
 async def test_without_its_writer_known_callers_go_on_and_others_are_told_to_wait(tmp_path):
     write_keys(tmp_path)
@@ -159,10 +168,15 @@ async def test_without_its_writer_known_callers_go_on_and_others_are_told_to_wai
                 await client.infer(h.ask(), bearer(CHAT))
                 code, reason, _ = await client.refusal(metadata=bearer(EUROPE))
                 assert (code, reason) == ("UNAVAILABLE", "identity_unavailable")
+                # But not for ever: their keys may be revoked by now.
+                was_looked_at_earlier(tmp_path, 300.0)
+                code, reason, _ = await client.refusal(metadata=bearer(CHAT))
+                assert (code, reason) == ("UNAVAILABLE", "identity_unavailable")
                 again = rig.EnvoyGateway(tmp_path, made)
                 try:
                     assert again.envoy_pid == pid
                     await client.infer(h.ask(), bearer(EUROPE))
+                    await client.infer(h.ask(), bearer(CHAT))
                 finally:
                     assert again.stop() == 0
             finally:

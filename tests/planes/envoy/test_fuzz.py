@@ -13,8 +13,8 @@ from router.planes.envoy.emission import rows_header
 HERE = Path(__file__).parent
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "200000"))
 READERS = (
-    "caller.c", "client_keys.c", "known.c", "limits.c", "misspelt.c", "scan_chat.c", "scan_oip.c",
-    "sha256.c", "keys/keys.c",
+    "caller.c", "client_keys.c", "known.c", "limits.c", "misspelt.c", "patterns.c",
+    "scan_chat.c", "scan_oip.c", "sha256.c", "written.c", "keys/keys.c",
 )  # fmt: skip
 CHECKED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 

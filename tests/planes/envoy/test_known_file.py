@@ -3,11 +3,13 @@
 import fnmatch
 import hashlib
 import math
+import os
 import re
 import threading
+import warnings
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.client_keys import CLIENT_KEYS
@@ -43,6 +45,14 @@ def test_who_is_put_is_found_until_their_time_or_the_generation_is_over(both):
     assert envoy.find(digest) is None
     file.put(digest, ANY._replace(tenant="", use=-1, residency=-1, until_s=math.inf), 0.0)
     assert envoy.find(digest, 1e9) == ("", "home", -1, -1, True)
+
+
+def test_nobody_is_known_for_ever_by_what_nobody_looks_at(both):
+    file, envoy = both
+    # Before it was ever looked at.
+    assert not envoy.holds(1000.0)
+    file.head.looked_s = 1000.0
+    assert envoy.holds(1000.0) and envoy.holds(1299.9) and not envoy.holds(1300.0)
 
 
 def test_one_that_is_being_written_is_asked_for(both):
@@ -115,15 +125,48 @@ def test_what_says_who_calls_is_told_apart(host):
     assert one == other != another
 
 
-PATTERNS = st.text("ab-*?[]!^\\.x", max_size=8)
+# Where patterns of other kinds differ: after `[`, a hyphen, `!` and `^`; and what is no ASCII.
+LETTERS = "ab-*?[]!^\\.xé\U0001f600"
+PATTERNS = st.text(LETTERS, max_size=12)
+# Brackets more often than chance has them, with ranges that go backwards among them.
+SETS = st.text("ab-!^[x~&|é", min_size=1, max_size=7).map("[{}]".format)
+MIXED = st.lists(SETS | st.sampled_from(["*", "?", "a", "é", "b*"]), max_size=4).map("".join)
+NAMES = st.text("ab-[]!^\\.xyz~&|é\U0001f600\n", max_size=8)
 
 
-@given(PATTERNS, st.text("ab-[]!^\\.xyz", max_size=8))
-def test_patterns_of_models_are_pythons(tmp_path_factory, host, pattern, name):
+def is_of(pattern, name):
+    with warnings.catch_warnings():
+        # Of sets in sets, which Python may have some day.
+        warnings.simplefilter("ignore", FutureWarning)
+        return re.compile(fnmatch.translate(pattern)).match(name) is not None
+
+
+@settings(max_examples=int(os.environ.get("PATTERNS", "3000")))
+@given(PATTERNS | MIXED, NAMES)
+def test_patterns_of_models_are_pythons(host, pattern, name):
+    assert host.pattern_is_of(pattern, name) is is_of(pattern, name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("[^a]", "^ab"), ("[!a]", "^ab"), ("[!]a]", "]ab"), ("[]a]", "]ab"), ("[b-a]", "ab-"),
+        ("[!b-a]", "ab-"), ("[b-a!x]", "!xy"), ("[b-a!-z]", "!-z5"), ("[--a]", "-a!"),
+        ("[a-]", "a-b"), ("[a-b-x]", "abx-c"), ("[[:alpha:]]", "a:["), ("[\\a]", "\\a"),
+        ("[é-ü]", "éêz"),
+    ],
+)  # fmt: skip
+def test_brackets_are_pythons(host, pattern, names):
+    for name in (*names, names, "", "]"):
+        assert host.pattern_is_of(pattern, name) is is_of(pattern, name), name
+
+
+def test_one_of_a_callers_patterns_is_enough(tmp_path_factory, host):
     file, envoy = _once(tmp_path_factory, host)
-    file.put(digest_of("p"), ANY._replace(models=("no-such", pattern)), 0.0)
-    expected = re.fullmatch(fnmatch.translate(pattern), name) is not None
-    assert envoy.find(digest_of("p"), model=name)[-1] is expected
+    file.put(digest_of("p"), ANY._replace(models=("no-such", "[!^]b")), 0.0)
+    assert [envoy.find(digest_of("p"), model=one)[-1] for one in ("ab", "^b", "no-such")] == [
+        True, False, True,
+    ]  # fmt: skip
 
 
 KEPT = []

@@ -26,7 +26,7 @@ def test_c_and_python_see_the_same_file(host):
         *map(ctypes.sizeof, (known.AccountCells, lay.BudgetCells, lay.RunCells)),
         lay.RequestRecord.is_greenest.offset, lay.TableHead.green_relaxed.offset,
         known.KnownEntry.text.offset, known.UseCells.peak.offset,
-        lay.RequestRecord.reserved_tokens.offset,
+        lay.RequestRecord.reserved_tokens.offset, known.KnownHead.looked_s.offset,
     ]  # fmt: skip
     sizes = [ctypes.sizeof(one) for one in structs]
     assert host.layout() == [*sizes, *(one.offset for one in offsets), *of_callers]

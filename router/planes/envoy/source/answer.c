@@ -55,30 +55,33 @@ static int number_of(span_t text, int otherwise) {
     return value;
 }
 
-static void read_grpc_status(request_t *r, int where) {
-    span_t value;
-    size_t count;
-    if (CALLBACK(http_get_header)(r->envoy, where, LITERAL("grpc-status"), &value, 0, &count))
-        r->grpc_status = number_of(value, GRPC_UNKNOWN);
-}
-
 static bool begins(span_t text, span_t with) {
     return text.length >= with.length && !memcmp(text.at, with.at, with.length);
 }
 
+static bool is_theirs(span_t key) {
+    return begins(key, LITERAL("x-carbon")) || begins(key, LITERAL("endpoint-load-metrics"));
+}
+
+/* What an answer says of itself. `is_last`: of headers with nothing behind them, and trailers. */
+static void read_header(request_t *r, span_t key, span_t value, bool is_last) {
+    if (same(key, LITERAL(":status"))) r->status = number_of(value, 0);
+    else if (is_last && same(key, LITERAL("grpc-status")))
+        r->grpc_status = number_of(value, GRPC_UNKNOWN);
+    else if (same(key, LITERAL("endpoint-load-metrics"))) keep(r->report, sizeof r->report, value);
+}
+
 /* Receipts of a router further up would pass for ours; a report of load is about the server, and a
- * balancer in front would take it for ours. */
-static void drop_theirs(request_t *r, int where) {
+ * balancer in front would take it for ours: these are taken out. Of Envoy's own words nothing is. */
+static void take_headers(request_t *r, int where, bool is_last) {
     header_t headers[MAX_HEADERS];
     size_t count = CALLBACK(http_get_headers_size)(r->envoy, where);
     if (count > MAX_HEADERS || !CALLBACK(http_get_headers)(r->envoy, where, headers)) return;
     for (size_t i = 0; i < count;) {
         span_t key = {headers[i].key, headers[i].key_length};
-        if (same(key, LITERAL("endpoint-load-metrics")))
-            keep(r->report, sizeof r->report, (span_t){headers[i].value, headers[i].value_length});
+        read_header(r, key, (span_t){headers[i].value, headers[i].value_length}, is_last);
         char name[256];
-        if ((!begins(key, LITERAL("x-carbon")) && !begins(key, LITERAL("endpoint-load-metrics"))) ||
-            key.length >= sizeof name) {
+        if (r->is_local || !is_theirs(key) || key.length >= sizeof name) {
             i++;
             continue;
         }
@@ -103,20 +106,16 @@ static void put(void *into, const char *key, span_t value) {
 
 int ON(http_filter_response_headers)(envoy_t envoy, void *request, bool is_end) {
     request_t *r = request;
-    span_t value;
-    size_t count;
     char text[1024];
     if (r->decision.seat < 0) return HEADERS_CONTINUE;
     const table_t *table = table_now(r);
     follow(r, table);
-    if (CALLBACK(http_get_header)(envoy, RESPONSE_HEADERS, LITERAL(":status"), &value, 0, &count))
-        r->status = number_of(value, 0);
-    drop_theirs(r, RESPONSE_HEADERS);
+    take_headers(r, RESPONSE_HEADERS, is_end && !r->front->is_http);
     if (r->front->is_http) {
-        CALLBACK(http_set_header)(envoy, RESPONSE_HEADERS, LITERAL("x-carbon"),
-                                  receipt_field(table, &r->decision, &r->times, false, text, sizeof text));
+        into_t into = {envoy, RESPONSE_HEADERS};
+        put(&into, "x-carbon",
+            receipt_field(table, &r->decision, &r->times, false, monotonic_s(), text, sizeof text));
     } else if (is_end) {
-        read_grpc_status(r, RESPONSE_HEADERS);
         into_t into = {envoy, RESPONSE_HEADERS};
         put(&into, "x-carbon-decision-id",
             decision_id(table, &r->decision, text, sizeof text));
@@ -145,14 +144,16 @@ static void keep_tail(request_t *r, span_t chunk) {
 int ON(http_filter_response_body)(envoy_t envoy, void *request, bool is_end) {
     request_t *r = request;
     if (r->decision.seat < 0) return BODY_CONTINUE;
+    if (is_end) r->is_whole = true;
+    bool is_first = isnan(r->first_byte_s);
+    if (!is_first && !r->front->is_http) return BODY_CONTINUE;
     size_t count = CALLBACK(http_get_body_chunks_size)(envoy, RECEIVED_RESPONSE);
-    if (count && isnan(r->first_byte_s)) r->first_byte_s = monotonic_s();
+    if (count && is_first) r->first_byte_s = monotonic_s();
     if (r->front->is_http && count && count <= MAX_CHUNKS) {
         span_t chunks[MAX_CHUNKS];
         if (CALLBACK(http_get_body_chunks)(envoy, RECEIVED_RESPONSE, chunks))
             for (size_t i = 0; i < count; i++) keep_tail(r, chunks[i]);
     }
-    if (is_end) r->is_whole = true;
     return BODY_CONTINUE;
 }
 
@@ -162,8 +163,7 @@ int ON(http_filter_response_trailers)(envoy_t envoy, void *request) {
     r->is_whole = true;
     if (r->front->is_http) return TRAILERS_CONTINUE;
     const table_t *table = table_now(r);
-    read_grpc_status(r, RESPONSE_TRAILERS);
-    drop_theirs(r, RESPONSE_TRAILERS);
+    take_headers(r, RESPONSE_TRAILERS, true);
     r->times.ended_s = monotonic_s();
     into_t into = {envoy, RESPONSE_TRAILERS};
     char text[1024];
@@ -171,6 +171,7 @@ int ON(http_filter_response_trailers)(envoy_t envoy, void *request) {
         receipt_whole(table, &r->decision, &r->times, put, &into);
     else
         put(&into, "x-carbon",
-            receipt_field(table, &r->decision, &r->times, true, text, sizeof text));
+            receipt_field(table, &r->decision, &r->times, true, r->times.ended_s, text,
+                          sizeof text));
     return TRAILERS_CONTINUE;
 }

@@ -131,10 +131,10 @@ void identify(request_t *r, const header_t *headers, size_t count) {
     if (of_strangers && !is_credential)
         deny(r, UNAUTHENTICATED,
              "no credential: send `authorization: Bearer KEY`, or `x-api-key: KEY`");
-    else if (find(r))
+    else if ((!of_strangers || known_holds(file, r->times.started_s)) && find(r))
         begin_use(r);
     else
-        ask(r, headers, count, of_strangers);
+        ask(r, headers, count, of_strangers); /* where nobody is, nobody is let in */
 }
 
 /* "REASON MS TEXT": why it is refused, and when to ask again; REASON 0: it is known now. */

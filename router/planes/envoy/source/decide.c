@@ -172,16 +172,38 @@ static void leave_out(const columns_t *c, const int64_t *seat_of, int64_t seat) 
         if (seat_of[i] == seat) c->live[K_ELIGIBLE * c->n + i] = 0.0;
 }
 
-/* Whom to try after the chosen one: within the budgets, else late, as next_choice does. */
-static void plan_moves(decision_t *d, const columns_t *c, const int64_t *seat_of, double *params,
-                       uint64_t attempts) {
+/* Nobody in a region of those that are tried before. */
+static void leave_regions_out(const decision_t *d, const columns_t *c, const table_t *t) {
+    const int64_t *seat_of = in_table(t, d->model->seats_at);
+    const endpoint_t *endpoints = in_table(t, t->endpoints_at);
+    for (int k = 0; k < d->tried; k++) {
+        uint32_t region = endpoints[seat_of[d->founds[k].row]].region;
+        for (int64_t i = 0; i < c->n; i++)
+            if (endpoints[seat_of[i]].region == region) c->live[K_ELIGIBLE * c->n + i] = 0.0;
+    }
+}
+
+/* Whom to try after the chosen one, as next_choice does: after two that failed somebody in another
+ * region, since neighbours may share what is wrong; within the budgets, else late. */
+static void plan_moves(decision_t *d, const columns_t *c, double *params, const view_t *view) {
+    const table_t *t = view->table;
+    const int64_t *seat_of = in_table(t, d->model->seats_at);
+    double *eligible = c->live + K_ELIGIBLE * c->n;
+    size_t bytes = sizeof *eligible * (size_t)c->n;
     question_t asked = d->asked;
     found_t found;
     d->founds[0] = d->found;
     d->tried = 1;
-    while (d->tried < MAX_ATTEMPTS && (uint64_t)d->tried < attempts) {
+    while (d->tried < MAX_ATTEMPTS && (uint64_t)d->tried < t->attempts) {
         leave_out(c, seat_of, seat_of[d->founds[d->tried - 1].row]);
-        kernel_choose(&found, c, params, &asked, uniform());
+        found.row = -1;
+        if (d->tried > 1) {
+            memcpy(view->terms, eligible, bytes);
+            leave_regions_out(d, c, t);
+            kernel_choose(&found, c, params, &asked, uniform());
+            memcpy(eligible, view->terms, bytes);
+        }
+        if (found.row < 0) kernel_choose(&found, c, params, &asked, uniform());
         if (found.row < 0) {
             asked.ttft_ms = asked.tpot_ms = asked.e2e_ms = INFINITY;
             kernel_choose(&found, c, params, &asked, uniform());
@@ -268,7 +290,7 @@ static bool place(decision_t *d, caller_t *caller, span_t model, double *rungs, 
         if (there + others <= c.table[K_MAX_IN_FLIGHT * c.n + row] && there <= allotted) {
             if (t->seen_share > 0.0 && uniform() < t->seen_share)
                 d->sight = leave_sight(shared, &c, caller);
-            plan_moves(d, &c, seat_of, params, t->attempts);
+            plan_moves(d, &c, params, view);
             return true;
         }
         hold(shared, d->seat, -1); /* another worker took the last place meanwhile */

@@ -5,6 +5,20 @@
 
 #include "request.h"
 
+/* Of one that ended the gateway has it from when it departed. */
+static void write_asked(record_t *record, const request_t *r) {
+    strcpy(record->tenant, r->caller.tenant);
+    strcpy(record->origin, r->caller.origin);
+    strcpy(record->request_id, r->request_id);
+}
+
+static void write_ended(record_t *record, const request_t *r) {
+    strcpy(record->details, r->details);
+    strcpy(record->report, r->report);
+    record->tail_length = (uint32_t)r->tail_length;
+    memcpy(record->tail, r->tail, r->tail_length);
+}
+
 void leave_record(request_t *r, uint32_t kind) {
     uint64_t number;
     record_t *record = shared_begin(r->front->shared, &number);
@@ -48,13 +62,10 @@ void leave_record(request_t *r, uint32_t kind) {
     record->claimed = r->ruling.claimed;
     record->exhausted = r->ruling.exhausted;
     record->is_greenest = d->is_greenest;
-    strcpy(record->tenant, r->caller.tenant);
-    strcpy(record->origin, r->caller.origin);
-    strcpy(record->request_id, r->request_id);
-    strcpy(record->details, r->details);
-    strcpy(record->report, r->report);
-    record->tail_length = (uint32_t)r->tail_length;
-    memcpy(record->tail, r->tail, r->tail_length);
+    record->unused = 0;
+    record->tail_length = 0;
+    if (kind != ENDED) write_asked(record, r);
+    if (kind != DEPARTED) write_ended(record, r);
     shared_finish(record, number);
 }
 
@@ -81,6 +92,7 @@ int ON(http_filter_local_reply)(envoy_t envoy, void *request, uint32_t code, spa
                                 bool is_reset) {
     (void)envoy, (void)is_reset;
     request_t *r = request;
+    r->is_local = true;
     r->status = (int)code;
     keep(r->details, sizeof r->details, details);
     return 0;

@@ -12,6 +12,9 @@
 #define NATIVE LITERAL("x-native-plane")
 #define METADATA LITERAL("carbon_router")
 #define METADATA_KEY LITERAL("endpoints")
+/* How often a request may move, where it does not say otherwise; likewise. */
+#define ROUTE_RETRIES 2
+#define RETRIES LITERAL("x-envoy-max-retries")
 
 const char *ON(program_init)(void) { return ABI_VERSION; }
 
@@ -54,8 +57,10 @@ void *ON(http_filter_config_new)(void *envoy, span_t name, span_t setting) {
 void ON(http_filter_config_destroy)(void *front) { free_front(front); }
 
 void *ON(http_filter_new)(void *front, envoy_t envoy) {
-    request_t *r = calloc(1, sizeof *r);
+    request_t *r = malloc(sizeof *r);
     if (!r) return 0;
+    memset(r, 0, offsetof(request_t, request_id));
+    *r->request_id = *r->details = *r->report = 0;
     r->envoy = envoy;
     r->front = front;
     r->times = (times_t){.started_s = monotonic_s(), .departed_s = NAN, .ended_s = NAN};
@@ -83,6 +88,12 @@ const view_t *view_now(const request_t *r) {
     return shared_view(r->front->shared, r->front->is_http, hosts_of, r->envoy);
 }
 
+/* What routes go by. `is_marked`: says that it is the gateway's own process's, which is ours to say. */
+typedef struct {
+    span_t path, method, host;
+    bool is_marked, says_retries; /* how often it may move, which is ours to say as well */
+} line_t;
+
 static span_t header(envoy_t envoy, span_t key) {
     span_t value = {0, 0};
     size_t count;
@@ -91,13 +102,27 @@ static span_t header(envoy_t envoy, span_t key) {
     return value;
 }
 
+/* Looked for among all at once: to ask Envoy for one takes as long as to ask it for all. */
+static line_t line_of(const header_t *headers, size_t count) {
+    line_t line = {{0, 0}, {0, 0}, {0, 0}, false, false};
+    for (size_t i = 0; i < count; i++) {
+        span_t key = {headers[i].key, headers[i].key_length};
+        span_t value = {headers[i].value, headers[i].value_length};
+        if (same(key, LITERAL(":path"))) line.path = value;
+        else if (same(key, LITERAL(":method"))) line.method = value;
+        else if (same(key, LITERAL(":authority"))) line.host = value;
+        else if (same(key, NATIVE)) line.is_marked = true;
+        else if (same(key, RETRIES)) line.says_retries = true;
+    }
+    return line;
+}
+
 /* Whether the name that a call has for this host is one that nobody else could have. Any other is the
  * gateway's own process's to judge. */
-static bool is_own_name(envoy_t envoy, const front_t *front) {
+static bool is_own_name(span_t host, const front_t *front) {
     uint64_t asks = __atomic_load_n(&front->known->asks, __ATOMIC_ACQUIRE);
     /* No page of a stranger's has a credential. */
     if (!front->names || asks & ASKS_WHO) return true;
-    span_t host = header(envoy, LITERAL(":authority"));
     for (size_t i = host.length; i--;)
         if (host.at[i] == ':') {
             host.length = i;
@@ -109,8 +134,7 @@ static bool is_own_name(envoy_t envoy, const front_t *front) {
 }
 
 /* As the routes of router/planes/envoy/bootstrap.py: all else is the gateway's own process's. */
-static bool is_decided_here(envoy_t envoy, const front_t *front) {
-    span_t path = header(envoy, LITERAL(":path"));
+static bool is_decided_here(span_t path, const front_t *front) {
     const char *query = path.length ? memchr(path.at, '?', path.length) : 0;
     if (query) path.length = (size_t)(query - path.at);
     return same(path, front->is_http ? LITERAL(CHAT) : LITERAL(INFER));
@@ -130,17 +154,28 @@ static bool hand_over(request_t *r) {
 int ON(http_filter_request_headers)(envoy_t envoy, void *request, bool is_end) {
     request_t *r = request;
     header_t headers[MAX_HEADERS];
-    if (!is_decided_here(envoy, r->front)) {
+    size_t count = CALLBACK(http_get_headers_size)(envoy, REQUEST_HEADERS);
+    bool is_read =
+        count <= MAX_HEADERS && CALLBACK(http_get_headers)(envoy, REQUEST_HEADERS, headers);
+    line_t line = line_of(headers, is_read ? count : 0);
+    if (!is_read) line.path = header(envoy, LITERAL(":path"));
+    if (!is_decided_here(line.path, r->front)) {
         r->is_passed = r->is_decided = true;
         return HEADERS_CONTINUE;
     }
-    /* Whoever calls has no say in that. */
-    CALLBACK(http_set_header)(envoy, REQUEST_HEADERS, NATIVE, (span_t){0, 0});
+    r->says_retries = line.says_retries;
+    if (line.is_marked) {
+        /* Whoever calls has no say in that. */
+        CALLBACK(http_set_header)(envoy, REQUEST_HEADERS, NATIVE, (span_t){0, 0});
+        CALLBACK(http_clear_route_cache)(envoy);
+        count = CALLBACK(http_get_headers_size)(envoy, REQUEST_HEADERS);
+        is_read = CALLBACK(http_get_headers)(envoy, REQUEST_HEADERS, headers);
+        line = line_of(headers, is_read ? count : 0);
+    }
     const view_t *view = view_now(r);
-    size_t count = CALLBACK(http_get_headers_size)(envoy, REQUEST_HEADERS);
     if (!view) {
         caller_refuse(&r->caller, NOT_STARTED, "the gateway has not written its table yet");
-    } else if (count > MAX_HEADERS || !CALLBACK(http_get_headers)(envoy, REQUEST_HEADERS, headers)) {
+    } else if (!is_read) {
         caller_refuse(&r->caller, INVALID_METADATA, "more than %d headers", MAX_HEADERS);
     } else {
         /* Of one that is refused at once, too: records are read by it. */
@@ -149,8 +184,8 @@ int ON(http_filter_request_headers)(envoy_t envoy, void *request, bool is_end) {
                     view->table->max_budget_ms);
         if (r->front->is_http && (r->caller.wants_full || r->caller.wants_compact))
             r->caller.passes_on = true; /* these are of gRPC */
-        if (r->caller.passes_on || !is_own_name(envoy, r->front) ||
-            !same(header(envoy, LITERAL(":method")), LITERAL("POST"))) {
+        if (r->caller.passes_on || !is_own_name(line.host, r->front) ||
+            !same(line.method, LITERAL("POST"))) {
             hand_over(r);
             return HEADERS_CONTINUE;
         }
@@ -167,7 +202,7 @@ static void send_to(request_t *r, const table_t *table) {
     const decision_t *d = &r->decision;
     const int64_t *seat_of = in_table(table, d->model->seats_at);
     const endpoint_t *endpoints = in_table(table, table->endpoints_at);
-    char list[MAX_ATTEMPTS * 64], moves[16];
+    char list[MAX_ATTEMPTS * 64];
     size_t used = 0;
     int named = 0;
     for (int i = 0; i < d->tried; i++, named++) {
@@ -180,9 +215,9 @@ static void send_to(request_t *r, const table_t *table) {
     }
     CALLBACK(http_set_dynamic_metadata_string)(r->envoy, METADATA, METADATA_KEY,
                                                (span_t){list, used});
-    snprintf(moves, sizeof moves, "%d", named > 1 ? named - 1 : 0);
-    CALLBACK(http_set_header)(r->envoy, REQUEST_HEADERS, LITERAL("x-envoy-max-retries"),
-                              span_of(moves));
+    if (named - 1 == ROUTE_RETRIES && !r->says_retries) return;
+    char moves = (char)('0' + (named > 1 ? named - 1 : 0));
+    CALLBACK(http_set_header)(r->envoy, REQUEST_HEADERS, RETRIES, (span_t){&moves, 1});
 }
 
 static void scan(request_t *r, span_t body) {
@@ -236,7 +271,7 @@ static bool depart(request_t *r, span_t body) {
         r->is_decided = true;
         copy_keep(r->copy = view->copy);
         r->first_seat = r->decision.seat;
-        r->times.departed_s = monotonic_s();
+        r->times.departed_s = r->decision.asked.now_s; /* microseconds ago */
         send_to(r, view->table);
         leave_record(r, DEPARTED);
         return true;
@@ -261,11 +296,11 @@ static size_t body_part(envoy_t envoy, int which, char *at, size_t room) {
 
 bool whole_body(request_t *r) {
     span_t only;
-    size_t buffered = CALLBACK(http_get_body_size)(r->envoy, BUFFERED_REQUEST);
-    size_t received = CALLBACK(http_get_body_size)(r->envoy, RECEIVED_REQUEST);
-    if (!buffered && CALLBACK(http_get_body_chunks_size)(r->envoy, RECEIVED_REQUEST) == 1 &&
+    if (!r->is_buffered && CALLBACK(http_get_body_chunks_size)(r->envoy, RECEIVED_REQUEST) == 1 &&
         CALLBACK(http_get_body_chunks)(r->envoy, RECEIVED_REQUEST, &only))
         return depart(r, only);
+    size_t buffered = CALLBACK(http_get_body_size)(r->envoy, BUFFERED_REQUEST);
+    size_t received = CALLBACK(http_get_body_size)(r->envoy, RECEIVED_REQUEST);
     char *joined = malloc(buffered + received + 1);
     size_t length = 0;
     if (joined) {
@@ -284,11 +319,15 @@ int ON(http_filter_request_body)(envoy_t envoy, void *request, bool is_end) {
     request_t *r = request;
     if (r->is_asking) {
         r->has_all = is_end;
+        r->is_buffered = true;
         return BODY_STOP_AND_BUFFER;
     }
     if (r->caller.refused) return BODY_STOP_NO_BUFFER;
     if (r->is_decided) return BODY_CONTINUE;
-    if (!is_end) return BODY_STOP_AND_BUFFER;
+    if (!is_end) {
+        r->is_buffered = true;
+        return BODY_STOP_AND_BUFFER;
+    }
     return whole_body(r) ? BODY_CONTINUE : BODY_STOP_NO_BUFFER;
 }
 

@@ -1,8 +1,8 @@
 #include "known.h"
 #include "client_keys.h"
+#include "patterns.h"
 
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -121,6 +121,12 @@ static bool take_entry(const known_entry_t *entry, caller_t *caller, known_t *kn
     return true;
 }
 
+bool known_holds(const known_file_t *file, double now_s) {
+    double looked_s;
+    __atomic_load(&file->looked_s, &looked_s, __ATOMIC_RELAXED);
+    return now_s - looked_s < UNLOOKED_S;
+}
+
 bool known_find(const known_file_t *file, const uint8_t digest[DIGEST_BYTES], double now_s,
                 caller_t *caller, known_t *known) {
     uint64_t first;
@@ -142,12 +148,11 @@ bool known_find(const known_file_t *file, const uint8_t digest[DIGEST_BYTES], do
 
 bool known_may_use(const known_t *known, span_t model) {
     if (!known->models) return true;
-    char name[MAX_NAME + 1];
-    if (model.length > MAX_NAME || memchr(model.at, 0, model.length)) return false;
-    keep(name, sizeof name, model);
+    /* No model that is served has a longer one: of MAX_NAME characters. */
+    if (model.length > 4 * MAX_NAME) return false;
     const char *pattern = known->models, *end = pattern + known->model_bytes;
     for (uint32_t i = 0; i < known->patterns && pattern < end; i++, pattern += strlen(pattern) + 1)
-        if (!fnmatch(pattern, name, FNM_NOESCAPE)) return true;
+        if (pattern_is_of(span_of(pattern), model)) return true;
     return false;
 }
 

@@ -10,7 +10,7 @@
 #include "limits.h"
 #include "sha256.h"
 
-#define KNOWN_MAGIC 0x314e574f4e4b5243ull
+#define KNOWN_MAGIC 0x324e574f4e4b5243ull
 #define KNOWN_WAYS 8
 #define KNOWN_TEXT 1792
 /* Of what is asked. */
@@ -18,11 +18,17 @@
 /* Of `asks`: who callers are, and what tenants have left. */
 #define ASKS_WHO 1
 #define ASKS_TENANTS 2
+/* Nobody looks any more whether keys were revoked: so long callers stay who they were. As long as a
+ * token that was verified is remembered (router/identity/tokens.py). */
+#define UNLOOKED_S 300.0
 
-/* `asks`: what of callers has to be known, 0 for nothing. An entry of another `generation` is none. */
+/* `asks`: what of callers has to be known, 0 for nothing. An entry of another `generation` is none.
+ * `looked_s`: when the gateway last looked whether what it answered still holds, monotonic. */
 typedef struct {
     uint64_t magic, sets, entries_at, uses, uses_at, generation, asks, entry_bytes,
         accounts, accounts_at;
+    double looked_s;
+    uint64_t unused[5]; /* rows of use, which follow, are on cache lines of their own */
 } known_file_t;
 
 /* `stamp`: odd while it is written. `until_s`: monotonic. `use`: row of what it uses, -1 for whoever
@@ -55,6 +61,8 @@ void known_digest(uint8_t digest[DIGEST_BYTES], bool *is_credential, const heade
 /* The same as text, for the gateway: lines of a key and a value by turns. `into` has room for
  * MAX_ASKED; more where it is too long. */
 size_t known_question(const header_t *headers, size_t count, bool with_credentials, char *into);
+/* Whether what the gateway answered of credentials may still be gone by. */
+bool known_holds(const known_file_t *file, double now_s);
 /* Whether it is there: then `caller` and `known` say what it may. */
 bool known_find(const known_file_t *file, const uint8_t digest[DIGEST_BYTES], double now_s,
                 caller_t *caller, known_t *known);

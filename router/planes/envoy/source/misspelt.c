@@ -104,9 +104,8 @@ static words_t words_of(span_t plain) {
     return found;
 }
 
-bool is_misspelt(span_t key) {
+static bool judge(span_t key) {
     char text[MAX_KEY];
-    if (!key.length || *key.at == ':') return false;
     span_t plain = {text, least(key.length, MAX_KEY)};
     for (size_t i = 0; i < plain.length; i++)
         text[i] = key.at[i] == '_' || key.at[i] == '.' ? '-' : key.at[i];
@@ -125,4 +124,26 @@ bool is_misspelt(span_t key) {
         if (is_within(plain, of_plain, ours, of_ours[i], slips)) return true;
     }
     return false;
+}
+
+/* What was said of the names that came last: mostly the same few come with every request. */
+#define KEPT 64
+typedef struct {
+    char name[MAX_KEY];
+    size_t length; /* 0: none yet */
+    bool is_misspelt;
+} judged_t;
+static _Thread_local judged_t judged[KEPT];
+
+bool is_misspelt(span_t key) {
+    if (!key.length || *key.at == ':') return false;
+    if (key.length > MAX_KEY) return judge(key);
+    const unsigned char *at = (const unsigned char *)key.at;
+    size_t place = key.length * 7 + at[0] + at[key.length / 2] * 5u + at[key.length - 1] * 3u;
+    judged_t *one = judged + place % KEPT;
+    if (one->length == key.length && !memcmp(one->name, at, key.length)) return one->is_misspelt;
+    one->is_misspelt = judge(key);
+    one->length = key.length;
+    memcpy(one->name, at, key.length);
+    return one->is_misspelt;
 }

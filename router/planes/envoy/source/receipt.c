@@ -1,4 +1,5 @@
 #include "receipt.h"
+#include "written.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -36,12 +37,19 @@ static void word(const told_t *told, const char *key, span_t text) {
     if (text.length) told->put(told->to, key, text);
 }
 
+static void write_id(written_t *into, const table_t *t, const decision_t *d) {
+    write_text(into, text_in(t, t->identity));
+    uint64_t numbers[] = {d->decision, (uint64_t)(d->draw * 0x1p48), (uint64_t)d->hour};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        write_text(into, LITERAL("-"));
+        write_hex(into, numbers[i]);
+    }
+}
+
 span_t decision_id(const table_t *t, const decision_t *d, char *into, size_t room) {
-    span_t identity = text_in(t, t->identity);
-    int length = snprintf(into, room, "%.*s-%llx-%llx-%llx", (int)identity.length, identity.at,
-                          (unsigned long long)d->decision,
-                          (unsigned long long)(d->draw * 0x1p48), (unsigned long long)d->hour);
-    return (span_t){into, length < 0 ? 0 : (size_t)length < room ? (size_t)length : room - 1};
+    written_t id = {into, room, 0};
+    write_id(&id, t, d);
+    return written_text(&id);
 }
 
 static const endpoint_t *endpoint_at(const table_t *t, int64_t seat) {
@@ -88,12 +96,11 @@ static span_t relaxed_of(const table_t *t, const decision_t *d) {
     return text_in(t, d->is_greenest ? t->green_relaxed[d->rung] : t->relaxed[d->rung]);
 }
 
-/* What the decision was taken in spite of, `between` each two; how many. */
-static int flags_of(const table_t *t, const decision_t *d, const ruling_t *ruling, double age_s,
-                    const char *between, char *into, size_t room) {
+/* What the decision was taken in spite of, `between` each two. */
+static void write_flags(written_t *into, const table_t *t, const decision_t *d,
+                        const ruling_t *ruling, double age_s, span_t between) {
     span_t said[6];
     int count = 0;
-    size_t used = 0;
     if (d->origin_unknown) said[count++] = LITERAL("origin_unknown");
     said[count] = text_in(t, region_of(t, endpoint_at(t, d->seat))->flags);
     if (said[count].length) count++;
@@ -101,11 +108,10 @@ static int flags_of(const table_t *t, const decision_t *d, const ruling_t *rulin
     if (ruling->is_enforced) said[count++] = LITERAL("carbon_budget_exhausted");
     if (ruling->is_shadowed) said[count++] = LITERAL("carbon_budget_shadow");
     if (age_s > OLD_TABLE_S) said[count++] = LITERAL("table_old");
-    *into = 0;
-    for (int i = 0; i < count && used < room; i++)
-        used += (size_t)snprintf(into + used, room - used, "%s%.*s", i ? between : "",
-                                 (int)said[i].length, said[i].at);
-    return count;
+    for (int i = 0; i < count; i++) {
+        if (i) write_text(into, between);
+        write_text(into, said[i]);
+    }
 }
 
 void receipt_whole(const table_t *t, const decision_t *d, const times_t *times, put_t *put,
@@ -139,8 +145,10 @@ void receipt_whole(const table_t *t, const decision_t *d, const times_t *times, 
     if (times->attempts > 1) tell(&told, "x-carbon-attempts", "%u", times->attempts);
     double now_s = monotonic_s(), age_s = now_s - d->written_s;
     tell_grid(&told, t, region, dated_s(t, now_s));
-    char flags[128];
-    if (flags_of(t, d, times->ruling, age_s, ",", flags, sizeof flags)) tell(&told, "x-carbon-flags", "%s", flags);
+    char said[160];
+    written_t flags = {said, sizeof said, 0};
+    write_flags(&flags, t, d, times->ruling, age_s, LITERAL(","));
+    word(&told, "x-carbon-flags", written_text(&flags));
     if (age_s > OLD_TABLE_S) tell(&told, "x-carbon-table-age-s", "%.0f", age_s);
     word(&told, "x-carbon-relaxed", relaxed_of(t, d));
     double left = 0.0;
@@ -151,60 +159,70 @@ void receipt_whole(const table_t *t, const decision_t *d, const times_t *times, 
     }
 }
 
-typedef struct {
-    char *into;
-    size_t room, used;
-} field_t;
-
-static void add(field_t *field, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void add(field_t *field, const char *format, ...) {
-    va_list rest;
-    va_start(rest, format);
-    int length = vsnprintf(field->into + field->used, field->room - field->used, format, rest);
-    va_end(rest);
-    if (length > 0) field->used += (size_t)length;
-    if (field->used >= field->room) field->used = field->room - 1;
+static void write_quoted(written_t *into, span_t key, span_t text) {
+    write_text(into, key);
+    write_text(into, LITERAL("=\""));
+    size_t from = 0;
+    for (size_t i = 0; i < text.length; i++) {
+        if (text.at[i] != '"' && text.at[i] != '\\') continue;
+        write_text(into, (span_t){text.at + from, i - from});
+        write_text(into, LITERAL("\\"));
+        from = i;
+    }
+    write_text(into, (span_t){text.at + from, text.length - from});
+    write_text(into, LITERAL("\""));
 }
 
-static void add_quoted(field_t *field, const char *key, span_t text) {
-    add(field, "%s=\"", key);
-    for (size_t i = 0; i < text.length; i++)
-        add(field, text.at[i] == '"' || text.at[i] == '\\' ? "\\%c" : "%c", text.at[i]);
-    add(field, "\"");
+static void write_pair(written_t *into, span_t key, span_t text) {
+    write_text(into, key);
+    write_text(into, text);
+}
+
+static void write_figure(written_t *into, span_t key, double value, int places) {
+    write_text(into, key);
+    write_decimal(into, value, places);
+}
+
+static void write_relaxed(written_t *into, span_t relaxed) {
+    if (!relaxed.length) return;
+    char words[128];
+    keep(words, sizeof words, relaxed);
+    for (char *c = words; *c; c++)
+        if (*c == ',') *c = ' ';
+    write_quoted(into, LITERAL(", relaxed"), span_of(words));
 }
 
 span_t receipt_field(const table_t *t, const decision_t *d, const times_t *times, bool is_whole,
-                     char *into, size_t room) {
+                     double now_s, char *into, size_t room) {
     const endpoint_t *endpoint = endpoint_at(t, d->seat);
     const region_t *region = region_of(t, endpoint);
-    field_t field = {into, room, 0};
-    char id[160], flags[128];
-    add_quoted(&field, "id", decision_id(t, d, id, sizeof id));
-    add_quoted(&field, ", region", text_in(t, region->name));
-    add_quoted(&field, ", endpoint", text_in(t, endpoint->name));
+    written_t field = {into, room, 0};
+    char id[160], said[160];
+    write_quoted(&field, LITERAL("id"), decision_id(t, d, id, sizeof id));
+    write_quoted(&field, LITERAL(", region"), text_in(t, region->name));
+    write_quoted(&field, LITERAL(", endpoint"), text_in(t, endpoint->name));
     if (!isnan(region->g_per_kwh)) {
-        span_t shown = text_in(t, region->shown_g), kind = text_in(t, region->intensity[4]);
-        span_t basis = text_in(t, region->intensity[2]);
-        add(&field, ", g_per_kwh=%.*s, kind=%.*s, basis=%.*s", (int)shown.length, shown.at,
-            (int)kind.length, kind.at, (int)basis.length, basis.at);
+        write_pair(&field, LITERAL(", g_per_kwh="), text_in(t, region->shown_g));
+        write_pair(&field, LITERAL(", kind="), text_in(t, region->intensity[4]));
+        write_pair(&field, LITERAL(", basis="), text_in(t, region->intensity[2]));
     }
     double grams_there = d->model->is_task ? grams(t, d, d->found.row, d->seat) : NAN;
-    if (is_whole && isfinite(grams_there))
-        add(&field, ", gco2e=%.9f, energy_j=%.3f, energy_kind=%s", grams_there,
-            ((const double *)in_table(t, d->model->task_j_at))[d->found.row],
-            energy_kind(t, d, d->found.row));
-    if (is_whole && times->attempts > 1) add(&field, ", attempts=%u", times->attempts);
-    double left = 0.0;
-    if (budgets_tightest(times->ruling, t, &left)) add(&field, ", budget_left=%.3f", left);
-    span_t relaxed = relaxed_of(t, d);
-    if (relaxed.length) {
-        char words[128];
-        keep(words, sizeof words, relaxed);
-        for (char *c = words; *c; c++)
-            if (*c == ',') *c = ' ';
-        add_quoted(&field, ", relaxed", span_of(words));
+    if (is_whole && isfinite(grams_there)) {
+        double joules = ((const double *)in_table(t, d->model->task_j_at))[d->found.row];
+        write_figure(&field, LITERAL(", gco2e="), grams_there, 9);
+        write_figure(&field, LITERAL(", energy_j="), joules, 3);
+        write_pair(&field, LITERAL(", energy_kind="), span_of(energy_kind(t, d, d->found.row)));
     }
-    if (flags_of(t, d, times->ruling, monotonic_s() - d->written_s, ", ", flags, sizeof flags))
-        add(&field, ", %s", flags);
-    return (span_t){into, field.used};
+    if (is_whole && times->attempts > 1) {
+        write_text(&field, LITERAL(", attempts="));
+        write_count(&field, times->attempts);
+    }
+    double left = 0.0;
+    if (budgets_tightest(times->ruling, t, &left))
+        write_figure(&field, LITERAL(", budget_left="), left, 3);
+    write_relaxed(&field, relaxed_of(t, d));
+    written_t flags = {said, sizeof said, 0};
+    write_flags(&flags, t, d, times->ruling, now_s - d->written_s, LITERAL(", "));
+    if (flags.used) write_pair(&field, LITERAL(", "), written_text(&flags));
+    return written_text(&field);
 }

@@ -33,10 +33,14 @@ typedef struct {
     uint32_t model;
     int status, grpc_status;
     bool is_asking, has_all; /* of whom it is, and has come meanwhile */
+    bool is_buffered;        /* Envoy may hold some of its body */
+    bool says_retries;       /* the caller does */
+    bool is_local;           /* Envoy itself answers it */
     bool is_told;            /* the gateway knows why it is refused */
     bool is_decided, is_passed, is_whole, has_left; /* passed: to the gateway's own process */
-    char request_id[MAX_NAME], details[MAX_NAME], report[MAX_REPORT], tail[MAX_TAIL];
     size_t tail_length;
+    /* Texts, of which there is nothing yet but their ends. */
+    char request_id[MAX_NAME], details[MAX_NAME], report[MAX_REPORT], tail[MAX_TAIL];
 } request_t;
 
 /* The newest table that this worker may decide by. */

@@ -38,9 +38,6 @@ record_t *shared_begin(shared_t *shared, uint64_t *number) {
     __atomic_store_n(&record->stamp, 0, __ATOMIC_RELAXED);
     /* Nothing of what follows may be seen under the stamp that was there. */
     __atomic_thread_fence(__ATOMIC_RELEASE);
-    /* Texts have ends, and are seldom long: what is behind them stays out of the way. */
-    memset((char *)record + sizeof record->stamp, 0,
-           offsetof(record_t, tenant) - sizeof record->stamp);
     return record;
 }
 

@@ -127,7 +127,9 @@ typedef struct {
 enum { DEPARTED = 1, ENDED, REFUSED };
 
 /* What became of a request. `stamp`: its number plus one, written last. Times monotonic, s, NaN of
- * what was not. `seat`: that served it, `first_seat`: that it was sent to. */
+ * what was not. `seat`: that served it, `first_seat`: that it was sent to. Texts have ends, and are
+ * seldom long. Names are in it where it departed or was refused, what became of it where that is
+ * over. */
 typedef struct {
     uint64_t stamp;
     uint32_t kind, model, rung, reason;
@@ -155,7 +157,8 @@ typedef struct {
 /* Maps the file; its head, or 0 where it is none of ours. */
 shared_t *shared_open(const char *path);
 seat_t *shared_seats(shared_t *shared);
-/* A place for a record of which all is written but the stamp, which `shared_finish` adds. */
+/* A place for a record, in which is what was there before: all of it but the stamp is to be written,
+ * which `shared_finish` adds. */
 record_t *shared_begin(shared_t *shared, uint64_t *number);
 void shared_finish(record_t *record, uint64_t number);
 

@@ -9,9 +9,12 @@
 /* It cannot be reached by this key: 502 and UNAVAILABLE, which another server may do better than. */
 #define BAD_GATEWAY LITERAL("502")
 #define UNAVAILABLE LITERAL("14")
+/* What stands for the address of the gateway's own process, which has a new one whenever it starts; as
+ * in router/planes/envoy/keys_file.py. */
+#define NATIVE LITERAL("native")
 
 /* `is_native`: towards the gateway's own process, which judges callers by their own credentials, and
- * by its key that it is this Envoy that tells of a certificate. */
+ * by its key that it is this Envoy that carries them. */
 typedef struct {
     const keys_file_t *file;
     bool is_native;
@@ -98,10 +101,12 @@ static char *bare(span_t value) {
 int ON(http_filter_request_headers)(envoy_t envoy, void *of, bool is_end) {
     (void)is_end;
     attempt_t *attempt = of;
-    span_t address;
+    span_t address = NATIVE;
     server_key_t key;
-    if (!CALLBACK(http_filter_get_attribute_string)(envoy, ATTRIBUTE_UPSTREAM_ADDRESS, &address) ||
-        !keys_find(attempt->towards->file, address, &key))
+    bool is_known = attempt->towards->is_native ||
+                    CALLBACK(http_filter_get_attribute_string)(envoy, ATTRIBUTE_UPSTREAM_ADDRESS,
+                                                               &address);
+    if (!is_known || !keys_find(attempt->towards->file, address, &key))
         return HEADERS_CONTINUE;
     if (!attempt->towards->is_native) {
         if (!remove_headers(envoy, REQUEST_HEADERS, is_callers, &key.header))
