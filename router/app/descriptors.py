@@ -43,7 +43,7 @@ def affordable(server: ServerSettings, endpoints: int) -> int:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return connections
-    most = max(limit - _SPARE - endpoints, limit // 2) // _each(server)
+    most = _left(limit, endpoints) // _each(server)
     if most >= connections:
         return connections
     _log.warning(
@@ -52,6 +52,28 @@ def affordable(server: ServerSettings, endpoints: int) -> int:
         most, connections, limit,
     )  # fmt: skip
     return most
+
+
+def affordable_in_all(connections: int, endpoints: int) -> int:
+    """Connections of clients to one process that may take as many to servers: ``connections``, or
+    fewer, as in `affordable`."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return connections
+    most = _left(limit, endpoints) // _OVER_HTTP
+    if most >= connections:
+        return connections
+    _log.warning(
+        "at most %d connections, not server.max_connections of each of server.workers (%d): only "
+        "%d files may be open",
+        most, connections, limit,
+    )  # fmt: skip
+    return most
+
+
+def _left(limit: int, endpoints: int) -> int:
+    """Descriptors for clients and their requests."""
+    return max(limit - _SPARE - endpoints, limit // 2)
 
 
 def _each(server: ServerSettings) -> int:

@@ -9,11 +9,12 @@ import os
 import secrets
 import signal
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from router.app import event_loop
 from router.app.compose import build_clock
-from router.app.descriptors import raise_limit
+from router.app.descriptors import affordable_in_all, raise_limit
 from router.app.fronts import CarrierParts
 from router.app.gateway_process import GatewayProcess
 from router.app.ledger import require_ledger
@@ -63,7 +64,9 @@ def _serve(config_path: Path) -> int:
         for note in notes(config):
             _log.warning("not on Envoy's plane: %s", note)
         server = config.settings.server
-        raise_limit(server, config.most_endpoints)
+        wanted = server.max_connections * server.workers
+        raise_limit(replace(server, max_connections=wanted), config.most_endpoints)
+        connections = affordable_in_all(wanted, config.most_endpoints)
         process = EnvoyProcess(
             run_folder(config_path), built(os.environ), server.workers, os.environ
         )
@@ -71,12 +74,20 @@ def _serve(config_path: Path) -> int:
             require_free(
                 str(config_path), [(f"server.{one.key}", one.listen) for one in fronts_of(config)]
             )
-        carrier = _Build(config, process)
+        carrier = _Build(_of_connections(config, connections), process)
         return event_loop.run(GatewayProcess(config, config_path, None, carrier).run())
     except BaseExceptionGroup as group:
         raise cause_of(group) from None
     finally:
         output.close()
+
+
+def _of_connections(config: Config, connections: int) -> Config:
+    """With so many of callers, of all workers together."""
+    server = config.settings.server
+    each = max(1, connections // server.workers)
+    server = replace(server, max_connections=each)
+    return replace(config, settings=replace(config.settings, server=server))
 
 
 class _Build:

@@ -87,3 +87,14 @@ def test_with_every_front_full_there_is_room_for_endpoints_or_half(limit, endpoi
     taken = most if http is None else 3 * most
     assert taken <= max(limit // 2, limit - 256 - endpoints)
     assert most == 8192 or most >= limit // 6
+
+
+def test_of_one_process_each_connection_may_take_another_one_to_a_server(limits):
+    limits[0] = (10_000, 10_000)
+    assert descriptors.affordable_in_all(100, 4) == 100
+    assert descriptors.affordable_in_all(8192, 4) == (10_000 - 256 - 4) // 2
+    # However few there are, half of them are for callers and their servers.
+    limits[0] = (128, 128)
+    assert descriptors.affordable_in_all(8192, 4) == 32
+    limits[0] = (NO_LIMIT, NO_LIMIT)
+    assert descriptors.affordable_in_all(8192, 4) == 8192

@@ -86,6 +86,16 @@ async def test_envoy_goes_where_the_picker_says(gateway, client):
     await h.until(gateway.idle, "an end")
 
 
+async def test_the_configuration_that_the_page_shows_works(gateway, tmp_path):
+    pool = gateway.picker, list(addresses(gateway).values())
+    envoy = await asyncio.to_thread(rig.Envoy, tmp_path, pool, configured=rig.of_page)
+    try:
+        async with rig.caller(envoy) as client:
+            assert (await client.carbon())["endpoint"] == "clean-0"
+    finally:
+        envoy.stop()
+
+
 # GatewayDestinationEndpointServed: the lease and the receipt are of who answered.
 
 

@@ -11,15 +11,17 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import aiohttp
 
@@ -32,7 +34,12 @@ VERSION: Final = "1.40"
 _STOP_S: Final = 10.0
 _LOOK_S: Final = 0.05
 _START_S: Final = 30.0
+_MAX_LINE: Final = 1000
+# Of levels, as Envoy writes them.
+_FAILED: Final = ("[error]", "[critical]")
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5.0)
+
+_log = logging.getLogger(__name__)
 
 
 def envoy_program() -> Path:
@@ -67,6 +74,7 @@ class EnvoyProcess:
         self._note = folder / "envoy.json"
         self._config = folder / "envoy-config.json"
         self._child: subprocess.Popen[bytes] | None = None
+        self._telling: threading.Thread | None = None
         self._pid = 0
         self._born = ""
 
@@ -108,11 +116,19 @@ class EnvoyProcess:
                 command,
                 env={**self._environ, "ENVOY_DYNAMIC_MODULES_SEARCH_PATH": str(self._module)},
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                # Whoever reads our log may be slow: a worker of Envoy's must not wait for that.
+                stderr=subprocess.PIPE,
                 # Ctrl-C is for the gateway, which then drains.
                 start_new_session=True,
             )
         except OSError as error:
             raise EnvoyPlaneError(f"Envoy cannot be started: {error}") from error
+        if self._child.stderr is not None:
+            self._telling = threading.Thread(
+                target=_tell, args=(self._child.stderr,), name="envoy's log", daemon=True
+            )
+            self._telling.start()
         self._pid, self._born = self._child.pid, born(self._child.pid)
         note = {"pid": self._pid, "born": self._born, "digest": self._digest(bootstrap)}
         self._note.write_text(json.dumps(note))
@@ -129,6 +145,8 @@ class EnvoyProcess:
             session = await stack.enter_async_context(self._session())
             for _ in range(int(_START_S / _LOOK_S)):
                 if not self.is_alive():
+                    if self._telling is not None:
+                        await asyncio.to_thread(self._telling.join, _STOP_S)
                     raise EnvoyPlaneError("Envoy ended at its start: its own lines say why")
                 with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
                     async with session.get("http://envoy/ready") as reply:
@@ -177,6 +195,16 @@ class EnvoyProcess:
     def _digest(self, bootstrap: Mapping[str, Any]) -> str:
         said = json.dumps([bootstrap, str(self._module), self._concurrency], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _tell(lines: IO[bytes]) -> None:
+    """Until it ends, or this process does: Envoy writes to nobody then, and goes on."""
+    with lines:
+        for line in lines:
+            text = line.decode(errors="replace").rstrip()[:_MAX_LINE]
+            if text:
+                failed = any(word in text for word in _FAILED)
+                _log.log(logging.ERROR if failed else logging.WARNING, "Envoy: %s", text)
 
 
 def _gone(process: EnvoyProcess, within_s: float) -> bool:

@@ -4,16 +4,20 @@ filter of the external processing protocol, and a cluster that goes where that s
 import contextlib
 import io
 import json
+import re
 import subprocess
 import time
+from pathlib import Path
 
 import aiohttp
+import yaml
 
 from router.planes.envoy.envoy_process import envoy_program
 from tests.e2e import harness as h
 from tests.ports import free_ports
 
 CHAT = "/v1/chat/completions"
+PAGE = Path(__file__).parents[3] / "docs" / "picker.md"
 TYPE = "type.googleapis.com/envoy"
 # As the conformance tests of the Gateway API Inference Extension name whom to pick.
 SELECTION = "test-epp-endpoint-selection"
@@ -219,14 +223,37 @@ def _socket(address):
     return {"socket_address": {"address": host, "port_value": int(port)}}
 
 
+def of_page(listen, admin, pool):
+    """As docs/picker.md has it. ``pool``: (picker, servers)."""
+    picker, servers = pool
+    blocks = re.findall(r"```\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (shown,) = (yaml.safe_load(one) for one in blocks if "http_filters" in one)
+    made = bootstrap(listen, admin, [("*", picker, servers, False, False)])
+    static = made["static_resources"]
+    (listener,) = static["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["http_filters"] = [*shown["http_filters"], _router()]
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "pool"}}
+    manager["route_config"] = {
+        "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]
+    }
+    # But for addresses.
+    addresses = {"picker": [picker], "pool": servers}
+    static["clusters"] = [
+        {**one, "load_assignment": _hosts(one["name"], addresses[one["name"]])}
+        for one in shown["clusters"]
+    ]
+    return made
+
+
 class Envoy:
     """One Envoy with `bootstrap` of these ``pools``; listens on return."""
 
-    def __init__(self, folder, pools, concurrency=1):
+    def __init__(self, folder, pools, concurrency=1, configured=bootstrap):
         listen, admin = free_ports(2)
         self.address, self.admin = f"127.0.0.1:{listen}", f"127.0.0.1:{admin}"
         path = folder / "envoy.json"
-        path.write_text(json.dumps(bootstrap(self.address, self.admin, pools), indent=1))
+        path.write_text(json.dumps(configured(self.address, self.admin, pools), indent=1))
         self.log = folder / "envoy.log"
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(

@@ -1,11 +1,14 @@
 """What breaks, with all the rest whole: servers, the gateway's process, Envoy itself."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
 from importlib import metadata
+from pathlib import Path
 
+import aiohttp
 import pytest
 import yaml
 
@@ -217,3 +220,61 @@ def test_an_address_that_somebody_else_has_is_named(tmp_path):
     assert "server.http: cannot listen" in command.tail
     # Nothing was started that would have to be started again.
     assert "Traceback" not in command.tail and not run_folder(path).joinpath("envoy.json").exists()
+
+
+@hosts.missing
+async def test_envoy_goes_on_though_nobody_hears_it_any_more(tmp_path):
+    """Its lines went to the gateway's process, which is gone."""
+    with rig.running(tmp_path / "f", rig.config()) as (gateway, _):
+        pid = gateway.envoy_pid
+        gateway.process.kill()
+        gateway.process.wait()
+        try:
+            connector = aiohttp.UnixConnector(str(run_folder(gateway.path) / "admin.sock"))
+            async with (
+                aiohttp.ClientSession(connector=connector) as session,
+                session.post("http://envoy/logging?level=debug") as reply,
+            ):
+                assert reply.status == 200
+            for _ in range(20):
+                assert (await gateway.chat())[0] == 200
+            assert is_there(pid)
+        finally:
+            os.kill(pid, signal.SIGTERM)
+
+
+def test_what_envoy_says_is_told_in_our_log(tmp_path, monkeypatch, caplog):
+    said = tmp_path / "envoy"
+    said.write_text("#!/bin/sh\necho '[1][error][main] no port' >&2; echo odd >&2\n")
+    said.chmod(0o700)
+    monkeypatch.setattr(envoy_process, "envoy_program", lambda: said)
+    process = EnvoyProcess(tmp_path, tmp_path, 1, os.environ)
+    process.start({})
+    with pytest.raises(EnvoyPlaneError, match="its own lines"):
+        asyncio.run(process.until_ready())
+    told = {one.getMessage(): one.levelname for one in caplog.records}
+    assert told == {"Envoy: [1][error][main] no port": "ERROR", "Envoy: odd": "WARNING"}
+
+
+@hosts.missing
+def test_a_log_that_nobody_reads_does_not_hold_up_envoy(tmp_path):
+    class Mute(rig.EnvoyGateway):
+        def sink(self):
+            self.log.touch()
+            self.unread, written = os.pipe()
+            os.write(written, bytes(fcntl.fcntl(written, fcntl.F_SETPIPE_SZ, 4096)))
+            return os.fdopen(written, "wb")
+
+    (tmp_path / "f").mkdir()
+    made = rig.config()
+    servers = h.emulator(tmp_path, made)
+    gateway = Mute(tmp_path / "f", made)
+    try:
+        assert asyncio.run(gateway.chat())[0] == 200
+        pid = gateway.envoy_pid
+        assert Path(f"/proc/{pid}/fd/2").readlink() != Path(f"/proc/{gateway.pid}/fd/2").readlink()
+        assert gateway.stop() == 0 and not is_there(pid)
+    finally:
+        os.close(gateway.unread)
+        gateway.stop()
+        servers.stop()

@@ -1,6 +1,7 @@
 """What the module decided is in the record of decisions, and is the same when it is taken again."""
 
 import asyncio
+import json
 import signal
 
 import pytest
@@ -46,3 +47,30 @@ async def test_every_kept_decision_is_the_same_when_it_is_replayed(tmp_path):
         assert {read.row.decision_id for read in DecisionLedger(folder)} == answered | {""}
         (told,) = tell(DecisionLedger(folder), min(answered))
         assert len(told.explanation.candidates) == 2
+
+
+async def test_whoever_looks_on_is_told_of_them_and_may_open_each(tmp_path):
+    """`carbon-router tail`, and the console's own pages; there is no ledger."""
+    with rig.running(tmp_path / "f", rig.config()) as (gateway, _):
+        tail = h.Child(
+            tmp_path, "tail", "tail", gateway.admin, "--json", "-n", "20", "--model", rig.CHAT
+        )
+
+        async def enough():
+            assert (await gateway.chat({"x-tenant": "acme"}))[0] == 200
+            await gateway.chat({"x-residency": "mars"})
+            return tail.process.poll() is not None
+
+        await h.until(enough, "twenty decisions")
+        assert tail.wait() == 0
+        rows = [json.loads(one) for one in tail.log.read_text().splitlines() if one[:1] == "{"]
+        assert len(rows) == 20 and {row["model"] for row in rows} == {rig.CHAT}
+        refused = next(row for row in rows if row["refusal"])
+        answered = next(row for row in rows if not row["refusal"])
+        assert refused["refusal"] == "residency_excluded"
+        assert (answered["tenant"], answered["endpoint"]) == ("acme", "http-green-0")
+        for row, chosen in ((refused, ""), (answered, "http-green-0")):
+            status, body = await h.get(gateway.admin, f"/console/decisions/{row['key']}")
+            told = json.loads(body)
+            assert status == 200 and len(told["explanation"]["candidates"]) == 2
+            assert told["decision"].get("endpoint", "") == chosen
