@@ -216,3 +216,40 @@ async def test_what_asks_for_servers_that_are_still_to_be_found_waits_for_them(t
             tell_of(another)
             done = await client.ended(waiting)
             assert done["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+
+
+async def test_a_spent_budget_puts_off_a_cascade_and_what_has_no_time_left_is_judged_as_ever(
+    tmp_path,
+):
+    """What waits for the next day begins then; what cannot is answered, and judged, at once."""
+    (http,) = free_ports(1)
+    budget = {"per": "tenant", "g_per_day": 1e-6, "on_exhausted": "defer"}
+    config = configured(
+        tmp_path, http, carbon_budget=budget, clock={"start": "2023-05-14T12:00:00Z"}
+    )
+    with closing_children() as children:
+        children.append(emulator(tmp_path, config))
+        gateway = Gateway(tmp_path, config)
+        children.append(gateway)
+        async with aiohttp.ClientSession() as session:
+            client = Batches(session, f"127.0.0.1:{http}", x_tenant="acme")
+            asked = json.loads(line("now", "judged", output_tokens=9))["body"]
+            status, told = await client.ask("POST", "/v1/chat/completions", json=asked)
+            assert (status, told["error"]["code"]) == (429, "carbon_budget_exhausted")
+            later = await client.begin(line("later", "judged", output_tokens=9))
+            soon = await client.begin(
+                line("soon", "judged", output_tokens=9), completion_window="1m"
+            )
+            done = await client.ended(soon)
+            assert done["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+            (answer,) = await client.lines(done["output_file_id"])
+            carbon = answer["carbon"]
+            assert {"carbon_budget_exhausted", "greenest_only"} <= set(carbon["flags"])
+            # Only ``variant`` lets quality give way.
+            assert carbon["variant"] == LARGE and "escalated" in carbon["flags"]
+
+            async def is_put_off():
+                return await gateway.total("deferred_requests_total", outcome="put_back") > 0
+
+            await until(is_put_off, "a line that is put off")
+            assert (await client.get(later))["status"] == "in_progress"

@@ -135,6 +135,18 @@ async def test_where_grams_are_spent_the_agreed_floor_gives_way_and_the_callers_
     assert told["variant"] == LARGE
 
 
+async def test_where_grams_are_spent_what_is_not_accepted_stands(http):
+    # The first takes what there is.
+    await http.carbon(body(model="judged", output_tokens=9), x_tenant="gold")
+    told = await http.carbon(body(model="judged", output_tokens=9), x_tenant="gold")
+    assert told["variant"] == SMALL
+    assert {"carbon_budget_exhausted", "greenest_only", "not_accepted"} <= told.keys()
+    assert "escalated" not in told
+    # Whoever has grams left goes on.
+    told = await http.carbon(body(model="judged", output_tokens=9), x_tenant="other")
+    assert told["variant"] == LARGE and "escalated" in told
+
+
 async def test_over_grpc_one_endpoint_serves_either_variant(place):
     async with place.client() as client:
         receipt = await client.receipt(ask("oip-chat"))

@@ -75,13 +75,17 @@ class ProcessDeferral:
         assert settings is not None
         self._share = settings.share
         self._clock = clock
+        key = "deferral.dir"
         try:
             settings.dir.mkdir(mode=0o700, exist_ok=True)
+            key = "deferral.dir" if settings.files is None else "deferral.files"
             blobs = _blobs(config, settings)
+            key = "deferral.dir"
             self._queue = _queue(config, settings, blobs, identity, clock, environ)
         except (OSError, DeferralFullError, DeferralStoreError) as error:
-            problem = f"{settings.dir}: {error}"
-            raise ConfigError(str(config.file), [("deferral.dir", problem)]) from None
+            # Of a URL not a word: there may be a password in it.
+            where = f"{settings.dir}: " if key == "deferral.dir" else ""
+            raise ConfigError(str(config.file), [(key, f"{where}{error}")]) from None
         most_bytes = config.settings.server.max_message_mib * 2**20
         marks = KeptMark(settings.dir / _CLOCK, boot_id())
         self._drain = Drain(self._queue, blobs, settings, most_bytes, clock, rng, metrics, marks)

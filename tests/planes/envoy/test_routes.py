@@ -137,6 +137,7 @@ async def test_a_server_that_breaks_is_told_of_in_the_apis_words(place):
     assert headers["x-carbon"].startswith("id=")
     assert (error["code"], error["type"]) == ("upstream_lost", "server_error")
     assert headers["content-type"] == "application/json"
+    assert headers["x-carbon-reason"] == "upstream_lost"
     place.first.breaks = place.second.breaks = False
 
     async def counted():
