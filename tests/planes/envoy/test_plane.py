@@ -132,6 +132,36 @@ async def test_a_receipt_is_to_be_asked_for_by_its_id(fleet):
     assert (await h.get(http, "/v1/nothing"))[0] == 404
 
 
+async def test_of_a_stream_joules_are_those_that_its_server_states(fleet):
+    _, headers, body = await fleet.chat(stream=True, max_tokens=5)
+    comment = body.split(b"\n: energy ")[1].splitlines()[0]
+    decision_id = headers["x-carbon"].split('id="')[1].partition('"')[0]
+
+    async def told():
+        path = f"/v1/carbon/receipts/{decision_id}"
+        status, found = await h.get(fleet.config["server"]["http"], path)
+        return json.loads(found) if status == 200 else None
+
+    receipt = await h.until(told, "its end")
+    assert receipt["energy_j"] == pytest.approx(json.loads(comment)["joules"], rel=1e-4)
+
+
+async def test_a_call_without_a_deadline_has_no_budget(fleet):
+    before = await fleet.total("latency_budget_total")
+    answered = await fleet.total("requests_total", model=h.MODEL, code="OK")
+    channel = grpc.aio.insecure_channel(fleet.address)
+    async with channel:
+        infer = channel.unary_unary(h.SERVICE + "ModelInfer")
+        for _ in range(3):
+            await infer(h.ask())
+
+        async def counted():
+            return await fleet.total("requests_total", model=h.MODEL, code="OK") == answered + 3
+
+        await h.until(counted, "counting")
+    assert await fleet.total("latency_budget_total") == before
+
+
 async def test_places_are_shared_with_the_gateways_own_process(tmp_path):
     made = rig.config()
     for one in made["endpoints"]:
