@@ -49,6 +49,7 @@ APART = {
     "planes/envoy/test_sharing.py": "several planes on one store",
     "planes/envoy/test_random_endings.py": "the whole plane",
     "planes/envoy/test_scan.py": "planes/envoy/source/, held against both fronts",
+    "planes/envoy/test_written.py": "numbers as source/ writes them",
     "test_mirror.py": "the tests themselves",
     "test_names.py": "every module at once",
 }
