@@ -74,7 +74,7 @@ class UsualLoads:
         number = int(now // HOUR_S)
         hour = self._hours.get(site)
         if hour is not None and hour.number == number:
-            # Of an hour with a gap, as where a machine stood still, its peak may not have been seen.
+            # Of an hour with a gap, as where a machine stood still, the peak may not be known.
             first_at = now if now - hour.last_at > _UNSEEN_S else hour.first_at
             peak = max(hour.peak, places)
             self._hours[site] = _Hour(number, first_at, now, peak)
