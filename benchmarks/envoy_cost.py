@@ -1,8 +1,9 @@
 """What deciding costs inside Envoy: CPU a request with the module beside bare Envoy, in one run.
 
-Native backends (nghttpd) behind both, one thread each; bare Envoy balances over the same servers by
-least requests. Round after round each is measured in turn, Envoy's process and the gateway's beside
-it apart, so that a slow minute of the machine hits all of them. Linux only.
+Native backends (nghttpd) behind all, one thread each; bare Envoy balances over the same servers by
+least requests, once as plain as can be and once with what the product's route does beside deciding:
+retries, and refusals in its words. Round after round each is measured in turn, Envoy's process and
+the gateway's beside it apart, so that a slow minute of the machine hits all of them. Linux only.
 
     python -m benchmarks.envoy_cost            # about four minutes
     python -m benchmarks.envoy_cost --only http --rounds 3
@@ -66,12 +67,14 @@ def infers(address: str) -> bool:
         return True
 
 
-def bare(config: Path, folder: Path, protocol: str, listen: str) -> Path:
-    """Envoy's configuration without the module, as else for ``config``."""
+def bare(config: Path, folder: Path, protocol: str, listen: str, is_plain: bool) -> Path:
+    """Envoy's configuration without the module, before the same servers: with the product's route,
+    its retries and its words for what Envoy itself refuses, or ``is_plain``: with none of it."""
     loaded = load(config)
-    made = bootstrap(loaded, folder / "bare", 900.0)
-    (folder / "bare").mkdir()
-    HostFiles(folder / "bare", [protocol]).write(
+    name = "plain" if is_plain else "bare"
+    made = bootstrap(loaded, folder / name, 900.0)
+    (folder / name).mkdir()
+    HostFiles(folder / name, [protocol]).write(
         EnvoyHost(one.name, one.protocol, one.address) for one in loaded.fleet.endpoints
     )
     resources = made["static_resources"]
@@ -81,16 +84,19 @@ def bare(config: Path, folder: Path, protocol: str, listen: str) -> Path:
     host, _, port = listen.rpartition(":")
     listener["address"]["socket_address"] = {"address": host, "port_value": int(port)}
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    del manager["http_filters"][0]
+    manager["http_filters"] = manager["http_filters"][-1:]
+    route = {"match": {"prefix": "/"}, "route": {"cluster": protocol, "timeout": "0s"}}
     (virtual_host,) = manager["route_config"]["virtual_hosts"]
-    virtual_host["routes"] = [
-        {"match": {"prefix": "/"}, "route": one["route"]}
-        for one in virtual_host["routes"]
-        if one["route"]["cluster"] == protocol
-    ]
+    if is_plain:
+        del manager["local_reply_config"]
+        virtual_host = {"name": "all", "domains": ["*"]}
+    else:
+        (ours,) = (one for one in virtual_host["routes"] if one["route"]["cluster"] == protocol)
+        route["route"] = ours["route"]
+    manager["route_config"] = {"virtual_hosts": [{**virtual_host, "routes": [route]}]}
     del cluster["load_balancing_policy"]
     cluster["lb_policy"] = "LEAST_REQUEST"
-    path = folder / "bare.json"
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(made))
     return path
 
@@ -114,22 +120,23 @@ def beside(
     answers: Answers,
     with_identity: bool = False,
 ) -> list[Contender]:
-    """Bare Envoy, and by size of the fleet Envoy with the module and the gateway's process; each
-    once more ``with_identity``."""
+    """Bare Envoy, the same with the product's route, and by size of the fleet Envoy with the module
+    and the gateway's process; each once more ``with_identity``."""
     folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
     found: list[Contender] = []
     kinds: dict[str, Config] = {"": {}}
     if with_identity:
         kinds[", keys and budgets"] = known_callers(folder)
     for size, (kind, more) in product(sizes, kinds.items()):
-        listen, admin, http, plain = free_addresses(4)
+        listen, admin, http = free_addresses(3)
         config = folder / f"{size}{kind}.json"  # JSON is YAML
         made = _config(protocol, listen, admin, http, backends[:size])
         config.write_text(json.dumps({**made, **more}))
         if not found:
-            program = [str(envoy_program()), "-c", str(bare(config, folder, protocol, plain))]
-            options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
-            found.append(running.enter_context(server(FLOOR, plain, [*program, *options], answers)))
+            found = [
+                _without_module(running, config, folder, protocol, answers, is_plain)
+                for is_plain in (True, False)
+            ]
         command = [sys.executable, "-m", "router.cli", "envoy", str(config)]
         name = f"{size} endpoints: Envoy with the module{kind}"
         address = listen if protocol == "oip" else http
@@ -138,6 +145,18 @@ def beside(
         found.append(Contender(name, address, note["pid"]))
         found.append(Contender("  and the gateway's process", address, gateway.pid))
     return found
+
+
+def _without_module(
+    running: ExitStack, config: Path, folder: Path, protocol: str, answers: Answers, is_plain: bool
+) -> Contender:
+    (listen,) = free_addresses(1)
+    command = [
+        *(str(envoy_program()), "-c", str(bare(config, folder, protocol, listen, is_plain))),
+        *("--concurrency", "1", "--disable-hot-restart", "--log-level", "error"),
+    ]
+    name = FLOOR if is_plain else f"{FLOOR} with retries and refusals as ours"
+    return running.enter_context(server(name, listen, command, answers))
 
 
 def _config(protocol: str, listen: str, admin: str, http: str, backends: list[str]) -> Config:
