@@ -20,7 +20,7 @@ _DAY_H: Final = 24
 # Of days, in the mean of a slot; and so many are needed.
 _MOST_DAYS: Final = 7
 _LEAST_DAYS: Final = 2
-# An hour counts that was seen but for so long at its begin and its end.
+# An hour counts that was seen but for so long at its begin, at its end and at a time between.
 _UNSEEN_S: Final = 300.0
 # How much more, or less, today may be than usual.
 _MOST_LEVEL: Final = 2.0
@@ -74,7 +74,10 @@ class UsualLoads:
         number = int(now // HOUR_S)
         hour = self._hours.get(site)
         if hour is not None and hour.number == number:
-            self._hours[site] = hour._replace(last_at=now, peak=max(hour.peak, places))
+            # Of an hour with a gap, as where a machine stood still, the peak may not be known.
+            first_at = now if now - hour.last_at > _UNSEEN_S else hour.first_at
+            peak = max(hour.peak, places)
+            self._hours[site] = _Hour(number, first_at, now, peak)
             return False
         if site not in self._slots and len(self._slots) >= MOST_SITES:
             return False

@@ -25,8 +25,10 @@ from router.director.telling import tell_moved
 from router.errors import (
     CarbonRouterError,
     JudgeError,
+    NothingFeasibleError,
     RefusedError,
     RequestError,
+    ShedError,
     UpstreamError,
 )
 from router.http_api import PATH
@@ -164,15 +166,20 @@ class Cascade(Journey):
         """At a better variant; None where there is none. What can wait waits a while where all of
         them are full: its answer is worth more than when it comes."""
         clock = self._dispatcher.parts.clock
-        wait_s = min(_MOST_WAIT_S, self._left_s() / 2.0)
-        # NaN of what cannot wait, and so is what it is compared with.
-        until = min(self._request.can_wait_until, clock.now() + wait_s)
+        # NaN of what cannot wait, and so is what it is compared with. Its deadline is by a clock
+        # that may step; how long it has waited is not.
+        can_wait_s = self._request.can_wait_until - clock.now()
+        wait_s = min(can_wait_s, _MOST_WAIT_S, self._left_s() / 2.0)
+        until = clock.monotonic() + wait_s
         while True:
             try:
                 return self._next()
-            except (RefusedError, RequestError):
-                if not (clock.now() + _LOOK_S <= until and self._is_full()):
+            except (NothingFeasibleError, ShedError):
+                if not (clock.monotonic() + _LOOK_S <= until and self._is_full()):
                     return None
+            except (RefusedError, RequestError):
+                # What a policy excludes, or a jurisdiction, time alone does not change.
+                return None
             try:
                 await asyncio.sleep(_LOOK_S)
             except BaseException as error:

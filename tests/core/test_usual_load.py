@@ -50,9 +50,8 @@ def test_the_peak_of_an_hour_counts_and_the_last_week_most():
     loads = UsualLoads()
     for day, places in enumerate((10.0, 20.0)):
         start = MONDAY + day * DAY
-        loads.note(WEST, 1.0, start)
-        loads.note(WEST, places, start + 1800.0)
-        loads.note(WEST, 1.0, start + 3590.0)
+        for at in range(0, 3600, 300):
+            loads.note(WEST, places if at == 1800 else 1.0, start + at)
         assert loads.note(WEST, 0.0, start + HOUR) is True
     told = loads.taken()[WEST]
     assert told[0] == UsualSlot(15.0, 2)
@@ -119,3 +118,18 @@ def test_no_more_sites_are_kept_than_there_can_be():
     loads.take_up({("llama", str(at)): slots for at in range(MOST_SITES + 5)})
     assert len(loads.taken()) == MOST_SITES
     assert loads.note(("llama", "one more"), 1.0, MONDAY) is False
+
+
+def test_an_hour_with_a_gap_is_not_learned():
+    """A machine stood still for most of each of three days' hours, and looked on around that."""
+    loads = UsualLoads()
+    for day in range(3):
+        start = MONDAY + day * DAY
+        for minute in (0, 1, 2, 57, 58, 59, 60):
+            loads.note(WEST, 0.0, start + minute * 60.0)
+    assert math.isnan(loads.places(WEST, MONDAY + 3 * DAY))
+    for day in range(3, 5):
+        start = MONDAY + day * DAY
+        for minute in range(0, 61, 4):
+            loads.note(WEST, 3.0, start + minute * 60.0)
+    assert loads.places(WEST, MONDAY + 4 * DAY) == 3.0

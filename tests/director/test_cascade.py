@@ -19,6 +19,7 @@ from tests.factories import (
     endpoint,
     fleet,
     forecasts,
+    region,
     request,
     served,
     token_profile,
@@ -54,14 +55,17 @@ def variant(place):
     return served(profile, NAMES[place], context_tokens=1e5)
 
 
-def room(judge, *budgets, names=NAMES, script=None, **options):
+def room(judge, *budgets, names=NAMES, script=None, lie_in=(), **options):
+    """``lie_in``: the jurisdiction of each region."""
     ends = [endpoint(name, f"r-{name}", variant(NAMES.index(name))) for name in names]
+    places = [region(f"r-{name}", (one,)) for name, one in zip(names, lie_in, strict=False)]
     judged = Alias(
         "chat", tuple(map(Variant, NAMES, QUALITIES)), "made up", judge=RulesJudge(("no",))
     )
     made = Room(
         {**ANSWERS, **(script or {})}, replace(
-            fleet(*ends, priors=dict.fromkeys((*NAMES, "chat"), PRIOR)), aliases={"chat": judged}
+            fleet(*ends, regions=places, priors=dict.fromkeys((*NAMES, "chat"), PRIOR)),
+            aliases={"chat": judged},
         ),
         carbon=forecasts(**{f"r-{name}": 100 for name in NAMES}), judge=judge, **options,
     )  # fmt: skip
@@ -212,6 +216,31 @@ async def test_it_does_not_wait_for_servers_that_are_out(monkeypatch):
     filling = Filling(made, monkeypatch, SMALL_ONLY)
     answer = await ask(made, SMALL_ONLY, filling, can_wait_until=made.clock.now() + 3600.0)
     assert (answer.payload, filling.waits) == (b"small", 0)
+
+
+async def test_it_does_not_wait_for_what_time_does_not_change(monkeypatch):
+    """The better variant has room, in a region that the request may not go to."""
+    made = room(Strict("large"), names=("small", "large"), lie_in=("EU", "US"))
+    filling = Filling(made, monkeypatch, None)
+    latest = made.clock.now() + 3600.0
+    answer = await ask(made, None, filling, can_wait_until=latest, residency=frozenset({"EU"}))
+    assert (answer.payload, filling.waits) == (b"small", 0)
+    assert answer.receipt.decision.flags == ("not_accepted",)
+
+
+async def test_a_clock_that_steps_back_does_not_prolong_the_wait(monkeypatch):
+    made = room(Strict("large"), names=("small", "large"))
+    filling = Filling(made, monkeypatch, SMALL_ONLY)
+    latest = made.clock.now() + 3600.0
+
+    def stepped():
+        made.clock.wall -= 60.0
+        assert filling.waits <= 600
+        return SMALL_ONLY
+
+    answer = await ask(made, SMALL_ONLY, stepped, can_wait_until=latest)
+    assert (answer.payload, answer.receipt.decision.flags) == (b"small", ("not_accepted",))
+    assert filling.waits > 0
 
 
 async def test_whoever_leaves_while_it_waits_is_charged_for_what_ran(monkeypatch):

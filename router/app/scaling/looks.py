@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
 from router.app.scaling.view import ScaledView
@@ -13,7 +13,7 @@ from router.contract import Clock
 from router.core.deferral.needs import WaitingNeeds
 from router.core.emitted import g_per_output
 from router.core.scaling import RegionLoad, dirtier, wanted_replicas
-from router.core.usual_load import UsualLoads
+from router.core.usual_load import UsualLoads, UsualSlot
 from router.core.wake_times import Site, WakeTimes
 from router.errors import MalformedRequestError, UnknownModelError
 from router.model import Profile, TokenProfile
@@ -144,6 +144,11 @@ class Scaling:
                 ready = self._known[key].replicas
                 self.taught |= self.wakes.note(key, wanted, ready, now)
 
+    def take_up_usual(self, kept: Mapping[Site, Sequence[UsualSlot]]) -> None:
+        """What ran before, of this fleet's models and regions: what there is no more would take the
+        room of what there is, and be kept for good."""
+        self.usual.take_up({site: slots for site, slots in kept.items() if self._is_ours(site)})
+
     def wanted(self, region: str, model: str = "", per_replica: float = math.nan) -> int:
         """Replicas of ``model`` (the only one where it is "") that ``region`` should have.
 
@@ -238,11 +243,15 @@ class Scaling:
             *(_Span(at, HOUR_S, at + HOUR_S, True) for at in later),
         ]
 
-    def _forget_gone(self) -> None:
+    def _is_ours(self, site: Site) -> bool:
+        model, region = site
         fleet = self._view().snapshot.layout.fleet
+        return region in fleet.regions and model in fleet.priors
+
+    def _forget_gone(self) -> None:
         for model, region in list(self._seen):
             # A reload took it away: of such a model nobody is to keep a replica.
-            if region not in fleet.regions or model not in fleet.priors:
+            if not self._is_ours((model, region)):
                 del self._seen[model, region], self._known[model, region]
                 self._ahead.pop((model, region), None)
                 self.usual.forget((model, region))
@@ -332,9 +341,7 @@ class Scaling:
         nobody is called and sent away within minutes."""
         now, waiting = self._clock.now(), self._waiting()
         for key in self._seen:
-            busy = self._known[key].busy
-            if waiting.under_way.get(key[0], 0):
-                busy = max(0.0, busy - self._deferred(key, waiting))
+            busy = max(0.0, self._known[key].busy - self._deferred(key, waiting))
             self.taught |= self.usual.note(key, busy, now)
             expected = self._ahead.setdefault(key, deque())
             usual = self._expected(key, now)
@@ -344,10 +351,22 @@ class Scaling:
                 expected.popleft()
 
     def _deferred(self, key: Site, waiting: WaitingNeeds) -> float:
-        """Of the requests there, those that had waited: as many of all as of the model's."""
-        model = key[0]
-        whole = sum(site.busy for one, site in self._known.items() if one[0] == model)
-        return waiting.under_way.get(model, 0) * self._known[key].busy / max(whole, 1e-9)
+        """Of the requests there, those that had waited: as many of all as of the model's, and of
+        those of all variants of an alias that was asked for."""
+        model, under_way = key[0], waiting.under_way
+        found = self._share(key, {model}, under_way.get(model, 0))
+        for alias in self._view().snapshot.layout.fleet.aliases.values():
+            variants = {one.model for one in alias.variants}
+            if model in variants:
+                found += self._share(key, variants, under_way.get(alias.name, 0))
+        return found
+
+    def _share(self, key: Site, models: Set[str], count: int) -> float:
+        """Of ``count`` requests to ``models``, those there."""
+        if not count:
+            return 0.0
+        whole = sum(site.busy for one, site in self._known.items() if one[0] in models)
+        return count * self._known[key].busy / max(whole, 1e-9)
 
     def _note_idle(self, key: Site, loads: Mapping[str, RegionLoad], now: float) -> None:
         own = loads[key[1]]

@@ -175,7 +175,7 @@ class HintRounds:
         except (DataError, OSError, StateStoreError) as error:
             _log.warning("no wake times are known from before: %s", error)
         try:
-            self._scaling.usual.take_up(await self._usual.read(now))
+            self._scaling.take_up_usual(await self._usual.read(now))
         except (DataError, OSError, StateStoreError) as error:
             _log.warning("what usually runs is not known from before: %s", error)
 

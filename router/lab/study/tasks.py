@@ -39,7 +39,7 @@ from router.lab.sim.grid.signal_columns import (
 from router.lab.sim.result import MinuteSink, PolicyResult, Sink
 from router.lab.sim.scenario.assemble import BASELINES, baseline_policies
 from router.lab.sim.scenario.loading import Loaded, load
-from router.lab.sim.simulation import GridSignal, Simulation
+from router.lab.sim.simulation import GridSignal, ScaledBy, Simulation
 from router.lab.study.causes import (
     Levers,
     PolicyChain,
@@ -158,6 +158,10 @@ def open_study(
     if spec.fluid and levers.chooses:
         text = "flows do not choose among variants: simulate single requests"
         raise ConfigError(str(spec.file), [("aliases", text)])
+    scaling = loaded.simulation.autoscaling
+    if spec.fluid and scaling is not None and scaling.by is ScaledBy.HINTS:
+        text = "flows do not follow hints: simulate single requests, or leave it at idle"
+        raise ConfigError(str(spec.file), [("autoscaling.by", text)])
     if spec.plans and levers.waits:
         text = "plans of whole replicas let nothing wait: leave --plans out, or deadlines"
         raise ConfigError(str(spec.file), [("workload", text)])

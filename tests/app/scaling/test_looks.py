@@ -1,10 +1,14 @@
 """What runs where, over time."""
 
+from dataclasses import replace
+
 import pytest
 
 from router.app.scaling.looks import PEAK_S, Scaling
+from router.core.deferral.needs import WaitingNeeds
 from router.core.usual_load import SLOTS, UsualSlot
 from router.errors import MalformedRequestError, UnknownModelError
+from router.model import Alias, Variant
 from tests.director.support import Room
 from tests.factories import endpoint, fleet, served
 
@@ -156,3 +160,18 @@ def test_a_whole_hour_is_learned_and_said_so():
     hour = int(room.clock.now() // 3600.0 - 1) % 24
     learned = scaling.usual.taken()["llama", "near"]
     assert UsualSlot(12.0, 1) in (learned[hour], learned[24 + hour])
+
+
+def test_what_had_waited_for_an_alias_is_not_what_usually_runs():
+    """Of sixteen requests to its variants half are of a batch that asked for the alias."""
+    servers = [endpoint(name, "near", served(name=name)) for name in ("small", "large")]
+    alias = Alias("chat", (Variant("small", 0.4), Variant("large", 0.8)), "made up")
+    room = Room({}, replace(fleet(*servers), aliases={"chat": alias}))
+    needs = WaitingNeeds(under_way={"chat": 8})
+    scaling = Scaling(lambda: room.dispatcher.view, room.clock, None, lambda: needs)
+    busy(room, small=12, large=4)
+    looks(room, scaling, 2 * 3600.0)
+    taken = scaling.usual.taken()
+    peaks = {model: {slot.places for slot in taken[model, "near"] if slot.days}
+             for model in ("small", "large")}  # fmt: skip
+    assert peaks == {"small": {6.0}, "large": {2.0}}

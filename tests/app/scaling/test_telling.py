@@ -9,6 +9,7 @@ from router.app.leases import SoleLease
 from router.app.scaling.looks import PEAK_S, Scaling
 from router.app.scaling.telling import HintRounds, scaling_lease
 from router.core.deferral.needs import PlaceNeed, WaitingNeeds
+from router.core.usual_load import MOST_SITES, SLOTS, UsualSlot
 from router.core.wake_times import WakeTimes
 from router.errors import HintNotTakenError
 from router.state.memory import MemoryStore
@@ -229,3 +230,19 @@ async def test_replicas_that_are_released_may_be_reckoned_with_until_they_do_not
     place.room.out(f"{name}0")
     await place.look(650.0)
     assert place.scaling.asleep("llama", name) == 0
+
+
+async def test_what_others_kept_of_sites_that_are_none_here_takes_no_room(tmp_path):
+    """A document of as many sites as there may be, none of which this fleet has."""
+    kept = tmp_path / "learned.json"
+    strangers = [("gone", f"place{n}") for n in range(MOST_SITES)]
+    usual = (UsualSlot(1e6, 7),) * SLOTS
+    await UsualLoadStore(kept, None).write(
+        {**dict.fromkeys(strangers, usual), ("llama", "near"): usual}, NOW
+    )
+    place = Place(kept=kept)
+    await place.look()
+    assert set(place.scaling.usual.taken()) == {("llama", "near")}
+    # What runs here is learned for all that.
+    await place.look(2 * HOUR)
+    assert ("llama", "far") in place.scaling.usual.taken()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from router.errors import ConfigError
 from router.lab.sim.scenario.assemble import BASELINES
 from router.lab.study.tasks import (
     ResultStore,
@@ -91,3 +92,12 @@ def test_plans_are_made_once_for_each_bound_and_only_where_asked_for(tmp_path: P
     assert name_of(context, Task("plan", 0)) == "plan"
     asked = tasks_of(opened(tmp_path, "carbon-first"))
     assert "plan" not in {task.what for task in asked}
+
+
+def test_flows_are_refused_where_hints_say_who_is_released(tmp_path: Path) -> None:
+    """They know of idle replicas alone, and would tell one thing as the other."""
+    hinted = {"by": "hints", "release_after": "5m", "wake": "2m", "wake_w": 1700}
+    file = scenario(tmp_path, {"autoscaling": hinted})
+    open_study(StudySpec(file, (), None, None, rows=False, fluid=False), ResultStore())
+    with pytest.raises(ConfigError, match=r"autoscaling\.by"):
+        open_study(StudySpec(file, (), None, None, rows=False, fluid=True), ResultStore())

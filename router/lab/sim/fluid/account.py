@@ -43,6 +43,7 @@ class FluidAccount:
         self._moved = TrafficShifts()
         scaling = simulation.autoscaling
         self._release_s = scaling.release_after_s if scaling else math.inf
+        self._asleep_w = scaling.asleep_w if scaling else 0.0
         self._wake_j = scaling.wake_s * scaling.wake_w if scaling else 0.0
         self._idle_left_s = np.full(len(plant.replicas), self._release_s)
 
@@ -81,9 +82,12 @@ class FluidAccount:
             )
         idle_w = f[:, s.IDLE_W] * pue
         off_s = np.maximum(0.0, length_s - busy_s - idle_s)
-        joules = np.stack(
-            [work_j * pue, idle_w * idle_s, self._wake_j * wakes * pue, idle_w * off_s]
-        )
+        is_down = self._plant.states[:, s.STATE] == s.DOWN
+        asleep_j = np.where(is_down, 0.0, self._asleep_w * off_s) * pue
+        joules = np.stack([
+            work_j * pue, idle_w * idle_s + asleep_j, self._wake_j * wakes * pue,
+            idle_w * off_s - asleep_j,
+        ])  # fmt: skip
         hour = min(int(self._clock_s(begin_s) // HOUR_S), len(self._fleet) - 1)
         self._fleet[hour] += np.concatenate((joules.sum(axis=1), (joules * g_per_j).sum(axis=1)))
         self._hourly[hour] += filled.placed.sum(axis=(0, 1))

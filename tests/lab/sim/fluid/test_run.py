@@ -176,3 +176,8 @@ def test_idle_replicas_are_released() -> None:
     assert released.idle_j < 0.2 * kept.idle_j
     assert released.busy_j == kept.busy_j
     assert released.idle_j + released.spared_j == pytest.approx(kept.idle_j)
+    # A server that is released may draw power for all that.
+    drawing = replace(scaled, autoscaling=Autoscaling(60.0, 30.0, 500.0, asleep_w=30.0))
+    asleep = run_fluid(drawing, scenario().policies[0]).fleet
+    assert asleep.idle_j > released.idle_j
+    assert asleep.idle_j + asleep.spared_j == pytest.approx(kept.idle_j)
