@@ -33,8 +33,15 @@ TYPES: dict[Any, str] = {
     Any: "text or mapping",
 }
 TAGGED = "mapping with `kind:` "
-BOUNDS = {annotated_types.Ge: ("ge", ">="), annotated_types.Gt: ("gt", ">")}
-BOUNDS |= {annotated_types.Le: ("le", "<="), annotated_types.Lt: ("lt", "<")}
+# Of bounds at one limit the exclusive one is the narrower: it comes last.
+LOWER: dict[type, tuple[str, str]] = {
+    annotated_types.Ge: ("ge", ">="),
+    annotated_types.Gt: ("gt", ">"),
+}
+UPPER: dict[type, tuple[str, str]] = {
+    annotated_types.Le: ("le", "<="),
+    annotated_types.Lt: ("lt", "<"),
+}
 
 
 def schemas() -> dict[str, type[BaseModel]]:
@@ -102,15 +109,20 @@ def default(field: FieldInfo) -> str:
 
 
 def bounds(metadata: Iterable[Any]) -> str:
-    """Numeric bounds, such as ``>= 1, <= 256``."""
+    """The narrowest numeric bounds, such as ``>= 1, <= 256``."""
+    parts = [part for item in metadata for part in getattr(item, "metadata", [item])]
     found = []
-    for item in metadata:
-        for part in getattr(item, "metadata", [item]):
-            for kind, (attribute, sign) in BOUNDS.items():
-                if isinstance(part, kind):
-                    limit = getattr(part, attribute)
-                    found.append(f"{sign} {limit:,.15g}".replace(",", " "))
-    return ", ".join(dict.fromkeys(found))
+    for kinds, narrower in ((LOWER, 1.0), (UPPER, -1.0)):
+        limits = [
+            (narrower * getattr(part, attribute), rank, sign)
+            for rank, (kind, (attribute, sign)) in enumerate(kinds.items())
+            for part in parts
+            if isinstance(part, kind)
+        ]
+        if limits:
+            limit, _, sign = max(limits)
+            found.append(f"{sign} {narrower * limit:,.15g}".replace(",", " "))
+    return ", ".join(found)
 
 
 def table(model: type[BaseModel]) -> str:

@@ -24,7 +24,10 @@ Where = Annotated[
         help="The folder of `deferral.dir`, or a gateway's configuration: for a queue in Redis.",
     ),
 ]
-BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="As callers know it: batch_...")]
+BatchId = Annotated[
+    str,
+    typer.Argument(metavar="BATCH", help="As callers know it: batch_..., msgbatch_... or resp_..."),
+]
 AnyBatch = Annotated[
     str, typer.Argument(metavar="[BATCH]", help="Only this one.", show_default="all")
 ]
@@ -42,14 +45,20 @@ def ls(
 
 @queue.command("show")
 def show_one(where: Where, batch: BatchId, as_json: AsJson = False) -> None:
-    """Show one batch, whether it has ended or not. 1: there is none."""
-    _tell(_seen(where, batch, True), as_json)
+    """Show one batch, ended or not, and why of its lines those wait that do. 1: there is none."""
+    found = _seen(where, batch, True)
+    if as_json:
+        _tell(found, as_json)
+        return
+    from router.operator.show.queue import render_batch
+
+    show(render_batch(found[0]))
 
 
 @queue.command("why")
 def why(where: Where, batch: AnyBatch = "", as_json: AsJson = False) -> None:
     """Say why work waits, in the words of the gateway that planned it last."""
-    found = _seen(where, batch, False)
+    found = _seen(where, batch, bool(batch))
     if as_json:
         _tell(found, as_json)
         return
@@ -63,7 +72,7 @@ def _seen(where: Path, batch: str, ended: bool) -> list[SeenBatch]:
 
     found = seen(where, batch, ended)
     if batch and not found:
-        raise DataError(f"{where}: no batch {batch!r} is there")
+        raise DataError(f"{where}: no batch {batch!r} is there; queue ls --all lists all")
     return found
 
 

@@ -65,7 +65,7 @@ class DeferralSchema(Strict):
         description="batches, and responses in the background, of one tenant that are kept, ended "
         "ones among them",
     )
-    flex_wait_s: Seconds = Field(
+    flex_wait_s: float = Field(
         default=240.0,
         ge=0,
         le=3600,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from datetime import date
@@ -17,6 +18,7 @@ from router.errors import DataError
 from router.ledger.links import ChainLink
 from router.ledger.sealed_files import SUFFIX, Head, read_links
 from router.ledger.tables import LedgerTable
+from router.ledger.writer_slot import WRITERS
 from router.url_files import file_system
 
 _CHECKPOINT: Final = "_checkpoint.json"
@@ -49,9 +51,24 @@ class LedgerPlace:
     def has(self, table: LedgerTable) -> bool:
         """Whether there is any of ``table``. Raises DataError where that cannot be told."""
         try:
-            info = self.system.get_file_info(f"{self.root}/{table.name}")
+            return self._is_folder(table.name)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{self.where}: cannot be read: {error}") from None
+
+    def absence(self, table: LedgerTable) -> str:
+        """What is said where there is none of ``table``: what to do, where rows are on their
+        way."""
+        with contextlib.suppress(OSError, pa.ArrowException):
+            if self._is_folder(WRITERS):
+                return (
+                    f"{self.where}: no file of {table.name} yet: rows are in the journals of their "
+                    "gateway until their hour is over, for ledger.seal_s, or until it ends "
+                    "(SIGTERM); ask again then"
+                )
+        return f"{self.where}: no ledger, or none with {table.name}"
+
+    def _is_folder(self, name: str) -> bool:
+        info = self.system.get_file_info(f"{self.root}/{name}")
         return bool(info.type is fs.FileType.Directory)
 
     def files(self, table: LedgerTable) -> list[LedgerFile]:
@@ -60,7 +77,7 @@ class LedgerPlace:
         try:
             infos = self.system.get_file_info(selector)
         except FileNotFoundError:
-            raise DataError(f"{self.where}: no ledger, or none with {table.name}") from None
+            raise DataError(self.absence(table)) from None
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{self.where}: cannot be read: {error}") from None
         names = sorted((info.path, info.size) for info in infos if info.type is fs.FileType.File)

@@ -44,9 +44,12 @@ def test_batches_are_listed(folder, capsys):
 
 
 def test_one_is_shown_and_what_is_none_is_told(folder, capsys):
-    where, _, ended = folder
+    where, open_one, ended = folder
     assert run("queue", "show", str(where), ended) == 0
-    assert "cancelled" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "cancelled" in told and WHY not in told
+    assert run("queue", "show", str(where), open_one) == 0
+    assert WHY in " ".join(capsys.readouterr().out.split())
     assert run("queue", "show", str(where), "batch_none") == 1
     assert "no batch 'batch_none'" in capsys.readouterr().err
 
@@ -59,6 +62,18 @@ def test_why_work_waits_is_told(folder, capsys):
     assert run("queue", "why", str(where), open_one, "--json") == 0
     (one,) = json.loads(capsys.readouterr().out)
     assert one["kinds"][0]["why"] == WHY
+
+
+def test_of_one_that_has_ended_nothing_waits(folder, capsys):
+    where, _, ended = folder
+    assert run("queue", "why", str(where), ended) == 0
+    assert capsys.readouterr().out.strip() == "nothing waits"
+
+
+def test_an_empty_queue_has_no_table(tmp_path, capsys):
+    asyncio.run(SqliteQueue(tmp_path, "w1", 15.0, lambda: 100.0).close())
+    assert run("queue", "ls", str(tmp_path)) == 0
+    assert capsys.readouterr().out.startswith("no batches; --all lists")
 
 
 def test_where_there_is_no_queue(tmp_path, capsys):

@@ -14,6 +14,11 @@ def test_paths_start_at_the_folder_of_the_file(tmp_path):
     assert (deferral.max_file_bytes, deferral.keep_s) == (200 * 2**20, 30 * 86_400.0)
 
 
+def test_holding_nobody_open_can_be_said(tmp_path):
+    given = {"deferral": {"dir": "kept", "flex_wait_s": 0}, "server": SERVER}
+    assert load(configured(tmp_path, given)).settings.deferral.flex_wait_s == 0
+
+
 def test_left_out_nothing_is_deferred(tmp_path):
     assert load(configured(tmp_path)).settings.deferral is None
 

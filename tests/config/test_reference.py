@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from annotated_types import Ge, Gt, Le, Lt
 
 from router.app.loading import load
 from router.config.weather import WeatherSchema
@@ -45,6 +46,13 @@ def test_every_field_has_a_row_and_a_meaning(reference: ModuleType) -> None:
         for field, info in schema.model_fields.items():
             assert f"| `{field}` |" in block
             assert info.description, f"{name}.{field}"
+
+
+def test_of_several_bounds_the_narrowest_are_told(reference: ModuleType) -> None:
+    given = [Ge(1), Gt(0), Le(86_400), Le(300), Lt(300)]
+    assert reference.bounds(given) == ">= 1, < 300"
+    assert reference.bounds([Ge(0), Gt(0)]) == "> 0"
+    assert reference.bounds([]) == ""
 
 
 def test_the_example_is_valid(tmp_path: Path) -> None:

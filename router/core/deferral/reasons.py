@@ -50,7 +50,7 @@ class WaitExplanation(NamedTuple):
     @property
     def text(self) -> str:
         """One line for people; hours from now are left to whoever knows the time."""
-        gain = f"{self.grams_planned:.3g} g expected there, {self.grams_now:.3g} g now"
+        gain = f"a request: {self.grams_planned:.3g} g expected there, {self.grams_now:.3g} g now"
         return {
             WaitReason.RELEASED_GREENEST: f"released: no better hour is expected in time ({gain})",
             WaitReason.RELEASED_URGENT: "released: no time left to wait",

@@ -199,7 +199,8 @@ def render_deferring(found: Deferring) -> RenderableType:
     )
     legend = (
         "when: saved against running at once; of the fleet (consequential), and of the requests "
-        "that may wait (attributional)"
+        "that may wait (attributional)\nof the most: of what `knows all hours` saved of them; "
+        "it prices hours, not which replicas then idle or wake, so others may come to more"
     )
     lines = [Text(f"note: {note}", style="dim") for note in found.loaded.notes]
     if found.loaded.notice:

@@ -48,8 +48,9 @@ def open_ledger(
         from router.ledger.chain_files import LedgerPlace
         from router.ledger.reading import relation
         from router.ledger.tables import ENERGY, RECEIPTS
-    if not LedgerPlace(ledger).has(RECEIPTS):
-        raise NoLedgerError(f"{ledger}: no ledger: there is no folder {RECEIPTS.name} in it")
+    place = LedgerPlace(ledger)
+    if not place.has(RECEIPTS):
+        raise NoLedgerError(place.absence(RECEIPTS))
     connection = duckdb.connect(config={"preserve_insertion_order": "false"})
     if threads is not None:
         connection.execute(f"SET threads = {int(threads)}")

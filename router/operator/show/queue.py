@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from router.config import format_time
 from router.operator.show.caller_names import shown_line, shown_text
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def render_batches(found: Sequence[SeenBatch]) -> RenderableType:
-    """A row a batch."""
+    """A row a batch, none of which may be there."""
+    if not found:
+        return shown_line("no batches; --all lists those that have ended, too")
     table = Table()
     for column in ("batch", "tenant", "status", "came, UTC", "deadline, UTC"):
         table.add_column(column)
@@ -41,7 +44,16 @@ def _grams(value: float | None) -> str:
 
 def render_reasons(found: Sequence[SeenBatch]) -> RenderableType:
     """A line for each model of each batch of which something waits."""
-    lines = [
+    return Group(*(_reasons(found) or [shown_line("nothing waits")]))
+
+
+def render_batch(one: SeenBatch) -> RenderableType:
+    """One batch, and why of its lines those wait that do."""
+    return Group(render_batches([one]), *_reasons([one]))
+
+
+def _reasons(found: Sequence[SeenBatch]) -> list[Text]:
+    return [
         shown_line(
             f"{one.id} {kind.model}: {kind.waiting} waiting, {kind.under_way} under way: "
             f"{kind.why or 'no gateway has planned it yet'}"
@@ -50,7 +62,6 @@ def render_reasons(found: Sequence[SeenBatch]) -> RenderableType:
         for kind in one.kinds
         if kind.waiting
     ]
-    return Group(*(lines or [shown_line("nothing waits")]))
 
 
 def batches_json(found: Sequence[SeenBatch]) -> str:

@@ -75,7 +75,8 @@ def _waiting(report: Report) -> Table:
     """What waiting saved: a row a group and basis."""
     table = Table(title="waiting, estimated", title_justify="left")
     for title in (
-        str(report.per), "basis", "answers", "waited", "each", "at once", "emitted", "saved", "",
+        str(report.per), "basis", "answers", "waited", "each", "at once", "emitted", "saved",
+        "of it",
     ):  # fmt: skip
         table.add_column(title, justify="left" if title in (report.per, "basis") else "right")
     for group in report.waited:

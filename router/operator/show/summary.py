@@ -34,6 +34,7 @@ from router.config.settings import (
 )
 from router.model import Fleet, Policy
 from router.operator.grants import identity_line
+from router.operator.show.waiting_summary import alias_lines, deferral_line, scaling_line
 from router.units import UG_PER_G
 
 
@@ -43,6 +44,7 @@ def render_summary(config: Config, notes: Sequence[str]) -> RenderableType:
         Text(f"{config.file}: valid", style="bold green"),
         _regions(config.fleet),
         _models(config.fleet),
+        *alias_lines(config),
         *_discovery_lines(config),
         policy_line(config.policy),
         *_residency_lines(config),
@@ -59,6 +61,8 @@ def render_summary(config: Config, notes: Sequence[str]) -> RenderableType:
         parts.append(_shared_line(config.settings.state.redis))
     if config.settings.ledger is not None:
         parts.append(_ledger_line(config.settings.ledger))
+    parts += deferral_line(config)
+    parts += scaling_line(config)
     parts += _calibration_lines(config)
     parts += [Text(f"note: {note}", style="yellow") for note in dict.fromkeys(notes)]
     return Group(*parts)

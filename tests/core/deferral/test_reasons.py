@@ -18,7 +18,8 @@ def test_grams_now_are_those_of_the_cleanest_region_with_room():
     assert told.grams_now == pytest.approx(400.0)
     assert told.grams_planned == pytest.approx(200.0)
     assert told.region == "r1"
-    assert told.text.startswith("waits for a greener hour in r1 (200 g expected there, 400 g now)")
+    gain = "(a request: 200 g expected there, 400 g now)"
+    assert told.text.startswith(f"waits for a greener hour in r1 {gain}")
 
 
 def test_woken_replicas_count_at_their_ratio_and_where_no_room_is_the_cleanest_stands():

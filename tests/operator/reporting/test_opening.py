@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from router.errors import DataError
+from router.errors import DataError, NoLedgerError
 from router.ledger.month import Month
 from router.operator.reporting.opening import digest_of, open_ledger, read_files
 from tests.operator.reporting.conftest import ROWS
@@ -26,6 +26,12 @@ def test_only_the_days_of_the_month_are_read(ledger):
 
 def test_a_folder_that_is_no_ledger_is_told(tmp_path):
     with pytest.raises(DataError, match="no ledger"):
+        open_ledger(tmp_path)
+
+
+def test_one_whose_rows_are_in_journals_yet_says_when_they_come(tmp_path):
+    (tmp_path / "_writers" / "gateway-0").mkdir(parents=True)
+    with pytest.raises(NoLedgerError, match=r"rows are in the journals .* ledger\.seal_s"):
         open_ledger(tmp_path)
 
 

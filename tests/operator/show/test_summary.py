@@ -155,3 +155,66 @@ def test_places_of_discovery_say_what_they_will_do(tmp_path: Path) -> None:
     assert "discovery pods: file" in text
     assert "at most 256, within 10.0.0.0/8, each serves llama-3.1-8b by oip in plaintext" in text
     assert "64 in flight; zone-a is us-east, else in us-west" in text
+
+
+def told(folder: Path, changes: dict[str, Any], begin: str) -> str:
+    """What begins so, up to the end, however it is wrapped."""
+    text = shown(folder, changes)
+    return " ".join(text[text.index(f"\n{begin}") :].split())
+
+
+def test_what_aliases_choose_and_who_judges(tmp_path: Path) -> None:
+    models = [
+        {"name": name, "profile": f"{name}@{card}"}
+        for name, card in (("llama-3.1-8b", "1xh100"), ("llama-3.1-70b", "4xh100"))
+    ]
+    lengths = {"input_tokens": 180, "output_tokens": 200, "output_tokens_p95": 480}
+    alias = {
+        "source": "our own test",
+        "variants": {"llama-3.1-8b": 0.48, "llama-3.1-70b": 0.66},
+        "floor": 0.4,
+        "tenants": {"acme": {"mean_floor": 0.6}},
+        "judge": {"kind": "rules", "phrases": ["no idea"]},
+    }
+    changes = {
+        "server": {"http": "127.0.0.1:0"},
+        "models/llama-3.1-70b": lengths,
+        "endpoints/0/protocol": "openai",
+        "endpoints/0/models": models,
+        "endpoints/1/models": [{"name": "classifier", "profile": "classifier@cpu"}],
+        "aliases": {"chat": alias},
+    }
+    assert told(tmp_path, changes, "alias").startswith(
+        "alias chat: llama-3.1-8b 0.48, llama-3.1-70b 0.66 (by our own test); floor 0.4, of acme "
+        "0.6 in the mean over 24 h; whole answers are judged by rules and 1 phrase"
+    )
+    alias["judge"] = {"kind": "http", "url": "http://judge.internal/accept"}
+    text = told(tmp_path, changes, "alias")
+    assert "judged by http://judge.internal/accept, within 1000 ms" in text
+    del alias["judge"], alias["floor"]
+    alone = told(tmp_path, changes, "alias")
+    assert "floor none: any variant" in alone and "every answer stands" in alone
+
+
+def test_where_work_waits_and_for_how_long(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "server": {"http": "127.0.0.1:0"},
+        "deferral": {"dir": "later", "files": "s3://bucket/files"},
+    }
+    text = told(tmp_path, changes, "deferral")
+    assert "the queue is in " in text and "later, callers' files in s3://bucket/files" in text
+    assert "64 at once where less than 50%" in text
+    assert "held open for 240 s and 256 at most" in text
+    changes["deferral"] = {"dir": "later", "flex_wait_s": 0}
+    assert "held open: none" in told(tmp_path, changes, "deferral")
+
+
+def test_who_is_told_how_many_replicas_are_wanted(tmp_path: Path) -> None:
+    hook = {"webhook": {"url": "https://fleet.internal/replicas"}, "wake_s": 20}
+    text = told(tmp_path, {"scaling": hook}, "hints of replicas")
+    assert "told to https://fleet.internal/replicas, every 60 s" in text
+    assert "20 s to wake until it is measured; a restart forgets what is usual" in text
+    kept = {"scaling": hook, "state": {"file": "learned.json"}}
+    assert "learned.json.usual" in told(tmp_path, kept, "hints of replicas")
+    asked = {"server": {"scaler": "127.0.0.1:9600"}}
+    assert "told to who asks 127.0.0.1:9600" in told(tmp_path, asked, "hints of replicas")
