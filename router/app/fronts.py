@@ -159,6 +159,7 @@ class Fronts:
                 deferral.parts.now,
                 deferral.max_tries,
                 lambda model, urgent: deferral.among(self._director.view, model, urgent),
+                deferral.most_waiting,
             )
         )
         if self._holding is not None:

@@ -32,7 +32,8 @@ class Call(NamedTuple):
     ``deadline_s``: seconds that the caller still waits, None without a deadline. ``protocol``: of
     the front that it came by, which its endpoint has to speak. ``weight``: of its tenant's share of
     places when they are scarce. ``among``: names of the endpoints that it may go to, None for any;
-    ``room``: what that is by now, of a call that can wait for room.
+    ``room``: what that is by now, of a call that can wait for room; ``most_waiting``: of such
+    calls, that may wait at once: each keeps a place with whoever sent it.
     ``named``: its payload with another name of a model in it, None where nobody here changes it.
     """
 
@@ -46,6 +47,7 @@ class Call(NamedTuple):
     among: frozenset[str] | None = None
     named: Callable[[bytes, str], bytes] | None = None
     room: Callable[[], frozenset[str] | None] | None = None
+    most_waiting: int = 0
 
     def to(self, model: str) -> Call:
         """As it goes to ``model``, one of the variants of the alias that it asks for."""

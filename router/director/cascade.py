@@ -165,21 +165,29 @@ class Cascade(Journey):
     async def _place(self, lesson: Lesson) -> Decided | None:
         """At a better variant; None where there is none. What can wait waits a while where all of
         them are full: its answer is worth more than when it comes."""
+        try:
+            return self._next()
+        except (NothingFeasibleError, ShedError):
+            pass
+        except (RefusedError, RequestError):
+            # What a policy excludes, or a jurisdiction, time alone does not change.
+            return None
+        dispatcher = self._dispatcher
+        if dispatcher.escalating >= self._call.most_waiting:
+            return None
+        dispatcher.escalating += 1
+        try:
+            return await self._place_later(lesson)
+        finally:
+            dispatcher.escalating -= 1
+
+    async def _place_later(self, lesson: Lesson) -> Decided | None:
         clock = self._dispatcher.parts.clock
         # NaN of what cannot wait, and so is what it is compared with. Its deadline is by a clock
         # that may step; how long it has waited is not.
         can_wait_s = self._request.can_wait_until - clock.now()
-        wait_s = min(can_wait_s, _MOST_WAIT_S, self._left_s() / 2.0)
-        until = clock.monotonic() + wait_s
-        while True:
-            try:
-                return self._next()
-            except (NothingFeasibleError, ShedError):
-                if not (clock.monotonic() + _LOOK_S <= until and self._is_full()):
-                    return None
-            except (RefusedError, RequestError):
-                # What a policy excludes, or a jurisdiction, time alone does not change.
-                return None
+        until = clock.monotonic() + min(can_wait_s, _MOST_WAIT_S, self._left_s() / 2.0)
+        while clock.monotonic() + _LOOK_S <= until and self._is_full():
             try:
                 await asyncio.sleep(_LOOK_S)
             except BaseException as error:
@@ -187,6 +195,13 @@ class Cascade(Journey):
                 raise
             if self._call.room is not None:
                 self._call = self._call._replace(among=self._call.room())
+            try:
+                return self._next()
+            except (NothingFeasibleError, ShedError):
+                continue
+            except (RefusedError, RequestError):
+                return None
+        return None
 
     def _is_full(self) -> bool:
         """Whether nothing is amiss with those that could serve the request but want of room."""

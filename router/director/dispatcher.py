@@ -140,7 +140,7 @@ class Dispatcher:
     ``places``.
     ``budgets``: carbon budgets, none of them until others are put in its place. ``store_fails``:
     whether what gateways share cannot be had just now. ``recorder``: keeps decisions for the
-    record, None where nobody reads one.
+    record, None where nobody reads one. ``escalating``: cascades that wait for room.
     """
 
     def __init__(self, view: View, parts: Parts, limits: RequestLimits, identity: str) -> None:
@@ -156,6 +156,7 @@ class Dispatcher:
         self.shares = PlaceShares()
         self.means = QualityMeans()
         self.draining = False
+        self.escalating = 0
         self.lessons = Lessons(parts.observer, parts.lengths)
         self._prefixes = Prefixes(parts.rng)
         self._identity = identity

@@ -77,10 +77,11 @@ def room(judge, *budgets, names=NAMES, script=None, lie_in=(), **options):
     return made
 
 
-async def ask(made, among=None, room=None, **changes):
+async def ask(made, among=None, room=None, most_waiting=1, **changes):
     call = Call(
         request(model="chat", **changes), b"ask", ((":path", "/v1/chat/completions?x"),), None,
         named=lambda payload, model: payload + b" " + model.encode(), among=among, room=room,
+        most_waiting=most_waiting,
     )  # fmt: skip
     return await made.director.infer(call)
 
@@ -241,6 +242,30 @@ async def test_a_clock_that_steps_back_does_not_prolong_the_wait(monkeypatch):
     answer = await ask(made, SMALL_ONLY, stepped, can_wait_until=latest)
     assert (answer.payload, answer.receipt.decision.flags) == (b"small", ("not_accepted",))
     assert filling.waits > 0
+
+
+async def test_no_more_wait_at_once_than_leave_places_to_others(monkeypatch):
+    """Of three answers that are not accepted one waits for the better variant; two stand."""
+    made = room(Strict("large"), names=("small", "large"))
+    begun, filled = asyncio.Event(), asyncio.Event()
+
+    async def sleep(delay_s):
+        begun.set()
+        await filled.wait()
+
+    monkeypatch.setattr(cascade, "asyncio", SimpleNamespace(sleep=sleep))
+    latest = made.clock.now() + 3600.0
+    first = asyncio.ensure_future(ask(made, SMALL_ONLY, lambda: ANY, can_wait_until=latest))
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    for _ in range(2):
+        answer = await ask(made, SMALL_ONLY, lambda: ANY, can_wait_until=latest)
+        assert (answer.payload, answer.receipt.decision.flags) == (b"small", ("not_accepted",))
+    assert not first.done()
+    filled.set()
+    assert (await first).payload == b"large"
+    # Its own turn is over: the next one may wait.
+    assert (await ask(made, SMALL_ONLY, lambda: ANY, can_wait_until=latest)).payload == b"large"
 
 
 async def test_whoever_leaves_while_it_waits_is_charged_for_what_ran(monkeypatch):

@@ -58,7 +58,8 @@ def _blobs(config: Config, settings: DeferralSettings) -> Blobs:
 
 
 class ProcessDeferral:
-    """Build it inside a running event loop. ``parts``: for the front that callers ask."""
+    """Build it inside a running event loop. ``parts``: for the front that callers ask;
+    ``most_waiting``: of its requests, for a better variant at once."""
 
     def __init__(
         self,
@@ -91,6 +92,8 @@ class ProcessDeferral:
         self._drain = Drain(self._queue, blobs, settings, most_bytes, clock, rng, metrics, marks)
         self.parts = DeferredParts(self._queue, blobs, settings, clock.now, self._drain.came)
         self.max_tries = settings.max_tries
+        # The other half is for those that could run.
+        self.most_waiting = settings.max_concurrent // 2
         self._planner: Planner | None = None
         metrics.begun()
 

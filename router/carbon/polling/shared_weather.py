@@ -18,11 +18,13 @@ from router.carbon.polling.election import Part
 from router.carbon.polling.fleet_calls import ElectedCalls
 from router.carbon.weather.conditions import QUANTITIES, WeatherForecast
 from router.contract import Clock, StateStore
-from router.units import DAY_S
+from router.units import DAY_S, HOUR_S
 
 _KEEP_S: Final = 2 * DAY_S
 # A year of hours, 8 bytes a value in JSON's digits: more is nothing that was stored here.
 _MOST_BYTES: Final = 2**20
+# Its first hour is no further from when it was issued: another may not even be one of an array's.
+_MOST_HOURS: Final = 366 * 24
 
 
 class SharedWeather:
@@ -97,9 +99,13 @@ def decode(data: bytes | None, source: str) -> WeatherForecast | None:
         kept = json.loads(data)
         values = np.array(kept["values"], dtype=np.float64)
         issued_at, first_h = float(kept["issued_at"]), int(kept["first_h"])
+        apart_h = abs(first_h - issued_at / HOUR_S)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
-    if values.ndim != 2 or values.shape[1] != len(QUANTITIES) or not math.isfinite(issued_at):
+    if values.ndim != 2 or values.shape[1] != len(QUANTITIES):
+        return None
+    # NaN is no less.
+    if not apart_h <= _MOST_HOURS:
         return None
     for place, quantity in enumerate(QUANTITIES):
         column = values[:, place]

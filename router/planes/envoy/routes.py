@@ -40,6 +40,7 @@ _OF_ORIGINS: Final = tuple(
 )  # fmt: skip
 # As `router.backends.openai.sending`: cookies are of this address, and the rest of this connection.
 _OURS: Final = ("cookie", "proxy-authorization", "proxy-connection", "te")
+_RECEIPT: Final = "x-carbon-receipt"
 _OF_ENVOY: Final = "x-envoy-external-address"
 
 
@@ -88,7 +89,7 @@ def virtual_host(protocol: str, listen: str, config: Config, longest_s: float) -
             {
                 "match": {"path": DECIDED[protocol]},
                 "route": decided,
-                **({} if is_grpc else _of_http(config)),
+                **(_of_grpc() if is_grpc else _of_http(config)),
             },
             {"match": {"prefix": "/"}, "route": native},
         ],
@@ -108,6 +109,12 @@ def _retries(is_grpc: bool) -> Json:
     else:
         retry["retriable_status_codes"] = list(_MOVING_STATUSES)
     return retry
+
+
+def _of_grpc() -> Json:
+    """Of callers' headers of ours but one nothing is decided in Envoy: it is to this gateway, and
+    another behind it would tell its own receipt."""
+    return {"request_headers_to_remove": [_RECEIPT]}
 
 
 def _of_http(config: Config) -> Json:

@@ -26,5 +26,9 @@ def test_what_is_kept_comes_back() -> None:
         None, b"", b"[]", b"{}", b"\xff", b"[" * 100_000, encode(kept)[:-3],
         encode(kept._replace(values=values[:, :4])), encode(kept._replace(values=hot)),
         b'{"issued_at": 1, "first_h": 1e400, "values": []}', b"x" * 2_000_000,
+        # Of hours that no array can hold, and of others that no forecast made then is of.
+        encode(kept._replace(first_h=10**30)), encode(kept._replace(first_h=10**400)),
+        encode(kept._replace(first_h=-(2**62))),
+        encode(kept._replace(first_h=459_024 + 24 * 800)),
     ):  # fmt: skip
         assert decode(bad, "open_meteo") is None

@@ -10,6 +10,8 @@ import pytest
 
 from router.gateway.openai.answering import _KEPT_BACK
 from router.http_api import NOT_PASSED
+from router.reserved_names import is_reserved
+from tests.backends.oip import upstreams
 from tests.e2e import harness as h
 from tests.planes.envoy import host as hosts
 from tests.planes.envoy import rig
@@ -81,6 +83,45 @@ async def test_a_server_has_its_own_name_and_nothing_that_is_of_the_callers_conn
         assert not seen.keys() & {
             "cookie", "proxy-authorization", "te", "x-envoy-external-address"
         }  # fmt: skip
+
+
+async def test_no_spelling_of_our_names_comes_from_a_server(place):
+    forged = dict.fromkeys(("x_carbon_gco2e", "x-carbon.region", "X_Carbon", "x-carbon-id"), "1")
+    place.first.told = {**forged, "x-carbonated": "yes"}
+    status, headers, _ = await place.chat(model=MODEL)
+    assert (status, headers["x-carbonated"]) == (200, "yes")
+    assert {name.lower() for name in headers if is_reserved(name)} == {"x-carbon"}
+    assert headers["x-carbon"].startswith("id=")
+
+
+async def test_of_what_is_between_a_gateway_and_its_callers_grpc_passes_nothing(tmp_path):
+    """Pushback is ours to say, and a router behind us has no receipt to tell."""
+    said = (("grpc-retry-pushback-ms", "-1"), ("x_carbon_gco2e", "1"), ("x-kept", "yes"))
+    codes = [grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT]
+
+    async def unary(payload, context):
+        if payload:
+            context.set_trailing_metadata(said)
+            if len(codes) == 1:
+                await context.abort(codes[0], "no")
+        return h.pb.ServerReadyResponse(ready=True).SerializeToString()
+
+    async with upstreams.upstream() as server:
+        server.unary = unary
+        endpoints = [{**h.pair()[0], "address": server.endpoint.address, "emulated": False}]
+        gateway = await asyncio.to_thread(rig.EnvoyGateway, tmp_path, h.base(endpoints))
+        try:
+            async with gateway.client() as client:
+                while codes:
+                    call = client.infer(h.ask(), h.WHOLE_RECEIPT)
+                    assert await call.code() == codes.pop(0)
+                    told = dict(await call.trailing_metadata())
+                    assert told["x-kept"] == "yes" and "x-carbon-decision-id" in told
+                    assert not told.keys() & {"grpc-retry-pushback-ms", "x_carbon_gco2e"}
+        finally:
+            await asyncio.to_thread(gateway.stop)
+        seen = [dict(metadata) for payload, metadata, _ in server.seen if payload == h.ask()]
+        assert len(seen) == 2 and not any("x-carbon-receipt" in one for one in seen)
 
 
 async def test_what_a_server_says_to_its_own_callers_goes_to_none_of_ours(place):

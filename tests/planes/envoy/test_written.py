@@ -21,7 +21,7 @@ def test_numbers_are_right_to_the_last_place(host, value, places):
         with localcontext(prec=1200):
             step = Decimal(1).scaleb(-places)
             off = abs(abs(Decimal(value)) % step - step / 2)
-            assert off < abs(Decimal(value)).scaleb(-15)
+            assert off < step / 1000
             assert abs(Decimal(said) - Decimal(exact)) <= step
 
 
@@ -29,6 +29,13 @@ def test_numbers_are_right_to_the_last_place(host, value, places):
 def test_what_is_written_often_is_as_printf_has_it(host, value):
     assert host.decimal(value, 3) == f"{value:.3f}"
     assert host.decimal(value, 9) == f"{value:.9f}"
+
+
+@pytest.mark.parametrize(
+    ("value", "places"), [(4503599627370497.0, 0), (4469847310623.614, 3), (8389612.845, 9)]
+)
+def test_large_numbers_are_right_to_the_last_place(host, value, places):
+    assert host.decimal(value, places) == f"{value:.{places}f}"
 
 
 def test_what_is_no_number_is_said_so(host):

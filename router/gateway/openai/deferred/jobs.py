@@ -126,7 +126,8 @@ def run_at_once_of(told: str, waited_s: float) -> RunAtOnce | None:
 class JobParts(NamedTuple):
     """What jobs are done with. ``now``: unix s; ``max_tries``: of one that servers fail;
     ``among``: the endpoints that have room for one more deferred request of a model, or with True
-    for any, None where nobody serves it."""
+    for any, None where nobody serves it; ``most_waiting``: that may wait at once for a better
+    variant, each in the place of one that could begin."""
 
     director: Director
     capacity: Capacity
@@ -137,6 +138,7 @@ class JobParts(NamedTuple):
     now: Callable[[], float]
     max_tries: int
     among: Callable[[str, bool], frozenset[str] | None]
+    most_waiting: int
 
 
 class JobRunner:
@@ -228,7 +230,7 @@ class JobRunner:
         among = room()
         if among is not None and not among:
             raise ShedError("others have taken what room there was", _LEAST_WAIT_S)
-        return call._replace(among=among, room=room)
+        return call._replace(among=among, room=room, most_waiting=self._parts.most_waiting)
 
     def _asked(self, terms: BatchTerms, name: str, body: bytes) -> Call:
         fields: list[tuple[str, str | bytes]] = [

@@ -59,8 +59,22 @@ static bool begins(span_t text, span_t with) {
     return text.length >= with.length && !memcmp(text.at, with.at, with.length);
 }
 
+/* Names of ours in any spelling, as router/reserved_names.py: many take `x_carbon` for the same. */
+static bool is_reserved(span_t key) {
+    static const char name[] = "x-carbon";
+    const size_t length = sizeof name - 1;
+    if (key.length < length || *key.at != 'x') return false;
+    for (size_t i = 0; i < key.length && i <= length; i++) {
+        char c = key.at[i] == '_' || key.at[i] == '.' ? '-' : key.at[i];
+        if (c != (i < length ? name[i] : '-')) return false;
+    }
+    return true;
+}
+
+/* When to ask again is said of a gateway that may have others, which the server knows nothing of. */
 static bool is_theirs(span_t key) {
-    return begins(key, LITERAL("x-carbon")) || begins(key, LITERAL("endpoint-load-metrics"));
+    return is_reserved(key) || begins(key, LITERAL("endpoint-load-metrics")) ||
+           same(key, LITERAL("grpc-retry-pushback-ms"));
 }
 
 /* What an answer says of itself. `is_last`: of headers with nothing behind them, and trailers. */

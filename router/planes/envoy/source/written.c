@@ -4,8 +4,8 @@
 #include <stdio.h>
 
 #define MAX_PLACES 9
-/* Up to there whole numbers are exact. */
-#define MOST_EXACT 9e15
+/* Up to there the product with a scale is off by no more than a ten-thousandth of the last place. */
+#define MOST_EXACT 1e12
 
 void write_text(written_t *w, span_t text) {
     size_t left = w->room - w->used, n = text.length < left ? text.length : left;

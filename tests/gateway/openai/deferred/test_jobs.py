@@ -37,7 +37,7 @@ class Asking:
         self.runner = JobRunner(
             JobParts(
                 self.director, self.capacity, open_access(WallClock()).limiter, self.receipts,
-                self.told, self.blobs, lambda: NOW, 3, self.among,
+                self.told, self.blobs, lambda: NOW, 3, self.among, 32,
             )
         )  # fmt: skip
 
