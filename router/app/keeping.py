@@ -84,8 +84,10 @@ class Keeper:
         chain.restore(chain.restorable(before.skills, zones))
         # Of others, or of a process before this one.
         self._evidence.took_up(learned_by(dispatcher), self._ticks)
-        told = {"file": str(self._path)} if self._path else {}
-        _log.info("what was learned before is taken up", extra={**told, "processes": processes})
+        told: dict[str, object] = {"file": str(self._path)} if self._path else {}
+        if self._shared is not None:
+            told["processes"] = processes
+        _log.info("what was learned before is taken up", extra=told)
 
     async def run(self) -> None:
         """One round: wait, then write off the event loop, and take up what others learned."""

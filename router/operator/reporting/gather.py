@@ -86,6 +86,18 @@ class GroupSums(NamedTuple):
         """The sum of so many columns of grams."""
         return CarbonMass.of_quanta(sum(self.sums[name] for name in names))
 
+    def priced(self, energy: str, mass: str) -> CarbonMass | None:
+        """Grams of one column of energy; None where there is energy and none of it can have an
+        intensity."""
+        quanta = self.sums[energy]
+        if quanta > 0 and not self.sums[mass] and self.sums["unpriced_q"] >= quanta:
+            return None
+        return self.mass(mass)
+
+    def operational(self) -> CarbonMass | None:
+        """Location-based grams; None where there is energy and none of it has an intensity."""
+        return self.priced("facility_q", "operational_g")
+
     def plus(self, other: GroupSums) -> GroupSums:
         """Both together, under this one's name."""
         sums = {name: value + other.sums[name] for name, value in self.sums.items()}

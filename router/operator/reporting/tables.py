@@ -115,22 +115,22 @@ def _everyone(report: Report) -> Iterator[tuple[str, GroupSums, Mapping[str, int
 def _sci(report: Report) -> Iterator[Row]:
     for group, figures, kinds in _everyone(report):
         model = group if report.per is Per.MODEL else ""
-        operational, embodied = figures.mass("operational_g"), figures.embodied()
-        total = figures.mass("total_g")
+        operational, embodied = figures.operational(), figures.embodied()
+        total = figures.mass("total_g") if operational else None
         for unit, count in unit_count(figures, report.question, model):
-            score = total.per(count, unit)
+            score = total.per(count, unit) if total else None
             yield {
                 str(report.per): group,
                 "functional_unit": str(unit),
                 "r_count": count,
                 "energy_kwh": figures.energy("facility_q").kwh,
-                "operational_g": operational.g,
+                "operational_g": operational.g if operational else None,
                 "embodied_g": embodied.g if embodied else None,
-                "total_g": total.g,
+                "total_g": total.g if total else None,
                 "sci_g_per_unit": score.g if score else None,
                 "sci_g_per_million_units": score.g_per(1_000_000) if score else None,
-                "low_g": figures.mass("low_total_g").g,
-                "high_g": figures.mass("high_total_g").g,
+                "low_g": figures.mass("low_total_g").g if total else None,
+                "high_g": figures.mass("high_total_g").g if total else None,
                 "energy_how": requests_how(kinds),
                 "intensity_how": _intensity_how(figures),
                 "embodied_how": "modelled",
@@ -175,7 +175,7 @@ def _components(report: Report) -> Iterator[Row]:
             "letter": "C",
             "component": "total",
             "energy_kwh": figures.energy("facility_q").kwh,
-            "g": figures.mass("total_g").g,
+            "g": figures.mass("total_g").g if figures.operational() else None,
             "how": "",
         }
 
@@ -183,7 +183,13 @@ def _components(report: Report) -> Iterator[Row]:
 def _known(figures: GroupSums, one: Component) -> float | None:
     if one.letter == "M" and figures.embodied() is None:
         return None
-    return figures.mass(one.mass).g
+    known = figures.priced(one.energy, one.mass) if one.energy else figures.mass(one.mass)
+    return known.g if known else None
+
+
+def _location(figures: GroupSums) -> float | None:
+    known = figures.operational()
+    return known.g if known else None
 
 
 def _scope2(one: ZoneHour) -> Row:
@@ -198,7 +204,7 @@ def _scope2(one: ZoneHour) -> Row:
         "location_factor_kind": one.kind,
         "location_factor_vintage": stamp(one.observed_us),
         "location_factor_revision": one.revision or None,
-        "location_g": figures.mass("operational_g").g,
+        "location_g": _location(figures),
         "market_g_per_kwh": market,
         "market_g": None if market is None else facility.at(market).g,
         "marginal_g": _marginal(figures),
@@ -269,7 +275,7 @@ def _hour(one: ZoneHour, per: Per, absent: frozenset[str]) -> Row:
         **parts,
         "energy_kwh": figures.energy("facility_q").kwh,
         "location_g_per_kwh": _factor(figures),
-        "location_g": figures.mass("operational_g").g,
+        "location_g": _location(figures),
         "location_g_receipted": figures.mass("g_q").g,
         "settled": figures.count("settled_q") > 0,
         "revision": one.revision or None,

@@ -100,7 +100,8 @@ def _waited_cells(one: WaitedWork) -> list[str]:
 
 
 def _cells(figures: GroupSums, kinds: dict[str, int] | object) -> list[str]:
-    total, answered = figures.mass("total_g"), figures.count("answered")
+    answered = figures.count("answered")
+    total = figures.mass("total_g") if figures.operational() else None
     output = figures.count("output_tokens")
     tokens = figures.count("input_tokens") + output if output > answered else 0
     share = kind_share(kinds, "measured") if isinstance(kinds, dict) else None
@@ -108,12 +109,12 @@ def _cells(figures: GroupSums, kinds: dict[str, int] | object) -> list[str]:
     return [
         count_text(answered),
         energy_text(figures.energy("facility_q")),
-        mass_text(figures.mass("operational_g")),
+        mass_text(figures.operational()),
         share_text(figures.count("settled_q"), figures.count("facility_q")),
         mass_text(figures.mass("marginal_total_g")) if known else UNKNOWN,
         mass_text(figures.embodied()),
-        grams_text(total.g / answered) if answered else UNKNOWN,
-        grams_text(total.g / tokens * 1e6) if tokens else UNKNOWN,
+        grams_text(total.g / answered) if total and answered else UNKNOWN,
+        grams_text(total.g / tokens * 1e6) if total and tokens else UNKNOWN,
         UNKNOWN if share is None else share_text(share, 1.0),
     ]
 
@@ -127,7 +128,10 @@ def _missing(report: Report) -> list[str]:
     if len(report.lost) > 5:
         found.append(f"and {len(report.lost) - 5} gaps more: lost_rows.csv")
     if total.count("unpriced_q"):
-        found.append(f"{energy_text(total.energy('unpriced_q'))} have no intensity: no grams")
+        own = ""
+        if total.priced("gateway_q", "gateway_g") is None:
+            own = "; the gateway's own has none without ledger.gateway_region"
+        found.append(f"{energy_text(total.energy('unpriced_q'))} have no intensity: no grams{own}")
     if total.count("unmetered"):
         found.append(f"{total.count('unmetered')} receipts have no energy")
     waited = sum(one.answered for one in report.waited)

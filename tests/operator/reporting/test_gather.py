@@ -10,7 +10,7 @@ import pytest
 from router.errors import ConfigError, DataError, MixedBasisError
 from router.ledger.month import Month
 from router.model import Factors
-from router.operator.reporting.gather import Per, ReportQuestion, gather
+from router.operator.reporting.gather import GroupSums, Per, ReportQuestion, gather
 from tests.operator.reporting.conftest import HOURS, price_of, reported
 
 NOVEMBER = Month(2026, 11)
@@ -212,3 +212,13 @@ def test_pue_of_a_month_without_a_row_is_an_error(ledger, tmp_path):
     file.write_text("region,month,pue,source\nus-west,2026-10,1.2,bill\n")
     with pytest.raises(ConfigError, match="no row of 2026-11"):
         asked(ledger, pue=file)
+
+
+@pytest.mark.parametrize(
+    ("unpriced", "grams", "known"), [(4, 0, False), (3, 0, True), (4, 7, True), (0, 0, True)]
+)
+def test_energy_none_of_which_has_an_intensity_has_no_grams_rather_than_0(unpriced, grams, known):
+    sums = {"facility_q": 4, "operational_g": grams, "unpriced_q": unpriced, "gateway_q": 0}
+    figures = GroupSums("refused", {**sums, "gateway_g": 0})
+    assert (figures.operational() is not None) == known
+    assert figures.priced("gateway_q", "gateway_g") is not None

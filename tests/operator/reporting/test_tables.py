@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
+from rich.console import Console
 
 from router.ledger.month import Month
 from router.ledger.quantities import FunctionalUnit
 from router.operator.reporting.gather import GroupSums, Per, ReportQuestion, gather
 from router.operator.reporting.tables import kind_share, requests_how, stamp, tables, unit_count
+from router.operator.show.report import render_report
 from tests.operator.reporting.conftest import reported
 
 
@@ -125,3 +129,22 @@ def test_reports_for_tenants_and_regions_have_columns_of_their_name(ledger):
     for per in (Per.TENANT, Per.REGION):
         found = tables(reported(ledger, per))
         assert str(per) in found["sci"][0] and str(per) in found["hours"][0]
+
+
+def test_a_group_without_an_intensity_has_empty_grams_in_every_table(settled):
+    report = gather(ReportQuestion(settled, Month(2026, 11)))
+    energy = {"facility_q": 2**20, "gateway_q": 2**20, "unpriced_q": 2**20}
+    alone = GroupSums("refused", dict.fromkeys(report.total.sums, 0) | energy)
+    made = tables(replace(report, groups=(alone,)))
+    (row, *_) = [one for one in made["sci"] if one["model"] == "refused"]
+    assert (row["operational_g"], row["total_g"], row["sci_g_per_unit"]) == (None, None, None)
+    (last,) = [
+        one for one in made["components"]
+        if (one["model"], one["component"]) == ("refused", "total")
+    ]  # fmt: skip
+    assert last["g"] is None and last["energy_kwh"] > 0.0
+    with_text = Console(width=200)
+    with with_text.capture() as printed:
+        with_text.print(render_report(replace(report, groups=(alone,)), None))
+    (line,) = [one for one in printed.get().splitlines() if "refused" in one]
+    assert "0 g" not in line
