@@ -242,6 +242,14 @@ async def test_a_deadline_is_told_with_its_reason(place):
     assert caught.value.code().name == "DEADLINE_EXCEEDED"
 
 
+async def test_what_grpc_alone_means_is_nothing_over_http_and_names_are_as_long_as_natively(place):
+    for headers in ({"grpc-timeout": "1n"}, {"x-tenant": "a" * 128}):
+        status, _, body = await place.chat(headers, model=MODEL)
+        assert status == 200, body
+    status, _, body = await place.chat({"x-tenant": "a" * 129}, model=MODEL)
+    assert (status, json.loads(body)["error"]["code"]) == (400, "metadata_invalid")
+
+
 def test_two_names_of_one_address_are_reached_by_their_own(tmp_path):
     """Envoy has one name for a host: the endpoint with another is the gateway's own process's."""
     made = rig.config()

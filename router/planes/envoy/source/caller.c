@@ -74,7 +74,7 @@ static void read_budget(caller_t *caller, const char *key, span_t text, double *
 
 static void read_name(caller_t *caller, const char *key, span_t text, char *into, size_t room) {
     if (text.length >= room) {
-        caller_refuse(caller, INVALID_METADATA, "%s: longer than %zu characters", key, room - 1);
+        caller->passes_on = true; /* there is one character more room natively */
     } else if (*into && !same(text, span_of(into))) {
         caller_refuse(caller, INVALID_METADATA, "%s: given twice, with different values", key);
     } else {
@@ -123,7 +123,7 @@ void caller_read(caller_t *caller, const header_t *headers, size_t count, double
     for (size_t i = 0; i < count; i++) {
         span_t key = {headers[i].key, headers[i].key_length};
         span_t value = {headers[i].value, headers[i].value_length};
-        if (same(key, LITERAL("grpc-timeout"))) read_timeout(caller, value, margin_ms);
+        if (!caller->is_http && same(key, LITERAL("grpc-timeout"))) read_timeout(caller, value, margin_ms);
         if (same(key, LITERAL("content-type")))
             caller->is_grpc = value.length >= 16 && !memcmp(value.at, "application/grpc", 16);
         span_t text = stripped(value);

@@ -34,6 +34,7 @@ extern const refusal_t REFUSALS[REASONS];
 typedef struct {
     double ttft_ms, tpot_ms, e2e_ms;
     bool explicit_budget, is_grpc, wants_full, wants_compact; /* receipts */
+    bool is_http;   /* as it came, before anything is read: deadlines are of gRPC */
     bool passes_on; /* what it says only the gateway's own process understands, or refuses */
     int64_t jurisdictions; /* where its principal's requests may run */
     uint32_t retry_ms;     /* when to ask again, where that is known; 0: in a second */

@@ -67,6 +67,7 @@ void *ON(http_filter_new)(void *front, envoy_t envoy) {
     r->first_byte_s = NAN;
     r->times.ruling = &r->ruling;
     memset(r->known.accounts, -1, sizeof r->known.accounts);
+    r->caller.is_http = r->front->is_http;
     /* As of a request that says nothing. */
     r->caller.ttft_ms = r->caller.tpot_ms = r->caller.e2e_ms = INFINITY;
     r->body.input_tokens = NAN;
