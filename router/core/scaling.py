@@ -7,7 +7,7 @@ residency, a sequence), and nothing is wanted for it. What a region has no repli
 grow among it, is wanted in the next cleanest ones as well: they are to be awake before it is full.
 Work that waits gets the replicas that its
 plan counts on. What nobody uses is wanted nowhere, but for one replica of each model, where it is
-cleanest.
+cleanest; while nobody serves there, in the next cleanest as well.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _FULL: Final = 0.8
 _ALIKE: Final = 1.1
 # One look multiplies replicas by no more, so that a wrong one costs little.
 _MOST_GROWTH: Final = 2.0
+# Regions that are asked for the one replica of a model that nobody serves.
+_MOST_SPARES: Final = 3
 MOST_REPLICAS: Final = 10_000
 
 
@@ -67,7 +69,7 @@ def wanted_replicas(region: str, loads: Mapping[str, RegionLoad]) -> int:
     need = max(need * (1.0 + HEADROOM), _with_overflow(region, loads))
     replicas = math.ceil(need / own.per_replica)
     replicas = min(replicas, int(_MOST_GROWTH * own.replicas) + 1, MOST_REPLICAS)
-    return max(replicas, _with_waiting(own), int(region == _spare_in(loads)))
+    return max(replicas, _with_waiting(own), int(region in _spares_in(loads)))
 
 
 def _with_overflow(region: str, loads: Mapping[str, RegionLoad]) -> float:
@@ -99,6 +101,10 @@ def _with_waiting(own: RegionLoad) -> int:
     return min(together, max(own.known, own.replicas), MOST_REPLICAS)
 
 
-def _spare_in(loads: Mapping[str, RegionLoad]) -> str:
-    """Where one replica stays whatever happens, so that a request finds somebody."""
-    return min(loads, key=lambda name: _cleanest_first(name, loads))
+def _spares_in(loads: Mapping[str, RegionLoad]) -> list[str]:
+    """Where one replica stays whatever happens, so that a request finds somebody: where it is
+    cleanest and, as long as nobody serves there, as where a region is out or replicas wake, where
+    it is next cleanest."""
+    order = sorted(loads, key=lambda name: _cleanest_first(name, loads))[:_MOST_SPARES]
+    serving = [place for place, name in enumerate(order) if loads[name].replicas]
+    return order[: serving[0] + 1] if serving else order

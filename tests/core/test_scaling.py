@@ -23,6 +23,15 @@ def test_what_nobody_uses_is_released_but_for_one_where_it_is_cleanest():
     }  # fmt: skip
 
 
+def test_where_nobody_serves_the_next_cleanest_are_asked_as_well():
+    fleet = {name: load(replicas=0, grams=place) for place, name in enumerate("abcde", 1)}
+    # So many at most: that nobody serves may be but for a moment.
+    assert wanted(**fleet) == {"a": 1, "b": 1, "c": 1, "d": 0, "e": 0}
+    # Who serves stays until a cleaner one does.
+    assert wanted(**{**fleet, "b": load(grams=2.0)}) == {"a": 1, "b": 1, "c": 0, "d": 0, "e": 0}
+    assert wanted(**{**fleet, "a": load()}) == {"a": 1, "b": 0, "c": 0, "d": 0, "e": 0}
+
+
 def test_there_is_room_beyond_what_runs():
     assert wanted(clean=load(busy=40.0, replicas=4, per_replica=10.0)) == {"clean": 5}
     assert wanted(clean=load(busy=8.0, replicas=2)) == {"clean": 1}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from router.app.scaling.looks import PEAK_S
+from router.app.scaling.looks import LOOK_S, PEAK_S
 from router.core.deferral.needs import PlaceNeed, WaitingNeeds
 from router.lab.sim.engine.run import simulate
 from router.lab.sim.simulation import Autoscaling, Gateways, Outage, ScaledBy
@@ -123,6 +123,18 @@ def test_an_outage_is_known_when_it_is_noticed():
     # The first is lost; for the second b is out, and a is woken only later.
     assert outcome.failed == 1
     assert outcome.completed + sum(outcome.refused.values()) == 1
+
+
+def test_where_the_spare_is_out_another_region_is_woken():
+    """For ten minutes a sleeps; then b, which is cleaner and all that serves, is out for longer
+    than waking takes."""
+    lost = Outage(frozenset({"b-1"}), 600.0, 2000.0, 5.0)
+    rows = [one(10.0 * i) for i in range(300)]
+    outcome, _ = run(rows, outages=(lost,))
+    # Of one request in ten seconds none is served until a is awake, and all from then on.
+    gone = outcome.failed + sum(outcome.refused.values())
+    assert gone <= (5.0 + WAKE_S + 2 * LOOK_S) / 10.0 + 1
+    assert outcome.fleet.wake_j > 0.0
 
 
 @pytest.mark.parametrize(
