@@ -86,7 +86,8 @@ class CallerAnswers:
         self.uses.forget_requests()
 
     def look(self) -> None:
-        """Whether what was answered still holds: else each caller is asked for anew."""
+        """Whether what was answered still holds: else each caller is asked for anew. Raises
+        EnvoyPlaneError where there is no memory for what is answered."""
         if self._file is None:
             return
         now = self._wall.monotonic()
@@ -107,6 +108,9 @@ class CallerAnswers:
                 asks |= ASKS_TENANTS
             self._file.head.asks = asks
         self._file.head.looked_s = now
+        if self._file.head.asks:
+            # Last: without it callers are asked who they are all the same.
+            self._file.require_entries()
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         headers = request.headers

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from router.errors import EnvoyPlaneError
+from router.planes.envoy.shared_file import take_memory
 
 MAGIC: Final = 0x324E574F4E4B5243
 WAYS: Final = 8
@@ -104,7 +105,8 @@ class KnownFile:
     """One mapped file, of which this process is the only one that writes entries."""
 
     def __init__(self, path: Path) -> None:
-        """A new one; what was there before is left to those who have it mapped."""
+        """A new one; what was there before is left to those who have it mapped. Raises
+        EnvoyPlaneError where there is no memory for it."""
         path.unlink(missing_ok=True)
         uses_at = ctypes.sizeof(KnownHead)
         accounts_at = uses_at + USES * ctypes.sizeof(UseCells)
@@ -112,6 +114,7 @@ class KnownFile:
         with path.open("xb") as file:
             path.chmod(0o600)
             file.truncate(entries_at + _SETS * WAYS * ctypes.sizeof(KnownEntry))
+        take_memory(path, 0, entries_at)
         self._map(path)
         head = self.head
         head.sets, head.entries_at, head.uses, head.uses_at = _SETS, entries_at, USES, uses_at
@@ -137,12 +140,21 @@ class KnownFile:
     def _map(self, path: Path) -> None:
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), 0)
+        self._path = path
+        self._has_entries = False
         self.head = KnownHead.from_buffer(self._memory)
         kind: type[ctypes.Array[UseCells]] = UseCells * USES
         self.uses = kind.from_buffer(self._memory, ctypes.sizeof(KnownHead))
         accounts: type[ctypes.Array[AccountCells]] = AccountCells * ACCOUNTS
         at = ctypes.sizeof(KnownHead) + ctypes.sizeof(kind)
         self.accounts = accounts.from_buffer(self._memory, at)
+
+    def require_entries(self) -> None:
+        """Memory for all of them: strangers choose which ones are looked at. Raises
+        EnvoyPlaneError."""
+        if not self._has_entries:
+            take_memory(self._path, 0, len(self._memory))
+            self._has_entries = True
 
     def forget(self) -> None:
         """Whoever calls next is asked for."""

@@ -42,6 +42,19 @@ _SIGHT_BYTES: Final = 128 * 2**10
 _LINE: Final = 64
 
 
+def take_memory(path: Path, at: int, size: int) -> None:
+    """Of a file that is mapped: what a full file system cannot give is an error here, and not a
+    signal that ends whoever reads or writes there. Raises EnvoyPlaneError."""
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), at, size)
+    except OSError as error:
+        raise EnvoyPlaneError(
+            f"{path}: no memory for {size // 2**20 + 1} MiB ({error.strerror}); in a "
+            "container /dev/shm is 64 MiB unless it is given more"
+        ) from error
+
+
 class SharedFile:
     """One mapped file for ``seats`` endpoints."""
 
@@ -204,18 +217,10 @@ class SharedFile:
             seats[one].in_flight = 0
 
     def _have(self, at: int, size: int) -> None:
-        """What a full file system cannot give is an error here, and not a signal that ends whoever
-        writes there. Raises EnvoyPlaneError."""
+        """As `take_memory`, once."""
         if self._given.get(at, 0) >= size:
             return
-        try:
-            with self.path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), at, size)
-        except OSError as error:
-            raise EnvoyPlaneError(
-                f"{self.path}: no memory for {size // 2**20 + 1} MiB ({error.strerror}); in a "
-                "container /dev/shm is 64 MiB unless it is given more"
-            ) from error
+        take_memory(self.path, at, size)
         self._given[at] = size
 
 

@@ -1,5 +1,6 @@
 """What the gateway says of a caller, as Envoy's workers read it, and the readers themselves."""
 
+import errno
 import fnmatch
 import hashlib
 import math
@@ -31,6 +32,26 @@ def digest_of(text):
 def both(tmp_path, host):
     file = KnownFile(tmp_path / "known")
     return file, host.known(tmp_path / "known")
+
+
+def no_memory(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def held_bytes(path):
+    return path.stat().st_blocks * 512
+
+
+def test_strangers_who_look_for_entries_take_no_memory_that_is_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "known"
+    file = KnownFile(path)
+    assert held_bytes(path) >= file.head.entries_at
+    with monkeypatch.context() as full:
+        full.setattr(os, "posix_fallocate", no_memory)
+        with pytest.raises(EnvoyPlaneError, match="no memory for 18 MiB"):
+            file.require_entries()
+    file.require_entries()
+    assert held_bytes(path) >= path.stat().st_size
 
 
 def test_who_is_put_is_found_until_their_time_or_the_generation_is_over(both):
