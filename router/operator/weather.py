@@ -7,23 +7,28 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from router.app.carbon.build import grid_zones
-from router.app.carbon.live import ProviderDeps, Sessions
+from router.app.carbon.live import ProviderDeps, Sessions, wants
 from router.app.carbon.weather import WeatherSources, weather_sources
 from router.app.compose import build_clock, build_rng
 from router.app.loading import load
 from router.carbon.forecast import Nowcast
 from router.carbon.forecast.design import WEEK_H
 from router.carbon.forecast.weather import STALE_H
+from router.carbon.providers.provider import Want
 from router.carbon.weather.conditions import WeatherForecast
 from router.carbon.weather.open_meteo import NAME
-from router.config import format_time
+from router.config import CarbonSettings, LiveSpec, TraceSpec, format_time
 from router.config.settings import Config, WeatherSpec
 from router.errors import ConfigError
+from router.model import Kind
 from router.units import DAY_S, HOUR_S
+
+_OBSERVED: Final = frozenset({Kind.MEASURED, Kind.ESTIMATED})
 
 
 def weather_notes(config: Config, forecaster: Nowcast | None, now: float) -> list[str]:
@@ -42,7 +47,24 @@ def weather_notes(config: Config, forecaster: Nowcast | None, now: float) -> lis
     without = [zone for zone in zones if known[zone] is None and zone not in points]
     if without:
         notes.append(f"weather: none for {', '.join(without)}: forecast from the past alone")
+    if not _is_observed(config.settings.carbon):
+        notes.append(
+            "weather: no source of carbon observes intensities, and there is no carbon.history: it "
+            "corrects nothing; add a live source or a trace"
+        )
     return notes
+
+
+def _is_observed(carbon: CarbonSettings) -> bool:
+    """Whether the forecaster ever learns an intensity that it could correct by weather."""
+    if carbon.history is not None:
+        return True
+    return any(
+        source.kind in _OBSERVED
+        if isinstance(source, TraceSpec)
+        else isinstance(source, LiveSpec) and Want.LATEST in wants(source)
+        for source in carbon.sources
+    )
 
 
 def _told(zone: str, forecast: WeatherForecast, now: float) -> str:

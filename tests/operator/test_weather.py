@@ -41,7 +41,8 @@ def file_of(folder: Path, first: int, end: int, skip: int | None = None, age_h: 
 
 
 def notes(folder: Path, weather: dict[str, Any], **changes: Any) -> list[str]:
-    path = configured(folder, {"carbon/weather": weather, **changes})
+    observed = {"carbon/sources/0/value_kind": "measured"}
+    path = configured(folder, {"carbon/weather": weather, **observed, **changes})
     config = load(path)
     carbon = configured_carbon(config, NOW, provider_deps(World(NOW)))
     return weather_notes(config, carbon.forecaster, NOW)
@@ -63,6 +64,16 @@ def test_a_file_is_told_with_what_keeps_it_from_being_of_use(
     told, without = notes(tmp_path, {"file": file_of(tmp_path, *hours, **more)})
     assert told.startswith(f"weather:weather.csv: {WEST} from ") and said in told
     assert without == f"weather: none for {EAST}: forecast from the past alone"
+
+
+def test_weather_that_corrects_nothing_that_is_observed_is_told(tmp_path: Path) -> None:
+    weather = {"file": file_of(tmp_path, -200, 48)}
+    for kind in ("forecast", "estimated"):
+        told = notes(tmp_path, weather, **{"carbon/sources/0/value_kind": kind})
+        said = [one for one in told if "no source of carbon observes intensities" in one]
+        assert len(said) == (kind == "forecast")
+    mean = {"carbon/sources": [{"kind": "climatology"}, {"kind": "static"}]}
+    assert "add a live source" in notes(tmp_path, weather, **mean)[-1]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from router.operator.reporting.page.figures import (
 from router.operator.reporting.tables import kind_share, tables
 from router.operator.reporting.waiting import BASELINE, of_all, saved, waited_h
 from router.operator.show.caller_names import shown_name
+from router.units import HOUR_S
 
 
 def render_report(report: Report, out: Path | None) -> RenderableType:
@@ -89,14 +90,19 @@ def _waiting(report: Report) -> Table:
 
 def _waited_cells(one: WaitedWork) -> list[str]:
     cells = [
-        one.basis or UNKNOWN, count_text(one.answered), f"{waited_h(one):,.1f} h",
-        f"{waited_h(one) / one.answered:,.1f} h",
+        one.basis or UNKNOWN, count_text(one.answered), _wait_text(waited_h(one)),
+        _wait_text(waited_h(one) / one.answered),
     ]  # fmt: skip
     if not one.compared:
         return [*cells, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN]
     masses = (CarbonMass.of_quanta(one.at_once_g), CarbonMass.of_quanta(one.emitted_g), saved(one))
     share = share_text(one.at_once_g - one.emitted_g, one.at_once_g) if one.at_once_g else UNKNOWN
     return [*cells, *map(mass_text, masses), share]
+
+
+def _wait_text(hours: float) -> str:
+    """In hours; what would be 0.0 of them, and is not, in seconds."""
+    return f"{hours:,.1f} h" if hours >= 0.05 else f"{hours * HOUR_S:,.3g} s"
 
 
 def _cells(figures: GroupSums, kinds: dict[str, int] | object) -> list[str]:

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from router.ledger.month import Month
 from router.operator.reporting.gather import ReportQuestion, gather
-from router.operator.show.report import render_report, report_json
+from router.operator.show.report import _wait_text, render_report, report_json
 from tests.ledger.receipts import ledger_of, receipts
 
 
@@ -33,3 +33,10 @@ def test_json_has_the_tables_without_the_long_ones(report):
     assert body["month"] == "2026-11"
     assert body["lost_rows"][0]["writer"] == "gw-1"
     assert "hours" not in body
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"), [(0.0, "0 s"), (6.6 / 3600, "6.6 s"), (0.04, "144 s"), (1.5, "1.5 h")]
+)
+def test_a_wait_of_seconds_is_not_0_hours(hours, text):
+    assert _wait_text(hours) == text
