@@ -188,13 +188,14 @@ def openai_gateway(
 
 
 @pytest.fixture(scope="session")
-def alias_gateway(
-    llama_servers: Sequence[LlamaServer], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The same, of aliases whose variants are a server each."""
+def alias_gateway(llm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same, of aliases whose variants are a server each; before servers of its own, since what
+    the others were asked is counted."""
     folder = tmp_path_factory.mktemp("alias-gateway")
-    with strict_judge() as judge, gateway_before(llama_servers, folder, judge) as url:
-        yield url
+    with ExitStack() as running:
+        servers = [running.enter_context(llama_server(llm_python, folder)) for _ in range(2)]
+        judge = running.enter_context(strict_judge())
+        yield running.enter_context(gateway_before(servers, folder, judge))
 
 
 # Without us in between, tests are tried themselves.
