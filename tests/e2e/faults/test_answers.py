@@ -36,7 +36,11 @@ def servers_of(running, pair, front):
 
 async def trusted(gateway, pair):
     """A busy machine may have kept its servers silent for a while."""
-    await until(lambda: views.are(gateway, pair, "healthy"), "its servers being in service")
+    try:
+        await until(lambda: views.are(gateway, pair, "healthy"))
+    except AssertionError:
+        seen = await views.endpoints_of(gateway, pair)
+        raise AssertionError(f"not all are in service: {seen}") from None
 
 
 async def both(running, pair, count, does, *, streamed=False, pause_s=0.01, **asked):
