@@ -6,10 +6,33 @@ from __future__ import annotations
 import asyncio
 import math
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from router.contract import StateStore
 from router.errors import DataError
 from router.replaced_file import ReplacedFile
+
+
+class Formatted(msgspec.Struct):
+    """What a document says first: by which version of its shape it was written."""
+
+    format: int
+
+
+_Body = TypeVar("_Body", bound=Formatted)
+
+
+def decoded(body: bytes, shape: type[_Body], known: int, what: str) -> _Body:
+    """``body`` in the ``known`` format. Raises DataError for what is no ``what``."""
+    try:
+        kept = msgspec.json.decode(body, type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise DataError(f"no {what}: {error}") from None
+    if kept.format != known:
+        raise DataError(f"format {kept.format}, and this gateway reads {known}")
+    return kept
 
 
 class KeptDocument:

@@ -12,8 +12,7 @@ import msgspec
 from router.contract import StateStore
 from router.core.usual_load import UsualSlot
 from router.core.wake_times import Site
-from router.errors import DataError
-from router.state.kept_document import KeptDocument
+from router.state.kept_document import Formatted, KeptDocument, decoded
 
 _FORMAT: Final = 1
 # Of 4,096 sites with names of the longest kind.
@@ -27,8 +26,7 @@ class _Row(msgspec.Struct):
     days: list[int]
 
 
-class _Kept(msgspec.Struct):
-    format: int
+class _Kept(Formatted):
     sites: list[_Row]
 
 
@@ -44,12 +42,7 @@ class UsualLoadStore:
         body = await self._kept.read(now)
         if body is None:
             return {}
-        try:
-            kept = msgspec.json.decode(body, type=_Kept)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-            raise DataError(f"no usual loads: {error}") from None
-        if kept.format != _FORMAT:
-            raise DataError(f"format {kept.format}, and this gateway reads {_FORMAT}")
+        kept = decoded(body, _Kept, _FORMAT, "usual loads")
         return {
             (row.model, row.region): [
                 UsualSlot(*slot) for slot in zip(row.places, row.days, strict=False)

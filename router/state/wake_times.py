@@ -15,8 +15,7 @@ import msgspec
 
 from router.contract import StateStore
 from router.core.wake_times import Site
-from router.errors import DataError
-from router.state.kept_document import KeptDocument
+from router.state.kept_document import Formatted, KeptDocument, decoded
 
 _FORMAT: Final = 1
 # Of 4,096 sites with names of the longest kind.
@@ -29,8 +28,7 @@ class _Row(msgspec.Struct):
     wake_s: list[float]
 
 
-class _Kept(msgspec.Struct):
-    format: int
+class _Kept(Formatted):
     sites: list[_Row]
 
 
@@ -46,19 +44,12 @@ class WakeTimeStore:
         Raises DataError for what is none, OSError and StateStoreError.
         """
         body = await self._kept.read(now)
-        return {} if body is None else _decoded(body)
+        if body is None:
+            return {}
+        kept = decoded(body, _Kept, _FORMAT, "wake times")
+        return {(row.model, row.region): row.wake_s for row in kept.sites}
 
     async def write(self, taken: Mapping[Site, tuple[float, ...]], now: float) -> None:
         """Replace what is kept. Raises OSError and StateStoreError."""
         rows = [_Row(*site, list(all_s)) for site, all_s in taken.items()]
         await self._kept.write(msgspec.json.encode(_Kept(_FORMAT, rows)), now)
-
-
-def _decoded(body: bytes) -> Mapping[Site, list[float]]:
-    try:
-        kept = msgspec.json.decode(body, type=_Kept)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        raise DataError(f"no wake times: {error}") from None
-    if kept.format != _FORMAT:
-        raise DataError(f"format {kept.format}, and this gateway reads {_FORMAT}")
-    return {(row.model, row.region): row.wake_s for row in kept.sites}

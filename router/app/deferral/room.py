@@ -24,7 +24,7 @@ class WantedModel(NamedTuple):
     @property
     def name(self) -> str:
         """As plans tell it apart from others."""
-        return f"{self.model} from {self.floor:g}" if self.floor else self.model
+        return f"{self.model} from {self.floor}" if self.floor else self.model
 
     def candidates(self, layout: Layout) -> Candidates | None:
         """None where none of its servers was found yet. Raises RequestError of what cannot be

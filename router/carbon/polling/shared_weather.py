@@ -72,8 +72,8 @@ class SharedWeather:
         election, now = self._calls.election, self._clock.now()
         if election.store_fails or election.part is not Part.LEADS:
             return False
+        data = encode(forecast)
         try:
-            data = encode(forecast)
             await election.within(self._store.put(self._key(grid_zone), data, _KEEP_S, now))
         except Exception as error:
             election.fail(error)
